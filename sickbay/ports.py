@@ -1,0 +1,339 @@
+"""The ports: everything Sickbay asks of a broker, a breaker store and a ledger. Read this file first.
+
+Each adapter under `adapters/` implements some of these protocols and passes the contract suite of each, embedded or real.
+Laws that hold for all of them:
+
+- A method that returns has happened durably; a method that raises `Unavailable` may or may not have happened: repeat it with the same ids.
+- Adapters translate their driver's exceptions; callers see only `sickbay.errors`.
+- Everything is safe to call from many tasks of one event loop, and closing twice is harmless.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Generic, Protocol, TypeVar
+
+from sickbay.circuit import Command, Key, Permit, Refusal, Snapshot
+from sickbay.job import Change, Event, Job, Reason, Record, State
+from sickbay.outcome import Outcome
+
+T = TypeVar("T")
+Clock = Callable[[], int]
+"""Milliseconds since the epoch."""
+
+
+# ---- the broker -------------------------------------------------------------------------------------------------------
+
+
+class Queue(StrEnum):
+    """The four durable queues. Nobody consumes RETRY (its messages move to MAIN when their delay is over)."""
+
+    MAIN = "jobs.main"
+    RETRY = "jobs.retry"
+    QUARANTINE = "jobs.quarantine"
+    LEDGER = "jobs.ledger"
+
+
+TO_MAIN = "main"
+"""Routing key of exchange `jobs` to `jobs.main`."""
+TO_RETRY = "retry"
+"""Routing key of exchange `jobs` to `jobs.retry`; the message moves on to `jobs.main` after its `delay_ms`."""
+TO_QUARANTINE = "quarantine"
+"""Routing key of exchange `jobs` to the tail of `jobs.quarantine` alone; only the sweep uses it."""
+EVENT_PREFIX = "job."
+"""Keys that begin so go to exchange `jobs.events`: `job.#` reaches `jobs.ledger`, `job.quarantined.#` also `jobs.quarantine`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """Something to publish. `message_id` is unique per publish; the adapter gives one where it is empty."""
+
+    key: str
+    body: bytes
+    delay_ms: int = 0
+    message_id: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Delivery(Protocol):
+    """One message in our hands, until it is settled exactly once. Settling again, or after the session was lost, does nothing."""
+
+    @property
+    def body(self) -> bytes:
+        """What was published, byte for byte."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What was published with it."""
+
+    @property
+    def message_id(self) -> str:
+        """Stays the same at every redelivery."""
+
+    @property
+    def redelivered(self) -> bool:
+        """Whether somebody may have had this message before, and so may have run it."""
+
+    def ack(self) -> None:
+        """Destroy the message; it comes back if we die before the broker heard it."""
+
+    def nack(self) -> None:
+        """Give the message back to the head of its queue, marked as redelivered."""
+
+
+class Consumer(Protocol):
+    """A subscription to one queue with a bound on the messages in our hands (the prefetch)."""
+
+    async def get(self, limit: int) -> Sequence[Delivery]:
+        """Wait for at least one message and return up to `limit`, oldest first; empty once the consumer was stopped."""
+
+    async def stop(self) -> None:
+        """Take no more: messages never returned by `get` go back to the queue, those in our hands can still be settled."""
+
+
+class Broker(Protocol):
+    """Durable queues. `async with` opens and closes it; on closing, unsettled messages go back to their queues."""
+
+    async def publish(self, messages: Sequence[Message]) -> None:
+        """Return when every message is durable in every queue its key reaches (the confirm).
+
+        Raises Unavailable if that is not certain (some may have arrived), ValueError if a key reaches no queue.
+        """
+
+    def consume(self, queue: Queue, prefetch: int) -> AbstractAsyncContextManager[Consumer]:
+        """Subscribe; leaving the context stops the consumer and gives back what is still unsettled."""
+
+    async def depth(self, queue: Queue) -> int:
+        """How many messages wait in the queue, without those in a consumer's hands."""
+
+
+# ---- the breakers -----------------------------------------------------------------------------------------------------
+
+
+class Breakers(Protocol):
+    """The circuits of all job types; one truth for the fleet (`breaker.md`)."""
+
+    async def admit(self, key: Key, job_id: str) -> Permit | Refusal:
+        """Ask to run one job. After a cooldown exactly one caller, fleet-wide, gets the probe. Makes the type known."""
+
+    async def settle(self, permit: Permit, outcome: Outcome) -> None:
+        """Report what the run came to; with a stale permit this is counted and changes nothing else. Never raises Unavailable."""
+
+    async def renew(self, permit: Permit) -> bool:
+        """Extend a probe's lease; False if the probe is no longer ours or has had its longest time."""
+
+    async def snapshots(self) -> Sequence[Snapshot]:
+        """Every known circuit, by key."""
+
+    async def command(self, key: Key, command: Command) -> Snapshot:
+        """Carry out an admin's command; NotFound when RESET or AUTO names an unknown type."""
+
+    def watch(self) -> AbstractAsyncContextManager[AsyncIterator[Snapshot]]:
+        """Each change from the moment of entering on; a slow reader misses steps in between, never the latest of a circuit."""
+
+
+# ---- the ledger -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class JobQuery:
+    """Which jobs to list; empty fields do not filter."""
+
+    job_type: str = ""
+    tenant: str = ""
+    states: frozenset[State] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class QuarantineQuery:
+    """Which set-aside jobs to list; empty fields do not filter. `set_aside_before` is in ms."""
+
+    job_type: str = ""
+    tenant: str = ""
+    state: State | None = None
+    reason: Reason | None = None
+    error_code: str = ""
+    fingerprint: str = ""
+    set_aside_before: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """One page of an answer; `cursor` continues it, empty on the last page. `total` counts all matches where it is asked for."""
+
+    items: Sequence[T]
+    cursor: str = ""
+    total: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class FailureGroup:
+    """Set-aside jobs with one type, code and shape of message; times in ms."""
+
+    job_type: str
+    error_code: str
+    fingerprint: str
+    sample_message: str
+    sample_job_id: str
+    count: int
+    first_at: int
+    last_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """One edit of a payload."""
+
+    at: int
+    actor: str
+    before: bytes
+    after: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A set-aside job with everything a person needs to judge it."""
+
+    record: Record
+    revisions: Sequence[Revision]
+    history: Sequence[Change]
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A job taken out of quarantine, to be published. `job` has its payload and the next generation already."""
+
+    job: Job
+    actor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """What a person changes on the way back; None keeps."""
+
+    payload_json: bytes | None = None
+    job_type: str | None = None
+
+
+class JobReader(Protocol):
+    """The ledger as JobService sees it."""
+
+    async def get(self, job_id: str) -> Record | None:
+        """The job, or None if the ledger does not know it (yet)."""
+
+    async def history(self, job_id: str) -> Sequence[Change]:
+        """Every state change known, oldest first."""
+
+    async def find(self, query: JobQuery, limit: int, cursor: str) -> Page[Record]:
+        """Newest submission first; InvalidArgument(INVALID_PAGE_TOKEN) if the cursor is not of this kind."""
+
+    def watch(self, job_id: str) -> AbstractAsyncContextManager[AsyncIterator[tuple[Record, Change]]]:
+        """Every change of the job applied from the moment of entering on, in order."""
+
+
+class LedgerWriter(Protocol):
+    """The ledger as the keeper sees it, its only writer of events."""
+
+    async def apply(self, events: Sequence[Event]) -> None:
+        """Merge by the order of truth: replays, reordering and several writers are harmless; success is sticky in its generation."""
+
+    async def live(self, jobs: Sequence[Job]) -> Mapping[str, bool | None]:
+        """By job id: True if just this copy (generation, attempt) is set aside now, False if it has left, None if the job is unknown."""
+
+    async def counts(self) -> Mapping[State, int]:
+        """How many jobs are in each state."""
+
+    async def duplicates(self) -> int:
+        """Extra executions and dropped copies of all jobs still known."""
+
+    async def prune(self, now: int) -> int:
+        """Forget what is past its retention (succeeded and cancelled 24 h, discarded 30 days); return how many. Never set-aside ones."""
+
+
+class Wards(Protocol):
+    """The ledger as QuarantineService and the healer see it: the jobs that were set aside."""
+
+    async def find_cases(self, query: QuarantineQuery, limit: int, cursor: str) -> Page[Record]:
+        """Longest set aside first, with `total`."""
+
+    async def case(self, job_id: str) -> Case | None:
+        """One of them with its payload, revisions and history; None if it is not set aside."""
+
+    async def groups(self, job_type: str, tenant: str, limit: int, cursor: str) -> Page[FailureGroup]:
+        """Largest group first."""
+
+    async def claim_parked(self, key: Key, limit: int) -> Sequence[Claim]:
+        """Take the longest parked jobs of a circuit under a lease; nobody else gets them until it runs out."""
+
+    async def claim_one(self, job_id: str, edit: Edit, etag: str, actor: str) -> Claim:
+        """Take one job for a resubmit, its attempt back at 0, and keep the edit as a revision.
+
+        NotFound, Aborted(ETAG_MISMATCH), or FailedPrecondition if it is not set aside or just being released.
+        """
+
+    async def claim_expired(self) -> Sequence[Claim]:
+        """Claims whose holder vanished before `released`; they may have been published: marked `maybe_duplicate`."""
+
+    async def released(self, claims: Sequence[Claim]) -> Sequence[Record]:
+        """The claims are durable in `jobs.main`: the rows become QUEUED in their new generation, unless later news came already."""
+
+    async def discard(self, job_id: str, etag: str, actor: str) -> Record:
+        """Throw one away: DISCARDED. The errors of `claim_one`; discarding a discarded job returns it."""
+
+    async def parked(self) -> Mapping[Key, int]:
+        """How many jobs are parked, by circuit, without claimed ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the ledger says to a copy that may not be the only one.
+
+    `superseded`: a later copy exists, drop this one. `crashes`: how many workers died while they ran this copy as a suspect.
+    """
+
+    superseded: bool
+    crashes: int = 0
+
+
+class Fence(Protocol):
+    """What a worker asks before it runs a copy that may not be the only one."""
+
+    async def enter(self, job: Job, *, suspect: bool) -> Entry:
+        """Compare with the ledger; for a suspect that is not superseded also count, durably, that a run begins now."""
+
+    async def leave(self, job: Job) -> None:
+        """The suspect's run came to an end, its worker alive: forget its crashes."""
+
+    def is_cancelled(self, job: Job) -> bool:
+        """Whether the job was called off before it started; answers from memory."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """What became of an idempotency key. `job_id` and `submitted_at` are those of the first request."""
+
+    job_id: str
+    submitted_at: int
+    duplicate: bool
+    retaken: bool = False
+
+
+class IdempotencyKeys(Protocol):
+    """Remembers idempotency keys for 24 hours."""
+
+    async def reserve(self, tenant: str, key: str, digest: bytes, job_id: str) -> Reservation:
+        """Take the key for `job_id`, or learn whose it is.
+
+        `duplicate` if an accepted request has it. A first request that vanished half-way leaves its lease (30 s); after it the
+        next caller goes on under the same job id (`retaken`). AlreadyExists if the digest differs, Aborted(REQUEST_IN_PROGRESS)
+        while the first is under way.
+        """
+
+    async def confirm(self, tenant: str, key: str) -> None:
+        """The job is durable: repeats are duplicates from now on."""
+
+    async def release(self, tenant: str, key: str) -> None:
+        """The job was certainly not accepted: the key is free again."""

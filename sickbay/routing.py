@@ -1,0 +1,1 @@
+"""Where a job goes after a run. Pure and table-tested."""
