@@ -17,10 +17,14 @@ Messages are written for the client and never carry a driver's or Python's own w
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from sickbay.job import is_code
 from sickbay.outcome import Kind, kind_of
+
+
+MAX_RETRY_AFTER: Final = 86_400
+"""Seconds; the longest wait a handler can ask for."""
 
 
 class ErrorReason(StrEnum):
@@ -109,15 +113,13 @@ class JobError(Exception):
     `retry_after` (seconds) delays the next attempt, and is the least cooldown should this failure open the circuit.
     """
 
-    def __init__(
-        self, code: str, message: str = "", *, kind: Kind | str | None = None, retry_after: float | None = None
-    ) -> None:
+    def __init__(self, code: str, message: str = "", *, kind: Kind | str | None = None, retry_after: float | None = None) -> None:
         """Raise ValueError if the code, the kind or the wait cannot be meant."""
         super().__init__(f"{code}: {message}" if message else code)
         if not is_code(code):
             msg = f"an error code is 1 to 48 of A-Z, 0-9 and _, not {code!r}"
             raise ValueError(msg)
-        if retry_after is not None and not 0 <= retry_after <= 86_400:
+        if retry_after is not None and not 0 <= retry_after <= MAX_RETRY_AFTER:
             msg = f"retry_after is 0 to 86400 seconds, not {retry_after!r}"
             raise ValueError(msg)
         self.code = code

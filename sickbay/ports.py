@@ -14,18 +14,15 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Generic, Protocol, TypeVar
+from typing import Protocol
 
 from sickbay.circuit import Command, Key, Permit, Refusal, Snapshot
-from sickbay.job import Change, Event, Job, Reason, Record, State
+from sickbay.job import Change, Event, Job, Record, State
 from sickbay.outcome import Outcome
+from sickbay.queries import Case, Claim, Edit, Entry, FailureGroup, JobQuery, Page, QuarantineQuery, Reservation
 
-T = TypeVar("T")
 Clock = Callable[[], int]
 """Milliseconds since the epoch."""
-
-
-# ---- the broker -------------------------------------------------------------------------------------------------------
 
 
 class Queue(StrEnum):
@@ -110,9 +107,6 @@ class Broker(Protocol):
         """How many messages wait in the queue, without those in a consumer's hands."""
 
 
-# ---- the breakers -----------------------------------------------------------------------------------------------------
-
-
 class Breakers(Protocol):
     """The circuits of all job types; one truth for the fleet (`breaker.md`)."""
 
@@ -133,89 +127,6 @@ class Breakers(Protocol):
 
     def watch(self) -> AbstractAsyncContextManager[AsyncIterator[Snapshot]]:
         """Each change from the moment of entering on; a slow reader misses steps in between, never the latest of a circuit."""
-
-
-# ---- the ledger -------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class JobQuery:
-    """Which jobs to list; empty fields do not filter."""
-
-    job_type: str = ""
-    tenant: str = ""
-    states: frozenset[State] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class QuarantineQuery:
-    """Which set-aside jobs to list; empty fields do not filter. `set_aside_before` is in ms."""
-
-    job_type: str = ""
-    tenant: str = ""
-    state: State | None = None
-    reason: Reason | None = None
-    error_code: str = ""
-    fingerprint: str = ""
-    set_aside_before: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Page(Generic[T]):
-    """One page of an answer; `cursor` continues it, empty on the last page. `total` counts all matches where it is asked for."""
-
-    items: Sequence[T]
-    cursor: str = ""
-    total: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class FailureGroup:
-    """Set-aside jobs with one type, code and shape of message; times in ms."""
-
-    job_type: str
-    error_code: str
-    fingerprint: str
-    sample_message: str
-    sample_job_id: str
-    count: int
-    first_at: int
-    last_at: int
-
-
-@dataclass(frozen=True, slots=True)
-class Revision:
-    """One edit of a payload."""
-
-    at: int
-    actor: str
-    before: bytes
-    after: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """A set-aside job with everything a person needs to judge it."""
-
-    record: Record
-    revisions: Sequence[Revision]
-    history: Sequence[Change]
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A job taken out of quarantine, to be published. `job` has its payload and the next generation already."""
-
-    job: Job
-    actor: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Edit:
-    """What a person changes on the way back; None keeps."""
-
-    payload_json: bytes | None = None
-    job_type: str | None = None
 
 
 class JobReader(Protocol):
@@ -287,17 +198,6 @@ class Wards(Protocol):
         """How many jobs are parked, by circuit, without claimed ones."""
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What the ledger says to a copy that may not be the only one.
-
-    `superseded`: a later copy exists, drop this one. `crashes`: how many workers died while they ran this copy as a suspect.
-    """
-
-    superseded: bool
-    crashes: int = 0
-
-
 class Fence(Protocol):
     """What a worker asks before it runs a copy that may not be the only one."""
 
@@ -309,16 +209,6 @@ class Fence(Protocol):
 
     def is_cancelled(self, job: Job) -> bool:
         """Whether the job was called off before it started; answers from memory."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reservation:
-    """What became of an idempotency key. `job_id` and `submitted_at` are those of the first request."""
-
-    job_id: str
-    submitted_at: int
-    duplicate: bool
-    retaken: bool = False
 
 
 class IdempotencyKeys(Protocol):

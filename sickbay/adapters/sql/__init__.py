@@ -1,0 +1,1 @@
+"""The ledger in SQL: PostgreSQL or SQLite, through SQLAlchemy Core and Alembic."""
