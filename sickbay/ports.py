@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
 
-from sickbay.circuit import Command, Key, Permit, Refusal, Snapshot
+from sickbay.circuit import CircuitState, Command, Key, Permit, Refusal, Snapshot
 from sickbay.job import Change, Event, Job, Record, State
 from sickbay.outcome import Outcome
 from sickbay.queries import Case, Claim, Edit, Entry, FailureGroup, JobQuery, Page, QuarantineQuery, Reservation
@@ -113,8 +113,11 @@ class Breakers(Protocol):
     async def admit(self, key: Key, job_id: str) -> Permit | Refusal:
         """Ask to run one job. After a cooldown exactly one caller, fleet-wide, gets the probe. Makes the type known."""
 
-    async def settle(self, permit: Permit, outcome: Outcome) -> None:
-        """Report what the run came to; with a stale permit this is counted and changes nothing else. Never raises Unavailable."""
+    async def settle(self, permit: Permit, outcome: Outcome) -> CircuitState:
+        """Report what the run came to and learn the circuit's state after it. A stale permit is counted and changes nothing else.
+
+        Never raises Unavailable.
+        """
 
     async def renew(self, permit: Permit) -> bool:
         """Extend a probe's lease; False if the probe is no longer ours or has had its longest time."""

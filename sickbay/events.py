@@ -1,0 +1,116 @@
+"""Tells the ledger what happened, in batches: at most 200 events or 50 ms to a message.
+
+A delivery handed over with its event is acknowledged only when the event is durable, so nothing is lost between the two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Sequence
+from typing import Final, Self
+
+from sickbay.envelope import encode_events
+from sickbay.errors import Unavailable
+from sickbay.job import Event
+from sickbay.ports import Broker, Delivery, Message
+
+MAX_EVENTS: Final = 200
+LINGER_S: Final = 0.05
+BACKOFF_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
+
+log = logging.getLogger(__name__)
+
+
+class EventStream:
+    """One per service process. `async with` starts it; leaving flushes what is left."""
+
+    def __init__(self, broker: Broker, *, linger_s: float = LINGER_S) -> None:
+        """Publish through `broker`; `linger_s` is the longest wait of an event for company."""
+        self._broker = broker
+        self._linger_s = linger_s
+        self._buffer: list[tuple[Event, Delivery | None]] = []
+        self._started: dict[str, Event] = {}
+        self._wake = asyncio.Event()
+        self._full = asyncio.Event()
+        self._closing = False
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run(), name="event stream")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._closing = True
+        self._wake.set()
+        self._full.set()
+        if self._task:
+            await self._task
+
+    def add(self, event: Event, delivery: Delivery | None = None) -> None:
+        """Send soon; `delivery` is acknowledged after the confirm. Supersedes an untold begin of the same run."""
+        self._started.pop(event.job.job_id, None)
+        self._buffer.append((event, delivery))
+        self._wake.set()
+        self._quiet.clear()
+        if len(self._buffer) >= MAX_EVENTS:
+            self._full.set()
+
+    def started(self, event: Event) -> None:
+        """Tell that a run began, unless it is over before the next batch goes: then its outcome carries the begin."""
+        self._started[event.job.job_id] = event
+        self._wake.set()
+
+    def forget(self, job_id: str) -> None:
+        """Do not tell the begin of a run whose end is told another way."""
+        self._started.pop(job_id, None)
+
+    async def flush(self) -> None:
+        """Return when everything added so far is durable and acknowledged."""
+        self._full.set()
+        await self._quiet.wait()
+
+    async def _run(self) -> None:
+        while not (self._closing and not self._buffer and not self._started):
+            await self._wake.wait()
+            if not self._closing:
+                await self._linger()
+            batch = self._take()
+            if batch:
+                await self._send(batch)
+            if not self._buffer:
+                self._quiet.set()
+
+    async def _linger(self) -> None:
+        if len(self._buffer) < MAX_EVENTS:
+            self._full.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._full.wait(), self._linger_s)
+
+    def _take(self) -> Sequence[tuple[Event, Delivery | None]]:
+        begun: list[tuple[Event, Delivery | None]] = [(event, None) for event in self._started.values()]
+        self._started.clear()
+        batch = begun + self._buffer[:MAX_EVENTS]
+        del self._buffer[:MAX_EVENTS]
+        if not self._buffer and not self._closing:
+            self._wake.clear()
+        return batch
+
+    async def _send(self, batch: Sequence[tuple[Event, Delivery | None]]) -> None:
+        message = Message("job.events", encode_events(event for event, _ in batch))
+        for attempt in range(1_000_000):
+            try:
+                await self._broker.publish([message])
+            except Unavailable:
+                if self._closing and attempt >= len(BACKOFF_S):
+                    log.warning("%d events could not be told before the end; their jobs will be delivered again", len(batch))
+                    return
+                await asyncio.sleep(BACKOFF_S[min(attempt, len(BACKOFF_S) - 1)])
+            else:
+                break
+        for _, delivery in batch:
+            if delivery:
+                delivery.ack()

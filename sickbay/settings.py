@@ -1,0 +1,120 @@
+"""All settings, read from the environment once, validated at the start, each with its default and meaning."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Self
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from sickbay.circuit import BreakerConfig
+from sickbay.errors import SettingsError
+from sickbay.routing import RetryPolicy
+from sickbay.sdk import MAX_TIMEOUT_S
+
+Port = Annotated[int, Field(ge=0, le=65_535)]
+
+_SCHEMES: Final = {
+    "rabbitmq_url": ("amqp", "amqps"),
+    "redis_url": ("redis", "rediss", "unix"),
+    "database_url": ("postgresql", "postgres", "sqlite"),
+}
+
+
+def _log_level(value: str) -> str:
+    if value.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
+        raise ValueError("must be DEBUG, INFO, WARNING or ERROR")
+    return value.upper()
+
+
+class Settings(BaseSettings):
+    """The variables; `Settings.read()` is the way to get them. A default of None means "not set"."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, case_sensitive=False)
+
+    port: Port | None = Field(None, description="HTTP port: 3000 Job API, 3001 worker, 3002 control plane")
+    grpc_port: Port | None = Field(None, description="gRPC port: 50051 Job API, 50052 worker, 50053 control plane")
+    bind_host: str = Field("0.0.0.0", description="Address to listen on (`sickbay up` listens on 127.0.0.1)")  # noqa: S104 - a service in a container must be reachable
+    rabbitmq_url: SecretStr | None = Field(None, description="RabbitMQ; services of their own default to amqp://guest:guest@localhost:5672")
+    redis_url: SecretStr | None = Field(None, description="Redis; services of their own default to redis://localhost:6379")
+    database_url: SecretStr | None = Field(None, description="The ledger's database, for example postgresql://user:password@host/db")
+    failure_threshold: int = Field(5, ge=1, le=1_000, description="Failures of one error code in a row that open a circuit")
+    cooldown_period: float = Field(60, gt=0, le=86_400, description="Seconds an open circuit waits before its first probe")
+    max_retries: int = Field(3, ge=0, le=100, description="Retries after a job's first run, before it is quarantined")
+    retry_delay_ms: int = Field(5_000, ge=0, le=86_400_000, description="Milliseconds before a failed job runs again")
+    job_handlers: str = Field("", description="Modules with @handler functions, comma separated; empty: the demo's handlers")
+    concurrency: int = Field(100, ge=1, le=10_000, description="Jobs that one worker runs at a time")
+    handler_timeout: float = Field(30, gt=0, le=MAX_TIMEOUT_S, description="Seconds a run may take unless its handler says otherwise")
+    breaker_failure_window: float = Field(600, gt=0, le=86_400, description="Seconds in which the failures in a row must happen")
+    breaker_trip_confirm_ms: int = Field(50, ge=0, le=60_000, description="Fleet only: least age of the failures in a row, ms")
+    breaker_ramp: bool = Field(True, description="Let jobs in gradually after a circuit closed")
+    breaker_max_cooldown: float = Field(900, gt=0, le=86_400, description="Seconds that a growing cooldown reaches at most")
+    log_level: Annotated[str, AfterValidator(_log_level)] = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
+    log_format: str = Field("auto", pattern="^(auto|console|json)$", description="console, json, or auto: console on a terminal")
+    sqlite_synchronous: str = Field("FULL", pattern="^(FULL|NORMAL)$", description="Embedded only: NORMAL survives a kill, not a power cut")
+    worker_name: str = Field(
+        default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}",
+        max_length=100,
+        description="How this process calls itself in a job's history",
+    )
+
+    @classmethod
+    def read(cls, **overrides: Any) -> Self:
+        """Read the environment, options first; raises SettingsError with one sentence that names the variable."""
+        try:
+            return cls(**{name: value for name, value in overrides.items() if value is not None})
+        except ValidationError as error:
+            raise SettingsError(_sentence(error)) from None
+
+    @model_validator(mode="after")
+    def _check_urls(self) -> Self:
+        for name, schemes in _SCHEMES.items():
+            secret = getattr(self, name)
+            if secret is not None and urlsplit(secret.get_secret_value()).scheme.partition("+")[0] not in schemes:
+                raise ValueError(f"{name.upper()} must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+        return self
+
+    @property
+    def breaker_config(self) -> BreakerConfig:
+        """The breaker's numbers in its own units."""
+        return BreakerConfig(
+            failure_threshold=self.failure_threshold,
+            cooldown_ms=round(self.cooldown_period * 1000),
+            failure_window_ms=round(self.breaker_failure_window * 1000),
+            trip_confirm_ms=self.breaker_trip_confirm_ms,
+            ramp=self.breaker_ramp,
+            max_cooldown_ms=max(round(self.breaker_max_cooldown * 1000), round(self.cooldown_period * 1000)),
+        )
+
+    @property
+    def retry_policy(self) -> RetryPolicy:
+        """How often and how soon failed jobs run again."""
+        return RetryPolicy(self.max_retries, self.retry_delay_ms)
+
+    @property
+    def drain_grace(self) -> float:
+        """Seconds that running handlers get on SIGTERM."""
+        return self.handler_timeout + 10
+
+
+def described() -> Mapping[str, tuple[str, str]]:
+    """Every variable with its default and meaning, for `--help` and the README's check."""
+    rows = {}
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default_factory else "" if field.default is None else str(field.default)
+        rows[name.upper()] = (default, field.description or "")
+    return rows
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_context=False)[0]
+    what = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:
+        return what
+    name = str(first["loc"][0]).upper()
+    secret = name.endswith("_URL")
+    return f"{name}: {what[0].lower()}{what[1:]}" + ("" if secret else f" (it is {first['input']!r})")

@@ -1,0 +1,216 @@
+"""The one way of a job through a worker: ask for a permit, run the handler, report the outcome, settle exactly once.
+
+Nothing is lost: a delivery is acknowledged only after its successor (a success event, a retry copy, a quarantine copy) is
+durable. Whatever goes wrong on the way gives the delivery back, so that it is delivered again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
+
+from sickbay.circuit import Key, Refusal
+from sickbay.envelope import Undecodable, decode_job, encode_event, encode_job, undecodable_job
+from sickbay.errors import Unavailable
+from sickbay.events import EventStream
+from sickbay.job import Event, Failure, Job, Reason, State
+from sickbay.ports import TO_RETRY, Breakers, Broker, Clock, Consumer, Delivery, Fence, Message, Queue
+from sickbay.queries import Entry
+from sickbay.routing import Done, GiveBack, Retry, RetryPolicy, Route, SetAside, after_run
+from sickbay.sdk import HandlerSpec
+from worker.runner import Runner
+from worker.slots import Gates, Slots
+
+MAX_CRASHES: Final = 3
+"""Workers a job may kill before it is quarantined as WORKER_LOST."""
+
+log = logging.getLogger(__name__)
+
+
+class Engine:
+    """Consumes `jobs.main` until it is drained. One per worker process."""
+
+    def __init__(
+        self,
+        *,
+        broker: Broker,
+        breakers: Breakers,
+        fence: Fence,
+        events: EventStream,
+        runner: Runner,
+        handlers: Mapping[str, HandlerSpec],
+        policy: RetryPolicy,
+        concurrency: int,
+        clock: Clock,
+        name: str,
+    ) -> None:
+        """Run at most `concurrency` handlers at a time; `name` says who this worker is in a job's history."""
+        self._broker = broker
+        self._breakers = breakers
+        self._fence = fence
+        self._events = events
+        self._runner = runner
+        self._handlers = handlers
+        self._policies = {spec.job_type: replace(policy, retries_by_code=spec.retries) for spec in handlers.values()}
+        self._policy = policy
+        self._clock = clock
+        self._name = name
+        self._prefetch = min(2_000, max(10, 2 * concurrency))
+        self._slots = Slots(concurrency)
+        self._gates = Gates({spec.job_type: spec.concurrency for spec in handlers.values() if spec.concurrency}, self._prefetch // 4)
+        self._runs = itertools.count(1)
+        self._suspects: asyncio.Queue[Delivery] = asyncio.Queue()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._consumer: Consumer | None = None
+        self._draining = False
+
+    async def run(self) -> None:
+        """Work until `drain` is called."""
+        async with self._broker.consume(Queue.MAIN, self._prefetch) as consumer:
+            self._consumer = consumer
+            alone = asyncio.create_task(self._run_suspects(), name="suspects")
+            try:
+                while not self._draining and (batch := await consumer.get(await self._slots.free())):
+                    for delivery in batch:
+                        self._begin(delivery)
+                await asyncio.gather(*self._tasks, return_exceptions=True)
+                await self._events.flush()
+            finally:
+                alone.cancel()
+
+    async def drain(self, grace_s: float) -> None:
+        """Take no more jobs, let running ones finish for `grace_s` seconds, then break them off; unfinished ones go back."""
+        self._draining = True
+        if self._consumer:
+            await self._consumer.stop()
+        while not self._suspects.empty():
+            self._suspects.get_nowait().nack()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=grace_s)
+        self._runner.break_off()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _begin(self, delivery: Delivery) -> None:
+        """A suspect (its worker may have died of it) waits for its turn to run alone among suspects; any other job starts now."""
+        if delivery.redelivered:
+            self._suspects.put_nowait(delivery)
+        else:
+            self._slots.take()
+            self._spawn(delivery, suspect=False).add_done_callback(self._slots.give)
+
+    def _spawn(self, delivery: Delivery, *, suspect: bool) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._treat_safely(delivery, suspect=suspect))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _run_suspects(self) -> None:
+        while True:
+            await asyncio.wait([self._spawn(await self._suspects.get(), suspect=True)])
+
+    async def _treat_safely(self, delivery: Delivery, *, suspect: bool) -> None:
+        try:
+            await self._treat(delivery, suspect=suspect)
+        except Unavailable as error:
+            log.warning("a job goes back to the queue: %s", error)
+            delivery.nack()
+        except Exception:
+            log.exception("a fault of the worker; the job goes back to the queue")
+            delivery.nack()
+
+    async def _treat(self, delivery: Delivery, *, suspect: bool) -> None:
+        try:
+            job = decode_job(delivery.body, delivery.message_id, self._clock())
+        except Undecodable as error:
+            kept = undecodable_job(delivery.body, delivery.message_id, str(error), self._clock())
+            return await self._settle(delivery, SetAside(kept, Reason.UNDECODABLE), self._event(kept, State.QUARANTINED))
+        if self._fence.is_cancelled(job):
+            return delivery.ack()
+        if job.is_fresh and not suspect:
+            return await self._admit(delivery, job)
+        entry = await self._ask_fence(job, suspect=suspect)
+        if entry.superseded:
+            return self._drop(delivery, job)
+        try:
+            if entry.crashes + 1 >= MAX_CRASHES:
+                await self._quarantine(delivery, job, Reason.WORKER_LOST, f"{MAX_CRASHES} workers died while they ran this job")
+            else:
+                await self._admit(delivery, job)
+        finally:
+            if suspect:
+                await self._leave_fence(job)
+        return None
+
+    async def _admit(self, delivery: Delivery, job: Job) -> None:
+        """Find the handler, and a turn where its type allows only a few at a time."""
+        spec = self._handlers.get(job.job_type)
+        if spec is None:
+            await self._quarantine(delivery, job, Reason.UNKNOWN_TYPE, f"no worker has a handler for {job.job_type!r}")
+        elif self._gates.is_crowded(job.job_type):
+            await self._broker.publish([Message(TO_RETRY, delivery.body, self._policy.delay_ms)])
+            delivery.ack()
+        else:
+            async with self._gates.turn(job.job_type, self._slots):
+                await self._attend(delivery, job, spec)
+
+    async def _attend(self, delivery: Delivery, job: Job, spec: HandlerSpec) -> None:
+        """The heart: permit, run, verdict, route."""
+        permit = await self._breakers.admit(Key(job.job_type, job.tenant), job.job_id)
+        if isinstance(permit, Refusal):
+            return await self._settle(delivery, SetAside(job, Reason.CIRCUIT_OPEN), self._event(job, State.PARKED))
+        begun = self._event(job, State.RUNNING, run=f"{self._name}.{next(self._runs)}")
+        self._events.started(begun)
+        outcome = await self._runner.run(spec, job, permit)
+        circuit = await self._breakers.settle(permit, outcome)
+        policy = self._policies[job.job_type]
+        return await self._settle(delivery, after_run(job, outcome, circuit, policy, self._clock()), begun)
+
+    async def _settle(self, delivery: Delivery, route: Route, begun: Event) -> None:
+        """Make the successor durable, then acknowledge; the only place where that happens."""
+        match route:
+            case Done():
+                self._events.add(replace(begun, state=State.SUCCEEDED, at=self._clock()), delivery)
+            case Retry(job, delay_ms):
+                await self._broker.publish([Message(TO_RETRY, encode_job(job), delay_ms)])
+                self._events.add(self._told(begun, job, State.RETRYING), delivery)
+            case SetAside(job, reason):
+                event = replace(self._told(begun, job, route.state), reason=reason)
+                self._events.forget(job.job_id)
+                await self._broker.publish([Message(f"job.quarantined.{route.state.lower()}", encode_event(event))])
+                delivery.ack()
+            case GiveBack():
+                self._events.forget(begun.job.job_id)
+                delivery.nack()
+
+    async def _quarantine(self, delivery: Delivery, job: Job, reason: Reason, message: str) -> None:
+        failed = job.failed(Failure(self._clock(), job.generation, job.attempt, reason.value, message))
+        await self._settle(delivery, SetAside(failed, reason), self._event(job, State.QUARANTINED))
+
+    async def _ask_fence(self, job: Job, *, suspect: bool) -> Entry:
+        """What the ledger says of this copy; while it is out of reach, jobs keep flowing."""
+        try:
+            return await self._fence.enter(job, suspect=suspect)
+        except Unavailable:
+            return Entry(superseded=False)
+
+    async def _leave_fence(self, job: Job) -> None:
+        with contextlib.suppress(Unavailable):
+            await self._fence.leave(job)
+
+    def _drop(self, delivery: Delivery, job: Job) -> None:
+        self._events.add(replace(self._event(job, State.QUEUED), run=f"{self._name}.{next(self._runs)}", duplicate=True), delivery)
+
+    def _event(self, job: Job, state: State, run: str = "") -> Event:
+        now = self._clock()
+        return Event(job, state, now, started_at=now if run else None, run=run, actor=self._name)
+
+    def _told(self, begun: Event, job: Job, state: State) -> Event:
+        last = job.failures[-1] if job.failures else None
+        parked = state is State.PARKED and begun.started_at is None
+        code, message = ("CIRCUIT_OPEN", "") if parked or last is None else (last.code, last.message)
+        return replace(begun, job=job, state=state, at=self._clock(), code=code, message=message)

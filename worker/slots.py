@@ -1,0 +1,73 @@
+"""How many jobs run at a time: slots for the whole worker, gates for types that allow only a few."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+
+class Slots:
+    """Counts the handlers that may start."""
+
+    def __init__(self, size: int) -> None:
+        """Offer `size` slots."""
+        self._left = size
+        self._some = asyncio.Event()
+        self._some.set()
+
+    async def free(self) -> int:
+        """Wait until at least one slot is free; how many are."""
+        await self._some.wait()
+        return self._left
+
+    def take(self) -> None:
+        """Use one; the caller knows that one is free, or is coming back from a gate and may go one beyond for a moment."""
+        self._left -= 1
+        if self._left <= 0:
+            self._some.clear()
+
+    def give(self, _: object = None) -> None:
+        """Return one."""
+        self._left += 1
+        if self._left > 0:
+            self._some.set()
+
+
+class Gates:
+    """Bounds how many jobs of one type run at a time, without letting those that wait keep other types from their slots."""
+
+    def __init__(self, limits: Mapping[str, int], crowd: int) -> None:
+        """Bound each type in `limits`; more than `crowd` of one type waiting is a crowd."""
+        self._gates = {job_type: asyncio.Semaphore(limit) for job_type, limit in limits.items()}
+        self._waiting = dict.fromkeys(limits, 0)
+        self._crowd = crowd
+
+    def is_crowded(self, job_type: str) -> bool:
+        """Whether so many wait already that another one should come again later."""
+        return self._waiting.get(job_type, 0) > self._crowd
+
+    @asynccontextmanager
+    async def turn(self, job_type: str, slots: Slots) -> AsyncIterator[None]:
+        """Wait for a turn, lending the slot to others meanwhile."""
+        gate = self._gates.get(job_type)
+        if gate is None:
+            yield
+            return
+        if gate.locked():
+            await self._wait(job_type, gate, slots)
+        else:
+            await gate.acquire()
+        try:
+            yield
+        finally:
+            gate.release()
+
+    async def _wait(self, job_type: str, gate: asyncio.Semaphore, slots: Slots) -> None:
+        self._waiting[job_type] += 1
+        slots.give()
+        try:
+            await gate.acquire()
+        finally:
+            slots.take()
+            self._waiting[job_type] -= 1
