@@ -1,0 +1,125 @@
+"""Heals without a human: sends the oldest parked job as the probe when a cooldown is over, and brings the others back after a close.
+
+It looks at the state, never at a stream of events alone: whatever it missed, the next look sees. A look happens when a circuit
+changes, when a job was parked, when a cooldown ends, and every 30 s.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from typing import Final
+
+from controlplane.release import Releaser
+from sickbay.circuit import CircuitState, Key, Snapshot
+from sickbay.errors import Unavailable
+from sickbay.ports import Breakers, Broker, Clock, Queue, Wards
+
+LOOK_EVERY_S: Final = 30.0
+PACE_S: Final = 0.1
+WINDOW: Final = 50
+"""Jobs of one circuit released at a look, one look each PACE_S at most."""
+RECOVERING_WINDOW: Final = 2
+"""The same while a circuit that has just closed lets jobs in gradually."""
+MAX_MAIN_DEPTH: Final = 200
+"""No releases beyond this many waiting jobs: fresh ones must not queue behind them."""
+PROBE_PATIENCE_MS: Final = 10_000
+"""A released probe that no worker has taken by then is sent again."""
+
+log = logging.getLogger(__name__)
+
+
+class Healer:
+    """One per control plane; several share the work by the ledger's claims."""
+
+    def __init__(self, *, breakers: Breakers, wards: Wards, broker: Broker, releaser: Releaser, clock: Clock) -> None:
+        """Nothing happens before `run`."""
+        self._breakers = breakers
+        self._wards = wards
+        self._broker = broker
+        self._releaser = releaser
+        self._clock = clock
+        self._look = asyncio.Event()
+        self._probes: dict[Key, tuple[int, int]] = {}
+
+    def nudge(self) -> None:
+        """Something changed: look soon."""
+        self._look.set()
+
+    async def run(self) -> None:
+        """Look and act until cancelled."""
+        async with self._breakers.watch() as changes:
+            listener = asyncio.create_task(self._listen(changes), name="healer's ear")
+            try:
+                while True:
+                    self._look.clear()
+                    wait_s = await self._look_once()
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._look.wait(), wait_s)
+                    await asyncio.sleep(PACE_S)
+            finally:
+                listener.cancel()
+
+    async def _listen(self, changes: AsyncIterator[Snapshot]) -> None:
+        async for change in changes:
+            _tell(change)
+            self.nudge()
+
+    async def _look_once(self) -> float:
+        """Do what the state asks for; how many seconds until the next look is due."""
+        try:
+            await self._finish_expired()
+            circuits = {circuit.key: circuit for circuit in await self._breakers.snapshots()}
+            waits = [await self._heal(key, circuits.get(key), count) for key, count in (await self._wards.parked()).items()]
+        except Unavailable as error:
+            log.warning("healing waits: %s", error)
+            return 1.0
+        return min(waits, default=LOOK_EVERY_S)
+
+    async def _finish_expired(self) -> None:
+        claims = await self._wards.claim_expired()
+        if claims:
+            log.warning("%d releases were left unfinished and are finished now", len(claims))
+            await self._releaser.release(claims)
+
+    async def _heal(self, key: Key, circuit: Snapshot | None, count: int) -> float:
+        if circuit is None or not circuit.state.refuses:
+            self._probes.pop(key, None)
+            window = RECOVERING_WINDOW if circuit and circuit.recovering else WINDOW
+            return await self._release(key, min(window, count))
+        if circuit.state is CircuitState.OPEN and circuit.probe_at is not None:
+            return await self._probe(key, circuit.probe_at)
+        if circuit.forced_until is not None:
+            return max(0.0, (circuit.forced_until - self._clock()) / 1000)
+        return LOOK_EVERY_S
+
+    async def _probe(self, key: Key, probe_at: int) -> float:
+        """Exactly one job goes out for each time a probe is due; the breaker makes it the probe, or parks it again."""
+        now = self._clock()
+        if now < probe_at:
+            return (probe_at - now) / 1000
+        sent_for, sent_at = self._probes.get(key, (0, 0))
+        if sent_for != probe_at or now - sent_at > PROBE_PATIENCE_MS:
+            self._probes[key] = (probe_at, now)
+            claims = await self._wards.claim_parked(key, 1)
+            if claims:
+                await self._releaser.release(claims)
+                log.info("the cooldown of %s is over: job %s goes out as the probe", key.name, claims[0].job.job_id)
+        return PROBE_PATIENCE_MS / 1000
+
+    async def _release(self, key: Key, limit: int) -> float:
+        room = MAX_MAIN_DEPTH - await self._broker.depth(Queue.MAIN)
+        if room > 0:
+            claims = await self._wards.claim_parked(key, min(limit, room))
+            if claims:
+                await self._releaser.release(claims)
+                log.info("%d parked jobs of %s come back", len(claims), key.name)
+        return PACE_S
+
+
+def _tell(circuit: Snapshot) -> None:
+    cause = f" after {circuit.reason_count} {circuit.reason_code} in a row" if circuit.reason_code and circuit.state.refuses else ""
+    level = logging.DEBUG if circuit.state is CircuitState.CLOSED and not circuit.recovering and circuit.failures_in_row else logging.INFO
+    log.log(level, "circuit %s is %s%s", circuit.key.name, circuit.state, cause)

@@ -1,0 +1,28 @@
+"""Brings jobs back from quarantine: claim in the ledger, publish, confirm, finalise. A crash between two steps loses nothing.
+
+The claim is a lease: if we die before `released`, another control plane publishes the same generation again, marked
+`maybe_duplicate`, and the workers' fence drops the second copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sickbay.envelope import encode_job
+from sickbay.job import Record
+from sickbay.ports import TO_MAIN, Broker, Message, Wards
+from sickbay.queries import Claim
+
+
+class Releaser:
+    """The one way out of quarantine, for the healer and for people alike."""
+
+    def __init__(self, broker: Broker, wards: Wards) -> None:
+        """Publish through `broker` what `wards` gave."""
+        self._broker = broker
+        self._wards = wards
+
+    async def release(self, claims: Sequence[Claim]) -> Sequence[Record]:
+        """Publish claimed jobs and tell the ledger; Unavailable leaves the claims to their lease."""
+        await self._broker.publish([Message(TO_MAIN, encode_job(claim.job)) for claim in claims])
+        return await self._wards.released(claims)

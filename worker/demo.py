@@ -1,0 +1,80 @@
+"""Handlers for trying Sickbay out: `email`, `sms` and `webhook`, on a simulated dependency that has outages, as real ones do.
+
+Each type's dependency works 10 times, then fails 5 times in a row with API_TIMEOUT, and so on. A payload may choose its outcome:
+`{"simulate": "ok"}`, any error code (`"API_TIMEOUT"`, `"VALIDATION_ERROR"`, ...), `"sleep:2"` (seconds), `"crash"` (kills the
+process), or a list with one of these for each attempt, the last one repeating: `["NETWORK_ERROR", "ok"]`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections import defaultdict
+from itertools import count
+from typing import Any, Final
+
+from sickbay import Job, JobError, handler
+from sickbay.job import is_code
+
+GOOD: Final = 10
+BAD: Final = 5
+MAX_SLEEP_S: Final = 600
+
+_calls: Final = defaultdict[str, "count[int]"](count)
+
+
+@handler("email")
+async def send_email(job: Job) -> None:
+    """Pretend to send an email."""
+    await _simulate(job)
+
+
+@handler("sms")
+async def send_sms(job: Job) -> None:
+    """Pretend to send a text message."""
+    await _simulate(job)
+
+
+@handler("webhook")
+async def call_webhook(job: Job) -> None:
+    """Pretend to call somebody's webhook."""
+    await _simulate(job)
+
+
+async def _simulate(job: Job) -> None:
+    wish = job.payload.get("simulate")
+    if isinstance(wish, list):
+        wish = wish[min(job.attempt, len(wish) - 1)] if wish else "ok"
+    if wish is None:
+        _call_dependency(job.job_type)
+    else:
+        await _grant(wish)
+
+
+def _call_dependency(job_type: str) -> None:
+    if next(_calls[job_type]) % (GOOD + BAD) >= GOOD:
+        raise JobError("API_TIMEOUT", f"the simulated {job_type} service did not answer")
+
+
+async def _grant(wish: Any) -> None:
+    if wish == "ok":
+        return
+    if wish == "crash":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if isinstance(wish, str) and wish.startswith("sleep:"):
+        await asyncio.sleep(_seconds(wish.removeprefix("sleep:")))
+        return
+    if isinstance(wish, str) and is_code(wish):
+        raise JobError(wish, "as the payload asked for")
+    raise JobError("VALIDATION_ERROR", 'simulate is "ok", "crash", "sleep:SECONDS", an error code, or a list of these')
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1
+    if not 0 <= seconds <= MAX_SLEEP_S:
+        raise JobError("VALIDATION_ERROR", f"sleep takes 0 to {MAX_SLEEP_S} seconds")
+    return seconds
