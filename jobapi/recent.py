@@ -1,0 +1,32 @@
+"""Remembers jobs that were just accepted, so that a client who asks at once is not told that its job does not exist.
+
+The ledger hears of a job some 50 ms after its acceptance, later when it lags.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+from sickbay.job import Record
+
+SIZE: Final = 10_000
+
+
+class Recent:
+    """The latest accepted jobs of this process, without their payloads; the oldest go first."""
+
+    def __init__(self, size: int = SIZE) -> None:
+        """Remember `size` jobs."""
+        self._size = size
+        self._records: OrderedDict[str, Record] = OrderedDict()
+
+    def add(self, record: Record) -> None:
+        """Remember a job."""
+        self._records[record.job.job_id] = record
+        if len(self._records) > self._size:
+            self._records.popitem(last=False)
+
+    def get(self, job_id: str) -> Record | None:
+        """The job as it was accepted, None if it is not among the latest."""
+        return self._records.get(job_id)

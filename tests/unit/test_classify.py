@@ -1,0 +1,100 @@
+"""What the exceptions that everybody knows mean."""
+
+import socket
+
+import httpx
+import msgspec
+import pydantic
+import pytest
+
+from sickbay import JobError
+from sickbay.classify import classify, timed_out
+from sickbay.outcome import Kind
+from sickbay.sdk import HandlerSpec
+
+PLAIN = HandlerSpec("email", print)
+REQUEST = httpx.Request("GET", "http://x.example")
+
+
+def http(status, headers=None):
+    return httpx.HTTPStatusError("no", request=REQUEST, response=httpx.Response(status, headers=headers, request=REQUEST))
+
+
+def pydantic_error():
+    class Model(pydantic.BaseModel):
+        a: int
+
+    with pytest.raises(pydantic.ValidationError) as caught:
+        Model.model_validate({})
+    return caught.value
+
+
+class AuthExpired(RuntimeError):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "kind"),
+    [
+        (JobError("API_TIMEOUT"), "API_TIMEOUT", Kind.SYSTEMIC),
+        (TimeoutError(), "API_TIMEOUT", Kind.SYSTEMIC),
+        (ConnectionRefusedError(), "CONNECTION_REFUSED", Kind.SYSTEMIC),
+        (ConnectionResetError(), "NETWORK_ERROR", Kind.TRANSIENT),
+        (socket.gaierror(), "NETWORK_ERROR", Kind.TRANSIENT),
+        (pydantic_error(), "VALIDATION_ERROR", Kind.DATA),
+        (msgspec.ValidationError("no"), "VALIDATION_ERROR", Kind.DATA),
+        (httpx.ReadTimeout("slow"), "API_TIMEOUT", Kind.SYSTEMIC),
+        (httpx.ConnectError("no"), "CONNECTION_REFUSED", Kind.SYSTEMIC),
+        (httpx.RemoteProtocolError("no"), "NETWORK_ERROR", Kind.TRANSIENT),
+        (http(500), "HTTP_500", Kind.SYSTEMIC),
+        (http(503), "SERVICE_UNAVAILABLE", Kind.SYSTEMIC),
+        (http(429), "RATE_LIMITED", Kind.TRANSIENT),
+        (http(408), "HTTP_408", Kind.TRANSIENT),
+        (http(422), "VALIDATION_ERROR", Kind.DATA),
+        (http(418), "HTTP_418", Kind.DATA),
+        (KeyError("x"), "KEY_ERROR", Kind.UNKNOWN),
+        (AuthExpired("x"), "AUTH_EXPIRED", Kind.UNKNOWN),
+        (type("E" + "x" * 80, (Exception,), {})(), "E" + "X" * 47, Kind.UNKNOWN),
+        (type("Ünïcode", (Exception,), {})(), "N_CODE", Kind.UNKNOWN),
+        (SystemExit(3), "SYSTEM_EXIT", Kind.UNKNOWN),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else str(value),
+)
+def test_known_exceptions(error, code, kind):
+    outcome = classify(error, PLAIN)
+    assert (outcome.code, outcome.kind) == (code, kind)
+
+
+@pytest.mark.parametrize(
+    ("error", "wait"),
+    [
+        (http(429, {"Retry-After": "7"}), 7_000),
+        (http(429, {"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}), None),
+        (http(429, {"Retry-After": "-1"}), None),
+        (http(429, {"Retry-After": "nan"}), None),
+        (JobError("RATE_LIMITED", retry_after=1.5), 1_500),
+        (JobError("RATE_LIMITED"), None),
+    ],
+)
+def test_the_wait_that_an_error_asks_for(error, wait):
+    assert classify(error, PLAIN).retry_after_ms == wait
+
+
+def test_a_handlers_own_mapping_comes_first_and_the_nearest_class_wins():
+    spec = HandlerSpec("email", print, codes={Exception: "ANY", AuthExpired: "LOGIN"}, kinds={"LOGIN": Kind.SYSTEMIC})
+    assert (classify(AuthExpired(), spec).code, classify(AuthExpired(), spec).kind) == ("LOGIN", Kind.SYSTEMIC)
+    assert classify(KeyError(), spec).code == "ANY"
+
+
+def test_a_kind_can_be_mapped_for_a_job_error_too():
+    spec = HandlerSpec("email", print, kinds={"API_TIMEOUT": Kind.TRANSIENT})
+    assert classify(JobError("API_TIMEOUT"), spec).kind is Kind.TRANSIENT
+
+
+def test_messages_are_bounded():
+    assert len(classify(ValueError("x" * 9_999), PLAIN).message) == 500
+
+
+def test_a_timeout_of_ours_has_its_own_code():
+    assert timed_out(30, PLAIN).code == "HANDLER_TIMEOUT"
+    assert timed_out(30, PLAIN).kind is Kind.SYSTEMIC
