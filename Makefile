@@ -1,0 +1,66 @@
+# Everything a person does with this project. `make` alone lists the targets; only `setup` needs the network.
+SHELL := /bin/sh
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+RUN_STAMP := $(VENV)/.installed-run
+DEV_STAMP := $(VENV)/.installed-dev
+PACKAGES := sickbay jobapi worker controlplane sickbay_cli
+PROTOS = $(shell find proto -name '*.proto' | sort)
+
+.PHONY: help setup run test test-embedded lint typecheck gen bench clean lock
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(DEV_STAMP) ## Install everything for running, testing and developing into .venv
+
+run: $(RUN_STAMP) ## Run the whole system, embedded: Job API, worker and control plane (options: ARGS="--jobapi-port 4000")
+	@$(BIN)/sickbay up $(ARGS)
+
+test: test-embedded ## Run all tests
+
+test-embedded: $(DEV_STAMP) ## Run the tests that need no server
+	$(BIN)/python -m pytest --cov --cov-report= -q $(PYTEST_ARGS)
+	@$(BIN)/coverage combine -q 2>/dev/null || true
+	$(BIN)/coverage report --fail-under=90
+
+lint: $(DEV_STAMP) ## Check style, imports, the contract and shell scripts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/buf lint
+	$(BIN)/buf format -d --exit-code
+	$(BIN)/shellcheck .ci/run scripts/*.sh
+
+typecheck: $(DEV_STAMP) ## Check types (mypy strict)
+	$(BIN)/mypy
+
+gen: $(DEV_STAMP) ## Generate gen/ from proto/
+	rm -rf gen && mkdir gen
+	$(BIN)/python -m grpc_tools.protoc -Iproto --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy \
+	  --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc --python_out=gen --grpc_python_out=gen \
+	  --mypy_out=quiet:gen --mypy_grpc_out=quiet:gen $(PROTOS)
+	find gen -name '*.py*' -exec sed -i -E 's/^(from|import) sickbay\./\1 gen.sickbay./' {} +
+	find gen -type d -exec touch {}/__init__.py \;
+
+bench: $(DEV_STAMP) ## Measure the embedded system (about a minute)
+	$(BIN)/python benchmarks/embedded.py
+
+lock: $(DEV_STAMP) ## Renew the requirement locks (needs uv and the network)
+	scripts/lock.sh
+
+clean: ## Remove everything that was made here, also the data of `make run`
+	rm -rf $(VENV) .sickbay .coverage .coverage.* htmlcov .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(VENV)/bin/python:
+	@scripts/venv.sh $(PYTHON) $(VENV)
+
+$(RUN_STAMP): requirements.lock pyproject.toml | $(VENV)/bin/python
+	@scripts/install.sh $(VENV) requirements.lock
+	@touch $@
+
+$(DEV_STAMP): requirements-dev.lock pyproject.toml | $(VENV)/bin/python
+	@scripts/install.sh $(VENV) requirements-dev.lock
+	@touch $@ $(RUN_STAMP)

@@ -1,0 +1,9 @@
+#!/bin/sh
+# Install exactly the locked packages, then this project: install.sh VENV LOCKFILE. The only step that needs the network.
+set -eu
+python=$1/bin/python
+lock=$2
+echo "Installing the packages of $lock (a minute or two, once) ..." >&2
+"$python" -m pip install --quiet --disable-pip-version-check --require-hashes -r "$lock" ||
+  { echo "The packages of $lock could not be installed; is the network reachable? Then repeat the command" >&2; exit 1; }
+"$python" -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
