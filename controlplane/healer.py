@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final
 
 from controlplane.release import Releaser
 from sickbay.circuit import CircuitState, Key, Snapshot
 from sickbay.errors import Unavailable
 from sickbay.ports import Breakers, Broker, Clock, Queue, Wards
+from sickbay.queries import Claim
 
 LOOK_EVERY_S: Final = 30.0
 PACE_S: Final = 0.1
@@ -34,8 +35,11 @@ log = logging.getLogger(__name__)
 class Healer:
     """One per control plane; several share the work by the ledger's claims."""
 
-    def __init__(self, *, breakers: Breakers, wards: Wards, broker: Broker, releaser: Releaser, clock: Clock) -> None:
-        """Nothing happens before `run`."""
+    def __init__(
+        self, *, breakers: Breakers, wards: Wards, broker: Broker, releaser: Releaser, on_departure: Callable[[], None], clock: Clock
+    ) -> None:
+        """Nothing happens before `run`; `on_departure` hears when jobs have left the quarantine."""
+        self._on_departure = on_departure
         self._breakers = breakers
         self._wards = wards
         self._broker = broker
@@ -82,7 +86,11 @@ class Healer:
         claims = await self._wards.claim_expired()
         if claims:
             log.warning("%d releases were left unfinished and are finished now", len(claims))
-            await self._releaser.release(claims)
+            await self._bring_back(claims)
+
+    async def _bring_back(self, claims: Sequence[Claim]) -> None:
+        await self._releaser.release(claims)
+        self._on_departure()
 
     async def _heal(self, key: Key, circuit: Snapshot | None, count: int) -> float:
         if circuit is None or not circuit.state.refuses:
@@ -105,7 +113,7 @@ class Healer:
             self._probes[key] = (probe_at, now)
             claims = await self._wards.claim_parked(key, 1)
             if claims:
-                await self._releaser.release(claims)
+                await self._bring_back(claims)
                 log.info("the cooldown of %s is over: job %s goes out as the probe", key.name, claims[0].job.job_id)
         return PROBE_PATIENCE_MS / 1000
 
@@ -114,7 +122,7 @@ class Healer:
         if room > 0:
             claims = await self._wards.claim_parked(key, min(limit, room))
             if claims:
-                await self._releaser.release(claims)
+                await self._bring_back(claims)
                 log.info("%d parked jobs of %s come back", len(claims), key.name)
         return PACE_S
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from sickbay.envelope import Undecodable, decode_events, undecodable_job
@@ -18,8 +18,8 @@ from sickbay.job import Event, Reason, State
 from sickbay.ports import TO_QUARANTINE, Broker, Clock, Consumer, Delivery, LedgerWriter, Message, Queue
 
 BATCH: Final = 100
-BUDGET: Final = 1_000
-"""Copies looked at in one round; a larger quarantine takes several."""
+PAUSE_S: Final = 0.02
+"""Between batches, so that a large quarantine is walked without getting in anybody's way."""
 LINGER_S: Final = 0.5
 RECHECK_S: Final = 5.0
 
@@ -33,6 +33,7 @@ class Swept:
     ghosts: int = 0
     kept: int = 0
     told: int = 0
+    seen: set[tuple[str, int, int]] = field(default_factory=set)
 
 
 class Sweep:
@@ -67,13 +68,14 @@ class Sweep:
                 asyncio.get_running_loop().call_later(RECHECK_S, self.nudge)
 
     async def round(self) -> Swept:
-        """Look at the present copies once, at most BUDGET of them; stop early when no ghost is left."""
+        """Look at each present copy once; stop early when no ghost is left."""
         swept = Swept()
         surplus = await self._surplus()
-        left = min(BUDGET, await self._broker.depth(Queue.QUARANTINE))
+        left = await self._broker.depth(Queue.QUARANTINE)
         async with self._broker.consume(Queue.QUARANTINE, BATCH) as consumer:
             while left > 0 and swept.ghosts < surplus:
                 left -= await self._batch(consumer, min(left, BATCH), swept)
+                await asyncio.sleep(PAUSE_S)
         return swept
 
     async def _batch(self, consumer: Consumer, limit: int, swept: Swept) -> int:
@@ -84,11 +86,16 @@ class Sweep:
         if unknown:
             await self._ledger.apply(unknown)
             swept.told += len(unknown)
-        await self._keep([delivery for delivery, event in copies if live.get(event.job.job_id) is not False], swept)
+        ghosts: list[Delivery] = []
+        kept: list[Delivery] = []
         for delivery, event in copies:
-            if live.get(event.job.job_id) is False:
-                delivery.ack()
-                swept.ghosts += 1
+            is_ghost = live.get(event.job.job_id) is False or _identity(event) in swept.seen
+            (ghosts if is_ghost else kept).append(delivery)
+            swept.seen.add(_identity(event))
+        await self._keep(kept, swept)
+        for delivery in ghosts:
+            delivery.ack()
+        swept.ghosts += len(ghosts)
         return len(deliveries)
 
     async def _keep(self, deliveries: Sequence[Delivery], swept: Swept) -> None:
@@ -109,3 +116,8 @@ class Sweep:
             now = self._clock()
             kept = undecodable_job(delivery.body, delivery.message_id, str(error), now)
             return Event(kept, State.QUARANTINED, now, reason=Reason.UNDECODABLE, code=Reason.UNDECODABLE.value)
+
+
+def _identity(event: Event) -> tuple[str, int, int]:
+    """Two copies with the same one are the same copy, published twice."""
+    return (event.job.job_id, event.job.generation, event.job.attempt)

@@ -1,1 +1,1 @@
-"""The ledger in SQL: PostgreSQL or SQLite, through SQLAlchemy Core and Alembic."""
+"""The ledger in SQL: PostgreSQL or SQLite, through SQLAlchemy Core and Alembic. Begin with `ledger.py`."""

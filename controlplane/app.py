@@ -1,0 +1,72 @@
+"""Puts the control plane together: keeper, healer and sweep beside the two services."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from controlplane.breaker_service import BreakerApi
+from controlplane.healer import Healer
+from controlplane.keeper import Keeper
+from controlplane.quarantine_service import QuarantineApi
+from controlplane.release import Releaser
+from controlplane.rest import create_gateway
+from controlplane.sweep import Sweep
+from gen.sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceStub, add_BreakerServiceServicer_to_server
+from gen.sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub, add_QuarantineServiceServicer_to_server
+from sickbay.backends import Backends
+from sickbay.job import Event, State
+from sickbay.rpc.doors import Address, Doors, open_doors
+from sickbay.rpc.service import Service
+from sickbay.tasks import background
+from sickbay.version import VERSION
+
+
+@asynccontextmanager
+async def serve(backends: Backends, address: Address) -> AsyncIterator[Doors]:
+    """Keep the ledger, heal and serve until the context ends."""
+    releaser = Releaser(backends.broker, backends.wards)
+    sweep = Sweep(backends.broker, backends.writer, backends.clock)
+    healer = Healer(
+        breakers=backends.breakers,
+        wards=backends.wards,
+        broker=backends.broker,
+        releaser=releaser,
+        on_departure=sweep.nudge,
+        clock=backends.clock,
+    )
+
+    def hear(events: Sequence[Event]) -> None:
+        if any(event.state is State.PARKED for event in events):
+            healer.nudge()
+        if any(event.state is State.CANCELLED for event in events):
+            sweep.nudge()
+
+    keeper = Keeper(backends.broker, backends.writer, backends.clock, hear)
+    breaker_api = BreakerApi(backends.breakers, backends.broker, backends.writer, backends.clock)
+    quarantine_api = QuarantineApi(backends.wards, releaser, sweep.nudge, backends.clock)
+    services = [
+        Service("sickbay.breakers.v1.BreakerService", add_BreakerServiceServicer_to_server, breaker_api),
+        Service("sickbay.jobs.v1.QuarantineService", add_QuarantineServiceServicer_to_server, quarantine_api),
+    ]
+    async with (
+        _keeping(keeper),
+        background(keeper.prune(), healer.run(), sweep.run()),
+        open_doors(
+            services,
+            lambda channel, health: create_gateway(BreakerServiceStub(channel), QuarantineServiceStub(channel), health, VERSION),
+            address,
+        ) as doors,
+    ):
+        yield doors
+
+
+@asynccontextmanager
+async def _keeping(keeper: Keeper) -> AsyncIterator[None]:
+    task = asyncio.create_task(keeper.run(), name="keeper")
+    try:
+        yield
+    finally:
+        await keeper.stop()
+        await task

@@ -1,0 +1,46 @@
+"""The REST gateway of the control plane: circuits, quarantine and metrics for people and scripts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI
+from fastapi.responses import RedirectResponse, Response
+
+from controlplane.rest_breakers import add_breakers
+from controlplane.rest_quarantine import add_quarantine
+from gen.sickbay.breakers.v1.breaker_service_pb2 import GetMetricsRequest
+from sickbay.rpc import schemas
+from sickbay.rpc.health import Health
+from sickbay.rpc.rest import create_app, health_response, json_response
+from sickbay.rpc.schemas import fails
+from sickbay.rpc.views import metrics_view
+
+if TYPE_CHECKING:  # stubs for asyncio exist for type checkers only
+    from gen.sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceAsyncStub
+    from gen.sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceAsyncStub
+
+
+def create_gateway(breakers: BreakerServiceAsyncStub, quarantine: QuarantineServiceAsyncStub, health: Health, version: str) -> FastAPI:
+    """The application; every route's operation id is the name of its RPC."""
+    app = create_app("Sickbay Control Plane", "Shows and commands circuits, and looks after jobs in quarantine.", version)
+
+    @app.get("/", include_in_schema=False)
+    async def root() -> Response:
+        return RedirectResponse("/docs")
+
+    @app.get(
+        "/health", operation_id="Health", response_model=schemas.HealthBody, responses={503: {"model": schemas.HealthBody}}, tags=["health"]
+    )
+    async def get_health() -> Response:
+        """Whether this service takes requests. An open circuit is not a reason to be down."""
+        return health_response(serving=health.serving)
+
+    @app.get("/metrics", operation_id="GetMetrics", response_model=schemas.MetricsBody, responses=fails(), tags=["metrics"])
+    async def metrics() -> Response:
+        """The system in numbers."""
+        return json_response(metrics_view(await breakers.GetMetrics(GetMetricsRequest())))
+
+    add_breakers(app, breakers)
+    add_quarantine(app, quarantine)
+    return app

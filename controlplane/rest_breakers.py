@@ -1,0 +1,151 @@
+"""The REST routes of BreakerService."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+from google.protobuf.duration_pb2 import Duration
+
+from gen.sickbay.breakers.v1 import breaker_service_pb2 as breakers_pb
+from gen.sickbay.breakers.v1.breaker_pb2 import Breaker
+from sickbay.rpc import schemas
+from sickbay.rpc.body import Body, read_body
+from sickbay.rpc.rest import json_response
+from sickbay.rpc.schemas import fails, streams, takes
+from sickbay.rpc.sse import event_stream, relay
+from sickbay.rpc.views import breaker_view, breakers_view
+
+_TEXT: Mapping[str, Any] = {"type": "string"}
+_WHO: Mapping[str, Any] = {"by": _TEXT, "why": _TEXT}
+
+if TYPE_CHECKING:  # stubs for asyncio exist for type checkers only
+    from gen.sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceAsyncStub
+
+
+class HoldBody(Body, frozen=True):
+    """Who changes a circuit, and why; `seconds` bounds a hold."""
+
+    by: str = ""
+    why: str = ""
+    seconds: float | None = None
+
+
+class WhoBody(Body, frozen=True):
+    """Who changes a circuit, and why."""
+
+    by: str = ""
+    why: str = ""
+
+
+def add_breakers(app: FastAPI, breakers: BreakerServiceAsyncStub) -> None:
+    """Add the routes; every operation id is the name of its RPC."""
+
+    @app.get("/breakers", operation_id="ListBreakers", response_model=schemas.BreakersBody, responses=fails(400), tags=["breakers"])
+    async def list_breakers(tenant: str = "") -> Response:
+        """All circuits, by job type."""
+        found: list[Breaker] = []
+        token = ""
+        while True:
+            reply = await breakers.ListBreakers(breakers_pb.ListBreakersRequest(tenant=tenant, page_size=1000, page_token=token))
+            found += reply.breakers
+            token = reply.next_page_token
+            if not token:
+                return json_response(breakers_view(list(map(breaker_view, found))))
+
+    @app.get(
+        "/breakers/events",
+        operation_id="WatchBreakers",
+        response_class=Response,
+        responses=streams("Events `breaker`: every circuit as it is now, then each change.") | fails(400),
+        tags=["breakers"],
+    )
+    async def watch_breakers(request: Request, jobType: str = "", tenant: str = "") -> Response:  # noqa: N803 - JSON's names
+        """Server-sent events: every circuit as it is now, then each change."""
+        call = breakers.WatchBreakers(breakers_pb.WatchBreakersRequest(job_type=jobType, tenant=tenant))
+        return await event_stream(request, relay(call, lambda reply: ("breaker", breaker_view(reply.breaker))))
+
+    @app.get(
+        "/breakers/{job_type}", operation_id="GetBreaker", response_model=schemas.BreakerBody, responses=fails(400, 404), tags=["breakers"]
+    )
+    async def get_breaker(job_type: str, tenant: str = "") -> Response:
+        """One circuit."""
+        return json_response(
+            breaker_view((await breakers.GetBreaker(breakers_pb.GetBreakerRequest(job_type=job_type, tenant=tenant))).breaker)
+        )
+
+    @app.post(
+        "/breakers/{job_type}/reset",
+        operation_id="ResetBreaker",
+        response_model=schemas.ResetBody,
+        responses=fails(400, 404),
+        tags=["breakers"],
+    )
+    async def reset(job_type: str, tenant: str = "") -> Response:
+        """Close a circuit at once."""
+        await breakers.ResetBreaker(breakers_pb.ResetBreakerRequest(job_type=job_type, tenant=tenant))
+        return json_response({"message": f"Circuit breaker for '{job_type}' has been reset", "jobType": job_type})
+
+    @app.post(
+        "/breakers/{job_type}/force-open",
+        operation_id="ForceOpenBreaker",
+        response_model=schemas.BreakerBody,
+        responses=fails(400, 413),
+        openapi_extra=takes({**_WHO, "seconds": {"type": "number", "minimum": 0.001}}, can_be_missing=True),
+        tags=["breakers"],
+    )
+    async def force_open(job_type: str, request: Request, tenant: str = "") -> Response:
+        """Hold a circuit open, for `seconds` or until it is set to auto or reset."""
+        body = await read_body(request, HoldBody)
+        asked = breakers_pb.ForceOpenBreakerRequest(job_type=job_type, tenant=tenant, actor=body.by, why=body.why)
+        if body.seconds is not None:
+            asked.duration.CopyFrom(_span(body.seconds))
+        return json_response(breaker_view((await breakers.ForceOpenBreaker(asked)).breaker))
+
+    @app.post(
+        "/breakers/{job_type}/disable",
+        operation_id="DisableBreaker",
+        response_model=schemas.BreakerBody,
+        responses=fails(400, 413),
+        openapi_extra=takes({**_WHO}, can_be_missing=True),
+        tags=["breakers"],
+    )
+    async def disable(job_type: str, request: Request, tenant: str = "") -> Response:
+        """Switch a circuit off: every job of its type runs."""
+        body = await read_body(request, WhoBody)
+        asked = breakers_pb.DisableBreakerRequest(job_type=job_type, tenant=tenant, actor=body.by, why=body.why)
+        return json_response(breaker_view((await breakers.DisableBreaker(asked)).breaker))
+
+    @app.post(
+        "/breakers/{job_type}/metrics-only",
+        operation_id="SetBreakerMetricsOnly",
+        response_model=schemas.BreakerBody,
+        responses=fails(400, 413),
+        openapi_extra=takes({**_WHO}, can_be_missing=True),
+        tags=["breakers"],
+    )
+    async def metrics_only(job_type: str, request: Request, tenant: str = "") -> Response:
+        """Let a circuit watch only."""
+        body = await read_body(request, WhoBody)
+        asked = breakers_pb.SetBreakerMetricsOnlyRequest(job_type=job_type, tenant=tenant, actor=body.by, why=body.why)
+        return json_response(breaker_view((await breakers.SetBreakerMetricsOnly(asked)).breaker))
+
+    @app.post(
+        "/breakers/{job_type}/auto",
+        operation_id="SetBreakerAuto",
+        response_model=schemas.BreakerBody,
+        responses=fails(400, 404),
+        tags=["breakers"],
+    )
+    async def auto(job_type: str, tenant: str = "") -> Response:
+        """Let a circuit decide again."""
+        asked = breakers_pb.SetBreakerAutoRequest(job_type=job_type, tenant=tenant)
+        return json_response(breaker_view((await breakers.SetBreakerAuto(asked)).breaker))
+
+
+def _span(seconds: float) -> Duration:
+    span = Duration()
+    span.FromMilliseconds(round(min(max(seconds, -1e9), 1e9) * 1000))
+    return span

@@ -1,0 +1,29 @@
+"""Puts the Job API together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from gen.sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub, add_JobServiceServicer_to_server
+from jobapi.intake import Intake
+from jobapi.recent import Recent
+from jobapi.rest import create_gateway
+from jobapi.service import JobApi
+from sickbay.backends import Backends
+from sickbay.events import EventStream
+from sickbay.rpc.doors import Address, Doors, open_doors
+from sickbay.rpc.service import Service
+from sickbay.version import VERSION
+
+
+@asynccontextmanager
+async def serve(backends: Backends, address: Address) -> AsyncIterator[Doors]:
+    """Serve JobService until the context ends."""
+    recent = Recent()
+    async with EventStream(backends.broker) as events:
+        intake = Intake(backends.broker, events, backends.keys, recent, backends.clock)
+        api = JobApi(intake, backends.reader, recent, events, backends.clock)
+        services = [Service("sickbay.jobs.v1.JobService", add_JobServiceServicer_to_server, api)]
+        async with open_doors(services, lambda channel, health: create_gateway(JobServiceStub(channel), health, VERSION), address) as doors:
+            yield doors

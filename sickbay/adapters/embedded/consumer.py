@@ -1,0 +1,126 @@
+"""A subscription to one queue of the embedded broker, and the messages it hands out."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
+
+from sickbay.adapters.embedded.lane import Claim, Lane, Taken
+from sickbay.ports import Delivery
+
+_NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+class SqliteDelivery:
+    """One message in our hands; see `sickbay.ports.Delivery`."""
+
+    __slots__ = ("_consumer", "_headers", "body", "message_id", "number", "redelivered")
+
+    def __init__(self, taken: Taken, consumer: SqliteConsumer) -> None:
+        """Only consumers make these."""
+        row = taken.row
+        self.body = row.body
+        self.message_id = row.message_id
+        self.redelivered = taken.redelivered
+        self._headers = row.headers
+        self.number = row.id
+        self._consumer = consumer
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """What was published with it."""
+        return json.loads(self._headers) if self._headers else _NO_HEADERS
+
+    def ack(self) -> None:
+        """Destroy the message; it comes back if we die before this was stored."""
+        self._consumer.ack(self)
+
+    def nack(self) -> None:
+        """Give the message back to the head of its queue, marked as redelivered."""
+        self._consumer.nack(self)
+
+
+class SqliteConsumer:
+    """See `sickbay.ports.Consumer`. Nothing is fetched ahead: a message is either in the queue or in somebody's hands."""
+
+    def __init__(self, lane: Lane, prefetch: int, wake: Callable[[], None]) -> None:
+        """`wake` asks the broker to look at the lane soon."""
+        self._lane = lane
+        self._prefetch = prefetch
+        self._wake = wake
+        self._in_hands: dict[int, SqliteDelivery] = {}
+        self._one_at_a_time = asyncio.Lock()
+        self._changed = asyncio.Event()
+        self._claim: Claim | None = None
+        self._stopped = asyncio.Event()
+
+    async def get(self, limit: int) -> Sequence[Delivery]:
+        """Wait for at least one message and return up to `limit`, oldest first; empty once stopped. Unavailable: ask again."""
+        if limit < 1:
+            raise ValueError(f"limit is at least 1, not {limit}")
+        async with self._one_at_a_time:
+            while len(self._in_hands) >= self._prefetch and not self._stopped.is_set():
+                self._changed.clear()
+                await self._changed.wait()
+            if self._stopped.is_set():
+                return ()
+            taken = await self._take(min(limit, self._prefetch - len(self._in_hands)))
+            if self._stopped.is_set():
+                self._lane.take_back(taken)
+                return ()
+        deliveries = [SqliteDelivery(message, self) for message in taken]
+        self._in_hands.update((delivery.number, delivery) for delivery in deliveries)
+        return deliveries
+
+    async def stop(self) -> None:
+        """Take no more; a waiting `get` returns empty."""
+        self._stopped.set()
+        self._changed.set()
+        if self._claim is not None and not self._claim.answer.done():
+            self._claim.answer.set_result([])
+
+    async def release(self) -> None:
+        """Stop, and give back what is still in our hands; settling that afterwards does nothing."""
+        await self.stop()
+        for number in self._in_hands:
+            self._lane.give_back(number, redelivered=True)
+        self._in_hands.clear()
+        self._wake()
+
+    def ack(self, delivery: SqliteDelivery) -> None:
+        """Destroy a message of ours."""
+        if self._let_go(delivery):
+            self._lane.acked.append(delivery.number)
+
+    def nack(self, delivery: SqliteDelivery) -> None:
+        """Give back a message of ours."""
+        if self._let_go(delivery):
+            self._lane.give_back(delivery.number, redelivered=True)
+
+    def _let_go(self, delivery: SqliteDelivery) -> bool:
+        # The same message may be in our hands again, as a later delivery: an old one must not settle that.
+        if self._in_hands.get(delivery.number) is not delivery:
+            return False
+        del self._in_hands[delivery.number]
+        self._changed.set()
+        self._wake()
+        return True
+
+    async def _take(self, limit: int) -> list[Taken]:
+        answer: asyncio.Future[list[Taken]] = asyncio.get_running_loop().create_future()
+        self._claim = Claim(limit, answer)
+        self._lane.claims.append(self._claim)
+        self._wake()
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            # The answer may have come in the same moment; nobody has seen these messages, so they go back without a mark.
+            if not answer.cancelled() and answer.exception() is None:
+                self._lane.take_back(answer.result())
+                self._wake()
+            raise
+        finally:
+            self._claim = None

@@ -1,0 +1,56 @@
+"""Which queues a message reaches, the exchanges `jobs` (direct) and `jobs.events` (topic) in one function, and the rows it becomes."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from typing import Final
+
+from sickbay.adapters.embedded.store import Row
+from sickbay.ports import EVENT_PREFIX, TO_MAIN, TO_QUARANTINE, TO_RETRY, Clock, Message, Queue
+
+MAX_BODY_BYTES: Final = 128 * 1024 * 1024
+MAX_DELAY_MS: Final = 366 * 24 * 60 * 60 * 1000
+
+_DIRECT: Final = {TO_MAIN: (Queue.MAIN,), TO_RETRY: (Queue.RETRY,), TO_QUARANTINE: (Queue.QUARANTINE,)}
+_EVENT: Final = (Queue.LEDGER,)
+_QUARANTINED: Final = (Queue.LEDGER, Queue.QUARANTINE)
+_QUARANTINED_KEY: Final = f"{EVENT_PREFIX}quarantined"
+
+
+def queues_of(key: str) -> tuple[Queue, ...]:
+    """Every queue a message with this key is copied to; ValueError if there is none."""
+    direct = _DIRECT.get(key)
+    if direct is not None:
+        return direct
+    if key == _QUARANTINED_KEY or key.startswith(f"{_QUARANTINED_KEY}."):
+        return _QUARANTINED
+    if key.startswith(EVENT_PREFIX):
+        return _EVENT
+    raise ValueError(f"the routing key {key!r} reaches no queue")
+
+
+class Copier:
+    """Makes the rows of messages, and the ids that are their order: each greater than all before."""
+
+    def __init__(self, clock: Clock) -> None:
+        """Set `last_id` to the greatest one stored before the first use."""
+        self.last_id = 0
+        self._clock = clock
+        self._session = secrets.token_hex(8)
+
+    def new_id(self) -> int:
+        """The next id. Whatever has one is stored in the very next transaction, so that no position overtakes an id still to come."""
+        self.last_id += 1
+        return self.last_id
+
+    def copies(self, message: Message) -> list[tuple[Queue, Row]]:
+        """One row per queue reached; whatever SQLite could refuse is refused here, so that no neighbour suffers from it."""
+        queues = queues_of(message.key)
+        if len(message.body) > MAX_BODY_BYTES or not 0 <= message.delay_ms <= MAX_DELAY_MS:
+            raise ValueError("a body has at most 128 MiB and a delay is 0 to 366 days")
+        due = self._clock() + message.delay_ms if queues[0] is Queue.RETRY else 0
+        headers = json.dumps(dict(message.headers)) if message.headers else ""
+        message_id = message.message_id or f"{self._session}-{self.last_id + 1}"
+        message_id.encode()
+        return [(queue, Row(self.new_id(), due, message_id, headers, bytes(message.body))) for queue in queues]

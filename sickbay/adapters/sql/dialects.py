@@ -1,0 +1,116 @@
+"""The one place that knows SQLite from PostgreSQL: URLs, engines, and the words the two spell differently.
+
+SQLite has one writer at a time, so each process has one writing connection behind one lock, and readers of their own (WAL lets them
+read meanwhile). WAL with synchronous FULL: a commit that returned survives a power cut, because the keeper acknowledges events after it.
+A database in memory lives in a `memdb` shared by our connections, has no WAL, and so its readers take the lock, too.
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from sqlalchemy import Table, event
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy.pool import AsyncAdaptedQueuePool
+
+from sickbay.errors import SettingsError
+
+Insert = sqlite.Insert | postgresql.Insert
+
+READERS: Final = 4
+BUSY_TIMEOUT_MS: Final = 5_000
+POOL_TIMEOUT_S: Final = 10
+
+_DRIVERS: Final = {
+    "sqlite": "sqlite+aiosqlite",
+    "postgresql": "postgresql+asyncpg",
+    "postgres": "postgresql+asyncpg",
+    "sqlite+aiosqlite": "sqlite+aiosqlite",
+    "postgresql+asyncpg": "postgresql+asyncpg",
+}
+_PRAGMAS: Final = (
+    "PRAGMA journal_mode=WAL",
+    "PRAGMA synchronous=FULL",
+    f"PRAGMA busy_timeout={BUSY_TIMEOUT_MS}",
+    "PRAGMA cache_size=-16384",
+    "PRAGMA temp_store=MEMORY",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a ledger is. `memory` is the name of a database that lives only as long as this process."""
+
+    url: URL
+    memory: str = ""
+
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether there is one writer at a time."""
+        return self.url.get_backend_name() == "sqlite"
+
+
+def place(text: str) -> Place:
+    """Read a database URL; SettingsError if it is not one of ours or its folder is missing."""
+    try:
+        url = make_url(text)
+        url = url.set(drivername=_DRIVERS[url.drivername])
+    except (ArgumentError, KeyError, ValueError):
+        raise SettingsError("DATABASE_URL is postgresql://user:password@host/database or sqlite:///path/to/file") from None
+    if url.get_backend_name() != "sqlite":
+        return Place(url)
+    if url.database in {None, "", ":memory:"}:
+        name = f"file:/sickbay-{uuid.uuid4().hex}?vfs=memdb"
+        return Place(url.set(database=name, query={"uri": "true"}), name)
+    if not Path(str(url.database)).parent.is_dir():
+        raise SettingsError(f"DATABASE_URL: the folder of {url.database!r} does not exist")
+    return Place(url)
+
+
+def writing_engine(where: Place) -> AsyncEngine:
+    """The engine whose transactions write; on SQLite it has one connection, and takes the write lock at the begin."""
+    if not where.is_sqlite:
+        return create_async_engine(where.url, pool_size=READERS, pool_timeout=POOL_TIMEOUT_S, pool_pre_ping=True)
+    engine = _sqlite_engine(where.url, 1, _PRAGMAS)
+    event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    return engine
+
+
+def reading_engine(where: Place, writer: AsyncEngine) -> AsyncEngine:
+    """The engine that only reads, each statement its own transaction; on PostgreSQL it shares the writer's connections."""
+    if not where.is_sqlite:
+        return writer.execution_options(isolation_level="AUTOCOMMIT")
+    return _sqlite_engine(where.url, 1 if where.memory else READERS, (*_PRAGMAS, "PRAGMA query_only=ON"), isolation_level="AUTOCOMMIT")
+
+
+def _sqlite_engine(url: URL, size: int, pragmas: tuple[str, ...], **options: Any) -> AsyncEngine:
+    engine = create_async_engine(
+        url,
+        poolclass=AsyncAdaptedQueuePool,
+        pool_size=size,
+        max_overflow=0,
+        pool_timeout=POOL_TIMEOUT_S,
+        skip_autocommit_rollback=True,
+        connect_args={"isolation_level": None},  # transactions begin when we say so, not when the driver thinks
+        **options,
+    )
+
+    def prepare(connection: Any, _record: object) -> None:
+        cursor = connection.cursor()
+        for pragma in pragmas:
+            cursor.execute(pragma)
+        cursor.close()
+
+    event.listen(engine.sync_engine, "connect", prepare)
+    return engine
+
+
+def upsert(where: Place, table: Table) -> Insert:
+    """An INSERT that knows `on_conflict_do_update` and `on_conflict_do_nothing`."""
+    return sqlite.insert(table) if where.is_sqlite else postgresql.insert(table)

@@ -1,0 +1,126 @@
+"""The order of truth: which of two events of a job is the later one, and what a batch of events comes to.
+
+Pure. `(generation, attempt, rank)` decides, with one exception: a success is sticky. Within its generation it stands above everything
+else, whatever the attempt, because the job really ran; two successes of one generation are level, and the first told stays. The same
+order is written once more in SQL (`writer.py`), where it guards every write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from sickbay.job import Change, Event, Job, Record, State
+
+Truth = tuple[int, bool, int, int]
+
+_QUIET: Final = {State.RUNNING, State.SUCCEEDED}
+
+
+def truth(state: State, generation: int, attempt: int) -> Truth:
+    """The key by which events, rows and copies are compared; the greater is the later truth."""
+    if state is State.SUCCEEDED:
+        return (generation, True, 0, 0)
+    return (generation, False, attempt, state.rank)
+
+
+def truth_of(event: Event) -> Truth:
+    """The key of an event."""
+    return truth(event.state, event.job.generation, event.job.attempt)
+
+
+def leaves_happy_path(event: Event) -> bool:
+    """Whether history cannot be told without this event; the others are told from the job's own row."""
+    return event.state not in _QUIET and not (event.state is State.QUEUED and event.job.generation == 0)
+
+
+def began_at_attempt(state: State, attempt: int) -> int:
+    """The attempt whose run ended in `state`: a RETRYING copy carries the next one already."""
+    return attempt - 1 if state is State.RETRYING else attempt
+
+
+@dataclass(slots=True)
+class Folded:
+    """A batch: the latest event of each job, and what must be kept beside it."""
+
+    latest: dict[str, Event] = field(default_factory=dict)
+    changes: list[Event] = field(default_factory=list)
+    losers: list[Event] = field(default_factory=list)
+    """Successes that another event of the batch outdid: perhaps second runs."""
+    dropped: list[Event] = field(default_factory=list)
+
+
+def fold(events: Iterable[Event]) -> Folded:
+    """Reduce a batch to what has to be written."""
+    folded = Folded()
+    latest = folded.latest
+    for event in events:
+        if event.duplicate:
+            folded.dropped.append(event)
+            continue
+        if leaves_happy_path(event):
+            folded.changes.append(event)
+        job_id = event.job.job_id
+        best = latest.get(job_id)
+        if best is None:
+            latest[job_id] = event
+            continue
+        winner, loser = (event, best) if truth_of(event) > truth_of(best) else (best, event)
+        if loser.state is State.SUCCEEDED:
+            folded.losers.append(loser)
+        latest[job_id] = _completed(winner, loser.job)
+    return folded
+
+
+def _completed(event: Event, other: Job) -> Event:
+    """The event, with what it does not say about its job taken from another event."""
+    job = completed(event.job, other)
+    return event if job is event.job else replace(event, job=job)
+
+
+def completed(job: Job, other: Job) -> Job:
+    """The job, with its type, tenant and time of submission taken from `other` where it lacks them."""
+    if job.submitted_at and job.job_type and job.tenant:
+        return job
+    return replace(
+        job,
+        submitted_at=job.submitted_at or other.submitted_at,
+        job_type=job.job_type or other.job_type,
+        tenant=job.tenant or other.tenant,
+    )
+
+
+def told(prior: Record | None, events: Sequence[Event]) -> Iterator[tuple[Record, Change]]:
+    """The changes that events of one job make to its record, one by one, as those who watch it shall see them.
+
+    A run nobody announced is told at its end: RUNNING, then what became of it. Etags are the caller's.
+    """
+    for event in events:
+        if event.duplicate or (prior and truth_of(event) <= truth(prior.state, prior.job.generation, prior.job.attempt)):
+            continue
+        job = completed(event.job, prior.job) if prior else event.job
+        if event.started_at is not None and event.state is not State.RUNNING and not (prior and prior.state is State.RUNNING):
+            running = replace(job, attempt=began_at_attempt(event.state, job.attempt), payload_json=b"")
+            change = Change(event.started_at, State.RUNNING, running.generation, running.attempt, actor=event.actor)
+            yield Record(running, State.RUNNING, event.started_at, event.started_at, prior.duplicates if prior else 0), change
+        prior = record_after(prior, event, job)
+        yield prior, change_of(event)
+
+
+def record_after(prior: Record | None, event: Event, job: Job) -> Record:
+    """The record once the event has been applied."""
+    aside = event.state.is_set_aside
+    return Record(
+        job=job if aside else replace(job, payload_json=b""),
+        state=event.state,
+        updated_at=event.at,
+        started_at=event.started_at,
+        duplicates=prior.duplicates if prior else 0,
+        reason=event.reason if aside else None,
+    )
+
+
+def change_of(event: Event) -> Change:
+    """The line of history an event makes."""
+    return Change(event.at, event.state, event.job.generation, event.job.attempt, event.code, event.message, event.actor)

@@ -1,0 +1,49 @@
+"""Brings a database to the schema of this program: asks for its revision first, so that Alembic is loaded only when there is work."""
+
+from __future__ import annotations
+
+from sqlalchemy import Connection, inspect, text
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from sickbay.adapters.sql.schema import HEAD
+from sickbay.errors import SettingsError
+
+_MIGRATION_LOCK = 0x51C4BA1
+
+
+async def migrate(engine: AsyncEngine) -> None:
+    """Upgrade to HEAD in one transaction; SettingsError if the database was made by a newer program."""
+    async with engine.begin() as connection:
+        await connection.run_sync(_migrate)
+
+
+def _migrate(connection: Connection) -> None:
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
+    if revision(connection) != HEAD:
+        upgrade(connection)
+
+
+def revision(connection: Connection) -> str | None:
+    """The revision that is stored in the database, None for an empty one."""
+    if not inspect(connection).has_table("alembic_version"):
+        return None
+    stored: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+    return stored
+
+
+def upgrade(connection: Connection) -> None:
+    """Run the migrations that are missing."""
+    # Alembic takes 100 ms to import, and most starts need none of it.
+    from alembic import command  # noqa: PLC0415 - see above
+    from alembic.config import Config  # noqa: PLC0415 - see above
+    from alembic.script import ScriptDirectory  # noqa: PLC0415 - see above
+
+    config = Config()
+    config.set_main_option("script_location", "sickbay.adapters.sql:migrations")
+    config.set_main_option("path_separator", "os")
+    stored = revision(connection)
+    if stored is not None and stored not in {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}:
+        raise SettingsError(f"the database of DATABASE_URL has revision {stored!r}, made by a newer Sickbay: upgrade this program")
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

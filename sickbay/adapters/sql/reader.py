@@ -1,0 +1,79 @@
+"""The ledger as JobService sees it: one job, its history, lists, and a watch."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Final
+
+from sqlalchemy import ColumnElement, bindparam, select, tuple_
+
+from sickbay.adapters.sql.history import history
+from sickbay.adapters.sql.hub import Hub, Watcher
+from sickbay.adapters.sql.paging import cursor as cursor_of
+from sickbay.adapters.sql.paging import parsed
+from sickbay.adapters.sql.rows import LISTED, WHOLE, record_of
+from sickbay.adapters.sql.schema import job_changes, jobs
+from sickbay.adapters.sql.store import Store
+from sickbay.job import Change, Record
+from sickbay.queries import JobQuery, Page
+
+ONE: Final = select(*WHOLE).where(jobs.c.job_id == bindparam("job"))
+CHANGES: Final = select(job_changes).where(job_changes.c.job_id == bindparam("job"))
+
+
+class SqlReader:
+    """Implements `JobReader`."""
+
+    def __init__(self, store: Store, hub: Hub) -> None:
+        self._store = store
+        self._hub = hub
+
+    async def get(self, job_id: str) -> Record | None:
+        """The job, or None if the ledger does not know it (yet)."""
+        async with self._store.read() as connection:
+            row = (await connection.execute(ONE, {"job": job_id})).first()
+        return record_of(row) if row else None
+
+    async def history(self, job_id: str) -> Sequence[Change]:
+        """Every state change known, oldest first; empty for an unknown job."""
+        async with self._store.read() as connection:
+            row = (await connection.execute(ONE, {"job": job_id})).first()
+            changes = (await connection.execute(CHANGES, {"job": job_id})).all()
+        return history(row, changes) if row else []
+
+    async def find(self, query: JobQuery, limit: int, cursor: str) -> Page[Record]:
+        """Newest submission first; InvalidArgument(INVALID_PAGE_TOKEN) if the cursor is not of this kind."""
+        wanted = _wanted(query)
+        if cursor:
+            at, (job_id,) = parsed(cursor, 1)
+            wanted.append(tuple_(jobs.c.submitted_at, jobs.c.job_id) < (at, job_id))
+        rows_wanted = select(*LISTED).where(*wanted).order_by(jobs.c.submitted_at.desc(), jobs.c.job_id.desc()).limit(limit + 1)
+        async with self._store.read() as connection:
+            rows = (await connection.execute(rows_wanted)).all()
+        more = cursor_of(rows[limit - 1].submitted_at, rows[limit - 1].job_id) if len(rows) > limit else ""
+        return Page([record_of(row) for row in rows[:limit]], more)
+
+    @asynccontextmanager
+    async def watch(self, job_id: str) -> AsyncIterator[Watcher]:
+        """Every change of the job applied from the moment of entering on, in order.
+
+        The iterator raises Unavailable when its reader lags more than 1,000 changes behind or the ledger closes.
+        """
+        async with self._store.pause():  # a write under way would end after the entering, but its watchers were looked up before
+            watcher = self._hub.add(job_id)
+        try:
+            yield watcher
+        finally:
+            self._hub.remove(job_id, watcher)
+
+
+def _wanted(query: JobQuery) -> list[ColumnElement[bool]]:
+    wanted: list[ColumnElement[bool]] = []
+    if query.job_type:
+        wanted.append(jobs.c.job_type == query.job_type)
+    if query.tenant:
+        wanted.append(jobs.c.tenant == query.tenant)
+    if query.states:
+        wanted.append(jobs.c.state.in_(sorted(state.value for state in query.states)))
+    return wanted

@@ -1,0 +1,95 @@
+"""Between rows and the domain: what a query must select to make a Record, and how an Event becomes the values of a row."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any, Final
+
+import msgspec
+from sqlalchemy import Row, func, select
+
+from sickbay.adapters.sql.fingerprint import fingerprint
+from sickbay.adapters.sql.schema import job_duplicates, jobs
+from sickbay.job import Event, Failure, Job, Reason, Record, State
+
+AnyRow = Row[*tuple[Any, ...]]
+
+_failures_decoder: Final = msgspec.json.Decoder(tuple[Failure, ...])
+_encode: Final = msgspec.json.Encoder().encode
+
+DUPLICATES: Final = (
+    select(func.count()).select_from(job_duplicates).where(job_duplicates.c.job_id == jobs.c.job_id).scalar_subquery().label("duplicates")
+)
+"""The column with the number of a job's duplicates."""
+
+LISTED: Final = (*(column for column in jobs.c if column.name not in {"payload", "message"}), DUPLICATES)
+"""What a list of records selects: all but payloads, which may be a megabyte each."""
+
+WHOLE: Final = (*LISTED, jobs.c.payload)
+"""What one record with its payload selects."""
+
+JOB_VALUES: Final = tuple(jobs.c.keys()[: jobs.c.keys().index("payload") + 1])
+"""The columns of `jobs` that an event decides."""
+
+
+def etag(job_id: str, generation: int, attempt: int, state: str, revision: int) -> str:
+    """Short, opaque, different after every change and every edit."""
+    text = f"{job_id}/{generation}/{attempt}/{state}/{revision}"
+    return hashlib.blake2b(text.encode("utf-8", "replace"), digest_size=8).hexdigest()
+
+
+def failures_of(errors: bytes | None) -> tuple[Failure, ...]:
+    """Read the column `errors`."""
+    return _failures_decoder.decode(errors) if errors else ()
+
+
+def job_of(row: AnyRow) -> Job:
+    """The job of a row of `jobs`."""
+    return Job(
+        job_id=row.job_id,
+        job_type=row.job_type,
+        payload_json=getattr(row, "payload", None) or b"",
+        tenant=row.tenant,
+        attempt=row.attempt,
+        generation=row.generation,
+        failures=failures_of(row.errors),
+        submitted_at=row.submitted_at,
+    )
+
+
+def record_of(row: AnyRow) -> Record:
+    """A Record from a row of LISTED or WHOLE."""
+    return Record(
+        job=job_of(row),
+        state=State(row.state),
+        updated_at=row.updated_at,
+        started_at=row.started_at,
+        duplicates=row.duplicates,
+        reason=Reason(row.reason) if row.reason else None,
+        etag=etag(row.job_id, row.generation, row.attempt, row.state, row.revision),
+        fingerprint=row.fingerprint or "",
+    )
+
+
+def values_of(event: Event) -> tuple[object, ...]:
+    """The row of a job after an event, in the order of JOB_VALUES; called for every event, so the quiet case is kept short."""
+    job, state = event.job, event.state
+    last = job.failures[-1] if job.failures else None
+    code, message = (event.code, event.message) if event.code or last is None else (last.code, last.message)
+    place = (job.job_id, job.job_type, job.tenant, state.value, job.generation, job.attempt, state.rank)
+    run = (job.submitted_at, event.at, event.started_at, event.run, _encode(job.failures) if last else None, code)
+    if not state.is_set_aside:
+        return (*place, *run, None, None, None, None, None)
+    reason = event.reason.value if event.reason else None
+    return (*place, *run, event.at, reason, plain(message), fingerprint(message), job.payload_json)
+
+
+def change_values(event: Event) -> tuple[object, ...]:
+    """A row of `job_changes`, in the order of the table."""
+    job, message = event.job, plain(event.message)
+    return (job.job_id, job.generation, job.attempt, event.state.value, event.at, event.started_at, event.code, message, event.actor)
+
+
+def plain(text: str) -> str:
+    """Text that every database takes: PostgreSQL stores no NUL, neither encodes half a surrogate pair."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode()

@@ -1,0 +1,123 @@
+"""The tables of the ledger, the same on SQLite and PostgreSQL; all times are milliseconds since the epoch.
+
+One row per job is all that a healthy job costs. What leaves the happy path writes more: `job_changes` has the states a job's history
+cannot be told without, `job_revisions` the edits, `job_duplicates` one row per extra run or dropped copy (a set, so that counting is
+safe to repeat), `suspects` the runs begun by copies that may have killed their worker.
+
+Every change here needs a migration beside it; a test compares the two.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import BigInteger, Column, Index, LargeBinary, MetaData, SmallInteger, Table, Text, text
+
+HEAD: Final = "0001"
+"""The revision this code works with: the newest file in `migrations/versions`."""
+
+metadata = MetaData()
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("job_id", Text, primary_key=True),
+    Column("job_type", Text, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("generation", BigInteger, nullable=False),
+    Column("attempt", BigInteger, nullable=False),
+    Column("rank", SmallInteger, nullable=False),
+    Column("submitted_at", BigInteger, nullable=False),
+    Column("updated_at", BigInteger, nullable=False),
+    Column("started_at", BigInteger),
+    Column("run", Text, nullable=False),
+    Column("errors", LargeBinary),
+    Column("code", Text, nullable=False),
+    # Only while the job is set aside:
+    Column("set_aside_at", BigInteger),
+    Column("reason", Text),
+    Column("message", Text),
+    Column("fingerprint", Text),
+    Column("payload", LargeBinary),
+    # Only while it is being released: until when nobody else may, with which attempt it goes, and who asked.
+    Column("lease_until", BigInteger),
+    Column("claim_attempt", BigInteger),
+    Column("claim_actor", Text),
+    Column("revision", BigInteger, nullable=False, server_default=text("0")),
+)
+
+_ASIDE: Final = text("set_aside_at IS NOT NULL")
+_LEASED: Final = text("lease_until IS NOT NULL")
+
+Index("jobs_submitted", jobs.c.submitted_at, jobs.c.job_id)
+Index("jobs_type_submitted", jobs.c.job_type, jobs.c.submitted_at, jobs.c.job_id)
+Index("jobs_state_updated", jobs.c.state, jobs.c.updated_at)
+# The partial ones hold only what is set aside, so healthy jobs never touch them.
+Index("jobs_aside", jobs.c.set_aside_at, jobs.c.job_id, sqlite_where=_ASIDE, postgresql_where=_ASIDE)
+Index(
+    "jobs_aside_circuit",
+    jobs.c.state,
+    jobs.c.job_type,
+    jobs.c.tenant,
+    jobs.c.set_aside_at,
+    jobs.c.job_id,
+    sqlite_where=_ASIDE,
+    postgresql_where=_ASIDE,
+)
+Index("jobs_aside_group", jobs.c.job_type, jobs.c.code, jobs.c.fingerprint, sqlite_where=_ASIDE, postgresql_where=_ASIDE)
+Index("jobs_leased", jobs.c.lease_until, sqlite_where=_LEASED, postgresql_where=_LEASED)
+
+job_changes = Table(
+    "job_changes",
+    metadata,
+    Column("job_id", Text, primary_key=True),
+    Column("generation", BigInteger, primary_key=True, autoincrement=False),
+    Column("attempt", BigInteger, primary_key=True, autoincrement=False),
+    Column("state", Text, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("started_at", BigInteger),
+    Column("code", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("actor", Text, nullable=False),
+)
+
+job_revisions = Table(
+    "job_revisions",
+    metadata,
+    Column("job_id", Text, primary_key=True),
+    Column("revision", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+    Column("before", LargeBinary, nullable=False),
+    Column("after", LargeBinary, nullable=False),
+)
+
+job_duplicates = Table(
+    "job_duplicates",
+    metadata,
+    Column("job_id", Text, primary_key=True),
+    Column("run", Text, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+)
+
+suspects = Table(
+    "suspects",
+    metadata,
+    Column("job_id", Text, primary_key=True),
+    Column("generation", BigInteger, primary_key=True, autoincrement=False),
+    Column("attempt", BigInteger, primary_key=True, autoincrement=False),
+    Column("starts", BigInteger, nullable=False),
+    Column("at", BigInteger, nullable=False),
+)
+
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("digest", LargeBinary, nullable=False),
+    Column("job_id", Text, nullable=False),
+    Column("submitted_at", BigInteger, nullable=False, index=True),
+    Column("lease_until", BigInteger),  # NULL: the job was accepted
+)

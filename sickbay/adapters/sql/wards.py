@@ -1,0 +1,192 @@
+"""Takes jobs out of quarantine: claims under a lease, releases, discards.
+
+A claim is durable before the job is published, so a holder that dies leaves a lease that runs out, and somebody publishes again what may
+have been published before (`claim_expired`). Until `released` the row stays as it was, PARKED or QUARANTINED in its old generation: a copy
+of the new generation that ran meanwhile is the later truth and simply replaces it. Every write names the row it means (generation,
+attempt, state, revision), so of two who are after the same job one finds nothing left to change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from sqlalchemy import CTE, ColumnElement, and_, insert, null, select, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sickbay.adapters.sql.cases import Cases
+from sickbay.adapters.sql.chunks import MAX_VALUES, chunks
+from sickbay.adapters.sql.hub import Hub, News
+from sickbay.adapters.sql.reader import ONE
+from sickbay.adapters.sql.rows import WHOLE, AnyRow, change_values, job_of, record_of
+from sickbay.adapters.sql.schema import job_changes, job_revisions, jobs
+from sickbay.adapters.sql.store import Store
+from sickbay.circuit import Key
+from sickbay.errors import Aborted, FailedPrecondition, NotFound
+from sickbay.job import Change, Event, Record, State
+from sickbay.ports import Clock
+from sickbay.queries import Claim, Edit
+
+LEASE_MS: Final = 30_000
+
+_c: Final = jobs.c
+_NO_LONGER_ASIDE: Final[dict[str, Any]] = {
+    **dict.fromkeys(("set_aside_at", "reason", "message", "fingerprint", "payload"), null()),
+    **dict.fromkeys(("lease_until", "claim_attempt", "claim_actor"), null()),
+}
+
+
+class SqlWards(Cases):
+    """Implements `Wards`; the reading half is in `cases.py`."""
+
+    def __init__(self, store: Store, hub: Hub, clock: Clock) -> None:
+        super().__init__(store)
+        self._hub = hub
+        self._clock = clock
+        self._add_changes = store.bulk(store.insert(job_changes).on_conflict_do_nothing(), job_changes.c.keys())
+
+    async def claim_parked(self, key: Key, limit: int) -> Sequence[Claim]:
+        """Take the longest parked jobs of a circuit under a lease; nobody else gets them until it runs out."""
+        waiting = and_(
+            _c.set_aside_at.is_not(None),
+            _c.state == State.PARKED.value,
+            _c.job_type == key.job_type,
+            _c.tenant == key.tenant,
+            _c.lease_until.is_(None),
+        )
+        rows = await self._lease(waiting, (_c.set_aside_at, _c.job_id), limit, {"claim_attempt": _c.attempt, "claim_actor": ""})
+        return [_claim(row) for row in rows]
+
+    async def claim_expired(self) -> Sequence[Claim]:
+        """Claims whose holder vanished before `released`, at most 500 at a time; they may have been published: `maybe_duplicate`."""
+        rows = await self._lease(_c.lease_until <= self._clock(), (_c.lease_until, _c.job_id), MAX_VALUES, {})
+        return [_claim(row, maybe_duplicate=True) for row in rows]
+
+    async def claim_one(self, job_id: str, edit: Edit, etag: str, actor: str) -> Claim:
+        """Take one job for a resubmit, its attempt back at 0, and keep the edit as a revision.
+
+        NotFound, Aborted(ETAG_MISMATCH), or FailedPrecondition if it is not set aside or just being released.
+        """
+        now = self._clock()
+        async with self._store.write() as connection:
+            row, record = await _judged(connection, job_id, etag)
+            values = {"lease_until": now + LEASE_MS, "claim_attempt": 0, "claim_actor": actor}
+            if edit != Edit():
+                values |= await _revise(connection, row, edit, now, actor)
+            await _change(connection, row, values)
+        payload = record.job.payload_json if edit.payload_json is None else edit.payload_json
+        kind = edit.job_type or record.job.job_type
+        job = replace(record.job, job_type=kind, payload_json=payload, generation=record.job.generation + 1, attempt=0)
+        return Claim(job, actor)
+
+    async def released(self, claims: Sequence[Claim]) -> Sequence[Record]:
+        """The claims are durable in `jobs.main`: the rows become QUEUED in their new generation, unless later news came already.
+
+        Returns what the ledger now knows of each claimed job, in the order of the claims.
+        """
+        records: list[Record] = []
+        for chunk in chunks(claims):
+            records += await self._released(chunk, self._clock())
+        return records
+
+    async def _released(self, claims: Sequence[Claim], now: int) -> Sequence[Record]:
+        of_job = {claim.job.job_id: claim for claim in claims}
+        with self._hub.vouching(of_job):
+            async with self._store.write() as connection:
+                moved = await _requeue(connection, claims, now)
+                events = [Event(claim.job, State.QUEUED, now, actor=claim.actor) for claim in claims]
+                await self._add_changes.run(connection, [change_values(event) for event in events])
+                rows = await connection.execute(select(*WHOLE).where(_c.job_id.in_(of_job)))
+                known = {row.job_id: record_of(row) for row in rows}
+        self._hub.publish(_news(known[job_id], of_job[job_id].actor) for job_id in of_job if job_id in moved)
+        return [known[job_id] for job_id in of_job if job_id in known]
+
+    async def discard(self, job_id: str, etag: str, actor: str) -> Record:
+        """Throw one away: DISCARDED. The errors of `claim_one`; discarding a discarded job returns it."""
+        now = self._clock()
+        with self._hub.vouching([job_id]):
+            async with self._store.write() as connection:
+                found = (await connection.execute(ONE, {"job": job_id})).first()
+                if found and found.state == State.DISCARDED.value:
+                    return record_of(found)
+                row, record = await _judged(connection, job_id, etag)
+                values = {"state": State.DISCARDED.value, "rank": State.DISCARDED.rank, "updated_at": now}
+                await _change(connection, row, {**values, **_NO_LONGER_ASIDE})
+                await self._add_changes.run(connection, [change_values(Event(record.job, State.DISCARDED, now, actor=actor))])
+                record = record_of((await connection.execute(ONE, {"job": job_id})).one())
+        self._hub.publish([_news(record, actor)])
+        return record
+
+    async def _lease(self, which: ColumnElement[bool], order: tuple[Any, ...], limit: int, values: dict[str, Any]) -> list[AnyRow]:
+        """Take the first rows that nobody else is taking, in one statement."""
+        found: CTE = select(_c.job_id).where(which).order_by(*order).limit(limit).with_for_update(skip_locked=True).cte("found")
+        lease = update(jobs).where(_c.job_id.in_(select(found.c.job_id)), which)
+        async with self._store.write() as connection:
+            returned = await connection.execute(lease.values(lease_until=self._clock() + LEASE_MS, **values).returning(*jobs.c))
+            rows = list(returned)
+        return sorted(rows, key=lambda row: (row.set_aside_at, row.job_id))
+
+
+async def _judged(connection: AsyncConnection, job_id: str, etag: str) -> tuple[AnyRow, Record]:
+    """The row, if it may be taken away by somebody who saw `etag`."""
+    row = (await connection.execute(ONE, {"job": job_id})).first()
+    if row is None:
+        raise NotFound(f"no job {job_id!r}")
+    record = record_of(row)
+    if not record.state.is_set_aside:
+        raise FailedPrecondition(f"the job is {record.state.value}, not in quarantine")
+    if row.lease_until is not None:
+        raise FailedPrecondition("the job is just being released")
+    if etag and etag != record.etag:
+        raise Aborted("the job has changed since you read it")
+    return row, record
+
+
+async def _requeue(connection: AsyncConnection, claims: Sequence[Claim], now: int) -> set[str]:
+    """Make the claimed rows QUEUED, and return which were still in the generation they were claimed from."""
+    places: dict[int, list[tuple[str, int]]] = {}
+    for claim in claims:
+        places.setdefault(claim.job.attempt, []).append((claim.job.job_id, claim.job.generation - 1))
+    moved: set[str] = set()
+    for attempt, rows in places.items():
+        values = {
+            "state": State.QUEUED.value,
+            "rank": State.QUEUED.rank,
+            "attempt": attempt,
+            "updated_at": now,
+            "run": "",
+            "started_at": None,
+        }
+        requeue = update(jobs).where(tuple_(_c.job_id, _c.generation).in_(rows))
+        returned = await connection.execute(requeue.values(generation=_c.generation + 1, **values, **_NO_LONGER_ASIDE).returning(_c.job_id))
+        moved |= set(returned.scalars())
+    return moved
+
+
+def _claim(row: AnyRow, *, maybe_duplicate: bool = False) -> Claim:
+    job = replace(job_of(row), generation=row.generation + 1, attempt=row.claim_attempt, maybe_duplicate=maybe_duplicate)
+    return Claim(job, row.claim_actor or "")
+
+
+async def _revise(connection: AsyncConnection, row: AnyRow, edit: Edit, now: int, actor: str) -> dict[str, Any]:
+    """Keep the edit, and return what it makes of the row, so that an expired claim is published as edited."""
+    after = row.payload if edit.payload_json is None else edit.payload_json
+    number = row.revision + 1
+    kept = {"job_id": row.job_id, "revision": number, "at": now, "actor": actor, "before": row.payload, "after": after}
+    await connection.execute(insert(job_revisions).values(kept))
+    return {"revision": number, "payload": after, "job_type": edit.job_type or row.job_type}
+
+
+async def _change(connection: AsyncConnection, row: AnyRow, values: dict[str, Any]) -> None:
+    """Change the row that was judged, or raise Aborted if another process was faster."""
+    same = and_(
+        *(_c[name] == getattr(row, name) for name in ("job_id", "generation", "attempt", "state", "revision")), _c.lease_until.is_(None)
+    )
+    if (await connection.execute(update(jobs).where(same).values(values).returning(_c.job_id))).first() is None:
+        raise Aborted("the job has changed since you read it")
+
+
+def _news(record: Record, actor: str) -> News:
+    job = record.job
+    return record, Change(record.updated_at, record.state, job.generation, job.attempt, actor=actor)

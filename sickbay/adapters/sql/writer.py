@@ -1,0 +1,188 @@
+"""The keeper's side of the ledger: merges batches of events, counts, and forgets what is past its retention."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from sqlalchemy import BigInteger, ColumnElement, Text, and_, bindparam, case, exists, func, literal_column, null, or_, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.sql.base import ReadOnlyColumnCollection
+
+from sickbay.adapters.sql.chunks import chunks
+from sickbay.adapters.sql.dialects import Insert
+from sickbay.adapters.sql.fence import Cancelled
+from sickbay.adapters.sql.fingerprint import fingerprint
+from sickbay.adapters.sql.hub import Hub, News
+from sickbay.adapters.sql.merge import Folded, fold, told, truth
+from sickbay.adapters.sql.prune import prune
+from sickbay.adapters.sql.rows import JOB_VALUES, WHOLE, change_values, etag, record_of, values_of
+from sickbay.adapters.sql.schema import job_changes, job_duplicates, jobs
+from sickbay.adapters.sql.store import Store
+from sickbay.job import Event, Job, State
+
+_REPLACED: Final = (
+    *("state", "generation", "attempt", "rank", "updated_at", "started_at", "run", "errors", "code"),
+    *("set_aside_at", "reason", "message", "fingerprint", "payload"),
+)
+# Constants are written into the statement, so that its parameters are the columns and nothing else.
+_NOTHING: Final = literal_column("''", Text)
+_ZERO: Final = literal_column("0", BigInteger)
+_SUCCEEDED: Final = literal_column(f"'{State.SUCCEEDED.value}'", Text)
+_RELEASED: Final = {"lease_until": null(), "claim_attempt": null(), "claim_actor": null()}
+
+
+class SqlWriter:
+    """Implements `LedgerWriter`. Several of them on one database are harmless: every write is guarded by the order of truth."""
+
+    def __init__(self, store: Store, hub: Hub, cancelled: Cancelled) -> None:
+        self._store = store
+        self._hub = hub
+        self._cancelled = cancelled
+        self._merge = store.bulk(_merge_statement(store.insert(jobs)), JOB_VALUES)
+        self._add_changes = store.bulk(store.insert(job_changes).on_conflict_do_nothing(), job_changes.c.keys())
+        self._add_dropped = store.bulk(store.insert(job_duplicates).on_conflict_do_nothing(), job_duplicates.c.keys())
+        self._add_second_run = _second_run_statement(store.insert(job_duplicates))
+
+    async def apply(self, events: Sequence[Event]) -> None:
+        """Merge by the order of truth: replays, reordering and several writers are harmless; success is sticky in its generation."""
+        if not events:
+            return
+        folded = fold(events)
+        news: Sequence[News] = ()
+        with self._hub.vouching(folded.latest):
+            async with self._store.write() as connection:
+                if watched := self._hub.watched(folded.latest):
+                    news = await _news(connection, watched, events)
+                await self._write(connection, folded)
+                called_off = await self._called_off(connection, folded)
+        self._cancelled.add(called_off)
+        self._hub.publish(news)
+
+    async def _write(self, connection: AsyncConnection, folded: Folded) -> None:
+        second_runs = folded.losers
+        # In the order of ids, so that two writers never wait for each other.
+        rows = [values_of(folded.latest[job_id]) for job_id in sorted(folded.latest)]
+        if not await self._merge.run(connection, rows):
+            # Some event changed nothing: a success among those may be a second run. Rare, so healthy batches do not ask.
+            second_runs = [*second_runs, *(event for event in folded.latest.values() if event.state is State.SUCCEEDED)]
+        await self._add_changes.run(connection, [change_values(event) for event in folded.changes])
+        await self._add_dropped.run(connection, [_duplicate_values(event) for event in folded.dropped])
+        if second_runs := [event for event in second_runs if event.run]:
+            await connection.execute(self._add_second_run, [_second_run_values(event) for event in second_runs])
+
+    async def _called_off(self, connection: AsyncConnection, folded: Folded) -> Sequence[tuple[str, int, int]]:
+        ids = [event.job.job_id for event in folded.latest.values() if event.state is State.CANCELLED]
+        if not ids:
+            return ()
+        query = select(jobs.c.job_id, jobs.c.generation, jobs.c.attempt).where(
+            jobs.c.job_id.in_(ids), jobs.c.state == State.CANCELLED.value
+        )
+        return [(row.job_id, row.generation, row.attempt) for row in await connection.execute(query)]
+
+    async def live(self, jobs_asked: Sequence[Job]) -> Mapping[str, bool | None]:
+        """By job id: True if just this copy is set aside now, False if later news exist, None if the ledger has not heard of it yet.
+
+        Of several copies of one job in one question the most alive decides, so that none is given up by mistake.
+        """
+        answer: dict[str, bool | None] = {}
+        for chunk in chunks(jobs_asked):
+            query = select(jobs.c.job_id, jobs.c.generation, jobs.c.attempt, jobs.c.state).where(
+                jobs.c.job_id.in_({job.job_id for job in chunk})
+            )
+            async with self._store.read() as connection:
+                rows = {row.job_id: row for row in await connection.execute(query)}
+            for job in chunk:
+                found = _is_live(job, rows.get(job.job_id))
+                answer[job.job_id] = max(answer.get(job.job_id, False), found, key=(False, None, True).index)
+        return answer
+
+    async def counts(self) -> Mapping[State, int]:
+        """How many jobs are in each state; every state is named."""
+        async with self._store.read() as connection:
+            rows = await connection.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state))
+        return dict.fromkeys(State, 0) | {State(state): count for state, count in rows}
+
+    async def duplicates(self) -> int:
+        """Extra executions and dropped copies of all jobs still known."""
+        known = exists().where(jobs.c.job_id == job_duplicates.c.job_id)
+        async with self._store.read() as connection:
+            return (await connection.execute(select(func.count()).select_from(job_duplicates).where(known))).scalar_one()
+
+    async def prune(self, now: int) -> int:
+        """Forget what is past its retention (succeeded and cancelled 24 h, discarded 30 days); return how many. Never set-aside ones."""
+        self._cancelled.forget(now)
+        return await prune(self._store, now)
+
+
+def _merge_statement(insert: Insert) -> Insert:
+    """Insert a job, or replace its row if the event is the later truth: `merge.truth`, in SQL."""
+    new = insert.excluded
+    kept: dict[str, ColumnElement[Any]] = {
+        "job_type": case((new.job_type == _NOTHING, jobs.c.job_type), else_=new.job_type),
+        "tenant": case((new.tenant == _NOTHING, jobs.c.tenant), else_=new.tenant),
+        "submitted_at": case((jobs.c.submitted_at > _ZERO, jobs.c.submitted_at), else_=new.submitted_at),
+    }
+    replaced = {name: new[name] for name in _REPLACED}
+    return insert.on_conflict_do_update(index_elements=[jobs.c.job_id], set_={**replaced, **kept, **_RELEASED}, where=_is_later(new))
+
+
+def _is_later(new: ReadOnlyColumnCollection[str, Any]) -> ColumnElement[bool]:
+    return or_(
+        new.generation > jobs.c.generation,
+        and_(
+            new.generation == jobs.c.generation,
+            jobs.c.state != _SUCCEEDED,
+            or_(
+                new.state == _SUCCEEDED,
+                new.attempt > jobs.c.attempt,
+                and_(new.attempt == jobs.c.attempt, new.rank > jobs.c.rank),
+            ),
+        ),
+    )
+
+
+def _second_run_statement(insert: Insert) -> Insert:
+    """Remember a run that succeeded although the row names another run of the same generation."""
+    seen = select(bindparam("job", type_=Text), bindparam("second_run", type_=Text), bindparam("seen_at", type_=BigInteger)).where(
+        exists().where(
+            jobs.c.job_id == bindparam("job", type_=Text),
+            jobs.c.generation == bindparam("in_generation", type_=BigInteger),
+            jobs.c.state == State.SUCCEEDED.value,
+            jobs.c.run.not_in(["", bindparam("second_run", type_=Text)]),
+        )
+    )
+    return insert.from_select(["job_id", "run", "at"], seen).on_conflict_do_nothing()
+
+
+def _second_run_values(event: Event) -> dict[str, object]:
+    return {"job": event.job.job_id, "second_run": event.run, "seen_at": event.at, "in_generation": event.job.generation}
+
+
+def _duplicate_values(event: Event) -> tuple[object, ...]:
+    return (event.job.job_id, event.run or f"@{event.at}", event.at)
+
+
+def _is_live(job: Job, row: Any) -> bool | None:
+    if row is None:
+        return None
+    state = State(row.state)
+    copy, known = truth(State.PARKED, job.generation, job.attempt), truth(state, row.generation, row.attempt)
+    if copy > known:
+        return None
+    return copy == known and state.is_set_aside
+
+
+async def _news(connection: AsyncConnection, watched: Sequence[str], events: Sequence[Event]) -> list[News]:
+    """What the events change for watched jobs, judged by their rows before the merge, in the same transaction."""
+    rows = {row.job_id: row for row in await connection.execute(select(*WHOLE).where(jobs.c.job_id.in_(watched)))}
+    news: list[News] = []
+    for job_id in watched:
+        row = rows.get(job_id)
+        of_job = [event for event in events if event.job.job_id == job_id]
+        for record, change in told(record_of(row) if row else None, of_job):
+            tag = etag(job_id, record.job.generation, record.job.attempt, record.state, row.revision if row else 0)
+            shape = fingerprint(change.message) if record.state.is_set_aside else ""
+            news.append((replace(record, etag=tag, fingerprint=shape), change))
+    return news

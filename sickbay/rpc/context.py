@@ -1,0 +1,154 @@
+"""What a servicer sees of an in-process call: the same `ServicerContext` as on the wire."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple, NoReturn
+
+import grpc
+
+PEER: Final = "in-process"
+
+
+class Metadatum(NamedTuple):
+    """One entry of metadata."""
+
+    key: str
+    value: str | bytes
+
+
+Metadata = tuple[Metadatum, ...]
+DoneCallback = Callable[[Any], None]
+
+
+def metadata(entries: Iterable[tuple[str, str | bytes]] | None) -> Metadata:
+    """Whatever a caller may give as metadata, as servicers get it."""
+    return tuple(Metadatum(key, value) for key, value in entries or ())
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """How a call ended."""
+
+    code: grpc.StatusCode = grpc.StatusCode.OK
+    details: str = ""
+    trailing: Metadata = ()
+
+    def error(self) -> grpc.aio.AioRpcError:
+        """What a client's stub raises for it."""
+        return grpc.aio.AioRpcError(self.code, grpc.aio.Metadata(), grpc.aio.Metadata(*self.trailing), self.details)
+
+
+class Context(grpc.aio.ServicerContext[Any, Any]):
+    """The context of one call; `deadline` is a time of the event loop, None if the caller set no timeout."""
+
+    def __init__(self, sent: Metadata, deadline: float | None, write: Callable[[Any], Awaitable[None]] | None = None) -> None:
+        """Take what the caller sent; `write` takes the replies of a stream."""
+        self._sent, self.deadline, self._write = sent, deadline, write
+        self._code: grpc.StatusCode | None = None
+        self._details = ""
+        self._trailing: Metadata = ()
+        self._callbacks: list[DoneCallback] = []
+        self._done = self._cancelled = False
+
+    def status(self) -> Status:
+        """What the servicer has said so far."""
+        return Status(self._code or grpc.StatusCode.OK, self._details, self._trailing)
+
+    def finish(self, *, cancelled: bool) -> None:
+        """The call is over: run the callbacks."""
+        self._done, self._cancelled = True, cancelled
+        for callback in self._callbacks:
+            callback(self)
+
+    async def abort(self, code: grpc.StatusCode, details: str = "", trailing_metadata: Any = ()) -> NoReturn:
+        """End the call with a status other than OK."""
+        self._code, self._details = code, details
+        if trailing_metadata:
+            self._trailing = metadata(trailing_metadata)
+        raise grpc.aio.AbortError("Locally aborted.")
+
+    async def abort_with_status(self, status: grpc.Status) -> NoReturn:
+        """End the call with a rich status."""
+        await self.abort(status.code, status.details, status.trailing_metadata)
+
+    async def write(self, message: Any) -> None:
+        """Send one reply of a stream; waits while the reader is far behind."""
+        if self._write is None:
+            raise grpc.aio.UsageError("only a streaming handler writes")
+        await self._write(message)
+
+    async def read(self) -> NoReturn:
+        """Not here: in process every call has one request."""
+        raise grpc.aio.UsageError("the request was given to the handler")
+
+    async def send_initial_metadata(self, initial_metadata: Any) -> None:
+        """Nobody reads initial metadata in process."""
+
+    def add_done_callback(self, callback: DoneCallback) -> None:
+        """Call it with this context when the call is over."""
+        self._callbacks.append(callback)
+
+    def set_trailing_metadata(self, trailing_metadata: Any) -> None:
+        """Send these with the status."""
+        self._trailing = metadata(trailing_metadata)
+
+    def trailing_metadata(self) -> Any:
+        """What was set."""
+        return self._trailing
+
+    def invocation_metadata(self) -> Any:
+        """What the caller sent."""
+        return self._sent
+
+    def set_code(self, code: grpc.StatusCode) -> None:
+        """End with this code."""
+        self._code = code
+
+    def code(self) -> Any:
+        """The code that was set, None if none was."""
+        return self._code
+
+    def set_details(self, details: str) -> None:
+        """End with this sentence."""
+        self._details = details
+
+    def details(self) -> str:
+        """The sentence that was set."""
+        return self._details
+
+    def time_remaining(self) -> Any:
+        """Seconds until the caller's deadline, None without one."""
+        return None if self.deadline is None else max(0.0, self.deadline - asyncio.get_running_loop().time())
+
+    def cancelled(self) -> bool:
+        """Whether the caller called the call off."""
+        return self._cancelled
+
+    def done(self) -> bool:
+        """Whether the call is over."""
+        return self._done
+
+    def peer(self) -> str:
+        """The caller is this process."""
+        return PEER
+
+    def peer_identities(self) -> Iterable[bytes] | None:
+        """Nobody is authenticated in process."""
+        return None
+
+    def peer_identity_key(self) -> str | None:
+        """Nobody is authenticated in process."""
+        return None
+
+    def auth_context(self) -> Mapping[str, Iterable[bytes]]:
+        """Nobody is authenticated in process."""
+        return {}
+
+    def set_compression(self, compression: grpc.Compression) -> None:
+        """Nothing is compressed in process."""
+
+    def disable_next_message_compression(self) -> None:
+        """Nothing is compressed in process."""

@@ -1,0 +1,66 @@
+"""The two doors of a service, gRPC and REST, on the same servicers and the same interceptors."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from fastapi import FastAPI
+
+from sickbay.rpc.channel import InProcessChannel
+from sickbay.rpc.health import Health
+from sickbay.rpc.rest_server import RestServer
+from sickbay.rpc.server import GrpcServer
+from sickbay.rpc.service import Service
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a service listens; port 0 takes a free one. `rest_hint` and `grpc_hint` tell how to choose another port."""
+
+    host: str
+    rest_port: int
+    grpc_port: int
+    rest_hint: str = "choose another with PORT"
+    grpc_hint: str = "choose another with GRPC_PORT"
+
+
+class Doors:
+    """Open doors."""
+
+    def __init__(self, grpc: GrpcServer, rest: RestServer, health: Health) -> None:
+        """Both are serving."""
+        self._grpc = grpc
+        self._rest = rest
+        self._health = health
+
+    @property
+    def grpc_port(self) -> int:
+        """The port that gRPC listens on."""
+        return self._grpc.port
+
+    @property
+    def rest_port(self) -> int:
+        """The port that HTTP listens on."""
+        return self._rest.port
+
+    async def not_serving(self) -> None:
+        """Say so to health checks, and go on serving for those who come all the same."""
+        self._health.serving = False
+        await self._grpc.set_serving(False)
+
+
+@asynccontextmanager
+async def open_doors(
+    services: Sequence[Service], gateway: Callable[[InProcessChannel, Health], FastAPI], address: Address
+) -> AsyncIterator[Doors]:
+    """Serve until the context ends; `gateway` makes the REST application from a channel to the same servicers."""
+    health = Health()
+    channel = InProcessChannel(services)
+    app = gateway(channel, health)
+    async with (
+        GrpcServer(services, host=address.host, port=address.grpc_port, hint=address.grpc_hint) as grpc,
+        RestServer(app, host=address.host, port=address.rest_port, hint=address.rest_hint) as rest,
+    ):
+        yield Doors(grpc, rest, health)

@@ -1,0 +1,16 @@
+"""What a gRPC server or an in-process channel serves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One service: its full name (`sickbay.jobs.v1.JobService`), the generated `add_*Servicer_to_server`, and its servicer."""
+
+    name: str
+    add: Callable[[Any, Any], None]
+    servicer: object

@@ -1,0 +1,172 @@
+"""Handing in many jobs: batches over BatchSubmitJobs, and a result for every line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import repeat
+from typing import Any, BinaryIO, Final
+
+import click
+import msgspec
+
+from gen.sickbay.jobs.v1.job_service_pb2 import BatchSubmitJobsRequest, BatchSubmitResult, SubmitJobRequest
+from gen.sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
+from sickbay.errors import SickbayError
+from sickbay.rpc.body import Body, decode, text
+from sickbay.rpc.errors import Fault, batch_fault, fault_of
+from sickbay.rpc.views import View
+from sickbay_cli import client
+from sickbay_cli.failures import Refused
+from sickbay_cli.options import Endpoint
+from sickbay_cli.output import count, document, progress, record, remark
+
+BATCH_JOBS: Final = 100
+BATCH_BYTES: Final = 8 * 1024 * 1024
+"""Half of what a service takes in one request; a single payload is at most 1 MiB."""
+
+
+class Line(Body):
+    """A line of a file of jobs; the same as an item of `POST /jobs:batch`."""
+
+    job_type: str = ""
+    payload: msgspec.Raw = msgspec.Raw()
+    tenant: str = ""
+    idempotency_key: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """What one line came to: a request, or why it cannot be one. `size` is its length in bytes."""
+
+    number: int
+    request: SubmitJobRequest | Fault
+    size: int
+
+
+@dataclass(slots=True)
+class Tally:
+    """The results so far, by line."""
+
+    results: dict[int, BatchSubmitResult | Fault] = field(default_factory=dict)
+
+    @property
+    def accepted(self) -> list[str]:
+        """The ids of the jobs that were accepted."""
+        return [result.job_id for result in self.results.values() if isinstance(result, BatchSubmitResult)]
+
+    @property
+    def refused(self) -> dict[int, Fault]:
+        """Line numbers and what was wrong."""
+        return {number: result for number, result in self.results.items() if isinstance(result, Fault)}
+
+
+def submit_file(endpoint: Endpoint, source: BinaryIO, *, as_json: bool) -> None:
+    """Hand in every line; Refused if any was refused."""
+    tally = Tally()
+    with progress(_size(source), "submitting") as advance:
+        _send(endpoint, _items(source), tally, advance)
+    _report(tally, as_json=as_json)
+    for number, fault in tally.refused.items():
+        remark(f"line {number}: {fault.message}")
+    if tally.refused:
+        raise Refused(f"{count(len(tally.refused), 'line')} of {len(tally.results):,} refused")
+
+
+def submit_copies(endpoint: Endpoint, request: SubmitJobRequest, copies: int, *, quiet: bool, as_json: bool) -> list[str]:
+    """Hand in so many copies and return their ids; Refused in the words of the first that was refused. `quiet` if more follows."""
+    tally = Tally()
+    items = (Item(number, one, request.ByteSize()) for number, one in enumerate(repeat(request, copies), start=1))
+    with progress(copies * request.ByteSize(), "submitting") as advance:
+        _send(endpoint, items, tally, advance)
+    if len(tally.refused) == copies:
+        raise Refused(tally.refused[1].message)
+    _report(tally, lines=quiet, as_json=as_json)
+    if tally.refused:
+        raise Refused(f"{len(tally.refused):,} of {copies:,} refused: {next(iter(tally.refused.values())).message}")
+    return tally.accepted
+
+
+def _send(endpoint: Endpoint, items: Iterable[Item], tally: Tally, advance: Any) -> None:
+    """Send batch by batch; should that stop half-way, tell where to go on."""
+    batch: list[Item] = []
+    try:
+        with client.jobs(endpoint) as stub:
+            for batch in _batches(items):
+                tally.results.update(_sent(stub, batch, endpoint.timeout))
+                advance(sum(item.size for item in batch))
+    except BaseException:
+        if tally.results:
+            sure, unsure = len(tally.accepted), f"lines {batch[0].number} to {batch[-1].number} may or may not have been accepted"
+            remark(f"stopped: {count(sure, 'job')} accepted; {unsure}; go on with line {batch[0].number}")
+        raise
+
+
+def _sent(stub: JobServiceStub, batch: list[Item], timeout: float) -> Iterator[tuple[int, BatchSubmitResult | Fault]]:
+    requests = [item.request for item in batch if isinstance(item.request, SubmitJobRequest)]
+    reply = stub.BatchSubmitJobs(BatchSubmitJobsRequest(requests=requests), timeout=timeout) if requests else None
+    answered = iter(reply.results if reply is not None else ())
+    for item in batch:
+        yield item.number, item.request if isinstance(item.request, Fault) else _judged(next(answered))
+
+
+def _judged(result: BatchSubmitResult) -> BatchSubmitResult | Fault:
+    return batch_fault(result.error) if result.HasField("error") else result
+
+
+def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
+    batch: list[Item] = []
+    size = 0
+    for item in items:
+        if batch and (len(batch) == BATCH_JOBS or size + item.size > BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(item)
+        size += item.size
+    if batch:
+        yield batch
+
+
+def _items(source: BinaryIO) -> Iterator[Item]:
+    for number, data in enumerate(source, start=1):
+        if data.strip():
+            yield Item(number, _read(data.removeprefix(b"\xef\xbb\xbf")), len(data))
+
+
+def _read(data: bytes) -> SubmitJobRequest | Fault:
+    try:
+        line = decode(data, Line)
+        payload = text(line.payload)
+    except SickbayError as error:
+        return fault_of(error)
+    request = SubmitJobRequest(job_type=line.job_type, tenant=line.tenant, request_id=line.idempotency_key)
+    if payload:
+        request.payload_json = payload
+    return request
+
+
+def _size(source: BinaryIO) -> int:
+    """The file's length in bytes, 0 if it cannot be told beforehand."""
+    try:
+        return os.fstat(source.fileno()).st_size
+    except OSError:
+        return 0
+
+
+def _report(tally: Tally, *, as_json: bool, lines: bool = False) -> None:
+    refused = len(tally.refused)
+    if as_json:
+        results = [_view(result) for result in tally.results.values()]
+        (record if lines else document)({"accepted": len(tally.accepted), "refused": refused, "results": results})
+    else:
+        click.echo(f"accepted {count(len(tally.accepted), 'job')}" + (f", refused {refused:,}" if refused else ""))
+
+
+def _view(result: BatchSubmitResult | Fault) -> View:
+    """As an item of REST's answer."""
+    from sickbay.rpc.http_errors import error_view, http_status  # noqa: PLC0415 - loads a web framework, and only --json needs it
+
+    if isinstance(result, Fault):
+        return {"error": error_view(http_status(result), result.message, result.reason or result.code.name)}
+    return {"jobId": result.job_id} | ({"duplicate": True} if result.duplicate else {})

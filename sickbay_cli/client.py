@@ -1,0 +1,107 @@
+"""Stubs of the services, and the one place where a failed call becomes a sentence and an exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final, cast
+
+import click
+import grpc
+from grpc_health.v1.health_pb2_grpc import HealthStub
+
+from gen.sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceStub
+from gen.sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
+from gen.sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub
+from sickbay.rpc.errors import Fault, received
+from sickbay_cli.failures import NotThere, Refused, Unreachable
+from sickbay_cli.options import Endpoint
+
+_MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
+"""Room for a page of 1,000 jobs with all their errors."""
+_LOOPBACK: Final = ("localhost:", "127.", "[::1]:")
+
+
+@contextmanager
+def jobs(endpoint: Endpoint) -> Iterator[JobServiceStub]:
+    """JobService at the endpoint; failed calls inside come out as `failures`."""
+    with _channel(endpoint) as channel:
+        yield JobServiceStub(channel)
+
+
+@contextmanager
+def breakers(endpoint: Endpoint) -> Iterator[BreakerServiceStub]:
+    """BreakerService, the same way."""
+    with _channel(endpoint) as channel:
+        yield BreakerServiceStub(channel)
+
+
+@contextmanager
+def wards(endpoint: Endpoint) -> Iterator[QuarantineServiceStub]:
+    """QuarantineService, the same way."""
+    with _channel(endpoint) as channel:
+        yield QuarantineServiceStub(channel)
+
+
+@contextmanager
+def health(endpoint: Endpoint) -> Iterator[HealthStub]:
+    """The health of the service, the same way."""
+    with _channel(endpoint) as channel:
+        yield HealthStub(channel)
+
+
+@contextmanager
+def translated(endpoint: Endpoint) -> Iterator[None]:
+    """Turns a failed call inside into Refused, NotThere or Unreachable."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise failure(error, endpoint) from None
+
+
+@contextmanager
+def _channel(endpoint: Endpoint) -> Iterator[grpc.Channel]:
+    options: list[tuple[str, int]] = [("grpc.max_receive_message_length", _MAX_ANSWER_BYTES)]
+    if endpoint.address.startswith(_LOOPBACK):
+        options.append(("grpc.enable_http_proxy", 0))  # a company's proxy does not know this machine's own ports
+    with grpc.insecure_channel(endpoint.address, options=options) as channel, translated(endpoint):
+        yield channel
+
+
+def failure(error: grpc.RpcError, endpoint: Endpoint) -> click.ClickException:
+    """The sentence and exit code for a failed call: the service's own words where it gave any."""
+    fault = received(cast("grpc.aio.AioRpcError", error))  # the error of a synchronous call has the same three methods
+    match fault.code:
+        case grpc.StatusCode.NOT_FOUND:
+            return NotThere(_sentence(fault))
+        case grpc.StatusCode.UNAVAILABLE if fault.reason:
+            return Unreachable(f"{_sentence(fault)}{_advice(fault)}")
+        case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
+            return Unreachable(_no_connection(fault, endpoint))
+        case grpc.StatusCode.DEADLINE_EXCEEDED:
+            wait = f"did not answer within {endpoint.timeout:g} s; look at its log, or wait longer with --timeout"
+            return Unreachable(f"the {endpoint.title} at {endpoint.address} {wait}")
+        case grpc.StatusCode.UNIMPLEMENTED:
+            return Unreachable(f"the server at {endpoint.address} is no {endpoint.title} of this version; {_elsewhere(endpoint)}")
+        case grpc.StatusCode.INTERNAL | grpc.StatusCode.UNKNOWN:
+            return Refused(f"the {endpoint.title} at {endpoint.address} failed: {_sentence(fault)}")
+        case _:
+            return Refused(_sentence(fault))
+
+
+def _no_connection(fault: Fault, endpoint: Endpoint) -> str:
+    if "http1" in fault.message.lower():  # gRPC's own words when a web server answers
+        return f"{endpoint.address} speaks HTTP/1, not gRPC; name the gRPC port of the {endpoint.title} with {endpoint.option}"
+    return f"cannot reach the {endpoint.title} at {endpoint.address}; start it with `sickbay up`, or {_elsewhere(endpoint)}"
+
+
+def _elsewhere(endpoint: Endpoint) -> str:
+    return f"name another address with {endpoint.option} HOST:PORT or {endpoint.variable}"
+
+
+def _sentence(fault: Fault) -> str:
+    return fault.message or f"the call was refused with {fault.code.name} and no further words"
+
+
+def _advice(fault: Fault) -> str:
+    return f" (try again in {fault.retry_after:g} s)" if fault.retry_after else ""

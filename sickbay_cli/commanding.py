@@ -1,0 +1,111 @@
+"""The commands that change what a circuit does: reset, force-open, disable, metrics-only, auto."""
+
+from __future__ import annotations
+
+import click
+from google.protobuf.duration_pb2 import Duration
+
+from gen.sickbay.breakers.v1.breaker_service_pb2 import (
+    DisableBreakerRequest,
+    ForceOpenBreakerRequest,
+    ResetBreakerRequest,
+    SetBreakerAutoRequest,
+    SetBreakerMetricsOnlyRequest,
+)
+from sickbay_cli import client, options
+from sickbay_cli.breakers import show
+from sickbay_cli.options import Endpoint, examples
+from sickbay_cli.output import document
+
+_job_type = click.argument("job_type")
+_why = click.option("--why", default="", metavar="TEXT", help="Why, for those who come after you.")
+
+
+@click.command(epilog=examples("sickbay reset email"))
+@_job_type
+@options.whose
+@options.endpoints("control-plane")
+@options.as_json
+def reset(job_type: str, tenant: str, control_plane: Endpoint, *, as_json: bool) -> None:
+    """Close a circuit at once and forget its failures.
+
+    A probe in flight no longer counts. Parked jobs come back by themselves.
+    """
+    with client.breakers(control_plane) as stub:
+        stub.ResetBreaker(ResetBreakerRequest(job_type=job_type, tenant=tenant), timeout=control_plane.timeout)
+    message = f"Circuit breaker for '{job_type}' has been reset"
+    if as_json:
+        document({"message": message, "jobType": job_type})
+    else:
+        click.echo(message)
+
+
+@click.command(
+    "force-open", epilog=examples('sickbay force-open email --for 10m --why "mail server moves"', "sickbay force-open email   # until `sickbay auto`")
+)
+@_job_type
+@click.option("--for", "hold", type=options.SPAN, metavar="SPAN", help="For how long: 30s, 10m, 1h30m, 2d. Left out: until auto or reset.")
+@_why
+@options.actor
+@options.whose
+@options.endpoints("control-plane")
+@options.as_json
+def force_open(job_type: str, hold: int | None, why: str, actor: str, tenant: str, control_plane: Endpoint, *, as_json: bool) -> None:
+    """Hold a circuit open: its jobs are parked.
+
+    When the hold ends, one probe decides whether the circuit closes; it never closes unproven.
+    """
+    request = ForceOpenBreakerRequest(job_type=job_type, tenant=tenant, actor=actor, why=why)
+    if hold is not None:
+        request.duration.CopyFrom(Duration(seconds=hold // 1000, nanos=hold % 1000 * 1_000_000))
+    with client.breakers(control_plane) as stub:
+        show(stub.ForceOpenBreaker(request, timeout=control_plane.timeout).breaker, as_json=as_json)
+
+
+@click.command(epilog=examples('sickbay disable email --why "counts wrongly, see ticket 123"'))
+@_job_type
+@_why
+@options.actor
+@options.whose
+@options.endpoints("control-plane")
+@options.as_json
+def disable(job_type: str, why: str, actor: str, tenant: str, control_plane: Endpoint, *, as_json: bool) -> None:
+    """Switch a circuit off: every job runs, nothing is counted.
+
+    `sickbay auto` switches it on again.
+    """
+    request = DisableBreakerRequest(job_type=job_type, tenant=tenant, actor=actor, why=why)
+    with client.breakers(control_plane) as stub:
+        show(stub.DisableBreaker(request, timeout=control_plane.timeout).breaker, as_json=as_json)
+
+
+@click.command("metrics-only", epilog=examples("sickbay metrics-only email", "sickbay breakers email   # tells how often it would have opened"))
+@_job_type
+@_why
+@options.actor
+@options.whose
+@options.endpoints("control-plane")
+@options.as_json
+def metrics_only(job_type: str, why: str, actor: str, tenant: str, control_plane: Endpoint, *, as_json: bool) -> None:
+    """Let a circuit watch without acting.
+
+    Every job runs, and it tells how often it would have opened.
+    """
+    request = SetBreakerMetricsOnlyRequest(job_type=job_type, tenant=tenant, actor=actor, why=why)
+    with client.breakers(control_plane) as stub:
+        show(stub.SetBreakerMetricsOnly(request, timeout=control_plane.timeout).breaker, as_json=as_json)
+
+
+@click.command(epilog=examples("sickbay auto email"))
+@_job_type
+@options.whose
+@options.endpoints("control-plane")
+@options.as_json
+def auto(job_type: str, tenant: str, control_plane: Endpoint, *, as_json: bool) -> None:
+    """Let a circuit decide by itself again.
+
+    Ends what force-open, disable or metrics-only began; a circuit that was held open goes on with a probe.
+    """
+    request = SetBreakerAutoRequest(job_type=job_type, tenant=tenant)
+    with client.breakers(control_plane) as stub:
+        show(stub.SetBreakerAuto(request, timeout=control_plane.timeout).breaker, as_json=as_json)

@@ -1,0 +1,119 @@
+"""The commands about jobs that were handed in: get, watch, jobs, cancel."""
+
+from __future__ import annotations
+
+import time
+
+import click
+
+from gen.sickbay.jobs.v1.job_pb2 import Job
+from gen.sickbay.jobs.v1.job_service_pb2 import CancelJobRequest, GetJobRequest, ListJobsRequest, WatchJobRequest
+from gen.sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
+from sickbay.job import State
+from sickbay.rpc.views import change_view, job_view
+from sickbay_cli import client, options
+from sickbay_cli.failures import Unreachable, Unsuccessful
+from sickbay_cli.many import Many
+from sickbay_cli.options import Endpoint, examples
+from sickbay_cli.output import document, more, pages, record, remark
+from sickbay_cli.tables import show_change, show_job, show_jobs
+
+_ENDED = frozenset({Job.STATE_SUCCEEDED, Job.STATE_DISCARDED, Job.STATE_CANCELLED})
+
+
+@click.command(epilog=examples("sickbay get 0197c5e0-7d3a-7c3e-9f5b-2f1e6a4b8c9d", "sickbay get JOB_ID --json"))
+@click.argument("job_id")
+@options.endpoints("jobapi")
+@options.as_json
+def get(job_id: str, jobapi: Endpoint, *, as_json: bool) -> None:
+    """Show one job with its history."""
+    with client.jobs(jobapi) as stub:
+        job = stub.GetJob(GetJobRequest(job_id=job_id), timeout=jobapi.timeout).job
+    if as_json:
+        document(job_view(job))
+    else:
+        show_job(job, now())
+
+
+@click.command(epilog=examples("sickbay watch JOB_ID", "sickbay watch JOB_ID && echo done", "sickbay watch JOB_ID --json"))
+@click.argument("job_id")
+@options.endpoints("jobapi")
+@options.as_json
+def watch(job_id: str, jobapi: Endpoint, *, as_json: bool) -> None:
+    """Follow a job until it has ended.
+
+    Prints its state now and then every change. A parked or quarantined job has not ended: the command waits with it. Ends with 0 if
+    the job succeeded, with 5 if it was discarded or cancelled. --timeout does not count here.
+    """
+    with client.jobs(jobapi) as stub:
+        state = follow(stub, job_id, as_json=as_json)
+    if state != Job.STATE_SUCCEEDED:
+        raise Unsuccessful(f"job {job_id} ended {Job.State.Name(state).removeprefix('STATE_')}")
+
+
+def follow(stub: JobServiceStub, job_id: str, *, as_json: bool) -> Job.State.ValueType:
+    """Print the job's changes until it has ended, and return the state it ended in."""
+    for reply in stub.WatchJob(WatchJobRequest(job_id=job_id)):
+        change = reply.change if reply.HasField("change") else None
+        if as_json:
+            record(job_view(reply.job) | ({"change": change_view(change)} if change is not None else {}))
+        else:
+            show_change(reply.job, change)
+        if reply.job.state in _ENDED:
+            return reply.job.state
+        if reply.job.state == Job.STATE_QUARANTINED:
+            remark(f"the job needs a person: see `sickbay quarantine show {job_id}`; still waiting, Ctrl-C leaves it alone")
+    raise Unreachable(f"the Job API ended the stream before the job has ended; `sickbay watch {job_id}` goes on")
+
+
+@click.command(epilog=examples("sickbay jobs", "sickbay jobs --type email --state parked --state quarantined", "sickbay jobs --json --limit 1000"))
+@options.job_type
+@click.option(
+    "--state",
+    "states",
+    multiple=True,
+    type=click.Choice([state.value for state in State], case_sensitive=False),
+    help="Only jobs in this state; may be given several times.",
+)
+@options.tenant
+@options.limit
+@options.page_token
+@options.endpoints("jobapi")
+@options.as_json
+def jobs(job_type: str, states: tuple[str, ...], tenant: str, limit: int, page_token: str, jobapi: Endpoint, *, as_json: bool) -> None:
+    """List jobs, newest first."""
+    wanted = [Job.State.Value(f"STATE_{state}") for state in states]
+    with client.jobs(jobapi) as stub:
+
+        def fetch(size: int, token: str) -> tuple[list[Job], str]:
+            query = ListJobsRequest(job_type=job_type, tenant=tenant, states=wanted, page_size=size, page_token=token)
+            page = stub.ListJobs(query, timeout=jobapi.timeout)
+            return list(page.jobs), page.next_page_token
+
+        found, token = pages(fetch, limit, page_token)
+    if as_json:
+        document({"jobs": list(map(job_view, found))} | ({"nextPageToken": token} if token else {}))
+    elif found:
+        show_jobs(found, now())
+    else:
+        remark("no jobs match")
+    more("jobs", len(found), token)
+
+
+@click.command(epilog=examples("sickbay cancel JOB_ID", "sickbay cancel JOB_ID JOB_ID JOB_ID"))
+@click.argument("job_ids", metavar="JOB_ID...", nargs=-1, required=True)
+@options.endpoints("jobapi")
+@options.as_json
+def cancel(job_ids: tuple[str, ...], jobapi: Endpoint, *, as_json: bool) -> None:
+    """Call off jobs that have not started.
+
+    A job that runs or has ended can no longer be cancelled.
+    """
+    with client.jobs(jobapi) as stub:
+        work = Many("cancelled", jobapi, as_json=as_json)
+        work.run(job_ids, lambda job_id: stub.CancelJob(CancelJobRequest(job_id=job_id), timeout=jobapi.timeout).job)
+
+
+def now() -> int:
+    """The time in milliseconds, to tell ages by."""
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,127 @@
+"""The options that commands share: where the services are, how long to wait, and what the answer shall look like."""
+
+from __future__ import annotations
+
+import getpass
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import wraps
+from typing import Any, Final, TypeVar
+
+import click
+
+from sickbay_cli.times import parse_span
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+_ADDRESS: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s/:\[\]]+):\d{1,5}")
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """A service to call: its name for people, how to name another address, the address, and the deadline of a call in seconds."""
+
+    title: str
+    option: str
+    address: str
+    timeout: float
+
+    @property
+    def variable(self) -> str:
+        """The variable of the environment that holds the address."""
+        return _variable(self.option)
+
+
+class _Address(click.ParamType[str]):
+    name = "host:port"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        text = str(value).strip()
+        if _ADDRESS.fullmatch(text) is None:
+            self.fail(f"{text!r} is no address; write HOST:PORT of the gRPC port, for example localhost:50051", param, ctx)
+        return text
+
+
+class _Span(click.ParamType[int]):
+    name = "span"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_span(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+ADDRESS: Final = _Address()
+SPAN: Final = _Span()
+"""A span of time such as 10m; the command gets milliseconds."""
+
+TITLES: Final = {"jobapi": "Job API", "worker": "worker", "control-plane": "control plane"}
+_DEFAULTS: Final = {"jobapi": "localhost:50051", "worker": "localhost:50052", "control-plane": "localhost:50053"}
+
+
+def endpoints(*services: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Adds the address options of `services` and --timeout; the command gets one `Endpoint` for each, named `jobapi` and so on."""
+
+    def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def command(*args: Any, timeout: float, **options: Any) -> Any:
+            for service in services:
+                name = service.replace("-", "_")
+                options[name] = Endpoint(TITLES[service], f"--{service}", options[name], timeout)
+            return function(*args, **options)
+
+        for service in reversed(services):
+            command = _address_option(service)(command)
+        return _timeout(command)
+
+    return decorate
+
+
+def _address_option(service: str) -> Callable[[Function], Function]:
+    option = f"--{service}"
+    return click.option(
+        option,
+        type=ADDRESS,
+        envvar=_variable(option),
+        default=_DEFAULTS[service],
+        show_default=True,
+        show_envvar=True,
+        help=f"gRPC address of the {TITLES[service]}.",
+    )
+
+
+def _variable(option: str) -> str:
+    return f"SICKBAY_{option.removeprefix('--').replace('-', '_').upper()}"
+
+
+_timeout = click.option(
+    "--timeout", type=click.FloatRange(min=0, min_open=True), default=10.0, show_default=True, help="Seconds that one call may take."
+)
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON as the REST interface does.")
+tenant = click.option("--tenant", default="", help="Only this tenant.")
+whose = click.option("--tenant", default="", help="Whose it is; `default` unless tenants are used.")
+job_type = click.option("--type", "job_type", default="", help="Only this job type.")
+limit = click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Show at most this many.")
+page_token = click.option("--page-token", default="", help="Go on where an earlier list ended (its nextPageToken).")
+yes = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+
+
+def _login() -> str:
+    """The user's login name, empty where there is none, as in some containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return ""
+
+
+actor = click.option("--actor", default=_login, show_default="your login name", help="Who does it, for the history.")
+
+
+def examples(*lines: str) -> str:
+    """An epilog for a command's --help."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)

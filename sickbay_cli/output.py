@@ -1,0 +1,169 @@
+"""What commands print: tables and details for people, JSON for programs; progress and remarks go to stderr.
+
+Tables fit the terminal (columns that do not fit are left out); into a pipe everything goes, uncut and without colour.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import click
+
+from sickbay_cli.failures import Refused
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.text import Text
+
+Cell = str | tuple[str, str]
+"""A text, or a text and its rich style."""
+
+_PIPE_WIDTH: Final = 100_000
+_MANY: Final = 2
+_PAGE: Final = 200
+"""Items asked for at a time: a first page comes soon, and a long list needs few calls."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column; left out on terminals narrower than `least`. A `loose` one is cut when there is no room for all of it."""
+
+    title: str
+    least: int = 0
+    loose: bool = False
+    right: bool = False
+
+
+class Advance(Protocol):
+    """Moves a progress bar on."""
+
+    def __call__(self, steps: int, /) -> None:
+        """By so many steps."""
+
+
+def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> None:
+    """Print rows under titles."""
+    from rich import box  # noqa: PLC0415 - only commands that print for people pay for rich
+    from rich.table import Table  # noqa: PLC0415 - the same
+
+    console = _console()
+    shown = [index for index, column in enumerate(columns) if console.width >= column.least]
+    grid = Table(box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False, show_edge=False, header_style="bold")
+    for column in (columns[index] for index in shown):
+        cut: Any = {"no_wrap": True, "overflow": "ellipsis"} if column.loose else {"overflow": "fold"}
+        grid.add_column(column.title, justify="right" if column.right else "left", **cut)
+    for row in rows:
+        grid.add_row(*(_text(row[index]) for index in shown))
+    _print(console, grid)
+
+
+def details(pairs: Sequence[tuple[str, Cell]]) -> None:
+    """Print what is known of one thing, a line each; empty values are left out."""
+    from rich.table import Table  # noqa: PLC0415 - only commands that print for people pay for rich
+
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in pairs:
+        if value and value[0]:
+            grid.add_row(name, _text(value))
+    _print(_console(), grid)
+
+
+def line(*cells: Cell) -> None:
+    """Print one line at once, as streams do."""
+    from rich.text import Text  # noqa: PLC0415 - only commands that print for people pay for rich
+
+    _print(_console(), Text("  ").join(_text(cell) for cell in cells if cell and cell[0]), soft_wrap=True)
+
+
+def document(view: Any) -> None:
+    """Print one JSON document, indented."""
+    import msgspec  # noqa: PLC0415 - only --json needs it
+
+    click.echo(msgspec.json.format(msgspec.json.encode(view), indent=2))
+
+
+def record(view: Any) -> None:
+    """Print one JSON object on one line, as streams do."""
+    import msgspec  # noqa: PLC0415 - only --json needs it
+
+    click.echo(msgspec.json.format(msgspec.json.encode(view), indent=-1))
+
+
+def remark(text: str) -> None:
+    """Say something on stderr that is no part of the answer."""
+    click.echo(plain(text), err=True)
+
+
+def plain(text: str) -> str:
+    """The text without characters that could move the cursor or change colours: job messages come from anywhere."""
+    return text if text.isprintable() else "".join(one if one.isprintable() else " " if one.isspace() else "\N{REPLACEMENT CHARACTER}" for one in text)
+
+
+def count(number: int, noun: str) -> str:
+    """`1 job`, `1,234 jobs`."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def pages(fetch: Callable[[int, str], tuple[Sequence[Any], str]], limit: int, token: str = "") -> tuple[list[Any], str]:
+    """Read pages until there are `limit` items or no more; the token tells where the rest begins."""
+    items: list[Any] = []
+    while True:
+        page, token = fetch(min(limit - len(items), _PAGE), token)
+        items.extend(page)
+        if not token or len(items) >= limit:
+            return items, token
+
+
+def more(noun: str, shown: int, token: str) -> None:
+    """Tell on stderr that a list goes on, and how to see the rest."""
+    if token:
+        remark(f"there are more {noun} than these {shown:,}: --limit {shown * 10} shows more, --page-token {token} goes on from here")
+
+
+def confirm(question: str, *, yes: bool, as_json: bool) -> None:
+    """Ask before something that cannot be taken back; Refused without a yes, and where nobody can be asked."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise Refused(f"{question} Nobody can be asked here without a terminal; add --yes if you mean it")
+    if not as_json and not click.confirm(question, err=True):
+        raise Refused("nothing was changed")
+
+
+@contextmanager
+def progress(length: int, label: str) -> Iterator[Advance]:
+    """A progress bar on stderr, if that is a terminal and there is more than one step."""
+    if length < _MANY or not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    with click.progressbar(length=length, label=label, file=sys.stderr) as bar:
+        yield bar.update
+
+
+def _console() -> Console:
+    from rich.console import Console  # noqa: PLC0415 - only commands that print for people pay for rich
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    if not console.is_terminal:
+        console.width = _PIPE_WIDTH
+    return console
+
+
+def _text(cell: Cell) -> Text:
+    from rich.text import Text  # noqa: PLC0415 - only commands that print for people pay for rich
+
+    words, style = (cell, "") if isinstance(cell, str) else cell
+    return Text("\n".join(plain(part) for part in words.split("\n")), style=style)
+
+
+def _print(console: Console, content: Any, *, soft_wrap: bool = False) -> None:
+    with console.capture() as capture:
+        console.print(content, soft_wrap=soft_wrap)
+    for part in capture.get().splitlines():
+        click.echo(part.rstrip(), color=True)  # rich has decided about colours already

@@ -1,0 +1,114 @@
+"""What people get to see of jobs, set-aside jobs and groups of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from gen.sickbay.jobs.v1.job_pb2 import AttemptError, Job, StateChange
+from gen.sickbay.jobs.v1.quarantine_service_pb2 import FailureGroup, QuarantinedJob
+from sickbay_cli.output import Cell, Column, details, line, plain, table
+from sickbay_cli.times import clock, moment, relative
+from sickbay_cli.words import job_state, joined, ms, other_tenant, reason, when
+
+_JOBS: Final = (
+    Column("JOB ID"),
+    Column("TYPE", least=62),
+    Column("STATE"),
+    Column("AGE", least=74, right=True),
+    Column("ATTEMPT", least=90, right=True),
+    Column("LAST ERROR", least=100, loose=True),
+)
+_CASES: Final = (
+    Column("JOB ID"),
+    Column("TYPE", least=62),
+    Column("STATE"),
+    Column("SINCE", least=74, right=True),
+    Column("REASON", least=94),
+    Column("LAST ERROR", least=110, loose=True),
+)
+_GROUPS: Final = (
+    Column("JOBS", right=True),
+    Column("TYPE"),
+    Column("ERROR"),
+    Column("LATEST", least=50, right=True),
+    Column("FINGERPRINT", least=70),
+    Column("SAMPLE", least=90, loose=True),
+)
+
+
+def show_jobs(jobs: Sequence[Job], now: int) -> None:
+    """A list of jobs."""
+    table(_JOBS, [_row(job, ms(job, "submit_time"), str(job.attempt), now) for job in jobs])
+
+
+def show_cases(cases: Sequence[QuarantinedJob], now: int) -> None:
+    """A list of set-aside jobs."""
+    table(_CASES, [_row(case.job, ms(case, "quarantine_time"), reason(case), now) for case in cases])
+
+
+def _row(job: Job, time: int, fifth: str, now: int) -> list[Cell]:
+    last = _error(job.errors[-1]) if job.errors else ""
+    return [job.job_id, job.job_type, job_state(job.state), relative(time, now), fifth, last]
+
+
+def show_groups(groups: Sequence[FailureGroup], now: int) -> None:
+    """A list of groups, in the order they come: the largest first."""
+    table(_GROUPS, [_group_row(group, now) for group in groups])
+
+
+def _group_row(group: FailureGroup, now: int) -> list[Cell]:
+    code, latest = group.error_code or "(never ran)", relative(ms(group, "last_time"), now)
+    return [f"{group.count:,}", group.job_type, code, latest, group.fingerprint, group.sample_message]
+
+
+def show_job(job: Job, now: int, more: Sequence[tuple[str, Cell]] = ()) -> None:
+    """Everything about one job; `more` comes before its errors."""
+    details(
+        [
+            ("job", job.job_id),
+            ("type", job.job_type),
+            ("tenant", other_tenant(job.tenant)),
+            ("state", job_state(job.state)),
+            ("attempt", f"{job.attempt}" + (f", generation {job.generation}" if job.generation else "")),
+            ("submitted", when(ms(job, "submit_time"), now)),
+            ("updated", when(ms(job, "update_time"), now)),
+            ("last run", when(ms(job, "start_time"), now)),
+            ("duplicates", str(job.duplicates or "")),
+            *more,
+            ("errors", "\n".join(f"{moment(ms(error, 'time'))}  {_error(error)}" for error in job.errors)),
+            ("history", "\n".join(f"{moment(ms(step, 'time'))}  {_step(step)}" for step in job.history)),
+        ]
+    )
+
+
+def show_case(case: QuarantinedJob, payload: str, now: int) -> None:
+    """Everything about one set-aside job; `payload` as it shall be printed."""
+    edits = [f"{moment(ms(edit, 'time'))}  {plain(edit.actor)}\n- {edit.before_json}\n+ {edit.after_json}" for edit in case.revisions]
+    more: list[tuple[str, Cell]] = [
+        ("set aside", when(ms(case, "quarantine_time"), now)),
+        ("reason", reason(case)),
+        ("group", case.fingerprint),
+        ("etag", case.etag),
+        ("payload", payload),
+        ("edits", "\n".join(edits)),
+    ]
+    show_job(case.job, now, more)
+
+
+def show_change(job: Job, change: StateChange | None) -> None:
+    """One line of a job that is followed; without a change, the state it was found in."""
+    attempt = f"attempt {job.attempt}" if job.attempt else ""
+    if change is None:
+        line((clock(ms(job, "update_time")), "dim"), job_state(job.state), attempt)
+    else:
+        line((clock(ms(change, "time")), "dim"), job_state(change.state), attempt, joined(" ", change.code, change.message))
+
+
+def _error(error: AttemptError) -> str:
+    return plain(joined(": ", error.code, error.message))
+
+
+def _step(step: StateChange) -> str:
+    attempt, by = f"attempt {step.attempt}" if step.attempt else "", f"by {step.actor}" if step.actor else ""
+    return plain(joined("  ", job_state(step.state)[0], attempt, step.code, step.message, by))

@@ -1,0 +1,58 @@
+"""Times for people: "3 m ago", and spans such as 10m on the way in. Pure; all times are milliseconds since the epoch."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Final
+
+_UNITS: Final = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
+_PART: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*")
+_SPAN: Final = re.compile(rf"(?:{_PART.pattern})+")
+
+
+def parse_span(text: str) -> int:
+    """`10m`, `1h30m`, `1.5h` or `500ms` in milliseconds; ValueError for anything else, also for a bare number."""
+    if _SPAN.fullmatch(text.strip()) is None:
+        raise ValueError(f"{text!r} is no span of time; write for example 30s, 10m, 1h30m or 2d")
+    return round(sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text)))
+
+
+def span(ms: int) -> str:
+    """A span in its two largest units at most: `45 s`, `3 m`, `1 h 5 m`, `2 d 3 h`."""
+    if ms < _UNITS["s"]:
+        return f"{ms} ms"
+    rest, parts = ms // 1000 * 1000, []
+    for unit in ("d", "h", "m", "s"):
+        count, rest = divmod(rest, _UNITS[unit])
+        if count:
+            parts.append(f"{count} {unit}")
+        elif parts:
+            break
+    return " ".join(parts[:2])
+
+
+def relative(ms: int, now: int) -> str:
+    """`3 m ago`, `in 40 s`, or `now`; one unit, so that columns stay narrow. Empty for 0 (not known)."""
+    if not ms:
+        return ""
+    distance = abs(now - ms)
+    unit = next((unit for unit in ("d", "h", "m", "s") if distance >= _UNITS[unit]), None)
+    if unit is None:
+        return "now"
+    words = f"{distance // _UNITS[unit]} {unit}"
+    return f"{words} ago" if ms < now else f"in {words}"
+
+
+def moment(ms: int) -> str:
+    """Date and time of day where the reader is; empty for 0 (not known)."""
+    return _local(ms).strftime("%Y-%m-%d %H:%M:%S") if ms else ""
+
+
+def clock(ms: int) -> str:
+    """Time of day where the reader is."""
+    return _local(ms).strftime("%H:%M:%S")
+
+
+def _local(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1000).astimezone()  # noqa: DTZ006 - the reader's own zone is meant

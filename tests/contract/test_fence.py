@@ -1,0 +1,92 @@
+"""What a ledger must tell a worker whose copy may not be the only one (`Fence`)."""
+
+import pytest
+
+from sickbay.adapters.sql.ledger import open_ledger
+from sickbay.circuit import Key
+from sickbay.queries import Entry
+from tests.contract.ledger_events import DAY, cancelled, job, parked, quarantined, queued, retrying, running, succeeded
+
+pytest_plugins = ["tests.contract.ledger_fixtures"]
+
+GO = Entry(superseded=False)
+DROP = Entry(superseded=True)
+
+
+@pytest.mark.parametrize(
+    ("known", "copy", "answer"),
+    [
+        (None, job(), GO),
+        (queued(), job(), GO),
+        (running(), job(), GO),
+        (retrying(), job(), DROP),
+        (retrying(), job(attempt=1), GO),
+        (retrying(), job(attempt=2), GO),
+        (parked(), job(), DROP),
+        (quarantined(), job(attempt=3), DROP),
+        (parked(), job(generation=1), GO),
+        (queued(generation=1), job(), DROP),
+        (succeeded(), job(), DROP),
+        (succeeded(), job(attempt=2), DROP),
+        (succeeded(), job(generation=1), GO),
+        (cancelled(), job(), DROP),
+    ],
+)
+@pytest.mark.parametrize("suspect", [True, False])
+async def test_later_truth_supersedes_a_copy(ledger, known, copy, answer, suspect):
+    if known:
+        await ledger.writer.apply([known])
+    assert await ledger.fence.enter(copy, suspect=suspect) == answer
+
+
+async def test_a_copy_just_released_may_run(ledger):
+    await ledger.writer.apply([parked()])
+    (claim,) = await ledger.wards.claim_parked(Key("email"), 1)
+    assert await ledger.fence.enter(claim.job, suspect=False) == GO
+
+
+async def test_the_runs_of_a_suspect_are_counted(ledger):
+    """Each start that was not followed by `leave` was a crash; only the very same copy counts."""
+    assert [(await ledger.fence.enter(job(), suspect=True)).crashes for _ in range(3)] == [0, 1, 2]
+    assert (await ledger.fence.enter(job(attempt=1), suspect=True)).crashes == 0
+    assert (await ledger.fence.enter(job(), suspect=False)).crashes == 0
+    await ledger.fence.leave(job())
+    assert (await ledger.fence.enter(job(), suspect=True)).crashes == 0
+    assert (await ledger.fence.enter(job(attempt=1), suspect=True)).crashes == 1
+
+
+async def test_leaving_without_having_entered_is_harmless(ledger):
+    await ledger.fence.leave(job())
+
+
+async def test_crashes_survive_the_process(tmp_path, clock):
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    for crashes in range(3):
+        async with open_ledger(url, clock) as ledger:
+            assert (await ledger.fence.enter(job(), suspect=True)).crashes == crashes
+
+
+async def test_a_cancelled_job_is_known_at_once(ledger):
+    assert not ledger.fence.is_cancelled(job())
+    await ledger.writer.apply([queued(), cancelled()])
+    assert ledger.fence.is_cancelled(job())
+    assert not ledger.fence.is_cancelled(job("j2"))
+    assert not ledger.fence.is_cancelled(job(generation=1))
+
+
+async def test_a_cancellation_that_came_too_late_stops_nothing(ledger):
+    await ledger.writer.apply([retrying("j1"), succeeded("j2")])
+    await ledger.writer.apply([cancelled("j1"), cancelled("j2")])
+    assert not ledger.fence.is_cancelled(job("j1", attempt=1))
+    assert not ledger.fence.is_cancelled(job("j2"))
+
+
+async def test_cancellations_are_remembered_for_a_day(tmp_path, clock):
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    async with open_ledger(url, clock) as ledger:
+        await ledger.writer.apply([cancelled()])
+    async with open_ledger(url, clock) as ledger:
+        assert ledger.fence.is_cancelled(job())
+        clock.now += 2 * DAY
+        await ledger.writer.prune(clock.now)
+        assert not ledger.fence.is_cancelled(job())

@@ -1,0 +1,135 @@
+"""Breaks the breaker on purpose, one line at a time, and demands that its tests notice: `python tests/mutants.py [name ...]`.
+
+Each mutant is applied to a copy of the sources in a temporary folder. A mutant whose text is no longer in the source is a failure
+too: whoever changes the line changes the mutant with it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PYTEST_INI = "[pytest]\naddopts = --import-mode=importlib\npythonpath = .\nfilterwarnings = error\n"
+EXAMPLES = ("tests/unit/test_breaker.py",)
+LAWS = ("tests/unit/test_breaker_laws.py",)
+FAILED = 1
+"""What pytest returns when tests ran and some failed; anything else but 0 means that they did not run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One wrong line; `by` names the tests that must notice."""
+
+    name: str
+    module: str
+    right: str
+    wrong: str
+    by: tuple[str, ...] = LAWS
+
+
+MUTANTS = (
+    Mutant(
+        "wrong token accepted",
+        "breaker",
+        "permit.epoch != doc.epoch or permit.token != doc.probe_token",
+        "permit.epoch != doc.epoch",
+    ),
+    Mutant(
+        "stale epoch counted",
+        "breaker",
+        "permit.epoch != doc.epoch or permit.token != doc.probe_token",
+        "permit.token != doc.probe_token",
+    ),
+    Mutant("probeAt ignored", "breaker", "doc.state is CircuitState.OPEN and now >= doc.probe_at", "doc.state is CircuitState.OPEN"),
+    Mutant(
+        "lease expiry removed",
+        "breaker_moves",
+        "if doc.state is CircuitState.HALF_OPEN and turn.now >= doc.probe_until:",
+        "if False:",
+    ),
+    Mutant("watermark ignored", "breaker_run", "if failed.seq > watermark", "if failed.seq > 10**9"),
+    Mutant("distinct jobs ignored", "breaker_run", "len({failed.job for failed in mine}) >= enough and ", ""),
+    Mutant("cooldown cap removed", "breaker_moves", "return min(cap, max(grown, least_ms))", "return max(grown, least_ms)"),
+    Mutant("code cap removed", "breaker_run", "len(codes - {OTHER}) < MAX_CODES", "True", EXAMPLES),
+    Mutant("age of the run ignored", "breaker_run", "now - mine[0].at >= config.trip_confirm_ms", "True"),
+    Mutant("window ignored", "breaker_run", "if now - failed.at <= window_ms", "if True"),
+    Mutant("bad data fails the probe", "breaker", "    if outcome.kind.counts:\n", "    if outcome.kind is not Kind.CANCELLED:\n"),
+    Mutant("forced hold ends closed", "breaker", "return moves.probe_due(doc, now, now)", "return regime(doc, CircuitState.CLOSED, now)"),
+    Mutant(
+        "renewal without end",
+        "breaker",
+        "min(now + config.probe_lease_ms, doc.probe_since + config.probe_max_ms)",
+        "now + config.probe_lease_ms",
+    ),
+    Mutant("no growth", "breaker_moves", "doubled = 2 * doc.cooldown_ms", "doubled = doc.cooldown_ms"),
+    Mutant("clock steps back unnoticed", "breaker_moves", "if turn.now < doc.updated_at:", "if False:"),
+    Mutant("ramp never fails", "breaker", "ramp.failures >= moves.RAMP_FAILURES", "ramp.failures >= 10**9"),
+    Mutant("third lost prober forgiven", "breaker_moves", "if times < MAX_EXPIRIES:", "if True:"),
+)
+
+
+def survives(mutant: Mutant) -> str:
+    """Why the mutant is a failure; empty if the tests killed it."""
+    with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
+        place = Path(folder)
+        _copy_sources(place)
+        source = place / "sickbay" / f"{mutant.module}.py"
+        text = source.read_text()
+        if text.count(mutant.right) != 1:
+            return f"its line occurs {text.count(mutant.right)} times in {source.name}"
+        source.write_text(text.replace(mutant.right, mutant.wrong))
+        code, output = _run_tests(place, mutant.by)
+        if code == FAILED:
+            return ""
+        return "no test noticed" if code == 0 else f"the tests did not run:\n{output}"
+
+
+def check_unbroken() -> str:
+    """Why the tests cannot judge mutants (they fail on the unbroken source); empty if they can."""
+    with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
+        _copy_sources(Path(folder))
+        code, output = _run_tests(Path(folder), EXAMPLES + LAWS)
+        return "" if code == 0 else f"the tests fail without any mutant:\n{output}"
+
+
+def _copy_sources(place: Path) -> None:
+    (place / "pytest.ini").write_text(PYTEST_INI)
+    shutil.copytree(ROOT / "sickbay", place / "sickbay", ignore=shutil.ignore_patterns("adapters", "rpc", "__pycache__"))
+    (place / "tests" / "unit").mkdir(parents=True)
+    for test in (ROOT / "tests" / "unit").glob("*breaker*.py"):
+        shutil.copy(test, place / "tests" / "unit")
+
+
+def _run_tests(place: Path, tests: tuple[str, ...]) -> tuple[int, str]:
+    # Without plugins pytest starts in a third of the time, and these tests need none.
+    environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=line", "-p", "no:cacheprovider", *tests]
+    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)  # noqa: S603 - our own command
+    return done.returncode, done.stdout + done.stderr
+
+
+def main(names: list[str]) -> int:
+    """Try the named mutants, or all of them; 0 if every one was killed."""
+    chosen = [mutant for mutant in MUTANTS if not names or mutant.name in names]
+    if not chosen:
+        print("no such mutant; there are:", ", ".join(mutant.name for mutant in MUTANTS))
+        return 2
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        sound = pool.submit(check_unbroken)
+        verdicts = list(pool.map(survives, chosen))
+    for mutant, survived in zip(chosen, verdicts, strict=True):
+        print(f"{'SURVIVED' if survived else 'killed':8}  {mutant.name}{': ' if survived else ''}{survived}")
+    if sound.result():
+        print(sound.result())
+    return 1 if sound.result() or any(verdicts) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,181 @@
+"""The JSON of REST, key by key."""
+
+import json
+
+import pytest
+
+from gen.sickbay.breakers.v1.breaker_service_pb2 import GetMetricsResponse
+from sickbay import wire
+from sickbay.circuit import CircuitState, Key, Snapshot
+from sickbay.job import Change, Failure, Job, Reason, Record, State
+from sickbay.queries import Case, FailureGroup, Revision
+from sickbay.rpc import views
+
+T0 = 1_704_067_200_000  # 2024-01-01T00:00:00Z
+FAILED = Failure(T0 + 1, 1, 2, "API_TIMEOUT", "no answer")
+JOB = Job("id-1", "email", b'{ "big": 12345678901234567890 }', "acme", 2, 1, (FAILED,), T0)
+RECORD = Record(JOB, State.PARKED, T0 + 2_500, T0 + 1, 3, Reason.CIRCUIT_OPEN, "etag-1", "f00")
+CHANGE = Change(T0 + 2_500, State.PARKED, 1, 2, "CIRCUIT_OPEN", "open", "worker-1")
+
+JOB_VIEW = {
+    "jobId": "id-1",
+    "jobType": "email",
+    "tenant": "acme",
+    "state": "PARKED",
+    "attempt": 2,
+    "generation": 1,
+    "errors": [{"time": "2024-01-01T00:00:00.001Z", "attempt": 2, "generation": 1, "code": "API_TIMEOUT", "message": "no answer"}],
+    "submittedAt": "2024-01-01T00:00:00.000Z",
+    "updatedAt": "2024-01-01T00:00:02.500Z",
+    "startedAt": "2024-01-01T00:00:00.001Z",
+    "duplicates": 3,
+}
+CHANGE_VIEW = {
+    "time": "2024-01-01T00:00:02.500Z",
+    "state": "PARKED",
+    "attempt": 2,
+    "generation": 1,
+    "code": "CIRCUIT_OPEN",
+    "message": "open",
+    "actor": "worker-1",
+}
+WARD_VIEW = {"reason": "CIRCUIT_OPEN", "etag": "etag-1", "quarantinedAt": "2024-01-01T00:00:02.500Z", "fingerprint": "f00"}
+
+
+def test_a_job():
+    assert views.job_view(wire.job(RECORD)) == JOB_VIEW
+    assert views.job_view(wire.job(RECORD, [CHANGE])) == JOB_VIEW | {"history": [CHANGE_VIEW]}
+
+
+def test_a_fresh_job():
+    view = views.job_view(wire.job(Record(Job("id", "email", submitted_at=T0), State.QUEUED, T0)))
+    assert view == {
+        "jobId": "id",
+        "jobType": "email",
+        "tenant": "default",
+        "state": "QUEUED",
+        "attempt": 0,
+        "generation": 0,
+        "errors": [],
+        "submittedAt": "2024-01-01T00:00:00.000Z",
+        "updatedAt": "2024-01-01T00:00:00.000Z",
+        "duplicates": 0,
+    }
+
+
+def test_a_quarantined_job_in_a_list():
+    assert views.quarantined_view(wire.quarantined(RECORD)) == JOB_VIEW | WARD_VIEW
+
+
+def test_a_quarantined_job_alone_has_its_payload_byte_for_byte():
+    case = Case(RECORD, [Revision(T0, "ann", b'{"x":1.0}', JOB.payload_json)], [CHANGE])
+    text = views.encode(views.quarantined_view(wire.case(case)))
+    assert b'"payload":{ "big": 12345678901234567890 }' in text
+    assert b'"before":{"x":1.0}' in text
+    revision = {"time": "2024-01-01T00:00:00.000Z", "actor": "ann", "before": {"x": 1.0}, "after": {"big": 12345678901234567890}}
+    expected = JOB_VIEW | WARD_VIEW | {"history": [CHANGE_VIEW], "payload": {"big": 12345678901234567890}, "revisions": [revision]}
+    assert json.loads(text) == expected
+
+
+def test_a_failure_group():
+    group = FailureGroup("email", "API_TIMEOUT", "f00", "no answer", "id-1", 9, T0, T0 + 1)
+    assert views.failure_group_view(wire.failure_group(group)) == {
+        "jobType": "email",
+        "errorCode": "API_TIMEOUT",
+        "fingerprint": "f00",
+        "sampleMessage": "no answer",
+        "sampleJobId": "id-1",
+        "count": 9,
+        "firstAt": "2024-01-01T00:00:00.000Z",
+        "lastAt": "2024-01-01T00:00:00.001Z",
+    }
+
+
+EMAIL, SMS = Key("email"), Key("sms")
+OPEN = {"opened_at": T0, "cooldown_ms": 60_000}
+OPEN_VIEW = {"openedAt": T0, "cooldownElapsed": False, "cooldownMs": 60_000}
+
+
+@pytest.mark.parametrize(
+    ("circuit", "expected"),
+    [
+        (Snapshot(SMS, CircuitState.CLOSED, 5, 6, T0, cooldown_ms=60_000), {"jobType": "sms", "state": "CLOSED"}),
+        (
+            Snapshot(EMAIL, CircuitState.OPEN, 5, 6, T0, opened_at=T0, cooldown_elapsed=True),
+            {"jobType": "email", "state": "OPEN", "openedAt": T0, "cooldownElapsed": True},
+        ),
+        (
+            Snapshot(
+                EMAIL,
+                CircuitState.OPEN,
+                5,
+                6,
+                T0,
+                trips=2,
+                probe_at=T0 + 9,
+                reason_code="API_TIMEOUT",
+                reason_count=5,
+                reason_message="no answer",
+                total_failures=7,
+                **OPEN,
+            ),
+            {"jobType": "email", "state": "OPEN", "trips": 2, "probeAt": T0 + 9, "totalFailures": 7}
+            | {"reason": {"code": "API_TIMEOUT", "count": 5, "message": "no answer"}}
+            | OPEN_VIEW,
+        ),
+        (
+            Snapshot(EMAIL, CircuitState.HALF_OPEN, 5, 6, T0, probe_job_id="id-1", degraded=True, **OPEN),
+            {"jobType": "email", "state": "HALF_OPEN", "probeJobId": "id-1", "degraded": True} | OPEN_VIEW,
+        ),
+        (
+            Snapshot(EMAIL, CircuitState.FORCED_OPEN, 5, 6, T0, forced_until=T0 + 1, forced_by="ann", forced_why="w", **OPEN),
+            {"jobType": "email", "state": "FORCED_OPEN", "forced": {"until": T0 + 1, "by": "ann", "why": "w"}} | OPEN_VIEW,
+        ),
+        (
+            Snapshot(Key("email", "acme"), CircuitState.CLOSED, 5, 6, T0, failures_in_row=3, failures_in_row_code="X", recovering=True),
+            {"jobType": "email", "tenant": "acme", "state": "CLOSED", "failuresInRow": {"code": "X", "count": 3}, "recovering": True},
+        ),
+        (
+            Snapshot(EMAIL, CircuitState.METRICS_ONLY, 5, 6, T0, would_have_tripped=4, forced_by="ann"),
+            {"jobType": "email", "state": "METRICS_ONLY", "wouldHaveTripped": 4, "forced": {"by": "ann"}},
+        ),
+    ],
+)
+def test_breakers(circuit, expected):
+    assert views.breaker_view(wire.breaker(circuit)) == expected
+
+
+def test_a_page_of_breakers():
+    assert views.breakers_view([{"jobType": "sms"}]) == {"count": 1, "breakers": [{"jobType": "sms"}]}
+    assert views.breakers_view([], "t") == {"count": 0, "breakers": [], "nextPageToken": "t"}
+
+
+def test_metrics():
+    circuits = [Snapshot(EMAIL, CircuitState.OPEN, 1, 1, T0, total_failures=15), Snapshot(SMS, CircuitState.CLOSED, 1, 1, T0)]
+    message = wire.metrics(circuits, jobs={State.SUCCEEDED: 2}, depths={"jobs.main": 3}, duplicates=1, now=T0)
+    assert views.metrics_view(message) == {
+        "circuitBreakers": {"total": 2, "open": 1, "closed": 1},
+        "failures": {"byJobType": {"email": 15}},
+        "jobs": {"byState": {"SUCCEEDED": 2}},
+        "queues": {"jobs.main": 3},
+        "duplicates": 1,
+    }
+
+
+def test_metrics_of_an_empty_system_have_the_documented_keys():
+    view = views.metrics_view(GetMetricsResponse())
+    assert view["circuitBreakers"] == {"total": 0, "open": 0, "closed": 0}
+    assert view["failures"] == {"byJobType": {}}
+
+
+def test_health():
+    assert views.health_view(serving=True) == {"status": "ok", "info": {"api": {"status": "up"}}}
+    assert views.health_view(serving=False) == {"status": "error", "info": {"api": {"status": "down"}}}
+
+
+@pytest.mark.parametrize(
+    ("ms", "text"),
+    [(0, "1970-01-01T00:00:00.000Z"), (T0 + 7, "2024-01-01T00:00:00.007Z"), (253_402_300_799_999, "9999-12-31T23:59:59.999Z")],
+)
+def test_times(ms, text):
+    assert views.rfc3339(ms) == text

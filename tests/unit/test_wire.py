@@ -1,0 +1,127 @@
+"""Domain to protobuf."""
+
+from dataclasses import fields
+
+import pytest
+
+from gen.sickbay.breakers.v1.breaker_pb2 import Breaker
+from gen.sickbay.jobs.v1.job_pb2 import Job as JobMessage
+from gen.sickbay.jobs.v1.quarantine_service_pb2 import QuarantinedJob
+from sickbay import wire
+from sickbay.circuit import CircuitState, Key, Snapshot
+from sickbay.job import Change, Failure, Job, Reason, Record, State
+from sickbay.queries import Case, FailureGroup, Revision
+
+FAILED = Failure(1_500, 1, 2, "API_TIMEOUT", "no answer")
+JOB = Job("id-1", "email", b'{"a": 1}', "acme", 2, 1, (FAILED,), 1_001)
+RECORD = Record(JOB, State.PARKED, 2_002, 1_500, 3, Reason.CIRCUIT_OPEN, "etag-1", "f00")
+CHANGE = Change(2_002, State.PARKED, 1, 2, "CIRCUIT_OPEN", "open", "worker-1")
+
+
+def test_a_job_with_everything():
+    message = wire.job(RECORD, [CHANGE])
+    assert (message.job_id, message.job_type, message.tenant, message.state) == ("id-1", "email", "acme", JobMessage.STATE_PARKED)
+    assert (message.attempt, message.generation, message.duplicates) == (2, 1, 3)
+    assert [time.ToMilliseconds() for time in (message.submit_time, message.update_time, message.start_time)] == [1_001, 2_002, 1_500]
+    error, change = message.errors[0], message.history[0]
+    assert (error.time.ToMilliseconds(), error.attempt, error.generation, error.code, error.message) == (
+        1500,
+        2,
+        1,
+        "API_TIMEOUT",
+        "no answer",
+    )
+    assert (change.time.ToMilliseconds(), change.state, change.attempt, change.generation) == (2002, JobMessage.STATE_PARKED, 2, 1)
+    assert (change.code, change.message, change.actor) == ("CIRCUIT_OPEN", "open", "worker-1")
+
+
+def test_what_is_not_known_is_unset():
+    message = wire.job(Record(Job("id", "email"), State.QUEUED, 5))
+    assert not message.HasField("submit_time")
+    assert not message.HasField("start_time")
+    assert not message.history
+
+
+def test_odd_values_are_bent_not_raised():
+    odd = Failure(10**20, 2**40, -1, "X", "half \ud800 pair")
+    message = wire.job(Record(Job("id", "email", attempt=2**40, failures=(odd,), submitted_at=-5), State.QUEUED, 10**20))
+    assert message.attempt == 2**32 - 1
+    assert message.errors[0].message == "half ? pair"
+    assert message.update_time.ToJsonString().startswith("9999-12-31")
+    assert message.submit_time.ToMilliseconds() == 0
+
+
+def test_every_name_is_in_the_contract():
+    """The domain's enums and the contract's have the same names."""
+    assert {f"STATE_{state.value}" for state in State} == set(JobMessage.State.keys()) - {"STATE_UNSPECIFIED"}
+    assert {f"REASON_{reason.value}" for reason in Reason} == set(QuarantinedJob.Reason.keys()) - {"REASON_UNSPECIFIED"}
+    assert {f"STATE_{state.value}" for state in CircuitState} == set(Breaker.State.keys()) - {"STATE_UNSPECIFIED"}
+
+
+def test_quarantined_jobs_in_lists_have_no_payload():
+    message = wire.quarantined(RECORD)
+    assert (message.job, message.reason, message.etag, message.fingerprint) == (
+        wire.job(RECORD),
+        QuarantinedJob.REASON_CIRCUIT_OPEN,
+        "etag-1",
+        "f00",
+    )
+    assert message.quarantine_time.ToMilliseconds() == 2_002
+    assert message.payload_json == ""
+    assert not message.revisions
+
+
+def test_a_case_has_everything():
+    message = wire.case(Case(RECORD, [Revision(7, "ann", b"{}", b'{"a": 1}')], [CHANGE]))
+    assert message.payload_json == '{"a": 1}'
+    assert message.job == wire.job(RECORD, [CHANGE])
+    revision = message.revisions[0]
+    assert (revision.time.ToMilliseconds(), revision.actor, revision.before_json, revision.after_json) == (7, "ann", "{}", '{"a": 1}')
+
+
+def test_a_failure_group():
+    message = wire.failure_group(FailureGroup("email", "API_TIMEOUT", "f00", "no answer", "id-1", 9, 1, 2))
+    assert (message.job_type, message.error_code, message.fingerprint, message.count) == ("email", "API_TIMEOUT", "f00", 9)
+    assert (message.sample_message, message.sample_job_id) == ("no answer", "id-1")
+    assert (message.first_time.ToMilliseconds(), message.last_time.ToMilliseconds()) == (1, 2)
+
+
+NOT_COPIED = {"key": ("job_type", "tenant"), "updated_at": ("update_time",), "opened_at": ("open_time",), "probe_at": ("probe_time",)}
+NOT_COPIED |= {"cooldown_ms": ("cooldown",), "forced_until": ("forced_until_time",)}
+
+
+def test_a_breaker_has_every_field_of_the_snapshot():
+    """Numbers differ from field to field, so that a mix-up shows."""
+    values = {field.name: number for number, field in enumerate(fields(Snapshot), start=1)}
+    text = {"reason_code", "reason_message", "failures_in_row_code", "probe_job_id", "forced_by", "forced_why"}
+    flags = {"cooldown_elapsed", "recovering", "degraded"}
+    content = {name: name if name in text else True if name in flags else value for name, value in values.items()}
+    message = wire.breaker(Snapshot(**content | {"key": Key("email", "acme"), "state": CircuitState.HALF_OPEN}))
+    assert (message.job_type, message.tenant, message.state) == ("email", "acme", Breaker.STATE_HALF_OPEN)
+    for name in values.keys() - NOT_COPIED.keys() - {"state"}:
+        assert getattr(message, name) == content[name], name
+    for name in NOT_COPIED.keys() - {"key"}:
+        assert getattr(message, NOT_COPIED[name][0]).ToMilliseconds() == content[name], name
+    assert {field.name for field, _ in message.ListFields()} == {field.name for field in Breaker.DESCRIPTOR.fields}
+
+
+@pytest.mark.parametrize("ms", [0, None])
+def test_no_time_no_timestamp(ms):
+    assert wire.timestamp(ms) is None
+
+
+def test_metrics():
+    def circuit(key, state, failures):
+        return Snapshot(key, state, 1, 1, 1, total_failures=failures)
+
+    circuits = [
+        circuit(Key("email"), CircuitState.OPEN, 15),
+        circuit(Key("email", "acme"), CircuitState.FORCED_OPEN, 1),
+        circuit(Key("sms"), CircuitState.DISABLED, 0),
+    ]
+    message = wire.metrics(circuits, jobs={State.SUCCEEDED: 4}, depths={"jobs.main": 2}, duplicates=1, now=9)
+    assert (message.circuit_breakers.total, message.circuit_breakers.open, message.circuit_breakers.closed) == (3, 2, 1)
+    assert dict(message.failures_by_job_type) == {"email": 16}
+    assert dict(message.jobs_by_state) == {"SUCCEEDED": 4}
+    assert dict(message.queue_depths) == {"jobs.main": 2}
+    assert (message.duplicates, message.time.ToMilliseconds()) == (1, 9)
