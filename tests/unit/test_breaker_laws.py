@@ -87,13 +87,7 @@ class Laws(RuleBasedStateMachine):
         """A prober asks for more time (law 14)."""
         held = [permit for permit in (*self.used, self.live) if permit is not None]
         permit = held[-1 if late else pick % len(held)]
-        alive = permit is self.live and self.now < self.lease_end
-        renewed = self.apply(lambda: breaker.renew(self.doc, permit, self.config, self.now))
-        assert renewed is alive
-        if renewed:
-            longest = self.lease_since + self.config.probe_max_ms
-            self.lease_end = max(self.lease_end, min(self.now + self.config.probe_lease_ms, longest))
-            assert self.doc.probe_until == self.lease_end
+        self.extend(permit)
 
     @rule(action=st.sampled_from(Action), duration=st.one_of(st.none(), st.integers(0, 100_000)))
     def order(self, action: Action, duration: int | None) -> None:
@@ -128,7 +122,7 @@ class Laws(RuleBasedStateMachine):
 
     # rules that lead on purpose to where chance seldom comes
 
-    @rule(code=codes, gap=st.integers(0, 40))
+    @rule(code=codes, gap=st.one_of(st.integers(0, 40), st.sampled_from([150_000, 150_001, 600_001])))
     def outage(self, code: str, gap: int) -> None:
         """The dependency is down: every run fails until the circuit refuses."""
         for number in range(8):
@@ -146,6 +140,23 @@ class Laws(RuleBasedStateMachine):
         assert isinstance(answer, Refusal) == (self.now < self.doc.probe_at and self.doc.state is OPEN)
         if isinstance(answer, Permit):
             self.settle(self.take(answer), outcome, jitter, self.doc.seq)
+
+    @precondition(lambda self: self.doc.state is OPEN)
+    @rule()
+    def wait_out_and_hold_the_probe(self) -> None:
+        """A cooldown passes, and the probe stays under way."""
+        self.now = max(self.now, self.doc.probe_at)
+        assert isinstance(self.admit("job-h", 0), Permit)
+
+    @precondition(lambda self: self.live is not None)
+    @rule(times=st.integers(1, 30), every=st.integers(4_000, 16_000))
+    def renew_for_long(self, times: int, every: int) -> None:
+        """A slow prober renews on and on, in time or a little late (14)."""
+        prober = self.live
+        assert prober is not None
+        for _ in range(times):
+            self.now += every
+            self.extend(prober)
 
     @precondition(lambda self: self.doc.state in {OPEN, HALF_OPEN})
     @rule(times=st.integers(1, 4), jitter=jitters)
@@ -202,6 +213,15 @@ class Laws(RuleBasedStateMachine):
             assert (answer.kind is PermitKind.RAMP) == (self.doc.ramp is not None)
         self.outstanding.append(answer)
         return answer
+
+    def extend(self, permit: Permit) -> None:
+        """Renew, and hold what a renewal may do."""
+        alive = permit is self.live and self.now < self.lease_end
+        assert self.apply(lambda: breaker.renew(self.doc, permit, self.config, self.now)) is alive
+        if alive:
+            longest = self.lease_since + self.config.probe_max_ms
+            self.lease_end = max(self.lease_end, min(self.now + self.config.probe_lease_ms, longest))
+            assert self.doc.probe_until == self.lease_end
 
     def settle(self, permit: Permit, outcome: Outcome, jitter: int, watermark: int) -> Effect:
         """Report, and hold what the verdict may move."""

@@ -1,0 +1,151 @@
+"""Opening, migrating, breaking off and closing a ledger."""
+
+import asyncio
+import sqlite3
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from sickbay.adapters.sql import migrate
+from sickbay.adapters.sql.dialects import place, writing_engine
+from sickbay.adapters.sql.ledger import open_ledger
+from sickbay.adapters.sql.schema import HEAD, metadata
+from sickbay.errors import SettingsError, Unavailable
+from sickbay.job import State
+from tests.contract.ledger_events import parked, queued, succeeded
+
+pytest_plugins = ["tests.contract.ledger_fixtures"]
+
+
+async def test_a_file_keeps_everything(tmp_path, clock):
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    async with open_ledger(url, clock) as ledger:
+        await ledger.writer.apply([parked()])
+        before = await ledger.reader.get("j1")
+    async with open_ledger(url, clock) as ledger:
+        assert await ledger.reader.get("j1") == before
+
+
+async def test_two_ledgers_in_memory_are_two(clock):
+    async with open_ledger("sqlite://", clock) as first, open_ledger("sqlite:///:memory:", clock) as second:
+        await first.writer.apply([queued()])
+        assert await second.reader.get("j1") is None
+
+
+async def test_two_programs_share_a_file(tmp_path, clock):
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    async with open_ledger(url, clock) as first, open_ledger(url, clock) as second:
+        writes = [ledger.writer.apply([succeeded(f"j{number}")]) for number in range(20) for ledger in (first, second)]
+        await asyncio.gather(*writes)
+        assert (await second.writer.counts())[State.SUCCEEDED] == 20
+        assert await first.writer.duplicates() == 0
+
+
+async def test_commits_survive_a_power_cut(tmp_path, clock):
+    """The keeper acknowledges events once they are applied, so SQLite must reach the disk at each commit."""
+    engine = writing_engine(place(f"sqlite:///{tmp_path}/ledger.db"))
+    async with engine.connect() as connection:
+        found = [(await connection.exec_driver_sql(f"PRAGMA {name}")).scalar() for name in ("journal_mode", "synchronous")]
+    await engine.dispose()
+    assert found == ["wal", 2]
+
+
+async def test_the_migrations_make_the_schema(url):
+    """The tables that the migrations build are those that the queries are written for, and HEAD is the newest of them."""
+    engine = writing_engine(place(url))
+    async with engine.begin() as connection:
+        await connection.run_sync(migrate.upgrade)
+        differences = await connection.run_sync(lambda sync: compare_metadata(MigrationContext.configure(sync), metadata))
+        assert await connection.run_sync(migrate.revision) == HEAD
+    await engine.dispose()
+    assert differences == []
+    config = Config()
+    config.set_main_option("script_location", "sickbay.adapters.sql:migrations")
+    config.set_main_option("path_separator", "os")
+    assert ScriptDirectory.from_config(config).get_current_head() == HEAD
+
+
+async def test_a_current_database_is_opened_without_alembic(tmp_path, clock, monkeypatch):
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    async with open_ledger(url, clock):
+        pass
+    monkeypatch.setattr(migrate, "upgrade", None)
+    async with open_ledger(url, clock) as ledger:
+        assert await ledger.writer.duplicates() == 0
+
+
+async def test_a_newer_database_is_refused(tmp_path, clock):
+    url = f"sqlite:///{tmp_path}/ledger.db"
+    async with open_ledger(url, clock):
+        pass
+    connection = sqlite3.connect(tmp_path / "ledger.db")
+    connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.commit()
+    connection.close()
+    with pytest.raises(SettingsError, match="newer"):
+        async with open_ledger(url, clock):
+            pass
+
+
+@pytest.mark.parametrize("url", ["", "nonsense", "mysql://host/db", "sqlite:////no/such/folder/ledger.db"])
+async def test_a_url_that_cannot_be_meant_is_a_settings_error(url, clock):
+    with pytest.raises(SettingsError, match="DATABASE_URL"):
+        async with open_ledger(url, clock):
+            pass
+
+
+async def test_a_password_is_not_shown(clock):
+    with pytest.raises(SettingsError) as caught:
+        async with open_ledger("mysql://me:secret@host/db", clock):
+            pass
+    assert "secret" not in str(caught.value)
+
+
+async def test_a_file_that_is_no_database_is_unavailable_in_our_words(tmp_path, clock):
+    (tmp_path / "ledger.db").write_bytes(b"something else altogether, and long enough" * 100)
+    with pytest.raises(Unavailable, match="the ledger does not answer"):
+        async with open_ledger(f"sqlite:///{tmp_path}/ledger.db", clock):
+            pass
+
+
+async def test_a_closed_ledger_is_unavailable(url, clock):
+    async with open_ledger(url, clock) as ledger:
+        pass
+    with pytest.raises(Unavailable, match="closed"):
+        await ledger.reader.get("j1")
+    with pytest.raises(Unavailable, match="closed"):
+        await ledger.writer.apply([queued()])
+
+
+async def test_a_lost_table_is_unavailable_in_our_words(tmp_path, clock):
+    async with open_ledger(f"sqlite:///{tmp_path}/ledger.db", clock) as ledger:
+        connection = sqlite3.connect(tmp_path / "ledger.db")
+        connection.execute("DROP TABLE jobs")
+        connection.close()
+        with pytest.raises(Unavailable, match=r"^the ledger does not answer; nothing is lost, try again later$"):
+            await ledger.writer.apply([queued()])
+        with pytest.raises(Unavailable, match=r"^the ledger does not answer"):
+            await ledger.reader.get("j1")
+
+
+async def test_a_write_that_is_broken_off_harms_nobody(ledger):
+    """Its caller may be cancelled anywhere; nothing of it may be half there, and the next ones must get through."""
+    batch = [queued(f"j{number}") for number in range(50)]
+    for turns in range(12):
+        task = asyncio.create_task(ledger.writer.apply([*batch, parked(f"p{turns}")]))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        reading = asyncio.create_task(ledger.reader.get("j1"))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
+    await ledger.writer.apply([succeeded()])
+    counts = await ledger.writer.counts()
+    assert counts[State.SUCCEEDED] == 1
+    assert counts[State.QUEUED] in {0, 49}

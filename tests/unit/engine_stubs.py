@@ -1,0 +1,181 @@
+"""What an engine touches, as small recording stubs: every step is seen, and any can be made to fail."""
+
+import asyncio
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from sickbay.circuit import CircuitState, Permit, PermitKind
+from sickbay.envelope import decode_events, decode_job, encode_job
+from sickbay.errors import Unavailable
+from sickbay.events import EventStream
+from sickbay.job import Job
+from sickbay.queries import Entry
+from sickbay.routing import RetryPolicy
+from sickbay.sdk import HandlerSpec
+from worker.engine import Engine
+from worker.runner import Runner
+
+
+@dataclass
+class StubDelivery:
+    body: bytes
+    log: list
+    redelivered: bool = False
+    message_id: str = "m-1"
+    headers: dict = field(default_factory=dict)
+    settled: asyncio.Event = field(default_factory=asyncio.Event)
+    verdict: str = ""
+
+    def ack(self):
+        self._settle("ack")
+
+    def nack(self):
+        self._settle("nack")
+
+    def _settle(self, verdict):
+        assert not self.verdict, "settled twice"
+        self.verdict = verdict
+        self.log.append(verdict)
+        self.settled.set()
+
+
+class StubBroker:
+    def __init__(self, log):
+        self.log = log
+        self.queue = asyncio.Queue()
+        self.published = []
+        self.failing = 0
+        self.stopped = asyncio.Event()
+
+    async def publish(self, messages):
+        if self.failing:
+            self.failing -= 1
+            self.log.append("publish failed")
+            raise Unavailable("the broker is away")
+        self.published += messages
+        self.log += [f"published {message.key}" for message in messages]
+
+    @asynccontextmanager
+    async def consume(self, queue, prefetch):
+        yield self
+
+    async def get(self, limit):
+        if self.stopped.is_set():
+            return []
+        waiting = asyncio.ensure_future(self.queue.get())
+        stopping = asyncio.ensure_future(self.stopped.wait())
+        done, pending = await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        for one in pending:
+            one.cancel()
+        return [] if self.stopped.is_set() or waiting not in done else [waiting.result()]
+
+    async def stop(self):
+        self.stopped.set()
+
+    async def depth(self, queue):
+        return self.queue.qsize()
+
+    def events(self):
+        return [event for message in self.published if message.key.startswith("job.") for event in decode_events(message.body)]
+
+    def copies(self):
+        return [decode_job(message.body, "", 0) for message in self.published if message.key in {"retry", "main"}]
+
+
+class StubBreakers:
+    def __init__(self, log):
+        self.log = log
+        self.answer = None
+        self.state = CircuitState.CLOSED
+        self.outcomes = []
+        self.renewals = asyncio.Queue()
+        self.kind = PermitKind.NORMAL
+
+    async def admit(self, key, job_id):
+        return self.answer or Permit(key, self.kind, 1, job_id, token="t", lease_ms=30)
+
+    async def settle(self, permit, outcome):
+        self.outcomes.append((permit, outcome))
+        self.log.append(f"settled {outcome.kind}")
+        return self.state
+
+    async def renew(self, permit):
+        self.renewals.put_nowait(permit)
+        return True
+
+
+class StubFence:
+    def __init__(self):
+        self.entry = Entry(superseded=False)
+        self.entered = []
+        self.left = []
+        self.cancelled = set()
+        self.away = False
+
+    async def enter(self, job, *, suspect):
+        if self.away:
+            raise Unavailable("the ledger is away")
+        self.entered.append((job.job_id, suspect))
+        return self.entry
+
+    async def leave(self, job):
+        self.left.append(job.job_id)
+
+    def is_cancelled(self, job):
+        return job.job_id in self.cancelled
+
+
+class Bench:
+    """An engine with everything around it, started by `open_bench`."""
+
+    def __init__(self, handlers, concurrency=10, timeout_s=5.0):
+        self.log = []
+        self.broker = StubBroker(self.log)
+        self.breakers = StubBreakers(self.log)
+        self.fence = StubFence()
+        self.now = 1_000
+        self.runner = Runner(self.breakers, timeout_s=timeout_s, threads=4)
+        self.events = EventStream(self.broker, linger_s=0.001)
+        self.engine = Engine(
+            broker=self.broker,
+            breakers=self.breakers,
+            fence=self.fence,
+            events=self.events,
+            runner=self.runner,
+            handlers={spec.job_type: spec for spec in handlers},
+            policy=RetryPolicy(3, 5_000),
+            concurrency=concurrency,
+            clock=lambda: self.now,
+            name="w",
+        )
+
+    def deliver(self, job=None, *, body=None, redelivered=False):
+        delivery = StubDelivery(body if body is not None else encode_job(job), self.log, redelivered)
+        self.broker.queue.put_nowait(delivery)
+        return delivery
+
+    async def run_one(self, job=None, **options):
+        delivery = self.deliver(job, **options)
+        await delivery.settled.wait()
+        return delivery.verdict
+
+
+@asynccontextmanager
+async def open_bench(*handlers, **options):
+    bench = Bench(handlers, **options)
+    async with bench.events:
+        working = asyncio.create_task(bench.engine.run())
+        try:
+            yield bench
+        finally:
+            await bench.engine.drain(0)
+            await working
+            bench.runner.close()
+
+
+def job(job_id="j", **fields):
+    return Job(job_id, "email", b'{"a": 1}', submitted_at=1, **fields)
+
+
+def does(function, **options):
+    return HandlerSpec("email", function, **options)
