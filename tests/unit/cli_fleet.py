@@ -1,0 +1,121 @@
+"""A fake fleet for the CLI's tests: all three services on one gRPC server, each call answered as the test says and remembered."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Self
+
+import grpc
+from click.testing import CliRunner, Result
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from gen.sickbay.breakers.v1 import breaker_service_pb2_grpc
+from gen.sickbay.jobs.v1 import job_pb2, job_service_pb2_grpc, quarantine_service_pb2, quarantine_service_pb2_grpc
+from sickbay.rpc.errors import Fault, rich_status
+from sickbay_cli.main import cli
+
+JOB_ID = "01a20bed-89cf-7e32-affc-ab0ca5ad0554"
+_ADDED = (
+    (job_service_pb2_grpc.JobServiceServicer, job_service_pb2_grpc.add_JobServiceServicer_to_server),
+    (quarantine_service_pb2_grpc.QuarantineServiceServicer, quarantine_service_pb2_grpc.add_QuarantineServiceServicer_to_server),
+    (breaker_service_pb2_grpc.BreakerServiceServicer, breaker_service_pb2_grpc.add_BreakerServiceServicer_to_server),
+    (health_pb2_grpc.HealthServicer, health_pb2_grpc.add_HealthServicer_to_server),
+)
+
+
+class Fleet:
+    """`answers` maps a method to a message, a list of messages (a stream), a Fault, or a function of the request that returns one."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Any] = {"Check": health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING)}
+        self.calls: list[tuple[str, Any]] = []
+        self._server = grpc.server(ThreadPoolExecutor(4))
+
+    def __enter__(self) -> Self:
+        for kind, add in _ADDED:
+            names = [name for name in vars(kind) if name[0].isupper()]
+            servicer = type(kind.__name__, (kind,), {name: self._method(name) for name in names})
+            add(servicer(), self._server)
+        self.address = f"localhost:{self._server.add_insecure_port('localhost:0')}"
+        self._server.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.stop(0).wait()
+
+    @property
+    def requests(self) -> list[Any]:
+        return [request for _, request in self.calls]
+
+    @property
+    def env(self) -> dict[str, str]:
+        return {name: self.address for name in ("SICKBAY_JOBAPI", "SICKBAY_WORKER", "SICKBAY_CONTROL_PLANE")}
+
+    def run(self, *args: str, stdin: str | bytes | None = None, **env: str) -> Result:
+        """The command in this process, as in a pipe."""
+        return CliRunner().invoke(cli, args, input=stdin, env=self.env | env, catch_exceptions=False)
+
+    def json(self, *args: str, stdin: str | bytes | None = None) -> Any:
+        """What the command prints with --json, which must end well."""
+        result = self.run(*args, "--json", stdin=stdin)
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout)
+
+    def start(self, *args: str, **options: Any) -> subprocess.Popen[bytes]:
+        """The command as a process of its own."""
+        options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+        return subprocess.Popen([sys.executable, "-m", "sickbay_cli", *args], env=os.environ | self.env, **options)
+
+    def _method(self, name: str) -> Any:
+        def unary(_: object, request: Any, context: grpc.ServicerContext) -> Any:
+            answer = self._answer(name, request, context)
+            if isinstance(answer, Fault):
+                context.abort_with_status(rich_status(answer))
+            return answer
+
+        def stream(_: object, request: Any, context: grpc.ServicerContext) -> Any:
+            for answer in self._answer(name, request, context):
+                if isinstance(answer, Fault):
+                    context.abort_with_status(rich_status(answer))
+                yield answer
+
+        return stream if name.startswith("Watch") else unary
+
+    def _answer(self, name: str, request: Any, context: grpc.ServicerContext) -> Any:
+        self.calls.append((name, request))
+        if name not in self.answers:
+            context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not implemented!")
+        answer = self.answers[name]
+        return answer(request) if callable(answer) else answer
+
+
+NOT_FOUND = Fault(grpc.StatusCode.NOT_FOUND, "there is no such job", "JOB_NOT_FOUND")
+REFUSED = Fault(grpc.StatusCode.FAILED_PRECONDITION, "the job is RUNNING and can no longer be cancelled", "WRONG_STATE")
+BUSY = Fault(grpc.StatusCode.UNAVAILABLE, "the broker does not answer", "BACKEND_UNAVAILABLE", 2.0)
+
+
+def job(job_id: str = JOB_ID, state: str = "QUEUED", **fields: Any) -> job_pb2.Job:
+    """A job as services tell it."""
+    known = job_pb2.Job(job_id=job_id, job_type="email", tenant="default", state=job_pb2.Job.State.Value(f"STATE_{state}"), **fields)
+    known.submit_time.FromMilliseconds(1_700_000_000_000)
+    known.update_time.FromMilliseconds(1_700_000_060_000)
+    return known
+
+
+def failed(code: str, message: str) -> job_pb2.AttemptError:
+    """One failed run."""
+    return job_pb2.AttemptError(code=code, message=message, attempt=1)
+
+
+def case(job_id: str = JOB_ID, **fields: Any) -> quarantine_service_pb2.QuarantinedJob:
+    """A set-aside job as services tell it."""
+    return quarantine_service_pb2.QuarantinedJob(
+        job=job(job_id, "QUARANTINED", errors=[failed("VALIDATION_ERROR", "no address")]),
+        reason=quarantine_service_pb2.QuarantinedJob.REASON_RETRIES_EXHAUSTED,
+        etag=f"etag-{job_id}",
+        **fields,
+    )

@@ -1,0 +1,55 @@
+"""The embedded back ends in memory, and wrappers that make one of them fail at a chosen moment."""
+
+from contextlib import asynccontextmanager
+from random import Random
+
+from sickbay.adapters.embedded.breakers import EmbeddedBreakers
+from sickbay.adapters.embedded.broker import SqliteBroker
+from sickbay.adapters.sql.ledger import open_ledger
+from sickbay.backends import Backends
+from sickbay.circuit import BreakerConfig
+from sickbay.errors import Unavailable
+
+
+class ManualClock:
+    def __init__(self, now=1_700_000_000_000):
+        self.now = now
+
+    def __call__(self):
+        return self.now
+
+
+class Flaky:
+    """Passes everything on; `fail(name, times)` makes a method raise Unavailable before it does anything, `after=True` after it did."""
+
+    def __init__(self, inner):
+        self._inner = inner
+        self._failing = {}
+
+    def fail(self, name, times=1, *, after=False):
+        self._failing[name] = (times, after)
+
+    def __getattr__(self, name):
+        method = getattr(self._inner, name)
+        if name not in self._failing:
+            return method
+
+        async def flaky(*args, **kwargs):
+            left, after = self._failing.get(name, (0, False))
+            if left <= 0:
+                return await method(*args, **kwargs)
+            self._failing[name] = (left - 1, after)
+            if after:
+                await method(*args, **kwargs)
+            raise Unavailable(f"{name} failed")
+
+        return flaky
+
+
+@asynccontextmanager
+async def open_backends(clock=None, **config):
+    clock = clock or ManualClock()
+    breakers = EmbeddedBreakers(BreakerConfig(**config), clock, Random(1))
+    async with open_ledger("sqlite://", clock) as ledger, SqliteBroker(":memory:", clock) as broker:
+        parts = map(Flaky, (broker, breakers, ledger.reader, ledger.writer, ledger.wards, ledger.fence, ledger.keys))
+        yield Backends(*parts, clock)

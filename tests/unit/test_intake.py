@@ -1,0 +1,101 @@
+"""Taking jobs in: accepted means durable, and an idempotency key never makes two jobs of one."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+
+from jobapi.intake import Accepted, Intake
+from jobapi.recent import Recent
+from sickbay.envelope import decode_job
+from sickbay.errors import Aborted, AlreadyExists, Unavailable
+from sickbay.events import EventStream
+from sickbay.job import Job, Record, State
+from sickbay.ports import Queue
+from sickbay.wire_requests import Submission
+from tests.unit.embedded_bench import open_backends
+
+
+@asynccontextmanager
+async def open_intake():
+    async with open_backends() as backends, EventStream(backends.broker, linger_s=0.001) as events:
+        yield Intake(backends.broker, events, backends.keys, Recent(), backends.clock), backends
+
+
+def wish(key="", payload=b'{"a": 1}'):
+    return Submission("email", "default", payload, key)
+
+
+async def jobs_in_main(backends):
+    count = await backends.broker.depth(Queue.MAIN)
+    async with backends.broker.consume(Queue.MAIN, 100) as consumer:
+        return [decode_job(delivery.body, "", 0) for delivery in (await consumer.get(100) if count else ())]
+
+
+async def test_an_accepted_job_is_durable():
+    async with open_intake() as (intake, backends):
+        (result,) = await intake.accept([wish()])
+        (stored,) = await jobs_in_main(backends)
+        assert (result.job, result.duplicate) == (stored, False)
+
+
+async def test_a_repeat_gets_the_first_answer():
+    async with open_intake() as (intake, backends):
+        (first,) = await intake.accept([wish("k")])
+        (second,) = await intake.accept([wish("k")])
+        assert (second.job.job_id, second.duplicate) == (first.job.job_id, True)
+        assert await backends.broker.depth(Queue.MAIN) == 1
+
+
+async def test_the_same_key_with_another_body_is_refused():
+    async with open_intake() as (intake, _):
+        await intake.accept([wish("k")])
+        (result,) = await intake.accept([wish("k", b'{"a": 2}')])
+        assert isinstance(result, AlreadyExists)
+
+
+async def test_a_key_whose_first_request_is_under_way_is_aborted():
+    async with open_intake() as (intake, backends):
+        backends.broker.fail("publish")
+        (first,) = await intake.accept([wish("k")])
+        (second,) = await intake.accept([wish("k")])
+        assert isinstance(first, Unavailable)
+        assert isinstance(second, Aborted)
+
+
+@pytest.mark.parametrize("arrived", [True, False])
+async def test_a_request_that_vanished_half_way_goes_on_under_the_same_id(arrived):
+    async with open_intake() as (intake, backends):
+        backends.broker.fail("publish", after=arrived)
+        await intake.accept([wish("k")])
+        backends.clock.now += 31_000
+        (again,) = await intake.accept([wish("k")])
+        assert isinstance(again, Accepted)
+        stored = await jobs_in_main(backends)
+        assert {job.job_id for job in stored} == {again.job.job_id}
+        assert stored[-1].maybe_duplicate
+        assert len(stored) == (2 if arrived else 1)
+
+
+async def test_many_at_once_with_one_key_make_one_job():
+    async with open_intake() as (intake, backends):
+        results = await asyncio.gather(*(intake.accept([wish("k")]) for _ in range(20)))
+        accepted = [one for (one,) in results if isinstance(one, Accepted)]
+        assert {one.job.job_id for one in accepted} == {accepted[0].job.job_id}
+        assert await backends.broker.depth(Queue.MAIN) == 1
+        assert all(isinstance(one, Accepted | Aborted) for (one,) in results)
+
+
+async def test_a_batch_shares_one_publish_and_its_failure():
+    async with open_intake() as (intake, backends):
+        backends.broker.fail("publish")
+        results = await intake.accept([wish(), wish("k"), wish()])
+        assert all(isinstance(result, Unavailable) for result in results)
+
+
+def test_the_latest_are_remembered_and_the_oldest_go():
+    recent = Recent(2)
+    for name in "abc":
+        recent.add(Record(Job(name, "email"), State.QUEUED, 1))
+    assert recent.get("a") is None
+    assert recent.get("c").job.job_id == "c"
