@@ -67,8 +67,12 @@ class Healer:
                 listener.cancel()
 
     async def _listen(self, changes: AsyncIterator[Snapshot]) -> None:
+        told: dict[Key, str] = {}
         async for change in changes:
-            _tell(change)
+            said = _said(change)
+            if told.get(change.key) != said:
+                told[change.key] = said
+                log.info("circuit %s is %s", change.key.name, said)
             self.nudge()
 
     async def _look_once(self) -> float:
@@ -127,7 +131,6 @@ class Healer:
         return PACE_S
 
 
-def _tell(circuit: Snapshot) -> None:
+def _said(circuit: Snapshot) -> str:
     cause = f" after {circuit.reason_count} {circuit.reason_code} in a row" if circuit.reason_code and circuit.state.refuses else ""
-    level = logging.DEBUG if circuit.state is CircuitState.CLOSED and not circuit.recovering and circuit.failures_in_row else logging.INFO
-    log.log(level, "circuit %s is %s%s", circuit.key.name, circuit.state, cause)
+    return f"{circuit.state}{cause}{', letting jobs in gradually' if circuit.recovering else ''}"

@@ -10,6 +10,9 @@ import structlog
 
 _QUIET: Final = ("asyncio", "aiosqlite", "alembic", "sqlalchemy", "uvicorn", "sse_starlette", "grpc")
 
+_tracebacks_without_values: Final = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
+"""Local variables hold payloads and secrets."""
+
 
 def configure_logging(level: str, log_format: str) -> None:
     """Send every log line of this process to stderr; `log_format` is console, json, or auto (console on a terminal)."""
@@ -20,9 +23,9 @@ def configure_logging(level: str, log_format: str) -> None:
         structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console),
     ]
     last: list[structlog.typing.Processor] = (
-        [structlog.dev.ConsoleRenderer(pad_level=False, pad_event_to=0)]
+        [structlog.dev.ConsoleRenderer(pad_level=False, pad_event_to=0, exception_formatter=structlog.dev.plain_traceback)]
         if console
-        else [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        else [_tracebacks_without_values, structlog.processors.JSONRenderer()]
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(

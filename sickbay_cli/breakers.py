@@ -24,9 +24,7 @@ from sickbay_cli.output import document, more, pages, record, remark
 @options.page_token
 @options.endpoints("control-plane")
 @options.as_json
-def breakers(
-    job_type: str, tenant: str, limit: int, page_token: str, control_plane: Endpoint, *, watch: bool, as_json: bool
-) -> None:
+def breakers(*, job_type: str, tenant: str, limit: int, page_token: str, control_plane: Endpoint, watch: bool, as_json: bool) -> None:
     """Show the circuits, or the one of JOB_TYPE.
 
     A job type has a circuit once a worker has seen one of its jobs.
@@ -35,7 +33,9 @@ def breakers(
         if watch:
             _watch(stub, WatchBreakersRequest(job_type=job_type, tenant=tenant), as_json=as_json)
         elif job_type:
-            show(stub.GetBreaker(GetBreakerRequest(job_type=job_type, tenant=tenant), timeout=control_plane.timeout).breaker, as_json=as_json)
+            show(
+                stub.GetBreaker(GetBreakerRequest(job_type=job_type, tenant=tenant), timeout=control_plane.timeout).breaker, as_json=as_json
+            )
         else:
             _list(stub, tenant, limit, page_token, control_plane.timeout, as_json=as_json)
 

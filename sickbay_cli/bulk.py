@@ -27,7 +27,7 @@ BATCH_BYTES: Final = 8 * 1024 * 1024
 """Half of what a service takes in one request; a single payload is at most 1 MiB."""
 
 
-class Line(Body):
+class Line(Body, frozen=True):
     """A line of a file of jobs; the same as an item of `POST /jobs:batch`."""
 
     job_type: str = ""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Final, cast
 
 import click
@@ -71,22 +72,15 @@ def _channel(endpoint: Endpoint) -> Iterator[grpc.Channel]:
 def failure(error: grpc.RpcError, endpoint: Endpoint) -> click.ClickException:
     """The sentence and exit code for a failed call: the service's own words where it gave any."""
     fault = received(cast("grpc.aio.AioRpcError", error))  # the error of a synchronous call has the same three methods
-    match fault.code:
-        case grpc.StatusCode.NOT_FOUND:
-            return NotThere(_sentence(fault))
-        case grpc.StatusCode.UNAVAILABLE if fault.reason:
-            return Unreachable(f"{_sentence(fault)}{_advice(fault)}")
-        case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
-            return Unreachable(_no_connection(fault, endpoint))
-        case grpc.StatusCode.DEADLINE_EXCEEDED:
-            wait = f"did not answer within {endpoint.timeout:g} s; look at its log, or wait longer with --timeout"
-            return Unreachable(f"the {endpoint.title} at {endpoint.address} {wait}")
-        case grpc.StatusCode.UNIMPLEMENTED:
-            return Unreachable(f"the server at {endpoint.address} is no {endpoint.title} of this version; {_elsewhere(endpoint)}")
-        case grpc.StatusCode.INTERNAL | grpc.StatusCode.UNKNOWN:
-            return Refused(f"the {endpoint.title} at {endpoint.address} failed: {_sentence(fault)}")
-        case _:
-            return Refused(_sentence(fault))
+    if fault.code is grpc.StatusCode.NOT_FOUND:
+        return NotThere(_sentence(fault))
+    if fault.code in _OUT_OF_REACH and not fault.reason:
+        return Unreachable(_OUT_OF_REACH[fault.code](fault, endpoint))
+    if fault.code is grpc.StatusCode.UNAVAILABLE:
+        return Unreachable(f"{_sentence(fault)}{_advice(fault)}")
+    if fault.code in {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}:
+        return Refused(f"the {endpoint.title} at {endpoint.address} failed: {_sentence(fault)}")
+    return Refused(_sentence(fault))
 
 
 def _no_connection(fault: Fault, endpoint: Endpoint) -> str:
@@ -105,3 +99,23 @@ def _sentence(fault: Fault) -> str:
 
 def _advice(fault: Fault) -> str:
     return f" (try again in {fault.retry_after:g} s)" if fault.retry_after else ""
+
+
+def _too_slow(_: Fault, endpoint: Endpoint) -> str:
+    wait = f"within {endpoint.timeout:g} s; look at its log, or wait longer with --timeout"
+    return f"the {endpoint.title} at {endpoint.address} did not answer {wait}"
+
+
+def _stranger(_: Fault, endpoint: Endpoint) -> str:
+    return f"the server at {endpoint.address} is no {endpoint.title} of this version; {_elsewhere(endpoint)}"
+
+
+_OUT_OF_REACH: Final[Mapping[grpc.StatusCode, Callable[[Fault, Endpoint], str]]] = MappingProxyType(
+    {
+        grpc.StatusCode.UNAVAILABLE: _no_connection,
+        grpc.StatusCode.CANCELLED: _no_connection,
+        grpc.StatusCode.DEADLINE_EXCEEDED: _too_slow,
+        grpc.StatusCode.UNIMPLEMENTED: _stranger,
+    }
+)
+"""Codes that gRPC itself gives when no service of ours has judged the call: those come without a reason."""

@@ -26,7 +26,7 @@ _why = click.option("--why", default="", metavar="TEXT", help="Why, for those wh
 @options.whose
 @options.endpoints("control-plane")
 @options.as_json
-def reset(job_type: str, tenant: str, control_plane: Endpoint, *, as_json: bool) -> None:
+def reset(*, job_type: str, tenant: str, control_plane: Endpoint, as_json: bool) -> None:
     """Close a circuit at once and forget its failures.
 
     A probe in flight no longer counts. Parked jobs come back by themselves.
@@ -41,7 +41,8 @@ def reset(job_type: str, tenant: str, control_plane: Endpoint, *, as_json: bool)
 
 
 @click.command(
-    "force-open", epilog=examples('sickbay force-open email --for 10m --why "mail server moves"', "sickbay force-open email   # until `sickbay auto`")
+    "force-open",
+    epilog=examples('sickbay force-open email --for 10m --why "mail server moves"', "sickbay force-open email   # until `sickbay auto`"),
 )
 @_job_type
 @click.option("--for", "hold", type=options.SPAN, metavar="SPAN", help="For how long: 30s, 10m, 1h30m, 2d. Left out: until auto or reset.")
@@ -50,7 +51,7 @@ def reset(job_type: str, tenant: str, control_plane: Endpoint, *, as_json: bool)
 @options.whose
 @options.endpoints("control-plane")
 @options.as_json
-def force_open(job_type: str, hold: int | None, why: str, actor: str, tenant: str, control_plane: Endpoint, *, as_json: bool) -> None:
+def force_open(*, job_type: str, hold: int | None, why: str, actor: str, tenant: str, control_plane: Endpoint, as_json: bool) -> None:
     """Hold a circuit open: its jobs are parked.
 
     When the hold ends, one probe decides whether the circuit closes; it never closes unproven.
@@ -69,7 +70,7 @@ def force_open(job_type: str, hold: int | None, why: str, actor: str, tenant: st
 @options.whose
 @options.endpoints("control-plane")
 @options.as_json
-def disable(job_type: str, why: str, actor: str, tenant: str, control_plane: Endpoint, *, as_json: bool) -> None:
+def disable(*, job_type: str, why: str, actor: str, tenant: str, control_plane: Endpoint, as_json: bool) -> None:
     """Switch a circuit off: every job runs, nothing is counted.
 
     `sickbay auto` switches it on again.
@@ -79,14 +80,16 @@ def disable(job_type: str, why: str, actor: str, tenant: str, control_plane: End
         show(stub.DisableBreaker(request, timeout=control_plane.timeout).breaker, as_json=as_json)
 
 
-@click.command("metrics-only", epilog=examples("sickbay metrics-only email", "sickbay breakers email   # tells how often it would have opened"))
+@click.command(
+    "metrics-only", epilog=examples("sickbay metrics-only email", "sickbay breakers email   # tells how often it would have opened")
+)
 @_job_type
 @_why
 @options.actor
 @options.whose
 @options.endpoints("control-plane")
 @options.as_json
-def metrics_only(job_type: str, why: str, actor: str, tenant: str, control_plane: Endpoint, *, as_json: bool) -> None:
+def metrics_only(*, job_type: str, why: str, actor: str, tenant: str, control_plane: Endpoint, as_json: bool) -> None:
     """Let a circuit watch without acting.
 
     Every job runs, and it tells how often it would have opened.
@@ -101,7 +104,7 @@ def metrics_only(job_type: str, why: str, actor: str, tenant: str, control_plane
 @options.whose
 @options.endpoints("control-plane")
 @options.as_json
-def auto(job_type: str, tenant: str, control_plane: Endpoint, *, as_json: bool) -> None:
+def auto(*, job_type: str, tenant: str, control_plane: Endpoint, as_json: bool) -> None:
     """Let a circuit decide by itself again.
 
     Ends what force-open, disable or metrics-only began; a circuit that was held open goes on with a probe.

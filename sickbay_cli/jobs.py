@@ -25,7 +25,7 @@ _ENDED = frozenset({Job.STATE_SUCCEEDED, Job.STATE_DISCARDED, Job.STATE_CANCELLE
 @click.argument("job_id")
 @options.endpoints("jobapi")
 @options.as_json
-def get(job_id: str, jobapi: Endpoint, *, as_json: bool) -> None:
+def get(*, job_id: str, jobapi: Endpoint, as_json: bool) -> None:
     """Show one job with its history."""
     with client.jobs(jobapi) as stub:
         job = stub.GetJob(GetJobRequest(job_id=job_id), timeout=jobapi.timeout).job
@@ -39,7 +39,7 @@ def get(job_id: str, jobapi: Endpoint, *, as_json: bool) -> None:
 @click.argument("job_id")
 @options.endpoints("jobapi")
 @options.as_json
-def watch(job_id: str, jobapi: Endpoint, *, as_json: bool) -> None:
+def watch(*, job_id: str, jobapi: Endpoint, as_json: bool) -> None:
     """Follow a job until it has ended.
 
     Prints its state now and then every change. A parked or quarantined job has not ended: the command waits with it. Ends with 0 if
@@ -66,7 +66,9 @@ def follow(stub: JobServiceStub, job_id: str, *, as_json: bool) -> Job.State.Val
     raise Unreachable(f"the Job API ended the stream before the job has ended; `sickbay watch {job_id}` goes on")
 
 
-@click.command(epilog=examples("sickbay jobs", "sickbay jobs --type email --state parked --state quarantined", "sickbay jobs --json --limit 1000"))
+@click.command(
+    epilog=examples("sickbay jobs", "sickbay jobs --type email --state parked --state quarantined", "sickbay jobs --json --limit 1000")
+)
 @options.job_type
 @click.option(
     "--state",
@@ -80,7 +82,7 @@ def follow(stub: JobServiceStub, job_id: str, *, as_json: bool) -> Job.State.Val
 @options.page_token
 @options.endpoints("jobapi")
 @options.as_json
-def jobs(job_type: str, states: tuple[str, ...], tenant: str, limit: int, page_token: str, jobapi: Endpoint, *, as_json: bool) -> None:
+def jobs(*, job_type: str, states: tuple[str, ...], tenant: str, limit: int, page_token: str, jobapi: Endpoint, as_json: bool) -> None:
     """List jobs, newest first."""
     wanted = [Job.State.Value(f"STATE_{state}") for state in states]
     with client.jobs(jobapi) as stub:
@@ -104,14 +106,16 @@ def jobs(job_type: str, states: tuple[str, ...], tenant: str, limit: int, page_t
 @click.argument("job_ids", metavar="JOB_ID...", nargs=-1, required=True)
 @options.endpoints("jobapi")
 @options.as_json
-def cancel(job_ids: tuple[str, ...], jobapi: Endpoint, *, as_json: bool) -> None:
+def cancel(*, job_ids: tuple[str, ...], jobapi: Endpoint, as_json: bool) -> None:
     """Call off jobs that have not started.
 
     A job that runs or has ended can no longer be cancelled.
     """
     with client.jobs(jobapi) as stub:
         work = Many("cancelled", jobapi, as_json=as_json)
-        work.run(job_ids, lambda job_id: stub.CancelJob(CancelJobRequest(job_id=job_id), timeout=jobapi.timeout).job)
+        work.run(
+            job_ids, lambda job_id: stub.CancelJob(CancelJobRequest(job_id=job_id), timeout=jobapi.timeout).job, alone=len(job_ids) == 1
+        )
 
 
 def now() -> int:

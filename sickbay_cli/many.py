@@ -23,13 +23,13 @@ class Many:
         self._endpoint = endpoint
         self._as_json = as_json
 
-    def run(self, job_ids: Sequence[str], call: Callable[[str], Job]) -> None:
-        """Call for each, once; raises what a single job came to, or a summary with an exit code if any of several failed.
+    def run(self, job_ids: Sequence[str], call: Callable[[str], Job], *, alone: bool) -> None:
+        """Call for each, once. If it is `alone`, the one job that a person named, its own answer or failure is the command's.
 
-        An unreachable service ends the work at once: the others would fail alike.
+        Otherwise raises a summary if any failed. An unreachable service ends the work at once: the others would fail alike.
         """
         unique = list(dict.fromkeys(job_ids))
-        if len(unique) == 1:
+        if alone:
             with translated(self._endpoint):
                 self._show(call(unique[0]))
             return
@@ -60,7 +60,7 @@ class Many:
             errors: list[View] = [{"jobId": job_id, "message": error.message} for job_id, error in failed.items()]
             document({"jobs": list(map(job_view, done)), "errors": errors})
         else:
-            click.echo(f"{self._verb} {count(len(done), 'job')}")
+            click.echo(f"{self._verb} {count(len(done), 'job')}" if total else "no job matches")
         if failed:
             raise self._summary(len(done), failed, total)
 

@@ -102,7 +102,11 @@ def remark(text: str) -> None:
 
 def plain(text: str) -> str:
     """The text without characters that could move the cursor or change colours: job messages come from anywhere."""
-    return text if text.isprintable() else "".join(one if one.isprintable() else " " if one.isspace() else "\N{REPLACEMENT CHARACTER}" for one in text)
+    return (
+        text
+        if text.isprintable()
+        else "".join(one if one.isprintable() else " " if one.isspace() else "\N{REPLACEMENT CHARACTER}" for one in text)
+    )
 
 
 def count(number: int, noun: str) -> str:
@@ -120,10 +124,11 @@ def pages(fetch: Callable[[int, str], tuple[Sequence[Any], str]], limit: int, to
             return items, token
 
 
-def more(noun: str, shown: int, token: str) -> None:
-    """Tell on stderr that a list goes on, and how to see the rest."""
+def more(noun: str, shown: int, token: str, total: int = 0) -> None:
+    """Tell on stderr that a list goes on, and how to see the rest; `total` is 0 if nobody knows it."""
     if token:
-        remark(f"there are more {noun} than these {shown:,}: --limit {shown * 10} shows more, --page-token {token} goes on from here")
+        head = f"{shown:,} of {total:,} {noun} shown" if total else f"there are more than these {shown:,} {noun}"
+        remark(f"{head}: --limit {shown * 10} shows more, --page-token {token} goes on from here")
 
 
 def confirm(question: str, *, yes: bool, as_json: bool) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import click
+import msgspec
 
 
 class _Payload(click.ParamType[str]):
@@ -32,11 +33,21 @@ def check(text: str) -> None:
         content = json.loads(text)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
-        raise ValueError(f"""that is not JSON ({error.msg}, {where}); quote it for the shell, as in '{{"to": "a@example.com"}}'""") from None
+        raise ValueError(
+            f"""that is not JSON ({error.msg}, {where}); quote it for the shell, as in '{{"to": "a@example.com"}}'"""
+        ) from None
     except RecursionError:
         raise ValueError("that is nested too deep") from None
     if not isinstance(content, dict):
         raise ValueError("a payload is a JSON object, as in '{\"id\": 1}'")  # noqa: TRY004 - the user's mistake, not a type error
+
+
+def pretty(text: str) -> str:
+    """Indented for reading, every number as it was sent; unchanged if it is no JSON."""
+    try:
+        return msgspec.json.format(text, indent=2)
+    except msgspec.DecodeError:
+        return text
 
 
 def _read(value: str) -> str:

@@ -3,22 +3,98 @@
 from __future__ import annotations
 
 import click
-import msgspec
-from google.protobuf.duration_pb2 import Duration
 
-from gen.sickbay.jobs.v1.job_pb2 import Job
-from gen.sickbay.jobs.v1.quarantine_service_pb2 import (
-    FailureGroup,
-    GetQuarantinedJobRequest,
-    ListFailureGroupsRequest,
-    ListQuarantinedJobsRequest,
-    QuarantinedJob,
-)
-from sickbay.job import Reason
+from gen.sickbay.jobs.v1.quarantine_service_pb2 import FailureGroup, GetQuarantinedJobRequest, ListFailureGroupsRequest
 from sickbay.rpc.views import failure_group_view, quarantined_view
 from sickbay_cli import client, options
 from sickbay_cli.jobs import now
 from sickbay_cli.options import Endpoint, examples
 from sickbay_cli.output import document, more, pages, remark
+from sickbay_cli.payload import pretty
 from sickbay_cli.redrive import discard, resubmit
+from sickbay_cli.selection import Selection, filters, find
 from sickbay_cli.tables import show_case, show_cases, show_groups
+
+
+@click.group()
+def quarantine() -> None:
+    """Look after jobs that were set aside.
+
+    Parked jobs are blameless: their circuit was open, and they come back by themselves. Quarantined ones need a person: see what they
+    died of (groups, show), then resubmit or discard them. Nothing ever leaves by being too old.
+    """
+
+
+quarantine.add_command(resubmit)
+quarantine.add_command(discard)
+
+
+@quarantine.command(
+    "list",
+    epilog=examples(
+        "sickbay quarantine list",
+        "sickbay quarantine list --state quarantined --code VALIDATION_ERROR",
+        "sickbay quarantine list --min-age 2h --json",
+    ),
+)
+@filters
+@options.limit
+@options.page_token
+@options.endpoints("control-plane")
+@options.as_json
+def list_(*, selection: Selection, limit: int, page_token: str, control_plane: Endpoint, as_json: bool) -> None:
+    """List set-aside jobs, longest waiting first."""
+    with client.wards(control_plane) as stub:
+        found = find(stub, selection, limit, page_token, control_plane.timeout)
+    if as_json:
+        token = {"nextPageToken": found.token} if found.token else {}
+        document({"count": found.total, "jobs": list(map(quarantined_view, found.cases))} | token)
+    elif found.cases:
+        show_cases(found.cases, now())
+    else:
+        remark("no set-aside jobs match" if selection else "no job is set aside")
+    more("jobs", len(found.cases), found.token, found.total)
+
+
+@quarantine.command(epilog=examples("sickbay quarantine show JOB_ID", "sickbay quarantine show JOB_ID --json | jq .payload"))
+@click.argument("job_id")
+@options.endpoints("control-plane")
+@options.as_json
+def show(*, job_id: str, control_plane: Endpoint, as_json: bool) -> None:
+    """Show one set-aside job with payload, edits and history."""
+    with client.wards(control_plane) as stub:
+        case = stub.GetQuarantinedJob(GetQuarantinedJobRequest(job_id=job_id), timeout=control_plane.timeout).job
+    if as_json:
+        document(quarantined_view(case))
+    else:
+        show_case(case, pretty(case.payload_json), now())
+
+
+@quarantine.command(epilog=examples("sickbay quarantine groups", "sickbay quarantine groups --type email --json"))
+@options.job_type
+@options.tenant
+@options.limit
+@options.page_token
+@options.endpoints("control-plane")
+@options.as_json
+def groups(*, job_type: str, tenant: str, limit: int, page_token: str, control_plane: Endpoint, as_json: bool) -> None:
+    """Group set-aside jobs by what they died of.
+
+    Jobs with the same type, error code and shape of message are one line. Bring a group back with
+    `sickbay quarantine resubmit --fingerprint FINGERPRINT --all`.
+    """
+    with client.wards(control_plane) as stub:
+
+        def fetch(size: int, token: str) -> tuple[list[FailureGroup], str]:
+            query = ListFailureGroupsRequest(job_type=job_type, tenant=tenant, page_size=size, page_token=token)
+            page = stub.ListFailureGroups(query, timeout=control_plane.timeout)
+            return list(page.groups), page.next_page_token
+
+        found, token = pages(fetch, limit, page_token)
+    if as_json:
+        document({"groups": list(map(failure_group_view, found))} | ({"nextPageToken": token} if token else {}))
+    elif found:
+        show_groups(found, now())
+    else:
+        remark("no job is set aside")
+    more("groups", len(found), token)

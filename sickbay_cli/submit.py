@@ -9,7 +9,7 @@ import click
 from gen.sickbay.jobs.v1.job_pb2 import Job
 from gen.sickbay.jobs.v1.job_service_pb2 import SubmitJobRequest
 from gen.sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
-from sickbay_cli import client, options
+from sickbay_cli import bulk, client, options
 from sickbay_cli.failures import Unsuccessful
 from sickbay_cli.jobs import follow
 from sickbay_cli.options import Endpoint, examples
@@ -36,6 +36,7 @@ _EXAMPLES = examples(
 @options.endpoints("jobapi")
 @options.as_json
 def submit(
+    *,
     job_type: str | None,
     payload: str | None,
     key: str,
@@ -43,7 +44,6 @@ def submit(
     copies: int,
     source: BinaryIO | None,
     jobapi: Endpoint,
-    *,
     wait: bool,
     as_json: bool,
 ) -> None:
@@ -56,8 +56,10 @@ def submit(
     """
     if source is not None:
         if job_type or key or tenant or wait or copies > 1:
-            raise click.UsageError("--from takes everything from the file; leave out JOB_TYPE, PAYLOAD, --key, --tenant, --wait and --count")
-        _bulk().submit_file(jobapi, source, as_json=as_json)
+            raise click.UsageError(
+                "--from takes everything from the file; leave out JOB_TYPE, PAYLOAD, --key, --tenant, --wait and --count"
+            )
+        bulk.submit_file(jobapi, source, as_json=as_json)
         return
     if not job_type:
         raise click.UsageError("name the JOB_TYPE, or a file of jobs with --from")
@@ -65,7 +67,7 @@ def submit(
         raise click.UsageError("--key belongs to one job; leave out --count, or give every line of a --from file its own key")
     request = SubmitJobRequest(job_type=job_type, payload_json=payload or "{}", tenant=tenant, request_id=key)
     if copies > 1:
-        ids = _bulk().submit_copies(jobapi, request, copies, quiet=wait, as_json=as_json)
+        ids = bulk.submit_copies(jobapi, request, copies, quiet=wait, as_json=as_json)
         with client.jobs(jobapi) as stub:
             _wait(stub, ids if wait else [], as_json=as_json)
         return
@@ -93,9 +95,3 @@ def _wait(stub: JobServiceStub, ids: list[str], *, as_json: bool) -> None:
         raise Unsuccessful(f"the job ended {Job.State.Name(states[0]).removeprefix('STATE_')}")
     if failed:
         raise Unsuccessful(f"{count(failed, 'job')} of {len(states):,} ended without success")
-
-
-def _bulk():  # noqa: ANN202 - a module
-    from sickbay_cli import bulk  # noqa: PLC0415 - one job needs none of it, and it takes a moment to load
-
-    return bulk

@@ -33,15 +33,14 @@ def span(ms: int) -> str:
 
 
 def relative(ms: int, now: int) -> str:
-    """`3 m ago`, `in 40 s`, or `now`; one unit, so that columns stay narrow. Empty for 0 (not known)."""
+    """`3 m ago`, `in 9 m 59 s`, or `now`: ages in one unit to keep columns narrow, countdowns in two. Empty for 0 (not known)."""
     if not ms:
         return ""
     distance = abs(now - ms)
     unit = next((unit for unit in ("d", "h", "m", "s") if distance >= _UNITS[unit]), None)
     if unit is None:
         return "now"
-    words = f"{distance // _UNITS[unit]} {unit}"
-    return f"{words} ago" if ms < now else f"in {words}"
+    return f"{distance // _UNITS[unit]} {unit} ago" if ms < now else f"in {span(distance)}"
 
 
 def moment(ms: int) -> str:
@@ -55,4 +54,4 @@ def clock(ms: int) -> str:
 
 
 def _local(ms: int) -> datetime:
-    return datetime.fromtimestamp(ms / 1000).astimezone()  # noqa: DTZ006 - the reader's own zone is meant
+    return datetime.fromtimestamp(ms / 1000).astimezone()

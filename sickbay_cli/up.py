@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -78,6 +79,7 @@ def up(data: Path, *, ephemeral: bool, host: str, handlers: str | None, **ports:
         for service in SERVICES
     }
     try:
+        gc.set_threshold(50_000, 20, 50)
         settings = Settings.read(job_handlers=handlers)
         configure_logging(settings.log_level, settings.log_format)
         loaded = load_handlers(settings.job_handlers or DEMO)

@@ -48,8 +48,13 @@ class Engine:
         concurrency: int,
         clock: Clock,
         name: str,
+        pause_s: float = 1.0,
     ) -> None:
-        """Run at most `concurrency` handlers at a time; `name` says who this worker is in a job's history."""
+        """Run at most `concurrency` handlers at a time; `name` says who this worker is in a job's history.
+
+        `pause_s` is how long a job is held that could not be settled, before it goes back to the queue.
+        """
+        self._pause_s = pause_s
         self._broker = broker
         self._breakers = breakers
         self._fence = fence
@@ -118,10 +123,15 @@ class Engine:
             await self._treat(delivery, suspect=suspect)
         except Unavailable as error:
             log.warning("a job goes back to the queue: %s", error)
-            delivery.nack()
+            await self._give_back(delivery)
         except Exception:
             log.exception("a fault of the worker; the job goes back to the queue")
-            delivery.nack()
+            await self._give_back(delivery)
+
+    async def _give_back(self, delivery: Delivery) -> None:
+        """After a pause, for it comes again at once."""
+        await asyncio.sleep(self._pause_s)
+        delivery.nack()
 
     async def _treat(self, delivery: Delivery, *, suspect: bool) -> None:
         try:
@@ -176,8 +186,9 @@ class Engine:
             case Done():
                 self._events.add(replace(begun, state=State.SUCCEEDED, at=self._clock()), delivery)
             case Retry(job, delay_ms):
+                event = self._told(begun, job, State.RETRYING)  # before the delay begins, so that history never shows a shorter one
                 await self._broker.publish([Message(TO_RETRY, encode_job(job), delay_ms)])
-                self._events.add(self._told(begun, job, State.RETRYING), delivery)
+                self._events.add(event, delivery)
             case SetAside(job, reason):
                 event = replace(self._told(begun, job, route.state), reason=reason)
                 self._events.forget(job.job_id)

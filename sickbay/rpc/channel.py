@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
 from inspect import isawaitable
@@ -179,8 +180,9 @@ async def _run(handler: Handler, request: Any, context: Context) -> Any:
     if handler.unary_stream is None:
         return _no_request_streams()
     stream: Any = handler.unary_stream(request, context)  # type: ignore[arg-type]  # the same
-    async for message in stream:
-        await context.write(message)
+    async with aclosing(stream):  # now, not when the garbage collector comes by
+        async for message in stream:
+            await context.write(message)
     return None
 
 

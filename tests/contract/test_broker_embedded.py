@@ -10,6 +10,7 @@ from collections import defaultdict
 
 import pytest
 
+from sickbay.adapters.embedded import broker as broker_module
 from sickbay.adapters.embedded import store as store_module
 from sickbay.adapters.embedded.broker import SqliteBroker
 from sickbay.adapters.embedded.topology import MAX_DELAY_MS
@@ -122,6 +123,39 @@ async def test_a_locked_file_fails_gets_and_keeps_acks_for_later(path, broker):
         other.close()
 
 
+async def test_acks_that_failed_are_tried_again_without_being_asked(path, broker, monkeypatch):
+    monkeypatch.setattr(broker_module, "_TRY_AGAIN_SECONDS", 0.01)
+    await broker.publish(jobs("a"))
+    async with broker.consume(Queue.MAIN, 1) as consumer:
+        (a,) = await take(consumer, 1)
+        failed, stored = asyncio.Event(), asyncio.Event()
+        fail, answer = broker._fail, broker._answer
+        broker._fail = lambda *given: (fail(*given), failed.set())
+        broker._answer = lambda *given: (answer(*given), stored.set())
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        a.ack()
+        await failed.wait()
+        other.execute("ROLLBACK")
+        await stored.wait()
+        assert other.execute('SELECT count(*) FROM "jobs.main"').fetchone() == (0,)
+        other.close()
+
+
+async def test_a_transaction_that_fails_at_its_end_is_as_if_it_had_never_been(broker, monkeypatch):
+    def fail(*_):
+        raise sqlite3.OperationalError
+
+    await broker.publish(jobs("a"))
+    async with broker.consume(Queue.MAIN, 10) as consumer:
+        with monkeypatch.context() as broken:
+            broken.setattr(broker._store, "move_position", fail)
+            outcomes = await asyncio.gather(consumer.get(10), broker.publish(jobs("b")), return_exceptions=True)
+            assert all(isinstance(outcome, Unavailable) for outcome in outcomes)
+        assert await broker.depth(Queue.MAIN) == 1
+        assert [(d.body, d.redelivered) for d in await consumer.get(10)] == [(b"a", False)]
+
+
 async def test_a_failed_publish_leaves_a_waiting_get_waiting(path, broker):
     async with broker.consume(Queue.MAIN, 10) as consumer:
         waiting = asyncio.create_task(consumer.get(1))
@@ -198,17 +232,19 @@ async def test_a_delay_that_ended_while_nobody_ran_is_due_on_opening(path, clock
         assert await broker.depth(Queue.RETRY) == 1
 
 
-async def test_thousands_of_due_retries_move_in_several_turns(broker, clock):
-    await broker.publish([Message(TO_RETRY, str(n).encode(), 1000) for n in range(1200)])
-    clock.now += 1000
+async def test_thousands_of_due_retries_move_in_several_turns_in_due_order(broker, clock):
+    await broker.publish([Message(TO_RETRY, str(n).encode(), 2000 - n) for n in range(1200)])
+    clock.now += 2000
     async with broker.consume(Queue.MAIN, 2000) as consumer:
         await broker.publish(jobs("nudge"))
-        assert sorted(d.body for d in await take(consumer, 1201)) == sorted([b"nudge", *(str(n).encode() for n in range(1200))])
+        assert [d.body.decode() for d in await take(consumer, 1201)] == ["nudge", *map(str, reversed(range(1200)))]
 
 
-async def test_an_idle_broker_sets_no_timer(broker):
+async def test_an_idle_broker_has_no_work_and_no_timer(broker, clock):
     await broker.publish(jobs("a"))
     await drain(broker)
+    await broker.publish([Message("job.succeeded", b"")])
+    assert not broker._has_work(clock())
     assert broker._timer is None
 
 
@@ -265,6 +301,16 @@ async def test_a_get_cancelled_in_the_moment_of_its_answer_gives_it_back(broker)
         with pytest.raises(asyncio.CancelledError):
             await waiting
         assert [(d.body, d.redelivered) for d in await take(consumer, 1)] == [(b"a", False)]
+
+
+async def test_a_get_stopped_in_the_moment_of_its_answer_gives_it_back(broker):
+    async with broker.consume(Queue.MAIN, 1) as leaving, broker.consume(Queue.MAIN, 1) as staying:
+        waiting = asyncio.create_task(leaving.get(1))
+        await broker.publish(jobs("a"))
+        assert not waiting.done()
+        await leaving.stop()
+        assert list(await waiting) == []
+        assert [(d.body, d.redelivered) for d in await take(staying, 1)] == [(b"a", False)]
 
 
 async def test_checkpoints_between_turns_change_nothing(path, clock, monkeypatch):

@@ -147,6 +147,7 @@ class Bench:
             concurrency=concurrency,
             clock=lambda: self.now,
             name="w",
+            pause_s=0.0,
         )
 
     def deliver(self, job=None, *, body=None, redelivered=False):

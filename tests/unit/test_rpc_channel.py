@@ -270,6 +270,18 @@ async def test_a_servicer_waits_for_a_slow_reader():
         assert await call.read() is grpc.aio.EOF
 
 
+async def test_a_servicer_that_waits_for_its_reader_is_closed_at_once():
+    """Not when the garbage collector comes by: what the generator holds (a watch of the ledger) must be free when the call is."""
+    fake = Fake()
+    async with _in_process(fake, ()) as channel:
+        call = JobServiceStub(channel).WatchJob(pb.WatchJobRequest(job_id="1000:fine"))
+        assert (await call.read()).job.job_id == "0"
+        serving = call._serving
+        call.cancel()
+        await asyncio.wait({serving})
+        assert fake.left.is_set()
+
+
 async def test_closing_the_channel_ends_calls_and_refuses_new_ones():
     fake = Fake()
     channel = InProcessChannel([Service(NAME, add_JobServiceServicer_to_server, fake)])

@@ -158,6 +158,21 @@ async def test_silence_is_filled_with_heartbeats_and_a_leaving_client_closes_the
         await source.closed.wait()
 
 
+async def test_a_client_that_left_before_an_event_was_sent_closes_the_source(source):
+    """The source then waits at its `yield`, where cancelling alone would not reach it."""
+
+    async def receive():
+        return {"type": "http.disconnect"}
+
+    async def send(message):
+        pass
+
+    source.queue.put_nowait(("job", 1))
+    response = await event_stream(Request({"type": "http", "app": _app(source)}), source())
+    await response({}, receive, send)
+    assert source.closed.is_set()
+
+
 async def test_stopping_the_server_ends_open_streams_cleanly(source):
     async with _server(_app(source, patience=0)) as server, _client(server) as client, client.stream("GET", "/events") as response:
         blocks = _blocks(response)

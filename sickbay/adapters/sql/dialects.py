@@ -86,7 +86,9 @@ def reading_engine(where: Place, writer: AsyncEngine) -> AsyncEngine:
     """The engine that only reads, each statement its own transaction; on PostgreSQL it shares the writer's connections."""
     if not where.is_sqlite:
         return writer.execution_options(isolation_level="AUTOCOMMIT")
-    return _sqlite_engine(where.url, 1 if where.memory else READERS, (*_PRAGMAS, "PRAGMA query_only=ON"), isolation_level="AUTOCOMMIT")
+    size = 1 if where.memory else READERS
+    pragmas = (*_PRAGMAS, "PRAGMA query_only=ON")
+    return _sqlite_engine(where.url, size, pragmas, isolation_level="AUTOCOMMIT", skip_autocommit_rollback=True)
 
 
 def _sqlite_engine(url: URL, size: int, pragmas: tuple[str, ...], **options: Any) -> AsyncEngine:
@@ -96,7 +98,6 @@ def _sqlite_engine(url: URL, size: int, pragmas: tuple[str, ...], **options: Any
         pool_size=size,
         max_overflow=0,
         pool_timeout=POOL_TIMEOUT_S,
-        skip_autocommit_rollback=True,
         connect_args={"isolation_level": None},  # transactions begin when we say so, not when the driver thinks
         **options,
     )

@@ -1,0 +1,146 @@
+"""The commands that take jobs out of quarantine: resubmit (back to the queue) and discard (away for good)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import click
+
+from gen.sickbay.jobs.v1.job_pb2 import Job
+from gen.sickbay.jobs.v1.quarantine_service_pb2 import DiscardJobRequest, GetQuarantinedJobRequest, ResubmitJobRequest
+from gen.sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub
+from sickbay.rpc.views import job_view
+from sickbay_cli import client, options
+from sickbay_cli.editing import edited, kept
+from sickbay_cli.many import Many
+from sickbay_cli.options import Endpoint, examples
+from sickbay_cli.output import confirm, count, document, remark
+from sickbay_cli.payload import PAYLOAD
+from sickbay_cli.selection import Selection, filters, find
+
+_job_ids = click.argument("job_ids", metavar="[JOB_ID...]", nargs=-1)
+_everything = click.option("--all", "everything", is_flag=True, help="All jobs that the filters match.")
+
+_RESUBMIT_EXAMPLES = examples(
+    "sickbay quarantine resubmit JOB_ID",
+    "sickbay quarantine resubmit JOB_ID --edit",
+    "sickbay quarantine resubmit JOB_ID --payload @fixed.json",
+    "sickbay quarantine resubmit --type email --code VALIDATION_ERROR --all",
+)
+
+
+@click.command(epilog=_RESUBMIT_EXAMPLES)
+@_job_ids
+@filters
+@_everything
+@click.option("--payload", type=PAYLOAD, help="A corrected payload: JSON text, @FILE, or - for stdin. One JOB_ID only.")
+@click.option("--edit", is_flag=True, help="Correct the payload in $EDITOR. One JOB_ID only.")
+@click.option("--job-type", "new_type", default="", help="A corrected job type.")
+@options.yes
+@options.actor
+@options.endpoints("control-plane")
+@options.as_json
+def resubmit(
+    *,
+    job_ids: tuple[str, ...],
+    selection: Selection,
+    payload: str | None,
+    new_type: str,
+    actor: str,
+    control_plane: Endpoint,
+    everything: bool,
+    edit: bool,
+    yes: bool,
+    as_json: bool,
+) -> None:
+    """Bring jobs back to the queue with fresh retries.
+
+    Name them, or choose them by filters and --all. Every edit of a payload is kept: who, when, before and after.
+    """
+    _check(job_ids, selection, everything=everything)
+    if (payload is not None or edit) and len(job_ids) != 1:
+        raise click.UsageError("--payload and --edit correct one job; name one JOB_ID")
+    if payload is not None and edit:
+        raise click.UsageError("give the payload with --payload, or write it with --edit")
+    request = ResubmitJobRequest(job_type=new_type, actor=actor)
+    if payload is not None:
+        request.payload_json = payload
+    if edit:
+        _resubmit_edited(job_ids[0], request, control_plane, as_json=as_json)
+        return
+    with client.wards(control_plane) as stub:
+        etags = _chosen(stub, job_ids, selection, control_plane)
+        if everything and etags:
+            confirm(f"Resubmit {count(len(etags), 'job')}?", yes=yes, as_json=as_json)
+
+        def call(job_id: str) -> Job:
+            one = ResubmitJobRequest(job_id=job_id, etag=etags[job_id])
+            one.MergeFrom(request)
+            return stub.ResubmitJob(one, timeout=control_plane.timeout).job
+
+        Many("resubmitted", control_plane, as_json=as_json).run(list(etags), call, alone=len(job_ids) == 1)
+
+
+@click.command(epilog=examples("sickbay quarantine discard JOB_ID", "sickbay quarantine discard --fingerprint 3f2a91c07d5e --all --yes"))
+@_job_ids
+@filters
+@_everything
+@options.yes
+@options.actor
+@options.endpoints("control-plane")
+@options.as_json
+def discard(
+    *, job_ids: tuple[str, ...], selection: Selection, actor: str, control_plane: Endpoint, everything: bool, yes: bool, as_json: bool
+) -> None:
+    """Throw jobs away for good.
+
+    Name them, or choose them by filters and --all. Asks first, unless --yes or --json is given; without a terminal it needs --yes.
+    """
+    _check(job_ids, selection, everything=everything)
+    with client.wards(control_plane) as stub:
+        etags = _chosen(stub, job_ids, selection, control_plane)
+        if etags:
+            confirm(f"Discard {count(len(etags), 'job')} for good?", yes=yes, as_json=as_json)
+
+        def call(job_id: str) -> Job:
+            request = DiscardJobRequest(job_id=job_id, etag=etags[job_id], actor=actor)
+            return stub.DiscardJob(request, timeout=control_plane.timeout).job
+
+        Many("discarded", control_plane, as_json=as_json).run(list(etags), call, alone=len(job_ids) == 1)
+
+
+def _check(job_ids: Sequence[str], selection: Selection, *, everything: bool) -> None:
+    """Either ids or --all: a forgotten filter must not mean everything, and a filter beside ids would be ignored."""
+    if everything and job_ids:
+        raise click.UsageError("name jobs, or choose them with filters and --all, not both")
+    if job_ids and selection:
+        raise click.UsageError("filters go with --all, not with a JOB_ID")
+    if not everything and not job_ids:
+        hint = "add --all to take every job that the filters match" if selection else "name a JOB_ID, or choose jobs with filters and --all"
+        raise click.UsageError(hint)
+
+
+def _chosen(stub: QuarantineServiceStub, job_ids: Sequence[str], selection: Selection, endpoint: Endpoint) -> dict[str, str]:
+    """Ids with the etags they were seen with, empty for those a person named: `--all` must not touch what changed since it asked."""
+    if job_ids:
+        return dict.fromkeys(job_ids, "")
+    found = find(stub, selection, sys.maxsize, "", endpoint.timeout)
+    return {case.job.job_id: case.etag for case in found.cases}
+
+
+def _resubmit_edited(job_id: str, request: ResubmitJobRequest, endpoint: Endpoint, *, as_json: bool) -> None:
+    """Read, edit, send back with the etag that was read. No connection is held while the editor is open."""
+    with client.wards(endpoint) as stub:
+        case = stub.GetQuarantinedJob(GetQuarantinedJobRequest(job_id=job_id), timeout=endpoint.timeout).job
+    request.payload_json, request.etag, request.job_id = edited(case.payload_json), case.etag, job_id
+    try:
+        with client.wards(endpoint) as stub:
+            job = stub.ResubmitJob(request, timeout=endpoint.timeout).job
+    except click.ClickException:
+        remark(f"your edit is kept: look at the job again, then send it with --payload @{kept(request.payload_json)}")
+        raise
+    if as_json:
+        document(job_view(job))
+    else:
+        click.echo(f"resubmitted {job.job_id}")

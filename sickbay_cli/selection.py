@@ -1,0 +1,104 @@
+"""Which set-aside jobs a command means: the filters, and finding what they match."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from functools import wraps
+from typing import Any
+
+import click
+
+from gen.sickbay.jobs.v1.job_pb2 import Job
+from gen.sickbay.jobs.v1.quarantine_service_pb2 import ListQuarantinedJobsRequest, QuarantinedJob
+from gen.sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub
+from sickbay.job import Reason
+from sickbay_cli import options
+from sickbay_cli.output import pages
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Filters that all must match; empty ones do not count. `min_age` is in milliseconds."""
+
+    job_type: str
+    tenant: str
+    state: str | None
+    reason: str | None
+    code: str
+    fingerprint: str
+    min_age: int | None
+
+    def __bool__(self) -> bool:
+        """Whether anything is filtered at all."""
+        return any(getattr(self, one.name) not in {"", None} for one in fields(self))
+
+    def request(self, size: int, token: str) -> ListQuarantinedJobsRequest:
+        """The page of so many matches that begins at the token."""
+        request = ListQuarantinedJobsRequest(
+            job_type=self.job_type,
+            tenant=self.tenant,
+            state=Job.State.Value(f"STATE_{self.state}") if self.state else Job.STATE_UNSPECIFIED,
+            reason=QuarantinedJob.Reason.Value(f"REASON_{self.reason}") if self.reason else QuarantinedJob.REASON_UNSPECIFIED,
+            error_code=self.code,
+            fingerprint=self.fingerprint,
+            page_size=size,
+            page_token=token,
+        )
+        if self.min_age is not None:
+            request.min_age.FromMilliseconds(self.min_age)
+        return request
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Matches, the token that goes on after them (empty at the end), and how many there are in all."""
+
+    cases: list[QuarantinedJob]
+    token: str
+    total: int
+
+
+def find(stub: QuarantineServiceStub, selection: Selection, limit: int, token: str, timeout: float) -> Found:
+    """Up to `limit` matches, the longest waiting first."""
+    total = 0
+
+    def fetch(size: int, token: str) -> tuple[list[QuarantinedJob], str]:
+        nonlocal total
+        page = stub.ListQuarantinedJobs(selection.request(size, token), timeout=timeout)
+        total = page.total_size
+        return list(page.jobs), page.next_page_token
+
+    cases, token = pages(fetch, limit, token)
+    return Found(cases, token, total)
+
+
+_FILTERS = (
+    options.job_type,
+    options.tenant,
+    click.option(
+        "--state", type=click.Choice(["PARKED", "QUARANTINED"], case_sensitive=False), help="Only parked or only quarantined ones."
+    ),
+    click.option(
+        "--reason", type=click.Choice([one.value for one in Reason], case_sensitive=False), help="Only those set aside for this reason."
+    ),
+    click.option("--code", default="", help="Only those whose last error has this code."),
+    click.option("--fingerprint", default="", help="Only those of this group (see `sickbay quarantine groups`)."),
+    click.option(
+        "--min-age", type=options.SPAN, metavar="SPAN", help="Only those that have waited for at least this long, for example 2h."
+    ),
+)
+
+
+def filters(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Adds the filter options; the command gets them as one `selection`."""
+    names = [one.name for one in fields(Selection)]
+
+    @wraps(function)
+    def command(*args: Any, **given: Any) -> Any:
+        return function(*args, selection=Selection(**{name: given.pop(name) for name in names}), **given)
+
+    decorated: Callable[..., Any] = command
+    for option in reversed(_FILTERS):
+        decorated = option(decorated)
+    return decorated

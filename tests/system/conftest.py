@@ -1,0 +1,60 @@
+"""Starts the product for the system tests: one shared run for tests that keep to job types of their own, and own runs for the others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from tests.system.clients import Clients
+from tests.system.clinic import Clinic
+from tests.system.product import Product
+
+QUICK = {"JOB_HANDLERS": "clinic_handlers", "COOLDOWN_PERIOD": "1.5", "RETRY_DELAY_MS": "300", "LOG_FORMAT": "json"}
+"""Short waits, so that tests are quick; everything else as documented."""
+
+Start = Callable[..., Product]
+
+
+@pytest.fixture(scope="session")
+def clinic(tmp_path_factory: pytest.TempPathFactory) -> Clinic:
+    """The handlers of the shared product."""
+    return Clinic(tmp_path_factory.mktemp("shared"))
+
+
+@pytest.fixture(scope="session")
+def shared_product(clinic: Clinic) -> Iterator[Product]:
+    """One product for all tests that keep to their own job types."""
+    product = Product(clinic.folder, QUICK)
+    try:
+        yield product.ready()
+    finally:
+        product.stop()
+
+
+@pytest.fixture(scope="session")
+def sickbay(shared_product: Product) -> Iterator[Clients]:
+    """Clients of the shared product."""
+    with Clients(shared_product) as clients:
+        yield clients
+
+
+@pytest.fixture
+def own_clinic(tmp_path: Path) -> Clinic:
+    """Handlers for a product of the test's own."""
+    return Clinic(tmp_path)
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Launches products for one test, and stops at its end those that still run."""
+    launched: list[Product] = []
+
+    def launch(folder: Path, env: Mapping[str, str] = QUICK, options: Sequence[str] = ()) -> Product:
+        launched.append(Product(folder, env, options))
+        return launched[-1]
+
+    yield launch
+    for product in launched:
+        product.stop()
