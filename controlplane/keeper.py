@@ -36,12 +36,21 @@ class Keeper:
         """Work until `stop`; while the ledger is out of reach, events wait in their queue and statuses lag."""
         async with self._broker.consume(Queue.LEDGER, PREFETCH) as consumer:
             self._consumer = consumer
-            while batch := await consumer.get(MAX_MESSAGES):
+            while (batch := await self._next(consumer)) is not None:
                 events = list(chain.from_iterable(map(self._read, batch)))
                 await self._apply(events)
                 for delivery in batch:
                     delivery.ack()
                 self._on_change(events)
+
+    async def _next(self, consumer: Consumer) -> Sequence[Delivery] | None:
+        """What waits; None once the consumer was stopped."""
+        try:
+            return await consumer.get(MAX_MESSAGES) or None
+        except Unavailable as error:
+            log.warning("no events can be taken just now: %s", error)
+            await asyncio.sleep(BACKOFF_S[-1])
+            return ()
 
     async def stop(self) -> None:
         """Finish the batch in hand and take no more."""

@@ -85,14 +85,17 @@ class Consumer(Protocol):
     """A subscription to one queue with a bound on the messages in our hands (the prefetch)."""
 
     async def get(self, limit: int) -> Sequence[Delivery]:
-        """Wait for at least one message and return up to `limit`, oldest first; empty once the consumer was stopped."""
+        """Wait for at least one message and return up to `limit`, oldest first; empty once the consumer was stopped.
+
+        Raises Unavailable while the broker cannot answer; nothing was taken then: ask again after a pause.
+        """
 
     async def stop(self) -> None:
         """Take no more: messages never returned by `get` go back to the queue, those in our hands can still be settled."""
 
 
 class Broker(Protocol):
-    """Durable queues. `async with` opens and closes it; on closing, unsettled messages go back to their queues."""
+    """Durable queues. Whoever made it opens and closes it; on closing, unsettled messages go back to their queues."""
 
     async def publish(self, messages: Sequence[Message]) -> None:
         """Return when every message is durable in every queue its key reaches (the confirm).

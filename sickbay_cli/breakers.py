@@ -25,7 +25,7 @@ from sickbay_cli.output import document, more, pages, record, remark
 @options.endpoints("control-plane")
 @options.as_json
 def breakers(*, job_type: str, tenant: str, limit: int, page_token: str, control_plane: Endpoint, watch: bool, as_json: bool) -> None:
-    """Show the circuits, or the one of JOB_TYPE.
+    """Show the circuits, or one of them.
 
     A job type has a circuit once a worker has seen one of its jobs.
     """

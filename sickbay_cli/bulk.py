@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final
 
 import click
 import msgspec
@@ -20,7 +20,7 @@ from sickbay.rpc.views import View
 from sickbay_cli import client
 from sickbay_cli.failures import Refused
 from sickbay_cli.options import Endpoint
-from sickbay_cli.output import count, document, progress, record, remark
+from sickbay_cli.output import Advance, count, document, progress, record, remark
 
 BATCH_JOBS: Final = 100
 BATCH_BYTES: Final = 8 * 1024 * 1024
@@ -88,19 +88,29 @@ def submit_copies(endpoint: Endpoint, request: SubmitJobRequest, copies: int, *,
     return tally.accepted
 
 
-def _send(endpoint: Endpoint, items: Iterable[Item], tally: Tally, advance: Any) -> None:
+def _send(endpoint: Endpoint, items: Iterable[Item], tally: Tally, advance: Advance) -> None:
     """Send batch by batch; should that stop half-way, tell where to go on."""
-    batch: list[Item] = []
+    under_way: list[Item] = []
     try:
         with client.jobs(endpoint) as stub:
             for batch in _batches(items):
+                under_way = batch
                 tally.results.update(_sent(stub, batch, endpoint.timeout))
+                under_way = []
                 advance(sum(item.size for item in batch))
     except BaseException:
-        if tally.results:
-            sure, unsure = len(tally.accepted), f"lines {batch[0].number} to {batch[-1].number} may or may not have been accepted"
-            remark(f"stopped: {count(sure, 'job')} accepted; {unsure}; go on with line {batch[0].number}")
+        _tell_where(tally, under_way)
         raise
+
+
+def _tell_where(tally: Tally, under_way: Sequence[Item]) -> None:
+    """Nobody knows whether the batch under way was accepted: its answer is missing."""
+    numbers = [item.number for item in under_way]
+    if tally.results and not numbers:
+        remark(f"stopped after line {max(tally.results)}: {count(len(tally.accepted), 'job')} accepted")
+    elif tally.results:
+        unsure = f"lines {numbers[0]} to {numbers[-1]} may or may not have been"
+        remark(f"stopped: {count(len(tally.accepted), 'job')} accepted, {unsure}; go on with line {numbers[0]}")
 
 
 def _sent(stub: JobServiceStub, batch: list[Item], timeout: float) -> Iterator[tuple[int, BatchSubmitResult | Fault]]:

@@ -25,7 +25,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "breakers": ("sickbay_cli.breakers:breakers", "Show the circuits, or one of them."),
         "reset": ("sickbay_cli.commanding:reset", "Close a circuit at once and forget its failures."),
         "force-open": ("sickbay_cli.commanding:force_open", "Hold a circuit open: its jobs are parked."),
-        "disable": ("sickbay_cli.commanding:disable", "Switch a circuit off: every job runs."),
+        "disable": ("sickbay_cli.commanding:disable", "Switch a circuit off: every job runs, nothing is counted."),
         "metrics-only": ("sickbay_cli.commanding:metrics_only", "Let a circuit watch without acting."),
         "auto": ("sickbay_cli.commanding:auto", "Let a circuit decide by itself again."),
         "quarantine": ("sickbay_cli.quarantine:quarantine", "Look after jobs that were set aside."),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
 
 import click
 
@@ -12,6 +14,9 @@ from sickbay_cli.client import translated
 from sickbay_cli.failures import Refused, Unreachable
 from sickbay_cli.options import Endpoint
 from sickbay_cli.output import count, document, progress, remark
+
+AT_ONCE: Final = 16
+"""Calls under way at a time: services commit in groups, so one after the other would wait for the disk each time."""
 
 
 class Many:
@@ -35,17 +40,25 @@ class Many:
             return
         done: list[Job] = []
         failed: dict[str, click.ClickException] = {}
-        with progress(len(unique), self._verb) as advance:
-            for job_id in unique:
-                try:
-                    with translated(self._endpoint):
-                        done.append(call(job_id))
-                except click.ClickException as error:
-                    failed[job_id] = error
-                    if isinstance(error, Unreachable):
-                        break
-                advance(1)
+        with progress(len(unique), self._verb) as advance, ThreadPoolExecutor(AT_ONCE) as pool:
+            for begin in range(0, len(unique), AT_ONCE):
+                some = unique[begin : begin + AT_ONCE]
+                for job_id, result in zip(some, pool.map(lambda job_id: self._attempt(call, job_id), some), strict=True):
+                    if isinstance(result, Job):
+                        done.append(result)
+                    else:
+                        failed[job_id] = result
+                advance(len(some))
+                if any(isinstance(error, Unreachable) for error in failed.values()):
+                    break
         self._report(done, failed, len(unique))
+
+    def _attempt(self, call: Callable[[str], Job], job_id: str) -> Job | click.ClickException:
+        try:
+            with translated(self._endpoint):
+                return call(job_id)
+        except click.ClickException as error:
+            return error
 
     def _show(self, job: Job) -> None:
         if self._as_json:
@@ -67,9 +80,8 @@ class Many:
     def _summary(self, done: int, failed: dict[str, click.ClickException], total: int) -> click.ClickException:
         """Of the kind that all failures share; else plainly Refused."""
         kinds = {type(error) for error in failed.values()}
-        last = list(failed.values())[-1]
         untried = total - done - len(failed)
         words = f"{len(failed):,} of {total:,} failed" + (f", {untried:,} were not tried" if untried else "")
-        if isinstance(last, Unreachable):
+        if Unreachable in kinds:
             return Unreachable(words)
         return kinds.pop()(words) if len(kinds) == 1 else Refused(words)

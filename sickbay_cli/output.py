@@ -24,6 +24,9 @@ Cell = str | tuple[str, str]
 
 _PIPE_WIDTH: Final = 100_000
 _MANY: Final = 2
+_GAP: Final = 2
+_LEAST_ROOM: Final = 12
+"""A loose column with less than this says nothing; it is left out."""
 _PAGE: Final = 200
 """Items asked for at a time: a first page comes soon, and a long list needs few calls."""
 
@@ -47,18 +50,27 @@ class Advance(Protocol):
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> None:
     """Print rows under titles."""
-    from rich import box  # noqa: PLC0415 - only commands that print for people pay for rich
-    from rich.table import Table  # noqa: PLC0415 - the same
+    from rich.table import Table  # noqa: PLC0415 - only commands that print for people pay for rich
 
     console = _console()
-    shown = [index for index, column in enumerate(columns) if console.width >= column.least]
-    grid = Table(box=box.SIMPLE_HEAD if console.is_terminal else None, pad_edge=False, show_edge=False, header_style="bold")
+    texts = [[_text(cell) for cell in row] for row in rows]
+    grid = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="bold")
+    shown, room = _fitting(columns, texts, console.width)
     for column in (columns[index] for index in shown):
-        cut: Any = {"no_wrap": True, "overflow": "ellipsis"} if column.loose else {"overflow": "fold"}
+        cut: Any = {"no_wrap": True, "overflow": "ellipsis", "max_width": room} if column.loose else {"overflow": "fold"}
         grid.add_column(column.title, justify="right" if column.right else "left", **cut)
-    for row in rows:
-        grid.add_row(*(_text(row[index]) for index in shown))
+    for row in texts:
+        grid.add_row(*(row[index] for index in shown))
     _print(console, grid)
+
+
+def _fitting(columns: Sequence[Column], texts: Sequence[Sequence[Text]], width: int) -> tuple[list[int], int]:
+    """Which columns a terminal of this width gets, and how wide a loose one may be there."""
+    shown = [index for index, column in enumerate(columns) if width >= column.least]
+    tight = [index for index in shown if not columns[index].loose]
+    taken = sum(max([len(columns[index].title), *(row[index].cell_len for row in texts)]) + _GAP for index in tight)
+    room = width - taken
+    return (shown if room >= _LEAST_ROOM else tight), room
 
 
 def details(pairs: Sequence[tuple[str, Cell]]) -> None:

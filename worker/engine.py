@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import itertools
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -80,7 +80,7 @@ class Engine:
             self._consumer = consumer
             alone = asyncio.create_task(self._run_suspects(), name="suspects")
             try:
-                while not self._draining and (batch := await consumer.get(await self._slots.free())):
+                while not self._draining and (batch := await self._next(consumer)) is not None:
                     for delivery in batch:
                         self._begin(delivery)
                 await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -99,6 +99,16 @@ class Engine:
             await asyncio.wait(self._tasks, timeout=grace_s)
         self._runner.break_off()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _next(self, consumer: Consumer) -> Sequence[Delivery] | None:
+        """As many jobs as there are free slots; None once the consumer was stopped."""
+        free = await self._slots.free()
+        try:
+            return await consumer.get(free) or None
+        except Unavailable as error:
+            log.warning("no jobs can be taken just now: %s", error)
+            await asyncio.sleep(self._pause_s)
+            return ()
 
     def _begin(self, delivery: Delivery) -> None:
         """A suspect (its worker may have died of it) waits for its turn to run alone among suspects; any other job starts now."""

@@ -303,14 +303,22 @@ async def test_a_get_cancelled_in_the_moment_of_its_answer_gives_it_back(broker)
         assert [(d.body, d.redelivered) for d in await take(consumer, 1)] == [(b"a", False)]
 
 
-async def test_a_get_stopped_in_the_moment_of_its_answer_gives_it_back(broker):
+async def test_a_get_stopped_in_the_moment_of_its_answer_gives_it_to_the_next(broker):
     async with broker.consume(Queue.MAIN, 1) as leaving, broker.consume(Queue.MAIN, 1) as staying:
-        waiting = asyncio.create_task(leaving.get(1))
+        waiting, next_one = asyncio.create_task(leaving.get(1)), asyncio.create_task(staying.get(1))
         await broker.publish(jobs("a"))
         assert not waiting.done()
         await leaving.stop()
         assert list(await waiting) == []
-        assert [(d.body, d.redelivered) for d in await take(staying, 1)] == [(b"a", False)]
+        assert [(d.body, d.redelivered) for d in await next_one] == [(b"a", False)]
+
+
+async def test_cancelled_gets_leave_nothing_behind(broker):
+    async with broker.consume(Queue.MAIN, 1) as consumer:
+        for _ in range(3):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(consumer.get(1), 0.001)
+        assert not broker._lanes[Queue.MAIN].claims
 
 
 async def test_checkpoints_between_turns_change_nothing(path, clock, monkeypatch):

@@ -6,7 +6,7 @@ import pytest
 
 from sickbay.errors import ErrorReason, InvalidArgument
 from sickbay.job import Event, Reason, State
-from sickbay.queries import JobQuery
+from sickbay.queries import JobQuery, QuarantineQuery
 from tests.contract.ledger_events import DAY, START, TIMEOUT, cancelled, job, parked, quarantined, queued, retrying, running, succeeded
 
 pytest_plugins = ["tests.contract.ledger_fixtures"]
@@ -165,6 +165,13 @@ async def test_find_lists_newest_first_and_pages(ledger):
         if not cursor:
             break
     assert seen == ["j6", "j5", "j4", "j3", "j2", "j1", "j0"]
+
+
+async def test_a_full_last_page_is_the_last(ledger):
+    await ledger.writer.apply([quarantined("a"), quarantined("b")])
+    assert (await ledger.reader.find(JobQuery(), 2, "")).cursor == ""
+    assert (await ledger.wards.find_cases(QuarantineQuery(), 2, "")).cursor == ""
+    assert (await ledger.wards.groups("", "", 1, "")).cursor == ""
 
 
 async def test_find_filters(ledger):

@@ -85,6 +85,18 @@ async def test_a_watcher_waits_for_news(ledger):
         assert change.state is State.QUEUED
 
 
+async def test_a_watch_begins_between_two_writes(tmp_path, clock):
+    """Else a write that looked for watchers before, and commits after, would be missed by somebody who reads in between."""
+    async with open_ledger(f"sqlite:///{tmp_path}/ledger.db", clock) as ledger:
+        watching = ledger.reader.watch("j1")
+        async with ledger.reader._store.write():
+            entering = asyncio.create_task(watching.__aenter__())
+            await ledger.reader.get("j1")
+            assert not entering.done()
+        await entering
+        await watching.__aexit__(None, None, None)
+
+
 async def test_a_watch_ends_with_the_ledger(url, clock):
     async with open_ledger(url, clock) as ledger:
         watching = ledger.reader.watch("j1")

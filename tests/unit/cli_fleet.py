@@ -53,7 +53,7 @@ class Fleet:
 
     @property
     def env(self) -> dict[str, str]:
-        return {name: self.address for name in ("SICKBAY_JOBAPI", "SICKBAY_WORKER", "SICKBAY_CONTROL_PLANE")}
+        return dict.fromkeys(("SICKBAY_JOBAPI", "SICKBAY_WORKER", "SICKBAY_CONTROL_PLANE"), self.address)
 
     def run(self, *args: str, stdin: str | bytes | None = None, **env: str) -> Result:
         """The command in this process, as in a pipe."""

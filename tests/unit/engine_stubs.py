@@ -45,6 +45,7 @@ class StubBroker:
         self.queue = asyncio.Queue()
         self.published = []
         self.failing = 0
+        self.silent = 0
         self.stopped = asyncio.Event()
 
     async def publish(self, messages):
@@ -62,6 +63,9 @@ class StubBroker:
     async def get(self, limit):
         if self.stopped.is_set():
             return []
+        if self.silent:
+            self.silent -= 1
+            raise Unavailable("the broker does not answer")
         waiting = asyncio.ensure_future(self.queue.get())
         stopping = asyncio.ensure_future(self.stopped.wait())
         done, pending = await asyncio.wait({waiting, stopping}, return_when=asyncio.FIRST_COMPLETED)

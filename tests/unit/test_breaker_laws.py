@@ -92,6 +92,7 @@ class Laws(RuleBasedStateMachine):
     @rule(action=st.sampled_from(Action), duration=st.one_of(st.none(), st.integers(0, 100_000)))
     def order(self, action: Action, duration: int | None) -> None:
         """An admin commands."""
+        self.lose_expired()
         before = self.caught_up()
         doc = breaker.command(self.doc, Command(action, duration, "ada", "why"), self.config, self.now)
         self.apply(lambda: (doc, None), admin=True)
@@ -118,6 +119,7 @@ class Laws(RuleBasedStateMachine):
             for name in ("lease_since", "lease_end", "earliest_probe", "closed_at"):
                 setattr(self, name, getattr(self, name) - back)
             self.failed = [(seq, at - back, code, job) for seq, at, code, job in self.failed]
+            self.lose_expired()
             self.apply(lambda: (self.caught_up(), None))
 
     # rules that lead on purpose to where chance seldom comes
@@ -217,6 +219,7 @@ class Laws(RuleBasedStateMachine):
     def extend(self, permit: Permit) -> None:
         """Renew, and hold what a renewal may do."""
         alive = permit is self.live and self.now < self.lease_end
+        self.lose_expired()
         assert self.apply(lambda: breaker.renew(self.doc, permit, self.config, self.now)) is alive
         if alive:
             longest = self.lease_since + self.config.probe_max_ms

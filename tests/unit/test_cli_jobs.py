@@ -8,6 +8,7 @@ import pytest
 
 from gen.sickbay.jobs.v1 import job_service_pb2 as pb
 from gen.sickbay.jobs.v1.job_pb2 import Job, StateChange
+from sickbay_cli.many import AT_ONCE
 from tests.unit.cli_fleet import BUSY, JOB_ID, NOT_FOUND, REFUSED, Fleet, failed, job
 
 
@@ -143,10 +144,10 @@ def test_cancel_goes_on_after_a_failure(fleet: Fleet):
 
 def test_cancel_of_many_stops_when_the_service_is_gone(fleet: Fleet):
     fleet.answers["CancelJob"] = BUSY
-    result = fleet.run("cancel", "a", "b", "c")
+    result = fleet.run("cancel", *map(str, range(AT_ONCE + 5)))
     assert result.exit_code == 4
-    assert len(fleet.calls) == 1
-    assert "2 were not tried" in result.stderr
+    assert len(fleet.calls) == AT_ONCE
+    assert f"{AT_ONCE} of {AT_ONCE + 5} failed, 5 were not tried" in result.stderr
 
 
 def test_cancel_of_many_unknown_jobs_ends_as_one_would(fleet: Fleet):

@@ -296,3 +296,11 @@ async def test_a_long_run_is_told_while_it_runs_and_a_short_one_only_with_its_en
         await delivery.settled.wait()
         await bench.run_one(job("short"))
         assert [event.state for event in bench.broker.events()] == [State.RUNNING, State.SUCCEEDED, State.SUCCEEDED]
+
+
+async def test_a_broker_that_does_not_answer_is_asked_again():
+    async with open_bench(does(fine)) as bench:
+        bench.broker.silent = 3
+        assert await bench.run_one(job()) == "ack"
+        assert await bench.run_one(job("next")) == "ack"
+        assert bench.broker.silent == 0

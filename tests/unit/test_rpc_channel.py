@@ -6,6 +6,7 @@ import asyncio
 import gc
 import logging
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 
 import grpc
 import pytest
@@ -15,6 +16,7 @@ from gen.sickbay.jobs.v1.job_service_pb2_grpc import JobServiceServicer, JobServ
 from sickbay import errors
 from sickbay.rpc.channel import InProcessChannel
 from sickbay.rpc.errors import received
+from sickbay.rpc.interceptors import ErrorInterceptor
 from sickbay.rpc.server import GrpcServer
 from sickbay.rpc.service import Service
 
@@ -280,6 +282,19 @@ async def test_a_servicer_that_waits_for_its_reader_is_closed_at_once():
         call.cancel()
         await asyncio.wait({serving})
         assert fake.left.is_set()
+
+
+async def test_closing_an_intercepted_stream_closes_the_servicers_generator():
+    fake = Fake()
+
+    async def find(_):
+        return grpc.unary_stream_rpc_method_handler(fake.WatchJob)
+
+    handler = await ErrorInterceptor().intercept_service(find, SimpleNamespace(method="/a/B"))
+    stream = handler.unary_stream(pb.WatchJobRequest(job_id="5:fine"), None)
+    await anext(stream)
+    await stream.aclose()
+    assert fake.left.is_set()
 
 
 async def test_closing_the_channel_ends_calls_and_refuses_new_ones():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from types import MappingProxyType
 from typing import Final
 
@@ -69,7 +70,7 @@ class SqliteConsumer:
                 return ()
             taken = await self._take(min(limit, self._prefetch - len(self._in_hands)))
             if self._stopped.is_set():
-                self._lane.take_back(taken)
+                self._return_unseen(taken)
                 return ()
         deliveries = [SqliteDelivery(message, self) for message in taken]
         self._in_hands.update((delivery.number, delivery) for delivery in deliveries)
@@ -111,16 +112,21 @@ class SqliteConsumer:
 
     async def _take(self, limit: int) -> list[Taken]:
         answer: asyncio.Future[list[Taken]] = asyncio.get_running_loop().create_future()
-        self._claim = Claim(limit, answer)
-        self._lane.claims.append(self._claim)
+        self._claim = claim = Claim(limit, answer)
+        self._lane.claims.append(claim)
         self._wake()
         try:
             return await answer
         except asyncio.CancelledError:
-            # The answer may have come in the same moment; nobody has seen these messages, so they go back without a mark.
+            # The answer may have come in the same moment.
             if not answer.cancelled() and answer.exception() is None:
-                self._lane.take_back(answer.result())
-                self._wake()
+                self._return_unseen(answer.result())
             raise
         finally:
             self._claim = None
+            with suppress(ValueError):
+                self._lane.claims.remove(claim)
+
+    def _return_unseen(self, taken: list[Taken]) -> None:
+        self._lane.take_back(taken)
+        self._wake()

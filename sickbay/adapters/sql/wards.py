@@ -158,7 +158,8 @@ async def _requeue(connection: AsyncConnection, claims: Sequence[Claim], now: in
             "run": "",
             "started_at": None,
         }
-        requeue = update(jobs).where(tuple_(_c.job_id, _c.generation).in_(rows))
+        # The ids alone say nothing new, but SQLite finds rows by them, and would read the whole table for the pairs.
+        requeue = update(jobs).where(_c.job_id.in_([job_id for job_id, _ in rows]), tuple_(_c.job_id, _c.generation).in_(rows))
         returned = await connection.execute(requeue.values(generation=_c.generation + 1, **values, **_NO_LONGER_ASIDE).returning(_c.job_id))
         moved |= set(returned.scalars())
     return moved

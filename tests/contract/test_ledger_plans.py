@@ -1,0 +1,51 @@
+"""No question the services ask all day reads every job: each finds its rows by an index."""
+
+import sqlite3
+
+from sqlalchemy import event
+
+from sickbay.adapters.sql.ledger import open_ledger
+from sickbay.circuit import Key
+from sickbay.queries import Edit, JobQuery, QuarantineQuery
+from tests.contract.ledger_events import START, job, parked, quarantined, succeeded
+
+pytest_plugins = ["tests.contract.ledger_fixtures"]
+
+
+async def ask_everything(ledger):
+    await ledger.writer.apply([*(parked(f"p{number}", at=START + number) for number in range(9)), quarantined("q"), succeeded("s")])
+    await ledger.writer.apply([succeeded("s", run="again")])
+    await ledger.reader.get("s")
+    await ledger.reader.history("s")
+    await ledger.reader.find(JobQuery(), 5, f"{START}:s")
+    await ledger.reader.find(JobQuery(job_type="email"), 5, "")
+    await ledger.wards.find_cases(QuarantineQuery(), 5, f"{START}:p")
+    await ledger.wards.case("q")
+    await ledger.wards.parked()
+    await ledger.wards.released(await ledger.wards.claim_parked(Key("email"), 5))
+    await ledger.wards.claim_one("q", Edit(b"{}"), "", "ann")
+    await ledger.wards.claim_expired()
+    await ledger.wards.discard("p8", "", "ann")
+    await ledger.writer.live([job("p7"), job("s")])
+    await ledger.fence.enter(job("s"), suspect=True)
+    await ledger.fence.leave(job("s"))
+    await ledger.keys.reserve("default", "k", b"d", "j")
+    await ledger.keys.confirm("default", "k")
+
+
+async def test_every_question_uses_an_index(tmp_path, clock):
+    asked = []
+
+    def note(_connection, _cursor, sql, parameters, _context, many):
+        if sql.startswith(("SELECT", "UPDATE", "DELETE", "WITH", "INSERT")):
+            asked.append((sql, parameters[0] if many else parameters))
+
+    async with open_ledger(f"sqlite:///{tmp_path}/ledger.db", clock) as ledger:
+        for engine in (ledger.reader._store._writer, ledger.reader._store._reader):
+            event.listen(engine.sync_engine, "before_cursor_execute", note)
+        await ask_everything(ledger)
+    connection = sqlite3.connect(tmp_path / "ledger.db")
+    steps = {(row[3], sql) for sql, values in asked for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}", values)}
+    connection.close()
+    assert len(asked) > 20
+    assert [step for step in steps if step[0].startswith("SCAN job")] == []

@@ -1,0 +1,74 @@
+"""Idempotency keys: a repeat is the same job, over both doors and across a restart."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+
+from gen.sickbay.jobs.v1.job_service_pb2 import SubmitJobRequest
+from tests.system.clients import Clients, refusal
+from tests.system.clinic import Clinic
+from tests.system.product import Product
+
+BODY = {"jobType": "ok", "payload": {"n": 1}}
+
+
+def post(sickbay: Clients, key: str, body: dict[str, Any] = BODY) -> httpx.Response:
+    return sickbay.api.post("/jobs", json=body, headers={"Idempotency-Key": key})
+
+
+def test_a_repeat_over_rest_is_the_same_job(sickbay: Clients, clinic: Clinic):
+    first, second = post(sickbay, "rest-1"), post(sickbay, "rest-1")
+    assert (first.status_code, second.status_code) == (202, 202)
+    assert "duplicate" not in first.json()
+    assert second.json() == first.json() | {"duplicate": True}
+    sickbay.wait(first.json()["jobId"], "SUCCEEDED")
+    assert clinic.count("ok")[first.json()["jobId"]] == 1
+    other = post(sickbay, "rest-1", BODY | {"payload": {"n": 2}})
+    assert (other.status_code, other.json()["statusCode"], other.json()["reason"]) == (422, 422, "IDEMPOTENCY_KEY_REUSED")
+
+
+def test_a_repeat_over_grpc_is_the_same_job(sickbay: Clients):
+    request = SubmitJobRequest(job_type="ok", payload_json='{"n": 1}', request_id="grpc-1")
+    first, second = sickbay.jobs.SubmitJob(request), sickbay.jobs.SubmitJob(request)
+    assert (first.duplicate, second.duplicate) == (False, True)
+    assert first.job.job_id == second.job.job_id
+    with pytest.raises(grpc.RpcError) as caught:
+        sickbay.jobs.SubmitJob(SubmitJobRequest(job_type="sms", payload_json='{"n": 1}', request_id="grpc-1"))
+    assert refusal(caught.value)[:2] == (grpc.StatusCode.ALREADY_EXISTS, "IDEMPOTENCY_KEY_REUSED")
+
+
+def test_both_doors_and_batches_share_the_keys(sickbay: Clients):
+    first = post(sickbay, "shared-1").json()["jobId"]
+    text = '{"n":1}'
+    again = sickbay.jobs.SubmitJob(SubmitJobRequest(job_type="ok", payload_json=text, request_id="shared-1"))
+    assert (again.job.job_id, again.duplicate) == (first, True)
+    item = BODY | {"idempotencyKey": "shared-1"}
+    (result,) = sickbay.api.post("/jobs:batch", json={"jobs": [item]}).json()["results"]
+    assert result == {"jobId": first, "duplicate": True}
+
+
+def test_a_batch_can_repeat_a_key_within_itself(sickbay: Clients):
+    """Two items with one key are one job, or the second is told to try again; never two jobs."""
+    item = BODY | {"idempotencyKey": "twice-in-a-batch"}
+    answer = sickbay.api.post("/jobs:batch", json={"jobs": [item, item]}).json()
+    first, second = answer["results"]
+    assert second.get("jobId") == first["jobId"] or second["error"]["reason"] == "REQUEST_IN_PROGRESS"
+
+
+def test_keys_survive_a_kill(own_clinic: Clinic, start: Callable[..., Product]):
+    """An accepted key is remembered by the next process."""
+    env = {"JOB_HANDLERS": "clinic_handlers"}
+    product = start(own_clinic.folder, env).ready()
+    with Clients(product) as sickbay:
+        first = post(sickbay, "kept").json()["jobId"]
+        product.kill()
+    with Clients(start(own_clinic.folder, env).ready()) as sickbay:
+        again = post(sickbay, "kept")
+        assert (again.status_code, again.json()["jobId"], again.json()["duplicate"]) == (202, first, True)
+        assert post(sickbay, "kept", BODY | {"payload": {}}).status_code == 422
+        sickbay.wait(first, "SUCCEEDED")

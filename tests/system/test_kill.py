@@ -1,0 +1,72 @@
+"""kill -9 in the middle of everything: nothing is lost, every job comes to one end, and what ran twice can be told."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from threading import Thread
+
+import httpx
+
+from tests.system.clients import SETTLED, Clients
+from tests.system.clinic import Clinic
+from tests.system.product import Product
+
+KINDS = {
+    "ok": ({"do": "ok"}, "SUCCEEDED"),
+    "retry": ({"do": ["BAD_REQUEST", "ok"]}, "SUCCEEDED"),
+    "bad": ({"do": "VALIDATION_ERROR"}, "QUARANTINED"),
+    "report": ({"do": ["SERVICE_UNAVAILABLE", "ok", "ok"]}, "SUCCEEDED"),
+    "down": ({}, "PARKED"),
+}
+ENV = {"JOB_HANDLERS": "clinic_handlers", "COOLDOWN_PERIOD": "1", "RETRY_DELAY_MS": "200", "CONCURRENCY": "20"}
+IN_BATCHES = 400
+ONE_BY_ONE = 100
+
+
+def mixed(count: int) -> list[tuple[str, dict[str, object]]]:
+    """So many jobs, all kinds in turn; jobs that must stay parked are few."""
+    kinds = ("ok", "retry", "ok", "bad", "ok", "report", "ok", "ok", "retry", "down")
+    return [(kind, dict(KINDS[kind][0], number=number)) for number, kind in enumerate(kinds * (count // len(kinds)))]
+
+
+def test_nothing_is_lost_by_a_kill_in_the_middle_of_500_jobs(own_clinic: Clinic, start: Callable[..., Product]):
+    own_clinic.break_down("down")
+    accepted: dict[str, str] = {}
+    first = start(own_clinic.folder, ENV).ready()
+    with Clients(first) as sickbay:
+        for batch in (mixed(100) for _ in range(IN_BATCHES // 100)):
+            accepted.update(zip(sickbay.submit_batch(batch), (kind for kind, _ in batch), strict=True))
+        submitting = Thread(target=submit_until_it_dies, args=(sickbay, accepted))
+        submitting.start()
+        sickbay.wait(list(accepted)[IN_BATCHES // 3], *SETTLED)
+        first.kill()
+        submitting.join()
+    before = own_clinic.runs()
+    assert 0 < len({run.job for run in before}) < IN_BATCHES, "it was killed in the middle"
+
+    with Clients(start(own_clinic.folder, ENV).ready()) as sickbay:
+        for job_id, kind in accepted.items():
+            sickbay.wait(job_id, KINDS[kind][1])
+        jobs = {job["jobId"]: job for job in sickbay.api.get("/jobs", params={"pageSize": 1000}).json()["jobs"]}
+        reported = sickbay.plane.get("/metrics").json()["duplicates"]
+    assert accepted.keys() <= jobs.keys()
+    assert len(jobs.keys() - accepted.keys()) <= 1, "at most the one whose answer the kill cut off"
+
+    done = Counter((run.job, run.generation) for run in own_clinic.runs(what="done"))
+    again = {job for (job, _), count in done.items() if count > 1}
+    assert max(done.values()) <= 2, "what ran twice was in hand at the kill, and runs only once more"
+    assert again <= {run.job for run in before}
+    assert {job_id for job_id, job in jobs.items() if job["state"] == "SUCCEEDED"} <= {job for job, _ in done}
+    told = {job_id for job_id, job in jobs.items() if job["duplicates"]}
+    assert reported == sum(job["duplicates"] for job in jobs.values())
+    assert told <= {run.job for run in before}, "only what ran before the kill can have run twice"
+
+
+def submit_until_it_dies(sickbay: Clients, accepted: dict[str, str]) -> None:
+    """Hand in one job after the other; a job counts once its id was answered."""
+    for kind, payload in mixed(ONE_BY_ONE):
+        try:
+            accepted[sickbay.submit(kind, payload)] = kind
+        except httpx.TransportError:
+            return

@@ -1,0 +1,64 @@
+"""A start that cannot succeed ends at once, with one sentence that says what to change."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.system.product import Product
+
+CASES = {
+    "taken HTTP port": ("port {port} is taken", "--jobapi-port"),
+    "taken gRPC port": ("port {port} is taken", "--control-plane-grpc-port"),
+    "bad variable": ("COOLDOWN_PERIOD", "abc"),
+    "bad URL": ("REDIS_URL", "redis://"),
+    "file instead of folder": ("data folder", "a file is in its place"),
+    "folder in use": ("data folder", "is in use by process"),
+    "no such module": ("JOB_HANDLERS", "no_such_module"),
+    "module without handlers": ("JOB_HANDLERS", "has no function marked @handler"),
+    "broken module": ("JOB_HANDLERS", "failed while it was imported"),
+}
+
+
+@pytest.fixture(scope="module")
+def taken() -> Iterator[int]:
+    """A port that somebody else listens on."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def attempts(tmp_path_factory: pytest.TempPathFactory, taken: int, shared_product: Product) -> Mapping[str, Product]:
+    """All of them at once, for the sake of time."""
+    folder = tmp_path_factory.mktemp("starts")
+    (folder / "file").touch()
+    (folder / "empty_handlers.py").touch()
+    (folder / "broken_handlers.py").write_text("1 / 0\n")
+    held = Path(f"/proc/{shared_product.process.pid}/cwd").resolve() / "data"
+    return {
+        "taken HTTP port": Product(folder, options=["--ephemeral", "--jobapi-port", str(taken)]),
+        "taken gRPC port": Product(folder, options=["--ephemeral", "--control-plane-grpc-port", str(taken)]),
+        "bad variable": Product(folder, {"COOLDOWN_PERIOD": "abc"}),
+        "bad URL": Product(folder, {"REDIS_URL": "http://user:hunter2@localhost"}),
+        "file instead of folder": Product(folder, options=["--data", "file"]),
+        "folder in use": Product(folder, options=["--data", str(held)]),
+        "no such module": Product(folder, {"JOB_HANDLERS": "no_such_module"}),
+        "module without handlers": Product(folder, {"JOB_HANDLERS": "empty_handlers"}),
+        "broken module": Product(folder, {"JOB_HANDLERS": "broken_handlers"}),
+    }
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_start_that_cannot_succeed_says_why_in_one_sentence(case: str, attempts: Mapping[str, Product], taken: int):
+    product = attempts[case]
+    assert product.wait() != 0
+    assert product.out.text == ""
+    (line,) = product.err.text.splitlines()
+    for part in CASES[case]:
+        assert part.format(port=taken) in line
+    for leak in ("Traceback", "Error(", "Errno", "hunter2", "sqlite", "pydantic"):
+        assert leak not in line

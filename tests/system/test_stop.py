@@ -1,0 +1,87 @@
+"""Stopping and starting again: running jobs finish, waiting ones wait, and what was promised is kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import grpc
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+
+from gen.sickbay.jobs.v1.job_service_pb2 import WatchJobRequest
+from tests.system.clients import Clients
+from tests.system.clinic import Clinic
+from tests.system.product import Product
+
+ENV = {"JOB_HANDLERS": "clinic_handlers", "CONCURRENCY": "1"}
+STOPPING = "stopping"
+SERVICES = {"Job API": "sickbay.jobs.v1.JobService", "Worker": "", "Control plane": "sickbay.breakers.v1.BreakerService"}
+
+
+def assert_not_serving(sickbay: Clients, running: str) -> None:
+    """Health checks say so on all six ports, the doors still answer, and the job still runs."""
+    for name, service in SERVICES.items():
+        answer = sickbay.health[name].Check(HealthCheckRequest(service=service), timeout=10)
+        assert answer.status == HealthCheckResponse.NOT_SERVING, name
+    for door in (sickbay.api, sickbay.worker, sickbay.plane):
+        health = door.get("/health")
+        assert (health.status_code, health.json()) == (503, {"status": "error", "info": {"api": {"status": "down"}}})
+    assert sickbay.job(running)["state"] == "RUNNING"
+
+
+def not_serving(sickbay: Clients) -> None:
+    """Wait until the worker, the last to say so, says NOT_SERVING."""
+    for answer in sickbay.health["Worker"].Watch(HealthCheckRequest(), timeout=30):
+        if answer.status == HealthCheckResponse.NOT_SERVING:
+            return
+
+
+def test_stopping_lets_the_running_job_finish_and_keeps_the_waiting_ones(own_clinic: Clinic, start: Callable[..., Product]):
+    """SIGTERM: exit code 0, the running job ran once and succeeded, the queued ones run after the restart."""
+    product = start(own_clinic.folder, ENV).ready()
+    with Clients(product) as sickbay:
+        running = sickbay.submit("held", {"do": own_clinic.make_gate("first")})
+        sickbay.wait(running, "RUNNING")
+        waiting = sickbay.submit_all("ok", {"number": 1}, {"number": 2})
+        product.terminate()
+        not_serving(sickbay)
+        assert_not_serving(sickbay, running)
+        own_clinic.open_gate("first")
+        assert product.wait() == 0
+    assert own_clinic.count("ok") == {}
+
+    product = start(own_clinic.folder, ENV).ready()
+    with Clients(product) as sickbay:
+        sickbay.wait_all([running, *waiting], "SUCCEEDED")
+        assert own_clinic.count("held") == {running: 1}
+        assert own_clinic.count("ok") == dict.fromkeys(waiting, 1)
+
+        stubborn = sickbay.submit("held", {"do": own_clinic.make_gate("second")})
+        sickbay.wait(stubborn, "RUNNING")
+        product.terminate()
+        assert product.logged(STOPPING)
+        product.terminate()
+        assert product.wait() == 0
+
+    own_clinic.open_gate("second")
+    with Clients(start(own_clinic.folder, ENV).ready()) as sickbay:
+        sickbay.wait(stubborn, "SUCCEEDED")
+        job = sickbay.job(stubborn)
+        assert (job["attempt"], job["errors"]) == (0, [])
+        assert own_clinic.count("held")[stubborn] == 2
+
+
+def test_a_watcher_is_told_when_the_service_goes(own_clinic: Clinic, start: Callable[..., Product]):
+    """A stream of a waiting job does not keep the process alive, and ends in a way that says it may be asked again."""
+    product = start(own_clinic.folder, ENV).ready()
+    with Clients(product) as sickbay:
+        job_id = sickbay.submit("no-such-type")
+        sickbay.wait(job_id, "QUARANTINED")
+        stream = sickbay.jobs.WatchJob(WatchJobRequest(job_id=job_id), timeout=30)
+        next(stream)
+        product.terminate()
+        assert product.wait() == 0
+        try:
+            for _ in stream:
+                pass
+        except grpc.RpcError as error:
+            assert error.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}  # noqa: PT017 - a clean end is fine, too

@@ -1,0 +1,77 @@
+"""One circuit under test, with a clock that only moves when told; shared by the tests of the breaker."""
+
+from __future__ import annotations
+
+from sickbay import breaker
+from sickbay.breaker import Ask, Effect
+from sickbay.circuit import Action, BreakerConfig, Command, Key, Permit, PermitKind, Refusal
+from sickbay.outcome import SUCCESS, Kind, Outcome
+
+KEY = Key("email")
+START = 1_700_000_000_000
+DOWN = Outcome(Kind.SYSTEMIC, "API_TIMEOUT", "no answer")
+BAD_DATA = Outcome(Kind.DATA, "VALIDATION_ERROR", "no address")
+BROKEN_OFF = Outcome(Kind.CANCELLED)
+
+
+class Circuit:
+    """One circuit and a clock that only moves when told."""
+
+    def __init__(self, **config) -> None:
+        self.config = BreakerConfig(**config)
+        self.now = START
+        self.doc = breaker.new_document(KEY, START)
+        self.asked = 0
+
+    def admit(self, job: str | None = None, jitter: int = 0) -> Permit | Refusal:
+        """Ask to run a job, a new one unless named."""
+        self.asked += 1
+        ask = Ask(job or f"job-{self.asked}", f"token-{self.asked}", "worker-1", jitter)
+        self.doc, answer = breaker.admit(self.doc, ask, self.config, self.now)
+        return answer
+
+    def settle(self, permit: Permit, outcome: Outcome, **more) -> Effect:
+        """Report what a run came to."""
+        self.doc, effect = breaker.settle(self.doc, permit, outcome, self.config, self.now, **more)
+        return effect
+
+    def renew(self, permit: Permit) -> bool:
+        """Ask for more time."""
+        self.doc, renewed = breaker.renew(self.doc, permit, self.config, self.now)
+        return renewed
+
+    def command(self, action: Action, **more) -> None:
+        """Order as an admin."""
+        self.doc = breaker.command(self.doc, Command(action, **more), self.config, self.now)
+
+    def look(self):
+        """The circuit as it is now."""
+        self.doc = breaker.catch_up(self.doc, self.config, self.now)
+        return breaker.snapshot(self.doc, self.config, self.now)
+
+    def run(self, outcome: Outcome, times: int = 1, job: str | None = None) -> Effect:
+        """Admit and settle a number of times; each time another job unless named."""
+        effect = Effect.NOTHING
+        for _ in range(times):
+            permit = self.admit(job)
+            assert isinstance(permit, Permit)
+            effect = self.settle(permit, outcome)
+        return effect
+
+    def open(self) -> Circuit:
+        """Let it trip."""
+        assert self.run(DOWN, self.config.failure_threshold) is Effect.TRIPPED
+        return self
+
+    def probe(self) -> Permit:
+        """Wait until a probe is due and take it."""
+        self.now = max(self.now, self.doc.probe_at)
+        permit = self.admit()
+        assert isinstance(permit, Permit)
+        assert permit.kind is PermitKind.PROBE
+        return permit
+
+    def recover(self) -> Circuit:
+        """Let it trip and close again."""
+        assert self.settle(self.open().probe(), SUCCESS) is Effect.CLOSED
+        return self
