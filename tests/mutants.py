@@ -23,12 +23,7 @@ from hypothesis import Phase, settings
 settings.register_profile("mutants", phases=[Phase.generate], database=None)
 settings.load_profile("mutants")
 """
-EXAMPLES = (
-    "tests/unit/test_breaker.py",
-    "tests/unit/test_breaker_run.py",
-    "tests/unit/test_breaker_commands.py",
-    "tests/unit/test_breaker_document.py",
-)
+EXAMPLES = tuple(f"tests/unit/test_breaker{part}.py" for part in ("", "_run", "_commands", "_document"))
 LAWS = ("tests/unit/test_breaker_laws.py",)
 FAILED = 1
 """What pytest returns when tests ran and some failed; anything else but 0 means that they did not run."""

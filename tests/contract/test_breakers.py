@@ -1,0 +1,334 @@
+"""The contract of the `Breakers` port. Another adapter joins by one more entry in ADAPTERS; the tests use the port and the clock alone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, replace
+from random import Random
+
+import pytest
+
+from sickbay.adapters.embedded.breakers import EmbeddedBreakers
+from sickbay.circuit import Action, BreakerConfig, CircuitState, Command, Key, Permit, PermitKind, Refusal, Snapshot
+from sickbay.errors import ErrorReason, NotFound
+from sickbay.outcome import SUCCESS, Kind, Outcome
+from sickbay.ports import Breakers, Clock
+
+KEY = Key("email")
+START = 1_700_000_000_000
+CONFIG = BreakerConfig(failure_threshold=3)
+DOWN = Outcome(Kind.SYSTEMIC, "API_TIMEOUT", "no answer")
+BAD_DATA = Outcome(Kind.DATA, "VALIDATION_ERROR")
+
+
+@asynccontextmanager
+async def embedded(config: BreakerConfig, clock: Clock) -> AsyncIterator[Breakers]:
+    """The circuits of one process."""
+    yield EmbeddedBreakers(config, clock, Random(7))
+
+
+Opener = Callable[[BreakerConfig, Clock], AbstractAsyncContextManager[Breakers]]
+ADAPTERS: dict[str, Opener] = {"embedded": embedded}
+
+
+@dataclass
+class Time:
+    """A clock that moves only when told."""
+
+    now: int = START
+
+
+@dataclass
+class Fleet:
+    """The breakers under test, the clock they live by, and the steps that tests have in common."""
+
+    breakers: Breakers
+    time: Time
+
+    @property
+    def now(self) -> int:
+        """The time, in ms."""
+        return self.time.now
+
+    @now.setter
+    def now(self, value: int) -> None:
+        self.time.now = value
+
+    async def permit(self, job: str = "job", key: Key = KEY) -> Permit:
+        """Ask, and be let in."""
+        answer = await self.breakers.admit(key, job)
+        assert isinstance(answer, Permit)
+        return answer
+
+    async def run(self, outcome: Outcome, times: int = 1, key: Key = KEY) -> None:
+        """Some jobs run and come to the same outcome."""
+        for number in range(times):
+            await self.breakers.settle(await self.permit(f"job-{number}", key), outcome)
+
+    async def open(self) -> Snapshot:
+        """The circuit trips."""
+        await self.run(DOWN, 3)
+        seen = await self.look()
+        assert seen.state is CircuitState.OPEN
+        return seen
+
+    async def probe(self) -> Permit:
+        """The circuit trips, its cooldown passes, and somebody probes."""
+        self.now = (await self.open()).probe_at or 0
+        permit = await self.permit("prober")
+        assert permit.kind is PermitKind.PROBE
+        return permit
+
+    async def look(self, key: Key = KEY) -> Snapshot:
+        """The circuit as everybody sees it."""
+        [seen] = [snapshot for snapshot in await self.breakers.snapshots() if snapshot.key == key]
+        return seen
+
+
+@pytest.fixture(params=ADAPTERS.values(), ids=ADAPTERS.keys())
+async def fleet(request):
+    time = Time()
+    async with request.param(CONFIG, lambda: time.now) as breakers:
+        yield Fleet(breakers, time)
+
+
+async def test_a_type_is_known_from_its_first_admission(fleet):
+    assert list(await fleet.breakers.snapshots()) == []
+    for name in ("sms", "email"):
+        permit = await fleet.permit("job-1", Key(name))
+        assert (permit.kind, permit.job_id, permit.key) == (PermitKind.NORMAL, "job-1", Key(name))
+    await fleet.permit("job-1", Key("email", "acme"))
+    seen = await fleet.breakers.snapshots()
+    assert [snapshot.key for snapshot in seen] == [Key("email", "acme"), Key("email"), Key("sms")]
+    assert {snapshot.state for snapshot in seen} == {CircuitState.CLOSED}
+
+
+async def test_circuits_do_not_touch_each_other(fleet):
+    await fleet.permit("job", Key("sms"))
+    await fleet.permit("job", Key("email", "acme"))
+    await fleet.open()
+    assert isinstance(await fleet.breakers.admit(KEY, "job"), Refusal)
+    assert (await fleet.permit("job", Key("sms"))).kind is PermitKind.NORMAL
+    assert (await fleet.permit("job", Key("email", "acme"))).kind is PermitKind.NORMAL
+
+
+async def test_failures_in_a_row_open_the_circuit_and_it_tells_why(fleet):
+    await fleet.run(DOWN, 2)
+    seen = await fleet.look()
+    assert (seen.failures_in_row, seen.failures_in_row_code) == (2, "API_TIMEOUT")
+    await fleet.run(DOWN)
+    seen = await fleet.look()
+    assert (seen.state, seen.reason_code, seen.reason_count, seen.reason_message) == (CircuitState.OPEN, "API_TIMEOUT", 3, "no answer")
+    assert (seen.opened_at, seen.probe_at, seen.trips) == (START, START + 60_000, 1)
+    assert await fleet.breakers.admit(KEY, "job") == Refusal(KEY, CircuitState.OPEN, 60_000)
+
+
+async def test_a_success_in_between_keeps_it_closed(fleet):
+    for _ in range(3):
+        await fleet.run(DOWN, 2)
+        await fleet.run(SUCCESS)
+    assert (await fleet.look()).state is CircuitState.CLOSED
+
+
+async def test_bad_data_never_opens_but_is_in_the_total(fleet):
+    await fleet.run(BAD_DATA, 10)
+    await fleet.run(DOWN)
+    await fleet.run(Outcome(Kind.CANCELLED))
+    await fleet.run(SUCCESS)
+    seen = await fleet.look()
+    assert (seen.state, seen.total_failures) == (CircuitState.CLOSED, 11)
+
+
+async def test_exactly_one_of_forty_gets_the_probe(fleet):
+    fleet.now = (await fleet.open()).probe_at
+    answers = await asyncio.gather(*(fleet.breakers.admit(KEY, f"job-{number}") for number in range(40)))
+    permits = [answer for answer in answers if isinstance(answer, Permit)]
+    assert [permit.kind for permit in permits] == [PermitKind.PROBE]
+    assert permits[0].token
+    assert permits[0].lease_ms == CONFIG.probe_lease_ms
+    seen = await fleet.look()
+    assert (seen.state, seen.probe_job_id) == (CircuitState.HALF_OPEN, permits[0].job_id)
+
+
+async def test_a_probe_that_succeeds_closes(fleet):
+    await fleet.breakers.settle(await fleet.probe(), SUCCESS)
+    seen = await fleet.look()
+    assert (seen.state, seen.recovering) == (CircuitState.CLOSED, True)
+    assert (await fleet.permit()).kind is PermitKind.RAMP
+    for _ in range(8):
+        fleet.now += 1_000
+        await fleet.run(SUCCESS)
+    assert (await fleet.permit()).kind is PermitKind.NORMAL
+
+
+async def test_a_probe_that_fails_opens_for_longer(fleet):
+    await fleet.breakers.settle(await fleet.probe(), DOWN)
+    seen = await fleet.look()
+    assert (seen.state, seen.trips) == (CircuitState.OPEN, 2)
+    assert 120_000 <= seen.cooldown_ms <= 132_000
+
+
+async def test_a_probe_with_bad_data_proves_nothing(fleet):
+    await fleet.breakers.settle(await fleet.probe(), BAD_DATA)
+    seen = await fleet.look()
+    assert (seen.state, seen.trips, seen.probe_at) == (CircuitState.OPEN, 1, fleet.now + 1_000)
+
+
+async def test_a_prober_that_vanishes_is_replaced_after_its_lease(fleet):
+    lost = await fleet.probe()
+    fleet.now += CONFIG.probe_lease_ms - 1
+    assert isinstance(await fleet.breakers.admit(KEY, "job"), Refusal)
+    fleet.now += 1
+    heir = await fleet.permit("heir")
+    assert heir.kind is PermitKind.PROBE
+    assert heir.token != lost.token
+    assert not await fleet.breakers.renew(lost)
+    before = await fleet.look()
+    await fleet.breakers.settle(lost, SUCCESS)
+    assert await fleet.look() == before
+    await fleet.breakers.settle(heir, SUCCESS)
+    assert (await fleet.look()).state is CircuitState.CLOSED
+
+
+async def test_a_lost_lease_is_seen_without_any_admission(fleet):
+    await fleet.probe()
+    fleet.now += CONFIG.probe_lease_ms
+    seen = await fleet.look()
+    assert (seen.state, seen.cooldown_elapsed, seen.probe_job_id) == (CircuitState.OPEN, True, "")
+
+
+async def test_a_renewed_probe_lives_to_its_longest_time_and_no_longer(fleet):
+    permit = await fleet.probe()
+    since = fleet.now
+    while fleet.now < since + CONFIG.probe_max_ms - 5_000:
+        fleet.now += 5_000
+        assert await fleet.breakers.renew(permit)
+        assert isinstance(await fleet.breakers.admit(KEY, "job"), Refusal)
+    fleet.now += 5_000
+    assert not await fleet.breakers.renew(permit)
+
+
+async def test_only_the_probers_own_token_is_heard(fleet):
+    permit = await fleet.probe()
+    before = await fleet.look()
+    for forged in (replace(permit, token="guessed"), replace(permit, epoch=permit.epoch - 1)):
+        assert not await fleet.breakers.renew(forged)
+        await fleet.breakers.settle(forged, SUCCESS)
+    assert await fleet.look() == before
+
+
+async def test_late_verdicts_are_counted_and_change_nothing_else(fleet):
+    early = [await fleet.permit(f"early-{number}") for number in range(5)]
+    before = await fleet.open()
+    await fleet.breakers.settle(early[0], DOWN)
+    await fleet.breakers.settle(early[1], SUCCESS)
+    assert await fleet.look() == replace(before, total_failures=before.total_failures + 1)
+
+
+async def test_a_verdict_on_a_circuit_nobody_knows_is_harmless(fleet):
+    await fleet.breakers.settle(Permit(KEY, PermitKind.NORMAL, 1, "job"), DOWN)
+    assert not await fleet.breakers.renew(Permit(KEY, PermitKind.PROBE, 1, "job", "token", 1))
+    assert list(await fleet.breakers.snapshots()) == []
+
+
+@pytest.mark.parametrize("action", [Action.RESET, Action.AUTO])
+async def test_reset_and_auto_need_a_known_type(fleet, action):
+    with pytest.raises(NotFound) as caught:
+        await fleet.breakers.command(KEY, Command(action))
+    assert caught.value.reason is ErrorReason.BREAKER_NOT_FOUND
+    assert list(await fleet.breakers.snapshots()) == []
+
+
+async def test_a_reset_closes_and_makes_the_probe_stale(fleet):
+    permit = await fleet.probe()
+    seen = await fleet.breakers.command(KEY, Command(Action.RESET))
+    assert (seen.state, seen.trips, seen.recovering) == (CircuitState.CLOSED, 0, False)
+    await fleet.breakers.settle(permit, DOWN)
+    after = await fleet.look()
+    assert (after.state, after.rev) == (CircuitState.CLOSED, seen.rev)
+
+
+async def test_an_unknown_type_can_be_forced_open_beforehand(fleet):
+    seen = await fleet.breakers.command(KEY, Command(Action.FORCE_OPEN, 5_000, "ada", "maintenance"))
+    assert (seen.state, seen.forced_by, seen.forced_why) == (CircuitState.FORCED_OPEN, "ada", "maintenance")
+    assert seen.forced_until == START + 5_000
+    assert await fleet.breakers.admit(KEY, "job") == Refusal(KEY, CircuitState.FORCED_OPEN, 5_000)
+    fleet.now += 5_000
+    seen = await fleet.look()
+    assert (seen.state, seen.cooldown_elapsed) == (CircuitState.OPEN, True)
+    assert (await fleet.permit()).kind is PermitKind.PROBE
+
+
+async def test_auto_ends_a_hold_with_a_probe(fleet):
+    await fleet.breakers.command(KEY, Command(Action.FORCE_OPEN))
+    assert await fleet.breakers.admit(KEY, "job") == Refusal(KEY, CircuitState.FORCED_OPEN, None)
+    seen = await fleet.breakers.command(KEY, Command(Action.AUTO))
+    assert (seen.state, seen.cooldown_elapsed) == (CircuitState.OPEN, True)
+
+
+@pytest.mark.parametrize(("action", "would"), [(Action.DISABLE, 0), (Action.METRICS_ONLY, 1)])
+async def test_permissive_circuits_never_refuse(fleet, action, would):
+    await fleet.open()
+    await fleet.breakers.command(KEY, Command(action, by="ada"))
+    await fleet.run(DOWN, 10)
+    seen = await fleet.look()
+    assert seen.would_have_tripped == would
+    seen = await fleet.breakers.command(KEY, Command(Action.AUTO))
+    assert seen.state is CircuitState.CLOSED
+
+
+async def test_watch_tells_each_change_as_it_comes(fleet):
+    async with fleet.breakers.watch() as changes:
+        await fleet.permit()
+        assert (await anext(changes)).state is CircuitState.CLOSED
+        await fleet.run(DOWN)
+        assert (await anext(changes)).failures_in_row == 1
+        waiting = asyncio.ensure_future(anext(changes))
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        await fleet.breakers.command(KEY, Command(Action.FORCE_OPEN, 1_000))
+        assert (await waiting).state is CircuitState.FORCED_OPEN
+        fleet.now += 1_000
+        await fleet.look()
+        assert (await anext(changes)).state is CircuitState.OPEN
+
+
+async def test_a_slow_watcher_gets_the_latest_of_each_circuit(fleet):
+    async with fleet.breakers.watch() as slow, fleet.breakers.watch() as other:
+        await fleet.permit("job", Key("sms"))
+        await fleet.open()
+        final = await fleet.breakers.command(KEY, Command(Action.FORCE_OPEN))
+        seen: dict[Key, Snapshot] = {}
+        while KEY not in seen or seen[KEY].rev < final.rev:
+            change = await anext(slow)
+            assert change.rev > (seen[change.key].rev if change.key in seen else 0)
+            seen[change.key] = change
+        assert set(seen) == {KEY, Key("sms")}
+        assert (await anext(other)).key in seen
+
+
+async def test_a_reader_ends_with_its_watch(fleet):
+    async with fleet.breakers.watch() as changes:
+        waiting = asyncio.ensure_future(anext(changes, None))
+        await asyncio.sleep(0)
+    assert await waiting is None
+    assert [change async for change in changes] == []
+
+
+async def test_what_does_not_change_a_circuit_is_not_news(fleet):
+    await fleet.permit()
+    rev = (await fleet.look()).rev
+    await fleet.run(SUCCESS, 5)
+    await fleet.run(BAD_DATA, 5)
+    assert (await fleet.look()).rev == rev
+
+
+async def test_versions_never_decrease_when_the_clock_steps_back(fleet):
+    before = await fleet.open()
+    fleet.now -= 3_600_000
+    after = await fleet.look()
+    assert after.epoch >= before.epoch
+    assert after.rev > before.rev
+    assert await fleet.breakers.admit(KEY, "job") == Refusal(KEY, CircuitState.OPEN, 60_000)

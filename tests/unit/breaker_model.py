@@ -1,0 +1,217 @@
+"""The model beside the breaker: it remembers everything, is deliberately naive, and holds each law by its own words.
+
+The numbers in the comments are those of the laws: 1 at most one live probe; 2 none before its time; 3 no normal permit unless
+permissive; 4 only a probe's success or an admin closes; 5 stale outcomes change nothing; 6 epoch and rev never decrease; 7 never
+stuck; 8 a trip has its evidence; 9 inconclusive outcomes move nothing; 10 a reset removes nothing above its watermark; 11 a second
+verdict is stale; 12 cooldown within its cap; 13 first exact, then growing until stable; 14 renewal for the live token alone, and
+bounded; 15 forced never becomes CLOSED by itself; 16 permissive states never refuse; 17 a ramp ends; 18 the document parses.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis.stateful import RuleBasedStateMachine
+
+from sickbay import breaker
+from sickbay.breaker import Ask, Document, Effect
+from sickbay.circuit import BreakerConfig, CircuitState, Key, Permit, PermitKind, Refusal
+from sickbay.outcome import Kind, Outcome
+
+KEY = Key("email")
+START = 1_700_000_000_000
+CAP = 900_000
+LONGER_THAN_EVERY_WAIT = CAP + 120_000
+CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
+FORCED = CircuitState.FORCED_OPEN
+PERMISSIVE = {CLOSED, CircuitState.DISABLED, CircuitState.METRICS_ONLY}
+
+
+class Model(RuleBasedStateMachine):
+    """One circuit, the clock, and what everybody was told. Its operations are the machine's, each followed by its laws."""
+
+    def start(self, config: BreakerConfig) -> None:
+        """A healthy circuit under these settings, and nothing to remember."""
+        self.config = config
+        self.now = START
+        self.doc = breaker.new_document(KEY, START)
+        self.asked = 0
+        self.outstanding: list[Permit] = []
+        self.used: list[Permit] = []
+        self.live: Permit | None = None
+        self.lease_since = self.lease_end = self.earliest_probe = 0
+        self.losses = self.quick_probes = self.ramp_failures = 0
+        self.closed_at = 0
+        self.failed: list[tuple[int, int, str, str]] = []
+
+    def admit(self, job: str, jitter: int) -> Permit | Refusal:
+        """Ask, and hold what the answer must keep to."""
+        self.asked += 1
+        ask = Ask(job, f"token-{self.asked}", "worker", jitter)
+        self.lose_expired()
+        before = self.caught_up(jitter)
+        answer = self.apply(lambda: breaker.admit(self.doc, ask, self.config, self.now))
+        if isinstance(answer, Refusal):
+            assert before.state not in PERMISSIVE or before.ramp is not None  # 16
+            return answer
+        assert answer.epoch == self.doc.epoch
+        if answer.kind is PermitKind.PROBE:
+            assert before.state is OPEN
+            assert self.live is None, "two live probes"  # 1
+            assert self.now >= self.earliest_probe  # 2
+            assert self.doc.state is HALF_OPEN
+            self.live, self.lease_since, self.lease_end = answer, self.now, self.now + answer.lease_ms
+        else:
+            assert self.doc.state in PERMISSIVE  # 3
+            assert (answer.kind is PermitKind.RAMP) == (self.doc.ramp is not None)
+        self.outstanding.append(answer)
+        return answer
+
+    def extend(self, permit: Permit) -> None:
+        """Renew, and hold what a renewal may do."""
+        alive = permit is self.live and self.now < self.lease_end
+        self.lose_expired()
+        assert self.apply(lambda: breaker.renew(self.doc, permit, self.config, self.now)) is alive
+        if alive:
+            longest = self.lease_since + self.config.probe_max_ms
+            self.lease_end = max(self.lease_end, min(self.now + self.config.probe_lease_ms, longest))
+            assert self.doc.probe_until == self.lease_end
+
+    def settle(self, permit: Permit, outcome: Outcome, jitter: int, watermark: int) -> Effect:
+        """Report, and hold what the verdict may move."""
+        self.lose_expired()
+        before = self.caught_up(jitter)
+        owner = permit is self.live
+        done = breaker.settle(self.doc, permit, outcome, self.config, self.now, jitter=jitter, watermark=watermark)
+        effect = self.apply(lambda: done, probe_success=owner and outcome.kind is Kind.SUCCESS)
+        after = self.doc
+        if permit.kind is PermitKind.PROBE:
+            assert (effect is Effect.STALE) is not owner  # 5, 11
+            if permit not in self.used:
+                self.used.append(permit)
+        elif permit.epoch < before.epoch:
+            assert effect is Effect.STALE
+        if effect is Effect.STALE:
+            assert after == before  # 5
+        elif owner:
+            self.judged(before, outcome, effect)
+        elif outcome.kind is Kind.SUCCESS:
+            self.reset(watermark)
+        elif outcome.kind.counts:
+            self.counted(before, permit, outcome, effect)
+        else:
+            assert after == before  # 9
+        return effect
+
+    def judged(self, before: Document, outcome: Outcome, effect: Effect) -> None:
+        """The probe's own verdict."""
+        self.forget()
+        after = self.doc
+        if outcome.kind is Kind.SUCCESS:
+            assert (effect, after.state) == (Effect.CLOSED, CLOSED)
+            self.closed_at, self.losses, self.quick_probes = self.now, 0, 0
+        elif outcome.kind.counts:
+            assert (effect, after.state, after.trips) == (Effect.REOPENED, OPEN, before.trips + 1)
+            self.cooled(before, outcome)
+            self.losses = self.quick_probes = 0
+        else:
+            assert (effect, after.state) == (Effect.INCONCLUSIVE, OPEN)
+            assert breaker_facts(after) == breaker_facts(before)  # 9
+            self.quick_probes += 1
+            wait = 1_000 if self.quick_probes < 10 else self.config.cooldown_ms
+            self.earliest_probe = self.now + wait
+            assert after.probe_at == self.earliest_probe
+
+    def reset(self, watermark: int) -> None:
+        """A success drops what it knew and nothing later (10)."""
+        self.ramp_failures = 0
+        if self.doc.state is CircuitState.DISABLED:
+            return
+        self.failed = [failure for failure in self.failed if failure[0] > watermark]
+        assert all(failed.seq > watermark for failed in self.doc.run)
+        kept = Counter(failed.code for failed in self.doc.run)
+        for code, number in Counter(code for _, at, code, _ in self.failed if self.now - at <= self.config.failure_window_ms).items():
+            assert kept[code] >= min(number, self.config.failure_threshold)
+
+    def counted(self, before: Document, permit: Permit, outcome: Outcome, effect: Effect) -> None:
+        """A failure counts; a trip has its evidence, and evidence has its trip (8)."""
+        if before.state is CircuitState.DISABLED or effect is Effect.NOTHING:
+            assert before.state is not CLOSED
+            return
+        self.failed.append((before.seq + 1, self.now, outcome.code, permit.job_id))
+        self.ramp_failures = self.ramp_failures + 1 if before.ramp is not None else 0
+        mine = [failure for failure in self.failed if failure[2] == outcome.code and self.now - failure[1] <= self.config.failure_window_ms]
+        enough = len(mine) >= self.config.failure_threshold and len({job for *_, job in mine}) >= 2
+        old = self.now - mine[0][1] >= self.config.trip_confirm_ms
+        trips = effect in {Effect.TRIPPED, Effect.WOULD_TRIP}
+        if trips:
+            assert (enough and old) or self.ramp_failures >= 3
+            self.failed = []
+        elif self.config.trip_confirm_ms == 0:
+            assert not enough
+        assert trips or self.ramp_failures < 3
+        if effect is Effect.TRIPPED:
+            assert before.state is CLOSED
+            self.cooled(before, outcome)
+            self.forget()
+
+    def cooled(self, before: Document, outcome: Outcome) -> None:
+        """A cooldown is exact at first, grows after, and keeps within its cap (12, 13)."""
+        base, least = self.config.cooldown_ms, outcome.retry_after_ms or 0
+        cooldown = self.doc.cooldown_ms
+        if before.trips == 0:
+            assert cooldown == min(CAP, max(base, least))
+        else:
+            assert min(CAP, max(2 * before.cooldown_ms, least)) <= cooldown <= min(CAP, max(before.cooldown_ms * 22 // 10, least))
+        self.earliest_probe = self.now + cooldown
+        assert self.doc.probe_at == self.earliest_probe
+
+    def apply(self, operation, *, admin: bool = False, probe_success: bool = False):
+        """Carry out one operation and hold what is true of every one."""
+        before = self.doc
+        doc, reply = operation()
+        if doc is not before:
+            assert doc.rev > before.rev  # 6
+            assert doc.epoch >= before.epoch
+            assert (doc.state is before.state) or doc.epoch > before.epoch
+            assert breaker.from_json(breaker.to_json(doc)) == doc  # 18
+        if doc.state is CLOSED and before.state is not CLOSED:
+            assert admin or probe_success  # 4, 15
+        if doc.trips < before.trips and not admin:
+            assert self.now - self.closed_at >= 2 * before.cooldown_ms  # 13
+        assert doc.cooldown_ms <= CAP  # 12
+        assert (doc.probe_token != "") == (doc.state is HALF_OPEN)
+        assert doc.probe_until <= doc.probe_since + self.config.probe_max_ms  # 14
+        self.doc = doc
+        return reply
+
+    def lose_expired(self) -> None:
+        """The model's side of a lease that ran out: at once for two probers in a row, a failed probe for the third."""
+        if self.live is None or self.now < self.lease_end:
+            return
+        self.forget()
+        self.losses += 1
+        self.earliest_probe = self.lease_end
+        if self.losses == 3:
+            self.losses = self.quick_probes = 0
+            self.earliest_probe += min(CAP, 2 * self.doc.cooldown_ms if self.doc.trips else self.config.cooldown_ms)
+
+    def forget(self) -> None:
+        """A new regime: nobody probes, no failures in a row."""
+        if self.live is not None and self.live not in self.used:
+            self.used.append(self.live)
+        self.live, self.ramp_failures, self.failed = None, 0, []
+
+    def caught_up(self, jitter: int = 0) -> Document:
+        """The document as time alone has made it."""
+        return breaker.catch_up(self.doc, self.config, self.now, jitter=jitter)
+
+    def take(self, permit: Permit) -> Permit:
+        """The permit is in nobody's hands any more."""
+        self.outstanding.remove(permit)
+        return permit
+
+
+def breaker_facts(doc: Document) -> tuple[object, ...]:
+    """What an inconclusive probe must leave alone."""
+    return doc.trips, doc.cooldown_ms, doc.reason_code, doc.reason_count, doc.reason_message, doc.opened_at, doc.expiries
