@@ -16,7 +16,7 @@ from sickbay.rpc.body import Body, read_body
 from sickbay.rpc.rest import json_response
 from sickbay.rpc.schemas import fails, streams, takes
 from sickbay.rpc.sse import event_stream, relay
-from sickbay.rpc.views import breaker_view, breakers_view
+from sickbay.rpc.views import breaker_view, breakers_view, reset_view
 
 _TEXT: Mapping[str, Any] = {"type": "string"}
 _WHO: Mapping[str, Any] = {"by": _TEXT, "why": _TEXT}
@@ -86,7 +86,7 @@ def add_breakers(app: FastAPI, breakers: BreakerServiceAsyncStub) -> None:
     async def reset(job_type: str, tenant: str = "") -> Response:
         """Close a circuit at once."""
         await breakers.ResetBreaker(breakers_pb.ResetBreakerRequest(job_type=job_type, tenant=tenant))
-        return json_response({"message": f"Circuit breaker for '{job_type}' has been reset", "jobType": job_type})
+        return json_response(reset_view(job_type))
 
     @app.post(
         "/breakers/{job_type}/force-open",

@@ -21,7 +21,7 @@ from sickbay.rpc.http_errors import error_view, fault_response, http_status
 from sickbay.rpc.rest import create_app, health_response, json_response
 from sickbay.rpc.schemas import JOB_FIELDS, STATE_NAMES, fails, streams, takes
 from sickbay.rpc.sse import event_stream, relay
-from sickbay.rpc.views import View, change_view, job_view
+from sickbay.rpc.views import View, accepted_view, change_view, job_view
 
 MAX_BATCH_BYTES = 16 * 1024 * 1024
 EXAMPLE = {"jobType": "email", "payload": {"to": "user@example.com", "subject": "Hello", "body": "Test email"}}
@@ -91,14 +91,7 @@ def create_gateway(jobs: JobServiceAsyncStub, health: Health, version: str) -> F
         """Accept one job; the answer is sent after the job is durable. A repeat with the same `Idempotency-Key` gets the first answer."""
         body = await read_body(request, SubmitBody)
         reply = await jobs.SubmitJob(_request(body, idempotency_key))
-        view: View = {
-            "status": "accepted",
-            "message": "Job queued for processing",
-            "jobType": reply.job.job_type,
-            "jobId": reply.job.job_id,
-        }
-        if reply.duplicate:
-            view["duplicate"] = True
+        view = accepted_view(reply.job.job_type, reply.job.job_id, duplicate=reply.duplicate)
         return json_response(view, 202, {"location": f"/jobs/{reply.job.job_id}"})
 
     @app.post(

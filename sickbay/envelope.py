@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
 from sickbay.job import DEFAULT_TENANT, MAX_FAILURES, NAME_PATTERN, Event, Failure, Job, Reason, State, is_name
 
+MAX_ID_CHARS: Final = 64
 UNDECODABLE_TYPE: Final = "undecodable"
 """The job type under which a message is kept that could not be read."""
 
@@ -23,12 +24,17 @@ class Undecodable(ValueError):
     """The message is no job; the text says why and is kept with it."""
 
 
+_Count = Annotated[int, msgspec.Meta(ge=0, le=2**31 - 1)]
+_Millis = Annotated[int, msgspec.Meta(ge=0, le=253_402_300_799_999)]
+"""Up to the end of the year 9999: what a Timestamp can say."""
+
+
 class _Failure(msgspec.Struct, frozen=True):
-    time: int
-    attempt: int
+    time: _Millis
+    attempt: _Count
     code: str
     message: str = ""
-    generation: int = 0
+    generation: _Count = 0
 
 
 class _Body(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -36,14 +42,14 @@ class _Body(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     payload: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     job_id: str = ""
     tenant: str = DEFAULT_TENANT
-    attempt: int = 0
-    generation: int = 0
+    attempt: _Count = 0
+    generation: _Count = 0
     errors: tuple[_Failure, ...] = ()
-    submitted_at: int = 0
+    submitted_at: _Millis = 0
     maybe_duplicate: bool = False
     state: State | msgspec.UnsetType = msgspec.UNSET
-    at: int = 0
-    started_at: int | None = None
+    at: _Millis = 0
+    started_at: _Millis | None = None
     run: str = ""
     actor: str = ""
     reason: Reason | None = None
@@ -118,8 +124,8 @@ def _check(body: _Body) -> None:
         raise Undecodable(f"tenant must match {NAME_PATTERN}")
     if isinstance(body.payload, msgspec.UnsetType) or not bytes(body.payload).lstrip().startswith(b"{"):
         raise Undecodable("payload must be a JSON object")
-    if body.attempt < 0 or body.generation < 0 or len(body.job_id) > 64:  # noqa: PLR2004 - the contract's bound of job_id
-        raise Undecodable("attempt and generation must not be negative, jobId has at most 64 characters")
+    if len(body.job_id) > MAX_ID_CHARS:
+        raise Undecodable(f"jobId has at most {MAX_ID_CHARS} characters")
 
 
 def _body(job: Job, *, with_payload: bool) -> _Body:

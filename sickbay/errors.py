@@ -22,7 +22,6 @@ from typing import ClassVar, Final
 from sickbay.job import is_code
 from sickbay.outcome import Kind, kind_of
 
-
 MAX_RETRY_AFTER: Final = 86_400
 """Seconds; the longest wait a handler can ask for."""
 

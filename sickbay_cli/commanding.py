@@ -12,6 +12,7 @@ from gen.sickbay.breakers.v1.breaker_service_pb2 import (
     SetBreakerAutoRequest,
     SetBreakerMetricsOnlyRequest,
 )
+from sickbay.rpc.views import reset_view
 from sickbay_cli import client, options
 from sickbay_cli.breakers import show
 from sickbay_cli.options import Endpoint, examples
@@ -33,11 +34,11 @@ def reset(*, job_type: str, tenant: str, control_plane: Endpoint, as_json: bool)
     """
     with client.breakers(control_plane) as stub:
         stub.ResetBreaker(ResetBreakerRequest(job_type=job_type, tenant=tenant), timeout=control_plane.timeout)
-    message = f"Circuit breaker for '{job_type}' has been reset"
+    told = reset_view(job_type)
     if as_json:
-        document({"message": message, "jobType": job_type})
+        document(told)
     else:
-        click.echo(message)
+        click.echo(told["message"])
 
 
 @click.command(

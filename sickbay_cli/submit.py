@@ -9,6 +9,7 @@ import click
 from gen.sickbay.jobs.v1.job_pb2 import Job
 from gen.sickbay.jobs.v1.job_service_pb2 import SubmitJobRequest
 from gen.sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
+from sickbay.rpc.views import accepted_view
 from sickbay_cli import bulk, client, options
 from sickbay_cli.failures import Unsuccessful
 from sickbay_cli.jobs import follow
@@ -80,8 +81,8 @@ def _submit(stub: JobServiceStub, request: SubmitJobRequest, timeout: float, *, 
     """Hand one job in, say so as REST does, and return its id; `lines` if more follows."""
     reply = stub.SubmitJob(request, timeout=timeout)
     if as_json:
-        told = {"status": "accepted", "message": "Job queued for processing", "jobType": reply.job.job_type, "jobId": reply.job.job_id}
-        (record if lines else document)(told | ({"duplicate": True} if reply.duplicate else {}))
+        told = accepted_view(reply.job.job_type, reply.job.job_id, duplicate=reply.duplicate)
+        (record if lines else document)(told)
     else:
         click.echo(f"accepted {reply.job.job_id}" + (" (it had been accepted before)" if reply.duplicate else ""))
     return reply.job.job_id

@@ -58,6 +58,17 @@ def job_view(job: Job) -> View:
     return _told(view)
 
 
+def accepted_view(job_type: str, job_id: str, *, duplicate: bool) -> View:
+    """The documented answer to an accepted job."""
+    view = {"status": "accepted", "message": "Job queued for processing", "jobType": job_type, "jobId": job_id}
+    return view | {"duplicate": True} if duplicate else view
+
+
+def reset_view(job_type: str) -> View:
+    """The documented answer to a reset."""
+    return {"message": f"Circuit breaker for '{job_type}' has been reset", "jobType": job_type}
+
+
 def change_view(change: StateChange) -> View:
     """One line of a job's history."""
     view = {

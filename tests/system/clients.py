@@ -88,6 +88,13 @@ class Clients:
         found: dict[str, Any] = answer.json()
         return found
 
+    def jobs_of(self, job_type: str, **query: Any) -> dict[str, Any]:
+        """A page of `GET /jobs`."""
+        answer = self.api.get("/jobs", params={"jobType": job_type, **query})
+        assert answer.status_code == 200, answer.text
+        found: dict[str, Any] = answer.json()
+        return found
+
     def states(self, job_id: str) -> list[str]:
         """The states the job went through, in order."""
         return [change["state"] for change in self.job(job_id)["history"]]

@@ -16,7 +16,14 @@ from typing import IO, Any, Final, Self
 from sickbay.settings import described
 
 PATIENCE_S: Final = 60.0
-PORTS: Final = ("--jobapi-port", "--jobapi-grpc-port", "--worker-port", "--worker-grpc-port", "--control-plane-port", "--control-plane-grpc-port")
+PORTS: Final = (
+    "--jobapi-port",
+    "--jobapi-grpc-port",
+    "--worker-port",
+    "--worker-grpc-port",
+    "--control-plane-port",
+    "--control-plane-grpc-port",
+)
 _ROW: Final = re.compile(r"^ {2}(Job API|Worker|Control plane) +http://localhost:(\d+) +gRPC localhost:(\d+) ")
 
 

@@ -19,8 +19,6 @@ CASES = {
     "file instead of folder": ("data folder", "a file is in its place"),
     "folder in use": ("data folder", "is in use by process"),
     "no such module": ("JOB_HANDLERS", "no_such_module"),
-    "module without handlers": ("JOB_HANDLERS", "has no function marked @handler"),
-    "broken module": ("JOB_HANDLERS", "failed while it was imported"),
 }
 
 
@@ -36,8 +34,6 @@ def attempts(tmp_path_factory: pytest.TempPathFactory, taken: int, shared_produc
     """All of them at once, for the sake of time."""
     folder = tmp_path_factory.mktemp("starts")
     (folder / "file").touch()
-    (folder / "empty_handlers.py").touch()
-    (folder / "broken_handlers.py").write_text("1 / 0\n")
     held = Path(f"/proc/{shared_product.process.pid}/cwd").resolve() / "data"
     return {
         "taken HTTP port": Product(folder, options=["--ephemeral", "--jobapi-port", str(taken)]),
@@ -47,8 +43,6 @@ def attempts(tmp_path_factory: pytest.TempPathFactory, taken: int, shared_produc
         "file instead of folder": Product(folder, options=["--data", "file"]),
         "folder in use": Product(folder, options=["--data", str(held)]),
         "no such module": Product(folder, {"JOB_HANDLERS": "no_such_module"}),
-        "module without handlers": Product(folder, {"JOB_HANDLERS": "empty_handlers"}),
-        "broken module": Product(folder, {"JOB_HANDLERS": "broken_handlers"}),
     }
 
 

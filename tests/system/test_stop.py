@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
-from gen.sickbay.jobs.v1.job_service_pb2 import WatchJobRequest
 from tests.system.clients import Clients
 from tests.system.clinic import Clinic
 from tests.system.product import Product
@@ -42,11 +40,13 @@ def test_stopping_lets_the_running_job_finish_and_keeps_the_waiting_ones(own_cli
         running = sickbay.submit("held", {"do": own_clinic.make_gate("first")})
         sickbay.wait(running, "RUNNING")
         waiting = sickbay.submit_all("ok", {"number": 1}, {"number": 2})
-        product.terminate()
-        not_serving(sickbay)
-        assert_not_serving(sickbay, running)
-        own_clinic.open_gate("first")
-        assert product.wait() == 0
+        with sickbay.api.stream("GET", f"/jobs/{waiting[0]}/events") as events:
+            product.terminate()
+            not_serving(sickbay)
+            assert_not_serving(sickbay, running)
+            own_clinic.open_gate("first")
+            assert product.wait() == 0, "a watcher does not keep it alive"
+            assert "SUCCEEDED" not in events.read().decode(), "its stream came to a clean end"
     assert own_clinic.count("ok") == {}
 
     product = start(own_clinic.folder, ENV).ready()
@@ -68,20 +68,3 @@ def test_stopping_lets_the_running_job_finish_and_keeps_the_waiting_ones(own_cli
         job = sickbay.job(stubborn)
         assert (job["attempt"], job["errors"]) == (0, [])
         assert own_clinic.count("held")[stubborn] == 2
-
-
-def test_a_watcher_is_told_when_the_service_goes(own_clinic: Clinic, start: Callable[..., Product]):
-    """A stream of a waiting job does not keep the process alive, and ends in a way that says it may be asked again."""
-    product = start(own_clinic.folder, ENV).ready()
-    with Clients(product) as sickbay:
-        job_id = sickbay.submit("no-such-type")
-        sickbay.wait(job_id, "QUARANTINED")
-        stream = sickbay.jobs.WatchJob(WatchJobRequest(job_id=job_id), timeout=30)
-        next(stream)
-        product.terminate()
-        assert product.wait() == 0
-        try:
-            for _ in stream:
-                pass
-        except grpc.RpcError as error:
-            assert error.code() in {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED}  # noqa: PT017 - a clean end is fine, too

@@ -112,6 +112,14 @@ class Laws(Model):
                 break
             self.now += gap
 
+    @rule(code=codes, times=st.integers(2, 8))
+    def poison(self, code: str, times: int) -> None:
+        """One job fails again and again: alone it must not open the circuit (8)."""
+        for _ in range(times):
+            answer = self.admit("poison", 0)
+            if isinstance(answer, Refusal) or self.settle(self.take(answer), Outcome(Kind.UNKNOWN, code), 0, 0) is Effect.TRIPPED:
+                break
+
     @precondition(lambda self: self.doc.state is OPEN)
     @rule(outcome=outcomes, jitter=jitters, early=st.integers(0, 2))
     def wait_out_and_probe(self, outcome: Outcome, jitter: int, early: int) -> None:

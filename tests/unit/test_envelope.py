@@ -64,6 +64,8 @@ def test_a_foreign_message_needs_only_type_and_payload():
         b'{"jobType": "email", "payload": null}',
         b'{"jobType": "email", "payload": {}, "attempt": -1}',
         b'{"jobType": "email", "payload": {}, "attempt": "1"}',
+        b'{"jobType": "email", "payload": {}, "generation": 99999999999999999999}',
+        b'{"jobType": "email", "payload": {}, "submittedAt": 9999999999999999}',
         b'{"jobType": "email", "payload": {}, "tenant": "-"}',
         b'{"jobType": "email", "payload": {}, "jobId": "' + b"x" * 65 + b'"}',
         b'{"a":' * 100_000,

@@ -1,0 +1,19 @@
+"""The breaker's tests are themselves tested: every mutant of `tests/mutants.py` must be killed."""
+
+from __future__ import annotations
+
+from tests import mutants
+
+
+def test_every_mutant_is_killed(capsys):
+    assert mutants.main([]) == 0, capsys.readouterr().out
+
+
+def test_a_mutant_whose_line_is_gone_is_a_failure():
+    gone = mutants.Mutant("gone", "breaker", "this line is not there", "")
+    assert mutants.survives(gone) == "its line occurs 0 times in breaker.py"
+
+
+def test_a_mutant_that_breaks_nothing_is_a_survivor():
+    same = mutants.Mutant("same", "breaker_moves", "MAX_JITTER: Final = 1_000", "MAX_JITTER: Final = 1_001")
+    assert mutants.survives(same) == "no test noticed"
