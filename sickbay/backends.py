@@ -55,6 +55,5 @@ async def open_embedded(settings: Settings, folder: Path | None) -> AsyncIterato
 @asynccontextmanager
 async def _open(settings: Settings, queues: Path | str, ledger_url: str) -> AsyncIterator[Backends]:
     breakers = EmbeddedBreakers(settings.breaker_config, wall_clock, SystemRandom(), settings.worker_name)
-    synchronous = "NORMAL" if settings.sqlite_synchronous == "NORMAL" else "FULL"
-    async with open_ledger(ledger_url, wall_clock) as ledger, SqliteBroker(queues, wall_clock, synchronous) as broker:
+    async with open_ledger(ledger_url, wall_clock) as ledger, SqliteBroker(queues, wall_clock, settings.sqlite_synchronous) as broker:
         yield Backends(broker, breakers, ledger.reader, ledger.writer, ledger.wards, ledger.fence, ledger.keys, wall_clock)

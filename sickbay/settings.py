@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
@@ -55,7 +55,7 @@ class Settings(BaseSettings):
     breaker_max_cooldown: float = Field(900, gt=0, le=86_400, description="Seconds that a growing cooldown reaches at most")
     log_level: Annotated[str, AfterValidator(_log_level)] = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
     log_format: str = Field("auto", pattern="^(auto|console|json)$", description="console, json, or auto: console on a terminal")
-    sqlite_synchronous: str = Field("FULL", pattern="^(FULL|NORMAL)$", description="Embedded only: NORMAL survives a kill, not a power cut")
+    sqlite_synchronous: Literal["FULL", "NORMAL"] = Field("FULL", description="Embedded only: NORMAL survives a kill, not a power cut")
     worker_name: str = Field(
         default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}",
         max_length=100,

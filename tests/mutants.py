@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,20 +124,26 @@ def _run_tests(place: Path, tests: tuple[str, ...]) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
+def verdicts(mutants: Sequence[Mutant]) -> dict[str, str]:
+    """By name why a mutant is a failure, empty if it was killed; several at a time."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return dict(zip((mutant.name for mutant in mutants), pool.map(survives, mutants), strict=True))
+
+
 def main(names: list[str]) -> int:
-    """Try the named mutants, or all of them; 0 if every one was killed."""
+    """Try the named mutants, or all of them; 0 if every one was killed by tests that pass without it."""
     chosen = [mutant for mutant in MUTANTS if not names or mutant.name in names]
     if not chosen:
         _say(f"no such mutant; there are: {', '.join(mutant.name for mutant in MUTANTS)}")
         return 2
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        sound = pool.submit(check_unbroken)
-        verdicts = list(pool.map(survives, chosen))
-    for mutant, survived in zip(chosen, verdicts, strict=True):
-        _say(f"{'SURVIVED' if survived else 'killed':8}  {mutant.name}{': ' if survived else ''}{survived}")
-    if sound.result():
-        _say(sound.result())
-    return 1 if sound.result() or any(verdicts) else 0
+    unsound = check_unbroken()
+    if unsound:
+        _say(unsound)
+        return 1
+    survivors = verdicts(chosen)
+    for name, survived in survivors.items():
+        _say(f"SURVIVED  {name}: {survived}" if survived else f"killed    {name}")
+    return 1 if any(survivors.values()) else 0
 
 
 def _say(line: str) -> None:

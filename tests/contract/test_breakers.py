@@ -125,6 +125,15 @@ async def test_failures_in_a_row_open_the_circuit_and_it_tells_why(fleet):
     assert await fleet.breakers.admit(KEY, "job") == Refusal(KEY, CircuitState.OPEN, 60_000)
 
 
+async def test_each_verdict_learns_the_state_after_it(fleet):
+    late = await fleet.permit("late")
+    for number, state in enumerate((CircuitState.CLOSED, CircuitState.CLOSED, CircuitState.OPEN)):
+        assert await fleet.breakers.settle(await fleet.permit(f"job-{number}"), DOWN) is state
+    assert await fleet.breakers.settle(late, SUCCESS) is CircuitState.OPEN
+    fleet.now += 60_000
+    assert await fleet.breakers.settle(await fleet.permit(), SUCCESS) is CircuitState.CLOSED
+
+
 async def test_a_success_in_between_keeps_it_closed(fleet):
     for _ in range(3):
         await fleet.run(DOWN, 2)
@@ -228,7 +237,7 @@ async def test_late_verdicts_are_counted_and_change_nothing_else(fleet):
 
 
 async def test_a_verdict_on_a_circuit_nobody_knows_is_harmless(fleet):
-    await fleet.breakers.settle(Permit(KEY, PermitKind.NORMAL, 1, "job"), DOWN)
+    assert await fleet.breakers.settle(Permit(KEY, PermitKind.NORMAL, 1, "job"), DOWN) is CircuitState.CLOSED
     assert not await fleet.breakers.renew(Permit(KEY, PermitKind.PROBE, 1, "job", "token", 1))
     assert list(await fleet.breakers.snapshots()) == []
 

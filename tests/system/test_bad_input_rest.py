@@ -143,7 +143,7 @@ def test_a_wrong_command_is_400_and_changes_nothing(action: str, body: Any, sick
 
 
 def test_a_page_token_belongs_to_its_query(sickbay: Clients):
-    sickbay.submit_all("listed", {}, {})
+    sickbay.wait_all(sickbay.submit_all("listed", {}, {}), "SUCCEEDED")
     page = sickbay.jobs_of("listed", pageSize=1)
     assert_refused(sickbay.api.get("/jobs", params={"jobType": "ok", "pageToken": page["nextPageToken"]}), 400, "INVALID_PAGE_TOKEN")
     assert_refused(sickbay.plane.get("/quarantine", params={"pageToken": page["nextPageToken"]}), 400, "INVALID_PAGE_TOKEN")

@@ -240,10 +240,17 @@ async def test_cancelling_a_stream_closes_the_servicers_generator(transport):
 
 @TRANSPORTS
 async def test_cancelling_whoever_iterates_closes_the_servicers_generator(transport):
+    """Once a reply has come: until then grpc.aio itself may lose the cancellation (its call goes on until it is collected)."""
     fake = Fake()
+    got = asyncio.Event()
+
+    async def iterate(call):
+        async for _ in call:
+            got.set()
+
     async with transport(fake, ()) as channel:
-        task = asyncio.ensure_future(_drain(JobServiceStub(channel).WatchJob(pb.WatchJobRequest(job_id="1:hang"))))
-        await fake.entered.wait()
+        task = asyncio.ensure_future(iterate(JobServiceStub(channel).WatchJob(pb.WatchJobRequest(job_id="1:hang"))))
+        await got.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task

@@ -16,7 +16,7 @@ from random import Random
 from sickbay import breaker
 from sickbay.breaker import Ask, Document, Effect
 from sickbay.breaker_moves import MAX_JITTER
-from sickbay.circuit import Action, BreakerConfig, Command, Key, Permit, Refusal, Snapshot
+from sickbay.circuit import Action, BreakerConfig, CircuitState, Command, Key, Permit, Refusal, Snapshot
 from sickbay.errors import ErrorReason, NotFound
 from sickbay.outcome import Kind, Outcome
 from sickbay.ports import Clock
@@ -51,20 +51,21 @@ class EmbeddedBreakers:
         self._store(doc)
         return answer
 
-    async def settle(self, permit: Permit, outcome: Outcome) -> None:
-        """See `Breakers.settle`."""
+    async def settle(self, permit: Permit, outcome: Outcome) -> CircuitState:
+        """See `Breakers.settle`; a type that nobody knows here is CLOSED."""
         doc = self._documents.get(permit.key)
         if doc is None:
             self.stale += 1
-            return
+            return CircuitState.CLOSED
         if not breaker.is_news(doc, permit, outcome):
-            return
+            return doc.state
         if outcome.kind not in _NO_FAILURES:
             self._failures[permit.key] += 1
         doc, effect = breaker.settle(doc, permit, outcome, self._config, self._clock(), jitter=self._jitter())
         if effect is Effect.STALE:
             self.stale += 1
         self._store(doc)
+        return doc.state
 
     async def renew(self, permit: Permit) -> bool:
         """See `Breakers.renew`."""
@@ -85,7 +86,7 @@ class EmbeddedBreakers:
     async def command(self, key: Key, command: Command) -> Snapshot:
         """See `Breakers.command`."""
         if key not in self._documents and command.action in {Action.RESET, Action.AUTO}:
-            raise NotFound(f"no job of type {key.name!r} has been seen yet", ErrorReason.BREAKER_NOT_FOUND)
+            raise NotFound(f"Circuit breaker for jobType '{key.name}' not found", ErrorReason.BREAKER_NOT_FOUND)
         doc = self._documents.get(key) or self._registered(key)
         now = self._clock()
         doc = breaker.command(doc, command, self._config, now, jitter=self._jitter())

@@ -1,0 +1,123 @@
+"""Following, cancelling and listing jobs, and events as server-sent events."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import Any
+
+import grpc
+import httpx
+import pytest
+
+from gen.sickbay.jobs.v1.job_pb2 import Job
+from gen.sickbay.jobs.v1.job_service_pb2 import CancelJobRequest, ListJobsRequest, WatchJobRequest
+from tests.system.clients import Clients, refusal
+from tests.system.clinic import Clinic
+
+
+def events(answer: httpx.Response) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The events of a stream: name and data."""
+    name = ""
+    for line in answer.iter_lines():
+        field, _, value = line.partition(": ")
+        if field == "event":
+            name = value
+        elif field == "data":
+            yield name, json.loads(value)
+
+
+def test_a_jobs_events_come_as_they_happen_and_end_with_it(sickbay: Clients, clinic: Clinic):
+    """GET /jobs/{id}/events: the job as it is, then each change in order."""
+    job_id = sickbay.submit("watched", {"do": [clinic.make_gate("watched-job"), "ok"]})
+    with sickbay.api.stream("GET", f"/jobs/{job_id}/events") as answer:
+        assert (answer.status_code, answer.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
+        stream = events(answer)
+        while next(stream)[1]["state"] != "RUNNING":
+            pass
+        clinic.open_gate("watched-job")
+        told = list(stream)
+    assert [(name, data["state"], data["change"]["state"]) for name, data in told] == [("job", "SUCCEEDED", "SUCCEEDED")]
+
+
+def test_a_watch_tells_every_change_in_order(sickbay: Clients):
+    """WatchJob over a whole life with two retries."""
+    job_id = sickbay.submit("watched", {"do": ["BAD_REQUEST", "BAD_REQUEST", "ok"]})
+    changes = [reply.change for reply in sickbay.jobs.WatchJob(WatchJobRequest(job_id=job_id), timeout=30) if reply.HasField("change")]
+    orders = [(change.attempt, change.time.ToMilliseconds()) for change in changes]
+    assert all(earlier <= later for earlier, later in pairwise(orders))
+    states = [Job.State.Name(change.state).removeprefix("STATE_") for change in changes]
+    assert states[-5:] == ["RETRYING", "RUNNING", "RETRYING", "RUNNING", "SUCCEEDED"]
+
+
+def test_circuits_changes_come_as_events(sickbay: Clients):
+    """GET /breakers/events: each circuit as it is, then each change."""
+    sickbay.wait(sickbay.submit("watched"), "SUCCEEDED")
+    with sickbay.plane.stream("GET", "/breakers/events", params={"jobType": "watched"}) as answer:
+        stream = events(answer)
+        assert next(stream)[1]["state"] == "CLOSED"
+        sickbay.plane.post("/breakers/watched/force-open", json={"seconds": 60})
+        name, data = next(stream)
+        assert (name, data["jobType"], data["state"]) == ("breaker", "watched", "FORCED_OPEN")
+        sickbay.plane.post("/breakers/watched/reset")
+        assert next(stream)[1]["state"] == "CLOSED"
+
+
+def test_a_running_job_can_not_be_cancelled_a_retrying_one_can(sickbay: Clients, clinic: Clinic):
+    """FAILED_PRECONDITION while it runs and after it ended; cancelling twice is fine."""
+    running = sickbay.submit("cancel", {"do": clinic.make_gate("cancel-me-not")})
+    sickbay.wait(running, "RUNNING")
+    with pytest.raises(grpc.RpcError) as caught:
+        sickbay.jobs.CancelJob(CancelJobRequest(job_id=running))
+    assert refusal(caught.value)[:2] == (grpc.StatusCode.FAILED_PRECONDITION, "WRONG_STATE")
+    clinic.open_gate("cancel-me-not")
+    sickbay.wait(running, "SUCCEEDED")
+    ended = sickbay.api.post(f"/jobs/{running}/cancel")
+    assert (ended.status_code, ended.json()["reason"]) == (409, "WRONG_STATE")
+
+    retrying = sickbay.submit("cancel", {"do": "BAD_REQUEST"})
+    sickbay.wait(retrying, "RETRYING")
+    for _ in range(2):
+        assert sickbay.jobs.CancelJob(CancelJobRequest(job_id=retrying)).job.state == Job.STATE_CANCELLED
+    after = sickbay.submit("cancel", {"do": ["BAD_REQUEST", "ok"]})
+    sickbay.wait(after, "SUCCEEDED")
+    assert clinic.count("cancel")[retrying] == 1, "its retry would have come before that of the later job"
+
+
+def test_a_parked_and_a_quarantined_job_can_be_cancelled(sickbay: Clients, clinic: Clinic):
+    """A cancelled job stays cancelled when its circuit closes."""
+    sickbay.plane.post("/breakers/cancel-parked/force-open")
+    parked = sickbay.submit("cancel-parked")
+    quarantined = sickbay.submit("never-handled")
+    sickbay.wait(quarantined, "QUARANTINED")
+    sickbay.wait(parked, "PARKED")
+    for job_id in (parked, quarantined):
+        answer = sickbay.api.post(f"/jobs/{job_id}/cancel")
+        assert (answer.status_code, answer.json()["state"]) == (200, "CANCELLED")
+        assert sickbay.states(job_id)[-1] == "CANCELLED"
+        assert sickbay.plane.get(f"/quarantine/{job_id}").status_code == 404
+    sickbay.plane.post("/breakers/cancel-parked/reset")
+    sickbay.wait(sickbay.submit("cancel-parked"), "SUCCEEDED")
+    assert clinic.runs(job_id=parked) == []
+
+
+def test_jobs_are_listed_in_pages_newest_first(sickbay: Clients):
+    """Every job once, whatever the size of a page; states filter; lists have no history unless asked."""
+    ids = sickbay.submit_all("paged", *({"number": number} for number in range(7)))
+    sickbay.wait_all(ids, "SUCCEEDED")
+    found: list[str] = []
+    request = ListJobsRequest(job_type="paged", page_size=3, states=[Job.STATE_SUCCEEDED])
+    while True:
+        page = sickbay.jobs.ListJobs(request)
+        assert len(page.jobs) <= 3
+        found += [job.job_id for job in page.jobs]
+        if not page.next_page_token:
+            break
+        request.page_token = page.next_page_token
+    assert sorted(found) == sorted(ids)
+    assert found == sorted(ids, reverse=True)
+    listed = sickbay.jobs_of("paged", pageSize=2)["jobs"]
+    assert all("history" not in job for job in listed)
+    assert all(job["history"] for job in sickbay.jobs_of("paged", pageSize=2, history=True)["jobs"])
+    assert sickbay.jobs_of("paged", state="QUEUED")["jobs"] == []
