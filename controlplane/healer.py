@@ -117,8 +117,8 @@ class Healer:
             self._probes[key] = (probe_at, now)
             claims = await self._wards.claim_parked(key, 1)
             if claims:
-                await self._bring_back(claims)
                 log.info("the cooldown of %s is over: job %s goes out as the probe", key.name, claims[0].job.job_id)
+                await self._bring_back(claims)
         return PROBE_PATIENCE_MS / 1000
 
     async def _release(self, key: Key, limit: int) -> float:
@@ -126,8 +126,8 @@ class Healer:
         if room > 0:
             claims = await self._wards.claim_parked(key, min(limit, room))
             if claims:
+                log.info("bringing %d of the parked jobs of %s back", len(claims), key.name)
                 await self._bring_back(claims)
-                log.info("%d parked jobs of %s come back", len(claims), key.name)
         return PACE_S
 
 

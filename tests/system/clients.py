@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import Any, Final, Self
@@ -22,6 +23,7 @@ from gen.sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStu
 from tests.system.product import Product
 
 PATIENCE_S: Final = 30.0
+NOT_FOUND: Final = 404
 SETTLED: Final = ("SUCCEEDED", "PARKED", "QUARANTINED")
 
 
@@ -123,15 +125,25 @@ class Clients:
                 if seen[-1] in states:
                     return seen[-1]
         except grpc.RpcError as error:
-            raise AssertionError(f"the job never was {' or '.join(states)}, only {seen}") from error
+            raise AssertionError(f"job {job_id} never was {' or '.join(states)}, only {seen}: {error.details()}") from error
         finally:
             call.cancel()
-        raise AssertionError(f"the job ended after {seen}")
+        raise AssertionError(f"job {job_id} ended after {seen}")
 
     def wait_all(self, job_ids: list[str], *states: str) -> None:
         """Follow all of them, each until it is in one of `states`."""
         for job_id in job_ids:
             self.wait(job_id, *states)
+
+    def wait_until_known(self, *job_ids: str) -> None:
+        """After a kill: a job whose acceptance the ledger had not been told of is unknown until a worker has taken it.
+
+        Nothing announces that moment, so this asks again and again.
+        """
+        deadline = time.monotonic() + PATIENCE_S
+        for job_id in job_ids:
+            while self.api.get(f"/jobs/{job_id}").status_code == NOT_FOUND:
+                assert time.monotonic() < deadline, f"job {job_id} is lost"
 
     @contextmanager
     def watching(self, job_type: str) -> Iterator[Circuit]:

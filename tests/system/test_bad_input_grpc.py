@@ -52,7 +52,7 @@ CASES: dict[str, tuple[Callable[[Clients], Any], grpc.StatusCode, str]] = {
     "unknown watched": (lambda s: list(s.jobs.WatchJob(jobs.WatchJobRequest(job_id="unknown"))), MISSING, "JOB_NOT_FOUND"),
     "unknown cancelled": (lambda s: s.jobs.CancelJob(jobs.CancelJobRequest(job_id="unknown")), MISSING, "JOB_NOT_FOUND"),
     "page size": (lambda s: s.jobs.ListJobs(jobs.ListJobsRequest(page_size=1001)), INVALID, "INVALID_FIELD"),
-    "page token": (lambda s: s.jobs.ListJobs(jobs.ListJobsRequest(page_token="nonsense")), INVALID, "INVALID_PAGE_TOKEN"),  # noqa: S106
+    "page token": (lambda s: s.jobs.ListJobs(jobs.ListJobsRequest(page_token="nonsense")), INVALID, "INVALID_PAGE_TOKEN"),
     "unknown state": (lambda s: s.jobs.ListJobs(jobs.ListJobsRequest(states=[77])), INVALID, "INVALID_FIELD"),  # type: ignore[list-item]
     "unknown case": (
         lambda s: s.quarantine.GetQuarantinedJob(wards.GetQuarantinedJobRequest(job_id="unknown")),

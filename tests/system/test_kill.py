@@ -48,6 +48,7 @@ def test_nothing_is_lost_by_a_kill_in_the_middle_of_500_jobs(own_clinic: Clinic,
     assert 0 < len(own_clinic.runs(what="done")) < len(accepted) * 0.9, "it was killed in the middle"
 
     with Clients(start(own_clinic.folder, ENV).ready()) as sickbay:
+        sickbay.wait_until_known(*accepted)
         for job_id, kind in accepted.items():
             sickbay.wait(job_id, KINDS[kind][1])
         jobs = {job["jobId"]: job for job in sickbay.api.get("/jobs", params={"pageSize": 1000}).json()["jobs"]}

@@ -21,6 +21,7 @@ def test_a_job_that_kills_three_workers_is_quarantined(tmp_path: Path, start: Ca
     for _ in range(DEATHS - 1):
         assert start(tmp_path, ENV).wait() == -9
     with Clients(start(tmp_path, ENV).ready()) as sickbay:
+        sickbay.wait_until_known(poison, innocent)
         sickbay.wait(poison, "QUARANTINED")
         sickbay.wait(innocent, "SUCCEEDED")
         case = sickbay.case(poison)

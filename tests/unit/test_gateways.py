@@ -1,0 +1,96 @@
+"""The gateways cover the contract, their documentation is true, and needs no internet."""
+
+import re
+
+import httpx
+import pytest
+from pydantic import BaseModel, TypeAdapter
+
+from controlplane import rest as plane_rest
+from gen.sickbay.breakers.v1 import breaker_service_pb2
+from gen.sickbay.jobs.v1 import error_reason_pb2, job_service_pb2, quarantine_service_pb2
+from jobapi import rest as jobs_rest
+from sickbay.circuit import CircuitState
+from sickbay.errors import ErrorReason, InvalidArgument
+from sickbay.job import Reason, State
+from sickbay.rpc import schemas
+from sickbay.rpc.health import Health
+from worker import rest as worker_rest
+
+GRPC_ONLY: frozenset[str] = frozenset()
+"""RPCs without a route, each with its reason. None today."""
+
+
+def apps():
+    health = Health()
+    return [
+        jobs_rest.create_gateway(None, health, "1"),
+        plane_rest.create_gateway(None, None, health, "1"),
+        worker_rest.create_gateway(health, "1"),
+    ]
+
+
+def operations():
+    return {route["operationId"] for app in apps() for path in app.openapi()["paths"].values() for route in path.values()}
+
+
+def rpcs():
+    files = (job_service_pb2, quarantine_service_pb2, breaker_service_pb2)
+    return {method.name for file in files for service in file.DESCRIPTOR.services_by_name.values() for method in service.methods}
+
+
+def test_every_rpc_has_a_route_or_a_reason():
+    assert rpcs() - GRPC_ONLY == operations() - {"Health"}
+
+
+@pytest.mark.parametrize("app", apps(), ids=lambda app: app.title)
+async def test_the_documentation_page_refers_to_no_other_host(app):
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as client:
+        page = (await client.get("/docs")).text
+        assert re.findall(r"(?:src|href)=[\"'](?:https?:)?//", page) == []
+        assets = re.findall(r"(?:src|href)=[\"']([^\"']+)", page)
+        assert assets
+        for asset in assets:
+            assert (await client.get(asset)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("names", "enum"),
+    [(schemas._StateName, State), (schemas._ReasonName, Reason), (schemas._CircuitName, CircuitState)],
+)
+def test_documented_names_are_the_domains(names, enum):
+    assert TypeAdapter(names).json_schema()["enum"] == [one.value for one in enum]
+
+
+def test_every_schema_says_what_it_is():
+    models = [
+        model for model in vars(schemas).values() if isinstance(model, type) and issubclass(model, BaseModel) and model is not BaseModel
+    ]
+    assert len(models) > 20
+    assert all(model.__doc__ for model in models)
+
+
+def test_reasons_of_errors_are_the_contracts():
+    names = {name.removeprefix("ERROR_REASON_") for name in error_reason_pb2.ErrorReason.keys()}  # noqa: SIM118 - an enum wrapper
+    assert names - {"UNSPECIFIED"} == {reason.value for reason in ErrorReason}
+
+
+def test_enum_names_in_queries_are_read_and_wrong_ones_listed():
+    from gen.sickbay.jobs.v1.job_pb2 import Job
+
+    assert schemas.number(Job.State, "STATE", "") == 0
+    assert schemas.number(Job.State, "STATE", "PARKED") == Job.STATE_PARKED
+    for wrong in ("parked", "UNSPECIFIED", "X" * 500):
+        with pytest.raises(InvalidArgument, match="use one of QUEUED, RUNNING"):
+            schemas.number(Job.State, "STATE", wrong)
+
+
+async def test_health_follows_the_service():
+    health = Health()
+    app = worker_rest.create_gateway(health, "1")
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as client:
+        well = await client.get("/health")
+        health.serving = False
+        ill = await client.get("/health")
+    assert (well.status_code, well.json()) == (200, {"status": "ok", "info": {"api": {"status": "up"}}})
+    assert (ill.status_code, ill.json()["status"]) == (503, "error")
