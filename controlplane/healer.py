@@ -70,7 +70,7 @@ class Healer:
         told: dict[Key, str] = {}
         async for change in changes:
             said = _said(change)
-            if told.get(change.key) != said:
+            if told.get(change.key, CircuitState.CLOSED.value) != said:
                 told[change.key] = said
                 log.info("circuit %s is %s", change.key.name, said)
             self.nudge()

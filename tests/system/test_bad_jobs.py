@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from tests.system.clients import Clients
+import grpc
+import pytest
+
+from gen.sickbay.jobs.v1.quarantine_service_pb2 import DiscardJobRequest, ResubmitJobRequest
+from tests.system.clients import Clients, refusal
 from tests.system.clinic import Clinic
 
 MAX_RETRIES = 3
@@ -49,6 +53,10 @@ def test_an_edited_job_comes_back_and_its_whole_way_is_kept(sickbay: Clients, cl
     assert (revision["actor"], revision["before"], revision["after"]) == ("ada", first["payload"], {"do": "BAD_REQUEST"})
     stale = sickbay.plane.post(f"/quarantine/{job_id}/resubmit", json={"payload": {"do": "ok"}, "etag": first["etag"]})
     assert (stale.status_code, stale.json()["statusCode"], stale.json()["reason"]) == (409, 409, "ETAG_MISMATCH")
+    for call, request in ((sickbay.quarantine.ResubmitJob, ResubmitJobRequest), (sickbay.quarantine.DiscardJob, DiscardJobRequest)):
+        with pytest.raises(grpc.RpcError) as caught:
+            call(request(job_id=job_id, etag=first["etag"]))
+        assert refusal(caught.value)[:2] == (grpc.StatusCode.ABORTED, "ETAG_MISMATCH")
     assert sickbay.case(job_id)["etag"] == second["etag"]
 
     good = sickbay.plane.post(f"/quarantine/{job_id}/resubmit", json={"payload": {"do": "ok"}, "etag": second["etag"], "by": "ada"})

@@ -34,12 +34,14 @@ def not_serving(sickbay: Clients) -> None:
 
 
 def test_stopping_lets_the_running_job_finish_and_keeps_the_waiting_ones(own_clinic: Clinic, start: Callable[..., Product]):
-    """SIGTERM: exit code 0, the running job ran once and succeeded, the queued ones run after the restart."""
+    """SIGTERM: exit code 0, the running job ran once and succeeded, the queued ones run after the restart; a cancelled one does not."""
     product = start(own_clinic.folder, ENV).ready()
     with Clients(product) as sickbay:
         running = sickbay.submit("held", {"do": own_clinic.make_gate("first")})
         sickbay.wait(running, "RUNNING")
-        waiting = sickbay.submit_all("ok", {"number": 1}, {"number": 2})
+        *waiting, unwanted = sickbay.submit_all("ok", {"number": 1}, {"number": 2}, {"number": 3})
+        cancelled = sickbay.api.post(f"/jobs/{unwanted}/cancel")
+        assert (cancelled.status_code, cancelled.json()["state"]) == (200, "CANCELLED")
         with sickbay.api.stream("GET", f"/jobs/{waiting[0]}/events") as events:
             product.terminate()
             not_serving(sickbay)
@@ -54,6 +56,7 @@ def test_stopping_lets_the_running_job_finish_and_keeps_the_waiting_ones(own_cli
         sickbay.wait_all([running, *waiting], "SUCCEEDED")
         assert own_clinic.count("held") == {running: 1}
         assert own_clinic.count("ok") == dict.fromkeys(waiting, 1)
+        assert sickbay.job(unwanted)["state"] == "CANCELLED"
 
         stubborn = sickbay.submit("held", {"do": own_clinic.make_gate("second")})
         sickbay.wait(stubborn, "RUNNING")
