@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Sequence
+from itertools import chain, repeat
 from typing import Final, Self
 
 from sickbay.envelope import encode_events
@@ -101,16 +102,23 @@ class EventStream:
 
     async def _send(self, batch: Sequence[tuple[Event, Delivery | None]]) -> None:
         message = Message("job.events", encode_events(event for event, _ in batch))
-        for attempt in range(1_000_000):
-            try:
-                await self._broker.publish([message])
-            except Unavailable:
-                if self._closing and attempt >= len(BACKOFF_S):
-                    log.warning("%d events could not be told before the end; their jobs will be delivered again", len(batch))
-                    return
-                await asyncio.sleep(BACKOFF_S[min(attempt, len(BACKOFF_S) - 1)])
-            else:
-                break
+        if not await self._publish(message):
+            log.warning("%d events could not be told before the end; their jobs will be delivered again", len(batch))
+            return
         for _, delivery in batch:
             if delivery:
                 delivery.ack()
+
+    async def _publish(self, message: Message) -> bool:
+        """Try until it is durable; when closing only a few times more."""
+        for wait_s in chain(BACKOFF_S, repeat(BACKOFF_S[-1])):
+            try:
+                await self._broker.publish([message])
+            except Unavailable as error:
+                if self._closing and wait_s == BACKOFF_S[-1]:
+                    return False
+                log.warning("events wait, next try in %g s: %s", wait_s, error)
+                await asyncio.sleep(wait_s)
+            else:
+                return True
+        return False

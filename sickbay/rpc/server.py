@@ -17,8 +17,8 @@ from sickbay.rpc.service import Service
 
 MAX_REQUEST_BYTES: Final = 16 * 1024 * 1024
 """Room for a batch; one payload is bounded by 1 MiB elsewhere."""
-GRACE: Final = 10.0
-"""Seconds that running calls get when the server stops."""
+GRACE: Final = 3.0
+"""Seconds that running calls get when the server stops; unary ones need milliseconds, watches are cut."""
 
 _OPTIONS: Final = (
     ("grpc.so_reuseport", 0),  # a taken port must be an error, not a second server that gets half of the calls
