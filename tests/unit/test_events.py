@@ -1,0 +1,80 @@
+"""Events travel in batches, and a delivery is acknowledged only after its event is durable."""
+
+import asyncio
+
+import pytest
+
+from sickbay import events as module
+from sickbay.envelope import decode_events
+from sickbay.events import MAX_EVENTS, EventStream
+from sickbay.job import Event, State
+from tests.unit.engine_stubs import StubBroker, StubDelivery, job
+
+
+def event(name="j", state=State.SUCCEEDED):
+    return Event(job(name), state, 5, run="r")
+
+
+async def test_many_events_share_messages_of_at_most_two_hundred():
+    broker = StubBroker([])
+    async with EventStream(broker) as stream:
+        for n in range(2 * MAX_EVENTS + 50):
+            stream.add(event(f"j{n}"))
+        await stream.flush()
+    assert [len(decode_events(message.body)) for message in broker.published] == [200, 200, 50]
+    assert {message.key for message in broker.published} == {"job.events"}
+
+
+async def test_flush_returns_after_the_acks():
+    broker = StubBroker([])
+    deliveries = [StubDelivery(b"", broker.log) for _ in range(3)]
+    async with EventStream(broker, linger_s=60) as stream:
+        for n, delivery in enumerate(deliveries):
+            stream.add(event(f"j{n}"), delivery)
+        await stream.flush()
+        assert broker.log == ["published job.events", "ack", "ack", "ack"]
+        await stream.flush()
+
+
+async def test_a_begin_is_told_only_while_its_run_lasts():
+    broker = StubBroker([])
+    async with EventStream(broker, linger_s=60) as stream:
+        stream.started(event("short", State.RUNNING))
+        stream.started(event("parked", State.RUNNING))
+        stream.started(event("long", State.RUNNING))
+        stream.add(event("short"))
+        stream.forget("parked")
+        await stream.flush()
+    assert [(one.job.job_id, one.state) for one in broker.events()] == [("long", State.RUNNING), ("short", State.SUCCEEDED)]
+
+
+async def test_the_end_flushes_what_is_left():
+    broker = StubBroker([])
+    delivery = StubDelivery(b"", broker.log)
+    async with EventStream(broker, linger_s=60) as stream:
+        stream.add(event(), delivery)
+    assert delivery.verdict == "ack"
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(module, "BACKOFF_S", (0.0, 0.001))
+
+
+async def test_a_broker_that_is_away_is_tried_until_it_is_back(impatient):
+    broker = StubBroker([])
+    broker.failing = 20
+    delivery = StubDelivery(b"", broker.log)
+    async with EventStream(broker, linger_s=0) as stream:
+        stream.add(event(), delivery)
+        await delivery.settled.wait()
+    assert broker.log == ["publish failed"] * 20 + ["published job.events", "ack"]
+
+
+async def test_an_end_without_a_broker_leaves_the_deliveries_to_come_again(impatient):
+    broker = StubBroker([])
+    broker.failing = 10**9
+    delivery = StubDelivery(b"", broker.log)
+    async with asyncio.timeout(5), EventStream(broker, linger_s=0) as stream:
+        stream.add(event(), delivery)
+    assert delivery.verdict == ""
