@@ -87,7 +87,6 @@ class EventStream:
 
     async def _linger(self) -> None:
         if len(self._buffer) < MAX_EVENTS:
-            self._full.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._full.wait(), self._linger_s)
 
@@ -96,6 +95,8 @@ class EventStream:
         self._started.clear()
         batch = begun + self._buffer[:MAX_EVENTS]
         del self._buffer[:MAX_EVENTS]
+        if len(self._buffer) < MAX_EVENTS:
+            self._full.clear()
         if not self._buffer and not self._closing:
             self._wake.clear()
         return batch

@@ -80,6 +80,8 @@ def test_the_oldest_parked_job_is_the_probe_when_nobody_submits_anything(sickbay
         assert probing.update_time.ToMilliseconds() - opened.open_time.ToMilliseconds() >= COOLDOWN_MS
         late = sickbay.submit("silent")
         sickbay.wait(late, "PARKED")
+        aside = sickbay.plane.get("/quarantine", params={"jobType": "silent"}).json()["jobs"]
+        assert {job["jobId"]: job["generation"] for job in aside} == dict.fromkeys({*ids, late} - {probing.probe_job_id}, 0), "one went out"
         clinic.open_gate("silent-probe")
         circuit.until("CLOSED")
     sickbay.wait_all([*ids, late], "SUCCEEDED")
