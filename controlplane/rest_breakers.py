@@ -62,86 +62,86 @@ def add_breakers(app: FastAPI, breakers: BreakerServiceAsyncStub) -> None:
         responses=streams("Events `breaker`: every circuit as it is now, then each change.") | fails(400),
         tags=["breakers"],
     )
-    async def watch_breakers(request: Request, jobType: str = "", tenant: str = "") -> Response:  # noqa: N803 - JSON's names
+    async def watch_breakers(request: Request, jobType: str = "", tenant: str = "") -> Response:
         """Server-sent events: every circuit as it is now, then each change."""
         call = breakers.WatchBreakers(breakers_pb.WatchBreakersRequest(job_type=jobType, tenant=tenant))
         return await event_stream(request, relay(call, lambda reply: ("breaker", breaker_view(reply.breaker))))
 
     @app.get(
-        "/breakers/{job_type}", operation_id="GetBreaker", response_model=schemas.BreakerBody, responses=fails(400, 404), tags=["breakers"]
+        "/breakers/{jobType}", operation_id="GetBreaker", response_model=schemas.BreakerBody, responses=fails(400, 404), tags=["breakers"]
     )
-    async def get_breaker(job_type: str, tenant: str = "") -> Response:
+    async def get_breaker(jobType: str, tenant: str = "") -> Response:
         """One circuit."""
         return json_response(
-            breaker_view((await breakers.GetBreaker(breakers_pb.GetBreakerRequest(job_type=job_type, tenant=tenant))).breaker)
+            breaker_view((await breakers.GetBreaker(breakers_pb.GetBreakerRequest(job_type=jobType, tenant=tenant))).breaker)
         )
 
     @app.post(
-        "/breakers/{job_type}/reset",
+        "/breakers/{jobType}/reset",
         operation_id="ResetBreaker",
         response_model=schemas.ResetBody,
         responses=fails(400, 404),
         tags=["breakers"],
     )
-    async def reset(job_type: str, tenant: str = "") -> Response:
+    async def reset(jobType: str, tenant: str = "") -> Response:
         """Close a circuit at once."""
-        await breakers.ResetBreaker(breakers_pb.ResetBreakerRequest(job_type=job_type, tenant=tenant))
-        return json_response(reset_view(job_type))
+        await breakers.ResetBreaker(breakers_pb.ResetBreakerRequest(job_type=jobType, tenant=tenant))
+        return json_response(reset_view(jobType))
 
     @app.post(
-        "/breakers/{job_type}/force-open",
+        "/breakers/{jobType}/force-open",
         operation_id="ForceOpenBreaker",
         response_model=schemas.BreakerBody,
         responses=fails(400, 413),
-        openapi_extra=takes({**_WHO, "seconds": {"type": "number", "minimum": 0.001}}, can_be_missing=True),
+        openapi_extra=takes({**_WHO, "seconds": {"type": ["number", "null"], "minimum": 0.001}}, can_be_missing=True),
         tags=["breakers"],
     )
-    async def force_open(job_type: str, request: Request, tenant: str = "") -> Response:
+    async def force_open(jobType: str, request: Request, tenant: str = "") -> Response:
         """Hold a circuit open, for `seconds` or until it is set to auto or reset."""
         body = await read_body(request, HoldBody)
-        asked = breakers_pb.ForceOpenBreakerRequest(job_type=job_type, tenant=tenant, actor=body.by, why=body.why)
+        asked = breakers_pb.ForceOpenBreakerRequest(job_type=jobType, tenant=tenant, actor=body.by, why=body.why)
         if body.seconds is not None:
             asked.duration.CopyFrom(_span(body.seconds))
         return json_response(breaker_view((await breakers.ForceOpenBreaker(asked)).breaker))
 
     @app.post(
-        "/breakers/{job_type}/disable",
+        "/breakers/{jobType}/disable",
         operation_id="DisableBreaker",
         response_model=schemas.BreakerBody,
         responses=fails(400, 413),
         openapi_extra=takes({**_WHO}, can_be_missing=True),
         tags=["breakers"],
     )
-    async def disable(job_type: str, request: Request, tenant: str = "") -> Response:
+    async def disable(jobType: str, request: Request, tenant: str = "") -> Response:
         """Switch a circuit off: every job of its type runs."""
         body = await read_body(request, WhoBody)
-        asked = breakers_pb.DisableBreakerRequest(job_type=job_type, tenant=tenant, actor=body.by, why=body.why)
+        asked = breakers_pb.DisableBreakerRequest(job_type=jobType, tenant=tenant, actor=body.by, why=body.why)
         return json_response(breaker_view((await breakers.DisableBreaker(asked)).breaker))
 
     @app.post(
-        "/breakers/{job_type}/metrics-only",
+        "/breakers/{jobType}/metrics-only",
         operation_id="SetBreakerMetricsOnly",
         response_model=schemas.BreakerBody,
         responses=fails(400, 413),
         openapi_extra=takes({**_WHO}, can_be_missing=True),
         tags=["breakers"],
     )
-    async def metrics_only(job_type: str, request: Request, tenant: str = "") -> Response:
+    async def metrics_only(jobType: str, request: Request, tenant: str = "") -> Response:
         """Let a circuit watch only."""
         body = await read_body(request, WhoBody)
-        asked = breakers_pb.SetBreakerMetricsOnlyRequest(job_type=job_type, tenant=tenant, actor=body.by, why=body.why)
+        asked = breakers_pb.SetBreakerMetricsOnlyRequest(job_type=jobType, tenant=tenant, actor=body.by, why=body.why)
         return json_response(breaker_view((await breakers.SetBreakerMetricsOnly(asked)).breaker))
 
     @app.post(
-        "/breakers/{job_type}/auto",
+        "/breakers/{jobType}/auto",
         operation_id="SetBreakerAuto",
         response_model=schemas.BreakerBody,
         responses=fails(400, 404),
         tags=["breakers"],
     )
-    async def auto(job_type: str, tenant: str = "") -> Response:
+    async def auto(jobType: str, tenant: str = "") -> Response:
         """Let a circuit decide again."""
-        asked = breakers_pb.SetBreakerAutoRequest(job_type=job_type, tenant=tenant)
+        asked = breakers_pb.SetBreakerAutoRequest(job_type=jobType, tenant=tenant)
         return json_response(breaker_view((await breakers.SetBreakerAuto(asked)).breaker))
 
 

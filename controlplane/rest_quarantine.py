@@ -103,18 +103,18 @@ def add_quarantine(app: FastAPI, quarantine: QuarantineServiceAsyncStub) -> None
         return json_response({"groups": list(map(failure_group_view, reply.groups)), **_more(reply.next_page_token)})
 
     @app.get(
-        "/quarantine/{job_id}",
+        "/quarantine/{jobId}",
         operation_id="GetQuarantinedJob",
         response_model=schemas.QuarantinedBody,
         responses=fails(400, 404),
         tags=["quarantine"],
     )
-    async def get_quarantined(job_id: str) -> Response:
+    async def get_quarantined(jobId: str) -> Response:
         """One of them with its payload, revisions and history."""
-        return json_response(quarantined_view((await quarantine.GetQuarantinedJob(pb.GetQuarantinedJobRequest(job_id=job_id))).job))
+        return json_response(quarantined_view((await quarantine.GetQuarantinedJob(pb.GetQuarantinedJobRequest(job_id=jobId))).job))
 
     @app.post(
-        "/quarantine/{job_id}/resubmit",
+        "/quarantine/{jobId}/resubmit",
         operation_id="ResubmitJob",
         response_model=schemas.JobBody,
         responses=fails(400, 404, 409, 413),
@@ -123,28 +123,26 @@ def add_quarantine(app: FastAPI, quarantine: QuarantineServiceAsyncStub) -> None
         ),
         tags=["quarantine"],
     )
-    async def resubmit(job_id: str, request: Request) -> Response:
+    async def resubmit(jobId: str, request: Request) -> Response:
         """Bring a job back with fresh retries, as it is or with an edited payload or type; send the `etag` you read with an edit."""
         body = await read_body(request, ResubmitBody)
         payload = text(body.payload)
         content: dict[str, Any] = {"payload_json": payload} if payload else {}
-        asked = pb.ResubmitJobRequest(job_id=job_id, job_type=body.job_type, etag=body.etag, actor=body.by, **content)
+        asked = pb.ResubmitJobRequest(job_id=jobId, job_type=body.job_type, etag=body.etag, actor=body.by, **content)
         return json_response(job_view((await quarantine.ResubmitJob(asked)).job))
 
     @app.post(
-        "/quarantine/{job_id}/discard",
+        "/quarantine/{jobId}/discard",
         operation_id="DiscardJob",
         response_model=schemas.JobBody,
         responses=fails(400, 404, 409, 413),
         openapi_extra=takes({"etag": _TEXT, "by": _TEXT}, can_be_missing=True),
         tags=["quarantine"],
     )
-    async def discard(job_id: str, request: Request) -> Response:
+    async def discard(jobId: str, request: Request) -> Response:
         """Throw a job away for good."""
         body = await read_body(request, DiscardBody)
-        return json_response(
-            job_view((await quarantine.DiscardJob(pb.DiscardJobRequest(job_id=job_id, etag=body.etag, actor=body.by))).job)
-        )
+        return json_response(job_view((await quarantine.DiscardJob(pb.DiscardJobRequest(job_id=jobId, etag=body.etag, actor=body.by))).job))
 
 
 def _more(token: str) -> Mapping[str, str]:

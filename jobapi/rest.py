@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gen.sickbay.jobs.v1 import job_service_pb2 as pb
 from gen.sickbay.jobs.v1.job_pb2 import Job, JobView
-from sickbay.errors import SickbayError
+from sickbay.errors import InvalidArgument, SickbayError
 from sickbay.rpc import schemas
 from sickbay.rpc.body import Body, decode, read_body, text
 from sickbay.rpc.errors import Fault, batch_fault, fault_of
@@ -22,6 +22,7 @@ from sickbay.rpc.rest import create_app, health_response, json_response
 from sickbay.rpc.schemas import JOB_FIELDS, STATE_NAMES, fails, streams, takes
 from sickbay.rpc.sse import event_stream, relay
 from sickbay.rpc.views import View, accepted_view, change_view, job_view
+from sickbay.wire_requests import MAX_BATCH
 
 MAX_BATCH_BYTES = 16 * 1024 * 1024
 EXAMPLE = {"jobType": "email", "payload": {"to": "user@example.com", "subject": "Hello", "body": "Test email"}}
@@ -117,6 +118,8 @@ def create_gateway(jobs: JobServiceAsyncStub, health: Health, version: str) -> F
     async def submit_batch(request: Request) -> Response:
         """Accept up to 1,000 jobs, each judged by itself. If none is accepted, the answer is the first one's error."""
         body = await read_body(request, BatchBody, MAX_BATCH_BYTES)
+        if len(body.jobs) > MAX_BATCH:
+            raise InvalidArgument(f"a batch holds 1 to {MAX_BATCH:,} jobs, not {len(body.jobs):,}; split it")
         read = [_read_item(raw) for raw in body.jobs]
         requests = [item for item in read if not isinstance(item, Fault)]
         reply = (
@@ -148,28 +151,28 @@ def create_gateway(jobs: JobServiceAsyncStub, health: Health, version: str) -> F
         more = {"nextPageToken": reply.next_page_token} if reply.next_page_token else {}
         return json_response({"jobs": list(map(job_view, reply.jobs)), **more})
 
-    @app.get("/jobs/{job_id}", operation_id="GetJob", response_model=schemas.JobBody, responses=fails(400, 404), tags=["jobs"])
-    async def get_job(job_id: str) -> Response:
+    @app.get("/jobs/{jobId}", operation_id="GetJob", response_model=schemas.JobBody, responses=fails(400, 404), tags=["jobs"])
+    async def get_job(jobId: str) -> Response:
         """One job with its history."""
-        return json_response(job_view((await jobs.GetJob(pb.GetJobRequest(job_id=job_id))).job))
+        return json_response(job_view((await jobs.GetJob(pb.GetJobRequest(job_id=jobId))).job))
 
     @app.get(
-        "/jobs/{job_id}/events",
+        "/jobs/{jobId}/events",
         operation_id="WatchJob",
         response_class=Response,
         responses=streams("Events `job`: the job as it is now, then after every change, until it has ended.") | fails(400, 404),
         tags=["jobs"],
     )
-    async def watch_job(job_id: str, request: Request) -> Response:
+    async def watch_job(jobId: str, request: Request) -> Response:
         """Server-sent events: the job as it is now, then every state change until it has ended."""
-        return await event_stream(request, relay(jobs.WatchJob(pb.WatchJobRequest(job_id=job_id)), _event))
+        return await event_stream(request, relay(jobs.WatchJob(pb.WatchJobRequest(job_id=jobId)), _event))
 
     @app.post(
-        "/jobs/{job_id}/cancel", operation_id="CancelJob", response_model=schemas.JobBody, responses=fails(400, 404, 409), tags=["jobs"]
+        "/jobs/{jobId}/cancel", operation_id="CancelJob", response_model=schemas.JobBody, responses=fails(400, 404, 409), tags=["jobs"]
     )
-    async def cancel_job(job_id: str) -> Response:
+    async def cancel_job(jobId: str) -> Response:
         """Call off a job that waits."""
-        return json_response(job_view((await jobs.CancelJob(pb.CancelJobRequest(job_id=job_id))).job))
+        return json_response(job_view((await jobs.CancelJob(pb.CancelJobRequest(job_id=jobId))).job))
 
     return app
 
