@@ -6,7 +6,6 @@ Jobs: submitting, following, cancelling, and looking after those in quarantine."
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
-from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -255,33 +254,3 @@ class StateChange(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StateChange: _TypeAlias = StateChange  # noqa: Y015
-
-@_typing.final
-class Payload(_message.Message):
-    """A job's content in both of its forms; see SubmitJobRequest."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    PAYLOAD_FIELD_NUMBER: _builtins.int
-    PAYLOAD_JSON_FIELD_NUMBER: _builtins.int
-    payload_json: _builtins.str
-    """The content as JSON text, kept byte for byte."""
-    @_builtins.property
-    def payload(self) -> _struct_pb2.Struct:
-        """The content as a Struct, whose numbers are doubles."""
-
-    def __init__(
-        self,
-        *,
-        payload: _struct_pb2.Struct | None = ...,
-        payload_json: _builtins.str = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "payload", b"payload", "payload_json", b"payload_json"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "payload", b"payload", "payload_json", b"payload_json"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["payload", "payload_json"]  # noqa: Y015
-    _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_content) -> _WhichOneofReturnType_content | None: ...
-
-Global___Payload: _TypeAlias = Payload  # noqa: Y015
