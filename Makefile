@@ -23,7 +23,7 @@ test: test-embedded ## Run all tests
 test-embedded: $(DEV_STAMP) ## Run the tests that need no server
 	$(BIN)/python -m pytest --cov --cov-report= -q $(PYTEST_ARGS)
 	@$(BIN)/coverage combine -q 2>/dev/null || true
-	$(BIN)/coverage report --fail-under=90
+	$(BIN)/coverage report --fail-under=95
 
 lint: $(DEV_STAMP) ## Check style, imports, the contract and shell scripts
 	$(BIN)/ruff check .

@@ -11,7 +11,6 @@ from jobapi.recent import Recent
 from jobapi.rest import create_gateway
 from jobapi.service import JobApi
 from sickbay.backends import Backends
-from sickbay.events import EventStream
 from sickbay.rpc.doors import Address, Doors, open_doors
 from sickbay.rpc.service import Service
 from sickbay.version import VERSION
@@ -21,9 +20,8 @@ from sickbay.version import VERSION
 async def serve(backends: Backends, address: Address) -> AsyncIterator[Doors]:
     """Serve JobService until the context ends."""
     recent = Recent()
-    async with EventStream(backends.broker) as events:
-        intake = Intake(backends.broker, events, backends.keys, recent, backends.clock)
-        api = JobApi(intake, backends.reader, recent, events, backends.clock)
-        services = [Service("sickbay.jobs.v1.JobService", add_JobServiceServicer_to_server, api)]
-        async with open_doors(services, lambda channel, health: create_gateway(JobServiceStub(channel), health, VERSION), address) as doors:
-            yield doors
+    intake = Intake(backends.broker, backends.keys, recent, backends.clock)
+    api = JobApi(intake, backends.reader, recent, backends.broker, backends.clock)
+    services = [Service("sickbay.jobs.v1.JobService", add_JobServiceServicer_to_server, api)]
+    async with open_doors(services, lambda channel, health: create_gateway(JobServiceStub(channel), health, VERSION), address) as doors:
+        yield doors

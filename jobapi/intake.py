@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from jobapi.recent import Recent
-from sickbay.envelope import encode_job
+from sickbay.envelope import encode_events, encode_job
 from sickbay.errors import SickbayError, Unavailable
-from sickbay.events import EventStream
 from sickbay.job import Event, Job, Record, State, new_job_id
 from sickbay.ports import TO_MAIN, Broker, Clock, IdempotencyKeys, Message
 from sickbay.wire_requests import Submission
@@ -25,16 +24,15 @@ class Accepted:
 class Intake:
     """The one way in, for single jobs and batches alike."""
 
-    def __init__(self, broker: Broker, events: EventStream, keys: IdempotencyKeys, recent: Recent, clock: Clock) -> None:
-        """Accepted jobs are told to the ledger through `events` and remembered in `recent` until it knows them."""
+    def __init__(self, broker: Broker, keys: IdempotencyKeys, recent: Recent, clock: Clock) -> None:
+        """Accepted jobs are remembered in `recent` until the ledger knows them."""
         self._broker = broker
-        self._events = events
         self._keys = keys
         self._recent = recent
         self._clock = clock
 
     async def accept(self, submissions: Sequence[Submission]) -> Sequence[Accepted | SickbayError]:
-        """One result for each submission, in order; those that go in are published together.
+        """One result for each submission, in order; those that go in are published together, with the event that tells the ledger.
 
         While the broker is away every one of them is Unavailable: it may or may not have arrived. A repeat under the same
         idempotency key goes on under the same job id.
@@ -42,11 +40,12 @@ class Intake:
         results = [await self._reserve(submission) for submission in submissions]
         fresh = [result.job for result in results if isinstance(result, Accepted) and not result.duplicate]
         try:
-            await self._broker.publish([Message(TO_MAIN, encode_job(job)) for job in fresh])
+            if fresh:
+                await self._broker.publish([*(Message(TO_MAIN, encode_job(job)) for job in fresh), _told(fresh)])
         except Unavailable as error:
             return [error if isinstance(result, Accepted) and not result.duplicate else result for result in results]
         for job in fresh:
-            self._tell(job)
+            self._recent.add(Record(replace(job, payload_json=b""), State.QUEUED, job.submitted_at))
         for submission, result in zip(submissions, results, strict=True):
             if submission.request_id and isinstance(result, Accepted) and not result.duplicate:
                 await self._keys.confirm(submission.tenant, submission.request_id)
@@ -64,7 +63,6 @@ class Intake:
         kept = replace(job, job_id=held.job_id, submitted_at=held.submitted_at, maybe_duplicate=held.retaken)
         return Accepted(kept, held.duplicate)
 
-    def _tell(self, job: Job) -> None:
-        bare = replace(job, payload_json=b"")
-        self._events.add(Event(bare, State.QUEUED, job.submitted_at))
-        self._recent.add(Record(bare, State.QUEUED, job.submitted_at))
+
+def _told(jobs: Sequence[Job]) -> Message:
+    return Message("job.accepted", encode_events(Event(job, State.QUEUED, job.submitted_at) for job in jobs))

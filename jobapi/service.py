@@ -14,10 +14,10 @@ from jobapi.intake import Accepted, Intake
 from jobapi.recent import Recent
 from sickbay import wire
 from sickbay import wire_requests as parse
+from sickbay.envelope import encode_event
 from sickbay.errors import FailedPrecondition, NotFound, SickbayError, Unavailable
-from sickbay.events import EventStream
 from sickbay.job import Change, Event, Record, State
-from sickbay.ports import Clock, JobReader
+from sickbay.ports import Broker, Clock, JobReader, Message
 from sickbay.rpc.errors import batch_error, fault_of
 from sickbay.wire_pages import next_page_token, paging
 from sickbay.wire_requests import Submission
@@ -29,12 +29,12 @@ CANCEL_TRIES: Final = 3
 class JobApi(JobServiceServicer):
     """Serves JobService."""
 
-    def __init__(self, intake: Intake, reader: JobReader, recent: Recent, events: EventStream, clock: Clock) -> None:
+    def __init__(self, intake: Intake, reader: JobReader, recent: Recent, broker: Broker, clock: Clock) -> None:
         """Read from `reader`, and from `recent` what it does not know yet."""
         self._intake = intake
         self._reader = reader
         self._recent = recent
-        self._events = events
+        self._broker = broker
         self._clock = clock
 
     async def SubmitJob(self, request: pb.SubmitJobRequest, context: Any) -> pb.SubmitJobResponse:
@@ -97,7 +97,8 @@ class JobApi(JobServiceServicer):
     async def _cancel(self, record: Record) -> None:
         """Tell the ledger, and wait until it has decided."""
         async with self._reader.watch(record.job.job_id) as changes:
-            self._events.add(Event(record.job, State.CANCELLED, self._clock(), code="CANCELLED"))
+            cancelled = Event(record.job, State.CANCELLED, self._clock(), code="CANCELLED")
+            await self._broker.publish([Message("job.cancelled", encode_event(cancelled))])
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(anext(changes), CANCEL_PATIENCE_S)
 

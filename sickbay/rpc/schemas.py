@@ -244,7 +244,9 @@ class HealthBody(Strict):
 
 _NAME: Final = {"type": "string", "pattern": f"^{NAME_PATTERN}$"}
 _PAYLOAD: Final = {"type": "object", "additionalProperties": True}
-JOB_FIELDS: Final[dict[str, Any]] = {"jobType": _NAME, "payload": _PAYLOAD, "tenant": _NAME}
+_TENANT: Final = {"type": "string", "pattern": f"^({NAME_PATTERN})?$"}
+"""Empty means `default`."""
+JOB_FIELDS: Final[dict[str, Any]] = {"jobType": _NAME, "payload": _PAYLOAD, "tenant": _TENANT}
 
 
 def takes(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Final, Self
@@ -11,6 +12,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from sickbay.errors import SettingsError
+from sickbay.rpc.closing import ClosingInterceptor
 from sickbay.rpc.interceptors import ErrorInterceptor
 from sickbay.rpc.listen import bracketed, check
 from sickbay.rpc.service import Service
@@ -18,7 +20,7 @@ from sickbay.rpc.service import Service
 MAX_REQUEST_BYTES: Final = 16 * 1024 * 1024
 """Room for a batch; one payload is bounded by 1 MiB elsewhere."""
 GRACE: Final = 3.0
-"""Seconds that running calls get when the server stops; unary ones need milliseconds, watches are cut."""
+"""Seconds that running calls get when the server stops; they need milliseconds."""
 
 _OPTIONS: Final = (
     ("grpc.so_reuseport", 0),  # a taken port must be an error, not a second server that gets half of the calls
@@ -50,7 +52,8 @@ class GrpcServer:
         """Take everything; nothing is opened yet."""
         self.host, self.port, self._hint = host, port, hint
         self._services, self._serving = tuple(services), serving
-        self._interceptors = (ErrorInterceptor(), *interceptors)
+        self._closing = asyncio.Event()
+        self._interceptors = (ErrorInterceptor(), ClosingInterceptor(self._closing), *interceptors)
         self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
 
@@ -81,10 +84,11 @@ class GrpcServer:
             await self._health.set(name, status)
 
     async def stop(self, grace: float = GRACE) -> None:
-        """Say NOT_SERVING, refuse new calls, and give running ones `grace` seconds; streams are cut at its end. Twice is harmless."""
+        """Say NOT_SERVING, refuse new calls, end streams, and give running calls `grace` seconds. Twice is harmless."""
         server, self._server = self._server, None
         if server is None:
             return
+        self._closing.set()
         await self._health.enter_graceful_shutdown()
         await server.stop(grace)
 

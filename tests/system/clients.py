@@ -136,7 +136,7 @@ class Clients:
             self.wait(job_id, *states)
 
     def wait_until_known(self, *job_ids: str) -> None:
-        """After a kill: a job whose acceptance the ledger had not been told of is unknown until a worker has taken it.
+        """After a kill: the ledger learns of the jobs accepted last from its queue, in the first moments after the start.
 
         Nothing announces that moment, so this asks again and again.
         """

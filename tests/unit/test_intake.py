@@ -9,7 +9,6 @@ from jobapi.intake import Accepted, Intake
 from jobapi.recent import Recent
 from sickbay.envelope import decode_job
 from sickbay.errors import Aborted, AlreadyExists, Unavailable
-from sickbay.events import EventStream
 from sickbay.job import Job, Record, State
 from sickbay.ports import Queue
 from sickbay.wire_requests import Submission
@@ -18,8 +17,8 @@ from tests.unit.embedded_bench import open_backends
 
 @asynccontextmanager
 async def open_intake():
-    async with open_backends() as backends, EventStream(backends.broker, linger_s=0.001) as events:
-        yield Intake(backends.broker, events, backends.keys, Recent(), backends.clock), backends
+    async with open_backends() as backends:
+        yield Intake(backends.broker, backends.keys, Recent(), backends.clock), backends
 
 
 def wish(key="", payload=b'{"a": 1}'):
@@ -37,6 +36,7 @@ async def test_an_accepted_job_is_durable():
         (result,) = await intake.accept([wish()])
         (stored,) = await jobs_in_main(backends)
         assert (result.job, result.duplicate) == (stored, False)
+        assert await backends.broker.depth(Queue.LEDGER) == 1
 
 
 async def test_a_repeat_gets_the_first_answer():

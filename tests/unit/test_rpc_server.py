@@ -13,6 +13,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from gen.sickbay.jobs.v1 import job_service_pb2 as pb
 from gen.sickbay.jobs.v1.job_service_pb2_grpc import JobServiceServicer, JobServiceStub, add_JobServiceServicer_to_server
 from sickbay.errors import SettingsError
+from sickbay.rpc.errors import received
 from sickbay.rpc.server import GrpcServer
 from sickbay.rpc.service import Service
 
@@ -26,6 +27,15 @@ class Slow(JobServiceServicer):
 
     async def BatchSubmitJobs(self, request, context):
         return pb.BatchSubmitJobsResponse(results=[pb.BatchSubmitResult(job_id=str(len(one.payload_json))) for one in request.requests])
+
+    async def WatchJob(self, request, context):
+        self.closed = asyncio.Event()
+        try:
+            yield pb.WatchJobResponse()
+            await self.go.wait()
+            yield pb.WatchJobResponse()
+        finally:
+            self.closed.set()
 
     async def GetJob(self, request, context):
         self.entered.set()
@@ -119,3 +129,35 @@ async def test_stopping_lets_running_calls_finish_and_happens_once():
         assert await call == pb.GetJobResponse()
         await stopping
         await server.stop()
+
+
+async def test_a_stop_ends_watches_at_once_and_tells_clients_to_come_back():
+    servicer = Slow()
+    async with _server(servicer) as server, _channel(server) as channel:
+        watch = JobServiceStub(channel).WatchJob(pb.WatchJobRequest())
+        assert await watch.read() == pb.WatchJobResponse()
+        async with asyncio.timeout(5):
+            stopping = asyncio.create_task(server.stop(grace=60))
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await watch.read()
+            await stopping
+            await servicer.closed.wait()
+        assert received(caught.value).reason == "SHUTTING_DOWN"
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_a_watch_goes_on_and_ends_by_itself_while_the_server_lives():
+    servicer = Slow()
+    async with _server(servicer) as server, _channel(server) as channel:
+        servicer.go.set()
+        assert len([reply async for reply in JobServiceStub(channel).WatchJob(pb.WatchJobRequest())]) == 2
+        await servicer.closed.wait()
+
+
+async def test_a_client_that_goes_ends_its_watch():
+    servicer = Slow()
+    async with _server(servicer) as server, _channel(server) as channel:
+        watch = JobServiceStub(channel).WatchJob(pb.WatchJobRequest())
+        await anext(aiter(watch))
+        watch.cancel()
+        await servicer.closed.wait()
