@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-PYTEST_INI = "[pytest]\naddopts = --import-mode=importlib\npythonpath = .\nfilterwarnings = error\n"
+PYTEST_INI = "[pytest]\naddopts = --import-mode=importlib\npythonpath = .\nfilterwarnings = error\nmarkers = no_cover\n"
 # The mutants only ask whether a law is broken; searching the smallest way to break it would take minutes.
 CONFTEST = """
 from hypothesis import Phase, settings

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
@@ -181,6 +182,7 @@ class Laws(Model):
         assert doc.epoch >= self.doc.epoch
 
 
+pytestmark = pytest.mark.no_cover  # the examples cover the machine; tracing would make the laws four times as slow
 TestLaws = Laws.TestCase
 TestLaws.settings = settings(
     max_examples=150, stateful_step_count=40, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
