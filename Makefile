@@ -18,12 +18,13 @@ setup: $(DEV_STAMP) ## Install everything for running, testing and developing in
 run: $(RUN_STAMP) ## Run the whole system, embedded: Job API, worker and control plane (options: ARGS="--jobapi-port 4000")
 	@$(BIN)/sickbay up $(ARGS)
 
-test: test-embedded ## Run all tests
-
-test-embedded: $(DEV_STAMP) ## Run the tests that need no server
-	$(BIN)/python -m pytest --cov --cov-report= -q $(PYTEST_ARGS)
+test: $(DEV_STAMP) ## Run all tests, also those against RabbitMQ, Redis and PostgreSQL (used if they listen, else started)
+	@$(BIN)/python scripts/with_servers.py $(BIN)/python -m pytest --cov --cov-report= -q $(PYTEST_ARGS)
 	@$(BIN)/coverage combine -q 2>/dev/null || true
 	$(BIN)/coverage report --fail-under=95
+
+test-embedded: $(DEV_STAMP) ## Run the tests that need no server
+	$(BIN)/python -m pytest -m "not servers" -q $(PYTEST_ARGS)
 
 lint: $(DEV_STAMP) ## Check style, imports, the contract and shell scripts
 	$(BIN)/ruff check .

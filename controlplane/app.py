@@ -15,7 +15,7 @@ from controlplane.rest import create_gateway
 from controlplane.sweep import Sweep
 from gen.sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceStub, add_BreakerServiceServicer_to_server
 from gen.sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub, add_QuarantineServiceServicer_to_server
-from sickbay.backends import Backends
+from sickbay.backends import ControlPlaneParts
 from sickbay.job import Event, State
 from sickbay.rpc.doors import Address, Doors, open_doors
 from sickbay.rpc.service import Service
@@ -24,7 +24,7 @@ from sickbay.version import VERSION
 
 
 @asynccontextmanager
-async def serve(backends: Backends, address: Address) -> AsyncIterator[Doors]:
+async def serve(backends: ControlPlaneParts, address: Address) -> AsyncIterator[Doors]:
     """Keep the ledger, heal and serve until the context ends."""
     releaser = Releaser(backends.broker, backends.wards)
     sweep = Sweep(backends.broker, backends.writer, backends.clock)

@@ -17,6 +17,8 @@ MAX_MESSAGES: Final = 50
 PREFETCH: Final = 200
 BACKOFF_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 PRUNE_EVERY_S: Final = 3_600.0
+PRUNE_AGAIN_S: Final = 60.0
+"""When the ledger did not answer; the keeper tells that."""
 
 log = logging.getLogger(__name__)
 
@@ -64,9 +66,9 @@ class Keeper:
                 forgotten = await self._ledger.prune(self._clock())
                 if forgotten:
                     log.info("%d ended jobs are past their retention and were forgotten", forgotten)
-            except Unavailable as error:
-                log.warning("old jobs were not forgotten this time: %s", error)
-            await asyncio.sleep(PRUNE_EVERY_S)
+                await asyncio.sleep(PRUNE_EVERY_S)
+            except Unavailable:
+                await asyncio.sleep(PRUNE_AGAIN_S)
 
     async def _apply(self, events: Sequence[Event]) -> None:
         attempt = 0

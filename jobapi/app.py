@@ -10,14 +10,14 @@ from jobapi.intake import Intake
 from jobapi.recent import Recent
 from jobapi.rest import create_gateway
 from jobapi.service import JobApi
-from sickbay.backends import Backends
+from sickbay.backends import JobApiParts
 from sickbay.rpc.doors import Address, Doors, open_doors
 from sickbay.rpc.service import Service
 from sickbay.version import VERSION
 
 
 @asynccontextmanager
-async def serve(backends: Backends, address: Address) -> AsyncIterator[Doors]:
+async def serve(backends: JobApiParts, address: Address) -> AsyncIterator[Doors]:
     """Serve JobService until the context ends."""
     recent = Recent()
     intake = Intake(backends.broker, backends.keys, recent, backends.clock)

@@ -42,6 +42,7 @@ class Settings(BaseSettings):
     rabbitmq_url: SecretStr | None = Field(None, description="RabbitMQ; services of their own default to amqp://guest:guest@localhost:5672")
     redis_url: SecretStr | None = Field(None, description="Redis; services of their own default to redis://localhost:6379")
     database_url: SecretStr | None = Field(None, description="The ledger's database, for example postgresql://user:password@host/db")
+    data_dir: str = Field(".sickbay", description="Folder of the control plane's ledger when DATABASE_URL is not set")
     failure_threshold: int = Field(5, ge=1, le=1_000, description="Failures of one error code in a row that open a circuit")
     cooldown_period: float = Field(60, gt=0, le=86_400, description="Seconds an open circuit waits before its first probe")
     max_retries: int = Field(3, ge=0, le=100, description="Retries after a job's first run, before it is quarantined")
@@ -77,6 +78,11 @@ class Settings(BaseSettings):
             if secret is not None and urlsplit(secret.get_secret_value()).scheme.partition("+")[0] not in schemes:
                 raise ValueError(f"{name.upper()} must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
         return self
+
+    def url(self, name: str) -> str | None:
+        """The URL of `rabbitmq_url`, `redis_url` or `database_url` in the clear: give it to a driver and to nobody else."""
+        secret: SecretStr | None = getattr(self, name)
+        return None if secret is None else secret.get_secret_value()
 
     @property
     def breaker_config(self) -> BreakerConfig:

@@ -17,6 +17,10 @@ from sickbay_cli.failures import EXIT_CODES, INTERRUPTED
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
         "up": ("sickbay_cli.up:up", "Start all three services in one process."),
+        "jobapi": ("sickbay_cli.services:jobapi", "Run the Job API as a process of its own."),
+        "worker": ("sickbay_cli.services:worker", "Run a worker as a process of its own."),
+        "controlplane": ("sickbay_cli.services:controlplane", "Run the control plane as a process of its own."),
+        "topology": ("sickbay_cli.topology:topology", "Look after the queues in RabbitMQ (RABBITMQ_URL)."),
         "submit": ("sickbay_cli.submit:submit", "Hand in a job, copies of it, or a file of jobs."),
         "get": ("sickbay_cli.jobs:get", "Show one job with its history."),
         "watch": ("sickbay_cli.jobs:watch", "Follow a job until it has ended."),

@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
-import os
-import signal
-import sys
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final
 
 import click
-import uvloop
 
 import controlplane.app
 import jobapi.app
 import worker.app
-from sickbay.backends import open_embedded
+from sickbay.backends import open_up
 from sickbay.errors import SickbayError
+from sickbay.lifecycle import Signals, run
 from sickbay.rpc.doors import Address, Doors
 from sickbay.sdk import HandlerSpec, load_handlers
 from sickbay.settings import Settings
 from sickbay.telemetry import configure_logging
 from sickbay.version import VERSION
 
-DEMO: Final = "worker.demo"
 SERVICES: Final = {"jobapi": (3000, 50051), "worker": (3001, 50052), "control-plane": (3002, 50053)}
 
 log = logging.getLogger("sickbay")
@@ -79,54 +74,34 @@ def up(data: Path, *, ephemeral: bool, host: str, handlers: str | None, **ports:
         for service in SERVICES
     }
     try:
-        gc.set_threshold(50_000, 20, 50)
         settings = Settings.read(job_handlers=handlers)
         configure_logging(settings.log_level, settings.log_format)
-        loaded = load_handlers(settings.job_handlers or DEMO)
-        stuck = uvloop.run(_run(settings, None if ephemeral else data, loaded, addresses))
+        loaded = load_handlers(settings.job_handlers or worker.app.DEMO)
+        run(_run(settings, None if ephemeral else data, loaded, addresses))
     except SickbayError as error:
         raise click.ClickException(str(error)) from None
-    if stuck:
-        log.warning("a handler still runs in a thread that cannot be stopped; its job will run again")
-        sys.stdout.flush()
-        os._exit(0)
 
 
 async def _run(settings: Settings, folder: Path | None, handlers: Mapping[str, HandlerSpec], addresses: Mapping[str, Address]) -> bool:
     """Serve until a signal; whether a thread is left behind that would keep the process from ending."""
-    signals = _Signals()
+    signals = Signals()
     async with AsyncExitStack() as stack:
-        backends = await stack.enter_async_context(open_embedded(settings, folder))
+        backends = await stack.enter_async_context(open_up(settings, folder))
         plane = await stack.enter_async_context(controlplane.app.serve(backends, addresses["control-plane"]))
         working = await stack.enter_async_context(worker.app.serve(backends, settings, handlers, addresses["worker"]))
         api = await stack.enter_async_context(jobapi.app.serve(backends, addresses["jobapi"]))
+        await asyncio.wait(
+            {asyncio.ensure_future(one) for one in (backends.ready(), signals.first.wait())}, return_when=asyncio.FIRST_COMPLETED
+        )
+        for doors in (plane, working.doors, api):
+            await doors.serving()
         click.echo(_banner(addresses["jobapi"].host, folder, handlers, {"jobapi": api, "worker": working.doors, "control-plane": plane}))
         await signals.first.wait()
         log.info("stopping: running jobs may finish (%g s at most, or press Ctrl-C again)", settings.drain_grace)
         await api.not_serving()
         await plane.not_serving()
-        drain = asyncio.create_task(working.drain(settings.drain_grace))
-        impatient = asyncio.create_task(signals.second.wait())
-        await asyncio.wait({drain, impatient}, return_when=asyncio.FIRST_COMPLETED)
-        if not drain.done():
-            await working.drain(0)
-        impatient.cancel()
-        await drain
+        await signals.patiently(working.drain, settings.drain_grace)
     return working.is_stuck
-
-
-class _Signals:
-    """Ctrl-C and SIGTERM, counted."""
-
-    def __init__(self) -> None:
-        self.first = asyncio.Event()
-        self.second = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._heard)
-
-    def _heard(self) -> None:
-        (self.second if self.first.is_set() else self.first).set()
 
 
 def _banner(host: str, folder: Path | None, handlers: Mapping[str, HandlerSpec], doors: Mapping[str, Doors]) -> str:

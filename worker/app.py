@@ -6,8 +6,9 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Final
 
-from sickbay.backends import Backends
+from sickbay.backends import WorkerParts
 from sickbay.events import EventStream
 from sickbay.rpc.doors import Address, Doors, open_doors
 from sickbay.sdk import HandlerSpec
@@ -16,6 +17,9 @@ from sickbay.version import VERSION
 from worker.engine import Engine
 from worker.rest import create_gateway
 from worker.runner import Runner
+
+DEMO: Final = "worker.demo"
+"""The handlers that run when JOB_HANDLERS names none."""
 
 
 class Worker:
@@ -39,7 +43,7 @@ class Worker:
 
 
 @asynccontextmanager
-async def serve(backends: Backends, settings: Settings, handlers: Mapping[str, HandlerSpec], address: Address) -> AsyncIterator[Worker]:
+async def serve(backends: WorkerParts, settings: Settings, handlers: Mapping[str, HandlerSpec], address: Address) -> AsyncIterator[Worker]:
     """Work until the context ends; call `drain` before, or running jobs are broken off and given back."""
     runner = Runner(backends.breakers, timeout_s=settings.handler_timeout, threads=settings.concurrency)
     async with EventStream(backends.broker) as events:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from sickbay.rpc.health import Health
 from sickbay.rpc.rest_server import RestServer
 from sickbay.rpc.server import GrpcServer
 from sickbay.rpc.service import Service
+
+log = logging.getLogger("sickbay")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +48,14 @@ class Doors:
         """The port that HTTP listens on."""
         return self._rest.port
 
+    async def serving(self) -> None:
+        """Tell health checks that requests are welcome."""
+        self._health.serving = True
+        await self._grpc.set_serving(True)
+        log.info("ready: HTTP on port %d, gRPC on port %d", self.rest_port, self.grpc_port)
+
     async def not_serving(self) -> None:
-        """Say so to health checks, and go on serving for those who come all the same."""
+        """Tell health checks that they are not, and go on serving those who come all the same."""
         self._health.serving = False
         await self._grpc.set_serving(False)
 
@@ -55,12 +64,12 @@ class Doors:
 async def open_doors(
     services: Sequence[Service], gateway: Callable[[InProcessChannel, Health], FastAPI], address: Address
 ) -> AsyncIterator[Doors]:
-    """Serve until the context ends; `gateway` makes the REST application from a channel to the same servicers."""
-    health = Health()
+    """Serve until the context ends, at first with health NOT_SERVING; `gateway` makes the REST application from a channel."""
+    health = Health(serving=False)
     channel = InProcessChannel(services)
     app = gateway(channel, health)
     async with (
-        GrpcServer(services, host=address.host, port=address.grpc_port, hint=address.grpc_hint) as grpc,
+        GrpcServer(services, host=address.host, port=address.grpc_port, hint=address.grpc_hint, serving=False) as grpc,
         RestServer(app, host=address.host, port=address.rest_port, hint=address.rest_hint) as rest,
     ):
         yield Doors(grpc, rest, health)

@@ -2,11 +2,15 @@
 
 import time
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 
+import pytest
+
 from sickbay.adapters.embedded.broker import SqliteBroker
+from sickbay.adapters.rabbitmq.broker import RabbitBroker
 from sickbay.ports import Broker
+from tests.contract.rabbitmq_server import empty, vhost
 
 
 @dataclass(frozen=True)
@@ -45,4 +49,25 @@ def sqlite_memory(_folder) -> Backend:
     return Backend(lambda: SqliteBroker(":memory:", now), Features(is_durable=False))
 
 
-BACKENDS = {"sqlite-file": sqlite_file, "sqlite-file-normal": sqlite_normal, "sqlite-memory": sqlite_memory}
+def rabbitmq(_folder) -> Backend:
+    is_new = True
+
+    @asynccontextmanager
+    async def opening():
+        nonlocal is_new
+        if is_new:
+            await empty(vhost())
+            is_new = False
+        async with RabbitBroker(vhost(), now) as broker:
+            await broker.ready()
+            yield broker
+
+    return Backend(opening, Features(mixes_delays=False, depth_lag=0.02))
+
+
+BACKENDS = {
+    "sqlite-file": sqlite_file,
+    "sqlite-file-normal": sqlite_normal,
+    "sqlite-memory": sqlite_memory,
+    "rabbitmq": pytest.param(rabbitmq, marks=pytest.mark.servers),
+}

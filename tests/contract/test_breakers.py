@@ -1,4 +1,4 @@
-"""The contract of the `Breakers` port. Another adapter joins by one more entry in ADAPTERS; the tests use the port and the clock alone."""
+"""The contract of the `Breakers` port. Another adapter joins by one more opener in ADAPTERS; the tests use the port and the clock alone."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ from random import Random
 import pytest
 
 from sickbay.adapters.embedded.breakers import EmbeddedBreakers
+from sickbay.adapters.redis.breakers import RedisBreakers
 from sickbay.circuit import Action, BreakerConfig, CircuitState, Command, Key, Permit, PermitKind, Refusal, Snapshot
 from sickbay.errors import ErrorReason, NotFound
 from sickbay.outcome import SUCCESS, Kind, Outcome
 from sickbay.ports import Breakers, Clock
+from tests.contract.redis_servers import fake, own_database
 
 KEY = Key("email")
 START = 1_700_000_000_000
@@ -29,8 +31,22 @@ async def embedded(config: BreakerConfig, clock: Clock) -> AsyncIterator[Breaker
     yield EmbeddedBreakers(config, clock, Random(7))
 
 
+@asynccontextmanager
+async def on_fake_redis(config: BreakerConfig, clock: Clock) -> AsyncIterator[Breakers]:
+    """The fleet's circuits on a Redis that is imitated in this process."""
+    async with RedisBreakers("redis://fake", config, clock=clock, rng=Random(7), connect=fake()) as breakers:
+        yield breakers
+
+
+@asynccontextmanager
+async def on_redis(config: BreakerConfig, clock: Clock) -> AsyncIterator[Breakers]:
+    """The fleet's circuits on a real Redis."""
+    async with own_database() as url, RedisBreakers(url, config, clock=clock, rng=Random(7)) as breakers:
+        yield breakers
+
+
 Opener = Callable[[BreakerConfig, Clock], AbstractAsyncContextManager[Breakers]]
-ADAPTERS: dict[str, Opener] = {"embedded": embedded}
+ADAPTERS: list[Opener] = [embedded, on_fake_redis, pytest.param(on_redis, marks=pytest.mark.servers)]
 
 
 @dataclass
@@ -87,7 +103,7 @@ class Fleet:
         return seen
 
 
-@pytest.fixture(params=ADAPTERS.values(), ids=ADAPTERS.keys())
+@pytest.fixture(params=ADAPTERS)
 async def fleet(request):
     time = Time()
     async with request.param(CONFIG, lambda: time.now) as breakers:

@@ -53,9 +53,9 @@ async def test_commits_survive_a_power_cut(tmp_path, clock):
     assert found == ["wal", 2]
 
 
-async def test_the_migrations_make_the_schema(url):
+async def test_the_migrations_make_the_schema(empty_url):
     """The tables that the migrations build are those that the queries are written for, and HEAD is the newest of them."""
-    engine = writing_engine(place(url))
+    engine = writing_engine(place(empty_url))
     async with engine.begin() as connection:
         await connection.run_sync(migrate.upgrade)
         differences = await connection.run_sync(lambda sync: compare_metadata(MigrationContext.configure(sync), metadata))

@@ -68,7 +68,9 @@ class Fleet:
     def start(self, *args: str, **options: Any) -> subprocess.Popen[bytes]:
         """The command as a process of its own, that hears Ctrl-C also when the tests run in a background that does not."""
         options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
-        return subprocess.Popen(["env", "--default-signal=INT", sys.executable, "-m", "sickbay_cli", *args], env=os.environ | self.env, **options)
+        return subprocess.Popen(
+            ["env", "--default-signal=INT", sys.executable, "-m", "sickbay_cli", *args], env=os.environ | self.env, **options
+        )
 
     def _method(self, name: str) -> Any:
         def unary(_: object, request: Any, context: grpc.ServicerContext) -> Any:

@@ -51,5 +51,14 @@ async def open_backends(clock=None, **config):
     clock = clock or ManualClock()
     breakers = EmbeddedBreakers(BreakerConfig(**config), clock, Random(1))
     async with open_ledger("sqlite://", clock) as ledger, SqliteBroker(":memory:", clock) as broker:
-        parts = map(Flaky, (broker, breakers, ledger.reader, ledger.writer, ledger.wards, ledger.fence, ledger.keys))
-        yield Backends(*parts, clock)
+        yield Backends(
+            broker=Flaky(broker),
+            breakers=Flaky(breakers),
+            reader=Flaky(ledger.reader),
+            writer=Flaky(ledger.writer),
+            wards=Flaky(ledger.wards),
+            fence=Flaky(ledger.fence),
+            keys=Flaky(ledger.keys),
+            clock=clock,
+            ready=ledger.link.wait_up,
+        )

@@ -1,4 +1,4 @@
-"""The one place that knows SQLite from PostgreSQL: URLs, engines, and the words the two spell differently.
+"""Knows SQLite from PostgreSQL (`postgres.py`): URLs, engines, and the words the two spell differently.
 
 SQLite has one writer at a time, so each process has one writing connection behind one lock, and readers of their own (WAL lets them
 read meanwhile). WAL with synchronous FULL: a commit that returned survives a power cut, because the keeper acknowledges events after it.
@@ -19,6 +19,8 @@ from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
+from sickbay.adapters.sql.opening import connected
+from sickbay.adapters.sql.postgres import Server, patient_engine, pooled_engine, server
 from sickbay.errors import SettingsError
 
 Insert = sqlite.Insert | postgresql.Insert
@@ -27,13 +29,7 @@ READERS: Final = 4
 BUSY_TIMEOUT_MS: Final = 5_000
 POOL_TIMEOUT_S: Final = 10
 
-_DRIVERS: Final = {
-    "sqlite": "sqlite+aiosqlite",
-    "postgresql": "postgresql+asyncpg",
-    "postgres": "postgresql+asyncpg",
-    "sqlite+aiosqlite": "sqlite+aiosqlite",
-    "postgresql+asyncpg": "postgresql+asyncpg",
-}
+_SQLITE: Final = {"sqlite", "sqlite+aiosqlite"}
 _PRAGMAS: Final = (
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=FULL",
@@ -45,26 +41,26 @@ _PRAGMAS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a ledger is. `memory` is the name of a database that lives only as long as this process."""
+    """Where a ledger is: a PostgreSQL server, or a SQLite database; `memory` names one that lives only as long as this process."""
 
-    url: URL
+    url: URL | None = None
     memory: str = ""
+    server: Server | None = None
 
     @property
     def is_sqlite(self) -> bool:
         """Whether there is one writer at a time."""
-        return self.url.get_backend_name() == "sqlite"
+        return self.server is None
 
 
 def place(text: str) -> Place:
     """Read a database URL; SettingsError if it is not one of ours or its folder is missing."""
+    if text.partition(":")[0] not in _SQLITE:
+        return Place(server=server(text))
     try:
-        url = make_url(text)
-        url = url.set(drivername=_DRIVERS[url.drivername])
-    except (ArgumentError, KeyError, ValueError):
-        raise SettingsError("DATABASE_URL is postgresql://user:password@host/database or sqlite:///path/to/file") from None
-    if url.get_backend_name() != "sqlite":
-        return Place(url)
+        url = make_url(text).set(drivername="sqlite+aiosqlite")
+    except (ArgumentError, ValueError):
+        raise SettingsError("DATABASE_URL is postgresql://user:password@host:port/database or sqlite:///path/to/file") from None
     if url.database in {None, "", ":memory:"}:
         name = f"file:/sickbay-{uuid.uuid4().hex}?vfs=memdb"
         return Place(url.set(database=name, query={"uri": "true"}), name)
@@ -75,11 +71,16 @@ def place(text: str) -> Place:
 
 def writing_engine(where: Place) -> AsyncEngine:
     """The engine whose transactions write; on SQLite it has one connection, and takes the write lock at the begin."""
-    if not where.is_sqlite:
-        return create_async_engine(where.url, pool_size=READERS, pool_timeout=POOL_TIMEOUT_S, pool_pre_ping=True)
+    if where.server:
+        return pooled_engine(where.server)
     engine = _sqlite_engine(where.url, 1, _PRAGMAS)
     event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     return engine
+
+
+def migrating_engine(where: Place, writer: AsyncEngine) -> AsyncEngine:
+    """The engine that changes tables, which may take longer than daily work."""
+    return patient_engine(where.server) if where.server else writer
 
 
 def reading_engine(where: Place, writer: AsyncEngine) -> AsyncEngine:
@@ -91,14 +92,20 @@ def reading_engine(where: Place, writer: AsyncEngine) -> AsyncEngine:
     return _sqlite_engine(where.url, size, pragmas, isolation_level="AUTOCOMMIT", skip_autocommit_rollback=True)
 
 
-def _sqlite_engine(url: URL, size: int, pragmas: tuple[str, ...], **options: Any) -> AsyncEngine:
+def snapshot_engine(where: Place, writer: AsyncEngine) -> AsyncEngine:
+    """The engine whose transactions read one moment."""
+    return writer if where.is_sqlite else writer.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+
+def _sqlite_engine(url: URL | None, size: int, pragmas: tuple[str, ...], **options: Any) -> AsyncEngine:
     engine = create_async_engine(
-        url,
+        url or "sqlite+aiosqlite://",
         poolclass=AsyncAdaptedQueuePool,
         pool_size=size,
         max_overflow=0,
         pool_timeout=POOL_TIMEOUT_S,
-        connect_args={"isolation_level": None},  # transactions begin when we say so, not when the driver thinks
+        # Transactions begin when we say so, not when the driver thinks.
+        connect_args={"isolation_level": None, "async_creator_fn": connected},
         **options,
     )
 

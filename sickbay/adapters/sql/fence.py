@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import takewhile
 from typing import Final
 
 from sqlalchemy import bindparam, delete, select
@@ -36,12 +37,16 @@ class Cancelled:
 
     def add(self, copies: Iterable[tuple[str, int, int]]) -> None:
         """Remember cancelled copies: job id, generation, attempt."""
+        now = self._clock()
         for job_id, generation, attempt in copies:
-            self._copies[job_id] = (generation, attempt, self._clock())
+            self._copies.pop(job_id, None)  # so that the oldest stay in front
+            self._copies[job_id] = (generation, attempt, now)
+        self.forget(now)
 
     def forget(self, now: int) -> None:
         """Drop what is older than 24 hours."""
-        for job_id in [job_id for job_id, copy in self._copies.items() if copy[2] <= now - REMEMBERED_MS]:
+        past = now - REMEMBERED_MS
+        for job_id in list(takewhile(lambda job_id: self._copies[job_id][2] <= past, self._copies)):
             del self._copies[job_id]
 
     def covers(self, job: Job) -> bool:

@@ -1,8 +1,4 @@
-"""Carries the changes of jobs to those who watch them, every one and in order, inside one process.
-
-The ledger publishes here right after each commit. With a database that several processes write, the same `publish` is to be fed from its
-notifications instead; watchers need not know.
-"""
+"""Carries the changes of jobs to those who watch them, every one and in order, inside one process; fed by a feed (`feed.py`)."""
 
 from __future__ import annotations
 

@@ -11,8 +11,16 @@ from sickbay.errors import SettingsError
 _MIGRATION_LOCK = 0x51C4BA1
 
 
+def check(connection: Connection) -> bool:
+    """Whether the tables are those of this program; SettingsError if a newer one made them."""
+    stored = revision(connection)
+    if stored is not None and stored > HEAD:
+        raise SettingsError(f"the database of DATABASE_URL has revision {stored!r}, made by a newer Sickbay: upgrade this program")
+    return stored == HEAD
+
+
 async def migrate(engine: AsyncEngine) -> None:
-    """Upgrade to HEAD in one transaction; SettingsError if the database was made by a newer program."""
+    """Upgrade to HEAD in one transaction, one program at a time."""
     async with engine.begin() as connection:
         await connection.run_sync(_migrate)
 
@@ -20,7 +28,7 @@ async def migrate(engine: AsyncEngine) -> None:
 def _migrate(connection: Connection) -> None:
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
-    if revision(connection) != HEAD:
+    if not check(connection):
         upgrade(connection)
 
 
@@ -37,13 +45,9 @@ def upgrade(connection: Connection) -> None:
     # Alembic takes 100 ms to import, and most starts need none of it.
     from alembic import command  # noqa: PLC0415 - see above
     from alembic.config import Config  # noqa: PLC0415 - see above
-    from alembic.script import ScriptDirectory  # noqa: PLC0415 - see above
 
     config = Config()
     config.set_main_option("script_location", "sickbay.adapters.sql:migrations")
     config.set_main_option("path_separator", "os")
-    stored = revision(connection)
-    if stored is not None and stored not in {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}:
-        raise SettingsError(f"the database of DATABASE_URL has revision {stored!r}, made by a newer Sickbay: upgrade this program")
     config.attributes["connection"] = connection
     command.upgrade(config, "head")

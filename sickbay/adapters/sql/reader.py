@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Final
 
 from sqlalchemy import ColumnElement, bindparam, select, tuple_
 
+from sickbay.adapters.sql.feed import Feed
 from sickbay.adapters.sql.history import history
-from sickbay.adapters.sql.hub import Hub, Watcher
+from sickbay.adapters.sql.hub import Watcher
 from sickbay.adapters.sql.paging import cursor as cursor_of
 from sickbay.adapters.sql.paging import parsed
 from sickbay.adapters.sql.rows import LISTED, WHOLE, record_of
@@ -25,9 +26,9 @@ CHANGES: Final = select(job_changes).where(job_changes.c.job_id == bindparam("jo
 class SqlReader:
     """Implements `JobReader`."""
 
-    def __init__(self, store: Store, hub: Hub) -> None:
+    def __init__(self, store: Store, feed: Feed) -> None:
         self._store = store
-        self._hub = hub
+        self._feed = feed
 
     async def get(self, job_id: str) -> Record | None:
         """The job, or None if the ledger does not know it (yet)."""
@@ -54,18 +55,13 @@ class SqlReader:
         more = cursor_of(rows[limit - 1].submitted_at, rows[limit - 1].job_id) if len(rows) > limit else ""
         return Page([record_of(row) for row in rows[:limit]], more)
 
-    @asynccontextmanager
-    async def watch(self, job_id: str) -> AsyncIterator[Watcher]:
+    def watch(self, job_id: str) -> AbstractAsyncContextManager[Watcher]:
         """Every change of the job applied from the moment of entering on, in order.
 
-        The iterator raises Unavailable when its reader lags more than 1,000 changes behind or the ledger closes.
+        Unavailable is raised at entering while the database cannot be heard, and by the iterator when its reader lags more than 1,000
+        changes behind, a change may have been missed, or the ledger closes.
         """
-        async with self._store.pause():  # a write under way would end after the entering, but its watchers were looked up before
-            watcher = self._hub.add(job_id)
-        try:
-            yield watcher
-        finally:
-            self._hub.remove(job_id, watcher)
+        return self._feed.watch(job_id)
 
 
 def _wanted(query: JobQuery) -> list[ColumnElement[bool]]:

@@ -17,7 +17,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sickbay.adapters.sql.cases import Cases
 from sickbay.adapters.sql.chunks import MAX_VALUES, chunks
-from sickbay.adapters.sql.hub import Hub, News
+from sickbay.adapters.sql.feed import Feed
+from sickbay.adapters.sql.hub import News
 from sickbay.adapters.sql.reader import ONE
 from sickbay.adapters.sql.rows import WHOLE, AnyRow, change_values, job_of, record_of
 from sickbay.adapters.sql.schema import job_changes, job_revisions, jobs
@@ -40,9 +41,9 @@ _NO_LONGER_ASIDE: Final[dict[str, Any]] = {
 class SqlWards(Cases):
     """Implements `Wards`; the reading half is in `cases.py`."""
 
-    def __init__(self, store: Store, hub: Hub, clock: Clock) -> None:
+    def __init__(self, store: Store, feed: Feed, clock: Clock) -> None:
         super().__init__(store)
-        self._hub = hub
+        self._feed = feed
         self._clock = clock
         self._add_changes = store.bulk(store.insert(job_changes).on_conflict_do_nothing(), job_changes.c.keys())
 
@@ -92,30 +93,30 @@ class SqlWards(Cases):
 
     async def _released(self, claims: Sequence[Claim], now: int) -> Sequence[Record]:
         of_job = {claim.job.job_id: claim for claim in claims}
-        with self._hub.vouching(of_job):
-            async with self._store.write() as connection:
-                moved = await _requeue(connection, claims, now)
-                events = [Event(claim.job, State.QUEUED, now, actor=claim.actor) for claim in claims]
-                await self._add_changes.run(connection, [change_values(event) for event in events])
-                rows = await connection.execute(select(*WHOLE).where(_c.job_id.in_(of_job)))
-                known = {row.job_id: record_of(row) for row in rows}
-        self._hub.publish(_news(known[job_id], of_job[job_id].actor) for job_id in of_job if job_id in moved)
+        async with self._feed.write(of_job) as write:
+            await self._store.lock(write.connection, of_job)
+            moved = await _requeue(write.connection, claims, now)
+            events = [Event(claim.job, State.QUEUED, now, actor=claim.actor) for claim in claims]
+            await self._add_changes.run(write.connection, [change_values(event) for event in events])
+            rows = await write.connection.execute(select(*WHOLE).where(_c.job_id.in_(of_job)))
+            known = {row.job_id: record_of(row) for row in rows}
+            write.tell(_news(known[job_id], of_job[job_id].actor) for job_id in of_job if job_id in moved)
         return [known[job_id] for job_id in of_job if job_id in known]
 
     async def discard(self, job_id: str, etag: str, actor: str) -> Record:
         """Throw one away: DISCARDED. The errors of `claim_one`; discarding a discarded job returns it."""
         now = self._clock()
-        with self._hub.vouching([job_id]):
-            async with self._store.write() as connection:
-                found = (await connection.execute(ONE, {"job": job_id})).first()
-                if found and found.state == State.DISCARDED.value:
-                    return record_of(found)
-                row, record = await _judged(connection, job_id, etag)
-                values = {"state": State.DISCARDED.value, "rank": State.DISCARDED.rank, "updated_at": now}
-                await _change(connection, row, {**values, **_NO_LONGER_ASIDE})
-                await self._add_changes.run(connection, [change_values(Event(record.job, State.DISCARDED, now, actor=actor))])
-                record = record_of((await connection.execute(ONE, {"job": job_id})).one())
-        self._hub.publish([_news(record, actor)])
+        async with self._feed.write([job_id]) as write:
+            connection = write.connection
+            found = (await connection.execute(ONE, {"job": job_id})).first()
+            if found and found.state == State.DISCARDED.value:
+                return record_of(found)
+            row, record = await _judged(connection, job_id, etag)
+            values = {"state": State.DISCARDED.value, "rank": State.DISCARDED.rank, "updated_at": now}
+            await _change(connection, row, {**values, **_NO_LONGER_ASIDE})
+            await self._add_changes.run(connection, [change_values(Event(record.job, State.DISCARDED, now, actor=actor))])
+            record = record_of((await connection.execute(ONE, {"job": job_id})).one())
+            write.tell([_news(record, actor)])
         return record
 
     async def _lease(self, which: ColumnElement[bool], order: tuple[Any, ...], limit: int, values: dict[str, Any]) -> list[AnyRow]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any, Final
 
 from sqlalchemy import BigInteger, ColumnElement, Text, and_, bindparam, case, exists, func, literal_column, null, or_, select
@@ -12,12 +11,11 @@ from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from sickbay.adapters.sql.chunks import chunks
 from sickbay.adapters.sql.dialects import Insert
+from sickbay.adapters.sql.feed import Feed
 from sickbay.adapters.sql.fence import Cancelled
-from sickbay.adapters.sql.fingerprint import fingerprint
-from sickbay.adapters.sql.hub import Hub, News
-from sickbay.adapters.sql.merge import Folded, fold, told, truth
+from sickbay.adapters.sql.merge import Folded, fold, truth
 from sickbay.adapters.sql.prune import prune
-from sickbay.adapters.sql.rows import JOB_VALUES, WHOLE, change_values, etag, record_of, values_of
+from sickbay.adapters.sql.rows import JOB_VALUES, change_values, values_of
 from sickbay.adapters.sql.schema import job_changes, job_duplicates, jobs
 from sickbay.adapters.sql.store import Store
 from sickbay.job import Event, Job, State
@@ -36,9 +34,9 @@ _RELEASED: Final = {"lease_until": null(), "claim_attempt": null(), "claim_actor
 class SqlWriter:
     """Implements `LedgerWriter`. Several of them on one database are harmless: every write is guarded by the order of truth."""
 
-    def __init__(self, store: Store, hub: Hub, cancelled: Cancelled) -> None:
+    def __init__(self, store: Store, feed: Feed, cancelled: Cancelled) -> None:
         self._store = store
-        self._hub = hub
+        self._feed = feed
         self._cancelled = cancelled
         self._merge = store.bulk(_merge_statement(store.insert(jobs)), JOB_VALUES)
         self._add_changes = store.bulk(store.insert(job_changes).on_conflict_do_nothing(), job_changes.c.keys())
@@ -50,15 +48,12 @@ class SqlWriter:
         if not events:
             return
         folded = fold(events)
-        news: Sequence[News] = ()
-        with self._hub.vouching(folded.latest):
-            async with self._store.write() as connection:
-                if watched := self._hub.watched(folded.latest):
-                    news = await _news(connection, watched, events)
-                await self._write(connection, folded)
-                called_off = await self._called_off(connection, folded)
+        async with self._feed.write(folded.latest) as write:
+            await write.tell_of(events)
+            await self._write(write.connection, folded)
+            called_off = await self._called_off(write.connection, folded)
+            write.call_off(called_off)
         self._cancelled.add(called_off)
-        self._hub.publish(news)
 
     async def _write(self, connection: AsyncConnection, folded: Folded) -> None:
         second_runs = folded.losers
@@ -68,7 +63,7 @@ class SqlWriter:
             # Some event changed nothing: a success among those may be a second run. Rare, so healthy batches do not ask.
             second_runs = [*second_runs, *(event for event in folded.latest.values() if event.state is State.SUCCEEDED)]
         await self._add_changes.run(connection, [change_values(event) for event in folded.changes])
-        await self._add_dropped.run(connection, [_duplicate_values(event) for event in folded.dropped])
+        await self._add_dropped.run(connection, sorted(map(_duplicate_values, folded.dropped)))
         if second_runs := [event for event in second_runs if event.run]:
             await connection.execute(self._add_second_run, [_second_run_values(event) for event in second_runs])
 
@@ -160,7 +155,7 @@ def _second_run_values(event: Event) -> dict[str, object]:
     return {"job": event.job.job_id, "second_run": event.run, "seen_at": event.at, "in_generation": event.job.generation}
 
 
-def _duplicate_values(event: Event) -> tuple[object, ...]:
+def _duplicate_values(event: Event) -> tuple[str, str, int]:
     return (event.job.job_id, event.run or f"@{event.at}", event.at)
 
 
@@ -172,17 +167,3 @@ def _is_live(job: Job, row: Any) -> bool | None:
     if copy > known:
         return None
     return copy == known and state.is_set_aside
-
-
-async def _news(connection: AsyncConnection, watched: Sequence[str], events: Sequence[Event]) -> list[News]:
-    """What the events change for watched jobs, judged by their rows before the merge, in the same transaction."""
-    rows = {row.job_id: row for row in await connection.execute(select(*WHOLE).where(jobs.c.job_id.in_(watched)))}
-    news: list[News] = []
-    for job_id in watched:
-        row = rows.get(job_id)
-        of_job = [event for event in events if event.job.job_id == job_id]
-        for record, change in told(record_of(row) if row else None, of_job):
-            tag = etag(job_id, record.job.generation, record.job.attempt, record.state, row.revision if row else 0)
-            shape = fingerprint(change.message) if record.state.is_set_aside else ""
-            news.append((replace(record, etag=tag, fingerprint=shape), change))
-    return news

@@ -1,0 +1,23 @@
+"""`python -m controlplane`: the control plane as a process of its own."""
+
+from __future__ import annotations
+
+from controlplane.app import serve
+from sickbay.backends import open_control_plane
+from sickbay.lifecycle import Signals, address, start
+from sickbay.settings import Settings
+
+
+async def run(settings: Settings) -> bool:
+    """Keep, heal and serve until a signal; no thread is ever left behind."""
+    signals = Signals()
+    async with open_control_plane(settings) as backends, serve(backends, address(settings, 3002, 50053)) as doors:
+        await signals.unless_stopped(backends.ready())
+        await doors.serving()
+        await signals.first.wait()
+        await doors.not_serving()
+    return False
+
+
+if __name__ == "__main__":
+    start(run)

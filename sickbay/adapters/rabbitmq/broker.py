@@ -1,0 +1,143 @@
+"""The broker on RabbitMQ: what `sickbay.ports.Broker` promises, over two supervised connections.
+
+One connection publishes, the other consumes and acks: while RabbitMQ is out of memory it stops reading from publishing
+connections, and an ack there would hang. Both are kept up by `link.py`, whatever order the processes are started in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Final, Self
+
+import aiormq
+
+from sickbay.adapters.rabbitmq.address import HEARTBEAT_S, Address
+from sickbay.adapters.rabbitmq.consumer import RabbitConsumer
+from sickbay.adapters.rabbitmq.link import Link
+from sickbay.adapters.rabbitmq.properties import outgoing
+from sickbay.adapters.rabbitmq.publisher import Parcel, Publisher
+from sickbay.adapters.rabbitmq.topology import queue_names, route
+from sickbay.adapters.rabbitmq.translate import translated
+from sickbay.adapters.rabbitmq.upkeep import ensure
+from sickbay.errors import Unavailable
+from sickbay.ports import Clock, Consumer, Message, Queue
+
+TIMEOUT_S: Final = 10.0
+MAX_BODY_BYTES: Final = 16 * 1024 * 1024
+"""What RabbitMQ 4 takes by default."""
+
+
+class RabbitBroker:
+    """See `sickbay.ports.Broker`. `async with` opens and closes it, once; opening does not wait for the server.
+
+    Until there is a session, operations wait for it up to `timeout_s` and then raise Unavailable; `get` waits on. Depths count
+    what this process was sent and has not handed out as waiting, but cannot see that of other processes.
+    """
+
+    def __init__(
+        self, url: str, clock: Clock, *, name: str = "sickbay", timeout_s: float = TIMEOUT_S, heartbeat_s: int = HEARTBEAT_S
+    ) -> None:
+        """`name` is how the RabbitMQ page calls us; `timeout_s` bounds each publish. SettingsError if the URL cannot be meant."""
+        address = Address.parse(url)
+        self._clock = clock
+        self._timeout_s = timeout_s
+        self._consuming = Link(address, "consuming", self._ensure, heartbeat_s=heartbeat_s, confirms=False, name=name)
+        self._publishing = Link(address, "publishing", self._ensure, heartbeat_s=heartbeat_s, confirms=True, name=name)
+        self._publisher = Publisher(self._publishing, timeout_s)
+        self._consumers: set[RabbitConsumer] = set()
+        self._is_open = False
+        self._numbers = itertools.count(1)
+        self._prefix = secrets.token_hex(8)
+        self._creating = asyncio.Lock()
+
+    async def __aenter__(self) -> Self:
+        # The driver tells every loss several times, with tracebacks; `link.py` tells it once.
+        logging.getLogger("aiormq").setLevel(logging.CRITICAL)
+        self._is_open = True
+        for link in (self._consuming, self._publishing):
+            link.open()
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._is_open = False
+        for consumer in tuple(self._consumers):
+            await consumer.release()
+        await asyncio.gather(self._consuming.close(), self._publishing.close())
+        self._publisher.close()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether both connections are up."""
+        return self._consuming.current is not None and self._publishing.current is not None
+
+    async def ready(self) -> None:
+        """Wait until both connections are up, however long that takes.
+
+        SettingsError as soon as RabbitMQ refuses what RABBITMQ_URL says (user, virtual host, certificate). Attempts go on in the
+        background even so: whoever expects the server to be set up later may ask again. Unavailable if the broker is closed.
+        """
+        for link in (self._consuming, self._publishing):
+            while link.current is None:
+                self._check_open()
+                if link.refusal is not None:
+                    raise link.refusal
+                await link.changed()
+
+    async def publish(self, messages: Sequence[Message]) -> None:
+        """Return when every message is confirmed. Unavailable if that is not certain, after `timeout_s` at the latest.
+
+        ValueError before anything is sent if a key reaches no queue or AMQP cannot carry a message.
+        """
+        self._check_open()
+        parcels = [self._parcel(message) for message in messages]
+        if parcels:
+            await self._publisher.publish(parcels)
+
+    @asynccontextmanager
+    async def consume(self, queue: Queue, prefetch: int) -> AsyncIterator[Consumer]:
+        """Subscribe, as soon as there is a session; leaving the context stops the consumer and gives back what is still unsettled."""
+        if queue is Queue.RETRY or not 1 <= prefetch <= 65_535:  # noqa: PLR2004 - 16 bits in AMQP
+            raise ValueError(f"cannot consume {queue.value} with prefetch {prefetch}")
+        self._check_open()
+        consumer = RabbitConsumer(self._consuming, self._publisher, queue, prefetch)
+        self._consumers.add(consumer)
+        try:
+            await consumer.enter()
+            yield consumer
+        finally:
+            await consumer.release()
+            self._consumers.discard(consumer)
+
+    async def depth(self, queue: Queue) -> int:
+        """How many messages wait in the queue; in all of its classes of delays for RETRY."""
+        self._check_open()
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                with translated():
+                    session = self._consuming.current or await self._consuming.session()
+                    declared = [await session.channel.queue_declare(name, passive=True) for name in queue_names(queue)]
+        except TimeoutError:
+            raise Unavailable("RabbitMQ did not answer in time") from None
+        return sum(answer.message_count or 0 for answer in declared) + sum(
+            consumer.waiting for consumer in self._consumers if consumer.queue is queue
+        )
+
+    def _parcel(self, message: Message) -> Parcel:
+        if len(message.body) > MAX_BODY_BYTES:
+            raise ValueError("a message has at most 16 MiB")
+        message_id = message.message_id or f"{self._prefix}-{next(self._numbers)}"
+        return Parcel(route(message.key, message.delay_ms), outgoing(message, message_id, self._clock()), message.body)
+
+    def _check_open(self) -> None:
+        if not self._is_open:
+            raise Unavailable("the broker is closed")
+
+    async def _ensure(self, connection: aiormq.Connection) -> None:
+        async with self._creating:  # one link creates, the other finds it there
+            await ensure(connection)

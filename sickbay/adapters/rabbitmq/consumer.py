@@ -1,0 +1,163 @@
+"""A consumer that outlives sessions, and what it does with messages that must not simply be handed out or given back.
+
+Two kinds of messages in `jobs.main` are replaced by a copy at its tail (publish, confirm, then ack the original):
+
+- those of foreign programs without a `message_id`, because only an id that stays tells a job from its redelivery;
+- those RabbitMQ sent us that nobody has seen when we stop: given back they would be marked as redelivered, and a fleet that is
+  restarted would take every job that merely waited for a suspect.
+
+Should we die between confirm and ack, both exist; the original comes again marked as redelivered, as any message would.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import secrets
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from typing import Final
+
+from sickbay.adapters.rabbitmq.link import Link
+from sickbay.adapters.rabbitmq.properties import copied
+from sickbay.adapters.rabbitmq.publisher import Parcel, Publisher
+from sickbay.adapters.rabbitmq.session import Session
+from sickbay.adapters.rabbitmq.subscription import RabbitDelivery, Subscription
+from sickbay.adapters.rabbitmq.topology import MAIN_ROUTE
+from sickbay.errors import Unavailable
+from sickbay.ports import Delivery, Queue
+
+_PAUSE_S: Final = 1.0
+
+log = logging.getLogger(__name__)
+
+
+class RabbitConsumer:
+    """See `sickbay.ports.Consumer`. After a lost session it subscribes again by itself: `get` just goes on waiting."""
+
+    def __init__(self, link: Link, publisher: Publisher, queue: Queue, prefetch: int) -> None:
+        """`enter` makes it work."""
+        self.queue = queue
+        self._link = link
+        self._publisher = publisher
+        self._prefetch = prefetch
+        self._subscription: Subscription | None = None
+        self._one_at_a_time = asyncio.Lock()
+        self._arrived = asyncio.Event()
+        self._stopped = asyncio.Event()
+        self._strays: list[RabbitDelivery] = []
+        self._clearing: asyncio.Task[None] | None = None
+
+    async def enter(self) -> None:
+        """Subscribe, now or as soon as there is a session."""
+        self._link.add(self)
+        session = self._link.current
+        if session is not None:
+            try:
+                await self.joined(session)
+            except Unavailable:
+                session.lost.set()
+
+    async def get(self, limit: int) -> Sequence[Delivery]:
+        """Wait for at least one message and return up to `limit`; empty once stopped. Waits while RabbitMQ is away."""
+        if limit < 1:
+            raise ValueError(f"limit is at least 1, not {limit}")
+        while not self._stopped.is_set():
+            if self._subscription is not None and (taken := self._subscription.take(limit)):
+                return taken
+            self._arrived.clear()
+            await self._arrived.wait()
+        return ()
+
+    async def stop(self) -> None:
+        """Take no more; what nobody has seen goes back at once, what is in our hands can still be settled."""
+        self._stopped.set()
+        self._arrived.set()
+        async with self._one_at_a_time:
+            if self._subscription is not None:
+                for delivery in await self._subscription.stop():
+                    self._take_charge(delivery)
+                await self._cleared()
+                await self._subscription.flush()
+
+    async def release(self) -> None:
+        """Stop, and give back what is still in our hands; settling that afterwards does nothing."""
+        self._link.remove(self)
+        await self.stop()
+        async with self._one_at_a_time:
+            await self._cleared()
+            if self._subscription is not None:
+                await self._subscription.close()
+                self._subscription = None
+
+    @property
+    def waiting(self) -> int:
+        """How many messages RabbitMQ has sent us that nobody has seen."""
+        return len(self._strays) + (self._subscription.waiting if self._subscription is not None else 0)
+
+    async def joined(self, session: Session) -> None:
+        """See `link.Member`."""
+        async with self._one_at_a_time:
+            if not self._stopped.is_set() and self._subscription is None:
+                self._subscription = await Subscription.open(session, self.queue.value, self._prefetch, self._arrived.set, self._is_stray)
+
+    def left(self) -> None:
+        """See `link.Member`."""
+        if self._subscription is not None:
+            self._subscription.void()
+            self._subscription = None
+        self._strays.clear()
+
+    def _is_stray(self, delivery: RabbitDelivery) -> bool:
+        if not self._stopped.is_set():
+            if delivery.message_id:
+                return False
+            if self.queue is not Queue.MAIN:
+                # Events and copies of jobs have their ids inside; this one is only for the log.
+                delivery.message_id = hashlib.blake2b(delivery.body, digest_size=16).hexdigest()
+                return False
+        self._take_charge(delivery)
+        return True
+
+    def _take_charge(self, delivery: RabbitDelivery) -> None:
+        self._strays.append(delivery)
+        if self._clearing is None or self._clearing.done():
+            self._clearing = asyncio.create_task(self._clear(), name="rabbitmq strays")
+
+    async def _clear(self) -> None:
+        """Replace strays by copies, or give them back; one that cannot be replaced waits, or once we have stopped is given back."""
+        while batch := tuple(self._strays):
+            movable = {stray for stray in batch if self._is_movable(stray)}
+            try:
+                await self._publish_copies(movable)
+            except Unavailable as error:
+                if not self._stopped.is_set():
+                    log.warning("%d messages without an id wait: %s", len(batch), error)
+                    await self._pause()
+                    continue
+                movable = set()
+            for stray in batch:
+                stray.subscription.settle(stray, is_done=stray in movable)
+            done = set(batch)
+            self._strays = [stray for stray in self._strays if stray not in done]
+
+    def _is_movable(self, delivery: RabbitDelivery) -> bool:
+        return self.queue is Queue.MAIN and not (delivery.redelivered and delivery.message_id)
+
+    async def _publish_copies(self, deliveries: Collection[RabbitDelivery]) -> None:
+        parcels = [
+            Parcel(MAIN_ROUTE, copied(delivery.properties, delivery.message_id or secrets.token_hex(16)), delivery.body)
+            for delivery in deliveries
+        ]
+        if parcels:
+            await self._publisher.publish(parcels)
+
+    async def _pause(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_PAUSE_S):
+                await self._stopped.wait()
+
+    async def _cleared(self) -> None:
+        if self._clearing is not None:
+            await asyncio.wait([self._clearing])

@@ -1,0 +1,70 @@
+"""What AMQP carries beside a body: our properties when we publish, and what of them is the publisher's when we receive."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any, Final
+
+from pamqp.commands import Basic
+
+from sickbay.ports import Message
+
+PERSISTENT: Final = 2
+_MAX_SHORT_BYTES: Final = 255
+_NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
+_BROKERS_OWN: Final = ("x-death", "x-first-death-", "x-last-death-", "x-delivery-count", "x-acquired-count")
+"""Beginnings of the headers that RabbitMQ adds. A republish must not carry x-death: 3.10 takes it for a cycle and drops the job."""
+_ROUTING: Final = {"CC", "BCC"}
+
+
+def outgoing(message: Message, message_id: str, now: int) -> Basic.Properties:
+    """The properties of a message of ours; ValueError if AMQP cannot carry its id or headers. `now` in ms."""
+    return Basic.Properties(
+        content_type="application/json",
+        delivery_mode=PERSISTENT,
+        expiration=str(message.delay_ms) if message.delay_ms else None,
+        message_id=_short(message_id),
+        timestamp=datetime.fromtimestamp(now // 1000, UTC),
+        headers=_checked(message.headers) if message.headers else None,
+    )
+
+
+def copied(properties: Basic.Properties, message_id: str) -> Basic.Properties:
+    """The properties for another copy of a message we received, without what the broker or its routing added."""
+    again = copy.copy(properties)
+    again.delivery_mode = PERSISTENT
+    again.expiration = None
+    again.user_id = None
+    again.message_id = message_id
+    again.headers = {
+        name: value for name, value in (properties.headers or {}).items() if not _is_foreign(name) and name not in _ROUTING
+    } or None
+    return again
+
+
+def received(headers: Mapping[str, Any] | None) -> Mapping[str, str]:
+    """The headers as they were published, as text."""
+    if not headers:
+        return _NO_HEADERS
+    return {name: value if isinstance(value, str) else str(value) for name, value in headers.items() if not _is_foreign(name)}
+
+
+def _is_foreign(name: str) -> bool:
+    return name.startswith(_BROKERS_OWN)
+
+
+def _checked(headers: Mapping[str, str]) -> dict[str, Any]:
+    kept = {_short(name): value for name, value in headers.items() if not _is_foreign(name)}
+    for value in kept.values():
+        value.encode()
+    return kept
+
+
+def _short(text: str) -> str:
+    """The text, if AMQP can carry it as a short string; UnicodeEncodeError is a ValueError too."""
+    if len(text.encode()) > _MAX_SHORT_BYTES:
+        raise ValueError(f"an id or a header's name has at most {_MAX_SHORT_BYTES} bytes")
+    return text

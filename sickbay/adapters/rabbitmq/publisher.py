@@ -1,0 +1,113 @@
+"""Publishes with confirms: many in flight on one channel, all under a hard timeout, none believed before its confirm."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final, NamedTuple
+
+from pamqp.commands import Basic
+
+from sickbay.adapters.rabbitmq.link import Link
+from sickbay.adapters.rabbitmq.session import Session
+from sickbay.adapters.rabbitmq.topology import Route
+from sickbay.adapters.rabbitmq.translate import translated
+from sickbay.errors import Unavailable
+
+BLOCKED_RETRY_S: Final = 5.0
+"""The wait we advise while RabbitMQ is out of memory or disk."""
+_LARGE_BYTES: Final = 16 * 1024
+"""A larger body waits until the socket has taken it, so that a slow server does not fill our memory."""
+_IN_FLIGHT: Final = 2_000
+_LOOK_S: Final = 0.25
+
+
+class Parcel(NamedTuple):
+    """A message on its way."""
+
+    route: Route
+    properties: Basic.Properties
+    body: bytes
+
+
+class Publisher:
+    """The only user of its link's channel."""
+
+    def __init__(self, link: Link, timeout_s: float) -> None:
+        """`timeout_s` bounds each publish, from the wait for a session to the last confirm."""
+        self._link = link
+        self._timeout_s = timeout_s
+        self._room = asyncio.Semaphore(_IN_FLIGHT)
+        self._limits: set[asyncio.Timeout] = set()
+        self._look: asyncio.TimerHandle | None = None
+
+    async def publish(self, parcels: Sequence[Parcel]) -> None:
+        """Return when all are confirmed; Unavailable if that is not certain, which comes soon while the server is blocked."""
+        session = None
+        try:
+            async with asyncio.timeout(self._timeout_s) as limit:
+                with translated():
+                    session = self._link.current or await self._link.session()
+                    if session.is_blocked:
+                        raise _blocked()
+                    with self._watched(limit):
+                        await self._send(session, parcels)
+        except Unavailable:
+            await asyncio.sleep(0)  # whoever tries again at once must not keep the link from noticing
+            raise
+        except TimeoutError:
+            raise _blocked() if session and session.is_blocked else Unavailable("RabbitMQ did not answer in time") from None
+
+    def close(self) -> None:
+        """Look after nothing any more."""
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
+
+    async def _send(self, session: Session, parcels: Sequence[Parcel]) -> None:
+        if len(parcels) == 1:
+            await self._send_one(session, parcels[0])
+            return
+        # All of them, also when one fails: none may go on in the background after we returned.
+        for outcome in await asyncio.gather(*(self._send_one(session, parcel) for parcel in parcels), return_exceptions=True):
+            if outcome is not None:
+                raise outcome
+
+    async def _send_one(self, session: Session, parcel: Parcel) -> None:
+        async with self._room:
+            await session.channel.basic_publish(
+                parcel.body,
+                exchange=parcel.route.exchange,
+                routing_key=parcel.route.key,
+                properties=parcel.properties,
+                mandatory=True,
+                wait=len(parcel.body) > _LARGE_BYTES,
+            )
+
+    @contextmanager
+    def _watched(self, limit: asyncio.Timeout) -> Iterator[None]:
+        """The server says that it is blocked only after a message came: those in flight then are told so without waiting for their end."""
+        self._limits.add(limit)
+        if self._look is None:
+            self._look = asyncio.get_running_loop().call_later(_LOOK_S, self._look_now)
+        try:
+            yield
+        finally:
+            self._limits.discard(limit)
+
+    def _look_now(self) -> None:
+        self._look = None
+        if not self._limits:
+            return
+        loop = asyncio.get_running_loop()
+        session = self._link.current
+        if session is not None and session.is_blocked:
+            for limit in self._limits:
+                if not limit.expired():
+                    limit.reschedule(loop.time())
+        self._look = loop.call_later(_LOOK_S, self._look_now)
+
+
+def _blocked() -> Unavailable:
+    return Unavailable("RabbitMQ is out of memory or disk and takes no messages just now", retry_after=BLOCKED_RETRY_S)

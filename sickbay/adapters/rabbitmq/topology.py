@@ -1,0 +1,128 @@
+"""The exchanges, queues and bindings, and which key with which delay goes where (`design.md`, section 7). Pure.
+
+Delays are an `expiration` on each message, and RabbitMQ looks only at the head of a queue: a message never leaves before the one
+in front of it. So there is one retry queue for each class of delays, and a message is late by less than the longest delay of its
+class minus its own: not at all when all delays of a class are equal (as RETRY_DELAY_MS makes them), and at worst 10 s in
+`jobs.retry`, 20 s in `jobs.retry.30s`, 90 s in `jobs.retry.2m`, and so on. A delay of 0 goes straight to `jobs.main`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+from sickbay.ports import EVENT_PREFIX, TO_MAIN, TO_QUARANTINE, TO_RETRY, Queue
+
+JOBS: Final = "jobs"
+EVENTS: Final = "jobs.events"
+MAX_DELAY_MS: Final = 2**32 - 1
+"""About 49 days; more does not fit RabbitMQ's `expiration`."""
+
+_MINUTE_MS: Final = 60_000
+_HOUR_MS: Final = 60 * _MINUTE_MS
+_LADDER: Final = (
+    (10_000, ""),
+    (30_000, ".30s"),
+    (2 * _MINUTE_MS, ".2m"),
+    (10 * _MINUTE_MS, ".10m"),
+    (_HOUR_MS, ".1h"),
+    (6 * _HOUR_MS, ".6h"),
+    (MAX_DELAY_MS, ".24h"),
+)
+"""The longest delay of each class, ms, and what its queue's name and its key end with."""
+
+_QUORUM: Final[dict[str, str | int]] = {
+    "x-queue-type": "quorum",
+    # -1 drops a message after its first return on 3.10, and the default of 4.x silently drops after 20. Poison logic is ours.
+    "x-delivery-limit": 1_000_000,
+}
+
+
+def _dead_letters(exchange: str, key: str) -> dict[str, str | int]:
+    return {
+        "x-dead-letter-exchange": exchange,
+        "x-dead-letter-routing-key": key,
+        "x-dead-letter-strategy": "at-least-once",
+        "x-overflow": "reject-publish",
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeSpec:
+    """A durable exchange."""
+
+    name: str
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class QueueSpec:
+    """A durable quorum queue with its arguments."""
+
+    name: str
+    arguments: Mapping[str, str | int] = field(default_factory=lambda: MappingProxyType(_QUORUM))
+
+
+class Binding(NamedTuple):
+    """What of an exchange reaches a queue."""
+
+    exchange: str
+    key: str
+    queue: str
+
+
+class Route(NamedTuple):
+    """Where a message is published."""
+
+    exchange: str
+    key: str
+
+
+RETRY_QUEUES: Final = tuple(f"{Queue.RETRY.value}{suffix}" for _, suffix in _LADDER)
+EXCHANGES: Final = (ExchangeSpec(JOBS, "direct"), ExchangeSpec(EVENTS, "topic"))
+QUEUES: Final = (
+    QueueSpec(Queue.MAIN.value, MappingProxyType(_QUORUM | _dead_letters(EVENTS, f"{EVENT_PREFIX}quarantined.broker"))),
+    *(QueueSpec(name, MappingProxyType(_QUORUM | _dead_letters(JOBS, TO_MAIN))) for name in RETRY_QUEUES),
+    QueueSpec(Queue.QUARANTINE.value),
+    QueueSpec(Queue.LEDGER.value),
+)
+BINDINGS: Final = (
+    Binding(JOBS, TO_MAIN, Queue.MAIN.value),
+    *(Binding(JOBS, f"{TO_RETRY}{suffix}", f"{Queue.RETRY.value}{suffix}") for _, suffix in _LADDER),
+    Binding(JOBS, TO_QUARANTINE, Queue.QUARANTINE.value),
+    Binding(EVENTS, f"{EVENT_PREFIX}#", Queue.LEDGER.value),
+    Binding(EVENTS, f"{EVENT_PREFIX}quarantined.#", Queue.QUARANTINE.value),
+)
+
+MAIN_ROUTE: Final = Route(JOBS, TO_MAIN)
+_QUARANTINE_ROUTE: Final = Route(JOBS, TO_QUARANTINE)
+
+
+def route(key: str, delay_ms: int) -> Route:
+    """Where a message with this key and delay goes; ValueError if that is nowhere."""
+    if key == TO_MAIN:
+        return MAIN_ROUTE
+    if key == TO_RETRY:
+        return _retry_route(delay_ms)
+    if key == TO_QUARANTINE:
+        return _QUARANTINE_ROUTE
+    # The queue of the ledger is bound to `job.#`, which takes every further word; 255 bytes are AMQP's limit.
+    if key.startswith(EVENT_PREFIX) and len(key.encode()) <= 255:  # noqa: PLR2004 - said above
+        return Route(EVENTS, key)
+    raise ValueError(f"the routing key {key!r} reaches no queue")
+
+
+def queue_names(queue: Queue) -> tuple[str, ...]:
+    """The queues that together are this one."""
+    return RETRY_QUEUES if queue is Queue.RETRY else (queue.value,)
+
+
+def _retry_route(delay_ms: int) -> Route:
+    if delay_ms == 0:
+        return MAIN_ROUTE
+    if not 0 < delay_ms <= MAX_DELAY_MS:
+        raise ValueError(f"a delay is 0 to {MAX_DELAY_MS} ms, not {delay_ms}")
+    suffix = next(suffix for longest_ms, suffix in _LADDER if delay_ms <= longest_ms)
+    return Route(JOBS, f"{TO_RETRY}{suffix}")

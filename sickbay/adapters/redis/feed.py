@@ -1,0 +1,101 @@
+"""Listens to `breaker.events` for as long as the process lives, through any number of broken connections.
+
+Messages published while a connection is broken are lost, and the driver may reconnect without a word: every confirmation of a
+subscription therefore means "read everything anew". An idle connection is pinged, so that a dead one is noticed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from random import Random
+from typing import Final
+
+from redis.asyncio.client import PubSub
+
+from sickbay.adapters.redis.client import TIMEOUT_S, Client, StoreSilent, translated
+from sickbay.adapters.redis.store import FIRST_PAUSE_S, MAX_PAUSE_S
+from sickbay.errors import Unavailable
+
+SILENCE_S: Final = 15.0
+"""An idle connection is pinged after this."""
+PONG_S: Final = 2.0
+FIRST_TRY_S: Final = 0.5
+"""How long the start waits for the first subscription."""
+
+log = logging.getLogger(__name__)
+
+
+class Feed:
+    """Calls `on_subscribed` after each subscription and `on_notice` with each message."""
+
+    def __init__(
+        self, client: Client, channel: str, *, on_subscribed: Callable[[], Awaitable[None]], on_notice: Callable[[bytes], None], rng: Random
+    ) -> None:
+        """`on_subscribed` may raise Unavailable: then the connection is made anew."""
+        self._client = client
+        self._channel = channel
+        self._on_subscribed = on_subscribed
+        self._on_notice = on_notice
+        self._rng = rng
+        self._tried = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to listen; returns after the first try, whatever came of it."""
+        self._task = asyncio.create_task(self._run(), name="breaker.events")
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._tried.wait(), FIRST_TRY_S)
+
+    async def stop(self) -> None:
+        """Listen no more."""
+        if self._task is not None:
+            await ended(self._task)
+
+    async def _run(self) -> None:
+        pause = FIRST_PAUSE_S
+        while True:
+            heard = False
+            pubsub = self._client.pubsub()
+            try:
+                with translated():
+                    await pubsub.subscribe(self._channel)
+                    while True:
+                        await self._listen(pubsub)
+                        heard = True
+                        self._tried.set()
+            except Unavailable as error:
+                log.debug("breaker.events is interrupted: %s", getattr(error, "detail", error))
+            except Exception:
+                log.exception("a fault in what listens to breaker.events; it begins anew")
+            finally:
+                await _closed(pubsub)
+            self._tried.set()
+            pause = FIRST_PAUSE_S if heard else min(MAX_PAUSE_S, 2 * pause)
+            await asyncio.sleep(pause * self._rng.uniform(0.5, 1.0))
+
+    async def _listen(self, pubsub: PubSub) -> None:
+        message = await pubsub.get_message(timeout=SILENCE_S)
+        if message is None:
+            await pubsub.ping()
+            message = await pubsub.get_message(timeout=PONG_S)
+            if message is None:
+                raise StoreSilent("no answer to a ping")
+        if message["type"] == "subscribe":
+            await self._on_subscribed()
+        elif message["type"] == "message":
+            self._on_notice(message["data"])
+
+
+async def ended(task: asyncio.Task[None]) -> None:
+    """Cancel a task until it heeds: where the driver uses `asyncio.wait_for`, Python 3.11 can lose a cancellation."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=TIMEOUT_S)
+
+
+async def _closed(pubsub: PubSub) -> None:
+    with contextlib.suppress(Unavailable), translated():
+        await pubsub.aclose()  # type: ignore[no-untyped-call]  # the driver's

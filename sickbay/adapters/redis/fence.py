@@ -1,0 +1,50 @@
+"""The fence of a worker without a ledger: it cannot see later copies, but it counts how often a suspect killed its worker."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Final, Self
+
+from sickbay.adapters.redis.client import open_client, translated
+from sickbay.job import Job
+from sickbay.queries import Entry
+
+KEPT_S: Final = 86_400
+
+
+class RedisFence:
+    """Implements `Fence` with DATABASE_URL unset: `superseded` is never true. Keys `suspect:<job id>:<generation>:<attempt>`."""
+
+    def __init__(self, url: str) -> None:
+        """`url` as for the breakers."""
+        self._client = open_client(url)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self._client.aclose()
+
+    async def enter(self, job: Job, *, suspect: bool) -> Entry:
+        """Count that a suspect's run begins now; other copies just run."""
+        if not suspect:
+            return Entry(superseded=False)
+        with translated():
+            async with self._client.pipeline() as pipeline:
+                pipeline.incr(_key(job))
+                pipeline.expire(_key(job), KEPT_S)
+                begun, _ = await pipeline.execute()
+        return Entry(superseded=False, crashes=int(begun) - 1)
+
+    async def leave(self, job: Job) -> None:
+        """The suspect's worker lives: forget."""
+        with translated():
+            await self._client.delete(_key(job))
+
+    def is_cancelled(self, job: Job) -> bool:  # noqa: ARG002 - the port's signature
+        """Not known without a ledger; nobody can cancel without one."""
+        return False
+
+
+def _key(job: Job) -> str:
+    return f"suspect:{job.job_id}:{job.generation}:{job.attempt}"

@@ -1,0 +1,57 @@
+"""The circuits of this process alone, for as long as Redis is away.
+
+What the fleet knew to be open stays shut; the rest runs under the embedded breaker, so a dependency that fails meanwhile is still
+spared. A circuit that opens here is probed here, by one job of this process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+
+from sickbay.adapters.embedded.breakers import EmbeddedBreakers
+from sickbay.circuit import BreakerConfig, CircuitState, Key, Permit, Refusal, Snapshot
+from sickbay.outcome import Outcome
+from sickbay.ports import Clock
+
+
+@dataclass(frozen=True, slots=True)
+class LocalPermit(Permit):
+    """A permit the fleet knows nothing of."""
+
+
+class LocalBreakers:
+    """An embedded breaker that is thrown away whenever Redis is back: the fleet's view wins."""
+
+    def __init__(self, config: BreakerConfig, clock: Clock, rng: Random, worker: str) -> None:
+        self._new: Callable[[], EmbeddedBreakers] = lambda: EmbeddedBreakers(config, clock, rng, worker)
+        self._breakers = self._new()
+
+    async def admit(self, key: Key, job_id: str) -> Permit | Refusal:
+        """As the port's."""
+        answer = await self._breakers.admit(key, job_id)
+        if isinstance(answer, Refusal):
+            return answer
+        return LocalPermit(answer.key, answer.kind, answer.epoch, answer.job_id, answer.token, answer.lease_ms)
+
+    async def settle(self, permit: LocalPermit, outcome: Outcome) -> CircuitState:
+        """As the port's."""
+        return await self._breakers.settle(permit, outcome)
+
+    async def overhear(self, permit: Permit, outcome: Outcome) -> CircuitState:
+        """Take in the outcome of a job that the fleet had let in, which cannot be told to it now."""
+        answer = await self._breakers.admit(permit.key, permit.job_id)
+        return answer.state if isinstance(answer, Refusal) else await self._breakers.settle(answer, outcome)
+
+    async def renew(self, permit: LocalPermit) -> bool:
+        """As the port's."""
+        return await self._breakers.renew(permit)
+
+    async def snapshots(self) -> Sequence[Snapshot]:
+        """As the port's."""
+        return await self._breakers.snapshots()
+
+    def forget(self) -> None:
+        """Redis is back."""
+        self._breakers = self._new()

@@ -1,0 +1,121 @@
+-- The operations of the machine: `sickbay/breaker.py`, line by line. Each gives its reply and moves `doc`.
+
+local function wait_text()
+  local ends = doc['until']
+  if doc.ramp then
+    ends = doc.ramp.grantedAt + RAMP_EVERY_MS
+  elseif doc.state == 'OPEN' then
+    ends = doc.probeAt
+  elseif doc.state == 'HALF_OPEN' then
+    ends = doc.probeUntil
+  end
+  return ends ~= 0 and int(ends - now) or ''
+end
+
+local function admit(ask)
+  if admits_all() then return 'normal', '' end
+  catch_up()
+  if admits_all() then return 'normal', '' end
+  if doc.ramp then
+    if ramp_grants() then return 'ramp', '' end
+  elseif doc.state == 'OPEN' and now >= doc.probeAt then
+    lent(ask.token, ask.worker, ask.job)
+    return 'probe', int(doc.probeUntil - now)
+  end
+  return 'refused', wait_text()
+end
+
+local function is_stale(permit)
+  if permit.epoch ~= doc.epoch or permit.token ~= doc.probeToken then return true end
+  return doc.state == 'OPEN' or doc.state == 'FORCED_OPEN'
+end
+
+local function judged(outcome)
+  if outcome.kind == 'success' then
+    closed()
+    return 'closed'
+  elseif outcome.counts then
+    reopened(outcome, outcome.code)
+    return 'reopened'
+  end
+  unproven()
+  return 'inconclusive'
+end
+
+local function succeeded(watermark)
+  local run = above(doc.run, watermark)
+  if #run == #doc.run and not doc.ramp then return 'nothing' end
+  doc.run = run
+  if doc.ramp then ramp_succeeded() end
+  written()
+  return 'reset'
+end
+
+local function failed(permit, outcome)
+  local watching = doc.state == 'METRICS_ONLY'
+  if watching and now < doc.probeAt then return 'nothing' end
+  local recent = within(doc.run, config.failure_window_ms)
+  local code, seq = folded(recent, outcome.code), doc.seq + 1
+  local run = added(recent, code, config.failure_threshold, seq, permit.job)
+  doc.seq = seq
+  if doc.ramp then doc.ramp.failures = doc.ramp.failures + 1 end
+  local ramp_failed = doc.ramp and doc.ramp.failures >= RAMP_FAILURES
+  if not ramp_failed and not is_complete(run, code, config) then
+    doc.run = run
+    written()
+    return 'counted'
+  elseif watching then
+    doc.run, doc.wouldTrip, doc.probeAt = {}, doc.wouldTrip + 1, now + config.cooldown_ms
+    written()
+    return 'would-trip'
+  end
+  tripped(outcome, code, count(run, code))
+  return 'tripped'
+end
+
+local function settle(permit, outcome, watermark)
+  if is_quiet() and outcome.kind == 'success' and permit.epoch == doc.epoch then return 'nothing' end
+  catch_up()
+  if is_stale(permit) then return 'stale' end
+  if doc.state == 'HALF_OPEN' then return judged(outcome) end
+  if outcome.kind == 'success' then return succeeded(watermark or doc.seq) end
+  if outcome.counts and doc.state ~= 'DISABLED' then return failed(permit, outcome) end
+  return 'nothing'
+end
+
+local function renew(permit)
+  catch_up()
+  if is_stale(permit) or doc.state ~= 'HALF_OPEN' then return 'lost' end
+  local ends = math.min(now + config.probe_lease_ms, doc.probeSince + config.probe_max_ms)
+  if ends > doc.probeUntil then
+    doc.probeUntil = ends
+    written()
+  end
+  return 'renewed'
+end
+
+local function automatic()
+  if doc.state == 'FORCED_OPEN' then
+    probe_due(now)
+  elseif doc.state == 'DISABLED' or doc.state == 'METRICS_ONLY' then
+    regime('CLOSED', {})
+  end
+end
+
+local function command(order)
+  catch_up()
+  if order.action == 'reset' then
+    regime('CLOSED', {})
+  elseif order.action == 'auto' then
+    automatic()
+  elseif order.action == 'force-open' then
+    regime('FORCED_OPEN', {
+      openedAt = doc.openedAt ~= 0 and doc.openedAt or now, ['until'] = order.duration_ms and now + order.duration_ms or 0,
+      trips = doc.trips, cooldownMs = doc.cooldownMs, by = order.by, why = order.why,
+    })
+  else
+    local state = order.action == 'disable' and 'DISABLED' or 'METRICS_ONLY'
+    regime(state, {wouldTrip = doc.wouldTrip, by = order.by, why = order.why})
+  end
+  return 'done'
+end

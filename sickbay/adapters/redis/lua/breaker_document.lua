@@ -1,0 +1,154 @@
+-- The document of one circuit and its flat JSON form: `sickbay/breaker_document.py`, line by line, with JSON's names for the fields.
+-- The JSON is written by hand: cjson would print 1.7e+12 for a time and choose its own order of keys.
+
+-- Sorted, as Python sorts them; true for the fields that are written even when they say nothing.
+local FIELDS = {
+  {'by'}, {'cooldownMs'}, {'epoch', true}, {'expiries'}, {'inconclusive'}, {'jobType', true}, {'openedAt'}, {'probeAt'}, {'probeJob'},
+  {'probeSince'}, {'probeToken'}, {'probeUntil'}, {'probeWorker'}, {'ramp'}, {'reasonCode'}, {'reasonCount'}, {'reasonMessage'},
+  {'rev', true}, {'run'}, {'seq', true}, {'stableAt'}, {'state', true}, {'tenant'}, {'trips', true}, {'until'}, {'updatedAt', true},
+  {'v', true}, {'why'}, {'wouldTrip'},
+}
+local TEXTS = {'by', 'probeJob', 'probeToken', 'probeWorker', 'reasonCode', 'reasonMessage', 'why'}
+local NUMBERS = {
+  'cooldownMs', 'epoch', 'expiries', 'inconclusive', 'openedAt', 'probeAt', 'probeSince', 'probeUntil', 'reasonCount', 'rev', 'seq',
+  'stableAt', 'trips', 'until', 'updatedAt', 'wouldTrip',
+}
+local TIMES = {'openedAt', 'probeAt', 'probeSince', 'probeUntil', 'stableAt', 'until'}
+local OPENING = {'trips', 'openedAt', 'cooldownMs', 'reasonCode', 'reasonCount', 'reasonMessage'}
+local STATES = {CLOSED = true, OPEN = true, HALF_OPEN = true, FORCED_OPEN = true, DISABLED = true, METRICS_ONLY = true}
+local VERSION = 1
+
+-- The machine works on these; `changed` tells whether there is anything to store.
+local doc
+local changed = false
+local now
+
+local function int(number)
+  return string.format('%.0f', number)
+end
+
+local function packed_run(run)
+  local words = {}
+  for _, failed in ipairs(run) do
+    words[#words + 1] = table.concat({int(failed.seq), int(failed.at), int(failed.number), failed.code, failed.job}, ' ')
+  end
+  return table.concat(words, ' ')
+end
+
+local function packed_ramp(ramp)
+  if not ramp then return '' end
+  return table.concat({int(ramp.permits), int(ramp.successes), int(ramp.failures), int(ramp.grantedAt)}, ' ')
+end
+
+-- A control character can only come from a document that somebody wrote by hand.
+local function quoted(text)
+  text = string.gsub(text, '%c', ' ')
+  text = string.gsub(text, '[\\"]', '\\%0')
+  return '"' .. text .. '"'
+end
+
+local function to_json()
+  local parts = {}
+  for _, field in ipairs(FIELDS) do
+    local name, always = field[1], field[2]
+    local value = doc[name]
+    if name == 'v' then value = VERSION end
+    if name == 'run' then value = packed_run(doc.run) end
+    if name == 'ramp' then value = packed_ramp(doc.ramp) end
+    if name == 'tenant' and value == 'default' then value = '' end
+    if always or (value ~= '' and value ~= 0) then
+      local shown = type(value) == 'number' and int(value) or quoted(value)
+      parts[#parts + 1] = '"' .. name .. '":' .. shown
+    end
+  end
+  return '{' .. table.concat(parts, ',') .. '}'
+end
+
+local function unpacked_run(text)
+  local run = {}
+  for seq, at, number, code, job in string.gmatch(text, '(%d+) (%d+) (%d+) (%S+) (%S+)') do
+    run[#run + 1] = {seq = tonumber(seq), at = tonumber(at), number = tonumber(number), code = code, job = job}
+  end
+  return run
+end
+
+local function unpacked_ramp(text)
+  local permits, successes, failures, granted = string.match(text, '^(%d+) (%d+) (%d+) (%d+)$')
+  if not permits then return nil end
+  return {permits = tonumber(permits), successes = tonumber(successes), failures = tonumber(failures), grantedAt = tonumber(granted)}
+end
+
+-- Nil for what is no document of this version: somebody else wrote it, and the circuit begins anew.
+local function from_json(text)
+  local readable, found = pcall(cjson.decode, text)
+  if not readable or type(found) ~= 'table' or found.v ~= VERSION or type(found.jobType) ~= 'string' or not STATES[found.state] then
+    return nil
+  end
+  for _, name in ipairs(NUMBERS) do
+    if found[name] == nil then found[name] = 0 end
+    if type(found[name]) ~= 'number' then return nil end
+  end
+  for _, name in ipairs(TEXTS) do
+    if found[name] == nil then found[name] = '' end
+    if type(found[name]) ~= 'string' then return nil end
+  end
+  if type(found.tenant) ~= 'string' then found.tenant = 'default' end
+  found.run = unpacked_run(type(found.run) == 'string' and found.run or '')
+  found.ramp = unpacked_ramp(type(found.ramp) == 'string' and found.ramp or '')
+  return found
+end
+
+local function blank(job_type, tenant, state)
+  local fresh = {jobType = job_type, tenant = tenant, state = state, run = {}}
+  for _, name in ipairs(NUMBERS) do fresh[name] = 0 end
+  for _, name in ipairs(TEXTS) do fresh[name] = '' end
+  fresh.updatedAt = now
+  return fresh
+end
+
+local function new_document(job_type, tenant)
+  doc = blank(job_type, tenant, 'CLOSED')
+  doc.epoch, doc.rev = now, now
+  changed = true
+end
+
+local function admits_all()
+  if doc.state == 'CLOSED' then return not doc.ramp end
+  return doc.state == 'DISABLED' or doc.state == 'METRICS_ONLY'
+end
+
+local function is_quiet()
+  return doc.state == 'CLOSED' and #doc.run == 0 and not doc.ramp and doc.stableAt == 0
+end
+
+local function written()
+  doc.rev = math.max(doc.rev + 1, now)
+  doc.updatedAt = now
+  changed = true
+end
+
+-- Only the named fields outlive the change of regime, and `seq`.
+local function regime(state, fields)
+  local fresh = blank(doc.jobType, doc.tenant, state)
+  fresh.epoch, fresh.rev, fresh.seq = math.max(doc.epoch + 1, now), math.max(doc.rev + 1, now), doc.seq
+  for name, value in pairs(fields) do fresh[name] = value end
+  doc = fresh
+  changed = true
+end
+
+local function opening(fields)
+  for _, name in ipairs(OPENING) do
+    if fields[name] == nil then fields[name] = doc[name] end
+  end
+  return fields
+end
+
+local function rebased()
+  local back = doc.updatedAt - now
+  for _, name in ipairs(TIMES) do
+    if doc[name] ~= 0 then doc[name] = math.max(1, doc[name] - back) end
+  end
+  for _, failed in ipairs(doc.run) do failed.at = math.max(1, failed.at - back) end
+  if doc.ramp then doc.ramp.grantedAt = math.max(1, doc.ramp.grantedAt - back) end
+  written()
+end

@@ -1,0 +1,107 @@
+-- The moves from one state to another: `sickbay/breaker_moves.py`, line by line.
+
+local INCONCLUSIVE_WAIT_MS = 1000
+local MAX_QUICK_PROBES = 10
+local MAX_EXPIRIES = 3
+local RAMP_START = 2
+local RAMP_PER_SUCCESS = 2
+local RAMP_SUCCESSES = 8
+local RAMP_FAILURES = 3
+local RAMP_EVERY_MS = 1000
+local STABLE_COOLDOWNS = 2
+local JITTER_SCALE = 10000
+
+local config
+local jitter
+
+local function next_cooldown(least_ms)
+  local cap = math.max(config.max_cooldown_ms, config.cooldown_ms)
+  local grown = config.cooldown_ms
+  if doc.trips > 0 then
+    local doubled = 2 * doc.cooldownMs
+    local scaled = doubled * jitter
+    grown = math.max(grown, doubled + (scaled - scaled % JITTER_SCALE) / JITTER_SCALE)
+  end
+  return math.min(cap, math.max(grown, least_ms))
+end
+
+local function probe_due(since)
+  regime('OPEN', opening({probeAt = since}))
+end
+
+local function expired()
+  local times, lost_at = doc.expiries + 1, doc.probeUntil
+  if times < MAX_EXPIRIES then
+    regime('OPEN', opening({probeAt = lost_at, expiries = times, inconclusive = doc.inconclusive}))
+  else
+    local cooldown = next_cooldown(0)
+    regime('OPEN', opening({trips = doc.trips + 1, cooldownMs = cooldown, probeAt = lost_at + cooldown}))
+  end
+end
+
+local function catch_up()
+  if now < doc.updatedAt then rebased() end
+  if doc.state == 'HALF_OPEN' and now >= doc.probeUntil then
+    expired()
+  elseif doc.state == 'FORCED_OPEN' and doc['until'] ~= 0 and now >= doc['until'] then
+    probe_due(doc['until'])
+  elseif doc.stableAt ~= 0 and now >= doc.stableAt then
+    doc.trips, doc.cooldownMs, doc.stableAt, doc.ramp = 0, 0, 0, nil
+    written()
+  end
+end
+
+local function tripped(outcome, code, number)
+  local cooldown = next_cooldown(outcome.retry_after_ms)
+  regime('OPEN', {
+    trips = doc.trips + 1, openedAt = now, probeAt = now + cooldown, cooldownMs = cooldown,
+    reasonCode = code, reasonCount = number, reasonMessage = outcome.message,
+  })
+end
+
+local function reopened(outcome, code)
+  local cooldown = next_cooldown(outcome.retry_after_ms)
+  regime('OPEN', opening({
+    trips = doc.trips + 1, probeAt = now + cooldown, cooldownMs = cooldown,
+    reasonCode = code, reasonCount = code == doc.reasonCode and doc.reasonCount + 1 or 1, reasonMessage = outcome.message,
+  }))
+end
+
+local function lent(token, worker, job)
+  regime('HALF_OPEN', opening({
+    probeToken = token, probeWorker = worker, probeJob = job, probeSince = now,
+    probeUntil = now + math.min(config.probe_lease_ms, config.probe_max_ms),
+    expiries = doc.expiries, inconclusive = doc.inconclusive,
+  }))
+end
+
+local function unproven()
+  local times = doc.inconclusive + 1
+  local wait = times < MAX_QUICK_PROBES and INCONCLUSIVE_WAIT_MS or config.cooldown_ms
+  regime('OPEN', opening({probeAt = now + wait, expiries = doc.expiries, inconclusive = times}))
+end
+
+local function closed()
+  local ramp = config.ramp == 1 and {permits = RAMP_START, successes = 0, failures = 0, grantedAt = now} or nil
+  local stable_at = now + STABLE_COOLDOWNS * math.max(doc.cooldownMs, config.cooldown_ms)
+  regime('CLOSED', {trips = doc.trips, cooldownMs = doc.cooldownMs, stableAt = stable_at, ramp = ramp})
+end
+
+local function ramp_grants()
+  local ramp = doc.ramp
+  if ramp.permits == 0 and now - ramp.grantedAt < RAMP_EVERY_MS then return false end
+  ramp.permits = math.max(0, ramp.permits - 1)
+  ramp.grantedAt = now
+  written()
+  return true
+end
+
+-- The ramp moves forward, or ends.
+local function ramp_succeeded()
+  local ramp = doc.ramp
+  if ramp.successes + 1 >= RAMP_SUCCESSES then
+    doc.ramp = nil
+  else
+    ramp.permits, ramp.successes, ramp.failures = ramp.permits + RAMP_PER_SUCCESS, ramp.successes + 1, 0
+  end
+end

@@ -1,0 +1,93 @@
+-- One call of the breaker: read the document, let the machine act, store what changed, tell everybody.
+--
+-- KEYS[1]  breaker:<name>, the only authority
+-- ARGV     operation, now (empty: the time of Redis), jitter, job type, tenant, name, channel, nine settings, then what the operation needs
+-- Beside the document it keeps for people `failure:<name>:<code>` (the run in progress) and, in the hash `breakers`, every name with
+-- its failures in total. Reply: {now, total, document ('' if there is none), answer, wait or lease}.
+
+local IDLE_MS = 604800000
+local SETTINGS = {
+  'failure_threshold', 'cooldown_ms', 'failure_window_ms', 'trip_confirm_ms', 'distinct_jobs', 'ramp', 'max_cooldown_ms', 'probe_lease_ms',
+  'probe_max_ms',
+}
+local operation, job_type, tenant, name, channel = ARGV[1], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
+local more = 7 + #SETTINGS
+local function arg(position) return ARGV[more + position] end
+
+now = tonumber(ARGV[2])
+if not now then
+  local time = redis.call('TIME')
+  now = tonumber(time[1]) * 1000 + math.floor(tonumber(time[2]) / 1000)
+end
+jitter = tonumber(ARGV[3])
+config = {}
+for position, setting in ipairs(SETTINGS) do config[setting] = tonumber(ARGV[7 + position]) end
+
+-- What `failure:<name>:<code>` shows: the run in progress; while the circuit is open, what opened it.
+local function mirrored()
+  local shown, first = {}, {}
+  if doc then
+    for _, one in ipairs(doc.run) do
+      first[one.code] = first[one.code] or one.number
+      shown[one.code] = one.number - first[one.code] + 1
+    end
+    if doc.reasonCode ~= '' then shown[doc.reasonCode] = doc.reasonCount end
+  end
+  return shown
+end
+
+local function mirror(before)
+  local after = mirrored()
+  for code in pairs(before) do
+    if not after[code] then redis.call('DEL', 'failure:' .. name .. ':' .. code) end
+  end
+  for code, number in pairs(after) do
+    if before[code] ~= number then
+      redis.call('SET', 'failure:' .. name .. ':' .. code, int(number), 'PX', int(config.failure_window_ms))
+    end
+  end
+end
+
+local stored = redis.call('GET', KEYS[1])
+doc = stored and from_json(stored) or nil
+local before = mirrored()
+local is_known = doc ~= nil
+local orders = operation == 'command' and arg(1) ~= 'reset' and arg(1) ~= 'auto'
+if not is_known and (operation == 'admit' or orders) then new_document(job_type, tenant) end
+
+local answer, span, failures = 'unknown', '', 0
+if doc then
+  if operation == 'admit' then
+    answer, span = admit({job = arg(1), token = arg(2), worker = arg(3)})
+  elseif operation == 'settle' then
+    local permit = {epoch = tonumber(arg(1)), token = arg(2), job = arg(3)}
+    local outcome = {kind = arg(4), counts = arg(5) == '1', code = arg(6), message = arg(7), retry_after_ms = tonumber(arg(8))}
+    if outcome.kind ~= 'success' and outcome.kind ~= 'cancelled' then failures = 1 end
+    answer = settle(permit, outcome, tonumber(arg(9)))
+  elseif operation == 'renew' then
+    answer = renew({epoch = tonumber(arg(1)), token = arg(2)})
+  elseif operation == 'command' then
+    answer = command({action = arg(1), duration_ms = tonumber(arg(2)), by = arg(3), why = arg(4)})
+  else
+    catch_up()
+    answer = 'done'
+  end
+end
+
+local total = 0
+if changed or failures > 0 then
+  total = redis.call('HINCRBY', 'breakers', name, failures)
+elseif doc then
+  total = tonumber(redis.call('HGET', 'breakers', name) or 0)
+end
+local json = doc and to_json() or ''
+if changed then
+  if doc.state == 'CLOSED' then
+    redis.call('SET', KEYS[1], json, 'PX', int(IDLE_MS))
+  else
+    redis.call('SET', KEYS[1], json)
+  end
+  mirror(before)
+  redis.call('PUBLISH', channel, '{"failures":' .. int(total) .. ',' .. string.sub(json, 2))
+end
+return {now, total, json, answer, span}

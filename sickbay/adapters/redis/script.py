@@ -1,0 +1,140 @@
+"""The breaker's script: the words it is asked with and those it answers. The machine is in `lua/`, a twin of `sickbay/breaker*.py`."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from typing import Any, Final
+
+from redis.exceptions import NoScriptError
+
+from sickbay.adapters.redis.client import Client
+from sickbay.breaker import MAX_ACTOR_CHARS, Ask, Document, from_json
+from sickbay.breaker_document import clean, word
+from sickbay.breaker_run import OTHER
+from sickbay.circuit import BreakerConfig, Command, Key, Permit, PermitKind, Refusal
+from sickbay.job import is_code
+from sickbay.outcome import Outcome
+
+PARTS: Final = ("breaker_document", "breaker_run", "breaker_moves", "breaker", "entry")
+
+Word = str | int | bytes
+
+
+def source(*parts: str) -> str:
+    """The text of a script that is kept in files."""
+    folder = files("sickbay.adapters.redis") / "lua"
+    return "\n".join((folder / f"{part}.lua").read_text(encoding="utf-8") for part in parts)
+
+
+class Script:
+    """A script that Redis keeps under its hash; a server that has forgotten it is given the text again."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+    async def run(self, client: Client, key: str, words: Sequence[Word]) -> Any:
+        """Carry it out on one key."""
+        try:
+            return await client.evalsha(self._sha, 1, key, *words)
+        except NoScriptError:
+            return await client.eval(self.text, 1, key, *words)
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the script answered, at `now` of the fleet's clock. `doc` is None for an unknown type, `span` a wait or a lease in ms."""
+
+    now: int
+    total: int
+    doc: Document | None
+    answer: str
+    span: int | None = None
+
+
+def key_of(key: Key) -> str:
+    """Where a circuit's document is."""
+    return f"breaker:{key.name}"
+
+
+def named(name: str) -> Key:
+    """The inverse of `Key.name`."""
+    tenant, slash, job_type = name.rpartition("/")
+    return Key(job_type, tenant) if slash else Key(name)
+
+
+def request(operation: str, key: Key, config: BreakerConfig, channel: str, *, now: int | None, jitter: int) -> list[Word]:
+    """What every operation begins with; `now` is None where the time of Redis counts."""
+    return [
+        operation,
+        "" if now is None else now,
+        jitter,
+        key.job_type,
+        key.tenant,
+        key.name,
+        channel,
+        config.failure_threshold,
+        config.cooldown_ms,
+        config.failure_window_ms,
+        config.trip_confirm_ms,
+        config.distinct_jobs,
+        int(config.ramp),
+        config.max_cooldown_ms,
+        config.probe_lease_ms,
+        config.probe_max_ms,
+    ]
+
+
+def admission(ask: Ask) -> list[Word]:
+    """The words after `admit`."""
+    return [clean(ask.job_id), ask.token, clean(ask.worker)]
+
+
+def verdict(permit: Permit, outcome: Outcome, watermark: int | None) -> list[Word]:
+    """The words after `settle`; texts are cleaned here, because the script counts bytes where Python counts characters."""
+    kind = outcome.kind
+    code = outcome.code if is_code(outcome.code) else OTHER
+    words: list[Word] = [permit.epoch, permit.token, word(permit.job_id), kind.value, int(kind.counts), code, clean(outcome.message)]
+    return [*words, outcome.retry_after_ms or 0, "" if watermark is None else watermark]
+
+
+def renewal(permit: Permit) -> list[Word]:
+    """The words after `renew`."""
+    return [permit.epoch, permit.token]
+
+
+def order(command: Command) -> list[Word]:
+    """The words after `command`."""
+    duration = "" if command.duration_ms is None else command.duration_ms
+    return [command.action.value, duration, clean(command.by, MAX_ACTOR_CHARS), clean(command.why)]
+
+
+def reply(answered: Sequence[Any]) -> Reply:
+    """Read an answer of the script."""
+    now, total, text, answer, span = answered
+    return Reply(int(now), int(total), from_json(text) if text else None, answer.decode(), int(span) if span else None)
+
+
+def admitted(answered: Reply, key: Key, ask: Ask) -> Permit | Refusal:
+    """The permit or refusal that a reply to `admit` stands for."""
+    assert answered.doc is not None  # noqa: S101 - an admission makes the type known
+    doc = answered.doc
+    if answered.answer == "refused":
+        return Refusal(key, doc.state, answered.span)
+    kind = PermitKind(answered.answer)
+    if kind is PermitKind.PROBE:
+        return Permit(key, kind, doc.epoch, ask.job_id, ask.token, answered.span or 0)
+    return Permit(key, kind, doc.epoch, ask.job_id)
+
+
+def notice(payload: bytes) -> tuple[Document, int]:
+    """A message of `breaker.events`: the document, and the failures in total that stand before it. ValueError if it is none."""
+    head, comma, rest = payload.partition(b",")
+    total = head.removeprefix(b'{"failures":')
+    if not comma or not total.isdigit():
+        msg = "not a notice of a circuit"
+        raise ValueError(msg)
+    return from_json(b"{" + rest), int(total)

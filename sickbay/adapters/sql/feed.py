@@ -1,0 +1,108 @@
+"""How those who watch jobs learn of writes: a feed wraps each write, and hands out watchers.
+
+`LocalFeed` is for databases that this process writes alone (SQLite): it judges the events inside the write and tells after the commit.
+`remote.RemoteFeed` is for those that many processes write.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
+from typing import Protocol
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sickbay.adapters.sql.fingerprint import fingerprint
+from sickbay.adapters.sql.hub import Hub, News, Watcher
+from sickbay.adapters.sql.merge import told
+from sickbay.adapters.sql.rows import WHOLE, etag, record_of
+from sickbay.adapters.sql.schema import jobs
+from sickbay.adapters.sql.store import Store
+from sickbay.job import Event
+
+
+class Write(Protocol):
+    """A write under way. What is told here is heard by watchers once it has been committed, or never."""
+
+    @property
+    def connection(self) -> AsyncConnection:
+        """The transaction."""
+
+    async def tell_of(self, events: Sequence[Event]) -> None:
+        """These events are going to be merged; to be called before they are."""
+
+    def tell(self, news: Iterable[News]) -> None:
+        """These changes have been made."""
+
+    def call_off(self, copies: Iterable[tuple[str, int, int]]) -> None:
+        """These copies (job id, generation, attempt) must not start any more."""
+
+
+class Feed(Protocol):
+    """Between the writers of a ledger and its watchers."""
+
+    def write(self, job_ids: Collection[str]) -> AbstractAsyncContextManager[Write]:
+        """A transaction that may change these jobs."""
+
+    def watch(self, job_id: str) -> AbstractAsyncContextManager[Watcher]:
+        """Every change of the job applied from the moment of entering on, in order."""
+
+
+class _LocalWrite:
+    def __init__(self, connection: AsyncConnection, hub: Hub) -> None:
+        self.connection = connection
+        self.news: list[News] = []
+        self._hub = hub
+
+    async def tell_of(self, events: Sequence[Event]) -> None:
+        if watched := self._hub.watched({event.job.job_id for event in events}):
+            self.news += await _news(self.connection, watched, events)
+
+    def tell(self, news: Iterable[News]) -> None:
+        self.news += news
+
+    def call_off(self, copies: Iterable[tuple[str, int, int]]) -> None:
+        """Nobody else to tell."""
+
+
+class LocalFeed:
+    """Implements `Feed` inside one process."""
+
+    def __init__(self, store: Store, hub: Hub) -> None:
+        self._store = store
+        self._hub = hub
+
+    @asynccontextmanager
+    async def write(self, job_ids: Collection[str]) -> AsyncIterator[Write]:
+        """A transaction that may change these jobs; who watches them is cut off if nobody can say whether it did."""
+        with self._hub.vouching(job_ids):
+            async with self._store.write() as connection:
+                write = _LocalWrite(connection, self._hub)
+                yield write
+        self._hub.publish(write.news)
+
+    @asynccontextmanager
+    async def watch(self, job_id: str) -> AsyncIterator[Watcher]:
+        """Every change of the job applied from the moment of entering on, in order."""
+        async with self._store.pause():  # a write under way would end after the entering, but its watchers were looked up before
+            watcher = self._hub.add(job_id)
+        try:
+            yield watcher
+        finally:
+            self._hub.remove(job_id, watcher)
+
+
+async def _news(connection: AsyncConnection, watched: Sequence[str], events: Sequence[Event]) -> list[News]:
+    """What the events change for watched jobs, judged by their rows before the merge, in the same transaction."""
+    rows = {row.job_id: row for row in await connection.execute(select(*WHOLE).where(jobs.c.job_id.in_(watched)))}
+    news: list[News] = []
+    for job_id in watched:
+        row = rows.get(job_id)
+        of_job = [event for event in events if event.job.job_id == job_id]
+        for record, change in told(record_of(row) if row else None, of_job):
+            tag = etag(job_id, record.job.generation, record.job.attempt, record.state, row.revision if row else 0)
+            shape = fingerprint(change.message) if record.state.is_set_aside else ""
+            news.append((replace(record, etag=tag, fingerprint=shape), change))
+    return news

@@ -1,0 +1,69 @@
+"""Tells a watcher what happened to a job since it was last told, from the job's row, its history and the notices of writes. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from typing import Final
+
+from sickbay.adapters.sql.history import history
+from sickbay.adapters.sql.hub import News
+from sickbay.adapters.sql.merge import Truth, began_at_attempt, truth
+from sickbay.adapters.sql.notices import Notice
+from sickbay.adapters.sql.rows import AnyRow, etag, record_of
+from sickbay.job import Change, Record, State
+
+NOTHING: Final[Truth] = (-1, False, 0, 0)
+"""What somebody was told who knows of no job."""
+
+
+def retold(row: AnyRow, changes: Iterable[AnyRow], notices: Sequence[Notice], known: Truth, limit: Truth) -> Iterator[News]:
+    """The changes beyond `known` and up to `limit`, each a later truth than the one before it."""
+    current = record_of(row)
+    now = truth_of(current)
+    lines = [*history(row, changes), *_noticed(notices)]
+    began = {(line.generation, line.attempt): line.at for line in lines if line.state is State.RUNNING}
+    # Of two lines that say equally much, the one that the row confirms is what came to be.
+    lines.sort(key=lambda line: (_truth(line), line.state is not current.state))
+    for line in lines:
+        if known < _truth(line) <= min(now, limit):
+            known = _truth(line)
+            yield (current if known == now else _as_of(current, row.revision, line, began)), line
+
+
+def truth_of(record: Record) -> Truth:
+    """The key of a record in the order of truth."""
+    return truth(record.state, record.job.generation, record.job.attempt)
+
+
+def truth_in(notice: Notice) -> Truth:
+    """The key of what a notice tells."""
+    return truth(notice.state, notice.generation, notice.attempt)
+
+
+def _truth(line: Change) -> Truth:
+    return truth(line.state, line.generation, line.attempt)
+
+
+def _noticed(notices: Iterable[Notice]) -> Iterator[Change]:
+    """Lines that the tables may have forgotten: runs and successes that the next write replaced."""
+    for notice in notices:
+        if notice.started_at is not None:
+            yield Change(notice.started_at, State.RUNNING, notice.generation, began_at_attempt(notice.state, notice.attempt))
+        if notice.state in {State.QUEUED, State.SUCCEEDED}:
+            yield Change(notice.at, notice.state, notice.generation, notice.attempt)
+
+
+def _as_of(record: Record, revision: int, line: Change, began: dict[tuple[int, int], int]) -> Record:
+    """The record as it was at an earlier line; payload, reason and fingerprint are those of the present, so they are left out."""
+    failures = tuple(failure for failure in record.job.failures if failure.at <= line.at)
+    job = replace(record.job, generation=line.generation, attempt=line.attempt, failures=failures, payload_json=b"")
+    run = (line.generation, began_at_attempt(line.state, line.attempt))
+    return Record(
+        job=job,
+        state=line.state,
+        updated_at=line.at,
+        started_at=None if line.state is State.QUEUED else began.get(run),
+        duplicates=record.duplicates,
+        etag=etag(job.job_id, line.generation, line.attempt, line.state, revision),
+    )

@@ -1,0 +1,40 @@
+"""`sickbay jobapi`, `sickbay worker` and `sickbay controlplane`: each service as a process of its own."""
+
+from __future__ import annotations
+
+import click
+
+import controlplane.__main__ as controlplane_main
+import jobapi.__main__ as jobapi_main
+import worker.__main__ as worker_main
+from sickbay.lifecycle import start
+from sickbay_cli.options import examples
+
+
+@click.command("jobapi", epilog=examples("sickbay jobapi", "PORT=4000 GRPC_PORT=4001 sickbay jobapi"))
+def jobapi() -> None:
+    """Run the Job API as a process of its own.
+
+    It needs RABBITMQ_URL, and DATABASE_URL to read jobs; the README has every variable. The same as `python -m jobapi`.
+    """
+    start(jobapi_main.run)
+
+
+@click.command("worker", epilog=examples("sickbay worker", "JOB_HANDLERS=my_handlers CONCURRENCY=20 sickbay worker"))
+def worker() -> None:
+    """Run a worker as a process of its own.
+
+    It needs RABBITMQ_URL and REDIS_URL, and DATABASE_URL to tell outdated copies; start as many as you like. The same as
+    `python -m worker`.
+    """
+    start(worker_main.run)
+
+
+@click.command("controlplane", epilog=examples("sickbay controlplane"))
+def controlplane() -> None:
+    """Run the control plane as a process of its own.
+
+    It needs RABBITMQ_URL, REDIS_URL and DATABASE_URL; without the last one its ledger is a file in DATA_DIR. The same as
+    `python -m controlplane`.
+    """
+    start(controlplane_main.run)

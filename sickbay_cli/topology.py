@@ -1,0 +1,74 @@
+"""The commands about the queues in RabbitMQ: is everything there as it should be, and make it so."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+import click
+
+from sickbay.backends import RABBITMQ_URL, apply_topology, check_topology
+from sickbay.errors import SickbayError, Unavailable
+from sickbay.settings import Settings
+from sickbay_cli import options
+from sickbay_cli.failures import Refused, Unreachable
+from sickbay_cli.options import examples
+from sickbay_cli.output import Column, count, document, table
+
+Answer = TypeVar("Answer")
+
+
+@click.group()
+def topology() -> None:
+    """Look after the queues in RabbitMQ (RABBITMQ_URL).
+
+    Services create what is missing by themselves if their user may; in production an administrator does, with a user who may
+    configure, and the services' users may not.
+    """
+
+
+@topology.command(epilog=examples("sickbay topology check", "RABBITMQ_URL=amqps://admin:secret@rabbit/ sickbay topology check"))
+@options.as_json
+def check(*, as_json: bool) -> None:
+    """Compare the server's exchanges and queues with ours, changing nothing.
+
+    Ends with 1 if something is missing or different. Bindings and policies cannot be compared; `apply` makes the bindings anew.
+    """
+    drifts = _run(check_topology(_url()))
+    if as_json:
+        document({"status": "drift" if drifts else "ok", "drift": [{"name": drift.name, "problem": drift.problem} for drift in drifts]})
+    elif drifts:
+        table((Column("NAME"), Column("PROBLEM")), [(drift.name, drift.problem) for drift in drifts])
+    else:
+        click.echo("everything is as it should be")
+    if drifts:
+        remedy = "`sickbay topology apply` creates what is missing; what has other arguments must be emptied and deleted first"
+        raise Refused(f"{count(len(drifts), 'difference')}: {remedy}")
+
+
+@topology.command(epilog=examples("sickbay topology apply"))
+@options.as_json
+def apply(*, as_json: bool) -> None:
+    """Create what is missing and make every binding; nothing that exists is changed or deleted."""
+    created = _run(apply_topology(_url()))
+    if as_json:
+        document({"created": list(created)})
+    else:
+        click.echo(f"created {', '.join(created)}" if created else "everything was there already")
+
+
+def _url() -> str:
+    try:
+        return Settings.read().url("rabbitmq_url") or RABBITMQ_URL
+    except SickbayError as error:
+        raise Refused(str(error)) from None
+
+
+def _run(work: Coroutine[Any, Any, Answer]) -> Answer:
+    try:
+        return asyncio.run(work)
+    except Unavailable as error:
+        raise Unreachable(str(error)) from None
+    except SickbayError as error:
+        raise Refused(str(error)) from None

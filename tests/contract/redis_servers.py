@@ -1,0 +1,122 @@
+"""Redis for tests: an own database on the server that is there, a server of one's own that may be killed, and a fake in this process.
+
+The server is that of SICKBAY_TEST_REDIS_URL, else redis://localhost:6379. A test that needs it carries the marker `servers`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from urllib.parse import urlsplit, urlunsplit
+
+from fakeredis import FakeAsyncRedis, FakeServer
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+SERVER = os.environ.get("SICKBAY_TEST_REDIS_URL", "redis://localhost:6379")
+CLAIM_S = 300
+CLAIMS_IN = 15
+
+
+def database(number: int) -> str:
+    """The URL of a database of the test server."""
+    parts = urlsplit(SERVER)
+    return urlunsplit(parts._replace(path=f"/{number}"))
+
+
+@asynccontextmanager
+async def own_database() -> AsyncIterator[str]:
+    """The URL of an empty database that no other test uses meanwhile, also no test of another process."""
+    async with Redis.from_url(database(CLAIMS_IN)) as claims:
+        for number in range(1, CLAIMS_IN):
+            if await claims.set(f"sickbay-test:{number}", os.getpid(), nx=True, ex=CLAIM_S):
+                break
+        else:
+            raise AssertionError("every database of the test server is in use")
+        try:
+            async with Redis.from_url(database(number)) as mine:
+                await mine.flushdb()
+                yield database(number)
+                await mine.flushdb()
+        finally:
+            await claims.delete(f"sickbay-test:{number}")
+
+
+def fake() -> Callable[[str], Redis]:
+    """What opens clients of one fake server; stands in for `open_client`."""
+    server = FakeServer()
+    return lambda _url: FakeAsyncRedis(server=server)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class OwnServer:
+    """A redis-server that keeps nothing on disk and may be killed and started again on the same port."""
+
+    def __init__(self, password: str = "") -> None:
+        self.port = free_port()
+        self._password = password
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"redis://{f':{self._password}@' if self._password else ''}127.0.0.1:{self.port}"
+
+    async def start(self) -> None:
+        """Start it and wait until it answers."""
+        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+        if self._password:
+            options += ["--requirepass", self._password]
+        self._process = await asyncio.create_subprocess_exec("redis-server", *options, stdout=asyncio.subprocess.DEVNULL)
+        async with Redis.from_url(self.url) as client:
+            await eventually(partial(answers, client))
+
+    def signal(self, number: int) -> None:
+        """Freeze it (SIGSTOP), thaw it (SIGCONT)."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    async def kill(self) -> None:
+        """End it without a farewell."""
+        if self._process is not None and self._process.returncode is None:
+            self.signal(signal.SIGCONT)
+            self.signal(signal.SIGKILL)
+            await self._process.wait()
+
+
+@asynccontextmanager
+async def own_server(password: str = "") -> AsyncIterator[OwnServer]:
+    """A server of one's own."""
+    server = OwnServer(password)
+    try:
+        await server.start()
+        yield server
+    finally:
+        await server.kill()
+
+
+async def answers(client: Redis) -> bool:
+    """Whether the server is up."""
+    with suppress(RedisError, OSError):
+        return bool(await client.ping())
+    return False
+
+
+async def eventually(condition: Callable[[], object], within_s: float = 10) -> None:
+    """Return as soon as the condition holds; fail if it does not in time. For facts that nobody announces."""
+    async with asyncio.timeout(within_s):
+        while True:
+            held = condition()
+            if await held if asyncio.iscoroutine(held) else held:
+                return
+            await asyncio.sleep(0.005)

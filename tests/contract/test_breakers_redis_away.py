@@ -1,0 +1,198 @@
+"""Redis away: nothing opens, nothing closes, no job is broken off, and when it is back its word counts (laws 20 to 22)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from contextlib import suppress
+from random import Random
+from time import monotonic
+
+import pytest
+from fakeredis import FakeAsyncRedis, FakeServer
+from redis.exceptions import ConnectionError as Broken
+
+from sickbay.adapters.redis.breakers import RedisBreakers
+from sickbay.adapters.redis.local import LocalPermit
+from sickbay.circuit import Action, BreakerConfig, CircuitState, Command, Key, Permit, PermitKind, Refusal
+from sickbay.errors import Unavailable
+from sickbay.outcome import SUCCESS, Kind, Outcome
+from tests.contract.redis_servers import OwnServer, eventually, fake, own_server
+
+KEY, SMS = Key("email"), Key("sms")
+DOWN = Outcome(Kind.SYSTEMIC, "API_TIMEOUT")
+START = 1_700_000_000_000
+
+
+class Time:
+    now = START
+
+
+@pytest.fixture
+def time():
+    return Time()
+
+
+def breakers_on(url, time, **more):
+    return RedisBreakers(url, BreakerConfig(), clock=lambda: time.now, rng=Random(1), **more)
+
+
+async def run(breakers, outcome, times=1, key=KEY):
+    for number in range(times):
+        permit = await breakers.admit(key, f"job-{number}")
+        assert isinstance(permit, Permit)
+        await breakers.settle(permit, outcome)
+
+
+@pytest.mark.servers
+async def test_redis_killed_and_started_again(time, caplog):
+    """Open circuits stay open and unprobed, closed ones are guarded here, a probe's verdict waits; then the fleet's view wins."""
+    async with own_server() as server, breakers_on(server.url, time) as breakers:
+        await run(breakers, SUCCESS)
+        await run(breakers, DOWN, 5, SMS)
+        held = await breakers.admit(KEY, "held")
+        await server.kill()
+        time.now += 1_000_000
+        assert await breakers.admit(SMS, "job") == Refusal(SMS, CircuitState.OPEN)
+        assert isinstance(await breakers.admit(KEY, "job"), LocalPermit)
+        assert await breakers.settle(held, DOWN) is CircuitState.CLOSED
+        for number in range(4):
+            await breakers.settle(await breakers.admit(KEY, f"job-{number}"), DOWN)
+        assert isinstance(await breakers.admit(KEY, "job"), Refusal)
+        seen = {one.key: one for one in await breakers.snapshots()}
+        assert {(one.state, one.degraded) for one in seen.values()} == {(CircuitState.OPEN, True)}
+        with pytest.raises(Unavailable):
+            await breakers.command(SMS, Command(Action.RESET))
+        await server.start()
+        await eventually(lambda: not breakers.is_degraded, 15)
+        assert list(await breakers.snapshots()) == []
+        assert type(await breakers.admit(KEY, "job")) is Permit
+        assert [record.levelname for record in caplog.records if "degraded" in record.message] == ["WARNING"]
+
+
+@pytest.mark.servers
+async def test_a_frozen_redis_costs_little_time_and_its_view_is_back_in_force(time):
+    async with own_server() as server, breakers_on(server.url, time) as breakers:
+        await run(breakers, DOWN, 5, SMS)
+        time.now += 60_000
+        prober = await breakers.admit(SMS, "prober")
+        await run(breakers, SUCCESS)
+        server.signal(signal.SIGSTOP)
+        begun = monotonic()
+        await breakers.settle(await breakers.admit(KEY, "job"), DOWN)
+        assert monotonic() - begun < 1.5
+        assert breakers.is_degraded
+        assert await breakers.renew(prober)
+        assert await breakers.settle(prober, SUCCESS) is CircuitState.HALF_OPEN
+        begun = monotonic()
+        await asyncio.gather(*(breakers.admit(KEY, f"job-{number}") for number in range(200)))
+        assert monotonic() - begun < 1.5
+        server.signal(signal.SIGCONT)
+        await eventually(lambda: not breakers.is_degraded, 15)
+        [sms] = [one for one in await breakers.snapshots() if one.key == SMS]
+        assert (sms.state, sms.recovering, sms.degraded) == (CircuitState.CLOSED, True, False)
+
+
+@pytest.mark.servers
+async def test_a_worker_starts_without_redis_and_joins_the_fleet_later(time):
+    server = OwnServer()
+    async with breakers_on(server.url, time) as breakers:
+        assert breakers.is_degraded
+        with pytest.raises(Unavailable):
+            await breakers.snapshots()
+        await run(breakers, DOWN, 5)
+        assert (await breakers.admit(KEY, "job")).state is CircuitState.OPEN
+        assert [one.degraded for one in await breakers.snapshots()] == [True]
+        time.now += 60_000
+        probe = await breakers.admit(KEY, "job")
+        assert (type(probe), probe.kind) == (LocalPermit, PermitKind.PROBE)
+        assert await breakers.renew(probe)
+        try:
+            await server.start()
+            await eventually(lambda: not breakers.is_degraded, 15)
+            assert await breakers.settle(probe, DOWN) is CircuitState.CLOSED
+            await run(breakers, DOWN, 5)
+            assert [(one.state, one.degraded) for one in await breakers.snapshots()] == [(CircuitState.OPEN, False)]
+        finally:
+            await server.kill()
+
+
+@pytest.mark.servers
+async def test_a_wrong_password_is_an_outage_and_stays_secret(time, caplog):
+    caplog.set_level(logging.DEBUG)
+    async with own_server("right-secret") as server:
+        async with breakers_on(server.url.replace("right", "wrong"), time) as breakers:
+            assert breakers.is_degraded
+            with pytest.raises(Unavailable) as caught:
+                await breakers.command(KEY, Command(Action.DISABLE))
+        async with breakers_on(server.url, time) as breakers:
+            assert not breakers.is_degraded
+    assert "secret" not in caplog.text + str(caught.value)
+    assert "127.0.0.1" in caplog.text
+
+
+class Flaky(FakeAsyncRedis):
+    """A fake whose every command may fail, before or after Redis has carried it out."""
+
+    fails = staticmethod(lambda: "")
+
+    async def execute_command(self, *words, **options):
+        how = self.fails()
+        if how == "before":
+            raise Broken("reset")
+        answer = await super().execute_command(*words, **options)
+        if how == "after":
+            raise Broken("reset")
+        return answer
+
+
+@pytest.mark.parametrize("seed", range(12))
+async def test_a_store_that_fails_at_any_point_never_breaks_the_job_path(seed, time):
+    """Law 21. No probe without Redis, and no circuit that was open is closed but by a probe's success."""
+    rng, server = Random(seed), FakeServer()
+    Flaky.fails = staticmethod(lambda: "")
+    async with breakers_on("redis://fake", time, connect=lambda _url: Flaky(server=server)) as breakers:
+        await breakers.admit(KEY, "first")
+        Flaky.fails = staticmethod(lambda: rng.choice(["", "", "before", "after"]))
+        held, succeeded = [], False
+        for step in range(300):
+            breakers._fleet._store.forgive()
+            before = breakers._fleet.view.get(KEY)
+            answer = await breakers.admit(KEY, f"job-{step}")
+            if isinstance(answer, Permit):
+                held.append(answer)
+                if answer.kind is PermitKind.PROBE and not isinstance(answer, LocalPermit):
+                    assert breakers._fleet.view.get(KEY).probe_token == answer.token
+            elif before is not None and before.state.refuses:
+                assert answer.state.refuses
+            for permit in [one for one in held if rng.random() < 0.7]:
+                held.remove(permit)
+                outcome = rng.choice([DOWN, DOWN, DOWN, SUCCESS])
+                succeeded = succeeded or (outcome is SUCCESS and bool(permit.token))
+                await breakers.renew(permit)
+                assert await breakers.settle(permit, outcome) in CircuitState
+            with suppress(Unavailable):
+                await breakers.snapshots()
+            after = breakers._fleet.view.get(KEY)
+            assert after.state is not CircuitState.CLOSED or before is None or before.state is CircuitState.CLOSED or succeeded
+            time.now += rng.choice([1, 1_000, 70_000])
+        Flaky.fails = staticmethod(lambda: "")
+        breakers._fleet._store.forgive()
+        await breakers.snapshots()
+        assert not breakers.is_degraded
+
+
+async def test_a_prober_cancelled_while_it_asks_is_replaced_after_the_lease(time):
+    """Law 22: Redis has lent the probe, and nobody is there to hear it."""
+    async with breakers_on("redis://fake", time, connect=fake()) as breakers:
+        await run(breakers, DOWN, 5)
+        time.now += 60_000
+        for _ in range(2):
+            asking = asyncio.create_task(breakers.admit(KEY, "cancelled"))
+            for _ in range(3):
+                await asyncio.sleep(0)
+            asking.cancel()
+            await asyncio.wait([asking])
+        time.now += 15_000
+        assert (await breakers.admit(KEY, "heir")).kind is PermitKind.PROBE

@@ -1,0 +1,63 @@
+"""The contract of idempotency keys on Redis: the very tests of test_keys.py, and what only a server that forgets by itself can do."""
+
+from types import SimpleNamespace
+
+import pytest
+from redis.asyncio import Redis
+
+from sickbay.adapters.redis.keys import RedisIdempotencyKeys
+from sickbay.errors import Unavailable
+from tests.contract.ledger_fixtures import Clock
+from tests.contract.redis_servers import fake, free_port, own_database
+from tests.contract.test_keys import (  # noqa: F401 - collected here once more, on the `ledger` of this module
+    test_a_key_is_forgotten_after_a_day,
+    test_a_released_key_is_free_and_a_confirmed_one_stays,
+    test_another_request_under_the_key_is_refused,
+    test_exactly_one_goes_on_where_the_first_vanished,
+    test_exactly_one_of_many_wins,
+    test_keys_belong_to_tenants,
+    test_the_first_gets_the_key_and_repeats_are_duplicates,
+    test_while_the_first_is_under_way_others_wait,
+)
+
+
+class NothingToPrune:
+    """Redis forgets by itself."""
+
+    async def prune(self, _now):
+        return 0
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.servers)])
+async def ledger(request, clock):
+    """The shape of a ledger, as far as these tests know it."""
+    if request.param == "fake":
+        async with RedisIdempotencyKeys("redis://fake", clock=clock, connect=fake()) as keys:
+            yield SimpleNamespace(keys=keys, writer=NothingToPrune())
+        return
+    async with own_database() as url, RedisIdempotencyKeys(url, clock=clock) as keys:
+        yield SimpleNamespace(keys=keys, writer=NothingToPrune())
+
+
+@pytest.mark.servers
+async def test_redis_keeps_a_key_for_a_day_by_its_own_clock():
+    async with own_database() as url, RedisIdempotencyKeys(url) as keys, Redis.from_url(url) as redis:
+        first = await keys.reserve("acme", "k", b"\xff\x00", "j1")
+        await keys.confirm("acme", "k")
+        assert 86_390 < await redis.ttl("idempotency:acme:k") <= 86_400
+        seconds, _ = await redis.time()
+        assert abs(first.submitted_at / 1000 - seconds) < 5
+        assert (await keys.reserve("acme", "k", b"\xff\x00", "j2")).duplicate
+
+
+async def test_without_redis_a_key_is_neither_taken_nor_free():
+    async with RedisIdempotencyKeys(f"redis://127.0.0.1:{free_port()}") as keys:
+        for _ in range(4):
+            with pytest.raises(Unavailable) as caught:
+                await keys.reserve("default", "k", b"d", "j1")
+            assert "127.0.0.1" not in str(caught.value)

@@ -1,0 +1,119 @@
+"""The parts of the Redis adapter that decide by themselves: the view, patience with a store that fails, late successes, what logs show."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sickbay import breaker
+from sickbay.adapters.redis.breakers import RedisBreakers
+from sickbay.adapters.redis.client import place
+from sickbay.adapters.redis.store import Patience
+from sickbay.adapters.redis.successes import LateSuccesses, Success
+from sickbay.adapters.redis.view import View
+from sickbay.circuit import BreakerConfig, Permit
+from sickbay.outcome import SUCCESS
+from tests.unit.breaker_circuit import DOWN, KEY, Circuit
+
+
+def revisions():
+    """A circuit at every step of an outage, as notices tell it."""
+    circuit, docs = Circuit(), []
+    for step in range(30):
+        circuit.now += 30_000
+        answer = circuit.admit()
+        docs.append(circuit.doc)
+        if isinstance(answer, Permit):
+            circuit.settle(answer, SUCCESS if step % 11 == 10 else DOWN)
+            docs.append(circuit.doc)
+    return sorted(set(docs), key=lambda doc: doc.rev)
+
+
+@given(order=st.permutations(revisions()), heard=st.integers(0, 20), asked_after=st.integers(0, 20))
+@settings(max_examples=100, derandomize=True, deadline=None)
+def test_after_lost_and_reordered_notices_one_reading_is_the_truth(order, heard, asked_after):
+    """Law 20, also when notices arrive between the question and its answer."""
+    truth = max(order, key=lambda doc: doc.rev)
+    told = []
+    view = View(lambda _key, seen: told.append(seen.doc.rev))
+    for doc in order[: min(heard, asked_after)]:
+        view.notice(doc, 0)
+    asked_with = view.get(truth.key)
+    for doc in order[asked_after:heard]:
+        view.notice(doc, 0)
+    view.answer(truth.key, truth, 7, asked_with)
+    for doc in order:
+        view.notice(doc, 0)
+    assert view.get(truth.key) == truth
+    assert told == sorted(set(told))
+
+
+def test_a_view_follows_a_redis_that_lost_its_memory_but_not_a_late_answer():
+    docs, view = revisions(), View(lambda _key, _seen: None)
+    view.notice(docs[-1], 3)
+    view.answer(docs[0].key, docs[0], 0, docs[3])
+    assert view.get(docs[0].key) is docs[-1]
+    view.answer(docs[0].key, None, None, docs[3])
+    assert view.get(docs[0].key) is docs[-1]
+    view.answer(docs[0].key, docs[0], 0, docs[-1])
+    assert view.get(docs[0].key) is docs[0]
+    view.answer(docs[0].key, None, None, docs[0])
+    assert view.get(docs[0].key) is None
+
+
+def test_patience_pauses_after_three_errors_and_lets_one_try():
+    patience = Patience()
+    for _ in range(3):
+        assert patience.may_ask(100.0)
+        patience.failed(100.0)
+    waited = []
+    for _ in range(7):
+        now = 100.0
+        while not patience.may_ask(now):
+            now += 0.5
+        assert not patience.may_ask(now)
+        patience.failed(100.0)
+        waited.append(now - 100.0)
+    assert waited == [1, 2, 4, 8, 16, 30, 30]
+    patience.worked()
+    assert patience.may_ask(100.0)
+
+
+async def test_one_success_is_told_for_many_and_none_if_somebody_else_told():
+    sent = []
+
+    async def send(success):
+        sent.append(success.watermark)
+
+    circuit = Circuit()
+    circuit.run(DOWN, 2)
+    waits = LateSuccesses(send, lambda: 60.0)
+    permit = breaker.normal_permit(circuit.doc, "job")
+    for watermark in (1, 2, 1):
+        waits.add(Success(permit, watermark))
+    waits.heard(KEY, circuit.doc)
+    await waits.close()
+    assert sent == [2]
+    waits.add(Success(permit, 2))
+    circuit.run(SUCCESS)
+    waits.heard(KEY, circuit.doc)
+    await waits.close()
+    assert sent == [2]
+
+
+@pytest.mark.parametrize(
+    ("url", "seen"),
+    [
+        ("redis://user:secret@redis.example:6380/2?password=secret", "redis://redis.example:6380/2"),
+        ("rediss://:secret@[::1]:6379", "rediss://::1:6379"),
+        ("unix:///run/redis.sock?password=secret", "unix:///run/redis.sock"),
+    ],
+)
+def test_a_place_tells_no_secret(url, seen):
+    assert place(url) == seen
+
+
+def test_a_url_of_another_kind_is_a_value_error():
+    with pytest.raises(ValueError, match="scheme"):
+        RedisBreakers("http://localhost", BreakerConfig())

@@ -1,0 +1,30 @@
+"""`python -m worker`: a worker as a process of its own; run as many as you like."""
+
+from __future__ import annotations
+
+import logging
+
+from sickbay.backends import open_worker
+from sickbay.lifecycle import Signals, address, start
+from sickbay.sdk import load_handlers
+from sickbay.settings import Settings
+from worker.app import DEMO, serve
+
+log = logging.getLogger("sickbay")
+
+
+async def run(settings: Settings) -> bool:
+    """Work until a signal, then drain; whether a sync handler is left behind in a thread."""
+    handlers = load_handlers(settings.job_handlers or DEMO)
+    signals = Signals()
+    async with open_worker(settings) as backends, serve(backends, settings, handlers, address(settings, 3001, 50052)) as worker:
+        await signals.unless_stopped(backends.ready())
+        await worker.doors.serving()
+        await signals.first.wait()
+        log.info("stopping: running jobs may finish (%g s at most, a second signal breaks them off)", settings.drain_grace)
+        await signals.patiently(worker.drain, settings.drain_grace)
+    return worker.is_stuck
+
+
+if __name__ == "__main__":
+    start(run)
