@@ -91,7 +91,7 @@ async def sickbay(url: str, circuit: str) -> Attempt:
 
 
 async def pybreaker(url: str, circuit: str) -> Attempt:
-    """https://pypi.org/project/pybreaker, threads."""
+    """The package pybreaker, threads."""
     library: Any = import_module("pybreaker")
 
     storage = library.CircuitRedisStorage(library.STATE_CLOSED, redis.Redis.from_url(url), namespace=circuit)
@@ -100,7 +100,7 @@ async def pybreaker(url: str, circuit: str) -> Attempt:
 
 
 async def aiobreaker(url: str, circuit: str) -> Attempt:
-    """https://pypi.org/project/aiobreaker."""
+    """The package aiobreaker."""
     library: Any = import_module("aiobreaker")
     stores: Any = import_module("aiobreaker.storage.redis")
 
@@ -110,7 +110,7 @@ async def aiobreaker(url: str, circuit: str) -> Attempt:
 
 
 async def purgatory(url: str, circuit: str) -> Attempt:
-    """https://pypi.org/project/purgatory."""
+    """The package purgatory."""
     library: Any = import_module("purgatory")
 
     factory = library.AsyncCircuitBreakerFactory(THRESHOLD, COOLDOWN_S, uow=library.AsyncRedisUnitOfWork(url))
@@ -124,7 +124,7 @@ async def purgatory(url: str, circuit: str) -> Attempt:
 
 
 async def interlock(url: str, circuit: str) -> Attempt:
-    """https://pypi.org/project/interlock-cb, threads."""
+    """The package interlock-cb, threads."""
     library: Any = import_module("interlock")
     stores: Any = import_module("interlock.integrations.redis")
 
