@@ -401,24 +401,6 @@ async def test_a_message_given_back_twice_goes_to_another_consumer(broker):
         await asyncio.gather(*consumers, return_exceptions=True)
 
 
-async def test_stopping_under_load_hands_everything_on_unmarked(url, broker):
-    """Only what was in our hands comes back marked, whatever was on its way when we stopped."""
-    names = {str(n) for n in range(500)}
-    await broker.publish(jobs(*names))
-    done, held = set(), []
-    async with broker.consume(Queue.MAIN, 50) as consumer:
-        while len(done) < 200:
-            for delivery in await consumer.get(10):
-                done.add(delivery.body.decode())
-                delivery.ack()
-        held = await take(consumer, 5)
-        await consumer.stop()
-        assert broker._consumers
-    found = await drain(url)
-    assert found.keys() == names - done
-    assert {name for name, mark in found.items() if mark} == set(bodies(held))
-
-
 async def test_a_blocked_connection_is_unavailable_at_once_and_acks_go_on(broker):
     """The server's memory alarm cannot be provoked for one test alone; the frame it sends can."""
     await broker.publish(jobs("a", "b"))
