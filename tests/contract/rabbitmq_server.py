@@ -48,3 +48,9 @@ async def empty(url):
             await channel.queue_delete(queue.name)
         for exchange in EXCHANGES:
             await channel.exchange_delete(exchange.name)
+
+
+async def fresh_vhost():
+    """The URL of the shared virtual host, with nothing of ours in it."""
+    await empty(vhost())
+    return vhost()

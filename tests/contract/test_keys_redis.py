@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 
 from sickbay.adapters.redis.keys import RedisIdempotencyKeys
 from sickbay.errors import Unavailable
-from tests.contract.ledger_fixtures import Clock
+from tests.contract.ledger_events import START
 from tests.contract.redis_servers import fake, free_port, own_database
 from tests.contract.test_keys import (  # noqa: F401 - collected here once more, on the `ledger` of this module
     test_a_key_is_forgotten_after_a_day,
@@ -26,6 +26,15 @@ class NothingToPrune:
 
     async def prune(self, _now):
         return 0
+
+
+class Clock:
+    """Milliseconds since the epoch, moved by the test alone."""
+
+    now = START
+
+    def __call__(self):
+        return self.now
 
 
 @pytest.fixture

@@ -117,16 +117,21 @@ class RabbitBroker:
     async def depth(self, queue: Queue) -> int:
         """How many messages wait in the queue; in all of its classes of delays for RETRY."""
         self._check_open()
+        # A task of its own: the driver closes the channel, and we the session, when a question is broken off before its answer.
+        asking = asyncio.create_task(self._ask(queue), name="rabbitmq depth")
+        asking.add_done_callback(_retrieve)
         try:
             async with asyncio.timeout(self._timeout_s):
-                with translated():
-                    session = self._consuming.current or await self._consuming.session()
-                    declared = [await session.channel.queue_declare(name, passive=True) for name in queue_names(queue)]
+                stored = await asyncio.shield(asking)
         except TimeoutError:
             raise Unavailable("RabbitMQ did not answer in time") from None
-        return sum(answer.message_count or 0 for answer in declared) + sum(
-            consumer.waiting for consumer in self._consumers if consumer.queue is queue
-        )
+        return stored + sum(consumer.waiting for consumer in self._consumers if consumer.queue is queue)
+
+    async def _ask(self, queue: Queue) -> int:
+        with translated():
+            session = self._consuming.current or await self._consuming.session()
+            declared = [await session.channel.queue_declare(name, passive=True) for name in queue_names(queue)]
+            return sum(answer.message_count or 0 for answer in declared)
 
     def _parcel(self, message: Message) -> Parcel:
         if len(message.body) > MAX_BODY_BYTES:
@@ -141,3 +146,9 @@ class RabbitBroker:
     async def _ensure(self, connection: aiormq.Connection) -> None:
         async with self._creating:  # one link creates, the other finds it there
             await ensure(connection)
+
+
+def _retrieve(asking: asyncio.Task[int]) -> None:
+    """Nobody may be there any more to hear of its failure."""
+    if not asking.cancelled():
+        asking.exception()

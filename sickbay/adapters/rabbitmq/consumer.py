@@ -15,7 +15,7 @@ import asyncio
 import hashlib
 import logging
 import secrets
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Final
 
@@ -75,11 +75,12 @@ class RabbitConsumer:
         self._stopped.set()
         self._arrived.set()
         async with self._one_at_a_time:
-            if self._subscription is not None:
-                for delivery in await self._subscription.stop():
+            subscription = self._subscription
+            if subscription is not None:
+                for delivery in await subscription.stop():
                     self._take_charge(delivery)
                 await self._cleared()
-                await self._subscription.flush()
+                await subscription.flush()
 
     async def release(self) -> None:
         """Stop, and give back what is still in our hands; settling that afterwards does nothing."""
@@ -99,8 +100,14 @@ class RabbitConsumer:
     async def joined(self, session: Session) -> None:
         """See `link.Member`."""
         async with self._one_at_a_time:
-            if not self._stopped.is_set() and self._subscription is None:
-                self._subscription = await Subscription.open(session, self.queue.value, self._prefetch, self._arrived.set, self._is_stray)
+            if self._stopped.is_set() or self._subscription is not None:
+                return
+            subscription = await Subscription.open(session, self.queue.value, self._prefetch, self._arrived.set, self._is_stray)
+            if session.is_lost:
+                # `left` was or will be called for a session that we were not yet seen in.
+                subscription.void()
+                raise Unavailable("the connection to RabbitMQ was lost")
+            self._subscription = subscription
 
     def left(self) -> None:
         """See `link.Member`."""
@@ -128,7 +135,7 @@ class RabbitConsumer:
     async def _clear(self) -> None:
         """Replace strays by copies, or give them back; one that cannot be replaced waits, or once we have stopped is given back."""
         while batch := tuple(self._strays):
-            movable = {stray for stray in batch if self._is_movable(stray)}
+            movable = [stray for stray in batch if self._is_movable(stray)]
             try:
                 await self._publish_copies(movable)
             except Unavailable as error:
@@ -136,16 +143,16 @@ class RabbitConsumer:
                     log.warning("%d messages without an id wait: %s", len(batch), error)
                     await self._pause()
                     continue
-                movable = set()
+                movable = []
+            moved, seen = set(movable), set(batch)
             for stray in batch:
-                stray.subscription.settle(stray, is_done=stray in movable)
-            done = set(batch)
-            self._strays = [stray for stray in self._strays if stray not in done]
+                stray.subscription.settle(stray, is_done=stray in moved)
+            self._strays = [stray for stray in self._strays if stray not in seen]
 
     def _is_movable(self, delivery: RabbitDelivery) -> bool:
         return self.queue is Queue.MAIN and not (delivery.redelivered and delivery.message_id)
 
-    async def _publish_copies(self, deliveries: Collection[RabbitDelivery]) -> None:
+    async def _publish_copies(self, deliveries: Sequence[RabbitDelivery]) -> None:
         parcels = [
             Parcel(MAIN_ROUTE, copied(delivery.properties, delivery.message_id or secrets.token_hex(16)), delivery.body)
             for delivery in deliveries

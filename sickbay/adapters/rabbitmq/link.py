@@ -136,6 +136,7 @@ class Link:
         except Unavailable as error:
             self._tell(str(error))
         finally:
+            session.lost.set()
             self._session = None
             for member in tuple(self._members):
                 member.left()

@@ -20,6 +20,7 @@ from sickbay.adapters.rabbitmq.translate import translated
 from sickbay.errors import Unavailable
 
 RPC_TIMEOUT_S: Final = 5.0
+_ARRIVAL_S: Final = 1.0
 
 
 class RabbitDelivery:
@@ -63,13 +64,16 @@ Stray = Callable[[RabbitDelivery], bool]
 class Subscription:
     """Lives as long as its session; afterwards settling does nothing, and RabbitMQ delivers again what was not settled."""
 
-    def __init__(self, session: Session, channel: Channel, wake: Callable[[], None], is_stray: Stray) -> None:
+    def __init__(self, session: Session, channel: Channel, *, queue: str, prefetch: int, wake: Callable[[], None], is_stray: Stray) -> None:
         """`wake` is called when there is something to hand out."""
+        self._queue = queue
+        self._prefetch = prefetch
         self._session = session
         self._channel = channel
         self._wake = wake
         self._is_stray = is_stray
         self._tag = ""
+        self._last_tag = 0
         self._is_alive = True
         self._is_stopped = False
         self._ready: deque[RabbitDelivery] = deque()
@@ -88,7 +92,7 @@ class Subscription:
         with translated():
             async with asyncio.timeout(RPC_TIMEOUT_S):
                 channel = await open_channel(session.connection)
-                subscription = cls(session, channel, wake, is_stray)
+                subscription = cls(session, channel, queue=queue, prefetch=prefetch, wake=wake, is_stray=is_stray)
                 try:
                     await channel.basic_qos(prefetch_count=prefetch)
                     subscription._tag = (await channel.basic_consume(queue, subscription._arrived)).consumer_tag or ""
@@ -156,15 +160,27 @@ class Subscription:
         return unseen
 
     async def _cancel(self) -> None:
-        """Acks wait meanwhile, for each would bring another message. What is on its way already still arrives.
+        """End the subscription when nothing is on its way: RabbitMQ would mark that as redelivered, and the driver throw it away.
 
-        On CancelOk the driver would throw away such late ones, so we do without it, keep the callback, and make another round trip.
+        Acks wait meanwhile, for each would bring another message.
         """
         async with self._one_at_a_time:
+            await self._arrivals()
             callback = self._channel.consumers[self._tag]
+            # Without CancelOk, on which the driver forgets the callback.
             await self._channel.basic_cancel(self._tag, nowait=True)
             self._channel.consumers[self._tag] = callback
-            await self._channel.basic_qos(prefetch_count=1)
+            for _ in range(2):
+                # The first answer may overtake what was sent before the server had cancelled; the second cannot.
+                await self._channel.basic_qos(prefetch_count=1)
+
+    async def _arrivals(self) -> None:
+        """Wait a moment for what is on its way: it has all arrived once we have as many as we may, or the queue has no more."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + _ARRIVAL_S
+        while self._last_tag - self._settlements.told < self._prefetch and loop.time() < deadline:
+            if not (await self._channel.queue_declare(self._queue, passive=True)).message_count:
+                return
 
     async def flush(self) -> None:
         """Hand everything settled so far to the connection."""
@@ -196,6 +212,7 @@ class Subscription:
     async def _arrived(self, message: DeliveredMessage) -> None:
         """The driver's callback: only puts the message where `take` finds it."""
         frame: Any = message.delivery
+        self._last_tag = frame.delivery_tag
         delivery = RabbitDelivery(self, frame.delivery_tag, message.body, message.header.properties, redelivered=frame.redelivered)
         if not self._is_stray(delivery):
             self._ready.append(delivery)

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import aiormq
-from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, ChannelPreconditionFailed, ConnectionClosed
+from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, ChannelPreconditionFailed
 
 from sickbay.adapters.rabbitmq.address import HEARTBEAT_S, Address
-from sickbay.adapters.rabbitmq.session import open_channel
+from sickbay.adapters.rabbitmq.session import goodbye, open_channel
 from sickbay.adapters.rabbitmq.topology import BINDINGS, EXCHANGES, QUEUES, ExchangeSpec, QueueSpec
 from sickbay.adapters.rabbitmq.translate import connecting, translated
 from sickbay.adapters.rabbitmq.transport import Transport
@@ -97,10 +97,8 @@ async def _connection(url: str) -> AsyncIterator[aiormq.Connection]:
         with translated():
             async with asyncio.timeout(TIMEOUT_S):
                 yield connection
-                await connection.close(ConnectionClosed(200, "closed"))
     finally:
-        transport.abort()
-        await connection.close()
+        await goodbye(connection, transport)
 
 
 async def _missing(connection: aiormq.Connection) -> Sequence[Spec]:

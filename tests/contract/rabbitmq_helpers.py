@@ -1,0 +1,46 @@
+"""What the tests of the broker on RabbitMQ share: messages, and ways to get at all of them."""
+
+import asyncio
+
+from yarl import URL
+
+from sickbay.adapters.rabbitmq.broker import RabbitBroker
+from sickbay.ports import TO_MAIN, Message, Queue
+from tests.contract.broker_backends import now
+
+
+def through(proxy, url, **more):
+    return RabbitBroker(str(URL(url).with_host("127.0.0.1").with_port(proxy.port)), now, **more)
+
+
+def jobs(*names, key=TO_MAIN, **more):
+    return [Message(key, name.encode(), **more) for name in names]
+
+
+def bodies(deliveries):
+    return [delivery.body.decode() for delivery in deliveries]
+
+
+async def take(consumer, count):
+    deliveries = []
+    while len(deliveries) < count:
+        deliveries += await consumer.get(count - len(deliveries))
+    return deliveries
+
+
+async def depth_is(broker, queue, expected):
+    while await broker.depth(queue) != expected:
+        await asyncio.sleep(0.02)
+
+
+async def drain(url):
+    """Everything in the main queue with its mark, by body; what is published now comes last."""
+    found = {}
+    async with RabbitBroker(url, now) as broker, broker.consume(Queue.MAIN, 1000) as consumer:
+        await broker.publish(jobs("the end"))
+        while "the end" not in found:
+            for delivery in await consumer.get(1000):
+                found[delivery.body.decode()] = delivery.redelivered
+                delivery.ack()
+    del found["the end"]
+    return found

@@ -1,0 +1,277 @@
+"""The broker on RabbitMQ outlives its connections, and tells clearly what is wrong with a server or with RABBITMQ_URL."""
+
+import asyncio
+import logging
+import secrets
+import ssl
+import subprocess
+
+import aiormq
+import pytest
+from yarl import URL
+
+from sickbay.adapters.rabbitmq.broker import RabbitBroker
+from sickbay.errors import SettingsError, Unavailable
+from sickbay.ports import Queue
+from tests.contract.broker_backends import now
+from tests.contract.rabbitmq_helpers import bodies, depth_is, drain, jobs, take, through
+from tests.contract.rabbitmq_server import SERVER, fresh_vhost, rabbitmqctl
+from tests.faults.proxy import Proxy
+
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(60)]
+
+
+@pytest.fixture
+async def url():
+    return await fresh_vhost()
+
+
+@pytest.fixture
+async def broker(url):
+    async with RabbitBroker(url, now) as opened:
+        await opened.ready()
+        yield opened
+
+
+@pytest.fixture
+async def proxy():
+    async with Proxy(SERVER.host, SERVER.port or 5672) as running:
+        yield running
+
+
+async def test_a_reset_in_the_middle_of_publishing_loses_nothing_that_was_confirmed(url, proxy):
+    confirmed, failed = set(), set()
+
+    async def publish(broker, name):
+        try:
+            await broker.publish(jobs(name))
+        except Unavailable:
+            failed.add(name)
+        else:
+            confirmed.add(name)
+
+    async with through(proxy, url) as broker:
+        await broker.ready()
+        await broker.publish(jobs("first"))
+        proxy.reset_after(20_000)
+        await asyncio.gather(*(publish(broker, str(n)) for n in range(300)))
+        assert failed
+        await broker.publish(jobs("last"))
+    found = await drain(url)
+    assert confirmed | {"first", "last"} <= found.keys()
+
+
+async def test_a_reset_while_consuming_brings_back_what_was_in_our_hands(url, proxy):
+    """`get` just goes on; the deliveries of the old session settle nothing any more."""
+    async with through(proxy, url) as broker:
+        await broker.ready()
+        await broker.publish(jobs(*"abcd"))
+        async with broker.consume(Queue.MAIN, 3) as consumer:
+            old = await take(consumer, 3)
+            old[0].ack()
+            assert bodies(await take(consumer, 1)) == ["d"]
+            waiting = asyncio.create_task(consumer.get(10))
+            proxy.reset()
+            again = list(await waiting)
+            again += await take(consumer, 3 - len(again))
+            assert {d.body.decode(): d.redelivered for d in again} == {"b": True, "c": True, "d": True}
+            for delivery in old[1:]:
+                delivery.ack()
+                delivery.nack()
+            await broker.publish(jobs("e"))
+            for delivery in again:
+                delivery.ack()
+            assert bodies(await take(consumer, 1)) == ["e"]
+    assert await drain(url) == {"e": True}
+
+
+async def test_many_resets_while_everything_goes_on(url, proxy):
+    """Nothing confirmed is lost, every message is acked at last, and both connections come back each time."""
+    names = {str(n) for n in range(200)}
+    left = set(names)
+    everything = asyncio.Event()
+
+    async def publish(broker):
+        for name in names:
+            while True:
+                try:
+                    await broker.publish(jobs(name))
+                except Unavailable:
+                    continue
+                break
+
+    async def consume(consumer):
+        while deliveries := await consumer.get(20):
+            for delivery in deliveries:
+                left.discard(delivery.body.decode())
+                delivery.ack()
+            if not left:
+                everything.set()
+
+    async with through(proxy, url) as broker, broker.consume(Queue.MAIN, 50) as consumer:
+        await broker.ready()
+        working = asyncio.create_task(consume(consumer))
+        publishing = asyncio.create_task(publish(broker))
+        for seen in (2, 4, 6):
+            await proxy.until(lambda proxy, seen=seen: proxy.accepted >= seen and proxy.connections == 2)
+            proxy.reset()
+        await publishing
+        await everything.wait()
+        await consumer.stop()
+        await working
+
+
+async def test_a_silent_server_makes_publishing_unavailable_until_it_speaks_again(url, proxy):
+    async with through(proxy, url, timeout_s=0.3) as broker:
+        await broker.ready()
+        proxy.blackhole()
+        with pytest.raises(Unavailable, match="did not answer in time"):
+            await broker.publish(jobs("a"))
+        with pytest.raises(Unavailable, match="did not answer in time"):
+            await broker.depth(Queue.MAIN)
+        proxy.heal()
+        while True:
+            try:
+                await broker.publish(jobs("b"))
+            except Unavailable:
+                continue
+            break
+    assert "b" in await drain(url)
+
+
+async def test_a_connection_that_went_silent_is_replaced(url, proxy):
+    async with through(proxy, url, heartbeat_s=1) as broker:
+        await broker.ready()
+        assert proxy.accepted == 2
+        proxy.blackhole()
+        await proxy.until(lambda proxy: proxy.accepted > 2)
+        proxy.heal()
+        await broker.publish(jobs("a"))
+
+
+async def test_a_question_that_is_broken_off_costs_nobody_the_session(url, proxy):
+    """A client that hangs up while a depth is asked for must not make every consumer begin anew."""
+    async with through(proxy, url) as broker:
+        await broker.ready()
+        session = broker._consuming.current
+        proxy.blackhole()
+        asking = asyncio.create_task(broker.depth(Queue.RETRY))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        asking.cancel()
+        await asyncio.wait([asking])
+        assert asking.cancelled()
+        proxy.heal()
+        assert await broker.depth(Queue.RETRY) == 0
+        assert broker._consuming.current is session
+
+
+async def test_a_server_that_appears_later(url, proxy, caplog):
+    """Nobody needs to wait for it at the start; what is asked meanwhile fails in time, and consumers begin by themselves."""
+    proxy.refuse()
+    async with through(proxy, url, timeout_s=0.2) as broker, broker.consume(Queue.MAIN, 10) as consumer:
+        with pytest.raises(Unavailable):
+            await broker.publish(jobs("a"))
+        with pytest.raises(Unavailable):
+            await broker.depth(Queue.MAIN)
+        assert not broker.is_ready
+        waiting = asyncio.create_task(consumer.get(1))
+        await proxy.accept()
+        await broker.ready()
+        assert broker.is_ready
+        await broker.publish(jobs("b"))
+        assert bodies(await waiting) == ["b"]
+    lines = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert f"RabbitMQ (publishing): nothing listens at 127.0.0.1:{proxy.port}; trying again until it works" in lines
+
+
+async def test_closing_does_not_wait_for_a_server_that_is_not_there(url, proxy):
+    proxy.refuse()
+    async with through(proxy, url) as broker:
+        waiting = asyncio.create_task(broker.publish(jobs("a")))
+        ready = asyncio.create_task(broker.ready())
+        await asyncio.sleep(0)
+    with pytest.raises(Unavailable):
+        await waiting
+    with pytest.raises(Unavailable):
+        await ready
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda url: url.with_password("hunter2"), "refuses the user 'guest' or the password of RABBITMQ_URL"),
+        (lambda url: url.with_path("/nowhere"), "has no virtual host 'nowhere', or does not open it to the user 'guest' of RABBITMQ_URL"),
+        (lambda url: url.with_scheme("amqps"), "does not speak TLS as RABBITMQ_URL asks"),
+        (lambda url: url.with_scheme("amqps").with_query(cafile="/nowhere/ca.pem"), "a file that RABBITMQ_URL names"),
+    ],
+)
+async def test_a_url_that_must_be_corrected_is_told_in_one_sentence(url, caplog, change, words):
+    wrong = str(change(URL(url).with_port(SERVER.port or 5672)))
+    async with RabbitBroker(wrong, now, timeout_s=0.3) as broker:
+        with pytest.raises(SettingsError, match=words) as caught:
+            await broker.ready()
+        with pytest.raises(Unavailable):
+            await broker.publish(jobs("a"))
+    assert "hunter2" not in str(caught.value) + caplog.text
+
+
+async def test_tls_with_an_authority_of_our_own(url, tmp_path):
+    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
+    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", key, "-out", certificate, *subject]
+    subprocess.run(made, check=True, capture_output=True)
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(certificate, key)
+    async with Proxy(SERVER.host, SERVER.port or 5672, tls=context) as proxy:
+        secure = URL(url).with_scheme("amqps").with_host("localhost").with_port(proxy.port)
+        async with RabbitBroker(str(secure.update_query(cafile=str(certificate))), now) as broker:
+            await broker.ready()
+            await broker.publish(jobs("a"))
+        async with RabbitBroker(str(secure), now) as broker:
+            with pytest.raises(SettingsError, match=r"certificate of RabbitMQ at localhost:.* cannot be verified"):
+                await broker.ready()
+    assert await drain(url) == {"a": False}
+
+
+async def test_a_blocked_connection_is_unavailable_at_once_and_acks_go_on(broker):
+    """The server's memory alarm cannot be provoked for one test alone; the frame it sends can."""
+    await broker.publish(jobs("a", "b"))
+    async with broker.consume(Queue.MAIN, 10) as consumer:
+        held = await take(consumer, 2)
+        connection = broker._publishing.current.connection
+        await connection._Connection__handle_connection_blocked(aiormq.spec.Connection.Blocked("low on memory"))
+        with pytest.raises(Unavailable, match="out of memory or disk") as caught:
+            await broker.publish(jobs("c"))
+        assert caught.value.retry_after > 1
+        for delivery in held:
+            delivery.ack()
+        await depth_is(broker, Queue.MAIN, 0)
+        await connection._Connection__handle_connection_unblocked(aiormq.spec.Connection.Unblocked())
+        await broker.publish(jobs("d"))
+        assert bodies(await take(consumer, 1)) == ["d"]
+
+
+async def test_publishes_in_flight_are_told_when_the_connection_gets_blocked(url, proxy):
+    async with through(proxy, url) as broker:
+        await broker.ready()
+        proxy.blackhole()
+        waiting = asyncio.create_task(broker.publish(jobs("a")))
+        connection = broker._publishing.current.connection
+        await asyncio.sleep(0)
+        await connection._Connection__handle_connection_blocked(aiormq.spec.Connection.Blocked("low on memory"))
+        with pytest.raises(Unavailable, match="out of memory or disk"):
+            await waiting
+        proxy.heal()
+
+
+async def test_two_connections_with_names_for_people(url):
+    name = f"worker-{secrets.token_hex(4)}"
+    async with RabbitBroker(url, now, name=name) as broker:
+        await broker.ready()
+        listed = rabbitmqctl("-q", "list_connections", "client_properties", "vhost")
+        assert sorted(line for line in (f"{name} (consuming)", f"{name} (publishing)") if line in listed) == [
+            f"{name} (consuming)",
+            f"{name} (publishing)",
+        ]
+        assert listed.count(name) == 2

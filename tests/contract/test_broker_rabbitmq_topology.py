@@ -1,0 +1,132 @@
+"""The topology in RabbitMQ: `sickbay topology`, the definitions file, and what its users may do."""
+
+import asyncio
+import base64
+import json
+import os
+from pathlib import Path
+
+import aiormq
+import pytest
+from click.testing import CliRunner
+from yarl import URL
+
+from sickbay.adapters.rabbitmq.broker import RabbitBroker
+from sickbay.ports import TO_MAIN, TO_RETRY, Message, Queue
+from sickbay_cli.topology import topology
+from tests.contract.broker_backends import now
+from tests.contract.rabbitmq_helpers import jobs, take
+from tests.contract.rabbitmq_server import fresh_vhost, make_vhost, rabbitmqctl
+
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(60)]
+
+DEFINITIONS = Path(__file__).parents[2] / "deploy" / "rabbitmq" / "definitions.json"
+
+
+@pytest.fixture
+async def url():
+    return await fresh_vhost()
+
+
+@pytest.fixture
+async def broker(url):
+    async with RabbitBroker(url, now) as opened:
+        await opened.ready()
+        yield opened
+
+
+def run_topology(url, *arguments):
+    return CliRunner().invoke(topology, arguments, env={"RABBITMQ_URL": url})
+
+
+async def in_thread(function, *arguments):
+    return await asyncio.to_thread(function, *arguments)
+
+
+async def test_topology_check_and_apply(url):
+    """A missing queue and one with other arguments are told; apply makes what is missing and touches nothing else."""
+    assert (await in_thread(run_topology, url, "apply")).output.startswith("created jobs, jobs.events, jobs.main")
+    assert (await in_thread(run_topology, url, "check")).output == "everything is as it should be\n"
+    async with aiormq.connect(url) as connection:
+        channel = await connection.channel()
+        await channel.queue_delete("jobs.ledger")
+        await channel.queue_delete("jobs.quarantine")
+        await channel.queue_declare("jobs.quarantine", durable=True, arguments={"x-queue-type": "quorum", "x-delivery-limit": 20})
+    checked = await in_thread(run_topology, url, "check")
+    assert checked.exit_code == 1
+    assert "jobs.ledger      is missing" in checked.output
+    assert "jobs.quarantine  has x-delivery-limit 20 instead of 1000000" in checked.output
+    assert json.loads((await in_thread(run_topology, url, "check", "--json")).stdout)["status"] == "drift"
+    assert "other arguments" in (await in_thread(run_topology, url, "apply")).output
+    async with aiormq.connect(url) as connection:
+        await (await connection.channel()).queue_delete("jobs.quarantine")
+    applied = await in_thread(run_topology, url, "apply", "--json")
+    assert json.loads(applied.stdout) == {"created": ["jobs.quarantine", "jobs.ledger"]} or applied.exit_code == 0
+    assert (await in_thread(run_topology, url, "check")).exit_code == 0
+    assert (await in_thread(run_topology, url, "apply")).output == "everything was there already\n"
+
+
+async def test_apply_brings_a_lost_binding_back(url, broker):
+    async with aiormq.connect(url) as connection:
+        await (await connection.channel()).queue_unbind("jobs.main", "jobs", TO_MAIN)
+    assert (await in_thread(run_topology, url, "apply")).exit_code == 0
+    await broker.publish(jobs("a"))
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "words"),
+    [
+        (lambda url: url.with_password("hunter2"), 1, "refuses the user"),
+        (lambda url: url.with_port(1), 4, "nothing listens at"),
+        (lambda url: url.with_scheme("http"), 1, "RABBITMQ_URL must begin with amqp:// or amqps://"),
+    ],
+)
+async def test_topology_tells_what_is_wrong_in_one_sentence(url, change, code, words):
+    result = await in_thread(run_topology, str(change(URL(url))), "check")
+    assert result.exit_code == code
+    assert words in result.output
+    assert "hunter2" not in result.output
+
+
+@pytest.fixture(scope="module")
+def defined():
+    """The URL of a virtual host made from the definitions file, by user; the users have other names, for they belong to the server."""
+    name = f"sickbay-test-defined-{os.getpid()}"
+    url = URL(make_vhost(name))
+    definitions = json.loads(DEFINITIONS.read_text().replace('"/"', f'"{name}"'))
+    users = {user["name"]: f"{name}-{user['name']}" for user in definitions["users"]}
+    for one in definitions["users"]:
+        one["name"] = users[one["name"]]
+    for one in definitions["permissions"]:
+        one["user"] = users[one["user"]]
+    # `import_definitions` reads files of the server's machine, and its standard input not in every version.
+    raw = base64.b64encode(json.dumps(definitions).encode()).decode()
+    rabbitmqctl("eval", f'ok = rabbit_definitions:import_raw(base64:decode("{raw}")).')
+    yield {who: str(url.with_user(user).with_password(f"CHANGE_ME_{who}")) for who, user in users.items()} | {"admin": str(url)}
+    for user in users.values():
+        rabbitmqctl("delete_user", user)
+
+
+async def test_the_definitions_leave_nothing_to_apply(defined):
+    assert (await in_thread(run_topology, defined["admin"], "check")).output == "everything is as it should be\n"
+
+
+@pytest.mark.parametrize(
+    ("who", "readable"),
+    [("jobapi", set()), ("worker", {Queue.MAIN}), ("keeper", {Queue.MAIN, Queue.QUARANTINE, Queue.LEDGER})],
+)
+async def test_users_may_do_their_work_and_no_more(defined, who, readable):
+    """All may publish and look, none may configure, each reads its own queues only."""
+    async with RabbitBroker(defined[who], now) as broker:
+        await broker.ready()
+        await broker.publish([Message(TO_MAIN, b"a"), Message("job.quarantined.parked", b"b"), Message(TO_RETRY, b"c", 60_000)])
+        assert await broker.depth(Queue.RETRY) >= 1
+        for queue in readable:
+            async with broker.consume(queue, 1) as consumer:
+                await take(consumer, 1)
+    async with aiormq.connect(defined[who]) as connection:
+        for queue in {Queue.MAIN, Queue.QUARANTINE, Queue.LEDGER} - readable:
+            with pytest.raises(aiormq.ChannelAccessRefused):
+                await (await connection.channel()).basic_consume(queue.value, print)
+    checked = await in_thread(run_topology, defined[who], "check")
+    assert (checked.exit_code, "no permission to configure" in checked.output) == (1, True)
