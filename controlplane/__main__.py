@@ -12,10 +12,7 @@ async def run(settings: Settings) -> bool:
     """Keep, heal and serve until a signal; no thread is ever left behind."""
     signals = Signals()
     async with open_control_plane(settings) as backends, serve(backends, address(settings, 3002, 50053)) as doors:
-        await signals.unless_stopped(backends.ready())
-        await doors.serving()
-        await signals.first.wait()
-        await doors.not_serving()
+        await signals.serve(backends.ready(), doors)
     return False
 
 

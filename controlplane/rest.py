@@ -11,8 +11,8 @@ from controlplane.rest_breakers import add_breakers
 from controlplane.rest_quarantine import add_quarantine
 from gen.sickbay.breakers.v1.breaker_service_pb2 import GetMetricsRequest
 from sickbay.rpc import schemas
-from sickbay.rpc.health import Health
-from sickbay.rpc.rest import create_app, health_response, json_response
+from sickbay.rpc.health import Health, add_health
+from sickbay.rpc.rest import create_app, json_response
 from sickbay.rpc.schemas import fails
 from sickbay.rpc.views import metrics_view
 
@@ -29,12 +29,7 @@ def create_gateway(breakers: BreakerServiceAsyncStub, quarantine: QuarantineServ
     async def root() -> Response:
         return RedirectResponse("/docs")
 
-    @app.get(
-        "/health", operation_id="Health", response_model=schemas.HealthBody, responses={503: {"model": schemas.HealthBody}}, tags=["health"]
-    )
-    async def get_health() -> Response:
-        """Whether this service takes requests. An open circuit is not a reason to be down."""
-        return health_response(serving=health.serving)
+    add_health(app, health)
 
     @app.get("/metrics", operation_id="GetMetrics", response_model=schemas.MetricsBody, responses=fails(), tags=["metrics"])
     async def metrics() -> Response:

@@ -12,10 +12,7 @@ async def run(settings: Settings) -> bool:
     """Serve until a signal; no thread is ever left behind."""
     signals = Signals()
     async with open_jobapi(settings) as backends, serve(backends, address(settings, 3000, 50051)) as doors:
-        await signals.unless_stopped(backends.ready())
-        await doors.serving()
-        await signals.first.wait()
-        await doors.not_serving()
+        await signals.serve(backends.ready(), doors)
     return False
 
 

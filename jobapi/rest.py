@@ -16,9 +16,9 @@ from sickbay.errors import InvalidArgument, SickbayError
 from sickbay.rpc import schemas
 from sickbay.rpc.body import Body, decode, read_body, text
 from sickbay.rpc.errors import Fault, batch_fault, fault_of
-from sickbay.rpc.health import Health
+from sickbay.rpc.health import Health, add_health
 from sickbay.rpc.http_errors import error_view, fault_response, http_status
-from sickbay.rpc.rest import create_app, health_response, json_response
+from sickbay.rpc.rest import create_app, json_response
 from sickbay.rpc.schemas import JOB_FIELDS, STATE_NAMES, fails, streams, takes
 from sickbay.rpc.sse import event_stream, relay
 from sickbay.rpc.views import View, accepted_view, change_view, job_view
@@ -72,12 +72,7 @@ def create_gateway(jobs: JobServiceAsyncStub, health: Health, version: str) -> F
     async def root() -> Response:
         return RedirectResponse("/docs")
 
-    @app.get(
-        "/health", operation_id="Health", response_model=schemas.HealthBody, responses={503: {"model": schemas.HealthBody}}, tags=["health"]
-    )
-    async def get_health() -> Response:
-        """Whether this service takes requests."""
-        return health_response(serving=health.serving)
+    add_health(app, health)
 
     @app.post(
         "/jobs",

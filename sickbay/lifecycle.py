@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 import uvloop
 
 from sickbay.errors import SickbayError
-from sickbay.rpc.doors import Address
+from sickbay.rpc.doors import Address, Doors
 from sickbay.settings import Settings
 from sickbay.telemetry import configure_logging
 
@@ -42,6 +42,14 @@ class Signals:
             future.cancel()
         if working.done() and not working.cancelled():
             working.result()
+
+    async def serve(self, ready: Awaitable[None], doors: Doors) -> None:
+        """Turn SERVING once `ready` returns; come back at the first signal, NOT_SERVING again."""
+        await self.unless_stopped(ready)
+        if not self.first.is_set():
+            await doors.serving()
+        await self.first.wait()
+        await doors.not_serving()
 
     async def patiently(self, draining: Callable[[float], Awaitable[None]], grace_s: float) -> None:
         """Drain with `grace_s` seconds, or with none as soon as a second signal comes."""

@@ -87,11 +87,14 @@ class Consumer(Protocol):
     async def get(self, limit: int) -> Sequence[Delivery]:
         """Wait for at least one message and return up to `limit`, oldest first; empty once the consumer was stopped.
 
-        Raises Unavailable while the broker cannot answer; nothing was taken then: ask again after a pause.
+        While the broker is away it waits on, or raises Unavailable; nothing was taken then: ask again after a pause.
         """
 
     async def stop(self) -> None:
-        """Take no more: messages never returned by `get` go back to the queue, those in our hands can still be settled."""
+        """Take no more: messages never returned by `get` go back to the queue, unmarked; those in our hands can still be settled.
+
+        Where a broker marks whatever goes back, they are handed on at the queue's tail instead.
+        """
 
 
 class Broker(Protocol):
@@ -123,7 +126,7 @@ class Breakers(Protocol):
         """
 
     async def renew(self, permit: Permit) -> bool:
-        """Extend a probe's lease; False if the probe is no longer ours or has had its longest time."""
+        """Extend a probe's lease; False if the probe is no longer ours or has had its longest time. Never raises Unavailable."""
 
     async def snapshots(self) -> Sequence[Snapshot]:
         """Every known circuit, by key."""

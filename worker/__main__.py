@@ -18,9 +18,7 @@ async def run(settings: Settings) -> bool:
     handlers = load_handlers(settings.job_handlers or DEMO)
     signals = Signals()
     async with open_worker(settings) as backends, serve(backends, settings, handlers, address(settings, 3001, 50052)) as worker:
-        await signals.unless_stopped(backends.ready())
-        await worker.doors.serving()
-        await signals.first.wait()
+        await signals.serve(backends.ready(), worker.doors)
         log.info("stopping: running jobs may finish (%g s at most, a second signal breaks them off)", settings.drain_grace)
         await signals.patiently(worker.drain, settings.drain_grace)
     return worker.is_stuck

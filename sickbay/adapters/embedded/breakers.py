@@ -6,7 +6,6 @@ what time alone does (a lost prober, the end of a hold) is seen by the next oper
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -14,6 +13,7 @@ from dataclasses import replace
 from random import Random
 
 from sickbay import breaker
+from sickbay.adapters.watcher import Watcher
 from sickbay.breaker import Ask, Document, Effect
 from sickbay.breaker_moves import MAX_JITTER
 from sickbay.circuit import Action, BreakerConfig, CircuitState, Command, Key, Permit, Refusal, Snapshot
@@ -39,7 +39,7 @@ class EmbeddedBreakers:
         self._worker = worker
         self._documents: dict[Key, Document] = {}
         self._failures: Counter[Key] = Counter()
-        self._watchers: set[_Watcher] = set()
+        self._watchers: set[Watcher] = set()
 
     async def admit(self, key: Key, job_id: str) -> Permit | Refusal:
         """See `Breakers.admit`."""
@@ -96,7 +96,7 @@ class EmbeddedBreakers:
     @asynccontextmanager
     async def watch(self) -> AsyncIterator[AsyncIterator[Snapshot]]:
         """See `Breakers.watch`. What a slow reader has not taken yet is at most one snapshot per circuit."""
-        watcher = _Watcher()
+        watcher = Watcher()
         self._watchers.add(watcher)
         try:
             yield watcher
@@ -123,33 +123,3 @@ class EmbeddedBreakers:
 
     def _jitter(self) -> int:
         return self._rng.randint(0, MAX_JITTER)
-
-
-class _Watcher:
-    """An iterator over changes that keeps the latest per circuit; it ends when its context does."""
-
-    def __init__(self) -> None:
-        self._changes: dict[Key, Snapshot] = {}
-        self._news = asyncio.Event()
-        self._closed = False
-
-    def offer(self, change: Snapshot) -> None:
-        """Replace what is not read yet of the same circuit."""
-        self._changes[change.key] = change
-        self._news.set()
-
-    def close(self) -> None:
-        """End the iteration, also of a reader that waits just now."""
-        self._closed = True
-        self._news.set()
-
-    def __aiter__(self) -> AsyncIterator[Snapshot]:
-        return self
-
-    async def __anext__(self) -> Snapshot:
-        while not self._changes and not self._closed:
-            self._news.clear()
-            await self._news.wait()
-        if self._closed:
-            raise StopAsyncIteration
-        return self._changes.pop(next(iter(self._changes)))

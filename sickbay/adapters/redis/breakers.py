@@ -22,7 +22,7 @@ from sickbay.adapters.redis.fleet import Fleet
 from sickbay.adapters.redis.local import LocalBreakers, LocalPermit
 from sickbay.adapters.redis.successes import LateSuccesses, Success
 from sickbay.adapters.redis.view import Seen
-from sickbay.adapters.redis.watcher import Watcher
+from sickbay.adapters.watcher import Watcher
 from sickbay.breaker import Ask, Document
 from sickbay.circuit import BreakerConfig, CircuitState, Command, Key, Permit, PermitKind, Refusal, Snapshot
 from sickbay.errors import ErrorReason, NotFound, Unavailable
