@@ -6,6 +6,8 @@ PYTHON ?= python3
 RUN_STAMP := $(VENV)/.installed-run
 DEV_STAMP := $(VENV)/.installed-dev
 PACKAGES := sickbay jobapi worker controlplane sickbay_cli
+# Each process of the tests has its own servers' corners; worksteal evens out the few long tests.
+PARALLEL ?= -n logical --maxprocesses 4 --dist worksteal
 PROTOS = $(shell find proto -name '*.proto' | sort)
 
 .PHONY: help setup run test test-embedded lint typecheck gen bench clean lock
@@ -19,12 +21,12 @@ run: $(RUN_STAMP) ## Run the whole system, embedded: Job API, worker and control
 	@$(BIN)/sickbay up $(ARGS)
 
 test: $(DEV_STAMP) ## Run all tests, also those against RabbitMQ, Redis and PostgreSQL (used if they listen, else started)
-	@$(BIN)/python scripts/with_servers.py $(BIN)/python -m pytest --cov --cov-report= -q $(PYTEST_ARGS)
+	@$(BIN)/python scripts/with_servers.py $(BIN)/python -m pytest $(PARALLEL) --cov --cov-report= -q $(PYTEST_ARGS)
 	@$(BIN)/coverage combine -q 2>/dev/null || true
 	$(BIN)/coverage report --fail-under=95
 
 test-embedded: $(DEV_STAMP) ## Run the tests that need no server
-	$(BIN)/python -m pytest -m "not servers" -q $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) -m "not servers" -q $(PYTEST_ARGS)
 
 lint: $(DEV_STAMP) ## Check style, imports, the contract and shell scripts
 	$(BIN)/ruff check .
