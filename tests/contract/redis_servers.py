@@ -9,18 +9,20 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from urllib.parse import urlsplit, urlunsplit
 
+import psutil
 from fakeredis import FakeAsyncRedis, FakeServer
+from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 SERVER = os.environ.get("SICKBAY_TEST_REDIS_URL", "redis://localhost:6379")
-CLAIM_S = 300
 CLAIMS_IN = 15
+"""The database that tells which others are in use, and by which process."""
 
 
 def database(number: int) -> str:
@@ -29,22 +31,41 @@ def database(number: int) -> str:
     return urlunsplit(parts._replace(path=f"/{number}"))
 
 
+@contextmanager
+def claimed_database() -> Iterator[str]:
+    """The URL of an empty database that no other test uses meanwhile, also no test of another process."""
+    with BlockingRedis.from_url(database(CLAIMS_IN), decode_responses=True) as claims:
+        number = next((number for number in range(1, CLAIMS_IN) if _claim(claims, number)), None)
+        assert number, "every database of the test server is in use"
+        try:
+            with BlockingRedis.from_url(database(number)) as mine:
+                mine.flushdb()
+                yield database(number)
+                mine.flushdb()
+        finally:
+            claims.delete(_claim_key(number))
+
+
 @asynccontextmanager
 async def own_database() -> AsyncIterator[str]:
-    """The URL of an empty database that no other test uses meanwhile, also no test of another process."""
-    async with Redis.from_url(database(CLAIMS_IN)) as claims:
-        for number in range(1, CLAIMS_IN):
-            if await claims.set(f"sickbay-test:{number}", os.getpid(), nx=True, ex=CLAIM_S):
-                break
-        else:
-            raise AssertionError("every database of the test server is in use")
-        try:
-            async with Redis.from_url(database(number)) as mine:
-                await mine.flushdb()
-                yield database(number)
-                await mine.flushdb()
-        finally:
-            await claims.delete(f"sickbay-test:{number}")
+    """The same for a test with an event loop."""
+    with claimed_database() as url:
+        yield url
+
+
+def _claim_key(number: int) -> str:
+    return f"sickbay-test:{number}"
+
+
+def _claim(claims: BlockingRedis, number: int) -> bool:
+    """Take a database that nobody has, or whose test was killed."""
+    if claims.set(_claim_key(number), os.getpid(), nx=True):
+        return True
+    holder = claims.get(_claim_key(number))
+    if holder is not None and not psutil.pid_exists(int(holder)):
+        claims.delete(_claim_key(number))
+        return bool(claims.set(_claim_key(number), os.getpid(), nx=True))
+    return False
 
 
 def fake() -> Callable[[str], Redis]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from typing import Any, Final, Self
+from typing import Any, Final, Protocol, Self
 
 import grpc
 import httpx
@@ -20,11 +20,18 @@ from gen.sickbay.jobs.v1.job_pb2 import Job
 from gen.sickbay.jobs.v1.job_service_pb2 import WatchJobRequest
 from gen.sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
 from gen.sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub
-from tests.system.product import Product
 
 PATIENCE_S: Final = 30.0
 NOT_FOUND: Final = 404
 SETTLED: Final = ("SUCCEEDED", "PARKED", "QUARANTINED")
+
+
+class HasPorts(Protocol):
+    """What runs somewhere: `sickbay up`, or a fleet."""
+
+    @property
+    def ports(self) -> Mapping[str, tuple[int, int]]:
+        """The HTTP and the gRPC port of `Job API`, `Worker` and `Control plane`."""
 
 
 class Circuit:
@@ -49,8 +56,7 @@ class Circuit:
 class Clients:
     """`api`, `worker` and `plane` speak REST; `jobs`, `quarantine`, `breakers` and `health` are stubs."""
 
-    def __init__(self, product: Product) -> None:
-        self.product = product
+    def __init__(self, product: HasPorts) -> None:
         self._stack = ExitStack()
         rest = {name: self._stack.enter_context(_http(ports[0])) for name, ports in product.ports.items()}
         self.grpc_ports = {name: ports[1] for name, ports in product.ports.items()}

@@ -9,6 +9,8 @@ import pytest
 
 from tests.system.clients import Clients
 from tests.system.clinic import Clinic
+from tests.system.corner import Corner, own_corner
+from tests.system.fleet import Fleet
 from tests.system.product import Product
 
 QUICK = {"JOB_HANDLERS": "clinic_handlers", "COOLDOWN_PERIOD": "1.5", "RETRY_DELAY_MS": "300", "LOG_FORMAT": "json"}
@@ -58,3 +60,18 @@ def start() -> Iterator[Start]:
     yield launch
     for product in launched:
         product.stop()
+
+
+@pytest.fixture
+def corner() -> Iterator[Corner]:
+    """Empty places on RabbitMQ, Redis and PostgreSQL for one test, which carries the marker `servers`."""
+    with own_corner() as made:
+        yield made
+
+
+@pytest.fixture
+def fleet(own_clinic: Clinic, corner: Corner) -> Iterator[Fleet]:
+    """A distributed system for one test, with nothing started yet; what runs at the end is stopped."""
+    made = Fleet(own_clinic.folder, QUICK | dict(corner.env))
+    yield made
+    made.stop()
