@@ -10,10 +10,10 @@ PACKAGES := sickbay jobapi worker controlplane sickbay_cli
 PARALLEL ?= -n logical --maxprocesses 4 --dist worksteal
 PROTOS = $(shell find proto -name '*.proto' | sort)
 
-.PHONY: help setup run test test-embedded lint typecheck gen bench clean lock
+.PHONY: help setup run test test-embedded test-rabbit-matrix lint typecheck gen bench clean lock
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(DEV_STAMP) ## Install everything for running, testing and developing into .venv
 
@@ -27,6 +27,9 @@ test: $(DEV_STAMP) ## Run all tests, also those against RabbitMQ, Redis and Post
 
 test-embedded: $(DEV_STAMP) ## Run the tests that need no server
 	$(BIN)/python -m pytest $(PARALLEL) -m "not servers" -q $(PYTEST_ARGS)
+
+test-rabbit-matrix: $(DEV_STAMP) ## Run the tests that need servers on Debian 13's RabbitMQ 4.0, Redis 8 and PostgreSQL 17 (on Debian 12 as root)
+	$(BIN)/python scripts/newer_servers.py $(BIN)/python -m pytest $(PARALLEL) -m servers -q $(PYTEST_ARGS)
 
 lint: $(DEV_STAMP) ## Check style, imports, the contract and shell scripts
 	$(BIN)/ruff check .

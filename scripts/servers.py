@@ -5,7 +5,8 @@
         server.kill()                    # kill -9 of the whole server
         server.start()                   # again, with the same data on the same port
 
-They can be frozen (`freeze`, `thaw`), and stop when the context ends.
+They can be frozen (`freeze`, `thaw`), and stop when the context ends. SICKBAY_TEST_BINARIES may name a folder with the programs of other
+versions than the machine's, which change to the user they want by themselves.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from typing import ClassVar, Final, Self
 import psutil
 
 PATIENCE_S: Final = 60
+BINARIES: Final = os.environ.get("SICKBAY_TEST_BINARIES")
 
 
 class Server(ABC):
@@ -160,7 +162,7 @@ class RabbitMQ(Server):
     @classmethod
     def binary(cls) -> str | None:
         """The package puts it on no PATH that root alone would not have."""
-        found = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
+        found = Path(BINARIES or "/usr/lib/rabbitmq/bin", "rabbitmq-server")
         return str(found) if found.exists() else None
 
     @property
@@ -224,7 +226,7 @@ class Redis(Server):
     @classmethod
     def binary(cls) -> str | None:
         """On the PATH."""
-        return shutil.which("redis-server")
+        return shutil.which("redis-server", path=BINARIES)
 
     @property
     def url(self) -> str:
@@ -255,12 +257,12 @@ class PostgreSQL(Server):
     def __init__(self, folder: Path) -> None:
         """Choose a port and a user; nothing is started yet."""
         super().__init__(folder)
-        self._user = "postgres" if os.geteuid() == 0 else None
+        self._user = "postgres" if os.geteuid() == 0 and not BINARIES else None
 
     @classmethod
     def binary(cls) -> str | None:
         """The newest one's `postgres`."""
-        found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), reverse=True)
+        found = [Path(BINARIES, "postgres")] if BINARIES else sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"), reverse=True)
         return str(found[0]) if found else None
 
     @property
@@ -278,6 +280,8 @@ class PostgreSQL(Server):
         if not (self.folder / "data").exists():
             if self._user:
                 shutil.chown(self.folder, self._user)
+            elif BINARIES:
+                self.folder.chmod(0o777)  # for a user whom this machine need not know
             making = [self._tool("initdb"), "-D", str(self.folder / "data"), "-U", "postgres", "-A", "trust", "-N"]
             subprocess.run(making, cwd="/", capture_output=True, check=True, user=self._user)
         super().start()

@@ -4,6 +4,7 @@ Servers that already listen on their standard ports are used. What is missing is
 `docker compose` if a Docker engine answers, else from Debian's packages (installed if we may), as private instances on free
 ports in a temporary folder. Otherwise one sentence says what to install. The command finds the servers in SICKBAY_TEST_RABBITMQ_URL,
 SICKBAY_TEST_RABBITMQCTL, SICKBAY_TEST_REDIS_URL and SICKBAY_TEST_POSTGRES_URL; those that are set already are left alone.
+If SICKBAY_TEST_BINARIES names a folder with the programs of other versions, private instances of these are started whatever listens.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
-from servers import SERVERS, listens
+from servers import BINARIES, SERVERS, listens
 
 COMPOSE: Final = Path(__file__).parent.parent / "docker-compose.yml"
 STANDARD: Final = {
@@ -44,7 +45,7 @@ def main() -> int:
         for name, (port, found) in STANDARD.items():
             if any(variable in os.environ for variable in found):
                 continue
-            if listens(port):
+            if not BINARIES and listens(port):
                 env |= found
             else:
                 missing.append(name)
@@ -55,7 +56,7 @@ def main() -> int:
 
 
 def _started(stack: ExitStack, missing: list[str]) -> Mapping[str, str]:
-    if _docker_answers():
+    if not BINARIES and _docker_answers():
         _say(f"starting {', '.join(missing)} with docker compose")
         stack.callback(subprocess.run, ["docker", "compose", "-f", str(COMPOSE), "rm", "-sf", *missing], check=False)
         subprocess.run(["docker", "compose", "-f", str(COMPOSE), "up", "-d", "--wait", *missing], check=True)
