@@ -163,6 +163,12 @@ class LedgerWriter(Protocol):
     async def live(self, jobs: Sequence[Job]) -> Mapping[str, bool | None]:
         """By job id: True if just this copy (generation, attempt) is set aside now, False if it has left, None if the job is unknown."""
 
+    async def set_aside(self, after: str, limit: int, before: int) -> Sequence[Event]:
+        """Jobs set aside before `before` (ms), by job id from the one after `after` on, each as the event that its copy holds."""
+
+    def sweeping(self) -> AbstractAsyncContextManager[bool]:
+        """True for one process at a time, until the context ends; the others are told False and may ask again."""
+
     async def counts(self) -> Mapping[State, int]:
         """How many jobs are in each state."""
 

@@ -96,5 +96,5 @@ def _judged(method: str, context: Context, error: BaseException) -> Fault:
     if fault is INTERNAL:
         _log.error("%s failed", method, exc_info=error)
     elif isinstance(error, SickbayError) and error.__cause__ is not None:
-        _log.info("%s: %s", method, error, exc_info=error.__cause__)
+        _log.info("%s: %s (%s: %s)", method, error, type(error.__cause__).__name__, error.__cause__)
     return fault

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from sickbay.adapters.sql.ledger import open_ledger
 from sickbay.errors import ErrorReason, InvalidArgument
 from sickbay.job import Event, Reason, State
 from sickbay.queries import JobQuery, QuarantineQuery
@@ -233,3 +234,26 @@ async def test_prune_of_more_than_one_bite(ledger):
 
 async def test_an_empty_batch_is_fine(ledger):
     await ledger.writer.apply([])
+
+
+async def test_what_is_set_aside_can_be_told_again_in_pages(ledger):
+    """Whole, as the events that set the jobs aside; what left, and what came too late, is not among them."""
+    told = [parked("a"), quarantined("b"), parked("c"), parked("d", at=START + 1_000), quarantined("e")]
+    await ledger.writer.apply(told)
+    await ledger.writer.apply([succeeded("c", generation=1)])
+    first = await ledger.writer.set_aside("", 2, START + 900)
+    rest = await ledger.writer.set_aside("b", 2, START + 900)
+    assert [event.job.job_id for event in (*first, *rest)] == ["a", "b", "e"]
+    whole = [(event.job, event.state, event.at, event.reason, event.code, event.message) for event in (*first, *rest)]
+    assert whole == [(event.job, event.state, event.at, event.reason, event.code, event.message) for event in (told[0], told[1], told[4])]
+
+
+async def test_one_process_at_a_time_sweeps(ledger, url, clock):
+    """Only PostgreSQL is shared by processes; who was told False may have it when the first is done."""
+    async with ledger.writer.sweeping() as first:
+        assert first
+        if url.startswith("postgresql"):
+            async with open_ledger(url, clock) as other, other.writer.sweeping() as second:
+                assert not second
+    async with ledger.writer.sweeping() as again:
+        assert again

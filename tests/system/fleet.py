@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
@@ -84,8 +85,13 @@ class Fleet:
         """The end of a test: all stop when asked, with exit code 0 and without having logged a fault."""
         for service in self._all:
             service.terminate()
+        troubles = []
         for service in self._all:
-            service.stop()
+            try:
+                service.end_well()
+            except (AssertionError, subprocess.TimeoutExpired) as error:
+                troubles.append(f"{service.module} ended with {service.process.returncode}: {service.faults or error}")
+        assert not troubles, "\n".join(troubles)
 
     @property
     def _all(self) -> list[Service]:

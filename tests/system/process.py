@@ -104,6 +104,11 @@ class Process:
         """The end of a test: it stops when asked, with exit code 0 and without having logged a fault."""
         if self.process.returncode is None:
             self.terminate()
+        self.end_well()
+
+    def end_well(self) -> None:
+        """It was asked to stop, or has stopped: with exit code 0, and without having logged a fault."""
+        if self.process.returncode is None:
             try:
                 code = self.wait()
             except subprocess.TimeoutExpired:

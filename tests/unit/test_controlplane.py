@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from controlplane import keeper as keeper_module
+from controlplane import sweep as sweep_module
 from controlplane.healer import Healer
 from controlplane.keeper import Keeper
 from controlplane.release import Releaser
@@ -43,6 +44,10 @@ async def take(backends, queue, count):
                 found.append(delivery.body)
                 delivery.ack()
     return found
+
+
+def decode_body(body):
+    return decode_job(body, "", 0)
 
 
 def keeping(backends, heard):
@@ -252,6 +257,49 @@ async def test_a_sweep_cut_after_its_republish_loses_nothing():
             await sweep.round()
         left = [decode_job(body, "", 0).job_id for body in await take(backends, Queue.QUARANTINE, 2)]
         assert sorted(left) == ["p0", "p2"]
+
+
+async def test_two_sweeps_at_once_destroy_no_last_copy(monkeypatch):
+    """In the middle of one round another control plane moves every copy; the first does not take those for second copies."""
+    monkeypatch.setattr(sweep_module, "BATCH", 1)
+    monkeypatch.setattr(sweep_module, "PAUSE_S", 0)
+    async with open_backends() as backends:
+        await set_aside(backends, *(parked(name) for name in "abc"), parked("b"))
+        for name in "xyz":
+            await backends.broker.publish([Message(TO_QUARANTINE, encode_event(parked(name)))])
+        await backends.writer.apply([replace(parked(name), state=State.DISCARDED) for name in "xyz"])
+        ours, theirs = (Sweep(backends.broker, backends.writer, backends.clock) for _ in range(2))
+        keep, kept = ours._keep, 0
+
+        async def keep_and_be_overtaken(deliveries, swept):
+            nonlocal kept
+            await keep(deliveries, swept)
+            kept += 1
+            if kept == 2:
+                backends.clock.now += 1
+                await theirs.round(whole=True)
+
+        monkeypatch.setattr(ours, "_keep", keep_and_be_overtaken)
+        assert (await ours.round(whole=True)).around
+        while await backends.broker.depth(Queue.QUARANTINE) > 3:
+            await theirs.round()
+        left = [decode_job(body, "", 0).job_id for body in await take(backends, Queue.QUARANTINE, 3)]
+        assert sorted(left) == ["a", "b", "c"]
+
+
+async def test_copies_that_never_reached_the_queue_are_made_from_the_ledger():
+    """At the second look in a row, for they may only be late; complete, so that a lost ledger could be rebuilt from them."""
+    async with open_backends() as backends:
+        tired = parked("b", attempt=2)
+        missing = replace(tired, job=tired.job.failed(Failure(1, 2, 0, "API_TIMEOUT", "slow")))
+        await set_aside(backends, parked("a"))
+        await backends.writer.apply([missing])
+        backends.clock.now = missing.at + sweep_module.SETTLED_MS + 1
+        sweep = Sweep(backends.broker, backends.writer, backends.clock)
+        assert not await sweep.look()
+        assert await sweep.look()
+        (copy,) = [job for job in map(decode_body, await take(backends, Queue.QUARANTINE, 2)) if job.job_id == "b"]
+        assert copy == missing.job
 
 
 async def test_a_half_open_circuit_releases_nothing_more():

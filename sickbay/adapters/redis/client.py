@@ -65,3 +65,8 @@ def translated() -> Iterator[None]:
         yield
     except (RedisError, OSError, TimeoutError) as error:
         raise StoreSilent(f"{type(error).__name__}: {error}") from error
+    except RuntimeError as error:
+        # uvloop's word for a connection that was reset between two commands; the driver lets it through.
+        if "closed" not in str(error):
+            raise
+        raise StoreSilent(f"{type(error).__name__}: {error}") from error

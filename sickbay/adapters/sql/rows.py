@@ -84,6 +84,21 @@ def values_of(event: Event) -> tuple[object, ...]:
     return (*place, *run, event.at, reason, plain(message), fingerprint(message), job.payload_json)
 
 
+def event_of(row: AnyRow) -> Event:
+    """The event that set a job aside, from its whole row."""
+    reason = Reason(row.reason) if row.reason else None
+    return Event(
+        job_of(row),
+        State(row.state),
+        row.set_aside_at,
+        started_at=row.started_at,
+        run=row.run,
+        reason=reason,
+        code=row.code,
+        message=row.message or "",
+    )
+
+
 def change_values(event: Event) -> tuple[object, ...]:
     """A row of `job_changes`, in the order of the table."""
     job, message = event.job, plain(event.message)

@@ -6,8 +6,9 @@ import asyncio
 import sqlite3
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing, nullcontext
+from typing import Final
 
-from sqlalchemy import Table, select
+from sqlalchemy import Table, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sickbay.adapters.sql.bulk import BulkInsert
@@ -16,6 +17,10 @@ from sickbay.adapters.sql.failures import SENTENCE, translated
 from sickbay.adapters.sql.migrate import check, migrate
 from sickbay.adapters.sql.schema import jobs
 from sickbay.errors import ErrorReason, Unavailable
+
+_ALONE: Final = "hashtextextended(current_schema() || '.sickbay.' || :what, 0)"
+_TRY_ALONE: Final = text(f"SELECT pg_try_advisory_lock({_ALONE})")
+_NO_LONGER_ALONE: Final = text(f"SELECT pg_advisory_unlock({_ALONE})")
 
 
 class Store:
@@ -79,6 +84,23 @@ class Store:
         """Between two writes: none of ours is under way inside the block."""
         async with self._turn():
             yield
+
+    @asynccontextmanager
+    async def alone(self, what: str) -> AsyncIterator[bool]:
+        """Whether nobody else on this database is in a block of the same name; on SQLite there is nobody else.
+
+        The server lets go when our connection is lost, so somebody may enter before we have noticed that.
+        """
+        if self._place.is_sqlite:
+            yield True
+            return
+        async with self.read() as connection:
+            taken = bool((await connection.execute(_TRY_ALONE, {"what": what})).scalar_one())
+            try:
+                yield taken
+            finally:
+                if taken:
+                    await connection.execute(_NO_LONGER_ALONE, {"what": what})
 
     async def lock(self, connection: AsyncConnection, job_ids: Iterable[str]) -> None:
         """Take the rows in the order of their ids, as every writer of several does, so that two never wait for each other."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
 from sqlalchemy import BigInteger, ColumnElement, Text, and_, bindparam, case, exists, func, literal_column, null, or_, select
@@ -15,7 +16,7 @@ from sickbay.adapters.sql.feed import Feed
 from sickbay.adapters.sql.fence import Cancelled
 from sickbay.adapters.sql.merge import Folded, fold, truth
 from sickbay.adapters.sql.prune import prune
-from sickbay.adapters.sql.rows import JOB_VALUES, change_values, values_of
+from sickbay.adapters.sql.rows import JOB_VALUES, change_values, event_of, values_of
 from sickbay.adapters.sql.schema import job_changes, job_duplicates, jobs
 from sickbay.adapters.sql.store import Store
 from sickbay.job import Event, Job, State
@@ -92,6 +93,17 @@ class SqlWriter:
                 found = _is_live(job, rows.get(job.job_id))
                 answer[job.job_id] = max(answer.get(job.job_id, False), found, key=(False, None, True).index)
         return answer
+
+    async def set_aside(self, after: str, limit: int, before: int) -> Sequence[Event]:
+        """Jobs set aside before `before` (ms), by job id from the one after `after` on, each as the event that its copy holds."""
+        wanted = (jobs.c.set_aside_at.is_not(None), jobs.c.set_aside_at < before, jobs.c.job_id > after)
+        query = select(jobs).where(*wanted).order_by(jobs.c.job_id).limit(limit)
+        async with self._store.read() as connection:
+            return [event_of(row) for row in await connection.execute(query)]
+
+    def sweeping(self) -> AbstractAsyncContextManager[bool]:
+        """True for one process at a time, until the context ends; the others are told False and may ask again."""
+        return self._store.alone("sweep")
 
     async def counts(self) -> Mapping[State, int]:
         """How many jobs are in each state; every state is named."""

@@ -1,0 +1,82 @@
+"""The books, after the storm: every job in exactly one place, every promise kept, every duplicate told."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from tests.chaos.arena import Arena
+
+PATIENCE_S: Final = 120
+ENDS: Final = {
+    "ok": {"SUCCEEDED"},
+    "retry": {"SUCCEEDED"},
+    "bad": {"SUCCEEDED", "DISCARDED", "QUARANTINED"},
+    "outage": {"SUCCEEDED", "QUARANTINED"},
+    "down": {"PARKED", "QUARANTINED"},
+}
+"""Where a job may end. `outage` and `down` may have used up their retries before their circuit opened (again)."""
+PASSING: Final = {"QUEUED", "RUNNING", "RETRYING"}
+STATES: Final = "SELECT job_type, state, count(*) AS jobs FROM jobs GROUP BY job_type, state"
+ROWS: Final = "SELECT job_id, job_type, state, generation, attempt, reason FROM jobs"
+
+
+@dataclass(frozen=True)
+class Books:
+    """Each row of the ledger by job id, how often each was done, and the duplicates that the product tells of."""
+
+    rows: Mapping[str, Any]
+    done: Counter[tuple[str, int]]
+    told: int
+
+    def check(self, accepted: Mapping[str, str]) -> None:
+        """Nothing lost, nothing stuck, nothing made up."""
+        missing = accepted.keys() - self.rows.keys()
+        assert not missing, f"{len(missing)} accepted jobs are lost: {sorted(missing)[:5]}"
+        ended = Counter(self.rows[job_id]["state"] for job_id in accepted)
+        assert ended.total() == ended["SUCCEEDED"] + ended["PARKED"] + ended["QUARANTINED"] + ended["DISCARDED"] == len(accepted)
+        for job_id, row in self.rows.items():
+            fine = row["state"] in ENDS[row["job_type"]] or (row["state"], row["reason"]) == ("QUARANTINED", "WORKER_LOST")
+            assert fine, f"{row['job_type']} job {job_id} ended as {row['state']} ({row['reason']})"
+            if row["state"] == "SUCCEEDED":
+                assert self.done[job_id, row["generation"]], f"job {job_id} is said to have succeeded, and was never done"
+
+    def report(self, accepted: Mapping[str, str]) -> str:
+        """In figures."""
+        states = Counter(f"{row['job_type']} {row['state']}" for row in self.rows.values())
+        again = sum(count - 1 for count in self.done.values())
+        lost_workers = sum(row["reason"] == "WORKER_LOST" for row in self.rows.values())
+        return "\n".join(
+            [
+                f"{len(accepted)} accepted, {len(self.rows) - len(accepted)} more whose answer was cut off",
+                *(f"  {count:6} {state}" for state, count in sorted(states.items())),
+                f"{again} done again, {self.told} duplicates told, {lost_workers} quarantined because workers died of them",
+            ]
+        )
+
+
+async def settle(arena: Arena) -> Books:
+    """Wait until nothing moves any more and the queue agrees with the ledger. Nothing announces that, so this asks again and again."""
+    deadline = time.monotonic() + PATIENCE_S
+    while left := await _left(arena):
+        assert time.monotonic() < deadline, f"after {PATIENCE_S} s there is still {left}"
+        await asyncio.sleep(0.25)
+    rows = {row["job_id"]: row for row in await arena.sql(ROWS)}
+    (told,) = await arena.sql("SELECT count(*) AS told FROM job_duplicates")
+    return Books(rows, Counter((run.job, run.generation) for run in arena.clinic.runs(what="done")), told["told"])
+
+
+async def _left(arena: Arena) -> dict[str, int]:
+    """What is not yet at rest."""
+    depths = dict(await arena.depths())
+    quarantine = depths.pop("jobs.quarantine")
+    states = {(row["job_type"], row["state"]): row["jobs"] for row in await arena.sql(STATES)}
+    left = {name: depth for name, depth in depths.items() if depth}
+    left |= {f"{kind} {state}": jobs for (kind, state), jobs in states.items() if state in PASSING}
+    left |= {f"{kind} {state}": jobs for (kind, state), jobs in states.items() if state == "PARKED" and kind != "down"}
+    rows = sum(jobs for (_, state), jobs in states.items() if state in {"PARKED", "QUARANTINED"})
+    return left if left or quarantine == rows else {"jobs.quarantine": quarantine, "rows set aside": rows}
