@@ -1,7 +1,6 @@
 """The ledgers that the contract suites run against, and a clock that moves by hand."""
 
 import asyncio
-import os
 import threading
 import uuid
 from concurrent.futures import Future
@@ -13,9 +12,7 @@ import pytest
 from sickbay.adapters.sql.ledger import open_ledger
 from sickbay.adapters.sql.schema import metadata
 from tests.contract.ledger_events import START
-
-POSTGRES = os.environ.get("SICKBAY_TEST_POSTGRES_URL", "postgresql://postgres@127.0.0.1:5432/test")
-"""A PostgreSQL where we may create databases and roles."""
+from tests.contract.postgres_server import POSTGRES
 
 BACKENDS = ["sqlite-file", "sqlite-memory", pytest.param("postgresql", marks=pytest.mark.servers)]
 

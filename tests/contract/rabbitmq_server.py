@@ -26,8 +26,9 @@ def rabbitmqctl(*arguments):
     return done.stdout
 
 
+@cache
 def make_vhost(name):
-    """The URL of a new virtual host, deleted when this process ends."""
+    """The URL of a virtual host, made at the first call and deleted when this process ends."""
     rabbitmqctl("add_vhost", name)
     atexit.register(rabbitmqctl, "delete_vhost", name)
     rabbitmqctl("set_permissions", "-p", name, SERVER.user, ".*", ".*", ".*")

@@ -3,8 +3,6 @@
 import asyncio
 import logging
 import secrets
-import ssl
-import subprocess
 
 import aiormq
 import pytest
@@ -214,24 +212,6 @@ async def test_a_url_that_must_be_corrected_is_told_in_one_sentence(url, caplog,
         with pytest.raises(Unavailable):
             await broker.publish(jobs("a"))
     assert "hunter2" not in str(caught.value) + caplog.text
-
-
-async def test_tls_with_an_authority_of_our_own(url, tmp_path):
-    key, certificate = tmp_path / "key.pem", tmp_path / "cert.pem"
-    subject = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
-    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-keyout", key, "-out", certificate, *subject]
-    subprocess.run(made, check=True, capture_output=True)
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(certificate, key)
-    async with Proxy(SERVER.host, SERVER.port or 5672, tls=context) as proxy:
-        secure = URL(url).with_scheme("amqps").with_host("localhost").with_port(proxy.port)
-        async with RabbitBroker(str(secure.update_query(cafile=str(certificate))), now) as broker:
-            await broker.ready()
-            await broker.publish(jobs("a"))
-        async with RabbitBroker(str(secure), now) as broker:
-            with pytest.raises(SettingsError, match=r"certificate of RabbitMQ at localhost:.* cannot be verified"):
-                await broker.ready()
-    assert await drain(url) == {"a": False}
 
 
 async def test_a_blocked_connection_is_unavailable_at_once_and_acks_go_on(broker):

@@ -7,12 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sickbay import breaker
+from sickbay.adapters.redis.address import place
 from sickbay.adapters.redis.breakers import RedisBreakers
-from sickbay.adapters.redis.client import place
 from sickbay.adapters.redis.store import Patience
 from sickbay.adapters.redis.successes import LateSuccesses, Success
 from sickbay.adapters.redis.view import View
 from sickbay.circuit import BreakerConfig, Permit
+from sickbay.errors import SettingsError
 from sickbay.outcome import SUCCESS
 from tests.unit.breaker_circuit import DOWN, KEY, Circuit
 
@@ -114,6 +115,19 @@ def test_a_place_tells_no_secret(url, seen):
     assert place(url) == seen
 
 
-def test_a_url_of_another_kind_is_a_value_error():
-    with pytest.raises(ValueError, match="scheme"):
-        RedisBreakers("http://localhost", BreakerConfig())
+@pytest.mark.parametrize(
+    ("url", "words"),
+    [
+        ("http://localhost", "cannot be read"),
+        ("redis://:s3cret@localhost:port", "cannot be read"),
+        ("redis://:s3cret@localhost?db=x", "parameter 'db'"),
+        ("redis://:s3cret@localhost?ssl_cert_reqs=required", "with redis:// there is no parameter 'ssl_cert_reqs'"),
+        ("rediss://:s3cret@localhost?health_check_interval=5&cafile=/s3cret.pem", "with rediss:// there is no parameter 'cafile'"),
+        ("rediss://:s3cret@localhost?ssl_cert_reqs=perhaps", "parameter 'ssl_cert_reqs'"),
+        ("rediss://:s3cret@localhost?ssl_ca_certs=/nowhere/s3cret.pem", "the file of ssl_ca_certs does not exist"),
+    ],
+)
+def test_a_url_that_cannot_be_meant_names_what_is_wrong_and_no_secret(url, words):
+    with pytest.raises(SettingsError, match=f"REDIS_URL is .*: .*{words}") as caught:
+        RedisBreakers(url, BreakerConfig())
+    assert "s3cret" not in str(caught.value)

@@ -15,10 +15,8 @@ class Proxy:
     each chunk waits in each direction, `reset_after` cuts a connection by itself. `accepted` counts connections ever taken.
     """
 
-    def __init__(self, host, port, *, tls=None):
-        """`tls` is an SSLContext with which clients are served; the way to the server is always plain."""
+    def __init__(self, host, port):
         self._target = (host, port)
-        self._tls = tls
         self._server = None
         self._pairs = set()
         self._tasks = set()
@@ -54,7 +52,7 @@ class Proxy:
     async def accept(self):
         """Take connections (again), on the same port as before."""
         if self._server is None:
-            self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=self._tls, limit=CHUNK)
+            self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, limit=CHUNK)
             self.port = self._server.sockets[0].getsockname()[1]
 
     def refuse(self):

@@ -16,7 +16,7 @@ from redis import Redis
 from yarl import URL
 
 from sickbay.adapters.rabbitmq.topology import QUEUES
-from tests.contract.ledger_fixtures import POSTGRES
+from tests.contract.postgres_server import POSTGRES
 from tests.contract.rabbitmq_server import empty, rabbitmqctl, vhost
 from tests.contract.redis_servers import claimed_database
 

@@ -78,6 +78,8 @@ def _reason(address: Address, error: BaseException) -> SettingsError | Unavailab
     if isinstance(cause, ssl.SSLCertVerificationError):
         remedy = "name its authority in RABBITMQ_URL with ?cafile=/path/to/ca.pem"
         return SettingsError(f"the certificate of RabbitMQ at {address.where} cannot be verified; {remedy}")
+    if isinstance(cause, ssl.SSLError) and any(word in str(cause.reason) for word in ("ALERT_UNKNOWN_CA", "CERTIFICATE")):
+        return SettingsError(f"RabbitMQ at {address.where} refuses the certificate that RABBITMQ_URL names with certfile, or wants one")
     if isinstance(cause, ssl.SSLError):
         return SettingsError(f"{address.where} does not speak TLS as RABBITMQ_URL asks with amqps://")
     if isinstance(cause, FileNotFoundError | PermissionError):

@@ -17,7 +17,8 @@ from typing import Final, Self
 
 from sickbay import breaker
 from sickbay.adapters.redis import script
-from sickbay.adapters.redis.client import Client, open_client, place
+from sickbay.adapters.redis.address import place
+from sickbay.adapters.redis.client import Client, open_client
 from sickbay.adapters.redis.fleet import Fleet
 from sickbay.adapters.redis.local import LocalBreakers, LocalPermit
 from sickbay.adapters.redis.successes import LateSuccesses, Success
@@ -51,7 +52,7 @@ class RedisBreakers:
     ) -> None:
         """`url` is redis://, rediss:// or unix://; `clock` replaces the time of Redis (tests); `worker` is whom probes are lent to.
 
-        ValueError if the URL is none of these.
+        SettingsError if the URL cannot be meant.
         """
         self.stale = 0
         self._config = config

@@ -6,16 +6,17 @@ at most half a second, and what happens then is decided by `store.py`.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
-from urllib.parse import urlsplit
 
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
+from sickbay.adapters.redis.address import make_pool
 from sickbay.errors import Unavailable
 
 TIMEOUT_S: Final = 0.25
@@ -35,27 +36,20 @@ class StoreSilent(Unavailable):
 
 
 def open_client(url: str) -> Client:
-    """A client of `redis://`, `rediss://` (TLS) or `unix://`; connects at the first command. ValueError if the URL is none of them."""
-    pool = BlockingConnectionPool.from_url(
+    """A client of `redis://`, `rediss://` (TLS) or `unix://`; connects at the first command. SettingsError if the URL cannot be meant."""
+    keeping = {} if url.startswith("unix:") else {"socket_keepalive": True}
+    pool = make_pool(
         url,
         max_connections=MAX_CONNECTIONS,
         timeout=2 * TIMEOUT_S,
         socket_timeout=TIMEOUT_S,
         socket_connect_timeout=TIMEOUT_S,
-        socket_keepalive=True,
         retry=Retry(NoBackoff(), 0),
         protocol=2,
         driver_info=None,
+        **keeping,
     )
     return Redis.from_pool(pool)
-
-
-def place(url: str) -> str:
-    """Where a URL leads, without user, password and options: fit for a log."""
-    parts = urlsplit(url)
-    host = parts.hostname or ""
-    port = f":{parts.port}" if parts.port else ""
-    return f"{parts.scheme}://{host}{port}{parts.path}"
 
 
 @contextmanager
@@ -64,9 +58,20 @@ def translated() -> Iterator[None]:
     try:
         yield
     except (RedisError, OSError, TimeoutError) as error:
-        raise StoreSilent(f"{type(error).__name__}: {error}") from error
+        raise StoreSilent(_detail(error)) from error
     except RuntimeError as error:
         # uvloop's word for a connection that was reset between two commands; the driver lets it through.
         if "closed" not in str(error):
             raise
         raise StoreSilent(f"{type(error).__name__}: {error}") from error
+
+
+def _detail(error: BaseException) -> str:
+    reason: BaseException | None = error
+    while reason is not None and not isinstance(reason, ssl.SSLError):
+        reason = reason.__cause__ or reason.__context__
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        return "its certificate cannot be verified; name its authority in REDIS_URL with ?ssl_ca_certs=/path/to/ca.pem"
+    if reason is not None and any(word in str(reason.reason) for word in ("ALERT_UNKNOWN_CA", "CERTIFICATE")):
+        return "it refuses the certificate that REDIS_URL names with ssl_certfile, or wants one"
+    return f"{type(error).__name__}: {error}"

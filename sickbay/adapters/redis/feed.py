@@ -29,10 +29,17 @@ log = logging.getLogger(__name__)
 
 
 class Feed:
-    """Calls `on_subscribed` after each subscription and `on_notice` with each message."""
+    """Calls `on_subscribed` after each subscription, `on_notice` with each message, `on_trouble` with what keeps it from listening."""
 
     def __init__(
-        self, client: Client, channel: str, *, on_subscribed: Callable[[], Awaitable[None]], on_notice: Callable[[bytes], None], rng: Random
+        self,
+        client: Client,
+        channel: str,
+        *,
+        on_subscribed: Callable[[], Awaitable[None]],
+        on_notice: Callable[[bytes], None],
+        on_trouble: Callable[[str], None],
+        rng: Random,
     ) -> None:
         """`on_subscribed` may raise Unavailable: then the connection is made anew."""
         self._client = client
@@ -41,6 +48,7 @@ class Feed:
         self._on_notice = on_notice
         self._rng = rng
         self._tried = asyncio.Event()
+        self._on_trouble = on_trouble
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -67,7 +75,9 @@ class Feed:
                         heard = True
                         self._tried.set()
             except Unavailable as error:
-                log.debug("breaker.events is interrupted: %s", getattr(error, "detail", error))
+                why = getattr(error, "detail", str(error))
+                log.debug("breaker.events is interrupted: %s", why)
+                self._on_trouble(why)
             except Exception:
                 log.exception("a fault in what listens to breaker.events; it begins anew")
             finally:

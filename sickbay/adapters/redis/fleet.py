@@ -29,6 +29,7 @@ CHANNEL: Final = "breaker.events"
 TYPES: Final = "breakers"
 """Hash: every name that was ever registered, with all its failures."""
 SYNC_EVERY_S: Final = 1.0
+UNKNOWN: Final = "no answer yet"
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +81,8 @@ class Fleet:
         database = client.connection_pool.connection_kwargs.get("db", 0)
         # Channels do not belong to a database: without this two systems on one server would hear each other.
         self._channel = CHANNEL if database in {0, "0"} else f"{CHANNEL}@{database}"
-        self._feed = Feed(client, self._channel, on_subscribed=self._subscribed, on_notice=self._noticed, rng=rng)
+        self._feed = Feed(client, self._channel, on_subscribed=self._subscribed, on_notice=self._noticed, on_trouble=self._tell, rng=rng)
+        self._told = ""
         self._used: set[Key] = set()
         self._wanted = asyncio.Event()
         self._sees_all = 0
@@ -89,8 +91,7 @@ class Fleet:
     async def start(self) -> None:
         """Read everything once if Redis answers, and keep it true from then on."""
         await self._feed.start()
-        if self.is_away:
-            log.warning("Redis (%s) does not answer; circuits run degraded until it does", self._where)
+        self._tell(UNKNOWN)
         self._task = asyncio.create_task(self._keep_true(), name="breaker view")
 
     async def stop(self) -> None:
@@ -153,11 +154,18 @@ class Fleet:
             if not self.is_away:
                 self.is_away = True
                 self._wanted.set()
-                log.warning("Redis (%s) does not answer (%s); circuits run degraded until it does", self._where, error.detail)
+                self._tell(error.detail)
             raise
+
+    def _tell(self, why: str) -> None:
+        """Log once for each time that Redis is away, or twice if the first time it was not known why."""
+        if self.is_away and (not self._told or (self._told == UNKNOWN and why != UNKNOWN)):
+            self._told = why
+            log.warning("Redis (%s) does not answer (%s); circuits run degraded until it does", self._where, why)
 
     async def _returned(self) -> None:
         self.is_away = False
+        self._told = ""
         log.info("Redis (%s) answers; the fleet's circuits are in force", self._where)
         await self._on_return()
 

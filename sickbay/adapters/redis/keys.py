@@ -22,7 +22,7 @@ class RedisIdempotencyKeys:
     """Implements `IdempotencyKeys`; open it with `async with`. Redis forgets each key by itself after 24 hours."""
 
     def __init__(self, url: str, *, clock: Clock | None = None, connect: Callable[[str], Client] = open_client) -> None:
-        """`clock` replaces the time of Redis (tests). ValueError if the URL is not redis://, rediss:// or unix://."""
+        """`clock` replaces the time of Redis (tests). SettingsError if the URL cannot be meant."""
         self._clock = clock
         self._store = Store(connect(url))
         self._script = Script(source("keys"))

@@ -76,6 +76,10 @@ class Server:
             raise _settings_error("a parameter is wrong, or a file it names cannot be read") from error
         except ssl.SSLCertVerificationError as error:
             raise _settings_error("the server's certificate is not signed by sslrootcert, or is for another host") from error
+        except ConnectionError as error:
+            if "rejected SSL upgrade" not in str(error):  # the driver has no class for it
+                raise
+            raise _settings_error("the server does not speak TLS as sslmode asks") from error
 
 
 def server(url: str) -> Server:

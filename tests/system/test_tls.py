@@ -1,0 +1,77 @@
+"""The distributed form where every server is reached by TLS, and what a service does about a server that it must not trust."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.contract.tls_servers import Authority, TlsPostgreSQL, TlsRabbitMQ, TlsRedis, public_folder
+from tests.system.clients import Clients
+from tests.system.clinic import Clinic
+from tests.system.conftest import QUICK
+from tests.system.fleet import Fleet
+
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(240)]
+
+
+@pytest.fixture(scope="module")
+def secure() -> Iterator[Mapping[str, str]]:
+    """The three URLs, as README writes them."""
+    with public_folder() as folder:
+        authority = Authority(folder)
+        with (
+            TlsRabbitMQ(folder / "rabbitmq", authority) as rabbitmq,
+            TlsRedis(folder / "redis", authority) as redis,
+            TlsPostgreSQL(folder / "postgres", authority) as postgres,
+        ):
+            yield {
+                "RABBITMQ_URL": f"amqps://guest:guest@localhost:{rabbitmq.tls_port}?cafile={authority.ca}",
+                "REDIS_URL": f"rediss://localhost:{redis.tls_port}?ssl_ca_certs={authority.ca}",
+                "DATABASE_URL": f"postgresql://postgres@localhost:{postgres.port}/postgres?sslmode=verify-full&sslrootcert={authority.ca}",
+            }
+
+
+@pytest.fixture
+def fleet(own_clinic: Clinic, secure: Mapping[str, str]) -> Iterator[Fleet]:
+    """Services that find all three servers by TLS."""
+    made = Fleet(own_clinic.folder, QUICK | dict(secure))
+    yield made
+    made.stop()
+
+
+def test_a_job_goes_all_the_way(fleet):
+    fleet.launch_all(workers=1).ready()
+    with Clients(fleet) as sickbay:
+        sickbay.wait(sickbay.submit("ok"), "SUCCEEDED")
+    assert fleet.workers[0].logged("the fleet's circuits are in force")
+
+
+def trusting_a_stranger(url: str, folder: Path) -> str:
+    """The URL with another authority than the one that signed the server's certificate."""
+    return f"{url.rpartition('=')[0]}={Authority(folder).ca}"
+
+
+@pytest.mark.parametrize(
+    ("variable", "sentence"),
+    [
+        ("RABBITMQ_URL", "cannot be verified; name its authority in RABBITMQ_URL with ?cafile=/path/to/ca.pem"),
+        ("DATABASE_URL", "the server's certificate is not signed by sslrootcert, or is for another host"),
+    ],
+)
+def test_a_service_ends_with_one_sentence(fleet, tmp_path, variable, sentence):
+    [worker] = fleet.launch("worker", **{variable: trusting_a_stranger(fleet.env[variable], tmp_path)})
+    worker.wait()
+    assert fleet.retire(worker) == 1
+    [said] = [line for line in worker.err.text.splitlines() if not line.startswith("{")]
+    assert variable in said
+    assert said.endswith(sentence)
+
+
+def test_a_worker_does_without_such_a_redis_and_says_why(fleet, tmp_path):
+    patient = trusting_a_stranger(fleet.env["REDIS_URL"].replace("?", "?socket_timeout=10&socket_connect_timeout=10&"), tmp_path)
+    fleet.launch("controlplane")
+    [worker] = fleet.launch("worker", REDIS_URL=patient)
+    assert worker.logged("its certificate cannot be verified; name its authority in REDIS_URL with ?ssl_ca_certs=/path/to/ca.pem")
+    worker.ready()
