@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+import aiormq
+
+from sickbay.envelope import decode_events
 from tests.chaos.arena import Arena
 
 PATIENCE_S: Final = 120
@@ -63,7 +66,7 @@ async def settle(arena: Arena) -> Books:
     """Wait until nothing moves any more and the queue agrees with the ledger. Nothing announces that, so this asks again and again."""
     deadline = time.monotonic() + PATIENCE_S
     while left := await _left(arena):
-        assert time.monotonic() < deadline, f"after {PATIENCE_S} s there is still {left}"
+        assert time.monotonic() < deadline, f"after {PATIENCE_S} s there is still {left}; {await _difference(arena)}"
         await asyncio.sleep(0.25)
     rows = {row["job_id"]: row for row in await arena.sql(ROWS)}
     (told,) = await arena.sql("SELECT count(*) AS told FROM job_duplicates")
@@ -80,3 +83,19 @@ async def _left(arena: Arena) -> dict[str, int]:
     left |= {f"{kind} {state}": jobs for (kind, state), jobs in states.items() if state == "PARKED" and kind != "down"}
     rows = sum(jobs for (_, state), jobs in states.items() if state in {"PARKED", "QUARANTINED"})
     return left if left or quarantine == rows else {"jobs.quarantine": quarantine, "rows set aside": rows}
+
+
+async def _difference(arena: Arena) -> str:
+    """Which copies and rows do not belong together, and what the control planes said last."""
+    copies: Counter[tuple[str, int, int]] = Counter()
+    async with aiormq.connect(arena.servers["rabbitmq"].url) as connection:
+        channel = await connection.channel()
+        while (got := await channel.basic_get("jobs.quarantine")).body:
+            for event in decode_events(got.body):
+                copies[event.job.job_id, event.job.generation, event.job.attempt] += 1
+    rows = {(row["job_id"], row["generation"], row["attempt"]): row for row in await arena.sql(ROWS)}
+    by_id = {row["job_id"]: dict(row) for row in rows.values()}
+    aside = {key for key, row in rows.items() if row["state"] in {"PARKED", "QUARANTINED"}}
+    odd = {key: (count, by_id.get(key[0])) for key, count in copies.items() if count > 1 or key not in aside}
+    said = [place.service.err.text.splitlines()[-5:] for place in arena.places if place.module == "controlplane" and place.service]
+    return f"{copies.total()} copies, odd ones {odd}, rows without a copy {aside - copies.keys()}; the control planes said {said}"

@@ -1,0 +1,175 @@
+"""The distributed form in parts: foreign messages, `sickbay up` on single servers, several of everything, few variables."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import aiormq
+import httpx
+import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+
+from scripts.servers import RabbitMQ, Redis, free_port
+from tests.system import stories
+from tests.system.clients import Clients
+from tests.system.clinic import Clinic
+from tests.system.conftest import QUICK
+from tests.system.corner import Corner
+from tests.system.fleet import Fleet
+from tests.system.product import Product
+from tests.system.test_fleet_scenarios import until
+
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(180)]
+BROKEN: Final = (b"not JSON at all", b'{"payload": {"n": 1}}', b'{"jobType": "ok", "payload": [1]}')
+
+
+def publish(url: str, *bodies: bytes) -> None:
+    """As a program of somebody else does it: straight to the queue, no id, no headers, no properties."""
+
+    async def send() -> None:
+        async with aiormq.connect(url) as connection:
+            channel = await connection.channel()
+            for body in bodies:
+                await channel.basic_publish(body, routing_key="jobs.main")
+
+    asyncio.run(send())
+
+
+def test_messages_of_foreign_programs(fleet: Fleet, corner: Corner, own_clinic: Clinic):
+    """`jobType` and `payload` are enough for a job; what is no job waits in quarantine and says why."""
+    fleet.launch_all(workers=1).ready()
+    publish(corner.rabbitmq, b'{"jobType": "ok", "payload": {"do": ["NETWORK_ERROR", "ok"], "from": "elsewhere"}}', *BROKEN)
+    with Clients(fleet) as sickbay:
+        until(lambda: [job["state"] for job in sickbay.jobs_of("ok")["jobs"]] == ["SUCCEEDED"])
+        (job,) = sickbay.jobs_of("ok")["jobs"]
+        assert (job["attempt"], job["tenant"]) == (1, "default")
+        until(lambda: sickbay.plane.get("/quarantine", params={"reason": "UNDECODABLE"}).json()["count"] == len(BROKEN))
+        cases = [sickbay.case(one["jobId"]) for one in sickbay.plane.get("/quarantine").json()["jobs"]]
+        assert all(case["payload"]["problem"] and case["payload"]["contentBase64"] for case in cases)
+        discarded = sickbay.plane.post(f"/quarantine/{cases[0]['jobId']}/discard")
+        assert discarded.status_code == 200
+        until(lambda: corner.depths()["jobs.quarantine"] == len(BROKEN) - 1)
+    assert len(own_clinic.runs(job_type="ok")) == 2
+
+
+@pytest.mark.parametrize("named", [("RABBITMQ_URL",), ("REDIS_URL",), ("DATABASE_URL",), ("RABBITMQ_URL", "REDIS_URL", "DATABASE_URL")])
+def test_up_uses_the_servers_that_are_named(corner: Corner, own_clinic: Clinic, start: Callable[..., Product], named: tuple[str, ...]):
+    """A job of every scenario goes through, and what is kept is where the variable says."""
+    env = QUICK | {name: corner.env[name] for name in named}
+    with Clients(start(own_clinic.folder, env).ready()) as sickbay:
+        stories.transient(sickbay, stories.CLINIC, "webhook", 300)
+        bad = stories.bad_data(sickbay, stories.CLINIC, "bad")
+        outage = stories.fall_ill(sickbay, own_clinic, "email", 12, others=("sms",))
+        if "REDIS_URL" in named:
+            assert json.loads(corner.redis_cli("GET", "breaker:email"))["state"] in {"OPEN", "HALF_OPEN"}
+        if "RABBITMQ_URL" in named:
+            until(lambda: corner.depths()["jobs.quarantine"] >= 1 + len(outage.parked))
+        if "DATABASE_URL" in named:
+            assert [row["state"] for row in corner.sql("SELECT state FROM jobs WHERE job_id = $1", bad)] == ["QUARANTINED"]
+        stories.recover(sickbay, own_clinic, "email", outage)
+        stories.cure(sickbay, stories.CLINIC, bad)
+    embedded = {file.name for file in (own_clinic.folder / "data").glob("*.db")} if (own_clinic.folder / "data").exists() else set()
+    assert bool(embedded) is (len(named) < 3 and not {"RABBITMQ_URL", "DATABASE_URL"} <= set(named))
+
+
+def test_the_documented_variables_alone(fleet: Fleet, own_clinic: Clinic):
+    """Without DATABASE_URL: everything works but looking at jobs over the Job API, which says what is missing."""
+    del fleet.env["DATABASE_URL"]
+    fleet.env["DATA_DIR"] = str(own_clinic.folder / "plane")
+    fleet.launch_all(workers=2).ready()
+    with Clients(fleet) as sickbay:
+        job_id = sickbay.submit("bad", {"do": "VALIDATION_ERROR"})
+        refused = sickbay.api.get(f"/jobs/{job_id}")
+        assert (refused.status_code, refused.json()["reason"]) == (409, "NOT_CONFIGURED"), refused.text
+        assert "DATABASE_URL" in refused.json()["message"]
+        until(lambda: sickbay.plane.get("/quarantine").json()["count"] == 1)
+        assert sickbay.case(job_id)["reason"] == "RETRIES_EXHAUSTED"
+        assert sickbay.plane.post(f"/quarantine/{job_id}/resubmit", json={"payload": {"do": "ok"}}).status_code == 200
+        until(lambda: own_clinic.runs(job_id=job_id, what="done"))
+        keyed = [sickbay.api.post("/jobs", json={"jobType": "ok", "payload": {}}, headers={"Idempotency-Key": "once"}) for _ in range(2)]
+        assert len({answer.json()["jobId"] for answer in keyed}) == 1
+    assert (own_clinic.folder / "plane" / "ledger.db").exists()
+
+
+def test_two_of_everything(fleet: Fleet, corner: Corner, own_clinic: Clinic):
+    """What one Job API took the other knows, keys hold across both; a control plane killed in a release is replaced by the other."""
+    fleet.launch_all(workers=2).ready()
+    with Clients(fleet) as first:
+        fleet.launch("jobapi")[0].ready()
+        fleet.launch("controlplane")[0].ready()
+        with Clients(fleet) as second:
+            request = {"jobType": "ok", "payload": {"n": 1}}
+            (one, other) = [each.api.post("/jobs", json=request, headers={"Idempotency-Key": "both"}).json() for each in (first, second)]
+            assert one["jobId"] == other["jobId"]
+            second.wait(one["jobId"], "SUCCEEDED")
+            assert first.job(one["jobId"])["state"] == "SUCCEEDED"
+
+            outage = stories.fall_ill(first, own_clinic, "email", 12)
+            assert first.plane.post("/breakers/email/force-open", json={}).status_code == 200
+            more = first.submit_all("email", *({"number": number} for number in range(120)))
+            first.wait_all(more, "PARKED")
+            own_clinic.repair("email")
+            assert second.plane.post("/breakers/email/reset").status_code == 200
+            second.wait(more[0], "SUCCEEDED")
+            fleet.retire(fleet.services["controlplane"][0])
+            second.wait_all([*outage.ran, *outage.parked, *more], "SUCCEEDED")
+            until(lambda: corner.depths() == dict.fromkeys(corner.depths(), 0))
+            done = own_clinic.runs(job_type="email", what="done")
+            assert len({(run.job, run.generation) for run in done}) == len(done), "nothing was released twice and run twice"
+
+
+def test_services_may_start_before_their_servers(own_clinic: Clinic, tmp_path_factory: pytest.TempPathFactory):
+    """They wait, say so, and are not healthy until then; a worker does without Redis, and joins when it is there."""
+    rabbitmq, redis = RabbitMQ(_folder(tmp_path_factory)), Redis(_folder(tmp_path_factory))
+    fleet = Fleet(
+        own_clinic.folder, QUICK | {"RABBITMQ_URL": rabbitmq.url, "REDIS_URL": redis.url, "DATA_DIR": str(own_clinic.folder / "plane")}
+    )
+    try:
+        worker, plane, api = (fleet.launch(module)[0] for module in ("worker", "controlplane", "jobapi"))
+        for service in (worker, plane, api):
+            assert service.logged("trying again until it works")
+        with rabbitmq:
+            fleet.ready()
+            assert worker.logged("circuits run degraded until it does")
+            with Clients(fleet) as sickbay:
+                for health in sickbay.health.values():
+                    assert health.Check(HealthCheckRequest()).status == HealthCheckResponse.SERVING
+                job_id = sickbay.submit("ok")
+                until(lambda: own_clinic.runs(job_id=job_id, what="done"))
+                with redis:
+                    for service in (worker, plane):
+                        assert service.logged("answers; the fleet's circuits are in force")
+                    job_id = sickbay.submit("ok")
+                    until(lambda: own_clinic.runs(job_id=job_id, what="done"))
+                    until(lambda: [one["jobType"] for one in sickbay.plane.get("/breakers").json()["breakers"]] == ["ok"])
+                    fleet.stop()
+    finally:
+        for services in fleet.services.values():
+            for service in services:
+                if service.process.returncode is None:
+                    service.kill()
+
+
+def test_health_says_no_while_the_servers_are_away(own_clinic: Clinic):
+    """HTTP answers at once with 503, gRPC with NOT_SERVING; SIGTERM ends the waiting with exit code 0."""
+    fleet = Fleet(own_clinic.folder, QUICK | {"RABBITMQ_URL": "amqp://127.0.0.1:1", "REDIS_URL": "redis://127.0.0.1:1"})
+    for module in ("worker", "jobapi"):
+        (service,) = fleet.launch(module, PORT=str(port := free_port()))
+        assert service.logged("trying again until it works")
+
+        def asked(port: int = port) -> bool:
+            try:
+                return httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False).status_code == 503
+            except httpx.TransportError:
+                return False
+
+        until(asked)
+    fleet.stop()
+
+
+def _folder(factory: pytest.TempPathFactory) -> Path:
+    return factory.mktemp("server")
