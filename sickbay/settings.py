@@ -101,11 +101,6 @@ class Settings(BaseSettings):
         """How often and how soon failed jobs run again."""
         return RetryPolicy(self.max_retries, self.retry_delay_ms)
 
-    @property
-    def drain_grace(self) -> float:
-        """Seconds that running handlers get on SIGTERM."""
-        return self.handler_timeout + 10
-
 
 def described() -> Mapping[str, tuple[str, str]]:
     """Every variable with its default and meaning, for `--help` and the README's check."""

@@ -97,10 +97,10 @@ async def _run(settings: Settings, folder: Path | None, handlers: Mapping[str, H
             await doors.serving()
         click.echo(_banner(addresses["jobapi"].host, folder, handlers, {"jobapi": api, "worker": working.doors, "control-plane": plane}))
         await signals.first.wait()
-        log.info("stopping: running jobs may finish (%g s at most, or press Ctrl-C again)", settings.drain_grace)
+        log.info("stopping: running jobs may finish (%g s at most, or press Ctrl-C again)", working.grace_s)
         await api.not_serving()
         await plane.not_serving()
-        await signals.patiently(working.drain, settings.drain_grace)
+        await signals.patiently(working.drain, working.grace_s)
     return working.is_stuck
 
 

@@ -19,8 +19,8 @@ async def run(settings: Settings) -> bool:
     signals = Signals()
     async with open_worker(settings) as backends, serve(backends, settings, handlers, address(settings, 3001, 50052)) as worker:
         await signals.serve(backends.ready(), worker.doors)
-        log.info("stopping: running jobs may finish (%g s at most, a second signal breaks them off)", settings.drain_grace)
-        await signals.patiently(worker.drain, settings.drain_grace)
+        log.info("stopping: running jobs may finish (%g s at most, a second signal breaks them off)", worker.grace_s)
+        await signals.patiently(worker.drain, worker.grace_s)
     return worker.is_stuck
 
 

@@ -20,16 +20,24 @@ from worker.runner import Runner
 
 DEMO: Final = "worker.demo"
 """The handlers that run when JOB_HANDLERS names none."""
+SETTLE_S: Final = 10.0
+"""What a run that ends with its timeout needs to be settled."""
+
+
+def grace(settings: Settings, handlers: Mapping[str, HandlerSpec]) -> float:
+    """Seconds that running jobs get on SIGTERM: no run can take longer. The process ends within 10 s after that."""
+    return max(settings.handler_timeout, *(spec.timeout or 0 for spec in handlers.values()), 0) + SETTLE_S
 
 
 class Worker:
     """A working worker."""
 
-    def __init__(self, engine: Engine, runner: Runner, doors: Doors) -> None:
-        """The engine is running."""
+    def __init__(self, engine: Engine, runner: Runner, doors: Doors, grace_s: float) -> None:
+        """The engine is running; `grace_s` is how many seconds a drain gives to running jobs."""
         self._engine = engine
         self._runner = runner
         self.doors = doors
+        self.grace_s = grace_s
 
     async def drain(self, grace_s: float) -> None:
         """Say NOT_SERVING, take no more jobs, let running ones finish for `grace_s` seconds, give the rest back."""
@@ -62,7 +70,7 @@ async def serve(backends: WorkerParts, settings: Settings, handlers: Mapping[str
         async with open_doors([], lambda _, health: create_gateway(health, VERSION), address) as doors:
             working = asyncio.create_task(engine.run(), name="engine")
             try:
-                yield Worker(engine, runner, doors)
+                yield Worker(engine, runner, doors, grace(settings, handlers))
             finally:
                 with contextlib.suppress(asyncio.CancelledError):
                     await engine.drain(0)

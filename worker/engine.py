@@ -12,6 +12,7 @@ import itertools
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from time import monotonic
 from typing import Final
 
 from sickbay.circuit import Key, Refusal
@@ -24,7 +25,7 @@ from sickbay.queries import Entry
 from sickbay.routing import Done, GiveBack, Retry, RetryPolicy, Route, SetAside, after_run
 from sickbay.sdk import HandlerSpec
 from worker.runner import Runner
-from worker.slots import Gates, Slots
+from worker.slots import MAX_WAIT_S, Gates, Slots
 
 MAX_CRASHES: Final = 3
 """Workers a job may kill before it is quarantined as WORKER_LOST."""
@@ -69,7 +70,7 @@ class Engine:
         self._slots = Slots(concurrency)
         self._gates = Gates({spec.job_type: spec.concurrency for spec in handlers.values() if spec.concurrency}, self._prefetch // 4)
         self._runs = itertools.count(1)
-        self._suspects: asyncio.Queue[Delivery] = asyncio.Queue()
+        self._suspects: asyncio.Queue[tuple[Delivery, float]] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
         self._consumer: Consumer | None = None
         self._draining = False
@@ -94,7 +95,7 @@ class Engine:
         if self._consumer:
             await self._consumer.stop()
         while not self._suspects.empty():
-            self._suspects.get_nowait().nack()
+            self._suspects.get_nowait()[0].nack()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace_s)
         self._runner.break_off()
@@ -113,7 +114,7 @@ class Engine:
     def _begin(self, delivery: Delivery) -> None:
         """A suspect (its worker may have died of it) waits for its turn to run alone among suspects; any other job starts now."""
         if delivery.redelivered:
-            self._suspects.put_nowait(delivery)
+            self._suspects.put_nowait((delivery, monotonic()))
         else:
             self._slots.take()
             self._spawn(delivery, suspect=False).add_done_callback(self._slots.give)
@@ -126,7 +127,11 @@ class Engine:
 
     async def _run_suspects(self) -> None:
         while True:
-            await asyncio.wait([self._spawn(await self._suspects.get(), suspect=True)])
+            delivery, since = await self._suspects.get()
+            if monotonic() - since > MAX_WAIT_S:
+                delivery.nack()  # and it comes again, here or where fewer wait
+            else:
+                await asyncio.wait([self._spawn(delivery, suspect=True)])
 
     async def _treat_safely(self, delivery: Delivery, *, suspect: bool) -> None:
         try:
@@ -172,11 +177,15 @@ class Engine:
         if spec is None:
             await self._quarantine(delivery, job, Reason.UNKNOWN_TYPE, f"no worker has a handler for {job.job_type!r}")
         elif self._gates.is_crowded(job.job_type):
-            await self._broker.publish([Message(TO_RETRY, delivery.body, self._policy.delay_ms)])
-            delivery.ack()
+            await self._put_off(delivery)
         else:
-            async with self._gates.turn(job.job_type, self._slots):
-                await self._attend(delivery, job, spec)
+            async with self._gates.turn(job.job_type, self._slots) as has_come:
+                await (self._attend(delivery, job, spec) if has_come else self._put_off(delivery))
+
+    async def _put_off(self, delivery: Delivery) -> None:
+        """Too many of its type wait already: it comes again later, and nothing is charged."""
+        await self._broker.publish([Message(TO_RETRY, delivery.body, self._policy.delay_ms)])
+        delivery.ack()
 
     async def _attend(self, delivery: Delivery, job: Job, spec: HandlerSpec) -> None:
         """The heart: permit, run, verdict, route."""

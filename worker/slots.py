@@ -5,6 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from typing import Final
+
+MAX_WAIT_S: Final = 120.0
+"""A job in our hands waits at most so long before it runs: with the longest timeout (25 minutes) that is well within the 30 minutes
+after which RabbitMQ takes a message back, and the channel with it."""
 
 
 class Slots:
@@ -48,26 +53,33 @@ class Gates:
         return self._waiting.get(job_type, 0) > self._crowd
 
     @asynccontextmanager
-    async def turn(self, job_type: str, slots: Slots) -> AsyncIterator[None]:
-        """Wait for a turn, lending the slot to others meanwhile."""
+    async def turn(self, job_type: str, slots: Slots) -> AsyncIterator[bool]:
+        """Wait for a turn, lending the slot to others meanwhile; False if none came within MAX_WAIT_S."""
         gate = self._gates.get(job_type)
         if gate is None:
-            yield
+            yield True
             return
         if gate.locked():
-            await self._wait(job_type, gate, slots)
+            if not await self._wait(job_type, gate, slots):
+                yield False
+                return
         else:
             await gate.acquire()
         try:
-            yield
+            yield True
         finally:
             gate.release()
 
-    async def _wait(self, job_type: str, gate: asyncio.Semaphore, slots: Slots) -> None:
+    async def _wait(self, job_type: str, gate: asyncio.Semaphore, slots: Slots) -> bool:
         self._waiting[job_type] += 1
         slots.give()
         try:
-            await gate.acquire()
+            async with asyncio.timeout(MAX_WAIT_S):
+                await gate.acquire()
+        except TimeoutError:
+            return False
+        else:
+            return True
         finally:
             slots.take()
             self._waiting[job_type] -= 1

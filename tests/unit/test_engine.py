@@ -11,6 +11,8 @@ from sickbay.job import Reason, State
 from sickbay.outcome import Kind
 from sickbay.queries import Entry
 from tests.unit.engine_stubs import does, job, open_bench
+from worker import engine as engine_module
+from worker import slots
 
 
 async def fine(job):
@@ -304,3 +306,29 @@ async def test_a_broker_that_does_not_answer_is_asked_again():
         assert await bench.run_one(job()) == "ack"
         assert await bench.run_one(job("next")) == "ack"
         assert bench.broker.silent == 0
+
+
+async def test_a_job_that_waits_too_long_for_its_turn_comes_again_later(monkeypatch):
+    """Uncharged, through the retry queue: RabbitMQ takes back what a worker holds for half an hour."""
+    monkeypatch.setattr(slots, "MAX_WAIT_S", 0.01)
+    go = asyncio.Event()
+
+    async def slow(job):
+        await go.wait()
+
+    async with open_bench(does(slow, concurrency=1)) as bench:
+        first = bench.deliver(job("first"))
+        assert await bench.run_one(job("second")) == "ack"
+        assert [(copy.job_id, copy.attempt, copy.failures) for copy in bench.broker.copies()] == [("second", 0, ())]
+        go.set()
+        await first.settled.wait()
+
+
+async def test_a_suspect_that_waits_too_long_for_its_turn_goes_back(monkeypatch):
+    """To the head of the queue, still marked: here or elsewhere it gets another turn."""
+    monkeypatch.setattr(engine_module, "MAX_WAIT_S", 0.0)
+    async with open_bench(does(fine)) as bench:
+        assert await bench.run_one(job(), redelivered=True) == "nack"
+        assert bench.fence.entered == []
+        monkeypatch.setattr(engine_module, "MAX_WAIT_S", 60.0)
+        assert await bench.run_one(job(), redelivered=True) == "ack"
