@@ -19,6 +19,11 @@ from sickbay.rpc.service import Service
 
 MAX_REQUEST_BYTES: Final = 16 * 1024 * 1024
 """Room for a batch; one payload is bounded by 1 MiB elsewhere."""
+LIVENESS: Final = "liveness"
+"""Health's name for "this process answers": SERVING from the start to the stop, also while it waits for its servers or drains.
+
+What restarts a process must ask this one. The others say whether to send traffic, and restarting does not help who waits.
+"""
 GRACE: Final = 3.0
 """Seconds that running calls get when the server stops; they need milliseconds."""
 
@@ -36,7 +41,7 @@ class GrpcServer:
     """Serves `services` between `async with`; `port` 0 takes a free one, and `port` tells which once entered.
 
     Interceptors run in the order given, inside the one that translates errors. Health (for every service and for "" as the whole)
-    is SERVING from the start unless `serving` is False. `hint` ends the sentence about a taken port.
+    is SERVING from the start unless `serving` is False; `LIVENESS` always is. `hint` ends the sentence about a taken port.
     """
 
     def __init__(
@@ -68,6 +73,7 @@ class GrpcServer:
         except RuntimeError:
             raise SettingsError(f"port {self.port} is taken on {self.host}; {self._hint}") from None
         await self.set_serving(self._serving)
+        await self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
         await server.start()
         self._server = server
         return self

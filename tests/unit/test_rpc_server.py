@@ -80,6 +80,15 @@ async def test_a_server_can_start_not_serving():
         assert await _health(channel, "") == STATUSES.NOT_SERVING
 
 
+async def test_a_process_that_waits_or_drains_is_alive_all_the_same():
+    """Kubernetes restarts what is not alive; who waits for RabbitMQ or finishes its jobs must be left alone."""
+    async with _server(serving=False) as server, _channel(server) as channel:
+        assert await _health(channel, "liveness") == STATUSES.SERVING
+        await server.set_serving(True)
+        await server.set_serving(False)
+        assert await _health(channel, "liveness") == STATUSES.SERVING
+
+
 async def test_reflection_lists_the_services():
     async def ask():
         yield reflection_pb2.ServerReflectionRequest(list_services="")
