@@ -26,6 +26,8 @@ RECOVERING_WINDOW: Final = 2
 """The same while a circuit that has just closed lets jobs in gradually."""
 MAX_MAIN_DEPTH: Final = 200
 """No releases beyond this many waiting jobs: fresh ones must not queue behind them."""
+DEGRADED_S: Final = 1.0
+"""While the fleet's circuits cannot be asked nobody is sent out: no worker would probe, and what is closed here may be open there."""
 PROBE_PATIENCE_MS: Final = 10_000
 """A released probe that no worker has taken by then is sent again."""
 
@@ -80,6 +82,8 @@ class Healer:
         try:
             await self._finish_expired()
             circuits = {circuit.key: circuit for circuit in await self._breakers.snapshots()}
+            if any(circuit.degraded for circuit in circuits.values()):
+                return DEGRADED_S
             waits = [await self._heal(key, circuits.get(key), count) for key, count in (await self._wards.parked()).items()]
         except Unavailable as error:
             log.warning("healing waits: %s", error)

@@ -2,63 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any
 
 import pytest
-from yarl import URL
 
 from tests.chaos.weather import Weather
-from tests.faults.proxy import Proxy
-from tests.system.clients import PATIENCE_S, Clients
+from tests.faults.proxied import proxied
+from tests.system.clients import Clients
 from tests.system.clinic import Clinic
 from tests.system.corner import Corner
 from tests.system.fleet import Fleet
+from tests.system.test_fleet_scenarios import until
 
 WEATHER = Weather.read()
 pytestmark = [pytest.mark.servers, pytest.mark.chaos, pytest.mark.timeout(120 + 2 * WEATHER.outage_s)]
 KEPT = ("payload", "errors", "reason", "state", "submittedAt", "attempt", "generation")
 TRIED_AGAIN_S = 30
 """After an outage of a minute the services may look only every so many seconds."""
-
-
-@contextmanager
-def proxied(url: str) -> Iterator[tuple[str, Any]]:
-    """The URL of a proxy before a server, and what calls the proxy's methods in the proxy's own thread."""
-    server = URL(url)
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-
-    def call(method: str) -> None:
-        async def act() -> None:
-            done = getattr(proxy, method)()
-            if done is not None:
-                await done
-
-        asyncio.run_coroutine_threadsafe(act(), loop).result(10)
-
-    proxy = Proxy(server.host, server.port or 5432)
-    call("__aenter__")
-    try:
-        yield str(server.with_host("127.0.0.1").with_port(proxy.port)), call
-    finally:
-        asyncio.run_coroutine_threadsafe(proxy.__aexit__(), loop).result(10)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
-
-
-def until(condition: Any, within_s: float = PATIENCE_S) -> None:
-    """Ask again and again: nothing announces what happens while the ledger is away."""
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def test_jobs_flow_while_postgresql_is_away(fleet: Fleet, corner: Corner, own_clinic: Clinic):

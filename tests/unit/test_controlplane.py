@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from controlplane import healer as healer_module
 from controlplane import keeper as keeper_module
 from controlplane import sweep as sweep_module
 from controlplane.healer import Healer
@@ -198,6 +199,25 @@ async def test_a_forced_circuit_keeps_its_jobs():
         await set_aside(backends, parked("a"))
         await healing(backends)._look_once()
         assert await backends.broker.depth(Queue.MAIN) == 0
+
+
+async def test_nobody_is_sent_out_while_circuits_are_degraded(monkeypatch):
+    """Neither as a probe after the cooldown nor to a circuit that seemed closed; afterwards healing goes on."""
+    async with open_backends() as backends:
+        await open_circuit(backends)
+        await set_aside(backends, parked("a"), replace(parked("b"), job=replace(job("b"), job_type="sms")))
+        backends.clock.now += 3_600_000
+        healer, ask = healing(backends), backends.breakers.snapshots
+
+        async def last_known():
+            return [replace(circuit, degraded=True) for circuit in await ask()]
+
+        monkeypatch.setattr(backends.breakers, "snapshots", last_known)
+        assert await healer._look_once() == healer_module.DEGRADED_S
+        assert await backends.broker.depth(Queue.MAIN) == 0
+        monkeypatch.undo()
+        await healer._look_once()
+        assert await backends.broker.depth(Queue.MAIN) == 2
 
 
 async def test_the_healer_hears_of_changes_and_survives_a_ledger_that_is_away():
