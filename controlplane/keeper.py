@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from itertools import chain
 from typing import Final
 
@@ -33,6 +34,7 @@ class Keeper:
         self._clock = clock
         self._on_change = on_change
         self._consumer: Consumer | None = None
+        self._stopping = asyncio.Event()
 
     async def run(self) -> None:
         """Work until `stop`; while the ledger is out of reach, events wait in their queue and statuses lag."""
@@ -40,7 +42,8 @@ class Keeper:
             self._consumer = consumer
             while (batch := await self._next(consumer)) is not None:
                 events = list(chain.from_iterable(map(self._read, batch)))
-                await self._apply(events)
+                if not await self._apply(events):
+                    return
                 for delivery in batch:
                     delivery.ack()
                 self._on_change(events)
@@ -55,7 +58,8 @@ class Keeper:
             return ()
 
     async def stop(self) -> None:
-        """Finish the batch in hand and take no more."""
+        """Finish the batch in hand, or give it back if the ledger does not answer, and take no more."""
+        self._stopping.set()
         if self._consumer:
             await self._consumer.stop()
 
@@ -70,16 +74,22 @@ class Keeper:
             except Unavailable:
                 await asyncio.sleep(PRUNE_AGAIN_S)
 
-    async def _apply(self, events: Sequence[Event]) -> None:
+    async def _apply(self, events: Sequence[Event]) -> bool:
+        """Whether the ledger has them; it is asked until it does, or until we are to stop."""
         attempt = 0
         while True:
             try:
-                return await self._ledger.apply(events)
+                await self._ledger.apply(events)
             except Unavailable as error:
+                if self._stopping.is_set():
+                    return False
                 wait = BACKOFF_S[min(attempt, len(BACKOFF_S) - 1)]
                 log.warning("the ledger lags behind, next try in %g s: %s", wait, error)
-                await asyncio.sleep(wait)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), wait)
                 attempt += 1
+            else:
+                return True
 
     def _read(self, delivery: Delivery) -> Sequence[Event]:
         """The events of a message. A bare job was set aside by the broker itself; what is neither is kept as undecodable."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+import traceback
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import aiormq
 import asyncpg
 
-from scripts.servers import SERVERS, Server, free_port
+from scripts.servers import SERVERS, free_port
 from sickbay.adapters.rabbitmq.topology import QUEUES
 from tests.faults.proxy import Proxy
 from tests.system.clinic import Clinic
@@ -43,7 +45,7 @@ class Arena:
     """Servers and proxies by the names `rabbitmq`, `redis`, `postgres`; what blocks is done in threads, for the proxies' sake."""
 
     clinic: Clinic
-    servers: Mapping[str, Server]
+    servers: Mapping[str, Any]
     proxies: Mapping[str, Proxy]
     fleet: Fleet
     places: list[Place]
@@ -58,6 +60,15 @@ class Arena:
         await asyncio.to_thread(self.fleet.retire, place.service)
         assert [fault for fault in place.service.faults if fault["level"] != "unreadable"] == []
         self.launch(place)
+
+    async def calm(self) -> None:
+        """No fault is on any more."""
+        for proxy in self.proxies.values():
+            await proxy.accept()
+            proxy.heal()
+            proxy.latency = 0
+        for server in self.servers.values():
+            server.thaw()
 
     def targets(self, module: str) -> list[str]:
         """The gRPC addresses of a service."""
@@ -99,7 +110,13 @@ async def open_arena() -> AsyncIterator[Arena]:
             arena.launch(place)
         await asyncio.to_thread(fleet.ready)
         stack.push_async_callback(asyncio.to_thread, fleet.stop)
-        yield arena
+        try:
+            yield arena
+        except BaseException:
+            # What follows may fail as well and hide it; and services can stop in the weather that broke the test, but slowly.
+            traceback.print_exc()
+            await arena.calm()
+            raise
 
 
 def _urls(proxies: Mapping[str, Proxy]) -> dict[str, str]:

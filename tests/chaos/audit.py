@@ -14,7 +14,8 @@ import aiormq
 from sickbay.envelope import decode_events
 from tests.chaos.arena import Arena
 
-PATIENCE_S: Final = 120
+PATIENCE_S: Final = 300
+"""RabbitMQ itself tries a message again after three minutes whose way from `jobs.retry` to `jobs.main` was cut off by a kill."""
 ENDS: Final = {
     "ok": {"SUCCEEDED"},
     "retry": {"SUCCEEDED"},
@@ -25,7 +26,7 @@ ENDS: Final = {
 """Where a job may end. `outage` and `down` may have used up their retries before their circuit opened (again)."""
 PASSING: Final = {"QUEUED", "RUNNING", "RETRYING"}
 STATES: Final = "SELECT job_type, state, count(*) AS jobs FROM jobs GROUP BY job_type, state"
-ROWS: Final = "SELECT job_id, job_type, state, generation, attempt, reason FROM jobs"
+ROWS: Final = "SELECT job_id, job_type, state, generation, attempt, reason, updated_at, run FROM jobs"
 
 
 @dataclass(frozen=True)
@@ -97,5 +98,18 @@ async def _difference(arena: Arena) -> str:
     by_id = {row["job_id"]: dict(row) for row in rows.values()}
     aside = {key for key, row in rows.items() if row["state"] in {"PARKED", "QUARANTINED"}}
     odd = {key: (count, by_id.get(key[0])) for key, count in copies.items() if count > 1 or key not in aside}
-    said = [place.service.err.text.splitlines()[-5:] for place in arena.places if place.module == "controlplane" and place.service]
-    return f"{copies.total()} copies, odd ones {odd}, rows without a copy {aside - copies.keys()}; the control planes said {said}"
+    stuck = {job_id: row for job_id, row in by_id.items() if row["state"] in PASSING}
+    history = [dict(row) for row in await arena.sql("SELECT * FROM job_changes") if row["job_id"] in stuck]
+    runs = [run for run in arena.clinic.runs() + arena.clinic.runs(what="done") if run.job in stuck]
+    queues = arena.servers["rabbitmq"].control("-q", "list_queues", "name", "messages_ready", "messages_unacknowledged")
+    said = {place.service.process.pid: place.service.err.text.splitlines()[-8:] for place in arena.places if place.service}
+    return "\n".join(
+        [
+            f"{copies.total()} copies, odd ones {odd}, rows without a copy {aside - copies.keys()}",
+            f"stuck: {list(stuck.values())[:5]}",
+            *(f"  {change}" for change in history),
+            *(f"  {run}" for run in runs),
+            queues,
+            *(f"{pid}: {line}" for pid, lines in said.items() for line in lines),
+        ]
+    )

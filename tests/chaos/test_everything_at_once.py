@@ -17,7 +17,7 @@ from tests.chaos.traffic import Clients
 from tests.chaos.weather import Weather
 
 WEATHER = Weather.read()
-pytestmark = [pytest.mark.servers, pytest.mark.chaos, pytest.mark.timeout(300 + 120 * WEATHER.rounds)]
+pytestmark = [pytest.mark.servers, pytest.mark.chaos, pytest.mark.timeout(600 + 120 * WEATHER.rounds)]
 
 
 async def test_nothing_is_lost_while_everything_breaks():

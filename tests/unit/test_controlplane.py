@@ -71,6 +71,20 @@ async def test_events_wait_in_their_queue_while_the_ledger_is_away(monkeypatch):
         assert await backends.broker.depth(Queue.LEDGER) == 0
 
 
+async def test_a_keeper_stops_although_the_ledger_is_away(caplog):
+    """It waits for nobody then, and gives back what it could not tell."""
+    async with open_backends() as backends:
+        backends.writer.fail("apply", 1_000_000)
+        keeper = keeping(backends, asyncio.Queue())
+        await backends.broker.publish([Message("job.events", encode_events([Event(job("a"), State.QUEUED, 5)]))])
+        running = asyncio.create_task(keeper.run())
+        while "lags behind" not in caplog.text:
+            await asyncio.sleep(0)
+        await keeper.stop()
+        await running
+        assert await backends.broker.depth(Queue.LEDGER) == 1
+
+
 async def test_events_come_again_after_the_keeper_was_cut_between_ledger_and_ack():
     async with open_backends() as backends:
         heard = asyncio.Queue()
