@@ -10,7 +10,7 @@ PACKAGES := sickbay jobapi worker controlplane sickbay_cli
 PARALLEL ?= -n logical --maxprocesses 4 --dist worksteal
 PROTOS = $(shell find proto -name '*.proto' | sort)
 
-.PHONY: help setup run test test-embedded test-rabbit-matrix chaos lint typecheck gen bench clean lock
+.PHONY: help setup run test test-embedded test-rabbit-matrix test-image chaos image lint typecheck gen bench clean lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,12 @@ test-embedded: $(DEV_STAMP) ## Run the tests that need no server
 test-rabbit-matrix: $(DEV_STAMP) ## Run the tests that need servers on Debian 13's RabbitMQ 4.0, Redis 8 and PostgreSQL 17 (on Debian 12 as root)
 	$(BIN)/python scripts/newer_servers.py $(BIN)/python -m pytest $(PARALLEL) -m servers -q $(PYTEST_ARGS)
 
+image: $(DEV_STAMP) ## Build the image (TAG=sickbay:local) with Docker, or with Podman and Buildah
+	@$(BIN)/python -m scripts.engine build $(or $(TAG),sickbay:local)
+
+test-image: $(DEV_STAMP) ## Build the image and run it: every service confined, drained and asked for its health (SICKBAY_IMAGE=... takes a built one)
+	@$(BIN)/python scripts/with_servers.py $(BIN)/python -m pytest tests/image/check_image.py -q $(PYTEST_ARGS)
+
 chaos: $(DEV_STAMP) ## Break everything at random for about a quarter of an hour (CHAOS_SEED=1 CHAOS_ROUNDS=5 CHAOS_JOBS=20000 CHAOS_OUTAGE_S=60)
 	CHAOS_SEED=$${CHAOS_SEED:-$$(date +%s)} CHAOS_ROUNDS=$${CHAOS_ROUNDS:-5} CHAOS_JOBS=$${CHAOS_JOBS:-20000} CHAOS_OUTAGE_S=$${CHAOS_OUTAGE_S:-60} \
 	  $(BIN)/python scripts/with_servers.py $(BIN)/python -m pytest -m chaos -s -p no:randomly $(PYTEST_ARGS)
@@ -41,7 +47,8 @@ lint: $(DEV_STAMP) ## Check style, imports, the contract and shell scripts
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/buf lint
 	$(BIN)/buf format -d --exit-code
-	$(BIN)/shellcheck .ci/run scripts/*.sh
+	$(BIN)/shellcheck .ci/run scripts/*.sh deploy/image/*.sh
+	$(BIN)/hadolint Dockerfile
 
 typecheck: $(DEV_STAMP) ## Check types (mypy strict)
 	$(BIN)/mypy

@@ -72,8 +72,8 @@ def _obstacle(root: Path) -> str:
 def _unpack(root: Path) -> None:
     root.chmod(0o755)
     print(f"servers: unpacking Debian 13 into {root.parent}, once; this takes a minute or two", file=sys.stderr, flush=True)
-    _run("debootstrap", ["debootstrap", "--variant=minbase", SUITE, str(root), _mirror()])
-    (root / "etc/apt/apt.conf.d/00machine").write_text(_way_to_the_mirror())
+    _run("debootstrap", ["debootstrap", "--variant=minbase", SUITE, str(root), mirror()])
+    (root / "etc/apt/apt.conf.d/00machine").write_text(way_to_the_mirror())
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C.UTF-8", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
     _run("apt-get in there", [*shlex.split(_enter(root)), "/bin/sh", "-c", INSTALL], environment)
 
@@ -95,7 +95,7 @@ def _enter(root: Path) -> str:
     return f"unshare --mount sh -c {shlex.quote(steps)} sh"
 
 
-def _mirror() -> str:
+def mirror() -> str:
     """Where this machine's apt takes Debian from."""
     codename = platform.freedesktop_os_release().get("VERSION_CODENAME")
     listing = ["apt-get", "indextargets", "--no-release-info", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages"]
@@ -106,7 +106,7 @@ def _mirror() -> str:
     sys.exit(f"Debian 13 cannot be unpacked here: no source of apt on this machine has the component main of {codename}")
 
 
-def _way_to_the_mirror() -> str:
+def way_to_the_mirror() -> str:
     """This machine's settings for reaching the mirror, such as a proxy."""
     settings = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=True).stdout
     return "".join(line + "\n" for line in settings.splitlines() if line.startswith("Acquire::http") and not line.endswith(' "";'))

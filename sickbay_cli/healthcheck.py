@@ -1,0 +1,54 @@
+"""The image's health check: `python -m sickbay_cli.healthcheck [jobapi|worker|controlplane]` asks the service in this container.
+
+It loads nothing of Sickbay, so it takes hundredths of a second. The port asked is PORT, else the documented one of the service that is
+named; without either all documented ports that listen are asked, because `sickbay up` has three. Exit code 0: all of them are well.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from http.client import HTTPConnection, HTTPException
+from typing import Final
+
+PORTS: Final = {"jobapi": 3000, "worker": 3001, "controlplane": 3002}
+ANYWHERE: Final = ("", "0.0.0.0", "::")  # noqa: S104 - compared, not listened on
+TIMEOUT_S: Final = 3
+WELL: Final = 200
+
+
+def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
+    """Ask, print one line for each port, and return the exit code."""
+    host = environment.get("BIND_HOST", "")
+    answers = {port: _ask("localhost" if host in ANYWHERE else host, port) for port in _ports(arguments, environment)}
+    heard = {port: answer for port, answer in answers.items() if answer != _NOBODY}
+    for port, answer in (heard or answers).items():
+        print(f"port {port}: {answer}")  # noqa: T201 - what `docker inspect` shows
+    return 0 if set(heard.values()) == {str(WELL)} else 1
+
+
+_NOBODY: Final = "nobody listens"
+
+
+def _ports(arguments: Sequence[str], environment: Mapping[str, str]) -> Sequence[int]:
+    if environment.get("PORT"):
+        return [int(environment["PORT"])]
+    return [PORTS[name] for name in arguments] or list(PORTS.values())
+
+
+def _ask(host: str, port: int) -> str:
+    connection = HTTPConnection(host, port, timeout=TIMEOUT_S)
+    try:
+        connection.request("GET", "/health")
+        return str(connection.getresponse().status)
+    except ConnectionRefusedError:
+        return _NOBODY
+    except (OSError, HTTPException) as error:
+        return f"{type(error).__name__} {error}"
+    finally:
+        connection.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], os.environ))

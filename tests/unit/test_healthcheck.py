@@ -1,0 +1,78 @@
+"""The image's health check against a small HTTP server."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from sickbay_cli import healthcheck
+
+
+def quiet_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[int], int]]:
+    """Starts servers that answer GET /health with a code; their ports."""
+    servers: list[HTTPServer] = []
+
+    def start(code: int) -> int:
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self):
+                self.send_response(code if self.path == "/health" else 404)
+                self.end_headers()
+
+            def log_message(self, *_):
+                pass
+
+        server = HTTPServer(("127.0.0.1", 0), Handler)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        return int(server.server_address[1])
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.mark.parametrize(("code", "exit_code"), [(200, 0), (503, 1), (404, 1)])
+def test_the_port_of_the_variable_decides(serve, capsys, code, exit_code):
+    port = serve(code)
+    assert healthcheck.main([], {"PORT": str(port)}) == exit_code
+    assert capsys.readouterr().out == f"port {port}: {code}\n"
+
+
+def test_the_documented_port_of_the_named_service_is_asked(serve, monkeypatch):
+    monkeypatch.setattr(healthcheck, "PORTS", {"jobapi": serve(503), "worker": serve(200)})
+    assert healthcheck.main(["worker"], {}) == 0
+    assert healthcheck.main(["jobapi"], {}) == 1
+
+
+def test_without_a_name_every_port_that_listens_must_be_well(serve, monkeypatch, capsys):
+    well, silent = serve(200), quiet_port()
+    monkeypatch.setattr(healthcheck, "PORTS", {"jobapi": well, "worker": silent})
+    assert healthcheck.main([], {}) == 0
+    assert capsys.readouterr().out == f"port {well}: 200\n"
+    monkeypatch.setattr(healthcheck, "PORTS", {"jobapi": well, "worker": serve(503)})
+    assert healthcheck.main([], {}) == 1
+
+
+def test_where_nobody_listens_nothing_is_well(capsys):
+    port = quiet_port()
+    assert healthcheck.main([], {"PORT": str(port), "BIND_HOST": "127.0.0.1"}) == 1
+    assert capsys.readouterr().out == f"port {port}: nobody listens\n"
+
+
+def test_whoever_hangs_or_speaks_no_http_is_not_well(monkeypatch, capsys):
+    monkeypatch.setattr(healthcheck, "TIMEOUT_S", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as hanging:
+        assert healthcheck.main([], {"PORT": str(hanging.getsockname()[1])}) == 1
+    assert "TimeoutError" in capsys.readouterr().out
