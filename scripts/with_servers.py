@@ -1,9 +1,10 @@
 """Runs a command with a RabbitMQ, a Redis and a PostgreSQL: `with_servers.py COMMAND...`.
 
 Servers that already listen on their standard ports are used. What is missing is started for the time of the command: with
-`docker compose` if a Docker engine answers, else from Debian's packages (installed if we may), as private instances on free
-ports in a temporary folder. Otherwise one sentence says what to install. The command finds the servers in SICKBAY_TEST_RABBITMQ_URL,
-SICKBAY_TEST_RABBITMQCTL, SICKBAY_TEST_REDIS_URL and SICKBAY_TEST_POSTGRES_URL; those that are set already are left alone.
+`docker compose` if a Docker engine answers (unless SICKBAY_TEST_SERVERS=packages), else from Debian's packages (installed if we may),
+as private instances on free ports in a temporary folder. Otherwise one sentence says what to install, as it does when tests are run
+and the programs are missing, of which some tests start and kill instances of their own. The command finds the servers in
+SICKBAY_TEST_RABBITMQ_URL, SICKBAY_TEST_RABBITMQCTL, SICKBAY_TEST_REDIS_URL and SICKBAY_TEST_POSTGRES_URL; those set already are left alone.
 If SICKBAY_TEST_BINARIES names a folder with the programs of other versions, private instances of these are started whatever listens.
 """
 
@@ -40,6 +41,8 @@ DOCKER: Final = {
 def main() -> int:
     """Provide, run, and stop what was started; the command's exit code."""
     with ExitStack() as stack:
+        if "pytest" in sys.argv:
+            _install(list(SERVERS), "some of these tests start and kill servers of their own")
         env: dict[str, str] = {}
         missing = []
         for name, (port, found) in STANDARD.items():
@@ -56,12 +59,12 @@ def main() -> int:
 
 
 def _started(stack: ExitStack, missing: list[str]) -> Mapping[str, str]:
-    if not BINARIES and _docker_answers():
+    if not BINARIES and os.environ.get("SICKBAY_TEST_SERVERS") != "packages" and _docker_answers():
         _say(f"starting {', '.join(missing)} with docker compose")
         stack.callback(subprocess.run, ["docker", "compose", "-f", str(COMPOSE), "rm", "-sf", *missing], check=False)
         subprocess.run(["docker", "compose", "-f", str(COMPOSE), "up", "-d", "--wait", *missing], check=True)
         return {variable: value for name in missing for variable, value in DOCKER[name].items()}
-    _install(missing)
+    _install(missing, "these need a server")
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sickbay-servers-", ignore_cleanup_errors=True)))
     folder.chmod(0o755)
     env: dict[str, str] = {}
@@ -77,9 +80,9 @@ def _docker_answers() -> bool:
     return subprocess.run(["docker", "compose", "ls"], capture_output=True, check=False).returncode == 0
 
 
-def _install(missing: list[str]) -> None:
-    """Debian's packages of what is missing; SystemExit with one sentence if they cannot be had."""
-    wanted = [SERVERS[name].package for name in missing if SERVERS[name].binary() is None]
+def _install(names: list[str], why: str) -> None:
+    """Debian's packages of those that are not installed; SystemExit with one sentence if they cannot be had."""
+    wanted = [SERVERS[name].package for name in names if SERVERS[name].binary() is None]
     if not wanted:
         return
     if shutil.which("apt-get") and os.geteuid() == 0:
@@ -87,10 +90,8 @@ def _install(missing: list[str]) -> None:
         quiet = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
         for command in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", "--no-install-recommends", *wanted]):
             subprocess.run(command, env=quiet, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
-    still = [SERVERS[name].package for name in missing if SERVERS[name].binary() is None]
-    if still:
-        names = " ".join(still)
-        sys.exit(f"These tests need {names}: start them or Docker, or run `sudo apt-get install {names}`; `make test-embedded` needs none")
+    if still := " ".join(SERVERS[name].package for name in names if SERVERS[name].binary() is None):
+        sys.exit(f"{why[0].upper()}{why[1:]}: run `sudo apt-get install {still}`; `make test-embedded` needs none")
 
 
 def _say(text: str) -> None:
