@@ -41,7 +41,7 @@ chaos: $(DEV_STAMP) ## Break everything at random for about a quarter of an hour
 	CHAOS_SEED=$${CHAOS_SEED:-$$(date +%s)} CHAOS_ROUNDS=$${CHAOS_ROUNDS:-5} CHAOS_JOBS=$${CHAOS_JOBS:-20000} CHAOS_OUTAGE_S=$${CHAOS_OUTAGE_S:-60} \
 	  $(BIN)/python scripts/with_servers.py $(BIN)/python -m pytest -m chaos -s -p no:randomly $(PYTEST_ARGS)
 
-lint: $(DEV_STAMP) ## Check style, imports, the contract and shell scripts
+lint: $(DEV_STAMP) ## Check style, imports, the contract, scripts, the image and workflows
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports --no-cache
@@ -49,6 +49,8 @@ lint: $(DEV_STAMP) ## Check style, imports, the contract and shell scripts
 	$(BIN)/buf format -d --exit-code
 	$(BIN)/shellcheck .ci/run scripts/*.sh deploy/image/*.sh
 	$(BIN)/hadolint Dockerfile
+	$(BIN)/actionlint -shellcheck $(BIN)/shellcheck
+	$(BIN)/zizmor --offline --quiet .github
 
 typecheck: $(DEV_STAMP) ## Check types (mypy strict)
 	$(BIN)/mypy
