@@ -5,12 +5,14 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 RUN_STAMP := $(VENV)/.installed-run
 DEV_STAMP := $(VENV)/.installed-dev
+DEPLOY_VENV := .venv-deploy
+DEPLOY_STAMP := $(DEPLOY_VENV)/.installed
 PACKAGES := sickbay jobapi worker controlplane sickbay_cli
 # Each process of the tests has its own servers' corners; worksteal evens out the few long tests.
 PARALLEL ?= -n logical --maxprocesses 4 --dist worksteal
 PROTOS = $(shell find proto -name '*.proto' | sort)
 
-.PHONY: help setup run test test-embedded test-rabbit-matrix test-image chaos image lint typecheck gen bench clean lock
+.PHONY: help setup run test test-embedded test-rabbit-matrix test-image test-deploy chaos image lint typecheck gen bench clean lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +38,10 @@ image: $(DEV_STAMP) ## Build the image (TAG=sickbay:local) with Docker, or with 
 
 test-image: $(DEV_STAMP) ## Build the image and run it: every service confined, drained and asked for its health (SICKBAY_IMAGE=... takes a built one)
 	@$(BIN)/python scripts/with_servers.py $(BIN)/python -m pytest tests/image/check_image.py -q $(PYTEST_ARGS)
+
+test-deploy: $(DEV_STAMP) $(DEPLOY_STAMP) ## Check what is deployed on Kubernetes: schemas, security, and our own tests (no cluster)
+	$(DEPLOY_VENV)/bin/python scripts/check_deploy.py
+	$(BIN)/python -m pytest $(PARALLEL) -q tests/deploy $(PYTEST_ARGS)
 
 chaos: $(DEV_STAMP) ## Break everything at random for about a quarter of an hour (CHAOS_SEED=1 CHAOS_ROUNDS=5 CHAOS_JOBS=20000 CHAOS_OUTAGE_S=60)
 	CHAOS_SEED=$${CHAOS_SEED:-$$(date +%s)} CHAOS_ROUNDS=$${CHAOS_ROUNDS:-5} CHAOS_JOBS=$${CHAOS_JOBS:-20000} CHAOS_OUTAGE_S=$${CHAOS_OUTAGE_S:-60} \
@@ -70,7 +76,7 @@ lock: $(DEV_STAMP) ## Renew the requirement locks (needs uv and the network)
 	scripts/lock.sh
 
 clean: ## Remove everything that was made here, also the data of `make run`
-	rm -rf $(VENV) .sickbay .coverage .coverage.* htmlcov .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	rm -rf $(VENV) $(DEPLOY_VENV) .sickbay .coverage .coverage.* htmlcov .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/bin/python:
@@ -83,3 +89,9 @@ $(RUN_STAMP): requirements.lock pyproject.toml | $(VENV)/bin/python
 $(DEV_STAMP): requirements-dev.lock pyproject.toml | $(VENV)/bin/python
 	@scripts/install.sh $(VENV) requirements-dev.lock
 	@touch $@ $(RUN_STAMP)
+
+$(DEPLOY_STAMP): requirements-deploy.lock scripts/venv.sh
+	@scripts/venv.sh $(PYTHON) $(DEPLOY_VENV)
+	@echo "Installing the packages of requirements-deploy.lock (a minute or two, once) ..." >&2
+	@$(DEPLOY_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-deploy.lock
+	@touch $@

@@ -5,3 +5,5 @@ compile() { uv pip compile --quiet --generate-hashes --no-header --universal --p
 # Building the project itself offline needs its build backend, so that is locked too.
 compile pyproject.toml --group build --output-file requirements.lock
 compile pyproject.toml --group dev --constraint requirements.lock --output-file requirements-dev.lock
+# These judge the deployment and share no environment with the rest.
+compile --group deploy --output-file requirements-deploy.lock

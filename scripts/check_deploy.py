@@ -1,0 +1,77 @@
+"""Ask kubernetes-validate, checkov and yamllint about everything that is deployed on Kubernetes; exit 1 if one of them complains."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import kubernetes_validate
+import yaml
+from manifests import FILES, NAMES, OVERLAYS, ROOT, files, rendered
+
+VERSIONS = [f"1.{minor}" for minor in range(27, 38)]
+OPERATORS = {"RabbitmqCluster", "ScaledObject", "TriggerAuthentication"}
+"""Kinds that Kubernetes does not know by itself; tests/deploy looks at these."""
+SKIPPED = {
+    "CKV_K8S_35": "the documented variables are how the services are told, and the servers' images know no other way",
+    "CKV_K8S_43": "a digest is known once the image was pushed; who deploys sets it with kustomize's `images`",
+}
+SKIPPED_FILES = SKIPPED | {
+    "CKV_K8S_14": "`:latest` is the documented name; overlays for more than a first look set a version",
+    "CKV_K8S_21": "the documented commands use the current namespace; every overlay makes its own",
+}
+SKIPPED_LOCAL = SKIPPED | {"CKV_K8S_15": "an image that was loaded into kind or minikube cannot be pulled"}
+
+
+def main() -> int:
+    """Check all, tell all."""
+    texts = {f"k8s/{name}": text for name, text in files().items()} | rendered()
+    complaints = schema_complaints(texts)
+    for complaint in complaints:
+        print(complaint)
+    print(f"kubernetes-validate: {len(texts)} manifests, Kubernetes {VERSIONS[0]} to {VERSIONS[-1]}, {len(complaints)} complaints")
+    bad = [name for name in ("k8s/", *(f"{name}+keda" for name in NAMES)) if not checkov(name, texts)]
+    print(f"checkov: the files and {len(NAMES)} overlays, {len(bad)} with complaints")
+    lint = subprocess.run([_tool("yamllint"), "--strict", FILES, FILES / "Kustomization", OVERLAYS], cwd=ROOT, check=False).returncode
+    print("yamllint:", "complaints" if lint else "no complaints")
+    return bool(complaints or bad or lint)
+
+
+def schema_complaints(texts: Mapping[str, str]) -> list[str]:
+    """What is not as the schema of each version of Kubernetes wants it; each of the many equal resources is asked about once."""
+    resources = {json.dumps(one): (name, one) for name, text in texts.items() for one in yaml.safe_load_all(text) if one}
+    complaints = []
+    for version, (name, resource) in itertools.product(VERSIONS, resources.values()):
+        if resource["kind"] in OPERATORS:
+            continue
+        try:
+            kubernetes_validate.validate(resource, version, strict=True)
+        except (kubernetes_validate.ValidationError, kubernetes_validate.SchemaNotFoundError) as error:
+            complaints.append(f"{name}: {resource['kind']} {resource['metadata']['name']} on {version}: {error}")
+    return complaints
+
+
+def checkov(name: str, texts: Mapping[str, str]) -> bool:
+    """Whether checkov has no complaint but those that are skipped above; "k8s/" are the files together, as they are applied."""
+    skipped = SKIPPED_FILES if name == "k8s/" else SKIPPED_LOCAL if name.startswith("local") else SKIPPED
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "manifests.yaml")
+        path.write_text("\n---\n".join(text for other, text in texts.items() if other.startswith(name)))
+        words = ["--file", path, "--framework", "kubernetes", "--compact", "--quiet", "--skip-download", "--skip-check", ",".join(skipped)]
+        done = subprocess.run([_tool("checkov"), *words], capture_output=True, text=True, check=False)
+    if done.returncode:
+        print(f"checkov on {name}:\n{done.stdout}{done.stderr}")
+    return done.returncode == 0
+
+
+def _tool(name: str) -> Path:
+    return Path(sys.executable).with_name(name)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
