@@ -23,12 +23,12 @@ run: $(RUN_STAMP) ## Run the whole system, embedded: Job API, worker and control
 	@$(BIN)/sickbay up $(ARGS)
 
 test: $(DEV_STAMP) ## Run all tests, also those against RabbitMQ, Redis and PostgreSQL (used if they listen, else started)
-	@$(BIN)/python scripts/with_servers.py $(BIN)/python -m pytest $(PARALLEL) --cov --cov-report= -q $(PYTEST_ARGS)
+	@$(BIN)/python scripts/promtool.py $(BIN)/python scripts/with_servers.py $(BIN)/python -m pytest $(PARALLEL) --cov --cov-report= -q $(PYTEST_ARGS)
 	@$(BIN)/coverage combine -q 2>/dev/null || true
 	$(BIN)/coverage report --fail-under=95
 
 test-embedded: $(DEV_STAMP) ## Run the tests that need no server
-	$(BIN)/python -m pytest $(PARALLEL) -m "not servers" -q $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) -m "not servers and not promtool" -q $(PYTEST_ARGS)
 
 test-rabbit-matrix: $(DEV_STAMP) ## Run the tests that need servers on Debian 13's RabbitMQ 4.0, Redis 8 and PostgreSQL 17 (on Debian 12 as root)
 	$(BIN)/python scripts/newer_servers.py $(BIN)/python -m pytest $(PARALLEL) -m servers -q $(PYTEST_ARGS)

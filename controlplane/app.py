@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from controlplane.breaker_service import BreakerApi
 from controlplane.healer import Healer
 from controlplane.keeper import Keeper
+from controlplane.metered import KeeperMetrics, MeteredWriter, ReleaseMetrics, SweepMetrics, Transitions
+from controlplane.metrics import FleetMetrics
 from controlplane.quarantine_service import QuarantineApi
 from controlplane.release import Releaser
 from controlplane.rest import create_gateway
@@ -18,45 +20,59 @@ from gen.sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStu
 from sickbay.backends import ControlPlaneParts
 from sickbay.job import Event, State
 from sickbay.rpc.doors import Address, Doors, open_doors
+from sickbay.rpc.metered import CallMeter
 from sickbay.rpc.service import Service
 from sickbay.tasks import background
+from sickbay.telemetry.backends import MeteredBroker, VitalsCollector
+from sickbay.telemetry.metrics import Exposition
 from sickbay.version import VERSION
 
 
 @asynccontextmanager
 async def serve(backends: ControlPlaneParts, address: Address) -> AsyncIterator[Doors]:
     """Keep the ledger, heal and serve until the context ends."""
-    releaser = Releaser(backends.broker, backends.wards)
-    sweep = Sweep(backends.broker, backends.writer, backends.clock)
+    told = Exposition("controlplane")
+    VitalsCollector(backends.vitals, told.registry)
+    broker = MeteredBroker(backends.broker, told.registry)
+    writer = MeteredWriter(backends.writer, told.registry)
+    fleet = FleetMetrics(told.registry, breakers=backends.breakers, broker=broker, ledger=writer, wards=backends.wards)
+    told.before = fleet.refresh
+    transitions = Transitions(backends.breakers, told.registry)
+    lag = KeeperMetrics(told.registry, backends.clock)
+    releases = ReleaseMetrics(told.registry)
+    releaser = Releaser(broker, backends.wards)
+    sweep = Sweep(broker, writer, backends.clock, SweepMetrics(told.registry).heard)
     healer = Healer(
         breakers=backends.breakers,
         wards=backends.wards,
-        broker=backends.broker,
-        releaser=releaser,
+        broker=broker,
+        releaser=releases.around(releaser, "healer"),
         on_departure=sweep.nudge,
         clock=backends.clock,
     )
 
     def hear(events: Sequence[Event]) -> None:
+        lag.heard(events)
         if any(event.state is State.PARKED for event in events):
             healer.nudge()
         if any(event.state is State.CANCELLED for event in events):
             sweep.nudge()
 
-    keeper = Keeper(backends.broker, backends.writer, backends.clock, hear)
-    breaker_api = BreakerApi(backends.breakers, backends.broker, backends.writer, backends.clock)
-    quarantine_api = QuarantineApi(backends.wards, releaser, sweep.nudge, backends.clock)
+    keeper = Keeper(broker, writer, backends.clock, hear)
+    breaker_api = BreakerApi(backends.breakers, broker, writer, backends.clock)
+    quarantine_api = QuarantineApi(backends.wards, releases.around(releaser, "people"), sweep.nudge, backends.clock)
     services = [
         Service("sickbay.breakers.v1.BreakerService", add_BreakerServiceServicer_to_server, breaker_api),
         Service("sickbay.jobs.v1.QuarantineService", add_QuarantineServiceServicer_to_server, quarantine_api),
     ]
     async with (
         _keeping(keeper),
-        background(keeper.prune(), healer.run(), sweep.run()),
+        background(keeper.prune(), healer.run(), sweep.run(), transitions.run()),
         open_doors(
             services,
-            lambda channel, health: create_gateway(BreakerServiceStub(channel), QuarantineServiceStub(channel), health, VERSION),
+            lambda channel, health: create_gateway(BreakerServiceStub(channel), QuarantineServiceStub(channel), health, told, VERSION),
             address,
+            around=[CallMeter(told.registry)],
         ) as doors,
     ):
         yield doors

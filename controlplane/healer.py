@@ -12,7 +12,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final
 
-from controlplane.release import Releaser
+from controlplane.release import Releases
 from sickbay.circuit import CircuitState, Key, Snapshot
 from sickbay.errors import Unavailable
 from sickbay.ports import Breakers, Broker, Clock, Queue, Wards
@@ -38,7 +38,7 @@ class Healer:
     """One per control plane; several share the work by the ledger's claims."""
 
     def __init__(
-        self, *, breakers: Breakers, wards: Wards, broker: Broker, releaser: Releaser, on_departure: Callable[[], None], clock: Clock
+        self, *, breakers: Breakers, wards: Wards, broker: Broker, releaser: Releases, on_departure: Callable[[], None], clock: Clock
     ) -> None:
         """Nothing happens before `run`; `on_departure` hears when jobs have left the quarantine."""
         self._on_departure = on_departure

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from controlplane.release import Releaser
+from controlplane.release import Releases
 from gen.sickbay.jobs.v1 import quarantine_service_pb2 as pb
 from gen.sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceServicer
 from sickbay import wire
@@ -18,7 +18,7 @@ from sickbay.wire_pages import next_page_token, paging
 class QuarantineApi(QuarantineServiceServicer):
     """Serves QuarantineService."""
 
-    def __init__(self, wards: Wards, releaser: Releaser, on_departure: Callable[[], None], clock: Clock) -> None:
+    def __init__(self, wards: Wards, releaser: Releases, on_departure: Callable[[], None], clock: Clock) -> None:
         """`on_departure` hears when a job has left the quarantine."""
         self._wards = wards
         self._releaser = releaser

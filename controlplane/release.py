@@ -7,11 +7,19 @@ The claim is a lease: if we die before `released`, another control plane publish
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from sickbay.envelope import encode_job
 from sickbay.job import Record
 from sickbay.ports import TO_MAIN, Broker, Message, Wards
 from sickbay.queries import Claim
+
+
+class Releases(Protocol):
+    """What those who bring jobs back need of a releaser."""
+
+    async def release(self, claims: Sequence[Claim]) -> Sequence[Record]:
+        """Publish claimed jobs and tell the ledger; Unavailable leaves the claims to their lease."""
 
 
 class Releaser:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse, Response
 
 from controlplane.rest_breakers import add_breakers
@@ -14,14 +14,18 @@ from sickbay.rpc import schemas
 from sickbay.rpc.health import Health, add_health
 from sickbay.rpc.rest import create_app, json_response
 from sickbay.rpc.schemas import fails
+from sickbay.rpc.scrape import DOCUMENTED, scraped, wants_text
 from sickbay.rpc.views import metrics_view
+from sickbay.telemetry.metrics import Exposition
 
 if TYPE_CHECKING:  # stubs for asyncio exist for type checkers only
     from gen.sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceAsyncStub
     from gen.sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceAsyncStub
 
 
-def create_gateway(breakers: BreakerServiceAsyncStub, quarantine: QuarantineServiceAsyncStub, health: Health, version: str) -> FastAPI:
+def create_gateway(
+    breakers: BreakerServiceAsyncStub, quarantine: QuarantineServiceAsyncStub, health: Health, told: Exposition, version: str
+) -> FastAPI:
     """The application; every route's operation id is the name of its RPC."""
     app = create_app("Sickbay Control Plane", "Shows and commands circuits, and looks after jobs in quarantine.", version)
 
@@ -31,9 +35,13 @@ def create_gateway(breakers: BreakerServiceAsyncStub, quarantine: QuarantineServ
 
     add_health(app, health)
 
-    @app.get("/metrics", operation_id="GetMetrics", response_model=schemas.MetricsBody, responses=fails(), tags=["metrics"])
-    async def metrics() -> Response:
-        """The system in numbers."""
+    @app.get(
+        "/metrics", operation_id="GetMetrics", response_model=schemas.MetricsBody, responses={**fails(), **DOCUMENTED}, tags=["metrics"]
+    )
+    async def metrics(request: Request) -> Response:
+        """The system in numbers; as Prometheus text or OpenMetrics, with more of them, if `Accept` names it."""
+        if wants_text(request.headers.get("accept", "")):
+            return await scraped(told, request)
         return json_response(metrics_view(await breakers.GetMetrics(GetMetricsRequest())))
 
     add_breakers(app, breakers)

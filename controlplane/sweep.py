@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
@@ -46,15 +46,21 @@ class Swept:
     ghosts: int = 0
     kept: int = 0
     told: int = 0
+    remade: int = 0
     around: bool = False
     seen: set[tuple[str, int, int]] = field(default_factory=set)
+
+
+def _nobody(_: Swept) -> None:
+    """The hook of whoever wants to hear nothing."""
 
 
 class Sweep:
     """One per control plane."""
 
-    def __init__(self, broker: Broker, ledger: LedgerWriter, clock: Clock) -> None:
-        """Nothing happens before `run`."""
+    def __init__(self, broker: Broker, ledger: LedgerWriter, clock: Clock, heard: Callable[[Swept], None] = _nobody) -> None:
+        """Nothing happens before `run`; `heard` is told of every round."""
+        self._heard = heard
         self._broker = broker
         self._ledger = ledger
         self._clock = clock
@@ -113,6 +119,7 @@ class Sweep:
                 left -= len(deliveries)
                 await self._batch(deliveries, swept)
                 await asyncio.sleep(PAUSE_S)
+        self._heard(swept)
         return swept
 
     async def restore(self) -> int:
@@ -127,6 +134,7 @@ class Sweep:
                 await self._broker.publish([Message(TO_QUARANTINE, encode_event(event)) for event in missing])
             made += len(missing)
         if made:
+            self._heard(Swept(swept.number, remade=made))
             log.warning("%d set-aside jobs had no copy in %s; their copies were made again", made, Queue.QUARANTINE)
         return made
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 from jobapi.recent import Recent
 from sickbay.envelope import encode_events, encode_job
@@ -19,6 +20,13 @@ class Accepted:
 
     job: Job
     duplicate: bool = False
+
+
+class TakesIn(Protocol):
+    """What the service needs of an intake."""
+
+    async def accept(self, submissions: Sequence[Submission]) -> Sequence[Accepted | SickbayError]:
+        """One result for each submission, in order; never raises a SickbayError."""
 
 
 class Intake:

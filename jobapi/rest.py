@@ -20,8 +20,10 @@ from sickbay.rpc.health import Health, add_health
 from sickbay.rpc.http_errors import error_view, fault_response, http_status
 from sickbay.rpc.rest import create_app, json_response
 from sickbay.rpc.schemas import JOB_FIELDS, STATE_NAMES, fails, streams, takes
+from sickbay.rpc.scrape import add_scrape
 from sickbay.rpc.sse import event_stream, relay
 from sickbay.rpc.views import View, accepted_view, change_view, job_view
+from sickbay.telemetry.metrics import Exposition
 from sickbay.wire_requests import MAX_BATCH
 
 MAX_BATCH_BYTES = 16 * 1024 * 1024
@@ -64,7 +66,7 @@ class ListQuery(BaseModel):
     history: bool = False
 
 
-def create_gateway(jobs: JobServiceAsyncStub, health: Health, version: str) -> FastAPI:
+def create_gateway(jobs: JobServiceAsyncStub, health: Health, told: Exposition, version: str) -> FastAPI:
     """The application; every route's operation id is the name of its RPC."""
     app = create_app("Sickbay Job API", "Takes jobs in and tells what became of them.", version)
 
@@ -73,6 +75,7 @@ def create_gateway(jobs: JobServiceAsyncStub, health: Health, version: str) -> F
         return RedirectResponse("/docs")
 
     add_health(app, health)
+    add_scrape(app, told)
 
     @app.post(
         "/jobs",

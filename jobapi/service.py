@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from gen.sickbay.jobs.v1 import job_service_pb2 as pb
 from gen.sickbay.jobs.v1.job_service_pb2_grpc import JobServiceServicer
-from jobapi.intake import Accepted, Intake
+from jobapi.intake import Accepted, TakesIn
 from jobapi.recent import Recent
 from sickbay import wire
 from sickbay import wire_requests as parse
@@ -29,7 +29,7 @@ CANCEL_TRIES: Final = 3
 class JobApi(JobServiceServicer):
     """Serves JobService."""
 
-    def __init__(self, intake: Intake, reader: JobReader, recent: Recent, broker: Broker, clock: Clock) -> None:
+    def __init__(self, intake: TakesIn, reader: JobReader, recent: Recent, broker: Broker, clock: Clock) -> None:
         """Read from `reader`, and from `recent` what it does not know yet."""
         self._intake = intake
         self._reader = reader

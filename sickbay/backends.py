@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import SystemRandom
 from typing import Final
@@ -24,6 +24,7 @@ from sickbay.errors import SettingsError
 from sickbay.missing import NoKeys, NoReader
 from sickbay.ports import Breakers, Broker, Clock, Fence, IdempotencyKeys, JobReader, LedgerWriter, Wards
 from sickbay.settings import Settings
+from sickbay.vitals import Vitals
 
 __all__ = [
     "RABBITMQ_URL",
@@ -51,6 +52,7 @@ class Common:
     broker: Broker
     clock: Clock
     ready: Callable[[], Awaitable[None]]
+    vitals: Vitals = field(default_factory=Vitals)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,9 +104,10 @@ async def open_up(settings: Settings, folder: Path | None) -> AsyncIterator[Back
             queues, database = data.queue_db, database or f"sqlite:///{data.ledger_db}"
         ledger = await stack.enter_async_context(open_ledger(database or "sqlite://", wall_clock, patient=True))
         broker = await _broker(stack, settings, rabbitmq, queues)
+        breakers = await _breakers(stack, settings, redis)
         yield Backends(
             broker=broker,
-            breakers=await _breakers(stack, settings, redis),
+            breakers=breakers,
             reader=ledger.reader,
             writer=ledger.writer,
             wards=ledger.wards,
@@ -112,6 +115,7 @@ async def open_up(settings: Settings, folder: Path | None) -> AsyncIterator[Back
             keys=ledger.keys,
             clock=wall_clock,
             ready=_all_ready(broker, ledger),
+            vitals=_vitals(broker, ledger, breakers),
         )
 
 
@@ -126,7 +130,14 @@ async def open_jobapi(settings: Settings) -> AsyncIterator[JobApiParts]:
         if redis is not None:
             keys = await stack.enter_async_context(RedisIdempotencyKeys(redis))
         reader: JobReader = ledger.reader if ledger else NoReader()
-        yield JobApiParts(broker=broker, clock=wall_clock, ready=_all_ready(broker, ledger), reader=reader, keys=keys)
+        yield JobApiParts(
+            broker=broker,
+            clock=wall_clock,
+            ready=_all_ready(broker, ledger),
+            vitals=_vitals(broker, ledger),
+            reader=reader,
+            keys=keys,
+        )
 
 
 @asynccontextmanager
@@ -138,7 +149,14 @@ async def open_worker(settings: Settings) -> AsyncIterator[WorkerParts]:
         broker = await _broker(stack, settings, settings.url("rabbitmq_url") or RABBITMQ_URL)
         fence: Fence = ledger.fence if ledger else await stack.enter_async_context(RedisFence(redis))
         breakers = await _breakers(stack, settings, redis)
-        yield WorkerParts(broker=broker, clock=wall_clock, ready=_all_ready(broker, ledger), breakers=breakers, fence=fence)
+        yield WorkerParts(
+            broker=broker,
+            clock=wall_clock,
+            ready=_all_ready(broker, ledger),
+            vitals=_vitals(broker, ledger, breakers),
+            breakers=breakers,
+            fence=fence,
+        )
 
 
 @asynccontextmanager
@@ -153,7 +171,13 @@ async def open_control_plane(settings: Settings) -> AsyncIterator[ControlPlanePa
         broker = await _broker(stack, settings, settings.url("rabbitmq_url") or RABBITMQ_URL)
         breakers = await _breakers(stack, settings, settings.url("redis_url") or REDIS_URL)
         yield ControlPlaneParts(
-            broker=broker, clock=wall_clock, ready=_all_ready(broker, ledger), breakers=breakers, writer=ledger.writer, wards=ledger.wards
+            broker=broker,
+            clock=wall_clock,
+            ready=_all_ready(broker, ledger),
+            vitals=_vitals(broker, ledger, breakers),
+            breakers=breakers,
+            writer=ledger.writer,
+            wards=ledger.wards,
         )
 
 
@@ -165,7 +189,7 @@ async def _broker(
     return await stack.enter_async_context(RabbitBroker(url, wall_clock, name=settings.worker_name))
 
 
-async def _breakers(stack: AsyncExitStack, settings: Settings, url: str | None) -> Breakers:
+async def _breakers(stack: AsyncExitStack, settings: Settings, url: str | None) -> EmbeddedBreakers | RedisBreakers:
     if url is None:
         return EmbeddedBreakers(settings.breaker_config, wall_clock, SystemRandom(), settings.worker_name)
     return await stack.enter_async_context(RedisBreakers(url, settings.breaker_config, worker=settings.worker_name))
@@ -189,3 +213,16 @@ def _all_ready(broker: SqliteBroker | RabbitBroker, ledger: Ledger | None) -> Ca
             await ledger.link.wait_up()
 
     return ready
+
+
+def _vitals(broker: SqliteBroker | RabbitBroker, ledger: Ledger | None, breakers: EmbeddedBreakers | RedisBreakers | None = None) -> Vitals:
+    up: dict[str, Callable[[], bool]] = {"broker": lambda: broker.is_ready if isinstance(broker, RabbitBroker) else broker.is_open}
+    if breakers is not None:
+        up["breakers"] = lambda: not (isinstance(breakers, RedisBreakers) and breakers.is_degraded)
+    if ledger is not None:
+        up["ledger"] = lambda: ledger.link.is_up
+    return Vitals(
+        up=up,
+        is_blocked=lambda: isinstance(broker, RabbitBroker) and broker.is_blocked,
+        stale=lambda: breakers.stale if breakers is not None else 0,
+    )

@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain, repeat
 from typing import Final, Self
 
-from sickbay.envelope import encode_events
+from sickbay.envelope import encode_event, encode_events
 from sickbay.errors import Unavailable
 from sickbay.job import Event
 from sickbay.ports import Broker, Delivery, Message
@@ -24,11 +24,20 @@ BACKOFF_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
 log = logging.getLogger(__name__)
 
 
-class EventStream:
-    """One per service process. `async with` starts it; leaving flushes what is left."""
+def _nobody(_: Event) -> None:
+    """The hook of whoever wants to hear nothing."""
 
-    def __init__(self, broker: Broker, *, linger_s: float = LINGER_S) -> None:
+
+class EventStream:
+    """One per service process. `async with` starts it; leaving flushes what is left.
+
+    `heard` is the one hook for metrics, traces and logs: it is called with each event that ends a run or turns a job away, where that
+    happened, so that the context of the job is the present one.
+    """
+
+    def __init__(self, broker: Broker, *, linger_s: float = LINGER_S, heard: Callable[[Event], None] = _nobody) -> None:
         """Publish through `broker`; `linger_s` is the longest wait of an event for company."""
+        self._heard = heard
         self._broker = broker
         self._linger_s = linger_s
         self._buffer: list[tuple[Event, Delivery | None]] = []
@@ -59,6 +68,13 @@ class EventStream:
         self._quiet.clear()
         if len(self._buffer) >= MAX_EVENTS:
             self._full.set()
+        self._heard(event)
+
+    async def set_aside(self, event: Event) -> None:
+        """Tell at once, and keep the complete job in quarantine: one publish for both, durable on return."""
+        self.forget(event.job.job_id)
+        await self._broker.publish([Message(f"job.quarantined.{event.state.lower()}", encode_event(event))])
+        self._heard(event)
 
     def started(self, event: Event) -> None:
         """Tell that a run began, unless it is over before the next batch goes: then its outcome carries the begin."""

@@ -15,7 +15,7 @@ import uvloop
 from sickbay.errors import SickbayError
 from sickbay.rpc.doors import Address, Doors
 from sickbay.settings import Settings
-from sickbay.telemetry import configure_logging
+from sickbay.telemetry.logs import configure_logging
 
 log = logging.getLogger("sickbay")
 

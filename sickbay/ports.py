@@ -112,6 +112,9 @@ class Broker(Protocol):
     async def depth(self, queue: Queue) -> int:
         """How many messages wait in the queue, without those in a consumer's hands."""
 
+    async def consumers(self, queue: Queue) -> int:
+        """How many consumers the queue has, of all processes."""
+
 
 class Breakers(Protocol):
     """The circuits of all job types; one truth for the fleet (`breaker.md`)."""

@@ -15,6 +15,7 @@ from sickbay.circuit import BreakerConfig
 from sickbay.errors import SettingsError
 from sickbay.routing import RetryPolicy
 from sickbay.sdk import MAX_TIMEOUT_S
+from sickbay.telemetry.levels import parse
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
@@ -26,9 +27,8 @@ _SCHEMES: Final = {
 
 
 def _log_level(value: str) -> str:
-    if value.upper() not in {"DEBUG", "INFO", "WARNING", "ERROR"}:
-        raise ValueError("must be DEBUG, INFO, WARNING or ERROR")
-    return value.upper()
+    parse(value)
+    return value
 
 
 class Settings(BaseSettings):
@@ -54,7 +54,9 @@ class Settings(BaseSettings):
     breaker_trip_confirm_ms: int = Field(50, ge=0, le=60_000, description="Fleet only: least age of the failures in a row, ms")
     breaker_ramp: bool = Field(True, description="Let jobs in gradually after a circuit closed")
     breaker_max_cooldown: float = Field(900, gt=0, le=86_400, description="Seconds that a growing cooldown reaches at most")
-    log_level: Annotated[str, AfterValidator(_log_level)] = Field("INFO", description="DEBUG, INFO, WARNING or ERROR")
+    log_level: Annotated[str, AfterValidator(_log_level)] = Field(
+        "INFO", description="DEBUG, INFO, WARNING or ERROR; other levels for modules: INFO,worker.engine=DEBUG"
+    )
     log_format: str = Field("auto", pattern="^(auto|console|json)$", description="console, json, or auto: console on a terminal")
     sqlite_synchronous: Literal["FULL", "NORMAL"] = Field("FULL", description="Embedded only: NORMAL survives a kill, not a power cut")
     worker_name: str = Field(

@@ -20,7 +20,7 @@ from sickbay.lifecycle import Signals, run
 from sickbay.rpc.doors import Address, Doors
 from sickbay.sdk import HandlerSpec, load_handlers
 from sickbay.settings import Settings
-from sickbay.telemetry import configure_logging
+from sickbay.telemetry.logs import configure_logging
 from sickbay.version import VERSION
 
 SERVICES: Final = {"jobapi": (3000, 50051), "worker": (3001, 50052), "control-plane": (3002, 50053)}

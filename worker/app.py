@@ -4,19 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
 
 from sickbay.backends import WorkerParts
 from sickbay.events import EventStream
+from sickbay.job import Event
 from sickbay.rpc.doors import Address, Doors, open_doors
+from sickbay.rpc.metered import CallMeter
 from sickbay.sdk import HandlerSpec
 from sickbay.settings import Settings
+from sickbay.telemetry.backends import MeteredBroker, VitalsCollector
+from sickbay.telemetry.joblog import tell
+from sickbay.telemetry.metrics import Exposition
 from sickbay.version import VERSION
 from worker.engine import Engine
+from worker.metrics import JobMetrics, WorkerMetrics
 from worker.rest import create_gateway
 from worker.runner import Runner
+from worker.watched import WatchedRunner
 
 DEMO: Final = "worker.demo"
 """The handlers that run when JOB_HANDLERS names none."""
@@ -53,21 +61,33 @@ class Worker:
 @asynccontextmanager
 async def serve(backends: WorkerParts, settings: Settings, handlers: Mapping[str, HandlerSpec], address: Address) -> AsyncIterator[Worker]:
     """Work until the context ends; call `drain` before, or running jobs are broken off and given back."""
+    told = Exposition("worker")
+    VitalsCollector(backends.vitals, told.registry)
+    metrics = JobMetrics(told.registry, handlers, time.time)
+    broker = MeteredBroker(backends.broker, told.registry)
     runner = Runner(backends.breakers, timeout_s=settings.handler_timeout, threads=settings.concurrency)
-    async with EventStream(backends.broker) as events:
+    WorkerMetrics(told.registry, running=lambda: runner.running, concurrency=settings.concurrency, stale=backends.vitals.stale)
+
+    def heard(event: Event) -> None:
+        metrics.heard(event)
+        tell(event)
+
+    async with EventStream(broker, heard=heard) as events:
         engine = Engine(
-            broker=backends.broker,
+            broker=broker,
             breakers=backends.breakers,
             fence=backends.fence,
             events=events,
-            runner=runner,
+            runner=WatchedRunner(runner, metrics.ran),
             handlers=handlers,
             policy=settings.retry_policy,
             concurrency=settings.concurrency,
             clock=backends.clock,
             name=settings.worker_name,
         )
-        async with open_doors([], lambda _, health: create_gateway(health, VERSION), address) as doors:
+        async with open_doors(
+            [], lambda _, health: create_gateway(health, told, VERSION), address, around=[CallMeter(told.registry)]
+        ) as doors:
             working = asyncio.create_task(engine.run(), name="engine")
             try:
                 yield Worker(engine, runner, doors, grace(settings, handlers))

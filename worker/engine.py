@@ -16,7 +16,7 @@ from time import monotonic
 from typing import Final
 
 from sickbay.circuit import Key, Refusal
-from sickbay.envelope import Undecodable, decode_job, encode_event, encode_job, undecodable_job
+from sickbay.envelope import Undecodable, decode_job, encode_job, undecodable_job
 from sickbay.errors import Unavailable
 from sickbay.events import EventStream
 from sickbay.job import Event, Failure, Job, Reason, State
@@ -24,7 +24,7 @@ from sickbay.ports import TO_RETRY, Breakers, Broker, Clock, Consumer, Delivery,
 from sickbay.queries import Entry
 from sickbay.routing import Done, GiveBack, Retry, RetryPolicy, Route, SetAside, after_run
 from sickbay.sdk import HandlerSpec
-from worker.runner import Runner
+from worker.runner import Runs
 from worker.slots import MAX_WAIT_S, Gates, Slots
 
 MAX_CRASHES: Final = 3
@@ -43,7 +43,7 @@ class Engine:
         breakers: Breakers,
         fence: Fence,
         events: EventStream,
-        runner: Runner,
+        runner: Runs,
         handlers: Mapping[str, HandlerSpec],
         policy: RetryPolicy,
         concurrency: int,
@@ -209,9 +209,7 @@ class Engine:
                 await self._broker.publish([Message(TO_RETRY, encode_job(job), delay_ms)])
                 self._events.add(event, delivery)
             case SetAside(job, reason):
-                event = replace(self._told(begun, job, route.state), reason=reason)
-                self._events.forget(job.job_id)
-                await self._broker.publish([Message(f"job.quarantined.{route.state.lower()}", encode_event(event))])
+                await self._events.set_aside(replace(self._told(begun, job, route.state), reason=reason))
                 delivery.ack()
             case GiveBack():
                 self._events.forget(begun.job.job_id)

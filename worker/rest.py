@@ -1,4 +1,4 @@
-"""The worker's HTTP door: health only."""
+"""The worker's HTTP door: its health and its numbers."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ from fastapi import FastAPI
 
 from sickbay.rpc.health import Health, add_health
 from sickbay.rpc.rest import create_app
+from sickbay.rpc.scrape import add_scrape
+from sickbay.telemetry.metrics import Exposition
 
 
-def create_gateway(health: Health, version: str) -> FastAPI:
+def create_gateway(health: Health, told: Exposition, version: str) -> FastAPI:
     """The application."""
-    app = create_app("Sickbay Worker", "Runs jobs; there is nothing to ask it but whether it is well.", version)
+    app = create_app("Sickbay Worker", "Runs jobs; there is nothing to ask it but how it is.", version)
 
     add_health(app, health)
-
+    add_scrape(app, told)
     return app

@@ -9,7 +9,7 @@ import logging
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from sickbay.circuit import Permit, PermitKind
 from sickbay.classify import classify, timed_out
@@ -20,6 +20,16 @@ from sickbay.sdk import HandlerSpec
 
 log = logging.getLogger(__name__)
 CANCELLED = Outcome(Kind.CANCELLED)
+
+
+class Runs(Protocol):
+    """What the engine needs of a runner."""
+
+    async def run(self, spec: HandlerSpec, job: Job, permit: Permit) -> Outcome:
+        """Run a handler once; never raises, unless the engine's own task is cancelled."""
+
+    def break_off(self) -> None:
+        """Cancel what still runs, and every later run at once."""
 
 
 class Runner:
@@ -33,6 +43,11 @@ class Runner:
         self._running: set[asyncio.Task[Any]] = set()
         self._overdue = 0
         self._broken_off = asyncio.Event()
+
+    @property
+    def running(self) -> int:
+        """Handlers that run now."""
+        return len(self._running)
 
     @property
     def overdue(self) -> int:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from fastapi import FastAPI
 
+from sickbay.rpc.around import Around, AroundInterceptor
 from sickbay.rpc.channel import InProcessChannel
 from sickbay.rpc.health import Health
 from sickbay.rpc.rest_server import RestServer
@@ -62,14 +63,24 @@ class Doors:
 
 @asynccontextmanager
 async def open_doors(
-    services: Sequence[Service], gateway: Callable[[InProcessChannel, Health], FastAPI], address: Address
+    services: Sequence[Service],
+    gateway: Callable[[InProcessChannel, Health], FastAPI],
+    address: Address,
+    *,
+    around: Sequence[Around] = (),
 ) -> AsyncIterator[Doors]:
-    """Serve until the context ends, at first with health NOT_SERVING; `gateway` makes the REST application from a channel."""
+    """Serve until the context ends, at first with health NOT_SERVING; `gateway` makes the REST application from a channel.
+
+    What `around` makes is put around every call, the first outermost, by whichever door it comes.
+    """
     health = Health(serving=False)
-    channel = InProcessChannel(services)
+    interceptors = [AroundInterceptor(one) for one in around]
+    channel = InProcessChannel(services, interceptors)
     app = gateway(channel, health)
     async with (
-        GrpcServer(services, host=address.host, port=address.grpc_port, hint=address.grpc_hint, serving=False) as grpc,
+        GrpcServer(
+            services, host=address.host, port=address.grpc_port, hint=address.grpc_hint, interceptors=interceptors, serving=False
+        ) as grpc,
         RestServer(app, host=address.host, port=address.rest_port, hint=address.rest_hint) as rest,
     ):
         yield Doors(grpc, rest, health)

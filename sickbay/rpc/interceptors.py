@@ -35,18 +35,20 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
             return handler
         method = handler_call_details.method
         if handler.response_streaming:
-            return _rebuilt(handler, grpc.unary_stream_rpc_method_handler, _streaming(method, _behaviour(handler.unary_stream)))
-        return _rebuilt(handler, grpc.unary_unary_rpc_method_handler, _unary(method, _behaviour(handler.unary_unary)))
+            return rebuilt(handler, grpc.unary_stream_rpc_method_handler, _streaming(method, behaviour_of(handler.unary_stream)))
+        return rebuilt(handler, grpc.unary_unary_rpc_method_handler, _unary(method, behaviour_of(handler.unary_unary)))
 
 
-def _behaviour(function: Behaviour | None) -> Behaviour:
+def behaviour_of(function: Behaviour | None) -> Behaviour:
+    """The function that a handler has for its kind of call."""
     if function is None:
         msg = "the handler has no function for its own kind"
         raise TypeError(msg)
     return function
 
 
-def _rebuilt(handler: Handler, make: Callable[..., Handler], behaviour: Behaviour) -> Handler:
+def rebuilt(handler: Handler, make: Callable[..., Handler], behaviour: Behaviour) -> Handler:
+    """The handler with another function."""
     return make(behaviour, request_deserializer=handler.request_deserializer, response_serializer=handler.response_serializer)
 
 

@@ -222,6 +222,14 @@ async def test_depth_counts_what_waits(backend, broker):
     await depth_is(backend, broker, Queue.MAIN, 2)
 
 
+async def test_consumers_are_counted(broker):
+    assert await broker.consumers(Queue.MAIN) == 0
+    async with broker.consume(Queue.MAIN, 2), broker.consume(Queue.MAIN, 2), broker.consume(Queue.LEDGER, 1):
+        assert await broker.consumers(Queue.MAIN) == 2
+        assert await broker.consumers(Queue.LEDGER) == 1
+    assert await broker.consumers(Queue.MAIN) == 0
+
+
 async def test_stop_ends_a_waiting_get_and_all_later_ones(broker):
     async with broker.consume(Queue.MAIN, 10) as consumer:
         waiting = asyncio.create_task(consumer.get(1))

@@ -20,7 +20,7 @@ LATENCY_S: Final = 0.02
 TYPES: Final = (
     *("email", "sms", "webhook", "ok", "retry", "bad", "down", "outage", "silent", "held"),
     *("edit", "groups", "blip", "forced", "expiring", "switch", "shadow", "watched", "right"),
-    *("cancel", "cancel-parked", "listed", "paged", "depth", "documented", "healthy"),
+    *("cancel", "cancel-parked", "listed", "paged", "depth", "documented", "healthy", "counted"),
 )
 
 

@@ -12,8 +12,11 @@ from sickbay.job import Job
 from sickbay.queries import Entry
 from sickbay.routing import RetryPolicy
 from sickbay.sdk import HandlerSpec
+from sickbay.telemetry.metrics import Exposition
 from worker.engine import Engine
+from worker.metrics import JobMetrics
 from worker.runner import Runner
+from worker.watched import WatchedRunner
 
 
 @dataclass
@@ -139,13 +142,15 @@ class Bench:
         self.fence = StubFence()
         self.now = 1_000
         self.runner = Runner(self.breakers, timeout_s=timeout_s, threads=4)
-        self.events = EventStream(self.broker, linger_s=0.001)
+        self.told = Exposition("worker")
+        self.metrics = JobMetrics(self.told.registry, [spec.job_type for spec in handlers], lambda: self.now / 1000)
+        self.events = EventStream(self.broker, linger_s=0.001, heard=self.metrics.heard)
         self.engine = Engine(
             broker=self.broker,
             breakers=self.breakers,
             fence=self.fence,
             events=self.events,
-            runner=self.runner,
+            runner=WatchedRunner(self.runner, self.metrics.ran),
             handlers={spec.job_type: spec for spec in handlers},
             policy=RetryPolicy(3, 5_000),
             concurrency=concurrency,

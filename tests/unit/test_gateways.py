@@ -15,6 +15,7 @@ from sickbay.errors import ErrorReason, InvalidArgument
 from sickbay.job import Reason, State
 from sickbay.rpc import schemas
 from sickbay.rpc.health import Health
+from sickbay.telemetry.metrics import Exposition
 from worker import rest as worker_rest
 
 GRPC_ONLY: frozenset[str] = frozenset()
@@ -24,9 +25,9 @@ GRPC_ONLY: frozenset[str] = frozenset()
 def apps():
     health = Health()
     return [
-        jobs_rest.create_gateway(None, health, "1"),
-        plane_rest.create_gateway(None, None, health, "1"),
-        worker_rest.create_gateway(health, "1"),
+        jobs_rest.create_gateway(None, health, Exposition("jobapi"), "1"),
+        plane_rest.create_gateway(None, None, health, Exposition("controlplane"), "1"),
+        worker_rest.create_gateway(health, Exposition("worker"), "1"),
     ]
 
 
@@ -40,7 +41,7 @@ def rpcs():
 
 
 def test_every_rpc_has_a_route_or_a_reason():
-    assert rpcs() - GRPC_ONLY == operations() - {"Health"}
+    assert rpcs() - GRPC_ONLY == operations() - {"Health", "Scrape"}
 
 
 @pytest.mark.parametrize("app", apps(), ids=lambda app: app.title)
@@ -87,7 +88,7 @@ def test_enum_names_in_queries_are_read_and_wrong_ones_listed():
 
 async def test_health_follows_the_service():
     health = Health()
-    app = worker_rest.create_gateway(health, "1")
+    app = worker_rest.create_gateway(health, Exposition("worker"), "1")
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as client:
         well = await client.get("/health")
         health.serving = False

@@ -4,8 +4,13 @@ import json
 import logging
 
 import pytest
+import structlog
 
-from sickbay.telemetry import configure_logging
+from sickbay.job import Event, Job, Reason, State
+from sickbay.sdk import HandlerSpec
+from sickbay.telemetry.joblog import tell
+from sickbay.telemetry.logs import configure_logging
+from tests.unit.engine_stubs import open_bench
 
 
 @pytest.fixture(autouse=True)
@@ -14,6 +19,9 @@ def restored():
     handlers, level = root.handlers[:], root.level
     yield
     root.handlers[:], root.level = handlers, level
+    for name in ("worker.engine", "sickbay.jobs", "uvicorn"):
+        logging.getLogger(name).setLevel(logging.NOTSET)
+    structlog.reset_defaults()
 
 
 def raise_with_secret():
@@ -54,3 +62,79 @@ def test_libraries_are_quiet(capsys):
     logging.getLogger("uvicorn.error").info("chatter")
     logging.getLogger("alembic.runtime").warning("this matters")
     assert [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()] == ["this matters"]
+
+
+def lines(capsys):
+    return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+
+def test_modules_have_levels_of_their_own(capsys):
+    configure_logging("WARNING,worker.engine=DEBUG,uvicorn=INFO", "json")
+    logging.getLogger("worker.engine").debug("told")
+    logging.getLogger("worker.app").info("not told")
+    logging.getLogger("uvicorn.error").info("wanted")
+    assert [line["event"] for line in lines(capsys)] == ["told", "wanted"]
+
+
+JOB = Job("j-1", "email", b'{"secret": "hunter2"}', attempt=1, submitted_at=1)
+
+
+@pytest.mark.parametrize(
+    ("event", "expected"),
+    [
+        (
+            Event(JOB, State.RETRYING, 30, started_at=10, code="API_TIMEOUT", message="hunter2"),
+            {"event": "job failed and will run again", "attempt": 0, "code": "API_TIMEOUT", "run_ms": 20},
+        ),
+        (
+            Event(JOB, State.PARKED, 30, reason=Reason.CIRCUIT_OPEN, code="CIRCUIT_OPEN"),
+            {"event": "job parked", "attempt": 1, "reason": "CIRCUIT_OPEN"},
+        ),
+        (
+            Event(JOB, State.QUARANTINED, 30, started_at=29, reason=Reason.RETRIES_EXHAUSTED, code="X", message="hunter2"),
+            {"event": "job quarantined", "attempt": 1, "reason": "RETRIES_EXHAUSTED", "code": "X"},
+        ),
+        (Event(JOB, State.QUEUED, 30, duplicate=True), {"event": "outdated copy of a job dropped", "attempt": 1}),
+    ],
+)
+def test_one_line_for_each_outcome_with_the_job_and_without_its_content(capsys, event, expected):
+    configure_logging("INFO", "json")
+    tell(event)
+    ((line,), text) = lines_and_text(capsys)
+    assert line.items() >= (expected | {"job_id": "j-1", "job_type": "email", "generation": 0, "level": "info"}).items()
+    assert "hunter2" not in text
+
+
+def lines_and_text(capsys):
+    text = capsys.readouterr().err
+    return [json.loads(line) for line in text.splitlines()], text
+
+
+def test_successes_are_told_only_to_those_who_ask(capsys):
+    succeeded = Event(JOB, State.SUCCEEDED, 30, started_at=10)
+    configure_logging("INFO", "json")
+    tell(succeeded)
+    configure_logging("INFO,sickbay.jobs=DEBUG", "json")
+    tell(succeeded)
+    assert [(line["event"], line["job_id"]) for line in lines(capsys)] == [("job succeeded", "j-1")]
+
+
+@pytest.mark.parametrize("in_thread", [False, True])
+async def test_a_handlers_own_lines_name_its_job(capsys, in_thread):
+    configure_logging("INFO", "json")
+
+    def speak(job):
+        logging.getLogger("my_handlers").info("calling %s", "smtp", extra={"host": "mail"})
+        structlog.get_logger("my_handlers").info("called", tries=2)
+
+    async def speak_on_the_loop(job):
+        speak(job)
+
+    async with open_bench(HandlerSpec("email", speak if in_thread else speak_on_the_loop)) as bench:
+        await bench.run_one(JOB)
+    logging.getLogger("my_handlers").info("idle")
+    first, second, idle = [line for line in lines(capsys) if line["logger"] == "my_handlers"]
+    who = {"job_id": "j-1", "job_type": "email", "attempt": 1, "generation": 0}
+    assert first.items() >= (who | {"event": "calling smtp", "host": "mail"}).items()
+    assert second.items() >= (who | {"event": "called", "tries": 2}).items()
+    assert "job_id" not in idle

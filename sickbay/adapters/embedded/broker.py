@@ -118,6 +118,17 @@ class SqliteBroker:
             raise Unavailable("the broker is closed")
         return self._lanes[queue].waiting
 
+    async def consumers(self, queue: Queue) -> int:
+        """How many consumers the queue has, all of this process; answers from memory."""
+        if self._store is None:
+            raise Unavailable("the broker is closed")
+        return sum(consumer.queue is queue for consumer in self._consumers)
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can be used."""
+        return self._store is not None and not self._is_closing
+
     def _load(self) -> None:
         store = Store(self._path, self._synchronous)
         try:

@@ -10,7 +10,7 @@ from types import MappingProxyType
 from typing import Final
 
 from sickbay.adapters.embedded.lane import Claim, Lane, Taken
-from sickbay.ports import Delivery
+from sickbay.ports import Delivery, Queue
 
 _NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -57,6 +57,11 @@ class SqliteConsumer:
         self._changed = asyncio.Event()
         self._claim: Claim | None = None
         self._stopped = asyncio.Event()
+
+    @property
+    def queue(self) -> Queue:
+        """The queue it takes from."""
+        return self._lane.queue
 
     async def get(self, limit: int) -> Sequence[Delivery]:
         """Wait for at least one message and return up to `limit`, oldest first; empty once stopped. Unavailable: ask again."""

@@ -76,6 +76,12 @@ class RabbitBroker:
         """Whether both connections are up."""
         return self._consuming.current is not None and self._publishing.current is not None
 
+    @property
+    def is_blocked(self) -> bool:
+        """Whether RabbitMQ takes no messages for want of memory or disk; it says so only after one was published."""
+        session = self._publishing.current
+        return session is not None and session.is_blocked
+
     async def ready(self) -> None:
         """Wait until both connections are up, however long that takes.
 
@@ -116,22 +122,31 @@ class RabbitBroker:
 
     async def depth(self, queue: Queue) -> int:
         """How many messages wait in the queue; in all of its classes of delays for RETRY."""
+        stored, _ = await self._counts(queue)
+        return stored + sum(consumer.waiting for consumer in self._consumers if consumer.queue is queue)
+
+    async def consumers(self, queue: Queue) -> int:
+        """How many consumers the queue has, of all processes."""
+        _, consumers = await self._counts(queue)
+        return consumers
+
+    async def _counts(self, queue: Queue) -> tuple[int, int]:
+        """Messages and consumers, as RabbitMQ knows them."""
         self._check_open()
         # A task of its own: the driver closes the channel, and we the session, when a question is broken off before its answer.
         asking = asyncio.create_task(self._ask(queue), name="rabbitmq depth")
         asking.add_done_callback(_retrieve)
         try:
             async with asyncio.timeout(self._timeout_s):
-                stored = await asyncio.shield(asking)
+                return await asyncio.shield(asking)
         except TimeoutError:
             raise Unavailable("RabbitMQ did not answer in time") from None
-        return stored + sum(consumer.waiting for consumer in self._consumers if consumer.queue is queue)
 
-    async def _ask(self, queue: Queue) -> int:
+    async def _ask(self, queue: Queue) -> tuple[int, int]:
         with translated():
             session = self._consuming.current or await self._consuming.session()
             declared = [await session.channel.queue_declare(name, passive=True) for name in queue_names(queue)]
-            return sum(answer.message_count or 0 for answer in declared)
+            return sum(answer.message_count or 0 for answer in declared), sum(answer.consumer_count or 0 for answer in declared)
 
     def _parcel(self, message: Message) -> Parcel:
         if len(message.body) > MAX_BODY_BYTES:
@@ -148,7 +163,7 @@ class RabbitBroker:
             await ensure(connection)
 
 
-def _retrieve(asking: asyncio.Task[int]) -> None:
+def _retrieve(asking: asyncio.Task[tuple[int, int]]) -> None:
     """Nobody may be there any more to hear of its failure."""
     if not asking.cancelled():
         asking.exception()

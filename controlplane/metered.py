@@ -1,0 +1,152 @@
+"""What the control plane does, counted: transitions of circuits, releases, the sweep's work, and how far the keeper lags."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from time import perf_counter
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from controlplane.release import Releases
+from controlplane.sweep import Swept
+from sickbay.circuit import CircuitState, Key
+from sickbay.errors import Unavailable
+from sickbay.job import Event, Job, Record, State
+from sickbay.ports import Breakers, Clock, LedgerWriter
+from sickbay.queries import Claim
+from sickbay.telemetry.metrics import SECONDS, Bounded
+
+MAX_TYPES: Final = 100
+
+
+class Transitions:
+    """Follows the circuits. A reader that is slow may miss a state between two others, never the last."""
+
+    def __init__(self, breakers: Breakers, registry: CollectorRegistry) -> None:
+        """Add the metric to `registry`."""
+        self._breakers = breakers
+        text = "Changes of circuits to this state, of the whole fleet."
+        self._changes = Counter("sickbay_breaker_transitions", text, ("job_type", "state"), registry=registry)
+        self._type = Bounded(MAX_TYPES)
+
+    async def run(self) -> None:
+        """Count until cancelled. What a circuit is in at first is no change, unless it is news that it is not closed."""
+        known: dict[Key, CircuitState] = {}
+        async with self._breakers.watch() as changes:
+            async for circuit in changes:
+                if known.get(circuit.key, CircuitState.CLOSED) is not circuit.state:
+                    self._changes.labels(self._type(circuit.key.job_type), circuit.state.value).inc()
+                known[circuit.key] = circuit.state
+
+
+class ReleaseMetrics:
+    """Counts jobs that leave the quarantine; one for the healer, one for people."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        """Add the metrics to `registry`."""
+        self._jobs = Counter("sickbay_released_jobs", "Jobs brought back from quarantine.", ("by",), registry=registry)
+        self._failures = Counter(
+            "sickbay_release_failures", "Releases broken off; the claims' leases bring the jobs back.", registry=registry
+        )
+
+    def around(self, releaser: Releases, by: str) -> Releases:
+        """The releaser, counted as `by`."""
+        return _MeteredReleaser(releaser, self._jobs.labels(by), self._failures)
+
+
+class _MeteredReleaser:
+    def __init__(self, releaser: Releases, jobs: Counter, failures: Counter) -> None:
+        self._releaser = releaser
+        self._jobs = jobs
+        self._failures = failures
+
+    async def release(self, claims: Sequence[Claim]) -> Sequence[Record]:
+        try:
+            records = await self._releaser.release(claims)
+        except Unavailable:
+            self._failures.inc()
+            raise
+        self._jobs.inc(len(claims))
+        return records
+
+
+class SweepMetrics:
+    """Hears of every round of the sweep."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        """Add the metric to `registry`."""
+        text = "Copies the sweep looked at: ghost (destroyed), kept, told (the ledger had not known it), remade (there was none)."
+        copies = Counter("sickbay_sweep_copies", text, ("verdict",), registry=registry)
+        self._ghosts, self._kept, self._told, self._remade = map(copies.labels, ("ghost", "kept", "told", "remade"))
+
+    def heard(self, swept: Swept) -> None:
+        """A round has ended."""
+        self._ghosts.inc(swept.ghosts)
+        self._kept.inc(swept.kept)
+        self._told.inc(swept.told)
+        self._remade.inc(swept.remade)
+
+
+class KeeperMetrics:
+    """Hears of every batch that the ledger has."""
+
+    def __init__(self, registry: CollectorRegistry, clock: Clock) -> None:
+        """Add the metrics to `registry`."""
+        self._clock = clock
+        events = Counter("sickbay_ledger_events", "Events applied to the ledger, by the state they tell.", ("state",), registry=registry)
+        self._events = {state: events.labels(state.value) for state in State}
+        text = "Age of the oldest event in the last batch applied: how far statuses lag behind."
+        self._lag = Gauge("sickbay_keeper_lag_seconds", text, registry=registry)
+
+    def heard(self, events: Sequence[Event]) -> None:
+        """A batch was applied."""
+        for event in events:
+            self._events[event.state].inc()
+        if events:
+            self._lag.set(max(0, self._clock() - min(event.at for event in events)) / 1000)
+
+
+class MeteredWriter:
+    """A ledger whose writes are measured; see `LedgerWriter`."""
+
+    def __init__(self, writer: LedgerWriter, registry: CollectorRegistry) -> None:
+        """Add the metrics to `registry`."""
+        self._writer = writer
+        self._seconds = Histogram("sickbay_ledger_apply_seconds", "Writing one batch of events.", buckets=SECONDS, registry=registry)
+        self._failures = Counter("sickbay_ledger_apply_failures", "Batches the ledger did not take; tried again.", registry=registry)
+
+    async def apply(self, events: Sequence[Event]) -> None:
+        """See the port."""
+        began = perf_counter()
+        try:
+            await self._writer.apply(events)
+        except Unavailable:
+            self._failures.inc()
+            raise
+        self._seconds.observe(perf_counter() - began)
+
+    async def live(self, jobs: Sequence[Job]) -> Mapping[str, bool | None]:
+        """See the port."""
+        return await self._writer.live(jobs)
+
+    async def set_aside(self, after: str, limit: int, before: int) -> Sequence[Event]:
+        """See the port."""
+        return await self._writer.set_aside(after, limit, before)
+
+    def sweeping(self) -> AbstractAsyncContextManager[bool]:
+        """See the port."""
+        return self._writer.sweeping()
+
+    async def counts(self) -> Mapping[State, int]:
+        """See the port."""
+        return await self._writer.counts()
+
+    async def duplicates(self) -> int:
+        """See the port."""
+        return await self._writer.duplicates()
+
+    async def prune(self, now: int) -> int:
+        """See the port."""
+        return await self._writer.prune(now)

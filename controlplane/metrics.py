@@ -1,0 +1,123 @@
+"""The system in numbers, as the control plane sees it: circuits, queues and the ledger, asked at each scrape.
+
+These are facts of the whole fleet: of several control planes each tells the same, so take `max`, not `sum`, over them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from typing import Final, TypeVar
+
+from prometheus_client import CollectorRegistry, Metric
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from sickbay.circuit import CircuitState, Key, Snapshot
+from sickbay.errors import Unavailable
+from sickbay.job import State
+from sickbay.ports import Breakers, Broker, LedgerWriter, Queue, Wards
+
+PATIENCE_S: Final = 5.0
+"""For each part at a scrape; what does not answer by then is missing from it."""
+MAX_CIRCUITS: Final = 200
+"""Circuits told one by one: those that are not closed first. `sickbay_breakers` counts all."""
+CONSUMED: Final = (Queue.MAIN, Queue.LEDGER)
+"""The queues that have consumers all the time."""
+
+T = TypeVar("T")
+
+
+class FleetMetrics(Collector):
+    """Asks in `refresh`, tells in `collect`. What could not be asked is left out, never made up."""
+
+    def __init__(self, registry: CollectorRegistry, *, breakers: Breakers, broker: Broker, ledger: LedgerWriter, wards: Wards) -> None:
+        """Add itself to `registry`."""
+        self._breakers = breakers
+        self._broker = broker
+        self._ledger = ledger
+        self._wards = wards
+        self._circuits: Sequence[Snapshot] | None = None
+        self._depths: Mapping[Queue, int | None] = {}
+        self._consumers: Mapping[Queue, int | None] = {}
+        self._jobs: Mapping[State, int] | None = None
+        self._duplicates: int | None = None
+        self._parked: Mapping[Key, int] | None = None
+        registry.register(self)
+
+    async def refresh(self) -> None:
+        """Ask all parts at the same time."""
+        depths = [_asked(self._broker.depth(queue)) for queue in Queue]
+        consumers = [_asked(self._broker.consumers(queue)) for queue in CONSUMED]
+        self._circuits, self._jobs, self._duplicates, self._parked, depth, consumer = await asyncio.gather(
+            _asked(self._breakers.snapshots()),
+            _asked(self._ledger.counts()),
+            _asked(self._ledger.duplicates()),
+            _asked(self._wards.parked()),
+            asyncio.gather(*depths),
+            asyncio.gather(*consumers),
+        )
+        self._depths = dict(zip(Queue, depth, strict=True))
+        self._consumers = dict(zip(CONSUMED, consumer, strict=True))
+
+    def collect(self) -> Iterable[Metric]:
+        """Prometheus's protocol."""
+        yield from self._of_circuits()
+        yield _family("sickbay_queue_messages", "Messages that wait, by queue.", "queue", _named(self._depths))
+        yield _family("sickbay_queue_consumers", "Consumers of a queue, of all processes.", "queue", _named(self._consumers))
+        yield from self._of_ledger()
+
+    def _of_circuits(self) -> Iterable[Metric]:
+        circuits = self._circuits or ()
+        counts = dict.fromkeys(CircuitState, 0)
+        for circuit in circuits:
+            counts[circuit.state] += 1
+        known = {state.value: count for state, count in counts.items()} if self._circuits is not None else {}
+        yield _family("sickbay_breakers", "Circuits, by state.", "state", known)
+        one_hot = GaugeMetricFamily("sickbay_breaker_state", "1 for the state a circuit is in.", labels=("job_type", "tenant", "state"))
+        cooldown = GaugeMetricFamily("sickbay_breaker_cooldown_seconds", "A circuit's present cooldown.", labels=("job_type", "tenant"))
+        for circuit in sorted(circuits, key=lambda one: (one.state is CircuitState.CLOSED, one.key))[:MAX_CIRCUITS]:
+            who = (circuit.key.job_type, circuit.key.tenant)
+            for state in CircuitState:
+                one_hot.add_metric((*who, state.value), float(state is circuit.state))
+            cooldown.add_metric(who, circuit.cooldown_ms / 1000)
+        yield one_hot
+        yield cooldown
+        if self._circuits is not None:
+            degraded = float(any(circuit.degraded for circuit in circuits))
+            yield GaugeMetricFamily("sickbay_breakers_degraded", "Whether circuits are shown as last known, for want of Redis.", degraded)
+
+    def _of_ledger(self) -> Iterable[Metric]:
+        jobs = {state.value: count for state, count in (self._jobs or {}).items()}
+        yield _family("sickbay_ledger_jobs", "Jobs in the ledger, by state.", "state", jobs)
+        parked = GaugeMetricFamily("sickbay_parked_jobs", "Parked jobs that wait for their circuit.", labels=("job_type", "tenant"))
+        for key, count in sorted((self._parked or {}).items(), key=lambda item: -item[1])[:MAX_CIRCUITS]:
+            parked.add_metric((key.job_type, key.tenant), count)
+        yield parked
+        copies = self._depths.get(Queue.QUARANTINE)
+        if self._jobs is not None and copies is not None:
+            rows = self._jobs.get(State.PARKED, 0) + self._jobs.get(State.QUARANTINED, 0)
+            text = "Copies in jobs.quarantine beyond one for each set-aside job: ghosts if positive, missing ones if negative."
+            yield GaugeMetricFamily("sickbay_quarantine_surplus", text, copies - rows)
+        if self._duplicates is not None:
+            text = "Extra executions and dropped copies of all jobs in the ledger."
+            yield GaugeMetricFamily("sickbay_ledger_duplicates", text, self._duplicates)
+
+
+async def _asked(question: Awaitable[T]) -> T | None:
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            return await question
+    except (Unavailable, TimeoutError):
+        return None
+
+
+def _named(numbers: Mapping[Queue, int | None]) -> Mapping[str, int]:
+    return {queue.value: number for queue, number in numbers.items() if number is not None}
+
+
+def _family(name: str, text: str, label: str, numbers: Mapping[str, float]) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=(label,))
+    for value, number in numbers.items():
+        family.add_metric((value,), number)
+    return family

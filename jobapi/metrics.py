@@ -1,0 +1,46 @@
+"""The Job API in numbers: what was handed in, and what became of that at the door."""
+
+from __future__ import annotations
+
+from collections import Counter as Counts
+from collections.abc import Sequence
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter
+
+from jobapi.intake import Accepted, TakesIn
+from sickbay.errors import SickbayError
+from sickbay.telemetry.metrics import Bounded
+from sickbay.wire_requests import Submission
+
+MAX_TYPES: Final = 100
+"""Job types are the clients' to name; those beyond are `other`."""
+
+
+class MeteredIntake:
+    """Counts what another intake takes in."""
+
+    def __init__(self, intake: TakesIn, registry: CollectorRegistry) -> None:
+        """Add the metrics to `registry`."""
+        self._intake = intake
+        self._submissions = Counter(
+            "sickbay_submissions",
+            "Jobs handed in: accepted (durable), duplicate (a repeat of an idempotency key), refused.",
+            ("job_type", "result"),
+            registry=registry,
+        )
+        self._type = Bounded(MAX_TYPES)
+
+    async def accept(self, submissions: Sequence[Submission]) -> Sequence[Accepted | SickbayError]:
+        """See `TakesIn.accept`."""
+        results = await self._intake.accept(submissions)
+        counts = Counts((submission.job_type, _word(result)) for submission, result in zip(submissions, results, strict=True))
+        for (job_type, word), count in counts.items():
+            self._submissions.labels(self._type(job_type), word).inc(count)
+        return results
+
+
+def _word(result: Accepted | SickbayError) -> str:
+    if isinstance(result, SickbayError):
+        return "refused"
+    return "duplicate" if result.duplicate else "accepted"

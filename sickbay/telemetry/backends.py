@@ -1,0 +1,73 @@
+"""Numbers of what is behind a service: the broker's confirms as a port decorator, and whether each part answers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from time import perf_counter
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, Metric
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from sickbay.errors import Unavailable
+from sickbay.ports import Broker, Consumer, Message, Queue
+from sickbay.telemetry.metrics import SECONDS
+from sickbay.vitals import Vitals
+
+
+class MeteredBroker:
+    """A broker whose publishes are measured, from the call to the confirm."""
+
+    def __init__(self, broker: Broker, registry: CollectorRegistry) -> None:
+        """Add the metrics to `registry`."""
+        self._broker = broker
+        self._seconds = Histogram(
+            "sickbay_broker_publish_seconds",
+            "From a publish to its confirm; one publish may carry many messages.",
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self._messages = Counter("sickbay_broker_published_messages", "Messages the broker confirmed.", registry=registry)
+        self._failures = Counter("sickbay_broker_publish_failures", "Publishes that were not confirmed in time.", registry=registry)
+
+    async def publish(self, messages: Sequence[Message]) -> None:
+        """See `Broker.publish`."""
+        began = perf_counter()
+        try:
+            await self._broker.publish(messages)
+        except Unavailable:
+            self._failures.inc()
+            raise
+        self._seconds.observe(perf_counter() - began)
+        self._messages.inc(len(messages))
+
+    def consume(self, queue: Queue, prefetch: int) -> AbstractAsyncContextManager[Consumer]:
+        """See `Broker.consume`."""
+        return self._broker.consume(queue, prefetch)
+
+    async def depth(self, queue: Queue) -> int:
+        """See `Broker.depth`."""
+        return await self._broker.depth(queue)
+
+    async def consumers(self, queue: Queue) -> int:
+        """See `Broker.consumers`."""
+        return await self._broker.consumers(queue)
+
+
+class VitalsCollector(Collector):
+    """Tells the vitals at each scrape."""
+
+    def __init__(self, vitals: Vitals, registry: CollectorRegistry) -> None:
+        """Add itself to `registry`."""
+        self._vitals = vitals
+        registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        """Prometheus's protocol."""
+        up = GaugeMetricFamily("sickbay_backend_up", "Whether the part answers this process (1) or not (0).", labels=("backend",))
+        for name, is_up in self._vitals.up.items():
+            up.add_metric((name,), float(is_up()))
+        yield up
+        blocked = float(self._vitals.is_blocked())
+        yield GaugeMetricFamily("sickbay_broker_blocked", "Whether the broker takes no messages for want of memory or disk.", blocked)

@@ -1,0 +1,48 @@
+"""One log line for each job outcome: what came of a delivery, of which job, in which attempt.
+
+Successes are told at DEBUG, because a healthy system has thousands a second and the metrics count them; whoever wants to see them says
+LOG_LEVEL=INFO,sickbay.jobs=DEBUG. The message of a failure is the handler's own and may hold anything, so it stays in the ledger; its code
+is told.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from sickbay.job import Event, State
+
+_LINES: Final = {
+    State.SUCCEEDED: (logging.DEBUG, "job succeeded"),
+    State.RETRYING: (logging.INFO, "job failed and will run again"),
+    State.PARKED: (logging.INFO, "job parked"),
+    State.QUARANTINED: (logging.INFO, "job quarantined"),
+}
+_DROPPED: Final = (logging.INFO, "outdated copy of a job dropped")
+
+log = logging.getLogger("sickbay.jobs")
+
+
+def tell(event: Event) -> None:
+    """See `EventStream.heard`."""
+    level, words = _DROPPED if event.duplicate else _LINES[event.state]
+    if log.isEnabledFor(level):
+        log.log(level, words, extra=_facts(event))
+
+
+def _facts(event: Event) -> dict[str, object]:
+    job = event.job
+    facts: dict[str, object] = {
+        "job_id": job.job_id,
+        "job_type": job.job_type,
+        # A copy that will run again carries its next attempt already.
+        "attempt": job.attempt - (event.state is State.RETRYING),
+        "generation": job.generation,
+    }
+    if event.started_at is not None:
+        facts["run_ms"] = event.at - event.started_at
+    if event.code:
+        facts["code"] = event.code
+    if event.reason is not None:
+        facts["reason"] = event.reason.value
+    return facts

@@ -1,0 +1,33 @@
+"""Reads LOG_LEVEL: one level for everything, and others for single modules. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final, NamedTuple
+
+LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR")
+_LOGGER: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+
+
+class Levels(NamedTuple):
+    """The level of everything, and those of loggers (modules) and what is below them."""
+
+    default: str
+    modules: Mapping[str, str]
+
+
+def parse(text: str) -> Levels:
+    """Read `INFO,worker.engine=DEBUG`; the first may be left out (INFO). ValueError with a sentence if it cannot be meant."""
+    default, modules = "INFO", {}
+    for number, part in enumerate(text.split(",")):
+        name, equals, level = (word.strip() for word in part.rpartition("="))
+        if level.upper() not in LEVELS or (not equals and number > 0):
+            raise ValueError("must be DEBUG, INFO, WARNING or ERROR, and may go on with modules, as in INFO,worker.engine=DEBUG")
+        if not equals:
+            default = level.upper()
+        elif _LOGGER.fullmatch(name):
+            modules[name] = level.upper()
+        else:
+            raise ValueError(f"{name!r} is no name of a module, as in INFO,worker.engine=DEBUG")
+    return Levels(default, modules)

@@ -1,0 +1,96 @@
+"""Logs: human lines on a terminal, JSON elsewhere. Never payloads, never secrets.
+
+Every line written while a handler runs, ours or the handler's own, says of which job it speaks, and in which trace.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from contextvars import ContextVar
+from typing import Any, Final
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from sickbay.job import Job
+from sickbay.telemetry.levels import parse
+
+RUNNING: Final[ContextVar[Job | None]] = ContextVar("running", default=None)
+"""The job whose run this context belongs to."""
+
+_QUIET: Final = ("asyncio", "aiosqlite", "alembic", "sqlalchemy", "uvicorn", "sse_starlette", "grpc")
+
+_tracebacks_without_values: Final = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
+"""Local variables hold payloads and secrets."""
+
+
+def configure_logging(levels: str, log_format: str) -> None:
+    """Send every log line of this process to stderr, also what handlers write with structlog.
+
+    `levels` is LOG_LEVEL; `log_format` is console, json, or auto (console on a terminal).
+    """
+    console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
+    shared: list[Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(),
+        _add_job,
+        _add_trace,
+        structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console),
+    ]
+    _take_over(shared, [_console()] if console else [_tracebacks_without_values, structlog.processors.JSONRenderer()])
+    default, modules = parse(levels)
+    logging.getLogger().setLevel(default)
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(default)))
+    for name, level in modules.items():
+        logging.getLogger(name).setLevel(level)
+
+
+def _take_over(shared: list[Processor], last: list[Processor]) -> None:
+    """One handler for the standard library's logging, and for structlog by way of it."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last]
+        )
+    )
+    logging.basicConfig(handlers=[handler], force=True)
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            *shared,
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+    )
+
+
+def _console() -> Processor:
+    return structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty() and not os.environ.get("NO_COLOR"),
+        pad_level=False,
+        pad_event_to=0,
+        exception_formatter=structlog.dev.plain_traceback,
+    )
+
+
+def _add_job(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
+    job = RUNNING.get()
+    if job is not None and "job_id" not in line:
+        line.update(job_id=job.job_id, job_type=job.job_type, attempt=job.attempt, generation=job.generation)
+    return line
+
+
+def _add_trace(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
+    """Only if somebody has loaded OpenTelemetry's SDK can there be a trace."""
+    if "opentelemetry.sdk.trace" in sys.modules:
+        trace: Any = sys.modules["opentelemetry.trace"]
+        span = trace.get_current_span().get_span_context()
+        if span.is_valid:
+            line.update(trace_id=f"{span.trace_id:032x}", span_id=f"{span.span_id:016x}")
+    return line

@@ -1,0 +1,78 @@
+"""The numbers of one service: a registry of its own, and what a scrape of it answers.
+
+A process that runs several services has one registry for each, so that whoever scrapes them all counts everything once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Gauge, Metric, PlatformCollector, ProcessCollector
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from sickbay.version import VERSION
+
+OTHER: Final = "other"
+"""The label of whatever is beyond a bound: a client must not be able to make series without end."""
+
+SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+"""Buckets for what should take milliseconds."""
+LONG_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1500.0)
+"""Buckets for runs of handlers, which may take up to 25 minutes."""
+
+
+class Exposition:
+    """What `GET /metrics` answers. Metrics are made with `registry`; `before` is awaited at each scrape, for those that must be asked."""
+
+    def __init__(self, service: str) -> None:
+        """`service` is jobapi, worker or controlplane."""
+        self.registry = CollectorRegistry(auto_describe=True)
+        self.before: Callable[[], Awaitable[None]] | None = None
+        ProcessCollector(registry=self.registry)
+        PlatformCollector(registry=self.registry)
+        build = Gauge(
+            "sickbay_build_info", "The service behind this port, and its version.", ("service", "version"), registry=self.registry
+        )
+        build.labels(service, VERSION).set(1)
+
+    async def text(self, accept: str) -> tuple[bytes, str]:
+        """The body and its content type: OpenMetrics if `accept` names it, else Prometheus's own text."""
+        if self.before is not None:
+            await self.before()
+        encode, content_type = choose_encoder(accept)
+        return encode(_WithoutCreated(self.registry)), content_type
+
+
+class _WithoutCreated(Collector):
+    """The registry without the time at which each series was made: that doubles the answer, and nobody asks for it."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterable[Metric]:
+        for family in self._registry.collect():
+            family.samples = [sample for sample in family.samples if not sample.name.endswith("_created")]
+            yield family
+
+
+class Bounded:
+    """Lets through the first `limit` different names, and calls all later ones `other`."""
+
+    def __init__(self, limit: int, names: Iterable[str] = ()) -> None:
+        """`names` are let through whatever the limit."""
+        self._names = set(names)
+        self._room = limit
+
+    def __call__(self, name: str) -> str:
+        """The label for this name."""
+        if name not in self._names:
+            if self._room <= 0:
+                return OTHER
+            self._room -= 1
+            self._names.add(name)
+        return name
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)

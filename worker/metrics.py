@@ -1,0 +1,107 @@
+"""The worker in numbers: what became of jobs, how long they waited and ran, what probes came to.
+
+Every child is made at the start, for the types that have handlers: at a job's end nothing is looked up but its type.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
+
+from sickbay.circuit import Permit, PermitKind
+from sickbay.job import Event, Job, State
+from sickbay.outcome import Kind, Outcome
+from sickbay.telemetry.metrics import LONG_SECONDS, OTHER, Bounded
+
+MAX_CODES: Final = 50
+"""Error codes are the handlers' to invent; those beyond are `other`."""
+
+_OUTCOMES: Final = {
+    State.SUCCEEDED: "succeeded",
+    State.RETRYING: "retried",
+    State.PARKED: "parked",
+    State.QUARANTINED: "quarantined",
+}
+_DROPPED: Final = "dropped"
+_RESULTS: Final = ("well", "ill", "nothing")
+
+
+class JobMetrics:
+    """Hears of every run and of every event of this worker."""
+
+    def __init__(self, registry: CollectorRegistry, job_types: Iterable[str], now_s: Callable[[], float]) -> None:
+        """Add the metrics to `registry`; other types than these are `other`. `now_s` is seconds since the epoch."""
+        self._now_s = now_s
+        jobs = Counter("sickbay_jobs", "Deliveries of jobs, by what came of them.", ("job_type", "outcome"), registry=registry)
+        runs = Counter(
+            "sickbay_job_runs", "Runs of handlers (attempts), by the kind of their end.", ("job_type", "kind"), registry=registry
+        )
+        self._failures = Counter("sickbay_job_failures", "Failed runs, by error code.", ("job_type", "code"), registry=registry)
+        self._aside = Counter("sickbay_jobs_set_aside", "Jobs put into quarantine, by reason.", ("job_type", "reason"), registry=registry)
+        probes = Counter("sickbay_breaker_probes", "Probes, by what they proved.", ("job_type", "result"), registry=registry)
+        seconds = Histogram("sickbay_job_run_seconds", "How long handlers ran.", ("job_type",), buckets=LONG_SECONDS, registry=registry)
+        waits = Histogram(
+            "sickbay_job_wait_seconds", "From submission to a first run's begin.", ("job_type",), buckets=LONG_SECONDS, registry=registry
+        )
+        self._code = Bounded(MAX_CODES)
+        self._types = {name: _OfType(name, jobs=jobs, runs=runs, probes=probes, seconds=seconds, waits=waits) for name in job_types}
+        self._other = _OfType(OTHER, jobs=jobs, runs=runs, probes=probes, seconds=seconds, waits=waits)
+
+    def ran(self, job: Job, permit: Permit, outcome: Outcome, seconds: float) -> None:
+        """A run has ended."""
+        of = self._types.get(job.job_type, self._other)
+        of.runs[outcome.kind].inc()
+        of.seconds.observe(seconds)
+        if job.is_fresh:
+            of.waits.observe(max(0.0, self._now_s() - seconds - job.submitted_at / 1000))
+        if outcome.code:
+            self._failures.labels(of.name, self._code(outcome.code)).inc()
+        if permit.kind is PermitKind.PROBE:
+            of.probes[_proved(outcome.kind)].inc()
+
+    def heard(self, event: Event) -> None:
+        """See `EventStream.heard`."""
+        of = self._types.get(event.job.job_type, self._other)
+        of.jobs[_DROPPED if event.duplicate else _OUTCOMES[event.state]].inc()
+        if event.reason is not None:
+            self._aside.labels(of.name, event.reason.value).inc()
+
+
+class _OfType:
+    """The children of one job type."""
+
+    __slots__ = ("jobs", "name", "probes", "runs", "seconds", "waits")
+
+    def __init__(self, name: str, *, jobs: Counter, runs: Counter, probes: Counter, seconds: Histogram, waits: Histogram) -> None:
+        self.name = name
+        self.jobs = {outcome: jobs.labels(name, outcome) for outcome in (*_OUTCOMES.values(), _DROPPED)}
+        self.runs = {kind: runs.labels(name, kind.value) for kind in Kind}
+        self.probes = {result: probes.labels(name, result) for result in _RESULTS}
+        self.seconds = seconds.labels(name)
+        self.waits = waits.labels(name)
+
+
+class WorkerMetrics(Collector):
+    """What is asked at a scrape."""
+
+    def __init__(self, registry: CollectorRegistry, *, running: Callable[[], int], concurrency: int, stale: Callable[[], int]) -> None:
+        """Add the metrics to `registry`."""
+        Gauge("sickbay_jobs_running", "Handlers that run now.", registry=registry).set_function(running)
+        Gauge("sickbay_worker_concurrency", "Handlers that may run at a time.", registry=registry).set(concurrency)
+        self._stale = stale
+        registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        """Prometheus's protocol."""
+        name = "sickbay_breaker_stale_outcomes"
+        yield CounterMetricFamily(name, "Outcomes of runs that came too late to move their circuit.", self._stale())
+
+
+def _proved(kind: Kind) -> str:
+    if kind is Kind.SUCCESS:
+        return "well"
+    return "ill" if kind.counts else "nothing"
