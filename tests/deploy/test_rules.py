@@ -1,0 +1,162 @@
+"""Every rule holds for every way to deploy, and every rule notices what breaks it."""
+
+import copy
+from functools import cache
+
+import pytest
+
+from scripts import manifests
+from tests.deploy import rules
+from tests.deploy.network import may
+from tests.deploy.rules import of, parsed, pod, workloads
+
+NAMES = ["files", "base", *manifests.NAMES, *(f"{name}+keda" for name in manifests.NAMES)]
+SERVERS = {"rabbitmq": 5672, "redis": 6379, "postgres": 5432}
+
+
+@cache
+def _texts():
+    return {"files": "\n---\n".join(manifests.files().values())} | manifests.rendered()
+
+
+def resources(name):
+    return parsed(_texts()[name])
+
+
+@pytest.mark.parametrize("rule", rules.RULES, ids=lambda rule: rule.__name__)
+@pytest.mark.parametrize("name", NAMES)
+def test_it_holds(name, rule):
+    if rule is rules.urls and name.startswith("external"):
+        pytest.skip("managed servers have URLs of their own, see below")
+    assert list(rule(resources(name))) == []
+
+
+def _container(all_of_it, name):
+    return pod(workloads(all_of_it)[name])["containers"][0]
+
+
+BREAKS = {
+    "another default": (rules.settings, lambda r: of(r, "ConfigMap")["sickbay-config"]["data"].update(MAX_RETRIES="4")),
+    "an unknown variable": (rules.settings, lambda r: of(r, "ConfigMap")["sickbay-config"]["data"].update(MAX_RETRY="3")),
+    "liveness asks readiness": (rules.probes, lambda r: _container(r, "worker")["livenessProbe"]["grpc"].update(service="")),
+    "startup asks readiness": (rules.probes, lambda r: _container(r, "job-api")["startupProbe"]["grpc"].update(service="")),
+    "readiness asks a stranger": (rules.probes, lambda r: _container(r, "job-api")["readinessProbe"]["grpc"].update(service="x")),
+    "a probe on another port": (rules.probes, lambda r: _container(r, "job-api")["readinessProbe"]["grpc"].update(port=50052)),
+    "another port": (rules.ports, lambda r: _container(r, "job-api")["ports"][0].update(containerPort=3001)),
+    "a service to nowhere": (rules.ports, lambda r: of(r, "Service")["redis"]["spec"]["selector"].update(app="rabbitmq")),
+    "another command": (rules.ports, lambda r: _container(r, "worker").update(command=["worker"])),
+    "a short grace": (rules.graces, lambda r: pod(workloads(r)["worker"]).update(terminationGracePeriodSeconds=49)),
+    "a longer handler": (rules.graces, lambda r: of(r, "ConfigMap")["sickbay-config"]["data"].update(HANDLER_TIMEOUT="31")),
+    "a rollout with a gap": (
+        rules.rollouts,
+        lambda r: workloads(r)["worker"]["spec"]["strategy"]["rollingUpdate"].update(maxUnavailable=1),
+    ),
+    "replicas beside a scaler": (rules.rollouts, lambda r: workloads(r)["worker"]["spec"].update(replicas=3)),
+    "no budget": (rules.rollouts, lambda r: r.remove(of(r, "PodDisruptionBudget")["worker"])),
+    "root": (rules.security, lambda r: _container(r, "redis")["securityContext"].update(runAsNonRoot=False)),
+    "a writable root": (rules.security, lambda r: _container(r, "rabbitmq")["securityContext"].update(readOnlyRootFilesystem=False)),
+    "a capability": (rules.security, lambda r: _container(r, "worker")["securityContext"]["capabilities"].update(add=["NET_RAW"])),
+    "a token": (rules.security, lambda r: pod(workloads(r)["worker"]).pop("automountServiceAccountToken")),
+    "no limits": (rules.security, lambda r: _container(r, "worker")["resources"].pop("limits")),
+    "a missing key": (rules.references, lambda r: of(r, "Secret")["redis-urls"]["stringData"].pop("worker")),
+    "a missing secret": (rules.references, lambda r: r.remove(of(r, "Secret")["rabbitmq-definitions"])),
+    "a wrong password": (
+        rules.definitions,
+        lambda r: of(r, "Secret")["rabbitmq-urls"]["stringData"].update(worker="amqp://worker:x@rabbitmq:5672/"),
+    ),
+    "a wrong user": (
+        rules.definitions,
+        lambda r: of(r, "Secret")["rabbitmq-urls"]["stringData"].update(worker="amqp://keeper:CHANGE_ME_keeper@rabbitmq:5672/"),
+    ),
+    "a missing server": (rules.urls, lambda r: of(r, "Secret")["redis-urls"]["stringData"].update(worker="redis://elsewhere:6379/0")),
+}
+
+
+@pytest.mark.parametrize("what", BREAKS)
+def test_the_rule_notices(what):
+    rule, damage = BREAKS[what]
+    broken = copy.deepcopy(resources("files"))
+    damage(broken)
+    assert list(rule(broken))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith("external")])
+def test_who_may_talk_to_whom(name):
+    everything = resources(name)
+    for service in rules.PORTS:
+        for server, port in SERVERS.items():
+            if server in workloads(everything):
+                assert may(everything, service, server, port), (service, server)
+                assert not may(everything, server, service, rules.PORTS[service][0])
+                assert not may(everything, "outsider", server, port)
+    assert may(everything, "outsider", "job-api", 3000)
+    assert may(everything, "outsider", "job-api", 50051)
+    assert not may(everything, "outsider", "control-plane", 3002)
+    assert not may(everything, "outsider", "worker", 50052)
+    assert may(everything, "job-api", "dns", 53)
+    assert not may(everything, "job-api", "smtp", 25)
+    assert may(everything, "worker", "smtp", 25)
+
+
+@pytest.mark.parametrize("policy", ["job-api-servers", "redis", "sickbay-dns"])
+def test_a_missing_policy_is_noticed(policy):
+    everything = resources("files")
+    everything.remove(of(everything, "NetworkPolicy")[policy])
+    with pytest.raises(AssertionError):
+        _whole(everything)
+
+
+def _whole(everything):
+    assert may(everything, "job-api", "redis", 6379)
+    assert not may(everything, "redis", "redis", 6379)
+    assert may(everything, "job-api", "dns", 53)
+
+
+@pytest.mark.parametrize("name", ["production", "external"])
+def test_a_service_does_not_start_without_its_database(name):
+    for service in rules.PORTS:
+        variables = {one["name"]: one for one in _container(resources(name), service)["env"]}
+        assert variables["DATABASE_URL"]["valueFrom"]["secretKeyRef"]["optional"] is False
+    assert workloads(resources(name))["control-plane"]["spec"]["replicas"] == 2
+
+
+def test_production_has_three_nodes_with_the_same_definitions():
+    everything = resources("production")
+    cluster = of(everything, "RabbitmqCluster")["rabbitmq"]["spec"]
+    assert cluster["replicas"] == 3
+    volumes = cluster["override"]["statefulSet"]["spec"]["template"]["spec"]["volumes"]
+    assert volumes[0]["secret"]["secretName"] in of(everything, "Secret")
+    assert "rabbitmq" not in workloads(everything)
+    assert all(one["spec"]["tls"] for one in of(everything, "Ingress").values())
+
+
+def test_managed_servers_are_asked_over_tls():
+    import base64
+
+    from sickbay.settings import Settings
+
+    everything = resources("external")
+    assert set(workloads(everything)) == set(rules.PORTS)
+    for secret, variable, scheme in (
+        ("rabbitmq", "rabbitmq_url", "amqps:"),
+        ("redis", "redis_url", "rediss:"),
+        ("database", "database_url", "post"),
+    ):
+        data = of(everything, "Secret")[f"{secret}-urls"]["data"]
+        assert set(data) == set(rules.PORTS)
+        for encoded in data.values():
+            url = base64.b64decode(encoded).decode()
+            Settings.read(**{variable: url})
+            assert url.startswith(scheme)
+            assert scheme != "post" or "sslmode=verify-full" in url
+
+
+@pytest.mark.parametrize("name", manifests.NAMES)
+def test_keda_replaces_the_worker_scaler(name):
+    everything = resources(f"{name}+keda")
+    assert set(of(everything, "HorizontalPodAutoscaler")) == {"job-api"}
+    scaled = of(everything, "ScaledObject")["worker"]["spec"]
+    assert scaled["triggers"][0]["metadata"]["queueName"] == "jobs.main"
+    authentication = of(everything, "TriggerAuthentication")[scaled["triggers"][0]["authenticationRef"]["name"]]
+    wanted = authentication["spec"]["secretTargetRef"][0]
+    assert wanted["key"] in of(everything, "Secret")[wanted["name"]]["stringData"]
