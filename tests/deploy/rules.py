@@ -98,7 +98,9 @@ def rollouts(resources: list[Resource]) -> Iterator[str]:
         spreads = pod(workloads(resources)[name]).get("topologySpreadConstraints", [])
         if not any(one["topologyKey"] == "kubernetes.io/hostname" for one in spreads):
             yield f"{name} may have all pods on one node"
-        budgets = [one for one in of(resources, "PodDisruptionBudget").values() if one["spec"]["selector"]["matchLabels"].get("app") == name]
+        budgets = [
+            one for one in of(resources, "PodDisruptionBudget").values() if one["spec"]["selector"]["matchLabels"].get("app") == name
+        ]
         if not budgets:
             yield f"{name} has no disruption budget"
     for name, scaler in of(resources, "HorizontalPodAutoscaler", "ScaledObject").items():
