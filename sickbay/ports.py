@@ -74,6 +74,10 @@ class Delivery(Protocol):
     def redelivered(self) -> bool:
         """Whether somebody may have had this message before, and so may have run it."""
 
+    @property
+    def held_s(self) -> float:
+        """For how many seconds it has been lent to this process, waiting included; 0 where a broker lends without limit."""
+
     def ack(self) -> None:
         """Destroy the message; it comes back if we die before the broker heard it."""
 

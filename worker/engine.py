@@ -25,7 +25,7 @@ from sickbay.queries import Entry
 from sickbay.routing import Done, GiveBack, Retry, RetryPolicy, Route, SetAside, after_run
 from sickbay.sdk import HandlerSpec
 from worker.runner import Runs
-from worker.slots import MAX_WAIT_S, Gates, Slots
+from worker.slots import MAX_HELD_S, MAX_WAIT_S, Gates, Slots
 
 MAX_CRASHES: Final = 3
 """Workers a job may kill before it is quarantined as WORKER_LOST."""
@@ -94,8 +94,7 @@ class Engine:
         self._draining = True
         if self._consumer:
             await self._consumer.stop()
-        while not self._suspects.empty():
-            self._suspects.get_nowait()[0].nack()
+        self._return_suspects()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace_s)
         self._runner.break_off()
@@ -131,7 +130,14 @@ class Engine:
             if monotonic() - since > MAX_WAIT_S:
                 delivery.nack()  # and it comes again, here or where fewer wait
             else:
-                await asyncio.wait([self._spawn(delivery, suspect=True)])
+                run = self._spawn(delivery, suspect=True)
+                while not (await asyncio.wait([run], timeout=MAX_WAIT_S))[0]:
+                    self._return_suspects()
+
+    def _return_suspects(self) -> None:
+        """They do not wait behind a long run."""
+        while not self._suspects.empty():
+            self._suspects.get_nowait()[0].nack()
 
     async def _treat_safely(self, delivery: Delivery, *, suspect: bool) -> None:
         try:
@@ -180,10 +186,15 @@ class Engine:
             await self._put_off(delivery)
         else:
             async with self._gates.turn(job.job_type, self._slots) as has_come:
-                await (self._attend(delivery, job, spec) if has_come else self._put_off(delivery))
+                if has_come and delivery.held_s + self._runner.timeout_of(spec) <= MAX_HELD_S:
+                    await self._attend(delivery, job, spec)
+                elif has_come and delivery.redelivered:
+                    delivery.nack()  # still a suspect when it comes again
+                else:
+                    await self._put_off(delivery)
 
     async def _put_off(self, delivery: Delivery) -> None:
-        """Too many of its type wait already: it comes again later, and nothing is charged."""
+        """Too many of its type wait already, or it waited too long: it comes again later, and nothing is charged."""
         await self._broker.publish([Message(TO_RETRY, delivery.body, self._policy.delay_ms)])
         delivery.ack()
 

@@ -25,6 +25,9 @@ CANCELLED = Outcome(Kind.CANCELLED)
 class Runs(Protocol):
     """What the engine needs of a runner."""
 
+    def timeout_of(self, spec: HandlerSpec) -> float:
+        """Seconds that a run of this handler may take."""
+
     async def run(self, spec: HandlerSpec, job: Job, permit: Permit) -> Outcome:
         """Run a handler once; never raises, unless the engine's own task is cancelled."""
 
@@ -53,6 +56,10 @@ class Runner:
     def overdue(self) -> int:
         """Sync handlers that outlived their timeout and still hold a thread; a thread cannot be stopped from outside."""
         return self._overdue
+
+    def timeout_of(self, spec: HandlerSpec) -> float:
+        """Seconds that a run of this handler may take."""
+        return spec.timeout or self._timeout_s
 
     async def run(self, spec: HandlerSpec, job: Job, permit: Permit) -> Outcome:
         """One run. A handler that is broken off by `break_off` comes to CANCELLED."""
@@ -91,7 +98,7 @@ class Runner:
             self._running.discard(task)
 
     async def _on_loop(self, spec: HandlerSpec, job: Job) -> Outcome:
-        seconds = spec.timeout or self._timeout_s
+        seconds = self.timeout_of(spec)
         limit = asyncio.timeout(seconds)
         try:
             async with limit:
@@ -101,7 +108,7 @@ class Runner:
         return SUCCESS
 
     async def _in_thread(self, spec: HandlerSpec, job: Job) -> Outcome:
-        seconds = spec.timeout or self._timeout_s
+        seconds = self.timeout_of(spec)
         context = contextvars.copy_context()
         future = asyncio.get_running_loop().run_in_executor(self._pool, context.run, spec.function, job)
         try:

@@ -8,8 +8,10 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 MAX_WAIT_S: Final = 120.0
-"""A job in our hands waits at most so long before it runs: with the longest timeout (25 minutes) that is well within the 30 minutes
-after which RabbitMQ takes a message back, and the channel with it."""
+"""A job waits at most so long for its type's turn, or as a suspect for its own."""
+MAX_HELD_S: Final = 1_680.0
+"""28 minutes: a run begins only if its timeout ends by then, counted from when the message came, for after 30 RabbitMQ takes it back,
+and the channel with all others. The longest timeout (25 minutes) leaves 3 for waiting; most jobs have nearly the whole time."""
 
 
 class Slots:

@@ -72,6 +72,16 @@ async def test_redis_killed_and_started_again(time, caplog):
 
 
 @pytest.mark.servers
+async def test_without_redis_no_circuit_is_not_said_to_be_the_truth(time):
+    """An empty answer cannot be marked as degraded; whoever releases parked jobs would take it for all closed."""
+    async with own_server() as server, breakers_on(server.url, time) as breakers:
+        assert list(await breakers.snapshots()) == []
+        await server.kill()
+        with pytest.raises(Unavailable):
+            await breakers.snapshots()
+
+
+@pytest.mark.servers
 async def test_a_frozen_redis_costs_little_time_and_its_view_is_back_in_force(time):
     async with own_server() as server, breakers_on(server.url, time) as breakers:
         await run(breakers, DOWN, 5, SMS)

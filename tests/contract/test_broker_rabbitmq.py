@@ -6,6 +6,7 @@ import aio_pika
 import aiormq
 import pytest
 
+from sickbay.adapters.rabbitmq import subscription
 from sickbay.adapters.rabbitmq.broker import RabbitBroker
 from sickbay.errors import Unavailable
 from sickbay.ports import TO_MAIN, TO_RETRY, Message, Queue
@@ -153,6 +154,18 @@ async def test_a_message_given_back_twice_goes_to_the_broker(broker):
         second.nack()
         (third,) = await take(consumer, 1)
         assert (third.tag, third.redelivered) == (first.tag + 1, True)
+
+
+async def test_a_message_held_for_long_goes_to_the_broker_when_it_is_given_back(broker, monkeypatch):
+    """RabbitMQ counts from when it sent the message: only a new delivery has the whole time again."""
+    monkeypatch.setattr(subscription, "KEEP_S", 0.0)
+    await broker.publish(jobs("a"))
+    async with broker.consume(Queue.MAIN, 1) as consumer:
+        (first,) = await take(consumer, 1)
+        first.nack()
+        (second,) = await take(consumer, 1)
+        assert (second.tag, second.redelivered) == (first.tag + 1, True)
+        assert first.held_s > second.held_s >= 0
 
 
 async def test_stopping_under_load_hands_everything_on_unmarked(url, broker):

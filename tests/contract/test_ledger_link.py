@@ -173,3 +173,8 @@ async def test_why_the_server_refuses_is_logged_without_secrets(postgres, clock,
                 await asyncio.sleep(0)
     assert words in caplog.text
     assert "secret" not in caplog.text
+
+
+def test_a_reason_of_our_own_is_logged_in_its_own_words():
+    sentence = "the tables of the ledger are not there yet"
+    assert why(Unavailable(sentence)) == sentence

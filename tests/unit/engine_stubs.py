@@ -26,6 +26,7 @@ class StubDelivery:
     redelivered: bool = False
     message_id: str = "m-1"
     headers: dict = field(default_factory=dict)
+    held_s: float = 0.0
     settled: asyncio.Event = field(default_factory=asyncio.Event)
     verdict: str = ""
 
@@ -159,8 +160,8 @@ class Bench:
             pause_s=0.0,
         )
 
-    def deliver(self, job=None, *, body=None, redelivered=False):
-        delivery = StubDelivery(body if body is not None else encode_job(job), self.log, redelivered)
+    def deliver(self, job=None, *, body=None, redelivered=False, held_s=0.0):
+        delivery = StubDelivery(body if body is not None else encode_job(job), self.log, redelivered, held_s=held_s)
         self.broker.queue.put_nowait(delivery)
         return delivery
 

@@ -332,3 +332,44 @@ async def test_a_suspect_that_waits_too_long_for_its_turn_goes_back(monkeypatch)
         assert bench.fence.entered == []
         monkeypatch.setattr(engine_module, "MAX_WAIT_S", 60.0)
         assert await bench.run_one(job(), redelivered=True) == "ack"
+
+
+@pytest.mark.parametrize(
+    ("own_timeout", "held_s", "runs"), [(None, 1_674, True), (None, 1_676, False), (1_500, 179, True), (1_500, 181, False)]
+)
+async def test_a_run_that_could_outlast_the_broker_s_patience_does_not_begin(own_timeout, held_s, runs):
+    """Waiting counts: 28 minutes from when the message came to the end of the timeout. It comes again later, uncharged."""
+    seen = []
+
+    async def note(job):
+        seen.append(job.job_id)
+
+    async with open_bench(does(note, timeout=own_timeout)) as bench:
+        assert await bench.run_one(job(), held_s=held_s) == "ack"
+        assert seen == (["j"] if runs else [])
+        assert [(copy.job_id, copy.attempt) for copy in bench.broker.copies()] == ([] if runs else [("j", 0)])
+
+
+async def test_a_suspect_that_was_held_too_long_stays_a_suspect():
+    async with open_bench(does(fine)) as bench:
+        assert await bench.run_one(job(), redelivered=True, held_s=1_700) == "nack"
+        assert (bench.broker.copies(), bench.fence.left) == ([], ["j"])
+
+
+async def test_suspects_do_not_wait_behind_a_long_run(monkeypatch):
+    monkeypatch.setattr(engine_module, "MAX_WAIT_S", 0.01)
+    monkeypatch.setattr(engine_module, "monotonic", lambda: 0.0)
+    go = asyncio.Event()
+
+    async def slow(job):
+        await go.wait()
+
+    async with open_bench(does(slow)) as bench:
+        first = bench.deliver(job("first"), redelivered=True)
+        while not bench.fence.entered:
+            await asyncio.sleep(0)
+        assert await bench.run_one(job("second"), redelivered=True) == "nack"
+        assert bench.fence.entered == [("first", True)]
+        go.set()
+        await first.settled.wait()
+        assert first.verdict == "ack"

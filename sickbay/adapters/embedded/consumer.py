@@ -35,6 +35,11 @@ class SqliteDelivery:
         """What was published with it."""
         return json.loads(self._headers) if self._headers else _NO_HEADERS
 
+    @property
+    def held_s(self) -> float:
+        """Always 0: it may be kept for as long as this process lives."""
+        return 0.0
+
     def ack(self) -> None:
         """Destroy the message; it comes back if we die before this was stored."""
         self._consumer.ack(self)

@@ -7,6 +7,7 @@ import heapq
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from time import monotonic
 from typing import Any, Final
 
 from aiormq import Channel
@@ -21,12 +22,14 @@ from sickbay.errors import Unavailable
 
 RPC_TIMEOUT_S: Final = 5.0
 _ARRIVAL_S: Final = 1.0
+KEEP_S: Final = 120.0
+"""What we have held for longer goes to RabbitMQ when it is given back: its time there (30 minutes) begins anew only so."""
 
 
 class RabbitDelivery:
     """One message in our hands; see `sickbay.ports.Delivery`."""
 
-    __slots__ = ("body", "came_back", "message_id", "properties", "redelivered", "subscription", "tag")
+    __slots__ = ("arrived", "body", "came_back", "message_id", "properties", "redelivered", "subscription", "tag")
 
     def __init__(
         self, subscription: Subscription, tag: int, body: bytes, properties: Basic.Properties, *, redelivered: bool, came_back: bool = False
@@ -39,6 +42,7 @@ class RabbitDelivery:
         self.message_id = properties.message_id or ""
         self.redelivered = redelivered
         self.came_back = came_back
+        self.arrived = monotonic()
 
     def __lt__(self, other: RabbitDelivery) -> bool:
         return self.tag < other.tag
@@ -47,6 +51,11 @@ class RabbitDelivery:
     def headers(self) -> Mapping[str, str]:
         """What was published with it."""
         return received(self.properties.headers)
+
+    @property
+    def held_s(self) -> float:
+        """For how long RabbitMQ has waited for a word about it."""
+        return monotonic() - self.arrived
 
     def ack(self) -> None:
         """Destroy the message; it comes back if we die before RabbitMQ heard it."""
@@ -122,14 +131,16 @@ class Subscription:
         """Give back a message in our hands.
 
         The first time it stays here, at the head of what is handed out next, as RabbitMQ would send it. Should it be given back
-        again, or should we have stopped, it goes to RabbitMQ, so that another process may do better with it.
+        again, or should we have stopped, it goes to RabbitMQ, so that another process may do better with it; so does what we have
+        held for long.
         """
         if not self._let_go(delivery):
             return
-        if delivery.came_back or self._is_stopped:
+        if delivery.came_back or self._is_stopped or delivery.held_s > KEEP_S:
             self.settle(delivery, is_done=False)
             return
         again = RabbitDelivery(self, delivery.tag, delivery.body, delivery.properties, redelivered=True, came_back=True)
+        again.arrived = delivery.arrived
         heapq.heappush(self._back, again)
         self._wake()
 

@@ -119,7 +119,7 @@ class RedisBreakers:
         return True
 
     async def snapshots(self) -> Sequence[Snapshot]:
-        """See `Breakers.snapshots`. Without Redis the last view, marked as degraded; Unavailable if there never was one."""
+        """See `Breakers.snapshots`. Without Redis the last view, marked as degraded; Unavailable if that is empty."""
         try:
             await self._fleet.read_all()
             for seen in self._fleet.view.all():
@@ -227,9 +227,9 @@ class RedisBreakers:
 
     async def _last_known(self) -> Sequence[Snapshot]:
         here = {seen.key: seen for seen in await self._local.snapshots()}
-        if not self._fleet.was_read and not here:
-            raise Unavailable("the circuits are not known yet: Redis does not answer")
         known = {seen.doc.key: self._snapshot(seen) for seen in self._fleet.view.all()}
+        if not known and not here:
+            raise Unavailable("no circuit is known here, and Redis does not answer")
         closed = {key: one for key, one in here.items() if key not in known or known[key].state is CircuitState.CLOSED}
         return [replace(one, degraded=True) for _, one in sorted({**known, **closed}.items())]
 

@@ -69,7 +69,6 @@ class Fleet:
     ) -> None:
         """`where` is what logs call this Redis."""
         self.is_away = True
-        self.was_read = False
         self.time = FleetTime(clock)
         self.view = View(on_change)
         self._where = where
@@ -136,7 +135,6 @@ class Fleet:
         self.time.heard(seconds * 1000 + micros // 1000)
         counts = {script.named(name.decode()): int(total) for name, total in totals.items()}
         await self._read({key: known.get(key) for key in {*known, *counts}}, counts)
-        self.was_read = True
         if self.is_away:
             await self._returned()
 

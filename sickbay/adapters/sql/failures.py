@@ -51,5 +51,7 @@ def why(error: BaseException | None) -> str:
         found = next((words for kind, words in _WHY if isinstance(error, kind)), "")
         if found:
             return found
+        if isinstance(error, Unavailable) and error.__cause__ is None:
+            return str(error)  # not the driver's trouble but ours, in our own words
         error = error.driver_exception if isinstance(error, DBAPIError) else error.__cause__
     return "it does not answer as expected"
