@@ -12,7 +12,7 @@ from tests.system.clients import Clients
 from tests.system.clinic import Clinic
 from tests.system.corner import Corner
 from tests.system.fleet import Fleet
-from tests.system.test_fleet_scenarios import until
+from tests.system.waiting import until
 
 WEATHER = Weather.read()
 pytestmark = [pytest.mark.servers, pytest.mark.chaos, pytest.mark.timeout(120 + 2 * WEATHER.outage_s)]

@@ -162,15 +162,6 @@ class Clients:
         finally:
             call.cancel()
 
-    @contextmanager
-    def breakers_of(self, job_type: str) -> Iterator[Circuit]:
-        """The circuit's state now, whatever it is, and its changes from now on."""
-        call = self.breakers.WatchBreakers(WatchBreakersRequest(job_type=job_type), timeout=PATIENCE_S)
-        try:
-            yield Circuit(call)
-        finally:
-            call.cancel()
-
     def _channel(self, port: int) -> grpc.Channel:
         return self._stack.enter_context(grpc.insecure_channel(f"127.0.0.1:{port}"))
 

@@ -105,20 +105,26 @@ def cure(sickbay: Clients, words: Words, job_id: str) -> None:
     assert sickbay.plane.get(f"/quarantine/{job_id}").status_code == 404
 
 
+def introduce(sickbay: Clients, job_type: str) -> None:
+    """Make a circuit known: one job succeeds."""
+    sickbay.wait(sickbay.submit(job_type), "SUCCEEDED")
+
+
 def fall_ill(sickbay: Clients, dependency: Dependency, job_type: str, at_most: int, others: tuple[str, ...] = ()) -> Outage:
     """Scenario 1 up to the outage: the circuit opens after five failures in a row, later jobs are parked, `others` go on.
 
     The jobs are submitted one after the other, `at_most` so many: enough for the dependency to fail five times.
     """
-    sickbay.wait(sickbay.submit(job_type), "SUCCEEDED")
+    introduce(sickbay, job_type)
     dependency.break_down(job_type)
     ran: list[str] = []
-    while sickbay.circuit(job_type)["state"] != "OPEN":
+    while sickbay.circuit(job_type)["state"] == "CLOSED":
         assert len(ran) < at_most, f"{at_most} jobs did not open the circuit: {sickbay.circuit(job_type)}"
         ran.append(sickbay.submit(job_type))
         sickbay.wait(ran[-1], "SUCCEEDED", "RETRYING", "PARKED")
-    assert sickbay.circuit(job_type)["reason"]["code"] == "API_TIMEOUT"
-    assert sickbay.circuit(job_type)["reason"]["count"] >= THRESHOLD
+    reason = sickbay.circuit(job_type)["reason"]
+    assert reason["code"] == "API_TIMEOUT"
+    assert reason["count"] >= THRESHOLD
     parked = sickbay.submit_all(job_type, {}, {}, {})
     healthy = [sickbay.submit(other) for other in others]
     sickbay.wait_all(parked, "PARKED")

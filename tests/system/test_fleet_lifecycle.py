@@ -25,7 +25,7 @@ from tests.system.clinic import Clinic
 from tests.system.conftest import QUICK
 from tests.system.corner import Corner
 from tests.system.fleet import Fleet, Service
-from tests.system.test_fleet_scenarios import until
+from tests.system.waiting import until
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(180)]
 JOBS: Final = 300
@@ -181,7 +181,7 @@ def test_a_memory_alarm_holds_submits_up_and_loses_nothing(own_rabbitmq: RabbitM
             own_rabbitmq.control("set_vm_memory_high_watermark", "0.4")
             again = SubmitJobRequest(job_type="ok", payload_json="{}", request_id="alarm")
             ids: list[str] = []
-            until(lambda: accepted(sickbay, again, ids), 60)
+            until(lambda: accepted(sickbay, again, ids))
             sickbay.wait_all([*running, *ids], "SUCCEEDED")
             until(lambda: sickbay.jobs_of("ok")["jobs"] and all(job["state"] == "SUCCEEDED" for job in sickbay.jobs_of("ok")["jobs"]))
             assert Counter(run.job for run in own_clinic.runs(what="done") if run.job in running) == dict.fromkeys(running, 1)

@@ -10,7 +10,7 @@ from tests.system.clients import Clients
 from tests.system.clinic import Clinic
 from tests.system.corner import Corner
 from tests.system.fleet import Fleet
-from tests.system.test_fleet_scenarios import until
+from tests.system.waiting import until
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(180)]
 

@@ -1,117 +1,145 @@
-"""The documented scenarios on the distributed form with one, two and four workers, and what an operator sees of them in the servers."""
+"""The documented scenarios with 1, 2 and 4 worker processes, with what an operator reads meanwhile in Redis and RabbitMQ."""
 
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import Final, NamedTuple
 
 import pytest
-from redis import Redis
 
 from tests.system import stories
-from tests.system.clients import PATIENCE_S, Clients
+from tests.system.clients import Clients
 from tests.system.clinic import Clinic
-from tests.system.corner import Corner
+from tests.system.conftest import QUICK
+from tests.system.corner import Corner, own_corner
 from tests.system.fleet import Fleet
+from tests.system.waiting import until
 
-pytestmark = [pytest.mark.servers, pytest.mark.timeout(180)]
-RETRY_MS: Final = 300
+pytestmark = pytest.mark.servers
 
-
-def until(condition: Callable[[], Any], within_s: float = PATIENCE_S) -> None:
-    """Ask again and again: for what settles unannounced."""
-    deadline = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+COOLDOWN_MS: Final = 1_000
+RETRY_DELAY_MS: Final = 300
+SLOTS: Final = 2
 
 
-@pytest.mark.parametrize("workers", [1, 2, 4])
-def test_the_three_scenarios(fleet: Fleet, corner: Corner, own_clinic: Clinic, workers: int):
-    """A transient error, bad data, and an outage that opens the fleet's circuit, heals by one probe, and empties the quarantine."""
-    fleet.launch_all(workers=workers).ready()
-    with Clients(fleet) as sickbay:
-        stories.transient(sickbay, stories.CLINIC, "webhook", RETRY_MS)
-        bad = stories.bad_data(sickbay, stories.CLINIC, "bad")
-        until(lambda: corner.depths()["jobs.quarantine"] == 1)
-        outage = stories.fall_ill(sickbay, own_clinic, "email", 12, others=("sms",))
-        seen_by_an_operator(corner, sickbay, set_aside=1 + len(outage.parked))
-        ran_before = {(run.job, run.at) for run in own_clinic.runs(job_type="email")}
-        with sickbay.breakers_of("email") as circuit:
-            own_clinic.repair("email")
-            closed = circuit.until("CLOSED")
-        stories.recover(sickbay, Repaired(), "email", outage)
-        at = closed.update_time.ToMilliseconds()
-        probes = [run for run in own_clinic.runs(job_type="email") if (run.job, run.at) not in ran_before and run.at < at]
-        assert len({run.job for run in probes}) == len(probes) <= 3, "one at a time, after each cooldown, in the whole fleet"
-        stories.cure(sickbay, stories.CLINIC, bad)
-        until(lambda: corner.list_queues() | {"jobs.quarantine": 0, "jobs.main": 0, "jobs.retry": 0} == corner.list_queues())
-    assert len({run.pid for run in own_clinic.runs()}) <= workers
+class Hospital(NamedTuple):
+    """A running fleet with everything around it."""
+
+    workers: int
+    fleet: Fleet
+    corner: Corner
+    clinic: Clinic
+    clients: Clients
 
 
-class Repaired:
-    """A dependency that works again already."""
-
-    def break_down(self, job_type: str) -> None:
-        """Not here."""
-
-    def repair(self, job_type: str) -> None:
-        """It is."""
-
-
-def seen_by_an_operator(corner: Corner, sickbay: Clients, set_aside: int) -> None:
-    """While `email` is open: what redis-cli and rabbitmqctl show, by the documented names."""
-    assert {"breaker:email", "breaker:sms", "breaker:bad"} <= set(corner.redis_cli("KEYS", "breaker:*"))
-    assert json.loads(corner.redis_cli("GET", "breaker:email"))["state"] in {"OPEN", "HALF_OPEN"}
-    assert json.loads(corner.redis_cli("GET", "breaker:sms"))["state"] == "CLOSED"
-    assert int(corner.redis_cli("GET", "failure:email:API_TIMEOUT")) >= stories.THRESHOLD
-    assert "failure:email:API_TIMEOUT" in corner.redis_cli("KEYS", "failure:*")
-    metrics = sickbay.plane.get("/metrics").json()
-    assert metrics["circuitBreakers"]["open"] == 1
-    assert metrics["failures"]["byJobType"]["email"] >= stories.THRESHOLD
-    queues = corner.list_queues()
-    assert {"jobs.main", "jobs.retry", "jobs.quarantine"} <= queues.keys()
-    until(lambda: corner.list_queues()["jobs.quarantine"] >= set_aside)
+@pytest.fixture(scope="module", params=(1, 2, 4), ids="{}-workers".format)
+def hospital(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
+    """One Job API, one control plane and so many workers, shared by the tests here, each of which has job types of its own."""
+    clinic = Clinic(tmp_path_factory.mktemp("fleet"))
+    with own_corner() as corner:
+        fleet = Fleet(clinic.folder, QUICK | dict(corner.env) | {"CONCURRENCY": str(SLOTS), "COOLDOWN_PERIOD": str(COOLDOWN_MS / 1000)})
+        try:
+            fleet.launch_all(workers=request.param).ready()
+            with Clients(fleet) as clients:
+                yield Hospital(request.param, fleet, corner, clinic, clients)
+        finally:
+            fleet.stop()
 
 
-def test_failures_are_counted_across_the_fleet(fleet: Fleet, own_clinic: Clinic):
-    """Four jobs that hold their worker until they fail together: no worker alone sees four, and the circuit opens all the same."""
-    fleet.env["CONCURRENCY"] = "1"
-    fleet.env["FAILURE_THRESHOLD"] = "4"
-    fleet.launch_all(workers=4).ready()
-    with Clients(fleet) as sickbay:
-        sickbay.wait(sickbay.submit("email"), "SUCCEEDED")
-        own_clinic.break_down("email")
-        hold = own_clinic.make_gate("together")
-        ids = [sickbay.submit("email", {"do": hold}) for _ in range(4)]
-        sickbay.wait_all(ids, "RUNNING")
-        with sickbay.breakers_of("email") as circuit:
-            own_clinic.open_gate("together")
-            opened = circuit.until("OPEN")
-        assert opened.reason_code == "API_TIMEOUT"
-        first_runs = [run for run in own_clinic.runs(job_type="email") if run.job in ids and run.attempt == 0 and run.generation == 0]
-        assert len({run.pid for run in first_runs}) == 4
-        own_clinic.repair("email")
-        sickbay.wait_all(ids, "SUCCEEDED")
+def settled(hospital: Hospital) -> int:
+    """Wait until `jobs.quarantine` holds as many messages as jobs are set aside, and nothing else waits anywhere; how many."""
+
+    def aside() -> int:
+        return int(hospital.clients.plane.get("/quarantine").json()["count"])
+
+    until(lambda: (depths := hospital.corner.depths()) == dict.fromkeys(depths, 0) | {"jobs.quarantine": aside()})
+    return aside()
 
 
-def test_healthy_jobs_ask_redis_nothing(fleet: Fleet, corner: Corner):
-    """Two hundred jobs cost no admission, no verdict: the commands of the script do not grow with the jobs."""
-    fleet.launch("controlplane")
-    fleet.launch("worker")
-    fleet.launch("jobapi", REDIS_URL="")
-    fleet.ready()
-    with Clients(fleet) as sickbay, Redis.from_url(corner.redis, decode_responses=True) as redis:
-        sickbay.wait(sickbay.submit("ok"), "SUCCEEDED")
-        before = scripts_run(redis)
-        sickbay.wait_all(sickbay.submit_all("ok", *({"number": number} for number in range(200))), "SUCCEEDED")
-        # Success is told to Redis now and then, never per job; other tests' scripts on the same server count, too.
-        assert scripts_run(redis) - before < 100
+def test_an_outage(hospital: Hospital):
+    """Scenario 1, and what `breaker:email` and `failure:email:API_TIMEOUT` say meanwhile; exactly one probe runs in the whole fleet."""
+    sickbay, clinic, redis = hospital.clients, hospital.clinic, hospital.corner.redis_cli
+    stories.introduce(sickbay, "email")
+    with sickbay.watching("email") as told:
+        outage = stories.fall_ill(sickbay, clinic, "email", at_most=3 * stories.THRESHOLD, others=("sms", "webhook"))
+        assert {"breaker:email", "breaker:sms", "breaker:webhook"} <= set(redis("KEYS", "breaker:*"))
+        shown, counted = json.loads(redis("GET", "breaker:email")), int(redis("GET", "failure:email:API_TIMEOUT"))
+        assert shown["state"] in {"OPEN", "HALF_OPEN"}
+        assert (shown["jobType"], shown["reasonCode"]) == ("email", "API_TIMEOUT")
+        assert counted >= stories.THRESHOLD
+        opened = told.until("OPEN")
+        assert (opened.trips, opened.cooldown.ToMilliseconds()) == (1, COOLDOWN_MS)
+        metrics = sickbay.plane.get("/metrics").json()
+        assert metrics["failures"]["byJobType"]["email"] >= stories.THRESHOLD
+        assert metrics["circuitBreakers"]["open"] >= 1
+        probing, reopened = told.until("HALF_OPEN"), told.until("OPEN")
+    assert reopened.trips == 2
+    opened_at, probing_at, reopened_at = (change.update_time.ToMilliseconds() for change in (opened, probing, reopened))
+    assert probing_at >= opened_at + COOLDOWN_MS
+    assert [run.job for run in clinic.runs(job_type="email") if probing_at <= run.at <= reopened_at] == [probing.probe_job_id]
+    stories.recover(sickbay, clinic, "email", outage)
+    assert json.loads(redis("GET", "breaker:email"))["state"] == "CLOSED"
+    settled(hospital)
 
 
-def scripts_run(redis: Redis) -> int:
-    """How often the server ran a script."""
-    stats: Any = redis.info("commandstats")
-    return sum(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("evalsha", "eval", "fcall"))
+def test_bad_data(hospital: Hospital):
+    """Scenario 2; `jobs.quarantine` holds as many messages as jobs are set aside."""
+    job_ids = [stories.bad_data(hospital.clients, stories.CLINIC, "bad") for _ in range(2)]
+    assert set(map(hospital.clinic.count("bad").get, job_ids)) == {1 + stories.MAX_RETRIES}
+    count = settled(hospital)
+    assert count >= len(job_ids)
+    assert hospital.corner.redis_cli("KEYS", "failure:bad:*") == []
+    for job_id in job_ids:
+        stories.cure(hospital.clients, stories.CLINIC, job_id)
+    assert settled(hospital) == count - len(job_ids)
+
+
+def test_a_transient_error(hospital: Hospital):
+    """Scenario 3; the retry may run on any worker."""
+    job_id = stories.transient(hospital.clients, stories.CLINIC, "blip", RETRY_DELAY_MS)
+    first, second = hospital.clinic.runs(job_id=job_id)
+    assert second.at - first.at >= RETRY_DELAY_MS
+
+
+def test_failures_are_counted_across_processes(hospital: Hospital):
+    """Every slot of every worker holds a failing job when the dependency breaks down; afterwards, any worker runs any parked job."""
+    sickbay, clinic = hospital.clients, hospital.clinic
+    gate = clinic.make_gate("spread")
+    jobs = max(SLOTS * hospital.workers, stories.THRESHOLD + 1)
+    sickbay.wait(sickbay.submit("outage"), "SUCCEEDED")
+    clinic.break_down("outage")
+    ids = sickbay.submit_all("outage", *({"do": gate} for _ in range(jobs)))
+    running = 1 + SLOTS * hospital.workers
+    until(lambda: len(clinic.runs(job_type="outage")) == min(running, 1 + jobs))
+    assert len({run.pid for run in clinic.runs(job_type="outage")[1:]}) == hospital.workers, "they are spread over all processes"
+    with sickbay.watching("outage") as circuit:
+        clinic.open_gate("spread")
+        opened = circuit.until("OPEN")
+    assert opened.reason_count >= stories.THRESHOLD
+    clinic.repair("outage")
+    sickbay.wait_all(ids, "SUCCEEDED")
+
+
+def test_what_one_process_parked_any_other_brings_back(hospital: Hospital):
+    """A parked job belongs to the fleet, not to the worker that parked it."""
+    sickbay, clinic = hospital.clients, hospital.clinic
+    sickbay.wait(sickbay.submit("forced"), "SUCCEEDED")
+    assert sickbay.plane.post("/breakers/forced/force-open", json={"seconds": 600}).status_code == 200
+    ids = sickbay.submit_all("forced", *({"number": number} for number in range(40)))
+    sickbay.wait_all(ids, "PARKED")
+    parked_by = {job_id: _who_parked(sickbay, job_id) for job_id in ids}
+    assert len(set(parked_by.values())) == hospital.workers
+    assert settled(hospital) >= len(ids)
+    assert sickbay.plane.post("/breakers/forced/reset").status_code == 200
+    sickbay.wait_all(ids, "SUCCEEDED")
+    ran_in = {run.job: str(run.pid) for run in clinic.runs(job_type="forced") if run.job in ids}
+    assert set(clinic.count("forced").values()) == {1}
+    assert set(ran_in.values()) == set(parked_by.values())
+    assert (ran_in != parked_by) == (hospital.workers > 1)
+
+
+def _who_parked(sickbay: Clients, job_id: str) -> str:
+    """The process, by its number; a worker calls itself HOST-NUMBER."""
+    (change,) = [change for change in sickbay.job(job_id)["history"] if change["state"] == "PARKED"]
+    return str(change["actor"].rpartition("-")[2])

@@ -13,7 +13,7 @@ from tests.system.clinic import Clinic
 from tests.system.conftest import QUICK
 from tests.system.corner import Corner
 from tests.system.fleet import Fleet
-from tests.system.test_fleet_scenarios import until
+from tests.system.waiting import until
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(180)]
 DEFINITIONS = Path(__file__).parents[2] / "deploy" / "rabbitmq" / "definitions.json"
