@@ -24,6 +24,10 @@ class WatchedRunner:
         self._runner = runner
         self._ran = ran
 
+    def timeout_of(self, spec: HandlerSpec) -> float:
+        """Seconds that a run of this handler may take."""
+        return self._runner.timeout_of(spec)
+
     async def run(self, spec: HandlerSpec, job: Job, permit: Permit) -> Outcome:
         """See `Runs.run`."""
         RUNNING.set(job)
