@@ -41,7 +41,7 @@ test-image: $(DEV_STAMP) ## Build the image and run it: every service confined, 
 
 test-deploy: $(DEV_STAMP) $(DEPLOY_STAMP) ## Check what is deployed on Kubernetes: schemas, security, and our own tests (no cluster)
 	$(DEPLOY_VENV)/bin/python scripts/check_deploy.py
-	$(BIN)/python -m pytest $(PARALLEL) -q tests/deploy $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(PARALLEL) -m "not servers" -q tests/deploy $(PYTEST_ARGS)
 
 chaos: $(DEV_STAMP) ## Break everything at random for about a quarter of an hour (CHAOS_SEED=1 CHAOS_ROUNDS=5 CHAOS_JOBS=20000 CHAOS_OUTAGE_S=60)
 	CHAOS_SEED=$${CHAOS_SEED:-$$(date +%s)} CHAOS_ROUNDS=$${CHAOS_ROUNDS:-5} CHAOS_JOBS=$${CHAOS_JOBS:-20000} CHAOS_OUTAGE_S=$${CHAOS_OUTAGE_S:-60} \

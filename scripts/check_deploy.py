@@ -52,7 +52,7 @@ def schema_complaints(texts: Mapping[str, str]) -> list[str]:
         try:
             kubernetes_validate.validate(resource, version, strict=True)
         except (kubernetes_validate.ValidationError, kubernetes_validate.SchemaNotFoundError) as error:
-            complaints.append(f"{name}: {resource['kind']} {resource['metadata']['name']} on {version}: {error}")
+            complaints.append(f"{name}: {resource['kind']} {resource['metadata']['name']} on {version}: {str(error).splitlines()[0]}")
     return complaints
 
 
