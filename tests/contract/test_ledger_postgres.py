@@ -4,7 +4,9 @@ import asyncio
 from contextlib import AsyncExitStack
 
 import pytest
+from sqlalchemy import text
 
+from sickbay.adapters.sql import store
 from sickbay.adapters.sql.ledger import open_ledger
 from sickbay.circuit import Key
 from sickbay.errors import Unavailable
@@ -178,3 +180,21 @@ async def test_an_idle_connection_that_was_killed_is_replaced(fleet, postgres):
     await lost.wait()
     assert await keeper.reader.get("j1") is None
     await keeper.writer.apply([queued()])
+
+
+async def test_a_turn_at_sweeping_that_could_not_be_given_back_is_over_all_the_same(postgres, clock, monkeypatch):
+    """The pool must not keep a connection whose session still has the turn: nobody else would ever get it."""
+    async with open_ledger(postgres.url, clock) as one, open_ledger(postgres.url, clock) as other:
+        with monkeypatch.context() as patched:
+            patched.setattr(store, "_NO_LONGER_ALONE", text("SELECT length(:what) / 0"))
+            with pytest.raises(Unavailable):
+                async with one.writer.sweeping():
+                    pass
+        async with asyncio.timeout(10):
+            while not await has_turn(other):
+                await asyncio.sleep(0)
+
+
+async def has_turn(ledger):
+    async with ledger.writer.sweeping() as alone:
+        return alone

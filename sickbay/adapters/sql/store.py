@@ -100,7 +100,7 @@ class Store:
                 yield taken
             finally:
                 if taken:
-                    await connection.execute(_NO_LONGER_ALONE, {"what": what})
+                    await _let_go(connection, what)
 
     async def lock(self, connection: AsyncConnection, job_ids: Iterable[str]) -> None:
         """Take the rows in the order of their ids, as every writer of several does, so that two never wait for each other."""
@@ -130,6 +130,15 @@ class Store:
 
     def _turn(self) -> AbstractAsyncContextManager[object]:
         return self._lock if self._place.is_sqlite else nullcontext()
+
+
+async def _let_go(connection: AsyncConnection, what: str) -> None:
+    """If the server cannot be told, drop the connection, which has the same effect; the pool would keep it, and our turn with it."""
+    try:
+        await connection.execute(_NO_LONGER_ALONE, {"what": what})
+    except BaseException:
+        await connection.invalidate()
+        raise
 
 
 @asynccontextmanager
