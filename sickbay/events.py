@@ -20,6 +20,8 @@ from sickbay.ports import Broker, Delivery, Message
 MAX_EVENTS: Final = 200
 LINGER_S: Final = 0.05
 BACKOFF_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
+CLOSE_S: Final = 5.0
+"""How long the end waits for a broker that does not take the last events."""
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +60,11 @@ class EventStream:
         self._wake.set()
         self._full.set()
         if self._task:
-            await self._task
+            done, late = await asyncio.wait({self._task}, timeout=CLOSE_S)
+            for task in late:
+                log.warning("events could not be told before the end; their jobs will be delivered again")
+                task.cancel()
+            await asyncio.gather(*done, *late, return_exceptions=not done)
 
     def add(self, event: Event, delivery: Delivery | None = None) -> None:
         """Send soon; `delivery` is acknowledged after the confirm. Supersedes an untold begin of the same run."""
@@ -85,10 +91,12 @@ class EventStream:
         """Do not tell the begin of a run whose end is told another way."""
         self._started.pop(job_id, None)
 
-    async def flush(self) -> None:
-        """Return when everything added so far is durable and acknowledged."""
+    async def flush(self, within_s: float | None = None) -> None:
+        """Return when everything added so far is durable and acknowledged, or after `within_s`."""
         self._full.set()
-        await self._quiet.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await self._quiet.wait()
 
     async def _run(self) -> None:
         while not (self._closing and not self._buffer and not self._started):

@@ -29,6 +29,8 @@ from worker.slots import MAX_HELD_S, MAX_WAIT_S, Gates, Slots
 
 MAX_CRASHES: Final = 3
 """Workers a job may kill before it is quarantined as WORKER_LOST."""
+FLUSH_S: Final = 3.0
+"""How long the end waits for events that are not yet durable; their jobs are delivered again otherwise."""
 
 log = logging.getLogger(__name__)
 
@@ -85,13 +87,14 @@ class Engine:
                     for delivery in batch:
                         self._begin(delivery)
                 await asyncio.gather(*self._tasks, return_exceptions=True)
-                await self._events.flush()
+                await self._events.flush(FLUSH_S)
             finally:
                 alone.cancel()
 
     async def drain(self, grace_s: float) -> None:
         """Take no more jobs, let running ones finish for `grace_s` seconds, then break them off; unfinished ones go back."""
         self._draining = True
+        self._gates.close()
         if self._consumer:
             await self._consumer.stop()
         self._return_suspects()

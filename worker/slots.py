@@ -49,10 +49,18 @@ class Gates:
         self._gates = {job_type: asyncio.Semaphore(limit) for job_type, limit in limits.items()}
         self._waiting = dict.fromkeys(limits, 0)
         self._crowd = crowd
+        self._patience_s = MAX_WAIT_S
+        self._waits: set[asyncio.Timeout] = set()
 
     def is_crowded(self, job_type: str) -> bool:
         """Whether so many wait already that another one should come again later."""
         return self._waiting.get(job_type, 0) > self._crowd
+
+    def close(self) -> None:
+        """Nobody waits any more, now or later: what could not begin at once is to begin elsewhere."""
+        self._patience_s = 0
+        for wait in self._waits:
+            wait.reschedule(0)
 
     @asynccontextmanager
     async def turn(self, job_type: str, slots: Slots) -> AsyncIterator[bool]:
@@ -75,13 +83,16 @@ class Gates:
     async def _wait(self, job_type: str, gate: asyncio.Semaphore, slots: Slots) -> bool:
         self._waiting[job_type] += 1
         slots.give()
+        limit = asyncio.timeout(self._patience_s)
         try:
-            async with asyncio.timeout(MAX_WAIT_S):
+            async with limit:
+                self._waits.add(limit)
                 await gate.acquire()
         except TimeoutError:
             return False
         else:
             return True
         finally:
+            self._waits.discard(limit)
             slots.take()
             self._waiting[job_type] -= 1

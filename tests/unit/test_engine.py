@@ -373,3 +373,26 @@ async def test_suspects_do_not_wait_behind_a_long_run(monkeypatch):
         go.set()
         await first.settled.wait()
         assert first.verdict == "ack"
+
+
+async def test_a_drain_hands_on_what_waits_for_its_types_turn():
+    """What has not begun begins elsewhere, unmarked; what runs may finish."""
+    begun, go = asyncio.Event(), asyncio.Event()
+
+    async def slow(job):
+        begun.set()
+        await go.wait()
+
+    async with open_bench(does(slow, concurrency=1)) as bench:
+        first, second = bench.deliver(job("first")), bench.deliver(job("second"))
+        await begun.wait()
+        while not bench.engine._gates._waiting["email"]:
+            await asyncio.sleep(0)
+        draining = asyncio.create_task(bench.engine.drain(60))
+        await second.settled.wait()
+        assert (second.verdict, first.verdict) == ("ack", "")
+        assert [copy.job_id for copy in bench.broker.copies()] == ["second"]
+        go.set()
+        await draining
+        await first.settled.wait()
+        assert first.verdict == "ack"

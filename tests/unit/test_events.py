@@ -78,3 +78,19 @@ async def test_an_end_without_a_broker_leaves_the_deliveries_to_come_again(impat
     async with asyncio.timeout(5), EventStream(broker, linger_s=0) as stream:
         stream.add(event(), delivery)
     assert delivery.verdict == ""
+
+
+async def test_the_end_does_not_wait_for_ever_for_a_broker_that_is_away(monkeypatch):
+    """A publish that hangs is broken off; its delivery is not acknowledged, so the job comes again."""
+    monkeypatch.setattr(module, "CLOSE_S", 0.01)
+
+    class Silent(StubBroker):
+        async def publish(self, messages):
+            await asyncio.Event().wait()
+
+    broker = Silent([])
+    delivery = StubDelivery(b"", broker.log)
+    async with EventStream(broker, linger_s=0.001) as stream:
+        stream.add(event(), delivery)
+        await stream.flush(0.01)
+    assert delivery.verdict == ""
