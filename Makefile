@@ -12,7 +12,7 @@ PACKAGES := sickbay jobapi worker controlplane sickbay_cli
 PARALLEL ?= -n logical --maxprocesses 4 --dist worksteal
 PROTOS = $(shell find proto -name '*.proto' | sort)
 
-.PHONY: help setup run test test-embedded test-rabbit-matrix test-image test-deploy chaos image lint typecheck gen bench clean lock
+.PHONY: help setup run test test-embedded test-rabbit-matrix test-image test-compose test-deploy chaos image lint typecheck gen bench clean lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,10 @@ test-deploy: $(DEV_STAMP) $(DEPLOY_STAMP) ## Check what is deployed on Kubernete
 	$(DEPLOY_VENV)/bin/python scripts/check_deploy.py
 	$(BIN)/python -m pytest $(PARALLEL) -m "not servers" -q tests/deploy $(PYTEST_ARGS)
 
+test-compose: $(DEV_STAMP) ## Bring docker-compose.yml up on other ports and drive it: its commands, scaling, and the system tests' scenarios
+	$(BIN)/python -m pytest tests/image/check_compose.py -q $(PYTEST_ARGS)
+	$(BIN)/python -m pytest tests/system --stack=compose --timeout=600 -q $(PYTEST_ARGS)
+
 chaos: $(DEV_STAMP) ## Break everything at random for about a quarter of an hour (CHAOS_SEED=1 CHAOS_ROUNDS=5 CHAOS_JOBS=20000 CHAOS_OUTAGE_S=60)
 	CHAOS_SEED=$${CHAOS_SEED:-$$(date +%s)} CHAOS_ROUNDS=$${CHAOS_ROUNDS:-5} CHAOS_JOBS=$${CHAOS_JOBS:-20000} CHAOS_OUTAGE_S=$${CHAOS_OUTAGE_S:-60} \
 	  $(BIN)/python scripts/with_servers.py $(BIN)/python -m pytest -m chaos -s -p no:randomly $(PYTEST_ARGS)
@@ -55,6 +59,7 @@ lint: $(DEV_STAMP) ## Check style, imports, the contract, scripts, the image and
 	$(BIN)/buf format -d --exit-code
 	$(BIN)/shellcheck .ci/run scripts/*.sh deploy/image/*.sh
 	$(BIN)/hadolint Dockerfile
+	$(BIN)/docker-compose --profile monitoring config -q
 	$(BIN)/actionlint -shellcheck $(BIN)/shellcheck
 	$(BIN)/zizmor --offline --quiet .github
 

@@ -45,7 +45,9 @@ def environment() -> Mapping[str, str]:
 
     A root that may not raise its own limits and a machine with both versions of cgroups need settings that Podman does not find.
     """
-    if name() == "docker" or "CONTAINERS_CONF" in os.environ:
+    if name() == "docker":
+        return os.environ | {"BUILDX_BUILDER": "default"}  # the one whose images `docker run` sees
+    if "CONTAINERS_CONF" in os.environ:
         return os.environ
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     processes = min(32_768, *resource.getrlimit(resource.RLIMIT_NPROC)) if resource.getrlimit(resource.RLIMIT_NPROC)[1] > 0 else 32_768

@@ -5,6 +5,7 @@ Each has the name of the image it stands for under `localhost/sickbay-standin/`,
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -19,11 +20,47 @@ from scripts.debian_13 import mirror, way_to_the_mirror
 SUITE: Final = "trixie"
 PREFIX: Final = "localhost/sickbay-standin"
 DEBIAN: Final = f"{PREFIX}/debian:{SUITE}"
+INSTALL: Final = f"FROM {DEBIAN}\nRUN apt-get update -qq && apt-get install -y -qq --no-install-recommends"
 PYTHON: Final = f"""
-FROM {DEBIAN}
-RUN apt-get update -qq && apt-get install -y -qq --no-install-recommends python3 python3-venv python3-pip && \\
+{INSTALL} python3 python3-venv python3-pip && \\
     ln -s /usr/bin/python3 /usr/local/bin/python && ln -s /usr/bin/python3 /usr/local/bin/python3
 """
+PREPARE_POSTGRES: Final = r"""
+cd /var/lib/postgresql/data && test -s PG_VERSION || {
+  printf %s "$POSTGRES_PASSWORD" >/var/lib/postgresql/password
+  initdb -D . -U "$POSTGRES_USER" -A scram-sha-256 --pwfile=/var/lib/postgresql/password
+  echo "CREATE DATABASE $POSTGRES_DB" | postgres --single -D . postgres
+  echo "host all all all scram-sha-256" >>pg_hba.conf
+}
+exec postgres -D . -c listen_addresses='*'
+"""
+SERVERS: Final = {
+    "rabbitmq": f"""
+{INSTALL} rabbitmq-server && rabbitmq-plugins enable --offline rabbitmq_management
+USER rabbitmq
+ENV HOME=/var/lib/rabbitmq LC_ALL=C.UTF-8
+CMD ["/usr/lib/rabbitmq/bin/rabbitmq-server"]
+""",
+    "redis": f"""
+{INSTALL} redis-server redis-tools && install -d -o redis -g redis /data
+USER redis
+WORKDIR /data
+ENTRYPOINT ["sh", "-c", "exec \\"$@\\" --protected-mode no", "sh"]
+CMD ["redis-server"]
+""",
+    "postgres": f"""
+{INSTALL} postgresql-17 && install -d -o postgres -g postgres -m 0700 /var/lib/postgresql/data && rm -rf /var/lib/postgresql/17
+USER postgres
+ENV PATH=/usr/lib/postgresql/17/bin:$PATH
+CMD {json.dumps(["sh", "-c", PREPARE_POSTGRES])}
+""",
+    "prometheus": f"""
+{INSTALL} prometheus && rm -rf /etc/prometheus && install -d -o prometheus -g prometheus /prometheus
+USER prometheus
+CMD ["prometheus", "--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/prometheus"]
+""",
+}
+"""What docker-compose.yml uses of each server's image: the program, its data folder, and for PostgreSQL the first database."""
 
 Run = Callable[..., Any]
 Build = Callable[[str, Path], None]
@@ -39,6 +76,11 @@ def install(*packages: str) -> None:
 def python(run: Run, build: Build) -> str:
     """Python 3.13."""
     return make(run, build, f"{PREFIX}/python:3.13-slim-trixie", PYTHON)
+
+
+def server(run: Run, build: Build, name: str) -> str:
+    """One of SERVERS."""
+    return make(run, build, f"{PREFIX}/{name}:{SUITE}", SERVERS[name])
 
 
 def make(run: Run, build: Build, tag: str, dockerfile: str) -> str:

@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from scripts import engine
-from tests.image.container import TAG, Container
+from tests.image.container import Container, build
 from tests.system.corner import Corner, own_corner
 
 
 @pytest.fixture(scope="session", autouse=True)
 def image() -> str:
     """Built from this tree, and known as TAG."""
-    given = os.environ.get("SICKBAY_IMAGE")
-    if given:
-        engine.run("tag", given, TAG)
-    else:
-        engine.build(TAG, arguments=("--build-arg", f"PYTHON_IMAGE={engine.base()}", "--build-arg", "VERSION=0.0.0-test"))
-    return TAG
+    return build()
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -59,6 +60,16 @@ class Container:
     def remove(self) -> None:
         """Whatever state it is in."""
         engine.run("rm", "--force", "--volumes", self.name)
+
+
+def build() -> str:
+    """The image of this tree under TAG, or the one that SICKBAY_IMAGE names."""
+    given = os.environ.get("SICKBAY_IMAGE")
+    if given:
+        engine.run("tag", given, TAG)
+    else:
+        engine.build(TAG, arguments=("--build-arg", f"PYTHON_IMAGE={engine.base()}", "--build-arg", "VERSION=0.0.0-test"))
+    return TAG
 
 
 def nothing_writable() -> Sequence[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.clients import Clients
+from tests.system.clients import Clients, HasPorts
 from tests.system.clinic import Clinic
 from tests.system.corner import Corner, own_corner
 from tests.system.fleet import Fleet
@@ -19,6 +19,20 @@ QUICK = {"JOB_HANDLERS": "clinic_handlers", "COOLDOWN_PERIOD": "1.5", "RETRY_DEL
 Start = Callable[..., Product]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--stack=compose` runs the tests of the shared product on docker-compose.yml."""
+    parser.addoption("--stack", choices=("embedded", "compose"), default="embedded", help="What the shared product is.")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """On another stack than our own process only what asks for the shared product can run."""
+    if config.getoption("--stack") == "embedded":
+        return
+    other = [item for item in items if "shared_product" not in getattr(item, "fixturenames", ()) or "embedded" in item.keywords]
+    config.hook.pytest_deselected(items=other)
+    items[:] = [item for item in items if item not in other]
+
+
 @pytest.fixture(scope="session")
 def clinic(tmp_path_factory: pytest.TempPathFactory) -> Clinic:
     """The handlers of the shared product."""
@@ -26,8 +40,15 @@ def clinic(tmp_path_factory: pytest.TempPathFactory) -> Clinic:
 
 
 @pytest.fixture(scope="session")
-def shared_product(clinic: Clinic) -> Iterator[Product]:
+def shared_product(clinic: Clinic, request: pytest.FixtureRequest) -> Iterator[HasPorts]:
     """One product for all tests that keep to their own job types."""
+    if request.config.getoption("--stack") == "compose":
+        from tests.image.compose import Stack, shareable
+
+        with Stack(shareable(clinic.folder), {name: value for name, value in QUICK.items() if name != "LOG_FORMAT"}) as stack:
+            yield stack
+            assert stack.faults == []
+        return
     product = Product(clinic.folder, QUICK)
     try:
         yield product.ready()
@@ -36,7 +57,7 @@ def shared_product(clinic: Clinic) -> Iterator[Product]:
 
 
 @pytest.fixture(scope="session")
-def sickbay(shared_product: Product) -> Iterator[Clients]:
+def sickbay(shared_product: HasPorts) -> Iterator[Clients]:
     """Clients of the shared product."""
     with Clients(shared_product) as clients:
         yield clients

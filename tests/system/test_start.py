@@ -11,6 +11,7 @@ import pytest
 
 from tests.system.product import Product
 
+pytestmark = pytest.mark.embedded
 CASES = {
     "taken HTTP port": ("port {port} is taken", "--jobapi-port"),
     "taken gRPC port": ("port {port} is taken", "--control-plane-grpc-port"),
