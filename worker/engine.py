@@ -29,7 +29,7 @@ from worker.slots import MAX_HELD_S, MAX_WAIT_S, Gates, Slots
 
 MAX_CRASHES: Final = 3
 """Workers a job may kill before it is quarantined as WORKER_LOST."""
-FLUSH_S: Final = 3.0
+FLUSH_S: Final = 7.0
 """How long the end waits for events that are not yet durable; their jobs are delivered again otherwise."""
 
 log = logging.getLogger(__name__)

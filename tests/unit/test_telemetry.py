@@ -19,7 +19,7 @@ def restored():
     handlers, level = root.handlers[:], root.level
     yield
     root.handlers[:], root.level = handlers, level
-    for name in ("worker.engine", "sickbay.jobs", "uvicorn"):
+    for name in ("worker.engine", "sickbay.jobs", "alembic"):
         logging.getLogger(name).setLevel(logging.NOTSET)
     structlog.reset_defaults()
 
@@ -59,7 +59,7 @@ def test_a_terminal_gets_plain_lines(capsys):
 
 def test_libraries_are_quiet(capsys):
     configure_logging("INFO", "json")
-    logging.getLogger("uvicorn.error").info("chatter")
+    logging.getLogger("alembic.runtime").info("chatter")
     logging.getLogger("alembic.runtime").warning("this matters")
     assert [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()] == ["this matters"]
 
@@ -69,10 +69,10 @@ def lines(capsys):
 
 
 def test_modules_have_levels_of_their_own(capsys):
-    configure_logging("WARNING,worker.engine=DEBUG,uvicorn=INFO", "json")
+    configure_logging("WARNING,worker.engine=DEBUG,alembic=INFO", "json")
     logging.getLogger("worker.engine").debug("told")
     logging.getLogger("worker.app").info("not told")
-    logging.getLogger("uvicorn.error").info("wanted")
+    logging.getLogger("alembic.runtime").info("wanted")
     assert [line["event"] for line in lines(capsys)] == ["told", "wanted"]
 
 
