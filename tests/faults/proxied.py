@@ -33,7 +33,14 @@ def proxied(url: str) -> Iterator[tuple[str, Callable[[str], None]]]:
     try:
         yield str(server.with_host("127.0.0.1").with_port(proxy.port)), call
     finally:
-        asyncio.run_coroutine_threadsafe(proxy.__aexit__(), loop).result(10)
+        asyncio.run_coroutine_threadsafe(_end(proxy), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+async def _end(proxy: Proxy) -> None:
+    """With a few turns of the loop for its connections to be closed in."""
+    await proxy.__aexit__()
+    for _ in range(20):
+        await asyncio.sleep(0.005)

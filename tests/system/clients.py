@@ -21,7 +21,7 @@ from gen.sickbay.jobs.v1.job_service_pb2 import WatchJobRequest
 from gen.sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
 from gen.sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub
 
-PATIENCE_S: Final = 30.0
+PATIENCE_S: Final = 60.0
 NOT_FOUND: Final = 404
 SETTLED: Final = ("SUCCEEDED", "PARKED", "QUARANTINED")
 

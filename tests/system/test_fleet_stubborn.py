@@ -42,7 +42,8 @@ def test_a_worker_stops_although_rabbitmq_is_away(corner: Corner, own_clinic: Cl
                 fleet.retire(first)
                 server.start()
                 fleet.launch("worker")[0].ready()
-                sickbay.wait(held, "SUCCEEDED")
+                # Everybody has to find the restarted server first, at growing intervals.
+                until(lambda: sickbay.job(held)["state"] == "SUCCEEDED", 120)
                 assert len(own_clinic.runs(job_id=held)) == 2, "the promise is at least once"
             fleet.stop()
         finally:
