@@ -29,8 +29,6 @@ from worker.slots import MAX_HELD_S, MAX_WAIT_S, Gates, Slots
 
 MAX_CRASHES: Final = 3
 """Workers a job may kill before it is quarantined as WORKER_LOST."""
-FLUSH_S: Final = 7.0
-"""How long the end waits for events that are not yet durable; their jobs are delivered again otherwise."""
 
 log = logging.getLogger(__name__)
 
@@ -87,7 +85,7 @@ class Engine:
                     for delivery in batch:
                         self._begin(delivery)
                 await asyncio.gather(*self._tasks, return_exceptions=True)
-                await self._events.flush(FLUSH_S)
+                await self._events.flush()
             finally:
                 alone.cancel()
 
