@@ -25,7 +25,8 @@ import grpc
 from sickbay.rpc.calls import Replies, Serving, StreamCall, UnaryCall
 from sickbay.rpc.context import Context, Metadata, Status, metadata
 from sickbay.rpc.errors import INTERNAL_MESSAGE
-from sickbay.rpc.interceptors import ErrorInterceptor, Handler
+from sickbay.rpc.handlers import Handler
+from sickbay.rpc.interceptors import ErrorInterceptor
 from sickbay.rpc.service import Service
 
 _log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 
 from sickbay.errors import ErrorReason, Unavailable
-from sickbay.rpc.interceptors import Continuation, Handler
+from sickbay.rpc.handlers import Context, Continuation, Handler, behaviour_of, with_stream
 
 
 class ClosingInterceptor(grpc.aio.ServerInterceptor):
@@ -25,19 +25,17 @@ class ClosingInterceptor(grpc.aio.ServerInterceptor):
         handler = await continuation(handler_call_details)
         if handler is None or handler.request_streaming or not handler.response_streaming:
             return handler
-        inner = handler.unary_stream
+        inner = behaviour_of(handler.unary_stream)
 
-        async def stream(request: Any, context: Any) -> AsyncIterator[Any]:
-            replies = inner(request, context)  # type: ignore[misc]  # a server stream has this function
+        async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
+            replies = inner(request, context)
             if not isasyncgen(replies):
-                await replies  # type: ignore[misc]  # a handler that writes by itself
+                await replies  # a handler that writes by itself
                 return
             async for reply in self._until_closing(replies):
                 yield reply
 
-        return grpc.unary_stream_rpc_method_handler(
-            stream, request_deserializer=handler.request_deserializer, response_serializer=handler.response_serializer
-        )
+        return with_stream(handler, stream)
 
     async def _until_closing(self, replies: Any) -> AsyncIterator[Any]:
         closing = asyncio.ensure_future(self._closing.wait())

@@ -7,82 +7,35 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
-from inspect import isasyncgen, isawaitable
-from typing import Any, NoReturn, TypeAlias
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
 
 import grpc
 
 from sickbay.errors import SickbayError
 from sickbay.rpc.errors import INTERNAL, Fault, fault_of, rich_status
+from sickbay.rpc.handlers import Context, Continuation, Handler, enclosed
 
 _log = logging.getLogger(__name__)
-
-Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # a class that takes parameters only for type checkers
-Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]"
-Context = grpc.aio.ServicerContext[Any, Any]
-Behaviour = Callable[[Any, Any], Any]
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
     """Translates what unary and server-streaming handlers raise. An abort by the handler itself and a cancellation pass."""
 
     async def intercept_service(self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
-        """Wrap the handler; client-streaming ones (only reflection has one) stay as they are."""
-        handler = await continuation(handler_call_details)
-        if handler is None or handler.request_streaming:
-            return handler
-        method = handler_call_details.method
-        if handler.response_streaming:
-            return rebuilt(handler, grpc.unary_stream_rpc_method_handler, _streaming(method, behaviour_of(handler.unary_stream)))
-        return rebuilt(handler, grpc.unary_unary_rpc_method_handler, _unary(method, behaviour_of(handler.unary_unary)))
+        """Wrap the handler."""
+        return enclosed(await continuation(handler_call_details), partial(_translated, handler_call_details.method))
 
 
-def behaviour_of(function: Behaviour | None) -> Behaviour:
-    """The function that a handler has for its kind of call."""
-    if function is None:
-        msg = "the handler has no function for its own kind"
-        raise TypeError(msg)
-    return function
-
-
-def rebuilt(handler: Handler, make: Callable[..., Handler], behaviour: Behaviour) -> Handler:
-    """The handler with another function."""
-    return make(behaviour, request_deserializer=handler.request_deserializer, response_serializer=handler.response_serializer)
-
-
-def _unary(method: str, inner: Behaviour) -> Behaviour:
-    async def call(request: Any, context: Context) -> Any:
-        try:
-            reply = inner(request, context)
-            return await reply if isawaitable(reply) else reply
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the one place that judges every error
-            return await _refuse(method, context, error)
-
-    return call
-
-
-def _streaming(method: str, inner: Behaviour) -> Behaviour:
-    async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
-        try:
-            replies = inner(request, context)
-            if isasyncgen(replies):
-                async with aclosing(replies):
-                    async for reply in replies:
-                        yield reply
-            elif isawaitable(replies):  # a handler that uses context.write
-                await replies
-        except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the one place that judges every error
-            await _refuse(method, context, error)
-
-    return stream
-
-
-async def _refuse(method: str, context: Context, error: BaseException) -> NoReturn:
-    if isinstance(error, grpc.aio.AbortError) or _is_cancelled(error):
-        raise error
-    await context.abort_with_status(rich_status(_judged(method, context, error)))
+@asynccontextmanager
+async def _translated(method: str, context: Context) -> AsyncIterator[None]:
+    try:
+        yield
+    except (Exception, asyncio.CancelledError) as error:
+        if isinstance(error, grpc.aio.AbortError) or _is_cancelled(error):
+            raise
+        await context.abort_with_status(rich_status(_judged(method, context, error)))
 
 
 def _is_cancelled(error: BaseException) -> bool:

@@ -1,0 +1,68 @@
+"""What a call's handler is to an interceptor, and how something is put around it, whether it gives one reply or a stream of them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, aclosing
+from inspect import isasyncgen, isawaitable
+from typing import Any, TypeAlias
+
+import grpc
+
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # a class that takes parameters only for type checkers
+Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]"
+Context = grpc.aio.ServicerContext[Any, Any]
+Behaviour = Callable[[Any, Any], Any]
+Enclosure = Callable[[Context], AbstractAsyncContextManager[object]]
+
+
+def enclosed(handler: Handler | None, enclosure: Enclosure) -> Handler | None:
+    """The handler, each of whose calls runs inside what `enclosure` makes, a stream from its first step to its last.
+
+    One that takes many requests (only reflection has such) stays as it is, and so does a method that nobody serves.
+    """
+    if handler is None or handler.request_streaming:
+        return handler
+    if handler.response_streaming:
+        return with_stream(handler, _streaming(behaviour_of(handler.unary_stream), enclosure))
+    return _rebuilt(handler, grpc.unary_unary_rpc_method_handler, _unary(behaviour_of(handler.unary_unary), enclosure))
+
+
+def with_stream(handler: Handler, behaviour: Behaviour) -> Handler:
+    """The handler of a server stream with another function."""
+    return _rebuilt(handler, grpc.unary_stream_rpc_method_handler, behaviour)
+
+
+def behaviour_of(function: Behaviour | None) -> Behaviour:
+    """The function that a handler has for its kind of call."""
+    if function is None:
+        msg = "the handler has no function for its own kind"
+        raise TypeError(msg)
+    return function
+
+
+def _rebuilt(handler: Handler, make: Callable[..., Handler], behaviour: Behaviour) -> Handler:
+    return make(behaviour, request_deserializer=handler.request_deserializer, response_serializer=handler.response_serializer)
+
+
+def _unary(inner: Behaviour, enclosure: Enclosure) -> Behaviour:
+    async def call(request: Any, context: Context) -> Any:
+        async with enclosure(context):
+            reply = inner(request, context)
+            return await reply if isawaitable(reply) else reply
+
+    return call
+
+
+def _streaming(inner: Behaviour, enclosure: Enclosure) -> Behaviour:
+    async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
+        async with enclosure(context):
+            replies = inner(request, context)
+            if isasyncgen(replies):
+                async with aclosing(replies):
+                    async for reply in replies:
+                        yield reply
+            elif isawaitable(replies):  # a handler that uses context.write
+                await replies
+
+    return stream
