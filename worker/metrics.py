@@ -1,11 +1,13 @@
 """The worker in numbers: what became of jobs, how long they waited and ran, what probes came to.
 
-Every child is made at the start, for the types that have handlers: at a job's end nothing is looked up but its type.
+Every child is made at the start, for the types that have handlers: at a job's end nothing is looked up but its type, and Prometheus,
+which takes a series' first value for no increase, sees the first job that kills its workers.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
@@ -13,7 +15,7 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 from sickbay.circuit import Permit, PermitKind
-from sickbay.job import Event, Job, State
+from sickbay.job import Event, Job, Reason, State
 from sickbay.outcome import Kind, Outcome
 from sickbay.telemetry.metrics import LONG_SECONDS, OTHER, Bounded
 
@@ -41,15 +43,16 @@ class JobMetrics:
             "sickbay_job_runs", "Runs of handlers (attempts), by the kind of their end.", ("job_type", "kind"), registry=registry
         )
         self._failures = Counter("sickbay_job_failures", "Failed runs, by error code.", ("job_type", "code"), registry=registry)
-        self._aside = Counter("sickbay_jobs_set_aside", "Jobs put into quarantine, by reason.", ("job_type", "reason"), registry=registry)
+        aside = Counter("sickbay_jobs_set_aside", "Jobs put into quarantine, by reason.", ("job_type", "reason"), registry=registry)
         probes = Counter("sickbay_breaker_probes", "Probes, by what they proved.", ("job_type", "result"), registry=registry)
         seconds = Histogram("sickbay_job_run_seconds", "How long handlers ran.", ("job_type",), buckets=LONG_SECONDS, registry=registry)
         waits = Histogram(
             "sickbay_job_wait_seconds", "From submission to a first run's begin.", ("job_type",), buckets=LONG_SECONDS, registry=registry
         )
         self._code = Bounded(MAX_CODES)
-        self._types = {name: _OfType(name, jobs=jobs, runs=runs, probes=probes, seconds=seconds, waits=waits) for name in job_types}
-        self._other = _OfType(OTHER, jobs=jobs, runs=runs, probes=probes, seconds=seconds, waits=waits)
+        of = partial(_OfType, jobs=jobs, runs=runs, aside=aside, probes=probes, seconds=seconds, waits=waits)
+        self._types = {name: of(name) for name in job_types}
+        self._other = of(OTHER)
 
     def ran(self, job: Job, permit: Permit, outcome: Outcome, seconds: float) -> None:
         """A run has ended."""
@@ -68,18 +71,21 @@ class JobMetrics:
         of = self._types.get(event.job.job_type, self._other)
         of.jobs[_DROPPED if event.duplicate else _OUTCOMES[event.state]].inc()
         if event.reason is not None:
-            self._aside.labels(of.name, event.reason.value).inc()
+            of.aside[event.reason].inc()
 
 
 class _OfType:
     """The children of one job type."""
 
-    __slots__ = ("jobs", "name", "probes", "runs", "seconds", "waits")
+    __slots__ = ("aside", "jobs", "name", "probes", "runs", "seconds", "waits")
 
-    def __init__(self, name: str, *, jobs: Counter, runs: Counter, probes: Counter, seconds: Histogram, waits: Histogram) -> None:
+    def __init__(
+        self, name: str, *, jobs: Counter, runs: Counter, aside: Counter, probes: Counter, seconds: Histogram, waits: Histogram
+    ) -> None:
         self.name = name
         self.jobs = {outcome: jobs.labels(name, outcome) for outcome in (*_OUTCOMES.values(), _DROPPED)}
         self.runs = {kind: runs.labels(name, kind.value) for kind in Kind}
+        self.aside = {reason: aside.labels(name, reason.value) for reason in Reason}
         self.probes = {result: probes.labels(name, result) for result in _RESULTS}
         self.seconds = seconds.labels(name)
         self.waits = waits.labels(name)
