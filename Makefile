@@ -39,9 +39,9 @@ image: $(DEV_STAMP) ## Build the image (TAG=sickbay:local) with Docker, or with 
 test-image: $(DEV_STAMP) ## Build the image and run it: every service confined, drained and asked for its health (SICKBAY_IMAGE=... takes a built one)
 	@$(BIN)/python scripts/with_servers.py $(BIN)/python -m pytest tests/image/check_image.py -q $(PYTEST_ARGS)
 
-test-deploy: $(DEV_STAMP) $(DEPLOY_STAMP) ## Check what is deployed on Kubernetes: schemas, security, and our own tests (no cluster)
+test-deploy: $(DEV_STAMP) $(DEPLOY_STAMP) ## Check what is deployed: Kubernetes (schemas, security, our own rules; no cluster), alerts
 	$(DEPLOY_VENV)/bin/python scripts/check_deploy.py
-	$(BIN)/python -m pytest $(PARALLEL) -m "not servers" -q tests/deploy $(PYTEST_ARGS)
+	@$(BIN)/python scripts/promtool.py $(BIN)/python -m pytest $(PARALLEL) -m "not servers" -q tests/deploy $(PYTEST_ARGS)
 
 test-compose: $(DEV_STAMP) ## Bring docker-compose.yml up on other ports and drive it: its commands, scaling, and the system tests' scenarios
 	$(BIN)/python -m pytest tests/image/check_compose.py -q $(PYTEST_ARGS)
