@@ -7,6 +7,7 @@ import pytest
 from sickbay.errors import Unavailable
 from sickbay.ports import TO_MAIN, TO_QUARANTINE, TO_RETRY, Message, Queue
 from tests.contract.broker_backends import BACKENDS, now
+from tests.contract.broker_messages import bodies, jobs, take
 
 PATIENCE = 10
 
@@ -22,25 +23,8 @@ async def broker(backend):
         yield opened
 
 
-def jobs(*names, key=TO_MAIN, delay_ms=0):
-    return [Message(key, name.encode(), delay_ms) for name in names]
-
-
-def bodies(deliveries):
-    return [delivery.body.decode() for delivery in deliveries]
-
-
 def marks(deliveries):
     return {delivery.body.decode(): delivery.redelivered for delivery in deliveries}
-
-
-async def take(consumer, count):
-    """Exactly `count` messages; a `get` may bring fewer than asked for."""
-    deliveries = []
-    async with asyncio.timeout(PATIENCE):
-        while len(deliveries) < count:
-            deliveries += await consumer.get(count - len(deliveries))
-    return deliveries
 
 
 async def depth_is(backend, broker, queue, expected):

@@ -16,6 +16,7 @@ from sickbay.adapters.embedded.broker import SqliteBroker
 from sickbay.adapters.embedded.topology import MAX_DELAY_MS
 from sickbay.errors import SettingsError, Unavailable
 from sickbay.ports import TO_MAIN, TO_RETRY, Message, Queue
+from tests.contract.broker_messages import jobs, take
 from tests.contract.broker_victim import LIMIT
 
 PATIENCE = 20
@@ -43,17 +44,6 @@ def path(tmp_path):
 async def broker(path, clock):
     async with asyncio.timeout(PATIENCE), SqliteBroker(path, clock) as opened:
         yield opened
-
-
-def jobs(*names, **more):
-    return [Message(TO_MAIN, name.encode(), **more) for name in names]
-
-
-async def take(consumer, count):
-    deliveries = []
-    while len(deliveries) < count:
-        deliveries += await consumer.get(count - len(deliveries))
-    return deliveries
 
 
 async def drain(broker):

@@ -8,20 +8,15 @@ from sickbay.adapters.sql.failures import why
 from sickbay.adapters.sql.ledger import open_ledger
 from sickbay.errors import SettingsError, Unavailable
 from tests.contract.broker_backends import now
-from tests.contract.tls_servers import Authority, TlsPostgreSQL, public_folder
+from tests.contract.tls_servers import TlsPostgreSQL
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(120)]
 
 
 @pytest.fixture(scope="module")
-def server():
-    with public_folder() as folder, TlsPostgreSQL(folder / "postgres", Authority(folder)) as running:
+def server(authority):
+    with TlsPostgreSQL(authority) as running:
         yield running
-
-
-@pytest.fixture
-def stranger(tmp_path):
-    return Authority(tmp_path)
 
 
 def url(server, query, host="localhost", user="postgres"):

@@ -5,26 +5,22 @@ import pytest
 from sickbay.adapters.rabbitmq.broker import RabbitBroker
 from sickbay.errors import SettingsError
 from tests.contract.broker_backends import now
-from tests.contract.rabbitmq_helpers import drain, jobs
-from tests.contract.tls_servers import Authority, TlsRabbitMQ, public_folder
+from tests.contract.broker_messages import jobs
+from tests.contract.rabbitmq.helpers import drain
+from tests.contract.tls_servers import TlsRabbitMQ
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(120)]
 
 
 @pytest.fixture(scope="module")
-def server():
-    with public_folder() as folder, TlsRabbitMQ(folder / "rabbitmq", Authority(folder)) as running:
+def server(authority):
+    with TlsRabbitMQ(authority) as running:
         yield running
 
 
 @pytest.fixture
 def secure(server):
     return f"amqps://guest:guest@localhost:{server.tls_port}?cafile={server.authority.ca}"
-
-
-@pytest.fixture
-def stranger(tmp_path):
-    return Authority(tmp_path)
 
 
 async def refusal(url):

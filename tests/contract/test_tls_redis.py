@@ -8,7 +8,7 @@ from sickbay.adapters.redis.client import StoreSilent, open_client, translated
 from sickbay.circuit import BreakerConfig, CircuitState, Key, Permit, Refusal
 from sickbay.outcome import Kind, Outcome
 from tests.contract.redis_servers import eventually
-from tests.contract.tls_servers import Authority, TlsRedis, public_folder
+from tests.contract.tls_servers import TlsRedis
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(60)]
 
@@ -16,19 +16,14 @@ CONFIG = BreakerConfig(trip_confirm_ms=0)
 
 
 @pytest.fixture(scope="module")
-def server():
-    with public_folder() as folder, TlsRedis(folder / "redis", Authority(folder)) as running:
+def server(authority):
+    with TlsRedis(authority) as running:
         yield running
 
 
 @pytest.fixture
 def secure(server):
     return f"rediss://localhost:{server.tls_port}/1?ssl_ca_certs={server.authority.ca}"
-
-
-@pytest.fixture
-def stranger(tmp_path):
-    return Authority(tmp_path)
 
 
 async def opened_by_one_and_seen_by_the_other(one, other, key):

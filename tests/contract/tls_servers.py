@@ -13,10 +13,10 @@ from scripts.servers import PostgreSQL, RabbitMQ, Redis, free_port, listens
 
 
 class Authority:
-    """Signs certificates into files of a folder; `ca` is its own one, for `ssl_ca_certs`, `cafile` and `sslrootcert`."""
+    """Signs certificates into files of `folder`; `ca` is its own one, for `ssl_ca_certs`, `cafile` and `sslrootcert`."""
 
     def __init__(self, folder):
-        self._folder = folder
+        self.folder = folder
         self._signing = trustme.CA()
         self.ca = folder / "ca.pem"
         self._signing.cert_pem.write_to_path(str(self.ca))
@@ -24,28 +24,28 @@ class Authority:
     def sign(self, name):
         """The files of a certificate and its key: for a server by its host name, or for a client that calls itself so."""
         signed = self._signing.issue_cert(name, common_name=name)
-        certificate, key = (self._folder / f"{name}.{kind}" for kind in ("pem", "key"))
+        certificate, key = (self.folder / f"{name}.{kind}" for kind in ("pem", "key"))
         signed.cert_chain_pems[0].write_to_path(str(certificate))
         signed.private_key_pem.write_to_path(str(key))
         return certificate, key
 
 
 @contextmanager
-def public_folder():
-    """Unlike pytest's, other users may enter: servers that do not run as ours."""
+def public_authority():
+    """Its folder is one that, unlike pytest's, other users may enter: servers that do not run as ours."""
     with tempfile.TemporaryDirectory(prefix="sickbay-tls-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
         folder.chmod(0o755)
-        yield folder
+        yield Authority(folder)
 
 
 class TlsRedis(Redis):
     """Clients may have certificates; it also listens on a socket file."""
 
-    def __init__(self, folder, authority):
-        super().__init__(folder)
+    def __init__(self, authority):
+        super().__init__(authority.folder / "redis")
         self.tls_port = free_port()
-        self.socket = folder / "redis.sock"
+        self.socket = self.folder / "redis.sock"
         self.authority = authority
         certificate, key = authority.sign("localhost")
         files = ["--tls-cert-file", certificate, "--tls-key-file", key, "--tls-ca-cert-file", authority.ca, "--unixsocket", self.socket]
@@ -58,12 +58,12 @@ class TlsRedis(Redis):
 class TlsRabbitMQ(RabbitMQ):
     """Clients may have certificates."""
 
-    def __init__(self, folder, authority):
-        super().__init__(folder)
+    def __init__(self, authority):
+        super().__init__(authority.folder / "rabbitmq")
         self.tls_port = free_port()
         self.authority = authority
         certificate, key = authority.sign("localhost")
-        with (folder / "rabbitmq.conf").open("a") as conf:
+        with (self.folder / "rabbitmq.conf").open("a") as conf:
             conf.write(f"listeners.ssl.default = 127.0.0.1:{self.tls_port}\n")
             conf.write(f"ssl_options.cacertfile = {authority.ca}\nssl_options.certfile = {certificate}\nssl_options.keyfile = {key}\n")
             conf.write("ssl_options.verify = verify_peer\nssl_options.fail_if_no_peer_cert = false\n")
@@ -75,8 +75,8 @@ class TlsRabbitMQ(RabbitMQ):
 class TlsPostgreSQL(PostgreSQL):
     """On one port for both. The user `badge` is let in by a certificate of that name alone."""
 
-    def __init__(self, folder, authority):
-        super().__init__(folder)
+    def __init__(self, authority):
+        super().__init__(authority.folder / "postgres")
         self.authority = authority
 
     def start(self):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.tls_servers import Authority, TlsPostgreSQL, TlsRabbitMQ, TlsRedis, public_folder
+from tests.contract.tls_servers import Authority, TlsPostgreSQL, TlsRabbitMQ, TlsRedis, public_authority
 from tests.system.clients import Clients
 from tests.system.clinic import Clinic
 from tests.system.conftest import QUICK
@@ -19,18 +19,17 @@ pytestmark = [pytest.mark.servers, pytest.mark.timeout(240)]
 @pytest.fixture(scope="module")
 def secure() -> Iterator[Mapping[str, str]]:
     """The three URLs, as README writes them."""
-    with public_folder() as folder:
-        authority = Authority(folder)
-        with (
-            TlsRabbitMQ(folder / "rabbitmq", authority) as rabbitmq,
-            TlsRedis(folder / "redis", authority) as redis,
-            TlsPostgreSQL(folder / "postgres", authority) as postgres,
-        ):
-            yield {
-                "RABBITMQ_URL": f"amqps://guest:guest@localhost:{rabbitmq.tls_port}?cafile={authority.ca}",
-                "REDIS_URL": f"rediss://localhost:{redis.tls_port}?ssl_ca_certs={authority.ca}",
-                "DATABASE_URL": f"postgresql://postgres@localhost:{postgres.port}/postgres?sslmode=verify-full&sslrootcert={authority.ca}",
-            }
+    with (
+        public_authority() as authority,
+        TlsRabbitMQ(authority) as rabbitmq,
+        TlsRedis(authority) as redis,
+        TlsPostgreSQL(authority) as postgres,
+    ):
+        yield {
+            "RABBITMQ_URL": f"amqps://guest:guest@localhost:{rabbitmq.tls_port}?cafile={authority.ca}",
+            "REDIS_URL": f"rediss://localhost:{redis.tls_port}?ssl_ca_certs={authority.ca}",
+            "DATABASE_URL": f"postgresql://postgres@localhost:{postgres.port}/postgres?sslmode=verify-full&sslrootcert={authority.ca}",
+        }
 
 
 @pytest.fixture

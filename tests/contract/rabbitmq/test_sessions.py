@@ -12,23 +12,12 @@ from sickbay.adapters.rabbitmq.broker import RabbitBroker
 from sickbay.errors import SettingsError, Unavailable
 from sickbay.ports import Queue
 from tests.contract.broker_backends import now
-from tests.contract.rabbitmq_helpers import bodies, depth_is, drain, jobs, take, through
-from tests.contract.rabbitmq_server import SERVER, fresh_vhost, rabbitmqctl
+from tests.contract.broker_messages import bodies, jobs, take
+from tests.contract.rabbitmq.helpers import depth_is, drain, through
+from tests.contract.rabbitmq_server import SERVER, rabbitmqctl
 from tests.faults.proxy import Proxy
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(60)]
-
-
-@pytest.fixture
-async def url():
-    return await fresh_vhost()
-
-
-@pytest.fixture
-async def broker(url):
-    async with RabbitBroker(url, now) as opened:
-        await opened.ready()
-        yield opened
 
 
 @pytest.fixture

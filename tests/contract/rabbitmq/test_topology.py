@@ -15,24 +15,12 @@ from sickbay.adapters.rabbitmq.broker import RabbitBroker
 from sickbay.ports import TO_MAIN, TO_RETRY, Message, Queue
 from sickbay_cli.topology import topology
 from tests.contract.broker_backends import now
-from tests.contract.rabbitmq_helpers import jobs, take
-from tests.contract.rabbitmq_server import fresh_vhost, make_vhost, rabbitmqctl
+from tests.contract.broker_messages import jobs, take
+from tests.contract.rabbitmq_server import make_vhost, rabbitmqctl
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(60)]
 
-DEFINITIONS = Path(__file__).parents[2] / "deploy" / "rabbitmq" / "definitions.json"
-
-
-@pytest.fixture
-async def url():
-    return await fresh_vhost()
-
-
-@pytest.fixture
-async def broker(url):
-    async with RabbitBroker(url, now) as opened:
-        await opened.ready()
-        yield opened
+DEFINITIONS = Path(__file__).parents[3] / "deploy" / "rabbitmq" / "definitions.json"
 
 
 def run_topology(url, *arguments):

@@ -15,7 +15,7 @@ from sickbay.adapters.rabbitmq.topology import BINDINGS, EXCHANGES, QUEUES, RETR
 from sickbay.errors import SettingsError
 from sickbay.ports import TO_MAIN, TO_QUARANTINE, TO_RETRY, Message, Queue
 
-DEFINITIONS = Path(__file__).parents[2] / "deploy" / "rabbitmq" / "definitions.json"
+DEFINITIONS = Path(__file__).parents[3] / "deploy" / "rabbitmq" / "definitions.json"
 
 
 class Channel:

@@ -11,22 +11,10 @@ from sickbay.adapters.rabbitmq.broker import RabbitBroker
 from sickbay.errors import Unavailable
 from sickbay.ports import TO_MAIN, TO_RETRY, Message, Queue
 from tests.contract.broker_backends import now
-from tests.contract.rabbitmq_helpers import bodies, depth_is, drain, jobs, take
-from tests.contract.rabbitmq_server import fresh_vhost
+from tests.contract.broker_messages import bodies, jobs, take
+from tests.contract.rabbitmq.helpers import depth_is, drain
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(60)]
-
-
-@pytest.fixture
-async def url():
-    return await fresh_vhost()
-
-
-@pytest.fixture
-async def broker(url):
-    async with RabbitBroker(url, now) as opened:
-        await opened.ready()
-        yield opened
 
 
 async def test_a_message_the_server_cannot_route_is_unavailable(url, broker):

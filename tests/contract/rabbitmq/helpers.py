@@ -1,31 +1,17 @@
-"""What the tests of the broker on RabbitMQ share: messages, and ways to get at all of them."""
+"""What the tests of the broker on RabbitMQ share: a way to it through a proxy, and looks at what its queues hold."""
 
 import asyncio
 
 from yarl import URL
 
 from sickbay.adapters.rabbitmq.broker import RabbitBroker
-from sickbay.ports import TO_MAIN, Message, Queue
+from sickbay.ports import Queue
 from tests.contract.broker_backends import now
+from tests.contract.broker_messages import jobs
 
 
 def through(proxy, url, **more):
     return RabbitBroker(str(URL(url).with_host("127.0.0.1").with_port(proxy.port)), now, **more)
-
-
-def jobs(*names, key=TO_MAIN, **more):
-    return [Message(key, name.encode(), **more) for name in names]
-
-
-def bodies(deliveries):
-    return [delivery.body.decode() for delivery in deliveries]
-
-
-async def take(consumer, count):
-    deliveries = []
-    while len(deliveries) < count:
-        deliveries += await consumer.get(count - len(deliveries))
-    return deliveries
 
 
 async def depth_is(broker, queue, expected):

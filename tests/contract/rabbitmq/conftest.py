@@ -1,0 +1,19 @@
+"""An empty virtual host for each test, and the broker on it."""
+
+import pytest
+
+from sickbay.adapters.rabbitmq.broker import RabbitBroker
+from tests.contract.broker_backends import now
+from tests.contract.rabbitmq_server import fresh_vhost
+
+
+@pytest.fixture
+async def url():
+    return await fresh_vhost()
+
+
+@pytest.fixture
+async def broker(url):
+    async with RabbitBroker(url, now) as opened:
+        await opened.ready()
+        yield opened
