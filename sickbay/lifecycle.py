@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import os
@@ -58,21 +59,23 @@ class Signals:
         await asyncio.wait({drain, impatient}, return_when=asyncio.FIRST_COMPLETED)
         if not drain.done():
             await draining(0)
+            drain.cancel()
         impatient.cancel()
-        await drain
+        with contextlib.suppress(asyncio.CancelledError):
+            await drain
 
 
 def run(main: Awaitable[bool]) -> None:
-    """Run a service to its end; `main` tells whether a thread is left behind that would keep the process from ending."""
+    """Run a service to its end; `main` tells whether a handler goes on that would keep the loop or the process from ending."""
     gc.set_threshold(50_000, 20, 50)  # a busy service makes and drops many small objects, hardly any of them in cycles
 
-    async def body() -> bool:
-        return await main
+    async def body() -> None:
+        if await main:
+            log.warning("a handler still runs and cannot be stopped; its job will run again")
+            sys.stdout.flush()
+            os._exit(0)
 
-    if uvloop.run(body()):
-        log.warning("a handler still runs in a thread that cannot be stopped; its job will run again")
-        sys.stdout.flush()
-        os._exit(0)
+    uvloop.run(body())
 
 
 def start(service: Callable[[Settings], Awaitable[bool]]) -> None:

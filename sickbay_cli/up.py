@@ -83,7 +83,7 @@ def up(data: Path, *, ephemeral: bool, host: str, handlers: str | None, **ports:
 
 
 async def _run(settings: Settings, folder: Path | None, handlers: Mapping[str, HandlerSpec], addresses: Mapping[str, Address]) -> bool:
-    """Serve until a signal; whether a thread is left behind that would keep the process from ending."""
+    """Serve until a signal; whether a handler goes on that would keep the process from ending."""
     signals = Signals()
     async with AsyncExitStack() as stack:
         backends = await stack.enter_async_context(open_up(settings, folder))

@@ -14,7 +14,7 @@ log = logging.getLogger("sickbay")
 
 
 async def run(settings: Settings) -> bool:
-    """Work until a signal, then drain; whether a sync handler is left behind in a thread."""
+    """Work until a signal, then drain; whether a handler goes on that cannot be stopped."""
     handlers = load_handlers(settings.job_handlers or DEMO)
     signals = Signals()
     async with open_worker(settings) as backends, serve(backends, settings, handlers, address(settings, 3001, 50052)) as worker:

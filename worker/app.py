@@ -54,8 +54,8 @@ class Worker:
 
     @property
     def is_stuck(self) -> bool:
-        """Whether a sync handler still holds a thread that nobody can stop."""
-        return self._runner.overdue > 0
+        """Whether a handler goes on that nobody can stop: in a thread, or swallowing its cancellation."""
+        return self._runner.overdue > 0 or self._engine.is_stuck
 
 
 @asynccontextmanager

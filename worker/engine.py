@@ -29,6 +29,8 @@ from worker.slots import MAX_HELD_S, MAX_WAIT_S, Gates, Slots
 
 MAX_CRASHES: Final = 3
 """Workers a job may kill before it is quarantined as WORKER_LOST."""
+LAST_S: Final = 3.0
+"""How long the end waits for handlers that were broken off, and again for events that are not durable; their jobs are delivered again."""
 
 log = logging.getLogger(__name__)
 
@@ -50,12 +52,14 @@ class Engine:
         clock: Clock,
         name: str,
         pause_s: float = 1.0,
+        last_s: float = LAST_S,
     ) -> None:
         """Run at most `concurrency` handlers at a time; `name` says who this worker is in a job's history.
 
-        `pause_s` is how long a job is held that could not be settled, before it goes back to the queue.
+        `pause_s` is how long a job is held that could not be settled, before it goes back to the queue; `last_s` is LAST_S.
         """
         self._pause_s = pause_s
+        self._last_s = last_s
         self._broker = broker
         self._breakers = breakers
         self._fence = fence
@@ -74,6 +78,12 @@ class Engine:
         self._tasks: set[asyncio.Task[None]] = set()
         self._consumer: Consumer | None = None
         self._draining = False
+        self._drained = asyncio.Event()
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether a handler that was broken off goes on, because it swallows its cancellation."""
+        return self._drained.is_set() and bool(self._tasks)
 
     async def run(self) -> None:
         """Work until `drain` is called."""
@@ -84,26 +94,37 @@ class Engine:
                 while not self._draining and (batch := await self._next(consumer)) is not None:
                     for delivery in batch:
                         self._begin(delivery)
-                await asyncio.gather(*self._tasks, return_exceptions=True)
-                await self._events.flush()
+                await self._drained.wait()
+                await self._events.flush(self._last_s)
             finally:
                 alone.cancel()
 
     async def drain(self, grace_s: float) -> None:
         """Take no more jobs, let running ones finish for `grace_s` seconds, then break them off; unfinished ones go back."""
+        if self._drained.is_set():
+            return
         self._draining = True
         self._gates.close()
-        if self._consumer:
-            await self._consumer.stop()
-        self._return_suspects()
+        try:
+            if self._consumer:
+                await self._consumer.stop()
+            self._return_suspects()
+            await self._ended(grace_s)
+            self._runner.break_off()
+            await self._ended(self._last_s)
+        finally:
+            self._drained.set()
+            self._slots.close()
+
+    async def _ended(self, within_s: float) -> None:
         if self._tasks:
-            await asyncio.wait(self._tasks, timeout=grace_s)
-        self._runner.break_off()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.wait(self._tasks, timeout=within_s)
 
     async def _next(self, consumer: Consumer) -> Sequence[Delivery] | None:
-        """As many jobs as there are free slots; None once the consumer was stopped."""
+        """As many jobs as there are free slots; None once there shall be no more."""
         free = await self._slots.free()
+        if self._draining:
+            return None
         try:
             return await consumer.get(free) or None
         except Unavailable as error:

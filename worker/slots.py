@@ -23,8 +23,12 @@ class Slots:
         self._some = asyncio.Event()
         self._some.set()
 
+    def close(self) -> None:
+        """Nobody waits any more."""
+        self._some.set()
+
     async def free(self) -> int:
-        """Wait until at least one slot is free; how many are."""
+        """Wait until at least one slot is free, or none is needed any more; how many are."""
         await self._some.wait()
         return self._left
 

@@ -1,12 +1,14 @@
 """The handlers of the system tests: they do what the payload says, fail while their dependency is down, and write down every run.
 
-`{"do": X}` with X `"ok"`, an error code, `"hold:GATE"` (until the test opens that gate), or a list with one of these for each attempt,
-the last one repeating. A file `TYPE.down` beside this module holds the code with which the dependency of that type fails.
+`{"do": X}` with X `"ok"`, an error code, `"hold:GATE"` (until the test opens that gate), `"swallow"` (never ends, whoever cancels it),
+or a list with one of these for each attempt, the last one repeating. A file `TYPE.down` beside this module holds the
+code with which the dependency of that type fails.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import time
@@ -43,6 +45,9 @@ async def treat(job: Job) -> None:
     if wish.startswith("hold:"):
         await gate(wish.removeprefix("hold:"))
         wish = "ok"
+    while wish == "swallow":
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
     down = HERE / f"{job.job_type}.down"
     if down.exists():
         raise JobError(down.read_text(), f"the dependency of {job.job_type} is down")

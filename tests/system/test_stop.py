@@ -9,6 +9,7 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from tests.system.clients import Clients
 from tests.system.clinic import Clinic
 from tests.system.product import Product
+from tests.system.waiting import until
 
 ENV = {"JOB_HANDLERS": "clinic_handlers", "CONCURRENCY": "1"}
 STOPPING = "stopping"
@@ -71,3 +72,21 @@ def test_stopping_lets_the_running_job_finish_and_keeps_the_waiting_ones(own_cli
         job = sickbay.job(stubborn)
         assert (job["attempt"], job["errors"]) == (0, [])
         assert own_clinic.count("held")[stubborn] == 2
+
+
+def test_a_handler_that_swallows_its_cancellation_does_not_keep_the_process(own_clinic: Clinic, start: Callable[..., Product]):
+    """The second signal breaks everything off; what does not obey is left behind, told, and its job runs again."""
+    product = start(own_clinic.folder, ENV).ready()
+    with Clients(product) as sickbay:
+        endless = sickbay.submit("held", {"do": "swallow"})
+        sickbay.wait(endless, "RUNNING")
+        product.terminate()
+        assert product.logged(STOPPING)
+        product.terminate()
+        assert product.logged("cannot be stopped; its job will run again")
+        assert product.wait() == 0
+    product = start(own_clinic.folder, ENV).ready()
+    until(lambda: len(own_clinic.runs(job_id=endless)) == 2)
+    product.terminate()
+    assert product.logged(STOPPING)
+    product.terminate()

@@ -138,6 +138,7 @@ class Bench:
 
     def __init__(self, handlers, concurrency=10, timeout_s=5.0):
         self.log = []
+        self.working = None
         self.broker = StubBroker(self.log)
         self.breakers = StubBreakers(self.log)
         self.fence = StubFence()
@@ -158,6 +159,7 @@ class Bench:
             clock=lambda: self.now,
             name="w",
             pause_s=0.0,
+            last_s=0.05,
         )
 
     def deliver(self, job=None, *, body=None, redelivered=False, held_s=0.0):
@@ -175,12 +177,12 @@ class Bench:
 async def open_bench(*handlers, **options):
     bench = Bench(handlers, **options)
     async with bench.events:
-        working = asyncio.create_task(bench.engine.run())
+        bench.working = asyncio.create_task(bench.engine.run())
         try:
             yield bench
         finally:
             await bench.engine.drain(0)
-            await working
+            await bench.working
             bench.runner.close()
 
 

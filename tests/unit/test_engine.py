@@ -1,6 +1,7 @@
 """The one way of a job: what is published, in which order, and that nothing is acknowledged too early."""
 
 import asyncio
+import contextlib
 import threading
 
 import pytest
@@ -204,6 +205,39 @@ async def test_a_job_broken_off_by_the_drain_goes_back_uncharged():
         assert delivery.verdict == "nack"
         assert [outcome.kind for _, outcome in bench.breakers.outcomes] == [Kind.CANCELLED]
         assert bench.broker.published == []
+
+
+async def test_a_handler_that_swallows_its_cancellation_does_not_keep_the_drain():
+    begun, release = asyncio.Event(), asyncio.Event()
+
+    async def stubborn(job):
+        begun.set()
+        while not release.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await release.wait()
+
+    async with open_bench(does(stubborn), concurrency=1) as bench:
+        delivery = bench.deliver(job())
+        await begun.wait()
+        await bench.engine.drain(0)
+        await bench.working
+        assert bench.engine.is_stuck
+        assert not delivery.verdict, "its job is neither done nor given back: it comes again when this process is gone"
+        release.set()
+        await delivery.settled.wait()
+
+
+async def test_events_that_the_broker_does_not_take_do_not_keep_the_drain():
+    async with open_bench(does(fine)) as bench:
+        bench.broker.failing = 1_000
+        delivery = bench.deliver(job())
+        while not bench.broker.log.count("publish failed"):
+            await asyncio.sleep(0)
+        await bench.engine.drain(0)
+        await bench.working
+        assert not bench.engine.is_stuck
+        assert not delivery.verdict
+        bench.broker.failing = 0
 
 
 async def test_a_sync_handler_runs_in_a_thread():
