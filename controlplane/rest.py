@@ -12,8 +12,8 @@ from controlplane.rest_quarantine import add_quarantine
 from gen.sickbay.breakers.v1.breaker_service_pb2 import GetMetricsRequest
 from sickbay.rpc import schemas
 from sickbay.rpc.health import Health, add_health
+from sickbay.rpc.openapi import fails
 from sickbay.rpc.rest import create_app, json_response
-from sickbay.rpc.schemas import fails
 from sickbay.rpc.scrape import DOCUMENTED, scraped, wants_text
 from sickbay.rpc.views import metrics_view
 from sickbay.telemetry.metrics import Exposition

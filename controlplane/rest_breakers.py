@@ -13,8 +13,8 @@ from gen.sickbay.breakers.v1 import breaker_service_pb2 as breakers_pb
 from gen.sickbay.breakers.v1.breaker_pb2 import Breaker
 from sickbay.rpc import schemas
 from sickbay.rpc.body import Body, read_body
+from sickbay.rpc.openapi import fails, streams, takes
 from sickbay.rpc.rest import json_response
-from sickbay.rpc.schemas import fails, streams, takes
 from sickbay.rpc.sse import event_stream, relay
 from sickbay.rpc.views import breaker_view, breakers_view, reset_view
 

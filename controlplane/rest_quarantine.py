@@ -15,8 +15,9 @@ from gen.sickbay.jobs.v1 import quarantine_service_pb2 as pb
 from gen.sickbay.jobs.v1.job_pb2 import Job
 from sickbay.rpc import schemas
 from sickbay.rpc.body import Body, read_body, text
+from sickbay.rpc.enums import REASON_NAMES, number
+from sickbay.rpc.openapi import JOB_FIELDS, fails, takes
 from sickbay.rpc.rest import json_response
-from sickbay.rpc.schemas import JOB_FIELDS, REASON_NAMES, fails, number, takes
 from sickbay.rpc.views import failure_group_view, job_view, quarantined_view
 
 _TEXT: Mapping[str, Any] = {"type": "string"}

@@ -15,11 +15,12 @@ from gen.sickbay.jobs.v1.job_pb2 import Job, JobView
 from sickbay.errors import InvalidArgument, SickbayError
 from sickbay.rpc import schemas
 from sickbay.rpc.body import Body, decode, read_body, text
+from sickbay.rpc.enums import STATE_NAMES, number
 from sickbay.rpc.errors import Fault, batch_fault, fault_of
 from sickbay.rpc.health import Health, add_health
 from sickbay.rpc.http_errors import error_view, fault_response, http_status
+from sickbay.rpc.openapi import JOB_FIELDS, fails, streams, takes
 from sickbay.rpc.rest import create_app, json_response
-from sickbay.rpc.schemas import JOB_FIELDS, STATE_NAMES, fails, streams, takes
 from sickbay.rpc.scrape import add_scrape
 from sickbay.rpc.sse import event_stream, relay
 from sickbay.rpc.views import View, accepted_view, change_view, job_view
@@ -140,7 +141,7 @@ def create_gateway(jobs: JobServiceAsyncStub, health: Health, told: Exposition, 
             pb.ListJobsRequest(
                 job_type=query.jobType,
                 tenant=query.tenant,
-                states=[schemas.number(Job.State, "STATE", name) for name in query.state],
+                states=[number(Job.State, "STATE", name) for name in query.state],
                 page_size=query.pageSize,
                 page_token=query.pageToken,
                 view=JobView.JOB_VIEW_FULL if query.history else JobView.JOB_VIEW_BASIC,

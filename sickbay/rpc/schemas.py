@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
-
-from sickbay.errors import InvalidArgument
-from sickbay.job import NAME_PATTERN, Reason, State
 
 _StateName = Literal["QUEUED", "RUNNING", "RETRYING", "PARKED", "QUARANTINED", "SUCCEEDED", "DISCARDED", "CANCELLED"]
 _ReasonName = Literal["CIRCUIT_OPEN", "RETRIES_EXHAUSTED", "UNKNOWN_TYPE", "UNDECODABLE", "WORKER_LOST", "BROKER"]
@@ -240,45 +237,3 @@ class HealthBody(Strict):
 
     status: Literal["ok", "error"]
     info: dict[str, Up]
-
-
-_NAME: Final = {"type": "string", "pattern": f"^{NAME_PATTERN}$"}
-_PAYLOAD: Final = {"type": "object", "additionalProperties": True}
-_TENANT: Final = {"type": "string", "pattern": f"^({NAME_PATTERN})?$"}
-"""Empty means `default`."""
-JOB_FIELDS: Final[dict[str, Any]] = {"jobType": _NAME, "payload": _PAYLOAD, "tenant": _TENANT}
-
-
-def takes(
-    properties: dict[str, Any], *, required: tuple[str, ...] = (), example: Any = None, can_be_missing: bool = False
-) -> dict[str, Any]:
-    """The `openapi_extra` of a route that reads its body itself."""
-    schema = {"type": "object", "additionalProperties": False, "properties": properties, "required": list(required)}
-    content: dict[str, Any] = {"schema": schema}
-    if example is not None:
-        content["example"] = example
-    return {"requestBody": {"required": not can_be_missing, "content": {"application/json": content}}}
-
-
-def fails(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route that can fail so; 500 and 503 always can."""
-    return {status: {"model": ErrorBody} for status in (*statuses, 500, 503)}
-
-
-def streams(what: str) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route that answers server-sent events."""
-    return {200: {"description": what, "content": {"text/event-stream": {"schema": {"type": "string"}}}}}
-
-
-def number(enum: Any, prefix: str, name: str) -> Any:
-    """The value of a protobuf enum from its name in JSON; InvalidArgument lists the names there are."""
-    if not name:
-        return 0
-    known = [one.removeprefix(f"{prefix}_") for one, value in enum.items() if value]
-    if name not in known:
-        raise InvalidArgument(f"{prefix.lower()}: there is no {name[:80]!r}; use one of {', '.join(known)}")
-    return enum.Value(f"{prefix}_{name}")
-
-
-STATE_NAMES: Final = tuple(state.value for state in State)
-REASON_NAMES: Final = tuple(reason.value for reason in Reason)

@@ -14,6 +14,7 @@ from sickbay.circuit import CircuitState
 from sickbay.errors import ErrorReason, InvalidArgument
 from sickbay.job import Reason, State
 from sickbay.rpc import schemas
+from sickbay.rpc.enums import number
 from sickbay.rpc.health import Health
 from sickbay.telemetry.metrics import Exposition
 from worker import rest as worker_rest
@@ -79,11 +80,11 @@ def test_reasons_of_errors_are_the_contracts():
 def test_enum_names_in_queries_are_read_and_wrong_ones_listed():
     from gen.sickbay.jobs.v1.job_pb2 import Job
 
-    assert schemas.number(Job.State, "STATE", "") == 0
-    assert schemas.number(Job.State, "STATE", "PARKED") == Job.STATE_PARKED
+    assert number(Job.State, "STATE", "") == 0
+    assert number(Job.State, "STATE", "PARKED") == Job.STATE_PARKED
     for wrong in ("parked", "UNSPECIFIED", "X" * 500):
         with pytest.raises(InvalidArgument, match="use one of QUEUED, RUNNING"):
-            schemas.number(Job.State, "STATE", wrong)
+            number(Job.State, "STATE", wrong)
 
 
 async def test_health_follows_the_service():
