@@ -150,6 +150,24 @@ async def test_history_keeps_code_message_and_actor_and_no_replays(ledger):
     assert [change.actor for change in await ledger.reader.history("j2")] == ["", "ann"]
 
 
+async def test_history_names_the_worker_of_each_run(ledger):
+    await ledger.writer.apply([queued(), replace(retrying(), actor="w"), succeeded(attempt=1, run="x.y.7")])
+    told = [(change.state, change.actor) for change in await ledger.reader.history("j1")]
+    assert told == [
+        (State.QUEUED, ""),
+        (State.RUNNING, "w"),
+        (State.RETRYING, "w"),
+        (State.RUNNING, "x.y"),
+        (State.SUCCEEDED, "x.y"),
+    ]
+
+
+async def test_a_job_that_came_back_is_nobodys(ledger):
+    """The worker of its last run has nothing to do with it any more."""
+    await ledger.writer.apply([queued(), running(), queued(generation=1, at=START + 450)])
+    assert (await ledger.reader.history("j1"))[-1].actor == ""
+
+
 async def test_texts_that_no_database_takes_are_stored_nevertheless(ledger):
     """One odd message must not stop the keeper."""
     await ledger.writer.apply([quarantined(message="nul \0 and half a pair \ud800")])

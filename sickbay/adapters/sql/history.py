@@ -18,17 +18,20 @@ def history(job: AnyRow, changes: Iterable[AnyRow]) -> list[Change]:
     lines: dict[tuple[State, int, int], Change] = {}
     for row in changes:
         state = State(row.state)
-        _run(lines, row, state)
+        _run(lines, row, state, row.actor)
         lines[(state, row.generation, row.attempt)] = Change(row.at, state, row.generation, row.attempt, row.code, row.message, row.actor)
     state = State(job.state)
     if job.submitted_at:
         lines.setdefault((State.QUEUED, 0, 0), Change(job.submitted_at, State.QUEUED, 0, 0))
-    _run(lines, job, state)
-    lines.setdefault((state, job.generation, job.attempt), Change(job.updated_at, state, job.generation, job.attempt))
+    worker = job.run.rpartition(".")[0]  # a run's name is that of its worker and a number
+    _run(lines, job, state, worker)
+    actor = worker if state in {State.RUNNING, State.SUCCEEDED} else ""
+    lines.setdefault((state, job.generation, job.attempt), Change(job.updated_at, state, job.generation, job.attempt, actor=actor))
     return sorted(lines.values(), key=lambda line: (truth(line.state, line.generation, line.attempt), line.at))
 
 
-def _run(lines: dict[tuple[State, int, int], Change], row: AnyRow, state: State) -> None:
+def _run(lines: dict[tuple[State, int, int], Change], row: AnyRow, state: State, worker: str) -> None:
     if row.started_at is not None:
         attempt = began_at_attempt(state, row.attempt)
-        lines.setdefault((State.RUNNING, row.generation, attempt), Change(row.started_at, State.RUNNING, row.generation, attempt))
+        began = Change(row.started_at, State.RUNNING, row.generation, attempt, actor=worker)
+        lines.setdefault((State.RUNNING, row.generation, attempt), began)
