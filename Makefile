@@ -98,5 +98,5 @@ $(DEV_STAMP): requirements-dev.lock pyproject.toml | $(VENV)/bin/python
 $(DEPLOY_STAMP): requirements-deploy.lock scripts/venv.sh
 	@scripts/venv.sh $(PYTHON) $(DEPLOY_VENV)
 	@echo "Installing the packages of requirements-deploy.lock (a minute or two, once) ..." >&2
-	@$(DEPLOY_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-deploy.lock
+	@$(DEPLOY_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-deploy.lock
 	@touch $@
