@@ -235,7 +235,7 @@ async def test_an_idle_broker_has_no_work_and_no_timer(broker, clock):
     await drain(broker)
     await broker.publish([Message("job.succeeded", b"")])
     assert not broker._has_work(clock())
-    assert broker._timer is None
+    assert not broker._alarm.is_set
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
+from sickbay.adapters.embedded.alarm import Alarm
 from sickbay.adapters.embedded.consumer import SqliteConsumer
 from sickbay.adapters.embedded.lane import Lane, Served
 from sickbay.adapters.embedded.store import Store, Synchronous, opening
@@ -26,7 +27,6 @@ from sickbay.ports import Clock, Consumer, Message, Queue
 _MOVES_PER_TURN: Final = 512
 """Retries moved in one transaction; a long outage's worth is moved in several turns, so that the loop stays responsive."""
 _TRY_AGAIN_SECONDS: Final = 1.0
-_LONGEST_TIMER_SECONDS: Final = 86_400.0
 
 Confirm = asyncio.Future[None]
 Answer = TypeVar("Answer")
@@ -51,8 +51,7 @@ class SqliteBroker:
         self._is_closing = False
         self._is_awake = False
         self._disk: asyncio.Future[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._next_due: int | None = None
+        self._alarm = Alarm(clock, self._look)
         self._copier = Copier(clock)
 
     async def __aenter__(self) -> Self:
@@ -63,7 +62,7 @@ class SqliteBroker:
         except BaseException:
             self._thread.shutdown()
             raise
-        self._set_timer()
+        self._alarm.set()
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -73,8 +72,7 @@ class SqliteBroker:
         for consumer in tuple(self._consumers):
             await consumer.release()
         await self._finish()
-        if self._timer is not None:
-            self._timer.cancel()
+        self._alarm.stop()
         store, self._store = self._store, None
         await self._loop.run_in_executor(self._thread, store.close)
         self._thread.shutdown()
@@ -134,7 +132,7 @@ class SqliteBroker:
         try:
             with opening(self._path):
                 self._lanes = {queue: Lane.load(queue, store) for queue in Queue}
-                self._next_due = store.next_due(Queue.RETRY)
+                self._alarm.due = store.next_due(Queue.RETRY)
                 self._copier.last_id = store.last_id()
         except BaseException:
             store.close()
@@ -178,24 +176,21 @@ class SqliteBroker:
             self._answer(confirms, served, None)
 
     def _has_work(self, now: int) -> bool:
-        return self._is_due(now) or any(lane.has_work for lane in self._lanes.values())
-
-    def _is_due(self, now: int) -> bool:
-        return self._next_due is not None and self._next_due <= now
+        return self._alarm.is_due(now) or any(lane.has_work for lane in self._lanes.values())
 
     def _transact(self, store: Store, now: int) -> list[Served]:
         lanes = self._lanes.values()
         for lane in lanes:
             lane.begin()
-        next_due = self._next_due
+        next_due = self._alarm.due
         delayed = [row.due for row in self._lanes[Queue.RETRY].inbox]
         with store.transaction():
-            if self._is_due(now):
+            if self._alarm.is_due(now):
                 next_due = self._move_due(store, now)
             served = [answer for lane in lanes for answer in lane.work()]
         for lane in lanes:
             lane.done()
-        self._set_next_due(min(delayed if next_due is None else [next_due, *delayed], default=None))
+        self._alarm.move(min(delayed if next_due is None else [next_due, *delayed], default=None))
         return served
 
     def _move_due(self, store: Store, now: int) -> int | None:
@@ -222,7 +217,7 @@ class SqliteBroker:
             _resolve(confirm, None, error)
         for claim in claims:
             _resolve(claim.answer, [], error)
-        self._ring_in(_TRY_AGAIN_SECONDS)
+        self._alarm.ring_in(_TRY_AGAIN_SECONDS)
 
     def _checkpointed(self, error: Unavailable | None) -> None:
         if error is not None:
@@ -245,27 +240,12 @@ class SqliteBroker:
         self._disk = self._loop.run_in_executor(self._thread, job)
         self._disk.add_done_callback(finished)
 
-    def _set_next_due(self, due: int | None) -> None:
-        if due != self._next_due:
-            self._next_due = due
-            self._set_timer()
-
-    def _set_timer(self) -> None:
-        if self._next_due is not None:
-            self._ring_in((self._next_due - self._clock()) / 1000)
-
-    def _ring_in(self, seconds: float) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._loop.call_later(min(max(seconds, 0), _LONGEST_TIMER_SECONDS), self._ring)
-
-    def _ring(self) -> None:
+    def _look(self) -> None:
         """Something is due, or (the wall clock may have been set back) soon will be."""
-        self._timer = None
         if self._has_work(self._clock()):
             self._wake()
         else:
-            self._set_timer()
+            self._alarm.set()
 
 
 def _resolve(future: asyncio.Future[Answer], answer: Answer, error: Unavailable | None) -> bool:
