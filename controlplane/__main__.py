@@ -6,12 +6,17 @@ from controlplane.app import serve
 from sickbay.backends import open_control_plane
 from sickbay.lifecycle import Signals, address, start
 from sickbay.settings import Settings
+from sickbay.telemetry.tracing import open_traces
 
 
 async def run(settings: Settings) -> bool:
     """Keep, heal and serve until a signal; no thread is ever left behind."""
     signals = Signals()
-    async with open_control_plane(settings) as backends, serve(backends, address(settings, 3002, 50053)) as doors:
+    async with (
+        open_traces(settings) as traces,
+        open_control_plane(settings) as backends,
+        serve(backends, address(settings, 3002, 50053), traces) as doors,
+    ):
         await signals.serve(backends.ready(), doors)
     return False
 

@@ -99,7 +99,7 @@ class Keeper:
         except Undecodable as error:
             why = str(error)
         try:
-            job = decode_job(delivery.body, delivery.message_id, now)
+            job = decode_job(delivery.body, delivery.message_id, now, delivery.headers)
             return [Event(job, State.QUARANTINED, now, reason=Reason.BROKER, code=Reason.BROKER.value)]
         except Undecodable:
             log.warning("a message on jobs.ledger could not be read and was put into quarantine: %s", why)

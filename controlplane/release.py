@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from sickbay.envelope import encode_job
+from sickbay.envelope import job_message
 from sickbay.job import Record
-from sickbay.ports import TO_MAIN, Broker, Message, Wards
+from sickbay.ports import TO_MAIN, Broker, Wards
 from sickbay.queries import Claim
 
 
@@ -32,5 +32,5 @@ class Releaser:
 
     async def release(self, claims: Sequence[Claim]) -> Sequence[Record]:
         """Publish claimed jobs and tell the ledger; Unavailable leaves the claims to their lease."""
-        await self._broker.publish([Message(TO_MAIN, encode_job(claim.job)) for claim in claims])
+        await self._broker.publish([job_message(TO_MAIN, claim.job) for claim in claims])
         return await self._wards.released(claims)

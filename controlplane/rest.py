@@ -21,13 +21,20 @@ from sickbay.telemetry.metrics import Exposition
 if TYPE_CHECKING:  # stubs for asyncio exist for type checkers only
     from gen.sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceAsyncStub
     from gen.sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceAsyncStub
+    from sickbay.telemetry.spans import Tracing
 
 
 def create_gateway(
-    breakers: BreakerServiceAsyncStub, quarantine: QuarantineServiceAsyncStub, health: Health, told: Exposition, version: str
+    breakers: BreakerServiceAsyncStub,
+    quarantine: QuarantineServiceAsyncStub,
+    health: Health,
+    told: Exposition,
+    version: str,
+    *,
+    tracing: Tracing | None = None,
 ) -> FastAPI:
     """The application; every route's operation id is the name of its RPC."""
-    app = create_app("Sickbay Control Plane", "Shows and commands circuits, and looks after jobs in quarantine.", version)
+    app = create_app("Sickbay Control Plane", "Shows and commands circuits, and looks after jobs in quarantine.", version, tracing)
 
     @app.get("/", include_in_schema=False)
     async def root() -> Response:

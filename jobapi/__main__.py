@@ -6,12 +6,17 @@ from jobapi.app import serve
 from sickbay.backends import open_jobapi
 from sickbay.lifecycle import Signals, address, start
 from sickbay.settings import Settings
+from sickbay.telemetry.tracing import open_traces
 
 
 async def run(settings: Settings) -> bool:
     """Serve until a signal; no thread is ever left behind."""
     signals = Signals()
-    async with open_jobapi(settings) as backends, serve(backends, address(settings, 3000, 50051)) as doors:
+    async with (
+        open_traces(settings) as traces,
+        open_jobapi(settings) as backends,
+        serve(backends, address(settings, 3000, 50051), traces) as doors,
+    ):
         await signals.serve(backends.ready(), doors)
     return False
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol
 
 from jobapi.recent import Recent
-from sickbay.envelope import encode_events, encode_job
+from sickbay.envelope import encode_events, job_message
 from sickbay.errors import SickbayError, Unavailable
 from sickbay.job import Event, Job, Record, State, new_job_id
 from sickbay.ports import TO_MAIN, Broker, Clock, IdempotencyKeys, Message
@@ -49,7 +49,7 @@ class Intake:
         fresh = [result.job for result in results if isinstance(result, Accepted) and not result.duplicate]
         try:
             if fresh:
-                await self._broker.publish([*(Message(TO_MAIN, encode_job(job)) for job in fresh), _told(fresh)])
+                await self._broker.publish([*(job_message(TO_MAIN, job) for job in fresh), _told(fresh)])
         except Unavailable as error:
             return [error if isinstance(result, Accepted) and not result.duplicate else result for result in results]
         for job in fresh:

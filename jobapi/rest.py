@@ -32,6 +32,7 @@ EXAMPLE = {"jobType": "email", "payload": {"to": "user@example.com", "subject": 
 
 if TYPE_CHECKING:  # stubs for asyncio exist for type checkers only
     from gen.sickbay.jobs.v1.job_service_pb2_grpc import JobServiceAsyncStub
+    from sickbay.telemetry.spans import Tracing
 
 
 class SubmitBody(Body, frozen=True):
@@ -67,9 +68,9 @@ class ListQuery(BaseModel):
     history: bool = False
 
 
-def create_gateway(jobs: JobServiceAsyncStub, health: Health, told: Exposition, version: str) -> FastAPI:
+def create_gateway(jobs: JobServiceAsyncStub, health: Health, told: Exposition, version: str, *, tracing: Tracing | None = None) -> FastAPI:
     """The application; every route's operation id is the name of its RPC."""
-    app = create_app("Sickbay Job API", "Takes jobs in and tells what became of them.", version)
+    app = create_app("Sickbay Job API", "Takes jobs in and tells what became of them.", version, tracing)
 
     @app.get("/", include_in_schema=False)
     async def root() -> Response:

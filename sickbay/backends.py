@@ -47,9 +47,10 @@ REDIS_URL: Final = "redis://localhost:6379"
 
 @dataclass(frozen=True, kw_only=True)
 class Common:
-    """What every service needs. `ready` returns once the servers behind it have answered."""
+    """What every service needs. `ready` returns once the servers behind it have answered; `system` is how traces call the broker."""
 
     broker: Broker
+    system: str = "sickbay"
     clock: Clock
     ready: Callable[[], Awaitable[None]]
     vitals: Vitals = field(default_factory=Vitals)
@@ -107,6 +108,7 @@ async def open_up(settings: Settings, folder: Path | None) -> AsyncIterator[Back
         breakers = await _breakers(stack, settings, redis)
         yield Backends(
             broker=broker,
+            system=_system(broker),
             breakers=breakers,
             reader=ledger.reader,
             writer=ledger.writer,
@@ -132,6 +134,7 @@ async def open_jobapi(settings: Settings) -> AsyncIterator[JobApiParts]:
         reader: JobReader = ledger.reader if ledger else NoReader()
         yield JobApiParts(
             broker=broker,
+            system=_system(broker),
             clock=wall_clock,
             ready=_all_ready(broker, ledger),
             vitals=_vitals(broker, ledger),
@@ -151,6 +154,7 @@ async def open_worker(settings: Settings) -> AsyncIterator[WorkerParts]:
         breakers = await _breakers(stack, settings, redis)
         yield WorkerParts(
             broker=broker,
+            system=_system(broker),
             clock=wall_clock,
             ready=_all_ready(broker, ledger),
             vitals=_vitals(broker, ledger, breakers),
@@ -172,6 +176,7 @@ async def open_control_plane(settings: Settings) -> AsyncIterator[ControlPlanePa
         breakers = await _breakers(stack, settings, settings.url("redis_url") or REDIS_URL)
         yield ControlPlaneParts(
             broker=broker,
+            system=_system(broker),
             clock=wall_clock,
             ready=_all_ready(broker, ledger),
             vitals=_vitals(broker, ledger, breakers),
@@ -203,6 +208,10 @@ async def _shared_ledger(stack: AsyncExitStack, settings: Settings) -> Ledger | 
     if url.startswith("sqlite"):
         raise SettingsError("DATABASE_URL must name a PostgreSQL database here: processes cannot share a SQLite ledger")
     return await stack.enter_async_context(open_ledger(url, wall_clock, migrates=False, patient=True))
+
+
+def _system(broker: SqliteBroker | RabbitBroker) -> str:
+    return "rabbitmq" if isinstance(broker, RabbitBroker) else "sickbay"
 
 
 def _all_ready(broker: SqliteBroker | RabbitBroker, ledger: Ledger | None) -> Callable[[], Awaitable[None]]:

@@ -3,21 +3,28 @@
 A job is `{"jobType": ..., "payload": {...}}` plus our own fields, all optional, so that a foreign program can publish one.
 An event is the same with `state`, `at`, ...; several events travel as `{"events": [...]}`. The payload is never parsed here:
 it stays the bytes that came in.
+
+A job's trace context is in the headers of the message that carries it. In an event that sets a job aside it is in the body: there it is a
+part of the job, kept in the ledger and in `jobs.quarantine` until the job is released, and no header survives the sweep.
 """
 
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Annotated, Final
 
 import msgspec
 
 from sickbay.job import DEFAULT_TENANT, MAX_FAILURES, NAME_PATTERN, Event, Failure, Job, Reason, State, is_name
+from sickbay.ports import Message
+from sickbay.trace import checked, trace_headers, trace_of
 
 MAX_ID_CHARS: Final = 64
 UNDECODABLE_TYPE: Final = "undecodable"
 """The job type under which a message is kept that could not be read."""
+_NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class Undecodable(ValueError):
@@ -56,6 +63,7 @@ class _Body(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     code: str = ""
     message: str = ""
     duplicate: bool = False
+    trace: str = ""
 
 
 class _Batch(msgspec.Struct, frozen=True):
@@ -72,12 +80,17 @@ _batch_decoder: Final = msgspec.json.Decoder(_Batch)
 _shape_decoder: Final = msgspec.json.Decoder(_Anything)
 
 
-def encode_job(job: Job) -> bytes:
+def job_message(key: str, job: Job, delay_ms: int = 0) -> Message:
     """The message that carries a job to a worker."""
-    return _encoder.encode(_body(job, with_payload=True))
+    return Message(key, encode_job(job), delay_ms, headers=trace_headers(job.trace) if job.trace else _NO_HEADERS)
 
 
-def decode_job(body: bytes, message_id: str, now: int) -> Job:
+def encode_job(job: Job) -> bytes:
+    """The body of such a message."""
+    return _encoder.encode(_body(job))
+
+
+def decode_job(body: bytes, message_id: str, now: int, headers: Mapping[str, str] = _NO_HEADERS) -> Job:
     """The job in a message; a foreign one without `jobId` takes the message's id, one without `submittedAt` takes `now` (ms).
 
     Raises Undecodable with a sentence that says what is wrong.
@@ -87,7 +100,7 @@ def decode_job(body: bytes, message_id: str, now: int) -> Job:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Undecodable(f"the message is not a job: {error}") from error
     _check(found)
-    return _job(found, message_id, now)
+    return _job(found, message_id, now, trace_of(headers) if headers else "")
 
 
 def encode_event(event: Event) -> bytes:
@@ -128,10 +141,10 @@ def _check(body: _Body) -> None:
         raise Undecodable(f"jobId has at most {MAX_ID_CHARS} characters")
 
 
-def _body(job: Job, *, with_payload: bool) -> _Body:
+def _body(job: Job) -> _Body:
     return _Body(
         job_type=job.job_type,
-        payload=msgspec.Raw(job.payload_json) if with_payload else msgspec.UNSET,
+        payload=msgspec.Raw(job.payload_json),
         job_id=job.job_id,
         tenant=job.tenant,
         attempt=job.attempt,
@@ -142,7 +155,7 @@ def _body(job: Job, *, with_payload: bool) -> _Body:
     )
 
 
-def _job(body: _Body, message_id: str, now: int) -> Job:
+def _job(body: _Body, message_id: str, now: int, trace: str = "") -> Job:
     return Job(
         job_id=body.job_id or message_id,
         job_type=body.job_type,
@@ -153,6 +166,7 @@ def _job(body: _Body, message_id: str, now: int) -> Job:
         failures=tuple(Failure(f.time, f.generation, f.attempt, f.code, f.message) for f in body.errors[-MAX_FAILURES:]),
         submitted_at=body.submitted_at or now,
         maybe_duplicate=body.maybe_duplicate,
+        trace=trace or (checked(body.trace) if body.trace else ""),
     )
 
 
@@ -176,6 +190,7 @@ def _event_body(event: Event) -> _Body:
         code=event.code,
         message=event.message,
         duplicate=event.duplicate,
+        trace=job.trace if event.state.is_set_aside else "",
     )
 
 

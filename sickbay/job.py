@@ -91,7 +91,8 @@ class Failure:
 class Job:
     """One unit of work, as a handler receives it.
 
-    Handlers run at least once: use `idempotency_key` when an effect must not happen twice.
+    Handlers run at least once: use `idempotency_key` when an effect must not happen twice. `trace` is the context of the trace that the
+    job belongs to (see `trace.py`), empty if nobody traces.
     """
 
     job_id: str
@@ -103,6 +104,7 @@ class Job:
     failures: tuple[Failure, ...] = ()
     submitted_at: int = 0
     maybe_duplicate: bool = False
+    trace: str = ""
     _payload: dict[str, Any] | None = field(default=None, init=False, repr=False, compare=False)
 
     @property

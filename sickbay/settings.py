@@ -59,6 +59,13 @@ class Settings(BaseSettings):
     )
     log_format: str = Field("auto", pattern="^(auto|console|json)$", description="console, json, or auto: console on a terminal")
     sqlite_synchronous: Literal["FULL", "NORMAL"] = Field("FULL", description="Embedded only: NORMAL survives a kill, not a power cut")
+    otel_exporter_otlp_endpoint: str | None = Field(
+        None, description="Where traces go, by OTLP over gRPC, for example http://localhost:4317; not set: no traces"
+    )
+    otel_exporter_otlp_traces_endpoint: str | None = Field(None, description="The same, and wins: for who sends other telemetry elsewhere")
+    otel_exporter_otlp_protocol: str = Field("grpc", description="No other is spoken")
+    otel_traces_exporter: str = Field("otlp", description="none: no traces all the same")
+    otel_sdk_disabled: bool = Field(False, description="True: no traces all the same")
     worker_name: str = Field(
         default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}",
         max_length=100,
@@ -80,6 +87,21 @@ class Settings(BaseSettings):
             if secret is not None and urlsplit(secret.get_secret_value()).scheme.partition("+")[0] not in schemes:
                 raise ValueError(f"{name.upper()} must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
         return self
+
+    @model_validator(mode="after")
+    def _check_traces(self) -> Self:
+        if self.traces_endpoint and self.otel_exporter_otlp_protocol != "grpc":
+            raise ValueError("OTEL_EXPORTER_OTLP_PROTOCOL must be grpc, whose port is usually 4317; no other is spoken")
+        if self.traces_endpoint and "://" in self.traces_endpoint and urlsplit(self.traces_endpoint).scheme not in {"http", "https"}:
+            raise ValueError("OTEL_EXPORTER_OTLP_ENDPOINT must begin with http:// or, for TLS, https://")
+        return self
+
+    @property
+    def traces_endpoint(self) -> str | None:
+        """Where traces go; None if nobody wants any."""
+        if self.otel_sdk_disabled or self.otel_traces_exporter.strip().lower() == "none":
+            return None
+        return self.otel_exporter_otlp_traces_endpoint or self.otel_exporter_otlp_endpoint
 
     def url(self, name: str) -> str | None:
         """The URL of `rabbitmq_url`, `redis_url` or `database_url` in the clear: give it to a driver and to nobody else."""

@@ -21,6 +21,7 @@ from sickbay.rpc.doors import Address, Doors
 from sickbay.sdk import HandlerSpec, load_handlers
 from sickbay.settings import Settings
 from sickbay.telemetry.logs import configure_logging
+from sickbay.telemetry.tracing import open_traces
 from sickbay.version import VERSION
 
 SERVICES: Final = {"jobapi": (3000, 50051), "worker": (3001, 50052), "control-plane": (3002, 50053)}
@@ -86,10 +87,11 @@ async def _run(settings: Settings, folder: Path | None, handlers: Mapping[str, H
     """Serve until a signal; whether a handler goes on that would keep the process from ending."""
     signals = Signals()
     async with AsyncExitStack() as stack:
+        traces = await stack.enter_async_context(open_traces(settings))
         backends = await stack.enter_async_context(open_up(settings, folder))
-        plane = await stack.enter_async_context(controlplane.app.serve(backends, addresses["control-plane"]))
-        working = await stack.enter_async_context(worker.app.serve(backends, settings, handlers, addresses["worker"]))
-        api = await stack.enter_async_context(jobapi.app.serve(backends, addresses["jobapi"]))
+        plane = await stack.enter_async_context(controlplane.app.serve(backends, addresses["control-plane"], traces))
+        working = await stack.enter_async_context(worker.app.serve(backends, settings, handlers, addresses["worker"], traces))
+        api = await stack.enter_async_context(jobapi.app.serve(backends, addresses["jobapi"], traces))
         await asyncio.wait(
             {asyncio.ensure_future(one) for one in (backends.ready(), signals.first.wait())}, return_when=asyncio.FIRST_COMPLETED
         )

@@ -8,6 +8,7 @@ from sickbay.backends import open_worker
 from sickbay.lifecycle import Signals, address, start
 from sickbay.sdk import load_handlers
 from sickbay.settings import Settings
+from sickbay.telemetry.tracing import open_traces
 from worker.app import DEMO, serve
 
 log = logging.getLogger("sickbay")
@@ -17,7 +18,11 @@ async def run(settings: Settings) -> bool:
     """Work until a signal, then drain; whether a handler goes on that cannot be stopped."""
     handlers = load_handlers(settings.job_handlers or DEMO)
     signals = Signals()
-    async with open_worker(settings) as backends, serve(backends, settings, handlers, address(settings, 3001, 50052)) as worker:
+    async with (
+        open_traces(settings) as traces,
+        open_worker(settings) as backends,
+        serve(backends, settings, handlers, address(settings, 3001, 50052), traces) as worker,
+    ):
         await signals.serve(backends.ready(), worker.doors)
         log.info("stopping: running jobs may finish (%g s at most, a second signal breaks them off)", worker.grace_s)
         await signals.patiently(worker.drain, worker.grace_s)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sickbay.backends import WorkerParts
 from sickbay.events import EventStream
 from sickbay.job import Event
+from sickbay.ports import Delivery
 from sickbay.rpc.doors import Address, Doors, open_doors
 from sickbay.rpc.metered import CallMeter
 from sickbay.sdk import HandlerSpec
@@ -19,12 +20,16 @@ from sickbay.settings import Settings
 from sickbay.telemetry.backends import MeteredBroker, VitalsCollector
 from sickbay.telemetry.joblog import tell
 from sickbay.telemetry.metrics import Exposition
+from sickbay.telemetry.tracing import traced
 from sickbay.version import VERSION
-from worker.engine import Engine
+from worker.engine import Engine, nobody
 from worker.metrics import JobMetrics, WorkerMetrics
 from worker.rest import create_gateway
-from worker.runner import Runner
+from worker.runner import Runner, Runs
 from worker.watched import WatchedRunner
+
+if TYPE_CHECKING:
+    from sickbay.telemetry.spans import Traces, Tracing
 
 DEMO: Final = "worker.demo"
 """The handlers that run when JOB_HANDLERS names none."""
@@ -59,12 +64,15 @@ class Worker:
 
 
 @asynccontextmanager
-async def serve(backends: WorkerParts, settings: Settings, handlers: Mapping[str, HandlerSpec], address: Address) -> AsyncIterator[Worker]:
+async def serve(
+    backends: WorkerParts, settings: Settings, handlers: Mapping[str, HandlerSpec], address: Address, traces: Traces | None = None
+) -> AsyncIterator[Worker]:
     """Work until the context ends; call `drain` before, or running jobs are broken off and given back."""
     told = Exposition("worker")
     VitalsCollector(backends.vitals, told.registry)
     metrics = JobMetrics(told.registry, handlers, time.time)
-    broker = MeteredBroker(backends.broker, told.registry)
+    tracing = traces.of("worker", for_handlers=True) if traces else None
+    broker = traced(MeteredBroker(backends.broker, told.registry), tracing, backends.system)
     runner = Runner(backends.breakers, timeout_s=settings.handler_timeout, threads=settings.concurrency)
     WorkerMetrics(told.registry, running=lambda: runner.running, concurrency=settings.concurrency, stale=backends.vitals.stale)
 
@@ -72,21 +80,23 @@ async def serve(backends: WorkerParts, settings: Settings, handlers: Mapping[str
         metrics.heard(event)
         tell(event)
 
-    async with EventStream(broker, heard=heard) as events:
+    hooks = _hooks(WatchedRunner(runner, metrics.ran), heard, tracing, backends.system)
+    async with EventStream(broker, heard=hooks.heard) as events:
         engine = Engine(
             broker=broker,
             breakers=backends.breakers,
             fence=backends.fence,
             events=events,
-            runner=WatchedRunner(runner, metrics.ran),
+            runner=hooks.runner,
             handlers=handlers,
             policy=settings.retry_policy,
             concurrency=settings.concurrency,
             clock=backends.clock,
             name=settings.worker_name,
+            arrived=hooks.arrived,
         )
         async with open_doors(
-            [], lambda _, health: create_gateway(health, told, VERSION), address, around=[CallMeter(told.registry)]
+            [], lambda _, health: create_gateway(health, told, VERSION), address, around=[CallMeter(told.registry)], tracing=tracing
         ) as doors:
             working = asyncio.create_task(engine.run(), name="engine")
             try:
@@ -96,3 +106,25 @@ async def serve(backends: WorkerParts, settings: Settings, handlers: Mapping[str
                     await engine.drain(0)
                 await working
                 runner.close()
+
+
+class _Hooks(NamedTuple):
+    """What the engine and its events tell of themselves to."""
+
+    runner: Runs
+    heard: Callable[[Event], None]
+    arrived: Callable[[Delivery], None] = nobody
+
+
+def _hooks(runner: Runs, heard: Callable[[Event], None], tracing: Tracing | None, system: str) -> _Hooks:
+    if tracing is None:
+        return _Hooks(runner, heard)
+    from worker.traced import JobTracer, TracedRunner  # noqa: PLC0415 - see `tracing.py`
+
+    jobs = JobTracer(tracing.tracer, system)
+
+    def both(event: Event) -> None:
+        jobs.heard(event)
+        heard(event)
+
+    return _Hooks(TracedRunner(runner, jobs), both, jobs.arrived)

@@ -10,13 +10,13 @@ import asyncio
 import contextlib
 import itertools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from time import monotonic
 from typing import Final
 
 from sickbay.circuit import Key, Refusal
-from sickbay.envelope import Undecodable, decode_job, encode_job, undecodable_job
+from sickbay.envelope import Undecodable, decode_job, job_message, undecodable_job
 from sickbay.errors import Unavailable
 from sickbay.events import EventStream
 from sickbay.job import Event, Failure, Job, Reason, State
@@ -33,6 +33,10 @@ LAST_S: Final = 3.0
 """How long the end waits for handlers that were broken off, and again for events that are not durable; their jobs are delivered again."""
 
 log = logging.getLogger(__name__)
+
+
+def nobody(_: Delivery) -> None:
+    """The hook of whoever wants to hear nothing."""
 
 
 class Engine:
@@ -53,11 +57,14 @@ class Engine:
         name: str,
         pause_s: float = 1.0,
         last_s: float = LAST_S,
+        arrived: Callable[[Delivery], None] = nobody,
     ) -> None:
         """Run at most `concurrency` handlers at a time; `name` says who this worker is in a job's history.
 
-        `pause_s` is how long a job is held that could not be settled, before it goes back to the queue; `last_s` is LAST_S.
+        `pause_s` is how long a job is held that could not be settled, before it goes back to the queue; `last_s` is LAST_S. `arrived`
+        hears of each message in the task that then treats it, whose context is thus the job's.
         """
+        self._arrived = arrived
         self._pause_s = pause_s
         self._last_s = last_s
         self._broker = broker
@@ -177,8 +184,9 @@ class Engine:
         delivery.nack()
 
     async def _treat(self, delivery: Delivery, *, suspect: bool) -> None:
+        self._arrived(delivery)
         try:
-            job = decode_job(delivery.body, delivery.message_id, self._clock())
+            job = decode_job(delivery.body, delivery.message_id, self._clock(), delivery.headers)
         except Undecodable as error:
             kept = undecodable_job(delivery.body, delivery.message_id, str(error), self._clock())
             return await self._settle(delivery, SetAside(kept, Reason.UNDECODABLE), self._event(kept, State.QUARANTINED))
@@ -217,7 +225,7 @@ class Engine:
 
     async def _put_off(self, delivery: Delivery) -> None:
         """Too many of its type wait already, or it waited too long: it comes again later, and nothing is charged."""
-        await self._broker.publish([Message(TO_RETRY, delivery.body, self._policy.delay_ms)])
+        await self._broker.publish([Message(TO_RETRY, delivery.body, self._policy.delay_ms, headers=delivery.headers)])
         delivery.ack()
 
     async def _attend(self, delivery: Delivery, job: Job, spec: HandlerSpec) -> None:
@@ -239,7 +247,7 @@ class Engine:
                 self._events.add(replace(begun, state=State.SUCCEEDED, at=self._clock()), delivery)
             case Retry(job, delay_ms):
                 event = self._told(begun, job, State.RETRYING)  # before the delay begins, so that history never shows a shorter one
-                await self._broker.publish([Message(TO_RETRY, encode_job(job), delay_ms)])
+                await self._broker.publish([job_message(TO_RETRY, job, delay_ms)])
                 self._events.add(event, delivery)
             case SetAside(job, reason):
                 await self._events.set_aside(replace(self._told(begun, job, route.state), reason=reason))

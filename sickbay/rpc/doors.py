@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
 
@@ -15,6 +16,9 @@ from sickbay.rpc.health import Health
 from sickbay.rpc.rest_server import RestServer
 from sickbay.rpc.server import GrpcServer
 from sickbay.rpc.service import Service
+
+if TYPE_CHECKING:
+    from sickbay.telemetry.spans import Tracing
 
 log = logging.getLogger("sickbay")
 
@@ -68,13 +72,14 @@ async def open_doors(
     address: Address,
     *,
     around: Sequence[Around] = (),
+    tracing: Tracing | None = None,
 ) -> AsyncIterator[Doors]:
     """Serve until the context ends, at first with health NOT_SERVING; `gateway` makes the REST application from a channel.
 
-    What `around` makes is put around every call, the first outermost, by whichever door it comes.
+    What `around` makes is put around every call, the first outermost, by whichever door it comes; with `tracing` every call is a span, too.
     """
     health = Health(serving=False)
-    interceptors = [AroundInterceptor(one) for one in around]
+    interceptors = [AroundInterceptor(one) for one in (*_traced(tracing), *around)]
     channel = InProcessChannel(services, interceptors)
     app = gateway(channel, health)
     async with (
@@ -84,3 +89,11 @@ async def open_doors(
         RestServer(app, host=address.host, port=address.rest_port, hint=address.rest_hint) as rest,
     ):
         yield Doors(grpc, rest, health)
+
+
+def _traced(tracing: Tracing | None) -> Sequence[Around]:
+    if tracing is None:
+        return ()
+    from sickbay.rpc.traced import CallTracer  # noqa: PLC0415 - see `tracing.py`
+
+    return (CallTracer(tracing.tracer),)

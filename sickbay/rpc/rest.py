@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
@@ -24,11 +24,21 @@ from starlette.responses import Response
 from sickbay.rpc import http_errors
 from sickbay.rpc.views import encode, health_view
 
+if TYPE_CHECKING:
+    from fastapi.telemetry import TelemetryConfig
+
+    from sickbay.telemetry.spans import Tracing
+
 _CLOSING: Final = "closing"
+_QUIET: Final = {"/health", "/metrics"}
+"""What is asked all day by machines makes no spans."""
 
 
-def create_app(title: str, description: str, version: str) -> FastAPI:
-    """An application without routes but `/docs` and `/openapi.json`; no page of it refers to another host."""
+def create_app(title: str, description: str, version: str, tracing: Tracing | None = None) -> FastAPI:
+    """An application without routes but `/docs` and `/openapi.json`; no page of it refers to another host.
+
+    With `tracing` every request is a span, in the trace that its headers name.
+    """
     app: FastAPI = FastAPIOffline(
         title=title,
         description=description,
@@ -37,6 +47,7 @@ def create_app(title: str, description: str, version: str) -> FastAPI:
         swagger_ui_parameters={"validatorUrl": None},  # or the page sends our specification to a validator on the web
         redirect_slashes=False,  # a 307 to a guess helps no client of an API
         separate_input_output_schemas=False,
+        telemetry=_telemetry(tracing),
     )
     setattr(app.state, _CLOSING, asyncio.Event())
     http_errors.install(app)
@@ -57,3 +68,16 @@ def json_response(view: Any, status: int = 200, headers: Mapping[str, str] | Non
 def health_response(*, serving: bool) -> Response:
     """The documented answer of GET /health; 503 while not serving."""
     return json_response(health_view(serving=serving), 200 if serving else 503)
+
+
+def _telemetry(tracing: Tracing | None) -> TelemetryConfig:
+    """FastAPI's own spans, and nothing else of what it would tell to providers that handlers may have set for themselves."""
+    return {
+        "tracing": tracing is not None,
+        "tracer_provider": tracing.provider if tracing else None,
+        "operation_spans": False,
+        "metrics": False,
+        "logs": False,  # they would hold the messages of exceptions
+        "auto_configure": False,
+        "exclude": lambda scope: scope["path"] in _QUIET,
+    }

@@ -4,20 +4,28 @@ import asyncio
 import sqlite3
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
+from sqlalchemy import insert
 
 from sickbay.adapters.sql import migrate
 from sickbay.adapters.sql.dialects import place, writing_engine
 from sickbay.adapters.sql.ledger import open_ledger
-from sickbay.adapters.sql.schema import HEAD, metadata
+from sickbay.adapters.sql.schema import HEAD, jobs, metadata
+from sickbay.circuit import Key
 from sickbay.errors import SettingsError, Unavailable
 from sickbay.job import State
 from tests.contract.ledger_events import parked, queued, succeeded
 
 pytest_plugins = ["tests.contract.ledger_fixtures"]
+
+PLACE = {"tenant": "default", "state": "PARKED", "generation": 0, "attempt": 0, "rank": 5}
+OLD = PLACE | {"submitted_at": 1, "updated_at": 2, "run": "", "code": "X", "set_aside_at": 2, "payload": b"{}"}
+"""A row as the first version wrote it."""
+TRACE = f"00-{'ab' * 16}-{'cd' * 8}-01 acme=1"
 
 
 async def test_a_file_keeps_everything(tmp_path, clock):
@@ -66,6 +74,35 @@ async def test_the_migrations_make_the_schema(empty_url):
     config.set_main_option("script_location", "sickbay.adapters.sql:migrations")
     config.set_main_option("path_separator", "os")
     assert ScriptDirectory.from_config(config).get_current_head() == HEAD
+
+
+async def test_an_older_database_is_upgraded_with_what_is_in_it(empty_url, tmp_path, clock):
+    """A job that was set aside before there were traces is released all the same, and later ones keep theirs."""
+    if empty_url == "sqlite://":
+        empty_url = f"sqlite:///{tmp_path}/ledger.db"
+    engine = writing_engine(place(empty_url))
+    async with engine.begin() as connection:
+        await connection.run_sync(_upgrade_to, "0001")
+        for name in ("email", "sms"):
+            await connection.execute(insert(jobs).values(OLD | {"job_id": name, "job_type": name}))
+    await engine.dispose()
+    async with open_ledger(empty_url, clock) as ledger:
+        await ledger.writer.apply([parked("later", trace=TRACE)])
+        claims = await ledger.wards.claim_parked(Key("email"), 10)
+        assert {claim.job.job_id: (claim.job.trace, claim.job.payload_json) for claim in claims} == {
+            "email": ("", b"{}"),
+            "later": (TRACE, b'{"to":"a"}'),
+        }
+        assert [record.job.trace for record in await ledger.wards.released(claims)] == ["", ""]
+        assert await ledger.wards.case("sms") is not None
+
+
+def _upgrade_to(connection, revision):
+    config = Config()
+    config.set_main_option("script_location", "sickbay.adapters.sql:migrations")
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    command.upgrade(config, revision)
 
 
 async def test_a_current_database_is_opened_without_alembic(tmp_path, clock, monkeypatch):

@@ -9,7 +9,7 @@ from sickbay.circuit import Key
 from sickbay.errors import Aborted, ErrorReason, FailedPrecondition, InvalidArgument, NotFound
 from sickbay.job import Reason, State
 from sickbay.queries import Edit, QuarantineQuery, Revision
-from tests.contract.ledger_events import START, TIMEOUT, job, parked, quarantined, queued, succeeded
+from tests.contract.ledger_events import DAY, START, TIMEOUT, job, parked, quarantined, queued, succeeded
 
 pytest_plugins = ["tests.contract.ledger_fixtures"]
 
@@ -224,3 +224,26 @@ async def test_discard_ends_the_job_and_can_be_repeated(ledger, clock):
     await ledger.writer.apply([quarantined(), parked()])
     assert await ledger.reader.get("j1") == record
     assert (await ledger.reader.history("j1"))[-1].actor == "ann"
+
+
+TRACE = f"00-{'ab' * 16}-{'cd' * 8}-01 acme=1"
+
+
+async def test_a_set_aside_job_keeps_its_trace_until_it_has_left(ledger, clock):
+    """Whoever takes it away hands the trace on: released, resubmitted, after an expired claim, and in the copy that the sweep makes."""
+    await ledger.writer.apply([parked("p", trace=TRACE), quarantined("q", trace=TRACE), queued("free", trace=TRACE)])
+    assert [event.job.trace for event in await ledger.writer.set_aside("", 9, START + DAY)] == [TRACE, TRACE]
+    claims = [*await ledger.wards.claim_parked(EMAIL, 9), await ledger.wards.claim_one("q", Edit(), "", "ann")]
+    assert [claim.job.trace for claim in claims] == [TRACE, TRACE]
+    clock.now += LEASE
+    assert [claim.job.trace for claim in await ledger.wards.claim_expired()] == [TRACE, TRACE]
+    assert [record.job.trace for record in await ledger.wards.released(claims)] == ["", ""]
+    assert (await ledger.reader.get("free")).job.trace == ""
+
+
+async def test_a_parked_job_that_is_parked_again_keeps_the_newest_trace(ledger):
+    """In its next generation the trace says what released it last."""
+    await ledger.writer.apply([parked("p", trace=TRACE)])
+    await ledger.writer.apply([parked("p", generation=1, trace=TRACE + ",b=2")])
+    (claim,) = await ledger.wards.claim_parked(EMAIL, 9)
+    assert claim.job.trace == TRACE + ",b=2"

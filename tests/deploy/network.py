@@ -12,7 +12,7 @@ def may(resources: list[Resource], source: str, target: str, port: int) -> bool:
 
 
 def _agrees(policies, direction, own, other, port) -> bool:
-    mine = [one["spec"] for one in policies if _matches(one["spec"]["podSelector"], own) and direction in one["spec"]["policyTypes"]]
+    mine = [one["spec"] for one in policies if matches(one["spec"]["podSelector"], own) and direction in one["spec"]["policyTypes"]]
     side, peers = ("ingress", "from") if direction == "Ingress" else ("egress", "to")
     rules = [rule for spec in mine for rule in spec.get(side, [])]
     return not mine or any(_allows(rule, peers, other, port) for rule in rules)
@@ -26,8 +26,10 @@ def _allows(rule, peers, other, port) -> bool:
 def _is(peer, other) -> bool:
     if "ipBlock" in peer:
         return peer["ipBlock"]["cidr"] == "0.0.0.0/0"
-    return "namespaceSelector" not in peer and _matches(peer["podSelector"], other)
+    return "namespaceSelector" not in peer and matches(peer["podSelector"], other)
 
 
-def _matches(selector, own) -> bool:
-    return selector.get("matchLabels", {}).items() <= own.items()
+def matches(selector, own) -> bool:
+    """Whether a selector chooses what has these labels."""
+    listed = all(own.get(one["key"]) in one["values"] for one in selector.get("matchExpressions", []) if one["operator"] == "In")
+    return listed and selector.get("matchLabels", {}).items() <= own.items()

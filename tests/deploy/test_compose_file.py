@@ -61,7 +61,7 @@ def test_a_stop_is_as_patient_as_the_drain(services: dict[str, Any]):
 
 def test_variables_of_ours_exist(services: dict[str, Any]):
     """A misspelt variable would be ignored by the services."""
-    known = set(described()) | {"SICKBAY_JOBAPI", "SICKBAY_WORKER", "SICKBAY_CONTROL_PLANE", "OTEL_EXPORTER_OTLP_ENDPOINT"}
+    known = set(described()) | {"SICKBAY_JOBAPI", "SICKBAY_WORKER", "SICKBAY_CONTROL_PLANE"}
     for name in OURS:
         assert set(services[name]["environment"]) <= known
 

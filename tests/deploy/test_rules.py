@@ -7,8 +7,8 @@ import pytest
 
 from scripts import manifests
 from tests.deploy import rules
-from tests.deploy.network import may
-from tests.deploy.rules import of, parsed, pod, workloads
+from tests.deploy.network import matches, may
+from tests.deploy.rules import labels, of, parsed, pod, workloads
 
 NAMES = ["files", "base", *manifests.NAMES, *(f"{name}+keda" for name in manifests.NAMES)]
 SERVERS = {"rabbitmq": 5672, "redis": 6379, "postgres": 5432}
@@ -96,6 +96,13 @@ def test_who_may_talk_to_whom(name):
     assert may(everything, "job-api", "dns", 53)
     assert not may(everything, "job-api", "smtp", 25)
     assert may(everything, "worker", "smtp", 25)
+
+
+def test_only_our_services_may_send_traces():
+    everything = resources("files")
+    traces = of(everything, "NetworkPolicy")["traces"]
+    assert traces["spec"]["egress"][0]["ports"] == [{"port": 4317}]
+    assert {name for name, one in workloads(everything).items() if matches(traces["spec"]["podSelector"], labels(one))} == set(rules.PORTS)
 
 
 @pytest.mark.parametrize("policy", ["job-api-servers", "redis", "sickbay-dns"])

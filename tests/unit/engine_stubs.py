@@ -162,8 +162,8 @@ class Bench:
             last_s=0.05,
         )
 
-    def deliver(self, job=None, *, body=None, redelivered=False, held_s=0.0):
-        delivery = StubDelivery(body if body is not None else encode_job(job), self.log, redelivered, held_s=held_s)
+    def deliver(self, job=None, *, body=None, redelivered=False, held_s=0.0, headers=None):
+        delivery = StubDelivery(body if body is not None else encode_job(job), self.log, redelivered, headers=headers or {}, held_s=held_s)
         self.broker.queue.put_nowait(delivery)
         return delivery
 

@@ -430,3 +430,24 @@ async def test_a_drain_hands_on_what_waits_for_its_types_turn():
         await draining
         await first.settled.wait()
         assert first.verdict == "ack"
+
+
+TRACE = {"traceparent": f"00-{'ab' * 16}-{'cd' * 8}-01", "tracestate": "acme=1"}
+
+
+async def test_a_trace_is_handed_on_by_those_who_send_none():
+    """In the headers of a retry, and in the event of a job that is set aside."""
+    async with open_bench(does(fails("NETWORK_ERROR", "x"))) as bench:
+        await bench.run_one(job(), headers=TRACE)
+        await bench.run_one(job(attempt=3), headers=TRACE)
+        (retry,) = [message for message in bench.broker.published if message.key == "retry"]
+        assert retry.headers == TRACE
+        (event,) = [event for event in bench.broker.events() if event.state is State.QUARANTINED]
+        assert event.job.trace == " ".join(TRACE.values())
+
+
+async def test_a_job_that_is_put_off_keeps_its_headers():
+    async with open_bench(does(fine)) as bench:
+        await bench.run_one(job(), headers=TRACE, held_s=slots.MAX_HELD_S)
+        (copy,) = [message for message in bench.broker.published if message.key == "retry"]
+        assert copy.headers == TRACE

@@ -53,6 +53,8 @@ def test_variables_are_read_and_options_come_first(monkeypatch):
         ("RABBITMQ_URL", "http://x"),
         ("REDIS_URL", "localhost:6379"),
         ("DATABASE_URL", "mysql://x"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "grpc://localhost:4317"),
+        ("OTEL_SDK_DISABLED", "maybe"),
     ],
 )
 def test_a_bad_value_is_one_sentence_that_names_the_variable(monkeypatch, name, value):
@@ -81,3 +83,29 @@ def test_the_readme_tells_every_variable_its_default_and_meaning():
     for name, (default, meaning) in described().items():
         shown = f"`{default}`" if default else ""
         assert table.get(name) == f"{shown} | {meaning}", name
+
+
+@pytest.mark.parametrize(
+    ("env", "endpoint"),
+    [
+        ({}, None),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": ""}, None),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://a:4317"}, "http://a:4317"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "a:4317"}, "a:4317"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://a:4317", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "https://b"}, "https://b"),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://a:4317", "OTEL_SDK_DISABLED": "true"}, None),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://a:4317", "OTEL_TRACES_EXPORTER": "none"}, None),
+        ({"OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}, None),
+    ],
+)
+def test_traces_are_sent_only_where_somebody_asks_for_them(monkeypatch, env, endpoint):
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    assert Settings.read().traces_endpoint == endpoint
+
+
+def test_a_protocol_that_is_not_spoken_is_a_settings_error(monkeypatch):
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://a:4318")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
+    with pytest.raises(SettingsError, match="OTEL_EXPORTER_OTLP_PROTOCOL must be grpc"):
+        Settings.read()

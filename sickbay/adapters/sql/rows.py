@@ -22,13 +22,13 @@ DUPLICATES: Final = (
 )
 """The column with the number of a job's duplicates."""
 
-LISTED: Final = (*(column for column in jobs.c if column.name not in {"payload", "message"}), DUPLICATES)
-"""What a list of records selects: all but payloads, which may be a megabyte each."""
+LISTED: Final = (*(column for column in jobs.c if column.name not in {"payload", "message", "trace"}), DUPLICATES)
+"""What a list of records selects: all but payloads, which may be a megabyte each, and what nobody is shown."""
 
-WHOLE: Final = (*LISTED, jobs.c.payload)
-"""What one record with its payload selects."""
+WHOLE: Final = (*LISTED, jobs.c.payload, jobs.c.trace)
+"""What one record with its payload and its trace selects."""
 
-JOB_VALUES: Final = tuple(jobs.c.keys()[: jobs.c.keys().index("payload") + 1])
+JOB_VALUES: Final = (*jobs.c.keys()[: jobs.c.keys().index("payload") + 1], "trace")
 """The columns of `jobs` that an event decides."""
 
 
@@ -54,6 +54,7 @@ def job_of(row: AnyRow) -> Job:
         generation=row.generation,
         failures=failures_of(row.errors),
         submitted_at=row.submitted_at,
+        trace=getattr(row, "trace", None) or "",
     )
 
 
@@ -79,9 +80,9 @@ def values_of(event: Event) -> tuple[object, ...]:
     place = (job.job_id, job.job_type, job.tenant, state.value, job.generation, job.attempt, state.rank)
     run = (job.submitted_at, event.at, event.started_at, event.run, _encode(job.failures) if last else None, code)
     if not state.is_set_aside:
-        return (*place, *run, None, None, None, None, None)
+        return (*place, *run, None, None, None, None, None, None)
     reason = event.reason.value if event.reason else None
-    return (*place, *run, event.at, reason, plain(message), fingerprint(message), job.payload_json)
+    return (*place, *run, event.at, reason, plain(message), fingerprint(message), job.payload_json, job.trace or None)
 
 
 def event_of(row: AnyRow) -> Event:

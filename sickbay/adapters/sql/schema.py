@@ -13,7 +13,7 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Column, Index, LargeBinary, MetaData, SmallInteger, Table, Text, text
 
-HEAD: Final = "0001"
+HEAD: Final = "0002"
 """The revision this code works with: the newest file in `migrations/versions`."""
 
 metadata = MetaData()
@@ -45,6 +45,8 @@ jobs = Table(
     Column("claim_attempt", BigInteger),
     Column("claim_actor", Text),
     Column("revision", BigInteger, nullable=False, server_default=text("0")),
+    # Again only while the job is set aside, so that its trace goes on when it is released:
+    Column("trace", Text),
 )
 
 _ASIDE: Final = text("set_aside_at IS NOT NULL")

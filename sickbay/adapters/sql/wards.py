@@ -33,7 +33,7 @@ LEASE_MS: Final = 30_000
 
 _c: Final = jobs.c
 _NO_LONGER_ASIDE: Final[dict[str, Any]] = {
-    **dict.fromkeys(("set_aside_at", "reason", "message", "fingerprint", "payload"), null()),
+    **dict.fromkeys(("set_aside_at", "reason", "message", "fingerprint", "payload", "trace"), null()),
     **dict.fromkeys(("lease_until", "claim_attempt", "claim_actor"), null()),
 }
 

@@ -23,7 +23,7 @@ from sickbay.job import Event, Job, State
 
 _REPLACED: Final = (
     *("state", "generation", "attempt", "rank", "updated_at", "started_at", "run", "errors", "code"),
-    *("set_aside_at", "reason", "message", "fingerprint", "payload"),
+    *("set_aside_at", "reason", "message", "fingerprint", "payload", "trace"),
 )
 # Constants are written into the statement, so that its parameters are the columns and nothing else.
 _NOTHING: Final = literal_column("''", Text)

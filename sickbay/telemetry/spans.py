@@ -1,0 +1,106 @@
+"""Makes and sends spans: one exporter for the process, and for each of its services a tracer that tells the service's own name."""
+
+from __future__ import annotations
+
+import logging
+from time import monotonic
+from typing import Final, NamedTuple, Self
+
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import Span, SpanContext, StatusCode, Tracer
+
+from sickbay.errors import SettingsError
+from sickbay.version import VERSION
+
+JOB_ID: Final = "sickbay.job.id"
+JOB_TYPE: Final = "sickbay.job.type"
+TENANT: Final = "sickbay.job.tenant"
+ATTEMPT: Final = "sickbay.job.attempt"
+GENERATION: Final = "sickbay.job.generation"
+# OpenTelemetry's own names; a test compares them with those of its package.
+SYSTEM: Final = "messaging.system"
+DESTINATION: Final = "messaging.destination.name"
+OPERATION: Final = "messaging.operation.name"
+OPERATION_TYPE: Final = "messaging.operation.type"
+MESSAGE_ID: Final = "messaging.message.id"
+BATCH: Final = "messaging.batch.message_count"
+RPC_SYSTEM: Final = "rpc.system.name"
+RPC_METHOD: Final = "rpc.method"
+RPC_STATUS: Final = "rpc.response.status_code"
+ERROR_TYPE: Final = "error.type"
+
+_SAY_AGAIN_S: Final = 60.0
+
+
+class Tracing(NamedTuple):
+    """What one service makes its spans with."""
+
+    provider: TracerProvider
+    tracer: Tracer
+
+
+class Traces:
+    """The way to the receiver, shared by all services of a process."""
+
+    def __init__(self, processor: SpanProcessor, instance: str) -> None:
+        """Hand ended spans to `processor`; `instance` names this process."""
+        self._processor = processor
+        self._instance = instance
+
+    @classmethod
+    def open(cls, endpoint: str, instance: str) -> Self:
+        """Send to an OTLP receiver over gRPC; the other OTEL_ variables are read by OpenTelemetry's own packages."""
+        logging.getLogger("opentelemetry.exporter.otlp.proto.grpc.exporter").addFilter(_Calm())
+        try:
+            return cls(BatchSpanProcessor(OTLPSpanExporter(endpoint)), instance)
+        except Exception as error:
+            raise SettingsError(f"a variable OTEL_EXPORTER_OTLP_... or OTEL_BSP_... cannot be meant: {error}") from error
+
+    def of(self, service: str, *, for_handlers: bool = False) -> Tracing:
+        """For `jobapi`, `worker` or `controlplane`; `for_handlers` makes it what handlers get from OpenTelemetry's API."""
+        provider = TracerProvider(resource=_resource(service, self._instance), shutdown_on_exit=False)
+        provider.add_span_processor(self._processor)
+        if for_handlers and isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):  # they may have made one of their own
+            trace.set_tracer_provider(provider)
+        return Tracing(provider, provider.get_tracer("sickbay", VERSION))
+
+    def shutdown(self) -> None:
+        """Send what is left, and no more after it; blocks."""
+        self._processor.shutdown()
+
+
+def continuing(context: SpanContext) -> Context:
+    """A context in which new spans are children of that one, wherever it was made."""
+    return trace.set_span_in_context(trace.NonRecordingSpan(context), Context())
+
+
+def failed(span: Span, code: str) -> None:
+    """Mark the span: a code and nothing else, because messages may hold anything."""
+    span.set_attribute(ERROR_TYPE, code)
+    span.set_status(StatusCode.ERROR, code)
+
+
+def _resource(service: str, instance: str) -> Resource:
+    """Who tells the spans; OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES win."""
+    ours = {"service.name": f"sickbay-{service}", "service.version": VERSION, "service.instance.id": instance}
+    return Resource.create(ours | dict(OTELResourceDetector().detect().attributes))
+
+
+class _Calm(logging.Filter):
+    """A receiver that is away is no fault of ours, and is told once in a while; the single tries are not told."""
+
+    _said = -_SAY_AGAIN_S
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.ERROR:
+            return False
+        if monotonic() - self._said < _SAY_AGAIN_S:
+            return False
+        self._said = monotonic()
+        record.levelno, record.levelname = logging.WARNING, "WARNING"
+        return True

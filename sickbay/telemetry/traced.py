@@ -1,0 +1,141 @@
+"""The broker's publishes as spans, and the trace's context in the headers of every message that carries a job.
+
+A single message is a span `send`; several in one publish are a span `create` each, so that each job has a context of its own, and one
+`send` that links to them. A copy that a run makes (a retry) is its child; a job that comes back from quarantine goes on in its own trace,
+with a link to the release that brought it back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
+from contextvars import ContextVar
+from dataclasses import replace
+from secrets import token_hex
+from typing import Any, Final
+
+from opentelemetry import trace
+from opentelemetry.context import Context, get_current
+from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Tracer
+
+from sickbay.envelope import Undecodable, decode_job
+from sickbay.errors import Unavailable
+from sickbay.job import Job
+from sickbay.ports import TO_MAIN, TO_RETRY, Broker, Consumer, Message, Queue
+from sickbay.telemetry import spans
+from sickbay.telemetry.carried import Carried
+from sickbay.telemetry.spans import continuing, failed
+from sickbay.trace import trace_of
+
+RUN: Final[ContextVar[SpanContext | None]] = ContextVar("run", default=None)
+"""The span of the run that this context belongs to; it may have ended, and what becomes of its job is told below it."""
+
+_QUEUES: Final = {TO_MAIN: Queue.MAIN.value, TO_RETRY: Queue.RETRY.value}
+
+
+class TracedBroker:
+    """Implements `Broker`. What carries no job, as events do, makes no span."""
+
+    def __init__(self, broker: Broker, tracer: Tracer, system: str) -> None:
+        """`system` is how OpenTelemetry calls the broker: rabbitmq, or sickbay for the embedded one."""
+        self._broker = broker
+        self._tracer = tracer
+        self._system = system
+
+    async def publish(self, messages: Sequence[Message]) -> None:
+        """See `Broker.publish`."""
+        jobs = [message for message in messages if message.key in _QUEUES]
+        if not jobs:
+            await self._broker.publish(messages)
+            return
+        with self._sending(jobs) as stamped:
+            fresh = iter(stamped)
+            await self._broker.publish([next(fresh) if message.key in _QUEUES else message for message in messages])
+
+    def consume(self, queue: Queue, prefetch: int) -> AbstractAsyncContextManager[Consumer]:
+        """See `Broker.consume`."""
+        return self._broker.consume(queue, prefetch)
+
+    async def depth(self, queue: Queue) -> int:
+        """See `Broker.depth`."""
+        return await self._broker.depth(queue)
+
+    async def consumers(self, queue: Queue) -> int:
+        """See `Broker.consumers`."""
+        return await self._broker.consumers(queue)
+
+    @contextmanager
+    def _sending(self, jobs: Sequence[Message]) -> Iterator[Sequence[Message]]:
+        """Around the publish of messages that carry jobs: the messages as they are to go."""
+        if len(jobs) == 1:
+            span, stamped = self._begin("send", jobs[0])
+            sent = [stamped]
+        else:
+            sent, span = self._begin_batch(jobs)
+        try:
+            yield sent
+        except Unavailable:
+            failed(span, "UNAVAILABLE")
+            raise
+        finally:
+            span.end()
+
+    def _begin_batch(self, jobs: Sequence[Message]) -> tuple[list[Message], Span]:
+        created = [self._begin("create", message) for message in jobs]
+        for span, _ in created:
+            span.end()
+        queue = _QUEUES[jobs[0].key]
+        facts = self._facts("send", queue) | {spans.BATCH: len(jobs)}
+        links = [Link(span.get_span_context()) for span, _ in created]
+        return [stamped for _, stamped in created], self._tracer.start_span(f"send {queue}", None, SpanKind.CLIENT, facts, links)
+
+    def _begin(self, operation: str, message: Message) -> tuple[Span, Message]:
+        """The span that makes this message, and the message with its context."""
+        carried = Carried.read(trace_of(message.headers))
+        parent, links = _place(carried)
+        queue = _QUEUES[message.key]
+        message_id = message.message_id or token_hex(16)
+        facts = self._facts(operation, queue) | {spans.MESSAGE_ID: message_id} | _job_in(message)
+        span = self._tracer.start_span(f"{operation} {queue}", parent, SpanKind.PRODUCER, facts, links)
+        headers = dict(message.headers) | _next(carried, span.get_span_context()).headers()
+        return span, replace(message, message_id=message_id, headers=headers)
+
+    def _facts(self, operation: str, queue: str) -> dict[str, Any]:
+        return messaging(self._system, operation, operation, queue)
+
+
+def messaging(system: str, operation: str, kind: str, queue: str) -> dict[str, Any]:
+    """The attributes of every span about a message; `kind` is OpenTelemetry's word for what is done, `operation` ours."""
+    return {spans.SYSTEM: system, spans.OPERATION: operation, spans.OPERATION_TYPE: kind, spans.DESTINATION: queue}
+
+
+def job_facts(job: Job) -> dict[str, Any]:
+    """The attributes of every span about a job."""
+    return {
+        spans.JOB_ID: job.job_id,
+        spans.JOB_TYPE: job.job_type,
+        spans.TENANT: job.tenant,
+        spans.ATTEMPT: job.attempt,
+        spans.GENERATION: job.generation,
+    }
+
+
+def _place(carried: Carried | None) -> tuple[Context, list[Link]]:
+    """Where a new message's span belongs: below what is going on now, or, if that is another trace, in the job's with a link to it."""
+    now = trace.get_current_span().get_span_context()
+    if carried is None or now.trace_id == carried.origin.trace_id:
+        return get_current(), []
+    return continuing(carried.origin), [Link(now)] if now.is_valid else []
+
+
+def _next(carried: Carried | None, made: SpanContext) -> Carried:
+    """What the new message says: a job without a trace begins one here."""
+    origin, run = carried.origin if carried else made, RUN.get()
+    return Carried(origin, run if run is not None and run.trace_id == origin.trace_id else made)
+
+
+def _job_in(message: Message) -> dict[str, Any]:
+    try:
+        return job_facts(decode_job(message.body, message.message_id, 0))
+    except Undecodable:  # put off as it came
+        return {}

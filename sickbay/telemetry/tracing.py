@@ -1,0 +1,68 @@
+"""Traces: whether they are wanted, and when they begin and end. OpenTelemetry is loaded here, and only if they are.
+
+What tells of traces (`spans.py`, `traced.py`, `rpc/traced.py`, `worker/traced.py`, `controlplane/traced.py`) is imported only where a
+`Traces` exists. So a process that sends none has neither OpenTelemetry's tracing SDK nor its exporter in it, and nothing is wrapped.
+(FastAPI and redis-py load OpenTelemetry's API, and redis-py its metrics, for themselves.)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Final
+
+from sickbay.ports import Broker
+from sickbay.settings import Settings
+
+if TYPE_CHECKING:
+    from sickbay.telemetry.spans import Traces, Tracing
+
+FLUSH_S: Final = 3.0
+"""How long the end of a process waits for the receiver to take the last spans."""
+
+log = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def open_traces(settings: Settings) -> AsyncIterator[Traces | None]:
+    """What makes the spans of this process's services; None if nobody wants any. SettingsError if a variable cannot be meant."""
+    endpoint = settings.traces_endpoint
+    if endpoint is None:
+        yield None
+        return
+    from sickbay.telemetry.spans import Traces  # noqa: PLC0415 - see the module's docstring
+
+    traces = Traces.open(endpoint, settings.worker_name)
+    try:
+        yield traces
+    finally:
+        await _within(FLUSH_S, traces.shutdown)
+
+
+def traced(broker: Broker, tracing: Tracing | None, system: str) -> Broker:
+    """The broker whose publishes are spans, or without `tracing` the broker itself; `system` is how traces call it."""
+    if tracing is None:
+        return broker
+    from sickbay.telemetry.traced import TracedBroker  # noqa: PLC0415 - see the module's docstring
+
+    return TracedBroker(broker, tracing.tracer, system)
+
+
+async def _within(seconds: float, work: Callable[[], None]) -> None:
+    """Wait for blocking work, but not for ever: it goes on in a thread that keeps no process alive."""
+    loop, done = asyncio.get_running_loop(), asyncio.Event()
+
+    def run() -> None:
+        work()
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(done.set)
+
+    threading.Thread(target=run, name="last spans", daemon=True).start()
+    try:
+        async with asyncio.timeout(seconds):
+            await done.wait()
+    except TimeoutError:
+        log.warning("the last spans could not be sent within %g s", seconds)

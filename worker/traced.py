@@ -1,0 +1,110 @@
+"""Runs of handlers as spans, and what became of the job below them: parked, quarantined, or dropped as an outdated copy.
+
+Each message is treated in a task of its own, so contexts are set here and never reset, as `watched.py` does. The span of a run ends with
+the handler, but stays the present one: what is published and logged afterwards belongs to it.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import Any, Final
+
+from opentelemetry import trace
+from opentelemetry.context import Context, attach, get_current
+from opentelemetry.trace import Span, SpanKind, Tracer
+
+from sickbay.circuit import Permit, PermitKind
+from sickbay.job import Event, Job, State
+from sickbay.outcome import Outcome
+from sickbay.ports import Delivery, Queue
+from sickbay.sdk import HandlerSpec
+from sickbay.telemetry import spans
+from sickbay.telemetry.carried import Carried
+from sickbay.telemetry.spans import continuing, failed
+from sickbay.telemetry.traced import RUN, job_facts, messaging
+from sickbay.trace import trace_of
+from worker.runner import Runs
+
+PROBE: Final = "sickbay.run.probe"
+OUTCOME: Final = "sickbay.run.outcome"
+REASON: Final = "sickbay.job.reason"
+CODE: Final = "sickbay.job.error_code"
+
+_MESSAGE_ID: Final[ContextVar[str]] = ContextVar("message_id", default="")
+_SETTLED: Final = {State.PARKED: "park", State.QUARANTINED: "quarantine"}
+
+
+class JobTracer:
+    """Makes the spans of a worker; `runner` wraps its runner, `arrived` and `heard` are hooks of its engine and its events."""
+
+    def __init__(self, tracer: Tracer, system: str) -> None:
+        """`system` is how OpenTelemetry calls the broker."""
+        self._tracer = tracer
+        self._system = system
+
+    def arrived(self, delivery: Delivery) -> None:
+        """See `Engine`: until it runs, the job's own context is the present one."""
+        _MESSAGE_ID.set(delivery.message_id)
+        carried = Carried.read(trace_of(delivery.headers))
+        if carried is not None:
+            attach(continuing(carried.origin))
+
+    def begin(self, job: Job, permit: Permit) -> Span:
+        """The span of a run, from now on the present one."""
+        carried = Carried.read(job.trace)
+        facts = self._facts("process", "process", job) | {PROBE: permit.kind is PermitKind.PROBE}
+        parent = continuing(carried.origin) if carried else Context()
+        name = f"process {Queue.MAIN.value}"
+        span = self._tracer.start_span(name, parent, SpanKind.CONSUMER, facts, carried.links if carried else None)
+        attach(trace.set_span_in_context(span))
+        RUN.set(span.get_span_context())
+        return span
+
+    def heard(self, event: Event) -> None:
+        """See `EventStream.heard`: jobs that leave the queue otherwise than by success or retry."""
+        operation = "drop" if event.duplicate else _SETTLED.get(event.state)
+        if operation is None:
+            return
+        facts = self._facts(operation, "settle", event.job)
+        if event.reason is not None:
+            facts[REASON] = event.reason.value
+        if event.code:
+            facts[CODE] = event.code
+        # It is heard of when it has happened; its event was made just before.
+        begun = event.at * 1_000_000
+        self._tracer.start_span(f"{operation} {Queue.MAIN.value}", get_current(), SpanKind.CLIENT, facts, start_time=begun).end()
+
+    def _facts(self, operation: str, kind: str, job: Job) -> dict[str, Any]:
+        facts = messaging(self._system, operation, kind, Queue.MAIN.value) | job_facts(job)
+        if _MESSAGE_ID.get():
+            facts[spans.MESSAGE_ID] = _MESSAGE_ID.get()
+        return facts
+
+
+class TracedRunner:
+    """Implements `Runs` around another runner."""
+
+    def __init__(self, runner: Runs, tracer: JobTracer) -> None:
+        """Each run is a span of `tracer`."""
+        self._runner = runner
+        self._tracer = tracer
+
+    def timeout_of(self, spec: HandlerSpec) -> float:
+        """Seconds that a run of this handler may take."""
+        return self._runner.timeout_of(spec)
+
+    async def run(self, spec: HandlerSpec, job: Job, permit: Permit) -> Outcome:
+        """See `Runs.run`."""
+        span = self._tracer.begin(job, permit)
+        try:
+            outcome = await self._runner.run(spec, job, permit)
+            span.set_attribute(OUTCOME, outcome.kind.value)
+            if outcome.code:
+                failed(span, outcome.code)
+        finally:
+            span.end()
+        return outcome
+
+    def break_off(self) -> None:
+        """See `Runs.break_off`."""
+        self._runner.break_off()
