@@ -74,8 +74,7 @@ async def slowness(arena: Arena, server: str, random: Random) -> None:
 
 async def absence(arena: Arena, server: str, random: Random) -> None:
     """Connections break, new ones are refused."""
-    arena.proxies[server].refuse()
-    arena.proxies[server].reset()
+    arena.proxies[server].cut()
     await asyncio.sleep(random.uniform(0.5, 3))
     await arena.proxies[server].accept()
 

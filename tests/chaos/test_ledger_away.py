@@ -29,8 +29,7 @@ def test_jobs_flow_while_postgresql_is_away(fleet: Fleet, corner: Corner, own_cl
         with Clients(fleet) as sickbay:
             known = sickbay.submit("ok")
             sickbay.wait(known, "SUCCEEDED")
-            call("refuse")
-            call("reset")
+            call("cut")
             gone = time.monotonic()
             jobs: dict[str, str] = {}
             for number in range(20):

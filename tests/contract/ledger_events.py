@@ -1,9 +1,9 @@
 """Short ways to write the events of a job's life, as workers tell them to the ledger."""
 
 from sickbay.job import Event, Failure, Job, Reason, State
+from tests.clock import START
 
 DAY = 86_400_000
-START = 1_700_000_000_000
 TIMEOUT = Failure(START + 50, 0, 0, "API_TIMEOUT", "no answer in 30 s")
 
 

@@ -11,25 +11,15 @@ import pytest
 
 from sickbay.adapters.sql.ledger import open_ledger
 from sickbay.adapters.sql.schema import metadata
-from tests.contract.ledger_events import START
+from tests.clock import ManualClock
 from tests.contract.postgres_server import POSTGRES
 
 BACKENDS = ["sqlite-file", "sqlite-memory", pytest.param("postgresql", marks=pytest.mark.servers)]
 
 
-class Clock:
-    """Milliseconds since the epoch, moved by the test alone."""
-
-    def __init__(self):
-        self.now = START
-
-    def __call__(self):
-        return self.now
-
-
 @pytest.fixture
 def clock():
-    return Clock()
+    return ManualClock()
 
 
 class Postgres:
@@ -57,7 +47,7 @@ class Postgres:
         return future.result(30)
 
     async def _migrate(self):
-        async with open_ledger(self.url, Clock()):
+        async with open_ledger(self.url, ManualClock()):
             pass
 
     def sql(self, statement, *values):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
@@ -19,6 +18,8 @@ from fakeredis import FakeAsyncRedis, FakeServer
 from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
+
+from scripts.servers import free_port
 
 SERVER = os.environ.get("SICKBAY_TEST_REDIS_URL", "redis://localhost:6379")
 CLAIMS_IN = 15
@@ -72,12 +73,6 @@ def fake() -> Callable[[str], Redis]:
     """What opens clients of one fake server; stands in for `open_client`."""
     server = FakeServer()
     return lambda _url: FakeAsyncRedis(server=server)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class OwnServer:

@@ -18,6 +18,14 @@ def backend(request, tmp_path):
 
 
 @pytest.fixture
+def durable(backend):
+    """One that keeps messages when nobody has it open."""
+    if not backend.features.is_durable:
+        pytest.skip("this broker forgets")
+    return backend
+
+
+@pytest.fixture
 async def broker(backend):
     async with asyncio.timeout(PATIENCE * 3), backend.open() as opened:
         yield opened
@@ -36,12 +44,10 @@ async def depth_is(backend, broker, queue, expected):
     assert await broker.depth(queue) == expected
 
 
-async def test_confirmed_messages_are_there_after_reopening(backend):
-    if not backend.features.is_durable:
-        pytest.skip("this broker forgets")
-    async with backend.open() as broker:
+async def test_confirmed_messages_are_there_after_reopening(durable):
+    async with durable.open() as broker:
         await broker.publish(jobs("a", "b"))
-    async with backend.open() as broker, broker.consume(Queue.MAIN, 10) as consumer:
+    async with durable.open() as broker, broker.consume(Queue.MAIN, 10) as consumer:
         assert marks(await take(consumer, 2)) == {"a": False, "b": False}
 
 
@@ -115,14 +121,12 @@ async def test_leaving_the_consumer_gives_back_with_a_mark(backend, broker):
         assert marks(await take(consumer, 2)) == {"a": True, "c": False}
 
 
-async def test_a_lost_session_gives_back_with_a_mark(backend):
-    if not backend.features.is_durable:
-        pytest.skip("this broker forgets")
-    async with backend.open() as broker:
+async def test_a_lost_session_gives_back_with_a_mark(durable):
+    async with durable.open() as broker:
         await broker.publish(jobs(*"abcd"))
         async with broker.consume(Queue.MAIN, 3) as consumer:
             (await take(consumer, 3))[1].ack()
-    async with backend.open() as broker, broker.consume(Queue.MAIN, 10) as consumer:
+    async with durable.open() as broker, broker.consume(Queue.MAIN, 10) as consumer:
         again = await take(consumer, 3)
         assert bodies(again) == ["a", "c", "d"]
         assert marks(again) == {"a": True, "c": True, "d": False}
@@ -316,17 +320,15 @@ async def test_concurrent_publishers_keep_their_own_order(broker):
         assert [body for body in arrived if body.startswith(name)] == [f"{name}-{n}" for n in range(20)]
 
 
-async def test_acked_messages_stay_away_after_a_clean_close(backend):
-    if not backend.features.is_durable:
-        pytest.skip("this broker forgets")
-    async with backend.open() as broker:
+async def test_acked_messages_stay_away_after_a_clean_close(durable):
+    async with durable.open() as broker:
         await broker.publish(jobs(*"abc"))
         async with broker.consume(Queue.MAIN, 10) as consumer:
             for delivery in await take(consumer, 2):
                 delivery.ack()
-    async with backend.open() as broker, broker.consume(Queue.MAIN, 10) as consumer:
+    async with durable.open() as broker, broker.consume(Queue.MAIN, 10) as consumer:
         assert bodies(await take(consumer, 1)) == ["c"]
-        await depth_is(backend, broker, Queue.MAIN, 0)
+        await depth_is(durable, broker, Queue.MAIN, 0)
 
 
 async def test_a_closed_broker_is_unavailable(backend):

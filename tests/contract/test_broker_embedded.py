@@ -16,18 +16,11 @@ from sickbay.adapters.embedded.broker import SqliteBroker
 from sickbay.adapters.embedded.topology import MAX_DELAY_MS
 from sickbay.errors import SettingsError, Unavailable
 from sickbay.ports import TO_MAIN, TO_RETRY, Message, Queue
+from tests.clock import ManualClock
 from tests.contract.broker_messages import jobs, take
 from tests.contract.broker_victim import LIMIT
 
 PATIENCE = 20
-
-
-class ManualClock:
-    def __init__(self):
-        self.now = 1_700_000_000_000
-
-    def __call__(self):
-        return self.now
 
 
 @pytest.fixture

@@ -5,10 +5,11 @@ from types import SimpleNamespace
 import pytest
 from redis.asyncio import Redis
 
+from scripts.servers import free_port
 from sickbay.adapters.redis.keys import RedisIdempotencyKeys
 from sickbay.errors import Unavailable
-from tests.contract.ledger_events import START
-from tests.contract.redis_servers import fake, free_port, own_database
+from tests.clock import ManualClock
+from tests.contract.redis_servers import fake, own_database
 from tests.contract.test_keys import (  # noqa: F401 - collected here once more, on the `ledger` of this module
     test_a_key_is_forgotten_after_a_day,
     test_a_released_key_is_free_and_a_confirmed_one_stays,
@@ -28,18 +29,9 @@ class NothingToPrune:
         return 0
 
 
-class Clock:
-    """Milliseconds since the epoch, moved by the test alone."""
-
-    now = START
-
-    def __call__(self):
-        return self.now
-
-
 @pytest.fixture
 def clock():
-    return Clock()
+    return ManualClock()
 
 
 @pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.servers)])

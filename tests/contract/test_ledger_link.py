@@ -13,7 +13,7 @@ from sickbay.adapters.sql.ledger import open_ledger
 from sickbay.errors import SettingsError, Unavailable
 from sickbay.job import State
 from tests.contract.ledger_events import cancelled, job, parked, queued, running, succeeded
-from tests.contract.ledger_proxy import proxy_to
+from tests.faults.proxy import Proxy
 
 pytest_plugins = ["tests.contract.ledger_fixtures"]
 pytestmark = pytest.mark.servers
@@ -21,9 +21,10 @@ pytestmark = pytest.mark.servers
 
 @pytest.fixture
 async def proxy(postgres, monkeypatch):
-    """On the way to the database, not started yet; pauses are short."""
+    """On the way to the database, where it lets nobody in yet; pauses are short."""
     monkeypatch.setattr(link, "FIRST_PAUSE_S", 0.02)
-    async with proxy_to(postgres.url) as made:
+    async with Proxy.before(postgres.url) as made:
+        made.refuse()
         yield made
 
 
@@ -65,7 +66,7 @@ async def test_a_patient_ledger_waits_for_its_server(postgres, proxy, clock, cap
         async with asyncio.timeout(10):
             while "nobody listens there" not in caplog.text:
                 await asyncio.sleep(0)
-        await proxy.start()
+        await proxy.accept()
         await up(ledger)
         await ledger.writer.apply([queued()])
     assert caplog.text.count("nobody listens") == 1
@@ -96,14 +97,14 @@ async def test_a_newer_database_stops_even_a_patient_one(empty_postgres_url, pos
 
 async def test_watchers_outlive_a_lost_connection(postgres, proxy, direct, clock):
     """What was written meanwhile is told afterwards; what was called off is known."""
-    await proxy.start()
+    await proxy.accept()
     async with open_ledger(proxy.through(postgres.url), clock) as ledger, ledger.reader.watch("j1") as watcher:
         await direct.writer.apply([queued()])
         assert (await anext(watcher))[1].state is State.QUEUED
-        await proxy.stop()
+        proxy.cut()
         await down(ledger)
         await direct.writer.apply([running(), cancelled("off")])
-        await proxy.start()
+        await proxy.accept()
         await up(ledger)
         assert (await anext(watcher))[1].state is State.RUNNING
         assert ledger.fence.is_cancelled(job("off"))
@@ -112,15 +113,15 @@ async def test_watchers_outlive_a_lost_connection(postgres, proxy, direct, clock
 
 
 async def test_a_watcher_that_cannot_be_told_all_is_cut_off(postgres, proxy, direct, clock):
-    await proxy.start()
+    await proxy.accept()
     async with open_ledger(proxy.through(postgres.url), clock) as ledger, ledger.reader.watch("j1") as watcher:
         await direct.writer.apply([queued()])
         await anext(watcher)
-        await proxy.stop()
+        proxy.cut()
         await down(ledger)
         await direct.writer.apply([succeeded()])
         await direct.writer.apply([parked(generation=1)])
-        await proxy.start()
+        await proxy.accept()
         with pytest.raises(Unavailable, match="watch again"):
             await anext(watcher)
 
@@ -131,18 +132,18 @@ async def test_a_server_that_answers_nothing_is_given_up(postgres, proxy, clock,
         monkeypatch.setattr(adapter, name, seconds)
     monkeypatch.setattr(link, "HEARTBEAT_S", 0.1)
     monkeypatch.setattr(link, "ANSWER_S", 0.1)
-    await proxy.start()
+    await proxy.accept()
     async with open_ledger(proxy.through(postgres.url), clock) as ledger:
         await ledger.reader.get("j1")
-        proxy.swallow()
+        proxy.blackhole()
         with pytest.raises(Unavailable):
             await ledger.reader.get("j1")
         with pytest.raises(Unavailable):
             await ledger.writer.apply([queued()])
         await down(ledger)
-        await proxy.stop()
-        proxy.let_through()
-        await proxy.start()
+        proxy.cut()
+        proxy.heal()
+        await proxy.accept()
         await up(ledger)
         await ledger.writer.apply([queued()])
 

@@ -7,15 +7,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from yarl import URL
-
 from tests.faults.proxy import Proxy
 
 
 @contextmanager
 def proxied(url: str) -> Iterator[tuple[str, Callable[[str], None]]]:
     """The URL of a proxy before a server, and what calls the proxy's methods in the proxy's own thread."""
-    server = URL(url)
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
@@ -28,10 +25,10 @@ def proxied(url: str) -> Iterator[tuple[str, Callable[[str], None]]]:
 
         asyncio.run_coroutine_threadsafe(act(), loop).result(10)
 
-    proxy = Proxy(server.host, server.port or 5432)
+    proxy = Proxy.before(url)
     call("__aenter__")
     try:
-        yield str(server.with_host("127.0.0.1").with_port(proxy.port)), call
+        yield proxy.through(url), call
     finally:
         asyncio.run_coroutine_threadsafe(_end(proxy), loop).result(10)
         loop.call_soon_threadsafe(loop.stop)

@@ -4,14 +4,18 @@ import asyncio
 import contextlib
 import socket
 import struct
+from typing import Self
+
+from yarl import URL
 
 CHUNK = 64 * 1024
+PORTS = {"amqp": 5672, "redis": 6379, "postgresql": 5432}
 
 
 class Proxy:
     """Forwards to one server; `async with` opens it on a free port of 127.0.0.1 that stays its own until the end.
 
-    Commands act at once on all connections: `reset`, `blackhole` and `heal`, `refuse` and `accept`; `latency` is the seconds
+    Commands act at once on all connections: `reset`, `blackhole` and `heal`, `refuse` or `cut` and `accept`; `latency` is the seconds
     each chunk waits in each direction, `reset_after` cuts a connection by itself. `accepted` counts connections ever taken.
     """
 
@@ -28,13 +32,22 @@ class Proxy:
         self.accepted = 0
         self.port = 0
 
+    @classmethod
+    def before(cls, url) -> Self:
+        """A proxy before the server of a URL."""
+        server = URL(url)
+        return cls(server.host, server.port or PORTS[server.scheme])
+
+    def through(self, url):
+        """The same URL, by way of this proxy."""
+        return str(URL(url).with_host("127.0.0.1").with_port(self.port))
+
     async def __aenter__(self):
         await self.accept()
         return self
 
     async def __aexit__(self, *_):
-        self.refuse()
-        self.reset()
+        self.cut()
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -60,6 +73,11 @@ class Proxy:
         if self._server is not None:
             self._server.close()
             self._server = None
+
+    def cut(self):
+        """What clients see of a server that ends: `refuse` and `reset`."""
+        self.refuse()
+        self.reset()
 
     def reset(self):
         """Break every connection with a TCP reset on both sides."""

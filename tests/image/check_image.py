@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from scripts import engine
-from tests.contract.redis_servers import free_port
+from scripts.servers import free_port
 from tests.image.container import TAG, Container, inspect
 from tests.system.clients import Clients
 

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.image.container import Container, build
-from tests.system.corner import Corner, own_corner
+from tests.system.conftest import corner
+
+__all__ = ["corner", "image", "start"]
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -28,10 +30,3 @@ def start() -> Iterator[Callable[..., Container]]:
     yield launch
     for container in started:
         container.remove()
-
-
-@pytest.fixture
-def corner() -> Iterator[Corner]:
-    """Empty places on RabbitMQ, Redis and PostgreSQL."""
-    with own_corner() as made:
-        yield made

@@ -9,14 +9,7 @@ from sickbay.adapters.sql.ledger import open_ledger
 from sickbay.backends import Backends
 from sickbay.circuit import BreakerConfig
 from sickbay.errors import Unavailable
-
-
-class ManualClock:
-    def __init__(self, now=1_700_000_000_000):
-        self.now = now
-
-    def __call__(self):
-        return self.now
+from tests.clock import ManualClock
 
 
 class Flaky:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from threading import Event
@@ -18,6 +17,7 @@ from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from gen.sickbay.breakers.v1 import breaker_service_pb2 as breakers_pb
 from gen.sickbay.jobs.v1 import job_service_pb2 as jobs_pb
+from scripts.servers import free_port
 from sickbay.rpc.errors import Fault
 from sickbay_cli.main import COMMANDS, cli
 from tests.unit.cli_fleet import BUSY, JOB_ID, NOT_FOUND, REFUSED, Fleet, job
@@ -27,12 +27,6 @@ from tests.unit.cli_fleet import BUSY, JOB_ID, NOT_FOUND, REFUSED, Fleet, job
 def fleet():
     with Fleet() as started:
         yield started
-
-
-def free_address() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
 def test_help_names_every_command_and_exit_code():
@@ -99,7 +93,7 @@ def test_errors_are_one_sentence_and_an_exit_code(fleet: Fleet, fault: Fault, co
 
 
 def test_an_unreachable_service_is_named_with_what_to_do():
-    address = free_address()
+    address = f"127.0.0.1:{free_port()}"
     result = CliRunner().invoke(cli, ["get", JOB_ID, "--jobapi", address])
     assert result.exit_code == 4
     assert f"cannot reach the Job API at {address}" in result.stderr
@@ -169,7 +163,7 @@ def test_health_of_all_three(fleet: Fleet):
 
 
 def test_health_tells_who_is_down(fleet: Fleet):
-    address = free_address()
+    address = f"127.0.0.1:{free_port()}"
     result = fleet.run("health", "--worker", address, "--json")
     assert result.exit_code == 4
     view = json.loads(result.stdout)

@@ -9,13 +9,8 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 
+from scripts.servers import free_port
 from sickbay_cli import healthcheck
-
-
-def quiet_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture
@@ -57,7 +52,7 @@ def test_the_documented_port_of_the_named_service_is_asked(serve, monkeypatch):
 
 
 def test_without_a_name_every_port_that_listens_must_be_well(serve, monkeypatch, capsys):
-    well, silent = serve(200), quiet_port()
+    well, silent = serve(200), free_port()
     monkeypatch.setattr(healthcheck, "PORTS", {"jobapi": well, "worker": silent})
     assert healthcheck.main([], {}) == 0
     assert capsys.readouterr().out == f"port {well}: 200\n"
@@ -66,7 +61,7 @@ def test_without_a_name_every_port_that_listens_must_be_well(serve, monkeypatch,
 
 
 def test_where_nobody_listens_nothing_is_well(capsys):
-    port = quiet_port()
+    port = free_port()
     assert healthcheck.main([], {"PORT": str(port), "BIND_HOST": "127.0.0.1"}) == 1
     assert capsys.readouterr().out == f"port {port}: nobody listens\n"
 

@@ -30,7 +30,8 @@ from sickbay.telemetry.backends import MeteredBroker, VitalsCollector
 from sickbay.telemetry.metrics import Bounded, Exposition
 from sickbay.vitals import Vitals
 from sickbay.wire_requests import Submission
-from tests.unit.embedded_bench import ManualClock, open_backends
+from tests.clock import ManualClock
+from tests.unit.embedded_bench import open_backends
 from tests.unit.engine_stubs import does, job, open_bench
 
 PROMETHEUS = (

@@ -2,8 +2,6 @@
 
 import asyncio
 
-from yarl import URL
-
 from sickbay.adapters.rabbitmq.broker import RabbitBroker
 from sickbay.ports import Queue
 from tests.contract.broker_backends import now
@@ -11,7 +9,7 @@ from tests.contract.broker_messages import jobs
 
 
 def through(proxy, url, **more):
-    return RabbitBroker(str(URL(url).with_host("127.0.0.1").with_port(proxy.port)), now, **more)
+    return RabbitBroker(proxy.through(url), now, **more)
 
 
 async def depth_is(broker, queue, expected):

@@ -21,8 +21,8 @@ pytestmark = [pytest.mark.servers, pytest.mark.timeout(60)]
 
 
 @pytest.fixture
-async def proxy():
-    async with Proxy(SERVER.host, SERVER.port or 5672) as running:
+async def proxy(url):
+    async with Proxy.before(url) as running:
         yield running
 
 
