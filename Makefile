@@ -12,7 +12,7 @@ PACKAGES := sickbay jobapi worker controlplane sickbay_cli
 PARALLEL ?= -n logical --maxprocesses 4 --dist worksteal
 PROTOS = $(shell find proto -name '*.proto' | sort)
 
-.PHONY: help setup run test test-embedded test-rabbit-matrix test-image test-compose test-deploy chaos image lint typecheck gen bench clean lock
+.PHONY: help setup run test test-embedded test-rabbit-matrix test-image test-compose test-deploy chaos image lint typecheck gen monitoring bench clean lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +73,10 @@ gen: $(DEV_STAMP) ## Generate gen/ from proto/
 	  --mypy_out=quiet:gen --mypy_grpc_out=quiet:gen $(PROTOS)
 	find gen -name '*.py*' -exec sed -i -E 's/^(from|import) sickbay\./\1 gen.sickbay./' {} +
 	find gen -type d -exec touch {}/__init__.py \;
+
+monitoring: $(DEV_STAMP) ## Generate what monitoring reads: Grafana's dashboard, and the alert rules for Kubernetes
+	$(BIN)/python -m deploy.grafana.dashboard
+	$(BIN)/python -m scripts.operator_rules
 
 bench: $(DEV_STAMP) ## Measure the embedded system (about a minute)
 	$(BIN)/python benchmarks/embedded.py

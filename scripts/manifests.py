@@ -12,7 +12,8 @@ ROOT = Path(__file__).resolve().parent.parent
 FILES = ROOT / "k8s"
 OVERLAYS = ROOT / "deploy" / "kubernetes"
 NAMES = ("local", "production", "external")
-"""The overlays; each is looked at with and without the KEDA component."""
+"""The overlays; each is looked at as it is, and with each of the components."""
+COMPONENTS = ("keda", "monitoring")
 
 
 def files() -> dict[str, str]:
@@ -21,11 +22,11 @@ def files() -> dict[str, str]:
 
 
 def rendered() -> dict[str, str]:
-    """The base, each overlay, and each with KEDA."""
+    """The base, each overlay, and each with every component."""
     texts = {"base": kustomize(FILES), "ingress": (OVERLAYS / "ingress" / "ingress.yaml").read_text()}
     for name in NAMES:
         texts[name] = kustomize(OVERLAYS / name)
-        texts[f"{name}+keda"] = _with_keda(name)
+        texts |= {f"{name}+{component}": with_component(name, component) for component in COMPONENTS}
     return texts
 
 
@@ -38,9 +39,10 @@ def kustomize(folder: Path) -> str:
     return done.stdout
 
 
-def _with_keda(name: str) -> str:
+def with_component(name: str, component: str) -> str:
+    """An overlay, and a component on top of it as a copy of the overlay would name it."""
     with tempfile.TemporaryDirectory() as folder:
         away = os.path.relpath(OVERLAYS, Path(folder).resolve())
-        lines = ["namespace: sickbay", f"resources: [{away}/{name}]", f"components: [{away}/keda]"]
+        lines = ["namespace: sickbay", f"resources: [{away}/{name}]", f"components: [{away}/{component}]"]
         Path(folder, "kustomization.yaml").write_text("\n".join(lines))
         return kustomize(Path(folder))

@@ -10,7 +10,7 @@ from tests.deploy import rules
 from tests.deploy.network import matches, may
 from tests.deploy.rules import labels, of, parsed, pod, workloads
 
-NAMES = ["files", "base", *manifests.NAMES, *(f"{name}+keda" for name in manifests.NAMES)]
+NAMES = ["files", "base", *manifests.NAMES, *(f"{name}+{component}" for name in manifests.NAMES for component in manifests.COMPONENTS)]
 SERVERS = {"rabbitmq": 5672, "redis": 6379, "postgres": 5432}
 
 

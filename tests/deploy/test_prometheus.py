@@ -1,0 +1,112 @@
+"""A real Prometheus reads a real product: its rules work, an alert fires, and every panel of the dashboard has something to show."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Final
+
+import pytest
+
+from deploy.grafana.dashboard import FILE, NARROWED
+from tests.deploy.prometheus import Prometheus, rules
+from tests.system.clients import Clients
+from tests.system.product import Product
+from tests.system.waiting import until
+
+pytestmark = pytest.mark.promtool
+
+IMPATIENT: Final = "SickbayCircuitOpen"
+ENV: Final = {"COOLDOWN_PERIOD": "1", "RETRY_DELAY_MS": "100", "LOG_FORMAT": "json"}
+STORY: Final = [
+    *[("sms", {"simulate": "ok"})] * 5,
+    *[("email", {"simulate": "API_TIMEOUT"})] * 10,
+    ("webhook", {"simulate": "VALIDATION_ERROR"}),
+    ("nobody-knows-me", {}),
+]
+SEEN: Final = (
+    'sickbay_breaker_transitions_total{state="CLOSED"} > 0',
+    'sickbay_breaker_probes_total{result="ill"} > 0',
+    'sickbay_ledger_jobs{state="QUARANTINED"} > 1',
+    'sickbay_sweep_copies_total{verdict="kept"} > 0',
+    'rate(sickbay_jobs_total{outcome="succeeded"}[5m]) > 0',
+)
+"""What Prometheus must have read before it is asked for everything."""
+_SELECTOR: Final = re.compile(r"\b(?:up|(?:sickbay|grpc_server|process)_\w+)\b(?:\{[^}]*\})?")
+
+
+@pytest.fixture(scope="module")
+def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
+    """One that has seen jobs end well and badly, a circuit open and be reset, and the alert about it."""
+    folder = tmp_path_factory.mktemp("product")
+    product = Product(folder, ENV).ready()
+    try:
+        with Clients(product) as sickbay, Prometheus(tmp_path_factory.mktemp("prometheus"), product, IMPATIENT) as started:
+            until(lambda: started.now(f"count(up == 1) == {len(product.ports)}"))
+            sickbay.submit_batch(STORY)
+            assert sickbay.api.get("/jobs/unknown").status_code == 404
+            started.fired = until(lambda: started.firing().get(IMPATIENT))
+            assert sickbay.plane.post("/breakers/email/reset").status_code == 200
+            for fact in SEEN:
+                until(lambda fact=fact: started.now(fact))
+            yield started
+    finally:
+        product.stop()
+
+
+def test_the_alert_of_an_open_circuit_fires(prometheus: Prometheus):
+    """The one whose patience is a second here."""
+    assert prometheus.fired == {"alertname": IMPATIENT, "job_type": "email", "tenant": "default", "severity": "warning"}
+
+
+def test_all_rules_work(prometheus: Prometheus):
+    """Prometheus has evaluated each of them without an error."""
+    told = [rule for group in prometheus.ask("/rules")["groups"] for rule in group["rules"]]
+    assert {rule["health"] for rule in told} == {"ok"}, [rule for rule in told if rule["health"] != "ok"]
+    assert {rule["name"] for rule in told} == {rule["alert"] for group in rules("")["groups"] for rule in group["rules"]}
+
+
+def asked_for(expression: str) -> set[str]:
+    """The series that an expression names, each in a form that can be asked for itself."""
+    return set(_SELECTOR.findall(expression))
+
+
+def test_what_the_rules_ask_for_is_told(prometheus: Prometheus):
+    """A misspelt metric, label or value would keep an alert quiet for ever."""
+    wanted = {series for group in rules("")["groups"] for rule in group["rules"] for series in asked_for(rule["expr"])}
+    failures = (
+        'grpc_server_handled_total{grpc_service=~"sickbay[.].+",grpc_code=~"UNAVAILABLE|INTERNAL|UNKNOWN|DATA_LOSS|DEADLINE_EXCEEDED"}'
+    )
+    assert failures in wanted
+    assert len(wanted) > 30
+    wanted.remove(failures)
+    assert [series for series in wanted if not prometheus.now(f"last_over_time({series}[5m])")] == []
+
+
+def shown(expression: str) -> str:
+    """An expression of the dashboard as Grafana sends it if everything is chosen, of the last minutes, for what shows changes alone."""
+    for name in NARROWED:
+        expression = expression.replace(f"${name}", ".*")
+    expression = expression.replace("$__rate_interval", "2s")
+    assert "$" not in expression
+    return f"last_over_time(({expression})[5m:500ms])"
+
+
+def test_every_panel_has_something_to_show(prometheus: Prometheus):
+    """A misspelt query would be an empty panel."""
+    queries = [(panel["title"], target["expr"]) for panel in json.loads(FILE.read_text())["panels"] for target in panel.get("targets", ())]
+    assert len(queries) > 40
+    assert [(title, expression) for title, expression in queries if not prometheus.now(shown(expression))] == []
+    assert not prometheus.now(shown("rate(sickbay_jobs_totals[$__rate_interval])"))
+
+
+@pytest.mark.parametrize("name", ["job_type", "tenant"])
+def test_a_choice_has_something_to_choose(prometheus: Prometheus, name: str):
+    """What `label_values` asks Prometheus for; `namespace` is a label of Kubernetes alone."""
+    found = re.fullmatch(r"label_values\((.+), (\w+)\)", NARROWED[name][1].replace("$namespace", ".*"))
+    assert found
+    assert found[2] == name
+    assert (
+        set(prometheus.ask(f"/label/{name}/values", **{"match[]": found[1]})) >= {"job_type": {"email", "sms"}, "tenant": {"default"}}[name]
+    )
