@@ -20,7 +20,7 @@ from sickbay.ports import Broker, Delivery, Message
 MAX_EVENTS: Final = 200
 LINGER_S: Final = 0.05
 BACKOFF_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
-CLOSE_S: Final = 3.0
+CLOSE_S: Final = 2.0
 """How long the end waits for a broker that does not take the last events."""
 
 log = logging.getLogger(__name__)

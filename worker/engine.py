@@ -29,7 +29,7 @@ from worker.slots import MAX_HELD_S, MAX_WAIT_S, Gates, Slots
 
 MAX_CRASHES: Final = 3
 """Workers a job may kill before it is quarantined as WORKER_LOST."""
-LAST_S: Final = 3.0
+LAST_S: Final = 2.0
 """How long the end waits for handlers that were broken off, and again for events that are not durable; their jobs are delivered again."""
 
 log = logging.getLogger(__name__)
