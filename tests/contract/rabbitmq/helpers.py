@@ -3,6 +3,7 @@
 import asyncio
 
 from sickbay.adapters.rabbitmq.broker import RabbitBroker
+from sickbay.errors import Unavailable
 from sickbay.ports import Queue
 from tests.contract.broker_backends import now
 from tests.contract.broker_messages import jobs
@@ -10,6 +11,16 @@ from tests.contract.broker_messages import jobs
 
 def through(proxy, url, **more):
     return RabbitBroker(proxy.through(url), now, **more)
+
+
+async def publish_at_last(broker, messages):
+    """Again and again until it is confirmed."""
+    while True:
+        try:
+            await broker.publish(messages)
+        except Unavailable:
+            continue
+        return
 
 
 async def depth_is(broker, queue, expected):

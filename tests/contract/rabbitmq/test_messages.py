@@ -12,7 +12,7 @@ from sickbay.errors import Unavailable
 from sickbay.ports import TO_MAIN, TO_RETRY, Message, Queue
 from tests.contract.broker_backends import now
 from tests.contract.broker_messages import bodies, jobs, take
-from tests.contract.rabbitmq.helpers import depth_is, drain
+from tests.contract.rabbitmq.helpers import depth_is, drain, publish_at_last
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(60)]
 
@@ -33,12 +33,7 @@ async def test_a_queue_that_was_deleted_comes_back_with_its_consumer(url, broker
         (await take(consumer, 1))[0].ack()
         async with aiormq.connect(url) as connection:
             await (await connection.channel()).queue_delete("jobs.main")
-        while True:
-            try:
-                await broker.publish(jobs("b"))
-            except Unavailable:
-                continue
-            break
+        await publish_at_last(broker, jobs("b"))
         assert bodies(await take(consumer, 1)) == ["b"]
 
 

@@ -13,7 +13,7 @@ from sickbay.errors import SettingsError, Unavailable
 from sickbay.ports import Queue
 from tests.contract.broker_backends import now
 from tests.contract.broker_messages import bodies, jobs, take
-from tests.contract.rabbitmq.helpers import depth_is, drain, through
+from tests.contract.rabbitmq.helpers import depth_is, drain, publish_at_last, through
 from tests.contract.rabbitmq_server import SERVER, rabbitmqctl
 from tests.faults.proxy import Proxy
 
@@ -80,12 +80,7 @@ async def test_many_resets_while_everything_goes_on(url, proxy):
 
     async def publish(broker):
         for name in names:
-            while True:
-                try:
-                    await broker.publish(jobs(name))
-                except Unavailable:
-                    continue
-                break
+            await publish_at_last(broker, jobs(name))
 
     async def consume(consumer):
         while deliveries := await consumer.get(20):
@@ -117,12 +112,7 @@ async def test_a_silent_server_makes_publishing_unavailable_until_it_speaks_agai
         with pytest.raises(Unavailable, match="did not answer in time"):
             await broker.depth(Queue.MAIN)
         proxy.heal()
-        while True:
-            try:
-                await broker.publish(jobs("b"))
-            except Unavailable:
-                continue
-            break
+        await publish_at_last(broker, jobs("b"))
     assert "b" in await drain(url)
 
 

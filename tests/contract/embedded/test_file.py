@@ -1,0 +1,86 @@
+"""The file of the embedded broker: it stays small, and one that is damaged or another program's is refused."""
+
+import asyncio
+import sqlite3
+
+import pytest
+
+from sickbay.adapters.embedded import store as store_module
+from sickbay.adapters.embedded.broker import SqliteBroker
+from sickbay.errors import SettingsError
+from sickbay.ports import TO_MAIN, Message, Queue
+from tests.contract.broker_messages import jobs, take
+from tests.contract.embedded.helpers import PATIENCE, drain
+
+
+async def test_checkpoints_between_turns_change_nothing(path, clock, monkeypatch):
+    monkeypatch.setattr(store_module, "_CHECKPOINT_BYTES", 0)
+    async with asyncio.timeout(PATIENCE), SqliteBroker(path, clock) as broker:
+        await asyncio.gather(*(broker.publish(jobs(str(n))) for n in range(20)))
+        async with broker.consume(Queue.MAIN, 20) as consumer:
+            for delivery in await take(consumer, 10):
+                delivery.ack()
+        assert list(await drain(broker)) == [str(n) for n in range(10, 20)]
+
+
+async def test_deleted_messages_make_room_for_new_ones(path, clock):
+    """Neither the file nor its log grows with what has passed through, and most of a worked-off backlog goes back to the disk."""
+    async with asyncio.timeout(PATIENCE), SqliteBroker(path, clock, "NORMAL") as broker:
+        for _ in range(60):
+            await broker.publish([Message(TO_MAIN, bytes(50_000)) for _ in range(20)])
+            await drain(broker)
+        assert path.stat().st_size < 6_000_000
+        assert path.with_name("queue.db-wal").stat().st_size < 40_000_000
+
+
+async def test_an_emptied_file_shrinks(path, clock, monkeypatch):
+    monkeypatch.setattr(store_module, "_CHECKPOINT_BYTES", 0)
+    async with asyncio.timeout(PATIENCE), SqliteBroker(path, clock, "NORMAL") as broker:
+        await broker.publish([Message(TO_MAIN, bytes(1_000_000)) for _ in range(8)])
+        await drain(broker)
+        for _ in range(20):
+            await broker.publish(jobs("a"))
+    assert path.stat().st_size < 4_000_000
+
+
+def write_sqlite(path, *statements):
+    connection = sqlite3.connect(path)
+    for statement in statements:
+        connection.execute(statement)
+    connection.close()
+
+
+async def refusal(path, clock):
+    with pytest.raises(SettingsError) as caught:
+        await SqliteBroker(path, clock).__aenter__()
+    return str(caught.value)
+
+
+async def test_a_file_that_is_no_database_is_refused(path, clock):
+    path.write_bytes(b"hello" * 1000)
+    assert await refusal(path, clock) == f"{path} is damaged or no SQLite file: move it away, or restore it from a backup"
+
+
+async def test_a_damaged_file_is_refused(path, clock):
+    async with SqliteBroker(path, clock) as broker:
+        await broker.publish(jobs(*map(str, range(1000))))
+    content = path.read_bytes()
+    path.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
+    assert "is damaged" in await refusal(path, clock)
+
+
+async def test_another_programs_database_is_refused(path, clock):
+    write_sqlite(path, "CREATE TABLE cats (name TEXT)")
+    assert "belongs to another program" in await refusal(path, clock)
+
+
+async def test_a_newer_format_is_refused(path, clock):
+    async with SqliteBroker(path, clock):
+        pass
+    write_sqlite(path, "PRAGMA user_version = 2")
+    assert "written by a newer Sickbay (format 2, this one knows 1)" in await refusal(path, clock)
+
+
+async def test_a_folder_in_its_place_is_refused(path, clock):
+    path.mkdir()
+    assert "cannot be used" in await refusal(path, clock)

@@ -1,0 +1,34 @@
+"""Jobs that are set aside, as a worker does it, and the jobs that a queue holds then."""
+
+from sickbay.circuit import Key
+from sickbay.envelope import decode_job, encode_event
+from sickbay.job import Event, Job, Reason, State
+from sickbay.ports import Message
+from tests.clock import START
+
+EMAIL = Key("email")
+
+
+def job(job_id, **fields):
+    return Job(job_id, "email", b'{"n": 1}', submitted_at=START, **fields)
+
+
+def parked(job_id, at=START, **fields):
+    return Event(job(job_id, **fields), State.PARKED, at, run="r", reason=Reason.CIRCUIT_OPEN, code="CIRCUIT_OPEN")
+
+
+async def set_aside(backends, *events):
+    """As a worker does it: one publish to two queues; the ledger hears of it too."""
+    await backends.broker.publish([Message("job.quarantined.parked", encode_event(event)) for event in events])
+    await backends.writer.apply(events)
+
+
+async def take(backends, queue, count):
+    """So many jobs out of a queue."""
+    found = []
+    async with backends.broker.consume(queue, count) as consumer:
+        while len(found) < count:
+            for delivery in await consumer.get(count):
+                found.append(decode_job(delivery.body, "", 0))
+                delivery.ack()
+    return found

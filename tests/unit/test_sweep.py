@@ -1,0 +1,102 @@
+"""The sweep, cut in the middle or beside another one."""
+
+from dataclasses import replace
+
+import pytest
+
+from controlplane import sweep as sweep_module
+from controlplane.sweep import Sweep
+from sickbay.envelope import encode_event
+from sickbay.errors import Unavailable
+from sickbay.job import Failure, State
+from sickbay.ports import TO_QUARANTINE, Message, Queue
+from tests.unit.embedded_bench import open_backends
+from tests.unit.setting_aside import parked, set_aside, take
+
+
+async def test_the_sweep_takes_ghosts_and_keeps_the_living():
+    async with open_backends() as backends:
+        await set_aside(backends, *(parked(f"p{n}") for n in range(5)))
+        for n in (0, 3):
+            await backends.wards.discard(f"p{n}", "", "me")
+        swept = await Sweep(backends.broker, backends.writer, backends.clock).round()
+        assert swept.ghosts == 2
+        assert await backends.broker.depth(Queue.QUARANTINE) == 3
+        left = await take(backends, Queue.QUARANTINE, 3)
+        assert {one.job_id for one in left} == {"p1", "p2", "p4"}
+        assert {one.payload_json for one in left} == {b'{"n": 1}'}
+
+
+async def test_the_sweep_takes_the_second_of_two_equal_copies():
+    async with open_backends() as backends:
+        await set_aside(backends, parked("a"), parked("a"))
+        assert (await Sweep(backends.broker, backends.writer, backends.clock).round()).ghosts == 1
+        assert await backends.broker.depth(Queue.QUARANTINE) == 1
+
+
+async def test_the_sweep_rebuilds_a_lost_ledger_from_the_copies():
+    async with open_backends() as backends:
+        event = parked("a")
+        tired = replace(event, job=event.job.failed(Failure(1, 0, 0, "API_TIMEOUT", "slow")))
+        await backends.broker.publish([Message("job.quarantined.parked", encode_event(tired)), Message(TO_QUARANTINE, b"\xff?")])
+        swept = await Sweep(backends.broker, backends.writer, backends.clock).round()
+        assert (swept.told, swept.kept) == (2, 2)
+        case = await backends.wards.case("a")
+        assert (case.record.job.payload_json, case.record.job.failures[-1].code) == (b'{"n": 1}', "API_TIMEOUT")
+
+
+async def test_a_sweep_cut_after_its_republish_loses_nothing():
+    async with open_backends() as backends:
+        await set_aside(backends, *(parked(f"p{n}") for n in range(3)))
+        await backends.wards.discard("p1", "", "me")
+        backends.broker.fail("publish", after=True)
+        sweep = Sweep(backends.broker, backends.writer, backends.clock)
+        with pytest.raises(Unavailable):
+            await sweep.round()
+        while await backends.broker.depth(Queue.QUARANTINE) > 2:
+            await sweep.round()
+        left = [one.job_id for one in await take(backends, Queue.QUARANTINE, 2)]
+        assert sorted(left) == ["p0", "p2"]
+
+
+async def test_two_sweeps_at_once_destroy_no_last_copy(monkeypatch):
+    """In the middle of one round another control plane moves every copy; the first does not take those for second copies."""
+    monkeypatch.setattr(sweep_module, "BATCH", 1)
+    monkeypatch.setattr(sweep_module, "PAUSE_S", 0)
+    async with open_backends() as backends:
+        await set_aside(backends, *(parked(name) for name in "abc"), parked("b"))
+        for name in "xyz":
+            await backends.broker.publish([Message(TO_QUARANTINE, encode_event(parked(name)))])
+        await backends.writer.apply([replace(parked(name), state=State.DISCARDED) for name in "xyz"])
+        ours, theirs = (Sweep(backends.broker, backends.writer, backends.clock) for _ in range(2))
+        keep, kept = ours._keep, 0
+
+        async def keep_and_be_overtaken(deliveries, swept):
+            nonlocal kept
+            await keep(deliveries, swept)
+            kept += 1
+            if kept == 2:
+                backends.clock.now += 1
+                await theirs.round(whole=True)
+
+        monkeypatch.setattr(ours, "_keep", keep_and_be_overtaken)
+        assert (await ours.round(whole=True)).around
+        while await backends.broker.depth(Queue.QUARANTINE) > 3:
+            await theirs.round()
+        left = [one.job_id for one in await take(backends, Queue.QUARANTINE, 3)]
+        assert sorted(left) == ["a", "b", "c"]
+
+
+async def test_copies_that_never_reached_the_queue_are_made_from_the_ledger():
+    """At the second look in a row, for they may only be late; complete, so that a lost ledger could be rebuilt from them."""
+    async with open_backends() as backends:
+        tired = parked("b", attempt=2)
+        missing = replace(tired, job=tired.job.failed(Failure(1, 2, 0, "API_TIMEOUT", "slow")))
+        await set_aside(backends, parked("a"))
+        await backends.writer.apply([missing])
+        backends.clock.now = missing.at + sweep_module.SETTLED_MS + 1
+        sweep = Sweep(backends.broker, backends.writer, backends.clock)
+        assert not await sweep.look()
+        assert await sweep.look()
+        (copy,) = [one for one in await take(backends, Queue.QUARANTINE, 2) if one.job_id == "b"]
+        assert copy == missing.job
