@@ -1,100 +1,34 @@
-"""Spans of publishes, runs and releases with everything else away: where they are in the trace, and what they say."""
+"""Spans of publishes and releases with everything else away, what messages carry of a trace, and who tells it."""
 
 import logging
-from dataclasses import replace
+import re
+from pathlib import Path
 
 import pytest
 from opentelemetry import trace
-from opentelemetry.context import Context, attach, detach
-from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.context import attach, detach
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.semconv._incubating.attributes import messaging_attributes, rpc_attributes
 from opentelemetry.semconv.attributes import error_attributes
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusCode, TraceFlags, TraceState
 
+import controlplane.traced
+import worker.traced
 from controlplane.traced import TracedReleaser
-from sickbay.circuit import Key, Permit, PermitKind
 from sickbay.envelope import job_message
 from sickbay.errors import SettingsError, Unavailable
-from sickbay.job import Event, Job, Reason, State
-from sickbay.outcome import SUCCESS, Kind, Outcome
 from sickbay.ports import TO_MAIN, TO_QUARANTINE, TO_RETRY, Message
 from sickbay.queries import Claim
-from sickbay.sdk import HandlerSpec
 from sickbay.telemetry import spans
 from sickbay.telemetry.carried import Carried
 from sickbay.telemetry.spans import Traces
-from sickbay.telemetry.traced import RUN, TracedBroker
-from sickbay.trace import trace_of
-from tests.unit.engine_stubs import StubBroker, StubDelivery
-from worker.traced import JobTracer, TracedRunner
+from sickbay.telemetry.traced import TracedBroker
+from sickbay.version import VERSION
+from tests.unit.engine_stubs import StubBroker
+from tests.unit.span_stubs import JOB, ORIGIN, PARENT, above, carried, here, links, origin, published, traced
 
-PARENT = f"00-{'ab' * 16}-{'cd' * 8}-01"
-ORIGIN = (0xAB * 0x01010101010101010101010101010101, 0xCD * 0x0101010101010101)
-JOB = Job("j-1", "email", b'{"secret": "hunter2"}', submitted_at=1)
-
-
-class Sent:
-    """A tracer, and the spans it made by name."""
-
-    def __init__(self):
-        self._exporter = InMemorySpanExporter()
-        provider = TracerProvider(shutdown_on_exit=False)
-        provider.add_span_processor(SimpleSpanProcessor(self._exporter))
-        self.tracer = provider.get_tracer("test")
-
-    @property
-    def spans(self):
-        return self._exporter.get_finished_spans()
-
-    def one(self, name):
-        (span,) = [span for span in self.spans if span.name == name]
-        return span
-
-
-@pytest.fixture
-def sent():
-    return Sent()
-
-
-@pytest.fixture(autouse=True)
-def own_context():
-    token, run = attach(Context()), RUN.set(None)
-    yield
-    RUN.reset(run)
-    detach(token)
-
-
-def here(span):
-    return (span.context.trace_id, span.context.span_id)
-
-
-def above(span):
-    return None if span.parent is None else (span.parent.trace_id, span.parent.span_id)
-
-
-def links(span):
-    return [(link.context.trace_id, link.context.span_id) for link in span.links]
-
-
-def carried(message):
-    return Carried.read(trace_of(message.headers))
-
-
-def origin(message):
-    context = carried(message).origin
-    return (context.trace_id, context.span_id)
-
-
-def traced(job=JOB, state=""):
-    return replace(job, trace=f"{PARENT} {state}".strip())
-
-
-async def published(sent, *messages):
-    stub = StubBroker([])
-    await TracedBroker(stub, sent.tracer, "rabbitmq").publish(messages)
-    return stub.published
+pytest_plugins = ["tests.unit.span_fixtures"]
 
 
 def test_the_names_are_those_of_opentelemetry():
@@ -176,114 +110,6 @@ async def test_a_publish_that_fails_says_so_without_words(sent, count):
         "UNAVAILABLE",
     )
     assert send.events == ()
-
-
-class Runs:
-    """A runner whose handler makes a span of its own and comes to `outcome`."""
-
-    def __init__(self, sent, outcome):
-        self._sent = sent
-        self._outcome = outcome
-        self.broken_off = False
-
-    def timeout_of(self, spec):
-        return 5.0
-
-    async def run(self, spec, job, permit):
-        self._sent.tracer.start_span("the handler's own").end()
-        if isinstance(self._outcome, BaseException):
-            raise self._outcome
-        return self._outcome
-
-    def break_off(self):
-        self.broken_off = True
-
-
-SPEC = HandlerSpec("email", print)
-NORMAL = Permit(Key("email"), PermitKind.NORMAL, 1, "j-1")
-
-
-async def test_a_retry_is_a_sibling_of_the_run_before_and_links_to_it(sent):
-    jobs = JobTracer(sent.tracer, "rabbitmq")
-    runner = TracedRunner(Runs(sent, Outcome(Kind.TRANSIENT, "NETWORK_ERROR", "hunter2")), jobs)
-    jobs.arrived(StubDelivery(b"", [], headers={"traceparent": PARENT}, message_id="m-7"))
-    await runner.run(SPEC, traced(), NORMAL)
-    (message,) = await published(sent, job_message(TO_RETRY, traced()))
-    run = sent.one("process jobs.main")
-    assert (above(run), links(run), run.kind) == (ORIGIN, [], SpanKind.CONSUMER)
-    assert above(sent.one("the handler's own")) == above(sent.one("send jobs.retry")) == here(run)
-    assert (run.status.status_code, run.status.description) == (StatusCode.ERROR, "NETWORK_ERROR")
-    assert (run.attributes["messaging.message.id"], run.attributes["sickbay.run.outcome"]) == ("m-7", "transient")
-    assert origin(message) == ORIGIN
-    assert carried(message).cause.span_id == run.context.span_id
-
-    RUN.set(None)
-    again = traced(state=message.headers["tracestate"])
-    await TracedRunner(Runs(sent, SUCCESS), JobTracer(sent.tracer, "rabbitmq")).run(SPEC, again, NORMAL)
-    second = sent.spans[-1]
-    assert (above(second), links(second), second.status.status_code) == (ORIGIN, [here(run)], StatusCode.UNSET)
-    assert "sickbay" not in second.context.trace_state, "handlers do not hand our member on"
-
-
-async def test_a_job_without_a_trace_begins_one_with_its_first_run(sent):
-    await TracedRunner(Runs(sent, Outcome(Kind.TRANSIENT, "X")), JobTracer(sent.tracer, "sickbay")).run(SPEC, JOB, NORMAL)
-    (message,) = await published(sent, job_message(TO_RETRY, JOB))
-    run = sent.one("process jobs.main")
-    assert above(run) is None
-    assert carried(message).origin.trace_id == run.context.trace_id
-    assert carried(message).cause.span_id == run.context.span_id
-
-
-async def test_a_probe_says_that_it_is_one(sent):
-    probe = Permit(Key("email"), PermitKind.PROBE, 1, "j-1")
-    await TracedRunner(Runs(sent, SUCCESS), JobTracer(sent.tracer, "sickbay")).run(SPEC, JOB, probe)
-    assert sent.one("process jobs.main").attributes["sickbay.run.probe"] is True
-
-
-async def test_a_run_that_is_torn_away_ends_its_span(sent):
-    runner = TracedRunner(Runs(sent, KeyboardInterrupt()), JobTracer(sent.tracer, "sickbay"))
-    with pytest.raises(KeyboardInterrupt):
-        await runner.run(SPEC, JOB, NORMAL)
-    assert sent.one("process jobs.main").end_time is not None
-
-
-def test_the_runner_behind_is_asked_and_broken_off(sent):
-    inner = Runs(sent, SUCCESS)
-    runner = TracedRunner(inner, JobTracer(sent.tracer, "sickbay"))
-    runner.break_off()
-    assert (inner.broken_off, runner.timeout_of(SPEC)) == (True, 5.0)
-
-
-@pytest.mark.parametrize(
-    ("event", "name", "facts"),
-    [
-        (
-            Event(JOB, State.PARKED, 30, reason=Reason.CIRCUIT_OPEN, code="CIRCUIT_OPEN"),
-            "park jobs.main",
-            {"sickbay.job.reason": "CIRCUIT_OPEN", "sickbay.job.error_code": "CIRCUIT_OPEN"},
-        ),
-        (
-            Event(JOB, State.QUARANTINED, 30, reason=Reason.RETRIES_EXHAUSTED, code="X", message="hunter2"),
-            "quarantine jobs.main",
-            {"sickbay.job.reason": "RETRIES_EXHAUSTED", "sickbay.job.error_code": "X"},
-        ),
-        (Event(JOB, State.QUEUED, 30, duplicate=True), "drop jobs.main", {}),
-    ],
-)
-def test_what_leaves_the_queue_otherwise_is_told_in_the_jobs_trace(sent, event, name, facts):
-    jobs = JobTracer(sent.tracer, "rabbitmq")
-    jobs.arrived(StubDelivery(b"", [], headers={"traceparent": PARENT}))
-    jobs.heard(event)
-    span = sent.one(name)
-    assert (above(span), span.kind, span.start_time) == (ORIGIN, SpanKind.CLIENT, 30_000_000)
-    assert span.attributes.items() >= (facts | {"messaging.operation.type": "settle", "sickbay.job.id": "j-1"}).items()
-    assert "hunter2" not in str(span.attributes)
-
-
-@pytest.mark.parametrize("state", [State.SUCCEEDED, State.RETRYING])
-def test_success_and_retry_need_no_span_of_their_own(sent, state):
-    JobTracer(sent.tracer, "rabbitmq").heard(Event(JOB, state, 30))
-    assert sent.spans == ()
 
 
 @pytest.mark.parametrize(
@@ -373,3 +199,10 @@ def test_a_receiver_that_is_away_is_told_once_as_a_warning(caplog):
         log.warning("transient")
         log.error("failed")
     assert [(record.levelname, record.message) for record in caplog.records] == [("WARNING", "failed")]
+
+
+def test_the_page_names_every_attribute_of_ours():
+    page = (Path(__file__).parents[2] / "docs/monitoring.md").read_text("utf-8")
+    constants = [vars(module).items() for module in (spans, worker.traced, controlplane.traced)]
+    told = {text for names in constants for name, text in names if name.isupper() and isinstance(text, str) and "." in text}
+    assert told - {VERSION} == set(re.findall(r"`((?:sickbay|messaging|rpc|error)\.[a-z_.]+)`", page)) - {"sickbay.jobs"}
