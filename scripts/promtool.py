@@ -1,4 +1,4 @@
-"""Runs a command with Prometheus's `promtool` on the machine: `promtool.py COMMAND...`; Debian's package has it, installed if we may."""
+"""Runs a command with `prometheus` and its `promtool` on the machine: `promtool.py COMMAND...`; Debian has them, installed if we may."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import sys
 
 def main() -> int:
     """Provide, then run; the command's exit code."""
-    if shutil.which("promtool") is None and shutil.which("apt-get") and os.geteuid() == 0:
-        print("tools: installing prometheus, for promtool", file=sys.stderr, flush=True)
+    if not (shutil.which("promtool") and shutil.which("prometheus")) and shutil.which("apt-get") and os.geteuid() == 0:
+        print("tools: installing prometheus and promtool", file=sys.stderr, flush=True)
         quiet = os.environ | {"DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
         for command in (["apt-get", "update", "-qq"], ["apt-get", "install", "-y", "-qq", "--no-install-recommends", "prometheus"]):
             subprocess.run(command, env=quiet, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)

@@ -8,7 +8,8 @@ import subprocess
 import pytest
 
 MISSING = (
-    "this test needs promtool: run `sudo apt-get install prometheus` (`make test` does where it may, `make test-embedded` leaves it out)"
+    "this test needs prometheus and promtool: run `sudo apt-get install prometheus` "
+    "(`make test` does where it may, `make test-embedded` leaves it out)"
 )
 
 

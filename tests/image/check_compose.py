@@ -112,7 +112,7 @@ def consumers(stack: Stack) -> list[dict[str, Any]]:
 
 
 def test_prometheus_scrapes_every_container(stack: Stack):
-    """Its targets are the three services by name, and each gives it numbers."""
+    """Its targets are the three services by name, and each gives it numbers; it has the alert rules."""
     stack.compose("--profile", "monitoring", "up", "-d", "--no-build", "prometheus")
     url = f"http://127.0.0.1:{stack.host_ports['PROMETHEUS_PORT']}/api/v1"
     deadline = time.monotonic() + 60
@@ -124,6 +124,7 @@ def test_prometheus_scrapes_every_container(stack: Stack):
             found = {target["labels"]["job"]: target["health"] for target in targets}
     names = httpx.get(f"{url}/label/__name__/values").json()["data"]
     assert [name for name in names if name.startswith("sickbay_")]
+    assert {group["file"] for group in httpx.get(f"{url}/rules").json()["data"]["groups"]} == {"/etc/prometheus/alerts.yml"}
     stack.compose("--profile", "monitoring", "rm", "-sf", "prometheus")
 
 
