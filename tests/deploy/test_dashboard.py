@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from copy import deepcopy
 from itertools import combinations
 from typing import Any
 
 import pytest
 import yaml
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
+from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
 from deploy.grafana import dashboard
@@ -23,9 +25,29 @@ def test_the_file_is_up_to_date():
     assert dashboard.FILE.read_text("utf-8") == dashboard.build()
 
 
+def as_grafana_writes_it(page: dict[str, Any]) -> Any:
+    """The page through Grafana's classes and back: what its schema does not know is gone."""
+    register_default_plugins()
+    return json.loads(JSONEncoder().encode(Dashboard.from_json(page)))
+
+
 def test_grafanas_own_classes_read_it_and_write_it_again():
-    """Nothing in it is unknown to Grafana's schema of dashboards, as far as the schema goes."""
-    assert json.loads(JSONEncoder().encode(Dashboard.from_json(PAGE))) == PAGE
+    """Nothing in it is unknown to Grafana's schema of dashboards, panels and queries."""
+    assert as_grafana_writes_it(PAGE) == PAGE
+
+
+LINES = next(number for number, panel in enumerate(PANELS) if panel["type"] == "timeseries")
+
+
+@pytest.mark.parametrize("way", [(), ("options",), ("options", "legend"), ("fieldConfig", "defaults", "custom"), ("targets", 0)])
+def test_a_misspelt_word_is_noticed(way: tuple[str | int, ...]):
+    """In a panel, its options, its style or its query."""
+    damaged = deepcopy(PAGE)
+    place = damaged["panels"][LINES]
+    for step in way:
+        place = place[step]
+    place["titel"] = "Jobs"
+    assert as_grafana_writes_it(damaged) != damaged
 
 
 def test_panels_have_numbers_of_their_own_titles_and_texts():
