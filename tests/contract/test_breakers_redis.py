@@ -17,13 +17,13 @@ from sickbay.adapters.redis.breakers import RedisBreakers
 from sickbay.adapters.redis.fleet import CHANNEL
 from sickbay.circuit import Action, BreakerConfig, CircuitState, Command, Key, Permit, PermitKind, Refusal
 from sickbay.outcome import SUCCESS, Kind, Outcome
+from tests.contract.breaker_jobs import KEY, run
 from tests.contract.redis_servers import eventually, own_database, own_server
 from tests.contract.redis_twin import Twin
 from tests.unit.test_breaker_lua import LAWS, hold_laws
 
 pytestmark = pytest.mark.servers
 
-KEY = Key("email")
 DOWN = Outcome(Kind.SYSTEMIC, "API_TIMEOUT", "no answer")
 CONFIG = BreakerConfig(cooldown_ms=200, probe_lease_ms=300)
 WEEK_MS = 604_800_000
@@ -49,13 +49,6 @@ async def fleet(url, size, config=CONFIG):
             await stack.enter_async_context(RedisBreakers(url, config, worker=f"worker-{number}", rng=Random(number)))
             for number in range(size)
         ]
-
-
-async def run(breakers, outcome, times=1, key=KEY):
-    for number in range(times):
-        permit = await breakers.admit(key, f"job-{number}")
-        assert isinstance(permit, Permit)
-        await breakers.settle(permit, outcome)
 
 
 async def look(breakers, key=KEY):

@@ -18,9 +18,10 @@ from sickbay.adapters.redis.local import LocalPermit
 from sickbay.circuit import Action, BreakerConfig, CircuitState, Command, Key, Permit, PermitKind, Refusal
 from sickbay.errors import Unavailable
 from sickbay.outcome import SUCCESS, Kind, Outcome
+from tests.contract.breaker_jobs import KEY, run
 from tests.contract.redis_servers import OwnServer, eventually, fake, own_server
 
-KEY, SMS = Key("email"), Key("sms")
+SMS = Key("sms")
 DOWN = Outcome(Kind.SYSTEMIC, "API_TIMEOUT")
 START = 1_700_000_000_000
 
@@ -36,13 +37,6 @@ def time():
 
 def breakers_on(url, time, **more):
     return RedisBreakers(url, BreakerConfig(), clock=lambda: time.now, rng=Random(1), **more)
-
-
-async def run(breakers, outcome, times=1, key=KEY):
-    for number in range(times):
-        permit = await breakers.admit(key, f"job-{number}")
-        assert isinstance(permit, Permit)
-        await breakers.settle(permit, outcome)
 
 
 @pytest.mark.servers

@@ -5,8 +5,9 @@ import pytest
 from sickbay.adapters.redis import feed
 from sickbay.adapters.redis.breakers import RedisBreakers
 from sickbay.adapters.redis.client import StoreSilent, open_client, translated
-from sickbay.circuit import BreakerConfig, CircuitState, Key, Permit, Refusal
+from sickbay.circuit import BreakerConfig, CircuitState, Key, Refusal
 from sickbay.outcome import Kind, Outcome
+from tests.contract.breaker_jobs import run
 from tests.contract.redis_servers import eventually
 from tests.contract.tls_servers import TlsRedis
 
@@ -30,10 +31,7 @@ async def opened_by_one_and_seen_by_the_other(one, other, key):
     """Commands and the feed both work."""
     async with RedisBreakers(one, CONFIG) as here, RedisBreakers(other, CONFIG) as there:
         await eventually(lambda: not here.is_degraded and not there.is_degraded)
-        for number in range(CONFIG.failure_threshold):
-            permit = await here.admit(key, f"job-{number}")
-            assert isinstance(permit, Permit)
-            await here.settle(permit, Outcome(Kind.SYSTEMIC, "API_TIMEOUT"))
+        await run(here, Outcome(Kind.SYSTEMIC, "API_TIMEOUT"), CONFIG.failure_threshold, key)
         await eventually(lambda: (doc := there._fleet.view.get(key)) and doc.state is CircuitState.OPEN)
         assert isinstance(await there.admit(key, "job"), Refusal)
 

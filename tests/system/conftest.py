@@ -93,6 +93,5 @@ def corner() -> Iterator[Corner]:
 @pytest.fixture
 def fleet(own_clinic: Clinic, corner: Corner) -> Iterator[Fleet]:
     """A distributed system for one test, with nothing started yet; what runs at the end is stopped."""
-    made = Fleet(own_clinic.folder, QUICK | dict(corner.env))
-    yield made
-    made.stop()
+    with Fleet(own_clinic.folder, QUICK | dict(corner.env)) as made:
+        yield made

@@ -64,6 +64,19 @@ class Fleet:
             service.ready()
         return self
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, failure: object, *_: object) -> None:
+        """`stop`; whatever still runs then, or when the test has failed, is killed."""
+        try:
+            if failure is None:
+                self.stop()
+        finally:
+            for service in self._all:
+                if service.process.returncode is None:
+                    service.kill()
+
     @property
     def workers(self) -> list[Service]:
         """The workers, in the order of their start."""

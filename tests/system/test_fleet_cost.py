@@ -35,18 +35,18 @@ def calls(client: Client) -> Mapping[str, int]:
 
 def test_healthy_jobs_ask_redis_nothing(corner: Corner, own_clinic: Clinic, tmp_path: Path):
     """Once every process knows the type, 200 jobs cause no call; what is left depends on the time alone."""
-    with Redis(tmp_path / "redis") as server, Client.from_url(server.url, decode_responses=True) as client:
-        fleet = Fleet(own_clinic.folder, QUICK | dict(corner.env) | {"REDIS_URL": server.url})
-        try:
-            fleet.launch_all(workers=WORKERS).ready()
-            with Clients(fleet) as sickbay:
-                until(lambda: sickbay.submit("ok") and len({run.pid for run in own_clinic.runs(what="done")}) == WORKERS)
-                sickbay.wait(sickbay.submit("ok"), "SUCCEEDED")
-                before, began = calls(client), time.monotonic()
-                sickbay.wait_all(sickbay.submit_all("ok", *({"number": number} for number in range(JOBS))), "SUCCEEDED")
-                after, took = calls(client), time.monotonic() - began
-        finally:
-            fleet.stop()
+    with (
+        Redis(tmp_path / "redis") as server,
+        Client.from_url(server.url, decode_responses=True) as client,
+        Fleet(own_clinic.folder, QUICK | dict(corner.env) | {"REDIS_URL": server.url}) as fleet,
+    ):
+        fleet.launch_all(workers=WORKERS).ready()
+        with Clients(fleet) as sickbay:
+            until(lambda: sickbay.submit("ok") and len({run.pid for run in own_clinic.runs(what="done")}) == WORKERS)
+            sickbay.wait(sickbay.submit("ok"), "SUCCEEDED")
+            before, began = calls(client), time.monotonic()
+            sickbay.wait_all(sickbay.submit_all("ok", *({"number": number} for number in range(JOBS))), "SUCCEEDED")
+            after, took = calls(client), time.monotonic() - began
     grown = {name: count - before.get(name, 0) for name, count in after.items() if count > before.get(name, 0)}
     assert grown.keys() <= OF_TIME | OURS, grown
     processes = WORKERS + 1

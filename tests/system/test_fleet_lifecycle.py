@@ -156,8 +156,7 @@ def own_rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 def test_a_memory_alarm_holds_submits_up_and_loses_nothing(own_rabbitmq: RabbitMQ, corner: Corner, own_clinic: Clinic):
     """Submits are told when to come again, running jobs are still settled or wait for it, and it all goes on by itself afterwards."""
-    fleet = Fleet(own_clinic.folder, QUICK | dict(corner.env) | {"RABBITMQ_URL": own_rabbitmq.url})
-    try:
+    with Fleet(own_clinic.folder, QUICK | dict(corner.env) | {"RABBITMQ_URL": own_rabbitmq.url}) as fleet:
         fleet.launch_all(workers=1).ready()
         with Clients(fleet) as sickbay:
             hold = own_clinic.make_gate("alarm")
@@ -185,11 +184,6 @@ def test_a_memory_alarm_holds_submits_up_and_loses_nothing(own_rabbitmq: RabbitM
             sickbay.wait_all([*running, *ids], "SUCCEEDED")
             until(lambda: sickbay.jobs_of("ok")["jobs"] and all(job["state"] == "SUCCEEDED" for job in sickbay.jobs_of("ok")["jobs"]))
             assert Counter(run.job for run in own_clinic.runs(what="done") if run.job in running) == dict.fromkeys(running, 1)
-        fleet.stop()
-    finally:
-        for service in [service for services in fleet.services.values() for service in services]:
-            if service.process.returncode is None:
-                service.kill()
 
 
 def accepted(sickbay: Clients, request: SubmitJobRequest, ids: list[str]) -> bool:
@@ -216,8 +210,7 @@ def test_rabbitmq_taking_a_message_back_loses_nothing(own_rabbitmq: RabbitMQ, co
     """Should a handler outlive RabbitMQ's own limit all the same: the session comes back, and the job is done."""
     own_rabbitmq.control("eval", "application:set_env(rabbit, consumer_timeout, 1000).")
     own_rabbitmq.control("eval", "application:set_env(rabbit, channel_tick_interval, 500).")
-    fleet = Fleet(own_clinic.folder, QUICK | dict(corner.env) | {"RABBITMQ_URL": own_rabbitmq.url})
-    try:
+    with Fleet(own_clinic.folder, QUICK | dict(corner.env) | {"RABBITMQ_URL": own_rabbitmq.url}) as fleet:
         fleet.launch_all(workers=1).ready()
         with Clients(fleet) as sickbay:
             held = sickbay.submit("held", {"do": own_clinic.make_gate("long")})
@@ -227,8 +220,3 @@ def test_rabbitmq_taking_a_message_back_loses_nothing(own_rabbitmq: RabbitMQ, co
             sickbay.wait(held, "SUCCEEDED")
             sickbay.wait(sickbay.submit("ok"), "SUCCEEDED")
             assert len(own_clinic.runs(job_id=held)) <= 2
-        fleet.stop()
-    finally:
-        for service in [service for services in fleet.services.values() for service in services]:
-            if service.process.returncode is None:
-                service.kill()

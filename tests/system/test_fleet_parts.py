@@ -124,10 +124,8 @@ def test_two_job_apis(fleet: Fleet):
 def test_services_may_start_before_their_servers(own_clinic: Clinic, tmp_path_factory: pytest.TempPathFactory):
     """They wait, say so, and are not healthy until then; a worker does without Redis, and joins when it is there."""
     rabbitmq, redis = RabbitMQ(_folder(tmp_path_factory)), Redis(_folder(tmp_path_factory))
-    fleet = Fleet(
-        own_clinic.folder, QUICK | {"RABBITMQ_URL": rabbitmq.url, "REDIS_URL": redis.url, "DATA_DIR": str(own_clinic.folder / "plane")}
-    )
-    try:
+    env = QUICK | {"RABBITMQ_URL": rabbitmq.url, "REDIS_URL": redis.url, "DATA_DIR": str(own_clinic.folder / "plane")}
+    with Fleet(own_clinic.folder, env) as fleet:
         worker, plane, api = (fleet.launch(module)[0] for module in ("worker", "controlplane", "jobapi"))
         for service in (worker, plane, api):
             assert service.logged("trying again until it works")
@@ -146,11 +144,6 @@ def test_services_may_start_before_their_servers(own_clinic: Clinic, tmp_path_fa
                     until(lambda: own_clinic.runs(job_id=job_id, what="done"))
                     until(lambda: [one["jobType"] for one in sickbay.plane.get("/breakers").json()["breakers"]] == ["ok"])
                     fleet.stop()
-    finally:
-        for services in fleet.services.values():
-            for service in services:
-                if service.process.returncode is None:
-                    service.kill()
 
 
 def test_health_says_no_while_the_servers_are_away(own_clinic: Clinic):

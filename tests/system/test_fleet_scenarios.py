@@ -37,14 +37,11 @@ class Hospital(NamedTuple):
 def hospital(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Hospital]:
     """One Job API, one control plane and so many workers, shared by the tests here, each of which has job types of its own."""
     clinic = Clinic(tmp_path_factory.mktemp("fleet"))
-    with own_corner() as corner:
-        fleet = Fleet(clinic.folder, QUICK | dict(corner.env) | {"CONCURRENCY": str(SLOTS), "COOLDOWN_PERIOD": str(COOLDOWN_MS / 1000)})
-        try:
-            fleet.launch_all(workers=request.param).ready()
-            with Clients(fleet) as clients:
-                yield Hospital(request.param, fleet, corner, clinic, clients)
-        finally:
-            fleet.stop()
+    env = QUICK | {"CONCURRENCY": str(SLOTS), "COOLDOWN_PERIOD": str(COOLDOWN_MS / 1000)}
+    with own_corner() as corner, Fleet(clinic.folder, env | dict(corner.env)) as fleet:
+        fleet.launch_all(workers=request.param).ready()
+        with Clients(fleet) as clients:
+            yield Hospital(request.param, fleet, corner, clinic, clients)
 
 
 def settled(hospital: Hospital) -> int:

@@ -28,30 +28,27 @@ def knows_its_queues(server: RabbitMQ) -> bool:
 
 def test_a_worker_stops_although_rabbitmq_is_away(corner: Corner, own_clinic: Clinic, tmp_path_factory: pytest.TempPathFactory):
     """Its job is done and cannot be settled: it does not wait for that for ever, and the job comes again when RabbitMQ does."""
-    with RabbitMQ(Path(tmp_path_factory.mktemp("rabbitmq"))) as server:
-        fleet = Fleet(own_clinic.folder, QUICK | dict(corner.env) | {"RABBITMQ_URL": server.url, "HANDLER_TIMEOUT": "60"})
-        try:
-            fleet.launch_all(workers=1).ready()
-            (first,) = fleet.workers
-            with Clients(fleet) as sickbay:
-                held = sickbay.submit("held", {"do": own_clinic.make_gate("away")})
-                sickbay.wait(held, "RUNNING")
-                until(lambda: knows_its_queues(server))
-                server.kill()
-                assert first.logged("trying again until it works")
-                own_clinic.open_gate("away")
-                until(lambda: own_clinic.runs(job_id=held, what="done"))
-                asked = time.monotonic()
-                first.terminate()
-                assert first.wait() == 0
-                assert time.monotonic() - asked < PROMISED_S
-                fleet.retire(first)
-                server.start()
-                fleet.launch("worker")[0].ready()
-                sickbay.wait(held, "SUCCEEDED")
-                assert len(own_clinic.runs(job_id=held)) == 2, "the promise is at least once"
-            fleet.stop()
-        finally:
-            for service in [service for services in fleet.services.values() for service in services]:
-                if service.process.returncode is None:
-                    service.kill()
+    env = QUICK | dict(corner.env) | {"HANDLER_TIMEOUT": "60"}
+    with (
+        RabbitMQ(Path(tmp_path_factory.mktemp("rabbitmq"))) as server,
+        Fleet(own_clinic.folder, env | {"RABBITMQ_URL": server.url}) as fleet,
+    ):
+        fleet.launch_all(workers=1).ready()
+        (first,) = fleet.workers
+        with Clients(fleet) as sickbay:
+            held = sickbay.submit("held", {"do": own_clinic.make_gate("away")})
+            sickbay.wait(held, "RUNNING")
+            until(lambda: knows_its_queues(server))
+            server.kill()
+            assert first.logged("trying again until it works")
+            own_clinic.open_gate("away")
+            until(lambda: own_clinic.runs(job_id=held, what="done"))
+            asked = time.monotonic()
+            first.terminate()
+            assert first.wait() == 0
+            assert time.monotonic() - asked < PROMISED_S
+            fleet.retire(first)
+            server.start()
+            fleet.launch("worker")[0].ready()
+            sickbay.wait(held, "SUCCEEDED")
+            assert len(own_clinic.runs(job_id=held)) == 2, "the promise is at least once"

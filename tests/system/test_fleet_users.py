@@ -24,10 +24,9 @@ def test_least_privilege_is_enough(corner: Corner, own_clinic: Clinic, tmp_path:
     """Queues from the file alone, nobody may configure, and every scenario with its resubmit and its release goes through."""
     with RabbitMQ(tmp_path / "rabbitmq") as server:
         server.control("import_definitions", str(DEFINITIONS))
-        fleet = Fleet(own_clinic.folder, QUICK | dict(corner.env))
-        for module, user in USERS.items():
-            fleet.launch(module, RABBITMQ_URL=f"amqp://{user}:CHANGE_ME_{user}@localhost:{server.port}")
-        try:
+        with Fleet(own_clinic.folder, QUICK | dict(corner.env)) as fleet:
+            for module, user in USERS.items():
+                fleet.launch(module, RABBITMQ_URL=f"amqp://{user}:CHANGE_ME_{user}@localhost:{server.port}")
             fleet.ready()
             with Clients(fleet) as sickbay:
                 stories.transient(sickbay, stories.CLINIC, "webhook", 300)
@@ -36,6 +35,4 @@ def test_least_privilege_is_enough(corner: Corner, own_clinic: Clinic, tmp_path:
                 stories.recover(sickbay, own_clinic, "email", outage)
                 stories.cure(sickbay, stories.CLINIC, bad)
                 until(lambda: sickbay.plane.get("/metrics").json()["queues"]["jobs.quarantine"] == 0)
-        finally:
-            fleet.stop()
         assert "access_refused" not in "".join(log.read_text() for log in (tmp_path / "rabbitmq" / "log").glob("*.log"))

@@ -35,9 +35,8 @@ def secure() -> Iterator[Mapping[str, str]]:
 @pytest.fixture
 def fleet(own_clinic: Clinic, secure: Mapping[str, str]) -> Iterator[Fleet]:
     """Services that find all three servers by TLS."""
-    made = Fleet(own_clinic.folder, QUICK | dict(secure))
-    yield made
-    made.stop()
+    with Fleet(own_clinic.folder, QUICK | dict(secure)) as made:
+        yield made
 
 
 def test_a_job_goes_all_the_way(fleet):
