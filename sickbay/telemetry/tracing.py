@@ -20,7 +20,7 @@ from sickbay.settings import Settings
 if TYPE_CHECKING:
     from sickbay.telemetry.spans import Traces, Tracing
 
-FLUSH_S: Final = 3.0
+FLUSH_S: Final = 2.0
 """How long the end of a process waits for the receiver to take the last spans."""
 
 log = logging.getLogger(__name__)
