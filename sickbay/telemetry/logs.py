@@ -47,6 +47,7 @@ def configure_logging(levels: str, log_format: str) -> None:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(default)))
     for name, level in modules.items():
         logging.getLogger(name).setLevel(level)
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_departed)
 
 
 def _take_over(shared: list[Processor], last: list[Processor]) -> None:
@@ -68,6 +69,12 @@ def _take_over(shared: list[Processor], last: list[Processor]) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         logger_factory=structlog.stdlib.LoggerFactory(),
     )
+
+
+def _departed(record: logging.LogRecord) -> bool:
+    """GRPC tells with a traceback that a client went away while its answer was on the way (grpc/grpc#32551), which is no fault of ours."""
+    error = record.exc_info[1] if record.exc_info else None
+    return type(error).__name__ != "ExecuteBatchError"
 
 
 def _console() -> Processor:

@@ -5,6 +5,7 @@ import logging
 
 import pytest
 import structlog
+from grpc._cython.cygrpc import ExecuteBatchError
 
 from sickbay.job import Event, Job, Reason, State
 from sickbay.sdk import HandlerSpec
@@ -66,6 +67,18 @@ def test_libraries_are_quiet(capsys):
 
 def lines(capsys):
     return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+
+def test_a_client_that_went_away_is_no_error(capsys):
+    configure_logging("INFO", "json")
+    log = logging.getLogger("grpc._cython.cygrpc")
+    for error in (ExecuteBatchError("Failed to send the status"), ValueError("of ours")):
+        try:
+            raise error
+        except Exception:
+            log.exception("raised by servicer method")
+    (line,) = capsys.readouterr().err.splitlines()
+    assert json.loads(line)["exception"][0]["exc_type"] == "ValueError"
 
 
 def test_modules_have_levels_of_their_own(capsys):
