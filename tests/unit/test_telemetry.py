@@ -75,7 +75,7 @@ def test_a_client_that_went_away_is_no_error(capsys):
     for error in (ExecuteBatchError("Failed to send the status"), ValueError("of ours")):
         try:
             raise error
-        except Exception:
+        except (ExecuteBatchError, ValueError):
             log.exception("raised by servicer method")
     (line,) = capsys.readouterr().err.splitlines()
     assert json.loads(line)["exception"][0]["exc_type"] == "ValueError"
