@@ -9,10 +9,11 @@ DEPLOY_VENV := .venv-deploy
 DEPLOY_STAMP := $(DEPLOY_VENV)/.installed
 PACKAGES := sickbay jobapi worker controlplane sickbay_cli
 # Each process of the tests has its own servers' corners; worksteal evens out the few long tests.
+MIN_COVERAGE ?= 95
 PARALLEL ?= -n logical --maxprocesses 4 --dist worksteal
 PROTOS = $(shell find proto -name '*.proto' | sort)
 
-.PHONY: help setup run test test-embedded test-rabbit-matrix test-image test-compose test-deploy chaos image lint typecheck gen monitoring bench clean lock
+.PHONY: help setup run test test-embedded test-rabbit-matrix test-image test-compose test-deploy test-workflows chaos image lint typecheck gen monitoring bench clean lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,7 +26,7 @@ run: $(RUN_STAMP) ## Run the whole system, embedded: Job API, worker and control
 test: $(DEV_STAMP) ## Run all tests, also those against RabbitMQ, Redis and PostgreSQL (used if they listen, else started)
 	@$(BIN)/python scripts/promtool.py $(BIN)/python scripts/with_servers.py $(BIN)/python -m pytest $(PARALLEL) --cov --cov-report= -q $(PYTEST_ARGS)
 	@$(BIN)/coverage combine -q 2>/dev/null || true
-	$(BIN)/coverage report --fail-under=95
+	$(BIN)/coverage report --fail-under=$(MIN_COVERAGE)
 
 test-embedded: $(DEV_STAMP) ## Run the tests that need no server
 	$(BIN)/python -m pytest $(PARALLEL) -m "not servers and not promtool" -q $(PYTEST_ARGS)
@@ -46,6 +47,9 @@ test-deploy: $(DEV_STAMP) $(DEPLOY_STAMP) ## Check what is deployed: Kubernetes 
 test-compose: $(DEV_STAMP) ## Bring docker-compose.yml up on other ports and drive it: its commands, scaling, and the system tests' scenarios
 	$(BIN)/python -m pytest tests/image/check_compose.py -q $(PYTEST_ARGS)
 	$(BIN)/python -m pytest tests/system --stack=compose --timeout=600 -q $(PYTEST_ARGS)
+
+test-workflows: $(DEV_STAMP) $(DEPLOY_STAMP) ## Run the last commit's .github/workflows with act, as root, with stand-ins for GitHub, registry and cluster (ARGS="contract cd")
+	$(DEPLOY_VENV)/bin/python scripts/run_workflows.py $(ARGS)
 
 chaos: $(DEV_STAMP) ## Break everything at random for about a quarter of an hour (CHAOS_SEED=1 CHAOS_ROUNDS=5 CHAOS_JOBS=20000 CHAOS_OUTAGE_S=60)
 	CHAOS_SEED=$${CHAOS_SEED:-$$(date +%s)} CHAOS_ROUNDS=$${CHAOS_ROUNDS:-5} CHAOS_JOBS=$${CHAOS_JOBS:-20000} CHAOS_OUTAGE_S=$${CHAOS_OUTAGE_S:-60} \
