@@ -51,11 +51,11 @@ class Fleet:
         self.services[module] += new
         return new
 
-    def launch_all(self, *, workers: int) -> Self:
-        """A Job API, a control plane and so many workers."""
-        self.launch("controlplane")
-        self.launch("jobapi")
-        self.launch("worker", workers)
+    def launch_all(self, *, workers: int, **env: str) -> Self:
+        """A Job API, a control plane and so many workers, with these variables on top."""
+        self.launch("controlplane", **env)
+        self.launch("jobapi", **env)
+        self.launch("worker", workers, **env)
         return self
 
     def ready(self) -> Self:

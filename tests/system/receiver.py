@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Condition
 from typing import Any, Final, Self
 
@@ -41,10 +42,11 @@ class Span:
 
 
 class Receiver(TraceServiceServicer):
-    """`with` serves; `env` sends a product's spans here, soon after they end."""
+    """`with` serves, with TLS if there are a `certificate` and a `key`; `env` sends a product's spans here, soon after they end."""
 
-    def __init__(self) -> None:
+    def __init__(self, certificate: Path | None = None, key: Path | None = None) -> None:
         """Nothing has come yet."""
+        self._files = (key, certificate) if key and certificate else None
         self.spans: list[Span] = []
         self.raw: list[bytes] = []
         self._news = Condition()
@@ -52,7 +54,11 @@ class Receiver(TraceServiceServicer):
     def __enter__(self) -> Self:
         self._server = grpc.server(ThreadPoolExecutor(4))
         add_TraceServiceServicer_to_server(self, self._server)
-        self.port = self._server.add_insecure_port("127.0.0.1:0")
+        if self._files is None:
+            self.port = self._server.add_insecure_port("127.0.0.1:0")
+        else:
+            key, chain = (file.read_bytes() for file in self._files)
+            self.port = self._server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([(key, chain)]))
         self._server.start()
         return self
 
@@ -62,7 +68,8 @@ class Receiver(TraceServiceServicer):
     @property
     def env(self) -> Mapping[str, str]:
         """The variables that lead here."""
-        return {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{self.port}", "OTEL_BSP_SCHEDULE_DELAY": "50"}
+        scheme = "https" if self._files else "http"
+        return {"OTEL_EXPORTER_OTLP_ENDPOINT": f"{scheme}://localhost:{self.port}", "OTEL_BSP_SCHEDULE_DELAY": "50"}
 
     def Export(self, request: pb.ExportTraceServiceRequest, context: Any) -> pb.ExportTraceServiceResponse:  # noqa: N802 - gRPC's name
         """Take spans."""

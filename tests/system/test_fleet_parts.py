@@ -7,7 +7,7 @@ import base64
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import aiormq
 import httpx
@@ -33,14 +33,15 @@ BROKEN: Final = {
 """What other programs may publish, and how what is wrong with it begins to be told."""
 
 
-def publish(url: str, *bodies: bytes) -> None:
-    """As a program of somebody else does it: straight to the queue, no id, no headers, no properties."""
+def publish(url: str, *bodies: bytes, headers: dict[str, Any] | None = None) -> None:
+    """As a program of somebody else does it: straight to the queue, no id, no properties, and mostly no headers."""
+    properties = aiormq.spec.Basic.Properties(headers=headers) if headers else None
 
     async def send() -> None:
         async with aiormq.connect(url) as connection:
             channel = await connection.channel()
             for body in bodies:
-                await channel.basic_publish(body, routing_key="jobs.main")
+                await channel.basic_publish(body, routing_key="jobs.main", properties=properties)
 
     asyncio.run(send())
 

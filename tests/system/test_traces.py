@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from gen.sickbay.jobs.v1.job_service_pb2 import BatchSubmitJobsRequest, SubmitJobRequest
+from tests.contract.tls_servers import Authority
 from tests.system.clients import Clients
 from tests.system.conftest import Start
 from tests.system.receiver import Receiver, Span
@@ -238,3 +239,15 @@ def test_a_receiver_that_is_away_disturbs_nobody(start: Start, tmp_path: Path, p
     assert product.faults == []
     (line,) = [line for line in map(json.loads, product.err.text.splitlines()) if words in line["event"]]
     assert line["level"] == "warning"
+
+
+def test_spans_go_over_tls(start: Start, tmp_path: Path):
+    """`https://` in the endpoint, and OpenTelemetry's own variable for who signed the receiver's certificate."""
+    traced_clinic(tmp_path)
+    authority = Authority(tmp_path)
+    with Receiver(*authority.sign("localhost")) as receiver:
+        product = start(tmp_path, ENV | dict(receiver.env) | {"OTEL_EXPORTER_OTLP_CERTIFICATE": str(authority.ca)})
+        with Clients(product.ready()) as clients:
+            job_id = clients.submit("traced")
+        assert receiver.wait(job__id=job_id, name="process jobs.main")
+        product.stop()

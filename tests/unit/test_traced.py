@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from opentelemetry import trace
 from opentelemetry.context import attach, detach
+from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.semconv._incubating.attributes import messaging_attributes, rpc_attributes
@@ -184,6 +185,25 @@ def test_each_service_tells_its_own_name(monkeypatch):
 @pytest.mark.parametrize("env", [{"OTEL_SERVICE_NAME": "mine"}, {"OTEL_RESOURCE_ATTRIBUTES": "service.name=mine,service.instance.id=i"}])
 def test_the_users_own_name_wins(monkeypatch, env):
     assert named(monkeypatch, **env)["service.name"] == "mine"
+
+
+def test_the_users_sampler_decides(monkeypatch):
+    monkeypatch.setenv("OTEL_TRACES_SAMPLER", "always_off")
+    exporter = InMemorySpanExporter()
+    Traces(SimpleSpanProcessor(exporter), "i").of("worker").tracer.start_span("x").end()
+    assert exporter.get_finished_spans() == ()
+
+
+@pytest.mark.parametrize(("present", "is_set"), [(trace.ProxyTracerProvider(), True), (TracerProvider(shutdown_on_exit=False), False)])
+def test_handlers_get_our_spans_unless_they_have_made_a_provider_of_their_own(monkeypatch, present, is_set):
+    given = []
+    monkeypatch.setattr(trace, "get_tracer_provider", lambda: present)
+    monkeypatch.setattr(trace, "set_tracer_provider", given.append)
+    traces = Traces(SimpleSpanProcessor(InMemorySpanExporter()), "i")
+    traces.of("jobapi")
+    assert given == []
+    provider = traces.of("worker", for_handlers=True).provider
+    assert given == ([provider] if is_set else [])
 
 
 def test_a_variable_that_cannot_be_meant_is_a_settings_error(monkeypatch):
