@@ -212,7 +212,8 @@ async def submits(url: str, count: int, floor: float) -> None:
     """SubmitJob and BatchSubmitJobs over gRPC against the publish floor."""
     with service("jobapi", url) as process:
         async with grpc.aio.insecure_channel(f"127.0.0.1:{PORTS['jobapi'][1]}") as channel:
-            await asyncio.wait_for(channel.channel_ready(), 30)
+            async with asyncio.timeout(30):
+                await channel.channel_ready()
             jobs = JobServiceStub(channel)
             one = SubmitJobRequest(job_type="noop", payload_json=PAYLOAD.decode())
             many = BatchSubmitJobsRequest(requests=[one] * 100)
@@ -233,7 +234,8 @@ async def latency(url: str, redis: str, folder: Path, seconds: int) -> None:
     starts = folder / "starts.txt"
     with service("jobapi", url), service("worker", url, REDIS_URL=redis, JOB_HANDLERS="noop_handlers", BENCH_STARTS=str(starts)):
         async with grpc.aio.insecure_channel(f"127.0.0.1:{PORTS['jobapi'][1]}") as channel:
-            await asyncio.wait_for(channel.channel_ready(), 30)
+            async with asyncio.timeout(30):
+                await channel.channel_ready()
             jobs = JobServiceStub(channel)
             count = 100 * seconds
             tasks = []

@@ -63,7 +63,8 @@ class Healer:
                     self._look.clear()
                     wait_s = await self._look_once()
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._look.wait(), wait_s)
+                        async with asyncio.timeout(wait_s):
+                            await self._look.wait()
                     await asyncio.sleep(PACE_S)
             finally:
                 listener.cancel()

@@ -86,7 +86,8 @@ class Keeper:
                 wait = BACKOFF_S[min(attempt, len(BACKOFF_S) - 1)]
                 log.warning("the ledger lags behind, next try in %g s: %s", wait, error)
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._stopping.wait(), wait)
+                    async with asyncio.timeout(wait):
+                        await self._stopping.wait()
                 attempt += 1
             else:
                 return True

@@ -77,7 +77,8 @@ class Sweep:
         """Sweep whenever nudged, and look once in a while, until depth and rows agree."""
         while True:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._due.wait(), LOOK_EVERY_S)
+                async with asyncio.timeout(LOOK_EVERY_S):
+                    await self._due.wait()
             self._due.clear()
             await asyncio.sleep(LINGER_S)
             try:

@@ -100,7 +100,8 @@ class JobApi(JobServiceServicer):
             cancelled = Event(record.job, State.CANCELLED, self._clock(), code="CANCELLED")
             await self._broker.publish([Message("job.cancelled", encode_event(cancelled))])
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(anext(changes), CANCEL_PATIENCE_S)
+                async with asyncio.timeout(CANCEL_PATIENCE_S):
+                    await anext(changes)
 
     async def _find(self, job_id: str) -> Record:
         record = await self._reader.get(job_id) or self._recent.get(job_id)

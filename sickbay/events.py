@@ -112,7 +112,8 @@ class EventStream:
     async def _linger(self) -> None:
         if len(self._buffer) < MAX_EVENTS:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._full.wait(), self._linger_s)
+                async with asyncio.timeout(self._linger_s):
+                    await self._full.wait()
 
     def _take(self) -> Sequence[tuple[Event, Delivery | None]]:
         begun: list[tuple[Event, Delivery | None]] = [(event, None) for event in self._started.values()]

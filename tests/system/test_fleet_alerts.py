@@ -28,7 +28,7 @@ def test_alerts_when_the_last_worker_goes(fleet: Fleet, tmp_path: Path):
             until(lambda: prometheus.now("count(up == 1) == 4"))
             sickbay.wait(sickbay.submit("ok"), "SUCCEEDED")
             until(lambda: prometheus.now('sum(sickbay_jobs_total{outcome="succeeded"}) == 1'))
-            assert [prometheus.firing(name) for name in IMPATIENT] == [[], [], []]
+            until(lambda: not any(map(prometheus.firing, IMPATIENT)))  # it may have looked before it had read all of them
 
             fleet.retire(fleet.workers[0])
             jobs = sickbay.submit_all("ok", {}, {}, {})

@@ -155,3 +155,15 @@ async def test_a_half_open_circuit_releases_nothing_more():
         await healing(backends)._look_once()
         (circuit,) = await backends.breakers.snapshots()
         assert (circuit.state, await backends.broker.depth(Queue.MAIN)) == (CircuitState.HALF_OPEN, 0)
+
+
+async def test_a_healer_that_is_nudged_while_it_is_cancelled_ends():
+    async with open_backends() as backends:
+        healer = healing(backends)
+        at_work = asyncio.create_task(healer.run())
+        while not healer._look._waiters:
+            await asyncio.sleep(0)
+        healer.nudge()
+        at_work.cancel()
+        await asyncio.wait({at_work}, timeout=5)
+        assert at_work.cancelled()

@@ -1,5 +1,6 @@
 """The sweep, cut in the middle or beside another one."""
 
+import asyncio
 from dataclasses import replace
 
 import pytest
@@ -57,6 +58,19 @@ async def test_a_sweep_cut_after_its_republish_loses_nothing():
             await sweep.round()
         left = [one.job_id for one in await take(backends, Queue.QUARANTINE, 2)]
         assert sorted(left) == ["p0", "p2"]
+
+
+async def test_a_sweep_that_is_nudged_while_it_is_cancelled_ends(monkeypatch):
+    monkeypatch.setattr(sweep_module, "LINGER_S", 0)
+    async with open_backends() as backends:
+        sweep = Sweep(backends.broker, backends.writer, backends.clock)
+        sweeping = asyncio.create_task(sweep.run())
+        while not sweep._due._waiters:
+            await asyncio.sleep(0)
+        sweep.nudge()
+        sweeping.cancel()
+        await asyncio.wait({sweeping}, timeout=5)
+        assert sweeping.cancelled()
 
 
 async def test_two_sweeps_at_once_destroy_no_last_copy(monkeypatch):

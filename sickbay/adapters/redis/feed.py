@@ -55,7 +55,8 @@ class Feed:
         """Begin to listen; returns after the first try, whatever came of it."""
         self._task = asyncio.create_task(self._run(), name="breaker.events")
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._tried.wait(), FIRST_TRY_S)
+            async with asyncio.timeout(FIRST_TRY_S):
+                await self._tried.wait()
 
     async def stop(self) -> None:
         """Listen no more."""

@@ -105,5 +105,6 @@ async def test_cancelled_gets_leave_nothing_behind(broker):
     async with broker.consume(Queue.MAIN, 1) as consumer:
         for _ in range(3):
             with pytest.raises(TimeoutError):
-                await asyncio.wait_for(consumer.get(1), 0.001)
+                async with asyncio.timeout(0.001):
+                    await consumer.get(1)
         assert not broker._lanes[Queue.MAIN].claims
