@@ -1,4 +1,4 @@
-"""Who signs certificates, for the tests of servers that speak TLS."""
+"""What several contract suites need: who signs certificates, and patience with a Redis that is there."""
 
 import pytest
 
@@ -16,3 +16,9 @@ def authority():
 def stranger(tmp_path):
     """One that no server knows."""
     return Authority(tmp_path)
+
+
+@pytest.fixture
+def patience(monkeypatch):
+    """On a busy machine Redis may answer late; what happens then is for the tests of a Redis that is away."""
+    monkeypatch.setattr("sickbay.adapters.redis.client.TIMEOUT_S", 20.0)

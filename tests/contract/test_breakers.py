@@ -24,6 +24,8 @@ CONFIG = BreakerConfig(failure_threshold=3)
 DOWN = Outcome(Kind.SYSTEMIC, "API_TIMEOUT", "no answer")
 BAD_DATA = Outcome(Kind.DATA, "VALIDATION_ERROR")
 
+pytestmark = pytest.mark.usefixtures("patience")
+
 
 @asynccontextmanager
 async def embedded(config: BreakerConfig, clock: Clock) -> AsyncIterator[Breakers]:

@@ -22,7 +22,7 @@ from tests.contract.redis_servers import eventually, own_database, own_server
 from tests.contract.redis_twin import Twin
 from tests.unit.test_breaker_lua import LAWS, hold_laws
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.usefixtures("patience")]
 
 DOWN = Outcome(Kind.SYSTEMIC, "API_TIMEOUT", "no answer")
 CONFIG = BreakerConfig(cooldown_ms=200, probe_lease_ms=300)

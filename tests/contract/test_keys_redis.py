@@ -35,7 +35,7 @@ def clock():
 
 
 @pytest.fixture(params=["fake", pytest.param("real", marks=pytest.mark.servers)])
-async def ledger(request, clock):
+async def ledger(request, clock, patience):
     """The shape of a ledger, as far as these tests know it."""
     if request.param == "fake":
         async with RedisIdempotencyKeys("redis://fake", clock=clock, connect=fake()) as keys:
@@ -46,7 +46,7 @@ async def ledger(request, clock):
 
 
 @pytest.mark.servers
-async def test_redis_keeps_a_key_for_a_day_by_its_own_clock():
+async def test_redis_keeps_a_key_for_a_day_by_its_own_clock(patience):
     async with own_database() as url, RedisIdempotencyKeys(url) as keys, Redis.from_url(url) as redis:
         first = await keys.reserve("acme", "k", b"\xff\x00", "j1")
         await keys.confirm("acme", "k")
