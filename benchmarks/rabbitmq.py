@@ -142,6 +142,10 @@ class NothingKnown:
         """Nothing is known."""
         return Entry(superseded=False)
 
+    async def crashes(self, job: Job) -> int:
+        """Nothing was counted."""
+        return 0
+
     async def leave(self, job: Job) -> None:
         """Nothing was counted."""
 

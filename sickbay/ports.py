@@ -226,6 +226,9 @@ class Fence(Protocol):
     async def enter(self, job: Job, *, suspect: bool) -> Entry:
         """Compare with the ledger; for a suspect that is not superseded also count, durably, that a run begins now."""
 
+    async def crashes(self, job: Job) -> int:
+        """How many workers died while they ran this copy as a suspect; counts nothing. Unavailable if nobody can tell."""
+
     async def leave(self, job: Job) -> None:
         """The suspect's run came to an end, its worker alive: forget its crashes."""
 

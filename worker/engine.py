@@ -10,9 +10,9 @@ import asyncio
 import contextlib
 import itertools
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import replace
-from time import monotonic
 from typing import Final
 
 from sickbay.circuit import Key, Refusal
@@ -25,8 +25,9 @@ from sickbay.queries import Entry
 from sickbay.routing import Done, GiveBack, Retry, RetryPolicy, Route, SetAside, after_run
 from sickbay.sdk import HandlerSpec
 from worker.runner import Runs
-from worker.slots import MAX_HELD_S, MAX_WAIT_S, Gates, Slots
+from worker.slots import MAX_HELD_S, Gates, Slots
 
+SUSPECT: Final = "suspect"
 MAX_CRASHES: Final = 3
 """Workers a job may kill before it is quarantined as WORKER_LOST."""
 LAST_S: Final = 2.0
@@ -81,7 +82,7 @@ class Engine:
         self._slots = Slots(concurrency)
         self._gates = Gates({spec.job_type: spec.concurrency for spec in handlers.values() if spec.concurrency}, self._prefetch // 4)
         self._runs = itertools.count(1)
-        self._suspects: asyncio.Queue[tuple[Delivery, float]] = asyncio.Queue()
+        self._alone = Gates({SUSPECT: 1}, self._prefetch)
         self._tasks: set[asyncio.Task[None]] = set()
         self._consumer: Consumer | None = None
         self._draining = False
@@ -96,15 +97,11 @@ class Engine:
         """Work until `drain` is called."""
         async with self._broker.consume(Queue.MAIN, self._prefetch) as consumer:
             self._consumer = consumer
-            alone = asyncio.create_task(self._run_suspects(), name="suspects")
-            try:
-                while not self._draining and (batch := await self._next(consumer)) is not None:
-                    for delivery in batch:
-                        self._begin(delivery)
-                await self._drained.wait()
-                await self._events.flush(self._last_s)
-            finally:
-                alone.cancel()
+            while not self._draining and (batch := await self._next(consumer)) is not None:
+                for delivery in batch:
+                    self._begin(delivery)
+            await self._drained.wait()
+            await self._events.flush(self._last_s)
 
     async def drain(self, grace_s: float) -> None:
         """Take no more jobs, let running ones finish for `grace_s` seconds, then break them off; unfinished ones go back."""
@@ -112,10 +109,10 @@ class Engine:
             return
         self._draining = True
         self._gates.close()
+        self._alone.close()
         try:
             if self._consumer:
                 await self._consumer.stop()
-            self._return_suspects()
             await self._ended(grace_s)
             self._runner.break_off()
             await self._ended(self._last_s)
@@ -140,37 +137,15 @@ class Engine:
             return ()
 
     def _begin(self, delivery: Delivery) -> None:
-        """A suspect (its worker may have died of it) waits for its turn to run alone among suspects; any other job starts now."""
-        if delivery.redelivered:
-            self._suspects.put_nowait((delivery, monotonic()))
-        else:
-            self._slots.take()
-            self._spawn(delivery, suspect=False).add_done_callback(self._slots.give)
-
-    def _spawn(self, delivery: Delivery, *, suspect: bool) -> asyncio.Task[None]:
-        task = asyncio.create_task(self._treat_safely(delivery, suspect=suspect))
+        self._slots.take()
+        task = asyncio.create_task(self._treat_safely(delivery))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        return task
+        task.add_done_callback(self._slots.give)
 
-    async def _run_suspects(self) -> None:
-        while True:
-            delivery, since = await self._suspects.get()
-            if monotonic() - since > MAX_WAIT_S:
-                delivery.nack()  # and it comes again, here or where fewer wait
-            else:
-                run = self._spawn(delivery, suspect=True)
-                while not (await asyncio.wait([run], timeout=MAX_WAIT_S))[0]:
-                    self._return_suspects()
-
-    def _return_suspects(self) -> None:
-        """They do not wait behind a long run."""
-        while not self._suspects.empty():
-            self._suspects.get_nowait()[0].nack()
-
-    async def _treat_safely(self, delivery: Delivery, *, suspect: bool) -> None:
+    async def _treat_safely(self, delivery: Delivery) -> None:
         try:
-            await self._treat(delivery, suspect=suspect)
+            await self._treat(delivery)
         except Unavailable as error:
             log.warning("a job goes back to the queue: %s", error)
             await self._give_back(delivery)
@@ -183,7 +158,7 @@ class Engine:
         await asyncio.sleep(self._pause_s)
         delivery.nack()
 
-    async def _treat(self, delivery: Delivery, *, suspect: bool) -> None:
+    async def _treat(self, delivery: Delivery) -> None:
         self._arrived(delivery)
         try:
             job = decode_job(delivery.body, delivery.message_id, self._clock(), delivery.headers)
@@ -192,9 +167,34 @@ class Engine:
             return await self._settle(delivery, SetAside(kept, Reason.UNDECODABLE), self._event(kept, State.QUARANTINED))
         if self._fence.is_cancelled(job):
             return delivery.ack()
-        if job.is_fresh and not suspect:
-            return await self._admit(delivery, job)
-        entry = await self._ask_fence(job, suspect=suspect)
+        if not delivery.redelivered:
+            return await (self._admit(delivery, job) if job.is_fresh else self._examine(delivery, job))
+        async with self._isolated(job) as has_come:
+            if has_come:
+                await self._examine(delivery, job)
+            else:
+                delivery.nack()  # still a suspect when it comes again
+        return None
+
+    @asynccontextmanager
+    async def _isolated(self, job: Job) -> AsyncIterator[bool]:
+        """A suspect, whose worker may have died of it, runs like any other; if a second worker did, alone among such.
+
+        Most of what a dead worker held is innocent, and mostly it did not die of a job. False if its turn does not come.
+        """
+        try:
+            is_alone = await self._fence.crashes(job) > 0
+        except Unavailable:
+            is_alone = True
+        if is_alone:
+            async with self._alone.turn(SUSPECT, self._slots) as has_come:
+                yield has_come
+        else:
+            yield True
+
+    async def _examine(self, delivery: Delivery, job: Job) -> None:
+        """Run a copy that may not be the only one, unless there is later news of it, or it has killed too many workers."""
+        entry = await self._ask_fence(job, suspect=delivery.redelivered)
         if entry.superseded:
             return self._drop(delivery, job)
         try:
@@ -203,7 +203,7 @@ class Engine:
             else:
                 await self._admit(delivery, job)
         finally:
-            if suspect:
+            if delivery.redelivered:
                 await self._leave_fence(job)
         return None
 

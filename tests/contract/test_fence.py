@@ -2,10 +2,14 @@
 
 import pytest
 
+from scripts.servers import free_port
+from sickbay.adapters.redis.fence import RedisFence
 from sickbay.adapters.sql.ledger import open_ledger
 from sickbay.circuit import Key
+from sickbay.errors import Unavailable
 from sickbay.queries import Entry
 from tests.contract.ledger_events import DAY, cancelled, job, parked, quarantined, queued, retrying, running, succeeded
+from tests.contract.redis_servers import own_database
 
 pytest_plugins = ["tests.contract.ledger_fixtures"]
 
@@ -45,18 +49,32 @@ async def test_a_copy_just_released_may_run(ledger):
     assert await ledger.fence.enter(claim.job, suspect=False) == GO
 
 
+async def count_runs(fence):
+    """Each start that was not followed by `leave` was a crash; only the very same copy counts, and asking counts nothing."""
+    await fence.leave(job())  # harmless without having entered
+    assert [(await fence.enter(job(), suspect=True)).crashes for _ in range(3)] == [0, 1, 2]
+    assert [await fence.crashes(copy) for copy in (job(), job(), job(attempt=1), job("j2"))] == [3, 3, 0, 0]
+    assert (await fence.enter(job(attempt=1), suspect=True)).crashes == 0
+    assert (await fence.enter(job(), suspect=False)).crashes == 0
+    await fence.leave(job())
+    assert (await fence.enter(job(), suspect=True)).crashes == 0
+    assert (await fence.enter(job(attempt=1), suspect=True)).crashes == 1
+
+
 async def test_the_runs_of_a_suspect_are_counted(ledger):
-    """Each start that was not followed by `leave` was a crash; only the very same copy counts."""
-    assert [(await ledger.fence.enter(job(), suspect=True)).crashes for _ in range(3)] == [0, 1, 2]
-    assert (await ledger.fence.enter(job(attempt=1), suspect=True)).crashes == 0
-    assert (await ledger.fence.enter(job(), suspect=False)).crashes == 0
-    await ledger.fence.leave(job())
-    assert (await ledger.fence.enter(job(), suspect=True)).crashes == 0
-    assert (await ledger.fence.enter(job(attempt=1), suspect=True)).crashes == 1
+    await count_runs(ledger.fence)
 
 
-async def test_leaving_without_having_entered_is_harmless(ledger):
-    await ledger.fence.leave(job())
+@pytest.mark.servers
+async def test_the_runs_of_a_suspect_are_counted_without_a_ledger():
+    async with own_database() as url, RedisFence(url) as fence:
+        await count_runs(fence)
+
+
+async def test_without_redis_and_ledger_nobody_can_tell_of_crashes():
+    async with RedisFence(f"redis://127.0.0.1:{free_port()}") as fence:
+        with pytest.raises(Unavailable):
+            await fence.crashes(job())
 
 
 async def test_crashes_survive_the_process(tmp_path, clock):

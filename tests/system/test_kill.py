@@ -11,6 +11,7 @@ import httpx
 from tests.system.clients import SETTLED, Clients
 from tests.system.clinic import Clinic
 from tests.system.product import Product
+from tests.system.waiting import until
 
 KINDS = {
     "ok": ({"do": "ok"}, "SUCCEEDED"),
@@ -76,3 +77,24 @@ def submit_until_it_dies(sickbay: Clients, accepted: dict[str, str]) -> None:
             accepted[sickbay.submit(kind, payload)] = kind
         except httpx.TransportError:
             return
+
+
+def test_what_a_killed_worker_held_runs_at_once_and_after_a_second_kill_one_at_a_time(own_clinic: Clinic, start: Callable[..., Product]):
+    """Most of it is innocent; but a job that was there twice may have killed both, so then it runs alone beside a fresh one."""
+    product = start(own_clinic.folder, ENV).ready()
+    with Clients(product) as sickbay:
+        wish = own_clinic.make_gate("gate")
+        held = sickbay.submit_all("held", *({"do": wish, "number": number} for number in range(5)))
+        sickbay.wait_all(held, "RUNNING")
+        product.kill()
+    product = start(own_clinic.folder, ENV).ready()
+    until(lambda: own_clinic.count("held") == dict.fromkeys(held, 2))
+    product.kill()
+    with Clients(start(own_clinic.folder, ENV).ready()) as sickbay:
+        sickbay.wait(sickbay.submit("ok"), "SUCCEEDED")
+        until(lambda: len(own_clinic.runs(job_type="held")) == 2 * len(held) + 1)
+        sickbay.wait(sickbay.submit("ok"), "SUCCEEDED")
+        assert len(own_clinic.runs(job_type="held")) == 2 * len(held) + 1
+        own_clinic.open_gate("gate")
+        sickbay.wait_all(held, "SUCCEEDED")
+    assert own_clinic.count("held") == dict.fromkeys(held, 3)

@@ -118,7 +118,13 @@ class StubFence:
         self.entered = []
         self.left = []
         self.cancelled = set()
+        self.deaths = 0
         self.away = False
+
+    async def crashes(self, job):
+        if self.away:
+            raise Unavailable("the ledger is away")
+        return self.deaths
 
     async def enter(self, job, *, suspect):
         if self.away:

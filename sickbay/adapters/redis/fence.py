@@ -36,6 +36,11 @@ class RedisFence:
                 begun, _ = await pipeline.execute()
         return Entry(superseded=False, crashes=int(begun) - 1)
 
+    async def crashes(self, job: Job) -> int:
+        """How many workers died while they ran this copy as a suspect."""
+        with translated():
+            return int(await self._client.get(_key(job)) or 0)
+
     async def leave(self, job: Job) -> None:
         """The suspect's worker lives: forget."""
         with translated():

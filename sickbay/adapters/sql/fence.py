@@ -17,6 +17,9 @@ from sickbay.queries import Entry
 REMEMBERED_MS: Final = 86_400_000
 """How long a cancelled job's copy is expected to turn up in the queue."""
 
+_STARTS: Final = select(suspects.c.starts).where(
+    suspects.c.job_id == bindparam("job"), suspects.c.generation == bindparam("generation"), suspects.c.attempt == bindparam("attempt")
+)
 _PLACE: Final = select(jobs.c.generation, jobs.c.attempt, jobs.c.rank).where(jobs.c.job_id == bindparam("job"))
 
 
@@ -78,6 +81,12 @@ class SqlFence:
         async with self._store.write() as connection:
             starts = (await connection.execute(self._count, values)).scalar_one()
         return Entry(superseded=False, crashes=starts - 1)
+
+    async def crashes(self, job: Job) -> int:
+        """How many workers died while they ran this copy as a suspect."""
+        copy = {"job": job.job_id, "generation": job.generation, "attempt": job.attempt}
+        async with self._store.read() as connection:
+            return int((await connection.execute(_STARTS, copy)).scalar_one_or_none() or 0)
 
     async def leave(self, job: Job) -> None:
         """The suspect's run came to an end, its worker alive: forget its crashes."""
