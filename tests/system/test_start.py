@@ -31,12 +31,12 @@ def taken() -> Iterator[int]:
 
 
 @pytest.fixture(scope="module")
-def attempts(tmp_path_factory: pytest.TempPathFactory, taken: int, shared_product: Product) -> Mapping[str, Product]:
-    """All of them at once, for the sake of time."""
+def attempts(tmp_path_factory: pytest.TempPathFactory, taken: int, shared_product: Product) -> Iterator[Mapping[str, Product]]:
+    """All of them at once, for the sake of time; another process of the tests may look at some of its own."""
     folder = tmp_path_factory.mktemp("starts")
     (folder / "file").touch()
     held = Path(f"/proc/{shared_product.process.pid}/cwd").resolve() / "data"
-    return {
+    all_at_once = {
         "taken HTTP port": Product(folder, options=["--ephemeral", "--jobapi-port", str(taken)]),
         "taken gRPC port": Product(folder, options=["--ephemeral", "--control-plane-grpc-port", str(taken)]),
         "bad variable": Product(folder, {"COOLDOWN_PERIOD": "abc"}),
@@ -45,6 +45,10 @@ def attempts(tmp_path_factory: pytest.TempPathFactory, taken: int, shared_produc
         "folder in use": Product(folder, options=["--data", str(held)]),
         "no such module": Product(folder, {"JOB_HANDLERS": "no_such_module"}),
     }
+    yield all_at_once
+    for product in all_at_once.values():
+        if product.process.returncode is None:
+            product.kill()
 
 
 @pytest.mark.parametrize("case", CASES)
