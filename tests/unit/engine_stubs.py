@@ -4,6 +4,7 @@ import asyncio
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+from sickbay import JobError
 from sickbay.circuit import CircuitState, Permit, PermitKind
 from sickbay.envelope import decode_events, decode_job, encode_job
 from sickbay.errors import Unavailable
@@ -17,6 +18,8 @@ from worker.engine import Engine
 from worker.metrics import JobMetrics
 from worker.runner import Runner
 from worker.watched import WatchedRunner
+
+TRACE = {"traceparent": f"00-{'ab' * 16}-{'cd' * 8}-01", "tracestate": "acme=1"}
 
 
 @dataclass
@@ -198,3 +201,14 @@ def job(job_id="j", **fields):
 
 def does(function, **options):
     return HandlerSpec("email", function, **options)
+
+
+async def fine(job):
+    pass
+
+
+def fails(*args, **kwargs):
+    async def run(job):
+        raise JobError(*args, **kwargs)
+
+    return run

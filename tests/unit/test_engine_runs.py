@@ -1,0 +1,127 @@
+"""How a handler runs: on the loop or in a thread, under its timeout, as a probe, and a few of its type at a time."""
+
+import asyncio
+import threading
+
+import pytest
+
+from sickbay.circuit import PermitKind
+from sickbay.outcome import Kind
+from tests.unit.engine_stubs import TRACE, does, fine, job, open_bench
+from worker import slots
+
+
+async def test_a_sync_handler_runs_in_a_thread():
+    seen = []
+
+    async with open_bench(does(lambda job: seen.append((threading.current_thread().name, job.payload)))) as bench:
+        assert await bench.run_one(job()) == "ack"
+        assert seen[0][0].startswith("handler")
+        assert seen[0][1] == {"a": 1}
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_a_handler_that_takes_too_long_is_a_systemic_failure(is_async):
+    release = threading.Event()
+
+    async def slow(job):
+        await asyncio.Event().wait()
+
+    async with open_bench(does(slow if is_async else lambda job: release.wait(), timeout=0.01)) as bench:
+        await bench.run_one(job())
+        assert [(outcome.code, outcome.kind) for _, outcome in bench.breakers.outcomes] == [("HANDLER_TIMEOUT", Kind.SYSTEMIC)]
+        assert bench.runner.overdue == (0 if is_async else 1)
+        release.set()
+
+
+async def test_a_timeout_inside_the_handler_is_the_dependencys():
+    async def times_out(job):
+        raise TimeoutError
+
+    async with open_bench(does(times_out, timeout=5)) as bench:
+        await bench.run_one(job())
+        assert bench.breakers.outcomes[0][1].code == "API_TIMEOUT"
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError, SystemExit, KeyError])
+async def test_whatever_a_handler_raises_is_an_outcome(error):
+    async def raises(job):
+        raise error
+
+    async with open_bench(does(raises)) as bench:
+        assert await bench.run_one(job()) == "ack"
+        assert bench.breakers.outcomes[0][1].kind is Kind.UNKNOWN
+
+
+async def test_a_probes_lease_is_renewed_while_it_runs():
+    go = asyncio.Event()
+
+    async def handler(job):
+        await go.wait()
+
+    async with open_bench(does(handler)) as bench:
+        bench.breakers.kind = PermitKind.PROBE
+        delivery = bench.deliver(job())
+        permits = [await bench.breakers.renewals.get(), await bench.breakers.renewals.get()]
+        go.set()
+        await delivery.settled.wait()
+        assert {permit.token for permit in permits} == {"t"}
+
+
+async def test_a_type_runs_no_more_jobs_at_a_time_than_it_allows_and_blocks_no_other():
+    running, most = [], []
+    go = asyncio.Event()
+
+    async def slow(job):
+        running.append(job)
+        most.append(len(running))
+        await go.wait()
+        running.remove(job)
+
+    other = does(fine)
+    other = type(other)("sms", fine)
+    async with open_bench(does(slow, concurrency=2), other, concurrency=4) as bench:
+        emails = [bench.deliver(job(f"e{n}")) for n in range(6)]
+        assert await bench.run_one(body=b'{"jobType": "sms", "payload": {}}') == "ack"
+        go.set()
+        await asyncio.gather(*(one.settled.wait() for one in emails))
+        assert max(most) == 2
+
+
+async def test_a_job_that_waits_too_long_for_its_turn_comes_again_later(monkeypatch):
+    """Uncharged, through the retry queue: RabbitMQ takes back what a worker holds for half an hour."""
+    monkeypatch.setattr(slots, "MAX_WAIT_S", 0.01)
+    go = asyncio.Event()
+
+    async def slow(job):
+        await go.wait()
+
+    async with open_bench(does(slow, concurrency=1)) as bench:
+        first = bench.deliver(job("first"))
+        assert await bench.run_one(job("second")) == "ack"
+        assert [(copy.job_id, copy.attempt, copy.failures) for copy in bench.broker.copies()] == [("second", 0, ())]
+        go.set()
+        await first.settled.wait()
+
+
+@pytest.mark.parametrize(
+    ("own_timeout", "held_s", "runs"), [(None, 1_674, True), (None, 1_676, False), (1_500, 179, True), (1_500, 181, False)]
+)
+async def test_a_run_that_could_outlast_the_broker_s_patience_does_not_begin(own_timeout, held_s, runs):
+    """Waiting counts: 28 minutes from when the message came to the end of the timeout. It comes again later, uncharged."""
+    seen = []
+
+    async def note(job):
+        seen.append(job.job_id)
+
+    async with open_bench(does(note, timeout=own_timeout)) as bench:
+        assert await bench.run_one(job(), held_s=held_s) == "ack"
+        assert seen == (["j"] if runs else [])
+        assert [(copy.job_id, copy.attempt) for copy in bench.broker.copies()] == ([] if runs else [("j", 0)])
+
+
+async def test_a_job_that_is_put_off_keeps_its_headers():
+    async with open_bench(does(fine)) as bench:
+        await bench.run_one(job(), headers=TRACE, held_s=slots.MAX_HELD_S)
+        (copy,) = [message for message in bench.broker.published if message.key == "retry"]
+        assert copy.headers == TRACE
