@@ -35,6 +35,22 @@ class Runs(Protocol):
         """Cancel what still runs, and every later run at once."""
 
 
+class AroundRunner:
+    """Implements `Runs` around another runner, all but `run`."""
+
+    def __init__(self, runner: Runs) -> None:
+        """`runner` does the work."""
+        self._runner = runner
+
+    def timeout_of(self, spec: HandlerSpec) -> float:
+        """See `Runs.timeout_of`."""
+        return self._runner.timeout_of(spec)
+
+    def break_off(self) -> None:
+        """See `Runs.break_off`."""
+        self._runner.break_off()
+
+
 class Runner:
     """Runs async handlers on the loop and sync ones in threads; keeps a probe's lease alive meanwhile."""
 

@@ -23,7 +23,7 @@ from sickbay.telemetry.carried import Carried
 from sickbay.telemetry.spans import continuing, failed
 from sickbay.telemetry.traced import RUN, job_facts, messaging
 from sickbay.trace import trace_of
-from worker.runner import Runs
+from worker.runner import AroundRunner, Runs
 
 PROBE: Final = "sickbay.run.probe"
 OUTCOME: Final = "sickbay.run.outcome"
@@ -81,17 +81,13 @@ class JobTracer:
         return facts
 
 
-class TracedRunner:
+class TracedRunner(AroundRunner):
     """Implements `Runs` around another runner."""
 
     def __init__(self, runner: Runs, tracer: JobTracer) -> None:
         """Each run is a span of `tracer`."""
-        self._runner = runner
+        super().__init__(runner)
         self._tracer = tracer
-
-    def timeout_of(self, spec: HandlerSpec) -> float:
-        """Seconds that a run of this handler may take."""
-        return self._runner.timeout_of(spec)
 
     async def run(self, spec: HandlerSpec, job: Job, permit: Permit) -> Outcome:
         """See `Runs.run`."""
@@ -104,7 +100,3 @@ class TracedRunner:
         finally:
             span.end()
         return outcome
-
-    def break_off(self) -> None:
-        """See `Runs.break_off`."""
-        self._runner.break_off()

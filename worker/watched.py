@@ -10,23 +10,19 @@ from sickbay.job import Job
 from sickbay.outcome import Outcome
 from sickbay.sdk import HandlerSpec
 from sickbay.telemetry.logs import RUNNING
-from worker.runner import Runs
+from worker.runner import AroundRunner, Runs
 
 Ran = Callable[[Job, Permit, Outcome, float], None]
 """Hears of a run that has ended: job, permit, outcome, and how many seconds it took."""
 
 
-class WatchedRunner:
+class WatchedRunner(AroundRunner):
     """Implements `Runs` around another runner. Each job has a task of its own, so its context is set and never reset."""
 
     def __init__(self, runner: Runs, ran: Ran) -> None:
         """`ran` must not raise."""
-        self._runner = runner
+        super().__init__(runner)
         self._ran = ran
-
-    def timeout_of(self, spec: HandlerSpec) -> float:
-        """Seconds that a run of this handler may take."""
-        return self._runner.timeout_of(spec)
 
     async def run(self, spec: HandlerSpec, job: Job, permit: Permit) -> Outcome:
         """See `Runs.run`."""
@@ -35,7 +31,3 @@ class WatchedRunner:
         outcome = await self._runner.run(spec, job, permit)
         self._ran(job, permit, outcome, perf_counter() - began)
         return outcome
-
-    def break_off(self) -> None:
-        """See `Runs.break_off`."""
-        self._runner.break_off()

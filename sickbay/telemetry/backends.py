@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from contextlib import AbstractAsyncContextManager
 from time import perf_counter
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Metric
@@ -11,17 +10,18 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from sickbay.errors import Unavailable
-from sickbay.ports import Broker, Consumer, Message, Queue
+from sickbay.ports import Broker, Message
+from sickbay.telemetry.around import AroundBroker
 from sickbay.telemetry.metrics import SECONDS
 from sickbay.vitals import Vitals
 
 
-class MeteredBroker:
+class MeteredBroker(AroundBroker):
     """A broker whose publishes are measured, from the call to the confirm."""
 
     def __init__(self, broker: Broker, registry: CollectorRegistry) -> None:
         """Add the metrics to `registry`."""
-        self._broker = broker
+        super().__init__(broker)
         self._seconds = Histogram(
             "sickbay_broker_publish_seconds",
             "From a publish to its confirm; one publish may carry many messages.",
@@ -41,18 +41,6 @@ class MeteredBroker:
             raise
         self._seconds.observe(perf_counter() - began)
         self._messages.inc(len(messages))
-
-    def consume(self, queue: Queue, prefetch: int) -> AbstractAsyncContextManager[Consumer]:
-        """See `Broker.consume`."""
-        return self._broker.consume(queue, prefetch)
-
-    async def depth(self, queue: Queue) -> int:
-        """See `Broker.depth`."""
-        return await self._broker.depth(queue)
-
-    async def consumers(self, queue: Queue) -> int:
-        """See `Broker.consumers`."""
-        return await self._broker.consumers(queue)
 
 
 class VitalsCollector(Collector):

@@ -8,7 +8,7 @@ with a link to the release that brought it back.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
 from secrets import token_hex
@@ -21,8 +21,9 @@ from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Tracer
 from sickbay.envelope import Undecodable, decode_job
 from sickbay.errors import Unavailable
 from sickbay.job import Job
-from sickbay.ports import TO_MAIN, TO_RETRY, Broker, Consumer, Message, Queue
+from sickbay.ports import TO_MAIN, TO_RETRY, Broker, Message, Queue
 from sickbay.telemetry import spans
+from sickbay.telemetry.around import AroundBroker
 from sickbay.telemetry.carried import Carried
 from sickbay.telemetry.spans import continuing, failed
 from sickbay.trace import trace_of
@@ -33,12 +34,12 @@ RUN: Final[ContextVar[SpanContext | None]] = ContextVar("run", default=None)
 _QUEUES: Final = {TO_MAIN: Queue.MAIN.value, TO_RETRY: Queue.RETRY.value}
 
 
-class TracedBroker:
+class TracedBroker(AroundBroker):
     """Implements `Broker`. What carries no job, as events do, makes no span."""
 
     def __init__(self, broker: Broker, tracer: Tracer, system: str) -> None:
         """`system` is how OpenTelemetry calls the broker: rabbitmq, or sickbay for the embedded one."""
-        self._broker = broker
+        super().__init__(broker)
         self._tracer = tracer
         self._system = system
 
@@ -51,18 +52,6 @@ class TracedBroker:
         with self._sending(jobs) as stamped:
             fresh = iter(stamped)
             await self._broker.publish([next(fresh) if message.key in _QUEUES else message for message in messages])
-
-    def consume(self, queue: Queue, prefetch: int) -> AbstractAsyncContextManager[Consumer]:
-        """See `Broker.consume`."""
-        return self._broker.consume(queue, prefetch)
-
-    async def depth(self, queue: Queue) -> int:
-        """See `Broker.depth`."""
-        return await self._broker.depth(queue)
-
-    async def consumers(self, queue: Queue) -> int:
-        """See `Broker.consumers`."""
-        return await self._broker.consumers(queue)
 
     @contextmanager
     def _sending(self, jobs: Sequence[Message]) -> Iterator[Sequence[Message]]:

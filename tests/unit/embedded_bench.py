@@ -1,5 +1,6 @@
 """The embedded back ends in memory, and wrappers that make one of them fail at a chosen moment."""
 
+import asyncio
 from contextlib import asynccontextmanager
 from random import Random
 
@@ -37,6 +38,17 @@ class Flaky:
             raise Unavailable(f"{name} failed")
 
         return flaky
+
+
+async def ends_though_nudged(work, waits, nudge):
+    """Cancelled in the very moment in which what it waits for (an Event) comes true."""
+    task = asyncio.create_task(work)
+    while not waits._waiters:
+        await asyncio.sleep(0)
+    nudge()
+    task.cancel()
+    await asyncio.wait({task}, timeout=5)
+    return task.cancelled()
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ from sickbay.job import State
 from sickbay.outcome import Outcome, kind_of
 from sickbay.ports import Queue
 from tests.clock import START
-from tests.unit.embedded_bench import open_backends
+from tests.unit.embedded_bench import ends_though_nudged, open_backends
 from tests.unit.setting_aside import EMAIL, job, parked, set_aside, take
 
 
@@ -160,10 +160,4 @@ async def test_a_half_open_circuit_releases_nothing_more():
 async def test_a_healer_that_is_nudged_while_it_is_cancelled_ends():
     async with open_backends() as backends:
         healer = healing(backends)
-        at_work = asyncio.create_task(healer.run())
-        while not healer._look._waiters:
-            await asyncio.sleep(0)
-        healer.nudge()
-        at_work.cancel()
-        await asyncio.wait({at_work}, timeout=5)
-        assert at_work.cancelled()
+        assert await ends_though_nudged(healer.run(), healer._look, healer.nudge)

@@ -1,6 +1,5 @@
 """The sweep, cut in the middle or beside another one."""
 
-import asyncio
 from dataclasses import replace
 
 import pytest
@@ -11,7 +10,7 @@ from sickbay.envelope import encode_event
 from sickbay.errors import Unavailable
 from sickbay.job import Failure, State
 from sickbay.ports import TO_QUARANTINE, Message, Queue
-from tests.unit.embedded_bench import open_backends
+from tests.unit.embedded_bench import ends_though_nudged, open_backends
 from tests.unit.setting_aside import parked, set_aside, take
 
 
@@ -64,13 +63,7 @@ async def test_a_sweep_that_is_nudged_while_it_is_cancelled_ends(monkeypatch):
     monkeypatch.setattr(sweep_module, "LINGER_S", 0)
     async with open_backends() as backends:
         sweep = Sweep(backends.broker, backends.writer, backends.clock)
-        sweeping = asyncio.create_task(sweep.run())
-        while not sweep._due._waiters:
-            await asyncio.sleep(0)
-        sweep.nudge()
-        sweeping.cancel()
-        await asyncio.wait({sweeping}, timeout=5)
-        assert sweeping.cancelled()
+        assert await ends_though_nudged(sweep.run(), sweep._due, sweep.nudge)
 
 
 async def test_two_sweeps_at_once_destroy_no_last_copy(monkeypatch):
