@@ -13,7 +13,7 @@ MIN_COVERAGE ?= 95
 PARALLEL ?= -n logical --maxprocesses 4 --dist worksteal
 PROTOS = $(shell find proto -name '*.proto' | sort)
 
-.PHONY: help setup run test test-embedded test-rabbit-matrix test-image test-compose check-deploy test-deploy test-workflows chaos image lint typecheck gen monitoring bench clean lock
+.PHONY: help setup run test test-unit test-embedded test-rabbit-matrix test-image test-compose check-deploy test-deploy test-workflows chaos image lint typecheck gen monitoring bench clean lock
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-18s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ test: $(DEV_STAMP) ## Run all tests, also those against RabbitMQ, Redis and Post
 
 test-embedded: $(DEV_STAMP) ## Run the tests that need no server
 	$(BIN)/python -m pytest $(PARALLEL) -m "not servers and not promtool" -q $(PYTEST_ARGS)
+
+test-unit: $(DEV_STAMP) ## Run the tests of pure code and single parts, in a minute or two (PYTEST_ARGS="-k cli")
+	$(BIN)/python -m pytest $(PARALLEL) -m "not servers and not promtool" -q tests/unit $(PYTEST_ARGS)
 
 test-rabbit-matrix: $(DEV_STAMP) ## Run the tests that need servers on Debian 13's RabbitMQ 4.0, Redis 8 and PostgreSQL 17 (on Debian 12 as root)
 	$(BIN)/python scripts/newer_servers.py $(BIN)/python -m pytest $(PARALLEL) -m servers -q $(PYTEST_ARGS)
@@ -63,7 +66,7 @@ lint: $(DEV_STAMP) ## Check style, imports, the contract, scripts, the image and
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/buf lint
 	$(BIN)/buf format -d --exit-code
-	$(BIN)/shellcheck .ci/run scripts/*.sh deploy/image/*.sh
+	$(BIN)/shellcheck .ci/run scripts/*.sh deploy/image/*.sh deploy/compose/*.sh
 	$(BIN)/hadolint Dockerfile
 	$(BIN)/docker-compose --profile monitoring config -q
 	$(BIN)/actionlint -shellcheck $(BIN)/shellcheck

@@ -16,8 +16,8 @@ import redis
 import redis.asyncio
 
 from sickbay.adapters.redis.breakers import RedisBreakers
-from sickbay.circuit import BreakerConfig, Key, Refusal
-from sickbay.outcome import SUCCESS, Kind, Outcome
+from sickbay.domain.breaker import BreakerConfig, Key, Refusal
+from sickbay.domain.outcome import SUCCESS, Kind, Outcome
 
 THRESHOLD: Final = 5
 COOLDOWN_S: Final = 2.0

@@ -29,8 +29,8 @@ from typing import Final
 from redis.asyncio import Redis
 
 from sickbay.adapters.redis.breakers import RedisBreakers
-from sickbay.circuit import BreakerConfig, Key
-from sickbay.outcome import SUCCESS, Kind, Outcome
+from sickbay.domain.breaker import BreakerConfig, Key
+from sickbay.domain.outcome import SUCCESS, Kind, Outcome
 
 sys.path.insert(0, str(Path(__file__).parent))
 from breaker_contenders import CONTENDERS, COOLDOWN_S, LEASE_S, THRESHOLD, Attempt, installed

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -78,10 +79,13 @@ def started(folder: Path, starts: Path) -> Iterator[subprocess.Popen[bytes]]:
 def first_job(began: float) -> float:
     """Seconds from the start of the program to its first accepted job."""
     body = json.dumps({"jobType": "noop", "payload": json.loads(PAYLOAD)}).encode()
+    request = urllib.request.Request(f"http://127.0.0.1:{PORTS[0]}/jobs", body, {"Content-Type": "application/json"})
     while True:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{PORTS[0]}/jobs", body, timeout=1):
+            with urllib.request.urlopen(request, timeout=1):  # noqa: S310
                 return time.perf_counter() - began
+        except urllib.error.HTTPError as error:
+            raise SystemExit(f"the first job is refused: {error.read().decode()}") from None
         except OSError:
             time.sleep(0.01)
 

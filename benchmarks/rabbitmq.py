@@ -32,15 +32,15 @@ from gen.sickbay.jobs.v1.job_service_pb2 import BatchSubmitJobsRequest, SubmitJo
 from gen.sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
 from sickbay.adapters.embedded.breakers import EmbeddedBreakers
 from sickbay.adapters.rabbitmq.broker import RabbitBroker
-from sickbay.backends import wall_clock
-from sickbay.circuit import BreakerConfig
-from sickbay.envelope import encode_job
-from sickbay.events import EventStream
-from sickbay.job import Job, new_job_id
+from sickbay.domain.breaker import BreakerConfig
+from sickbay.domain.job import Job, new_job_id
+from sickbay.domain.queries import Entry
+from sickbay.domain.retry import RetryPolicy
+from sickbay.handlers.registry import HandlerSpec
+from sickbay.messages.codec import encode_job
+from sickbay.messages.outbox import EventStream
 from sickbay.ports import Queue
-from sickbay.queries import Entry
-from sickbay.routing import RetryPolicy
-from sickbay.sdk import HandlerSpec
+from sickbay.runtime.backends import wall_clock
 from worker.engine import Engine
 from worker.runner import Runner
 
@@ -153,6 +153,16 @@ class NothingKnown:
         """Nothing is known."""
         return False
 
+    async def begin(self, job: Job) -> bool:
+        """Nothing is known."""
+        return True
+
+    def end(self, job: Job) -> None:
+        """Nobody wants to know."""
+
+    def working(self, untold: Callable[[str], bool], *, takes_jobs: bool) -> None:
+        """Nobody asks."""
+
 
 async def engine(url: str, count: int, floor: float) -> None:
     """The whole way of a job through our engine: decode, admit, no-op handler, verdict, event, ack."""
@@ -173,7 +183,7 @@ async def engine(url: str, count: int, floor: float) -> None:
                 count, lambda: exchange.publish(aio_pika.Message(body(), delivery_mode=aio_pika.DeliveryMode.PERSISTENT), "main")
             )
         breakers = EmbeddedBreakers(BreakerConfig(), wall_clock, SystemRandom())
-        runner = Runner(breakers, timeout_s=30, threads=1)
+        runner = Runner(breakers, timeout_s=30, concurrency=1)
         async with EventStream(broker) as events:
             working = Engine(
                 broker=broker,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from controlplane.app import serve
-from sickbay.backends import open_control_plane
-from sickbay.lifecycle import Signals, address, start
-from sickbay.settings import Settings
+from sickbay.runtime.backends import open_control_plane
+from sickbay.runtime.process import Signals, address, start
+from sickbay.runtime.settings import Settings
 from sickbay.telemetry.tracing import open_traces
 
 
@@ -13,7 +13,7 @@ async def run(settings: Settings) -> bool:
     """Keep, heal and serve until a signal; no thread is ever left behind."""
     signals = Signals()
     async with (
-        open_traces(settings) as traces,
+        open_traces(settings.traces_endpoint, settings.worker_name) as traces,
         open_control_plane(settings) as backends,
         serve(backends, address(settings, 3002, 50053), traces) as doors,
     ):

@@ -10,21 +10,23 @@ from typing import TYPE_CHECKING
 from controlplane.breaker_service import BreakerApi
 from controlplane.healer import Healer
 from controlplane.keeper import Keeper
-from controlplane.metered import KeeperMetrics, MeteredWriter, ReleaseMetrics, SweepMetrics, Transitions
+from controlplane.metered import HeldBack, KeeperMetrics, MeteredWriter, ReleaseMetrics, SweepMetrics, Transitions
 from controlplane.metrics import FleetMetrics
 from controlplane.quarantine_service import QuarantineApi
 from controlplane.release import Releaser, Releases
-from controlplane.rest import create_gateway
+from controlplane.requeue import Requeuer
+from controlplane.rest.app import create_gateway
 from controlplane.sweep import Sweep
 from gen.sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceStub, add_BreakerServiceServicer_to_server
 from gen.sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub, add_QuarantineServiceServicer_to_server
-from sickbay.backends import ControlPlaneParts
-from sickbay.job import Event, State
-from sickbay.rpc.doors import Address, Doors, open_doors
-from sickbay.rpc.metered import CallMeter
-from sickbay.rpc.service import Service
-from sickbay.tasks import background
-from sickbay.telemetry.backends import MeteredBroker, VitalsCollector
+from sickbay.concurrency.tasks import background, begun_again
+from sickbay.domain.health import Check, Health, checks_of
+from sickbay.domain.job import Event, State
+from sickbay.runtime.backends import ControlPlaneParts
+from sickbay.server.endpoints import Address, Doors, open_doors
+from sickbay.server.interceptors.metrics import CallMeter
+from sickbay.server.service import Service
+from sickbay.telemetry.backends import HealthCollector, MeteredBroker, VitalsCollector
 from sickbay.telemetry.metrics import Exposition
 from sickbay.telemetry.tracing import traced
 from sickbay.version import VERSION
@@ -41,7 +43,15 @@ async def serve(backends: ControlPlaneParts, address: Address, traces: Traces | 
     tracing = traces.of("controlplane") if traces else None
     broker = traced(MeteredBroker(backends.broker, told.registry), tracing, backends.system)
     writer = MeteredWriter(backends.writer, told.registry)
-    fleet = FleetMetrics(told.registry, breakers=backends.breakers, broker=broker, ledger=writer, wards=backends.wards)
+    fleet = FleetMetrics(
+        told.registry,
+        breakers=backends.breakers,
+        broker=broker,
+        ledger=writer,
+        wards=backends.wards,
+        lost=backends.lost,
+        clock=backends.clock,
+    )
     told.before = fleet.refresh
     transitions = Transitions(backends.breakers, told.registry)
     lag = KeeperMetrics(told.registry, backends.clock)
@@ -56,31 +66,44 @@ async def serve(backends: ControlPlaneParts, address: Address, traces: Traces | 
         on_departure=sweep.nudge,
         clock=backends.clock,
     )
+    HeldBack(healer.damping.held_back, told.registry)
 
     def hear(events: Sequence[Event]) -> None:
         lag.heard(events)
-        if any(event.state is State.PARKED for event in events):
-            healer.nudge()
+        healer.hear(events)
         if any(event.state is State.CANCELLED for event in events):
             sweep.nudge()
 
     keeper = Keeper(broker, writer, backends.clock, hear)
+    checks = [*checks_of(backends.vitals, "broker", "ledger"), Check("keeper", keeper.trouble, needed=True), Check("states", keeper.lag)]
+    health = Health(checks, grace_s=backends.health_grace)
+    HealthCollector(health, told.registry)
     by_people = _traced_releaser(releases.around(releaser, "people"), tracing, "people")
-    breaker_api = BreakerApi(backends.breakers, broker, writer, backends.clock)
-    quarantine_api = QuarantineApi(backends.wards, by_people, sweep.nudge, backends.clock)
+    breaker_api = BreakerApi(backends.breakers, broker, writer, backends.clock, healer.damping.held_back)
+    requeuer = Requeuer(
+        lost=backends.lost, holds=backends.holds, broker=broker, releaser=by_people, is_behind=lambda: keeper.is_busy, clock=backends.clock
+    )
+    quarantine_api = QuarantineApi(
+        wards=backends.wards, releaser=by_people, requeuer=requeuer, on_departure=sweep.nudge, clock=backends.clock
+    )
     services = [
         Service("sickbay.breakers.v1.BreakerService", add_BreakerServiceServicer_to_server, breaker_api),
         Service("sickbay.jobs.v1.QuarantineService", add_QuarantineServiceServicer_to_server, quarantine_api),
     ]
     async with (
         _keeping(keeper),
-        background(keeper.prune(), healer.run(), sweep.run(), transitions.run()),
+        background(keeper.prune, healer.run, sweep.run, transitions.run),
+        breaker_api.detached,
+        quarantine_api.detached,
         open_doors(
             services,
             lambda channel, health: create_gateway(
                 BreakerServiceStub(channel), QuarantineServiceStub(channel), health, told, VERSION, tracing=tracing
             ),
             address,
+            registry=told.registry,
+            health=health,
+            name="control plane",
             around=[CallMeter(told.registry)],
             tracing=tracing,
         ) as doors,
@@ -98,7 +121,7 @@ def _traced_releaser(releaser: Releases, tracing: Tracing | None, by: str) -> Re
 
 @asynccontextmanager
 async def _keeping(keeper: Keeper) -> AsyncIterator[None]:
-    task = asyncio.create_task(keeper.run(), name="keeper")
+    task = asyncio.create_task(begun_again(keeper.run), name="keeper")
     try:
         yield
     finally:

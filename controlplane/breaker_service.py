@@ -2,63 +2,90 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from dataclasses import replace
+from typing import Any, Final
 
+from controlplane.held_breakers import HeldBreakers
 from gen.sickbay.breakers.v1 import breaker_service_pb2 as pb
 from gen.sickbay.breakers.v1.breaker_pb2 import Breaker
 from gen.sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceServicer
-from sickbay import wire
-from sickbay import wire_requests as parse
-from sickbay.circuit import Key, Snapshot
-from sickbay.errors import ErrorReason, NotFound
+from sickbay.concurrency.pace import Pace
+from sickbay.concurrency.tasks import DetachedTasks, detached
+from sickbay.contract import requests as parse
+from sickbay.contract import responses
+from sickbay.contract.paging import next_page_token, paging
+from sickbay.contract.requests import Commanding
+from sickbay.contract.resume import Told
+from sickbay.domain.breaker import CircuitState, Key, Snapshot
+from sickbay.domain.errors import ErrorReason, NotFound, Unavailable
 from sickbay.ports import Breakers, Broker, Clock, LedgerWriter, Queue
-from sickbay.wire_pages import next_page_token, paging
-from sickbay.wire_requests import Commanding
+
+BURST: Final = 1_000
+CHANGES_PER_S: Final = 2_000.0
+"""Changes that all watches tell at once, and a second in the long run; of what comes faster the latest is told (`Breakers.watch`)."""
+WATCHED: Final = 1_000
+"""Circuits that a watch remembers at least, before it looks which of them are no more."""
 
 
 class BreakerApi(BreakerServiceServicer):
     """Serves BreakerService."""
 
-    def __init__(self, breakers: Breakers, broker: Broker, ledger: LedgerWriter, clock: Clock) -> None:
-        """`broker` and `ledger` are asked for numbers only."""
+    def __init__(
+        self, breakers: Breakers, broker: Broker, ledger: LedgerWriter, clock: Clock, held_back: Callable[[], Collection[Key]] = frozenset
+    ) -> None:
+        """`broker` and `ledger` are asked for numbers only.
+
+        `held_back` names circuits that some worker minds by itself: shown as degraded, also where the fleet knows no such circuit.
+        """
+        self._held_back = held_back
         self._breakers = breakers
+        self._held = HeldBreakers(breakers)
+        self._pace = Pace(BURST, CHANGES_PER_S)
         self._broker = broker
         self._ledger = ledger
         self._clock = clock
+        self.detached = DetachedTasks()
 
     async def ListBreakers(self, request: pb.ListBreakersRequest, context: Any) -> pb.ListBreakersResponse:
         """See the contract."""
         asked, whose = paging(request), parse.tenant_filter(request.tenant)
-        circuits = [one for one in await self._circuits() if (not whose or one.key.tenant == whose) and one.key.name > asked.cursor]
-        page = circuits[: asked.limit]
-        cursor = page[-1].key.name if len(circuits) > asked.limit else ""
-        return pb.ListBreakersResponse(breakers=map(wire.breaker, page), next_page_token=next_page_token(request, cursor))
+        known = {*await self._breakers.keys(), *self._held_back()}
+        names = {key.name: key for key in known if not whose or key.tenant == whose}
+        rest = sorted(name for name in names if name > asked.cursor)
+        page = rest[: asked.limit]
+        cursor = page[-1] if len(rest) > asked.limit else ""
+        circuits = await self._circuits({names[name] for name in page})
+        return pb.ListBreakersResponse(breakers=map(responses.breaker, circuits), next_page_token=next_page_token(request, cursor))
 
     async def GetBreaker(self, request: pb.GetBreakerRequest, context: Any) -> pb.GetBreakerResponse:
         """See the contract."""
         key = parse.breaker_key(request.job_type, request.tenant)
-        for circuit in await self._breakers.snapshots():
-            if circuit.key == key:
-                return pb.GetBreakerResponse(breaker=wire.breaker(circuit))
+        for circuit in await self._circuits({key}):
+            return pb.GetBreakerResponse(breaker=responses.breaker(circuit))
         raise _unknown(key)
 
+    @detached
     async def ResetBreaker(self, request: pb.ResetBreakerRequest, context: Any) -> pb.ResetBreakerResponse:
         """See the contract."""
         return pb.ResetBreakerResponse(breaker=await self._command(request))
 
+    @detached
     async def ForceOpenBreaker(self, request: pb.ForceOpenBreakerRequest, context: Any) -> pb.ForceOpenBreakerResponse:
         """See the contract."""
         return pb.ForceOpenBreakerResponse(breaker=await self._command(request))
 
+    @detached
     async def DisableBreaker(self, request: pb.DisableBreakerRequest, context: Any) -> pb.DisableBreakerResponse:
         """See the contract."""
         return pb.DisableBreakerResponse(breaker=await self._command(request))
 
+    @detached
     async def SetBreakerMetricsOnly(self, request: pb.SetBreakerMetricsOnlyRequest, context: Any) -> pb.SetBreakerMetricsOnlyResponse:
         """See the contract."""
         return pb.SetBreakerMetricsOnlyResponse(breaker=await self._command(request))
 
+    @detached
     async def SetBreakerAuto(self, request: pb.SetBreakerAutoRequest, context: Any) -> pb.SetBreakerAutoResponse:
         """See the contract."""
         return pb.SetBreakerAutoResponse(breaker=await self._command(request))
@@ -71,18 +98,29 @@ class BreakerApi(BreakerServiceServicer):
             return (not kind or circuit.key.job_type == kind) and (not whose or circuit.key.tenant == whose)
 
         async with self._breakers.watch() as changes:
-            told = {circuit.key: circuit.rev for circuit in await self._circuits()}
-            for circuit in filter(wanted, await self._circuits()):
-                yield pb.WatchBreakersResponse(breaker=wire.breaker(circuit))
+            present = list(filter(wanted, await self._circuits()))
+            revs = {circuit.key: circuit.rev for circuit in present}
+            most = _most(len(revs))
+            told = Told(present)
+            if told.token != request.resume_token:
+                told = Told()
+                for circuit in present:
+                    yield _told(told, circuit)
             async for circuit in changes:
-                if wanted(circuit) and circuit.rev > told.get(circuit.key, 0):
-                    told[circuit.key] = circuit.rev
-                    yield pb.WatchBreakersResponse(breaker=wire.breaker(circuit))
+                if wanted(circuit) and circuit.rev > revs.get(circuit.key, 0):
+                    revs[circuit.key] = circuit.rev
+                    yield _told(told, circuit)
+                    await self._pace.turn()
+                if len(revs) > most:
+                    keys = await self._still_there(revs)
+                    revs = {key: rev for key, rev in revs.items() if key in keys}
+                    told.keep(keys)
+                    most = _most(len(revs))
 
     async def GetMetrics(self, request: pb.GetMetricsRequest, context: Any) -> pb.GetMetricsResponse:
         """See the contract."""
-        return wire.metrics(
-            await self._breakers.snapshots(),
+        return responses.metrics(
+            await self._circuits(),
             jobs=await self._ledger.counts(),
             depths={queue.value: await self._broker.depth(queue) for queue in Queue},
             duplicates=await self._ledger.duplicates(),
@@ -91,10 +129,33 @@ class BreakerApi(BreakerServiceServicer):
 
     async def _command(self, request: Commanding) -> Breaker:
         key, command = parse.command(request)
-        return wire.breaker(await self._breakers.command(key, command))
+        await self._held.check(key, command.action)
+        told = responses.breaker(await self._breakers.command(key, command))
+        self._held.note(key, command.action)
+        return told
 
-    async def _circuits(self) -> Sequence[Snapshot]:
-        return sorted(await self._breakers.snapshots(), key=lambda circuit: circuit.key.name)
+    async def _still_there(self, revs: Collection[Key]) -> Collection[Key]:
+        """Those that are still there; all of them while nobody can tell."""
+        try:
+            return {*await self._breakers.keys(), *self._held_back()}
+        except Unavailable:
+            return revs
+
+    async def _circuits(self, keys: set[Key] | None = None) -> Sequence[Snapshot]:
+        known = {circuit.key: circuit for circuit in await self._breakers.snapshots(keys)} if keys is None or keys else {}
+        for key in self._held_back() if keys is None else keys.intersection(self._held_back()):
+            known[key] = replace(known.get(key) or Snapshot(key, CircuitState.CLOSED, 0, 0, 0), degraded=True)
+        return sorted(known.values(), key=lambda circuit: circuit.key.name)
+
+
+def _most(known: int) -> int:
+    """How many circuits a watch remembers before it looks which of them are no more."""
+    return max(WATCHED, 2 * known)
+
+
+def _told(told: Told, circuit: Snapshot) -> pb.WatchBreakersResponse:
+    told.tell(circuit)
+    return pb.WatchBreakersResponse(breaker=responses.breaker(circuit), resume_token=told.token)
 
 
 def _unknown(key: Key) -> NotFound:

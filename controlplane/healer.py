@@ -12,11 +12,14 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final
 
+from controlplane.damping import Damping
 from controlplane.release import Releases
-from sickbay.circuit import CircuitState, Key, Snapshot
-from sickbay.errors import Unavailable
+from sickbay.concurrency.pauses import Pauses
+from sickbay.domain.breaker import CircuitState, Key, Snapshot
+from sickbay.domain.errors import Unavailable
+from sickbay.domain.job import Event, State
+from sickbay.domain.queries import Claim
 from sickbay.ports import Breakers, Broker, Clock, Queue, Wards
-from sickbay.queries import Claim
 
 LOOK_EVERY_S: Final = 30.0
 PACE_S: Final = 0.1
@@ -27,7 +30,10 @@ RECOVERING_WINDOW: Final = 2
 MAX_MAIN_DEPTH: Final = 200
 """No releases beyond this many waiting jobs: fresh ones must not queue behind them."""
 DEGRADED_S: Final = 1.0
+LONGEST_DEGRADED_S: Final = 5.0
 """While the fleet's circuits cannot be asked nobody is sent out: no worker would probe, and what is closed here may be open there."""
+FAILED_S: Final = 1.0
+LONGEST_FAILED_S: Final = 10.0
 PROBE_PATIENCE_MS: Final = 10_000
 """A released probe that no worker has taken by then is sent again."""
 
@@ -38,10 +44,19 @@ class Healer:
     """One per control plane; several share the work by the ledger's claims."""
 
     def __init__(
-        self, *, breakers: Breakers, wards: Wards, broker: Broker, releaser: Releases, on_departure: Callable[[], None], clock: Clock
+        self,
+        *,
+        breakers: Breakers,
+        wards: Wards,
+        broker: Broker,
+        releaser: Releases,
+        on_departure: Callable[[], None],
+        clock: Clock,
+        damping: Damping | None = None,
     ) -> None:
         """Nothing happens before `run`; `on_departure` hears when jobs have left the quarantine."""
         self._on_departure = on_departure
+        self.damping = damping or Damping()
         self._breakers = breakers
         self._wards = wards
         self._broker = broker
@@ -49,10 +64,23 @@ class Healer:
         self._clock = clock
         self._look = asyncio.Event()
         self._probes: dict[Key, tuple[int, int]] = {}
+        self._failed = Pauses(FAILED_S, LONGEST_FAILED_S)
+        self._degraded = Pauses(DEGRADED_S, LONGEST_DEGRADED_S)
 
     def nudge(self) -> None:
         """Something changed: look soon."""
         self._look.set()
+
+    def hear(self, events: Sequence[Event]) -> None:
+        """The ledger has these: what became of released jobs, and what was parked."""
+        for key in self.damping.heard(events):
+            log.warning(
+                "released jobs of %s come back parked although its circuit is closed: some worker minds a circuit of its own, because it "
+                "cannot reach Redis or Redis takes no writes; the next one is released in %.0f s",
+                key.name, self.damping.wait_s(key),
+            )  # fmt: skip
+        if any(event.state is State.PARKED for event in events):
+            self.nudge()
 
     async def run(self) -> None:
         """Look and act until cancelled."""
@@ -63,7 +91,7 @@ class Healer:
                     self._look.clear()
                     wait_s = await self._look_once()
                     with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(wait_s):
+                        async with asyncio.timeout(min(wait_s, LOOK_EVERY_S)):
                             await self._look.wait()
                     await asyncio.sleep(PACE_S)
             finally:
@@ -84,16 +112,18 @@ class Healer:
             await self._finish_expired()
             circuits = {circuit.key: circuit for circuit in await self._breakers.snapshots()}
             if any(circuit.degraded for circuit in circuits.values()):
-                return DEGRADED_S
+                return self._degraded.next_s()
+            self._degraded.reset()
             waits = [await self._heal(key, circuits.get(key), count) for key, count in (await self._wards.parked()).items()]
         except Unavailable as error:
-            log.warning("healing waits: %s", error)
-            return 1.0
+            wait_s = self._failed.next_s()
+            log.warning("healing waits, next try in %.1f s: %s", wait_s, error)
+            return wait_s
+        self._failed.reset()
         return min(waits, default=LOOK_EVERY_S)
 
     async def _finish_expired(self) -> None:
-        claims = await self._wards.claim_expired()
-        if claims:
+        while claims := await self._wards.claim_expired():
             log.warning("%d releases were left unfinished and are finished now", len(claims))
             await self._bring_back(claims)
 
@@ -102,23 +132,27 @@ class Healer:
         self._on_departure()
 
     async def _heal(self, key: Key, circuit: Snapshot | None, count: int) -> float:
+        self.damping.looked(key, circuit)
         if circuit is None or not circuit.state.refuses:
             self._probes.pop(key, None)
             window = RECOVERING_WINDOW if circuit and circuit.recovering else WINDOW
-            return await self._release(key, min(window, count))
+            return await self._release(key, circuit, min(window, count))
+        now = circuit.now or self._clock()
         if circuit.state is CircuitState.OPEN and circuit.probe_at is not None:
-            return await self._probe(key, circuit.probe_at)
+            return await self._probe(key, circuit.probe_at, now)
         if circuit.forced_until is not None:
-            return max(0.0, (circuit.forced_until - self._clock()) / 1000)
+            return max(0.0, (circuit.forced_until - now) / 1000)
         return LOOK_EVERY_S
 
-    async def _probe(self, key: Key, probe_at: int) -> float:
-        """Exactly one job goes out for each time a probe is due; the breaker makes it the probe, or parks it again."""
-        now = self._clock()
+    async def _probe(self, key: Key, probe_at: int, now: int) -> float:
+        """Exactly one job goes out for each time a probe is due; the breaker makes it the probe, or parks it again.
+
+        `now` is by the clock that `probe_at` is of: ours may be minutes off.
+        """
         if now < probe_at:
             return (probe_at - now) / 1000
         sent_for, sent_at = self._probes.get(key, (0, 0))
-        if sent_for != probe_at or now - sent_at > PROBE_PATIENCE_MS:
+        if sent_for != probe_at or abs(now - sent_at) > PROBE_PATIENCE_MS:
             self._probes[key] = (probe_at, now)
             claims = await self._wards.claim_parked(key, 1)
             if claims:
@@ -126,14 +160,19 @@ class Healer:
                 await self._bring_back(claims)
         return PROBE_PATIENCE_MS / 1000
 
-    async def _release(self, key: Key, limit: int) -> float:
+    async def _release(self, key: Key, circuit: Snapshot | None, limit: int) -> float:
+        if (wait_s := self.damping.wait_s(key)) > 0:
+            return wait_s
+        if self.damping.is_held(key):
+            limit = 1
         room = MAX_MAIN_DEPTH - await self._broker.depth(Queue.MAIN)
         if room > 0:
             claims = await self._wards.claim_parked(key, min(limit, room))
             if claims:
                 log.info("bringing %d of the parked jobs of %s back", len(claims), key.name)
+                self.damping.released(key, circuit)
                 await self._bring_back(claims)
-        return PACE_S
+        return max(PACE_S, self.damping.wait_s(key))
 
 
 def _said(circuit: Snapshot) -> str:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from time import perf_counter
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from controlplane.release import Releases
-from controlplane.sweep import Swept
-from sickbay.circuit import CircuitState, Key
-from sickbay.errors import Unavailable
-from sickbay.job import Event, Job, Record, State
+from controlplane.sorting import Swept
+from sickbay.domain.breaker import CircuitState, Key
+from sickbay.domain.errors import Unavailable
+from sickbay.domain.job import Event, Job, Record, State
+from sickbay.domain.queries import Claim
 from sickbay.ports import Breakers, Clock, LedgerWriter
-from sickbay.queries import Claim
 from sickbay.telemetry.metrics import SECONDS, Bounded
 
 MAX_TYPES: Final = 100
@@ -38,7 +40,28 @@ class Transitions:
             async for circuit in changes:
                 if known.get(circuit.key, CircuitState.CLOSED) is not circuit.state:
                     self._changes.labels(self._type(circuit.key.job_type), circuit.state.value).inc()
-                known[circuit.key] = circuit.state
+                if circuit.state is CircuitState.CLOSED:
+                    known.pop(circuit.key, None)
+                else:
+                    known[circuit.key] = circuit.state
+
+
+class HeldBack(Collector):
+    """Tells at each scrape of which circuits this control plane holds releases back."""
+
+    def __init__(self, held_back: Callable[[], Iterable[Key]], registry: CollectorRegistry) -> None:
+        """Add itself to `registry`."""
+        self._held_back = held_back
+        self._type = Bounded(MAX_TYPES)
+        registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        """Prometheus's protocol."""
+        text = "1 while released jobs of this type only come back parked although its circuit is closed."
+        family = GaugeMetricFamily("sickbay_releases_held_back", text, labels=("job_type",))
+        for job_type in sorted({self._type(key.job_type) for key in self._held_back()}):
+            family.add_metric((job_type,), 1)
+        yield family
 
 
 class ReleaseMetrics:
@@ -77,9 +100,9 @@ class SweepMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         """Add the metric to `registry`."""
-        text = "Copies the sweep looked at: ghost (destroyed), kept, told (the ledger had not known it), remade (there was none)."
+        text = "Copies the sweep met: ghost (destroyed), kept, told (to the ledger), remade (there was none), left (makes the sweep fail)."
         copies = Counter("sickbay_sweep_copies", text, ("verdict",), registry=registry)
-        self._ghosts, self._kept, self._told, self._remade = map(copies.labels, ("ghost", "kept", "told", "remade"))
+        self._ghosts, self._kept, self._told, self._remade, self._left = map(copies.labels, ("ghost", "kept", "told", "remade", "left"))
 
     def heard(self, swept: Swept) -> None:
         """A round has ended."""
@@ -87,6 +110,7 @@ class SweepMetrics:
         self._kept.inc(swept.kept)
         self._told.inc(swept.told)
         self._remade.inc(swept.remade)
+        self._left.inc(swept.left)
 
 
 class KeeperMetrics:

@@ -13,15 +13,19 @@ from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from sickbay.circuit import CircuitState, Key, Snapshot
-from sickbay.errors import Unavailable
-from sickbay.job import State
-from sickbay.ports import Breakers, Broker, LedgerWriter, Queue, Wards
+from sickbay.domain.breaker import CircuitState, Key, Snapshot
+from sickbay.domain.errors import Unavailable
+from sickbay.domain.job import State
+from sickbay.domain.queries import Oldest
+from sickbay.ports import Breakers, Broker, Clock, LedgerWriter, Queue, Wards
+from sickbay.ports.lost import Lost
 
 PATIENCE_S: Final = 5.0
 """For each part at a scrape; what does not answer by then is missing from it."""
 MAX_CIRCUITS: Final = 200
 """Circuits told one by one: those that are not closed first. `sickbay_breakers` counts all."""
+MAX_OLDEST: Final = 100
+"""States and types told one by one: those of which nothing was heard for longest."""
 CONSUMED: Final = (Queue.MAIN, Queue.LEDGER)
 """The queues that have consumers all the time."""
 
@@ -31,8 +35,21 @@ T = TypeVar("T")
 class FleetMetrics(Collector):
     """Asks in `refresh`, tells in `collect`. What could not be asked is left out, never made up."""
 
-    def __init__(self, registry: CollectorRegistry, *, breakers: Breakers, broker: Broker, ledger: LedgerWriter, wards: Wards) -> None:
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        *,
+        breakers: Breakers,
+        broker: Broker,
+        ledger: LedgerWriter,
+        wards: Wards,
+        lost: Lost,
+        clock: Clock,
+    ) -> None:
         """Add itself to `registry`."""
+        self._lost = lost
+        self._clock = clock
+        self._oldest: Sequence[Oldest] | None = None
         self._breakers = breakers
         self._broker = broker
         self._ledger = ledger
@@ -49,14 +66,15 @@ class FleetMetrics(Collector):
         """Ask all parts at the same time."""
         depths = [_asked(self._broker.depth(queue)) for queue in Queue]
         consumers = [_asked(self._broker.consumers(queue)) for queue in CONSUMED]
-        self._circuits, self._jobs, self._duplicates, self._parked, depth, consumer = await asyncio.gather(
+        self._circuits, self._jobs, self._duplicates, aside, depth, consumer = await asyncio.gather(
             _asked(self._breakers.snapshots()),
             _asked(self._ledger.counts()),
             _asked(self._ledger.duplicates()),
-            _asked(self._wards.parked()),
+            asyncio.gather(_asked(self._wards.parked()), _asked(self._lost.oldest())),
             asyncio.gather(*depths),
             asyncio.gather(*consumers),
         )
+        self._parked, self._oldest = aside
         self._depths = dict(zip(Queue, depth, strict=True))
         self._consumers = dict(zip(CONSUMED, consumer, strict=True))
 
@@ -94,6 +112,7 @@ class FleetMetrics(Collector):
         for key, count in sorted((self._parked or {}).items(), key=lambda item: -item[1])[:MAX_CIRCUITS]:
             parked.add_metric((key.job_type, key.tenant), count)
         yield parked
+        yield self._of_oldest()
         copies = self._depths.get(Queue.QUARANTINE)
         if self._jobs is not None and copies is not None:
             rows = self._jobs.get(State.PARKED, 0) + self._jobs.get(State.QUARANTINED, 0)
@@ -102,6 +121,15 @@ class FleetMetrics(Collector):
         if self._duplicates is not None:
             text = "Extra executions and dropped copies of all jobs in the ledger."
             yield GaugeMetricFamily("sickbay_ledger_duplicates", text, self._duplicates)
+
+    def _of_oldest(self) -> Metric:
+        """No series for a state in which there is no job, so that an alert on it ends."""
+        text = "Time since the ledger last heard of the unfinished job (QUEUED, RETRYING, RUNNING) that it heard of longest ago."
+        family = GaugeMetricFamily("sickbay_oldest_unfinished_job_seconds", text, labels=("state", "job_type"))
+        now = self._clock()
+        for oldest in sorted(self._oldest or (), key=lambda one: one.since)[:MAX_OLDEST]:
+            family.add_metric((oldest.state.value, oldest.job_type), max(0, now - oldest.since) / 1000)
+        return family
 
 
 async def _asked(question: Awaitable[T]) -> T | None:

@@ -6,31 +6,35 @@ from collections.abc import Callable
 from typing import Any
 
 from controlplane.release import Releases
+from controlplane.requeue import Requeuer
 from gen.sickbay.jobs.v1 import quarantine_service_pb2 as pb
 from gen.sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceServicer
-from sickbay import wire
-from sickbay import wire_requests as parse
-from sickbay.errors import NotFound
+from sickbay.concurrency.tasks import DetachedTasks, detached
+from sickbay.contract import lost, responses
+from sickbay.contract import requests as parse
+from sickbay.contract.paging import next_page_token, paging
+from sickbay.domain.errors import NotFound
 from sickbay.ports import Clock, Wards
-from sickbay.wire_pages import next_page_token, paging
 
 
 class QuarantineApi(QuarantineServiceServicer):
     """Serves QuarantineService."""
 
-    def __init__(self, wards: Wards, releaser: Releases, on_departure: Callable[[], None], clock: Clock) -> None:
+    def __init__(self, *, wards: Wards, releaser: Releases, requeuer: Requeuer, on_departure: Callable[[], None], clock: Clock) -> None:
         """`on_departure` hears when a job has left the quarantine."""
         self._wards = wards
+        self._requeuer = requeuer
         self._releaser = releaser
         self._on_departure = on_departure
         self._clock = clock
+        self.detached = DetachedTasks()
 
     async def ListQuarantinedJobs(self, request: pb.ListQuarantinedJobsRequest, context: Any) -> pb.ListQuarantinedJobsResponse:
         """See the contract."""
         asked = paging(request)
         page = await self._wards.find_cases(parse.quarantine_query(request, self._clock()), asked.limit, asked.cursor)
         return pb.ListQuarantinedJobsResponse(
-            jobs=map(wire.quarantined, page.items), next_page_token=next_page_token(request, page.cursor), total_size=page.total
+            jobs=map(responses.quarantined, page.items), next_page_token=next_page_token(request, page.cursor), total_size=page.total
         )
 
     async def GetQuarantinedJob(self, request: pb.GetQuarantinedJobRequest, context: Any) -> pb.GetQuarantinedJobResponse:
@@ -39,7 +43,7 @@ class QuarantineApi(QuarantineServiceServicer):
         found = await self._wards.case(job_id)
         if found is None:
             raise NotFound(f"job {job_id!r} is not in quarantine; it may have left, GetJob tells where it is")
-        return pb.GetQuarantinedJobResponse(job=wire.case(found))
+        return pb.GetQuarantinedJobResponse(job=responses.case(found))
 
     async def ListFailureGroups(self, request: pb.ListFailureGroupsRequest, context: Any) -> pb.ListFailureGroupsResponse:
         """See the contract."""
@@ -47,20 +51,30 @@ class QuarantineApi(QuarantineServiceServicer):
         kind, whose = parse.job_type_filter(request.job_type), parse.tenant_filter(request.tenant)
         page = await self._wards.groups(kind, whose, asked.limit, asked.cursor)
         return pb.ListFailureGroupsResponse(
-            groups=map(wire.failure_group, page.items), next_page_token=next_page_token(request, page.cursor)
+            groups=map(responses.failure_group, page.items), next_page_token=next_page_token(request, page.cursor)
         )
 
+    @detached
     async def ResubmitJob(self, request: pb.ResubmitJobRequest, context: Any) -> pb.ResubmitJobResponse:
         """See the contract."""
         job_id, etag, actor = parse.job_id(request.job_id), parse.etag(request.etag), parse.actor(request.actor)
         claim = await self._wards.claim_one(job_id, parse.edit(request), etag, actor)
         (record,) = await self._releaser.release([claim])
         self._on_departure()
-        return pb.ResubmitJobResponse(job=wire.job(record))
+        return pb.ResubmitJobResponse(job=responses.job(record))
 
+    @detached
     async def DiscardJob(self, request: pb.DiscardJobRequest, context: Any) -> pb.DiscardJobResponse:
         """See the contract."""
         job_id, etag, actor = parse.job_id(request.job_id), parse.etag(request.etag), parse.actor(request.actor)
         record = await self._wards.discard(job_id, etag, actor)
         self._on_departure()
-        return pb.DiscardJobResponse(job=wire.job(record))
+        return pb.DiscardJobResponse(job=responses.job(record))
+
+    @detached
+    async def RequeueJobs(self, request: pb.RequeueJobsRequest, context: Any) -> pb.RequeueJobsResponse:
+        """See the contract."""
+        asked = paging(request)
+        query, order = lost.lost_query(request, self._clock()), lost.requeue_order(request)
+        page = await self._requeuer.requeue(query, order, min(asked.limit, lost.MAX_REQUEUED), asked.cursor)
+        return pb.RequeueJobsResponse(jobs=map(lost.requeued, page.items), next_page_token=next_page_token(request, page.cursor))

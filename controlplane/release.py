@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from sickbay.envelope import job_message
-from sickbay.job import Record
+from sickbay.domain.job import Record
+from sickbay.domain.queries import Claim
+from sickbay.messages.codec import job_message
 from sickbay.ports import TO_MAIN, Broker, Wards
-from sickbay.queries import Claim
 
 
 class Releases(Protocol):

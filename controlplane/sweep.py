@@ -5,7 +5,7 @@ goes to the tail, a copy the ledger does not know is told to the ledger and kept
 copies are missing (a broker killed in the middle of a publish kept the event for the ledger alone) they are made from the ledger.
 
 One control plane sweeps at a time. Should two do so for a moment all the same, no last copy is destroyed: each moves copies under the
-mark of its round, and takes for a second copy only one whose mark is older than its own round.
+mark of its round, and takes for a second copy only one whose mark is older than its own round. What becomes of each copy: `sorting.py`.
 """
 
 from __future__ import annotations
@@ -14,41 +14,32 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from random import SystemRandom
 from typing import Final
 
-from sickbay.envelope import Undecodable, decode_events, encode_event, undecodable_job
-from sickbay.errors import Unavailable
-from sickbay.job import Event, Reason, State
+from controlplane.copies import identity_of
+from controlplane.sorting import Sorter, Swept
+from controlplane.troubled import Troubled
+from sickbay.domain.errors import Unavailable
+from sickbay.domain.job import State
+from sickbay.messages.codec import encode_event
 from sickbay.ports import TO_QUARANTINE, Broker, Clock, Consumer, Delivery, LedgerWriter, Message, Queue
 
 BATCH: Final = 100
+PAGE: Final = 20
+"""Jobs read from the ledger at a time, with their payloads."""
 PAUSE_S: Final = 0.02
 """Between batches, so that a large quarantine is walked without getting in anybody's way."""
 LINGER_S: Final = 0.5
 RECHECK_S: Final = 5.0
+LONGEST_RECHECK_S: Final = 60.0
 LOOK_EVERY_S: Final = 60.0
 GET_S: Final = 5.0
 """A message that was counted and does not come by then is in somebody else's hands."""
 SETTLED_MS: Final = 5_000
 """A job set aside more recently may have its copy still on the way."""
-MARK: Final = "swept"
-"""The header with the number of the round that moved a copy."""
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class Swept:
-    """What one round did; `number` grows from round to round, and is about the time of its begin (ms)."""
-
-    number: int
-    ghosts: int = 0
-    kept: int = 0
-    told: int = 0
-    remade: int = 0
-    around: bool = False
-    seen: set[tuple[str, int, int]] = field(default_factory=set)
 
 
 def _nobody(_: Swept) -> None:
@@ -58,7 +49,14 @@ def _nobody(_: Swept) -> None:
 class Sweep:
     """One per control plane."""
 
-    def __init__(self, broker: Broker, ledger: LedgerWriter, clock: Clock, heard: Callable[[Swept], None] = _nobody) -> None:
+    def __init__(
+        self,
+        broker: Broker,
+        ledger: LedgerWriter,
+        clock: Clock,
+        heard: Callable[[Swept], None] = _nobody,
+        troubled: Troubled | None = None,
+    ) -> None:
         """Nothing happens before `run`; `heard` is told of every round."""
         self._heard = heard
         self._broker = broker
@@ -67,7 +65,9 @@ class Sweep:
         self._due = asyncio.Event()
         self._due.set()
         self._last_round = 0
+        self._disagreed = 0
         self._was_short = False
+        self._sorter = Sorter(broker, ledger, clock, Troubled() if troubled is None else troubled)
 
     def nudge(self) -> None:
         """Jobs have left the quarantine: sweep soon."""
@@ -86,8 +86,17 @@ class Sweep:
             except Unavailable as error:
                 log.warning("the sweep of the quarantine waits: %s", error)
                 agreed = False
+            except Exception:
+                log.exception("a fault in the sweep of the quarantine; it begins anew later")
+                agreed = False
+            self._disagreed = 0 if agreed else self._disagreed + 1
             if not agreed:
-                asyncio.get_running_loop().call_later(RECHECK_S, self.nudge)
+                asyncio.get_running_loop().call_later(self._recheck_s(), self.nudge)
+
+    def _recheck_s(self) -> float:
+        """Copies on their way arrive within seconds; what stays wrong (somebody else holds them) is looked at ever more seldom."""
+        grown = RECHECK_S * 2.0 ** min(10, max(0, self._disagreed - 3))
+        return min(LONGEST_RECHECK_S, grown) * SystemRandom().uniform(0.8, 1.2)
 
     async def look(self) -> bool:
         """Compare, and do what is to be done; whether depth and rows agree in the end.
@@ -118,7 +127,11 @@ class Sweep:
                 if not deliveries:
                     break
                 left -= len(deliveries)
-                await self._batch(deliveries, swept)
+                try:
+                    await self._sorter.sort(deliveries, swept)
+                finally:
+                    # Of a control plane whose clock is ahead: our next round is above it, or we would wait until our clock gets there.
+                    self._last_round = max(self._last_round, swept.highest_mark)
                 await asyncio.sleep(PAUSE_S)
         self._heard(swept)
         return swept
@@ -128,9 +141,9 @@ class Sweep:
         before = self._clock() - SETTLED_MS
         swept = await self.round(whole=True)
         after, made = "", 0
-        while page := await self._ledger.set_aside(after, BATCH, before):
+        while page := await self._ledger.set_aside(after, PAGE, before):
             after = page[-1].job.job_id
-            missing = [event for event in page if _identity(event) not in swept.seen]
+            missing = [event for event in page if identity_of(event) not in swept.seen]
             if missing:
                 await self._broker.publish([Message(TO_QUARANTINE, encode_event(event)) for event in missing])
             made += len(missing)
@@ -146,53 +159,7 @@ class Sweep:
         except TimeoutError:
             return ()
 
-    async def _batch(self, deliveries: Sequence[Delivery], swept: Swept) -> None:
-        fresh = [delivery for delivery in deliveries if _mark(delivery) < swept.number]
-        swept.around = len(fresh) < len(deliveries)
-        copies = [(delivery, self._read(delivery)) for delivery in fresh]
-        live = await self._ledger.live([event.job for _, event in copies])
-        unknown = [event for _, event in copies if live.get(event.job.job_id) is None]
-        if unknown:
-            await self._ledger.apply(unknown)
-            swept.told += len(unknown)
-        ghosts: list[Delivery] = []
-        kept: list[Delivery] = []
-        for delivery, event in copies:
-            is_ghost = live.get(event.job.job_id) is False or _identity(event) in swept.seen
-            (ghosts if is_ghost else kept).append(delivery)
-            swept.seen.add(_identity(event))
-        await self._keep(kept, swept)
-        for delivery in ghosts:
-            delivery.ack()
-        swept.ghosts += len(ghosts)
-
-    async def _keep(self, deliveries: Sequence[Delivery], swept: Swept) -> None:
-        mark = {MARK: str(swept.number)}
-        await self._broker.publish([Message(TO_QUARANTINE, delivery.body, headers=mark) for delivery in deliveries])
-        for delivery in deliveries:
-            delivery.ack()
-        swept.kept += len(deliveries)
-
     async def _surplus(self) -> int:
         counts = await self._ledger.counts()
         rows = counts.get(State.PARKED, 0) + counts.get(State.QUARANTINED, 0)
         return await self._broker.depth(Queue.QUARANTINE) - rows
-
-    def _read(self, delivery: Delivery) -> Event:
-        try:
-            return decode_events(delivery.body)[0]
-        except (Undecodable, IndexError) as error:
-            now = self._clock()
-            kept = undecodable_job(delivery.body, delivery.message_id, str(error), now)
-            return Event(kept, State.QUARANTINED, now, reason=Reason.UNDECODABLE, code=Reason.UNDECODABLE.value)
-
-
-def _identity(event: Event) -> tuple[str, int, int]:
-    """Two copies with the same one are the same copy, published twice."""
-    return (event.job.job_id, event.job.generation, event.job.attempt)
-
-
-def _mark(delivery: Delivery) -> int:
-    """The round that moved this copy; 0 for one that was never moved."""
-    mark = delivery.headers.get(MARK, "")
-    return int(mark) if mark.isdecimal() else 0

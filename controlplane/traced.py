@@ -8,9 +8,9 @@ from typing import Final
 from opentelemetry.trace import Tracer
 
 from controlplane.release import Releases
-from sickbay.errors import Unavailable
-from sickbay.job import Record
-from sickbay.queries import Claim
+from sickbay.domain.errors import Unavailable
+from sickbay.domain.job import Record
+from sickbay.domain.queries import Claim
 from sickbay.telemetry.spans import failed
 
 BY: Final = "sickbay.release.by"

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from jobapi.app import serve
-from sickbay.backends import open_jobapi
-from sickbay.lifecycle import Signals, address, start
-from sickbay.settings import Settings
+from jobapi.names import NameLimits
+from sickbay.runtime.backends import open_jobapi
+from sickbay.runtime.process import Signals, address, start
+from sickbay.runtime.settings import Settings
 from sickbay.telemetry.tracing import open_traces
 
 
@@ -13,9 +14,9 @@ async def run(settings: Settings) -> bool:
     """Serve until a signal; no thread is ever left behind."""
     signals = Signals()
     async with (
-        open_traces(settings) as traces,
+        open_traces(settings.traces_endpoint, settings.worker_name) as traces,
         open_jobapi(settings) as backends,
-        serve(backends, address(settings, 3000, 50051), traces) as doors,
+        serve(backends, address(settings, 3000, 50051), traces, names=NameLimits.of(settings)) as doors,
     ):
         await signals.serve(backends.ready(), doors)
     return False

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING
 
 from gen.sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub, add_JobServiceServicer_to_server
 from jobapi.intake import Intake
-from jobapi.metrics import MeteredIntake
+from jobapi.metrics import MeteredIntake, NamesCollector
+from jobapi.names import NameLimits, Names
 from jobapi.recent import Recent
 from jobapi.rest import create_gateway
 from jobapi.service import JobApi
-from sickbay.backends import JobApiParts
-from sickbay.rpc.doors import Address, Doors, open_doors
-from sickbay.rpc.metered import CallMeter
-from sickbay.rpc.service import Service
-from sickbay.telemetry.backends import MeteredBroker, VitalsCollector
+from sickbay.domain.health import Health, checks_of
+from sickbay.runtime.backends import JobApiParts
+from sickbay.server.endpoints import Address, Doors, open_doors
+from sickbay.server.interceptors.metrics import CallMeter
+from sickbay.server.service import Service
+from sickbay.telemetry.backends import HealthCollector, MeteredBroker, VitalsCollector
 from sickbay.telemetry.metrics import Exposition
 from sickbay.telemetry.tracing import traced
 from sickbay.version import VERSION
@@ -26,21 +28,41 @@ if TYPE_CHECKING:
 
 
 @asynccontextmanager
-async def serve(backends: JobApiParts, address: Address, traces: Traces | None = None) -> AsyncIterator[Doors]:
-    """Serve JobService until the context ends."""
+async def serve(
+    backends: JobApiParts, address: Address, traces: Traces | None = None, *, names: NameLimits | None = None
+) -> AsyncIterator[Doors]:
+    """Serve JobService until the context ends; `names` bounds the job types and tenants that clients make up."""
     told = Exposition("jobapi")
     VitalsCollector(backends.vitals, told.registry)
+    health = Health(checks_of(backends.vitals, "broker"), grace_s=backends.health_grace)
+    HealthCollector(health, told.registry)
     tracing = traces.of("jobapi") if traces else None
     broker = traced(MeteredBroker(backends.broker, told.registry), tracing, backends.system)
     recent = Recent()
-    intake = MeteredIntake(Intake(broker, backends.keys, recent, backends.clock), told.registry)
-    api = JobApi(intake, backends.reader, recent, broker, backends.clock)
+    known = Names(names or NameLimits())
+    NamesCollector(known, told.registry)
+    intake = Intake(broker, backends.keys, recent, backends.clock, names=known, kept_bytes=backends.kept_bytes)
+    api = JobApi(
+        intake=MeteredIntake(intake, told.registry),
+        reader=backends.reader,
+        holds=backends.holds,
+        recent=recent,
+        broker=broker,
+        clock=backends.clock,
+    )
     services = [Service("sickbay.jobs.v1.JobService", add_JobServiceServicer_to_server, api)]
-    async with open_doors(
-        services,
-        lambda channel, health: create_gateway(JobServiceStub(channel), health, told, VERSION, tracing=tracing),
-        address,
-        around=[CallMeter(told.registry)],
-        tracing=tracing,
-    ) as doors:
+    async with (
+        intake.detached,
+        api.detached,
+        open_doors(
+            services,
+            lambda channel, health: create_gateway(JobServiceStub(channel), health, told, VERSION, tracing=tracing),
+            address,
+            registry=told.registry,
+            health=health,
+            name="Job API",
+            around=[CallMeter(told.registry)],
+            tracing=tracing,
+        ) as doors,
+    ):
         yield doors

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter as Counts
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.registry import Collector
 
 from jobapi.intake import Accepted, TakesIn
-from sickbay.errors import SickbayError
+from jobapi.names import Names
+from sickbay.contract.requests import Submission
+from sickbay.domain.errors import SickbayError
 from sickbay.telemetry.metrics import Bounded
-from sickbay.wire_requests import Submission
 
 MAX_TYPES: Final = 100
 """Job types are the clients' to name; those beyond are `other`."""
@@ -38,6 +41,24 @@ class MeteredIntake:
         for (job_type, word), count in counts.items():
             self._submissions.labels(self._type(job_type), word).inc(count)
         return results
+
+
+class NamesCollector(Collector):
+    """Tells at each scrape how many names are known, and how many submissions were refused because of theirs."""
+
+    def __init__(self, names: Names, registry: CollectorRegistry) -> None:
+        """Add itself to `registry`."""
+        self._names = names
+        registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        """Prometheus's protocol."""
+        known = GaugeMetricFamily("sickbay_names_known", "Job types and tenants that this Job API knows.", labels=("kind",))
+        known.add_metric(("job_type",), self._names.job_types)
+        known.add_metric(("tenant",), self._names.tenants)
+        yield known
+        text = "Submissions refused because their job type or tenant was new, and one too many."
+        yield CounterMetricFamily("sickbay_names_refused", text, self._names.refused)
 
 
 def _word(result: Accepted | SickbayError) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final
 
-from sickbay.job import Record
+from sickbay.domain.job import Record
 
 SIZE: Final = 10_000
 

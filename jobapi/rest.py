@@ -12,23 +12,27 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gen.sickbay.jobs.v1 import job_service_pb2 as pb
 from gen.sickbay.jobs.v1.job_pb2 import Job, JobView
-from sickbay.errors import InvalidArgument, SickbayError
-from sickbay.rpc import schemas
-from sickbay.rpc.body import Body, decode, read_body, text
-from sickbay.rpc.enums import STATE_NAMES, number
-from sickbay.rpc.errors import Fault, batch_fault, fault_of
-from sickbay.rpc.health import Health, add_health
-from sickbay.rpc.http_errors import error_view, fault_response, http_status
-from sickbay.rpc.openapi import JOB_FIELDS, fails, streams, takes
-from sickbay.rpc.rest import create_app, json_response
-from sickbay.rpc.scrape import add_scrape
-from sickbay.rpc.sse import event_stream, relay
-from sickbay.rpc.views import View, accepted_view, change_view, job_view
+from sickbay.concurrency.tasks import in_turns
+from sickbay.contract.requests import MAX_BATCH
+from sickbay.domain.errors import InvalidArgument, SickbayError
+from sickbay.server.enums import STATE_NAMES, number
+from sickbay.server.errors import Fault, batch_fault, fault_of
+from sickbay.server.health import Health, add_health
+from sickbay.server.rest import schemas
+from sickbay.server.rest.app import create_app, json_response
+from sickbay.server.rest.body import Body, decode, read_body, text
+from sickbay.server.rest.errors import error_view, fault_response, http_status
+from sickbay.server.rest.guard import Name
+from sickbay.server.rest.openapi import ENDED, JOB_FIELDS, changes, fails, streams, takes
+from sickbay.server.rest.scrape import add_scrape
+from sickbay.server.rest.sse import Event, LastEventId, event_stream, relay
+from sickbay.server.rest.views import View, accepted_view, change_view, job_view
 from sickbay.telemetry.metrics import Exposition
-from sickbay.wire_requests import MAX_BATCH
 
 MAX_BATCH_BYTES = 16 * 1024 * 1024
 EXAMPLE = {"jobType": "email", "payload": {"to": "user@example.com", "subject": "Hello", "body": "Test email"}}
+
+_KEY = {"type": "string", "minLength": 1, "maxLength": 128}
 
 if TYPE_CHECKING:  # stubs for asyncio exist for type checkers only
     from gen.sickbay.jobs.v1.job_service_pb2_grpc import JobServiceAsyncStub
@@ -46,7 +50,7 @@ class SubmitBody(Body, frozen=True):
 class BatchItem(SubmitBody, frozen=True):
     """One job of a batch."""
 
-    idempotency_key: str = ""
+    idempotency_key: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class BatchBody(Body, frozen=True):
@@ -84,12 +88,14 @@ def create_gateway(jobs: JobServiceAsyncStub, health: Health, told: Exposition, 
         operation_id="SubmitJob",
         status_code=202,
         response_model=schemas.AcceptedBody,
-        responses=fails(400, 409, 413, 422),
+        responses=changes(409, 413, 422),
         openapi_extra=takes(JOB_FIELDS, required=("jobType", "payload"), example=EXAMPLE),
         tags=["jobs"],
     )
-    async def submit(request: Request, idempotency_key: Annotated[str, Header(max_length=128)] = "") -> Response:
+    async def submit(request: Request, idempotency_key: Annotated[str, Header(min_length=1, max_length=128)] = "") -> Response:
         """Accept one job; the answer is sent after the job is durable. A repeat with the same `Idempotency-Key` gets the first answer."""
+        if len(request.headers.getlist("idempotency-key")) > 1:
+            raise InvalidArgument("the header Idempotency-Key comes twice; send it once")
         body = await read_body(request, SubmitBody)
         reply = await jobs.SubmitJob(_request(body, idempotency_key))
         view = accepted_view(reply.job.job_type, reply.job.job_id, duplicate=reply.duplicate)
@@ -100,14 +106,14 @@ def create_gateway(jobs: JobServiceAsyncStub, health: Health, told: Exposition, 
         operation_id="BatchSubmitJobs",
         status_code=202,
         response_model=schemas.BatchBody,
-        responses=fails(400, 409, 413, 422),
+        responses=changes(409, 413, 422),
         openapi_extra=takes(
             {
                 "jobs": {
                     "type": "array",
                     "minItems": 1,
                     "maxItems": 1000,
-                    "items": {"type": "object", "properties": JOB_FIELDS | {"idempotencyKey": {"type": "string"}}},
+                    "items": {"type": "object", "properties": JOB_FIELDS | {"idempotencyKey": _KEY}},
                 }
             },
             required=("jobs",),
@@ -120,7 +126,7 @@ def create_gateway(jobs: JobServiceAsyncStub, health: Health, told: Exposition, 
         body = await read_body(request, BatchBody, MAX_BATCH_BYTES)
         if len(body.jobs) > MAX_BATCH:
             raise InvalidArgument(f"a batch holds 1 to {MAX_BATCH:,} jobs, not {len(body.jobs):,}; split it")
-        read = [_read_item(raw) for raw in body.jobs]
+        read = [_read_item(raw) async for raw in in_turns(body.jobs)]
         requests = [item for item in read if not isinstance(item, Fault)]
         reply = (
             await jobs.BatchSubmitJobs(pb.BatchSubmitJobsRequest(requests=requests))
@@ -128,11 +134,11 @@ def create_gateway(jobs: JobServiceAsyncStub, health: Health, told: Exposition, 
             else pb.BatchSubmitJobsResponse()
         )
         answered = iter(reply.results)
-        results = [item if isinstance(item, Fault) else _fault_or_result(next(answered)) for item in read]
+        results = [item if isinstance(item, Fault) else _fault_or_result(next(answered)) async for item in in_turns(read)]
         faults = [result for result in results if isinstance(result, Fault)]
         if len(faults) == len(results):
             return fault_response(faults[0])
-        views = [_item_view(result) for result in results]
+        views = [_item_view(result) async for result in in_turns(results)]
         return json_response({"accepted": len(results) - len(faults), "refused": len(faults), "results": views}, 202)
 
     @app.get("/jobs", operation_id="ListJobs", response_model=schemas.JobsBody, responses=fails(400), tags=["jobs"])
@@ -152,7 +158,7 @@ def create_gateway(jobs: JobServiceAsyncStub, health: Health, told: Exposition, 
         return json_response({"jobs": list(map(job_view, reply.jobs)), **more})
 
     @app.get("/jobs/{jobId}", operation_id="GetJob", response_model=schemas.JobBody, responses=fails(400, 404), tags=["jobs"])
-    async def get_job(jobId: str) -> Response:
+    async def get_job(jobId: Name) -> Response:
         """One job with its history."""
         return json_response(job_view((await jobs.GetJob(pb.GetJobRequest(job_id=jobId))).job))
 
@@ -160,17 +166,15 @@ def create_gateway(jobs: JobServiceAsyncStub, health: Health, told: Exposition, 
         "/jobs/{jobId}/events",
         operation_id="WatchJob",
         response_class=Response,
-        responses=streams("Events `job`: the job as it is now, then after every change, until it has ended.") | fails(400, 404),
+        responses=streams("Events `job`: the job as it is now, then after every change, until it has ended.") | ENDED | fails(400, 404),
         tags=["jobs"],
     )
-    async def watch_job(jobId: str, request: Request) -> Response:
-        """Server-sent events: the job as it is now, then every state change until it has ended."""
-        return await event_stream(request, relay(jobs.WatchJob(pb.WatchJobRequest(job_id=jobId)), _event))
+    async def watch_job(jobId: Name, request: Request, last_event_id: LastEventId = "") -> Response:
+        """Server-sent events: the job as it is now, then every state change until it has ended. With `Last-Event-ID` those after it."""
+        return await event_stream(request, relay(jobs.WatchJob(pb.WatchJobRequest(job_id=jobId, resume_token=last_event_id)), _event))
 
-    @app.post(
-        "/jobs/{jobId}/cancel", operation_id="CancelJob", response_model=schemas.JobBody, responses=fails(400, 404, 409), tags=["jobs"]
-    )
-    async def cancel_job(jobId: str) -> Response:
+    @app.post("/jobs/{jobId}/cancel", operation_id="CancelJob", response_model=schemas.JobBody, responses=changes(404, 409), tags=["jobs"])
+    async def cancel_job(jobId: Name) -> Response:
         """Call off a job that waits."""
         return json_response(job_view((await jobs.CancelJob(pb.CancelJobRequest(job_id=jobId))).job))
 
@@ -183,10 +187,17 @@ def _request(body: SubmitBody, key: str) -> pb.SubmitJobRequest:
     return pb.SubmitJobRequest(job_type=body.job_type, tenant=body.tenant, request_id=key, **content)
 
 
+def _given(key: str | msgspec.UnsetType) -> str:
+    """An item's key; whoever sends an empty one believes to be safe against repeats, and is not."""
+    if key == "":
+        raise InvalidArgument("idempotencyKey is empty; send a key, for example a UUID, or leave it out")
+    return "" if isinstance(key, msgspec.UnsetType) else key
+
+
 def _read_item(raw: msgspec.Raw) -> pb.SubmitJobRequest | Fault:
     try:
         item = decode(bytes(raw), BatchItem)
-        return _request(item, item.idempotency_key)
+        return _request(item, _given(item.idempotency_key))
     except SickbayError as error:
         return fault_of(error)
 
@@ -201,6 +212,6 @@ def _item_view(result: pb.BatchSubmitResult | Fault) -> View:
     return {"jobId": result.job_id, "duplicate": True} if result.duplicate else {"jobId": result.job_id}
 
 
-def _event(reply: pb.WatchJobResponse) -> tuple[str, Any]:
+def _event(reply: pb.WatchJobResponse) -> Event:
     change = {"change": change_view(reply.change)} if reply.HasField("change") else {}
-    return "job", job_view(reply.job) | change
+    return "job", job_view(reply.job) | change, reply.resume_token

@@ -29,6 +29,8 @@ PROGRAMS: Final = {
     "initdb": f"{AS_POSTGRES} {POSTGRES}/initdb",
     "postgres": f"{AS_POSTGRES} {POSTGRES}/postgres",
     "pg_isready": f"{POSTGRES}/pg_isready",
+    "pg_basebackup": f"{AS_POSTGRES} {POSTGRES}/pg_basebackup",
+    "psql": f"{POSTGRES}/psql",
 }
 INSTALL: Final = f"""
 printf '#!/bin/sh\\nexit 101\\n' >/usr/sbin/policy-rc.d && chmod 755 /usr/sbin/policy-rc.d

@@ -1,7 +1,7 @@
 """Sickbay's kernel and handler SDK: `from sickbay import Job, JobError, handler`."""
 
-from sickbay.errors import JobError
-from sickbay.job import Job
-from sickbay.sdk import handler
+from sickbay.domain.errors import JobError
+from sickbay.domain.job import Job
+from sickbay.handlers.registry import handler
 
 __all__ = ["Job", "JobError", "handler"]

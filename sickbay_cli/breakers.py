@@ -7,7 +7,7 @@ import click
 from gen.sickbay.breakers.v1.breaker_pb2 import Breaker
 from gen.sickbay.breakers.v1.breaker_service_pb2 import GetBreakerRequest, ListBreakersRequest, WatchBreakersRequest
 from gen.sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceStub
-from sickbay.rpc.views import breaker_view, breakers_view
+from sickbay.server.rest.views import breaker_view, breakers_view
 from sickbay_cli import client, options
 from sickbay_cli.circuits import show_breaker, show_breakers, show_change
 from sickbay_cli.failures import Unreachable

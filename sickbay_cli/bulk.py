@@ -13,10 +13,10 @@ import msgspec
 
 from gen.sickbay.jobs.v1.job_service_pb2 import BatchSubmitJobsRequest, BatchSubmitResult, SubmitJobRequest
 from gen.sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
-from sickbay.errors import SickbayError
-from sickbay.rpc.body import Body, decode, text
-from sickbay.rpc.errors import Fault, batch_fault, fault_of
-from sickbay.rpc.views import View
+from sickbay.domain.errors import SickbayError
+from sickbay.server.errors import Fault, batch_fault, fault_of
+from sickbay.server.rest.body import Body, decode, text
+from sickbay.server.rest.views import View
 from sickbay_cli import client
 from sickbay_cli.failures import Refused
 from sickbay_cli.options import Endpoint
@@ -98,8 +98,9 @@ def _send(endpoint: Endpoint, items: Iterable[Item], tally: Tally, advance: Adva
                 tally.results.update(_sent(stub, batch, endpoint.timeout))
                 under_way = []
                 advance(sum(item.size for item in batch))
-    except BaseException:
-        _tell_where(tally, under_way)
+    except BaseException as error:
+        if tally.results or isinstance(error, KeyboardInterrupt):
+            _tell_where(tally, under_way)
         raise
 
 
@@ -108,7 +109,7 @@ def _tell_where(tally: Tally, under_way: Sequence[Item]) -> None:
     numbers = [item.number for item in under_way]
     if tally.results and not numbers:
         remark(f"stopped after line {max(tally.results)}: {count(len(tally.accepted), 'job')} accepted")
-    elif tally.results:
+    elif numbers:
         unsure = f"lines {numbers[0]} to {numbers[-1]} may or may not have been"
         remark(f"stopped: {count(len(tally.accepted), 'job')} accepted, {unsure}; go on with line {numbers[0]}")
 
@@ -175,7 +176,7 @@ def _report(tally: Tally, *, as_json: bool, lines: bool = False) -> None:
 
 def _view(result: BatchSubmitResult | Fault) -> View:
     """As an item of REST's answer."""
-    from sickbay.rpc.http_errors import error_view, http_status  # noqa: PLC0415 - loads a web framework, and only --json needs it
+    from sickbay.server.rest.errors import error_view, http_status  # noqa: PLC0415 - loads a web framework, and only --json needs it
 
     if isinstance(result, Fault):
         return {"error": error_view(http_status(result), result.message, result.reason or result.code.name)}

@@ -12,7 +12,7 @@ from gen.sickbay.breakers.v1.breaker_service_pb2 import (
     SetBreakerAutoRequest,
     SetBreakerMetricsOnlyRequest,
 )
-from sickbay.rpc.views import reset_view
+from sickbay.server.rest.views import reset_view
 from sickbay_cli import client, options
 from sickbay_cli.breakers import show
 from sickbay_cli.options import Endpoint, examples

@@ -14,6 +14,12 @@ class Refused(click.ClickException):
     exit_code = 1
 
 
+class Incomplete(click.ClickException):
+    """An option or a variable is missing that has no default."""
+
+    exit_code = 2
+
+
 class NotThere(click.ClickException):
     """No such job or circuit."""
 
@@ -32,12 +38,34 @@ class Unsuccessful(click.ClickException):
     exit_code = 5
 
 
+class NeedsPerson(click.ClickException):
+    """The job that was followed is QUARANTINED: it does not go on by itself."""
+
+    exit_code = 6
+
+
+class TimeOver(click.ClickException):
+    """The time of --for is over, and the job has not ended."""
+
+    exit_code = 124
+
+
 EXIT_CODES = """\b
 Exit codes:
   0    fine
   1    refused or failed, in part or as a whole
-  2    the command was misspelt
+  2    the command was misspelt, or lacks something
   3    no such job or circuit
   4    a service is unreachable or unavailable
   5    the job ended without success (watch, submit --wait)
+  6    the job needs a person: it is QUARANTINED (watch, submit --wait)
+  124  the time of --for is over (watch, submit --wait)
   130  interrupted with Ctrl-C"""
+
+WAITING_CODES = """\b
+Exit codes:
+  0    SUCCEEDED
+  5    ended otherwise: DISCARDED or CANCELLED
+  6    QUARANTINED: it needs a person, and does not go on by itself
+  124  the time of --for is over
+  `sickbay --help` has the others."""

@@ -1,11 +1,14 @@
 """The image's health check: `python -m sickbay_cli.healthcheck [jobapi|worker|controlplane]` asks the service in this container.
 
+It asks GET /health/ready: whether the service has found its servers and does not end. A server that goes away later does not make a
+container ill, because whoever replaces ill ones (Swarm, for one) would do so for nothing; what is down is printed, and told by GET /health.
 It loads nothing of Sickbay, so it takes hundredths of a second. The port asked is PORT, else the documented one of the service that is
 named; without either all documented ports that listen are asked, because `sickbay up` has three. Exit code 0: all of them are well.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -16,6 +19,7 @@ PORTS: Final = {"jobapi": 3000, "worker": 3001, "controlplane": 3002}
 ANYWHERE: Final = ("", "0.0.0.0", "::")  # noqa: S104 - compared, not listened on
 TIMEOUT_S: Final = 3
 WELL: Final = 200
+MOST_BYTES: Final = 65_536
 
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
@@ -25,7 +29,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     heard = {port: answer for port, answer in answers.items() if answer != _NOBODY}
     for port, answer in (heard or answers).items():
         print(f"port {port}: {answer}")  # noqa: T201 - what `docker inspect` shows
-    return 0 if set(heard.values()) == {str(WELL)} else 1
+    return 0 if heard and all(answer.startswith(str(WELL)) for answer in heard.values()) else 1
 
 
 _NOBODY: Final = "nobody listens"
@@ -40,14 +44,25 @@ def _ports(arguments: Sequence[str], environment: Mapping[str, str]) -> Sequence
 def _ask(host: str, port: int) -> str:
     connection = HTTPConnection(host, port, timeout=TIMEOUT_S)
     try:
-        connection.request("GET", "/health")
-        return str(connection.getresponse().status)
+        connection.request("GET", "/health/ready")
+        answer = connection.getresponse()
+        return f"{answer.status}{_down(answer.read(MOST_BYTES))}"
     except ConnectionRefusedError:
         return _NOBODY
     except (OSError, HTTPException) as error:
         return f"{type(error).__name__} {error}"
     finally:
         connection.close()
+
+
+def _down(body: bytes) -> str:
+    """What the service says is down behind it."""
+    try:
+        checks = json.loads(body)["checks"]
+        down = [f"{name} is down ({check['reason']})" for name, check in checks.items() if check["status"] == "down"]
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return ""
+    return "".join(f", {one}" for one in down)
 
 
 if __name__ == "__main__":

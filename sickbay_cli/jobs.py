@@ -7,18 +7,16 @@ import time
 import click
 
 from gen.sickbay.jobs.v1.job_pb2 import Job
-from gen.sickbay.jobs.v1.job_service_pb2 import CancelJobRequest, GetJobRequest, ListJobsRequest, WatchJobRequest
-from gen.sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
-from sickbay.job import State
-from sickbay.rpc.views import change_view, job_view
+from gen.sickbay.jobs.v1.job_service_pb2 import CancelJobRequest, GetJobRequest, ListJobsRequest
+from sickbay.domain.job import State
+from sickbay.server.rest.views import job_view
 from sickbay_cli import client, options
-from sickbay_cli.failures import Unreachable, Unsuccessful
+from sickbay_cli.failures import WAITING_CODES
+from sickbay_cli.following import Patience, follow
 from sickbay_cli.many import Many
 from sickbay_cli.options import Endpoint, examples
-from sickbay_cli.output import document, more, pages, record, remark
-from sickbay_cli.tables import show_change, show_job, show_jobs
-
-_ENDED = frozenset({Job.STATE_SUCCEEDED, Job.STATE_DISCARDED, Job.STATE_CANCELLED})
+from sickbay_cli.output import document, more, pages, remark
+from sickbay_cli.tables import show_job, show_jobs
 
 
 @click.command(epilog=examples("sickbay get 0197c5e0-7d3a-7c3e-9f5b-2f1e6a4b8c9d", "sickbay get JOB_ID --json"))
@@ -35,35 +33,25 @@ def get(*, job_id: str, jobapi: Endpoint, as_json: bool) -> None:
         show_job(job, now())
 
 
-@click.command(epilog=examples("sickbay watch JOB_ID", "sickbay watch JOB_ID && echo done", "sickbay watch JOB_ID --json"))
+_WATCH_EXAMPLES = examples(
+    "sickbay watch JOB_ID", "sickbay watch JOB_ID && echo done", "sickbay watch JOB_ID --for 10m", "sickbay watch JOB_ID --json"
+)
+
+
+@click.command(epilog=f"{_WATCH_EXAMPLES}\n\n{WAITING_CODES}")
 @click.argument("job_id")
+@options.patience
+@options.even_if_quarantined
 @options.endpoints("jobapi")
 @options.as_json
-def watch(*, job_id: str, jobapi: Endpoint, as_json: bool) -> None:
+def watch(*, job_id: str, patience: int | None, even_if_quarantined: bool, jobapi: Endpoint, as_json: bool) -> None:
     """Follow a job until it has ended.
 
-    Prints its state now and then every change. A parked or quarantined job has not ended: the command waits with it. Ends with 0 if
-    the job succeeded, with 5 if it was discarded or cancelled. --timeout does not count here.
+    Prints its state now and then every change. A parked job comes back by itself: the command waits with it. A quarantined one needs a
+    person, and the command ends, unless told to wait on. --timeout does not count here.
     """
     with client.jobs(jobapi) as stub:
-        state = follow(stub, job_id, as_json=as_json)
-    if state != Job.STATE_SUCCEEDED:
-        raise Unsuccessful(f"job {job_id} ended {Job.State.Name(state).removeprefix('STATE_')}")
-
-
-def follow(stub: JobServiceStub, job_id: str, *, as_json: bool) -> Job.State.ValueType:
-    """Print the job's changes until it has ended, and return the state it ended in."""
-    for reply in stub.WatchJob(WatchJobRequest(job_id=job_id)):
-        change = reply.change if reply.HasField("change") else None
-        if as_json:
-            record(job_view(reply.job) | ({"change": change_view(change)} if change is not None else {}))
-        else:
-            show_change(reply.job, change)
-        if reply.job.state in _ENDED:
-            return reply.job.state
-        if reply.job.state == Job.STATE_QUARANTINED:
-            remark(f"the job needs a person: see `sickbay quarantine show {job_id}`; still waiting, Ctrl-C leaves it alone")
-    raise Unreachable(f"the Job API ended the stream before the job has ended; `sickbay watch {job_id}` goes on")
+        follow(stub, [job_id], Patience.of(patience, even_if_quarantined=even_if_quarantined), as_json=as_json)
 
 
 @click.command(

@@ -1,96 +1,28 @@
-"""The `sickbay` command itself: which commands there are, and how it ends when one goes wrong."""
+"""Where the `sickbay` command begins: Ctrl-C is quiet before anything is loaded, and again when all is done."""
 
 from __future__ import annotations
 
-import os
+import signal
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
-from importlib import import_module
-from types import MappingProxyType
-from typing import Any, Final
-
-import click
-
-from sickbay_cli.failures import EXIT_CODES, INTERRUPTED
-
-COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
-    {
-        "up": ("sickbay_cli.up:up", "Start all three services in one process."),
-        "jobapi": ("sickbay_cli.services:jobapi", "Run the Job API as a process of its own."),
-        "worker": ("sickbay_cli.services:worker", "Run a worker as a process of its own."),
-        "controlplane": ("sickbay_cli.services:controlplane", "Run the control plane as a process of its own."),
-        "topology": ("sickbay_cli.topology:topology", "Look after the queues in RabbitMQ (RABBITMQ_URL)."),
-        "submit": ("sickbay_cli.submit:submit", "Hand in a job, copies of it, or a file of jobs."),
-        "get": ("sickbay_cli.jobs:get", "Show one job with its history."),
-        "watch": ("sickbay_cli.jobs:watch", "Follow a job until it has ended."),
-        "jobs": ("sickbay_cli.jobs:jobs", "List jobs, newest first."),
-        "cancel": ("sickbay_cli.jobs:cancel", "Call off jobs that have not started."),
-        "breakers": ("sickbay_cli.breakers:breakers", "Show the circuits, or one of them."),
-        "reset": ("sickbay_cli.commanding:reset", "Close a circuit at once and forget its failures."),
-        "force-open": ("sickbay_cli.commanding:force_open", "Hold a circuit open: its jobs are parked."),
-        "disable": ("sickbay_cli.commanding:disable", "Switch a circuit off: every job runs, nothing is counted."),
-        "metrics-only": ("sickbay_cli.commanding:metrics_only", "Let a circuit watch without acting."),
-        "auto": ("sickbay_cli.commanding:auto", "Let a circuit decide by itself again."),
-        "quarantine": ("sickbay_cli.quarantine:quarantine", "Look after jobs that were set aside."),
-        "metrics": ("sickbay_cli.status:metrics", "Sum the system up in numbers."),
-        "health": ("sickbay_cli.status:health", "Ask all three services whether they serve."),
-    }
-)
-"""Each command's place and its line in `sickbay --help`, which so needs to load none of them."""
-
-
-class Commands(click.Group):
-    """Loads a command's module when the command is used, and turns Ctrl-C and closed pipes into quiet ends."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
-        """In the order of the table."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
-        """The command, loaded now; None if there is none of that name."""
-        if cmd_name not in COMMANDS:
-            return None
-        module, _, name = COMMANDS[cmd_name][0].partition(":")
-        command: click.Command = getattr(import_module(module), name)
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
-        """Names and summaries from the table."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
-
-    def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; Ctrl-C ends with 130, a reader that went away with 0, both without a word."""
-        try:
-            return super().invoke(ctx)
-        except (KeyboardInterrupt, click.Abort):
-            ctx.exit(INTERRUPTED)
-        except BrokenPipeError:
-            _forget_output()
-            ctx.exit(0)
-
-
-@click.group(cls=Commands, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(package_name="sickbay", message="%(prog)s %(version)s")
-def cli() -> None:
-    """Sickbay: a job system that heals itself.
-
-    Jobs that fall ill are retried, isolated, probed and brought back to duty. `sickbay up` starts everything; the other
-    commands talk to the services over gRPC, on this machine or where their options and SICKBAY_JOBAPI, SICKBAY_WORKER and
-    SICKBAY_CONTROL_PLANE say. `sickbay COMMAND --help` has examples.
-    """
 
 
 def main() -> None:
     """Run the command line of this process."""
+    hears = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # not where somebody has it ignored, as `nohup` and `&` do
+    if hears:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from sickbay_cli.failures import INTERRUPTED  # noqa: PLC0415 - takes a moment, in which Ctrl-C would show Python's own inside
+    from sickbay_cli.program import cli  # noqa: PLC0415 - the same
+
+    code: int | str | None = INTERRUPTED
     try:
+        if hears:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         cli(prog_name="sickbay")
     except KeyboardInterrupt:  # while a module was being loaded
-        sys.exit(INTERRUPTED)
-
-
-def _forget_output() -> None:
-    """Let what is still buffered go nowhere, so that the interpreter does not complain at its exit."""
-    with suppress(OSError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        pass
+    except SystemExit as end:
+        code = end.code
+    if hears:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+    sys.exit(code)

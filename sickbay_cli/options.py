@@ -7,10 +7,12 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import wraps
+from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import click
 
+from sickbay_cli.streams import is_text
 from sickbay_cli.times import parse_span
 
 Function = TypeVar("Function", bound=Callable[..., Any])
@@ -38,7 +40,7 @@ class _Address(click.ParamType[str]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         text = str(value).strip()
-        if _ADDRESS.fullmatch(text) is None:
+        if _ADDRESS.fullmatch(text) is None or not is_text(text):
             self.fail(f"{text!r} is no address; write HOST:PORT of the gRPC port, for example localhost:50051", param, ctx)
         return text
 
@@ -55,7 +57,17 @@ class _Span(click.ParamType[int]):
             self.fail(str(error), param, ctx)
 
 
+class _Folder(click.ParamType[Path]):
+    name = "folder"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        if not str(value).strip():
+            self.fail("the folder has no name; leave the option out for .sickbay, or write . for the current folder", param, ctx)
+        return Path(value)
+
+
 ADDRESS: Final = _Address()
+FOLDER: Final = _Folder()
 SPAN: Final = _Span()
 """A span of time such as 10m; the command gets milliseconds."""
 
@@ -111,10 +123,16 @@ page_token = click.option("--page-token", default="", help="Go on where an earli
 yes = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 
 
+patience = click.option(
+    "--for", "patience", type=SPAN, metavar="SPAN", help="Wait no longer than this: 60s, 10m, 1h30m. Left out: until the job has ended."
+)
+even_if_quarantined = click.option("--even-if-quarantined", is_flag=True, help="Wait on, also while the job needs a person.")
+
+
 def _login() -> str:
     """The user's login name, empty where there is none, as in some containers."""
     try:
-        return getpass.getuser()
+        return getpass.getuser().encode("utf-8", "replace").decode()
     except (KeyError, OSError):
         return ""
 

@@ -10,6 +10,8 @@ from typing import Any, Final
 import click
 import msgspec
 
+from sickbay_cli.streams import is_text
+
 
 class _Payload(click.ParamType[str]):
     name = "payload"
@@ -29,6 +31,8 @@ PAYLOAD: Final = _Payload()
 
 def check(text: str) -> None:
     """Raise ValueError with a sentence for the user unless the text is a JSON object."""
+    if not is_text(text):
+        raise ValueError("that is not UTF-8 text")
     try:
         content = json.loads(text)
     except json.JSONDecodeError as error:
@@ -38,6 +42,8 @@ def check(text: str) -> None:
         ) from None
     except RecursionError:
         raise ValueError("that is nested too deep") from None
+    except ValueError:  # more digits than Python reads
+        raise ValueError("that has a number which is too long to be read; send it as a string") from None
     if not isinstance(content, dict):
         raise ValueError("a payload is a JSON object, as in '{\"id\": 1}'")  # noqa: TRY004 - the user's mistake, not a type error
 

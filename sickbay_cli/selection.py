@@ -12,7 +12,7 @@ import click
 from gen.sickbay.jobs.v1.job_pb2 import Job
 from gen.sickbay.jobs.v1.quarantine_service_pb2 import ListQuarantinedJobsRequest, QuarantinedJob
 from gen.sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub
-from sickbay.job import Reason
+from sickbay.domain.job import Reason
 from sickbay_cli import options
 from sickbay_cli.output import pages
 

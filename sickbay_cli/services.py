@@ -7,7 +7,7 @@ import click
 import controlplane.__main__ as controlplane_main
 import jobapi.__main__ as jobapi_main
 import worker.__main__ as worker_main
-from sickbay.lifecycle import start
+from sickbay.runtime.process import start
 from sickbay_cli.options import examples
 
 
@@ -20,14 +20,17 @@ def jobapi() -> None:
     start(jobapi_main.run)
 
 
-@click.command("worker", epilog=examples("sickbay worker", "JOB_HANDLERS=my_handlers CONCURRENCY=20 sickbay worker"))
-def worker() -> None:
+@click.command("worker", epilog=examples("sickbay worker --handlers my_handlers", "JOB_HANDLERS=my_handlers CONCURRENCY=20 sickbay worker"))
+@click.option(
+    "--handlers", metavar="MODULES", help="Modules with @handler functions, comma separated (JOB_HANDLERS); worker.demo: the demo."
+)
+def worker(handlers: str | None) -> None:
     """Run a worker as a process of its own.
 
-    It needs RABBITMQ_URL and REDIS_URL, and DATABASE_URL to tell outdated copies; start as many as you like. The same as
-    `python -m worker`.
+    It needs handlers, RABBITMQ_URL and REDIS_URL, and DATABASE_URL to tell outdated copies; start as many as you like. The same
+    as `python -m worker`.
     """
-    start(worker_main.run)
+    start(worker_main.run, job_handlers=handlers)
 
 
 @click.command("controlplane", epilog=examples("sickbay controlplane"))

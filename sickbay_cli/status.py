@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import json
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 import click
+import grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from gen.sickbay.breakers.v1.breaker_service_pb2 import GetMetricsRequest, GetMetricsResponse
-from sickbay.rpc.views import metrics_view
+from sickbay.server.rest.views import metrics_view
+from sickbay.server.service import HEALTH_DETAILS
 from sickbay_cli import client, options
 from sickbay_cli.failures import Unreachable
 from sickbay_cli.options import Endpoint, examples
@@ -48,18 +53,43 @@ def _counts(numbers: Mapping[str, int]) -> str:
     return "\n".join(f"{name:<{width}}  {number:,}" for name, number in sorted(numbers.items())) or "none"
 
 
+NOT_SERVING: Final = "it runs but takes no calls now: it starts or stops"
+_COLOURS: Final = {"up": "green", "degraded": "yellow", "down": "bold red"}
+
+
 @dataclass(frozen=True, slots=True)
 class Pulse:
-    """What a service said: `up` if it serves, else `problem` tells why not."""
+    """What a service said: `up` if it serves, else `problem` tells why not; `checks` are the parts behind it, as in `GET /health`."""
 
     service: str
     endpoint: Endpoint
+    up: bool = True
     problem: str = ""
+    checks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     @property
-    def up(self) -> bool:
-        """Whether it takes calls."""
-        return not self.problem
+    def state(self) -> str:
+        """One word."""
+        return "down" if not self.up else "degraded" if self.down else "up"
+
+    @property
+    def down(self) -> Sequence[str]:
+        """A sentence for each part that is down."""
+        return [
+            f"{name} is down since {check.get('since', 'the start')}: {check.get('reason', 'no reason is told')}"
+            for name, check in self.checks.items()
+            if check.get("status") == "down"
+        ]
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        """What a person should know: the parts that are down, or else why it does not serve."""
+        return self.down or ([self.problem] if self.problem else [])
+
+    @property
+    def view(self) -> Mapping[str, Any]:
+        """As JSON."""
+        return {"status": self.state, "address": self.endpoint.address} | ({"checks": dict(self.checks)} if self.checks else {})
 
 
 @click.command(epilog=examples("sickbay health", "sickbay health --json", "sickbay health --timeout 2 && sickbay submit email"))
@@ -68,32 +98,45 @@ class Pulse:
 def health(*, jobapi: Endpoint, worker: Endpoint, control_plane: Endpoint, as_json: bool) -> None:
     """Ask all three services whether they serve.
 
-    Ends with 0 if all do, with 4 if one does not or cannot be reached.
+    Tells of each what is down behind it, since when and why. Ends with 0 if all serve (also if one is degraded: something is down, and its
+    main work goes on), with 4 if one does not or cannot be reached.
     """
     services = {"jobapi": jobapi, "worker": worker, "control-plane": control_plane}
     with ThreadPoolExecutor(len(services)) as pool:
         pulses = list(pool.map(_pulse, services, services.values()))
     down = [pulse for pulse in pulses if not pulse.up]
     if as_json:
-        info = {pulse.service: {"status": "up" if pulse.up else "down", "address": pulse.endpoint.address} for pulse in pulses}
-        document({"status": "error" if down else "ok", "info": info})
+        degraded = any(pulse.state == "degraded" for pulse in pulses)
+        whole = "error" if down else "degraded" if degraded else "ok"
+        document({"status": whole, "info": {pulse.service: pulse.view for pulse in pulses}})
     else:
         table((Column("SERVICE"), Column("STATE"), Column("ADDRESS")), [_row(pulse) for pulse in pulses])
-    for pulse in down:
-        remark(f"{pulse.endpoint.title}: {pulse.problem}")
+    for pulse in pulses:
+        for sentence in pulse.remarks:
+            remark(f"{pulse.endpoint.title}: {sentence}")
     if down:
         raise Unreachable(f"{count(len(down), 'service')} of {len(pulses)} not serving")
 
 
 def _row(pulse: Pulse) -> list[Cell]:
-    return [pulse.endpoint.title, ("up", "green") if pulse.up else ("down", "bold red"), pulse.endpoint.address]
+    return [pulse.endpoint.title, (pulse.state, _COLOURS[pulse.state]), pulse.endpoint.address]
 
 
 def _pulse(service: str, endpoint: Endpoint) -> Pulse:
     try:
         with client.health(endpoint) as stub:
-            status = stub.Check(HealthCheckRequest(), timeout=endpoint.timeout).status
+            answer, call = stub.Check.with_call(HealthCheckRequest(), timeout=endpoint.timeout)
     except click.ClickException as error:
-        return Pulse(service, endpoint, error.message)
-    serving = status == HealthCheckResponse.SERVING
-    return Pulse(service, endpoint, "" if serving else "it runs but takes no calls now: it starts, stops, or misses a server behind it")
+        return Pulse(service, endpoint, up=False, problem=error.message)
+    up = answer.status == HealthCheckResponse.SERVING
+    return Pulse(service, endpoint, up, "" if up else NOT_SERVING, _checks(call))
+
+
+def _checks(call: grpc.Call) -> Mapping[str, Mapping[str, Any]]:
+    """What the service tells beside its status; older ones tell nothing."""
+    for key, value in call.trailing_metadata() or ():
+        if key == HEALTH_DETAILS:
+            with contextlib.suppress(ValueError):
+                checks: Mapping[str, Mapping[str, Any]] = json.loads(value).get("checks", {})
+                return checks
+    return {}

@@ -76,7 +76,7 @@ def show_job(job: Job, now: int, more: Sequence[tuple[str, Cell]] = ()) -> None:
             ("last run", when(ms(job, "start_time"), now)),
             ("duplicates", str(job.duplicates or "")),
             *more,
-            ("errors", "\n".join(f"{moment(ms(error, 'time'))}  {_error(error)}" for error in job.errors)),
+            ("errors", "\n".join(_told(error) for error in job.errors)),
             ("history", "\n".join(f"{moment(ms(step, 'time'))}  {_step(step)}" for step in job.history)),
         ]
     )
@@ -103,6 +103,17 @@ def show_change(job: Job, change: StateChange | None) -> None:
         line((clock(ms(job, "update_time")), "dim"), job_state(job.state), attempt)
     else:
         line((clock(ms(change, "time")), "dim"), job_state(change.state), attempt, joined(" ", change.code, change.message))
+        for one in _lines(change.traceback):
+            line(one)
+
+
+def _told(error: AttemptError) -> str:
+    return "\n".join([f"{moment(ms(error, 'time'))}  {_error(error)}", *_lines(error.traceback)])
+
+
+def _lines(traceback: str) -> list[str]:
+    """A traceback, a little to the right of what it belongs to; its lines may hold anything."""
+    return [f"  {plain(one)}" for one in traceback.split("\n")] if traceback else []
 
 
 def _error(error: AttemptError) -> str:

@@ -8,9 +8,9 @@ from typing import Any, TypeVar
 
 import click
 
-from sickbay.backends import RABBITMQ_URL, apply_topology, check_topology
-from sickbay.errors import SickbayError, Unavailable
-from sickbay.settings import Settings
+from sickbay.domain.errors import SickbayError, Unavailable
+from sickbay.runtime.backends import RABBITMQ_URL, apply_topology, check_topology
+from sickbay.runtime.settings import Settings
 from sickbay_cli import options
 from sickbay_cli.failures import Refused, Unreachable
 from sickbay_cli.options import examples

@@ -7,24 +7,38 @@ import logging
 from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import click
 
 import controlplane.app
 import jobapi.app
 import worker.app
-from sickbay.backends import open_up
-from sickbay.errors import SickbayError
-from sickbay.lifecycle import Signals, run
-from sickbay.rpc.doors import Address, Doors
-from sickbay.sdk import HandlerSpec, load_handlers
-from sickbay.settings import Settings
+from jobapi.names import NameLimits
+from sickbay.domain.errors import MissingSetting, SickbayError
+from sickbay.domain.raised import Redact
+from sickbay.handlers.registry import HandlerSpec
+from sickbay.runtime.backends import open_up
+from sickbay.runtime.ending import whole_process
+from sickbay.runtime.process import Signals, open_redaction, run
+from sickbay.runtime.settings import Settings
+from sickbay.server.endpoints import Address, Doors
+from sickbay.system.files import raise_file_limit
+from sickbay.system.hostnames import allowed_hosts
 from sickbay.telemetry.logs import configure_logging
 from sickbay.telemetry.tracing import open_traces
 from sickbay.version import VERSION
+from sickbay_cli import options
+from sickbay_cli.failures import Incomplete
+from sickbay_cli.upchoice import choose, claim
+from worker.choice import is_demo, load_chosen, tell
 
 SERVICES: Final = {"jobapi": (3000, 50051), "worker": (3001, 50052), "control-plane": (3002, 50053)}
+
+DEMO_BANNER: Final = (
+    "This is the demo: jobs of email, sms and webhook are only simulated, nothing is sent.\n"
+    "Your own handlers: sickbay up --handlers my_handlers\n\n"
+)
 
 log = logging.getLogger("sickbay")
 
@@ -44,60 +58,88 @@ def _port_options(command: Any) -> Any:
     return command
 
 
-@click.command(
-    epilog="Every variable of the README's configuration chapter works here, but PORT and GRPC_PORT: three services need three ports."
+_EPILOG: Final = (
+    options.examples("sickbay up", "sickbay up --handlers my_handlers", "sickbay up --ephemeral --jobapi-port 4000")
+    + "\n\nEvery variable of the README's configuration chapter works here, but PORT and GRPC_PORT: three services need three ports."
 )
-@click.option("--data", type=click.Path(path_type=Path), default=Path(".sickbay"), show_default=True, help="Folder for queues and ledger.")
+
+
+@click.command(epilog=_EPILOG)
+@click.option("--data", type=options.FOLDER, default=".sickbay", show_default=True, help="Folder for queues and ledger; private.")
 @click.option("--ephemeral", is_flag=True, help="Keep everything in memory; nothing survives the end.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
-@click.option("--handlers", metavar="MODULES", help="Modules with @handler functions, comma separated (JOB_HANDLERS); default: the demo's.")
+@click.option(
+    "--handlers", metavar="MODULES", help="Modules with @handler functions, comma separated (JOB_HANDLERS); default: worker.demo."
+)
 @_port_options
 def up(data: Path, *, ephemeral: bool, host: str, handlers: str | None, **ports: int) -> None:
-    r"""Run Job API, worker and control plane in this process until Ctrl-C or SIGTERM.
+    """Run Job API, worker and control plane in this process until Ctrl-C or SIGTERM (or SIGHUP, SIGQUIT).
 
     Jobs are durable in the data folder: a kill or a power cut loses none. On the first signal no more jobs start and running
     ones may finish; a second signal breaks them off, and they run again at the next start.
-
-    \b
-    Examples:
-      sickbay up
-      sickbay up --handlers my_handlers
-      sickbay up --ephemeral --jobapi-port 4000
     """
-    addresses = {
+    with whole_process():
+        try:
+            settings = Settings.read(job_handlers=handlers)
+            configure_logging(settings.log_level, settings.log_format)
+            folder = None if ephemeral else data
+            modules = choose(settings)
+            handlers_by_type = load_chosen(modules, has_own_queue=settings.rabbitmq_url is None)
+            redact = open_redaction(settings)
+            addresses = _addresses(host, ports, settings)
+            run(_run(settings, folder, _Chosen(modules, handlers_by_type, redact), addresses))
+        except MissingSetting as error:
+            raise Incomplete(str(error)) from None
+        except SickbayError as error:
+            raise click.ClickException(str(error)) from None
+
+
+def _addresses(host: str, ports: Mapping[str, int], settings: Settings) -> Mapping[str, Address]:
+    files, count, names = raise_file_limit(), 2 * len(SERVICES), allowed_hosts(settings.allowed_hosts)
+    limits, http_limits = settings.limits.within(files, count), settings.http_limits.within(files, count)
+    return {
         service: Address(
             host,
             ports[f"{service.replace('-', '_')}_port"],
             ports[f"{service.replace('-', '_')}_grpc_port"],
             f"choose another with --{service}-port",
             f"choose another with --{service}-grpc-port",
+            "--host 127.0.0.1",
+            limits,
+            names,
+            http_limits,
         )
         for service in SERVICES
     }
-    try:
-        settings = Settings.read(job_handlers=handlers)
-        configure_logging(settings.log_level, settings.log_format)
-        loaded = load_handlers(settings.job_handlers or worker.app.DEMO)
-        run(_run(settings, None if ephemeral else data, loaded, addresses))
-    except SickbayError as error:
-        raise click.ClickException(str(error)) from None
 
 
-async def _run(settings: Settings, folder: Path | None, handlers: Mapping[str, HandlerSpec], addresses: Mapping[str, Address]) -> bool:
+class _Chosen(NamedTuple):
+    """The modules of handlers, as they were named, the handlers by job type, and what takes secrets out of texts."""
+
+    modules: str
+    handlers: Mapping[str, HandlerSpec]
+    redact: Redact | None
+
+
+async def _run(settings: Settings, folder: Path | None, chosen: _Chosen, addresses: Mapping[str, Address]) -> bool:
     """Serve until a signal; whether a handler goes on that would keep the process from ending."""
     signals = Signals()
     async with AsyncExitStack() as stack:
-        traces = await stack.enter_async_context(open_traces(settings))
+        traces = await stack.enter_async_context(open_traces(settings.traces_endpoint, settings.worker_name, chosen.redact))
         backends = await stack.enter_async_context(open_up(settings, folder))
+        claim(settings, folder)
         plane = await stack.enter_async_context(controlplane.app.serve(backends, addresses["control-plane"], traces))
-        working = await stack.enter_async_context(worker.app.serve(backends, settings, handlers, addresses["worker"], traces))
-        api = await stack.enter_async_context(jobapi.app.serve(backends, addresses["jobapi"], traces))
+        working = await stack.enter_async_context(
+            worker.app.serve(backends, settings, chosen.handlers, addresses["worker"], traces, redact=chosen.redact)
+        )
+        api = await stack.enter_async_context(jobapi.app.serve(backends, addresses["jobapi"], traces, names=NameLimits.of(settings)))
         await asyncio.wait(
             {asyncio.ensure_future(one) for one in (backends.ready(), signals.first.wait())}, return_when=asyncio.FIRST_COMPLETED
         )
+        tell(chosen.modules)
         for doors in (plane, working.doors, api):
             await doors.serving()
-        click.echo(_banner(addresses["jobapi"].host, folder, handlers, {"jobapi": api, "worker": working.doors, "control-plane": plane}))
+        click.echo(_banner(addresses["jobapi"].host, folder, chosen, {"jobapi": api, "worker": working.doors, "control-plane": plane}))
         await signals.first.wait()
         log.info("stopping: running jobs may finish (%g s at most, or press Ctrl-C again)", working.grace_s)
         await api.not_serving()
@@ -106,13 +148,13 @@ async def _run(settings: Settings, folder: Path | None, handlers: Mapping[str, H
     return working.is_stuck
 
 
-def _banner(host: str, folder: Path | None, handlers: Mapping[str, HandlerSpec], doors: Mapping[str, Doors]) -> str:
+def _banner(host: str, folder: Path | None, chosen: _Chosen, doors: Mapping[str, Doors]) -> str:
     shown = "localhost" if host in {"127.0.0.1", "0.0.0.0", "::"} else host  # noqa: S104 - only shown
     where = f"data in {folder.resolve()}" if folder else "in memory, nothing survives the end"
     web = {service: f"http://{shown}:{door.rest_port}" for service, door in doors.items()}
     rows = [
         ("Job API", f"{web['jobapi']}", f"gRPC {shown}:{doors['jobapi'].grpc_port}", f"docs {web['jobapi']}/docs"),
-        ("Worker", f"{web['worker']}", f"gRPC {shown}:{doors['worker'].grpc_port}", f"runs {', '.join(sorted(handlers))}"),
+        ("Worker", f"{web['worker']}", f"gRPC {shown}:{doors['worker'].grpc_port}", f"runs {', '.join(sorted(chosen.handlers))}"),
         (
             "Control plane",
             f"{web['control-plane']}",
@@ -120,10 +162,11 @@ def _banner(host: str, folder: Path | None, handlers: Mapping[str, HandlerSpec],
             f"docs {web['control-plane']}/docs",
         ),
     ]
+    demo = DEMO_BANNER if is_demo(chosen.modules) else ""
     table = "\n".join(f"  {name:<14} {url:<22} {grpc:<22} {more}" for name, url, grpc, more in rows)
     body = '{"jobType": "email", "payload": {"to": "user@example.com"}}'
     return (
-        f"Sickbay {VERSION} is up ({where})\n\n{table}\n\nTry it in another terminal:\n\n"
+        f"Sickbay {VERSION} is up ({where})\n\n{table}\n\n{demo}Try it in another terminal:\n\n"
         f"  curl -X POST {web['jobapi']}/jobs -H 'Content-Type: application/json' \\\n    -d '{body}'\n"
         f"  curl {web['control-plane']}/breakers\n\nStop with Ctrl-C."
     )

@@ -26,6 +26,8 @@ settings.load_profile("mutants")
 """
 EXAMPLES = tuple(f"tests/unit/test_breaker{part}.py" for part in ("", "_run", "_commands", "_document"))
 LAWS = ("tests/unit/test_breaker_laws.py",)
+BOTH = EXAMPLES + LAWS
+"""For what the laws come to by chance alone."""
 FAILED = 1
 """What pytest returns when tests ran and some failed; anything else but 0 means that they did not run."""
 
@@ -44,41 +46,62 @@ class Mutant:
 MUTANTS = (
     Mutant(
         "wrong token accepted",
-        "breaker",
+        "machine",
         "permit.epoch != doc.epoch or permit.token != doc.probe_token",
         "permit.epoch != doc.epoch",
     ),
     Mutant(
         "stale epoch counted",
-        "breaker",
+        "machine",
         "permit.epoch != doc.epoch or permit.token != doc.probe_token",
         "permit.token != doc.probe_token",
     ),
-    Mutant("probeAt ignored", "breaker", "doc.state is CircuitState.OPEN and now >= doc.probe_at", "doc.state is CircuitState.OPEN"),
+    Mutant(
+        "probeAt ignored", "machine", "doc.state is CircuitState.OPEN and now >= transitions.free_at(doc)", "doc.state is CircuitState.OPEN"
+    ),
     Mutant(
         "lease expiry removed",
-        "breaker_moves",
+        "transitions",
         "if doc.state is CircuitState.HALF_OPEN and turn.now >= doc.probe_until:",
         "if False:",
     ),
-    Mutant("watermark ignored", "breaker_run", "if failed.seq > watermark", "if failed.seq > 10**9"),
-    Mutant("distinct jobs ignored", "breaker_run", "len({failed.job for failed in mine}) >= enough and ", ""),
-    Mutant("cooldown cap removed", "breaker_moves", "return min(cap, max(grown, least_ms))", "return max(grown, least_ms)"),
-    Mutant("code cap removed", "breaker_run", "len(codes - {OTHER}) < MAX_CODES", "True", EXAMPLES),
-    Mutant("age of the run ignored", "breaker_run", "now - mine[0].at >= config.trip_confirm_ms", "True"),
-    Mutant("window ignored", "breaker_run", "if now - failed.at <= window_ms", "if True"),
-    Mutant("bad data fails the probe", "breaker", "    if outcome.kind.counts:\n", "    if outcome.kind is not Kind.CANCELLED:\n"),
-    Mutant("forced hold ends closed", "breaker", "return moves.probe_due(doc, now, now)", "return regime(doc, CircuitState.CLOSED, now)"),
+    Mutant("watermark ignored", "trip_rule", "if failed.seq > watermark", "if failed.seq > 10**9"),
+    Mutant("distinct jobs ignored", "trip_rule", "len({failed.job for failed in mine}) >= enough and ", ""),
+    Mutant("cooldown cap removed", "transitions", "return min(cap, max(grown, least_ms))", "return max(grown, least_ms)"),
+    Mutant("code cap removed", "trip_rule", "len(codes - {OTHER}) < MAX_CODES", "True", EXAMPLES),
+    Mutant("age of the run ignored", "trip_rule", "now - mine[0].at >= config.trip_confirm_ms", "True"),
+    Mutant("window ignored", "trip_rule", "if now - failed.at <= window_ms", "if True"),
+    Mutant("bad data fails the probe", "machine", "    if outcome.kind.counts:\n", "    if outcome.kind is not Kind.CANCELLED:\n", BOTH),
+    Mutant(
+        "forced hold ends closed", "machine", "return transitions.probe_due(doc, now, now)", "return regime(doc, CircuitState.CLOSED, now)"
+    ),
     Mutant(
         "renewal without end",
-        "breaker",
-        "min(now + config.probe_lease_ms, doc.probe_since + config.probe_max_ms)",
+        "machine",
+        "min(now + config.probe_lease_ms, doc.probe_since + transitions.longest(config, permit.longest_ms))",
         "now + config.probe_lease_ms",
     ),
-    Mutant("no growth", "breaker_moves", "doubled = 2 * doc.cooldown_ms", "doubled = doc.cooldown_ms"),
-    Mutant("clock steps back unnoticed", "breaker_moves", "if turn.now < doc.updated_at:", "if False:"),
-    Mutant("ramp never fails", "breaker", "ramp.failures >= moves.RAMP_FAILURES", "ramp.failures >= 10**9"),
-    Mutant("third lost prober forgiven", "breaker_moves", "if times < MAX_EXPIRIES:", "if True:"),
+    Mutant(
+        "long run not renewed",
+        "transitions",
+        "max(config.probe_max_ms, run_ms + 2 * config.probe_lease_ms)",
+        "config.probe_max_ms",
+        by=EXAMPLES,
+    ),
+    Mutant("probe forgotten by a hold", "machine", "        grown |= transitions.under_way(doc)\n", ""),
+    Mutant("probe forgotten by the end of a hold", "transitions", "probe_at=since, **under_way(doc), **", "probe_at=since, **"),
+    Mutant("probe beside another after a hold", "transitions", "max(doc.probe_at, doc.probe_until)", "doc.probe_at"),
+    Mutant(
+        "place kept after a hold's verdict",
+        "machine",
+        "if _outlasts_a_hold(doc, permit) else doc), Effect",
+        "if False else doc), Effect",
+    ),
+    Mutant("lease not renewed in a hold", "machine", "if not is_mine and not _outlasts_a_hold(doc, permit):", "if not is_mine:"),
+    Mutant("no growth", "transitions", "doubled = 2 * doc.cooldown_ms", "doubled = doc.cooldown_ms"),
+    Mutant("clock steps back unnoticed", "transitions", "if turn.now < doc.updated_at:", "if False:"),
+    Mutant("ramp never fails", "machine", "ramp.failures >= transitions.RAMP_FAILURES", "ramp.failures >= 10**9", BOTH),
+    Mutant("third lost prober forgiven", "transitions", "if times < MAX_EXPIRIES:", "if True:"),
 )
 
 
@@ -87,12 +110,14 @@ def survives(mutant: Mutant) -> str:
     with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
         place = Path(folder)
         _copy_sources(place)
-        source = place / "sickbay" / f"{mutant.module}.py"
+        source = place / "sickbay" / "breaker" / f"{mutant.module}.py"
         text = source.read_text()
         if text.count(mutant.right) != 1:
             return f"its line occurs {text.count(mutant.right)} times in {source.name}"
         source.write_text(text.replace(mutant.right, mutant.wrong))
         code, output = _run_tests(place, mutant.by)
+        if code == 0 and mutant.by == LAWS:  # which examples they try depends on every constant in the sources: give them more
+            code, output = _run_tests(place, mutant.by, LAWS_EXAMPLES="3000")
         if code == FAILED:
             return ""
         return "no test noticed" if code == 0 else f"the tests did not run:\n{output}"
@@ -109,16 +134,16 @@ def check_unbroken() -> str:
 def _copy_sources(place: Path) -> None:
     (place / "pytest.ini").write_text(PYTEST_INI)
     (place / "conftest.py").write_text(CONFTEST)
-    shutil.copytree(ROOT / "sickbay", place / "sickbay", ignore=shutil.ignore_patterns("adapters", "rpc", "__pycache__"))
+    shutil.copytree(ROOT / "sickbay", place / "sickbay", ignore=shutil.ignore_patterns("adapters", "server", "__pycache__"))
     (place / "tests" / "unit").mkdir(parents=True)
     for test in (ROOT / "tests" / "unit").glob("*breaker*.py"):
         shutil.copy(test, place / "tests" / "unit")
 
 
-def _run_tests(place: Path, tests: tuple[str, ...]) -> tuple[int, str]:
+def _run_tests(place: Path, tests: tuple[str, ...], **more: str) -> tuple[int, str]:
     # Without plugins pytest starts in a third of the time, and these tests need none.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
-    environment = inherited | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = inherited | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDONTWRITEBYTECODE": "1"} | more
     command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=line", "-p", "no:cacheprovider", *tests]
     done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout + done.stderr

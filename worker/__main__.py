@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import logging
 
-from sickbay.backends import open_worker
-from sickbay.lifecycle import Signals, address, start
-from sickbay.sdk import load_handlers
-from sickbay.settings import Settings
+from sickbay.runtime.backends import open_worker
+from sickbay.runtime.process import Signals, address, open_redaction, start
+from sickbay.runtime.settings import Settings
 from sickbay.telemetry.tracing import open_traces
-from worker.app import DEMO, serve
+from worker.app import serve
+from worker.choice import load_chosen, tell
 
 log = logging.getLogger("sickbay")
 
 
 async def run(settings: Settings) -> bool:
     """Work until a signal, then drain; whether a handler goes on that cannot be stopped."""
-    handlers = load_handlers(settings.job_handlers or DEMO)
+    handlers = load_chosen(settings.job_handlers)
+    redact = open_redaction(settings)
     signals = Signals()
     async with (
-        open_traces(settings) as traces,
+        open_traces(settings.traces_endpoint, settings.worker_name, redact) as traces,
         open_worker(settings) as backends,
-        serve(backends, settings, handlers, address(settings, 3001, 50052), traces) as worker,
+        serve(backends, settings, handlers, address(settings, 3001, 50052), traces, redact=redact) as worker,
     ):
+        tell(settings.job_handlers)
         await signals.serve(backends.ready(), worker.doors)
         log.info("stopping: running jobs may finish (%g s at most, a second signal breaks them off)", worker.grace_s)
         await signals.patiently(worker.drain, worker.grace_s)

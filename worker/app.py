@@ -9,30 +9,33 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from sickbay.backends import WorkerParts
-from sickbay.events import EventStream
-from sickbay.job import Event
+from sickbay.concurrency.tasks import begun_again
+from sickbay.domain.health import Health, checks_of
+from sickbay.domain.job import Event
+from sickbay.domain.raised import Redact, unchanged
+from sickbay.handlers.registry import HandlerSpec
+from sickbay.messages.outbox import EventStream
 from sickbay.ports import Delivery
-from sickbay.rpc.doors import Address, Doors, open_doors
-from sickbay.rpc.metered import CallMeter
-from sickbay.sdk import HandlerSpec
-from sickbay.settings import Settings
-from sickbay.telemetry.backends import MeteredBroker, VitalsCollector
+from sickbay.runtime.backends import WorkerParts
+from sickbay.runtime.settings import Settings
+from sickbay.server.endpoints import Address, Doors, open_doors
+from sickbay.server.interceptors.metrics import CallMeter
+from sickbay.telemetry.backends import HealthCollector, MeteredBroker, VitalsCollector
 from sickbay.telemetry.joblog import tell
 from sickbay.telemetry.metrics import Exposition
 from sickbay.telemetry.tracing import traced
 from sickbay.version import VERSION
 from worker.engine import Engine, nobody
 from worker.metrics import JobMetrics, WorkerMetrics
+from worker.redacted import RedactedRunner
 from worker.rest import create_gateway
-from worker.runner import Runner, Runs
+from worker.runner import Runner
+from worker.runs import Runs
 from worker.watched import WatchedRunner
 
 if TYPE_CHECKING:
     from sickbay.telemetry.spans import Traces, Tracing
 
-DEMO: Final = "worker.demo"
-"""The handlers that run when JOB_HANDLERS names none."""
 SETTLE_S: Final = 10.0
 """What a run that ends with its timeout needs to be settled."""
 
@@ -60,27 +63,39 @@ class Worker:
     @property
     def is_stuck(self) -> bool:
         """Whether a handler goes on that nobody can stop: in a thread, or swallowing its cancellation."""
-        return self._runner.overdue > 0 or self._engine.is_stuck
+        return self._runner.is_stuck or self._engine.is_stuck
 
 
 @asynccontextmanager
 async def serve(
-    backends: WorkerParts, settings: Settings, handlers: Mapping[str, HandlerSpec], address: Address, traces: Traces | None = None
+    backends: WorkerParts,
+    settings: Settings,
+    handlers: Mapping[str, HandlerSpec],
+    address: Address,
+    traces: Traces | None = None,
+    *,
+    redact: Redact | None = None,
 ) -> AsyncIterator[Worker]:
-    """Work until the context ends; call `drain` before, or running jobs are broken off and given back."""
+    """Work until the context ends; call `drain` before, or running jobs are broken off and given back.
+
+    `redact` takes secrets out of what failed runs say.
+    """
     told = Exposition("worker")
     VitalsCollector(backends.vitals, told.registry)
+    health = Health(checks_of(backends.vitals, "broker"), grace_s=backends.health_grace)
+    HealthCollector(health, told.registry)
     metrics = JobMetrics(told.registry, handlers, time.time)
     tracing = traces.of("worker", for_handlers=True) if traces else None
     broker = traced(MeteredBroker(backends.broker, told.registry), tracing, backends.system)
-    runner = Runner(backends.breakers, timeout_s=settings.handler_timeout, threads=settings.concurrency)
-    WorkerMetrics(told.registry, running=lambda: runner.running, concurrency=settings.concurrency, stale=backends.vitals.stale)
+    runner = Runner(backends.breakers, timeout_s=settings.handler_timeout, concurrency=settings.concurrency, redact=redact or unchanged)
+    WorkerMetrics(told.registry, runner=runner, job_types=handlers, concurrency=settings.concurrency, stale=backends.vitals.stale)
 
     def heard(event: Event) -> None:
         metrics.heard(event)
         tell(event)
 
-    hooks = _hooks(WatchedRunner(runner, metrics.ran), heard, tracing, backends.system)
+    runs = RedactedRunner(runner, redact) if redact else runner
+    hooks = _hooks(WatchedRunner(runs, metrics.ran), heard, tracing, backends.system)
     async with EventStream(broker, heard=hooks.heard) as events:
         engine = Engine(
             broker=broker,
@@ -91,14 +106,23 @@ async def serve(
             handlers=handlers,
             policy=settings.retry_policy,
             concurrency=settings.concurrency,
+            prefetch_bytes=settings.prefetch_bytes,
             clock=backends.clock,
             name=settings.worker_name,
             arrived=hooks.arrived,
+            redact=redact or unchanged,
         )
         async with open_doors(
-            [], lambda _, health: create_gateway(health, told, VERSION), address, around=[CallMeter(told.registry)], tracing=tracing
+            [],
+            lambda _, health: create_gateway(health, told, VERSION),
+            address,
+            registry=told.registry,
+            health=health,
+            name="worker",
+            around=[CallMeter(told.registry)],
+            tracing=tracing,
         ) as doors:
-            working = asyncio.create_task(engine.run(), name="engine")
+            working = asyncio.create_task(begun_again(engine.run), name="engine")
             try:
                 yield Worker(engine, runner, doors, grace(settings, handlers))
             finally:

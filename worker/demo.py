@@ -2,7 +2,8 @@
 
 Each type's dependency works 10 times, then fails 5 times in a row with API_TIMEOUT, and so on. A payload may choose its outcome:
 `{"simulate": "ok"}`, any error code (`"API_TIMEOUT"`, `"VALIDATION_ERROR"`, ...), `"sleep:2"` (seconds), `"crash"` (kills the
-process), or a list with one of these for each attempt, the last one repeating: `["NETWORK_ERROR", "ok"]`.
+process, but only in `sickbay up` without other handlers and without RABBITMQ_URL: nobody's real jobs are there), or a list with one of
+these for each attempt, the last one repeating: `["NETWORK_ERROR", "ok"]`.
 """
 
 from __future__ import annotations
@@ -12,16 +13,23 @@ import os
 import signal
 from collections import defaultdict
 from itertools import count
+from threading import Event
 from typing import Any, Final
 
 from sickbay import Job, JobError, handler
-from sickbay.job import is_code
+from sickbay.domain.job import is_code
 
 GOOD: Final = 10
 BAD: Final = 5
 MAX_SLEEP_S: Final = 600
 
 _calls: Final = defaultdict[str, "count[int]"](count)
+_may_crash: Final = Event()
+
+
+def allow_crash() -> None:
+    """From now on `crash` kills this process: the demo is alone in it, and no other process takes jobs from its queue."""
+    _may_crash.set()
 
 
 @handler("email")
@@ -61,6 +69,8 @@ async def _grant(wish: Any) -> None:
     if wish == "ok":
         return
     if wish == "crash":
+        if not _may_crash.is_set():
+            raise JobError("VALIDATION_ERROR", "crash works only where the demo is alone: in `sickbay up` without RABBITMQ_URL")
         os.kill(os.getpid(), signal.SIGKILL)
     if isinstance(wish, str) and wish.startswith("sleep:"):
         await asyncio.sleep(_seconds(wish.removeprefix("sleep:")))

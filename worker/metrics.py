@@ -11,13 +11,14 @@ from functools import partial
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
-from prometheus_client.core import CounterMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from sickbay.circuit import Permit, PermitKind
-from sickbay.job import Event, Job, Reason, State
-from sickbay.outcome import Kind, Outcome
+from sickbay.domain.breaker import Permit, PermitKind
+from sickbay.domain.job import Event, Job, Reason, State
+from sickbay.domain.outcome import Kind, Outcome
 from sickbay.telemetry.metrics import LONG_SECONDS, OTHER, Bounded
+from worker.runner import Runner
 
 MAX_CODES: Final = 50
 """Error codes are the handlers' to invent; those beyond are `other`."""
@@ -29,6 +30,8 @@ _OUTCOMES: Final = {
     State.QUARANTINED: "quarantined",
 }
 _DROPPED: Final = "dropped"
+UNTOLD: Final = "unknown"
+"""Where nobody could tell whose code blocked the loop."""
 _RESULTS: Final = ("well", "ill", "nothing")
 
 
@@ -94,10 +97,14 @@ class _OfType:
 class WorkerMetrics(Collector):
     """What is asked at a scrape."""
 
-    def __init__(self, registry: CollectorRegistry, *, running: Callable[[], int], concurrency: int, stale: Callable[[], int]) -> None:
+    def __init__(
+        self, registry: CollectorRegistry, *, runner: Runner, job_types: Iterable[str], concurrency: int, stale: Callable[[], int]
+    ) -> None:
         """Add the metrics to `registry`."""
-        Gauge("sickbay_jobs_running", "Handlers that run now.", registry=registry).set_function(running)
+        Gauge("sickbay_jobs_running", "Handlers that run now.", registry=registry).set_function(lambda: runner.running)
         Gauge("sickbay_worker_concurrency", "Handlers that may run at a time.", registry=registry).set(concurrency)
+        self._runner = runner
+        self._job_types = sorted(job_types)
         self._stale = stale
         registry.register(self)
 
@@ -105,6 +112,17 @@ class WorkerMetrics(Collector):
         """Prometheus's protocol."""
         name = "sickbay_breaker_stale_outcomes"
         yield CounterMetricFamily(name, "Outcomes of runs that came too late to move their circuit.", self._stale())
+        text = "Handlers that still run after their timeout, because nobody can stop them."
+        overdue = GaugeMetricFamily("sickbay_handlers_overdue", text, labels=["job_type"])
+        blocked = CounterMetricFamily("sickbay_handler_loop_blocked", "Times a handler blocked the handlers' loop.", labels=["job_type"])
+        for job_type in self._job_types:
+            overdue.add_metric([job_type], self._runner.lost(job_type))
+            blocked.add_metric([job_type], self._runner.blocked(job_type))
+        blocked.add_metric([UNTOLD], self._runner.blocked(""))
+        yield overdue
+        yield blocked
+        text = "Seconds in which this process stood still while handlers ran."
+        yield CounterMetricFamily("sickbay_worker_standstill_seconds", text, self._runner.standstill_s)
 
 
 def _proved(kind: Kind) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
-from sickbay.rpc.health import Health, add_health
-from sickbay.rpc.rest import create_app
-from sickbay.rpc.scrape import add_scrape
+from sickbay.server.health import Health, add_health
+from sickbay.server.rest.app import create_app
+from sickbay.server.rest.scrape import add_scrape
 from sickbay.telemetry.metrics import Exposition
 
 

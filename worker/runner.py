@@ -1,67 +1,77 @@
-"""Runs one handler once, under its timeout, and turns whatever happens into an outcome. It never raises."""
+"""Runs one handler once, under its timeout, and turns whatever happens into an outcome.
+
+Handlers run apart from the worker: async ones on a loop in a thread of its own (`handler_loop.py`), sync ones in threads
+(`handler_threads.py`). So one that blocks, hangs or asks the process to exit holds up neither settling and health nor, where it can be
+helped, other handlers. Times are those in which the process was alive (`alive.py`).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import contextvars
+import functools
+import itertools
 import logging
-from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
-from typing import Any, Protocol, cast
+from collections import Counter, deque
+from typing import Final
 
-from sickbay.circuit import Permit, PermitKind
-from sickbay.classify import classify, timed_out
-from sickbay.job import Job
-from sickbay.outcome import SUCCESS, Kind, Outcome
+from sickbay.domain.breaker import Permit, PermitKind
+from sickbay.domain.job import Job
+from sickbay.domain.outcome import Outcome
+from sickbay.domain.raised import Redact, unchanged
+from sickbay.handlers.classify import unless_unreadable
+from sickbay.handlers.registry import HandlerSpec
+from sickbay.handlers.traceback_text import stack_of
 from sickbay.ports import Breakers
-from sickbay.sdk import HandlerSpec
+from worker.alive import AliveClock
+from worker.call import discard
+from worker.excuses import Excuses
+from worker.handler_loop import HandlerLoop
+from worker.handler_threads import HandlerThreads
+from worker.probe_lease import kept
+from worker.run import CANCELLED, HUNG, Run
+from worker.watchdog import Watchdog
+
+MIN_LOST: Final = 4
+JOIN_S: Final = 1.5
+"""How long the end waits for the handlers' loop."""
+_EARLY_S: Final = 0.001
 
 log = logging.getLogger(__name__)
-CANCELLED = Outcome(Kind.CANCELLED)
-
-
-class Runs(Protocol):
-    """What the engine needs of a runner."""
-
-    def timeout_of(self, spec: HandlerSpec) -> float:
-        """Seconds that a run of this handler may take."""
-
-    async def run(self, spec: HandlerSpec, job: Job, permit: Permit) -> Outcome:
-        """Run a handler once; never raises, unless the engine's own task is cancelled."""
-
-    def break_off(self) -> None:
-        """Cancel what still runs, and every later run at once."""
-
-
-class AroundRunner:
-    """Implements `Runs` around another runner, all but `run`."""
-
-    def __init__(self, runner: Runs) -> None:
-        """`runner` does the work."""
-        self._runner = runner
-
-    def timeout_of(self, spec: HandlerSpec) -> float:
-        """See `Runs.timeout_of`."""
-        return self._runner.timeout_of(spec)
-
-    def break_off(self) -> None:
-        """See `Runs.break_off`."""
-        self._runner.break_off()
 
 
 class Runner:
-    """Runs async handlers on the loop and sync ones in threads; keeps a probe's lease alive meanwhile."""
+    """Made on the worker's loop. `async with` is not needed: the first run starts what it needs, `close` ends it."""
 
-    def __init__(self, breakers: Breakers, *, timeout_s: float, threads: int) -> None:
-        """`timeout_s` holds for handlers without their own; at most `threads` sync handlers run at a time."""
+    def __init__(self, breakers: Breakers, *, timeout_s: float, concurrency: int, redact: Redact = unchanged) -> None:
+        """`timeout_s` holds for handlers without their own.
+
+        Of each type at most half of `concurrency` runs (and at least 4) may outlive their timeout before no further one begins.
+        `redact` takes secrets out of what is told of failures.
+        """
+        self._redact = redact
         self._breakers = breakers
         self._timeout_s = timeout_s
-        self._pool = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="handler")
-        self._running: set[asyncio.Task[Any]] = set()
-        self._overdue = 0
-        self._broken_off = asyncio.Event()
+        self._max_lost = max(MIN_LOST, concurrency // 2)
+        self._worker_loop = asyncio.get_running_loop()
+        # Timers that serve all runs belong to none of them: not to the job whose context happens to be the present one.
+        later = functools.partial(self._worker_loop.call_later, context=contextvars.Context())
+        self._clock = AliveClock(later, on_standstill=self._stood_still)
+        self._threads = HandlerThreads(self._report)
+        self._watchdog = Watchdog(later, self._give_up, timeout_s=timeout_s, is_needed=lambda: bool(self._running))
+        self._loops = itertools.count(1)
+        self._handler_loop: HandlerLoop | None = None
+        self._running: set[Run] = set()
+        self._lost: Counter[str] = Counter()
+        self._excuses = Excuses()
+        self._reports: deque[Run] = deque()
+        self._waking = False
+        self._broken_off = False
+        self._closed = False
+        self._is_stuck = False
+        self.standstill_s = 0.0
+        """Seconds in which this process stood still while handlers ran."""
 
     @property
     def running(self) -> int:
@@ -70,97 +80,189 @@ class Runner:
 
     @property
     def overdue(self) -> int:
-        """Sync handlers that outlived their timeout and still hold a thread; a thread cannot be stopped from outside."""
-        return self._overdue
+        """Handlers that outlived their outcome and still run, because nobody can stop them."""
+        return self._lost.total()
+
+    def lost(self, job_type: str) -> int:
+        """The same of one type."""
+        return self._lost[job_type]
+
+    def blocked(self, job_type: str) -> int:
+        """How often a handler of this type blocked the handlers' loop."""
+        return self._watchdog.blocked[job_type]
 
     def timeout_of(self, spec: HandlerSpec) -> float:
         """Seconds that a run of this handler may take."""
         return spec.timeout or self._timeout_s
 
+    def is_exhausted(self, spec: HandlerSpec) -> bool:
+        """Whether so many runs of this type outlived their timeout here that no further one may begin."""
+        return self._lost[spec.job_type] >= self._max_lost
+
     async def run(self, spec: HandlerSpec, job: Job, permit: Permit) -> Outcome:
         """One run. A handler that is broken off by `break_off` comes to CANCELLED."""
         if permit.kind is PermitKind.PROBE:
-            async with self._lease(permit):
+            async with kept(self._breakers, permit):
                 return await self._run(spec, job)
         return await self._run(spec, job)
 
     def break_off(self) -> None:
         """Cancel every handler that still runs, and every later one at once."""
-        self._broken_off.set()
-        for task in self._running:
-            task.cancel()
+        self._broken_off = True
+        for run in self._running:
+            self._break_off(run)
 
     def close(self) -> None:
         """Let idle threads go; overdue ones are left behind."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._closed = True
+        self._watchdog.stop()
+        self._threads.close()
+        if self._handler_loop is not None:
+            self._handler_loop.close()
+            self._is_stuck = not self._handler_loop.join(JOIN_S)
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether something of a handler goes on that nobody can stop."""
+        return self._is_stuck or self.overdue > 0
 
     async def _run(self, spec: HandlerSpec, job: Job) -> Outcome:
-        if self._broken_off.is_set():
+        if self._broken_off:
             return CANCELLED
-        task = cast("asyncio.Task[Any]", asyncio.current_task())
-        self._running.add(task)
+        run = Run(spec, job, self.timeout_of(spec), contextvars.copy_context(), self._worker_loop.create_future(), redact=self._redact)
+        self._running.add(run)
+        self._clock.use()
         try:
-            return await (self._on_loop(spec, job) if spec.is_async else self._in_thread(spec, job))
-        except asyncio.CancelledError as error:
-            if task.cancelling() == 0:  # the handler raised it by itself
-                return classify(error, spec)
-            if not self._broken_off.is_set():
-                raise
-            task.uncancel()
-            return CANCELLED
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a handler raises is an outcome
-            return classify(error, spec)
-        finally:
-            self._running.discard(task)
-
-    async def _on_loop(self, spec: HandlerSpec, job: Job) -> Outcome:
-        seconds = self.timeout_of(spec)
-        limit = asyncio.timeout(seconds)
-        try:
-            async with limit:
-                await spec.function(job)
-        except TimeoutError as error:
-            return timed_out(seconds, spec) if limit.expired() else classify(error, spec)
-        return SUCCESS
-
-    async def _in_thread(self, spec: HandlerSpec, job: Job) -> Outcome:
-        seconds = self.timeout_of(spec)
-        context = contextvars.copy_context()
-        future = asyncio.get_running_loop().run_in_executor(self._pool, context.run, spec.function, job)
-        try:
-            done, _ = await asyncio.wait([future], timeout=seconds)
+            if spec.is_async:
+                self._on_loop(run)
+            else:
+                self._in_thread(run)
+            outcome = await run.done
         except asyncio.CancelledError:
-            self._leave_behind(future)
+            self._break_off(run)
             raise
-        if not done:
-            self._leave_behind(future)
-            return timed_out(seconds, spec)
-        future.result()
-        return SUCCESS
-
-    def _leave_behind(self, future: asyncio.Future[None]) -> None:
-        self._overdue += 1
-
-        def over(ended: asyncio.Future[None]) -> None:
-            self._overdue -= 1
-            if not ended.cancelled():
-                ended.exception()
-
-        future.add_done_callback(over)
-
-    @asynccontextmanager
-    async def _lease(self, permit: Permit) -> AsyncIterator[None]:
-        keeper = asyncio.create_task(self._renew(permit), name="probe lease")
-        try:
-            yield
         finally:
-            keeper.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await keeper
+            self._running.discard(run)
+            self._clock.release()
+        return self._excuses.judge(run, unless_unreadable(outcome, job, spec))
 
-    async def _renew(self, permit: Permit) -> None:
-        while True:
-            await asyncio.sleep(permit.lease_ms / 3000)
-            if not await self._breakers.renew(permit):
-                log.warning("the probe of %s outlived its lease; another job will probe", permit.key.name)
-                return
+    def _on_loop(self, run: Run) -> None:
+        if self._handler_loop is None:
+            self._handler_loop = self._new_loop()
+        run.on_loop = self._handler_loop
+        self._handler_loop.start(run)
+        self._watchdog.attend()
+
+    def _new_loop(self) -> HandlerLoop:
+        loop = HandlerLoop(next(self._loops), self._report)
+        self._watchdog.watch(loop)
+        return loop
+
+    def _in_thread(self, run: Run) -> None:
+        self._threads.start(run)
+        run.began, run.lost_before = self._clock.alive(), self._clock.lost()
+        run.timer = self._worker_loop.call_later(run.seconds, self._expire, run)
+
+    def _expire(self, run: Run) -> None:
+        """A sync handler takes longer than it may: its thread is left behind."""
+        left = run.seconds - (self._clock.alive() - run.began)
+        if left > 0:
+            run.timer = self._worker_loop.call_later(left, self._expire, run)
+        else:
+            run.hung_at = stack_of(self._threads.frame(run), HUNG, run.redact)
+            self._leave_behind(run, run.timed_out())
+
+    def _break_off(self, run: Run) -> None:
+        run.broken_off = True
+        if run.on_loop is not None:
+            run.on_loop.break_off(run)
+        else:
+            self._leave_behind(run, CANCELLED)
+
+    def _leave_behind(self, run: Run, outcome: Outcome) -> None:
+        """Its outcome stands, its handler goes on: nobody can stop a thread."""
+        if run.outcome is None:
+            run.outcome = outcome
+        self._count_lost(run)
+        self._finish(run)
+
+    def _count_lost(self, run: Run) -> None:
+        if run.overdue or run.ended:
+            return
+        run.overdue = True
+        self._lost[run.spec.job_type] += 1
+        if not run.broken_off:
+            kind = "on the handlers' loop" if run.on_loop else "in its thread"
+            number = self._lost[run.spec.job_type]
+            log.warning(
+                "the handler of %s goes on %s after its timeout of %g s; %d of this type do, and %d are the most before no more begin here",
+                run.spec.job_type, kind, run.seconds, number, self._max_lost,
+                extra={"job_id": run.job.job_id},
+            )  # fmt: skip
+
+    def _finish(self, run: Run) -> None:
+        if run.timer is not None and run.on_loop is None:
+            run.timer.cancel()
+            run.timer = None
+        if not run.done.done():
+            run.done.set_result(run.outcome or CANCELLED)
+
+    def _report(self, run: Run) -> None:
+        """Called in the threads of handlers; one wake-up serves many reports."""
+        self._reports.append(run)
+        if not self._waking:
+            self._waking = True
+            with contextlib.suppress(RuntimeError):  # the worker's loop is closed
+                self._worker_loop.call_soon_threadsafe(self._collect)
+
+    def _collect(self) -> None:
+        self._waking = False
+        while self._reports:
+            run = self._reports.popleft()
+            if run.on_loop is None:
+                self._left_thread(run)
+            elif not run.ended:
+                self._count_lost(run)
+                self._finish(run)
+            else:
+                self._found(run)
+                self._finish(run)
+
+    def _left_thread(self, run: Run) -> None:
+        run.lost += self._clock.lost() - run.lost_before
+        if run.ended or run.outcome is not None:
+            discard(run.pending)
+            run.ended = True
+            self._found(run)
+            self._finish(run)
+            return
+        if run.timer is not None:
+            run.timer.cancel()
+        run.left = max(_EARLY_S, run.seconds - (self._clock.alive() - run.began))
+        self._on_loop(run)
+
+    def _found(self, run: Run) -> None:
+        """A run that was left behind has come to its end after all."""
+        if run.overdue:
+            run.overdue = False
+            self._lost[run.spec.job_type] -= 1
+
+    def _give_up(self, blocked: HandlerLoop, culprit: Run | None, place: str) -> None:
+        """A handler blocks the loop for longer than it may: leave both behind and go on with another loop."""
+        begun, waiting = blocked.abandon()
+        self._handler_loop = None if self._closed else self._new_loop()
+        for run in begun:
+            if run is culprit:
+                run.hung_at = stack_of(blocked.frame(), HUNG, run.redact)
+                run.outcome = run.outcome or run.timed_out(f"it blocked the event loop at {place}")
+            else:
+                run.outcome = run.outcome or CANCELLED
+            if run is culprit:
+                self._count_lost(run)
+            self._finish(run)
+        for run in waiting:
+            self._on_loop(run)
+
+    def _stood_still(self, seconds: float) -> None:
+        self.standstill_s += seconds
+        log.warning("this process stood still for %.1f s (stopped, suspended, or starved of CPU); running jobs get that time", seconds)

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Final
 
+from sickbay.ports import PREFETCH_BYTES
+
 MAX_WAIT_S: Final = 120.0
 """A job waits at most so long for its type's turn, or as a suspect for its own."""
 MAX_HELD_S: Final = 1_680.0
@@ -48,8 +50,10 @@ class Slots:
 class Gates:
     """Bounds how many jobs of one type run at a time, without letting those that wait keep other types from their slots."""
 
-    def __init__(self, limits: Mapping[str, int], crowd: int) -> None:
-        """Bound each type in `limits`; more than `crowd` of one type waiting is a crowd."""
+    def __init__(self, limits: Mapping[str, int], crowd: int, crowd_bytes: int = PREFETCH_BYTES) -> None:
+        """Bound each type in `limits`; more than `crowd` of one type waiting is a crowd, and so are messages of more than `crowd_bytes`."""
+        self._waiting_bytes = dict.fromkeys(limits, 0)
+        self._crowd_bytes = crowd_bytes
         self._gates = {job_type: asyncio.Semaphore(limit) for job_type, limit in limits.items()}
         self._waiting = dict.fromkeys(limits, 0)
         self._crowd = crowd
@@ -57,8 +61,8 @@ class Gates:
         self._waits: set[asyncio.Timeout] = set()
 
     def is_crowded(self, job_type: str) -> bool:
-        """Whether so many wait already that another one should come again later."""
-        return self._waiting.get(job_type, 0) > self._crowd
+        """Whether so many wait already that another one should come again later: what waits must not take all that other types may hold."""
+        return self._waiting.get(job_type, 0) > self._crowd or self._waiting_bytes.get(job_type, 0) > self._crowd_bytes
 
     def close(self) -> None:
         """Nobody waits any more, now or later: what could not begin at once is to begin elsewhere."""
@@ -67,14 +71,14 @@ class Gates:
             wait.reschedule(0)
 
     @asynccontextmanager
-    async def turn(self, job_type: str, slots: Slots) -> AsyncIterator[bool]:
-        """Wait for a turn, lending the slot to others meanwhile; False if none came within MAX_WAIT_S."""
+    async def turn(self, job_type: str, slots: Slots, size: int = 0) -> AsyncIterator[bool]:
+        """Wait for a turn, lending the slot to others meanwhile; False if none came within MAX_WAIT_S. `size`: of its message, in bytes."""
         gate = self._gates.get(job_type)
         if gate is None:
             yield True
             return
         if gate.locked():
-            if not await self._wait(job_type, gate, slots):
+            if not await self._wait(job_type, gate, slots, size):
                 yield False
                 return
         else:
@@ -84,8 +88,9 @@ class Gates:
         finally:
             gate.release()
 
-    async def _wait(self, job_type: str, gate: asyncio.Semaphore, slots: Slots) -> bool:
+    async def _wait(self, job_type: str, gate: asyncio.Semaphore, slots: Slots, size: int) -> bool:
         self._waiting[job_type] += 1
+        self._waiting_bytes[job_type] += size
         slots.give()
         limit = asyncio.timeout(self._patience_s)
         try:
@@ -100,3 +105,4 @@ class Gates:
             self._waits.discard(limit)
             slots.take()
             self._waiting[job_type] -= 1
+            self._waiting_bytes[job_type] -= size

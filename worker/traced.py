@@ -13,17 +13,17 @@ from opentelemetry import trace
 from opentelemetry.context import Context, attach, get_current
 from opentelemetry.trace import Span, SpanKind, Tracer
 
-from sickbay.circuit import Permit, PermitKind
-from sickbay.job import Event, Job, State
-from sickbay.outcome import Outcome
+from sickbay.domain.breaker import Permit, PermitKind
+from sickbay.domain.job import Event, Job, State
+from sickbay.domain.outcome import Outcome
+from sickbay.domain.trace import trace_of
+from sickbay.handlers.registry import HandlerSpec
 from sickbay.ports import Delivery, Queue
-from sickbay.sdk import HandlerSpec
 from sickbay.telemetry import spans
 from sickbay.telemetry.carried import Carried
 from sickbay.telemetry.spans import continuing, failed
 from sickbay.telemetry.traced import RUN, job_facts, messaging
-from sickbay.trace import trace_of
-from worker.runner import AroundRunner, Runs
+from worker.runs import AroundRunner, Runs
 
 PROBE: Final = "sickbay.run.probe"
 OUTCOME: Final = "sickbay.run.outcome"

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from time import perf_counter
 
-from sickbay.circuit import Permit
-from sickbay.job import Job
-from sickbay.outcome import Outcome
-from sickbay.sdk import HandlerSpec
+from sickbay.domain.breaker import Permit
+from sickbay.domain.job import Job
+from sickbay.domain.outcome import Outcome
+from sickbay.handlers.registry import HandlerSpec
 from sickbay.telemetry.logs import RUNNING
-from worker.runner import AroundRunner, Runs
+from worker.runs import AroundRunner, Runs
+
+log = logging.getLogger(__name__)
 
 Ran = Callable[[Job, Permit, Outcome, float], None]
 """Hears of a run that has ended: job, permit, outcome, and how many seconds it took."""
@@ -20,7 +23,7 @@ class WatchedRunner(AroundRunner):
     """Implements `Runs` around another runner. Each job has a task of its own, so its context is set and never reset."""
 
     def __init__(self, runner: Runs, ran: Ran) -> None:
-        """`ran` must not raise."""
+        """What only looks on keeps no job from being settled: a `ran` that raises is logged."""
         super().__init__(runner)
         self._ran = ran
 
@@ -29,5 +32,8 @@ class WatchedRunner(AroundRunner):
         RUNNING.set(job)
         began = perf_counter()
         outcome = await self._runner.run(spec, job, permit)
-        self._ran(job, permit, outcome, perf_counter() - began)
+        try:
+            self._ran(job, permit, outcome, perf_counter() - began)
+        except Exception:
+            log.exception("a hook of the runner failed")
         return outcome

@@ -7,7 +7,7 @@ from typing import Final
 
 from deploy.grafana.panels import Codes, Panel, buckets, lines, number, rows, states
 from deploy.grafana.promql import OURS, RATE, TENANT, TYPE, a_second, added, circuit_codes, fact, facts, news, only, quantile, spread
-from sickbay.circuit import CircuitState
+from sickbay.domain.breaker import CircuitState
 
 COLORS: Final = {
     CircuitState.CLOSED: "green",
@@ -76,6 +76,17 @@ def jobs() -> Iterator[Panel]:
     yield buckets("Waiting times", "How many jobs waited how long.", a_second(only("sickbay_job_wait_seconds_bucket", TYPE), "le"))
     may = ("sum(sickbay_worker_concurrency)", "may run")
     yield lines("Handlers", "Handlers that run, beside those that may.", ("sum(sickbay_jobs_running)", "run"), may)
+    overdue = (added(only("sickbay_handlers_overdue", TYPE), "job_type"), "{{job_type}} hang")
+    blocked = (added(news(only("sickbay_handler_loop_blocked_total", TYPE)), "job_type"), "{{job_type}} blocked the loop")
+    yield lines(
+        "Handlers that hang",
+        "Those that outlived their timeout and still run, and async ones that blocked their event loop.",
+        overdue,
+        blocked,
+    )
+    unheard = fact(only("sickbay_oldest_unfinished_job_seconds", TYPE), "job_type", "state")
+    text = "Time since the ledger last heard of the unfinished job that it heard of longest ago."
+    yield lines("Oldest unfinished job", text, (unheard, "{{job_type}} {{state}}"), unit="s")
 
 
 def healing() -> Iterator[Panel]:
@@ -104,9 +115,16 @@ def servers() -> Iterator[Panel]:
     confirmed = (a_second("sickbay_broker_published_messages_total", "job"), "{{job}}")
     refused = (a_second("sickbay_broker_publish_failures_total", "job"), "{{job}} failed")
     yield lines("Published messages", "Messages confirmed, and publishes that were not.", confirmed, refused, unit="cps")
-    text = "Processes that RabbitMQ holds up, and control planes that show circuits as last known."
+    text = "Processes that RabbitMQ holds up, control planes with circuits as last known, and what workers without Redis refuse."
     degraded = ("sum(sickbay_breakers_degraded)", "without Redis")
-    yield lines("Troubles", text, ("sum(sickbay_broker_blocked)", "blocked"), degraded)
+    held = ("sum(sickbay_releases_held_back) or vector(0)", "types whose releases are held back")
+    shut = ("sum(sickbay_breaker_shut_here) or vector(0)", "circuits open in one process alone")
+    yield lines("Troubles", text, ("sum(sickbay_broker_blocked)", "blocked"), degraded, held, shut)
+    text = "Processes that do their work, and those that take traffic."
+    serving = ("sum by (job) (sickbay_healthy)", "{{job}} do their work")
+    yield lines("Health", text, serving, ("sum by (job) (sickbay_ready)", "{{job}} ready"))
+    text = "Processes in which a part of the service is up."
+    yield lines("Parts", text, ("sum by (job, check) (sickbay_health_check)", "{{job}} {{check}}"))
     yield lines("Consumers", "Who reads the queues, of all processes.", (facts("sickbay_queue_consumers", "queue"), "{{queue}}"))
     lag = ("sickbay_keeper_lag_seconds", "{{instance}}")
     yield lines("Lag of states", "Age of the oldest event in the last batch of each keeper.", lag, unit="s")

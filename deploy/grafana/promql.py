@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from sickbay.circuit import CircuitState
+from sickbay.domain.breaker import CircuitState
 
 TYPE: Final = 'job_type=~"$job_type"'
 TENANT: Final = 'tenant=~"$tenant"'

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+from pathlib import Path
+from random import SystemRandom
+from typing import Final
+
+_EPHEMERAL: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_LOWEST: Final = 10_000
+_TRIES: Final = 1_000
 
 
 def listens(port: int) -> bool:
@@ -15,7 +23,17 @@ def listens(port: int) -> bool:
 
 
 def free_port() -> int:
-    """One that nobody uses now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """One that nobody uses now, and that no outgoing connection gets: its server may be away for a while and come back to it."""
+    for _ in range(_TRIES):
+        port = SystemRandom().randrange(_LOWEST, _first_ephemeral())
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError(f"no free port was found in {_TRIES} tries")
+
+
+def _first_ephemeral() -> int:
+    """From here on the system numbers outgoing connections."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        return max(int(_EPHEMERAL.read_text().split()[0]), _LOWEST + 1_000)
+    return 32_768

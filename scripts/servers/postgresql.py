@@ -42,13 +42,17 @@ class PostgreSQL(Server):
     def start(self) -> None:
         """Make the cluster first, if there is none."""
         if not (self.folder / "data").exists():
-            if self._user:
-                shutil.chown(self.folder, self._user)
-            elif BINARIES:
-                self.folder.chmod(0o777)  # for a user whom this machine need not know
-            making = [self._tool("initdb"), "-D", str(self.folder / "data"), "-U", "postgres", "-A", "trust", "-N"]
+            self.give_folder()
+            making = [self.tool("initdb"), "-D", str(self.folder / "data"), "-U", "postgres", "-A", "trust", "-N"]
             subprocess.run(making, cwd="/", capture_output=True, check=True, user=self._user)
         super().start()
+
+    def give_folder(self) -> None:
+        """PostgreSQL's own user may write there."""
+        if self._user:
+            shutil.chown(self.folder, self._user)
+        elif BINARIES:
+            self.folder.chmod(0o777)  # for a user whom this machine need not know
 
     def start_again(self) -> None:
         """After a kill the shared memory is in use until the last of the old processes has noticed."""
@@ -56,14 +60,15 @@ class PostgreSQL(Server):
             super().start_again()
         self.start()
 
-    def _tool(self, name: str) -> str:
+    def tool(self, name: str) -> str:
+        """A program of the same version."""
         return str(Path(self.binary() or "").parent / name)
 
     def _command(self) -> list[str]:
         # -F: no fsync. A kill loses nothing that way, only a power cut would.
         data = ["-D", str(self.folder / "data"), "-k", str(self.folder), "-h", "127.0.0.1", "-F"]
-        return [self._tool("postgres"), "-p", str(self.port), *data]
+        return [self.tool("postgres"), "-p", str(self.port), *data]
 
     def _answers(self) -> bool:
-        asking = [self._tool("pg_isready"), "-h", "127.0.0.1", "-p", str(self.port)]
+        asking = [self.tool("pg_isready"), "-h", "127.0.0.1", "-p", str(self.port)]
         return subprocess.run(asking, cwd="/", capture_output=True, check=False).returncode == 0

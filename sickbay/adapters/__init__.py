@@ -1,1 +1,1 @@
-"""One folder for each technology; only here are drivers imported, and only `sickbay.backends` imports from here."""
+"""One folder for each technology; only here are drivers imported, and only `sickbay.runtime.backends` imports from here."""

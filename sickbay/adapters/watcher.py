@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
-from sickbay.circuit import Key, Snapshot
+from sickbay.domain.breaker import Key, Snapshot
 
 
 class Watcher:

@@ -9,11 +9,12 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from sickbay.errors import Unavailable
+from sickbay.domain.backend_status import Vitals
+from sickbay.domain.errors import Unavailable
+from sickbay.domain.health import Health, Mark
 from sickbay.ports import Broker, Message
 from sickbay.telemetry.around import AroundBroker
 from sickbay.telemetry.metrics import SECONDS
-from sickbay.vitals import Vitals
 
 
 class MeteredBroker(AroundBroker):
@@ -43,6 +44,26 @@ class MeteredBroker(AroundBroker):
         self._messages.inc(len(messages))
 
 
+class HealthCollector(Collector):
+    """Tells at each scrape what `GET /health` tells."""
+
+    def __init__(self, health: Health, registry: CollectorRegistry) -> None:
+        """Add itself to `registry`."""
+        self._health = health
+        registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        """Prometheus's protocol."""
+        state = self._health.state
+        yield GaugeMetricFamily("sickbay_healthy", "Whether the service does its work: GET /health answers 200.", float(state.serving))
+        yield GaugeMetricFamily("sickbay_ready", "Whether traffic is welcome: GET /health/ready answers 200.", float(state.ready))
+        text = "0 for each part that is down: without it this service is degraded, or does not do its work."
+        checks = GaugeMetricFamily("sickbay_health_check", text, labels=("check",))
+        for finding in state.findings:
+            checks.add_metric((finding.name,), float(finding.mark is not Mark.DOWN))
+        yield checks
+
+
 class VitalsCollector(Collector):
     """Tells the vitals at each scrape."""
 
@@ -57,5 +78,10 @@ class VitalsCollector(Collector):
         for name, is_up in self._vitals.up.items():
             up.add_metric((name,), float(is_up()))
         yield up
+        text = "1 for each job type whose circuit refuses jobs in this process alone, because Redis cannot be asked."
+        shut = GaugeMetricFamily("sickbay_breaker_shut_here", text, labels=("job_type",))
+        for job_type in sorted(self._vitals.shut_here()):
+            shut.add_metric((job_type,), 1)
+        yield shut
         blocked = float(self._vitals.is_blocked())
         yield GaugeMetricFamily("sickbay_broker_blocked", "Whether the broker takes no messages for want of memory or disk.", blocked)

@@ -17,7 +17,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, TraceState
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from sickbay.trace import trace_headers
+from sickbay.domain.trace import trace_headers
 
 MEMBER: Final = "sickbay"
 

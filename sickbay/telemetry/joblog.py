@@ -1,8 +1,8 @@
 """One log line for each job outcome: what came of a delivery, of which job, in which attempt.
 
 Successes are told at DEBUG, because a healthy system has thousands a second and the metrics count them; whoever wants to see them says
-LOG_LEVEL=INFO,sickbay.jobs=DEBUG. The message of a failure is the handler's own and may hold anything, so it stays in the ledger; its code
-is told.
+LOG_LEVEL=INFO,sickbay.jobs=DEBUG. A failed run is told with what the handler said and its traceback, once per attempt; the setting REDACT
+names a function that takes secrets out of both.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from sickbay.job import Event, State
+from sickbay.domain.job import Event, State
 
 _LINES: Final = {
     State.SUCCEEDED: (logging.DEBUG, "job succeeded"),
@@ -45,4 +45,9 @@ def _facts(event: Event) -> dict[str, object]:
         facts["code"] = event.code
     if event.reason is not None:
         facts["reason"] = event.reason.value
+    failed = job.failures[-1] if job.failures and event.code else None
+    if failed is not None and failed.code == event.code:
+        facts["error"] = failed.message
+        if failed.traceback:
+            facts["traceback"] = failed.traceback
     return facts

@@ -8,28 +8,34 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Callable, Mapping
 from contextvars import ContextVar
+from textwrap import indent
 from typing import Any, Final
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
-from sickbay.job import Job
+from sickbay.domain.job import Job
 from sickbay.telemetry.levels import parse
 
 RUNNING: Final[ContextVar[Job | None]] = ContextVar("running", default=None)
 """The job whose run this context belongs to."""
 
-_QUIET: Final = ("asyncio", "aiosqlite", "alembic", "sqlalchemy", "uvicorn", "sse_starlette", "grpc")
+_FIXED: Final = frozenset(
+    {"level", "logger", "timestamp", "job_id", "job_type", "attempt", "generation", "code", "reason", "run_ms", "trace_id", "span_id"}
+)
+"""Fields that hold no text of anybody's."""
+_QUIET: Final = ("asyncio", "aiosqlite", "alembic", "sqlalchemy", "uvicorn", "grpc")
 
 _tracebacks_without_values: Final = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
 """Local variables hold payloads and secrets."""
 
 
-def configure_logging(levels: str, log_format: str) -> None:
+def configure_logging(levels: str, log_format: str, redact: Callable[[str], str] | None = None) -> None:
     """Send every log line of this process to stderr, also what handlers write with structlog.
 
-    `levels` is LOG_LEVEL; `log_format` is console, json, or auto (console on a terminal).
+    `levels` is LOG_LEVEL; `log_format` is console, json, or auto (console on a terminal); `redact` takes secrets out of every text.
     """
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     shared: list[Processor] = [
@@ -40,7 +46,12 @@ def configure_logging(levels: str, log_format: str) -> None:
         _add_trace,
         structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console),
     ]
-    _take_over(shared, [_console()] if console else [_tracebacks_without_values, structlog.processors.JSONRenderer()])
+    render: list[Processor] = [_below, _legible, _console()] if console else [structlog.processors.JSONRenderer()]
+    tracebacks: Processor = structlog.processors.format_exc_info if console else _tracebacks_without_values
+    if redact is not None:
+        render = [_redacting(redact), *render]
+    render.insert(0, tracebacks)
+    _take_over(shared, render)
     default, modules = parse(levels)
     logging.getLogger().setLevel(default)
     for name in _QUIET:
@@ -75,6 +86,52 @@ def _departed(record: logging.LogRecord) -> bool:
     """GRPC tells with a traceback that a client went away while its answer was on the way (grpc/grpc#32551), which is no fault of ours."""
     error = record.exc_info[1] if record.exc_info else None
     return type(error).__name__ != "ExecuteBatchError"
+
+
+def _redacting(redact: Callable[[str], str]) -> Processor:
+    """Every text of a line but what is ours and fixed."""
+
+    def told(value: Any) -> Any:
+        if isinstance(value, str):
+            return redact(value)
+        if isinstance(value, Mapping):
+            return {key: told(one) for key, one in value.items()}
+        if isinstance(value, list | tuple | set | frozenset):
+            return [told(one) for one in value]
+        return value if value is None or isinstance(value, bool | int | float) else redact(_shown(value))
+
+    def redacted(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
+        return {key: value if key in _FIXED else told(value) for key, value in line.items()}
+
+    return redacted
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)
+    except Exception:  # noqa: BLE001 - its own code runs in there
+        return f"({type(value).__name__})"
+
+
+def _below(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
+    """On a terminal the traceback of a failed run stands below its line, as an exception's does."""
+    if "traceback" in line:
+        line["exception"] = line.pop("traceback")
+    return line
+
+
+def _legible(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
+    """What would move the cursor, change colours or begin a line like ours is written as an escape: texts come from anywhere."""
+    told = {key: _escaped(value, "\n" if key == "exception" else "") for key, value in line.items()}
+    if isinstance(told.get("exception"), str):
+        told["exception"] = indent(told["exception"], "  ")  # a message's own lines stand in there, too
+    return told
+
+
+def _escaped(value: Any, kept: str) -> Any:
+    if not isinstance(value, str) or value.isprintable():
+        return value
+    return "".join(one if one.isprintable() or one in kept else one.encode("unicode_escape").decode("ascii") for one in value)
 
 
 def _console() -> Processor:

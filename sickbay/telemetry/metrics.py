@@ -10,8 +10,10 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Gauge, Metric, PlatformCollector, ProcessCollector
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
+from sickbay.system.output import dropped
 from sickbay.version import VERSION
 
 OTHER: Final = "other"
@@ -32,6 +34,7 @@ class Exposition:
         self.before: Callable[[], Awaitable[None]] | None = None
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
+        self.registry.register(_Output())
         build = Gauge(
             "sickbay_build_info", "The service behind this port, and its version.", ("service", "version"), registry=self.registry
         )
@@ -43,6 +46,18 @@ class Exposition:
             await self.before()
         encode, content_type = choose_encoder(accept)
         return encode(_WithoutCreated(self.registry)), content_type
+
+
+class _Output(Collector):
+    """What nobody read, or could not be written; of the whole process."""
+
+    def collect(self) -> Iterable[Metric]:
+        family = CounterMetricFamily(
+            "sickbay_output_dropped", "Writes to standard output or error (mostly lines) that were dropped.", labels=["stream"]
+        )
+        for stream in ("stdout", "stderr"):
+            family.add_metric([stream], dropped().get(stream, 0))
+        yield family
 
 
 class _WithoutCreated(Collector):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from time import monotonic
 from typing import Final, NamedTuple, Self
 
@@ -10,11 +11,12 @@ from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import OTELResourceDetector, Resource
-from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace import SpanLimits, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.trace import Span, SpanContext, StatusCode, Tracer
 
-from sickbay.errors import SettingsError
+from sickbay.domain.errors import SettingsError
+from sickbay.telemetry.redacted_spans import RedactedExporter, uncut
 from sickbay.version import VERSION
 
 JOB_ID: Final = "sickbay.job.id"
@@ -47,23 +49,27 @@ class Tracing(NamedTuple):
 class Traces:
     """The way to the receiver, shared by all services of a process."""
 
-    def __init__(self, processor: SpanProcessor, instance: str) -> None:
-        """Hand ended spans to `processor`; `instance` names this process."""
+    def __init__(self, processor: SpanProcessor, instance: str, limits: SpanLimits | None = None) -> None:
+        """Hand ended spans to `processor`; `instance` names this process. Without `limits` OpenTelemetry's variables say them."""
         self._processor = processor
         self._instance = instance
+        self._limits = limits
 
     @classmethod
-    def open(cls, endpoint: str, instance: str) -> Self:
+    def open(cls, endpoint: str, instance: str, redact: Callable[[str], str] | None = None) -> Self:
         """Send to an OTLP receiver over gRPC; the other OTEL_ variables are read by OpenTelemetry's own packages."""
         logging.getLogger("opentelemetry.exporter.otlp.proto.grpc.exporter").addFilter(_Calm())
         try:
-            return cls(BatchSpanProcessor(OTLPSpanExporter(endpoint)), instance)
+            exporter: SpanExporter = OTLPSpanExporter(endpoint)
+            if redact is None:
+                return cls(BatchSpanProcessor(exporter), instance)
+            return cls(BatchSpanProcessor(RedactedExporter(exporter, redact, SpanLimits())), instance, uncut())
         except Exception as error:
             raise SettingsError(f"a variable OTEL_EXPORTER_OTLP_... or OTEL_BSP_... cannot be meant: {error}") from error
 
     def of(self, service: str, *, for_handlers: bool = False) -> Tracing:
         """For `jobapi`, `worker` or `controlplane`; `for_handlers` makes it what handlers get from OpenTelemetry's API."""
-        provider = TracerProvider(resource=_resource(service, self._instance), shutdown_on_exit=False)
+        provider = TracerProvider(resource=_resource(service, self._instance), shutdown_on_exit=False, span_limits=self._limits)
         provider.add_span_processor(self._processor)
         if for_handlers and isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):  # they may have made one of their own
             trace.set_tracer_provider(provider)

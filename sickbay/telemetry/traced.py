@@ -18,15 +18,15 @@ from opentelemetry import trace
 from opentelemetry.context import Context, get_current
 from opentelemetry.trace import Link, Span, SpanContext, SpanKind, Tracer
 
-from sickbay.envelope import Undecodable, decode_job
-from sickbay.errors import Unavailable
-from sickbay.job import Job
+from sickbay.domain.errors import Unavailable
+from sickbay.domain.job import Job
+from sickbay.domain.trace import trace_of
+from sickbay.messages.codec import Undecodable, decode_job
 from sickbay.ports import TO_MAIN, TO_RETRY, Broker, Message, Queue
 from sickbay.telemetry import spans
 from sickbay.telemetry.around import AroundBroker
 from sickbay.telemetry.carried import Carried
 from sickbay.telemetry.spans import continuing, failed
-from sickbay.trace import trace_of
 
 RUN: Final[ContextVar[SpanContext | None]] = ContextVar("run", default=None)
 """The span of the run that this context belongs to; it may have ended, and what becomes of its job is told below it."""

@@ -15,7 +15,6 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 from sickbay.ports import Broker
-from sickbay.settings import Settings
 
 if TYPE_CHECKING:
     from sickbay.telemetry.spans import Traces, Tracing
@@ -27,15 +26,17 @@ log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def open_traces(settings: Settings) -> AsyncIterator[Traces | None]:
-    """What makes the spans of this process's services; None if nobody wants any. SettingsError if a variable cannot be meant."""
-    endpoint = settings.traces_endpoint
+async def open_traces(endpoint: str | None, name: str, redact: Callable[[str], str] | None = None) -> AsyncIterator[Traces | None]:
+    """What makes the spans of this process's services, sent to `endpoint`; None without one. SettingsError if a variable cannot be meant.
+
+    `name` is that of this process; `redact` takes secrets out of what spans tell.
+    """
     if endpoint is None:
         yield None
         return
     from sickbay.telemetry.spans import Traces  # noqa: PLC0415 - see the module's docstring
 
-    traces = Traces.open(endpoint, settings.worker_name)
+    traces = Traces.open(endpoint, name, redact)
     try:
         yield traces
     finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import tempfile
 import traceback
 from collections.abc import AsyncIterator, Mapping
@@ -58,7 +59,10 @@ class Arena:
         """Kill -9, and a new one in its place."""
         assert place.service
         await asyncio.to_thread(self.fleet.retire, place.service)
-        assert [fault for fault in place.service.faults if fault["level"] != "unreadable"] == []
+        faults = [fault for fault in place.service.faults if fault["level"] != "unreadable"]  # the last line may be cut in two
+        if faults:
+            told = "\n".join(json.dumps(fault) for fault in faults)
+            raise AssertionError(f"{place.module} had logged {len(faults)} faults before it was killed:\n{told}")
         self.launch(place)
 
     async def calm(self) -> None:
@@ -112,6 +116,7 @@ async def open_arena() -> AsyncIterator[Arena]:
         stack.push_async_callback(asyncio.to_thread, fleet.stop)
         try:
             yield arena
+            await asyncio.to_thread(fleet.ready)  # one that was begun anew a moment ago cannot stop as it should yet
         except BaseException:
             # What follows may fail as well and hide it; and services can stop in the weather that broke the test, but slowly.
             traceback.print_exc()

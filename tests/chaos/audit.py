@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import aiormq
 
-from sickbay.envelope import decode_events
+from sickbay.messages.codec import decode_events
 from tests.chaos.arena import Arena
 
 PATIENCE_S: Final = 300

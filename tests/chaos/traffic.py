@@ -8,6 +8,7 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from typing import Final, Self
 from zlib import crc32
 
@@ -62,9 +63,9 @@ class Clients:
         async with asyncio.TaskGroup() as calls:
             while not over.is_set() or len(self.accepted) < jobs:
                 requests = [self._request(kind) for kind in BATCH]
-                for work in (self._batch(requests[::2]), *map(self._one, requests[1::2])):
+                for work in (partial(self._batch, requests[::2]), *(partial(self._one, one) for one in requests[1::2])):
                     await self._turns.acquire()
-                    calls.create_task(work).add_done_callback(lambda _: self._turns.release())
+                    calls.create_task(work()).add_done_callback(lambda _: self._turns.release())
                 await asyncio.sleep(PACE_S)
 
     async def administer(self, over: asyncio.Event) -> None:

@@ -1,6 +1,6 @@
 """Jobs for circuits, for the tests of what shares them."""
 
-from sickbay.circuit import Key, Permit
+from sickbay.domain.breaker import Key, Permit
 
 KEY = Key("email")
 

@@ -1,6 +1,6 @@
 """Short ways to write the events of a job's life, as workers tell them to the ledger."""
 
-from sickbay.job import Event, Failure, Job, Reason, State
+from sickbay.domain.job import Event, Failure, Job, Reason, State
 from tests.clock import START
 
 DAY = 86_400_000

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from sickbay.job import Event, Failure, Job, Reason, State
+from sickbay.domain.job import Event, Failure, Job, Reason, State
 from tests.contract.ledger_events import START
 
 

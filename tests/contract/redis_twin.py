@@ -6,15 +6,15 @@ from typing import Any
 
 from redis import Redis
 
-from sickbay import breaker
 from sickbay.adapters.redis import script
-from sickbay.breaker import Ask, Document, Effect
-from sickbay.circuit import BreakerConfig, Command, Permit, Refusal
-from sickbay.outcome import Outcome
+from sickbay.breaker import machine as breaker
+from sickbay.breaker.machine import Ask, Document, Effect
+from sickbay.domain.breaker import BreakerConfig, Command, Permit, Refusal
+from sickbay.domain.outcome import Outcome
 
 
 class Twin:
-    """Stands in for the module `sickbay.breaker`; what it does not have is that module's."""
+    """Stands in for the module `sickbay.breaker.machine`; what it does not have is that module's."""
 
     def __init__(self, client: Redis, text: str | None = None) -> None:
         """`text` is the script, ours unless given."""
@@ -71,11 +71,12 @@ class Twin:
     def _after(
         self, operation: str, doc: Document, words: list[script.Word], *, config: BreakerConfig, now: int, jitter: int
     ) -> tuple[str, str, int | None]:
-        """What the script makes of the document; what it stored must be what it answered."""
+        """What the script makes of the document; what it stored must be what it answered, and nothing if there is nothing to remember."""
         self.compared += 1
         before, key = breaker.to_json(doc), script.key_of(doc.key)
         self._client.set(key, before)
         begin = script.request(operation, doc.key, config, "events", now=now, jitter=jitter)
         _, _, text, word, span = self._client.evalsha(self._sha, 1, key, *begin, *words)
-        assert self._client.get(key) == text
+        is_forgotten = text.decode() != before and breaker.from_json(text).is_forgettable
+        assert self._client.get(key) == (None if is_forgotten else text)
         return text.decode(), word.decode(), int(span) if span else None

@@ -12,13 +12,16 @@ import pytest
 
 from sickbay.adapters.embedded.breakers import EmbeddedBreakers
 from sickbay.adapters.redis.breakers import RedisBreakers
-from sickbay.circuit import Action, BreakerConfig, CircuitState, Command, Key, Permit, PermitKind, Refusal, Snapshot
-from sickbay.errors import ErrorReason, NotFound
-from sickbay.outcome import SUCCESS, Kind, Outcome
+from sickbay.domain.breaker import Action, BreakerConfig, CircuitState, Command, Key, Permit, PermitKind, Refusal, Snapshot
+from sickbay.domain.errors import ErrorReason, NotFound
+from sickbay.domain.outcome import SUCCESS, Kind, Outcome
 from sickbay.ports import Breakers, Clock
+from tests.clock import ManualClock
+from tests.contract.breaker_jobs import run
 from tests.contract.redis_servers import fake, own_database
 
 KEY = Key("email")
+ACME = Key("email", "acme")
 START = 1_700_000_000_000
 CONFIG = BreakerConfig(failure_threshold=3)
 DOWN = Outcome(Kind.SYSTEMIC, "API_TIMEOUT", "no answer")
@@ -99,6 +102,12 @@ class Fleet:
         assert permit.kind is PermitKind.PROBE
         return permit
 
+    async def until_forgotten(self) -> None:
+        """A success may be told a little later, and then no circuit is known."""
+        async with asyncio.timeout(10):
+            while await self.breakers.snapshots():
+                await asyncio.sleep(0)
+
     async def look(self, key: Key = KEY) -> Snapshot:
         """The circuit as everybody sees it."""
         [seen] = [snapshot for snapshot in await self.breakers.snapshots() if snapshot.key == key]
@@ -117,10 +126,68 @@ async def test_a_type_is_known_from_its_first_admission(fleet):
     for name in ("sms", "email"):
         permit = await fleet.permit("job-1", Key(name))
         assert (permit.kind, permit.job_id, permit.key) == (PermitKind.NORMAL, "job-1", Key(name))
-    await fleet.permit("job-1", Key("email", "acme"))
     seen = await fleet.breakers.snapshots()
-    assert [snapshot.key for snapshot in seen] == [Key("email", "acme"), Key("email"), Key("sms")]
+    assert [snapshot.key for snapshot in seen] == [Key("email"), Key("sms")]
     assert {snapshot.state for snapshot in seen} == {CircuitState.CLOSED}
+
+
+async def test_some_circuits_are_looked_at_alone(fleet):
+    """Those that are named and known; what time did to them is seen, too."""
+    for name in ("sms", "email", "push"):
+        await fleet.permit("job-1", Key(name))
+    opened = await fleet.open()
+    assert await fleet.breakers.keys() == [KEY, Key("push"), Key("sms")]
+    [email, sms] = await fleet.breakers.snapshots({Key("sms"), KEY, Key("unheard-of"), ACME})
+    assert (email.key, email.state, email.total_failures, sms.key, sms.state) == (
+        KEY,
+        CircuitState.OPEN,
+        3,
+        Key("sms"),
+        CircuitState.CLOSED,
+    )
+    fleet.now = opened.probe_at or 0
+    [email] = await fleet.breakers.snapshots([KEY])
+    assert email.cooldown_elapsed
+
+
+async def test_of_a_tenant_s_circuit_without_a_history_nothing_is_kept(fleet):
+    """Tenants are the clients' to name, without end: what runs well leaves nothing behind, however often it is let in."""
+    for number in range(3):
+        permit = await fleet.permit(f"job-{number}", ACME)
+        assert (permit.kind, permit.key) == (PermitKind.NORMAL, ACME)
+        assert await fleet.breakers.settle(permit, SUCCESS) is CircuitState.CLOSED
+    assert await fleet.breakers.snapshots() == []
+    with pytest.raises(NotFound):
+        await fleet.breakers.command(ACME, Command(Action.RESET))
+
+
+async def test_failures_of_a_tenant_make_its_circuit_and_a_success_forgets_it(fleet):
+    await fleet.breakers.settle(await fleet.permit("job-1", ACME), DOWN)
+    [seen] = await fleet.breakers.snapshots()
+    assert (seen.key, seen.failures_in_row, seen.total_failures) == (ACME, 1, 1)
+    await fleet.breakers.settle(await fleet.permit("job-2", ACME), SUCCESS)
+    await fleet.until_forgotten()
+
+
+async def test_runs_of_a_tenant_that_began_while_nothing_was_known_open_its_circuit(fleet):
+    """They began before the first failure, at several times, and their circuit was forgotten meanwhile; each of them counts."""
+    early = [await fleet.permit(f"early-{number}", ACME) for number in range(CONFIG.failure_threshold)]
+    await fleet.breakers.settle(await fleet.permit("job", ACME), DOWN)
+    await fleet.breakers.settle(await fleet.permit("job", ACME), SUCCESS)
+    await fleet.until_forgotten()
+    for permit in early:
+        await fleet.breakers.settle(permit, DOWN)
+    assert isinstance(await fleet.breakers.admit(ACME, "job"), Refusal)
+    assert (await fleet.look(ACME)).reason_count == CONFIG.failure_threshold
+
+
+async def test_a_reset_of_a_tenant_s_circuit_forgets_it(fleet):
+    held = await fleet.breakers.command(ACME, Command(Action.FORCE_OPEN))
+    assert held.state is CircuitState.FORCED_OPEN
+    assert isinstance(await fleet.breakers.admit(ACME, "job"), Refusal)
+    assert (await fleet.breakers.command(ACME, Command(Action.RESET))).state is CircuitState.CLOSED
+    assert await fleet.breakers.snapshots() == []
+    assert (await fleet.permit("job", ACME)).kind is PermitKind.NORMAL
 
 
 async def test_circuits_do_not_touch_each_other(fleet):
@@ -237,6 +304,27 @@ async def test_a_renewed_probe_lives_to_its_longest_time_and_no_longer(fleet):
     assert not await fleet.breakers.renew(permit)
 
 
+async def test_a_probe_whose_run_may_take_longer_lives_for_as_long(fleet):
+    fleet.now = (await fleet.open()).probe_at
+    permit = await fleet.breakers.admit(KEY, "slow", 300_000)
+    for _ in range(30):
+        fleet.now += 10_000
+        assert await fleet.breakers.renew(permit)
+        assert isinstance(await fleet.breakers.admit(KEY, "job"), Refusal)
+    assert await fleet.breakers.settle(permit, SUCCESS) is CircuitState.CLOSED
+
+
+async def test_a_hold_that_ends_before_the_probe_lends_no_second_one(fleet):
+    first = await fleet.probe()
+    await fleet.breakers.command(KEY, Command(Action.FORCE_OPEN, 1_000))
+    fleet.now += 1_000
+    assert isinstance(await fleet.breakers.admit(KEY, "job"), Refusal)
+    assert await fleet.breakers.renew(first)
+    await fleet.breakers.settle(first, SUCCESS)
+    assert (await fleet.look()).state is CircuitState.OPEN
+    assert (await fleet.permit()).kind is PermitKind.PROBE
+
+
 async def test_only_the_probers_own_token_is_heard(fleet):
     permit = await fleet.probe()
     before = await fleet.look()
@@ -336,6 +424,27 @@ async def test_a_slow_watcher_gets_the_latest_of_each_circuit(fleet):
         assert (await anext(other)).key in seen
 
 
+async def test_a_look_at_many_circuits_lets_others_have_their_turn(fleet):
+    for number in range(250):
+        await fleet.run(DOWN, key=Key("email", f"tenant-{number:03}"))
+    await fleet.breakers.snapshots()
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    beside = asyncio.create_task(others())
+    try:
+        seen = await fleet.breakers.snapshots()
+    finally:
+        beside.cancel()
+    assert [one.key.tenant for one in seen] == [f"tenant-{number:03}" for number in range(250)]
+    assert turns >= 2
+
+
 async def test_a_reader_ends_with_its_watch(fleet):
     async with fleet.breakers.watch() as changes:
         waiting = asyncio.ensure_future(anext(changes, None))
@@ -359,3 +468,33 @@ async def test_versions_never_decrease_when_the_clock_steps_back(fleet):
     assert after.epoch >= before.epoch
     assert after.rev > before.rev
     assert await fleet.breakers.admit(KEY, "job") == Refusal(KEY, CircuitState.OPEN, 60_000)
+
+
+@pytest.mark.parametrize("step", [-3_600_000, 3_600_000])
+async def test_embedded_circuits_wait_for_as_long_as_before_whatever_the_wall_clock_says(step):
+    """A cooldown, a lease and a hold: neither longer nor shorter because somebody set the clock; what is shown is of the clock as it is."""
+    wall, steady = ManualClock(), ManualClock(5)
+    breakers = EmbeddedBreakers(CONFIG, wall, Random(1), steady=steady)
+
+    def passes(ms):
+        wall.now += ms
+        steady.now += ms
+
+    await run(breakers, DOWN, 3)
+    wall.now += step
+    passes(CONFIG.cooldown_ms - 1)
+    assert await breakers.admit(KEY, "early") == Refusal(KEY, CircuitState.OPEN, 1)
+    passes(1)
+    prober = await breakers.admit(KEY, "prober")
+    assert prober.kind is PermitKind.PROBE
+    wall.now += step
+    passes(CONFIG.probe_lease_ms - 1)
+    assert isinstance(await breakers.admit(KEY, "second"), Refusal)
+    assert await breakers.renew(prober)
+    held = await breakers.command(KEY, Command(Action.FORCE_OPEN, 10_000))
+    assert held.forced_until == wall.now + 10_000
+    wall.now += step
+    passes(9_999)
+    assert await breakers.admit(KEY, "held") == Refusal(KEY, CircuitState.FORCED_OPEN, 1)
+    [seen] = await breakers.snapshots()
+    assert (seen.forced_until, seen.now) == (wall.now + 1, wall.now)

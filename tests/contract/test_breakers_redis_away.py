@@ -6,18 +6,20 @@ import asyncio
 import logging
 import signal
 from contextlib import suppress
+from functools import partial
 from random import Random
 from time import monotonic
 
 import pytest
 from fakeredis import FakeAsyncRedis, FakeServer
+from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as Broken
 
 from sickbay.adapters.redis.breakers import RedisBreakers
 from sickbay.adapters.redis.local import LocalPermit
-from sickbay.circuit import Action, BreakerConfig, CircuitState, Command, Key, Permit, PermitKind, Refusal
-from sickbay.errors import Unavailable
-from sickbay.outcome import SUCCESS, Kind, Outcome
+from sickbay.domain.breaker import Action, BreakerConfig, CircuitState, Command, Key, Permit, PermitKind, Refusal
+from sickbay.domain.errors import Unavailable
+from sickbay.domain.outcome import SUCCESS, Kind, Outcome
 from tests.contract.breaker_jobs import KEY, run
 from tests.contract.redis_servers import OwnServer, eventually, fake, own_server
 
@@ -63,6 +65,118 @@ async def test_redis_killed_and_started_again(time, caplog):
         assert list(await breakers.snapshots()) == []
         assert type(await breakers.admit(KEY, "job")) is Permit
         assert [record.levelname for record in caplog.records if "degraded" in record.message] == ["WARNING"]
+
+
+async def out_of_memory(redis):
+    await redis.config_set("maxmemory", 1)
+    return partial(redis.config_set, "maxmemory", 0)
+
+
+async def replica(redis):
+    await redis.execute_command("REPLICAOF", "127.0.0.1", "1")
+    return partial(redis.execute_command, "REPLICAOF", "NO", "ONE")
+
+
+async def cannot_save(redis):
+    """A replica too few is refused by the same way as a disk that is full (MISCONF), and can be had without one."""
+    await redis.config_set("min-replicas-to-write", 1)
+    return partial(redis.config_set, "min-replicas-to-write", 0)
+
+
+async def may_not(redis):
+    await redis.execute_command("ACL", "SETUSER", "default", "-set", "-setrange")
+    return partial(redis.execute_command, "ACL", "SETUSER", "default", "+@all")
+
+
+async def may_not_publish(redis):
+    """What is tried when nothing is to be written is allowed; the pauses grow even so."""
+    await redis.execute_command("ACL", "SETUSER", "default", "-publish")
+    return partial(redis.execute_command, "ACL", "SETUSER", "default", "+@all")
+
+
+REFUSALS = [out_of_memory, replica, cannot_save, may_not, may_not_publish]
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("refuse", REFUSALS)
+async def test_a_redis_that_takes_no_writes_is_away(time, caplog, refuse):
+    """It answers questions, so the view stays true; what is closed runs under a breaker of this process, what is open is not probed."""
+    async with own_server() as server, breakers_on(server.url, time) as breakers, Redis.from_url(server.url) as redis:
+        await run(breakers, SUCCESS)
+        await run(breakers, DOWN, 5, SMS)
+        allow = await refuse(redis)
+        try:
+            time.now += 60_000
+            for number in range(5):
+                await breakers.settle(await breakers.admit(KEY, f"job-{number}"), DOWN)
+            assert breakers.is_degraded
+            assert await breakers.admit(SMS, "job") == Refusal(SMS, CircuitState.OPEN)
+            assert isinstance(await breakers.admit(KEY, "job"), Refusal)
+            assert breakers.shut_here == {KEY}
+            assert [one.degraded for one in await breakers.snapshots()] == [True, True]
+            with pytest.raises(Unavailable):
+                await breakers.command(SMS, Command(Action.RESET))
+        finally:
+            await allow()
+        await eventually(lambda: not breakers.is_degraded, 15)
+        assert breakers.shut_here == frozenset()
+        assert [(one.key, one.state, one.degraded) for one in await breakers.snapshots()] == [
+            (KEY, CircuitState.CLOSED, False),
+            (SMS, CircuitState.OPEN, False),
+        ]
+        told = [record.message for record in caplog.records if "run degraded" in record.message]
+        assert len(told) <= 2
+        assert "answers, and refuses what is asked" in told[0]
+        assert any("OPEN in this process alone" in record.message for record in caplog.records)
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("refuse", REFUSALS[:-1])
+async def test_whoever_only_watches_notices_that_writes_are_refused(time, monkeypatch, refuse):
+    """The control plane: healing stands still, as without Redis, instead of releasing jobs that every worker parks again."""
+    monkeypatch.setattr("sickbay.adapters.redis.trying.TRY_S", 0.05)
+    async with own_server() as server, breakers_on(server.url, time) as breakers, Redis.from_url(server.url) as redis:
+        await run(breakers, SUCCESS)
+        async with breakers.watch():
+            await eventually(lambda: not breakers.is_degraded)
+            allow = await refuse(redis)
+            await eventually(lambda: breakers.is_degraded)
+            assert [one.degraded for one in await breakers.snapshots()] == [True]
+            await allow()
+            await eventually(lambda: not breakers.is_degraded, 15)
+            assert [one.degraded for one in await breakers.snapshots()] == [False]
+
+
+@pytest.mark.servers
+@pytest.mark.parametrize("refuse", REFUSALS[:-1])
+async def test_whoever_does_nothing_notices_that_writes_are_refused(time, monkeypatch, refuse):
+    """A worker without jobs, and one whose jobs are all well; what is tried stays nowhere."""
+    monkeypatch.setattr("sickbay.adapters.redis.trying.TRY_S", 0.05)
+    async with own_server() as server, breakers_on(server.url, time) as breakers, Redis.from_url(server.url) as redis:
+        await eventually(lambda: not breakers.is_degraded)
+        allow = await refuse(redis)
+        await eventually(lambda: breakers.trouble == "Redis answers, and refuses writes")
+        assert isinstance(await breakers.admit(KEY, "job"), LocalPermit)
+        await allow()
+        await eventually(lambda: not breakers.is_degraded, 15)
+        assert not breakers.trouble
+        assert await redis.keys() == []
+        await server.kill()
+        await eventually(lambda: breakers.trouble == "Redis does not answer")
+
+
+@pytest.mark.servers
+async def test_a_key_of_another_kind_makes_one_circuit_degraded_and_no_other(time, caplog):
+    """Somebody's HSET in place of a circuit."""
+    async with own_server() as server, breakers_on(server.url, time) as breakers, Redis.from_url(server.url) as redis:
+        await redis.hset("breaker:email", "a", "b")
+        for number in range(5):
+            await breakers.settle(await breakers.admit(KEY, f"job-{number}"), DOWN)
+        assert isinstance(await breakers.admit(KEY, "job"), Refusal)
+        assert not breakers.is_degraded
+        await run(breakers, DOWN, 5, SMS)
+        assert [(one.key, one.state, one.degraded) for one in await breakers.snapshots()] == [(SMS, CircuitState.OPEN, False)]
+        assert len([record for record in caplog.records if "minded here alone" in record.message]) == 1
 
 
 @pytest.mark.servers

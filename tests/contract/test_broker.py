@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from sickbay.errors import Unavailable
+from sickbay.domain.errors import Unavailable
 from sickbay.ports import TO_MAIN, TO_QUARANTINE, TO_RETRY, Message, Queue
 from tests.contract.broker_backends import BACKENDS, now
 from tests.contract.broker_messages import bodies, jobs, take
@@ -115,6 +115,8 @@ async def test_leaving_the_consumer_gives_back_with_a_mark(backend, broker):
     async with broker.consume(Queue.MAIN, 2) as consumer:
         left = await take(consumer, 2)
         left[1].ack()
+        assert not left[0].is_lost
+    assert left[0].is_lost
     await depth_is(backend, broker, Queue.MAIN, 2)
     left[0].ack()
     async with broker.consume(Queue.MAIN, 10) as consumer:

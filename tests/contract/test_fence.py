@@ -5,9 +5,10 @@ import pytest
 from scripts.servers import free_port
 from sickbay.adapters.redis.fence import RedisFence
 from sickbay.adapters.sql.ledger import open_ledger
-from sickbay.circuit import Key
-from sickbay.errors import Unavailable
-from sickbay.queries import Entry
+from sickbay.domain.breaker import Key
+from sickbay.domain.errors import Unavailable
+from sickbay.domain.job import State
+from sickbay.domain.queries import Entry
 from tests.contract.ledger_events import DAY, cancelled, job, parked, quarantined, queued, retrying, running, succeeded
 from tests.contract.redis_servers import own_database
 
@@ -93,10 +94,28 @@ async def test_a_cancelled_job_is_known_at_once(ledger):
 
 
 async def test_a_cancellation_that_came_too_late_stops_nothing(ledger):
-    await ledger.writer.apply([retrying("j1"), succeeded("j2")])
+    await ledger.writer.apply([queued("j1", generation=1), succeeded("j2")])
     await ledger.writer.apply([cancelled("j1"), cancelled("j2")])
-    assert not ledger.fence.is_cancelled(job("j1", attempt=1))
+    assert not ledger.fence.is_cancelled(job("j1", generation=1))
     assert not ledger.fence.is_cancelled(job("j2"))
+
+
+async def test_a_cancellation_holds_for_every_attempt_of_its_generation(ledger):
+    """Also if the ledger had not heard of a retry when it was told: the retry neither takes the answer back nor runs."""
+    await ledger.writer.apply([queued(), cancelled()])
+    await ledger.writer.apply([retrying()])
+    assert (await ledger.reader.get("j1")).state is State.CANCELLED
+    assert ledger.fence.is_cancelled(job(attempt=1))
+    assert await ledger.fence.enter(job(attempt=1), suspect=False) == DROP
+    assert not ledger.fence.is_cancelled(job(generation=1))
+
+
+async def test_a_discarded_job_is_called_off_too(ledger):
+    await ledger.writer.apply([parked()])
+    await ledger.wards.discard("j1", "", "ann")
+    assert ledger.fence.is_cancelled(job(attempt=1))
+    await ledger.writer.apply([retrying()])
+    assert (await ledger.reader.get("j1")).state is State.DISCARDED
 
 
 async def test_cancellations_are_remembered_for_a_day(tmp_path, clock):

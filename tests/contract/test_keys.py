@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from sickbay.errors import Aborted, AlreadyExists, ErrorReason
-from sickbay.queries import Reservation
+from sickbay.domain.errors import Aborted, AlreadyExists, ErrorReason
+from sickbay.domain.queries import Reservation
 from tests.contract.ledger_events import DAY, START
 
 pytest_plugins = ["tests.contract.ledger_fixtures"]
@@ -66,10 +66,13 @@ async def test_exactly_one_goes_on_where_the_first_vanished(ledger, clock):
 
 async def test_a_released_key_is_free_and_a_confirmed_one_stays(ledger):
     await reserve(ledger)
-    await ledger.keys.release("default", "k")
+    await ledger.keys.release("default", "k", "j2")
+    with pytest.raises(Aborted):
+        await reserve(ledger)
+    await ledger.keys.release("default", "k", "j1")
     assert await reserve(ledger, "j2") == Reservation("j2", START, duplicate=False)
     await ledger.keys.confirm("default", "k")
-    await ledger.keys.release("default", "k")
+    await ledger.keys.release("default", "k", "j2")
     assert (await reserve(ledger, "j3")).duplicate
 
 

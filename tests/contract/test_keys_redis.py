@@ -6,10 +6,12 @@ import pytest
 from redis.asyncio import Redis
 
 from scripts.servers import free_port
+from sickbay.adapters.redis import keys as module
+from sickbay.adapters.redis import trying
 from sickbay.adapters.redis.keys import RedisIdempotencyKeys
-from sickbay.errors import Unavailable
+from sickbay.domain.errors import Unavailable
 from tests.clock import ManualClock
-from tests.contract.redis_servers import fake, own_database
+from tests.contract.redis_servers import eventually, fake, own_database, own_server
 from tests.contract.test_keys import (  # noqa: F401 - collected here once more, on the `ledger` of this module
     test_a_key_is_forgotten_after_a_day,
     test_a_released_key_is_free_and_a_confirmed_one_stays,
@@ -62,3 +64,29 @@ async def test_without_redis_a_key_is_neither_taken_nor_free():
             with pytest.raises(Unavailable) as caught:
                 await keys.reserve("default", "k", b"d", "j1")
             assert "127.0.0.1" not in str(caught.value)
+
+
+@pytest.mark.servers
+async def test_trouble_is_known_without_anybody_who_uses_keys(monkeypatch):
+    """Away, back, and refusing writes; what is tried leaves nothing behind and is nobody's key."""
+    monkeypatch.setattr(trying, "TRY_S", 0.01)
+    monkeypatch.setattr(trying, "TRY_AGAIN_S", 0.01)
+    async with own_server() as server, RedisIdempotencyKeys(server.url) as keys, Redis.from_url(server.url) as redis:
+        await eventually(lambda: redis.exists(module.NOBODY))
+        assert not keys.trouble
+        await redis.config_set("maxmemory", 1)
+        await eventually(lambda: keys.trouble == "Redis answers, and refuses writes")
+        await redis.config_set("maxmemory", 0)
+        await eventually(lambda: not keys.trouble)
+        await server.kill()
+        await eventually(lambda: keys.trouble == "Redis does not answer")
+        await server.start()
+        await eventually(lambda: not keys.trouble, 60)
+    async with own_database() as url, Redis.from_url(url) as redis:
+        async with RedisIdempotencyKeys(url):
+            await eventually(lambda: redis.exists(module.NOBODY))
+        await eventually(lambda: _is_empty(redis))
+
+
+async def _is_empty(redis):
+    return await redis.dbsize() == 0

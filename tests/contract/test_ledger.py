@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 
+from sickbay.adapters.sql.chunks import MAX_VALUES
 from sickbay.adapters.sql.ledger import open_ledger
-from sickbay.errors import ErrorReason, InvalidArgument
-from sickbay.job import Event, Reason, State
-from sickbay.queries import JobQuery, QuarantineQuery
+from sickbay.domain.errors import ErrorReason, InvalidArgument
+from sickbay.domain.job import Event, Reason, State
+from sickbay.domain.queries import JobQuery, QuarantineQuery
 from tests.contract.ledger_events import DAY, START, TIMEOUT, cancelled, job, parked, quarantined, queued, retrying, running, succeeded
 
 pytest_plugins = ["tests.contract.ledger_fixtures"]
@@ -30,6 +31,16 @@ async def test_a_record_says_what_the_event_said(ledger):
     assert record.reason is Reason.RETRIES_EXHAUSTED
     assert record.etag
     assert record.fingerprint
+
+
+async def test_the_tracebacks_of_failures_are_kept_and_older_rows_have_none(ledger):
+    """As text of any kind, also after the job has left the quarantine; what an older worker told has none."""
+    told = (TIMEOUT, replace(TIMEOUT, attempt=1, code="KEY_ERROR", traceback='File "h\u00e9.py", line 1\n  \u2028\U0001f600'))
+    await ledger.writer.apply([quarantined(failures=told)])
+    assert (await ledger.reader.get("j1")).job.failures == told
+    assert (await ledger.wards.case("j1")).record.job.failures == told
+    await ledger.writer.apply([succeeded(generation=1, failures=told)])
+    assert (await ledger.reader.get("j1")).job.failures == told
 
 
 async def test_the_payload_is_kept_only_while_set_aside(ledger):
@@ -59,8 +70,11 @@ async def test_the_payload_is_kept_only_while_set_aside(ledger):
         (cancelled(), succeeded(), State.SUCCEEDED),
         (succeeded(), cancelled(attempt=2), State.SUCCEEDED),
         (succeeded(), queued(generation=1), State.QUEUED),
-        (cancelled(), retrying(), State.RETRYING),
-        (cancelled(), parked(), State.CANCELLED),
+        (cancelled(), retrying(), State.CANCELLED),
+        (retrying(), cancelled(), State.CANCELLED),
+        (cancelled(), parked(attempt=3), State.CANCELLED),
+        (cancelled(), replace(cancelled(attempt=2), state=State.DISCARDED), State.CANCELLED),
+        (cancelled(), queued(generation=1), State.QUEUED),
     ],
     ids=lambda event: f"{event.state}{event.job.generation}{event.job.attempt}" if isinstance(event, Event) else event.value,
 )
@@ -140,6 +154,18 @@ async def test_history_tells_the_whole_way(ledger):
         (450, State.RUNNING, 1, 0),
         (500, State.SUCCEEDED, 1, 0),
     ]
+
+
+async def test_histories_are_those_of_each_job(ledger):
+    """Also of more jobs than one statement takes."""
+    await ledger.writer.apply([queued(), retrying(), quarantined(), cancelled("j2")])
+    await ledger.writer.apply([succeeded(f"k{number}") for number in range(MAX_VALUES + 1)])
+    asked = ["j1", "j2", "nobody", *(f"k{number}" for number in range(MAX_VALUES + 1))]
+    found = await ledger.reader.histories(asked)
+    assert found.keys() == {*asked} - {"nobody"}
+    for job_id in ("j1", "j2", "k0", f"k{MAX_VALUES}"):
+        assert found[job_id] == await ledger.reader.history(job_id)
+    assert await ledger.reader.histories([]) == {}
 
 
 async def test_history_keeps_code_message_and_actor_and_no_replays(ledger):
@@ -235,12 +261,12 @@ async def test_prune_forgets_what_is_past_its_retention(ledger):
     old = [succeeded("done"), cancelled("off"), parked("aside"), quarantined("ill"), queued("waits"), retrying("again"), parked("thrown")]
     await ledger.writer.apply([*old, succeeded("done", run="w.5"), succeeded("fresh", at=START + DAY)])
     await ledger.wards.discard("thrown", "", "ann")
-    assert await ledger.writer.prune(START + 600 + DAY) == 2
+    assert await ledger.writer.prune(START + 600 + DAY) == 1
     assert await ledger.writer.prune(START + 600 + DAY) == 0
     assert await ledger.reader.get("done") is None
-    assert await ledger.reader.get("off") is None
     assert await ledger.writer.duplicates() == 0
-    assert await ledger.writer.prune(START + 30 * DAY) == 2
+    assert await ledger.writer.prune(START + 600 + 30 * DAY) == 3
+    assert await ledger.reader.get("off") is None
     left = {record.job.job_id for record in (await ledger.reader.find(JobQuery(), 10, "")).items}
     assert left == {"aside", "ill", "waits", "again"}
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sickbay.adapters.sql.ledger import open_ledger
-from sickbay.job import State
+from sickbay.domain.job import State
 from tests.contract.ledger_events import START
 from tests.contract.ledger_lives import lives
 

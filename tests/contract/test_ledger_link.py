@@ -2,16 +2,19 @@
 
 import asyncio
 import logging
+import time
+from contextlib import AsyncExitStack
 from urllib.parse import urlsplit
 
+import asyncpg
 import pytest
 
-from sickbay.adapters.sql import link
+from sickbay.adapters.sql import link, pool
 from sickbay.adapters.sql import postgres as adapter
 from sickbay.adapters.sql.failures import why
 from sickbay.adapters.sql.ledger import open_ledger
-from sickbay.errors import SettingsError, Unavailable
-from sickbay.job import State
+from sickbay.domain.errors import SettingsError, Unavailable
+from sickbay.domain.job import State
 from tests.contract.ledger_events import cancelled, job, parked, queued, running, succeeded
 from tests.faults.proxy import Proxy
 
@@ -126,6 +129,42 @@ async def test_a_watcher_that_cannot_be_told_all_is_cut_off(postgres, proxy, dir
             await anext(watcher)
 
 
+async def test_sessions_that_the_server_ended_and_that_do_not_close_are_given_up(postgres, proxy, direct, clock, monkeypatch):
+    """Its last word came, the end of the connection did not: the driver waits for that, takes no statement, and says so in its own way."""
+    for name, seconds in {"STATEMENT_S": 0.5, "SLACK_S": 0.2, "CLOSE_S": 0.1}.items():
+        monkeypatch.setattr(adapter, name, seconds)
+    monkeypatch.setattr(link, "HEARTBEAT_S", 0.05)
+    await proxy.accept()
+    proxy.keeps_open = True
+    async with open_ledger(proxy.through(postgres.url), clock) as ledger:
+        await ledger.reader.get("j1")
+        await ledger.writer.apply([queued()])
+        before = proxy.accepted
+        postgres.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE client_port IN ({ports(proxy)})")  # noqa: S608 - numbers
+        async with asyncio.timeout(20):
+            while await failed(ledger.reader.get("j1")) or await failed(ledger.writer.apply([running()])):
+                await asyncio.sleep(0)
+            await proxy.until(lambda it: it.accepted >= before + 2)
+            await up(ledger)
+        async with ledger.reader.watch("j1") as watcher:
+            await direct.writer.apply([succeeded()])
+            assert (await anext(watcher))[1].state is State.SUCCEEDED
+
+
+def ports(proxy):
+    """The numbers by which the server knows the proxy's connections."""
+    return ", ".join(str(far.get_extra_info("sockname")[1]) for _, far in proxy._pairs)
+
+
+async def failed(attempt):
+    """Whether it was Unavailable; any other error is raised."""
+    try:
+        await attempt
+    except Unavailable:
+        return True
+    return False
+
+
 async def test_a_server_that_answers_nothing_is_given_up(postgres, proxy, clock, monkeypatch):
     """No reset, no end of file, just silence: reads, writes and the link end in time, and all go on when it is over."""
     for name, seconds in {"STATEMENT_S": 0.1, "SLACK_S": 0.2, "CONNECT_S": 0.3}.items():
@@ -179,3 +218,143 @@ async def test_why_the_server_refuses_is_logged_without_secrets(postgres, clock,
 def test_a_reason_of_our_own_is_logged_in_its_own_words():
     sentence = "the tables of the ledger are not there yet"
     assert why(Unavailable(sentence)) == sentence
+
+
+READ_ONLY = "SET default_transaction_read_only = on"
+"""What a session to a primary that was demoted is like."""
+
+
+async def demote_pool(ledger):
+    """Every session in the pool refuses writes from now on; new ones would not."""
+    engine = ledger.writer._store._writer
+    held = [await engine.connect() for _ in range(pool.SIZE)]
+    for connection in held:
+        await connection.exec_driver_sql(READ_ONLY)
+        await connection.commit()
+        await connection.close()
+
+
+@pytest.fixture
+def unreported(monkeypatch):
+    """A server before PostgreSQL 14 does not report by itself that it has become read-only."""
+    monkeypatch.setattr(pool, "_READ_ONLY", ())
+
+
+@pytest.mark.usefixtures("unreported")
+async def test_sessions_to_a_demoted_primary_are_thrown_away(direct):
+    """One write is refused; every further one takes a new session, and none of the old ones comes back."""
+    await direct.writer.apply([queued()])
+    await demote_pool(direct)
+    with pytest.raises(Unavailable):
+        await direct.writer.apply([running()])
+    for number in range(2 * pool.SIZE):
+        await direct.writer.apply([queued(f"j{number}")])
+    assert (await direct.reader.get("j1")).state is State.QUEUED
+
+
+@pytest.mark.usefixtures("unreported")
+@pytest.mark.parametrize("step", [0, -3600])
+async def test_sessions_are_thrown_away_whatever_the_wall_clock_says(direct, monkeypatch, step):
+    """All in one tick, or after the clock was set back."""
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now)
+    direct.link._pool.renew()
+    await demote_pool(direct)
+    now += step
+    with pytest.raises(Unavailable):
+        await direct.writer.apply([queued()])
+    for number in range(2 * pool.SIZE):
+        await direct.writer.apply([queued(f"j{number}")])
+
+
+async def test_nobody_gets_a_session_that_has_become_read_only(direct):
+    """A reader is never refused; the server itself reports what it has become, so not even a write is."""
+    await demote_pool(direct)
+    async with AsyncExitStack() as stack:
+        for _ in range(pool.SIZE):
+            store = direct.reader._store
+            connection = await stack.enter_async_context(store.read())
+            assert (await connection.exec_driver_sql("SHOW default_transaction_read_only")).scalar_one() == "off"
+    await direct.writer.apply([queued()])
+
+
+async def test_a_link_to_a_demoted_primary_is_made_again(direct, monkeypatch):
+    """It hears nothing of what is written elsewhere, although it answers."""
+    monkeypatch.setattr(link, "HEARTBEAT_S", 0.02)
+    before = direct.link._connection
+    await before.execute(READ_ONLY)
+    async with asyncio.timeout(15):
+        while direct.link._connection is before or not direct.link.is_up:
+            await asyncio.sleep(0.01)
+    await direct.writer.apply([queued()])
+
+
+@pytest.mark.parametrize(
+    ("url", "wanted"),
+    [
+        ("postgresql://a,b/db", True),
+        ("postgresql://a:5432,b:5433/db", True),
+        ("postgresql:///db?host=a,b", True),
+        ("postgresql://a/db", False),
+        ("postgresql://a,b/db?target_session_attrs=any", False),
+    ],
+)
+def test_of_several_servers_the_one_that_takes_writes_is_meant(url, wanted):
+    """Unless the URL says otherwise."""
+    assert ("target_session_attrs=read-write" in adapter.server(url).dsn) == wanted
+
+
+async def trouble_is(ledger, words):
+    async with asyncio.timeout(30):
+        while words not in ledger.trouble if words else ledger.trouble:
+            await asyncio.sleep(0.01)
+
+
+async def test_trouble_says_that_the_server_is_away(postgres, proxy, clock):
+    await proxy.accept()
+    async with open_ledger(proxy.through(postgres.url), clock) as ledger:
+        await trouble_is(ledger, "")
+        proxy.cut()
+        await trouble_is(ledger, "PostgreSQL cannot be used: nobody listens there")
+        await proxy.accept()
+        await trouble_is(ledger, "")
+
+
+async def test_trouble_says_that_our_database_is_read_only_for_as_long_as_it_is(postgres, direct):
+    """As its operator wants it: the link is up, reads go on, and nothing can be written."""
+    setting = f"ALTER DATABASE {postgres.database}"
+    try:
+        postgres.sql(f"{setting} SET default_transaction_read_only = on")
+        direct.link._connection.terminate()
+        await trouble_is(direct, "PostgreSQL is read-only")
+        assert direct.link.is_up
+    finally:
+        postgres.sql(f"{setting} RESET default_transaction_read_only")
+    direct.link._connection.terminate()
+    await trouble_is(direct, "")
+
+
+async def test_calls_that_fail_are_trouble_and_one_that_works_ends_it(direct, monkeypatch):
+    """Two in a row, with the link up all the time: the server has no connections left, for example."""
+    with monkeypatch.context() as full:
+        full.setattr(direct.reader._store, "_reader", _Full())
+        for _ in range(2):
+            assert not direct.trouble
+            with pytest.raises(Unavailable):
+                await direct.reader.get("j1")
+    assert direct.trouble == "the ledger cannot be read: it has too many connections"
+    await direct.reader.get("j1")
+    assert not direct.trouble
+
+
+class _Full:
+    """An engine that gets no connection."""
+
+    def connect(self):
+        return self
+
+    async def __aenter__(self):
+        raise asyncpg.TooManyConnectionsError("sorry, too many clients already")
+
+    async def __aexit__(self, *_):
+        pass

@@ -1,6 +1,8 @@
 """Opening, migrating, breaking off and closing a ledger."""
 
 import asyncio
+import contextlib
+import re
 import sqlite3
 
 import pytest
@@ -14,10 +16,11 @@ from sqlalchemy import insert
 from sickbay.adapters.sql import migrate
 from sickbay.adapters.sql.dialects import place, writing_engine
 from sickbay.adapters.sql.ledger import open_ledger
+from sickbay.adapters.sql.pool import Pool
 from sickbay.adapters.sql.schema import HEAD, jobs, metadata
-from sickbay.circuit import Key
-from sickbay.errors import SettingsError, Unavailable
-from sickbay.job import State
+from sickbay.domain.breaker import Key
+from sickbay.domain.errors import SettingsError, Unavailable
+from sickbay.domain.job import State
 from tests.contract.ledger_events import parked, queued, succeeded
 
 pytest_plugins = ["tests.contract.ledger_fixtures"]
@@ -52,9 +55,15 @@ async def test_two_programs_share_a_file(tmp_path, clock):
         assert await first.writer.duplicates() == 0
 
 
+def an_engine(url):
+    """That of whoever writes, on either database."""
+    where = place(url)
+    return writing_engine(where, Pool(where.server) if where.server else None)
+
+
 async def test_commits_survive_a_power_cut(tmp_path, clock):
     """The keeper acknowledges events once they are applied, so SQLite must reach the disk at each commit."""
-    engine = writing_engine(place(f"sqlite:///{tmp_path}/ledger.db"))
+    engine = writing_engine(place(f"sqlite:///{tmp_path}/ledger.db"), None)
     async with engine.connect() as connection:
         found = [(await connection.exec_driver_sql(f"PRAGMA {name}")).scalar() for name in ("journal_mode", "synchronous")]
     await engine.dispose()
@@ -63,7 +72,7 @@ async def test_commits_survive_a_power_cut(tmp_path, clock):
 
 async def test_the_migrations_make_the_schema(empty_url):
     """The tables that the migrations build are those that the queries are written for, and HEAD is the newest of them."""
-    engine = writing_engine(place(empty_url))
+    engine = an_engine(empty_url)
     async with engine.begin() as connection:
         await connection.run_sync(migrate.upgrade)
         differences = await connection.run_sync(lambda sync: compare_metadata(MigrationContext.configure(sync), metadata))
@@ -80,7 +89,7 @@ async def test_an_older_database_is_upgraded_with_what_is_in_it(empty_url, tmp_p
     """A job that was set aside before there were traces is released all the same, and later ones keep theirs."""
     if empty_url == "sqlite://":
         empty_url = f"sqlite:///{tmp_path}/ledger.db"
-    engine = writing_engine(place(empty_url))
+    engine = an_engine(empty_url)
     async with engine.begin() as connection:
         await connection.run_sync(_upgrade_to, "0001")
         for name in ("email", "sms"):
@@ -141,11 +150,58 @@ async def test_a_password_is_not_shown(clock):
     assert "secret" not in str(caught.value)
 
 
-async def test_a_file_that_is_no_database_is_unavailable_in_our_words(tmp_path, clock):
+async def test_a_file_that_is_no_database_is_told_with_what_to_do(tmp_path, clock):
     (tmp_path / "ledger.db").write_bytes(b"something else altogether, and long enough" * 100)
-    with pytest.raises(Unavailable, match="the ledger does not answer"):
+    words = f"{tmp_path}/ledger.db cannot be used: it is damaged or no SQLite file: move it away, or restore it from a backup"
+    with pytest.raises(SettingsError, match=re.escape(words)):
         async with open_ledger(f"sqlite:///{tmp_path}/ledger.db", clock):
             pass
+
+
+async def test_a_damaged_ledger_is_told_at_the_start_and_while_it_is_in_use(tmp_path, clock):
+    """Not "try again later": it does not pass."""
+    path = tmp_path / "ledger.db"
+    async with open_ledger(path, clock) as ledger:
+        await ledger.writer.apply([queued(f"j{number}") for number in range(300)])
+    content = path.read_bytes()
+    path.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
+    with pytest.raises(SettingsError, match=re.escape(f"{path} cannot be used: it is damaged")):
+        async with open_ledger(path, clock):
+            pass
+    path.write_bytes(content)
+    with contextlib.suppress(Unavailable):
+        async with open_ledger(path, clock) as ledger:
+            path.write_bytes(content[:100] + b"\xff" * (len(content) - 100))
+            path.with_name("ledger.db-wal").write_bytes(b"")
+            with pytest.raises(Unavailable, match="the ledger's file cannot be used: it is damaged"):
+                await ledger.writer.apply([queued(f"k{number}") for number in range(300)])
+
+
+async def test_a_newer_ledger_names_its_file(tmp_path, clock):
+    """And not a variable that nobody has set."""
+    path = tmp_path / "ledger.db"
+    async with open_ledger(path, clock):
+        pass
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        connection.commit()
+    words = f"the ledger {path} has revision '9999', made by a newer Sickbay: update this program, or choose another data folder"
+    with pytest.raises(SettingsError, match=re.escape(words)):
+        async with open_ledger(path, clock):
+            pass
+
+
+async def test_a_ledger_on_a_full_disk_says_so(tmp_path, clock):
+    """For as long as it is full."""
+    async with open_ledger(tmp_path / "ledger.db", clock) as ledger:
+        store = ledger.writer._store
+        async with store._writer.connect() as connection:
+            await connection.exec_driver_sql("PRAGMA max_page_count = 1")
+        with pytest.raises(Unavailable, match="the ledger's file cannot be used: its disk, or this user's share of it, is full"):
+            await ledger.writer.apply([queued(f"j{number}") for number in range(300)])
+        async with store._writer.connect() as connection:
+            await connection.exec_driver_sql("PRAGMA max_page_count = 100000")
+        await ledger.writer.apply([queued("j1")])
 
 
 async def test_a_closed_ledger_is_unavailable(url, clock):

@@ -5,8 +5,8 @@ import sqlite3
 from sqlalchemy import event
 
 from sickbay.adapters.sql.ledger import open_ledger
-from sickbay.circuit import Key
-from sickbay.queries import Edit, JobQuery, QuarantineQuery
+from sickbay.domain.breaker import Key
+from sickbay.domain.queries import Edit, JobQuery, QuarantineQuery
 from tests.contract.ledger_events import START, job, parked, quarantined, succeeded
 
 pytest_plugins = ["tests.contract.ledger_fixtures"]
@@ -17,6 +17,7 @@ async def ask_everything(ledger):
     await ledger.writer.apply([succeeded("s", run="again")])
     await ledger.reader.get("s")
     await ledger.reader.history("s")
+    await ledger.reader.histories(["s", "q"])
     await ledger.reader.find(JobQuery(), 5, f"{START}:s")
     await ledger.reader.find(JobQuery(job_type="email"), 5, "")
     await ledger.wards.find_cases(QuarantineQuery(), 5, f"{START}:p")

@@ -1,47 +1,39 @@
-"""What `roles.sql` grants is enough for each service, and no more."""
+"""What `roles.sql` and the control plane grant is enough for each service, and no more."""
 
-import uuid
-from pathlib import Path
-from urllib.parse import urlsplit
-
+import asyncpg
 import pytest
 
-from sickbay.adapters import sql
+from sickbay.adapters.sql.grants import GRANTS
 from sickbay.adapters.sql.ledger import open_ledger
-from sickbay.errors import Unavailable
-from sickbay.job import State
-from sickbay.queries import JobQuery
+from sickbay.adapters.sql.schema import metadata
+from sickbay.domain.errors import Unavailable
+from sickbay.domain.job import State
+from sickbay.domain.queries import JobQuery
 from tests.contract.ledger_events import cancelled, job, queued, retrying
+from tests.contract.roles import ROLES, guarded
 
 pytest_plugins = ["tests.contract.ledger_fixtures"]
 pytestmark = pytest.mark.servers
 
-ROLES = Path(sql.__file__).with_name("roles.sql")
-SERVICES = ("jobapi", "worker")
+
+@pytest.fixture(scope="module")
+def server():
+    with guarded() as made:
+        made.make_roles()
+        yield made
 
 
 @pytest.fixture
-def login(postgres):
-    """A URL for a service whose user has just the role that `roles.sql` makes for it, under names of our own."""
-    prefix = f"t{uuid.uuid4().hex[:12]}"
-    postgres.sql(ROLES.read_text().replace("sickbay_", f"{prefix}_"))
-    for service in SERVICES:
-        postgres.sql(f"CREATE ROLE {prefix}_{service}_1 LOGIN PASSWORD 'secret' IN ROLE {prefix}_{service}")
-    yield lambda service: _as(postgres.url, f"{prefix}_{service}_1")
-    for service in SERVICES:
-        postgres.sql(f"DROP ROLE {prefix}_{service}_1")
-        postgres.sql(f"DROP OWNED BY {prefix}_{service}; DROP ROLE {prefix}_{service}")
-
-
-def _as(url, user):
-    parts = urlsplit(url)
-    return parts._replace(netloc=f"{user}:secret@{parts.netloc.rpartition('@')[2]}").geturl()
+def login(server):
+    """The URL of each service's user."""
+    return server.login
 
 
 @pytest.fixture
-async def keeper(postgres, clock):
-    async with open_ledger(postgres.url, clock) as ledger:
+async def keeper(server, clock):
+    async with open_ledger(server.login("controlplane"), clock) as ledger:
         yield ledger
+    server.psql("-c", "; ".join(str(table.delete()) for table in metadata.tables.values()))
 
 
 async def test_jobapi_reads_jobs_and_writes_its_keys(login, keeper, clock):
@@ -53,7 +45,9 @@ async def test_jobapi_reads_jobs_and_writes_its_keys(login, keeper, clock):
         assert len((await ledger.reader.find(JobQuery(), 5, "")).items) == 1
         assert (await ledger.keys.reserve("default", "k", b"d", "j2")).job_id == "j2"
         await ledger.keys.confirm("default", "k")
-        await ledger.keys.release("default", "k")
+        await ledger.keys.release("default", "k", "j1")
+        async with ledger.holds.hold(["j1"]) as hold:
+            assert (await hold.ask(0)).begun == frozenset()
         with pytest.raises(Unavailable):
             await ledger.writer.apply([queued("j3")])
         with pytest.raises(Unavailable):
@@ -67,7 +61,56 @@ async def test_a_worker_reads_jobs_and_counts_its_suspects(login, keeper, clock)
         assert (await ledger.fence.enter(job(), suspect=True)).crashes == 0
         assert (await ledger.fence.enter(job(), suspect=True)).crashes == 1
         await ledger.fence.leave(job())
+        ledger.fence.working(lambda _: False, takes_jobs=True)
+        async with keeper.holds.hold(["j1"]) as hold:
+            assert (await hold.ask(1)).workers == 1
         with pytest.raises(Unavailable):
             await ledger.writer.apply([queued()])
         with pytest.raises(Unavailable):
             await ledger.keys.reserve("default", "k", b"d", "j2")
+
+
+@pytest.mark.parametrize("service", ["jobapi", "worker"])
+async def test_neither_makes_tables_nor_reads_the_others(login, keeper, service):
+    connection = await asyncpg.connect(login(service))
+    try:
+        for statement in ("CREATE TABLE mine (a int)", "SELECT * FROM job_revisions", "DELETE FROM jobs", "DROP TABLE jobs"):
+            with pytest.raises(asyncpg.InsufficientPrivilegeError):
+                await connection.execute(statement)
+    finally:
+        await connection.close()
+
+
+async def test_the_control_plane_grants_what_a_newer_version_needs(server, clock):
+    """Here: what somebody took away."""
+    async with open_ledger(server.login("controlplane"), clock):
+        pass
+    server.psql("-c", "REVOKE ALL ON idempotency_keys, jobs FROM sickbay_jobapi")
+    with pytest.raises(Unavailable):
+        async with open_ledger(server.login("jobapi"), clock, migrates=False) as ledger:
+            await ledger.keys.reserve("default", "k", b"d", "j2")
+    async with open_ledger(server.login("controlplane"), clock), open_ledger(server.login("jobapi"), clock, migrates=False) as ledger:
+        assert (await ledger.keys.reserve("default", "k", b"d", "j2")).job_id == "j2"
+        await ledger.keys.release("default", "k", "j2")
+
+
+async def test_a_ledger_of_one_shared_user_is_taken_over(clock):
+    """The tables belong to somebody else, and a job is in them; the file may be run twice."""
+    with guarded() as server:
+        async with open_ledger(server.url, clock) as ledger:
+            await ledger.writer.apply([queued()])
+        server.make_roles()
+        server.make_roles()
+        async with open_ledger(server.login("controlplane"), clock) as ledger, open_ledger(server.login("worker"), clock, migrates=False):
+            assert (await ledger.reader.get("j1")).state is State.QUEUED
+            await ledger.writer.apply([retrying()])
+        owners = server.psql("-c", "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'")
+        assert owners == "keeper"
+        assert server.psql("-c", "SELECT rolname FROM pg_roles WHERE rolname IN ('keeper', 'jobapi', 'worker') AND rolsuper") == ""
+
+
+def test_every_table_is_granted_by_its_name():
+    tables = {*metadata.tables, "alembic_version"}
+    assert {table for granted in GRANTS.values() for table in granted} <= tables
+    told = ROLES.read_text()
+    assert all(f"'{table}'" in told for table in tables), "or its owner is not changed"

@@ -1,13 +1,14 @@
 """Which PostgreSQL URLs are understood, and what is never shown of them."""
 
 import ssl
+from types import SimpleNamespace
 
 import asyncpg
 import pytest
 
 from sickbay.adapters.sql import postgres
 from sickbay.adapters.sql.dialects import place
-from sickbay.errors import SettingsError
+from sickbay.domain.errors import SettingsError
 
 BASE = "postgresql://me:s3cret@db.example.com:5433/sickbay"
 
@@ -19,6 +20,7 @@ def connected(monkeypatch):
 
     async def connect(dsn, **options):
         asked.append((dsn, options))
+        return SimpleNamespace(_transport=SimpleNamespace(get_extra_info=lambda _: ("127.0.0.1", 1)))
 
     monkeypatch.setattr(asyncpg, "connect", connect)
     return asked
@@ -62,8 +64,15 @@ async def test_parameters_that_the_driver_spells_differently_are_translated(conn
 
 
 async def test_several_hosts_are_understood(connected):
+    """Each is asked by itself (`hosts.py`), so that a silent one does not use up the time of the others."""
     url = "postgresql://me@one:5432,two:5433/sickbay?target_session_attrs=primary"
-    assert (await dialled(connected, url))[0] == url
+    assert (await dialled(connected, url))[0] == "postgresql://me@one:5432/sickbay?target_session_attrs=primary"
+
+
+@pytest.mark.parametrize(("query", "wanted"), [("", "primary"), ("?target_session_attrs=any", None)])
+async def test_a_standby_is_not_taken_for_the_primary_unless_the_url_says_so(connected, query, wanted):
+    """Where an address moves from server to server, it may lead to the standby for a while."""
+    assert (await dialled(connected, BASE + query))[1].get("target_session_attrs") == wanted
 
 
 async def test_every_statement_has_an_end(connected):

@@ -6,9 +6,9 @@ import pytest
 
 from sickbay.adapters.sql.hub import Hub
 from sickbay.adapters.sql.ledger import open_ledger
-from sickbay.circuit import Key
-from sickbay.errors import ErrorReason, Unavailable
-from sickbay.job import Change, Record, State
+from sickbay.domain.breaker import Key
+from sickbay.domain.errors import ErrorReason, Unavailable
+from sickbay.domain.job import Change, Record, State
 from tests.contract.ledger_events import START, job, parked, queued, retrying, running, succeeded
 
 pytest_plugins = ["tests.contract.ledger_fixtures"]

@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sickbay import breaker
 from sickbay.adapters.redis.address import place
 from sickbay.adapters.redis.breakers import RedisBreakers
 from sickbay.adapters.redis.store import Patience
 from sickbay.adapters.redis.successes import LateSuccesses, Success
 from sickbay.adapters.redis.view import View
-from sickbay.circuit import BreakerConfig, Permit
-from sickbay.errors import SettingsError
-from sickbay.outcome import SUCCESS
+from sickbay.breaker import machine as breaker
+from sickbay.domain.breaker import BreakerConfig, Permit
+from sickbay.domain.errors import SettingsError
+from sickbay.domain.outcome import SUCCESS
 from tests.unit.breaker_circuit import DOWN, KEY, Circuit
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from sickbay.adapters.sql.failures import why
 from sickbay.adapters.sql.ledger import open_ledger
-from sickbay.errors import SettingsError, Unavailable
+from sickbay.domain.errors import SettingsError, Unavailable
 from tests.contract.broker_backends import now
 from tests.contract.tls_servers import TlsPostgreSQL
 

@@ -3,7 +3,7 @@
 import pytest
 
 from sickbay.adapters.rabbitmq.broker import RabbitBroker
-from sickbay.errors import SettingsError
+from sickbay.domain.errors import SettingsError
 from tests.contract.broker_backends import now
 from tests.contract.broker_messages import jobs
 from tests.contract.rabbitmq.helpers import drain

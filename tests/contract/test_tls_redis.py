@@ -5,8 +5,8 @@ import pytest
 from sickbay.adapters.redis import feed
 from sickbay.adapters.redis.breakers import RedisBreakers
 from sickbay.adapters.redis.client import StoreSilent, open_client, translated
-from sickbay.circuit import BreakerConfig, CircuitState, Key, Refusal
-from sickbay.outcome import Kind, Outcome
+from sickbay.domain.breaker import BreakerConfig, CircuitState, Key, Refusal
+from sickbay.domain.outcome import Kind, Outcome
 from tests.contract.breaker_jobs import run
 from tests.contract.redis_servers import eventually
 from tests.contract.tls_servers import TlsRedis

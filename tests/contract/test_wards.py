@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from sickbay.circuit import Key
-from sickbay.errors import Aborted, ErrorReason, FailedPrecondition, InvalidArgument, NotFound
-from sickbay.job import Reason, State
-from sickbay.queries import Edit, QuarantineQuery, Revision
+from sickbay.domain.breaker import Key
+from sickbay.domain.errors import Aborted, ErrorReason, FailedPrecondition, InvalidArgument, NotFound
+from sickbay.domain.job import Reason, State
+from sickbay.domain.queries import Edit, QuarantineQuery, Revision
 from tests.contract.ledger_events import DAY, START, TIMEOUT, job, parked, quarantined, queued, succeeded
 
 pytest_plugins = ["tests.contract.ledger_fixtures"]

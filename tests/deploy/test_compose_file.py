@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
-from sickbay.settings import Settings, described
+from sickbay.runtime.settings import Settings, described
 from tests.promtool import promtool
 
 ROOT = Path(__file__).parents[2]
@@ -66,13 +66,42 @@ def test_variables_of_ours_exist(services: dict[str, Any]):
         assert set(services[name]["environment"]) <= known
 
 
-def test_each_service_has_its_user_of_the_definitions(services: dict[str, Any]):
+def test_the_worker_runs_the_demo_unless_told_otherwise(services: dict[str, Any]):
+    """`docker-compose up` shows the demo, as documented, because the file asks for it."""
+    assert services["worker"]["environment"]["JOB_HANDLERS"] == "worker.demo"
+
+
+def test_each_service_has_users_of_its_own(services: dict[str, Any]):
+    """Those of RabbitMQ's definitions, with the passwords that are read last, and those of roles.sql, with the passwords it is given."""
     definitions = json.loads((ROOT / "deploy" / "rabbitmq" / "definitions.json").read_text())
-    passwords = {user["name"]: user["password"] for user in definitions["users"]}
+    local = json.loads((ROOT / "deploy" / "compose" / "users.json").read_text())
+    mounted = {Path(mount["source"]).name: mount["target"] for mount in services["rabbitmq"]["volumes"] if mount["type"] == "bind"}
+    assert mounted["definitions.json"] < mounted["users.json"], "RabbitMQ reads them by name, and the last password holds"
+    passwords = {user["name"]: user["password"] for user in local["users"]}
+    assert {user["name"] for user in definitions["users"]} == set(passwords) - {"guest"}
     for name, user in USERS.items():
-        found = re.fullmatch(r"amqp://(\w+):(\w+)@rabbitmq:5672/", services[name]["environment"]["RABBITMQ_URL"])
-        assert found
-        assert (found[1], found[2]) == (user, passwords[user])
+        rabbitmq, database = (urlsplit(services[name]["environment"][variable]) for variable in ("RABBITMQ_URL", "DATABASE_URL"))
+        assert (rabbitmq.username, rabbitmq.password, rabbitmq.hostname) == (user, passwords[user], "rabbitmq")
+        given = services["postgres"]["environment"][f"{user.upper()}_PASSWORD"]
+        assert (database.username, database.password, database.hostname) == (user, given, "postgres")
+        assert f":'{user}'" in (ROOT / "deploy" / "postgresql" / "roles.sql").read_text()
+
+
+def test_redis_wants_a_password(services: dict[str, Any]):
+    command = services["redis"]["command"]
+    password = command[command.index("--requirepass") + 1]
+    assert services["redis"]["environment"]["REDISCLI_AUTH"] == password, "or the documented redis-cli does not work"
+    assert {urlsplit(services[name]["environment"]["REDIS_URL"]).password for name in OURS} == {password}
+
+
+def test_ours_start_with_the_passwords_of_the_file(services: dict[str, Any]):
+    """None is one that the services refuse."""
+    for name in OURS:
+        Settings.read(**{key.lower(): value for key, value in services[name]["environment"].items() if key.endswith("_URL")})
+
+
+def test_nobody_can_take_all_processes_of_the_machine(services: dict[str, Any]):
+    assert [name for name, service in services.items() if not 0 < int(service.get("pids_limit", 0)) <= 1_000] == []
 
 
 def test_nothing_is_published_beyond_this_machine_and_the_documented_ports_are(services: dict[str, Any]):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from copy import deepcopy
 from itertools import combinations
 from typing import Any
@@ -53,6 +54,18 @@ def test_a_misspelt_word_is_noticed(way: tuple[str | int, ...]):
 def test_panels_have_numbers_of_their_own_titles_and_texts():
     assert len({panel["id"] for panel in PANELS}) == len(PANELS) > 40
     assert all(panel["title"] and (panel["type"] == "row" or panel["description"]) for panel in PANELS)
+
+
+def test_what_an_alert_asks_about_can_be_seen():
+    """Whoever is called looks here next."""
+    alerts = yaml.safe_load((ROOT / "deploy" / "prometheus" / "alerts.yml").read_text("utf-8"))
+    expressions = [rule["expr"] for group in alerts["groups"] for rule in group["rules"]]
+    shown = {name for panel in PANELS for target in panel.get("targets", ()) for name in metrics(target["expr"])}
+    assert {name for expression in expressions for name in metrics(expression)} - shown == set()
+
+
+def metrics(expression: str) -> list[str]:
+    return re.findall(r"\b(?:sickbay|grpc)_[a-z_]+", expression)
 
 
 def overlap(one: dict[str, int], other: dict[str, int]) -> bool:

@@ -68,6 +68,10 @@ BREAKS = {
         rules.definitions,
         lambda r: of(r, "Secret")["rabbitmq-urls"]["stringData"].update(worker="amqp://keeper:CHANGE_ME_keeper@rabbitmq:5672/"),
     ),
+    "a password that is known": (
+        rules.urls,
+        lambda r: of(r, "Secret")["database-urls"]["stringData"].update(worker="postgresql://sickbay:sickbay@postgres:5432/sickbay"),
+    ),
     "a missing server": (rules.urls, lambda r: of(r, "Secret")["redis-urls"]["stringData"].update(worker="redis://elsewhere:6379/0")),
 }
 
@@ -127,6 +131,12 @@ def test_a_service_does_not_start_without_its_database(name):
     assert workloads(resources(name))["control-plane"]["spec"]["replicas"] == 2
 
 
+@pytest.mark.parametrize(("name", "modules"), [("files", "worker.demo"), ("local", "worker.demo"), ("production", ""), ("external", "")])
+def test_the_demo_runs_where_one_tries_things_out_and_nowhere_else(name, modules):
+    """The documented walk-through shows the demo; for production one has to name one's own handlers."""
+    assert of(resources(name), "ConfigMap")["sickbay-config"]["data"]["JOB_HANDLERS"] == modules
+
+
 def test_production_has_three_nodes_with_the_same_definitions():
     everything = resources("production")
     cluster = of(everything, "RabbitmqCluster")["rabbitmq"]["spec"]
@@ -140,7 +150,7 @@ def test_production_has_three_nodes_with_the_same_definitions():
 def test_managed_servers_are_asked_over_tls():
     import base64
 
-    from sickbay.settings import Settings
+    from sickbay.runtime.settings import Settings
 
     everything = resources("external")
     assert set(workloads(everything)) == set(rules.PORTS)
@@ -152,7 +162,7 @@ def test_managed_servers_are_asked_over_tls():
         data = of(everything, "Secret")[f"{secret}-urls"]["data"]
         assert set(data) == set(rules.PORTS)
         for encoded in data.values():
-            url = base64.b64decode(encoded).decode()
+            url = base64.b64decode(encoded).decode().replace("CHANGE_ME", "changed")
             Settings.read(**{variable: url})
             assert url.startswith(scheme)
             assert scheme != "post" or "sslmode=verify-full" in url

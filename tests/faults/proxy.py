@@ -16,7 +16,8 @@ class Proxy:
     """Forwards to one server; `async with` opens it on a free port of 127.0.0.1 that stays its own until the end.
 
     Commands act at once on all connections: `reset`, `blackhole` and `heal`, `refuse` or `cut` and `accept`; `latency` is the seconds
-    each chunk waits in each direction, `reset_after` cuts a connection by itself. `accepted` counts connections ever taken.
+    each chunk waits in each direction, `reset_after` cuts a connection by itself, `keeps_open` forwards everything but the end of the
+    server's side. `accepted` counts connections ever taken.
     """
 
     def __init__(self, host, port):
@@ -29,6 +30,7 @@ class Proxy:
         self._allowance = None
         self._changed = asyncio.Condition()
         self.latency = 0.0
+        self.keeps_open = False
         self.accepted = 0
         self.port = 0
 
@@ -135,6 +137,8 @@ class Proxy:
                 if is_upward and self._allowance == 0:
                     self._allowance = None
                     self.reset()
+        if self.keeps_open and not is_upward:
+            await asyncio.Event().wait()
         writer.close()
 
     async def _tell(self):

@@ -21,8 +21,9 @@ HERE: Final = Path(__file__).parent
 LATENCY_S: Final = 0.02
 TYPES: Final = (
     *("email", "sms", "webhook", "ok", "retry", "bad", "down", "outage", "silent", "held"),
-    *("edit", "groups", "blip", "forced", "expiring", "switch", "shadow", "watched", "right"),
+    *("edit", "groups", "blip", "forced", "expiring", "switch", "shadow", "watched", "waited", "right"),
     *("cancel", "cancel-parked", "listed", "paged", "depth", "documented", "healthy", "counted"),
+    *("browsed", "resumed", "resumed-circuit", "events"),
 )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from collections import defaultdict
@@ -92,6 +93,7 @@ class Fleet:
         self.services[service.module].remove(service)
         if service.process.returncode is None:
             service.kill()
+        service.close()
         return int(service.process.returncode)
 
     def stop(self) -> None:
@@ -103,7 +105,8 @@ class Fleet:
             try:
                 service.end_well()
             except (AssertionError, subprocess.TimeoutExpired) as error:
-                troubles.append(f"{service.module} ended with {service.process.returncode}: {service.faults or error}")
+                told = json.dumps(service.faults) if service.faults else error
+                troubles.append(f"{service.module} ended with {service.process.returncode}: {told}")
         assert not troubles, "\n".join(troubles)
 
     @property

@@ -12,9 +12,11 @@ from pathlib import Path
 from threading import Condition, Thread
 from typing import IO, Any, Final
 
-from sickbay.settings import described
+from sickbay.runtime.settings import described
 
 PATIENCE_S: Final = 60.0
+NOTICE_OF_GRPC: Final = "skipping fork() handlers"
+"""It writes this where a handler forks."""
 
 
 class Lines:
@@ -82,7 +84,8 @@ class Process:
     @property
     def faults(self) -> list[Any]:
         """What it logged as an error; there is never a reason to."""
-        return [entry for entry in map(_entry, self.err.text.splitlines()) if entry.get("level") in {"error", "critical", "unreadable"}]
+        lines = (line for line in self.err.text.splitlines() if NOTICE_OF_GRPC not in line)
+        return [entry for entry in map(_entry, lines) if entry.get("level") in {"error", "critical", "unreadable"}]
 
     def terminate(self) -> None:
         """Ask it to stop, as Kubernetes and Ctrl-C do."""
@@ -96,9 +99,13 @@ class Process:
     def wait(self) -> int:
         """Wait for its end; its exit code."""
         code = self.process.wait(PATIENCE_S)
+        self.close()
+        return code
+
+    def close(self) -> None:
+        """Read its streams to their end, which comes when nothing that it left behind has them any more. Twice is harmless."""
         self.out.close()
         self.err.close()
-        return code
 
     def stop(self) -> None:
         """The end of a test: it stops when asked, with exit code 0 and without having logged a fault."""
@@ -115,7 +122,8 @@ class Process:
                 self.kill()
                 raise
             assert code == 0, self.err.text
-        assert self.faults == []
+        self.close()
+        assert self.faults == [], self.faults
 
 
 def _entry(line: str) -> dict[str, Any]:

@@ -116,3 +116,58 @@ def test_items_of_a_batch_are_judged_one_by_one(sickbay: Clients):
     assert [bool(result.job_id) for result in results] == [True, False, True]
     assert results[1].error.code == INVALID.value[0]
     assert_for_people(results[1].error.message)
+
+
+def _nested(levels: int) -> bytes:
+    request = jobs.SubmitJobRequest(job_type="ok")
+    inner = request.payload
+    for _ in range(levels):
+        inner = inner.fields["a"].struct_value
+    inner.fields["a"].bool_value = True
+    return request.SerializeToString()
+
+
+SUBMIT = "/sickbay.jobs.v1.JobService/SubmitJob"
+UNREADABLE: dict[str, tuple[bytes, str]] = {
+    "no message": (b"\xff\xff\xff", "contract"),
+    "cut off": (jobs.SubmitJobRequest(job_type="ok", payload_json="{}").SerializeToString()[:-1], "contract"),
+    "a text that is no UTF-8": (b"\x0a\x01\xff", "UTF-8"),
+}
+
+
+@pytest.mark.parametrize("method", [SUBMIT, "/sickbay.jobs.v1.JobService/WatchJob", "/grpc.health.v1.Health/Check"])
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_a_request_that_is_no_message_is_told_so(case: str, method: str, sickbay: Clients):
+    """Unary calls and streams, our services and the health service alike; the product's log has no traceback (see `Product.stop`)."""
+    with grpc.insecure_channel(f"127.0.0.1:{sickbay.grpc_ports['Job API']}") as channel:
+        if method.endswith("WatchJob"):
+            call = lambda data: list(channel.unary_stream(method)(data, timeout=30))  # noqa: E731 - one line each
+        else:
+            call = lambda data: channel.unary_unary(method)(data, timeout=30)  # noqa: E731
+        with pytest.raises(grpc.RpcError) as caught:
+            call(UNREADABLE[case][0])
+    code, reason, message = refusal(caught.value)
+    assert (code, reason) == (INVALID, "INVALID_FIELD")
+    assert UNREADABLE[case][1] in message
+    assert_for_people(message)
+
+
+def test_a_struct_that_is_too_deep_to_be_read_is_told_so(sickbay: Clients):
+    """Protobuf's own limit, far below that of a payload as text."""
+    with grpc.insecure_channel(f"127.0.0.1:{sickbay.grpc_ports['Job API']}") as channel:
+        submit_bytes = channel.unary_unary(SUBMIT, response_deserializer=jobs.SubmitJobResponse.FromString)
+        assert submit_bytes(_nested(30), timeout=30).job.job_type == "ok"
+        with pytest.raises(grpc.RpcError) as caught:
+            submit_bytes(_nested(60), timeout=30)
+    code, reason, message = refusal(caught.value)
+    assert (code, reason) == (INVALID, "INVALID_PAYLOAD")
+    assert "payload_json" in message
+    assert_for_people(message)
+
+
+def test_reflection_is_told_so_too(sickbay: Clients):
+    with grpc.insecure_channel(f"127.0.0.1:{sickbay.grpc_ports['Job API']}") as channel:
+        ask = channel.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
+        with pytest.raises(grpc.RpcError) as caught:
+            list(ask(iter([b"\xff\xff\xff"]), timeout=30))
+    assert caught.value.code() is INVALID

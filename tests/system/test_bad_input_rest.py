@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from typing import Any
 
@@ -71,9 +72,41 @@ def test_a_bad_item_does_not_harm_its_batch(sickbay: Clients):
     assert_refused(sickbay.api.post("/jobs:batch", json={}), 400, "INVALID_FIELD")
 
 
-@pytest.mark.parametrize("key", ["x" * 129, "caf\u00e9", "tab\there"])
+@pytest.mark.parametrize("key", ["", "x" * 129, "caf\u00e9", "tab\there"])
 def test_a_bad_idempotency_key_is_refused(key: str, sickbay: Clients):
     assert_refused(sickbay.api.post("/jobs", json=GOOD, headers={"Idempotency-Key": key.encode("latin-1")}), 400, "INVALID_FIELD")
+
+
+def test_two_idempotency_keys_are_refused_and_an_empty_one_in_a_batch(sickbay: Clients):
+    """Whoever sends these believes to be safe against repeats, and is not."""
+    for second in ("a", "b"):
+        assert_refused(
+            sickbay.api.post("/jobs", json=GOOD, headers=[("Idempotency-Key", "a"), ("Idempotency-Key", second)]), 400, "INVALID_FIELD"
+        )
+    assert_refused(sickbay.api.post("/jobs:batch", json={"jobs": [GOOD | {"idempotencyKey": ""}]}), 400, "INVALID_FIELD")
+
+
+@pytest.mark.parametrize("twice", ["jobType", "payload", "tenant"])
+def test_a_name_that_comes_twice_is_refused(twice: str, sickbay: Clients):
+    """One of them would be dropped silently; inside of a payload both are kept, for it is not ours."""
+    fields = GOOD | {"tenant": "default"}
+    job = json.dumps(fields)[:-1] + f', "{twice}": {json.dumps(fields[twice])}}}'
+    headers = {"content-type": "application/json"}
+    assert twice in assert_refused(sickbay.api.post("/jobs", content=job, headers=headers), 400, "INVALID_FIELD")
+    answer = sickbay.api.post("/jobs:batch", content=f'{{"jobs": [{job}, {json.dumps(GOOD)}]}}', headers=headers).json()
+    assert [result.get("error", {}).get("reason") for result in answer["results"]] == ["INVALID_FIELD", None]
+    assert_refused(sickbay.api.post("/jobs:batch", content='{"jobs": [], "jobs": []}', headers=headers), 400, "INVALID_FIELD")
+    kept = sickbay.api.post("/jobs", content='{"jobType": "ok", "payload": {"a": 1, "a": 2}}', headers=headers)
+    assert kept.status_code == 202
+
+
+def test_a_compressed_body_is_told_so(sickbay: Clients):
+    """It is no JSON that went wrong."""
+    headers = {"content-type": "application/json", "content-encoding": "gzip"}
+    message = assert_refused(
+        sickbay.api.post("/jobs", content=gzip.compress(json.dumps(GOOD).encode()), headers=headers), 415, "UNSUPPORTED_MEDIA_TYPE"
+    )
+    assert "gzip" in message
 
 
 @pytest.mark.parametrize(
@@ -115,6 +148,11 @@ def test_an_unknown_id_is_404(method: str, path: str, sickbay: Clients):
         ("/breakers/E%20Mail", "INVALID_JOB_TYPE"),
         ("/breakers?tenant=A/B", "INVALID_FIELD"),
         ("/breakers/events?jobType=E+Mail", "INVALID_JOB_TYPE"),
+        ("/jobs?jobType=a&jobType=b", "INVALID_FIELD"),
+        ("/jobs?pageSize=1" + "0" * 5000, "INVALID_FIELD"),
+        ("/quarantine?minAgeSeconds=1" + "0" * 30, "INVALID_FIELD"),
+        ("/jobs/%ff", "INVALID_FIELD"),
+        ("/breakers/%c3%28", "INVALID_FIELD"),
     ],
 )
 def test_a_wrong_question_is_400(path: str, reason: str, sickbay: Clients):
@@ -153,3 +191,21 @@ def test_unknown_routes_and_methods_are_told_so(sickbay: Clients):
     assert_refused(sickbay.api.get("/nothing"), 404, "NOT_FOUND")
     assert_refused(sickbay.api.delete("/jobs"), 405, "METHOD_NOT_ALLOWED")
     assert_refused(sickbay.plane.put("/breakers"), 405, "METHOD_NOT_ALLOWED")
+    assert_refused(sickbay.plane.post("/breakers/email/reset?tennant=a"), 400, "INVALID_FIELD")
+
+
+def test_every_route_names_its_methods_and_answers_head(sickbay: Clients):
+    """As /openapi.json has them, HEAD where GET is."""
+    for door in (sickbay.api, sickbay.worker, sickbay.plane):
+        for path, operations in door.get("/openapi.json").json()["paths"].items():
+            known = {method.upper() for method in operations} | {"OPTIONS"} | ({"HEAD"} if "get" in operations else set())
+            place = path.format(jobType="never-seen", jobId="unknown")
+            wrong = door.request("PATCH", place)
+            assert_refused(wrong, 405, "METHOD_NOT_ALLOWED")
+            told = door.options(place)
+            assert (told.status_code, told.content) == (204, b"")
+            # A path that a pattern matches, too, has the methods of both.
+            assert known <= set(wrong.headers["allow"].split(", ")) == set(told.headers["allow"].split(", "))
+            if "get" in operations and not path.endswith("/events"):
+                assert door.head(place).status_code == door.get(place).status_code
+                assert door.head(place).content == b""

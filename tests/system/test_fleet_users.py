@@ -1,4 +1,4 @@
-"""Each service with its own user of `deploy/rabbitmq/definitions.json`, who may do just what the service does."""
+"""Each service with its own users of `deploy/`, on RabbitMQ and on PostgreSQL, who may do just what the service does."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from scripts.servers import RabbitMQ
+from tests.contract.roles import USERS, guarded
 from tests.system import stories
 from tests.system.clients import Clients
 from tests.system.clinic import Clinic
@@ -17,16 +18,19 @@ from tests.system.waiting import until
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(180)]
 DEFINITIONS = Path(__file__).parents[2] / "deploy" / "rabbitmq" / "definitions.json"
-USERS = {"jobapi": "jobapi", "worker": "worker", "controlplane": "keeper"}
 
 
 def test_least_privilege_is_enough(corner: Corner, own_clinic: Clinic, tmp_path: Path):
-    """Queues from the file alone, nobody may configure, and every scenario with its resubmit and its release goes through."""
-    with RabbitMQ(tmp_path / "rabbitmq") as server:
-        server.control("import_definitions", str(DEFINITIONS))
+    """Nobody may configure, the tables are the control plane's, and every scenario with its resubmit, release and requeue goes through."""
+    own = tmp_path / "definitions.json"
+    own.write_text(DEFINITIONS.read_text().replace("CHANGE_ME_", "own_"))
+    with RabbitMQ(tmp_path / "rabbitmq") as server, guarded() as database:
+        server.control("import_definitions", str(own))
+        database.make_roles()
         with Fleet(own_clinic.folder, QUICK | dict(corner.env)) as fleet:
             for module, user in USERS.items():
-                fleet.launch(module, RABBITMQ_URL=f"amqp://{user}:CHANGE_ME_{user}@localhost:{server.port}")
+                rabbitmq = f"amqp://{user}:own_{user}@localhost:{server.port}"
+                fleet.launch(module, RABBITMQ_URL=rabbitmq, DATABASE_URL=database.login(module))
             fleet.ready()
             with Clients(fleet) as sickbay:
                 stories.transient(sickbay, stories.CLINIC, "webhook", 300)
@@ -34,5 +38,13 @@ def test_least_privilege_is_enough(corner: Corner, own_clinic: Clinic, tmp_path:
                 outage = stories.fall_ill(sickbay, own_clinic, "email", 12)
                 stories.recover(sickbay, own_clinic, "email", outage)
                 stories.cure(sickbay, stories.CLINIC, bad)
+                retrying = sickbay.submit("cancel", {"do": "BAD_REQUEST"})
+                sickbay.wait(retrying, "RETRYING")
+                assert sickbay.api.post(f"/jobs/{retrying}/cancel").json()["state"] == "CANCELLED"
+                keyed = {"jobType": "webhook", "payload": {}}
+                first, second = (sickbay.api.post("/jobs", json=keyed, headers={"Idempotency-Key": "one"}) for _ in range(2))
+                assert first.json()["jobId"] == second.json()["jobId"]
+                assert sickbay.plane.post("/jobs:requeue", json={"validateOnly": True}).status_code == 200
                 until(lambda: sickbay.plane.get("/metrics").json()["queues"]["jobs.quarantine"] == 0)
         assert "access_refused" not in "".join(log.read_text() for log in (tmp_path / "rabbitmq" / "log").glob("*.log"))
+        assert "permission denied" not in database.log

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any
 
@@ -15,17 +15,25 @@ from gen.sickbay.jobs.v1.job_pb2 import Job
 from gen.sickbay.jobs.v1.job_service_pb2 import CancelJobRequest, ListJobsRequest, WatchJobRequest
 from tests.system.clients import Clients, refusal
 from tests.system.clinic import Clinic
+from tests.system.product import Product
 
 
 def events(answer: httpx.Response) -> Iterator[tuple[str, dict[str, Any]]]:
     """The events of a stream: name and data."""
-    name = ""
+    return ((name, data) for name, data, _ in events_with_ids(answer))
+
+
+def events_with_ids(answer: httpx.Response) -> Iterator[tuple[str, dict[str, Any], str]]:
+    """The events of a stream: name, data, and the id that a browser would send to go on after it."""
+    name = last = ""
     for line in answer.iter_lines():
         field, _, value = line.partition(": ")
         if field == "event":
             name = value
+        elif field == "id":
+            last = value
         elif field == "data":
-            yield name, json.loads(value)
+            yield name, json.loads(value), last
 
 
 def test_a_jobs_events_come_as_they_happen_and_end_with_it(sickbay: Clients, clinic: Clinic):
@@ -49,6 +57,69 @@ def test_a_watch_tells_every_change_in_order(sickbay: Clients):
     assert all(earlier <= later for earlier, later in pairwise(orders))
     states = [Job.State.Name(change.state).removeprefix("STATE_") for change in changes]
     assert states[-5:] == ["RETRYING", "RUNNING", "RETRYING", "RUNNING", "SUCCEEDED"]
+
+
+def test_a_stream_of_a_jobs_events_goes_on_after_the_last_one(own_clinic: Clinic, start: Callable[..., Product]):
+    """By Last-Event-ID, also after a restart: what was missed comes from the history, and an ended job says that it is over."""
+    gate = own_clinic.make_gate("resumed")
+    product = start(own_clinic.folder).ready()
+    with Clients(product) as sickbay:
+        job_id = sickbay.submit("resumed", {"do": ["BAD_REQUEST", gate, "ok"]})
+        with sickbay.api.stream("GET", f"/jobs/{job_id}/events") as answer:
+            first, last = next((data, last) for _, data, last in events_with_ids(answer) if data["state"] == "RETRYING")
+        assert (first["attempt"], bool(last)) == (1, True)
+        own_clinic.open_gate("resumed")
+        sickbay.wait(job_id, "SUCCEEDED")
+        product.stop()
+    with Clients(start(own_clinic.folder).ready()) as sickbay:
+        sickbay.wait_until_known(job_id)
+        with sickbay.api.stream("GET", f"/jobs/{job_id}/events", headers={"Last-Event-ID": last}) as answer:
+            told = list(events_with_ids(answer))
+        assert [data["state"] for _, data, _ in told][-2:] == ["RUNNING", "SUCCEEDED"]
+        assert all(data["change"]["attempt"] >= 1 for _, data, _ in told)
+        over = sickbay.api.get(f"/jobs/{job_id}/events", headers={"Last-Event-ID": told[-1][2]})
+        assert (over.status_code, over.content) == (204, b"")
+        anew = sickbay.api.get(f"/jobs/{job_id}/events", headers={"Last-Event-ID": "of another service"})
+        assert [data["state"] for _, data in events(anew)] == ["SUCCEEDED"]
+
+
+def test_a_watch_over_grpc_goes_on_after_its_token(sickbay: Clients):
+    """Each token gives just what came after it, and the last one gives nothing."""
+    job_id = sickbay.submit("watched", {"do": ["BAD_REQUEST", "ok"]})
+    sickbay.wait(job_id, "SUCCEEDED")
+    whole = list(sickbay.jobs.WatchJob(WatchJobRequest(job_id=job_id, resume_token="0.0.QUEUED"), timeout=30))
+    states = [Job.State.Name(reply.job.state).removeprefix("STATE_") for reply in whole]
+    assert states == ["RUNNING", "RETRYING", "RUNNING", "SUCCEEDED"]
+    for place, reply in enumerate(whole):
+        rest = list(sickbay.jobs.WatchJob(WatchJobRequest(job_id=job_id, resume_token=reply.resume_token), timeout=30))
+        assert rest == whole[place + 1 :]
+
+
+def test_a_stream_of_circuits_goes_on_without_what_is_known(sickbay: Clients):
+    """By Last-Event-ID: nothing again if nothing was missed, every circuit as it is now if something was."""
+    sickbay.wait(sickbay.submit("resumed-circuit"), "SUCCEEDED")
+    query = {"jobType": "resumed-circuit"}
+    with sickbay.plane.stream("GET", "/breakers/events", params=query) as answer:
+        _, _, last = next(events_with_ids(answer))
+    with sickbay.plane.stream("GET", "/breakers/events", params=query, headers={"Last-Event-ID": last}) as answer:
+        stream = events_with_ids(answer)
+        sickbay.plane.post("/breakers/resumed-circuit/force-open", json={"seconds": 60})
+        _, data, later = next(stream)
+        assert (data["state"], later == last) == ("FORCED_OPEN", False)
+    sickbay.plane.post("/breakers/resumed-circuit/reset")
+    with sickbay.plane.stream("GET", "/breakers/events", params=query, headers={"Last-Event-ID": later}) as answer:
+        assert next(events(answer))[1]["state"] == "CLOSED"
+
+
+def test_the_circuit_of_a_type_named_events_can_be_seen(sickbay: Clients):
+    """Its path is that of the stream; whoever asks for JSON gets the circuit."""
+    sickbay.wait(sickbay.submit("events"), "SUCCEEDED")
+    answer = sickbay.plane.get("/breakers/events", headers={"accept": "application/json"})
+    assert (answer.status_code, answer.json()["jobType"], answer.json()["state"]) == (200, "events", "CLOSED")
+    assert sickbay.plane.post("/breakers/events/reset").status_code == 200
+    for accept in ("*/*", "text/event-stream", "text/event-stream, application/json;q=0.5"):
+        with sickbay.plane.stream("GET", "/breakers/events", headers={"accept": accept}) as stream:
+            assert stream.headers["content-type"] == "text/event-stream; charset=utf-8"
 
 
 def test_circuits_changes_come_as_events(sickbay: Clients):

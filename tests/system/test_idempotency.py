@@ -9,7 +9,7 @@ import grpc
 import httpx
 import pytest
 
-from gen.sickbay.jobs.v1.job_service_pb2 import SubmitJobRequest
+from gen.sickbay.jobs.v1.job_service_pb2 import BatchSubmitJobsRequest, SubmitJobRequest
 from tests.system.clients import Clients, refusal
 from tests.system.clinic import Clinic
 from tests.system.product import Product
@@ -53,11 +53,15 @@ def test_both_doors_and_batches_share_the_keys(sickbay: Clients):
 
 
 def test_a_batch_can_repeat_a_key_within_itself(sickbay: Clients):
-    """Two items with one key are one job, or the second is told to try again; never two jobs."""
+    """Two items with one key are one job, whichever door they come by; two different ones are not."""
     item = BODY | {"idempotencyKey": "twice-in-a-batch"}
-    answer = sickbay.api.post("/jobs:batch", json={"jobs": [item, item]}).json()
-    first, second = answer["results"]
-    assert second.get("jobId") == first["jobId"] or second["error"]["reason"] == "REQUEST_IN_PROGRESS"
+    answer = sickbay.api.post("/jobs:batch", json={"jobs": [item, item, item | {"payload": {}}]}).json()
+    first, second, third = answer["results"]
+    assert second == first | {"duplicate": True}
+    assert third["error"]["reason"] == "IDEMPOTENCY_KEY_REUSED"
+    request = SubmitJobRequest(job_type="ok", payload_json="{}", request_id="twice-over-grpc")
+    one, two = sickbay.jobs.BatchSubmitJobs(BatchSubmitJobsRequest(requests=[request, request])).results
+    assert (two.job_id, one.duplicate, two.duplicate) == (one.job_id, False, True)
 
 
 def test_keys_survive_a_kill(own_clinic: Clinic, start: Callable[..., Product]):

@@ -19,6 +19,8 @@ CASES = {
     "bad URL": ("REDIS_URL", "redis://"),
     "file instead of folder": ("data folder", "a file is in its place"),
     "folder in use": ("data folder", "is in use by process"),
+    "damaged ledger": ("damaged/ledger.db cannot be used: it is damaged or no SQLite file", "restore it from a backup"),
+    "damaged queue": ("queued/queue.db cannot be used: it is damaged or no SQLite file", "restore it from a backup"),
     "no such module": ("JOB_HANDLERS", "no_such_module"),
 }
 
@@ -35,6 +37,9 @@ def attempts(tmp_path_factory: pytest.TempPathFactory, taken: int, shared_produc
     """All of them at once, for the sake of time; another process of the tests may look at some of its own."""
     folder = tmp_path_factory.mktemp("starts")
     (folder / "file").touch()
+    for name, file in (("damaged", "ledger.db"), ("queued", "queue.db")):
+        (folder / name).mkdir(0o700)
+        (folder / name / file).write_bytes(b"no database" * 1_000)
     held = Path(f"/proc/{shared_product.process.pid}/cwd").resolve() / "data"
     all_at_once = {
         "taken HTTP port": Product(folder, options=["--ephemeral", "--jobapi-port", str(taken)]),
@@ -42,6 +47,8 @@ def attempts(tmp_path_factory: pytest.TempPathFactory, taken: int, shared_produc
         "bad variable": Product(folder, {"COOLDOWN_PERIOD": "abc"}),
         "bad URL": Product(folder, {"REDIS_URL": "http://user:hunter2@localhost"}),
         "file instead of folder": Product(folder, options=["--data", "file"]),
+        "damaged ledger": Product(folder, options=["--data", "damaged"]),
+        "damaged queue": Product(folder, options=["--data", "queued"]),
         "folder in use": Product(folder, options=["--data", str(held)]),
         "no such module": Product(folder, {"JOB_HANDLERS": "no_such_module"}),
     }

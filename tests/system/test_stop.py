@@ -23,7 +23,9 @@ def assert_not_serving(sickbay: Clients, running: str) -> None:
         assert answer.status == HealthCheckResponse.NOT_SERVING, name
     for door in (sickbay.api, sickbay.worker, sickbay.plane):
         health = door.get("/health")
-        assert (health.status_code, health.json()) == (503, {"status": "error", "info": {"api": {"status": "down"}}})
+        assert (health.status_code, health.json()["status"], health.json()["info"]) == (503, "error", {"api": {"status": "down"}})
+        assert {check["status"] for check in health.json()["checks"].values()} == {"up"}
+        assert (door.get("/health/ready").status_code, door.get("/health/live").status_code) == (503, 200)
     assert sickbay.job(running)["state"] == "RUNNING"
 
 

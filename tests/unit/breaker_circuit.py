@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from sickbay import breaker
-from sickbay.breaker import Ask, Effect
-from sickbay.circuit import Action, BreakerConfig, Command, Key, Permit, PermitKind, Refusal
-from sickbay.outcome import SUCCESS, Kind, Outcome
+from sickbay.breaker import machine as breaker
+from sickbay.breaker.machine import Ask, Effect
+from sickbay.domain.breaker import Action, BreakerConfig, Command, Key, Permit, PermitKind, Refusal
+from sickbay.domain.outcome import SUCCESS, Kind, Outcome
 
 KEY = Key("email")
 START = 1_700_000_000_000
@@ -23,10 +23,10 @@ class Circuit:
         self.doc = breaker.new_document(KEY, START)
         self.asked = 0
 
-    def admit(self, job: str | None = None, jitter: int = 0) -> Permit | Refusal:
+    def admit(self, job: str | None = None, jitter: int = 0, longest_ms: int = 0) -> Permit | Refusal:
         """Ask to run a job, a new one unless named."""
         self.asked += 1
-        ask = Ask(job or f"job-{self.asked}", f"token-{self.asked}", "worker-1", jitter)
+        ask = Ask(job or f"job-{self.asked}", f"token-{self.asked}", "worker-1", jitter, longest_ms)
         self.doc, answer = breaker.admit(self.doc, ask, self.config, self.now)
         return answer
 
@@ -63,10 +63,10 @@ class Circuit:
         assert self.run(DOWN, self.config.failure_threshold) is Effect.TRIPPED
         return self
 
-    def probe(self) -> Permit:
+    def probe(self, longest_ms: int = 0) -> Permit:
         """Wait until a probe is due and take it."""
         self.now = max(self.now, self.doc.probe_at)
-        permit = self.admit()
+        permit = self.admit(longest_ms=longest_ms)
         assert isinstance(permit, Permit)
         assert permit.kind is PermitKind.PROBE
         return permit

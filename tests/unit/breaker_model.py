@@ -10,13 +10,15 @@ bounded; 15 forced never becomes CLOSED by itself; 16 permissive states never re
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 from hypothesis.stateful import RuleBasedStateMachine
 
-from sickbay import breaker
-from sickbay.breaker import Ask, Document, Effect
-from sickbay.circuit import BreakerConfig, CircuitState, Key, Permit, PermitKind, Refusal
-from sickbay.outcome import Kind, Outcome
+from sickbay.breaker import machine as breaker
+from sickbay.breaker.machine import Ask, Document, Effect
+from sickbay.breaker.transitions import NO_PROBE
+from sickbay.domain.breaker import BreakerConfig, CircuitState, Key, Permit, PermitKind, Refusal
+from sickbay.domain.outcome import Kind, Outcome
 
 KEY = Key("email")
 START = 1_700_000_000_000
@@ -39,15 +41,16 @@ class Model(RuleBasedStateMachine):
         self.outstanding: list[Permit] = []
         self.used: list[Permit] = []
         self.live: Permit | None = None
+        self.beside: Permit | None = None
         self.lease_since = self.lease_end = self.earliest_probe = 0
         self.losses = self.quick_probes = self.ramp_failures = 0
         self.closed_at = 0
         self.failed: list[tuple[int, int, str, str]] = []
 
-    def admit(self, job: str, jitter: int) -> Permit | Refusal:
+    def admit(self, job: str, jitter: int, longest_ms: int = 0) -> Permit | Refusal:
         """Ask, and hold what the answer must keep to."""
         self.asked += 1
-        ask = Ask(job, f"token-{self.asked}", "worker", jitter)
+        ask = Ask(job, f"token-{self.asked}", "worker", jitter, longest_ms)
         self.lose_expired()
         before = self.caught_up(jitter)
         answer = self.apply(lambda: breaker.admit(self.doc, ask, self.config, self.now))
@@ -58,6 +61,7 @@ class Model(RuleBasedStateMachine):
         if answer.kind is PermitKind.PROBE:
             assert before.state is OPEN
             assert self.live is None, "two live probes"  # 1
+            assert self.beside is None, "a probe beside one that outlasted a hold"  # 1
             assert self.now >= self.earliest_probe  # 2
             assert self.doc.state is HALF_OPEN
             self.live, self.lease_since, self.lease_end = answer, self.now, self.now + answer.lease_ms
@@ -69,11 +73,11 @@ class Model(RuleBasedStateMachine):
 
     def extend(self, permit: Permit) -> None:
         """Renew, and hold what a renewal may do."""
-        alive = permit is self.live and self.now < self.lease_end
+        alive = (permit is self.live or self.is_beside(permit)) and self.now < self.lease_end
         self.lose_expired()
         assert self.apply(lambda: breaker.renew(self.doc, permit, self.config, self.now)) is alive
         if alive:
-            longest = self.lease_since + self.config.probe_max_ms
+            longest = self.lease_since + self.longest(permit)
             self.lease_end = max(self.lease_end, min(self.now + self.config.probe_lease_ms, longest))
             assert self.doc.probe_until == self.lease_end
 
@@ -91,7 +95,10 @@ class Model(RuleBasedStateMachine):
                 self.used.append(permit)
         elif permit.epoch < before.epoch:
             assert effect is Effect.STALE
-        if effect is Effect.STALE:
+        if self.is_beside(permit):
+            assert after == replace(before, rev=after.rev, updated_at=self.now, **NO_PROBE)  # 1, 5
+            self.beside = None
+        elif effect is Effect.STALE:
             assert after == before  # 5
         elif owner:
             self.judged(before, outcome, effect)
@@ -180,13 +187,16 @@ class Model(RuleBasedStateMachine):
         if doc.trips < before.trips and not admin:
             assert self.now - self.closed_at >= 2 * before.cooldown_ms  # 13
         assert doc.cooldown_ms <= CAP  # 12
-        assert (doc.probe_token != "") == (doc.state is HALF_OPEN)
-        assert doc.probe_until <= doc.probe_since + self.config.probe_max_ms  # 14
+        assert (doc.probe_token != "") == (doc.state is HALF_OPEN or (doc.state in {OPEN, FORCED} and doc.probe_until > doc.updated_at))
+        prober = self.live or self.beside
+        assert prober is None or doc.probe_until <= doc.probe_since + self.longest(prober)  # 14
         self.doc = doc
         return reply
 
     def lose_expired(self) -> None:
         """The model's side of a lease that ran out: at once for two probers in a row, a failed probe for the third."""
+        if self.now >= self.lease_end:
+            self.beside = None
         if self.live is None or self.now < self.lease_end:
             return
         self.forget()
@@ -201,6 +211,20 @@ class Model(RuleBasedStateMachine):
         if self.live is not None and self.live not in self.used:
             self.used.append(self.live)
         self.live, self.ramp_failures, self.failed = None, 0, []
+
+    def held(self) -> None:
+        """An admin began a new regime: a probe under way is remembered where jobs are refused, and forgotten where all may run."""
+        prober = self.live or self.beside
+        self.forget()
+        self.beside = prober if self.doc.state in {OPEN, FORCED} else None
+
+    def is_beside(self, permit: Permit) -> bool:
+        """Whether this is the probe that outlasts a hold. Its epoch is over, so its token alone tells."""
+        return self.beside is not None and permit.token == self.beside.token
+
+    def longest(self, prober: Permit) -> int:
+        """How long this one may keep its lease (14)."""
+        return max(self.config.probe_max_ms, prober.longest_ms + 30_000)
 
     def caught_up(self, jitter: int = 0) -> Document:
         """The document as time alone has made it."""

@@ -15,8 +15,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from gen.sickbay.breakers.v1 import breaker_service_pb2_grpc
 from gen.sickbay.jobs.v1 import job_pb2, job_service_pb2_grpc, quarantine_service_pb2, quarantine_service_pb2_grpc
-from sickbay.rpc.errors import Fault, rich_status
-from sickbay_cli.main import cli
+from sickbay.server.errors import Fault, rich_status
+from sickbay_cli.program import cli
 
 JOB_ID = "01a20bed-89cf-7e32-affc-ab0ca5ad0554"
 _ADDED = (
@@ -32,6 +32,7 @@ class Fleet:
 
     def __init__(self) -> None:
         self.answers: dict[str, Any] = {"Check": health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING)}
+        self.trailers: tuple[tuple[str, bytes], ...] = ()
         self.calls: list[tuple[str, Any]] = []
         self._server = grpc.server(ThreadPoolExecutor(4))
 
@@ -75,6 +76,7 @@ class Fleet:
     def _method(self, name: str) -> Any:
         def unary(_: object, request: Any, context: grpc.ServicerContext) -> Any:
             answer = self._answer(name, request, context)
+            context.set_trailing_metadata(self.trailers)
             if isinstance(answer, Fault):
                 context.abort_with_status(rich_status(answer))
             return answer

@@ -7,21 +7,24 @@ from random import Random
 from sickbay.adapters.embedded.breakers import EmbeddedBreakers
 from sickbay.adapters.embedded.broker import SqliteBroker
 from sickbay.adapters.sql.ledger import open_ledger
-from sickbay.backends import Backends
-from sickbay.circuit import BreakerConfig
-from sickbay.errors import Unavailable
+from sickbay.domain.breaker import BreakerConfig
+from sickbay.domain.errors import Unavailable
+from sickbay.runtime.backends import Backends
 from tests.clock import ManualClock
 
 
 class Flaky:
-    """Passes everything on; `fail(name, times)` makes a method raise Unavailable before it does anything, `after=True` after it did."""
+    """Passes everything on; `fail(name, times)` makes a method raise Unavailable before it does anything, `after=True` after it did.
+
+    `error` is raised instead of Unavailable.
+    """
 
     def __init__(self, inner):
         self._inner = inner
         self._failing = {}
 
-    def fail(self, name, times=1, *, after=False):
-        self._failing[name] = (times, after)
+    def fail(self, name, times=1, *, after=False, error=None):
+        self._failing[name] = (times, after, error or Unavailable(f"{name} failed"))
 
     def __getattr__(self, name):
         method = getattr(self._inner, name)
@@ -29,13 +32,13 @@ class Flaky:
             return method
 
         async def flaky(*args, **kwargs):
-            left, after = self._failing.get(name, (0, False))
+            left, after, error = self._failing[name]
             if left <= 0:
                 return await method(*args, **kwargs)
-            self._failing[name] = (left - 1, after)
+            self._failing[name] = (left - 1, after, error)
             if after:
                 await method(*args, **kwargs)
-            raise Unavailable(f"{name} failed")
+            raise error
 
         return flaky
 
@@ -62,8 +65,10 @@ async def open_backends(clock=None, **config):
             reader=Flaky(ledger.reader),
             writer=Flaky(ledger.writer),
             wards=Flaky(ledger.wards),
+            lost=Flaky(ledger.lost),
             fence=Flaky(ledger.fence),
             keys=Flaky(ledger.keys),
+            holds=ledger.holds,
             clock=clock,
             ready=ledger.link.wait_up,
         )

@@ -1,8 +1,8 @@
 """Jobs that are set aside, as a worker does it, and the jobs that a queue holds then."""
 
-from sickbay.circuit import Key
-from sickbay.envelope import decode_job, encode_event
-from sickbay.job import Event, Job, Reason, State
+from sickbay.domain.breaker import Key
+from sickbay.domain.job import Event, Job, Reason, State
+from sickbay.messages.codec import decode_job, encode_event
 from sickbay.ports import Message
 from tests.clock import START
 

@@ -6,10 +6,10 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from sickbay.job import Job
+from sickbay.domain.job import Job
+from sickbay.domain.trace import trace_of
 from sickbay.telemetry.carried import Carried
 from sickbay.telemetry.traced import TracedBroker
-from sickbay.trace import trace_of
 from tests.unit.engine_stubs import StubBroker
 
 PARENT = f"00-{'ab' * 16}-{'cd' * 8}-01"

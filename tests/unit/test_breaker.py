@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from sickbay.breaker import Effect
-from sickbay.circuit import CircuitState, Permit, PermitKind, Refusal
-from sickbay.outcome import SUCCESS, Kind, Outcome
+from sickbay.breaker.machine import Effect
+from sickbay.domain.breaker import CircuitState, Permit, PermitKind, Refusal
+from sickbay.domain.outcome import SUCCESS, Kind, Outcome
 from tests.unit.breaker_circuit import BAD_DATA, BROKEN_OFF, DOWN, KEY, START, Circuit
 
 
@@ -106,6 +106,17 @@ def test_the_third_lost_prober_in_a_row_counts_as_a_failed_probe():
     circuit.now += 7
     assert circuit.look().probe_at == lost_at + 120_000
     assert (circuit.doc.trips, circuit.doc.expiries, circuit.doc.reason_code) == (2, 0, "API_TIMEOUT")
+
+
+def test_a_probe_may_run_for_as_long_as_its_timeout():
+    """Longer than the 120 s that hold for all: the verdict of a run of 300 s counts, and nobody else probes meanwhile."""
+    circuit = Circuit().open()
+    probe = circuit.probe(longest_ms=300_000)
+    for _ in range(30):
+        circuit.now += 10_000
+        assert circuit.renew(probe)
+        assert isinstance(circuit.admit(), Refusal)
+    assert circuit.settle(probe, SUCCESS) is Effect.CLOSED
 
 
 def test_renewal_keeps_a_probe_alive_up_to_its_longest_time():

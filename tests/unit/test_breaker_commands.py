@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sickbay.breaker import Effect
-from sickbay.circuit import Action, CircuitState, PermitKind, Refusal
-from sickbay.outcome import SUCCESS
+from sickbay.breaker.machine import Effect
+from sickbay.domain.breaker import Action, CircuitState, PermitKind, Refusal
+from sickbay.domain.outcome import SUCCESS
 from tests.unit.breaker_circuit import DOWN, KEY, START, Circuit
 
 
@@ -25,6 +25,46 @@ def test_reset_closes_whatever_there_was(state):
     assert circuit.doc.epoch > epoch
     assert circuit.settle(stale, DOWN) is Effect.STALE
     assert circuit.admit().kind is PermitKind.NORMAL
+
+
+def test_a_hold_that_ends_before_the_probe_lends_no_second_one():
+    """Force-open for a second beside a probe of three: the next probe waits for the first, whose verdict moves nothing."""
+    circuit = Circuit().open()
+    first = circuit.probe()
+    circuit.command(Action.FORCE_OPEN, duration_ms=1_000)
+    circuit.now += 1_000
+    assert circuit.look().probe_job_id == first.job_id
+    assert circuit.admit() == Refusal(KEY, CircuitState.OPEN, 14_000)
+    assert circuit.renew(first)
+    assert circuit.look().probe_at == circuit.now + 15_000
+    circuit.now += 2_000
+    assert circuit.settle(first, SUCCESS) is Effect.STALE
+    assert (circuit.doc.state, circuit.look().probe_job_id) == (CircuitState.OPEN, "")
+    assert circuit.admit().kind is PermitKind.PROBE
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_auto_after_a_hold_waits_for_the_probe_that_runs_beside_it(again):
+    circuit = Circuit().open()
+    first = circuit.probe()
+    for _ in range(1 + again):
+        circuit.command(Action.FORCE_OPEN)
+    circuit.command(Action.AUTO)
+    assert isinstance(circuit.admit(), Refusal)
+    circuit.now += 15_000
+    assert circuit.admit().kind is PermitKind.PROBE
+    assert circuit.settle(first, SUCCESS) is Effect.STALE
+    assert circuit.doc.state is CircuitState.HALF_OPEN
+
+
+@pytest.mark.parametrize("action", [Action.RESET, Action.DISABLE, Action.METRICS_ONLY])
+def test_where_all_may_run_a_probe_is_one_of_many(action):
+    circuit = Circuit().open()
+    first = circuit.probe()
+    circuit.command(action)
+    assert circuit.admit().kind is PermitKind.NORMAL
+    assert circuit.settle(first, DOWN) is Effect.STALE
+    assert not circuit.renew(first)
 
 
 def test_a_forced_hold_ends_in_a_probe():

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from sickbay import breaker
-from sickbay.breaker_document import clean, word
-from sickbay.circuit import Key
+from sickbay.breaker import machine as breaker
+from sickbay.breaker.document import clean, word
+from sickbay.domain.breaker import Key
 from tests.unit.breaker_circuit import DOWN, START, Circuit
 
 

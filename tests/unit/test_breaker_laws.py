@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import pytest
@@ -9,12 +10,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
-from sickbay import breaker
-from sickbay.breaker import Ask, Effect
-from sickbay.circuit import Action, BreakerConfig, Command, Permit, Refusal
-from sickbay.outcome import SUCCESS, Kind, Outcome
+from sickbay.breaker import machine as breaker
+from sickbay.breaker.machine import Ask, Effect
+from sickbay.domain.breaker import Action, BreakerConfig, Command, Permit, Refusal
+from sickbay.domain.outcome import SUCCESS, Kind, Outcome
 from tests.unit.breaker_model import CAP, CLOSED, FORCED, HALF_OPEN, LONGER_THAN_EVERY_WAIT, OPEN, Model
 
+EXAMPLES = os.environ.get("LAWS_EXAMPLES", "")
+"""For more than the quick look: so many, and others each time."""
 jitters = st.integers(0, 1000)
 jobs = st.sampled_from(["job-a", "job-b", "job-c"])
 codes = st.sampled_from(["API_TIMEOUT", "NETWORK_ERROR"])
@@ -35,10 +38,10 @@ class Laws(Model):
 
     # what everybody can do
 
-    @rule(job=jobs, jitter=jitters)
-    def ask(self, job: str, jitter: int) -> None:
+    @rule(job=jobs, jitter=jitters, longest_ms=st.sampled_from([0, 0, 30_000, 300_000]))
+    def ask(self, job: str, jitter: int, longest_ms: int) -> None:
         """Somebody asks to run a job."""
-        self.admit(job, jitter)
+        self.admit(job, jitter, longest_ms)
 
     @precondition(lambda self: self.outstanding)
     @rule(pick=picks, outcome=outcomes, jitter=jitters, behind=st.integers(0, 3))
@@ -61,6 +64,25 @@ class Laws(Model):
         wrong = {"epoch": self.live.epoch - 1} if old_epoch else {"token": "guessed"}
         assert self.settle(replace(self.live, **wrong), outcome, 0, self.doc.seq) is Effect.STALE
 
+    @precondition(lambda self: self.live is not None or self.doc.state is OPEN)
+    @rule(hold_ms=st.sampled_from([1, 1_000, 14_999, 15_000, 40_000]), ends=st.sampled_from([None, *Action]), end=st.booleans())
+    def hold_beside_the_probe(self, hold_ms: int, ends: Action | None, end: bool) -> None:
+        """The circuit is held open while a probe runs, and the hold ends, or is ended, before the probe does (1)."""
+        if self.live is None:
+            self.wait_out_and_hold_the_probe(0)
+        prober = self.live
+        assert prober is not None
+        self.order(Action.FORCE_OPEN, hold_ms)
+        self.extend(prober)
+        self.now += hold_ms
+        if ends is not None:
+            self.order(ends, 1_000)
+        self.admit("job-b", 0)
+        self.extend(prober)
+        if end and prober in self.outstanding:
+            self.settle(self.take(prober), SUCCESS, 0, self.doc.seq)
+            self.admit("job-b", 0)
+
     @precondition(lambda self: self.live is not None or self.used)
     @rule(pick=picks, late=st.booleans())
     def renew(self, pick: int, late: bool) -> None:
@@ -81,7 +103,7 @@ class Laws(Model):
         if action is Action.RESET:
             assert (doc.state, doc.trips, doc.epoch > before.epoch) == (CLOSED, 0, True)
         if doc.epoch != before.epoch:
-            self.forget()
+            self.held()
             self.losses = self.quick_probes = 0
             self.earliest_probe = doc.probe_at
 
@@ -101,6 +123,10 @@ class Laws(Model):
             self.failed = [(seq, at - back, code, job) for seq, at, code, job in self.failed]
             self.lose_expired()
             self.apply(lambda: (self.caught_up(), None))
+
+    def due(self) -> int:
+        """When an open circuit lends its next probe: after its wait, and not beside one that outlasts a hold."""
+        return max(self.doc.probe_at, self.lease_end if self.beside else 0)
 
     # rules that lead on purpose to where chance seldom comes
 
@@ -125,18 +151,18 @@ class Laws(Model):
     @rule(outcome=outcomes, jitter=jitters, early=st.integers(0, 2))
     def wait_out_and_probe(self, outcome: Outcome, jitter: int, early: int) -> None:
         """A cooldown passes, and the probe comes to an end."""
-        self.now = max(self.now, self.doc.probe_at - early)
+        self.now = max(self.now, self.due() - early)
         answer = self.admit("job-p", jitter)
-        assert isinstance(answer, Refusal) == (self.now < self.doc.probe_at and self.doc.state is OPEN)
+        assert isinstance(answer, Refusal) == (self.now < self.due() and self.doc.state is OPEN)
         if isinstance(answer, Permit):
             self.settle(self.take(answer), outcome, jitter, self.doc.seq)
 
     @precondition(lambda self: self.doc.state is OPEN)
-    @rule()
-    def wait_out_and_hold_the_probe(self) -> None:
+    @rule(longest_ms=st.sampled_from([0, 300_000]))
+    def wait_out_and_hold_the_probe(self, longest_ms: int) -> None:
         """A cooldown passes, and the probe stays under way."""
-        self.now = max(self.now, self.doc.probe_at)
-        assert isinstance(self.admit("job-h", 0), Permit)
+        self.now = max(self.now, self.due())
+        assert isinstance(self.admit("job-h", 0, longest_ms), Permit)
 
     @precondition(lambda self: self.live is not None)
     @rule(times=st.integers(1, 30), every=st.integers(4_000, 16_000))
@@ -153,7 +179,7 @@ class Laws(Model):
     def lose_probers(self, times: int, jitter: int) -> None:
         """Probers vanish; the circuit must lend the probe again (law 7)."""
         for _ in range(times):
-            self.now = max(self.now, self.doc.probe_at, self.lease_end if self.live else 0)
+            self.now = max(self.now, self.due(), self.lease_end if self.live else 0)
             answer = self.admit("job-l", jitter)
             assert isinstance(answer, Permit) or self.doc.state is OPEN
             self.now = max(self.now, self.lease_end)
@@ -185,5 +211,9 @@ class Laws(Model):
 pytestmark = pytest.mark.no_cover  # the examples cover the machine; tracing would make the laws four times as slow
 TestLaws = Laws.TestCase
 TestLaws.settings = settings(
-    max_examples=150, stateful_step_count=40, derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+    max_examples=int(EXAMPLES or 150),
+    stateful_step_count=40,
+    derandomize=not EXAMPLES,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
 )

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import run_state_machine_as_test
 from redis.exceptions import RedisError
 
-from sickbay import breaker
 from sickbay.adapters.redis import script
-from sickbay.breaker import Ask, Effect
-from sickbay.circuit import Action, BreakerConfig, Command, Key, Permit
-from sickbay.outcome import SUCCESS, Kind, Outcome
+from sickbay.breaker import machine as breaker
+from sickbay.breaker.machine import Ask, Effect
+from sickbay.domain.breaker import Action, BreakerConfig, Command, Key, Permit, Refusal
+from sickbay.domain.outcome import SUCCESS, Kind, Outcome
 from tests.contract.redis_twin import Twin
 from tests.unit import breaker_model, test_breaker_laws
 from tests.unit.breaker_circuit import START, Circuit
@@ -27,9 +27,12 @@ LAWS = settings(
 )
 MUTANTS = {
     "wrong token accepted": ("permit.epoch ~= doc.epoch or permit.token ~= doc.probeToken", "permit.epoch ~= doc.epoch"),
-    "probeAt ignored": ("doc.state == 'OPEN' and now >= doc.probeAt", "doc.state == 'OPEN'"),
+    "probeAt ignored": ("doc.state == 'OPEN' and now >= free_at()", "doc.state == 'OPEN'"),
     "stale epoch counted": ("permit.epoch ~= doc.epoch or permit.token", "permit.token"),
     "lease expiry removed": ("now >= doc.probeUntil", "false"),
+    "probe beside another after a hold": ("math.max(doc.probeAt, doc.probeUntil)", "doc.probeAt"),
+    "probe forgotten by the end of a hold": ("under_way(opening({probeAt = since}))", "opening({probeAt = since})"),
+    "long run not renewed": ("math.max(config.probe_max_ms, run_ms + 2 * config.probe_lease_ms)", "config.probe_max_ms"),
     "watermark ignored": ("failed.seq > watermark", "false"),
     "distinct jobs ignored": ("distinct >= math.min(config.distinct_jobs, config.failure_threshold) and", ""),
     "cap removed": ("math.min(cap, math.max(grown, least_ms))", "math.max(grown, least_ms)"),
@@ -103,11 +106,33 @@ def check_a_life(twin):
     doc, permit = twin.admit(doc, Ask("probe", "token"), config, doc.probe_at)
     assert isinstance(permit, Permit)
     doc, _ = twin.settle(doc, permit, SUCCESS, config, doc.updated_at)
+    check_a_hold_beside_the_probe(twin, config)
     for number in range(8):
         doc, permit = twin.admit(doc, Ask(f"job-{number}", "t"), config, doc.updated_at)
         assert isinstance(permit, Permit)
         doc, _ = twin.settle(doc, permit, SUCCESS, config, doc.updated_at)
     assert doc.ramp is None
+
+
+def check_a_hold_beside_the_probe(twin, config):
+    """A slow probe, a hold of a second beside it, and its end."""
+    doc = twin.command(breaker.new_document(Key("sms"), START), Command(Action.FORCE_OPEN), config, START)
+    doc = twin.command(doc, Command(Action.AUTO), config, START)
+    doc, probe = twin.admit(doc, Ask("slow", "token", longest_ms=300_000), config, START)
+    assert isinstance(probe, Permit)
+    doc = twin.command(doc, Command(Action.FORCE_OPEN, 1_000), config, START)
+    for now in (START + 1_000, START + 14_000, START + 28_000):
+        doc = twin.catch_up(doc, config, now)
+        assert isinstance(twin.admit(doc, Ask("other", "second"), config, now)[1], Refusal)
+        doc, renewed = twin.renew(doc, probe, config, now)
+        assert renewed
+    for now in range(START + 42_000, START + 329_000, 14_000):
+        doc, renewed = twin.renew(doc, probe, config, now)
+        assert renewed
+    twin.catch_up(doc, config, doc.probe_until)
+    doc, effect = twin.settle(doc, probe, SUCCESS, config, START + 320_000)
+    assert (effect, doc.probe_token) == (Effect.STALE, "")
+    assert isinstance(twin.admit(doc, Ask("next", "third"), config, START + 320_000)[1], Permit)
 
 
 def test_the_script_and_the_machine_agree_on_an_ordinary_life():

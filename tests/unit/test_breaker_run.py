@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from sickbay.breaker import Effect
-from sickbay.circuit import CircuitState
-from sickbay.outcome import SUCCESS, Kind, Outcome
+from sickbay.breaker.machine import Effect
+from sickbay.domain.breaker import CircuitState
+from sickbay.domain.outcome import SUCCESS, Kind, Outcome
 from tests.unit.breaker_circuit import BAD_DATA, BROKEN_OFF, DOWN, START, Circuit
 
 

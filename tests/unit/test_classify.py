@@ -8,9 +8,9 @@ import pydantic
 import pytest
 
 from sickbay import JobError
-from sickbay.classify import classify, timed_out
-from sickbay.outcome import Kind
-from sickbay.sdk import HandlerSpec
+from sickbay.domain.outcome import Kind
+from sickbay.handlers.classify import classify, timed_out
+from sickbay.handlers.registry import HandlerSpec
 
 PLAIN = HandlerSpec("email", print)
 REQUEST = httpx.Request("GET", "http://x.example")
@@ -52,11 +52,11 @@ class AuthExpired(RuntimeError):
         (http(408), "HTTP_408", Kind.TRANSIENT),
         (http(422), "VALIDATION_ERROR", Kind.DATA),
         (http(418), "HTTP_418", Kind.DATA),
-        (KeyError("x"), "KEY_ERROR", Kind.UNKNOWN),
+        (KeyError("x"), "KEY_ERROR", Kind.DATA),
         (AuthExpired("x"), "AUTH_EXPIRED", Kind.UNKNOWN),
         (type("E" + "x" * 80, (Exception,), {})(), "E" + "X" * 47, Kind.UNKNOWN),
         (type("Ünïcode", (Exception,), {})(), "N_CODE", Kind.UNKNOWN),
-        (SystemExit(3), "SYSTEM_EXIT", Kind.UNKNOWN),
+        (SystemExit(500), "SYSTEM_EXIT", Kind.UNKNOWN),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else str(value),
 )

@@ -37,6 +37,32 @@ def test_get_shows_errors_and_history(fleet: Fleet):
     assert fleet.requests[0].job_id == JOB_ID
 
 
+TRACEBACK = 'Traceback (most recent call last):\n  File "my_handlers.py", line 7, in send\n    to = job.payload["emial"]\nKeyError: \x1b[2J'
+
+
+def test_get_shows_where_a_run_failed(fleet: Fleet):
+    """Below its error, line by line, without characters that could move the cursor."""
+    error = failed("KEY_ERROR", "'emial'")
+    error.traceback = TRACEBACK
+    fleet.answers["GetJob"] = pb.GetJobResponse(job=job(state="RETRYING", errors=[error], attempt=1))
+    shown = fleet.run("get", JOB_ID).stdout
+    lines = [line.strip() for line in shown.splitlines()]
+    at = lines.index("Traceback (most recent call last):")
+    assert lines[at - 1].endswith("KEY_ERROR: 'emial'")
+    assert lines[at + 1 : at + 3] == ['File "my_handlers.py", line 7, in send', 'to = job.payload["emial"]']
+    assert "\x1b" not in shown
+    assert fleet.json("get", JOB_ID)["errors"][0]["traceback"] == TRACEBACK
+
+
+def test_watch_shows_where_a_run_failed(fleet: Fleet):
+    moved = change("RETRYING", "KEY_ERROR")
+    moved.change.traceback = TRACEBACK
+    fleet.answers["WatchJob"] = [pb.WatchJobResponse(job=job(state="QUEUED")), moved, change("SUCCEEDED")]
+    shown = fleet.run("watch", JOB_ID).stdout
+    assert 'File "my_handlers.py", line 7, in send' in shown
+    assert "\x1b" not in shown
+
+
 def test_a_state_of_a_newer_service_is_shown_as_its_number(fleet: Fleet):
     fleet.answers["GetJob"] = pb.GetJobResponse(job=Job(job_id=JOB_ID, state=99))
     assert "99" in fleet.run("get", JOB_ID).stdout
@@ -105,7 +131,7 @@ def test_watch_prints_one_object_a_line(fleet: Fleet):
 @pytest.mark.parametrize("state", ["DISCARDED", "CANCELLED"])
 def test_watch_ends_with_5_without_success(fleet: Fleet, state: str):
     fleet.answers["WatchJob"] = [change("QUARANTINED"), change(state)]
-    result = fleet.run("watch", JOB_ID)
+    result = fleet.run("watch", JOB_ID, "--even-if-quarantined")
     assert result.exit_code == 5
     assert f"sickbay quarantine show {JOB_ID}" in result.stderr
     assert f"ended {state}" in result.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,8 +19,9 @@ from grpc_health.v1.health_pb2 import HealthCheckResponse
 from gen.sickbay.breakers.v1 import breaker_service_pb2 as breakers_pb
 from gen.sickbay.jobs.v1 import job_service_pb2 as jobs_pb
 from scripts.servers import free_port
-from sickbay.rpc.errors import Fault
-from sickbay_cli.main import COMMANDS, cli
+from sickbay.server.errors import Fault
+from sickbay.server.service import HEALTH_DETAILS
+from sickbay_cli.program import COMMANDS, cli
 from tests.unit.cli_fleet import BUSY, JOB_ID, NOT_FOUND, REFUSED, Fleet, job
 
 
@@ -40,7 +42,7 @@ def test_help_loads_neither_grpc_nor_rich():
     """That is what keeps `sickbay --help` fast."""
     run = "CliRunner().invoke(cli, ['--help'])"
     check = "sys.exit(bool({'grpc', 'rich', 'google.protobuf'} & set(sys.modules)))"
-    code = f"import sys; from click.testing import CliRunner; from sickbay_cli.main import cli; {run}; {check}"
+    code = f"import sys; from click.testing import CliRunner; from sickbay_cli.program import cli; {run}; {check}"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -60,7 +62,19 @@ def leaves(command: click.Command, path: tuple[str, ...] = ()):
         yield path
 
 
-@pytest.mark.parametrize("path", list(leaves(cli)), ids=" ".join)
+@pytest.mark.parametrize("path", [(), ("quarantine",), ("topology",), ("up",), *leaves(cli)], ids=" ".join)
+@pytest.mark.parametrize("columns", ["40", "80", "200"])
+def test_no_help_shows_its_markup(path: tuple[str, ...], columns: str):
+    """Neither marks for click or Markdown, nor a paragraph that was joined with the next, nor a line that is too long."""
+    result = CliRunner().invoke(cli, [*path, "--help"], env={"COLUMNS": columns})
+    assert result.exit_code == 0
+    assert not re.search(r"\\[a-z]|[^\x20-\x7e\n]|\*\*|``| {2}Examples: +\w|: +sickbay ", result.output)
+    assert result.output.count("Examples:") <= 1
+    lines = [line for line in result.output.splitlines() if not line.startswith(("    sickbay", "    echo", "    PORT", "    JOB_"))]
+    assert max(map(len, lines)) <= 100
+
+
+@pytest.mark.parametrize("path", [("up",), *leaves(cli)], ids=" ".join)
 def test_every_command_has_examples(path: tuple[str, ...]):
     result = CliRunner().invoke(cli, [*path, "--help"])
     assert result.exit_code == 0
@@ -170,6 +184,29 @@ def test_health_tells_who_is_down(fleet: Fleet):
     assert view["status"] == "error"
     assert [name for name, one in view["info"].items() if one["status"] == "down"] == ["worker"]
     assert f"worker: cannot reach the worker at {address}" in result.stderr
+
+
+def _ill(fleet: Fleet, status: str, serving: int) -> None:
+    """A service whose ledger is down."""
+    ledger = {"status": "down", "needed": False, "since": "2026-11-28T13:20:11.402Z", "reason": "PostgreSQL is read-only"}
+    body = {"status": status, "checks": {"broker": {"status": "up", "needed": True}, "ledger": ledger}}
+    fleet.trailers = ((HEALTH_DETAILS, json.dumps(body).encode()),)
+    fleet.answers["Check"] = HealthCheckResponse(status=serving)
+
+
+def test_health_tells_what_is_down_behind_a_service(fleet: Fleet):
+    """Who is degraded serves; who is down says why, and not that it starts or stops."""
+    _ill(fleet, "degraded", HealthCheckResponse.SERVING)
+    result = fleet.run("health")
+    assert (result.exit_code, result.stdout.count("degraded")) == (0, 3)
+    assert "worker: ledger is down since 2026-11-28T13:20:11.402Z: PostgreSQL is read-only" in result.stderr
+    view = fleet.json("health")
+    assert view["status"] == "degraded"
+    assert view["info"]["worker"]["checks"]["ledger"]["reason"] == "PostgreSQL is read-only"
+    _ill(fleet, "error", HealthCheckResponse.NOT_SERVING)
+    result = fleet.run("health")
+    assert (result.exit_code, result.stdout.count("down")) == (4, 3)
+    assert "it starts or stops" not in result.stderr
 
 
 def test_health_of_a_service_that_drains(fleet: Fleet):

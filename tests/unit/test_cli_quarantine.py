@@ -13,7 +13,7 @@ import pytest
 
 from gen.sickbay.jobs.v1 import quarantine_service_pb2 as pb
 from gen.sickbay.jobs.v1.job_pb2 import Job
-from sickbay.rpc.errors import Fault
+from sickbay.server.errors import Fault
 from tests.unit.cli_fleet import BUSY, JOB_ID, NOT_FOUND, REFUSED, Fleet, case, job
 
 STALE = Fault(grpc.StatusCode.ABORTED, "the job has changed; read it again", "ETAG_MISMATCH")

@@ -90,7 +90,7 @@ def test_wait_for_copies(fleet: Fleet):
     fleet.answers["WatchJob"] = [pb.WatchJobResponse(job=job(state="CANCELLED"))]
     result = fleet.run("submit", "email", "--count", "3", "--wait")
     assert result.exit_code == 5
-    assert "3 jobs of 3 ended without success" in result.stderr
+    assert "3 of 3 jobs ended without success" in result.stderr
 
 
 def test_copies_that_are_refused(fleet: Fleet):

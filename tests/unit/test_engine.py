@@ -4,10 +4,11 @@ import asyncio
 
 import pytest
 
-from sickbay.circuit import CircuitState, Key, Refusal
-from sickbay.job import Reason, State
-from sickbay.queries import Entry
+from sickbay.domain.breaker import CircuitState, Key, Refusal
+from sickbay.domain.job import Reason, State
+from sickbay.domain.queries import Entry
 from tests.unit.engine_stubs import TRACE, does, fails, fine, job, open_bench
+from tests.unit.flag import Flag
 
 
 async def test_success_is_acknowledged_only_after_its_event_is_durable():
@@ -32,9 +33,9 @@ async def test_a_retry_copy_is_durable_before_the_original_goes():
 
 async def test_a_retry_that_cannot_be_published_gives_the_job_back():
     async with open_bench(does(fails("API_TIMEOUT"))) as bench:
-        bench.broker.failing = 1
+        bench.broker.failing_copies = 1
         assert await bench.run_one(job()) == "nack"
-        assert bench.broker.published == []
+        assert not list(bench.broker.copies())
 
 
 async def test_the_last_failure_is_one_publish_to_quarantine_then_the_ack():
@@ -47,7 +48,7 @@ async def test_the_last_failure_is_one_publish_to_quarantine_then_the_ack():
 
 async def test_a_quarantine_copy_that_cannot_be_published_gives_the_job_back():
     async with open_bench(does(fails("VALIDATION_ERROR"))) as bench:
-        bench.broker.failing = 1
+        bench.broker.failing_copies = 1
         assert await bench.run_one(job(attempt=3)) == "nack"
 
 
@@ -119,16 +120,17 @@ async def test_jobs_keep_flowing_while_the_ledger_is_away():
 
 
 async def test_a_long_run_is_told_while_it_runs_and_a_short_one_only_with_its_end():
-    go = asyncio.Event()
+    go = Flag()
 
     async def handler(job):
         await go.wait()
 
-    async with open_bench(does(handler)) as bench:
+    async with open_bench(does(handler), linger_s=0.001) as bench:
         delivery = bench.deliver(job())
         while not bench.broker.published:
             await asyncio.sleep(0)
         assert [event.state for event in bench.broker.events()] == [State.RUNNING]
+        bench.events._linger_s = 5.0
         go.set()
         await delivery.settled.wait()
         await bench.run_one(job("short"))

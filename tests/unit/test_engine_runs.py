@@ -5,10 +5,13 @@ import threading
 
 import pytest
 
-from sickbay.circuit import PermitKind
-from sickbay.outcome import Kind
-from tests.unit.engine_stubs import TRACE, does, fine, job, open_bench
+from sickbay.domain.breaker import PermitKind
+from sickbay.domain.outcome import Kind
+from sickbay.domain.retry import RetryPolicy
+from tests.unit.engine_stubs import TRACE, does, fails, fine, job, open_bench
+from tests.unit.flag import Flag
 from worker import slots
+from worker.settler import PUT_OFF
 
 
 async def test_a_sync_handler_runs_in_a_thread():
@@ -43,7 +46,7 @@ async def test_a_timeout_inside_the_handler_is_the_dependencys():
         assert bench.breakers.outcomes[0][1].code == "API_TIMEOUT"
 
 
-@pytest.mark.parametrize("error", [asyncio.CancelledError, SystemExit, KeyError])
+@pytest.mark.parametrize("error", [asyncio.CancelledError, SystemExit, RuntimeError])
 async def test_whatever_a_handler_raises_is_an_outcome(error):
     async def raises(job):
         raise error
@@ -54,7 +57,7 @@ async def test_whatever_a_handler_raises_is_an_outcome(error):
 
 
 async def test_a_probes_lease_is_renewed_while_it_runs():
-    go = asyncio.Event()
+    go = Flag()
 
     async def handler(job):
         await go.wait()
@@ -70,7 +73,7 @@ async def test_a_probes_lease_is_renewed_while_it_runs():
 
 async def test_a_type_runs_no_more_jobs_at_a_time_than_it_allows_and_blocks_no_other():
     running, most = [], []
-    go = asyncio.Event()
+    go = Flag()
 
     async def slow(job):
         running.append(job)
@@ -91,7 +94,7 @@ async def test_a_type_runs_no_more_jobs_at_a_time_than_it_allows_and_blocks_no_o
 async def test_a_job_that_waits_too_long_for_its_turn_comes_again_later(monkeypatch):
     """Uncharged, through the retry queue: RabbitMQ takes back what a worker holds for half an hour."""
     monkeypatch.setattr(slots, "MAX_WAIT_S", 0.01)
-    go = asyncio.Event()
+    go = Flag()
 
     async def slow(job):
         await go.wait()
@@ -124,4 +127,43 @@ async def test_a_job_that_is_put_off_keeps_its_headers():
     async with open_bench(does(fine)) as bench:
         await bench.run_one(job(), headers=TRACE, held_s=slots.MAX_HELD_S)
         (copy,) = [message for message in bench.broker.published if message.key == "retry"]
-        assert copy.headers == TRACE
+        assert copy.headers == {**TRACE, PUT_OFF: "1"}
+
+
+async def test_a_job_that_is_put_off_again_and_again_waits_ever_longer():
+    """From RETRY_DELAY_MS to 30 s, for as long as nothing else becomes of it; what foreign headers say is bounded."""
+    async with open_bench(does(fine)) as bench:
+        headers = dict(TRACE)
+        for first in ("6", "7", "100", "-1", "\u0663", "9" * 5_000, "many", ""):
+            await bench.run_one(job(), headers={PUT_OFF: first}, held_s=slots.MAX_HELD_S)
+        for _ in range(4):
+            await bench.run_one(job(), headers=headers, held_s=slots.MAX_HELD_S)
+            headers = bench.broker.published[-1].headers
+        await bench.run_one(job(), headers={PUT_OFF: "99"}, held_s=slots.MAX_HELD_S)
+        delays = [message.delay_ms for message in bench.broker.published if message.key == "retry"]
+        assert headers == {**TRACE, PUT_OFF: "4"}
+        assert bench.broker.published[-1].headers == {PUT_OFF: "99"}
+        wanted = (30, 30, 5, 5, 5, 5, 5, 5, 5, 10, 20, 30, 30)
+        assert [800 * s <= delay <= min(1_200 * s, 30_000) for delay, s in zip(delays, wanted, strict=True)] == [True] * 13
+        assert len({delay for delay in delays if delay < 6_000}) > 3, "spread by chance"
+
+
+async def test_a_job_is_never_put_off_without_a_pause():
+    """RETRY_DELAY_MS may be 0, or a day."""
+    for delay_ms, least, most in ((0, 80, 120), (86_400_000, 69_120_000, 86_400_000)):
+        async with open_bench(does(fine)) as bench:
+            bench.engine._settler._policy = RetryPolicy(3, delay_ms)
+            await bench.run_one(job(), held_s=slots.MAX_HELD_S)
+            (copy,) = [message for message in bench.broker.published if message.key == "retry"]
+            assert least <= copy.delay_ms <= most
+
+
+async def test_what_a_run_of_a_lost_delivery_says_is_not_counted():
+    """Its broker has taken the message back: the next run of it speaks for the circuit, be it this one's failure or success."""
+    for ends in (fails("API_TIMEOUT", "no answer"), fine):
+        async with open_bench(does(ends)) as bench:
+            delivery = bench.deliver(job())
+            delivery.is_lost = True
+            await delivery.settled.wait()
+            ((permit, outcome),) = bench.breakers.outcomes
+            assert (permit.job_id, permit.longest_ms, outcome.kind) == ("j", 5_000, Kind.CANCELLED)

@@ -4,16 +4,17 @@ import asyncio
 
 import pytest
 
-from sickbay.job import Reason, State
-from sickbay.queries import Entry
+from sickbay.domain.job import Reason, State
+from sickbay.domain.queries import Entry
 from tests.unit.engine_stubs import does, fails, fine, job, open_bench
+from tests.unit.flag import Flag
 from worker import slots
 
 
 @pytest.mark.parametrize(("deaths", "away", "together"), [(0, False, 3), (1, False, 1), (0, True, 1)])
 async def test_suspects_run_alone_if_a_second_worker_died_of_them_or_nobody_can_tell(deaths, away, together):
     """Most of what a dead worker held is innocent; in any case others run beside them."""
-    running, most, go = set(), [], asyncio.Event()
+    running, most, go = set(), [], Flag()
 
     async def handler(job):
         running.add(job.job_id)
@@ -44,7 +45,7 @@ async def test_a_job_that_killed_three_workers_is_quarantined():
 
 async def test_a_suspect_whose_worker_lives_is_forgotten_even_if_its_settling_fails():
     async with open_bench(does(fails("API_TIMEOUT"))) as bench:
-        bench.broker.failing = 1
+        bench.broker.failing_copies = 1
         assert await bench.run_one(job(), redelivered=True) == "nack"
         assert bench.fence.left == ["j"]
 
@@ -52,7 +53,7 @@ async def test_a_suspect_whose_worker_lives_is_forgotten_even_if_its_settling_fa
 async def test_a_suspect_that_waits_too_long_for_its_turn_goes_back(monkeypatch):
     """To the head of the queue, still marked: here or elsewhere it gets another turn."""
     monkeypatch.setattr(slots, "MAX_WAIT_S", 0.01)
-    begun, go = asyncio.Event(), asyncio.Event()
+    begun, go = Flag(), Flag()
 
     async def slow(job):
         begun.set()

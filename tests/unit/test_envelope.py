@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sickbay.envelope import Undecodable, decode_events, decode_job, encode_event, encode_events, encode_job, undecodable_job
-from sickbay.job import Event, Failure, Job, Reason, State, is_name
+from sickbay.domain.job import Event, Failure, Job, Reason, State, is_name
+from sickbay.domain.storable import is_storable
+from sickbay.messages.codec import Undecodable, decode_events, decode_job, encode_event, encode_events, encode_job, undecodable_job
 
-texts = st.text(max_size=40)
+texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=40)
 names = st.from_regex(r"[a-z0-9][a-z0-9._-]{0,20}", fullmatch=True)
 numbers = st.integers(0, 2**40)
 failures = st.builds(Failure, at=numbers, generation=st.integers(0, 9), attempt=st.integers(0, 9), code=names, message=texts)
@@ -77,12 +78,13 @@ def test_what_is_no_job_says_so(body):
 
 
 @given(jobs, st.sampled_from(list(State)), st.booleans())
-def test_an_event_survives_the_trip_and_carries_the_payload_only_when_set_aside(job, state, duplicate):
+def test_an_event_survives_the_trip_and_carries_the_payload_only_when_set_aside_or_accepted(job, state, duplicate):
     event = Event(job, state, 5, started_at=4, run="r", actor="w", reason=Reason.BROKER, code="C", message="m", duplicate=duplicate)
     (alone,) = decode_events(encode_event(event))
     assert list(decode_events(encode_events([event, event]))) == [alone, alone]
-    assert alone.job.payload_json == (job.payload_json if state.is_set_aside else b"")
-    assert (alone.state, alone.order, alone.run, alone.duplicate) == (state, event.order, "r", duplicate)
+    assert alone.job.payload_json == (job.payload_json if state.is_set_aside or (state is State.QUEUED and not duplicate) else b"")
+    assert (alone.state, alone.run, alone.duplicate) == (state, "r", duplicate)
+    assert (alone.job.generation, alone.job.attempt) == (job.generation, job.attempt)
     assert alone.job.failures == job.failures
 
 
@@ -97,3 +99,77 @@ def test_an_unreadable_message_keeps_its_bytes():
     assert kept.payload == {"contentBase64": "AP9hYmM=", "problem": "why"}
     assert is_name(kept.job_type)
     assert decode_job(encode_job(kept), "x", 1) == kept
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"jobId": "a\0b"},
+        {"generation": 2**31 - 1},
+        {"attempt": 2**31 - 1},
+        {"generation": 2**63},
+        {"attempt": -1},
+        {"submittedAt": 2**63},
+        {"errors": [{"time": 1, "attempt": 2**40, "code": "C"}]},
+    ],
+    ids=str,
+)
+def test_what_no_database_keeps_or_the_next_copy_could_not_say_is_refused(fields):
+    """An id with a NUL and counters without room to count on are no jobs and no events."""
+    body = {"jobType": "email", "payload": {}, "jobId": "i"} | fields
+    with pytest.raises(Undecodable):
+        decode_job(json.dumps(body).encode(), "m", 1)
+    with pytest.raises(Undecodable):
+        decode_events(json.dumps(body | {"state": "QUEUED"}).encode())
+
+
+def test_a_payload_that_is_not_utf8_is_refused():
+    """A handler could not read it, and neither could a person."""
+    with pytest.raises(Undecodable, match="not UTF-8"):
+        decode_job(b'{"jobType": "email", "payload": {"a": "\xff"}}', "m", 1)
+
+
+def test_a_message_without_an_id_that_can_be_kept_gets_one_that_stays():
+    """The same message id gives the same job id; ids that can be kept stay as they are."""
+    body = b'{"jobType": "email", "payload": {}}'
+    first, again, other = (decode_job(body, message_id, 1).job_id for message_id in ("a\0", "a\0", "b\0"))
+    assert first == again != other
+    assert is_storable(first)
+    assert decode_job(body, "Auftrag 7/ü", 1).job_id == "Auftrag 7/ü"
+
+
+@given(st.text(st.characters(codec="utf-8")), st.text(st.characters(codec="utf-8"), max_size=300))
+def test_texts_of_an_event_can_be_kept_whatever_they_are(text, long):
+    """NULs go, lengths are bounded: an index of a database takes no more than a few kilobytes."""
+    told = {"jobType": "email", "jobId": "i", "state": "RETRYING", "run": text, "actor": long, "code": long * 9, "message": text}
+    (event,) = decode_events(json.dumps(told | {"errors": [{"time": 1, "attempt": 0, "code": long, "message": text}]}).encode())
+    (failure,) = event.job.failures
+    kept = (event.run, event.actor, event.code, event.message, failure.code, failure.message)
+    assert all(map(is_storable, kept))
+    assert all(len(name) <= 200 for name in (event.run, event.actor, event.code, failure.code))
+
+
+def test_times_far_ahead_are_taken_for_tomorrow():
+    """A row of the year 9999 would never be past its retention."""
+    told = {"jobType": "email", "jobId": "i", "state": "SUCCEEDED", "at": 10**14, "startedAt": 10**14, "submittedAt": 10**14}
+    (event,) = decode_events(json.dumps(told).encode(), 1_000)
+    assert {event.at, event.started_at, event.job.submitted_at} == {1_000 + 86_400_000}
+
+
+def test_a_job_is_set_aside_with_all_that_its_release_needs():
+    """An event without payload would be released as a message that nobody can read."""
+    told = {"jobType": "email", "jobId": "i", "state": "PARKED"}
+    with pytest.raises(Undecodable, match="payload"):
+        decode_events(json.dumps(told).encode())
+    with pytest.raises(Undecodable, match="jobType"):
+        decode_events(json.dumps(told | {"jobType": "", "payload": {}}).encode())
+
+
+def test_a_message_too_large_to_be_published_again_is_kept_in_part():
+    """RabbitMQ takes 16 MiB; a copy with its errors, or in base64, must fit."""
+    body = b'{"jobType": "email", "payload": {"a": "' + b"x" * 15 * 1024 * 1024 + b'"}}'
+    with pytest.raises(Undecodable, match="at most"):
+        decode_job(body, "m", 1)
+    kept = undecodable_job(body, "m", "too large", 1)
+    assert len(encode_job(kept)) < 16 * 1024 * 1024
+    assert kept.payload["bytes"] == len(body)

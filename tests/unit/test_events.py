@@ -4,10 +4,10 @@ import asyncio
 
 import pytest
 
-from sickbay import events as module
-from sickbay.envelope import decode_events
-from sickbay.events import MAX_EVENTS, EventStream
-from sickbay.job import Event, State
+from sickbay.domain.job import Event, State
+from sickbay.messages import outbox as module
+from sickbay.messages.codec import decode_events
+from sickbay.messages.outbox import MAX_EVENTS, EventStream
 from tests.unit.engine_stubs import StubBroker, StubDelivery, job
 
 
@@ -94,3 +94,15 @@ async def test_the_end_does_not_wait_for_ever_for_a_broker_that_is_away(monkeypa
         stream.add(event(), delivery)
         await stream.flush(0.01)
     assert delivery.verdict == ""
+
+
+async def test_only_the_end_of_a_run_is_untold():
+    """Who cancels a job is told that it is too late while a run's end is on its way, and not because a copy of it was dropped."""
+    broker = StubBroker([])
+    async with EventStream(broker, linger_s=60) as stream:
+        stream.add(event("ran"))
+        stream.add(Event(job("dropped"), State.QUEUED, 5, run="r", duplicate=True))
+        assert stream.is_untold("ran")
+        assert not stream.is_untold("dropped")
+        await stream.flush()
+        assert not stream.is_untold("ran")

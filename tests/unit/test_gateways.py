@@ -6,16 +6,16 @@ import httpx
 import pytest
 from pydantic import BaseModel, TypeAdapter
 
-from controlplane import rest as plane_rest
+from controlplane.rest import app as plane_rest
 from gen.sickbay.breakers.v1 import breaker_service_pb2
 from gen.sickbay.jobs.v1 import error_reason_pb2, job_service_pb2, quarantine_service_pb2
 from jobapi import rest as jobs_rest
-from sickbay.circuit import CircuitState
-from sickbay.errors import ErrorReason, InvalidArgument
-from sickbay.job import Reason, State
-from sickbay.rpc import schemas
-from sickbay.rpc.enums import number
-from sickbay.rpc.health import Health
+from sickbay.domain.breaker import CircuitState
+from sickbay.domain.errors import ErrorReason, InvalidArgument
+from sickbay.domain.job import Reason, State
+from sickbay.server.enums import number
+from sickbay.server.health import Health
+from sickbay.server.rest import schemas
 from sickbay.telemetry.metrics import Exposition
 from worker import rest as worker_rest
 
@@ -42,7 +42,7 @@ def rpcs():
 
 
 def test_every_rpc_has_a_route_or_a_reason():
-    assert rpcs() - GRPC_ONLY == operations() - {"Health", "Scrape"}
+    assert rpcs() - GRPC_ONLY == operations() - {"Health", "HealthLive", "HealthReady", "Scrape"}
 
 
 @pytest.mark.parametrize("app", apps(), ids=lambda app: app.title)
@@ -89,10 +89,11 @@ def test_enum_names_in_queries_are_read_and_wrong_ones_listed():
 
 async def test_health_follows_the_service():
     health = Health()
+    health.begin()
     app = worker_rest.create_gateway(health, Exposition("worker"), "1")
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as client:
         well = await client.get("/health")
-        health.serving = False
+        health.end()
         ill = await client.get("/health")
     assert (well.status_code, well.json()) == (200, {"status": "ok", "info": {"api": {"status": "up"}}})
     assert (ill.status_code, ill.json()["status"]) == (503, "error")

@@ -14,15 +14,16 @@ from sickbay_cli import healthcheck
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[[int], int]]:
+def serve() -> Iterator[Callable[..., int]]:
     """Starts servers that answer GET /health with a code; their ports."""
     servers: list[HTTPServer] = []
 
-    def start(code: int) -> int:
+    def start(code: int, body: bytes = b"") -> int:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
-                self.send_response(code if self.path == "/health" else 404)
+                self.send_response(code if self.path == "/health/ready" else 404)
                 self.end_headers()
+                self.wfile.write(body)
 
             def log_message(self, *_):
                 pass
@@ -58,6 +59,23 @@ def test_without_a_name_every_port_that_listens_must_be_well(serve, monkeypatch,
     assert capsys.readouterr().out == f"port {well}: 200\n"
     monkeypatch.setattr(healthcheck, "PORTS", {"jobapi": well, "worker": serve(503)})
     assert healthcheck.main([], {}) == 1
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b'{"checks": {"broker": {"status": "down", "reason": "away"}, "ledger": {"status": "up"}}}', ", broker is down (away)"),
+        (b"{}", ""),
+        (b"[]", ""),
+        (b"not JSON", ""),
+        (b'{"checks": null}', ""),
+        (b'{"checks": {"broker": 1}}', ""),
+    ],
+)
+def test_what_is_down_behind_the_service_is_told_and_decides_nothing(serve, capsys, body, words):
+    port = serve(200, body)
+    assert healthcheck.main([], {"PORT": str(port)}) == 0
+    assert capsys.readouterr().out == f"port {port}: 200{words}\n"
 
 
 def test_where_nobody_listens_nothing_is_well(capsys):

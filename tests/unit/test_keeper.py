@@ -7,8 +7,9 @@ import pytest
 
 from controlplane import keeper as keeper_module
 from controlplane.keeper import Keeper
-from sickbay.envelope import encode_events, encode_job
-from sickbay.job import Event, Reason, State
+from sickbay.domain.errors import Unavailable
+from sickbay.domain.job import Event, Reason, State
+from sickbay.messages.codec import encode_events, encode_job
 from sickbay.ports import Message, Queue
 from tests.unit.embedded_bench import open_backends
 from tests.unit.setting_aside import job
@@ -73,3 +74,101 @@ async def test_what_is_no_event_is_kept_in_quarantine(body, reason):
             (event,) = await heard.get()
         case = await backends.wards.case(event.job.job_id)
         assert (case.record.state, case.record.reason) == (State.QUARANTINED, reason)
+
+
+class Waits(list):
+    """Stands for waiting: notes how long, and ends the waiting task after so many."""
+
+    def __init__(self, most):
+        super().__init__()
+        self._most = most
+
+    async def __call__(self, seconds):
+        self.append(seconds)
+        if len(self) == self._most:
+            raise asyncio.CancelledError
+
+
+async def test_a_queue_of_events_that_gives_none_is_asked_ever_more_seldom():
+    """From 1 s to 10 s; one batch, and the pauses begin anew."""
+
+    class Away:
+        async def get(self, limit):
+            raise Unavailable("no session")
+
+    class Back:
+        async def get(self, limit):
+            return ["batch"]
+
+    async with open_backends() as backends:
+        keeper = Keeper(backends.broker, backends.writer, backends.clock, lambda _: None)
+        keeper._rest = waits = Waits(100)
+        assert [await keeper._next(Away()) for _ in range(6)] == [()] * 6
+        assert await keeper._next(Back()) == ["batch"]
+        await keeper._next(Away())
+        assert [0.8 * s <= wait <= 1.2 * s for wait, s in zip(waits, (1, 2, 4, 8, 10, 10, 1), strict=True)] == [True] * 7
+        assert len(set(waits)) == 7, "spread by chance"
+
+
+async def test_ended_jobs_are_forgotten_ever_more_seldom_while_the_ledger_is_away(monkeypatch):
+    """From a minute to an hour, where it fails and where it breaks; then once an hour, and not all control planes at once."""
+    waits = Waits(9)
+    async with open_backends() as backends:
+        keeper = Keeper(backends.broker, backends.writer, backends.clock, lambda _: None)
+        backends.writer.fail("prune", 8)
+        with monkeypatch.context() as captured:
+            captured.setattr(keeper_module.asyncio, "sleep", waits)
+            with pytest.raises(asyncio.CancelledError):
+                await keeper.prune()
+    expected = (60, 120, 240, 480, 960, 1_920, 3_600, 3_600, 3_600)
+    assert [0.8 * s <= wait <= 1.2 * s for wait, s in zip(waits, expected, strict=True)] == [True] * 9
+    assert len(set(waits)) == 9, "spread by chance"
+    assert 48 <= keeper._prunes.next_s() <= 72, "a success lets the pauses begin anew"
+
+
+async def test_a_ledger_that_takes_no_events_is_told_until_it_does(monkeypatch):
+    monkeypatch.setattr(keeper_module, "BACKOFF_S", (0.0,))
+    async with open_backends() as backends:
+        keeper = Keeper(backends.broker, backends.writer, backends.clock, lambda _: None)
+        running = asyncio.create_task(keeper.run())
+        backends.writer.fail("apply", 1_000_000)
+        await backends.broker.publish([Message("job.events", encode_events([Event(job("a"), State.QUEUED, 5)]))])
+        while not keeper.trouble():
+            await asyncio.sleep(0)
+        assert keeper.trouble().startswith("the ledger takes no events")
+        backends.writer.fail("apply", 0)
+        while keeper.trouble():
+            await asyncio.sleep(0)
+        await keeper.stop()
+        await running
+        assert keeper.trouble() == "no events are taken any more; restart this service"
+
+
+async def test_a_batch_that_never_ends_is_told(monkeypatch):
+    monkeypatch.setattr(keeper_module, "STUCK_S", 0.0)
+    release = asyncio.Event()
+    async with open_backends() as backends:
+        monkeypatch.setattr(backends.writer, "apply", lambda _: release.wait(), raising=False)
+        keeper = Keeper(backends.broker, backends.writer, backends.clock, lambda _: None)
+        running = asyncio.create_task(keeper.run())
+        await backends.broker.publish([Message("job.events", encode_events([Event(job("a"), State.QUEUED, 5)]))])
+        while "has not answered for long" not in keeper.trouble():
+            await asyncio.sleep(0)
+        release.set()
+        await keeper.stop()
+        await running
+
+
+async def test_old_events_are_a_lag_and_new_ones_end_it():
+    async with open_backends() as backends:
+        heard = asyncio.Queue()
+        keeper = Keeper(backends.broker, backends.writer, backends.clock, heard.put_nowait)
+        running = asyncio.create_task(keeper.run())
+        assert not keeper.lag()
+        for age_ms, lags in ((keeper_module.LAG_MS, True), (keeper_module.LAG_MS - 1, False)):
+            event = Event(job(f"a{age_ms}"), State.QUEUED, backends.clock() - age_ms)
+            await backends.broker.publish([Message("job.events", encode_events([event]))])
+            await heard.get()
+            assert bool(keeper.lag()) is lags
+        await keeper.stop()
+        await running

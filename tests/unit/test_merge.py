@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sickbay.adapters.sql.fingerprint import fingerprint, normalised
-from sickbay.adapters.sql.merge import fold, leaves_happy_path, told, truth
-from sickbay.job import Event, Job, State
+from sickbay.adapters.sql.merge import fold, leaves_happy_path, told
+from sickbay.domain.job import Event, Job, State
+from sickbay.domain.truth import truth
 from tests.contract.ledger_lives import lives
 
 JOB = Job("j1", "email", submitted_at=5)
@@ -19,14 +20,13 @@ def event(state, generation=0, attempt=0, at=10, **fields):
 
 
 def test_the_order_of_truth():
-    """From the oldest to the latest; the successes of one generation are level, whatever their attempt."""
+    """From the oldest to the latest; within a generation successes are level, whatever their attempt, and so are those called off."""
     order = [
         (State.QUEUED, 0, 0),
         (State.RUNNING, 0, 0),
         (State.PARKED, 0, 0),
-        (State.CANCELLED, 0, 0),
         (State.RETRYING, 0, 1),
-        (State.DISCARDED, 0, 9),
+        (State.CANCELLED, 0, 0),
         (State.SUCCEEDED, 0, 0),
         (State.QUEUED, 1, 0),
         (State.SUCCEEDED, 1, 0),
@@ -34,6 +34,7 @@ def test_the_order_of_truth():
     keys = [truth(*place) for place in order]
     assert keys == sorted(set(keys))
     assert truth(State.SUCCEEDED, 0, 0) == truth(State.SUCCEEDED, 0, 3)
+    assert truth(State.CANCELLED, 0, 0) == truth(State.DISCARDED, 0, 3)
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,10 @@
 
 import pytest
 
-from sickbay.circuit import CircuitState
-from sickbay.job import Job, Reason, State
-from sickbay.outcome import SUCCESS, Kind, Outcome
-from sickbay.routing import Done, GiveBack, Retry, RetryPolicy, SetAside, after_run
+from sickbay.domain.breaker import CircuitState
+from sickbay.domain.job import Job, Reason, State
+from sickbay.domain.outcome import SUCCESS, Kind, Outcome
+from sickbay.domain.retry import Done, GiveBack, Retry, RetryPolicy, SetAside, after_run
 
 POLICY = RetryPolicy(max_retries=3, delay_ms=5_000, retries_by_code={"NEVER": 0})
 CLOSED, OPEN = CircuitState.CLOSED, CircuitState.OPEN

@@ -13,12 +13,12 @@ import pytest
 
 from gen.sickbay.jobs.v1 import job_service_pb2 as pb
 from gen.sickbay.jobs.v1.job_service_pb2_grpc import JobServiceServicer, JobServiceStub, add_JobServiceServicer_to_server
-from sickbay import errors
-from sickbay.rpc.channel import InProcessChannel
-from sickbay.rpc.errors import received
-from sickbay.rpc.interceptors import ErrorInterceptor
-from sickbay.rpc.server import GrpcServer
-from sickbay.rpc.service import Service
+from sickbay.domain import errors
+from sickbay.server.errors import received
+from sickbay.server.grpc.server import GrpcServer
+from sickbay.server.inprocess.channel import InProcessChannel
+from sickbay.server.interceptors.errors import ErrorInterceptor
+from sickbay.server.service import Service
 
 NAME = "sickbay.jobs.v1.JobService"
 
@@ -342,7 +342,7 @@ async def test_an_unexpected_error_is_logged_with_its_traceback(caplog):
         await _outcome(JobServiceStub(channel).GetJob(pb.GetJobRequest(job_id="bug")))
         await _outcome(JobServiceStub(channel).GetJob(pb.GetJobRequest(job_id="not-found")))
     (record,) = caplog.records
-    assert record.name == "sickbay.rpc.interceptors"
+    assert record.name == "sickbay.server.interceptors.errors"
     assert record.exc_info
     assert record.getMessage() == f"/{NAME}/GetJob failed"
 

@@ -5,9 +5,9 @@ import pytest
 
 from gen.sickbay.jobs.v1.error_reason_pb2 import ErrorReason as ReasonMessage
 from gen.sickbay.jobs.v1.job_service_pb2 import BatchSubmitError
-from sickbay import errors
-from sickbay.errors import ErrorReason
-from sickbay.rpc.errors import CODES, INTERNAL, Fault, batch_error, batch_fault, fault_of, received, rich_status
+from sickbay.domain import errors
+from sickbay.domain.errors import ErrorReason
+from sickbay.server.errors import CODES, INTERNAL, Fault, batch_error, batch_fault, fault_of, received, rich_status
 
 
 def _tree(kind=errors.SickbayError):
@@ -16,7 +16,7 @@ def _tree(kind=errors.SickbayError):
 
 def test_the_table_is_total():
     """Every class of the tree has its own line; tests' subclasses are not of the tree."""
-    assert {kind for kind in _tree() if kind.__module__ == "sickbay.errors"} == set(CODES)
+    assert {kind for kind in _tree() if kind.__module__ == "sickbay.domain.errors"} == set(CODES)
 
 
 def test_the_reasons_are_those_of_the_contract():

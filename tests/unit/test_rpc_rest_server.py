@@ -9,11 +9,13 @@ import httpx
 import pytest
 from fastapi import Request
 
-from sickbay import errors
-from sickbay.errors import SettingsError
-from sickbay.rpc.rest import create_app, json_response
-from sickbay.rpc.rest_server import RestServer
-from sickbay.rpc.sse import event_stream, relay
+from sickbay.domain import errors
+from sickbay.domain.errors import SettingsError
+from sickbay.domain.limits import HttpLimits
+from sickbay.server.http.server import RestServer
+from sickbay.server.rest.app import create_app, json_response
+from sickbay.server.rest.sse import event_stream, relay, share_watches
+from sickbay.server.watches import Watches
 
 HINT = "choose another with PORT or --jobapi-port"
 
@@ -109,14 +111,31 @@ async def test_a_port_can_be_used_again_at_once_and_stopping_twice_is_harmless(s
 
 
 async def test_events_come_as_json_and_the_end_ends_the_answer(source):
-    for item in (("job", {"n": 1}), ("job", {"text": "a\nb"}), None):
+    for item in (("job", {"n": 1}, "0.0.QUEUED"), ("job", {"text": "a\nb"}, ""), None):
         source.queue.put_nowait(item)
     async with _server(_app(source)) as server, _client(server) as client, client.stream("GET", "/events") as response:
         assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
         assert response.headers["cache-control"] == "no-store"
         blocks = [block async for block in _blocks(response)]
-    assert blocks == [": welcome", 'event: job\ndata: {"n":1}', 'event: job\ndata: {"text":"a\\nb"}']
+    assert blocks == [": welcome\nretry: 3000", 'id: 0.0.QUEUED\nevent: job\ndata: {"n":1}', 'event: job\ndata: {"text":"a\\nb"}']
     await source.closed.wait()
+
+
+async def test_a_source_that_has_nothing_to_tell_is_answered_without_content(source):
+    """At 204 a browser's EventSource stops; at an empty stream it would come again for ever."""
+    source.queue.put_nowait(None)
+    async with _server(_app(source)) as server, _client(server) as client:
+        response = await client.get("/events")
+    assert (response.status_code, response.content) == (204, b"")
+    await source.closed.wait()
+
+
+async def test_asking_for_the_head_of_a_stream_does_not_hold_it(source):
+    async with _server(_app(source, patience=0)) as server, _client(server) as client:
+        response = await client.head("/events")
+        assert (response.status_code, response.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
+        await source.closed.wait()
+        assert (await client.get("/")).json() == "hello"
 
 
 async def test_an_error_before_the_first_event_is_a_proper_answer(source):
@@ -142,7 +161,7 @@ async def test_an_error_before_the_first_event_is_a_proper_answer(source):
     ],
 )
 async def test_a_later_error_is_told_as_an_event(source, error, told):
-    source.queue.put_nowait(("job", 1))
+    source.queue.put_nowait(("job", 1, ""))
     source.queue.put_nowait(error)
     async with _server(_app(source)) as server, _client(server) as client, client.stream("GET", "/events") as response:
         blocks = [block async for block in _blocks(response)]
@@ -153,7 +172,7 @@ async def test_silence_is_filled_with_heartbeats_and_a_leaving_client_closes_the
     async with _server(_app(source, heartbeat=0.01, patience=0)) as server, _client(server) as client:
         async with client.stream("GET", "/events") as response:
             blocks = _blocks(response)
-            assert [await anext(blocks) for _ in range(3)] == [": welcome", ": still here", ": still here"]
+            assert [await anext(blocks) for _ in range(3)] == [": welcome\nretry: 3000", ": still here", ": still here"]
             assert not source.closed.is_set()
         await source.closed.wait()
 
@@ -167,7 +186,7 @@ async def test_a_client_that_left_before_an_event_was_sent_closes_the_source(sou
     async def send(message):
         pass
 
-    source.queue.put_nowait(("job", 1))
+    source.queue.put_nowait(("job", 1, ""))
     response = await event_stream(Request({"type": "http", "app": _app(source)}), source())
     await response({}, receive, send)
     assert source.closed.is_set()
@@ -176,11 +195,24 @@ async def test_a_client_that_left_before_an_event_was_sent_closes_the_source(sou
 async def test_stopping_the_server_ends_open_streams_cleanly(source):
     async with _server(_app(source, patience=0)) as server, _client(server) as client, client.stream("GET", "/events") as response:
         blocks = _blocks(response)
-        assert await anext(blocks) == ": welcome"
+        assert await anext(blocks) == ": welcome\nretry: 3000"
         stopping = asyncio.ensure_future(server.stop())
         assert [block async for block in blocks] == []
         await stopping
     assert source.closed.is_set()
+
+
+async def test_a_client_that_never_reads_its_stream_is_cut_off_and_its_source_closed(source):
+    limits = HttpLimits(write_timeout=0.1)
+    async with RestServer(_app(source), host="127.0.0.1", port=0, hint=HINT, limits=limits) as server:
+        with socket.socket() as deaf:
+            deaf.setblocking(False)
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            await asyncio.get_running_loop().sock_connect(deaf, ("127.0.0.1", server.port))
+            deaf.send(b"GET /events HTTP/1.1\r\nHost: a\r\n\r\n")
+            for _ in range(256):
+                source.queue.put_nowait(("job", "x" * 100_000))
+            await source.closed.wait()
 
 
 async def test_relay_cancels_its_call():
@@ -200,3 +232,27 @@ async def test_relay_cancels_its_call():
     assert not call.cancelled
     await events.aclose()
     assert call.cancelled
+
+
+async def test_streams_count_as_watches_of_their_peer_until_they_end():
+    source = Source()
+    app = _app(source)
+    watches = Watches(5, 1)
+    share_watches(app, watches)
+    async with _server(app) as server, _client(server) as client:
+        async with client.stream("GET", "/events") as first:
+            assert first.status_code == 200
+            second = await client.get("/events")
+            assert second.status_code == 429
+            assert second.json()["reason"] == "TOO_MANY_WATCHES"
+            assert int(second.headers["retry-after"]) > 0
+            with watches.held("10.0.0.9"):
+                assert len(watches) == 2
+        await source.queue.put(None)
+        async with asyncio.timeout(20):
+            await source.closed.wait()
+            while len(watches):
+                await asyncio.sleep(0)
+        for _ in range(3):
+            source.queue.put_nowait(None)
+            assert (await client.get("/events")).status_code == 204

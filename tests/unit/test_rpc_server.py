@@ -12,10 +12,10 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from gen.sickbay.jobs.v1 import job_service_pb2 as pb
 from gen.sickbay.jobs.v1.job_service_pb2_grpc import JobServiceServicer, JobServiceStub, add_JobServiceServicer_to_server
-from sickbay.errors import SettingsError
-from sickbay.rpc.errors import received
-from sickbay.rpc.server import GrpcServer
-from sickbay.rpc.service import Service
+from sickbay.domain.errors import SettingsError
+from sickbay.server.errors import received
+from sickbay.server.grpc.server import GrpcServer
+from sickbay.server.service import Service
 
 NAME = "sickbay.jobs.v1.JobService"
 STATUSES = health_pb2.HealthCheckResponse

@@ -4,10 +4,10 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind, StatusCode
 
-from sickbay.errors import NotFound, Unavailable
-from sickbay.rpc.around import Call
-from sickbay.rpc.context import Context, metadata
-from sickbay.rpc.traced import CallTracer
+from sickbay.domain.errors import NotFound, Unavailable
+from sickbay.server.inprocess.context import Context, metadata
+from sickbay.server.interceptors.around import Call
+from sickbay.server.interceptors.traces import CallTracer
 from tests.unit.span_stubs import ORIGIN, PARENT, above, here
 
 pytest_plugins = ["tests.unit.span_fixtures"]

@@ -5,11 +5,11 @@ import json
 import pytest
 
 from gen.sickbay.breakers.v1.breaker_service_pb2 import GetMetricsResponse
-from sickbay import wire
-from sickbay.circuit import CircuitState, Key, Snapshot
-from sickbay.job import Change, Failure, Job, Reason, Record, State
-from sickbay.queries import Case, FailureGroup, Revision
-from sickbay.rpc import views
+from sickbay.contract import responses
+from sickbay.domain.breaker import CircuitState, Key, Snapshot
+from sickbay.domain.job import Change, Failure, Job, Reason, Record, State
+from sickbay.domain.queries import Case, FailureGroup, Revision
+from sickbay.server.rest import views
 
 T0 = 1_704_067_200_000  # 2024-01-01T00:00:00Z
 FAILED = Failure(T0 + 1, 1, 2, "API_TIMEOUT", "no answer")
@@ -43,12 +43,12 @@ WARD_VIEW = {"reason": "CIRCUIT_OPEN", "etag": "etag-1", "quarantinedAt": "2024-
 
 
 def test_a_job():
-    assert views.job_view(wire.job(RECORD)) == JOB_VIEW
-    assert views.job_view(wire.job(RECORD, [CHANGE])) == JOB_VIEW | {"history": [CHANGE_VIEW]}
+    assert views.job_view(responses.job(RECORD)) == JOB_VIEW
+    assert views.job_view(responses.job(RECORD, [CHANGE])) == JOB_VIEW | {"history": [CHANGE_VIEW]}
 
 
 def test_a_fresh_job():
-    view = views.job_view(wire.job(Record(Job("id", "email", submitted_at=T0), State.QUEUED, T0)))
+    view = views.job_view(responses.job(Record(Job("id", "email", submitted_at=T0), State.QUEUED, T0)))
     assert view == {
         "jobId": "id",
         "jobType": "email",
@@ -64,12 +64,12 @@ def test_a_fresh_job():
 
 
 def test_a_quarantined_job_in_a_list():
-    assert views.quarantined_view(wire.quarantined(RECORD)) == JOB_VIEW | WARD_VIEW
+    assert views.quarantined_view(responses.quarantined(RECORD)) == JOB_VIEW | WARD_VIEW
 
 
 def test_a_quarantined_job_alone_has_its_payload_byte_for_byte():
     case = Case(RECORD, [Revision(T0, "ann", b'{"x":1.0}', JOB.payload_json)], [CHANGE])
-    text = views.encode(views.quarantined_view(wire.case(case)))
+    text = views.encode(views.quarantined_view(responses.case(case)))
     assert b'"payload":{ "big": 12345678901234567890 }' in text
     assert b'"before":{"x":1.0}' in text
     revision = {"time": "2024-01-01T00:00:00.000Z", "actor": "ann", "before": {"x": 1.0}, "after": {"big": 12345678901234567890}}
@@ -79,7 +79,7 @@ def test_a_quarantined_job_alone_has_its_payload_byte_for_byte():
 
 def test_a_failure_group():
     group = FailureGroup("email", "API_TIMEOUT", "f00", "no answer", "id-1", 9, T0, T0 + 1)
-    assert views.failure_group_view(wire.failure_group(group)) == {
+    assert views.failure_group_view(responses.failure_group(group)) == {
         "jobType": "email",
         "errorCode": "API_TIMEOUT",
         "fingerprint": "f00",
@@ -142,7 +142,7 @@ OPEN_VIEW = {"openedAt": T0, "cooldownElapsed": False, "cooldownMs": 60_000}
     ],
 )
 def test_breakers(circuit, expected):
-    assert views.breaker_view(wire.breaker(circuit)) == expected
+    assert views.breaker_view(responses.breaker(circuit)) == expected
 
 
 def test_a_page_of_breakers():
@@ -152,7 +152,7 @@ def test_a_page_of_breakers():
 
 def test_metrics():
     circuits = [Snapshot(EMAIL, CircuitState.OPEN, 1, 1, T0, total_failures=15), Snapshot(SMS, CircuitState.CLOSED, 1, 1, T0)]
-    message = wire.metrics(circuits, jobs={State.SUCCEEDED: 2}, depths={"jobs.main": 3}, duplicates=1, now=T0)
+    message = responses.metrics(circuits, jobs={State.SUCCEEDED: 2}, depths={"jobs.main": 3}, duplicates=1, now=T0)
     assert views.metrics_view(message) == {
         "circuitBreakers": {"total": 2, "open": 1, "closed": 1},
         "failures": {"byJobType": {"email": 15}},
@@ -166,11 +166,6 @@ def test_metrics_of_an_empty_system_have_the_documented_keys():
     view = views.metrics_view(GetMetricsResponse())
     assert view["circuitBreakers"] == {"total": 0, "open": 0, "closed": 0}
     assert view["failures"] == {"byJobType": {}}
-
-
-def test_health():
-    assert views.health_view(serving=True) == {"status": "ok", "info": {"api": {"status": "up"}}}
-    assert views.health_view(serving=False) == {"status": "error", "info": {"api": {"status": "down"}}}
 
 
 @pytest.mark.parametrize(

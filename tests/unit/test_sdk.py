@@ -5,9 +5,9 @@ import sys
 import pytest
 
 from sickbay import Job, JobError, handler
-from sickbay.errors import SettingsError
-from sickbay.outcome import Kind
-from sickbay.sdk import load_handlers
+from sickbay.domain.errors import SettingsError
+from sickbay.domain.outcome import Kind
+from sickbay.handlers.loading import load_handlers
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def test_the_users_own_worker_folder_shadows_nothing(folder):
     (folder / "worker" / "__init__.py").write_text("raise RuntimeError('shadowed')")
     write(folder, "mine_c", "@handler('email')\ndef f(job): ...\n")
     load_handlers("mine_c")
-    assert load_handlers("worker.demo").keys() == {"email", "sms", "webhook"}
+    assert load_handlers("worker.demo", ours={"worker.demo"}).keys() == {"email", "sms", "webhook"}
 
 
 @pytest.mark.parametrize(

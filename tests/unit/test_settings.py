@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from sickbay.errors import SettingsError
-from sickbay.settings import Settings, described
+from sickbay.domain.errors import MissingSetting, SettingsError
+from sickbay.domain.limits import Limits
+from sickbay.runtime.settings import Settings, described
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -109,3 +110,30 @@ def test_a_protocol_that_is_not_spoken_is_a_settings_error(monkeypatch):
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf")
     with pytest.raises(SettingsError, match="OTEL_EXPORTER_OTLP_PROTOCOL must be grpc"):
         Settings.read()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("RABBITMQ_URL", "amqp://jobapi:CHANGE_ME_jobapi@rabbitmq:5672/"),
+        ("REDIS_URL", "redis://:CHANGE_ME@redis:6379/0"),
+        ("DATABASE_URL", "postgresql://sickbay:change_me_postgres@postgres/sickbay"),
+        ("DATABASE_URL", "postgresql://sickbay:CHANGE%5FME_postgres@postgres/sickbay"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "https://user:CHANGE_ME@collector:4317"),
+    ],
+)
+def test_the_password_of_an_example_is_refused(monkeypatch, name, value):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(MissingSetting) as caught:
+        Settings.read()
+    assert name in str(caught.value)
+    assert caught.value.exit_code == 2
+    assert "jobapi" not in str(caught.value)
+
+
+def test_limits_follow_the_variables(monkeypatch):
+    assert Settings.read().limits == Limits()
+    monkeypatch.setenv("GRPC_MAX_CONNECTIONS", "7")
+    monkeypatch.setenv("MAX_WATCHES_PER_PEER", "3")
+    limits = Settings.read().limits
+    assert (limits.connections, limits.connections_per_peer, limits.watches_per_peer) == (7, 4, 3)

@@ -6,9 +6,9 @@ import pytest
 
 from controlplane import sweep as sweep_module
 from controlplane.sweep import Sweep
-from sickbay.envelope import encode_event
-from sickbay.errors import Unavailable
-from sickbay.job import Failure, State
+from sickbay.domain.errors import Unavailable
+from sickbay.domain.job import Failure, State
+from sickbay.messages.codec import encode_event
 from sickbay.ports import TO_QUARANTINE, Message, Queue
 from tests.unit.embedded_bench import ends_though_nudged, open_backends
 from tests.unit.setting_aside import parked, set_aside, take
@@ -76,7 +76,7 @@ async def test_two_sweeps_at_once_destroy_no_last_copy(monkeypatch):
             await backends.broker.publish([Message(TO_QUARANTINE, encode_event(parked(name)))])
         await backends.writer.apply([replace(parked(name), state=State.DISCARDED) for name in "xyz"])
         ours, theirs = (Sweep(backends.broker, backends.writer, backends.clock) for _ in range(2))
-        keep, kept = ours._keep, 0
+        keep, kept = ours._sorter._keep, 0
 
         async def keep_and_be_overtaken(deliveries, swept):
             nonlocal kept
@@ -86,7 +86,7 @@ async def test_two_sweeps_at_once_destroy_no_last_copy(monkeypatch):
                 backends.clock.now += 1
                 await theirs.round(whole=True)
 
-        monkeypatch.setattr(ours, "_keep", keep_and_be_overtaken)
+        monkeypatch.setattr(ours._sorter, "_keep", keep_and_be_overtaken)
         assert (await ours.round(whole=True)).around
         while await backends.broker.depth(Queue.QUARANTINE) > 3:
             await theirs.round()
@@ -107,3 +107,23 @@ async def test_copies_that_never_reached_the_queue_are_made_from_the_ledger():
         assert await sweep.look()
         (copy,) = [one for one in await take(backends, Queue.QUARANTINE, 2) if one.job_id == "b"]
         assert copy == missing.job
+
+
+async def test_a_sweep_goes_on_although_another_had_a_clock_ahead_of_ours():
+    """Its marks are above our number once; before, we did nothing until our clock had got there."""
+    async with open_backends() as backends:
+        await set_aside(backends, *(parked(f"p{n}") for n in range(3)))
+        ahead = Sweep(backends.broker, backends.writer, lambda: backends.clock.now + 3_600_000)
+        await ahead.round(whole=True)
+        await backends.wards.discard("p1", "", "me")
+        ours = Sweep(backends.broker, backends.writer, backends.clock)
+        assert [(await ours.round()).ghosts for _ in range(2)] == [0, 1]
+
+
+async def test_what_stays_wrong_is_looked_at_ever_more_seldom():
+    async with open_backends() as backends:
+        sweep = Sweep(backends.broker, backends.writer, backends.clock)
+        pauses = []
+        for sweep._disagreed in (1, 3, 5, 7, 99):
+            pauses.append(sweep._recheck_s())
+        assert [low <= pause <= 1.5 * low for low, pause in zip((4, 4, 16, 48, 48), pauses, strict=True)] == [True] * 5

@@ -2,13 +2,14 @@
 
 import json
 import logging
+from dataclasses import replace
 
 import pytest
 import structlog
 from grpc._cython.cygrpc import ExecuteBatchError
 
-from sickbay.job import Event, Job, Reason, State
-from sickbay.sdk import HandlerSpec
+from sickbay.domain.job import Event, Failure, Job, Reason, State
+from sickbay.handlers.registry import HandlerSpec
 from sickbay.telemetry.joblog import tell
 from sickbay.telemetry.logs import configure_logging
 from tests.unit.engine_stubs import open_bench
@@ -116,6 +117,33 @@ def test_one_line_for_each_outcome_with_the_job_and_without_its_content(capsys, 
     ((line,), text) = lines_and_text(capsys)
     assert line.items() >= (expected | {"job_id": "j-1", "job_type": "email", "generation": 0, "level": "info"}).items()
     assert "hunter2" not in text
+
+
+FAILED = replace(JOB, failures=(Failure(20, 0, 0, "KEY_ERROR", "'emial'", "Traceback:\n  File x"),))
+
+
+@pytest.mark.parametrize("state", [State.RETRYING, State.PARKED, State.QUARANTINED])
+def test_a_failed_run_is_told_with_its_message_and_its_traceback(capsys, state):
+    """Once per attempt, so that nobody has to ask the ledger why."""
+    configure_logging("INFO", "json")
+    tell(Event(FAILED, state, 30, started_at=10, code="KEY_ERROR", message="'emial'"))
+    (line,) = lines(capsys)
+    assert (line["error"], line["traceback"]) == ("'emial'", "Traceback:\n  File x")
+
+
+def test_a_job_that_was_parked_without_a_run_is_told_without_an_old_failure(capsys):
+    configure_logging("INFO", "json")
+    tell(Event(FAILED, State.PARKED, 30, reason=Reason.CIRCUIT_OPEN, code="CIRCUIT_OPEN"))
+    (line,) = lines(capsys)
+    assert not {"error", "traceback"} & line.keys()
+
+
+def test_on_a_terminal_the_traceback_stands_below_its_line(capsys):
+    configure_logging("INFO", "console")
+    tell(Event(FAILED, State.RETRYING, 30, started_at=10, code="KEY_ERROR"))
+    text = capsys.readouterr().err
+    assert "\n  Traceback:\n    File x" in text
+    assert text.count("Traceback") == 1
 
 
 def lines_and_text(capsys):

@@ -2,10 +2,10 @@
 
 import pytest
 
-from sickbay.envelope import decode_events, decode_job, encode_event, encode_job, job_message
-from sickbay.job import Event, Job, State
+from sickbay.domain.job import Event, Job, State
+from sickbay.domain.trace import checked, trace_headers, trace_of
+from sickbay.messages.codec import decode_events, decode_job, encode_event, encode_job, job_message
 from sickbay.ports import TO_MAIN, TO_RETRY
-from sickbay.trace import checked, trace_headers, trace_of
 
 PARENT = f"00-{'ab' * 16}-{'cd' * 8}-01"
 

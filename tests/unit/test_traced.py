@@ -17,10 +17,10 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusC
 import controlplane.traced
 import worker.traced
 from controlplane.traced import TracedReleaser
-from sickbay.envelope import job_message
-from sickbay.errors import SettingsError, Unavailable
+from sickbay.domain.errors import SettingsError, Unavailable
+from sickbay.domain.queries import Claim
+from sickbay.messages.codec import job_message
 from sickbay.ports import TO_MAIN, TO_QUARANTINE, TO_RETRY, Message
-from sickbay.queries import Claim
 from sickbay.telemetry import spans
 from sickbay.telemetry.carried import Carried
 from sickbay.telemetry.spans import Traces

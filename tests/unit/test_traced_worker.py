@@ -3,12 +3,12 @@
 import pytest
 from opentelemetry.trace import SpanKind, StatusCode
 
-from sickbay.circuit import Key, Permit, PermitKind
-from sickbay.envelope import job_message
-from sickbay.job import Event, Reason, State
-from sickbay.outcome import SUCCESS, Kind, Outcome
+from sickbay.domain.breaker import Key, Permit, PermitKind
+from sickbay.domain.job import Event, Reason, State
+from sickbay.domain.outcome import SUCCESS, Kind, Outcome
+from sickbay.handlers.registry import HandlerSpec
+from sickbay.messages.codec import job_message
 from sickbay.ports import TO_RETRY
-from sickbay.sdk import HandlerSpec
 from sickbay.telemetry.traced import RUN
 from tests.unit.engine_stubs import StubDelivery
 from tests.unit.span_stubs import JOB, ORIGIN, PARENT, above, carried, here, links, origin, published, traced

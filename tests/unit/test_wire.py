@@ -7,10 +7,10 @@ import pytest
 from gen.sickbay.breakers.v1.breaker_pb2 import Breaker
 from gen.sickbay.jobs.v1.job_pb2 import Job as JobMessage
 from gen.sickbay.jobs.v1.quarantine_service_pb2 import QuarantinedJob
-from sickbay import wire
-from sickbay.circuit import CircuitState, Key, Snapshot
-from sickbay.job import Change, Failure, Job, Reason, Record, State
-from sickbay.queries import Case, FailureGroup, Revision
+from sickbay.contract import responses
+from sickbay.domain.breaker import CircuitState, Key, Snapshot
+from sickbay.domain.job import Change, Failure, Job, Reason, Record, State
+from sickbay.domain.queries import Case, FailureGroup, Revision
 
 FAILED = Failure(1_500, 1, 2, "API_TIMEOUT", "no answer")
 JOB = Job("id-1", "email", b'{"a": 1}', "acme", 2, 1, (FAILED,), 1_001)
@@ -19,7 +19,7 @@ CHANGE = Change(2_002, State.PARKED, 1, 2, "CIRCUIT_OPEN", "open", "worker-1")
 
 
 def test_a_job_with_everything():
-    message = wire.job(RECORD, [CHANGE])
+    message = responses.job(RECORD, [CHANGE])
     assert (message.job_id, message.job_type, message.tenant, message.state) == ("id-1", "email", "acme", JobMessage.STATE_PARKED)
     assert (message.attempt, message.generation, message.duplicates) == (2, 1, 3)
     assert [time.ToMilliseconds() for time in (message.submit_time, message.update_time, message.start_time)] == [1_001, 2_002, 1_500]
@@ -36,7 +36,7 @@ def test_a_job_with_everything():
 
 
 def test_what_is_not_known_is_unset():
-    message = wire.job(Record(Job("id", "email"), State.QUEUED, 5))
+    message = responses.job(Record(Job("id", "email"), State.QUEUED, 5))
     assert not message.HasField("submit_time")
     assert not message.HasField("start_time")
     assert not message.history
@@ -44,7 +44,7 @@ def test_what_is_not_known_is_unset():
 
 def test_odd_values_are_bent_not_raised():
     odd = Failure(10**20, 2**40, -1, "X", "half \ud800 pair")
-    message = wire.job(Record(Job("id", "email", attempt=2**40, failures=(odd,), submitted_at=-5), State.QUEUED, 10**20))
+    message = responses.job(Record(Job("id", "email", attempt=2**40, failures=(odd,), submitted_at=-5), State.QUEUED, 10**20))
     assert message.attempt == 2**32 - 1
     assert message.errors[0].message == "half ? pair"
     assert message.update_time.ToJsonString().startswith("9999-12-31")
@@ -59,9 +59,9 @@ def test_every_name_is_in_the_contract():
 
 
 def test_quarantined_jobs_in_lists_have_no_payload():
-    message = wire.quarantined(RECORD)
+    message = responses.quarantined(RECORD)
     assert (message.job, message.reason, message.etag, message.fingerprint) == (
-        wire.job(RECORD),
+        responses.job(RECORD),
         QuarantinedJob.REASON_CIRCUIT_OPEN,
         "etag-1",
         "f00",
@@ -72,15 +72,15 @@ def test_quarantined_jobs_in_lists_have_no_payload():
 
 
 def test_a_case_has_everything():
-    message = wire.case(Case(RECORD, [Revision(7, "ann", b"{}", b'{"a": 1}')], [CHANGE]))
+    message = responses.case(Case(RECORD, [Revision(7, "ann", b"{}", b'{"a": 1}')], [CHANGE]))
     assert message.payload_json == '{"a": 1}'
-    assert message.job == wire.job(RECORD, [CHANGE])
+    assert message.job == responses.job(RECORD, [CHANGE])
     revision = message.revisions[0]
     assert (revision.time.ToMilliseconds(), revision.actor, revision.before_json, revision.after_json) == (7, "ann", "{}", '{"a": 1}')
 
 
 def test_a_failure_group():
-    message = wire.failure_group(FailureGroup("email", "API_TIMEOUT", "f00", "no answer", "id-1", 9, 1, 2))
+    message = responses.failure_group(FailureGroup("email", "API_TIMEOUT", "f00", "no answer", "id-1", 9, 1, 2))
     assert (message.job_type, message.error_code, message.fingerprint, message.count) == ("email", "API_TIMEOUT", "f00", 9)
     assert (message.sample_message, message.sample_job_id) == ("no answer", "id-1")
     assert (message.first_time.ToMilliseconds(), message.last_time.ToMilliseconds()) == (1, 2)
@@ -96,9 +96,9 @@ def test_a_breaker_has_every_field_of_the_snapshot():
     text = {"reason_code", "reason_message", "failures_in_row_code", "probe_job_id", "forced_by", "forced_why"}
     flags = {"cooldown_elapsed", "recovering", "degraded"}
     content = {name: name if name in text else True if name in flags else value for name, value in values.items()}
-    message = wire.breaker(Snapshot(**content | {"key": Key("email", "acme"), "state": CircuitState.HALF_OPEN}))
+    message = responses.breaker(Snapshot(**content | {"key": Key("email", "acme"), "state": CircuitState.HALF_OPEN}))
     assert (message.job_type, message.tenant, message.state) == ("email", "acme", Breaker.STATE_HALF_OPEN)
-    for name in values.keys() - NOT_COPIED.keys() - {"state"}:
+    for name in values.keys() - NOT_COPIED.keys() - {"state", "now"}:
         assert getattr(message, name) == content[name], name
     for name in NOT_COPIED.keys() - {"key"}:
         assert getattr(message, NOT_COPIED[name][0]).ToMilliseconds() == content[name], name
@@ -107,7 +107,7 @@ def test_a_breaker_has_every_field_of_the_snapshot():
 
 @pytest.mark.parametrize("ms", [0, None])
 def test_no_time_no_timestamp(ms):
-    assert wire.timestamp(ms) is None
+    assert responses.timestamp(ms) is None
 
 
 def test_metrics():
@@ -119,7 +119,7 @@ def test_metrics():
         circuit(Key("email", "acme"), CircuitState.FORCED_OPEN, 1),
         circuit(Key("sms"), CircuitState.DISABLED, 0),
     ]
-    message = wire.metrics(circuits, jobs={State.SUCCEEDED: 4}, depths={"jobs.main": 2}, duplicates=1, now=9)
+    message = responses.metrics(circuits, jobs={State.SUCCEEDED: 4}, depths={"jobs.main": 2}, duplicates=1, now=9)
     assert (message.circuit_breakers.total, message.circuit_breakers.open, message.circuit_breakers.closed) == (3, 2, 1)
     assert dict(message.failures_by_job_type) == {"email": 16}
     assert dict(message.jobs_by_state) == {"SUCCEEDED": 4}

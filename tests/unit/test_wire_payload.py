@@ -7,9 +7,9 @@ from google.protobuf.struct_pb2 import Struct, Value
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sickbay.errors import ErrorReason, InvalidArgument
-from sickbay.job import MAX_PAYLOAD_BYTES
-from sickbay.wire_payload import MAX_DEPTH, checked_text, struct_text
+from sickbay.contract.payload import MAX_DEPTH, checked_text, struct_text
+from sickbay.domain.errors import ErrorReason, InvalidArgument
+from sickbay.domain.job import MAX_PAYLOAD_BYTES
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ from gen.sickbay.breakers.v1 import breaker_service_pb2 as breakers
 from gen.sickbay.jobs.v1 import job_pb2
 from gen.sickbay.jobs.v1 import job_service_pb2 as jobs
 from gen.sickbay.jobs.v1 import quarantine_service_pb2 as wards
-from sickbay import wire_requests as requests
-from sickbay.circuit import Action, Command, Key
-from sickbay.errors import ErrorReason, InvalidArgument
-from sickbay.job import Job, Reason, State
-from sickbay.queries import Edit, JobQuery, QuarantineQuery
+from sickbay.contract import requests
+from sickbay.domain.breaker import Action, Command, Key
+from sickbay.domain.errors import ErrorReason, InvalidArgument
+from sickbay.domain.job import Job, Reason, State
+from sickbay.domain.queries import Edit, JobQuery, QuarantineQuery
 
 JOB = jobs.SubmitJobRequest(job_type="email", payload_json='{"a": 1}')
 

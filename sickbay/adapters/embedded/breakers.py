@@ -1,26 +1,37 @@
-"""The circuits of a system that runs in one process: the pure machine of `sickbay.breaker` and a dictionary.
+"""The circuits of a system that runs in one process: the pure machine of `sickbay.breaker.machine` and a dictionary.
 
-No operation awaits anything, so each is atomic on its event loop and "exactly one probe" needs no lock. There is no timer either:
-what time alone does (a lost prober, the end of a hold) is seen by the next operation on that circuit, or by `snapshots`.
+No operation awaits anything (but `snapshots`, between two circuits), so each is atomic on its event loop and "exactly one probe" needs no
+lock. There is no timer either: what time alone does (a lost prober, the end of a hold) is seen by the next operation on that circuit, or by
+`snapshots`.
 """
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from random import Random
+from typing import Final
 
-from sickbay import breaker
 from sickbay.adapters.watcher import Watcher
-from sickbay.breaker import Ask, Document, Effect
-from sickbay.breaker_moves import MAX_JITTER
-from sickbay.circuit import Action, BreakerConfig, CircuitState, Command, Key, Permit, Refusal, Snapshot
-from sickbay.errors import ErrorReason, NotFound
-from sickbay.outcome import Kind, Outcome
+from sickbay.breaker import machine as breaker
+from sickbay.breaker.document import shifted
+from sickbay.breaker.machine import Ask, Document, Effect
+from sickbay.breaker.transitions import MAX_JITTER
+from sickbay.concurrency.tasks import in_turns
+from sickbay.domain.breaker import Action, BreakerConfig, CircuitState, Command, Key, Permit, Refusal, Snapshot
+from sickbay.domain.errors import ErrorReason, NotFound
+from sickbay.domain.job import DEFAULT_TENANT
+from sickbay.domain.outcome import Kind, Outcome
 from sickbay.ports import Clock
+from sickbay.system.clock import Steps
 
+log = logging.getLogger(__name__)
+
+RESET_MS: Final = 3_600_000
+"""For so long after its reset a circuit is kept that runs no job, as in Redis."""
 _NO_FAILURES = frozenset({Kind.SUCCESS, Kind.CANCELLED})
 
 
@@ -28,10 +39,15 @@ class EmbeddedBreakers:
     """The `Breakers` port in process. Everybody sees every success at once, so runs need no age to be trusted (trip_confirm 0).
 
     `stale` counts outcomes that came too late to matter. Circuits are forgotten with the process: it starts with all of them closed.
+    A tenant's own is kept only while there is something to remember (`Document.is_forgettable`).
     """
 
-    def __init__(self, config: BreakerConfig, clock: Clock, rng: Random, worker: str = "embedded") -> None:
-        """`rng` draws tokens and jitter; `worker` is the name probes are lent to."""
+    def __init__(self, config: BreakerConfig, clock: Clock, rng: Random, worker: str = "embedded", *, steady: Clock | None = None) -> None:
+        """`rng` draws tokens and jitter; `worker` is the name probes are lent to.
+
+        `steady` is a clock that never steps: with it, no wait is longer or shorter because `clock` was set.
+        """
+        self._steps = Steps(clock, steady) if steady is not None else None
         self.stale = 0
         self._config = replace(config, trip_confirm_ms=0)
         self._clock = clock
@@ -40,14 +56,18 @@ class EmbeddedBreakers:
         self._documents: dict[Key, Document] = {}
         self._failures: Counter[Key] = Counter()
         self._watchers: set[Watcher] = set()
+        self._unused: set[Key] = set()
+        """Commanded, and no job ran since: perhaps of a name that was made up."""
 
-    async def admit(self, key: Key, job_id: str) -> Permit | Refusal:
+    async def admit(self, key: Key, job_id: str, longest_ms: int = 0) -> Permit | Refusal:
         """See `Breakers.admit`."""
-        doc = self._documents.get(key) or self._registered(key)
+        self._unused.discard(key)
+        doc = self._documents.get(key) or self._begun(key)
         if doc.admits_all:
             return breaker.normal_permit(doc, job_id)
-        ask = Ask(job_id, f"{self._rng.getrandbits(64):016x}", self._worker, self._jitter())
-        doc, answer = breaker.admit(doc, ask, self._config, self._clock())
+        ask = Ask(job_id, f"{self._rng.getrandbits(64):016x}", self._worker, self._jitter(), longest_ms)
+        now = self._now()
+        doc, answer = breaker.admit(self._documents.get(key, doc), ask, self._config, now)
         self._store(doc)
         return answer
 
@@ -55,13 +75,16 @@ class EmbeddedBreakers:
         """See `Breakers.settle`; a type that nobody knows here is CLOSED."""
         doc = self._documents.get(permit.key)
         if doc is None:
-            self.stale += 1
-            return CircuitState.CLOSED
+            if permit.key.tenant == DEFAULT_TENANT:
+                self.stale += 1
+                return CircuitState.CLOSED
+            doc = self._begun(permit.key)
         if not breaker.is_news(doc, permit, outcome):
             return doc.state
         if outcome.kind not in _NO_FAILURES:
             self._failures[permit.key] += 1
-        doc, effect = breaker.settle(doc, permit, outcome, self._config, self._clock(), jitter=self._jitter())
+        now = self._now()
+        doc, effect = breaker.settle(self._documents.get(permit.key, doc), permit, outcome, self._config, now, jitter=self._jitter())
         if effect is Effect.STALE:
             self.stale += 1
         self._store(doc)
@@ -69,26 +92,30 @@ class EmbeddedBreakers:
 
     async def renew(self, permit: Permit) -> bool:
         """See `Breakers.renew`."""
+        now = self._now()
         doc = self._documents.get(permit.key)
         if doc is None:
             return False
-        doc, renewed = breaker.renew(doc, permit, self._config, self._clock(), jitter=self._jitter())
+        doc, renewed = breaker.renew(doc, permit, self._config, now, jitter=self._jitter())
         self._store(doc)
         return renewed
 
-    async def snapshots(self) -> Sequence[Snapshot]:
+    async def keys(self) -> Sequence[Key]:
+        """See `Breakers.keys`."""
+        return sorted(self._documents)
+
+    async def snapshots(self, keys: Collection[Key] | None = None) -> Sequence[Snapshot]:
         """See `Breakers.snapshots`."""
-        now = self._clock()
-        for doc in list(self._documents.values()):
-            self._store(breaker.catch_up(doc, self._config, now, jitter=self._jitter()))
-        return [self._snapshot(self._documents[key], now) for key in sorted(self._documents)]
+        asked = sorted(self._documents if keys is None else self._documents.keys() & set(keys))
+        return [seen async for key in in_turns(asked) if (seen := self._looked(key, self._now())) is not None]
 
     async def command(self, key: Key, command: Command) -> Snapshot:
         """See `Breakers.command`."""
         if key not in self._documents and command.action in {Action.RESET, Action.AUTO}:
             raise NotFound(f"Circuit breaker for jobType '{key.name}' not found", ErrorReason.BREAKER_NOT_FOUND)
-        doc = self._documents.get(key) or self._registered(key)
-        now = self._clock()
+        now = self._now()
+        doc = self._documents.get(key) or self._begun(key)
+        self._unused.add(key)
         doc = breaker.command(doc, command, self._config, now, jitter=self._jitter())
         self._store(doc)
         return self._snapshot(doc, now)
@@ -104,15 +131,49 @@ class EmbeddedBreakers:
             self._watchers.discard(watcher)
             watcher.close()
 
-    def _registered(self, key: Key) -> Document:
+    def _now(self) -> int:
+        now = self._clock()
+        if self._steps is not None and (step := self._steps.taken()):
+            log.warning("the machine's clock was set by %+.1f s; circuits wait for as long as before", step / 1000)
+            for doc in list(self._documents.values()):
+                if not doc.is_quiet:
+                    self._store(shifted(doc, step, now))
+        return now
+
+    def _begun(self, key: Key) -> Document:
         doc = breaker.new_document(key, self._clock())
-        self._store(doc)
+        if not doc.is_forgettable:
+            self._store(doc)
         return doc
 
+    def _looked(self, key: Key, now: int) -> Snapshot | None:
+        """The circuit as it is now; None if there is nothing of it to remember."""
+        doc = self._documents.get(key)
+        if doc is None:
+            return None
+        jitter = 0 if doc.state is CircuitState.CLOSED else self._jitter()
+        self._store(breaker.catch_up(doc, self._config, now, jitter=jitter))
+        is_unused = key in self._unused and doc.is_quiet and now - doc.updated_at >= RESET_MS
+        if is_unused or doc.has_lapsed(self._config.failure_window_ms, now):
+            self._forget(key)
+        doc = self._documents.get(key)
+        return self._snapshot(doc, now) if doc is not None else None
+
+    def _forget(self, key: Key) -> None:
+        self._documents.pop(key, None)
+        self._failures.pop(key, None)
+        self._unused.discard(key)
+
     def _store(self, doc: Document) -> None:
-        if self._documents.get(doc.key) is doc:
+        old = self._documents.get(doc.key)
+        if doc is old:
             return
-        self._documents[doc.key] = doc
+        if doc.is_forgettable:
+            self._forget(doc.key)
+            if old is None:
+                return
+        else:
+            self._documents[doc.key] = doc
         if self._watchers:
             change = self._snapshot(doc, doc.updated_at)
             for watcher in self._watchers:

@@ -19,14 +19,18 @@ from typing import Final, Self, TypeVar
 from sickbay.adapters.embedded.alarm import Alarm
 from sickbay.adapters.embedded.consumer import SqliteConsumer
 from sickbay.adapters.embedded.lane import Lane, Served
-from sickbay.adapters.embedded.store import Store, Synchronous, opening
+from sickbay.adapters.embedded.store import Store, Synchronous
 from sickbay.adapters.embedded.topology import Copier
-from sickbay.errors import Unavailable
-from sickbay.ports import Clock, Consumer, Message, Queue
+from sickbay.adapters.files import opening
+from sickbay.concurrency.pauses import Pauses
+from sickbay.domain.errors import Refused, Unavailable
+from sickbay.ports import PREFETCH_BYTES, Clock, Consumer, Message, Queue
 
 _MOVES_PER_TURN: Final = 512
 """Retries moved in one transaction; a long outage's worth is moved in several turns, so that the loop stays responsive."""
+_MOVED_BYTES_PER_TURN: Final = 8 * 1024 * 1024
 _TRY_AGAIN_SECONDS: Final = 1.0
+_LONGEST_SECONDS: Final = 10.0
 
 Confirm = asyncio.Future[None]
 Answer = TypeVar("Answer")
@@ -39,8 +43,13 @@ class SqliteBroker:
     A process has the file for itself: hold the data folder's lock.
     """
 
-    def __init__(self, path: str | Path, clock: Clock, synchronous: Synchronous = "FULL") -> None:
-        """`synchronous` FULL survives a power cut, NORMAL only the end of the process (much faster on slow disks)."""
+    def __init__(self, path: str | Path, clock: Clock, synchronous: Synchronous = "FULL", prefetch_bytes: int = PREFETCH_BYTES) -> None:
+        """`clock` says when delays end, so it should be one that never steps.
+
+        `synchronous` FULL survives a power cut, NORMAL only the end of the process (much faster on slow disks). `prefetch_bytes`
+        bounds what each consumer holds.
+        """
+        self._prefetch_bytes = prefetch_bytes
         self._path = path
         self._clock = clock
         self._synchronous = synchronous
@@ -50,8 +59,12 @@ class SqliteBroker:
         self._confirms: list[Confirm] = []
         self._is_closing = False
         self._is_awake = False
+        self.trouble = ""
+        """Why nothing can be stored, "" if it can; a write is tried again and again until it can."""
+        self._is_trying = False
         self._disk: asyncio.Future[None] | None = None
         self._alarm = Alarm(clock, self._look)
+        self._tries = Pauses(_TRY_AGAIN_SECONDS, _LONGEST_SECONDS)
         self._copier = Copier(clock)
 
     async def __aenter__(self) -> Self:
@@ -81,10 +94,10 @@ class SqliteBroker:
         """Return when every message is durable in every queue its key reaches.
 
         ValueError before anything is stored if a key reaches no queue or a message is beyond the limits of `topology.py`;
-        Unavailable if it could not be stored (disk full, file locked).
+        Refused if it could not be stored (disk full, file locked).
         """
         if self._is_closing or self._store is None:
-            raise Unavailable("the broker is closed")
+            raise Refused("the broker is closed")
         copies = [(queue, row) for message in messages for queue, row in self._copier.copies(message)]
         if not copies:
             return
@@ -102,7 +115,7 @@ class SqliteBroker:
             raise ValueError(f"cannot consume {queue.value} with prefetch {prefetch}")
         if self._is_closing or self._store is None:
             raise Unavailable("the broker is closed")
-        consumer = SqliteConsumer(self._lanes[queue], prefetch, self._wake)
+        consumer = SqliteConsumer(self._lanes[queue], prefetch, self._prefetch_bytes, self._wake)
         self._consumers.add(consumer)
         try:
             yield consumer
@@ -131,6 +144,7 @@ class SqliteBroker:
         store = Store(self._path, self._synchronous)
         try:
             with opening(self._path):
+                store.rebase(Queue.RETRY, self._clock())
                 self._lanes = {queue: Lane.load(queue, store) for queue in Queue}
                 self._alarm.due = store.next_due(Queue.RETRY)
                 self._copier.last_id = store.last_id()
@@ -163,20 +177,23 @@ class SqliteBroker:
         now = self._clock()
         if not self._has_work(now):
             return
+        is_trying = self._is_trying
         try:
             served = self._transact(store, now)
         except Unavailable as error:
             self._fail(error)
             return
+        self._tries.reset()
+        self._is_trying = False
         confirms, self._confirms = self._confirms, []
-        if store.waits_for_disk and (confirms or served):
+        if store.waits_for_disk and (confirms or served or is_trying):
             self._use_disk(store.sync, lambda error: self._answer(confirms, served, error))
         else:
             # Acks alone wait for no disk: the log is written in order, so at worst a power cut brings a message back, marked.
             self._answer(confirms, served, None)
 
     def _has_work(self, now: int) -> bool:
-        return self._alarm.is_due(now) or any(lane.has_work for lane in self._lanes.values())
+        return self._is_trying or self._alarm.is_due(now) or any(lane.has_work for lane in self._lanes.values())
 
     def _transact(self, store: Store, now: int) -> list[Served]:
         lanes = self._lanes.values()
@@ -187,6 +204,8 @@ class SqliteBroker:
         with store.transaction():
             if self._alarm.is_due(now):
                 next_due = self._move_due(store, now)
+            if delayed or self._is_trying:
+                store.saw_clock(now)
             served = [answer for lane in lanes for answer in lane.work()]
         for lane in lanes:
             lane.done()
@@ -195,13 +214,14 @@ class SqliteBroker:
 
     def _move_due(self, store: Store, now: int) -> int | None:
         """Move retries whose delay is over to the tail of the main queue; return when the next one is due."""
-        rows = store.due(Queue.RETRY, now, _MOVES_PER_TURN)
+        rows = store.due(Queue.RETRY, now, _MOVES_PER_TURN, _MOVED_BYTES_PER_TURN)
         self._lanes[Queue.RETRY].remove([row.id for row in rows])
         self._lanes[Queue.MAIN].append([row._replace(id=self._copier.new_id(), due=0) for row in rows])
         return store.next_due(Queue.RETRY)
 
     def _answer(self, confirms: list[Confirm], served: list[Served], error: Unavailable | None) -> None:
         """Tell the publishers, and hand out; a message whose consumer has gone meanwhile waits again."""
+        self._judge(error)
         for confirm in confirms:
             _resolve(confirm, None, error)
         for answer in served:
@@ -210,14 +230,22 @@ class SqliteBroker:
         self._wake()
 
     def _fail(self, error: Unavailable) -> None:
-        """Nothing of this turn was stored: tell everybody who waited for it. Acks and due retries are tried again in a second."""
+        """Nothing of this turn was stored: tell everybody who waited for it. Acks and due retries are tried again after a pause."""
+        refused = Refused(str(error), error.reason, retry_after=error.retry_after)
+        self._judge(error)
+        self._is_trying = False
         confirms, self._confirms = self._confirms, []
         claims = [claim for lane in self._lanes.values() for claim in lane.undo()]
         for confirm in confirms:
-            _resolve(confirm, None, error)
+            _resolve(confirm, None, refused)
         for claim in claims:
             _resolve(claim.answer, [], error)
-        self._alarm.ring_in(_TRY_AGAIN_SECONDS)
+
+    def _judge(self, error: Unavailable | None) -> None:
+        """Something was stored, or not; a disk that fails is tried again also if nobody wants anything of it."""
+        self.trouble = "" if error is None else str(error)
+        if error is not None:
+            self._alarm.ring_in(self._tries.next_s())
 
     def _checkpointed(self, error: Unavailable | None) -> None:
         if error is not None:
@@ -241,7 +269,8 @@ class SqliteBroker:
         self._disk.add_done_callback(finished)
 
     def _look(self) -> None:
-        """Something is due, or (the wall clock may have been set back) soon will be."""
+        """Something is due, or (the wall clock may have been set back) soon will be; or the disk is tried."""
+        self._is_trying = bool(self.trouble)
         if self._has_work(self._clock()):
             self._wake()
         else:

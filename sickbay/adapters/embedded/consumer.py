@@ -18,7 +18,7 @@ _NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 class SqliteDelivery:
     """One message in our hands; see `sickbay.ports.Delivery`."""
 
-    __slots__ = ("_consumer", "_headers", "body", "message_id", "number", "redelivered")
+    __slots__ = ("_consumer", "_headers", "body", "is_lost", "message_id", "number", "redelivered")
 
     def __init__(self, taken: Taken, consumer: SqliteConsumer) -> None:
         """Only consumers make these."""
@@ -26,6 +26,7 @@ class SqliteDelivery:
         self.body = row.body
         self.message_id = row.message_id
         self.redelivered = taken.redelivered
+        self.is_lost = False
         self._headers = row.headers
         self.number = row.id
         self._consumer = consumer
@@ -33,7 +34,12 @@ class SqliteDelivery:
     @property
     def headers(self) -> Mapping[str, str]:
         """What was published with it."""
-        return json.loads(self._headers) if self._headers else _NO_HEADERS
+        return _headers(self._headers) if self._headers else _NO_HEADERS
+
+    @property
+    def encoding(self) -> str:
+        """Messages here have none."""
+        return ""
 
     @property
     def held_s(self) -> float:
@@ -52,10 +58,13 @@ class SqliteDelivery:
 class SqliteConsumer:
     """See `sickbay.ports.Consumer`. Nothing is fetched ahead: a message is either in the queue or in somebody's hands."""
 
-    def __init__(self, lane: Lane, prefetch: int, wake: Callable[[], None]) -> None:
+    def __init__(self, lane: Lane, prefetch: int, prefetch_bytes: int, wake: Callable[[], None]) -> None:
         """`wake` asks the broker to look at the lane soon."""
         self._lane = lane
         self._prefetch = prefetch
+        self._prefetch_bytes = prefetch_bytes
+        self._bytes = 0
+        """Of the messages in hands."""
         self._wake = wake
         self._in_hands: dict[int, SqliteDelivery] = {}
         self._one_at_a_time = asyncio.Lock()
@@ -73,7 +82,7 @@ class SqliteConsumer:
         if limit < 1:
             raise ValueError(f"limit is at least 1, not {limit}")
         async with self._one_at_a_time:
-            while len(self._in_hands) >= self._prefetch and not self._stopped.is_set():
+            while self._is_full and not self._stopped.is_set():
                 self._changed.clear()
                 await self._changed.wait()
             if self._stopped.is_set():
@@ -83,8 +92,13 @@ class SqliteConsumer:
                 self._return_unseen(taken)
                 return ()
         deliveries = [SqliteDelivery(message, self) for message in taken]
+        self._bytes += sum(len(delivery.body) for delivery in deliveries)
         self._in_hands.update((delivery.number, delivery) for delivery in deliveries)
         return deliveries
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._in_hands) >= self._prefetch or self._bytes >= self._prefetch_bytes
 
     async def stop(self) -> None:
         """Take no more; a waiting `get` returns empty."""
@@ -96,7 +110,8 @@ class SqliteConsumer:
     async def release(self) -> None:
         """Stop, and give back what is still in our hands; settling that afterwards does nothing."""
         await self.stop()
-        for number in self._in_hands:
+        for number, delivery in self._in_hands.items():
+            delivery.is_lost = True
             self._lane.give_back(number, redelivered=True)
         self._in_hands.clear()
         self._wake()
@@ -116,13 +131,14 @@ class SqliteConsumer:
         if self._in_hands.get(delivery.number) is not delivery:
             return False
         del self._in_hands[delivery.number]
+        self._bytes -= len(delivery.body)
         self._changed.set()
         self._wake()
         return True
 
     async def _take(self, limit: int) -> list[Taken]:
         answer: asyncio.Future[list[Taken]] = asyncio.get_running_loop().create_future()
-        self._claim = claim = Claim(limit, answer)
+        self._claim = claim = Claim(limit, answer, self._prefetch_bytes - self._bytes)
         self._lane.claims.append(claim)
         self._wake()
         try:
@@ -140,3 +156,12 @@ class SqliteConsumer:
     def _return_unseen(self, taken: list[Taken]) -> None:
         self._lane.take_back(taken)
         self._wake()
+
+
+def _headers(text: str) -> Mapping[str, str]:
+    """Ours are a JSON object of texts; a stranger's row may hold anything."""
+    try:
+        found = json.loads(text, strict=False)
+    except (ValueError, RecursionError):
+        return _NO_HEADERS
+    return {name: value for name, value in found.items() if isinstance(value, str)} if isinstance(found, dict) else _NO_HEADERS

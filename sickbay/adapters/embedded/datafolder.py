@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import logging
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sickbay.errors import SettingsError
+from sickbay.adapters.files import FILE_MODE, FOLDER_MODE, tighten, trouble
+from sickbay.domain.errors import SettingsError
+from sickbay.system.forks import forget_descriptor, keep_descriptor
 
+LEAST_BYTES: Final = 256 * 1024
+"""With less there is no room for the next few transactions."""
 _PID_BYTES: Final = 32
+_LOCK: Final = "lock"
+_ENDS: Final = ("", "-wal", "-shm", "-journal")
+_OURS: Final = frozenset({_LOCK, "handlers", *(f"{name}.db{end}" for name in ("queue", "ledger") for end in _ENDS)})
+"""All that Sickbay ever puts into the folder."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,33 +44,76 @@ class DataFolder:
         """The file of the ledger."""
         return self.path / "ledger.db"
 
+    @property
+    def trouble(self) -> str:
+        """Why the folder's disk takes nothing, "" if it does; asks the system and not the disk, so it costs next to nothing.
+
+        It cannot see quotas and limits of the process: whoever writes meets those.
+        """
+        try:
+            disk = os.statvfs(self.path)
+        except OSError:
+            return "the data folder cannot be reached"
+        if disk.f_flag & os.ST_RDONLY:
+            return "the disk of the data folder has become read-only"
+        is_full = disk.f_blocks > 0 and disk.f_bavail * disk.f_frsize < LEAST_BYTES
+        return "the disk of the data folder is full" if is_full else ""
+
 
 @contextmanager
 def open_data_folder(path: str | Path) -> Iterator[DataFolder]:
-    """Create the folder where it is missing, and hold it; SettingsError says in one sentence why that cannot be.
+    """Create the folder where it is missing, for this user alone, and hold it; SettingsError says in one sentence why that cannot be.
 
-    The lock belongs to the open file, so the system releases it however the process ends, kill -9 included.
-    The lock file itself stays: removing it would let two processes hold two files of one name.
+    The lock belongs to the open file, so the system releases it however the process ends, kill -9 included. Forks of the process have the
+    file open, too, and let go of it (`sickbay/system/forks.py`); one that is made behind Python's back does not, and so is the one that is
+    named. The lock file itself stays: removing it would let two processes hold two files of one name.
     """
-    folder = Path(path).absolute()
-    descriptor = _open_lock_file(folder)
+    folder, descriptor = _open_lock_file(path)
+    keep_descriptor(descriptor)
     try:
         _lock(descriptor, folder)
+        _close_to_others(folder)
         yield DataFolder(folder)
     finally:
+        forget_descriptor(descriptor)
         os.close(descriptor)
 
 
-def _open_lock_file(folder: Path) -> int:
+def _open_lock_file(path: str | Path) -> tuple[Path, int]:
+    if not str(path).strip():
+        raise SettingsError("the data folder has no name: say which one, for example .sickbay")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except (FileExistsError, NotADirectoryError) as error:
-        raise SettingsError(f"the data folder {folder} cannot be made: a file is in its place") from error
-    except PermissionError as error:
-        raise SettingsError(f"the data folder {folder} may not be written by this user: change its rights or choose another") from error
+        folder = Path(path).absolute()
+    except FileNotFoundError as error:
+        raise SettingsError(f"the data folder {str(path)!r} cannot be found: the current folder is gone; name it from the root") from error
+    try:
+        if not folder.is_dir():
+            folder.mkdir(FOLDER_MODE, parents=True)
+            tighten(folder, FOLDER_MODE)
+        descriptor = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
     except OSError as error:
-        raise SettingsError(f"the data folder {folder} cannot be made: check the path and its disk") from error
+        raise SettingsError(f"the data folder {folder} cannot be used: {trouble(error, folder)}") from error
+    except ValueError as error:
+        raise SettingsError(f"the data folder {str(path)!r} cannot be used: that is no path") from error
+    tighten(descriptor, FILE_MODE)
+    return folder, descriptor
+
+
+def _close_to_others(folder: Path) -> None:
+    """What older versions have left open to others is closed, and said; a folder with other things in it is not ours to close."""
+    for name in _OURS:
+        with contextlib.suppress(FileNotFoundError):
+            tighten(folder / name, FILE_MODE)
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    if mode == FOLDER_MODE:
+        return
+    is_open, strange = bool(mode & 0o077), sorted(set(os.listdir(folder)) - _OURS)  # noqa: PTH208 - names are wanted
+    if not strange and not mode & stat.S_ISVTX and tighten(folder, FOLDER_MODE):
+        if is_open:
+            log.info("the data folder %s was open to others (mode %04o); it is private now (%04o)", folder, mode, FOLDER_MODE)
+    elif is_open:
+        why = f"it holds other things, too ({strange[0]})" if strange else "it is a shared one, or somebody else's"
+        log.warning("the data folder %s stays open to others (mode %04o), because %s; what Sickbay keeps is private", folder, mode, why)
 
 
 def _lock(descriptor: int, folder: Path) -> None:
@@ -66,7 +122,28 @@ def _lock(descriptor: int, folder: Path) -> None:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, str(os.getpid()).encode(), 0)
     except BlockingIOError as error:
-        holder = os.pread(descriptor, _PID_BYTES, 0).decode("ascii", "replace") or "unknown"
-        raise SettingsError(f"the data folder {folder} is in use by process {holder}: stop it, or choose another folder") from error
+        raise SettingsError(
+            f"the data folder {folder} is in use by process {_holder(descriptor)}: stop it, or choose another folder"
+        ) from error
     except OSError as error:
         raise SettingsError(f"the data folder {folder} cannot be locked: choose a local folder on a disk with free space") from error
+
+
+def _holder(descriptor: int) -> str:
+    """The process that took the lock; or, if it has ended, one that still has its file open."""
+    taken_by = os.pread(descriptor, _PID_BYTES, 0).decode("ascii", "replace")
+    holders = _having_open(os.fstat(descriptor))
+    if taken_by in holders or not holders:
+        return taken_by or "unknown"
+    return f"{min(holders, key=int)}, a fork that process {taken_by} left behind"
+
+
+def _having_open(wanted: os.stat_result) -> set[str]:
+    """The other processes that have a file open, as far as this user may see that."""
+    found = set()
+    for opened in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):
+            seen = opened.stat()
+            if (seen.st_dev, seen.st_ino) == (wanted.st_dev, wanted.st_ino):
+                found.add(opened.parts[2])
+    return found - {str(os.getpid())}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
+from heapq import heappop, heappush, nsmallest
 from typing import Final, NamedTuple
 
 from sickbay.adapters.embedded.store import Row, Store
@@ -31,10 +31,11 @@ class Taken(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Claim:
-    """A `get` that waits for up to `limit` messages."""
+    """A `get` that waits for up to `limit` messages, and up to so many bytes; the first may be larger."""
 
     limit: int
     answer: asyncio.Future[list[Taken]]
+    most_bytes: int = _ENOUGH_BYTES
 
 
 class Served(NamedTuple):
@@ -107,7 +108,7 @@ class Lane:
         while self.waiting and self.claims:
             claim = self.claims.popleft()
             if not claim.answer.done():
-                served.append(Served(self, claim, self._take(claim.limit)))
+                served.append(Served(self, claim, self._take(claim.limit, min(_ENOUGH_BYTES, claim.most_bytes))))
         if self.position != position:
             self.store.move_position(self.queue, self.position)
         return served
@@ -141,24 +142,31 @@ class Lane:
         self.claims.clear()
         return failed
 
-    def _take(self, limit: int) -> list[Taken]:
+    def _take(self, limit: int, most_bytes: int) -> list[Taken]:
         """Take from the head: at least one, and fewer than `limit` when they are large."""
         taken: list[Taken] = []
-        size = 0
-        while len(taken) < min(limit, self.waiting) and size < _ENOUGH_BYTES:
+        left = most_bytes
+        while len(taken) < min(limit, self.waiting) and (left > 0 or not taken):
             # The first few tell how large they are, so that a read never holds much more than is handed out.
-            chunk = _CHUNK if taken and size < _SMALL_BYTES else _FIRST_CHUNK
-            more = self._next(min(chunk, limit - len(taken)))
+            chunk = _CHUNK if taken and most_bytes - left < _SMALL_BYTES else _FIRST_CHUNK
+            more = self._next(min(chunk, limit - len(taken)), left, is_first=not taken)
+            if not more:
+                break
             taken += more
-            size += sum(len(message.row.body) for message in more)
+            left -= sum(len(message.row.body) for message in more)
         self.waiting -= len(taken)
         return taken
 
-    def _next(self, limit: int) -> list[Taken]:
+    def _next(self, limit: int, most_bytes: int, *, is_first: bool) -> list[Taken]:
+        """The next messages that fit; the first of a hand-out always does."""
         if self.returned:
-            marks = dict(heappop(self.returned) for _ in range(min(limit, len(self.returned))))
-            return [Taken(row, marks[row.id]) for row in self.store.among(self.queue, list(marks))]
-        rows = self.store.after(self.queue, self.position, limit)
+            marks = dict(nsmallest(limit, self.returned))
+            rows = self.store.among(self.queue, list(marks), most_bytes, is_first=is_first)
+            seen = rows[-1].id if rows else max(marks) if is_first else -1  # nothing at all: somebody has deleted them
+            while self.returned and self.returned[0][0] <= seen:
+                heappop(self.returned)
+            return [Taken(row, marks[row.id]) for row in rows]
+        rows = self.store.after(self.queue, self.position, limit, most_bytes, is_first=is_first)
         if rows:
             self.position = rows[-1].id
         return [Taken(row, False) for row in rows]

@@ -24,7 +24,8 @@ from itertools import chain
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
-from sickbay.errors import SettingsError, Unavailable
+from sickbay.adapters.files import LASTING, make_private, opening, sqlite_code, sqlite_trouble
+from sickbay.domain.errors import SettingsError, Unavailable
 from sickbay.ports import Queue
 
 Synchronous = Literal["FULL", "NORMAL"]
@@ -43,6 +44,9 @@ _CHECKPOINT_BYTES: Final = 16 * 1024 * 1024
 _TRANSACTION_BYTES: Final = 16 * 1024
 _ROW_BYTES: Final = 256
 _TRIM_PAGES: Final = 256
+_NEVER: Final = 9_223_372_036_854_775_807
+"""Greater than every number; whatever is no number is greater still, and never due."""
+_AGAIN: Final = "cannot be used right now"
 _BUSY_SECONDS: Final = 0.1
 """A person may look at the file with other tools; the loop does not stand still for them for longer than this."""
 
@@ -69,7 +73,8 @@ class Store:
         self._log: int | None = None
         self._connection = _open(self.path)
         if self.path != MEMORY:
-            self._log = os.open(f"{self.path}-wal", os.O_RDONLY)
+            with opening(self.path):
+                self._log = os.open(f"{self.path}-wal", os.O_RDONLY)
 
     def close(self) -> None:
         """Fold the log into the file and release it. Blocks for the disk: call it in a thread."""
@@ -81,7 +86,7 @@ class Store:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Everything inside is stored, or nothing and Unavailable is raised."""
-        with _translated():
+        with _translated(Path(self.path)):
             try:
                 self._connection.execute("BEGIN IMMEDIATE")
                 yield
@@ -110,7 +115,7 @@ class Store:
 
     def checkpoint(self) -> None:
         """Move the log's content into the file, durably, so that the log starts over. Blocks: call it in a thread."""
-        with _translated():
+        with _translated(Path(self.path)):
             _, logged, moved = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         if self._distrusted and logged != moved:
             raise Unavailable("the queue file is being read by another program and cannot be repaired now")
@@ -140,23 +145,39 @@ class Store:
         self._connection.execute(f'DELETE FROM "{queue}" WHERE id IN (SELECT value FROM json_each(?))', (_array(ids),))
         self._unsaved += len(ids) * _ROW_BYTES
 
-    def after(self, queue: Queue, position: int, limit: int) -> list[Row]:
-        """The next messages behind the position, oldest first."""
-        return self._rows(queue, f'SELECT * FROM "{queue}" WHERE id > ? ORDER BY id LIMIT ?', (position, limit))
+    def after(self, queue: Queue, position: int, limit: int, most_bytes: int, *, is_first: bool) -> list[Row]:
+        """The next messages behind the position that come to so many bytes at most, oldest first; the very first may be larger."""
+        select = f'SELECT * FROM "{queue}" WHERE id > ? ORDER BY id LIMIT ?'
+        return self._rows(queue, select, (position, limit), most_bytes, is_first=is_first)
 
-    def among(self, queue: Queue, ids: Sequence[int]) -> list[Row]:
-        """The messages with these ids, oldest first."""
-        return self._rows(queue, f'SELECT * FROM "{queue}" WHERE id IN (SELECT value FROM json_each(?))', (_array(ids),))
+    def among(self, queue: Queue, ids: Sequence[int], most_bytes: int, *, is_first: bool) -> list[Row]:
+        """The messages with these ids, oldest first, as far as they come to so many bytes at most; the very first may be larger."""
+        select = f'SELECT * FROM "{queue}" WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id'
+        return self._rows(queue, select, (_array(ids),), most_bytes, is_first=is_first)
 
-    def due(self, queue: Queue, now: int, limit: int) -> list[Row]:
-        """The messages whose time has come, in the order in which it came."""
-        rows = self._rows(queue, f'SELECT * FROM "{queue}" WHERE due <= ? ORDER BY due, id LIMIT ?', (now, limit))
-        return sorted(rows, key=lambda row: (row.due, row.id))
+    def due(self, queue: Queue, now: int, limit: int, most_bytes: int) -> list[Row]:
+        """The messages whose time has come, in the order in which it came; at least one, and about so many bytes."""
+        return self._rows(
+            queue, f'SELECT * FROM "{queue}" WHERE due <= ? ORDER BY due, id LIMIT ?', (now, limit), most_bytes, is_first=True
+        )
 
     def next_due(self, queue: Queue) -> int | None:
         """When the next delay ends (ms), None if nothing is delayed."""
-        row = self._connection.execute(f'SELECT min(due) FROM "{queue}"').fetchone()
+        row = self._connection.execute(f'SELECT min(due) FROM "{queue}" WHERE due < {_NEVER}').fetchone()
         return None if row[0] is None else int(row[0])
+
+    def saw_clock(self, now: int) -> None:
+        """Remember, inside a transaction, by which time delays were given."""
+        if not self._connection.execute("UPDATE clock SET seen = ?", (now,)).rowcount:
+            self._connection.execute("INSERT INTO clock VALUES (?)", (now,))
+
+    def rebase(self, queue: Queue, now: int) -> None:
+        """On opening: if the clock stands before the time by which delays were given, move their ends back with it."""
+        back = self._number("SELECT coalesce(max(seen), 0) FROM clock") - now
+        if back > 0:
+            with self.transaction():
+                self._connection.execute(f'UPDATE "{queue}" SET due = max(1, due - ?)', (back,))
+                self.saw_clock(now)
 
     def count(self, queue: Queue) -> int:
         """How many messages are stored; reads the whole table."""
@@ -182,43 +203,43 @@ class Store:
     def _number(self, sql: str, parameters: Sequence[object] = ()) -> int:
         return int(self._connection.execute(sql, parameters).fetchone()[0])
 
-    def _rows(self, queue: Queue, select: str, parameters: Sequence[object]) -> list[Row]:
+    def _rows(self, queue: Queue, select: str, parameters: Sequence[object], most_bytes: int, *, is_first: bool) -> list[Row]:
+        """The rows of a SELECT, in its order, up to the first that does not fit; what a stranger put into a column comes like ours."""
         digits = f"iif(length(body) > {_LARGE_BYTES}, NULL, hex(body))"
-        columns = f"json_group_array(json_array(id, due, message_id, headers, {digits}))"
+        texts = "CAST(message_id AS TEXT), CAST(headers AS TEXT)"
+        columns = f"json_group_array(json_array(id, CAST(due AS INTEGER), {texts}, {digits}, length(CAST(body AS BLOB))))"
         text = self._connection.execute(f"SELECT {columns} FROM ({select})", parameters).fetchone()[0]
-        return sorted(
-            Row(number, due, message_id, headers, self._body(queue, number) if body is None else bytes.fromhex(body))
-            for number, due, message_id, headers, body in json.loads(text)
-        )
+        rows: list[Row] = []
+        for number, due, message_id, headers, body, size in json.loads(text, strict=False):
+            most_bytes -= size
+            if most_bytes < 0 and (rows or not is_first):
+                break
+            rows.append(Row(number, due, message_id, headers, self._body(queue, number) if body is None else bytes.fromhex(body)))
+        return rows
 
     def _body(self, queue: Queue, number: int) -> bytes:
-        body: bytes = self._connection.execute(f'SELECT body FROM "{queue}" WHERE id = ?', (number,)).fetchone()[0]
+        body: bytes = self._connection.execute(f'SELECT CAST(body AS BLOB) FROM "{queue}" WHERE id = ?', (number,)).fetchone()[0]
         return body
 
 
 @contextmanager
-def opening(path: str | Path) -> Iterator[None]:
-    """While a file is opened, whatever SQLite says about it becomes a SettingsError."""
+def _translated(path: Path) -> Iterator[None]:
     try:
         yield
-    except sqlite3.OperationalError as error:
-        raise SettingsError(f"{path} cannot be used: it may not be written, its disk is full, or another program holds it") from error
+    except MemoryError as error:
+        raise Unavailable(f"the queue file {_AGAIN}") from error
     except sqlite3.Error as error:
-        raise SettingsError(f"{path} is damaged or no SQLite file: move it away, or restore it from a backup") from error
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except (sqlite3.Error, MemoryError) as error:
-        is_full = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
-        raise Unavailable("the disk under the queue file is full" if is_full else "the queue file cannot be used right now") from error
+        is_full = sqlite_code(error) == sqlite3.SQLITE_FULL
+        lasting = f"cannot be used: {sqlite_trouble(error, path)}" if sqlite_code(error) in LASTING else _AGAIN
+        raise Unavailable("the disk under the queue file is full" if is_full else f"the queue file {lasting}") from error
 
 
 def _open(path: str) -> sqlite3.Connection:
     with opening(path):
+        if path != MEMORY:
+            make_private(Path(path))
         connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256)
+        connection.text_factory = _text
         try:
             _prepare(connection, path)
         except BaseException:
@@ -242,6 +263,7 @@ def _prepare(connection: sqlite3.Connection, path: str) -> None:
     connection.execute("PRAGMA wal_autocheckpoint = 0")
     if is_empty:
         _create(connection)
+    connection.execute("CREATE TABLE IF NOT EXISTS clock (seen INTEGER NOT NULL)")  # files of older versions have none
 
 
 def _create(connection: sqlite3.Connection) -> None:
@@ -255,6 +277,11 @@ def _create(connection: sqlite3.Connection) -> None:
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     connection.execute("COMMIT")
+
+
+def _text(data: bytes) -> str:
+    """What is no UTF-8 keeps nobody from reading the rest."""
+    return data.decode("utf-8", "replace")
 
 
 def _array(ids: Iterable[int]) -> str:

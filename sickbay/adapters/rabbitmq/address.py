@@ -7,7 +7,7 @@ from typing import Final
 
 from yarl import URL
 
-from sickbay.errors import SettingsError
+from sickbay.domain.errors import SettingsError
 
 HEARTBEAT_S: Final = 10
 PORTS: Final = {"amqp": 5672, "amqps": 5671}

@@ -18,15 +18,17 @@ from typing import Final, Self
 import aiormq
 
 from sickbay.adapters.rabbitmq.address import HEARTBEAT_S, Address
+from sickbay.adapters.rabbitmq.budget import Budget
 from sickbay.adapters.rabbitmq.consumer import RabbitConsumer
 from sickbay.adapters.rabbitmq.link import Link
 from sickbay.adapters.rabbitmq.properties import outgoing
-from sickbay.adapters.rabbitmq.publisher import Parcel, Publisher
+from sickbay.adapters.rabbitmq.publisher import BLOCKED, Parcel, Publisher
 from sickbay.adapters.rabbitmq.topology import queue_names, route
 from sickbay.adapters.rabbitmq.translate import translated
 from sickbay.adapters.rabbitmq.upkeep import ensure
-from sickbay.errors import Unavailable
-from sickbay.ports import Clock, Consumer, Message, Queue
+from sickbay.concurrency.tasks import DetachedTasks, detached
+from sickbay.domain.errors import Refused, Unavailable
+from sickbay.ports import PREFETCH_BYTES, Clock, Consumer, Message, Queue
 
 TIMEOUT_S: Final = 10.0
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
@@ -41,20 +43,33 @@ class RabbitBroker:
     """
 
     def __init__(
-        self, url: str, clock: Clock, *, name: str = "sickbay", timeout_s: float = TIMEOUT_S, heartbeat_s: int = HEARTBEAT_S
+        self,
+        url: str,
+        clock: Clock,
+        *,
+        name: str = "sickbay",
+        timeout_s: float = TIMEOUT_S,
+        heartbeat_s: int = HEARTBEAT_S,
+        prefetch_bytes: int = PREFETCH_BYTES,
     ) -> None:
-        """`name` is how the RabbitMQ page calls us; `timeout_s` bounds each publish. SettingsError if the URL cannot be meant."""
+        """`name` is how the RabbitMQ page calls us; `timeout_s` bounds each publish, `prefetch_bytes` what each consumer holds.
+
+        SettingsError if the URL cannot be meant.
+        """
         address = Address.parse(url)
         self._clock = clock
+        self._prefetch_bytes = prefetch_bytes
         self._timeout_s = timeout_s
         self._consuming = Link(address, "consuming", self._ensure, heartbeat_s=heartbeat_s, confirms=False, name=name)
         self._publishing = Link(address, "publishing", self._ensure, heartbeat_s=heartbeat_s, confirms=True, name=name)
         self._publisher = Publisher(self._publishing, timeout_s)
         self._consumers: set[RabbitConsumer] = set()
         self._is_open = False
+        self._trying: asyncio.Task[None] | None = None
         self._numbers = itertools.count(1)
         self._prefix = secrets.token_hex(8)
         self._creating = asyncio.Lock()
+        self.detached = DetachedTasks()
 
     async def __aenter__(self) -> Self:
         # The driver tells every loss several times, with tracebacks; `link.py` tells it once.
@@ -62,12 +77,17 @@ class RabbitBroker:
         self._is_open = True
         for link in (self._consuming, self._publishing):
             link.open()
+        self._trying = asyncio.create_task(self._publisher.keep_trying(), name="rabbitmq trial")
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self._is_open = False
         for consumer in tuple(self._consumers):
             await consumer.release()
+        await self.detached.close()
+        if self._trying is not None:
+            self._trying.cancel()
+            await asyncio.wait([self._trying])
         await asyncio.gather(self._consuming.close(), self._publishing.close())
         self._publisher.close()
 
@@ -82,6 +102,11 @@ class RabbitBroker:
         session = self._publishing.current
         return session is not None and session.is_blocked
 
+    @property
+    def trouble(self) -> str:
+        """Why messages do not go through, "" if they do; as far as it is known without asking."""
+        return self._publishing.trouble or self._consuming.trouble or (BLOCKED if self.is_blocked else self._publisher.trouble)
+
     async def ready(self) -> None:
         """Wait until both connections are up, however long that takes.
 
@@ -95,6 +120,7 @@ class RabbitBroker:
                     raise link.refusal
                 await link.changed()
 
+    @detached
     async def publish(self, messages: Sequence[Message]) -> None:
         """Return when every message is confirmed. Unavailable if that is not certain, after `timeout_s` at the latest.
 
@@ -111,7 +137,7 @@ class RabbitBroker:
         if queue is Queue.RETRY or not 1 <= prefetch <= 65_535:  # noqa: PLR2004 - 16 bits in AMQP
             raise ValueError(f"cannot consume {queue.value} with prefetch {prefetch}")
         self._check_open()
-        consumer = RabbitConsumer(self._consuming, self._publisher, queue, prefetch)
+        consumer = RabbitConsumer(self._consuming, self._publisher, queue, Budget(prefetch, self._prefetch_bytes))
         self._consumers.add(consumer)
         try:
             await consumer.enter()
@@ -156,7 +182,7 @@ class RabbitBroker:
 
     def _check_open(self) -> None:
         if not self._is_open:
-            raise Unavailable("the broker is closed")
+            raise Refused("the broker is closed")
 
     async def _ensure(self, connection: aiormq.Connection) -> None:
         async with self._creating:  # one link creates, the other finds it there

@@ -17,18 +17,24 @@ import logging
 import secrets
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import accumulate
+from random import SystemRandom
 from typing import Final
 
+from sickbay.adapters.rabbitmq.budget import Budget
+from sickbay.adapters.rabbitmq.delivery import RabbitDelivery
 from sickbay.adapters.rabbitmq.link import Link
 from sickbay.adapters.rabbitmq.properties import copied
 from sickbay.adapters.rabbitmq.publisher import Parcel, Publisher
 from sickbay.adapters.rabbitmq.session import Session
-from sickbay.adapters.rabbitmq.subscription import RabbitDelivery, Subscription
+from sickbay.adapters.rabbitmq.subscription import Subscription
 from sickbay.adapters.rabbitmq.topology import MAIN_ROUTE
-from sickbay.errors import Unavailable
+from sickbay.domain.errors import Unavailable
 from sickbay.ports import Delivery, Queue
 
 _PAUSE_S: Final = 1.0
+_COPIED_BYTES: Final = 4 * 1024 * 1024
+_LONGEST_PAUSE_S: Final = 10.0
 
 log = logging.getLogger(__name__)
 
@@ -36,12 +42,13 @@ log = logging.getLogger(__name__)
 class RabbitConsumer:
     """See `sickbay.ports.Consumer`. After a lost session it subscribes again by itself: `get` just goes on waiting."""
 
-    def __init__(self, link: Link, publisher: Publisher, queue: Queue, prefetch: int) -> None:
+    def __init__(self, link: Link, publisher: Publisher, queue: Queue, budget: Budget) -> None:
         """`enter` makes it work."""
         self.queue = queue
         self._link = link
         self._publisher = publisher
-        self._prefetch = prefetch
+        self._budget = budget
+        self._fitting: asyncio.Task[None] | None = None
         self._subscription: Subscription | None = None
         self._one_at_a_time = asyncio.Lock()
         self._arrived = asyncio.Event()
@@ -91,6 +98,8 @@ class RabbitConsumer:
             if self._subscription is not None:
                 await self._subscription.close()
                 self._subscription = None
+        if self._fitting is not None:
+            await asyncio.wait([self._fitting])
 
     @property
     def waiting(self) -> int:
@@ -102,12 +111,29 @@ class RabbitConsumer:
         async with self._one_at_a_time:
             if self._stopped.is_set() or self._subscription is not None:
                 return
-            subscription = await Subscription.open(session, self.queue.value, self._prefetch, self._arrived.set, self._is_stray)
+            subscription = await Subscription.open(session, self.queue.value, self._budget, self._wake, self._is_stray)
             if session.is_lost:
                 # `left` was or will be called for a session that we were not yet seen in.
                 subscription.void()
                 raise Unavailable("the connection to RabbitMQ was lost")
             self._subscription = subscription
+        self._wake()  # what has come already may have made its prefetch unfit
+
+    def _wake(self) -> None:
+        """There is something to hand out, or the prefetch is not the best any more."""
+        self._arrived.set()
+        if self._subscription is not None and self._subscription.is_unfit and (self._fitting is None or self._fitting.done()):
+            self._fitting = asyncio.create_task(self._fit(), name="rabbitmq prefetch")
+
+    async def _fit(self) -> None:
+        async with self._one_at_a_time:
+            subscription = self._subscription
+            while subscription is not None and subscription is self._subscription and subscription.is_unfit:
+                try:
+                    await subscription.fit()
+                except Unavailable:
+                    subscription.end_session()
+                    return
 
     def left(self) -> None:
         """See `link.Member`."""
@@ -134,20 +160,27 @@ class RabbitConsumer:
 
     async def _clear(self) -> None:
         """Replace strays by copies, or give them back; one that cannot be replaced waits, or once we have stopped is given back."""
-        while batch := tuple(self._strays):
+        pause = _PAUSE_S
+        while batch := self._some_strays():
             movable = [stray for stray in batch if self._is_movable(stray)]
             try:
                 await self._publish_copies(movable)
             except Unavailable as error:
                 if not self._stopped.is_set():
                     log.warning("%d messages without an id wait: %s", len(batch), error)
-                    await self._pause()
+                    await self._pause(pause)
+                    pause = min(2 * pause, _LONGEST_PAUSE_S)
                     continue
                 movable = []
             moved, seen = set(movable), set(batch)
             for stray in batch:
                 stray.subscription.settle(stray, is_done=stray in moved)
             self._strays = [stray for stray in self._strays if stray not in seen]
+
+    def _some_strays(self) -> Sequence[RabbitDelivery]:
+        """The first, as many as may be on their way at a time: the driver copies each."""
+        sizes = accumulate(len(stray.body) for stray in self._strays)
+        return self._strays[: max(1, sum(size <= _COPIED_BYTES for size in sizes))]
 
     def _is_movable(self, delivery: RabbitDelivery) -> bool:
         return self.queue is Queue.MAIN and not (delivery.redelivered and delivery.message_id)
@@ -160,9 +193,9 @@ class RabbitConsumer:
         if parcels:
             await self._publisher.publish(parcels)
 
-    async def _pause(self) -> None:
+    async def _pause(self, seconds: float) -> None:
         with suppress(TimeoutError):
-            async with asyncio.timeout(_PAUSE_S):
+            async with asyncio.timeout(seconds * SystemRandom().uniform(0.8, 1.2)):
                 await self._stopped.wait()
 
     async def _cleared(self) -> None:

@@ -15,13 +15,16 @@ from sickbay.adapters.rabbitmq.address import Address
 from sickbay.adapters.rabbitmq.session import Session, goodbye, open_channel
 from sickbay.adapters.rabbitmq.translate import connecting, translated
 from sickbay.adapters.rabbitmq.transport import Transport
-from sickbay.errors import SettingsError, Unavailable
+from sickbay.domain.errors import Refused, SettingsError, Unavailable
 
 FIRST_WAIT_S: Final = 0.2
 LONGEST_WAIT_S: Final = 10.0
 CONNECT_TIMEOUT_S: Final = 10.0
 STEADY_S: Final = 10.0
 """A session that lived shorter counts as a failed attempt, so that a server that drops us at once is not hammered."""
+
+SILENT: Final = "RabbitMQ does not answer"
+REFUSED: Final = "RabbitMQ refuses what RABBITMQ_URL says: the user, the password, the virtual host or the certificate"
 
 log = logging.getLogger(__name__)
 
@@ -65,11 +68,18 @@ class Link:
         """The session, if there is one now."""
         return None if self._session is None or self._session.is_lost else self._session
 
+    @property
+    def trouble(self) -> str:
+        """Why there is no session, in words that give nothing away; "" if there is one."""
+        if self.current is not None:
+            return ""
+        return REFUSED if self.refusal is not None else SILENT
+
     async def session(self) -> Session:
         """Wait for a session; Unavailable once the link was closed. Callers bring their own timeout."""
         while (session := self.current) is None:
             if self._is_closed:
-                raise Unavailable("the broker is closed")
+                raise Refused("the broker is closed")
             await self.changed()
         return session
 

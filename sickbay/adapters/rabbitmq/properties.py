@@ -33,14 +33,20 @@ def outgoing(message: Message, message_id: str, now: int) -> Basic.Properties:
 
 
 def copied(properties: Basic.Properties, message_id: str) -> Basic.Properties:
-    """The properties for another copy of a message we received, without what the broker or its routing added."""
+    """The properties for another copy of a message we received, without what the broker or its routing added.
+
+    Of the headers those of plain types: the driver cannot write all that it can read.
+    """
     again = copy.copy(properties)
     again.delivery_mode = PERSISTENT
     again.expiration = None
     again.user_id = None
+    again.timestamp = None
     again.message_id = message_id
     again.headers = {
-        name: value for name, value in (properties.headers or {}).items() if not _is_foreign(name) and name not in _ROUTING
+        name: value
+        for name, value in (properties.headers or {}).items()
+        if not _is_foreign(name) and name not in _ROUTING and isinstance(value, str | int)
     } or None
     return again
 

@@ -5,18 +5,25 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from random import SystemRandom
 from typing import Final, NamedTuple
 
 from pamqp.commands import Basic
 
 from sickbay.adapters.rabbitmq.link import Link
 from sickbay.adapters.rabbitmq.session import Session
-from sickbay.adapters.rabbitmq.topology import Route
+from sickbay.adapters.rabbitmq.topology import JOBS, Route
 from sickbay.adapters.rabbitmq.translate import translated
-from sickbay.errors import Unavailable
+from sickbay.domain.errors import Refused, Unavailable
+from sickbay.domain.health import Streak
 
 BLOCKED_RETRY_S: Final = 5.0
 """The wait we advise while RabbitMQ is out of memory or disk."""
+BLOCKED: Final = "RabbitMQ is out of memory or disk and takes no messages just now"
+SLOW: Final = "RabbitMQ did not answer in time"
+TRY_S: Final = 10.0
+TO_NOBODY: Final = "nobody"
+"""A key that no queue is bound with: the message is confirmed and gone."""
 _LARGE_BYTES: Final = 16 * 1024
 """A larger body waits until the socket has taken it, so that a slow server does not fill our memory."""
 _IN_FLIGHT: Final = 2_000
@@ -41,23 +48,73 @@ class Publisher:
         self._room = asyncio.Semaphore(_IN_FLIGHT)
         self._limits: set[asyncio.Timeout] = set()
         self._look: asyncio.TimerHandle | None = None
+        self._is_idle = True
+        self._streak = Streak()
+        self._streak_of: Session | None = None
+
+    @property
+    def trouble(self) -> str:
+        """What publishes of the present session failed for, one after the other; "" if they do not."""
+        session = self._link.current
+        return self._streak.trouble if session is not None and session is self._streak_of else ""
 
     async def publish(self, parcels: Sequence[Parcel]) -> None:
-        """Return when all are confirmed; Unavailable if that is not certain, which comes soon while the server is blocked."""
+        """Return when all are confirmed; Unavailable if that is not certain, Refused if none was sent.
+
+        Either comes soon while the server is blocked. Not to be broken off: of several messages some would be on their way and others not.
+        """
         session = None
+        self._is_idle = False
         try:
             async with asyncio.timeout(self._timeout_s) as limit:
                 with translated():
                     session = self._link.current or await self._link.session()
                     if session.is_blocked:
-                        raise _blocked()
+                        raise Refused(BLOCKED, retry_after=BLOCKED_RETRY_S)
                     with self._watched(limit):
                         await self._send(session, parcels)
-        except Unavailable:
+        except Unavailable as error:
+            self._heard(session, str(error))
             await asyncio.sleep(0)  # whoever tries again at once must not keep the link from noticing
             raise
         except TimeoutError:
-            raise _blocked() if session and session.is_blocked else Unavailable("RabbitMQ did not answer in time") from None
+            if session is None:
+                raise Refused(SLOW) from None
+            self._heard(session, SLOW)
+            raise _blocked() if session.is_blocked else Unavailable(SLOW) from None
+        self._heard(session, "")
+
+    async def keep_trying(self) -> None:
+        """Publish to nobody now and then while nothing else is published: RabbitMQ says only to publishers that it is blocked.
+
+        Never ends by itself.
+        """
+        while True:
+            await asyncio.sleep(TRY_S * SystemRandom().uniform(0.8, 1.2))
+            is_idle, self._is_idle = self._is_idle, True
+            session = self._link.current
+            if is_idle and session is not None and not session.is_blocked:
+                await self._try(session)
+
+    async def _try(self, session: Session) -> None:
+        try:
+            with translated():
+                async with asyncio.timeout(self._timeout_s) as limit:
+                    with self._watched(limit):
+                        await session.channel.basic_publish(b"", exchange=JOBS, routing_key=TO_NOBODY)
+        except Unavailable:
+            self._heard(session, SLOW)
+        else:
+            self._heard(session, "")
+
+    def _heard(self, session: Session | None, trouble: str) -> None:
+        """Keep what became of a publish, a tried one too; that the server is blocked is known by itself, and when it ends."""
+        if session is not self._streak_of:
+            self._streak, self._streak_of = Streak(), session
+        if not trouble:
+            self._streak.worked()
+        elif session is not None and not session.is_blocked:
+            self._streak.failed(trouble)
 
     def close(self) -> None:
         """Look after nothing any more."""
@@ -110,4 +167,4 @@ class Publisher:
 
 
 def _blocked() -> Unavailable:
-    return Unavailable("RabbitMQ is out of memory or disk and takes no messages just now", retry_after=BLOCKED_RETRY_S)
+    return Unavailable(BLOCKED, retry_after=BLOCKED_RETRY_S)

@@ -11,7 +11,7 @@ from aiormq.exceptions import ConnectionClosed
 
 from sickbay.adapters.rabbitmq.translate import translated
 from sickbay.adapters.rabbitmq.transport import Transport
-from sickbay.errors import Unavailable
+from sickbay.domain.errors import Unavailable
 
 CLOSE_TIMEOUT_S: Final = 3.0
 _FRAMES: Final = 1_000

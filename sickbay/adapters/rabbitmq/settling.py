@@ -19,8 +19,6 @@ class Settlements:
         """Every tag up to this one is settled."""
         self._above: set[int] = set()
         """Settled tags beyond the floor."""
-        self.told = 0
-        """How many tags are settled in the frames given out so far."""
 
     def ack(self, tag: int) -> None:
         """This one is done."""
@@ -30,11 +28,14 @@ class Settlements:
         """This one goes back."""
         self._nacks.append(tag)
 
+    def told_after(self, tag: int) -> int:
+        """How many of the tags after this one are settled in the frames given out so far."""
+        return max(0, self._floor - tag) + sum(settled > tag for settled in self._above)
+
     def frames(self) -> Sequence[Frame]:
         """What must be sent, in this order, for everything gathered since the last call."""
         acks, self._acks = self._acks, []
         nacks, self._nacks = sorted(self._nacks), []
-        self.told += len(acks) + len(nacks)
         self._raise_floor(acks, nacks)
         frames: list[Frame] = [Basic.Nack(tag, multiple=False, requeue=True) for tag in nacks]
         # One frame for the whole run below the floor. It must name a tag that is still open, so the last one acked now.

@@ -19,7 +19,7 @@ from aiormq.exceptions import (
 )
 
 from sickbay.adapters.rabbitmq.address import Address
-from sickbay.errors import SettingsError, Unavailable
+from sickbay.domain.errors import SettingsError, Unavailable
 
 _LOST: Final = (AMQPError, OSError, EOFError, RuntimeError, StopAsyncIteration)
 """What the driver raises on a connection that is lost: its calls on a closed channel or connection are plain RuntimeErrors."""

@@ -8,24 +8,30 @@ from typing import Any, Final
 from aiormq import TransportFactory
 from yarl import URL
 
+from sickbay.adapters.rabbitmq.frames import FrameFilter
+from sickbay.system.forks import keep_server
+
 _BUFFER_BYTES: Final = 1024 * 1024
 
 
 class _Reader(asyncio.StreamReader):
-    """A reader that knows when it last heard something."""
+    """A reader that knows when it last heard something, and lets no frame through that the driver could not read."""
 
-    heard_at = 0.0
+    def __init__(self) -> None:
+        super().__init__(limit=_BUFFER_BYTES)
+        self.heard_at = 0.0
+        self._frames = FrameFilter()
 
     def feed_data(self, data: Any) -> None:
         self.heard_at = asyncio.get_running_loop().time()
-        super().feed_data(data)
+        super().feed_data(self._frames.feed(bytes(data)))
 
 
 class Transport(TransportFactory):
     """Makes the one socket of one connection."""
 
     def __init__(self) -> None:
-        self._reader = _Reader(limit=_BUFFER_BYTES)
+        self._reader = _Reader()
         self._writer: asyncio.StreamWriter | None = None
 
     async def create(self, url: URL, **kwargs: Any) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -36,6 +42,7 @@ class Transport(TransportFactory):
         protocol = asyncio.StreamReaderProtocol(self._reader, loop=loop)
         transport, _ = await loop.create_connection(lambda: protocol, url.host or "", url.port or 0, ssl=context, **kwargs)
         self._reader.heard_at = loop.time()
+        keep_server(transport.get_extra_info("peername"))
         self._writer = asyncio.StreamWriter(transport, protocol, self._reader, loop)
         return self._reader, self._writer
 

@@ -18,7 +18,7 @@ from sickbay.adapters.rabbitmq.session import goodbye, open_channel
 from sickbay.adapters.rabbitmq.topology import BINDINGS, EXCHANGES, QUEUES, ExchangeSpec, QueueSpec
 from sickbay.adapters.rabbitmq.translate import connecting, translated
 from sickbay.adapters.rabbitmq.transport import Transport
-from sickbay.errors import FailedPrecondition, Unavailable
+from sickbay.domain.errors import FailedPrecondition, Unavailable
 
 TIMEOUT_S: Final = 10.0
 _DIFFERENCE: Final = re.compile(r"inequivalent arg '([^']+)'.*?received (.+?) but current is (.+)")

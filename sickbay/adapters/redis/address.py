@@ -10,7 +10,8 @@ from redis.asyncio import BlockingConnectionPool, SSLConnection
 from redis.asyncio.connection import AbstractConnection, RedisSSLContext
 from redis.exceptions import RedisError
 
-from sickbay.errors import SettingsError
+from sickbay.domain.errors import SettingsError
+from sickbay.system.forks import keep_server
 
 _FILES: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 
@@ -42,6 +43,7 @@ def make_pool(url: str, **options: Any) -> BlockingConnectionPool:
         except (TypeError, ValueError, RedisError):
             raise _settings_error(f"with {parts.scheme}:// there is no parameter {name!r}, or it cannot have this value") from None
     pool = BlockingConnectionPool.from_url(url, **options)
+    keep_server(pool.connection_kwargs.get("path") or ("", pool.connection_kwargs.get("port", 6379)))
     sample = _unconnected(pool)
     if isinstance(sample, SSLConnection):
         try:

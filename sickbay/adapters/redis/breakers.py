@@ -8,14 +8,13 @@ closed ones run under a breaker of this process alone (`local.py`), and nothing 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from random import Random, SystemRandom
 from types import TracebackType
 from typing import Final, Self
 
-from sickbay import breaker
 from sickbay.adapters.redis import script
 from sickbay.adapters.redis.address import place
 from sickbay.adapters.redis.client import Client, open_client
@@ -24,10 +23,12 @@ from sickbay.adapters.redis.local import LocalBreakers, LocalPermit
 from sickbay.adapters.redis.successes import LateSuccesses, Success
 from sickbay.adapters.redis.view import Seen
 from sickbay.adapters.watcher import Watcher
-from sickbay.breaker import Ask, Document
-from sickbay.circuit import BreakerConfig, CircuitState, Command, Key, Permit, PermitKind, Refusal, Snapshot
-from sickbay.errors import ErrorReason, NotFound, Unavailable
-from sickbay.outcome import SUCCESS, Kind, Outcome
+from sickbay.breaker import machine as breaker
+from sickbay.breaker.machine import Ask, Document
+from sickbay.concurrency.tasks import in_turns
+from sickbay.domain.breaker import BreakerConfig, CircuitState, Command, Key, Permit, PermitKind, Refusal, Snapshot
+from sickbay.domain.errors import ErrorReason, NotFound, Unavailable
+from sickbay.domain.outcome import SUCCESS, Kind, Outcome
 from sickbay.ports import Clock
 
 MAX_REPORT_DELAY_S: Final = 0.02
@@ -78,7 +79,17 @@ class RedisBreakers:
         """Whether this process goes by its last view, because Redis is away."""
         return self._fleet.is_away
 
-    async def admit(self, key: Key, job_id: str) -> Permit | Refusal:
+    @property
+    def trouble(self) -> str:
+        """Why it does so; "" if it does not."""
+        return self._fleet.trouble
+
+    @property
+    def shut_here(self) -> frozenset[Key]:
+        """Circuits that refuse jobs in this process alone, because Redis cannot be asked."""
+        return self._local.shut
+
+    async def admit(self, key: Key, job_id: str, longest_ms: int = 0) -> Permit | Refusal:
         """See `Breakers.admit`."""
         doc = self._fleet.use(key)
         if doc is not None:
@@ -88,9 +99,9 @@ class RedisBreakers:
             if refusal is not None:
                 return refusal
         try:
-            return await self._asked(key, job_id)
+            return await self._asked(key, job_id, longest_ms)
         except Unavailable:
-            return await self._alone(key, job_id)
+            return await self._alone(key, job_id, longest_ms)
 
     async def settle(self, permit: Permit, outcome: Outcome) -> CircuitState:
         """See `Breakers.settle`."""
@@ -118,16 +129,24 @@ class RedisBreakers:
         self._leases[permit.key] = (permit.token, reply.doc.probe_until)
         return True
 
-    async def snapshots(self) -> Sequence[Snapshot]:
-        """See `Breakers.snapshots`. Without Redis the last view, marked as degraded; Unavailable if that is empty."""
+    async def keys(self) -> Sequence[Key]:
+        """See `Breakers.keys`. Without Redis those of the last view; Unavailable if that is empty."""
         try:
-            await self._fleet.read_all()
-            for seen in self._fleet.view.all():
+            return await self._fleet.keys()
+        except Unavailable:
+            return [seen.key for seen in await self._last_known()]
+
+    async def snapshots(self, keys: Collection[Key] | None = None) -> Sequence[Snapshot]:
+        """See `Breakers.snapshots`. Without Redis the last view, marked as degraded; Unavailable if that is empty."""
+        asked = None if keys is None else frozenset(keys)
+        try:
+            await self._fleet.read_all() if asked is None else await self._fleet.read(asked)
+            async for seen in in_turns(self._fleet.view.all(asked)):
                 if breaker.catch_up(seen.doc, self._config, self._fleet.time.now()) is not seen.doc:
                     await self._fleet.call("look", seen.doc.key)
         except Unavailable:
-            return await self._last_known()
-        return [self._snapshot(seen) for seen in self._fleet.view.all()]
+            return [one for one in await self._last_known() if asked is None or one.key in asked]
+        return [self._snapshot(seen) async for seen in in_turns(self._fleet.view.all(asked))]
 
     async def command(self, key: Key, command: Command) -> Snapshot:
         """See `Breakers.command`; raises Unavailable while Redis is away."""
@@ -157,22 +176,22 @@ class RedisBreakers:
         after, answer = breaker.admit(doc, Ask(job_id, ""), self._config, now)
         return answer if after is doc and isinstance(answer, Refusal) else None
 
-    async def _asked(self, key: Key, job_id: str) -> Permit | Refusal:
-        ask = Ask(job_id, f"{self._rng.getrandbits(64):016x}", self._worker)
+    async def _asked(self, key: Key, job_id: str, longest_ms: int) -> Permit | Refusal:
+        ask = Ask(job_id, f"{self._rng.getrandbits(64):016x}", self._worker, longest_ms=longest_ms)
         reply = await self._fleet.call("admit", key, script.admission(ask))
         answer = script.admitted(reply, key, ask)
         if isinstance(answer, Permit) and answer.kind is PermitKind.PROBE:
             self._leases[key] = (answer.token, reply.now + answer.lease_ms)
         return answer
 
-    async def _alone(self, key: Key, job_id: str) -> Permit | Refusal:
+    async def _alone(self, key: Key, job_id: str, longest_ms: int) -> Permit | Refusal:
         """Redis cannot be asked: what was shut stays shut, the rest is up to this process."""
         doc = self._fleet.view.get(key)
         if doc is not None and doc.state.refuses:
             return Refusal(key, doc.state)
         if doc is not None and doc.state is not CircuitState.CLOSED:
             return breaker.normal_permit(doc, job_id)
-        return await self._local.admit(key, job_id)
+        return await self._local.admit(key, job_id, longest_ms)
 
     # how an outcome is reported
 
@@ -196,6 +215,8 @@ class RedisBreakers:
         await self._successes.flush(permit.key)
         watermark = self._watermark(permit.key) if outcome.kind is Kind.SUCCESS and not permit.token else None
         reply = await self._fleet.call("settle", permit.key, script.verdict(permit, outcome, watermark))
+        if permit.token:
+            self._leases.pop(permit.key, None)
         if reply.answer in {"stale", "unknown"}:
             self.stale += 1
         return reply.doc.state if reply.doc is not None else CircuitState.CLOSED

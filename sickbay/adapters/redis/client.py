@@ -6,6 +6,7 @@ at most half a second, and what happens then is decided by `store.py`.
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,14 +15,17 @@ from typing import Final
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
+from redis.exceptions import ClusterDownError, NoPermissionError, OutOfMemoryError, ReadOnlyError, RedisError, ResponseError
 
 from sickbay.adapters.redis.address import make_pool
-from sickbay.errors import Unavailable
+from sickbay.domain.errors import Unavailable
 
 TIMEOUT_S: Final = 0.25
 """For connecting, and for each answer."""
 MAX_CONNECTIONS: Final = 16
+
+SILENT: Final = "Redis does not answer"
+REFUSES: Final = "Redis answers, and refuses writes"
 
 Client = Redis
 
@@ -33,6 +37,20 @@ class StoreSilent(Unavailable):
         """Take what the driver said; it never is part of the message."""
         super().__init__("Redis does not answer; nothing is lost, try again later")
         self.detail = detail
+
+
+class Refused(StoreSilent):
+    """Redis answers, and takes no writes: it has no memory left, is a replica, cannot save, or we may not."""
+
+
+class Odd(StoreSilent):
+    """Redis answers with any other error: something is wrong with this one key, and with no other."""
+
+
+_REFUSAL: Final = re.compile(
+    r"\b(OOM|READONLY|MISCONF|NOREPLICAS|NOPERM|CLUSTERDOWN|MASTERDOWN)\b|user executing the script can't|ACL failure in script"
+)
+"""How Redis says it where the driver has no class for it, or where a script ran into it."""
 
 
 def open_client(url: str) -> Client:
@@ -58,12 +76,20 @@ def translated() -> Iterator[None]:
     try:
         yield
     except (RedisError, OSError, TimeoutError) as error:
-        raise StoreSilent(_detail(error)) from error
+        raise _translation(error)(_detail(error)) from error
     except RuntimeError as error:
         # uvloop's word for a connection that was reset between two commands; the driver lets it through.
         if "closed" not in str(error):
             raise
         raise StoreSilent(f"{type(error).__name__}: {error}") from error
+
+
+def _translation(error: Exception) -> type[StoreSilent]:
+    if isinstance(error, (OutOfMemoryError, ReadOnlyError, NoPermissionError, ClusterDownError)):
+        return Refused
+    if not isinstance(error, ResponseError):
+        return StoreSilent
+    return Refused if _REFUSAL.search(str(error)) else Odd
 
 
 def _detail(error: BaseException) -> str:

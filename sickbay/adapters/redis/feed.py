@@ -17,11 +17,13 @@ from redis.asyncio.client import PubSub
 
 from sickbay.adapters.redis.client import TIMEOUT_S, Client, StoreSilent, translated
 from sickbay.adapters.redis.store import FIRST_PAUSE_S, MAX_PAUSE_S
-from sickbay.errors import Unavailable
+from sickbay.domain.errors import Unavailable
 
 SILENCE_S: Final = 15.0
 """An idle connection is pinged after this."""
 PONG_S: Final = 2.0
+STEADY_S: Final = 10.0
+"""A connection that lived for longer was no failure to connect."""
 FIRST_TRY_S: Final = 0.5
 """How long the start waits for the first subscription."""
 
@@ -66,14 +68,13 @@ class Feed:
     async def _run(self) -> None:
         pause = FIRST_PAUSE_S
         while True:
-            heard = False
+            began = asyncio.get_running_loop().time()
             pubsub = self._client.pubsub()
             try:
                 with translated():
                     await pubsub.subscribe(self._channel)
                     while True:
                         await self._listen(pubsub)
-                        heard = True
                         self._tried.set()
             except Unavailable as error:
                 why = getattr(error, "detail", str(error))
@@ -84,8 +85,10 @@ class Feed:
             finally:
                 await _closed(pubsub)
             self._tried.set()
-            pause = FIRST_PAUSE_S if heard else min(MAX_PAUSE_S, 2 * pause)
+            lasted = asyncio.get_running_loop().time() - began > STEADY_S
+            pause = FIRST_PAUSE_S if lasted else pause
             await asyncio.sleep(pause * self._rng.uniform(0.5, 1.0))
+            pause = min(MAX_PAUSE_S, 2 * pause)
 
     async def _listen(self, pubsub: PubSub) -> None:
         message = await pubsub.get_message(timeout=SILENCE_S)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from types import TracebackType
 from typing import Final, Self
 
 from sickbay.adapters.redis.client import open_client, translated
-from sickbay.job import Job
-from sickbay.queries import Entry
+from sickbay.concurrency.tasks import DetachedTasks, detached
+from sickbay.domain.job import Job
+from sickbay.domain.queries import Entry
 
 KEPT_S: Final = 86_400
 
@@ -18,13 +20,16 @@ class RedisFence:
     def __init__(self, url: str) -> None:
         """`url` as for the breakers."""
         self._client = open_client(url)
+        self.detached = DetachedTasks()
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.detached.close()
         await self._client.aclose()
 
+    @detached
     async def enter(self, job: Job, *, suspect: bool) -> Entry:
         """Count that a suspect's run begins now; other copies just run."""
         if not suspect:
@@ -36,11 +41,13 @@ class RedisFence:
                 begun, _ = await pipeline.execute()
         return Entry(superseded=False, crashes=int(begun) - 1)
 
+    @detached
     async def crashes(self, job: Job) -> int:
         """How many workers died while they ran this copy as a suspect."""
         with translated():
             return int(await self._client.get(_key(job)) or 0)
 
+    @detached
     async def leave(self, job: Job) -> None:
         """The suspect's worker lives: forget."""
         with translated():
@@ -49,6 +56,16 @@ class RedisFence:
     def is_cancelled(self, job: Job) -> bool:  # noqa: ARG002 - the port's signature
         """Not known without a ledger; nobody can cancel without one."""
         return False
+
+    async def begin(self, job: Job) -> bool:  # noqa: ARG002 - the port's signature
+        """Nobody can call it off, so it may."""
+        return True
+
+    def end(self, job: Job) -> None:
+        """Nobody wants to know."""
+
+    def working(self, untold: Callable[[str], bool], *, takes_jobs: bool) -> None:
+        """Nobody asks."""
 
 
 def _key(job: Job) -> str:

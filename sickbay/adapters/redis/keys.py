@@ -5,17 +5,20 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
-from sickbay.adapters.redis.client import Client, open_client
+from sickbay.adapters.redis.client import REFUSES, SILENT, Client, Odd, Refused, StoreSilent, open_client
 from sickbay.adapters.redis.script import Script, Word, source
 from sickbay.adapters.redis.store import Store
-from sickbay.errors import Aborted, AlreadyExists, ErrorReason, Unavailable
+from sickbay.adapters.redis.trying import Trying
+from sickbay.domain.errors import Aborted, AlreadyExists, ErrorReason, Unavailable
+from sickbay.domain.queries import Reservation
 from sickbay.ports import Clock
-from sickbay.queries import Reservation
 
 LEASE_MS: Final = 30_000
 RETENTION_MS: Final = 86_400_000
+NOBODY: Final = "idempotency:!"
+"""No tenant's key: the one whose writing is tried."""
 
 
 class RedisIdempotencyKeys:
@@ -26,11 +29,16 @@ class RedisIdempotencyKeys:
         self._clock = clock
         self._store = Store(connect(url))
         self._script = Script(source("keys"))
+        self._trying = Trying("idempotency keys", self._try, lambda: bool(self.trouble))
+        self.trouble = ""
+        """Why keys cannot be kept, in words that give nothing away; "" if they can, as far as the last call told."""
 
     async def __aenter__(self) -> Self:
+        self._trying.start()
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self._trying.stop()
         with contextlib.suppress(Unavailable):
             await self._store.close()
 
@@ -47,12 +55,27 @@ class RedisIdempotencyKeys:
         """The job is durable: repeats are duplicates from now on."""
         await self._run("confirm", tenant, key)
 
-    async def release(self, tenant: str, key: str) -> None:
-        """The job was certainly not accepted: the key is free again. A confirmed key stays."""
-        await self._run("release", tenant, key)
+    async def release(self, tenant: str, key: str, job_id: str) -> None:
+        """The job was certainly not accepted: the key is free again. A confirmed key stays, and one that another job has."""
+        await self._run("release", tenant, key, "", job_id)
 
     async def _run(self, operation: str, tenant: str, key: str, *more: Word) -> tuple[str, str, str]:
         now = "" if self._clock is None else self._clock()
         words = [operation, now, LEASE_MS, RETENTION_MS, *more]
-        answer, owner, at = await self._store.ask(lambda client: self._script.run(client, f"idempotency:{tenant}:{key}", words))
+        answer, owner, at = await self._ask(f"idempotency:{tenant}:{key}", words)
         return answer.decode(), owner.decode(), at.decode()
+
+    async def _ask(self, name: str, words: list[Word]) -> Any:
+        try:
+            answer = await self._store.ask(lambda client: self._script.run(client, name, words))
+        except Odd:
+            self.trouble = ""
+            raise
+        except StoreSilent as error:
+            self.trouble = REFUSES if isinstance(error, Refused) else SILENT
+            raise
+        self.trouble = ""
+        return answer
+
+    async def _try(self) -> None:
+        await self._ask(NOBODY, ["reserve", "" if self._clock is None else self._clock(), 1, 1_000, "", ""])

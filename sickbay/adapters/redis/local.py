@@ -6,14 +6,17 @@ spared. A circuit that opens here is probed here, by one job of this process.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 
 from sickbay.adapters.embedded.breakers import EmbeddedBreakers
-from sickbay.circuit import BreakerConfig, CircuitState, Key, Permit, Refusal, Snapshot
-from sickbay.outcome import Outcome
+from sickbay.domain.breaker import BreakerConfig, CircuitState, Key, Permit, Refusal, Snapshot
+from sickbay.domain.outcome import Outcome
 from sickbay.ports import Clock
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,22 +30,28 @@ class LocalBreakers:
     def __init__(self, config: BreakerConfig, clock: Clock, rng: Random, worker: str) -> None:
         self._new: Callable[[], EmbeddedBreakers] = lambda: EmbeddedBreakers(config, clock, rng, worker)
         self._breakers = self._new()
+        self._shut: set[Key] = set()
 
-    async def admit(self, key: Key, job_id: str) -> Permit | Refusal:
+    @property
+    def shut(self) -> frozenset[Key]:
+        """The circuits that refuse jobs in this process alone."""
+        return frozenset(self._shut)
+
+    async def admit(self, key: Key, job_id: str, longest_ms: int = 0) -> Permit | Refusal:
         """As the port's."""
-        answer = await self._breakers.admit(key, job_id)
+        answer = await self._breakers.admit(key, job_id, longest_ms)
         if isinstance(answer, Refusal):
             return answer
-        return LocalPermit(answer.key, answer.kind, answer.epoch, answer.job_id, answer.token, answer.lease_ms)
+        return LocalPermit(answer.key, answer.kind, answer.epoch, answer.job_id, answer.token, answer.lease_ms, answer.longest_ms)
 
     async def settle(self, permit: LocalPermit, outcome: Outcome) -> CircuitState:
         """As the port's."""
-        return await self._breakers.settle(permit, outcome)
+        return self._noted(permit.key, await self._breakers.settle(permit, outcome))
 
     async def overhear(self, permit: Permit, outcome: Outcome) -> CircuitState:
         """Take in the outcome of a job that the fleet had let in, which cannot be told to it now."""
         answer = await self._breakers.admit(permit.key, permit.job_id)
-        return answer.state if isinstance(answer, Refusal) else await self._breakers.settle(answer, outcome)
+        return answer.state if isinstance(answer, Refusal) else self._noted(permit.key, await self._breakers.settle(answer, outcome))
 
     async def renew(self, permit: LocalPermit) -> bool:
         """As the port's."""
@@ -55,3 +64,14 @@ class LocalBreakers:
     def forget(self) -> None:
         """Redis is back."""
         self._breakers = self._new()
+        self._shut.clear()
+
+    def _noted(self, key: Key, state: CircuitState) -> CircuitState:
+        """Nobody else can see this circuit: say when it opens and when it closes."""
+        if state.refuses and key not in self._shut:
+            self._shut.add(key)
+            log.warning("circuit %s is %s in this process alone, because Redis cannot be asked: its jobs are parked here", key.name, state)
+        elif not state.refuses and key in self._shut:
+            self._shut.discard(key)
+            log.info("circuit %s is %s again in this process", key.name, state)
+        return state

@@ -11,12 +11,12 @@ from typing import Any, Final
 from redis.exceptions import NoScriptError
 
 from sickbay.adapters.redis.client import Client
-from sickbay.breaker import MAX_ACTOR_CHARS, Ask, Document, from_json
-from sickbay.breaker_document import clean, word
-from sickbay.breaker_run import OTHER
-from sickbay.circuit import BreakerConfig, Command, Key, Permit, PermitKind, Refusal
-from sickbay.job import is_code
-from sickbay.outcome import Outcome
+from sickbay.breaker.document import clean, word
+from sickbay.breaker.machine import MAX_ACTOR_CHARS, Ask, Document, from_json
+from sickbay.breaker.trip_rule import OTHER
+from sickbay.domain.breaker import BreakerConfig, Command, Key, Permit, PermitKind, Refusal
+from sickbay.domain.job import is_code
+from sickbay.domain.outcome import Outcome
 
 PARTS: Final = ("breaker_document", "breaker_run", "breaker_moves", "breaker", "entry")
 
@@ -103,7 +103,7 @@ def verdict(permit: Permit, outcome: Outcome, watermark: int | None) -> list[Wor
 
 def renewal(permit: Permit) -> list[Word]:
     """The words after `renew`."""
-    return [permit.epoch, permit.token]
+    return [permit.epoch, permit.token, permit.longest_ms]
 
 
 def order(command: Command) -> list[Word]:
@@ -126,7 +126,7 @@ def admitted(answered: Reply, key: Key, ask: Ask) -> Permit | Refusal:
         return Refusal(key, doc.state, answered.span)
     kind = PermitKind(answered.answer)
     if kind is PermitKind.PROBE:
-        return Permit(key, kind, doc.epoch, ask.job_id, ask.token, answered.span or 0)
+        return Permit(key, kind, doc.epoch, ask.job_id, ask.token, answered.span or 0, ask.longest_ms)
     return Permit(key, kind, doc.epoch, ask.job_id)
 
 

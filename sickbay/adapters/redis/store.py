@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from time import monotonic
 from typing import Final, TypeVar
 
-from sickbay.adapters.redis.client import TIMEOUT_S, Client, StoreSilent, translated
+from redis.exceptions import ReadOnlyError
+
+from sickbay.adapters.redis.client import TIMEOUT_S, Client, Odd, Refused, StoreSilent, translated
+from sickbay.concurrency.tasks import DetachedTasks, detached
 
 T = TypeVar("T")
 
@@ -53,8 +57,10 @@ class Store:
     def __init__(self, client: Client) -> None:
         """The client is closed with `close`."""
         self.client = client
+        self.detached = DetachedTasks()
         self._patience = Patience()
 
+    @detached
     async def ask(self, call: Callable[[Client], Awaitable[T]]) -> T:
         """Make a call; Unavailable if Redis does not answer in time, or was not asked because it lately did not."""
         if not self._patience.may_ask(monotonic()):
@@ -63,17 +69,31 @@ class Store:
             with translated():
                 async with asyncio.timeout(ONE_CALL_S):
                     answer = await call(self.client)
+        except Odd:
+            self._patience.worked()
+            raise
+        except Refused as refusal:
+            self._patience.worked()  # it does answer: reads go on
+            if isinstance(refusal.__cause__, ReadOnlyError) or "READONLY" in refusal.detail:
+                await self._leave_replica()
+            raise
         except StoreSilent:
             self._patience.failed(monotonic())
             raise
         self._patience.worked()
         return answer
 
+    async def _leave_replica(self) -> None:
+        """After a failover our connections lead to what was the primary; new ones may lead to what is it now."""
+        with contextlib.suppress(StoreSilent), translated():
+            await self.client.connection_pool.disconnect(inuse_connections=False)
+
     def forgive(self) -> None:
         """Redis was heard by another way: ask again at once."""
         self._patience.worked()
 
     async def close(self) -> None:
-        """Close every connection; closing twice is harmless."""
+        """Let calls under way end, and close every connection; closing twice is harmless."""
+        await self.detached.close(ONE_CALL_S)
         with translated():
             await self.client.aclose(close_connection_pool=True)

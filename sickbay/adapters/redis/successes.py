@@ -10,8 +10,8 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
-from sickbay.breaker import Document
-from sickbay.circuit import Key, Permit
+from sickbay.breaker.machine import Document
+from sickbay.domain.breaker import Key, Permit
 
 
 @dataclass(frozen=True, slots=True)

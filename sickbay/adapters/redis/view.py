@@ -6,11 +6,16 @@ nothing changed here since the question was sent: then Redis has lost its memory
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections import OrderedDict
+from collections.abc import Callable, Collection
+from typing import Final, NamedTuple
 
-from sickbay.breaker import Document
-from sickbay.circuit import Key
+from sickbay.breaker.document import FIRST_EPOCH
+from sickbay.breaker.machine import Document
+from sickbay.domain.breaker import Key
+
+MAX_BLANK: Final = 10_000
+"""Circuits without anything to remember that are kept here, the latest; of others Redis is asked again."""
 
 
 class Seen(NamedTuple):
@@ -25,6 +30,7 @@ class View:
 
     def __init__(self, on_change: Callable[[Key, Seen | None], None]) -> None:
         self._seen: dict[Key, Seen] = {}
+        self._blank: OrderedDict[Key, None] = OrderedDict()
         self._on_change = on_change
 
     def get(self, key: Key) -> Document | None:
@@ -32,13 +38,14 @@ class View:
         seen = self._seen.get(key)
         return seen.doc if seen is not None else None
 
-    def all(self) -> list[Seen]:
-        """Every circuit, by key."""
-        return [self._seen[key] for key in sorted(self._seen)]
+    def all(self, keys: Collection[Key] | None = None) -> list[Seen]:
+        """Every circuit that has something to remember, or those of them that are named, by key."""
+        some = self._seen.keys() if keys is None else self._seen.keys() & keys
+        return [self._seen[key] for key in sorted(some - self._blank.keys())]
 
     def known(self) -> dict[Key, Document]:
-        """Every circuit by key, in no order."""
-        return {key: seen.doc for key, seen in self._seen.items()}
+        """The same by key, in no order."""
+        return {key: seen.doc for key, seen in self._seen.items() if key not in self._blank}
 
     def notice(self, doc: Document, total: int) -> None:
         """Somebody wrote this; notices may be late or out of order, so only a newer one counts."""
@@ -53,8 +60,8 @@ class View:
             total = old.total if old is not None else 0
         unmoved = (old.doc if old is not None else None) is asked_with
         if doc is None:
-            if old is not None and unmoved:
-                del self._seen[key]
+            if old is not None and unmoved and not _is_blank(old.doc):
+                self._drop(key)
                 self._on_change(key, None)
         elif old is None or doc.rev > old.doc.rev or (unmoved and doc != old.doc):
             self._put(key, Seen(doc, total))
@@ -63,4 +70,18 @@ class View:
 
     def _put(self, key: Key, seen: Seen) -> None:
         self._seen[key] = seen
+        self._blank.pop(key, None)
+        if _is_blank(seen.doc):
+            self._blank[key] = None
+            if len(self._blank) > MAX_BLANK:
+                self._drop(next(iter(self._blank)))
         self._on_change(key, seen)
+
+    def _drop(self, key: Key) -> None:
+        del self._seen[key]
+        self._blank.pop(key, None)
+
+
+def _is_blank(doc: Document) -> bool:
+    """Whether Redis has none like it: the circuit begins so whenever somebody asks."""
+    return doc.is_forgettable and doc.epoch == FIRST_EPOCH

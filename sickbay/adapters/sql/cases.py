@@ -14,9 +14,10 @@ from sickbay.adapters.sql.reader import CHANGES, ONE
 from sickbay.adapters.sql.rows import LISTED, AnyRow, record_of
 from sickbay.adapters.sql.schema import job_revisions, jobs
 from sickbay.adapters.sql.store import Store
-from sickbay.circuit import Key
-from sickbay.job import Record, State
-from sickbay.queries import Case, FailureGroup, Page, QuarantineQuery, Revision
+from sickbay.concurrency.tasks import detached
+from sickbay.domain.breaker import Key
+from sickbay.domain.job import Record, State
+from sickbay.domain.queries import Case, FailureGroup, Page, QuarantineQuery, Revision
 
 _ASIDE: Final = jobs.c.set_aside_at.is_not(None)  # the words of the partial indexes, so that they are used
 _ONE_ASIDE: Final = ONE.where(_ASIDE)
@@ -29,7 +30,9 @@ class Cases:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self.detached = store.detached
 
+    @detached
     async def find_cases(self, query: QuarantineQuery, limit: int, cursor: str) -> Page[Record]:
         """Longest set aside first, with `total`; payloads are left out."""
         wanted = _wanted(query)
@@ -44,6 +47,7 @@ class Cases:
         more = cursor_of(rows[limit - 1].set_aside_at, rows[limit - 1].job_id) if len(rows) > limit else ""
         return Page([record_of(row) for row in rows[:limit]], more, total)
 
+    @detached
     async def case(self, job_id: str) -> Case | None:
         """One of them with its payload, revisions and history; None if it is not set aside."""
         async with self._store.read() as connection:
@@ -55,6 +59,7 @@ class Cases:
         edits = [Revision(edit.at, edit.actor, edit.before, edit.after) for edit in revisions]
         return Case(record_of(row), edits, history(row, changes))
 
+    @detached
     async def groups(self, job_type: str, tenant: str, limit: int, cursor: str) -> Page[FailureGroup]:
         """Largest group first."""
         async with self._store.read() as connection:
@@ -66,6 +71,7 @@ class Cases:
         more = cursor_of(last.size, last.job_type, last.code, last.fingerprint) if last else ""
         return Page([_group(row, messages) for row in shown], more)
 
+    @detached
     async def parked(self) -> Mapping[Key, int]:
         """How many jobs are parked, by circuit, without claimed ones."""
         waiting = (_ASIDE, jobs.c.state == State.PARKED.value, jobs.c.lease_until.is_(None))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Table, event
+from sqlalchemy import BigInteger, ColumnElement, Table, bindparam, cast, event, func
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -20,8 +20,10 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from sickbay.adapters.sql.opening import connected
-from sickbay.adapters.sql.postgres import Server, patient_engine, pooled_engine, server
-from sickbay.errors import SettingsError
+from sickbay.adapters.sql.pool import Pool
+from sickbay.adapters.sql.postgres import Server, patient_engine, server
+from sickbay.domain.errors import SettingsError
+from sickbay.ports import Clock
 
 Insert = sqlite.Insert | postgresql.Insert
 
@@ -48,13 +50,20 @@ class Place:
     server: Server | None = None
 
     @property
+    def file(self) -> Path | None:
+        """The file of a SQLite database."""
+        return None if self.server or self.memory or self.url is None else Path(str(self.url.database))
+
+    @property
     def is_sqlite(self) -> bool:
         """Whether there is one writer at a time."""
         return self.server is None
 
 
-def place(text: str) -> Place:
-    """Read a database URL; SettingsError if it is not one of ours or its folder is missing."""
+def place(text: str | Path) -> Place:
+    """Read a database URL, or the path of a SQLite file; SettingsError if it is not one of ours or its folder is missing."""
+    if isinstance(text, Path):
+        return Place(URL.create("sqlite+aiosqlite", database=str(text)))
     if text.partition(":")[0] not in _SQLITE:
         return Place(server=server(text))
     try:
@@ -69,10 +78,10 @@ def place(text: str) -> Place:
     return Place(url)
 
 
-def writing_engine(where: Place) -> AsyncEngine:
+def writing_engine(where: Place, pool: Pool | None) -> AsyncEngine:
     """The engine whose transactions write; on SQLite it has one connection, and takes the write lock at the begin."""
-    if where.server:
-        return pooled_engine(where.server)
+    if pool:
+        return pool.engine
     engine = _sqlite_engine(where.url, 1, _PRAGMAS)
     event.listen(engine.sync_engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     return engine
@@ -122,3 +131,13 @@ def _sqlite_engine(url: URL | None, size: int, pragmas: tuple[str, ...], **optio
 def upsert(where: Place, table: Table) -> Insert:
     """An INSERT that knows `on_conflict_do_update` and `on_conflict_do_nothing`."""
     return sqlite.insert(table) if where.is_sqlite else postgresql.insert(table)
+
+
+def server_time() -> ColumnElement[int]:
+    """The time of a PostgreSQL server in ms, the same for a whole statement (so that an index can be searched by it)."""
+    return cast(func.floor(func.extract("epoch", func.statement_timestamp()) * 1000), BigInteger)
+
+
+def clock_time(clock: Clock) -> ColumnElement[int]:
+    """The time of a clock of ours, read whenever a statement is carried out."""
+    return bindparam(None, callable_=clock, type_=BigInteger, unique=True)

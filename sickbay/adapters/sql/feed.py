@@ -20,7 +20,7 @@ from sickbay.adapters.sql.merge import told
 from sickbay.adapters.sql.rows import WHOLE, etag, record_of
 from sickbay.adapters.sql.schema import jobs
 from sickbay.adapters.sql.store import Store
-from sickbay.job import Event
+from sickbay.domain.job import Event
 
 
 class Write(Protocol):
@@ -36,8 +36,8 @@ class Write(Protocol):
     def tell(self, news: Iterable[News]) -> None:
         """These changes have been made."""
 
-    def call_off(self, copies: Iterable[tuple[str, int, int]]) -> None:
-        """These copies (job id, generation, attempt) must not start any more."""
+    def call_off(self, copies: Iterable[tuple[str, int]]) -> None:
+        """No run of these jobs (job id, latest generation) must begin any more."""
 
 
 class Feed(Protocol):
@@ -63,7 +63,7 @@ class _LocalWrite:
     def tell(self, news: Iterable[News]) -> None:
         self.news += news
 
-    def call_off(self, copies: Iterable[tuple[str, int, int]]) -> None:
+    def call_off(self, copies: Iterable[tuple[str, int]]) -> None:
         """Nobody else to tell."""
 
 
@@ -101,6 +101,8 @@ async def _news(connection: AsyncConnection, watched: Sequence[str], events: Seq
     for job_id in watched:
         row = rows.get(job_id)
         of_job = [event for event in events if event.job.job_id == job_id]
+        if row and row.lease_until is not None:  # it is on its way into the next generation: nothing changes this one any more
+            of_job = [event for event in of_job if event.job.generation > row.generation]
         for record, change in told(record_of(row) if row else None, of_job):
             tag = etag(job_id, record.job.generation, record.job.attempt, record.state, row.revision if row else 0)
             shape = fingerprint(change.message) if record.state.is_set_aside else ""

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import takewhile
+from collections.abc import Callable
 from typing import Final
 
 from sqlalchemy import bindparam, delete, select
 
 from sickbay.adapters.sql.schema import jobs, suspects
+from sickbay.adapters.sql.starts import Starts
 from sickbay.adapters.sql.store import Store
-from sickbay.job import Job, State
+from sickbay.concurrency.tasks import detached
+from sickbay.domain.job import Job, State
+from sickbay.domain.queries import Entry
 from sickbay.ports import Clock
-from sickbay.queries import Entry
-
-REMEMBERED_MS: Final = 86_400_000
-"""How long a cancelled job's copy is expected to turn up in the queue."""
 
 _STARTS: Final = select(suspects.c.starts).where(
     suspects.c.job_id == bindparam("job"), suspects.c.generation == bindparam("generation"), suspects.c.attempt == bindparam("attempt")
@@ -23,47 +21,13 @@ _STARTS: Final = select(suspects.c.starts).where(
 _PLACE: Final = select(jobs.c.generation, jobs.c.attempt, jobs.c.rank).where(jobs.c.job_id == bindparam("job"))
 
 
-class Cancelled:
-    """The jobs that were called off, in memory: `(generation, attempt)` of the latest copy that must not start."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._copies: dict[str, tuple[int, int, int]] = {}
-
-    async def load(self, store: Store) -> None:
-        """Read what was cancelled in the last 24 hours."""
-        query = select(jobs.c.job_id, jobs.c.generation, jobs.c.attempt).where(
-            jobs.c.state == State.CANCELLED.value, jobs.c.updated_at > self._clock() - REMEMBERED_MS
-        )
-        async with store.read() as connection:
-            self.add((row.job_id, row.generation, row.attempt) for row in await connection.execute(query))
-
-    def add(self, copies: Iterable[tuple[str, int, int]]) -> None:
-        """Remember cancelled copies: job id, generation, attempt."""
-        now = self._clock()
-        for job_id, generation, attempt in copies:
-            self._copies.pop(job_id, None)  # so that the oldest stay in front
-            self._copies[job_id] = (generation, attempt, now)
-        self.forget(now)
-
-    def forget(self, now: int) -> None:
-        """Drop what is older than 24 hours."""
-        past = now - REMEMBERED_MS
-        for job_id in list(takewhile(lambda job_id: self._copies[job_id][2] <= past, self._copies)):
-            del self._copies[job_id]
-
-    def covers(self, job: Job) -> bool:
-        """Whether this copy was called off."""
-        copy = self._copies.get(job.job_id)
-        return copy is not None and (job.generation, job.attempt) <= copy[:2]
-
-
 class SqlFence:
     """Implements `Fence`."""
 
-    def __init__(self, store: Store, cancelled: Cancelled, clock: Clock) -> None:
+    def __init__(self, store: Store, known: Starts, clock: Clock) -> None:
         self._store = store
-        self._cancelled = cancelled
+        self.detached = store.detached
+        self._known = known
         self._clock = clock
         starts = store.insert(suspects)
         self._count = starts.on_conflict_do_update(
@@ -71,6 +35,7 @@ class SqlFence:
             set_={"starts": suspects.c.starts + 1, "at": starts.excluded.at},
         ).returning(suspects.c.starts)
 
+    @detached
     async def enter(self, job: Job, *, suspect: bool) -> Entry:
         """Compare with the ledger; for a suspect that is not superseded also count, durably, that a run begins now."""
         if await self._is_superseded(job):
@@ -82,23 +47,37 @@ class SqlFence:
             starts = (await connection.execute(self._count, values)).scalar_one()
         return Entry(superseded=False, crashes=starts - 1)
 
+    @detached
     async def crashes(self, job: Job) -> int:
         """How many workers died while they ran this copy as a suspect."""
         copy = {"job": job.job_id, "generation": job.generation, "attempt": job.attempt}
         async with self._store.read() as connection:
             return int((await connection.execute(_STARTS, copy)).scalar_one_or_none() or 0)
 
+    @detached
     async def leave(self, job: Job) -> None:
         """The suspect's run came to an end, its worker alive: forget its crashes."""
         mine = suspects.c.job_id == job.job_id
-        async with self._store.write() as connection:
+        async with self._store.write(grows=False) as connection:
             await connection.execute(
                 delete(suspects).where(mine, suspects.c.generation == job.generation, suspects.c.attempt == job.attempt)
             )
 
     def is_cancelled(self, job: Job) -> bool:
-        """Whether the job was called off before it started; answers from memory."""
-        return self._cancelled.covers(job)
+        """Whether no further run of this copy may begin; answers from memory."""
+        return self._known.covers(job)
+
+    async def begin(self, job: Job) -> bool:
+        """A run is about to begin: False if it must not."""
+        return await self._known.begin(job)
+
+    def end(self, job: Job) -> None:
+        """The run that has begun is over."""
+        self._known.end(job)
+
+    def working(self, untold: Callable[[str], bool], *, takes_jobs: bool) -> None:
+        """This process runs jobs, and consumes them or does so no longer."""
+        self._known.working(untold, takes_jobs=takes_jobs)
 
     async def _is_superseded(self, job: Job) -> bool:
         """Later truth is a later copy, or the end of this one; that it is running does not supersede it, its worker may be dead."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from sickbay.adapters.sql.merge import began_at_attempt, truth
+from sickbay.adapters.sql.merge import began_at_attempt
 from sickbay.adapters.sql.rows import AnyRow
-from sickbay.job import Change, State
+from sickbay.domain.job import Change, State
+from sickbay.domain.truth import truth
 
 
 def history(job: AnyRow, changes: Iterable[AnyRow]) -> list[Change]:

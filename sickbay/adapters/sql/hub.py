@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from sickbay.errors import ErrorReason, Unavailable
-from sickbay.job import Change, Record
+from sickbay.domain.errors import ErrorReason, Unavailable
+from sickbay.domain.job import Change, Record
 
 News = tuple[Record, Change]
 

@@ -1,86 +1,134 @@
-"""The ledger: all five of its ports on one database. `async with open_ledger(url, clock) as ledger`.
+"""The ledger: all seven of its ports on one database. `async with open_ledger(url, clock) as ledger`.
 
-On PostgreSQL any number of processes share one ledger. Who writes what (`roles.sql` grants just that): jobapi reads jobs and writes
+On PostgreSQL any number of processes share one ledger. Who writes what (`grants.py` grants just that): jobapi reads jobs and writes
 `idempotency_keys`; a worker reads jobs and writes `suspects`; the control plane owns the tables, makes them, and writes them all.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
 
+from sickbay.adapters.files import make_private, opening
 from sickbay.adapters.sql.dialects import place
+from sickbay.adapters.sql.failures import sqlite_error
 from sickbay.adapters.sql.feed import Feed, LocalFeed
-from sickbay.adapters.sql.fence import Cancelled, SqlFence
+from sickbay.adapters.sql.fence import SqlFence
+from sickbay.adapters.sql.holds import LocalHolds, RemoteHolds
 from sickbay.adapters.sql.hub import Hub
 from sickbay.adapters.sql.keys import SqlIdempotencyKeys
 from sickbay.adapters.sql.link import AlwaysUp, Link, PostgresLink
+from sickbay.adapters.sql.lost import SqlLost
+from sickbay.adapters.sql.pool import Pool
 from sickbay.adapters.sql.postgres import Server
 from sickbay.adapters.sql.reader import SqlReader
 from sickbay.adapters.sql.remote import RemoteFeed
+from sickbay.adapters.sql.starts import Starts
 from sickbay.adapters.sql.store import Store, open_store
 from sickbay.adapters.sql.wards import SqlWards
 from sickbay.adapters.sql.writer import SqlWriter
+from sickbay.concurrency.tasks import background
+from sickbay.domain.errors import Unavailable
 from sickbay.ports import Clock
-from sickbay.tasks import background
+from sickbay.ports.lost import Holds
 
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """One database, five ports: JobReader, LedgerWriter, Wards, Fence and IdempotencyKeys; and the link to it."""
+    """One database, seven ports: JobReader, LedgerWriter, Wards, Lost, Fence, Holds and IdempotencyKeys; and the link to it."""
 
     reader: SqlReader
     writer: SqlWriter
     wards: SqlWards
+    lost: SqlLost
     fence: SqlFence
+    holds: Holds
     keys: SqlIdempotencyKeys
     link: Link
+    store: Store
+
+    @property
+    def trouble(self) -> str:
+        """Why it cannot be used, or not wholly, in words that give nothing away; "" if it can, as far as is known without asking."""
+        return self.link.trouble or self.store.trouble
 
 
 @asynccontextmanager
-async def open_ledger(url: str, clock: Clock, *, migrates: bool = True, patient: bool = False) -> AsyncIterator[Ledger]:
-    """Open the ledger at `url` (`sqlite:///file`, `sqlite://` for memory, `postgresql://...`), close it after.
+async def open_ledger(
+    url: str | Path, clock: Clock, *, migrates: bool = True, patient: bool = False, own_time: bool = False
+) -> AsyncIterator[Ledger]:
+    """Open the ledger at `url` (`sqlite:///file` or a path, `sqlite://` for memory, `postgresql://...`), close it after.
 
     `migrates`: make the tables or bring them up to date; without it they are waited for, and SELECT on them is enough to open.
     `patient`: open although PostgreSQL does not answer; everything raises Unavailable until it does (`link.wait_up`).
-    Raises SettingsError if the URL cannot be meant or the database is newer than this program, else Unavailable if it does not answer.
+    `own_time`: leases, idempotency keys and retention go by one clock, whatever the machines of those who share them say: the server's
+    on PostgreSQL, one that never steps on SQLite. Without it (tests) they go by `clock`.
+    Raises SettingsError if the URL cannot be meant, the database is newer than this program or its file cannot be used, else Unavailable
+    if it does not answer.
     """
     where = place(url)
     hub = Hub()
-    cancelled = Cancelled(clock)
-    async with open_store(where) as store:
+    starts = Starts(clock)
+    async with open_store(where, clock, own_time=own_time) as store:
         try:
-            if where.server is None:
-                await store.prepare(migrates=True)
-                await cancelled.load(store)
-                yield _ledger(store, LocalFeed(store, hub), cancelled, clock, AlwaysUp())
+            if where.server is None or store.pool is None:
+                with _opening(where.file):
+                    await store.prepare(migrates=True)
+                    await starts.load(store)
+                yield _ledger(store, LocalFeed(store, hub), starts, LocalHolds(starts), clock, AlwaysUp())
             else:
-                feed = RemoteFeed(store, hub, cancelled)
-                async with _linked(where.server, store, feed, migrates=migrates, patient=patient) as link:
-                    yield _ledger(store, feed, cancelled, clock, link)
+                holds = RemoteHolds(store, starts)
+                prepare = partial(store.prepare, migrates=migrates)
+                feed = RemoteFeed(store, hub, starts, holds)
+                async with (
+                    _linked(where.server, store.pool, feed, prepare, patient=patient) as link,
+                    background(holds.run),
+                ):
+                    yield _ledger(store, feed, starts, holds, clock, link)
         finally:
             hub.close()
 
 
-def _ledger(store: Store, feed: Feed, cancelled: Cancelled, clock: Clock, link: Link) -> Ledger:
+@contextmanager
+def _opening(file: Path | None) -> Iterator[None]:
+    """While a file is opened, which is made for this user alone, whatever is wrong with it becomes a SettingsError."""
+    if file is None:
+        yield
+        return
+    with opening(file):
+        make_private(file)
+        try:
+            yield
+        except Unavailable as error:
+            raise (sqlite_error(error) or error) from error
+
+
+def _ledger(store: Store, feed: Feed, starts: Starts, holds: Holds, clock: Clock, link: Link) -> Ledger:  # noqa: PLR0917 - all parts
     return Ledger(
         reader=SqlReader(store, feed),
-        writer=SqlWriter(store, feed, cancelled),
-        wards=SqlWards(store, feed, clock),
-        fence=SqlFence(store, cancelled, clock),
-        keys=SqlIdempotencyKeys(store, clock),
+        writer=SqlWriter(store, feed, starts),
+        wards=SqlWards(store, feed, starts, clock),
+        lost=SqlLost(store, feed, starts, clock),
+        fence=SqlFence(store, starts, clock),
+        holds=holds,
+        keys=SqlIdempotencyKeys(store),
         link=link,
+        store=store,
     )
 
 
 @asynccontextmanager
-async def _linked(server: Server, store: Store, feed: RemoteFeed, *, migrates: bool, patient: bool) -> AsyncIterator[Link]:
-    link = PostgresLink(server, feed, lambda: store.prepare(migrates=migrates))
+async def _linked(
+    server: Server, pool: Pool, feed: RemoteFeed, prepare: Callable[[], Awaitable[None]], *, patient: bool
+) -> AsyncIterator[Link]:
+    link = PostgresLink(server, pool, feed, prepare)
     if not patient:
         await link.connect()
     try:
-        async with background(link.run(), feed.run()):
+        async with background(link.run, feed.run):
             yield link
     finally:
         await link.close()

@@ -1,8 +1,7 @@
 """The order of truth: which of two events of a job is the later one, and what a batch of events comes to.
 
-Pure. `(generation, attempt, rank)` decides, with one exception: a success is sticky. Within its generation it stands above everything
-else, whatever the attempt, because the job really ran; two successes of one generation are level, and the first told stays. The same
-order is written once more in SQL (`writer.py`), where it guards every write.
+Pure. The order itself is in `truth.py`. A job that is being released leaves its generation for good, so that nothing is added to it
+meanwhile. The same order is written once more in SQL (`writer.py`), where it guards every write.
 """
 
 from __future__ import annotations
@@ -11,18 +10,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from sickbay.job import Change, Event, Job, Record, State
-
-Truth = tuple[int, bool, int, int]
+from sickbay.domain.job import Change, Event, Job, Record, State
+from sickbay.domain.truth import Truth, truth
 
 _QUIET: Final = {State.RUNNING, State.SUCCEEDED}
-
-
-def truth(state: State, generation: int, attempt: int) -> Truth:
-    """The key by which events, rows and copies are compared; the greater is the later truth."""
-    if state is State.SUCCEEDED:
-        return (generation, True, 0, 0)
-    return (generation, False, attempt, state.rank)
 
 
 def truth_of(event: Event) -> Truth:
@@ -37,7 +28,7 @@ def leaves_happy_path(event: Event) -> bool:
 
 def began_at_attempt(state: State, attempt: int) -> int:
     """The attempt whose run ended in `state`: a RETRYING copy carries the next one already."""
-    return attempt - 1 if state is State.RETRYING else attempt
+    return max(0, attempt - 1) if state is State.RETRYING else attempt
 
 
 @dataclass(slots=True)
@@ -76,6 +67,8 @@ def fold(events: Iterable[Event]) -> Folded:
 def _completed(event: Event, other: Job) -> Event:
     """The event, with what it does not say about its job taken from another event."""
     job = completed(event.job, other)
+    if other.payload_json and not job.payload_json and not event.state.is_final:
+        job = replace(job, payload_json=other.payload_json)
     return event if job is event.job else replace(event, job=job)
 
 

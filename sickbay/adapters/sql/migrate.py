@@ -5,22 +5,26 @@ from __future__ import annotations
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.ext.asyncio import AsyncEngine
 
+from sickbay.adapters.sql.grants import grant
 from sickbay.adapters.sql.schema import HEAD
-from sickbay.errors import SettingsError
+from sickbay.domain.errors import SettingsError
 
 _MIGRATION_LOCK = 0x51C4BA1
+_OR_ELSE = ", or choose another data folder"
 
 
 def check(connection: Connection) -> bool:
     """Whether the tables are those of this program; SettingsError if a newer one made them."""
     stored = revision(connection)
     if stored is not None and stored > HEAD:
-        raise SettingsError(f"the database of DATABASE_URL has revision {stored!r}, made by a newer Sickbay: upgrade this program")
+        file = connection.engine.url.database if connection.dialect.name == "sqlite" else None
+        which = f"the ledger {file}" if file else "the database of DATABASE_URL"
+        raise SettingsError(f"{which} has revision {stored!r}, made by a newer Sickbay: update this program{_OR_ELSE if file else ''}")
     return stored == HEAD
 
 
 async def migrate(engine: AsyncEngine) -> None:
-    """Upgrade to HEAD in one transaction, one program at a time."""
+    """Upgrade to HEAD, and grant what the services need, in one transaction, one program at a time."""
     async with engine.begin() as connection:
         await connection.run_sync(_migrate)
 
@@ -30,6 +34,7 @@ def _migrate(connection: Connection) -> None:
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
     if not check(connection):
         upgrade(connection)
+    grant(connection)
 
 
 def revision(connection: Connection) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from sickbay.errors import ErrorReason, InvalidArgument
+from sickbay.domain.errors import ErrorReason, InvalidArgument
 
 _NUMBER: Final = re.compile(r"[0-9]{1,18}")
 

@@ -1,36 +1,40 @@
 """How to reach a PostgreSQL: reads a libpq URL, and makes connections that give up in time.
 
 The URL is that of psql and libpq (`postgresql://user:password@host:port/database?sslmode=verify-full&sslrootcert=ca.pem`, several hosts
-by commas, `options=-csearch_path%3Dschema`), so what an operator has tried by hand works here. It needs a session of its own: a pooler in
-transaction mode cannot carry LISTEN.
+by commas, `options=-csearch_path%3Dschema`), so what an operator has tried by hand works here; which host is taken is for `hosts.py`. It
+needs a session of its own: a pooler in transaction mode cannot carry LISTEN.
 """
 
 from __future__ import annotations
 
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import SplitResult, parse_qsl, urlencode, urlsplit
 
 import asyncpg  # type: ignore[import-untyped]  # it ships no types
-from sqlalchemy import event
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
-from sqlalchemy.exc import DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
+from sqlalchemy.util import await_only
 
-from sickbay.errors import SettingsError
+from sickbay.adapters.sql.hosts import Hosts, one_by_one
+from sickbay.domain.errors import SettingsError
+from sickbay.system.forks import keep_server
 
 CONNECT_S: Final = 5.0
+"""How long one server may take to let us in."""
 STATEMENT_S: Final = 20.0
 """How long a statement may take. The server breaks it off then, so that a stuck one holds no row for ever."""
 SLACK_S: Final = 5.0
 """How much longer we wait for a server that does not even say that it gave up."""
 MIGRATION_S: Final = 3_600.0
-POOL: Final = 5
-POOL_S: Final = 10.0
+CLOSE_S: Final = 1.0
+"""How long we wait for a server to hear our goodbye."""
 
 _SCHEMES: Final = {"postgresql", "postgres", "postgresql+asyncpg"}
 _MODES: Final = {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
@@ -64,14 +68,21 @@ class Server:
 
     dsn: str = field(repr=False)
     options: dict[str, Any] = field(repr=False)
+    hosts: Hosts = field(repr=False, compare=False)
 
     async def connect(self, statement_s: float | None = None) -> asyncpg.Connection:
-        """One connection whose statements take at most so long, in seconds; the driver's own errors are the caller's to translate."""
+        """One connection to the server that takes writes, whose statements take at most so long, in seconds.
+
+        The driver's own errors are the caller's to translate.
+        """
+        return await self.hosts.connect(lambda dsn: self._connect(dsn, statement_s))
+
+    async def _connect(self, dsn: str, statement_s: float | None) -> asyncpg.Connection:
         limit = statement_s or STATEMENT_S
         settings = {**_SERVER_SETTINGS, "statement_timeout": str(round(limit * 1000)), **self.options.get("server_settings", {})}
         options = {"timeout": CONNECT_S, **self.options, "server_settings": settings}
         try:
-            return await asyncpg.connect(self.dsn, command_timeout=limit + SLACK_S, **options)
+            connection = await asyncpg.connect(dsn, command_timeout=limit + SLACK_S, **options)
         except asyncpg.ClientConfigurationError as error:
             raise _settings_error("a parameter is wrong, or a file it names cannot be read") from error
         except ssl.SSLCertVerificationError as error:
@@ -80,6 +91,8 @@ class Server:
             if "rejected SSL upgrade" not in str(error):  # the driver has no class for it
                 raise
             raise _settings_error("the server does not speak TLS as sslmode asks") from error
+        keep_server(connection._transport.get_extra_info("peername"))  # noqa: SLF001 - it does not tell otherwise
+        return connection
 
 
 def server(url: str) -> Server:
@@ -101,7 +114,16 @@ def server(url: str) -> Server:
     if name := query.pop("application_name", ""):
         options["server_settings"] = {"application_name": name}
     kept = {name: value for name, value in query.items() if name in _UNDERSTOOD}
-    return Server(parts._replace(scheme="postgresql", query=urlencode(kept)).geturl(), options)
+    if "," in parts.netloc or "," in kept.get("host", ""):
+        kept.setdefault("target_session_attrs", "read-write")  # of several servers the one that is the primary now
+    elif "target_session_attrs" not in kept:
+        options["target_session_attrs"] = "primary"  # an address may move from one server to another; a standby cannot carry LISTEN
+    parts = parts._replace(scheme="postgresql")
+    try:
+        hosts = Hosts(one_by_one(parts, kept))
+    except ValueError:
+        raise _settings_error("it needs one port, or one for each host") from None
+    return Server(parts._replace(query=urlencode(kept)).geturl(), options, hosts)
 
 
 def _check(parts: SplitResult, query: dict[str, str]) -> None:
@@ -132,24 +154,28 @@ class PlainDialect(PGDialect_asyncpg):
     def on_connect(self) -> None:
         """Nothing is to be done."""
 
+    def do_close(self, dbapi_connection: Any) -> None:
+        """End a session; one that does not listen any more is left without a goodbye, which would be waited for without an end."""
+        with _forced_end(dbapi_connection):
+            await_only(dbapi_connection.driver_connection.close(timeout=CLOSE_S))
+
+    def do_terminate(self, dbapi_connection: Any) -> None:
+        """End a session that is of no more use."""
+        with _forced_end(dbapi_connection):
+            super().do_terminate(dbapi_connection)
+
+
+@contextmanager
+def _forced_end(connection: Any) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError):
+        connection.driver_connection.terminate()
+
 
 registry.register("postgresql.sickbay", __name__, "PlainDialect")
-
-
-def pooled_engine(where: Server) -> AsyncEngine:
-    """The engine of daily work: up to POOL connections kept, twice that under load."""
-    options = {"pool_size": POOL, "max_overflow": POOL, "pool_timeout": POOL_S}
-    engine = create_async_engine("postgresql+sickbay://", async_creator=where.connect, pool_use_lifo=True, **options)
-    event.listen(engine.sync_engine, "checkout", _refuse_closed)
-    return engine
 
 
 def patient_engine(where: Server) -> AsyncEngine:
     """One connection at a time, for work that may take long, such as migrations."""
     return create_async_engine("postgresql+sickbay://", async_creator=lambda: where.connect(MIGRATION_S), poolclass=NullPool)
-
-
-def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:
-    """Give nobody a connection that the server has closed: it costs no round trip to see that, as a ping would."""
-    if connection.driver_connection.is_closed():
-        raise DisconnectionError

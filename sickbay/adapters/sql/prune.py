@@ -4,48 +4,51 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import ColumnElement, Table, and_, delete, or_, select
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import BigInteger, ColumnElement, Table, and_, delete, literal, or_, select
 
 from sickbay.adapters.sql.chunks import MAX_VALUES
 from sickbay.adapters.sql.schema import idempotency_keys, job_changes, job_duplicates, job_revisions, jobs, suspects
 from sickbay.adapters.sql.store import Store
-from sickbay.job import State
+from sickbay.domain.job import State
 
 DAY_MS: Final = 86_400_000
-RETENTION_MS: Final = {State.SUCCEEDED: DAY_MS, State.CANCELLED: DAY_MS, State.DISCARDED: 30 * DAY_MS}
-"""How long a job is known after it ended. What is set aside has no retention: it stays until a person or a healed circuit takes it."""
+RETENTION_MS: Final = {State.SUCCEEDED: DAY_MS, State.CANCELLED: 30 * DAY_MS, State.DISCARDED: 30 * DAY_MS}
+"""How long a job is known after it ended. What is set aside has no retention: it stays until a person or a healed circuit takes it.
+
+The copy of a job that was called off may still wait in a queue, and must find out when its turn comes: hence the 30 days."""
 KEY_RETENTION_MS: Final = DAY_MS
 
 _COMPANIONS: Final = (job_changes, job_revisions, job_duplicates, suspects)
 
 
-async def prune(store: Store, now: int) -> int:
-    """Delete what is past its retention at `now` (ms); return how many jobs that were."""
+async def prune(store: Store, at: int) -> int:
+    """Delete what is past its retention at `at` (ms), or now if the store has a time of its own; return how many jobs that were."""
+    now = store.time if store.own_time else literal(at, BigInteger)
     forgotten = 0
     while True:
-        async with store.write() as connection:
-            gone = await _prune_jobs(connection, now)
+        gone = await store.detached.run(_prune_jobs(store, now))
         forgotten += gone
         if gone < MAX_VALUES:
             break
-    await _prune_rows(store, idempotency_keys, idempotency_keys.c.submitted_at <= now - KEY_RETENTION_MS)
+    await store.detached.run(_prune_rows(store, idempotency_keys, idempotency_keys.c.submitted_at <= now - KEY_RETENTION_MS))
     # Left by copies whose job is not known (any more): the news of it came too late, or never.
     for table in (job_duplicates, suspects):
         unknown = table.c.job_id.not_in(select(jobs.c.job_id))
-        await _prune_rows(store, table, and_(table.c.at <= now - DAY_MS, unknown))
+        await store.detached.run(_prune_rows(store, table, and_(table.c.at <= now - DAY_MS, unknown)))
     return forgotten
 
 
-async def _prune_jobs(connection: AsyncConnection, now: int) -> int:
+async def _prune_jobs(store: Store, now: ColumnElement[int]) -> int:
     past = or_(*(and_(jobs.c.state == state.value, jobs.c.updated_at <= now - kept) for state, kept in RETENTION_MS.items()))
-    ids = list((await connection.execute(select(jobs.c.job_id).where(past).limit(MAX_VALUES).with_for_update(skip_locked=True))).scalars())
-    if ids:
-        for table in (*_COMPANIONS, jobs):
-            await connection.execute(delete(table).where(table.c.job_id.in_(ids)))
+    wanted = select(jobs.c.job_id).where(past).limit(MAX_VALUES).with_for_update(skip_locked=True)
+    async with store.write(grows=False) as connection:
+        ids = list((await connection.execute(wanted)).scalars())
+        if ids:
+            for table in (*_COMPANIONS, jobs):
+                await connection.execute(delete(table).where(table.c.job_id.in_(ids)))
     return len(ids)
 
 
 async def _prune_rows(store: Store, table: Table, past: ColumnElement[bool]) -> None:
-    async with store.write() as connection:
+    async with store.write(grows=False) as connection:
         await connection.execute(delete(table).where(past))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from itertools import groupby
+from operator import attrgetter
 from typing import Final
 
 from sqlalchemy import ColumnElement, bindparam, select, tuple_
 
+from sickbay.adapters.sql.chunks import chunks
 from sickbay.adapters.sql.feed import Feed
 from sickbay.adapters.sql.history import history
 from sickbay.adapters.sql.hub import Watcher
@@ -16,11 +19,15 @@ from sickbay.adapters.sql.paging import parsed
 from sickbay.adapters.sql.rows import LISTED, WHOLE, record_of
 from sickbay.adapters.sql.schema import job_changes, jobs
 from sickbay.adapters.sql.store import Store
-from sickbay.job import Change, Record
-from sickbay.queries import JobQuery, Page
+from sickbay.concurrency.tasks import detached, in_turns
+from sickbay.domain.job import Change, Record
+from sickbay.domain.queries import JobQuery, Page
 
 ONE: Final = select(*WHOLE).where(jobs.c.job_id == bindparam("job"))
+_TOLD: Final = ("job_id", "state", "generation", "attempt", "submitted_at", "updated_at", "started_at", "run")
+TOLD: Final = select(*(jobs.c[name] for name in _TOLD)).where(jobs.c.job_id.in_(bindparam("jobs", expanding=True)))
 CHANGES: Final = select(job_changes).where(job_changes.c.job_id == bindparam("job"))
+THEIR_CHANGES: Final = select(job_changes).where(job_changes.c.job_id.in_(bindparam("jobs", expanding=True))).order_by(job_changes.c.job_id)
 
 
 class SqlReader:
@@ -28,21 +35,34 @@ class SqlReader:
 
     def __init__(self, store: Store, feed: Feed) -> None:
         self._store = store
+        self.detached = store.detached
         self._feed = feed
 
+    @detached
     async def get(self, job_id: str) -> Record | None:
         """The job, or None if the ledger does not know it (yet)."""
         async with self._store.read() as connection:
             row = (await connection.execute(ONE, {"job": job_id})).first()
         return record_of(row) if row else None
 
+    @detached
     async def history(self, job_id: str) -> Sequence[Change]:
         """Every state change known, oldest first; empty for an unknown job."""
-        async with self._store.read() as connection:
-            row = (await connection.execute(ONE, {"job": job_id})).first()
-            changes = (await connection.execute(CHANGES, {"job": job_id})).all()
-        return history(row, changes) if row else []
+        return (await self.histories([job_id])).get(job_id, [])
 
+    @detached
+    async def histories(self, job_ids: Sequence[str]) -> Mapping[str, Sequence[Change]]:
+        """The same of many jobs at once, each as it is at one moment; unknown ones are left out."""
+        found: dict[str, Sequence[Change]] = {}
+        for chunk in chunks(job_ids):
+            async with self._store.read() as connection:
+                rows = (await connection.execute(TOLD, {"jobs": chunk})).all()
+                lines = (await connection.execute(THEIR_CHANGES, {"jobs": chunk})).all()
+            changes = {job_id: list(some) for job_id, some in groupby(lines, attrgetter("job_id"))}
+            found |= {row.job_id: history(row, changes.get(row.job_id, ())) async for row in in_turns(rows)}
+        return found
+
+    @detached
     async def find(self, query: JobQuery, limit: int, cursor: str) -> Page[Record]:
         """Newest submission first; InvalidArgument(INVALID_PAGE_TOKEN) if the cursor is not of this kind."""
         wanted = _wanted(query)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from random import SystemRandom
 from typing import Final
 
 from sqlalchemy import select
@@ -19,29 +20,29 @@ from sickbay.adapters.sql import notices
 from sickbay.adapters.sql.chunks import chunks
 from sickbay.adapters.sql.failures import SENTENCE
 from sickbay.adapters.sql.feed import Write
-from sickbay.adapters.sql.fence import Cancelled
+from sickbay.adapters.sql.holds import CHANNEL, NOTIFY, RemoteHolds
 from sickbay.adapters.sql.hub import Hub, News, Watcher
-from sickbay.adapters.sql.merge import Truth
 from sickbay.adapters.sql.notices import Notice
 from sickbay.adapters.sql.retold import NOTHING, retold, truth_in, truth_of
 from sickbay.adapters.sql.rows import WHOLE, AnyRow, record_of
 from sickbay.adapters.sql.schema import job_changes, jobs
+from sickbay.adapters.sql.starts import Starts
 from sickbay.adapters.sql.store import Store
-from sickbay.errors import Unavailable
-from sickbay.job import Event
+from sickbay.domain.errors import Unavailable
+from sickbay.domain.job import Event
+from sickbay.domain.truth import Truth
 
-CHANNEL: Final = "'sickbay_' || md5(current_schema())"
-"""SQL for the name of the channel: several ledgers may live in one database, each in its own schema."""
+__all__ = ["CHANNEL", "RemoteFeed"]
+
 RETRY_S: Final = 0.5
-
-_NOTIFY: Final = f"SELECT count(pg_notify({CHANNEL}, told)) FROM unnest($1::text[]) AS told"  # noqa: S608 - nothing from outside
+LONGEST_RETRY_S: Final = 5.0
 
 
 class _RemoteWrite:
     def __init__(self, connection: AsyncConnection) -> None:
         self.connection = connection
         self.events: list[Event] = []
-        self.called_off: list[tuple[str, int, int]] = []
+        self.called_off: list[tuple[str, int]] = []
 
     async def tell_of(self, events: Sequence[Event]) -> None:
         self.events += events
@@ -49,7 +50,7 @@ class _RemoteWrite:
     def tell(self, news: Iterable[News]) -> None:
         self.events += (Event(record.job, change.state, change.at) for record, change in news)
 
-    def call_off(self, copies: Iterable[tuple[str, int, int]]) -> None:
+    def call_off(self, copies: Iterable[tuple[str, int]]) -> None:
         self.called_off += copies
 
 
@@ -86,10 +87,11 @@ class _Reader:
 class RemoteFeed:
     """Implements `Feed` for PostgreSQL. `hear` takes the texts of notifications, `resync` follows a time without them, `run` tells."""
 
-    def __init__(self, store: Store, hub: Hub, cancelled: Cancelled) -> None:
+    def __init__(self, store: Store, hub: Hub, starts: Starts, holds: RemoteHolds) -> None:
         self._store = store
         self._hub = hub
-        self._cancelled = cancelled
+        self._starts = starts
+        self._holds = holds
         self._readers: dict[str, list[_Reader]] = {}
         self._changed: set[str] = set()
         self._wake = asyncio.Event()
@@ -103,7 +105,7 @@ class RemoteFeed:
             write = _RemoteWrite(connection)
             yield write
             if texts := notices.written(write.events, write.called_off):
-                await connection.exec_driver_sql(_NOTIFY, (texts,))
+                await connection.exec_driver_sql(NOTIFY, (texts,))
 
     @asynccontextmanager
     async def watch(self, job_id: str) -> AsyncIterator[Watcher]:
@@ -114,7 +116,7 @@ class RemoteFeed:
         self._readers.setdefault(job_id, []).append(reader)
         try:
             # Listening came before reading: what this snapshot does not have yet will be notified.
-            rows, _ = await self._rows([job_id])
+            rows, _ = await self._store.detached.run(self._rows([job_id]))
             reader.known = truth_of(record_of(rows[job_id])) if rows else NOTHING
             self._look_at([job_id])
             yield reader.watcher
@@ -129,7 +131,9 @@ class RemoteFeed:
             self._look_at_all()
             return
         if text.startswith(notices.CALLED_OFF):
-            self._cancelled.add(notices.called_off(text))
+            self._starts.add(notices.called_off(text))
+            return
+        if self._holds.hear(text):
             return
         if self._readers:
             for notice in notices.read(text, self._readers):
@@ -139,19 +143,23 @@ class RemoteFeed:
 
     async def resync(self) -> None:
         """Notifications are heard from now on; catch up with those that were not."""
-        await self._cancelled.load(self._store)
+        self._store.forgive()
+        await self._starts.load(self._store)
         for readers in self._readers.values():
             for reader in readers:
                 reader.gap = True
         self._listens = True
+        self._holds.listens(yes=True)
         self._look_at_all()
 
     def deafened(self) -> None:
         """Notifications may be lost from now on, until `resync`."""
         self._listens = False
+        self._holds.listens(yes=False)
 
     async def run(self) -> None:
         """Tell the watchers, until cancelled."""
+        pause = RETRY_S
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -159,13 +167,18 @@ class RemoteFeed:
             stale, self._stale = self._stale, False
             try:
                 if stale:
-                    await self._cancelled.load(self._store)
+                    await self._starts.load(self._store)
                 for chunk in chunks(sorted(changed)):
                     await self._tell(chunk)
-            except Unavailable:
+            except Exception as error:
                 self._stale |= stale
-                await asyncio.sleep(RETRY_S)
                 self._look_at(changed)
+                if not isinstance(error, Unavailable):
+                    raise
+                await asyncio.sleep(pause * SystemRandom().uniform(0.8, 1.2))
+                pause = min(2 * pause, LONGEST_RETRY_S)
+            else:
+                pause = RETRY_S
 
     async def _tell(self, job_ids: Sequence[str]) -> None:
         rows, changes = await self._rows(job_ids)

@@ -8,12 +8,13 @@ from typing import Final
 
 from sickbay.adapters.sql.history import history
 from sickbay.adapters.sql.hub import News
-from sickbay.adapters.sql.merge import Truth, began_at_attempt, truth
+from sickbay.adapters.sql.merge import began_at_attempt
 from sickbay.adapters.sql.notices import Notice
 from sickbay.adapters.sql.rows import AnyRow, etag, record_of
-from sickbay.job import Change, Record, State
+from sickbay.domain.job import Change, Record, State
+from sickbay.domain.truth import Truth, truth
 
-NOTHING: Final[Truth] = (-1, False, 0, 0)
+NOTHING: Final[Truth] = (-1, 0, 0, 0)
 """What somebody was told who knows of no job."""
 
 

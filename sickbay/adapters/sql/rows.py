@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
@@ -10,7 +11,7 @@ from sqlalchemy import Row, func, select
 
 from sickbay.adapters.sql.fingerprint import fingerprint
 from sickbay.adapters.sql.schema import job_duplicates, jobs
-from sickbay.job import Event, Failure, Job, Reason, Record, State
+from sickbay.domain.job import Event, Failure, Job, Reason, Record, State
 
 AnyRow = Row[*tuple[Any, ...]]
 
@@ -22,7 +23,7 @@ DUPLICATES: Final = (
 )
 """The column with the number of a job's duplicates."""
 
-LISTED: Final = (*(column for column in jobs.c if column.name not in {"payload", "message", "trace"}), DUPLICATES)
+LISTED: Final = (*(column for column in jobs.c if column.name not in {"payload", "message", "trace", "called_off"}), DUPLICATES)
 """What a list of records selects: all but payloads, which may be a megabyte each, and what nobody is shown."""
 
 WHOLE: Final = (*LISTED, jobs.c.payload, jobs.c.trace)
@@ -60,9 +61,10 @@ def job_of(row: AnyRow) -> Job:
 
 def record_of(row: AnyRow) -> Record:
     """A Record from a row of LISTED or WHOLE."""
+    state, job = State(row.state), job_of(row)
     return Record(
-        job=job_of(row),
-        state=State(row.state),
+        job=job if state.is_set_aside or not job.payload_json else replace(job, payload_json=b""),
+        state=state,
         updated_at=row.updated_at,
         started_at=row.started_at,
         duplicates=row.duplicates,
@@ -80,7 +82,8 @@ def values_of(event: Event) -> tuple[object, ...]:
     place = (job.job_id, job.job_type, job.tenant, state.value, job.generation, job.attempt, state.rank)
     run = (job.submitted_at, event.at, event.started_at, event.run, _encode(job.failures) if last else None, code)
     if not state.is_set_aside:
-        return (*place, *run, None, None, None, None, None, None)
+        payload = job.payload_json or None if not state.is_final else None
+        return (*place, *run, None, None, None, None, payload, None)
     reason = event.reason.value if event.reason else None
     return (*place, *run, event.at, reason, plain(message), fingerprint(message), job.payload_json, job.trace or None)
 

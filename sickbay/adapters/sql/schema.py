@@ -13,7 +13,7 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Column, Index, LargeBinary, MetaData, SmallInteger, Table, Text, text
 
-HEAD: Final = "0002"
+HEAD: Final = "0003"
 """The revision this code works with: the newest file in `migrations/versions`."""
 
 metadata = MetaData()
@@ -34,7 +34,7 @@ jobs = Table(
     Column("run", Text, nullable=False),
     Column("errors", LargeBinary),
     Column("code", Text, nullable=False),
-    # Only while the job is set aside:
+    # Only while the job is set aside (the payload as long as it has not ended, if it is not too large):
     Column("set_aside_at", BigInteger),
     Column("reason", Text),
     Column("message", Text),
@@ -47,10 +47,13 @@ jobs = Table(
     Column("revision", BigInteger, nullable=False, server_default=text("0")),
     # Again only while the job is set aside, so that its trace goes on when it is released:
     Column("trace", Text),
+    # Only after it was brought back although nobody knew where its copy was: the generation up to which no run of it may begin.
+    Column("called_off", BigInteger),
 )
 
 _ASIDE: Final = text("set_aside_at IS NOT NULL")
 _LEASED: Final = text("lease_until IS NOT NULL")
+_CALLED_OFF: Final = text("called_off IS NOT NULL")
 
 Index("jobs_submitted", jobs.c.submitted_at, jobs.c.job_id)
 Index("jobs_type_submitted", jobs.c.job_type, jobs.c.submitted_at, jobs.c.job_id)
@@ -68,6 +71,7 @@ Index(
     postgresql_where=_ASIDE,
 )
 Index("jobs_aside_group", jobs.c.job_type, jobs.c.code, jobs.c.fingerprint, sqlite_where=_ASIDE, postgresql_where=_ASIDE)
+Index("jobs_called_off", jobs.c.updated_at, sqlite_where=_CALLED_OFF, postgresql_where=_CALLED_OFF)
 Index("jobs_leased", jobs.c.lease_until, sqlite_where=_LEASED, postgresql_where=_LEASED)
 
 job_changes = Table(

@@ -1,4 +1,4 @@
-"""Takes jobs out of quarantine: claims under a lease, releases, discards.
+"""Takes jobs out of quarantine: claims under a lease, releases, discards. What was lost is claimed by `lost.py`.
 
 A claim is durable before the job is published, so a holder that dies leaves a lease that runs out, and somebody publishes again what may
 have been published before (`claim_expired`). Until `released` the row stays as it was, PARKED or QUARANTINED in its old generation: a copy
@@ -12,41 +12,50 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-from sqlalchemy import CTE, ColumnElement, and_, insert, null, select, tuple_, update
+from sqlalchemy import CTE, ColumnElement, and_, insert, null, or_, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sickbay.adapters.sql.cases import Cases
-from sickbay.adapters.sql.chunks import MAX_VALUES, chunks
+from sickbay.adapters.sql.chunks import chunks
 from sickbay.adapters.sql.feed import Feed
 from sickbay.adapters.sql.hub import News
 from sickbay.adapters.sql.reader import ONE
 from sickbay.adapters.sql.rows import WHOLE, AnyRow, change_values, job_of, record_of
 from sickbay.adapters.sql.schema import job_changes, job_revisions, jobs
+from sickbay.adapters.sql.starts import Starts
 from sickbay.adapters.sql.store import Store
-from sickbay.circuit import Key
-from sickbay.errors import Aborted, FailedPrecondition, NotFound
-from sickbay.job import Change, Event, Record, State
+from sickbay.concurrency.tasks import detached
+from sickbay.domain.breaker import Key
+from sickbay.domain.errors import Aborted, FailedPrecondition, NotFound
+from sickbay.domain.job import Change, Event, Record, State
+from sickbay.domain.queries import Claim, Edit
+from sickbay.domain.storable import MAX_COUNT
 from sickbay.ports import Clock
-from sickbay.queries import Claim, Edit
 
 LEASE_MS: Final = 30_000
+EXPIRED: Final = 50
+"""Claims taken over at a time: each has its payload, which may be a megabyte."""
 
 _c: Final = jobs.c
-_NO_LONGER_ASIDE: Final[dict[str, Any]] = {
-    **dict.fromkeys(("set_aside_at", "reason", "message", "fingerprint", "payload", "trace"), null()),
+_QUEUED_AGAIN: Final[dict[str, Any]] = {
+    **dict.fromkeys(("set_aside_at", "reason", "message", "fingerprint", "trace"), null()),
     **dict.fromkeys(("lease_until", "claim_attempt", "claim_actor"), null()),
 }
+NO_LONGER_ASIDE: Final[dict[str, Any]] = {**_QUEUED_AGAIN, "payload": null()}
+"""What a row forgets when its job has ended. While it has not, its payload stays, in case that its queue is lost."""
 
 
 class SqlWards(Cases):
     """Implements `Wards`; the reading half is in `cases.py`."""
 
-    def __init__(self, store: Store, feed: Feed, clock: Clock) -> None:
+    def __init__(self, store: Store, feed: Feed, starts: Starts, clock: Clock) -> None:
         super().__init__(store)
         self._feed = feed
+        self._starts = starts
         self._clock = clock
         self._add_changes = store.bulk(store.insert(job_changes).on_conflict_do_nothing(), job_changes.c.keys())
 
+    @detached
     async def claim_parked(self, key: Key, limit: int) -> Sequence[Claim]:
         """Take the longest parked jobs of a circuit under a lease; nobody else gets them until it runs out."""
         waiting = and_(
@@ -55,15 +64,21 @@ class SqlWards(Cases):
             _c.job_type == key.job_type,
             _c.tenant == key.tenant,
             _c.lease_until.is_(None),
+            _c.generation < MAX_COUNT,
         )
         rows = await self._lease(waiting, (_c.set_aside_at, _c.job_id), limit, {"claim_attempt": _c.attempt, "claim_actor": ""})
-        return [_claim(row) for row in rows]
+        return [claim_of(row) for row in rows]
 
+    @detached
     async def claim_expired(self) -> Sequence[Claim]:
-        """Claims whose holder vanished before `released`, at most 500 at a time; they may have been published: `maybe_duplicate`."""
-        rows = await self._lease(_c.lease_until <= self._clock(), (_c.lease_until, _c.job_id), MAX_VALUES, {})
-        return [_claim(row, maybe_duplicate=True) for row in rows]
+        """Claims whose holder vanished before `released`, at most 50 at a time; they may have been published: `maybe_duplicate`."""
+        now = self._store.time
+        # One that ends later than any lease can was given before the clock was set back: its end says nothing.
+        over = or_(_c.lease_until <= now, _c.lease_until > now + 2 * LEASE_MS)
+        rows = await self._lease(over, (_c.lease_until, _c.job_id), EXPIRED, {})
+        return [claim_of(row, maybe_duplicate=True) for row in rows]
 
+    @detached
     async def claim_one(self, job_id: str, edit: Edit, etag: str, actor: str) -> Claim:
         """Take one job for a resubmit, its attempt back at 0, and keep the edit as a revision.
 
@@ -72,7 +87,11 @@ class SqlWards(Cases):
         now = self._clock()
         async with self._store.write() as connection:
             row, record = await _judged(connection, job_id, etag)
-            values = {"lease_until": now + LEASE_MS, "claim_attempt": 0, "claim_actor": actor}
+            if row.generation >= MAX_COUNT:
+                raise FailedPrecondition(
+                    f"the job is in generation {row.generation}, after which there is none: discard it, and submit it anew"
+                )
+            values = {"lease_until": self._store.time + LEASE_MS, "claim_attempt": 0, "claim_actor": actor}
             if edit != Edit():
                 values |= await _revise(connection, row, edit, now, actor)
             await _change(connection, row, values)
@@ -81,6 +100,7 @@ class SqlWards(Cases):
         job = replace(record.job, job_type=kind, payload_json=payload, generation=record.job.generation + 1, attempt=0)
         return Claim(job, actor)
 
+    @detached
     async def released(self, claims: Sequence[Claim]) -> Sequence[Record]:
         """The claims are durable in `jobs.main`: the rows become QUEUED in their new generation, unless later news came already.
 
@@ -103,6 +123,7 @@ class SqlWards(Cases):
             write.tell(_news(known[job_id], of_job[job_id].actor) for job_id in of_job if job_id in moved)
         return [known[job_id] for job_id in of_job if job_id in known]
 
+    @detached
     async def discard(self, job_id: str, etag: str, actor: str) -> Record:
         """Throw one away: DISCARDED. The errors of `claim_one`; discarding a discarded job returns it."""
         now = self._clock()
@@ -113,20 +134,22 @@ class SqlWards(Cases):
                 return record_of(found)
             row, record = await _judged(connection, job_id, etag)
             values = {"state": State.DISCARDED.value, "rank": State.DISCARDED.rank, "updated_at": now}
-            await _change(connection, row, {**values, **_NO_LONGER_ASIDE})
+            await _change(connection, row, {**values, **NO_LONGER_ASIDE})
             await self._add_changes.run(connection, [change_values(Event(record.job, State.DISCARDED, now, actor=actor))])
             record = record_of((await connection.execute(ONE, {"job": job_id})).one())
             write.tell([_news(record, actor)])
+            write.call_off([(job_id, record.job.generation)])
+        self._starts.add([(job_id, record.job.generation)])
         return record
 
     async def _lease(self, which: ColumnElement[bool], order: tuple[Any, ...], limit: int, values: dict[str, Any]) -> list[AnyRow]:
         """Take the first rows that nobody else is taking, in one statement."""
         found: CTE = select(_c.job_id).where(which).order_by(*order).limit(limit).with_for_update(skip_locked=True).cte("found")
         lease = update(jobs).where(_c.job_id.in_(select(found.c.job_id)), which)
-        async with self._store.write() as connection:
-            returned = await connection.execute(lease.values(lease_until=self._clock() + LEASE_MS, **values).returning(*jobs.c))
+        async with self._store.write(grows=False) as connection:
+            returned = await connection.execute(lease.values(lease_until=self._store.time + LEASE_MS, **values).returning(*jobs.c))
             rows = list(returned)
-        return sorted(rows, key=lambda row: (row.set_aside_at, row.job_id))
+        return sorted(rows, key=lambda row: (row.set_aside_at or 0, row.job_id))
 
 
 async def _judged(connection: AsyncConnection, job_id: str, etag: str) -> tuple[AnyRow, Record]:
@@ -160,13 +183,16 @@ async def _requeue(connection: AsyncConnection, claims: Sequence[Claim], now: in
             "started_at": None,
         }
         # The ids alone say nothing new, but SQLite finds rows by them, and would read the whole table for the pairs.
-        requeue = update(jobs).where(_c.job_id.in_([job_id for job_id, _ in rows]), tuple_(_c.job_id, _c.generation).in_(rows))
-        returned = await connection.execute(requeue.values(generation=_c.generation + 1, **values, **_NO_LONGER_ASIDE).returning(_c.job_id))
+        requeue = update(jobs).where(
+            _c.job_id.in_([job_id for job_id, _ in rows]), tuple_(_c.job_id, _c.generation).in_(rows), _c.lease_until.is_not(None)
+        )
+        returned = await connection.execute(requeue.values(generation=_c.generation + 1, **values, **_QUEUED_AGAIN).returning(_c.job_id))
         moved |= set(returned.scalars())
     return moved
 
 
-def _claim(row: AnyRow, *, maybe_duplicate: bool = False) -> Claim:
+def claim_of(row: AnyRow, *, maybe_duplicate: bool = False) -> Claim:
+    """What a leased row says: the copy to publish."""
     job = replace(job_of(row), generation=row.generation + 1, attempt=row.claim_attempt, maybe_duplicate=maybe_duplicate)
     return Claim(job, row.claim_actor or "")
 

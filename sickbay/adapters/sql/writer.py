@@ -6,20 +6,22 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, ColumnElement, Text, and_, bindparam, case, exists, func, literal_column, null, or_, select
+from sqlalchemy import BigInteger, ColumnElement, Text, and_, bindparam, case, exists, func, literal_column, null, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
 from sickbay.adapters.sql.chunks import chunks
 from sickbay.adapters.sql.dialects import Insert
 from sickbay.adapters.sql.feed import Feed
-from sickbay.adapters.sql.fence import Cancelled
-from sickbay.adapters.sql.merge import Folded, fold, truth
+from sickbay.adapters.sql.merge import Folded, fold
 from sickbay.adapters.sql.prune import prune
 from sickbay.adapters.sql.rows import JOB_VALUES, change_values, event_of, values_of
 from sickbay.adapters.sql.schema import job_changes, job_duplicates, jobs
+from sickbay.adapters.sql.starts import Starts
 from sickbay.adapters.sql.store import Store
-from sickbay.job import Event, Job, State
+from sickbay.concurrency.tasks import detached
+from sickbay.domain.job import Event, Job, State
+from sickbay.domain.truth import CALLED_OFF, truth
 
 _REPLACED: Final = (
     *("state", "generation", "attempt", "rank", "updated_at", "started_at", "run", "errors", "code"),
@@ -28,55 +30,77 @@ _REPLACED: Final = (
 # Constants are written into the statement, so that its parameters are the columns and nothing else.
 _NOTHING: Final = literal_column("''", Text)
 _ZERO: Final = literal_column("0", BigInteger)
+_FINAL: Final = literal_column(str(State.SUCCEEDED.rank), BigInteger)
 _SUCCEEDED: Final = literal_column(f"'{State.SUCCEEDED.value}'", Text)
+_CALLED_OFF: Final = [literal_column(f"'{state.value}'", Text) for state in sorted(CALLED_OFF)]
+_KEEP_PAYLOAD: Final = (
+    update(jobs)
+    .where(
+        jobs.c.job_id == bindparam("job"),
+        jobs.c.generation == bindparam("in_generation"),
+        jobs.c.rank < State.PARKED.rank,
+        jobs.c.payload.is_(None),
+    )
+    .values(payload=bindparam("kept"))
+)
 _RELEASED: Final = {"lease_until": null(), "claim_attempt": null(), "claim_actor": null()}
 
 
 class SqlWriter:
     """Implements `LedgerWriter`. Several of them on one database are harmless: every write is guarded by the order of truth."""
 
-    def __init__(self, store: Store, feed: Feed, cancelled: Cancelled) -> None:
+    def __init__(self, store: Store, feed: Feed, starts: Starts) -> None:
         self._store = store
+        self.detached = store.detached
         self._feed = feed
-        self._cancelled = cancelled
+        self._starts = starts
         self._merge = store.bulk(_merge_statement(store.insert(jobs)), JOB_VALUES)
         self._add_changes = store.bulk(store.insert(job_changes).on_conflict_do_nothing(), job_changes.c.keys())
         self._add_dropped = store.bulk(store.insert(job_duplicates).on_conflict_do_nothing(), job_duplicates.c.keys())
         self._add_second_run = _second_run_statement(store.insert(job_duplicates))
 
+    @detached
     async def apply(self, events: Sequence[Event]) -> None:
-        """Merge by the order of truth: replays, reordering and several writers are harmless; success is sticky in its generation."""
+        """Merge by the order of truth: replays, reordering and several writers are harmless.
+
+        Nothing is added to the generation of a job that is being released, so a cancellation that comes then changes nothing.
+        """
         if not events:
             return
         folded = fold(events)
         async with self._feed.write(folded.latest) as write:
             await write.tell_of(events)
-            await self._write(write.connection, folded)
-            called_off = await self._called_off(write.connection, folded)
+            called_off = await self._write(write.connection, folded)
             write.call_off(called_off)
-        self._cancelled.add(called_off)
+        self._starts.add(called_off)
 
-    async def _write(self, connection: AsyncConnection, folded: Folded) -> None:
+    async def _write(self, connection: AsyncConnection, folded: Folded) -> Sequence[tuple[str, int]]:
+        """Write a batch; which generations of which jobs it called off."""
         second_runs = folded.losers
         # In the order of ids, so that two writers never wait for each other.
         rows = [values_of(folded.latest[job_id]) for job_id in sorted(folded.latest)]
         if not await self._merge.run(connection, rows):
             # Some event changed nothing: a success among those may be a second run. Rare, so healthy batches do not ask.
             second_runs = [*second_runs, *(event for event in folded.latest.values() if event.state is State.SUCCEEDED)]
-        await self._add_changes.run(connection, [change_values(event) for event in folded.changes])
+            await _keep_payloads(connection, folded)
+        called_off = await self._called_off(connection, folded)
+        took_place = [event for event in folded.changes if event.state not in CALLED_OFF or _copy(event) in called_off]
+        await self._add_changes.run(connection, [change_values(event) for event in took_place])
         await self._add_dropped.run(connection, sorted(map(_duplicate_values, folded.dropped)))
         if second_runs := [event for event in second_runs if event.run]:
             await connection.execute(self._add_second_run, [_second_run_values(event) for event in second_runs])
+        return called_off
 
-    async def _called_off(self, connection: AsyncConnection, folded: Folded) -> Sequence[tuple[str, int, int]]:
-        ids = [event.job.job_id for event in folded.latest.values() if event.state is State.CANCELLED]
+    async def _called_off(self, connection: AsyncConnection, folded: Folded) -> Sequence[tuple[str, int]]:
+        """Which of the cancellations in a batch took place, now or when they were told before."""
+        ids = [event.job.job_id for event in folded.changes if event.state in CALLED_OFF]
         if not ids:
             return ()
-        query = select(jobs.c.job_id, jobs.c.generation, jobs.c.attempt).where(
-            jobs.c.job_id.in_(ids), jobs.c.state == State.CANCELLED.value
-        )
-        return [(row.job_id, row.generation, row.attempt) for row in await connection.execute(query)]
+        ended = jobs.c.state.in_([state.value for state in CALLED_OFF])
+        query = select(jobs.c.job_id, jobs.c.generation).where(jobs.c.job_id.in_(ids), ended)
+        return [(row.job_id, row.generation) for row in await connection.execute(query)]
 
+    @detached
     async def live(self, jobs_asked: Sequence[Job]) -> Mapping[str, bool | None]:
         """By job id: True if just this copy is set aside now, False if later news exist, None if the ledger has not heard of it yet.
 
@@ -94,6 +118,7 @@ class SqlWriter:
                 answer[job.job_id] = max(answer.get(job.job_id, False), found, key=(False, None, True).index)
         return answer
 
+    @detached
     async def set_aside(self, after: str, limit: int, before: int) -> Sequence[Event]:
         """Jobs set aside before `before` (ms), by job id from the one after `after` on, each as the event that its copy holds."""
         wanted = (jobs.c.set_aside_at.is_not(None), jobs.c.set_aside_at < before, jobs.c.job_id > after)
@@ -105,12 +130,14 @@ class SqlWriter:
         """True for one process at a time, until the context ends; the others are told False and may ask again."""
         return self._store.alone("sweep")
 
+    @detached
     async def counts(self) -> Mapping[State, int]:
         """How many jobs are in each state; every state is named."""
         async with self._store.read() as connection:
             rows = await connection.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state))
         return dict.fromkeys(State, 0) | {State(state): count for state, count in rows}
 
+    @detached
     async def duplicates(self) -> int:
         """Extra executions and dropped copies of all jobs still known."""
         known = exists().where(jobs.c.job_id == job_duplicates.c.job_id)
@@ -118,18 +145,27 @@ class SqlWriter:
             return (await connection.execute(select(func.count()).select_from(job_duplicates).where(known))).scalar_one()
 
     async def prune(self, now: int) -> int:
-        """Forget what is past its retention (succeeded and cancelled 24 h, discarded 30 days); return how many. Never set-aside ones."""
-        self._cancelled.forget(now)
+        """Forget what is past its retention (succeeded 24 h, cancelled and discarded 30 days); return how many. Never set-aside ones."""
+        self._starts.forget(now)
         return await prune(self._store, now)
 
 
+async def _keep_payloads(connection: AsyncConnection, folded: Folded) -> None:
+    """The news of a run may come before that of its acceptance, which alone has the payload."""
+    late = [event.job for event in folded.latest.values() if event.state is State.QUEUED and event.job.payload_json]
+    if late:
+        values = [{"job": job.job_id, "kept": job.payload_json, "in_generation": job.generation} for job in late]
+        await connection.execute(_KEEP_PAYLOAD, values)
+
+
 def _merge_statement(insert: Insert) -> Insert:
-    """Insert a job, or replace its row if the event is the later truth: `merge.truth`, in SQL."""
+    """Insert a job, or replace its row if the event is the later truth: `truth.py`, in SQL."""
     new = insert.excluded
     kept: dict[str, ColumnElement[Any]] = {
         "job_type": case((new.job_type == _NOTHING, jobs.c.job_type), else_=new.job_type),
         "tenant": case((new.tenant == _NOTHING, jobs.c.tenant), else_=new.tenant),
         "submitted_at": case((jobs.c.submitted_at > _ZERO, jobs.c.submitted_at), else_=new.submitted_at),
+        "payload": case((and_(new.payload.is_(None), new.rank < _FINAL), jobs.c.payload), else_=new.payload),
     }
     replaced = {name: new[name] for name in _REPLACED}
     return insert.on_conflict_do_update(index_elements=[jobs.c.job_id], set_={**replaced, **kept, **_RELEASED}, where=_is_later(new))
@@ -140,11 +176,18 @@ def _is_later(new: ReadOnlyColumnCollection[str, Any]) -> ColumnElement[bool]:
         new.generation > jobs.c.generation,
         and_(
             new.generation == jobs.c.generation,
+            jobs.c.lease_until.is_(None),
             jobs.c.state != _SUCCEEDED,
             or_(
                 new.state == _SUCCEEDED,
-                new.attempt > jobs.c.attempt,
-                and_(new.attempt == jobs.c.attempt, new.rank > jobs.c.rank),
+                and_(
+                    jobs.c.state.not_in(_CALLED_OFF),
+                    or_(
+                        new.state.in_(_CALLED_OFF),
+                        new.attempt > jobs.c.attempt,
+                        and_(new.attempt == jobs.c.attempt, new.rank > jobs.c.rank),
+                    ),
+                ),
             ),
         ),
     )
@@ -165,6 +208,10 @@ def _second_run_statement(insert: Insert) -> Insert:
 
 def _second_run_values(event: Event) -> dict[str, object]:
     return {"job": event.job.job_id, "second_run": event.run, "seen_at": event.at, "in_generation": event.job.generation}
+
+
+def _copy(event: Event) -> tuple[str, int]:
+    return (event.job.job_id, event.job.generation)
 
 
 def _duplicate_values(event: Event) -> tuple[str, str, int]:

@@ -10,9 +10,9 @@ from collections import defaultdict
 
 import pytest
 
-from sickbay.adapters.embedded import broker as broker_module
 from sickbay.adapters.embedded.broker import SqliteBroker
-from sickbay.errors import Unavailable
+from sickbay.concurrency.pauses import Pauses
+from sickbay.domain.errors import Unavailable
 from sickbay.ports import Message, Queue
 from tests.contract.broker_messages import jobs, take
 from tests.contract.embedded.helpers import PATIENCE, drain
@@ -76,8 +76,8 @@ async def test_a_locked_file_fails_gets_and_keeps_acks_for_later(path, broker):
         other.close()
 
 
-async def test_acks_that_failed_are_tried_again_without_being_asked(path, broker, monkeypatch):
-    monkeypatch.setattr(broker_module, "_TRY_AGAIN_SECONDS", 0.01)
+async def test_acks_that_failed_are_tried_again_without_being_asked(path, broker):
+    broker._tries = Pauses(0.01, 0.01)
     await broker.publish(jobs("a"))
     async with broker.consume(Queue.MAIN, 1) as consumer:
         (a,) = await take(consumer, 1)
@@ -93,6 +93,26 @@ async def test_acks_that_failed_are_tried_again_without_being_asked(path, broker
         await stored.wait()
         assert other.execute('SELECT count(*) FROM "jobs.main"').fetchone() == (0,)
         other.close()
+
+
+async def test_a_disk_that_stays_full_is_asked_ever_more_seldom(broker, monkeypatch):
+    """From 1 s to 10 s; one success, and the pauses begin anew."""
+    waits = []
+    monkeypatch.setattr(broker._alarm, "ring_in", waits.append)
+    with monkeypatch.context() as broken:
+
+        def full(*_):
+            raise Unavailable("the disk under the queue file is full")
+
+        broken.setattr(broker, "_transact", full)
+        for _ in range(6):
+            with pytest.raises(Unavailable):
+                await broker.publish(jobs("a"))
+            broker._lanes[Queue.MAIN].inbox.clear()
+    assert [0.8 * s <= wait <= 1.2 * s for wait, s in zip(waits, (1, 2, 4, 8, 10, 10), strict=True)] == [True] * 6
+    assert len(set(waits)) == 6, "spread by chance"
+    await broker.publish(jobs("b"))
+    assert 0.8 <= broker._tries.next_s() <= 1.2
 
 
 async def test_a_transaction_that_fails_at_its_end_is_as_if_it_had_never_been(broker, monkeypatch):
@@ -174,3 +194,53 @@ async def test_from_publish_to_waiting_consumer_is_one_wait_for_the_disk(broker,
         await broker.publish(jobs("a"))
         assert [d.body for d in await waiting] == [b"a"]
         assert synced == [1]
+
+
+async def noticed(condition):
+    async with asyncio.timeout(PATIENCE):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+async def test_a_full_disk_is_told_and_its_end_is_found_without_being_asked(broker, monkeypatch):
+    broker._tries = Pauses(0.01, 0.01)
+    await broker.publish(jobs("before"))
+    pages = broker._store._connection.execute("PRAGMA page_count").fetchone()[0]
+    broker._store._connection.execute(f"PRAGMA max_page_count = {pages}")
+    saw_clock = broker._store.saw_clock
+
+    def full(now):
+        saw_clock(now)
+        raise sqlite3.OperationalError
+
+    with monkeypatch.context() as still:
+        still.setattr(broker._store, "saw_clock", full)
+        with pytest.raises(Unavailable):
+            await broker.publish(jobs("x" * 1_000_000))
+        assert broker.trouble == "the disk under the queue file is full"
+        await noticed(lambda: "cannot be used" in broker.trouble)  # the second try's words
+    broker._store._connection.execute("PRAGMA max_page_count = 1000000")
+    await noticed(lambda: not broker.trouble)
+    assert await drain(broker) == {"before": [False]}
+
+
+async def test_a_disk_that_goes_on_failing_is_tried_with_pauses(broker, monkeypatch):
+    """Once for the publish, and then not before the pause is over, whatever else goes on."""
+    synced = []
+
+    def fail():
+        synced.append(1)
+        raise Unavailable("no disk")
+
+    await broker.publish(jobs("before"))
+    with monkeypatch.context() as broken:
+        broken.setattr(broker._store, "sync", fail)
+        with pytest.raises(Unavailable):
+            await broker.publish(jobs("a"))
+        for _ in range(100):
+            await asyncio.sleep(0)
+        assert (len(synced), broker.trouble) == (1, "no disk")
+        broker._tries = Pauses(0.01, 0.01)
+        broker._alarm.ring_in(0)
+        await noticed(lambda: len(synced) > 2)
+    await noticed(lambda: not broker.trouble)

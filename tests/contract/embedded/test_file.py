@@ -7,7 +7,7 @@ import pytest
 
 from sickbay.adapters.embedded import store as store_module
 from sickbay.adapters.embedded.broker import SqliteBroker
-from sickbay.errors import SettingsError
+from sickbay.domain.errors import SettingsError
 from sickbay.ports import TO_MAIN, Message, Queue
 from tests.contract.broker_messages import jobs, take
 from tests.contract.embedded.helpers import PATIENCE, drain
@@ -58,7 +58,9 @@ async def refusal(path, clock):
 
 async def test_a_file_that_is_no_database_is_refused(path, clock):
     path.write_bytes(b"hello" * 1000)
-    assert await refusal(path, clock) == f"{path} is damaged or no SQLite file: move it away, or restore it from a backup"
+    assert (
+        await refusal(path, clock) == f"{path} cannot be used: it is damaged or no SQLite file: move it away, or restore it from a backup"
+    )
 
 
 async def test_a_damaged_file_is_refused(path, clock):

@@ -20,6 +20,29 @@ async def test_a_delay_that_ended_while_nobody_ran_is_due_on_opening(path, clock
         assert await broker.depth(Queue.RETRY) == 1
 
 
+async def test_a_clock_set_back_before_the_start_holds_up_no_retry_for_longer_than_its_delay(path, clock):
+    """An hour, and the retries of five seconds waited for an hour."""
+    async with SqliteBroker(path, clock) as broker:
+        await broker.publish([Message(TO_RETRY, b"a", 5_000), Message(TO_RETRY, b"b", 9_000)])
+    for _ in range(2):
+        clock.now -= 3_600_000
+        async with SqliteBroker(path, clock) as broker:
+            assert broker._alarm.due == clock.now + 5_000
+    clock.now += 5_000
+    async with asyncio.timeout(PATIENCE), SqliteBroker(path, clock) as broker, broker.consume(Queue.MAIN, 10) as consumer:
+        assert [delivery.body for delivery in await take(consumer, 1)] == [b"a"]
+        assert broker._alarm.due == clock.now + 4_000
+
+
+async def test_a_clock_set_back_before_the_first_start_of_this_version_is_survived(path, clock):
+    """Files of older versions do not say by which time their delays were given."""
+    async with SqliteBroker(path, clock) as broker:
+        await broker.publish([Message(TO_RETRY, b"a", 5_000)])
+        broker._store._connection.execute("DROP TABLE clock")
+    async with SqliteBroker(path, clock) as broker:
+        assert broker._alarm.due == clock.now + 5_000
+
+
 async def test_thousands_of_due_retries_move_in_several_turns_in_due_order(broker, clock):
     await broker.publish([Message(TO_RETRY, str(n).encode(), 2000 - n) for n in range(1200)])
     clock.now += 2000

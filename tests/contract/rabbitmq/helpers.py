@@ -3,7 +3,7 @@
 import asyncio
 
 from sickbay.adapters.rabbitmq.broker import RabbitBroker
-from sickbay.errors import Unavailable
+from sickbay.domain.errors import Unavailable
 from sickbay.ports import Queue
 from tests.contract.broker_backends import now
 from tests.contract.broker_messages import jobs

@@ -8,11 +8,12 @@ import pytest
 
 from sickbay.adapters.rabbitmq import subscription
 from sickbay.adapters.rabbitmq.broker import RabbitBroker
-from sickbay.errors import Unavailable
+from sickbay.domain.errors import Unavailable
 from sickbay.ports import TO_MAIN, TO_RETRY, Message, Queue
 from tests.contract.broker_backends import now
 from tests.contract.broker_messages import bodies, jobs, take
 from tests.contract.rabbitmq.helpers import depth_is, drain, publish_at_last
+from tests.contract.rabbitmq_raw import JAVAS_MINUS_ONE, publish_raw, short, table, text
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(60)]
 
@@ -126,6 +127,40 @@ async def test_foreign_messages_without_an_id_get_one_that_stays(url, broker):
         assert [(delivery.message_id, delivery.redelivered) for delivery in again] == [(one, True) for one in ids]
 
 
+@pytest.mark.parametrize(
+    "properties",
+    [
+        {"timestamp": JAVAS_MINUS_ONE},
+        {"message_id": short(b"\xff\xfe")},
+        {"correlation_id": short(b"\xff")},
+        {"headers": table((b"at", b"T" + JAVAS_MINUS_ONE))},
+        {"headers": table((b"\xff", text(b"\xff")))},
+        {"headers": table((b"nest", b"F" + table((b"at", b"T" + JAVAS_MINUS_ONE))))},
+    ],
+    ids=["timestamp", "id no text", "correlation id no text", "header a time", "header no text", "header nested"],
+)
+async def test_properties_the_driver_cannot_read_end_no_session(url, broker, properties):
+    """The message comes with the body it has, so do its neighbours, and a copy of it can be read by everybody."""
+    assert await publish_raw(url, b"odd", **properties)
+    await broker.publish(jobs("sound"))
+    async with broker.consume(Queue.MAIN, 10) as consumer:
+        taken = await take(consumer, 2)
+        assert sorted(bodies(taken)) == ["odd", "sound"]
+        assert not any(delivery.redelivered for delivery in taken)
+        assert all(delivery.message_id for delivery in taken)
+        for delivery in taken:
+            await broker.publish([Message(TO_RETRY, delivery.body, 1, headers=delivery.headers)])
+            delivery.ack()
+        assert sorted(bodies(await take(consumer, 2))) == ["odd", "sound"]
+
+
+async def test_a_routing_key_that_is_no_text_ends_no_session(url, broker):
+    """Whoever may publish events may choose any key below `job.`."""
+    assert await publish_raw(url, b"odd", "jobs.events", b"job.\xff\xfe")
+    async with broker.consume(Queue.LEDGER, 10) as consumer:
+        assert bodies(await take(consumer, 1)) == ["odd"]
+
+
 async def test_a_message_given_back_twice_goes_to_the_broker(broker):
     """The first time it stays with us, under its old tag; then another process may do better with it."""
     await broker.publish(jobs("a"))
@@ -137,6 +172,16 @@ async def test_a_message_given_back_twice_goes_to_the_broker(broker):
         second.nack()
         (third,) = await take(consumer, 1)
         assert (third.tag, third.redelivered) == (first.tag + 1, True)
+
+
+async def test_a_delivery_knows_how_its_publisher_packed_it(url, broker):
+    """So that it can be said of one that nobody could read, also after it got an id; what is no text says nothing."""
+    for encoding in (b"gzip", b"\xff"):
+        assert await publish_raw(url, b"packed", content_encoding=short(encoding))
+    await broker.publish(jobs("plain"))
+    async with broker.consume(Queue.MAIN, 10) as consumer:
+        taken = await take(consumer, 3)
+        assert sorted((delivery.body, delivery.encoding) for delivery in taken) == [(b"packed", ""), (b"packed", "gzip"), (b"plain", "")]
 
 
 async def test_a_message_held_for_long_goes_to_the_broker_when_it_is_given_back(broker, monkeypatch):

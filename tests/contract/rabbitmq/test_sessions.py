@@ -8,8 +8,9 @@ import aiormq
 import pytest
 from yarl import URL
 
+from sickbay.adapters.rabbitmq import publisher as publisher_module
 from sickbay.adapters.rabbitmq.broker import RabbitBroker
-from sickbay.errors import SettingsError, Unavailable
+from sickbay.domain.errors import SettingsError, Unavailable
 from sickbay.ports import Queue
 from tests.contract.broker_backends import now
 from tests.contract.broker_messages import bodies, jobs, take
@@ -62,6 +63,7 @@ async def test_a_reset_while_consuming_brings_back_what_was_in_our_hands(url, pr
             again = list(await waiting)
             again += await take(consumer, 3 - len(again))
             assert {d.body.decode(): d.redelivered for d in again} == {"b": True, "c": True, "d": True}
+            assert [delivery.is_lost for delivery in (*old, *again)] == [True] * 3 + [False] * 3
             for delivery in old[1:]:
                 delivery.ack()
                 delivery.nack()
@@ -234,3 +236,51 @@ async def test_two_connections_with_names_for_people(url):
             f"{name} (publishing)",
         ]
         assert listed.count(name) == 2
+
+
+async def trouble_is(broker, words):
+    async with asyncio.timeout(30):
+        while words not in broker.trouble if words else broker.trouble:
+            await asyncio.sleep(0.01)
+
+
+async def test_trouble_says_why_messages_do_not_go_through(url, proxy):
+    async with through(proxy, url) as broker:
+        await broker.ready()
+        assert not broker.trouble
+        proxy.cut()
+        await trouble_is(broker, "RabbitMQ does not answer")
+        await proxy.accept()
+        await trouble_is(broker, "")
+    async with RabbitBroker(str(URL(url).with_password("wrong")), now) as refused:
+        await trouble_is(refused, "refuses what RABBITMQ_URL says")
+
+
+async def test_a_queue_that_is_gone_is_trouble_after_two_publishes(url, broker):
+    await broker.ready()
+    async with aiormq.connect(url) as connection:
+        channel = await connection.channel()
+        await channel.queue_delete(Queue.MAIN.value)
+    for number in range(2):
+        assert not broker.trouble
+        with pytest.raises(Unavailable, match="has lost a queue or a binding"):
+            await broker.publish(jobs(str(number)))
+    assert broker.trouble == "RabbitMQ has lost a queue or a binding; `sickbay topology apply` brings it back"
+
+
+async def test_an_idle_process_finds_out_that_it_is_blocked_or_not_heard(url, proxy, monkeypatch):
+    """RabbitMQ says that it is out of memory only to those who publish; what is published for that reaches nobody."""
+    monkeypatch.setattr(publisher_module, "TRY_S", 0.01)
+    tried = asyncio.Event()
+    async with RabbitBroker(proxy.through(url), now, timeout_s=0.2) as broker:
+        await broker.ready()
+        heard = broker._publisher._heard
+        monkeypatch.setattr(broker._publisher, "_heard", lambda *given: (heard(*given), tried.set()))
+        async with asyncio.timeout(30):
+            await tried.wait()
+        assert not broker.trouble
+        assert [await broker.depth(queue) for queue in Queue] == [0] * len(Queue)
+        proxy.blackhole()
+        await trouble_is(broker, "RabbitMQ did not answer in time")
+        proxy.heal()
+        await trouble_is(broker, "")

@@ -81,7 +81,7 @@ def defined():
     """The URL of a virtual host made from the definitions file, by user; the users have other names, for they belong to the server."""
     name = f"sickbay-test-defined-{os.getpid()}"
     url = URL(make_vhost(name))
-    definitions = json.loads(DEFINITIONS.read_text().replace('"/"', f'"{name}"'))
+    definitions = json.loads(DEFINITIONS.read_text().replace('"/"', f'"{name}"').replace("CHANGE_ME", "changed"))
     users = {user["name"]: f"{name}-{user['name']}" for user in definitions["users"]}
     for one in definitions["users"]:
         one["name"] = users[one["name"]]
@@ -90,7 +90,7 @@ def defined():
     # `import_definitions` reads files of the server's machine, and its standard input not in every version.
     raw = base64.b64encode(json.dumps(definitions).encode()).decode()
     rabbitmqctl("eval", f'ok = rabbit_definitions:import_raw(base64:decode("{raw}")).')
-    yield {who: str(url.with_user(user).with_password(f"CHANGE_ME_{who}")) for who, user in users.items()} | {"admin": str(url)}
+    yield {who: str(url.with_user(user).with_password(f"changed_{who}")) for who, user in users.items()} | {"admin": str(url)}
     for user in users.values():
         rabbitmqctl("delete_user", user)
 

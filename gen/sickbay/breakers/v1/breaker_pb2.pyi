@@ -125,7 +125,9 @@ class Breaker(_message.Message):
     rev: _builtins.int
     """Grows with every change at all."""
     degraded: _builtins.bool
-    """True if the shared store is out of reach and this is the local view."""
+    """True if the shared store is out of reach and this is the local view; or if released jobs of this type only come back parked, because
+    some worker cannot reach the store and minds a circuit of its own.
+    """
     @_builtins.property
     def open_time(self) -> _timestamp_pb2.Timestamp:
         """When it opened; set while OPEN, HALF_OPEN or FORCED_OPEN."""

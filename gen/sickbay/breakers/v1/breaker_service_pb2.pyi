@@ -417,19 +417,25 @@ class WatchBreakersRequest(_message.Message):
 
     JOB_TYPE_FIELD_NUMBER: _builtins.int
     TENANT_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     job_type: _builtins.str
     """Only this type; empty means all."""
     tenant: _builtins.str
     """Only this tenant; empty means all."""
+    resume_token: _builtins.str
+    """The last `resume_token` of an earlier watch of the same circuits: if nothing has changed since, they are not told again, but only what
+    changes from now on. Otherwise, or if it is empty, the stream begins with every circuit as it is now.
+    """
     def __init__(
         self,
         *,
         job_type: _builtins.str = ...,
         tenant: _builtins.str = ...,
+        resume_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_type", b"job_type", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_type", b"job_type", "resume_token", b"resume_token", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -442,6 +448,9 @@ class WatchBreakersResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     BREAKER_FIELD_NUMBER: _builtins.int
+    RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    resume_token: _builtins.str
+    """Stands for all that this watch has told so far."""
     @_builtins.property
     def breaker(self) -> _breaker_pb2.Breaker:
         """The circuit."""
@@ -450,10 +459,11 @@ class WatchBreakersResponse(_message.Message):
         self,
         *,
         breaker: _breaker_pb2.Breaker | None = ...,
+        resume_token: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["breaker", b"breaker"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["breaker", b"breaker"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["breaker", b"breaker", "resume_token", b"resume_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

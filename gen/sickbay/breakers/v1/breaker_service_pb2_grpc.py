@@ -138,7 +138,7 @@ class BreakerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchBreakers(self, request, context):
-        """Streams every circuit as it is now, then each change.
+        """Streams every circuit as it is now, then what changes. Of changes that come too fast only the latest of a circuit is told.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -50,7 +50,7 @@ class BreakerServiceStub:
     SetBreakerAuto: _grpc.UnaryUnaryMultiCallable[_breaker_service_pb2.SetBreakerAutoRequest, _breaker_service_pb2.SetBreakerAutoResponse]
     """Ends FORCED_OPEN, DISABLED or METRICS_ONLY and lets the circuit decide again. Does nothing to an automatic one."""
     WatchBreakers: _grpc.UnaryStreamMultiCallable[_breaker_service_pb2.WatchBreakersRequest, _breaker_service_pb2.WatchBreakersResponse]
-    """Streams every circuit as it is now, then each change."""
+    """Streams every circuit as it is now, then what changes. Of changes that come too fast only the latest of a circuit is told."""
     GetMetrics: _grpc.UnaryUnaryMultiCallable[_breaker_service_pb2.GetMetricsRequest, _breaker_service_pb2.GetMetricsResponse]
     """Sums the system up in numbers."""
 
@@ -76,7 +76,7 @@ class BreakerServiceAsyncStub(BreakerServiceStub):
     SetBreakerAuto: _aio.UnaryUnaryMultiCallable[_breaker_service_pb2.SetBreakerAutoRequest, _breaker_service_pb2.SetBreakerAutoResponse]  # type: ignore[assignment]
     """Ends FORCED_OPEN, DISABLED or METRICS_ONLY and lets the circuit decide again. Does nothing to an automatic one."""
     WatchBreakers: _aio.UnaryStreamMultiCallable[_breaker_service_pb2.WatchBreakersRequest, _breaker_service_pb2.WatchBreakersResponse]  # type: ignore[assignment]
-    """Streams every circuit as it is now, then each change."""
+    """Streams every circuit as it is now, then what changes. Of changes that come too fast only the latest of a circuit is told."""
     GetMetrics: _aio.UnaryUnaryMultiCallable[_breaker_service_pb2.GetMetricsRequest, _breaker_service_pb2.GetMetricsResponse]  # type: ignore[assignment]
     """Sums the system up in numbers."""
 
@@ -147,7 +147,7 @@ class BreakerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _breaker_service_pb2.WatchBreakersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_breaker_service_pb2.WatchBreakersResponse], _abc.AsyncIterator[_breaker_service_pb2.WatchBreakersResponse]]:
-        """Streams every circuit as it is now, then each change."""
+        """Streams every circuit as it is now, then what changes. Of changes that come too fast only the latest of a circuit is told."""
 
     @_abc_1.abstractmethod
     def GetMetrics(

@@ -56,6 +56,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The service is shutting down; another instance or a retry will serve. UNAVAILABLE."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 16
     """A fault of the server; the log of the service has the details. INTERNAL."""
+    ERROR_REASON_TOO_MANY_NAMES: _ErrorReason.ValueType  # 17
+    """A new job type, tenant or breaker beyond a bound on names; the message says which. RESOURCE_EXHAUSTED."""
+    ERROR_REASON_TOO_MANY_WATCHES: _ErrorReason.ValueType  # 18
+    """More watches than this client, or the service, may have at a time. RESOURCE_EXHAUSTED."""
+    ERROR_REASON_TOO_MANY_CALLS: _ErrorReason.ValueType  # 19
+    """More calls than the service runs at a time; repeat in a moment. RESOURCE_EXHAUSTED."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Machine-readable reasons, sent without their prefix as google.rpc.ErrorInfo.reason with domain `sickbay`.
@@ -96,4 +102,10 @@ ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 15
 """The service is shutting down; another instance or a retry will serve. UNAVAILABLE."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 16
 """A fault of the server; the log of the service has the details. INTERNAL."""
+ERROR_REASON_TOO_MANY_NAMES: ErrorReason.ValueType  # 17
+"""A new job type, tenant or breaker beyond a bound on names; the message says which. RESOURCE_EXHAUSTED."""
+ERROR_REASON_TOO_MANY_WATCHES: ErrorReason.ValueType  # 18
+"""More watches than this client, or the service, may have at a time. RESOURCE_EXHAUSTED."""
+ERROR_REASON_TOO_MANY_CALLS: ErrorReason.ValueType  # 19
+"""More calls than the service runs at a time; repeat in a moment. RESOURCE_EXHAUSTED."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

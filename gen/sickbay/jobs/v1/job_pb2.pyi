@@ -29,7 +29,7 @@ class _JobViewEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobView.Value
     JOB_VIEW_UNSPECIFIED: _JobView.ValueType  # 0
     """The method's default: BASIC for lists, FULL for a single job."""
     JOB_VIEW_BASIC: _JobView.ValueType  # 1
-    """Without history."""
+    """Without history and without tracebacks."""
     JOB_VIEW_FULL: _JobView.ValueType  # 2
     """Everything."""
 
@@ -39,7 +39,7 @@ class JobView(_JobView, metaclass=_JobViewEnumTypeWrapper):
 JOB_VIEW_UNSPECIFIED: JobView.ValueType  # 0
 """The method's default: BASIC for lists, FULL for a single job."""
 JOB_VIEW_BASIC: JobView.ValueType  # 1
-"""Without history."""
+"""Without history and without tracebacks."""
 JOB_VIEW_FULL: JobView.ValueType  # 2
 """Everything."""
 Global___JobView: _TypeAlias = JobView  # noqa: Y015
@@ -178,6 +178,7 @@ class AttemptError(_message.Message):
     CODE_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     GENERATION_FIELD_NUMBER: _builtins.int
+    TRACEBACK_FIELD_NUMBER: _builtins.int
     attempt: _builtins.int
     """The job's attempt number in that run."""
     code: _builtins.str
@@ -186,6 +187,10 @@ class AttemptError(_message.Message):
     """What the handler said, at most 500 characters."""
     generation: _builtins.int
     """The job's generation in that run."""
+    traceback: _builtins.str
+    """Where it failed: lines as Python prints them, with short paths and without values, at most 4,000 bytes; for a timeout where the handler was.
+    The newest errors have it (8,000 bytes in all), and only where a single job is read or JOB_VIEW_FULL is asked for. May be empty.
+    """
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When the run failed."""
@@ -198,10 +203,11 @@ class AttemptError(_message.Message):
         code: _builtins.str = ...,
         message: _builtins.str = ...,
         generation: _builtins.int = ...,
+        traceback: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "code", b"code", "generation", b"generation", "message", b"message", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "code", b"code", "generation", b"generation", "message", b"message", "time", b"time", "traceback", b"traceback"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -220,6 +226,7 @@ class StateChange(_message.Message):
     CODE_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     ACTOR_FIELD_NUMBER: _builtins.int
+    TRACEBACK_FIELD_NUMBER: _builtins.int
     state: Global___Job.State.ValueType
     """The state the job went into."""
     attempt: _builtins.int
@@ -232,6 +239,8 @@ class StateChange(_message.Message):
     """The reason in words; may be empty."""
     actor: _builtins.str
     """Who did it: a worker's name, or what an admin gave as `actor`. May be empty."""
+    traceback: _builtins.str
+    """Where the run failed that led here, as in AttemptError; only as long as the job's errors have it. May be empty."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When it happened."""
@@ -246,10 +255,11 @@ class StateChange(_message.Message):
         code: _builtins.str = ...,
         message: _builtins.str = ...,
         actor: _builtins.str = ...,
+        traceback: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "attempt", b"attempt", "code", b"code", "generation", b"generation", "message", b"message", "state", b"state", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "attempt", b"attempt", "code", b"code", "generation", b"generation", "message", b"message", "state", b"state", "time", b"time", "traceback", b"traceback"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

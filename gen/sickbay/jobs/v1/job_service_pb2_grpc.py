@@ -111,8 +111,10 @@ class JobServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CancelJob(self, request, context):
-        """Calls a job off that waits (QUEUED, RETRYING, PARKED or QUARANTINED). FAILED_PRECONDITION once it runs or has ended;
-        cancelling a cancelled job is fine. Should the job start at the same moment and succeed, SUCCEEDED wins: it is the truth.
+        """Calls a job off that waits (QUEUED, RETRYING, PARKED or QUARANTINED). Once the answer is CANCELLED no further run of it begins.
+        FAILED_PRECONDITION if it is too late: a run has begun, even if GetJob does not show it yet, or the job has ended.
+        UNAVAILABLE if the ledger lags or not every worker answers, so that a run may still begin: look at the job and repeat.
+        Cancelling a cancelled job is fine.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

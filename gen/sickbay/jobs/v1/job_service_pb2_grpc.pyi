@@ -50,8 +50,10 @@ class JobServiceStub:
     A parked or quarantined job has not ended: the stream waits with it.
     """
     CancelJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]
-    """Calls a job off that waits (QUEUED, RETRYING, PARKED or QUARANTINED). FAILED_PRECONDITION once it runs or has ended;
-    cancelling a cancelled job is fine. Should the job start at the same moment and succeed, SUCCEEDED wins: it is the truth.
+    """Calls a job off that waits (QUEUED, RETRYING, PARKED or QUARANTINED). Once the answer is CANCELLED no further run of it begins.
+    FAILED_PRECONDITION if it is too late: a run has begun, even if GetJob does not show it yet, or the job has ended.
+    UNAVAILABLE if the ledger lags or not every worker answers, so that a run may still begin: look at the job and repeat.
+    Cancelling a cancelled job is fine.
     """
 
 @_typing.type_check_only
@@ -76,8 +78,10 @@ class JobServiceAsyncStub(JobServiceStub):
     A parked or quarantined job has not ended: the stream waits with it.
     """
     CancelJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]  # type: ignore[assignment]
-    """Calls a job off that waits (QUEUED, RETRYING, PARKED or QUARANTINED). FAILED_PRECONDITION once it runs or has ended;
-    cancelling a cancelled job is fine. Should the job start at the same moment and succeed, SUCCEEDED wins: it is the truth.
+    """Calls a job off that waits (QUEUED, RETRYING, PARKED or QUARANTINED). Once the answer is CANCELLED no further run of it begins.
+    FAILED_PRECONDITION if it is too late: a run has begun, even if GetJob does not show it yet, or the job has ended.
+    UNAVAILABLE if the ledger lags or not every worker answers, so that a run may still begin: look at the job and repeat.
+    Cancelling a cancelled job is fine.
     """
 
 class JobServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -135,8 +139,10 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_service_pb2.CancelJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.CancelJobResponse, _abc.Awaitable[_job_service_pb2.CancelJobResponse]]:
-        """Calls a job off that waits (QUEUED, RETRYING, PARKED or QUARANTINED). FAILED_PRECONDITION once it runs or has ended;
-        cancelling a cancelled job is fine. Should the job start at the same moment and succeed, SUCCEEDED wins: it is the truth.
+        """Calls a job off that waits (QUEUED, RETRYING, PARKED or QUARANTINED). Once the answer is CANCELLED no further run of it begins.
+        FAILED_PRECONDITION if it is too late: a run has begun, even if GetJob does not show it yet, or the job has ended.
+        UNAVAILABLE if the ledger lags or not every worker answers, so that a run may still begin: look at the job and repeat.
+        Cancelling a cancelled job is fine.
         """
 
 def add_JobServiceServicer_to_server(servicer: JobServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -49,6 +49,8 @@ class QuarantinedJob(_message.Message):
         """The worker that ran it died, three times."""
         REASON_BROKER: QuarantinedJob._Reason.ValueType  # 6
         """The broker itself set it aside."""
+        REASON_WORKER_FAULT: QuarantinedJob._Reason.ValueType  # 7
+        """The worker itself failed while it treated the job, several times; the job's errors say where."""
 
     class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
         """Why a job was set aside."""
@@ -67,6 +69,8 @@ class QuarantinedJob(_message.Message):
     """The worker that ran it died, three times."""
     REASON_BROKER: QuarantinedJob.Reason.ValueType  # 6
     """The broker itself set it aside."""
+    REASON_WORKER_FAULT: QuarantinedJob.Reason.ValueType  # 7
+    """The worker itself failed while it treated the job, several times; the job's errors say where."""
 
     JOB_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
@@ -523,3 +527,174 @@ class DiscardJobResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___DiscardJobResponse: _TypeAlias = DiscardJobResponse  # noqa: Y015
+
+@_typing.final
+class RequeueJobsRequest(_message.Message):
+    """Which jobs to judge, and how."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_IDS_FIELD_NUMBER: _builtins.int
+    JOB_TYPE_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    MIN_AGE_FIELD_NUMBER: _builtins.int
+    EVEN_IF_WAITING_FIELD_NUMBER: _builtins.int
+    DISCARD_WITHOUT_PAYLOAD_FIELD_NUMBER: _builtins.int
+    VALIDATE_ONLY_FIELD_NUMBER: _builtins.int
+    ACTOR_FIELD_NUMBER: _builtins.int
+    PAGE_SIZE_FIELD_NUMBER: _builtins.int
+    PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    job_type: _builtins.str
+    """Only this type; empty does not filter."""
+    tenant: _builtins.str
+    """Only this tenant; empty does not filter."""
+    even_if_waiting: _builtins.bool
+    """Also while jobs.main or jobs.retry hold messages, among which their copies may be. Those are dropped when their turn comes.
+    The jobs that come back are such messages, too: judge with `validate_only` first, then name page after page with this set.
+    """
+    discard_without_payload: _builtins.bool
+    """Discard those that cannot be brought back, because the ledger has no payload of them."""
+    validate_only: _builtins.bool
+    """Only say what would be done."""
+    actor: _builtins.str
+    """Who does it, for the history; at most 128 characters."""
+    page_size: _builtins.int
+    """At most this many, 1 to 500; 0 means 50."""
+    page_token: _builtins.str
+    """`next_page_token` of the previous page of the same request; INVALID_ARGUMENT with any other."""
+    @_builtins.property
+    def job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Only these, at most 500, whatever their state; then the filters and paging are ignored."""
+
+    @_builtins.property
+    def min_age(self) -> _duration_pb2.Duration:
+        """Only those of which nothing was heard for at least this long, 1 second or more; unset means 60 seconds. Holds for named jobs, too."""
+
+    def __init__(
+        self,
+        *,
+        job_ids: _abc.Iterable[_builtins.str] | None = ...,
+        job_type: _builtins.str = ...,
+        tenant: _builtins.str = ...,
+        min_age: _duration_pb2.Duration | None = ...,
+        even_if_waiting: _builtins.bool = ...,
+        discard_without_payload: _builtins.bool = ...,
+        validate_only: _builtins.bool = ...,
+        actor: _builtins.str = ...,
+        page_size: _builtins.int = ...,
+        page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["min_age", b"min_age"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "discard_without_payload", b"discard_without_payload", "even_if_waiting", b"even_if_waiting", "job_ids", b"job_ids", "job_type", b"job_type", "min_age", b"min_age", "page_size", b"page_size", "page_token", b"page_token", "tenant", b"tenant", "validate_only", b"validate_only"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequeueJobsRequest: _TypeAlias = RequeueJobsRequest  # noqa: Y015
+
+@_typing.final
+class RequeueJobsResponse(_message.Message):
+    """A page of jobs that were judged."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOBS_FIELD_NUMBER: _builtins.int
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    next_page_token: _builtins.str
+    """Empty on the last page."""
+    @_builtins.property
+    def jobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___RequeuedJob]:
+        """Longest unheard of first."""
+
+    def __init__(
+        self,
+        *,
+        jobs: _abc.Iterable[Global___RequeuedJob] | None = ...,
+        next_page_token: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["jobs", b"jobs", "next_page_token", b"next_page_token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequeueJobsResponse: _TypeAlias = RequeueJobsResponse  # noqa: Y015
+
+@_typing.final
+class RequeuedJob(_message.Message):
+    """A job that may have been lost."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _Outcome:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[RequeuedJob._Outcome.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        OUTCOME_UNSPECIFIED: RequeuedJob._Outcome.ValueType  # 0
+        """Never sent by the server."""
+        OUTCOME_REQUEUED: RequeuedJob._Outcome.ValueType  # 1
+        """It is back in the queue."""
+        OUTCOME_DISCARDED: RequeuedJob._Outcome.ValueType  # 2
+        """It was closed: the ledger has no payload of it."""
+        OUTCOME_REQUEUEABLE: RequeuedJob._Outcome.ValueType  # 3
+        """It would be brought back (`validate_only`)."""
+        OUTCOME_TOO_RECENT: RequeuedJob._Outcome.ValueType  # 4
+        """Left alone: the ledger has heard of it too recently, or is itself not up to date."""
+        OUTCOME_MAY_WAIT: RequeuedJob._Outcome.ValueType  # 5
+        """Left alone: queues hold messages, and its copy may be among them. `even_if_waiting` brings it back all the same."""
+        OUTCOME_MAY_RUN: RequeuedJob._Outcome.ValueType  # 6
+        """Left alone: a worker runs it, or a worker did not answer."""
+        OUTCOME_NO_PAYLOAD: RequeuedJob._Outcome.ValueType  # 7
+        """Left alone: the ledger has no payload of it. `discard_without_payload` closes it."""
+        OUTCOME_CHANGED: RequeuedJob._Outcome.ValueType  # 8
+        """Left alone: it is not (or no longer) waiting for a run."""
+
+    class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
+        """What became of it."""
+
+    OUTCOME_UNSPECIFIED: RequeuedJob.Outcome.ValueType  # 0
+    """Never sent by the server."""
+    OUTCOME_REQUEUED: RequeuedJob.Outcome.ValueType  # 1
+    """It is back in the queue."""
+    OUTCOME_DISCARDED: RequeuedJob.Outcome.ValueType  # 2
+    """It was closed: the ledger has no payload of it."""
+    OUTCOME_REQUEUEABLE: RequeuedJob.Outcome.ValueType  # 3
+    """It would be brought back (`validate_only`)."""
+    OUTCOME_TOO_RECENT: RequeuedJob.Outcome.ValueType  # 4
+    """Left alone: the ledger has heard of it too recently, or is itself not up to date."""
+    OUTCOME_MAY_WAIT: RequeuedJob.Outcome.ValueType  # 5
+    """Left alone: queues hold messages, and its copy may be among them. `even_if_waiting` brings it back all the same."""
+    OUTCOME_MAY_RUN: RequeuedJob.Outcome.ValueType  # 6
+    """Left alone: a worker runs it, or a worker did not answer."""
+    OUTCOME_NO_PAYLOAD: RequeuedJob.Outcome.ValueType  # 7
+    """Left alone: the ledger has no payload of it. `discard_without_payload` closes it."""
+    OUTCOME_CHANGED: RequeuedJob.Outcome.ValueType  # 8
+    """Left alone: it is not (or no longer) waiting for a run."""
+
+    JOB_FIELD_NUMBER: _builtins.int
+    OUTCOME_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    outcome: Global___RequeuedJob.Outcome.ValueType
+    """What became of it."""
+    message: _builtins.str
+    """Why, in a sentence; empty if it is back."""
+    @_builtins.property
+    def job(self) -> _job_pb2.Job:
+        """The job as it is now."""
+
+    def __init__(
+        self,
+        *,
+        job: _job_pb2.Job | None = ...,
+        outcome: Global___RequeuedJob.Outcome.ValueType = ...,
+        message: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "message", b"message", "outcome", b"outcome"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RequeuedJob: _TypeAlias = RequeuedJob  # noqa: Y015

@@ -61,6 +61,11 @@ class QuarantineServiceStub:
                 request_serializer=sickbay_dot_jobs_dot_v1_dot_quarantine__service__pb2.DiscardJobRequest.SerializeToString,
                 response_deserializer=sickbay_dot_jobs_dot_v1_dot_quarantine__service__pb2.DiscardJobResponse.FromString,
                 _registered_method=True)
+        self.RequeueJobs = channel.unary_unary(
+                '/sickbay.jobs.v1.QuarantineService/RequeueJobs',
+                request_serializer=sickbay_dot_jobs_dot_v1_dot_quarantine__service__pb2.RequeueJobsRequest.SerializeToString,
+                response_deserializer=sickbay_dot_jobs_dot_v1_dot_quarantine__service__pb2.RequeueJobsResponse.FromString,
+                _registered_method=True)
 
 
 class QuarantineServiceServicer:
@@ -104,6 +109,16 @@ class QuarantineServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RequeueJobs(self, request, context):
+        """Brings lost jobs back: unfinished ones (QUEUED, RETRYING, RUNNING) that the ledger knows and no queue holds, because a queue was purged or
+        deleted. Judges one page of them, longest unheard of first, and says of each what was done or why not. A job that comes back has
+        `generation` raised by one; should a copy of an earlier one turn up after all, it is dropped and does not run.
+        NOT_FOUND if a job is named that the ledger does not know.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_QuarantineServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -131,6 +146,11 @@ def add_QuarantineServiceServicer_to_server(servicer, server):
                     servicer.DiscardJob,
                     request_deserializer=sickbay_dot_jobs_dot_v1_dot_quarantine__service__pb2.DiscardJobRequest.FromString,
                     response_serializer=sickbay_dot_jobs_dot_v1_dot_quarantine__service__pb2.DiscardJobResponse.SerializeToString,
+            ),
+            'RequeueJobs': grpc.unary_unary_rpc_method_handler(
+                    servicer.RequeueJobs,
+                    request_deserializer=sickbay_dot_jobs_dot_v1_dot_quarantine__service__pb2.RequeueJobsRequest.FromString,
+                    response_serializer=sickbay_dot_jobs_dot_v1_dot_quarantine__service__pb2.RequeueJobsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -270,6 +290,33 @@ class QuarantineService:
             '/sickbay.jobs.v1.QuarantineService/DiscardJob',
             sickbay_dot_jobs_dot_v1_dot_quarantine__service__pb2.DiscardJobRequest.SerializeToString,
             sickbay_dot_jobs_dot_v1_dot_quarantine__service__pb2.DiscardJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RequeueJobs(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sickbay.jobs.v1.QuarantineService/RequeueJobs',
+            sickbay_dot_jobs_dot_v1_dot_quarantine__service__pb2.RequeueJobsRequest.SerializeToString,
+            sickbay_dot_jobs_dot_v1_dot_quarantine__service__pb2.RequeueJobsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -47,6 +47,12 @@ class QuarantineServiceStub:
     """
     DiscardJob: _grpc.UnaryUnaryMultiCallable[_quarantine_service_pb2.DiscardJobRequest, _quarantine_service_pb2.DiscardJobResponse]
     """Throws one job away for good. ABORTED if `etag` is given and the job has changed since."""
+    RequeueJobs: _grpc.UnaryUnaryMultiCallable[_quarantine_service_pb2.RequeueJobsRequest, _quarantine_service_pb2.RequeueJobsResponse]
+    """Brings lost jobs back: unfinished ones (QUEUED, RETRYING, RUNNING) that the ledger knows and no queue holds, because a queue was purged or
+    deleted. Judges one page of them, longest unheard of first, and says of each what was done or why not. A job that comes back has
+    `generation` raised by one; should a copy of an earlier one turn up after all, it is dropped and does not run.
+    NOT_FOUND if a job is named that the ledger does not know.
+    """
 
 @_typing.type_check_only
 class QuarantineServiceAsyncStub(QuarantineServiceStub):
@@ -67,6 +73,12 @@ class QuarantineServiceAsyncStub(QuarantineServiceStub):
     """
     DiscardJob: _aio.UnaryUnaryMultiCallable[_quarantine_service_pb2.DiscardJobRequest, _quarantine_service_pb2.DiscardJobResponse]  # type: ignore[assignment]
     """Throws one job away for good. ABORTED if `etag` is given and the job has changed since."""
+    RequeueJobs: _aio.UnaryUnaryMultiCallable[_quarantine_service_pb2.RequeueJobsRequest, _quarantine_service_pb2.RequeueJobsResponse]  # type: ignore[assignment]
+    """Brings lost jobs back: unfinished ones (QUEUED, RETRYING, RUNNING) that the ledger knows and no queue holds, because a queue was purged or
+    deleted. Judges one page of them, longest unheard of first, and says of each what was done or why not. A job that comes back has
+    `generation` raised by one; should a copy of an earlier one turn up after all, it is dropped and does not run.
+    NOT_FOUND if a job is named that the ledger does not know.
+    """
 
 class QuarantineServiceServicer(metaclass=_abc_1.ABCMeta):
     """Looks after the jobs that were set aside: parked ones (their circuit was open; they come back by themselves) and
@@ -114,5 +126,17 @@ class QuarantineServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_quarantine_service_pb2.DiscardJobResponse, _abc.Awaitable[_quarantine_service_pb2.DiscardJobResponse]]:
         """Throws one job away for good. ABORTED if `etag` is given and the job has changed since."""
+
+    @_abc_1.abstractmethod
+    def RequeueJobs(
+        self,
+        request: _quarantine_service_pb2.RequeueJobsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_quarantine_service_pb2.RequeueJobsResponse, _abc.Awaitable[_quarantine_service_pb2.RequeueJobsResponse]]:
+        """Brings lost jobs back: unfinished ones (QUEUED, RETRYING, RUNNING) that the ledger knows and no queue holds, because a queue was purged or
+        deleted. Judges one page of them, longest unheard of first, and says of each what was done or why not. A job that comes back has
+        `generation` raised by one; should a copy of an earlier one turn up after all, it is dropped and does not run.
+        NOT_FOUND if a job is named that the ledger does not know.
+        """
 
 def add_QuarantineServiceServicer_to_server(servicer: QuarantineServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

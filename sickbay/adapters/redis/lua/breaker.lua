@@ -1,11 +1,11 @@
--- The operations of the machine: `sickbay/breaker.py`, line by line. Each gives its reply and moves `doc`.
+-- The operations of the machine: `sickbay/breaker/machine.py`, line by line. Each gives its reply and moves `doc`.
 
 local function wait_text()
   local ends = doc['until']
   if doc.ramp then
     ends = doc.ramp.grantedAt + RAMP_EVERY_MS
   elseif doc.state == 'OPEN' then
-    ends = doc.probeAt
+    ends = free_at()
   elseif doc.state == 'HALF_OPEN' then
     ends = doc.probeUntil
   end
@@ -18,7 +18,7 @@ local function admit(ask)
   if admits_all() then return 'normal', '' end
   if doc.ramp then
     if ramp_grants() then return 'ramp', '' end
-  elseif doc.state == 'OPEN' and now >= doc.probeAt then
+  elseif doc.state == 'OPEN' and now >= free_at() then
     lent(ask.token, ask.worker, ask.job)
     return 'probe', int(doc.probeUntil - now)
   end
@@ -28,6 +28,10 @@ end
 local function is_stale(permit)
   if permit.epoch ~= doc.epoch or permit.token ~= doc.probeToken then return true end
   return doc.state == 'OPEN' or doc.state == 'FORCED_OPEN'
+end
+
+local function outlasts_a_hold(permit)
+  return doc.state ~= 'HALF_OPEN' and permit.token ~= '' and permit.token == doc.probeToken
 end
 
 local function judged(outcome)
@@ -76,7 +80,10 @@ end
 local function settle(permit, outcome, watermark)
   if is_quiet() and outcome.kind == 'success' and permit.epoch == doc.epoch then return 'nothing' end
   catch_up()
-  if is_stale(permit) then return 'stale' end
+  if is_stale(permit) then
+    if outlasts_a_hold(permit) then no_probe() end
+    return 'stale'
+  end
   if doc.state == 'HALF_OPEN' then return judged(outcome) end
   if outcome.kind == 'success' then return succeeded(watermark or doc.seq) end
   if outcome.counts and doc.state ~= 'DISABLED' then return failed(permit, outcome) end
@@ -85,8 +92,9 @@ end
 
 local function renew(permit)
   catch_up()
-  if is_stale(permit) or doc.state ~= 'HALF_OPEN' then return 'lost' end
-  local ends = math.min(now + config.probe_lease_ms, doc.probeSince + config.probe_max_ms)
+  local is_mine = doc.state == 'HALF_OPEN' and not is_stale(permit)
+  if not is_mine and not outlasts_a_hold(permit) then return 'lost' end
+  local ends = math.min(now + config.probe_lease_ms, doc.probeSince + longest(permit.longest_ms))
   if ends > doc.probeUntil then
     doc.probeUntil = ends
     written()
@@ -109,10 +117,10 @@ local function command(order)
   elseif order.action == 'auto' then
     automatic()
   elseif order.action == 'force-open' then
-    regime('FORCED_OPEN', {
+    regime('FORCED_OPEN', under_way({
       openedAt = doc.openedAt ~= 0 and doc.openedAt or now, ['until'] = order.duration_ms and now + order.duration_ms or 0,
       trips = doc.trips, cooldownMs = doc.cooldownMs, by = order.by, why = order.why,
-    })
+    }))
   else
     local state = order.action == 'disable' and 'DISABLED' or 'METRICS_ONLY'
     regime(state, {wouldTrip = doc.wouldTrip, by = order.by, why = order.why})

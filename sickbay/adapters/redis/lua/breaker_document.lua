@@ -1,4 +1,4 @@
--- The document of one circuit and its flat JSON form: `sickbay/breaker_document.py`, line by line, with JSON's names for the fields.
+-- The document of one circuit and its flat JSON form: `sickbay/breaker/document.py`, line by line, with JSON's names for the fields.
 -- The JSON is written by hand: cjson would print 1.7e+12 for a time and choose its own order of keys.
 
 -- Sorted, as Python sorts them; true for the fields that are written even when they say nothing.
@@ -15,8 +15,10 @@ local NUMBERS = {
 }
 local TIMES = {'openedAt', 'probeAt', 'probeSince', 'probeUntil', 'stableAt', 'until'}
 local OPENING = {'trips', 'openedAt', 'cooldownMs', 'reasonCode', 'reasonCount', 'reasonMessage'}
+local PROBE = {'probeToken', 'probeWorker', 'probeJob', 'probeSince', 'probeUntil'}
 local STATES = {CLOSED = true, OPEN = true, HALF_OPEN = true, FORCED_OPEN = true, DISABLED = true, METRICS_ONLY = true}
 local VERSION = 1
+local FIRST_EPOCH = 1
 
 -- The machine works on these; `changed` tells whether there is anything to store.
 local doc
@@ -108,7 +110,7 @@ end
 
 local function new_document(job_type, tenant)
   doc = blank(job_type, tenant, 'CLOSED')
-  doc.epoch, doc.rev = now, now
+  doc.epoch, doc.rev = tenant == 'default' and now or FIRST_EPOCH, now
   changed = true
 end
 
@@ -119,6 +121,10 @@ end
 
 local function is_quiet()
   return doc.state == 'CLOSED' and #doc.run == 0 and not doc.ramp and doc.stableAt == 0
+end
+
+local function is_forgettable()
+  return doc.tenant ~= 'default' and is_quiet()
 end
 
 local function written()

@@ -1,4 +1,4 @@
--- The moves from one state to another: `sickbay/breaker_moves.py`, line by line.
+-- The moves from one state to another: `sickbay/breaker/transitions.py`, line by line.
 
 local INCONCLUSIVE_WAIT_MS = 1000
 local MAX_QUICK_PROBES = 10
@@ -25,8 +25,29 @@ local function next_cooldown(least_ms)
   return math.min(cap, math.max(grown, least_ms))
 end
 
+-- What a hold must remember of a probe, so that no other runs beside it.
+local function under_way(fields)
+  if doc.probeToken ~= '' then
+    for _, name in ipairs(PROBE) do fields[name] = doc[name] end
+  end
+  return fields
+end
+
+local function no_probe()
+  for _, name in ipairs(PROBE) do doc[name] = type(doc[name]) == 'string' and '' or 0 end
+  written()
+end
+
+local function free_at()
+  return math.max(doc.probeAt, doc.probeUntil)
+end
+
+local function longest(run_ms)
+  return math.max(config.probe_max_ms, run_ms + 2 * config.probe_lease_ms)
+end
+
 local function probe_due(since)
-  regime('OPEN', opening({probeAt = since}))
+  regime('OPEN', under_way(opening({probeAt = since})))
 end
 
 local function expired()
@@ -41,10 +62,10 @@ end
 
 local function catch_up()
   if now < doc.updatedAt then rebased() end
-  if doc.state == 'HALF_OPEN' and now >= doc.probeUntil then
-    expired()
-  elseif doc.state == 'FORCED_OPEN' and doc['until'] ~= 0 and now >= doc['until'] then
-    probe_due(doc['until'])
+  if doc.state == 'HALF_OPEN' and now >= doc.probeUntil then return expired() end
+  if doc.state == 'FORCED_OPEN' and doc['until'] ~= 0 and now >= doc['until'] then probe_due(doc['until']) end
+  if doc.probeToken ~= '' and doc.state ~= 'HALF_OPEN' and now >= doc.probeUntil then
+    no_probe()
   elseif doc.stableAt ~= 0 and now >= doc.stableAt then
     doc.trips, doc.cooldownMs, doc.stableAt, doc.ramp = 0, 0, 0, nil
     written()

@@ -1,4 +1,4 @@
--- The trip rule: `sickbay/breaker_run.py`, line by line.
+-- The trip rule: `sickbay/breaker/trip_rule.py`, line by line.
 
 local MAX_CODES = 64
 local OTHER = 'OTHER'

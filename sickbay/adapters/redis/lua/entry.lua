@@ -3,9 +3,10 @@
 -- KEYS[1]  breaker:<name>, the only authority
 -- ARGV     operation, now (empty: the time of Redis), jitter, job type, tenant, name, channel, nine settings, then what the operation needs
 -- Beside the document it keeps for people `failure:<name>:<code>` (the run in progress) and, in the hash `breakers`, every name with
--- its failures in total. Reply: {now, total, document ('' if there is none), answer, wait or lease}.
+-- its failures in total. Of a tenant's own circuit nothing is kept while there is nothing to remember. Reply: {now, total, document ('' if there is none), answer, wait or lease}.
 
 local IDLE_MS = 604800000
+local RESET_MS = 3600000
 local SETTINGS = {
   'failure_threshold', 'cooldown_ms', 'failure_window_ms', 'trip_confirm_ms', 'distinct_jobs', 'ramp', 'max_cooldown_ms', 'probe_lease_ms',
   'probe_max_ms',
@@ -48,12 +49,32 @@ local function mirror(before)
   end
 end
 
+-- How long a closed circuit is kept that nobody writes to.
+local function kept_ms()
+  if tenant ~= 'default' then return math.max(config.failure_window_ms, doc.stableAt - now) end
+  return operation == 'command' and RESET_MS or IDLE_MS
+end
+
+-- A name whose circuit was not written to for so long that Redis let go of it.
+if operation == 'forget' then
+  if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('HDEL', 'breakers', name) end
+  return {now, 0, '', 'done', ''}
+end
+
+if operation == 'probe' then
+  -- Nobody ever sees the key; but it is a write that goes to the append-only file, too, so a disk that is full shows.
+  redis.call('SET', KEYS[1], '')
+  redis.call('DEL', KEYS[1])
+  return {now, 0, '', 'done', ''}
+end
+
 local stored = redis.call('GET', KEYS[1])
 doc = stored and from_json(stored) or nil
 local before = mirrored()
 local is_known = doc ~= nil
 local orders = operation == 'command' and arg(1) ~= 'reset' and arg(1) ~= 'auto'
-if not is_known and (operation == 'admit' or orders) then new_document(job_type, tenant) end
+local reports = operation == 'settle' and tenant ~= 'default'
+if not is_known and (operation == 'admit' or orders or reports) then new_document(job_type, tenant) end
 
 local answer, span, failures = 'unknown', '', 0
 if doc then
@@ -65,7 +86,7 @@ if doc then
     if outcome.kind ~= 'success' and outcome.kind ~= 'cancelled' then failures = 1 end
     answer = settle(permit, outcome, tonumber(arg(9)))
   elseif operation == 'renew' then
-    answer = renew({epoch = tonumber(arg(1)), token = arg(2)})
+    answer = renew({epoch = tonumber(arg(1)), token = arg(2), longest_ms = tonumber(arg(3))})
   elseif operation == 'command' then
     answer = command({action = arg(1), duration_ms = tonumber(arg(2)), by = arg(3), why = arg(4)})
   else
@@ -75,15 +96,21 @@ if doc then
 end
 
 local total = 0
-if changed or failures > 0 then
+local forgets = changed and is_forgettable()
+if forgets then
+  changed = is_known
+  if is_known then redis.call('HDEL', 'breakers', name) end
+elseif changed or failures > 0 then
   total = redis.call('HINCRBY', 'breakers', name, failures)
 elseif doc then
   total = tonumber(redis.call('HGET', 'breakers', name) or 0)
 end
 local json = doc and to_json() or ''
 if changed then
-  if doc.state == 'CLOSED' then
-    redis.call('SET', KEYS[1], json, 'PX', int(IDLE_MS))
+  if forgets then
+    redis.call('DEL', KEYS[1])
+  elseif doc.state == 'CLOSED' then
+    redis.call('SET', KEYS[1], json, 'PX', int(kept_ms()))
   else
     redis.call('SET', KEYS[1], json)
   end

@@ -22,7 +22,7 @@ if operation == 'confirm' then
   if is_taken then redis.call('HSET', KEYS[1], 'lease', '0') end
   return {'done', '', ''}
 elseif operation == 'release' then
-  if is_taken and lease > 0 then redis.call('DEL', KEYS[1]) end
+  if is_taken and lease > 0 and job == ARGV[6] then redis.call('DEL', KEYS[1]) end
   return {'done', '', ''}
 elseif not is_taken then
   redis.call('HSET', KEYS[1], 'digest', ARGV[5], 'job', ARGV[6], 'at', int(now), 'lease', int(now + lease_ms))
@@ -32,7 +32,7 @@ elseif digest ~= ARGV[5] then
   return {'reused', '', ''}
 elseif lease == 0 then
   return {'duplicate', job, int(at)}
-elseif lease > now then
+elseif lease > now and lease <= now + 2 * lease_ms then -- a later end was given before the clock was set back
   return {'in progress', '', ''}
 end
 redis.call('HSET', KEYS[1], 'lease', int(now + lease_ms))

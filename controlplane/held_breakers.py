@@ -1,0 +1,77 @@
+"""Bounds on breakers of made-up names: how many are held by commands, for types or tenants that nobody has seen yet."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from time import monotonic
+from typing import Final
+
+from sickbay.domain.breaker import Action, CircuitState, Key, Snapshot
+from sickbay.domain.errors import ResourceExhausted
+from sickbay.domain.job import DEFAULT_TENANT
+from sickbay.ports import Breakers
+
+MAX_HELD_UNKNOWN: Final = 100
+MAX_HELD: Final = 1_000
+"""A command for a breaker that nobody has seen yet is taken while fewer are held (`_is_held`): of any type, or of a known one."""
+MAX_OF_DEFAULT: Final = 1_000
+"""And, for one of the tenant `default`, while that has fewer in all: such a circuit stays for an hour after its reset."""
+COUNT_AGAIN_S: Final = 1.0
+"""Seconds between two counts, which look at every breaker; in between the commands of this process are added."""
+RETRY_AFTER_S: Final = 60.0
+
+_HOLDS: Final = frozenset({Action.FORCE_OPEN, Action.DISABLE, Action.METRICS_ONLY})
+_HELD: Final = frozenset({CircuitState.FORCED_OPEN, CircuitState.DISABLED, CircuitState.METRICS_ONLY})
+
+
+class HeldBreakers:
+    """What is known of the breakers that are held."""
+
+    def __init__(self, breakers: Breakers, now: Callable[[], float] = monotonic) -> None:
+        """`now` in seconds, never steps."""
+        self._breakers = breakers
+        self._now = now
+        self._counted_at = float("-inf")
+        self._held: set[Key] = set()
+        self._counting = asyncio.Lock()
+
+    async def check(self, key: Key, action: Action) -> None:
+        """ResourceExhausted if the command would hold one more breaker of a name that was made up; else its place is taken."""
+        if action not in _HOLDS or key in (known := await self._breakers.keys()):
+            return
+        async with self._counting:
+            if self._now() - self._counted_at >= COUNT_AGAIN_S:
+                await self._count()
+        held, is_known = len(self._held), any(one.job_type == key.job_type for one in known)
+        if key not in self._held and held >= (MAX_HELD if is_known else MAX_HELD_UNKNOWN):
+            raise ResourceExhausted(
+                f"no breaker '{key.name}' is known, and {held:,} are held already, or were and wait for a probe; "
+                "check the name, or reset some of the others",
+                retry_after=RETRY_AFTER_S,
+            )
+        of_default = sum(one.tenant == DEFAULT_TENANT for one in known)
+        if key.tenant == DEFAULT_TENANT and of_default >= MAX_OF_DEFAULT:
+            raise ResourceExhausted(
+                f"no breaker '{key.name}' is known, and {of_default:,} others are; check the name, "
+                "or repeat this later: those that were reset and run no job are forgotten after an hour",
+                retry_after=RETRY_AFTER_S,
+            )
+        self._held.add(key)
+
+    def note(self, key: Key, action: Action) -> None:
+        """The command was carried out."""
+        if action is Action.RESET:
+            self._held.discard(key)
+        elif action in _HOLDS:
+            self._held.add(key)
+
+    async def _count(self) -> None:
+        self._held = {one.key for one in await self._breakers.snapshots() if _is_held(one)}
+        self._counted_at = self._now()
+
+
+def _is_held(circuit: Snapshot) -> bool:
+    """Whether an admin's command is all that keeps it from being CLOSED; after a hold it waits for a probe, for ever if no job comes."""
+    waits = circuit.state in {CircuitState.OPEN, CircuitState.HALF_OPEN} and not circuit.total_failures
+    return waits or circuit.state in _HELD

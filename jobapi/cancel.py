@@ -1,0 +1,81 @@
+"""Calls a job off so that an answer holds: once it is CANCELLED no further run of it begins; else the answer says that it is too late.
+
+A worker begins a run without asking anybody, so it is asked. First every worker holds the job and says whether a run of it has begun.
+Only if none has, the ledger is told; it refuses while the job is being released, and then the next generation is tried. In the end the
+workers are asked again: whoever came meanwhile knows of the cancellation, too. A worker that does not answer may begin a run, and then
+the answer says that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from sickbay.domain.errors import FailedPrecondition, Unavailable
+from sickbay.domain.job import Event, Record, State
+from sickbay.messages.codec import encode_event
+from sickbay.ports import Broker, Clock, JobReader, Message, Queue
+from sickbay.ports.lost import Hold, Holds
+
+PATIENCE_S: Final = 3.0
+TRIES: Final = 3
+
+
+class Canceller:
+    """The one way to cancel."""
+
+    def __init__(self, reader: JobReader, holds: Holds, broker: Broker, clock: Clock, find: Callable[[str], Awaitable[Record]]) -> None:
+        """`find` reads a job or raises NotFound."""
+        self._reader = reader
+        self._holds = holds
+        self._broker = broker
+        self._clock = clock
+        self._find = find
+
+    async def cancel(self, job_id: str) -> Record:
+        """The cancelled job.
+
+        NotFound; FailedPrecondition if it runs or has ended; Unavailable if the ledger or a worker does not answer: look again.
+        """
+        _check(await self._find(job_id))
+        async with self._holds.hold([job_id]) as hold:
+            for tries in range(TRIES):
+                if job_id in await self._begun(hold):
+                    raise FailedPrecondition("a run of the job has begun; it can no longer be cancelled")
+                record = await self._find(job_id)
+                if record.state is not State.CANCELLED:
+                    _check(record, was_told=tries > 0)
+                    await self._tell(record)
+                    record = await self._find(job_id)
+                if record.state is State.CANCELLED:
+                    if job_id in await self._begun(hold):
+                        raise FailedPrecondition("a run of the job had just begun; if it fails, the job is CANCELLED and not run again")
+                    return record
+        raise Unavailable("the ledger lags behind, or the job is just being released; look at the job again in a moment")
+
+    async def _begun(self, hold: Hold) -> frozenset[str]:
+        workers = await self._broker.consumers(Queue.MAIN)
+        heard = await hold.ask(workers)
+        if heard.workers < workers and not heard.begun:
+            raise Unavailable(
+                f"{workers - heard.workers} of {workers} workers did not answer, so one of them may begin a run of the job; "
+                "see that they reach the ledger, look at the job, and try again"
+            )
+        return heard.begun
+
+    async def _tell(self, record: Record) -> None:
+        """Tell the ledger, and wait until it has decided."""
+        async with self._reader.watch(record.job.job_id) as changes:
+            cancelled = Event(record.job, State.CANCELLED, self._clock(), code="CANCELLED")
+            await self._broker.publish([Message("job.cancelled", encode_event(cancelled))])
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(PATIENCE_S):
+                    await anext(changes)
+
+
+def _check(record: Record, *, was_told: bool = False) -> None:
+    """Once the ledger was told, a run that it still shows is one that the workers said is over: its end is on the way."""
+    if (record.state is State.RUNNING and not was_told) or (record.state.is_final and record.state is not State.CANCELLED):
+        raise FailedPrecondition(f"the job is {record.state} and can no longer be cancelled")

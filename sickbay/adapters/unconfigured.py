@@ -1,0 +1,62 @@
+"""What stands in for a part that is not configured: it says which variable would bring it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import NoReturn
+
+from sickbay.domain.errors import ErrorReason, FailedPrecondition
+from sickbay.domain.job import Change, Record
+from sickbay.domain.queries import JobQuery, Page, Reservation
+from sickbay.ports.lost import Hold
+
+
+def _missing(what: str, variable: str) -> NoReturn:
+    raise FailedPrecondition(f"{what} needs {variable}, which is not set for this service", ErrorReason.NOT_CONFIGURED)
+
+
+class NoReader:
+    """A JobReader without a ledger: jobs can be submitted, but not looked at."""
+
+    async def get(self, job_id: str) -> Record | None:
+        """FailedPrecondition."""
+        _missing("reading jobs", "DATABASE_URL")
+
+    async def history(self, job_id: str) -> Sequence[Change]:
+        """FailedPrecondition."""
+        _missing("reading jobs", "DATABASE_URL")
+
+    async def histories(self, job_ids: Sequence[str]) -> Mapping[str, Sequence[Change]]:
+        """FailedPrecondition."""
+        _missing("reading jobs", "DATABASE_URL")
+
+    async def find(self, query: JobQuery, limit: int, cursor: str) -> Page[Record]:
+        """FailedPrecondition."""
+        _missing("listing jobs", "DATABASE_URL")
+
+    def watch(self, job_id: str) -> AbstractAsyncContextManager[AsyncIterator[tuple[Record, Change]]]:
+        """FailedPrecondition."""
+        _missing("watching a job", "DATABASE_URL")
+
+
+class NoHolds:
+    """Holds without a ledger."""
+
+    def hold(self, job_ids: Sequence[str]) -> AbstractAsyncContextManager[Hold]:
+        """FailedPrecondition."""
+        _missing("cancelling a job", "DATABASE_URL")
+
+
+class NoKeys:
+    """IdempotencyKeys without a store: requests without a key work, those with one are refused rather than trusted."""
+
+    async def reserve(self, tenant: str, key: str, digest: bytes, job_id: str) -> Reservation:
+        """FailedPrecondition."""
+        _missing("an idempotency key", "REDIS_URL or DATABASE_URL")
+
+    async def confirm(self, tenant: str, key: str) -> None:
+        """Nothing was reserved."""
+
+    async def release(self, tenant: str, key: str, job_id: str) -> None:
+        """Nothing was reserved."""

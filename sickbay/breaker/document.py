@@ -1,0 +1,233 @@
+"""The document of one circuit: everything the breaker remembers, and its flat JSON form under `breaker:<type>`.
+
+Pure. The machine that moves it is `machine.py`. The same machine runs as a script inside Redis and must write the same bytes, so
+the document holds only integers and cleaned strings: keys sorted, no floats, nothing nested, fields that say nothing left out.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, replace
+from operator import attrgetter
+from typing import Any, Final
+
+from sickbay.domain.breaker import CircuitState, Key
+from sickbay.domain.job import DEFAULT_TENANT, MAX_MESSAGE_CHARS
+
+VERSION: Final = 1
+MAX_WORD_CHARS: Final = 64
+FIRST_EPOCH: Final = 1
+"""The epoch in which every circuit of a tenant's own begins, however often it was forgotten."""
+
+_UNWRITABLE: Final = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
+_NO_WORD: Final = re.compile("[^!-~]")
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """One failure of a run. `number` counts the failures of its code, so entries may be left out between two that are kept."""
+
+    seq: int
+    at: int
+    number: int
+    code: str
+    job: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ramp:
+    """How far a circuit that just closed has come: permits it may give at once, and what came of those it gave."""
+
+    permits: int
+    successes: int
+    failures: int
+    granted_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One circuit. Times are ms since the epoch, 0 where there is none; a token is there only while HALF_OPEN.
+
+    `epoch` grows at every change of what is let in, `rev` at every write, `seq` with every failure counted; none ever decreases.
+    """
+
+    key: Key
+    state: CircuitState
+    epoch: int
+    rev: int
+    updated_at: int
+    seq: int = 0
+    trips: int = 0
+    opened_at: int = 0
+    probe_at: int = 0
+    cooldown_ms: int = 0
+    reason_code: str = ""
+    reason_count: int = 0
+    reason_message: str = ""
+    probe_token: str = ""
+    probe_worker: str = ""
+    probe_job: str = ""
+    probe_since: int = 0
+    probe_until: int = 0
+    expiries: int = 0
+    inconclusive: int = 0
+    run: tuple[Failed, ...] = ()
+    ramp: Ramp | None = None
+    stable_at: int = 0
+    until: int = 0
+    by: str = ""
+    why: str = ""
+    would_trip: int = 0
+
+    @property
+    def admits_all(self) -> bool:
+        """Whether every job gets a normal permit, whatever the time: nobody needs to be asked."""
+        state = self.state
+        if state is CircuitState.CLOSED:
+            return self.ramp is None
+        return state is CircuitState.DISABLED or state is CircuitState.METRICS_ONLY
+
+    @property
+    def is_quiet(self) -> bool:
+        """Whether a success has nothing to tell: CLOSED, and no failures, no ramp and no growth to forget."""
+        return self.state is CircuitState.CLOSED and not self.run and self.ramp is None and not self.stable_at
+
+    @property
+    def is_forgettable(self) -> bool:
+        """Whether it is not kept: a tenant's own circuit that has nothing to remember. Tenants are the clients' to name, without end."""
+        return self.key.tenant != DEFAULT_TENANT and self.is_quiet
+
+    def has_lapsed(self, window_ms: int, now: int) -> bool:
+        """Whether it would be forgettable, were it not for failures that are too old to count."""
+        rests = self.state is CircuitState.CLOSED and self.ramp is None and not self.stable_at
+        return rests and self.key.tenant != DEFAULT_TENANT and all(now - failed.at > window_ms for failed in self.run)
+
+
+def new_document(key: Key, now: int) -> Document:
+    """A healthy circuit. Its epoch and rev are the time, so they are above those of a document that was lost.
+
+    A tenant's own circuit is forgotten while it has nothing to remember, and begins anew beside runs that are under way. So it begins in an
+    epoch that is always the same: what these runs come to counts, and what was let in before it opened, or closed, does not.
+
+    Only one that was written more often than once a millisecond is ahead of the time. Should it get lost then, views of it follow when they
+    next ask (`view.py`), within a second, and not by a notice.
+    """
+    epoch = now if key.tenant == DEFAULT_TENANT else FIRST_EPOCH
+    return Document(key, CircuitState.CLOSED, epoch=epoch, rev=now, updated_at=now)
+
+
+def written(doc: Document, now: int, **changes: Any) -> Document:
+    """The document with changes inside the same regime; its rev grows, at least to `now`."""
+    return replace(doc, rev=max(doc.rev + 1, now), updated_at=now, **changes)
+
+
+def regime(doc: Document, state: CircuitState, now: int, **fields: Any) -> Document:
+    """The document in a new regime; permits of the old one are stale. It keeps its `seq` and just the fields that are named."""
+    epoch, rev = max(doc.epoch + 1, now), max(doc.rev + 1, now)
+    return Document(doc.key, state, epoch=epoch, rev=rev, updated_at=now, seq=doc.seq, **fields)
+
+
+def opening(doc: Document) -> dict[str, Any]:
+    """What an outage carries from regime to regime until the circuit closes: since when, why, and how far the cooldown has grown."""
+    return {name: getattr(doc, name) for name in _OPENING}
+
+
+def rebased(doc: Document, now: int) -> Document:
+    """The document after the clock stepped back behind it: every wait is as long as it was at the last write.
+
+    Without this a step back would prolong every wait by its size, and a clock that once was a year ahead would stick the circuit.
+    """
+    return shifted(doc, now - doc.updated_at, now)
+
+
+def shifted(doc: Document, by: int, now: int) -> Document:
+    """The document after the clock was set by so much, forward or back: every wait ends after as long as before."""
+    times = {name: max(1, getattr(doc, name) + by) for name in _TIMES if getattr(doc, name)}
+    run = tuple(replace(failed, at=max(1, failed.at + by)) for failed in doc.run)
+    ramp = doc.ramp and replace(doc.ramp, granted_at=max(1, doc.ramp.granted_at + by))
+    return written(doc, now, run=run, ramp=ramp, **times)
+
+
+def clean(text: str, limit: int = MAX_MESSAGE_CHARS) -> str:
+    """At most `limit` characters that every JSON writer encodes alike (no control characters, no half of a surrogate pair)."""
+    return _UNWRITABLE.sub(" ", text[:limit])
+
+
+def word(text: str) -> str:
+    """A job id as it stands in the packed run: printable ASCII without spaces, the last 64 characters."""
+    return _NO_WORD.sub("_", text[-MAX_WORD_CHARS:]) or "-"
+
+
+def to_json(doc: Document) -> str:
+    """The document as it is stored; equal documents give equal bytes."""
+    flat: dict[str, Any] = {"v": VERSION, "jobType": doc.key.job_type, "state": doc.state.value}
+    flat |= {name: getattr(doc, attribute) for name, attribute in _ALWAYS.items()}
+    flat |= {name: value for name, attribute in _SOMETIMES.items() if (value := getattr(doc, attribute))}
+    if doc.key.tenant != DEFAULT_TENANT:
+        flat["tenant"] = doc.key.tenant
+    if doc.run:
+        flat["run"] = " ".join(f"{f.seq} {f.at} {f.number} {f.code} {f.job}" for f in doc.run)
+    if doc.ramp is not None:
+        flat["ramp"] = " ".join(map(str, _RAMP(doc.ramp)))
+    return json.dumps(flat, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+
+
+def from_json(text: str | bytes) -> Document:
+    """The inverse of `to_json`; ValueError if this is no document of this version."""
+    try:
+        return _parsed(json.loads(text))
+    except (KeyError, TypeError, AttributeError) as broken:
+        msg = "not the document of a circuit"
+        raise ValueError(msg) from broken
+
+
+def _parsed(flat: dict[str, Any]) -> Document:
+    if flat.pop("v") != VERSION:
+        msg = "a document of another version"
+        raise ValueError(msg)
+    key = Key(flat.pop("jobType"), flat.pop("tenant", DEFAULT_TENANT))
+    state = CircuitState(flat.pop("state"))
+    run = _unpacked_run(flat.pop("run", ""))
+    ramp = Ramp(*map(int, flat.pop("ramp").split())) if "ramp" in flat else None
+    return Document(key, state, run=run, ramp=ramp, **{_NAMES[name]: _typed(name, value) for name, value in flat.items()})
+
+
+def _typed(name: str, value: Any) -> Any:
+    if type(value) is not (str if name in _TEXTS else int):
+        raise TypeError(name)
+    return value
+
+
+def _unpacked_run(packed: str) -> tuple[Failed, ...]:
+    words = iter(packed.split())
+    entries = zip(words, words, words, words, words, strict=True)
+    return tuple(Failed(int(seq), int(at), int(number), code, job) for seq, at, number, code, job in entries)
+
+
+_RAMP: Final = attrgetter("permits", "successes", "failures", "granted_at")
+_OPENING: Final = ("trips", "opened_at", "cooldown_ms", "reason_code", "reason_count", "reason_message")
+_TIMES: Final = ("opened_at", "probe_at", "probe_since", "probe_until", "stable_at", "until")
+_ALWAYS: Final = {"epoch": "epoch", "rev": "rev", "seq": "seq", "trips": "trips", "updatedAt": "updated_at"}
+_SOMETIMES: Final = {
+    "openedAt": "opened_at",
+    "probeAt": "probe_at",
+    "cooldownMs": "cooldown_ms",
+    "reasonCode": "reason_code",
+    "reasonCount": "reason_count",
+    "reasonMessage": "reason_message",
+    "probeToken": "probe_token",
+    "probeWorker": "probe_worker",
+    "probeJob": "probe_job",
+    "probeSince": "probe_since",
+    "probeUntil": "probe_until",
+    "expiries": "expiries",
+    "inconclusive": "inconclusive",
+    "stableAt": "stable_at",
+    "until": "until",
+    "by": "by",
+    "why": "why",
+    "wouldTrip": "would_trip",
+}
+_NAMES: Final = _ALWAYS | _SOMETIMES
+_TEXTS: Final = {"reasonCode", "reasonMessage", "probeToken", "probeWorker", "probeJob", "by", "why"}

@@ -1,0 +1,170 @@
+"""The moves of the breaker from one state to another: how it opens, lends its probe, closes, and what time alone does to it.
+
+Pure. Each move takes a document and gives the next one; which move is due is decided in `machine.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from sickbay.breaker.document import Document, Ramp, clean, opening, rebased, regime, written
+from sickbay.domain.breaker import BreakerConfig, CircuitState
+from sickbay.domain.outcome import Outcome
+
+INCONCLUSIVE_WAIT_MS: Final = 1_000
+MAX_QUICK_PROBES: Final = 10
+"""Inconclusive probes after each other before the next waits a whole cooldown."""
+MAX_EXPIRIES: Final = 3
+"""Lost probers after each other that count as a failed probe."""
+RAMP_START: Final = 2
+RAMP_PER_SUCCESS: Final = 2
+RAMP_SUCCESSES: Final = 8
+RAMP_FAILURES: Final = 3
+RAMP_EVERY_MS: Final = 1_000
+STABLE_COOLDOWNS: Final = 2
+JITTER_SCALE: Final = 10_000
+NO_PROBE: Final = {"probe_token": "", "probe_worker": "", "probe_job": "", "probe_since": 0, "probe_until": 0}
+"""The fields of a document whose probe has ended."""
+MAX_JITTER: Final = 1_000
+"""`jitter` is drawn by the caller from 0 to this, in parts of JITTER_SCALE: up to 10 % on top of a grown cooldown."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """What holds for one whole operation: the settings, the time and the caller's draw for the jitter."""
+
+    config: BreakerConfig
+    now: int
+    jitter: int
+
+
+def caught_up(doc: Document, turn: Turn) -> Document:
+    """What time alone has made of the document; the same document if nothing. No state waits for a timer: any operation sees this."""
+    if turn.now < doc.updated_at:
+        doc = rebased(doc, turn.now)
+    if doc.state is CircuitState.HALF_OPEN and turn.now >= doc.probe_until:
+        return _expired(doc, turn)
+    if doc.state is CircuitState.FORCED_OPEN and doc.until and turn.now >= doc.until:
+        doc = probe_due(doc, turn.now, doc.until)
+    if doc.probe_token and doc.state is not CircuitState.HALF_OPEN and turn.now >= doc.probe_until:
+        return written(doc, turn.now, **NO_PROBE)
+    if doc.stable_at and turn.now >= doc.stable_at:
+        # The growth is forgotten, and a ramp that saw neither enough successes nor failures has lasted long enough.
+        return written(doc, turn.now, trips=0, cooldown_ms=0, stable_at=0, ramp=None)
+    return doc
+
+
+def tripped(doc: Document, turn: Turn, outcome: Outcome, code: str, number: int) -> Document:
+    """OPEN after a run of failures or a failed ramp."""
+    cooldown = _next_cooldown(doc, turn, outcome.retry_after_ms or 0)
+    return regime(
+        doc,
+        CircuitState.OPEN,
+        turn.now,
+        trips=doc.trips + 1,
+        opened_at=turn.now,
+        probe_at=turn.now + cooldown,
+        cooldown_ms=cooldown,
+        reason_code=code,
+        reason_count=number,
+        reason_message=clean(outcome.message),
+    )
+
+
+def reopened(doc: Document, turn: Turn, outcome: Outcome, code: str) -> Document:
+    """OPEN for a longer time, because the probe failed."""
+    cooldown = _next_cooldown(doc, turn, outcome.retry_after_ms or 0)
+    facts = opening(doc) | {
+        "trips": doc.trips + 1,
+        "cooldown_ms": cooldown,
+        "reason_code": code,
+        "reason_count": doc.reason_count + 1 if code == doc.reason_code else 1,
+        "reason_message": clean(outcome.message),
+    }
+    return regime(doc, CircuitState.OPEN, turn.now, probe_at=turn.now + cooldown, **facts)
+
+
+def lent(doc: Document, turn: Turn, token: str, worker: str, job_id: str) -> Document:
+    """HALF_OPEN: the one probe belongs to whoever has the token, until its lease ends."""
+    return regime(
+        doc,
+        CircuitState.HALF_OPEN,
+        turn.now,
+        probe_token=token,
+        probe_worker=clean(worker),
+        probe_job=clean(job_id),
+        probe_since=turn.now,
+        probe_until=turn.now + min(turn.config.probe_lease_ms, turn.config.probe_max_ms),
+        expiries=doc.expiries,
+        inconclusive=doc.inconclusive,
+        **opening(doc),
+    )
+
+
+def unproven(doc: Document, turn: Turn) -> Document:
+    """OPEN with another probe soon: this one said nothing about the dependency."""
+    times = doc.inconclusive + 1
+    wait = INCONCLUSIVE_WAIT_MS if times < MAX_QUICK_PROBES else turn.config.cooldown_ms
+    return regime(doc, CircuitState.OPEN, turn.now, probe_at=turn.now + wait, expiries=doc.expiries, inconclusive=times, **opening(doc))
+
+
+def probe_due(doc: Document, now: int, since: int) -> Document:
+    """OPEN after a forced hold: the next job is the probe, as soon as one that was under way before the hold has ended."""
+    return regime(doc, CircuitState.OPEN, now, probe_at=since, **under_way(doc), **opening(doc))
+
+
+def under_way(doc: Document) -> dict[str, Any]:
+    """What a hold must remember of a probe, so that no other runs beside it; nothing where none runs."""
+    return {name: getattr(doc, name) for name in NO_PROBE} if doc.probe_token else {}
+
+
+def free_at(doc: Document) -> int:
+    """When an OPEN circuit lends its next probe: after the wait, and not beside one that outlasted a hold."""
+    return max(doc.probe_at, doc.probe_until)
+
+
+def longest(config: BreakerConfig, run_ms: int) -> int:
+    """For how long a probe's lease may be extended: for as long as its run may take, and a little for its verdict to arrive."""
+    return max(config.probe_max_ms, run_ms + 2 * config.probe_lease_ms)
+
+
+def closed(doc: Document, turn: Turn) -> Document:
+    """CLOSED by its probe; the growth stays until it has been closed for two cooldowns."""
+    ramp = Ramp(RAMP_START, 0, 0, turn.now) if turn.config.ramp else None
+    stable_at = turn.now + STABLE_COOLDOWNS * max(doc.cooldown_ms, turn.config.cooldown_ms)
+    return regime(doc, CircuitState.CLOSED, turn.now, trips=doc.trips, cooldown_ms=doc.cooldown_ms, stable_at=stable_at, ramp=ramp)
+
+
+def ramp_granted(ramp: Ramp, now: int) -> Ramp | None:
+    """The ramp after one more permit: one that it has in hand, else one a second; None if it must wait."""
+    if ramp.permits > 0:
+        return replace(ramp, permits=ramp.permits - 1, granted_at=now)
+    return replace(ramp, granted_at=now) if now - ramp.granted_at >= RAMP_EVERY_MS else None
+
+
+def ramp_succeeded(ramp: Ramp | None) -> Ramp | None:
+    """The ramp after a success; None when it is over."""
+    if ramp is None or ramp.successes + 1 >= RAMP_SUCCESSES:
+        return None
+    return replace(ramp, permits=ramp.permits + RAMP_PER_SUCCESS, successes=ramp.successes + 1, failures=0)
+
+
+def _expired(doc: Document, turn: Turn) -> Document:
+    # The wait counts from the end of the lease, so it does not matter who looks when.
+    times = doc.expiries + 1
+    if times < MAX_EXPIRIES:
+        lost_at = doc.probe_until
+        return regime(doc, CircuitState.OPEN, turn.now, probe_at=lost_at, expiries=times, inconclusive=doc.inconclusive, **opening(doc))
+    cooldown = _next_cooldown(doc, turn, 0)
+    facts = opening(doc) | {"trips": doc.trips + 1, "cooldown_ms": cooldown}
+    return regime(doc, CircuitState.OPEN, turn.now, probe_at=doc.probe_until + cooldown, **facts)
+
+
+def _next_cooldown(doc: Document, turn: Turn, least_ms: int) -> int:
+    cap = max(turn.config.max_cooldown_ms, turn.config.cooldown_ms)
+    grown = turn.config.cooldown_ms
+    if doc.trips:
+        doubled = 2 * doc.cooldown_ms
+        grown = max(grown, doubled + doubled * turn.jitter // JITTER_SCALE)
+    return min(cap, max(grown, least_ms))

@@ -1,0 +1,1 @@
+"""Work beside its caller, pauses between attempts, and paces."""

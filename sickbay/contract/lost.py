@@ -1,0 +1,41 @@
+"""RequeueJobs between protobuf and the domain: its rules about requests, and how what became of a job looks."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from gen.sickbay.jobs.v1 import quarantine_service_pb2 as pb
+from sickbay.contract import requests as parse
+from sickbay.contract import responses
+from sickbay.domain.errors import InvalidArgument
+from sickbay.domain.queries import LostQuery, Requeued, RequeueOrder, Verdict
+
+MAX_REQUEUED: Final = 500
+"""Jobs that one call judges at most."""
+DEFAULT_MIN_AGE_MS: Final = 60_000
+
+_OUTCOMES: Final = {verdict: pb.RequeuedJob.Outcome.Value(f"OUTCOME_{verdict.value}") for verdict in Verdict}
+
+
+def lost_query(request: pb.RequeueJobsRequest, now: int) -> LostQuery:
+    """Which jobs may be lost; `now` in ms."""
+    if len(request.job_ids) > MAX_REQUEUED:
+        raise InvalidArgument(f"at most {MAX_REQUEUED} jobs can be named, not {len(request.job_ids):,}; split them")
+    quiet = parse.span_ms(request.min_age, "minimal age", 1_000, now) if request.HasField("min_age") else DEFAULT_MIN_AGE_MS
+    ids = tuple(dict.fromkeys(map(parse.job_id, request.job_ids)))
+    return LostQuery(now - quiet, parse.job_type_filter(request.job_type), parse.tenant_filter(request.tenant), ids)
+
+
+def requeue_order(request: pb.RequeueJobsRequest) -> RequeueOrder:
+    """How to treat them."""
+    return RequeueOrder(
+        actor=parse.actor(request.actor),
+        validate_only=request.validate_only,
+        even_if_waiting=request.even_if_waiting,
+        discard_without_payload=request.discard_without_payload,
+    )
+
+
+def requeued(one: Requeued) -> pb.RequeuedJob:
+    """A job that may have been lost, and what became of it."""
+    return pb.RequeuedJob(job=responses.job(one.record), outcome=_OUTCOMES[one.verdict], message=one.message)

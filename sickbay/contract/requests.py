@@ -1,0 +1,241 @@
+"""Protobuf to domain: every rule about requests, by hand in one place; what breaks one is InvalidArgument and says what to do.
+
+Servicers call these first and then the core; the core may trust what it gets.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from google.protobuf.duration_pb2 import Duration
+
+from gen.sickbay.breakers.v1 import breaker_service_pb2 as breakers
+from gen.sickbay.jobs.v1 import job_pb2, job_service_pb2
+from gen.sickbay.jobs.v1 import quarantine_service_pb2 as wards
+from sickbay.contract.payload import checked_text, struct_text
+from sickbay.domain.breaker import Action, Command, Key
+from sickbay.domain.errors import ErrorReason, InvalidArgument
+from sickbay.domain.job import CODE_PATTERN, DEFAULT_TENANT, NAME_PATTERN, Job, Reason, State, is_code, is_name
+from sickbay.domain.queries import Edit, JobQuery, QuarantineQuery
+
+T = TypeVar("T")
+
+MAX_BATCH: Final = 1000
+MAX_ID_CHARS: Final = 64
+MAX_REQUEST_ID_CHARS: Final = 128
+MAX_ETAG_CHARS: Final = 128
+MAX_ACTOR_CHARS: Final = 128
+MAX_WHY_CHARS: Final = 500
+MAX_HOLD_MS: Final = 30 * 86_400_000
+_SHOWN_CHARS: Final = 80
+_MAX_SECONDS: Final = 315_576_000_000
+"""The range of Duration: 10,000 years."""
+
+_REQUEST_ID: Final = re.compile(rf"[ -~]{{1,{MAX_REQUEST_ID_CHARS}}}")
+_STATES: Final[dict[int, State]] = {number: State(name.removeprefix("STATE_")) for name, number in job_pb2.Job.State.items() if number}
+_REASONS: Final[dict[int, Reason]] = {
+    number: Reason(name.removeprefix("REASON_")) for name, number in wards.QuarantinedJob.Reason.items() if number
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Submission:
+    """A job to accept; `request_id` is the idempotency key, empty if there is none."""
+
+    job_type: str
+    tenant: str
+    payload_json: bytes
+    request_id: str = ""
+
+    @property
+    def digest(self) -> bytes:
+        """Same request, same digest: tells an honest repeat from a reused idempotency key."""
+        head = f"{self.tenant}\n{self.job_type}\n".encode()
+        return hashlib.blake2b(head + self.payload_json, digest_size=16).digest()
+
+    def job(self, job_id: str, now: int) -> Job:
+        """The job this becomes; `now` in ms."""
+        return Job(job_id=job_id, job_type=self.job_type, payload_json=self.payload_json, tenant=self.tenant, submitted_at=now)
+
+
+def submission(request: job_service_pb2.SubmitJobRequest) -> Submission:
+    """One job to accept."""
+    kind = job_type(request.job_type)
+    whose = tenant(request.tenant)
+    payload = content(request)
+    if payload is None:
+        raise InvalidArgument("the payload is missing; send a JSON object, {} if there is nothing to say", ErrorReason.INVALID_PAYLOAD)
+    key = request.request_id
+    if key and _REQUEST_ID.fullmatch(key) is None:
+        raise InvalidArgument(
+            f"the request id (idempotency key) must be 1 to {MAX_REQUEST_ID_CHARS} printable ASCII characters, for example a UUID"
+        )
+    return Submission(kind, whose, payload, key)
+
+
+def batch(request: job_service_pb2.BatchSubmitJobsRequest) -> list[job_service_pb2.SubmitJobRequest]:
+    """The items of a batch, each still to be judged by `submission`."""
+    count = len(request.requests)
+    if not 1 <= count <= MAX_BATCH:
+        raise InvalidArgument(f"a batch holds 1 to {MAX_BATCH:,} jobs, not {count:,}; split it")
+    return list(request.requests)
+
+
+def job_query(request: job_service_pb2.ListJobsRequest) -> JobQuery:
+    """Which jobs to list."""
+    numbers = {number for number in request.states if number}
+    states = frozenset(_known(_STATES, number, "state") for number in numbers)
+    if len(numbers) != len(set(request.states)):  # "any state" among them
+        states = frozenset()
+    return JobQuery(job_type_filter(request.job_type), tenant_filter(request.tenant), states)
+
+
+def quarantine_query(request: wards.ListQuarantinedJobsRequest, now: int) -> QuarantineQuery:
+    """Which set-aside jobs to list; `now` in ms."""
+    code = request.error_code
+    if code and not is_code(code):
+        raise InvalidArgument(f"the error code {_shown(code)} cannot be one; it matches {CODE_PATTERN}")
+    return QuarantineQuery(
+        job_type=job_type_filter(request.job_type),
+        tenant=tenant_filter(request.tenant),
+        state=_known(_STATES, request.state, "state") if request.state else None,
+        reason=_known(_REASONS, request.reason, "reason") if request.reason else None,
+        error_code=code,
+        fingerprint=_line(request.fingerprint, "fingerprint", MAX_ID_CHARS),
+        set_aside_before=now - span_ms(request.min_age, "minimal age", 0, now) if request.HasField("min_age") else None,
+    )
+
+
+def edit(request: wards.ResubmitJobRequest) -> Edit:
+    """What a person changes on the way back."""
+    return Edit(payload_json=content(request), job_type=job_type(request.job_type) if request.job_type else None)
+
+
+_ACTIONS: Final[dict[type, Action]] = {
+    breakers.ResetBreakerRequest: Action.RESET,
+    breakers.ForceOpenBreakerRequest: Action.FORCE_OPEN,
+    breakers.DisableBreakerRequest: Action.DISABLE,
+    breakers.SetBreakerMetricsOnlyRequest: Action.METRICS_ONLY,
+    breakers.SetBreakerAutoRequest: Action.AUTO,
+}
+
+Commanding = (
+    breakers.ResetBreakerRequest
+    | breakers.ForceOpenBreakerRequest
+    | breakers.DisableBreakerRequest
+    | breakers.SetBreakerMetricsOnlyRequest
+    | breakers.SetBreakerAutoRequest
+)
+"""The requests that command a circuit."""
+
+
+def command(request: Commanding) -> tuple[Key, Command]:
+    """Whose circuit, and what to do with it."""
+    key = breaker_key(request.job_type, request.tenant)
+    action = _ACTIONS[type(request)]
+    if isinstance(request, breakers.ResetBreakerRequest | breakers.SetBreakerAutoRequest):
+        return key, Command(action)
+    hold = None
+    if isinstance(request, breakers.ForceOpenBreakerRequest) and request.HasField("duration"):
+        hold = span_ms(request.duration, "duration", 1, MAX_HOLD_MS)
+    return key, Command(action, hold, actor(request.actor), _line(request.why, "reason (why)", MAX_WHY_CHARS))
+
+
+def breaker_key(kind: str, whose: str) -> Key:
+    """Whose circuit."""
+    return Key(job_type(kind), tenant(whose))
+
+
+def content(request: job_service_pb2.SubmitJobRequest | wards.ResubmitJobRequest) -> bytes | None:
+    """The payload as JSON text, None if the request carries none."""
+    match request.WhichOneof("content"):
+        case "payload_json":
+            return checked_text(request.payload_json)
+        case "payload":
+            return struct_text(request.payload)
+        case _:
+            return None
+
+
+def full_view(view: int, *, default: bool) -> bool:
+    """Whether history is asked for; `default` is the method's own."""
+    if view not in job_pb2.JobView.values():
+        raise InvalidArgument(f"the view {view} is unknown; use JOB_VIEW_BASIC or JOB_VIEW_FULL")
+    return default if view == job_pb2.JOB_VIEW_UNSPECIFIED else view == job_pb2.JOB_VIEW_FULL
+
+
+def job_type(text: str) -> str:
+    """A job type that must be there."""
+    if not text:
+        raise InvalidArgument("the job type is missing; name the handler that shall run the job", ErrorReason.INVALID_JOB_TYPE)
+    if not is_name(text):
+        rule = f"it matches {NAME_PATTERN} (lower-case letters, digits, '.', '_' and '-', at most 64)"
+        raise InvalidArgument(f"the job type {_shown(text)} cannot be one; {rule}", ErrorReason.INVALID_JOB_TYPE)
+    return text
+
+
+def job_type_filter(text: str) -> str:
+    """A job type to filter by; empty does not filter."""
+    return job_type(text) if text else ""
+
+
+def tenant(text: str) -> str:
+    """A tenant; empty means `default`."""
+    return tenant_filter(text) or DEFAULT_TENANT
+
+
+def tenant_filter(text: str) -> str:
+    """A tenant to filter by; empty does not filter."""
+    if text and not is_name(text):
+        raise InvalidArgument(f"the tenant {_shown(text)} cannot be one; it matches {NAME_PATTERN}")
+    return text
+
+
+def job_id(text: str) -> str:
+    """A job's id that must be there."""
+    if not text:
+        raise InvalidArgument("the job id is missing")
+    return _line(text, "job id", MAX_ID_CHARS)
+
+
+def etag(text: str) -> str:
+    """An etag; empty skips the check."""
+    return _line(text, "etag", MAX_ETAG_CHARS)
+
+
+def actor(text: str) -> str:
+    """Who does it; may be empty."""
+    return _line(text, "actor", MAX_ACTOR_CHARS)
+
+
+def _line(text: str, what: str, limit: int) -> str:
+    if len(text) > limit:
+        raise InvalidArgument(f"the {what} is {len(text):,} characters long; at most {limit} are allowed")
+    if not text.isprintable():
+        raise InvalidArgument(f"the {what} has a character that cannot be printed; send one line of plain text")
+    return text
+
+
+def span_ms(span: Duration, what: str, least: int, most: int) -> int:
+    """A span of time in milliseconds, within its bounds."""
+    if abs(span.seconds) > _MAX_SECONDS or abs(span.nanos) >= 10**9 or span.seconds * span.nanos < 0:
+        raise InvalidArgument(f"the {what} is no valid google.protobuf.Duration")
+    ms = span.seconds * 1000 + span.nanos // 1_000_000
+    if not least <= ms <= most:
+        raise InvalidArgument(f"the {what} must be {least / 1000:g} to {most // 1000} seconds, not {ms / 1000:g}")
+    return ms
+
+
+def _known(table: Mapping[int, T], number: int, what: str) -> T:
+    found = table.get(number)
+    if found is None:
+        raise InvalidArgument(f"the {what} {number} is unknown; use one of the contract's")
+    return found
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "...")

@@ -1,0 +1,199 @@
+"""Domain to protobuf: how jobs, circuits and quarantined jobs look in the contract (requests come in by `requests.py`).
+
+Pure. A time of 0 or None is left unset; what protobuf cannot hold (a year beyond 9999, half a surrogate pair) is bent, never raised:
+answering about an odd job matters more than its oddity.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from gen.sickbay.breakers.v1 import breaker_pb2, breaker_service_pb2
+from gen.sickbay.jobs.v1 import job_pb2, quarantine_service_pb2
+from sickbay.domain.breaker import CircuitState, Snapshot
+from sickbay.domain.job import Change, Failure, Reason, Record, State
+from sickbay.domain.queries import Case, FailureGroup, Revision
+
+_MAX_MS: Final = 253_402_300_799_999
+"""The end of the year 9999, where Timestamp ends."""
+_MAX_UINT32: Final = 2**32 - 1
+
+_STATES: Final = {state: job_pb2.Job.State.Value(f"STATE_{state.value}") for state in State}
+_REASONS: Final = {reason: quarantine_service_pb2.QuarantinedJob.Reason.Value(f"REASON_{reason.value}") for reason in Reason}
+_CIRCUIT_STATES: Final = {state: breaker_pb2.Breaker.State.Value(f"STATE_{state.value}") for state in CircuitState}
+
+
+def timestamp(ms: int | None) -> Timestamp | None:
+    """Milliseconds since the epoch as a Timestamp; None for None and for 0 (not known)."""
+    if not ms:
+        return None
+    seconds, rest = divmod(min(max(ms, 0), _MAX_MS), 1000)
+    return Timestamp(seconds=seconds, nanos=rest * 1_000_000)
+
+
+def duration(ms: int) -> Duration | None:
+    """Milliseconds as a Duration; None for 0."""
+    if not ms:
+        return None
+    seconds, rest = divmod(ms, 1000)
+    return Duration(seconds=seconds, nanos=rest * 1_000_000)
+
+
+def job(record: Record, history: Sequence[Change] = ()) -> job_pb2.Job:
+    """The job as the ledger knows it, with its history where the view asks for it, and then with tracebacks, too."""
+    known = record.job
+    return job_pb2.Job(
+        job_id=_text(known.job_id),
+        job_type=_text(known.job_type),
+        tenant=_text(known.tenant),
+        state=_STATES[record.state],
+        attempt=_uint32(known.attempt),
+        generation=_uint32(known.generation),
+        errors=[failure(one, whole=bool(history)) for one in known.failures],
+        submit_time=timestamp(known.submitted_at),
+        update_time=timestamp(record.updated_at),
+        start_time=timestamp(record.started_at),
+        duplicates=_uint32(record.duplicates),
+        history=[change(one, known.failures) for one in history],
+    )
+
+
+def failure(failed: Failure, *, whole: bool = True) -> job_pb2.AttemptError:
+    """One failed run; lists leave out its traceback."""
+    return job_pb2.AttemptError(
+        time=timestamp(failed.at),
+        attempt=_uint32(failed.attempt),
+        generation=_uint32(failed.generation),
+        code=_text(failed.code),
+        message=_text(failed.message),
+        traceback=_text(failed.traceback) if whole else "",
+    )
+
+
+def change(step: Change, failures: Sequence[Failure] = ()) -> job_pb2.StateChange:
+    """One line of a history; the job's failures know where the run failed that led to it."""
+    return job_pb2.StateChange(
+        time=timestamp(step.at),
+        state=_STATES[step.state],
+        attempt=_uint32(step.attempt),
+        generation=_uint32(step.generation),
+        code=_text(step.code),
+        message=_text(step.message),
+        actor=_text(step.actor),
+        traceback=_text(_traceback(step, failures)) if step.code else "",
+    )
+
+
+def _traceback(step: Change, failures: Sequence[Failure]) -> str:
+    attempt = step.attempt - (step.state is State.RETRYING)  # it is the next one's already
+    run = (step.generation, attempt, step.code)
+    return next((one.traceback for one in reversed(failures) if (one.generation, one.attempt, one.code) == run), "")
+
+
+def quarantined(record: Record) -> quarantine_service_pb2.QuarantinedJob:
+    """A job that was set aside, as lists show it: without payload, revisions and history."""
+    return _quarantined(record, job(record))
+
+
+def case(found: Case) -> quarantine_service_pb2.QuarantinedJob:
+    """A job that was set aside, with payload, revisions and history."""
+    message = _quarantined(found.record, job(found.record, found.history))
+    message.payload_json = _json(found.record.job.payload_json)
+    message.revisions.extend(revision(one) for one in found.revisions)
+    return message
+
+
+def _quarantined(record: Record, known: job_pb2.Job) -> quarantine_service_pb2.QuarantinedJob:
+    return quarantine_service_pb2.QuarantinedJob(
+        job=known,
+        reason=_REASONS[record.reason] if record.reason else quarantine_service_pb2.QuarantinedJob.REASON_UNSPECIFIED,
+        quarantine_time=timestamp(record.updated_at),
+        etag=record.etag,
+        fingerprint=record.fingerprint,
+    )
+
+
+def revision(edit: Revision) -> quarantine_service_pb2.PayloadRevision:
+    """One edit of a payload."""
+    return quarantine_service_pb2.PayloadRevision(
+        time=timestamp(edit.at), actor=_text(edit.actor), before_json=_json(edit.before), after_json=_json(edit.after)
+    )
+
+
+def failure_group(group: FailureGroup) -> quarantine_service_pb2.FailureGroup:
+    """Jobs that were set aside for what looks like one cause."""
+    return quarantine_service_pb2.FailureGroup(
+        job_type=_text(group.job_type),
+        error_code=_text(group.error_code),
+        fingerprint=group.fingerprint,
+        sample_message=_text(group.sample_message),
+        sample_job_id=_text(group.sample_job_id),
+        count=group.count,
+        first_time=timestamp(group.first_at),
+        last_time=timestamp(group.last_at),
+    )
+
+
+def breaker(circuit: Snapshot) -> breaker_pb2.Breaker:
+    """A circuit as it is at one moment."""
+    return breaker_pb2.Breaker(
+        job_type=circuit.key.job_type,
+        tenant=circuit.key.tenant,
+        state=_CIRCUIT_STATES[circuit.state],
+        open_time=timestamp(circuit.opened_at),
+        probe_time=timestamp(circuit.probe_at),
+        cooldown_elapsed=circuit.cooldown_elapsed,
+        cooldown=duration(circuit.cooldown_ms),
+        trips=_uint32(circuit.trips),
+        reason_code=circuit.reason_code,
+        reason_count=_uint32(circuit.reason_count),
+        reason_message=_text(circuit.reason_message),
+        failures_in_row=_uint32(circuit.failures_in_row),
+        failures_in_row_code=circuit.failures_in_row_code,
+        total_failures=circuit.total_failures,
+        recovering=circuit.recovering,
+        probe_job_id=_text(circuit.probe_job_id),
+        forced_until_time=timestamp(circuit.forced_until),
+        forced_by=_text(circuit.forced_by),
+        forced_why=_text(circuit.forced_why),
+        would_have_tripped=_uint32(circuit.would_have_tripped),
+        epoch=circuit.epoch,
+        rev=circuit.rev,
+        update_time=timestamp(circuit.updated_at),
+        degraded=circuit.degraded,
+    )
+
+
+def metrics(
+    circuits: Sequence[Snapshot], *, jobs: Mapping[State, int], depths: Mapping[str, int], duplicates: int, now: int
+) -> breaker_service_pb2.GetMetricsResponse:
+    """The system in numbers; types without failures are left out of `failures_by_job_type`, as documented."""
+    refusing = sum(circuit.state.refuses for circuit in circuits)
+    failures: Counter[str] = Counter()
+    for circuit in circuits:
+        failures[circuit.key.job_type] += circuit.total_failures
+    return breaker_service_pb2.GetMetricsResponse(
+        circuit_breakers=breaker_service_pb2.CircuitBreakerCounts(total=len(circuits), open=refusing, closed=len(circuits) - refusing),
+        failures_by_job_type=+failures,
+        jobs_by_state={state.value: count for state, count in jobs.items()},
+        queue_depths={str(queue): depth for queue, depth in depths.items()},
+        duplicates=duplicates,
+        time=timestamp(now),
+    )
+
+
+def _uint32(number: int) -> int:
+    return min(max(number, 0), _MAX_UINT32)
+
+
+def _text(text: str) -> str:
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def _json(data: bytes) -> str:
+    return data.decode("utf-8", "replace")

@@ -1,0 +1,81 @@
+"""Where a watch that was cut can go on: what a `resume_token` means.
+
+Of a job it names the last change that was told, in the order of truth, so that the history has what came after it, whichever process is
+asked. Of circuits, which have no history, it stands for all that was told: if they still look like that, nothing was missed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable
+from hashlib import blake2b
+from typing import Final
+
+from sickbay.domain.breaker import Key, Snapshot
+from sickbay.domain.job import Change, Record, State
+from sickbay.domain.truth import Truth, truth
+
+_TOKEN: Final = re.compile(r"([0-9]{1,9})\.([0-9]{1,9})\.([A-Z]{1,20})")
+_STATES: Final = {state.value for state in State}
+_BYTES: Final = 8
+
+
+def after(token: str) -> Truth | None:
+    """The place that a job's token names; None if it is none of ours."""
+    found = _TOKEN.fullmatch(token)
+    if found is None or found[3] not in _STATES:
+        return None
+    return truth(State(found[3]), int(found[1]), int(found[2]))
+
+
+def place(change: Change) -> Truth:
+    """Where a change stands in the order of truth."""
+    return truth(change.state, change.generation, change.attempt)
+
+
+def place_of(record: Record) -> Truth:
+    """Where a job is in the order of truth."""
+    return truth(record.state, record.job.generation, record.job.attempt)
+
+
+def token(change: Change) -> str:
+    """The token after this change."""
+    return f"{change.generation}.{change.attempt}.{change.state.value}"
+
+
+def token_of(record: Record) -> str:
+    """The token of a job that was told as it is."""
+    return f"{record.job.generation}.{record.job.attempt}.{record.state.value}"
+
+
+class Told:
+    """The circuits that a watch has told, each as it was told last."""
+
+    def __init__(self, circuits: Iterable[Snapshot] = ()) -> None:
+        """These were told already."""
+        self._digests: dict[Key, int] = {}
+        self._all = 0
+        for circuit in circuits:
+            self.tell(circuit)
+
+    def tell(self, circuit: Snapshot) -> None:
+        """This one is told now."""
+        digest = _digest(circuit)
+        self._all ^= digest ^ self._digests.get(circuit.key, 0)
+        self._digests[circuit.key] = digest
+
+    def keep(self, keys: Collection[Key]) -> None:
+        """Forget all others: they are no more."""
+        for key in self._digests.keys() - keys:
+            self._all ^= self._digests.pop(key)
+
+    @property
+    def token(self) -> str:
+        """Equal for watches that have told the same."""
+        return self._all.to_bytes(_BYTES, "big").hex()
+
+
+def _digest(circuit: Snapshot) -> int:
+    """Of what each change changes, and nothing else does: a cooldown elapses by itself. The time tells apart what begins anew."""
+    text = repr((circuit.key.name, circuit.state.value, circuit.epoch, circuit.rev, circuit.updated_at))
+    return int.from_bytes(blake2b(text.encode(), digest_size=_BYTES).digest(), "big")

@@ -1,0 +1,141 @@
+"""The words of the circuit breaker: what goes into the machine and what comes out (`machine.py` is the machine itself).
+
+Pure. Times are milliseconds since the epoch, spans are milliseconds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+from sickbay.domain.job import DEFAULT_TENANT
+
+
+class Key(NamedTuple):
+    """Whose circuit: one per job type and tenant."""
+
+    job_type: str
+    tenant: str = DEFAULT_TENANT
+
+    @property
+    def name(self) -> str:
+        """`<type>`, or `<tenant>/<type>` for a tenant other than `default`; the part of Redis keys after `breaker:`."""
+        return self.job_type if self.tenant == DEFAULT_TENANT else f"{self.tenant}/{self.job_type}"
+
+
+class CircuitState(StrEnum):
+    """What a circuit does with the jobs of its type; the names of the contract's `Breaker.State`."""
+
+    CLOSED = "CLOSED"
+    OPEN = "OPEN"
+    HALF_OPEN = "HALF_OPEN"
+    FORCED_OPEN = "FORCED_OPEN"
+    DISABLED = "DISABLED"
+    METRICS_ONLY = "METRICS_ONLY"
+
+    @property
+    def refuses(self) -> bool:
+        """Whether jobs are parked (all of them, but for a probe)."""
+        return self in {CircuitState.OPEN, CircuitState.HALF_OPEN, CircuitState.FORCED_OPEN}
+
+
+class PermitKind(StrEnum):
+    """In which capacity a job runs."""
+
+    NORMAL = "normal"
+    PROBE = "probe"
+    RAMP = "ramp"
+
+
+@dataclass(frozen=True, slots=True)
+class Permit:
+    """The right to run one job once. It must be settled with the run's outcome; an old epoch or wrong token is stale and moves nothing.
+
+    `token` is the fencing token of a probe (empty otherwise); a probe must be renewed every `lease_ms` / 3 or it is given to another.
+    `longest_ms` is how long the run may take, as its asker said; a probe's lease can be extended for at least so long.
+    """
+
+    key: Key
+    kind: PermitKind
+    epoch: int
+    job_id: str
+    token: str = ""
+    lease_ms: int = 0
+    longest_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The circuit does not let the job run. `retry_in_ms` is the wait until a probe may be asked for, None if nobody can say."""
+
+    key: Key
+    state: CircuitState
+    retry_in_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A circuit as it is at one moment, for people and for the contract's `Breaker`; None where a field says nothing in this state."""
+
+    key: Key
+    state: CircuitState
+    epoch: int
+    rev: int
+    updated_at: int
+    trips: int = 0
+    opened_at: int | None = None
+    probe_at: int | None = None
+    cooldown_elapsed: bool = False
+    cooldown_ms: int = 0
+    reason_code: str = ""
+    reason_count: int = 0
+    reason_message: str = ""
+    failures_in_row: int = 0
+    failures_in_row_code: str = ""
+    total_failures: int = 0
+    recovering: bool = False
+    probe_job_id: str = ""
+    forced_until: int | None = None
+    forced_by: str = ""
+    forced_why: str = ""
+    would_have_tripped: int = 0
+    degraded: bool = False
+    now: int = field(default=0, compare=False)
+    """When this was so, by the clock that all other times here are of: what is still to come is told by it, not by a clock of one's own."""
+
+
+class Action(StrEnum):
+    """What an admin can command."""
+
+    RESET = "reset"
+    FORCE_OPEN = "force-open"
+    DISABLE = "disable"
+    METRICS_ONLY = "metrics-only"
+    AUTO = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """An admin's command; `duration_ms` bounds FORCE_OPEN (None: no end), `by` and `why` are shown to everybody."""
+
+    action: Action
+    duration_ms: int | None = None
+    by: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerConfig:
+    """The numbers of the machine; the settings of the same names are documented in README."""
+
+    failure_threshold: int = 5
+    cooldown_ms: int = 60_000
+    failure_window_ms: int = 600_000
+    trip_confirm_ms: int = 0
+    distinct_jobs: int = 2
+    ramp: bool = True
+    max_cooldown_ms: int = 900_000
+    probe_lease_ms: int = 15_000
+    probe_max_ms: int = 120_000
+    """How long a probe's lease is extended at most, unless its run may take longer (`Permit.longest_ms`)."""

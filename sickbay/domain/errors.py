@@ -1,0 +1,183 @@
+"""The errors of Sickbay: one tree, each with the reason of the contract; only the doors (gRPC, REST, CLI) translate them.
+
+    SickbayError
+    |-- InvalidArgument      the request is wrong; the message says what to correct
+    |   `-- Unstorable       a database refuses a value, and always will: asking again is of no use
+    |-- NotFound             no such job or breaker
+    |-- AlreadyExists        the idempotency key belongs to another request
+    |-- Aborted              somebody else was first: read again, then repeat
+    |-- FailedPrecondition   not allowed in this state, or a setting is missing
+    |-- Unavailable          a server behind us does not answer; nothing is lost, repeat later
+    |   `-- Refused          the same, and what was asked for has certainly not happened
+    |-- ResourceExhausted    a bound is reached: of names, of watches; the message says which, and what to do
+    `-- SettingsError        a variable or an option is wrong; the program does not start
+        `-- MissingSetting   a variable that has no default is not set
+
+    JobError                 what a handler raises to say how its run failed (not a SickbayError: it is an outcome)
+
+Messages are written for the client and never carry a driver's or Python's own words.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, ClassVar, Final
+
+from sickbay.domain.job import is_code
+from sickbay.domain.outcome import Kind, KindName, kind_of
+from sickbay.domain.raised import MAX_WAIT_MS, is_a, text_of
+
+MAX_RETRY_AFTER: Final = MAX_WAIT_MS // 1000
+"""Seconds; the longest wait a handler can ask for."""
+
+
+class ErrorReason(StrEnum):
+    """The names of the contract's `ErrorReason`, without prefix."""
+
+    INVALID_FIELD = "INVALID_FIELD"
+    INVALID_JOB_TYPE = "INVALID_JOB_TYPE"
+    INVALID_PAYLOAD = "INVALID_PAYLOAD"
+    PAYLOAD_TOO_LARGE = "PAYLOAD_TOO_LARGE"
+    NUMBER_TOO_LARGE = "NUMBER_TOO_LARGE"
+    INVALID_PAGE_TOKEN = "INVALID_PAGE_TOKEN"  # noqa: S105 - a reason, not a password
+    JOB_NOT_FOUND = "JOB_NOT_FOUND"
+    BREAKER_NOT_FOUND = "BREAKER_NOT_FOUND"
+    IDEMPOTENCY_KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
+    REQUEST_IN_PROGRESS = "REQUEST_IN_PROGRESS"
+    ETAG_MISMATCH = "ETAG_MISMATCH"
+    WRONG_STATE = "WRONG_STATE"
+    NOT_CONFIGURED = "NOT_CONFIGURED"
+    BACKEND_UNAVAILABLE = "BACKEND_UNAVAILABLE"
+    SHUTTING_DOWN = "SHUTTING_DOWN"
+    TOO_MANY_NAMES = "TOO_MANY_NAMES"
+    TOO_MANY_WATCHES = "TOO_MANY_WATCHES"
+    TOO_MANY_CALLS = "TOO_MANY_CALLS"
+    INTERNAL = "INTERNAL"
+
+
+class SickbayError(Exception):
+    """Base of all errors that a door may show; `str()` is the message for the client."""
+
+    default_reason: ClassVar[ErrorReason] = ErrorReason.INTERNAL
+    exit_code: ClassVar[int] = 1
+    """Of a process that cannot start because of it."""
+
+    def __init__(self, message: str, reason: ErrorReason | None = None) -> None:
+        """Take the sentence for the client and, where it differs from the class's own, the reason."""
+        super().__init__(message)
+        self.reason = reason or self.default_reason
+
+
+class InvalidArgument(SickbayError):
+    """The request is wrong; the message says what to correct."""
+
+    default_reason = ErrorReason.INVALID_FIELD
+
+
+class Unstorable(InvalidArgument):
+    """A database refuses a value (a NUL in a text, a number too large), and always will: nothing was written, asking again is of no use."""
+
+
+class NotFound(SickbayError):
+    """No such job or breaker."""
+
+    default_reason = ErrorReason.JOB_NOT_FOUND
+
+
+class AlreadyExists(SickbayError):
+    """The idempotency key belongs to another request."""
+
+    default_reason = ErrorReason.IDEMPOTENCY_KEY_REUSED
+
+
+class Aborted(SickbayError):
+    """Somebody else was first: read again, then repeat."""
+
+    default_reason = ErrorReason.ETAG_MISMATCH
+
+
+class FailedPrecondition(SickbayError):
+    """Not allowed in this state, or a setting is missing."""
+
+    default_reason = ErrorReason.WRONG_STATE
+
+
+class Unavailable(SickbayError):
+    """A server behind us does not answer; nothing is lost. `retry_after` is the advised wait in seconds."""
+
+    default_reason = ErrorReason.BACKEND_UNAVAILABLE
+
+    def __init__(self, message: str, reason: ErrorReason | None = None, *, retry_after: float = 1.0) -> None:
+        """Take the sentence, the reason and the advised wait in seconds."""
+        super().__init__(message, reason)
+        self.retry_after = retry_after
+
+
+class Refused(Unavailable):
+    """What was asked for has certainly not happened."""
+
+
+class ResourceExhausted(SickbayError):
+    """A bound is reached. `retry_after` is the advised wait in seconds."""
+
+    default_reason = ErrorReason.TOO_MANY_NAMES
+
+    def __init__(self, message: str, reason: ErrorReason | None = None, *, retry_after: float = 1.0) -> None:
+        """Take the sentence, the reason and the advised wait in seconds."""
+        super().__init__(message, reason)
+        self.retry_after = retry_after
+
+
+class SettingsError(SickbayError):
+    """A variable or an option is wrong; one sentence that names it."""
+
+    default_reason = ErrorReason.NOT_CONFIGURED
+
+
+class MissingSetting(SettingsError):
+    """A variable that has no default is not set, or still has an example's value; the sentence says what to set.
+
+    Exit code 2, as for a command without its argument.
+    """
+
+    exit_code = 2
+
+
+class JobError(Exception):
+    """What a handler raises to say how its run failed.
+
+    `code` matches `[A-Z0-9_]{1,48}`; its kind comes from `sickbay.domain.outcome.kind_of` unless `kind` is given.
+    `retry_after` (seconds) delays the next attempt, and is the least cooldown should this failure open the circuit.
+    `message` may be anything that has a text, for example the exception that was caught. It can be pickled, as processes' pools do.
+    """
+
+    __module__ = "sickbay"  # where users import it from, so what tracebacks call it
+
+    def __init__(self, code: str, message: object = "", *, kind: Kind | KindName | None = None, retry_after: float | None = None) -> None:
+        """Raise ValueError if the code, the kind or the wait cannot be meant."""
+        words = message if type(message) is str else "" if message is None else text_of(message)
+        super().__init__(f"{code}: {words}" if words else code)
+        if not is_a(code, str) or not is_code(code):
+            msg = f"an error code is 1 to 48 of A-Z, 0-9 and _, not {code!r}"
+            raise ValueError(msg)
+        if retry_after is not None and not 0 <= retry_after <= MAX_RETRY_AFTER:
+            msg = f"retry_after is 0 to 86400 seconds, not {retry_after!r}"
+            raise ValueError(msg)
+        self.code = code
+        self.message = words
+        self.kind = Kind(kind) if kind is not None else kind_of(code)
+        if self.kind in {Kind.SUCCESS, Kind.CANCELLED}:
+            msg = f"a JobError cannot be of kind {self.kind.value}"
+            raise ValueError(msg)
+        self.retry_after = retry_after
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _job_error, (type(self), self.args, dict(vars(self)))
+
+
+def _job_error(cls: type[JobError], args: tuple[object, ...], state: dict[str, object]) -> JobError:
+    """Made again as it was, without asking its class how it is made."""
+    error = cls.__new__(cls, *args)
+    error.args = args
+    vars(error).update(state)
+    return error

@@ -1,0 +1,262 @@
+"""A job, the states it goes through, and the order in which copies of it supersede each other.
+
+Pure: frozen values and functions that take `now`. All times are integer milliseconds since the Unix epoch, UTC.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any, Final
+
+NAME_PATTERN: Final = r"[a-z0-9][a-z0-9._-]{0,63}"
+CODE_PATTERN: Final = r"[A-Z0-9_]{1,48}"
+DEFAULT_TENANT: Final = "default"
+MAX_PAYLOAD_BYTES: Final = 1024 * 1024
+MAX_DIGITS: Final = 4_300
+"""Of an integer in a payload: what Python reads unless told otherwise (`sys.set_int_max_str_digits`)."""
+MAX_FAILURES: Final = 10
+MAX_MESSAGE_CHARS: Final = 500
+MAX_TRACEBACK_BYTES: Final = 4_000
+MAX_TRACEBACKS_BYTES: Final = 8_000
+"""Of all failures of a job together: its messages stay small, and so do the ledger's rows."""
+
+_NAME: Final = re.compile(NAME_PATTERN)
+_CODE: Final = re.compile(CODE_PATTERN)
+
+
+class PayloadUnreadable(ValueError):
+    """The bytes of a payload cannot be read as a JSON object; the text says why."""
+
+
+class State(StrEnum):
+    """Where a job is on its way; the names of the contract's `Job.State`."""
+
+    QUEUED = "QUEUED"
+    RUNNING = "RUNNING"
+    RETRYING = "RETRYING"
+    PARKED = "PARKED"
+    QUARANTINED = "QUARANTINED"
+    SUCCEEDED = "SUCCEEDED"
+    DISCARDED = "DISCARDED"
+    CANCELLED = "CANCELLED"
+
+    @property
+    def rank(self) -> int:
+        """Third part of the order of truth: 0 waiting, 1 running, 5 set aside, 9 final."""
+        return _RANKS[self]
+
+    @property
+    def is_final(self) -> bool:
+        """Whether the job has ended."""
+        return self.rank == _FINAL
+
+    @property
+    def is_set_aside(self) -> bool:
+        """Whether the job lies in quarantine, parked or quarantined."""
+        return self.rank == _SET_ASIDE
+
+
+_SET_ASIDE: Final = 5
+_FINAL: Final = 9
+_RANKS: Final = {
+    State.QUEUED: 0,
+    State.RETRYING: 0,
+    State.RUNNING: 1,
+    State.PARKED: _SET_ASIDE,
+    State.QUARANTINED: _SET_ASIDE,
+    State.SUCCEEDED: _FINAL,
+    State.DISCARDED: _FINAL,
+    State.CANCELLED: _FINAL,
+}
+
+
+class Reason(StrEnum):
+    """Why a job was set aside; the names of the contract's `QuarantinedJob.Reason`."""
+
+    CIRCUIT_OPEN = "CIRCUIT_OPEN"
+    RETRIES_EXHAUSTED = "RETRIES_EXHAUSTED"
+    UNKNOWN_TYPE = "UNKNOWN_TYPE"
+    UNDECODABLE = "UNDECODABLE"
+    WORKER_LOST = "WORKER_LOST"
+    BROKER = "BROKER"
+    WORKER_FAULT = "WORKER_FAULT"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One failed run: when (ms), in which generation and attempt, with which code, and what the handler said.
+
+    `traceback` is text that says where (`traceback_text.py`), at most MAX_TRACEBACK_BYTES of UTF-8; empty if nobody knows.
+    """
+
+    at: int
+    generation: int
+    attempt: int
+    code: str
+    message: str
+    traceback: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One unit of work, as a handler receives it.
+
+    Handlers run at least once: use `idempotency_key` when an effect must not happen twice. `trace` is the context of the trace that the
+    job belongs to (see `trace.py`), empty if nobody traces.
+    """
+
+    job_id: str
+    job_type: str
+    payload_json: bytes = b"{}"
+    tenant: str = DEFAULT_TENANT
+    attempt: int = 0
+    generation: int = 0
+    failures: tuple[Failure, ...] = ()
+    submitted_at: int = 0
+    maybe_duplicate: bool = False
+    trace: str = ""
+    _payload: dict[str, Any] | None = field(default=None, init=False, repr=False, compare=False)
+    _unreadable: str = field(default="", init=False, repr=False, compare=False)
+
+    @property
+    def payload(self) -> dict[str, Any]:
+        """The content as a dictionary, decoded at the first use.
+
+        Raises PayloadUnreadable if the bytes cannot be read as a JSON object, which the Job API lets nobody submit. A run that fails after
+        that failed for this reason (PAYLOAD_UNREADABLE), whatever the handler makes of it.
+        """
+        if self._payload is None:
+            try:
+                object.__setattr__(self, "_payload", _decoded(self.payload_json))
+            except PayloadUnreadable as error:
+                object.__setattr__(self, "_unreadable", str(error))
+                raise
+        return self._payload  # type: ignore[return-value]  # set just above
+
+    @property
+    def unreadable(self) -> str:
+        """Why somebody could not read `payload`; empty if nobody has tried in vain."""
+        return self._unreadable
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same for every run of this job in this generation; hand it to the service you call."""
+        return f"{self.job_id}.{self.generation}"
+
+    @property
+    def is_fresh(self) -> bool:
+        """Whether no other copy of this job can have run, as far as the copy itself can tell."""
+        return self.attempt == 0 and self.generation == 0 and not self.maybe_duplicate
+
+    def failed(self, failure: Failure) -> Job:
+        """The job with one more failure remembered, the oldest dropped beyond ten; the attempt is not charged."""
+        return replace(self, failures=remembered((*self.failures, failure)))
+
+    def charged(self) -> Job:
+        """The copy that goes to its next attempt."""
+        return replace(self, attempt=self.attempt + 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What a service tells the ledger about a job: it is now in `state`, since `at`.
+
+    `job` carries its payload when it is set aside, and may when it is accepted. `run` names one execution (two different runs that both
+    succeed are a duplicate; one run told twice is a replay). `started_at` is the begin of that run, None if there was none.
+    `duplicate` marks a copy that was dropped because a later one exists: it is counted and changes nothing else.
+    """
+
+    job: Job
+    state: State
+    at: int
+    started_at: int | None = None
+    run: str = ""
+    actor: str = ""
+    reason: Reason | None = None
+    code: str = ""
+    message: str = ""
+    duplicate: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One line of a job's history."""
+
+    at: int
+    state: State
+    generation: int
+    attempt: int
+    code: str = ""
+    message: str = ""
+    actor: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A job as the ledger knows it. `job.payload_json` is empty unless the job is set aside."""
+
+    job: Job
+    state: State
+    updated_at: int
+    started_at: int | None = None
+    duplicates: int = 0
+    reason: Reason | None = None
+    etag: str = ""
+    fingerprint: str = ""
+
+
+def _decoded(text: bytes) -> dict[str, Any]:
+    try:
+        decoded = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise PayloadUnreadable(f"the payload is not JSON ({error.msg}, character {error.pos})") from None
+    except UnicodeDecodeError:
+        raise PayloadUnreadable("the payload is not UTF-8") from None
+    except ValueError:
+        raise PayloadUnreadable("the payload has a number of more digits than Python reads") from None
+    except RecursionError:
+        raise PayloadUnreadable("the payload is nested too deep") from None
+    if not isinstance(decoded, dict):
+        raise PayloadUnreadable("the payload is not a JSON object")
+    return decoded
+
+
+def remembered(failures: Sequence[Failure]) -> tuple[Failure, ...]:
+    """The newest ten, oldest first; the newest tracebacks that MAX_TRACEBACKS_BYTES have room for, each whole or not at all."""
+    left, kept = MAX_TRACEBACKS_BYTES, []
+    for failure in reversed(failures[-MAX_FAILURES:]):
+        size = len(failure.traceback.encode("utf-8", "replace"))
+        left -= size
+        kept.append(replace(failure, traceback="") if size and left < 0 else failure)
+    return tuple(reversed(kept))
+
+
+def last_bytes(text: str, most: int) -> str:
+    """The end of a text, at most `most` bytes of UTF-8 together with the dots that stand for the rest."""
+    data = text.encode("utf-8", "replace")
+    if len(data) <= most:
+        return text
+    return "..." + data[len(data) - most + 3 :].decode("utf-8", "ignore")
+
+
+def is_name(text: str) -> bool:
+    """Whether `text` can be a job type or a tenant: `[a-z0-9][a-z0-9._-]{0,63}`."""
+    return _NAME.fullmatch(text) is not None
+
+
+def is_code(text: str) -> bool:
+    """Whether `text` can be an error code: `[A-Z0-9_]{1,48}`."""
+    return _CODE.fullmatch(text) is not None
+
+
+def new_job_id(now: int) -> str:
+    """A UUID of version 7 (RFC 9562, section 5.7), so ids sort by time; `now` in ms. No two calls give the same."""
+    rand = int.from_bytes(os.urandom(10), "big")
+    value = (now & (1 << 48) - 1) << 80 | 0x7 << 76 | (rand >> 68 & 0xFFF) << 64 | 0b10 << 62 | rand & (1 << 62) - 1
+    digits = f"{value:032x}"
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

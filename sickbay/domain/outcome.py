@@ -1,0 +1,85 @@
+"""What a run of a job came to, and what kind of failure an error code stands for (`breaker.md`, table "Outcomes").
+
+Pure. The kind decides everything else: whether the run is retried, counts towards opening the circuit, and what it proves as a probe.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final, Literal
+
+
+class Kind(StrEnum):
+    """The kinds of outcome, by what they say about the dependency behind a job type."""
+
+    SUCCESS = "success"
+    SYSTEMIC = "systemic"
+    """The dependency is down or overloaded: retried, counts."""
+    TRANSIENT = "transient"
+    """A passing trouble, counted under its own code: retried, counts."""
+    DATA = "data"
+    """This job's own fault: retried as documented, never counts, proves nothing as a probe."""
+    UNKNOWN = "unknown"
+    """Any other exception: retried, counts."""
+    CANCELLED = "cancelled"
+    """The run was broken off by us: redelivered, nothing charged, proves nothing."""
+
+    @property
+    def counts(self) -> bool:
+        """Whether such a failure counts towards opening the circuit."""
+        return self in {Kind.SYSTEMIC, Kind.TRANSIENT, Kind.UNKNOWN}
+
+
+KindName = Literal["systemic", "transient", "data", "unknown"]
+"""How a handler writes a kind."""
+FAILURE_KINDS: Final = (Kind.SYSTEMIC, Kind.TRANSIENT, Kind.DATA, Kind.UNKNOWN)
+"""The kinds that a failure can be of."""
+
+KINDS: Final[dict[str, Kind]] = {
+    "API_TIMEOUT": Kind.SYSTEMIC,
+    "HANDLER_TIMEOUT": Kind.SYSTEMIC,
+    "SERVICE_UNAVAILABLE": Kind.SYSTEMIC,
+    "CONNECTION_REFUSED": Kind.SYSTEMIC,
+    "NETWORK_ERROR": Kind.TRANSIENT,
+    "RATE_LIMITED": Kind.TRANSIENT,
+    "VALIDATION_ERROR": Kind.DATA,
+    "BAD_REQUEST": Kind.DATA,
+    "NOT_FOUND": Kind.DATA,
+    "PAYLOAD_UNREADABLE": Kind.DATA,
+}
+"""The codes everybody means the same by; a handler may map more, or say the kind itself."""
+
+HTTP_SERVER_ERRORS: Final = range(500, 600)
+HTTP_CLIENT_ERRORS: Final = range(400, 500)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one run came to. `retry_after_ms` is the wait the dependency asked for, None if it did not; `traceback` says where it failed."""
+
+    kind: Kind
+    code: str = ""
+    message: str = ""
+    retry_after_ms: int | None = None
+    traceback: str = field(default="", compare=False)
+
+
+SUCCESS: Final = Outcome(Kind.SUCCESS)
+
+
+def kind_of(code: str) -> Kind:
+    """The kind of a code: the table's, HTTP_4xx and HTTP_5xx by their hundreds, else UNKNOWN."""
+    known = KINDS.get(code)
+    if known is not None:
+        return known
+    number = code.removeprefix("HTTP_")
+    if number != code and number.isdigit():
+        status = int(number)
+        if status in HTTP_SERVER_ERRORS:
+            return Kind.SYSTEMIC
+        if status in {408, 425, 429}:
+            return Kind.TRANSIENT
+        if status in HTTP_CLIENT_ERRORS:
+            return Kind.DATA
+    return Kind.UNKNOWN

@@ -1,0 +1,101 @@
+"""Where a job goes after a run: one pure, table-tested function. Read it beside the table "Outcomes" of the breaker's specification.
+
+| outcome | circuit lets jobs run | circuit refuses now |
+|---|---|---|
+| success | Done | Done |
+| systemic, transient, unknown | Retry, attempt charged; after the last one SetAside RETRIES_EXHAUSTED | SetAside CIRCUIT_OPEN, blameless |
+| data | Retry, attempt charged; after the last one SetAside RETRIES_EXHAUSTED | the same |
+| cancelled | GiveBack, nothing charged | the same |
+
+A fault of the worker itself is no outcome of a run: see `after_fault`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from sickbay.domain.breaker import CircuitState
+from sickbay.domain.job import Failure, Job, Reason, State
+from sickbay.domain.outcome import Kind, Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """How often and how soon a failed job runs again: `max_retries` after the first run, or what `retries_by_code` says; ms."""
+
+    max_retries: int = 3
+    delay_ms: int = 5_000
+    retries_by_code: Mapping[str, int] = field(default_factory=dict)
+
+    def retries(self, code: str) -> int:
+        """How many retries a failure with this code allows."""
+        return self.retries_by_code.get(code, self.max_retries)
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The job succeeded."""
+
+
+@dataclass(frozen=True, slots=True)
+class GiveBack:
+    """The run proved nothing: the same copy goes back to the queue."""
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """The copy for the next attempt, and after which delay (ms) it runs."""
+
+    job: Job
+    delay_ms: int
+
+    @property
+    def state(self) -> State:
+        """RETRYING."""
+        return State.RETRYING
+
+
+@dataclass(frozen=True, slots=True)
+class SetAside:
+    """The copy for the quarantine, and why it goes there."""
+
+    job: Job
+    reason: Reason
+
+    @property
+    def state(self) -> State:
+        """PARKED if the job is blameless, else QUARANTINED."""
+        return State.PARKED if self.reason is Reason.CIRCUIT_OPEN else State.QUARANTINED
+
+
+Route = Done | GiveBack | Retry | SetAside
+
+
+MAX_FAULTS: Final = 3
+"""Faults of the worker itself that a job may meet before a person has to look at it."""
+
+
+def after_fault(job: Job, message: str, policy: RetryPolicy, now: int, traceback: str = "") -> Retry | SetAside:
+    """Where a job goes when the worker itself failed while it treated it: charged, after a growing delay, and to a person in the end."""
+    code = Reason.WORKER_FAULT.value
+    failed = job.failed(Failure(now, job.generation, job.attempt, code, message, traceback))
+    faults = sum(failure.code == code and failure.generation == job.generation for failure in failed.failures)
+    if faults < MAX_FAULTS:
+        return Retry(failed.charged(), policy.delay_ms << (faults - 1))
+    return SetAside(failed, Reason.WORKER_FAULT)
+
+
+def after_run(job: Job, outcome: Outcome, circuit: CircuitState, policy: RetryPolicy, now: int) -> Route:
+    """Decide where the job goes after one run; `circuit` is the circuit's state after the outcome was settled, `now` in ms."""
+    if outcome.kind is Kind.SUCCESS:
+        return Done()
+    if outcome.kind is Kind.CANCELLED:
+        return GiveBack()
+    failed = job.failed(Failure(now, job.generation, job.attempt, outcome.code, outcome.message, outcome.traceback))
+    if outcome.kind.counts and circuit.refuses:
+        return SetAside(failed, Reason.CIRCUIT_OPEN)
+    if job.attempt < policy.retries(outcome.code):
+        return Retry(failed.charged(), policy.delay_ms if outcome.retry_after_ms is None else outcome.retry_after_ms)
+    return SetAside(failed, Reason.RETRIES_EXHAUSTED)

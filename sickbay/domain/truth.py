@@ -1,0 +1,25 @@
+"""The order of truth of a job's states: which of two things that were told of it is the later one.
+
+`(generation, attempt, rank)` decides, with two exceptions. A success is sticky: within its generation it stands above everything else,
+whatever the attempt, because the job really ran. Below it, a cancellation and a discard are sticky: somebody was told that no further run
+begins, so no later attempt takes them back. Two successes of one generation are level, as are two that called the job off.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sickbay.domain.job import State
+
+Truth = tuple[int, int, int, int]
+
+CALLED_OFF: Final = frozenset({State.CANCELLED, State.DISCARDED})
+
+
+def truth(state: State, generation: int, attempt: int) -> Truth:
+    """The key by which events, rows and copies are compared; the greater is the later truth."""
+    if state is State.SUCCEEDED:
+        return (generation, 2, 0, 0)
+    if state in CALLED_OFF:
+        return (generation, 1, 0, 0)
+    return (generation, 0, attempt, state.rank)

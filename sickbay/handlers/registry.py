@@ -1,0 +1,121 @@
+"""The handler SDK: how a function becomes the handler of a job type.
+
+    from sickbay import Job, JobError, handler
+
+    @handler("email", timeout=30)
+    async def send_email(job: Job) -> None:
+        ...
+
+Sync functions run in a thread. A function that returns has succeeded; whatever it raises becomes an outcome (`sickbay.handlers.classify`).
+What cannot be a handler is refused where it stands (`sickbay.handlers.checks`); `sickbay.handlers.loading` finds the handlers of modules.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import os
+import sys
+from collections.abc import Callable, ItemsView, Mapping
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any, Final, Protocol, TypeVar
+
+from sickbay.domain.job import Job
+from sickbay.domain.outcome import Kind, KindName
+from sickbay.handlers.checks import MAX_TIMEOUT_S, HandlerMistake, check_function, check_options, classes_of, kinds_of
+
+__all__ = ["MARK", "MAX_TIMEOUT_S", "HandlerMistake", "HandlerSpec", "handler"]
+
+MARK: Final = "__sickbay_handlers__"
+"""The name under which handlers are noted, in the module where they were marked and on themselves."""
+OWN_MODULES: Final = frozenset({"worker", "jobapi", "controlplane"})
+"""What `python -m` starts."""
+F = TypeVar("F", bound=Callable[[Job], Any])
+K_co = TypeVar("K_co", covariant=True)
+V_co = TypeVar("V_co", covariant=True)
+
+
+class Items(Protocol[K_co, V_co]):
+    """A dictionary that is only read: one of `KeyError` alone is one of exceptions, too, as no `Mapping` is for type checkers."""
+
+    def items(self) -> ItemsView[K_co, V_co]:
+        """Its pairs."""
+
+
+@dataclass(frozen=True, slots=True)
+class HandlerSpec:
+    """A handler and how to run it. `timeout` in seconds, None for the worker's HANDLER_TIMEOUT; `concurrency` per worker process.
+
+    `kinds` are by error code and `class_kinds` by exception class; `place` is the file and line where it was marked.
+    """
+
+    job_type: str
+    function: Callable[[Job], Any]
+    timeout: float | None = None
+    concurrency: int | None = None
+    codes: Mapping[type[BaseException], str] = field(default_factory=dict)
+    kinds: Mapping[str, Kind] = field(default_factory=dict)
+    retries: Mapping[str, int] = field(default_factory=dict)
+    class_kinds: Mapping[type[BaseException], Kind] = field(default_factory=dict)
+    place: str = ""
+
+    @property
+    def is_async(self) -> bool:
+        """Whether the function is a coroutine function, also behind a callable object."""
+        call = getattr(self.function, "__call__", None)  # noqa: B004 - asked for its kind, not whether it is callable
+        return inspect.iscoroutinefunction(self.function) or inspect.iscoroutinefunction(call)
+
+
+def handler(
+    job_type: str,
+    *,
+    timeout: float | None = None,
+    concurrency: int | None = None,
+    codes: Items[type[BaseException], str] | None = None,
+    kinds: Items[str | type[BaseException], Kind | KindName] | None = None,
+    retries: Items[str, int] | None = None,
+) -> Callable[[F], F]:
+    """Make the decorated function, or anything else that can be called with one Job, the handler of `job_type`.
+
+    `timeout`: seconds a run may take, at most 1,500 (default HANDLER_TIMEOUT). `concurrency`: runs at a time in one worker.
+    `codes`: exception class -> error code. `kinds`: error code or exception class -> kind (systemic, transient, data, unknown).
+    `retries`: error code -> retries, where it differs from MAX_RETRIES. Raises HandlerMistake, a ValueError, for what cannot be meant.
+    """
+    _let_ours_start(sys._getframe(1))  # noqa: SLF001 - where it is written decides
+    check_options(job_type, timeout=timeout, concurrency=concurrency, codes=codes, kinds=kinds, retries=retries)
+
+    def mark(function: F) -> F:
+        check_function(function, job_type)
+        caller = sys._getframe(1)  # noqa: SLF001 - where it is written is where it is noted and what a sentence about it names
+        code = getattr(inspect.unwrap(function), "__code__", None) if inspect.isfunction(function) else None
+        spec = HandlerSpec(
+            job_type,
+            function,
+            timeout,
+            concurrency,
+            dict(codes.items() if codes else ()),
+            kinds_of(kinds.items() if kinds else ()),
+            dict(retries.items() if retries else ()),
+            classes_of(kinds.items() if kinds else ()),
+            f"{code.co_filename}:{code.co_firstlineno}" if code else f"{caller.f_code.co_filename}:{caller.f_lineno}",
+        )
+        caller.f_globals.setdefault(MARK, []).append(spec)
+        with contextlib.suppress(AttributeError, TypeError):  # objects that take no attributes are noted in the module alone
+            setattr(function, MARK, (*vars(function).get(MARK, ()), spec))
+        return function
+
+    return mark
+
+
+def _let_ours_start(caller: FrameType) -> None:
+    """A user's `worker.py` in the folder in which `python -m worker` is started comes before ours: then start ours, which loads theirs."""
+    spec = caller.f_globals.get("__spec__")
+    name = getattr(spec, "name", "").partition(".")[0]
+    started = caller.f_globals.get("__name__") == "__main__" or sys.argv[:1] == ["-m"]
+    if not started or name not in OWN_MODULES:
+        return
+    if sys.flags.safe_path:  # then it is not the current folder's; it would be started again and again
+        file = caller.f_code.co_filename
+        raise SystemExit(f"`python -m {name}` starts {file}, which hides Sickbay's own; take its folder off PYTHONPATH, or rename it")
+    os.execv(sys.executable, [sys.executable, "-P", *sys.orig_argv[1:]])  # noqa: S606 - the same again, without the current folder

@@ -1,0 +1,277 @@
+"""The messages on the queues: JSON that an operator can read in the broker's page (`design.md`, section 4).
+
+A job is `{"jobType": ..., "payload": {...}}` plus our own fields, all optional, so that a foreign program can publish one.
+An event is the same with `state`, `at`, ...; several events travel as `{"events": [...]}`. The payload is never parsed here:
+it stays the bytes that came in.
+
+A job's trace context is in the headers of the message that carries it. In an event that sets a job aside it is in the body: there it is a
+part of the job, kept in the ledger and in `jobs.quarantine` until the job is released, and no header survives the sweep.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from types import MappingProxyType
+from typing import Annotated, Final
+
+import msgspec
+
+from sickbay.domain.job import (
+    DEFAULT_TENANT,
+    MAX_FAILURES,
+    MAX_TRACEBACK_BYTES,
+    NAME_PATTERN,
+    Event,
+    Failure,
+    Job,
+    Reason,
+    State,
+    is_name,
+    last_bytes,
+    remembered,
+)
+from sickbay.domain.storable import LAST_MS, MAX_COUNT, digest, id_of, is_storable, not_ahead, storable
+from sickbay.domain.trace import checked, trace_headers, trace_of
+from sickbay.ports import Message
+
+MAX_ID_CHARS: Final = 64
+MAX_BODY_BYTES: Final = 14 * 1024 * 1024
+"""A larger message is no job: its next copy, with its errors, might be more than RabbitMQ takes (16 MiB)."""
+MAX_KEPT_BYTES: Final = 10 * 1024 * 1024
+"""How much of a message that nobody could read is kept; as base64 this, too, is less than 16 MiB."""
+UNDECODABLE_TYPE: Final = "undecodable"
+"""The job type under which a message is kept that could not be read."""
+_NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+class Undecodable(ValueError):
+    """The message is no job; the text says why and is kept with it."""
+
+
+_Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
+_Millis = Annotated[int, msgspec.Meta(ge=0, le=LAST_MS)]
+_MAX_NAME_CHARS: Final = 200
+"""Of a run, an actor, an error code: more is cut off."""
+_MAX_TEXT_CHARS: Final = 20_000
+"""Of a message in an event or an error."""
+_MAX_WHY_CHARS: Final = 1_000
+
+
+class _Failure(msgspec.Struct, frozen=True):
+    time: _Millis
+    attempt: _Count
+    code: str
+    message: str = ""
+    generation: _Count = 0
+    traceback: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class _Body(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
+    job_type: str
+    payload: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    job_id: str = ""
+    tenant: str = DEFAULT_TENANT
+    attempt: _Count = 0
+    generation: _Count = 0
+    errors: tuple[_Failure, ...] = ()
+    submitted_at: _Millis = 0
+    maybe_duplicate: bool = False
+    state: State | msgspec.UnsetType = msgspec.UNSET
+    at: _Millis = 0
+    started_at: _Millis | None = None
+    run: str = ""
+    actor: str = ""
+    reason: Reason | None = None
+    code: str = ""
+    message: str = ""
+    duplicate: bool = False
+    trace: str = ""
+
+
+class _Batch(msgspec.Struct, frozen=True):
+    events: tuple[_Body, ...]
+
+
+class _Anything(msgspec.Struct, frozen=True):
+    events: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+_encoder: Final = msgspec.json.Encoder()
+_job_decoder: Final = msgspec.json.Decoder(_Body)
+_batch_decoder: Final = msgspec.json.Decoder(_Batch)
+_shape_decoder: Final = msgspec.json.Decoder(_Anything)
+
+
+def job_message(key: str, job: Job, delay_ms: int = 0) -> Message:
+    """The message that carries a job to a worker."""
+    return Message(key, encode_job(job), delay_ms, headers=trace_headers(job.trace) if job.trace else _NO_HEADERS)
+
+
+def encode_job(job: Job) -> bytes:
+    """The body of such a message."""
+    return _encoder.encode(_body(job))
+
+
+def decode_job(body: bytes, message_id: str, now: int, headers: Mapping[str, str] = _NO_HEADERS) -> Job:
+    """The job in a message; a foreign one without `jobId` takes the message's id, one without `submittedAt` takes `now` (ms).
+
+    Raises Undecodable with a sentence that says what is wrong.
+    """
+    if len(body) > MAX_BODY_BYTES:
+        raise Undecodable(f"the message is not a job: it has {len(body)} bytes, and a job at most {MAX_BODY_BYTES}")
+    try:
+        found = _job_decoder.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Undecodable(f"the message is not a job: {error}") from error
+    _check_names(found)
+    if isinstance(found.payload, msgspec.UnsetType):
+        raise Undecodable("payload must be a JSON object")
+    return _job(found, found.job_id or id_of(message_id), now, trace_of(headers) if headers else "")
+
+
+def encode_event(event: Event) -> bytes:
+    """One event in a message of its own; a set-aside job is complete in it."""
+    return _encoder.encode(_event_body(event))
+
+
+def encode_events(events: Iterable[Event]) -> bytes:
+    """Several events in one message."""
+    return _encoder.encode(_Batch(tuple(map(_event_body, events))))
+
+
+def decode_events(body: bytes, now: int | None = None) -> Sequence[Event]:
+    """The events in a message, one or several; times far after `now` (ms) are taken for a day after it. Raises Undecodable."""
+    try:
+        several = _shape_decoder.decode(body).events is not msgspec.UNSET
+        bodies = _batch_decoder.decode(body).events if several else (_job_decoder.decode(body),)
+        return [_event(found, LAST_MS if now is None else now) for found in bodies]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Undecodable(f"the message is no event: {error}") from error
+
+
+def undecodable_job(body: bytes, message_id: str, why: str, now: int, traceback: str = "") -> Job:
+    """A job that keeps the bytes of a message nobody could read, so that a person can; of more than 10 MiB the first 10."""
+    why = storable(why, _MAX_WHY_CHARS)  # a decoder's words may quote what it could not read
+    payload: dict[str, object] = {"contentBase64": base64.b64encode(body[:MAX_KEPT_BYTES]).decode("ascii"), "problem": why}
+    if len(body) > MAX_KEPT_BYTES:
+        payload |= {"bytes": len(body), "keptBytes": MAX_KEPT_BYTES}
+    failure = Failure(now, 0, 0, "UNDECODABLE", why, traceback)
+    return Job(id_of(message_id) or digest(body), UNDECODABLE_TYPE, msgspec.json.encode(payload), failures=(failure,), submitted_at=now)
+
+
+def _check_names(body: _Body, *, may_lack: bool = False) -> None:
+    """`may_lack`: the ledger knows the type and the tenant."""
+    if not (is_name(body.job_type) or (may_lack and not body.job_type)):
+        raise Undecodable(f"jobType must match {NAME_PATTERN}")
+    if not (is_name(body.tenant) or (may_lack and not body.tenant)):
+        raise Undecodable(f"tenant must match {NAME_PATTERN}")
+    if len(body.job_id) > MAX_ID_CHARS:
+        raise Undecodable(f"jobId has at most {MAX_ID_CHARS} characters")
+    if not is_storable(body.job_id):
+        raise Undecodable("jobId has a character that cannot be kept (NUL)")
+
+
+def _payload(raw: msgspec.Raw) -> bytes:
+    payload = bytes(raw)
+    if not payload.lstrip().startswith(b"{"):
+        raise Undecodable("payload must be a JSON object")
+    if not payload.isascii():
+        payload.decode()
+    return payload
+
+
+def _body(job: Job) -> _Body:
+    return _Body(
+        job_type=job.job_type,
+        payload=msgspec.Raw(job.payload_json),
+        job_id=job.job_id,
+        tenant=job.tenant,
+        attempt=job.attempt,
+        generation=job.generation,
+        errors=tuple(map(_error, job.failures)),
+        submitted_at=job.submitted_at,
+        maybe_duplicate=job.maybe_duplicate,
+    )
+
+
+def _job(body: _Body, job_id: str, now: int, trace: str = "") -> Job:
+    try:
+        payload = b"" if isinstance(body.payload, msgspec.UnsetType) else _payload(body.payload)
+    except UnicodeDecodeError as error:
+        raise Undecodable(f"payload is not UTF-8: {error}") from error
+    return Job(
+        job_id=job_id,
+        job_type=body.job_type,
+        payload_json=payload,
+        tenant=body.tenant,
+        attempt=body.attempt,
+        generation=body.generation,
+        failures=remembered([_failure(one) for one in body.errors[-MAX_FAILURES:]]),
+        submitted_at=body.submitted_at or now,
+        maybe_duplicate=body.maybe_duplicate,
+        trace=trace or (checked(body.trace) if body.trace else ""),
+    )
+
+
+def _error(failed: Failure) -> _Failure:
+    return _Failure(failed.at, failed.attempt, failed.code, failed.message, failed.generation, failed.traceback or msgspec.UNSET)
+
+
+def _failure(told: _Failure) -> Failure:
+    code, message = storable(told.code, _MAX_NAME_CHARS), storable(told.message, _MAX_TEXT_CHARS)
+    traceback = "" if isinstance(told.traceback, msgspec.UnsetType) else storable(told.traceback)
+    return Failure(told.time, told.generation, told.attempt, code, message, last_bytes(traceback, MAX_TRACEBACK_BYTES))
+
+
+def _carries_payload(event: Event) -> bool:
+    """A job that is set aside is complete in its event; one that was accepted is, if its payload was left in."""
+    return event.state.is_set_aside or (event.state is State.QUEUED and not event.duplicate and bool(event.job.payload_json))
+
+
+def _event_body(event: Event) -> _Body:
+    job = event.job
+    return _Body(
+        job_type=job.job_type,
+        payload=msgspec.Raw(job.payload_json) if _carries_payload(event) else msgspec.UNSET,
+        job_id=job.job_id,
+        tenant=job.tenant,
+        attempt=job.attempt,
+        generation=job.generation,
+        errors=tuple(map(_error, job.failures)),
+        submitted_at=job.submitted_at,
+        state=event.state,
+        at=event.at,
+        started_at=event.started_at,
+        run=event.run,
+        actor=event.actor,
+        reason=event.reason,
+        code=event.code,
+        message=event.message,
+        duplicate=event.duplicate,
+        trace=job.trace if event.state.is_set_aside else "",
+    )
+
+
+def _event(body: _Body, now: int) -> Event:
+    state = body.state
+    if isinstance(state, msgspec.UnsetType) or not body.job_id:
+        raise Undecodable("an event needs jobId and state")
+    if state.is_set_aside and isinstance(body.payload, msgspec.UnsetType):
+        raise Undecodable("an event that sets a job aside needs its payload")
+    _check_names(body, may_lack=not state.is_set_aside)
+    at = not_ahead(body.at, now)
+    job = _job(body, body.job_id, at)
+    return Event(
+        job=job if job.submitted_at <= now else replace(job, submitted_at=not_ahead(job.submitted_at, now)),
+        state=state,
+        at=at,
+        started_at=None if body.started_at is None else not_ahead(body.started_at, now),
+        run=storable(body.run, _MAX_NAME_CHARS),
+        actor=storable(body.actor, _MAX_NAME_CHARS),
+        reason=body.reason,
+        code=storable(body.code, _MAX_NAME_CHARS),
+        message=storable(body.message, _MAX_TEXT_CHARS),
+        duplicate=body.duplicate,
+    )

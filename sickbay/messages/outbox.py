@@ -1,0 +1,196 @@
+"""Tells the ledger what happened, in batches: at most 200 events or 50 ms to a message.
+
+A delivery handed over with its event is acknowledged only when the event is durable, so nothing is lost between the two.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Sequence
+from itertools import chain, repeat
+from typing import Final, Self
+
+from sickbay.domain.errors import Unavailable
+from sickbay.domain.job import Event
+from sickbay.messages.codec import encode_event, encode_events
+from sickbay.ports import Broker, Delivery, Message
+
+MAX_EVENTS: Final = 200
+LINGER_S: Final = 0.05
+BACKOFF_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
+CLOSE_S: Final = 2.0
+"""How long the end waits for a broker that does not take the last events."""
+
+log = logging.getLogger(__name__)
+
+
+def _nobody(_: Event) -> None:
+    """The hook of whoever wants to hear nothing."""
+
+
+Refused = Callable[[Event, Delivery | None, BaseException], None]
+
+
+def _give_back(_: Event, delivery: Delivery | None, __: BaseException) -> None:
+    if delivery:
+        delivery.nack()
+
+
+def _harmless(hook: Callable[[Event], None]) -> Callable[[Event], None]:
+    """What only looks on must not keep a job from being settled."""
+
+    def hear(event: Event) -> None:
+        try:
+            hook(event)
+        except Exception:
+            log.exception("a hook of the event stream failed")
+
+    return hear
+
+
+class EventStream:
+    """One per service process. `async with` starts it; leaving flushes what is left.
+
+    `heard` is the one hook for metrics, traces and logs: it is called with each event that ends a run or turns a job away, where that
+    happened, so that the context of the job is the present one.
+    """
+
+    def __init__(self, broker: Broker, *, linger_s: float = LINGER_S, heard: Callable[[Event], None] = _nobody) -> None:
+        """Publish through `broker`; `linger_s` is the longest wait of an event for company."""
+        self._heard = _harmless(heard)
+        self.on_refused: Refused = _give_back
+        """Hears of an event that cannot be told because of what is in it; it settles the delivery."""
+        self._broker = broker
+        self._linger_s = linger_s
+        self._buffer: list[tuple[Event, Delivery | None]] = []
+        self._started: dict[str, Event] = {}
+        self._in_flight: Sequence[tuple[Event, Delivery | None]] = ()
+        self._wake = asyncio.Event()
+        self._full = asyncio.Event()
+        self._closing = False
+        self._quiet = asyncio.Event()
+        self._quiet.set()
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        self._task = asyncio.create_task(self._run(), name="event stream")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._closing = True
+        self._wake.set()
+        self._full.set()
+        if self._task:
+            done, late = await asyncio.wait({self._task}, timeout=CLOSE_S)
+            for task in late:
+                log.warning("events could not be told before the end; their jobs will be delivered again")
+                task.cancel()
+            await asyncio.gather(*done, *late, return_exceptions=not done)
+
+    def add(self, event: Event, delivery: Delivery | None = None) -> None:
+        """Send soon; `delivery` is acknowledged after the confirm. Supersedes an untold begin of the same run."""
+        self._started.pop(event.job.job_id, None)
+        self._buffer.append((event, delivery))
+        self._wake.set()
+        self._quiet.clear()
+        if len(self._buffer) >= MAX_EVENTS:
+            self._full.set()
+        self._heard(event)
+
+    async def set_aside(self, event: Event) -> None:
+        """Tell at once, and keep the complete job in quarantine: one publish for both, durable on return."""
+        self.forget(event.job.job_id)
+        await self._broker.publish([Message(f"job.quarantined.{event.state.lower()}", encode_event(event))])
+        self._heard(event)
+
+    def started(self, event: Event) -> None:
+        """Tell that a run began, unless it is over before the next batch goes: then its outcome carries the begin."""
+        self._started[event.job.job_id] = event
+        self._wake.set()
+
+    def forget(self, job_id: str) -> None:
+        """Do not tell the begin of a run whose end is told another way."""
+        self._started.pop(job_id, None)
+
+    def is_untold(self, job_id: str) -> bool:
+        """Whether the end of a run of this job is not durable yet. Looks through all that waits, so ask it rarely.
+
+        That a copy was dropped is the end of no run.
+        """
+        return any(event.job.job_id == job_id and not event.duplicate for event, _ in chain(self._buffer, self._in_flight))
+
+    async def flush(self, within_s: float | None = None) -> None:
+        """Return when everything added so far is durable and acknowledged, or after `within_s`."""
+        self._full.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await self._quiet.wait()
+
+    async def _run(self) -> None:
+        while not (self._closing and not self._buffer and not self._started):
+            await self._wake.wait()
+            if not self._closing:
+                await self._linger()
+            self._in_flight = batch = self._take()
+            if batch:
+                await self._send(batch)
+            self._in_flight = ()
+            if not self._buffer:
+                self._quiet.set()
+
+    async def _linger(self) -> None:
+        if len(self._buffer) < MAX_EVENTS:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._linger_s):
+                    await self._full.wait()
+
+    def _take(self) -> Sequence[tuple[Event, Delivery | None]]:
+        begun: list[tuple[Event, Delivery | None]] = [(event, None) for event in self._started.values()]
+        self._started.clear()
+        batch = begun + self._buffer[:MAX_EVENTS]
+        del self._buffer[:MAX_EVENTS]
+        if len(self._buffer) < MAX_EVENTS:
+            self._full.clear()
+        if not self._buffer and not self._closing:
+            self._wake.clear()
+        return batch
+
+    async def _send(self, batch: Sequence[tuple[Event, Delivery | None]]) -> None:
+        try:
+            told = await self._publish(Message("job.events", encode_events(event for event, _ in batch)))
+        except Exception as error:  # noqa: BLE001 - one event must not keep the others
+            return await self._isolate(batch, error)
+        if not told:
+            log.warning("%d events could not be told before the end; their jobs will be delivered again", len(batch))
+            return None
+        for _, delivery in batch:
+            if delivery:
+                delivery.ack()
+        return None
+
+    async def _isolate(self, batch: Sequence[tuple[Event, Delivery | None]], error: Exception) -> None:
+        """Something in the batch cannot be told: halve it until only that is left."""
+        if len(batch) > 1:
+            half = len(batch) // 2
+            await self._send(batch[:half])
+            await self._send(batch[half:])
+            return
+        ((event, delivery),) = batch
+        log.error("an event of job %s cannot be told: %r", event.job.job_id, error)
+        self.on_refused(event, delivery, error)
+
+    async def _publish(self, message: Message) -> bool:
+        """Try until it is durable; when closing only a few times more."""
+        for wait_s in chain(BACKOFF_S, repeat(BACKOFF_S[-1])):
+            try:
+                await self._broker.publish([message])
+            except Unavailable as error:
+                if self._closing and wait_s == BACKOFF_S[-1]:
+                    return False
+                log.warning("events wait, next try in %g s: %s", wait_s, error)
+                await asyncio.sleep(wait_s)
+            else:
+                return True
+        return False

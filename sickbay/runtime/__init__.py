@@ -1,0 +1,1 @@
+"""How a process begins, runs and ends: settings, back ends, signals. The only room that knows the adapters."""

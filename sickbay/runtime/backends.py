@@ -1,0 +1,277 @@
+"""Picks the back ends that the settings name, and opens them. The only module that imports adapters."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import SystemRandom
+from typing import Final
+
+from sickbay.adapters.embedded.breakers import EmbeddedBreakers
+from sickbay.adapters.embedded.broker import SqliteBroker
+from sickbay.adapters.embedded.datafolder import DataFolder, open_data_folder
+from sickbay.adapters.rabbitmq.broker import RabbitBroker
+from sickbay.adapters.rabbitmq.upkeep import apply as apply_topology
+from sickbay.adapters.rabbitmq.upkeep import check as check_topology
+from sickbay.adapters.redis.breakers import RedisBreakers
+from sickbay.adapters.redis.fence import RedisFence
+from sickbay.adapters.redis.keys import RedisIdempotencyKeys
+from sickbay.adapters.sql.ledger import Ledger, open_ledger
+from sickbay.adapters.sql.link import AlwaysUp
+from sickbay.adapters.unconfigured import NoHolds, NoKeys, NoReader
+from sickbay.domain.backend_status import Vitals
+from sickbay.domain.errors import SettingsError
+from sickbay.domain.health import GRACE_S
+from sickbay.ports import Breakers, Broker, Clock, Fence, IdempotencyKeys, JobReader, LedgerWriter, Wards
+from sickbay.ports.lost import Holds, Lost
+from sickbay.runtime.settings import Settings
+from sickbay.system.clock import SteadyClock, uptime, wall_clock
+
+__all__ = [
+    "RABBITMQ_URL",
+    "Backends",
+    "ControlPlaneParts",
+    "JobApiParts",
+    "WorkerParts",
+    "apply_topology",
+    "check_topology",
+    "open_control_plane",
+    "open_jobapi",
+    "open_up",
+    "open_worker",
+    "wall_clock",
+]
+
+RABBITMQ_URL: Final = "amqp://guest:guest@localhost:5672"
+REDIS_URL: Final = "redis://localhost:6379"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    """What every service needs. `ready` returns once the servers behind it have answered; `system` is how traces call the broker.
+
+    `health_grace` is for how many seconds a server may be away before the health of the service says so.
+    """
+
+    broker: Broker
+    system: str = "sickbay"
+    clock: Clock
+    ready: Callable[[], Awaitable[None]]
+    vitals: Vitals = field(default_factory=Vitals)
+    health_grace: float = GRACE_S
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobApiParts(Common):
+    """What the Job API needs. Payloads of up to `kept_bytes` go to the ledger, too."""
+
+    reader: JobReader
+    keys: IdempotencyKeys
+    holds: Holds
+    kept_bytes: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerParts(Common):
+    """What a worker needs."""
+
+    breakers: Breakers
+    fence: Fence
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlPlaneParts(Common):
+    """What the control plane needs."""
+
+    breakers: Breakers
+    writer: LedgerWriter
+    wards: Wards
+    lost: Lost
+    holds: Holds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backends(JobApiParts, WorkerParts, ControlPlaneParts):
+    """What all three need in one process."""
+
+
+@asynccontextmanager
+async def open_up(settings: Settings, folder: Path | None) -> AsyncIterator[Backends]:
+    """What `sickbay up` runs on: the servers that RABBITMQ_URL, REDIS_URL and DATABASE_URL name, embedded parts for the others.
+
+    Embedded parts are durable in `folder`, or in memory if that is None. SettingsError if the folder cannot be used.
+    """
+    rabbitmq, redis, database = settings.url("rabbitmq_url"), settings.url("redis_url"), settings.url("database_url")
+    async with AsyncExitStack() as stack:
+        queues: Path | str = ":memory:"
+        file: Path | None = None
+        data: DataFolder | None = None
+        if folder is not None and (rabbitmq is None or database is None):
+            data = stack.enter_context(open_data_folder(folder))
+            queues, file = data.queue_db, data.ledger_db
+        ledger = await stack.enter_async_context(open_ledger(database or file or "sqlite://", wall_clock, patient=True, own_time=True))
+        broker = await _broker(stack, settings, rabbitmq, queues)
+        breakers = await _breakers(stack, settings, redis)
+        yield Backends(
+            broker=broker,
+            system=_system(broker),
+            breakers=breakers,
+            reader=ledger.reader,
+            writer=ledger.writer,
+            wards=ledger.wards,
+            lost=ledger.lost,
+            holds=ledger.holds,
+            fence=ledger.fence,
+            keys=ledger.keys,
+            kept_bytes=settings.ledger_payload_bytes,
+            clock=wall_clock,
+            ready=_all_ready(broker, ledger),
+            vitals=_vitals(broker, ledger, breakers, folder=data),
+            health_grace=settings.health_grace,
+        )
+
+
+@asynccontextmanager
+async def open_jobapi(settings: Settings) -> AsyncIterator[JobApiParts]:
+    """RabbitMQ; with DATABASE_URL also the ledger to read from, and idempotency keys there or, with REDIS_URL, in Redis."""
+    redis = settings.url("redis_url")
+    async with AsyncExitStack() as stack:
+        ledger = await _shared_ledger(stack, settings)
+        broker = await _broker(stack, settings, settings.url("rabbitmq_url") or RABBITMQ_URL)
+        redis_keys = await stack.enter_async_context(RedisIdempotencyKeys(redis)) if redis is not None else None
+        keys: IdempotencyKeys = redis_keys or (ledger.keys if ledger else NoKeys())
+        reader: JobReader = ledger.reader if ledger else NoReader()
+        yield JobApiParts(
+            broker=broker,
+            system=_system(broker),
+            clock=wall_clock,
+            ready=_all_ready(broker, ledger),
+            vitals=_vitals(broker, ledger, keys=redis_keys),
+            health_grace=settings.health_grace,
+            reader=reader,
+            keys=keys,
+            kept_bytes=settings.ledger_payload_bytes,
+            holds=ledger.holds if ledger else NoHolds(),
+        )
+
+
+@asynccontextmanager
+async def open_worker(settings: Settings) -> AsyncIterator[WorkerParts]:
+    """RabbitMQ and Redis; with DATABASE_URL also the ledger, to tell copies that have a later one."""
+    redis = settings.url("redis_url") or REDIS_URL
+    async with AsyncExitStack() as stack:
+        ledger = await _shared_ledger(stack, settings)
+        broker = await _broker(stack, settings, settings.url("rabbitmq_url") or RABBITMQ_URL)
+        fence: Fence = ledger.fence if ledger else await stack.enter_async_context(RedisFence(redis))
+        breakers = await _breakers(stack, settings, redis)
+        yield WorkerParts(
+            broker=broker,
+            system=_system(broker),
+            clock=wall_clock,
+            ready=_all_ready(broker, ledger),
+            vitals=_vitals(broker, ledger, breakers),
+            health_grace=settings.health_grace,
+            breakers=breakers,
+            fence=fence,
+        )
+
+
+@asynccontextmanager
+async def open_control_plane(settings: Settings) -> AsyncIterator[ControlPlaneParts]:
+    """RabbitMQ, Redis and the ledger: in PostgreSQL with DATABASE_URL, else in a file in DATA_DIR."""
+    async with AsyncExitStack() as stack:
+        database: str | Path | None = settings.url("database_url")
+        data: DataFolder | None = None
+        if database is None:
+            data = stack.enter_context(open_data_folder(settings.data_dir))
+            database = data.ledger_db
+        ledger = await stack.enter_async_context(open_ledger(database, wall_clock, patient=True, own_time=True))
+        broker = await _broker(stack, settings, settings.url("rabbitmq_url") or RABBITMQ_URL)
+        breakers = await _breakers(stack, settings, settings.url("redis_url") or REDIS_URL)
+        yield ControlPlaneParts(
+            broker=broker,
+            system=_system(broker),
+            clock=wall_clock,
+            ready=_all_ready(broker, ledger),
+            vitals=_vitals(broker, ledger, breakers, folder=data),
+            health_grace=settings.health_grace,
+            breakers=breakers,
+            writer=ledger.writer,
+            wards=ledger.wards,
+            lost=ledger.lost,
+            holds=ledger.holds,
+        )
+
+
+async def _broker(
+    stack: AsyncExitStack, settings: Settings, url: str | None, queues: Path | str = ":memory:"
+) -> SqliteBroker | RabbitBroker:
+    if url is None:
+        return await stack.enter_async_context(SqliteBroker(queues, SteadyClock(), settings.sqlite_synchronous, settings.prefetch_bytes))
+    return await stack.enter_async_context(RabbitBroker(url, wall_clock, name=settings.worker_name, prefetch_bytes=settings.prefetch_bytes))
+
+
+async def _breakers(stack: AsyncExitStack, settings: Settings, url: str | None) -> EmbeddedBreakers | RedisBreakers:
+    if url is None:
+        return EmbeddedBreakers(settings.breaker_config, wall_clock, SystemRandom(), settings.worker_name, steady=uptime)
+    return await stack.enter_async_context(RedisBreakers(url, settings.breaker_config, worker=settings.worker_name))
+
+
+async def _shared_ledger(stack: AsyncExitStack, settings: Settings) -> Ledger | None:
+    """The ledger that the control plane keeps, for a process that reads it; None without DATABASE_URL."""
+    url = settings.url("database_url")
+    if url is None:
+        return None
+    if url.startswith("sqlite"):
+        raise SettingsError("DATABASE_URL must name a PostgreSQL database here: processes cannot share a SQLite ledger")
+    return await stack.enter_async_context(open_ledger(url, wall_clock, migrates=False, patient=True, own_time=True))
+
+
+def _system(broker: SqliteBroker | RabbitBroker) -> str:
+    return "rabbitmq" if isinstance(broker, RabbitBroker) else "sickbay"
+
+
+def _all_ready(broker: SqliteBroker | RabbitBroker, ledger: Ledger | None) -> Callable[[], Awaitable[None]]:
+    async def ready() -> None:
+        if isinstance(broker, RabbitBroker):
+            await broker.ready()
+        if ledger is not None:
+            await ledger.link.wait_up()
+
+    return ready
+
+
+def _vitals(
+    broker: SqliteBroker | RabbitBroker,
+    ledger: Ledger | None,
+    breakers: EmbeddedBreakers | RedisBreakers | None = None,
+    *,
+    keys: RedisIdempotencyKeys | None = None,
+    folder: DataFolder | None = None,
+) -> Vitals:
+    """Of the parts that there are; `folder` is where those lie that are embedded."""
+    up: dict[str, Callable[[], bool]] = {"broker": lambda: broker.is_ready if isinstance(broker, RabbitBroker) else broker.is_open}
+    troubles: dict[str, Callable[[], str]] = {"broker": lambda: _disk(broker, SqliteBroker, folder) or broker.trouble}
+    if breakers is not None:
+        up["breakers"] = lambda: not (isinstance(breakers, RedisBreakers) and breakers.is_degraded)
+        troubles["breakers"] = lambda: breakers.trouble if isinstance(breakers, RedisBreakers) else ""
+    if ledger is not None:
+        up["ledger"] = lambda: ledger.link.is_up
+        troubles["ledger"] = lambda: _disk(ledger.link, AlwaysUp, folder) or ledger.trouble
+    if keys is not None:
+        up["keys"] = lambda: not keys.trouble
+        troubles["keys"] = lambda: keys.trouble
+    return Vitals(
+        up=up,
+        troubles=troubles,
+        is_blocked=lambda: isinstance(broker, RabbitBroker) and broker.is_blocked,
+        stale=lambda: breakers.stale if breakers is not None else 0,
+        shut_here=lambda: {key.job_type for key in breakers.shut_here} if isinstance(breakers, RedisBreakers) else (),
+    )
+
+
+def _disk(part: object, embedded: type, folder: DataFolder | None) -> str:
+    """What is wrong with the disk of a part that is embedded."""
+    return folder.trouble if folder is not None and isinstance(part, embedded) else ""

@@ -1,0 +1,116 @@
+"""A service process that is to end does end: whatever a handler has left behind may delay that by seconds, not for ever.
+
+Python waits at its end for every thread that is not a daemon, for the children of `multiprocessing` and for whatever was registered with
+`atexit`. A thread of ours waits, too, and when the time is over it says what is in the way and ends the process at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from typing import Final
+
+from sickbay.system.output import guard_output, is_guarded, last_words
+
+LEFT_BEHIND_S: Final = 3.0
+"""Seconds that threads and children which handlers have left behind get to end, once all else has ended."""
+CLOSE_S: Final = 20.0
+"""Seconds from the end of the draining until everything is closed; the longest part are requests that are under way."""
+
+log = logging.getLogger("sickbay")
+
+
+class _Deadline:
+    """The time at which this process ends, come what may; the latest word counts."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._at = 0.0
+        self._code = 0
+        self._closed = False
+        self._thread: threading.Thread | None = None
+
+    def set(self, within_s: float, code: int, *, closed: bool) -> None:
+        with self._changed:
+            self._at, self._code, self._closed = time.monotonic() + within_s, code, closed
+            self._changed.notify()
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._wait, name="ending", daemon=True)
+                self._thread.start()
+
+    def _wait(self) -> None:
+        with self._changed:
+            while (left := self._at - time.monotonic()) > 0:
+                self._changed.wait(left)
+        try:
+            log.log(logging.WARNING if self._closed else logging.ERROR, "%s; the process ends now all the same", self._why())
+        finally:
+            last_words()
+            os._exit(self._code)
+
+    def _why(self) -> str:
+        if not self._closed:
+            return f"it takes longer than {CLOSE_S:g} s to close everything (at {_main_thread()})"
+        if left := [*map(_thread_name, stray_threads()), *_children()]:
+            return f"{', '.join(left)} still runs, left behind by a handler or its module"
+        return f"something that runs at the end of the program does not come to its own (at {_main_thread()})"
+
+
+_deadline: Final = _Deadline()
+
+
+def ends_within(within_s: float, code: int = 1, *, closed: bool = False) -> None:
+    """This process ends within so many seconds, with this exit code if that has to be forced; a later call replaces an earlier one.
+
+    Only a process that is ours as a whole ends so: without `whole_process` nothing happens.
+    `closed`: everything of ours is closed, so that only what others have left behind can be in the way.
+    """
+    if is_guarded():
+        _deadline.set(within_s, code, closed=closed)
+
+
+@contextlib.contextmanager
+def whole_process() -> Iterator[None]:
+    """Around everything that a service process does: its output holds nobody up, and when the block is left, the process ends."""
+    guard_output()
+    code = 1
+    try:
+        yield
+        code = 0
+    finally:
+        ends_within(LEFT_BEHIND_S, code, closed=True)
+
+
+def stray_threads() -> list[threading.Thread]:
+    """Threads that Python waits for at its end."""
+    return [one for one in threading.enumerate() if not one.daemon and one is not threading.main_thread() and one.is_alive()]
+
+
+def _thread_name(thread: threading.Thread) -> str:
+    frame = sys._current_frames().get(thread.ident or 0)  # noqa: SLF001 - documented for debugging threads
+    place = f" ({_place(traceback.extract_stack(frame))})" if frame else ""
+    return f"the thread {thread.name!r}{place}"
+
+
+def _children() -> list[str]:
+    """Those that `multiprocessing` waits for."""
+    module = sys.modules.get("multiprocessing")
+    return [f"the child process {child.pid}" for child in module.active_children()] if module else []
+
+
+def _main_thread() -> str:
+    frame = sys._current_frames().get(threading.main_thread().ident or 0)  # noqa: SLF001 - the same
+    return _place(traceback.extract_stack(frame)) if frame else "an unknown place"
+
+
+def _place(stack: traceback.StackSummary) -> str:
+    """The innermost line that is not the standard library's."""
+    library = os.path.dirname(os.__file__)  # noqa: PTH120 - text, no file is looked at
+    frame = next((one for one in reversed(stack) if not one.filename.startswith(library) or "site-packages" in one.filename), stack[-1])
+    return f"{frame.filename}:{frame.lineno} in {frame.name}"

@@ -1,0 +1,134 @@
+"""How a service process begins and ends: settings, logs, signals, and one clear sentence when it cannot start."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+import uvloop
+
+from sickbay.domain.errors import SickbayError
+from sickbay.domain.raised import Redact
+from sickbay.runtime.ending import CLOSE_S, LEFT_BEHIND_S, ends_within, whole_process
+from sickbay.runtime.redaction import load_redaction
+from sickbay.runtime.settings import Settings
+from sickbay.server.endpoints import Address, Doors
+from sickbay.system import forks
+from sickbay.system.files import raise_file_limit
+from sickbay.system.hostnames import allowed_hosts
+from sickbay.system.output import last_words
+from sickbay.telemetry.logs import configure_logging
+
+log = logging.getLogger("sickbay")
+
+
+STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+"""Ctrl-C, the order of whoever supervises us, a terminal that was closed, and Ctrl-backslash: each means a stop that loses nothing."""
+DRAINED_S: Final = 15.0
+"""What may pass after the grace until the drain returns; it bounds itself, so this is for a fault of ours."""
+
+
+class Signals:
+    """The signals that ask for the end, counted. Made inside the running loop.
+
+    `nohup` has SIGHUP ignored, and so has a shell without job control SIGQUIT in what it starts in the background: that holds.
+    """
+
+    def __init__(self) -> None:
+        """Listen from now on."""
+        self.first = asyncio.Event()
+        self.second = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in STOPPING:
+            if number in {signal.SIGINT, signal.SIGTERM} or signal.getsignal(number) is not signal.SIG_IGN:
+                loop.add_signal_handler(number, self._heard)
+                forks.keep_signal(number)
+
+    def _heard(self) -> None:
+        (self.second if self.first.is_set() else self.first).set()
+
+    async def unless_stopped(self, work: Awaitable[None]) -> None:
+        """Wait for `work`, or for the first signal if that comes before; what `work` raises is raised."""
+        working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(self.first.wait())
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        for future in (working, stopping):
+            future.cancel()
+        if working.done() and not working.cancelled():
+            working.result()
+
+    async def serve(self, ready: Awaitable[None], doors: Doors) -> None:
+        """Turn SERVING once `ready` returns; come back at the first signal, NOT_SERVING again."""
+        await self.unless_stopped(ready)
+        if not self.first.is_set():
+            await doors.serving()
+        await self.first.wait()
+        ends_within(CLOSE_S)
+        await doors.not_serving()
+
+    async def patiently(self, draining: Callable[[float], Awaitable[None]], grace_s: float) -> None:
+        """Drain with `grace_s` seconds, or with none as soon as a second signal comes."""
+        ends_within(grace_s + DRAINED_S)
+        drain = asyncio.ensure_future(draining(grace_s))
+        impatient = asyncio.ensure_future(self.second.wait())
+        await asyncio.wait({drain, impatient}, return_when=asyncio.FIRST_COMPLETED)
+        if not drain.done():
+            ends_within(DRAINED_S + CLOSE_S)
+            await draining(0)
+            drain.cancel()
+        impatient.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await drain
+        ends_within(CLOSE_S)
+
+
+def run(main: Awaitable[bool]) -> None:
+    """Run a service to its end; `main` tells whether a handler goes on that would keep the loop or the process from ending."""
+    gc.set_threshold(50_000, 20, 50)  # a busy service makes and drops many small objects, hardly any of them in cycles
+
+    async def body() -> None:
+        if await main:
+            log.warning("a handler still runs and cannot be stopped; its job will run again")
+            last_words()
+            os._exit(0)
+        ends_within(LEFT_BEHIND_S, 0, closed=True)  # from here on only what is not ours can be in the way
+
+    uvloop.run(body())
+
+
+def start(service: Callable[[Settings], Awaitable[bool]], **options: Any) -> None:
+    """The whole of `python -m SERVICE`: read the settings, run, and end with one sentence and the error's exit code if it cannot start.
+
+    `options` are settings that win over the environment, None for those that are not given.
+    """
+    with whole_process():
+        try:
+            settings = Settings.read(**options)
+            configure_logging(settings.log_level, settings.log_format)
+            run(service(settings))
+        except SickbayError as error:
+            print(f"Error: {error}", file=sys.stderr)  # noqa: T201 - before any service there is only the terminal
+            raise SystemExit(error.exit_code) from None
+
+
+def open_redaction(settings: Settings) -> Redact | None:
+    """What REDACT names, from now on also asked about every log line of this process."""
+    redact = load_redaction(settings.redact)
+    if redact is not None:
+        configure_logging(settings.log_level, settings.log_format, redact)
+    return redact
+
+
+def address(settings: Settings, port: int, grpc_port: int) -> Address:
+    """Where a service of its own listens, and what it grants; PORT and GRPC_PORT choose other ports than its documented ones."""
+    http = port if settings.port is None else settings.port
+    rpc = grpc_port if settings.grpc_port is None else settings.grpc_port
+    files, names = raise_file_limit(), allowed_hosts(settings.allowed_hosts)
+    limits, http_limits = settings.limits.within(files, ports=2), settings.http_limits.within(files, ports=2)
+    return Address(settings.bind_host, http, rpc, limits=limits, http_limits=http_limits, allowed_hosts=names)

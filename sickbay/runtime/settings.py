@@ -1,0 +1,236 @@
+"""All settings, read from the environment once, validated at the start, each with its default and meaning."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import unquote, urlsplit
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from sickbay.domain.breaker import BreakerConfig
+from sickbay.domain.errors import MissingSetting, SettingsError
+from sickbay.domain.job import MAX_PAYLOAD_BYTES
+from sickbay.domain.limits import HttpLimits, Limits
+from sickbay.domain.retry import RetryPolicy
+from sickbay.handlers.registry import MAX_TIMEOUT_S
+from sickbay.ports import PREFETCH_BYTES
+from sickbay.system.hostnames import allowed_hosts
+from sickbay.telemetry.levels import parse
+
+Port = Annotated[int, Field(ge=0, le=65_535)]
+
+_SCHEMES: Final = {
+    "rabbitmq_url": ("amqp", "amqps"),
+    "redis_url": ("redis", "rediss", "unix"),
+    "database_url": ("postgresql", "postgres", "sqlite"),
+}
+_PLACEHOLDER: Final = "change_me"
+
+
+def _log_level(value: str) -> str:
+    parse(value)
+    return value
+
+
+def _hosts(value: str) -> str:
+    allowed_hosts(value)
+    return value
+
+
+class Settings(BaseSettings):
+    """The variables; `Settings.read()` is the way to get them. A default of None means "not set"."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, case_sensitive=False)
+
+    port: Port | None = Field(None, description="HTTP port: 3000 Job API, 3001 worker, 3002 control plane")
+    grpc_port: Port | None = Field(None, description="gRPC port: 50051 Job API, 50052 worker, 50053 control plane")
+    bind_host: str = Field("0.0.0.0", description="Address to listen on (`sickbay up` listens on 127.0.0.1)")  # noqa: S104 - a service in a container must be reachable
+    allowed_hosts: Annotated[str, AfterValidator(_hosts)] = Field(
+        "", description="Further names to answer under over HTTP, comma separated, .example.com for a domain; without: any but on loopback"
+    )
+    rabbitmq_url: SecretStr | None = Field(None, description="RabbitMQ; services of their own default to amqp://guest:guest@localhost:5672")
+    redis_url: SecretStr | None = Field(None, description="Redis; services of their own default to redis://localhost:6379")
+    database_url: SecretStr | None = Field(None, description="The ledger's database, for example postgresql://user:password@host/db")
+    data_dir: str = Field(".sickbay", description="Folder of the control plane's ledger when DATABASE_URL is not set")
+    failure_threshold: int = Field(5, ge=1, le=1_000, description="Failures of one error code in a row that open a circuit")
+    cooldown_period: float = Field(60, gt=0, le=86_400, description="Seconds an open circuit waits before its first probe")
+    max_retries: int = Field(3, ge=0, le=100, description="Retries after a job's first run, before it is quarantined")
+    retry_delay_ms: int = Field(5_000, ge=0, le=86_400_000, description="Milliseconds before a failed job runs again")
+    ledger_payload_bytes: int = Field(
+        65_536,
+        ge=0,
+        le=MAX_PAYLOAD_BYTES,
+        description="Largest payload that the ledger keeps of an unfinished job, for `sickbay requeue`; 0: none",
+    )
+    max_job_types: int = Field(1_000, ge=1, le=1_000_000, description="Job types that a Job API knows; new ones beyond are refused (429)")
+    max_tenants: int = Field(10_000, ge=1, le=10_000_000, description="Tenants that a Job API knows; new ones beyond are refused (429)")
+    max_new_names_per_minute: int = Field(
+        1_000, ge=1, le=1_000_000, description="New job types and tenants that a Job API takes in a minute, once it knows those in use"
+    )
+    http_max_connections: int = Field(
+        4_096, ge=1, le=1_000_000, description="Connections of an HTTP port; when all are taken, idle ones make room"
+    )
+    http_max_connections_per_peer: int = Field(
+        2_048, ge=1, le=1_000_000, description="The same for one peer: an IPv4 address, or the /64 of an IPv6 address"
+    )
+    http_max_header_bytes: int = Field(65_536, ge=1_024, le=1_048_576, description="Bytes of a request's header with its URL")
+    http_header_timeout: float = Field(10, gt=0, le=3_600, description="Seconds for a whole header, and for the first byte of a connection")
+    http_body_timeout: float = Field(30, gt=0, le=3_600, description="Seconds for a body, and one more for each 16 KiB of it")
+    http_body_buffer_bytes: int = Field(
+        134_217_728, ge=0, le=2**40, description="Bytes of large bodies (over 64 KiB) that an HTTP port takes in at a time; others wait"
+    )
+    http_idle_timeout: float = Field(75, gt=0, le=86_400, description="Seconds that a connection stays open between requests")
+    http_write_timeout: float = Field(30, gt=0, le=3_600, description="Seconds that a client may leave its answers unread")
+    grpc_max_connections: int = Field(4_096, ge=1, le=50_000, description="Connections of a gRPC port; fewer where few files may be open")
+    grpc_max_connections_per_peer: int | None = Field(None, ge=1, le=50_000, description="Those of one address; not set: half of them")
+    grpc_handshake_timeout: float = Field(10, gt=0, le=3_600, description="Seconds until a new connection must speak HTTP/2")
+    grpc_idle_timeout: float = Field(300, gt=0, le=86_400, description="Seconds that a connection is kept without a call")
+    grpc_body_timeout: float = Field(30, gt=0, le=3_600, description="Seconds for the message of a call to arrive")
+    grpc_write_timeout: float = Field(30, gt=0, le=3_600, description="Seconds for a client to read the answer of a call that is no watch")
+    grpc_body_buffer_bytes: int = Field(134_217_728, ge=16_777_216, le=2**40, description="Bytes of unfinished messages, of all clients")
+    grpc_max_streams: int = Field(250, ge=1, le=10_000, description="Calls and watches at a time on one connection; clients wait for more")
+    grpc_max_calls: int = Field(2_000, ge=1, le=100_000, description="Calls at a time on a gRPC port, watches not counted")
+    max_watches: int = Field(5_000, ge=1, le=50_000, description="Watches of a service at a time, over REST and gRPC together")
+    max_watches_per_peer: int | None = Field(None, ge=1, le=50_000, description="Those of one address; not set: half of them")
+    job_handlers: str = Field("", description="Modules with @handler functions, comma separated; `sickbay up` without is the demo")
+    concurrency: int = Field(100, ge=1, le=10_000, description="Jobs that one worker runs at a time")
+    prefetch_bytes: int = Field(
+        PREFETCH_BYTES, ge=1_048_576, le=2**40, description="Bytes of messages that a process holds of one queue; a larger one comes alone"
+    )
+    handler_timeout: float = Field(30, gt=0, le=MAX_TIMEOUT_S, description="Seconds a run may take unless its handler says otherwise")
+    breaker_failure_window: float = Field(600, gt=0, le=86_400, description="Seconds in which the failures in a row must happen")
+    breaker_trip_confirm_ms: int = Field(50, ge=0, le=60_000, description="Fleet only: least age of the failures in a row, ms")
+    breaker_ramp: bool = Field(True, description="Let jobs in gradually after a circuit closed")
+    breaker_max_cooldown: float = Field(900, gt=0, le=86_400, description="Seconds that a growing cooldown reaches at most")
+    health_grace: float = Field(
+        10, ge=0, le=600, description="Seconds that a server may be away before health says so; half as long it must be back"
+    )
+    log_level: Annotated[str, AfterValidator(_log_level)] = Field(
+        "INFO", description="DEBUG, INFO, WARNING or ERROR; other levels for modules: INFO,worker.engine=DEBUG"
+    )
+    log_format: str = Field("auto", pattern="^(auto|console|json)$", description="console, json, or auto: console on a terminal")
+    sqlite_synchronous: Literal["FULL", "NORMAL"] = Field("FULL", description="Embedded only: NORMAL survives a kill, not a power cut")
+    otel_exporter_otlp_endpoint: str | None = Field(
+        None, description="Where traces go, by OTLP over gRPC, for example http://localhost:4317; not set: no traces"
+    )
+    otel_exporter_otlp_traces_endpoint: str | None = Field(None, description="The same, and wins: for who sends other telemetry elsewhere")
+    otel_exporter_otlp_protocol: str = Field("grpc", description="No other is spoken")
+    otel_traces_exporter: str = Field("otlp", description="none: no traces all the same")
+    otel_sdk_disabled: bool = Field(False, description="True: no traces all the same")
+    redact: str = Field("", description="module:function that takes secrets out of failures' messages, tracebacks, logs and traces")
+    worker_name: str = Field(
+        default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}",
+        max_length=100,
+        description="How this process calls itself in a job's history",
+    )
+
+    @classmethod
+    def read(cls, **overrides: Any) -> Self:
+        """Read the environment, options first; raises SettingsError with one sentence that names the variable.
+
+        MissingSetting if a value is still that of an example: whoever knows the example knows the password.
+        """
+        try:
+            settings = cls(**{name: value for name, value in overrides.items() if value is not None})
+        except ValidationError as error:
+            raise SettingsError(_sentence(error)) from None
+        for name, value in settings:
+            if _PLACEHOLDER in _plain(value):
+                raise MissingSetting(f"{name.upper()} still has the password of an example (CHANGE_ME...); put your own into its place")
+        return settings
+
+    @model_validator(mode="after")
+    def _check_urls(self) -> Self:
+        for name, schemes in _SCHEMES.items():
+            secret = getattr(self, name)
+            if secret is not None and urlsplit(secret.get_secret_value()).scheme.partition("+")[0] not in schemes:
+                raise ValueError(f"{name.upper()} must begin with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+        return self
+
+    @model_validator(mode="after")
+    def _check_traces(self) -> Self:
+        if self.traces_endpoint and self.otel_exporter_otlp_protocol != "grpc":
+            raise ValueError("OTEL_EXPORTER_OTLP_PROTOCOL must be grpc, whose port is usually 4317; no other is spoken")
+        if self.traces_endpoint and "://" in self.traces_endpoint and urlsplit(self.traces_endpoint).scheme not in {"http", "https"}:
+            raise ValueError("OTEL_EXPORTER_OTLP_ENDPOINT must begin with http:// or, for TLS, https://")
+        return self
+
+    @property
+    def traces_endpoint(self) -> str | None:
+        """Where traces go; None if nobody wants any."""
+        if self.otel_sdk_disabled or self.otel_traces_exporter.strip().lower() == "none":
+            return None
+        return self.otel_exporter_otlp_traces_endpoint or self.otel_exporter_otlp_endpoint
+
+    def url(self, name: str) -> str | None:
+        """The URL of `rabbitmq_url`, `redis_url` or `database_url` in the clear: give it to a driver and to nobody else."""
+        secret: SecretStr | None = getattr(self, name)
+        return None if secret is None else secret.get_secret_value()
+
+    @property
+    def breaker_config(self) -> BreakerConfig:
+        """The breaker's numbers in its own units."""
+        return BreakerConfig(
+            failure_threshold=self.failure_threshold,
+            cooldown_ms=round(self.cooldown_period * 1000),
+            failure_window_ms=round(self.breaker_failure_window * 1000),
+            trip_confirm_ms=self.breaker_trip_confirm_ms,
+            ramp=self.breaker_ramp,
+            max_cooldown_ms=max(round(self.breaker_max_cooldown * 1000), round(self.cooldown_period * 1000)),
+        )
+
+    @property
+    def retry_policy(self) -> RetryPolicy:
+        """How often and how soon failed jobs run again."""
+        return RetryPolicy(self.max_retries, self.retry_delay_ms)
+
+    @property
+    def http_limits(self) -> HttpLimits:
+        """The bounds of each HTTP port."""
+        return HttpLimits(**{field.name: getattr(self, f"http_{field.name}") for field in fields(HttpLimits)})
+
+    @property
+    def limits(self) -> Limits:
+        """How much of the gRPC port, and of all watches, clients may take."""
+        return Limits(
+            connections=self.grpc_max_connections,
+            connections_per_peer=self.grpc_max_connections_per_peer or (self.grpc_max_connections + 1) // 2,
+            handshake_s=self.grpc_handshake_timeout,
+            idle_s=self.grpc_idle_timeout,
+            body_s=self.grpc_body_timeout,
+            write_s=self.grpc_write_timeout,
+            body_buffer_bytes=self.grpc_body_buffer_bytes,
+            streams=self.grpc_max_streams,
+            calls=self.grpc_max_calls,
+            watches=self.max_watches,
+            watches_per_peer=self.max_watches_per_peer or (self.max_watches + 1) // 2,
+        )
+
+
+def described() -> Mapping[str, tuple[str, str]]:
+    """Every variable with its default and meaning, for `--help` and the README's check."""
+    rows = {}
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default_factory else "" if field.default is None else str(field.default)
+        rows[name.upper()] = (default, field.description or "")
+    return rows
+
+
+def _plain(value: object) -> str:
+    text = value.get_secret_value() if isinstance(value, SecretStr) else value if isinstance(value, str) else ""
+    return unquote(text).casefold()
+
+
+def _sentence(error: ValidationError) -> str:
+    first = error.errors(include_url=False, include_context=False)[0]
+    what = first["msg"].removeprefix("Value error, ")
+    if not first["loc"]:
+        return what
+    name = str(first["loc"][0]).upper()
+    secret = name.endswith("_URL")
+    return f"{name}: {what[0].lower()}{what[1:]}" + ("" if secret else f" (it is {first['input']!r})")

@@ -1,0 +1,160 @@
+"""The two doors of a service, gRPC and REST, on the same servicers and the same interceptors."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from sickbay.concurrency.tasks import background
+from sickbay.domain.health import State
+from sickbay.domain.limits import HttpLimits, Limits
+from sickbay.server.grpc.meter import GrpcMeter, Reason
+from sickbay.server.grpc.server import GrpcServer
+from sickbay.server.health import Health, Watch, details
+from sickbay.server.http.server import RestServer
+from sickbay.server.inprocess.channel import InProcessChannel
+from sickbay.server.interceptors.around import Around, AroundInterceptor
+from sickbay.server.listen import is_loopback
+from sickbay.server.rest.guard import answer_only
+from sickbay.server.rest.sse import share_watches
+from sickbay.server.service import Service
+from sickbay.server.watches import Watches
+from sickbay.system.hostnames import hosts_for
+
+if TYPE_CHECKING:
+    from sickbay.telemetry.spans import Tracing
+
+log = logging.getLogger("sickbay")
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a service listens, and how much of it clients may take; port 0 takes a free one.
+
+    `rest_hint` and `grpc_hint` tell how to choose another port, `host_hint` how to listen for this machine alone.
+    """
+
+    host: str
+    rest_port: int
+    grpc_port: int
+    rest_hint: str = "choose another with PORT"
+    grpc_hint: str = "choose another with GRPC_PORT"
+    host_hint: str = "BIND_HOST=127.0.0.1"
+    limits: Limits = field(default_factory=Limits)
+    allowed_hosts: Sequence[str] = ()
+    """Further names to answer under over HTTP (`hostnames.allowed_hosts`)."""
+    http_limits: HttpLimits = field(default_factory=HttpLimits)
+
+
+class Doors:
+    """Open doors."""
+
+    def __init__(self, grpc: GrpcServer, rest: RestServer, health: Health, watch: Watch) -> None:
+        """Both are serving; `watch` shows the health to gRPC."""
+        self._grpc = grpc
+        self._rest = rest
+        self._health = health
+        self._watch = watch
+
+    @property
+    def grpc_port(self) -> int:
+        """The port that gRPC listens on."""
+        return self._grpc.port
+
+    @property
+    def rest_port(self) -> int:
+        """The port that HTTP listens on."""
+        return self._rest.port
+
+    async def serving(self) -> None:
+        """Tell health checks that requests are welcome."""
+        await self._watch.look()  # what was missing until now is well at once, and not only after the grace
+        self._health.begin()
+        await self._watch.look()
+        log.info("ready: HTTP on port %d, gRPC on port %d", self.rest_port, self.grpc_port)
+
+    async def not_serving(self) -> None:
+        """Tell health checks that they are not, and go on serving those who come all the same."""
+        self._health.end()
+        await self._watch.look()
+
+
+@asynccontextmanager
+async def open_doors(
+    services: Sequence[Service],
+    gateway: Callable[[InProcessChannel, Health], FastAPI],
+    address: Address,
+    *,
+    registry: CollectorRegistry,
+    health: Health,
+    name: str,
+    around: Sequence[Around] = (),
+    tracing: Tracing | None = None,
+) -> AsyncIterator[Doors]:
+    """Serve until the context ends, at first with health NOT_SERVING; `gateway` makes the REST application from a channel.
+
+    `health` is looked at from now on; the log calls the service by its `name`.
+
+    What `around` makes is put around every call, the first outermost, by whichever door it comes; with `tracing` every call is a span, too.
+    What the doors refuse is counted in `registry`.
+    """
+    interceptors = [AroundInterceptor(one) for one in (*_traced(tracing), *around)]
+    channel = InProcessChannel(services, interceptors)
+    app = gateway(channel, health)
+    answer_only(app, hosts_for(address.host, address.allowed_hosts, on_loopback=is_loopback(address.host)))
+    meter = GrpcMeter(registry)
+    watches = Watches(address.limits.watches, address.limits.watches_per_peer, lambda: meter.refused(Reason.WATCHES))
+    share_watches(app, watches)
+    async with (
+        GrpcServer(
+            services,
+            host=address.host,
+            port=address.grpc_port,
+            hint=address.grpc_hint,
+            limits=address.limits,
+            watches=watches,
+            meter=meter,
+            interceptors=interceptors,
+            serving=False,
+            details=lambda: details(health.state),
+        ) as grpc,
+        RestServer(
+            app, host=address.host, port=address.rest_port, hint=address.rest_hint, limits=address.http_limits, registry=registry
+        ) as rest,
+    ):
+        _warn(address, rest.port, grpc.port)
+        watch = Watch(health, name, partial(_show, grpc))
+        async with background(watch.run):
+            yield Doors(grpc, rest, health, watch)
+
+
+async def _show(grpc: GrpcServer, state: State) -> None:
+    await grpc.set_serving(state.serving)
+    await grpc.set_ready(state.ready)
+
+
+def _warn(address: Address, rest_port: int, grpc_port: int) -> None:
+    if not is_loopback(address.host):
+        log.warning(
+            "open to others: whoever reaches port %d (HTTP) or %d (gRPC) on %s may use this service as they like, for there is no access"
+            " control yet; let only those reach them who may, or listen for this machine alone (%s)",
+            rest_port,
+            grpc_port,
+            address.host,
+            address.host_hint,
+        )
+
+
+def _traced(tracing: Tracing | None) -> Sequence[Around]:
+    if tracing is None:
+        return ()
+    from sickbay.server.interceptors.traces import CallTracer  # noqa: PLC0415 - see `tracing.py`
+
+    return (CallTracer(tracing.tracer),)

@@ -1,0 +1,21 @@
+"""The names of enums in a URL's query: which there are, and the numbers that they stand for."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sickbay.domain.errors import InvalidArgument
+from sickbay.domain.job import Reason, State
+
+STATE_NAMES: Final = tuple(state.value for state in State)
+REASON_NAMES: Final = tuple(reason.value for reason in Reason)
+
+
+def number(enum: Any, prefix: str, name: str) -> Any:
+    """The value of a protobuf enum from its name in JSON; InvalidArgument lists the names there are."""
+    if not name:
+        return 0
+    known = [one.removeprefix(f"{prefix}_") for one, value in enum.items() if value]
+    if name not in known:
+        raise InvalidArgument(f"{prefix.lower()}: there is no {name[:80]!r}; use one of {', '.join(known)}")
+    return enum.Value(f"{prefix}_{name}")

@@ -1,0 +1,137 @@
+"""One table from errors to gRPC status codes, and `Fault`: an error on its way between domain, wire and REST.
+
+Clients get the status code, the sentence, google.rpc.ErrorInfo{reason, domain "sickbay"} and, where waiting helps, RetryInfo.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+import grpc
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2, status_pb2
+from grpc_status import rpc_status
+
+from gen.sickbay.jobs.v1 import error_reason_pb2, job_service_pb2
+from sickbay.domain.errors import (
+    Aborted,
+    AlreadyExists,
+    ErrorReason,
+    FailedPrecondition,
+    InvalidArgument,
+    MissingSetting,
+    NotFound,
+    Refused,
+    ResourceExhausted,
+    SettingsError,
+    SickbayError,
+    Unavailable,
+    Unstorable,
+)
+
+DOMAIN: Final = "sickbay"
+INTERNAL_MESSAGE: Final = "internal error; see the service's log"
+_DETAILS_KEY: Final = "grpc-status-details-bin"
+
+CODES: Final[Mapping[type[SickbayError], grpc.StatusCode]] = MappingProxyType(
+    {
+        SickbayError: grpc.StatusCode.INTERNAL,
+        InvalidArgument: grpc.StatusCode.INVALID_ARGUMENT,
+        Unstorable: grpc.StatusCode.INVALID_ARGUMENT,
+        NotFound: grpc.StatusCode.NOT_FOUND,
+        AlreadyExists: grpc.StatusCode.ALREADY_EXISTS,
+        Aborted: grpc.StatusCode.ABORTED,
+        FailedPrecondition: grpc.StatusCode.FAILED_PRECONDITION,
+        Unavailable: grpc.StatusCode.UNAVAILABLE,
+        Refused: grpc.StatusCode.UNAVAILABLE,
+        ResourceExhausted: grpc.StatusCode.RESOURCE_EXHAUSTED,
+        SettingsError: grpc.StatusCode.FAILED_PRECONDITION,
+        MissingSetting: grpc.StatusCode.FAILED_PRECONDITION,
+    }
+)
+"""Every class of the tree stands here by itself; a test sees to it."""
+
+_BY_NUMBER: Final = {code.value[0]: code for code in grpc.StatusCode}
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """An error as clients see it. `reason` is empty if the other side gave none; `retry_after` is in seconds, None without advice."""
+
+    code: grpc.StatusCode
+    message: str
+    reason: str = ""
+    retry_after: float | None = None
+
+    @property
+    def number(self) -> int:
+        """The status code as a number."""
+        return int(self.code.value[0])
+
+
+INTERNAL: Final = Fault(grpc.StatusCode.INTERNAL, INTERNAL_MESSAGE, ErrorReason.INTERNAL.value)
+"""What a client hears of a fault of ours: nothing but that it happened."""
+
+
+def fault_of(error: BaseException) -> Fault:
+    """What a client may know of an error: everything of a SickbayError, nothing of any other but that it happened."""
+    if not isinstance(error, SickbayError):
+        return INTERNAL
+    code = next(CODES[kind] for kind in type(error).__mro__ if kind in CODES)
+    if code is grpc.StatusCode.INTERNAL:
+        return INTERNAL
+    retry_after = error.retry_after if isinstance(error, Unavailable | ResourceExhausted) else None
+    return Fault(code, str(error), error.reason.value, retry_after)
+
+
+def received(error: grpc.aio.AioRpcError) -> Fault:
+    """The fault that a stub raised, from the wire or in process."""
+    code, message = error.code(), error.details() or ""
+    fault = Fault(code, message)
+    for key, value in error.trailing_metadata() or ():
+        if key == _DETAILS_KEY and isinstance(value, bytes):
+            fault = _with_details(fault, value)
+    return fault
+
+
+def _with_details(fault: Fault, data: bytes) -> Fault:
+    reason, wait = "", None
+    info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+    try:
+        details = status_pb2.Status.FromString(data).details
+        for detail in details:
+            if detail.Unpack(info) and info.domain == DOMAIN:
+                reason = info.reason
+            elif detail.Unpack(retry):
+                wait = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
+    except DecodeError:
+        return fault
+    return Fault(fault.code, fault.message, reason, wait)
+
+
+def rich_status(fault: Fault) -> grpc.Status:
+    """The fault as what `context.abort_with_status` sends."""
+    status = status_pb2.Status(code=fault.number, message=fault.message)
+    if fault.reason:
+        status.details.add().Pack(error_details_pb2.ErrorInfo(reason=fault.reason, domain=DOMAIN))
+    if fault.retry_after is not None:
+        seconds, rest = divmod(round(fault.retry_after * 1000), 1000)
+        wait = Duration(seconds=seconds, nanos=rest * 1_000_000)
+        status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=wait))
+    return rpc_status.to_status(status)  # type: ignore[no-any-return]  # the library has no types
+
+
+def batch_error(fault: Fault) -> job_service_pb2.BatchSubmitError:
+    """The fault of one item of a batch."""
+    reason = error_reason_pb2.ErrorReason.Value(f"ERROR_REASON_{fault.reason or 'UNSPECIFIED'}")
+    return job_service_pb2.BatchSubmitError(code=fault.number, reason=reason, message=fault.message)
+
+
+def batch_fault(error: job_service_pb2.BatchSubmitError) -> Fault:
+    """The way back."""
+    reason = error_reason_pb2.ErrorReason.Name(error.reason).removeprefix("ERROR_REASON_") if error.reason else ""
+    return Fault(_BY_NUMBER.get(error.code, grpc.StatusCode.UNKNOWN), error.message, reason)

@@ -1,0 +1,147 @@
+"""Watches over the connections of a gRPC port, which grpc's core accepts by itself: how many each peer has, and what they send.
+
+Core knows a bound on connections in all, and none for each peer, and it keeps the bytes of unfinished messages without one. So once a
+second, ten times as often while calls are stalled, and more often still while their messages come near the bound, somebody looks at our own
+sockets, and shuts down those that are too many.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from time import monotonic
+from typing import Final
+
+from sickbay.domain.limits import Limits
+from sickbay.server.grpc import sockets
+from sickbay.server.grpc.guard import STALLED_S, CallGuard
+from sickbay.server.grpc.meter import GrpcMeter, Reason
+from sickbay.server.grpc.sockets import Connection
+from sickbay.server.peers import Endpoint, peer_of
+
+LOOK_S: Final = 1.0
+URGENT_S: Final = 0.02
+"""Between two looks while unfinished messages take a quarter of their room: a client on a fast network sends some 20 MB in that time."""
+LOOKING: Final = 4
+"""How many times as long as a look the pause after it is at least, so that looking at many connections takes a part of the time only."""
+HEADER_BYTES: Final = 1_024
+"""What a call needs beside its message, generously."""
+
+
+@dataclass(slots=True)
+class _Member:
+    """A connection, as it was seen last: `number` says in what order they came, `unfinished` is what it has sent and not completed."""
+
+    connection: Connection
+    number: int
+    unfinished: int = 0
+
+
+class Crowd:
+    """The connections of one port."""
+
+    def __init__(
+        self,
+        limits: Limits,
+        guard: CallGuard,
+        meter: GrpcMeter,
+        *,
+        look: Callable[[int], Iterable[Connection]] = sockets.connections,
+        cut: Callable[[Connection], None] = sockets.cut,
+    ) -> None:
+        """`look` finds the connections of a port, `cut` ends one."""
+        self._limits, self._guard, self._meter = limits, guard, meter
+        self._look, self._cut = look, cut
+        self._members: dict[Endpoint, _Member] = {}
+        self._completed: Counter[Endpoint] = Counter()
+        self._came = 0
+        self._pause_s = STALLED_S
+        self._hurry = asyncio.Event()
+        guard.stalls = self._hurry.set
+        guard.took = self._took
+        guard.cut = self._cut_endpoint
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    async def run(self, port: int) -> None:
+        """Look for ever."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(LOOK_S):
+                    await self._hurry.wait()
+            await asyncio.sleep(self._pause_s)
+            if not self._guard.is_received:
+                self._hurry.clear()
+            began = monotonic()
+            self.look(port)
+            is_urgent = self._unfinished > self._limits.body_buffer_bytes // 4
+            self._pause_s = max(URGENT_S, LOOKING * (monotonic() - began)) if is_urgent else STALLED_S
+
+    def look(self, port: int) -> None:
+        """Once: compare with the last time, and cut what is too much."""
+        try:
+            found = self._look(port)
+        except OSError:
+            self._meter.refused(Reason.FILES)
+            return
+        self._compare(found)
+        self._bound_peers()
+        self._bound_all()
+        self._bound_bytes()
+
+    def _took(self, endpoint: Endpoint, size: int) -> None:
+        self._completed[endpoint] += size + HEADER_BYTES
+
+    def _cut_endpoint(self, endpoint: Endpoint) -> None:
+        member = self._members.pop(endpoint, None)
+        if member is not None:  # else it came within the last second; what is not read yet waits for the next time
+            self._cut(member.connection)
+
+    def _compare(self, found: Iterable[Connection]) -> None:
+        before, self._members = self._members, {}
+        for connection in found:
+            member = before.get(connection.endpoint)
+            if member is None or connection.received < member.connection.received:
+                self._came += 1
+                member = _Member(connection._replace(received=0), self._came)
+            fresh = connection.received - member.connection.received - self._completed[connection.endpoint]
+            member.unfinished = max(0, member.unfinished + fresh) if self._guard.is_received else 0
+            member.connection = connection
+            self._members[connection.endpoint] = member
+        self._completed.clear()
+
+    def _bound_peers(self) -> None:
+        for members in self._by_peer().values():
+            for member in members[self._limits.connections_per_peer :]:
+                self._end(member, Reason.PEER_CONNECTIONS)
+
+    def _bound_all(self) -> None:
+        if len(self._members) <= self._limits.connections:
+            return
+        peers = self._by_peer()
+        while len(self._members) > self._limits.connections:
+            self._end(max(peers.values(), key=len).pop(), Reason.CONNECTIONS)
+
+    def _bound_bytes(self) -> None:
+        while self._unfinished > self._limits.body_buffer_bytes:
+            self._end(max(self._members.values(), key=lambda member: member.unfinished), Reason.BODY_ROOM)
+
+    @property
+    def _unfinished(self) -> int:
+        return sum(member.unfinished for member in self._members.values())
+
+    def _by_peer(self) -> dict[str, list[_Member]]:
+        """The members of each, those that came first at the front."""
+        peers: dict[str, list[_Member]] = defaultdict(list)
+        for member in sorted(self._members.values(), key=lambda member: member.number):
+            peers[peer_of(member.connection.endpoint[0])].append(member)
+        return peers
+
+    def _end(self, member: _Member, reason: Reason) -> None:
+        del self._members[member.connection.endpoint]
+        self._cut(member.connection)
+        self._meter.refused(reason)

@@ -1,0 +1,204 @@
+"""Bounds the calls of a gRPC port: how many there are, and how long each may keep us waiting for its client.
+
+grpc's core knows neither bound. A call of which the message has not come, or whose answer is not read, is *stalled* after a moment: it has
+its time, and when calls are at their bound, the one that is stalled for longest makes room for a new one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
+from contextvars import ContextVar
+from inspect import isasyncgen, isawaitable
+from typing import Any, Final
+
+import grpc
+
+from sickbay.domain.errors import ErrorReason, ResourceExhausted
+from sickbay.domain.limits import Limits
+from sickbay.server.errors import fault_of, rich_status
+from sickbay.server.grpc.meter import GrpcMeter, Reason
+from sickbay.server.grpc.reach import context_of
+from sickbay.server.interceptors.handlers import Behaviour, Context, Continuation, Handler, behaviour_of
+from sickbay.server.peers import Endpoint, endpoint_of, peer_of
+from sickbay.server.watches import Watches
+
+STALLED_S: Final = 0.1
+"""Who keeps us waiting for less than this is not stalled."""
+
+_TOLD: Final = {
+    Reason.BODY_TIMEOUT: "the message of this call did not come in time (GRPC_BODY_TIMEOUT)",
+    Reason.UNREAD: "the answer of this call was not read in time (GRPC_WRITE_TIMEOUT)",
+    Reason.OLDEST: "too many calls wait for their clients, and this one did for longest (GRPC_MAX_CALLS)",
+}
+
+_size: ContextVar[int] = ContextVar("size", default=0)
+Task = asyncio.Task[Any]
+
+
+class CallGuard(grpc.aio.ServerInterceptor):
+    """Stands outermost.
+
+    `stalls` is called when a call becomes stalled, `took` for each message that is complete, `cut` to end a connection.
+    """
+
+    def __init__(self, limits: Limits, watches: Watches, meter: GrpcMeter) -> None:
+        """Nothing runs yet."""
+        self._limits, self._watches, self._meter = limits, watches, meter
+        self._stalled: dict[Task, Reason] = {}
+        self._timers: dict[Task, asyncio.TimerHandle] = {}
+        self._ending: set[asyncio.Future[None]] = set()
+        self.calls = 0
+        self._answered: dict[Task, Endpoint] = {}
+        self.stalls: Callable[[], None] = lambda: None
+        self.cut: Callable[[Endpoint], None] = lambda _: None
+        self.took: Callable[[Endpoint, int], None] = lambda *_: None
+
+    @property
+    def is_received(self) -> bool:
+        """Whether the message of a stalled call is still to come."""
+        return Reason.BODY_TIMEOUT in self._stalled.values()
+
+    async def intercept_service(self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
+        """Let it in or refuse it; from here on its message is waited for."""
+        handler = await continuation(handler_call_details)
+        task = asyncio.current_task()
+        if handler is None or task is None:
+            return handler
+        if handler.request_streaming:
+            return grpc.stream_stream_rpc_method_handler(self._talking(handler), handler.request_deserializer, handler.response_serializer)
+        if not handler.response_streaming and not self._let_in(task):
+            return _refusal(self._limits.calls)
+        self._wait(task, Reason.BODY_TIMEOUT)
+        task.add_done_callback(self._over)
+        receive = self._received(handler.request_deserializer, task)
+        if handler.response_streaming:
+            return grpc.unary_stream_rpc_method_handler(self._streaming(handler), receive, handler.response_serializer)
+        return grpc.unary_unary_rpc_method_handler(self._answering(handler, task), receive, handler.response_serializer)
+
+    def _let_in(self, task: Task) -> bool:
+        if self.calls >= self._limits.calls and not self._make_room():
+            self._meter.refused(Reason.CALLS)
+            return False
+        self.calls += 1
+        task.add_done_callback(self._left)
+        return True
+
+    def _left(self, _: Task) -> None:
+        self.calls -= 1
+
+    def _make_room(self) -> bool:
+        oldest = next(iter(self._stalled), None)
+        if oldest is not None:
+            self._end(oldest, Reason.OLDEST)
+        return oldest is not None
+
+    def _wait(self, task: Task, reason: Reason) -> None:
+        """The client has its time from now on."""
+        self._timers[task] = asyncio.get_running_loop().call_later(STALLED_S, self._stall, task, reason)
+
+    def _stall(self, task: Task, reason: Reason) -> None:
+        most = self._limits.body_s if reason is Reason.BODY_TIMEOUT else self._limits.write_s
+        self._stalled[task] = reason
+        self._timers[task] = asyncio.get_running_loop().call_later(max(0.0, most - STALLED_S), self._end, task, reason)
+        self.stalls()
+
+    def _end(self, task: Task, reason: Reason) -> None:
+        """A call whose message was not received ends with a word; one that was answered already can only lose its connection."""
+        self._settled(task)
+        self._meter.refused(reason)
+        endpoint = self._answered.get(task)
+        if endpoint is not None:
+            self.cut(endpoint)
+            return
+        ending = asyncio.ensure_future(_abort(task, reason))
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)
+
+    def _settled(self, task: Task) -> None:
+        self._stalled.pop(task, None)
+        timer = self._timers.pop(task, None)
+        if timer is not None:
+            timer.cancel()
+
+    def _over(self, task: Task) -> None:
+        self._settled(task)
+        self._answered.pop(task, None)
+
+    def _received(self, inner: Callable[[bytes], Any] | None, task: Task) -> Callable[[bytes], Any]:
+        def received(data: bytes) -> Any:
+            self._settled(task)
+            _size.set(len(data))
+            return inner(data) if inner else data
+
+        return received
+
+    def _answering(self, handler: Handler, task: Task) -> Behaviour:
+        inner = behaviour_of(handler.unary_unary)
+
+        async def answer(request: Any, context: Context) -> Any:
+            endpoint = endpoint_of(context.peer())
+            self.took(endpoint, _size.get())
+            try:
+                reply = inner(request, context)
+                return await reply if isawaitable(reply) else reply
+            finally:
+                self._answered[task] = endpoint
+                self._wait(task, Reason.UNREAD)
+
+        return answer
+
+    def _streaming(self, handler: Handler) -> Behaviour:
+        inner = behaviour_of(handler.unary_stream)
+
+        async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
+            endpoint = endpoint_of(context.peer())
+            self.took(endpoint, _size.get())
+            async for reply in self._watching(inner(request, context), endpoint, context):
+                yield reply
+
+        return stream
+
+    def _talking(self, handler: Handler) -> Behaviour:
+        inner = behaviour_of(handler.stream_stream)
+
+        async def stream(requests: Any, context: Context) -> AsyncIterator[Any]:
+            async for reply in self._watching(inner(requests, context), endpoint_of(context.peer()), context):
+                yield reply
+
+        return stream
+
+    async def _watching(self, replies: Any, endpoint: Endpoint, context: Context) -> AsyncIterator[Any]:
+        try:
+            with self._watches.held(peer_of(endpoint[0])):
+                if isasyncgen(replies):
+                    async for reply in replies:
+                        yield reply
+                elif isawaitable(replies):  # a handler that writes by itself
+                    await replies
+        except ResourceExhausted as error:
+            await context.abort_with_status(rich_status(fault_of(error)))
+        finally:
+            if isasyncgen(replies):
+                await replies.aclose()
+
+
+async def _abort(task: Task, reason: Reason) -> None:
+    """End a call from outside: its client hears why, and core lets go of what it has of it."""
+    context = context_of(task)
+    task.cancel()
+    await asyncio.wait([task])
+    if context is not None:
+        with suppress(grpc.aio.AbortError, grpc.aio.BaseError, asyncio.InvalidStateError, RuntimeError):
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, _TOLD[reason])
+
+
+def _refusal(most: int) -> Handler:
+    """Answers without waiting for the message, which a handler of one request would."""
+    error = ResourceExhausted(f"{most} calls run here (GRPC_MAX_CALLS); repeat in a moment", ErrorReason.TOO_MANY_CALLS)
+
+    async def refuse(_: Any, context: Context) -> None:
+        await context.abort_with_status(rich_status(fault_of(error)))
+
+    return grpc.stream_stream_rpc_method_handler(refuse)

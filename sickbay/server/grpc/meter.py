@@ -1,0 +1,75 @@
+"""What a gRPC port refused or broke off, as metrics, and at most one log line a minute for each reason."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+_log = logging.getLogger(__name__)
+PAUSE_S: Final = 60.0
+
+
+class Reason(StrEnum):
+    """By which bound."""
+
+    CONNECTIONS = "connections"
+    PEER_CONNECTIONS = "peer_connections"
+    CALLS = "calls"
+    WATCHES = "watches"
+    BODY_TIMEOUT = "body_timeout"
+    BODY_ROOM = "body_room"
+    UNREAD = "unread"
+    OLDEST = "oldest"
+    FILES = "files"
+
+
+_WORDS: Final = {
+    Reason.CONNECTIONS: "more than GRPC_MAX_CONNECTIONS came; the newest of the peer with the most were closed",
+    Reason.PEER_CONNECTIONS: "one peer had more than GRPC_MAX_CONNECTIONS_PER_PEER; its newest were closed",
+    Reason.CALLS: "GRPC_MAX_CALLS run, and none of them waits for its client",
+    Reason.WATCHES: "MAX_WATCHES are open, or one peer has MAX_WATCHES_PER_PEER",
+    Reason.BODY_TIMEOUT: "the message of a call was not complete after GRPC_BODY_TIMEOUT",
+    Reason.BODY_ROOM: "unfinished messages took all of GRPC_BODY_BUFFER_BYTES; the connection with the most was closed",
+    Reason.UNREAD: "an answer was not read in GRPC_WRITE_TIMEOUT",
+    Reason.OLDEST: "new calls needed the place of those that kept us waiting longest (GRPC_MAX_CALLS)",
+    Reason.FILES: "no more files can be opened in this process (ulimit -n)",
+}
+
+
+class GrpcMeter:
+    """The numbers of one gRPC port."""
+
+    def __init__(self, registry: CollectorRegistry, clock: Callable[[], float] = time.monotonic) -> None:
+        """Add the metrics to `registry`."""
+        self._connections = Gauge("sickbay_grpc_connections", "Open connections of the gRPC port.", registry=registry)
+        self._calls = Gauge("sickbay_grpc_calls", "Calls that run, streams not counted.", registry=registry)
+        self._watches = Gauge("sickbay_watches", "Watches that are open, over REST and gRPC.", registry=registry)
+        self._refused = Counter(
+            "sickbay_grpc_refused", "Connections and calls that were refused or broken off, by a bound.", ("reason",), registry=registry
+        )
+        for reason in Reason:
+            self._refused.labels(reason)
+        self._clock = clock
+        self._told: dict[Reason, float] = {}
+        self._untold: dict[Reason, int] = {}
+
+    def observe(self, *, connections: Callable[[], float], calls: Callable[[], float], watches: Callable[[], float]) -> None:
+        """Ask these at a scrape."""
+        self._connections.set_function(connections)
+        self._calls.set_function(calls)
+        self._watches.set_function(watches)
+
+    def refused(self, reason: Reason) -> None:
+        """Count one, and say it unless that was said a moment ago."""
+        self._refused.labels(reason).inc()
+        now = self._clock()
+        count = self._untold[reason] = self._untold.get(reason, 0) + 1
+        if now - self._told.get(reason, -PAUSE_S) >= PAUSE_S:
+            self._told[reason] = now
+            self._untold[reason] = 0
+            _log.warning("gRPC: %s (%d since the last such line)", _WORDS[reason], count)

@@ -1,0 +1,169 @@
+"""A gRPC server with health and reflection, one per service process."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, Final, Self
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from prometheus_client import CollectorRegistry
+
+from sickbay.domain.errors import SettingsError
+from sickbay.domain.limits import Limits
+from sickbay.server.grpc.crowd import Crowd
+from sickbay.server.grpc.guard import CallGuard
+from sickbay.server.grpc.meter import GrpcMeter
+from sickbay.server.grpc.unreadable import ReadableInterceptor
+from sickbay.server.interceptors.closing import ClosingInterceptor
+from sickbay.server.interceptors.errors import ErrorInterceptor
+from sickbay.server.listen import bracketed, check
+from sickbay.server.service import HEALTH_DETAILS, Service
+from sickbay.server.watches import Watches
+from sickbay.system.forks import keep_port
+
+MAX_REQUEST_BYTES: Final = 16 * 1024 * 1024
+"""Room for a batch; one payload is bounded by 1 MiB elsewhere."""
+LIVENESS: Final = "liveness"
+"""Health's name for "this process answers": SERVING from the start to the stop, also while it waits for its servers or drains.
+
+What restarts a process must ask this one. The others say whether to send traffic, and restarting does not help who waits.
+"""
+METADATA_BYTES: Final = 16 * 1024
+"""Of a call; core refuses some of the calls above this, and all above twice as much."""
+READINESS: Final = "readiness"
+"""Health's name for "send traffic here": SERVING once all servers have answered, until the end; see `sickbay/domain/health.py`."""
+GRACE: Final = 3.0
+"""Seconds that running calls get when the server stops; they need milliseconds."""
+
+_OPTIONS: Final = (
+    ("grpc.so_reuseport", 0),  # a taken port must be an error, not a second server that gets half of the calls
+    ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
+    ("grpc.keepalive_time_ms", 60_000),  # notices watchers whose machine vanished
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),  # clients may keep idle connections alive, too
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+)
+
+
+def _bounds(limits: Limits) -> tuple[tuple[str, int], ...]:
+    """What grpc's core sees to by itself; the rest is `call_guard.py` and `crowd.py`, whose bound on connections is before core's."""
+    return (
+        ("grpc.max_metadata_size", METADATA_BYTES),
+        ("grpc.absolute_max_metadata_size", 2 * METADATA_BYTES),
+        ("grpc.max_concurrent_streams", limits.streams),
+        ("grpc.max_connection_idle_ms", round(limits.idle_s * 1000)),
+        ("grpc.server_handshake_timeout_ms", round(limits.handshake_s * 1000)),
+        ("grpc.http2.settings_timeout", round(limits.handshake_s * 1000)),
+        ("grpc.max_allowed_incoming_connections", limits.connections + limits.connections // 4 + 1),
+        ("grpc.http2.max_requests_per_read", 1),  # a flood of calls on one connection lets others in between
+        ("grpc.http2.max_ping_strikes", 2),
+    )
+
+
+class _Health(health.aio.HealthServicer):  # type: ignore[misc]  # it ships no types
+    """With the details beside the status."""
+
+    def __init__(self, details: Callable[[], bytes]) -> None:
+        super().__init__()
+        self._details = details
+
+    async def Check(self, request: health_pb2.HealthCheckRequest, context: Any) -> Any:  # noqa: N802 - gRPC's name
+        context.set_trailing_metadata(((HEALTH_DETAILS, self._details()),))
+        return await super().Check(request, context)
+
+
+class GrpcServer:
+    """Serves `services` between `async with`; `port` 0 takes a free one, and `port` tells which once entered.
+
+    `watches` are bounded together with those of REST, `meter` hears what is refused.
+    Interceptors run in the order given, inside the one that translates errors. Health (for every service, and for "" as the whole)
+    and `READINESS` are SERVING from the start unless `serving` is False; `LIVENESS` always is. `hint` ends the sentence about a taken
+    port; `details` goes with every answer about health.
+    """
+
+    def __init__(
+        self,
+        services: Sequence[Service],
+        *,
+        host: str,
+        port: int,
+        hint: str,
+        limits: Limits = Limits(),  # noqa: B008 - frozen
+        watches: Watches | None = None,
+        meter: GrpcMeter | None = None,
+        interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+        serving: bool = True,
+        details: Callable[[], bytes] = bytes,
+    ) -> None:
+        """Take everything; nothing is opened yet."""
+        self.host, self.port, self._hint = host, port, hint
+        self._services, self._serving = tuple(services), serving
+        self._limits, meter = limits, meter or GrpcMeter(CollectorRegistry())
+        watches = Watches(limits.watches, limits.watches_per_peer) if watches is None else watches
+        guard = CallGuard(limits, watches, meter)
+        self._crowd = Crowd(limits, guard, meter)
+        meter.observe(connections=lambda: len(self._crowd), calls=lambda: guard.calls, watches=lambda: len(watches))
+        self._closing = asyncio.Event()
+        self._interceptors = (guard, ErrorInterceptor(), ClosingInterceptor(self._closing), *interceptors, ReadableInterceptor())
+        self._health = _Health(details)
+        self._server: grpc.aio.Server | None = None
+        self._looking: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Open the port and serve; SettingsError if it is taken."""
+        if self.port:
+            check(self.host, self.port, self._hint)
+        server = grpc.aio.server(interceptors=self._interceptors, options=(*_OPTIONS, *_bounds(self._limits)))
+        self._register(server)
+        try:
+            self.port = server.add_insecure_port(f"{bracketed(self.host)}:{self.port}")
+        except RuntimeError:
+            raise SettingsError(f"port {self.port} is taken on {self.host}; {self._hint}") from None
+        keep_port(self.port)
+        await self.set_serving(self._serving)
+        await self.set_ready(self._serving)
+        await self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
+        await server.start()
+        self._server = server
+        self._looking = asyncio.create_task(self._crowd.run(self.port), name=f"crowd :{self.port}")
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        """Stop with the usual grace."""
+        await self.stop()
+
+    async def set_serving(self, serving: bool) -> None:  # noqa: FBT001 - the one thing the verb is about
+        """Tell health checks whether the services do their work."""
+        for name in ("", *(service.name for service in self._services)):
+            await self._health.set(name, _status(serving))
+
+    async def set_ready(self, ready: bool) -> None:  # noqa: FBT001 - the one thing the verb is about
+        """Tell health checks whether to send traffic here."""
+        await self._health.set(READINESS, _status(ready))
+
+    async def stop(self, grace: float = GRACE) -> None:
+        """Say NOT_SERVING, refuse new calls, end streams, and give running calls `grace` seconds. Twice is harmless."""
+        server, self._server = self._server, None
+        if server is None:
+            return
+        self._closing.set()
+        await self._health.enter_graceful_shutdown()
+        await server.stop(grace)
+        if self._looking is not None:
+            self._looking.cancel()
+
+    def _register(self, server: grpc.aio.Server) -> None:
+        for service in self._services:
+            service.add(service.servicer, server)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        names = [service.name for service in self._services]
+        reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+
+
+def _status(serving: bool) -> health_pb2.HealthCheckResponse.ServingStatus:  # noqa: FBT001 - as above
+    statuses = health_pb2.HealthCheckResponse.ServingStatus
+    return statuses.SERVING if serving else statuses.NOT_SERVING

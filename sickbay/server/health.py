@@ -1,0 +1,124 @@
+"""The health of a service at its doors: `GET /health` and its two sisters, and what the gRPC health service tells beyond a status."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.responses import Response
+
+from sickbay.domain.health import Finding, Health, Mark, State, Status
+from sickbay.server.rest.app import json_response
+from sickbay.server.rest.openapi import MISDIRECTED
+from sickbay.server.rest.schemas import HealthBody
+from sickbay.server.rest.views import encode, rfc3339
+from sickbay.system.clock import wall_clock
+
+__all__ = ["Health", "Watch", "add_health", "details", "health_view"]
+
+LOOK_EVERY_S: Final = 1.0
+LIVE: Final = {"status": "ok", "info": {"api": {"status": "up"}}}
+
+log = logging.getLogger("sickbay.domain.health")
+
+_RESPONSES: dict[int | str, dict[str, Any]] = {503: {"model": HealthBody}, **MISDIRECTED}
+
+
+def health_view(state: State, *, up: bool) -> dict[str, Any]:
+    """The documented fields (`up` is what the HTTP status says, too), and what is known of each part."""
+    checks = {finding.name: _check_view(finding) for finding in state.findings}
+    return {"status": state.status, "info": {"api": {"status": "up" if up else "down"}}} | ({"checks": checks} if checks else {})
+
+
+def details(state: State) -> bytes:
+    """The same for gRPC, as JSON."""
+    return encode(health_view(state, up=state.serving))
+
+
+def _check_view(finding: Finding) -> dict[str, Any]:
+    since = {} if finding.since is None else {"since": rfc3339(finding.since)}
+    reason = {"reason": finding.reason} if finding.reason else {}
+    return {"status": finding.mark, "needed": finding.needed} | since | reason
+
+
+def add_health(app: FastAPI, health: Health) -> None:
+    """Add `GET /health`, `/health/ready` and `/health/live`; all answer from memory."""
+
+    @app.get("/health", operation_id="Health", response_model=HealthBody, responses=_RESPONSES, tags=["health"])
+    async def get_health() -> Response:
+        """Whether this service does its work: 503 while a server is away without which it cannot. An open circuit is no reason."""
+        return _answer(health.state, up=health.state.serving)
+
+    @app.get("/health/ready", operation_id="HealthReady", response_model=HealthBody, responses=_RESPONSES, tags=["health"])
+    async def get_ready() -> Response:
+        """Whether to send traffic here: 503 until all servers have answered once, and while this service ends."""
+        return _answer(health.state, up=health.state.ready)
+
+    @app.get("/health/live", operation_id="HealthLive", response_model=HealthBody, responses=dict(MISDIRECTED), tags=["health"])
+    async def get_live() -> Response:
+        """Whether this process answers: 200. What restarts processes asks this."""
+        return json_response(LIVE)
+
+
+def _answer(state: State, *, up: bool) -> Response:
+    return json_response(health_view(state, up=up), 200 if up else 503, {"cache-control": "no-store"})
+
+
+class Watch:
+    """Looks at the health of a service about once a second, and tells of changes: `show` of each new answer, the log of each part."""
+
+    def __init__(self, health: Health, name: str, show: Callable[[State], Awaitable[None]]) -> None:
+        """`name` is what the log calls the service."""
+        self._health = health
+        self._show = show
+        self._told: tuple[Status, bool] | None = None
+        self._turn = asyncio.Lock()
+        self._story = Story(name)
+
+    async def look(self) -> None:
+        """Look now."""
+        async with self._turn:  # or an older answer may be shown last
+            self._health.look(wall_clock())
+            state = self._health.state
+            self._story.hear(state)
+            if (state.status, state.ready) != self._told:
+                self._told = (state.status, state.ready)
+                await self._show(state)
+
+    async def run(self) -> None:
+        """Look again and again, until cancelled."""
+        while True:
+            try:
+                await self.look()
+            except Exception:
+                log.exception("a fault in looking at the health of this service")
+            await asyncio.sleep(LOOK_EVERY_S)
+
+
+class Story:
+    """One log line for each part that goes down while the service runs, and for each that comes back."""
+
+    def __init__(self, name: str) -> None:
+        """Nothing is down."""
+        self._name = name
+        self._down: dict[str, Finding] = {}
+
+    def hear(self, state: State) -> None:
+        """Tell what has changed. Before the begin and after the end whoever starts and stops the service tells."""
+        if not state.ready:
+            return
+        down = {finding.name: finding for finding in state.findings if finding.mark is Mark.DOWN}
+        for name in down.keys() - self._down.keys():
+            since, reason = _why(down[name])
+            log.warning("health of the %s is %s: %s is down since %s: %s", self._name, state.status, name, since, reason)
+        for name in self._down.keys() - down.keys():
+            since, reason = _why(self._down[name])
+            log.info("health of the %s is %s: %s works again; it was down since %s: %s", self._name, state.status, name, since, reason)
+        self._down = down
+
+
+def _why(finding: Finding) -> tuple[str, str]:
+    return (rfc3339(finding.since or 0), finding.reason)

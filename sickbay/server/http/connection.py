@@ -1,0 +1,241 @@
+"""One HTTP connection within bounds: uvicorn's protocol for httptools, which by itself waits for ever and buffers without end.
+
+What it uses of uvicorn beyond what is documented stands in `tests/unit/test_http_connection.py`, which fails when that changes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, NoReturn, cast
+
+import httptools
+
+from sickbay.server.http import limits as bounds
+from sickbay.server.http import refusal as words
+from sickbay.server.http.crowd import Entry
+from sickbay.server.http.ending import EndingConnection, Port
+from sickbay.server.http.flow import GentleTransport
+from sickbay.server.http.head import BadRequest, body_size
+from sickbay.server.http.meter import Reason
+from sickbay.server.http.request import Incoming
+from sickbay.server.peers import peer_of
+
+
+class Connection(EndingConnection):
+    """Parses one request at a time, and goes on once its answer is written and read. `sweep` keeps its deadlines."""
+
+    def __init__(self, port: Port, **options: Any) -> None:
+        """`options` are uvicorn's."""
+        super().__init__(port, **options)
+        self._entry = Entry.WELCOME
+        self._refusal = (400, Reason.MALFORMED, words.MALFORMED)
+        self._has_asked = False
+        self._chunks: list[bytes] = []
+
+    # what the transport tells
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a place, if need be that of another."""
+        super().connection_made(transport)
+        self.peer = peer_of(self.client[0]) if self.client else ""
+        self._entry = self._port.crowd.enter(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse as much as it is time for."""
+        self._unset_keepalive_if_required()
+        if self._lingers:
+            self._throw_away(len(data))
+        elif not self.transport.is_closing():
+            if not (self._inbox or self._request.has_begun):
+                self._since = self.loop.time()
+            self._inbox.put(data)
+            self._parse()
+
+    def pause_writing(self) -> None:
+        """The client reads more slowly than we write."""
+        super().pause_writing()
+        self._since, self._unsent = self.loop.time(), self.transport.get_write_buffer_size()
+        self._port.crowd.waits(self)
+
+    def resume_writing(self) -> None:
+        """It has caught up."""
+        super().resume_writing()
+        self._since, self._unsent = self.loop.time(), 0
+        if self._is_answering:
+            self._port.crowd.served(self)
+        self._parse()
+
+    # what the parser tells
+
+    def on_url(self, url: bytes) -> None:
+        """A piece of the URL."""
+        super().on_url(url)
+        if len(self.url) > bounds.MAX_URL_BYTES:
+            self._stop(414, Reason.HEADER_SIZE, f"the URL is longer than {bounds.MAX_URL_BYTES:,} bytes")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """A header line; trailers come this way too, and nobody is told of them."""
+        if self._request.in_body:
+            return
+        super().on_header(name, value)
+        if len(self.headers) > bounds.MAX_HEADERS:
+            self._stop(431, Reason.HEADER_SIZE, f"the header has more than {bounds.MAX_HEADERS} lines")
+
+    def on_headers_complete(self) -> None:
+        """The application is called, unless the head is refused."""
+        try:
+            size = body_size(self.parser.get_http_version(), self.headers, upgrades=self.parser.should_upgrade())
+        except BadRequest as bad:
+            self._stop(bad.status, Reason.MALFORMED, bad.message)
+        self._stop_if_full()
+        super().on_headers_complete()
+        self._has_asked = True
+        self.cycle.keep_alive = self.cycle.keep_alive and self._entry is Entry.WELCOME
+        self._request.begin_body(size)
+        if size != 0:
+            self.cycle.transport = cast("asyncio.Transport", GentleTransport(self.transport, self))
+            self._wait()
+            self._ask_for_room()
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of the body; those of chunks, which may be tiny, are put together first."""
+        if self._request.is_chunked:
+            self._chunks.append(body)
+        else:
+            self._pass_on(body)
+
+    def on_message_complete(self) -> None:
+        """The request is whole."""
+        self._pass_on_chunks()
+        super().on_message_complete()
+        self._request, self._thrown = Incoming(), 0
+        self._port.bodies.arrived(self)
+        if self._is_answering:
+            self._port.crowd.served(self)
+        else:
+            self._wait()
+
+    # what the answer and others tell
+
+    def on_response_complete(self) -> None:
+        """The answer is written: the next request may come."""
+        super().on_response_complete()
+        self._waits_for_room = False
+        self._port.bodies.done(self, self.loop.time())
+        if not self.transport.is_closing():
+            self._wait()
+            self._parse()
+
+    def may_go_on(self) -> None:
+        """There is room for the body."""
+        self._waits_for_room = False
+        self._wait()
+        self.loop.call_soon(self._parse)
+
+    def lose_room(self) -> None:
+        """Others wait for the room of a body that does not come."""
+        self._refuse(503, Reason.BODY_ROOM, words.NO_ROOM)
+
+    def sweep(self, now: float) -> None:
+        """Keep the deadlines; to be called every second."""
+        waited = now - self._since
+        if self.transport.is_closing() or self._unsent:
+            self._sweep_unsent(now)
+        elif self._lingers or (self._request.in_body and self.cycle.response_complete):
+            if waited > bounds.LINGER_S:
+                self.transport.abort()
+        elif self._waits_for_room:
+            if waited > self._port.limits.body_timeout:
+                self._refuse(503, Reason.BODY_ROOM, words.NO_ROOM)
+        elif self._request.in_body:
+            if waited > self._port.limits.body_timeout + self._request.got / bounds.LEAST_RATE:
+                self._refuse(408, Reason.BODY_TIMEOUT, words.LATE_BODY)
+        elif waited > self._port.limits.header_timeout:
+            self._sweep_head()
+
+    def _sweep_head(self) -> None:
+        if self._request.has_begun:
+            self._refuse(408, Reason.HEADER_TIMEOUT, words.LATE_HEADER)
+        elif not self._has_asked:  # it never said anything; one that did has the time of an idle connection
+            self._port.meter.refused(Reason.SILENT)
+            self.transport.close()
+
+    # the rest is for this class alone
+
+    @property
+    def _is_answering(self) -> bool:
+        return self._has_asked and not self.cycle.response_complete and not self._request.has_begun
+
+    def _parse(self) -> None:
+        """Parse what has come, until something must be waited for; reading pauses as long as something is left."""
+        for _ in range(bounds.TURN_PIECES):
+            if self._inbox and self._may_parse:
+                self._feed()
+        if self.transport.is_closing():
+            self._inbox.clear()
+        elif not self._inbox and not self._waits_for_room:
+            self._read_on()
+        else:
+            self._read_no_more()
+            if self._may_parse:
+                self.loop.call_soon(self._parse)
+
+    @property
+    def _may_parse(self) -> bool:
+        waits_for_us = self._is_answering or self._waits_for_room or self.flow.write_paused
+        return not (waits_for_us or self._lingers or self.transport.is_closing())
+
+    def _feed(self) -> None:
+        request = self._request
+        piece = request.piece(self._inbox, self._port.limits.max_header_bytes)
+        try:
+            self.parser.feed_data(piece)
+        except httptools.HttpParserUpgrade as upgrade:  # which nobody here follows: the next request is plain HTTP, too
+            self._inbox.give_back(bytes(piece[upgrade.args[0] :]))
+        except httptools.HttpParserError:
+            self._refuse(*self._refusal)
+            return
+        self._pass_on_chunks()
+        if not request.in_body and request.head_bytes > self._port.limits.max_header_bytes:
+            self._refuse(431, Reason.HEADER_SIZE, words.LARGE_HEADER)
+        elif request.excess > bounds.MAX_CHUNK_EXTRA:
+            self._refuse(431, Reason.HEADER_SIZE, words.LARGE_FRAMES)
+
+    def _pass_on(self, body: bytes) -> None:
+        if self._request.got_body(len(body)):
+            self._port.bodies.moved(self, self.loop.time())
+            self._port.crowd.waits(self)
+        super().on_body(body)
+        if self.cycle.response_complete:
+            self._throw_away(len(body))
+        else:
+            self._ask_for_room()
+
+    def _pass_on_chunks(self) -> None:
+        if self._chunks:
+            self._request.chunks += len(self._chunks)
+            body, self._chunks = b"".join(self._chunks), []
+            self._pass_on(body)
+
+    def _stop(self, status: int, reason: Reason, message: str) -> NoReturn:
+        """From within the parser, which then ends with an error."""
+        self._refusal = (status, reason, message)
+        raise BadRequest(status, message)
+
+    def _stop_if_full(self) -> None:
+        """Who came when all places were taken may ask for health."""
+        if self._entry is Entry.ALL_TAKEN and not _asks_for_health(self.url):
+            self._stop(503, Reason.CONNECTIONS, words.BUSY)
+        if self._entry is Entry.PEER_TAKEN and not _asks_for_health(self.url):
+            self._stop(503, Reason.PEER_CONNECTIONS, words.BUSY_PEER)
+
+    def _ask_for_room(self) -> None:
+        if size := self._request.asks_for():
+            self._wait()
+            self._waits_for_room = True
+            self._port.crowd.served(self)
+            self._port.bodies.ask(self, size, self._since)
+
+
+def _asks_for_health(url: bytes) -> bool:
+    return url.partition(b"?")[0] == b"/health"

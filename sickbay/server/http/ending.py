@@ -1,0 +1,145 @@
+"""How one HTTP connection pauses, and how it ends: refused, late, or after its last answer, so that the client sees why."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from sickbay.domain.limits import HttpLimits
+from sickbay.server.http import limits as bounds
+from sickbay.server.http.bodies import Bodies
+from sickbay.server.http.crowd import Crowd
+from sickbay.server.http.flow import Flow
+from sickbay.server.http.inbox import Inbox
+from sickbay.server.http.meter import HttpMeter, Reason
+from sickbay.server.http.refusal import BUSY, refusal
+from sickbay.server.http.request import Incoming
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """What the connections of one port share."""
+
+    limits: HttpLimits
+    crowd: Crowd
+    bodies: Bodies
+    meter: HttpMeter
+
+
+class EndingConnection(HttpToolsProtocol, ABC):
+    """The half of a `Connection` that pauses and closes it."""
+
+    _flow: Flow
+
+    def __init__(self, port: Port, **options: Any) -> None:
+        """`options` are uvicorn's."""
+        super().__init__(**options)
+        self.peer = ""
+        self._port = port
+        self._inbox = Inbox()
+        self._request = Incoming()
+        self._since = 0.0  # since when we wait for what comes next
+        self._waits_for_room = self._lingers = False
+        self._thrown = 0  # bytes that came after an answer
+        self._unsent = 0  # bytes of answers that the client has not read at `_since`; 0 if it keeps up
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """It begins."""
+        super().connection_made(transport)
+        self.flow = self._flow = Flow(transport)
+        self._since = self.loop.time()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """It is gone: give everything back."""
+        self._leave()
+        super().connection_lost(exc)
+
+    def close_gently(self) -> None:
+        """The answer is the last one. What the client still sends is read: closing now would reset the connection, and lose the answer."""
+        if self._request.in_body:
+            self._linger()
+        else:
+            self.transport.close()
+
+    def make_room(self) -> None:
+        """Others need what this one has, and does not use."""
+        self._leave()
+        if self._request.has_begun and not self._lingers and not self._unsent:
+            self._refuse(503, Reason.OLDEST, BUSY, lingers=False)
+        else:
+            self._port.meter.refused(Reason.OLDEST)
+            self.transport.abort()
+
+    @abstractmethod
+    def may_go_on(self) -> None:
+        """See `Upload`."""
+
+    @abstractmethod
+    def lose_room(self) -> None:
+        """See `Upload`."""
+
+    def _refuse(self, status: int, reason: Reason, message: str, *, lingers: bool = True) -> None:
+        """Answer in the application's place, which is told that the client has gone, and close."""
+        self._port.meter.refused(reason)
+        if self._request.in_body and self.cycle.response_started:
+            self.transport.abort()  # another answer has begun, or was given
+            return
+        if self._request.in_body:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        self.transport.write(refusal(status, message, self.server_state.default_headers))
+        if lingers:
+            self._linger()
+        else:
+            self.transport.close()
+
+    def _linger(self) -> None:
+        """Tell the client that no more comes, and read on for a while until it has seen that."""
+        self._lingers, self._waits_for_room = True, False
+        self._throw_away(len(self._inbox))
+        self._inbox.clear()
+        self._port.bodies.done(self, self.loop.time())
+        self._wait()
+        if self.transport.can_write_eof() and not self.transport.is_closing():
+            self.transport.write_eof()
+        self._flow.release()
+        self._flow.resume_reading()
+
+    def _read_on(self) -> None:
+        if self._flow.release():
+            self._port.bodies.hold(self, 0)
+
+    def _read_no_more(self) -> None:
+        """What was read already, up to 256 KB at once, is held; not from everybody."""
+        self._flow.hold()
+        if not self._port.bodies.hold(self, len(self._inbox)):
+            self._port.meter.refused(Reason.BODY_ROOM)
+            self.transport.abort()
+
+    def _throw_away(self, count: int) -> None:
+        self._thrown += count
+        if self._thrown > bounds.LINGER_BYTES and not self.transport.is_closing():
+            self._port.meter.refused(Reason.BODY_SIZE)
+            self.transport.abort()
+
+    def _sweep_unsent(self, now: float) -> None:
+        size = max(1, self.transport.get_write_buffer_size())
+        if not self._unsent or size < self._unsent:
+            self._since, self._unsent = now, size
+        elif now - self._since > self._port.limits.write_timeout:
+            self._port.meter.refused(Reason.UNREAD)
+            self.transport.abort()
+
+    def _wait(self) -> None:
+        """For the client, from now on."""
+        self._since = self.loop.time()
+        self._port.crowd.waits(self)
+
+    def _leave(self) -> None:
+        self._inbox.clear()
+        self._port.crowd.leave(self)
+        self._port.bodies.done(self, self.loop.time())

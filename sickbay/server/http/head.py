@@ -1,0 +1,41 @@
+"""What is refused of a request's head beyond what the parser (llhttp, strict) refuses: whatever two servers could read differently."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+Header = tuple[bytes, bytes]
+
+
+class BadRequest(Exception):
+    """The status and the sentence for a request that is refused as it stands."""
+
+    def __init__(self, status: int, message: str) -> None:
+        """Refuse with this."""
+        super().__init__(message)
+        self.status, self.message = status, message
+
+
+def body_size(version: str, headers: Iterable[Header], *, upgrades: bool) -> int | None:
+    """The size of the body that a head announces, None for a chunked one; names are in lower case. Raises BadRequest.
+
+    The parser has refused already: Content-Length beside Transfer-Encoding or twice or not of digits, folded lines, NUL and other control
+    characters, line ends without CR, and chunk sizes that are no hexadecimal number of 64 bits.
+    """
+    hosts, size, codings = 0, 0, b""
+    for name, value in headers:
+        if name == b"host":
+            hosts += 1
+        elif name == b"content-length":
+            size = int(value)
+        elif name == b"transfer-encoding":
+            codings = codings + b"," + value if codings else value
+    if version not in {"1.0", "1.1"}:
+        raise BadRequest(505, "this port speaks HTTP/1.1")
+    if hosts != 1 and (hosts or version == "1.1"):
+        raise BadRequest(400, "a request names one Host")
+    if codings and (version == "1.0" or codings.strip().lower() != b"chunked"):
+        raise BadRequest(501, "the only Transfer-Encoding that is known here is chunked, of HTTP/1.1")
+    if upgrades and (size or codings):
+        raise BadRequest(400, "no other protocol is spoken here; send the body without Upgrade")
+    return None if codings else size

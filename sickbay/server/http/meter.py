@@ -1,0 +1,81 @@
+"""What an HTTP port closed or refused, as metrics, and at most one log line a minute for each reason."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter as Counts
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+_log = logging.getLogger(__name__)
+_EVERY_S: Final = 60.0
+
+
+class Reason(StrEnum):
+    """Why a connection was closed, or a request refused, before the application saw it."""
+
+    MALFORMED = "malformed"
+    HEADER_SIZE = "header_size"
+    HEADER_TIMEOUT = "header_timeout"
+    SILENT = "silent"
+    BODY_TIMEOUT = "body_timeout"
+    BODY_ROOM = "body_room"
+    BODY_SIZE = "body_size"
+    UNREAD = "unread"
+    CONNECTIONS = "connections"
+    PEER_CONNECTIONS = "peer_connections"
+    OLDEST = "oldest"
+
+
+_WORDS: Final = {
+    Reason.MALFORMED: "no HTTP, or HTTP that two servers could read differently",
+    Reason.HEADER_SIZE: "a header is larger than HTTP_MAX_HEADER_BYTES, or has too many lines",
+    Reason.HEADER_TIMEOUT: "a header was not complete after HTTP_HEADER_TIMEOUT",
+    Reason.SILENT: "nothing was sent in HTTP_HEADER_TIMEOUT",
+    Reason.BODY_TIMEOUT: "a body came too slowly; see HTTP_BODY_TIMEOUT",
+    Reason.BODY_ROOM: "unfinished bodies take all of HTTP_BODY_BUFFER_BYTES",
+    Reason.BODY_SIZE: "a client went on with a body after it was refused",
+    Reason.UNREAD: "an answer was not read in HTTP_WRITE_TIMEOUT",
+    Reason.CONNECTIONS: "HTTP_MAX_CONNECTIONS are open, and none of them is idle",
+    Reason.PEER_CONNECTIONS: "one peer has HTTP_MAX_CONNECTIONS_PER_PEER open, and none of them is idle",
+    Reason.OLDEST: "new connections needed the place of those who kept us waiting longest",
+}
+
+
+class HttpMeter:
+    """The numbers of one HTTP port."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        """Add the metrics to `registry`."""
+        self._connections = Gauge("sickbay_http_connections", "Open connections of the HTTP port.", registry=registry)
+        self._body_bytes = Gauge("sickbay_http_body_bytes", "Bytes set aside for large bodies of requests.", registry=registry)
+        self._waiting = Gauge("sickbay_http_bodies_waiting", "Requests whose large body waits for room.", registry=registry)
+        self._refused = Counter(
+            "sickbay_http_refused", "Connections that were closed, or requests refused, by a bound.", ("reason",), registry=registry
+        )
+        for reason in Reason:
+            self._refused.labels(reason)
+        self._untold: Counts[Reason] = Counts()
+        self._told: dict[Reason, float] = {}
+
+    def observe(self, *, connections: Callable[[], float], body_bytes: Callable[[], float], waiting: Callable[[], float]) -> None:
+        """Ask these at a scrape."""
+        self._connections.set_function(connections)
+        self._body_bytes.set_function(body_bytes)
+        self._waiting.set_function(waiting)
+
+    def refused(self, reason: Reason) -> None:
+        """Count one."""
+        self._refused.labels(reason).inc()
+        self._untold[reason] += 1
+
+    def tell(self, port: int, now: float) -> None:
+        """Log what was counted since the last line of its reason; to be called every second."""
+        for reason, count in list(self._untold.items()):
+            if now - self._told.get(reason, -_EVERY_S) >= _EVERY_S:
+                self._told[reason] = now
+                del self._untold[reason]
+                _log.warning("HTTP port %d: %s (%d since the last such line)", port, _WORDS[reason], count)

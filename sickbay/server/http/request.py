@@ -1,0 +1,72 @@
+"""How far one request has come in."""
+
+from __future__ import annotations
+
+from sickbay.server.http import limits as bounds
+from sickbay.server.http.inbox import Inbox
+
+
+class Incoming:
+    """Counts what has come of a request, and knows which piece of it may be parsed next."""
+
+    __slots__ = ("_asked", "_head", "_moved", "_size", "_wire", "chunks", "got", "in_body")
+
+    def __init__(self) -> None:
+        """Nothing yet."""
+        self._head = self._wire = self._moved = self.got = self.chunks = 0
+        self._size: int | None = 0
+        self._asked = self.in_body = False
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything has come."""
+        return self.in_body or self._head > 0
+
+    @property
+    def head_bytes(self) -> int:
+        """Bytes of the header so far."""
+        return self._head
+
+    @property
+    def is_chunked(self) -> bool:
+        """Whether its body comes in chunks."""
+        return self._size is None
+
+    @property
+    def excess(self) -> int:
+        """Bytes of a chunked body that are neither data nor the frames of chunks."""
+        return self._wire - self.got - bounds.CHUNK_BYTES * self.chunks
+
+    def piece(self, inbox: Inbox, max_header: int) -> memoryview:
+        """What the parser may see next; of a header one byte too many at most."""
+        if not self.in_body:
+            piece = inbox.take_to_end(max_header + 1 - self._head)
+            self._head += len(piece)
+        elif self._size is None:
+            piece = inbox.take_to_end(bounds.CHUNK_PIECE)
+            self._wire += len(piece)
+        else:
+            piece = inbox.take(self._size - self.got)
+        return piece
+
+    def begin_body(self, size: int | None) -> None:
+        """The header is complete, and announces a body of this size, None for chunks."""
+        self.in_body, self._size = True, size
+
+    def got_body(self, count: int) -> bool:
+        """So much of the body has come; whether that is a good piece since the last."""
+        self.got += count
+        moved = self.got - self._moved >= bounds.LEAST_RATE * bounds.STALLED_S
+        if moved:
+            self._moved = self.got
+        return moved
+
+    def asks_for(self) -> int:
+        """The room that its body needs, told once; 0 as long as it is small, and for what is too large for any route."""
+        if self._asked:
+            return 0
+        size = self._size
+        if size is None:
+            size = bounds.LARGEST_BODY if self.got > bounds.SMALL_BODY else 0
+        self._asked = bounds.SMALL_BODY < size <= bounds.LARGEST_BODY
+        return size if self._asked else 0

@@ -1,0 +1,144 @@
+"""An HTTP server (uvicorn) inside the running event loop: it takes a port of its choosing, no signals, and always stops in time."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Generator
+from contextlib import contextmanager
+from functools import partial
+from types import TracebackType
+from typing import Any, Final, Self, cast
+
+import uvicorn
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from sickbay.domain.limits import HttpLimits
+from sickbay.server.http.bodies import Bodies
+from sickbay.server.http.connection import Connection
+from sickbay.server.http.crowd import Crowd
+from sickbay.server.http.ending import Port
+from sickbay.server.http.limits import SEND_BUFFER_BYTES
+from sickbay.server.http.meter import HttpMeter
+from sickbay.server.listen import listen
+from sickbay.server.rest.app import closing
+from sickbay.system.forks import keep_port
+
+GRACE: Final = 10
+"""Seconds that running requests get when the server stops."""
+SWEEP_S: Final = 1.0
+"""Seconds between two looks at all connections, for those that are late."""
+
+
+class RestServer:
+    """Serves an application of `create_app` between `async with`; `port` 0 takes a free one, and `port` tells which once entered.
+
+    `hint` ends the sentence about a taken port, for example "choose another with PORT or --jobapi-port"; metrics are made with `registry`.
+    """
+
+    def __init__(
+        self,
+        app: FastAPI,
+        *,
+        host: str,
+        port: int,
+        hint: str,
+        grace: int = GRACE,
+        limits: HttpLimits | None = None,
+        registry: CollectorRegistry | None = None,
+    ) -> None:
+        """Take everything; nothing is opened yet."""
+        self.host, self.port = host, port
+        self._app, self._hint, self._grace = app, hint, grace
+        self._limits, self._meter = limits or HttpLimits(), HttpMeter(registry or CollectorRegistry())
+        self._server: _Server | None = None
+        self._serving: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> Self:
+        """Open the port and serve; SettingsError if it is taken."""
+        opened = listen(self.host, self.port, self._hint)
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+        self.port = opened.getsockname()[1]
+        keep_port(self.port)
+        self._server = _Server(self._app, self._grace, self._bounds(), self.port)
+        self._serving = asyncio.create_task(self._server.serve([opened]), name=f"http :{self.port}")
+        await self._server.ready(self._serving)
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        """Stop with the usual grace."""
+        await self.stop()
+
+    async def stop(self) -> None:
+        """Take no more connections, end event streams, give running requests the grace, then cut them. Twice is harmless."""
+        server, serving = self._server, self._serving
+        self._server = self._serving = None
+        if server is None or serving is None:
+            return
+        closing(self._app).set()
+        server.should_exit = True
+        await serving
+
+    def _bounds(self) -> Port:
+        port = Port(self._limits, Crowd(self._limits), Bodies(self._limits.body_buffer_bytes), self._meter)
+        self._meter.observe(connections=lambda: len(port.crowd), body_bytes=lambda: port.bodies.taken, waiting=lambda: port.bodies.waiting)
+        return port
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, app: Any, grace: int, bounds: Port, port: int) -> None:
+        config = uvicorn.Config(
+            app,
+            loop="none",
+            http=cast("type[asyncio.Protocol]", partial(Connection, bounds)),
+            ws="none",
+            lifespan="off",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=cast("int", bounds.limits.idle_timeout),
+            timeout_graceful_shutdown=grace,
+        )
+        super().__init__(config)
+        self._bounds, self._port = bounds, port
+        self._swept = 0.0
+        self._ready = asyncio.Event()
+
+    async def ready(self, serving: asyncio.Task[None]) -> None:
+        """Wait until connections are taken; raises what broke the start."""
+        waiting = asyncio.ensure_future(self._ready.wait())
+        await asyncio.wait({waiting, serving}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if serving.done():
+            serving.result()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._ready.set()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Uvicorn's, ten times a second."""
+        now = asyncio.get_running_loop().time()
+        if now - self._swept >= SWEEP_S:
+            self._swept = now
+            self._sweep(now)
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Uvicorn's; whoever has not read their answers by then will not."""
+        await super().shutdown(sockets)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
+
+    def _sweep(self, now: float) -> None:
+        for connection in list(self.server_state.connections):
+            cast("Connection", connection).sweep(now)
+        self._bounds.bodies.settle(now)
+        self._bounds.meter.tell(self._port, now)
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Signals belong to the program, not to its HTTP server."""
+        yield

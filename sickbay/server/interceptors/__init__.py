@@ -1,0 +1,1 @@
+"""What stands around every call, over gRPC and in process alike: errors, metrics, traces, the end."""

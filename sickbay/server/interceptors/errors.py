@@ -1,0 +1,55 @@
+"""The interceptor that turns errors into statuses; servers and in-process channels put it outermost by themselves.
+
+Servicers just raise. What is not a SickbayError is logged with its traceback and becomes INTERNAL without a word of its text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import partial
+
+import grpc
+
+from sickbay.domain.errors import SickbayError
+from sickbay.server.errors import INTERNAL, Fault, fault_of, rich_status
+from sickbay.server.interceptors.handlers import Context, Continuation, Handler, enclosed
+
+_log = logging.getLogger(__name__)
+
+
+class ErrorInterceptor(grpc.aio.ServerInterceptor):
+    """Translates what unary and server-streaming handlers raise. An abort by the handler itself and a cancellation pass."""
+
+    async def intercept_service(self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
+        """Wrap the handler."""
+        return enclosed(await continuation(handler_call_details), partial(_translated, handler_call_details.method))
+
+
+@asynccontextmanager
+async def _translated(method: str, context: Context) -> AsyncIterator[None]:
+    try:
+        yield
+    except (Exception, asyncio.CancelledError) as error:
+        if isinstance(error, grpc.aio.AbortError) or _is_cancelled(error):
+            raise
+        await context.abort_with_status(rich_status(_judged(method, context, error)))
+
+
+def _is_cancelled(error: BaseException) -> bool:
+    """Whether we are being cancelled; a CancelledError of the handler's own making would leave the client without any answer."""
+    task = asyncio.current_task()
+    return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
+
+
+def _judged(method: str, context: Context, error: BaseException) -> Fault:
+    if isinstance(error, NotImplementedError) and context.code() is grpc.StatusCode.UNIMPLEMENTED:
+        return Fault(grpc.StatusCode.UNIMPLEMENTED, context.details())  # a generated servicer's method that nobody wrote
+    fault = fault_of(error)
+    if fault is INTERNAL:
+        _log.error("%s failed", method, exc_info=error)
+    elif isinstance(error, SickbayError) and error.__cause__ is not None:
+        _log.info("%s: %s (%s: %s)", method, error, type(error.__cause__).__name__, error.__cause__)
+    return fault

@@ -1,0 +1,50 @@
+"""Counts and times calls, under the names that the gRPC world's dashboards know."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from time import perf_counter
+from typing import Any
+
+import grpc
+from prometheus_client import CollectorRegistry, Counter, Histogram
+
+from sickbay.server.errors import fault_of
+from sickbay.server.interceptors.around import Call
+from sickbay.telemetry.metrics import SECONDS
+
+
+class CallMeter:
+    """What an `AroundInterceptor` puts around calls. Only methods that exist come here, so the labels are bounded."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        """Add the metrics to `registry`."""
+        names = ("grpc_service", "grpc_method")
+        self._handled = Counter("grpc_server_handled", "Calls that ended, over gRPC or REST.", (*names, "grpc_code"), registry=registry)
+        self._seconds = Histogram(
+            "grpc_server_handling_seconds", "How long calls took, streams as a whole.", names, buckets=SECONDS, registry=registry
+        )
+
+    @contextmanager
+    def __call__(self, call: Call) -> Iterator[None]:
+        """Around one call."""
+        began, code = perf_counter(), grpc.StatusCode.OK
+        try:
+            yield
+        except BaseException as error:
+            code = code_of(error, call.context)
+            raise
+        finally:
+            self._handled.labels(call.service, call.method, code.name).inc()
+            self._seconds.labels(call.service, call.method).observe(perf_counter() - began)
+
+
+def code_of(error: BaseException, context: Any) -> grpc.StatusCode:
+    """The status that a call ends with whose servicer raised this."""
+    if isinstance(error, asyncio.CancelledError | GeneratorExit):
+        return grpc.StatusCode.CANCELLED
+    if isinstance(error, grpc.aio.AbortError | NotImplementedError):
+        return context.code() or grpc.StatusCode.UNKNOWN
+    return fault_of(error).code

@@ -1,0 +1,69 @@
+"""Calls as spans, continuing the trace of whoever calls.
+
+Over gRPC the call's metadata name it. Over REST the request's headers do, for FastAPI, whose span is the present one when the gateway
+calls in process; the in-process channel hands contexts on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Any, Final
+
+import grpc
+from grpc_health.v1 import health
+from opentelemetry import trace
+from opentelemetry.context import attach, detach, get_current
+from opentelemetry.trace import SpanKind, Tracer
+
+from sickbay.domain.trace import TRACEPARENT, TRACESTATE
+from sickbay.server.interceptors.around import Call
+from sickbay.server.interceptors.metrics import code_of
+from sickbay.telemetry import spans
+from sickbay.telemetry.carried import extracted
+from sickbay.telemetry.spans import failed
+
+_OURS: Final = {
+    grpc.StatusCode.UNKNOWN,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.UNIMPLEMENTED,
+    grpc.StatusCode.INTERNAL,
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DATA_LOSS,
+}
+"""Codes that are a server's fault, by OpenTelemetry's conventions for gRPC."""
+_NAMES: Final = {TRACEPARENT, TRACESTATE}
+
+
+class CallTracer:
+    """What an `AroundInterceptor` puts around calls. Health checks, of which there is no end, make no spans."""
+
+    def __init__(self, tracer: Tracer) -> None:
+        """Make spans with `tracer`."""
+        self._tracer = tracer
+
+    def __call__(self, call: Call) -> AbstractContextManager[object]:
+        """Around one call."""
+        return nullcontext() if call.service == health.SERVICE_NAME else self._around(call)
+
+    @contextmanager
+    def _around(self, call: Call) -> Iterator[None]:
+        method = f"{call.service}/{call.method}"
+        sent = {name: value for name, value in call.context.invocation_metadata() or () if name in _NAMES and isinstance(value, str)}
+        facts: dict[str, Any] = {spans.RPC_SYSTEM: "grpc", spans.RPC_METHOD: method}
+        span = self._tracer.start_span(method, extracted(sent) or get_current(), SpanKind.SERVER, facts)
+        # A stream's steps may run in different tasks, and it makes no further spans.
+        token = None if call.is_stream else attach(trace.set_span_in_context(span))
+        code = grpc.StatusCode.OK
+        try:
+            yield
+        except BaseException as error:
+            code = code_of(error, call.context)
+            if code in _OURS:
+                failed(span, code.name)
+            raise
+        finally:
+            if token is not None:
+                detach(token)
+            span.set_attribute(spans.RPC_STATUS, code.name)
+            span.end()

@@ -1,0 +1,26 @@
+"""Which form of an answer an `Accept` header asks for (RFC 9110, section 12.5.1)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+JSON = ("application/json", "application/*")
+
+
+def prefers(accept: str, kinds: Sequence[str], others: Sequence[str]) -> bool:
+    """Whether the header asks for one of `kinds`, by its name, rather than for one of `others`."""
+    wishes = dict(_wish(part) for part in accept.split(",") if part.strip())
+    return _most(wishes, kinds) > _most(wishes, others)
+
+
+def _most(wishes: dict[str, float], kinds: Sequence[str]) -> float:
+    return max((wishes.get(kind, 0.0) for kind in kinds), default=0.0)
+
+
+def _wish(part: str) -> tuple[str, float]:
+    kind, *parameters = (word.strip() for word in part.split(";"))
+    quality = next((word[2:] for word in parameters if word.startswith("q=")), "1")
+    try:
+        return kind.lower(), float(quality)
+    except ValueError:
+        return kind.lower(), 0.0

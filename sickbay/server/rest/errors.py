@@ -1,0 +1,146 @@
+"""One table from gRPC status codes to HTTP, and the one body that every REST error has: `{"statusCode", "message", "reason"}`."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from http import HTTPStatus
+from types import MappingProxyType
+from typing import Any, Final
+
+import grpc
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.routing import Route
+
+from sickbay.domain.errors import ErrorReason, SickbayError
+from sickbay.server.errors import INTERNAL, Fault, fault_of, received
+from sickbay.server.rest.guard import SEALS
+from sickbay.server.rest.views import View, encode
+
+_log = logging.getLogger(__name__)
+
+STATUSES: Final[Mapping[grpc.StatusCode, int]] = MappingProxyType(
+    {
+        grpc.StatusCode.INVALID_ARGUMENT: 400,
+        grpc.StatusCode.UNAUTHENTICATED: 401,
+        grpc.StatusCode.PERMISSION_DENIED: 403,
+        grpc.StatusCode.NOT_FOUND: 404,
+        grpc.StatusCode.ALREADY_EXISTS: 409,
+        grpc.StatusCode.ABORTED: 409,
+        grpc.StatusCode.FAILED_PRECONDITION: 409,
+        grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
+        grpc.StatusCode.UNIMPLEMENTED: 501,
+        grpc.StatusCode.UNAVAILABLE: 503,
+        grpc.StatusCode.DEADLINE_EXCEEDED: 504,
+    }
+)
+"""All others are 500."""
+
+OVERRIDES: Final[Mapping[str, int]] = MappingProxyType({ErrorReason.PAYLOAD_TOO_LARGE: 413, ErrorReason.IDEMPOTENCY_KEY_REUSED: 422})
+"""Reasons for which HTTP has a better word."""
+
+_DEFAULT_WAITS: Final[Mapping[int, float]] = MappingProxyType({HTTPStatus.SERVICE_UNAVAILABLE: 1.0, HTTPStatus.TOO_MANY_REQUESTS: 60.0})
+"""For errors that bring none, as those of batches do; names that clients make up are counted by the minute."""
+_GONE: Final = 499
+"""Nobody reads this answer: the client left before its request was complete."""
+
+
+def http_status(fault: Fault) -> int:
+    """The HTTP status of a fault."""
+    return OVERRIDES.get(fault.reason) or STATUSES.get(fault.code, HTTPStatus.INTERNAL_SERVER_ERROR)
+
+
+def error_view(status: int, message: str, reason: str) -> View:
+    """The body of every error."""
+    return {"statusCode": status, "message": message, "reason": reason}
+
+
+def fault_view(fault: Fault) -> View:
+    """The body for a fault; one of ours (500) says nothing but that."""
+    status = http_status(fault)
+    told = INTERNAL if status == HTTPStatus.INTERNAL_SERVER_ERROR else fault
+    return error_view(status, told.message, told.reason or told.code.name)
+
+
+def fault_response(fault: Fault) -> Response:
+    """The answer for a fault, with Retry-After where waiting helps."""
+    view = fault_view(fault)
+    wait = fault.retry_after or _DEFAULT_WAITS.get(view["statusCode"])
+    return _response(view, {} if wait is None else {"retry-after": str(max(1, math.ceil(wait)))})
+
+
+def fault_of_any(error: BaseException) -> Fault:
+    """The fault of whatever a gateway's route raised."""
+    return received(error) if isinstance(error, grpc.aio.AioRpcError) else fault_of(error)
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of an application in the one form."""
+    app.add_exception_handler(grpc.aio.AioRpcError, _on_fault)
+    app.add_exception_handler(SickbayError, _on_fault)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(ClientDisconnect, _on_gone)
+    app.add_exception_handler(Exception, _on_bug)
+
+
+async def _on_fault(request: Request, error: Exception) -> Response:
+    fault = fault_of_any(error)
+    if fault is INTERNAL:
+        _log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return fault_response(fault)
+
+
+async def _on_invalid(_: Request, error: Exception) -> Response:
+    """FastAPI's own validation: of query and path parameters."""
+    first: Mapping[str, Any] = error.errors()[0] if isinstance(error, RequestValidationError) else {}
+    names = [str(part) for part in first.get("loc", ()) if part not in {"query", "path", "body", "header"}]
+    message = f"{'.'.join(names) or 'the request'}: {first.get('msg', 'not of the documented form')}"
+    return _response(error_view(HTTPStatus.BAD_REQUEST, message, ErrorReason.INVALID_FIELD))
+
+
+async def _on_http(request: Request, error: Exception) -> Response:
+    """Unknown routes and methods, and whatever a route raises as an HTTPException."""
+    status, headers, detail = 500, None, ""
+    if isinstance(error, HTTPException):
+        status, headers, detail = error.status_code, error.headers, str(error.detail)
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers = {"allow": ", ".join(_methods(request))}
+        if request.method == "OPTIONS":  # also a browser's preflight: it is told no permission
+            return Response(status_code=HTTPStatus.NO_CONTENT, headers=headers)
+    phrase = HTTPStatus(status).phrase
+    if detail in {"", phrase}:
+        detail = _SENTENCES.get(status, phrase).format(method=request.method, path=request.url.path[:200])
+    return _response(error_view(status, detail, HTTPStatus(status).name), headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """Every method that the path knows, whichever route it belongs to (RFC 9110, section 10.2.1)."""
+    here = (route for route in request.app.routes if isinstance(route, Route) and route.path_regex.match(request.scope["path"]))
+    found = {method for route in here for method in route.methods or ()} or {"GET"}  # a file of /docs is no route of its own
+    return sorted(found | {"OPTIONS"} | ({"HEAD"} if "GET" in found else set()))
+
+
+_SENTENCES: Final = MappingProxyType(
+    {404: "there is nothing at {method} {path}; see /docs for the routes", 405: "{path} does not know the method {method}; see /docs"}
+)
+
+
+async def _on_gone(_: Request, __: Exception) -> Response:
+    return Response(status_code=_GONE)
+
+
+async def _on_bug(_: Request, __: Exception) -> Response:
+    """The server logs the traceback; the client gets none of it."""
+    response = fault_response(INTERNAL)
+    response.headers.update(SEALS)  # it is sent outside of the guard
+    return response
+
+
+def _response(view: View, headers: Mapping[str, str] | None = None) -> Response:
+    return Response(encode(view), view["statusCode"], headers, media_type="application/json")

@@ -1,0 +1,115 @@
+"""Which HTTP requests are refused before anything else: those that a web page of somebody else may have made, and bodies that are no JSON.
+
+A browser adds `Sec-Fetch-Site` (Fetch Metadata) or at least `Origin` (RFC 6454) to what a page sends; programs send neither. A page may
+send a body of another origin's choosing without asking first, but only as a form, as text or without a type: so JSON must be declared.
+No answer ever has a CORS header, so a page of another origin can read nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from types import MappingProxyType
+from typing import Final
+
+from sickbay.system.hostnames import Hosts, host_name
+
+SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
+"""Methods that change nothing (RFC 9110, section 9.2.1)."""
+_OWN_PAGES: Final = frozenset({"same-origin", "none"})
+_SHOWN_CHARS: Final = 80
+_PORTS: Final = MappingProxyType({"http": ":80", "https": ":443"})
+_JSON: Final = "send JSON with the header Content-Type: application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a request is not answered, and what to do."""
+
+    status: HTTPStatus
+    message: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Sent:
+    """The headers of a request."""
+
+    def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        """`headers` as ASGI has them: names in lower case."""
+        self._values: dict[str, list[str]] = {}
+        for name, value in headers:
+            self._values.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1").strip())
+
+    def all(self, name: str) -> list[str]:
+        """Every value, in order."""
+        return self._values.get(name, [])
+
+    def one(self, name: str) -> str | None:
+        """The value, None without one; several are one that nothing equals."""
+        values = self._values.get(name)
+        return ", ".join(values) if values else None
+
+
+def refused(method: str, http_version: str, sent: Sent, hosts: Hosts) -> Refusal | None:
+    """Why this request is not answered; None if it is."""
+    return _misdirected(http_version, sent, hosts) or (None if method in SAFE else _of_foreign_page(sent) or _no_json(sent))
+
+
+def _misdirected(http_version: str, sent: Sent, hosts: Hosts) -> Refusal | None:
+    """RFC 9112, section 3.2, and then our own names. HTTP/1.0 may come without Host; no browser speaks it."""
+    values = sent.all("host")
+    if not values and http_version == "1.0":
+        return None
+    name = host_name(values[0]) if len(values) == 1 else None
+    if name is None:
+        return Refusal(HTTPStatus.BAD_REQUEST, "a request needs one valid Host header; send the host's name, and the port if it is not 80")
+    if hosts.answer(name):
+        return None
+    message = f"nothing is answered under the name {_shown(name)}; use localhost, or name it in the service's ALLOWED_HOSTS"
+    return Refusal(HTTPStatus.MISDIRECTED_REQUEST, message)
+
+
+def _of_foreign_page(sent: Sent) -> Refusal | None:
+    site, origin = sent.one("sec-fetch-site"), sent.one("origin")
+    if site in _OWN_PAGES or (site is None and (origin is None or _is_own(origin, sent.one("host") or ""))):
+        return None
+    whose = "another site" if origin is None else f"the origin {_shown(origin)}"
+    message = f"a web page of {whose} may change nothing here; use a page of this address, or a program (it sends no Origin)"
+    return Refusal(HTTPStatus.FORBIDDEN, message)
+
+
+def _is_own(origin: str, host: str) -> bool:
+    """Whether an origin is that of the host which the request names; the scheme may differ, for a proxy may have ended TLS."""
+    scheme, found, authority = origin.lower().partition("://")
+    if not found or scheme not in _PORTS:
+        return False
+    usual = _PORTS[scheme]
+    return authority.removesuffix(usual) == host.lower().removesuffix(usual)
+
+
+def _no_json(sent: Sent) -> Refusal | None:
+    if not _has_body(sent):
+        return None
+    coding = sent.one("content-encoding")
+    if coding is not None and coding.lower() not in {"", "identity"}:
+        message = f"a body with the Content-Encoding {_shown(coding)} is not read; send it uncompressed"
+        return Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, message, {"accept-encoding": "identity"})
+    kind = sent.one("content-type")
+    if kind is not None and _is_json(kind):
+        return None
+    told = "the body has no Content-Type" if kind is None else f"a body of the Content-Type {_shown(kind)} is not read"
+    return Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"{told}; {_JSON}", {"accept": "application/json"})
+
+
+def _has_body(sent: Sent) -> bool:
+    return sent.one("transfer-encoding") is not None or any(length.strip("0") for length in sent.all("content-length"))
+
+
+def _is_json(kind: str) -> bool:
+    essence = kind.partition(";")[0].strip().lower()
+    return essence == "application/json" or (essence.startswith("application/") and essence.endswith("+json") and essence.isascii())
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN_CHARS else f"{text[:_SHOWN_CHARS]}...")

@@ -1,0 +1,266 @@
+"""What the REST bodies look like, for `/openapi.json` and `/docs`. The views make them; a test holds the two together."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+_StateName = Literal["QUEUED", "RUNNING", "RETRYING", "PARKED", "QUARANTINED", "SUCCEEDED", "DISCARDED", "CANCELLED"]
+_ReasonName = Literal["CIRCUIT_OPEN", "RETRIES_EXHAUSTED", "UNKNOWN_TYPE", "UNDECODABLE", "WORKER_LOST", "BROKER", "WORKER_FAULT"]
+_CircuitName = Literal["CLOSED", "OPEN", "HALF_OPEN", "FORCED_OPEN", "DISABLED", "METRICS_ONLY"]
+
+
+class Strict(BaseModel):
+    """A body without further fields."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class ErrorBody(Strict):
+    """Every error: the HTTP status, a sentence that says what to do, and a stable reason to branch on."""
+
+    statusCode: int
+    message: str
+    reason: str
+
+
+class AcceptedBody(Strict):
+    """A job was accepted and is durable."""
+
+    status: Literal["accepted"]
+    message: str
+    jobType: str
+    jobId: str
+    duplicate: bool | None = None
+
+
+class BatchItemBody(Strict):
+    """What became of one job of a batch: `jobId`, or `error`."""
+
+    jobId: str | None = None
+    duplicate: bool | None = None
+    error: ErrorBody | None = None
+
+
+class BatchBody(Strict):
+    """One result for each job, in the same order."""
+
+    accepted: int
+    refused: int
+    results: list[BatchItemBody]
+
+
+class AttemptErrorBody(Strict):
+    """One failed run; `traceback` says where it failed, and is missing in lists and in older errors."""
+
+    time: str
+    attempt: int
+    generation: int
+    code: str
+    message: str
+    traceback: str | None = None
+
+
+class ChangeBody(Strict):
+    """One step in a job's life."""
+
+    time: str
+    state: _StateName
+    attempt: int
+    generation: int
+    code: str | None = None
+    message: str | None = None
+    actor: str | None = None
+    traceback: str | None = None
+
+
+class JobBody(Strict):
+    """A job."""
+
+    jobId: str
+    jobType: str
+    tenant: str
+    state: _StateName
+    attempt: int
+    generation: int
+    errors: list[AttemptErrorBody]
+    submittedAt: str | None = None
+    updatedAt: str | None = None
+    startedAt: str | None = None
+    duplicates: int
+    history: list[ChangeBody] | None = None
+
+
+class JobsBody(Strict):
+    """A page of jobs, newest first; `nextPageToken` is missing on the last page."""
+
+    jobs: list[JobBody]
+    nextPageToken: str | None = None
+
+
+class RevisionBody(Strict):
+    """One edit of a payload."""
+
+    time: str
+    actor: str | None = None
+    before: dict[str, Any] | None = None
+    after: dict[str, Any] | None = None
+
+
+class QuarantinedBody(JobBody):
+    """A job that was set aside; `payload` and `revisions` only where a single one is read."""
+
+    payload: dict[str, Any] | None = None
+    reason: _ReasonName
+    etag: str
+    quarantinedAt: str | None = None
+    fingerprint: str | None = None
+    revisions: list[RevisionBody] | None = None
+
+
+class QuarantineBody(Strict):
+    """A page of set-aside jobs, longest waiting first; `count` is how many match in all."""
+
+    count: int
+    jobs: list[QuarantinedBody]
+    nextPageToken: str | None = None
+
+
+class RequeuedBody(JobBody):
+    """A job that may have been lost, and what became of it."""
+
+    outcome: str
+    message: str | None = None
+
+
+class RequeueResultBody(Strict):
+    """A page of jobs that were judged, longest unheard of first."""
+
+    jobs: list[RequeuedBody]
+    nextPageToken: str | None = None
+
+
+class GroupBody(Strict):
+    """Set-aside jobs with what looks like one cause."""
+
+    jobType: str
+    errorCode: str
+    fingerprint: str
+    sampleMessage: str
+    sampleJobId: str
+    count: int
+    firstAt: str | None = None
+    lastAt: str | None = None
+
+
+class GroupsBody(Strict):
+    """A page of groups, largest first."""
+
+    groups: list[GroupBody]
+    nextPageToken: str | None = None
+
+
+class CodeBody(Strict):
+    """An error code and how often in a row."""
+
+    code: str
+    count: int
+    message: str | None = None
+
+
+class ForcedBody(Strict):
+    """Who holds a circuit, until when (ms since the epoch), and why."""
+
+    until: int | None = None
+    by: str | None = None
+    why: str | None = None
+
+
+class BreakerBody(Strict):
+    """A circuit; its times are ms since the epoch, and what says nothing in its state is left out."""
+
+    jobType: str
+    tenant: str | None = None
+    state: _CircuitName
+    openedAt: int | None = None
+    cooldownElapsed: bool | None = None
+    cooldownMs: int | None = None
+    probeAt: int | None = None
+    probeJobId: str | None = None
+    trips: int | None = None
+    reason: CodeBody | None = None
+    failuresInRow: CodeBody | None = None
+    totalFailures: int | None = None
+    recovering: bool | None = None
+    forced: ForcedBody | None = None
+    wouldHaveTripped: int | None = None
+    degraded: bool | None = None
+
+
+class BreakersBody(Strict):
+    """A page of circuits, by job type; `nextPageToken` is missing on the last page."""
+
+    count: int
+    breakers: list[BreakerBody]
+    nextPageToken: str | None = None
+
+
+class ResetBody(Strict):
+    """A circuit was reset."""
+
+    message: str
+    jobType: str
+
+
+class CircuitCounts(Strict):
+    """How many circuits there are."""
+
+    total: int
+    open: int
+    closed: int
+
+
+class FailureCounts(Strict):
+    """All failures counted."""
+
+    byJobType: dict[str, int]
+
+
+class JobCounts(Strict):
+    """How many jobs the ledger knows."""
+
+    byState: dict[_StateName, int]
+
+
+class MetricsBody(Strict):
+    """The system in numbers."""
+
+    circuitBreakers: CircuitCounts
+    failures: FailureCounts
+    jobs: JobCounts
+    queues: dict[str, int]
+    duplicates: int
+
+
+class Up(Strict):
+    """One part's health."""
+
+    status: Literal["up", "down"]
+
+
+class CheckBody(Strict):
+    """One part behind a service; `failing`: for a moment only. Without a `needed` one the service's work stands still."""
+
+    status: Literal["up", "failing", "down"]
+    needed: bool
+    since: str | None = None
+    reason: str | None = None
+
+
+class HealthBody(Strict):
+    """The health of a service; `degraded`: something is down, and the main work goes on. `info` says what the HTTP status says."""
+
+    status: Literal["ok", "degraded", "error"]
+    info: dict[str, Up]
+    checks: dict[str, CheckBody] | None = None

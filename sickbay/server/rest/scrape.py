@@ -1,0 +1,36 @@
+"""`GET /metrics`, for Prometheus; the control plane's answers people first."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+
+from sickbay.server.rest.accept import JSON, prefers
+from sickbay.server.rest.openapi import MISDIRECTED
+from sickbay.telemetry.metrics import Exposition
+
+TEXTS: Final = ("application/openmetrics-text", "text/plain")
+_TEXT: Final[dict[str, Any]] = {"schema": {"type": "string"}}
+DOCUMENTED: Final[dict[int | str, dict[str, Any]]] = {200: {"content": dict.fromkeys(TEXTS, _TEXT)}}
+
+
+def add_scrape(app: FastAPI, exposition: Exposition) -> None:
+    """Add `GET /metrics`."""
+
+    @app.get("/metrics", operation_id="Scrape", response_class=Response, responses=DOCUMENTED | MISDIRECTED, tags=["metrics"])
+    async def scrape(request: Request) -> Response:
+        """This service in numbers, as Prometheus text, or OpenMetrics if `Accept` names it."""
+        return await scraped(exposition, request)
+
+
+async def scraped(exposition: Exposition, request: Request) -> Response:
+    """The answer to a scrape."""
+    body, content_type = await exposition.text(request.headers.get("accept", ""))
+    return Response(body, headers={"content-type": content_type})
+
+
+def wants_text(accept: str) -> bool:
+    """Whether an `Accept` header asks for Prometheus's text by its name, rather than for JSON."""
+    return prefers(accept, TEXTS, JSON)

@@ -1,0 +1,180 @@
+"""Server-sent events: a stream of a stub as `text/event-stream`, with heartbeats, and cleaned up as soon as the client goes.
+
+return await event_stream(request, relay(jobs.WatchJob(...), lambda reply: ("job", job_view(reply.job), reply.resume_token)))
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Callable, MutableMapping
+from contextlib import ExitStack, suppress
+from http import HTTPStatus
+from typing import Annotated, Any, Final
+
+import grpc
+from fastapi import Header
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from sickbay.domain.limits import Limits
+from sickbay.server.peers import peer_of
+from sickbay.server.rest.app import closing
+from sickbay.server.rest.errors import fault_of_any, fault_view
+from sickbay.server.rest.views import encode
+from sickbay.server.watches import Watches
+
+_log = logging.getLogger(__name__)
+
+HEARTBEAT: Final = 15.0
+"""Seconds of silence after which a comment is sent, so that proxies keep the connection."""
+PATIENCE: Final = 0.25
+"""Seconds to wait for a first event before the answer begins, so that an error at once is a proper HTTP error."""
+
+RETRY_MS: Final = 3_000
+"""How long a browser waits before it connects again."""
+
+STREAM: Final = ("text/event-stream",)
+
+Event = tuple[str, Any, str]
+"""The event's name, its data, which is sent as JSON, and its id, from which a later stream goes on; empty: that of the event before."""
+LastEventId = Annotated[str, Header(alias="Last-Event-ID", description="The id of the last event of an earlier stream, to go on after it.")]
+"""What a browser's EventSource sends when it connects again."""
+
+_HEADERS: Final = {"cache-control": "no-store", "x-accel-buffering": "no"}
+_WELCOME: Final = b": welcome\nretry: %d\n\n" % RETRY_MS
+
+
+async def relay(call: grpc.aio.UnaryStreamCall[Any, Any], view: Callable[[Any], Event]) -> AsyncGenerator[Event]:
+    """The replies of a stub's stream as events; the call is cancelled when this is closed."""
+    try:
+        async for reply in call:
+            yield view(reply)
+    finally:
+        call.cancel()
+
+
+async def event_stream(
+    request: Request, source: AsyncGenerator[Event], *, heartbeat: float = HEARTBEAT, patience: float = PATIENCE
+) -> Response:
+    """The answer that sends `source`. Raises what `source` raises before its first event; later an event `error` ends the stream.
+
+    A source that ends at once without any event has nothing more to tell, ever: 204, at which a browser does not connect again.
+    The stream also ends when the application is closing (`rest.closing`). However it ends, `source` is closed. It counts as a watch of
+    the client's address: ResourceExhausted if that has too many.
+    """
+    watch = ExitStack()
+    try:
+        watch.enter_context(_watches(request.app).held(peer_of(request.client.host if request.client else "")))
+    except BaseException:
+        await source.aclose()
+        raise
+    first = asyncio.ensure_future(anext(source, None))
+    try:
+        await asyncio.wait({first}, timeout=patience)
+        if first.done() and first.result() is None:
+            watch.close()
+            return Response(status_code=HTTPStatus.NO_CONTENT)
+    except BaseException:
+        watch.close()
+        await _close(source, first)
+        raise
+    return _EventStream(source, first, closing(request.app), heartbeat, watch)
+
+
+def share_watches(app: Any, watches: Watches) -> None:
+    """Count this application's streams with these."""
+    app.state.watches = watches
+
+
+def _watches(app: Any) -> Watches:
+    if not hasattr(app.state, "watches"):
+        limits = Limits()
+        share_watches(app, Watches(limits.watches, limits.watches_per_peer))
+    found: Watches = app.state.watches
+    return found
+
+
+class _EventStream(Response):
+    """One running stream. It alone reads `receive`, to see the client go."""
+
+    media_type = STREAM[0]
+    charset = "utf-8"
+
+    def __init__(
+        self,
+        source: AsyncGenerator[Event],
+        first: asyncio.Future[Event | None],
+        stopping: asyncio.Event,
+        heartbeat: float,
+        watch: ExitStack,
+    ) -> None:
+        super().__init__(headers=_HEADERS)
+        del self.headers["content-length"]
+        self._source, self._next = source, first
+        self._stopping, self._heartbeat, self._watch = stopping, heartbeat, watch
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
+        ends: set[asyncio.Future[Any]] = {asyncio.ensure_future(_gone(receive)), asyncio.ensure_future(self._stopping.wait())}
+        try:
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+            await self._pump(send, ends)
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+        except OSError:
+            pass  # the client went while we wrote
+        finally:
+            self._watch.close()
+            await _cancel(*ends)
+            await _close(self._source, self._next)
+
+    async def _pump(self, send: Send, ends: set[asyncio.Future[Any]]) -> None:
+        await send(_chunk(_WELCOME))
+        while True:
+            done, _ = await asyncio.wait({self._next, *ends}, timeout=self._heartbeat, return_when=asyncio.FIRST_COMPLETED)
+            if done & ends:
+                return
+            if not done:
+                await send(_chunk(b": still here\n\n"))
+                continue
+            block = self._block()
+            if block is None:
+                return
+            await send(_chunk(block))
+            self._next = asyncio.ensure_future(anext(self._source, None))
+
+    def _block(self) -> bytes | None:
+        """The next event as text, None if it was the last; a failure is told as an event, after which the source is exhausted."""
+        try:
+            event = self._next.result()
+        except Exception as error:  # noqa: BLE001 - the answer has begun, this is the only way left to tell
+            if not isinstance(error, grpc.aio.AioRpcError):
+                _log.exception("an event stream failed")
+            event = ("error", fault_view(fault_of_any(error)), "")
+        if event is None:
+            return None
+        name, data, place = event
+        return b"%bevent: %b\ndata: %b\n\n" % (b"id: %b\n" % place.encode() if place else b"", name.encode(), encode(data))
+
+
+def _chunk(data: bytes) -> MutableMapping[str, Any]:
+    return {"type": "http.response.body", "body": data, "more_body": True}
+
+
+async def _gone(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _close(source: AsyncGenerator[Event], pending: asyncio.Future[Event | None]) -> None:
+    """Let go of the source, whether it waits for its next event or not."""
+    await _cancel(pending)
+    await source.aclose()
+
+
+async def _cancel(*pending: asyncio.Future[Any]) -> None:
+    for future in pending:
+        future.cancel()
+    for future in pending:
+        with suppress(asyncio.CancelledError, Exception):
+            await future

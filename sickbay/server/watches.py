@@ -1,0 +1,46 @@
+"""How many watches (streams that wait for changes) clients may have, in all and each, over REST and gRPC together."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from sickbay.domain.errors import ErrorReason, ResourceExhausted
+
+
+class Watches:
+    """Those of one service."""
+
+    def __init__(self, most: int, most_per_peer: int, refused: Callable[[], None] = lambda: None) -> None:
+        """`refused` is told of each that is turned away."""
+        self._most, self._most_per_peer, self._refused = most, most_per_peer, refused
+        self._peers: Counter[str] = Counter()
+        self._open = 0
+
+    def __len__(self) -> int:
+        return self._open
+
+    @contextmanager
+    def held(self, peer: str) -> Iterator[None]:
+        """One of `peer`, for the length of the block; ResourceExhausted if there are too many."""
+        self._check(peer)
+        self._open += 1
+        self._peers[peer] += 1
+        try:
+            yield
+        finally:
+            self._open -= 1
+            self._peers[peer] -= 1
+            if not self._peers[peer]:
+                del self._peers[peer]
+
+    def _check(self, peer: str) -> None:
+        if self._peers[peer] >= self._most_per_peer:
+            whose = f"{self._most_per_peer} watches are open from your address (MAX_WATCHES_PER_PEER)"
+        elif self._open >= self._most:
+            whose = f"{self._most} watches are open here (MAX_WATCHES)"
+        else:
+            return
+        self._refused()
+        raise ResourceExhausted(f"{whose}; close some, or ask again now and then instead", ErrorReason.TOO_MANY_WATCHES, retry_after=10)

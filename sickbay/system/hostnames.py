@@ -1,0 +1,75 @@
+"""Under which names a service answers over HTTP, so that no web page reaches it by DNS rebinding.
+
+A page of evil.example can have its own name resolve to 127.0.0.1, and is then of the same origin as whatever listens here; what it cannot
+do is send another `Host` than its own name. So a service that listens on loopback answers loopback names only. An address in numbers
+cannot be rebound: where others may reach the service, it is always answered.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+ANY: Final = "*"
+_HOST: Final = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s\[\]:/?#@,\\]+)(?::[0-9]{0,5})?")
+_ALLOWED: Final = re.compile(r"\*|(\*?\.)?[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
+
+
+@dataclass(frozen=True, slots=True)
+class Hosts:
+    """The names to answer; `names` is None where every name is welcome, `numbers` whether any address in numbers is."""
+
+    names: frozenset[str] | None = None
+    domains: tuple[str, ...] = ()
+    numbers: bool = True
+
+    def answer(self, name: str) -> bool:
+        """Whether a request to this host, as `host_name` gives it, is answered."""
+        if self.names is None or name in self.names or _is_loopback(name):
+            return True
+        return any(name.endswith(domain) for domain in self.domains) or (self.numbers and _address(name) is not None)
+
+
+EVERY_HOST: Final = Hosts()
+
+
+def hosts_for(bind: str, allowed: Sequence[str] = (), *, on_loopback: bool) -> Hosts:
+    """The rule for a service that listens on `bind`; `allowed` is what `allowed_hosts` made of the setting."""
+    if ANY in allowed or not (allowed or on_loopback):
+        return EVERY_HOST
+    domains = tuple(name.lstrip("*") for name in allowed if name.startswith(("*", ".")))
+    names = {bind.lower(), *(name.strip("[]") for name in allowed), *(domain.lstrip(".") for domain in domains)}
+    return Hosts(frozenset(names), domains, numbers=not on_loopback)
+
+
+def allowed_hosts(text: str) -> tuple[str, ...]:
+    """The names in a setting such as `jobs.example.com, .internal`; ValueError says what is wrong with one."""
+    names = tuple(name for part in text.split(",") if (name := part.strip().lower()))
+    for name in names:
+        if _ALLOWED.fullmatch(name) is None and _address(name.strip("[]")) is None:
+            raise ValueError(f"{name!r} is no host name; name hosts without scheme and port, .example.com for a whole domain, * for all")
+    return names
+
+
+def host_name(header: str) -> str | None:
+    """The name in a `Host` header (RFC 9110, section 7.2) without port, brackets and final dot; None if it is malformed."""
+    found = _HOST.fullmatch(header)
+    return found[1].strip("[]").lower().removesuffix(".") if found else None
+
+
+def _is_loopback(name: str) -> bool:
+    """Whether the name can only mean this machine."""
+    address = _address(name)
+    if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
+        return address.ipv4_mapped.is_loopback
+    return name == "localhost" if address is None else address.is_loopback
+
+
+def _address(name: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(name)
+    except ValueError:
+        return None

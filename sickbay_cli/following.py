@@ -1,0 +1,103 @@
+"""Following jobs until they have ended, need a person, or the time is over."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, cast
+
+import click
+import grpc
+
+from gen.sickbay.jobs.v1.job_pb2 import Job
+from gen.sickbay.jobs.v1.job_service_pb2 import WatchJobRequest
+from gen.sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
+from sickbay.server.rest.views import change_view, job_view
+from sickbay_cli.failures import NeedsPerson, TimeOver, Unreachable, Unsuccessful
+from sickbay_cli.output import count, record, remark
+from sickbay_cli.tables import show_change
+from sickbay_cli.times import span
+
+_LOOK_S: Final = 5.0
+_EARLY_S: Final = 0.05
+"""So early may a call's deadline come."""
+_ENDED: Final = frozenset({Job.STATE_SUCCEEDED, Job.STATE_DISCARDED, Job.STATE_CANCELLED})
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How long to wait: until `ends` (`time.monotonic`; None: for ever), and whether also while a job needs a person."""
+
+    ms: int | None
+    ends: float | None
+    even_if_quarantined: bool
+
+    @classmethod
+    def of(cls, ms: int | None, *, even_if_quarantined: bool) -> Patience:
+        """From now on so many milliseconds, for all jobs that are followed together."""
+        return cls(ms, None if ms is None else time.monotonic() + ms / 1000, even_if_quarantined)
+
+    @property
+    def left_s(self) -> float | None:
+        """What is left of it; None if there is no end."""
+        return None if self.ends is None else max(0.0, self.ends - time.monotonic())
+
+    @property
+    def last_look_s(self) -> float | None:
+        """How long a look may take when nothing is left."""
+        return None if self.ends is None else _LOOK_S
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the time is over, or as good as."""
+        return self.left_s is not None and self.left_s < _EARLY_S
+
+
+def follow(stub: JobServiceStub, job_ids: Sequence[str], patience: Patience, *, as_json: bool) -> None:
+    """Print the changes of each. Raises how it ended, unless all SUCCEEDED; what a script can least go on from comes first."""
+    states = [_follow(stub, job_id, patience, as_json=as_json) for job_id in job_ids]
+    one = f"job {job_ids[0]}" if len(states) == 1 else ""
+    ill = 0 if patience.even_if_quarantined else sum(state == Job.STATE_QUARANTINED for state in states)
+    waiting = sum(state not in _ENDED for state in states) - ill
+    failed = sum(state in _ENDED and state != Job.STATE_SUCCEEDED for state in states)
+    if waiting:
+        which = f"{one} has" if one else f"{waiting:,} of {count(len(states), 'job')} have"
+        raise TimeOver(f"{which} not ended within {span(patience.ms or 0)}")
+    if ill:
+        which = f"{one} is QUARANTINED and needs" if one else f"{ill:,} of {count(len(states), 'job')} are QUARANTINED and need"
+        raise NeedsPerson(f"{which} a person; see `sickbay quarantine {f'show {job_ids[0]}' if one else 'list'}`")
+    if failed:
+        ended = Job.State.Name(states[0]).removeprefix("STATE_")
+        raise Unsuccessful(f"{one} ended {ended}" if one else f"{failed:,} of {count(len(states), 'job')} ended without success")
+
+
+def _follow(stub: JobServiceStub, job_id: str, patience: Patience, *, as_json: bool) -> Job.State.ValueType:
+    """The state in which it ended, or was when there was nothing more to wait for; once the time is over it is still looked at once."""
+    state = Job.STATE_UNSPECIFIED
+    try:
+        for reply in stub.WatchJob(WatchJobRequest(job_id=job_id), timeout=patience.left_s or patience.last_look_s):
+            change = reply.change if reply.HasField("change") else None
+            if as_json:
+                record(job_view(reply.job) | ({"change": change_view(change)} if change is not None else {}))
+            else:
+                show_change(reply.job, change)
+            state = reply.job.state
+            if state in _ENDED or patience.is_over:
+                return state
+            if state == Job.STATE_QUARANTINED:
+                if not patience.even_if_quarantined:
+                    return state
+                remark(f"the job needs a person: see `sickbay quarantine show {job_id}`; still waiting, Ctrl-C leaves it alone")
+    except grpc.RpcError as error:
+        if cast("grpc.Call", error).code() is grpc.StatusCode.DEADLINE_EXCEEDED and patience.is_over:
+            return state
+        raise
+    raise Unreachable(f"the Job API ended the stream before the job has ended; `sickbay watch {job_id}` goes on")
+
+
+def waiting(ms: int | None, *, even_if_quarantined: bool, waits: bool) -> Patience:
+    """The patience that options ask for; UsageError if they are given where nothing is waited for."""
+    if not waits and (ms is not None or even_if_quarantined):
+        raise click.UsageError("--for and --even-if-quarantined go with --wait")
+    return Patience.of(ms, even_if_quarantined=even_if_quarantined)

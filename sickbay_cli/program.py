@@ -1,0 +1,128 @@
+"""The `sickbay` command itself: which commands there are, and how it ends when one goes wrong."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from importlib import import_module
+from types import MappingProxyType
+from typing import Any, Final
+
+import click
+
+from sickbay_cli import streams
+from sickbay_cli.failures import EXIT_CODES, INTERRUPTED
+
+COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
+    {
+        "up": ("sickbay_cli.up:up", "Start all three services in one process."),
+        "jobapi": ("sickbay_cli.services:jobapi", "Run the Job API as a process of its own."),
+        "worker": ("sickbay_cli.services:worker", "Run a worker as a process of its own."),
+        "controlplane": ("sickbay_cli.services:controlplane", "Run the control plane as a process of its own."),
+        "topology": ("sickbay_cli.topology:topology", "Look after the queues in RabbitMQ (RABBITMQ_URL)."),
+        "submit": ("sickbay_cli.submit:submit", "Hand in a job, copies of it, or a file of jobs."),
+        "get": ("sickbay_cli.jobs:get", "Show one job with its history."),
+        "watch": ("sickbay_cli.jobs:watch", "Follow a job until it has ended."),
+        "jobs": ("sickbay_cli.jobs:jobs", "List jobs, newest first."),
+        "cancel": ("sickbay_cli.jobs:cancel", "Call off jobs that have not started."),
+        "breakers": ("sickbay_cli.breakers:breakers", "Show the circuits, or one of them."),
+        "reset": ("sickbay_cli.commanding:reset", "Close a circuit at once and forget its failures."),
+        "force-open": ("sickbay_cli.commanding:force_open", "Hold a circuit open: its jobs are parked."),
+        "disable": ("sickbay_cli.commanding:disable", "Switch a circuit off: every job runs, nothing is counted."),
+        "metrics-only": ("sickbay_cli.commanding:metrics_only", "Let a circuit watch without acting."),
+        "auto": ("sickbay_cli.commanding:auto", "Let a circuit decide by itself again."),
+        "quarantine": ("sickbay_cli.quarantine:quarantine", "Look after jobs that were set aside."),
+        "requeue": ("sickbay_cli.requeue:requeue", "Bring back jobs that the ledger knows and no queue holds."),
+        "metrics": ("sickbay_cli.status:metrics", "Sum the system up in numbers."),
+        "health": ("sickbay_cli.status:health", "Ask all three services whether they serve."),
+    }
+)
+"""Each command's place and its line in `sickbay --help`, which so needs to load none of them."""
+_OF_OUTPUT: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.EPIPE, errno.EAGAIN}
+"""What writing can come to; whatever else the system says without a file's name is a fault."""
+_PATHS: Final = ("--data", "--from")
+"""Options that take a path."""
+
+
+class Commands(click.Group):
+    """Loads a command's module when the command is used, and sees to it that every command ends with a sentence or without a word."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """In the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        """The command, loaded now; None if there is none of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name][0].partition(":")
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002 - click's signature
+        """Names and summaries from the table."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
+
+    def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
+        """Run the command line and end the process: with a sentence where one can be written, and with the exit code in any case."""
+        if not standalone_mode:
+            return super().main(*args, standalone_mode=False, **extra)  # type: ignore[call-overload]  # click's own arguments
+        streams.prepare()
+        code = 1
+        try:
+            code = super().main(*args, standalone_mode=False, **extra) or 0  # type: ignore[call-overload]  # the same
+        except click.ClickException as error:
+            code = error.exit_code
+            with suppress(OSError):
+                error.show()
+        except click.Abort:
+            code = INTERRUPTED
+        except OSError as error:
+            if not error.filename and error.errno not in _OF_OUTPUT:
+                raise
+            with suppress(OSError):
+                click.echo(f"Error: {_trouble(error)}", err=True)
+        finally:
+            streams.forget()
+        raise SystemExit(code)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Refuse arguments that are not text: nothing that they could be asked about has such a name. Paths may be anything."""
+        for before, argument in zip(["", *args], args, strict=False):
+            if not streams.is_text(argument) and not _may_be_a_path(before, argument):
+                shown = argument.encode("utf-8", "backslashreplace").decode()
+                raise click.UsageError(f"an argument is not UTF-8 text: {shown}", ctx)
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; Ctrl-C ends with 130, a reader that went away with 0, both without a word."""
+        try:
+            return super().invoke(ctx)
+        except (KeyboardInterrupt, click.Abort):
+            ctx.exit(INTERRUPTED)
+        except BrokenPipeError:
+            ctx.exit(0)
+
+
+@click.group(cls=Commands, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="sickbay", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Sickbay: a job system that heals itself.
+
+    Jobs that fall ill are retried, isolated, probed and brought back to duty. `sickbay up` starts everything; the other
+    commands talk to the services over gRPC, on this machine or where their options and SICKBAY_JOBAPI, SICKBAY_WORKER and
+    SICKBAY_CONTROL_PLANE say. `sickbay COMMAND --help` has examples.
+    """
+
+
+def _may_be_a_path(before: str, argument: str) -> bool:
+    return argument.startswith(("@", "--payload=@", *(f"{option}=" for option in _PATHS))) or before in _PATHS
+
+
+def _trouble(error: OSError) -> str:
+    """In words, whichever file it was; one without a name is the output."""
+    why = error.strerror or os.strerror(error.errno or errno.EIO)
+    return f"{error.filename}: {why}" if error.filename else f"the output cannot be written: {why}"

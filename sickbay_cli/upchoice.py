@@ -1,0 +1,45 @@
+"""Which handlers `sickbay up` runs when nobody names any: the demo's, unless the jobs there are somebody's real ones."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+from typing import Final
+
+from sickbay.runtime.settings import Settings
+from worker.choice import DEMO, is_demo_alone, missing
+
+ASK: Final = f"--handlers {DEMO}"
+
+
+def choose(settings: Settings) -> str:
+    """The modules to load; raises MissingSetting where the demo would pretend to do the jobs of a RabbitMQ that others may use, too."""
+    if not settings.job_handlers and settings.rabbitmq_url is not None:
+        raise missing("with RABBITMQ_URL, jobs may be real ones, and JOB_HANDLERS is not set", ASK)
+    return settings.job_handlers or DEMO
+
+
+def claim(settings: Settings, folder: Path | None) -> None:
+    """Note in the data folder, which this process holds, which handlers its jobs are for; the demo leaves no note.
+
+    Raises MissingSetting where nobody named any handlers, and others than the demo's have run: the jobs there are real.
+    """
+    if folder is None:
+        return
+    known = _known(folder)
+    if not settings.job_handlers and known:
+        raise missing(f"the jobs in {folder} belong to the handlers {known} (--handlers {known}), and JOB_HANDLERS is not set", ASK)
+    if settings.job_handlers and not is_demo_alone(settings.job_handlers):
+        with contextlib.suppress(OSError):  # a disk that is full or read-only is the queue's to complain about
+            _note(folder).write_text(f"{settings.job_handlers}\n")
+            _note(folder).chmod(0o600)
+
+
+def _known(folder: Path) -> str:
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        return _note(folder).read_text().strip()
+    return ""
+
+
+def _note(folder: Path) -> Path:
+    return folder / "handlers"

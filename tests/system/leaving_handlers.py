@@ -1,0 +1,98 @@
+"""Handlers that leave something behind: a thread that Python waits for, a child, a fork; and one that writes more than anybody reads.
+
+What they leave behind writes its process id to a file `left.PID`, so that a test can end it.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Final
+
+from sickbay import Job, handler
+
+HERE: Final = Path(__file__).parent
+LONG_S: Final = 300
+AT_LENGTH: Final = ", at length" * 50
+
+
+def note(pid: int) -> None:
+    (HERE / f"left.{pid}").touch()
+
+
+def linger() -> None:
+    note(os.getpid())
+    time.sleep(LONG_S)
+
+
+@handler("ok")
+async def ok(job: Job) -> None:
+    """Nothing special."""
+
+
+@handler("thread")
+def thread(job: Job) -> None:
+    """Leave a thread behind that is no daemon."""
+    threading.Thread(target=time.sleep, args=(LONG_S,), name="stray", daemon=False).start()
+
+
+@handler("multiprocessing")
+def child(job: Job) -> None:
+    """Leave a child behind that `multiprocessing` waits for at the end."""
+    multiprocessing.get_context("fork").Process(target=linger).start()
+
+
+@handler("subprocess")
+def program(job: Job) -> None:
+    """Leave another program behind."""
+    note(subprocess.Popen([sys.executable, "-c", f"import time; time.sleep({LONG_S})"]).pid)
+
+
+@handler("fork")
+def fork(job: Job) -> None:
+    """Leave a copy of the whole process behind; the parent returns once it is there, and lives on."""
+    ready, told = os.pipe()
+    if os.fork() == 0:
+        note(os.getpid())
+        os.write(told, b"x")
+        time.sleep(LONG_S)
+        os._exit(0)
+    os.read(ready, 1)
+
+
+@handler("fork-async")
+async def fork_async(job: Job) -> None:
+    """The same on the handlers' loop."""
+    fork(job)
+
+
+@handler("signalled")
+def signalled(job: Job) -> None:
+    """End a forked child with SIGTERM, as `Process.terminate` does."""
+    child = multiprocessing.get_context("fork").Process(target=linger)
+    child.start()
+    while not (HERE / f"left.{child.pid}").exists():
+        time.sleep(0.01)
+    child.terminate()
+    child.join()
+
+
+@handler("held-fork")
+def held_fork(job: Job) -> None:
+    """Leave a fork behind, and run on in the first run, until somebody kills the process."""
+    fork(job)
+    if not (HERE / "killed").exists():
+        time.sleep(LONG_S)
+
+
+@handler("prints")
+async def prints(job: Job) -> None:
+    """Print more than a pipe holds."""
+    for number in range(2_000):
+        print(f"line {number} of a handler that tells everything it does{AT_LENGTH}", flush=True)  # noqa: T201 - as handlers do
+        print(f"line {number} to standard error, with a surrogate \udce9{AT_LENGTH}", file=sys.stderr)  # noqa: T201 - the same

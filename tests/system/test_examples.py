@@ -1,0 +1,67 @@
+"""The examples do what they say, started as they say."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.system.clients import Clients
+from tests.system.product import Product
+
+EXAMPLES: Final = Path(__file__).parents[2] / "examples"
+QUICK: Final = {"RETRY_DELAY_MS": "300", "LOG_FORMAT": "json"}
+NAMES: Final = sorted(path.stem for path in EXAMPLES.glob("*.py"))
+
+Started = Callable[[str], Product]
+
+
+@pytest.fixture
+def started(tmp_path: Path, start: Callable[..., Product]) -> Started:
+    """`sickbay up --handlers NAME` in a folder with the examples."""
+    shutil.copytree(EXAMPLES, tmp_path / "examples", ignore=shutil.ignore_patterns("__pycache__"))
+    return lambda name: start(tmp_path / "examples", QUICK, options=["--handlers", name]).ready()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_begins_with_the_command_that_starts_it(name: str):
+    command = f"sickbay up --ephemeral --handlers {name}"
+    assert command in (EXAMPLES / f"{name}.py").read_text("utf-8").split('"""')[1]
+    assert command in (EXAMPLES / "README.md").read_text("utf-8")
+
+
+def test_first_handler(started: Started):
+    product = started("first_handler")
+    with Clients(product) as sickbay:
+        sickbay.wait(sickbay.submit("greet", {"name": "Ada"}), "SUCCEEDED")
+    assert product.out.wait_for(lambda line: line == "Hello, Ada!\n")
+
+
+def test_idempotent_effect(started: Started):
+    """The first run fails after the effect, the second finds it done."""
+    product = started("idempotent_effect")
+    with Clients(product) as sickbay:
+        job_id = sickbay.submit("charge", {"account": "ada", "cents": 500, "breaks": True})
+        sickbay.wait(job_id, "SUCCEEDED")
+        assert [error["code"] for error in sickbay.job(job_id)["errors"]] == ["NETWORK_ERROR"]
+    assert product.out.wait_for(lambda line: line == "ada: was charged already\n")
+    assert len(re.findall(r"^ada: ", product.out.text, re.MULTILINE)) == 2
+
+
+def test_retries_and_errors(started: Started):
+    """Data ends with a person at once; what is not the job's fault is retried."""
+    product = started("retries_and_errors")
+    with Clients(product) as sickbay:
+        nowhere, busy, closed = (sickbay.submit("deliver", {"to": to}) for to in ("nowhere", "busy", "closed"))
+        sickbay.wait(nowhere, "QUARANTINED")
+        sickbay.wait_all([busy, closed], "SUCCEEDED")
+        found = {job_id: [error["code"] for error in sickbay.job(job_id)["errors"]] for job_id in (nowhere, busy, closed)}
+    assert found == {
+        nowhere: ["NO_SUCH_ADDRESS"],
+        busy: ["RATE_LIMITED"],
+        closed: ["CONNECTION_REFUSED"],
+    }

@@ -1,0 +1,41 @@
+"""One worker is cut off from Redis, and nobody else: jobs are not passed to and fro for ever between it and the control plane."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.faults.proxied import proxied
+from tests.system.clients import Clients
+from tests.system.clinic import Clinic
+from tests.system.corner import Corner
+from tests.system.fleet import Fleet
+from tests.system.waiting import until
+
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(180)]
+MOST_GENERATIONS = 8
+"""With pauses of 1, 2, 4, 8 ... s that is more than half a minute; without them it took two seconds."""
+
+
+def test_jobs_that_only_come_back_are_released_less_and_less_often(fleet: Fleet, corner: Corner, own_clinic: Clinic):
+    """The worker's own circuit is open, the fleet's is closed: damped, shown as degraded, told in the log, and healed afterwards."""
+    with proxied(corner.redis) as (url, call):
+        fleet.launch_all(workers=0)
+        fleet.launch("worker", REDIS_URL=url, COOLDOWN_PERIOD="60")
+        fleet.ready()
+        with Clients(fleet) as sickbay:
+            sickbay.wait(sickbay.submit("sms"), "SUCCEEDED")
+            call("cut")
+            own_clinic.break_down("email")
+            jobs = sickbay.submit_all("email", *({"number": number} for number in range(10)))
+            sickbay.wait_all(jobs, "PARKED")
+            plane = fleet.services["controlplane"][0]
+            until(lambda: sickbay.plane.get("/breakers/email").status_code == 200 and sickbay.circuit("email").get("degraded"))
+            assert plane.logged("come back parked although its circuit is closed")
+            seen = until(lambda: max(sickbay.job(job_id)["generation"] for job_id in jobs))
+            assert seen <= MOST_GENERATIONS
+            until(lambda: "sickbay_releases_held_back" in sickbay.plane.get("/metrics", headers={"Accept": "text/plain"}).text)
+            own_clinic.repair("email")
+            call("accept")
+            sickbay.wait_all(jobs, "SUCCEEDED")
+            assert max(sickbay.job(job_id)["generation"] for job_id in jobs) <= MOST_GENERATIONS
+            until(lambda: not sickbay.circuit("email").get("degraded"))

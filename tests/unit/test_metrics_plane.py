@@ -1,0 +1,113 @@
+"""What the control plane counts, and what it asks the fleet at each scrape."""
+
+import asyncio
+
+import pytest
+
+from controlplane.metered import HeldBack, KeeperMetrics, MeteredWriter, ReleaseMetrics, SweepMetrics, Transitions
+from controlplane.metrics import FleetMetrics
+from controlplane.release import Releaser
+from controlplane.sorting import Swept
+from sickbay.domain.backend_status import Vitals
+from sickbay.domain.breaker import Action, CircuitState, Command, Key
+from sickbay.domain.errors import Unavailable
+from sickbay.domain.job import Event, Job, Reason, State
+from sickbay.telemetry.backends import VitalsCollector
+from sickbay.telemetry.metrics import Exposition
+from tests.clock import ManualClock
+from tests.unit.embedded_bench import open_backends
+from tests.unit.scraped import numbers
+
+
+@pytest.fixture
+def told():
+    return Exposition("worker")
+
+
+def parked(job_id):
+    return Event(Job(job_id, "email", b"{}", submitted_at=1), State.PARKED, 5, reason=Reason.CIRCUIT_OPEN)
+
+
+async def test_the_fleet_is_asked_at_each_scrape_and_what_does_not_answer_is_left_out(told):
+    async with open_backends() as backends:
+        parts = {"breakers": backends.breakers, "broker": backends.broker, "ledger": backends.writer, "wards": backends.wards}
+        fleet = FleetMetrics(told.registry, **parts, lost=backends.lost, clock=backends.clock)
+        told.before = fleet.refresh
+        await backends.breakers.command(Key("email"), Command(Action.FORCE_OPEN))
+        await backends.writer.apply([parked("a"), parked("b")])
+        assert await numbers(told, "sickbay_breaker_state") == {
+            ("email", state.value, "default"): float(state is CircuitState.FORCED_OPEN) for state in CircuitState
+        }
+        assert (await numbers(told, "sickbay_breakers"))["FORCED_OPEN",] == 1
+        assert await numbers(told, "sickbay_parked_jobs") == {("email", "default"): 2}
+        assert await numbers(told, "sickbay_quarantine_surplus") == {(): -2}
+        assert (await numbers(told, "sickbay_queue_messages")).keys() == {(f"jobs.{q}",) for q in ("main", "retry", "quarantine", "ledger")}
+        assert await numbers(told, "sickbay_oldest_unfinished_job_seconds") == {}
+        await backends.writer.apply([Event(Job("c", "sms"), State.QUEUED, backends.clock.now - 7_000)])
+        assert await numbers(told, "sickbay_oldest_unfinished_job_seconds") == {("sms", "QUEUED"): 7.0}
+        backends.lost.fail("oldest")
+        assert await numbers(told, "sickbay_oldest_unfinished_job_seconds") == {}
+        backends.writer.fail("counts")
+        backends.breakers.fail("snapshots")
+        body, _ = await told.text("")
+        for name in ("sickbay_ledger_jobs{", "sickbay_breakers{", "sickbay_breaker_state{", "sickbay_quarantine_surplus "):
+            assert f"\n{name}" not in body.decode()
+        assert await numbers(told, "sickbay_parked_jobs") == {("email", "default"): 2}
+
+
+async def test_transitions_are_counted(told):
+    async with open_backends() as backends:
+        transitions = Transitions(backends.breakers, told.registry)
+        following = asyncio.create_task(transitions.run())
+        while not backends.breakers._watchers:
+            await asyncio.sleep(0)
+        for action in (Action.FORCE_OPEN, Action.RESET):
+            await backends.breakers.command(Key("email"), Command(action))
+            while not (await numbers(told, "sickbay_breaker_transitions_total")).get(("email", _STATES[action])):
+                await asyncio.sleep(0)
+        following.cancel()
+        assert await numbers(told, "sickbay_breaker_transitions_total") == {("email", "FORCED_OPEN"): 1, ("email", "CLOSED"): 1}
+
+
+_STATES = {Action.FORCE_OPEN: "FORCED_OPEN", Action.RESET: "CLOSED"}
+
+
+async def test_releases_are_counted_by_whoever_asked(told):
+    metrics = ReleaseMetrics(told.registry)
+    async with open_backends() as backends:
+        await backends.writer.apply([parked("a")])
+        releaser = metrics.around(Releaser(backends.broker, backends.wards), "healer")
+        claims = await backends.wards.claim_parked(Key("email"), 5)
+        backends.broker.fail("publish")
+        with pytest.raises(Unavailable):
+            await releaser.release(claims)
+        await releaser.release(claims)
+    assert await numbers(told, "sickbay_released_jobs_total") == {("healer",): 1}
+    assert await numbers(told, "sickbay_release_failures_total") == {(): 1}
+
+
+async def test_the_keeper_the_ledger_and_the_sweep_are_heard(told):
+    clock = ManualClock()
+    keeper, sweep = KeeperMetrics(told.registry, clock), SweepMetrics(told.registry)
+    async with open_backends(clock) as backends:
+        writer = MeteredWriter(backends.writer, told.registry)
+        backends.writer.fail("apply")
+        event = parked("a")
+        with pytest.raises(Unavailable):
+            await writer.apply([event])
+        await writer.apply([event])
+        assert await writer.counts() == await backends.writer.counts()
+    keeper.heard([event, event])
+    sweep.heard(Swept(1, ghosts=3, kept=2, told=1))
+    assert await numbers(told, "sickbay_keeper_lag_seconds") == {(): (clock() - 5) / 1000}
+    assert (await numbers(told, "sickbay_ledger_events_total"))["PARKED",] == 2
+    assert await numbers(told, "sickbay_ledger_apply_failures_total") == {(): 1}
+    assert await numbers(told, "sickbay_sweep_copies_total") == {("ghost",): 3, ("kept",): 2, ("told",): 1, ("remade",): 0, ("left",): 0}
+
+
+def test_the_names_of_what_only_a_worker_without_redis_tells(told):
+    """Alert rules ask for them, and no healthy system tells them."""
+    VitalsCollector(Vitals(shut_here=lambda: ["email"]), told.registry)
+    HeldBack(lambda: {Key("email"), Key("email", "other")}, told.registry)
+    for name in ("sickbay_breaker_shut_here", "sickbay_releases_held_back"):
+        assert told.registry.get_sample_value(name, {"job_type": "email"}) == 1

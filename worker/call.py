@@ -1,0 +1,156 @@
+"""Calls a handler and says what it came to, whatever it raises or returns. Nothing here raises."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import logging
+import os
+import traceback
+from collections.abc import Awaitable
+from concurrent.futures import Future as ThreadFuture
+from dataclasses import replace
+from types import CoroutineType, FrameType
+from typing import Any, Final
+
+from sickbay.domain.job import MAX_MESSAGE_CHARS, Job
+from sickbay.domain.outcome import SUCCESS, Kind, Outcome
+from sickbay.domain.raised import Redact, short, unchanged
+from sickbay.handlers.classify import classify
+from sickbay.handlers.registry import HandlerSpec
+from sickbay.handlers.traceback_text import CALLERS, MAX_STEPS, traceback_of
+
+MAX_DEPTH: Final = 10
+"""Awaitables that give awaitables, one in the other."""
+FORKED: Final = 70
+"""Exit code of such a child (EX_SOFTWARE of sysexits.h)."""
+_OURS: Final = CALLERS - {"threading"}
+NEVER_RAN: Final = "HANDLER_NOT_RUN"
+"""The error code of a handler that returned what should have been run."""
+
+log = logging.getLogger(__name__)
+
+
+def failed(error: BaseException, spec: HandlerSpec, redact: Redact = unchanged) -> Outcome:
+    """What an exception comes to, even one that cannot be looked at; here and below, `redact` takes secrets out of what it says."""
+    try:
+        return replace(classify(error, spec, redact), traceback=traceback_of(error, redact))
+    except BaseException:  # noqa: BLE001 - the exception's own code runs in there
+        return Outcome(Kind.UNKNOWN, "UNREADABLE_ERROR", "the handler raised an exception that cannot be read")
+
+
+def called(spec: HandlerSpec, job: Job, redact: Redact = unchanged) -> Outcome | Awaitable[Any]:
+    """Call the function; what it returned if that has still to be awaited, else the outcome."""
+    try:
+        returned = spec.function(job)
+    except BaseException as error:  # noqa: BLE001 - whatever a handler raises is an outcome
+        return failed(error, spec, redact)
+    found = _awaitable(returned)
+    return _returned(returned) if found is None else found
+
+
+async def awaited(awaitable: Awaitable[Any], spec: HandlerSpec, redact: Redact = unchanged) -> Outcome:
+    """Wait for what a handler returned, and for what that returns, until it is no awaitable any more; raises only CancelledError."""
+    found: Awaitable[Any] | None = awaitable
+    try:
+        for _ in range(MAX_DEPTH):
+            if found is None:
+                return SUCCESS
+            returned = await found
+            found = _awaitable(returned)
+            if found is None:
+                return _returned(returned)
+        discard(found)
+        return Outcome(Kind.UNKNOWN, NEVER_RAN, f"the handler returned an awaitable in an awaitable, more than {MAX_DEPTH} deep")
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:  # noqa: BLE001 - as above
+        return failed(error, spec, redact)
+
+
+def discard(awaitable: object) -> None:
+    """Let go of something that nobody will await, without a warning."""
+    if isinstance(awaitable, CoroutineType):
+        try:
+            awaitable.close()
+        except BaseException:
+            log.debug("a coroutine that was not awaited did not close", exc_info=True)
+
+
+def error_text(error: BaseException, redact: Redact = unchanged) -> str:
+    """The exception and the innermost line it came from, in one line, whatever its own code does."""
+    try:
+        text = f"{type(error).__name__}: {error}".encode("utf-8", "backslashreplace").decode()
+    except BaseException:  # noqa: BLE001 - its own code runs in there
+        text = type(error).__name__
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({frames[-1].filename}:{frames[-1].lineno} in {frames[-1].name})" if frames else ""
+    return short(text, redact, MAX_MESSAGE_CHARS - len(place)) + place
+
+
+def end_forked_child(process: int) -> None:
+    """A child that a handler forked came back from the handler: it is no worker, and must not settle its parent's job."""
+    if os.getpid() != process:
+        os._exit(FORKED)
+
+
+def where(frame: FrameType | None) -> str:
+    """The innermost line of a stack, as `file:line in function`, and the line of the handler's own that led there.
+
+    What the event loop calls by itself and is not written in Python has no line.
+    """
+    if frame is None:
+        return "an unknown place"
+    inner, outer = frame, None
+    step: FrameType | None = frame
+    for _ in range(MAX_STEPS):
+        name = dict.get(step.f_globals, "__name__") if step is not None else None
+        if step is None or (type(name) is str and name in _OURS):
+            break
+        outer, step = step, step.f_back
+    if outer is None:
+        return "no line of Python: the event loop itself calls something that is built in, as after loop.call_soon(time.sleep, 5)"
+    return _line(inner) if outer is inner else f"{_line(inner)}, called from {_line(outer)}"
+
+
+def _line(frame: FrameType) -> str:
+    return f"{frame.f_code.co_filename}:{frame.f_lineno} in {frame.f_code.co_name}"
+
+
+def _awaitable(returned: object) -> Awaitable[Any] | None:
+    if returned is None:
+        return None
+    try:
+        if isinstance(returned, ThreadFuture):
+            return _of_thread(returned)
+        return returned if inspect.isawaitable(returned) else None
+    except BaseException:  # noqa: BLE001 - a result that cannot be looked at is dropped like any other
+        return None
+
+
+async def _of_thread(future: ThreadFuture[Any]) -> Any:
+    return await asyncio.wrap_future(future)
+
+
+def _returned(returned: object) -> Outcome:
+    """A result is dropped; what has still to be run, and cannot be awaited, is no success."""
+    if returned is None:
+        return SUCCESS
+    try:
+        kind = _not_run(returned)
+    except BaseException:  # noqa: BLE001 - as above
+        return SUCCESS
+    if kind is None:
+        return SUCCESS
+    return Outcome(Kind.UNKNOWN, NEVER_RAN, f"the handler returned {kind} instead of running; nothing was done")
+
+
+def _not_run(returned: object) -> str | None:
+    if inspect.isgenerator(returned):
+        return "a generator"
+    if inspect.isasyncgen(returned):
+        return "an async generator"
+    if isinstance(returned, functools.partial) or inspect.isfunction(returned) or inspect.ismethod(returned):
+        return "a function"
+    return None

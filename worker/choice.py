@@ -1,0 +1,59 @@
+"""Which handlers a worker runs. Those of the demo only pretend to work, so they run where somebody asked for them, and say so."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Final
+
+from sickbay.domain.errors import MissingSetting
+from sickbay.handlers.loading import load_handlers
+from sickbay.handlers.registry import HandlerSpec
+from worker.demo import allow_crash
+
+DEMO: Final = "worker.demo"
+"""The module of the demo's handlers, as JOB_HANDLERS names it."""
+
+log = logging.getLogger("sickbay")
+
+
+def missing(why: str = "JOB_HANDLERS is not set", demo: str = f"JOB_HANDLERS={DEMO}") -> MissingSetting:
+    """The sentence for a start without handlers; `demo` is how to ask for the demo there."""
+    return MissingSetting(
+        f"{why}: name the modules with your @handler functions, for example JOB_HANDLERS=my_handlers; "
+        f"for the demo, which only simulates email, sms and webhook, say {demo}"
+    )
+
+
+def is_demo(modules: str) -> bool:
+    """Whether the demo is among the modules, comma separated."""
+    return DEMO in _names(modules)
+
+
+def is_demo_alone(modules: str) -> bool:
+    """Whether the demo is all that is named."""
+    return _names(modules) == {DEMO}
+
+
+def load_chosen(modules: str, *, has_own_queue: bool = False) -> Mapping[str, HandlerSpec]:
+    """The handlers by job type; raises MissingSetting if no module is named, else as `load_handlers` does.
+
+    `has_own_queue`: no other process takes jobs from this one's queue. Only there, and beside no other handlers, is the demo's
+    `crash` obeyed: elsewhere a payload would kill workers that have real jobs.
+    """
+    if not _names(modules):
+        raise missing()
+    handlers = load_handlers(modules, ours={DEMO})
+    if has_own_queue and is_demo_alone(modules):
+        allow_crash()
+    return handlers
+
+
+def tell(modules: str) -> None:
+    """Say in the log if it is the demo that runs."""
+    if is_demo(modules):
+        log.warning("the demo's handlers run (%s): jobs of email, sms and webhook are only simulated, nothing is sent", DEMO)
+
+
+def _names(modules: str) -> set[str]:
+    return {name.strip() for name in modules.split(",")} - {""}

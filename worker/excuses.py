@@ -1,0 +1,42 @@
+"""A failure of a run that a standstill disturbed is nobody's fault: its own timeouts ran out while the process stood still."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from sickbay.domain.outcome import Outcome
+from worker.run import CANCELLED, Run
+
+DISTURBED_S: Final = 1.0
+"""A run that lost so much to standstills and failed proves nothing."""
+MAX_DISTURBED: Final = 3
+"""How often that excuses the same copy of a job in this process."""
+_REMEMBERED: Final = 1_000
+
+log = logging.getLogger(__name__)
+
+
+class Excuses:
+    """Remembers which copies were excused how often."""
+
+    def __init__(self) -> None:
+        """Nobody was."""
+        self._disturbed: dict[tuple[str, int, int], int] = {}
+
+    def judge(self, run: Run, outcome: Outcome) -> Outcome:
+        """A failure of a run that a standstill disturbed is nobody's fault; it runs again, uncharged, a few times at most."""
+        if not outcome.kind.counts or run.lost < DISTURBED_S or run.blocks:
+            return outcome
+        copy = (run.job.job_id, run.job.generation, run.job.attempt)
+        times = self._disturbed.pop(copy, 0) + 1
+        if times > MAX_DISTURBED:
+            return outcome
+        self._disturbed[copy] = times
+        while len(self._disturbed) > _REMEMBERED:
+            del self._disturbed[next(iter(self._disturbed))]
+        log.warning(
+            "a run failed with %s after a standstill of %.1f s; it proves nothing and is done again, uncharged",
+            outcome.code, run.lost, extra={"job_id": run.job.job_id},
+        )  # fmt: skip
+        return CANCELLED

@@ -1,0 +1,255 @@
+"""A loop of its own for async handlers, in a thread of its own: what a handler blocks is never the worker itself.
+
+One at a time is in use. One that a handler blocks beyond its timeout is given up and another takes its place (`watchdog.py`); when the
+handler lets go of it at last, what is left on it is cancelled and the thread ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import contextvars
+import logging
+import os
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from types import FrameType
+from typing import Any, Final, cast
+
+import uvloop
+
+from sickbay.domain.outcome import Outcome
+from sickbay.handlers.traceback_text import waiting_of
+from worker.alive import AliveClock, machine_seconds
+from worker.call import awaited, called, discard, end_forked_child, failed
+from worker.handler_pools import PoolsByType
+from worker.run import CANCELLED, HUNG, Run
+
+CLEANUP_S: Final = 1.0
+"""How long a handler that was cancelled may clean up before its run is over without it."""
+START_S: Final = 10.0
+_EARLY_S: Final = 0.001
+"""Timers may come so early."""
+_CURRENT: Final[contextvars.ContextVar[Run | None]] = contextvars.ContextVar("run", default=None)
+
+log = logging.getLogger(__name__)
+
+
+class HandlerLoop:
+    """Started by its maker's thread, which gives it runs and hears of their outcomes through `report`."""
+
+    def __init__(self, number: int, report: Callable[[Run], None], on_standstill: Callable[[float], None] | None = None) -> None:
+        """`report` is called in this loop's thread, when a run's outcome is set and again when its handler ended after that."""
+        self._report = report
+        self._inbox: deque[tuple[Callable[[Run], None], Run]] = deque()
+        self._waking = False
+        self._woken_at = 0.0
+        self._closing = False
+        self._started = threading.Event()
+        self._process = os.getpid()
+        self.loop = uvloop.new_event_loop()
+        self.clock = AliveClock(cast("Any", self.loop.call_later), on_standstill=on_standstill)
+        self.runs: set[Run] = set()
+        self.job_types: set[str] = set()
+        """Of all runs that it has begun."""
+        self._pools = PoolsByType(_job_type)
+        self.loop.set_default_executor(self._pools)
+        if sys.version_info < (3, 12):
+            self.loop.set_task_factory(cast("Any", _remembering))
+        self._thread = threading.Thread(target=self._live, name=f"handlers-{number}", daemon=True)
+        self._thread.start()
+        self._started.wait(START_S)
+
+    def start(self, run: Run) -> None:
+        """Begin a run soon."""
+        self._send(self._begin, run)
+
+    def break_off(self, run: Run) -> None:
+        """Cancel a run soon; its outcome is CANCELLED, unless it has one."""
+        self._send(self._break_off, run)
+
+    def abandon(self) -> tuple[list[Run], list[Run]]:
+        """Take everything from a loop that is blocked: runs that have begun (cancelled when it goes on), and those that have not."""
+        begun = list(self.runs)
+        waiting = []
+        while self._inbox:
+            verb, run = self._inbox.popleft()
+            if verb == self._begin:
+                waiting.append(run)
+        for run in begun:
+            run.broken_off = True
+        self.close()
+        return begun, waiting
+
+    def close(self) -> None:
+        """Cancel what is left and end the thread, as soon as the loop is free for it; nobody waits for that."""
+        with contextlib.suppress(RuntimeError):  # closed already
+            self.loop.call_soon_threadsafe(self._close)
+
+    def join(self, within_s: float) -> bool:
+        """Wait until the thread has ended after `close`; whether it has."""
+        self._thread.join(within_s)
+        return not self._thread.is_alive()
+
+    def stalled_s(self, now: float) -> float:
+        """For how many seconds at `now` (`machine_seconds`) the loop has not moved although it had to: no beat, or no run begins."""
+        beat = now - self.clock.beaten_at if self.clock.is_used else 0.0
+        return max(beat, now - self._woken_at if self._waking else 0.0)
+
+    def frame(self) -> FrameType | None:
+        """Where the thread is now."""
+        return sys._current_frames().get(self._thread.ident or 0)  # noqa: SLF001 - documented for debugging stuck threads
+
+    def current(self) -> Run | None:
+        """The run whose code the loop executes now, also in a task that the handler made; None if it is nobody's, or cannot be told."""
+        task = asyncio.current_task(self.loop)
+        if task is None:
+            return None
+        if sys.version_info >= (3, 12):
+            return task.get_context().get(_CURRENT)
+        return getattr(task, "sickbay_run", None)
+
+    def _send(self, verb: Callable[[Run], None], run: Run) -> None:
+        self._inbox.append((verb, run))
+        if not self._waking:
+            self._waking = True
+            self._woken_at = machine_seconds()
+            with contextlib.suppress(RuntimeError):  # closed already
+                self.loop.call_soon_threadsafe(self._receive)
+
+    def _live(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.call_soon(self._started.set)
+        while not self._closing:
+            try:
+                self.loop.run_forever()
+            except BaseException:
+                log.warning("a task that a handler had made asked the process to exit; it may not", exc_info=True)
+        self._end()
+
+    def _end(self) -> None:
+        """Let what was cancelled clean up, then let go of everything; tasks that refuse to end end with the thread."""
+        with contextlib.suppress(BaseException):
+            for task in asyncio.all_tasks(self.loop):
+                task.cancel()
+            self.loop.run_until_complete(asyncio.sleep(0))
+            left = asyncio.all_tasks(self.loop)
+            if left:
+                self.loop.run_until_complete(asyncio.wait(left, timeout=CLEANUP_S))
+            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+        with contextlib.suppress(BaseException):
+            self._pools.shutdown(wait=False, cancel_futures=True)
+            self.loop.close()
+
+    def _close(self) -> None:
+        self._closing = True
+        for run in list(self.runs):
+            self._break_off(run)
+        self.loop.stop()
+
+    def _receive(self) -> None:
+        self._waking = False
+        while self._inbox:
+            verb, run = self._inbox.popleft()
+            try:
+                verb(run)
+            except BaseException as error:  # a handler can alter the loop that it shares with others
+                log.exception("a fault of the handlers' loop")
+                self._fail(run, error)
+
+    def _fail(self, run: Run, error: BaseException) -> None:
+        """It has not begun, or what should have ended it did not: it is over with that."""
+        if run in self.runs:
+            self.runs.discard(run)
+            self.clock.release()
+        run.ended = True
+        self._settle(run, failed(error, run.spec))
+
+    def _begin(self, run: Run) -> None:
+        if run.broken_off or self._closing:
+            discard(run.pending)
+            run.ended = True
+            self._settle(run, CANCELLED)
+            return
+        self.clock.use()
+        run.lost_before = self.clock.lost()
+        self.runs.add(run)
+        self.job_types.add(run.spec.job_type)
+        run.context.run(_CURRENT.set, run)
+        run.task = _remembering(self.loop, self._body(run), context=run.context)  # not by a factory that a handler may have set
+        run.began = self.clock.alive() - (run.seconds - run.left if run.left else 0)
+        run.timer = self.loop.call_later(run.left or run.seconds, self._expire, run)
+
+    async def _body(self, run: Run) -> None:
+        try:
+            found = called(run.spec, run.job, run.redact) if run.pending is None else run.pending
+            outcome = found if isinstance(found, Outcome) else await awaited(found, run.spec, run.redact)
+        except BaseException as error:  # noqa: BLE001 - a GeneratorExit closes what is awaited and is raised here
+            asked = isinstance(error, asyncio.CancelledError) and (run.broken_off or run.expired)
+            outcome = CANCELLED if asked else failed(error, run.spec, run.redact)
+        end_forked_child(self._process)
+        self._end_run(run, outcome)
+
+    def _end_run(self, run: Run, outcome: Outcome) -> None:
+        if run.timer is not None:
+            run.timer.cancel()
+        # Nothing may lead back to the run, or its payload stays in memory until a collection of cycles, which bytes do not hasten.
+        run.timer = run.task = None
+        _CURRENT.set(None)
+        run.lost += self.clock.lost() - run.lost_before
+        self.runs.discard(run)
+        self.clock.release()
+        run.ended = True
+        if run.expired:
+            outcome = run.timed_out()
+        elif run.broken_off:
+            outcome = CANCELLED
+        self._settle(run, outcome)
+
+    def _expire(self, run: Run) -> None:
+        left = run.seconds - (self.clock.alive() - run.began)
+        if left > _EARLY_S:
+            run.timer = self.loop.call_later(left, self._expire, run)
+            return
+        run.expired = True
+        run.hung_at = waiting_of(run.task, HUNG, run.redact)
+        self._cancel(run)
+
+    def _break_off(self, run: Run) -> None:
+        run.broken_off = True
+        if run.task is not None and not run.ended:
+            self._cancel(run)
+
+    def _cancel(self, run: Run) -> None:
+        if run.task is not None:
+            run.task.cancel()
+        if run.timer is not None:
+            run.timer.cancel()
+        run.timer = self.loop.call_later(CLEANUP_S, self._give_up, run)
+
+    def _give_up(self, run: Run) -> None:
+        """It swallows its cancellation: its run is over, whatever it still does."""
+        run.lost += self.clock.lost() - run.lost_before
+        self._settle(run, run.timed_out() if run.expired else CANCELLED)
+
+    def _settle(self, run: Run, outcome: Outcome) -> None:
+        if run.outcome is None:
+            run.outcome = outcome
+        self._report(run)
+
+
+def _job_type() -> str:
+    run = _CURRENT.get()
+    return run.spec.job_type if run else ""
+
+
+def _remembering(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
+    """A task that knows to whose run it belongs; before Python 3.12 a task does not tell its context."""
+    task = asyncio.Task(coro, loop=loop, **options)
+    if sys.version_info >= (3, 12):
+        return task
+    context = options.get("context")
+    task.sickbay_run = context.get(_CURRENT) if context is not None else _CURRENT.get()  # type: ignore[attr-defined]
+    return task

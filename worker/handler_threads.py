@@ -1,0 +1,118 @@
+"""Threads for sync handlers. A thread cannot be stopped from outside: one that outlives its handler's timeout is left behind and replaced.
+
+There is no fixed pool: a run takes an idle thread or a new one, so that no handler ever waits for a thread that another one holds.
+What bounds them is who starts runs: the worker's slots, and the bound on lost threads of a type (`runner.py`).
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import queue
+import sys
+import threading
+from collections.abc import Callable
+from types import FrameType
+from typing import Final
+
+from sickbay.domain.errors import Unavailable
+from sickbay.domain.outcome import Outcome
+from worker.call import called, end_forked_child
+from worker.run import Run
+
+IDLE_S: Final = 60.0
+"""A thread that had nothing to do for so long ends."""
+
+
+class HandlerThreads:
+    """Gives runs to threads and hears of their outcomes through `report`. Belongs to the worker's loop."""
+
+    def __init__(self, report: Callable[[Run], None]) -> None:
+        """`report` is called in the run's thread, when its handler has ended or returned something to be awaited."""
+        self._report = report
+        self._idle: list[_Thread] = []
+        self._numbers = itertools.count(1)
+        self._closed = False
+
+    def start(self, run: Run) -> None:
+        """Begin a run at once; Unavailable if the system gives no more threads."""
+        while self._idle:
+            if self._idle.pop().offer(run):
+                return
+        thread = _Thread(next(self._numbers), self._report, self._rest)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            raise Unavailable("no thread could be started: the limit of threads or of memory is reached") from error
+        thread.offer(run)
+
+    def frame(self, run: Run) -> FrameType | None:
+        """Where the run's thread is now."""
+        return sys._current_frames().get(run.thread_id) if run.thread_id else None  # noqa: SLF001 - documented for debugging stuck threads
+
+    def close(self) -> None:
+        """Let idle threads go; those that are busy end with the process."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().dismiss()
+
+    def _rest(self, thread: _Thread) -> None:
+        """Called in the thread itself; a list's append is atomic."""
+        if self._closed:
+            thread.dismiss()
+        else:
+            self._idle.append(thread)
+
+
+class _Thread(threading.Thread):
+    """Runs one handler after the other; a daemon, so that a hung one does not keep the process from ending."""
+
+    def __init__(self, number: int, report: Callable[[Run], None], rest: Callable[[_Thread], None]) -> None:
+        super().__init__(name=f"handler-{number}", daemon=True)
+        self._report = report
+        self._rest = rest
+        self._inbox: queue.SimpleQueue[Run | None] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._gone = False
+
+    def offer(self, run: Run) -> bool:
+        """Hand it a run; False if it has just ended for want of any."""
+        with self._lock:
+            if self._gone:
+                return False
+            self._inbox.put(run)
+            return True
+
+    def dismiss(self) -> None:
+        """Let it end."""
+        self._inbox.put(None)
+
+    def run(self) -> None:
+        """Work until dismissed, or idle for too long."""
+        while True:
+            try:
+                run = self._inbox.get(timeout=IDLE_S)
+            except queue.Empty:
+                with self._lock:
+                    if not self._inbox.empty():
+                        continue
+                    self._gone = True
+                return
+            if run is None:
+                return
+            self._call(run)
+            self._rest(self)
+            self._report(run)
+            del run
+
+    def _call(self, run: Run) -> None:
+        run.thread_id = self.ident or 0
+        process = os.getpid()
+        found = run.context.run(called, run.spec, run.job, run.redact)
+        end_forked_child(process)
+        run.thread_id = 0
+        if isinstance(found, Outcome):
+            run.outcome = run.outcome or found
+            run.ended = True
+        else:
+            run.pending = found

@@ -1,0 +1,34 @@
+"""Keeps a probe's lease alive for as long as its handler runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sickbay.domain.breaker import Permit
+from sickbay.ports import Breakers
+
+log = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def kept(breakers: Breakers, permit: Permit) -> AsyncIterator[None]:
+    """Renew the lease every third of its length until the context ends."""
+    keeper = asyncio.create_task(_renew(breakers, permit), name="probe lease")
+    try:
+        yield
+    finally:
+        keeper.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await keeper
+
+
+async def _renew(breakers: Breakers, permit: Permit) -> None:
+    while True:
+        await asyncio.sleep(permit.lease_ms / 3000)
+        if not await breakers.renew(permit):
+            log.warning("the probe of %s outlived its lease; another job will probe", permit.key.name)
+            return

@@ -1,0 +1,135 @@
+"""Sees when a handler blocks the handlers' loop, says which one and where, and in the end has the loop given up.
+
+It looks from the worker's own loop, which no handler can block, and only while handlers run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+from worker.alive import BEAT_S, MOST_S, machine_seconds
+from worker.call import where
+from worker.handler_loop import HandlerLoop
+from worker.run import Run
+
+MAX_NAMED: Final = 10
+"""So many types are named where nobody can tell whose code it is."""
+BLOCKED_S: Final = 1.0
+"""A loop that did not beat for so long is blocked."""
+
+log = logging.getLogger(__name__)
+
+GiveUp = Callable[[HandlerLoop, Run | None, str], None]
+
+
+class Watchdog:
+    """Watches one loop at a time, the one in use."""
+
+    def __init__(
+        self,
+        call_later: Callable[[float, Callable[[], None]], asyncio.TimerHandle],
+        give_up: GiveUp,
+        *,
+        timeout_s: float,
+        is_needed: Callable[[], bool],
+        seconds: Callable[[], float] = machine_seconds,
+    ) -> None:
+        """`call_later` is the worker's loop's. `give_up` is called when one run has blocked the loop for as long as it may run at all.
+
+        `timeout_s` is that time where nobody can tell whose code it is. `is_needed` says whether any run is under way.
+        """
+        self._call_later = call_later
+        self._give_up = give_up
+        self._timeout_s = timeout_s
+        self._is_needed = is_needed
+        self._seconds = seconds
+        self._loop: HandlerLoop | None = None
+        self._looks: asyncio.TimerHandle | None = None
+        self._looked_at = 0.0
+        self._culprit: Run | None = None
+        self._blocked_s = 0.0
+        self._is_blocked = False
+        self._told = False
+        self.blocked: Counter[str] = Counter()
+        """How often the loop was blocked, by job type; "" where nobody could tell whose code it was."""
+
+    def watch(self, loop: HandlerLoop) -> None:
+        """Watch this loop instead of the last one."""
+        self.stop()
+        self._loop = loop
+        self._forget()
+        self.attend()
+
+    def attend(self) -> None:
+        """A run begins: look from now on, for as long as any is under way."""
+        if self._looks is None:
+            self._looked_at = self._seconds()
+            self._looks = self._call_later(BEAT_S, self._look)
+
+    def stop(self) -> None:
+        """Watch no more."""
+        self._loop = None
+        if self._looks is not None:
+            self._looks.cancel()
+            self._looks = None
+
+    def _look(self) -> None:
+        loop = self._loop
+        if loop is None:
+            return
+        now = self._seconds()
+        since, self._looked_at = now - self._looked_at, now
+        if since > MOST_S:
+            self._forget()  # the whole process stood still, which is nobody's fault
+        elif loop.stalled_s(now) < BLOCKED_S + BEAT_S:
+            self._freed()
+        else:
+            self._blocked(loop, since)
+        if self._loop is loop:
+            self._looks = self._call_later(BEAT_S, self._look) if self._is_needed() else None
+
+    def _blocked(self, loop: HandlerLoop, since: float) -> None:
+        run, place = loop.current(), where(loop.frame())
+        if not self._is_blocked or run is not self._culprit:
+            self._blocked_s = 0.0 if self._is_blocked else BLOCKED_S
+            self._is_blocked, self._culprit, self._told = True, run, False
+        else:
+            self._blocked_s += since
+        if not self._told and self._blocked_s >= BLOCKED_S:
+            self._told = True
+            self._tell(run, loop, place)
+        elif self._blocked_s >= (run.seconds if run else self._timeout_s):
+            log.error("%s still blocks the event loop, for its whole timeout, at %s; it is left behind", _name(run, loop), place)
+            self._forget()
+            self._give_up(loop, run, place)
+
+    def _tell(self, run: Run | None, loop: HandlerLoop, place: str) -> None:
+        self.blocked[run.spec.job_type if run else ""] += 1
+        if run is not None:
+            run.blocks = True
+        log.warning(
+            "%s blocks the event loop at %s; other async handlers stand still. Call what blocks in a thread (asyncio.to_thread), "
+            "or make the handler a plain function",
+            _name(run, loop), place, extra={"job_id": run.job.job_id} if run else {},
+        )  # fmt: skip
+
+    def _freed(self) -> None:
+        if self._told:
+            log.info("%s blocked the event loop for about %.1f s", _name(self._culprit, self._loop), self._blocked_s)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._is_blocked, self._told, self._culprit, self._blocked_s = False, False, None, 0.0
+
+
+def _name(run: Run | None, loop: HandlerLoop | None) -> str:
+    """Whose code it is. A callback is in no task, so nobody can tell who left it behind: all are told that may have."""
+    if run is not None:
+        return f"the handler of {run.spec.job_type}"
+    seen = sorted(loop.job_types) if loop else []
+    more = f" and {len(seen) - MAX_NAMED} more types" if len(seen) > MAX_NAMED else ""
+    return f"a callback that a handler of {', '.join(seen[:MAX_NAMED])}{more} has left behind" if seen else "a callback of some handler"
