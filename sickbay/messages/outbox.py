@@ -8,12 +8,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, repeat
+from time import monotonic
 from typing import Final, Self
 
 from sickbay.domain.errors import Unavailable
-from sickbay.domain.job import Event
+from sickbay.domain.job import Event, State
 from sickbay.messages.codec import encode_event, encode_events
 from sickbay.ports import Broker, Delivery, Message
 
@@ -22,6 +23,9 @@ LINGER_S: Final = 0.05
 BACKOFF_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
 CLOSE_S: Final = 2.0
 """How long the end waits for a broker that does not take the last events."""
+REMEMBERED_S: Final = 30.0
+MAX_REMEMBERED: Final = 50_000
+"""A success is remembered for so long at least, unless so many come meanwhile; for twice that at most."""
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +54,30 @@ def _harmless(hook: Callable[[Event], None]) -> Callable[[Event], None]:
     return hear
 
 
+class _Lately:
+    """The job ids of the last while, in two halves of which the older is dropped as a whole: remembering one costs next to nothing."""
+
+    def __init__(self) -> None:
+        self._new: set[str] = set()
+        self._old: set[str] = set()
+        self._since = monotonic()
+
+    def add(self, job_ids: Iterable[str]) -> None:
+        self._turn()
+        self._new.update(job_ids)
+
+    def __contains__(self, job_id: str) -> bool:
+        self._turn()
+        return job_id in self._new or job_id in self._old
+
+    def _turn(self) -> None:
+        passed_s = monotonic() - self._since
+        if passed_s >= REMEMBERED_S or len(self._new) >= MAX_REMEMBERED:
+            self._old = self._new if passed_s < 2 * REMEMBERED_S else set()
+            self._new = set()
+            self._since = monotonic()
+
+
 class EventStream:
     """One per service process. `async with` starts it; leaving flushes what is left.
 
@@ -67,6 +95,7 @@ class EventStream:
         self._buffer: list[tuple[Event, Delivery | None]] = []
         self._started: dict[str, Event] = {}
         self._in_flight: Sequence[tuple[Event, Delivery | None]] = ()
+        self._succeeded = _Lately()
         self._wake = asyncio.Event()
         self._full = asyncio.Event()
         self._closing = False
@@ -115,11 +144,13 @@ class EventStream:
         self._started.pop(job_id, None)
 
     def is_untold(self, job_id: str) -> bool:
-        """Whether the end of a run of this job is not durable yet. Looks through all that waits, so ask it rarely.
+        """Whether the ledger may not know of the end of a run of this job. Looks through all that waits, so ask it rarely.
 
-        That a copy was dropped is the end of no run.
+        A success counts for half a minute after it was told: of several who write the ledger one may be late with it, while another writes
+        that the job is CANCELLED. That a copy was dropped is the end of no run.
         """
-        return any(event.job.job_id == job_id and not event.duplicate for event, _ in chain(self._buffer, self._in_flight))
+        waiting = chain(self._buffer, self._in_flight)
+        return job_id in self._succeeded or any(event.job.job_id == job_id and not event.duplicate for event, _ in waiting)
 
     async def flush(self, within_s: float | None = None) -> None:
         """Return when everything added so far is durable and acknowledged, or after `within_s`."""
@@ -165,6 +196,7 @@ class EventStream:
         if not told:
             log.warning("%d events could not be told before the end; their jobs will be delivered again", len(batch))
             return None
+        self._succeeded.add(event.job.job_id for event, _ in batch if event.state is State.SUCCEEDED and not event.duplicate)
         for _, delivery in batch:
             if delivery:
                 delivery.ack()

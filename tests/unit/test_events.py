@@ -7,7 +7,7 @@ import pytest
 from sickbay.domain.job import Event, State
 from sickbay.messages import outbox as module
 from sickbay.messages.codec import decode_events
-from sickbay.messages.outbox import MAX_EVENTS, EventStream
+from sickbay.messages.outbox import MAX_EVENTS, REMEMBERED_S, EventStream
 from tests.unit.engine_stubs import StubBroker, StubDelivery, job
 
 
@@ -100,9 +100,40 @@ async def test_only_the_end_of_a_run_is_untold():
     """Who cancels a job is told that it is too late while a run's end is on its way, and not because a copy of it was dropped."""
     broker = StubBroker([])
     async with EventStream(broker, linger_s=60) as stream:
-        stream.add(event("ran"))
-        stream.add(Event(job("dropped"), State.QUEUED, 5, run="r", duplicate=True))
+        stream.add(event("ran", State.RETRYING))
+        stream.add(Event(job("dropped"), State.SUCCEEDED, 5, run="r", duplicate=True))
         assert stream.is_untold("ran")
         assert not stream.is_untold("dropped")
         await stream.flush()
         assert not stream.is_untold("ran")
+        assert not stream.is_untold("dropped")
+
+
+async def test_a_success_is_remembered_until_the_ledger_has_long_read_it(monkeypatch):
+    """One control plane may write that a job is CANCELLED while another still holds the news of its success."""
+    now = 100.0
+    monkeypatch.setattr(module, "monotonic", lambda: now)
+    async with EventStream(StubBroker([]), linger_s=60) as stream:
+        stream.add(event("early"))
+        await stream.flush()
+        now += REMEMBERED_S - 1
+        stream.add(event("late"))
+        await stream.flush()
+        now += REMEMBERED_S - 2
+        assert stream.is_untold("early")
+        assert stream.is_untold("late")
+        now += REMEMBERED_S + 3
+        assert not stream.is_untold("early")
+        assert not stream.is_untold("late")
+
+
+async def test_what_is_remembered_of_successes_is_bounded(monkeypatch):
+    """Of many the latest count."""
+    monkeypatch.setattr(module, "MAX_REMEMBERED", 10)
+    async with EventStream(StubBroker([]), linger_s=60) as stream:
+        for number in range(40):
+            stream.add(event(f"j{number}"))
+            await stream.flush()
+        remembered = [number for number in range(40) if stream.is_untold(f"j{number}")]
+    assert remembered == list(range(remembered[0], 40))
+    assert 10 <= len(remembered) <= 20
