@@ -15,6 +15,9 @@ LAST_MS: Final = 253_402_300_799_999
 AHEAD_MS: Final = 86_400_000
 """How far ahead of ours another clock may be; what is told of a later time is told of that time, so that it is not kept for ever."""
 
+UNREACHABLE: Final = frozenset({".", "..", "groups"})
+"""Job ids that no URL reaches: clients take dots for steps in the path, and `/quarantine/groups` is another route."""
+
 
 def is_storable(text: str) -> bool:
     """Whether the text can be kept just as it is."""
@@ -28,7 +31,7 @@ def storable(text: str, limit: int | None = None) -> str:
 
 def id_of(text: str) -> str:
     """The text, where it can be an id; otherwise an id that is the same for the same text, and no other's."""
-    return text if is_storable(text) else digest(text.encode("utf-8", "surrogatepass"))
+    return text if is_storable(text) and text not in UNREACHABLE else digest(text.encode("utf-8", "surrogatepass"))
 
 
 def digest(data: bytes) -> str:

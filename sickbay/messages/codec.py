@@ -32,7 +32,7 @@ from sickbay.domain.job import (
     last_bytes,
     remembered,
 )
-from sickbay.domain.storable import LAST_MS, MAX_COUNT, digest, id_of, is_storable, not_ahead, storable
+from sickbay.domain.storable import LAST_MS, MAX_COUNT, UNREACHABLE, digest, id_of, is_storable, not_ahead, storable
 from sickbay.domain.trace import checked, trace_headers, trace_of
 from sickbay.ports import Message
 
@@ -126,6 +126,8 @@ def decode_job(body: bytes, message_id: str, now: int, headers: Mapping[str, str
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise Undecodable(f"the message is not a job: {error}") from error
     _check_names(found)
+    if found.job_id in UNREACHABLE:
+        raise Undecodable(f"jobId cannot be {found.job_id!r}: no URL reaches such a job")
     if isinstance(found.payload, msgspec.UnsetType):
         raise Undecodable("payload must be a JSON object")
     return _job(found, found.job_id or id_of(message_id), now, trace_of(headers) if headers else "")

@@ -21,6 +21,7 @@ import pytest
 from benchmarks.raw_http2 import ACK, CONTINUATION, HEADERS, PING, RST_STREAM, SETTINGS, RawHttp2, frame, headers
 from gen.sickbay.jobs.v1 import job_service_pb2 as pb
 from gen.sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
+from tests.hostile.patient import Waits
 from tests.system.product import Product
 from tests.system.waiting import until
 
@@ -70,26 +71,32 @@ def submit(port: int) -> None:
 @contextmanager
 def beside(victim: Victim) -> Iterator[Callable[[], int]]:
     """A client that submits all the time, and must always be answered; the block is told the most memory that was seen."""
-    done, failures, most = threading.Event(), [], [victim.memory]
+    done, failures, most, waits = threading.Event(), [], [victim.memory], Waits()
 
     def work() -> None:
         with grpc.insecure_channel(f"127.0.0.1:{victim.grpc_port}") as channel:
             stub = JobServiceStub(channel)
             while not done.wait(0.05):
                 most[0] = max(most[0], victim.memory)
+                began = time.monotonic()
                 try:
                     stub.SubmitJob(pb.SubmitJobRequest(job_type="email", payload_json='{"simulate":"ok"}'), timeout=20)
                 except grpc.RpcError as error:
                     failures.append(str(error))
+                waits.add(time.monotonic() - began)
 
     thread = threading.Thread(target=work)
     thread.start()
     try:
+        until(lambda: len(waits) >= 5)
+        waits.begin()
         yield lambda: most[0]
+        until(lambda: len(waits) >= 5)
     finally:
         done.set()
         thread.join()
     assert failures == []
+    waits.check()
 
 
 def test_silent_connections_beyond_the_files(tmp_path: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sickbay.domain.storable import UNREACHABLE
 from tests.system.clients import Clients
 from tests.system.clinic import Clinic
 
@@ -76,3 +77,12 @@ def test_the_documentation_is_served(sickbay: Clients):
     for door in (sickbay.api, sickbay.worker, sickbay.plane):
         assert door.get("/docs").status_code == 200
         assert door.get("/openapi.json").json()["openapi"].startswith("3.")
+
+
+def test_no_route_hides_a_job(sickbay: Clients):
+    """A job whose id is what stands in another path at its place would answer to nobody over REST, so no job may have such an id."""
+    paths = [path.split("/") for door in (sickbay.api, sickbay.plane) for path in door.get("/openapi.json").json()["paths"]]
+    places = {tuple(path[: path.index("{jobId}")]) for path in paths if "{jobId}" in path}
+    hidden = {path[len(place)] for path in paths for place in places if len(path) > len(place) and tuple(path[: len(place)]) == place}
+    assert hidden - {"{jobId}"} <= UNREACHABLE
+    assert "groups" in hidden

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sickbay.domain.job import Event, Failure, Job, Reason, State, is_name
-from sickbay.domain.storable import is_storable
+from sickbay.domain.storable import UNREACHABLE, id_of, is_storable
 from sickbay.messages.codec import Undecodable, decode_events, decode_job, encode_event, encode_events, encode_job, undecodable_job
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=40)
@@ -136,6 +136,15 @@ def test_a_message_without_an_id_that_can_be_kept_gets_one_that_stays():
     assert first == again != other
     assert is_storable(first)
     assert decode_job(body, "Auftrag 7/ü", 1).job_id == "Auftrag 7/ü"
+
+
+@pytest.mark.parametrize("name", sorted(UNREACHABLE))
+def test_an_id_that_no_url_reaches_is_refused_and_as_the_id_of_a_message_replaced(name):
+    """REST could not show such a job; whoever publishes it learns that from the quarantine."""
+    with pytest.raises(Undecodable, match="no URL reaches"):
+        decode_job(json.dumps({"jobType": "email", "payload": {}, "jobId": name}).encode(), "m", 1)
+    assert decode_job(b'{"jobType": "email", "payload": {}}', name, 1).job_id == id_of(name) != name
+    assert undecodable_job(b"", name, "why", 1).job_id == id_of(name)
 
 
 @given(st.text(st.characters(codec="utf-8")), st.text(st.characters(codec="utf-8"), max_size=300))

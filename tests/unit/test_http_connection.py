@@ -1,5 +1,7 @@
 """Connections of an HTTP port within their bounds: what is parsed when, what is refused how, and when patience ends."""
 
+import asyncio
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -470,3 +472,33 @@ async def test_one_line_a_minute_tells_of_each_reason(port, caplog):
         port.port.meter.tell(3000, float(second))
     lines = [record.getMessage() for record in caplog.records]
     assert [line.rpartition("(")[2] for line in lines] == ["1 since the last such line)", "60 since the last such line)"]
+
+
+# many large bodies
+
+
+async def test_large_bodies_are_read_a_few_at_a_time_and_all_of_them_to_the_end(port):
+    size = 200_000
+    connections = [port.connect() for _ in range(2 * bounds.READERS_A_TURN + 1)]
+    for connection in connections:
+        connection.data_received(request(POST, _length(size)) + b"x" * (size // 2))
+    while not any(connection.flow.read_paused for connection in connections):
+        await asyncio.sleep(0)
+    paused = {len(connections)}
+    while left := sum(connection.transport.paused for connection in connections):
+        paused.add(left)
+        await asyncio.sleep(0)
+    assert paused == {len(connections), bounds.READERS_A_TURN + 1, 1}
+    for connection in connections:
+        connection.data_received(b"x" * (size // 2))
+    await settled()
+    assert [answers(connection) for connection in connections] == [[200]] * len(connections)
+
+
+async def test_a_connection_that_ended_before_its_turn_is_not_read(port):
+    connection = port.connect()
+    connection.data_received(request(POST, _length(200_000)) + b"x" * 100_000)
+    assert connection.transport.paused
+    connection.transport.abort()
+    await settled()
+    assert connection.transport.paused

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -18,6 +18,7 @@ from sickbay.server.http.inbox import Inbox
 from sickbay.server.http.meter import HttpMeter, Reason
 from sickbay.server.http.refusal import BUSY, refusal
 from sickbay.server.http.request import Incoming
+from sickbay.server.http.turns import Turns
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class Port:
     crowd: Crowd
     bodies: Bodies
     meter: HttpMeter
+    turns: Turns = field(default_factory=Turns)
 
 
 class EndingConnection(HttpToolsProtocol, ABC):
@@ -50,7 +52,7 @@ class EndingConnection(HttpToolsProtocol, ABC):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """It begins."""
         super().connection_made(transport)
-        self.flow = self._flow = Flow(transport)
+        self.flow = self._flow = Flow(transport, self._port.turns)
         self._since = self.loop.time()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -107,7 +109,7 @@ class EndingConnection(HttpToolsProtocol, ABC):
         if self.transport.can_write_eof() and not self.transport.is_closing():
             self.transport.write_eof()
         self._flow.release()
-        self._flow.resume_reading()
+        self._flow.read_on()
 
     def _read_on(self) -> None:
         if self._flow.release():

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Protocol
 
 from uvicorn.protocols.http.flow_control import FlowControl
 
+from sickbay.server.http.turns import Turns
+
 
 class Flow(FlowControl):
-    """Reading pauses for us until we let it go on, whatever uvicorn and the application want."""
+    """Reading pauses for us until we let it go on, whatever uvicorn and the application want; what they want takes its turn."""
 
-    _held = False
+    def __init__(self, transport: asyncio.Transport, turns: Turns) -> None:
+        """Nothing is paused."""
+        super().__init__(transport)
+        self._turns = turns
+        self._held = self._queues = False
 
     def hold(self) -> None:
         """Read no more."""
@@ -21,13 +28,23 @@ class Flow(FlowControl):
         """Read on; whether we had paused."""
         was_held, self._held = self._held, False
         if was_held:
-            self.resume_reading()
+            self.read_on()
         return was_held
 
-    def resume_reading(self) -> None:
-        """Uvicorn's wish to read on."""
-        if not self._held:
+    def read_on(self) -> None:
+        """Read on now, unless held."""
+        if not (self._held or self._transport.is_closing()):
             super().resume_reading()
+
+    def resume_reading(self) -> None:
+        """The application has taken what there was, of which there was much if reading is paused."""
+        if self.read_paused and not self._held and not self._queues:
+            self._queues = True
+            self._turns.wait(self._has_turn)
+
+    def _has_turn(self) -> None:
+        self._queues = False
+        self.read_on()
 
 
 class ClosesGently(Protocol):

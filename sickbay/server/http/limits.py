@@ -32,3 +32,5 @@ CHUNK_PIECE: Final = 16 * 1024
 """Bytes of a chunked body that are parsed at once: chunks may be tiny."""
 TURN_PIECES: Final = 2
 """Pieces of what one connection has sent that are parsed before others have their turn."""
+READERS_A_TURN: Final = 4
+"""Connections that read a piece of a large body before others have their turn."""
