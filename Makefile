@@ -75,13 +75,12 @@ lint: $(DEV_STAMP) ## Check style, imports, the contract, scripts, the image and
 typecheck: $(DEV_STAMP) ## Check types (mypy strict)
 	$(BIN)/mypy
 
-gen: $(DEV_STAMP) ## Generate gen/ from proto/
+gen: $(DEV_STAMP) ## Generate gen/ from proto/ (imported as sickbay.jobs and sickbay.breakers, by the links in sickbay/)
 	rm -rf gen && mkdir gen
 	$(BIN)/python -m grpc_tools.protoc -Iproto --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy \
 	  --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc --python_out=gen --grpc_python_out=gen \
 	  --mypy_out=quiet:gen --mypy_grpc_out=quiet:gen $(PROTOS)
-	find gen -name '*.py*' -exec sed -i -E 's/^(from|import) sickbay\./\1 gen.sickbay./' {} +
-	find gen -type d -exec touch {}/__init__.py \;
+	find gen/sickbay -mindepth 1 -type d -exec touch {}/__init__.py \;
 
 monitoring: $(DEV_STAMP) ## Generate what monitoring reads: Grafana's dashboard, and the alert rules for Kubernetes
 	$(BIN)/python -m deploy.grafana.dashboard

@@ -27,10 +27,10 @@ import grpc
 import psutil
 import uvloop
 
-from gen.sickbay.breakers.v1.breaker_service_pb2 import GetMetricsRequest
-from gen.sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceStub
-from gen.sickbay.jobs.v1.job_service_pb2 import BatchSubmitJobsRequest, SubmitJobRequest
-from gen.sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
+from sickbay.breakers.v1.breaker_service_pb2 import GetMetricsRequest
+from sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceStub
+from sickbay.jobs.v1.job_service_pb2 import BatchSubmitJobsRequest, SubmitJobRequest
+from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
 
 HERE = Path(__file__).parent
 PORTS = (46100, 46101, 46102, 46103, 46104, 46105)

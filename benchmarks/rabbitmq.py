@@ -28,8 +28,6 @@ import grpc
 import psutil
 import uvloop
 
-from gen.sickbay.jobs.v1.job_service_pb2 import BatchSubmitJobsRequest, SubmitJobRequest
-from gen.sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
 from sickbay.adapters.embedded.breakers import EmbeddedBreakers
 from sickbay.adapters.rabbitmq.broker import RabbitBroker
 from sickbay.domain.breaker import BreakerConfig
@@ -37,6 +35,8 @@ from sickbay.domain.job import Job, new_job_id
 from sickbay.domain.queries import Entry
 from sickbay.domain.retry import RetryPolicy
 from sickbay.handlers.registry import HandlerSpec
+from sickbay.jobs.v1.job_service_pb2 import BatchSubmitJobsRequest, SubmitJobRequest
+from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
 from sickbay.messages.codec import encode_job
 from sickbay.messages.outbox import EventStream
 from sickbay.ports import Queue

@@ -17,11 +17,11 @@ from controlplane.release import Releaser, Releases
 from controlplane.requeue import Requeuer
 from controlplane.rest.app import create_gateway
 from controlplane.sweep import Sweep
-from gen.sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceStub, add_BreakerServiceServicer_to_server
-from gen.sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub, add_QuarantineServiceServicer_to_server
+from sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceStub, add_BreakerServiceServicer_to_server
 from sickbay.concurrency.tasks import background, begun_again
 from sickbay.domain.health import Check, Health, checks_of
 from sickbay.domain.job import Event, State
+from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub, add_QuarantineServiceServicer_to_server
 from sickbay.runtime.backends import ControlPlaneParts
 from sickbay.server.endpoints import Address, Doors, open_doors
 from sickbay.server.interceptors.metrics import CallMeter

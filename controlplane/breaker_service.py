@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import Any, Final
 
 from controlplane.held_breakers import HeldBreakers
-from gen.sickbay.breakers.v1 import breaker_service_pb2 as pb
-from gen.sickbay.breakers.v1.breaker_pb2 import Breaker
-from gen.sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceServicer
+from sickbay.breakers.v1 import breaker_service_pb2 as pb
+from sickbay.breakers.v1.breaker_pb2 import Breaker
+from sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceServicer
 from sickbay.concurrency.pace import Pace
 from sickbay.concurrency.tasks import DetachedTasks, detached
 from sickbay.contract import requests as parse

@@ -7,13 +7,13 @@ from typing import Any
 
 from controlplane.release import Releases
 from controlplane.requeue import Requeuer
-from gen.sickbay.jobs.v1 import quarantine_service_pb2 as pb
-from gen.sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceServicer
 from sickbay.concurrency.tasks import DetachedTasks, detached
 from sickbay.contract import lost, responses
 from sickbay.contract import requests as parse
 from sickbay.contract.paging import next_page_token, paging
 from sickbay.domain.errors import NotFound
+from sickbay.jobs.v1 import quarantine_service_pb2 as pb
+from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceServicer
 from sickbay.ports import Clock, Wards
 
 

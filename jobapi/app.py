@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from gen.sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub, add_JobServiceServicer_to_server
 from jobapi.intake import Intake
 from jobapi.metrics import MeteredIntake, NamesCollector
 from jobapi.names import NameLimits, Names
@@ -14,6 +13,7 @@ from jobapi.recent import Recent
 from jobapi.rest import create_gateway
 from jobapi.service import JobApi
 from sickbay.domain.health import Health, checks_of
+from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub, add_JobServiceServicer_to_server
 from sickbay.runtime.backends import JobApiParts
 from sickbay.server.endpoints import Address, Doors, open_doors
 from sickbay.server.interceptors.metrics import CallMeter

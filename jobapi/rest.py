@@ -10,11 +10,11 @@ from fastapi import FastAPI, Header, Query, Request
 from fastapi.responses import RedirectResponse, Response
 from pydantic import BaseModel, ConfigDict, Field
 
-from gen.sickbay.jobs.v1 import job_service_pb2 as pb
-from gen.sickbay.jobs.v1.job_pb2 import Job, JobView
 from sickbay.concurrency.tasks import in_turns
 from sickbay.contract.requests import MAX_BATCH
 from sickbay.domain.errors import InvalidArgument, SickbayError
+from sickbay.jobs.v1 import job_service_pb2 as pb
+from sickbay.jobs.v1.job_pb2 import Job, JobView
 from sickbay.server.enums import STATE_NAMES, number
 from sickbay.server.errors import Fault, batch_fault, fault_of
 from sickbay.server.health import Health, add_health
@@ -35,7 +35,7 @@ EXAMPLE = {"jobType": "email", "payload": {"to": "user@example.com", "subject": 
 _KEY = {"type": "string", "minLength": 1, "maxLength": 128}
 
 if TYPE_CHECKING:  # stubs for asyncio exist for type checkers only
-    from gen.sickbay.jobs.v1.job_service_pb2_grpc import JobServiceAsyncStub
+    from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceAsyncStub
     from sickbay.telemetry.spans import Tracing
 
 

@@ -6,8 +6,6 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from gen.sickbay.jobs.v1 import job_service_pb2 as pb
-from gen.sickbay.jobs.v1.job_service_pb2_grpc import JobServiceServicer
 from jobapi.cancel import Canceller
 from jobapi.intake import Accepted, TakesIn
 from jobapi.recent import Recent
@@ -19,6 +17,8 @@ from sickbay.contract.requests import Submission
 from sickbay.domain.errors import NotFound, SickbayError
 from sickbay.domain.job import Change, Record, State
 from sickbay.domain.truth import Truth
+from sickbay.jobs.v1 import job_service_pb2 as pb
+from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceServicer
 from sickbay.ports import Broker, Clock, JobReader
 from sickbay.ports.lost import Holds
 from sickbay.server.errors import batch_error, fault_of

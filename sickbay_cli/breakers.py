@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import click
 
-from gen.sickbay.breakers.v1.breaker_pb2 import Breaker
-from gen.sickbay.breakers.v1.breaker_service_pb2 import GetBreakerRequest, ListBreakersRequest, WatchBreakersRequest
-from gen.sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceStub
+from sickbay.breakers.v1.breaker_pb2 import Breaker
+from sickbay.breakers.v1.breaker_service_pb2 import GetBreakerRequest, ListBreakersRequest, WatchBreakersRequest
+from sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceStub
 from sickbay.server.rest.views import breaker_view, breakers_view
 from sickbay_cli import client, options
 from sickbay_cli.circuits import show_breaker, show_breakers, show_change

@@ -11,9 +11,9 @@ from typing import BinaryIO, Final
 import click
 import msgspec
 
-from gen.sickbay.jobs.v1.job_service_pb2 import BatchSubmitJobsRequest, BatchSubmitResult, SubmitJobRequest
-from gen.sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
 from sickbay.domain.errors import SickbayError
+from sickbay.jobs.v1.job_service_pb2 import BatchSubmitJobsRequest, BatchSubmitResult, SubmitJobRequest
+from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
 from sickbay.server.errors import Fault, batch_fault, fault_of
 from sickbay.server.rest.body import Body, decode, text
 from sickbay.server.rest.views import View

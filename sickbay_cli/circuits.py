@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from gen.sickbay.breakers.v1.breaker_pb2 import Breaker
+from sickbay.breakers.v1.breaker_pb2 import Breaker
 from sickbay_cli.output import Cell, Column, details, line, table
 from sickbay_cli.times import clock, relative, span
 from sickbay_cli.words import breaker_state, joined, ms, other_tenant, when

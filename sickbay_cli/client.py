@@ -11,9 +11,9 @@ import click
 import grpc
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
-from gen.sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceStub
-from gen.sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
-from gen.sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub
+from sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceStub
+from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
+from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub
 from sickbay.server.errors import Fault, received
 from sickbay_cli.failures import NotThere, Refused, Unreachable
 from sickbay_cli.options import Endpoint

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 from google.protobuf.duration_pb2 import Duration
 
-from gen.sickbay.breakers.v1.breaker_service_pb2 import (
+from sickbay.breakers.v1.breaker_service_pb2 import (
     DisableBreakerRequest,
     ForceOpenBreakerRequest,
     ResetBreakerRequest,

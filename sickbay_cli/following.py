@@ -10,9 +10,9 @@ from typing import Final, cast
 import click
 import grpc
 
-from gen.sickbay.jobs.v1.job_pb2 import Job
-from gen.sickbay.jobs.v1.job_service_pb2 import WatchJobRequest
-from gen.sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
+from sickbay.jobs.v1.job_pb2 import Job
+from sickbay.jobs.v1.job_service_pb2 import WatchJobRequest
+from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
 from sickbay.server.rest.views import change_view, job_view
 from sickbay_cli.failures import NeedsPerson, TimeOver, Unreachable, Unsuccessful
 from sickbay_cli.output import count, record, remark

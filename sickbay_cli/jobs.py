@@ -6,9 +6,9 @@ import time
 
 import click
 
-from gen.sickbay.jobs.v1.job_pb2 import Job
-from gen.sickbay.jobs.v1.job_service_pb2 import CancelJobRequest, GetJobRequest, ListJobsRequest
 from sickbay.domain.job import State
+from sickbay.jobs.v1.job_pb2 import Job
+from sickbay.jobs.v1.job_service_pb2 import CancelJobRequest, GetJobRequest, ListJobsRequest
 from sickbay.server.rest.views import job_view
 from sickbay_cli import client, options
 from sickbay_cli.failures import WAITING_CODES

@@ -9,7 +9,7 @@ from typing import Final
 
 import click
 
-from gen.sickbay.jobs.v1.job_pb2 import Job
+from sickbay.jobs.v1.job_pb2 import Job
 from sickbay.server.rest.views import View, job_view
 from sickbay_cli.client import translated
 from sickbay_cli.failures import Refused, Unreachable

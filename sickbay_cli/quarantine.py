@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from gen.sickbay.jobs.v1.quarantine_service_pb2 import FailureGroup, GetQuarantinedJobRequest, ListFailureGroupsRequest
+from sickbay.jobs.v1.quarantine_service_pb2 import FailureGroup, GetQuarantinedJobRequest, ListFailureGroupsRequest
 from sickbay.server.rest.views import failure_group_view, quarantined_view
 from sickbay_cli import client, options
 from sickbay_cli.jobs import now

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import click
 
-from gen.sickbay.jobs.v1.job_pb2 import Job
-from gen.sickbay.jobs.v1.quarantine_service_pb2 import DiscardJobRequest, GetQuarantinedJobRequest, ResubmitJobRequest
-from gen.sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub
+from sickbay.jobs.v1.job_pb2 import Job
+from sickbay.jobs.v1.quarantine_service_pb2 import DiscardJobRequest, GetQuarantinedJobRequest, ResubmitJobRequest
+from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub
 from sickbay.server.rest.views import job_view
 from sickbay_cli import client, options
 from sickbay_cli.editing import edited, kept

@@ -9,8 +9,8 @@ from typing import Final
 import click
 import grpc
 
-from gen.sickbay.jobs.v1.quarantine_service_pb2 import RequeuedJob, RequeueJobsRequest
-from gen.sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub
+from sickbay.jobs.v1.quarantine_service_pb2 import RequeuedJob, RequeueJobsRequest
+from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub
 from sickbay.server.rest.views import requeued_view
 from sickbay_cli import client, options
 from sickbay_cli.options import Endpoint, examples

@@ -9,10 +9,10 @@ from typing import Any
 
 import click
 
-from gen.sickbay.jobs.v1.job_pb2 import Job
-from gen.sickbay.jobs.v1.quarantine_service_pb2 import ListQuarantinedJobsRequest, QuarantinedJob
-from gen.sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub
 from sickbay.domain.job import Reason
+from sickbay.jobs.v1.job_pb2 import Job
+from sickbay.jobs.v1.quarantine_service_pb2 import ListQuarantinedJobsRequest, QuarantinedJob
+from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub
 from sickbay_cli import options
 from sickbay_cli.output import pages
 

@@ -13,7 +13,7 @@ import click
 import grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
-from gen.sickbay.breakers.v1.breaker_service_pb2 import GetMetricsRequest, GetMetricsResponse
+from sickbay.breakers.v1.breaker_service_pb2 import GetMetricsRequest, GetMetricsResponse
 from sickbay.server.rest.views import metrics_view
 from sickbay.server.service import HEALTH_DETAILS
 from sickbay_cli import client, options

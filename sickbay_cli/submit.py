@@ -6,8 +6,8 @@ from typing import BinaryIO
 
 import click
 
-from gen.sickbay.jobs.v1.job_service_pb2 import SubmitJobRequest
-from gen.sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
+from sickbay.jobs.v1.job_service_pb2 import SubmitJobRequest
+from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
 from sickbay.server.rest.views import accepted_view
 from sickbay_cli import bulk, client, options
 from sickbay_cli.failures import WAITING_CODES

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from gen.sickbay.jobs.v1.job_pb2 import AttemptError, Job, StateChange
-from gen.sickbay.jobs.v1.quarantine_service_pb2 import FailureGroup, QuarantinedJob
+from sickbay.jobs.v1.job_pb2 import AttemptError, Job, StateChange
+from sickbay.jobs.v1.quarantine_service_pb2 import FailureGroup, QuarantinedJob
 from sickbay_cli.output import Cell, Column, details, line, plain, table
 from sickbay_cli.times import clock, moment, relative
 from sickbay_cli.words import job_state, joined, ms, other_tenant, reason, when

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from gen.sickbay.breakers.v1.breaker_pb2 import Breaker
-from gen.sickbay.jobs.v1.job_pb2 import Job
-from gen.sickbay.jobs.v1.quarantine_service_pb2 import QuarantinedJob
+from sickbay.breakers.v1.breaker_pb2 import Breaker
 from sickbay.domain.job import DEFAULT_TENANT
+from sickbay.jobs.v1.job_pb2 import Job
+from sickbay.jobs.v1.quarantine_service_pb2 import QuarantinedJob
 from sickbay.server.rest.views import millis
 from sickbay_cli.output import Cell
 from sickbay_cli.times import moment, relative

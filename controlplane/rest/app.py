@@ -9,7 +9,7 @@ from fastapi.responses import RedirectResponse, Response
 
 from controlplane.rest.breakers import add_breakers
 from controlplane.rest.quarantine import add_quarantine, add_requeue
-from gen.sickbay.breakers.v1.breaker_service_pb2 import GetMetricsRequest
+from sickbay.breakers.v1.breaker_service_pb2 import GetMetricsRequest
 from sickbay.server.health import Health, add_health
 from sickbay.server.rest import schemas
 from sickbay.server.rest.app import create_app, json_response
@@ -19,8 +19,8 @@ from sickbay.server.rest.views import metrics_view
 from sickbay.telemetry.metrics import Exposition
 
 if TYPE_CHECKING:  # stubs for asyncio exist for type checkers only
-    from gen.sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceAsyncStub
-    from gen.sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceAsyncStub
+    from sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceAsyncStub
+    from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceAsyncStub
     from sickbay.telemetry.spans import Tracing
 
 

@@ -9,7 +9,7 @@ from fastapi import FastAPI, Query, Request
 from fastapi.responses import Response
 from google.protobuf.duration_pb2 import Duration
 
-from gen.sickbay.breakers.v1 import breaker_service_pb2 as breakers_pb
+from sickbay.breakers.v1 import breaker_service_pb2 as breakers_pb
 from sickbay.contract.paging import MAX_PAGE_SIZE
 from sickbay.server.rest import schemas
 from sickbay.server.rest.accept import JSON, prefers
@@ -26,7 +26,7 @@ _EVENTS[200]["model"] = schemas.BreakerBody
 _WHO: Mapping[str, Any] = {"by": _TEXT, "why": _TEXT}
 
 if TYPE_CHECKING:  # stubs for asyncio exist for type checkers only
-    from gen.sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceAsyncStub
+    from sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceAsyncStub
 
 
 class HoldBody(Body, frozen=True):

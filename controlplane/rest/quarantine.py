@@ -11,8 +11,8 @@ from fastapi.responses import Response
 from google.protobuf.duration_pb2 import Duration
 from pydantic import BaseModel, ConfigDict, Field
 
-from gen.sickbay.jobs.v1 import quarantine_service_pb2 as pb
-from gen.sickbay.jobs.v1.job_pb2 import Job
+from sickbay.jobs.v1 import quarantine_service_pb2 as pb
+from sickbay.jobs.v1.job_pb2 import Job
 from sickbay.server.enums import REASON_NAMES, number
 from sickbay.server.rest import schemas
 from sickbay.server.rest.app import json_response
@@ -24,7 +24,7 @@ from sickbay.server.rest.views import failure_group_view, job_view, quarantined_
 _TEXT: Mapping[str, Any] = {"type": "string"}
 
 if TYPE_CHECKING:  # stubs for asyncio exist for type checkers only
-    from gen.sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceAsyncStub
+    from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceAsyncStub
 
 
 class ResubmitBody(Body, frozen=True):

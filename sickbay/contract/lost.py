@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from gen.sickbay.jobs.v1 import quarantine_service_pb2 as pb
 from sickbay.contract import requests as parse
 from sickbay.contract import responses
 from sickbay.domain.errors import InvalidArgument
 from sickbay.domain.queries import LostQuery, Requeued, RequeueOrder, Verdict
+from sickbay.jobs.v1 import quarantine_service_pb2 as pb
 
 MAX_REQUEUED: Final = 500
 """Jobs that one call judges at most."""

@@ -11,10 +11,10 @@ import hashlib
 from dataclasses import dataclass
 from typing import Final
 
-from gen.sickbay.breakers.v1.breaker_service_pb2 import ListBreakersRequest
-from gen.sickbay.jobs.v1.job_service_pb2 import ListJobsRequest
-from gen.sickbay.jobs.v1.quarantine_service_pb2 import ListFailureGroupsRequest, ListQuarantinedJobsRequest, RequeueJobsRequest
+from sickbay.breakers.v1.breaker_service_pb2 import ListBreakersRequest
 from sickbay.domain.errors import ErrorReason, InvalidArgument
+from sickbay.jobs.v1.job_service_pb2 import ListJobsRequest
+from sickbay.jobs.v1.quarantine_service_pb2 import ListFailureGroupsRequest, ListQuarantinedJobsRequest, RequeueJobsRequest
 
 DEFAULT_PAGE_SIZE: Final = 50
 MAX_PAGE_SIZE: Final = 1000

@@ -13,14 +13,14 @@ from typing import Final, TypeVar
 
 from google.protobuf.duration_pb2 import Duration
 
-from gen.sickbay.breakers.v1 import breaker_service_pb2 as breakers
-from gen.sickbay.jobs.v1 import job_pb2, job_service_pb2
-from gen.sickbay.jobs.v1 import quarantine_service_pb2 as wards
+from sickbay.breakers.v1 import breaker_service_pb2 as breakers
 from sickbay.contract.payload import checked_text, struct_text
 from sickbay.domain.breaker import Action, Command, Key
 from sickbay.domain.errors import ErrorReason, InvalidArgument
 from sickbay.domain.job import CODE_PATTERN, DEFAULT_TENANT, NAME_PATTERN, Job, Reason, State, is_code, is_name
 from sickbay.domain.queries import Edit, JobQuery, QuarantineQuery
+from sickbay.jobs.v1 import job_pb2, job_service_pb2
+from sickbay.jobs.v1 import quarantine_service_pb2 as wards
 
 T = TypeVar("T")
 

@@ -13,11 +13,11 @@ from typing import Final
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from gen.sickbay.breakers.v1 import breaker_pb2, breaker_service_pb2
-from gen.sickbay.jobs.v1 import job_pb2, quarantine_service_pb2
+from sickbay.breakers.v1 import breaker_pb2, breaker_service_pb2
 from sickbay.domain.breaker import CircuitState, Snapshot
 from sickbay.domain.job import Change, Failure, Reason, Record, State
 from sickbay.domain.queries import Case, FailureGroup, Revision
+from sickbay.jobs.v1 import job_pb2, quarantine_service_pb2
 
 _MAX_MS: Final = 253_402_300_799_999
 """The end of the year 9999, where Timestamp ends."""

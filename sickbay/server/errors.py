@@ -16,7 +16,6 @@ from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
-from gen.sickbay.jobs.v1 import error_reason_pb2, job_service_pb2
 from sickbay.domain.errors import (
     Aborted,
     AlreadyExists,
@@ -32,6 +31,7 @@ from sickbay.domain.errors import (
     Unavailable,
     Unstorable,
 )
+from sickbay.jobs.v1 import error_reason_pb2, job_service_pb2
 
 DOMAIN: Final = "sickbay"
 INTERNAL_MESSAGE: Final = "internal error; see the service's log"

@@ -8,8 +8,8 @@ from random import Random
 import grpc
 import pytest
 
-from gen.sickbay.breakers.v1.breaker_service_pb2 import ForceOpenBreakerRequest
-from gen.sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceStub
+from sickbay.breakers.v1.breaker_service_pb2 import ForceOpenBreakerRequest
+from sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceStub
 from tests.chaos.arena import Arena, open_arena
 from tests.chaos.audit import settle
 from tests.chaos.havoc import rage

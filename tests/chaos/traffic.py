@@ -14,11 +14,11 @@ from zlib import crc32
 
 import grpc
 
-from gen.sickbay.jobs.v1.job_pb2 import Job
-from gen.sickbay.jobs.v1.job_service_pb2 import BatchSubmitJobsRequest, SubmitJobRequest
-from gen.sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
-from gen.sickbay.jobs.v1.quarantine_service_pb2 import DiscardJobRequest, ListQuarantinedJobsRequest, QuarantinedJob, ResubmitJobRequest
-from gen.sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub
+from sickbay.jobs.v1.job_pb2 import Job
+from sickbay.jobs.v1.job_service_pb2 import BatchSubmitJobsRequest, SubmitJobRequest
+from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
+from sickbay.jobs.v1.quarantine_service_pb2 import DiscardJobRequest, ListQuarantinedJobsRequest, QuarantinedJob, ResubmitJobRequest
+from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub
 
 KINDS: Final = {
     "ok": {"do": "ok"},

@@ -15,14 +15,14 @@ import pytest
 from controlplane.breaker_service import BreakerApi
 from controlplane.quarantine_service import QuarantineApi
 from controlplane.release import Releaser
-from gen.sickbay.breakers.v1 import breaker_service_pb2 as breakers_pb
-from gen.sickbay.jobs.v1 import job_service_pb2 as jobs_pb
-from gen.sickbay.jobs.v1 import quarantine_service_pb2 as quarantine_pb
 from jobapi.intake import Intake
 from jobapi.recent import Recent
 from jobapi.service import JobApi
+from sickbay.breakers.v1 import breaker_service_pb2 as breakers_pb
 from sickbay.domain.errors import Aborted
 from sickbay.domain.job import State
+from sickbay.jobs.v1 import job_service_pb2 as jobs_pb
+from sickbay.jobs.v1 import quarantine_service_pb2 as quarantine_pb
 from sickbay.messages.codec import decode_events, decode_job
 from sickbay.ports import Queue
 from sickbay.runtime.backends import open_control_plane, open_jobapi, open_up

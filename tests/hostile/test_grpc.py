@@ -19,8 +19,8 @@ import psutil
 import pytest
 
 from benchmarks.raw_http2 import ACK, CONTINUATION, HEADERS, PING, RST_STREAM, SETTINGS, RawHttp2, frame, headers
-from gen.sickbay.jobs.v1 import job_service_pb2 as pb
-from gen.sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
+from sickbay.jobs.v1 import job_service_pb2 as pb
+from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
 from tests.hostile.patient import Waits
 from tests.system.product import Product
 from tests.system.waiting import until

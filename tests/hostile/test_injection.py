@@ -15,7 +15,7 @@ import grpc
 import httpx
 import pytest
 
-from gen.sickbay.jobs.v1.job_service_pb2 import SubmitJobRequest
+from sickbay.jobs.v1.job_service_pb2 import SubmitJobRequest
 from tests.hostile.conftest import StartPatient
 from tests.system.clients import Clients
 from tests.system.waiting import until

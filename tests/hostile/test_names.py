@@ -12,7 +12,7 @@ import grpc
 import httpx
 import pytest
 
-from gen.sickbay.jobs.v1 import job_service_pb2 as pb
+from sickbay.jobs.v1 import job_service_pb2 as pb
 from tests.hostile.conftest import StartPatient
 from tests.hostile.patient import Patient
 from tests.system.clients import Clients, refusal

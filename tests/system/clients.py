@@ -13,13 +13,13 @@ from google.rpc import error_details_pb2
 from grpc_health.v1.health_pb2_grpc import HealthStub
 from grpc_status import rpc_status
 
-from gen.sickbay.breakers.v1.breaker_pb2 import Breaker
-from gen.sickbay.breakers.v1.breaker_service_pb2 import WatchBreakersRequest
-from gen.sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceStub
-from gen.sickbay.jobs.v1.job_pb2 import Job
-from gen.sickbay.jobs.v1.job_service_pb2 import WatchJobRequest
-from gen.sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
-from gen.sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub
+from sickbay.breakers.v1.breaker_pb2 import Breaker
+from sickbay.breakers.v1.breaker_service_pb2 import WatchBreakersRequest
+from sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceStub
+from sickbay.jobs.v1.job_pb2 import Job
+from sickbay.jobs.v1.job_service_pb2 import WatchJobRequest
+from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
+from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub
 
 PATIENCE_S: Final = 60.0
 NOT_FOUND: Final = 404

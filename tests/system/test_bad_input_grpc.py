@@ -11,9 +11,9 @@ import pytest
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.struct_pb2 import Struct
 
-from gen.sickbay.breakers.v1 import breaker_service_pb2 as breakers
-from gen.sickbay.jobs.v1 import job_service_pb2 as jobs
-from gen.sickbay.jobs.v1 import quarantine_service_pb2 as wards
+from sickbay.breakers.v1 import breaker_service_pb2 as breakers
+from sickbay.jobs.v1 import job_service_pb2 as jobs
+from sickbay.jobs.v1 import quarantine_service_pb2 as wards
 from tests.system.clients import Clients, refusal
 from tests.system.leaks import assert_for_people
 

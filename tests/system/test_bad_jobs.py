@@ -5,7 +5,7 @@ from __future__ import annotations
 import grpc
 import pytest
 
-from gen.sickbay.jobs.v1.quarantine_service_pb2 import DiscardJobRequest, ResubmitJobRequest
+from sickbay.jobs.v1.quarantine_service_pb2 import DiscardJobRequest, ResubmitJobRequest
 from tests.system.clients import Clients, refusal
 from tests.system.clinic import Clinic
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from google.protobuf.duration_pb2 import Duration
 
-from gen.sickbay.breakers.v1 import breaker_service_pb2 as pb
-from gen.sickbay.breakers.v1.breaker_pb2 import Breaker
+from sickbay.breakers.v1 import breaker_service_pb2 as pb
+from sickbay.breakers.v1.breaker_pb2 import Breaker
 from tests.system.clients import Clients
 from tests.system.clinic import Clinic
 

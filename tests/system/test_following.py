@@ -11,8 +11,8 @@ import grpc
 import httpx
 import pytest
 
-from gen.sickbay.jobs.v1.job_pb2 import Job
-from gen.sickbay.jobs.v1.job_service_pb2 import CancelJobRequest, ListJobsRequest, WatchJobRequest
+from sickbay.jobs.v1.job_pb2 import Job
+from sickbay.jobs.v1.job_service_pb2 import CancelJobRequest, ListJobsRequest, WatchJobRequest
 from tests.system.clients import Clients, refusal
 from tests.system.clinic import Clinic
 from tests.system.product import Product

@@ -9,7 +9,7 @@ import grpc
 import httpx
 import pytest
 
-from gen.sickbay.jobs.v1.job_service_pb2 import BatchSubmitJobsRequest, SubmitJobRequest
+from sickbay.jobs.v1.job_service_pb2 import BatchSubmitJobsRequest, SubmitJobRequest
 from tests.system.clients import Clients, refusal
 from tests.system.clinic import Clinic
 from tests.system.product import Product

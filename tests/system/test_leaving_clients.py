@@ -11,9 +11,9 @@ from typing import Any
 import grpc
 import pytest
 
-from gen.sickbay.breakers.v1.breaker_service_pb2 import DisableBreakerRequest, SetBreakerAutoRequest
-from gen.sickbay.jobs.v1.job_service_pb2 import CancelJobRequest, GetJobRequest, ListJobsRequest, SubmitJobRequest
-from gen.sickbay.jobs.v1.quarantine_service_pb2 import DiscardJobRequest, ResubmitJobRequest
+from sickbay.breakers.v1.breaker_service_pb2 import DisableBreakerRequest, SetBreakerAutoRequest
+from sickbay.jobs.v1.job_service_pb2 import CancelJobRequest, GetJobRequest, ListJobsRequest, SubmitJobRequest
+from sickbay.jobs.v1.quarantine_service_pb2 import DiscardJobRequest, ResubmitJobRequest
 from tests.system.clients import Clients
 from tests.system.clinic import Clinic
 from tests.system.fleet import Fleet

@@ -16,7 +16,7 @@ import grpc
 import pytest
 from google.protobuf.struct_pb2 import Struct
 
-from gen.sickbay.jobs.v1.job_service_pb2 import BatchSubmitJobsRequest, SubmitJobRequest
+from sickbay.jobs.v1.job_service_pb2 import BatchSubmitJobsRequest, SubmitJobRequest
 from tests.system.clients import Clients
 from tests.system.corner import Corner, own_corner
 from tests.system.fleet import Fleet

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gen.sickbay.jobs.v1.job_service_pb2 import BatchSubmitJobsRequest, SubmitJobRequest
+from sickbay.jobs.v1.job_service_pb2 import BatchSubmitJobsRequest, SubmitJobRequest
 from tests.contract.tls_servers import Authority
 from tests.system.clients import Clients
 from tests.system.conftest import Start

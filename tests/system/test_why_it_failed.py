@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from gen.sickbay.jobs.v1.job_service_pb2 import GetJobRequest
-from gen.sickbay.jobs.v1.quarantine_service_pb2 import GetQuarantinedJobRequest
+from sickbay.jobs.v1.job_service_pb2 import GetJobRequest
+from sickbay.jobs.v1.quarantine_service_pb2 import GetQuarantinedJobRequest
 from tests.system.failing_handlers import SECRET
 from tests.system.forms import BOTH, System, running
 from tests.system.process import Process

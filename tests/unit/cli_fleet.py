@@ -13,8 +13,8 @@ import grpc
 from click.testing import CliRunner, Result
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from gen.sickbay.breakers.v1 import breaker_service_pb2_grpc
-from gen.sickbay.jobs.v1 import job_pb2, job_service_pb2_grpc, quarantine_service_pb2, quarantine_service_pb2_grpc
+from sickbay.breakers.v1 import breaker_service_pb2_grpc
+from sickbay.jobs.v1 import job_pb2, job_service_pb2_grpc, quarantine_service_pb2, quarantine_service_pb2_grpc
 from sickbay.server.errors import Fault, rich_status
 from sickbay_cli.program import cli
 

@@ -6,8 +6,8 @@ import pytest
 
 from controlplane import held_breakers
 from controlplane.breaker_service import BreakerApi
-from gen.sickbay.breakers.v1 import breaker_service_pb2 as pb
 from sickbay.adapters.embedded.breakers import RESET_MS, EmbeddedBreakers
+from sickbay.breakers.v1 import breaker_service_pb2 as pb
 from sickbay.domain.breaker import BreakerConfig, Key
 from sickbay.domain.errors import ErrorReason, ResourceExhausted
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from gen.sickbay.breakers.v1 import breaker_service_pb2 as pb
-from gen.sickbay.breakers.v1.breaker_pb2 import Breaker
+from sickbay.breakers.v1 import breaker_service_pb2 as pb
+from sickbay.breakers.v1.breaker_pb2 import Breaker
 from sickbay.server.errors import Fault
 from sickbay_cli.circuits import situation
 from tests.unit.cli_fleet import NOT_FOUND, Fleet

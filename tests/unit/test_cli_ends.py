@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from gen.sickbay.jobs.v1 import job_service_pb2 as jobs_pb
-from gen.sickbay.jobs.v1 import quarantine_service_pb2 as wards_pb
+from sickbay.jobs.v1 import job_service_pb2 as jobs_pb
+from sickbay.jobs.v1 import quarantine_service_pb2 as wards_pb
 from sickbay_cli.program import cli
 from tests.unit.cli_fleet import JOB_ID, NOT_FOUND, Fleet, case, failed, job
 

@@ -16,9 +16,9 @@ import pytest
 from click.testing import CliRunner
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
-from gen.sickbay.breakers.v1 import breaker_service_pb2 as breakers_pb
-from gen.sickbay.jobs.v1 import job_service_pb2 as jobs_pb
 from scripts.servers import free_port
+from sickbay.breakers.v1 import breaker_service_pb2 as breakers_pb
+from sickbay.jobs.v1 import job_service_pb2 as jobs_pb
 from sickbay.server.errors import Fault
 from sickbay.server.service import HEALTH_DETAILS
 from sickbay_cli.program import COMMANDS, cli

@@ -11,8 +11,8 @@ from typing import Any
 import grpc
 import pytest
 
-from gen.sickbay.jobs.v1 import quarantine_service_pb2 as pb
-from gen.sickbay.jobs.v1.job_pb2 import Job
+from sickbay.jobs.v1 import quarantine_service_pb2 as pb
+from sickbay.jobs.v1.job_pb2 import Job
 from sickbay.server.errors import Fault
 from tests.unit.cli_fleet import BUSY, JOB_ID, NOT_FOUND, REFUSED, Fleet, case, job
 

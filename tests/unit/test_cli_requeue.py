@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from gen.sickbay.jobs.v1 import quarantine_service_pb2 as pb
+from sickbay.jobs.v1 import quarantine_service_pb2 as pb
 from tests.unit.cli_fleet import Fleet, job
 
 OUTCOME = pb.RequeuedJob

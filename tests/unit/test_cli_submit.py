@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from gen.sickbay.jobs.v1 import job_service_pb2 as pb
-from gen.sickbay.jobs.v1.error_reason_pb2 import ERROR_REASON_INVALID_JOB_TYPE
+from sickbay.jobs.v1 import job_service_pb2 as pb
+from sickbay.jobs.v1.error_reason_pb2 import ERROR_REASON_INVALID_JOB_TYPE
 from sickbay_cli import bulk
 from tests.unit.cli_fleet import BUSY, JOB_ID, Fleet, job
 

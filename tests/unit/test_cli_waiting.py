@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from gen.sickbay.jobs.v1 import job_service_pb2 as pb
+from sickbay.jobs.v1 import job_service_pb2 as pb
 from tests.unit.cli_fleet import JOB_ID, Fleet, job
 
 BOTH = [("watch", JOB_ID), ("submit", "email", "--wait")]

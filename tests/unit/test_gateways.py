@@ -7,12 +7,12 @@ import pytest
 from pydantic import BaseModel, TypeAdapter
 
 from controlplane.rest import app as plane_rest
-from gen.sickbay.breakers.v1 import breaker_service_pb2
-from gen.sickbay.jobs.v1 import error_reason_pb2, job_service_pb2, quarantine_service_pb2
 from jobapi import rest as jobs_rest
+from sickbay.breakers.v1 import breaker_service_pb2
 from sickbay.domain.breaker import CircuitState
 from sickbay.domain.errors import ErrorReason, InvalidArgument
 from sickbay.domain.job import Reason, State
+from sickbay.jobs.v1 import error_reason_pb2, job_service_pb2, quarantine_service_pb2
 from sickbay.server.enums import number
 from sickbay.server.health import Health
 from sickbay.server.rest import schemas
@@ -78,7 +78,7 @@ def test_reasons_of_errors_are_the_contracts():
 
 
 def test_enum_names_in_queries_are_read_and_wrong_ones_listed():
-    from gen.sickbay.jobs.v1.job_pb2 import Job
+    from sickbay.jobs.v1.job_pb2 import Job
 
     assert number(Job.State, "STATE", "") == 0
     assert number(Job.State, "STATE", "PARKED") == Job.STATE_PARKED

@@ -10,7 +10,7 @@ from controlplane.breaker_service import BreakerApi
 from controlplane.damping import Damping
 from controlplane.healer import Healer
 from controlplane.release import Releaser
-from gen.sickbay.breakers.v1 import breaker_service_pb2 as pb
+from sickbay.breakers.v1 import breaker_service_pb2 as pb
 from sickbay.domain.breaker import Action, CircuitState, Command, Key
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import State

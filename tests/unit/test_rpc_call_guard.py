@@ -10,9 +10,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from benchmarks.raw_http2 import HEADERS, RawHttp2
-from gen.sickbay.jobs.v1 import job_service_pb2 as pb
-from gen.sickbay.jobs.v1.job_service_pb2_grpc import JobServiceServicer, JobServiceStub, add_JobServiceServicer_to_server
 from sickbay.domain.limits import Limits
+from sickbay.jobs.v1 import job_service_pb2 as pb
+from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceServicer, JobServiceStub, add_JobServiceServicer_to_server
 from sickbay.server.errors import received
 from sickbay.server.grpc.meter import GrpcMeter
 from sickbay.server.grpc.server import GrpcServer

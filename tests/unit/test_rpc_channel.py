@@ -11,9 +11,9 @@ from types import SimpleNamespace
 import grpc
 import pytest
 
-from gen.sickbay.jobs.v1 import job_service_pb2 as pb
-from gen.sickbay.jobs.v1.job_service_pb2_grpc import JobServiceServicer, JobServiceStub, add_JobServiceServicer_to_server
 from sickbay.domain import errors
+from sickbay.jobs.v1 import job_service_pb2 as pb
+from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceServicer, JobServiceStub, add_JobServiceServicer_to_server
 from sickbay.server.errors import received
 from sickbay.server.grpc.server import GrpcServer
 from sickbay.server.inprocess.channel import InProcessChannel

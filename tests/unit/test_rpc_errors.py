@@ -3,10 +3,10 @@
 import grpc
 import pytest
 
-from gen.sickbay.jobs.v1.error_reason_pb2 import ErrorReason as ReasonMessage
-from gen.sickbay.jobs.v1.job_service_pb2 import BatchSubmitError
 from sickbay.domain import errors
 from sickbay.domain.errors import ErrorReason
+from sickbay.jobs.v1.error_reason_pb2 import ErrorReason as ReasonMessage
+from sickbay.jobs.v1.job_service_pb2 import BatchSubmitError
 from sickbay.server.errors import CODES, INTERNAL, Fault, batch_error, batch_fault, fault_of, received, rich_status
 
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from gen.sickbay.breakers.v1.breaker_service_pb2 import GetMetricsResponse
+from sickbay.breakers.v1.breaker_service_pb2 import GetMetricsResponse
 from sickbay.contract import responses
 from sickbay.domain.breaker import CircuitState, Key, Snapshot
 from sickbay.domain.job import Change, Failure, Job, Reason, Record, State

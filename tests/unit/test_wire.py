@@ -4,13 +4,13 @@ from dataclasses import fields
 
 import pytest
 
-from gen.sickbay.breakers.v1.breaker_pb2 import Breaker
-from gen.sickbay.jobs.v1.job_pb2 import Job as JobMessage
-from gen.sickbay.jobs.v1.quarantine_service_pb2 import QuarantinedJob
+from sickbay.breakers.v1.breaker_pb2 import Breaker
 from sickbay.contract import responses
 from sickbay.domain.breaker import CircuitState, Key, Snapshot
 from sickbay.domain.job import Change, Failure, Job, Reason, Record, State
 from sickbay.domain.queries import Case, FailureGroup, Revision
+from sickbay.jobs.v1.job_pb2 import Job as JobMessage
+from sickbay.jobs.v1.quarantine_service_pb2 import QuarantinedJob
 
 FAILED = Failure(1_500, 1, 2, "API_TIMEOUT", "no answer")
 JOB = Job("id-1", "email", b'{"a": 1}', "acme", 2, 1, (FAILED,), 1_001)

@@ -2,12 +2,12 @@
 
 import pytest
 
-from gen.sickbay.breakers.v1.breaker_service_pb2 import ListBreakersRequest
-from gen.sickbay.jobs.v1.job_pb2 import JOB_VIEW_FULL, Job
-from gen.sickbay.jobs.v1.job_service_pb2 import ListJobsRequest
-from gen.sickbay.jobs.v1.quarantine_service_pb2 import ListFailureGroupsRequest, ListQuarantinedJobsRequest
+from sickbay.breakers.v1.breaker_service_pb2 import ListBreakersRequest
 from sickbay.contract.paging import Paging, next_page_token, paging
 from sickbay.domain.errors import ErrorReason, InvalidArgument
+from sickbay.jobs.v1.job_pb2 import JOB_VIEW_FULL, Job
+from sickbay.jobs.v1.job_service_pb2 import ListJobsRequest
+from sickbay.jobs.v1.quarantine_service_pb2 import ListFailureGroupsRequest, ListQuarantinedJobsRequest
 
 LISTINGS = [ListJobsRequest, ListQuarantinedJobsRequest, ListFailureGroupsRequest, ListBreakersRequest]
 

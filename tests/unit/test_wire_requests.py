@@ -3,15 +3,15 @@
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
-from gen.sickbay.breakers.v1 import breaker_service_pb2 as breakers
-from gen.sickbay.jobs.v1 import job_pb2
-from gen.sickbay.jobs.v1 import job_service_pb2 as jobs
-from gen.sickbay.jobs.v1 import quarantine_service_pb2 as wards
+from sickbay.breakers.v1 import breaker_service_pb2 as breakers
 from sickbay.contract import requests
 from sickbay.domain.breaker import Action, Command, Key
 from sickbay.domain.errors import ErrorReason, InvalidArgument
 from sickbay.domain.job import Job, Reason, State
 from sickbay.domain.queries import Edit, JobQuery, QuarantineQuery
+from sickbay.jobs.v1 import job_pb2
+from sickbay.jobs.v1 import job_service_pb2 as jobs
+from sickbay.jobs.v1 import quarantine_service_pb2 as wards
 
 JOB = jobs.SubmitJobRequest(job_type="email", payload_json='{"a": 1}')
 

@@ -11,11 +11,11 @@ from typing import Any, Final
 import msgspec
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from gen.sickbay.breakers.v1.breaker_pb2 import Breaker
-from gen.sickbay.breakers.v1.breaker_service_pb2 import GetMetricsResponse
-from gen.sickbay.jobs.v1.job_pb2 import AttemptError, Job, StateChange
-from gen.sickbay.jobs.v1.quarantine_service_pb2 import FailureGroup, PayloadRevision, QuarantinedJob, RequeuedJob
+from sickbay.breakers.v1.breaker_pb2 import Breaker
+from sickbay.breakers.v1.breaker_service_pb2 import GetMetricsResponse
 from sickbay.domain.job import DEFAULT_TENANT
+from sickbay.jobs.v1.job_pb2 import AttemptError, Job, StateChange
+from sickbay.jobs.v1.quarantine_service_pb2 import FailureGroup, PayloadRevision, QuarantinedJob, RequeuedJob
 
 View = dict[str, Any]
 """What `encode` turns into a JSON object."""

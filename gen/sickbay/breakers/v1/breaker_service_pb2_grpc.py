@@ -3,7 +3,7 @@
 import grpc
 import warnings
 
-from gen.sickbay.breakers.v1 import breaker_service_pb2 as sickbay_dot_breakers_dot_v1_dot_breaker__service__pb2
+from sickbay.breakers.v1 import breaker_service_pb2 as sickbay_dot_breakers_dot_v1_dot_breaker__service__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__

@@ -5,7 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from grpc import aio as _aio
-from gen.sickbay.breakers.v1 import breaker_service_pb2 as _breaker_service_pb2
+from sickbay.breakers.v1 import breaker_service_pb2 as _breaker_service_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys

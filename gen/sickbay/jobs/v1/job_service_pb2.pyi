@@ -8,8 +8,8 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
-from gen.sickbay.jobs.v1 import error_reason_pb2 as _error_reason_pb2
-from gen.sickbay.jobs.v1 import job_pb2 as _job_pb2
+from sickbay.jobs.v1 import error_reason_pb2 as _error_reason_pb2
+from sickbay.jobs.v1 import job_pb2 as _job_pb2
 import builtins as _builtins
 import sys
 import typing as _typing

@@ -5,7 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from grpc import aio as _aio
-from gen.sickbay.jobs.v1 import job_service_pb2 as _job_service_pb2
+from sickbay.jobs.v1 import job_service_pb2 as _job_service_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys

@@ -3,7 +3,7 @@
 import grpc
 import warnings
 
-from gen.sickbay.jobs.v1 import quarantine_service_pb2 as sickbay_dot_jobs_dot_v1_dot_quarantine__service__pb2
+from sickbay.jobs.v1 import quarantine_service_pb2 as sickbay_dot_jobs_dot_v1_dot_quarantine__service__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
