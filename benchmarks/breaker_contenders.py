@@ -16,8 +16,8 @@ import redis
 import redis.asyncio
 
 from sickbay.adapters.redis.breakers import RedisBreakers
-from sickbay.domain.breaker import BreakerConfig, Key, Refusal
-from sickbay.domain.outcome import SUCCESS, Kind, Outcome
+from sickbay.domain.breaker import BreakerConfig, BreakerKey, Refusal
+from sickbay.domain.outcome import SUCCESS, Outcome, OutcomeKind
 
 THRESHOLD: Final = 5
 COOLDOWN_S: Final = 2.0
@@ -77,13 +77,13 @@ async def sickbay(url: str, circuit: str) -> Attempt:
     numbers = itertools.count()
 
     async def call(job: Job) -> None:
-        permit = await breakers.admit(Key(circuit), f"job-{next(numbers)}")
+        permit = await breakers.admit(BreakerKey(circuit), f"job-{next(numbers)}")
         if isinstance(permit, Refusal):
             return
         try:
             await job.run()
         except DependencyDown:
-            await breakers.settle(permit, Outcome(Kind.SYSTEMIC, "API_TIMEOUT"))
+            await breakers.settle(permit, Outcome(OutcomeKind.SYSTEMIC, "API_TIMEOUT"))
         else:
             await breakers.settle(permit, SUCCESS)
 

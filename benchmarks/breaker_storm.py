@@ -29,8 +29,8 @@ from typing import Final
 from redis.asyncio import Redis
 
 from sickbay.adapters.redis.breakers import RedisBreakers
-from sickbay.domain.breaker import BreakerConfig, Key
-from sickbay.domain.outcome import SUCCESS, Kind, Outcome
+from sickbay.domain.breaker import BreakerConfig, BreakerKey
+from sickbay.domain.outcome import SUCCESS, Outcome, OutcomeKind
 
 sys.path.insert(0, str(Path(__file__).parent))
 from breaker_contenders import CONTENDERS, COOLDOWN_S, LEASE_S, THRESHOLD, Attempt, installed
@@ -41,7 +41,7 @@ HOLD_S: Final = 0.5
 SLACK_S: Final = 1.2
 """Some of them keep the time in whole seconds."""
 PATIENCE_S: Final = 6.0
-DOWN: Final = Outcome(Kind.SYSTEMIC, "API_TIMEOUT")
+DOWN: Final = Outcome(OutcomeKind.SYSTEMIC, "API_TIMEOUT")
 
 
 # What a worker process does: one line in, one line out.
@@ -182,7 +182,7 @@ async def race(name: str, url: str, tag: str, alone: asyncio.Lock) -> Row:
 async def costs(url: str, tag: str) -> list[str]:
     """What our breaker takes: on the healthy path here, and inside Redis for a failure."""
     async with RedisBreakers(url, BreakerConfig(failure_threshold=1_000)) as breakers, Redis.from_url(url) as redis:
-        key, times = Key(f"{tag}-cost"), 20_000
+        key, times = BreakerKey(f"{tag}-cost"), 20_000
         permit = await breakers.admit(key, "job")
         begun = time.perf_counter()
         for _ in range(times):

@@ -32,13 +32,13 @@ from sickbay.adapters.embedded.breakers import EmbeddedBreakers
 from sickbay.adapters.rabbitmq.broker import RabbitBroker
 from sickbay.domain.breaker import BreakerConfig
 from sickbay.domain.job import Job, new_job_id
-from sickbay.domain.queries import Entry
+from sickbay.domain.queries import DuplicateCheck
 from sickbay.domain.retry import RetryPolicy
 from sickbay.handlers.registry import HandlerSpec
 from sickbay.jobs.v1.job_service_pb2 import BatchSubmitJobsRequest, SubmitJobRequest
 from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
 from sickbay.messages.codec import encode_job
-from sickbay.messages.outbox import EventStream
+from sickbay.messages.outbox import EventOutbox
 from sickbay.ports import Queue
 from sickbay.runtime.backends import wall_clock
 from worker.engine import Engine
@@ -138,9 +138,9 @@ async def raw_floor(url: str, count: int) -> tuple[float, float]:
 class NothingKnown:
     """A fence that lets everything through: all jobs of this benchmark are fresh."""
 
-    async def enter(self, job: Job, *, suspect: bool) -> Entry:
+    async def enter(self, job: Job, *, suspect: bool) -> DuplicateCheck:
         """Nothing is known."""
-        return Entry(superseded=False)
+        return DuplicateCheck(superseded=False)
 
     async def crashes(self, job: Job) -> int:
         """Nothing was counted."""
@@ -184,7 +184,7 @@ async def engine(url: str, count: int, floor: float) -> None:
             )
         breakers = EmbeddedBreakers(BreakerConfig(), wall_clock, SystemRandom())
         runner = Runner(breakers, timeout_s=30, concurrency=1)
-        async with EventStream(broker) as events:
+        async with EventOutbox(broker) as events:
             working = Engine(
                 broker=broker,
                 breakers=breakers,

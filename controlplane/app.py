@@ -9,25 +9,25 @@ from typing import TYPE_CHECKING
 
 from controlplane.breaker_service import BreakerApi
 from controlplane.healer import Healer
-from controlplane.keeper import Keeper
+from controlplane.ledger_ingest import LedgerIngester
 from controlplane.metered import HeldBack, KeeperMetrics, MeteredWriter, ReleaseMetrics, SweepMetrics, Transitions
 from controlplane.metrics import FleetMetrics
 from controlplane.quarantine_service import QuarantineApi
+from controlplane.reconcile import QuarantineReconciler
 from controlplane.release import Releaser, Releases
 from controlplane.requeue import Requeuer
 from controlplane.rest.app import create_gateway
-from controlplane.sweep import Sweep
 from sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceStub, add_BreakerServiceServicer_to_server
 from sickbay.concurrency.tasks import background, begun_again
 from sickbay.domain.health import Check, Health, checks_of
-from sickbay.domain.job import Event, State
+from sickbay.domain.job import JobEvent, JobState
 from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub, add_QuarantineServiceServicer_to_server
 from sickbay.runtime.backends import ControlPlaneParts
-from sickbay.server.endpoints import Address, Doors, open_doors
+from sickbay.server.endpoints import Address, Endpoints, serve_endpoints
 from sickbay.server.interceptors.metrics import CallMeter
 from sickbay.server.service import Service
-from sickbay.telemetry.backends import HealthCollector, MeteredBroker, VitalsCollector
-from sickbay.telemetry.metrics import Exposition
+from sickbay.telemetry.backends import BackendStatusCollector, HealthCollector, MeteredBroker
+from sickbay.telemetry.metrics import MetricsRegistry
 from sickbay.telemetry.tracing import traced
 from sickbay.version import VERSION
 
@@ -36,10 +36,10 @@ if TYPE_CHECKING:
 
 
 @asynccontextmanager
-async def serve(backends: ControlPlaneParts, address: Address, traces: Traces | None = None) -> AsyncIterator[Doors]:
+async def serve(backends: ControlPlaneParts, address: Address, traces: Traces | None = None) -> AsyncIterator[Endpoints]:
     """Keep the ledger, heal and serve until the context ends."""
-    told = Exposition("controlplane")
-    VitalsCollector(backends.vitals, told.registry)
+    told = MetricsRegistry("controlplane")
+    BackendStatusCollector(backends.vitals, told.registry)
     tracing = traces.of("controlplane") if traces else None
     broker = traced(MeteredBroker(backends.broker, told.registry), tracing, backends.system)
     writer = MeteredWriter(backends.writer, told.registry)
@@ -57,24 +57,24 @@ async def serve(backends: ControlPlaneParts, address: Address, traces: Traces | 
     lag = KeeperMetrics(told.registry, backends.clock)
     releases = ReleaseMetrics(told.registry)
     releaser = Releaser(broker, backends.wards)
-    sweep = Sweep(broker, writer, backends.clock, SweepMetrics(told.registry).heard)
+    sweep = QuarantineReconciler(broker, writer, backends.clock, SweepMetrics(told.registry).heard)
     healer = Healer(
         breakers=backends.breakers,
         wards=backends.wards,
         broker=broker,
         releaser=_traced_releaser(releases.around(releaser, "healer"), tracing, "healer"),
-        on_departure=sweep.nudge,
+        on_released=sweep.nudge,
         clock=backends.clock,
     )
     HeldBack(healer.damping.held_back, told.registry)
 
-    def hear(events: Sequence[Event]) -> None:
+    def hear(events: Sequence[JobEvent]) -> None:
         lag.heard(events)
         healer.hear(events)
-        if any(event.state is State.CANCELLED for event in events):
+        if any(event.state is JobState.CANCELLED for event in events):
             sweep.nudge()
 
-    keeper = Keeper(broker, writer, backends.clock, hear)
+    keeper = LedgerIngester(broker, writer, backends.clock, hear)
     checks = [*checks_of(backends.vitals, "broker", "ledger"), Check("keeper", keeper.trouble, needed=True), Check("states", keeper.lag)]
     health = Health(checks, grace_s=backends.health_grace)
     HealthCollector(health, told.registry)
@@ -84,7 +84,7 @@ async def serve(backends: ControlPlaneParts, address: Address, traces: Traces | 
         lost=backends.lost, holds=backends.holds, broker=broker, releaser=by_people, is_behind=lambda: keeper.is_busy, clock=backends.clock
     )
     quarantine_api = QuarantineApi(
-        wards=backends.wards, releaser=by_people, requeuer=requeuer, on_departure=sweep.nudge, clock=backends.clock
+        wards=backends.wards, releaser=by_people, requeuer=requeuer, on_released=sweep.nudge, clock=backends.clock
     )
     services = [
         Service("sickbay.breakers.v1.BreakerService", add_BreakerServiceServicer_to_server, breaker_api),
@@ -95,7 +95,7 @@ async def serve(backends: ControlPlaneParts, address: Address, traces: Traces | 
         background(keeper.prune, healer.run, sweep.run, transitions.run),
         breaker_api.detached,
         quarantine_api.detached,
-        open_doors(
+        serve_endpoints(
             services,
             lambda channel, health: create_gateway(
                 BreakerServiceStub(channel), QuarantineServiceStub(channel), health, told, VERSION, tracing=tracing
@@ -120,7 +120,7 @@ def _traced_releaser(releaser: Releases, tracing: Tracing | None, by: str) -> Re
 
 
 @asynccontextmanager
-async def _keeping(keeper: Keeper) -> AsyncIterator[None]:
+async def _keeping(keeper: LedgerIngester) -> AsyncIterator[None]:
     task = asyncio.create_task(begun_again(keeper.run), name="keeper")
     try:
         yield

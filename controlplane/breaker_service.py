@@ -17,7 +17,7 @@ from sickbay.contract import responses
 from sickbay.contract.paging import next_page_token, paging
 from sickbay.contract.requests import Commanding
 from sickbay.contract.resume import Told
-from sickbay.domain.breaker import CircuitState, Key, Snapshot
+from sickbay.domain.breaker import BreakerKey, BreakerState, Snapshot
 from sickbay.domain.errors import ErrorReason, NotFound, Unavailable
 from sickbay.ports import Breakers, Broker, Clock, LedgerWriter, Queue
 
@@ -32,7 +32,12 @@ class BreakerApi(BreakerServiceServicer):
     """Serves BreakerService."""
 
     def __init__(
-        self, breakers: Breakers, broker: Broker, ledger: LedgerWriter, clock: Clock, held_back: Callable[[], Collection[Key]] = frozenset
+        self,
+        breakers: Breakers,
+        broker: Broker,
+        ledger: LedgerWriter,
+        clock: Clock,
+        held_back: Callable[[], Collection[BreakerKey]] = frozenset,
     ) -> None:
         """`broker` and `ledger` are asked for numbers only.
 
@@ -55,14 +60,14 @@ class BreakerApi(BreakerServiceServicer):
         rest = sorted(name for name in names if name > asked.cursor)
         page = rest[: asked.limit]
         cursor = page[-1] if len(rest) > asked.limit else ""
-        circuits = await self._circuits({names[name] for name in page})
-        return pb.ListBreakersResponse(breakers=map(responses.breaker, circuits), next_page_token=next_page_token(request, cursor))
+        breakers = await self._snapshots({names[name] for name in page})
+        return pb.ListBreakersResponse(breakers=map(responses.breaker, breakers), next_page_token=next_page_token(request, cursor))
 
     async def GetBreaker(self, request: pb.GetBreakerRequest, context: Any) -> pb.GetBreakerResponse:
         """See the contract."""
         key = parse.breaker_key(request.job_type, request.tenant)
-        for circuit in await self._circuits({key}):
-            return pb.GetBreakerResponse(breaker=responses.breaker(circuit))
+        for breaker in await self._snapshots({key}):
+            return pb.GetBreakerResponse(breaker=responses.breaker(breaker))
         raise _unknown(key)
 
     @detached
@@ -94,22 +99,22 @@ class BreakerApi(BreakerServiceServicer):
         """See the contract."""
         kind, whose = parse.job_type_filter(request.job_type), parse.tenant_filter(request.tenant)
 
-        def wanted(circuit: Snapshot) -> bool:
-            return (not kind or circuit.key.job_type == kind) and (not whose or circuit.key.tenant == whose)
+        def wanted(breaker: Snapshot) -> bool:
+            return (not kind or breaker.key.job_type == kind) and (not whose or breaker.key.tenant == whose)
 
         async with self._breakers.watch() as changes:
-            present = list(filter(wanted, await self._circuits()))
-            revs = {circuit.key: circuit.rev for circuit in present}
+            present = list(filter(wanted, await self._snapshots()))
+            revs = {breaker.key: breaker.rev for breaker in present}
             most = _most(len(revs))
             told = Told(present)
             if told.token != request.resume_token:
                 told = Told()
-                for circuit in present:
-                    yield _told(told, circuit)
-            async for circuit in changes:
-                if wanted(circuit) and circuit.rev > revs.get(circuit.key, 0):
-                    revs[circuit.key] = circuit.rev
-                    yield _told(told, circuit)
+                for breaker in present:
+                    yield _told(told, breaker)
+            async for breaker in changes:
+                if wanted(breaker) and breaker.rev > revs.get(breaker.key, 0):
+                    revs[breaker.key] = breaker.rev
+                    yield _told(told, breaker)
                     await self._pace.turn()
                 if len(revs) > most:
                     keys = await self._still_there(revs)
@@ -120,7 +125,7 @@ class BreakerApi(BreakerServiceServicer):
     async def GetMetrics(self, request: pb.GetMetricsRequest, context: Any) -> pb.GetMetricsResponse:
         """See the contract."""
         return responses.metrics(
-            await self._circuits(),
+            await self._snapshots(),
             jobs=await self._ledger.counts(),
             depths={queue.value: await self._broker.depth(queue) for queue in Queue},
             duplicates=await self._ledger.duplicates(),
@@ -134,18 +139,18 @@ class BreakerApi(BreakerServiceServicer):
         self._held.note(key, command.action)
         return told
 
-    async def _still_there(self, revs: Collection[Key]) -> Collection[Key]:
+    async def _still_there(self, revs: Collection[BreakerKey]) -> Collection[BreakerKey]:
         """Those that are still there; all of them while nobody can tell."""
         try:
             return {*await self._breakers.keys(), *self._held_back()}
         except Unavailable:
             return revs
 
-    async def _circuits(self, keys: set[Key] | None = None) -> Sequence[Snapshot]:
-        known = {circuit.key: circuit for circuit in await self._breakers.snapshots(keys)} if keys is None or keys else {}
+    async def _snapshots(self, keys: set[BreakerKey] | None = None) -> Sequence[Snapshot]:
+        known = {breaker.key: breaker for breaker in await self._breakers.snapshots(keys)} if keys is None or keys else {}
         for key in self._held_back() if keys is None else keys.intersection(self._held_back()):
-            known[key] = replace(known.get(key) or Snapshot(key, CircuitState.CLOSED, 0, 0, 0), degraded=True)
-        return sorted(known.values(), key=lambda circuit: circuit.key.name)
+            known[key] = replace(known.get(key) or Snapshot(key, BreakerState.CLOSED, 0, 0, 0), degraded=True)
+        return sorted(known.values(), key=lambda breaker: breaker.key.name)
 
 
 def _most(known: int) -> int:
@@ -153,10 +158,10 @@ def _most(known: int) -> int:
     return max(WATCHED, 2 * known)
 
 
-def _told(told: Told, circuit: Snapshot) -> pb.WatchBreakersResponse:
-    told.tell(circuit)
-    return pb.WatchBreakersResponse(breaker=responses.breaker(circuit), resume_token=told.token)
+def _told(told: Told, breaker: Snapshot) -> pb.WatchBreakersResponse:
+    told.tell(breaker)
+    return pb.WatchBreakersResponse(breaker=responses.breaker(breaker), resume_token=told.token)
 
 
-def _unknown(key: Key) -> NotFound:
+def _unknown(key: BreakerKey) -> NotFound:
     return NotFound(f"Circuit breaker for jobType '{key.job_type}' not found", ErrorReason.BREAKER_NOT_FOUND)

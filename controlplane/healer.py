@@ -12,14 +12,14 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final
 
-from controlplane.damping import Damping
 from controlplane.release import Releases
+from controlplane.release_backoff import ReleaseBackoff
 from sickbay.concurrency.pauses import Pauses
-from sickbay.domain.breaker import CircuitState, Key, Snapshot
+from sickbay.domain.breaker import BreakerKey, BreakerState, Snapshot
 from sickbay.domain.errors import Unavailable
-from sickbay.domain.job import Event, State
-from sickbay.domain.queries import Claim
-from sickbay.ports import Breakers, Broker, Clock, Queue, Wards
+from sickbay.domain.job import JobEvent, JobState
+from sickbay.domain.queries import ReleaseLease
+from sickbay.ports import Breakers, Broker, Clock, QuarantineStore, Queue
 
 LOOK_EVERY_S: Final = 30.0
 PACE_S: Final = 0.1
@@ -47,23 +47,23 @@ class Healer:
         self,
         *,
         breakers: Breakers,
-        wards: Wards,
+        wards: QuarantineStore,
         broker: Broker,
         releaser: Releases,
-        on_departure: Callable[[], None],
+        on_released: Callable[[], None],
         clock: Clock,
-        damping: Damping | None = None,
+        damping: ReleaseBackoff | None = None,
     ) -> None:
-        """Nothing happens before `run`; `on_departure` hears when jobs have left the quarantine."""
-        self._on_departure = on_departure
-        self.damping = damping or Damping()
+        """Nothing happens before `run`; `on_released` hears when jobs have left the quarantine."""
+        self._on_departure = on_released
+        self.damping = damping or ReleaseBackoff()
         self._breakers = breakers
         self._wards = wards
         self._broker = broker
         self._releaser = releaser
         self._clock = clock
         self._look = asyncio.Event()
-        self._probes: dict[Key, tuple[int, int]] = {}
+        self._probes: dict[BreakerKey, tuple[int, int]] = {}
         self._failed = Pauses(FAILED_S, LONGEST_FAILED_S)
         self._degraded = Pauses(DEGRADED_S, LONGEST_DEGRADED_S)
 
@@ -71,7 +71,7 @@ class Healer:
         """Something changed: look soon."""
         self._look.set()
 
-    def hear(self, events: Sequence[Event]) -> None:
+    def hear(self, events: Sequence[JobEvent]) -> None:
         """The ledger has these: what became of released jobs, and what was parked."""
         for key in self.damping.heard(events):
             log.warning(
@@ -79,7 +79,7 @@ class Healer:
                 "cannot reach Redis or Redis takes no writes; the next one is released in %.0f s",
                 key.name, self.damping.wait_s(key),
             )  # fmt: skip
-        if any(event.state is State.PARKED for event in events):
+        if any(event.state is JobState.PARKED for event in events):
             self.nudge()
 
     async def run(self) -> None:
@@ -98,10 +98,10 @@ class Healer:
                 listener.cancel()
 
     async def _listen(self, changes: AsyncIterator[Snapshot]) -> None:
-        told: dict[Key, str] = {}
+        told: dict[BreakerKey, str] = {}
         async for change in changes:
             said = _said(change)
-            if told.get(change.key, CircuitState.CLOSED.value) != said:
+            if told.get(change.key, BreakerState.CLOSED.value) != said:
                 told[change.key] = said
                 log.info("circuit %s is %s", change.key.name, said)
             self.nudge()
@@ -110,11 +110,11 @@ class Healer:
         """Do what the state asks for; how many seconds until the next look is due."""
         try:
             await self._finish_expired()
-            circuits = {circuit.key: circuit for circuit in await self._breakers.snapshots()}
-            if any(circuit.degraded for circuit in circuits.values()):
+            breakers = {breaker.key: breaker for breaker in await self._breakers.snapshots()}
+            if any(breaker.degraded for breaker in breakers.values()):
                 return self._degraded.next_s()
             self._degraded.reset()
-            waits = [await self._heal(key, circuits.get(key), count) for key, count in (await self._wards.parked()).items()]
+            waits = [await self._heal(key, breakers.get(key), count) for key, count in (await self._wards.parked()).items()]
         except Unavailable as error:
             wait_s = self._failed.next_s()
             log.warning("healing waits, next try in %.1f s: %s", wait_s, error)
@@ -123,28 +123,28 @@ class Healer:
         return min(waits, default=LOOK_EVERY_S)
 
     async def _finish_expired(self) -> None:
-        while claims := await self._wards.claim_expired():
+        while claims := await self._wards.lease_expired():
             log.warning("%d releases were left unfinished and are finished now", len(claims))
             await self._bring_back(claims)
 
-    async def _bring_back(self, claims: Sequence[Claim]) -> None:
+    async def _bring_back(self, claims: Sequence[ReleaseLease]) -> None:
         await self._releaser.release(claims)
         self._on_departure()
 
-    async def _heal(self, key: Key, circuit: Snapshot | None, count: int) -> float:
-        self.damping.looked(key, circuit)
-        if circuit is None or not circuit.state.refuses:
+    async def _heal(self, key: BreakerKey, breaker: Snapshot | None, count: int) -> float:
+        self.damping.looked(key, breaker)
+        if breaker is None or not breaker.state.refuses:
             self._probes.pop(key, None)
-            window = RECOVERING_WINDOW if circuit and circuit.recovering else WINDOW
-            return await self._release(key, circuit, min(window, count))
-        now = circuit.now or self._clock()
-        if circuit.state is CircuitState.OPEN and circuit.probe_at is not None:
-            return await self._probe(key, circuit.probe_at, now)
-        if circuit.forced_until is not None:
-            return max(0.0, (circuit.forced_until - now) / 1000)
+            window = RECOVERING_WINDOW if breaker and breaker.recovering else WINDOW
+            return await self._release(key, breaker, min(window, count))
+        now = breaker.now or self._clock()
+        if breaker.state is BreakerState.OPEN and breaker.probe_at is not None:
+            return await self._probe(key, breaker.probe_at, now)
+        if breaker.forced_until is not None:
+            return max(0.0, (breaker.forced_until - now) / 1000)
         return LOOK_EVERY_S
 
-    async def _probe(self, key: Key, probe_at: int, now: int) -> float:
+    async def _probe(self, key: BreakerKey, probe_at: int, now: int) -> float:
         """Exactly one job goes out for each time a probe is due; the breaker makes it the probe, or parks it again.
 
         `now` is by the clock that `probe_at` is of: ours may be minutes off.
@@ -154,27 +154,27 @@ class Healer:
         sent_for, sent_at = self._probes.get(key, (0, 0))
         if sent_for != probe_at or abs(now - sent_at) > PROBE_PATIENCE_MS:
             self._probes[key] = (probe_at, now)
-            claims = await self._wards.claim_parked(key, 1)
+            claims = await self._wards.lease_parked(key, 1)
             if claims:
                 log.info("the cooldown of %s is over: job %s goes out as the probe", key.name, claims[0].job.job_id)
                 await self._bring_back(claims)
         return PROBE_PATIENCE_MS / 1000
 
-    async def _release(self, key: Key, circuit: Snapshot | None, limit: int) -> float:
+    async def _release(self, key: BreakerKey, breaker: Snapshot | None, limit: int) -> float:
         if (wait_s := self.damping.wait_s(key)) > 0:
             return wait_s
         if self.damping.is_held(key):
             limit = 1
         room = MAX_MAIN_DEPTH - await self._broker.depth(Queue.MAIN)
         if room > 0:
-            claims = await self._wards.claim_parked(key, min(limit, room))
+            claims = await self._wards.lease_parked(key, min(limit, room))
             if claims:
                 log.info("bringing %d of the parked jobs of %s back", len(claims), key.name)
-                self.damping.released(key, circuit)
+                self.damping.released(key, breaker)
                 await self._bring_back(claims)
         return max(PACE_S, self.damping.wait_s(key))
 
 
-def _said(circuit: Snapshot) -> str:
-    cause = f" after {circuit.reason_count} {circuit.reason_code} in a row" if circuit.reason_code and circuit.state.refuses else ""
-    return f"{circuit.state}{cause}{', letting jobs in gradually' if circuit.recovering else ''}"
+def _said(breaker: Snapshot) -> str:
+    cause = f" after {breaker.reason_count} {breaker.reason_code} in a row" if breaker.reason_code and breaker.state.refuses else ""
+    return f"{breaker.state}{cause}{', letting jobs in gradually' if breaker.recovering else ''}"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import Final
 
-from sickbay.domain.breaker import Action, CircuitState, Key, Snapshot
+from sickbay.domain.breaker import Action, BreakerKey, BreakerState, Snapshot
 from sickbay.domain.errors import ResourceExhausted
 from sickbay.domain.job import DEFAULT_TENANT
 from sickbay.ports import Breakers
@@ -22,7 +22,7 @@ COUNT_AGAIN_S: Final = 1.0
 RETRY_AFTER_S: Final = 60.0
 
 _HOLDS: Final = frozenset({Action.FORCE_OPEN, Action.DISABLE, Action.METRICS_ONLY})
-_HELD: Final = frozenset({CircuitState.FORCED_OPEN, CircuitState.DISABLED, CircuitState.METRICS_ONLY})
+_HELD: Final = frozenset({BreakerState.FORCED_OPEN, BreakerState.DISABLED, BreakerState.METRICS_ONLY})
 
 
 class HeldBreakers:
@@ -33,10 +33,10 @@ class HeldBreakers:
         self._breakers = breakers
         self._now = now
         self._counted_at = float("-inf")
-        self._held: set[Key] = set()
+        self._held: set[BreakerKey] = set()
         self._counting = asyncio.Lock()
 
-    async def check(self, key: Key, action: Action) -> None:
+    async def check(self, key: BreakerKey, action: Action) -> None:
         """ResourceExhausted if the command would hold one more breaker of a name that was made up; else its place is taken."""
         if action not in _HOLDS or key in (known := await self._breakers.keys()):
             return
@@ -59,7 +59,7 @@ class HeldBreakers:
             )
         self._held.add(key)
 
-    def note(self, key: Key, action: Action) -> None:
+    def note(self, key: BreakerKey, action: Action) -> None:
         """The command was carried out."""
         if action is Action.RESET:
             self._held.discard(key)
@@ -71,7 +71,7 @@ class HeldBreakers:
         self._counted_at = self._now()
 
 
-def _is_held(circuit: Snapshot) -> bool:
+def _is_held(breaker: Snapshot) -> bool:
     """Whether an admin's command is all that keeps it from being CLOSED; after a hold it waits for a probe, for ever if no job comes."""
-    waits = circuit.state in {CircuitState.OPEN, CircuitState.HALF_OPEN} and not circuit.total_failures
-    return waits or circuit.state in _HELD
+    waits = breaker.state in {BreakerState.OPEN, BreakerState.HALF_OPEN} and not breaker.total_failures
+    return waits or breaker.state in _HELD

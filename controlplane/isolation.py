@@ -10,7 +10,7 @@ import logging
 from collections.abc import Sequence
 
 from sickbay.domain.errors import Unavailable, Unstorable
-from sickbay.domain.job import Event, Job, Reason, State
+from sickbay.domain.job import Job, JobEvent, JobState, Reason
 from sickbay.domain.storable import digest
 from sickbay.messages.codec import encode_event, undecodable_job
 from sickbay.ports import LedgerWriter
@@ -18,7 +18,7 @@ from sickbay.ports import LedgerWriter
 log = logging.getLogger(__name__)
 
 
-async def tell(ledger: LedgerWriter, events: Sequence[Event], now: int, *, impatient: bool = False) -> Sequence[Event]:
+async def tell(ledger: LedgerWriter, events: Sequence[JobEvent], now: int, *, impatient: bool = False) -> Sequence[JobEvent]:
     """Apply all; what the ledger has now, in the order of the events. Raises Unavailable, or what is wrong with more than one event.
 
     `impatient`: a fault, too, is taken for a refusal. It may pass, so that is for when it has been waited for.
@@ -38,7 +38,7 @@ async def tell(ledger: LedgerWriter, events: Sequence[Event], now: int, *, impat
     return events
 
 
-async def _keep(ledger: LedgerWriter, event: Event, error: Exception, now: int) -> Event:
+async def _keep(ledger: LedgerWriter, event: JobEvent, error: Exception, now: int) -> JobEvent:
     """Put what stands for a refused event into quarantine."""
     said = str(error) if isinstance(error, Unstorable) else f"a fault of the control plane, see its log: {type(error).__name__}"
     why = f"an event of job {event.job.job_id!r} could not be kept: {said}"
@@ -49,7 +49,7 @@ async def _keep(ledger: LedgerWriter, event: Event, error: Exception, now: int) 
     return kept
 
 
-def undecodable(body: bytes, message_id: str, why: str, now: int) -> Event:
+def undecodable(body: bytes, message_id: str, why: str, now: int) -> JobEvent:
     """The event that keeps a message nobody could read, or an event the ledger refuses, in quarantine."""
     job: Job = undecodable_job(body, message_id, why, now)
-    return Event(job, State.QUARANTINED, now, reason=Reason.UNDECODABLE, code=Reason.UNDECODABLE.value)
+    return JobEvent(job, JobState.QUARANTINED, now, reason=Reason.UNDECODABLE, code=Reason.UNDECODABLE.value)

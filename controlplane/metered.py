@@ -11,12 +11,12 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metr
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from controlplane.reconcile_copies import ReconcileResult
 from controlplane.release import Releases
-from controlplane.sorting import Swept
-from sickbay.domain.breaker import CircuitState, Key
+from sickbay.domain.breaker import BreakerKey, BreakerState
 from sickbay.domain.errors import Unavailable
-from sickbay.domain.job import Event, Job, Record, State
-from sickbay.domain.queries import Claim
+from sickbay.domain.job import Job, JobEvent, JobRecord, JobState
+from sickbay.domain.queries import ReleaseLease
 from sickbay.ports import Breakers, Clock, LedgerWriter
 from sickbay.telemetry.metrics import SECONDS, Bounded
 
@@ -35,21 +35,21 @@ class Transitions:
 
     async def run(self) -> None:
         """Count until cancelled. What a circuit is in at first is no change, unless it is news that it is not closed."""
-        known: dict[Key, CircuitState] = {}
+        known: dict[BreakerKey, BreakerState] = {}
         async with self._breakers.watch() as changes:
-            async for circuit in changes:
-                if known.get(circuit.key, CircuitState.CLOSED) is not circuit.state:
-                    self._changes.labels(self._type(circuit.key.job_type), circuit.state.value).inc()
-                if circuit.state is CircuitState.CLOSED:
-                    known.pop(circuit.key, None)
+            async for breaker in changes:
+                if known.get(breaker.key, BreakerState.CLOSED) is not breaker.state:
+                    self._changes.labels(self._type(breaker.key.job_type), breaker.state.value).inc()
+                if breaker.state is BreakerState.CLOSED:
+                    known.pop(breaker.key, None)
                 else:
-                    known[circuit.key] = circuit.state
+                    known[breaker.key] = breaker.state
 
 
 class HeldBack(Collector):
     """Tells at each scrape of which circuits this control plane holds releases back."""
 
-    def __init__(self, held_back: Callable[[], Iterable[Key]], registry: CollectorRegistry) -> None:
+    def __init__(self, held_back: Callable[[], Iterable[BreakerKey]], registry: CollectorRegistry) -> None:
         """Add itself to `registry`."""
         self._held_back = held_back
         self._type = Bounded(MAX_TYPES)
@@ -85,7 +85,7 @@ class _MeteredReleaser:
         self._jobs = jobs
         self._failures = failures
 
-    async def release(self, claims: Sequence[Claim]) -> Sequence[Record]:
+    async def release(self, claims: Sequence[ReleaseLease]) -> Sequence[JobRecord]:
         try:
             records = await self._releaser.release(claims)
         except Unavailable:
@@ -104,7 +104,7 @@ class SweepMetrics:
         copies = Counter("sickbay_sweep_copies", text, ("verdict",), registry=registry)
         self._ghosts, self._kept, self._told, self._remade, self._left = map(copies.labels, ("ghost", "kept", "told", "remade", "left"))
 
-    def heard(self, swept: Swept) -> None:
+    def heard(self, swept: ReconcileResult) -> None:
         """A round has ended."""
         self._ghosts.inc(swept.ghosts)
         self._kept.inc(swept.kept)
@@ -120,11 +120,11 @@ class KeeperMetrics:
         """Add the metrics to `registry`."""
         self._clock = clock
         events = Counter("sickbay_ledger_events", "Events applied to the ledger, by the state they tell.", ("state",), registry=registry)
-        self._events = {state: events.labels(state.value) for state in State}
+        self._events = {state: events.labels(state.value) for state in JobState}
         text = "Age of the oldest event in the last batch applied: how far statuses lag behind."
         self._lag = Gauge("sickbay_keeper_lag_seconds", text, registry=registry)
 
-    def heard(self, events: Sequence[Event]) -> None:
+    def heard(self, events: Sequence[JobEvent]) -> None:
         """A batch was applied."""
         for event in events:
             self._events[event.state].inc()
@@ -141,7 +141,7 @@ class MeteredWriter:
         self._seconds = Histogram("sickbay_ledger_apply_seconds", "Writing one batch of events.", buckets=SECONDS, registry=registry)
         self._failures = Counter("sickbay_ledger_apply_failures", "Batches the ledger did not take; tried again.", registry=registry)
 
-    async def apply(self, events: Sequence[Event]) -> None:
+    async def apply(self, events: Sequence[JobEvent]) -> None:
         """See the port."""
         began = perf_counter()
         try:
@@ -155,7 +155,7 @@ class MeteredWriter:
         """See the port."""
         return await self._writer.live(jobs)
 
-    async def set_aside(self, after: str, limit: int, before: int) -> Sequence[Event]:
+    async def set_aside(self, after: str, limit: int, before: int) -> Sequence[JobEvent]:
         """See the port."""
         return await self._writer.set_aside(after, limit, before)
 
@@ -163,7 +163,7 @@ class MeteredWriter:
         """See the port."""
         return self._writer.sweeping()
 
-    async def counts(self) -> Mapping[State, int]:
+    async def counts(self) -> Mapping[JobState, int]:
         """See the port."""
         return await self._writer.counts()
 

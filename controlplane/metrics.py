@@ -13,16 +13,16 @@ from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from sickbay.domain.breaker import CircuitState, Key, Snapshot
+from sickbay.domain.breaker import BreakerKey, BreakerState, Snapshot
 from sickbay.domain.errors import Unavailable
-from sickbay.domain.job import State
+from sickbay.domain.job import JobState
 from sickbay.domain.queries import Oldest
-from sickbay.ports import Breakers, Broker, Clock, LedgerWriter, Queue, Wards
+from sickbay.ports import Breakers, Broker, Clock, LedgerWriter, QuarantineStore, Queue
 from sickbay.ports.lost import Lost
 
 PATIENCE_S: Final = 5.0
 """For each part at a scrape; what does not answer by then is missing from it."""
-MAX_CIRCUITS: Final = 200
+MAX_BREAKERS: Final = 200
 """Circuits told one by one: those that are not closed first. `sickbay_breakers` counts all."""
 MAX_OLDEST: Final = 100
 """States and types told one by one: those of which nothing was heard for longest."""
@@ -42,7 +42,7 @@ class FleetMetrics(Collector):
         breakers: Breakers,
         broker: Broker,
         ledger: LedgerWriter,
-        wards: Wards,
+        wards: QuarantineStore,
         lost: Lost,
         clock: Clock,
     ) -> None:
@@ -54,19 +54,19 @@ class FleetMetrics(Collector):
         self._broker = broker
         self._ledger = ledger
         self._wards = wards
-        self._circuits: Sequence[Snapshot] | None = None
+        self._snapshots: Sequence[Snapshot] | None = None
         self._depths: Mapping[Queue, int | None] = {}
         self._consumers: Mapping[Queue, int | None] = {}
-        self._jobs: Mapping[State, int] | None = None
+        self._jobs: Mapping[JobState, int] | None = None
         self._duplicates: int | None = None
-        self._parked: Mapping[Key, int] | None = None
+        self._parked: Mapping[BreakerKey, int] | None = None
         registry.register(self)
 
     async def refresh(self) -> None:
         """Ask all parts at the same time."""
         depths = [_asked(self._broker.depth(queue)) for queue in Queue]
         consumers = [_asked(self._broker.consumers(queue)) for queue in CONSUMED]
-        self._circuits, self._jobs, self._duplicates, aside, depth, consumer = await asyncio.gather(
+        self._snapshots, self._jobs, self._duplicates, aside, depth, consumer = await asyncio.gather(
             _asked(self._breakers.snapshots()),
             _asked(self._ledger.counts()),
             _asked(self._ledger.duplicates()),
@@ -80,42 +80,42 @@ class FleetMetrics(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Prometheus's protocol."""
-        yield from self._of_circuits()
+        yield from self._of_breakers()
         yield _family("sickbay_queue_messages", "Messages that wait, by queue.", "queue", _named(self._depths))
         yield _family("sickbay_queue_consumers", "Consumers of a queue, of all processes.", "queue", _named(self._consumers))
         yield from self._of_ledger()
 
-    def _of_circuits(self) -> Iterable[Metric]:
-        circuits = self._circuits or ()
-        counts = dict.fromkeys(CircuitState, 0)
-        for circuit in circuits:
-            counts[circuit.state] += 1
-        known = {state.value: count for state, count in counts.items()} if self._circuits is not None else {}
+    def _of_breakers(self) -> Iterable[Metric]:
+        breakers = self._snapshots or ()
+        counts = dict.fromkeys(BreakerState, 0)
+        for breaker in breakers:
+            counts[breaker.state] += 1
+        known = {state.value: count for state, count in counts.items()} if self._snapshots is not None else {}
         yield _family("sickbay_breakers", "Circuits, by state.", "state", known)
         one_hot = GaugeMetricFamily("sickbay_breaker_state", "1 for the state a circuit is in.", labels=("job_type", "tenant", "state"))
         cooldown = GaugeMetricFamily("sickbay_breaker_cooldown_seconds", "A circuit's present cooldown.", labels=("job_type", "tenant"))
-        for circuit in sorted(circuits, key=lambda one: (one.state is CircuitState.CLOSED, one.key))[:MAX_CIRCUITS]:
-            who = (circuit.key.job_type, circuit.key.tenant)
-            for state in CircuitState:
-                one_hot.add_metric((*who, state.value), float(state is circuit.state))
-            cooldown.add_metric(who, circuit.cooldown_ms / 1000)
+        for breaker in sorted(breakers, key=lambda one: (one.state is BreakerState.CLOSED, one.key))[:MAX_BREAKERS]:
+            who = (breaker.key.job_type, breaker.key.tenant)
+            for state in BreakerState:
+                one_hot.add_metric((*who, state.value), float(state is breaker.state))
+            cooldown.add_metric(who, breaker.cooldown_ms / 1000)
         yield one_hot
         yield cooldown
-        if self._circuits is not None:
-            degraded = float(any(circuit.degraded for circuit in circuits))
+        if self._snapshots is not None:
+            degraded = float(any(breaker.degraded for breaker in breakers))
             yield GaugeMetricFamily("sickbay_breakers_degraded", "Whether circuits are shown as last known, for want of Redis.", degraded)
 
     def _of_ledger(self) -> Iterable[Metric]:
         jobs = {state.value: count for state, count in (self._jobs or {}).items()}
         yield _family("sickbay_ledger_jobs", "Jobs in the ledger, by state.", "state", jobs)
         parked = GaugeMetricFamily("sickbay_parked_jobs", "Parked jobs that wait for their circuit.", labels=("job_type", "tenant"))
-        for key, count in sorted((self._parked or {}).items(), key=lambda item: -item[1])[:MAX_CIRCUITS]:
+        for key, count in sorted((self._parked or {}).items(), key=lambda item: -item[1])[:MAX_BREAKERS]:
             parked.add_metric((key.job_type, key.tenant), count)
         yield parked
         yield self._of_oldest()
         copies = self._depths.get(Queue.QUARANTINE)
         if self._jobs is not None and copies is not None:
-            rows = self._jobs.get(State.PARKED, 0) + self._jobs.get(State.QUARANTINED, 0)
+            rows = self._jobs.get(JobState.PARKED, 0) + self._jobs.get(JobState.QUARANTINED, 0)
             text = "Copies in jobs.quarantine beyond one for each set-aside job: ghosts if positive, missing ones if negative."
             yield GaugeMetricFamily("sickbay_quarantine_surplus", text, copies - rows)
         if self._duplicates is not None:

@@ -14,25 +14,27 @@ from sickbay.contract.paging import next_page_token, paging
 from sickbay.domain.errors import NotFound
 from sickbay.jobs.v1 import quarantine_service_pb2 as pb
 from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceServicer
-from sickbay.ports import Clock, Wards
+from sickbay.ports import Clock, QuarantineStore
 
 
 class QuarantineApi(QuarantineServiceServicer):
     """Serves QuarantineService."""
 
-    def __init__(self, *, wards: Wards, releaser: Releases, requeuer: Requeuer, on_departure: Callable[[], None], clock: Clock) -> None:
-        """`on_departure` hears when a job has left the quarantine."""
+    def __init__(
+        self, *, wards: QuarantineStore, releaser: Releases, requeuer: Requeuer, on_released: Callable[[], None], clock: Clock
+    ) -> None:
+        """`on_released` hears when a job has left the quarantine."""
         self._wards = wards
         self._requeuer = requeuer
         self._releaser = releaser
-        self._on_departure = on_departure
+        self._on_departure = on_released
         self._clock = clock
         self.detached = DetachedTasks()
 
     async def ListQuarantinedJobs(self, request: pb.ListQuarantinedJobsRequest, context: Any) -> pb.ListQuarantinedJobsResponse:
         """See the contract."""
         asked = paging(request)
-        page = await self._wards.find_cases(parse.quarantine_query(request, self._clock()), asked.limit, asked.cursor)
+        page = await self._wards.list_quarantined(parse.quarantine_query(request, self._clock()), asked.limit, asked.cursor)
         return pb.ListQuarantinedJobsResponse(
             jobs=map(responses.quarantined, page.items), next_page_token=next_page_token(request, page.cursor), total_size=page.total
         )
@@ -58,7 +60,7 @@ class QuarantineApi(QuarantineServiceServicer):
     async def ResubmitJob(self, request: pb.ResubmitJobRequest, context: Any) -> pb.ResubmitJobResponse:
         """See the contract."""
         job_id, etag, actor = parse.job_id(request.job_id), parse.etag(request.etag), parse.actor(request.actor)
-        claim = await self._wards.claim_one(job_id, parse.edit(request), etag, actor)
+        claim = await self._wards.lease_job(job_id, parse.edit(request), etag, actor)
         (record,) = await self._releaser.release([claim])
         self._on_departure()
         return pb.ResubmitJobResponse(job=responses.job(record))

@@ -14,13 +14,13 @@ from typing import Final
 
 from controlplane.release import Releases
 from sickbay.domain.errors import NotFound
-from sickbay.domain.job import State
+from sickbay.domain.job import JobState
 from sickbay.domain.queries import Heard, LostQuery, Page, Requeued, RequeueOrder, Unheard, Verdict
 from sickbay.domain.storable import MAX_COUNT
 from sickbay.ports import Broker, Clock, Queue
 from sickbay.ports.lost import Holds, Lost
 
-UNFINISHED: Final = frozenset({State.QUEUED, State.RETRYING, State.RUNNING})
+UNFINISHED: Final = frozenset({JobState.QUEUED, JobState.RETRYING, JobState.RUNNING})
 LOST: Final = "no queue held it, and the ledger has no payload of it"
 
 

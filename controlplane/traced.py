@@ -9,8 +9,8 @@ from opentelemetry.trace import Tracer
 
 from controlplane.release import Releases
 from sickbay.domain.errors import Unavailable
-from sickbay.domain.job import Record
-from sickbay.domain.queries import Claim
+from sickbay.domain.job import JobRecord
+from sickbay.domain.queries import ReleaseLease
 from sickbay.telemetry.spans import failed
 
 BY: Final = "sickbay.release.by"
@@ -26,7 +26,7 @@ class TracedReleaser:
         self._tracer = tracer
         self._by = by
 
-    async def release(self, claims: Sequence[Claim]) -> Sequence[Record]:
+    async def release(self, claims: Sequence[ReleaseLease]) -> Sequence[JobRecord]:
         """See `Releases.release`."""
         facts: dict[str, str | int] = {BY: self._by, JOBS: len(claims)}
         with self._tracer.start_as_current_span("release", attributes=facts, record_exception=False, set_status_on_exception=False) as span:

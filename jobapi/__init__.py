@@ -1,4 +1,4 @@
-"""The Job API: takes jobs in and tells what became of them. No job runs here. Start with `intake.py`."""
+"""The Job API: takes jobs in and tells what became of them. No job runs here. Start with `submit.py`."""
 
 import os
 import sys

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 from sickbay.domain.errors import FailedPrecondition, Unavailable
-from sickbay.domain.job import Event, Record, State
+from sickbay.domain.job import JobEvent, JobRecord, JobState
 from sickbay.messages.codec import encode_event
 from sickbay.ports import Broker, Clock, JobReader, Message, Queue
 from sickbay.ports.lost import Hold, Holds
@@ -26,7 +26,7 @@ TRIES: Final = 3
 class Canceller:
     """The one way to cancel."""
 
-    def __init__(self, reader: JobReader, holds: Holds, broker: Broker, clock: Clock, find: Callable[[str], Awaitable[Record]]) -> None:
+    def __init__(self, reader: JobReader, holds: Holds, broker: Broker, clock: Clock, find: Callable[[str], Awaitable[JobRecord]]) -> None:
         """`find` reads a job or raises NotFound."""
         self._reader = reader
         self._holds = holds
@@ -34,7 +34,7 @@ class Canceller:
         self._clock = clock
         self._find = find
 
-    async def cancel(self, job_id: str) -> Record:
+    async def cancel(self, job_id: str) -> JobRecord:
         """The cancelled job.
 
         NotFound; FailedPrecondition if it runs or has ended; Unavailable if the ledger or a worker does not answer: look again.
@@ -45,11 +45,11 @@ class Canceller:
                 if job_id in await self._begun(hold):
                     raise FailedPrecondition("a run of the job has begun; it can no longer be cancelled")
                 record = await self._find(job_id)
-                if record.state is not State.CANCELLED:
+                if record.state is not JobState.CANCELLED:
                     _check(record, was_told=tries > 0)
                     await self._tell(record)
                     record = await self._find(job_id)
-                if record.state is State.CANCELLED:
+                if record.state is JobState.CANCELLED:
                     if job_id in await self._begun(hold):
                         raise FailedPrecondition("a run of the job had just begun; if it fails, the job is CANCELLED and not run again")
                     return record
@@ -65,17 +65,17 @@ class Canceller:
             )
         return heard.begun
 
-    async def _tell(self, record: Record) -> None:
+    async def _tell(self, record: JobRecord) -> None:
         """Tell the ledger, and wait until it has decided."""
         async with self._reader.watch(record.job.job_id) as changes:
-            cancelled = Event(record.job, State.CANCELLED, self._clock(), code="CANCELLED")
+            cancelled = JobEvent(record.job, JobState.CANCELLED, self._clock(), code="CANCELLED")
             await self._broker.publish([Message("job.cancelled", encode_event(cancelled))])
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(PATIENCE_S):
                     await anext(changes)
 
 
-def _check(record: Record, *, was_told: bool = False) -> None:
+def _check(record: JobRecord, *, was_told: bool = False) -> None:
     """Once the ledger was told, a run that it still shows is one that the workers said is over: its end is on the way."""
-    if (record.state is State.RUNNING and not was_told) or (record.state.is_final and record.state is not State.CANCELLED):
+    if (record.state is JobState.RUNNING and not was_told) or (record.state.is_final and record.state is not JobState.CANCELLED):
         raise FailedPrecondition(f"the job is {record.state} and can no longer be cancelled")

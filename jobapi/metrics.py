@@ -10,8 +10,8 @@ from prometheus_client import CollectorRegistry, Counter, Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from jobapi.intake import Accepted, TakesIn
 from jobapi.names import Names
+from jobapi.submit import Accepted, TakesIn
 from sickbay.contract.requests import Submission
 from sickbay.domain.errors import SickbayError
 from sickbay.telemetry.metrics import Bounded

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Final
 
-from sickbay.domain.job import Record
+from sickbay.domain.job import JobRecord
 
 SIZE: Final = 10_000
 
@@ -19,14 +19,14 @@ class Recent:
     def __init__(self, size: int = SIZE) -> None:
         """Remember `size` jobs."""
         self._size = size
-        self._records: OrderedDict[str, Record] = OrderedDict()
+        self._records: OrderedDict[str, JobRecord] = OrderedDict()
 
-    def add(self, record: Record) -> None:
+    def add(self, record: JobRecord) -> None:
         """Remember a job."""
         self._records[record.job.job_id] = record
         if len(self._records) > self._size:
             self._records.popitem(last=False)
 
-    def get(self, job_id: str) -> Record | None:
+    def get(self, job_id: str) -> JobRecord | None:
         """The job as it was accepted, None if it is not among the latest."""
         return self._records.get(job_id)

@@ -27,7 +27,7 @@ from sickbay.server.rest.openapi import ENDED, JOB_FIELDS, changes, fails, strea
 from sickbay.server.rest.scrape import add_scrape
 from sickbay.server.rest.sse import Event, LastEventId, event_stream, relay
 from sickbay.server.rest.views import View, accepted_view, change_view, job_view
-from sickbay.telemetry.metrics import Exposition
+from sickbay.telemetry.metrics import MetricsRegistry
 
 MAX_BATCH_BYTES = 16 * 1024 * 1024
 EXAMPLE = {"jobType": "email", "payload": {"to": "user@example.com", "subject": "Hello", "body": "Test email"}}
@@ -72,7 +72,9 @@ class ListQuery(BaseModel):
     history: bool = False
 
 
-def create_gateway(jobs: JobServiceAsyncStub, health: Health, told: Exposition, version: str, *, tracing: Tracing | None = None) -> FastAPI:
+def create_gateway(
+    jobs: JobServiceAsyncStub, health: Health, told: MetricsRegistry, version: str, *, tracing: Tracing | None = None
+) -> FastAPI:
     """The application; every route's operation id is the name of its RPC."""
     app = create_app("Sickbay Job API", "Takes jobs in and tells what became of them.", version, tracing)
 

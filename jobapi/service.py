@@ -7,15 +7,15 @@ from dataclasses import replace
 from typing import Any
 
 from jobapi.cancel import Canceller
-from jobapi.intake import Accepted, TakesIn
 from jobapi.recent import Recent
+from jobapi.submit import Accepted, TakesIn
 from sickbay.concurrency.tasks import DetachedTasks, detached, in_turns
 from sickbay.contract import requests as parse
 from sickbay.contract import responses, resume
 from sickbay.contract.paging import next_page_token, paging
 from sickbay.contract.requests import Submission
 from sickbay.domain.errors import NotFound, SickbayError
-from sickbay.domain.job import Change, Record, State
+from sickbay.domain.job import JobRecord, JobState, StateChange
 from sickbay.domain.truth import Truth
 from sickbay.jobs.v1 import job_service_pb2 as pb
 from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceServicer
@@ -41,7 +41,7 @@ class JobApi(JobServiceServicer):
         (result,) = await self._intake.accept([parse.submission(request)])
         if isinstance(result, SickbayError):
             raise result
-        queued = Record(result.job, State.QUEUED, result.job.submitted_at)
+        queued = JobRecord(result.job, JobState.QUEUED, result.job.submitted_at)
         return pb.SubmitJobResponse(job=responses.job(queued), duplicate=result.duplicate)
 
     @detached
@@ -95,11 +95,11 @@ class JobApi(JobServiceServicer):
         """See the contract."""
         return pb.CancelJobResponse(job=responses.job(await self._canceller.cancel(parse.job_id(request.job_id))))
 
-    async def _missed(self, job_id: str, since: Truth) -> Sequence[Change]:
+    async def _missed(self, job_id: str, since: Truth) -> Sequence[StateChange]:
         """What is known to have happened to the job after `since`, in the order of truth."""
         return [change for change in await self._reader.history(job_id) if resume.place(change) > since]
 
-    async def _find(self, job_id: str) -> Record:
+    async def _find(self, job_id: str) -> JobRecord:
         record = await self._reader.get(job_id) or self._recent.get(job_id)
         if record is None:
             raise NotFound(
@@ -121,15 +121,15 @@ def _batch_result(result: Accepted | SickbayError) -> pb.BatchSubmitResult:
     return pb.BatchSubmitResult(error=batch_error(fault_of(result)))
 
 
-def _first(record: Record) -> Change:
-    return Change(record.job.submitted_at, State.QUEUED, 0, 0)
+def _first(record: JobRecord) -> StateChange:
+    return StateChange(record.job.submitted_at, JobState.QUEUED, 0, 0)
 
 
-def _changed(record: Record, change: Change) -> pb.WatchJobResponse:
+def _changed(record: JobRecord, change: StateChange) -> pb.WatchJobResponse:
     told = responses.change(change, record.job.failures)
     return pb.WatchJobResponse(job=responses.job(record), change=told, resume_token=resume.token(change))
 
 
-def _as_of(record: Record, change: Change) -> Record:
+def _as_of(record: JobRecord, change: StateChange) -> JobRecord:
     """The job, where an earlier change had brought it."""
     return replace(record, state=change.state, job=replace(record.job, generation=change.generation, attempt=change.attempt))

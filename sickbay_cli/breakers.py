@@ -9,8 +9,8 @@ from sickbay.breakers.v1.breaker_service_pb2 import GetBreakerRequest, ListBreak
 from sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceStub
 from sickbay.server.rest.views import breaker_view, breakers_view
 from sickbay_cli import client, options
-from sickbay_cli.circuits import show_breaker, show_breakers, show_change
-from sickbay_cli.failures import Unreachable
+from sickbay_cli.breaker_tables import show_breaker, show_breakers, show_change
+from sickbay_cli.exit_codes import Unreachable
 from sickbay_cli.jobs import now
 from sickbay_cli.options import Endpoint, examples
 from sickbay_cli.output import document, more, pages, record, remark

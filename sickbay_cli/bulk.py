@@ -18,7 +18,7 @@ from sickbay.server.errors import Fault, batch_fault, fault_of
 from sickbay.server.rest.body import Body, decode, text
 from sickbay.server.rest.views import View
 from sickbay_cli import client
-from sickbay_cli.failures import Refused
+from sickbay_cli.exit_codes import Refused
 from sickbay_cli.options import Endpoint
 from sickbay_cli.output import Advance, count, document, progress, record, remark
 

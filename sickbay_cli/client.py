@@ -15,7 +15,7 @@ from sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceStub
 from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
 from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub
 from sickbay.server.errors import Fault, received
-from sickbay_cli.failures import NotThere, Refused, Unreachable
+from sickbay_cli.exit_codes import NotThere, Refused, Unreachable
 from sickbay_cli.options import Endpoint
 
 _MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024

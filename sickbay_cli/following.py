@@ -14,10 +14,10 @@ from sickbay.jobs.v1.job_pb2 import Job
 from sickbay.jobs.v1.job_service_pb2 import WatchJobRequest
 from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
 from sickbay.server.rest.views import change_view, job_view
-from sickbay_cli.failures import NeedsPerson, TimeOver, Unreachable, Unsuccessful
+from sickbay_cli.durations import span
+from sickbay_cli.exit_codes import NeedsPerson, TimeOver, Unreachable, Unsuccessful
 from sickbay_cli.output import count, record, remark
 from sickbay_cli.tables import show_change
-from sickbay_cli.times import span
 
 _LOOK_S: Final = 5.0
 _EARLY_S: Final = 0.05

@@ -6,14 +6,14 @@ import time
 
 import click
 
-from sickbay.domain.job import State
+from sickbay.domain.job import JobState
 from sickbay.jobs.v1.job_pb2 import Job
 from sickbay.jobs.v1.job_service_pb2 import CancelJobRequest, GetJobRequest, ListJobsRequest
 from sickbay.server.rest.views import job_view
 from sickbay_cli import client, options
-from sickbay_cli.failures import WAITING_CODES
+from sickbay_cli.bulk_calls import BulkCalls
+from sickbay_cli.exit_codes import WAITING_CODES
 from sickbay_cli.following import Patience, follow
-from sickbay_cli.many import Many
 from sickbay_cli.options import Endpoint, examples
 from sickbay_cli.output import document, more, pages, remark
 from sickbay_cli.tables import show_job, show_jobs
@@ -62,7 +62,7 @@ def watch(*, job_id: str, patience: int | None, even_if_quarantined: bool, jobap
     "--state",
     "states",
     multiple=True,
-    type=click.Choice([state.value for state in State], case_sensitive=False),
+    type=click.Choice([state.value for state in JobState], case_sensitive=False),
     help="Only jobs in this state; may be given several times.",
 )
 @options.tenant
@@ -100,7 +100,7 @@ def cancel(*, job_ids: tuple[str, ...], jobapi: Endpoint, as_json: bool) -> None
     A job that runs or has ended can no longer be cancelled.
     """
     with client.jobs(jobapi) as stub:
-        work = Many("cancelled", jobapi, as_json=as_json)
+        work = BulkCalls("cancelled", jobapi, as_json=as_json)
         work.run(
             job_ids, lambda job_id: stub.CancelJob(CancelJobRequest(job_id=job_id), timeout=jobapi.timeout).job, alone=len(job_ids) == 1
         )

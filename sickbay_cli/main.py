@@ -11,7 +11,7 @@ def main() -> None:
     hears = signal.getsignal(signal.SIGINT) is signal.default_int_handler  # not where somebody has it ignored, as `nohup` and `&` do
     if hears:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from sickbay_cli.failures import INTERRUPTED  # noqa: PLC0415 - takes a moment, in which Ctrl-C would show Python's own inside
+    from sickbay_cli.exit_codes import INTERRUPTED  # noqa: PLC0415 - takes a moment, in which Ctrl-C would show Python's own inside
     from sickbay_cli.program import cli  # noqa: PLC0415 - the same
 
     code: int | str | None = INTERRUPTED

@@ -12,8 +12,8 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from sickbay_cli.durations import parse_span
 from sickbay_cli.streams import is_text
-from sickbay_cli.times import parse_span
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import click
 
-from sickbay_cli.failures import Refused
+from sickbay_cli.exit_codes import Refused
 
 if TYPE_CHECKING:
     from rich.console import Console

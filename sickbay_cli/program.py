@@ -13,7 +13,7 @@ from typing import Any, Final
 import click
 
 from sickbay_cli import streams
-from sickbay_cli.failures import EXIT_CODES, INTERRUPTED
+from sickbay_cli.exit_codes import EXIT_CODES, INTERRUPTED
 
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
@@ -28,11 +28,11 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "jobs": ("sickbay_cli.jobs:jobs", "List jobs, newest first."),
         "cancel": ("sickbay_cli.jobs:cancel", "Call off jobs that have not started."),
         "breakers": ("sickbay_cli.breakers:breakers", "Show the circuits, or one of them."),
-        "reset": ("sickbay_cli.commanding:reset", "Close a circuit at once and forget its failures."),
-        "force-open": ("sickbay_cli.commanding:force_open", "Hold a circuit open: its jobs are parked."),
-        "disable": ("sickbay_cli.commanding:disable", "Switch a circuit off: every job runs, nothing is counted."),
-        "metrics-only": ("sickbay_cli.commanding:metrics_only", "Let a circuit watch without acting."),
-        "auto": ("sickbay_cli.commanding:auto", "Let a circuit decide by itself again."),
+        "reset": ("sickbay_cli.breaker_commands:reset", "Close a circuit at once and forget its failures."),
+        "force-open": ("sickbay_cli.breaker_commands:force_open", "Hold a circuit open: its jobs are parked."),
+        "disable": ("sickbay_cli.breaker_commands:disable", "Switch a circuit off: every job runs, nothing is counted."),
+        "metrics-only": ("sickbay_cli.breaker_commands:metrics_only", "Let a circuit watch without acting."),
+        "auto": ("sickbay_cli.breaker_commands:auto", "Let a circuit decide by itself again."),
         "quarantine": ("sickbay_cli.quarantine:quarantine", "Look after jobs that were set aside."),
         "requeue": ("sickbay_cli.requeue:requeue", "Bring back jobs that the ledger knows and no queue holds."),
         "metrics": ("sickbay_cli.status:metrics", "Sum the system up in numbers."),

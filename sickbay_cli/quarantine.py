@@ -7,12 +7,12 @@ import click
 from sickbay.jobs.v1.quarantine_service_pb2 import FailureGroup, GetQuarantinedJobRequest, ListFailureGroupsRequest
 from sickbay.server.rest.views import failure_group_view, quarantined_view
 from sickbay_cli import client, options
+from sickbay_cli.filters import Selection, filters, find
 from sickbay_cli.jobs import now
 from sickbay_cli.options import Endpoint, examples
 from sickbay_cli.output import document, more, pages, remark
 from sickbay_cli.payload import pretty
 from sickbay_cli.redrive import discard, resubmit
-from sickbay_cli.selection import Selection, filters, find
 from sickbay_cli.tables import show_case, show_cases, show_groups
 
 

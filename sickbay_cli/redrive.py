@@ -12,12 +12,12 @@ from sickbay.jobs.v1.quarantine_service_pb2 import DiscardJobRequest, GetQuarant
 from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub
 from sickbay.server.rest.views import job_view
 from sickbay_cli import client, options
-from sickbay_cli.editing import edited, kept
-from sickbay_cli.many import Many
+from sickbay_cli.bulk_calls import BulkCalls
+from sickbay_cli.editor import edited, kept
+from sickbay_cli.filters import Selection, filters, find
 from sickbay_cli.options import Endpoint, examples
 from sickbay_cli.output import confirm, count, document, remark
 from sickbay_cli.payload import PAYLOAD
-from sickbay_cli.selection import Selection, filters, find
 
 _job_ids = click.argument("job_ids", metavar="[JOB_ID...]", nargs=-1)
 _everything = click.option("--all", "everything", is_flag=True, help="All jobs that the filters match.")
@@ -79,7 +79,7 @@ def resubmit(
             one.MergeFrom(request)
             return stub.ResubmitJob(one, timeout=control_plane.timeout).job
 
-        Many("resubmitted", control_plane, as_json=as_json).run(list(etags), call, alone=len(job_ids) == 1)
+        BulkCalls("resubmitted", control_plane, as_json=as_json).run(list(etags), call, alone=len(job_ids) == 1)
 
 
 @click.command(epilog=examples("sickbay quarantine discard JOB_ID", "sickbay quarantine discard --fingerprint 3f2a91c07d5e --all --yes"))
@@ -107,7 +107,7 @@ def discard(
             request = DiscardJobRequest(job_id=job_id, etag=etags[job_id], actor=actor)
             return stub.DiscardJob(request, timeout=control_plane.timeout).job
 
-        Many("discarded", control_plane, as_json=as_json).run(list(etags), call, alone=len(job_ids) == 1)
+        BulkCalls("discarded", control_plane, as_json=as_json).run(list(etags), call, alone=len(job_ids) == 1)
 
 
 def _check(job_ids: Sequence[str], selection: Selection, *, everything: bool) -> None:

@@ -17,7 +17,7 @@ from sickbay.breakers.v1.breaker_service_pb2 import GetMetricsRequest, GetMetric
 from sickbay.server.rest.views import metrics_view
 from sickbay.server.service import HEALTH_DETAILS
 from sickbay_cli import client, options
-from sickbay_cli.failures import Unreachable
+from sickbay_cli.exit_codes import Unreachable
 from sickbay_cli.options import Endpoint, examples
 from sickbay_cli.output import Cell, Column, count, details, document, remark, table
 
@@ -36,10 +36,10 @@ def metrics(*, control_plane: Endpoint, as_json: bool) -> None:
 
 
 def _show(numbers: GetMetricsResponse) -> None:
-    circuits = numbers.circuit_breakers
+    breakers = numbers.circuit_breakers
     details(
         [
-            ("circuits", f"{circuits.total:,}: {circuits.open:,} open, {circuits.closed:,} closed"),
+            ("circuits", f"{breakers.total:,}: {breakers.open:,} open, {breakers.closed:,} closed"),
             ("failures", _counts(numbers.failures_by_job_type)),
             ("jobs", _counts({state: number for state, number in numbers.jobs_by_state.items() if number})),
             ("queues", _counts(numbers.queue_depths)),

@@ -10,7 +10,7 @@ from sickbay.jobs.v1.job_service_pb2 import SubmitJobRequest
 from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
 from sickbay.server.rest.views import accepted_view
 from sickbay_cli import bulk, client, options
-from sickbay_cli.failures import WAITING_CODES
+from sickbay_cli.exit_codes import WAITING_CODES
 from sickbay_cli.following import follow, waiting
 from sickbay_cli.options import Endpoint, examples
 from sickbay_cli.output import document, record

@@ -7,9 +7,9 @@ from typing import Final
 
 from sickbay.jobs.v1.job_pb2 import AttemptError, Job, StateChange
 from sickbay.jobs.v1.quarantine_service_pb2 import FailureGroup, QuarantinedJob
+from sickbay_cli.durations import clock, moment, relative
+from sickbay_cli.format import job_state, joined, ms, other_tenant, reason, when
 from sickbay_cli.output import Cell, Column, details, line, plain, table
-from sickbay_cli.times import clock, moment, relative
-from sickbay_cli.words import job_state, joined, ms, other_tenant, reason, when
 
 _JOBS: Final = (
     Column("JOB ID"),

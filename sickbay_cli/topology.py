@@ -12,7 +12,7 @@ from sickbay.domain.errors import SickbayError, Unavailable
 from sickbay.runtime.backends import RABBITMQ_URL, apply_topology, check_topology
 from sickbay.runtime.settings import Settings
 from sickbay_cli import options
-from sickbay_cli.failures import Refused, Unreachable
+from sickbay_cli.exit_codes import Refused, Unreachable
 from sickbay_cli.options import examples
 from sickbay_cli.output import Column, count, document, table
 

@@ -22,14 +22,14 @@ from sickbay.runtime.backends import open_up
 from sickbay.runtime.ending import whole_process
 from sickbay.runtime.process import Signals, open_redaction, run
 from sickbay.runtime.settings import Settings
-from sickbay.server.endpoints import Address, Doors
+from sickbay.server.endpoints import Address, Endpoints
 from sickbay.system.files import raise_file_limit
 from sickbay.system.hostnames import allowed_hosts
 from sickbay.telemetry.logs import configure_logging
 from sickbay.telemetry.tracing import open_traces
 from sickbay.version import VERSION
 from sickbay_cli import options
-from sickbay_cli.failures import Incomplete
+from sickbay_cli.exit_codes import Incomplete
 from sickbay_cli.upchoice import choose, claim
 from worker.choice import is_demo, load_chosen, tell
 
@@ -148,7 +148,7 @@ async def _run(settings: Settings, folder: Path | None, chosen: _Chosen, address
     return working.is_stuck
 
 
-def _banner(host: str, folder: Path | None, chosen: _Chosen, doors: Mapping[str, Doors]) -> str:
+def _banner(host: str, folder: Path | None, chosen: _Chosen, doors: Mapping[str, Endpoints]) -> str:
     shown = "localhost" if host in {"127.0.0.1", "0.0.0.0", "::"} else host  # noqa: S104 - only shown
     where = f"data in {folder.resolve()}" if folder else "in memory, nothing survives the end"
     web = {service: f"http://{shown}:{door.rest_port}" for service, door in doors.items()}

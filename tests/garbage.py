@@ -5,7 +5,7 @@ import struct
 
 from hypothesis import strategies as st
 
-from sickbay.domain.job import State
+from sickbay.domain.job import JobState
 from tests.contract.rabbitmq_raw import JAVAS_MINUS_ONE, short, table, text
 
 BODIES = st.one_of(
@@ -18,7 +18,7 @@ BODIES = st.one_of(
         {"jobType": st.sampled_from(["email", "", "\0", "A"])},
         optional={
             "jobId": st.sampled_from(["x", "", "\0", "y" * 64, "y" * 65, "ü\n"]),
-            "state": st.sampled_from([*(state.value for state in State), "NO"]),
+            "state": st.sampled_from([*(state.value for state in JobState), "NO"]),
             "payload": st.sampled_from([{}, {"a": 1}, [], None, "x"]),
             "tenant": st.sampled_from(["default", "", "\0"]),
             "generation": st.sampled_from([0, 5, 10**9, 2**31, 2**63, -1, 1.5]),

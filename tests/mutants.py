@@ -57,12 +57,12 @@ MUTANTS = (
         "permit.token != doc.probe_token",
     ),
     Mutant(
-        "probeAt ignored", "machine", "doc.state is CircuitState.OPEN and now >= transitions.free_at(doc)", "doc.state is CircuitState.OPEN"
+        "probeAt ignored", "machine", "doc.state is BreakerState.OPEN and now >= transitions.free_at(doc)", "doc.state is BreakerState.OPEN"
     ),
     Mutant(
         "lease expiry removed",
         "transitions",
-        "if doc.state is CircuitState.HALF_OPEN and turn.now >= doc.probe_until:",
+        "if doc.state is BreakerState.HALF_OPEN and turn.now >= doc.probe_until:",
         "if False:",
     ),
     Mutant("watermark ignored", "trip_rule", "if failed.seq > watermark", "if failed.seq > 10**9"),
@@ -71,9 +71,11 @@ MUTANTS = (
     Mutant("code cap removed", "trip_rule", "len(codes - {OTHER}) < MAX_CODES", "True", EXAMPLES),
     Mutant("age of the run ignored", "trip_rule", "now - mine[0].at >= config.trip_confirm_ms", "True"),
     Mutant("window ignored", "trip_rule", "if now - failed.at <= window_ms", "if True"),
-    Mutant("bad data fails the probe", "machine", "    if outcome.kind.counts:\n", "    if outcome.kind is not Kind.CANCELLED:\n", BOTH),
     Mutant(
-        "forced hold ends closed", "machine", "return transitions.probe_due(doc, now, now)", "return regime(doc, CircuitState.CLOSED, now)"
+        "bad data fails the probe", "machine", "    if outcome.kind.counts:\n", "    if outcome.kind is not OutcomeKind.CANCELLED:\n", BOTH
+    ),
+    Mutant(
+        "forced hold ends closed", "machine", "return transitions.probe_due(doc, now, now)", "return regime(doc, BreakerState.CLOSED, now)"
     ),
     Mutant(
         "renewal without end",

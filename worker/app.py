@@ -11,18 +11,18 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from sickbay.concurrency.tasks import begun_again
 from sickbay.domain.health import Health, checks_of
-from sickbay.domain.job import Event
+from sickbay.domain.job import JobEvent
 from sickbay.domain.raised import Redact, unchanged
 from sickbay.handlers.registry import HandlerSpec
-from sickbay.messages.outbox import EventStream
+from sickbay.messages.outbox import EventOutbox
 from sickbay.ports import Delivery
 from sickbay.runtime.backends import WorkerParts
 from sickbay.runtime.settings import Settings
-from sickbay.server.endpoints import Address, Doors, open_doors
+from sickbay.server.endpoints import Address, Endpoints, serve_endpoints
 from sickbay.server.interceptors.metrics import CallMeter
-from sickbay.telemetry.backends import HealthCollector, MeteredBroker, VitalsCollector
+from sickbay.telemetry.backends import BackendStatusCollector, HealthCollector, MeteredBroker
 from sickbay.telemetry.joblog import tell
-from sickbay.telemetry.metrics import Exposition
+from sickbay.telemetry.metrics import MetricsRegistry
 from sickbay.telemetry.tracing import traced
 from sickbay.version import VERSION
 from worker.engine import Engine, nobody
@@ -48,7 +48,7 @@ def grace(settings: Settings, handlers: Mapping[str, HandlerSpec]) -> float:
 class Worker:
     """A working worker."""
 
-    def __init__(self, engine: Engine, runner: Runner, doors: Doors, grace_s: float) -> None:
+    def __init__(self, engine: Engine, runner: Runner, doors: Endpoints, grace_s: float) -> None:
         """The engine is running; `grace_s` is how many seconds a drain gives to running jobs."""
         self._engine = engine
         self._runner = runner
@@ -80,8 +80,8 @@ async def serve(
 
     `redact` takes secrets out of what failed runs say.
     """
-    told = Exposition("worker")
-    VitalsCollector(backends.vitals, told.registry)
+    told = MetricsRegistry("worker")
+    BackendStatusCollector(backends.vitals, told.registry)
     health = Health(checks_of(backends.vitals, "broker"), grace_s=backends.health_grace)
     HealthCollector(health, told.registry)
     metrics = JobMetrics(told.registry, handlers, time.time)
@@ -90,13 +90,13 @@ async def serve(
     runner = Runner(backends.breakers, timeout_s=settings.handler_timeout, concurrency=settings.concurrency, redact=redact or unchanged)
     WorkerMetrics(told.registry, runner=runner, job_types=handlers, concurrency=settings.concurrency, stale=backends.vitals.stale)
 
-    def heard(event: Event) -> None:
+    def heard(event: JobEvent) -> None:
         metrics.heard(event)
         tell(event)
 
     runs = RedactedRunner(runner, redact) if redact else runner
     hooks = _hooks(WatchedRunner(runs, metrics.ran), heard, tracing, backends.system)
-    async with EventStream(broker, heard=hooks.heard) as events:
+    async with EventOutbox(broker, heard=hooks.heard) as events:
         engine = Engine(
             broker=broker,
             breakers=backends.breakers,
@@ -112,7 +112,7 @@ async def serve(
             arrived=hooks.arrived,
             redact=redact or unchanged,
         )
-        async with open_doors(
+        async with serve_endpoints(
             [],
             lambda _, health: create_gateway(health, told, VERSION),
             address,
@@ -136,18 +136,18 @@ class _Hooks(NamedTuple):
     """What the engine and its events tell of themselves to."""
 
     runner: Runs
-    heard: Callable[[Event], None]
+    heard: Callable[[JobEvent], None]
     arrived: Callable[[Delivery], None] = nobody
 
 
-def _hooks(runner: Runs, heard: Callable[[Event], None], tracing: Tracing | None, system: str) -> _Hooks:
+def _hooks(runner: Runs, heard: Callable[[JobEvent], None], tracing: Tracing | None, system: str) -> _Hooks:
     if tracing is None:
         return _Hooks(runner, heard)
     from worker.traced import JobTracer, TracedRunner  # noqa: PLC0415 - see `tracing.py`
 
     jobs = JobTracer(tracing.tracer, system)
 
-    def both(event: Event) -> None:
+    def both(event: JobEvent) -> None:
         jobs.heard(event)
         heard(event)
 

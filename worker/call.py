@@ -15,7 +15,7 @@ from types import CoroutineType, FrameType
 from typing import Any, Final
 
 from sickbay.domain.job import MAX_MESSAGE_CHARS, Job
-from sickbay.domain.outcome import SUCCESS, Kind, Outcome
+from sickbay.domain.outcome import SUCCESS, Outcome, OutcomeKind
 from sickbay.domain.raised import Redact, short, unchanged
 from sickbay.handlers.classify import classify
 from sickbay.handlers.registry import HandlerSpec
@@ -37,7 +37,7 @@ def failed(error: BaseException, spec: HandlerSpec, redact: Redact = unchanged) 
     try:
         return replace(classify(error, spec, redact), traceback=traceback_of(error, redact))
     except BaseException:  # noqa: BLE001 - the exception's own code runs in there
-        return Outcome(Kind.UNKNOWN, "UNREADABLE_ERROR", "the handler raised an exception that cannot be read")
+        return Outcome(OutcomeKind.UNKNOWN, "UNREADABLE_ERROR", "the handler raised an exception that cannot be read")
 
 
 def called(spec: HandlerSpec, job: Job, redact: Redact = unchanged) -> Outcome | Awaitable[Any]:
@@ -62,7 +62,7 @@ async def awaited(awaitable: Awaitable[Any], spec: HandlerSpec, redact: Redact =
             if found is None:
                 return _returned(returned)
         discard(found)
-        return Outcome(Kind.UNKNOWN, NEVER_RAN, f"the handler returned an awaitable in an awaitable, more than {MAX_DEPTH} deep")
+        return Outcome(OutcomeKind.UNKNOWN, NEVER_RAN, f"the handler returned an awaitable in an awaitable, more than {MAX_DEPTH} deep")
     except asyncio.CancelledError:
         raise
     except BaseException as error:  # noqa: BLE001 - as above
@@ -143,7 +143,7 @@ def _returned(returned: object) -> Outcome:
         return SUCCESS
     if kind is None:
         return SUCCESS
-    return Outcome(Kind.UNKNOWN, NEVER_RAN, f"the handler returned {kind} instead of running; nothing was done")
+    return Outcome(OutcomeKind.UNKNOWN, NEVER_RAN, f"the handler returned {kind} instead of running; nothing was done")
 
 
 def _not_run(returned: object) -> str | None:

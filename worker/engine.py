@@ -14,17 +14,17 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Final
 
-from sickbay.domain.breaker import Key, Refusal
+from sickbay.domain.breaker import BreakerKey, Refusal
 from sickbay.domain.encodings import explained
 from sickbay.domain.errors import Unavailable
-from sickbay.domain.job import Event, Job, Reason
-from sickbay.domain.queries import Entry
+from sickbay.domain.job import Job, JobEvent, Reason
+from sickbay.domain.queries import DuplicateCheck
 from sickbay.domain.raised import Redact, unchanged
 from sickbay.domain.retry import RetryPolicy, after_run
 from sickbay.handlers.registry import HandlerSpec
 from sickbay.messages.codec import Undecodable, decode_job
-from sickbay.messages.outbox import EventStream
-from sickbay.ports import PREFETCH_BYTES, Breakers, Broker, Clock, Consumer, Delivery, Fence, Queue
+from sickbay.messages.outbox import EventOutbox
+from sickbay.ports import PREFETCH_BYTES, Breakers, Broker, Clock, Consumer, Delivery, DuplicateGuard, Queue
 from worker.run import CANCELLED
 from worker.runs import Runs
 from worker.settler import Settler
@@ -54,8 +54,8 @@ class Engine:
         *,
         broker: Broker,
         breakers: Breakers,
-        fence: Fence,
-        events: EventStream,
+        fence: DuplicateGuard,
+        events: EventOutbox,
         runner: Runs,
         handlers: Mapping[str, HandlerSpec],
         policy: RetryPolicy,
@@ -170,8 +170,8 @@ class Engine:
         else:
             self._settler.trouble_since = None
 
-    def _refused(self, _: Event, delivery: Delivery | None, error: BaseException) -> None:
-        """See `EventStream.on_refused`: the job has run, but what became of it cannot be told."""
+    def _refused(self, _: JobEvent, delivery: Delivery | None, error: BaseException) -> None:
+        """See `EventOutbox.on_refused`: the job has run, but what became of it cannot be told."""
         if delivery is not None:
             task = asyncio.create_task(self._settler.charge_fault(delivery, error))
             self._tasks.add(task)
@@ -255,22 +255,22 @@ class Engine:
     async def _run(self, delivery: Delivery, job: Job, spec: HandlerSpec) -> None:
         """The heart: permit, run, verdict, route."""
         longest_ms = round(1000 * self._runner.timeout_of(spec))
-        permit = await self._breakers.admit(Key(job.job_type, job.tenant), job.job_id, longest_ms)
+        permit = await self._breakers.admit(BreakerKey(job.job_type, job.tenant), job.job_id, longest_ms)
         if isinstance(permit, Refusal):
             return await self._settler.park(delivery, job)
         begun = self._settler.begun(job)
         self._events.started(begun)
         outcome = await self._runner.run(spec, job, permit)
-        circuit = await self._breakers.settle(permit, CANCELLED if delivery.is_lost else outcome)
+        breaker = await self._breakers.settle(permit, CANCELLED if delivery.is_lost else outcome)
         policy = self._policies[job.job_type]
-        return await self._settler.settle(delivery, after_run(job, outcome, circuit, policy, self._clock()), begun)
+        return await self._settler.settle(delivery, after_run(job, outcome, breaker, policy, self._clock()), begun)
 
-    async def _ask_fence(self, job: Job, *, suspect: bool) -> Entry:
+    async def _ask_fence(self, job: Job, *, suspect: bool) -> DuplicateCheck:
         """What the ledger says of this copy; while it is out of reach, jobs keep flowing."""
         try:
             return await self._fence.enter(job, suspect=suspect)
         except Unavailable:
-            return Entry(superseded=False)
+            return DuplicateCheck(superseded=False)
 
     async def _leave_fence(self, delivery: Delivery, job: Job) -> None:
         if not delivery.redelivered:

@@ -15,8 +15,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from sickbay.domain.breaker import Permit, PermitKind
-from sickbay.domain.job import Event, Job, Reason, State
-from sickbay.domain.outcome import Kind, Outcome
+from sickbay.domain.job import Job, JobEvent, JobState, Reason
+from sickbay.domain.outcome import Outcome, OutcomeKind
 from sickbay.telemetry.metrics import LONG_SECONDS, OTHER, Bounded
 from worker.runner import Runner
 
@@ -24,10 +24,10 @@ MAX_CODES: Final = 50
 """Error codes are the handlers' to invent; those beyond are `other`."""
 
 _OUTCOMES: Final = {
-    State.SUCCEEDED: "succeeded",
-    State.RETRYING: "retried",
-    State.PARKED: "parked",
-    State.QUARANTINED: "quarantined",
+    JobState.SUCCEEDED: "succeeded",
+    JobState.RETRYING: "retried",
+    JobState.PARKED: "parked",
+    JobState.QUARANTINED: "quarantined",
 }
 _DROPPED: Final = "dropped"
 UNTOLD: Final = "unknown"
@@ -69,8 +69,8 @@ class JobMetrics:
         if permit.kind is PermitKind.PROBE:
             of.probes[_proved(outcome.kind)].inc()
 
-    def heard(self, event: Event) -> None:
-        """See `EventStream.heard`."""
+    def heard(self, event: JobEvent) -> None:
+        """See `EventOutbox.heard`."""
         of = self._types.get(event.job.job_type, self._other)
         of.jobs[_DROPPED if event.duplicate else _OUTCOMES[event.state]].inc()
         if event.reason is not None:
@@ -87,7 +87,7 @@ class _OfType:
     ) -> None:
         self.name = name
         self.jobs = {outcome: jobs.labels(name, outcome) for outcome in (*_OUTCOMES.values(), _DROPPED)}
-        self.runs = {kind: runs.labels(name, kind.value) for kind in Kind}
+        self.runs = {kind: runs.labels(name, kind.value) for kind in OutcomeKind}
         self.aside = {reason: aside.labels(name, reason.value) for reason in Reason}
         self.probes = {result: probes.labels(name, result) for result in _RESULTS}
         self.seconds = seconds.labels(name)
@@ -125,7 +125,7 @@ class WorkerMetrics(Collector):
         yield CounterMetricFamily("sickbay_worker_standstill_seconds", text, self._runner.standstill_s)
 
 
-def _proved(kind: Kind) -> str:
-    if kind is Kind.SUCCESS:
+def _proved(kind: OutcomeKind) -> str:
+    if kind is OutcomeKind.SUCCESS:
         return "well"
     return "ill" if kind.counts else "nothing"

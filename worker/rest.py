@@ -7,10 +7,10 @@ from fastapi import FastAPI
 from sickbay.server.health import Health, add_health
 from sickbay.server.rest.app import create_app
 from sickbay.server.rest.scrape import add_scrape
-from sickbay.telemetry.metrics import Exposition
+from sickbay.telemetry.metrics import MetricsRegistry
 
 
-def create_gateway(health: Health, told: Exposition, version: str) -> FastAPI:
+def create_gateway(health: Health, told: MetricsRegistry, version: str) -> FastAPI:
     """The application."""
     app = create_app("Sickbay Worker", "Runs jobs; there is nothing to ask it but how it is.", version)
 

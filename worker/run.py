@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from sickbay.domain.job import Job
-from sickbay.domain.outcome import Kind, Outcome
+from sickbay.domain.outcome import Outcome, OutcomeKind
 from sickbay.domain.raised import Redact, unchanged
 from sickbay.handlers.classify import timed_out
 from sickbay.handlers.registry import HandlerSpec
@@ -17,7 +17,7 @@ from sickbay.handlers.registry import HandlerSpec
 if TYPE_CHECKING:
     from worker.handler_loop import HandlerLoop
 
-CANCELLED: Final = Outcome(Kind.CANCELLED)
+CANCELLED: Final = Outcome(OutcomeKind.CANCELLED)
 HUNG: Final = "Where it was when its time was over (most recent call last):"
 
 

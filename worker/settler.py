@@ -14,13 +14,13 @@ from typing import Final
 
 from sickbay.concurrency.pauses import grown, spread
 from sickbay.domain.errors import Unavailable
-from sickbay.domain.job import MAX_TRACEBACK_BYTES, Event, Failure, Job, Reason, State, last_bytes
+from sickbay.domain.job import MAX_TRACEBACK_BYTES, Failure, Job, JobEvent, JobState, Reason, last_bytes
 from sickbay.domain.raised import Redact
 from sickbay.domain.retry import Done, GiveBack, Retry, RetryPolicy, Route, SetAside, after_fault
 from sickbay.handlers.traceback_text import traceback_of
 from sickbay.messages.codec import decode_job, job_message, undecodable_job
-from sickbay.messages.outbox import EventStream
-from sickbay.ports import TO_RETRY, Broker, Clock, Delivery, Fence, Message
+from sickbay.messages.outbox import EventOutbox
+from sickbay.ports import TO_RETRY, Broker, Clock, Delivery, DuplicateGuard, Message
 from worker.call import error_text
 
 MAX_PAUSES: Final = 30
@@ -41,8 +41,8 @@ class Settler:
         self,
         *,
         broker: Broker,
-        fence: Fence,
-        events: EventStream,
+        fence: DuplicateGuard,
+        events: EventOutbox,
         policy: RetryPolicy,
         clock: Clock,
         name: str,
@@ -65,18 +65,18 @@ class Settler:
         self.trouble_since: float | None = None
         """Since when (the loop's seconds) something has been away; None while all is well."""
 
-    def begun(self, job: Job) -> Event:
+    def begun(self, job: Job) -> JobEvent:
         """The event of a run that begins now."""
-        return self.event(job, State.RUNNING, run=self._run())
+        return self.event(job, JobState.RUNNING, run=self._run())
 
     async def park(self, delivery: Delivery, job: Job) -> None:
         """Its circuit refuses it: blameless, it waits in quarantine."""
-        await self.settle(delivery, SetAside(job, Reason.CIRCUIT_OPEN), self.event(job, State.PARKED))
+        await self.settle(delivery, SetAside(job, Reason.CIRCUIT_OPEN), self.event(job, JobState.PARKED))
 
     async def keep_undecodable(self, delivery: Delivery, why: str) -> None:
         """Nobody can read it: its bytes go to a person."""
         kept = undecodable_job(delivery.body, delivery.message_id, why, self._clock())
-        await self.settle(delivery, SetAside(kept, Reason.UNDECODABLE), self.event(kept, State.QUARANTINED))
+        await self.settle(delivery, SetAside(kept, Reason.UNDECODABLE), self.event(kept, JobState.QUARANTINED))
 
     async def give_back(self, delivery: Delivery) -> None:
         """After a pause, for it comes again at once."""
@@ -119,7 +119,7 @@ class Settler:
             raise
         except Exception:  # noqa: BLE001 - not even that works: keep the bytes
             kept = undecodable_job(delivery.body, delivery.message_id, text, now, traceback)
-            await self.settle(delivery, SetAside(kept, Reason.WORKER_FAULT), self.event(kept, State.QUARANTINED))
+            await self.settle(delivery, SetAside(kept, Reason.WORKER_FAULT), self.event(kept, JobState.QUARANTINED))
 
     async def put_off(self, delivery: Delivery) -> None:
         """Too many of its type wait or hang here already, or it waited too long: it comes again later, and nothing is charged."""
@@ -134,16 +134,16 @@ class Settler:
         longest = max(first, MAX_PUT_OFF_MS)
         return int(min(grown(first, longest, times) * spread(), longest))
 
-    async def settle(self, delivery: Delivery, route: Route, begun: Event) -> None:
+    async def settle(self, delivery: Delivery, route: Route, begun: JobEvent) -> None:
         """Make the successor durable, then acknowledge; the only place where that happens. A job that was called off has no other run."""
         if isinstance(route, Retry | SetAside) and self._fence.is_cancelled(begun.job):
             self._events.forget(begun.job.job_id)
             return delivery.ack()
         match route:
             case Done():
-                self._events.add(replace(begun, state=State.SUCCEEDED, at=self._clock()), delivery)
+                self._events.add(replace(begun, state=JobState.SUCCEEDED, at=self._clock()), delivery)
             case Retry(job, delay_ms):
-                event = self._told(begun, job, State.RETRYING)  # before the delay begins, so that history never shows a shorter one
+                event = self._told(begun, job, JobState.RETRYING)  # before the delay begins, so that history never shows a shorter one
                 await self._broker.publish([job_message(TO_RETRY, job, delay_ms)])
                 self._events.add(event, delivery)
             case SetAside(job, reason):
@@ -157,20 +157,20 @@ class Settler:
     async def quarantine(self, delivery: Delivery, job: Job, reason: Reason, message: str) -> None:
         """A person has to look at it."""
         failed = job.failed(Failure(self._clock(), job.generation, job.attempt, reason.value, message))
-        await self.settle(delivery, SetAside(failed, reason), self.event(job, State.QUARANTINED))
+        await self.settle(delivery, SetAside(failed, reason), self.event(job, JobState.QUARANTINED))
 
     def drop(self, delivery: Delivery, job: Job) -> None:
         """There is later news of it: counted as a duplicate."""
-        self._events.add(replace(self.event(job, State.QUEUED), run=self._run(), duplicate=True), delivery)
+        self._events.add(replace(self.event(job, JobState.QUEUED), run=self._run(), duplicate=True), delivery)
 
-    def event(self, job: Job, state: State, run: str = "") -> Event:
+    def event(self, job: Job, state: JobState, run: str = "") -> JobEvent:
         """What this worker tells of a job."""
         now = self._clock()
-        return Event(job, state, now, started_at=now if run else None, run=run, actor=self._name)
+        return JobEvent(job, state, now, started_at=now if run else None, run=run, actor=self._name)
 
-    def _told(self, begun: Event, job: Job, state: State) -> Event:
+    def _told(self, begun: JobEvent, job: Job, state: JobState) -> JobEvent:
         last = job.failures[-1] if job.failures else None
-        parked = state is State.PARKED and begun.started_at is None
+        parked = state is JobState.PARKED and begun.started_at is None
         code, message = ("CIRCUIT_OPEN", "") if parked or last is None else (last.code, last.message)
         return replace(begun, job=job, state=state, at=self._clock(), code=code, message=message)
 

@@ -14,14 +14,14 @@ from opentelemetry.context import Context, attach, get_current
 from opentelemetry.trace import Span, SpanKind, Tracer
 
 from sickbay.domain.breaker import Permit, PermitKind
-from sickbay.domain.job import Event, Job, State
+from sickbay.domain.job import Job, JobEvent, JobState
 from sickbay.domain.outcome import Outcome
 from sickbay.domain.trace import trace_of
 from sickbay.handlers.registry import HandlerSpec
 from sickbay.ports import Delivery, Queue
 from sickbay.telemetry import spans
-from sickbay.telemetry.carried import Carried
 from sickbay.telemetry.spans import continuing, failed
+from sickbay.telemetry.trace_links import TraceLinks
 from sickbay.telemetry.traced import RUN, job_facts, messaging
 from worker.runs import AroundRunner, Runs
 
@@ -31,7 +31,7 @@ REASON: Final = "sickbay.job.reason"
 CODE: Final = "sickbay.job.error_code"
 
 _MESSAGE_ID: Final[ContextVar[str]] = ContextVar("message_id", default="")
-_SETTLED: Final = {State.PARKED: "park", State.QUARANTINED: "quarantine"}
+_SETTLED: Final = {JobState.PARKED: "park", JobState.QUARANTINED: "quarantine"}
 
 
 class JobTracer:
@@ -45,13 +45,13 @@ class JobTracer:
     def arrived(self, delivery: Delivery) -> None:
         """See `Engine`: until it runs, the job's own context is the present one."""
         _MESSAGE_ID.set(delivery.message_id)
-        carried = Carried.read(trace_of(delivery.headers))
+        carried = TraceLinks.read(trace_of(delivery.headers))
         if carried is not None:
             attach(continuing(carried.origin))
 
     def begin(self, job: Job, permit: Permit) -> Span:
         """The span of a run, from now on the present one."""
-        carried = Carried.read(job.trace)
+        carried = TraceLinks.read(job.trace)
         facts = self._facts("process", "process", job) | {PROBE: permit.kind is PermitKind.PROBE}
         parent = continuing(carried.origin) if carried else Context()
         name = f"process {Queue.MAIN.value}"
@@ -60,8 +60,8 @@ class JobTracer:
         RUN.set(span.get_span_context())
         return span
 
-    def heard(self, event: Event) -> None:
-        """See `EventStream.heard`: jobs that leave the queue otherwise than by success or retry."""
+    def heard(self, event: JobEvent) -> None:
+        """See `EventOutbox.heard`: jobs that leave the queue otherwise than by success or retry."""
         operation = "drop" if event.duplicate else _SETTLED.get(event.state)
         if operation is None:
             return

@@ -16,7 +16,7 @@ from sickbay.server.rest.app import create_app, json_response
 from sickbay.server.rest.openapi import fails
 from sickbay.server.rest.scrape import DOCUMENTED, scraped, wants_text
 from sickbay.server.rest.views import metrics_view
-from sickbay.telemetry.metrics import Exposition
+from sickbay.telemetry.metrics import MetricsRegistry
 
 if TYPE_CHECKING:  # stubs for asyncio exist for type checkers only
     from sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceAsyncStub
@@ -28,7 +28,7 @@ def create_gateway(
     breakers: BreakerServiceAsyncStub,
     quarantine: QuarantineServiceAsyncStub,
     health: Health,
-    told: Exposition,
+    told: MetricsRegistry,
     version: str,
     *,
     tracing: Tracing | None = None,

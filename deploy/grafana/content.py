@@ -6,16 +6,16 @@ from collections.abc import Iterator
 from typing import Final
 
 from deploy.grafana.panels import Codes, Panel, buckets, lines, number, rows, states
-from deploy.grafana.promql import OURS, RATE, TENANT, TYPE, a_second, added, circuit_codes, fact, facts, news, only, quantile, spread
-from sickbay.domain.breaker import CircuitState
+from deploy.grafana.promql import OURS, RATE, TENANT, TYPE, a_second, added, breaker_codes, fact, facts, news, only, quantile, spread
+from sickbay.domain.breaker import BreakerState
 
 COLORS: Final = {
-    CircuitState.CLOSED: "green",
-    CircuitState.HALF_OPEN: "yellow",
-    CircuitState.OPEN: "red",
-    CircuitState.FORCED_OPEN: "purple",
-    CircuitState.DISABLED: "blue",
-    CircuitState.METRICS_ONLY: "light-blue",
+    BreakerState.CLOSED: "green",
+    BreakerState.HALF_OPEN: "yellow",
+    BreakerState.OPEN: "red",
+    BreakerState.FORCED_OPEN: "purple",
+    BreakerState.DISABLED: "blue",
+    BreakerState.METRICS_ONLY: "light-blue",
 }
 PARTS: Final[Codes] = (("away", "red"), ("up", "green"))
 FIRING: Final = 'ALERTS{alertname=~"Sickbay.+",alertstate="firing",namespace=~"$namespace"}'
@@ -44,11 +44,11 @@ def overview() -> Iterator[Panel]:
     yield rows("Firing alerts", "docs/monitoring.md says of each what to do.", FIRING, hidden=("__name__", "alertstate"))
 
 
-def circuits() -> Iterator[Panel]:
+def breakers() -> Iterator[Panel]:
     """The circuits' own story."""
     codes = [(state.value, color) for state, color in COLORS.items()]
     text = "The state of each circuit, of 200 at most: those that are not closed first."
-    yield states("Circuits", text, circuit_codes(tuple(COLORS)), CIRCUIT, codes)
+    yield states("Circuits", text, breaker_codes(tuple(COLORS)), CIRCUIT, codes)
     changes = facts(news(only("sickbay_breaker_transitions_total", TYPE)), "job_type", "state")
     yield lines("Changes", "Changes of circuits to each state.", (f"{changes} > 0", "{{job_type}} {{state}}"))
     probes = added(news(only("sickbay_breaker_probes_total", TYPE)), "job_type", "result")
@@ -159,7 +159,7 @@ def processes() -> Iterator[Panel]:
 
 ROWS: Final = {
     "": overview,
-    "Circuits": circuits,
+    "Circuits": breakers,
     "Jobs": jobs,
     "Quarantine and healing": healing,
     "Servers, and the way of events": servers,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from sickbay.domain.breaker import CircuitState
+from sickbay.domain.breaker import BreakerState
 
 TYPE: Final = 'job_type=~"$job_type"'
 TENANT: Final = 'tenant=~"$tenant"'
@@ -69,7 +69,7 @@ def spread(histogram: str, *labels: str) -> list[tuple[str, str]]:
     return [(quantile(share, only(f"{histogram}_bucket", *labels)), name) for share, name in QUANTILES]
 
 
-def circuit_codes(states: tuple[CircuitState, ...]) -> str:
+def breaker_codes(states: tuple[BreakerState, ...]) -> str:
     """Each circuit's state as its place in `states`."""
     one_hot = (only("sickbay_breaker_state", TYPE, TENANT, f'state="{state}"') for state in states)
     return " + ".join(f"{code} * {fact(series, 'job_type', 'tenant')}" for code, series in enumerate(one_hot))

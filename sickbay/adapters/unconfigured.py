@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import NoReturn
 
 from sickbay.domain.errors import ErrorReason, FailedPrecondition
-from sickbay.domain.job import Change, Record
+from sickbay.domain.job import JobRecord, StateChange
 from sickbay.domain.queries import JobQuery, Page, Reservation
 from sickbay.ports.lost import Hold
 
@@ -16,31 +16,31 @@ def _missing(what: str, variable: str) -> NoReturn:
     raise FailedPrecondition(f"{what} needs {variable}, which is not set for this service", ErrorReason.NOT_CONFIGURED)
 
 
-class NoReader:
+class UnconfiguredJobReader:
     """A JobReader without a ledger: jobs can be submitted, but not looked at."""
 
-    async def get(self, job_id: str) -> Record | None:
+    async def get(self, job_id: str) -> JobRecord | None:
         """FailedPrecondition."""
         _missing("reading jobs", "DATABASE_URL")
 
-    async def history(self, job_id: str) -> Sequence[Change]:
+    async def history(self, job_id: str) -> Sequence[StateChange]:
         """FailedPrecondition."""
         _missing("reading jobs", "DATABASE_URL")
 
-    async def histories(self, job_ids: Sequence[str]) -> Mapping[str, Sequence[Change]]:
+    async def histories(self, job_ids: Sequence[str]) -> Mapping[str, Sequence[StateChange]]:
         """FailedPrecondition."""
         _missing("reading jobs", "DATABASE_URL")
 
-    async def find(self, query: JobQuery, limit: int, cursor: str) -> Page[Record]:
+    async def find(self, query: JobQuery, limit: int, cursor: str) -> Page[JobRecord]:
         """FailedPrecondition."""
         _missing("listing jobs", "DATABASE_URL")
 
-    def watch(self, job_id: str) -> AbstractAsyncContextManager[AsyncIterator[tuple[Record, Change]]]:
+    def watch(self, job_id: str) -> AbstractAsyncContextManager[AsyncIterator[tuple[JobRecord, StateChange]]]:
         """FailedPrecondition."""
         _missing("watching a job", "DATABASE_URL")
 
 
-class NoHolds:
+class UnconfiguredHolds:
     """Holds without a ledger."""
 
     def hold(self, job_ids: Sequence[str]) -> AbstractAsyncContextManager[Hold]:
@@ -48,7 +48,7 @@ class NoHolds:
         _missing("cancelling a job", "DATABASE_URL")
 
 
-class NoKeys:
+class UnconfiguredKeys:
     """IdempotencyKeys without a store: requests without a key work, those with one are refused rather than trusted."""
 
     async def reserve(self, tenant: str, key: str, digest: bytes, job_id: str) -> Reservation:

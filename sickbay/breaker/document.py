@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import Any, Final
 
-from sickbay.domain.breaker import CircuitState, Key
+from sickbay.domain.breaker import BreakerKey, BreakerState
 from sickbay.domain.job import DEFAULT_TENANT, MAX_MESSAGE_CHARS
 
 VERSION: Final = 1
@@ -52,8 +52,8 @@ class Document:
     `epoch` grows at every change of what is let in, `rev` at every write, `seq` with every failure counted; none ever decreases.
     """
 
-    key: Key
-    state: CircuitState
+    key: BreakerKey
+    state: BreakerState
     epoch: int
     rev: int
     updated_at: int
@@ -84,14 +84,14 @@ class Document:
     def admits_all(self) -> bool:
         """Whether every job gets a normal permit, whatever the time: nobody needs to be asked."""
         state = self.state
-        if state is CircuitState.CLOSED:
+        if state is BreakerState.CLOSED:
             return self.ramp is None
-        return state is CircuitState.DISABLED or state is CircuitState.METRICS_ONLY
+        return state is BreakerState.DISABLED or state is BreakerState.METRICS_ONLY
 
     @property
     def is_quiet(self) -> bool:
         """Whether a success has nothing to tell: CLOSED, and no failures, no ramp and no growth to forget."""
-        return self.state is CircuitState.CLOSED and not self.run and self.ramp is None and not self.stable_at
+        return self.state is BreakerState.CLOSED and not self.run and self.ramp is None and not self.stable_at
 
     @property
     def is_forgettable(self) -> bool:
@@ -100,11 +100,11 @@ class Document:
 
     def has_lapsed(self, window_ms: int, now: int) -> bool:
         """Whether it would be forgettable, were it not for failures that are too old to count."""
-        rests = self.state is CircuitState.CLOSED and self.ramp is None and not self.stable_at
+        rests = self.state is BreakerState.CLOSED and self.ramp is None and not self.stable_at
         return rests and self.key.tenant != DEFAULT_TENANT and all(now - failed.at > window_ms for failed in self.run)
 
 
-def new_document(key: Key, now: int) -> Document:
+def new_document(key: BreakerKey, now: int) -> Document:
     """A healthy circuit. Its epoch and rev are the time, so they are above those of a document that was lost.
 
     A tenant's own circuit is forgotten while it has nothing to remember, and begins anew beside runs that are under way. So it begins in an
@@ -114,7 +114,7 @@ def new_document(key: Key, now: int) -> Document:
     next ask (`view.py`), within a second, and not by a notice.
     """
     epoch = now if key.tenant == DEFAULT_TENANT else FIRST_EPOCH
-    return Document(key, CircuitState.CLOSED, epoch=epoch, rev=now, updated_at=now)
+    return Document(key, BreakerState.CLOSED, epoch=epoch, rev=now, updated_at=now)
 
 
 def written(doc: Document, now: int, **changes: Any) -> Document:
@@ -122,7 +122,7 @@ def written(doc: Document, now: int, **changes: Any) -> Document:
     return replace(doc, rev=max(doc.rev + 1, now), updated_at=now, **changes)
 
 
-def regime(doc: Document, state: CircuitState, now: int, **fields: Any) -> Document:
+def regime(doc: Document, state: BreakerState, now: int, **fields: Any) -> Document:
     """The document in a new regime; permits of the old one are stale. It keeps its `seq` and just the fields that are named."""
     epoch, rev = max(doc.epoch + 1, now), max(doc.rev + 1, now)
     return Document(doc.key, state, epoch=epoch, rev=rev, updated_at=now, seq=doc.seq, **fields)
@@ -186,8 +186,8 @@ def _parsed(flat: dict[str, Any]) -> Document:
     if flat.pop("v") != VERSION:
         msg = "a document of another version"
         raise ValueError(msg)
-    key = Key(flat.pop("jobType"), flat.pop("tenant", DEFAULT_TENANT))
-    state = CircuitState(flat.pop("state"))
+    key = BreakerKey(flat.pop("jobType"), flat.pop("tenant", DEFAULT_TENANT))
+    state = BreakerState(flat.pop("state"))
     run = _unpacked_run(flat.pop("run", ""))
     ramp = Ramp(*map(int, flat.pop("ramp").split())) if "ramp" in flat else None
     return Document(key, state, run=run, ramp=ramp, **{_NAMES[name]: _typed(name, value) for name, value in flat.items()})

@@ -21,8 +21,8 @@ from typing import Any, Final
 from sickbay.breaker import transitions, trip_rule
 from sickbay.breaker.document import Document, Ramp, clean, from_json, new_document, regime, to_json, word, written
 from sickbay.breaker.transitions import Turn
-from sickbay.domain.breaker import Action, BreakerConfig, CircuitState, Command, Permit, PermitKind, Refusal, Snapshot
-from sickbay.domain.outcome import Kind, Outcome
+from sickbay.domain.breaker import Action, BreakerConfig, BreakerState, Command, Permit, PermitKind, Refusal, Snapshot
+from sickbay.domain.outcome import Outcome, OutcomeKind
 
 __all__ = [
     "Ask",
@@ -89,7 +89,7 @@ def admit(doc: Document, ask: Ask, config: BreakerConfig, now: int) -> tuple[Doc
         ramp = transitions.ramp_granted(doc.ramp, now)
         if ramp is not None:
             return written(doc, now, ramp=ramp), Permit(doc.key, PermitKind.RAMP, doc.epoch, ask.job_id)
-    elif doc.state is CircuitState.OPEN and now >= transitions.free_at(doc):
+    elif doc.state is BreakerState.OPEN and now >= transitions.free_at(doc):
         doc = transitions.lent(doc, turn, ask.token, ask.worker, ask.job_id)
         return doc, Permit(doc.key, PermitKind.PROBE, doc.epoch, ask.job_id, ask.token, doc.probe_until - now, ask.longest_ms)
     return doc, Refusal(doc.key, doc.state, _wait(doc, now))
@@ -102,7 +102,7 @@ def normal_permit(doc: Document, job_id: str) -> Permit:
 
 def is_news(doc: Document, permit: Permit, outcome: Outcome) -> bool:
     """Whether an outcome must be settled at all; not so a success of a circuit that has nothing to forget."""
-    return not doc.is_quiet or outcome.kind is not Kind.SUCCESS or permit.epoch != doc.epoch
+    return not doc.is_quiet or outcome.kind is not OutcomeKind.SUCCESS or permit.epoch != doc.epoch
 
 
 def settle(
@@ -118,11 +118,11 @@ def settle(
     doc = transitions.caught_up(doc, turn)
     if _is_stale(doc, permit):
         return (written(doc, now, **transitions.NO_PROBE) if _outlasts_a_hold(doc, permit) else doc), Effect.STALE
-    if doc.state is CircuitState.HALF_OPEN:
+    if doc.state is BreakerState.HALF_OPEN:
         return _judged(doc, outcome, turn)
-    if outcome.kind is Kind.SUCCESS:
+    if outcome.kind is OutcomeKind.SUCCESS:
         return _succeeded(doc, now, doc.seq if watermark is None else watermark)
-    if outcome.kind.counts and doc.state is not CircuitState.DISABLED:
+    if outcome.kind.counts and doc.state is not BreakerState.DISABLED:
         return _failed(doc, permit, outcome, turn)
     return doc, Effect.NOTHING
 
@@ -130,7 +130,7 @@ def settle(
 def renew(doc: Document, permit: Permit, config: BreakerConfig, now: int, *, jitter: int = 0) -> tuple[Document, bool]:
     """Extend a probe's lease, never beyond its longest time; False if the probe is not (or no longer) this permit's."""
     doc = transitions.caught_up(doc, Turn(config, now, jitter))
-    is_mine = doc.state is CircuitState.HALF_OPEN and not _is_stale(doc, permit)
+    is_mine = doc.state is BreakerState.HALF_OPEN and not _is_stale(doc, permit)
     if not is_mine and not _outlasts_a_hold(doc, permit):
         return doc, False
     until = min(now + config.probe_lease_ms, doc.probe_since + transitions.longest(config, permit.longest_ms))
@@ -142,21 +142,21 @@ def command(doc: Document, order: Command, config: BreakerConfig, now: int, *, j
     doc = transitions.caught_up(doc, Turn(config, now, jitter))
     signed = {"by": clean(order.by, MAX_ACTOR_CHARS), "why": clean(order.why)}
     if order.action is Action.RESET:
-        return regime(doc, CircuitState.CLOSED, now)
+        return regime(doc, BreakerState.CLOSED, now)
     if order.action is Action.AUTO:
         return _automatic(doc, now)
     if order.action is Action.FORCE_OPEN:
         until = 0 if order.duration_ms is None else now + order.duration_ms
         grown: dict[str, Any] = {"trips": doc.trips, "cooldown_ms": doc.cooldown_ms}
         grown |= transitions.under_way(doc)
-        return regime(doc, CircuitState.FORCED_OPEN, now, opened_at=doc.opened_at or now, until=until, **grown, **signed)
-    state = CircuitState.DISABLED if order.action is Action.DISABLE else CircuitState.METRICS_ONLY
+        return regime(doc, BreakerState.FORCED_OPEN, now, opened_at=doc.opened_at or now, until=until, **grown, **signed)
+    state = BreakerState.DISABLED if order.action is Action.DISABLE else BreakerState.METRICS_ONLY
     return regime(doc, state, now, would_trip=doc.would_trip, **signed)
 
 
 def snapshot(doc: Document, config: BreakerConfig, now: int, *, total_failures: int = 0, degraded: bool = False) -> Snapshot:
     """The circuit as people see it; `catch_up` first to see it as it is now."""
-    is_open = doc.state is CircuitState.OPEN
+    is_open = doc.state is BreakerState.OPEN
     code, number = trip_rule.longest(trip_rule.within(doc.run, config.failure_window_ms, now))
     return Snapshot(
         key=doc.key,
@@ -189,7 +189,7 @@ def snapshot(doc: Document, config: BreakerConfig, now: int, *, total_failures: 
 def _wait(doc: Document, now: int) -> int | None:
     if doc.ramp is not None:
         return doc.ramp.granted_at + transitions.RAMP_EVERY_MS - now
-    ends = {CircuitState.OPEN: transitions.free_at(doc), CircuitState.HALF_OPEN: doc.probe_until}
+    ends = {BreakerState.OPEN: transitions.free_at(doc), BreakerState.HALF_OPEN: doc.probe_until}
     end = ends.get(doc.state, doc.until)
     return end - now if end else None
 
@@ -197,16 +197,16 @@ def _wait(doc: Document, now: int) -> int | None:
 def _is_stale(doc: Document, permit: Permit) -> bool:
     if permit.epoch != doc.epoch or permit.token != doc.probe_token:
         return True
-    return doc.state is CircuitState.OPEN or doc.state is CircuitState.FORCED_OPEN  # nobody was let in in this epoch
+    return doc.state is BreakerState.OPEN or doc.state is BreakerState.FORCED_OPEN  # nobody was let in in this epoch
 
 
 def _outlasts_a_hold(doc: Document, permit: Permit) -> bool:
     """Whether this is the probe that was under way when an admin held the circuit open."""
-    return doc.state is not CircuitState.HALF_OPEN and permit.token != "" and permit.token == doc.probe_token
+    return doc.state is not BreakerState.HALF_OPEN and permit.token != "" and permit.token == doc.probe_token
 
 
 def _judged(doc: Document, outcome: Outcome, turn: Turn) -> tuple[Document, Effect]:
-    if outcome.kind is Kind.SUCCESS:
+    if outcome.kind is OutcomeKind.SUCCESS:
         return transitions.closed(doc, turn), Effect.CLOSED
     if outcome.kind.counts:
         return transitions.reopened(doc, turn, outcome, trip_rule.folded((), outcome.code)), Effect.REOPENED
@@ -221,7 +221,7 @@ def _succeeded(doc: Document, now: int, watermark: int) -> tuple[Document, Effec
 
 
 def _failed(doc: Document, permit: Permit, outcome: Outcome, turn: Turn) -> tuple[Document, Effect]:
-    config, now, watching = turn.config, turn.now, doc.state is CircuitState.METRICS_ONLY
+    config, now, watching = turn.config, turn.now, doc.state is BreakerState.METRICS_ONLY
     if watching and now < doc.probe_at:
         return doc, Effect.NOTHING  # had it opened as it would have, this job would not have run
     recent = trip_rule.within(doc.run, config.failure_window_ms, now)
@@ -241,8 +241,8 @@ def _ramp_failed(ramp: Ramp | None) -> bool:
 
 
 def _automatic(doc: Document, now: int) -> Document:
-    if doc.state is CircuitState.FORCED_OPEN:
+    if doc.state is BreakerState.FORCED_OPEN:
         return transitions.probe_due(doc, now, now)
-    if doc.state in {CircuitState.DISABLED, CircuitState.METRICS_ONLY}:
-        return regime(doc, CircuitState.CLOSED, now)
+    if doc.state in {BreakerState.DISABLED, BreakerState.METRICS_ONLY}:
+        return regime(doc, BreakerState.CLOSED, now)
     return doc

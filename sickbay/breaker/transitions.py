@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from sickbay.breaker.document import Document, Ramp, clean, opening, rebased, regime, written
-from sickbay.domain.breaker import BreakerConfig, CircuitState
+from sickbay.domain.breaker import BreakerConfig, BreakerState
 from sickbay.domain.outcome import Outcome
 
 INCONCLUSIVE_WAIT_MS: Final = 1_000
@@ -43,11 +43,11 @@ def caught_up(doc: Document, turn: Turn) -> Document:
     """What time alone has made of the document; the same document if nothing. No state waits for a timer: any operation sees this."""
     if turn.now < doc.updated_at:
         doc = rebased(doc, turn.now)
-    if doc.state is CircuitState.HALF_OPEN and turn.now >= doc.probe_until:
+    if doc.state is BreakerState.HALF_OPEN and turn.now >= doc.probe_until:
         return _expired(doc, turn)
-    if doc.state is CircuitState.FORCED_OPEN and doc.until and turn.now >= doc.until:
+    if doc.state is BreakerState.FORCED_OPEN and doc.until and turn.now >= doc.until:
         doc = probe_due(doc, turn.now, doc.until)
-    if doc.probe_token and doc.state is not CircuitState.HALF_OPEN and turn.now >= doc.probe_until:
+    if doc.probe_token and doc.state is not BreakerState.HALF_OPEN and turn.now >= doc.probe_until:
         return written(doc, turn.now, **NO_PROBE)
     if doc.stable_at and turn.now >= doc.stable_at:
         # The growth is forgotten, and a ramp that saw neither enough successes nor failures has lasted long enough.
@@ -60,7 +60,7 @@ def tripped(doc: Document, turn: Turn, outcome: Outcome, code: str, number: int)
     cooldown = _next_cooldown(doc, turn, outcome.retry_after_ms or 0)
     return regime(
         doc,
-        CircuitState.OPEN,
+        BreakerState.OPEN,
         turn.now,
         trips=doc.trips + 1,
         opened_at=turn.now,
@@ -82,14 +82,14 @@ def reopened(doc: Document, turn: Turn, outcome: Outcome, code: str) -> Document
         "reason_count": doc.reason_count + 1 if code == doc.reason_code else 1,
         "reason_message": clean(outcome.message),
     }
-    return regime(doc, CircuitState.OPEN, turn.now, probe_at=turn.now + cooldown, **facts)
+    return regime(doc, BreakerState.OPEN, turn.now, probe_at=turn.now + cooldown, **facts)
 
 
 def lent(doc: Document, turn: Turn, token: str, worker: str, job_id: str) -> Document:
     """HALF_OPEN: the one probe belongs to whoever has the token, until its lease ends."""
     return regime(
         doc,
-        CircuitState.HALF_OPEN,
+        BreakerState.HALF_OPEN,
         turn.now,
         probe_token=token,
         probe_worker=clean(worker),
@@ -106,12 +106,12 @@ def unproven(doc: Document, turn: Turn) -> Document:
     """OPEN with another probe soon: this one said nothing about the dependency."""
     times = doc.inconclusive + 1
     wait = INCONCLUSIVE_WAIT_MS if times < MAX_QUICK_PROBES else turn.config.cooldown_ms
-    return regime(doc, CircuitState.OPEN, turn.now, probe_at=turn.now + wait, expiries=doc.expiries, inconclusive=times, **opening(doc))
+    return regime(doc, BreakerState.OPEN, turn.now, probe_at=turn.now + wait, expiries=doc.expiries, inconclusive=times, **opening(doc))
 
 
 def probe_due(doc: Document, now: int, since: int) -> Document:
     """OPEN after a forced hold: the next job is the probe, as soon as one that was under way before the hold has ended."""
-    return regime(doc, CircuitState.OPEN, now, probe_at=since, **under_way(doc), **opening(doc))
+    return regime(doc, BreakerState.OPEN, now, probe_at=since, **under_way(doc), **opening(doc))
 
 
 def under_way(doc: Document) -> dict[str, Any]:
@@ -133,7 +133,7 @@ def closed(doc: Document, turn: Turn) -> Document:
     """CLOSED by its probe; the growth stays until it has been closed for two cooldowns."""
     ramp = Ramp(RAMP_START, 0, 0, turn.now) if turn.config.ramp else None
     stable_at = turn.now + STABLE_COOLDOWNS * max(doc.cooldown_ms, turn.config.cooldown_ms)
-    return regime(doc, CircuitState.CLOSED, turn.now, trips=doc.trips, cooldown_ms=doc.cooldown_ms, stable_at=stable_at, ramp=ramp)
+    return regime(doc, BreakerState.CLOSED, turn.now, trips=doc.trips, cooldown_ms=doc.cooldown_ms, stable_at=stable_at, ramp=ramp)
 
 
 def ramp_granted(ramp: Ramp, now: int) -> Ramp | None:
@@ -155,10 +155,10 @@ def _expired(doc: Document, turn: Turn) -> Document:
     times = doc.expiries + 1
     if times < MAX_EXPIRIES:
         lost_at = doc.probe_until
-        return regime(doc, CircuitState.OPEN, turn.now, probe_at=lost_at, expiries=times, inconclusive=doc.inconclusive, **opening(doc))
+        return regime(doc, BreakerState.OPEN, turn.now, probe_at=lost_at, expiries=times, inconclusive=doc.inconclusive, **opening(doc))
     cooldown = _next_cooldown(doc, turn, 0)
     facts = opening(doc) | {"trips": doc.trips + 1, "cooldown_ms": cooldown}
-    return regime(doc, CircuitState.OPEN, turn.now, probe_at=doc.probe_until + cooldown, **facts)
+    return regime(doc, BreakerState.OPEN, turn.now, probe_at=doc.probe_until + cooldown, **facts)
 
 
 def _next_cooldown(doc: Document, turn: Turn, least_ms: int) -> int:

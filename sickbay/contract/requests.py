@@ -15,10 +15,10 @@ from google.protobuf.duration_pb2 import Duration
 
 from sickbay.breakers.v1 import breaker_service_pb2 as breakers
 from sickbay.contract.payload import checked_text, struct_text
-from sickbay.domain.breaker import Action, Command, Key
+from sickbay.domain.breaker import Action, BreakerKey, Command
 from sickbay.domain.errors import ErrorReason, InvalidArgument
-from sickbay.domain.job import CODE_PATTERN, DEFAULT_TENANT, NAME_PATTERN, Job, Reason, State, is_code, is_name
-from sickbay.domain.queries import Edit, JobQuery, QuarantineQuery
+from sickbay.domain.job import CODE_PATTERN, DEFAULT_TENANT, NAME_PATTERN, Job, JobState, Reason, is_code, is_name
+from sickbay.domain.queries import JobEdit, JobQuery, QuarantineQuery
 from sickbay.jobs.v1 import job_pb2, job_service_pb2
 from sickbay.jobs.v1 import quarantine_service_pb2 as wards
 
@@ -36,7 +36,9 @@ _MAX_SECONDS: Final = 315_576_000_000
 """The range of Duration: 10,000 years."""
 
 _REQUEST_ID: Final = re.compile(rf"[ -~]{{1,{MAX_REQUEST_ID_CHARS}}}")
-_STATES: Final[dict[int, State]] = {number: State(name.removeprefix("STATE_")) for name, number in job_pb2.Job.State.items() if number}
+_STATES: Final[dict[int, JobState]] = {
+    number: JobState(name.removeprefix("STATE_")) for name, number in job_pb2.Job.State.items() if number
+}
 _REASONS: Final[dict[int, Reason]] = {
     number: Reason(name.removeprefix("REASON_")) for name, number in wards.QuarantinedJob.Reason.items() if number
 }
@@ -110,9 +112,9 @@ def quarantine_query(request: wards.ListQuarantinedJobsRequest, now: int) -> Qua
     )
 
 
-def edit(request: wards.ResubmitJobRequest) -> Edit:
+def edit(request: wards.ResubmitJobRequest) -> JobEdit:
     """What a person changes on the way back."""
-    return Edit(payload_json=content(request), job_type=job_type(request.job_type) if request.job_type else None)
+    return JobEdit(payload_json=content(request), job_type=job_type(request.job_type) if request.job_type else None)
 
 
 _ACTIONS: Final[dict[type, Action]] = {
@@ -133,7 +135,7 @@ Commanding = (
 """The requests that command a circuit."""
 
 
-def command(request: Commanding) -> tuple[Key, Command]:
+def command(request: Commanding) -> tuple[BreakerKey, Command]:
     """Whose circuit, and what to do with it."""
     key = breaker_key(request.job_type, request.tenant)
     action = _ACTIONS[type(request)]
@@ -145,9 +147,9 @@ def command(request: Commanding) -> tuple[Key, Command]:
     return key, Command(action, hold, actor(request.actor), _line(request.why, "reason (why)", MAX_WHY_CHARS))
 
 
-def breaker_key(kind: str, whose: str) -> Key:
+def breaker_key(kind: str, whose: str) -> BreakerKey:
     """Whose circuit."""
-    return Key(job_type(kind), tenant(whose))
+    return BreakerKey(job_type(kind), tenant(whose))
 
 
 def content(request: job_service_pb2.SubmitJobRequest | wards.ResubmitJobRequest) -> bytes | None:

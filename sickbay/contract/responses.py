@@ -14,18 +14,18 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sickbay.breakers.v1 import breaker_pb2, breaker_service_pb2
-from sickbay.domain.breaker import CircuitState, Snapshot
-from sickbay.domain.job import Change, Failure, Reason, Record, State
-from sickbay.domain.queries import Case, FailureGroup, Revision
+from sickbay.domain.breaker import BreakerState, Snapshot
+from sickbay.domain.job import Failure, JobRecord, JobState, Reason, StateChange
+from sickbay.domain.queries import FailureGroup, PayloadRevision, QuarantinedJob
 from sickbay.jobs.v1 import job_pb2, quarantine_service_pb2
 
 _MAX_MS: Final = 253_402_300_799_999
 """The end of the year 9999, where Timestamp ends."""
 _MAX_UINT32: Final = 2**32 - 1
 
-_STATES: Final = {state: job_pb2.Job.State.Value(f"STATE_{state.value}") for state in State}
+_STATES: Final = {state: job_pb2.Job.State.Value(f"STATE_{state.value}") for state in JobState}
 _REASONS: Final = {reason: quarantine_service_pb2.QuarantinedJob.Reason.Value(f"REASON_{reason.value}") for reason in Reason}
-_CIRCUIT_STATES: Final = {state: breaker_pb2.Breaker.State.Value(f"STATE_{state.value}") for state in CircuitState}
+_BREAKER_STATES: Final = {state: breaker_pb2.Breaker.State.Value(f"STATE_{state.value}") for state in BreakerState}
 
 
 def timestamp(ms: int | None) -> Timestamp | None:
@@ -44,7 +44,7 @@ def duration(ms: int) -> Duration | None:
     return Duration(seconds=seconds, nanos=rest * 1_000_000)
 
 
-def job(record: Record, history: Sequence[Change] = ()) -> job_pb2.Job:
+def job(record: JobRecord, history: Sequence[StateChange] = ()) -> job_pb2.Job:
     """The job as the ledger knows it, with its history where the view asks for it, and then with tracebacks, too."""
     known = record.job
     return job_pb2.Job(
@@ -75,7 +75,7 @@ def failure(failed: Failure, *, whole: bool = True) -> job_pb2.AttemptError:
     )
 
 
-def change(step: Change, failures: Sequence[Failure] = ()) -> job_pb2.StateChange:
+def change(step: StateChange, failures: Sequence[Failure] = ()) -> job_pb2.StateChange:
     """One line of a history; the job's failures know where the run failed that led to it."""
     return job_pb2.StateChange(
         time=timestamp(step.at),
@@ -89,18 +89,18 @@ def change(step: Change, failures: Sequence[Failure] = ()) -> job_pb2.StateChang
     )
 
 
-def _traceback(step: Change, failures: Sequence[Failure]) -> str:
-    attempt = step.attempt - (step.state is State.RETRYING)  # it is the next one's already
+def _traceback(step: StateChange, failures: Sequence[Failure]) -> str:
+    attempt = step.attempt - (step.state is JobState.RETRYING)  # it is the next one's already
     run = (step.generation, attempt, step.code)
     return next((one.traceback for one in reversed(failures) if (one.generation, one.attempt, one.code) == run), "")
 
 
-def quarantined(record: Record) -> quarantine_service_pb2.QuarantinedJob:
+def quarantined(record: JobRecord) -> quarantine_service_pb2.QuarantinedJob:
     """A job that was set aside, as lists show it: without payload, revisions and history."""
     return _quarantined(record, job(record))
 
 
-def case(found: Case) -> quarantine_service_pb2.QuarantinedJob:
+def case(found: QuarantinedJob) -> quarantine_service_pb2.QuarantinedJob:
     """A job that was set aside, with payload, revisions and history."""
     message = _quarantined(found.record, job(found.record, found.history))
     message.payload_json = _json(found.record.job.payload_json)
@@ -108,7 +108,7 @@ def case(found: Case) -> quarantine_service_pb2.QuarantinedJob:
     return message
 
 
-def _quarantined(record: Record, known: job_pb2.Job) -> quarantine_service_pb2.QuarantinedJob:
+def _quarantined(record: JobRecord, known: job_pb2.Job) -> quarantine_service_pb2.QuarantinedJob:
     return quarantine_service_pb2.QuarantinedJob(
         job=known,
         reason=_REASONS[record.reason] if record.reason else quarantine_service_pb2.QuarantinedJob.REASON_UNSPECIFIED,
@@ -118,7 +118,7 @@ def _quarantined(record: Record, known: job_pb2.Job) -> quarantine_service_pb2.Q
     )
 
 
-def revision(edit: Revision) -> quarantine_service_pb2.PayloadRevision:
+def revision(edit: PayloadRevision) -> quarantine_service_pb2.PayloadRevision:
     """One edit of a payload."""
     return quarantine_service_pb2.PayloadRevision(
         time=timestamp(edit.at), actor=_text(edit.actor), before_json=_json(edit.before), after_json=_json(edit.after)
@@ -139,46 +139,46 @@ def failure_group(group: FailureGroup) -> quarantine_service_pb2.FailureGroup:
     )
 
 
-def breaker(circuit: Snapshot) -> breaker_pb2.Breaker:
+def breaker(breaker: Snapshot) -> breaker_pb2.Breaker:
     """A circuit as it is at one moment."""
     return breaker_pb2.Breaker(
-        job_type=circuit.key.job_type,
-        tenant=circuit.key.tenant,
-        state=_CIRCUIT_STATES[circuit.state],
-        open_time=timestamp(circuit.opened_at),
-        probe_time=timestamp(circuit.probe_at),
-        cooldown_elapsed=circuit.cooldown_elapsed,
-        cooldown=duration(circuit.cooldown_ms),
-        trips=_uint32(circuit.trips),
-        reason_code=circuit.reason_code,
-        reason_count=_uint32(circuit.reason_count),
-        reason_message=_text(circuit.reason_message),
-        failures_in_row=_uint32(circuit.failures_in_row),
-        failures_in_row_code=circuit.failures_in_row_code,
-        total_failures=circuit.total_failures,
-        recovering=circuit.recovering,
-        probe_job_id=_text(circuit.probe_job_id),
-        forced_until_time=timestamp(circuit.forced_until),
-        forced_by=_text(circuit.forced_by),
-        forced_why=_text(circuit.forced_why),
-        would_have_tripped=_uint32(circuit.would_have_tripped),
-        epoch=circuit.epoch,
-        rev=circuit.rev,
-        update_time=timestamp(circuit.updated_at),
-        degraded=circuit.degraded,
+        job_type=breaker.key.job_type,
+        tenant=breaker.key.tenant,
+        state=_BREAKER_STATES[breaker.state],
+        open_time=timestamp(breaker.opened_at),
+        probe_time=timestamp(breaker.probe_at),
+        cooldown_elapsed=breaker.cooldown_elapsed,
+        cooldown=duration(breaker.cooldown_ms),
+        trips=_uint32(breaker.trips),
+        reason_code=breaker.reason_code,
+        reason_count=_uint32(breaker.reason_count),
+        reason_message=_text(breaker.reason_message),
+        failures_in_row=_uint32(breaker.failures_in_row),
+        failures_in_row_code=breaker.failures_in_row_code,
+        total_failures=breaker.total_failures,
+        recovering=breaker.recovering,
+        probe_job_id=_text(breaker.probe_job_id),
+        forced_until_time=timestamp(breaker.forced_until),
+        forced_by=_text(breaker.forced_by),
+        forced_why=_text(breaker.forced_why),
+        would_have_tripped=_uint32(breaker.would_have_tripped),
+        epoch=breaker.epoch,
+        rev=breaker.rev,
+        update_time=timestamp(breaker.updated_at),
+        degraded=breaker.degraded,
     )
 
 
 def metrics(
-    circuits: Sequence[Snapshot], *, jobs: Mapping[State, int], depths: Mapping[str, int], duplicates: int, now: int
+    breakers: Sequence[Snapshot], *, jobs: Mapping[JobState, int], depths: Mapping[str, int], duplicates: int, now: int
 ) -> breaker_service_pb2.GetMetricsResponse:
     """The system in numbers; types without failures are left out of `failures_by_job_type`, as documented."""
-    refusing = sum(circuit.state.refuses for circuit in circuits)
+    refusing = sum(breaker.state.refuses for breaker in breakers)
     failures: Counter[str] = Counter()
-    for circuit in circuits:
-        failures[circuit.key.job_type] += circuit.total_failures
+    for breaker in breakers:
+        failures[breaker.key.job_type] += breaker.total_failures
     return breaker_service_pb2.GetMetricsResponse(
-        circuit_breakers=breaker_service_pb2.CircuitBreakerCounts(total=len(circuits), open=refusing, closed=len(circuits) - refusing),
+        circuit_breakers=breaker_service_pb2.CircuitBreakerCounts(total=len(breakers), open=refusing, closed=len(breakers) - refusing),
         failures_by_job_type=+failures,
         jobs_by_state={state.value: count for state, count in jobs.items()},
         queue_depths={str(queue): depth for queue, depth in depths.items()},

@@ -11,12 +11,12 @@ from collections.abc import Collection, Iterable
 from hashlib import blake2b
 from typing import Final
 
-from sickbay.domain.breaker import Key, Snapshot
-from sickbay.domain.job import Change, Record, State
+from sickbay.domain.breaker import BreakerKey, Snapshot
+from sickbay.domain.job import JobRecord, JobState, StateChange
 from sickbay.domain.truth import Truth, truth
 
 _TOKEN: Final = re.compile(r"([0-9]{1,9})\.([0-9]{1,9})\.([A-Z]{1,20})")
-_STATES: Final = {state.value for state in State}
+_STATES: Final = {state.value for state in JobState}
 _BYTES: Final = 8
 
 
@@ -25,25 +25,25 @@ def after(token: str) -> Truth | None:
     found = _TOKEN.fullmatch(token)
     if found is None or found[3] not in _STATES:
         return None
-    return truth(State(found[3]), int(found[1]), int(found[2]))
+    return truth(JobState(found[3]), int(found[1]), int(found[2]))
 
 
-def place(change: Change) -> Truth:
+def place(change: StateChange) -> Truth:
     """Where a change stands in the order of truth."""
     return truth(change.state, change.generation, change.attempt)
 
 
-def place_of(record: Record) -> Truth:
+def place_of(record: JobRecord) -> Truth:
     """Where a job is in the order of truth."""
     return truth(record.state, record.job.generation, record.job.attempt)
 
 
-def token(change: Change) -> str:
+def token(change: StateChange) -> str:
     """The token after this change."""
     return f"{change.generation}.{change.attempt}.{change.state.value}"
 
 
-def token_of(record: Record) -> str:
+def token_of(record: JobRecord) -> str:
     """The token of a job that was told as it is."""
     return f"{record.job.generation}.{record.job.attempt}.{record.state.value}"
 
@@ -51,20 +51,20 @@ def token_of(record: Record) -> str:
 class Told:
     """The circuits that a watch has told, each as it was told last."""
 
-    def __init__(self, circuits: Iterable[Snapshot] = ()) -> None:
+    def __init__(self, breakers: Iterable[Snapshot] = ()) -> None:
         """These were told already."""
-        self._digests: dict[Key, int] = {}
+        self._digests: dict[BreakerKey, int] = {}
         self._all = 0
-        for circuit in circuits:
-            self.tell(circuit)
+        for breaker in breakers:
+            self.tell(breaker)
 
-    def tell(self, circuit: Snapshot) -> None:
+    def tell(self, breaker: Snapshot) -> None:
         """This one is told now."""
-        digest = _digest(circuit)
-        self._all ^= digest ^ self._digests.get(circuit.key, 0)
-        self._digests[circuit.key] = digest
+        digest = _digest(breaker)
+        self._all ^= digest ^ self._digests.get(breaker.key, 0)
+        self._digests[breaker.key] = digest
 
-    def keep(self, keys: Collection[Key]) -> None:
+    def keep(self, keys: Collection[BreakerKey]) -> None:
         """Forget all others: they are no more."""
         for key in self._digests.keys() - keys:
             self._all ^= self._digests.pop(key)
@@ -75,7 +75,7 @@ class Told:
         return self._all.to_bytes(_BYTES, "big").hex()
 
 
-def _digest(circuit: Snapshot) -> int:
+def _digest(breaker: Snapshot) -> int:
     """Of what each change changes, and nothing else does: a cooldown elapses by itself. The time tells apart what begins anew."""
-    text = repr((circuit.key.name, circuit.state.value, circuit.epoch, circuit.rev, circuit.updated_at))
+    text = repr((breaker.key.name, breaker.state.value, breaker.epoch, breaker.rev, breaker.updated_at))
     return int.from_bytes(blake2b(text.encode(), digest_size=_BYTES).digest(), "big")

@@ -15,7 +15,7 @@ def _none() -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Vitals:
+class BackendStatus:
     """Each is answered from memory, at any time.
 
     `up` says of `broker`, `breakers`, `ledger` and `keys` whether they answer; without `breakers` circuits run degraded. `troubles` says of

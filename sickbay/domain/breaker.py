@@ -12,7 +12,7 @@ from typing import NamedTuple
 from sickbay.domain.job import DEFAULT_TENANT
 
 
-class Key(NamedTuple):
+class BreakerKey(NamedTuple):
     """Whose circuit: one per job type and tenant."""
 
     job_type: str
@@ -24,7 +24,7 @@ class Key(NamedTuple):
         return self.job_type if self.tenant == DEFAULT_TENANT else f"{self.tenant}/{self.job_type}"
 
 
-class CircuitState(StrEnum):
+class BreakerState(StrEnum):
     """What a circuit does with the jobs of its type; the names of the contract's `Breaker.State`."""
 
     CLOSED = "CLOSED"
@@ -37,7 +37,7 @@ class CircuitState(StrEnum):
     @property
     def refuses(self) -> bool:
         """Whether jobs are parked (all of them, but for a probe)."""
-        return self in {CircuitState.OPEN, CircuitState.HALF_OPEN, CircuitState.FORCED_OPEN}
+        return self in {BreakerState.OPEN, BreakerState.HALF_OPEN, BreakerState.FORCED_OPEN}
 
 
 class PermitKind(StrEnum):
@@ -56,7 +56,7 @@ class Permit:
     `longest_ms` is how long the run may take, as its asker said; a probe's lease can be extended for at least so long.
     """
 
-    key: Key
+    key: BreakerKey
     kind: PermitKind
     epoch: int
     job_id: str
@@ -69,8 +69,8 @@ class Permit:
 class Refusal:
     """The circuit does not let the job run. `retry_in_ms` is the wait until a probe may be asked for, None if nobody can say."""
 
-    key: Key
-    state: CircuitState
+    key: BreakerKey
+    state: BreakerState
     retry_in_ms: int | None = None
 
 
@@ -78,8 +78,8 @@ class Refusal:
 class Snapshot:
     """A circuit as it is at one moment, for people and for the contract's `Breaker`; None where a field says nothing in this state."""
 
-    key: Key
-    state: CircuitState
+    key: BreakerKey
+    state: BreakerState
     epoch: int
     rev: int
     updated_at: int

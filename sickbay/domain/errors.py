@@ -24,7 +24,7 @@ from enum import StrEnum
 from typing import Any, ClassVar, Final
 
 from sickbay.domain.job import is_code
-from sickbay.domain.outcome import Kind, KindName, kind_of
+from sickbay.domain.outcome import KindName, OutcomeKind, kind_of
 from sickbay.domain.raised import MAX_WAIT_MS, is_a, text_of
 
 MAX_RETRY_AFTER: Final = MAX_WAIT_MS // 1000
@@ -153,7 +153,9 @@ class JobError(Exception):
 
     __module__ = "sickbay"  # where users import it from, so what tracebacks call it
 
-    def __init__(self, code: str, message: object = "", *, kind: Kind | KindName | None = None, retry_after: float | None = None) -> None:
+    def __init__(
+        self, code: str, message: object = "", *, kind: OutcomeKind | KindName | None = None, retry_after: float | None = None
+    ) -> None:
         """Raise ValueError if the code, the kind or the wait cannot be meant."""
         words = message if type(message) is str else "" if message is None else text_of(message)
         super().__init__(f"{code}: {words}" if words else code)
@@ -165,8 +167,8 @@ class JobError(Exception):
             raise ValueError(msg)
         self.code = code
         self.message = words
-        self.kind = Kind(kind) if kind is not None else kind_of(code)
-        if self.kind in {Kind.SUCCESS, Kind.CANCELLED}:
+        self.kind = OutcomeKind(kind) if kind is not None else kind_of(code)
+        if self.kind in {OutcomeKind.SUCCESS, OutcomeKind.CANCELLED}:
             msg = f"a JobError cannot be of kind {self.kind.value}"
             raise ValueError(msg)
         self.retry_after = retry_after

@@ -17,7 +17,7 @@ from enum import StrEnum
 from time import monotonic
 from typing import Final
 
-from sickbay.domain.backend_status import Vitals
+from sickbay.domain.backend_status import BackendStatus
 
 GRACE_S: Final = 10.0
 LONGEST_STEP_S: Final = 2.0
@@ -102,7 +102,7 @@ class Damped:
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class HealthState:
     """One answer for all who ask."""
 
     status: Status
@@ -127,14 +127,14 @@ class Health:
         self._begun = self._ended = False
 
     @property
-    def state(self) -> State:
+    def state(self) -> HealthState:
         """As of the last look."""
         ready = self._begun and not self._ended
         findings = [check.finding for check in self._checks]
         down = [finding for finding in findings if finding.mark is Mark.DOWN]
         if not ready or any(finding.needed for finding in down):
-            return State(Status.ERROR, ready, findings)
-        return State(Status.DEGRADED if down else Status.OK, ready, findings)
+            return HealthState(Status.ERROR, ready, findings)
+        return HealthState(Status.DEGRADED if down else Status.OK, ready, findings)
 
     def begin(self) -> None:
         """The servers have answered: from now on they may be away for as long as the grace."""
@@ -182,6 +182,6 @@ class Streak:
         return self._why if self._failures >= MANY and self._now() - self._failed_at < QUIET_S else ""
 
 
-def checks_of(vitals: Vitals, *needed: str) -> list[Check]:
+def checks_of(vitals: BackendStatus, *needed: str) -> list[Check]:
     """A check for each part; those named are needed."""
     return [Check(name, trouble, name in needed) for name, trouble in vitals.troubles.items()]

@@ -33,7 +33,7 @@ class PayloadUnreadable(ValueError):
     """The bytes of a payload cannot be read as a JSON object; the text says why."""
 
 
-class State(StrEnum):
+class JobState(StrEnum):
     """Where a job is on its way; the names of the contract's `Job.State`."""
 
     QUEUED = "QUEUED"
@@ -56,7 +56,7 @@ class State(StrEnum):
         return self.rank == _FINAL
 
     @property
-    def is_set_aside(self) -> bool:
+    def in_quarantine(self) -> bool:
         """Whether the job lies in quarantine, parked or quarantined."""
         return self.rank == _SET_ASIDE
 
@@ -64,14 +64,14 @@ class State(StrEnum):
 _SET_ASIDE: Final = 5
 _FINAL: Final = 9
 _RANKS: Final = {
-    State.QUEUED: 0,
-    State.RETRYING: 0,
-    State.RUNNING: 1,
-    State.PARKED: _SET_ASIDE,
-    State.QUARANTINED: _SET_ASIDE,
-    State.SUCCEEDED: _FINAL,
-    State.DISCARDED: _FINAL,
-    State.CANCELLED: _FINAL,
+    JobState.QUEUED: 0,
+    JobState.RETRYING: 0,
+    JobState.RUNNING: 1,
+    JobState.PARKED: _SET_ASIDE,
+    JobState.QUARANTINED: _SET_ASIDE,
+    JobState.SUCCEEDED: _FINAL,
+    JobState.DISCARDED: _FINAL,
+    JobState.CANCELLED: _FINAL,
 }
 
 
@@ -163,7 +163,7 @@ class Job:
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class JobEvent:
     """What a service tells the ledger about a job: it is now in `state`, since `at`.
 
     `job` carries its payload when it is set aside, and may when it is accepted. `run` names one execution (two different runs that both
@@ -172,7 +172,7 @@ class Event:
     """
 
     job: Job
-    state: State
+    state: JobState
     at: int
     started_at: int | None = None
     run: str = ""
@@ -184,11 +184,11 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class StateChange:
     """One line of a job's history."""
 
     at: int
-    state: State
+    state: JobState
     generation: int
     attempt: int
     code: str = ""
@@ -197,11 +197,11 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class JobRecord:
     """A job as the ledger knows it. `job.payload_json` is empty unless the job is set aside."""
 
     job: Job
-    state: State
+    state: JobState
     updated_at: int
     started_at: int | None = None
     duplicates: int = 0

@@ -10,7 +10,7 @@ from enum import StrEnum
 from typing import Final, Literal
 
 
-class Kind(StrEnum):
+class OutcomeKind(StrEnum):
     """The kinds of outcome, by what they say about the dependency behind a job type."""
 
     SUCCESS = "success"
@@ -28,25 +28,25 @@ class Kind(StrEnum):
     @property
     def counts(self) -> bool:
         """Whether such a failure counts towards opening the circuit."""
-        return self in {Kind.SYSTEMIC, Kind.TRANSIENT, Kind.UNKNOWN}
+        return self in {OutcomeKind.SYSTEMIC, OutcomeKind.TRANSIENT, OutcomeKind.UNKNOWN}
 
 
 KindName = Literal["systemic", "transient", "data", "unknown"]
 """How a handler writes a kind."""
-FAILURE_KINDS: Final = (Kind.SYSTEMIC, Kind.TRANSIENT, Kind.DATA, Kind.UNKNOWN)
+FAILURE_KINDS: Final = (OutcomeKind.SYSTEMIC, OutcomeKind.TRANSIENT, OutcomeKind.DATA, OutcomeKind.UNKNOWN)
 """The kinds that a failure can be of."""
 
-KINDS: Final[dict[str, Kind]] = {
-    "API_TIMEOUT": Kind.SYSTEMIC,
-    "HANDLER_TIMEOUT": Kind.SYSTEMIC,
-    "SERVICE_UNAVAILABLE": Kind.SYSTEMIC,
-    "CONNECTION_REFUSED": Kind.SYSTEMIC,
-    "NETWORK_ERROR": Kind.TRANSIENT,
-    "RATE_LIMITED": Kind.TRANSIENT,
-    "VALIDATION_ERROR": Kind.DATA,
-    "BAD_REQUEST": Kind.DATA,
-    "NOT_FOUND": Kind.DATA,
-    "PAYLOAD_UNREADABLE": Kind.DATA,
+KINDS: Final[dict[str, OutcomeKind]] = {
+    "API_TIMEOUT": OutcomeKind.SYSTEMIC,
+    "HANDLER_TIMEOUT": OutcomeKind.SYSTEMIC,
+    "SERVICE_UNAVAILABLE": OutcomeKind.SYSTEMIC,
+    "CONNECTION_REFUSED": OutcomeKind.SYSTEMIC,
+    "NETWORK_ERROR": OutcomeKind.TRANSIENT,
+    "RATE_LIMITED": OutcomeKind.TRANSIENT,
+    "VALIDATION_ERROR": OutcomeKind.DATA,
+    "BAD_REQUEST": OutcomeKind.DATA,
+    "NOT_FOUND": OutcomeKind.DATA,
+    "PAYLOAD_UNREADABLE": OutcomeKind.DATA,
 }
 """The codes everybody means the same by; a handler may map more, or say the kind itself."""
 
@@ -58,17 +58,17 @@ HTTP_CLIENT_ERRORS: Final = range(400, 500)
 class Outcome:
     """What one run came to. `retry_after_ms` is the wait the dependency asked for, None if it did not; `traceback` says where it failed."""
 
-    kind: Kind
+    kind: OutcomeKind
     code: str = ""
     message: str = ""
     retry_after_ms: int | None = None
     traceback: str = field(default="", compare=False)
 
 
-SUCCESS: Final = Outcome(Kind.SUCCESS)
+SUCCESS: Final = Outcome(OutcomeKind.SUCCESS)
 
 
-def kind_of(code: str) -> Kind:
+def kind_of(code: str) -> OutcomeKind:
     """The kind of a code: the table's, HTTP_4xx and HTTP_5xx by their hundreds, else UNKNOWN."""
     known = KINDS.get(code)
     if known is not None:
@@ -77,9 +77,9 @@ def kind_of(code: str) -> Kind:
     if number != code and number.isdigit():
         status = int(number)
         if status in HTTP_SERVER_ERRORS:
-            return Kind.SYSTEMIC
+            return OutcomeKind.SYSTEMIC
         if status in {408, 425, 429}:
-            return Kind.TRANSIENT
+            return OutcomeKind.TRANSIENT
         if status in HTTP_CLIENT_ERRORS:
-            return Kind.DATA
-    return Kind.UNKNOWN
+            return OutcomeKind.DATA
+    return OutcomeKind.UNKNOWN

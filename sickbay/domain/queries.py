@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Generic, TypeVar
 
-from sickbay.domain.job import Change, Job, Reason, Record, State
+from sickbay.domain.job import Job, JobRecord, JobState, Reason, StateChange
 
 T = TypeVar("T")
 
@@ -21,7 +21,7 @@ class JobQuery:
 
     job_type: str = ""
     tenant: str = ""
-    states: frozenset[State] = frozenset()
+    states: frozenset[JobState] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class QuarantineQuery:
 
     job_type: str = ""
     tenant: str = ""
-    state: State | None = None
+    state: JobState | None = None
     reason: Reason | None = None
     error_code: str = ""
     fingerprint: str = ""
@@ -61,7 +61,7 @@ class FailureGroup:
 
 
 @dataclass(frozen=True, slots=True)
-class Revision:
+class PayloadRevision:
     """One edit of a payload."""
 
     at: int
@@ -71,16 +71,16 @@ class Revision:
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class QuarantinedJob:
     """A set-aside job with everything a person needs to judge it."""
 
-    record: Record
-    revisions: Sequence[Revision]
-    history: Sequence[Change]
+    record: JobRecord
+    revisions: Sequence[PayloadRevision]
+    history: Sequence[StateChange]
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class ReleaseLease:
     """A job taken out of quarantine, to be published. `job` has its payload and the next generation already."""
 
     job: Job
@@ -88,7 +88,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Edit:
+class JobEdit:
     """What a person changes on the way back; None keeps."""
 
     payload_json: bytes | None = None
@@ -96,7 +96,7 @@ class Edit:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class DuplicateCheck:
     """What the ledger says to a copy that may not be the only one.
 
     `superseded`: a later copy exists, drop this one. `crashes`: how many workers died while they ran this copy as a suspect.
@@ -123,7 +123,7 @@ class LostQuery:
 class Unheard:
     """A job that may be lost; whether the ledger has its payload, and whether it is just being brought back."""
 
-    record: Record
+    record: JobRecord
     has_payload: bool
     is_leased: bool
 
@@ -132,7 +132,7 @@ class Unheard:
 class Oldest:
     """Since when (ms) nothing was heard of the job of this state and type that was heard of longest ago."""
 
-    state: State
+    state: JobState
     job_type: str
     since: int
 
@@ -168,7 +168,7 @@ class Verdict(StrEnum):
 class Requeued:
     """A job, what became of it, and why, in a sentence."""
 
-    record: Record
+    record: JobRecord
     verdict: Verdict
     message: str = ""
 

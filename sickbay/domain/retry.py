@@ -16,9 +16,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from sickbay.domain.breaker import CircuitState
-from sickbay.domain.job import Failure, Job, Reason, State
-from sickbay.domain.outcome import Kind, Outcome
+from sickbay.domain.breaker import BreakerState
+from sickbay.domain.job import Failure, Job, JobState, Reason
+from sickbay.domain.outcome import Outcome, OutcomeKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +52,9 @@ class Retry:
     delay_ms: int
 
     @property
-    def state(self) -> State:
+    def state(self) -> JobState:
         """RETRYING."""
-        return State.RETRYING
+        return JobState.RETRYING
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +65,9 @@ class SetAside:
     reason: Reason
 
     @property
-    def state(self) -> State:
+    def state(self) -> JobState:
         """PARKED if the job is blameless, else QUARANTINED."""
-        return State.PARKED if self.reason is Reason.CIRCUIT_OPEN else State.QUARANTINED
+        return JobState.PARKED if self.reason is Reason.CIRCUIT_OPEN else JobState.QUARANTINED
 
 
 Route = Done | GiveBack | Retry | SetAside
@@ -87,14 +87,14 @@ def after_fault(job: Job, message: str, policy: RetryPolicy, now: int, traceback
     return SetAside(failed, Reason.WORKER_FAULT)
 
 
-def after_run(job: Job, outcome: Outcome, circuit: CircuitState, policy: RetryPolicy, now: int) -> Route:
-    """Decide where the job goes after one run; `circuit` is the circuit's state after the outcome was settled, `now` in ms."""
-    if outcome.kind is Kind.SUCCESS:
+def after_run(job: Job, outcome: Outcome, breaker: BreakerState, policy: RetryPolicy, now: int) -> Route:
+    """Decide where the job goes after one run; `breaker` is the circuit's state after the outcome was settled, `now` in ms."""
+    if outcome.kind is OutcomeKind.SUCCESS:
         return Done()
-    if outcome.kind is Kind.CANCELLED:
+    if outcome.kind is OutcomeKind.CANCELLED:
         return GiveBack()
     failed = job.failed(Failure(now, job.generation, job.attempt, outcome.code, outcome.message, outcome.traceback))
-    if outcome.kind.counts and circuit.refuses:
+    if outcome.kind.counts and breaker.refuses:
         return SetAside(failed, Reason.CIRCUIT_OPEN)
     if job.attempt < policy.retries(outcome.code):
         return Retry(failed.charged(), policy.delay_ms if outcome.retry_after_ms is None else outcome.retry_after_ms)

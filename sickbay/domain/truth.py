@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from sickbay.domain.job import State
+from sickbay.domain.job import JobState
 
 Truth = tuple[int, int, int, int]
 
-CALLED_OFF: Final = frozenset({State.CANCELLED, State.DISCARDED})
+CALLED_OFF: Final = frozenset({JobState.CANCELLED, JobState.DISCARDED})
 
 
-def truth(state: State, generation: int, attempt: int) -> Truth:
+def truth(state: JobState, generation: int, attempt: int) -> Truth:
     """The key by which events, rows and copies are compared; the greater is the later truth."""
-    if state is State.SUCCEEDED:
+    if state is JobState.SUCCEEDED:
         return (generation, 2, 0, 0)
     if state in CALLED_OFF:
         return (generation, 1, 0, 0)

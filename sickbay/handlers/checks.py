@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from sickbay.domain.job import NAME_PATTERN, is_code, is_name
-from sickbay.domain.outcome import FAILURE_KINDS, Kind
+from sickbay.domain.outcome import FAILURE_KINDS, OutcomeKind
 from sickbay.domain.raised import text_of
 
 MAX_TIMEOUT_S: Final = 1_500
@@ -70,14 +70,14 @@ def check_function(function: Any, job_type: str) -> None:
         ) from None
 
 
-def kinds_of(kinds: Iterable[tuple[Any, Any]]) -> dict[str, Kind]:
+def kinds_of(kinds: Iterable[tuple[Any, Any]]) -> dict[str, OutcomeKind]:
     """Those by error code."""
-    return {key: Kind(kind) for key, kind in kinds if isinstance(key, str)}
+    return {key: OutcomeKind(kind) for key, kind in kinds if isinstance(key, str)}
 
 
-def classes_of(kinds: Iterable[tuple[Any, Any]]) -> dict[type[BaseException], Kind]:
+def classes_of(kinds: Iterable[tuple[Any, Any]]) -> dict[type[BaseException], OutcomeKind]:
     """Those by exception class."""
-    return {key: Kind(kind) for key, kind in kinds if not isinstance(key, str)}
+    return {key: OutcomeKind(kind) for key, kind in kinds if not isinstance(key, str)}
 
 
 def _is_method(function: object) -> bool:

@@ -18,7 +18,7 @@ from typing import Final, TypeVar
 
 from sickbay.domain.errors import JobError
 from sickbay.domain.job import MAX_MESSAGE_CHARS, Job, is_code
-from sickbay.domain.outcome import Kind, Outcome, kind_of
+from sickbay.domain.outcome import Outcome, OutcomeKind, kind_of
 from sickbay.domain.raised import (
     Redact,
     attribute,
@@ -42,7 +42,9 @@ from sickbay.handlers.registry import HandlerSpec
 T = TypeVar("T")
 _MAX_NESTED: Final = 3
 """Groups that are causes of leaves of groups, and so on."""
-_WORST: Final = {kind: rank for rank, kind in enumerate((Kind.SYSTEMIC, Kind.TRANSIENT, Kind.UNKNOWN, Kind.DATA))}
+_WORST: Final = {
+    kind: rank for rank, kind in enumerate((OutcomeKind.SYSTEMIC, OutcomeKind.TRANSIENT, OutcomeKind.UNKNOWN, OutcomeKind.DATA))
+}
 _BROKEN_OFF: Final = (asyncio.CancelledError, GeneratorExit)
 """What is raised in tasks beside the one that failed; it decides only where there is nothing else."""
 
@@ -53,7 +55,7 @@ class _Verdict:
 
     error: BaseException
     code: str
-    kind: Kind
+    kind: OutcomeKind
     wait_ms: int | None = None
     said: bool = False
     known: bool = True
@@ -75,7 +77,7 @@ def classify(error: BaseException, spec: HandlerSpec, redact: Redact = unchanged
         more = f" (and {verdict.others} more)" if verdict.others else ""
         return Outcome(verdict.kind, verdict.code, short(message, redact, MAX_MESSAGE_CHARS - len(more)) + more, verdict.wait_ms)
     except BaseException as broken:  # noqa: BLE001 - the last resort: a job must come to an end whatever its handler raises
-        return Outcome(Kind.UNKNOWN, "ERROR", clean(f"{class_name(type(error))} (cannot be read: {class_name(type(broken))})"))
+        return Outcome(OutcomeKind.UNKNOWN, "ERROR", clean(f"{class_name(type(error))} (cannot be read: {class_name(type(broken))})"))
 
 
 def timed_out(seconds: float, spec: HandlerSpec, more: str = "") -> Outcome:
@@ -87,7 +89,7 @@ def timed_out(seconds: float, spec: HandlerSpec, more: str = "") -> Outcome:
 
 def unless_unreadable(outcome: Outcome, job: Job, spec: HandlerSpec) -> Outcome:
     """The outcome, unless the run failed after its payload could not be read: then it failed of that, and the job is to blame."""
-    if not job.unreadable or outcome.kind in {Kind.SUCCESS, Kind.CANCELLED}:
+    if not job.unreadable or outcome.kind in {OutcomeKind.SUCCESS, OutcomeKind.CANCELLED}:
         return outcome
     code = "PAYLOAD_UNREADABLE"
     return replace(outcome, kind=spec.kinds.get(code, kind_of(code)), code=code, message=job.unreadable, retry_after_ms=None)
@@ -141,7 +143,7 @@ def _said(error: BaseException, spec: HandlerSpec) -> _Verdict:
     code = plain(attribute(error, "code"))
     code = code if is_code(code) else _class_code(error)
     kind = attribute(error, "kind")
-    if type(kind) is not Kind or kind not in _WORST:
+    if type(kind) is not OutcomeKind or kind not in _WORST:
         kind = kind_of(code)
     message = attribute(error, "message")
     text = text_of(message) if is_a(message, str) else message_of(error)
@@ -157,7 +159,7 @@ def _is_mapped(error: BaseException, spec: HandlerSpec) -> bool:
     return _nearest(error, spec.codes) is not None or _nearest(error, spec.class_kinds) is not None
 
 
-def _kind(error: BaseException, code: str, kind: Kind, spec: HandlerSpec) -> Kind:
+def _kind(error: BaseException, code: str, kind: OutcomeKind, spec: HandlerSpec) -> OutcomeKind:
     """What the handler says of the code, or else of the nearest class, or else `kind`."""
     return spec.kinds.get(code) or _nearest(error, spec.class_kinds) or kind
 

@@ -22,7 +22,7 @@ from types import FrameType
 from typing import Any, Final, Protocol, TypeVar
 
 from sickbay.domain.job import Job
-from sickbay.domain.outcome import Kind, KindName
+from sickbay.domain.outcome import KindName, OutcomeKind
 from sickbay.handlers.checks import MAX_TIMEOUT_S, HandlerMistake, check_function, check_options, classes_of, kinds_of
 
 __all__ = ["MARK", "MAX_TIMEOUT_S", "HandlerMistake", "HandlerSpec", "handler"]
@@ -55,9 +55,9 @@ class HandlerSpec:
     timeout: float | None = None
     concurrency: int | None = None
     codes: Mapping[type[BaseException], str] = field(default_factory=dict)
-    kinds: Mapping[str, Kind] = field(default_factory=dict)
+    kinds: Mapping[str, OutcomeKind] = field(default_factory=dict)
     retries: Mapping[str, int] = field(default_factory=dict)
-    class_kinds: Mapping[type[BaseException], Kind] = field(default_factory=dict)
+    class_kinds: Mapping[type[BaseException], OutcomeKind] = field(default_factory=dict)
     place: str = ""
 
     @property
@@ -73,7 +73,7 @@ def handler(
     timeout: float | None = None,
     concurrency: int | None = None,
     codes: Items[type[BaseException], str] | None = None,
-    kinds: Items[str | type[BaseException], Kind | KindName] | None = None,
+    kinds: Items[str | type[BaseException], OutcomeKind | KindName] | None = None,
     retries: Items[str, int] | None = None,
 ) -> Callable[[F], F]:
     """Make the decorated function, or anything else that can be called with one Job, the handler of `job_type`.

@@ -23,11 +23,11 @@ from sickbay.domain.job import (
     MAX_FAILURES,
     MAX_TRACEBACK_BYTES,
     NAME_PATTERN,
-    Event,
     Failure,
     Job,
+    JobEvent,
+    JobState,
     Reason,
-    State,
     is_name,
     last_bytes,
     remembered,
@@ -78,7 +78,7 @@ class _Body(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     errors: tuple[_Failure, ...] = ()
     submitted_at: _Millis = 0
     maybe_duplicate: bool = False
-    state: State | msgspec.UnsetType = msgspec.UNSET
+    state: JobState | msgspec.UnsetType = msgspec.UNSET
     at: _Millis = 0
     started_at: _Millis | None = None
     run: str = ""
@@ -133,17 +133,17 @@ def decode_job(body: bytes, message_id: str, now: int, headers: Mapping[str, str
     return _job(found, found.job_id or id_of(message_id), now, trace_of(headers) if headers else "")
 
 
-def encode_event(event: Event) -> bytes:
+def encode_event(event: JobEvent) -> bytes:
     """One event in a message of its own; a set-aside job is complete in it."""
     return _encoder.encode(_event_body(event))
 
 
-def encode_events(events: Iterable[Event]) -> bytes:
+def encode_events(events: Iterable[JobEvent]) -> bytes:
     """Several events in one message."""
     return _encoder.encode(_Batch(tuple(map(_event_body, events))))
 
 
-def decode_events(body: bytes, now: int | None = None) -> Sequence[Event]:
+def decode_events(body: bytes, now: int | None = None) -> Sequence[JobEvent]:
     """The events in a message, one or several; times far after `now` (ms) are taken for a day after it. Raises Undecodable."""
     try:
         several = _shape_decoder.decode(body).events is not msgspec.UNSET
@@ -227,12 +227,12 @@ def _failure(told: _Failure) -> Failure:
     return Failure(told.time, told.generation, told.attempt, code, message, last_bytes(traceback, MAX_TRACEBACK_BYTES))
 
 
-def _carries_payload(event: Event) -> bool:
+def _carries_payload(event: JobEvent) -> bool:
     """A job that is set aside is complete in its event; one that was accepted is, if its payload was left in."""
-    return event.state.is_set_aside or (event.state is State.QUEUED and not event.duplicate and bool(event.job.payload_json))
+    return event.state.in_quarantine or (event.state is JobState.QUEUED and not event.duplicate and bool(event.job.payload_json))
 
 
-def _event_body(event: Event) -> _Body:
+def _event_body(event: JobEvent) -> _Body:
     job = event.job
     return _Body(
         job_type=job.job_type,
@@ -252,20 +252,20 @@ def _event_body(event: Event) -> _Body:
         code=event.code,
         message=event.message,
         duplicate=event.duplicate,
-        trace=job.trace if event.state.is_set_aside else "",
+        trace=job.trace if event.state.in_quarantine else "",
     )
 
 
-def _event(body: _Body, now: int) -> Event:
+def _event(body: _Body, now: int) -> JobEvent:
     state = body.state
     if isinstance(state, msgspec.UnsetType) or not body.job_id:
         raise Undecodable("an event needs jobId and state")
-    if state.is_set_aside and isinstance(body.payload, msgspec.UnsetType):
+    if state.in_quarantine and isinstance(body.payload, msgspec.UnsetType):
         raise Undecodable("an event that sets a job aside needs its payload")
-    _check_names(body, may_lack=not state.is_set_aside)
+    _check_names(body, may_lack=not state.in_quarantine)
     at = not_ahead(body.at, now)
     job = _job(body, body.job_id, at)
-    return Event(
+    return JobEvent(
         job=job if job.submitted_at <= now else replace(job, submitted_at=not_ahead(job.submitted_at, now)),
         state=state,
         at=at,

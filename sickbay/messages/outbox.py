@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Final, Self
 
 from sickbay.domain.errors import Unavailable
-from sickbay.domain.job import Event, State
+from sickbay.domain.job import JobEvent, JobState
 from sickbay.messages.codec import encode_event, encode_events
 from sickbay.ports import Broker, Delivery, Message
 
@@ -30,22 +30,22 @@ MAX_REMEMBERED: Final = 50_000
 log = logging.getLogger(__name__)
 
 
-def _nobody(_: Event) -> None:
+def _nobody(_: JobEvent) -> None:
     """The hook of whoever wants to hear nothing."""
 
 
-Refused = Callable[[Event, Delivery | None, BaseException], None]
+Refused = Callable[[JobEvent, Delivery | None, BaseException], None]
 
 
-def _give_back(_: Event, delivery: Delivery | None, __: BaseException) -> None:
+def _give_back(_: JobEvent, delivery: Delivery | None, __: BaseException) -> None:
     if delivery:
         delivery.nack()
 
 
-def _harmless(hook: Callable[[Event], None]) -> Callable[[Event], None]:
+def _harmless(hook: Callable[[JobEvent], None]) -> Callable[[JobEvent], None]:
     """What only looks on must not keep a job from being settled."""
 
-    def hear(event: Event) -> None:
+    def hear(event: JobEvent) -> None:
         try:
             hook(event)
         except Exception:
@@ -78,23 +78,23 @@ class _Lately:
             self._since = monotonic()
 
 
-class EventStream:
+class EventOutbox:
     """One per service process. `async with` starts it; leaving flushes what is left.
 
     `heard` is the one hook for metrics, traces and logs: it is called with each event that ends a run or turns a job away, where that
     happened, so that the context of the job is the present one.
     """
 
-    def __init__(self, broker: Broker, *, linger_s: float = LINGER_S, heard: Callable[[Event], None] = _nobody) -> None:
+    def __init__(self, broker: Broker, *, linger_s: float = LINGER_S, heard: Callable[[JobEvent], None] = _nobody) -> None:
         """Publish through `broker`; `linger_s` is the longest wait of an event for company."""
         self._heard = _harmless(heard)
         self.on_refused: Refused = _give_back
         """Hears of an event that cannot be told because of what is in it; it settles the delivery."""
         self._broker = broker
         self._linger_s = linger_s
-        self._buffer: list[tuple[Event, Delivery | None]] = []
-        self._started: dict[str, Event] = {}
-        self._in_flight: Sequence[tuple[Event, Delivery | None]] = ()
+        self._buffer: list[tuple[JobEvent, Delivery | None]] = []
+        self._started: dict[str, JobEvent] = {}
+        self._in_flight: Sequence[tuple[JobEvent, Delivery | None]] = ()
         self._succeeded = _Lately()
         self._wake = asyncio.Event()
         self._full = asyncio.Event()
@@ -118,7 +118,7 @@ class EventStream:
                 task.cancel()
             await asyncio.gather(*done, *late, return_exceptions=not done)
 
-    def add(self, event: Event, delivery: Delivery | None = None) -> None:
+    def add(self, event: JobEvent, delivery: Delivery | None = None) -> None:
         """Send soon; `delivery` is acknowledged after the confirm. Supersedes an untold begin of the same run."""
         self._started.pop(event.job.job_id, None)
         self._buffer.append((event, delivery))
@@ -128,13 +128,13 @@ class EventStream:
             self._full.set()
         self._heard(event)
 
-    async def set_aside(self, event: Event) -> None:
+    async def set_aside(self, event: JobEvent) -> None:
         """Tell at once, and keep the complete job in quarantine: one publish for both, durable on return."""
         self.forget(event.job.job_id)
         await self._broker.publish([Message(f"job.quarantined.{event.state.lower()}", encode_event(event))])
         self._heard(event)
 
-    def started(self, event: Event) -> None:
+    def started(self, event: JobEvent) -> None:
         """Tell that a run began, unless it is over before the next batch goes: then its outcome carries the begin."""
         self._started[event.job.job_id] = event
         self._wake.set()
@@ -177,8 +177,8 @@ class EventStream:
                 async with asyncio.timeout(self._linger_s):
                     await self._full.wait()
 
-    def _take(self) -> Sequence[tuple[Event, Delivery | None]]:
-        begun: list[tuple[Event, Delivery | None]] = [(event, None) for event in self._started.values()]
+    def _take(self) -> Sequence[tuple[JobEvent, Delivery | None]]:
+        begun: list[tuple[JobEvent, Delivery | None]] = [(event, None) for event in self._started.values()]
         self._started.clear()
         batch = begun + self._buffer[:MAX_EVENTS]
         del self._buffer[:MAX_EVENTS]
@@ -188,7 +188,7 @@ class EventStream:
             self._wake.clear()
         return batch
 
-    async def _send(self, batch: Sequence[tuple[Event, Delivery | None]]) -> None:
+    async def _send(self, batch: Sequence[tuple[JobEvent, Delivery | None]]) -> None:
         try:
             told = await self._publish(Message("job.events", encode_events(event for event, _ in batch)))
         except Exception as error:  # noqa: BLE001 - one event must not keep the others
@@ -196,13 +196,13 @@ class EventStream:
         if not told:
             log.warning("%d events could not be told before the end; their jobs will be delivered again", len(batch))
             return None
-        self._succeeded.add(event.job.job_id for event, _ in batch if event.state is State.SUCCEEDED and not event.duplicate)
+        self._succeeded.add(event.job.job_id for event, _ in batch if event.state is JobState.SUCCEEDED and not event.duplicate)
         for _, delivery in batch:
             if delivery:
                 delivery.ack()
         return None
 
-    async def _isolate(self, batch: Sequence[tuple[Event, Delivery | None]], error: Exception) -> None:
+    async def _isolate(self, batch: Sequence[tuple[JobEvent, Delivery | None]], error: Exception) -> None:
         """Something in the batch cannot be told: halve it until only that is left."""
         if len(batch) > 1:
             half = len(batch) // 2

@@ -19,10 +19,20 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Protocol
 
-from sickbay.domain.breaker import CircuitState, Command, Key, Permit, Refusal, Snapshot
-from sickbay.domain.job import Change, Event, Job, Record, State
+from sickbay.domain.breaker import BreakerKey, BreakerState, Command, Permit, Refusal, Snapshot
+from sickbay.domain.job import Job, JobEvent, JobRecord, JobState, StateChange
 from sickbay.domain.outcome import Outcome
-from sickbay.domain.queries import Case, Claim, Edit, Entry, FailureGroup, JobQuery, Page, QuarantineQuery, Reservation
+from sickbay.domain.queries import (
+    DuplicateCheck,
+    FailureGroup,
+    JobEdit,
+    JobQuery,
+    Page,
+    QuarantinedJob,
+    QuarantineQuery,
+    ReleaseLease,
+    Reservation,
+)
 
 Clock = Callable[[], int]
 """Milliseconds since the epoch."""
@@ -140,13 +150,13 @@ class Broker(Protocol):
 class Breakers(Protocol):
     """The circuits of all job types; one truth for the fleet (`breaker.md`)."""
 
-    async def admit(self, key: Key, job_id: str, longest_ms: int = 0) -> Permit | Refusal:
+    async def admit(self, key: BreakerKey, job_id: str, longest_ms: int = 0) -> Permit | Refusal:
         """Ask to run one job. After a cooldown exactly one caller, fleet-wide, gets the probe. Makes the type known.
 
         `longest_ms` is how long the run may take (its timeout): a probe keeps its lease for so long, if it is renewed.
         """
 
-    async def settle(self, permit: Permit, outcome: Outcome) -> CircuitState:
+    async def settle(self, permit: Permit, outcome: Outcome) -> BreakerState:
         """Report what the run came to and learn the circuit's state after it. A stale permit is counted and changes nothing else.
 
         Never raises Unavailable.
@@ -155,13 +165,13 @@ class Breakers(Protocol):
     async def renew(self, permit: Permit) -> bool:
         """Extend a probe's lease; False if the probe is no longer ours or has had its longest time. Never raises Unavailable."""
 
-    async def keys(self) -> Sequence[Key]:
+    async def keys(self) -> Sequence[BreakerKey]:
         """Whose circuits are known, in order. One may be forgotten before it is looked at."""
 
-    async def snapshots(self, keys: Collection[Key] | None = None) -> Sequence[Snapshot]:
+    async def snapshots(self, keys: Collection[BreakerKey] | None = None) -> Sequence[Snapshot]:
         """Every known circuit, or those of them that are named, by key."""
 
-    async def command(self, key: Key, command: Command) -> Snapshot:
+    async def command(self, key: BreakerKey, command: Command) -> Snapshot:
         """Carry out an admin's command; NotFound when RESET or AUTO names an unknown type."""
 
     def watch(self) -> AbstractAsyncContextManager[AsyncIterator[Snapshot]]:
@@ -171,26 +181,26 @@ class Breakers(Protocol):
 class JobReader(Protocol):
     """The ledger as JobService sees it."""
 
-    async def get(self, job_id: str) -> Record | None:
+    async def get(self, job_id: str) -> JobRecord | None:
         """The job, or None if the ledger does not know it (yet)."""
 
-    async def history(self, job_id: str) -> Sequence[Change]:
+    async def history(self, job_id: str) -> Sequence[StateChange]:
         """Every state change known, oldest first; empty for an unknown job."""
 
-    async def histories(self, job_ids: Sequence[str]) -> Mapping[str, Sequence[Change]]:
+    async def histories(self, job_ids: Sequence[str]) -> Mapping[str, Sequence[StateChange]]:
         """The same of many jobs at once; unknown ones are left out."""
 
-    async def find(self, query: JobQuery, limit: int, cursor: str) -> Page[Record]:
+    async def find(self, query: JobQuery, limit: int, cursor: str) -> Page[JobRecord]:
         """Newest submission first; InvalidArgument(INVALID_PAGE_TOKEN) if the cursor is not of this kind."""
 
-    def watch(self, job_id: str) -> AbstractAsyncContextManager[AsyncIterator[tuple[Record, Change]]]:
+    def watch(self, job_id: str) -> AbstractAsyncContextManager[AsyncIterator[tuple[JobRecord, StateChange]]]:
         """Every change of the job applied from the moment of entering on, in order."""
 
 
 class LedgerWriter(Protocol):
     """The ledger as the keeper sees it, its only writer of events."""
 
-    async def apply(self, events: Sequence[Event]) -> None:
+    async def apply(self, events: Sequence[JobEvent]) -> None:
         """Merge by the order of truth (`merge.py`): replays, reordering and several writers are harmless.
 
         Unstorable if the database refuses a value of some event and always will; nothing of the batch was written then.
@@ -199,13 +209,13 @@ class LedgerWriter(Protocol):
     async def live(self, jobs: Sequence[Job]) -> Mapping[str, bool | None]:
         """By job id: True if just this copy (generation, attempt) is set aside now, False if it has left, None if the job is unknown."""
 
-    async def set_aside(self, after: str, limit: int, before: int) -> Sequence[Event]:
+    async def set_aside(self, after: str, limit: int, before: int) -> Sequence[JobEvent]:
         """Jobs set aside before `before` (ms), by job id from the one after `after` on, each as the event that its copy holds."""
 
     def sweeping(self) -> AbstractAsyncContextManager[bool]:
         """True for one process at a time, until the context ends; the others are told False and may ask again."""
 
-    async def counts(self) -> Mapping[State, int]:
+    async def counts(self) -> Mapping[JobState, int]:
         """How many jobs are in each state."""
 
     async def duplicates(self) -> int:
@@ -215,44 +225,44 @@ class LedgerWriter(Protocol):
         """Forget what is past its retention (succeeded 24 h, cancelled and discarded 30 days); return how many. Never set-aside ones."""
 
 
-class Wards(Protocol):
+class QuarantineStore(Protocol):
     """The ledger as QuarantineService and the healer see it: the jobs that were set aside."""
 
-    async def find_cases(self, query: QuarantineQuery, limit: int, cursor: str) -> Page[Record]:
+    async def list_quarantined(self, query: QuarantineQuery, limit: int, cursor: str) -> Page[JobRecord]:
         """Longest set aside first, with `total`."""
 
-    async def case(self, job_id: str) -> Case | None:
+    async def case(self, job_id: str) -> QuarantinedJob | None:
         """One of them with its payload, revisions and history; None if it is not set aside."""
 
     async def groups(self, job_type: str, tenant: str, limit: int, cursor: str) -> Page[FailureGroup]:
         """Largest group first."""
 
-    async def claim_parked(self, key: Key, limit: int) -> Sequence[Claim]:
+    async def lease_parked(self, key: BreakerKey, limit: int) -> Sequence[ReleaseLease]:
         """Take the longest parked jobs of a circuit under a lease; nobody else gets them until it runs out."""
 
-    async def claim_one(self, job_id: str, edit: Edit, etag: str, actor: str) -> Claim:
+    async def lease_job(self, job_id: str, edit: JobEdit, etag: str, actor: str) -> ReleaseLease:
         """Take one job for a resubmit, its attempt back at 0, and keep the edit as a revision.
 
         NotFound, Aborted(ETAG_MISMATCH), or FailedPrecondition if it is not set aside or just being released.
         """
 
-    async def claim_expired(self) -> Sequence[Claim]:
+    async def lease_expired(self) -> Sequence[ReleaseLease]:
         """Claims whose holder vanished before `released`; they may have been published: marked `maybe_duplicate`."""
 
-    async def released(self, claims: Sequence[Claim]) -> Sequence[Record]:
+    async def released(self, claims: Sequence[ReleaseLease]) -> Sequence[JobRecord]:
         """The claims are durable in `jobs.main`: the rows become QUEUED in their new generation, unless later news came already."""
 
-    async def discard(self, job_id: str, etag: str, actor: str) -> Record:
-        """Throw one away: DISCARDED. The errors of `claim_one`; discarding a discarded job returns it."""
+    async def discard(self, job_id: str, etag: str, actor: str) -> JobRecord:
+        """Throw one away: DISCARDED. The errors of `lease_job`; discarding a discarded job returns it."""
 
-    async def parked(self) -> Mapping[Key, int]:
+    async def parked(self) -> Mapping[BreakerKey, int]:
         """How many jobs are parked, by circuit, without claimed ones."""
 
 
-class Fence(Protocol):
+class DuplicateGuard(Protocol):
     """What a worker asks before it runs a copy that may not be the only one."""
 
-    async def enter(self, job: Job, *, suspect: bool) -> Entry:
+    async def enter(self, job: Job, *, suspect: bool) -> DuplicateCheck:
         """Compare with the ledger; for a suspect that is not superseded also count, durably, that a run begins now."""
 
     async def crashes(self, job: Job) -> int:

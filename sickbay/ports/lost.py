@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from sickbay.domain.job import Record
-from sickbay.domain.queries import Claim, Heard, LostQuery, Oldest, Page, Unheard
+from sickbay.domain.job import JobRecord
+from sickbay.domain.queries import Heard, LostQuery, Oldest, Page, ReleaseLease, Unheard
 
 
 class Lost(Protocol):
@@ -19,13 +19,13 @@ class Lost(Protocol):
     async def unheard(self, query: LostQuery, limit: int, cursor: str) -> Page[Unheard]:
         """Longest unheard of first."""
 
-    async def claim_unheard(self, records: Sequence[Record], actor: str) -> Sequence[Claim]:
-        """Take those under a lease that are as they were read and have a payload; `Wards.released` is the end of it.
+    async def claim_unheard(self, records: Sequence[JobRecord], actor: str) -> Sequence[ReleaseLease]:
+        """Take those under a lease that are as they were read and have a payload; `QuarantineStore.released` is the end of it.
 
         From now on no run of the generation they leave begins, so a copy that turns up after all is dropped.
         """
 
-    async def discard_unheard(self, records: Sequence[Record], actor: str, message: str) -> Sequence[Record]:
+    async def discard_unheard(self, records: Sequence[JobRecord], actor: str, message: str) -> Sequence[JobRecord]:
         """Close those that are as they were read and have no payload: DISCARDED, with code LOST and the message in their history."""
 
 

@@ -13,18 +13,18 @@ from sickbay.adapters.embedded.breakers import EmbeddedBreakers
 from sickbay.adapters.embedded.broker import SqliteBroker
 from sickbay.adapters.embedded.datafolder import DataFolder, open_data_folder
 from sickbay.adapters.rabbitmq.broker import RabbitBroker
-from sickbay.adapters.rabbitmq.upkeep import apply as apply_topology
-from sickbay.adapters.rabbitmq.upkeep import check as check_topology
+from sickbay.adapters.rabbitmq.topology_sync import apply as apply_topology
+from sickbay.adapters.rabbitmq.topology_sync import check as check_topology
 from sickbay.adapters.redis.breakers import RedisBreakers
-from sickbay.adapters.redis.fence import RedisFence
+from sickbay.adapters.redis.duplicate_guard import RedisDuplicateGuard
 from sickbay.adapters.redis.keys import RedisIdempotencyKeys
 from sickbay.adapters.sql.ledger import Ledger, open_ledger
-from sickbay.adapters.sql.link import AlwaysUp
-from sickbay.adapters.unconfigured import NoHolds, NoKeys, NoReader
-from sickbay.domain.backend_status import Vitals
+from sickbay.adapters.sql.listener import AlwaysUp
+from sickbay.adapters.unconfigured import UnconfiguredHolds, UnconfiguredJobReader, UnconfiguredKeys
+from sickbay.domain.backend_status import BackendStatus
 from sickbay.domain.errors import SettingsError
 from sickbay.domain.health import GRACE_S
-from sickbay.ports import Breakers, Broker, Clock, Fence, IdempotencyKeys, JobReader, LedgerWriter, Wards
+from sickbay.ports import Breakers, Broker, Clock, DuplicateGuard, IdempotencyKeys, JobReader, LedgerWriter, QuarantineStore
 from sickbay.ports.lost import Holds, Lost
 from sickbay.runtime.settings import Settings
 from sickbay.system.clock import SteadyClock, uptime, wall_clock
@@ -59,7 +59,7 @@ class Common:
     system: str = "sickbay"
     clock: Clock
     ready: Callable[[], Awaitable[None]]
-    vitals: Vitals = field(default_factory=Vitals)
+    vitals: BackendStatus = field(default_factory=BackendStatus)
     health_grace: float = GRACE_S
 
 
@@ -78,7 +78,7 @@ class WorkerParts(Common):
     """What a worker needs."""
 
     breakers: Breakers
-    fence: Fence
+    fence: DuplicateGuard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +87,7 @@ class ControlPlaneParts(Common):
 
     breakers: Breakers
     writer: LedgerWriter
-    wards: Wards
+    wards: QuarantineStore
     lost: Lost
     holds: Holds
 
@@ -141,8 +141,8 @@ async def open_jobapi(settings: Settings) -> AsyncIterator[JobApiParts]:
         ledger = await _shared_ledger(stack, settings)
         broker = await _broker(stack, settings, settings.url("rabbitmq_url") or RABBITMQ_URL)
         redis_keys = await stack.enter_async_context(RedisIdempotencyKeys(redis)) if redis is not None else None
-        keys: IdempotencyKeys = redis_keys or (ledger.keys if ledger else NoKeys())
-        reader: JobReader = ledger.reader if ledger else NoReader()
+        keys: IdempotencyKeys = redis_keys or (ledger.keys if ledger else UnconfiguredKeys())
+        reader: JobReader = ledger.reader if ledger else UnconfiguredJobReader()
         yield JobApiParts(
             broker=broker,
             system=_system(broker),
@@ -153,7 +153,7 @@ async def open_jobapi(settings: Settings) -> AsyncIterator[JobApiParts]:
             reader=reader,
             keys=keys,
             kept_bytes=settings.ledger_payload_bytes,
-            holds=ledger.holds if ledger else NoHolds(),
+            holds=ledger.holds if ledger else UnconfiguredHolds(),
         )
 
 
@@ -164,7 +164,7 @@ async def open_worker(settings: Settings) -> AsyncIterator[WorkerParts]:
     async with AsyncExitStack() as stack:
         ledger = await _shared_ledger(stack, settings)
         broker = await _broker(stack, settings, settings.url("rabbitmq_url") or RABBITMQ_URL)
-        fence: Fence = ledger.fence if ledger else await stack.enter_async_context(RedisFence(redis))
+        fence: DuplicateGuard = ledger.fence if ledger else await stack.enter_async_context(RedisDuplicateGuard(redis))
         breakers = await _breakers(stack, settings, redis)
         yield WorkerParts(
             broker=broker,
@@ -250,7 +250,7 @@ def _vitals(
     *,
     keys: RedisIdempotencyKeys | None = None,
     folder: DataFolder | None = None,
-) -> Vitals:
+) -> BackendStatus:
     """Of the parts that there are; `folder` is where those lie that are embedded."""
     up: dict[str, Callable[[], bool]] = {"broker": lambda: broker.is_ready if isinstance(broker, RabbitBroker) else broker.is_open}
     troubles: dict[str, Callable[[], str]] = {"broker": lambda: _disk(broker, SqliteBroker, folder) or broker.trouble}
@@ -263,7 +263,7 @@ def _vitals(
     if keys is not None:
         up["keys"] = lambda: not keys.trouble
         troubles["keys"] = lambda: keys.trouble
-    return Vitals(
+    return BackendStatus(
         up=up,
         troubles=troubles,
         is_blocked=lambda: isinstance(broker, RabbitBroker) and broker.is_blocked,

@@ -19,7 +19,7 @@ from sickbay.domain.raised import Redact
 from sickbay.runtime.ending import CLOSE_S, LEFT_BEHIND_S, ends_within, whole_process
 from sickbay.runtime.redaction import load_redaction
 from sickbay.runtime.settings import Settings
-from sickbay.server.endpoints import Address, Doors
+from sickbay.server.endpoints import Address, Endpoints
 from sickbay.system import forks
 from sickbay.system.files import raise_file_limit
 from sickbay.system.hostnames import allowed_hosts
@@ -63,7 +63,7 @@ class Signals:
         if working.done() and not working.cancelled():
             working.result()
 
-    async def serve(self, ready: Awaitable[None], doors: Doors) -> None:
+    async def serve(self, ready: Awaitable[None], doors: Endpoints) -> None:
         """Turn SERVING once `ready` returns; come back at the first signal, NOT_SERVING again."""
         await self.unless_stopped(ready)
         if not self.first.is_set():

@@ -13,14 +13,14 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from sickbay.concurrency.tasks import background
-from sickbay.domain.health import State
+from sickbay.domain.health import HealthState
 from sickbay.domain.limits import HttpLimits, Limits
 from sickbay.server.grpc.meter import GrpcMeter, Reason
 from sickbay.server.grpc.server import GrpcServer
 from sickbay.server.health import Health, Watch, details
 from sickbay.server.http.server import RestServer
 from sickbay.server.inprocess.channel import InProcessChannel
-from sickbay.server.interceptors.around import Around, AroundInterceptor
+from sickbay.server.interceptors.observe import Around, ObserveInterceptor
 from sickbay.server.listen import is_loopback
 from sickbay.server.rest.guard import answer_only
 from sickbay.server.rest.sse import share_watches
@@ -53,7 +53,7 @@ class Address:
     http_limits: HttpLimits = field(default_factory=HttpLimits)
 
 
-class Doors:
+class Endpoints:
     """Open doors."""
 
     def __init__(self, grpc: GrpcServer, rest: RestServer, health: Health, watch: Watch) -> None:
@@ -87,7 +87,7 @@ class Doors:
 
 
 @asynccontextmanager
-async def open_doors(
+async def serve_endpoints(
     services: Sequence[Service],
     gateway: Callable[[InProcessChannel, Health], FastAPI],
     address: Address,
@@ -97,7 +97,7 @@ async def open_doors(
     name: str,
     around: Sequence[Around] = (),
     tracing: Tracing | None = None,
-) -> AsyncIterator[Doors]:
+) -> AsyncIterator[Endpoints]:
     """Serve until the context ends, at first with health NOT_SERVING; `gateway` makes the REST application from a channel.
 
     `health` is looked at from now on; the log calls the service by its `name`.
@@ -105,7 +105,7 @@ async def open_doors(
     What `around` makes is put around every call, the first outermost, by whichever door it comes; with `tracing` every call is a span, too.
     What the doors refuse is counted in `registry`.
     """
-    interceptors = [AroundInterceptor(one) for one in (*_traced(tracing), *around)]
+    interceptors = [ObserveInterceptor(one) for one in (*_traced(tracing), *around)]
     channel = InProcessChannel(services, interceptors)
     app = gateway(channel, health)
     answer_only(app, hosts_for(address.host, address.allowed_hosts, on_loopback=is_loopback(address.host)))
@@ -132,10 +132,10 @@ async def open_doors(
         _warn(address, rest.port, grpc.port)
         watch = Watch(health, name, partial(_show, grpc))
         async with background(watch.run):
-            yield Doors(grpc, rest, health, watch)
+            yield Endpoints(grpc, rest, health, watch)
 
 
-async def _show(grpc: GrpcServer, state: State) -> None:
+async def _show(grpc: GrpcServer, state: HealthState) -> None:
     await grpc.set_serving(state.serving)
     await grpc.set_ready(state.ready)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from sickbay.domain.errors import InvalidArgument
-from sickbay.domain.job import Reason, State
+from sickbay.domain.job import JobState, Reason
 
-STATE_NAMES: Final = tuple(state.value for state in State)
+STATE_NAMES: Final = tuple(state.value for state in JobState)
 REASON_NAMES: Final = tuple(reason.value for reason in Reason)
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 from fastapi.responses import Response
 
-from sickbay.domain.health import Finding, Health, Mark, State, Status
+from sickbay.domain.health import Finding, Health, HealthState, Mark, Status
 from sickbay.server.rest.app import json_response
 from sickbay.server.rest.openapi import MISDIRECTED
 from sickbay.server.rest.schemas import HealthBody
@@ -27,13 +27,13 @@ log = logging.getLogger("sickbay.domain.health")
 _RESPONSES: dict[int | str, dict[str, Any]] = {503: {"model": HealthBody}, **MISDIRECTED}
 
 
-def health_view(state: State, *, up: bool) -> dict[str, Any]:
+def health_view(state: HealthState, *, up: bool) -> dict[str, Any]:
     """The documented fields (`up` is what the HTTP status says, too), and what is known of each part."""
     checks = {finding.name: _check_view(finding) for finding in state.findings}
     return {"status": state.status, "info": {"api": {"status": "up" if up else "down"}}} | ({"checks": checks} if checks else {})
 
 
-def details(state: State) -> bytes:
+def details(state: HealthState) -> bytes:
     """The same for gRPC, as JSON."""
     return encode(health_view(state, up=state.serving))
 
@@ -63,14 +63,14 @@ def add_health(app: FastAPI, health: Health) -> None:
         return json_response(LIVE)
 
 
-def _answer(state: State, *, up: bool) -> Response:
+def _answer(state: HealthState, *, up: bool) -> Response:
     return json_response(health_view(state, up=up), 200 if up else 503, {"cache-control": "no-store"})
 
 
 class Watch:
     """Looks at the health of a service about once a second, and tells of changes: `show` of each new answer, the log of each part."""
 
-    def __init__(self, health: Health, name: str, show: Callable[[State], Awaitable[None]]) -> None:
+    def __init__(self, health: Health, name: str, show: Callable[[HealthState], Awaitable[None]]) -> None:
         """`name` is what the log calls the service."""
         self._health = health
         self._show = show
@@ -106,7 +106,7 @@ class Story:
         self._name = name
         self._down: dict[str, Finding] = {}
 
-    def hear(self, state: State) -> None:
+    def hear(self, state: HealthState) -> None:
         """Tell what has changed. Before the begin and after the end whoever starts and stops the service tells."""
         if not state.ready:
             return

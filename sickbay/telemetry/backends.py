@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from sickbay.domain.backend_status import Vitals
+from sickbay.domain.backend_status import BackendStatus
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.health import Health, Mark
 from sickbay.ports import Broker, Message
@@ -64,10 +64,10 @@ class HealthCollector(Collector):
         yield checks
 
 
-class VitalsCollector(Collector):
+class BackendStatusCollector(Collector):
     """Tells the vitals at each scrape."""
 
-    def __init__(self, vitals: Vitals, registry: CollectorRegistry) -> None:
+    def __init__(self, vitals: BackendStatus, registry: CollectorRegistry) -> None:
         """Add itself to `registry`."""
         self._vitals = vitals
         registry.register(self)

@@ -10,33 +10,33 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from sickbay.domain.job import Event, State
+from sickbay.domain.job import JobEvent, JobState
 
 _LINES: Final = {
-    State.SUCCEEDED: (logging.DEBUG, "job succeeded"),
-    State.RETRYING: (logging.INFO, "job failed and will run again"),
-    State.PARKED: (logging.INFO, "job parked"),
-    State.QUARANTINED: (logging.INFO, "job quarantined"),
+    JobState.SUCCEEDED: (logging.DEBUG, "job succeeded"),
+    JobState.RETRYING: (logging.INFO, "job failed and will run again"),
+    JobState.PARKED: (logging.INFO, "job parked"),
+    JobState.QUARANTINED: (logging.INFO, "job quarantined"),
 }
 _DROPPED: Final = (logging.INFO, "outdated copy of a job dropped")
 
 log = logging.getLogger("sickbay.jobs")
 
 
-def tell(event: Event) -> None:
-    """See `EventStream.heard`."""
+def tell(event: JobEvent) -> None:
+    """See `EventOutbox.heard`."""
     level, words = _DROPPED if event.duplicate else _LINES[event.state]
     if log.isEnabledFor(level):
         log.log(level, words, extra=_facts(event))
 
 
-def _facts(event: Event) -> dict[str, object]:
+def _facts(event: JobEvent) -> dict[str, object]:
     job = event.job
     facts: dict[str, object] = {
         "job_id": job.job_id,
         "job_type": job.job_type,
         # A copy that will run again carries its next attempt already.
-        "attempt": job.attempt - (event.state is State.RETRYING),
+        "attempt": job.attempt - (event.state is JobState.RETRYING),
         "generation": job.generation,
     }
     if event.started_at is not None:

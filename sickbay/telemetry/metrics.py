@@ -25,7 +25,7 @@ LONG_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 
 """Buckets for runs of handlers, which may take up to 25 minutes."""
 
 
-class Exposition:
+class MetricsRegistry:
     """What `GET /metrics` answers. Metrics are made with `registry`; `before` is awaited at each scrape, for those that must be asked."""
 
     def __init__(self, service: str) -> None:

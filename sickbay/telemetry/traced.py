@@ -25,8 +25,8 @@ from sickbay.messages.codec import Undecodable, decode_job
 from sickbay.ports import TO_MAIN, TO_RETRY, Broker, Message, Queue
 from sickbay.telemetry import spans
 from sickbay.telemetry.around import AroundBroker
-from sickbay.telemetry.carried import Carried
 from sickbay.telemetry.spans import continuing, failed
+from sickbay.telemetry.trace_links import TraceLinks
 
 RUN: Final[ContextVar[SpanContext | None]] = ContextVar("run", default=None)
 """The span of the run that this context belongs to; it may have ended, and what becomes of its job is told below it."""
@@ -80,7 +80,7 @@ class TracedBroker(AroundBroker):
 
     def _begin(self, operation: str, message: Message) -> tuple[Span, Message]:
         """The span that makes this message, and the message with its context."""
-        carried = Carried.read(trace_of(message.headers))
+        carried = TraceLinks.read(trace_of(message.headers))
         parent, links = _place(carried)
         queue = _QUEUES[message.key]
         message_id = message.message_id or token_hex(16)
@@ -109,7 +109,7 @@ def job_facts(job: Job) -> dict[str, Any]:
     }
 
 
-def _place(carried: Carried | None) -> tuple[Context, list[Link]]:
+def _place(carried: TraceLinks | None) -> tuple[Context, list[Link]]:
     """Where a new message's span belongs: below what is going on now, or, if that is another trace, in the job's with a link to it."""
     now = trace.get_current_span().get_span_context()
     if carried is None or now.trace_id == carried.origin.trace_id:
@@ -117,10 +117,10 @@ def _place(carried: Carried | None) -> tuple[Context, list[Link]]:
     return continuing(carried.origin), [Link(now)] if now.is_valid else []
 
 
-def _next(carried: Carried | None, made: SpanContext) -> Carried:
+def _next(carried: TraceLinks | None, made: SpanContext) -> TraceLinks:
     """What the new message says: a job without a trace begins one here."""
     origin, run = carried.origin if carried else made, RUN.get()
-    return Carried(origin, run if run is not None and run.trace_id == origin.trace_id else made)
+    return TraceLinks(origin, run if run is not None and run.trace_id == origin.trace_id else made)
 
 
 def _job_in(message: Message) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Jobs for circuits, for the tests of what shares them."""
 
-from sickbay.domain.breaker import Key, Permit
+from sickbay.domain.breaker import BreakerKey, Permit
 
-KEY = Key("email")
+KEY = BreakerKey("email")
 
 
 async def run(breakers, outcome, times=1, key=KEY):

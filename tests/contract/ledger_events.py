@@ -1,6 +1,6 @@
 """Short ways to write the events of a job's life, as workers tell them to the ledger."""
 
-from sickbay.domain.job import Event, Failure, Job, Reason, State
+from sickbay.domain.job import Failure, Job, JobEvent, JobState, Reason
 from tests.clock import START
 
 DAY = 86_400_000
@@ -12,31 +12,33 @@ def job(job_id="j1", **fields):
 
 
 def queued(job_id="j1", *, at=START, **fields):
-    return Event(job(job_id, **fields), State.QUEUED, at)
+    return JobEvent(job(job_id, **fields), JobState.QUEUED, at)
 
 
 def running(job_id="j1", *, at=START + 100, run="w.1", **fields):
-    return Event(job(job_id, **fields), State.RUNNING, at, started_at=at, run=run)
+    return JobEvent(job(job_id, **fields), JobState.RUNNING, at, started_at=at, run=run)
 
 
 def retrying(job_id="j1", *, at=START + 200, **fields):
     fields = {"attempt": 1, "failures": (TIMEOUT,), **fields}
-    return Event(job(job_id, **fields), State.RETRYING, at, started_at=at - 50, run="w.1", code="API_TIMEOUT", message=TIMEOUT.message)
+    return JobEvent(
+        job(job_id, **fields), JobState.RETRYING, at, started_at=at - 50, run="w.1", code="API_TIMEOUT", message=TIMEOUT.message
+    )
 
 
 def parked(job_id="j1", *, at=START + 300, **fields):
-    return Event(job(job_id, **fields), State.PARKED, at, reason=Reason.CIRCUIT_OPEN, code="CIRCUIT_OPEN")
+    return JobEvent(job(job_id, **fields), JobState.PARKED, at, reason=Reason.CIRCUIT_OPEN, code="CIRCUIT_OPEN")
 
 
 def quarantined(job_id="j1", *, at=START + 400, code="API_TIMEOUT", message=TIMEOUT.message, **fields):
     fields = {"attempt": 3, "failures": (TIMEOUT,), **fields}
     ended = {"started_at": at - 50, "run": "w.9", "reason": Reason.RETRIES_EXHAUSTED}
-    return Event(job(job_id, **fields), State.QUARANTINED, at, code=code, message=message, **ended)
+    return JobEvent(job(job_id, **fields), JobState.QUARANTINED, at, code=code, message=message, **ended)
 
 
 def succeeded(job_id="j1", *, at=START + 500, run="w.2", **fields):
-    return Event(job(job_id, **fields), State.SUCCEEDED, at, started_at=at - 50, run=run)
+    return JobEvent(job(job_id, **fields), JobState.SUCCEEDED, at, started_at=at - 50, run=run)
 
 
 def cancelled(job_id="j1", *, at=START + 600, **fields):
-    return Event(job(job_id, **fields), State.CANCELLED, at, actor="ann")
+    return JobEvent(job(job_id, **fields), JobState.CANCELLED, at, actor="ann")

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from sickbay.domain.job import Event, Failure, Job, Reason, State
+from sickbay.domain.job import Failure, Job, JobEvent, JobState, Reason
 from tests.contract.ledger_events import START
 
 
@@ -12,30 +12,30 @@ from tests.contract.ledger_events import START
 def lives(draw, generations=3, attempts=3):
     """A list of events: waiting, runs (some announced), retries, set aside, released into the next generation, and an end (or none)."""
     job = Job("j1", "email", submitted_at=START, payload_json=b'{"n":1}')
-    events, now = [Event(job, State.QUEUED, START)], START
+    events, now = [JobEvent(job, JobState.QUEUED, START)], START
     for _ in range(draw(st.integers(1, generations))):
         for step in range(draw(st.integers(1, attempts))):
             now += 100
             run = f"w.{now}"
-            began = Event(job, State.RUNNING, now, started_at=now, run=run)
+            began = JobEvent(job, JobState.RUNNING, now, started_at=now, run=run)
             if draw(st.booleans()):
                 events.append(began)
             last = step == attempts - 1
-            end = draw(st.sampled_from([State.RETRYING, State.PARKED, State.SUCCEEDED, State.CANCELLED, None]))
+            end = draw(st.sampled_from([JobState.RETRYING, JobState.PARKED, JobState.SUCCEEDED, JobState.CANCELLED, None]))
             now += 50
-            if end is State.SUCCEEDED:
+            if end is JobState.SUCCEEDED:
                 return [*events, replace(began, state=end, at=now)]
-            if end is State.CANCELLED:
-                return [*events, Event(job, end, now, actor="ann")]
-            if end is State.PARKED:
-                events.append(Event(job, end, now, reason=Reason.CIRCUIT_OPEN, code="CIRCUIT_OPEN"))
+            if end is JobState.CANCELLED:
+                return [*events, JobEvent(job, end, now, actor="ann")]
+            if end is JobState.PARKED:
+                events.append(JobEvent(job, end, now, reason=Reason.CIRCUIT_OPEN, code="CIRCUIT_OPEN"))
                 break
             failed = job.failed(Failure(now, job.generation, job.attempt, "API_TIMEOUT", f"no answer in {now} ms"))
-            if end is State.RETRYING and not last:
+            if end is JobState.RETRYING and not last:
                 job = failed.charged()
                 events.append(replace(began, job=job, state=end, at=now, code="API_TIMEOUT", message="no answer"))
                 continue
-            ill = replace(began, job=failed, state=State.QUARANTINED, at=now, code="API_TIMEOUT", message="no answer")
+            ill = replace(began, job=failed, state=JobState.QUARANTINED, at=now, code="API_TIMEOUT", message="no answer")
             events.append(replace(ill, reason=Reason.RETRIES_EXHAUSTED))
             job = failed
             break
@@ -43,5 +43,5 @@ def lives(draw, generations=3, attempts=3):
             return events
         now += 100
         job = replace(job, generation=job.generation + 1)
-        events.append(Event(job, State.QUEUED, now, actor="healer"))
+        events.append(JobEvent(job, JobState.QUEUED, now, actor="healer"))
     return events

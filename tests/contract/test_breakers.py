@@ -12,20 +12,20 @@ import pytest
 
 from sickbay.adapters.embedded.breakers import EmbeddedBreakers
 from sickbay.adapters.redis.breakers import RedisBreakers
-from sickbay.domain.breaker import Action, BreakerConfig, CircuitState, Command, Key, Permit, PermitKind, Refusal, Snapshot
+from sickbay.domain.breaker import Action, BreakerConfig, BreakerKey, BreakerState, Command, Permit, PermitKind, Refusal, Snapshot
 from sickbay.domain.errors import ErrorReason, NotFound
-from sickbay.domain.outcome import SUCCESS, Kind, Outcome
+from sickbay.domain.outcome import SUCCESS, Outcome, OutcomeKind
 from sickbay.ports import Breakers, Clock
 from tests.clock import ManualClock
 from tests.contract.breaker_jobs import run
 from tests.contract.redis_servers import fake, own_database
 
-KEY = Key("email")
-ACME = Key("email", "acme")
+KEY = BreakerKey("email")
+ACME = BreakerKey("email", "acme")
 START = 1_700_000_000_000
 CONFIG = BreakerConfig(failure_threshold=3)
-DOWN = Outcome(Kind.SYSTEMIC, "API_TIMEOUT", "no answer")
-BAD_DATA = Outcome(Kind.DATA, "VALIDATION_ERROR")
+DOWN = Outcome(OutcomeKind.SYSTEMIC, "API_TIMEOUT", "no answer")
+BAD_DATA = Outcome(OutcomeKind.DATA, "VALIDATION_ERROR")
 
 pytestmark = pytest.mark.usefixtures("patience")
 
@@ -77,13 +77,13 @@ class Fleet:
     def now(self, value: int) -> None:
         self.time.now = value
 
-    async def permit(self, job: str = "job", key: Key = KEY) -> Permit:
+    async def permit(self, job: str = "job", key: BreakerKey = KEY) -> Permit:
         """Ask, and be let in."""
         answer = await self.breakers.admit(key, job)
         assert isinstance(answer, Permit)
         return answer
 
-    async def run(self, outcome: Outcome, times: int = 1, key: Key = KEY) -> None:
+    async def run(self, outcome: Outcome, times: int = 1, key: BreakerKey = KEY) -> None:
         """Some jobs run and come to the same outcome."""
         for number in range(times):
             await self.breakers.settle(await self.permit(f"job-{number}", key), outcome)
@@ -92,7 +92,7 @@ class Fleet:
         """The circuit trips."""
         await self.run(DOWN, 3)
         seen = await self.look()
-        assert seen.state is CircuitState.OPEN
+        assert seen.state is BreakerState.OPEN
         return seen
 
     async def probe(self) -> Permit:
@@ -108,7 +108,7 @@ class Fleet:
             while await self.breakers.snapshots():
                 await asyncio.sleep(0)
 
-    async def look(self, key: Key = KEY) -> Snapshot:
+    async def look(self, key: BreakerKey = KEY) -> Snapshot:
         """The circuit as everybody sees it."""
         [seen] = [snapshot for snapshot in await self.breakers.snapshots() if snapshot.key == key]
         return seen
@@ -124,26 +124,26 @@ async def fleet(request):
 async def test_a_type_is_known_from_its_first_admission(fleet):
     assert list(await fleet.breakers.snapshots()) == []
     for name in ("sms", "email"):
-        permit = await fleet.permit("job-1", Key(name))
-        assert (permit.kind, permit.job_id, permit.key) == (PermitKind.NORMAL, "job-1", Key(name))
+        permit = await fleet.permit("job-1", BreakerKey(name))
+        assert (permit.kind, permit.job_id, permit.key) == (PermitKind.NORMAL, "job-1", BreakerKey(name))
     seen = await fleet.breakers.snapshots()
-    assert [snapshot.key for snapshot in seen] == [Key("email"), Key("sms")]
-    assert {snapshot.state for snapshot in seen} == {CircuitState.CLOSED}
+    assert [snapshot.key for snapshot in seen] == [BreakerKey("email"), BreakerKey("sms")]
+    assert {snapshot.state for snapshot in seen} == {BreakerState.CLOSED}
 
 
 async def test_some_circuits_are_looked_at_alone(fleet):
     """Those that are named and known; what time did to them is seen, too."""
     for name in ("sms", "email", "push"):
-        await fleet.permit("job-1", Key(name))
+        await fleet.permit("job-1", BreakerKey(name))
     opened = await fleet.open()
-    assert await fleet.breakers.keys() == [KEY, Key("push"), Key("sms")]
-    [email, sms] = await fleet.breakers.snapshots({Key("sms"), KEY, Key("unheard-of"), ACME})
+    assert await fleet.breakers.keys() == [KEY, BreakerKey("push"), BreakerKey("sms")]
+    [email, sms] = await fleet.breakers.snapshots({BreakerKey("sms"), KEY, BreakerKey("unheard-of"), ACME})
     assert (email.key, email.state, email.total_failures, sms.key, sms.state) == (
         KEY,
-        CircuitState.OPEN,
+        BreakerState.OPEN,
         3,
-        Key("sms"),
-        CircuitState.CLOSED,
+        BreakerKey("sms"),
+        BreakerState.CLOSED,
     )
     fleet.now = opened.probe_at or 0
     [email] = await fleet.breakers.snapshots([KEY])
@@ -155,7 +155,7 @@ async def test_of_a_tenant_s_circuit_without_a_history_nothing_is_kept(fleet):
     for number in range(3):
         permit = await fleet.permit(f"job-{number}", ACME)
         assert (permit.kind, permit.key) == (PermitKind.NORMAL, ACME)
-        assert await fleet.breakers.settle(permit, SUCCESS) is CircuitState.CLOSED
+        assert await fleet.breakers.settle(permit, SUCCESS) is BreakerState.CLOSED
     assert await fleet.breakers.snapshots() == []
     with pytest.raises(NotFound):
         await fleet.breakers.command(ACME, Command(Action.RESET))
@@ -183,20 +183,20 @@ async def test_runs_of_a_tenant_that_began_while_nothing_was_known_open_its_circ
 
 async def test_a_reset_of_a_tenant_s_circuit_forgets_it(fleet):
     held = await fleet.breakers.command(ACME, Command(Action.FORCE_OPEN))
-    assert held.state is CircuitState.FORCED_OPEN
+    assert held.state is BreakerState.FORCED_OPEN
     assert isinstance(await fleet.breakers.admit(ACME, "job"), Refusal)
-    assert (await fleet.breakers.command(ACME, Command(Action.RESET))).state is CircuitState.CLOSED
+    assert (await fleet.breakers.command(ACME, Command(Action.RESET))).state is BreakerState.CLOSED
     assert await fleet.breakers.snapshots() == []
     assert (await fleet.permit("job", ACME)).kind is PermitKind.NORMAL
 
 
 async def test_circuits_do_not_touch_each_other(fleet):
-    await fleet.permit("job", Key("sms"))
-    await fleet.permit("job", Key("email", "acme"))
+    await fleet.permit("job", BreakerKey("sms"))
+    await fleet.permit("job", BreakerKey("email", "acme"))
     await fleet.open()
     assert isinstance(await fleet.breakers.admit(KEY, "job"), Refusal)
-    assert (await fleet.permit("job", Key("sms"))).kind is PermitKind.NORMAL
-    assert (await fleet.permit("job", Key("email", "acme"))).kind is PermitKind.NORMAL
+    assert (await fleet.permit("job", BreakerKey("sms"))).kind is PermitKind.NORMAL
+    assert (await fleet.permit("job", BreakerKey("email", "acme"))).kind is PermitKind.NORMAL
 
 
 async def test_failures_in_a_row_open_the_circuit_and_it_tells_why(fleet):
@@ -205,34 +205,34 @@ async def test_failures_in_a_row_open_the_circuit_and_it_tells_why(fleet):
     assert (seen.failures_in_row, seen.failures_in_row_code) == (2, "API_TIMEOUT")
     await fleet.run(DOWN)
     seen = await fleet.look()
-    assert (seen.state, seen.reason_code, seen.reason_count, seen.reason_message) == (CircuitState.OPEN, "API_TIMEOUT", 3, "no answer")
+    assert (seen.state, seen.reason_code, seen.reason_count, seen.reason_message) == (BreakerState.OPEN, "API_TIMEOUT", 3, "no answer")
     assert (seen.opened_at, seen.probe_at, seen.trips) == (START, START + 60_000, 1)
-    assert await fleet.breakers.admit(KEY, "job") == Refusal(KEY, CircuitState.OPEN, 60_000)
+    assert await fleet.breakers.admit(KEY, "job") == Refusal(KEY, BreakerState.OPEN, 60_000)
 
 
 async def test_each_verdict_learns_the_state_after_it(fleet):
     late = await fleet.permit("late")
-    for number, state in enumerate((CircuitState.CLOSED, CircuitState.CLOSED, CircuitState.OPEN)):
+    for number, state in enumerate((BreakerState.CLOSED, BreakerState.CLOSED, BreakerState.OPEN)):
         assert await fleet.breakers.settle(await fleet.permit(f"job-{number}"), DOWN) is state
-    assert await fleet.breakers.settle(late, SUCCESS) is CircuitState.OPEN
+    assert await fleet.breakers.settle(late, SUCCESS) is BreakerState.OPEN
     fleet.now += 60_000
-    assert await fleet.breakers.settle(await fleet.permit(), SUCCESS) is CircuitState.CLOSED
+    assert await fleet.breakers.settle(await fleet.permit(), SUCCESS) is BreakerState.CLOSED
 
 
 async def test_a_success_in_between_keeps_it_closed(fleet):
     for _ in range(3):
         await fleet.run(DOWN, 2)
         await fleet.run(SUCCESS)
-    assert (await fleet.look()).state is CircuitState.CLOSED
+    assert (await fleet.look()).state is BreakerState.CLOSED
 
 
 async def test_bad_data_never_opens_but_is_in_the_total(fleet):
     await fleet.run(BAD_DATA, 10)
     await fleet.run(DOWN)
-    await fleet.run(Outcome(Kind.CANCELLED))
+    await fleet.run(Outcome(OutcomeKind.CANCELLED))
     await fleet.run(SUCCESS)
     seen = await fleet.look()
-    assert (seen.state, seen.total_failures) == (CircuitState.CLOSED, 11)
+    assert (seen.state, seen.total_failures) == (BreakerState.CLOSED, 11)
 
 
 async def test_exactly_one_of_forty_gets_the_probe(fleet):
@@ -243,13 +243,13 @@ async def test_exactly_one_of_forty_gets_the_probe(fleet):
     assert permits[0].token
     assert permits[0].lease_ms == CONFIG.probe_lease_ms
     seen = await fleet.look()
-    assert (seen.state, seen.probe_job_id) == (CircuitState.HALF_OPEN, permits[0].job_id)
+    assert (seen.state, seen.probe_job_id) == (BreakerState.HALF_OPEN, permits[0].job_id)
 
 
 async def test_a_probe_that_succeeds_closes(fleet):
     await fleet.breakers.settle(await fleet.probe(), SUCCESS)
     seen = await fleet.look()
-    assert (seen.state, seen.recovering) == (CircuitState.CLOSED, True)
+    assert (seen.state, seen.recovering) == (BreakerState.CLOSED, True)
     assert (await fleet.permit()).kind is PermitKind.RAMP
     for _ in range(8):
         fleet.now += 1_000
@@ -260,14 +260,14 @@ async def test_a_probe_that_succeeds_closes(fleet):
 async def test_a_probe_that_fails_opens_for_longer(fleet):
     await fleet.breakers.settle(await fleet.probe(), DOWN)
     seen = await fleet.look()
-    assert (seen.state, seen.trips) == (CircuitState.OPEN, 2)
+    assert (seen.state, seen.trips) == (BreakerState.OPEN, 2)
     assert 120_000 <= seen.cooldown_ms <= 132_000
 
 
 async def test_a_probe_with_bad_data_proves_nothing(fleet):
     await fleet.breakers.settle(await fleet.probe(), BAD_DATA)
     seen = await fleet.look()
-    assert (seen.state, seen.trips, seen.probe_at) == (CircuitState.OPEN, 1, fleet.now + 1_000)
+    assert (seen.state, seen.trips, seen.probe_at) == (BreakerState.OPEN, 1, fleet.now + 1_000)
 
 
 async def test_a_prober_that_vanishes_is_replaced_after_its_lease(fleet):
@@ -283,14 +283,14 @@ async def test_a_prober_that_vanishes_is_replaced_after_its_lease(fleet):
     await fleet.breakers.settle(lost, SUCCESS)
     assert await fleet.look() == before
     await fleet.breakers.settle(heir, SUCCESS)
-    assert (await fleet.look()).state is CircuitState.CLOSED
+    assert (await fleet.look()).state is BreakerState.CLOSED
 
 
 async def test_a_lost_lease_is_seen_without_any_admission(fleet):
     await fleet.probe()
     fleet.now += CONFIG.probe_lease_ms
     seen = await fleet.look()
-    assert (seen.state, seen.cooldown_elapsed, seen.probe_job_id) == (CircuitState.OPEN, True, "")
+    assert (seen.state, seen.cooldown_elapsed, seen.probe_job_id) == (BreakerState.OPEN, True, "")
 
 
 async def test_a_renewed_probe_lives_to_its_longest_time_and_no_longer(fleet):
@@ -311,7 +311,7 @@ async def test_a_probe_whose_run_may_take_longer_lives_for_as_long(fleet):
         fleet.now += 10_000
         assert await fleet.breakers.renew(permit)
         assert isinstance(await fleet.breakers.admit(KEY, "job"), Refusal)
-    assert await fleet.breakers.settle(permit, SUCCESS) is CircuitState.CLOSED
+    assert await fleet.breakers.settle(permit, SUCCESS) is BreakerState.CLOSED
 
 
 async def test_a_hold_that_ends_before_the_probe_lends_no_second_one(fleet):
@@ -321,7 +321,7 @@ async def test_a_hold_that_ends_before_the_probe_lends_no_second_one(fleet):
     assert isinstance(await fleet.breakers.admit(KEY, "job"), Refusal)
     assert await fleet.breakers.renew(first)
     await fleet.breakers.settle(first, SUCCESS)
-    assert (await fleet.look()).state is CircuitState.OPEN
+    assert (await fleet.look()).state is BreakerState.OPEN
     assert (await fleet.permit()).kind is PermitKind.PROBE
 
 
@@ -343,7 +343,7 @@ async def test_late_verdicts_are_counted_and_change_nothing_else(fleet):
 
 
 async def test_a_verdict_on_a_circuit_nobody_knows_is_harmless(fleet):
-    assert await fleet.breakers.settle(Permit(KEY, PermitKind.NORMAL, 1, "job"), DOWN) is CircuitState.CLOSED
+    assert await fleet.breakers.settle(Permit(KEY, PermitKind.NORMAL, 1, "job"), DOWN) is BreakerState.CLOSED
     assert not await fleet.breakers.renew(Permit(KEY, PermitKind.PROBE, 1, "job", "token", 1))
     assert list(await fleet.breakers.snapshots()) == []
 
@@ -359,28 +359,28 @@ async def test_reset_and_auto_need_a_known_type(fleet, action):
 async def test_a_reset_closes_and_makes_the_probe_stale(fleet):
     permit = await fleet.probe()
     seen = await fleet.breakers.command(KEY, Command(Action.RESET))
-    assert (seen.state, seen.trips, seen.recovering) == (CircuitState.CLOSED, 0, False)
+    assert (seen.state, seen.trips, seen.recovering) == (BreakerState.CLOSED, 0, False)
     await fleet.breakers.settle(permit, DOWN)
     after = await fleet.look()
-    assert (after.state, after.rev) == (CircuitState.CLOSED, seen.rev)
+    assert (after.state, after.rev) == (BreakerState.CLOSED, seen.rev)
 
 
 async def test_an_unknown_type_can_be_forced_open_beforehand(fleet):
     seen = await fleet.breakers.command(KEY, Command(Action.FORCE_OPEN, 5_000, "ada", "maintenance"))
-    assert (seen.state, seen.forced_by, seen.forced_why) == (CircuitState.FORCED_OPEN, "ada", "maintenance")
+    assert (seen.state, seen.forced_by, seen.forced_why) == (BreakerState.FORCED_OPEN, "ada", "maintenance")
     assert seen.forced_until == START + 5_000
-    assert await fleet.breakers.admit(KEY, "job") == Refusal(KEY, CircuitState.FORCED_OPEN, 5_000)
+    assert await fleet.breakers.admit(KEY, "job") == Refusal(KEY, BreakerState.FORCED_OPEN, 5_000)
     fleet.now += 5_000
     seen = await fleet.look()
-    assert (seen.state, seen.cooldown_elapsed) == (CircuitState.OPEN, True)
+    assert (seen.state, seen.cooldown_elapsed) == (BreakerState.OPEN, True)
     assert (await fleet.permit()).kind is PermitKind.PROBE
 
 
 async def test_auto_ends_a_hold_with_a_probe(fleet):
     await fleet.breakers.command(KEY, Command(Action.FORCE_OPEN))
-    assert await fleet.breakers.admit(KEY, "job") == Refusal(KEY, CircuitState.FORCED_OPEN, None)
+    assert await fleet.breakers.admit(KEY, "job") == Refusal(KEY, BreakerState.FORCED_OPEN, None)
     seen = await fleet.breakers.command(KEY, Command(Action.AUTO))
-    assert (seen.state, seen.cooldown_elapsed) == (CircuitState.OPEN, True)
+    assert (seen.state, seen.cooldown_elapsed) == (BreakerState.OPEN, True)
 
 
 @pytest.mark.parametrize(("action", "would"), [(Action.DISABLE, 0), (Action.METRICS_ONLY, 1)])
@@ -391,42 +391,42 @@ async def test_permissive_circuits_never_refuse(fleet, action, would):
     seen = await fleet.look()
     assert seen.would_have_tripped == would
     seen = await fleet.breakers.command(KEY, Command(Action.AUTO))
-    assert seen.state is CircuitState.CLOSED
+    assert seen.state is BreakerState.CLOSED
 
 
 async def test_watch_tells_each_change_as_it_comes(fleet):
     async with fleet.breakers.watch() as changes:
         await fleet.permit()
-        assert (await anext(changes)).state is CircuitState.CLOSED
+        assert (await anext(changes)).state is BreakerState.CLOSED
         await fleet.run(DOWN)
         assert (await anext(changes)).failures_in_row == 1
         waiting = asyncio.ensure_future(anext(changes))
         await asyncio.sleep(0)
         assert not waiting.done()
         await fleet.breakers.command(KEY, Command(Action.FORCE_OPEN, 1_000))
-        assert (await waiting).state is CircuitState.FORCED_OPEN
+        assert (await waiting).state is BreakerState.FORCED_OPEN
         fleet.now += 1_000
         await fleet.look()
-        assert (await anext(changes)).state is CircuitState.OPEN
+        assert (await anext(changes)).state is BreakerState.OPEN
 
 
 async def test_a_slow_watcher_gets_the_latest_of_each_circuit(fleet):
     async with fleet.breakers.watch() as slow, fleet.breakers.watch() as other:
-        await fleet.permit("job", Key("sms"))
+        await fleet.permit("job", BreakerKey("sms"))
         await fleet.open()
         final = await fleet.breakers.command(KEY, Command(Action.FORCE_OPEN))
-        seen: dict[Key, Snapshot] = {}
+        seen: dict[BreakerKey, Snapshot] = {}
         while KEY not in seen or seen[KEY].rev < final.rev:
             change = await anext(slow)
             assert change.rev > (seen[change.key].rev if change.key in seen else 0)
             seen[change.key] = change
-        assert set(seen) == {KEY, Key("sms")}
+        assert set(seen) == {KEY, BreakerKey("sms")}
         assert (await anext(other)).key in seen
 
 
 async def test_a_look_at_many_circuits_lets_others_have_their_turn(fleet):
     for number in range(250):
-        await fleet.run(DOWN, key=Key("email", f"tenant-{number:03}"))
+        await fleet.run(DOWN, key=BreakerKey("email", f"tenant-{number:03}"))
     await fleet.breakers.snapshots()
     turns = 0
 
@@ -467,7 +467,7 @@ async def test_versions_never_decrease_when_the_clock_steps_back(fleet):
     after = await fleet.look()
     assert after.epoch >= before.epoch
     assert after.rev > before.rev
-    assert await fleet.breakers.admit(KEY, "job") == Refusal(KEY, CircuitState.OPEN, 60_000)
+    assert await fleet.breakers.admit(KEY, "job") == Refusal(KEY, BreakerState.OPEN, 60_000)
 
 
 @pytest.mark.parametrize("step", [-3_600_000, 3_600_000])
@@ -483,7 +483,7 @@ async def test_embedded_circuits_wait_for_as_long_as_before_whatever_the_wall_cl
     await run(breakers, DOWN, 3)
     wall.now += step
     passes(CONFIG.cooldown_ms - 1)
-    assert await breakers.admit(KEY, "early") == Refusal(KEY, CircuitState.OPEN, 1)
+    assert await breakers.admit(KEY, "early") == Refusal(KEY, BreakerState.OPEN, 1)
     passes(1)
     prober = await breakers.admit(KEY, "prober")
     assert prober.kind is PermitKind.PROBE
@@ -495,6 +495,6 @@ async def test_embedded_circuits_wait_for_as_long_as_before_whatever_the_wall_cl
     assert held.forced_until == wall.now + 10_000
     wall.now += step
     passes(9_999)
-    assert await breakers.admit(KEY, "held") == Refusal(KEY, CircuitState.FORCED_OPEN, 1)
+    assert await breakers.admit(KEY, "held") == Refusal(KEY, BreakerState.FORCED_OPEN, 1)
     [seen] = await breakers.snapshots()
     assert (seen.forced_until, seen.now) == (wall.now + 1, wall.now)

@@ -12,11 +12,11 @@ from hypothesis import HealthCheck, settings
 from redis import Redis as BlockingRedis
 from redis.asyncio import Redis
 
+from sickbay.adapters.redis.breaker_sync import CHANNEL
 from sickbay.adapters.redis.breakers import RedisBreakers
-from sickbay.adapters.redis.fleet import CHANNEL
 from sickbay.breaker import machine as breaker
-from sickbay.domain.breaker import Action, BreakerConfig, CircuitState, Command, Key, Permit, PermitKind, Refusal
-from sickbay.domain.outcome import SUCCESS, Kind, Outcome
+from sickbay.domain.breaker import Action, BreakerConfig, BreakerKey, BreakerState, Command, Permit, PermitKind, Refusal
+from sickbay.domain.outcome import SUCCESS, Outcome, OutcomeKind
 from tests.contract.breaker_jobs import KEY, run
 from tests.contract.redis_servers import eventually, own_database, own_server
 from tests.contract.redis_twin import Twin
@@ -24,7 +24,7 @@ from tests.unit.test_breaker_lua import LAWS, hold_laws
 
 pytestmark = [pytest.mark.servers, pytest.mark.usefixtures("patience")]
 
-DOWN = Outcome(Kind.SYSTEMIC, "API_TIMEOUT", "no answer")
+DOWN = Outcome(OutcomeKind.SYSTEMIC, "API_TIMEOUT", "no answer")
 CONFIG = BreakerConfig(cooldown_ms=200, probe_lease_ms=300)
 HOUR_MS = 3_600_000
 WEEK_MS = 604_800_000
@@ -86,11 +86,11 @@ async def test_failures_are_counted_across_the_fleet(url):
         for number in range(5):
             worker = workers[number % 3]
             assert (
-                await worker.settle(await worker.admit(KEY, f"job-{number}"), DOWN) is [CircuitState.CLOSED, CircuitState.OPEN][number // 4]
+                await worker.settle(await worker.admit(KEY, f"job-{number}"), DOWN) is [BreakerState.CLOSED, BreakerState.OPEN][number // 4]
             )
         seen = await look(workers[1])
-        assert (seen.state, seen.reason_count, seen.total_failures) == (CircuitState.OPEN, 5, 5)
-        await eventually(lambda: all(view(worker).state is CircuitState.OPEN for worker in workers))
+        assert (seen.state, seen.reason_count, seen.total_failures) == (BreakerState.OPEN, 5, 5)
+        await eventually(lambda: all(view(worker).state is BreakerState.OPEN for worker in workers))
 
 
 async def test_of_forty_processes_exactly_one_probes_and_if_it_vanishes_one_other(url):
@@ -102,10 +102,10 @@ async def test_of_forty_processes_exactly_one_probes_and_if_it_vanishes_one_othe
             [prober] = [answer for answer in answers if isinstance(answer, Permit)]
             assert prober.kind is PermitKind.PROBE
             seen = await look(workers[0])
-            assert (seen.state, seen.probe_job_id) == (CircuitState.HALF_OPEN, prober.job_id), number_of_probers
+            assert (seen.state, seen.probe_job_id) == (BreakerState.HALF_OPEN, prober.job_id), number_of_probers
             await eventually(lambda: workers[0]._fleet.time.now() >= view(workers[0]).probe_until)
         late = workers[1].stale
-        assert await workers[1].settle(prober, SUCCESS) is not CircuitState.CLOSED
+        assert await workers[1].settle(prober, SUCCESS) is not BreakerState.CLOSED
         assert workers[1].stale == late + 1
 
 
@@ -117,8 +117,8 @@ async def test_the_documented_keys_say_what_they_say(url, redis):
         assert await redis.get("failure:email:API_TIMEOUT") == "4"
         assert 0 < await redis.pttl("failure:email:API_TIMEOUT") <= CONFIG.failure_window_ms
         assert WEEK_MS - 60_000 < await redis.pttl("breaker:email") <= WEEK_MS
-        await run(worker, Outcome(Kind.DATA, "VALIDATION_ERROR"), key=Key("email", "well"))
-        await run(worker, DOWN, key=Key("email", "acme"))
+        await run(worker, Outcome(OutcomeKind.DATA, "VALIDATION_ERROR"), key=BreakerKey("email", "well"))
+        await run(worker, DOWN, key=BreakerKey("email", "acme"))
         await run(worker, DOWN)
         assert sorted(await redis.keys("breaker:*")) == ["breaker:acme/email", "breaker:email"]
         assert sorted(await redis.keys("failure:*")) == ["failure:acme/email:API_TIMEOUT", "failure:email:API_TIMEOUT"]
@@ -132,7 +132,7 @@ async def test_the_documented_keys_say_what_they_say(url, redis):
         await worker.command(KEY, Command(Action.RESET))
         assert await redis.keys("failure:*") == ["failure:acme/email:API_TIMEOUT"]
         assert 0 < await redis.pttl("breaker:email") <= HOUR_MS
-        await worker.command(Key("email", "acme"), Command(Action.RESET))
+        await worker.command(BreakerKey("email", "acme"), Command(Action.RESET))
         assert (await redis.keys("failure:*"), await redis.keys("breaker:*")) == ([], ["breaker:email"])
         await redis.delete("breaker:email")
         assert await worker.snapshots() == []
@@ -148,7 +148,7 @@ async def test_a_success_anywhere_ends_the_run_everywhere(url, redis):
         await eventually(lambda: view(one).run == view(other).run == ())
         assert await redis.keys("failure:*") == []
         await run(one, DOWN, 4)
-        assert (await look(other)).state is CircuitState.CLOSED
+        assert (await look(other)).state is BreakerState.CLOSED
 
 
 async def test_what_a_late_success_did_not_know_stays(url):
@@ -191,9 +191,9 @@ async def test_lost_notices_are_made_good_within_a_second_of_use(url):
         await run(deaf, SUCCESS)
         await deaf._fleet._feed.stop()
         await run(other, DOWN, 5)
-        assert view(deaf).state is CircuitState.CLOSED
+        assert view(deaf).state is BreakerState.CLOSED
         assert isinstance(await deaf.admit(KEY, "a few extra runs"), Permit)
-        await eventually(lambda: view(deaf).state is CircuitState.OPEN, 3)
+        await eventually(lambda: view(deaf).state is BreakerState.OPEN, 3)
         assert isinstance(await deaf.admit(KEY, "job"), Refusal)
 
 
@@ -203,8 +203,8 @@ async def test_a_broken_subscription_is_renewed_and_everything_read_anew():
         await eventually(lambda: not deaf._fleet._wanted.is_set())
         await redis.client_kill_filter(_type="pubsub")
         await run(other, DOWN, 5)
-        await run(other, SUCCESS, key=Key("sms"))
-        await eventually(lambda: view(deaf).state is CircuitState.OPEN and view(deaf, Key("sms")) is not None)
+        await run(other, SUCCESS, key=BreakerKey("sms"))
+        await eventually(lambda: view(deaf).state is BreakerState.OPEN and view(deaf, BreakerKey("sms")) is not None)
 
 
 async def test_after_a_flush_versions_still_grow_and_old_permits_are_stale(url, redis):
@@ -212,7 +212,7 @@ async def test_after_a_flush_versions_still_grow_and_old_permits_are_stale(url, 
         await run(other, SUCCESS)
         held = await other.admit(KEY, "held")
         await run(one, DOWN, 5)
-        await eventually(lambda: view(other).state is CircuitState.OPEN)
+        await eventually(lambda: view(other).state is BreakerState.OPEN)
         before = view(other)
         await redis.flushdb()
         for worker in (one, other):
@@ -223,7 +223,7 @@ async def test_after_a_flush_versions_still_grow_and_old_permits_are_stale(url, 
             await asyncio.sleep(0.01)
         await run(one, SUCCESS)
         await eventually(lambda: view(other) is not None)
-        assert view(other).state is CircuitState.CLOSED
+        assert view(other).state is BreakerState.CLOSED
         assert view(other).epoch > before.epoch
         assert view(other).rev > before.rev
         for _ in range(6):
@@ -240,7 +240,7 @@ async def test_a_forged_or_late_verdict_changes_nothing(url, redis):
         for forged in (replace(prober, token="guessed"), replace(prober, epoch=prober.epoch - 1)):
             await other.settle(forged, SUCCESS)
         assert await redis.get("breaker:email") == before
-        assert await one.settle(prober, SUCCESS) is CircuitState.CLOSED
+        assert await one.settle(prober, SUCCESS) is BreakerState.CLOSED
         after = await redis.get("breaker:email")
         await one.settle(prober, DOWN)
         assert await redis.get("breaker:email") == after
@@ -250,7 +250,7 @@ async def test_somebody_watching_hears_the_whole_fleet(url):
     async with fleet(url, 2) as [one, control], control.watch() as changes:
         await run(one, DOWN, 5)
         async with asyncio.timeout(5):
-            while (change := await anext(changes)).state is not CircuitState.OPEN:
+            while (change := await anext(changes)).state is not BreakerState.OPEN:
                 assert change.key == KEY
         assert (change.total_failures, change.reason_code) == (5, "API_TIMEOUT")
         await one.command(KEY, Command(Action.FORCE_OPEN, by="ada"))

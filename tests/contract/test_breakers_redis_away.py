@@ -17,14 +17,14 @@ from redis.exceptions import ConnectionError as Broken
 
 from sickbay.adapters.redis.breakers import RedisBreakers
 from sickbay.adapters.redis.local import LocalPermit
-from sickbay.domain.breaker import Action, BreakerConfig, CircuitState, Command, Key, Permit, PermitKind, Refusal
+from sickbay.domain.breaker import Action, BreakerConfig, BreakerKey, BreakerState, Command, Permit, PermitKind, Refusal
 from sickbay.domain.errors import Unavailable
-from sickbay.domain.outcome import SUCCESS, Kind, Outcome
+from sickbay.domain.outcome import SUCCESS, Outcome, OutcomeKind
 from tests.contract.breaker_jobs import KEY, run
 from tests.contract.redis_servers import OwnServer, eventually, fake, own_server
 
-SMS = Key("sms")
-DOWN = Outcome(Kind.SYSTEMIC, "API_TIMEOUT")
+SMS = BreakerKey("sms")
+DOWN = Outcome(OutcomeKind.SYSTEMIC, "API_TIMEOUT")
 START = 1_700_000_000_000
 
 
@@ -50,14 +50,14 @@ async def test_redis_killed_and_started_again(time, caplog):
         held = await breakers.admit(KEY, "held")
         await server.kill()
         time.now += 1_000_000
-        assert await breakers.admit(SMS, "job") == Refusal(SMS, CircuitState.OPEN)
+        assert await breakers.admit(SMS, "job") == Refusal(SMS, BreakerState.OPEN)
         assert isinstance(await breakers.admit(KEY, "job"), LocalPermit)
-        assert await breakers.settle(held, DOWN) is CircuitState.CLOSED
+        assert await breakers.settle(held, DOWN) is BreakerState.CLOSED
         for number in range(4):
             await breakers.settle(await breakers.admit(KEY, f"job-{number}"), DOWN)
         assert isinstance(await breakers.admit(KEY, "job"), Refusal)
         seen = {one.key: one for one in await breakers.snapshots()}
-        assert {(one.state, one.degraded) for one in seen.values()} == {(CircuitState.OPEN, True)}
+        assert {(one.state, one.degraded) for one in seen.values()} == {(BreakerState.OPEN, True)}
         with pytest.raises(Unavailable):
             await breakers.command(SMS, Command(Action.RESET))
         await server.start()
@@ -110,7 +110,7 @@ async def test_a_redis_that_takes_no_writes_is_away(time, caplog, refuse):
             for number in range(5):
                 await breakers.settle(await breakers.admit(KEY, f"job-{number}"), DOWN)
             assert breakers.is_degraded
-            assert await breakers.admit(SMS, "job") == Refusal(SMS, CircuitState.OPEN)
+            assert await breakers.admit(SMS, "job") == Refusal(SMS, BreakerState.OPEN)
             assert isinstance(await breakers.admit(KEY, "job"), Refusal)
             assert breakers.shut_here == {KEY}
             assert [one.degraded for one in await breakers.snapshots()] == [True, True]
@@ -121,8 +121,8 @@ async def test_a_redis_that_takes_no_writes_is_away(time, caplog, refuse):
         await eventually(lambda: not breakers.is_degraded, 15)
         assert breakers.shut_here == frozenset()
         assert [(one.key, one.state, one.degraded) for one in await breakers.snapshots()] == [
-            (KEY, CircuitState.CLOSED, False),
-            (SMS, CircuitState.OPEN, False),
+            (KEY, BreakerState.CLOSED, False),
+            (SMS, BreakerState.OPEN, False),
         ]
         told = [record.message for record in caplog.records if "run degraded" in record.message]
         assert len(told) <= 2
@@ -134,7 +134,7 @@ async def test_a_redis_that_takes_no_writes_is_away(time, caplog, refuse):
 @pytest.mark.parametrize("refuse", REFUSALS[:-1])
 async def test_whoever_only_watches_notices_that_writes_are_refused(time, monkeypatch, refuse):
     """The control plane: healing stands still, as without Redis, instead of releasing jobs that every worker parks again."""
-    monkeypatch.setattr("sickbay.adapters.redis.trying.TRY_S", 0.05)
+    monkeypatch.setattr("sickbay.adapters.redis.write_check.TRY_S", 0.05)
     async with own_server() as server, breakers_on(server.url, time) as breakers, Redis.from_url(server.url) as redis:
         await run(breakers, SUCCESS)
         async with breakers.watch():
@@ -151,7 +151,7 @@ async def test_whoever_only_watches_notices_that_writes_are_refused(time, monkey
 @pytest.mark.parametrize("refuse", REFUSALS[:-1])
 async def test_whoever_does_nothing_notices_that_writes_are_refused(time, monkeypatch, refuse):
     """A worker without jobs, and one whose jobs are all well; what is tried stays nowhere."""
-    monkeypatch.setattr("sickbay.adapters.redis.trying.TRY_S", 0.05)
+    monkeypatch.setattr("sickbay.adapters.redis.write_check.TRY_S", 0.05)
     async with own_server() as server, breakers_on(server.url, time) as breakers, Redis.from_url(server.url) as redis:
         await eventually(lambda: not breakers.is_degraded)
         allow = await refuse(redis)
@@ -175,7 +175,7 @@ async def test_a_key_of_another_kind_makes_one_circuit_degraded_and_no_other(tim
         assert isinstance(await breakers.admit(KEY, "job"), Refusal)
         assert not breakers.is_degraded
         await run(breakers, DOWN, 5, SMS)
-        assert [(one.key, one.state, one.degraded) for one in await breakers.snapshots()] == [(SMS, CircuitState.OPEN, False)]
+        assert [(one.key, one.state, one.degraded) for one in await breakers.snapshots()] == [(SMS, BreakerState.OPEN, False)]
         assert len([record for record in caplog.records if "minded here alone" in record.message]) == 1
 
 
@@ -202,14 +202,14 @@ async def test_a_frozen_redis_costs_little_time_and_its_view_is_back_in_force(ti
         assert monotonic() - begun < 1.5
         assert breakers.is_degraded
         assert await breakers.renew(prober)
-        assert await breakers.settle(prober, SUCCESS) is CircuitState.HALF_OPEN
+        assert await breakers.settle(prober, SUCCESS) is BreakerState.HALF_OPEN
         begun = monotonic()
         await asyncio.gather(*(breakers.admit(KEY, f"job-{number}") for number in range(200)))
         assert monotonic() - begun < 1.5
         server.signal(signal.SIGCONT)
         await eventually(lambda: not breakers.is_degraded, 15)
         [sms] = [one for one in await breakers.snapshots() if one.key == SMS]
-        assert (sms.state, sms.recovering, sms.degraded) == (CircuitState.CLOSED, True, False)
+        assert (sms.state, sms.recovering, sms.degraded) == (BreakerState.CLOSED, True, False)
 
 
 @pytest.mark.servers
@@ -220,7 +220,7 @@ async def test_a_worker_starts_without_redis_and_joins_the_fleet_later(time):
         with pytest.raises(Unavailable):
             await breakers.snapshots()
         await run(breakers, DOWN, 5)
-        assert (await breakers.admit(KEY, "job")).state is CircuitState.OPEN
+        assert (await breakers.admit(KEY, "job")).state is BreakerState.OPEN
         assert [one.degraded for one in await breakers.snapshots()] == [True]
         time.now += 60_000
         probe = await breakers.admit(KEY, "job")
@@ -229,9 +229,9 @@ async def test_a_worker_starts_without_redis_and_joins_the_fleet_later(time):
         try:
             await server.start()
             await eventually(lambda: not breakers.is_degraded, 15)
-            assert await breakers.settle(probe, DOWN) is CircuitState.CLOSED
+            assert await breakers.settle(probe, DOWN) is BreakerState.CLOSED
             await run(breakers, DOWN, 5)
-            assert [(one.state, one.degraded) for one in await breakers.snapshots()] == [(CircuitState.OPEN, False)]
+            assert [(one.state, one.degraded) for one in await breakers.snapshots()] == [(BreakerState.OPEN, False)]
         finally:
             await server.kill()
 
@@ -289,11 +289,11 @@ async def test_a_store_that_fails_at_any_point_never_breaks_the_job_path(seed, t
                 outcome = rng.choice([DOWN, DOWN, DOWN, SUCCESS])
                 succeeded = succeeded or (outcome is SUCCESS and bool(permit.token))
                 await breakers.renew(permit)
-                assert await breakers.settle(permit, outcome) in CircuitState
+                assert await breakers.settle(permit, outcome) in BreakerState
             with suppress(Unavailable):
                 await breakers.snapshots()
             after = breakers._fleet.view.get(KEY)
-            assert after.state is not CircuitState.CLOSED or before is None or before.state is CircuitState.CLOSED or succeeded
+            assert after.state is not BreakerState.CLOSED or before is None or before.state is BreakerState.CLOSED or succeeded
             time.now += rng.choice([1, 1_000, 70_000])
         Flaky.fails = staticmethod(lambda: "")
         breakers._fleet._store.forgive()

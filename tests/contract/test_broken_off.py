@@ -15,12 +15,12 @@ import pytest
 from controlplane.breaker_service import BreakerApi
 from controlplane.quarantine_service import QuarantineApi
 from controlplane.release import Releaser
-from jobapi.intake import Intake
 from jobapi.recent import Recent
 from jobapi.service import JobApi
+from jobapi.submit import JobSubmitter
 from sickbay.breakers.v1 import breaker_service_pb2 as breakers_pb
 from sickbay.domain.errors import Aborted
-from sickbay.domain.job import State
+from sickbay.domain.job import JobState
 from sickbay.jobs.v1 import job_service_pb2 as jobs_pb
 from sickbay.jobs.v1 import quarantine_service_pb2 as quarantine_pb
 from sickbay.messages.codec import decode_events, decode_job
@@ -66,12 +66,10 @@ async def system(opened):
     """The servicers of a whole system without workers, and what it runs on."""
     async with opened as (for_api, for_plane):
         recent = Recent()
-        intake = Intake(for_api.broker, for_api.keys, recent, for_api.clock)
+        intake = JobSubmitter(for_api.broker, for_api.keys, recent, for_api.clock)
         api = JobApi(intake=intake, reader=for_api.reader, holds=for_api.holds, recent=recent, broker=for_api.broker, clock=for_api.clock)
         releaser = Releaser(for_plane.broker, for_plane.wards)
-        quarantine = QuarantineApi(
-            wards=for_plane.wards, releaser=releaser, requeuer=None, on_departure=lambda: None, clock=for_plane.clock
-        )
+        quarantine = QuarantineApi(wards=for_plane.wards, releaser=releaser, requeuer=None, on_released=lambda: None, clock=for_plane.clock)
         breakers = BreakerApi(for_plane.breakers, for_plane.broker, for_plane.writer, for_plane.clock)
         yield SimpleNamespace(api=api, quarantine=quarantine, breakers=breakers, for_api=for_api, plane=for_plane)
 
@@ -184,7 +182,7 @@ async def test_a_resubmit_is_whole_or_has_not_been(system):
         (job,) = await taken(system.plane.broker, Queue.MAIN, 1, job_in)
         assert (job.job_id, job.generation, json.loads(job.payload_json), job.maybe_duplicate) == (job_id, 1, {"to": "b"}, False)
         record = await system.for_api.reader.get(job_id)
-        assert (record.state, record.job.generation) == (State.QUEUED, 1)
+        assert (record.state, record.job.generation) == (JobState.QUEUED, 1)
         await is_well(system, number)
         return reached
 
@@ -208,7 +206,7 @@ async def test_a_discard_is_whole_or_has_not_been(system):
         reached = await broken_off_at(number, system.quarantine.DiscardJob(request, None))
         await finished(system)
         record = await system.for_api.reader.get(job_id)
-        assert record.state in {State.PARKED, State.DISCARDED}
+        assert record.state in {JobState.PARKED, JobState.DISCARDED}
         history = await system.for_api.reader.history(job_id)
         assert history[-1].state is record.state
         await is_well(system, number)
@@ -228,7 +226,7 @@ async def test_a_cancellation_is_told_whole(system):
         reached = await broken_off_at(number, system.api.CancelJob(request, None))
         await finished(system)
         record = await system.for_api.reader.get(job_id)
-        assert record.state in {State.QUEUED, State.CANCELLED}
+        assert record.state in {JobState.QUEUED, JobState.CANCELLED}
         await is_well(system, number)
         return reached
 

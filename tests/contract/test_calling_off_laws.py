@@ -15,10 +15,10 @@ from hypothesis import strategies as st
 from jobapi import cancel
 from jobapi.cancel import Canceller
 from sickbay.adapters.sql.ledger import open_ledger
-from sickbay.domain.breaker import Key
+from sickbay.domain.breaker import BreakerKey
 from sickbay.domain.errors import Aborted, FailedPrecondition, NotFound, Unavailable
-from sickbay.domain.job import Event, Job, Reason, State
-from sickbay.domain.queries import Edit
+from sickbay.domain.job import Job, JobEvent, JobState, Reason
+from sickbay.domain.queries import JobEdit
 from sickbay.messages.codec import decode_events
 from tests.clock import ManualClock
 
@@ -46,7 +46,7 @@ class World:
         self.job_id = job_id
         job = Job(job_id, job_id, b"{}", submitted_at=clock())
         self.copies = [job]
-        self.events = [Event(job, State.QUEUED, clock())]
+        self.events = [JobEvent(job, JobState.QUEUED, clock())]
         self.told = []
         self.runs = []
         self.claims = []
@@ -92,12 +92,12 @@ class World:
             assert not self.closed, f"a run begins although the job was {self.closed}"
             run = f"w.{next(self.runs_begun)}"
             self.runs.append((copy, run))
-            self.events.append(Event(copy, State.RUNNING, self.clock(), started_at=self.clock(), run=run))
+            self.events.append(JobEvent(copy, JobState.RUNNING, self.clock(), started_at=self.clock(), run=run))
 
     async def _succeed(self, which):
         if self.runs:
             copy, run = self.runs.pop(which % len(self.runs))
-            self.events.append(Event(copy, State.SUCCEEDED, self.clock(), started_at=self.clock(), run=run))
+            self.events.append(JobEvent(copy, JobState.SUCCEEDED, self.clock(), started_at=self.clock(), run=run))
             self.ledger.fence.end(copy)
 
     async def _retry(self, which):
@@ -105,7 +105,7 @@ class World:
             copy, run = self.runs.pop(which % len(self.runs))
             if not self.ledger.fence.is_cancelled(copy):
                 self.copies.append(copy.charged())
-                self.events.append(Event(copy.charged(), State.RETRYING, self.clock(), started_at=self.clock(), run=run))
+                self.events.append(JobEvent(copy.charged(), JobState.RETRYING, self.clock(), started_at=self.clock(), run=run))
             self.ledger.fence.end(copy)
 
     async def _park(self, which):
@@ -113,7 +113,7 @@ class World:
             copy, run = self.runs.pop(which % len(self.runs))
             if not self.ledger.fence.is_cancelled(copy):
                 reason = Reason.CIRCUIT_OPEN
-                self.events.append(Event(copy, State.PARKED, self.clock(), started_at=self.clock(), run=run, reason=reason))
+                self.events.append(JobEvent(copy, JobState.PARKED, self.clock(), started_at=self.clock(), run=run, reason=reason))
             self.ledger.fence.end(copy)
 
     async def _tell(self, which):
@@ -126,10 +126,10 @@ class World:
             await self.ledger.writer.apply([self.told[which % len(self.told)]])
 
     async def _claim(self, which):
-        self.claims += await self.ledger.wards.claim_parked(Key(self.job_id), 1)
+        self.claims += await self.ledger.wards.lease_parked(BreakerKey(self.job_id), 1)
 
     async def _resubmit(self, which):
-        self.claims.append(await self.ledger.wards.claim_one(self.job_id, Edit(), "", "ann"))
+        self.claims.append(await self.ledger.wards.lease_job(self.job_id, JobEdit(), "", "ann"))
 
     async def _publish(self, which):
         if self.claims:
@@ -164,7 +164,7 @@ class World:
         await asyncio.gather(*self.cancelling)
         record = await self.ledger.reader.get(self.job_id)
         if self.closed:
-            assert record.state in {State.CANCELLED, State.DISCARDED, State.SUCCEEDED}
+            assert record.state in {JobState.CANCELLED, JobState.DISCARDED, JobState.SUCCEEDED}
 
 
 @pytest.mark.parametrize(

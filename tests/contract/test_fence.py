@@ -1,21 +1,21 @@
-"""What a ledger must tell a worker whose copy may not be the only one (`Fence`)."""
+"""What a ledger must tell a worker whose copy may not be the only one (`DuplicateGuard`)."""
 
 import pytest
 
 from scripts.servers import free_port
-from sickbay.adapters.redis.fence import RedisFence
+from sickbay.adapters.redis.duplicate_guard import RedisDuplicateGuard
 from sickbay.adapters.sql.ledger import open_ledger
-from sickbay.domain.breaker import Key
+from sickbay.domain.breaker import BreakerKey
 from sickbay.domain.errors import Unavailable
-from sickbay.domain.job import State
-from sickbay.domain.queries import Entry
+from sickbay.domain.job import JobState
+from sickbay.domain.queries import DuplicateCheck
 from tests.contract.ledger_events import DAY, cancelled, job, parked, quarantined, queued, retrying, running, succeeded
 from tests.contract.redis_servers import own_database
 
 pytest_plugins = ["tests.contract.ledger_fixtures"]
 
-GO = Entry(superseded=False)
-DROP = Entry(superseded=True)
+GO = DuplicateCheck(superseded=False)
+DROP = DuplicateCheck(superseded=True)
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ async def test_later_truth_supersedes_a_copy(ledger, known, copy, answer, suspec
 
 async def test_a_copy_just_released_may_run(ledger):
     await ledger.writer.apply([parked()])
-    (claim,) = await ledger.wards.claim_parked(Key("email"), 1)
+    (claim,) = await ledger.wards.lease_parked(BreakerKey("email"), 1)
     assert await ledger.fence.enter(claim.job, suspect=False) == GO
 
 
@@ -68,12 +68,12 @@ async def test_the_runs_of_a_suspect_are_counted(ledger):
 
 @pytest.mark.servers
 async def test_the_runs_of_a_suspect_are_counted_without_a_ledger():
-    async with own_database() as url, RedisFence(url) as fence:
+    async with own_database() as url, RedisDuplicateGuard(url) as fence:
         await count_runs(fence)
 
 
 async def test_without_redis_and_ledger_nobody_can_tell_of_crashes():
-    async with RedisFence(f"redis://127.0.0.1:{free_port()}") as fence:
+    async with RedisDuplicateGuard(f"redis://127.0.0.1:{free_port()}") as fence:
         with pytest.raises(Unavailable):
             await fence.crashes(job())
 
@@ -104,7 +104,7 @@ async def test_a_cancellation_holds_for_every_attempt_of_its_generation(ledger):
     """Also if the ledger had not heard of a retry when it was told: the retry neither takes the answer back nor runs."""
     await ledger.writer.apply([queued(), cancelled()])
     await ledger.writer.apply([retrying()])
-    assert (await ledger.reader.get("j1")).state is State.CANCELLED
+    assert (await ledger.reader.get("j1")).state is JobState.CANCELLED
     assert ledger.fence.is_cancelled(job(attempt=1))
     assert await ledger.fence.enter(job(attempt=1), suspect=False) == DROP
     assert not ledger.fence.is_cancelled(job(generation=1))
@@ -115,7 +115,7 @@ async def test_a_discarded_job_is_called_off_too(ledger):
     await ledger.wards.discard("j1", "", "ann")
     assert ledger.fence.is_cancelled(job(attempt=1))
     await ledger.writer.apply([retrying()])
-    assert (await ledger.reader.get("j1")).state is State.DISCARDED
+    assert (await ledger.reader.get("j1")).state is JobState.DISCARDED
 
 
 async def test_cancellations_are_remembered_for_a_day(tmp_path, clock):

@@ -1,4 +1,4 @@
-"""How a start is stopped that costs no I/O (`Holds` and `Fence.begin`): inside one process, and among several on PostgreSQL."""
+"""How a start is stopped that costs no I/O (`Holds` and `DuplicateGuard.begin`): inside one process, and among several on PostgreSQL."""
 
 import asyncio
 from contextlib import AsyncExitStack

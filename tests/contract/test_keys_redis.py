@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 
 from scripts.servers import free_port
 from sickbay.adapters.redis import keys as module
-from sickbay.adapters.redis import trying
+from sickbay.adapters.redis import write_check
 from sickbay.adapters.redis.keys import RedisIdempotencyKeys
 from sickbay.domain.errors import Unavailable
 from tests.clock import ManualClock
@@ -69,8 +69,8 @@ async def test_without_redis_a_key_is_neither_taken_nor_free():
 @pytest.mark.servers
 async def test_trouble_is_known_without_anybody_who_uses_keys(monkeypatch):
     """Away, back, and refusing writes; what is tried leaves nothing behind and is nobody's key."""
-    monkeypatch.setattr(trying, "TRY_S", 0.01)
-    monkeypatch.setattr(trying, "TRY_AGAIN_S", 0.01)
+    monkeypatch.setattr(write_check, "TRY_S", 0.01)
+    monkeypatch.setattr(write_check, "TRY_AGAIN_S", 0.01)
     async with own_server() as server, RedisIdempotencyKeys(server.url) as keys, Redis.from_url(server.url) as redis:
         await eventually(lambda: redis.exists(module.NOBODY))
         assert not keys.trouble

@@ -7,7 +7,7 @@ import pytest
 from sickbay.adapters.sql.chunks import MAX_VALUES
 from sickbay.adapters.sql.ledger import open_ledger
 from sickbay.domain.errors import ErrorReason, InvalidArgument
-from sickbay.domain.job import Event, Reason, State
+from sickbay.domain.job import JobEvent, JobState, Reason
 from sickbay.domain.queries import JobQuery, QuarantineQuery
 from tests.contract.ledger_events import DAY, START, TIMEOUT, cancelled, job, parked, quarantined, queued, retrying, running, succeeded
 
@@ -27,7 +27,7 @@ async def test_a_record_says_what_the_event_said(ledger):
     await ledger.writer.apply([quarantined(tenant="acme")])
     record = await ledger.reader.get("j1")
     assert record.job == job(tenant="acme", attempt=3, failures=(TIMEOUT,))
-    assert (record.state, record.updated_at, record.started_at) == (State.QUARANTINED, START + 400, START + 350)
+    assert (record.state, record.updated_at, record.started_at) == (JobState.QUARANTINED, START + 400, START + 350)
     assert record.reason is Reason.RETRIES_EXHAUSTED
     assert record.etag
     assert record.fingerprint
@@ -58,25 +58,25 @@ async def test_the_payload_is_kept_only_while_set_aside(ledger):
 @pytest.mark.parametrize(
     ("first", "second", "final"),
     [
-        (running(), queued(), State.RUNNING),
-        (retrying(), running(), State.RETRYING),
-        (parked(), running(), State.PARKED),
-        (quarantined(attempt=0), parked(), State.QUARANTINED),
-        (parked(), quarantined(attempt=0), State.PARKED),
-        (queued(generation=1), quarantined(), State.QUEUED),
-        (parked(generation=1), succeeded(), State.PARKED),
-        (succeeded(), quarantined(), State.SUCCEEDED),
-        (quarantined(), succeeded(), State.SUCCEEDED),
-        (cancelled(), succeeded(), State.SUCCEEDED),
-        (succeeded(), cancelled(attempt=2), State.SUCCEEDED),
-        (succeeded(), queued(generation=1), State.QUEUED),
-        (cancelled(), retrying(), State.CANCELLED),
-        (retrying(), cancelled(), State.CANCELLED),
-        (cancelled(), parked(attempt=3), State.CANCELLED),
-        (cancelled(), replace(cancelled(attempt=2), state=State.DISCARDED), State.CANCELLED),
-        (cancelled(), queued(generation=1), State.QUEUED),
+        (running(), queued(), JobState.RUNNING),
+        (retrying(), running(), JobState.RETRYING),
+        (parked(), running(), JobState.PARKED),
+        (quarantined(attempt=0), parked(), JobState.QUARANTINED),
+        (parked(), quarantined(attempt=0), JobState.PARKED),
+        (queued(generation=1), quarantined(), JobState.QUEUED),
+        (parked(generation=1), succeeded(), JobState.PARKED),
+        (succeeded(), quarantined(), JobState.SUCCEEDED),
+        (quarantined(), succeeded(), JobState.SUCCEEDED),
+        (cancelled(), succeeded(), JobState.SUCCEEDED),
+        (succeeded(), cancelled(attempt=2), JobState.SUCCEEDED),
+        (succeeded(), queued(generation=1), JobState.QUEUED),
+        (cancelled(), retrying(), JobState.CANCELLED),
+        (retrying(), cancelled(), JobState.CANCELLED),
+        (cancelled(), parked(attempt=3), JobState.CANCELLED),
+        (cancelled(), replace(cancelled(attempt=2), state=JobState.DISCARDED), JobState.CANCELLED),
+        (cancelled(), queued(generation=1), JobState.QUEUED),
     ],
-    ids=lambda event: f"{event.state}{event.job.generation}{event.job.attempt}" if isinstance(event, Event) else event.value,
+    ids=lambda event: f"{event.state}{event.job.generation}{event.job.attempt}" if isinstance(event, JobEvent) else event.value,
 )
 @pytest.mark.parametrize("together", [True, False], ids=["one-batch", "two-batches"])
 async def test_the_later_truth_stays(ledger, first, second, final, together):
@@ -103,7 +103,7 @@ async def test_what_one_event_does_not_say_another_may(ledger, together):
     for batch in [events] if together else [[event] for event in events]:
         await ledger.writer.apply(batch)
     record = await ledger.reader.get("j1")
-    assert (record.job.job_type, record.job.tenant, record.job.submitted_at, record.state) == ("email", "acme", START, State.SUCCEEDED)
+    assert (record.job.job_type, record.job.tenant, record.job.submitted_at, record.state) == ("email", "acme", START, JobState.SUCCEEDED)
 
 
 @pytest.mark.parametrize("batches", [[0, 1, 2, 1, 0], [2, 2, 1, 0, 0], [1, 0, 2]])
@@ -145,14 +145,14 @@ async def test_history_tells_the_whole_way(ledger):
     await ledger.writer.apply([succeeded(generation=1)])
     told = [(change.at - START, change.state, change.generation, change.attempt) for change in await ledger.reader.history("j1")]
     assert told == [
-        (0, State.QUEUED, 0, 0),
-        (150, State.RUNNING, 0, 0),
-        (200, State.RETRYING, 0, 1),
-        (350, State.RUNNING, 0, 3),
-        (400, State.QUARANTINED, 0, 3),
-        (450, State.QUEUED, 1, 0),
-        (450, State.RUNNING, 1, 0),
-        (500, State.SUCCEEDED, 1, 0),
+        (0, JobState.QUEUED, 0, 0),
+        (150, JobState.RUNNING, 0, 0),
+        (200, JobState.RETRYING, 0, 1),
+        (350, JobState.RUNNING, 0, 3),
+        (400, JobState.QUARANTINED, 0, 3),
+        (450, JobState.QUEUED, 1, 0),
+        (450, JobState.RUNNING, 1, 0),
+        (500, JobState.SUCCEEDED, 1, 0),
     ]
 
 
@@ -180,11 +180,11 @@ async def test_history_names_the_worker_of_each_run(ledger):
     await ledger.writer.apply([queued(), replace(retrying(), actor="w"), succeeded(attempt=1, run="x.y.7")])
     told = [(change.state, change.actor) for change in await ledger.reader.history("j1")]
     assert told == [
-        (State.QUEUED, ""),
-        (State.RUNNING, "w"),
-        (State.RETRYING, "w"),
-        (State.RUNNING, "x.y"),
-        (State.SUCCEEDED, "x.y"),
+        (JobState.QUEUED, ""),
+        (JobState.RUNNING, "w"),
+        (JobState.RETRYING, "w"),
+        (JobState.RUNNING, "x.y"),
+        (JobState.SUCCEEDED, "x.y"),
     ]
 
 
@@ -215,7 +215,7 @@ async def test_find_lists_newest_first_and_pages(ledger):
 async def test_a_full_last_page_is_the_last(ledger):
     await ledger.writer.apply([quarantined("a"), quarantined("b")])
     assert (await ledger.reader.find(JobQuery(), 2, "")).cursor == ""
-    assert (await ledger.wards.find_cases(QuarantineQuery(), 2, "")).cursor == ""
+    assert (await ledger.wards.list_quarantined(QuarantineQuery(), 2, "")).cursor == ""
     assert (await ledger.wards.groups("", "", 1, "")).cursor == ""
 
 
@@ -227,7 +227,7 @@ async def test_find_filters(ledger):
 
     assert await found(JobQuery(job_type="sms")) == {"b"}
     assert await found(JobQuery(tenant="acme")) == {"c"}
-    assert await found(JobQuery(states=frozenset({State.SUCCEEDED, State.PARKED}))) == {"d", "e"}
+    assert await found(JobQuery(states=frozenset({JobState.SUCCEEDED, JobState.PARKED}))) == {"d", "e"}
     assert await found(JobQuery(job_type="sms", tenant="acme")) == set()
     assert all(record.job.payload_json == b"" for record in (await ledger.reader.find(JobQuery(), 10, "")).items)
 
@@ -254,7 +254,7 @@ async def test_live_gives_up_no_copy_while_another_of_the_job_is_alive(ledger):
 
 async def test_counts_names_every_state(ledger):
     await ledger.writer.apply([queued("a"), queued("b"), parked("c")])
-    assert await ledger.writer.counts() == dict.fromkeys(State, 0) | {State.QUEUED: 2, State.PARKED: 1}
+    assert await ledger.writer.counts() == dict.fromkeys(JobState, 0) | {JobState.QUEUED: 2, JobState.PARKED: 1}
 
 
 async def test_prune_forgets_what_is_past_its_retention(ledger):

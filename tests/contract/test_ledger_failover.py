@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from scripts.servers import PostgreSQL
-from sickbay.adapters.sql import link, postgres
+from sickbay.adapters.sql import listener, postgres
 from sickbay.adapters.sql.ledger import open_ledger
 from sickbay.adapters.sql.pool import SIZE
 from sickbay.domain.errors import Unavailable
-from sickbay.domain.job import State
+from sickbay.domain.job import JobState
 from tests.clock import ManualClock
 from tests.contract.ledger_events import queued, running, succeeded
 from tests.contract.postgres_pair import PostgresPair
@@ -42,8 +42,8 @@ def hasty(monkeypatch):
     """What waits for a silent server gives up soon."""
     for name, seconds in {"STATEMENT_S": 1.0, "SLACK_S": 1.0, "CONNECT_S": 3.0}.items():
         monkeypatch.setattr(postgres, name, seconds)
-    monkeypatch.setattr(link, "HEARTBEAT_S", 0.5)
-    monkeypatch.setattr(link, "ANSWER_S", 1.0)
+    monkeypatch.setattr(listener, "HEARTBEAT_S", 0.5)
+    monkeypatch.setattr(listener, "ANSWER_S", 1.0)
 
 
 @asynccontextmanager
@@ -88,12 +88,12 @@ async def test_a_planned_switch(pair):
     """Writers go on, a watcher is told what is written to the new primary, and nothing stays with the old one."""
     async with opened(pair.url) as ledger, opened(pair.url) as other, ledger.reader.watch("j1") as watcher:
         await write(ledger, queued())
-        assert (await anext(watcher))[1].state is State.QUEUED
+        assert (await anext(watcher))[1].state is JobState.QUEUED
         await warm(ledger)
         await asyncio.to_thread(pair.switch)
         await write(other, running())
-        assert (await soon(anext(watcher)))[1].state is State.RUNNING
-        assert (await eventually(lambda: ledger.reader.get("j1"))).state is State.RUNNING
+        assert (await soon(anext(watcher)))[1].state is JobState.RUNNING
+        assert (await eventually(lambda: ledger.reader.get("j1"))).state is JobState.RUNNING
         assert await asyncio.to_thread(pair.sessions, pair.one) == 0
         assert await asyncio.to_thread(pair.one.sql, "SELECT pg_is_in_recovery()") == "t"
 
@@ -105,19 +105,19 @@ async def test_reads_do_not_stay_on_a_demoted_primary(pair):
         await warm(ledger)
         await demote(pair)
         await write(other, succeeded())
-        found = await eventually(lambda: ledger.reader.get("j1"), lambda record: record.state is State.SUCCEEDED)
-        assert found.state is State.SUCCEEDED
+        found = await eventually(lambda: ledger.reader.get("j1"), lambda record: record.state is JobState.SUCCEEDED)
+        assert found.state is JobState.SUCCEEDED
         for _ in range(20):
-            assert (await ledger.reader.get("j1")).state is State.SUCCEEDED
+            assert (await ledger.reader.get("j1")).state is JobState.SUCCEEDED
 
 
 async def test_the_listener_leaves_a_demoted_primary(pair, monkeypatch):
     """Although nobody here reads or writes anything meanwhile."""
-    monkeypatch.setattr(link, "HEARTBEAT_S", 0.5)
+    monkeypatch.setattr(listener, "HEARTBEAT_S", 0.5)
     async with opened(pair.url) as ledger, opened(pair.url) as other, ledger.reader.watch("j1") as watcher:
         await demote(pair)
         await write(other, queued())
-        assert (await soon(anext(watcher)))[1].state is State.QUEUED
+        assert (await soon(anext(watcher)))[1].state is JobState.QUEUED
         await eventually(lambda: asyncio.to_thread(pair.sessions, pair.one), lambda sessions: sessions == 0)
 
 
@@ -156,7 +156,7 @@ async def test_a_silent_first_host_is_passed_over(pair):
     await asyncio.to_thread(pair.promote)
     async with opened(pair.url) as ledger:
         await ledger.writer.apply([running()])
-        assert (await ledger.reader.get("j1")).state is State.RUNNING
+        assert (await ledger.reader.get("j1")).state is JobState.RUNNING
 
 
 @pytest.mark.usefixtures("hasty")
@@ -167,11 +167,11 @@ async def test_a_primary_that_falls_silent_is_left(pair):
         await asyncio.to_thread(pair.one.freeze)
         await asyncio.to_thread(pair.promote)
         await write(ledger, queued())
-        assert (await soon(anext(watcher)))[1].state is State.QUEUED
+        assert (await soon(anext(watcher)))[1].state is JobState.QUEUED
         await write(ledger, running())
         await asyncio.to_thread(pair.one.thaw)
         for _ in range(20):
-            assert (await ledger.reader.get("j1")).state is State.RUNNING
+            assert (await ledger.reader.get("j1")).state is JobState.RUNNING
 
 
 @pytest.mark.parametrize("fate", ["demoted", "silent", "killed"])
@@ -231,7 +231,7 @@ async def test_while_no_server_takes_writes_it_is_said(pair, caplog):
                 await act
         await asyncio.to_thread(pair.promote)
         await write(ledger, running())
-        assert (await ledger.reader.get("j1")).state is State.RUNNING
+        assert (await ledger.reader.get("j1")).state is JobState.RUNNING
     assert "Traceback" not in caplog.text
 
 

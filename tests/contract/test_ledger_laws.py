@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sickbay.adapters.sql.ledger import open_ledger
-from sickbay.domain.job import State
+from sickbay.domain.job import JobState
 from tests.contract.ledger_events import START
 from tests.contract.ledger_lives import lives
 
@@ -45,7 +45,7 @@ def test_replay_and_disorder_end_in_the_same_row(clock):
             history = await calm.reader.history(job_id)
             assert history[-1].state is record.state
             assert [change.at for change in history] == sorted(change.at for change in history)
-            assert history[0].state is State.QUEUED
+            assert history[0].state is JobState.QUEUED
 
         @settings(max_examples=60, deadline=None)
         @given(disorder())

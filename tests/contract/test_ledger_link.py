@@ -9,12 +9,12 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from sickbay.adapters.sql import link, pool
+from sickbay.adapters.sql import listener, pool
 from sickbay.adapters.sql import postgres as adapter
-from sickbay.adapters.sql.failures import why
+from sickbay.adapters.sql.errors import why
 from sickbay.adapters.sql.ledger import open_ledger
 from sickbay.domain.errors import SettingsError, Unavailable
-from sickbay.domain.job import State
+from sickbay.domain.job import JobState
 from tests.contract.ledger_events import cancelled, job, parked, queued, running, succeeded
 from tests.faults.proxy import Proxy
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.servers
 @pytest.fixture
 async def proxy(postgres, monkeypatch):
     """On the way to the database, where it lets nobody in yet; pauses are short."""
-    monkeypatch.setattr(link, "FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr(listener, "FIRST_PAUSE_S", 0.02)
     async with Proxy.before(postgres.url) as made:
         made.refuse()
         yield made
@@ -76,7 +76,7 @@ async def test_a_patient_ledger_waits_for_its_server(postgres, proxy, clock, cap
 
 
 async def test_a_process_that_makes_no_tables_waits_for_them(empty_postgres_url, clock, monkeypatch):
-    monkeypatch.setattr(link, "FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr(listener, "FIRST_PAUSE_S", 0.02)
     with pytest.raises(Unavailable, match="the control plane makes them"):
         async with open_ledger(empty_postgres_url, clock, migrates=False):
             pass
@@ -84,7 +84,7 @@ async def test_a_process_that_makes_no_tables_waits_for_them(empty_postgres_url,
         async with open_ledger(empty_postgres_url, clock) as keeper:
             await keeper.writer.apply([queued()])
         await up(waiting)
-        assert (await waiting.reader.get("j1")).state is State.QUEUED
+        assert (await waiting.reader.get("j1")).state is JobState.QUEUED
 
 
 async def test_a_newer_database_stops_even_a_patient_one(empty_postgres_url, postgres, clock):
@@ -103,16 +103,16 @@ async def test_watchers_outlive_a_lost_connection(postgres, proxy, direct, clock
     await proxy.accept()
     async with open_ledger(proxy.through(postgres.url), clock) as ledger, ledger.reader.watch("j1") as watcher:
         await direct.writer.apply([queued()])
-        assert (await anext(watcher))[1].state is State.QUEUED
+        assert (await anext(watcher))[1].state is JobState.QUEUED
         proxy.cut()
         await down(ledger)
         await direct.writer.apply([running(), cancelled("off")])
         await proxy.accept()
         await up(ledger)
-        assert (await anext(watcher))[1].state is State.RUNNING
+        assert (await anext(watcher))[1].state is JobState.RUNNING
         assert ledger.fence.is_cancelled(job("off"))
         await direct.writer.apply([succeeded()])
-        assert (await anext(watcher))[1].state is State.SUCCEEDED
+        assert (await anext(watcher))[1].state is JobState.SUCCEEDED
 
 
 async def test_a_watcher_that_cannot_be_told_all_is_cut_off(postgres, proxy, direct, clock):
@@ -133,7 +133,7 @@ async def test_sessions_that_the_server_ended_and_that_do_not_close_are_given_up
     """Its last word came, the end of the connection did not: the driver waits for that, takes no statement, and says so in its own way."""
     for name, seconds in {"STATEMENT_S": 0.5, "SLACK_S": 0.2, "CLOSE_S": 0.1}.items():
         monkeypatch.setattr(adapter, name, seconds)
-    monkeypatch.setattr(link, "HEARTBEAT_S", 0.05)
+    monkeypatch.setattr(listener, "HEARTBEAT_S", 0.05)
     await proxy.accept()
     proxy.keeps_open = True
     async with open_ledger(proxy.through(postgres.url), clock) as ledger:
@@ -148,7 +148,7 @@ async def test_sessions_that_the_server_ended_and_that_do_not_close_are_given_up
             await up(ledger)
         async with ledger.reader.watch("j1") as watcher:
             await direct.writer.apply([succeeded()])
-            assert (await anext(watcher))[1].state is State.SUCCEEDED
+            assert (await anext(watcher))[1].state is JobState.SUCCEEDED
 
 
 def ports(proxy):
@@ -169,8 +169,8 @@ async def test_a_server_that_answers_nothing_is_given_up(postgres, proxy, clock,
     """No reset, no end of file, just silence: reads, writes and the link end in time, and all go on when it is over."""
     for name, seconds in {"STATEMENT_S": 0.1, "SLACK_S": 0.2, "CONNECT_S": 0.3}.items():
         monkeypatch.setattr(adapter, name, seconds)
-    monkeypatch.setattr(link, "HEARTBEAT_S", 0.1)
-    monkeypatch.setattr(link, "ANSWER_S", 0.1)
+    monkeypatch.setattr(listener, "HEARTBEAT_S", 0.1)
+    monkeypatch.setattr(listener, "ANSWER_S", 0.1)
     await proxy.accept()
     async with open_ledger(proxy.through(postgres.url), clock) as ledger:
         await ledger.reader.get("j1")
@@ -249,7 +249,7 @@ async def test_sessions_to_a_demoted_primary_are_thrown_away(direct):
         await direct.writer.apply([running()])
     for number in range(2 * pool.SIZE):
         await direct.writer.apply([queued(f"j{number}")])
-    assert (await direct.reader.get("j1")).state is State.QUEUED
+    assert (await direct.reader.get("j1")).state is JobState.QUEUED
 
 
 @pytest.mark.usefixtures("unreported")
@@ -280,7 +280,7 @@ async def test_nobody_gets_a_session_that_has_become_read_only(direct):
 
 async def test_a_link_to_a_demoted_primary_is_made_again(direct, monkeypatch):
     """It hears nothing of what is written elsewhere, although it answers."""
-    monkeypatch.setattr(link, "HEARTBEAT_S", 0.02)
+    monkeypatch.setattr(listener, "HEARTBEAT_S", 0.02)
     before = direct.link._connection
     await before.execute(READ_ONLY)
     async with asyncio.timeout(15):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from sickbay.adapters.sql.notices import CALLED_OFF, EVERYTHING, MAX_BYTES, Notice, called_off, read, written
-from sickbay.domain.job import State
+from sickbay.domain.job import JobState
 from tests.contract.ledger_events import START, cancelled, parked, queued, succeeded
 
 EVENTS = [queued("a"), parked("b c", attempt=2), cancelled("d"), succeeded("e", generation=3)]
@@ -17,14 +17,14 @@ def everything(texts):
 
 def test_what_is_written_can_be_read():
     assert everything(written(EVENTS)) == [
-        Notice("a", State.QUEUED, 0, 0, START, None),
-        Notice("b c", State.PARKED, 0, 2, START + 300, None),
-        Notice("d", State.CANCELLED, 0, 0, START + 600, None),
-        Notice("e", State.SUCCEEDED, 3, 0, START + 500, START + 450),
+        Notice("a", JobState.QUEUED, 0, 0, START, None),
+        Notice("b c", JobState.PARKED, 0, 2, START + 300, None),
+        Notice("d", JobState.CANCELLED, 0, 0, START + 600, None),
+        Notice("e", JobState.SUCCEEDED, 3, 0, START + 500, START + 450),
     ]
 
 
-@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("state", JobState)
 def test_every_state_has_a_letter(state):
     (text,) = written([replace(queued("a"), state=state)])
     assert next(read(text, {"a"})).state is state

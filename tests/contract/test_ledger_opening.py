@@ -14,13 +14,13 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import insert
 
 from sickbay.adapters.sql import migrate
-from sickbay.adapters.sql.dialects import place, writing_engine
+from sickbay.adapters.sql.engines import parse_url, writing_engine
 from sickbay.adapters.sql.ledger import open_ledger
 from sickbay.adapters.sql.pool import Pool
 from sickbay.adapters.sql.schema import HEAD, jobs, metadata
-from sickbay.domain.breaker import Key
+from sickbay.domain.breaker import BreakerKey
 from sickbay.domain.errors import SettingsError, Unavailable
-from sickbay.domain.job import State
+from sickbay.domain.job import JobState
 from tests.contract.ledger_events import parked, queued, succeeded
 
 pytest_plugins = ["tests.contract.ledger_fixtures"]
@@ -51,19 +51,19 @@ async def test_two_programs_share_a_file(tmp_path, clock):
     async with open_ledger(url, clock) as first, open_ledger(url, clock) as second:
         writes = [ledger.writer.apply([succeeded(f"j{number}")]) for number in range(20) for ledger in (first, second)]
         await asyncio.gather(*writes)
-        assert (await second.writer.counts())[State.SUCCEEDED] == 20
+        assert (await second.writer.counts())[JobState.SUCCEEDED] == 20
         assert await first.writer.duplicates() == 0
 
 
 def an_engine(url):
     """That of whoever writes, on either database."""
-    where = place(url)
+    where = parse_url(url)
     return writing_engine(where, Pool(where.server) if where.server else None)
 
 
 async def test_commits_survive_a_power_cut(tmp_path, clock):
     """The keeper acknowledges events once they are applied, so SQLite must reach the disk at each commit."""
-    engine = writing_engine(place(f"sqlite:///{tmp_path}/ledger.db"), None)
+    engine = writing_engine(parse_url(f"sqlite:///{tmp_path}/ledger.db"), None)
     async with engine.connect() as connection:
         found = [(await connection.exec_driver_sql(f"PRAGMA {name}")).scalar() for name in ("journal_mode", "synchronous")]
     await engine.dispose()
@@ -97,7 +97,7 @@ async def test_an_older_database_is_upgraded_with_what_is_in_it(empty_url, tmp_p
     await engine.dispose()
     async with open_ledger(empty_url, clock) as ledger:
         await ledger.writer.apply([parked("later", trace=TRACE)])
-        claims = await ledger.wards.claim_parked(Key("email"), 10)
+        claims = await ledger.wards.lease_parked(BreakerKey("email"), 10)
         assert {claim.job.job_id: (claim.job.trace, claim.job.payload_json) for claim in claims} == {
             "email": ("", b"{}"),
             "later": (TRACE, b'{"to":"a"}'),
@@ -240,5 +240,5 @@ async def test_a_write_that_is_broken_off_harms_nobody(ledger):
         await asyncio.gather(reading, return_exceptions=True)
     await ledger.writer.apply([succeeded()])
     counts = await ledger.writer.counts()
-    assert counts[State.SUCCEEDED] == 1
-    assert counts[State.QUEUED] in {0, 49}
+    assert counts[JobState.SUCCEEDED] == 1
+    assert counts[JobState.QUEUED] in {0, 49}

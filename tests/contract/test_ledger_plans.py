@@ -5,8 +5,8 @@ import sqlite3
 from sqlalchemy import event
 
 from sickbay.adapters.sql.ledger import open_ledger
-from sickbay.domain.breaker import Key
-from sickbay.domain.queries import Edit, JobQuery, QuarantineQuery
+from sickbay.domain.breaker import BreakerKey
+from sickbay.domain.queries import JobEdit, JobQuery, QuarantineQuery
 from tests.contract.ledger_events import START, job, parked, quarantined, succeeded
 
 pytest_plugins = ["tests.contract.ledger_fixtures"]
@@ -20,12 +20,12 @@ async def ask_everything(ledger):
     await ledger.reader.histories(["s", "q"])
     await ledger.reader.find(JobQuery(), 5, f"{START}:s")
     await ledger.reader.find(JobQuery(job_type="email"), 5, "")
-    await ledger.wards.find_cases(QuarantineQuery(), 5, f"{START}:p")
+    await ledger.wards.list_quarantined(QuarantineQuery(), 5, f"{START}:p")
     await ledger.wards.case("q")
     await ledger.wards.parked()
-    await ledger.wards.released(await ledger.wards.claim_parked(Key("email"), 5))
-    await ledger.wards.claim_one("q", Edit(b"{}"), "", "ann")
-    await ledger.wards.claim_expired()
+    await ledger.wards.released(await ledger.wards.lease_parked(BreakerKey("email"), 5))
+    await ledger.wards.lease_job("q", JobEdit(b"{}"), "", "ann")
+    await ledger.wards.lease_expired()
     await ledger.wards.discard("p8", "", "ann")
     await ledger.writer.live([job("p7"), job("s")])
     await ledger.fence.enter(job("s"), suspect=True)

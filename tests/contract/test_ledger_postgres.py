@@ -6,17 +6,17 @@ from contextlib import AsyncExitStack
 import pytest
 from sqlalchemy import text
 
-from sickbay.adapters.sql import store
+from sickbay.adapters.sql import database
 from sickbay.adapters.sql.ledger import open_ledger
-from sickbay.domain.breaker import Key
+from sickbay.domain.breaker import BreakerKey
 from sickbay.domain.errors import Unavailable, Unstorable
-from sickbay.domain.job import State
+from sickbay.domain.job import JobState
 from tests.contract.ledger_events import cancelled, job, parked, queued, retrying, running, succeeded
 
 pytest_plugins = ["tests.contract.ledger_fixtures"]
 pytestmark = pytest.mark.servers
 
-EMAIL = Key("email")
+EMAIL = BreakerKey("email")
 BLOCKED = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
 OURS = "datname = current_database() AND backend_type = 'client backend' AND pid <> pg_backend_pid()"
@@ -53,17 +53,17 @@ async def test_another_process_hears_everything_in_order(fleet):
         await keeper.writer.apply([queued(), running()])
         await keeper.writer.apply([retrying()])
         await keeper.writer.apply([parked(attempt=1)])
-        await keeper.wards.released(await keeper.wards.claim_parked(EMAIL, 1))
+        await keeper.wards.released(await keeper.wards.lease_parked(EMAIL, 1))
         await keeper.writer.apply([succeeded(generation=1, attempt=1)])
         news = await take(watcher, 7)
     assert states(news) == [
-        (State.QUEUED, 0, 0),
-        (State.RUNNING, 0, 0),
-        (State.RETRYING, 0, 1),
-        (State.PARKED, 0, 1),
-        (State.QUEUED, 1, 1),
-        (State.RUNNING, 1, 1),
-        (State.SUCCEEDED, 1, 1),
+        (JobState.QUEUED, 0, 0),
+        (JobState.RUNNING, 0, 0),
+        (JobState.RETRYING, 0, 1),
+        (JobState.PARKED, 0, 1),
+        (JobState.QUEUED, 1, 1),
+        (JobState.RUNNING, 1, 1),
+        (JobState.SUCCEEDED, 1, 1),
     ]
     assert news[-1][0] == await other.reader.get("j1")
     assert news[2][1].code == "API_TIMEOUT"
@@ -75,7 +75,7 @@ async def test_a_discard_is_heard_with_who_did_it(fleet):
     async with other.reader.watch("j1") as watcher:
         record = await keeper.wards.discard("j1", "", "ann")
         ((told, change),) = await take(watcher, 1)
-    assert (told, change.state, change.actor) == (record, State.DISCARDED, "ann")
+    assert (told, change.state, change.actor) == (record, JobState.DISCARDED, "ann")
 
 
 async def test_a_batch_beyond_one_notification_is_heard_whole(fleet):
@@ -91,7 +91,7 @@ async def test_a_job_that_fits_no_notification_is_heard_nevertheless(fleet, odd)
     keeper, other = fleet
     async with other.reader.watch(odd) as watcher:
         await keeper.writer.apply([queued(odd)])
-        assert states(await take(watcher, 1)) == [(State.QUEUED, 0, 0)]
+        assert states(await take(watcher, 1)) == [(JobState.QUEUED, 0, 0)]
 
 
 async def test_a_write_under_way_at_the_entering_is_heard(fleet, postgres, clock):
@@ -105,7 +105,7 @@ async def test_a_write_under_way_at_the_entering_is_heard(fleet, postgres, clock
         watching = other.reader.watch("j1")
         watcher = await watching.__aenter__()
     await writing
-    assert states(await take(watcher, 1)) == [(State.RUNNING, 0, 0)]
+    assert states(await take(watcher, 1)) == [(JobState.RUNNING, 0, 0)]
     await watching.__aexit__(None, None, None)
 
 
@@ -125,10 +125,10 @@ async def test_a_success_that_the_next_write_replaced_is_told(fleet, monkeypatch
         await keeper.writer.apply([queued(generation=1)])
         may_read.set()
         assert states(await take(watcher, 4)) == [
-            (State.QUEUED, 0, 0),
-            (State.RUNNING, 0, 0),
-            (State.SUCCEEDED, 0, 0),
-            (State.QUEUED, 1, 0),
+            (JobState.QUEUED, 0, 0),
+            (JobState.RUNNING, 0, 0),
+            (JobState.SUCCEEDED, 0, 0),
+            (JobState.QUEUED, 1, 0),
         ]
 
 
@@ -148,11 +148,11 @@ async def test_two_keepers_and_a_release_do_not_stop_each_other(postgres, clock)
     events = [event for number in range(60) for event in (queued(f"j{number}"), parked(f"j{number}"))]
     async with open_ledger(postgres.url, clock) as one, open_ledger(postgres.url, clock) as two:
         await one.writer.apply(events)
-        claims = await one.wards.claim_parked(EMAIL, 60)
+        claims = await one.wards.lease_parked(EMAIL, 60)
         told = [ledger.writer.apply(order) for order in (events, events[::-1]) for ledger in (one, two, one, two)]
         await asyncio.gather(*told, one.wards.released(claims[::-1]), two.wards.released(claims))
         counts = await one.writer.counts()
-        assert (counts[State.QUEUED], counts[State.PARKED]) == (60, 0)
+        assert (counts[JobState.QUEUED], counts[JobState.PARKED]) == (60, 0)
         assert await two.writer.duplicates() == 0
 
 
@@ -167,7 +167,7 @@ async def test_a_transaction_killed_half_way_is_unavailable_and_undone(fleet, po
             await writing
     assert await other.reader.get("a") is None
     await other.writer.apply([queued("a"), running("j1")])
-    assert (await keeper.reader.get("j1")).state is State.RUNNING
+    assert (await keeper.reader.get("j1")).state is JobState.RUNNING
 
 
 async def test_an_idle_connection_that_was_killed_is_replaced(fleet, postgres):
@@ -186,7 +186,7 @@ async def test_a_turn_at_sweeping_that_could_not_be_given_back_is_over_all_the_s
     """The pool must not keep a connection whose session still has the turn: nobody else would ever get it."""
     async with open_ledger(postgres.url, clock) as one, open_ledger(postgres.url, clock) as other:
         with monkeypatch.context() as patched:
-            patched.setattr(store, "_NO_LONGER_ALONE", text("SELECT length(:what) / 0"))
+            patched.setattr(database, "_NO_LONGER_ALONE", text("SELECT length(:what) / 0"))
             with pytest.raises((Unavailable, Unstorable)):
                 async with one.writer.sweeping():
                     pass

@@ -6,12 +6,12 @@ import asyncpg
 import pytest
 
 from controlplane.isolation import tell
-from sickbay.adapters.sql.failures import why
+from sickbay.adapters.sql.errors import why
 from sickbay.adapters.sql.ledger import open_ledger
-from sickbay.domain.breaker import Key
+from sickbay.domain.breaker import BreakerKey
 from sickbay.domain.errors import FailedPrecondition, Unavailable, Unstorable
-from sickbay.domain.job import State
-from sickbay.domain.queries import Edit
+from sickbay.domain.job import JobState
+from sickbay.domain.queries import JobEdit
 from sickbay.domain.storable import MAX_COUNT
 from tests.contract.ledger_events import START, job, parked, queued, retrying
 from tests.contract.postgres_server import FULL_DISK, ROOM_AGAIN
@@ -39,8 +39,8 @@ async def test_the_refused_one_is_found_and_kept(postgres, clock):
     async with open_ledger(postgres.url, clock) as ledger:
         refused = queued("b\0ad")
         told = await tell(ledger.writer, [queued("a"), refused, queued("b")], START)
-        assert [one.state for one in told] == [State.QUEUED, State.QUARANTINED, State.QUEUED]
-        assert (await ledger.writer.counts())[State.QUARANTINED] == 1
+        assert [one.state for one in told] == [JobState.QUEUED, JobState.QUARANTINED, JobState.QUEUED]
+        assert (await ledger.writer.counts())[JobState.QUARANTINED] == 1
 
 
 @pytest.mark.servers
@@ -67,11 +67,11 @@ async def test_a_database_that_is_away_is_not_unstorable(url, clock):
 async def test_a_job_in_the_last_generation_is_not_released_into_one_that_nobody_reads(ledger):
     """It stays where it is, is said to be so, and can be discarded."""
     await ledger.writer.apply([parked("last", generation=MAX_COUNT), parked("next", generation=MAX_COUNT - 1), retrying("other")])
-    (claim,) = await ledger.wards.claim_parked(Key("email"), 10)
+    (claim,) = await ledger.wards.lease_parked(BreakerKey("email"), 10)
     assert (claim.job.job_id, claim.job.generation) == ("next", MAX_COUNT)
     with pytest.raises(FailedPrecondition, match="after which there is none"):
-        await ledger.wards.claim_one("last", Edit(), "", "me")
-    assert (await ledger.wards.discard("last", "", "me")).state is State.DISCARDED
+        await ledger.wards.lease_job("last", JobEdit(), "", "me")
+    assert (await ledger.wards.discard("last", "", "me")).state is JobState.DISCARDED
 
 
 @pytest.mark.servers

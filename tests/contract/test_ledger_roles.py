@@ -7,7 +7,7 @@ from sickbay.adapters.sql.grants import GRANTS
 from sickbay.adapters.sql.ledger import open_ledger
 from sickbay.adapters.sql.schema import metadata
 from sickbay.domain.errors import Unavailable
-from sickbay.domain.job import State
+from sickbay.domain.job import JobState
 from sickbay.domain.queries import JobQuery
 from tests.contract.ledger_events import cancelled, job, queued, retrying
 from tests.contract.roles import ROLES, guarded
@@ -39,8 +39,8 @@ async def keeper(server, clock):
 async def test_jobapi_reads_jobs_and_writes_its_keys(login, keeper, clock):
     async with open_ledger(login("jobapi"), clock, migrates=False) as ledger, ledger.reader.watch("j1") as watcher:
         await keeper.writer.apply([retrying()])
-        assert (await anext(watcher))[1].state is State.QUEUED
-        assert (await ledger.reader.get("j1")).state is State.RETRYING
+        assert (await anext(watcher))[1].state is JobState.QUEUED
+        assert (await ledger.reader.get("j1")).state is JobState.RETRYING
         assert len(await ledger.reader.history("j1")) == 3
         assert len((await ledger.reader.find(JobQuery(), 5, "")).items) == 1
         assert (await ledger.keys.reserve("default", "k", b"d", "j2")).job_id == "j2"
@@ -102,7 +102,7 @@ async def test_a_ledger_of_one_shared_user_is_taken_over(clock):
         server.make_roles()
         server.make_roles()
         async with open_ledger(server.login("controlplane"), clock) as ledger, open_ledger(server.login("worker"), clock, migrates=False):
-            assert (await ledger.reader.get("j1")).state is State.QUEUED
+            assert (await ledger.reader.get("j1")).state is JobState.QUEUED
             await ledger.writer.apply([retrying()])
         owners = server.psql("-c", "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'")
         assert owners == "keeper"

@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from sickbay.adapters.sql import postgres
-from sickbay.adapters.sql.dialects import place
+from sickbay.adapters.sql.engines import parse_url
 from sickbay.domain.errors import SettingsError
 
 BASE = "postgresql://me:s3cret@db.example.com:5433/sickbay"
@@ -27,7 +27,7 @@ def connected(monkeypatch):
 
 
 async def dialled(connected, url):
-    await place(url).server.connect()
+    await parse_url(url).server.connect()
     return connected.pop()
 
 
@@ -96,12 +96,12 @@ async def test_every_statement_has_an_end(connected):
 )
 def test_a_url_that_cannot_be_meant_names_what_is_wrong_and_no_secret(url, words):
     with pytest.raises(SettingsError, match=f"DATABASE_URL.*{words}") as caught:
-        place(url)
+        parse_url(url)
     assert "s3cret" not in str(caught.value)
 
 
 def test_nothing_secret_is_in_a_repr():
-    assert "s3cret" not in repr(place(f"{BASE}?password=s3cret"))
+    assert "s3cret" not in repr(parse_url(f"{BASE}?password=s3cret"))
 
 
 @pytest.mark.parametrize(
@@ -113,5 +113,5 @@ async def test_what_the_driver_finds_wrong_is_a_settings_error(monkeypatch, erro
 
     monkeypatch.setattr(postgres.asyncpg, "connect", connect)
     with pytest.raises(SettingsError, match="DATABASE_URL") as caught:
-        await place(BASE).server.connect()
+        await parse_url(BASE).server.connect()
     assert "s3cret" not in str(caught.value)

@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from sickbay.adapters.sql.hub import Hub
 from sickbay.adapters.sql.ledger import open_ledger
-from sickbay.domain.breaker import Key
+from sickbay.adapters.sql.subscribers import Subscribers
+from sickbay.domain.breaker import BreakerKey
 from sickbay.domain.errors import ErrorReason, Unavailable
-from sickbay.domain.job import Change, Record, State
+from sickbay.domain.job import JobRecord, JobState, StateChange
 from tests.contract.ledger_events import START, job, parked, queued, retrying, running, succeeded
 
 pytest_plugins = ["tests.contract.ledger_fixtures"]
@@ -27,11 +27,11 @@ async def test_a_run_that_nobody_announced_is_told_at_its_end(ledger):
         await ledger.writer.apply([queued(), retrying(), succeeded(attempt=1)])
         news = await take(watcher, 5)
     assert states(news) == [
-        (State.QUEUED, 0),
-        (State.RUNNING, 0),
-        (State.RETRYING, 1),
-        (State.RUNNING, 1),
-        (State.SUCCEEDED, 1),
+        (JobState.QUEUED, 0),
+        (JobState.RUNNING, 0),
+        (JobState.RETRYING, 1),
+        (JobState.RUNNING, 1),
+        (JobState.SUCCEEDED, 1),
     ]
     assert [record.state for record, _ in news] == [change.state for _, change in news]
     assert news[1][1].at == START + 150
@@ -42,7 +42,12 @@ async def test_an_announced_run_is_told_once(ledger):
         await ledger.writer.apply([queued(), running()])
         await ledger.writer.apply([succeeded()])
         await ledger.writer.apply([parked(generation=1)])
-        assert states(await take(watcher, 4)) == [(State.QUEUED, 0), (State.RUNNING, 0), (State.SUCCEEDED, 0), (State.PARKED, 0)]
+        assert states(await take(watcher, 4)) == [
+            (JobState.QUEUED, 0),
+            (JobState.RUNNING, 0),
+            (JobState.SUCCEEDED, 0),
+            (JobState.PARKED, 0),
+        ]
 
 
 async def test_what_changes_nothing_is_not_told(ledger):
@@ -50,7 +55,7 @@ async def test_what_changes_nothing_is_not_told(ledger):
     async with ledger.reader.watch("j1") as watcher:
         await ledger.writer.apply([queued(), succeeded(), succeeded("other")])
         await ledger.writer.apply([parked(generation=1)])
-        assert states(await take(watcher, 1)) == [(State.PARKED, 0)]
+        assert states(await take(watcher, 1)) == [(JobState.PARKED, 0)]
 
 
 async def test_the_last_record_told_is_what_the_ledger_says(ledger):
@@ -63,9 +68,9 @@ async def test_the_last_record_told_is_what_the_ledger_says(ledger):
 async def test_a_release_and_a_discard_are_told(ledger):
     await ledger.writer.apply([parked("j1"), parked("j2")])
     async with ledger.reader.watch("j1") as first, ledger.reader.watch("j2") as second:
-        await ledger.wards.released(await ledger.wards.claim_parked(Key("email"), 1))
+        await ledger.wards.released(await ledger.wards.lease_parked(BreakerKey("email"), 1))
         await ledger.wards.discard("j2", "", "ann")
-        assert states(await take(first, 1)) == [(State.QUEUED, 0)]
+        assert states(await take(first, 1)) == [(JobState.QUEUED, 0)]
         assert (await take(second, 1))[0][1].actor == "ann"
 
 
@@ -74,7 +79,7 @@ async def test_all_watchers_of_a_job_hear_and_leaving_ends(ledger):
         async with ledger.reader.watch("j1"):
             await ledger.writer.apply([queued()])
         await ledger.writer.apply([running()])
-        assert states(await take(stays, 2)) == [(State.QUEUED, 0), (State.RUNNING, 0)]
+        assert states(await take(stays, 2)) == [(JobState.QUEUED, 0), (JobState.RUNNING, 0)]
 
 
 async def test_a_watcher_waits_for_news(ledger):
@@ -82,7 +87,7 @@ async def test_a_watcher_waits_for_news(ledger):
         waiting = asyncio.create_task(anext(watcher))
         await ledger.writer.apply([queued()])
         _, change = await waiting
-        assert change.state is State.QUEUED
+        assert change.state is JobState.QUEUED
 
 
 async def test_a_watch_begins_between_two_writes(tmp_path, clock):
@@ -108,10 +113,10 @@ async def test_a_watch_ends_with_the_ledger(url, clock):
 
 
 async def test_a_watcher_that_lags_is_cut_off_after_what_it_has():
-    hub = Hub(limit=2)
+    hub = Subscribers(limit=2)
     watcher = hub.add("j1")
-    change = Change(START, State.QUEUED, 0, 0)
-    hub.publish([(Record(job(), State.QUEUED, START), change)] * 3)
+    change = StateChange(START, JobState.QUEUED, 0, 0)
+    hub.publish([(JobRecord(job(), JobState.QUEUED, START), change)] * 3)
     assert len(await take(watcher, 2)) == 2
     with pytest.raises(Unavailable, match="too far behind"):
         await anext(watcher)
@@ -119,11 +124,11 @@ async def test_a_watcher_that_lags_is_cut_off_after_what_it_has():
 
 async def test_a_write_of_unknown_fate_cuts_those_who_watch_its_jobs():
     """It may have happened and was not told: only reading again can say."""
-    hub = Hub()
+    hub = Subscribers()
     watcher, other = hub.add("j1"), hub.add("j2")
     with pytest.raises(Unavailable), hub.vouching(["j1"]):
         raise Unavailable("gone")
     with pytest.raises(Unavailable, match="missed"):
         await anext(watcher)
-    hub.publish([(Record(job("j2"), State.QUEUED, START), Change(START, State.QUEUED, 0, 0))])
+    hub.publish([(JobRecord(job("j2"), JobState.QUEUED, START), StateChange(START, JobState.QUEUED, 0, 0))])
     assert len(await take(other, 1)) == 1

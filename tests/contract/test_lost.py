@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from sickbay.adapters.sql.ledger import open_ledger
-from sickbay.domain.job import State
-from sickbay.domain.queries import Edit, LostQuery, Oldest
+from sickbay.domain.job import JobState
+from sickbay.domain.queries import JobEdit, LostQuery, Oldest
 from tests.contract.ledger_events import START, job, parked, queued, retrying, running, succeeded
 
 pytest_plugins = ["tests.contract.ledger_fixtures"]
@@ -48,10 +48,10 @@ async def test_the_payload_of_an_accepted_job_stays_until_it_has_ended(ledger, e
 
 async def test_a_job_that_was_released_keeps_its_payload(ledger):
     await ledger.writer.apply([parked()])
-    claim = await ledger.wards.claim_one("j1", Edit(b'{"to":"b"}'), "", "ann")
+    claim = await ledger.wards.lease_job("j1", JobEdit(b'{"to":"b"}'), "", "ann")
     await ledger.wards.released([claim])
     (found,) = (await unheard(ledger)).items
-    assert (found.has_payload, found.record.state) == (True, State.QUEUED)
+    assert (found.has_payload, found.record.state) == (True, JobState.QUEUED)
     (again,) = await ledger.lost.claim_unheard([found.record], "ann")
     assert (again.job.payload_json, again.job.generation) == (b'{"to":"b"}', 2)
 
@@ -72,9 +72,9 @@ async def test_the_oldest_of_each_state_and_type_is_told(ledger):
     told = [queued("a", at=START + 5), queued("b", at=START + 3), queued("c", job_type="sms"), running("d"), parked("e"), succeeded("f")]
     await ledger.writer.apply(told)
     assert set(await ledger.lost.oldest()) == {
-        Oldest(State.QUEUED, "email", START + 3),
-        Oldest(State.QUEUED, "sms", START),
-        Oldest(State.RUNNING, "email", START + 100),
+        Oldest(JobState.QUEUED, "email", START + 3),
+        Oldest(JobState.QUEUED, "sms", START),
+        Oldest(JobState.RUNNING, "email", START + 100),
     }
 
 
@@ -85,7 +85,7 @@ async def test_a_claim_moves_to_the_next_generation_and_calls_the_old_one_off(le
     assert ledger.fence.is_cancelled(job(attempt=1))
     assert not ledger.fence.is_cancelled(claim.job)
     (record,) = await ledger.wards.released([claim])
-    assert (record.state, record.job.generation, record.job.attempt) == (State.QUEUED, 1, 1)
+    assert (record.state, record.job.generation, record.job.attempt) == (JobState.QUEUED, 1, 1)
     assert (await ledger.reader.history("j1"))[-1].actor == "ann"
 
 
@@ -101,12 +101,12 @@ async def test_an_unfinished_claim_is_finished_by_another(ledger, clock):
     """Its holder was killed before or after it published."""
     await ledger.writer.apply([queued()])
     await ledger.lost.claim_unheard(await records(ledger, "j1"), "ann")
-    assert await ledger.wards.claim_expired() == []
+    assert await ledger.wards.lease_expired() == []
     clock.now += 31_000
-    (claim,) = await ledger.wards.claim_expired()
+    (claim,) = await ledger.wards.lease_expired()
     assert (claim.job.generation, claim.job.payload_json, claim.job.maybe_duplicate) == (1, queued().job.payload_json, True)
     (record,) = await ledger.wards.released([claim])
-    assert record.state is State.QUEUED
+    assert record.state is JobState.QUEUED
 
 
 async def test_a_process_that_starts_later_knows_what_was_called_off(url, clock):
@@ -126,8 +126,8 @@ async def test_a_job_without_payload_can_be_closed(ledger):
     await ledger.writer.apply([bare(queued()), queued("whole")])
     seen = await records(ledger, "j1", "whole")
     (closed,) = await ledger.lost.discard_unheard(seen, "ann", "no queue held it")
-    assert (closed.job.job_id, closed.state) == ("j1", State.DISCARDED)
+    assert (closed.job.job_id, closed.state) == ("j1", JobState.DISCARDED)
     last = (await ledger.reader.history("j1"))[-1]
-    assert (last.state, last.code, last.message, last.actor) == (State.DISCARDED, "LOST", "no queue held it", "ann")
+    assert (last.state, last.code, last.message, last.actor) == (JobState.DISCARDED, "LOST", "no queue held it", "ann")
     assert ledger.fence.is_cancelled(job())
     assert await ledger.lost.discard_unheard(seen, "ann", "again") == []

@@ -8,10 +8,9 @@ from hypothesis import strategies as st
 
 from sickbay.adapters.redis.address import place
 from sickbay.adapters.redis.breakers import RedisBreakers
-from sickbay.adapters.redis.store import Patience
-from sickbay.adapters.redis.successes import LateSuccesses, Success
+from sickbay.adapters.redis.guarded_client import CallGate
+from sickbay.adapters.redis.success_reporter import Success, SuccessReporter
 from sickbay.adapters.redis.view import View
-from sickbay.breaker import machine as breaker
 from sickbay.domain.breaker import BreakerConfig, Permit
 from sickbay.domain.errors import SettingsError
 from sickbay.domain.outcome import SUCCESS
@@ -20,14 +19,14 @@ from tests.unit.breaker_circuit import DOWN, KEY, Circuit
 
 def revisions():
     """A circuit at every step of an outage, as notices tell it."""
-    circuit, docs = Circuit(), []
+    breaker, docs = Circuit(), []
     for step in range(30):
-        circuit.now += 30_000
-        answer = circuit.admit()
-        docs.append(circuit.doc)
+        breaker.now += 30_000
+        answer = breaker.admit()
+        docs.append(breaker.doc)
         if isinstance(answer, Permit):
-            circuit.settle(answer, SUCCESS if step % 11 == 10 else DOWN)
-            docs.append(circuit.doc)
+            breaker.settle(answer, SUCCESS if step % 11 == 10 else DOWN)
+            docs.append(breaker.doc)
     return sorted(set(docs), key=lambda doc: doc.rev)
 
 
@@ -64,7 +63,7 @@ def test_a_view_follows_a_redis_that_lost_its_memory_but_not_a_late_answer():
 
 
 def test_patience_pauses_after_three_errors_and_lets_one_try():
-    patience = Patience()
+    patience = CallGate()
     for _ in range(3):
         assert patience.may_ask(100.0)
         patience.failed(100.0)
@@ -87,18 +86,18 @@ async def test_one_success_is_told_for_many_and_none_if_somebody_else_told():
     async def send(success):
         sent.append(success.watermark)
 
-    circuit = Circuit()
-    circuit.run(DOWN, 2)
-    waits = LateSuccesses(send, lambda: 60.0)
-    permit = breaker.normal_permit(circuit.doc, "job")
+    breaker = Circuit()
+    breaker.run(DOWN, 2)
+    waits = SuccessReporter(send, lambda: 60.0)
+    permit = breaker.normal_permit(breaker.doc, "job")
     for watermark in (1, 2, 1):
         waits.add(Success(permit, watermark))
-    waits.heard(KEY, circuit.doc)
+    waits.heard(KEY, breaker.doc)
     await waits.close()
     assert sent == [2]
     waits.add(Success(permit, 2))
-    circuit.run(SUCCESS)
-    waits.heard(KEY, circuit.doc)
+    breaker.run(SUCCESS)
+    waits.heard(KEY, breaker.doc)
     await waits.close()
     assert sent == [2]
 

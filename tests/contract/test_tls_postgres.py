@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from sickbay.adapters.sql.failures import why
+from sickbay.adapters.sql.errors import why
 from sickbay.adapters.sql.ledger import open_ledger
 from sickbay.domain.errors import SettingsError, Unavailable
 from tests.contract.broker_backends import now

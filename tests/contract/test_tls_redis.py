@@ -5,8 +5,8 @@ import pytest
 from sickbay.adapters.redis import feed
 from sickbay.adapters.redis.breakers import RedisBreakers
 from sickbay.adapters.redis.client import StoreSilent, open_client, translated
-from sickbay.domain.breaker import BreakerConfig, CircuitState, Key, Refusal
-from sickbay.domain.outcome import Kind, Outcome
+from sickbay.domain.breaker import BreakerConfig, BreakerKey, BreakerState, Refusal
+from sickbay.domain.outcome import Outcome, OutcomeKind
 from tests.contract.breaker_jobs import run
 from tests.contract.redis_servers import eventually
 from tests.contract.tls_servers import TlsRedis
@@ -31,20 +31,20 @@ async def opened_by_one_and_seen_by_the_other(one, other, key):
     """Commands and the feed both work."""
     async with RedisBreakers(one, CONFIG) as here, RedisBreakers(other, CONFIG) as there:
         await eventually(lambda: not here.is_degraded and not there.is_degraded)
-        await run(here, Outcome(Kind.SYSTEMIC, "API_TIMEOUT"), CONFIG.failure_threshold, key)
-        await eventually(lambda: (doc := there._fleet.view.get(key)) and doc.state is CircuitState.OPEN)
+        await run(here, Outcome(OutcomeKind.SYSTEMIC, "API_TIMEOUT"), CONFIG.failure_threshold, key)
+        await eventually(lambda: (doc := there._fleet.view.get(key)) and doc.state is BreakerState.OPEN)
         assert isinstance(await there.admit(key, "job"), Refusal)
 
 
 async def test_tls_and_a_socket_file_lead_to_the_same_circuits(server, secure):
-    await opened_by_one_and_seen_by_the_other(secure, f"unix://{server.socket}?db=1", Key("email"))
-    await opened_by_one_and_seen_by_the_other(f"unix://{server.socket}?db=1", secure, Key("sms"))
+    await opened_by_one_and_seen_by_the_other(secure, f"unix://{server.socket}?db=1", BreakerKey("email"))
+    await opened_by_one_and_seen_by_the_other(f"unix://{server.socket}?db=1", secure, BreakerKey("sms"))
 
 
 async def test_a_client_may_have_a_certificate_of_its_own(server, secure):
     certificate, key = server.authority.sign("worker")
     mine = f"{secure}&ssl_certfile={certificate}&ssl_keyfile={key}"
-    await opened_by_one_and_seen_by_the_other(mine, secure, Key("webhook"))
+    await opened_by_one_and_seen_by_the_other(mine, secure, BreakerKey("webhook"))
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ def test_neither_the_log_nor_the_command_shows_control_characters(attacked: Star
         for text in TEXTS:
             attack(sickbay, text)
         jobs: list[dict[str, Any]] = sickbay.jobs_of("bad")["jobs"]
-        until(lambda: sickbay.circuit("down")["state"] == "OPEN")
+        until(lambda: sickbay.breaker("down")["state"] == "OPEN")
         shown = [command(patient.ports, *words) for words in (("jobs",), ("breakers",), ("quarantine", "list"), ("quarantine", "groups"))]
         shown += [command(patient.ports, "get", job["jobId"]) for job in jobs]
         shown += [command(patient.ports, "quarantine", "show", job["jobId"]) for job in jobs if job["state"] == "QUARANTINED"]

@@ -68,7 +68,7 @@ def flood(sickbay: Clients, batches: int, **fixed: str) -> Counter[str]:
     return sum((submit(sickbay, [next(jobs) for _ in range(BATCH)]) for _ in range(batches)), Counter())
 
 
-def circuits(sickbay: Clients) -> list[Mapping[str, Any]]:
+def breakers(sickbay: Clients) -> list[Mapping[str, Any]]:
     """All of them."""
     answer = sickbay.plane.get("/breakers")
     assert answer.status_code == 200, answer.text
@@ -84,7 +84,7 @@ def series(sickbay: Clients) -> list[int]:
 
 def opened(sickbay: Clients) -> list[str]:
     """The tenants whose circuits are open."""
-    return [one["tenant"] for one in circuits(sickbay) if one["state"] == "OPEN"]
+    return [one["tenant"] for one in breakers(sickbay) if one["state"] == "OPEN"]
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_made_up_tenants_and_types(crowded: Patient, sickbay: Clients) -> None:
     sickbay.wait(sickbay.submit("ok"), "SUCCEEDED")
     after = series(sickbay)
     assert max(now - then for now, then in zip(after, before, strict=True)) < GROWN_SERIES, (before, after)
-    assert len(circuits(sickbay)) == TENANTS - 1 + 1, "made-up types have no handler, so no circuit"
+    assert len(breakers(sickbay)) == TENANTS - 1 + 1, "made-up types have no handler, so no circuit"
     assert crowded.grown_mb < MOST_MB
 
 
@@ -150,10 +150,10 @@ def test_made_up_breakers(crowded: Patient, sickbay: Clients) -> None:
     assert "check the name, or reset some of the others" in answer.json()["message"]
     assert force_open(sickbay, names[0]).status_code == 200, "one that exists is obeyed"
     assert sickbay.plane.post(f"/breakers/{names[0]}/reset", json={}).status_code == 200
-    assert sickbay.circuit(names[0])["state"] == "CLOSED"
+    assert sickbay.breaker(names[0])["state"] == "CLOSED"
     assert force_open(sickbay, made_up()).status_code == 200
     assert force_open(sickbay, made_up()).status_code == 429
-    assert len(circuits(sickbay)) <= HELD + 2
+    assert len(breakers(sickbay)) <= HELD + 2
     assert crowded.grown_mb < MOST_MB
 
 
@@ -161,9 +161,9 @@ def test_a_made_up_breaker_of_a_tenant_is_gone_with_its_reset(crowded: Patient, 
     """Nothing is left of it."""
     place = f"/breakers/ok/%s?tenant={made_up()}"
     assert sickbay.plane.post(place % "force-open", json={}).status_code == 200
-    assert len(circuits(sickbay)) == 2
+    assert len(breakers(sickbay)) == 2
     assert sickbay.plane.post(place % "reset", json={}).status_code == 200
-    assert len(circuits(sickbay)) == 1
+    assert len(breakers(sickbay)) == 1
     assert sickbay.plane.post(place % "reset", json={}).status_code == 404
 
 
@@ -192,7 +192,7 @@ def test_redis_forgets_made_up_names(fleet: Fleet, corner: Corner) -> None:
         until(lambda: len(opened(sickbay)) == 20)
         few = [{"jobType": "bad", "tenant": made_up(), "payload": {"do": "NETWORK_ERROR"}} for _ in range(10)]
         assert submit(sickbay, few) == {"": 10}
-        until(lambda: len([one for one in circuits(sickbay) if one["jobType"] == "bad"]) == 10)
+        until(lambda: len([one for one in breakers(sickbay) if one["jobType"] == "bad"]) == 10)
         full = corner.redis_cli("DBSIZE")
         flood(sickbay, 4)
         sickbay.wait(sickbay.submit("ok"), "SUCCEEDED")

@@ -57,7 +57,7 @@ def test_the_documented_job_runs(stack: Stack):
         assert answer.status_code == 202
         assert answer.json()["status"] == "accepted"
         sickbay.wait(answer.json()["jobId"], "SUCCEEDED")
-        assert sickbay.circuit("email")["state"] == "CLOSED"
+        assert sickbay.breaker("email")["state"] == "CLOSED"
         assert sickbay.plane.get("/metrics").json()["circuitBreakers"]["total"] >= 1
         assert "degraded" not in sickbay.plane.get("/breakers").text
     assert "breaker:email" in stack.compose("exec", "-T", "redis", "redis-cli", "KEYS", "breaker:*")
@@ -140,5 +140,5 @@ def test_everything_ends_well_and_comes_back(stack: Stack):
     stack.up()
     with Clients(stack) as sickbay:
         assert sickbay.job(job)["state"] == "SUCCEEDED"
-        assert sickbay.circuit("webhook")["state"] == "CLOSED"
+        assert sickbay.breaker("webhook")["state"] == "CLOSED"
         sickbay.wait(sickbay.submit("webhook", {"simulate": "ok"}), "SUCCEEDED")

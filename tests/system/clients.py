@@ -114,7 +114,7 @@ class Clients:
         found: dict[str, Any] = answer.json()
         return found
 
-    def circuit(self, job_type: str) -> dict[str, Any]:
+    def breaker(self, job_type: str) -> dict[str, Any]:
         """`GET /breakers/{jobType}`."""
         answer = self.plane.get(f"/breakers/{job_type}")
         assert answer.status_code == 200, answer.text
@@ -155,10 +155,10 @@ class Clients:
     def watching(self, job_type: str) -> Iterator[Circuit]:
         """The circuit's changes from now on; the type must be known, so that its present state tells that we are subscribed."""
         call = self.breakers.WatchBreakers(WatchBreakersRequest(job_type=job_type), timeout=PATIENCE_S)
-        circuit = Circuit(call)
-        circuit.until("CLOSED")
+        breaker = Circuit(call)
+        breaker.until("CLOSED")
         try:
-            yield circuit
+            yield breaker
         finally:
             call.cancel()
 

@@ -78,7 +78,7 @@ def transient(sickbay: Clients, words: Words, job_type: str, delay_ms: int) -> s
     assert [error["code"] for error in job["errors"]] == ["NETWORK_ERROR"]
     retrying, again = job["history"][2:4]
     assert _ms(again) - _ms(retrying) >= delay_ms
-    assert sickbay.circuit(job_type)["state"] == "CLOSED"
+    assert sickbay.breaker(job_type)["state"] == "CLOSED"
     return job_id
 
 
@@ -90,7 +90,7 @@ def bad_data(sickbay: Clients, words: Words, job_type: str) -> str:
     assert (case["state"], case["reason"], case["attempt"]) == ("QUARANTINED", "RETRIES_EXHAUSTED", MAX_RETRIES)
     assert case["payload"] == words("VALIDATION_ERROR")
     assert [(error["code"], error["attempt"]) for error in case["errors"]] == [("VALIDATION_ERROR", n) for n in range(1 + MAX_RETRIES)]
-    assert sickbay.circuit(job_type)["state"] == "CLOSED"
+    assert sickbay.breaker(job_type)["state"] == "CLOSED"
     return job_id
 
 
@@ -118,18 +118,18 @@ def fall_ill(sickbay: Clients, dependency: Dependency, job_type: str, at_most: i
     introduce(sickbay, job_type)
     dependency.break_down(job_type)
     ran: list[str] = []
-    while sickbay.circuit(job_type)["state"] == "CLOSED":
-        assert len(ran) < at_most, f"{at_most} jobs did not open the circuit: {sickbay.circuit(job_type)}"
+    while sickbay.breaker(job_type)["state"] == "CLOSED":
+        assert len(ran) < at_most, f"{at_most} jobs did not open the circuit: {sickbay.breaker(job_type)}"
         ran.append(sickbay.submit(job_type))
         sickbay.wait(ran[-1], "SUCCEEDED", "RETRYING", "PARKED")
-    reason = sickbay.circuit(job_type)["reason"]
+    reason = sickbay.breaker(job_type)["reason"]
     assert reason["code"] == "API_TIMEOUT"
     assert reason["count"] >= THRESHOLD
     parked = sickbay.submit_all(job_type, {}, {}, {})
     healthy = [sickbay.submit(other) for other in others]
     sickbay.wait_all(parked, "PARKED")
     sickbay.wait_all(healthy, "SUCCEEDED")
-    assert all(sickbay.circuit(other)["state"] == "CLOSED" for other in others)
+    assert all(sickbay.breaker(other)["state"] == "CLOSED" for other in others)
     return Outage(ran, parked)
 
 
@@ -137,7 +137,7 @@ def recover(sickbay: Clients, dependency: Dependency, job_type: str, outage: Out
     """The end of scenario 1: nobody does anything, and every job comes back."""
     dependency.repair(job_type)
     sickbay.wait_all([*outage.ran, *outage.parked], "SUCCEEDED")
-    assert sickbay.circuit(job_type)["state"] == "CLOSED"
+    assert sickbay.breaker(job_type)["state"] == "CLOSED"
     assert sickbay.plane.get("/quarantine", params={"jobType": job_type}).json()["count"] == 0
 
 

@@ -31,7 +31,7 @@ def test_bad_data_is_retried_then_quarantined_and_no_circuit_cares(sickbay: Clie
     ]
     assert [change["state"] for change in case["history"]] == ["QUEUED", *["RUNNING", "RETRYING"] * MAX_RETRIES, "RUNNING", "QUARANTINED"]
     assert case["etag"]
-    assert sickbay.circuit("bad")["state"] == "CLOSED"
+    assert sickbay.breaker("bad")["state"] == "CLOSED"
     listed = sickbay.plane.get("/quarantine", params={"jobType": "bad", "reason": "RETRIES_EXHAUSTED"}).json()
     assert job_id in {job["jobId"] for job in listed["jobs"]}
     assert all("payload" not in job for job in listed["jobs"])

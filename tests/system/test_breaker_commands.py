@@ -15,17 +15,17 @@ FAILING = {"do": "API_TIMEOUT"}
 def test_a_hold_parks_jobs_until_it_is_ended_and_ends_with_a_probe(sickbay: Clients, clinic: Clinic):
     """FORCED_OPEN by REST; auto leads through OPEN and a probe, never straight to CLOSED."""
     sickbay.wait(sickbay.submit("forced"), "SUCCEEDED")
-    with sickbay.watching("forced") as circuit:
+    with sickbay.watching("forced") as breaker:
         answer = sickbay.plane.post("/breakers/forced/force-open", json={"by": "ada", "why": "maintenance"})
         assert answer.status_code == 200
         assert answer.json()["forced"] == {"by": "ada", "why": "maintenance"}
-        circuit.until("FORCED_OPEN")
+        breaker.until("FORCED_OPEN")
         parked = sickbay.submit_all("forced", {}, {})
         sickbay.wait_all(parked, "PARKED")
         assert len(clinic.runs(job_type="forced")) == 1
         assert sickbay.plane.post("/breakers/forced/auto").json()["state"] == "OPEN"
-        circuit.until("CLOSED")
-    assert circuit.seen == ["CLOSED", "FORCED_OPEN", "OPEN", "HALF_OPEN", "CLOSED"]
+        breaker.until("CLOSED")
+    assert breaker.seen == ["CLOSED", "FORCED_OPEN", "OPEN", "HALF_OPEN", "CLOSED"]
     sickbay.wait_all(parked, "SUCCEEDED")
     assert set(clinic.count("forced").values()) == {1}
 
@@ -40,7 +40,7 @@ def test_a_hold_with_an_end_goes_on_with_a_probe_by_itself(sickbay: Clients):
     job_id = sickbay.submit("expiring")
     sickbay.wait(job_id, "PARKED")
     sickbay.wait(job_id, "SUCCEEDED")
-    probed = sickbay.circuit("expiring")
+    probed = sickbay.breaker("expiring")
     assert (probed["state"], probed["recovering"]) == ("CLOSED", True), "it went through a probe"
 
 
@@ -59,7 +59,7 @@ def test_a_watching_circuit_tells_what_it_would_have_done(sickbay: Clients):
     assert sickbay.plane.post("/breakers/shadow/metrics-only", json={"by": "ada"}).json()["state"] == "METRICS_ONLY"
     ids = sickbay.submit_all("shadow", *(FAILING for _ in range(6)))
     sickbay.wait_all(ids, "QUARANTINED")
-    assert sickbay.circuit("shadow")["wouldHaveTripped"] >= 1
+    assert sickbay.breaker("shadow")["wouldHaveTripped"] >= 1
     assert all("PARKED" not in sickbay.states(job_id) for job_id in ids)
     assert sickbay.plane.post("/breakers/shadow/auto").json()["state"] == "CLOSED"
 

@@ -48,7 +48,7 @@ def test_a_page_of_another_origin_changes_nothing(headers: dict[str, str], sickb
     sickbay.wait(sickbay.submit("browsed"), "SUCCEEDED")
     for action in ("force-open", "disable", "metrics-only", "reset", "auto"):
         assert sickbay.plane.post(f"/breakers/browsed/{action}", headers=headers).status_code == 403
-    assert sickbay.circuit("browsed")["state"] == "CLOSED"
+    assert sickbay.breaker("browsed")["state"] == "CLOSED"
     assert sickbay.plane.post("/quarantine/any/discard", headers=headers).status_code == 403
     assert sickbay.plane.post("/jobs:requeue", headers=headers).status_code == 403
 

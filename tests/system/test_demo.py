@@ -18,14 +18,14 @@ from tests.system.product import Product
 def test_the_documented_loop_opens_the_email_circuit(tmp_path: Path, start: Callable[..., Product]):
     with Clients(start(tmp_path, {}).ready()) as sickbay:
         sickbay.wait(sickbay.submit("email", {"id": 0, "simulate": "ok"}), "SUCCEEDED")
-        with sickbay.watching("email") as circuit:
+        with sickbay.watching("email") as breaker:
             for number in range(1, 21):
                 sickbay.submit("email", {"id": number})
-            opened = circuit.until("OPEN")
+            opened = breaker.until("OPEN")
             assert (opened.reason_code, opened.reason_count, opened.cooldown.seconds) == ("API_TIMEOUT", 5, 60)
         reset = sickbay.plane.post("/breakers/email/reset")
         assert reset.json() == {"message": "Circuit breaker for 'email' has been reset", "jobType": "email"}
-        assert sickbay.circuit("email")["state"] == "CLOSED"
+        assert sickbay.breaker("email")["state"] == "CLOSED"
 
 
 def test_banner_and_log_say_that_it_is_the_demo(tmp_path: Path, start: Callable[..., Product]):

@@ -34,9 +34,9 @@ def test_breakers_are_listed_reset_and_unknown(sickbay: Clients, clinic: Clinic)
     sickbay.wait(sickbay.submit("healthy"), "SUCCEEDED")
     sickbay.wait(sickbay.submit("documented"), "SUCCEEDED")
     clinic.break_down("documented")
-    with sickbay.watching("documented") as circuit:
+    with sickbay.watching("documented") as breaker:
         parked = sickbay.submit_all("documented", *({"number": number} for number in range(5)))
-        since = circuit.until("OPEN").open_time.ToMilliseconds()
+        since = breaker.until("OPEN").open_time.ToMilliseconds()
     listed = sickbay.plane.get("/breakers").json()
     by_type = {breaker["jobType"]: breaker for breaker in listed["breakers"]}
     assert listed["count"] == len(listed["breakers"]) == len(by_type)

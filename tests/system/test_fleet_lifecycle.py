@@ -144,7 +144,7 @@ def test_what_is_broken_off_runs_again_uncharged(fleet: Fleet, own_clinic: Clini
         sickbay.wait(stubborn, "SUCCEEDED")
         job = sickbay.job(stubborn)
         assert (job["attempt"], job["errors"]) == (0, [])
-        assert sickbay.circuit("held")["state"] == "CLOSED"
+        assert sickbay.breaker("held")["state"] == "CLOSED"
 
 
 @pytest.fixture

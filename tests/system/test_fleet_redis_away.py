@@ -26,7 +26,7 @@ def test_circuits_stay_as_they_were_while_redis_is_away(fleet: Fleet, corner: Co
             outage = stories.fall_ill(sickbay, own_clinic, "email", 12, others=("sms",))
             assert sickbay.plane.post("/breakers/email/force-open", json={"seconds": 3}).status_code == 200
             call("cut")
-            until(lambda: sickbay.circuit("email").get("degraded"))
+            until(lambda: sickbay.breaker("email").get("degraded"))
             ran = len(own_clinic.runs(job_type="email"))
 
             own_clinic.break_down("webhook")

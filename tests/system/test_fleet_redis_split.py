@@ -29,7 +29,7 @@ def test_jobs_that_only_come_back_are_released_less_and_less_often(fleet: Fleet,
             jobs = sickbay.submit_all("email", *({"number": number} for number in range(10)))
             sickbay.wait_all(jobs, "PARKED")
             plane = fleet.services["controlplane"][0]
-            until(lambda: sickbay.plane.get("/breakers/email").status_code == 200 and sickbay.circuit("email").get("degraded"))
+            until(lambda: sickbay.plane.get("/breakers/email").status_code == 200 and sickbay.breaker("email").get("degraded"))
             assert plane.logged("come back parked although its circuit is closed")
             seen = until(lambda: max(sickbay.job(job_id)["generation"] for job_id in jobs))
             assert seen <= MOST_GENERATIONS
@@ -38,4 +38,4 @@ def test_jobs_that_only_come_back_are_released_less_and_less_often(fleet: Fleet,
             call("accept")
             sickbay.wait_all(jobs, "SUCCEEDED")
             assert max(sickbay.job(job_id)["generation"] for job_id in jobs) <= MOST_GENERATIONS
-            until(lambda: not sickbay.circuit("email").get("degraded"))
+            until(lambda: not sickbay.breaker("email").get("degraded"))

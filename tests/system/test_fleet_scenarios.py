@@ -110,9 +110,9 @@ def test_failures_are_counted_across_processes(hospital: Hospital):
     running = 1 + SLOTS * hospital.workers
     until(lambda: len(clinic.runs(job_type="outage")) == min(running, 1 + jobs))
     assert len({run.pid for run in clinic.runs(job_type="outage")[1:]}) == hospital.workers, "they are spread over all processes"
-    with sickbay.watching("outage") as circuit:
+    with sickbay.watching("outage") as breaker:
         clinic.open_gate("spread")
-        opened = circuit.until("OPEN")
+        opened = breaker.until("OPEN")
     assert opened.reason_count >= stories.THRESHOLD
     clinic.repair("outage")
     sickbay.wait_all(ids, "SUCCEEDED")

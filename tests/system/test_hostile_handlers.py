@@ -106,4 +106,4 @@ def test_a_process_that_stood_still_charges_nobody(system: System):
     for job_id in naps:
         assert sickbay.job(job_id)["errors"] == []
     assert system.worker.logged("this process stood still for")
-    assert sickbay.circuit("nap")["state"] == "CLOSED"
+    assert sickbay.breaker("nap")["state"] == "CLOSED"

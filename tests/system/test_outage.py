@@ -13,10 +13,10 @@ def prime(sickbay: Clients, job_type: str) -> None:
     sickbay.wait(sickbay.submit(job_type), "SUCCEEDED")
 
 
-def trip(sickbay: Clients, circuit: Circuit, job_type: str) -> list[str]:
+def trip(sickbay: Clients, breaker: Circuit, job_type: str) -> list[str]:
     """Let five jobs fail while the dependency is down."""
     ids = sickbay.submit_all(job_type, *({"number": number} for number in range(5)))
-    opened = circuit.until("OPEN")
+    opened = breaker.until("OPEN")
     assert (opened.reason_code, opened.reason_count) == ("API_TIMEOUT", 5)
     return ids
 
@@ -25,8 +25,8 @@ def test_outage_from_the_first_failure_to_the_last_parked_job(sickbay: Clients, 
     """Five timeouts open only this circuit; one probe at a time runs; after it succeeds, all parked jobs come back by themselves."""
     prime(sickbay, "outage")
     clinic.break_down("outage")
-    with sickbay.watching("outage") as circuit:
-        failed = trip(sickbay, circuit, "outage")
+    with sickbay.watching("outage") as breaker:
+        failed = trip(sickbay, breaker, "outage")
         before = len(clinic.runs(job_type="outage"))
         assert before == 1 + 5
 
@@ -34,18 +34,18 @@ def test_outage_from_the_first_failure_to_the_last_parked_job(sickbay: Clients, 
         others = [sickbay.submit("sms"), sickbay.submit("webhook")]
         sickbay.wait_all(late, "PARKED")
         sickbay.wait_all(others, "SUCCEEDED")
-        assert [sickbay.circuit(name)["state"] for name in ("sms", "webhook")] == ["CLOSED", "CLOSED"]
+        assert [sickbay.breaker(name)["state"] for name in ("sms", "webhook")] == ["CLOSED", "CLOSED"]
 
-        first_probe = circuit.until("HALF_OPEN")
-        opened_again = circuit.until("OPEN")
+        first_probe = breaker.until("HALF_OPEN")
+        opened_again = breaker.until("OPEN")
         assert opened_again.trips == 2
         assert opened_again.cooldown.ToMilliseconds() >= 2 * COOLDOWN_MS
         probes = clinic.runs(job_type="outage")[before:]
         assert [run.job for run in probes] == [first_probe.probe_job_id]
 
         clinic.repair("outage")
-        second_probe = circuit.until("HALF_OPEN")
-        closed = circuit.until("CLOSED")
+        second_probe = breaker.until("HALF_OPEN")
+        closed = breaker.until("CLOSED")
         assert closed.recovering
 
     everything = failed + late
@@ -64,17 +64,17 @@ def test_the_oldest_parked_job_is_the_probe_when_nobody_submits_anything(sickbay
     """The cooldown is kept, and while the probe runs every other job is parked without a run."""
     prime(sickbay, "silent")
     clinic.break_down("silent")
-    with sickbay.watching("silent") as circuit:
+    with sickbay.watching("silent") as breaker:
         hold = clinic.make_gate("silent-probe")
         ids = sickbay.submit_all("silent", *({"do": hold} for _ in range(5)))
         clinic.open_gate("silent-probe")
-        opened = circuit.until("OPEN")
+        opened = breaker.until("OPEN")
         sickbay.wait_all(ids, "PARKED")
         waiting = sickbay.plane.get("/quarantine", params={"jobType": "silent"}).json()["jobs"]
         (clinic.folder / "silent-probe.open").unlink()
         clinic.repair("silent")
 
-        probing = circuit.until("HALF_OPEN")
+        probing = breaker.until("HALF_OPEN")
         sickbay.wait(probing.probe_job_id, "RUNNING")
         assert probing.probe_job_id == waiting[0]["jobId"]
         assert probing.update_time.ToMilliseconds() - opened.open_time.ToMilliseconds() >= COOLDOWN_MS
@@ -83,6 +83,6 @@ def test_the_oldest_parked_job_is_the_probe_when_nobody_submits_anything(sickbay
         aside = sickbay.plane.get("/quarantine", params={"jobType": "silent"}).json()["jobs"]
         assert {job["jobId"]: job["generation"] for job in aside} == dict.fromkeys({*ids, late} - {probing.probe_job_id}, 0), "one went out"
         clinic.open_gate("silent-probe")
-        circuit.until("CLOSED")
+        breaker.until("CLOSED")
     sickbay.wait_all([*ids, late], "SUCCEEDED")
     assert clinic.count("silent")[late] == 1

@@ -81,7 +81,7 @@ def test_payloads_that_a_handler_cannot_use_open_nothing(system: System):
     assert {system.job(job_id)["state"] for job_id in ids} == {"QUARANTINED"}
     codes = {system.case(job_id)["errors"][-1]["code"] for job_id in ids}
     assert {"KEY_ERROR", "INDEX_ERROR", "ATTRIBUTE_ERROR", "ZERO_DIVISION_ERROR", "VALUE_ERROR", "ASSERTION_ERROR"} < codes
-    assert system.circuit("careless")["state"] == "CLOSED"
+    assert system.breaker("careless")["state"] == "CLOSED"
     system.wait(system.submit("careless", WELL), "SUCCEEDED")
 
 
@@ -133,7 +133,7 @@ def test_what_a_foreign_program_sends_is_bad_data_whatever_the_handler_makes_of_
     system.wait_all(list(ids), "QUARANTINED", "PARKED")
     assert {(job["state"], job["errors"][-1]["code"]) for job in map(system.job, ids)} == {("QUARANTINED", "PAYLOAD_UNREADABLE")}
     for job_type in ("careless", "careful", "secretive"):
-        assert system.circuit(job_type)["state"] == "CLOSED"
+        assert system.breaker(job_type)["state"] == "CLOSED"
         system.wait(system.submit(job_type, WELL), "SUCCEEDED")
 
 

@@ -14,4 +14,4 @@ def test_one_network_error_is_retried_after_the_delay(sickbay: Clients, clinic: 
     job_id = stories.transient(sickbay, stories.CLINIC, "blip", RETRY_DELAY_MS)
     first, second = clinic.runs(job_id=job_id)
     assert second.at - first.at >= RETRY_DELAY_MS
-    assert sickbay.circuit("blip") == {"jobType": "blip", "state": "CLOSED", "totalFailures": 1}
+    assert sickbay.breaker("blip") == {"jobType": "blip", "state": "CLOSED", "totalFailures": 1}

@@ -116,14 +116,14 @@ def test_parked_jobs_go_on_in_their_traces_when_they_are_released(scene: Scene):
     clients, receiver = scene.clients, scene.receiver
     clients.wait(clients.submit("traced-outage"), "SUCCEEDED")
     scene.clinic.break_down("traced-outage")
-    with clients.watching("traced-outage") as circuit:
+    with clients.watching("traced-outage") as breaker:
         failed = clients.submit_all("traced-outage", *({} for _ in range(5)))
-        circuit.until("OPEN")
+        breaker.until("OPEN")
         late = Caller.new()
         job_id = submit_over_grpc(clients, late, "traced-outage")
         clients.wait(job_id, "PARKED")
         scene.clinic.repair("traced-outage")
-        circuit.until("CLOSED")
+        breaker.until("CLOSED")
     clients.wait_all([*failed, job_id], "SUCCEEDED")
 
     (run,) = receiver.wait(job__id=job_id, name="process jobs.main")

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from sickbay.breaker import machine as breaker
 from sickbay.breaker.machine import Ask, Effect
-from sickbay.domain.breaker import Action, BreakerConfig, Command, Key, Permit, PermitKind, Refusal
-from sickbay.domain.outcome import SUCCESS, Kind, Outcome
+from sickbay.domain.breaker import Action, BreakerConfig, BreakerKey, Command, Permit, PermitKind, Refusal
+from sickbay.domain.outcome import SUCCESS, Outcome, OutcomeKind
 
-KEY = Key("email")
+KEY = BreakerKey("email")
 START = 1_700_000_000_000
-DOWN = Outcome(Kind.SYSTEMIC, "API_TIMEOUT", "no answer")
-BAD_DATA = Outcome(Kind.DATA, "VALIDATION_ERROR", "no address")
-BROKEN_OFF = Outcome(Kind.CANCELLED)
+DOWN = Outcome(OutcomeKind.SYSTEMIC, "API_TIMEOUT", "no answer")
+BAD_DATA = Outcome(OutcomeKind.DATA, "VALIDATION_ERROR", "no address")
+BROKEN_OFF = Outcome(OutcomeKind.CANCELLED)
 
 
 class Circuit:

@@ -17,16 +17,16 @@ from hypothesis.stateful import RuleBasedStateMachine
 from sickbay.breaker import machine as breaker
 from sickbay.breaker.machine import Ask, Document, Effect
 from sickbay.breaker.transitions import NO_PROBE
-from sickbay.domain.breaker import BreakerConfig, CircuitState, Key, Permit, PermitKind, Refusal
-from sickbay.domain.outcome import Kind, Outcome
+from sickbay.domain.breaker import BreakerConfig, BreakerKey, BreakerState, Permit, PermitKind, Refusal
+from sickbay.domain.outcome import Outcome, OutcomeKind
 
-KEY = Key("email")
+KEY = BreakerKey("email")
 START = 1_700_000_000_000
 CAP = 900_000
 LONGER_THAN_EVERY_WAIT = CAP + 120_000
-CLOSED, OPEN, HALF_OPEN = CircuitState.CLOSED, CircuitState.OPEN, CircuitState.HALF_OPEN
-FORCED = CircuitState.FORCED_OPEN
-PERMISSIVE = {CLOSED, CircuitState.DISABLED, CircuitState.METRICS_ONLY}
+CLOSED, OPEN, HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN
+FORCED = BreakerState.FORCED_OPEN
+PERMISSIVE = {CLOSED, BreakerState.DISABLED, BreakerState.METRICS_ONLY}
 
 
 class Model(RuleBasedStateMachine):
@@ -87,7 +87,7 @@ class Model(RuleBasedStateMachine):
         before = self.caught_up(jitter)
         owner = permit is self.live
         done = breaker.settle(self.doc, permit, outcome, self.config, self.now, jitter=jitter, watermark=watermark)
-        effect = self.apply(lambda: done, probe_success=owner and outcome.kind is Kind.SUCCESS)
+        effect = self.apply(lambda: done, probe_success=owner and outcome.kind is OutcomeKind.SUCCESS)
         after = self.doc
         if permit.kind is PermitKind.PROBE:
             assert (effect is Effect.STALE) is not owner  # 5, 11
@@ -102,7 +102,7 @@ class Model(RuleBasedStateMachine):
             assert after == before  # 5
         elif owner:
             self.judged(before, outcome, effect)
-        elif outcome.kind is Kind.SUCCESS:
+        elif outcome.kind is OutcomeKind.SUCCESS:
             self.reset(watermark)
         elif outcome.kind.counts:
             self.counted(before, permit, outcome, effect)
@@ -114,7 +114,7 @@ class Model(RuleBasedStateMachine):
         """The probe's own verdict."""
         self.forget()
         after = self.doc
-        if outcome.kind is Kind.SUCCESS:
+        if outcome.kind is OutcomeKind.SUCCESS:
             assert (effect, after.state) == (Effect.CLOSED, CLOSED)
             self.closed_at, self.losses, self.quick_probes = self.now, 0, 0
         elif outcome.kind.counts:
@@ -132,7 +132,7 @@ class Model(RuleBasedStateMachine):
     def reset(self, watermark: int) -> None:
         """A success drops what it knew and nothing later (10)."""
         self.ramp_failures = 0
-        if self.doc.state is CircuitState.DISABLED:
+        if self.doc.state is BreakerState.DISABLED:
             return
         self.failed = [failure for failure in self.failed if failure[0] > watermark]
         assert all(failed.seq > watermark for failed in self.doc.run)
@@ -142,7 +142,7 @@ class Model(RuleBasedStateMachine):
 
     def counted(self, before: Document, permit: Permit, outcome: Outcome, effect: Effect) -> None:
         """A failure counts; a trip has its evidence, and evidence has its trip (8)."""
-        if before.state is CircuitState.DISABLED or effect is Effect.NOTHING:
+        if before.state is BreakerState.DISABLED or effect is Effect.NOTHING:
             assert before.state is not CLOSED
             return
         self.failed.append((before.seq + 1, self.now, outcome.code, permit.job_id))

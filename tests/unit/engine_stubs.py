@@ -5,15 +5,15 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from sickbay import JobError
-from sickbay.domain.breaker import CircuitState, Permit, PermitKind
+from sickbay.domain.breaker import BreakerState, Permit, PermitKind
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import Job
-from sickbay.domain.queries import Entry
+from sickbay.domain.queries import DuplicateCheck
 from sickbay.domain.retry import RetryPolicy
 from sickbay.handlers.registry import HandlerSpec
 from sickbay.messages.codec import decode_events, decode_job, encode_job
-from sickbay.messages.outbox import EventStream
-from sickbay.telemetry.metrics import Exposition
+from sickbay.messages.outbox import EventOutbox
+from sickbay.telemetry.metrics import MetricsRegistry
 from worker.engine import Engine
 from worker.metrics import JobMetrics
 from worker.runner import Runner
@@ -102,7 +102,7 @@ class StubBreakers:
     def __init__(self, log):
         self.log = log
         self.answer = None
-        self.state = CircuitState.CLOSED
+        self.state = BreakerState.CLOSED
         self.outcomes = []
         self.renewals = asyncio.Queue()
         self.kind = PermitKind.NORMAL
@@ -122,7 +122,7 @@ class StubBreakers:
 
 class StubFence:
     def __init__(self):
-        self.entry = Entry(superseded=False)
+        self.entry = DuplicateCheck(superseded=False)
         self.entered = []
         self.left = []
         self.cancelled = set()
@@ -164,7 +164,7 @@ class StubFence:
         self.takes_jobs = takes_jobs
 
 
-class PromptEvents(EventStream):
+class PromptEvents(EventOutbox):
     """Tells the end of a run at once, and its begin after the linger: a busy machine tells no begin that the test does not wait for."""
 
     def add(self, event, delivery=None):
@@ -183,7 +183,7 @@ class Bench:
         self.fence = StubFence()
         self.now = 1_000
         self.runner = Runner(self.breakers, timeout_s=timeout_s, concurrency=concurrency)
-        self.told = Exposition("worker")
+        self.told = MetricsRegistry("worker")
         self.metrics = JobMetrics(self.told.registry, [spec.job_type for spec in handlers], lambda: self.now / 1000)
         self.events = PromptEvents(self.broker, linger_s=linger_s, heard=self.metrics.heard)
         self.engine = Engine(

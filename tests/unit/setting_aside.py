@@ -1,12 +1,12 @@
 """Jobs that are set aside, as a worker does it, and the jobs that a queue holds then."""
 
-from sickbay.domain.breaker import Key
-from sickbay.domain.job import Event, Job, Reason, State
+from sickbay.domain.breaker import BreakerKey
+from sickbay.domain.job import Job, JobEvent, JobState, Reason
 from sickbay.messages.codec import decode_job, encode_event
 from sickbay.ports import Message
 from tests.clock import START
 
-EMAIL = Key("email")
+EMAIL = BreakerKey("email")
 
 
 def job(job_id, **fields):
@@ -14,7 +14,7 @@ def job(job_id, **fields):
 
 
 def parked(job_id, at=START, **fields):
-    return Event(job(job_id, **fields), State.PARKED, at, run="r", reason=Reason.CIRCUIT_OPEN, code="CIRCUIT_OPEN")
+    return JobEvent(job(job_id, **fields), JobState.PARKED, at, run="r", reason=Reason.CIRCUIT_OPEN, code="CIRCUIT_OPEN")
 
 
 async def set_aside(backends, *events):

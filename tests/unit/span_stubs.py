@@ -8,7 +8,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from sickbay.domain.job import Job
 from sickbay.domain.trace import trace_of
-from sickbay.telemetry.carried import Carried
+from sickbay.telemetry.trace_links import TraceLinks
 from sickbay.telemetry.traced import TracedBroker
 from tests.unit.engine_stubs import StubBroker
 
@@ -48,7 +48,7 @@ def links(span):
 
 
 def carried(message):
-    return Carried.read(trace_of(message.headers))
+    return TraceLinks.read(trace_of(message.headers))
 
 
 def origin(message):

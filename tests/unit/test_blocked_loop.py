@@ -5,7 +5,7 @@ import re
 import threading
 import time
 
-from sickbay.domain.outcome import SUCCESS, Kind
+from sickbay.domain.outcome import SUCCESS, OutcomeKind
 from tests.unit.flag import Flag
 from tests.unit.test_runner import fine, run, running
 
@@ -60,7 +60,7 @@ async def test_one_that_never_lets_go_of_the_loop_is_left_behind(caplog):
         outcome = await blocking
         assert (outcome.code, runner.lost("email"), runner.lost("sms")) == ("HANDLER_TIMEOUT", 1, 0)
         assert "it blocked the event loop at" in outcome.message
-        assert (await other).kind is Kind.CANCELLED
+        assert (await other).kind is OutcomeKind.CANCELLED
         assert await waiting == SUCCESS
         assert await run(runner, fine) == SUCCESS
         release.set()

@@ -6,7 +6,7 @@ import pytest
 
 from sickbay.breaker import machine as breaker
 from sickbay.breaker.document import clean, word
-from sickbay.domain.breaker import Key
+from sickbay.domain.breaker import BreakerKey
 from tests.unit.breaker_circuit import DOWN, START, Circuit
 
 
@@ -26,7 +26,7 @@ def test_every_state_survives_its_json():
     circuit = Circuit().open()
     circuit.probe()
     assert breaker.from_json(breaker.to_json(circuit.doc).encode()) == circuit.doc
-    tenant = breaker.new_document(Key("email", "acme"), START)
+    tenant = breaker.new_document(BreakerKey("email", "acme"), START)
     assert breaker.from_json(breaker.to_json(tenant)) == tenant
 
 

@@ -13,7 +13,7 @@ from hypothesis.stateful import initialize, invariant, precondition, rule
 from sickbay.breaker import machine as breaker
 from sickbay.breaker.machine import Ask, Effect
 from sickbay.domain.breaker import Action, BreakerConfig, Command, Permit, Refusal
-from sickbay.domain.outcome import SUCCESS, Kind, Outcome
+from sickbay.domain.outcome import SUCCESS, Outcome, OutcomeKind
 from tests.unit.breaker_model import CAP, CLOSED, FORCED, HALF_OPEN, LONGER_THAN_EVERY_WAIT, OPEN, Model
 
 EXAMPLES = os.environ.get("LAWS_EXAMPLES", "")
@@ -22,9 +22,11 @@ jitters = st.integers(0, 1000)
 jobs = st.sampled_from(["job-a", "job-b", "job-c"])
 codes = st.sampled_from(["API_TIMEOUT", "NETWORK_ERROR"])
 picks = st.integers(0, 10**6)
-harmless = st.sampled_from([Outcome(Kind.DATA, "VALIDATION_ERROR"), Outcome(Kind.CANCELLED)])
-failures = st.builds(Outcome, st.sampled_from([Kind.SYSTEMIC, Kind.TRANSIENT, Kind.UNKNOWN]), codes, st.just("it broke"))
-limited = st.builds(Outcome, st.just(Kind.TRANSIENT), st.just("RATE_LIMITED"), st.just(""), st.integers(0, 10**7))
+harmless = st.sampled_from([Outcome(OutcomeKind.DATA, "VALIDATION_ERROR"), Outcome(OutcomeKind.CANCELLED)])
+failures = st.builds(
+    Outcome, st.sampled_from([OutcomeKind.SYSTEMIC, OutcomeKind.TRANSIENT, OutcomeKind.UNKNOWN]), codes, st.just("it broke")
+)
+limited = st.builds(Outcome, st.just(OutcomeKind.TRANSIENT), st.just("RATE_LIMITED"), st.just(""), st.integers(0, 10**7))
 outcomes = st.one_of(st.just(SUCCESS), harmless, failures, failures, limited)
 
 
@@ -135,7 +137,7 @@ class Laws(Model):
         """The dependency is down: every run fails until the circuit refuses."""
         for number in range(8):
             answer = self.admit(f"job-{number}", 0)
-            if isinstance(answer, Refusal) or self.settle(self.take(answer), Outcome(Kind.SYSTEMIC, code), 500, 0) is Effect.TRIPPED:
+            if isinstance(answer, Refusal) or self.settle(self.take(answer), Outcome(OutcomeKind.SYSTEMIC, code), 500, 0) is Effect.TRIPPED:
                 break
             self.now += gap
 
@@ -144,7 +146,7 @@ class Laws(Model):
         """One job fails again and again: alone it must not open the circuit (8)."""
         for _ in range(times):
             answer = self.admit("poison", 0)
-            if isinstance(answer, Refusal) or self.settle(self.take(answer), Outcome(Kind.UNKNOWN, code), 0, 0) is Effect.TRIPPED:
+            if isinstance(answer, Refusal) or self.settle(self.take(answer), Outcome(OutcomeKind.UNKNOWN, code), 0, 0) is Effect.TRIPPED:
                 break
 
     @precondition(lambda self: self.doc.state is OPEN)
@@ -191,7 +193,7 @@ class Laws(Model):
         for is_good in good:
             answer = self.admit("job-r", 0)
             if isinstance(answer, Permit):
-                self.settle(self.take(answer), SUCCESS if is_good else Outcome(Kind.SYSTEMIC, "API_TIMEOUT"), 0, self.doc.seq)
+                self.settle(self.take(answer), SUCCESS if is_good else Outcome(OutcomeKind.SYSTEMIC, "API_TIMEOUT"), 0, self.doc.seq)
             self.now += 1_000
 
     # the laws

@@ -15,8 +15,8 @@ from redis.exceptions import RedisError
 from sickbay.adapters.redis import script
 from sickbay.breaker import machine as breaker
 from sickbay.breaker.machine import Ask, Effect
-from sickbay.domain.breaker import Action, BreakerConfig, Command, Key, Permit, Refusal
-from sickbay.domain.outcome import SUCCESS, Kind, Outcome
+from sickbay.domain.breaker import Action, BreakerConfig, BreakerKey, Command, Permit, Refusal
+from sickbay.domain.outcome import SUCCESS, Outcome, OutcomeKind
 from tests.contract.redis_twin import Twin
 from tests.unit import breaker_model, test_breaker_laws
 from tests.unit.breaker_circuit import START, Circuit
@@ -69,21 +69,21 @@ def test_any_text_comes_to_the_same_bytes(said):
 
 def check_texts(twin, said):
     config, now = BreakerConfig(failure_threshold=2, distinct_jobs=1), START
-    doc = breaker.new_document(Key("email", "acme"), now)
+    doc = breaker.new_document(BreakerKey("email", "acme"), now)
     for number in range(2):
-        outcome = Outcome(Kind.UNKNOWN, said["code"], said["message"])
+        outcome = Outcome(OutcomeKind.UNKNOWN, said["code"], said["message"])
         doc, _ = twin.settle(doc, breaker.normal_permit(doc, f"{said['job']}{number}"), outcome, config, now)
     now = doc.probe_at
     doc, answer = twin.admit(doc, Ask(said["job"], "token", said["worker"]), config, now)
     assert isinstance(answer, Permit)
     twin.command(doc, Command(Action.FORCE_OPEN, 5, said["by"], said["why"]), config, now)
-    twin.settle(doc, answer, Outcome(Kind.SYSTEMIC, "API_TIMEOUT", said["message"]), config, now)
+    twin.settle(doc, answer, Outcome(OutcomeKind.SYSTEMIC, "API_TIMEOUT", said["message"]), config, now)
 
 
 def check_a_life(twin):
     """The ordinary life of a circuit, with what chance seldom brings: a late success, forged and lost probes, an outage that goes on."""
-    config, now, down = BreakerConfig(failure_threshold=3), START, Outcome(Kind.SYSTEMIC, "API_TIMEOUT", 'he said "no"')
-    doc = breaker.new_document(Key("email"), now)
+    config, now, down = BreakerConfig(failure_threshold=3), START, Outcome(OutcomeKind.SYSTEMIC, "API_TIMEOUT", 'he said "no"')
+    doc = breaker.new_document(BreakerKey("email"), now)
     for _ in range(2):
         doc, _ = twin.settle(doc, breaker.normal_permit(doc, "poison"), down, config, now)
     doc, effect = twin.settle(doc, breaker.normal_permit(doc, "late"), SUCCESS, config, now, watermark=1)
@@ -116,7 +116,7 @@ def check_a_life(twin):
 
 def check_a_hold_beside_the_probe(twin, config):
     """A slow probe, a hold of a second beside it, and its end."""
-    doc = twin.command(breaker.new_document(Key("sms"), START), Command(Action.FORCE_OPEN), config, START)
+    doc = twin.command(breaker.new_document(BreakerKey("sms"), START), Command(Action.FORCE_OPEN), config, START)
     doc = twin.command(doc, Command(Action.AUTO), config, START)
     doc, probe = twin.admit(doc, Ask("slow", "token", longest_ms=300_000), config, START)
     assert isinstance(probe, Permit)
@@ -142,16 +142,16 @@ def test_the_script_and_the_machine_agree_on_an_ordinary_life():
 
 def test_more_codes_than_a_run_can_hold_are_counted_as_other():
     twin, config = Twin(client()), BreakerConfig(failure_threshold=4)
-    doc = breaker.new_document(Key("email"), START)
+    doc = breaker.new_document(BreakerKey("email"), START)
     for number in range(67):
         code = f"CODE_{number}"
-        doc, _ = twin.settle(doc, breaker.normal_permit(doc, f"job-{number}"), Outcome(Kind.UNKNOWN, code), config, START + number)
+        doc, _ = twin.settle(doc, breaker.normal_permit(doc, f"job-{number}"), Outcome(OutcomeKind.UNKNOWN, code), config, START + number)
     assert {failed.code for failed in doc.run} == {f"CODE_{number}" for number in range(64)} | {"OTHER"}
 
 
 def test_a_circuit_is_born_alike():
     """A type nobody knew: the same document as `new_document`, then the first failure of its first job."""
-    redis, config, key = client(), BreakerConfig(), Key("email", "acme")
+    redis, config, key = client(), BreakerConfig(), BreakerKey("email", "acme")
     words = script.admission(Ask("job", "token", "worker"))
     begin = script.request("admit", key, config, "events", now=START, jitter=0)
     _, total, text, answer, _ = redis.eval(OURS, 1, "breaker:acme/email", *begin, *words)
@@ -165,17 +165,17 @@ def test_a_circuit_is_born_alike():
 def test_what_is_no_document_begins_anew(junk):
     redis = client()
     redis.set("breaker:email", junk)
-    begin = script.request("admit", Key("email"), BreakerConfig(), "events", now=START, jitter=0)
+    begin = script.request("admit", BreakerKey("email"), BreakerConfig(), "events", now=START, jitter=0)
     _, _, text, answer, _ = redis.eval(OURS, 1, "breaker:email", *begin, "job", "token", "worker")
     assert answer == b"normal"
-    assert redis.get("breaker:email") == text == breaker.to_json(breaker.new_document(Key("email"), START)).encode()
+    assert redis.get("breaker:email") == text == breaker.to_json(breaker.new_document(BreakerKey("email"), START)).encode()
 
 
 def test_a_document_edited_by_hand_is_read_if_it_can_be():
     circuit, redis = Circuit().open(), client()
     pretty = re.sub(r'([,:])"', r'\1  "', breaker.to_json(circuit.doc)).replace("{", '{"hint":"a\\u0001b",')
     redis.set("breaker:email", pretty)
-    begin = script.request("admit", Key("email"), BreakerConfig(), "events", now=START, jitter=0)
+    begin = script.request("admit", BreakerKey("email"), BreakerConfig(), "events", now=START, jitter=0)
     _, _, text, answer, _ = redis.eval(OURS, 1, "breaker:email", *begin, "job", "token", "worker")
     assert (text.decode(), answer) == (breaker.to_json(circuit.doc), b"refused")
 

@@ -8,7 +8,7 @@ from controlplane import held_breakers
 from controlplane.breaker_service import BreakerApi
 from sickbay.adapters.embedded.breakers import RESET_MS, EmbeddedBreakers
 from sickbay.breakers.v1 import breaker_service_pb2 as pb
-from sickbay.domain.breaker import BreakerConfig, Key
+from sickbay.domain.breaker import BreakerConfig, BreakerKey
 from sickbay.domain.errors import ErrorReason, ResourceExhausted
 
 HOUR_S = RESET_MS // 1000
@@ -96,12 +96,12 @@ async def test_made_up_tenants_of_a_known_type_end_too(system):
     await system.hold("email", "wanted")
     for number in range(1, MOST["MAX_HELD"]):
         await system.reset("email", f"made-up-{number}")
-    assert await system.breakers.keys() == [Key("email", "wanted")], "a tenant's circuit is gone with its reset"
+    assert await system.breakers.keys() == [BreakerKey("email", "wanted")], "a tenant's circuit is gone with its reset"
 
 
 async def test_a_circuit_that_runs_jobs_is_not_forgotten_after_its_reset(system):
     await system.hold("email")
     await system.reset("email")
-    await system.breakers.admit(Key("email"), "job-1")
+    await system.breakers.admit(BreakerKey("email"), "job-1")
     await system.wait(2 * HOUR_S)
-    assert await system.breakers.keys() == [Key("email")]
+    assert await system.breakers.keys() == [BreakerKey("email")]

@@ -8,7 +8,7 @@ import pydantic
 import pytest
 
 from sickbay import JobError
-from sickbay.domain.outcome import Kind
+from sickbay.domain.outcome import OutcomeKind
 from sickbay.handlers.classify import classify, timed_out
 from sickbay.handlers.registry import HandlerSpec
 
@@ -36,27 +36,27 @@ class AuthExpired(RuntimeError):
 @pytest.mark.parametrize(
     ("error", "code", "kind"),
     [
-        (JobError("API_TIMEOUT"), "API_TIMEOUT", Kind.SYSTEMIC),
-        (TimeoutError(), "API_TIMEOUT", Kind.SYSTEMIC),
-        (ConnectionRefusedError(), "CONNECTION_REFUSED", Kind.SYSTEMIC),
-        (ConnectionResetError(), "NETWORK_ERROR", Kind.TRANSIENT),
-        (socket.gaierror(), "NETWORK_ERROR", Kind.TRANSIENT),
-        (pydantic_error(), "VALIDATION_ERROR", Kind.DATA),
-        (msgspec.ValidationError("no"), "VALIDATION_ERROR", Kind.DATA),
-        (httpx.ReadTimeout("slow"), "API_TIMEOUT", Kind.SYSTEMIC),
-        (httpx.ConnectError("no"), "CONNECTION_REFUSED", Kind.SYSTEMIC),
-        (httpx.RemoteProtocolError("no"), "NETWORK_ERROR", Kind.TRANSIENT),
-        (http(500), "HTTP_500", Kind.SYSTEMIC),
-        (http(503), "SERVICE_UNAVAILABLE", Kind.SYSTEMIC),
-        (http(429), "RATE_LIMITED", Kind.TRANSIENT),
-        (http(408), "HTTP_408", Kind.TRANSIENT),
-        (http(422), "VALIDATION_ERROR", Kind.DATA),
-        (http(418), "HTTP_418", Kind.DATA),
-        (KeyError("x"), "KEY_ERROR", Kind.DATA),
-        (AuthExpired("x"), "AUTH_EXPIRED", Kind.UNKNOWN),
-        (type("E" + "x" * 80, (Exception,), {})(), "E" + "X" * 47, Kind.UNKNOWN),
-        (type("Ünïcode", (Exception,), {})(), "N_CODE", Kind.UNKNOWN),
-        (SystemExit(500), "SYSTEM_EXIT", Kind.UNKNOWN),
+        (JobError("API_TIMEOUT"), "API_TIMEOUT", OutcomeKind.SYSTEMIC),
+        (TimeoutError(), "API_TIMEOUT", OutcomeKind.SYSTEMIC),
+        (ConnectionRefusedError(), "CONNECTION_REFUSED", OutcomeKind.SYSTEMIC),
+        (ConnectionResetError(), "NETWORK_ERROR", OutcomeKind.TRANSIENT),
+        (socket.gaierror(), "NETWORK_ERROR", OutcomeKind.TRANSIENT),
+        (pydantic_error(), "VALIDATION_ERROR", OutcomeKind.DATA),
+        (msgspec.ValidationError("no"), "VALIDATION_ERROR", OutcomeKind.DATA),
+        (httpx.ReadTimeout("slow"), "API_TIMEOUT", OutcomeKind.SYSTEMIC),
+        (httpx.ConnectError("no"), "CONNECTION_REFUSED", OutcomeKind.SYSTEMIC),
+        (httpx.RemoteProtocolError("no"), "NETWORK_ERROR", OutcomeKind.TRANSIENT),
+        (http(500), "HTTP_500", OutcomeKind.SYSTEMIC),
+        (http(503), "SERVICE_UNAVAILABLE", OutcomeKind.SYSTEMIC),
+        (http(429), "RATE_LIMITED", OutcomeKind.TRANSIENT),
+        (http(408), "HTTP_408", OutcomeKind.TRANSIENT),
+        (http(422), "VALIDATION_ERROR", OutcomeKind.DATA),
+        (http(418), "HTTP_418", OutcomeKind.DATA),
+        (KeyError("x"), "KEY_ERROR", OutcomeKind.DATA),
+        (AuthExpired("x"), "AUTH_EXPIRED", OutcomeKind.UNKNOWN),
+        (type("E" + "x" * 80, (Exception,), {})(), "E" + "X" * 47, OutcomeKind.UNKNOWN),
+        (type("Ünïcode", (Exception,), {})(), "N_CODE", OutcomeKind.UNKNOWN),
+        (SystemExit(500), "SYSTEM_EXIT", OutcomeKind.UNKNOWN),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else str(value),
 )
@@ -81,14 +81,14 @@ def test_the_wait_that_an_error_asks_for(error, wait):
 
 
 def test_a_handlers_own_mapping_comes_first_and_the_nearest_class_wins():
-    spec = HandlerSpec("email", print, codes={Exception: "ANY", AuthExpired: "LOGIN"}, kinds={"LOGIN": Kind.SYSTEMIC})
-    assert (classify(AuthExpired(), spec).code, classify(AuthExpired(), spec).kind) == ("LOGIN", Kind.SYSTEMIC)
+    spec = HandlerSpec("email", print, codes={Exception: "ANY", AuthExpired: "LOGIN"}, kinds={"LOGIN": OutcomeKind.SYSTEMIC})
+    assert (classify(AuthExpired(), spec).code, classify(AuthExpired(), spec).kind) == ("LOGIN", OutcomeKind.SYSTEMIC)
     assert classify(KeyError(), spec).code == "ANY"
 
 
 def test_a_kind_can_be_mapped_for_a_job_error_too():
-    spec = HandlerSpec("email", print, kinds={"API_TIMEOUT": Kind.TRANSIENT})
-    assert classify(JobError("API_TIMEOUT"), spec).kind is Kind.TRANSIENT
+    spec = HandlerSpec("email", print, kinds={"API_TIMEOUT": OutcomeKind.TRANSIENT})
+    assert classify(JobError("API_TIMEOUT"), spec).kind is OutcomeKind.TRANSIENT
 
 
 def test_messages_are_bounded():
@@ -97,4 +97,4 @@ def test_messages_are_bounded():
 
 def test_a_timeout_of_ours_has_its_own_code():
     assert timed_out(30, PLAIN).code == "HANDLER_TIMEOUT"
-    assert timed_out(30, PLAIN).kind is Kind.SYSTEMIC
+    assert timed_out(30, PLAIN).kind is OutcomeKind.SYSTEMIC

@@ -11,14 +11,16 @@ from hypothesis import strategies as st
 from sickbay import JobError
 from sickbay.domain.errors import MAX_RETRY_AFTER
 from sickbay.domain.job import CODE_PATTERN, MAX_MESSAGE_CHARS
-from sickbay.domain.outcome import Kind
+from sickbay.domain.outcome import OutcomeKind
 from sickbay.handlers.classify import classify
 from sickbay.handlers.registry import HandlerSpec
 from tests.unit.nasty import CODES, MESSAGES, SAMPLES, WAITS, Panic, deep_group, make, nasty_exceptions
 
 PLAIN = HandlerSpec("email", print)
-MAPPED = HandlerSpec("email", print, codes={Exception: "ANY", Panic: "PANIC"}, kinds={"ANY": Kind.DATA, "VALUE_ERROR": Kind.SYSTEMIC})
-FAILURES = {Kind.SYSTEMIC, Kind.TRANSIENT, Kind.DATA, Kind.UNKNOWN}
+MAPPED = HandlerSpec(
+    "email", print, codes={Exception: "ANY", Panic: "PANIC"}, kinds={"ANY": OutcomeKind.DATA, "VALUE_ERROR": OutcomeKind.SYSTEMIC}
+)
+FAILURES = {OutcomeKind.SYSTEMIC, OutcomeKind.TRANSIENT, OutcomeKind.DATA, OutcomeKind.UNKNOWN}
 
 
 def holds(outcome):
@@ -68,7 +70,7 @@ def test_a_job_errors_message_may_be_anything():
 def test_a_job_error_survives_a_pool_of_processes():
     """Pickling used to make it again from its text, which is no code."""
     again = pickle.loads(pickle.dumps(JobError("MINE", "text", kind="data", retry_after=2)))  # noqa: S301 - our own
-    assert (again.code, again.message, again.kind, again.retry_after, str(again)) == ("MINE", "text", Kind.DATA, 2, "MINE: text")
+    assert (again.code, again.message, again.kind, again.retry_after, str(again)) == ("MINE", "text", OutcomeKind.DATA, 2, "MINE: text")
 
 
 def test_an_unreadable_message_says_so():
@@ -111,18 +113,23 @@ async def test_a_job_error_in_a_task_group_keeps_code_kind_and_wait():
     with pytest.raises(ExceptionGroup) as caught:
         await fan_out()
     outcome = classify(caught.value, PLAIN)
-    assert (outcome.code, outcome.kind, outcome.message, outcome.retry_after_ms) == ("BAD_ADDRESS", Kind.DATA, "no such mailbox", 3_000)
+    assert (outcome.code, outcome.kind, outcome.message, outcome.retry_after_ms) == (
+        "BAD_ADDRESS",
+        OutcomeKind.DATA,
+        "no such mailbox",
+        3_000,
+    )
 
 
 @pytest.mark.parametrize(
     ("leaves", "code", "kind"),
     [
-        ([RuntimeError(), JobError("MINE", kind="data"), TimeoutError()], "MINE", Kind.DATA),
-        ([JobError("MINE", kind="data"), JobError("OTHER", kind="systemic")], "OTHER", Kind.SYSTEMIC),
-        ([RuntimeError(), TimeoutError(), ConnectionResetError()], "API_TIMEOUT", Kind.SYSTEMIC),
-        ([RuntimeError("a"), ExceptionGroup("g", [ConnectionResetError()])], "NETWORK_ERROR", Kind.TRANSIENT),
-        ([asyncio.CancelledError(), RuntimeError()], "RUNTIME_ERROR", Kind.UNKNOWN),
-        ([asyncio.CancelledError()], "CANCELLED_ERROR", Kind.UNKNOWN),
+        ([RuntimeError(), JobError("MINE", kind="data"), TimeoutError()], "MINE", OutcomeKind.DATA),
+        ([JobError("MINE", kind="data"), JobError("OTHER", kind="systemic")], "OTHER", OutcomeKind.SYSTEMIC),
+        ([RuntimeError(), TimeoutError(), ConnectionResetError()], "API_TIMEOUT", OutcomeKind.SYSTEMIC),
+        ([RuntimeError("a"), ExceptionGroup("g", [ConnectionResetError()])], "NETWORK_ERROR", OutcomeKind.TRANSIENT),
+        ([asyncio.CancelledError(), RuntimeError()], "RUNTIME_ERROR", OutcomeKind.UNKNOWN),
+        ([asyncio.CancelledError()], "CANCELLED_ERROR", OutcomeKind.UNKNOWN),
     ],
 )
 def test_a_group_is_what_its_leaves_are(leaves, code, kind):

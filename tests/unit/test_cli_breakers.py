@@ -10,7 +10,7 @@ import pytest
 from sickbay.breakers.v1 import breaker_service_pb2 as pb
 from sickbay.breakers.v1.breaker_pb2 import Breaker
 from sickbay.server.errors import Fault
-from sickbay_cli.circuits import situation
+from sickbay_cli.breaker_tables import situation
 from tests.unit.cli_fleet import NOT_FOUND, Fleet
 
 NOW = 1_700_000_000_000
@@ -24,10 +24,10 @@ def fleet():
 
 def breaker(state: str = "OPEN", **fields: Any) -> Breaker:
     known = {"job_type": "email", "tenant": "default", "reason_code": "API_TIMEOUT", "reason_count": 5, "total_failures": 1234}
-    circuit = Breaker(state=Breaker.State.Value(f"STATE_{state}"), **(known | fields))
+    breaker = Breaker(state=Breaker.State.Value(f"STATE_{state}"), **(known | fields))
     if state in {"OPEN", "HALF_OPEN", "FORCED_OPEN"}:
-        circuit.open_time.FromMilliseconds(NOW)
-    return circuit
+        breaker.open_time.FromMilliseconds(NOW)
+    return breaker
 
 
 def at(ms: int) -> Any:
@@ -35,7 +35,7 @@ def at(ms: int) -> Any:
 
 
 @pytest.mark.parametrize(
-    ("circuit", "words"),
+    ("breaker", "words"),
     [
         (breaker("CLOSED"), ""),
         (breaker("CLOSED", recovering=True), "recovering: lets jobs in gradually"),
@@ -49,8 +49,8 @@ def at(ms: int) -> Any:
         (breaker("CLOSED", degraded=True), "the shared store is out of reach: local view"),
     ],
 )
-def test_a_circuits_situation_in_words(circuit: Breaker, words: str):
-    assert situation(circuit, NOW) == words
+def test_a_circuits_situation_in_words(breaker: Breaker, words: str):
+    assert situation(breaker, NOW) == words
 
 
 def test_all_circuits(fleet: Fleet):

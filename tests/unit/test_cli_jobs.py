@@ -8,7 +8,7 @@ import pytest
 
 from sickbay.jobs.v1 import job_service_pb2 as pb
 from sickbay.jobs.v1.job_pb2 import Job, StateChange
-from sickbay_cli.many import AT_ONCE
+from sickbay_cli.bulk_calls import AT_ONCE
 from tests.unit.cli_fleet import BUSY, JOB_ID, NOT_FOUND, REFUSED, Fleet, failed, job
 
 

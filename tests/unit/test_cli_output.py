@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from sickbay_cli.durations import parse_span, relative, span
 from sickbay_cli.output import Column, count, details, line, plain, table
-from sickbay_cli.times import parse_span, relative, span
 
 NOW = 1_700_000_000_000
 COLUMNS = (Column("ID"), Column("STATE"), Column("AGE", least=60, right=True), Column("ERROR", loose=True))

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry
 
 from sickbay.domain.health import Health
 from sickbay.domain.limits import Limits
-from sickbay.server.endpoints import Address, open_doors
+from sickbay.server.endpoints import Address, serve_endpoints
 from sickbay.server.grpc.meter import PAUSE_S, GrpcMeter, Reason
 from sickbay.server.listen import is_loopback
 from sickbay.server.rest.app import create_app
@@ -42,7 +42,7 @@ def test_which_addresses_are_for_this_machine_alone(host, alone):
 async def test_a_service_that_others_can_reach_says_so(caplog, host, lines):
     caplog.set_level(logging.INFO)
     address = Address(host, 0, 0, host_hint="--host 127.0.0.1", limits=Limits())
-    async with open_doors(
+    async with serve_endpoints(
         [], lambda *_: create_app("a", "b", "1"), address, health=Health(), name="a", registry=CollectorRegistry()
     ) as doors:
         said = [record.getMessage() for record in caplog.records if "open to others" in record.getMessage()]

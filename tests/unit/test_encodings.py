@@ -7,10 +7,10 @@ import zlib
 
 import pytest
 
-from controlplane.keeper import Keeper
-from controlplane.sweep import Sweep
+from controlplane.ledger_ingest import LedgerIngester
+from controlplane.reconcile import QuarantineReconciler
 from sickbay.domain.encodings import explained
-from sickbay.domain.job import Event
+from sickbay.domain.job import JobEvent
 from sickbay.messages.codec import Undecodable, decode_job
 from sickbay.ports import TO_QUARANTINE, Message
 from tests.unit.embedded_bench import open_backends
@@ -59,10 +59,10 @@ async def test_a_worker_says_it():
 async def test_the_control_plane_says_it():
     """Of a message in the ledger's queue, and of a copy in quarantine."""
     async with open_backends() as backends:
-        keeper = Keeper(backends.broker, backends.writer, backends.clock, print)
-        events: list[Event] = [*keeper._read(StubDelivery(PACKED["gzip"], [], encoding="gzip"))]
+        keeper = LedgerIngester(backends.broker, backends.writer, backends.clock, print)
+        events: list[JobEvent] = [*keeper._read(StubDelivery(PACKED["gzip"], [], encoding="gzip"))]
         await backends.broker.publish([Message(TO_QUARANTINE, PACKED["zlib"])])
-        sweep = Sweep(backends.broker, backends.writer, backends.clock)
+        sweep = QuarantineReconciler(backends.broker, backends.writer, backends.clock)
         await sweep.round(whole=True)
         events += await backends.writer.set_aside("", 10, 2**50)
         assert ["gzip" in events[0].job.failures[-1].message, "zlib" in events[1].job.failures[-1].message] == [True, True]

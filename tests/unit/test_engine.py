@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from sickbay.domain.breaker import CircuitState, Key, Refusal
-from sickbay.domain.job import Reason, State
-from sickbay.domain.queries import Entry
+from sickbay.domain.breaker import BreakerKey, BreakerState, Refusal
+from sickbay.domain.job import JobState, Reason
+from sickbay.domain.queries import DuplicateCheck
 from tests.unit.engine_stubs import TRACE, does, fails, fine, job, open_bench
 from tests.unit.flag import Flag
 
@@ -17,7 +17,7 @@ async def test_success_is_acknowledged_only_after_its_event_is_durable():
         assert await bench.run_one(job()) == "ack"
         assert bench.log == ["settled success", "publish failed", "publish failed", "published job.events", "ack"]
         (event,) = bench.broker.events()
-        assert (event.state, event.run, event.started_at, event.actor) == (State.SUCCEEDED, "w.1", 1_000, "w")
+        assert (event.state, event.run, event.started_at, event.actor) == (JobState.SUCCEEDED, "w.1", 1_000, "w")
 
 
 async def test_a_retry_copy_is_durable_before_the_original_goes():
@@ -28,7 +28,7 @@ async def test_a_retry_copy_is_durable_before_the_original_goes():
         assert (copy.attempt, copy.job_id, copy.payload_json) == (1, "j", b'{"a": 1}')
         assert bench.broker.published[0].delay_ms == 7_000
         (event,) = bench.broker.events()
-        assert (event.state, event.code, event.job.attempt) == (State.RETRYING, "API_TIMEOUT", 1)
+        assert (event.state, event.code, event.job.attempt) == (JobState.RETRYING, "API_TIMEOUT", 1)
 
 
 async def test_a_retry_that_cannot_be_published_gives_the_job_back():
@@ -59,20 +59,20 @@ async def test_a_refused_job_is_parked_uncharged_and_never_runs():
         ran.append(job)
 
     async with open_bench(does(handler)) as bench:
-        bench.breakers.answer = Refusal(Key("email"), CircuitState.OPEN)
+        bench.breakers.answer = Refusal(BreakerKey("email"), BreakerState.OPEN)
         assert await bench.run_one(job(attempt=2)) == "ack"
         assert bench.log == ["published job.quarantined.parked", "ack"]
         (event,) = bench.broker.events()
-        assert (event.state, event.reason, event.code, event.job.attempt) == (State.PARKED, Reason.CIRCUIT_OPEN, "CIRCUIT_OPEN", 2)
+        assert (event.state, event.reason, event.code, event.job.attempt) == (JobState.PARKED, Reason.CIRCUIT_OPEN, "CIRCUIT_OPEN", 2)
         assert ran == []
 
 
 async def test_a_failure_that_opened_the_circuit_parks_its_job():
     async with open_bench(does(fails("API_TIMEOUT"))) as bench:
-        bench.breakers.state = CircuitState.OPEN
+        bench.breakers.state = BreakerState.OPEN
         assert await bench.run_one(job(attempt=3)) == "ack"
         (event,) = bench.broker.events()
-        assert (event.state, event.code, event.job.attempt) == (State.PARKED, "API_TIMEOUT", 3)
+        assert (event.state, event.code, event.job.attempt) == (JobState.PARKED, "API_TIMEOUT", 3)
 
 
 async def test_a_message_nobody_can_read_is_kept_with_its_bytes():
@@ -86,7 +86,7 @@ async def test_a_type_without_a_handler_is_quarantined():
     async with open_bench(does(fine)) as bench:
         assert await bench.run_one(body=b'{"jobType": "fax", "payload": {}}') == "ack"
         (event,) = bench.broker.events()
-        assert (event.state, event.reason, event.code) == (State.QUARANTINED, Reason.UNKNOWN_TYPE, "UNKNOWN_TYPE")
+        assert (event.state, event.reason, event.code) == (JobState.QUARANTINED, Reason.UNKNOWN_TYPE, "UNKNOWN_TYPE")
 
 
 async def test_a_fresh_job_does_not_ask_the_ledger():
@@ -98,7 +98,7 @@ async def test_a_fresh_job_does_not_ask_the_ledger():
 @pytest.mark.parametrize("copy", [job(attempt=1), job(generation=1), job(maybe_duplicate=True)])
 async def test_a_copy_that_has_a_later_one_is_dropped_and_counted(copy):
     async with open_bench(does(fine)) as bench:
-        bench.fence.entry = Entry(superseded=True)
+        bench.fence.entry = DuplicateCheck(superseded=True)
         assert await bench.run_one(copy) == "ack"
         (event,) = bench.broker.events()
         assert event.duplicate
@@ -116,7 +116,7 @@ async def test_jobs_keep_flowing_while_the_ledger_is_away():
     async with open_bench(does(fine)) as bench:
         bench.fence.away = True
         assert await bench.run_one(job(attempt=1), redelivered=True) == "ack"
-        assert bench.broker.events()[0].state is State.SUCCEEDED
+        assert bench.broker.events()[0].state is JobState.SUCCEEDED
 
 
 async def test_a_long_run_is_told_while_it_runs_and_a_short_one_only_with_its_end():
@@ -129,12 +129,12 @@ async def test_a_long_run_is_told_while_it_runs_and_a_short_one_only_with_its_en
         delivery = bench.deliver(job())
         while not bench.broker.published:
             await asyncio.sleep(0)
-        assert [event.state for event in bench.broker.events()] == [State.RUNNING]
+        assert [event.state for event in bench.broker.events()] == [JobState.RUNNING]
         bench.events._linger_s = 5.0
         go.set()
         await delivery.settled.wait()
         await bench.run_one(job("short"))
-        assert [event.state for event in bench.broker.events()] == [State.RUNNING, State.SUCCEEDED, State.SUCCEEDED]
+        assert [event.state for event in bench.broker.events()] == [JobState.RUNNING, JobState.SUCCEEDED, JobState.SUCCEEDED]
 
 
 async def test_a_broker_that_does_not_answer_is_asked_again():
@@ -152,5 +152,5 @@ async def test_a_trace_is_handed_on_by_those_who_send_none():
         await bench.run_one(job(attempt=3), headers=TRACE)
         (retry,) = [message for message in bench.broker.published if message.key == "retry"]
         assert retry.headers == TRACE
-        (event,) = [event for event in bench.broker.events() if event.state is State.QUARANTINED]
+        (event,) = [event for event in bench.broker.events() if event.state is JobState.QUARANTINED]
         assert event.job.trace == " ".join(TRACE.values())

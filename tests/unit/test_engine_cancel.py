@@ -3,7 +3,7 @@
 import asyncio
 
 from sickbay import JobError
-from sickbay.domain.job import State
+from sickbay.domain.job import JobState
 from tests.unit.engine_stubs import does, fine, job, open_bench
 from worker.engine import SURE_MS
 
@@ -40,7 +40,7 @@ async def test_a_job_that_was_called_off_while_it_ran_has_no_other_run():
         assert await bench.run_one(job("retried")) == "ack"
         assert await bench.run_one(job("last", attempt=3)) == "ack"
         assert bench.broker.copies() == []
-        assert {event.state for event in bench.broker.events()} <= {State.RUNNING}
+        assert {event.state for event in bench.broker.events()} <= {JobState.RUNNING}
 
 
 async def test_a_run_counts_as_begun_until_its_job_is_settled():

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 
-from sickbay.domain.outcome import Kind
+from sickbay.domain.outcome import OutcomeKind
 from tests.unit.engine_stubs import does, fine, job, open_bench
 from tests.unit.flag import Flag
 
@@ -39,7 +39,7 @@ async def test_a_job_broken_off_by_the_drain_goes_back_uncharged():
         await begun.wait()
         await bench.engine.drain(0)
         assert delivery.verdict == "nack"
-        assert [outcome.kind for _, outcome in bench.breakers.outcomes] == [Kind.CANCELLED]
+        assert [outcome.kind for _, outcome in bench.breakers.outcomes] == [OutcomeKind.CANCELLED]
         assert bench.broker.copies() == []
 
 

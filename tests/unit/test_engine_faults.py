@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from sickbay.domain.errors import Unavailable
-from sickbay.domain.job import Failure, Reason, State
+from sickbay.domain.job import Failure, JobState, Reason
 from sickbay.domain.retry import MAX_FAULTS, RetryPolicy, SetAside, after_fault
 from tests.unit.engine_stubs import does, fine, job, open_bench
 
@@ -26,7 +26,7 @@ async def test_a_fault_of_the_worker_is_charged_and_goes_to_a_person_in_the_end(
         assert [message.delay_ms for message in bench.broker.published if message.key == "retry"] == [5_000, 10_000]
         assert await bench.run_one(copy) == "ack"
         event = bench.broker.events()[-1]
-        assert (event.state, event.reason, event.code) == (State.QUARANTINED, Reason.WORKER_FAULT, "WORKER_FAULT")
+        assert (event.state, event.reason, event.code) == (JobState.QUARANTINED, Reason.WORKER_FAULT, "WORKER_FAULT")
         assert event.message.startswith("RuntimeError: no such breaker (")
         assert "test_engine_faults.py" in event.message
         assert len(event.job.failures) == MAX_FAULTS
@@ -84,7 +84,7 @@ async def test_an_event_that_cannot_be_told_does_not_keep_the_others(monkeypatch
 
     def picky(batch):
         some = list(batch)
-        if any(event.job.job_id == "odd" and event.state is State.SUCCEEDED for event in some):
+        if any(event.job.job_id == "odd" and event.state is JobState.SUCCEEDED for event in some):
             raise ValueError("cannot be written")
         return encode(some)
 
@@ -94,7 +94,7 @@ async def test_an_event_that_cannot_be_told_does_not_keep_the_others(monkeypatch
         deliveries = [bench.deliver(job(name)) for name in ("a", "b", "odd", "c", "d")]
         await asyncio.gather(*(delivery.settled.wait() for delivery in deliveries))
         assert [delivery.verdict for delivery in deliveries] == ["ack"] * 5
-        done = {event.job.job_id for event in bench.broker.events() if event.state is State.SUCCEEDED}
+        done = {event.job.job_id for event in bench.broker.events() if event.state is JobState.SUCCEEDED}
         assert done == {"a", "b", "c", "d"}
         (copy,) = bench.broker.copies()
         assert (copy.job_id, copy.attempt, copy.failures[0].code) == ("odd", 1, "WORKER_FAULT")

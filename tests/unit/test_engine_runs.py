@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from sickbay.domain.breaker import PermitKind
-from sickbay.domain.outcome import Kind
+from sickbay.domain.outcome import OutcomeKind
 from sickbay.domain.retry import RetryPolicy
 from tests.unit.engine_stubs import TRACE, does, fails, fine, job, open_bench
 from tests.unit.flag import Flag
@@ -32,7 +32,7 @@ async def test_a_handler_that_takes_too_long_is_a_systemic_failure(is_async):
 
     async with open_bench(does(slow if is_async else lambda job: release.wait(), timeout=0.01)) as bench:
         await bench.run_one(job())
-        assert [(outcome.code, outcome.kind) for _, outcome in bench.breakers.outcomes] == [("HANDLER_TIMEOUT", Kind.SYSTEMIC)]
+        assert [(outcome.code, outcome.kind) for _, outcome in bench.breakers.outcomes] == [("HANDLER_TIMEOUT", OutcomeKind.SYSTEMIC)]
         assert bench.runner.overdue == (0 if is_async else 1)
         release.set()
 
@@ -53,7 +53,7 @@ async def test_whatever_a_handler_raises_is_an_outcome(error):
 
     async with open_bench(does(raises)) as bench:
         assert await bench.run_one(job()) == "ack"
-        assert bench.breakers.outcomes[0][1].kind is Kind.UNKNOWN
+        assert bench.breakers.outcomes[0][1].kind is OutcomeKind.UNKNOWN
 
 
 async def test_a_probes_lease_is_renewed_while_it_runs():
@@ -166,4 +166,4 @@ async def test_what_a_run_of_a_lost_delivery_says_is_not_counted():
             delivery.is_lost = True
             await delivery.settled.wait()
             ((permit, outcome),) = bench.breakers.outcomes
-            assert (permit.job_id, permit.longest_ms, outcome.kind) == ("j", 5_000, Kind.CANCELLED)
+            assert (permit.job_id, permit.longest_ms, outcome.kind) == ("j", 5_000, OutcomeKind.CANCELLED)

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from sickbay.domain.job import Reason, State
-from sickbay.domain.queries import Entry
+from sickbay.domain.job import JobState, Reason
+from sickbay.domain.queries import DuplicateCheck
 from tests.unit.engine_stubs import does, fails, fine, job, open_bench
 from tests.unit.flag import Flag
 from worker import slots
@@ -35,10 +35,10 @@ async def test_suspects_run_alone_if_a_second_worker_died_of_them_or_nobody_can_
 
 async def test_a_job_that_killed_three_workers_is_quarantined():
     async with open_bench(does(fine)) as bench:
-        bench.fence.entry = Entry(superseded=False, crashes=1)
+        bench.fence.entry = DuplicateCheck(superseded=False, crashes=1)
         await bench.run_one(job(), redelivered=True)
-        assert bench.broker.events()[-1].state is State.SUCCEEDED
-        bench.fence.entry = Entry(superseded=False, crashes=2)
+        assert bench.broker.events()[-1].state is JobState.SUCCEEDED
+        bench.fence.entry = DuplicateCheck(superseded=False, crashes=2)
         await bench.run_one(job(), redelivered=True)
         assert bench.broker.events()[-1].reason is Reason.WORKER_LOST
 

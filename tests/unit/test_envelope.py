@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sickbay.domain.job import Event, Failure, Job, Reason, State, is_name
+from sickbay.domain.job import Failure, Job, JobEvent, JobState, Reason, is_name
 from sickbay.domain.storable import UNREACHABLE, id_of, is_storable
 from sickbay.messages.codec import Undecodable, decode_events, decode_job, encode_event, encode_events, encode_job, undecodable_job
 
@@ -77,12 +77,12 @@ def test_what_is_no_job_says_so(body):
         decode_job(body, "m", 1)
 
 
-@given(jobs, st.sampled_from(list(State)), st.booleans())
+@given(jobs, st.sampled_from(list(JobState)), st.booleans())
 def test_an_event_survives_the_trip_and_carries_the_payload_only_when_set_aside_or_accepted(job, state, duplicate):
-    event = Event(job, state, 5, started_at=4, run="r", actor="w", reason=Reason.BROKER, code="C", message="m", duplicate=duplicate)
+    event = JobEvent(job, state, 5, started_at=4, run="r", actor="w", reason=Reason.BROKER, code="C", message="m", duplicate=duplicate)
     (alone,) = decode_events(encode_event(event))
     assert list(decode_events(encode_events([event, event]))) == [alone, alone]
-    assert alone.job.payload_json == (job.payload_json if state.is_set_aside or (state is State.QUEUED and not duplicate) else b"")
+    assert alone.job.payload_json == (job.payload_json if state.in_quarantine or (state is JobState.QUEUED and not duplicate) else b"")
     assert (alone.state, alone.run, alone.duplicate) == (state, "r", duplicate)
     assert (alone.job.generation, alone.job.attempt) == (job.generation, job.attempt)
     assert alone.job.failures == job.failures

@@ -12,20 +12,20 @@ from hypothesis import strategies as st
 
 from sickbay.adapters.sql.rows import failures_of
 from sickbay.contract import responses
-from sickbay.domain.breaker import CircuitState
+from sickbay.domain.breaker import BreakerState
 from sickbay.domain.job import (
     MAX_FAILURES,
     MAX_TRACEBACK_BYTES,
     MAX_TRACEBACKS_BYTES,
-    Change,
-    Event,
     Failure,
     Job,
-    Record,
-    State,
+    JobEvent,
+    JobRecord,
+    JobState,
+    StateChange,
     last_bytes,
 )
-from sickbay.domain.outcome import Kind, Outcome
+from sickbay.domain.outcome import Outcome, OutcomeKind
 from sickbay.domain.retry import RetryPolicy, after_fault, after_run
 from sickbay.messages.codec import decode_events, decode_job, encode_event, encode_job, undecodable_job
 from sickbay.server.rest.views import job_view
@@ -62,12 +62,12 @@ def test_a_text_is_cut_at_its_beginning_and_between_characters(text, most):
     assert text.endswith(cut.removeprefix("...")) or cut == text
 
 
-@pytest.mark.parametrize("kind", [Kind.DATA, Kind.SYSTEMIC])
-@pytest.mark.parametrize("circuit", [CircuitState.CLOSED, CircuitState.OPEN])
+@pytest.mark.parametrize("kind", [OutcomeKind.DATA, OutcomeKind.SYSTEMIC])
+@pytest.mark.parametrize("breaker", [BreakerState.CLOSED, BreakerState.OPEN])
 @pytest.mark.parametrize("attempt", [0, 3])
-def test_every_way_after_a_failed_run_remembers_where(kind, circuit, attempt):
+def test_every_way_after_a_failed_run_remembers_where(kind, breaker, attempt):
     outcome = Outcome(kind, "X", "no", None, TRACEBACK)
-    route = after_run(Job("j", "email", attempt=attempt), outcome, circuit, RetryPolicy(), 10)
+    route = after_run(Job("j", "email", attempt=attempt), outcome, breaker, RetryPolicy(), 10)
     assert route.job.failures == (Failure(10, 0, attempt, "X", "no", TRACEBACK),)
 
 
@@ -81,7 +81,7 @@ def test_messages_keep_tracebacks(tracebacks):
     """Jobs and events, whatever the text."""
     job = Job("j-1", "email", b"{}", failures=tuple(failure(n, text) for n, text in enumerate(tracebacks)), submitted_at=1)
     assert decode_job(encode_job(job), "m", 1) == job
-    event = Event(job, State.QUARANTINED, 10)
+    event = JobEvent(job, JobState.QUARANTINED, 10)
     assert decode_events(encode_event(event)) == [event]
 
 
@@ -102,25 +102,25 @@ def test_foreign_messages_bring_no_more_than_there_is_room_for():
 
 
 HISTORY = [
-    Change(1, State.QUEUED, 0, 0),
-    Change(9, State.RUNNING, 0, 0, actor="w"),
-    Change(10, State.RETRYING, 0, 1, "KEY_ERROR", "'emial'", "w"),
-    Change(20, State.PARKED, 0, 1, "CIRCUIT_OPEN", "", "w"),
-    Change(30, State.QUARANTINED, 1, 1, "VALUE_ERROR", "", "w"),
+    StateChange(1, JobState.QUEUED, 0, 0),
+    StateChange(9, JobState.RUNNING, 0, 0, actor="w"),
+    StateChange(10, JobState.RETRYING, 0, 1, "KEY_ERROR", "'emial'", "w"),
+    StateChange(20, JobState.PARKED, 0, 1, "CIRCUIT_OPEN", "", "w"),
+    StateChange(30, JobState.QUARANTINED, 1, 1, "VALUE_ERROR", "", "w"),
 ]
 
 
 def test_a_single_job_is_shown_with_its_tracebacks_in_errors_and_history():
     """The line of the history to which a failed run led has its traceback; the others have none."""
     failures = (failure(), failure(1, "the other", "VALUE_ERROR", 1))
-    record = Record(Job("j-1", "email", failures=failures, submitted_at=1), State.QUARANTINED, 30)
+    record = JobRecord(Job("j-1", "email", failures=failures, submitted_at=1), JobState.QUARANTINED, 30)
     view = job_view(responses.job(record, HISTORY))
     assert [error["traceback"] for error in view["errors"]] == [TRACEBACK, "the other"]
     assert [step.get("traceback") for step in view["history"]] == [None, None, TRACEBACK, None, "the other"]
 
 
 def test_lists_leave_tracebacks_out():
-    record = Record(Job("j-1", "email", failures=(failure(),), submitted_at=1), State.RETRYING, 30)
+    record = JobRecord(Job("j-1", "email", failures=(failure(),), submitted_at=1), JobState.RETRYING, 30)
     (error,) = job_view(responses.job(record))["errors"]
     assert error.keys() == {"time", "attempt", "generation", "code", "message"}
     (error,) = job_view(responses.quarantined(record).job)["errors"]

@@ -9,14 +9,14 @@ from pydantic import BaseModel, TypeAdapter
 from controlplane.rest import app as plane_rest
 from jobapi import rest as jobs_rest
 from sickbay.breakers.v1 import breaker_service_pb2
-from sickbay.domain.breaker import CircuitState
+from sickbay.domain.breaker import BreakerState
 from sickbay.domain.errors import ErrorReason, InvalidArgument
-from sickbay.domain.job import Reason, State
+from sickbay.domain.job import JobState, Reason
 from sickbay.jobs.v1 import error_reason_pb2, job_service_pb2, quarantine_service_pb2
 from sickbay.server.enums import number
 from sickbay.server.health import Health
 from sickbay.server.rest import schemas
-from sickbay.telemetry.metrics import Exposition
+from sickbay.telemetry.metrics import MetricsRegistry
 from worker import rest as worker_rest
 
 GRPC_ONLY: frozenset[str] = frozenset()
@@ -26,9 +26,9 @@ GRPC_ONLY: frozenset[str] = frozenset()
 def apps():
     health = Health()
     return [
-        jobs_rest.create_gateway(None, health, Exposition("jobapi"), "1"),
-        plane_rest.create_gateway(None, None, health, Exposition("controlplane"), "1"),
-        worker_rest.create_gateway(health, Exposition("worker"), "1"),
+        jobs_rest.create_gateway(None, health, MetricsRegistry("jobapi"), "1"),
+        plane_rest.create_gateway(None, None, health, MetricsRegistry("controlplane"), "1"),
+        worker_rest.create_gateway(health, MetricsRegistry("worker"), "1"),
     ]
 
 
@@ -58,7 +58,7 @@ async def test_the_documentation_page_refers_to_no_other_host(app):
 
 @pytest.mark.parametrize(
     ("names", "enum"),
-    [(schemas._StateName, State), (schemas._ReasonName, Reason), (schemas._CircuitName, CircuitState)],
+    [(schemas._StateName, JobState), (schemas._ReasonName, Reason), (schemas._BreakerName, BreakerState)],
 )
 def test_documented_names_are_the_domains(names, enum):
     assert TypeAdapter(names).json_schema()["enum"] == [one.value for one in enum]
@@ -90,7 +90,7 @@ def test_enum_names_in_queries_are_read_and_wrong_ones_listed():
 async def test_health_follows_the_service():
     health = Health()
     health.begin()
-    app = worker_rest.create_gateway(health, Exposition("worker"), "1")
+    app = worker_rest.create_gateway(health, MetricsRegistry("worker"), "1")
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as client:
         well = await client.get("/health")
         health.end()

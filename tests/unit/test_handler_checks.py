@@ -6,7 +6,7 @@ import math
 import pytest
 
 from sickbay import JobError, handler
-from sickbay.domain.outcome import Kind
+from sickbay.domain.outcome import OutcomeKind
 from sickbay.handlers.classify import classify
 from sickbay.handlers.registry import MARK, HandlerMistake, HandlerSpec
 
@@ -123,7 +123,7 @@ def test_a_job_type_that_no_job_can_have(job_type):
         ({"codes": [KeyError]}, "codes is a dictionary"),
         ({"kinds": {"OK": "nonsense"}}, "a kind is one of systemic, transient, data, unknown, not 'nonsense'"),
         ({"kinds": {"OK": "success"}}, "a kind is one of"),
-        ({"kinds": {"OK": Kind.CANCELLED}}, "a kind is one of"),
+        ({"kinds": {"OK": OutcomeKind.CANCELLED}}, "a kind is one of"),
         ({"kinds": {"OK": None}}, "a kind is one of"),
         ({"kinds": {"ok": "data"}}, "error code"),
         ({"kinds": {5: "data"}}, "exception classes or error codes"),
@@ -154,7 +154,7 @@ def test_options_are_as_they_were_when_they_were_given():
     kinds = {"A": "data"}
     function = handler("a", kinds=kinds)(lambda job: None)
     kinds["A"] = "nonsense"
-    assert spec_of(function).kinds == {"A": Kind.DATA}
+    assert spec_of(function).kinds == {"A": OutcomeKind.DATA}
 
 
 def test_kinds_may_be_said_of_classes():
@@ -165,14 +165,14 @@ def test_kinds_may_be_said_of_classes():
     spec = spec_of(function)
     assert isinstance(spec, HandlerSpec)
     assert [classify(error, spec).kind for error in (LookupError(), IndexError(), KeyError(), TimeoutError(), ValueError())] == [
-        Kind.SYSTEMIC,
-        Kind.TRANSIENT,
-        Kind.UNKNOWN,
-        Kind.DATA,
-        Kind.DATA,
+        OutcomeKind.SYSTEMIC,
+        OutcomeKind.TRANSIENT,
+        OutcomeKind.UNKNOWN,
+        OutcomeKind.DATA,
+        OutcomeKind.DATA,
     ]
-    assert classify(ExceptionGroup("g", [ValueError(), IndexError()]), spec).kind is Kind.TRANSIENT
-    assert classify(JobError("MINE"), spec).kind is Kind.UNKNOWN
+    assert classify(ExceptionGroup("g", [ValueError(), IndexError()]), spec).kind is OutcomeKind.TRANSIENT
+    assert classify(JobError("MINE"), spec).kind is OutcomeKind.UNKNOWN
 
 
 def test_a_handler_knows_where_it_stands():

@@ -3,7 +3,7 @@
 import pytest
 
 from scripts.handlers_table import DOCS, rendered
-from sickbay.domain.outcome import Kind
+from sickbay.domain.outcome import OutcomeKind
 from sickbay.handlers.classify import classify
 from tests.unit.canned import PLAIN
 
@@ -27,7 +27,7 @@ def test_the_pages_table_is_the_codes():
 def test_what_a_payload_or_a_mistake_brings_about_never_counts(error):
     """Under its own name, as before."""
     outcome = classify(error, PLAIN)
-    assert outcome.kind is Kind.DATA
+    assert outcome.kind is OutcomeKind.DATA
     assert not outcome.kind.counts
 
 
@@ -40,7 +40,7 @@ def test_it_keeps_its_name():
 def test_an_error_for_bad_input_of_ones_own_is_data_too():
     """Derived from ValueError."""
     outcome = classify(type("BadAddress", (ValueError,), {})("no"), PLAIN)
-    assert (outcome.code, outcome.kind) == ("BAD_ADDRESS", Kind.DATA)
+    assert (outcome.code, outcome.kind) == ("BAD_ADDRESS", OutcomeKind.DATA)
 
 
 def test_a_mistake_that_was_made_of_a_dependencys_failure_is_that_failure():
@@ -53,15 +53,15 @@ def test_a_mistake_that_was_made_of_a_dependencys_failure_is_that_failure():
 @pytest.mark.parametrize(
     ("number", "code", "kind"),
     [
-        (28, "ENOSPC", Kind.SYSTEMIC),
-        (24, "EMFILE", Kind.SYSTEMIC),
-        (111, "CONNECTION_REFUSED", Kind.SYSTEMIC),
-        (110, "API_TIMEOUT", Kind.SYSTEMIC),
-        (113, "NETWORK_ERROR", Kind.TRANSIENT),
-        (104, "NETWORK_ERROR", Kind.TRANSIENT),
-        (32, "NETWORK_ERROR", Kind.TRANSIENT),
-        (22, "OS_ERROR", Kind.UNKNOWN),
-        (13, "PERMISSION_ERROR", Kind.UNKNOWN),
+        (28, "ENOSPC", OutcomeKind.SYSTEMIC),
+        (24, "EMFILE", OutcomeKind.SYSTEMIC),
+        (111, "CONNECTION_REFUSED", OutcomeKind.SYSTEMIC),
+        (110, "API_TIMEOUT", OutcomeKind.SYSTEMIC),
+        (113, "NETWORK_ERROR", OutcomeKind.TRANSIENT),
+        (104, "NETWORK_ERROR", OutcomeKind.TRANSIENT),
+        (32, "NETWORK_ERROR", OutcomeKind.TRANSIENT),
+        (22, "OS_ERROR", OutcomeKind.UNKNOWN),
+        (13, "PERMISSION_ERROR", OutcomeKind.UNKNOWN),
     ],
 )
 def test_an_error_of_the_operating_system_is_its_number(number, code, kind):
@@ -73,4 +73,4 @@ def test_an_error_of_the_operating_system_is_its_number(number, code, kind):
 @pytest.mark.parametrize("error", [SystemExit(500), KeyboardInterrupt(), GeneratorExit(), type("Panic", (BaseException,), {})()])
 def test_what_is_no_exception_is_unknown(error):
     """`sys.exit(500)` is no answer of a server."""
-    assert classify(error, PLAIN).kind is Kind.UNKNOWN
+    assert classify(error, PLAIN).kind is OutcomeKind.UNKNOWN

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sickbay.domain.backend_status import Vitals
+from sickbay.domain.backend_status import BackendStatus
 from sickbay.domain.health import LONGEST_STEP_S, QUIET_S, Check, Finding, Health, Mark, Status, Streak, checks_of
 
 GRACE = 10.0
@@ -18,7 +18,7 @@ class Patient:
     def __init__(self, *names: str, needed: tuple[str, ...] = (), grace_s: float = GRACE) -> None:
         self.ills = dict.fromkeys(names, "")
         self.time = 1_000.0
-        vitals = Vitals(troubles={name: lambda name=name: self.ills[name] for name in names})
+        vitals = BackendStatus(troubles={name: lambda name=name: self.ills[name] for name in names})
         self.health = Health(checks_of(vitals, *needed), grace_s=grace_s, now=lambda: self.time)
 
     def begin(self) -> Patient:

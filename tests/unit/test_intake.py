@@ -5,12 +5,12 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from jobapi import intake as intake_module
-from jobapi.intake import Accepted, Intake
+from jobapi import submit as intake_module
 from jobapi.recent import Recent
+from jobapi.submit import Accepted, JobSubmitter
 from sickbay.contract.requests import Submission
 from sickbay.domain.errors import Aborted, AlreadyExists, Refused, Unavailable
-from sickbay.domain.job import Job, Record, State
+from sickbay.domain.job import Job, JobRecord, JobState
 from sickbay.messages.codec import decode_job
 from sickbay.ports import Queue
 from tests.unit.embedded_bench import open_backends
@@ -19,7 +19,7 @@ from tests.unit.embedded_bench import open_backends
 @asynccontextmanager
 async def open_intake():
     async with open_backends() as backends:
-        yield Intake(backends.broker, backends.keys, Recent(), backends.clock), backends
+        yield JobSubmitter(backends.broker, backends.keys, Recent(), backends.clock), backends
 
 
 def wish(key="", payload=b'{"a": 1}'):
@@ -114,7 +114,7 @@ async def test_a_batch_shares_one_publish_and_its_failure():
 def test_the_latest_are_remembered_and_the_oldest_go():
     recent = Recent(2)
     for name in "abc":
-        recent.add(Record(Job(name, "email"), State.QUEUED, 1))
+        recent.add(JobRecord(Job(name, "email"), JobState.QUEUED, 1))
     assert recent.get("a") is None
     assert recent.get("c").job.job_id == "c"
 

@@ -1,7 +1,7 @@
 """What tells the ledger of accepted jobs: with payloads that are not too large, in messages that are not too large."""
 
-from jobapi.intake import MAX_TOLD_BYTES, Intake
 from jobapi.recent import Recent
+from jobapi.submit import MAX_TOLD_BYTES, JobSubmitter
 from sickbay.contract.requests import Submission
 from sickbay.messages.codec import decode_events
 from sickbay.ports import Queue
@@ -11,7 +11,7 @@ from tests.unit.embedded_bench import open_backends
 async def told(kept_bytes, *sizes):
     """The messages on `jobs.ledger` after a batch of payloads of these sizes: of each its events."""
     async with open_backends() as backends:
-        intake = Intake(backends.broker, backends.keys, Recent(), backends.clock, kept_bytes=kept_bytes)
+        intake = JobSubmitter(backends.broker, backends.keys, Recent(), backends.clock, kept_bytes=kept_bytes)
         await intake.accept([Submission("email", "default", b'{"a":"' + b"x" * (size - 8) + b'"}', "") for size in sizes])
         async with backends.broker.consume(Queue.LEDGER, 100) as consumer:
             return [decode_events(delivery.body) for delivery in await consumer.get(100)]

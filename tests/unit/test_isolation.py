@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controlplane import keeper as keeper_module
+from controlplane import ledger_ingest as keeper_module
 from controlplane.isolation import tell
-from controlplane.keeper import Keeper
-from controlplane.sweep import Sweep
+from controlplane.ledger_ingest import LedgerIngester
+from controlplane.reconcile import QuarantineReconciler
 from sickbay.domain.errors import Unavailable, Unstorable
-from sickbay.domain.job import Event, Reason, State
+from sickbay.domain.job import JobEvent, JobState, Reason
 from sickbay.messages.codec import encode_event, encode_events
 from sickbay.ports import TO_QUARANTINE, Message, Queue
 from tests.clock import START
@@ -42,7 +42,7 @@ class Picky:
 
 
 def queued(job_id):
-    return Event(job(job_id), State.QUEUED, START)
+    return JobEvent(job(job_id), JobState.QUEUED, START)
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=40))
@@ -54,7 +54,7 @@ def test_of_a_batch_all_but_the_refused_are_kept_and_those_stand_in_quarantine(r
     assert len(told) == len(events)
     for event, now_is, refused in zip(events, told, refusals, strict=True):
         if refused:
-            assert (now_is.state, now_is.reason, now_is.job.job_type) == (State.QUARANTINED, Reason.UNDECODABLE, "undecodable")
+            assert (now_is.state, now_is.reason, now_is.job.job_type) == (JobState.QUARANTINED, Reason.UNDECODABLE, "undecodable")
             assert base64.b64decode(now_is.job.payload["contentBase64"]) == encode_event(event)
             assert event.job.job_id in now_is.job.failures[-1].message
         else:
@@ -90,7 +90,7 @@ async def test_the_keeper_goes_on_after_an_event_the_ledger_refuses(error, monke
     async with open_backends() as backends:
         ledger = Picky(["bad"], backends.writer, error)
         heard = asyncio.Queue()
-        keeper = Keeper(backends.broker, ledger, backends.clock, heard.put_nowait)
+        keeper = LedgerIngester(backends.broker, ledger, backends.clock, heard.put_nowait)
         await backends.broker.publish([Message("job.events", encode_events([queued("a"), queued("bad"), queued("b")]))])
         running = asyncio.create_task(keeper.run())
         await heard.get()
@@ -99,7 +99,7 @@ async def test_the_keeper_goes_on_after_an_event_the_ledger_refuses(error, monke
         await keeper.stop()
         await running
         assert [await backends.reader.get(job_id) is not None for job_id in ("a", "b", "c", "bad")] == [True, True, True, False]
-        assert await backends.writer.counts() == dict.fromkeys(State, 0) | {State.QUEUED: 3, State.QUARANTINED: 1}
+        assert await backends.writer.counts() == dict.fromkeys(JobState, 0) | {JobState.QUEUED: 3, JobState.QUARANTINED: 1}
         assert await backends.broker.depth(Queue.LEDGER) == 0
 
 
@@ -114,7 +114,7 @@ async def test_the_keeper_outlives_a_fault_of_the_ledger_and_of_its_listeners(mo
             heard.put_nowait(events)
             raise RuntimeError("a fault of a listener")
 
-        keeper = Keeper(backends.broker, backends.writer, backends.clock, listener)
+        keeper = LedgerIngester(backends.broker, backends.writer, backends.clock, listener)
         running = asyncio.create_task(keeper.run())
         for job_id in ("a", "b"):
             await backends.broker.publish([Message("job.events", encode_events([queued(job_id)]))])
@@ -130,10 +130,10 @@ async def test_what_nobody_can_read_in_quarantine_becomes_one_job_for_good():
         await backends.broker.publish(
             [Message(TO_QUARANTINE, b"\xff?"), Message(TO_QUARANTINE, b'{"state": "PARKED", "jobId": "a\\u0000"}')]
         )
-        sweep = Sweep(backends.broker, backends.writer, backends.clock)
+        sweep = QuarantineReconciler(backends.broker, backends.writer, backends.clock)
         for _ in range(3):
             await sweep.round(whole=True)
-        assert (await backends.writer.counts())[State.QUARANTINED] == 2
+        assert (await backends.writer.counts())[JobState.QUARANTINED] == 2
         assert await backends.broker.depth(Queue.QUARANTINE) == 2
 
 
@@ -145,7 +145,7 @@ async def test_marks_of_strangers_do_not_keep_the_sweep_from_going_round():
         for mark in ("9" * 17, "9" * 5_000, "-1", "x"):
             body = encode_event(parked(f"m{len(mark)}"))
             await backends.broker.publish([Message(TO_QUARANTINE, body, headers={"swept": mark})])
-        swept = await Sweep(backends.broker, backends.writer, backends.clock).round(whole=True)
+        swept = await QuarantineReconciler(backends.broker, backends.writer, backends.clock).round(whole=True)
         assert (swept.ghosts, swept.kept, swept.around) == (1, 5, False)
 
 
@@ -154,22 +154,22 @@ async def test_the_sweep_keeps_a_copy_that_the_ledger_refuses_as_what_stands_for
     async with open_backends() as backends:
         ledger = Picky(["bad"], backends.writer)
         await backends.broker.publish([Message(TO_QUARANTINE, encode_event(parked(job_id))) for job_id in ("a", "bad", "b")])
-        sweep = Sweep(backends.broker, ledger, backends.clock)
+        sweep = QuarantineReconciler(backends.broker, ledger, backends.clock)
         for _ in range(2):
             await sweep.round(whole=True)
         counts = await backends.writer.counts()
-        assert (counts[State.PARKED], counts[State.QUARANTINED]) == (2, 1)
+        assert (counts[JobState.PARKED], counts[JobState.QUARANTINED]) == (2, 1)
         assert await backends.broker.depth(Queue.QUARANTINE) == 3
 
 
 async def test_the_sweep_outlives_a_fault(monkeypatch, caplog):
     """It says so and begins anew."""
-    monkeypatch.setattr("controlplane.sweep.LINGER_S", 0.0)
-    monkeypatch.setattr("controlplane.sweep.RECHECK_S", 0.0)
+    monkeypatch.setattr("controlplane.reconcile.LINGER_S", 0.0)
+    monkeypatch.setattr("controlplane.reconcile.RECHECK_S", 0.0)
     async with open_backends() as backends:
         backends.writer.fail("counts", 1, error=RuntimeError("a fault"))
         await backends.broker.publish([Message(TO_QUARANTINE, encode_event(parked("a")))])
-        running = asyncio.create_task(Sweep(backends.broker, backends.writer, backends.clock).run())
+        running = asyncio.create_task(QuarantineReconciler(backends.broker, backends.writer, backends.clock).run())
         while await backends.reader.get("a") is None:
             await asyncio.sleep(0)
         running.cancel()
@@ -184,7 +184,7 @@ def test_whatever_lies_in_the_ledgers_queue_the_next_event_is_told(bodies):
     async def story():
         async with open_backends() as backends:
             heard = asyncio.Event()
-            keeper = Keeper(
+            keeper = LedgerIngester(
                 backends.broker,
                 backends.writer,
                 backends.clock,
@@ -194,7 +194,7 @@ def test_whatever_lies_in_the_ledgers_queue_the_next_event_is_told(bodies):
             await backends.broker.publish([Message("job.events", encode_events([queued("good")]))])
             running = asyncio.create_task(keeper.run())
             await heard.wait()
-            await Sweep(backends.broker, backends.writer, backends.clock).round(whole=True)
+            await QuarantineReconciler(backends.broker, backends.writer, backends.clock).round(whole=True)
             await keeper.stop()
             await running
             assert await backends.broker.depth(Queue.LEDGER) == 0

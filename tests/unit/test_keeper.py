@@ -5,10 +5,10 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from controlplane import keeper as keeper_module
-from controlplane.keeper import Keeper
+from controlplane import ledger_ingest as keeper_module
+from controlplane.ledger_ingest import LedgerIngester
 from sickbay.domain.errors import Unavailable
-from sickbay.domain.job import Event, Reason, State
+from sickbay.domain.job import JobEvent, JobState, Reason
 from sickbay.messages.codec import encode_events, encode_job
 from sickbay.ports import Message, Queue
 from tests.unit.embedded_bench import open_backends
@@ -19,7 +19,7 @@ from tests.unit.setting_aside import job
 async def keeping(backends):
     """A keeper at work, until it stops at the end; what it gives is a queue of the events that it has told the ledger."""
     heard = asyncio.Queue()
-    keeper = Keeper(backends.broker, backends.writer, backends.clock, heard.put_nowait)
+    keeper = LedgerIngester(backends.broker, backends.writer, backends.clock, heard.put_nowait)
     running = asyncio.create_task(keeper.run())
     yield heard
     await keeper.stop()
@@ -30,11 +30,11 @@ async def test_events_wait_in_their_queue_while_the_ledger_is_away(monkeypatch):
     monkeypatch.setattr(keeper_module, "BACKOFF_S", (0.0,))
     async with open_backends() as backends:
         backends.writer.fail("apply", 3)
-        await backends.broker.publish([Message("job.events", encode_events([Event(job("a"), State.QUEUED, 5)]))])
+        await backends.broker.publish([Message("job.events", encode_events([JobEvent(job("a"), JobState.QUEUED, 5)]))])
         async with keeping(backends) as heard:
             (event,) = await heard.get()
         assert event.job.job_id == "a"
-        assert (await backends.reader.get("a")).state is State.QUEUED
+        assert (await backends.reader.get("a")).state is JobState.QUEUED
         assert await backends.broker.depth(Queue.LEDGER) == 0
 
 
@@ -42,7 +42,7 @@ async def test_a_keeper_stops_although_the_ledger_is_away(caplog):
     """It waits for nobody then, and gives back what it could not tell."""
     async with open_backends() as backends:
         backends.writer.fail("apply", 1_000_000)
-        await backends.broker.publish([Message("job.events", encode_events([Event(job("a"), State.QUEUED, 5)]))])
+        await backends.broker.publish([Message("job.events", encode_events([JobEvent(job("a"), JobState.QUEUED, 5)]))])
         async with keeping(backends):
             while "lags behind" not in caplog.text:
                 await asyncio.sleep(0)
@@ -51,9 +51,9 @@ async def test_a_keeper_stops_although_the_ledger_is_away(caplog):
 
 async def test_events_come_again_after_the_keeper_was_cut_between_ledger_and_ack():
     async with open_backends() as backends:
-        await backends.broker.publish([Message("job.events", encode_events([Event(job("a"), State.SUCCEEDED, 5, run="r1")]))])
+        await backends.broker.publish([Message("job.events", encode_events([JobEvent(job("a"), JobState.SUCCEEDED, 5, run="r1")]))])
         backends.writer.fail("apply", 1, after=True)
-        first = asyncio.create_task(Keeper(backends.broker, backends.writer, backends.clock, lambda _: None).run())
+        first = asyncio.create_task(LedgerIngester(backends.broker, backends.writer, backends.clock, lambda _: None).run())
         while await backends.reader.get("a") is None:
             await asyncio.sleep(0)
         first.cancel()
@@ -73,7 +73,7 @@ async def test_what_is_no_event_is_kept_in_quarantine(body, reason):
         async with keeping(backends) as heard:
             (event,) = await heard.get()
         case = await backends.wards.case(event.job.job_id)
-        assert (case.record.state, case.record.reason) == (State.QUARANTINED, reason)
+        assert (case.record.state, case.record.reason) == (JobState.QUARANTINED, reason)
 
 
 class Waits(list):
@@ -101,7 +101,7 @@ async def test_a_queue_of_events_that_gives_none_is_asked_ever_more_seldom():
             return ["batch"]
 
     async with open_backends() as backends:
-        keeper = Keeper(backends.broker, backends.writer, backends.clock, lambda _: None)
+        keeper = LedgerIngester(backends.broker, backends.writer, backends.clock, lambda _: None)
         keeper._rest = waits = Waits(100)
         assert [await keeper._next(Away()) for _ in range(6)] == [()] * 6
         assert await keeper._next(Back()) == ["batch"]
@@ -114,7 +114,7 @@ async def test_ended_jobs_are_forgotten_ever_more_seldom_while_the_ledger_is_awa
     """From a minute to an hour, where it fails and where it breaks; then once an hour, and not all control planes at once."""
     waits = Waits(9)
     async with open_backends() as backends:
-        keeper = Keeper(backends.broker, backends.writer, backends.clock, lambda _: None)
+        keeper = LedgerIngester(backends.broker, backends.writer, backends.clock, lambda _: None)
         backends.writer.fail("prune", 8)
         with monkeypatch.context() as captured:
             captured.setattr(keeper_module.asyncio, "sleep", waits)
@@ -129,10 +129,10 @@ async def test_ended_jobs_are_forgotten_ever_more_seldom_while_the_ledger_is_awa
 async def test_a_ledger_that_takes_no_events_is_told_until_it_does(monkeypatch):
     monkeypatch.setattr(keeper_module, "BACKOFF_S", (0.0,))
     async with open_backends() as backends:
-        keeper = Keeper(backends.broker, backends.writer, backends.clock, lambda _: None)
+        keeper = LedgerIngester(backends.broker, backends.writer, backends.clock, lambda _: None)
         running = asyncio.create_task(keeper.run())
         backends.writer.fail("apply", 1_000_000)
-        await backends.broker.publish([Message("job.events", encode_events([Event(job("a"), State.QUEUED, 5)]))])
+        await backends.broker.publish([Message("job.events", encode_events([JobEvent(job("a"), JobState.QUEUED, 5)]))])
         while not keeper.trouble():
             await asyncio.sleep(0)
         assert keeper.trouble().startswith("the ledger takes no events")
@@ -149,9 +149,9 @@ async def test_a_batch_that_never_ends_is_told(monkeypatch):
     release = asyncio.Event()
     async with open_backends() as backends:
         monkeypatch.setattr(backends.writer, "apply", lambda _: release.wait(), raising=False)
-        keeper = Keeper(backends.broker, backends.writer, backends.clock, lambda _: None)
+        keeper = LedgerIngester(backends.broker, backends.writer, backends.clock, lambda _: None)
         running = asyncio.create_task(keeper.run())
-        await backends.broker.publish([Message("job.events", encode_events([Event(job("a"), State.QUEUED, 5)]))])
+        await backends.broker.publish([Message("job.events", encode_events([JobEvent(job("a"), JobState.QUEUED, 5)]))])
         while "has not answered for long" not in keeper.trouble():
             await asyncio.sleep(0)
         release.set()
@@ -162,11 +162,11 @@ async def test_a_batch_that_never_ends_is_told(monkeypatch):
 async def test_old_events_are_a_lag_and_new_ones_end_it():
     async with open_backends() as backends:
         heard = asyncio.Queue()
-        keeper = Keeper(backends.broker, backends.writer, backends.clock, heard.put_nowait)
+        keeper = LedgerIngester(backends.broker, backends.writer, backends.clock, heard.put_nowait)
         running = asyncio.create_task(keeper.run())
         assert not keeper.lag()
         for age_ms, lags in ((keeper_module.LAG_MS, True), (keeper_module.LAG_MS - 1, False)):
-            event = Event(job(f"a{age_ms}"), State.QUEUED, backends.clock() - age_ms)
+            event = JobEvent(job(f"a{age_ms}"), JobState.QUEUED, backends.clock() - age_ms)
             await backends.broker.publish([Message("job.events", encode_events([event]))])
             await heard.get()
             assert bool(keeper.lag()) is lags

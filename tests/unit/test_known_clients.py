@@ -18,11 +18,11 @@ import redis
 import sqlalchemy
 import sqlalchemy.exc
 
-from sickbay.domain.outcome import Kind
+from sickbay.domain.outcome import OutcomeKind
 from sickbay.handlers.classify import classify
 from tests.unit.canned import PLAIN, closed_port, hang_up, http, lines, outcome_of, outcome_of_call, served, silence
 
-SYSTEMIC, TRANSIENT, DATA = Kind.SYSTEMIC, Kind.TRANSIENT, Kind.DATA
+SYSTEMIC, TRANSIENT, DATA = OutcomeKind.SYSTEMIC, OutcomeKind.TRANSIENT, OutcomeKind.DATA
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ SYSTEMIC, TRANSIENT, DATA = Kind.SYSTEMIC, Kind.TRANSIENT, Kind.DATA
         ("FAILED_PRECONDITION", "GRPC_FAILED_PRECONDITION", DATA),
         ("PERMISSION_DENIED", "GRPC_PERMISSION_DENIED", DATA),
         ("UNAUTHENTICATED", "GRPC_UNAUTHENTICATED", DATA),
-        ("CANCELLED", "GRPC_CANCELLED", Kind.UNKNOWN),
+        ("CANCELLED", "GRPC_CANCELLED", OutcomeKind.UNKNOWN),
     ],
 )
 async def test_a_grpc_answer_is_its_status(status, code, kind):

@@ -10,11 +10,11 @@ import sqlalchemy.exc
 from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from sickbay.domain.outcome import Kind
+from sickbay.domain.outcome import OutcomeKind
 from sickbay.handlers.classify import classify
 from tests.unit.canned import PLAIN, always, closed_port, outcome_of, outcome_of_call, served
 
-SYSTEMIC, TRANSIENT, DATA = Kind.SYSTEMIC, Kind.TRANSIENT, Kind.DATA
+SYSTEMIC, TRANSIENT, DATA = OutcomeKind.SYSTEMIC, OutcomeKind.TRANSIENT, OutcomeKind.DATA
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,10 @@ import httpx
 import pytest
 import requests
 
-from sickbay.domain.outcome import Kind
+from sickbay.domain.outcome import OutcomeKind
 from tests.unit.canned import closed_port, hang_up, http, outcome_of, served, silence
 
-SYSTEMIC, TRANSIENT, DATA = Kind.SYSTEMIC, Kind.TRANSIENT, Kind.DATA
+SYSTEMIC, TRANSIENT, DATA = OutcomeKind.SYSTEMIC, OutcomeKind.TRANSIENT, OutcomeKind.DATA
 
 
 async def by_httpx(url):

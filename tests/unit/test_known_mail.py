@@ -7,11 +7,11 @@ from email.message import EmailMessage
 import aiosmtplib
 import pytest
 
-from sickbay.domain.outcome import Kind
+from sickbay.domain.outcome import OutcomeKind
 from sickbay.handlers.classify import classify
 from tests.unit.canned import PLAIN, closed_port, hang_up, lines, outcome_of, served, silence
 
-SYSTEMIC, TRANSIENT, DATA = Kind.SYSTEMIC, Kind.TRANSIENT, Kind.DATA
+SYSTEMIC, TRANSIENT, DATA = OutcomeKind.SYSTEMIC, OutcomeKind.TRANSIENT, OutcomeKind.DATA
 
 
 def letter():

@@ -6,12 +6,12 @@ import warnings
 
 import pytest
 
-from sickbay.domain.outcome import Kind
+from sickbay.domain.outcome import OutcomeKind
 from sickbay.handlers.classify import classify
 from sickbay.handlers.known import RULES
 from tests.unit.canned import PLAIN
 
-SYSTEMIC, TRANSIENT, DATA = Kind.SYSTEMIC, Kind.TRANSIENT, Kind.DATA
+SYSTEMIC, TRANSIENT, DATA = OutcomeKind.SYSTEMIC, OutcomeKind.TRANSIENT, OutcomeKind.DATA
 HOMES = {
     "azure.core": "azure.core.exceptions", "google.api_core": "google.api_core.exceptions", "google.auth": "google.auth.exceptions",
     "googleapiclient": "googleapiclient.errors", "google.protobuf": "google.protobuf.json_format", "dns": "dns.resolver",
@@ -140,7 +140,7 @@ def test_what_further_libraries_raise(make, code, kind):
 def test_a_class_of_ones_own_is_not_taken_for_a_librarys(name, fields):
     """Neither by its name nor by an attribute that happens to be called `code` or `status`."""
     error = type(name, (Exception,), {"__module__": "my_handlers", **fields})("no")
-    assert classify(error, PLAIN).kind is Kind.UNKNOWN
+    assert classify(error, PLAIN).kind is OutcomeKind.UNKNOWN
 
 
 def test_an_error_of_an_sdk_that_carries_the_response_of_a_known_client_is_that_responses_status():

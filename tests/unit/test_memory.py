@@ -5,14 +5,14 @@ import gc
 
 import pytest
 
-from sickbay.domain.breaker import Key, Permit, PermitKind
+from sickbay.domain.breaker import BreakerKey, Permit, PermitKind
 from sickbay.domain.job import Job
 from sickbay.handlers.registry import HandlerSpec
 from worker.run import Run
 from worker.runner import Runner
 from worker.slots import Gates, Slots
 
-PERMIT = Permit(Key("email"), PermitKind.NORMAL, 1, "j")
+PERMIT = Permit(BreakerKey("email"), PermitKind.NORMAL, 1, "j")
 
 
 async def on_loop(job):

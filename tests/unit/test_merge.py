@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sickbay.adapters.sql.fingerprint import fingerprint, normalised
 from sickbay.adapters.sql.merge import fold, leaves_happy_path, told
-from sickbay.domain.job import Event, Job, State
+from sickbay.domain.job import Job, JobEvent, JobState
 from sickbay.domain.truth import truth
 from tests.contract.ledger_lives import lives
 
@@ -16,37 +16,37 @@ JOB = Job("j1", "email", submitted_at=5)
 
 
 def event(state, generation=0, attempt=0, at=10, **fields):
-    return Event(replace(JOB, generation=generation, attempt=attempt), state, at, **fields)
+    return JobEvent(replace(JOB, generation=generation, attempt=attempt), state, at, **fields)
 
 
 def test_the_order_of_truth():
     """From the oldest to the latest; within a generation successes are level, whatever their attempt, and so are those called off."""
     order = [
-        (State.QUEUED, 0, 0),
-        (State.RUNNING, 0, 0),
-        (State.PARKED, 0, 0),
-        (State.RETRYING, 0, 1),
-        (State.CANCELLED, 0, 0),
-        (State.SUCCEEDED, 0, 0),
-        (State.QUEUED, 1, 0),
-        (State.SUCCEEDED, 1, 0),
+        (JobState.QUEUED, 0, 0),
+        (JobState.RUNNING, 0, 0),
+        (JobState.PARKED, 0, 0),
+        (JobState.RETRYING, 0, 1),
+        (JobState.CANCELLED, 0, 0),
+        (JobState.SUCCEEDED, 0, 0),
+        (JobState.QUEUED, 1, 0),
+        (JobState.SUCCEEDED, 1, 0),
     ]
     keys = [truth(*place) for place in order]
     assert keys == sorted(set(keys))
-    assert truth(State.SUCCEEDED, 0, 0) == truth(State.SUCCEEDED, 0, 3)
-    assert truth(State.CANCELLED, 0, 0) == truth(State.DISCARDED, 0, 3)
+    assert truth(JobState.SUCCEEDED, 0, 0) == truth(JobState.SUCCEEDED, 0, 3)
+    assert truth(JobState.CANCELLED, 0, 0) == truth(JobState.DISCARDED, 0, 3)
 
 
 @pytest.mark.parametrize(
     ("seen", "leaves"),
     [
-        (event(State.QUEUED), False),
-        (event(State.QUEUED, generation=1), True),
-        (event(State.RUNNING), False),
-        (event(State.SUCCEEDED), False),
-        (event(State.RETRYING), True),
-        (event(State.PARKED), True),
-        (event(State.CANCELLED), True),
+        (event(JobState.QUEUED), False),
+        (event(JobState.QUEUED, generation=1), True),
+        (event(JobState.RUNNING), False),
+        (event(JobState.SUCCEEDED), False),
+        (event(JobState.RETRYING), True),
+        (event(JobState.PARKED), True),
+        (event(JobState.CANCELLED), True),
     ],
 )
 def test_what_history_must_write_down(seen, leaves):
@@ -55,20 +55,20 @@ def test_what_history_must_write_down(seen, leaves):
 
 
 def test_fold_keeps_second_successes_apart():
-    first, second = event(State.SUCCEEDED, run="a"), event(State.SUCCEEDED, run="b", attempt=2)
-    folded = fold([first, event(State.QUEUED), second])
+    first, second = event(JobState.SUCCEEDED, run="a"), event(JobState.SUCCEEDED, run="b", attempt=2)
+    folded = fold([first, event(JobState.QUEUED), second])
     assert (folded.latest, folded.losers) == ({"j1": first}, [second])
 
 
 def test_fold_sets_dropped_copies_aside():
-    dropped = event(State.QUEUED, generation=9, duplicate=True)
+    dropped = event(JobState.QUEUED, generation=9, duplicate=True)
     folded = fold([dropped])
     assert (folded.latest, folded.changes, folded.dropped) == ({}, [], [dropped])
 
 
 def test_fold_completes_an_event_from_another():
-    bare = replace(event(State.SUCCEEDED), job=Job("j1", "", tenant="", submitted_at=0))
-    for events in ([bare, event(State.QUEUED)], [event(State.QUEUED), bare]):
+    bare = replace(event(JobState.SUCCEEDED), job=Job("j1", "", tenant="", submitted_at=0))
+    for events in ([bare, event(JobState.QUEUED)], [event(JobState.QUEUED), bare]):
         assert fold(events).latest["j1"] == replace(bare, job=JOB)
 
 
@@ -81,10 +81,10 @@ def test_fold_ends_where_the_life_ended(life, data):
 @given(life=lives())
 def test_watchers_are_told_every_state_and_each_run_once(life):
     news = list(told(None, life + life))
-    assert [change.state for _, change in news if change.state is not State.RUNNING] == [
-        seen.state for seen in life if seen.state is not State.RUNNING
+    assert [change.state for _, change in news if change.state is not JobState.RUNNING] == [
+        seen.state for seen in life if seen.state is not JobState.RUNNING
     ]
-    runs = [(change.generation, change.attempt) for _, change in news if change.state is State.RUNNING]
+    runs = [(change.generation, change.attempt) for _, change in news if change.state is JobState.RUNNING]
     assert len(runs) == len(set(runs))
     assert len(runs) == len({seen.started_at for seen in life if seen.started_at})
     assert [record.updated_at for record, _ in news] == [change.at for _, change in news]

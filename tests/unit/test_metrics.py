@@ -11,14 +11,14 @@ from prometheus_client import Counter
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as plain
 
-from sickbay.domain.backend_status import Vitals
+from sickbay.domain.backend_status import BackendStatus
 from sickbay.domain.errors import NotFound, Unavailable
 from sickbay.ports import Message
-from sickbay.server.interceptors.around import Call
 from sickbay.server.interceptors.metrics import CallMeter
+from sickbay.server.interceptors.observe import Call
 from sickbay.server.rest.scrape import add_scrape, wants_text
-from sickbay.telemetry.backends import MeteredBroker, VitalsCollector
-from sickbay.telemetry.metrics import Bounded, Exposition
+from sickbay.telemetry.backends import BackendStatusCollector, MeteredBroker
+from sickbay.telemetry.metrics import Bounded, MetricsRegistry
 from tests.unit.embedded_bench import open_backends
 from tests.unit.scraped import numbers
 
@@ -29,7 +29,7 @@ PROMETHEUS = (
 
 @pytest.fixture
 def told():
-    return Exposition("worker")
+    return MetricsRegistry("worker")
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_names_beyond_a_bound_are_other():
 
 
 async def test_two_services_of_one_process_do_not_share_numbers():
-    one, other = Exposition("jobapi"), Exposition("worker")
+    one, other = MetricsRegistry("jobapi"), MetricsRegistry("worker")
     CallMeter(one.registry)
     CallMeter(other.registry)
     assert await numbers(one, "sickbay_build_info") != await numbers(other, "sickbay_build_info")
@@ -121,6 +121,6 @@ async def test_publishes_are_timed_and_their_failures_counted(told):
 
 
 async def test_the_parts_behind_a_service_are_told(told):
-    VitalsCollector(Vitals(up={"broker": lambda: True, "ledger": lambda: False}, is_blocked=lambda: True), told.registry)
+    BackendStatusCollector(BackendStatus(up={"broker": lambda: True, "ledger": lambda: False}, is_blocked=lambda: True), told.registry)
     assert await numbers(told, "sickbay_backend_up") == {("broker",): 1, ("ledger",): 0}
     assert await numbers(told, "sickbay_broker_blocked") == {(): 1}

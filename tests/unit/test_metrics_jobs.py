@@ -2,22 +2,22 @@
 
 import pytest
 
-from jobapi.intake import Accepted
 from jobapi.metrics import MeteredIntake
+from jobapi.submit import Accepted
 from sickbay import JobError
 from sickbay.contract.requests import Submission
-from sickbay.domain.breaker import CircuitState, Key, PermitKind, Refusal
+from sickbay.domain.breaker import BreakerKey, BreakerState, PermitKind, Refusal
 from sickbay.domain.errors import InvalidArgument
 from sickbay.domain.job import Job, Reason
-from sickbay.domain.queries import Entry
-from sickbay.telemetry.metrics import Exposition
+from sickbay.domain.queries import DuplicateCheck
+from sickbay.telemetry.metrics import MetricsRegistry
 from tests.unit.engine_stubs import does, job, open_bench
 from tests.unit.scraped import numbers
 
 
 @pytest.fixture
 def told():
-    return Exposition("worker")
+    return MetricsRegistry("worker")
 
 
 class StubIntake:
@@ -52,10 +52,10 @@ def fails(*args):
 async def test_every_outcome_of_a_job_is_counted():
     async with open_bench(does(fine)) as bench:
         await bench.run_one(job())
-        bench.fence.entry = Entry(superseded=True)
+        bench.fence.entry = DuplicateCheck(superseded=True)
         await bench.run_one(job(attempt=1))
-        bench.fence.entry = Entry(superseded=False)
-        bench.breakers.answer = Refusal(Key("email"), CircuitState.OPEN)
+        bench.fence.entry = DuplicateCheck(superseded=False)
+        bench.breakers.answer = Refusal(BreakerKey("email"), BreakerState.OPEN)
         await bench.run_one(job())
         await bench.run_one(Job("k", "nobody-knows-me", submitted_at=1))
         await bench.run_one(body=b"not a job")

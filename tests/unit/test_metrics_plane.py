@@ -6,14 +6,14 @@ import pytest
 
 from controlplane.metered import HeldBack, KeeperMetrics, MeteredWriter, ReleaseMetrics, SweepMetrics, Transitions
 from controlplane.metrics import FleetMetrics
+from controlplane.reconcile_copies import ReconcileResult
 from controlplane.release import Releaser
-from controlplane.sorting import Swept
-from sickbay.domain.backend_status import Vitals
-from sickbay.domain.breaker import Action, CircuitState, Command, Key
+from sickbay.domain.backend_status import BackendStatus
+from sickbay.domain.breaker import Action, BreakerKey, BreakerState, Command
 from sickbay.domain.errors import Unavailable
-from sickbay.domain.job import Event, Job, Reason, State
-from sickbay.telemetry.backends import VitalsCollector
-from sickbay.telemetry.metrics import Exposition
+from sickbay.domain.job import Job, JobEvent, JobState, Reason
+from sickbay.telemetry.backends import BackendStatusCollector
+from sickbay.telemetry.metrics import MetricsRegistry
 from tests.clock import ManualClock
 from tests.unit.embedded_bench import open_backends
 from tests.unit.scraped import numbers
@@ -21,11 +21,11 @@ from tests.unit.scraped import numbers
 
 @pytest.fixture
 def told():
-    return Exposition("worker")
+    return MetricsRegistry("worker")
 
 
 def parked(job_id):
-    return Event(Job(job_id, "email", b"{}", submitted_at=1), State.PARKED, 5, reason=Reason.CIRCUIT_OPEN)
+    return JobEvent(Job(job_id, "email", b"{}", submitted_at=1), JobState.PARKED, 5, reason=Reason.CIRCUIT_OPEN)
 
 
 async def test_the_fleet_is_asked_at_each_scrape_and_what_does_not_answer_is_left_out(told):
@@ -33,17 +33,17 @@ async def test_the_fleet_is_asked_at_each_scrape_and_what_does_not_answer_is_lef
         parts = {"breakers": backends.breakers, "broker": backends.broker, "ledger": backends.writer, "wards": backends.wards}
         fleet = FleetMetrics(told.registry, **parts, lost=backends.lost, clock=backends.clock)
         told.before = fleet.refresh
-        await backends.breakers.command(Key("email"), Command(Action.FORCE_OPEN))
+        await backends.breakers.command(BreakerKey("email"), Command(Action.FORCE_OPEN))
         await backends.writer.apply([parked("a"), parked("b")])
         assert await numbers(told, "sickbay_breaker_state") == {
-            ("email", state.value, "default"): float(state is CircuitState.FORCED_OPEN) for state in CircuitState
+            ("email", state.value, "default"): float(state is BreakerState.FORCED_OPEN) for state in BreakerState
         }
         assert (await numbers(told, "sickbay_breakers"))["FORCED_OPEN",] == 1
         assert await numbers(told, "sickbay_parked_jobs") == {("email", "default"): 2}
         assert await numbers(told, "sickbay_quarantine_surplus") == {(): -2}
         assert (await numbers(told, "sickbay_queue_messages")).keys() == {(f"jobs.{q}",) for q in ("main", "retry", "quarantine", "ledger")}
         assert await numbers(told, "sickbay_oldest_unfinished_job_seconds") == {}
-        await backends.writer.apply([Event(Job("c", "sms"), State.QUEUED, backends.clock.now - 7_000)])
+        await backends.writer.apply([JobEvent(Job("c", "sms"), JobState.QUEUED, backends.clock.now - 7_000)])
         assert await numbers(told, "sickbay_oldest_unfinished_job_seconds") == {("sms", "QUEUED"): 7.0}
         backends.lost.fail("oldest")
         assert await numbers(told, "sickbay_oldest_unfinished_job_seconds") == {}
@@ -62,7 +62,7 @@ async def test_transitions_are_counted(told):
         while not backends.breakers._watchers:
             await asyncio.sleep(0)
         for action in (Action.FORCE_OPEN, Action.RESET):
-            await backends.breakers.command(Key("email"), Command(action))
+            await backends.breakers.command(BreakerKey("email"), Command(action))
             while not (await numbers(told, "sickbay_breaker_transitions_total")).get(("email", _STATES[action])):
                 await asyncio.sleep(0)
         following.cancel()
@@ -77,7 +77,7 @@ async def test_releases_are_counted_by_whoever_asked(told):
     async with open_backends() as backends:
         await backends.writer.apply([parked("a")])
         releaser = metrics.around(Releaser(backends.broker, backends.wards), "healer")
-        claims = await backends.wards.claim_parked(Key("email"), 5)
+        claims = await backends.wards.lease_parked(BreakerKey("email"), 5)
         backends.broker.fail("publish")
         with pytest.raises(Unavailable):
             await releaser.release(claims)
@@ -98,7 +98,7 @@ async def test_the_keeper_the_ledger_and_the_sweep_are_heard(told):
         await writer.apply([event])
         assert await writer.counts() == await backends.writer.counts()
     keeper.heard([event, event])
-    sweep.heard(Swept(1, ghosts=3, kept=2, told=1))
+    sweep.heard(ReconcileResult(1, ghosts=3, kept=2, told=1))
     assert await numbers(told, "sickbay_keeper_lag_seconds") == {(): (clock() - 5) / 1000}
     assert (await numbers(told, "sickbay_ledger_events_total"))["PARKED",] == 2
     assert await numbers(told, "sickbay_ledger_apply_failures_total") == {(): 1}
@@ -107,7 +107,7 @@ async def test_the_keeper_the_ledger_and_the_sweep_are_heard(told):
 
 def test_the_names_of_what_only_a_worker_without_redis_tells(told):
     """Alert rules ask for them, and no healthy system tells them."""
-    VitalsCollector(Vitals(shut_here=lambda: ["email"]), told.registry)
-    HeldBack(lambda: {Key("email"), Key("email", "other")}, told.registry)
+    BackendStatusCollector(BackendStatus(shut_here=lambda: ["email"]), told.registry)
+    HeldBack(lambda: {BreakerKey("email"), BreakerKey("email", "other")}, told.registry)
     for name in ("sickbay_breaker_shut_here", "sickbay_releases_held_back"):
         assert told.registry.get_sample_value(name, {"job_type": "email"}) == 1

@@ -12,10 +12,10 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
 
-from sickbay.domain.breaker import Key, Permit, PermitKind
+from sickbay.domain.breaker import BreakerKey, Permit, PermitKind
 from sickbay.domain.errors import SettingsError
 from sickbay.domain.job import MAX_MESSAGE_CHARS, MAX_TRACEBACK_BYTES, Job
-from sickbay.domain.outcome import Kind, Outcome
+from sickbay.domain.outcome import Outcome, OutcomeKind
 from sickbay.handlers.registry import HandlerSpec
 from sickbay.runtime.redaction import load_redaction, redacted_outcome, safe
 from sickbay.telemetry.logs import configure_logging
@@ -23,7 +23,7 @@ from sickbay.telemetry.redacted_spans import RedactedExporter
 from tests.unit.nasty import Mystery, Panic, Text
 from worker.redacted import RedactedRunner
 
-PERMIT = Permit(Key("email"), PermitKind.NORMAL, 1, "j")
+PERMIT = Permit(BreakerKey("email"), PermitKind.NORMAL, 1, "j")
 SPEC = HandlerSpec("email", print)
 MODULE = """
 def hide(text):
@@ -128,17 +128,17 @@ def test_its_answers_are_text_that_can_be_written():
 
 def test_an_outcome_keeps_its_bounds():
     """A function may make a text longer."""
-    found = redacted_outcome(Outcome(Kind.DATA, "X", "hunter2", 5, "hunter2"), safe(lambda text: text * 10_000))
+    found = redacted_outcome(Outcome(OutcomeKind.DATA, "X", "hunter2", 5, "hunter2"), safe(lambda text: text * 10_000))
     assert len(found.message) == MAX_MESSAGE_CHARS
     assert len(found.traceback.encode()) <= MAX_TRACEBACK_BYTES
-    assert (found.kind, found.code, found.retry_after_ms) == (Kind.DATA, "X", 5)
+    assert (found.kind, found.code, found.retry_after_ms) == (OutcomeKind.DATA, "X", 5)
 
 
 class Failing:
     """A runner whose handlers tell secrets."""
 
     async def run(self, spec, job, permit):
-        return Outcome(Kind.UNKNOWN, "KEY_ERROR", "no hunter2", None, "File: hunter2")
+        return Outcome(OutcomeKind.UNKNOWN, "KEY_ERROR", "no hunter2", None, "File: hunter2")
 
 
 async def test_everybody_hears_of_an_outcome_without_secrets():

@@ -8,7 +8,7 @@ import pytest
 from controlplane.release import Releaser
 from controlplane.requeue import LOST, Requeuer
 from sickbay.domain.errors import NotFound, Unavailable
-from sickbay.domain.job import Job, State
+from sickbay.domain.job import Job, JobState
 from sickbay.domain.queries import LostQuery, RequeueOrder, Verdict
 from sickbay.domain.storable import MAX_COUNT
 from sickbay.messages.codec import decode_job, job_message
@@ -67,7 +67,7 @@ async def test_jobs_that_no_queue_holds_come_back_in_their_next_generation():
             "c": (1, 1, True),
         }
         assert {one.payload_json for one in copies.values()} == {queued().job.payload_json}
-        assert (await backends.reader.get("a")).state is State.QUEUED
+        assert (await backends.reader.get("a")).state is JobState.QUEUED
         assert backends.fence.is_cancelled(queued("a").job), "a copy that turns up after all does not run"
 
 
@@ -121,7 +121,7 @@ async def test_a_job_without_payload_can_only_be_closed():
         assert await verdicts(backends, ward, discard_without_payload=True, validate_only=True) == {"a": Verdict.NO_PAYLOAD}
         assert await verdicts(backends, ward, discard_without_payload=True) == {"a": Verdict.DISCARDED}
         last = (await backends.reader.history("a"))[-1]
-        assert (last.state, last.message) == (State.DISCARDED, LOST)
+        assert (last.state, last.message) == (JobState.DISCARDED, LOST)
 
 
 async def test_named_jobs_that_do_not_wait_are_told():
@@ -156,7 +156,7 @@ async def test_a_claim_that_could_not_be_published_is_finished_by_the_healer():
             await verdicts(backends, ward)
         assert await verdicts(backends, ward) == {"a": Verdict.CHANGED}, "nobody else takes it"
         backends.clock.now += 31_000
-        claims = await backends.wards.claim_expired()
+        claims = await backends.wards.lease_expired()
         await Releaser(backends.broker, backends.wards).release(claims)
         (copy,) = await in_main(backends)
         assert (copy.generation, copy.payload_json) == (1, queued().job.payload_json)

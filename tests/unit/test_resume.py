@@ -6,17 +6,17 @@ import pytest
 
 from sickbay.contract import resume
 from sickbay.contract.resume import Told
-from sickbay.domain.breaker import CircuitState, Key, Snapshot
-from sickbay.domain.job import Change, Job, Record, State
+from sickbay.domain.breaker import BreakerKey, BreakerState, Snapshot
+from sickbay.domain.job import Job, JobRecord, JobState, StateChange
 
-EMAIL = Snapshot(Key("email"), CircuitState.CLOSED, 1, 1, 1_000)
-SMS = Snapshot(Key("sms"), CircuitState.OPEN, 1, 4, 2_000)
+EMAIL = Snapshot(BreakerKey("email"), BreakerState.CLOSED, 1, 1, 1_000)
+SMS = Snapshot(BreakerKey("sms"), BreakerState.OPEN, 1, 4, 2_000)
 
 
-@pytest.mark.parametrize("state", list(State))
+@pytest.mark.parametrize("state", list(JobState))
 def test_a_token_names_the_place_of_what_was_told(state):
-    change = Change(1, state, 2, 3)
-    record = Record(Job("id", "email", b"", generation=2, attempt=3), state, 1)
+    change = StateChange(1, state, 2, 3)
+    record = JobRecord(Job("id", "email", b"", generation=2, attempt=3), state, 1)
     assert resume.after(resume.token(change)) == resume.place(change)
     assert resume.token_of(record) == resume.token(change)
     assert resume.place_of(record) == resume.place(change)
@@ -40,9 +40,9 @@ def test_equal_circuits_have_equal_tokens_in_whatever_order_they_were_told():
         [],
         [EMAIL],
         [EMAIL, replace(SMS, rev=5)],
-        [EMAIL, replace(SMS, state=CircuitState.CLOSED)],
+        [EMAIL, replace(SMS, state=BreakerState.CLOSED)],
         [EMAIL, replace(SMS, updated_at=2_001)],
-        [EMAIL, replace(SMS, key=Key("sms", "other"))],
+        [EMAIL, replace(SMS, key=BreakerKey("sms", "other"))],
     ],
 )
 def test_a_change_changes_the_token(other):

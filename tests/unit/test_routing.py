@@ -2,28 +2,28 @@
 
 import pytest
 
-from sickbay.domain.breaker import CircuitState
-from sickbay.domain.job import Job, Reason, State
-from sickbay.domain.outcome import SUCCESS, Kind, Outcome
+from sickbay.domain.breaker import BreakerState
+from sickbay.domain.job import Job, JobState, Reason
+from sickbay.domain.outcome import SUCCESS, Outcome, OutcomeKind
 from sickbay.domain.retry import Done, GiveBack, Retry, RetryPolicy, SetAside, after_run
 
 POLICY = RetryPolicy(max_retries=3, delay_ms=5_000, retries_by_code={"NEVER": 0})
-CLOSED, OPEN = CircuitState.CLOSED, CircuitState.OPEN
-FAILING = [Kind.SYSTEMIC, Kind.TRANSIENT, Kind.UNKNOWN, Kind.DATA]
+CLOSED, OPEN = BreakerState.CLOSED, BreakerState.OPEN
+FAILING = [OutcomeKind.SYSTEMIC, OutcomeKind.TRANSIENT, OutcomeKind.UNKNOWN, OutcomeKind.DATA]
 
 
 def job(attempt=0):
     return Job("id", "email", attempt=attempt, generation=2)
 
 
-@pytest.mark.parametrize("circuit", list(CircuitState))
-def test_success_is_done_whatever_the_circuit_says(circuit):
-    assert after_run(job(), SUCCESS, circuit, POLICY, 7) == Done()
+@pytest.mark.parametrize("breaker", list(BreakerState))
+def test_success_is_done_whatever_the_circuit_says(breaker):
+    assert after_run(job(), SUCCESS, breaker, POLICY, 7) == Done()
 
 
-@pytest.mark.parametrize("circuit", list(CircuitState))
-def test_a_broken_off_run_goes_back_uncharged(circuit):
-    assert after_run(job(), Outcome(Kind.CANCELLED), circuit, POLICY, 7) == GiveBack()
+@pytest.mark.parametrize("breaker", list(BreakerState))
+def test_a_broken_off_run_goes_back_uncharged(breaker):
+    assert after_run(job(), Outcome(OutcomeKind.CANCELLED), breaker, POLICY, 7) == GiveBack()
 
 
 @pytest.mark.parametrize("kind", FAILING)
@@ -40,32 +40,32 @@ def test_a_failure_before_the_last_attempt_is_retried_and_charged(kind, attempt)
 def test_the_last_failure_quarantines(kind):
     route = after_run(job(3), Outcome(kind, "CODE"), CLOSED, POLICY, 7)
     assert isinstance(route, SetAside)
-    assert (route.reason, route.state, route.job.attempt) == (Reason.RETRIES_EXHAUSTED, State.QUARANTINED, 3)
+    assert (route.reason, route.state, route.job.attempt) == (Reason.RETRIES_EXHAUSTED, JobState.QUARANTINED, 3)
 
 
-@pytest.mark.parametrize("kind", [Kind.SYSTEMIC, Kind.TRANSIENT, Kind.UNKNOWN])
-@pytest.mark.parametrize("circuit", [CircuitState.OPEN, CircuitState.HALF_OPEN, CircuitState.FORCED_OPEN])
+@pytest.mark.parametrize("kind", [OutcomeKind.SYSTEMIC, OutcomeKind.TRANSIENT, OutcomeKind.UNKNOWN])
+@pytest.mark.parametrize("breaker", [BreakerState.OPEN, BreakerState.HALF_OPEN, BreakerState.FORCED_OPEN])
 @pytest.mark.parametrize("attempt", [0, 3, 9])
-def test_a_failure_on_a_refusing_circuit_parks_blamelessly(kind, circuit, attempt):
-    route = after_run(job(attempt), Outcome(kind, "API_TIMEOUT"), circuit, POLICY, 7)
+def test_a_failure_on_a_refusing_circuit_parks_blamelessly(kind, breaker, attempt):
+    route = after_run(job(attempt), Outcome(kind, "API_TIMEOUT"), breaker, POLICY, 7)
     assert isinstance(route, SetAside)
-    assert (route.reason, route.state, route.job.attempt) == (Reason.CIRCUIT_OPEN, State.PARKED, attempt)
+    assert (route.reason, route.state, route.job.attempt) == (Reason.CIRCUIT_OPEN, JobState.PARKED, attempt)
     assert route.job.failures[-1].code == "API_TIMEOUT"
 
 
 def test_bad_data_is_charged_even_while_the_circuit_is_open():
-    route = after_run(job(3), Outcome(Kind.DATA, "VALIDATION_ERROR"), OPEN, POLICY, 7)
+    route = after_run(job(3), Outcome(OutcomeKind.DATA, "VALIDATION_ERROR"), OPEN, POLICY, 7)
     assert isinstance(route, SetAside)
     assert route.reason is Reason.RETRIES_EXHAUSTED
 
 
 def test_retries_can_be_set_for_a_code():
-    assert isinstance(after_run(job(0), Outcome(Kind.DATA, "NEVER"), CLOSED, POLICY, 7), SetAside)
+    assert isinstance(after_run(job(0), Outcome(OutcomeKind.DATA, "NEVER"), CLOSED, POLICY, 7), SetAside)
 
 
 @pytest.mark.parametrize("wait", [0, 120_000])
 def test_a_wait_that_was_asked_for_replaces_the_delay(wait):
-    route = after_run(job(), Outcome(Kind.TRANSIENT, "RATE_LIMITED", retry_after_ms=wait), CLOSED, POLICY, 7)
+    route = after_run(job(), Outcome(OutcomeKind.TRANSIENT, "RATE_LIMITED", retry_after_ms=wait), CLOSED, POLICY, 7)
     assert isinstance(route, Retry)
     assert route.delay_ms == wait
 
@@ -73,7 +73,7 @@ def test_a_wait_that_was_asked_for_replaces_the_delay(wait):
 def test_only_ten_failures_are_remembered():
     tired = job()
     for attempt in range(12):
-        route = after_run(tired, Outcome(Kind.DATA, f"E{attempt}"), CLOSED, RetryPolicy(99), 7)
+        route = after_run(tired, Outcome(OutcomeKind.DATA, f"E{attempt}"), CLOSED, RetryPolicy(99), 7)
         assert isinstance(route, Retry)
         tired = route.job
     assert [failure.code for failure in tired.failures] == [f"E{n}" for n in range(2, 12)]

@@ -12,12 +12,12 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client import CollectorRegistry
 
-from sickbay.domain.health import Check, Finding, Health, Mark, State, Status
+from sickbay.domain.health import Check, Finding, Health, HealthState, Mark, Status
 from sickbay.server import health as health_module
-from sickbay.server.endpoints import Address, open_doors
+from sickbay.server.endpoints import Address, serve_endpoints
 from sickbay.server.health import Watch
 from sickbay.server.service import HEALTH_DETAILS
-from sickbay.telemetry.metrics import Exposition
+from sickbay.telemetry.metrics import MetricsRegistry
 from worker.rest import create_gateway
 
 STATUSES = health_pb2.HealthCheckResponse
@@ -51,7 +51,7 @@ def ward():
 
 
 async def ask(ward: Ward, path: str) -> httpx.Response:
-    app = create_gateway(ward.health, Exposition("worker"), "1")
+    app = create_gateway(ward.health, MetricsRegistry("worker"), "1")
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://here") as client:
         return await client.get(path)
 
@@ -130,14 +130,14 @@ async def test_a_server_that_was_waited_for_is_well_at_the_begin(ward: Ward):
     ward.health = Health([Check("broker", lambda: ward.broker, needed=True)], grace_s=600)
     ward.broker = "gone"
     address = Address("127.0.0.1", 0, 0)
-    gateway = lambda _, health: create_gateway(health, Exposition("worker"), "1")  # noqa: E731 - as the services do it
-    async with open_doors([], gateway, address, health=ward.health, name="worker", registry=CollectorRegistry()) as doors:
+    gateway = lambda _, health: create_gateway(health, MetricsRegistry("worker"), "1")  # noqa: E731 - as the services do it
+    async with serve_endpoints([], gateway, address, health=ward.health, name="worker", registry=CollectorRegistry()) as doors:
         async with asyncio.timeout(30):
             while ward.health.state.findings[0].mark is not Mark.DOWN:
                 await asyncio.sleep(0)
         ward.broker = ""
         await doors.serving()
-        assert ward.health.state == State(Status.OK, ready=True, findings=[Finding("broker", Mark.UP, needed=True)])
+        assert ward.health.state == HealthState(Status.OK, ready=True, findings=[Finding("broker", Mark.UP, needed=True)])
 
 
 async def test_grpc_is_told_of_changes_and_tells_the_details(ward: Ward, monkeypatch: pytest.MonkeyPatch):
@@ -145,9 +145,9 @@ async def test_grpc_is_told_of_changes_and_tells_the_details(ward: Ward, monkeyp
     address = Address("127.0.0.1", 0, 0)
     async with (
         asyncio.timeout(30),
-        open_doors(
+        serve_endpoints(
             [],
-            lambda _channel, health: create_gateway(health, Exposition("worker"), "1"),
+            lambda _channel, health: create_gateway(health, MetricsRegistry("worker"), "1"),
             address,
             health=ward.health,
             name="worker",

@@ -6,7 +6,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from sickbay.domain.errors import NotFound, Unavailable
 from sickbay.server.inprocess.context import Context, metadata
-from sickbay.server.interceptors.around import Call
+from sickbay.server.interceptors.observe import Call
 from sickbay.server.interceptors.traces import CallTracer
 from tests.unit.span_stubs import ORIGIN, PARENT, above, here
 

@@ -6,16 +6,16 @@ import pytest
 
 from sickbay.breakers.v1.breaker_service_pb2 import GetMetricsResponse
 from sickbay.contract import responses
-from sickbay.domain.breaker import CircuitState, Key, Snapshot
-from sickbay.domain.job import Change, Failure, Job, Reason, Record, State
-from sickbay.domain.queries import Case, FailureGroup, Revision
+from sickbay.domain.breaker import BreakerKey, BreakerState, Snapshot
+from sickbay.domain.job import Failure, Job, JobRecord, JobState, Reason, StateChange
+from sickbay.domain.queries import FailureGroup, PayloadRevision, QuarantinedJob
 from sickbay.server.rest import views
 
 T0 = 1_704_067_200_000  # 2024-01-01T00:00:00Z
 FAILED = Failure(T0 + 1, 1, 2, "API_TIMEOUT", "no answer")
 JOB = Job("id-1", "email", b'{ "big": 12345678901234567890 }', "acme", 2, 1, (FAILED,), T0)
-RECORD = Record(JOB, State.PARKED, T0 + 2_500, T0 + 1, 3, Reason.CIRCUIT_OPEN, "etag-1", "f00")
-CHANGE = Change(T0 + 2_500, State.PARKED, 1, 2, "CIRCUIT_OPEN", "open", "worker-1")
+RECORD = JobRecord(JOB, JobState.PARKED, T0 + 2_500, T0 + 1, 3, Reason.CIRCUIT_OPEN, "etag-1", "f00")
+CHANGE = StateChange(T0 + 2_500, JobState.PARKED, 1, 2, "CIRCUIT_OPEN", "open", "worker-1")
 
 JOB_VIEW = {
     "jobId": "id-1",
@@ -48,7 +48,7 @@ def test_a_job():
 
 
 def test_a_fresh_job():
-    view = views.job_view(responses.job(Record(Job("id", "email", submitted_at=T0), State.QUEUED, T0)))
+    view = views.job_view(responses.job(JobRecord(Job("id", "email", submitted_at=T0), JobState.QUEUED, T0)))
     assert view == {
         "jobId": "id",
         "jobType": "email",
@@ -68,7 +68,7 @@ def test_a_quarantined_job_in_a_list():
 
 
 def test_a_quarantined_job_alone_has_its_payload_byte_for_byte():
-    case = Case(RECORD, [Revision(T0, "ann", b'{"x":1.0}', JOB.payload_json)], [CHANGE])
+    case = QuarantinedJob(RECORD, [PayloadRevision(T0, "ann", b'{"x":1.0}', JOB.payload_json)], [CHANGE])
     text = views.encode(views.quarantined_view(responses.case(case)))
     assert b'"payload":{ "big": 12345678901234567890 }' in text
     assert b'"before":{"x":1.0}' in text
@@ -91,23 +91,23 @@ def test_a_failure_group():
     }
 
 
-EMAIL, SMS = Key("email"), Key("sms")
+EMAIL, SMS = BreakerKey("email"), BreakerKey("sms")
 OPEN = {"opened_at": T0, "cooldown_ms": 60_000}
 OPEN_VIEW = {"openedAt": T0, "cooldownElapsed": False, "cooldownMs": 60_000}
 
 
 @pytest.mark.parametrize(
-    ("circuit", "expected"),
+    ("breaker", "expected"),
     [
-        (Snapshot(SMS, CircuitState.CLOSED, 5, 6, T0, cooldown_ms=60_000), {"jobType": "sms", "state": "CLOSED"}),
+        (Snapshot(SMS, BreakerState.CLOSED, 5, 6, T0, cooldown_ms=60_000), {"jobType": "sms", "state": "CLOSED"}),
         (
-            Snapshot(EMAIL, CircuitState.OPEN, 5, 6, T0, opened_at=T0, cooldown_elapsed=True),
+            Snapshot(EMAIL, BreakerState.OPEN, 5, 6, T0, opened_at=T0, cooldown_elapsed=True),
             {"jobType": "email", "state": "OPEN", "openedAt": T0, "cooldownElapsed": True},
         ),
         (
             Snapshot(
                 EMAIL,
-                CircuitState.OPEN,
+                BreakerState.OPEN,
                 5,
                 6,
                 T0,
@@ -124,25 +124,27 @@ OPEN_VIEW = {"openedAt": T0, "cooldownElapsed": False, "cooldownMs": 60_000}
             | OPEN_VIEW,
         ),
         (
-            Snapshot(EMAIL, CircuitState.HALF_OPEN, 5, 6, T0, probe_job_id="id-1", degraded=True, **OPEN),
+            Snapshot(EMAIL, BreakerState.HALF_OPEN, 5, 6, T0, probe_job_id="id-1", degraded=True, **OPEN),
             {"jobType": "email", "state": "HALF_OPEN", "probeJobId": "id-1", "degraded": True} | OPEN_VIEW,
         ),
         (
-            Snapshot(EMAIL, CircuitState.FORCED_OPEN, 5, 6, T0, forced_until=T0 + 1, forced_by="ann", forced_why="w", **OPEN),
+            Snapshot(EMAIL, BreakerState.FORCED_OPEN, 5, 6, T0, forced_until=T0 + 1, forced_by="ann", forced_why="w", **OPEN),
             {"jobType": "email", "state": "FORCED_OPEN", "forced": {"until": T0 + 1, "by": "ann", "why": "w"}} | OPEN_VIEW,
         ),
         (
-            Snapshot(Key("email", "acme"), CircuitState.CLOSED, 5, 6, T0, failures_in_row=3, failures_in_row_code="X", recovering=True),
+            Snapshot(
+                BreakerKey("email", "acme"), BreakerState.CLOSED, 5, 6, T0, failures_in_row=3, failures_in_row_code="X", recovering=True
+            ),
             {"jobType": "email", "tenant": "acme", "state": "CLOSED", "failuresInRow": {"code": "X", "count": 3}, "recovering": True},
         ),
         (
-            Snapshot(EMAIL, CircuitState.METRICS_ONLY, 5, 6, T0, would_have_tripped=4, forced_by="ann"),
+            Snapshot(EMAIL, BreakerState.METRICS_ONLY, 5, 6, T0, would_have_tripped=4, forced_by="ann"),
             {"jobType": "email", "state": "METRICS_ONLY", "wouldHaveTripped": 4, "forced": {"by": "ann"}},
         ),
     ],
 )
-def test_breakers(circuit, expected):
-    assert views.breaker_view(responses.breaker(circuit)) == expected
+def test_breakers(breaker, expected):
+    assert views.breaker_view(responses.breaker(breaker)) == expected
 
 
 def test_a_page_of_breakers():
@@ -151,8 +153,8 @@ def test_a_page_of_breakers():
 
 
 def test_metrics():
-    circuits = [Snapshot(EMAIL, CircuitState.OPEN, 1, 1, T0, total_failures=15), Snapshot(SMS, CircuitState.CLOSED, 1, 1, T0)]
-    message = responses.metrics(circuits, jobs={State.SUCCEEDED: 2}, depths={"jobs.main": 3}, duplicates=1, now=T0)
+    breakers = [Snapshot(EMAIL, BreakerState.OPEN, 1, 1, T0, total_failures=15), Snapshot(SMS, BreakerState.CLOSED, 1, 1, T0)]
+    message = responses.metrics(breakers, jobs={JobState.SUCCEEDED: 2}, depths={"jobs.main": 3}, duplicates=1, now=T0)
     assert views.metrics_view(message) == {
         "circuitBreakers": {"total": 2, "open": 1, "closed": 1},
         "failures": {"byJobType": {"email": 15}},

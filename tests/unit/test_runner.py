@@ -12,9 +12,9 @@ import warnings
 import pytest
 from hypothesis import given, settings
 
-from sickbay.domain.breaker import Key, Permit, PermitKind
+from sickbay.domain.breaker import BreakerKey, Permit, PermitKind
 from sickbay.domain.job import Job
-from sickbay.domain.outcome import SUCCESS, Kind
+from sickbay.domain.outcome import SUCCESS, OutcomeKind
 from sickbay.handlers.registry import HandlerSpec
 from tests.unit.flag import Flag
 from tests.unit.nasty import SAMPLES, Mystery, Panic, nasty_exceptions
@@ -23,7 +23,7 @@ from worker.call import FORKED
 from worker.handler_pools import THREADS
 from worker.runner import Runner
 
-PERMIT = Permit(Key("email"), PermitKind.NORMAL, 1, "j")
+PERMIT = Permit(BreakerKey("email"), PermitKind.NORMAL, 1, "j")
 
 
 class Patient:
@@ -63,7 +63,7 @@ def both(recipe):
 
 def assert_valid(outcome):
     """It can be written down: a failure with a code, and text that UTF-8 can say."""
-    assert outcome.kind not in {Kind.SUCCESS, Kind.CANCELLED}
+    assert outcome.kind not in {OutcomeKind.SUCCESS, OutcomeKind.CANCELLED}
     assert outcome.code
     outcome.message.encode()
 
@@ -185,7 +185,7 @@ async def test_what_can_be_neither_awaited_nor_run_fails():
     async with running() as runner:
         for function in (generator, async_generator, lambda job: fine, lambda job: functools.partial(fine, job), lambda job: endless()):
             outcome = await run(runner, function)
-            assert (outcome.kind, outcome.code) == (Kind.UNKNOWN, "HANDLER_NOT_RUN")
+            assert (outcome.kind, outcome.code) == (OutcomeKind.UNKNOWN, "HANDLER_NOT_RUN")
 
 
 async def test_the_timeout_holds_for_what_is_awaited_afterwards():
@@ -379,7 +379,7 @@ async def test_a_failure_after_a_standstill_is_excused_a_few_times(monkeypatch):
             raise TimeoutError
 
         kinds = [(await run(runner, fails)).kind for _ in range(4)]
-        assert kinds == [Kind.CANCELLED] * 3 + [Kind.SYSTEMIC]
+        assert kinds == [OutcomeKind.CANCELLED] * 3 + [OutcomeKind.SYSTEMIC]
 
 
 async def test_a_success_after_a_standstill_is_one():
@@ -425,5 +425,5 @@ async def test_a_run_that_fails_after_its_payload_could_not_be_read_failed_of_th
     if then == "returns":
         assert outcome is SUCCESS
     else:
-        assert (outcome.code, outcome.kind) == ("PAYLOAD_UNREADABLE", Kind.DATA)
+        assert (outcome.code, outcome.kind) == ("PAYLOAD_UNREADABLE", OutcomeKind.DATA)
         assert "more digits" in outcome.message

@@ -6,7 +6,7 @@ import pytest
 
 from sickbay import Job, JobError, handler
 from sickbay.domain.errors import SettingsError
-from sickbay.domain.outcome import Kind
+from sickbay.domain.outcome import OutcomeKind
 from sickbay.handlers.loading import load_handlers
 
 
@@ -81,9 +81,9 @@ def test_a_job_error_has_a_proper_code(wrong):
 
 
 def test_a_job_error_knows_its_kind():
-    assert JobError("API_TIMEOUT").kind is Kind.SYSTEMIC
-    assert JobError("MY_OWN").kind is Kind.UNKNOWN
-    assert JobError("MY_OWN", kind="data").kind is Kind.DATA
+    assert JobError("API_TIMEOUT").kind is OutcomeKind.SYSTEMIC
+    assert JobError("MY_OWN").kind is OutcomeKind.UNKNOWN
+    assert JobError("MY_OWN", kind="data").kind is OutcomeKind.DATA
     for kind in ("success", "cancelled"):
         with pytest.raises(ValueError, match="cannot be of kind"):
             JobError("MY_OWN", kind=kind)

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controlplane import sweep as sweep_module
-from controlplane.sweep import Sweep
-from controlplane.troubled import FIRST_PAUSE_S, LONGEST_PAUSE_S, MAX_REMEMBERED, Troubled
+from controlplane import reconcile as sweep_module
+from controlplane.failing_copies import FIRST_PAUSE_S, LONGEST_PAUSE_S, MAX_REMEMBERED, FailingCopies
+from controlplane.reconcile import QuarantineReconciler
 from sickbay.domain.errors import Unavailable
 from sickbay.messages.codec import encode_event
 from sickbay.ports import TO_QUARANTINE, Message, Queue
@@ -38,7 +38,7 @@ class Touchy:
 
 
 def a_sweep(backends, writer=None, broker=None, seconds=lambda: 0.0):
-    return Sweep(broker or backends.broker, writer or backends.writer, backends.clock, troubled=Troubled(seconds))
+    return QuarantineReconciler(broker or backends.broker, writer or backends.writer, backends.clock, troubled=FailingCopies(seconds))
 
 
 async def names(backends, count):
@@ -97,7 +97,7 @@ async def test_it_is_left_alone_for_a_while_and_forgotten_once_it_is_well():
 
 
 def test_the_pauses_grow_from_a_minute_to_an_hour():
-    troubled = Troubled(lambda: 0.0)
+    troubled = FailingCopies(lambda: 0.0)
     pauses = [troubled.failed(b"x") for _ in range(9)]
     assert (pauses[:3], pauses[-2:]) == ([60.0, 120.0, 240.0], [3_600.0, 3_600.0])
     assert pauses[0] == FIRST_PAUSE_S
@@ -168,7 +168,7 @@ def test_whichever_copies_make_trouble_no_last_copy_is_destroyed_and_every_ghost
 
 def test_so_many_are_remembered():
     clock = ManualClock()
-    troubled = Troubled(clock)
+    troubled = FailingCopies(clock)
     for number in range(MAX_REMEMBERED + 5):
         troubled.failed(str(number).encode())
     assert len(troubled) == MAX_REMEMBERED

@@ -11,14 +11,14 @@ from controlplane.breaker_service import BreakerApi
 from controlplane.quarantine_service import QuarantineApi
 from jobapi.service import JobApi
 from sickbay.adapters.rabbitmq.broker import RabbitBroker
-from sickbay.adapters.redis.fence import RedisFence
-from sickbay.adapters.redis.store import Store as RedisStore
-from sickbay.adapters.sql.cases import Cases
-from sickbay.adapters.sql.fence import SqlFence
+from sickbay.adapters.redis.duplicate_guard import RedisDuplicateGuard
+from sickbay.adapters.redis.guarded_client import GuardedClient as RedisStore
+from sickbay.adapters.sql.duplicate_guard import SqlDuplicateGuard
 from sickbay.adapters.sql.holds import RemoteHolds
 from sickbay.adapters.sql.keys import SqlIdempotencyKeys
+from sickbay.adapters.sql.quarantine_queries import QuarantineQueries
+from sickbay.adapters.sql.quarantine_store import SqlQuarantineStore
 from sickbay.adapters.sql.reader import SqlReader
-from sickbay.adapters.sql.wards import SqlWards
 from sickbay.adapters.sql.writer import SqlWriter
 from sickbay.concurrency import tasks
 from sickbay.concurrency.tasks import DetachedTasks, background, detached
@@ -147,7 +147,7 @@ CHANGING = {
     BreakerApi: ["ResetBreaker", "ForceOpenBreaker", "DisableBreaker", "SetBreakerMetricsOnly", "SetBreakerAuto"],
     RabbitBroker: ["publish"],
     RedisStore: ["ask"],
-    RedisFence: ["enter", "crashes", "leave"],
+    RedisDuplicateGuard: ["enter", "crashes", "leave"],
     RemoteHolds: ["ask"],
 }
 
@@ -158,7 +158,7 @@ def test_what_changes_something_is_detached(kind, names):
     assert [name for name in names if not hasattr(getattr(kind, name), "__wrapped__")] == []
 
 
-@pytest.mark.parametrize("kind", [SqlWriter, SqlReader, SqlFence, SqlIdempotencyKeys, SqlWards, Cases])
+@pytest.mark.parametrize("kind", [SqlWriter, SqlReader, SqlDuplicateGuard, SqlIdempotencyKeys, SqlQuarantineStore, QuarantineQueries])
 def test_everything_that_reaches_the_ledger_is_detached(kind):
     """Also what only reads; `prune` is many small transactions, each of them detached, and `begin` asks memory alone."""
     methods = {name: method for name, method in vars(kind).items() if inspect.iscoroutinefunction(method) and not name.startswith("_")}

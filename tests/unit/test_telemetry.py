@@ -8,7 +8,7 @@ import pytest
 import structlog
 from grpc._cython.cygrpc import ExecuteBatchError
 
-from sickbay.domain.job import Event, Failure, Job, Reason, State
+from sickbay.domain.job import Failure, Job, JobEvent, JobState, Reason
 from sickbay.handlers.registry import HandlerSpec
 from sickbay.telemetry.joblog import tell
 from sickbay.telemetry.logs import configure_logging
@@ -97,18 +97,18 @@ JOB = Job("j-1", "email", b'{"secret": "hunter2"}', attempt=1, submitted_at=1)
     ("event", "expected"),
     [
         (
-            Event(JOB, State.RETRYING, 30, started_at=10, code="API_TIMEOUT", message="hunter2"),
+            JobEvent(JOB, JobState.RETRYING, 30, started_at=10, code="API_TIMEOUT", message="hunter2"),
             {"event": "job failed and will run again", "attempt": 0, "code": "API_TIMEOUT", "run_ms": 20},
         ),
         (
-            Event(JOB, State.PARKED, 30, reason=Reason.CIRCUIT_OPEN, code="CIRCUIT_OPEN"),
+            JobEvent(JOB, JobState.PARKED, 30, reason=Reason.CIRCUIT_OPEN, code="CIRCUIT_OPEN"),
             {"event": "job parked", "attempt": 1, "reason": "CIRCUIT_OPEN"},
         ),
         (
-            Event(JOB, State.QUARANTINED, 30, started_at=29, reason=Reason.RETRIES_EXHAUSTED, code="X", message="hunter2"),
+            JobEvent(JOB, JobState.QUARANTINED, 30, started_at=29, reason=Reason.RETRIES_EXHAUSTED, code="X", message="hunter2"),
             {"event": "job quarantined", "attempt": 1, "reason": "RETRIES_EXHAUSTED", "code": "X"},
         ),
-        (Event(JOB, State.QUEUED, 30, duplicate=True), {"event": "outdated copy of a job dropped", "attempt": 1}),
+        (JobEvent(JOB, JobState.QUEUED, 30, duplicate=True), {"event": "outdated copy of a job dropped", "attempt": 1}),
     ],
 )
 def test_one_line_for_each_outcome_with_the_job_and_without_its_content(capsys, event, expected):
@@ -122,25 +122,25 @@ def test_one_line_for_each_outcome_with_the_job_and_without_its_content(capsys, 
 FAILED = replace(JOB, failures=(Failure(20, 0, 0, "KEY_ERROR", "'emial'", "Traceback:\n  File x"),))
 
 
-@pytest.mark.parametrize("state", [State.RETRYING, State.PARKED, State.QUARANTINED])
+@pytest.mark.parametrize("state", [JobState.RETRYING, JobState.PARKED, JobState.QUARANTINED])
 def test_a_failed_run_is_told_with_its_message_and_its_traceback(capsys, state):
     """Once per attempt, so that nobody has to ask the ledger why."""
     configure_logging("INFO", "json")
-    tell(Event(FAILED, state, 30, started_at=10, code="KEY_ERROR", message="'emial'"))
+    tell(JobEvent(FAILED, state, 30, started_at=10, code="KEY_ERROR", message="'emial'"))
     (line,) = lines(capsys)
     assert (line["error"], line["traceback"]) == ("'emial'", "Traceback:\n  File x")
 
 
 def test_a_job_that_was_parked_without_a_run_is_told_without_an_old_failure(capsys):
     configure_logging("INFO", "json")
-    tell(Event(FAILED, State.PARKED, 30, reason=Reason.CIRCUIT_OPEN, code="CIRCUIT_OPEN"))
+    tell(JobEvent(FAILED, JobState.PARKED, 30, reason=Reason.CIRCUIT_OPEN, code="CIRCUIT_OPEN"))
     (line,) = lines(capsys)
     assert not {"error", "traceback"} & line.keys()
 
 
 def test_on_a_terminal_the_traceback_stands_below_its_line(capsys):
     configure_logging("INFO", "console")
-    tell(Event(FAILED, State.RETRYING, 30, started_at=10, code="KEY_ERROR"))
+    tell(JobEvent(FAILED, JobState.RETRYING, 30, started_at=10, code="KEY_ERROR"))
     text = capsys.readouterr().err
     assert "\n  Traceback:\n    File x" in text
     assert text.count("Traceback") == 1
@@ -152,7 +152,7 @@ def lines_and_text(capsys):
 
 
 def test_successes_are_told_only_to_those_who_ask(capsys):
-    succeeded = Event(JOB, State.SUCCEEDED, 30, started_at=10)
+    succeeded = JobEvent(JOB, JobState.SUCCEEDED, 30, started_at=10)
     configure_logging("INFO", "json")
     tell(succeeded)
     configure_logging("INFO,sickbay.jobs=DEBUG", "json")

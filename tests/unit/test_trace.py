@@ -2,7 +2,7 @@
 
 import pytest
 
-from sickbay.domain.job import Event, Job, State
+from sickbay.domain.job import Job, JobEvent, JobState
 from sickbay.domain.trace import checked, trace_headers, trace_of
 from sickbay.messages.codec import decode_events, decode_job, encode_event, encode_job, job_message
 from sickbay.ports import TO_MAIN, TO_RETRY
@@ -38,15 +38,15 @@ def test_the_message_of_a_job_says_its_trace_in_its_headers():
     assert job_message(TO_MAIN, Job("j", "email")).headers == {}
 
 
-@pytest.mark.parametrize("state", State)
+@pytest.mark.parametrize("state", JobState)
 def test_an_event_says_the_trace_of_a_job_that_it_sets_aside(state):
-    event = Event(Job("j", "email", submitted_at=1, trace=PARENT), state, 2)
+    event = JobEvent(Job("j", "email", submitted_at=1, trace=PARENT), state, 2)
     (told,) = decode_events(encode_event(event))
-    assert told.job.trace == (PARENT if state.is_set_aside else "")
+    assert told.job.trace == (PARENT if state.in_quarantine else "")
 
 
 def test_what_a_stranger_says_in_an_event_is_checked():
-    body = encode_event(Event(Job("j", "email", trace=PARENT), State.PARKED, 2)).replace(PARENT.encode(), b"\\u0000")
+    body = encode_event(JobEvent(Job("j", "email", trace=PARENT), JobState.PARKED, 2)).replace(PARENT.encode(), b"\\u0000")
     (told,) = decode_events(body)
     assert told.job.trace == ""
 

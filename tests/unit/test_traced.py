@@ -18,12 +18,12 @@ import controlplane.traced
 import worker.traced
 from controlplane.traced import TracedReleaser
 from sickbay.domain.errors import SettingsError, Unavailable
-from sickbay.domain.queries import Claim
+from sickbay.domain.queries import ReleaseLease
 from sickbay.messages.codec import job_message
 from sickbay.ports import TO_MAIN, TO_QUARANTINE, TO_RETRY, Message
 from sickbay.telemetry import spans
-from sickbay.telemetry.carried import Carried
 from sickbay.telemetry.spans import Traces
+from sickbay.telemetry.trace_links import TraceLinks
 from sickbay.telemetry.traced import TracedBroker
 from sickbay.version import VERSION
 from tests.unit.engine_stubs import StubBroker
@@ -124,7 +124,7 @@ async def test_a_publish_that_fails_says_so_without_words(sent, count):
     ],
 )
 def test_our_member_of_tracestate_names_the_cause_or_nothing(trace_text, cause):
-    found = Carried.read(trace_text)
+    found = TraceLinks.read(trace_text)
     assert (found.origin.trace_id, found.origin.span_id) == ORIGIN
     assert "sickbay" not in found.origin.trace_state
     assert (found.cause and found.cause.span_id) == cause
@@ -134,7 +134,7 @@ def test_a_full_tracestate_of_others_is_kept():
     full = TraceState([(f"v{number}", "1") for number in range(32)])
     context = SpanContext(1, 2, is_remote=True, trace_flags=TraceFlags(1), trace_state=full)
     cause = SpanContext(1, 3, is_remote=True)
-    assert "sickbay" not in Carried(context, cause).headers()["tracestate"]
+    assert "sickbay" not in TraceLinks(context, cause).headers()["tracestate"]
 
 
 async def test_unsampled_traces_stay_so(sent):
@@ -155,7 +155,7 @@ class Releaser:
 
 
 async def test_a_release_says_whose_it_is_and_how_many(sent):
-    assert await TracedReleaser(Releaser(), sent.tracer, "healer").release([Claim(JOB)]) == ["record"]
+    assert await TracedReleaser(Releaser(), sent.tracer, "healer").release([ReleaseLease(JOB)]) == ["record"]
     assert dict(sent.one("release").attributes) == {"sickbay.release.by": "healer", "sickbay.release.jobs": 1}
 
 

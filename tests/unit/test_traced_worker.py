@@ -3,9 +3,9 @@
 import pytest
 from opentelemetry.trace import SpanKind, StatusCode
 
-from sickbay.domain.breaker import Key, Permit, PermitKind
-from sickbay.domain.job import Event, Reason, State
-from sickbay.domain.outcome import SUCCESS, Kind, Outcome
+from sickbay.domain.breaker import BreakerKey, Permit, PermitKind
+from sickbay.domain.job import JobEvent, JobState, Reason
+from sickbay.domain.outcome import SUCCESS, Outcome, OutcomeKind
 from sickbay.handlers.registry import HandlerSpec
 from sickbay.messages.codec import job_message
 from sickbay.ports import TO_RETRY
@@ -39,12 +39,12 @@ class Runs:
 
 
 SPEC = HandlerSpec("email", print)
-NORMAL = Permit(Key("email"), PermitKind.NORMAL, 1, "j-1")
+NORMAL = Permit(BreakerKey("email"), PermitKind.NORMAL, 1, "j-1")
 
 
 async def test_a_retry_is_a_sibling_of_the_run_before_and_links_to_it(sent):
     jobs = JobTracer(sent.tracer, "rabbitmq")
-    runner = TracedRunner(Runs(sent, Outcome(Kind.TRANSIENT, "NETWORK_ERROR", "hunter2")), jobs)
+    runner = TracedRunner(Runs(sent, Outcome(OutcomeKind.TRANSIENT, "NETWORK_ERROR", "hunter2")), jobs)
     jobs.arrived(StubDelivery(b"", [], headers={"traceparent": PARENT}, message_id="m-7"))
     await runner.run(SPEC, traced(), NORMAL)
     (message,) = await published(sent, job_message(TO_RETRY, traced()))
@@ -65,7 +65,7 @@ async def test_a_retry_is_a_sibling_of_the_run_before_and_links_to_it(sent):
 
 
 async def test_a_job_without_a_trace_begins_one_with_its_first_run(sent):
-    await TracedRunner(Runs(sent, Outcome(Kind.TRANSIENT, "X")), JobTracer(sent.tracer, "sickbay")).run(SPEC, JOB, NORMAL)
+    await TracedRunner(Runs(sent, Outcome(OutcomeKind.TRANSIENT, "X")), JobTracer(sent.tracer, "sickbay")).run(SPEC, JOB, NORMAL)
     (message,) = await published(sent, job_message(TO_RETRY, JOB))
     run = sent.one("process jobs.main")
     assert above(run) is None
@@ -74,7 +74,7 @@ async def test_a_job_without_a_trace_begins_one_with_its_first_run(sent):
 
 
 async def test_a_probe_says_that_it_is_one(sent):
-    probe = Permit(Key("email"), PermitKind.PROBE, 1, "j-1")
+    probe = Permit(BreakerKey("email"), PermitKind.PROBE, 1, "j-1")
     await TracedRunner(Runs(sent, SUCCESS), JobTracer(sent.tracer, "sickbay")).run(SPEC, JOB, probe)
     assert sent.one("process jobs.main").attributes["sickbay.run.probe"] is True
 
@@ -97,16 +97,16 @@ def test_the_runner_behind_is_asked_and_broken_off(sent):
     ("event", "name", "facts"),
     [
         (
-            Event(JOB, State.PARKED, 30, reason=Reason.CIRCUIT_OPEN, code="CIRCUIT_OPEN"),
+            JobEvent(JOB, JobState.PARKED, 30, reason=Reason.CIRCUIT_OPEN, code="CIRCUIT_OPEN"),
             "park jobs.main",
             {"sickbay.job.reason": "CIRCUIT_OPEN", "sickbay.job.error_code": "CIRCUIT_OPEN"},
         ),
         (
-            Event(JOB, State.QUARANTINED, 30, reason=Reason.RETRIES_EXHAUSTED, code="X", message="hunter2"),
+            JobEvent(JOB, JobState.QUARANTINED, 30, reason=Reason.RETRIES_EXHAUSTED, code="X", message="hunter2"),
             "quarantine jobs.main",
             {"sickbay.job.reason": "RETRIES_EXHAUSTED", "sickbay.job.error_code": "X"},
         ),
-        (Event(JOB, State.QUEUED, 30, duplicate=True), "drop jobs.main", {}),
+        (JobEvent(JOB, JobState.QUEUED, 30, duplicate=True), "drop jobs.main", {}),
     ],
 )
 def test_what_leaves_the_queue_otherwise_is_told_in_the_jobs_trace(sent, event, name, facts):
@@ -119,7 +119,7 @@ def test_what_leaves_the_queue_otherwise_is_told_in_the_jobs_trace(sent, event, 
     assert "hunter2" not in str(span.attributes)
 
 
-@pytest.mark.parametrize("state", [State.SUCCEEDED, State.RETRYING])
+@pytest.mark.parametrize("state", [JobState.SUCCEEDED, JobState.RETRYING])
 def test_success_and_retry_need_no_span_of_their_own(sent, state):
-    JobTracer(sent.tracer, "rabbitmq").heard(Event(JOB, state, 30))
+    JobTracer(sent.tracer, "rabbitmq").heard(JobEvent(JOB, state, 30))
     assert sent.spans == ()

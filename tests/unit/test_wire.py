@@ -6,16 +6,16 @@ import pytest
 
 from sickbay.breakers.v1.breaker_pb2 import Breaker
 from sickbay.contract import responses
-from sickbay.domain.breaker import CircuitState, Key, Snapshot
-from sickbay.domain.job import Change, Failure, Job, Reason, Record, State
-from sickbay.domain.queries import Case, FailureGroup, Revision
+from sickbay.domain.breaker import BreakerKey, BreakerState, Snapshot
+from sickbay.domain.job import Failure, Job, JobRecord, JobState, Reason, StateChange
+from sickbay.domain.queries import FailureGroup, PayloadRevision, QuarantinedJob
+from sickbay.jobs.v1 import quarantine_service_pb2
 from sickbay.jobs.v1.job_pb2 import Job as JobMessage
-from sickbay.jobs.v1.quarantine_service_pb2 import QuarantinedJob
 
 FAILED = Failure(1_500, 1, 2, "API_TIMEOUT", "no answer")
 JOB = Job("id-1", "email", b'{"a": 1}', "acme", 2, 1, (FAILED,), 1_001)
-RECORD = Record(JOB, State.PARKED, 2_002, 1_500, 3, Reason.CIRCUIT_OPEN, "etag-1", "f00")
-CHANGE = Change(2_002, State.PARKED, 1, 2, "CIRCUIT_OPEN", "open", "worker-1")
+RECORD = JobRecord(JOB, JobState.PARKED, 2_002, 1_500, 3, Reason.CIRCUIT_OPEN, "etag-1", "f00")
+CHANGE = StateChange(2_002, JobState.PARKED, 1, 2, "CIRCUIT_OPEN", "open", "worker-1")
 
 
 def test_a_job_with_everything():
@@ -36,7 +36,7 @@ def test_a_job_with_everything():
 
 
 def test_what_is_not_known_is_unset():
-    message = responses.job(Record(Job("id", "email"), State.QUEUED, 5))
+    message = responses.job(JobRecord(Job("id", "email"), JobState.QUEUED, 5))
     assert not message.HasField("submit_time")
     assert not message.HasField("start_time")
     assert not message.history
@@ -44,7 +44,7 @@ def test_what_is_not_known_is_unset():
 
 def test_odd_values_are_bent_not_raised():
     odd = Failure(10**20, 2**40, -1, "X", "half \ud800 pair")
-    message = responses.job(Record(Job("id", "email", attempt=2**40, failures=(odd,), submitted_at=-5), State.QUEUED, 10**20))
+    message = responses.job(JobRecord(Job("id", "email", attempt=2**40, failures=(odd,), submitted_at=-5), JobState.QUEUED, 10**20))
     assert message.attempt == 2**32 - 1
     assert message.errors[0].message == "half ? pair"
     assert message.update_time.ToJsonString().startswith("9999-12-31")
@@ -53,16 +53,18 @@ def test_odd_values_are_bent_not_raised():
 
 def test_every_name_is_in_the_contract():
     """The domain's enums and the contract's have the same names."""
-    assert {f"STATE_{state.value}" for state in State} == set(JobMessage.State.keys()) - {"STATE_UNSPECIFIED"}
-    assert {f"REASON_{reason.value}" for reason in Reason} == set(QuarantinedJob.Reason.keys()) - {"REASON_UNSPECIFIED"}
-    assert {f"STATE_{state.value}" for state in CircuitState} == set(Breaker.State.keys()) - {"STATE_UNSPECIFIED"}
+    assert {f"STATE_{state.value}" for state in JobState} == set(JobMessage.State.keys()) - {"STATE_UNSPECIFIED"}
+    assert {f"REASON_{reason.value}" for reason in Reason} == set(quarantine_service_pb2.QuarantinedJob.Reason.keys()) - {
+        "REASON_UNSPECIFIED"
+    }
+    assert {f"STATE_{state.value}" for state in BreakerState} == set(Breaker.State.keys()) - {"STATE_UNSPECIFIED"}
 
 
 def test_quarantined_jobs_in_lists_have_no_payload():
     message = responses.quarantined(RECORD)
     assert (message.job, message.reason, message.etag, message.fingerprint) == (
         responses.job(RECORD),
-        QuarantinedJob.REASON_CIRCUIT_OPEN,
+        quarantine_service_pb2.QuarantinedJob.REASON_CIRCUIT_OPEN,
         "etag-1",
         "f00",
     )
@@ -72,7 +74,7 @@ def test_quarantined_jobs_in_lists_have_no_payload():
 
 
 def test_a_case_has_everything():
-    message = responses.case(Case(RECORD, [Revision(7, "ann", b"{}", b'{"a": 1}')], [CHANGE]))
+    message = responses.case(QuarantinedJob(RECORD, [PayloadRevision(7, "ann", b"{}", b'{"a": 1}')], [CHANGE]))
     assert message.payload_json == '{"a": 1}'
     assert message.job == responses.job(RECORD, [CHANGE])
     revision = message.revisions[0]
@@ -96,7 +98,7 @@ def test_a_breaker_has_every_field_of_the_snapshot():
     text = {"reason_code", "reason_message", "failures_in_row_code", "probe_job_id", "forced_by", "forced_why"}
     flags = {"cooldown_elapsed", "recovering", "degraded"}
     content = {name: name if name in text else True if name in flags else value for name, value in values.items()}
-    message = responses.breaker(Snapshot(**content | {"key": Key("email", "acme"), "state": CircuitState.HALF_OPEN}))
+    message = responses.breaker(Snapshot(**content | {"key": BreakerKey("email", "acme"), "state": BreakerState.HALF_OPEN}))
     assert (message.job_type, message.tenant, message.state) == ("email", "acme", Breaker.STATE_HALF_OPEN)
     for name in values.keys() - NOT_COPIED.keys() - {"state", "now"}:
         assert getattr(message, name) == content[name], name
@@ -111,15 +113,15 @@ def test_no_time_no_timestamp(ms):
 
 
 def test_metrics():
-    def circuit(key, state, failures):
+    def breaker(key, state, failures):
         return Snapshot(key, state, 1, 1, 1, total_failures=failures)
 
-    circuits = [
-        circuit(Key("email"), CircuitState.OPEN, 15),
-        circuit(Key("email", "acme"), CircuitState.FORCED_OPEN, 1),
-        circuit(Key("sms"), CircuitState.DISABLED, 0),
+    breakers = [
+        breaker(BreakerKey("email"), BreakerState.OPEN, 15),
+        breaker(BreakerKey("email", "acme"), BreakerState.FORCED_OPEN, 1),
+        breaker(BreakerKey("sms"), BreakerState.DISABLED, 0),
     ]
-    message = responses.metrics(circuits, jobs={State.SUCCEEDED: 4}, depths={"jobs.main": 2}, duplicates=1, now=9)
+    message = responses.metrics(breakers, jobs={JobState.SUCCEEDED: 4}, depths={"jobs.main": 2}, duplicates=1, now=9)
     assert (message.circuit_breakers.total, message.circuit_breakers.open, message.circuit_breakers.closed) == (3, 2, 1)
     assert dict(message.failures_by_job_type) == {"email": 16}
     assert dict(message.jobs_by_state) == {"SUCCEEDED": 4}

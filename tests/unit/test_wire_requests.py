@@ -5,10 +5,10 @@ from google.protobuf.duration_pb2 import Duration
 
 from sickbay.breakers.v1 import breaker_service_pb2 as breakers
 from sickbay.contract import requests
-from sickbay.domain.breaker import Action, Command, Key
+from sickbay.domain.breaker import Action, BreakerKey, Command
 from sickbay.domain.errors import ErrorReason, InvalidArgument
-from sickbay.domain.job import Job, Reason, State
-from sickbay.domain.queries import Edit, JobQuery, QuarantineQuery
+from sickbay.domain.job import Job, JobState, Reason
+from sickbay.domain.queries import JobEdit, JobQuery, QuarantineQuery
 from sickbay.jobs.v1 import job_pb2
 from sickbay.jobs.v1 import job_service_pb2 as jobs
 from sickbay.jobs.v1 import quarantine_service_pb2 as wards
@@ -88,7 +88,7 @@ def test_job_queries():
     assert requests.job_query(jobs.ListJobsRequest()) == JobQuery()
     states = [job_pb2.Job.STATE_PARKED, job_pb2.Job.STATE_QUEUED, job_pb2.Job.STATE_PARKED]
     query = requests.job_query(jobs.ListJobsRequest(job_type="email", tenant="acme", states=states))
-    assert query == JobQuery("email", "acme", frozenset({State.PARKED, State.QUEUED}))
+    assert query == JobQuery("email", "acme", frozenset({JobState.PARKED, JobState.QUEUED}))
 
 
 def test_any_state_among_the_states_is_any_state():
@@ -107,7 +107,7 @@ def test_quarantine_queries():
         fingerprint="f00",
         min_age=Duration(seconds=2, nanos=500_000_000),
     )
-    expected = QuarantineQuery("email", "acme", State.PARKED, Reason.CIRCUIT_OPEN, "API_TIMEOUT", "f00", 7500)
+    expected = QuarantineQuery("email", "acme", JobState.PARKED, Reason.CIRCUIT_OPEN, "API_TIMEOUT", "f00", 7500)
     assert requests.quarantine_query(request, 10_000) == expected
 
 
@@ -144,13 +144,13 @@ def test_bad_quarantine_queries(fields):
 
 
 def test_edits():
-    assert requests.edit(wards.ResubmitJobRequest(job_id="x")) == Edit()
-    assert requests.edit(wards.ResubmitJobRequest(payload_json="{}", job_type="sms")) == Edit(b"{}", "sms")
+    assert requests.edit(wards.ResubmitJobRequest(job_id="x")) == JobEdit()
+    assert requests.edit(wards.ResubmitJobRequest(payload_json="{}", job_type="sms")) == JobEdit(b"{}", "sms")
     with pytest.raises(InvalidArgument):
         requests.edit(wards.ResubmitJobRequest(payload_json="[]"))
 
 
-KEY = Key("email", "default")
+KEY = BreakerKey("email", "default")
 DAY = 86_400
 
 

@@ -15,16 +15,16 @@ from dataclasses import replace
 from random import Random
 from typing import Final
 
-from sickbay.adapters.watcher import Watcher
+from sickbay.adapters.breaker_watcher import BreakerWatcher
 from sickbay.breaker import machine as breaker
 from sickbay.breaker.document import shifted
 from sickbay.breaker.machine import Ask, Document, Effect
 from sickbay.breaker.transitions import MAX_JITTER
 from sickbay.concurrency.tasks import in_turns
-from sickbay.domain.breaker import Action, BreakerConfig, CircuitState, Command, Key, Permit, Refusal, Snapshot
+from sickbay.domain.breaker import Action, BreakerConfig, BreakerKey, BreakerState, Command, Permit, Refusal, Snapshot
 from sickbay.domain.errors import ErrorReason, NotFound
 from sickbay.domain.job import DEFAULT_TENANT
-from sickbay.domain.outcome import Kind, Outcome
+from sickbay.domain.outcome import Outcome, OutcomeKind
 from sickbay.ports import Clock
 from sickbay.system.clock import Steps
 
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 RESET_MS: Final = 3_600_000
 """For so long after its reset a circuit is kept that runs no job, as in Redis."""
-_NO_FAILURES = frozenset({Kind.SUCCESS, Kind.CANCELLED})
+_NO_FAILURES = frozenset({OutcomeKind.SUCCESS, OutcomeKind.CANCELLED})
 
 
 class EmbeddedBreakers:
@@ -53,13 +53,13 @@ class EmbeddedBreakers:
         self._clock = clock
         self._rng = rng
         self._worker = worker
-        self._documents: dict[Key, Document] = {}
-        self._failures: Counter[Key] = Counter()
-        self._watchers: set[Watcher] = set()
-        self._unused: set[Key] = set()
+        self._documents: dict[BreakerKey, Document] = {}
+        self._failures: Counter[BreakerKey] = Counter()
+        self._watchers: set[BreakerWatcher] = set()
+        self._unused: set[BreakerKey] = set()
         """Commanded, and no job ran since: perhaps of a name that was made up."""
 
-    async def admit(self, key: Key, job_id: str, longest_ms: int = 0) -> Permit | Refusal:
+    async def admit(self, key: BreakerKey, job_id: str, longest_ms: int = 0) -> Permit | Refusal:
         """See `Breakers.admit`."""
         self._unused.discard(key)
         doc = self._documents.get(key) or self._begun(key)
@@ -71,13 +71,13 @@ class EmbeddedBreakers:
         self._store(doc)
         return answer
 
-    async def settle(self, permit: Permit, outcome: Outcome) -> CircuitState:
+    async def settle(self, permit: Permit, outcome: Outcome) -> BreakerState:
         """See `Breakers.settle`; a type that nobody knows here is CLOSED."""
         doc = self._documents.get(permit.key)
         if doc is None:
             if permit.key.tenant == DEFAULT_TENANT:
                 self.stale += 1
-                return CircuitState.CLOSED
+                return BreakerState.CLOSED
             doc = self._begun(permit.key)
         if not breaker.is_news(doc, permit, outcome):
             return doc.state
@@ -100,16 +100,16 @@ class EmbeddedBreakers:
         self._store(doc)
         return renewed
 
-    async def keys(self) -> Sequence[Key]:
+    async def keys(self) -> Sequence[BreakerKey]:
         """See `Breakers.keys`."""
         return sorted(self._documents)
 
-    async def snapshots(self, keys: Collection[Key] | None = None) -> Sequence[Snapshot]:
+    async def snapshots(self, keys: Collection[BreakerKey] | None = None) -> Sequence[Snapshot]:
         """See `Breakers.snapshots`."""
         asked = sorted(self._documents if keys is None else self._documents.keys() & set(keys))
         return [seen async for key in in_turns(asked) if (seen := self._looked(key, self._now())) is not None]
 
-    async def command(self, key: Key, command: Command) -> Snapshot:
+    async def command(self, key: BreakerKey, command: Command) -> Snapshot:
         """See `Breakers.command`."""
         if key not in self._documents and command.action in {Action.RESET, Action.AUTO}:
             raise NotFound(f"Circuit breaker for jobType '{key.name}' not found", ErrorReason.BREAKER_NOT_FOUND)
@@ -123,7 +123,7 @@ class EmbeddedBreakers:
     @asynccontextmanager
     async def watch(self) -> AsyncIterator[AsyncIterator[Snapshot]]:
         """See `Breakers.watch`. What a slow reader has not taken yet is at most one snapshot per circuit."""
-        watcher = Watcher()
+        watcher = BreakerWatcher()
         self._watchers.add(watcher)
         try:
             yield watcher
@@ -140,18 +140,18 @@ class EmbeddedBreakers:
                     self._store(shifted(doc, step, now))
         return now
 
-    def _begun(self, key: Key) -> Document:
+    def _begun(self, key: BreakerKey) -> Document:
         doc = breaker.new_document(key, self._clock())
         if not doc.is_forgettable:
             self._store(doc)
         return doc
 
-    def _looked(self, key: Key, now: int) -> Snapshot | None:
+    def _looked(self, key: BreakerKey, now: int) -> Snapshot | None:
         """The circuit as it is now; None if there is nothing of it to remember."""
         doc = self._documents.get(key)
         if doc is None:
             return None
-        jitter = 0 if doc.state is CircuitState.CLOSED else self._jitter()
+        jitter = 0 if doc.state is BreakerState.CLOSED else self._jitter()
         self._store(breaker.catch_up(doc, self._config, now, jitter=jitter))
         is_unused = key in self._unused and doc.is_quiet and now - doc.updated_at >= RESET_MS
         if is_unused or doc.has_lapsed(self._config.failure_window_ms, now):
@@ -159,7 +159,7 @@ class EmbeddedBreakers:
         doc = self._documents.get(key)
         return self._snapshot(doc, now) if doc is not None else None
 
-    def _forget(self, key: Key) -> None:
+    def _forget(self, key: BreakerKey) -> None:
         self._documents.pop(key, None)
         self._failures.pop(key, None)
         self._unused.discard(key)

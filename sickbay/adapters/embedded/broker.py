@@ -16,10 +16,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
-from sickbay.adapters.embedded.alarm import Alarm
 from sickbay.adapters.embedded.consumer import SqliteConsumer
-from sickbay.adapters.embedded.lane import Lane, Served
-from sickbay.adapters.embedded.store import Store, Synchronous
+from sickbay.adapters.embedded.queue_file import QueueFile, Synchronous
+from sickbay.adapters.embedded.queue_state import Fulfilled, QueueState
+from sickbay.adapters.embedded.retry_timer import RetryTimer
 from sickbay.adapters.embedded.topology import Copier
 from sickbay.adapters.files import opening
 from sickbay.concurrency.pauses import Pauses
@@ -53,8 +53,8 @@ class SqliteBroker:
         self._path = path
         self._clock = clock
         self._synchronous = synchronous
-        self._store: Store | None = None
-        self._lanes: dict[Queue, Lane] = {}
+        self._store: QueueFile | None = None
+        self._lanes: dict[Queue, QueueState] = {}
         self._consumers: set[SqliteConsumer] = set()
         self._confirms: list[Confirm] = []
         self._is_closing = False
@@ -63,7 +63,7 @@ class SqliteBroker:
         """Why nothing can be stored, "" if it can; a write is tried again and again until it can."""
         self._is_trying = False
         self._disk: asyncio.Future[None] | None = None
-        self._alarm = Alarm(clock, self._look)
+        self._alarm = RetryTimer(clock, self._look)
         self._tries = Pauses(_TRY_AGAIN_SECONDS, _LONGEST_SECONDS)
         self._copier = Copier(clock)
 
@@ -141,11 +141,11 @@ class SqliteBroker:
         return self._store is not None and not self._is_closing
 
     def _load(self) -> None:
-        store = Store(self._path, self._synchronous)
+        store = QueueFile(self._path, self._synchronous)
         try:
             with opening(self._path):
                 store.rebase(Queue.RETRY, self._clock())
-                self._lanes = {queue: Lane.load(queue, store) for queue in Queue}
+                self._lanes = {queue: QueueState.load(queue, store) for queue in Queue}
                 self._alarm.due = store.next_due(Queue.RETRY)
                 self._copier.last_id = store.last_id()
         except BaseException:
@@ -195,7 +195,7 @@ class SqliteBroker:
     def _has_work(self, now: int) -> bool:
         return self._is_trying or self._alarm.is_due(now) or any(lane.has_work for lane in self._lanes.values())
 
-    def _transact(self, store: Store, now: int) -> list[Served]:
+    def _transact(self, store: QueueFile, now: int) -> list[Fulfilled]:
         lanes = self._lanes.values()
         for lane in lanes:
             lane.begin()
@@ -212,14 +212,14 @@ class SqliteBroker:
         self._alarm.move(min(delayed if next_due is None else [next_due, *delayed], default=None))
         return served
 
-    def _move_due(self, store: Store, now: int) -> int | None:
+    def _move_due(self, store: QueueFile, now: int) -> int | None:
         """Move retries whose delay is over to the tail of the main queue; return when the next one is due."""
         rows = store.due(Queue.RETRY, now, _MOVES_PER_TURN, _MOVED_BYTES_PER_TURN)
         self._lanes[Queue.RETRY].remove([row.id for row in rows])
         self._lanes[Queue.MAIN].append([row._replace(id=self._copier.new_id(), due=0) for row in rows])
         return store.next_due(Queue.RETRY)
 
-    def _answer(self, confirms: list[Confirm], served: list[Served], error: Unavailable | None) -> None:
+    def _answer(self, confirms: list[Confirm], served: list[Fulfilled], error: Unavailable | None) -> None:
         """Tell the publishers, and hand out; a message whose consumer has gone meanwhile waits again."""
         self._judge(error)
         for confirm in confirms:

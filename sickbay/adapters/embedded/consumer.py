@@ -9,7 +9,7 @@ from contextlib import suppress
 from types import MappingProxyType
 from typing import Final
 
-from sickbay.adapters.embedded.lane import Claim, Lane, Taken
+from sickbay.adapters.embedded.queue_state import Dequeued, PendingGet, QueueState
 from sickbay.ports import Delivery, Queue
 
 _NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
@@ -20,7 +20,7 @@ class SqliteDelivery:
 
     __slots__ = ("_consumer", "_headers", "body", "is_lost", "message_id", "number", "redelivered")
 
-    def __init__(self, taken: Taken, consumer: SqliteConsumer) -> None:
+    def __init__(self, taken: Dequeued, consumer: SqliteConsumer) -> None:
         """Only consumers make these."""
         row = taken.row
         self.body = row.body
@@ -58,7 +58,7 @@ class SqliteDelivery:
 class SqliteConsumer:
     """See `sickbay.ports.Consumer`. Nothing is fetched ahead: a message is either in the queue or in somebody's hands."""
 
-    def __init__(self, lane: Lane, prefetch: int, prefetch_bytes: int, wake: Callable[[], None]) -> None:
+    def __init__(self, lane: QueueState, prefetch: int, prefetch_bytes: int, wake: Callable[[], None]) -> None:
         """`wake` asks the broker to look at the lane soon."""
         self._lane = lane
         self._prefetch = prefetch
@@ -69,7 +69,7 @@ class SqliteConsumer:
         self._in_hands: dict[int, SqliteDelivery] = {}
         self._one_at_a_time = asyncio.Lock()
         self._changed = asyncio.Event()
-        self._claim: Claim | None = None
+        self._claim: PendingGet | None = None
         self._stopped = asyncio.Event()
 
     @property
@@ -136,9 +136,9 @@ class SqliteConsumer:
         self._wake()
         return True
 
-    async def _take(self, limit: int) -> list[Taken]:
-        answer: asyncio.Future[list[Taken]] = asyncio.get_running_loop().create_future()
-        self._claim = claim = Claim(limit, answer, self._prefetch_bytes - self._bytes)
+    async def _take(self, limit: int) -> list[Dequeued]:
+        answer: asyncio.Future[list[Dequeued]] = asyncio.get_running_loop().create_future()
+        self._claim = claim = PendingGet(limit, answer, self._prefetch_bytes - self._bytes)
         self._lane.claims.append(claim)
         self._wake()
         try:
@@ -153,7 +153,7 @@ class SqliteConsumer:
             with suppress(ValueError):
                 self._lane.claims.remove(claim)
 
-    def _return_unseen(self, taken: list[Taken]) -> None:
+    def _return_unseen(self, taken: list[Dequeued]) -> None:
         self._lane.take_back(taken)
         self._wake()
 

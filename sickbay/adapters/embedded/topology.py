@@ -6,7 +6,7 @@ import json
 import secrets
 from typing import Final
 
-from sickbay.adapters.embedded.store import Row
+from sickbay.adapters.embedded.queue_file import Row
 from sickbay.ports import EVENT_PREFIX, TO_MAIN, TO_QUARANTINE, TO_RETRY, Clock, Message, Queue
 
 MAX_BODY_BYTES: Final = 128 * 1024 * 1024

@@ -20,12 +20,12 @@ import aiormq
 from sickbay.adapters.rabbitmq.address import HEARTBEAT_S, Address
 from sickbay.adapters.rabbitmq.budget import Budget
 from sickbay.adapters.rabbitmq.consumer import RabbitConsumer
-from sickbay.adapters.rabbitmq.link import Link
+from sickbay.adapters.rabbitmq.errors import translated
 from sickbay.adapters.rabbitmq.properties import outgoing
 from sickbay.adapters.rabbitmq.publisher import BLOCKED, Parcel, Publisher
+from sickbay.adapters.rabbitmq.supervisor import ConnectionSupervisor
 from sickbay.adapters.rabbitmq.topology import queue_names, route
-from sickbay.adapters.rabbitmq.translate import translated
-from sickbay.adapters.rabbitmq.upkeep import ensure
+from sickbay.adapters.rabbitmq.topology_sync import ensure
 from sickbay.concurrency.tasks import DetachedTasks, detached
 from sickbay.domain.errors import Refused, Unavailable
 from sickbay.ports import PREFETCH_BYTES, Clock, Consumer, Message, Queue
@@ -60,8 +60,8 @@ class RabbitBroker:
         self._clock = clock
         self._prefetch_bytes = prefetch_bytes
         self._timeout_s = timeout_s
-        self._consuming = Link(address, "consuming", self._ensure, heartbeat_s=heartbeat_s, confirms=False, name=name)
-        self._publishing = Link(address, "publishing", self._ensure, heartbeat_s=heartbeat_s, confirms=True, name=name)
+        self._consuming = ConnectionSupervisor(address, "consuming", self._ensure, heartbeat_s=heartbeat_s, confirms=False, name=name)
+        self._publishing = ConnectionSupervisor(address, "publishing", self._ensure, heartbeat_s=heartbeat_s, confirms=True, name=name)
         self._publisher = Publisher(self._publishing, timeout_s)
         self._consumers: set[RabbitConsumer] = set()
         self._is_open = False

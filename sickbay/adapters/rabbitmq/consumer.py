@@ -23,11 +23,11 @@ from typing import Final
 
 from sickbay.adapters.rabbitmq.budget import Budget
 from sickbay.adapters.rabbitmq.delivery import RabbitDelivery
-from sickbay.adapters.rabbitmq.link import Link
 from sickbay.adapters.rabbitmq.properties import copied
 from sickbay.adapters.rabbitmq.publisher import Parcel, Publisher
 from sickbay.adapters.rabbitmq.session import Session
 from sickbay.adapters.rabbitmq.subscription import Subscription
+from sickbay.adapters.rabbitmq.supervisor import ConnectionSupervisor
 from sickbay.adapters.rabbitmq.topology import MAIN_ROUTE
 from sickbay.domain.errors import Unavailable
 from sickbay.ports import Delivery, Queue
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 class RabbitConsumer:
     """See `sickbay.ports.Consumer`. After a lost session it subscribes again by itself: `get` just goes on waiting."""
 
-    def __init__(self, link: Link, publisher: Publisher, queue: Queue, budget: Budget) -> None:
+    def __init__(self, link: ConnectionSupervisor, publisher: Publisher, queue: Queue, budget: Budget) -> None:
         """`enter` makes it work."""
         self.queue = queue
         self._link = link

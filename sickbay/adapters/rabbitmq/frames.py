@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sickbay.adapters.rabbitmq.legible import legible_content, legible_delivery
+from sickbay.adapters.rabbitmq.readable import legible_content, legible_delivery
 
 _METHOD: Final = 1
 _HEADER: Final = 2

@@ -10,7 +10,7 @@ from typing import Any, Final
 from aiormq import Channel
 from aiormq.abc import DeliveredMessage
 
-from sickbay.adapters.rabbitmq.settling import Settlements
+from sickbay.adapters.rabbitmq.ack_batch import AckBatch
 
 _ARRIVAL_S: Final = 1.0
 _FORMER: Final = 16
@@ -21,7 +21,7 @@ class Intake:
     """One per channel; its maker sees to it that no two of its coroutines run at a time, and that no ack is sent meanwhile."""
 
     def __init__(
-        self, channel: Channel, queue: str, settlements: Settlements, arrived: Callable[[DeliveredMessage], Coroutine[Any, Any, None]]
+        self, channel: Channel, queue: str, settlements: AckBatch, arrived: Callable[[DeliveredMessage], Coroutine[Any, Any, None]]
     ) -> None:
         """Nothing comes before `begin`; `arrived` is the driver's callback."""
         self._channel = channel

@@ -10,10 +10,10 @@ from typing import Final, NamedTuple
 
 from pamqp.commands import Basic
 
-from sickbay.adapters.rabbitmq.link import Link
+from sickbay.adapters.rabbitmq.errors import translated
 from sickbay.adapters.rabbitmq.session import Session
+from sickbay.adapters.rabbitmq.supervisor import ConnectionSupervisor
 from sickbay.adapters.rabbitmq.topology import JOBS, Route
-from sickbay.adapters.rabbitmq.translate import translated
 from sickbay.domain.errors import Refused, Unavailable
 from sickbay.domain.health import Streak
 
@@ -41,7 +41,7 @@ class Parcel(NamedTuple):
 class Publisher:
     """The only user of its link's channel."""
 
-    def __init__(self, link: Link, timeout_s: float) -> None:
+    def __init__(self, link: ConnectionSupervisor, timeout_s: float) -> None:
         """`timeout_s` bounds each publish, from the wait for a session to the last confirm."""
         self._link = link
         self._timeout_s = timeout_s

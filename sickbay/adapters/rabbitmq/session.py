@@ -9,7 +9,7 @@ from typing import Final, cast
 import aiormq
 from aiormq.exceptions import ConnectionClosed
 
-from sickbay.adapters.rabbitmq.translate import translated
+from sickbay.adapters.rabbitmq.errors import translated
 from sickbay.adapters.rabbitmq.transport import Transport
 from sickbay.domain.errors import Unavailable
 

@@ -10,14 +10,14 @@ from typing import Any, Final
 from aiormq import Channel
 from aiormq.abc import ChannelFrame, DeliveredMessage
 
+from sickbay.adapters.rabbitmq.ack_batch import AckBatch
 from sickbay.adapters.rabbitmq.address import HEARTBEAT_S
 from sickbay.adapters.rabbitmq.budget import Budget
 from sickbay.adapters.rabbitmq.delivery import RabbitDelivery
+from sickbay.adapters.rabbitmq.errors import translated
 from sickbay.adapters.rabbitmq.intake import Intake
-from sickbay.adapters.rabbitmq.lent import Lent
 from sickbay.adapters.rabbitmq.session import Session, open_channel
-from sickbay.adapters.rabbitmq.settling import Settlements
-from sickbay.adapters.rabbitmq.translate import translated
+from sickbay.adapters.rabbitmq.unacknowledged import Unacknowledged
 from sickbay.domain.errors import Unavailable
 
 RPC_TIMEOUT_S: Final = 5.0
@@ -43,9 +43,9 @@ class Subscription:
         self._channel = channel
         self._wake = wake
         self._is_stray = is_stray
-        self._settlements = Settlements()
+        self._settlements = AckBatch()
         self._intake = Intake(channel, queue, self._settlements, self._arrived)
-        self._lent = Lent(budget)
+        self._lent = Unacknowledged(budget)
         self._surplus: list[int] = []
         self._is_alive = True
         self._is_stopped = False

@@ -15,20 +15,20 @@ from random import Random, SystemRandom
 from types import TracebackType
 from typing import Final, Self
 
+from sickbay.adapters.breaker_watcher import BreakerWatcher
 from sickbay.adapters.redis import script
 from sickbay.adapters.redis.address import place
+from sickbay.adapters.redis.breaker_sync import BreakerSync
 from sickbay.adapters.redis.client import Client, open_client
-from sickbay.adapters.redis.fleet import Fleet
 from sickbay.adapters.redis.local import LocalBreakers, LocalPermit
-from sickbay.adapters.redis.successes import LateSuccesses, Success
+from sickbay.adapters.redis.success_reporter import Success, SuccessReporter
 from sickbay.adapters.redis.view import Seen
-from sickbay.adapters.watcher import Watcher
 from sickbay.breaker import machine as breaker
 from sickbay.breaker.machine import Ask, Document
 from sickbay.concurrency.tasks import in_turns
-from sickbay.domain.breaker import BreakerConfig, CircuitState, Command, Key, Permit, PermitKind, Refusal, Snapshot
+from sickbay.domain.breaker import BreakerConfig, BreakerKey, BreakerState, Command, Permit, PermitKind, Refusal, Snapshot
 from sickbay.domain.errors import ErrorReason, NotFound, Unavailable
-from sickbay.domain.outcome import SUCCESS, Kind, Outcome
+from sickbay.domain.outcome import SUCCESS, Outcome, OutcomeKind
 from sickbay.ports import Clock
 
 MAX_REPORT_DELAY_S: Final = 0.02
@@ -59,12 +59,12 @@ class RedisBreakers:
         self._config = config
         self._rng = rng or SystemRandom()
         self._worker = worker
-        self._watchers: set[Watcher] = set()
-        self._leases: dict[Key, tuple[str, int]] = {}
-        self._unheard: dict[Key, tuple[Permit, Outcome]] = {}
-        self._fleet = Fleet(connect(url), place(url), config, clock, self._rng, on_change=self._changed, on_return=self._returned)
+        self._watchers: set[BreakerWatcher] = set()
+        self._leases: dict[BreakerKey, tuple[str, int]] = {}
+        self._unheard: dict[BreakerKey, tuple[Permit, Outcome]] = {}
+        self._fleet = BreakerSync(connect(url), place(url), config, clock, self._rng, on_change=self._changed, on_return=self._returned)
         self._local = LocalBreakers(config, self._fleet.time.now, self._rng, worker)
-        self._successes = LateSuccesses(self._tell, lambda: self._rng.uniform(0, MAX_REPORT_DELAY_S))
+        self._successes = SuccessReporter(self._tell, lambda: self._rng.uniform(0, MAX_REPORT_DELAY_S))
 
     async def __aenter__(self) -> Self:
         await self._fleet.start()
@@ -85,15 +85,15 @@ class RedisBreakers:
         return self._fleet.trouble
 
     @property
-    def shut_here(self) -> frozenset[Key]:
+    def shut_here(self) -> frozenset[BreakerKey]:
         """Circuits that refuse jobs in this process alone, because Redis cannot be asked."""
         return self._local.shut
 
-    async def admit(self, key: Key, job_id: str, longest_ms: int = 0) -> Permit | Refusal:
+    async def admit(self, key: BreakerKey, job_id: str, longest_ms: int = 0) -> Permit | Refusal:
         """See `Breakers.admit`."""
         doc = self._fleet.use(key)
         if doc is not None:
-            if doc.admits_all and not (self._fleet.is_away and doc.state is CircuitState.CLOSED):
+            if doc.admits_all and not (self._fleet.is_away and doc.state is BreakerState.CLOSED):
                 return breaker.normal_permit(doc, job_id)
             refusal = self._refusal(doc, job_id)
             if refusal is not None:
@@ -103,7 +103,7 @@ class RedisBreakers:
         except Unavailable:
             return await self._alone(key, job_id, longest_ms)
 
-    async def settle(self, permit: Permit, outcome: Outcome) -> CircuitState:
+    async def settle(self, permit: Permit, outcome: Outcome) -> BreakerState:
         """See `Breakers.settle`."""
         if isinstance(permit, LocalPermit):
             return await self._settle_here(permit, outcome)
@@ -129,14 +129,14 @@ class RedisBreakers:
         self._leases[permit.key] = (permit.token, reply.doc.probe_until)
         return True
 
-    async def keys(self) -> Sequence[Key]:
+    async def keys(self) -> Sequence[BreakerKey]:
         """See `Breakers.keys`. Without Redis those of the last view; Unavailable if that is empty."""
         try:
             return await self._fleet.keys()
         except Unavailable:
             return [seen.key for seen in await self._last_known()]
 
-    async def snapshots(self, keys: Collection[Key] | None = None) -> Sequence[Snapshot]:
+    async def snapshots(self, keys: Collection[BreakerKey] | None = None) -> Sequence[Snapshot]:
         """See `Breakers.snapshots`. Without Redis the last view, marked as degraded; Unavailable if that is empty."""
         asked = None if keys is None else frozenset(keys)
         try:
@@ -148,7 +148,7 @@ class RedisBreakers:
             return [one for one in await self._last_known() if asked is None or one.key in asked]
         return [self._snapshot(seen) async for seen in in_turns(self._fleet.view.all(asked))]
 
-    async def command(self, key: Key, command: Command) -> Snapshot:
+    async def command(self, key: BreakerKey, command: Command) -> Snapshot:
         """See `Breakers.command`; raises Unavailable while Redis is away."""
         reply = await self._fleet.call("command", key, script.order(command))
         if reply.doc is None:
@@ -158,7 +158,7 @@ class RedisBreakers:
     @asynccontextmanager
     async def watch(self) -> AsyncIterator[AsyncIterator[Snapshot]]:
         """See `Breakers.watch`. What a slow reader has not taken yet is at most one snapshot per circuit."""
-        watcher = Watcher()
+        watcher = BreakerWatcher()
         self._watchers.add(watcher)
         self._fleet.see_all(1)
         try:
@@ -176,7 +176,7 @@ class RedisBreakers:
         after, answer = breaker.admit(doc, Ask(job_id, ""), self._config, now)
         return answer if after is doc and isinstance(answer, Refusal) else None
 
-    async def _asked(self, key: Key, job_id: str, longest_ms: int) -> Permit | Refusal:
+    async def _asked(self, key: BreakerKey, job_id: str, longest_ms: int) -> Permit | Refusal:
         ask = Ask(job_id, f"{self._rng.getrandbits(64):016x}", self._worker, longest_ms=longest_ms)
         reply = await self._fleet.call("admit", key, script.admission(ask))
         answer = script.admitted(reply, key, ask)
@@ -184,12 +184,12 @@ class RedisBreakers:
             self._leases[key] = (answer.token, reply.now + answer.lease_ms)
         return answer
 
-    async def _alone(self, key: Key, job_id: str, longest_ms: int) -> Permit | Refusal:
+    async def _alone(self, key: BreakerKey, job_id: str, longest_ms: int) -> Permit | Refusal:
         """Redis cannot be asked: what was shut stays shut, the rest is up to this process."""
         doc = self._fleet.view.get(key)
         if doc is not None and doc.state.refuses:
             return Refusal(key, doc.state)
-        if doc is not None and doc.state is not CircuitState.CLOSED:
+        if doc is not None and doc.state is not BreakerState.CLOSED:
             return breaker.normal_permit(doc, job_id)
         return await self._local.admit(key, job_id, longest_ms)
 
@@ -197,9 +197,9 @@ class RedisBreakers:
 
     def _is_no_news(self, doc: Document, permit: Permit, outcome: Outcome) -> bool:
         """Whether the outcome of a job that is no probe can be left untold, or told later."""
-        if outcome.kind is Kind.CANCELLED:
+        if outcome.kind is OutcomeKind.CANCELLED:
             return True
-        if outcome.kind is not Kind.SUCCESS or permit.epoch > doc.epoch:
+        if outcome.kind is not OutcomeKind.SUCCESS or permit.epoch > doc.epoch:
             return False
         if permit.epoch < doc.epoch:
             self.stale += 1
@@ -210,37 +210,37 @@ class RedisBreakers:
             self._successes.add(Success(permit, doc.seq))
         return True
 
-    async def _told(self, permit: Permit, outcome: Outcome) -> CircuitState:
+    async def _told(self, permit: Permit, outcome: Outcome) -> BreakerState:
         """Tell the fleet, after what it must know before."""
         await self._successes.flush(permit.key)
-        watermark = self._watermark(permit.key) if outcome.kind is Kind.SUCCESS and not permit.token else None
+        watermark = self._watermark(permit.key) if outcome.kind is OutcomeKind.SUCCESS and not permit.token else None
         reply = await self._fleet.call("settle", permit.key, script.verdict(permit, outcome, watermark))
         if permit.token:
             self._leases.pop(permit.key, None)
         if reply.answer in {"stale", "unknown"}:
             self.stale += 1
-        return reply.doc.state if reply.doc is not None else CircuitState.CLOSED
+        return reply.doc.state if reply.doc is not None else BreakerState.CLOSED
 
-    async def _kept(self, permit: Permit, outcome: Outcome) -> CircuitState:
+    async def _kept(self, permit: Permit, outcome: Outcome) -> BreakerState:
         """Redis cannot be told. A probe's verdict is told when it is back: fenced by its token, it does no harm if it is late."""
         doc = self._fleet.view.get(permit.key)
         if permit.token:
             self._unheard[permit.key] = (permit, outcome)
-            return doc.state if doc is not None else CircuitState.HALF_OPEN
-        if doc is not None and doc.state is not CircuitState.CLOSED:
+            return doc.state if doc is not None else BreakerState.HALF_OPEN
+        if doc is not None and doc.state is not BreakerState.CLOSED:
             return doc.state
         return await self._local.overhear(permit, outcome)
 
-    async def _settle_here(self, permit: LocalPermit, outcome: Outcome) -> CircuitState:
+    async def _settle_here(self, permit: LocalPermit, outcome: Outcome) -> BreakerState:
         state = await self._local.settle(permit, outcome)
         doc = self._fleet.view.get(permit.key)
-        return state if doc is None or (self._fleet.is_away and doc.state is CircuitState.CLOSED) else doc.state
+        return state if doc is None or (self._fleet.is_away and doc.state is BreakerState.CLOSED) else doc.state
 
     async def _tell(self, success: Success) -> None:
         with contextlib.suppress(Unavailable):
             await self._fleet.call("settle", success.permit.key, script.verdict(success.permit, SUCCESS, success.watermark))
 
-    def _watermark(self, key: Key) -> int:
+    def _watermark(self, key: BreakerKey) -> int:
         doc = self._fleet.view.get(key)
         return doc.seq if doc is not None else 0
 
@@ -251,13 +251,13 @@ class RedisBreakers:
         known = {seen.doc.key: self._snapshot(seen) for seen in self._fleet.view.all()}
         if not known and not here:
             raise Unavailable("no circuit is known here, and Redis does not answer")
-        closed = {key: one for key, one in here.items() if key not in known or known[key].state is CircuitState.CLOSED}
+        closed = {key: one for key, one in here.items() if key not in known or known[key].state is BreakerState.CLOSED}
         return [replace(one, degraded=True) for _, one in sorted({**known, **closed}.items())]
 
     def _snapshot(self, seen: Seen) -> Snapshot:
         return breaker.snapshot(seen.doc, self._config, self._fleet.time.now(), total_failures=seen.total)
 
-    def _changed(self, key: Key, seen: Seen | None) -> None:
+    def _changed(self, key: BreakerKey, seen: Seen | None) -> None:
         self._successes.heard(key, seen.doc if seen is not None else None)
         if seen is not None and self._watchers:
             change = self._snapshot(seen)

@@ -1,7 +1,7 @@
 """Opens a Redis with short timeouts, and translates everything its driver can raise into `Unavailable`.
 
 The driver's own defaults retry ten times and wait 5 s each: a worker would stand still for as long as Redis does. Here one call takes
-at most half a second, and what happens then is decided by `store.py`.
+at most half a second, and what happens then is decided by `guarded_client.py`.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import Any, Final
 from sickbay.adapters.redis.client import Client
 from sickbay.adapters.redis.script import key_of
 from sickbay.breaker.machine import Document, from_json
-from sickbay.domain.breaker import Key
+from sickbay.domain.breaker import BreakerKey
 
 TYPES: Final = "breakers"
 """Hash: every name that is known, with all its failures."""
@@ -22,7 +22,7 @@ async def overview(client: Client) -> Any:
     return await pipeline.execute()
 
 
-async def totals(client: Client, keys: Collection[Key]) -> Any:
+async def totals(client: Client, keys: Collection[BreakerKey]) -> Any:
     """The same of some names."""
     pipeline = client.pipeline(transaction=False)
     pipeline.time()
@@ -30,7 +30,7 @@ async def totals(client: Client, keys: Collection[Key]) -> Any:
     return await pipeline.execute()
 
 
-async def texts(client: Client, keys: Collection[Key]) -> Any:
+async def texts(client: Client, keys: Collection[BreakerKey]) -> Any:
     """The documents of some circuits as they are stored."""
     return await client.mget([key_of(key) for key in keys])
 
@@ -40,9 +40,9 @@ class Documents:
 
     def __init__(self) -> None:
         """Nothing was read yet."""
-        self._known: dict[Key, tuple[bytes, Document | None]] = {}
+        self._known: dict[BreakerKey, tuple[bytes, Document | None]] = {}
 
-    def read(self, key: Key, text: bytes | None) -> Document | None:
+    def read(self, key: BreakerKey, text: bytes | None) -> Document | None:
         """The document of a circuit; None if there is none, or somebody else wrote it: then the script will begin anew."""
         known, doc = self._known.get(key, (None, None))
         if not text or text == known:
@@ -54,7 +54,7 @@ class Documents:
         self._known[key] = (text, doc)
         return doc
 
-    def keep(self, keys: Collection[Key]) -> None:
+    def keep(self, keys: Collection[BreakerKey]) -> None:
         """Forget all others."""
         if len(self._known) > len(keys):
             self._known = {key: found for key, found in self._known.items() if key in keys}

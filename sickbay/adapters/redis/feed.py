@@ -16,7 +16,7 @@ from typing import Final
 from redis.asyncio.client import PubSub
 
 from sickbay.adapters.redis.client import TIMEOUT_S, Client, StoreSilent, translated
-from sickbay.adapters.redis.store import FIRST_PAUSE_S, MAX_PAUSE_S
+from sickbay.adapters.redis.guarded_client import FIRST_PAUSE_S, MAX_PAUSE_S
 from sickbay.domain.errors import Unavailable
 
 SILENCE_S: Final = 15.0

@@ -8,9 +8,9 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from sickbay.adapters.redis.client import REFUSES, SILENT, Client, Odd, Refused, StoreSilent, open_client
+from sickbay.adapters.redis.guarded_client import GuardedClient
 from sickbay.adapters.redis.script import Script, Word, source
-from sickbay.adapters.redis.store import Store
-from sickbay.adapters.redis.trying import Trying
+from sickbay.adapters.redis.write_check import Trying
 from sickbay.domain.errors import Aborted, AlreadyExists, ErrorReason, Unavailable
 from sickbay.domain.queries import Reservation
 from sickbay.ports import Clock
@@ -27,7 +27,7 @@ class RedisIdempotencyKeys:
     def __init__(self, url: str, *, clock: Clock | None = None, connect: Callable[[str], Client] = open_client) -> None:
         """`clock` replaces the time of Redis (tests). SettingsError if the URL cannot be meant."""
         self._clock = clock
-        self._store = Store(connect(url))
+        self._store = GuardedClient(connect(url))
         self._script = Script(source("keys"))
         self._trying = Trying("idempotency keys", self._try, lambda: bool(self.trouble))
         self.trouble = ""

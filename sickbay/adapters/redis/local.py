@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from random import Random
 
 from sickbay.adapters.embedded.breakers import EmbeddedBreakers
-from sickbay.domain.breaker import BreakerConfig, CircuitState, Key, Permit, Refusal, Snapshot
+from sickbay.domain.breaker import BreakerConfig, BreakerKey, BreakerState, Permit, Refusal, Snapshot
 from sickbay.domain.outcome import Outcome
 from sickbay.ports import Clock
 
@@ -30,25 +30,25 @@ class LocalBreakers:
     def __init__(self, config: BreakerConfig, clock: Clock, rng: Random, worker: str) -> None:
         self._new: Callable[[], EmbeddedBreakers] = lambda: EmbeddedBreakers(config, clock, rng, worker)
         self._breakers = self._new()
-        self._shut: set[Key] = set()
+        self._shut: set[BreakerKey] = set()
 
     @property
-    def shut(self) -> frozenset[Key]:
+    def shut(self) -> frozenset[BreakerKey]:
         """The circuits that refuse jobs in this process alone."""
         return frozenset(self._shut)
 
-    async def admit(self, key: Key, job_id: str, longest_ms: int = 0) -> Permit | Refusal:
+    async def admit(self, key: BreakerKey, job_id: str, longest_ms: int = 0) -> Permit | Refusal:
         """As the port's."""
         answer = await self._breakers.admit(key, job_id, longest_ms)
         if isinstance(answer, Refusal):
             return answer
         return LocalPermit(answer.key, answer.kind, answer.epoch, answer.job_id, answer.token, answer.lease_ms, answer.longest_ms)
 
-    async def settle(self, permit: LocalPermit, outcome: Outcome) -> CircuitState:
+    async def settle(self, permit: LocalPermit, outcome: Outcome) -> BreakerState:
         """As the port's."""
         return self._noted(permit.key, await self._breakers.settle(permit, outcome))
 
-    async def overhear(self, permit: Permit, outcome: Outcome) -> CircuitState:
+    async def overhear(self, permit: Permit, outcome: Outcome) -> BreakerState:
         """Take in the outcome of a job that the fleet had let in, which cannot be told to it now."""
         answer = await self._breakers.admit(permit.key, permit.job_id)
         return answer.state if isinstance(answer, Refusal) else self._noted(permit.key, await self._breakers.settle(answer, outcome))
@@ -66,7 +66,7 @@ class LocalBreakers:
         self._breakers = self._new()
         self._shut.clear()
 
-    def _noted(self, key: Key, state: CircuitState) -> CircuitState:
+    def _noted(self, key: BreakerKey, state: BreakerState) -> BreakerState:
         """Nobody else can see this circuit: say when it opens and when it closes."""
         if state.refuses and key not in self._shut:
             self._shut.add(key)

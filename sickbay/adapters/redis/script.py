@@ -14,7 +14,7 @@ from sickbay.adapters.redis.client import Client
 from sickbay.breaker.document import clean, word
 from sickbay.breaker.machine import MAX_ACTOR_CHARS, Ask, Document, from_json
 from sickbay.breaker.trip_rule import OTHER
-from sickbay.domain.breaker import BreakerConfig, Command, Key, Permit, PermitKind, Refusal
+from sickbay.domain.breaker import BreakerConfig, BreakerKey, Command, Permit, PermitKind, Refusal
 from sickbay.domain.job import is_code
 from sickbay.domain.outcome import Outcome
 
@@ -55,18 +55,18 @@ class Reply:
     span: int | None = None
 
 
-def key_of(key: Key) -> str:
+def key_of(key: BreakerKey) -> str:
     """Where a circuit's document is."""
     return f"breaker:{key.name}"
 
 
-def named(name: str) -> Key:
-    """The inverse of `Key.name`."""
+def named(name: str) -> BreakerKey:
+    """The inverse of `BreakerKey.name`."""
     tenant, slash, job_type = name.rpartition("/")
-    return Key(job_type, tenant) if slash else Key(name)
+    return BreakerKey(job_type, tenant) if slash else BreakerKey(name)
 
 
-def request(operation: str, key: Key, config: BreakerConfig, channel: str, *, now: int | None, jitter: int) -> list[Word]:
+def request(operation: str, key: BreakerKey, config: BreakerConfig, channel: str, *, now: int | None, jitter: int) -> list[Word]:
     """What every operation begins with; `now` is None where the time of Redis counts."""
     return [
         operation,
@@ -118,7 +118,7 @@ def reply(answered: Sequence[Any]) -> Reply:
     return Reply(int(now), int(total), from_json(text) if text else None, answer.decode(), int(span) if span else None)
 
 
-def admitted(answered: Reply, key: Key, ask: Ask) -> Permit | Refusal:
+def admitted(answered: Reply, key: BreakerKey, ask: Ask) -> Permit | Refusal:
     """The permit or refusal that a reply to `admit` stands for."""
     assert answered.doc is not None  # noqa: S101 - an admission makes the type known
     doc = answered.doc

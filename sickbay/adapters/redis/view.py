@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 
 from sickbay.breaker.document import FIRST_EPOCH
 from sickbay.breaker.machine import Document
-from sickbay.domain.breaker import Key
+from sickbay.domain.breaker import BreakerKey
 
 MAX_BLANK: Final = 10_000
 """Circuits without anything to remember that are kept here, the latest; of others Redis is asked again."""
@@ -28,22 +28,22 @@ class Seen(NamedTuple):
 class View:
     """The latest documents by key. `on_change` hears of each that replaces another, or the loss of it (None)."""
 
-    def __init__(self, on_change: Callable[[Key, Seen | None], None]) -> None:
-        self._seen: dict[Key, Seen] = {}
-        self._blank: OrderedDict[Key, None] = OrderedDict()
+    def __init__(self, on_change: Callable[[BreakerKey, Seen | None], None]) -> None:
+        self._seen: dict[BreakerKey, Seen] = {}
+        self._blank: OrderedDict[BreakerKey, None] = OrderedDict()
         self._on_change = on_change
 
-    def get(self, key: Key) -> Document | None:
+    def get(self, key: BreakerKey) -> Document | None:
         """The circuit, None if it is unknown here."""
         seen = self._seen.get(key)
         return seen.doc if seen is not None else None
 
-    def all(self, keys: Collection[Key] | None = None) -> list[Seen]:
+    def all(self, keys: Collection[BreakerKey] | None = None) -> list[Seen]:
         """Every circuit that has something to remember, or those of them that are named, by key."""
         some = self._seen.keys() if keys is None else self._seen.keys() & keys
         return [self._seen[key] for key in sorted(some - self._blank.keys())]
 
-    def known(self) -> dict[Key, Document]:
+    def known(self) -> dict[BreakerKey, Document]:
         """The same by key, in no order."""
         return {key: seen.doc for key, seen in self._seen.items() if key not in self._blank}
 
@@ -53,7 +53,7 @@ class View:
         if old is None or doc.rev > old.doc.rev:
             self._put(doc.key, Seen(doc, total))
 
-    def answer(self, key: Key, doc: Document | None, total: int | None, asked_with: Document | None) -> None:
+    def answer(self, key: BreakerKey, doc: Document | None, total: int | None, asked_with: Document | None) -> None:
         """Redis answered a question that was sent while the view of this key was `asked_with`; `total` None was not asked for."""
         old = self._seen.get(key)
         if total is None:
@@ -68,7 +68,7 @@ class View:
         elif doc.rev == old.doc.rev:
             self._seen[key] = Seen(old.doc, max(total, old.total))
 
-    def _put(self, key: Key, seen: Seen) -> None:
+    def _put(self, key: BreakerKey, seen: Seen) -> None:
         self._seen[key] = seen
         self._blank.pop(key, None)
         if _is_blank(seen.doc):
@@ -77,7 +77,7 @@ class View:
                 self._drop(next(iter(self._blank)))
         self._on_change(key, seen)
 
-    def _drop(self, key: Key) -> None:
+    def _drop(self, key: BreakerKey) -> None:
         del self._seen[key]
         self._blank.pop(key, None)
 

@@ -13,7 +13,7 @@ from sqlalchemy import BigInteger, Dialect, LargeBinary, Select, SmallInteger, T
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
-from sickbay.adapters.sql.dialects import Insert
+from sickbay.adapters.sql.engines import Insert
 
 _ARRAYS: Final = {Text: "text[]", BigInteger: "bigint[]", SmallInteger: "smallint[]", LargeBinary: "bytea[]"}
 

@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from sickbay.adapters.sql import notices
-from sickbay.adapters.sql.failures import SENTENCE
+from sickbay.adapters.sql.database import Database
+from sickbay.adapters.sql.errors import SENTENCE
 from sickbay.adapters.sql.starts import Starts
-from sickbay.adapters.sql.store import Store
 from sickbay.concurrency.tasks import detached
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.queries import Heard
@@ -78,7 +78,7 @@ class _Round:
 class RemoteHolds:
     """Implements `Holds` among many processes. `hear` takes the texts of notifications, `run` sends the answers."""
 
-    def __init__(self, store: Store, starts: Starts) -> None:
+    def __init__(self, store: Database, starts: Starts) -> None:
         self._store = store
         self.detached = store.detached
         self._starts = starts

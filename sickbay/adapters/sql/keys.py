@@ -7,10 +7,10 @@ from typing import Final
 from sqlalchemy import ColumnElement, and_, bindparam, delete, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from sickbay.adapters.sql.prune import KEY_RETENTION_MS
+from sickbay.adapters.sql.database import Database
+from sickbay.adapters.sql.retention import KEY_RETENTION_MS
 from sickbay.adapters.sql.rows import AnyRow
 from sickbay.adapters.sql.schema import idempotency_keys
-from sickbay.adapters.sql.store import Store
 from sickbay.concurrency.tasks import detached
 from sickbay.domain.errors import Aborted, AlreadyExists, ErrorReason
 from sickbay.domain.queries import Reservation
@@ -23,7 +23,7 @@ _c: Final = idempotency_keys.c
 class SqlIdempotencyKeys:
     """Implements `IdempotencyKeys`."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Database) -> None:
         self._store = store
         self.detached = store.detached
         taken = {"submitted_at": store.time, "lease_until": store.time + LEASE_MS}

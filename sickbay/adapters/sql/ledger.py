@@ -13,22 +13,22 @@ from functools import partial
 from pathlib import Path
 
 from sickbay.adapters.files import make_private, opening
-from sickbay.adapters.sql.dialects import place
-from sickbay.adapters.sql.failures import sqlite_error
-from sickbay.adapters.sql.feed import Feed, LocalFeed
-from sickbay.adapters.sql.fence import SqlFence
+from sickbay.adapters.sql.change_feed import ChangeFeed, LocalChangeFeed
+from sickbay.adapters.sql.database import Database, open_store
+from sickbay.adapters.sql.duplicate_guard import SqlDuplicateGuard
+from sickbay.adapters.sql.engines import parse_url
+from sickbay.adapters.sql.errors import sqlite_error
 from sickbay.adapters.sql.holds import LocalHolds, RemoteHolds
-from sickbay.adapters.sql.hub import Hub
 from sickbay.adapters.sql.keys import SqlIdempotencyKeys
-from sickbay.adapters.sql.link import AlwaysUp, Link, PostgresLink
+from sickbay.adapters.sql.listener import AlwaysUp, PostgresListener, SessionSource
 from sickbay.adapters.sql.lost import SqlLost
 from sickbay.adapters.sql.pool import Pool
 from sickbay.adapters.sql.postgres import Server
+from sickbay.adapters.sql.postgres_feed import PostgresChangeFeed
+from sickbay.adapters.sql.quarantine_store import SqlQuarantineStore
 from sickbay.adapters.sql.reader import SqlReader
-from sickbay.adapters.sql.remote import RemoteFeed
 from sickbay.adapters.sql.starts import Starts
-from sickbay.adapters.sql.store import Store, open_store
-from sickbay.adapters.sql.wards import SqlWards
+from sickbay.adapters.sql.subscribers import Subscribers
 from sickbay.adapters.sql.writer import SqlWriter
 from sickbay.concurrency.tasks import background
 from sickbay.domain.errors import Unavailable
@@ -42,13 +42,13 @@ class Ledger:
 
     reader: SqlReader
     writer: SqlWriter
-    wards: SqlWards
+    wards: SqlQuarantineStore
     lost: SqlLost
-    fence: SqlFence
+    fence: SqlDuplicateGuard
     holds: Holds
     keys: SqlIdempotencyKeys
-    link: Link
-    store: Store
+    link: SessionSource
+    store: Database
 
     @property
     def trouble(self) -> str:
@@ -69,8 +69,8 @@ async def open_ledger(
     Raises SettingsError if the URL cannot be meant, the database is newer than this program or its file cannot be used, else Unavailable
     if it does not answer.
     """
-    where = place(url)
-    hub = Hub()
+    where = parse_url(url)
+    hub = Subscribers()
     starts = Starts(clock)
     async with open_store(where, clock, own_time=own_time) as store:
         try:
@@ -78,11 +78,11 @@ async def open_ledger(
                 with _opening(where.file):
                     await store.prepare(migrates=True)
                     await starts.load(store)
-                yield _ledger(store, LocalFeed(store, hub), starts, LocalHolds(starts), clock, AlwaysUp())
+                yield _ledger(store, LocalChangeFeed(store, hub), starts, LocalHolds(starts), clock, AlwaysUp())
             else:
                 holds = RemoteHolds(store, starts)
                 prepare = partial(store.prepare, migrates=migrates)
-                feed = RemoteFeed(store, hub, starts, holds)
+                feed = PostgresChangeFeed(store, hub, starts, holds)
                 async with (
                     _linked(where.server, store.pool, feed, prepare, patient=patient) as link,
                     background(holds.run),
@@ -106,13 +106,13 @@ def _opening(file: Path | None) -> Iterator[None]:
             raise (sqlite_error(error) or error) from error
 
 
-def _ledger(store: Store, feed: Feed, starts: Starts, holds: Holds, clock: Clock, link: Link) -> Ledger:  # noqa: PLR0917 - all parts
+def _ledger(store: Database, feed: ChangeFeed, starts: Starts, holds: Holds, clock: Clock, link: SessionSource) -> Ledger:  # noqa: PLR0917 - all parts
     return Ledger(
         reader=SqlReader(store, feed),
         writer=SqlWriter(store, feed, starts),
-        wards=SqlWards(store, feed, starts, clock),
+        wards=SqlQuarantineStore(store, feed, starts, clock),
         lost=SqlLost(store, feed, starts, clock),
-        fence=SqlFence(store, starts, clock),
+        fence=SqlDuplicateGuard(store, starts, clock),
         holds=holds,
         keys=SqlIdempotencyKeys(store),
         link=link,
@@ -122,9 +122,9 @@ def _ledger(store: Store, feed: Feed, starts: Starts, holds: Holds, clock: Clock
 
 @asynccontextmanager
 async def _linked(
-    server: Server, pool: Pool, feed: RemoteFeed, prepare: Callable[[], Awaitable[None]], *, patient: bool
-) -> AsyncIterator[Link]:
-    link = PostgresLink(server, pool, feed, prepare)
+    server: Server, pool: Pool, feed: PostgresChangeFeed, prepare: Callable[[], Awaitable[None]], *, patient: bool
+) -> AsyncIterator[SessionSource]:
+    link = PostgresListener(server, pool, feed, prepare)
     if not patient:
         await link.connect()
     try:

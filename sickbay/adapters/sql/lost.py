@@ -1,7 +1,7 @@
 """Finds jobs that have not ended and of which nothing was heard for long, and takes them under a lease so that they can be published again.
 
-A claim is the same as one of `wards.py`: durable before the job is published, finished by `released`, or by somebody else once its lease
-has run out. It also calls off the generation it leaves, so that a copy that turns up after all does not run beside the new one.
+A lease is the same as in `quarantine_store.py`: durable before the job is published, finished by `released`, or by somebody else once it has
+run out. It also calls off the generation it leaves, so that a copy that turns up after all does not run beside the new one.
 """
 
 from __future__ import annotations
@@ -12,29 +12,29 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, func, select, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from sickbay.adapters.sql.change_feed import ChangeFeed
 from sickbay.adapters.sql.chunks import chunks
-from sickbay.adapters.sql.feed import Feed
+from sickbay.adapters.sql.database import Database
 from sickbay.adapters.sql.paging import cursor as cursor_of
 from sickbay.adapters.sql.paging import parsed
+from sickbay.adapters.sql.quarantine_store import LEASE_MS, NO_LONGER_ASIDE, claim_of
 from sickbay.adapters.sql.rows import LISTED, change_values, record_of
 from sickbay.adapters.sql.schema import job_changes, jobs
 from sickbay.adapters.sql.starts import Starts
-from sickbay.adapters.sql.store import Store
-from sickbay.adapters.sql.wards import LEASE_MS, NO_LONGER_ASIDE, claim_of
 from sickbay.concurrency.tasks import detached
-from sickbay.domain.job import Change, Event, Record, State
-from sickbay.domain.queries import Claim, LostQuery, Oldest, Page, Unheard
+from sickbay.domain.job import JobEvent, JobRecord, JobState, StateChange
+from sickbay.domain.queries import LostQuery, Oldest, Page, ReleaseLease, Unheard
 from sickbay.ports import Clock
 
 _c: Final = jobs.c
-_UNFINISHED: Final = _c.state.in_([State.QUEUED.value, State.RETRYING.value, State.RUNNING.value])
+_UNFINISHED: Final = _c.state.in_([JobState.QUEUED.value, JobState.RETRYING.value, JobState.RUNNING.value])
 _FOUND: Final = (*LISTED, _c.payload.is_not(None).label("has_payload"))
 
 
 class SqlLost:
     """Implements `Lost`."""
 
-    def __init__(self, store: Store, feed: Feed, starts: Starts, clock: Clock) -> None:
+    def __init__(self, store: Database, feed: ChangeFeed, starts: Starts, clock: Clock) -> None:
         self._store = store
         self.detached = store.detached
         self._feed = feed
@@ -47,7 +47,7 @@ class SqlLost:
         """Since when the ledger has heard nothing of the job of which it heard last, by state and type; unfinished jobs only."""
         query = select(_c.state, _c.job_type, func.min(_c.updated_at).label("since")).where(_UNFINISHED).group_by(_c.state, _c.job_type)
         async with self._store.read() as connection:
-            return [Oldest(State(row.state), row.job_type, row.since) for row in await connection.execute(query)]
+            return [Oldest(JobState(row.state), row.job_type, row.since) for row in await connection.execute(query)]
 
     @detached
     async def unheard(self, query: LostQuery, limit: int, cursor: str) -> Page[Unheard]:
@@ -63,14 +63,14 @@ class SqlLost:
         return Page([Unheard(record_of(row), bool(row.has_payload), row.lease_until is not None) for row in rows[:limit]], more)
 
     @detached
-    async def claim_unheard(self, records: Sequence[Record], actor: str) -> Sequence[Claim]:
+    async def claim_unheard(self, records: Sequence[JobRecord], actor: str) -> Sequence[ReleaseLease]:
         """Take those that are still as they were read, and have a payload, under a lease; no run of the generation they leave begins."""
-        claims: list[Claim] = []
+        claims: list[ReleaseLease] = []
         for chunk in chunks(records):
             claims += await self._claim(chunk, actor)
         return claims
 
-    async def _claim(self, records: Sequence[Record], actor: str) -> Sequence[Claim]:
+    async def _claim(self, records: Sequence[JobRecord], actor: str) -> Sequence[ReleaseLease]:
         ids = [record.job.job_id for record in records]
         lease = {"lease_until": self._store.time + LEASE_MS, "claim_attempt": _c.attempt, "claim_actor": actor, "called_off": _c.generation}
         take = update(jobs).where(*_same(records), _c.payload.is_not(None)).values(lease).returning(*_c)
@@ -83,26 +83,27 @@ class SqlLost:
         return [claim_of(row, maybe_duplicate=True) for row in rows]
 
     @detached
-    async def discard_unheard(self, records: Sequence[Record], actor: str, message: str) -> Sequence[Record]:
+    async def discard_unheard(self, records: Sequence[JobRecord], actor: str, message: str) -> Sequence[JobRecord]:
         """Close those that are still as they were read, and have no payload: DISCARDED, with this message in their history."""
-        discarded: list[Record] = []
+        discarded: list[JobRecord] = []
         for chunk in chunks(records):
             discarded += await self._discard(chunk, actor, message)
         return discarded
 
-    async def _discard(self, records: Sequence[Record], actor: str, message: str) -> Sequence[Record]:
+    async def _discard(self, records: Sequence[JobRecord], actor: str, message: str) -> Sequence[JobRecord]:
         now, ids = self._clock(), [record.job.job_id for record in records]
-        end = {"state": State.DISCARDED.value, "rank": State.DISCARDED.rank, "updated_at": now, **NO_LONGER_ASIDE}
+        end = {"state": JobState.DISCARDED.value, "rank": JobState.DISCARDED.rank, "updated_at": now, **NO_LONGER_ASIDE}
         async with self._feed.write(ids) as write:
             await self._store.lock(write.connection, ids)
             closed = (
                 await write.connection.execute(update(jobs).where(*_same(records), _c.payload.is_(None)).values(end).returning(_c.job_id))
             ).scalars()
             known = await _read(write.connection, list(closed))
-            told = [Event(record.job, State.DISCARDED, now, actor=actor, code="LOST", message=message) for record in known]
+            told = [JobEvent(record.job, JobState.DISCARDED, now, actor=actor, code="LOST", message=message) for record in known]
             await self._add_changes.run(write.connection, [change_values(event) for event in told])
             write.tell(
-                (record, Change(now, record.state, record.job.generation, record.job.attempt, "LOST", message, actor)) for record in known
+                (record, StateChange(now, record.state, record.job.generation, record.job.attempt, "LOST", message, actor))
+                for record in known
             )
             left = [(record.job.job_id, record.job.generation) for record in known]
             write.call_off(left)
@@ -110,7 +111,7 @@ class SqlLost:
         return known
 
 
-async def _read(connection: AsyncConnection, ids: Sequence[str]) -> Sequence[Record]:
+async def _read(connection: AsyncConnection, ids: Sequence[str]) -> Sequence[JobRecord]:
     return [record_of(row) for row in await connection.execute(select(*LISTED).where(_c.job_id.in_(ids)))]
 
 
@@ -125,7 +126,7 @@ def _wanted(query: LostQuery) -> list[ColumnElement[bool]]:
     return wanted
 
 
-def _same(records: Sequence[Record]) -> list[ColumnElement[Any]]:
+def _same(records: Sequence[JobRecord]) -> list[ColumnElement[Any]]:
     """The rows are those that were read: nothing was heard of them meanwhile, and nobody else has claimed them."""
     seen = [(one.job.job_id, one.job.generation, one.job.attempt, one.state.value, one.updated_at) for one in records]
     place = tuple_(_c.job_id, _c.generation, _c.attempt, _c.state, _c.updated_at)

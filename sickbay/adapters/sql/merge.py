@@ -10,39 +10,39 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from sickbay.domain.job import Change, Event, Job, Record, State
+from sickbay.domain.job import Job, JobEvent, JobRecord, JobState, StateChange
 from sickbay.domain.truth import Truth, truth
 
-_QUIET: Final = {State.RUNNING, State.SUCCEEDED}
+_QUIET: Final = {JobState.RUNNING, JobState.SUCCEEDED}
 
 
-def truth_of(event: Event) -> Truth:
+def truth_of(event: JobEvent) -> Truth:
     """The key of an event."""
     return truth(event.state, event.job.generation, event.job.attempt)
 
 
-def leaves_happy_path(event: Event) -> bool:
+def leaves_happy_path(event: JobEvent) -> bool:
     """Whether history cannot be told without this event; the others are told from the job's own row."""
-    return event.state not in _QUIET and not (event.state is State.QUEUED and event.job.generation == 0)
+    return event.state not in _QUIET and not (event.state is JobState.QUEUED and event.job.generation == 0)
 
 
-def began_at_attempt(state: State, attempt: int) -> int:
+def began_at_attempt(state: JobState, attempt: int) -> int:
     """The attempt whose run ended in `state`: a RETRYING copy carries the next one already."""
-    return max(0, attempt - 1) if state is State.RETRYING else attempt
+    return max(0, attempt - 1) if state is JobState.RETRYING else attempt
 
 
 @dataclass(slots=True)
 class Folded:
     """A batch: the latest event of each job, and what must be kept beside it."""
 
-    latest: dict[str, Event] = field(default_factory=dict)
-    changes: list[Event] = field(default_factory=list)
-    losers: list[Event] = field(default_factory=list)
+    latest: dict[str, JobEvent] = field(default_factory=dict)
+    changes: list[JobEvent] = field(default_factory=list)
+    losers: list[JobEvent] = field(default_factory=list)
     """Successes that another event of the batch outdid: perhaps second runs."""
-    dropped: list[Event] = field(default_factory=list)
+    dropped: list[JobEvent] = field(default_factory=list)
 
 
-def fold(events: Iterable[Event]) -> Folded:
+def fold(events: Iterable[JobEvent]) -> Folded:
     """Reduce a batch to what has to be written."""
     folded = Folded()
     latest = folded.latest
@@ -58,13 +58,13 @@ def fold(events: Iterable[Event]) -> Folded:
             latest[job_id] = event
             continue
         winner, loser = (event, best) if truth_of(event) > truth_of(best) else (best, event)
-        if loser.state is State.SUCCEEDED:
+        if loser.state is JobState.SUCCEEDED:
             folded.losers.append(loser)
         latest[job_id] = _completed(winner, loser.job)
     return folded
 
 
-def _completed(event: Event, other: Job) -> Event:
+def _completed(event: JobEvent, other: Job) -> JobEvent:
     """The event, with what it does not say about its job taken from another event."""
     job = completed(event.job, other)
     if other.payload_json and not job.payload_json and not event.state.is_final:
@@ -84,7 +84,7 @@ def completed(job: Job, other: Job) -> Job:
     )
 
 
-def told(prior: Record | None, events: Sequence[Event]) -> Iterator[tuple[Record, Change]]:
+def told(prior: JobRecord | None, events: Sequence[JobEvent]) -> Iterator[tuple[JobRecord, StateChange]]:
     """The changes that events of one job make to its record, one by one, as those who watch it shall see them.
 
     A run nobody announced is told at its end: RUNNING, then what became of it. Etags are the caller's.
@@ -93,18 +93,18 @@ def told(prior: Record | None, events: Sequence[Event]) -> Iterator[tuple[Record
         if event.duplicate or (prior and truth_of(event) <= truth(prior.state, prior.job.generation, prior.job.attempt)):
             continue
         job = completed(event.job, prior.job) if prior else event.job
-        if event.started_at is not None and event.state is not State.RUNNING and not (prior and prior.state is State.RUNNING):
+        if event.started_at is not None and event.state is not JobState.RUNNING and not (prior and prior.state is JobState.RUNNING):
             running = replace(job, attempt=began_at_attempt(event.state, job.attempt), payload_json=b"")
-            change = Change(event.started_at, State.RUNNING, running.generation, running.attempt, actor=event.actor)
-            yield Record(running, State.RUNNING, event.started_at, event.started_at, prior.duplicates if prior else 0), change
+            change = StateChange(event.started_at, JobState.RUNNING, running.generation, running.attempt, actor=event.actor)
+            yield JobRecord(running, JobState.RUNNING, event.started_at, event.started_at, prior.duplicates if prior else 0), change
         prior = record_after(prior, event, job)
         yield prior, change_of(event)
 
 
-def record_after(prior: Record | None, event: Event, job: Job) -> Record:
+def record_after(prior: JobRecord | None, event: JobEvent, job: Job) -> JobRecord:
     """The record once the event has been applied."""
-    aside = event.state.is_set_aside
-    return Record(
+    aside = event.state.in_quarantine
+    return JobRecord(
         job=job if aside else replace(job, payload_json=b""),
         state=event.state,
         updated_at=event.at,
@@ -114,6 +114,6 @@ def record_after(prior: Record | None, event: Event, job: Job) -> Record:
     )
 
 
-def change_of(event: Event) -> Change:
+def change_of(event: JobEvent) -> StateChange:
     """The line of history an event makes."""
-    return Change(event.at, event.state, event.job.generation, event.job.attempt, event.code, event.message, event.actor)
+    return StateChange(event.at, event.state, event.job.generation, event.job.attempt, event.code, event.message, event.actor)

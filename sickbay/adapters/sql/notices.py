@@ -12,7 +12,7 @@ from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from sickbay.domain.job import Event, State
+from sickbay.domain.job import JobEvent, JobState
 
 MAX_BYTES: Final = 7_900
 """PostgreSQL takes less than 8,000."""
@@ -22,14 +22,14 @@ ANY_ATTEMPT: Final = 2**31 - 1
 """What stands for the attempt of a copy that is called off: programs before 1.1 compare it."""
 
 _LETTERS: Final = {
-    State.QUEUED: "Q",
-    State.RUNNING: "R",
-    State.RETRYING: "T",
-    State.PARKED: "P",
-    State.QUARANTINED: "A",
-    State.SUCCEEDED: "S",
-    State.DISCARDED: "D",
-    State.CANCELLED: "C",
+    JobState.QUEUED: "Q",
+    JobState.RUNNING: "R",
+    JobState.RETRYING: "T",
+    JobState.PARKED: "P",
+    JobState.QUARANTINED: "A",
+    JobState.SUCCEEDED: "S",
+    JobState.DISCARDED: "D",
+    JobState.CANCELLED: "C",
 }
 _STATES: Final = {letter: state for state, letter in _LETTERS.items()}
 
@@ -39,14 +39,14 @@ class Notice:
     """A change that was written; times in ms."""
 
     job_id: str
-    state: State
+    state: JobState
     generation: int
     attempt: int
     at: int
     started_at: int | None
 
 
-def written(events: Iterable[Event], called_off: Iterable[tuple[str, int]] = ()) -> list[str]:
+def written(events: Iterable[JobEvent], called_off: Iterable[tuple[str, int]] = ()) -> list[str]:
     """The texts to send, each below PostgreSQL's limit, in the order of the events."""
     copies = [f"X {generation} {ANY_ATTEMPT} 0 - {job_id}" for job_id, generation in called_off]
     lines = [_line(event) for event in events if not event.duplicate]
@@ -70,7 +70,7 @@ def called_off(text: str) -> list[tuple[str, int]]:
     return [(job_id, int(generation)) for _, generation, _, _, _, job_id in fields]
 
 
-def _line(event: Event) -> str:
+def _line(event: JobEvent) -> str:
     job, started = event.job, event.started_at
     return f"{_LETTERS[event.state]} {job.generation} {job.attempt} {event.at} {'-' if started is None else started} {job.job_id}"
 

@@ -10,17 +10,17 @@ from typing import Final
 
 from sqlalchemy import ColumnElement, bindparam, select, tuple_
 
+from sickbay.adapters.sql.change_feed import ChangeFeed
 from sickbay.adapters.sql.chunks import chunks
-from sickbay.adapters.sql.feed import Feed
+from sickbay.adapters.sql.database import Database
 from sickbay.adapters.sql.history import history
-from sickbay.adapters.sql.hub import Watcher
 from sickbay.adapters.sql.paging import cursor as cursor_of
 from sickbay.adapters.sql.paging import parsed
 from sickbay.adapters.sql.rows import LISTED, WHOLE, record_of
 from sickbay.adapters.sql.schema import job_changes, jobs
-from sickbay.adapters.sql.store import Store
+from sickbay.adapters.sql.subscribers import Watcher
 from sickbay.concurrency.tasks import detached, in_turns
-from sickbay.domain.job import Change, Record
+from sickbay.domain.job import JobRecord, StateChange
 from sickbay.domain.queries import JobQuery, Page
 
 ONE: Final = select(*WHOLE).where(jobs.c.job_id == bindparam("job"))
@@ -33,27 +33,27 @@ THEIR_CHANGES: Final = select(job_changes).where(job_changes.c.job_id.in_(bindpa
 class SqlReader:
     """Implements `JobReader`."""
 
-    def __init__(self, store: Store, feed: Feed) -> None:
+    def __init__(self, store: Database, feed: ChangeFeed) -> None:
         self._store = store
         self.detached = store.detached
         self._feed = feed
 
     @detached
-    async def get(self, job_id: str) -> Record | None:
+    async def get(self, job_id: str) -> JobRecord | None:
         """The job, or None if the ledger does not know it (yet)."""
         async with self._store.read() as connection:
             row = (await connection.execute(ONE, {"job": job_id})).first()
         return record_of(row) if row else None
 
     @detached
-    async def history(self, job_id: str) -> Sequence[Change]:
+    async def history(self, job_id: str) -> Sequence[StateChange]:
         """Every state change known, oldest first; empty for an unknown job."""
         return (await self.histories([job_id])).get(job_id, [])
 
     @detached
-    async def histories(self, job_ids: Sequence[str]) -> Mapping[str, Sequence[Change]]:
+    async def histories(self, job_ids: Sequence[str]) -> Mapping[str, Sequence[StateChange]]:
         """The same of many jobs at once, each as it is at one moment; unknown ones are left out."""
-        found: dict[str, Sequence[Change]] = {}
+        found: dict[str, Sequence[StateChange]] = {}
         for chunk in chunks(job_ids):
             async with self._store.read() as connection:
                 rows = (await connection.execute(TOLD, {"jobs": chunk})).all()
@@ -63,7 +63,7 @@ class SqlReader:
         return found
 
     @detached
-    async def find(self, query: JobQuery, limit: int, cursor: str) -> Page[Record]:
+    async def find(self, query: JobQuery, limit: int, cursor: str) -> Page[JobRecord]:
         """Newest submission first; InvalidArgument(INVALID_PAGE_TOKEN) if the cursor is not of this kind."""
         wanted = _wanted(query)
         if cursor:

@@ -11,7 +11,7 @@ from sqlalchemy import Row, func, select
 
 from sickbay.adapters.sql.fingerprint import fingerprint
 from sickbay.adapters.sql.schema import job_duplicates, jobs
-from sickbay.domain.job import Event, Failure, Job, Reason, Record, State
+from sickbay.domain.job import Failure, Job, JobEvent, JobRecord, JobState, Reason
 
 AnyRow = Row[*tuple[Any, ...]]
 
@@ -59,11 +59,11 @@ def job_of(row: AnyRow) -> Job:
     )
 
 
-def record_of(row: AnyRow) -> Record:
+def record_of(row: AnyRow) -> JobRecord:
     """A Record from a row of LISTED or WHOLE."""
-    state, job = State(row.state), job_of(row)
-    return Record(
-        job=job if state.is_set_aside or not job.payload_json else replace(job, payload_json=b""),
+    state, job = JobState(row.state), job_of(row)
+    return JobRecord(
+        job=job if state.in_quarantine or not job.payload_json else replace(job, payload_json=b""),
         state=state,
         updated_at=row.updated_at,
         started_at=row.started_at,
@@ -74,26 +74,26 @@ def record_of(row: AnyRow) -> Record:
     )
 
 
-def values_of(event: Event) -> tuple[object, ...]:
+def values_of(event: JobEvent) -> tuple[object, ...]:
     """The row of a job after an event, in the order of JOB_VALUES; called for every event, so the quiet case is kept short."""
     job, state = event.job, event.state
     last = job.failures[-1] if job.failures else None
     code, message = (event.code, event.message) if event.code or last is None else (last.code, last.message)
     place = (job.job_id, job.job_type, job.tenant, state.value, job.generation, job.attempt, state.rank)
     run = (job.submitted_at, event.at, event.started_at, event.run, _encode(job.failures) if last else None, code)
-    if not state.is_set_aside:
+    if not state.in_quarantine:
         payload = job.payload_json or None if not state.is_final else None
         return (*place, *run, None, None, None, None, payload, None)
     reason = event.reason.value if event.reason else None
     return (*place, *run, event.at, reason, plain(message), fingerprint(message), job.payload_json, job.trace or None)
 
 
-def event_of(row: AnyRow) -> Event:
+def event_of(row: AnyRow) -> JobEvent:
     """The event that set a job aside, from its whole row."""
     reason = Reason(row.reason) if row.reason else None
-    return Event(
+    return JobEvent(
         job_of(row),
-        State(row.state),
+        JobState(row.state),
         row.set_aside_at,
         started_at=row.started_at,
         run=row.run,
@@ -103,7 +103,7 @@ def event_of(row: AnyRow) -> Event:
     )
 
 
-def change_values(event: Event) -> tuple[object, ...]:
+def change_values(event: JobEvent) -> tuple[object, ...]:
     """A row of `job_changes`, in the order of the table."""
     job, message = event.job, plain(event.message)
     return (job.job_id, job.generation, job.attempt, event.state.value, event.at, event.started_at, event.code, message, event.actor)

@@ -13,9 +13,9 @@ from typing import Final
 
 from sqlalchemy import or_, select
 
+from sickbay.adapters.sql.database import Database
 from sickbay.adapters.sql.schema import jobs
-from sickbay.adapters.sql.store import Store
-from sickbay.domain.job import Job, State
+from sickbay.domain.job import Job, JobState
 from sickbay.ports import Clock
 
 REMEMBERED_MS: Final = 86_400_000
@@ -41,10 +41,10 @@ class Starts:
         self.takes_jobs = False
         """Whether this process consumes jobs just now."""
 
-    async def load(self, store: Store) -> None:
+    async def load(self, store: Database) -> None:
         """Read what was called off in the last 24 hours."""
         lately = jobs.c.updated_at > self._clock() - REMEMBERED_MS
-        ended = jobs.c.state.in_([State.CANCELLED.value, State.DISCARDED.value])
+        ended = jobs.c.state.in_([JobState.CANCELLED.value, JobState.DISCARDED.value])
         async with store.read() as connection:
             self.add((row.job_id, row.generation) for row in await connection.execute(select(*_ENDED).where(ended, lately)))
             left = or_(lately, jobs.c.lease_until.is_not(None))

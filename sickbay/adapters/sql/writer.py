@@ -10,17 +10,17 @@ from sqlalchemy import BigInteger, ColumnElement, Text, and_, bindparam, case, e
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
+from sickbay.adapters.sql.change_feed import ChangeFeed
 from sickbay.adapters.sql.chunks import chunks
-from sickbay.adapters.sql.dialects import Insert
-from sickbay.adapters.sql.feed import Feed
+from sickbay.adapters.sql.database import Database
+from sickbay.adapters.sql.engines import Insert
 from sickbay.adapters.sql.merge import Folded, fold
-from sickbay.adapters.sql.prune import prune
+from sickbay.adapters.sql.retention import prune
 from sickbay.adapters.sql.rows import JOB_VALUES, change_values, event_of, values_of
 from sickbay.adapters.sql.schema import job_changes, job_duplicates, jobs
 from sickbay.adapters.sql.starts import Starts
-from sickbay.adapters.sql.store import Store
 from sickbay.concurrency.tasks import detached
-from sickbay.domain.job import Event, Job, State
+from sickbay.domain.job import Job, JobEvent, JobState
 from sickbay.domain.truth import CALLED_OFF, truth
 
 _REPLACED: Final = (
@@ -30,15 +30,15 @@ _REPLACED: Final = (
 # Constants are written into the statement, so that its parameters are the columns and nothing else.
 _NOTHING: Final = literal_column("''", Text)
 _ZERO: Final = literal_column("0", BigInteger)
-_FINAL: Final = literal_column(str(State.SUCCEEDED.rank), BigInteger)
-_SUCCEEDED: Final = literal_column(f"'{State.SUCCEEDED.value}'", Text)
+_FINAL: Final = literal_column(str(JobState.SUCCEEDED.rank), BigInteger)
+_SUCCEEDED: Final = literal_column(f"'{JobState.SUCCEEDED.value}'", Text)
 _CALLED_OFF: Final = [literal_column(f"'{state.value}'", Text) for state in sorted(CALLED_OFF)]
 _KEEP_PAYLOAD: Final = (
     update(jobs)
     .where(
         jobs.c.job_id == bindparam("job"),
         jobs.c.generation == bindparam("in_generation"),
-        jobs.c.rank < State.PARKED.rank,
+        jobs.c.rank < JobState.PARKED.rank,
         jobs.c.payload.is_(None),
     )
     .values(payload=bindparam("kept"))
@@ -49,7 +49,7 @@ _RELEASED: Final = {"lease_until": null(), "claim_attempt": null(), "claim_actor
 class SqlWriter:
     """Implements `LedgerWriter`. Several of them on one database are harmless: every write is guarded by the order of truth."""
 
-    def __init__(self, store: Store, feed: Feed, starts: Starts) -> None:
+    def __init__(self, store: Database, feed: ChangeFeed, starts: Starts) -> None:
         self._store = store
         self.detached = store.detached
         self._feed = feed
@@ -60,7 +60,7 @@ class SqlWriter:
         self._add_second_run = _second_run_statement(store.insert(job_duplicates))
 
     @detached
-    async def apply(self, events: Sequence[Event]) -> None:
+    async def apply(self, events: Sequence[JobEvent]) -> None:
         """Merge by the order of truth: replays, reordering and several writers are harmless.
 
         Nothing is added to the generation of a job that is being released, so a cancellation that comes then changes nothing.
@@ -81,7 +81,7 @@ class SqlWriter:
         rows = [values_of(folded.latest[job_id]) for job_id in sorted(folded.latest)]
         if not await self._merge.run(connection, rows):
             # Some event changed nothing: a success among those may be a second run. Rare, so healthy batches do not ask.
-            second_runs = [*second_runs, *(event for event in folded.latest.values() if event.state is State.SUCCEEDED)]
+            second_runs = [*second_runs, *(event for event in folded.latest.values() if event.state is JobState.SUCCEEDED)]
             await _keep_payloads(connection, folded)
         called_off = await self._called_off(connection, folded)
         took_place = [event for event in folded.changes if event.state not in CALLED_OFF or _copy(event) in called_off]
@@ -119,7 +119,7 @@ class SqlWriter:
         return answer
 
     @detached
-    async def set_aside(self, after: str, limit: int, before: int) -> Sequence[Event]:
+    async def set_aside(self, after: str, limit: int, before: int) -> Sequence[JobEvent]:
         """Jobs set aside before `before` (ms), by job id from the one after `after` on, each as the event that its copy holds."""
         wanted = (jobs.c.set_aside_at.is_not(None), jobs.c.set_aside_at < before, jobs.c.job_id > after)
         query = select(jobs).where(*wanted).order_by(jobs.c.job_id).limit(limit)
@@ -131,11 +131,11 @@ class SqlWriter:
         return self._store.alone("sweep")
 
     @detached
-    async def counts(self) -> Mapping[State, int]:
+    async def counts(self) -> Mapping[JobState, int]:
         """How many jobs are in each state; every state is named."""
         async with self._store.read() as connection:
             rows = await connection.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state))
-        return dict.fromkeys(State, 0) | {State(state): count for state, count in rows}
+        return dict.fromkeys(JobState, 0) | {JobState(state): count for state, count in rows}
 
     @detached
     async def duplicates(self) -> int:
@@ -152,7 +152,7 @@ class SqlWriter:
 
 async def _keep_payloads(connection: AsyncConnection, folded: Folded) -> None:
     """The news of a run may come before that of its acceptance, which alone has the payload."""
-    late = [event.job for event in folded.latest.values() if event.state is State.QUEUED and event.job.payload_json]
+    late = [event.job for event in folded.latest.values() if event.state is JobState.QUEUED and event.job.payload_json]
     if late:
         values = [{"job": job.job_id, "kept": job.payload_json, "in_generation": job.generation} for job in late]
         await connection.execute(_KEEP_PAYLOAD, values)
@@ -199,30 +199,30 @@ def _second_run_statement(insert: Insert) -> Insert:
         exists().where(
             jobs.c.job_id == bindparam("job", type_=Text),
             jobs.c.generation == bindparam("in_generation", type_=BigInteger),
-            jobs.c.state == State.SUCCEEDED.value,
+            jobs.c.state == JobState.SUCCEEDED.value,
             jobs.c.run.not_in(["", bindparam("second_run", type_=Text)]),
         )
     )
     return insert.from_select(["job_id", "run", "at"], seen).on_conflict_do_nothing()
 
 
-def _second_run_values(event: Event) -> dict[str, object]:
+def _second_run_values(event: JobEvent) -> dict[str, object]:
     return {"job": event.job.job_id, "second_run": event.run, "seen_at": event.at, "in_generation": event.job.generation}
 
 
-def _copy(event: Event) -> tuple[str, int]:
+def _copy(event: JobEvent) -> tuple[str, int]:
     return (event.job.job_id, event.job.generation)
 
 
-def _duplicate_values(event: Event) -> tuple[str, str, int]:
+def _duplicate_values(event: JobEvent) -> tuple[str, str, int]:
     return (event.job.job_id, event.run or f"@{event.at}", event.at)
 
 
 def _is_live(job: Job, row: Any) -> bool | None:
     if row is None:
         return None
-    state = State(row.state)
-    copy, known = truth(State.PARKED, job.generation, job.attempt), truth(state, row.generation, row.attempt)
+    state = JobState(row.state)
+    copy, known = truth(JobState.PARKED, job.generation, job.attempt), truth(state, row.generation, row.attempt)
     if copy > known:
         return None
-    return copy == known and state.is_set_aside
+    return copy == known and state.in_quarantine

@@ -6,20 +6,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from sickbay.domain.outcome import Kind, kind_of
+from sickbay.domain.outcome import OutcomeKind, kind_of
 from sickbay.domain.raised import attribute, is_a
 
-SYSTEMIC: Final = Kind.SYSTEMIC
-TRANSIENT: Final = Kind.TRANSIENT
-DATA: Final = Kind.DATA
-UNKNOWN: Final = Kind.UNKNOWN
+SYSTEMIC: Final = OutcomeKind.SYSTEMIC
+TRANSIENT: Final = OutcomeKind.TRANSIENT
+DATA: Final = OutcomeKind.DATA
+UNKNOWN: Final = OutcomeKind.UNKNOWN
 
 
 class Known(NamedTuple):
     """What an exception means. Without a code it is made of its class's name; `sure` unless the exception's cause knows better."""
 
     code: str
-    kind: Kind
+    kind: OutcomeKind
     sure: bool = True
 
 
@@ -42,7 +42,7 @@ class Rule:
         return self.known if self.read is None else self.read(error)
 
 
-def rule(library: str, names: str, code: str, kind: Kind | None = None, *, sure: bool = True) -> Rule:
+def rule(library: str, names: str, code: str, kind: OutcomeKind | None = None, *, sure: bool = True) -> Rule:
     """All exceptions of these classes mean `code`, of its usual kind unless another is given."""
     return Rule(library, tuple(names.split()), Known(code, kind or kind_of(code), sure))
 
@@ -52,7 +52,7 @@ def looked_into(library: str, names: str, read: Reader, says: str) -> Rule:
     return Rule(library, tuple(names.split()), read=read, says=says)
 
 
-def known(code: str, kind: Kind | None = None) -> Known:
+def known(code: str, kind: OutcomeKind | None = None) -> Known:
     """A code of its usual kind unless another is given."""
     return Known(code, kind or kind_of(code))
 

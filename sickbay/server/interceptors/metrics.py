@@ -12,12 +12,12 @@ import grpc
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from sickbay.server.errors import fault_of
-from sickbay.server.interceptors.around import Call
+from sickbay.server.interceptors.observe import Call
 from sickbay.telemetry.metrics import SECONDS
 
 
 class CallMeter:
-    """What an `AroundInterceptor` puts around calls. Only methods that exist come here, so the labels are bounded."""
+    """What an `ObserveInterceptor` puts around calls. Only methods that exist come here, so the labels are bounded."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         """Add the metrics to `registry`."""

@@ -17,11 +17,11 @@ from opentelemetry.context import attach, detach, get_current
 from opentelemetry.trace import SpanKind, Tracer
 
 from sickbay.domain.trace import TRACEPARENT, TRACESTATE
-from sickbay.server.interceptors.around import Call
 from sickbay.server.interceptors.metrics import code_of
+from sickbay.server.interceptors.observe import Call
 from sickbay.telemetry import spans
-from sickbay.telemetry.carried import extracted
 from sickbay.telemetry.spans import failed
+from sickbay.telemetry.trace_links import extracted
 
 _OURS: Final = {
     grpc.StatusCode.UNKNOWN,
@@ -36,7 +36,7 @@ _NAMES: Final = {TRACEPARENT, TRACESTATE}
 
 
 class CallTracer:
-    """What an `AroundInterceptor` puts around calls. Health checks, of which there is no end, make no spans."""
+    """What an `ObserveInterceptor` puts around calls. Health checks, of which there is no end, make no spans."""
 
     def __init__(self, tracer: Tracer) -> None:
         """Make spans with `tracer`."""

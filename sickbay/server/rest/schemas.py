@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict
 
 _StateName = Literal["QUEUED", "RUNNING", "RETRYING", "PARKED", "QUARANTINED", "SUCCEEDED", "DISCARDED", "CANCELLED"]
 _ReasonName = Literal["CIRCUIT_OPEN", "RETRIES_EXHAUSTED", "UNKNOWN_TYPE", "UNDECODABLE", "WORKER_LOST", "BROKER", "WORKER_FAULT"]
-_CircuitName = Literal["CLOSED", "OPEN", "HALF_OPEN", "FORCED_OPEN", "DISABLED", "METRICS_ONLY"]
+_BreakerName = Literal["CLOSED", "OPEN", "HALF_OPEN", "FORCED_OPEN", "DISABLED", "METRICS_ONLY"]
 
 
 class Strict(BaseModel):
@@ -182,7 +182,7 @@ class BreakerBody(Strict):
 
     jobType: str
     tenant: str | None = None
-    state: _CircuitName
+    state: _BreakerName
     openedAt: int | None = None
     cooldownElapsed: bool | None = None
     cooldownMs: int | None = None
@@ -213,7 +213,7 @@ class ResetBody(Strict):
     jobType: str
 
 
-class CircuitCounts(Strict):
+class BreakerCounts(Strict):
     """How many circuits there are."""
 
     total: int
@@ -236,7 +236,7 @@ class JobCounts(Strict):
 class MetricsBody(Strict):
     """The system in numbers."""
 
-    circuitBreakers: CircuitCounts
+    circuitBreakers: BreakerCounts
     failures: FailureCounts
     jobs: JobCounts
     queues: dict[str, int]

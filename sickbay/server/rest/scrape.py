@@ -9,14 +9,14 @@ from fastapi.responses import Response
 
 from sickbay.server.rest.accept import JSON, prefers
 from sickbay.server.rest.openapi import MISDIRECTED
-from sickbay.telemetry.metrics import Exposition
+from sickbay.telemetry.metrics import MetricsRegistry
 
 TEXTS: Final = ("application/openmetrics-text", "text/plain")
 _TEXT: Final[dict[str, Any]] = {"schema": {"type": "string"}}
 DOCUMENTED: Final[dict[int | str, dict[str, Any]]] = {200: {"content": dict.fromkeys(TEXTS, _TEXT)}}
 
 
-def add_scrape(app: FastAPI, exposition: Exposition) -> None:
+def add_scrape(app: FastAPI, exposition: MetricsRegistry) -> None:
     """Add `GET /metrics`."""
 
     @app.get("/metrics", operation_id="Scrape", response_class=Response, responses=DOCUMENTED | MISDIRECTED, tags=["metrics"])
@@ -25,7 +25,7 @@ def add_scrape(app: FastAPI, exposition: Exposition) -> None:
         return await scraped(exposition, request)
 
 
-async def scraped(exposition: Exposition, request: Request) -> Response:
+async def scraped(exposition: MetricsRegistry, request: Request) -> Response:
     """The answer to a scrape."""
     body, content_type = await exposition.text(request.headers.get("accept", ""))
     return Response(body, headers={"content-type": content_type})

@@ -149,9 +149,9 @@ def breakers_view(breakers: list[View], next_page_token: str = "") -> View:
 
 def metrics_view(metrics: GetMetricsResponse) -> View:
     """The system in numbers."""
-    circuits = metrics.circuit_breakers
+    breakers = metrics.circuit_breakers
     return {
-        "circuitBreakers": {"total": circuits.total, "open": circuits.open, "closed": circuits.closed},
+        "circuitBreakers": {"total": breakers.total, "open": breakers.open, "closed": breakers.closed},
         "failures": {"byJobType": dict(sorted(metrics.failures_by_job_type.items()))},
         "jobs": {"byState": dict(sorted(metrics.jobs_by_state.items()))},
         "queues": dict(sorted(metrics.queue_depths.items())),

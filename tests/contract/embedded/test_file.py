@@ -5,7 +5,7 @@ import sqlite3
 
 import pytest
 
-from sickbay.adapters.embedded import store as store_module
+from sickbay.adapters.embedded import queue_file as store_module
 from sickbay.adapters.embedded.broker import SqliteBroker
 from sickbay.domain.errors import SettingsError
 from sickbay.ports import TO_MAIN, Message, Queue

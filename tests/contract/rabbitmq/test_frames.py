@@ -13,7 +13,7 @@ from pamqp.header import ContentHeader
 from pamqp.heartbeat import Heartbeat
 
 from sickbay.adapters.rabbitmq.frames import FrameFilter
-from sickbay.adapters.rabbitmq.legible import MAX_HEADERS, legible_content, legible_delivery
+from sickbay.adapters.rabbitmq.readable import MAX_HEADERS, legible_content, legible_delivery
 from tests.contract import rabbitmq_raw
 from tests.contract.rabbitmq_raw import frame, short, table, text
 

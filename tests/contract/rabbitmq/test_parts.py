@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pamqp.commands import Basic
 
+from sickbay.adapters.rabbitmq.ack_batch import AckBatch
 from sickbay.adapters.rabbitmq.address import Address
 from sickbay.adapters.rabbitmq.properties import copied, outgoing, received
-from sickbay.adapters.rabbitmq.settling import Settlements
 from sickbay.adapters.rabbitmq.topology import BINDINGS, EXCHANGES, QUEUES, RETRY_QUEUES, route
 from sickbay.domain.errors import SettingsError
 from sickbay.ports import TO_MAIN, TO_QUARANTINE, TO_RETRY, Message, Queue
@@ -40,7 +40,7 @@ class Channel:
 @given(st.permutations(range(1, 21)), st.sets(st.integers(1, 20)), st.lists(st.integers(1, 6), min_size=20, max_size=20))
 def test_whatever_the_order_each_message_is_settled_once_and_as_asked(order, nacked, sizes):
     """At every moment just what was settled is settled, and what goes back together goes back oldest first."""
-    settlements, channel, told = Settlements(), Channel(order), set()
+    settlements, channel, told = AckBatch(), Channel(order), set()
     while order:
         turn, order = order[: sizes[0]], order[sizes[0] :]
         sizes = sizes[1:] or [6]
@@ -60,7 +60,7 @@ def test_whatever_the_order_each_message_is_settled_once_and_as_asked(order, nac
 
 
 def test_a_run_is_one_frame():
-    settlements = Settlements()
+    settlements = AckBatch()
     for tag in range(100, 0, -1):
         settlements.ack(tag)
     assert [(frame.delivery_tag, frame.multiple) for frame in settlements.frames()] == [(100, True)]

@@ -1,0 +1,172 @@
+"""Takes jobs in: reserve the idempotency key, publish, and only after the broker's confirm say "accepted"."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
+
+from jobapi.names import NameLimits, Names
+from jobapi.recent import Recent
+from sickbay.concurrency.tasks import DetachedTasks, in_turns
+from sickbay.contract.requests import Submission
+from sickbay.domain.errors import Refused, SickbayError, Unavailable
+from sickbay.domain.job import Job, JobEvent, JobRecord, JobState, new_job_id
+from sickbay.messages.codec import encode_events, job_message
+from sickbay.ports import TO_MAIN, Broker, Clock, IdempotencyKeys, Message
+
+CONFIRM_AGAIN_S: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""Pauses between attempts to confirm a key whose store does not answer; they end before its lease does."""
+
+MAX_TOLD_BYTES: Final = 256 * 1024
+MAX_TOLD: Final = 100
+"""Jobs of which one message tells the ledger, so that it is read in a moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A durable job; `duplicate` if its idempotency key had been accepted before."""
+
+    job: Job
+    duplicate: bool = False
+
+
+class TakesIn(Protocol):
+    """What the service needs of an intake."""
+
+    async def accept(self, submissions: Sequence[Submission]) -> Sequence[Accepted | SickbayError]:
+        """One result for each submission, in order; never raises a SickbayError."""
+
+
+class JobSubmitter:
+    """The one way in, for single jobs and batches alike."""
+
+    def __init__(
+        self, broker: Broker, keys: IdempotencyKeys, recent: Recent, clock: Clock, *, names: Names | None = None, kept_bytes: int = 0
+    ) -> None:
+        """Accepted jobs are remembered in `recent` until the ledger knows them, which also gets payloads of up to `kept_bytes`.
+
+        `names` bounds what clients make up.
+        """
+        self._names = names or Names(NameLimits())
+        self._kept_bytes = kept_bytes
+        self._broker = broker
+        self._keys = keys
+        self._recent = recent
+        self._clock = clock
+        self.detached = DetachedTasks()
+
+    async def accept(self, submissions: Sequence[Submission]) -> Sequence[Accepted | SickbayError]:
+        """One result for each submission, in order; those that go in are published together, with the event that tells the ledger.
+
+        While the broker is away every one of them is Unavailable: it may or may not have arrived. A repeat under the same
+        idempotency key goes on under the same job id; where the broker has certainly taken nothing, the key is free again.
+        """
+        first = _first_of_key(submissions)
+        results = await self._accept([submissions[place] for place in sorted(set(first))])
+        by_place = dict(zip(sorted(set(first)), results, strict=True))
+        return [by_place[place] if place == mine else _repeated(by_place[mine]) for place, mine in enumerate(first)]
+
+    async def _accept(self, submissions: Sequence[Submission]) -> Sequence[Accepted | SickbayError]:
+        """The same for submissions of which no two are one request."""
+        results = [await self._reserve(submission) async for submission in in_turns(submissions)]
+        fresh = [result.job for result in results if isinstance(result, Accepted) and not result.duplicate]
+        try:
+            if fresh:
+                messages = [job_message(TO_MAIN, job) async for job in in_turns(fresh)]
+                messages += [message async for message in in_turns(_told(fresh, self._kept_bytes))]
+                await self._broker.publish(messages)
+        except (Refused, ValueError) as error:
+            for submission, job in _keyed(submissions, results):
+                if not job.maybe_duplicate:  # else the one that vanished may have arrived
+                    self.detached.start(self._free(submission, job.job_id))
+            if isinstance(error, ValueError):
+                raise
+            return _none_accepted(results, error)
+        except Unavailable as error:
+            return _none_accepted(results, error)
+        for job in fresh:
+            self._recent.add(JobRecord(replace(job, payload_json=b""), JobState.QUEUED, job.submitted_at))
+        for submission, _ in _keyed(submissions, results):
+            await self._confirm(submission)
+        return results
+
+    async def _reserve(self, submission: Submission) -> Accepted | SickbayError:
+        refusal = self._names.use(submission.job_type, submission.tenant)
+        if refusal is not None:
+            return refusal
+        now = self._clock()
+        job = submission.job(new_job_id(now), now)
+        if not submission.request_id:
+            return Accepted(job)
+        try:
+            held = await self._keys.reserve(submission.tenant, submission.request_id, submission.digest, job.job_id)
+        except Unavailable as error:
+            self.detached.start(self._free(submission, job.job_id))  # it may have been reserved all the same
+            return error
+        except SickbayError as error:
+            return error
+        kept = replace(job, job_id=held.job_id, submitted_at=held.submitted_at, maybe_duplicate=held.retaken)
+        return Accepted(kept, held.duplicate)
+
+    async def _confirm(self, submission: Submission) -> None:
+        """The job is accepted, whatever becomes of this; without it a repeat would have to wait for the lease, and run the job anew."""
+        try:
+            await self._keys.confirm(submission.tenant, submission.request_id)
+        except Unavailable:
+            self.detached.start(self._confirm_later(submission))
+
+    async def _confirm_later(self, submission: Submission) -> None:
+        for pause_s in CONFIRM_AGAIN_S:
+            await asyncio.sleep(pause_s)
+            with contextlib.suppress(Unavailable):
+                await self._keys.confirm(submission.tenant, submission.request_id)
+                break
+
+    async def _free(self, submission: Submission, job_id: str) -> None:
+        """The job was certainly not accepted: a repeat need not wait for the lease. If this fails, it must."""
+        with contextlib.suppress(Unavailable):
+            await self._keys.release(submission.tenant, submission.request_id, job_id)
+
+
+def _first_of_key(submissions: Sequence[Submission]) -> list[int]:
+    """For each submission the place of the first that is the same request under the same idempotency key: its own if there is none."""
+    places: dict[tuple[str, str, bytes], int] = {}
+    return [
+        places.setdefault((one.tenant, one.request_id, one.digest), place) if one.request_id else place
+        for place, one in enumerate(submissions)
+    ]
+
+
+def _repeated(result: Accepted | SickbayError) -> Accepted | SickbayError:
+    """What a repeat is told in the same call."""
+    return replace(result, duplicate=True) if isinstance(result, Accepted) else result
+
+
+def _keyed(submissions: Sequence[Submission], results: Sequence[Accepted | SickbayError]) -> Iterator[tuple[Submission, Job]]:
+    """Those that go in under an idempotency key that they have reserved."""
+    for submission, result in zip(submissions, results, strict=True):
+        if submission.request_id and isinstance(result, Accepted) and not result.duplicate:
+            yield submission, result.job
+
+
+def _none_accepted(results: Sequence[Accepted | SickbayError], error: Unavailable) -> Sequence[Accepted | SickbayError]:
+    return [error if isinstance(result, Accepted) and not result.duplicate else result for result in results]
+
+
+def _told(jobs: Sequence[Job], kept_bytes: int) -> Iterator[Message]:
+    """What tells the ledger, in messages of MAX_TOLD jobs and MAX_TOLD_BYTES of payloads at most, but for one that is larger by itself."""
+    events: list[JobEvent] = []
+    size = 0
+    for job in jobs:
+        length = len(job.payload_json)
+        if length > kept_bytes:
+            job, length = replace(job, payload_json=b""), 0  # noqa: PLW2901 - the same job, told without its payload
+        if len(events) == MAX_TOLD or (events and size + length > MAX_TOLD_BYTES):
+            yield Message("job.accepted", encode_events(events))
+            events, size = [], 0
+        events.append(JobEvent(job, JobState.QUEUED, job.submitted_at))
+        size += length
+    yield Message("job.accepted", encode_events(events))

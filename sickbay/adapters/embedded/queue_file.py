@@ -1,0 +1,288 @@
+"""The SQLite file behind the embedded broker: one table per queue, in the queue's own name, oldest message first by `id`.
+
+Two decisions shape this file; both come from measuring a loaded process, where threads fight for the interpreter's lock:
+
+- **SQL runs on the event loop, waiting for the disk does not.** Python's sqlite3 gives the lock up at every row it steps over, and a
+  thread beside a busy loop waits milliseconds to get it back: storing 100 messages took 0.6 ms alone and 10 s beside a saturated loop.
+  So a transaction is written on the loop, into the page cache (SQLite's synchronous NORMAL, which survives a kill), and `sync` makes
+  it survive a power cut too: one fdatasync of the write-ahead log, in a thread, for everything committed before. Checkpoints, the only
+  other slow work, run in that thread as well.
+- **One step per statement.** For the same reason (a handler may burn CPU in a thread) messages are written by multi-row INSERTs,
+  deleted by one DELETE and read as one JSON array (large bodies apart): the lock is given up a dozen times per transaction, not per
+  message.
+"""
+# ruff: noqa: S608 - the only names put into SQL are those of the enum Queue
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from itertools import chain
+from pathlib import Path
+from typing import Final, Literal, NamedTuple
+
+from sickbay.adapters.files import LASTING, make_private, opening, sqlite_code, sqlite_trouble
+from sickbay.domain.errors import SettingsError, Unavailable
+from sickbay.ports import Queue
+
+Synchronous = Literal["FULL", "NORMAL"]
+"""FULL: what is confirmed survives a power cut. NORMAL: it survives the end of the process, but a power cut may take the last moments."""
+
+MEMORY: Final = ":memory:"
+SCHEMA_VERSION: Final = 1
+APPLICATION_ID: Final = 0x5369636B
+"""`Sick` in ASCII: tells our files from other programs' (https://sqlite.org/pragma.html#pragma_application_id)."""
+
+_LARGEST_INSERT: Final = 128
+"""Rows per INSERT. Batches are cut into powers of two up to this, so that a few prepared statements serve every size."""
+_LARGE_BYTES: Final = 64 * 1024
+"""Bodies above this are read one by one: a step each is cheaper than writing them as hexadecimal digits."""
+_CHECKPOINT_BYTES: Final = 16 * 1024 * 1024
+_TRANSACTION_BYTES: Final = 16 * 1024
+_ROW_BYTES: Final = 256
+_TRIM_PAGES: Final = 256
+_NEVER: Final = 9_223_372_036_854_775_807
+"""Greater than every number; whatever is no number is greater still, and never due."""
+_AGAIN: Final = "cannot be used right now"
+_BUSY_SECONDS: Final = 0.1
+"""A person may look at the file with other tools; the loop does not stand still for them for longer than this."""
+
+
+class Row(NamedTuple):
+    """One stored message. `due` is in ms, 0 where there is no delay; `headers` is a JSON object, or empty."""
+
+    id: int
+    due: int
+    message_id: str
+    headers: str
+    body: bytes
+
+
+class QueueFile:
+    """The file and its statements. Not thread-safe: while `sync` or `checkpoint` runs in a thread, nothing else may be called."""
+
+    def __init__(self, path: str | Path, synchronous: Synchronous) -> None:
+        """Open the file, create the tables in an empty one; SettingsError if it is not a healthy queue file of ours."""
+        self.path = str(path)
+        self.waits_for_disk = synchronous == "FULL" and self.path != MEMORY
+        self._unsaved = 0
+        self._distrusted = False
+        self._log: int | None = None
+        self._connection = _open(self.path)
+        if self.path != MEMORY:
+            with opening(self.path):
+                self._log = os.open(f"{self.path}-wal", os.O_RDONLY)
+
+    def close(self) -> None:
+        """Fold the log into the file and release it. Blocks for the disk: call it in a thread."""
+        if self._log is not None:
+            os.close(self._log)
+            self._log = None
+        self._connection.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Everything inside is stored, or nothing and Unavailable is raised."""
+        with _translated(Path(self.path)):
+            try:
+                self._connection.execute("BEGIN IMMEDIATE")
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:
+                with suppress(sqlite3.Error):
+                    self._connection.rollback()
+                raise
+        self._unsaved += _TRANSACTION_BYTES
+
+    def sync(self) -> None:
+        """Wait until all that was committed would survive a power cut. Blocks: call it in a thread."""
+        if self._log is None:
+            return
+        try:
+            os.fdatasync(self._log)
+        except OSError as error:
+            # The kernel may now believe those pages clean: only a checkpoint, which writes them once more elsewhere, can be trusted.
+            self._distrusted = True
+            raise Unavailable("the disk under the queue file reported an error") from error
+
+    @property
+    def needs_checkpoint(self) -> bool:
+        """Whether the log has become long (an estimate), or was not written properly."""
+        return self._log is not None and (self._distrusted or self._unsaved > _CHECKPOINT_BYTES)
+
+    def checkpoint(self) -> None:
+        """Move the log's content into the file, durably, so that the log starts over. Blocks: call it in a thread."""
+        with _translated(Path(self.path)):
+            _, logged, moved = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        if self._distrusted and logged != moved:
+            raise Unavailable("the queue file is being read by another program and cannot be repaired now")
+        self._distrusted = False
+        self._unsaved = 0
+
+    def trim(self) -> None:
+        """Give some pages back to the disk when most of the file is empty (after an outage has been worked off); if it fails, later."""
+        with suppress(sqlite3.Error):
+            free, pages = self._number("PRAGMA freelist_count"), self._number("PRAGMA page_count")
+            if free > _TRIM_PAGES and free > pages // 2:
+                # As a script, because `execute` takes one step only, which frees a single page.
+                self._connection.executescript(f"PRAGMA incremental_vacuum({_TRIM_PAGES})")
+
+    def insert(self, queue: Queue, rows: Sequence[Row]) -> None:
+        """Append the messages."""
+        start = 0
+        while start < len(rows):
+            size = min(_LARGEST_INSERT, 1 << (len(rows) - start).bit_length() - 1)
+            sql = f'INSERT INTO "{queue}" VALUES (?,?,?,?,?)' + ",(?,?,?,?,?)" * (size - 1)
+            self._connection.execute(sql, tuple(chain.from_iterable(rows[start : start + size])))
+            start += size
+        self._unsaved += sum(len(row.body) + _ROW_BYTES for row in rows)
+
+    def delete(self, queue: Queue, ids: Sequence[int]) -> None:
+        """Destroy the messages; those that are gone already do not matter."""
+        self._connection.execute(f'DELETE FROM "{queue}" WHERE id IN (SELECT value FROM json_each(?))', (_array(ids),))
+        self._unsaved += len(ids) * _ROW_BYTES
+
+    def after(self, queue: Queue, position: int, limit: int, most_bytes: int, *, is_first: bool) -> list[Row]:
+        """The next messages behind the position that come to so many bytes at most, oldest first; the very first may be larger."""
+        select = f'SELECT * FROM "{queue}" WHERE id > ? ORDER BY id LIMIT ?'
+        return self._rows(queue, select, (position, limit), most_bytes, is_first=is_first)
+
+    def among(self, queue: Queue, ids: Sequence[int], most_bytes: int, *, is_first: bool) -> list[Row]:
+        """The messages with these ids, oldest first, as far as they come to so many bytes at most; the very first may be larger."""
+        select = f'SELECT * FROM "{queue}" WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id'
+        return self._rows(queue, select, (_array(ids),), most_bytes, is_first=is_first)
+
+    def due(self, queue: Queue, now: int, limit: int, most_bytes: int) -> list[Row]:
+        """The messages whose time has come, in the order in which it came; at least one, and about so many bytes."""
+        return self._rows(
+            queue, f'SELECT * FROM "{queue}" WHERE due <= ? ORDER BY due, id LIMIT ?', (now, limit), most_bytes, is_first=True
+        )
+
+    def next_due(self, queue: Queue) -> int | None:
+        """When the next delay ends (ms), None if nothing is delayed."""
+        row = self._connection.execute(f'SELECT min(due) FROM "{queue}" WHERE due < {_NEVER}').fetchone()
+        return None if row[0] is None else int(row[0])
+
+    def saw_clock(self, now: int) -> None:
+        """Remember, inside a transaction, by which time delays were given."""
+        if not self._connection.execute("UPDATE clock SET seen = ?", (now,)).rowcount:
+            self._connection.execute("INSERT INTO clock VALUES (?)", (now,))
+
+    def rebase(self, queue: Queue, now: int) -> None:
+        """On opening: if the clock stands before the time by which delays were given, move their ends back with it."""
+        back = self._number("SELECT coalesce(max(seen), 0) FROM clock") - now
+        if back > 0:
+            with self.transaction():
+                self._connection.execute(f'UPDATE "{queue}" SET due = max(1, due - ?)', (back,))
+                self.saw_clock(now)
+
+    def count(self, queue: Queue) -> int:
+        """How many messages are stored; reads the whole table."""
+        return self._number(f'SELECT count(*) FROM "{queue}"')
+
+    def ids_until(self, queue: Queue, position: int) -> list[int]:
+        """The ids of the messages up to the position, oldest first."""
+        return [row[0] for row in self._connection.execute(f'SELECT id FROM "{queue}" WHERE id <= ? ORDER BY id', (position,))]
+
+    def position(self, queue: Queue) -> int:
+        """The greatest id ever handed out from the queue."""
+        return self._number("SELECT position FROM positions WHERE queue = ?", (queue.value,))
+
+    def move_position(self, queue: Queue, position: int) -> None:
+        """Remember that every message up to here may have been in somebody's hands."""
+        self._connection.execute("UPDATE positions SET position = ? WHERE queue = ?", (position, queue.value))
+
+    def last_id(self) -> int:
+        """The greatest id in use, so that ids are never given twice and always rise."""
+        tables = " UNION ALL ".join(f'SELECT max(id) AS id FROM "{queue}"' for queue in Queue)
+        return self._number(f"SELECT max(coalesce(max(id), 0), (SELECT max(position) FROM positions)) FROM ({tables})")
+
+    def _number(self, sql: str, parameters: Sequence[object] = ()) -> int:
+        return int(self._connection.execute(sql, parameters).fetchone()[0])
+
+    def _rows(self, queue: Queue, select: str, parameters: Sequence[object], most_bytes: int, *, is_first: bool) -> list[Row]:
+        """The rows of a SELECT, in its order, up to the first that does not fit; what a stranger put into a column comes like ours."""
+        digits = f"iif(length(body) > {_LARGE_BYTES}, NULL, hex(body))"
+        texts = "CAST(message_id AS TEXT), CAST(headers AS TEXT)"
+        columns = f"json_group_array(json_array(id, CAST(due AS INTEGER), {texts}, {digits}, length(CAST(body AS BLOB))))"
+        text = self._connection.execute(f"SELECT {columns} FROM ({select})", parameters).fetchone()[0]
+        rows: list[Row] = []
+        for number, due, message_id, headers, body, size in json.loads(text, strict=False):
+            most_bytes -= size
+            if most_bytes < 0 and (rows or not is_first):
+                break
+            rows.append(Row(number, due, message_id, headers, self._body(queue, number) if body is None else bytes.fromhex(body)))
+        return rows
+
+    def _body(self, queue: Queue, number: int) -> bytes:
+        body: bytes = self._connection.execute(f'SELECT CAST(body AS BLOB) FROM "{queue}" WHERE id = ?', (number,)).fetchone()[0]
+        return body
+
+
+@contextmanager
+def _translated(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except MemoryError as error:
+        raise Unavailable(f"the queue file {_AGAIN}") from error
+    except sqlite3.Error as error:
+        is_full = sqlite_code(error) == sqlite3.SQLITE_FULL
+        lasting = f"cannot be used: {sqlite_trouble(error, path)}" if sqlite_code(error) in LASTING else _AGAIN
+        raise Unavailable("the disk under the queue file is full" if is_full else f"the queue file {lasting}") from error
+
+
+def _open(path: str) -> sqlite3.Connection:
+    with opening(path):
+        if path != MEMORY:
+            make_private(Path(path))
+        connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256)
+        connection.text_factory = _text
+        try:
+            _prepare(connection, path)
+        except BaseException:
+            connection.close()
+            raise
+    return connection
+
+
+def _prepare(connection: sqlite3.Connection, path: str) -> None:
+    version = connection.execute("PRAGMA user_version").fetchone()[0]
+    ours = connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID
+    if ours and version > SCHEMA_VERSION:
+        raise SettingsError(f"{path} was written by a newer Sickbay (format {version}, this one knows {SCHEMA_VERSION}): update Sickbay")
+    is_empty = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
+    if not ours and not is_empty:
+        raise SettingsError(f"{path} belongs to another program: choose another data folder")
+    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+    if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] == "delete":
+        raise SettingsError(f"{path} lies on a file system without shared memory, such as a network drive: choose a local folder")
+    connection.execute("PRAGMA synchronous = NORMAL")
+    connection.execute("PRAGMA wal_autocheckpoint = 0")
+    if is_empty:
+        _create(connection)
+    connection.execute("CREATE TABLE IF NOT EXISTS clock (seen INTEGER NOT NULL)")  # files of older versions have none
+
+
+def _create(connection: sqlite3.Connection) -> None:
+    columns = "id INTEGER PRIMARY KEY, due INTEGER NOT NULL, message_id TEXT NOT NULL, headers TEXT NOT NULL, body BLOB NOT NULL"
+    connection.execute("BEGIN IMMEDIATE")
+    for queue in Queue:
+        connection.execute(f'CREATE TABLE "{queue}" ({columns})')
+    connection.execute(f'CREATE INDEX due ON "{Queue.RETRY}" (due, id)')
+    connection.execute("CREATE TABLE positions (queue TEXT PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID")
+    connection.executemany("INSERT INTO positions VALUES (?, 0)", [(queue.value,) for queue in Queue])
+    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    connection.execute("COMMIT")
+
+
+def _text(data: bytes) -> str:
+    """What is no UTF-8 keeps nobody from reading the rest."""
+    return data.decode("utf-8", "replace")
+
+
+def _array(ids: Iterable[int]) -> str:
+    return f"[{','.join(map(str, ids))}]"

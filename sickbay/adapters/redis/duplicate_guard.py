@@ -1,0 +1,72 @@
+"""The fence of a worker without a ledger: it cannot see later copies, but it counts how often a suspect killed its worker."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import Final, Self
+
+from sickbay.adapters.redis.client import open_client, translated
+from sickbay.concurrency.tasks import DetachedTasks, detached
+from sickbay.domain.job import Job
+from sickbay.domain.queries import DuplicateCheck
+
+KEPT_S: Final = 86_400
+
+
+class RedisDuplicateGuard:
+    """Implements `DuplicateGuard` with DATABASE_URL unset: `superseded` is never true. Keys `suspect:<job id>:<generation>:<attempt>`."""
+
+    def __init__(self, url: str) -> None:
+        """`url` as for the breakers."""
+        self._client = open_client(url)
+        self.detached = DetachedTasks()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.detached.close()
+        await self._client.aclose()
+
+    @detached
+    async def enter(self, job: Job, *, suspect: bool) -> DuplicateCheck:
+        """Count that a suspect's run begins now; other copies just run."""
+        if not suspect:
+            return DuplicateCheck(superseded=False)
+        with translated():
+            async with self._client.pipeline() as pipeline:
+                pipeline.incr(_key(job))
+                pipeline.expire(_key(job), KEPT_S)
+                begun, _ = await pipeline.execute()
+        return DuplicateCheck(superseded=False, crashes=int(begun) - 1)
+
+    @detached
+    async def crashes(self, job: Job) -> int:
+        """How many workers died while they ran this copy as a suspect."""
+        with translated():
+            return int(await self._client.get(_key(job)) or 0)
+
+    @detached
+    async def leave(self, job: Job) -> None:
+        """The suspect's worker lives: forget."""
+        with translated():
+            await self._client.delete(_key(job))
+
+    def is_cancelled(self, job: Job) -> bool:  # noqa: ARG002 - the port's signature
+        """Not known without a ledger; nobody can cancel without one."""
+        return False
+
+    async def begin(self, job: Job) -> bool:  # noqa: ARG002 - the port's signature
+        """Nobody can call it off, so it may."""
+        return True
+
+    def end(self, job: Job) -> None:
+        """Nobody wants to know."""
+
+    def working(self, untold: Callable[[str], bool], *, takes_jobs: bool) -> None:
+        """Nobody asks."""
+
+
+def _key(job: Job) -> str:
+    return f"suspect:{job.job_id}:{job.generation}:{job.attempt}"

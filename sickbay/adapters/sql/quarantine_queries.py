@@ -1,0 +1,123 @@
+"""Looks at the jobs that were set aside: lists, one case, groups of failures, and how many wait for which circuit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Select, bindparam, func, or_, select, tuple_
+
+from sickbay.adapters.sql.database import Database
+from sickbay.adapters.sql.history import history
+from sickbay.adapters.sql.paging import cursor as cursor_of
+from sickbay.adapters.sql.paging import parsed
+from sickbay.adapters.sql.reader import CHANGES, ONE
+from sickbay.adapters.sql.rows import LISTED, AnyRow, record_of
+from sickbay.adapters.sql.schema import job_revisions, jobs
+from sickbay.concurrency.tasks import detached
+from sickbay.domain.breaker import BreakerKey
+from sickbay.domain.job import JobRecord, JobState
+from sickbay.domain.queries import FailureGroup, Page, PayloadRevision, QuarantinedJob, QuarantineQuery
+
+_ASIDE: Final = jobs.c.set_aside_at.is_not(None)  # the words of the partial indexes, so that they are used
+_ONE_ASIDE: Final = ONE.where(_ASIDE)
+_REVISIONS: Final = select(job_revisions).where(job_revisions.c.job_id == bindparam("job")).order_by(job_revisions.c.revision)
+_COUNT: Final = func.count().label("size")
+
+
+class QuarantineQueries:
+    """The reading half of `QuarantineStore`."""
+
+    def __init__(self, store: Database) -> None:
+        self._store = store
+        self.detached = store.detached
+
+    @detached
+    async def list_quarantined(self, query: QuarantineQuery, limit: int, cursor: str) -> Page[JobRecord]:
+        """Longest set aside first, with `total`; payloads are left out."""
+        wanted = _wanted(query)
+        after: list[ColumnElement[bool]] = []
+        if cursor:
+            at, (job_id,) = parsed(cursor, 1)
+            after.append(tuple_(jobs.c.set_aside_at, jobs.c.job_id) > (at, job_id))
+        listed = select(*LISTED).where(*wanted, *after).order_by(jobs.c.set_aside_at, jobs.c.job_id).limit(limit + 1)
+        async with self._store.read() as connection:
+            rows = (await connection.execute(listed)).all()
+            total = (await connection.execute(select(func.count()).select_from(jobs).where(*wanted))).scalar_one()
+        more = cursor_of(rows[limit - 1].set_aside_at, rows[limit - 1].job_id) if len(rows) > limit else ""
+        return Page([record_of(row) for row in rows[:limit]], more, total)
+
+    @detached
+    async def case(self, job_id: str) -> QuarantinedJob | None:
+        """One of them with its payload, revisions and history; None if it is not set aside."""
+        async with self._store.read() as connection:
+            row = (await connection.execute(_ONE_ASIDE, {"job": job_id})).first()
+            if row is None:
+                return None
+            changes = (await connection.execute(CHANGES, {"job": job_id})).all()
+            revisions = (await connection.execute(_REVISIONS, {"job": job_id})).all()
+        edits = [PayloadRevision(edit.at, edit.actor, edit.before, edit.after) for edit in revisions]
+        return QuarantinedJob(record_of(row), edits, history(row, changes))
+
+    @detached
+    async def groups(self, job_type: str, tenant: str, limit: int, cursor: str) -> Page[FailureGroup]:
+        """Largest group first."""
+        async with self._store.read() as connection:
+            rows = (await connection.execute(_groups(job_type, tenant, cursor).limit(limit + 1))).all()
+            shown = rows[:limit]
+            samples = select(jobs.c.job_id, jobs.c.message).where(jobs.c.job_id.in_([row.sample for row in shown]))
+            messages = {row.job_id: row.message or "" for row in await connection.execute(samples)} if shown else {}
+        last = shown[-1] if len(rows) > limit else None
+        more = cursor_of(last.size, last.job_type, last.code, last.fingerprint) if last else ""
+        return Page([_group(row, messages) for row in shown], more)
+
+    @detached
+    async def parked(self) -> Mapping[BreakerKey, int]:
+        """How many jobs are parked, by circuit, without claimed ones."""
+        waiting = (_ASIDE, jobs.c.state == JobState.PARKED.value, jobs.c.lease_until.is_(None))
+        query = select(jobs.c.job_type, jobs.c.tenant, _COUNT).where(*waiting).group_by(jobs.c.job_type, jobs.c.tenant)
+        async with self._store.read() as connection:
+            rows = await connection.execute(query)
+        return {BreakerKey(row.job_type, row.tenant): row.size for row in rows}
+
+
+def _wanted(query: QuarantineQuery) -> list[ColumnElement[bool]]:
+    asked: dict[ColumnElement[Any], object] = {
+        jobs.c.job_type: query.job_type,
+        jobs.c.tenant: query.tenant,
+        jobs.c.state: query.state.value if query.state else "",
+        jobs.c.reason: query.reason.value if query.reason else "",
+        jobs.c.code: query.error_code,
+        jobs.c.fingerprint: query.fingerprint,
+    }
+    wanted = [_ASIDE, *(column == value for column, value in asked.items() if value)]
+    if query.set_aside_before is not None:
+        wanted.append(jobs.c.set_aside_at < query.set_aside_before)
+    return wanted
+
+
+def _groups(job_type: str, tenant: str, cursor: str) -> Select[*tuple[Any, ...]]:
+    names = (jobs.c.job_type, jobs.c.code, jobs.c.fingerprint)
+    first, last, sample = func.min(jobs.c.set_aside_at), func.max(jobs.c.set_aside_at), func.min(jobs.c.job_id)
+    query = select(*names, _COUNT, first.label("first_at"), last.label("last_at"), sample.label("sample")).where(_ASIDE).group_by(*names)
+    if job_type:
+        query = query.where(jobs.c.job_type == job_type)
+    if tenant:
+        query = query.where(jobs.c.tenant == tenant)
+    if cursor:
+        size, shown = parsed(cursor, 3)
+        query = query.having(or_(func.count() < size, (func.count() == size) & (tuple_(*names) > shown)))
+    return query.order_by(func.count().desc(), *names)
+
+
+def _group(row: AnyRow, messages: Mapping[str, str]) -> FailureGroup:
+    return FailureGroup(
+        job_type=row.job_type,
+        error_code=row.code,
+        fingerprint=row.fingerprint,
+        sample_message=messages.get(row.sample, ""),
+        sample_job_id=row.sample,
+        count=row.size,
+        first_at=row.first_at,
+        last_at=row.last_at,
+    )

@@ -1,0 +1,220 @@
+"""Takes jobs out of quarantine: claims under a lease, releases, discards. What was lost is claimed by `lost.py`.
+
+A claim is durable before the job is published, so a holder that dies leaves a lease that runs out, and somebody publishes again what may
+have been published before (`lease_expired`). Until `released` the row stays as it was, PARKED or QUARANTINED in its old generation: a copy
+of the new generation that ran meanwhile is the later truth and simply replaces it. Every write names the row it means (generation,
+attempt, state, revision), so of two who are after the same job one finds nothing left to change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+from sqlalchemy import CTE, ColumnElement, and_, insert, null, or_, select, tuple_, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from sickbay.adapters.sql.change_feed import ChangeFeed
+from sickbay.adapters.sql.chunks import chunks
+from sickbay.adapters.sql.database import Database
+from sickbay.adapters.sql.quarantine_queries import QuarantineQueries
+from sickbay.adapters.sql.reader import ONE
+from sickbay.adapters.sql.rows import WHOLE, AnyRow, change_values, job_of, record_of
+from sickbay.adapters.sql.schema import job_changes, job_revisions, jobs
+from sickbay.adapters.sql.starts import Starts
+from sickbay.adapters.sql.subscribers import JobChange
+from sickbay.concurrency.tasks import detached
+from sickbay.domain.breaker import BreakerKey
+from sickbay.domain.errors import Aborted, FailedPrecondition, NotFound
+from sickbay.domain.job import JobEvent, JobRecord, JobState, StateChange
+from sickbay.domain.queries import JobEdit, ReleaseLease
+from sickbay.domain.storable import MAX_COUNT
+from sickbay.ports import Clock
+
+LEASE_MS: Final = 30_000
+EXPIRED: Final = 50
+"""Claims taken over at a time: each has its payload, which may be a megabyte."""
+
+_c: Final = jobs.c
+_QUEUED_AGAIN: Final[dict[str, Any]] = {
+    **dict.fromkeys(("set_aside_at", "reason", "message", "fingerprint", "trace"), null()),
+    **dict.fromkeys(("lease_until", "claim_attempt", "claim_actor"), null()),
+}
+NO_LONGER_ASIDE: Final[dict[str, Any]] = {**_QUEUED_AGAIN, "payload": null()}
+"""What a row forgets when its job has ended. While it has not, its payload stays, in case that its queue is lost."""
+
+
+class SqlQuarantineStore(QuarantineQueries):
+    """Implements `QuarantineStore`; the reading half is in `quarantine_queries.py`."""
+
+    def __init__(self, store: Database, feed: ChangeFeed, starts: Starts, clock: Clock) -> None:
+        super().__init__(store)
+        self._feed = feed
+        self._starts = starts
+        self._clock = clock
+        self._add_changes = store.bulk(store.insert(job_changes).on_conflict_do_nothing(), job_changes.c.keys())
+
+    @detached
+    async def lease_parked(self, key: BreakerKey, limit: int) -> Sequence[ReleaseLease]:
+        """Take the longest parked jobs of a circuit under a lease; nobody else gets them until it runs out."""
+        waiting = and_(
+            _c.set_aside_at.is_not(None),
+            _c.state == JobState.PARKED.value,
+            _c.job_type == key.job_type,
+            _c.tenant == key.tenant,
+            _c.lease_until.is_(None),
+            _c.generation < MAX_COUNT,
+        )
+        rows = await self._lease(waiting, (_c.set_aside_at, _c.job_id), limit, {"claim_attempt": _c.attempt, "claim_actor": ""})
+        return [claim_of(row) for row in rows]
+
+    @detached
+    async def lease_expired(self) -> Sequence[ReleaseLease]:
+        """Claims whose holder vanished before `released`, at most 50 at a time; they may have been published: `maybe_duplicate`."""
+        now = self._store.time
+        # One that ends later than any lease can was given before the clock was set back: its end says nothing.
+        over = or_(_c.lease_until <= now, _c.lease_until > now + 2 * LEASE_MS)
+        rows = await self._lease(over, (_c.lease_until, _c.job_id), EXPIRED, {})
+        return [claim_of(row, maybe_duplicate=True) for row in rows]
+
+    @detached
+    async def lease_job(self, job_id: str, edit: JobEdit, etag: str, actor: str) -> ReleaseLease:
+        """Take one job for a resubmit, its attempt back at 0, and keep the edit as a revision.
+
+        NotFound, Aborted(ETAG_MISMATCH), or FailedPrecondition if it is not set aside or just being released.
+        """
+        now = self._clock()
+        async with self._store.write() as connection:
+            row, record = await _judged(connection, job_id, etag)
+            if row.generation >= MAX_COUNT:
+                raise FailedPrecondition(
+                    f"the job is in generation {row.generation}, after which there is none: discard it, and submit it anew"
+                )
+            values = {"lease_until": self._store.time + LEASE_MS, "claim_attempt": 0, "claim_actor": actor}
+            if edit != JobEdit():
+                values |= await _revise(connection, row, edit, now, actor)
+            await _change(connection, row, values)
+        payload = record.job.payload_json if edit.payload_json is None else edit.payload_json
+        kind = edit.job_type or record.job.job_type
+        job = replace(record.job, job_type=kind, payload_json=payload, generation=record.job.generation + 1, attempt=0)
+        return ReleaseLease(job, actor)
+
+    @detached
+    async def released(self, claims: Sequence[ReleaseLease]) -> Sequence[JobRecord]:
+        """The claims are durable in `jobs.main`: the rows become QUEUED in their new generation, unless later news came already.
+
+        Returns what the ledger now knows of each claimed job, in the order of the claims.
+        """
+        records: list[JobRecord] = []
+        for chunk in chunks(claims):
+            records += await self._released(chunk, self._clock())
+        return records
+
+    async def _released(self, claims: Sequence[ReleaseLease], now: int) -> Sequence[JobRecord]:
+        of_job = {claim.job.job_id: claim for claim in claims}
+        async with self._feed.write(of_job) as write:
+            await self._store.lock(write.connection, of_job)
+            moved = await _requeue(write.connection, claims, now)
+            events = [JobEvent(claim.job, JobState.QUEUED, now, actor=claim.actor) for claim in claims]
+            await self._add_changes.run(write.connection, [change_values(event) for event in events])
+            rows = await write.connection.execute(select(*WHOLE).where(_c.job_id.in_(of_job)))
+            known = {row.job_id: record_of(row) for row in rows}
+            write.tell(_news(known[job_id], of_job[job_id].actor) for job_id in of_job if job_id in moved)
+        return [known[job_id] for job_id in of_job if job_id in known]
+
+    @detached
+    async def discard(self, job_id: str, etag: str, actor: str) -> JobRecord:
+        """Throw one away: DISCARDED. The errors of `lease_job`; discarding a discarded job returns it."""
+        now = self._clock()
+        async with self._feed.write([job_id]) as write:
+            connection = write.connection
+            found = (await connection.execute(ONE, {"job": job_id})).first()
+            if found and found.state == JobState.DISCARDED.value:
+                return record_of(found)
+            row, record = await _judged(connection, job_id, etag)
+            values = {"state": JobState.DISCARDED.value, "rank": JobState.DISCARDED.rank, "updated_at": now}
+            await _change(connection, row, {**values, **NO_LONGER_ASIDE})
+            await self._add_changes.run(connection, [change_values(JobEvent(record.job, JobState.DISCARDED, now, actor=actor))])
+            record = record_of((await connection.execute(ONE, {"job": job_id})).one())
+            write.tell([_news(record, actor)])
+            write.call_off([(job_id, record.job.generation)])
+        self._starts.add([(job_id, record.job.generation)])
+        return record
+
+    async def _lease(self, which: ColumnElement[bool], order: tuple[Any, ...], limit: int, values: dict[str, Any]) -> list[AnyRow]:
+        """Take the first rows that nobody else is taking, in one statement."""
+        found: CTE = select(_c.job_id).where(which).order_by(*order).limit(limit).with_for_update(skip_locked=True).cte("found")
+        lease = update(jobs).where(_c.job_id.in_(select(found.c.job_id)), which)
+        async with self._store.write(grows=False) as connection:
+            returned = await connection.execute(lease.values(lease_until=self._store.time + LEASE_MS, **values).returning(*jobs.c))
+            rows = list(returned)
+        return sorted(rows, key=lambda row: (row.set_aside_at or 0, row.job_id))
+
+
+async def _judged(connection: AsyncConnection, job_id: str, etag: str) -> tuple[AnyRow, JobRecord]:
+    """The row, if it may be taken away by somebody who saw `etag`."""
+    row = (await connection.execute(ONE, {"job": job_id})).first()
+    if row is None:
+        raise NotFound(f"no job {job_id!r}")
+    record = record_of(row)
+    if not record.state.in_quarantine:
+        raise FailedPrecondition(f"the job is {record.state.value}, not in quarantine")
+    if row.lease_until is not None:
+        raise FailedPrecondition("the job is just being released")
+    if etag and etag != record.etag:
+        raise Aborted("the job has changed since you read it")
+    return row, record
+
+
+async def _requeue(connection: AsyncConnection, claims: Sequence[ReleaseLease], now: int) -> set[str]:
+    """Make the claimed rows QUEUED, and return which were still in the generation they were claimed from."""
+    places: dict[int, list[tuple[str, int]]] = {}
+    for claim in claims:
+        places.setdefault(claim.job.attempt, []).append((claim.job.job_id, claim.job.generation - 1))
+    moved: set[str] = set()
+    for attempt, rows in places.items():
+        values = {
+            "state": JobState.QUEUED.value,
+            "rank": JobState.QUEUED.rank,
+            "attempt": attempt,
+            "updated_at": now,
+            "run": "",
+            "started_at": None,
+        }
+        # The ids alone say nothing new, but SQLite finds rows by them, and would read the whole table for the pairs.
+        requeue = update(jobs).where(
+            _c.job_id.in_([job_id for job_id, _ in rows]), tuple_(_c.job_id, _c.generation).in_(rows), _c.lease_until.is_not(None)
+        )
+        returned = await connection.execute(requeue.values(generation=_c.generation + 1, **values, **_QUEUED_AGAIN).returning(_c.job_id))
+        moved |= set(returned.scalars())
+    return moved
+
+
+def claim_of(row: AnyRow, *, maybe_duplicate: bool = False) -> ReleaseLease:
+    """What a leased row says: the copy to publish."""
+    job = replace(job_of(row), generation=row.generation + 1, attempt=row.claim_attempt, maybe_duplicate=maybe_duplicate)
+    return ReleaseLease(job, row.claim_actor or "")
+
+
+async def _revise(connection: AsyncConnection, row: AnyRow, edit: JobEdit, now: int, actor: str) -> dict[str, Any]:
+    """Keep the edit, and return what it makes of the row, so that an expired claim is published as edited."""
+    after = row.payload if edit.payload_json is None else edit.payload_json
+    number = row.revision + 1
+    kept = {"job_id": row.job_id, "revision": number, "at": now, "actor": actor, "before": row.payload, "after": after}
+    await connection.execute(insert(job_revisions).values(kept))
+    return {"revision": number, "payload": after, "job_type": edit.job_type or row.job_type}
+
+
+async def _change(connection: AsyncConnection, row: AnyRow, values: dict[str, Any]) -> None:
+    """Change the row that was judged, or raise Aborted if another process was faster."""
+    same = and_(
+        *(_c[name] == getattr(row, name) for name in ("job_id", "generation", "attempt", "state", "revision")), _c.lease_until.is_(None)
+    )
+    if (await connection.execute(update(jobs).where(same).values(values).returning(_c.job_id))).first() is None:
+        raise Aborted("the job has changed since you read it")
+
+
+def _news(record: JobRecord, actor: str) -> JobChange:
+    job = record.job
+    return record, StateChange(record.updated_at, record.state, job.generation, job.attempt, actor=actor)

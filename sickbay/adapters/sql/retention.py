@@ -1,0 +1,54 @@
+"""Forgets jobs past their retention, in small transactions so that nobody waits long for the write lock."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import BigInteger, ColumnElement, Table, and_, delete, literal, or_, select
+
+from sickbay.adapters.sql.chunks import MAX_VALUES
+from sickbay.adapters.sql.database import Database
+from sickbay.adapters.sql.schema import idempotency_keys, job_changes, job_duplicates, job_revisions, jobs, suspects
+from sickbay.domain.job import JobState
+
+DAY_MS: Final = 86_400_000
+RETENTION_MS: Final = {JobState.SUCCEEDED: DAY_MS, JobState.CANCELLED: 30 * DAY_MS, JobState.DISCARDED: 30 * DAY_MS}
+"""How long a job is known after it ended. What is set aside has no retention: it stays until a person or a healed circuit takes it.
+
+The copy of a job that was called off may still wait in a queue, and must find out when its turn comes: hence the 30 days."""
+KEY_RETENTION_MS: Final = DAY_MS
+
+_COMPANIONS: Final = (job_changes, job_revisions, job_duplicates, suspects)
+
+
+async def prune(store: Database, at: int) -> int:
+    """Delete what is past its retention at `at` (ms), or now if the store has a time of its own; return how many jobs that were."""
+    now = store.time if store.own_time else literal(at, BigInteger)
+    forgotten = 0
+    while True:
+        gone = await store.detached.run(_prune_jobs(store, now))
+        forgotten += gone
+        if gone < MAX_VALUES:
+            break
+    await store.detached.run(_prune_rows(store, idempotency_keys, idempotency_keys.c.submitted_at <= now - KEY_RETENTION_MS))
+    # Left by copies whose job is not known (any more): the news of it came too late, or never.
+    for table in (job_duplicates, suspects):
+        unknown = table.c.job_id.not_in(select(jobs.c.job_id))
+        await store.detached.run(_prune_rows(store, table, and_(table.c.at <= now - DAY_MS, unknown)))
+    return forgotten
+
+
+async def _prune_jobs(store: Database, now: ColumnElement[int]) -> int:
+    past = or_(*(and_(jobs.c.state == state.value, jobs.c.updated_at <= now - kept) for state, kept in RETENTION_MS.items()))
+    wanted = select(jobs.c.job_id).where(past).limit(MAX_VALUES).with_for_update(skip_locked=True)
+    async with store.write(grows=False) as connection:
+        ids = list((await connection.execute(wanted)).scalars())
+        if ids:
+            for table in (*_COMPANIONS, jobs):
+                await connection.execute(delete(table).where(table.c.job_id.in_(ids)))
+    return len(ids)
+
+
+async def _prune_rows(store: Database, table: Table, past: ColumnElement[bool]) -> None:
+    async with store.write(grows=False) as connection:
+        await connection.execute(delete(table).where(past))

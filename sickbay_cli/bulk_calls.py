@@ -1,0 +1,150 @@
+"""One call for each of many jobs: goes on after one that fails, and tells at the end what became of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
+from typing import Final
+
+import click
+
+from sickbay.jobs.v1.job_pb2 import Job
+from sickbay.server.rest.views import View, job_view
+from sickbay_cli.client import translated
+from sickbay_cli.exit_codes import Refused, Unreachable
+from sickbay_cli.options import Endpoint
+from sickbay_cli.output import count, document, progress, remark
+
+AT_ONCE: Final = 16
+"""Calls under way at a time: services commit in groups, so one after the other would wait for the disk each time."""
+LAST_S: Final = 2.0
+"""How long the calls that are under way at a Ctrl-C are waited for, so that it can be told what became of them."""
+_NAMED: Final = 3
+
+
+class _Tally:
+    """What became of which job so far."""
+
+    def __init__(self, job_ids: Sequence[str]) -> None:
+        self.job_ids = job_ids
+        self.done: list[Job] = []
+        self.failed: dict[str, click.ClickException] = {}
+        self.under_way: dict[str, Future[Job | click.ClickException] | None] = {}
+
+    def batches(self, size: int) -> Iterator[Sequence[str]]:
+        for begin in range(0, len(self.job_ids), size):
+            yield self.job_ids[begin : begin + size]
+
+    def begin(self, job_id: str, call: Callable[[], Future[Job | click.ClickException]]) -> None:
+        """Noted before it begins: a Ctrl-C may come in between."""
+        self.under_way[job_id] = None
+        self.under_way[job_id] = call()
+
+    def wait(self, within_s: float | None) -> None:
+        """Take in the results of what is under way, in its order; what has not answered by then stays."""
+        begun = {job_id: future for job_id, future in self.under_way.items() if future is not None}
+        wait(begun.values(), within_s)
+        for job_id, future in begun.items():
+            if not future.done():
+                continue
+            del self.under_way[job_id]
+            result = future.result()
+            if isinstance(result, Job):
+                self.done.append(result)
+            else:
+                self.failed[job_id] = result
+
+
+class BulkCalls:
+    """Runs a call for each job id. `verb` is what the jobs then are: "resubmitted"."""
+
+    def __init__(self, verb: str, endpoint: Endpoint, *, as_json: bool) -> None:
+        """Take how to speak about it."""
+        self._verb = verb
+        self._endpoint = endpoint
+        self._as_json = as_json
+
+    def run(self, job_ids: Sequence[str], call: Callable[[str], Job], *, alone: bool) -> None:
+        """Call for each, once. If it is `alone`, the one job that a person named, its own answer or failure is the command's.
+
+        Otherwise raises a summary if any failed. An unreachable service ends the work at once: the others would fail alike.
+        """
+        unique = list(dict.fromkeys(job_ids))
+        if alone:
+            self._run_alone(unique[0], call)
+            return
+        tally = _Tally(unique)
+        pool = ThreadPoolExecutor(AT_ONCE)
+        try:
+            with progress(len(unique), self._verb) as advance:
+                for some in tally.batches(AT_ONCE):
+                    for job_id in some:
+                        tally.begin(job_id, partial(pool.submit, self._attempt, call, job_id))
+                    tally.wait(None)
+                    advance(len(some))
+                    if any(isinstance(error, Unreachable) for error in tally.failed.values()):
+                        break
+        except KeyboardInterrupt:
+            tally.wait(LAST_S)
+            self._tell_where(tally)
+            raise
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+        self._report(tally.done, tally.failed, len(unique))
+
+    def _run_alone(self, job_id: str, call: Callable[[str], Job]) -> None:
+        try:
+            with translated(self._endpoint):
+                self._show(call(job_id))
+        except KeyboardInterrupt:
+            remark(f"interrupted: {job_id} may or may not have been {self._verb}")
+            raise
+
+    def _tell_where(self, tally: _Tally) -> None:
+        """Interrupted: what has been done stays done."""
+        if self._as_json:
+            document(self._view(tally.done, tally.failed))
+        done, total = len(tally.done), count(len(tally.job_ids), "job")
+        words = [f"interrupted: {done:,} of {total} {self._verb}"]
+        if tally.failed:
+            words.append(f"{len(tally.failed):,} failed")
+        if tally.under_way:
+            words.append(f"{len(tally.under_way):,} may or may not have been ({', '.join(list(tally.under_way)[:_NAMED])})")
+        remark(f"{', '.join(words)}; the others were not touched")
+
+    def _attempt(self, call: Callable[[str], Job], job_id: str) -> Job | click.ClickException:
+        try:
+            with translated(self._endpoint):
+                return call(job_id)
+        except click.ClickException as error:
+            return error
+
+    def _show(self, job: Job) -> None:
+        if self._as_json:
+            document(job_view(job))
+        else:
+            click.echo(f"{self._verb} {job.job_id}")
+
+    def _report(self, done: Sequence[Job], failed: dict[str, click.ClickException], total: int) -> None:
+        for job_id, error in failed.items():
+            remark(f"{job_id}: {error.message}")
+        if self._as_json:
+            document(self._view(done, failed))
+        else:
+            click.echo(f"{self._verb} {count(len(done), 'job')}" if total else "no job matches")
+        if failed:
+            raise self._summary(len(done), failed, total)
+
+    def _view(self, done: Sequence[Job], failed: dict[str, click.ClickException]) -> View:
+        errors = [{"jobId": job_id, "message": error.message} for job_id, error in failed.items()]
+        return {"jobs": list(map(job_view, done)), "errors": errors}
+
+    def _summary(self, done: int, failed: dict[str, click.ClickException], total: int) -> click.ClickException:
+        """Of the kind that all failures share; else plainly Refused."""
+        kinds = {type(error) for error in failed.values()}
+        untried = total - done - len(failed)
+        words = f"{len(failed):,} of {total:,} failed" + (f", {untried:,} were not tried" if untried else "")
+        if Unreachable in kinds:
+            return Unreachable(words)
+        return kinds.pop()(words) if len(kinds) == 1 else Refused(words)

@@ -1,0 +1,42 @@
+"""Correcting a payload in the user's editor; a slip of the pen must not cost the edit."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+
+import click
+
+from sickbay_cli.exit_codes import Refused
+from sickbay_cli.output import remark
+from sickbay_cli.payload import check, pretty
+
+
+def edited(payload: str) -> str:
+    """The payload as the user saved it, known to be a JSON object; Refused if it was not changed."""
+    original = pretty(payload)
+    text = original
+    while True:
+        saved = click.edit(f"{text}\n", extension=".json")
+        if saved is None or saved.strip() == original.strip():
+            raise Refused("the payload was not changed; nothing was sent")
+        try:
+            check(saved)
+        except ValueError as error:
+            _ask_again(str(error))
+            text = saved.rstrip()
+        else:
+            return saved.strip()
+
+
+def kept(text: str) -> str:
+    """Put an edit that could not be sent into a file, and return its name."""
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", prefix="sickbay-", suffix=".json", delete=False) as file:
+        file.write(text)
+    return file.name
+
+
+def _ask_again(problem: str) -> None:
+    remark(problem)
+    if not sys.stdin.isatty() or not click.confirm("Edit it again?", default=True, err=True):
+        raise Refused("nothing was sent")

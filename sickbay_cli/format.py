@@ -1,0 +1,74 @@
+"""The small words that all tables share: states in their colours, times, and who owns what."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sickbay.breakers.v1.breaker_pb2 import Breaker
+from sickbay.domain.job import DEFAULT_TENANT
+from sickbay.jobs.v1.job_pb2 import Job
+from sickbay.jobs.v1.quarantine_service_pb2 import QuarantinedJob
+from sickbay.server.rest.views import millis
+from sickbay_cli.durations import moment, relative
+from sickbay_cli.output import Cell
+
+_STYLES: Final = {
+    "QUEUED": "cyan",
+    "RUNNING": "blue",
+    "RETRYING": "yellow",
+    "PARKED": "magenta",
+    "QUARANTINED": "bold red",
+    "SUCCEEDED": "green",
+    "DISCARDED": "dim",
+    "CANCELLED": "dim",
+    "CLOSED": "green",
+    "OPEN": "bold red",
+    "HALF_OPEN": "yellow",
+    "FORCED_OPEN": "bold red",
+    "DISABLED": "dim",
+    "METRICS_ONLY": "blue",
+}
+
+
+def job_state(number: int) -> Cell:
+    """A job's state in its colour."""
+    return _coloured(_name(Job.State, number, "STATE_"))
+
+
+def breaker_state(number: int) -> Cell:
+    """A circuit's state in its colour."""
+    return _coloured(_name(Breaker.State, number, "STATE_"))
+
+
+def reason(case: QuarantinedJob) -> str:
+    """Why a job was set aside."""
+    return _name(QuarantinedJob.Reason, case.reason, "REASON_") if case.reason else ""
+
+
+def ms(message: Any, field: str) -> int:
+    """A Timestamp field in milliseconds, 0 if it is not set."""
+    return millis(getattr(message, field)) if message.HasField(field) else 0
+
+
+def when(time: int, now: int) -> str:
+    """`3 m ago (2024-01-01 00:00:00)`; empty for 0."""
+    return f"{relative(time, now)} ({moment(time)})" if time else ""
+
+
+def other_tenant(tenant: str) -> str:
+    """The tenant, unless it is the default one that nobody needs to be told of."""
+    return "" if tenant == DEFAULT_TENANT else tenant
+
+
+def joined(separator: str, *parts: str) -> str:
+    """The parts that are not empty, joined."""
+    return separator.join(filter(None, parts))
+
+
+def _name(enum: Any, number: int, prefix: str) -> str:
+    """The name in the contract without prefix; the number itself if a newer service sent one that we do not know."""
+    return str(enum.Name(number)).removeprefix(prefix) if number in enum.values() else str(number)
+
+
+def _coloured(state: str) -> Cell:
+    return state, _STYLES.get(state, "")
