@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from controlplane.app import serve
 from sickbay.runtime.backends import open_control_plane
+from sickbay.runtime.observers import load_observers
 from sickbay.runtime.process import Signals, address, start
 from sickbay.runtime.settings import Settings
 from sickbay.telemetry.tracing import open_traces
@@ -11,11 +12,12 @@ from sickbay.telemetry.tracing import open_traces
 
 async def run(settings: Settings) -> bool:
     """Keep, heal and serve until a signal; no thread is ever left behind."""
+    observers = load_observers(settings.observers)
     signals = Signals()
     async with (
         open_traces(settings.traces_endpoint, settings.worker_name) as traces,
         open_control_plane(settings) as backends,
-        serve(backends, address(settings, 3002, 50053), traces) as doors,
+        serve(backends, address(settings, 3002, 50053), traces, observers=observers) as doors,
     ):
         await signals.serve(backends.ready(), doors)
     return False

@@ -12,7 +12,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final
 
-from controlplane.release import Releases
+from controlplane.release import Releaser
 from controlplane.release_backoff import ReleaseBackoff
 from sickbay.concurrency.pauses import Pauses
 from sickbay.domain.breaker import BreakerKey, BreakerState, Snapshot
@@ -49,7 +49,7 @@ class Healer:
         breakers: Breakers,
         wards: QuarantineStore,
         broker: Broker,
-        releaser: Releases,
+        releaser: Releaser,
         on_released: Callable[[], None],
         clock: Clock,
         damping: ReleaseBackoff | None = None,

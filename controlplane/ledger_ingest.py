@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from time import monotonic
+from time import monotonic, perf_counter
 from typing import Final
 
 from controlplane.isolation import tell, undecodable
@@ -16,6 +16,7 @@ from sickbay.domain.encodings import explained
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import JobEvent, JobState, Reason
 from sickbay.messages.codec import Undecodable, decode_events, decode_job
+from sickbay.observer import NOBODY, Observer
 from sickbay.ports import Broker, Clock, Consumer, Delivery, LedgerWriter, Queue
 
 MAX_MESSAGES: Final = 50
@@ -39,12 +40,20 @@ log = logging.getLogger(__name__)
 class LedgerIngester:
     """The ledger's writer of events. Several may run: the ledger merges by the order of truth."""
 
-    def __init__(self, broker: Broker, ledger: LedgerWriter, clock: Clock, on_change: Callable[[Sequence[JobEvent]], None]) -> None:
-        """`on_change` hears every batch after the ledger has it."""
+    def __init__(
+        self,
+        broker: Broker,
+        ledger: LedgerWriter,
+        clock: Clock,
+        on_ingested: Callable[[Sequence[JobEvent]], None],
+        observer: Observer = NOBODY,
+    ) -> None:
+        """`on_ingested` wakes those who act on what the ledger has just heard."""
+        self._observer = observer
         self._broker = broker
         self._ledger = ledger
         self._clock = clock
-        self._on_change = on_change
+        self._on_ingested = on_ingested
         self._consumer: Consumer | None = None
         self._stopping = asyncio.Event()
         self._takes = Pauses(TAKE_AGAIN_S, LONGEST_TAKE_AGAIN_S)
@@ -137,15 +146,18 @@ class LedgerIngester:
         """What the ledger has of them; it is asked until it does, None once we are to stop. What it refuses stands in quarantine then."""
         attempt = 0
         while True:
+            began = perf_counter()
             try:
                 told = await tell(self._ledger, events, self._clock(), impatient=attempt >= len(BACKOFF_S))
             except Unavailable as error:
                 self._refused = str(error)
+                self._observer.ingested(events, perf_counter() - began, error)
             except Exception:
                 self._refused = "a fault, told in the log"
                 log.exception("a fault of the control plane, or of the ledger")
             else:
                 self._refused = ""
+                self._observer.ingested(told, perf_counter() - began, None)
                 return told
             if self._stopping.is_set():
                 return None
@@ -163,7 +175,7 @@ class LedgerIngester:
     def _tell_others(self, events: Sequence[JobEvent]) -> None:
         """The ledger has them: nothing that goes wrong now may bring them back, or end the keeper."""
         try:
-            self._on_change(events)
+            self._on_ingested(events)
         except Exception:
             log.exception("a fault in what follows the ledger's changes")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from controlplane.release import Releases
+from controlplane.release import Releaser
 from controlplane.requeue import Requeuer
 from sickbay.concurrency.tasks import DetachedTasks, detached
 from sickbay.contract import lost, responses
@@ -21,7 +21,7 @@ class QuarantineApi(QuarantineServiceServicer):
     """Serves QuarantineService."""
 
     def __init__(
-        self, *, wards: QuarantineStore, releaser: Releases, requeuer: Requeuer, on_released: Callable[[], None], clock: Clock
+        self, *, wards: QuarantineStore, releaser: Releaser, requeuer: Requeuer, on_released: Callable[[], None], clock: Clock
     ) -> None:
         """`on_released` hears when a job has left the quarantine."""
         self._wards = wards

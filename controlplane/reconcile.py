@@ -13,17 +13,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from random import SystemRandom
 from typing import Final
 
 from controlplane.failing_copies import FailingCopies
 from controlplane.queue_copy import identity_of
-from controlplane.reconcile_copies import CopyReconciler, ReconcileResult
+from controlplane.reconcile_copies import CopyReconciler
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import JobState
+from sickbay.domain.queries import ReconcileResult
 from sickbay.messages.codec import encode_event
+from sickbay.messages.publisher import Publisher
+from sickbay.observer import NOBODY, Observer
 from sickbay.ports import TO_QUARANTINE, Broker, Clock, Consumer, Delivery, LedgerWriter, Message, Queue
 
 BATCH: Final = 100
@@ -43,10 +46,6 @@ SETTLED_MS: Final = 5_000
 log = logging.getLogger(__name__)
 
 
-def _nobody(_: ReconcileResult) -> None:
-    """The hook of whoever wants to hear nothing."""
-
-
 class QuarantineReconciler:
     """One per control plane."""
 
@@ -55,12 +54,13 @@ class QuarantineReconciler:
         broker: Broker,
         ledger: LedgerWriter,
         clock: Clock,
-        heard: Callable[[ReconcileResult], None] = _nobody,
+        observer: Observer = NOBODY,
         troubled: FailingCopies | None = None,
     ) -> None:
-        """Nothing happens before `run`; `heard` is told of every round."""
-        self._heard = heard
+        """Nothing happens before `run`; `observer` hears of every round."""
+        self._observer = observer
         self._broker = broker
+        self._publisher = Publisher(broker, observer)
         self._ledger = ledger
         self._clock = clock
         self._due = asyncio.Event()
@@ -68,7 +68,7 @@ class QuarantineReconciler:
         self._last_round = 0
         self._disagreed = 0
         self._was_short = False
-        self._sorter = CopyReconciler(broker, ledger, clock, FailingCopies() if troubled is None else troubled)
+        self._sorter = CopyReconciler(self._publisher, ledger, clock, FailingCopies() if troubled is None else troubled)
 
     def nudge(self) -> None:
         """Jobs have left the quarantine: sweep soon."""
@@ -134,7 +134,7 @@ class QuarantineReconciler:
                     # Of a control plane whose clock is ahead: our next round is above it, or we would wait until our clock gets there.
                     self._last_round = max(self._last_round, swept.highest_mark)
                 await asyncio.sleep(PAUSE_S)
-        self._heard(swept)
+        self._observer.reconciled(swept)
         return swept
 
     async def restore(self) -> int:
@@ -146,10 +146,10 @@ class QuarantineReconciler:
             after = page[-1].job.job_id
             missing = [event for event in page if identity_of(event) not in swept.seen]
             if missing:
-                await self._broker.publish([Message(TO_QUARANTINE, encode_event(event)) for event in missing])
+                await self._publisher.publish([Message(TO_QUARANTINE, encode_event(event)) for event in missing])
             made += len(missing)
         if made:
-            self._heard(ReconcileResult(swept.number, remade=made))
+            self._observer.reconciled(ReconcileResult(swept.number, remade=made))
             log.warning("%d set-aside jobs had no copy in %s; their copies were made again", made, Queue.QUARANTINE)
         return made
 

@@ -8,46 +8,25 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from controlplane.failing_copies import FailingCopies
 from controlplane.isolation import tell, undecodable
 from controlplane.queue_copy import MARK, QueueCopy, mark_of
 from sickbay.domain.errors import Unavailable, Unstorable
+from sickbay.domain.queries import ReconcileResult
 from sickbay.domain.storable import digest
-from sickbay.ports import TO_QUARANTINE, Broker, Clock, Delivery, LedgerWriter, Message, Queue
+from sickbay.messages.publisher import Publisher
+from sickbay.ports import TO_QUARANTINE, Clock, Delivery, LedgerWriter, Message, Queue
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class ReconcileResult:
-    """What one round did; `number` grows from round to round, and is about the time of its begin (ms)."""
-
-    number: int
-    ghosts: int = 0
-    kept: int = 0
-    told: int = 0
-    remade: int = 0
-    left: int = 0
-    """Copies that make trouble and were not looked at, or in vain."""
-    around: bool = False
-    highest_mark: int = 0
-    """Of the copies met: the round that moved one of them last."""
-    seen: set[tuple[str, int, int]] = field(default_factory=set)
-
-    @property
-    def passed(self) -> int:
-        """Copies that were looked at and made no trouble."""
-        return self.ghosts + self.kept
 
 
 class CopyReconciler:
     """The part of a sweep that has copies in its hands."""
 
-    def __init__(self, broker: Broker, ledger: LedgerWriter, clock: Clock, troubled: FailingCopies) -> None:
+    def __init__(self, publisher: Publisher, ledger: LedgerWriter, clock: Clock, troubled: FailingCopies) -> None:
         """`troubled` remembers which copies are left alone."""
-        self._broker = broker
+        self._publisher = publisher
         self._ledger = ledger
         self._clock = clock
         self._troubled = troubled
@@ -95,7 +74,7 @@ class CopyReconciler:
         for delivery in deliveries:
             swept.left += 1
             try:
-                await self._broker.publish([Message(TO_QUARANTINE, delivery.body, headers={MARK: str(swept.number)})])
+                await self._publisher.publish([Message(TO_QUARANTINE, delivery.body, headers={MARK: str(swept.number)})])
             except Unavailable:
                 raise
             except Exception:
@@ -147,7 +126,7 @@ class CopyReconciler:
 
     async def _keep(self, copies: Sequence[QueueCopy], swept: ReconcileResult) -> None:
         mark = {MARK: str(swept.number)}
-        await self._broker.publish([Message(TO_QUARANTINE, copy.body, headers=mark) for copy in copies])
+        await self._publisher.publish([Message(TO_QUARANTINE, copy.body, headers=mark) for copy in copies])
         for copy in copies:
             copy.delivery.ack()
         swept.kept += len(copies)

@@ -1,36 +1,40 @@
-"""Brings jobs back from quarantine: claim in the ledger, publish, confirm, finalise. A crash between two steps loses nothing.
+"""Brings jobs back from quarantine: lease in the ledger, publish, confirm, finalise. A crash between two steps loses nothing.
 
-The claim is a lease: if we die before `released`, another control plane publishes the same generation again, marked
-`maybe_duplicate`, and the workers' fence drops the second copy.
+If we die before `released`, another control plane publishes the same generation again once the lease is over, marked
+`maybe_duplicate`, and the workers' duplicate guard drops the second copy.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
 
 from sickbay.domain.job import JobRecord
 from sickbay.domain.queries import ReleaseLease
 from sickbay.messages.codec import job_message
+from sickbay.messages.publisher import Publisher
+from sickbay.observer import NOBODY, Observer
 from sickbay.ports import TO_MAIN, Broker, QuarantineStore
-
-
-class Releases(Protocol):
-    """What those who bring jobs back need of a releaser."""
-
-    async def release(self, claims: Sequence[ReleaseLease]) -> Sequence[JobRecord]:
-        """Publish claimed jobs and tell the ledger; Unavailable leaves the claims to their lease."""
 
 
 class Releaser:
     """The one way out of quarantine, for the healer and for people alike."""
 
-    def __init__(self, broker: Broker, wards: QuarantineStore) -> None:
-        """Publish through `broker` what `wards` gave."""
-        self._broker = broker
-        self._wards = wards
+    def __init__(self, broker: Broker, store: QuarantineStore, *, by: str = "people", observer: Observer = NOBODY) -> None:
+        """Publish what `store` leased; `by` tells the observer who wants it, `healer` or `people`."""
+        self._publisher = Publisher(broker, observer)
+        self._store = store
+        self._by = by
+        self._observer = observer
 
-    async def release(self, claims: Sequence[ReleaseLease]) -> Sequence[JobRecord]:
-        """Publish claimed jobs and tell the ledger; Unavailable leaves the claims to their lease."""
-        await self._broker.publish([job_message(TO_MAIN, claim.job) for claim in claims])
-        return await self._wards.released(claims)
+    async def release(self, leases: Sequence[ReleaseLease]) -> Sequence[JobRecord]:
+        """Publish leased jobs and tell the ledger; Unavailable leaves them to their lease."""
+        self._observer.releasing(leases, self._by)
+        error: BaseException | None = None
+        try:
+            await self._publisher.publish([job_message(TO_MAIN, lease.job) for lease in leases])
+            return await self._store.released(leases)
+        except BaseException as caught:
+            error = caught
+            raise
+        finally:
+            self._observer.released(leases, self._by, error)

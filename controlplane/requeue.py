@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from controlplane.release import Releases
+from controlplane.release import Releaser
 from sickbay.domain.errors import NotFound
 from sickbay.domain.job import JobState
 from sickbay.domain.queries import Heard, LostQuery, Page, Requeued, RequeueOrder, Unheard, Verdict
@@ -38,7 +38,7 @@ class Requeuer:
     """The one way back for lost jobs."""
 
     def __init__(
-        self, *, lost: Lost, holds: Holds, broker: Broker, releaser: Releases, is_behind: Callable[[], bool], clock: Clock
+        self, *, lost: Lost, holds: Holds, broker: Broker, releaser: Releaser, is_behind: Callable[[], bool], clock: Clock
     ) -> None:
         """`is_behind` says whether this control plane still has events in its hands."""
         self._lost = lost

@@ -5,6 +5,7 @@ from __future__ import annotations
 from jobapi.app import serve
 from jobapi.names import NameLimits
 from sickbay.runtime.backends import open_jobapi
+from sickbay.runtime.observers import load_observers
 from sickbay.runtime.process import Signals, address, start
 from sickbay.runtime.settings import Settings
 from sickbay.telemetry.tracing import open_traces
@@ -12,11 +13,12 @@ from sickbay.telemetry.tracing import open_traces
 
 async def run(settings: Settings) -> bool:
     """Serve until a signal; no thread is ever left behind."""
+    observers = load_observers(settings.observers)
     signals = Signals()
     async with (
         open_traces(settings.traces_endpoint, settings.worker_name) as traces,
         open_jobapi(settings) as backends,
-        serve(backends, address(settings, 3000, 50051), traces, names=NameLimits.of(settings)) as doors,
+        serve(backends, address(settings, 3000, 50051), traces, names=NameLimits.of(settings), observers=observers) as doors,
     ):
         await signals.serve(backends.ready(), doors)
     return False

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from jobapi.metrics import MeteredIntake, NamesCollector
+from jobapi.metrics import NamesCollector, SubmissionMetrics
 from jobapi.names import NameLimits, Names
 from jobapi.recent import Recent
 from jobapi.rest import create_gateway
@@ -14,13 +14,14 @@ from jobapi.service import JobApi
 from jobapi.submit import JobSubmitter
 from sickbay.domain.health import Health, checks_of
 from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub, add_JobServiceServicer_to_server
+from sickbay.observer import Observer, Observers
 from sickbay.runtime.backends import JobApiParts
 from sickbay.server.endpoints import Address, Endpoints, serve_endpoints
 from sickbay.server.interceptors.metrics import CallMeter
 from sickbay.server.service import Service
-from sickbay.telemetry.backends import BackendStatusCollector, HealthCollector, MeteredBroker
+from sickbay.telemetry.backends import BackendStatusCollector, HealthCollector, PublishMetrics
 from sickbay.telemetry.metrics import MetricsRegistry
-from sickbay.telemetry.tracing import traced
+from sickbay.telemetry.tracing import trace_observers
 from sickbay.version import VERSION
 
 if TYPE_CHECKING:
@@ -29,40 +30,54 @@ if TYPE_CHECKING:
 
 @asynccontextmanager
 async def serve(
-    backends: JobApiParts, address: Address, traces: Traces | None = None, *, names: NameLimits | None = None
+    backends: JobApiParts,
+    address: Address,
+    traces: Traces | None = None,
+    *,
+    names: NameLimits | None = None,
+    observers: Sequence[Observer] = (),
 ) -> AsyncIterator[Endpoints]:
-    """Serve JobService until the context ends; `names` bounds the job types and tenants that clients make up."""
-    told = MetricsRegistry("jobapi")
-    BackendStatusCollector(backends.vitals, told.registry)
+    """Serve JobService until the context ends; `names` bounds the names that clients make up, `observers` are the user's."""
+    metrics = MetricsRegistry("jobapi")
     health = Health(checks_of(backends.vitals, "broker"), grace_s=backends.health_grace)
-    HealthCollector(health, told.registry)
-    tracing = traces.of("jobapi") if traces else None
-    broker = traced(MeteredBroker(backends.broker, told.registry), tracing, backends.system)
-    recent = Recent()
     known = Names(names or NameLimits())
-    NamesCollector(known, told.registry)
-    intake = JobSubmitter(broker, backends.keys, recent, backends.clock, names=known, kept_bytes=backends.kept_bytes)
+    BackendStatusCollector(backends.vitals, metrics.registry)
+    HealthCollector(health, metrics.registry)
+    NamesCollector(known, metrics.registry)
+    tracing = traces.of("jobapi") if traces else None
+    observer = Observers(
+        [
+            PublishMetrics(metrics.registry),
+            SubmissionMetrics(metrics.registry),
+            *trace_observers(tracing, backends.system),
+            *observers,
+        ]
+    )
+    recent = Recent()
+    submitter = JobSubmitter(
+        backends.broker, backends.keys, recent, backends.clock, names=known, kept_bytes=backends.kept_bytes, observer=observer
+    )
     api = JobApi(
-        intake=MeteredIntake(intake, told.registry),
+        submitter=submitter,
         reader=backends.reader,
         holds=backends.holds,
         recent=recent,
-        broker=broker,
+        broker=backends.broker,
         clock=backends.clock,
+        observer=observer,
     )
-    services = [Service("sickbay.jobs.v1.JobService", add_JobServiceServicer_to_server, api)]
     async with (
-        intake.detached,
+        submitter.detached,
         api.detached,
         serve_endpoints(
-            services,
-            lambda channel, health: create_gateway(JobServiceStub(channel), health, told, VERSION, tracing=tracing),
+            [Service("sickbay.jobs.v1.JobService", add_JobServiceServicer_to_server, api)],
+            lambda channel, health: create_gateway(JobServiceStub(channel), health, metrics, VERSION, tracing=tracing),
             address,
-            registry=told.registry,
+            registry=metrics.registry,
             health=health,
             name="Job API",
-            around=[CallMeter(told.registry)],
+            around=[CallMeter(metrics.registry)],
             tracing=tracing,
-        ) as doors,
+        ) as endpoints,
     ):
-        yield doors
+        yield endpoints

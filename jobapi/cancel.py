@@ -16,6 +16,8 @@ from typing import Final
 from sickbay.domain.errors import FailedPrecondition, Unavailable
 from sickbay.domain.job import JobEvent, JobRecord, JobState
 from sickbay.messages.codec import encode_event
+from sickbay.messages.publisher import Publisher
+from sickbay.observer import NOBODY, Observer
 from sickbay.ports import Broker, Clock, JobReader, Message, Queue
 from sickbay.ports.lost import Hold, Holds
 
@@ -26,11 +28,21 @@ TRIES: Final = 3
 class Canceller:
     """The one way to cancel."""
 
-    def __init__(self, reader: JobReader, holds: Holds, broker: Broker, clock: Clock, find: Callable[[str], Awaitable[JobRecord]]) -> None:
+    def __init__(
+        self,
+        reader: JobReader,
+        holds: Holds,
+        broker: Broker,
+        clock: Clock,
+        find: Callable[[str], Awaitable[JobRecord]],
+        *,
+        observer: Observer = NOBODY,
+    ) -> None:
         """`find` reads a job or raises NotFound."""
         self._reader = reader
         self._holds = holds
         self._broker = broker
+        self._publisher = Publisher(broker, observer)
         self._clock = clock
         self._find = find
 
@@ -69,7 +81,7 @@ class Canceller:
         """Tell the ledger, and wait until it has decided."""
         async with self._reader.watch(record.job.job_id) as changes:
             cancelled = JobEvent(record.job, JobState.CANCELLED, self._clock(), code="CANCELLED")
-            await self._broker.publish([Message("job.cancelled", encode_event(cancelled))])
+            await self._publisher.publish([Message("job.cancelled", encode_event(cancelled))])
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(PATIENCE_S):
                     await anext(changes)

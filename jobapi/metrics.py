@@ -1,4 +1,4 @@
-"""The Job API in numbers: what was handed in, and what became of that at the door."""
+"""The Job API in numbers: what was submitted, and what became of that."""
 
 from __future__ import annotations
 
@@ -11,36 +11,33 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from jobapi.names import Names
-from jobapi.submit import Accepted, TakesIn
-from sickbay.contract.requests import Submission
 from sickbay.domain.errors import SickbayError
+from sickbay.domain.queries import Accepted
+from sickbay.observer import Observer
 from sickbay.telemetry.metrics import Bounded
 
 MAX_TYPES: Final = 100
 """Job types are the clients' to name; those beyond are `other`."""
 
 
-class MeteredIntake:
-    """Counts what another intake takes in."""
+class SubmissionMetrics(Observer):
+    """Counts what clients submit."""
 
-    def __init__(self, intake: TakesIn, registry: CollectorRegistry) -> None:
-        """Add the metrics to `registry`."""
-        self._intake = intake
+    def __init__(self, registry: CollectorRegistry) -> None:
+        """Add the metric to `registry`."""
         self._submissions = Counter(
             "sickbay_submissions",
-            "Jobs handed in: accepted (durable), duplicate (a repeat of an idempotency key), refused.",
+            "Jobs submitted: accepted (durable), duplicate (a repeat of an idempotency key), refused.",
             ("job_type", "result"),
             registry=registry,
         )
         self._type = Bounded(MAX_TYPES)
 
-    async def accept(self, submissions: Sequence[Submission]) -> Sequence[Accepted | SickbayError]:
-        """See `TakesIn.accept`."""
-        results = await self._intake.accept(submissions)
-        counts = Counts((submission.job_type, _word(result)) for submission, result in zip(submissions, results, strict=True))
+    def submitted(self, job_types: Sequence[str], results: Sequence[Accepted | SickbayError]) -> None:
+        """One call."""
+        counts = Counts((job_type, _word(result)) for job_type, result in zip(job_types, results, strict=True))
         for (job_type, word), count in counts.items():
             self._submissions.labels(self._type(job_type), word).inc(count)
-        return results
 
 
 class NamesCollector(Collector):

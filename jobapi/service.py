@@ -8,7 +8,7 @@ from typing import Any
 
 from jobapi.cancel import Canceller
 from jobapi.recent import Recent
-from jobapi.submit import Accepted, TakesIn
+from jobapi.submit import JobSubmitter
 from sickbay.concurrency.tasks import DetachedTasks, detached, in_turns
 from sickbay.contract import requests as parse
 from sickbay.contract import responses, resume
@@ -16,9 +16,11 @@ from sickbay.contract.paging import next_page_token, paging
 from sickbay.contract.requests import Submission
 from sickbay.domain.errors import NotFound, SickbayError
 from sickbay.domain.job import JobRecord, JobState, StateChange
+from sickbay.domain.queries import Accepted
 from sickbay.domain.truth import Truth
 from sickbay.jobs.v1 import job_service_pb2 as pb
 from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceServicer
+from sickbay.observer import NOBODY, Observer
 from sickbay.ports import Broker, Clock, JobReader
 from sickbay.ports.lost import Holds
 from sickbay.server.errors import batch_error, fault_of
@@ -27,18 +29,28 @@ from sickbay.server.errors import batch_error, fault_of
 class JobApi(JobServiceServicer):
     """Serves JobService."""
 
-    def __init__(self, *, intake: TakesIn, reader: JobReader, holds: Holds, recent: Recent, broker: Broker, clock: Clock) -> None:
+    def __init__(
+        self,
+        *,
+        submitter: JobSubmitter,
+        reader: JobReader,
+        holds: Holds,
+        recent: Recent,
+        broker: Broker,
+        clock: Clock,
+        observer: Observer = NOBODY,
+    ) -> None:
         """Read from `reader`, and from `recent` what it does not know yet."""
-        self._intake = intake
+        self._submitter = submitter
         self._reader = reader
         self._recent = recent
         self.detached = DetachedTasks()
-        self._canceller = Canceller(reader, holds, broker, clock, self._find)
+        self._canceller = Canceller(reader, holds, broker, clock, self._find, observer=observer)
 
     @detached
     async def SubmitJob(self, request: pb.SubmitJobRequest, context: Any) -> pb.SubmitJobResponse:
         """See the contract."""
-        (result,) = await self._intake.accept([parse.submission(request)])
+        (result,) = await self._submitter.accept([parse.submission(request)])
         if isinstance(result, SickbayError):
             raise result
         queued = JobRecord(result.job, JobState.QUEUED, result.job.submitted_at)
@@ -48,7 +60,7 @@ class JobApi(JobServiceServicer):
     async def BatchSubmitJobs(self, request: pb.BatchSubmitJobsRequest, context: Any) -> pb.BatchSubmitJobsResponse:
         """See the contract."""
         judged = [_judge(item) async for item in in_turns(parse.batch(request))]
-        accepted = iter(await self._intake.accept([item for item in judged if isinstance(item, Submission)]))
+        accepted = iter(await self._submitter.accept([item for item in judged if isinstance(item, Submission)]))
         results = [next(accepted) if isinstance(item, Submission) else item for item in judged]
         return pb.BatchSubmitJobsResponse(results=[_batch_result(result) async for result in in_turns(results)])
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from dataclasses import replace
+from typing import Final
 
 from jobapi.names import NameLimits, Names
 from jobapi.recent import Recent
@@ -14,7 +14,10 @@ from sickbay.concurrency.tasks import DetachedTasks, in_turns
 from sickbay.contract.requests import Submission
 from sickbay.domain.errors import Refused, SickbayError, Unavailable
 from sickbay.domain.job import Job, JobEvent, JobRecord, JobState, new_job_id
+from sickbay.domain.queries import Accepted
 from sickbay.messages.codec import encode_events, job_message
+from sickbay.messages.publisher import Publisher
+from sickbay.observer import NOBODY, Observer
 from sickbay.ports import TO_MAIN, Broker, Clock, IdempotencyKeys, Message
 
 CONFIRM_AGAIN_S: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
@@ -25,26 +28,19 @@ MAX_TOLD: Final = 100
 """Jobs of which one message tells the ledger, so that it is read in a moment."""
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """A durable job; `duplicate` if its idempotency key had been accepted before."""
-
-    job: Job
-    duplicate: bool = False
-
-
-class TakesIn(Protocol):
-    """What the service needs of an intake."""
-
-    async def accept(self, submissions: Sequence[Submission]) -> Sequence[Accepted | SickbayError]:
-        """One result for each submission, in order; never raises a SickbayError."""
-
-
 class JobSubmitter:
     """The one way in, for single jobs and batches alike."""
 
     def __init__(
-        self, broker: Broker, keys: IdempotencyKeys, recent: Recent, clock: Clock, *, names: Names | None = None, kept_bytes: int = 0
+        self,
+        broker: Broker,
+        keys: IdempotencyKeys,
+        recent: Recent,
+        clock: Clock,
+        *,
+        names: Names | None = None,
+        kept_bytes: int = 0,
+        observer: Observer = NOBODY,
     ) -> None:
         """Accepted jobs are remembered in `recent` until the ledger knows them, which also gets payloads of up to `kept_bytes`.
 
@@ -52,7 +48,8 @@ class JobSubmitter:
         """
         self._names = names or Names(NameLimits())
         self._kept_bytes = kept_bytes
-        self._broker = broker
+        self._publisher = Publisher(broker, observer)
+        self._observer = observer
         self._keys = keys
         self._recent = recent
         self._clock = clock
@@ -67,7 +64,9 @@ class JobSubmitter:
         first = _first_of_key(submissions)
         results = await self._accept([submissions[place] for place in sorted(set(first))])
         by_place = dict(zip(sorted(set(first)), results, strict=True))
-        return [by_place[place] if place == mine else _repeated(by_place[mine]) for place, mine in enumerate(first)]
+        answers = [by_place[place] if place == mine else _repeated(by_place[mine]) for place, mine in enumerate(first)]
+        self._observer.submitted([submission.job_type for submission in submissions], answers)
+        return answers
 
     async def _accept(self, submissions: Sequence[Submission]) -> Sequence[Accepted | SickbayError]:
         """The same for submissions of which no two are one request."""
@@ -77,7 +76,7 @@ class JobSubmitter:
             if fresh:
                 messages = [job_message(TO_MAIN, job) async for job in in_turns(fresh)]
                 messages += [message async for message in in_turns(_told(fresh, self._kept_bytes))]
-                await self._broker.publish(messages)
+                await self._publisher.publish(messages)
         except (Refused, ValueError) as error:
             for submission, job in _keyed(submissions, results):
                 if not job.maybe_duplicate:  # else the one that vanished may have arrived

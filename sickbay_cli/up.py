@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -18,8 +18,10 @@ from jobapi.names import NameLimits
 from sickbay.domain.errors import MissingSetting, SickbayError
 from sickbay.domain.raised import Redact
 from sickbay.handlers.registry import HandlerSpec
+from sickbay.observer import Observer
 from sickbay.runtime.backends import open_up
 from sickbay.runtime.ending import whole_process
+from sickbay.runtime.observers import load_observers
 from sickbay.runtime.process import Signals, open_redaction, run
 from sickbay.runtime.settings import Settings
 from sickbay.server.endpoints import Address, Endpoints
@@ -87,7 +89,7 @@ def up(data: Path, *, ephemeral: bool, host: str, handlers: str | None, **ports:
             handlers_by_type = load_chosen(modules, has_own_queue=settings.rabbitmq_url is None)
             redact = open_redaction(settings)
             addresses = _addresses(host, ports, settings)
-            run(_run(settings, folder, _Chosen(modules, handlers_by_type, redact), addresses))
+            run(_run(settings, folder, _Chosen(modules, handlers_by_type, redact, load_observers(settings.observers)), addresses))
         except MissingSetting as error:
             raise Incomplete(str(error)) from None
         except SickbayError as error:
@@ -114,11 +116,12 @@ def _addresses(host: str, ports: Mapping[str, int], settings: Settings) -> Mappi
 
 
 class _Chosen(NamedTuple):
-    """The modules of handlers, as they were named, the handlers by job type, and what takes secrets out of texts."""
+    """The modules of handlers, as they were named, the handlers by job type, what takes secrets out of texts, and who observes."""
 
     modules: str
     handlers: Mapping[str, HandlerSpec]
     redact: Redact | None
+    observers: Sequence[Observer]
 
 
 async def _run(settings: Settings, folder: Path | None, chosen: _Chosen, addresses: Mapping[str, Address]) -> bool:
@@ -128,11 +131,17 @@ async def _run(settings: Settings, folder: Path | None, chosen: _Chosen, address
         traces = await stack.enter_async_context(open_traces(settings.traces_endpoint, settings.worker_name, chosen.redact))
         backends = await stack.enter_async_context(open_up(settings, folder))
         claim(settings, folder)
-        plane = await stack.enter_async_context(controlplane.app.serve(backends, addresses["control-plane"], traces))
-        working = await stack.enter_async_context(
-            worker.app.serve(backends, settings, chosen.handlers, addresses["worker"], traces, redact=chosen.redact)
+        plane = await stack.enter_async_context(
+            controlplane.app.serve(backends, addresses["control-plane"], traces, observers=chosen.observers)
         )
-        api = await stack.enter_async_context(jobapi.app.serve(backends, addresses["jobapi"], traces, names=NameLimits.of(settings)))
+        working = await stack.enter_async_context(
+            worker.app.serve(
+                backends, settings, chosen.handlers, addresses["worker"], traces, redact=chosen.redact, observers=chosen.observers
+            )
+        )
+        api = await stack.enter_async_context(
+            jobapi.app.serve(backends, addresses["jobapi"], traces, names=NameLimits.of(settings), observers=chosen.observers)
+        )
         await asyncio.wait(
             {asyncio.ensure_future(one) for one in (backends.ready(), signals.first.wait())}, return_when=asyncio.FIRST_COMPLETED
         )

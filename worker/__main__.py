@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from sickbay.runtime.backends import open_worker
+from sickbay.runtime.observers import load_observers
 from sickbay.runtime.process import Signals, address, open_redaction, start
 from sickbay.runtime.settings import Settings
 from sickbay.telemetry.tracing import open_traces
@@ -18,11 +19,12 @@ async def run(settings: Settings) -> bool:
     """Work until a signal, then drain; whether a handler goes on that cannot be stopped."""
     handlers = load_chosen(settings.job_handlers)
     redact = open_redaction(settings)
+    observers = load_observers(settings.observers)
     signals = Signals()
     async with (
         open_traces(settings.traces_endpoint, settings.worker_name, redact) as traces,
         open_worker(settings) as backends,
-        serve(backends, settings, handlers, address(settings, 3001, 50052), traces, redact=redact) as worker,
+        serve(backends, settings, handlers, address(settings, 3001, 50052), traces, redact=redact, observers=observers) as worker,
     ):
         tell(settings.job_handlers)
         await signals.serve(backends.ready(), worker.doors)

@@ -5,36 +5,32 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from sickbay.concurrency.tasks import begun_again
 from sickbay.domain.health import Health, checks_of
-from sickbay.domain.job import JobEvent
 from sickbay.domain.raised import Redact, unchanged
 from sickbay.handlers.registry import HandlerSpec
 from sickbay.messages.outbox import EventOutbox
-from sickbay.ports import Delivery
+from sickbay.observer import Observer, Observers
 from sickbay.runtime.backends import WorkerParts
 from sickbay.runtime.settings import Settings
 from sickbay.server.endpoints import Address, Endpoints, serve_endpoints
 from sickbay.server.interceptors.metrics import CallMeter
-from sickbay.telemetry.backends import BackendStatusCollector, HealthCollector, MeteredBroker
-from sickbay.telemetry.joblog import tell
+from sickbay.telemetry.backends import BackendStatusCollector, HealthCollector, PublishMetrics
+from sickbay.telemetry.joblog import JobLog
 from sickbay.telemetry.metrics import MetricsRegistry
-from sickbay.telemetry.tracing import traced
+from sickbay.telemetry.tracing import trace_observers
 from sickbay.version import VERSION
-from worker.engine import Engine, nobody
+from worker.engine import Engine
 from worker.metrics import JobMetrics, WorkerMetrics
-from worker.redacted import RedactedRunner
 from worker.rest import create_gateway
 from worker.runner import Runner
-from worker.runs import Runs
-from worker.watched import WatchedRunner
 
 if TYPE_CHECKING:
-    from sickbay.telemetry.spans import Traces, Tracing
+    from sickbay.telemetry.spans import Traces
 
 SETTLE_S: Final = 10.0
 """What a run that ends with its timeout needs to be settled."""
@@ -75,80 +71,60 @@ async def serve(
     traces: Traces | None = None,
     *,
     redact: Redact | None = None,
+    observers: Sequence[Observer] = (),
 ) -> AsyncIterator[Worker]:
     """Work until the context ends; call `drain` before, or running jobs are broken off and given back.
 
-    `redact` takes secrets out of what failed runs say.
+    `redact` takes secrets out of what failed runs say; `observers` are the user's.
     """
-    told = MetricsRegistry("worker")
-    BackendStatusCollector(backends.vitals, told.registry)
+    redact = redact or unchanged
+    metrics = MetricsRegistry("worker")
     health = Health(checks_of(backends.vitals, "broker"), grace_s=backends.health_grace)
-    HealthCollector(health, told.registry)
-    metrics = JobMetrics(told.registry, handlers, time.time)
+    runner = Runner(backends.breakers, timeout_s=settings.handler_timeout, concurrency=settings.concurrency, redact=redact)
+    BackendStatusCollector(backends.vitals, metrics.registry)
+    HealthCollector(health, metrics.registry)
+    WorkerMetrics(metrics.registry, runner=runner, job_types=handlers, concurrency=settings.concurrency, stale=backends.vitals.stale)
     tracing = traces.of("worker", for_handlers=True) if traces else None
-    broker = traced(MeteredBroker(backends.broker, told.registry), tracing, backends.system)
-    runner = Runner(backends.breakers, timeout_s=settings.handler_timeout, concurrency=settings.concurrency, redact=redact or unchanged)
-    WorkerMetrics(told.registry, runner=runner, job_types=handlers, concurrency=settings.concurrency, stale=backends.vitals.stale)
-
-    def heard(event: JobEvent) -> None:
-        metrics.heard(event)
-        tell(event)
-
-    runs = RedactedRunner(runner, redact) if redact else runner
-    hooks = _hooks(WatchedRunner(runs, metrics.ran), heard, tracing, backends.system)
-    async with EventOutbox(broker, heard=hooks.heard) as events:
+    observer = Observers(
+        [
+            *trace_observers(tracing, backends.system),
+            PublishMetrics(metrics.registry),
+            JobMetrics(metrics.registry, handlers, time.time),
+            JobLog(),
+            *observers,
+        ]
+    )
+    async with EventOutbox(backends.broker, observer=observer) as events:
         engine = Engine(
-            broker=broker,
+            broker=backends.broker,
             breakers=backends.breakers,
             fence=backends.fence,
             events=events,
-            runner=hooks.runner,
+            runner=runner,
             handlers=handlers,
             policy=settings.retry_policy,
             concurrency=settings.concurrency,
             prefetch_bytes=settings.prefetch_bytes,
             clock=backends.clock,
             name=settings.worker_name,
-            arrived=hooks.arrived,
-            redact=redact or unchanged,
+            observer=observer,
+            redact=redact,
         )
         async with serve_endpoints(
             [],
-            lambda _, health: create_gateway(health, told, VERSION),
+            lambda _, health: create_gateway(health, metrics, VERSION),
             address,
-            registry=told.registry,
+            registry=metrics.registry,
             health=health,
             name="worker",
-            around=[CallMeter(told.registry)],
+            around=[CallMeter(metrics.registry)],
             tracing=tracing,
-        ) as doors:
+        ) as endpoints:
             working = asyncio.create_task(begun_again(engine.run), name="engine")
             try:
-                yield Worker(engine, runner, doors, grace(settings, handlers))
+                yield Worker(engine, runner, endpoints, grace(settings, handlers))
             finally:
                 with contextlib.suppress(asyncio.CancelledError):
                     await engine.drain(0)
                 await working
                 runner.close()
-
-
-class _Hooks(NamedTuple):
-    """What the engine and its events tell of themselves to."""
-
-    runner: Runs
-    heard: Callable[[JobEvent], None]
-    arrived: Callable[[Delivery], None] = nobody
-
-
-def _hooks(runner: Runs, heard: Callable[[JobEvent], None], tracing: Tracing | None, system: str) -> _Hooks:
-    if tracing is None:
-        return _Hooks(runner, heard)
-    from worker.traced import JobTracer, TracedRunner  # noqa: PLC0415 - see `tracing.py`
-
-    jobs = JobTracer(tracing.tracer, system)
-
-    def both(event: JobEvent) -> None:
-        jobs.heard(event)
-        heard(event)
-
-    return _Hooks(TracedRunner(runner, jobs), both, jobs.arrived)

@@ -9,24 +9,28 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from time import perf_counter
 from typing import Final
 
-from sickbay.domain.breaker import BreakerKey, Refusal
+from sickbay.domain.breaker import BreakerKey, Permit, Refusal
 from sickbay.domain.encodings import explained
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import Job, JobEvent, Reason
+from sickbay.domain.outcome import Outcome
 from sickbay.domain.queries import DuplicateCheck
 from sickbay.domain.raised import Redact, unchanged
 from sickbay.domain.retry import RetryPolicy, after_run
 from sickbay.handlers.registry import HandlerSpec
 from sickbay.messages.codec import Undecodable, decode_job
 from sickbay.messages.outbox import EventOutbox
+from sickbay.messages.publisher import Publisher
+from sickbay.observer import NOBODY, Observer
 from sickbay.ports import PREFETCH_BYTES, Breakers, Broker, Clock, Consumer, Delivery, DuplicateGuard, Queue
 from worker.run import CANCELLED
-from worker.runs import Runs
+from worker.runner import Runner
 from worker.settler import Settler
 from worker.slots import MAX_HELD_S, Gates, Slots
 
@@ -42,10 +46,6 @@ SURE_MS: Final = 20 * 3_600_000
 log = logging.getLogger(__name__)
 
 
-def nobody(_: Delivery) -> None:
-    """The hook of whoever wants to hear nothing."""
-
-
 class Engine:
     """Consumes `jobs.main` until it is drained. One per worker process."""
 
@@ -56,7 +56,7 @@ class Engine:
         breakers: Breakers,
         fence: DuplicateGuard,
         events: EventOutbox,
-        runner: Runs,
+        runner: Runner,
         handlers: Mapping[str, HandlerSpec],
         policy: RetryPolicy,
         concurrency: int,
@@ -65,19 +65,27 @@ class Engine:
         name: str,
         pause_s: float = 1.0,
         last_s: float = LAST_S,
-        arrived: Callable[[Delivery], None] = nobody,
+        observer: Observer = NOBODY,
         redact: Redact = unchanged,
     ) -> None:
         """Run at most `concurrency` handlers at a time; `name` says who this worker is in a job's history.
 
-        `pause_s` is how long a job is held that could not be settled, before it goes back to the queue; `last_s` is LAST_S. `arrived`
-        hears of each message in the task that then treats it, whose context is thus the job's. `redact` takes secrets out of faults' texts.
+        `pause_s` is how long a job is held that could not be settled, before it goes back to the queue; `last_s` is LAST_S. The
+        observer hears of each message in the task that then treats it, whose context is thus the job's. `redact` takes secrets out of the
+        texts of faults.
         """
-        self._arrived = arrived
+        self._observer = observer
         self._last_s = last_s
         self._broker = broker
         self._settler = Settler(
-            broker=broker, fence=fence, events=events, policy=policy, clock=clock, name=name, pause_s=pause_s, redact=redact
+            publisher=Publisher(broker, observer),
+            fence=fence,
+            events=events,
+            policy=policy,
+            clock=clock,
+            name=name,
+            pause_s=pause_s,
+            redact=redact,
         )
         self._breakers = breakers
         self._fence = fence
@@ -178,7 +186,7 @@ class Engine:
             task.add_done_callback(self._tasks.discard)
 
     async def _treat(self, delivery: Delivery) -> None:
-        self._arrived(delivery)
+        self._observer.received(delivery)
         try:
             job = decode_job(delivery.body, delivery.message_id, self._clock(), delivery.headers)
         except Undecodable as error:
@@ -260,10 +268,20 @@ class Engine:
             return await self._settler.park(delivery, job)
         begun = self._settler.begun(job)
         self._events.started(begun)
-        outcome = await self._runner.run(spec, job, permit)
+        outcome = await self._observed_run(spec, job, permit)
         breaker = await self._breakers.settle(permit, CANCELLED if delivery.is_lost else outcome)
         policy = self._policies[job.job_type]
         return await self._settler.settle(delivery, after_run(job, outcome, breaker, policy, self._clock()), begun)
+
+    async def _observed_run(self, spec: HandlerSpec, job: Job, permit: Permit) -> Outcome:
+        self._observer.run_started(job, permit)
+        began = perf_counter()
+        outcome: Outcome | None = None
+        try:
+            outcome = await self._runner.run(spec, job, permit)
+            return outcome
+        finally:
+            self._observer.run_ended(job, permit, outcome, perf_counter() - began)
 
     async def _ask_fence(self, job: Job, *, suspect: bool) -> DuplicateCheck:
         """What the ledger says of this copy; while it is out of reach, jobs keep flowing."""

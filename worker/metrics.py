@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 from sickbay.domain.breaker import Permit, PermitKind
 from sickbay.domain.job import Job, JobEvent, JobState, Reason
 from sickbay.domain.outcome import Outcome, OutcomeKind
+from sickbay.observer import Observer
 from sickbay.telemetry.metrics import LONG_SECONDS, OTHER, Bounded
 from worker.runner import Runner
 
@@ -35,8 +36,8 @@ UNTOLD: Final = "unknown"
 _RESULTS: Final = ("well", "ill", "nothing")
 
 
-class JobMetrics:
-    """Hears of every run and of every event of this worker."""
+class JobMetrics(Observer):
+    """Counts and times every run, and counts what became of deliveries."""
 
     def __init__(self, registry: CollectorRegistry, job_types: Iterable[str], now_s: Callable[[], float]) -> None:
         """Add the metrics to `registry`; other types than these are `other`. `now_s` is seconds since the epoch."""
@@ -57,8 +58,10 @@ class JobMetrics:
         self._types = {name: of(name) for name in job_types}
         self._other = of(OTHER)
 
-    def ran(self, job: Job, permit: Permit, outcome: Outcome, seconds: float) -> None:
-        """A run has ended."""
+    def run_ended(self, job: Job, permit: Permit, outcome: Outcome | None, seconds: float) -> None:
+        """A run that began is counted by its outcome, and timed."""
+        if outcome is None:
+            return
         of = self._types.get(job.job_type, self._other)
         of.runs[outcome.kind].inc()
         of.seconds.observe(seconds)
@@ -69,8 +72,8 @@ class JobMetrics:
         if permit.kind is PermitKind.PROBE:
             of.probes[_proved(outcome.kind)].inc()
 
-    def heard(self, event: JobEvent) -> None:
-        """See `EventOutbox.heard`."""
+    def settled(self, event: JobEvent) -> None:
+        """Counted by what became of it."""
         of = self._types.get(event.job.job_type, self._other)
         of.jobs[_DROPPED if event.duplicate else _OUTCOMES[event.state]].inc()
         if event.reason is not None:

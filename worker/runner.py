@@ -24,6 +24,7 @@ from sickbay.handlers.classify import unless_unreadable
 from sickbay.handlers.registry import HandlerSpec
 from sickbay.handlers.traceback_text import stack_of
 from sickbay.ports import Breakers
+from sickbay.runtime.redaction import redacted_outcome
 from worker.alive import AliveClock
 from worker.call import discard
 from worker.excuses import Excuses
@@ -103,8 +104,8 @@ class Runner:
         """One run. A handler that is broken off by `break_off` comes to CANCELLED."""
         if permit.kind is PermitKind.PROBE:
             async with kept(self._breakers, permit):
-                return await self._run(spec, job)
-        return await self._run(spec, job)
+                return redacted_outcome(await self._run(spec, job), self._redact)
+        return redacted_outcome(await self._run(spec, job), self._redact)
 
     def break_off(self) -> None:
         """Cancel every handler that still runs, and every later one at once."""

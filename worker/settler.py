@@ -20,7 +20,8 @@ from sickbay.domain.retry import Done, GiveBack, Retry, RetryPolicy, Route, SetA
 from sickbay.handlers.traceback_text import traceback_of
 from sickbay.messages.codec import decode_job, job_message, undecodable_job
 from sickbay.messages.outbox import EventOutbox
-from sickbay.ports import TO_RETRY, Broker, Clock, Delivery, DuplicateGuard, Message
+from sickbay.messages.publisher import Publisher
+from sickbay.ports import TO_RETRY, Clock, Delivery, DuplicateGuard, Message
 from worker.call import error_text
 
 MAX_PAUSES: Final = 30
@@ -40,7 +41,7 @@ class Settler:
     def __init__(
         self,
         *,
-        broker: Broker,
+        publisher: Publisher,
         fence: DuplicateGuard,
         events: EventOutbox,
         policy: RetryPolicy,
@@ -53,7 +54,7 @@ class Settler:
 
         `pause_s` is how long a job that could not be settled is held at first; `redact` takes secrets out of faults' texts.
         """
-        self._broker = broker
+        self._publisher = publisher
         self._fence = fence
         self._events = events
         self._policy = policy
@@ -125,7 +126,7 @@ class Settler:
         """Too many of its type wait or hang here already, or it waited too long: it comes again later, and nothing is charged."""
         times = _times_put_off(delivery)
         headers = {**delivery.headers, PUT_OFF: str(min(times + 1, MOST_TOLD))}
-        await self._broker.publish([Message(TO_RETRY, delivery.body, self._put_off_ms(times), headers=headers)])
+        await self._publisher.publish([Message(TO_RETRY, delivery.body, self._put_off_ms(times), headers=headers)])
         delivery.ack()
 
     def _put_off_ms(self, times: int) -> int:
@@ -144,7 +145,7 @@ class Settler:
                 self._events.add(replace(begun, state=JobState.SUCCEEDED, at=self._clock()), delivery)
             case Retry(job, delay_ms):
                 event = self._told(begun, job, JobState.RETRYING)  # before the delay begins, so that history never shows a shorter one
-                await self._broker.publish([job_message(TO_RETRY, job, delay_ms)])
+                await self._publisher.publish([job_message(TO_RETRY, job, delay_ms)])
                 self._events.add(event, delivery)
             case SetAside(job, reason):
                 await self._events.set_aside(replace(self._told(begun, job, route.state), reason=reason))

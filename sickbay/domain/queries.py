@@ -6,7 +6,7 @@ Pure. Times are milliseconds since the epoch.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, TypeVar
 
@@ -189,3 +189,33 @@ class Reservation:
     submitted_at: int
     duplicate: bool
     retaken: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A durable job; `duplicate` if its idempotency key had been accepted before."""
+
+    job: Job
+    duplicate: bool = False
+
+
+@dataclass(slots=True)
+class ReconcileResult:
+    """What one round did; `number` grows from round to round, and is about the time of its begin (ms)."""
+
+    number: int
+    ghosts: int = 0
+    kept: int = 0
+    told: int = 0
+    remade: int = 0
+    left: int = 0
+    """Copies that make trouble and were not looked at, or in vain."""
+    around: bool = False
+    highest_mark: int = 0
+    """Of the copies met: the round that moved one of them last."""
+    seen: set[tuple[str, int, int]] = field(default_factory=set)
+
+    @property
+    def passed(self) -> int:
+        """Copies that were looked at and made no trouble."""
+        return self.ghosts + self.kept

@@ -16,6 +16,8 @@ from typing import Final, Self
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import JobEvent, JobState
 from sickbay.messages.codec import encode_event, encode_events
+from sickbay.messages.publisher import Publisher
+from sickbay.observer import NOBODY, Observer
 from sickbay.ports import Broker, Delivery, Message
 
 MAX_EVENTS: Final = 200
@@ -30,28 +32,12 @@ MAX_REMEMBERED: Final = 50_000
 log = logging.getLogger(__name__)
 
 
-def _nobody(_: JobEvent) -> None:
-    """The hook of whoever wants to hear nothing."""
-
-
 Refused = Callable[[JobEvent, Delivery | None, BaseException], None]
 
 
 def _give_back(_: JobEvent, delivery: Delivery | None, __: BaseException) -> None:
     if delivery:
         delivery.nack()
-
-
-def _harmless(hook: Callable[[JobEvent], None]) -> Callable[[JobEvent], None]:
-    """What only looks on must not keep a job from being settled."""
-
-    def hear(event: JobEvent) -> None:
-        try:
-            hook(event)
-        except Exception:
-            log.exception("a hook of the event stream failed")
-
-    return hear
 
 
 class _Lately:
@@ -81,16 +67,16 @@ class _Lately:
 class EventOutbox:
     """One per service process. `async with` starts it; leaving flushes what is left.
 
-    `heard` is the one hook for metrics, traces and logs: it is called with each event that ends a run or turns a job away, where that
-    happened, so that the context of the job is the present one.
+    The observer hears of each event that ends a run or turns a job away, where that happened, so that the context of the job is the present
+    one.
     """
 
-    def __init__(self, broker: Broker, *, linger_s: float = LINGER_S, heard: Callable[[JobEvent], None] = _nobody) -> None:
+    def __init__(self, broker: Broker, *, linger_s: float = LINGER_S, observer: Observer = NOBODY) -> None:
         """Publish through `broker`; `linger_s` is the longest wait of an event for company."""
-        self._heard = _harmless(heard)
+        self._observer = observer
         self.on_refused: Refused = _give_back
         """Hears of an event that cannot be told because of what is in it; it settles the delivery."""
-        self._broker = broker
+        self._publisher = Publisher(broker, observer)
         self._linger_s = linger_s
         self._buffer: list[tuple[JobEvent, Delivery | None]] = []
         self._started: dict[str, JobEvent] = {}
@@ -126,13 +112,13 @@ class EventOutbox:
         self._quiet.clear()
         if len(self._buffer) >= MAX_EVENTS:
             self._full.set()
-        self._heard(event)
+        self._observer.settled(event)
 
     async def set_aside(self, event: JobEvent) -> None:
         """Tell at once, and keep the complete job in quarantine: one publish for both, durable on return."""
         self.forget(event.job.job_id)
-        await self._broker.publish([Message(f"job.quarantined.{event.state.lower()}", encode_event(event))])
-        self._heard(event)
+        await self._publisher.publish([Message(f"job.quarantined.{event.state.lower()}", encode_event(event))])
+        self._observer.settled(event)
 
     def started(self, event: JobEvent) -> None:
         """Tell that a run began, unless it is over before the next batch goes: then its outcome carries the begin."""
@@ -217,7 +203,7 @@ class EventOutbox:
         """Try until it is durable; when closing only a few times more."""
         for wait_s in chain(BACKOFF_S, repeat(BACKOFF_S[-1])):
             try:
-                await self._broker.publish([message])
+                await self._publisher.publish([message])
             except Unavailable as error:
                 if self._closing and wait_s == BACKOFF_S[-1]:
                     return False

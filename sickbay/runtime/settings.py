@@ -123,6 +123,7 @@ class Settings(BaseSettings):
     otel_traces_exporter: str = Field("otlp", description="none: no traces all the same")
     otel_sdk_disabled: bool = Field(False, description="True: no traces all the same")
     redact: str = Field("", description="module:function that takes secrets out of failures' messages, tracebacks, logs and traces")
+    observers: str = Field("", description="module:name of observers of your own, comma separated: they hear what happens to jobs")
     worker_name: str = Field(
         default_factory=lambda: f"{socket.gethostname()}-{os.getpid()}",
         max_length=100,

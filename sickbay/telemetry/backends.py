@@ -1,9 +1,8 @@
-"""Numbers of what is behind a service: the broker's confirms as a port decorator, and whether each part answers."""
+"""Numbers of what is behind a service: publishes and their confirms, and whether each part answers."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from time import perf_counter
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Metric
 from prometheus_client.core import GaugeMetricFamily
@@ -12,17 +11,16 @@ from prometheus_client.registry import Collector
 from sickbay.domain.backend_status import BackendStatus
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.health import Health, Mark
-from sickbay.ports import Broker, Message
-from sickbay.telemetry.around import AroundBroker
+from sickbay.observer import Observer
+from sickbay.ports import Message
 from sickbay.telemetry.metrics import SECONDS
 
 
-class MeteredBroker(AroundBroker):
-    """A broker whose publishes are measured, from the call to the confirm."""
+class PublishMetrics(Observer):
+    """Counts what is published, and times it from the call to the confirm."""
 
-    def __init__(self, broker: Broker, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry) -> None:
         """Add the metrics to `registry`."""
-        super().__init__(broker)
         self._seconds = Histogram(
             "sickbay_broker_publish_seconds",
             "From a publish to its confirm; one publish may carry many messages.",
@@ -32,16 +30,13 @@ class MeteredBroker(AroundBroker):
         self._messages = Counter("sickbay_broker_published_messages", "Messages the broker confirmed.", registry=registry)
         self._failures = Counter("sickbay_broker_publish_failures", "Publishes that were not confirmed in time.", registry=registry)
 
-    async def publish(self, messages: Sequence[Message]) -> None:
-        """See `Broker.publish`."""
-        began = perf_counter()
-        try:
-            await self._broker.publish(messages)
-        except Unavailable:
+    def published(self, messages: Sequence[Message], seconds: float, error: BaseException | None) -> None:
+        """One publish."""
+        if isinstance(error, Unavailable):
             self._failures.inc()
-            raise
-        self._seconds.observe(perf_counter() - began)
-        self._messages.inc(len(messages))
+        elif error is None:
+            self._seconds.observe(seconds)
+            self._messages.inc(len(messages))
 
 
 class HealthCollector(Collector):

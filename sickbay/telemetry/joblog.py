@@ -10,7 +10,10 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from sickbay.domain.job import JobEvent, JobState
+from sickbay.domain.breaker import Permit
+from sickbay.domain.job import Job, JobEvent, JobState
+from sickbay.observer import Observer
+from sickbay.telemetry.logs import RUNNING
 
 _LINES: Final = {
     JobState.SUCCEEDED: (logging.DEBUG, "job succeeded"),
@@ -23,11 +26,18 @@ _DROPPED: Final = (logging.INFO, "outdated copy of a job dropped")
 log = logging.getLogger("sickbay.jobs")
 
 
-def tell(event: JobEvent) -> None:
-    """See `EventOutbox.heard`."""
-    level, words = _DROPPED if event.duplicate else _LINES[event.state]
-    if log.isEnabledFor(level):
-        log.log(level, words, extra=_facts(event))
+class JobLog(Observer):
+    """Writes the line, and makes the job known to every line that its handler writes."""
+
+    def run_started(self, job: Job, permit: Permit) -> None:  # noqa: ARG002 - the hook's
+        """Each job has a task of its own, so the context is set and never reset."""
+        RUNNING.set(job)
+
+    def settled(self, event: JobEvent) -> None:
+        """One line."""
+        level, words = _DROPPED if event.duplicate else _LINES[event.state]
+        if log.isEnabledFor(level):
+            log.log(level, words, extra=_facts(event))
 
 
 def _facts(event: JobEvent) -> dict[str, object]:

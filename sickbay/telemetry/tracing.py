@@ -1,7 +1,7 @@
 """Traces: whether they are wanted, and when they begin and end. OpenTelemetry is loaded here, and only if they are.
 
-What tells of traces (`spans.py`, `traced.py`, `rpc/traced.py`, `worker/traced.py`, `controlplane/traced.py`) is imported only where a
-`Traces` exists. So a process that sends none has neither OpenTelemetry's tracing SDK nor its exporter in it, and nothing is wrapped.
+What makes spans (`spans.py`, the observers `*_traces.py`, `server/interceptors/traces.py`) is imported only where a `Traces` exists. So a
+process that sends none has neither OpenTelemetry's tracing SDK nor its exporter in it, and nobody observes.
 (FastAPI and redis-py load OpenTelemetry's API, and redis-py its metrics, for themselves.)
 """
 
@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
-from sickbay.ports import Broker
+from sickbay.observer import Observer
 
 if TYPE_CHECKING:
     from sickbay.telemetry.spans import Traces, Tracing
@@ -43,13 +43,15 @@ async def open_traces(endpoint: str | None, name: str, redact: Callable[[str], s
         await _within(FLUSH_S, traces.shutdown)
 
 
-def traced(broker: Broker, tracing: Tracing | None, system: str) -> Broker:
-    """The broker whose publishes are spans, or without `tracing` the broker itself; `system` is how traces call it."""
+def trace_observers(tracing: Tracing | None, system: str) -> Sequence[Observer]:
+    """What makes spans of publishes, runs and releases, none without `tracing`; `system` is how traces call the broker."""
     if tracing is None:
-        return broker
-    from sickbay.telemetry.traced import TracedBroker  # noqa: PLC0415 - see the module's docstring
+        return ()
+    from sickbay.telemetry.publish_traces import PublishTraces  # noqa: PLC0415 - see the module's docstring
+    from sickbay.telemetry.release_traces import ReleaseTraces  # noqa: PLC0415
+    from sickbay.telemetry.run_traces import RunTraces  # noqa: PLC0415
 
-    return TracedBroker(broker, tracing.tracer, system)
+    return PublishTraces(tracing.tracer, system), RunTraces(tracing.tracer, system), ReleaseTraces(tracing.tracer)
 
 
 async def _within(seconds: float, work: Callable[[], None]) -> None:

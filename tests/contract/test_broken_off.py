@@ -67,7 +67,9 @@ async def system(opened):
     async with opened as (for_api, for_plane):
         recent = Recent()
         intake = JobSubmitter(for_api.broker, for_api.keys, recent, for_api.clock)
-        api = JobApi(intake=intake, reader=for_api.reader, holds=for_api.holds, recent=recent, broker=for_api.broker, clock=for_api.clock)
+        api = JobApi(
+            submitter=intake, reader=for_api.reader, holds=for_api.holds, recent=recent, broker=for_api.broker, clock=for_api.clock
+        )
         releaser = Releaser(for_plane.broker, for_plane.wards)
         quarantine = QuarantineApi(wards=for_plane.wards, releaser=releaser, requeuer=None, on_released=lambda: None, clock=for_plane.clock)
         breakers = BreakerApi(for_plane.breakers, for_plane.broker, for_plane.writer, for_plane.clock)

@@ -17,14 +17,14 @@ EXAMPLES: Final = Path(__file__).parents[2] / "examples"
 QUICK: Final = {"RETRY_DELAY_MS": "300", "LOG_FORMAT": "json"}
 NAMES: Final = sorted(path.stem for path in EXAMPLES.glob("*.py"))
 
-Started = Callable[[str], Product]
+Started = Callable[..., Product]
 
 
 @pytest.fixture
 def started(tmp_path: Path, start: Callable[..., Product]) -> Started:
     """`sickbay up --handlers NAME` in a folder with the examples."""
     shutil.copytree(EXAMPLES, tmp_path / "examples", ignore=shutil.ignore_patterns("__pycache__"))
-    return lambda name: start(tmp_path / "examples", QUICK, options=["--handlers", name]).ready()
+    return lambda name, **env: start(tmp_path / "examples", QUICK | env, options=["--handlers", name]).ready()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -65,3 +65,13 @@ def test_retries_and_errors(started: Started):
         busy: ["RATE_LIMITED"],
         closed: ["CONNECTION_REFUSED"],
     }
+
+
+def test_own_observer(started: Started):
+    """It hears of a slow run and of a failure, in the process that it observes."""
+    product = started("own_observer", OBSERVERS="own_observer:SlowJobs")
+    with Clients(product) as sickbay:
+        sickbay.wait(sickbay.submit("report", {"seconds": 1.1}), "SUCCEEDED")
+        sickbay.submit("report", {"breaks": True})
+    assert product.out.wait_for(lambda line: line.startswith("slow: report took 1."))
+    assert product.out.wait_for(lambda line: line == "report is RETRYING: NETWORK_ERROR\n")

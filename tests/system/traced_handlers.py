@@ -32,7 +32,7 @@ def traced_sync(job: Job) -> None:
 @handler("modules")
 async def modules(job: Job) -> None:
     """Write down what of this process could make spans or send them."""
-    telling = ("opentelemetry.sdk.trace", "opentelemetry.exporter", "sickbay.telemetry.spans", "sickbay.telemetry.traced")
+    telling = ("opentelemetry.sdk.trace", "opentelemetry.exporter", "sickbay.telemetry.spans", "sickbay.telemetry.run_traces")
     found = [name for name in sys.modules if name.startswith(telling) or name.endswith(".traced")]
     (HERE / "modules.json").write_text(json.dumps(found))
 

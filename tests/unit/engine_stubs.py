@@ -13,11 +13,12 @@ from sickbay.domain.retry import RetryPolicy
 from sickbay.handlers.registry import HandlerSpec
 from sickbay.messages.codec import decode_events, decode_job, encode_job
 from sickbay.messages.outbox import EventOutbox
+from sickbay.observer import Observers
+from sickbay.telemetry.joblog import JobLog
 from sickbay.telemetry.metrics import MetricsRegistry
 from worker.engine import Engine
 from worker.metrics import JobMetrics
 from worker.runner import Runner
-from worker.watched import WatchedRunner
 
 TRACE = {"traceparent": f"00-{'ab' * 16}-{'cd' * 8}-01", "tracestate": "acme=1"}
 
@@ -175,7 +176,7 @@ class PromptEvents(EventOutbox):
 class Bench:
     """An engine with everything around it, started by `open_bench`."""
 
-    def __init__(self, handlers, concurrency=10, timeout_s=5.0, linger_s=5.0):
+    def __init__(self, handlers, concurrency=10, timeout_s=5.0, linger_s=5.0, observers=()):
         self.log = []
         self.working = None
         self.broker = StubBroker(self.log)
@@ -185,18 +186,20 @@ class Bench:
         self.runner = Runner(self.breakers, timeout_s=timeout_s, concurrency=concurrency)
         self.told = MetricsRegistry("worker")
         self.metrics = JobMetrics(self.told.registry, [spec.job_type for spec in handlers], lambda: self.now / 1000)
-        self.events = PromptEvents(self.broker, linger_s=linger_s, heard=self.metrics.heard)
+        observer = Observers([self.metrics, JobLog(), *observers])
+        self.events = PromptEvents(self.broker, linger_s=linger_s, observer=observer)
         self.engine = Engine(
             broker=self.broker,
             breakers=self.breakers,
             fence=self.fence,
             events=self.events,
-            runner=WatchedRunner(self.runner, self.metrics.ran),
+            runner=self.runner,
             handlers={spec.job_type: spec for spec in handlers},
             policy=RetryPolicy(3, 5_000),
             concurrency=concurrency,
             clock=lambda: self.now,
             name="w",
+            observer=observer,
             pause_s=0.0,
             last_s=0.05,
         )

@@ -3,7 +3,7 @@
 import pytest
 from opentelemetry.context import Context, attach, detach
 
-from sickbay.telemetry.traced import RUN
+from sickbay.telemetry.publish_traces import RUN
 from tests.unit.span_stubs import Sent
 
 

@@ -8,8 +8,10 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from sickbay.domain.job import Job
 from sickbay.domain.trace import trace_of
+from sickbay.messages.publisher import Publisher
+from sickbay.observer import Observers
+from sickbay.telemetry.publish_traces import PublishTraces
 from sickbay.telemetry.trace_links import TraceLinks
-from sickbay.telemetry.traced import TracedBroker
 from tests.unit.engine_stubs import StubBroker
 
 PARENT = f"00-{'ab' * 16}-{'cd' * 8}-01"
@@ -60,7 +62,11 @@ def traced(job=JOB, state=""):
     return replace(job, trace=f"{PARENT} {state}".strip())
 
 
+def publisher(broker, sent):
+    return Publisher(broker, Observers([PublishTraces(sent.tracer, "rabbitmq")]))
+
+
 async def published(sent, *messages):
     stub = StubBroker([])
-    await TracedBroker(stub, sent.tracer, "rabbitmq").publish(messages)
+    await publisher(stub, sent).publish(messages)
     return stub.published

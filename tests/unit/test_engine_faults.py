@@ -100,17 +100,6 @@ async def test_an_event_that_cannot_be_told_does_not_keep_the_others(monkeypatch
         assert (copy.job_id, copy.attempt, copy.failures[0].code) == ("odd", 1, "WORKER_FAULT")
 
 
-async def test_a_hook_that_fails_keeps_no_job():
-    """Metrics, logs and traces only look on."""
-    async with open_bench(does(fine)) as bench:
-
-        def broken(event):
-            raise KeyError(event)
-
-        bench.events._heard = type(bench.events)(bench.broker, heard=broken)._heard
-        assert await bench.run_one(job()) == "ack"
-
-
 async def test_what_is_away_is_asked_less_and_less_often(monkeypatch):
     """The pause grows with the trouble, up to thirty times the first, and begins anew when it is over."""
     waits = []

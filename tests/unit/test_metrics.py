@@ -13,11 +13,13 @@ from prometheus_client.parser import text_string_to_metric_families as plain
 
 from sickbay.domain.backend_status import BackendStatus
 from sickbay.domain.errors import NotFound, Unavailable
+from sickbay.messages.publisher import Publisher
+from sickbay.observer import Observers
 from sickbay.ports import Message
 from sickbay.server.interceptors.metrics import CallMeter
 from sickbay.server.interceptors.observe import Call
 from sickbay.server.rest.scrape import add_scrape, wants_text
-from sickbay.telemetry.backends import BackendStatusCollector, MeteredBroker
+from sickbay.telemetry.backends import BackendStatusCollector, PublishMetrics
 from sickbay.telemetry.metrics import Bounded, MetricsRegistry
 from tests.unit.embedded_bench import open_backends
 from tests.unit.scraped import numbers
@@ -110,11 +112,11 @@ async def test_calls_are_counted_by_the_code_the_client_gets(told, error, code):
 
 async def test_publishes_are_timed_and_their_failures_counted(told):
     async with open_backends() as backends:
-        broker = MeteredBroker(backends.broker, told.registry)
-        await broker.publish([Message("main", b"1"), Message("main", b"2")])
+        publisher = Publisher(backends.broker, Observers([PublishMetrics(told.registry)]))
+        await publisher.publish([Message("main", b"1"), Message("main", b"2")])
         backends.broker.fail("publish")
         with pytest.raises(Unavailable):
-            await broker.publish([Message("main", b"3")])
+            await publisher.publish([Message("main", b"3")])
     assert await numbers(told, "sickbay_broker_publish_seconds_count") == {(): 1}
     assert await numbers(told, "sickbay_broker_published_messages_total") == {(): 2}
     assert await numbers(told, "sickbay_broker_publish_failures_total") == {(): 1}

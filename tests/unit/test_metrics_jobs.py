@@ -2,14 +2,12 @@
 
 import pytest
 
-from jobapi.metrics import MeteredIntake
-from jobapi.submit import Accepted
+from jobapi.metrics import SubmissionMetrics
 from sickbay import JobError
-from sickbay.contract.requests import Submission
 from sickbay.domain.breaker import BreakerKey, BreakerState, PermitKind, Refusal
 from sickbay.domain.errors import InvalidArgument
 from sickbay.domain.job import Job, Reason
-from sickbay.domain.queries import DuplicateCheck
+from sickbay.domain.queries import Accepted, DuplicateCheck
 from sickbay.telemetry.metrics import MetricsRegistry
 from tests.unit.engine_stubs import does, job, open_bench
 from tests.unit.scraped import numbers
@@ -20,17 +18,11 @@ def told():
     return MetricsRegistry("worker")
 
 
-class StubIntake:
-    async def accept(self, submissions):
-        results = {"": Accepted(Job("a", "email")), "again": Accepted(Job("b", "email"), duplicate=True), "bad": InvalidArgument("no")}
-        return [results[submission.request_id] for submission in submissions]
-
-
 async def test_submissions_are_counted_by_type_up_to_a_bound_and_by_result(told):
-    intake = MeteredIntake(StubIntake(), told.registry)
-    kinds = [f"type-{number}" for number in range(150)]
-    await intake.accept([Submission("email", "default", b"{}", key) for key in ("", "", "again", "bad")])
-    await intake.accept([Submission(kind, "default", b"{}") for kind in kinds])
+    metrics = SubmissionMetrics(told.registry)
+    accepted = Accepted(Job("a", "email"))
+    metrics.submitted(["email"] * 4, [accepted, accepted, Accepted(Job("b", "email"), duplicate=True), InvalidArgument("no")])
+    metrics.submitted([f"type-{number}" for number in range(150)], [accepted] * 150)
     counted = await numbers(told, "sickbay_submissions_total")
     assert counted["email", "accepted"] == 2
     assert counted["email", "duplicate"] == counted["email", "refused"] == 1

@@ -4,14 +4,15 @@ import asyncio
 
 import pytest
 
-from controlplane.metered import HeldBack, KeeperMetrics, MeteredWriter, ReleaseMetrics, SweepMetrics, Transitions
+from controlplane.flow_metrics import HeldBack, LedgerIngestMetrics, ReconcileMetrics, ReleaseMetrics, Transitions
 from controlplane.metrics import FleetMetrics
-from controlplane.reconcile_copies import ReconcileResult
 from controlplane.release import Releaser
 from sickbay.domain.backend_status import BackendStatus
 from sickbay.domain.breaker import Action, BreakerKey, BreakerState, Command
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import Job, JobEvent, JobState, Reason
+from sickbay.domain.queries import ReconcileResult
+from sickbay.observer import Observers
 from sickbay.telemetry.backends import BackendStatusCollector
 from sickbay.telemetry.metrics import MetricsRegistry
 from tests.clock import ManualClock
@@ -73,34 +74,28 @@ _STATES = {Action.FORCE_OPEN: "FORCED_OPEN", Action.RESET: "CLOSED"}
 
 
 async def test_releases_are_counted_by_whoever_asked(told):
-    metrics = ReleaseMetrics(told.registry)
     async with open_backends() as backends:
         await backends.writer.apply([parked("a")])
-        releaser = metrics.around(Releaser(backends.broker, backends.wards), "healer")
+        releaser = Releaser(backends.broker, backends.wards, by="healer", observer=Observers([ReleaseMetrics(told.registry)]))
         claims = await backends.wards.lease_parked(BreakerKey("email"), 5)
         backends.broker.fail("publish")
         with pytest.raises(Unavailable):
             await releaser.release(claims)
         await releaser.release(claims)
-    assert await numbers(told, "sickbay_released_jobs_total") == {("healer",): 1}
+    assert await numbers(told, "sickbay_released_jobs_total") == {("healer",): 1, ("people",): 0}
     assert await numbers(told, "sickbay_release_failures_total") == {(): 1}
 
 
-async def test_the_keeper_the_ledger_and_the_sweep_are_heard(told):
+async def test_the_ledgers_batches_and_the_reconcilers_rounds_are_counted(told):
     clock = ManualClock()
-    keeper, sweep = KeeperMetrics(told.registry, clock), SweepMetrics(told.registry)
-    async with open_backends(clock) as backends:
-        writer = MeteredWriter(backends.writer, told.registry)
-        backends.writer.fail("apply")
-        event = parked("a")
-        with pytest.raises(Unavailable):
-            await writer.apply([event])
-        await writer.apply([event])
-        assert await writer.counts() == await backends.writer.counts()
-    keeper.heard([event, event])
-    sweep.heard(ReconcileResult(1, ghosts=3, kept=2, told=1))
+    ingest, reconcile = LedgerIngestMetrics(told.registry, clock), ReconcileMetrics(told.registry)
+    event = parked("a")
+    ingest.ingested([event], 0.1, Unavailable("away"))
+    ingest.ingested([event, event], 0.2, None)
+    reconcile.reconciled(ReconcileResult(1, ghosts=3, kept=2, told=1))
     assert await numbers(told, "sickbay_keeper_lag_seconds") == {(): (clock() - 5) / 1000}
     assert (await numbers(told, "sickbay_ledger_events_total"))["PARKED",] == 2
+    assert await numbers(told, "sickbay_ledger_apply_seconds_count") == {(): 1}
     assert await numbers(told, "sickbay_ledger_apply_failures_total") == {(): 1}
     assert await numbers(told, "sickbay_sweep_copies_total") == {("ghost",): 3, ("kept",): 2, ("told",): 1, ("remade",): 0, ("left",): 0}
 

@@ -11,6 +11,7 @@ from opentelemetry.sdk.trace import SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import StatusCode
+from worker.redacted import RedactedRunner
 
 from sickbay.domain.breaker import BreakerKey, Permit, PermitKind
 from sickbay.domain.errors import SettingsError
@@ -21,7 +22,6 @@ from sickbay.runtime.redaction import load_redaction, redacted_outcome, safe
 from sickbay.telemetry.logs import configure_logging
 from sickbay.telemetry.redacted_spans import RedactedExporter
 from tests.unit.nasty import Mystery, Panic, Text
-from worker.redacted import RedactedRunner
 
 PERMIT = Permit(BreakerKey("email"), PermitKind.NORMAL, 1, "j")
 SPEC = HandlerSpec("email", print)

@@ -10,7 +10,7 @@ from grpc._cython.cygrpc import ExecuteBatchError
 
 from sickbay.domain.job import Failure, Job, JobEvent, JobState, Reason
 from sickbay.handlers.registry import HandlerSpec
-from sickbay.telemetry.joblog import tell
+from sickbay.telemetry.joblog import JobLog
 from sickbay.telemetry.logs import configure_logging
 from tests.unit.engine_stubs import open_bench
 
@@ -113,7 +113,7 @@ JOB = Job("j-1", "email", b'{"secret": "hunter2"}', attempt=1, submitted_at=1)
 )
 def test_one_line_for_each_outcome_with_the_job_and_without_its_content(capsys, event, expected):
     configure_logging("INFO", "json")
-    tell(event)
+    JobLog().settled(event)
     ((line,), text) = lines_and_text(capsys)
     assert line.items() >= (expected | {"job_id": "j-1", "job_type": "email", "generation": 0, "level": "info"}).items()
     assert "hunter2" not in text
@@ -126,21 +126,21 @@ FAILED = replace(JOB, failures=(Failure(20, 0, 0, "KEY_ERROR", "'emial'", "Trace
 def test_a_failed_run_is_told_with_its_message_and_its_traceback(capsys, state):
     """Once per attempt, so that nobody has to ask the ledger why."""
     configure_logging("INFO", "json")
-    tell(JobEvent(FAILED, state, 30, started_at=10, code="KEY_ERROR", message="'emial'"))
+    JobLog().settled(JobEvent(FAILED, state, 30, started_at=10, code="KEY_ERROR", message="'emial'"))
     (line,) = lines(capsys)
     assert (line["error"], line["traceback"]) == ("'emial'", "Traceback:\n  File x")
 
 
 def test_a_job_that_was_parked_without_a_run_is_told_without_an_old_failure(capsys):
     configure_logging("INFO", "json")
-    tell(JobEvent(FAILED, JobState.PARKED, 30, reason=Reason.CIRCUIT_OPEN, code="CIRCUIT_OPEN"))
+    JobLog().settled(JobEvent(FAILED, JobState.PARKED, 30, reason=Reason.CIRCUIT_OPEN, code="CIRCUIT_OPEN"))
     (line,) = lines(capsys)
     assert not {"error", "traceback"} & line.keys()
 
 
 def test_on_a_terminal_the_traceback_stands_below_its_line(capsys):
     configure_logging("INFO", "console")
-    tell(JobEvent(FAILED, JobState.RETRYING, 30, started_at=10, code="KEY_ERROR"))
+    JobLog().settled(JobEvent(FAILED, JobState.RETRYING, 30, started_at=10, code="KEY_ERROR"))
     text = capsys.readouterr().err
     assert "\n  Traceback:\n    File x" in text
     assert text.count("Traceback") == 1
@@ -154,9 +154,9 @@ def lines_and_text(capsys):
 def test_successes_are_told_only_to_those_who_ask(capsys):
     succeeded = JobEvent(JOB, JobState.SUCCEEDED, 30, started_at=10)
     configure_logging("INFO", "json")
-    tell(succeeded)
+    JobLog().settled(succeeded)
     configure_logging("INFO,sickbay.jobs=DEBUG", "json")
-    tell(succeeded)
+    JobLog().settled(succeeded)
     assert [(line["event"], line["job_id"]) for line in lines(capsys)] == [("job succeeded", "j-1")]
 
 

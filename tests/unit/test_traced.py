@@ -14,20 +14,17 @@ from opentelemetry.semconv._incubating.attributes import messaging_attributes, r
 from opentelemetry.semconv.attributes import error_attributes
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, StatusCode, TraceFlags, TraceState
 
-import controlplane.traced
-import worker.traced
-from controlplane.traced import TracedReleaser
 from sickbay.domain.errors import SettingsError, Unavailable
 from sickbay.domain.queries import ReleaseLease
 from sickbay.messages.codec import job_message
 from sickbay.ports import TO_MAIN, TO_QUARANTINE, TO_RETRY, Message
-from sickbay.telemetry import spans
+from sickbay.telemetry import release_traces, run_traces, spans
+from sickbay.telemetry.release_traces import ReleaseTraces
 from sickbay.telemetry.spans import Traces
 from sickbay.telemetry.trace_links import TraceLinks
-from sickbay.telemetry.traced import TracedBroker
 from sickbay.version import VERSION
 from tests.unit.engine_stubs import StubBroker
-from tests.unit.span_stubs import JOB, ORIGIN, PARENT, above, carried, here, links, origin, published, traced
+from tests.unit.span_stubs import JOB, ORIGIN, PARENT, above, carried, here, links, origin, published, publisher, traced
 
 pytest_plugins = ["tests.unit.span_fixtures"]
 
@@ -103,7 +100,7 @@ async def test_a_publish_that_fails_says_so_without_words(sent, count):
     stub = StubBroker([])
     stub.failing = 1
     with pytest.raises(Unavailable):
-        await TracedBroker(stub, sent.tracer, "rabbitmq").publish([job_message(TO_MAIN, JOB)] * count)
+        await publisher(stub, sent).publish([job_message(TO_MAIN, JOB)] * count)
     send = sent.one("send jobs.main")
     assert (send.status.status_code, send.status.description, send.attributes["error.type"]) == (
         StatusCode.ERROR,
@@ -147,21 +144,22 @@ async def test_unsampled_traces_stay_so(sent):
     assert sent.spans == ()
 
 
-class Releaser:
-    async def release(self, claims):
-        if not claims:
-            raise Unavailable("the broker is away")
-        return ["record"]
+def test_a_release_says_whose_it_is_and_how_many(sent):
+    traces = ReleaseTraces(sent.tracer)
+    with sent.tracer.start_as_current_span("call") as call:
+        traces.releasing([ReleaseLease(JOB)], "people")
+        inside = trace.get_current_span().get_span_context().span_id
+        traces.released([ReleaseLease(JOB)], "people", None)
+        assert trace.get_current_span() is call
+    release = sent.one("release")
+    assert dict(release.attributes) == {"sickbay.release.by": "people", "sickbay.release.jobs": 1}
+    assert (above(release), inside) == (here(call), release.context.span_id)
 
 
-async def test_a_release_says_whose_it_is_and_how_many(sent):
-    assert await TracedReleaser(Releaser(), sent.tracer, "healer").release([ReleaseLease(JOB)]) == ["record"]
-    assert dict(sent.one("release").attributes) == {"sickbay.release.by": "healer", "sickbay.release.jobs": 1}
-
-
-async def test_a_release_that_is_broken_off_is_an_error(sent):
-    with pytest.raises(Unavailable):
-        await TracedReleaser(Releaser(), sent.tracer, "people").release([])
+def test_a_release_that_is_broken_off_is_an_error(sent):
+    traces = ReleaseTraces(sent.tracer)
+    traces.releasing([], "healer")
+    traces.released([], "healer", Unavailable("the broker is away"))
     release = sent.one("release")
     assert (release.status.status_code, release.attributes["error.type"], release.events) == (StatusCode.ERROR, "UNAVAILABLE", ())
 
@@ -223,6 +221,6 @@ def test_a_receiver_that_is_away_is_told_once_as_a_warning(caplog):
 
 def test_the_page_names_every_attribute_of_ours():
     page = (Path(__file__).parents[2] / "docs/monitoring.md").read_text("utf-8")
-    constants = [vars(module).items() for module in (spans, worker.traced, controlplane.traced)]
+    constants = [vars(module).items() for module in (spans, run_traces, release_traces)]
     told = {text for names in constants for name, text in names if name.isupper() and isinstance(text, str) and "." in text}
     assert told - {VERSION} == set(re.findall(r"`((?:sickbay|messaging|rpc|error)\.[a-z_.]+)`", page)) - {"sickbay.jobs"}

@@ -1,7 +1,7 @@
 """Finds jobs that have not ended and of which nothing was heard for long, and takes them under a lease so that they can be published again.
 
-A lease is the same as in `quarantine_store.py`: durable before the job is published, finished by `released`, or by somebody else once it has
-run out. It also calls off the generation it leaves, so that a copy that turns up after all does not run beside the new one.
+A lease is the same as in `quarantine_store.py`: durable before the job is published, finished by `released`, or by somebody else once
+it has run out. It also calls off the generation it leaves, so that a copy that turns up after all does not run beside the new one.
 """
 
 from __future__ import annotations

@@ -7,8 +7,7 @@ with a link to the release that brought it back.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import replace
 from secrets import token_hex
@@ -22,52 +21,50 @@ from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import Job
 from sickbay.domain.trace import trace_of
 from sickbay.messages.codec import Undecodable, decode_job
-from sickbay.ports import TO_MAIN, TO_RETRY, Broker, Message, Queue
+from sickbay.observer import Observer
+from sickbay.ports import TO_MAIN, TO_RETRY, Message, Queue
 from sickbay.telemetry import spans
-from sickbay.telemetry.around import AroundBroker
 from sickbay.telemetry.spans import continuing, failed
 from sickbay.telemetry.trace_links import TraceLinks
 
 RUN: Final[ContextVar[SpanContext | None]] = ContextVar("run", default=None)
 """The span of the run that this context belongs to; it may have ended, and what becomes of its job is told below it."""
 
+_SENDING: Final[ContextVar[Span | None]] = ContextVar("sending", default=None)
 _QUEUES: Final = {TO_MAIN: Queue.MAIN.value, TO_RETRY: Queue.RETRY.value}
 
 
-class TracedBroker(AroundBroker):
-    """Implements `Broker`. What carries no job, as events do, makes no span."""
+class PublishTraces(Observer):
+    """What carries no job, as events do, makes no span."""
 
-    def __init__(self, broker: Broker, tracer: Tracer, system: str) -> None:
+    def __init__(self, tracer: Tracer, system: str) -> None:
         """`system` is how OpenTelemetry calls the broker: rabbitmq, or sickbay for the embedded one."""
-        super().__init__(broker)
         self._tracer = tracer
         self._system = system
 
-    async def publish(self, messages: Sequence[Message]) -> None:
-        """See `Broker.publish`."""
+    def publishing(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """The messages with their contexts; the span of the publish lasts until `published`."""
         jobs = [message for message in messages if message.key in _QUEUES]
         if not jobs:
-            await self._broker.publish(messages)
-            return
-        with self._sending(jobs) as stamped:
-            fresh = iter(stamped)
-            await self._broker.publish([next(fresh) if message.key in _QUEUES else message for message in messages])
-
-    @contextmanager
-    def _sending(self, jobs: Sequence[Message]) -> Iterator[Sequence[Message]]:
-        """Around the publish of messages that carry jobs: the messages as they are to go."""
+            return messages
         if len(jobs) == 1:
             span, stamped = self._begin("send", jobs[0])
-            sent = [stamped]
+            fresh = iter([stamped])
         else:
             sent, span = self._begin_batch(jobs)
-        try:
-            yield sent
-        except Unavailable:
+            fresh = iter(sent)
+        _SENDING.set(span)
+        return [next(fresh) if message.key in _QUEUES else message for message in messages]
+
+    def published(self, messages: Sequence[Message], seconds: float, error: BaseException | None) -> None:  # noqa: ARG002 - the hook's
+        """End the span."""
+        span = _SENDING.get()
+        if span is None:
+            return
+        _SENDING.set(None)
+        if isinstance(error, Unavailable):
             failed(span, "UNAVAILABLE")
-            raise
-        finally:
-            span.end()
+        span.end()
 
     def _begin_batch(self, jobs: Sequence[Message]) -> tuple[list[Message], Span]:
         created = [self._begin("create", message) for message in jobs]

@@ -1,6 +1,6 @@
 """Runs of handlers as spans, and what became of the job below them: parked, quarantined, or dropped as an outdated copy.
 
-Each message is treated in a task of its own, so contexts are set here and never reset, as `watched.py` does. The span of a run ends with
+Each message is treated in a task of its own, so contexts are set here and never reset. The span of a run ends with
 the handler, but stays the present one: what is published and logged afterwards belongs to it.
 """
 
@@ -17,40 +17,40 @@ from sickbay.domain.breaker import Permit, PermitKind
 from sickbay.domain.job import Job, JobEvent, JobState
 from sickbay.domain.outcome import Outcome
 from sickbay.domain.trace import trace_of
-from sickbay.handlers.registry import HandlerSpec
+from sickbay.observer import Observer
 from sickbay.ports import Delivery, Queue
 from sickbay.telemetry import spans
+from sickbay.telemetry.publish_traces import RUN, job_facts, messaging
 from sickbay.telemetry.spans import continuing, failed
 from sickbay.telemetry.trace_links import TraceLinks
-from sickbay.telemetry.traced import RUN, job_facts, messaging
-from worker.runs import AroundRunner, Runs
 
 PROBE: Final = "sickbay.run.probe"
 OUTCOME: Final = "sickbay.run.outcome"
 REASON: Final = "sickbay.job.reason"
 CODE: Final = "sickbay.job.error_code"
 
+_SPAN: Final[ContextVar[Span | None]] = ContextVar("span", default=None)
 _MESSAGE_ID: Final[ContextVar[str]] = ContextVar("message_id", default="")
 _SETTLED: Final = {JobState.PARKED: "park", JobState.QUARANTINED: "quarantine"}
 
 
-class JobTracer:
-    """Makes the spans of a worker; `runner` wraps its runner, `arrived` and `heard` are hooks of its engine and its events."""
+class RunTraces(Observer):
+    """Makes the spans of a worker."""
 
     def __init__(self, tracer: Tracer, system: str) -> None:
         """`system` is how OpenTelemetry calls the broker."""
         self._tracer = tracer
         self._system = system
 
-    def arrived(self, delivery: Delivery) -> None:
-        """See `Engine`: until it runs, the job's own context is the present one."""
+    def received(self, delivery: Delivery) -> None:
+        """Until it runs, the job's own context is the present one."""
         _MESSAGE_ID.set(delivery.message_id)
         carried = TraceLinks.read(trace_of(delivery.headers))
         if carried is not None:
             attach(continuing(carried.origin))
 
-    def begin(self, job: Job, permit: Permit) -> Span:
-        """The span of a run, from now on the present one."""
+    def run_started(self, job: Job, permit: Permit) -> None:
+        """The span of a run begins, and is the present one from now on."""
         carried = TraceLinks.read(job.trace)
         facts = self._facts("process", "process", job) | {PROBE: permit.kind is PermitKind.PROBE}
         parent = continuing(carried.origin) if carried else Context()
@@ -58,10 +58,22 @@ class JobTracer:
         span = self._tracer.start_span(name, parent, SpanKind.CONSUMER, facts, carried.links if carried else None)
         attach(trace.set_span_in_context(span))
         RUN.set(span.get_span_context())
-        return span
+        _SPAN.set(span)
 
-    def heard(self, event: JobEvent) -> None:
-        """See `EventOutbox.heard`: jobs that leave the queue otherwise than by success or retry."""
+    def run_ended(self, job: Job, permit: Permit, outcome: Outcome | None, seconds: float) -> None:  # noqa: ARG002 - the hook's
+        """The span ends with the handler."""
+        span = _SPAN.get()
+        if span is None:
+            return
+        _SPAN.set(None)
+        if outcome is not None:
+            span.set_attribute(OUTCOME, outcome.kind.value)
+            if outcome.code:
+                failed(span, outcome.code)
+        span.end()
+
+    def settled(self, event: JobEvent) -> None:
+        """Jobs that leave the queue otherwise than by success or retry."""
         operation = "drop" if event.duplicate else _SETTLED.get(event.state)
         if operation is None:
             return
@@ -79,24 +91,3 @@ class JobTracer:
         if _MESSAGE_ID.get():
             facts[spans.MESSAGE_ID] = _MESSAGE_ID.get()
         return facts
-
-
-class TracedRunner(AroundRunner):
-    """Implements `Runs` around another runner."""
-
-    def __init__(self, runner: Runs, tracer: JobTracer) -> None:
-        """Each run is a span of `tracer`."""
-        super().__init__(runner)
-        self._tracer = tracer
-
-    async def run(self, spec: HandlerSpec, job: Job, permit: Permit) -> Outcome:
-        """See `Runs.run`."""
-        span = self._tracer.begin(job, permit)
-        try:
-            outcome = await self._runner.run(spec, job, permit)
-            span.set_attribute(OUTCOME, outcome.kind.value)
-            if outcome.code:
-                failed(span, outcome.code)
-        finally:
-            span.end()
-        return outcome

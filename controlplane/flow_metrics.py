@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
-from time import perf_counter
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from controlplane.reconcile_copies import ReconcileResult
-from controlplane.release import Releases
 from sickbay.domain.breaker import BreakerKey, BreakerState
 from sickbay.domain.errors import Unavailable
-from sickbay.domain.job import Job, JobEvent, JobRecord, JobState
-from sickbay.domain.queries import ReleaseLease
-from sickbay.ports import Breakers, Clock, LedgerWriter
+from sickbay.domain.job import JobEvent, JobState
+from sickbay.domain.queries import ReconcileResult, ReleaseLease
+from sickbay.observer import Observer
+from sickbay.ports import Breakers, Clock
 from sickbay.telemetry.metrics import SECONDS, Bounded
 
 MAX_TYPES: Final = 100
@@ -64,39 +61,27 @@ class HeldBack(Collector):
         yield family
 
 
-class ReleaseMetrics:
-    """Counts jobs that leave the quarantine; one for the healer, one for people."""
+class ReleaseMetrics(Observer):
+    """Counts jobs that leave the quarantine."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         """Add the metrics to `registry`."""
-        self._jobs = Counter("sickbay_released_jobs", "Jobs brought back from quarantine.", ("by",), registry=registry)
+        jobs = Counter("sickbay_released_jobs", "Jobs brought back from quarantine.", ("by",), registry=registry)
+        self._jobs = {by: jobs.labels(by) for by in ("healer", "people")}
         self._failures = Counter(
             "sickbay_release_failures", "Releases broken off; the claims' leases bring the jobs back.", registry=registry
         )
 
-    def around(self, releaser: Releases, by: str) -> Releases:
-        """The releaser, counted as `by`."""
-        return _MeteredReleaser(releaser, self._jobs.labels(by), self._failures)
-
-
-class _MeteredReleaser:
-    def __init__(self, releaser: Releases, jobs: Counter, failures: Counter) -> None:
-        self._releaser = releaser
-        self._jobs = jobs
-        self._failures = failures
-
-    async def release(self, claims: Sequence[ReleaseLease]) -> Sequence[JobRecord]:
-        try:
-            records = await self._releaser.release(claims)
-        except Unavailable:
+    def released(self, leases: Sequence[ReleaseLease], by: str, error: BaseException | None) -> None:
+        """One release."""
+        if isinstance(error, Unavailable):
             self._failures.inc()
-            raise
-        self._jobs.inc(len(claims))
-        return records
+        elif error is None:
+            self._jobs[by].inc(len(leases))
 
 
-class SweepMetrics:
-    """Hears of every round of the sweep."""
+class ReconcileMetrics(Observer):
+    """Counts what the reconciler did with the copies in `jobs.quarantine`."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         """Add the metric to `registry`."""
@@ -104,17 +89,17 @@ class SweepMetrics:
         copies = Counter("sickbay_sweep_copies", text, ("verdict",), registry=registry)
         self._ghosts, self._kept, self._told, self._remade, self._left = map(copies.labels, ("ghost", "kept", "told", "remade", "left"))
 
-    def heard(self, swept: ReconcileResult) -> None:
+    def reconciled(self, result: ReconcileResult) -> None:
         """A round has ended."""
-        self._ghosts.inc(swept.ghosts)
-        self._kept.inc(swept.kept)
-        self._told.inc(swept.told)
-        self._remade.inc(swept.remade)
-        self._left.inc(swept.left)
+        self._ghosts.inc(result.ghosts)
+        self._kept.inc(result.kept)
+        self._told.inc(result.told)
+        self._remade.inc(result.remade)
+        self._left.inc(result.left)
 
 
-class KeeperMetrics:
-    """Hears of every batch that the ledger has."""
+class LedgerIngestMetrics(Observer):
+    """Counts and times the batches of events that the ledger takes, and tells how far it lags."""
 
     def __init__(self, registry: CollectorRegistry, clock: Clock) -> None:
         """Add the metrics to `registry`."""
@@ -123,54 +108,16 @@ class KeeperMetrics:
         self._events = {state: events.labels(state.value) for state in JobState}
         text = "Age of the oldest event in the last batch applied: how far statuses lag behind."
         self._lag = Gauge("sickbay_keeper_lag_seconds", text, registry=registry)
+        self._seconds = Histogram("sickbay_ledger_apply_seconds", "Writing one batch of events.", buckets=SECONDS, registry=registry)
+        self._failures = Counter("sickbay_ledger_apply_failures", "Batches the ledger did not take; tried again.", registry=registry)
 
-    def heard(self, events: Sequence[JobEvent]) -> None:
-        """A batch was applied."""
+    def ingested(self, events: Sequence[JobEvent], seconds: float, error: BaseException | None) -> None:
+        """One batch."""
+        if error is not None:
+            self._failures.inc()
+            return
+        self._seconds.observe(seconds)
         for event in events:
             self._events[event.state].inc()
         if events:
             self._lag.set(max(0, self._clock() - min(event.at for event in events)) / 1000)
-
-
-class MeteredWriter:
-    """A ledger whose writes are measured; see `LedgerWriter`."""
-
-    def __init__(self, writer: LedgerWriter, registry: CollectorRegistry) -> None:
-        """Add the metrics to `registry`."""
-        self._writer = writer
-        self._seconds = Histogram("sickbay_ledger_apply_seconds", "Writing one batch of events.", buckets=SECONDS, registry=registry)
-        self._failures = Counter("sickbay_ledger_apply_failures", "Batches the ledger did not take; tried again.", registry=registry)
-
-    async def apply(self, events: Sequence[JobEvent]) -> None:
-        """See the port."""
-        began = perf_counter()
-        try:
-            await self._writer.apply(events)
-        except Unavailable:
-            self._failures.inc()
-            raise
-        self._seconds.observe(perf_counter() - began)
-
-    async def live(self, jobs: Sequence[Job]) -> Mapping[str, bool | None]:
-        """See the port."""
-        return await self._writer.live(jobs)
-
-    async def set_aside(self, after: str, limit: int, before: int) -> Sequence[JobEvent]:
-        """See the port."""
-        return await self._writer.set_aside(after, limit, before)
-
-    def sweeping(self) -> AbstractAsyncContextManager[bool]:
-        """See the port."""
-        return self._writer.sweeping()
-
-    async def counts(self) -> Mapping[JobState, int]:
-        """See the port."""
-        return await self._writer.counts()
-
-    async def duplicates(self) -> int:
-        """See the port."""
-        return await self._writer.duplicates()
-
-    async def prune(self, now: int) -> int:
-        """See the port."""
-        return await self._writer.prune(now)

@@ -1,0 +1,31 @@
+"""The one way in which messages leave a service: through the broker, seen by its observer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from time import perf_counter
+
+from sickbay.observer import NOBODY, Observer
+from sickbay.ports import Broker, Message
+
+
+class Publisher:
+    """Publishes through a broker, and tells the observer."""
+
+    def __init__(self, broker: Broker, observer: Observer = NOBODY) -> None:
+        """Nothing is published yet."""
+        self._broker = broker
+        self._observer = observer
+
+    async def publish(self, messages: Sequence[Message]) -> None:
+        """See `Broker.publish`: durable on return, Unavailable if not."""
+        messages = self._observer.publishing(messages)
+        began = perf_counter()
+        error: BaseException | None = None
+        try:
+            await self._broker.publish(messages)
+        except BaseException as caught:
+            error = caught
+            raise
+        finally:
+            self._observer.published(messages, perf_counter() - began, error)

@@ -1,0 +1,131 @@
+"""The one seam through which metrics, traces, logs and your own code see what happens to jobs.
+
+Subclass `Observer` and override what you want to know of; everything else does nothing and costs nothing. Hooks are plain functions, called
+in the event loop of the service in the middle of its work, so they must return at once: hand anything slow to a thread or a queue of your
+own. What a hook raises is logged and harms no job. A process loads your observers from the setting OBSERVERS (`docs/observers.md`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from sickbay.domain.breaker import Permit
+from sickbay.domain.errors import SickbayError
+from sickbay.domain.job import Job, JobEvent
+from sickbay.domain.outcome import Outcome
+from sickbay.domain.queries import Accepted, ReconcileResult, ReleaseLease
+from sickbay.ports import Delivery, Message
+
+log = logging.getLogger(__name__)
+
+
+class Observer:
+    """Hears of everything that happens to jobs in this process. Times are in seconds, `error` is None where all went well."""
+
+    def submitted(self, job_types: Sequence[str], results: Sequence[Accepted | SickbayError]) -> None:
+        """Job API: what clients submitted in one call, and for each whether it was accepted (durable) or why not."""
+
+    def publishing(self, messages: Sequence[Message]) -> Sequence[Message]:
+        """Every service: about to be published; the messages as they are to go, which may have further headers. `published` follows."""
+        return messages
+
+    def published(self, messages: Sequence[Message], seconds: float, error: BaseException | None) -> None:
+        """Every service: the broker has confirmed all of them, or not. In the same task as `publishing`."""
+
+    def received(self, delivery: Delivery) -> None:
+        """Worker: a message came, in the task that treats it from now on."""
+
+    def run_started(self, job: Job, permit: Permit) -> None:
+        """Worker: a handler is about to run, as a probe if the permit says so. `run_ended` follows in the same task."""
+
+    def run_ended(self, job: Job, permit: Permit, outcome: Outcome | None, seconds: float) -> None:
+        """Worker: the handler has ended; without an outcome it did not run after all."""
+
+    def settled(self, event: JobEvent) -> None:
+        """Worker: what became of a delivery: succeeded, retrying, parked, quarantined, or dropped as a duplicate."""
+
+    def ingested(self, events: Sequence[JobEvent], seconds: float, error: BaseException | None) -> None:
+        """Control plane: the ledger has taken a batch of events, or not, and then it is tried again."""
+
+    def releasing(self, leases: Sequence[ReleaseLease], by: str) -> None:
+        """Control plane: jobs are about to leave the quarantine, by the `healer` or by `people`. `released` follows in the same task."""
+
+    def released(self, leases: Sequence[ReleaseLease], by: str, error: BaseException | None) -> None:
+        """Control plane: they are back in the queue; with an error their leases bring them back later."""
+
+    def reconciled(self, result: ReconcileResult) -> None:
+        """Control plane: the copies in `jobs.quarantine` were compared with the ledger once more."""
+
+
+class Observers(Observer):
+    """Several as one. A hook that nobody overrides costs one look at an empty list."""
+
+    def __init__(self, observers: Sequence[Observer] = ()) -> None:
+        """They hear in this order."""
+        self._submitted = _overriding(observers, "submitted")
+        self._publishing = _overriding(observers, "publishing")
+        self._published = _overriding(observers, "published")
+        self._received = _overriding(observers, "received")
+        self._run_started = _overriding(observers, "run_started")
+        self._run_ended = _overriding(observers, "run_ended")
+        self._settled = _overriding(observers, "settled")
+        self._ingested = _overriding(observers, "ingested")
+        self._releasing = _overriding(observers, "releasing")
+        self._released = _overriding(observers, "released")
+        self._reconciled = _overriding(observers, "reconciled")
+
+    def submitted(self, job_types: Sequence[str], results: Sequence[Accepted | SickbayError]) -> None:
+        _call(self._submitted, job_types, results)
+
+    def publishing(self, messages: Sequence[Message]) -> Sequence[Message]:
+        for hook in self._publishing:
+            try:
+                messages = hook(messages)
+            except Exception:
+                log.exception("an observer failed")
+        return messages
+
+    def published(self, messages: Sequence[Message], seconds: float, error: BaseException | None) -> None:
+        _call(self._published, messages, seconds, error)
+
+    def received(self, delivery: Delivery) -> None:
+        _call(self._received, delivery)
+
+    def run_started(self, job: Job, permit: Permit) -> None:
+        _call(self._run_started, job, permit)
+
+    def run_ended(self, job: Job, permit: Permit, outcome: Outcome | None, seconds: float) -> None:
+        _call(self._run_ended, job, permit, outcome, seconds)
+
+    def settled(self, event: JobEvent) -> None:
+        _call(self._settled, event)
+
+    def ingested(self, events: Sequence[JobEvent], seconds: float, error: BaseException | None) -> None:
+        _call(self._ingested, events, seconds, error)
+
+    def releasing(self, leases: Sequence[ReleaseLease], by: str) -> None:
+        _call(self._releasing, leases, by)
+
+    def released(self, leases: Sequence[ReleaseLease], by: str, error: BaseException | None) -> None:
+        _call(self._released, leases, by, error)
+
+    def reconciled(self, result: ReconcileResult) -> None:
+        _call(self._reconciled, result)
+
+
+NOBODY: Final = Observer()
+"""Nobody wants to know."""
+
+
+def _overriding(observers: Sequence[Observer], name: str) -> Sequence[Callable[..., Any]]:
+    return [getattr(one, name) for one in observers if getattr(type(one), name) is not getattr(Observer, name)]
+
+
+def _call(hooks: Sequence[Callable[..., None]], *facts: object) -> None:
+    for hook in hooks:
+        try:
+            hook(*facts)
+        except Exception:
+            log.exception("an observer failed")
