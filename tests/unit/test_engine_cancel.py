@@ -5,7 +5,7 @@ import asyncio
 from sickbay import JobError
 from sickbay.domain.job import JobState
 from tests.unit.engine_stubs import does, fine, job, open_bench
-from worker.engine import SURE_MS
+from worker.pipeline import SURE_MS
 
 
 async def test_a_job_whose_cancellation_is_being_decided_waits():

@@ -1,0 +1,61 @@
+"""Jobs that may have killed their worker: the second time they run alone, the third time they are quarantined.
+
+Most of what a dead worker held is innocent, and mostly it did not die of a job, so at first a redelivered job runs like any other.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from sickbay.domain.errors import Unavailable
+from sickbay.domain.job import Job
+from sickbay.domain.queries import DuplicateCheck
+from sickbay.ports import Delivery, DuplicateGuard
+from worker.slots import Gates, Slots
+
+MAX_CRASHES: Final = 3
+"""Workers a job may kill before it is quarantined as WORKER_LOST."""
+_ALONE: Final = "poison candidate"
+
+
+class CrashIsolation:
+    """One per worker. While the ledger is out of reach, jobs keep flowing."""
+
+    def __init__(self, guard: DuplicateGuard, slots: Slots, prefetch: int) -> None:
+        """Those that wait for their turn lend their slots to others."""
+        self._guard = guard
+        self._slots = slots
+        self._gates = Gates({_ALONE: 1}, prefetch)
+
+    def close(self) -> None:
+        """Nobody waits any more."""
+        self._gates.close()
+
+    @asynccontextmanager
+    async def turn(self, job: Job) -> AsyncIterator[bool]:
+        """A redelivered job's turn: at once, or alone among such if a second worker may have died of it. False if it does not come."""
+        try:
+            is_alone = await self._guard.crashes(job) > 0
+        except Unavailable:
+            is_alone = True
+        if is_alone:
+            async with self._gates.turn(_ALONE, self._slots) as has_come:
+                yield has_come
+        else:
+            yield True
+
+    async def check(self, delivery: Delivery, job: Job) -> DuplicateCheck:
+        """Whether there is later news of this copy, and how many workers died while they ran it; a redelivered one counts from now on."""
+        try:
+            return await self._guard.enter(job, suspect=delivery.redelivered)
+        except Unavailable:
+            return DuplicateCheck(superseded=False)
+
+    async def survived(self, delivery: Delivery, job: Job) -> None:
+        """Its run has ended and the process still lives."""
+        if delivery.redelivered:
+            with contextlib.suppress(Unavailable):
+                await self._guard.leave(job)
