@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from controlplane.app import serve
+from sickbay.domain.service_ports import CONTROL_PLANE
 from sickbay.runtime.backends import open_control_plane
 from sickbay.runtime.observers import load_observers
 from sickbay.runtime.process import Signals, address, start
@@ -17,7 +18,7 @@ async def run(settings: Settings) -> bool:
     async with (
         open_traces(settings.traces_endpoint, settings.worker_name) as traces,
         open_control_plane(settings) as backends,
-        serve(backends, address(settings, 3002, 50053), traces, observers=observers) as doors,
+        serve(backends, address(settings, CONTROL_PLANE), traces, observers=observers) as doors,
     ):
         await signals.serve(backends.ready(), doors)
     return False

@@ -7,7 +7,6 @@ changes, when a job was parked, when a cooldown ends, and every 30 s.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Final
@@ -15,6 +14,7 @@ from typing import Final
 from controlplane.release import Releaser
 from controlplane.release_backoff import ReleaseBackoff
 from sickbay.concurrency.pauses import Pauses
+from sickbay.concurrency.waiting import set_within
 from sickbay.domain.breaker import BreakerKey, BreakerState, Snapshot
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import JobEvent, JobState
@@ -90,9 +90,7 @@ class Healer:
                 while True:
                     self._look.clear()
                     wait_s = await self._look_once()
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(min(wait_s, LOOK_EVERY_S)):
-                            await self._look.wait()
+                    await set_within(self._look, min(wait_s, LOOK_EVERY_S))
                     await asyncio.sleep(PACE_S)
             finally:
                 listener.cancel()

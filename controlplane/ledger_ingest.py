@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from time import monotonic, perf_counter
 from typing import Final
 
 from controlplane.isolation import tell, undecodable
 from sickbay.concurrency.pauses import Pauses, spread
 from sickbay.concurrency.tasks import in_turns
+from sickbay.concurrency.waiting import set_within
 from sickbay.domain.encodings import explained
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import JobEvent, JobState, Reason
@@ -168,9 +168,7 @@ class LedgerIngester:
 
     async def _rest(self, seconds: float) -> None:
         """Wait, but not when we are to stop."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
+        await set_within(self._stopping, seconds)
 
     def _tell_others(self, events: Sequence[JobEvent]) -> None:
         """The ledger has them: nothing that goes wrong now may bring them back, or end the keeper."""

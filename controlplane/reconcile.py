@@ -14,13 +14,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
 from random import SystemRandom
 from typing import Final
 
 from controlplane.failing_copies import FailingCopies
 from controlplane.queue_copy import identity_of
 from controlplane.reconcile_copies import CopyReconciler
+from sickbay.concurrency.waiting import set_within
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import JobState
 from sickbay.domain.queries import ReconcileResult
@@ -77,9 +77,7 @@ class QuarantineReconciler:
     async def run(self) -> None:
         """Sweep whenever nudged, and look once in a while, until depth and rows agree."""
         while True:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_EVERY_S):
-                    await self._due.wait()
+            await set_within(self._due, LOOK_EVERY_S)
             self._due.clear()
             await asyncio.sleep(LINGER_S)
             try:

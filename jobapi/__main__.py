@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jobapi.app import serve
 from jobapi.names import NameLimits
+from sickbay.domain.service_ports import JOB_API
 from sickbay.runtime.backends import open_jobapi
 from sickbay.runtime.observers import load_observers
 from sickbay.runtime.process import Signals, address, start
@@ -18,7 +19,7 @@ async def run(settings: Settings) -> bool:
     async with (
         open_traces(settings.traces_endpoint, settings.worker_name) as traces,
         open_jobapi(settings) as backends,
-        serve(backends, address(settings, 3000, 50051), traces, names=NameLimits.of(settings), observers=observers) as doors,
+        serve(backends, address(settings, JOB_API), traces, names=NameLimits.of(settings), observers=observers) as doors,
     ):
         await signals.serve(backends.ready(), doors)
     return False

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from sickbay.domain.service_ports import DEFAULT_PORTS, JOB_API
 from sickbay_cli.durations import parse_span
 from sickbay_cli.streams import is_text
 
@@ -41,7 +42,7 @@ class _Address(click.ParamType[str]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         text = str(value).strip()
         if _ADDRESS.fullmatch(text) is None or not is_text(text):
-            self.fail(f"{text!r} is no address; write HOST:PORT of the gRPC port, for example localhost:50051", param, ctx)
+            self.fail(f"{text!r} is no address; write HOST:PORT of the gRPC port, for example localhost:{JOB_API.grpc}", param, ctx)
         return text
 
 
@@ -72,7 +73,7 @@ SPAN: Final = _Span()
 """A span of time such as 10m; the command gets milliseconds."""
 
 TITLES: Final = {"jobapi": "Job API", "worker": "worker", "control-plane": "control plane"}
-_DEFAULTS: Final = {"jobapi": "localhost:50051", "worker": "localhost:50052", "control-plane": "localhost:50053"}
+_DEFAULTS: Final = {service: f"localhost:{ports.grpc}" for service, ports in DEFAULT_PORTS.items()}
 
 
 def endpoints(*services: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:

@@ -17,6 +17,7 @@ import worker.app
 from jobapi.names import NameLimits
 from sickbay.domain.errors import MissingSetting, SickbayError
 from sickbay.domain.raised import Redact
+from sickbay.domain.service_ports import DEFAULT_PORTS
 from sickbay.handlers.registry import HandlerSpec
 from sickbay.observer import Observer
 from sickbay.runtime.backends import open_up
@@ -35,8 +36,6 @@ from sickbay_cli.exit_codes import Incomplete
 from sickbay_cli.upchoice import choose, claim
 from worker.choice import is_demo, load_chosen, tell
 
-SERVICES: Final = {"jobapi": (3000, 50051), "worker": (3001, 50052), "control-plane": (3002, 50053)}
-
 DEMO_BANNER: Final = (
     "This is the demo: jobs of email, sms and webhook are only simulated, nothing is sent.\n"
     "Your own handlers: sickbay up --handlers my_handlers\n\n"
@@ -46,7 +45,7 @@ log = logging.getLogger("sickbay")
 
 
 def _port_options(command: Any) -> Any:
-    for service, (rest, grpc) in reversed(SERVICES.items()):
+    for service, (rest, grpc) in reversed(tuple(DEFAULT_PORTS.items())):
         name = service.replace("-", "_")
         for suffix, default, what in (("grpc-port", grpc, "gRPC"), ("port", rest, "HTTP")):
             command = click.option(
@@ -97,7 +96,7 @@ def up(data: Path, *, ephemeral: bool, host: str, handlers: str | None, **ports:
 
 
 def _addresses(host: str, ports: Mapping[str, int], settings: Settings) -> Mapping[str, Address]:
-    files, count, names = raise_file_limit(), 2 * len(SERVICES), allowed_hosts(settings.allowed_hosts)
+    files, count, names = raise_file_limit(), 2 * len(DEFAULT_PORTS), allowed_hosts(settings.allowed_hosts)
     limits, http_limits = settings.limits.within(files, count), settings.http_limits.within(files, count)
     return {
         service: Address(
@@ -111,7 +110,7 @@ def _addresses(host: str, ports: Mapping[str, int], settings: Settings) -> Mappi
             names,
             http_limits,
         )
-        for service in SERVICES
+        for service in DEFAULT_PORTS
     }
 
 

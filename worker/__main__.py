@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from sickbay.domain.service_ports import WORKER
 from sickbay.runtime.backends import open_worker
 from sickbay.runtime.observers import load_observers
 from sickbay.runtime.process import Signals, address, open_redaction, start
@@ -24,7 +25,7 @@ async def run(settings: Settings) -> bool:
     async with (
         open_traces(settings.traces_endpoint, settings.worker_name, redact) as traces,
         open_worker(settings) as backends,
-        serve(backends, settings, handlers, address(settings, 3001, 50052), traces, redact=redact, observers=observers) as worker,
+        serve(backends, settings, handlers, address(settings, WORKER), traces, redact=redact, observers=observers) as worker,
     ):
         tell(settings.job_handlers)
         await signals.serve(backends.ready(), worker.doors)

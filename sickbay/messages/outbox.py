@@ -6,13 +6,13 @@ A delivery handed over with its event is acknowledged only when the event is dur
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, repeat
 from time import monotonic
 from typing import Final, Self
 
+from sickbay.concurrency.waiting import set_within
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import JobEvent, JobState
 from sickbay.messages.codec import encode_event, encode_events
@@ -141,9 +141,7 @@ class EventOutbox:
     async def flush(self, within_s: float | None = None) -> None:
         """Return when everything added so far is durable and acknowledged, or after `within_s`."""
         self._full.set()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(within_s):
-                await self._quiet.wait()
+        await set_within(self._quiet, within_s)
 
     async def _run(self) -> None:
         while not (self._closing and not self._buffer and not self._started):
@@ -159,9 +157,7 @@ class EventOutbox:
 
     async def _linger(self) -> None:
         if len(self._buffer) < MAX_EVENTS:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._linger_s):
-                    await self._full.wait()
+            await set_within(self._full, self._linger_s)
 
     def _take(self) -> Sequence[tuple[JobEvent, Delivery | None]]:
         begun: list[tuple[JobEvent, Delivery | None]] = [(event, None) for event in self._started.values()]

@@ -16,6 +16,7 @@ import uvloop
 
 from sickbay.domain.errors import SickbayError
 from sickbay.domain.raised import Redact
+from sickbay.domain.service_ports import ServicePorts
 from sickbay.runtime.ending import CLOSE_S, LEFT_BEHIND_S, ends_within, whole_process
 from sickbay.runtime.redaction import load_redaction
 from sickbay.runtime.settings import Settings
@@ -125,10 +126,10 @@ def open_redaction(settings: Settings) -> Redact | None:
     return redact
 
 
-def address(settings: Settings, port: int, grpc_port: int) -> Address:
-    """Where a service of its own listens, and what it grants; PORT and GRPC_PORT choose other ports than its documented ones."""
-    http = port if settings.port is None else settings.port
-    rpc = grpc_port if settings.grpc_port is None else settings.grpc_port
+def address(settings: Settings, defaults: ServicePorts) -> Address:
+    """Where a service of its own listens, and what it grants; PORT and GRPC_PORT choose other ports than `defaults`."""
+    http = defaults.http if settings.port is None else settings.port
+    rpc = defaults.grpc if settings.grpc_port is None else settings.grpc_port
     files, names = raise_file_limit(), allowed_hosts(settings.allowed_hosts)
     limits, http_limits = settings.limits.within(files, ports=2), settings.http_limits.within(files, ports=2)
     return Address(settings.bind_host, http, rpc, limits=limits, http_limits=http_limits, allowed_hosts=names)

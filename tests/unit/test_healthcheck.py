@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from scripts.servers import free_port
+from sickbay.domain.service_ports import DEFAULT_PORTS
 from sickbay_cli import healthcheck
 
 
@@ -89,3 +90,8 @@ def test_whoever_hangs_or_speaks_no_http_is_not_well(monkeypatch, capsys):
     with socket.create_server(("127.0.0.1", 0)) as hanging:
         assert healthcheck.main([], {"PORT": str(hanging.getsockname()[1])}) == 1
     assert "TimeoutError" in capsys.readouterr().out
+
+
+def test_the_ports_are_those_of_the_services():
+    """They are written there once more, so that the image's health check need not import the product."""
+    assert {name.replace("-", ""): ports.http for name, ports in DEFAULT_PORTS.items()} == healthcheck.PORTS

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from random import SystemRandom
 from typing import Final, Protocol
 
@@ -15,6 +14,7 @@ from sickbay.adapters.rabbitmq.address import Address
 from sickbay.adapters.rabbitmq.errors import connecting, translated
 from sickbay.adapters.rabbitmq.session import Session, goodbye, open_channel
 from sickbay.adapters.rabbitmq.transport import Transport
+from sickbay.concurrency.waiting import set_within
 from sickbay.domain.errors import Refused, SettingsError, Unavailable
 
 FIRST_WAIT_S: Final = 0.2
@@ -188,9 +188,7 @@ class ConnectionSupervisor:
         """Return when the session is lost, which a server that has gone silent without a word also is."""
         heartbeat_s = self._address.heartbeat(self._heartbeat_s)
         while not session.lost.is_set() and not self._is_closed:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(heartbeat_s / 2 or None):  # not `wait_for`, which can lose a cancellation
-                    await session.lost.wait()
+            await set_within(session.lost, heartbeat_s / 2 or None)
             if heartbeat_s and session.transport.silence_s > 2 * heartbeat_s:
                 session.transport.abort()
                 return

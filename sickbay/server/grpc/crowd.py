@@ -8,13 +8,13 @@ sockets, and shuts down those that are too many.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from time import monotonic
 from typing import Final
 
+from sickbay.concurrency.waiting import set_within
 from sickbay.domain.limits import Limits
 from sickbay.server.grpc import sockets
 from sickbay.server.grpc.guard import STALLED_S, CallGuard
@@ -70,9 +70,7 @@ class Crowd:
     async def run(self, port: int) -> None:
         """Look for ever."""
         while True:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(LOOK_S):
-                    await self._hurry.wait()
+            await set_within(self._hurry, LOOK_S)
             await asyncio.sleep(self._pause_s)
             if not self._guard.is_received:
                 self._hurry.clear()

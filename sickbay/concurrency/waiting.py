@@ -1,0 +1,18 @@
+"""Waiting for an event, but not for ever."""
+
+from __future__ import annotations
+
+import asyncio
+
+
+async def set_within(event: asyncio.Event, seconds: float | None) -> bool:
+    """Wait until the event is set, `seconds` at most (None: for ever); whether it is.
+
+    Unlike `asyncio.wait_for` before Python 3.12 it never loses a cancellation.
+    """
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return event.is_set()
+    return True
