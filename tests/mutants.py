@@ -90,7 +90,7 @@ MUTANTS = (
         "config.probe_max_ms",
         by=EXAMPLES,
     ),
-    Mutant("probe forgotten by a hold", "machine", "        grown |= transitions.under_way(doc)\n", ""),
+    Mutant("probe forgotten by a hold", "machine", "            **transitions.under_way(doc),\n", ""),
     Mutant("probe forgotten by the end of a hold", "transitions", "probe_at=since, **under_way(doc), **", "probe_at=since, **"),
     Mutant("probe beside another after a hold", "transitions", "max(doc.probe_at, doc.probe_until)", "doc.probe_at"),
     Mutant(

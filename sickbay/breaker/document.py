@@ -10,7 +10,7 @@ import json
 import re
 from dataclasses import dataclass, replace
 from operator import attrgetter
-from typing import Any, Final
+from typing import Any, Final, TypedDict, Unpack
 
 from sickbay.domain.breaker import BreakerKey, BreakerState
 from sickbay.domain.job import DEFAULT_TENANT, MAX_MESSAGE_CHARS
@@ -104,6 +104,48 @@ class Document:
         return rests and self.key.tenant != DEFAULT_TENANT and all(now - failed.at > window_ms for failed in self.run)
 
 
+class OutageFields(TypedDict, total=False):
+    """What an outage carries from state to state until the breaker closes: since when, why, and how far the cooldown has grown."""
+
+    trips: int
+    opened_at: int
+    cooldown_ms: int
+    reason_code: str
+    reason_count: int
+    reason_message: str
+
+
+class ProbeFields(TypedDict, total=False):
+    """Whose probe is under way, and until when."""
+
+    probe_token: str
+    probe_worker: str
+    probe_job: str
+    probe_since: int
+    probe_until: int
+
+
+class Fields(OutageFields, ProbeFields, total=False):
+    """All that a state has, by the names and types of a document's fields, so that a type checker sees what is misspelt."""
+
+    probe_at: int
+    expiries: int
+    inconclusive: int
+    run: tuple[Failed, ...]
+    ramp: Ramp | None
+    stable_at: int
+    until: int
+    by: str
+    why: str
+    would_trip: int
+
+
+class Changes(Fields, total=False):
+    """All that changes inside a state."""
+
+    seq: int
+
+
 def new_document(key: BreakerKey, now: int) -> Document:
     """A healthy circuit. Its epoch and rev are the time, so they are above those of a document that was lost.
 
@@ -117,20 +159,27 @@ def new_document(key: BreakerKey, now: int) -> Document:
     return Document(key, BreakerState.CLOSED, epoch=epoch, rev=now, updated_at=now)
 
 
-def written(doc: Document, now: int, **changes: Any) -> Document:
+def written(doc: Document, now: int, **changes: Unpack[Changes]) -> Document:
     """The document with changes inside the same regime; its rev grows, at least to `now`."""
     return replace(doc, rev=max(doc.rev + 1, now), updated_at=now, **changes)
 
 
-def regime(doc: Document, state: BreakerState, now: int, **fields: Any) -> Document:
+def regime(doc: Document, state: BreakerState, now: int, **fields: Unpack[Fields]) -> Document:
     """The document in a new regime; permits of the old one are stale. It keeps its `seq` and just the fields that are named."""
     epoch, rev = max(doc.epoch + 1, now), max(doc.rev + 1, now)
     return Document(doc.key, state, epoch=epoch, rev=rev, updated_at=now, seq=doc.seq, **fields)
 
 
-def opening(doc: Document) -> dict[str, Any]:
-    """What an outage carries from regime to regime until the circuit closes: since when, why, and how far the cooldown has grown."""
-    return {name: getattr(doc, name) for name in _OPENING}
+def opening(doc: Document) -> OutageFields:
+    """The fields of the present outage."""
+    return {
+        "trips": doc.trips,
+        "opened_at": doc.opened_at,
+        "cooldown_ms": doc.cooldown_ms,
+        "reason_code": doc.reason_code,
+        "reason_count": doc.reason_count,
+        "reason_message": doc.reason_message,
+    }
 
 
 def rebased(doc: Document, now: int) -> Document:
@@ -143,10 +192,22 @@ def rebased(doc: Document, now: int) -> Document:
 
 def shifted(doc: Document, by: int, now: int) -> Document:
     """The document after the clock was set by so much, forward or back: every wait ends after as long as before."""
-    times = {name: max(1, getattr(doc, name) + by) for name in _TIMES if getattr(doc, name)}
-    run = tuple(replace(failed, at=max(1, failed.at + by)) for failed in doc.run)
-    ramp = doc.ramp and replace(doc.ramp, granted_at=max(1, doc.ramp.granted_at + by))
-    return written(doc, now, run=run, ramp=ramp, **times)
+
+    def moved(at: int) -> int:
+        return max(1, at + by) if at else 0
+
+    return written(
+        doc,
+        now,
+        opened_at=moved(doc.opened_at),
+        probe_at=moved(doc.probe_at),
+        probe_since=moved(doc.probe_since),
+        probe_until=moved(doc.probe_until),
+        stable_at=moved(doc.stable_at),
+        until=moved(doc.until),
+        run=tuple(replace(failed, at=max(1, failed.at + by)) for failed in doc.run),
+        ramp=doc.ramp and replace(doc.ramp, granted_at=max(1, doc.ramp.granted_at + by)),
+    )
 
 
 def clean(text: str, limit: int = MAX_MESSAGE_CHARS) -> str:
@@ -206,8 +267,6 @@ def _unpacked_run(packed: str) -> tuple[Failed, ...]:
 
 
 _RAMP: Final = attrgetter("permits", "successes", "failures", "granted_at")
-_OPENING: Final = ("trips", "opened_at", "cooldown_ms", "reason_code", "reason_count", "reason_message")
-_TIMES: Final = ("opened_at", "probe_at", "probe_since", "probe_until", "stable_at", "until")
 _ALWAYS: Final = {"epoch": "epoch", "rev": "rev", "seq": "seq", "trips": "trips", "updatedAt": "updated_at"}
 _SOMETIMES: Final = {
     "openedAt": "opened_at",

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 
 from sickbay.breaker import transitions, trip_rule
 from sickbay.breaker.document import Document, Ramp, clean, from_json, new_document, regime, to_json, word, written
@@ -140,18 +140,27 @@ def renew(doc: Document, permit: Permit, config: BreakerConfig, now: int, *, jit
 def command(doc: Document, order: Command, config: BreakerConfig, now: int, *, jitter: int = 0) -> Document:
     """Carry out an admin's command. Only RESET closes a circuit that is held open; AUTO and the hold's end lead to a probe."""
     doc = transitions.caught_up(doc, Turn(config, now, jitter))
-    signed = {"by": clean(order.by, MAX_ACTOR_CHARS), "why": clean(order.why)}
+    by, why = clean(order.by, MAX_ACTOR_CHARS), clean(order.why)
     if order.action is Action.RESET:
         return regime(doc, BreakerState.CLOSED, now)
     if order.action is Action.AUTO:
         return _automatic(doc, now)
     if order.action is Action.FORCE_OPEN:
         until = 0 if order.duration_ms is None else now + order.duration_ms
-        grown: dict[str, Any] = {"trips": doc.trips, "cooldown_ms": doc.cooldown_ms}
-        grown |= transitions.under_way(doc)
-        return regime(doc, BreakerState.FORCED_OPEN, now, opened_at=doc.opened_at or now, until=until, **grown, **signed)
+        return regime(
+            doc,
+            BreakerState.FORCED_OPEN,
+            now,
+            trips=doc.trips,
+            opened_at=doc.opened_at or now,
+            cooldown_ms=doc.cooldown_ms,
+            until=until,
+            by=by,
+            why=why,
+            **transitions.under_way(doc),
+        )
     state = BreakerState.DISABLED if order.action is Action.DISABLE else BreakerState.METRICS_ONLY
-    return regime(doc, state, now, would_trip=doc.would_trip, **signed)
+    return regime(doc, state, now, would_trip=doc.would_trip, by=by, why=why)
 
 
 def snapshot(doc: Document, config: BreakerConfig, now: int, *, total_failures: int = 0, degraded: bool = False) -> Snapshot:

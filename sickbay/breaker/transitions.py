@@ -6,9 +6,9 @@ Pure. Each move takes a document and gives the next one; which move is due is de
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Final
 
-from sickbay.breaker.document import Document, Ramp, clean, opening, rebased, regime, written
+from sickbay.breaker.document import Document, OutageFields, ProbeFields, Ramp, clean, opening, rebased, regime, written
 from sickbay.domain.breaker import BreakerConfig, BreakerState
 from sickbay.domain.outcome import Outcome
 
@@ -24,7 +24,7 @@ RAMP_FAILURES: Final = 3
 RAMP_EVERY_MS: Final = 1_000
 STABLE_COOLDOWNS: Final = 2
 JITTER_SCALE: Final = 10_000
-NO_PROBE: Final = {"probe_token": "", "probe_worker": "", "probe_job": "", "probe_since": 0, "probe_until": 0}
+NO_PROBE: Final[ProbeFields] = {"probe_token": "", "probe_worker": "", "probe_job": "", "probe_since": 0, "probe_until": 0}
 """The fields of a document whose probe has ended."""
 MAX_JITTER: Final = 1_000
 """`jitter` is drawn by the caller from 0 to this, in parts of JITTER_SCALE: up to 10 % on top of a grown cooldown."""
@@ -75,14 +75,14 @@ def tripped(doc: Document, turn: Turn, outcome: Outcome, code: str, number: int)
 def reopened(doc: Document, turn: Turn, outcome: Outcome, code: str) -> Document:
     """OPEN for a longer time, because the probe failed."""
     cooldown = _next_cooldown(doc, turn, outcome.retry_after_ms or 0)
-    facts = opening(doc) | {
+    outage: OutageFields = opening(doc) | {
         "trips": doc.trips + 1,
         "cooldown_ms": cooldown,
         "reason_code": code,
         "reason_count": doc.reason_count + 1 if code == doc.reason_code else 1,
         "reason_message": clean(outcome.message),
     }
-    return regime(doc, BreakerState.OPEN, turn.now, probe_at=turn.now + cooldown, **facts)
+    return regime(doc, BreakerState.OPEN, turn.now, probe_at=turn.now + cooldown, **outage)
 
 
 def lent(doc: Document, turn: Turn, token: str, worker: str, job_id: str) -> Document:
@@ -114,9 +114,17 @@ def probe_due(doc: Document, now: int, since: int) -> Document:
     return regime(doc, BreakerState.OPEN, now, probe_at=since, **under_way(doc), **opening(doc))
 
 
-def under_way(doc: Document) -> dict[str, Any]:
+def under_way(doc: Document) -> ProbeFields:
     """What a hold must remember of a probe, so that no other runs beside it; nothing where none runs."""
-    return {name: getattr(doc, name) for name in NO_PROBE} if doc.probe_token else {}
+    if not doc.probe_token:
+        return {}
+    return {
+        "probe_token": doc.probe_token,
+        "probe_worker": doc.probe_worker,
+        "probe_job": doc.probe_job,
+        "probe_since": doc.probe_since,
+        "probe_until": doc.probe_until,
+    }
 
 
 def free_at(doc: Document) -> int:
@@ -157,8 +165,8 @@ def _expired(doc: Document, turn: Turn) -> Document:
         lost_at = doc.probe_until
         return regime(doc, BreakerState.OPEN, turn.now, probe_at=lost_at, expiries=times, inconclusive=doc.inconclusive, **opening(doc))
     cooldown = _next_cooldown(doc, turn, 0)
-    facts = opening(doc) | {"trips": doc.trips + 1, "cooldown_ms": cooldown}
-    return regime(doc, BreakerState.OPEN, turn.now, probe_at=doc.probe_until + cooldown, **facts)
+    outage: OutageFields = opening(doc) | {"trips": doc.trips + 1, "cooldown_ms": cooldown}
+    return regime(doc, BreakerState.OPEN, turn.now, probe_at=doc.probe_until + cooldown, **outage)
 
 
 def _next_cooldown(doc: Document, turn: Turn, least_ms: int) -> int:
