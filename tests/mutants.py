@@ -75,7 +75,10 @@ MUTANTS = (
         "bad data fails the probe", "machine", "    if outcome.kind.counts:\n", "    if outcome.kind is not OutcomeKind.CANCELLED:\n", BOTH
     ),
     Mutant(
-        "forced hold ends closed", "machine", "return transitions.probe_due(doc, now, now)", "return regime(doc, BreakerState.CLOSED, now)"
+        "forced hold ends closed",
+        "machine",
+        "return transitions.probe_due(doc, now, now)",
+        "return enter_state(doc, BreakerState.CLOSED, now)",
     ),
     Mutant(
         "renewal without end",

@@ -159,18 +159,18 @@ def new_document(key: BreakerKey, now: int) -> Document:
     return Document(key, BreakerState.CLOSED, epoch=epoch, rev=now, updated_at=now)
 
 
-def written(doc: Document, now: int, **changes: Unpack[Changes]) -> Document:
+def with_changes(doc: Document, now: int, **changes: Unpack[Changes]) -> Document:
     """The document with changes inside the same regime; its rev grows, at least to `now`."""
     return replace(doc, rev=max(doc.rev + 1, now), updated_at=now, **changes)
 
 
-def regime(doc: Document, state: BreakerState, now: int, **fields: Unpack[Fields]) -> Document:
+def enter_state(doc: Document, state: BreakerState, now: int, **fields: Unpack[Fields]) -> Document:
     """The document in a new regime; permits of the old one are stale. It keeps its `seq` and just the fields that are named."""
     epoch, rev = max(doc.epoch + 1, now), max(doc.rev + 1, now)
     return Document(doc.key, state, epoch=epoch, rev=rev, updated_at=now, seq=doc.seq, **fields)
 
 
-def opening(doc: Document) -> OutageFields:
+def outage_fields(doc: Document) -> OutageFields:
     """The fields of the present outage."""
     return {
         "trips": doc.trips,
@@ -182,21 +182,21 @@ def opening(doc: Document) -> OutageFields:
     }
 
 
-def rebased(doc: Document, now: int) -> Document:
+def after_clock_step(doc: Document, now: int) -> Document:
     """The document after the clock stepped back behind it: every wait is as long as it was at the last write.
 
     Without this a step back would prolong every wait by its size, and a clock that once was a year ahead would stick the circuit.
     """
-    return shifted(doc, now - doc.updated_at, now)
+    return shift_times(doc, now - doc.updated_at, now)
 
 
-def shifted(doc: Document, by: int, now: int) -> Document:
+def shift_times(doc: Document, by: int, now: int) -> Document:
     """The document after the clock was set by so much, forward or back: every wait ends after as long as before."""
 
     def moved(at: int) -> int:
         return max(1, at + by) if at else 0
 
-    return written(
+    return with_changes(
         doc,
         now,
         opened_at=moved(doc.opened_at),
@@ -210,12 +210,12 @@ def shifted(doc: Document, by: int, now: int) -> Document:
     )
 
 
-def clean(text: str, limit: int = MAX_MESSAGE_CHARS) -> str:
+def sanitize(text: str, limit: int = MAX_MESSAGE_CHARS) -> str:
     """At most `limit` characters that every JSON writer encodes alike (no control characters, no half of a surrogate pair)."""
     return _UNWRITABLE.sub(" ", text[:limit])
 
 
-def word(text: str) -> str:
+def sanitize_job_id(text: str) -> str:
     """A job id as it stands in the packed run: printable ASCII without spaces, the last 64 characters."""
     return _NO_WORD.sub("_", text[-MAX_WORD_CHARS:]) or "-"
 

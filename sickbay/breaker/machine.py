@@ -19,7 +19,7 @@ from enum import StrEnum
 from typing import Final
 
 from sickbay.breaker import transitions, trip_rule
-from sickbay.breaker.document import Document, Ramp, clean, from_json, new_document, regime, to_json, word, written
+from sickbay.breaker.document import Document, Ramp, enter_state, from_json, new_document, sanitize, sanitize_job_id, to_json, with_changes
 from sickbay.breaker.transitions import Turn
 from sickbay.domain.breaker import Action, BreakerConfig, BreakerState, Command, Permit, PermitKind, Refusal, Snapshot
 from sickbay.domain.outcome import Outcome, OutcomeKind
@@ -74,7 +74,7 @@ class Ask:
 
 def catch_up(doc: Document, config: BreakerConfig, now: int, *, jitter: int = 0) -> Document:
     """See what time alone has done: a lost prober, the end of a forced hold, forgotten growth. Every operation begins so."""
-    return transitions.caught_up(doc, Turn(config, now, jitter))
+    return transitions.advance_clock(doc, Turn(config, now, jitter))
 
 
 def admit(doc: Document, ask: Ask, config: BreakerConfig, now: int) -> tuple[Document, Permit | Refusal]:
@@ -82,15 +82,15 @@ def admit(doc: Document, ask: Ask, config: BreakerConfig, now: int) -> tuple[Doc
     if doc.admits_all:
         return doc, normal_permit(doc, ask.job_id)
     turn = Turn(config, now, ask.jitter)
-    doc = transitions.caught_up(doc, turn)
+    doc = transitions.advance_clock(doc, turn)
     if doc.admits_all:
         return doc, normal_permit(doc, ask.job_id)
     if doc.ramp is not None:
         ramp = transitions.ramp_granted(doc.ramp, now)
         if ramp is not None:
-            return written(doc, now, ramp=ramp), Permit(doc.key, PermitKind.RAMP, doc.epoch, ask.job_id)
+            return with_changes(doc, now, ramp=ramp), Permit(doc.key, PermitKind.RAMP, doc.epoch, ask.job_id)
     elif doc.state is BreakerState.OPEN and now >= transitions.free_at(doc):
-        doc = transitions.lent(doc, turn, ask.token, ask.worker, ask.job_id)
+        doc = transitions.grant_probe(doc, turn, ask.token, ask.worker, ask.job_id)
         return doc, Permit(doc.key, PermitKind.PROBE, doc.epoch, ask.job_id, ask.token, doc.probe_until - now, ask.longest_ms)
     return doc, Refusal(doc.key, doc.state, _wait(doc, now))
 
@@ -115,9 +115,9 @@ def settle(
     if not is_news(doc, permit, outcome):
         return doc, Effect.NOTHING
     turn = Turn(config, now, jitter)
-    doc = transitions.caught_up(doc, turn)
+    doc = transitions.advance_clock(doc, turn)
     if _is_stale(doc, permit):
-        return (written(doc, now, **transitions.NO_PROBE) if _outlasts_a_hold(doc, permit) else doc), Effect.STALE
+        return (with_changes(doc, now, **transitions.NO_PROBE) if _outlasts_a_hold(doc, permit) else doc), Effect.STALE
     if doc.state is BreakerState.HALF_OPEN:
         return _judged(doc, outcome, turn)
     if outcome.kind is OutcomeKind.SUCCESS:
@@ -129,25 +129,25 @@ def settle(
 
 def renew(doc: Document, permit: Permit, config: BreakerConfig, now: int, *, jitter: int = 0) -> tuple[Document, bool]:
     """Extend a probe's lease, never beyond its longest time; False if the probe is not (or no longer) this permit's."""
-    doc = transitions.caught_up(doc, Turn(config, now, jitter))
+    doc = transitions.advance_clock(doc, Turn(config, now, jitter))
     is_mine = doc.state is BreakerState.HALF_OPEN and not _is_stale(doc, permit)
     if not is_mine and not _outlasts_a_hold(doc, permit):
         return doc, False
     until = min(now + config.probe_lease_ms, doc.probe_since + transitions.longest(config, permit.longest_ms))
-    return (written(doc, now, probe_until=until) if until > doc.probe_until else doc), True
+    return (with_changes(doc, now, probe_until=until) if until > doc.probe_until else doc), True
 
 
 def command(doc: Document, order: Command, config: BreakerConfig, now: int, *, jitter: int = 0) -> Document:
     """Carry out an admin's command. Only RESET closes a circuit that is held open; AUTO and the hold's end lead to a probe."""
-    doc = transitions.caught_up(doc, Turn(config, now, jitter))
-    by, why = clean(order.by, MAX_ACTOR_CHARS), clean(order.why)
+    doc = transitions.advance_clock(doc, Turn(config, now, jitter))
+    by, why = sanitize(order.by, MAX_ACTOR_CHARS), sanitize(order.why)
     if order.action is Action.RESET:
-        return regime(doc, BreakerState.CLOSED, now)
+        return enter_state(doc, BreakerState.CLOSED, now)
     if order.action is Action.AUTO:
         return _automatic(doc, now)
     if order.action is Action.FORCE_OPEN:
         until = 0 if order.duration_ms is None else now + order.duration_ms
-        return regime(
+        return enter_state(
             doc,
             BreakerState.FORCED_OPEN,
             now,
@@ -160,7 +160,7 @@ def command(doc: Document, order: Command, config: BreakerConfig, now: int, *, j
             **transitions.under_way(doc),
         )
     state = BreakerState.DISABLED if order.action is Action.DISABLE else BreakerState.METRICS_ONLY
-    return regime(doc, state, now, would_trip=doc.would_trip, by=by, why=why)
+    return enter_state(doc, state, now, would_trip=doc.would_trip, by=by, why=why)
 
 
 def snapshot(doc: Document, config: BreakerConfig, now: int, *, total_failures: int = 0, degraded: bool = False) -> Snapshot:
@@ -219,14 +219,14 @@ def _judged(doc: Document, outcome: Outcome, turn: Turn) -> tuple[Document, Effe
         return transitions.closed(doc, turn), Effect.CLOSED
     if outcome.kind.counts:
         return transitions.reopened(doc, turn, outcome, trip_rule.folded((), outcome.code)), Effect.REOPENED
-    return transitions.unproven(doc, turn), Effect.INCONCLUSIVE
+    return transitions.probe_inconclusive(doc, turn), Effect.INCONCLUSIVE
 
 
 def _succeeded(doc: Document, now: int, watermark: int) -> tuple[Document, Effect]:
     run, ramp = trip_rule.above(doc.run, watermark), transitions.ramp_succeeded(doc.ramp)
     if len(run) == len(doc.run) and ramp == doc.ramp:
         return doc, Effect.NOTHING
-    return written(doc, now, run=run, ramp=ramp), Effect.RESET
+    return with_changes(doc, now, run=run, ramp=ramp), Effect.RESET
 
 
 def _failed(doc: Document, permit: Permit, outcome: Outcome, turn: Turn) -> tuple[Document, Effect]:
@@ -235,13 +235,13 @@ def _failed(doc: Document, permit: Permit, outcome: Outcome, turn: Turn) -> tupl
         return doc, Effect.NOTHING  # had it opened as it would have, this job would not have run
     recent = trip_rule.within(doc.run, config.failure_window_ms, now)
     code, seq = trip_rule.folded(recent, outcome.code), doc.seq + 1
-    run = trip_rule.added(recent, code, config.failure_threshold, seq=seq, at=now, job=word(permit.job_id))
+    run = trip_rule.added(recent, code, config.failure_threshold, seq=seq, at=now, job=sanitize_job_id(permit.job_id))
     ramp = doc.ramp and replace(doc.ramp, failures=doc.ramp.failures + 1)
     if not trip_rule.is_complete(run, code, config, now) and not _ramp_failed(ramp):
-        return written(doc, now, seq=seq, run=run, ramp=ramp), Effect.COUNTED
+        return with_changes(doc, now, seq=seq, run=run, ramp=ramp), Effect.COUNTED
     if watching:
         shadow_until = now + config.cooldown_ms
-        return written(doc, now, seq=seq, run=(), would_trip=doc.would_trip + 1, probe_at=shadow_until), Effect.WOULD_TRIP
+        return with_changes(doc, now, seq=seq, run=(), would_trip=doc.would_trip + 1, probe_at=shadow_until), Effect.WOULD_TRIP
     return transitions.tripped(replace(doc, seq=seq), turn, outcome, code, trip_rule.count(run, code)), Effect.TRIPPED
 
 
@@ -253,5 +253,5 @@ def _automatic(doc: Document, now: int) -> Document:
     if doc.state is BreakerState.FORCED_OPEN:
         return transitions.probe_due(doc, now, now)
     if doc.state in {BreakerState.DISABLED, BreakerState.METRICS_ONLY}:
-        return regime(doc, BreakerState.CLOSED, now)
+        return enter_state(doc, BreakerState.CLOSED, now)
     return doc

@@ -8,7 +8,17 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-from sickbay.breaker.document import Document, OutageFields, ProbeFields, Ramp, clean, opening, rebased, regime, written
+from sickbay.breaker.document import (
+    Document,
+    OutageFields,
+    ProbeFields,
+    Ramp,
+    after_clock_step,
+    enter_state,
+    outage_fields,
+    sanitize,
+    with_changes,
+)
 from sickbay.domain.breaker import BreakerConfig, BreakerState
 from sickbay.domain.outcome import Outcome
 
@@ -39,26 +49,26 @@ class Turn:
     jitter: int
 
 
-def caught_up(doc: Document, turn: Turn) -> Document:
+def advance_clock(doc: Document, turn: Turn) -> Document:
     """What time alone has made of the document; the same document if nothing. No state waits for a timer: any operation sees this."""
     if turn.now < doc.updated_at:
-        doc = rebased(doc, turn.now)
+        doc = after_clock_step(doc, turn.now)
     if doc.state is BreakerState.HALF_OPEN and turn.now >= doc.probe_until:
         return _expired(doc, turn)
     if doc.state is BreakerState.FORCED_OPEN and doc.until and turn.now >= doc.until:
         doc = probe_due(doc, turn.now, doc.until)
     if doc.probe_token and doc.state is not BreakerState.HALF_OPEN and turn.now >= doc.probe_until:
-        return written(doc, turn.now, **NO_PROBE)
+        return with_changes(doc, turn.now, **NO_PROBE)
     if doc.stable_at and turn.now >= doc.stable_at:
         # The growth is forgotten, and a ramp that saw neither enough successes nor failures has lasted long enough.
-        return written(doc, turn.now, trips=0, cooldown_ms=0, stable_at=0, ramp=None)
+        return with_changes(doc, turn.now, trips=0, cooldown_ms=0, stable_at=0, ramp=None)
     return doc
 
 
 def tripped(doc: Document, turn: Turn, outcome: Outcome, code: str, number: int) -> Document:
     """OPEN after a run of failures or a failed ramp."""
     cooldown = _next_cooldown(doc, turn, outcome.retry_after_ms or 0)
-    return regime(
+    return enter_state(
         doc,
         BreakerState.OPEN,
         turn.now,
@@ -68,50 +78,52 @@ def tripped(doc: Document, turn: Turn, outcome: Outcome, code: str, number: int)
         cooldown_ms=cooldown,
         reason_code=code,
         reason_count=number,
-        reason_message=clean(outcome.message),
+        reason_message=sanitize(outcome.message),
     )
 
 
 def reopened(doc: Document, turn: Turn, outcome: Outcome, code: str) -> Document:
     """OPEN for a longer time, because the probe failed."""
     cooldown = _next_cooldown(doc, turn, outcome.retry_after_ms or 0)
-    outage: OutageFields = opening(doc) | {
+    outage: OutageFields = outage_fields(doc) | {
         "trips": doc.trips + 1,
         "cooldown_ms": cooldown,
         "reason_code": code,
         "reason_count": doc.reason_count + 1 if code == doc.reason_code else 1,
-        "reason_message": clean(outcome.message),
+        "reason_message": sanitize(outcome.message),
     }
-    return regime(doc, BreakerState.OPEN, turn.now, probe_at=turn.now + cooldown, **outage)
+    return enter_state(doc, BreakerState.OPEN, turn.now, probe_at=turn.now + cooldown, **outage)
 
 
-def lent(doc: Document, turn: Turn, token: str, worker: str, job_id: str) -> Document:
+def grant_probe(doc: Document, turn: Turn, token: str, worker: str, job_id: str) -> Document:
     """HALF_OPEN: the one probe belongs to whoever has the token, until its lease ends."""
-    return regime(
+    return enter_state(
         doc,
         BreakerState.HALF_OPEN,
         turn.now,
         probe_token=token,
-        probe_worker=clean(worker),
-        probe_job=clean(job_id),
+        probe_worker=sanitize(worker),
+        probe_job=sanitize(job_id),
         probe_since=turn.now,
         probe_until=turn.now + min(turn.config.probe_lease_ms, turn.config.probe_max_ms),
         expiries=doc.expiries,
         inconclusive=doc.inconclusive,
-        **opening(doc),
+        **outage_fields(doc),
     )
 
 
-def unproven(doc: Document, turn: Turn) -> Document:
+def probe_inconclusive(doc: Document, turn: Turn) -> Document:
     """OPEN with another probe soon: this one said nothing about the dependency."""
     times = doc.inconclusive + 1
     wait = INCONCLUSIVE_WAIT_MS if times < MAX_QUICK_PROBES else turn.config.cooldown_ms
-    return regime(doc, BreakerState.OPEN, turn.now, probe_at=turn.now + wait, expiries=doc.expiries, inconclusive=times, **opening(doc))
+    return enter_state(
+        doc, BreakerState.OPEN, turn.now, probe_at=turn.now + wait, expiries=doc.expiries, inconclusive=times, **outage_fields(doc)
+    )
 
 
 def probe_due(doc: Document, now: int, since: int) -> Document:
     """OPEN after a forced hold: the next job is the probe, as soon as one that was under way before the hold has ended."""
-    return regime(doc, BreakerState.OPEN, now, probe_at=since, **under_way(doc), **opening(doc))
+    return enter_state(doc, BreakerState.OPEN, now, probe_at=since, **under_way(doc), **outage_fields(doc))
 
 
 def under_way(doc: Document) -> ProbeFields:
@@ -141,7 +153,7 @@ def closed(doc: Document, turn: Turn) -> Document:
     """CLOSED by its probe; the growth stays until it has been closed for two cooldowns."""
     ramp = Ramp(RAMP_START, 0, 0, turn.now) if turn.config.ramp else None
     stable_at = turn.now + STABLE_COOLDOWNS * max(doc.cooldown_ms, turn.config.cooldown_ms)
-    return regime(doc, BreakerState.CLOSED, turn.now, trips=doc.trips, cooldown_ms=doc.cooldown_ms, stable_at=stable_at, ramp=ramp)
+    return enter_state(doc, BreakerState.CLOSED, turn.now, trips=doc.trips, cooldown_ms=doc.cooldown_ms, stable_at=stable_at, ramp=ramp)
 
 
 def ramp_granted(ramp: Ramp, now: int) -> Ramp | None:
@@ -163,10 +175,12 @@ def _expired(doc: Document, turn: Turn) -> Document:
     times = doc.expiries + 1
     if times < MAX_EXPIRIES:
         lost_at = doc.probe_until
-        return regime(doc, BreakerState.OPEN, turn.now, probe_at=lost_at, expiries=times, inconclusive=doc.inconclusive, **opening(doc))
+        return enter_state(
+            doc, BreakerState.OPEN, turn.now, probe_at=lost_at, expiries=times, inconclusive=doc.inconclusive, **outage_fields(doc)
+        )
     cooldown = _next_cooldown(doc, turn, 0)
-    outage: OutageFields = opening(doc) | {"trips": doc.trips + 1, "cooldown_ms": cooldown}
-    return regime(doc, BreakerState.OPEN, turn.now, probe_at=doc.probe_until + cooldown, **outage)
+    outage: OutageFields = outage_fields(doc) | {"trips": doc.trips + 1, "cooldown_ms": cooldown}
+    return enter_state(doc, BreakerState.OPEN, turn.now, probe_at=doc.probe_until + cooldown, **outage)
 
 
 def _next_cooldown(doc: Document, turn: Turn, least_ms: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sickbay.breaker import machine as breaker
-from sickbay.breaker.document import clean, word
+from sickbay.breaker.document import sanitize, sanitize_job_id
 from sickbay.domain.breaker import BreakerKey
 from tests.unit.breaker_circuit import DOWN, START, Circuit
 
@@ -47,8 +47,8 @@ def test_a_document_with_an_odd_run_or_field_is_a_value_error():
 
 
 def test_texts_are_cut_and_cleaned():
-    assert clean("a\x00b\x7f\ud800c") == "a b  c"
-    assert len(clean("x" * 1000)) == 500
-    assert word("ä b") == "__b"
-    assert word("") == "-"
-    assert len(word("x" * 1000)) == 64
+    assert sanitize("a\x00b\x7f\ud800c") == "a b  c"
+    assert len(sanitize("x" * 1000)) == 500
+    assert sanitize_job_id("ä b") == "__b"
+    assert sanitize_job_id("") == "-"
+    assert len(sanitize_job_id("x" * 1000)) == 64

@@ -17,7 +17,7 @@ from typing import Final
 
 from sickbay.adapters.breaker_watcher import BreakerWatcher
 from sickbay.breaker import machine as breaker
-from sickbay.breaker.document import shifted
+from sickbay.breaker.document import shift_times
 from sickbay.breaker.machine import Ask, Document, Effect
 from sickbay.breaker.transitions import MAX_JITTER
 from sickbay.concurrency.tasks import in_turns
@@ -137,7 +137,7 @@ class EmbeddedBreakers:
             log.warning("the machine's clock was set by %+.1f s; circuits wait for as long as before", step / 1000)
             for doc in list(self._documents.values()):
                 if not doc.is_quiet:
-                    self._store(shifted(doc, step, now))
+                    self._store(shift_times(doc, step, now))
         return now
 
     def _begun(self, key: BreakerKey) -> Document:

@@ -11,7 +11,7 @@ from typing import Any, Final
 from redis.exceptions import NoScriptError
 
 from sickbay.adapters.redis.client import Client
-from sickbay.breaker.document import clean, word
+from sickbay.breaker.document import sanitize, sanitize_job_id
 from sickbay.breaker.machine import MAX_ACTOR_CHARS, Ask, Document, from_json
 from sickbay.breaker.trip_rule import OTHER
 from sickbay.domain.breaker import BreakerConfig, BreakerKey, Command, Permit, PermitKind, Refusal
@@ -90,14 +90,22 @@ def request(operation: str, key: BreakerKey, config: BreakerConfig, channel: str
 
 def admission(ask: Ask) -> list[Word]:
     """The words after `admit`."""
-    return [clean(ask.job_id), ask.token, clean(ask.worker)]
+    return [sanitize(ask.job_id), ask.token, sanitize(ask.worker)]
 
 
 def verdict(permit: Permit, outcome: Outcome, watermark: int | None) -> list[Word]:
     """The words after `settle`; texts are cleaned here, because the script counts bytes where Python counts characters."""
     kind = outcome.kind
     code = outcome.code if is_code(outcome.code) else OTHER
-    words: list[Word] = [permit.epoch, permit.token, word(permit.job_id), kind.value, int(kind.counts), code, clean(outcome.message)]
+    words: list[Word] = [
+        permit.epoch,
+        permit.token,
+        sanitize_job_id(permit.job_id),
+        kind.value,
+        int(kind.counts),
+        code,
+        sanitize(outcome.message),
+    ]
     return [*words, outcome.retry_after_ms or 0, "" if watermark is None else watermark]
 
 
@@ -109,7 +117,7 @@ def renewal(permit: Permit) -> list[Word]:
 def order(command: Command) -> list[Word]:
     """The words after `command`."""
     duration = "" if command.duration_ms is None else command.duration_ms
-    return [command.action.value, duration, clean(command.by, MAX_ACTOR_CHARS), clean(command.why)]
+    return [command.action.value, duration, sanitize(command.by, MAX_ACTOR_CHARS), sanitize(command.why)]
 
 
 def reply(answered: Sequence[Any]) -> Reply:

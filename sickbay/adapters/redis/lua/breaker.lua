@@ -14,12 +14,12 @@ end
 
 local function admit(ask)
   if admits_all() then return 'normal', '' end
-  catch_up()
+  advance_clock()
   if admits_all() then return 'normal', '' end
   if doc.ramp then
     if ramp_grants() then return 'ramp', '' end
   elseif doc.state == 'OPEN' and now >= free_at() then
-    lent(ask.token, ask.worker, ask.job)
+    grant_probe(ask.token, ask.worker, ask.job)
     return 'probe', int(doc.probeUntil - now)
   end
   return 'refused', wait_text()
@@ -42,7 +42,7 @@ local function judged(outcome)
     reopened(outcome, outcome.code)
     return 'reopened'
   end
-  unproven()
+  probe_inconclusive()
   return 'inconclusive'
 end
 
@@ -51,7 +51,7 @@ local function succeeded(watermark)
   if #run == #doc.run and not doc.ramp then return 'nothing' end
   doc.run = run
   if doc.ramp then ramp_succeeded() end
-  written()
+  with_changes()
   return 'reset'
 end
 
@@ -66,11 +66,11 @@ local function failed(permit, outcome)
   local ramp_failed = doc.ramp and doc.ramp.failures >= RAMP_FAILURES
   if not ramp_failed and not is_complete(run, code, config) then
     doc.run = run
-    written()
+    with_changes()
     return 'counted'
   elseif watching then
     doc.run, doc.wouldTrip, doc.probeAt = {}, doc.wouldTrip + 1, now + config.cooldown_ms
-    written()
+    with_changes()
     return 'would-trip'
   end
   tripped(outcome, code, count(run, code))
@@ -79,7 +79,7 @@ end
 
 local function settle(permit, outcome, watermark)
   if is_quiet() and outcome.kind == 'success' and permit.epoch == doc.epoch then return 'nothing' end
-  catch_up()
+  advance_clock()
   if is_stale(permit) then
     if outlasts_a_hold(permit) then no_probe() end
     return 'stale'
@@ -91,13 +91,13 @@ local function settle(permit, outcome, watermark)
 end
 
 local function renew(permit)
-  catch_up()
+  advance_clock()
   local is_mine = doc.state == 'HALF_OPEN' and not is_stale(permit)
   if not is_mine and not outlasts_a_hold(permit) then return 'lost' end
   local ends = math.min(now + config.probe_lease_ms, doc.probeSince + longest(permit.longest_ms))
   if ends > doc.probeUntil then
     doc.probeUntil = ends
-    written()
+    with_changes()
   end
   return 'renewed'
 end
@@ -106,24 +106,24 @@ local function automatic()
   if doc.state == 'FORCED_OPEN' then
     probe_due(now)
   elseif doc.state == 'DISABLED' or doc.state == 'METRICS_ONLY' then
-    regime('CLOSED', {})
+    enter_state('CLOSED', {})
   end
 end
 
 local function command(order)
-  catch_up()
+  advance_clock()
   if order.action == 'reset' then
-    regime('CLOSED', {})
+    enter_state('CLOSED', {})
   elseif order.action == 'auto' then
     automatic()
   elseif order.action == 'force-open' then
-    regime('FORCED_OPEN', under_way({
+    enter_state('FORCED_OPEN', under_way({
       openedAt = doc.openedAt ~= 0 and doc.openedAt or now, ['until'] = order.duration_ms and now + order.duration_ms or 0,
       trips = doc.trips, cooldownMs = doc.cooldownMs, by = order.by, why = order.why,
     }))
   else
     local state = order.action == 'disable' and 'DISABLED' or 'METRICS_ONLY'
-    regime(state, {wouldTrip = doc.wouldTrip, by = order.by, why = order.why})
+    enter_state(state, {wouldTrip = doc.wouldTrip, by = order.by, why = order.why})
   end
   return 'done'
 end

@@ -127,14 +127,14 @@ local function is_forgettable()
   return doc.tenant ~= 'default' and is_quiet()
 end
 
-local function written()
+local function with_changes()
   doc.rev = math.max(doc.rev + 1, now)
   doc.updatedAt = now
   changed = true
 end
 
 -- Only the named fields outlive the change of regime, and `seq`.
-local function regime(state, fields)
+local function enter_state(state, fields)
   local fresh = blank(doc.jobType, doc.tenant, state)
   fresh.epoch, fresh.rev, fresh.seq = math.max(doc.epoch + 1, now), math.max(doc.rev + 1, now), doc.seq
   for name, value in pairs(fields) do fresh[name] = value end
@@ -142,19 +142,19 @@ local function regime(state, fields)
   changed = true
 end
 
-local function opening(fields)
+local function outage_fields(fields)
   for _, name in ipairs(OPENING) do
     if fields[name] == nil then fields[name] = doc[name] end
   end
   return fields
 end
 
-local function rebased()
+local function after_clock_step()
   local back = doc.updatedAt - now
   for _, name in ipairs(TIMES) do
     if doc[name] ~= 0 then doc[name] = math.max(1, doc[name] - back) end
   end
   for _, failed in ipairs(doc.run) do failed.at = math.max(1, failed.at - back) end
   if doc.ramp then doc.ramp.grantedAt = math.max(1, doc.ramp.grantedAt - back) end
-  written()
+  with_changes()
 end

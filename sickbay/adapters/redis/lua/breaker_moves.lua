@@ -35,7 +35,7 @@ end
 
 local function no_probe()
   for _, name in ipairs(PROBE) do doc[name] = type(doc[name]) == 'string' and '' or 0 end
-  written()
+  with_changes()
 end
 
 local function free_at()
@@ -47,34 +47,34 @@ local function longest(run_ms)
 end
 
 local function probe_due(since)
-  regime('OPEN', under_way(opening({probeAt = since})))
+  enter_state('OPEN', under_way(outage_fields({probeAt = since})))
 end
 
 local function expired()
   local times, lost_at = doc.expiries + 1, doc.probeUntil
   if times < MAX_EXPIRIES then
-    regime('OPEN', opening({probeAt = lost_at, expiries = times, inconclusive = doc.inconclusive}))
+    enter_state('OPEN', outage_fields({probeAt = lost_at, expiries = times, inconclusive = doc.inconclusive}))
   else
     local cooldown = next_cooldown(0)
-    regime('OPEN', opening({trips = doc.trips + 1, cooldownMs = cooldown, probeAt = lost_at + cooldown}))
+    enter_state('OPEN', outage_fields({trips = doc.trips + 1, cooldownMs = cooldown, probeAt = lost_at + cooldown}))
   end
 end
 
-local function catch_up()
-  if now < doc.updatedAt then rebased() end
+local function advance_clock()
+  if now < doc.updatedAt then after_clock_step() end
   if doc.state == 'HALF_OPEN' and now >= doc.probeUntil then return expired() end
   if doc.state == 'FORCED_OPEN' and doc['until'] ~= 0 and now >= doc['until'] then probe_due(doc['until']) end
   if doc.probeToken ~= '' and doc.state ~= 'HALF_OPEN' and now >= doc.probeUntil then
     no_probe()
   elseif doc.stableAt ~= 0 and now >= doc.stableAt then
     doc.trips, doc.cooldownMs, doc.stableAt, doc.ramp = 0, 0, 0, nil
-    written()
+    with_changes()
   end
 end
 
 local function tripped(outcome, code, number)
   local cooldown = next_cooldown(outcome.retry_after_ms)
-  regime('OPEN', {
+  enter_state('OPEN', {
     trips = doc.trips + 1, openedAt = now, probeAt = now + cooldown, cooldownMs = cooldown,
     reasonCode = code, reasonCount = number, reasonMessage = outcome.message,
   })
@@ -82,30 +82,30 @@ end
 
 local function reopened(outcome, code)
   local cooldown = next_cooldown(outcome.retry_after_ms)
-  regime('OPEN', opening({
+  enter_state('OPEN', outage_fields({
     trips = doc.trips + 1, probeAt = now + cooldown, cooldownMs = cooldown,
     reasonCode = code, reasonCount = code == doc.reasonCode and doc.reasonCount + 1 or 1, reasonMessage = outcome.message,
   }))
 end
 
-local function lent(token, worker, job)
-  regime('HALF_OPEN', opening({
+local function grant_probe(token, worker, job)
+  enter_state('HALF_OPEN', outage_fields({
     probeToken = token, probeWorker = worker, probeJob = job, probeSince = now,
     probeUntil = now + math.min(config.probe_lease_ms, config.probe_max_ms),
     expiries = doc.expiries, inconclusive = doc.inconclusive,
   }))
 end
 
-local function unproven()
+local function probe_inconclusive()
   local times = doc.inconclusive + 1
   local wait = times < MAX_QUICK_PROBES and INCONCLUSIVE_WAIT_MS or config.cooldown_ms
-  regime('OPEN', opening({probeAt = now + wait, expiries = doc.expiries, inconclusive = times}))
+  enter_state('OPEN', outage_fields({probeAt = now + wait, expiries = doc.expiries, inconclusive = times}))
 end
 
 local function closed()
   local ramp = config.ramp == 1 and {permits = RAMP_START, successes = 0, failures = 0, grantedAt = now} or nil
   local stable_at = now + STABLE_COOLDOWNS * math.max(doc.cooldownMs, config.cooldown_ms)
-  regime('CLOSED', {trips = doc.trips, cooldownMs = doc.cooldownMs, stableAt = stable_at, ramp = ramp})
+  enter_state('CLOSED', {trips = doc.trips, cooldownMs = doc.cooldownMs, stableAt = stable_at, ramp = ramp})
 end
 
 local function ramp_grants()
@@ -113,7 +113,7 @@ local function ramp_grants()
   if ramp.permits == 0 and now - ramp.grantedAt < RAMP_EVERY_MS then return false end
   ramp.permits = math.max(0, ramp.permits - 1)
   ramp.grantedAt = now
-  written()
+  with_changes()
   return true
 end
 

@@ -90,7 +90,7 @@ if doc then
   elseif operation == 'command' then
     answer = command({action = arg(1), duration_ms = tonumber(arg(2)), by = arg(3), why = arg(4)})
   else
-    catch_up()
+    advance_clock()
     answer = 'done'
   end
 end
