@@ -15,7 +15,7 @@ from sickbay_cli.options import examples
 def jobapi() -> None:
     """Run the Job API as a process of its own.
 
-    It needs RABBITMQ_URL, and DATABASE_URL to read jobs; the README has every variable. The same as `python -m jobapi`.
+    It needs RABBITMQ_URL, and DATABASE_URL to read jobs; docs/configuration.md has every variable. The same as `python -m jobapi`.
     """
     start(jobapi_main.run)
 

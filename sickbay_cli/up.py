@@ -61,7 +61,7 @@ def _port_options(command: Any) -> Any:
 
 _EPILOG: Final = (
     options.examples("sickbay up", "sickbay up --handlers my_handlers", "sickbay up --ephemeral --jobapi-port 4000")
-    + "\n\nEvery variable of the README's configuration chapter works here, but PORT and GRPC_PORT: three services need three ports."
+    + "\n\nEvery variable of docs/configuration.md works here, but PORT and GRPC_PORT: three services need three ports."
 )
 
 

@@ -127,7 +127,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class BreakerConfig:
-    """The numbers of the machine; the settings of the same names are documented in README."""
+    """The numbers of the machine; the settings of the same names are documented in docs/configuration.md."""
 
     failure_threshold: int = 5
     cooldown_ms: int = 60_000

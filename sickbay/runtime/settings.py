@@ -214,7 +214,7 @@ class Settings(BaseSettings):
 
 
 def described() -> Mapping[str, tuple[str, str]]:
-    """Every variable with its default and meaning, for `--help` and the README's check."""
+    """Every variable with its default and meaning, for `--help` and the check of docs/configuration.md."""
     rows = {}
     for name, field in Settings.model_fields.items():
         default = "" if field.default_factory else "" if field.default is None else str(field.default)

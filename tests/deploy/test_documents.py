@@ -1,4 +1,4 @@
-"""What README, docs/kubernetes.md and the pipelines say to type names files, labels, services and ports that are there."""
+"""What docs/kubernetes.md and the pipelines say to type names files, labels, services and ports that are there."""
 
 import re
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ def wrong(text: str) -> Iterator[str]:
             yield name
 
 
-@pytest.mark.parametrize("path", ["README.md", "docs/kubernetes.md", ".github/workflows/cd.yml"])
+@pytest.mark.parametrize("path", ["docs/kubernetes.md", ".github/workflows/cd.yml"])
 def test_what_is_typed_exists(path):
     text = (ROOT / path).read_text()
     assert "kubectl" in text
@@ -58,9 +58,9 @@ def test_what_does_not_exist_is_noticed(typed):
     assert list(wrong(typed))
 
 
-def test_readme_applies_the_documented_files_in_an_order_that_works():
+def test_the_walk_through_applies_the_documented_files_in_an_order_that_works():
     """Also in the documented order alone, without PostgreSQL, no pod waits for a secret or a config map that nobody applied."""
-    applied = re.findall(r"^kubectl apply -f k8s/([a-z-]+\.yaml)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    applied = re.findall(r"^kubectl apply -f k8s/([a-z-]+\.yaml)$", (ROOT / "docs/kubernetes.md").read_text(), re.MULTILINE)
     assert [name for name in applied if name in DOCUMENTED] == DOCUMENTED
     assert set(applied) == set(manifests.files())
     there = []

@@ -150,7 +150,7 @@ def test_a_control_plane_without_a_database_and_without_a_volume_says_what_it_ne
 
 
 def test_own_handlers_are_one_more_layer(start, corner, tmp_path: Path):
-    """`FROM sickbay` and a COPY, as README says."""
+    """`FROM sickbay` and a COPY, as docs/deployment.md says."""
     (tmp_path / "my_handlers.py").write_text(HANDLERS)
     (tmp_path / "Dockerfile").write_text(f"FROM {TAG}\nCOPY my_handlers.py .\nENV JOB_HANDLERS=my_handlers\n")
     own = f"{TAG}-own"

@@ -18,7 +18,7 @@ from tests.system.waiting import until
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(180)]
 PROMISED_S: Final = 20.0
-"""README: the longest timeout and 20 s more."""
+"""docs/distributed.md: the longest timeout and 20 s more."""
 
 
 def knows_its_queues(server: RabbitMQ) -> bool:

@@ -18,7 +18,7 @@ pytestmark = [pytest.mark.servers, pytest.mark.timeout(240)]
 
 @pytest.fixture(scope="module")
 def secure() -> Iterator[Mapping[str, str]]:
-    """The three URLs, as README writes them."""
+    """The three URLs, as docs/distributed.md writes them."""
     with (
         public_authority() as authority,
         TlsRabbitMQ(authority) as rabbitmq,

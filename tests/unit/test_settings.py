@@ -9,7 +9,7 @@ from sickbay.domain.errors import MissingSetting, SettingsError
 from sickbay.domain.limits import Limits
 from sickbay.runtime.settings import Settings, described
 
-README = Path(__file__).parents[2] / "README.md"
+PAGE = Path(__file__).parents[2] / "docs/configuration.md"
 
 
 @pytest.fixture(autouse=True)
@@ -79,8 +79,8 @@ def test_an_empty_variable_is_no_variable(monkeypatch):
     assert Settings.read().redis_url is None
 
 
-def test_the_readme_tells_every_variable_its_default_and_meaning():
-    table = dict(re.findall(r"^\| `([A-Z_]+)` \| (.*) \|$", README.read_text("utf-8"), re.MULTILINE))
+def test_the_page_about_configuration_has_every_variable_its_default_and_meaning():
+    table = dict(re.findall(r"^\| `([A-Z_]+)` \| (.*) \|$", PAGE.read_text("utf-8"), re.MULTILINE))
     for name, (default, meaning) in described().items():
         shown = f"`{default}`" if default else ""
         assert table.get(name) == f"{shown} | {meaning}", name
