@@ -95,14 +95,14 @@ def check_a_life(twin):
         twin.admit(doc, Ask("early", "t"), config, doc.probe_at - 1)
         doc, permit = twin.admit(doc, Ask("probe", "token"), config, doc.probe_at)
         now = doc.probe_until
-        twin.advance_clock(doc, config, now, jitter=999)
+        twin.catch_up(doc, config, now, jitter=999)
         assert isinstance(permit, Permit)
         for forged in (replace(permit, token="guessed"), replace(permit, epoch=permit.epoch - 1)):
             assert twin.settle(doc, forged, SUCCESS, config, now - 1)[1] is Effect.STALE
         doc, _ = twin.renew(doc, permit, config, now - 1)
         doc, _ = twin.settle(doc, permit, down, config, now, jitter=777)
     assert doc.cooldown_ms == config.max_cooldown_ms
-    doc = twin.advance_clock(doc, config, now - 3_600_000)
+    doc = twin.catch_up(doc, config, now - 3_600_000)
     doc, permit = twin.admit(doc, Ask("probe", "token"), config, doc.probe_at)
     assert isinstance(permit, Permit)
     doc, _ = twin.settle(doc, permit, SUCCESS, config, doc.updated_at)
@@ -122,14 +122,14 @@ def check_a_hold_beside_the_probe(twin, config):
     assert isinstance(probe, Permit)
     doc = twin.command(doc, Command(Action.FORCE_OPEN, 1_000), config, START)
     for now in (START + 1_000, START + 14_000, START + 28_000):
-        doc = twin.advance_clock(doc, config, now)
+        doc = twin.catch_up(doc, config, now)
         assert isinstance(twin.admit(doc, Ask("other", "second"), config, now)[1], Refusal)
         doc, renewed = twin.renew(doc, probe, config, now)
         assert renewed
     for now in range(START + 42_000, START + 329_000, 14_000):
         doc, renewed = twin.renew(doc, probe, config, now)
         assert renewed
-    twin.advance_clock(doc, config, doc.probe_until)
+    twin.catch_up(doc, config, doc.probe_until)
     doc, effect = twin.settle(doc, probe, SUCCESS, config, START + 320_000)
     assert (effect, doc.probe_token) == (Effect.STALE, "")
     assert isinstance(twin.admit(doc, Ask("next", "third"), config, START + 320_000)[1], Permit)
