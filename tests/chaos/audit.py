@@ -12,7 +12,7 @@ from typing import Any, Final
 import aiormq
 
 from sickbay.messages.codec import decode_events
-from tests.chaos.arena import Arena
+from tests.support.chaos_env import Arena
 
 PATIENCE_S: Final = 300
 """RabbitMQ itself tries a message again after three minutes whose way from `jobs.retry` to `jobs.main` was cut off by a kill."""

@@ -10,11 +10,11 @@ import pytest
 
 from sickbay.breakers.v1.breaker_service_pb2 import ForceOpenBreakerRequest
 from sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceStub
-from tests.chaos.arena import Arena, open_arena
 from tests.chaos.audit import settle
-from tests.chaos.havoc import rage
-from tests.chaos.traffic import Clients
-from tests.chaos.weather import Weather
+from tests.support.chaos_env import Arena, open_arena
+from tests.support.chaos_faults import rage
+from tests.support.chaos_load import Weather
+from tests.support.chaos_traffic import Clients
 
 WEATHER = Weather.read()
 pytestmark = [pytest.mark.servers, pytest.mark.chaos, pytest.mark.timeout(600 + 120 * WEATHER.rounds)]

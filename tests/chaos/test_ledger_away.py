@@ -6,13 +6,13 @@ import time
 
 import pytest
 
-from tests.chaos.weather import Weather
-from tests.faults.proxied import proxied
-from tests.system.clients import Clients
-from tests.system.clinic import Clinic
-from tests.system.corner import Corner
-from tests.system.fleet import Fleet
-from tests.system.waiting import until
+from tests.support.chaos_load import Weather
+from tests.support.clients import Clients
+from tests.support.fake_dependency import Clinic
+from tests.support.faults.proxied import proxied
+from tests.support.fleet import Fleet
+from tests.support.isolated_servers import Corner
+from tests.support.waiting import until
 
 WEATHER = Weather.read()
 pytestmark = [pytest.mark.servers, pytest.mark.chaos, pytest.mark.timeout(120 + 2 * WEATHER.outage_s)]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.contract.tls_servers import Authority, public_authority
+from tests.support.tls_servers import Authority, public_authority
 
 
 @pytest.fixture(scope="module")

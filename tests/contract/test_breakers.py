@@ -16,9 +16,9 @@ from sickbay.domain.breaker import Action, BreakerConfig, BreakerKey, BreakerSta
 from sickbay.domain.errors import ErrorReason, NotFound
 from sickbay.domain.outcome import SUCCESS, Outcome, OutcomeKind
 from sickbay.ports import Breakers, Clock
-from tests.clock import ManualClock
-from tests.contract.breaker_jobs import run
-from tests.contract.redis_servers import fake, own_database
+from tests.support.breaker_jobs import run
+from tests.support.clock import ManualClock
+from tests.support.redis_servers import fake, own_database
 
 KEY = BreakerKey("email")
 ACME = BreakerKey("email", "acme")

@@ -17,10 +17,10 @@ from sickbay.adapters.redis.breakers import RedisBreakers
 from sickbay.breaker import machine as breaker
 from sickbay.domain.breaker import Action, BreakerConfig, BreakerKey, BreakerState, Command, Permit, PermitKind, Refusal
 from sickbay.domain.outcome import SUCCESS, Outcome, OutcomeKind
-from tests.contract.breaker_jobs import KEY, run
-from tests.contract.redis_servers import eventually, own_database, own_server
-from tests.contract.redis_twin import Twin
-from tests.unit.test_breaker_lua import LAWS, hold_laws
+from tests.support.breaker_jobs import KEY, run
+from tests.support.differential import Twin
+from tests.support.redis_servers import eventually, own_database, own_server
+from tests.unit.breaker.test_lua import LAWS, hold_laws
 
 pytestmark = [pytest.mark.servers, pytest.mark.usefixtures("patience")]
 
@@ -67,7 +67,7 @@ async def due(breakers, key=KEY):
 
 
 def test_the_script_and_the_machine_agree_on_a_real_redis(monkeypatch):
-    """Event by event, byte for byte; `tests/unit/test_breaker_lua.py` does the same without a server."""
+    """Event by event, byte for byte; `tests/unit/breaker/test_lua.py` does the same without a server."""
 
     async def compare():
         async with own_database() as mine:

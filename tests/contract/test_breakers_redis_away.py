@@ -20,8 +20,8 @@ from sickbay.adapters.redis.local import LocalPermit
 from sickbay.domain.breaker import Action, BreakerConfig, BreakerKey, BreakerState, Command, Permit, PermitKind, Refusal
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.outcome import SUCCESS, Outcome, OutcomeKind
-from tests.contract.breaker_jobs import KEY, run
-from tests.contract.redis_servers import OwnServer, eventually, fake, own_server
+from tests.support.breaker_jobs import KEY, run
+from tests.support.redis_servers import OwnServer, eventually, fake, own_server
 
 SMS = BreakerKey("sms")
 DOWN = Outcome(OutcomeKind.SYSTEMIC, "API_TIMEOUT")

@@ -27,9 +27,9 @@ from sickbay.messages.codec import decode_events, decode_job
 from sickbay.ports import Queue
 from sickbay.runtime.backends import open_control_plane, open_jobapi, open_up
 from sickbay.runtime.settings import Settings
-from tests.contract.ledger_events import parked, queued
-from tests.stepping import broken_off_at
-from tests.system.corner import own_corner
+from tests.support.isolated_servers import own_corner
+from tests.support.ledger_events import parked, queued
+from tests.support.stepping import broken_off_at
 
 MOST = 300
 """No RPC suspends as often as that."""

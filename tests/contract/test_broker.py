@@ -6,8 +6,8 @@ import pytest
 
 from sickbay.domain.errors import Unavailable
 from sickbay.ports import TO_MAIN, TO_QUARANTINE, TO_RETRY, Message, Queue
-from tests.contract.broker_backends import BACKENDS, now
-from tests.contract.broker_messages import bodies, jobs, take
+from tests.support.broker_backends import BACKENDS, now
+from tests.support.broker_messages import bodies, jobs, take
 
 PATIENCE = 10
 

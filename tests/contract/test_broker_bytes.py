@@ -12,8 +12,8 @@ from sickbay.adapters.embedded.broker import SqliteBroker
 from sickbay.adapters.rabbitmq.broker import RabbitBroker
 from sickbay.adapters.rabbitmq.budget import Budget
 from sickbay.ports import TO_MAIN, TO_RETRY, Message, Queue
-from tests.contract.broker_backends import now
-from tests.contract.rabbitmq_server import fresh_vhost
+from tests.support.broker_backends import now
+from tests.support.rabbitmq_server import fresh_vhost
 
 MOST = 1024 * 1024
 pytestmark = pytest.mark.timeout(60)

@@ -20,9 +20,9 @@ from sickbay.domain.errors import Aborted, FailedPrecondition, NotFound, Unavail
 from sickbay.domain.job import Job, JobEvent, JobState, Reason
 from sickbay.domain.queries import JobEdit
 from sickbay.messages.codec import decode_events
-from tests.clock import ManualClock
+from tests.support.clock import ManualClock
 
-pytest_plugins = ["tests.contract.ledger_fixtures"]
+pytest_plugins = ["tests.support.ledger_fixtures"]
 
 STEPS = ("begin", "succeed", "retry", "park", "tell", "tell again", "claim", "resubmit", "publish", "release", "discard", "cancel")
 BEGINNINGS = (

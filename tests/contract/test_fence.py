@@ -9,10 +9,10 @@ from sickbay.domain.breaker import BreakerKey
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import JobState
 from sickbay.domain.queries import DuplicateCheck
-from tests.contract.ledger_events import DAY, cancelled, job, parked, quarantined, queued, retrying, running, succeeded
-from tests.contract.redis_servers import own_database
+from tests.support.ledger_events import DAY, cancelled, job, parked, quarantined, queued, retrying, running, succeeded
+from tests.support.redis_servers import own_database
 
-pytest_plugins = ["tests.contract.ledger_fixtures"]
+pytest_plugins = ["tests.support.ledger_fixtures"]
 
 GO = DuplicateCheck(superseded=False)
 DROP = DuplicateCheck(superseded=True)

@@ -9,9 +9,9 @@ from sickbay.adapters.sql import holds, starts
 from sickbay.adapters.sql.ledger import open_ledger
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.queries import Heard
-from tests.contract.ledger_events import cancelled, job, queued
+from tests.support.ledger_events import cancelled, job, queued
 
-pytest_plugins = ["tests.contract.ledger_fixtures"]
+pytest_plugins = ["tests.support.ledger_fixtures"]
 
 
 def nothing(job_id):

@@ -6,9 +6,9 @@ import pytest
 
 from sickbay.domain.errors import Aborted, AlreadyExists, ErrorReason
 from sickbay.domain.queries import Reservation
-from tests.contract.ledger_events import DAY, START
+from tests.support.ledger_events import DAY, START
 
-pytest_plugins = ["tests.contract.ledger_fixtures"]
+pytest_plugins = ["tests.support.ledger_fixtures"]
 
 LEASE = 30_000
 

@@ -10,8 +10,6 @@ from sickbay.adapters.redis import keys as module
 from sickbay.adapters.redis import write_check
 from sickbay.adapters.redis.keys import RedisIdempotencyKeys
 from sickbay.domain.errors import Unavailable
-from tests.clock import ManualClock
-from tests.contract.redis_servers import eventually, fake, own_database, own_server
 from tests.contract.test_keys import (  # noqa: F401 - collected here once more, on the `ledger` of this module
     test_a_key_is_forgotten_after_a_day,
     test_a_released_key_is_free_and_a_confirmed_one_stays,
@@ -22,6 +20,8 @@ from tests.contract.test_keys import (  # noqa: F401 - collected here once more,
     test_the_first_gets_the_key_and_repeats_are_duplicates,
     test_while_the_first_is_under_way_others_wait,
 )
+from tests.support.clock import ManualClock
+from tests.support.redis_servers import eventually, fake, own_database, own_server
 
 
 class NothingToPrune:

@@ -9,9 +9,9 @@ from sickbay.adapters.sql.ledger import open_ledger
 from sickbay.domain.errors import ErrorReason, InvalidArgument
 from sickbay.domain.job import JobEvent, JobState, Reason
 from sickbay.domain.queries import JobQuery, QuarantineQuery
-from tests.contract.ledger_events import DAY, START, TIMEOUT, cancelled, job, parked, quarantined, queued, retrying, running, succeeded
+from tests.support.ledger_events import DAY, START, TIMEOUT, cancelled, job, parked, quarantined, queued, retrying, running, succeeded
 
-pytest_plugins = ["tests.contract.ledger_fixtures"]
+pytest_plugins = ["tests.support.ledger_fixtures"]
 
 
 async def state(ledger, job_id="j1"):

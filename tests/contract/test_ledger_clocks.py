@@ -8,9 +8,9 @@ from sickbay.adapters.sql.ledger import open_ledger
 from sickbay.domain.breaker import BreakerKey
 from sickbay.domain.errors import Aborted
 from sickbay.system.clock import wall_clock
-from tests.contract.ledger_events import DAY, parked, succeeded
+from tests.support.ledger_events import DAY, parked, succeeded
 
-pytest_plugins = ["tests.contract.ledger_fixtures"]
+pytest_plugins = ["tests.support.ledger_fixtures"]
 
 EMAIL = BreakerKey("email")
 HOUR = 3_600_000

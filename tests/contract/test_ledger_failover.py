@@ -14,9 +14,9 @@ from sickbay.adapters.sql.ledger import open_ledger
 from sickbay.adapters.sql.pool import SIZE
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import JobState
-from tests.clock import ManualClock
-from tests.contract.ledger_events import queued, running, succeeded
-from tests.contract.postgres_pair import PostgresPair
+from tests.support.clock import ManualClock
+from tests.support.ledger_events import queued, running, succeeded
+from tests.support.postgres_pair import PostgresPair
 
 pytestmark = pytest.mark.servers
 

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from sickbay.adapters.sql.ledger import open_ledger
 from sickbay.domain.job import JobState
-from tests.contract.ledger_events import START
-from tests.contract.ledger_lives import lives
+from tests.support.ledger_events import START
+from tests.support.ledger_lives import lives
 
-pytest_plugins = ["tests.contract.ledger_fixtures"]
+pytest_plugins = ["tests.support.ledger_fixtures"]
 
 
 @st.composite

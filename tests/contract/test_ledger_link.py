@@ -15,10 +15,10 @@ from sickbay.adapters.sql.errors import why
 from sickbay.adapters.sql.ledger import open_ledger
 from sickbay.domain.errors import SettingsError, Unavailable
 from sickbay.domain.job import JobState
-from tests.contract.ledger_events import cancelled, job, parked, queued, running, succeeded
-from tests.faults.proxy import Proxy
+from tests.support.faults.proxy import Proxy
+from tests.support.ledger_events import cancelled, job, parked, queued, running, succeeded
 
-pytest_plugins = ["tests.contract.ledger_fixtures"]
+pytest_plugins = ["tests.support.ledger_fixtures"]
 pytestmark = pytest.mark.servers
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from sickbay.adapters.sql.notices import CALLED_OFF, EVERYTHING, MAX_BYTES, Notice, called_off, read, written
 from sickbay.domain.job import JobState
-from tests.contract.ledger_events import START, cancelled, parked, queued, succeeded
+from tests.support.ledger_events import START, cancelled, parked, queued, succeeded
 
 EVENTS = [queued("a"), parked("b c", attempt=2), cancelled("d"), succeeded("e", generation=3)]
 

@@ -21,9 +21,9 @@ from sickbay.adapters.sql.schema import HEAD, jobs, metadata
 from sickbay.domain.breaker import BreakerKey
 from sickbay.domain.errors import SettingsError, Unavailable
 from sickbay.domain.job import JobState
-from tests.contract.ledger_events import parked, queued, succeeded
+from tests.support.ledger_events import parked, queued, succeeded
 
-pytest_plugins = ["tests.contract.ledger_fixtures"]
+pytest_plugins = ["tests.support.ledger_fixtures"]
 
 PLACE = {"tenant": "default", "state": "PARKED", "generation": 0, "attempt": 0, "rank": 5}
 OLD = PLACE | {"submitted_at": 1, "updated_at": 2, "run": "", "code": "X", "set_aside_at": 2, "payload": b"{}"}

@@ -7,9 +7,9 @@ from sqlalchemy import event
 from sickbay.adapters.sql.ledger import open_ledger
 from sickbay.domain.breaker import BreakerKey
 from sickbay.domain.queries import JobEdit, JobQuery, QuarantineQuery
-from tests.contract.ledger_events import START, job, parked, quarantined, succeeded
+from tests.support.ledger_events import START, job, parked, quarantined, succeeded
 
-pytest_plugins = ["tests.contract.ledger_fixtures"]
+pytest_plugins = ["tests.support.ledger_fixtures"]
 
 
 async def ask_everything(ledger):

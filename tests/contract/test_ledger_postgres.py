@@ -11,9 +11,9 @@ from sickbay.adapters.sql.ledger import open_ledger
 from sickbay.domain.breaker import BreakerKey
 from sickbay.domain.errors import Unavailable, Unstorable
 from sickbay.domain.job import JobState
-from tests.contract.ledger_events import cancelled, job, parked, queued, retrying, running, succeeded
+from tests.support.ledger_events import cancelled, job, parked, queued, retrying, running, succeeded
 
-pytest_plugins = ["tests.contract.ledger_fixtures"]
+pytest_plugins = ["tests.support.ledger_fixtures"]
 pytestmark = pytest.mark.servers
 
 EMAIL = BreakerKey("email")

@@ -13,10 +13,10 @@ from sickbay.domain.errors import FailedPrecondition, Unavailable, Unstorable
 from sickbay.domain.job import JobState
 from sickbay.domain.queries import JobEdit
 from sickbay.domain.storable import MAX_COUNT
-from tests.contract.ledger_events import START, job, parked, queued, retrying
-from tests.contract.postgres_server import FULL_DISK, ROOM_AGAIN
+from tests.support.ledger_events import START, job, parked, queued, retrying
+from tests.support.postgres_server import FULL_DISK, ROOM_AGAIN
 
-pytest_plugins = ["tests.contract.ledger_fixtures"]
+pytest_plugins = ["tests.support.ledger_fixtures"]
 
 REFUSED = {
     "number": replace(queued("bad"), at=2**63),

@@ -9,10 +9,10 @@ from sickbay.adapters.sql.schema import metadata
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import JobState
 from sickbay.domain.queries import JobQuery
-from tests.contract.ledger_events import cancelled, job, queued, retrying
-from tests.contract.roles import ROLES, guarded
+from tests.support.ledger_events import cancelled, job, queued, retrying
+from tests.support.roles import ROLES, guarded
 
-pytest_plugins = ["tests.contract.ledger_fixtures"]
+pytest_plugins = ["tests.support.ledger_fixtures"]
 pytestmark = pytest.mark.servers
 
 

@@ -9,9 +9,9 @@ from sickbay.adapters.sql.subscribers import Subscribers
 from sickbay.domain.breaker import BreakerKey
 from sickbay.domain.errors import ErrorReason, Unavailable
 from sickbay.domain.job import JobRecord, JobState, StateChange
-from tests.contract.ledger_events import START, job, parked, queued, retrying, running, succeeded
+from tests.support.ledger_events import START, job, parked, queued, retrying, running, succeeded
 
-pytest_plugins = ["tests.contract.ledger_fixtures"]
+pytest_plugins = ["tests.support.ledger_fixtures"]
 
 
 async def take(watcher, number):

@@ -7,9 +7,9 @@ import pytest
 from sickbay.adapters.sql.ledger import open_ledger
 from sickbay.domain.job import JobState
 from sickbay.domain.queries import JobEdit, LostQuery, Oldest
-from tests.contract.ledger_events import START, job, parked, queued, retrying, running, succeeded
+from tests.support.ledger_events import START, job, parked, queued, retrying, running, succeeded
 
-pytest_plugins = ["tests.contract.ledger_fixtures"]
+pytest_plugins = ["tests.support.ledger_fixtures"]
 
 
 def bare(event):

@@ -14,7 +14,7 @@ from sickbay.adapters.redis.view import View
 from sickbay.domain.breaker import BreakerConfig, Permit
 from sickbay.domain.errors import SettingsError
 from sickbay.domain.outcome import SUCCESS
-from tests.unit.breaker_circuit import DOWN, KEY, Circuit
+from tests.support.breaker_driver import DOWN, KEY, Circuit
 
 
 def revisions():

@@ -7,8 +7,8 @@ import pytest
 from sickbay.adapters.sql.errors import why
 from sickbay.adapters.sql.ledger import open_ledger
 from sickbay.domain.errors import SettingsError, Unavailable
-from tests.contract.broker_backends import now
-from tests.contract.tls_servers import TlsPostgreSQL
+from tests.support.broker_backends import now
+from tests.support.tls_servers import TlsPostgreSQL
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(120)]
 

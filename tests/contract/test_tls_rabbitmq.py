@@ -4,10 +4,10 @@ import pytest
 
 from sickbay.adapters.rabbitmq.broker import RabbitBroker
 from sickbay.domain.errors import SettingsError
-from tests.contract.broker_backends import now
-from tests.contract.broker_messages import jobs
-from tests.contract.rabbitmq.helpers import drain
-from tests.contract.tls_servers import TlsRabbitMQ
+from tests.support.broker_backends import now
+from tests.support.broker_messages import jobs
+from tests.support.rabbitmq_helpers import drain
+from tests.support.tls_servers import TlsRabbitMQ
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(120)]
 

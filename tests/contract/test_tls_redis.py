@@ -7,9 +7,9 @@ from sickbay.adapters.redis.breakers import RedisBreakers
 from sickbay.adapters.redis.client import StoreSilent, open_client, translated
 from sickbay.domain.breaker import BreakerConfig, BreakerKey, BreakerState, Refusal
 from sickbay.domain.outcome import Outcome, OutcomeKind
-from tests.contract.breaker_jobs import run
-from tests.contract.redis_servers import eventually
-from tests.contract.tls_servers import TlsRedis
+from tests.support.breaker_jobs import run
+from tests.support.redis_servers import eventually
+from tests.support.tls_servers import TlsRedis
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(60)]
 

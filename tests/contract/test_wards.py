@@ -9,9 +9,9 @@ from sickbay.domain.breaker import BreakerKey
 from sickbay.domain.errors import Aborted, ErrorReason, FailedPrecondition, InvalidArgument, NotFound
 from sickbay.domain.job import JobState, Reason
 from sickbay.domain.queries import JobEdit, PayloadRevision, QuarantineQuery
-from tests.contract.ledger_events import DAY, START, TIMEOUT, job, parked, quarantined, queued, succeeded
+from tests.support.ledger_events import DAY, START, TIMEOUT, job, parked, quarantined, queued, succeeded
 
-pytest_plugins = ["tests.contract.ledger_fixtures"]
+pytest_plugins = ["tests.support.ledger_fixtures"]
 
 EMAIL = BreakerKey("email")
 LEASE = 30_000

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from sickbay.runtime.settings import Settings, described
-from tests.promtool import promtool
+from tests.support.promtool import promtool
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = Path(sys.executable).parent / "docker-compose"

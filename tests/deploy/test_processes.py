@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from scripts import manifests
 from scripts.servers import free_port
 from tests.deploy.rules import PORTS, of, parsed, pod, workloads
-from tests.system.process import Process
+from tests.support.process import Process
 
 STATUSES = health_pb2.HealthCheckResponse.ServingStatus
 

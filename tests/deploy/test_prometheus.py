@@ -11,10 +11,10 @@ from typing import Final
 import pytest
 
 from deploy.grafana.dashboard import FILE, NARROWED
-from tests.prometheus import JOBS, Prometheus, rules
-from tests.system.clients import Clients
-from tests.system.product import Product
-from tests.system.waiting import until
+from tests.support.clients import Clients
+from tests.support.prometheus import JOBS, Prometheus, rules
+from tests.support.system_under_test import Product
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.promtool
 
@@ -68,7 +68,7 @@ def test_all_rules_work(prometheus: Prometheus):
 
 
 ONLY_IN_TROUBLE = {"sickbay_releases_held_back", "sickbay_breaker_shut_here"}
-"""Told only where a worker is cut off from Redis; tests/unit/test_metrics.py knows their names and labels."""
+"""Told only where a worker is cut off from Redis; tests/unit/telemetry/test_metrics.py knows their names and labels."""
 
 
 def asked_for(expression: str) -> set[str]:

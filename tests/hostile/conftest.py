@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.hostile.patient import Patient
-from tests.system.clinic import Clinic
+from tests.support.fake_dependency import Clinic
+from tests.support.hostile_env import Patient
 
 HURRIED = {
     "HTTP_HEADER_TIMEOUT": "3",

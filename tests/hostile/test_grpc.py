@@ -21,9 +21,9 @@ import pytest
 from benchmarks.raw_http2 import ACK, CONTINUATION, HEADERS, PING, RST_STREAM, SETTINGS, RawHttp2, frame, headers
 from sickbay.jobs.v1 import job_service_pb2 as pb
 from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
-from tests.hostile.patient import Waits
-from tests.system.product import Product
-from tests.system.waiting import until
+from tests.support.hostile_env import Waits
+from tests.support.system_under_test import Product
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(180)
 SERVICE: Final = "/sickbay.jobs.v1.JobService"

@@ -11,9 +11,9 @@ import pytest
 
 from sickbay.jobs.v1 import job_service_pb2 as pb
 from tests.hostile.conftest import StartPatient
-from tests.hostile.patient import Patient
-from tests.system.clients import Clients, refusal
-from tests.system.waiting import until
+from tests.support.clients import Clients, refusal
+from tests.support.hostile_env import Patient
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -15,8 +15,8 @@ import pytest
 
 from benchmarks import http_attacks as attacks
 from tests.hostile.conftest import StartPatient
-from tests.hostile.patient import Patient
-from tests.system.waiting import until
+from tests.support.hostile_env import Patient
+from tests.support.waiting import until
 
 MIB = 1024 * 1024
 PATIENCE_S = 60.0

@@ -17,8 +17,8 @@ import pytest
 
 from sickbay.jobs.v1.job_service_pb2 import SubmitJobRequest
 from tests.hostile.conftest import StartPatient
-from tests.system.clients import Clients
-from tests.system.waiting import until
+from tests.support.clients import Clients
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(180)
 

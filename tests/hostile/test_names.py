@@ -14,12 +14,12 @@ import pytest
 
 from sickbay.jobs.v1 import job_service_pb2 as pb
 from tests.hostile.conftest import StartPatient
-from tests.hostile.patient import Patient
-from tests.system.clients import Clients, refusal
-from tests.system.clinic import Clinic
-from tests.system.corner import Corner, own_corner
-from tests.system.fleet import Fleet
-from tests.system.waiting import until
+from tests.support.clients import Clients, refusal
+from tests.support.fake_dependency import Clinic
+from tests.support.fleet import Fleet
+from tests.support.hostile_env import Patient
+from tests.support.isolated_servers import Corner, own_corner
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(180)
 

@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from scripts.servers import free_port
-from tests.system.clinic import Clinic
-from tests.system.fleet import Fleet, Service
-from tests.system.waiting import until
+from tests.support.fake_dependency import Clinic
+from tests.support.fleet import Fleet, Service
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(120)
 SECRET: Final = "hunter2"

@@ -14,7 +14,7 @@ import pytest
 
 from scripts import engine
 from tests.image.compose import Stack, shareable
-from tests.system.clients import Clients
+from tests.support.clients import Clients
 
 pytestmark = pytest.mark.timeout(600)
 OURS = {"job-api", "worker", "control-plane"}

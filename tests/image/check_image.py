@@ -10,7 +10,7 @@ import pytest
 from scripts import engine
 from scripts.servers import free_port
 from tests.image.container import TAG, Container, inspect
-from tests.system.clients import Clients
+from tests.support.clients import Clients
 
 pytestmark = pytest.mark.timeout(300)
 UID = "10001"

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.clients import Clients, HasPorts
-from tests.system.clinic import Clinic
-from tests.system.corner import Corner, own_corner
-from tests.system.fleet import Fleet
-from tests.system.product import Product
+from tests.support.clients import Clients, HasPorts
+from tests.support.fake_dependency import Clinic
+from tests.support.fleet import Fleet
+from tests.support.isolated_servers import Corner, own_corner
+from tests.support.system_under_test import Product
 
 QUICK = {"JOB_HANDLERS": "clinic_handlers", "COOLDOWN_PERIOD": "1.5", "RETRY_DELAY_MS": "300", "LOG_FORMAT": "json"}
 """Short waits, so that tests are quick; everything else as documented."""

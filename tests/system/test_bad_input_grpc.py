@@ -14,8 +14,8 @@ from google.protobuf.struct_pb2 import Struct
 from sickbay.breakers.v1 import breaker_service_pb2 as breakers
 from sickbay.jobs.v1 import job_service_pb2 as jobs
 from sickbay.jobs.v1 import quarantine_service_pb2 as wards
-from tests.system.clients import Clients, refusal
-from tests.system.leaks import assert_for_people
+from tests.support.clients import Clients, refusal
+from tests.support.leaks import assert_for_people
 
 INVALID, MISSING = grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND
 

@@ -9,8 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.system.clients import Clients
-from tests.system.leaks import assert_for_people
+from tests.support.clients import Clients
+from tests.support.leaks import assert_for_people
 
 MIB = 1024 * 1024
 GOOD = {"jobType": "ok", "payload": {}}

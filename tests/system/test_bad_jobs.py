@@ -6,8 +6,8 @@ import grpc
 import pytest
 
 from sickbay.jobs.v1.quarantine_service_pb2 import DiscardJobRequest, ResubmitJobRequest
-from tests.system.clients import Clients, refusal
-from tests.system.clinic import Clinic
+from tests.support.clients import Clients, refusal
+from tests.support.fake_dependency import Clinic
 
 MAX_RETRIES = 3
 

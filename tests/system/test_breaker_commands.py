@@ -6,8 +6,8 @@ from google.protobuf.duration_pb2 import Duration
 
 from sickbay.breakers.v1 import breaker_service_pb2 as pb
 from sickbay.breakers.v1.breaker_pb2 import Breaker
-from tests.system.clients import Clients
-from tests.system.clinic import Clinic
+from tests.support.clients import Clients
+from tests.support.fake_dependency import Clinic
 
 FAILING = {"do": "API_TIMEOUT"}
 

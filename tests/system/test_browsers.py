@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.system.clients import Clients
-from tests.system.clinic import Clinic
-from tests.system.product import Product
+from tests.support.clients import Clients
+from tests.support.fake_dependency import Clinic
+from tests.support.system_under_test import Product
 
 EVIL = "http://evil.example"
 JOB = json.dumps({"jobType": "ok", "payload": {}})

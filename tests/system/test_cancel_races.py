@@ -14,10 +14,10 @@ from typing import Final
 
 import pytest
 
-from tests.system.clients import Clients
-from tests.system.clinic import Clinic
+from tests.support.clients import Clients
+from tests.support.fake_dependency import Clinic
+from tests.support.fleet import Fleet
 from tests.system.conftest import QUICK, Start
-from tests.system.fleet import Fleet
 
 JOBS: Final = 120
 BUSY: Final = {"CONCURRENCY": "4", "MAX_RETRIES": "1", "FAILURE_THRESHOLD": "1000"}

@@ -8,8 +8,8 @@ import subprocess
 import sys
 from typing import Any
 
-from tests.system.clients import Clients
-from tests.system.clinic import Clinic
+from tests.support.clients import Clients
+from tests.support.fake_dependency import Clinic
 
 
 def waits(sickbay: Clients, do: Any, *words: str) -> subprocess.Popen[str]:

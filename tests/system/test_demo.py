@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.clients import Clients
-from tests.system.clinic import Clinic
-from tests.system.corner import Corner
-from tests.system.fleet import Fleet
-from tests.system.process import Process
-from tests.system.product import Product
+from tests.support.clients import Clients
+from tests.support.fake_dependency import Clinic
+from tests.support.fleet import Fleet
+from tests.support.isolated_servers import Corner
+from tests.support.process import Process
+from tests.support.system_under_test import Product
 
 
 def test_the_documented_loop_opens_the_email_circuit(tmp_path: Path, start: Callable[..., Product]):

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from sickbay.domain.storable import UNREACHABLE
-from tests.system.clients import Clients
-from tests.system.clinic import Clinic
+from tests.support.clients import Clients
+from tests.support.fake_dependency import Clinic
 
 
 def test_a_job_is_accepted(sickbay: Clients):

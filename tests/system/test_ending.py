@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 
 from scripts.servers import free_port
-from tests.system.clients import Clients
-from tests.system.fleet import Fleet
-from tests.system.product import PORTS, Product
+from tests.support import SUPPORT
+from tests.support.clients import Clients
+from tests.support.fleet import Fleet
+from tests.support.system_under_test import PORTS, Product
 
 ENV = {"JOB_HANDLERS": "leaving_handlers", "LOG_FORMAT": "json"}
 SOON_S = 15
@@ -26,7 +27,7 @@ SOON_S = 15
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
     """With the handlers in it; what they leave behind ends with the test."""
-    shutil.copy(Path(__file__).with_name("leaving_handlers.py"), tmp_path)
+    shutil.copy(SUPPORT / "leaving_handlers.py", tmp_path)
     yield tmp_path
     for left in tmp_path.glob("left.*"):
         with suppress(ProcessLookupError):

@@ -10,8 +10,8 @@ from typing import Final
 
 import pytest
 
-from tests.system.clients import Clients
-from tests.system.product import Product
+from tests.support.clients import Clients
+from tests.support.system_under_test import Product
 
 EXAMPLES: Final = Path(__file__).parents[2] / "examples"
 QUICK: Final = {"RETRY_DELAY_MS": "300", "LOG_FORMAT": "json"}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.system.clients import Clients
-from tests.system.corner import Corner
-from tests.system.fleet import Fleet
+from tests.support.clients import Clients
+from tests.support.fleet import Fleet
+from tests.support.isolated_servers import Corner
 
 pytestmark = pytest.mark.servers
 

@@ -7,10 +7,10 @@ from typing import Final
 
 import pytest
 
-from tests.prometheus import Prometheus
-from tests.system.clients import Clients
-from tests.system.fleet import Fleet
-from tests.system.waiting import until
+from tests.support.clients import Clients
+from tests.support.fleet import Fleet
+from tests.support.prometheus import Prometheus
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.servers, pytest.mark.promtool]
 

@@ -11,12 +11,12 @@ import pytest
 from redis import Redis as Client
 
 from scripts.servers import Redis
-from tests.system.clients import Clients
-from tests.system.clinic import Clinic
+from tests.support.clients import Clients
+from tests.support.fake_dependency import Clinic
+from tests.support.fleet import Fleet
+from tests.support.isolated_servers import Corner
+from tests.support.waiting import until
 from tests.system.conftest import QUICK
-from tests.system.corner import Corner
-from tests.system.fleet import Fleet
-from tests.system.waiting import until
 
 pytestmark = pytest.mark.servers
 

@@ -20,12 +20,12 @@ from grpc_status import rpc_status
 from scripts.servers import RabbitMQ, free_port
 from sickbay.jobs.v1.job_service_pb2 import BatchSubmitJobsRequest, SubmitJobRequest
 from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
-from tests.system.clients import Clients
-from tests.system.clinic import Clinic
+from tests.support.clients import Clients
+from tests.support.fake_dependency import Clinic
+from tests.support.fleet import Fleet, Service
+from tests.support.isolated_servers import Corner
+from tests.support.waiting import until
 from tests.system.conftest import QUICK
-from tests.system.corner import Corner
-from tests.system.fleet import Fleet, Service
-from tests.system.waiting import until
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(180)]
 JOBS: Final = 300

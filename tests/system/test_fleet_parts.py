@@ -15,14 +15,14 @@ import pytest
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
 from scripts.servers import RabbitMQ, Redis, free_port
-from tests.system import stories
-from tests.system.clients import Clients
-from tests.system.clinic import Clinic
+from tests.support import scenarios as stories
+from tests.support.clients import Clients
+from tests.support.fake_dependency import Clinic
+from tests.support.fleet import Fleet
+from tests.support.isolated_servers import Corner
+from tests.support.system_under_test import Product
+from tests.support.waiting import until
 from tests.system.conftest import QUICK
-from tests.system.corner import Corner
-from tests.system.fleet import Fleet
-from tests.system.product import Product
-from tests.system.waiting import until
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(180)]
 BROKEN: Final = {

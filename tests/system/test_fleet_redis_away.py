@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from tests.faults.proxied import proxied
-from tests.system import stories
-from tests.system.clients import Clients
-from tests.system.clinic import Clinic
-from tests.system.corner import Corner
-from tests.system.fleet import Fleet
-from tests.system.waiting import until
+from tests.support import scenarios as stories
+from tests.support.clients import Clients
+from tests.support.fake_dependency import Clinic
+from tests.support.faults.proxied import proxied
+from tests.support.fleet import Fleet
+from tests.support.isolated_servers import Corner
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(180)]
 

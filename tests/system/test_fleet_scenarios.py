@@ -8,13 +8,13 @@ from typing import Final, NamedTuple
 
 import pytest
 
-from tests.system import stories
-from tests.system.clients import Clients
-from tests.system.clinic import Clinic
+from tests.support import scenarios as stories
+from tests.support.clients import Clients
+from tests.support.fake_dependency import Clinic
+from tests.support.fleet import Fleet
+from tests.support.isolated_servers import Corner, own_corner
+from tests.support.waiting import until
 from tests.system.conftest import QUICK
-from tests.system.corner import Corner, own_corner
-from tests.system.fleet import Fleet
-from tests.system.waiting import until
 
 pytestmark = pytest.mark.servers
 

@@ -9,12 +9,12 @@ from typing import Final
 import pytest
 
 from scripts.servers import RabbitMQ
-from tests.system.clients import Clients
-from tests.system.clinic import Clinic
+from tests.support.clients import Clients
+from tests.support.fake_dependency import Clinic
+from tests.support.fleet import Fleet
+from tests.support.isolated_servers import Corner
+from tests.support.waiting import until
 from tests.system.conftest import QUICK
-from tests.system.corner import Corner
-from tests.system.fleet import Fleet
-from tests.system.waiting import until
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(180)]
 PROMISED_S: Final = 20.0

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from tests.system.clients import Clients
-from tests.system.corner import Corner
-from tests.system.fleet import Fleet
-from tests.system.receiver import Receiver
-from tests.system.scene import PLANE, WORKER, Caller
+from tests.support.clients import Clients
+from tests.support.fleet import Fleet
+from tests.support.isolated_servers import Corner
+from tests.support.otlp_sink import Receiver
+from tests.support.tracing_env import PLANE, WORKER, Caller
+from tests.support.waiting import until
 from tests.system.test_fleet_parts import publish
-from tests.system.waiting import until
 
 pytestmark = pytest.mark.servers
 

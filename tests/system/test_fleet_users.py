@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 from scripts.servers import RabbitMQ
-from tests.contract.roles import USERS, guarded
-from tests.system import stories
-from tests.system.clients import Clients
-from tests.system.clinic import Clinic
+from tests.support import scenarios as stories
+from tests.support.clients import Clients
+from tests.support.fake_dependency import Clinic
+from tests.support.fleet import Fleet
+from tests.support.isolated_servers import Corner
+from tests.support.roles import USERS, guarded
+from tests.support.waiting import until
 from tests.system.conftest import QUICK
-from tests.system.corner import Corner
-from tests.system.fleet import Fleet
-from tests.system.waiting import until
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(180)]
 DEFINITIONS = Path(__file__).parents[2] / "deploy" / "rabbitmq" / "definitions.json"

@@ -13,9 +13,9 @@ import pytest
 
 from sickbay.jobs.v1.job_pb2 import Job
 from sickbay.jobs.v1.job_service_pb2 import CancelJobRequest, ListJobsRequest, WatchJobRequest
-from tests.system.clients import Clients, refusal
-from tests.system.clinic import Clinic
-from tests.system.product import Product
+from tests.support.clients import Clients, refusal
+from tests.support.fake_dependency import Clinic
+from tests.support.system_under_test import Product
 
 
 def events(answer: httpx.Response) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.contract.rabbitmq_raw import JAVAS_MINUS_ONE, publish_raw, short, table
-from tests.garbage import BODIES, PROPERTIES
-from tests.system.clients import Clients
-from tests.system.clinic import Clinic
-from tests.system.corner import Corner
-from tests.system.fleet import Fleet
-from tests.system.waiting import until
+from tests.support.clients import Clients
+from tests.support.fake_dependency import Clinic
+from tests.support.fleet import Fleet
+from tests.support.garbage import BODIES, PROPERTIES
+from tests.support.isolated_servers import Corner
+from tests.support.rabbitmq_raw import JAVAS_MINUS_ONE, publish_raw, short, table
+from tests.support.waiting import until
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(240)]
 

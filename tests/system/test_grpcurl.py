@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.clients import Clients
+from tests.support.clients import Clients
 
 GRPCURL = Path(sys.executable).with_name("grpcurl")
 HEALTH = "grpc.health.v1.Health"

@@ -19,15 +19,15 @@ from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 from redis import Redis as Client
 
 from scripts.servers import RabbitMQ, Redis
-from tests.contract.postgres_server import FULL_DISK, POSTGRES, ROOM_AGAIN
-from tests.faults.proxied import proxied
-from tests.system.clients import Clients
-from tests.system.clinic import Clinic
+from tests.support.clients import Clients
+from tests.support.fake_dependency import Clinic
+from tests.support.faults.proxied import proxied
+from tests.support.fleet import Fleet
+from tests.support.isolated_servers import Corner
+from tests.support.postgres_server import FULL_DISK, POSTGRES, ROOM_AGAIN
+from tests.support.system_under_test import Product
+from tests.support.waiting import until
 from tests.system.conftest import QUICK
-from tests.system.corner import Corner
-from tests.system.fleet import Fleet
-from tests.system.product import Product
-from tests.system.waiting import until
 
 GRACE: Final = {"HEALTH_GRACE": "1"}
 NAMES: Final = {"Job API": "jobapi", "Worker": "worker", "Control plane": "control-plane"}

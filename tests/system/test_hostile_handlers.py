@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.forms import BOTH, System, running
-from tests.system.hostile_handlers import RAISED
-from tests.system.waiting import until
+from tests.support.forms import BOTH, System, running
+from tests.support.hostile_handlers import RAISED
+from tests.support.waiting import until
 
 ENV = {
     "JOB_HANDLERS": "hostile_handlers",

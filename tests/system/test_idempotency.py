@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from sickbay.jobs.v1.job_service_pb2 import BatchSubmitJobsRequest, SubmitJobRequest
-from tests.system.clients import Clients, refusal
-from tests.system.clinic import Clinic
-from tests.system.product import Product
+from tests.support.clients import Clients, refusal
+from tests.support.fake_dependency import Clinic
+from tests.support.system_under_test import Product
 
 BODY = {"jobType": "ok", "payload": {"n": 1}}
 

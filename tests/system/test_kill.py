@@ -8,10 +8,10 @@ from threading import Thread
 
 import httpx
 
-from tests.system.clients import SETTLED, Clients
-from tests.system.clinic import Clinic
-from tests.system.product import Product
-from tests.system.waiting import until
+from tests.support.clients import SETTLED, Clients
+from tests.support.fake_dependency import Clinic
+from tests.support.system_under_test import Product
+from tests.support.waiting import until
 
 KINDS = {
     "ok": ({"do": "ok"}, "SUCCEEDED"),

@@ -14,11 +14,11 @@ import pytest
 from sickbay.breakers.v1.breaker_service_pb2 import DisableBreakerRequest, SetBreakerAutoRequest
 from sickbay.jobs.v1.job_service_pb2 import CancelJobRequest, GetJobRequest, ListJobsRequest, SubmitJobRequest
 from sickbay.jobs.v1.quarantine_service_pb2 import DiscardJobRequest, ResubmitJobRequest
-from tests.system.clients import Clients
-from tests.system.clinic import Clinic
-from tests.system.fleet import Fleet
-from tests.system.product import Product
-from tests.system.waiting import until
+from tests.support.clients import Clients
+from tests.support.fake_dependency import Clinic
+from tests.support.fleet import Fleet
+from tests.support.system_under_test import Product
+from tests.support.waiting import until
 
 SUBMISSIONS = 200
 CASES = 20

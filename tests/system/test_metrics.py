@@ -7,8 +7,8 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families as plain
 
-from tests.promtool import promtool
-from tests.system.clients import Clients
+from tests.support.clients import Clients
+from tests.support.promtool import promtool
 
 OPENMETRICS = {"accept": "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"}
 TEXT = {"accept": "text/plain"}

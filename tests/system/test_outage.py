@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from tests.system.clients import Circuit, Clients
-from tests.system.clinic import Clinic
+from tests.support.clients import Circuit, Clients
+from tests.support.fake_dependency import Clinic
 
 COOLDOWN_MS = 1_500
 

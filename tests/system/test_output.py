@@ -18,17 +18,18 @@ import pytest
 
 from scripts.servers import free_port
 from sickbay.runtime.settings import described
-from tests.system.clients import Clients
-from tests.system.corner import Corner
-from tests.system.product import PORTS
-from tests.system.waiting import until
+from tests.support import SUPPORT
+from tests.support.clients import Clients
+from tests.support.isolated_servers import Corner
+from tests.support.system_under_test import PORTS
+from tests.support.waiting import until
 
 SOON_S = 15
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    shutil.copy(Path(__file__).with_name("leaving_handlers.py"), tmp_path)
+    shutil.copy(SUPPORT / "leaving_handlers.py", tmp_path)
     return tmp_path
 
 

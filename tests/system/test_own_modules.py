@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.clients import Clients
-from tests.system.corner import Corner
-from tests.system.fleet import Fleet
-from tests.system.process import Process
-from tests.system.product import Product
+from tests.support.clients import Clients
+from tests.support.fleet import Fleet
+from tests.support.isolated_servers import Corner
+from tests.support.process import Process
+from tests.support.system_under_test import Product
 
 OWN = "from email.message import EmailMessage\nfrom sickbay import handler\n@handler({name!r})\ndef run(job): EmailMessage()\n"
 

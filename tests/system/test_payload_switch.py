@@ -17,10 +17,11 @@ import pytest
 from google.protobuf.struct_pb2 import Struct
 
 from sickbay.jobs.v1.job_service_pb2 import BatchSubmitJobsRequest, SubmitJobRequest
-from tests.system.clients import Clients
-from tests.system.corner import Corner, own_corner
-from tests.system.fleet import Fleet
-from tests.system.product import Product
+from tests.support import SUPPORT
+from tests.support.clients import Clients
+from tests.support.fleet import Fleet
+from tests.support.isolated_servers import Corner, own_corner
+from tests.support.system_under_test import Product
 
 ENV = {"JOB_HANDLERS": "payload_handlers", "MAX_RETRIES": "0", "LOG_FORMAT": "json"}
 WELL: dict[str, Any] = {"to": "a@b", "count": 1, "when": "2026-01-01", "items": [{}, {"name": "x"}], "ratio": 1, "text": "{}"}
@@ -56,7 +57,7 @@ class System(Clients):
 @pytest.fixture(params=["embedded", pytest.param("fleet", marks=pytest.mark.servers)])
 def system(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[System]:
     """`sickbay up`, or three processes on real servers."""
-    shutil.copy(Path(__file__).with_name("payload_handlers.py"), tmp_path)
+    shutil.copy(SUPPORT / "payload_handlers.py", tmp_path)
     if request.param == "embedded":
         product = Product(tmp_path, ENV)
         try:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import httpx
 
-from tests.system.clients import Clients
-from tests.system.product import Product
-from tests.system.waiting import until
+from tests.support.clients import Clients
+from tests.support.system_under_test import Product
+from tests.support.waiting import until
 
 ENV = {"RETRY_DELAY_MS": "200"}
 DEATHS = 3

@@ -14,12 +14,12 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.system.clients import Clients
-from tests.system.clinic import Clinic
+from tests.support.clients import Clients
+from tests.support.fake_dependency import Clinic
+from tests.support.fleet import Fleet
+from tests.support.isolated_servers import Corner
+from tests.support.waiting import until
 from tests.system.conftest import QUICK, Start
-from tests.system.corner import Corner
-from tests.system.fleet import Fleet
-from tests.system.waiting import until
 
 JOBS: Final = 20
 LEASED: Final = "SELECT job_id FROM jobs WHERE lease_until IS NOT NULL"

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tests.system import stories
-from tests.system.clients import Clients
-from tests.system.clinic import Clinic
+from tests.support import scenarios as stories
+from tests.support.clients import Clients
+from tests.support.fake_dependency import Clinic
 
 RETRY_DELAY_MS = 300
 

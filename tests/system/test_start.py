@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.system.product import Product
+from tests.support.system_under_test import Product
 
 pytestmark = pytest.mark.embedded
 CASES = {

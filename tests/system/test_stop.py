@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
 
-from tests.system.clients import Clients
-from tests.system.clinic import Clinic
-from tests.system.product import Product
-from tests.system.waiting import until
+from tests.support.clients import Clients
+from tests.support.fake_dependency import Clinic
+from tests.support.system_under_test import Product
+from tests.support.waiting import until
 
 ENV = {"JOB_HANDLERS": "clinic_handlers", "CONCURRENCY": "1"}
 STOPPING = "stopping"

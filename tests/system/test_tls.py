@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.contract.tls_servers import Authority, TlsPostgreSQL, TlsRabbitMQ, TlsRedis, public_authority
-from tests.system.clients import Clients
-from tests.system.clinic import Clinic
+from tests.support.clients import Clients
+from tests.support.fake_dependency import Clinic
+from tests.support.fleet import Fleet
+from tests.support.tls_servers import Authority, TlsPostgreSQL, TlsRabbitMQ, TlsRedis, public_authority
 from tests.system.conftest import QUICK
-from tests.system.fleet import Fleet
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(240)]
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from sickbay.jobs.v1.job_service_pb2 import BatchSubmitJobsRequest, SubmitJobRequest
-from tests.contract.tls_servers import Authority
-from tests.system.clients import Clients
+from tests.support.clients import Clients
+from tests.support.otlp_sink import Receiver, Span
+from tests.support.tls_servers import Authority
+from tests.support.tracing_env import API, ENV, PLANE, WORKER, Caller, Scene, traced_clinic
 from tests.system.conftest import Start
-from tests.system.receiver import Receiver, Span
-from tests.system.scene import API, ENV, PLANE, WORKER, Caller, Scene, traced_clinic
 
-pytest_plugins = ["tests.system.scene_fixtures"]
+pytest_plugins = ["tests.support.tracing_fixtures"]
 
 
 def submit_over_grpc(clients: Clients, caller: Caller, job_type: str, **payload) -> str:

@@ -14,9 +14,9 @@ import pytest
 
 from sickbay.jobs.v1.job_service_pb2 import GetJobRequest
 from sickbay.jobs.v1.quarantine_service_pb2 import GetQuarantinedJobRequest
-from tests.system.failing_handlers import SECRET
-from tests.system.forms import BOTH, System, running
-from tests.system.process import Process
+from tests.support.failing_handlers import SECRET
+from tests.support.forms import BOTH, System, running
+from tests.support.process import Process
 
 ENV = {
     "JOB_HANDLERS": "failing_handlers",

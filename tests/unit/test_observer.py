@@ -12,7 +12,7 @@ from sickbay.messages.codec import job_message
 from sickbay.messages.publisher import Publisher
 from sickbay.observer import Observer, Observers
 from sickbay.ports import TO_MAIN, Message
-from tests.unit.engine_stubs import StubBroker, does, fails, fine, job, open_bench
+from tests.support.engine_bench import StubBroker, does, fails, fine, job, open_bench
 
 HOOKS = [name for name, _ in inspect.getmembers(Observer, inspect.isfunction)]
 EVENT = JobEvent(job(), JobState.SUCCEEDED, 5)

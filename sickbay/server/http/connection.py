@@ -1,6 +1,6 @@
 """One HTTP connection within bounds: uvicorn's protocol for httptools, which by itself waits for ever and buffers without end.
 
-What it uses of uvicorn beyond what is documented stands in `tests/unit/test_http_connection.py`, which fails when that changes.
+What it uses of uvicorn beyond what is documented stands in `tests/unit/server/http/test_connection.py`, which fails when that changes.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from sickbay.adapters.embedded.broker import SqliteBroker
-from tests.clock import ManualClock
-from tests.contract.embedded.helpers import PATIENCE
+from tests.support.clock import ManualClock
+from tests.support.queue_files import PATIENCE
 
 
 @pytest.fixture

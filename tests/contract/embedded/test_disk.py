@@ -14,15 +14,15 @@ from sickbay.adapters.embedded.broker import SqliteBroker
 from sickbay.concurrency.pauses import Pauses
 from sickbay.domain.errors import Unavailable
 from sickbay.ports import Message, Queue
-from tests.contract.broker_messages import jobs, take
-from tests.contract.embedded.helpers import PATIENCE, drain
-from tests.contract.embedded.victim import LIMIT
+from tests.support.broker_messages import jobs, take
+from tests.support.kill_target import LIMIT
+from tests.support.queue_files import PATIENCE, drain
 
 
 def run_victim(path, lines):
     """Let the victim work for that many lines, kill it, and return what it told by word."""
     told = defaultdict(set)
-    with subprocess.Popen([sys.executable, "-m", "tests.contract.embedded.victim", path], stdout=subprocess.PIPE) as victim:
+    with subprocess.Popen([sys.executable, "-m", "tests.support.kill_target", path], stdout=subprocess.PIPE) as victim:
         for count, line in enumerate(victim.stdout):
             word, number = line.decode().split()
             told[word].add(number)

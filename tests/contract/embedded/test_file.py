@@ -9,8 +9,8 @@ from sickbay.adapters.embedded import queue_file as store_module
 from sickbay.adapters.embedded.broker import SqliteBroker
 from sickbay.domain.errors import SettingsError
 from sickbay.ports import TO_MAIN, Message, Queue
-from tests.contract.broker_messages import jobs, take
-from tests.contract.embedded.helpers import PATIENCE, drain
+from tests.support.broker_messages import jobs, take
+from tests.support.queue_files import PATIENCE, drain
 
 
 async def test_checkpoints_between_turns_change_nothing(path, clock, monkeypatch):

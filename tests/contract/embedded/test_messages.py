@@ -7,8 +7,8 @@ import pytest
 from sickbay.adapters.embedded.broker import SqliteBroker
 from sickbay.adapters.embedded.topology import MAX_DELAY_MS
 from sickbay.ports import TO_MAIN, TO_RETRY, Message, Queue
-from tests.contract.broker_messages import jobs, take
-from tests.contract.embedded.helpers import PATIENCE, drain
+from tests.support.broker_messages import jobs, take
+from tests.support.queue_files import PATIENCE, drain
 
 
 async def test_a_delay_that_ended_while_nobody_ran_is_due_on_opening(path, clock):

@@ -3,8 +3,8 @@
 import pytest
 
 from sickbay.adapters.rabbitmq.broker import RabbitBroker
-from tests.contract.broker_backends import now
-from tests.contract.rabbitmq_server import fresh_vhost
+from tests.support.broker_backends import now
+from tests.support.rabbitmq_server import fresh_vhost
 
 
 @pytest.fixture

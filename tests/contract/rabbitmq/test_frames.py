@@ -14,8 +14,8 @@ from pamqp.heartbeat import Heartbeat
 
 from sickbay.adapters.rabbitmq.frames import FrameFilter
 from sickbay.adapters.rabbitmq.readable import MAX_HEADERS, legible_content, legible_delivery
-from tests.contract import rabbitmq_raw
-from tests.contract.rabbitmq_raw import frame, short, table, text
+from tests.support import rabbitmq_raw
+from tests.support.rabbitmq_raw import frame, short, table, text
 
 HEADER, METHOD = 2, 1
 SIZE = 7

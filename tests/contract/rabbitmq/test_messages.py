@@ -10,10 +10,10 @@ from sickbay.adapters.rabbitmq import subscription
 from sickbay.adapters.rabbitmq.broker import RabbitBroker
 from sickbay.domain.errors import Unavailable
 from sickbay.ports import TO_MAIN, TO_RETRY, Message, Queue
-from tests.contract.broker_backends import now
-from tests.contract.broker_messages import bodies, jobs, take
-from tests.contract.rabbitmq.helpers import depth_is, drain, publish_at_last
-from tests.contract.rabbitmq_raw import JAVAS_MINUS_ONE, publish_raw, short, table, text
+from tests.support.broker_backends import now
+from tests.support.broker_messages import bodies, jobs, take
+from tests.support.rabbitmq_helpers import depth_is, drain, publish_at_last
+from tests.support.rabbitmq_raw import JAVAS_MINUS_ONE, publish_raw, short, table, text
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(60)]
 

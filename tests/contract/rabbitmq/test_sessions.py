@@ -12,11 +12,11 @@ from sickbay.adapters.rabbitmq import publisher as publisher_module
 from sickbay.adapters.rabbitmq.broker import RabbitBroker
 from sickbay.domain.errors import SettingsError, Unavailable
 from sickbay.ports import Queue
-from tests.contract.broker_backends import now
-from tests.contract.broker_messages import bodies, jobs, take
-from tests.contract.rabbitmq.helpers import depth_is, drain, publish_at_last, through
-from tests.contract.rabbitmq_server import SERVER, rabbitmqctl
-from tests.faults.proxy import Proxy
+from tests.support.broker_backends import now
+from tests.support.broker_messages import bodies, jobs, take
+from tests.support.faults.proxy import Proxy
+from tests.support.rabbitmq_helpers import depth_is, drain, publish_at_last, through
+from tests.support.rabbitmq_server import SERVER, rabbitmqctl
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(60)]
 

@@ -14,9 +14,9 @@ from yarl import URL
 from sickbay.adapters.rabbitmq.broker import RabbitBroker
 from sickbay.ports import TO_MAIN, TO_RETRY, Message, Queue
 from sickbay_cli.topology import topology
-from tests.contract.broker_backends import now
-from tests.contract.broker_messages import jobs, take
-from tests.contract.rabbitmq_server import make_vhost, rabbitmqctl
+from tests.support.broker_backends import now
+from tests.support.broker_messages import jobs, take
+from tests.support.rabbitmq_server import make_vhost, rabbitmqctl
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(60)]
 

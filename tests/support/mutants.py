@@ -1,0 +1,185 @@
+"""Breaks the breaker on purpose, one line at a time, and demands that its tests notice: `python tests/support/mutants.py [name ...]`.
+
+Each mutant is applied to a copy of the sources in a temporary folder. A mutant whose text is no longer in the source is a failure
+too: whoever changes the line changes the mutant with it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PYTEST_INI = "[pytest]\naddopts = --import-mode=importlib\npythonpath = .\nfilterwarnings = error\nmarkers = no_cover\n"
+# The mutants only ask whether a law is broken; searching the smallest way to break it would take minutes.
+CONFTEST = """
+from hypothesis import Phase, settings
+settings.register_profile("mutants", phases=[Phase.generate], database=None)
+settings.load_profile("mutants")
+"""
+EXAMPLES = tuple(f"tests/unit/breaker/test_{part}.py" for part in ("machine", "run", "commands", "document"))
+LAWS = ("tests/unit/breaker/test_laws.py",)
+BOTH = EXAMPLES + LAWS
+"""For what the laws come to by chance alone."""
+FAILED = 1
+"""What pytest returns when tests ran and some failed; anything else but 0 means that they did not run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One wrong line; `by` names the tests that must notice."""
+
+    name: str
+    module: str
+    right: str
+    wrong: str
+    by: tuple[str, ...] = LAWS
+
+
+MUTANTS = (
+    Mutant(
+        "wrong token accepted",
+        "machine",
+        "permit.epoch != doc.epoch or permit.token != doc.probe_token",
+        "permit.epoch != doc.epoch",
+    ),
+    Mutant(
+        "stale epoch counted",
+        "machine",
+        "permit.epoch != doc.epoch or permit.token != doc.probe_token",
+        "permit.token != doc.probe_token",
+    ),
+    Mutant(
+        "probeAt ignored", "machine", "doc.state is BreakerState.OPEN and now >= transitions.free_at(doc)", "doc.state is BreakerState.OPEN"
+    ),
+    Mutant(
+        "lease expiry removed",
+        "transitions",
+        "if doc.state is BreakerState.HALF_OPEN and turn.now >= doc.probe_until:",
+        "if False:",
+    ),
+    Mutant("watermark ignored", "trip_rule", "if failed.seq > watermark", "if failed.seq > 10**9"),
+    Mutant("distinct jobs ignored", "trip_rule", "len({failed.job for failed in mine}) >= enough and ", ""),
+    Mutant("cooldown cap removed", "transitions", "return min(cap, max(grown, least_ms))", "return max(grown, least_ms)"),
+    Mutant("code cap removed", "trip_rule", "len(codes - {OTHER}) < MAX_CODES", "True", EXAMPLES),
+    Mutant("age of the run ignored", "trip_rule", "now - mine[0].at >= config.trip_confirm_ms", "True"),
+    Mutant("window ignored", "trip_rule", "if now - failed.at <= window_ms", "if True"),
+    Mutant(
+        "bad data fails the probe", "machine", "    if outcome.kind.counts:\n", "    if outcome.kind is not OutcomeKind.CANCELLED:\n", BOTH
+    ),
+    Mutant(
+        "forced hold ends closed",
+        "machine",
+        "return transitions.probe_due(doc, now, now)",
+        "return enter_state(doc, BreakerState.CLOSED, now)",
+    ),
+    Mutant(
+        "renewal without end",
+        "machine",
+        "min(now + config.probe_lease_ms, doc.probe_since + transitions.longest(config, permit.longest_ms))",
+        "now + config.probe_lease_ms",
+    ),
+    Mutant(
+        "long run not renewed",
+        "transitions",
+        "max(config.probe_max_ms, run_ms + 2 * config.probe_lease_ms)",
+        "config.probe_max_ms",
+        by=EXAMPLES,
+    ),
+    Mutant("probe forgotten by a hold", "machine", "            **transitions.under_way(doc),\n", ""),
+    Mutant("probe forgotten by the end of a hold", "transitions", "probe_at=since, **under_way(doc), **", "probe_at=since, **"),
+    Mutant("probe beside another after a hold", "transitions", "max(doc.probe_at, doc.probe_until)", "doc.probe_at"),
+    Mutant(
+        "place kept after a hold's verdict",
+        "machine",
+        "if _outlasts_a_hold(doc, permit) else doc), Effect",
+        "if False else doc), Effect",
+    ),
+    Mutant("lease not renewed in a hold", "machine", "if not is_mine and not _outlasts_a_hold(doc, permit):", "if not is_mine:"),
+    Mutant("no growth", "transitions", "doubled = 2 * doc.cooldown_ms", "doubled = doc.cooldown_ms"),
+    Mutant("clock steps back unnoticed", "transitions", "if turn.now < doc.updated_at:", "if False:"),
+    Mutant("ramp never fails", "machine", "ramp.failures >= transitions.RAMP_FAILURES", "ramp.failures >= 10**9", BOTH),
+    Mutant("third lost prober forgiven", "transitions", "if times < MAX_EXPIRIES:", "if True:"),
+)
+
+
+def survives(mutant: Mutant) -> str:
+    """Why the mutant is a failure; empty if the tests killed it."""
+    with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
+        place = Path(folder)
+        _copy_sources(place)
+        source = place / "sickbay" / "breaker" / f"{mutant.module}.py"
+        text = source.read_text()
+        if text.count(mutant.right) != 1:
+            return f"its line occurs {text.count(mutant.right)} times in {source.name}"
+        source.write_text(text.replace(mutant.right, mutant.wrong))
+        code, output = _run_tests(place, mutant.by)
+        if code == 0 and mutant.by == LAWS:  # which examples they try depends on every constant in the sources: give them more
+            code, output = _run_tests(place, mutant.by, LAWS_EXAMPLES="3000")
+        if code == FAILED:
+            return ""
+        return "no test noticed" if code == 0 else f"the tests did not run:\n{output}"
+
+
+def check_unbroken() -> str:
+    """Why the tests cannot judge mutants (they fail on the unbroken source); empty if they can."""
+    with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
+        _copy_sources(Path(folder))
+        code, output = _run_tests(Path(folder), EXAMPLES + LAWS)
+        return "" if code == 0 else f"the tests fail without any mutant:\n{output}"
+
+
+def _copy_sources(place: Path) -> None:
+    (place / "pytest.ini").write_text(PYTEST_INI)
+    (place / "conftest.py").write_text(CONFTEST)
+    shutil.copytree(ROOT / "sickbay", place / "sickbay", ignore=shutil.ignore_patterns("adapters", "server", "__pycache__"))
+    for folder, names in (("unit/breaker", "test_*.py"), ("support", "breaker_*.py")):
+        (place / "tests" / folder).mkdir(parents=True)
+        for file in (ROOT / "tests" / folder).glob(names):
+            shutil.copy(file, place / "tests" / folder)
+
+
+def _run_tests(place: Path, tests: tuple[str, ...], **more: str) -> tuple[int, str]:
+    # Without plugins pytest starts in a third of the time, and these tests need none.
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
+    environment = inherited | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDONTWRITEBYTECODE": "1"} | more
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=line", "-p", "no:cacheprovider", *tests]
+    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def verdicts(mutants: Sequence[Mutant]) -> dict[str, str]:
+    """By name why a mutant is a failure, empty if it was killed; several at a time."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        return dict(zip((mutant.name for mutant in mutants), pool.map(survives, mutants), strict=True))
+
+
+def main(names: list[str]) -> int:
+    """Try the named mutants, or all of them; 0 if every one was killed by tests that pass without it."""
+    chosen = [mutant for mutant in MUTANTS if not names or mutant.name in names]
+    if not chosen:
+        _say(f"no such mutant; there are: {', '.join(mutant.name for mutant in MUTANTS)}")
+        return 2
+    unsound = check_unbroken()
+    if unsound:
+        _say(unsound)
+        return 1
+    survivors = verdicts(chosen)
+    for name, survived in survivors.items():
+        _say(f"SURVIVED  {name}: {survived}" if survived else f"killed    {name}")
+    return 1 if any(survivors.values()) else 0
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,190 @@
+"""The script that runs inside Redis against the pure machine, on a Redis imitated in this process; on a real one in tests/contract."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import pytest
+from fakeredis import FakeRedis, FakeServer
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import run_state_machine_as_test
+from redis.exceptions import RedisError
+
+from sickbay.adapters.redis import script
+from sickbay.breaker import machine as breaker
+from sickbay.breaker.machine import Ask, Effect
+from sickbay.domain.breaker import Action, BreakerConfig, BreakerKey, Command, Permit, Refusal
+from sickbay.domain.outcome import SUCCESS, Outcome, OutcomeKind
+from tests.support import breaker_model
+from tests.support.breaker_driver import START, Circuit
+from tests.support.differential import Twin
+from tests.unit.breaker import test_laws as test_breaker_laws
+
+OURS = script.source(*script.PARTS)
+LAWS = settings(
+    max_examples=15, stateful_step_count=20, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck), database=None
+)
+MUTANTS = {
+    "wrong token accepted": ("permit.epoch ~= doc.epoch or permit.token ~= doc.probeToken", "permit.epoch ~= doc.epoch"),
+    "probeAt ignored": ("doc.state == 'OPEN' and now >= free_at()", "doc.state == 'OPEN'"),
+    "stale epoch counted": ("permit.epoch ~= doc.epoch or permit.token", "permit.token"),
+    "lease expiry removed": ("now >= doc.probeUntil", "false"),
+    "probe beside another after a hold": ("math.max(doc.probeAt, doc.probeUntil)", "doc.probeAt"),
+    "probe forgotten by the end of a hold": ("under_way(outage_fields({probeAt = since}))", "opening({probeAt = since})"),
+    "long run not renewed": ("math.max(config.probe_max_ms, run_ms + 2 * config.probe_lease_ms)", "config.probe_max_ms"),
+    "watermark ignored": ("failed.seq > watermark", "false"),
+    "distinct jobs ignored": ("distinct >= math.min(config.distinct_jobs, config.failure_threshold) and", ""),
+    "cap removed": ("math.min(cap, math.max(grown, least_ms))", "math.max(grown, least_ms)"),
+    "times in floating point": ("string.format('%.0f', number)", "string.format('%g', number)"),
+    "quotes left as they are": ("""string.gsub(text, '[\\\\"]', '\\\\%0')""", "text"),
+    "rev may repeat": ("doc.rev = math.max(doc.rev + 1, now)", "doc.rev = now"),
+}
+texts = st.text(max_size=600)
+
+
+def client():
+    return FakeRedis(server=FakeServer())
+
+
+def hold_laws(monkeypatch, twin, how=LAWS):
+    """Run the laws of the pure machine with the script beside it, step by step."""
+    monkeypatch.setattr(breaker_model, "breaker", twin)
+    monkeypatch.setattr(test_breaker_laws, "breaker", twin)
+    run_state_machine_as_test(test_breaker_laws.Laws, settings=how)
+
+
+def test_the_script_and_the_machine_agree_on_every_step_of_the_laws(monkeypatch):
+    twin = Twin(client())
+    hold_laws(monkeypatch, twin)
+    assert twin.compared > 800
+
+
+@given(said=st.fixed_dictionaries(dict.fromkeys(("code", "message", "job", "worker", "by", "why"), texts)))
+@settings(max_examples=40, derandomize=True, deadline=None)
+def test_any_text_comes_to_the_same_bytes(said):
+    """Whatever handlers, clients and admins write: cut, cleaned and quoted alike."""
+    check_texts(Twin(client()), said)
+
+
+def check_texts(twin, said):
+    config, now = BreakerConfig(failure_threshold=2, distinct_jobs=1), START
+    doc = breaker.new_document(BreakerKey("email", "acme"), now)
+    for number in range(2):
+        outcome = Outcome(OutcomeKind.UNKNOWN, said["code"], said["message"])
+        doc, _ = twin.settle(doc, breaker.normal_permit(doc, f"{said['job']}{number}"), outcome, config, now)
+    now = doc.probe_at
+    doc, answer = twin.admit(doc, Ask(said["job"], "token", said["worker"]), config, now)
+    assert isinstance(answer, Permit)
+    twin.command(doc, Command(Action.FORCE_OPEN, 5, said["by"], said["why"]), config, now)
+    twin.settle(doc, answer, Outcome(OutcomeKind.SYSTEMIC, "API_TIMEOUT", said["message"]), config, now)
+
+
+def check_a_life(twin):
+    """The ordinary life of a circuit, with what chance seldom brings: a late success, forged and lost probes, an outage that goes on."""
+    config, now, down = BreakerConfig(failure_threshold=3), START, Outcome(OutcomeKind.SYSTEMIC, "API_TIMEOUT", 'he said "no"')
+    doc = breaker.new_document(BreakerKey("email"), now)
+    for _ in range(2):
+        doc, _ = twin.settle(doc, breaker.normal_permit(doc, "poison"), down, config, now)
+    doc, effect = twin.settle(doc, breaker.normal_permit(doc, "late"), SUCCESS, config, now, watermark=1)
+    assert (effect, len(doc.run)) == (Effect.RESET, 1)
+    for number in range(4):
+        doc, effect = twin.settle(doc, breaker.normal_permit(doc, "poison" if number < 3 else "job"), down, config, now)
+    assert effect is Effect.TRIPPED
+    for _ in range(12):
+        twin.admit(doc, Ask("early", "t"), config, doc.probe_at - 1)
+        doc, permit = twin.admit(doc, Ask("probe", "token"), config, doc.probe_at)
+        now = doc.probe_until
+        twin.catch_up(doc, config, now, jitter=999)
+        assert isinstance(permit, Permit)
+        for forged in (replace(permit, token="guessed"), replace(permit, epoch=permit.epoch - 1)):
+            assert twin.settle(doc, forged, SUCCESS, config, now - 1)[1] is Effect.STALE
+        doc, _ = twin.renew(doc, permit, config, now - 1)
+        doc, _ = twin.settle(doc, permit, down, config, now, jitter=777)
+    assert doc.cooldown_ms == config.max_cooldown_ms
+    doc = twin.catch_up(doc, config, now - 3_600_000)
+    doc, permit = twin.admit(doc, Ask("probe", "token"), config, doc.probe_at)
+    assert isinstance(permit, Permit)
+    doc, _ = twin.settle(doc, permit, SUCCESS, config, doc.updated_at)
+    check_a_hold_beside_the_probe(twin, config)
+    for number in range(8):
+        doc, permit = twin.admit(doc, Ask(f"job-{number}", "t"), config, doc.updated_at)
+        assert isinstance(permit, Permit)
+        doc, _ = twin.settle(doc, permit, SUCCESS, config, doc.updated_at)
+    assert doc.ramp is None
+
+
+def check_a_hold_beside_the_probe(twin, config):
+    """A slow probe, a hold of a second beside it, and its end."""
+    doc = twin.command(breaker.new_document(BreakerKey("sms"), START), Command(Action.FORCE_OPEN), config, START)
+    doc = twin.command(doc, Command(Action.AUTO), config, START)
+    doc, probe = twin.admit(doc, Ask("slow", "token", longest_ms=300_000), config, START)
+    assert isinstance(probe, Permit)
+    doc = twin.command(doc, Command(Action.FORCE_OPEN, 1_000), config, START)
+    for now in (START + 1_000, START + 14_000, START + 28_000):
+        doc = twin.catch_up(doc, config, now)
+        assert isinstance(twin.admit(doc, Ask("other", "second"), config, now)[1], Refusal)
+        doc, renewed = twin.renew(doc, probe, config, now)
+        assert renewed
+    for now in range(START + 42_000, START + 329_000, 14_000):
+        doc, renewed = twin.renew(doc, probe, config, now)
+        assert renewed
+    twin.catch_up(doc, config, doc.probe_until)
+    doc, effect = twin.settle(doc, probe, SUCCESS, config, START + 320_000)
+    assert (effect, doc.probe_token) == (Effect.STALE, "")
+    assert isinstance(twin.admit(doc, Ask("next", "third"), config, START + 320_000)[1], Permit)
+
+
+def test_the_script_and_the_machine_agree_on_an_ordinary_life():
+    """Also the ground that the mutants below stand on: it passes with the script as it is."""
+    check_a_life(Twin(client()))
+
+
+def test_more_codes_than_a_run_can_hold_are_counted_as_other():
+    twin, config = Twin(client()), BreakerConfig(failure_threshold=4)
+    doc = breaker.new_document(BreakerKey("email"), START)
+    for number in range(67):
+        code = f"CODE_{number}"
+        doc, _ = twin.settle(doc, breaker.normal_permit(doc, f"job-{number}"), Outcome(OutcomeKind.UNKNOWN, code), config, START + number)
+    assert {failed.code for failed in doc.run} == {f"CODE_{number}" for number in range(64)} | {"OTHER"}
+
+
+def test_a_circuit_is_born_alike():
+    """A type nobody knew: the same document as `new_document`, then the first failure of its first job."""
+    redis, config, key = client(), BreakerConfig(), BreakerKey("email", "acme")
+    words = script.admission(Ask("job", "token", "worker"))
+    begin = script.request("admit", key, config, "events", now=START, jitter=0)
+    _, total, text, answer, _ = redis.eval(OURS, 1, "breaker:acme/email", *begin, *words)
+    assert (total, text.decode(), answer) == (0, breaker.to_json(breaker.new_document(key, START)), b"normal")
+
+
+@pytest.mark.parametrize(
+    "junk",
+    ["", "junk", "[]", "null", '{"v":2}', '{"v":1,"jobType":"email","state":"ODD"}', '{"v":1,"jobType":"email","state":"OPEN","rev":"x"}'],
+)
+def test_what_is_no_document_begins_anew(junk):
+    redis = client()
+    redis.set("breaker:email", junk)
+    begin = script.request("admit", BreakerKey("email"), BreakerConfig(), "events", now=START, jitter=0)
+    _, _, text, answer, _ = redis.eval(OURS, 1, "breaker:email", *begin, "job", "token", "worker")
+    assert answer == b"normal"
+    assert redis.get("breaker:email") == text == breaker.to_json(breaker.new_document(BreakerKey("email"), START)).encode()
+
+
+def test_a_document_edited_by_hand_is_read_if_it_can_be():
+    circuit, redis = Circuit().open(), client()
+    pretty = re.sub(r'([,:])"', r'\1  "', breaker.to_json(circuit.doc)).replace("{", '{"hint":"a\\u0001b",')
+    redis.set("breaker:email", pretty)
+    begin = script.request("admit", BreakerKey("email"), BreakerConfig(), "events", now=START, jitter=0)
+    _, _, text, answer, _ = redis.eval(OURS, 1, "breaker:email", *begin, "job", "token", "worker")
+    assert (text.decode(), answer) == (breaker.to_json(circuit.doc), b"refused")
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_wrong_line_in_the_script_is_noticed(name):
+    """The comparison is itself tested: with a line broken it must find the two machines apart."""
+    right, wrong = MUTANTS[name]
+    assert right in OURS
+    with pytest.raises((AssertionError, ValueError, RedisError)):
+        check_a_life(Twin(client(), OURS.replace(right, wrong)))

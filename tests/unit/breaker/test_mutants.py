@@ -1,0 +1,20 @@
+"""The breaker's tests are themselves tested: every mutant of `tests/support/mutants.py` must be killed."""
+
+from __future__ import annotations
+
+from tests.support import mutants
+
+
+def test_every_mutant_is_killed():
+    survivors = {name: why for name, why in mutants.verdicts(mutants.MUTANTS).items() if why}
+    assert survivors == {}
+
+
+def test_a_mutant_whose_line_is_gone_is_a_failure():
+    gone = mutants.Mutant("gone", "machine", "this line is not there", "")
+    assert mutants.survives(gone) == "its line occurs 0 times in machine.py"
+
+
+def test_a_mutant_that_breaks_nothing_is_a_survivor():
+    same = mutants.Mutant("same", "transitions", "MAX_JITTER: Final = 1_000", "MAX_JITTER: Final = 1_001", mutants.EXAMPLES)
+    assert mutants.survives(same) == "no test noticed"

@@ -1,0 +1,292 @@
+"""Releaser and healer, with back ends that fail in the middle."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from controlplane import healer as healer_module
+from controlplane.breaker_service import BreakerApi
+from controlplane.healer import Healer
+from controlplane.release import Releaser
+from controlplane.release_backoff import ReleaseBackoff
+from sickbay.breakers.v1 import breaker_service_pb2 as pb
+from sickbay.domain.breaker import Action, BreakerKey, BreakerState, Command
+from sickbay.domain.errors import Unavailable
+from sickbay.domain.job import JobState
+from sickbay.domain.outcome import SUCCESS, Outcome, OutcomeKind, kind_of
+from sickbay.ports import Queue
+from tests.support.clock import START
+from tests.support.embedded_backends import ends_though_nudged, open_backends
+from tests.support.quarantine_events import EMAIL, job, parked, set_aside, take
+
+
+async def test_a_release_cut_before_the_ledger_knew_is_finished_and_marked():
+    async with open_backends() as backends:
+        await set_aside(backends, parked("a"))
+        claims = await backends.wards.lease_parked(EMAIL, 10)
+        backends.wards.fail("released")
+        with pytest.raises(Unavailable):
+            await Releaser(backends.broker, backends.wards).release(claims)
+        assert await backends.wards.lease_expired() == []
+        backends.clock.now += 60_000
+        await Releaser(backends.broker, backends.wards).release(await backends.wards.lease_expired())
+        copies = await take(backends, Queue.MAIN, 2)
+        assert [(copy.generation, copy.maybe_duplicate) for copy in copies] == [(1, False), (1, True)]
+        assert (await backends.reader.get("a")).state is JobState.QUEUED
+
+
+async def test_a_release_whose_publish_failed_keeps_the_job_set_aside():
+    async with open_backends() as backends:
+        await set_aside(backends, parked("a"))
+        claims = await backends.wards.lease_parked(EMAIL, 10)
+        backends.broker.fail("publish")
+        with pytest.raises(Unavailable):
+            await Releaser(backends.broker, backends.wards).release(claims)
+        assert (await backends.reader.get("a")).state is JobState.PARKED
+
+
+class Seconds:
+    """A clock for pauses, moved by the test alone."""
+
+    def __init__(self):
+        self.now = 1_000.0
+
+    def __call__(self):
+        return self.now
+
+
+def healing(backends, damping=None, clock=None):
+    releaser = Releaser(backends.broker, backends.wards)
+    return Healer(
+        breakers=backends.breakers,
+        wards=backends.wards,
+        broker=backends.broker,
+        releaser=releaser,
+        on_released=lambda: None,
+        clock=clock or backends.clock,
+        damping=damping,
+    )
+
+
+async def open_breaker(backends):
+    for n in range(5):
+        permit = await backends.breakers.admit(EMAIL, f"f{n}")
+        await backends.breakers.settle(permit, Outcome(kind_of("API_TIMEOUT"), "API_TIMEOUT", "slow"))
+
+
+async def test_nothing_is_released_before_the_cooldown_and_exactly_one_job_after_it():
+    async with open_backends() as backends:
+        await open_breaker(backends)
+        await set_aside(backends, parked("old"), parked("new", START + 1))
+        healer = healing(backends)
+        wait_s = await healer._look_once()
+        assert wait_s == pytest.approx(60)
+        assert await backends.broker.depth(Queue.MAIN) == 0
+        backends.clock.now += 60_000
+        for _ in range(3):
+            await healer._look_once()
+        (one,) = await take(backends, Queue.MAIN, 1)
+        assert (one.job_id, await backends.broker.depth(Queue.MAIN)) == ("old", 0)
+
+
+async def test_a_probe_that_no_worker_took_is_sent_again_after_a_while():
+    async with open_backends() as backends:
+        await open_breaker(backends)
+        await set_aside(backends, parked("old"), parked("new", START + 1))
+        healer = healing(backends)
+        backends.clock.now += 60_000
+        await healer._look_once()
+        backends.clock.now += 10_001
+        await healer._look_once()
+        assert len(await take(backends, Queue.MAIN, 2)) == 2
+
+
+@pytest.mark.parametrize("action", [Action.RESET, Action.DISABLE, Action.METRICS_ONLY])
+async def test_parked_jobs_come_back_when_the_circuit_lets_them(action):
+    async with open_backends() as backends:
+        await open_breaker(backends)
+        await set_aside(backends, *(parked(f"p{n}") for n in range(5)))
+        await backends.breakers.command(EMAIL, Command(action))
+        await healing(backends)._look_once()
+        assert await backends.broker.depth(Queue.MAIN) == 5
+
+
+async def test_parked_jobs_of_a_type_whose_circuit_was_forgotten_come_back():
+    async with open_backends() as backends:
+        await set_aside(backends, parked("a"))
+        await healing(backends)._look_once()
+        assert await backends.broker.depth(Queue.MAIN) == 1
+
+
+async def test_a_forced_circuit_keeps_its_jobs():
+    async with open_backends() as backends:
+        await backends.breakers.command(EMAIL, Command(Action.FORCE_OPEN))
+        await set_aside(backends, parked("a"))
+        await healing(backends)._look_once()
+        assert await backends.broker.depth(Queue.MAIN) == 0
+
+
+async def test_nobody_is_sent_out_while_circuits_are_degraded(monkeypatch):
+    """Neither as a probe after the cooldown nor to a circuit that seemed closed; afterwards healing goes on."""
+    async with open_backends() as backends:
+        await open_breaker(backends)
+        await set_aside(backends, parked("a"), replace(parked("b"), job=replace(job("b"), job_type="sms")))
+        backends.clock.now += 3_600_000
+        healer, ask = healing(backends), backends.breakers.snapshots
+
+        async def last_known():
+            return [replace(breaker, degraded=True) for breaker in await ask()]
+
+        monkeypatch.setattr(backends.breakers, "snapshots", last_known)
+        waits = [await healer._look_once() for _ in range(5)]
+        assert [0.8 * s <= wait <= 1.2 * s for wait, s in zip(waits, (1, 2, 4, 5, 5), strict=True)] == [True] * 5
+        assert len(set(waits)) == 5, "spread by chance"
+        assert await backends.broker.depth(Queue.MAIN) == 0
+        monkeypatch.undo()
+        await healer._look_once()
+        assert await backends.broker.depth(Queue.MAIN) == 2
+
+
+async def test_the_healer_hears_of_changes_and_survives_a_ledger_that_is_away():
+    async with open_backends() as backends:
+        await open_breaker(backends)
+        await set_aside(backends, parked("a"))
+        backends.wards.fail("parked", 1)
+        running = asyncio.create_task(healing(backends).run())
+        await asyncio.sleep(0)
+        await backends.breakers.command(EMAIL, Command(Action.RESET))
+        (one,) = await take(backends, Queue.MAIN, 1)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        assert one.generation == 1
+
+
+async def test_a_half_open_circuit_releases_nothing_more():
+    async with open_backends() as backends:
+        await open_breaker(backends)
+        backends.clock.now += 60_000
+        await backends.breakers.admit(EMAIL, "probe")
+        await set_aside(backends, parked("a"))
+        await healing(backends)._look_once()
+        (breaker,) = await backends.breakers.snapshots()
+        assert (breaker.state, await backends.broker.depth(Queue.MAIN)) == (BreakerState.HALF_OPEN, 0)
+
+
+async def test_a_healer_that_is_nudged_while_it_is_cancelled_ends():
+    async with open_backends() as backends:
+        healer = healing(backends)
+        assert await ends_though_nudged(healer.run(), healer._look, healer.nudge)
+
+
+async def parked_again(backends, healer):
+    """A worker that cannot reach Redis parks whatever has been released; how many jobs that were."""
+    count = await backends.broker.depth(Queue.MAIN)
+    events = [replace(parked(copy.job_id), job=copy) for copy in await take(backends, Queue.MAIN, count)]
+    await set_aside(backends, *events)
+    healer.hear(events)
+    return count
+
+
+async def test_released_jobs_that_only_come_back_are_released_ever_more_slowly():
+    """Three times a second for ever it was; now 50 once, then single ones after 1, 2, 4, ... 60 s, and all again after a success."""
+    async with open_backends() as backends:
+        seconds = Seconds()
+        healer = healing(backends, ReleaseBackoff(seconds, lambda: 1.0))
+        await backends.breakers.admit(EMAIL, "known")
+        await set_aside(backends, *(parked(f"p{n:02}") for n in range(60)))
+        assert await healer._look_once() == healer_module.PACE_S
+        assert await parked_again(backends, healer) == 50
+        pauses = []
+        for _ in range(9):
+            pauses.append(await healer._look_once())
+            assert await backends.broker.depth(Queue.MAIN) == 0
+            seconds.now += pauses[-1]
+            await healer._look_once()
+            assert await parked_again(backends, healer) == 1
+        assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+        assert healer.damping.held_back() == {EMAIL}
+        healer.hear([replace(parked("p00"), state=JobState.SUCCEEDED)])
+        assert healer.damping.held_back() == frozenset()
+        await healer._look_once()
+        assert await backends.broker.depth(Queue.MAIN) == 50
+
+
+async def test_a_circuit_that_opened_meanwhile_explains_why_jobs_come_back():
+    async with open_backends() as backends:
+        healer = healing(backends, ReleaseBackoff(Seconds(), lambda: 1.0))
+        await backends.breakers.admit(EMAIL, "known")
+        await set_aside(backends, parked("a"), parked("b"))
+        await healer._look_once()
+        await open_breaker(backends)
+        await healer._look_once()
+        await parked_again(backends, healer)
+        await backends.breakers.command(EMAIL, Command(Action.RESET))
+        await healer._look_once()
+        assert (healer.damping.held_back(), await backends.broker.depth(Queue.MAIN)) == (frozenset(), 2)
+
+
+async def test_a_trouble_that_ends_without_news_is_forgotten():
+    seconds = Seconds()
+    damping = ReleaseBackoff(seconds, lambda: 1.0)
+    damping.released(EMAIL, None)
+    assert damping.heard([parked("a"), parked("a", generation=1), parked("b", generation=1)]) == [EMAIL]
+    assert (damping.wait_s(EMAIL), damping.is_held(EMAIL)) == (1.0, True)
+    seconds.now += 200
+    assert (damping.wait_s(EMAIL), damping.is_held(EMAIL)) == (0.0, False)
+
+
+@pytest.mark.parametrize("ahead_ms", [-3_600_000, -120_000, 120_000, 3_600_000])
+async def test_a_probe_is_due_by_the_clock_of_the_circuits(ahead_ms):
+    """A control plane whose clock was 120 s behind Redis sent no probe for these 120 s; one ahead sent it early, to be parked again."""
+    async with open_backends() as backends:
+        await open_breaker(backends)
+        await set_aside(backends, parked("old"))
+        healer = healing(backends, clock=lambda: backends.clock.now + ahead_ms)
+        assert await healer._look_once() == pytest.approx(60)
+        backends.clock.now += 60_000
+        await healer._look_once()
+        assert await backends.broker.depth(Queue.MAIN) == 1
+
+
+async def test_a_hold_ends_by_the_clock_of_the_circuits():
+    async with open_backends() as backends:
+        await backends.breakers.command(EMAIL, Command(Action.FORCE_OPEN, 5_000))
+        await set_aside(backends, parked("old"))
+        assert await healing(backends, clock=lambda: backends.clock.now - 120_000)._look_once() == pytest.approx(5)
+
+
+async def test_a_ledger_that_stays_away_is_asked_ever_more_seldom():
+    async with open_backends() as backends:
+        healer = healing(backends)
+        backends.wards.fail("parked", 10)
+        waits = [await healer._look_once() for _ in range(10)]
+        assert waits[0] <= 1.2
+        assert 8 <= waits[-1] <= 12
+        assert await healer._look_once() == healer_module.LOOK_EVERY_S
+
+
+async def test_a_circuit_that_a_worker_minds_by_itself_is_shown_as_degraded():
+    async with open_backends() as backends:
+        await backends.breakers.admit(BreakerKey("sms"), "known")
+        api = BreakerApi(backends.breakers, backends.broker, backends.writer, backends.clock, lambda: {EMAIL, BreakerKey("sms")})
+        listed = (await api.ListBreakers(pb.ListBreakersRequest(), None)).breakers
+        assert [(one.job_type, one.degraded) for one in listed] == [("email", True), ("sms", True)]
+        assert (await api.GetBreaker(pb.GetBreakerRequest(job_type="email"), None)).breaker.degraded
+
+
+async def test_a_watch_forgets_circuits_that_are_no_more():
+    async with open_backends() as backends:
+        api = BreakerApi(backends.breakers, backends.broker, backends.writer, backends.clock)
+        await backends.breakers.admit(BreakerKey("sms"), "known")
+        watch = api.WatchBreakers(pb.WatchBreakersRequest(), None)
+        await anext(watch)
+        for number in range(2_500):
+            key = BreakerKey("email", f"tenant-{number}")
+            for outcome in (Outcome(OutcomeKind.SYSTEMIC, "API_TIMEOUT"), SUCCESS):
+                permit = await backends.breakers.admit(key, "job")
+                await backends.breakers.settle(permit, outcome)
+                told = (await anext(watch)).breaker
+                assert told.tenant == key.tenant
+        assert len(watch.ag_frame.f_locals["revs"]) <= 1_001
+        await watch.aclose()

@@ -1,0 +1,108 @@
+"""What the control plane counts, and what it asks the fleet at each scrape."""
+
+import asyncio
+
+import pytest
+
+from controlplane.flow_metrics import HeldBack, LedgerIngestMetrics, ReconcileMetrics, ReleaseMetrics, Transitions
+from controlplane.metrics import FleetMetrics
+from controlplane.release import Releaser
+from sickbay.domain.backend_status import BackendStatus
+from sickbay.domain.breaker import Action, BreakerKey, BreakerState, Command
+from sickbay.domain.errors import Unavailable
+from sickbay.domain.job import Job, JobEvent, JobState, Reason
+from sickbay.domain.queries import ReconcileResult
+from sickbay.observer import Observers
+from sickbay.telemetry.backends import BackendStatusCollector
+from sickbay.telemetry.metrics import MetricsRegistry
+from tests.support.clock import ManualClock
+from tests.support.embedded_backends import open_backends
+from tests.support.scraped_metrics import numbers
+
+
+@pytest.fixture
+def told():
+    return MetricsRegistry("worker")
+
+
+def parked(job_id):
+    return JobEvent(Job(job_id, "email", b"{}", submitted_at=1), JobState.PARKED, 5, reason=Reason.CIRCUIT_OPEN)
+
+
+async def test_the_fleet_is_asked_at_each_scrape_and_what_does_not_answer_is_left_out(told):
+    async with open_backends() as backends:
+        parts = {"breakers": backends.breakers, "broker": backends.broker, "ledger": backends.writer, "wards": backends.wards}
+        fleet = FleetMetrics(told.registry, **parts, lost=backends.lost, clock=backends.clock)
+        told.before = fleet.refresh
+        await backends.breakers.command(BreakerKey("email"), Command(Action.FORCE_OPEN))
+        await backends.writer.apply([parked("a"), parked("b")])
+        assert await numbers(told, "sickbay_breaker_state") == {
+            ("email", state.value, "default"): float(state is BreakerState.FORCED_OPEN) for state in BreakerState
+        }
+        assert (await numbers(told, "sickbay_breakers"))["FORCED_OPEN",] == 1
+        assert await numbers(told, "sickbay_parked_jobs") == {("email", "default"): 2}
+        assert await numbers(told, "sickbay_quarantine_surplus") == {(): -2}
+        assert (await numbers(told, "sickbay_queue_messages")).keys() == {(f"jobs.{q}",) for q in ("main", "retry", "quarantine", "ledger")}
+        assert await numbers(told, "sickbay_oldest_unfinished_job_seconds") == {}
+        await backends.writer.apply([JobEvent(Job("c", "sms"), JobState.QUEUED, backends.clock.now - 7_000)])
+        assert await numbers(told, "sickbay_oldest_unfinished_job_seconds") == {("sms", "QUEUED"): 7.0}
+        backends.lost.fail("oldest")
+        assert await numbers(told, "sickbay_oldest_unfinished_job_seconds") == {}
+        backends.writer.fail("counts")
+        backends.breakers.fail("snapshots")
+        body, _ = await told.text("")
+        for name in ("sickbay_ledger_jobs{", "sickbay_breakers{", "sickbay_breaker_state{", "sickbay_quarantine_surplus "):
+            assert f"\n{name}" not in body.decode()
+        assert await numbers(told, "sickbay_parked_jobs") == {("email", "default"): 2}
+
+
+async def test_transitions_are_counted(told):
+    async with open_backends() as backends:
+        transitions = Transitions(backends.breakers, told.registry)
+        following = asyncio.create_task(transitions.run())
+        while not backends.breakers._watchers:
+            await asyncio.sleep(0)
+        for action in (Action.FORCE_OPEN, Action.RESET):
+            await backends.breakers.command(BreakerKey("email"), Command(action))
+            while not (await numbers(told, "sickbay_breaker_transitions_total")).get(("email", _STATES[action])):
+                await asyncio.sleep(0)
+        following.cancel()
+        assert await numbers(told, "sickbay_breaker_transitions_total") == {("email", "FORCED_OPEN"): 1, ("email", "CLOSED"): 1}
+
+
+_STATES = {Action.FORCE_OPEN: "FORCED_OPEN", Action.RESET: "CLOSED"}
+
+
+async def test_releases_are_counted_by_whoever_asked(told):
+    async with open_backends() as backends:
+        await backends.writer.apply([parked("a")])
+        releaser = Releaser(backends.broker, backends.wards, by="healer", observer=Observers([ReleaseMetrics(told.registry)]))
+        claims = await backends.wards.lease_parked(BreakerKey("email"), 5)
+        backends.broker.fail("publish")
+        with pytest.raises(Unavailable):
+            await releaser.release(claims)
+        await releaser.release(claims)
+    assert await numbers(told, "sickbay_released_jobs_total") == {("healer",): 1, ("people",): 0}
+    assert await numbers(told, "sickbay_release_failures_total") == {(): 1}
+
+
+async def test_the_ledgers_batches_and_the_reconcilers_rounds_are_counted(told):
+    clock = ManualClock()
+    ingest, reconcile = LedgerIngestMetrics(told.registry, clock), ReconcileMetrics(told.registry)
+    event = parked("a")
+    ingest.ingested([event], 0.1, Unavailable("away"))
+    ingest.ingested([event, event], 0.2, None)
+    reconcile.reconciled(ReconcileResult(1, ghosts=3, kept=2, told=1))
+    assert await numbers(told, "sickbay_keeper_lag_seconds") == {(): (clock() - 5) / 1000}
+    assert (await numbers(told, "sickbay_ledger_events_total"))["PARKED",] == 2
+    assert await numbers(told, "sickbay_ledger_apply_seconds_count") == {(): 1}
+    assert await numbers(told, "sickbay_ledger_apply_failures_total") == {(): 1}
+    assert await numbers(told, "sickbay_sweep_copies_total") == {("ghost",): 3, ("kept",): 2, ("told",): 1, ("remade",): 0, ("left",): 0}
+
+
+def test_the_names_of_what_only_a_worker_without_redis_tells(told):
+    """Alert rules ask for them, and no healthy system tells them."""
+    BackendStatusCollector(BackendStatus(shut_here=lambda: ["email"]), told.registry)
+    HeldBack(lambda: {BreakerKey("email"), BreakerKey("email", "other")}, told.registry)
+    for name in ("sickbay_breaker_shut_here", "sickbay_releases_held_back"):
+        assert told.registry.get_sample_value(name, {"job_type": "email"}) == 1

@@ -1,0 +1,163 @@
+"""Whom a port that is too full lets go: never the peer that has little, and whoever came first stays."""
+
+import asyncio
+import socket
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from sickbay.domain.limits import Limits
+from sickbay.server.grpc import sockets
+from sickbay.server.grpc.crowd import Crowd
+from sickbay.server.grpc.guard import CallGuard
+from sickbay.server.grpc.meter import GrpcMeter
+from sickbay.server.grpc.sockets import Connection
+from sickbay.server.peers import endpoint_of, peer_of
+from sickbay.server.watches import Watches
+from tests.support.waiting import until
+
+MIB = 1024 * 1024
+
+
+class Stub(CallGuard):
+    is_received = True
+
+
+class Port:
+    """A port whose connections are said, and of which those that were cut are known."""
+
+    def __init__(self, **limits):
+        self.registry, self.now, self.cut = CollectorRegistry(), {}, []
+        bounds, meter = Limits(**limits), GrpcMeter(self.registry)
+        self.guard = Stub(bounds, Watches(9, 9), meter)
+        self.crowd = Crowd(bounds, self.guard, meter, look=lambda _: self.found(), cut=self.ends)
+
+    def found(self):
+        return [Connection(number, endpoint, received) for number, (endpoint, received) in enumerate(self.now.items())]
+
+    def ends(self, connection):
+        self.cut.append(connection.endpoint)
+        del self.now[connection.endpoint]
+
+    def look(self):
+        self.crowd.look(1)
+
+    def refused(self, reason):
+        return self.registry.get_sample_value("sickbay_grpc_refused_total", {"reason": reason})
+
+
+def _of(host, *ports):
+    return {(host, port): 0 for port in ports}
+
+
+def test_a_peer_with_too_many_loses_its_newest():
+    port = Port(connections=100, connections_per_peer=3)
+    port.now = _of("10.0.0.1", 9, 8)
+    port.look()
+    port.now |= _of("10.0.0.1", 1, 2, 3) | _of("10.0.0.2", 1)
+    port.look()
+    assert sorted(port.now) == [("10.0.0.1", 1), ("10.0.0.1", 8), ("10.0.0.1", 9), ("10.0.0.2", 1)]
+    assert port.refused("peer_connections") == 2
+    assert len(port.crowd) == 4
+
+
+def test_a_full_port_takes_from_who_has_the_most():
+    port = Port(connections=4, connections_per_peer=4)
+    port.now = _of("10.0.0.1", 1, 2, 3, 4)
+    port.look()
+    port.now |= _of("10.0.0.2", 1, 2)
+    port.look()
+    assert sorted(port.now) == [("10.0.0.1", 1), ("10.0.0.1", 2), ("10.0.0.2", 1), ("10.0.0.2", 2)]
+    assert port.refused("connections") == 2
+
+
+def test_one_network_of_ipv6_is_one_peer():
+    port = Port(connections=100, connections_per_peer=2)
+    port.now = {(f"2001:db8::{number:x}", 1): 0 for number in range(5)} | {("2001:db8:0:1::1", 1): 0}
+    port.look()
+    assert len(port.now) == 3
+
+
+def test_what_was_completed_is_not_unfinished():
+    port = Port(body_buffer_bytes=64 * MIB)
+    port.now = _of("10.0.0.1", 1) | _of("10.0.0.2", 1)
+    for _ in range(50):
+        port.now[("10.0.0.1", 1)] += 16 * MIB
+        port.guard.took(("10.0.0.1", 1), 16 * MIB)
+        port.now[("10.0.0.2", 1)] += 1 * MIB
+        port.look()
+    assert port.cut == []
+
+
+def test_who_has_the_most_unfinished_goes_and_no_other():
+    port = Port(body_buffer_bytes=64 * MIB)
+    port.now = _of("10.0.0.1", 1, 2) | _of("10.0.0.2", 1)
+    port.look()
+    port.now = {("10.0.0.1", 1): 40 * MIB, ("10.0.0.1", 2): 30 * MIB, ("10.0.0.2", 1): 2 * MIB}
+    port.look()
+    assert port.cut == [("10.0.0.1", 1)]
+    assert port.refused("body_room") == 1
+
+
+def test_small_calls_do_not_hide_what_is_unfinished():
+    port = Port(body_buffer_bytes=64 * MIB)
+    port.now = _of("10.0.0.1", 1)
+    for _ in range(80):
+        port.now[("10.0.0.1", 1)] = port.now.get(("10.0.0.1", 1), 0) + MIB
+        port.guard.took(("10.0.0.1", 1), 100)
+        port.look()
+        if port.cut:
+            return
+    pytest.fail("80 MiB are unfinished")
+
+
+def test_a_process_that_can_open_no_file_says_so(caplog):
+    port = Port()
+
+    def look(_):
+        raise OSError
+
+    crowd = Crowd(Limits(), port.guard, GrpcMeter(CollectorRegistry()), look=look)
+    crowd.look(1)
+    crowd.look(1)
+    assert len([record for record in caplog.records if "ulimit -n" in record.getMessage()]) == 1
+
+
+@pytest.mark.parametrize(
+    ("peer", "endpoint", "counted_as"),
+    [
+        ("ipv4:10.0.0.1:50000", ("10.0.0.1", 50000), "10.0.0.1"),
+        ("ipv6:%5B::1%5D:50000", ("::1", 50000), "::/64"),
+        ("ipv6:[2001:db8::5]:1", ("2001:db8::5", 1), "2001:db8::/64"),
+        ("ipv6:[::ffff:10.0.0.1]:1", ("10.0.0.1", 1), "10.0.0.1"),
+        ("in-process", ("", 0), ""),
+        ("unix:/run/x", ("", 0), ""),
+    ],
+)
+def test_who_calls(peer, endpoint, counted_as):
+    assert endpoint_of(peer) == endpoint
+    assert peer_of(endpoint[0]) == counted_as
+
+
+async def test_sockets_of_somebody_else_are_found_and_cut():
+    left = asyncio.Event()
+
+    async def serve(reader, writer):
+        await reader.read()
+        left.set()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    with socket.create_connection(("127.0.0.1", port)) as client:
+        client.sendall(bytes(1000))
+        await asyncio.to_thread(until, lambda: [one.received for one in sockets.connections(port)] == [1000])
+        (found,) = sockets.connections(port)
+        assert found.endpoint == client.getsockname()
+        sockets.cut(found._replace(endpoint=("127.0.0.1", 1)))
+        assert sockets.connections(port) == [found]
+        sockets.cut(found)
+        async with asyncio.timeout(20):
+            await left.wait()
+    server.close()
+    await server.wait_closed()

@@ -1,0 +1,156 @@
+"""The one way of a job: what is published, in which order, and that nothing is acknowledged too early."""
+
+import asyncio
+
+import pytest
+
+from sickbay.domain.breaker import BreakerKey, BreakerState, Refusal
+from sickbay.domain.job import JobState, Reason
+from sickbay.domain.queries import DuplicateCheck
+from tests.support.engine_bench import TRACE, does, fails, fine, job, open_bench
+from tests.support.flag import Flag
+
+
+async def test_success_is_acknowledged_only_after_its_event_is_durable():
+    async with open_bench(does(fine)) as bench:
+        bench.broker.failing = 2
+        assert await bench.run_one(job()) == "ack"
+        assert bench.log == ["settled success", "publish failed", "publish failed", "published job.events", "ack"]
+        (event,) = bench.broker.events()
+        assert (event.state, event.run, event.started_at, event.actor) == (JobState.SUCCEEDED, "w.1", 1_000, "w")
+
+
+async def test_a_retry_copy_is_durable_before_the_original_goes():
+    async with open_bench(does(fails("API_TIMEOUT", "slow", retry_after=7))) as bench:
+        assert await bench.run_one(job()) == "ack"
+        assert bench.log == ["settled systemic", "published retry", "published job.events", "ack"]
+        (copy,) = bench.broker.copies()
+        assert (copy.attempt, copy.job_id, copy.payload_json) == (1, "j", b'{"a": 1}')
+        assert bench.broker.published[0].delay_ms == 7_000
+        (event,) = bench.broker.events()
+        assert (event.state, event.code, event.job.attempt) == (JobState.RETRYING, "API_TIMEOUT", 1)
+
+
+async def test_a_retry_that_cannot_be_published_gives_the_job_back():
+    async with open_bench(does(fails("API_TIMEOUT"))) as bench:
+        bench.broker.failing_copies = 1
+        assert await bench.run_one(job()) == "nack"
+        assert not list(bench.broker.copies())
+
+
+async def test_the_last_failure_is_one_publish_to_quarantine_then_the_ack():
+    async with open_bench(does(fails("VALIDATION_ERROR", "no"))) as bench:
+        assert await bench.run_one(job(attempt=3)) == "ack"
+        assert bench.log == ["settled data", "published job.quarantined.quarantined", "ack"]
+        (event,) = bench.broker.events()
+        assert (event.reason, event.code, event.job.payload_json) == (Reason.RETRIES_EXHAUSTED, "VALIDATION_ERROR", b'{"a": 1}')
+
+
+async def test_a_quarantine_copy_that_cannot_be_published_gives_the_job_back():
+    async with open_bench(does(fails("VALIDATION_ERROR"))) as bench:
+        bench.broker.failing_copies = 1
+        assert await bench.run_one(job(attempt=3)) == "nack"
+
+
+async def test_a_refused_job_is_parked_uncharged_and_never_runs():
+    ran = []
+
+    async def handler(job):
+        ran.append(job)
+
+    async with open_bench(does(handler)) as bench:
+        bench.breakers.answer = Refusal(BreakerKey("email"), BreakerState.OPEN)
+        assert await bench.run_one(job(attempt=2)) == "ack"
+        assert bench.log == ["published job.quarantined.parked", "ack"]
+        (event,) = bench.broker.events()
+        assert (event.state, event.reason, event.code, event.job.attempt) == (JobState.PARKED, Reason.CIRCUIT_OPEN, "CIRCUIT_OPEN", 2)
+        assert ran == []
+
+
+async def test_a_failure_that_opened_the_circuit_parks_its_job():
+    async with open_bench(does(fails("API_TIMEOUT"))) as bench:
+        bench.breakers.state = BreakerState.OPEN
+        assert await bench.run_one(job(attempt=3)) == "ack"
+        (event,) = bench.broker.events()
+        assert (event.state, event.code, event.job.attempt) == (JobState.PARKED, "API_TIMEOUT", 3)
+
+
+async def test_a_message_nobody_can_read_is_kept_with_its_bytes():
+    async with open_bench(does(fine)) as bench:
+        assert await bench.run_one(body=b"\x00 no json") == "ack"
+        (event,) = bench.broker.events()
+        assert (event.reason, event.job.job_id, event.job.payload["contentBase64"]) == (Reason.UNDECODABLE, "m-1", "ACBubyBqc29u")
+
+
+async def test_a_type_without_a_handler_is_quarantined():
+    async with open_bench(does(fine)) as bench:
+        assert await bench.run_one(body=b'{"jobType": "fax", "payload": {}}') == "ack"
+        (event,) = bench.broker.events()
+        assert (event.state, event.reason, event.code) == (JobState.QUARANTINED, Reason.UNKNOWN_TYPE, "UNKNOWN_TYPE")
+
+
+async def test_a_fresh_job_does_not_ask_the_ledger():
+    async with open_bench(does(fine)) as bench:
+        await bench.run_one(job())
+        assert bench.fence.entered == []
+
+
+@pytest.mark.parametrize("copy", [job(attempt=1), job(generation=1), job(maybe_duplicate=True)])
+async def test_a_copy_that_has_a_later_one_is_dropped_and_counted(copy):
+    async with open_bench(does(fine)) as bench:
+        bench.fence.entry = DuplicateCheck(superseded=True)
+        assert await bench.run_one(copy) == "ack"
+        (event,) = bench.broker.events()
+        assert event.duplicate
+        assert bench.breakers.outcomes == []
+
+
+async def test_a_cancelled_job_is_dropped():
+    async with open_bench(does(fine)) as bench:
+        bench.fence.cancelled.add("j")
+        assert await bench.run_one(job()) == "ack"
+        assert bench.broker.published == []
+
+
+async def test_jobs_keep_flowing_while_the_ledger_is_away():
+    async with open_bench(does(fine)) as bench:
+        bench.fence.away = True
+        assert await bench.run_one(job(attempt=1), redelivered=True) == "ack"
+        assert bench.broker.events()[0].state is JobState.SUCCEEDED
+
+
+async def test_a_long_run_is_told_while_it_runs_and_a_short_one_only_with_its_end():
+    go = Flag()
+
+    async def handler(job):
+        await go.wait()
+
+    async with open_bench(does(handler), linger_s=0.001) as bench:
+        delivery = bench.deliver(job())
+        while not bench.broker.published:
+            await asyncio.sleep(0)
+        assert [event.state for event in bench.broker.events()] == [JobState.RUNNING]
+        bench.events._linger_s = 5.0
+        go.set()
+        await delivery.settled.wait()
+        await bench.run_one(job("short"))
+        assert [event.state for event in bench.broker.events()] == [JobState.RUNNING, JobState.SUCCEEDED, JobState.SUCCEEDED]
+
+
+async def test_a_broker_that_does_not_answer_is_asked_again():
+    async with open_bench(does(fine)) as bench:
+        bench.broker.silent = 3
+        assert await bench.run_one(job()) == "ack"
+        assert await bench.run_one(job("next")) == "ack"
+        assert bench.broker.silent == 0
+
+
+async def test_a_trace_is_handed_on_by_those_who_send_none():
+    """In the headers of a retry, and in the event of a job that is set aside."""
+    async with open_bench(does(fails("NETWORK_ERROR", "x"))) as bench:
+        await bench.run_one(job(), headers=TRACE)
+        await bench.run_one(job(attempt=3), headers=TRACE)
+        (retry,) = [message for message in bench.broker.published if message.key == "retry"]
+        assert retry.headers == TRACE
+        (event,) = [event for event in bench.broker.events() if event.state is JobState.QUARANTINED]
+        assert event.job.trace == " ".join(TRACE.values())
