@@ -89,7 +89,7 @@ async def test_one_success_is_told_for_many_and_none_if_somebody_else_told():
     breaker = Circuit()
     breaker.run(DOWN, 2)
     waits = SuccessReporter(send, lambda: 60.0)
-    permit = breaker.normal_permit(breaker.doc, "job")
+    permit = machine.normal_permit(breaker.doc, "job")
     for watermark in (1, 2, 1):
         waits.add(Success(permit, watermark))
     waits.heard(KEY, breaker.doc)
