@@ -11,6 +11,7 @@ from sickbay.adapters.redis.breakers import RedisBreakers
 from sickbay.adapters.redis.guarded_client import CallGate
 from sickbay.adapters.redis.success_reporter import Success, SuccessReporter
 from sickbay.adapters.redis.view import View
+from sickbay.breaker import machine
 from sickbay.domain.breaker import BreakerConfig, Permit
 from sickbay.domain.errors import SettingsError
 from sickbay.domain.outcome import SUCCESS
