@@ -2,28 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Any, Final
 
-from sickbay.domain.job import NAME_PATTERN
+from google.protobuf.descriptor import FieldDescriptor
+
+from sickbay.server.rest.comments import comment
+from sickbay.server.rest.documents import Documents
+from sickbay.server.rest.errors import STATUSES
+from sickbay.server.rest.fields import JsonField
+from sickbay.server.rest.routes import Route, in_place, is_whole_body
 from sickbay.server.rest.schemas import ErrorBody
-
-_NAME: Final = {"type": "string", "pattern": f"^{NAME_PATTERN}$"}
-_PAYLOAD: Final = {"type": "object", "additionalProperties": True}
-_TENANT: Final = {"type": "string", "pattern": f"^({NAME_PATTERN})?$"}
-"""Empty means `default`."""
-JOB_FIELDS: Final[dict[str, Any]] = {"jobType": _NAME, "payload": _PAYLOAD, "tenant": _TENANT}
-
-
-def takes(
-    properties: dict[str, Any], *, required: tuple[str, ...] = (), example: Any = None, can_be_missing: bool = False
-) -> dict[str, Any]:
-    """The `openapi_extra` of a route that reads its body itself."""
-    schema = {"type": "object", "additionalProperties": False, "properties": properties, "required": list(required)}
-    content: dict[str, Any] = {"schema": schema}
-    if example is not None:
-        content["example"] = example
-    return {"requestBody": {"required": not can_be_missing, "content": {"application/json": content}}}
-
 
 MISDIRECTED: Final[dict[int | str, dict[str, Any]]] = {421: {"model": ErrorBody}}
 """What every route answers under a name that is not this service's (`hostnames.py`)."""
@@ -34,9 +25,39 @@ def fails(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {"model": ErrorBody} for status in (*statuses, 500, 503)} | MISDIRECTED
 
 
-def changes(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The `responses` of a route that changes something: it also refuses pages of other origins, and bodies that are no JSON."""
-    return fails(400, 403, 415, *statuses)
+def statuses(route: Route, fields: Sequence[JsonField]) -> dict[int | str, dict[str, Any]]:
+    """How an RPC's route can fail: by what it reads, and by the codes that the RPC's comment names."""
+    said = comment(route.rpc)
+    found = {status for code, status in STATUSES.items() if re.search(rf"\b{code.name}\b", said)}
+    if fields:
+        found.add(HTTPStatus.BAD_REQUEST)
+    if route.changes:
+        found |= {HTTPStatus.FORBIDDEN, HTTPStatus.UNSUPPORTED_MEDIA_TYPE}
+    if route.body:
+        found.add(413)
+    if any(_repeats(field.proto) for field in fields):
+        found |= {HTTPStatus.CONFLICT, 422}
+    return fails(*sorted(found))
+
+
+def _repeats(field: FieldDescriptor) -> bool:
+    """Whether a field tells a repeated request, or has one that does."""
+    return field.name == "request_id" or (field.message_type is not None and "request_id" in field.message_type.fields_by_name)
+
+
+def described(route: Route, fields: Sequence[JsonField], documents: Documents, example: Any) -> dict[str, Any] | None:
+    """The body of a route, which it reads itself."""
+    if not route.body:
+        return None
+    descriptor = route.rpc.input_type
+    inside = in_place(route, list(fields), "body")
+    schema = documents.asked(descriptor, inside)
+    if not is_whole_body(route):
+        schema = schema["properties"][inside[0].name]
+    content: dict[str, Any] = {"schema": schema}
+    if example is not None:
+        content["example"] = example
+    return {"requestBody": {"required": bool(schema.get("required")), "content": {"application/json": content}}}
 
 
 ENDED: Final[dict[int | str, dict[str, Any]]] = {204: {"description": "The job has ended, and `Last-Event-ID` says that its end was told."}}
