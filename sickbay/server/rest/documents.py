@@ -98,7 +98,7 @@ def _gathered(one: JsonField, value: Schema) -> Schema:
 
 def _described(one: JsonField, schema: Schema) -> Schema:
     said = comment(one.proto)
-    return {**schema, "description": said} if said else schema
+    return {"description": said, **schema} if said else schema
 
 
 def _merged(schema: Schema, more: Schema) -> Schema:

@@ -8,6 +8,7 @@ What the product's description fixes otherwise for a message is in `views.py`, f
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,7 +21,6 @@ from fastapi.responses import Response
 from google.protobuf.descriptor import ServiceDescriptor
 
 from sickbay.server.rest.app import json_response
-from sickbay.server.rest.body import MAX_BODY_BYTES
 from sickbay.server.rest.comments import comment
 from sickbay.server.rest.documents import Documents
 from sickbay.server.rest.openapi import described, statuses, streams
@@ -30,6 +30,7 @@ from sickbay.server.rest.transcode import RequestReader
 from sickbay.server.rest.views import SHAPES, render
 
 _REQUEST: Final = "_request"
+_HUMP: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
 Endpoint = Callable[..., Awaitable[Response]]
 
 
@@ -48,7 +49,6 @@ class Manner:
     """What is asked for if the request leaves it out or says 0."""
     lenient: bool = False
     """Parameters of a list's query that are not known are overlooked."""
-    max_bytes: int = MAX_BODY_BYTES
     responses: Mapping[int | str, Mapping[str, Any]] = field(default_factory=dict)
     """Further documented answers."""
     example: Any = None
@@ -73,7 +73,7 @@ class Gateway:
             self._add(route, stub, (manners or {}).get(route.rpc.name, USUAL))
 
     def _add(self, route: Route, stub: Any, manner: Manner) -> None:
-        reader = RequestReader(route, SHAPES, lenient=manner.lenient, max_bytes=manner.max_bytes)
+        reader = RequestReader(route, SHAPES, lenient=manner.lenient)
         answer = _stream(route, stub) if route.rpc.server_streaming else _unary(route, stub, manner)
         endpoint = _handled(manner) if manner.handle else _endpoint(reader, manner, answer)
         parameters = [Parameter(_REQUEST, Parameter.KEYWORD_ONLY, annotation=Request), *reader.parameters]
@@ -84,6 +84,7 @@ class Gateway:
             methods=[route.verb],
             operation_id=route.operation_id,
             name=route.rpc.name,
+            summary=_HUMP.sub(" ", route.rpc.name).capitalize(),
             description=_description(route, manner),
             status_code=manner.status,
             response_class=Response,

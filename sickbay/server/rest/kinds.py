@@ -156,6 +156,8 @@ def _uint64(value: int) -> int:
     return value
 
 
+AGAIN: Final = "A repeat with the same key within 24 hours gets the first answer."
+"""What an idempotency key is for."""
 _SHOWN_CHARS: Final = 200
 _BYTES: Final = -1
 TEXT: Final = Kind(str, {"type": "string"}, "")
@@ -183,6 +185,6 @@ _BY_TYPE: Final[Mapping[int, Kind]] = {
 }
 _BY_NAME: Final[Mapping[str, Kind]] = {
     "page_size": whole(0, 1000),
-    "request_id": Kind(str, {"type": "string", "minLength": 1, "maxLength": 128}, read=_key),
+    "request_id": Kind(str, {"type": "string", "minLength": 1, "maxLength": 128, "description": AGAIN}, read=_key),
 }
 """What a field of this name is in every request."""

@@ -18,16 +18,16 @@ from pydantic import ConfigDict, Field, create_model
 
 from sickbay.domain.errors import InvalidArgument
 from sickbay.server.rest.bodies import BodyReader, Read, Values, named, reader_of
-from sickbay.server.rest.body import MAX_BODY_BYTES, read_body
+from sickbay.server.rest.body import read_body
 from sickbay.server.rest.comments import comment
 from sickbay.server.rest.fields import PLAIN, JsonField, Shapes, asked_fields
 from sickbay.server.rest.guard import Name
-from sickbay.server.rest.kinds import JSON_TEXT, Kind
+from sickbay.server.rest.kinds import AGAIN, JSON_TEXT, Kind
 from sickbay.server.rest.routes import Route, in_place, is_whole_body
 
 _QUERY: Final = "_query"
 _HEADERS: Final[Mapping[str, tuple[str, Any]]] = {
-    "request_id": ("idempotency-key", {"min_length": 1, "max_length": 128}),
+    "request_id": ("idempotency-key", {"min_length": 1, "max_length": 128, "description": AGAIN}),
     "resume_token": ("Last-Event-ID", {"description": "The id of the last event of an earlier stream, to go on after it."}),
 }
 _ONCE: Final = {"request_id": "Idempotency-Key"}
@@ -37,7 +37,7 @@ _ONCE: Final = {"request_id": "Idempotency-Key"}
 class RequestReader:
     """How one route's requests become messages."""
 
-    def __init__(self, route: Route, shapes: Shapes, *, lenient: bool = False, max_bytes: int = MAX_BODY_BYTES) -> None:
+    def __init__(self, route: Route, shapes: Shapes, *, lenient: bool = False) -> None:
         """`lenient`: parameters of a list's query that are not known are overlooked."""
         descriptor = route.rpc.input_type
         self.fields = asked_fields(descriptor, shapes.get(descriptor.full_name, PLAIN))
@@ -47,7 +47,6 @@ class RequestReader:
         self._model = _query_model(route, self._query, forbid="page_token" in descriptor.fields_by_name and not lenient)
         self._body = self._body_reader(route, shapes)
         self._part = "" if is_whole_body(route) else route.body
-        self._max_bytes = max_bytes
 
     def _body_reader(self, route: Route, shapes: Shapes) -> BodyReader | None:
         if not route.body:
@@ -71,7 +70,7 @@ class RequestReader:
         """The message, of what FastAPI has read and of the body; InvalidArgument says what is wrong."""
         values: Values = {}
         if self._body is not None:
-            body = await read_body(request, self._body.struct, self._max_bytes)
+            body = await read_body(request, self._body.struct)
             values = {self._part: self._body.message(body)} if self._part else self._body.values(body)
         for one in self._path:
             values[one.proto.name] = self._read(one, given[one.name])
