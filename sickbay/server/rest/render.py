@@ -40,7 +40,11 @@ class Renderer:
         if not field:
             return self
         shape = self._shapes.get(descriptor.full_name, PLAIN)
-        return next(self._get(one, shape) for one in told_fields(descriptor, shape) if one.proto.name == field)
+        one = next(one for one in told_fields(descriptor, shape) if one.proto.name == field)
+        if one.kind is None and not one.proto.is_repeated:
+            part = attrgetter(field)
+            return lambda reply: self(part(reply))
+        return self._get(one, shape)
 
     def event(self, descriptor: Descriptor) -> tuple[str, Get]:
         """The name of a stream's events, and their data: the first message of a reply, which lends its name, with the rest beside it."""
