@@ -17,12 +17,12 @@ from sickbay.jobs.v1 import job_service_pb2 as pb
 from sickbay.server.errors import Fault, batch_fault, fault_of
 from sickbay.server.health import Health, add_health
 from sickbay.server.rest.app import create_app, json_response
-from sickbay.server.rest.bodies import reader_of
 from sickbay.server.rest.body import Body, read_body
 from sickbay.server.rest.errors import error_view, fault_response, http_status
-from sickbay.server.rest.gateway import Gateway, Manner
 from sickbay.server.rest.openapi import ENDED
 from sickbay.server.rest.scrape import add_scrape
+from sickbay.server.rest.transcoding.bodies import reader_of
+from sickbay.server.rest.transcoding.gateway import Gateway, Manner
 from sickbay.server.rest.views import SHAPES, View
 from sickbay.telemetry.metrics import MetricsRegistry
 

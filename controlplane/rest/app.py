@@ -13,11 +13,11 @@ from sickbay.jobs.v1 import quarantine_service_pb2 as quarantine_pb
 from sickbay.server.health import Health, add_health
 from sickbay.server.rest.accept import JSON, prefers
 from sickbay.server.rest.app import create_app, json_response
-from sickbay.server.rest.gateway import Gateway, Manner
 from sickbay.server.rest.openapi import fails
 from sickbay.server.rest.schemas import BreakerBody
 from sickbay.server.rest.scrape import DOCUMENTED, scraped, wants_text
 from sickbay.server.rest.sse import STREAM
+from sickbay.server.rest.transcoding.gateway import Gateway, Manner
 from sickbay.server.rest.views import breaker_view
 from sickbay.telemetry.metrics import MetricsRegistry
 

@@ -16,7 +16,7 @@ from sickbay.jobs.v1 import error_reason_pb2, job_pb2, job_service_pb2, quaranti
 from sickbay.server.enums import number
 from sickbay.server.health import Health
 from sickbay.server.rest import schemas
-from sickbay.server.rest.kinds import of_enum
+from sickbay.server.rest.transcoding.kinds import of_enum
 from sickbay.telemetry.metrics import MetricsRegistry
 from worker import rest as worker_rest
 

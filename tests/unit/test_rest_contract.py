@@ -14,8 +14,8 @@ from grpc_tools import protoc
 from sickbay.domain.errors import FailedPrecondition, NotFound
 from sickbay.server.inprocess.channel import InProcessChannel
 from sickbay.server.rest.app import create_app
-from sickbay.server.rest.comments import RESOURCE
-from sickbay.server.rest.gateway import Gateway
+from sickbay.server.rest.transcoding.comments import RESOURCE
+from sickbay.server.rest.transcoding.gateway import Gateway
 from sickbay.server.service import Service
 
 ROOT = Path(__file__).parents[2]
@@ -66,7 +66,11 @@ message Pet {
   bytes picture = 9;
   google.protobuf.Struct extra = 10;
   uint64 stars = 11;
+  map<int32, Toy> toys = 12;
+  map<bool, string> says = 13;
 }
+// A toy.
+message Toy { string name = 1; }
 // What to give.
 message FeedPetRequest {
   string pet_id = 1;
@@ -184,13 +188,16 @@ async def test_path_query_headers_and_body_become_the_message(client, app, zoo):
 
 async def test_an_answer_has_every_field_that_is_set_and_none_that_is_not(client):
     pet = {"petId": "rex", "mood": "HUNGRY", "birthTime": "2020-02-02T00:00:00.000Z", "napSeconds": 1.5, "legs": 4, "picture": "AAE="}
-    more = {"weights": {"kg": 2**53 + 1}, "extra": {"a": [1.0]}, "stars": 2**64 - 1}
+    more = {"weights": {"kg": 2**53 + 1}, "extra": {"a": [1.0]}, "stars": 2**64 - 1, "toys": {"-7": {"name": "ball"}}}
     content = b'{"notes": { "big": 12345678901234567890 }, ' + httpx.Request("P", "http://a", json=pet | more).content[1:]
     told = await client.patch("/pets/rex?dryRun=true", content=content)
     assert b'"notes":{ "big": 12345678901234567890 }' in told.content
-    assert told.json() == pet | more | {"notes": {"big": 12345678901234567890}, "young": []}
+    assert told.json() == pet | more | {"notes": {"big": 12345678901234567890}, "young": [], "says": {}}
     bare = (await client.put("/pets/rex", json={"legs": 0})).json()
-    assert bare == {"petId": "", "mood": "UNSPECIFIED", "young": [], "weights": {}, "legs": 0, "picture": "", "stars": 0}
+    assert bare == {"petId": "", "mood": "UNSPECIFIED", "young": [], "weights": {}, "legs": 0, "picture": "", "stars": 0} | {
+        "toys": {},
+        "says": {},
+    }
 
 
 async def test_what_nests_itself_is_read_as_protobuf_json(client):
@@ -235,6 +242,9 @@ async def test_a_stream_is_one_of_server_sent_events(client, app):
         ("PATCH /pets/rex", b'{"picture": "?"}', 400, "picture: expected base64"),
         ("PATCH /pets/rex", b'{"stars": 18446744073709551616}', 400, "stars: expected an integer below 2^64"),
         ("PATCH /pets/rex", b'{"weights": {"kg": "heavy"}}', 400, "weights[...]: expected int, got str"),
+        ("PATCH /pets/rex", b'{"toys": {"a": {}}}', 400, "toys: every name must be an integer"),
+        ("PATCH /pets/rex", b'{"toys": {"2147483648": {}}}', 400, "a number is beyond what its field holds"),
+        ("PATCH /pets/rex", b'{"says": {"maybe": ""}}', 400, "says: every name must be true or false"),
         ("GET /pets?moods=SAD", b"", 400, "mood: there is no 'SAD'; use one of HUNGRY, FULL"),
         ("GET /pets?pageSize=1001", b"", 400, "pageSize: Input should be less than or equal to 1000"),
         ("GET /pets?size=7", b"", 400, "size: Extra inputs are not permitted"),

@@ -1,7 +1,7 @@
 """The FastAPI factory of the gateways: documentation without internet, one form of errors, JSON by msgspec.
 
     app = create_app("Sickbay Job API", "Takes jobs in", VERSION)
-    Gateway(app).add(pb.DESCRIPTOR.services_by_name["JobService"], stub)      # gateway.py: a route for each RPC
+    Gateway(app).add(pb.DESCRIPTOR.services_by_name["JobService"], stub)      # transcoding/gateway.py: a route for each RPC
 
 What is no RPC is an ordinary route:
 

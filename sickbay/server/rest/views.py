@@ -1,4 +1,4 @@
-"""What REST says otherwise than the rules of `kinds.py` and `fields.py`: one table, of the messages whose JSON is documented.
+"""What REST says otherwise than the rules of `transcoding`: one table, of the messages whose JSON is documented.
 
 A message that does not stand here needs nothing: its fields in camelCase, states without prefix, times as RFC 3339 in UTC with
 milliseconds, payloads byte for byte. Fields that are not set are left out, so a healthy circuit is just
@@ -17,10 +17,10 @@ from sickbay.breakers.v1.breaker_service_pb2 import GetMetricsResponse, ListBrea
 from sickbay.domain.job import DEFAULT_TENANT, NAME_PATTERN
 from sickbay.jobs.v1.job_pb2 import JOB_VIEW_BASIC, JOB_VIEW_FULL
 from sickbay.jobs.v1.job_service_pb2 import SubmitJobResponse
-from sickbay.server.rest.fields import Shape, Shapes, View
-from sickbay.server.rest.kinds import flag, whole_seconds
-from sickbay.server.rest.render import Renderer
-from sickbay.server.rest.times import millis, rfc3339
+from sickbay.server.rest.transcoding.fields import Shape, Shapes, View
+from sickbay.server.rest.transcoding.kinds import flag, whole_seconds
+from sickbay.server.rest.transcoding.render import Renderer
+from sickbay.server.rest.transcoding.times import millis, rfc3339
 
 __all__ = ["View", "millis", "rfc3339"]
 
@@ -65,12 +65,12 @@ def breaker_view(breaker: Breaker) -> View:
         "wouldHaveTripped": breaker.would_have_tripped or None,
         "degraded": breaker.degraded or None,
     }
-    return _told(view)
+    return _without_none(view)
 
 
 def breakers_view(breakers: list[View], next_page_token: str = "") -> View:
     """A page of circuits."""
-    return _told({"count": len(breakers), "breakers": breakers, "nextPageToken": next_page_token or None})
+    return _without_none({"count": len(breakers), "breakers": breakers, "nextPageToken": next_page_token or None})
 
 
 def metrics_view(metrics: GetMetricsResponse) -> View:
@@ -94,14 +94,14 @@ def _row_view(breaker: Breaker) -> View:
 
 
 def _forced_view(breaker: Breaker) -> View:
-    return _told({"until": _ms(breaker, "forced_until_time"), "by": breaker.forced_by or None, "why": breaker.forced_why or None})
+    return _without_none({"until": _ms(breaker, "forced_until_time"), "by": breaker.forced_by or None, "why": breaker.forced_why or None})
 
 
 def _ms(message: Any, field: str) -> int | None:
     return millis(getattr(message, field)) if message.HasField(field) else None
 
 
-def _told(view: View) -> View:
+def _without_none(view: View) -> View:
     return {name: value for name, value in view.items() if value is not None}
 
 

@@ -21,12 +21,12 @@ from fastapi.responses import Response
 from google.protobuf.descriptor import ServiceDescriptor
 
 from sickbay.server.rest.app import json_response
-from sickbay.server.rest.comments import comment
-from sickbay.server.rest.documents import Documents
-from sickbay.server.rest.openapi import described, statuses, streams
-from sickbay.server.rest.routes import Route, routes_of
+from sickbay.server.rest.openapi import streams
 from sickbay.server.rest.sse import Event, event_stream, relay
-from sickbay.server.rest.transcode import RequestReader
+from sickbay.server.rest.transcoding.comments import comment
+from sickbay.server.rest.transcoding.documents import Documents, statuses
+from sickbay.server.rest.transcoding.requests import RequestReader
+from sickbay.server.rest.transcoding.routes import Route, routes_of
 from sickbay.server.rest.views import SHAPES, render
 
 _REQUEST: Final = "_request"
@@ -90,7 +90,7 @@ class Gateway:
             response_class=Response,
             response_model=None,
             responses=self._responses(route, reader, manner),
-            openapi_extra=described(route, reader.fields, self._documents, manner.example),
+            openapi_extra=self._documents.body(route, reader.fields, manner.example),
             tags=[route.path.split("/")[1].partition(":")[0]],
         )
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from typing import Any, Final
 
-from google.protobuf.descriptor import Descriptor
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from pydantic import TypeAdapter
 
 from sickbay.server.rest import schemas
-from sickbay.server.rest.comments import comment
-from sickbay.server.rest.fields import PLAIN, JsonField, Shape, Shapes, asked_fields, told_fields
-from sickbay.server.rest.kinds import Schema
-from sickbay.server.rest.render import ALWAYS_SPARSE
+from sickbay.server.rest.errors import STATUSES
+from sickbay.server.rest.openapi import fails
+from sickbay.server.rest.transcoding.comments import comment
+from sickbay.server.rest.transcoding.fields import PLAIN, JsonField, Shape, Shapes, asked_fields, told_fields
+from sickbay.server.rest.transcoding.kinds import Schema
+from sickbay.server.rest.transcoding.render import ALWAYS_SPARSE
+from sickbay.server.rest.transcoding.routes import Route, in_place, is_whole_body
 
 _REF: Final = "#/components/schemas/"
 
@@ -32,15 +37,25 @@ class Documents:
         shape = self._shape(descriptor)
         return next(self._told_field(one) for one in told_fields(descriptor, shape) if one.proto.name == field)
 
-    def asked(self, descriptor: Descriptor, fields: Iterable[JsonField], within: frozenset[str] = frozenset()) -> Schema:
+    def asked(self, descriptor: Descriptor, fields: Sequence[JsonField], within: frozenset[str] = frozenset()) -> Schema:
         """What a body may hold."""
-        fields = list(fields)
         return {
             "type": "object",
             "additionalProperties": False,
             "properties": {one.name: self._asked_field(one, within | {descriptor.full_name}) for one in fields},
             "required": [one.name for one in fields if is_required(one)],
         }
+
+    def body(self, route: Route, fields: Sequence[JsonField], example: Any) -> dict[str, Any] | None:
+        """The `openapi_extra` of a route, which reads its body itself."""
+        if not route.body:
+            return None
+        inside = in_place(route, fields, "body")
+        schema = self.asked(route.rpc.input_type, inside)
+        if not is_whole_body(route):
+            schema = schema["properties"][inside[0].name]
+        content = {"schema": schema} if example is None else {"schema": schema, "example": example}
+        return {"requestBody": {"required": bool(schema.get("required")), "content": {"application/json": content}}}
 
     def _shape(self, descriptor: Descriptor) -> Shape:
         return self._shapes.get(descriptor.full_name, PLAIN)
@@ -75,6 +90,26 @@ class Documents:
             "properties": base["properties"] | {one.name: self._told_field(one) for one in others},
             "required": base["required"] + [one.name for one in others if _always(one, shape)],
         }
+
+
+def statuses(route: Route, fields: Sequence[JsonField]) -> dict[int | str, dict[str, Any]]:
+    """How an RPC's route can fail: by what it reads, and by the codes that the RPC's comment names."""
+    said = comment(route.rpc)
+    found = {status for code, status in STATUSES.items() if re.search(rf"\b{code.name}\b", said)}
+    if fields:
+        found.add(HTTPStatus.BAD_REQUEST)
+    if route.changes:
+        found |= {HTTPStatus.FORBIDDEN, HTTPStatus.UNSUPPORTED_MEDIA_TYPE}
+    if route.body:
+        found.add(413)
+    if any(_repeats(field.proto) for field in fields):
+        found |= {HTTPStatus.CONFLICT, 422}
+    return fails(*sorted(found))
+
+
+def _repeats(field: FieldDescriptor) -> bool:
+    """Whether a field tells a repeated request, or has one that does."""
+    return field.name == "request_id" or (field.message_type is not None and "request_id" in field.message_type.fields_by_name)
 
 
 def is_required(one: JsonField) -> bool:

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 from google.api import annotations_pb2
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor, ServiceDescriptor
 
-from sickbay.server.rest.fields import JsonField
 from sickbay.server.rest.intruders import SAFE
+from sickbay.server.rest.transcoding.fields import JsonField
 
 _VARIABLE: Final = re.compile(r"\{([a-z0-9_]+)(?:=\*)?\}")
 IN_QUERY: Final = frozenset({"tenant"})
@@ -80,6 +81,6 @@ def is_whole_body(route: Route) -> bool:
     return route.body == "*"
 
 
-def in_place(route: Route, fields: list[JsonField], place: str) -> list[JsonField]:
+def in_place(route: Route, fields: Sequence[JsonField], place: str) -> list[JsonField]:
     """Those that come from this place."""
     return [field for field in fields if route.place(field.proto) == place]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from google.protobuf.descriptor import Descriptor
@@ -12,8 +13,10 @@ from google.protobuf.message_factory import GetMessageClass
 
 from sickbay.domain.errors import InvalidArgument
 from sickbay.server.rest.body import Body, decode
-from sickbay.server.rest.fields import PLAIN, JsonField, Shapes, asked_fields
-from sickbay.server.rest.kinds import JSON_TEXT, of_any
+from sickbay.server.rest.transcoding.fields import PLAIN, JsonField, Shapes, asked_fields
+from sickbay.server.rest.transcoding.kinds import JSON_TEXT, of_any
+
+_INTEGER: Final = re.compile(r"-?[0-9]{1,20}")
 
 Read = Callable[[Any], Any]
 Values = dict[str, Any]
@@ -26,9 +29,9 @@ class BodyReader:
     def __init__(self, descriptor: Descriptor, fields: Sequence[JsonField], shapes: Shapes, within: frozenset[str] = frozenset()) -> None:
         """`within` are the messages that this one is part of."""
         self._message: Any = GetMessageClass(descriptor)
-        made = [_Member(field, shapes, within | {descriptor.full_name}) for field in fields]
-        members = [(one.attribute, one.type, msgspec.field(default=one.default, name=one.name)) for one in made]
-        self._steps = [(one.attribute, one.default, one.field, one.read) for one in made]
+        parts = [_Member(field, shapes, within | {descriptor.full_name}) for field in fields]
+        members = [(one.attribute, one.type, msgspec.field(default=one.default, name=one.name)) for one in parts]
+        self._steps = [(one.attribute, one.default, one.field, one.read) for one in parts]
         self.struct: type[Body] = msgspec.defstruct(descriptor.name, members, bases=(Body,), frozen=True)  # type: ignore[assignment]
         self._choices = _choices(fields)
 
@@ -38,8 +41,7 @@ class BodyReader:
 
     def message(self, body: Body) -> Message:
         """The message of an object that was read."""
-        found: Message = self._message(**self.values(body))
-        return found
+        return made(self._message, self.values(body))
 
     def values(self, body: Body) -> Values:
         """Its fields by their names in the contract, without those that say nothing."""
@@ -52,6 +54,15 @@ class BodyReader:
             if sum(one in values for one in names) > 1:
                 raise InvalidArgument(f"send only one of {', '.join(names.values())}")
         return values
+
+
+def made(kind: Any, values: Values) -> Message:
+    """The message of these values; InvalidArgument if one is beyond what its field holds."""
+    try:
+        message: Message = kind(**values)
+    except (ValueError, OverflowError):
+        raise InvalidArgument("a number is beyond what its field holds") from None
+    return message
 
 
 def reader_of(descriptor: Descriptor, shapes: Shapes, within: frozenset[str] = frozenset()) -> BodyReader:
@@ -109,9 +120,28 @@ def _each(read: Read | None) -> Read | None:
 
 
 def _each_entry(entry: Descriptor, read: Read | None) -> Read | None:
-    whole = entry.fields_by_name["key"].cpp_type != entry.fields_by_name["key"].CPPTYPE_STRING
-    change = read or (lambda value: value)
-    return lambda values: {int(key) if whole else key: change(value) for key, value in values.items()}
+    name, change = _entry_name(entry), read or (lambda value: value)
+    return lambda values: {name(key): change(value) for key, value in values.items()}
+
+
+def _entry_name(entry: Descriptor) -> Read:
+    """How a name in a JSON object becomes the key of a map."""
+    key = entry.fields_by_name["key"]
+    if key.cpp_type == key.CPPTYPE_STRING:
+        return str
+    return _truth if key.cpp_type == key.CPPTYPE_BOOL else _integer
+
+
+def _truth(name: str) -> bool:
+    if name not in {"true", "false"}:
+        raise ValueError("every name must be true or false")
+    return name == "true"
+
+
+def _integer(name: str) -> int:
+    if not _INTEGER.fullmatch(name):
+        raise ValueError("every name must be an integer")
+    return int(name)
 
 
 def _choices(fields: Sequence[JsonField]) -> list[dict[str, str]]:

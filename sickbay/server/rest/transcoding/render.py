@@ -10,7 +10,7 @@ from typing import Any, Final
 from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import Message
 
-from sickbay.server.rest.fields import PLAIN, JsonField, Shape, Shapes, View, told_fields
+from sickbay.server.rest.transcoding.fields import PLAIN, JsonField, Shape, Shapes, View, told_fields
 
 Get = Callable[[Any], Any]
 """The value of one field in JSON, None if it is left out."""

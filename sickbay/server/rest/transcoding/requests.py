@@ -17,13 +17,13 @@ from google.protobuf.message_factory import GetMessageClass
 from pydantic import ConfigDict, Field, create_model
 
 from sickbay.domain.errors import InvalidArgument
-from sickbay.server.rest.bodies import BodyReader, Read, Values, named, reader_of
 from sickbay.server.rest.body import read_body
-from sickbay.server.rest.comments import comment
-from sickbay.server.rest.fields import PLAIN, JsonField, Shapes, asked_fields
 from sickbay.server.rest.guard import Name
-from sickbay.server.rest.kinds import AGAIN, JSON_TEXT, Kind
-from sickbay.server.rest.routes import Route, in_place, is_whole_body
+from sickbay.server.rest.transcoding.bodies import BodyReader, Read, Values, made, named, reader_of
+from sickbay.server.rest.transcoding.comments import comment
+from sickbay.server.rest.transcoding.fields import PLAIN, JsonField, Shapes, asked_fields
+from sickbay.server.rest.transcoding.kinds import AGAIN, JSON_TEXT, Kind
+from sickbay.server.rest.transcoding.routes import Route, in_place, is_whole_body
 
 _QUERY: Final = "_query"
 _HEADERS: Final[Mapping[str, tuple[str, Any]]] = {
@@ -81,8 +81,7 @@ class RequestReader:
                 values[one.proto.name] = self._read(one, asked)
         for one in self._header:
             values[one.proto.name] = _sent_once(request, one, given[one.proto.name])
-        message: Message = self._message(**values)
-        return message
+        return made(self._message, values)
 
     def _read(self, one: JsonField, value: Any) -> Any:
         read = self._reads[one.proto.name]

@@ -23,7 +23,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from sickbay.server.enums import number
 from sickbay.server.rest.body import text
-from sickbay.server.rest.times import millis, rfc3339
+from sickbay.server.rest.transcoding.times import millis, rfc3339
 
 Schema = Mapping[str, Any]
 """JSON Schema."""

@@ -10,7 +10,7 @@ import msgspec
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
 
-from sickbay.server.rest.kinds import Kind, Schema, is_json_text, of_field
+from sickbay.server.rest.transcoding.kinds import Kind, Schema, is_json_text, of_field
 
 View = dict[str, Any]
 """What `encode` turns into a JSON object."""
