@@ -11,7 +11,7 @@ PACKAGES := sickbay jobapi worker controlplane sickbay_cli
 # Each process of the tests has its own servers' corners; worksteal evens out the few long tests.
 MIN_COVERAGE ?= 95
 PARALLEL ?= -n logical --maxprocesses 4 --dist worksteal
-PROTOS = $(shell find proto -name '*.proto' | sort)
+PROTOS = $(shell find proto/sickbay -name '*.proto' | sort)
 
 .PHONY: help setup run test test-unit test-embedded test-rabbit-matrix test-image test-compose check-deploy test-deploy test-workflows chaos image lint typecheck gen monitoring bench clean lock
 
@@ -81,6 +81,10 @@ gen: $(DEV_STAMP) ## Generate gen/ from proto/ (imported as sickbay.jobs and sic
 	  --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc --python_out=gen --grpc_python_out=gen \
 	  --mypy_out=quiet:gen --mypy_grpc_out=quiet:gen $(PROTOS)
 	find gen/sickbay -mindepth 1 -type d -exec touch {}/__init__.py \;
+	@# The comments, of which REST's documentation is made: generated code has none.
+	for folder in $(patsubst proto/%/,%,$(sort $(dir $(PROTOS)))); do \
+	  $(BIN)/python -m grpc_tools.protoc -Iproto --include_source_info \
+	    --descriptor_set_out=gen/$$folder/descriptors.binpb proto/$$folder/*.proto || exit 1; done
 
 monitoring: $(DEV_STAMP) ## Generate what monitoring reads: Grafana's dashboard, and the alert rules for Kubernetes
 	$(BIN)/python -m deploy.grafana.dashboard

@@ -1,27 +1,33 @@
-"""The REST gateway of the control plane: circuits, quarantine and metrics for people and scripts."""
+"""The REST gateway of the control plane: circuits, quarantine and metrics, as the contracts of their services have them."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse, Response
 
-from controlplane.rest.breakers import add_breakers
-from controlplane.rest.quarantine import add_quarantine, add_requeue
-from sickbay.breakers.v1.breaker_service_pb2 import GetMetricsRequest
+from sickbay.breakers.v1 import breaker_service_pb2 as breakers_pb
+from sickbay.contract.paging import MAX_PAGE_SIZE
+from sickbay.jobs.v1 import quarantine_service_pb2 as quarantine_pb
 from sickbay.server.health import Health, add_health
-from sickbay.server.rest import schemas
+from sickbay.server.rest.accept import JSON, prefers
 from sickbay.server.rest.app import create_app, json_response
 from sickbay.server.rest.openapi import fails
+from sickbay.server.rest.schemas import BreakerBody
 from sickbay.server.rest.scrape import DOCUMENTED, scraped, wants_text
-from sickbay.server.rest.views import metrics_view
+from sickbay.server.rest.sse import STREAM
+from sickbay.server.rest.transcoding.gateway import Gateway, Manner
+from sickbay.server.rest.views import breaker_view
 from sickbay.telemetry.metrics import MetricsRegistry
 
 if TYPE_CHECKING:  # stubs for asyncio exist for type checkers only
     from sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceAsyncStub
     from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceAsyncStub
     from sickbay.telemetry.spans import Tracing
+
+_BREAKERS: Final = breakers_pb.DESCRIPTOR.services_by_name["BreakerService"]
+_QUARANTINE: Final = quarantine_pb.DESCRIPTOR.services_by_name["QuarantineService"]
 
 
 def create_gateway(
@@ -40,18 +46,24 @@ def create_gateway(
     async def root() -> Response:
         return RedirectResponse("/docs")
 
+    async def scrape(request: Request, _: breakers_pb.GetMetricsRequest) -> Response | None:
+        """Prometheus text or OpenMetrics, with more numbers, if `Accept` names it."""
+        return await scraped(told, request) if wants_text(request.headers.get("accept", "")) else None
+
+    async def the_breaker_named_events(request: Request, asked: breakers_pb.WatchBreakersRequest) -> Response | None:
+        """If `Accept` names JSON, it is the circuit of the job type `events`, whose path this is, too."""
+        if not prefers(request.headers.get("accept", ""), JSON, STREAM):
+            return None
+        reply = await breakers.GetBreaker(breakers_pb.GetBreakerRequest(job_type="events", tenant=asked.tenant))
+        return json_response(breaker_view(reply.breaker))
+
     add_health(app, health)
-
-    @app.get(
-        "/metrics", operation_id="GetMetrics", response_model=schemas.MetricsBody, responses={**fails(), **DOCUMENTED}, tags=["metrics"]
-    )
-    async def metrics(request: Request) -> Response:
-        """The system in numbers; as Prometheus text or OpenMetrics, with more of them, if `Accept` names it."""
-        if wants_text(request.headers.get("accept", "")):
-            return await scraped(told, request)
-        return json_response(metrics_view(await breakers.GetMetrics(GetMetricsRequest())))
-
-    add_breakers(app, breakers)
-    add_quarantine(app, quarantine)
-    add_requeue(app, quarantine)
+    gateway = Gateway(app)
+    manners = {
+        "GetMetrics": Manner(instead=scrape, responses=DOCUMENTED),
+        "ListBreakers": Manner(defaults={"page_size": MAX_PAGE_SIZE}, lenient=True),
+        "WatchBreakers": Manner(instead=the_breaker_named_events, responses={200: {"model": BreakerBody}, **fails(404)}),
+    }
+    gateway.add(_BREAKERS, breakers, manners)
+    gateway.add(_QUARANTINE, quarantine)
     return app

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from sickbay.domain.errors import InvalidArgument
-from sickbay.domain.job import JobState, Reason
-
-STATE_NAMES: Final = tuple(state.value for state in JobState)
-REASON_NAMES: Final = tuple(reason.value for reason in Reason)
 
 
 def number(enum: Any, prefix: str, name: str) -> Any:

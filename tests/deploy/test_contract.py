@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shutil
 import subprocess
@@ -49,6 +50,13 @@ def test_what_clients_rely_on_is_not_deleted_unnoticed(name: str, pattern: str, 
     assert (says in said) if says else (said == "")
 
 
+@pytest.mark.parametrize("name", ["annotations", "http"])
+def test_the_copies_of_googles_contract_are_those_that_run(name: str):
+    """They are there for who reads `proto/` without our packages; the code comes from googleapis-common-protos."""
+    installed = Path(importlib.import_module(f"google.api.{name}_pb2").__file__ or "").with_name(f"{name}.proto")
+    assert (ROOT / f"proto/google/api/{name}.proto").read_bytes() == installed.read_bytes()
+
+
 def test_the_wheel_has_the_generated_code_and_no_top_level_gen(tmp_path: Path):
     """A `gen` of the user's own and stubs that another project made of our contract are in nobody's way."""
     words = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", "-w", tmp_path, ROOT]
@@ -63,6 +71,8 @@ def test_the_wheel_has_the_generated_code_and_no_top_level_gen(tmp_path: Path):
         "controlplane",
         "sickbay_cli",
     }
+    for package in ("jobs", "breakers"):
+        assert (tmp_path / "installed/sickbay" / package / "v1/descriptors.binpb").is_file(), "REST's documentation has no comments"
     users = tmp_path / "users"
     (users / "sickbay/jobs/v1").mkdir(parents=True)
     (users / "sickbay/jobs/v1/job_pb2.py").write_text("raise ImportError('the stubs of another project')\n", "utf-8")

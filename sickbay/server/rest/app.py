@@ -1,14 +1,15 @@
 """The FastAPI factory of the gateways: documentation without internet, one form of errors, JSON by msgspec.
 
-    app = create_app("Sickbay Job API", "Takes jobs in")
+    app = create_app("Sickbay Job API", "Takes jobs in", VERSION)
+    Gateway(app).add(pb.DESCRIPTOR.services_by_name["JobService"], stub)      # transcoding/gateway.py: a route for each RPC
 
-    @app.post("/jobs", status_code=202)
-    async def submit(request: Request) -> Response:
-        body = await read_body(request, SubmitBody)                  # body.py
-        reply = await jobs.SubmitJob(SubmitJobRequest(...))          # channel.py; its errors become answers by themselves
-        return json_response(job_view(reply.job), 202)               # views.py
+What is no RPC is an ordinary route:
 
-Handlers raise: AioRpcError and SickbayError are answered by the table in `errors.py`.
+    @app.get("/health")
+    async def get_health() -> Response:
+        return json_response({"status": "ok"})
+
+Routes raise: AioRpcError and SickbayError are answered by the table in `errors.py`.
 """
 
 from __future__ import annotations

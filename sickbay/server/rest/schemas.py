@@ -1,13 +1,12 @@
-"""What the REST bodies look like, for `/openapi.json` and `/docs`. The views make them; a test holds the two together."""
+"""What the bodies look like that `views.py` makes by hand, for `/openapi.json` and `/docs`; a test holds the two together."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 _StateName = Literal["QUEUED", "RUNNING", "RETRYING", "PARKED", "QUARANTINED", "SUCCEEDED", "DISCARDED", "CANCELLED"]
-_ReasonName = Literal["CIRCUIT_OPEN", "RETRIES_EXHAUSTED", "UNKNOWN_TYPE", "UNDECODABLE", "WORKER_LOST", "BROKER", "WORKER_FAULT"]
 _BreakerName = Literal["CLOSED", "OPEN", "HALF_OPEN", "FORCED_OPEN", "DISABLED", "METRICS_ONLY"]
 
 
@@ -49,116 +48,6 @@ class BatchBody(Strict):
     accepted: int
     refused: int
     results: list[BatchItemBody]
-
-
-class AttemptErrorBody(Strict):
-    """One failed run; `traceback` says where it failed, and is missing in lists and in older errors."""
-
-    time: str
-    attempt: int
-    generation: int
-    code: str
-    message: str
-    traceback: str | None = None
-
-
-class ChangeBody(Strict):
-    """One step in a job's life."""
-
-    time: str
-    state: _StateName
-    attempt: int
-    generation: int
-    code: str | None = None
-    message: str | None = None
-    actor: str | None = None
-    traceback: str | None = None
-
-
-class JobBody(Strict):
-    """A job."""
-
-    jobId: str
-    jobType: str
-    tenant: str
-    state: _StateName
-    attempt: int
-    generation: int
-    errors: list[AttemptErrorBody]
-    submittedAt: str | None = None
-    updatedAt: str | None = None
-    startedAt: str | None = None
-    duplicates: int
-    history: list[ChangeBody] | None = None
-
-
-class JobsBody(Strict):
-    """A page of jobs, newest first; `nextPageToken` is missing on the last page."""
-
-    jobs: list[JobBody]
-    nextPageToken: str | None = None
-
-
-class RevisionBody(Strict):
-    """One edit of a payload."""
-
-    time: str
-    actor: str | None = None
-    before: dict[str, Any] | None = None
-    after: dict[str, Any] | None = None
-
-
-class QuarantinedBody(JobBody):
-    """A job that was set aside; `payload` and `revisions` only where a single one is read."""
-
-    payload: dict[str, Any] | None = None
-    reason: _ReasonName
-    etag: str
-    quarantinedAt: str | None = None
-    fingerprint: str | None = None
-    revisions: list[RevisionBody] | None = None
-
-
-class QuarantineBody(Strict):
-    """A page of set-aside jobs, longest waiting first; `count` is how many match in all."""
-
-    count: int
-    jobs: list[QuarantinedBody]
-    nextPageToken: str | None = None
-
-
-class RequeuedBody(JobBody):
-    """A job that may have been lost, and what became of it."""
-
-    outcome: str
-    message: str | None = None
-
-
-class RequeueResultBody(Strict):
-    """A page of jobs that were judged, longest unheard of first."""
-
-    jobs: list[RequeuedBody]
-    nextPageToken: str | None = None
-
-
-class GroupBody(Strict):
-    """Set-aside jobs with what looks like one cause."""
-
-    jobType: str
-    errorCode: str
-    fingerprint: str
-    sampleMessage: str
-    sampleJobId: str
-    count: int
-    firstAt: str | None = None
-    lastAt: str | None = None
-
-
-class GroupsBody(Strict):
-    """A page of groups, largest first."""
-
-    groups: list[GroupBody]
-    nextPageToken: str | None = None
 
 
 class CodeBody(Strict):

@@ -1,19 +1,22 @@
 """Server-sent events: a stream of a stub as `text/event-stream`, with heartbeats, and cleaned up as soon as the client goes.
 
-return await event_stream(request, relay(jobs.WatchJob(...), lambda reply: ("job", job_view(reply.job), reply.resume_token)))
+The form of events is FastAPI's own (`fastapi.sse`). Its way to run them is not: a first error is a proper HTTP error here, streams end
+with the application, and the id comes before the data, where whoever reads line by line needs it.
+
+    return await event_stream(request, relay(jobs.WatchJob(...), lambda reply: ("job", job_view(reply.job), reply.resume_token)))
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, MutableMapping
+from collections.abc import AsyncGenerator, Callable
 from contextlib import ExitStack, suppress
 from http import HTTPStatus
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import grpc
-from fastapi import Header
+from fastapi.sse import EventSourceResponse, format_sse_event
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -39,11 +42,10 @@ STREAM: Final = ("text/event-stream",)
 
 Event = tuple[str, Any, str]
 """The event's name, its data, which is sent as JSON, and its id, from which a later stream goes on; empty: that of the event before."""
-LastEventId = Annotated[str, Header(alias="Last-Event-ID", description="The id of the last event of an earlier stream, to go on after it.")]
-"""What a browser's EventSource sends when it connects again."""
 
 _HEADERS: Final = {"cache-control": "no-store", "x-accel-buffering": "no"}
-_WELCOME: Final = b": welcome\nretry: %d\n\n" % RETRY_MS
+_WELCOME: Final = format_sse_event(comment="welcome", retry=RETRY_MS)
+_HEARTBEAT: Final = format_sse_event(comment="still here")
 
 
 async def relay(call: grpc.aio.UnaryStreamCall[Any, Any], view: Callable[[Any], Event]) -> AsyncGenerator[Event]:
@@ -96,11 +98,8 @@ def _watches(app: Any) -> Watches:
     return found
 
 
-class _EventStream(Response):
-    """One running stream. It alone reads `receive`, to see the client go."""
-
-    media_type = STREAM[0]
-    charset = "utf-8"
+class _EventStream(EventSourceResponse):
+    """One running stream: it ends with its source, with the client, and with the application."""
 
     def __init__(
         self,
@@ -110,38 +109,42 @@ class _EventStream(Response):
         heartbeat: float,
         watch: ExitStack,
     ) -> None:
-        super().__init__(headers=_HEADERS)
-        del self.headers["content-length"]
+        self._blocks = self._told(stopping)
+        super().__init__(self._blocks, headers=_HEADERS)
         self._source, self._next = source, first
-        self._stopping, self._heartbeat, self._watch = stopping, heartbeat, watch
+        self._heartbeat, self._watch = heartbeat, watch
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
-        ends: set[asyncio.Future[Any]] = {asyncio.ensure_future(_gone(receive)), asyncio.ensure_future(self._stopping.wait())}
+        told = asyncio.ensure_future(self.stream_response(send))
+        gone = asyncio.ensure_future(self.listen_for_disconnect(receive))
         try:
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            await self._pump(send, ends)
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            await asyncio.wait({told, gone}, return_when=asyncio.FIRST_COMPLETED)
+            if told.done():
+                told.result()
         except OSError:
             pass  # the client went while we wrote
         finally:
             self._watch.close()
-            await _cancel(*ends)
+            await _cancel(told, gone)
+            await self._blocks.aclose()
             await _close(self._source, self._next)
 
-    async def _pump(self, send: Send, ends: set[asyncio.Future[Any]]) -> None:
-        await send(_chunk(_WELCOME))
-        while True:
-            done, _ = await asyncio.wait({self._next, *ends}, timeout=self._heartbeat, return_when=asyncio.FIRST_COMPLETED)
-            if done & ends:
-                return
-            if not done:
-                await send(_chunk(b": still here\n\n"))
-                continue
-            block = self._block()
-            if block is None:
-                return
-            await send(_chunk(block))
-            self._next = asyncio.ensure_future(anext(self._source, None))
+    async def _told(self, stopping: asyncio.Event) -> AsyncGenerator[bytes]:
+        yield _WELCOME
+        stopped: asyncio.Future[Any] = asyncio.ensure_future(stopping.wait())
+        try:
+            while True:
+                done, _ = await asyncio.wait({self._next, stopped}, timeout=self._heartbeat, return_when=asyncio.FIRST_COMPLETED)
+                if not done:
+                    yield _HEARTBEAT
+                    continue
+                block = None if stopped in done else self._block()
+                if block is None:
+                    return
+                yield block
+                self._next = asyncio.ensure_future(anext(self._source, None))
+        finally:
+            await _cancel(stopped)
 
     def _block(self) -> bytes | None:
         """The next event as text, None if it was the last; a failure is told as an event, after which the source is exhausted."""
@@ -154,16 +157,8 @@ class _EventStream(Response):
         if event is None:
             return None
         name, data, place = event
-        return b"%bevent: %b\ndata: %b\n\n" % (b"id: %b\n" % place.encode() if place else b"", name.encode(), encode(data))
-
-
-def _chunk(data: bytes) -> MutableMapping[str, Any]:
-    return {"type": "http.response.body", "body": data, "more_body": True}
-
-
-async def _gone(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+        block = format_sse_event(event=name, data_str=encode(data).decode())
+        return b"id: %b\n%b" % (place.encode(), block) if place else block
 
 
 async def _close(source: AsyncGenerator[Event], pending: asyncio.Future[Event | None]) -> None:

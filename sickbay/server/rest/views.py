@@ -1,61 +1,36 @@
-"""Protobuf to the JSON of REST: camelCase, states without prefix, times as RFC 3339 in UTC with milliseconds.
+"""What REST says otherwise than the rules of `transcoding`: one table, of the messages whose JSON is documented.
 
-Fields that are not set are left out, so a healthy circuit is just `{"jobType": ..., "state": "CLOSED"}`. Payloads go out byte for byte.
+A message that does not stand here needs nothing: its fields in camelCase, states without prefix, times as RFC 3339 in UTC with
+milliseconds, payloads byte for byte. Fields that are not set are left out, so a healthy circuit is just
+`{"jobType": ..., "state": "CLOSED"}`.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
 from typing import Any, Final
 
 import msgspec
-from google.protobuf.timestamp_pb2 import Timestamp
 
 from sickbay.breakers.v1.breaker_pb2 import Breaker
-from sickbay.breakers.v1.breaker_service_pb2 import GetMetricsResponse
-from sickbay.domain.job import DEFAULT_TENANT
-from sickbay.jobs.v1.job_pb2 import AttemptError, Job, StateChange
-from sickbay.jobs.v1.quarantine_service_pb2 import FailureGroup, PayloadRevision, QuarantinedJob, RequeuedJob
+from sickbay.breakers.v1.breaker_service_pb2 import GetMetricsResponse, ListBreakersResponse, ResetBreakerResponse
+from sickbay.domain.job import DEFAULT_TENANT, NAME_PATTERN
+from sickbay.jobs.v1.job_pb2 import JOB_VIEW_BASIC, JOB_VIEW_FULL
+from sickbay.jobs.v1.job_service_pb2 import SubmitJobResponse
+from sickbay.server.rest.transcoding.fields import Shape, Shapes, View
+from sickbay.server.rest.transcoding.kinds import flag, whole_seconds
+from sickbay.server.rest.transcoding.render import Renderer
+from sickbay.server.rest.transcoding.times import millis, rfc3339
 
-View = dict[str, Any]
-"""What `encode` turns into a JSON object."""
+__all__ = ["View", "millis", "rfc3339"]
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _OPENED: Final = frozenset({Breaker.STATE_OPEN, Breaker.STATE_HALF_OPEN, Breaker.STATE_FORCED_OPEN})
+_AGE: Final = 10**9
 
 
 def encode(view: Any) -> bytes:
     """The view as compact JSON."""
     return msgspec.json.encode(view)
-
-
-def rfc3339(ms: int) -> str:
-    """Milliseconds since the epoch as for example `2024-01-01T00:00:00.000Z`."""
-    return (_EPOCH + timedelta(milliseconds=ms)).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
-
-
-def millis(time: Timestamp) -> int:
-    """A Timestamp as milliseconds since the epoch."""
-    return time.seconds * 1000 + time.nanos // 1_000_000
-
-
-def job_view(job: Job) -> View:
-    """A job."""
-    view = {
-        "jobId": job.job_id,
-        "jobType": job.job_type,
-        "tenant": job.tenant,
-        "state": Job.State.Name(job.state).removeprefix("STATE_"),
-        "attempt": job.attempt,
-        "generation": job.generation,
-        "errors": [_error_view(error) for error in job.errors],
-        "submittedAt": _time(job, "submit_time"),
-        "updatedAt": _time(job, "update_time"),
-        "startedAt": _time(job, "start_time"),
-        "duplicates": job.duplicates,
-        "history": [change_view(change) for change in job.history] or None,
-    }
-    return _told(view)
 
 
 def accepted_view(job_type: str, job_id: str, *, duplicate: bool) -> View:
@@ -67,55 +42,6 @@ def accepted_view(job_type: str, job_id: str, *, duplicate: bool) -> View:
 def reset_view(job_type: str) -> View:
     """The documented answer to a reset."""
     return {"message": f"Circuit breaker for '{job_type}' has been reset", "jobType": job_type}
-
-
-def change_view(change: StateChange) -> View:
-    """One line of a job's history."""
-    view = {
-        "time": _time(change, "time"),
-        "state": Job.State.Name(change.state).removeprefix("STATE_"),
-        "attempt": change.attempt,
-        "generation": change.generation,
-        "code": change.code or None,
-        "message": change.message or None,
-        "actor": change.actor or None,
-        "traceback": change.traceback or None,
-    }
-    return _told(view)
-
-
-def quarantined_view(quarantined: QuarantinedJob) -> View:
-    """A job that was set aside; `payload` and `revisions` only where they were read (not in lists)."""
-    view = {
-        "payload": msgspec.Raw(quarantined.payload_json.encode()) if quarantined.payload_json else None,
-        "reason": QuarantinedJob.Reason.Name(quarantined.reason).removeprefix("REASON_"),
-        "etag": quarantined.etag,
-        "quarantinedAt": _time(quarantined, "quarantine_time"),
-        "fingerprint": quarantined.fingerprint or None,
-        "revisions": [_revision_view(revision) for revision in quarantined.revisions] if quarantined.payload_json else None,
-    }
-    return job_view(quarantined.job) | _told(view)
-
-
-def requeued_view(one: RequeuedJob) -> View:
-    """A job that may have been lost, and what became of it."""
-    view = {"outcome": RequeuedJob.Outcome.Name(one.outcome).removeprefix("OUTCOME_"), "message": one.message or None}
-    return job_view(one.job) | _told(view)
-
-
-def failure_group_view(group: FailureGroup) -> View:
-    """Jobs that were set aside for what looks like one cause; `errorCode` is empty if they never ran."""
-    view = {
-        "jobType": group.job_type,
-        "errorCode": group.error_code,
-        "fingerprint": group.fingerprint,
-        "sampleMessage": group.sample_message,
-        "sampleJobId": group.sample_job_id,
-        "count": group.count,
-        "firstAt": _time(group, "first_time"),
-        "lastAt": _time(group, "last_time"),
-    }
-    return _told(view)
 
 
 def breaker_view(breaker: Breaker) -> View:
@@ -139,12 +65,12 @@ def breaker_view(breaker: Breaker) -> View:
         "wouldHaveTripped": breaker.would_have_tripped or None,
         "degraded": breaker.degraded or None,
     }
-    return _told(view)
+    return _without_none(view)
 
 
 def breakers_view(breakers: list[View], next_page_token: str = "") -> View:
     """A page of circuits."""
-    return _told({"count": len(breakers), "breakers": breakers, "nextPageToken": next_page_token or None})
+    return _without_none({"count": len(breakers), "breakers": breakers, "nextPageToken": next_page_token or None})
 
 
 def metrics_view(metrics: GetMetricsResponse) -> View:
@@ -159,28 +85,6 @@ def metrics_view(metrics: GetMetricsResponse) -> View:
     }
 
 
-def _error_view(error: AttemptError) -> View:
-    view = {
-        "time": _time(error, "time"),
-        "attempt": error.attempt,
-        "generation": error.generation,
-        "code": error.code,
-        "message": error.message,
-        "traceback": error.traceback or None,
-    }
-    return _told(view)
-
-
-def _revision_view(revision: PayloadRevision) -> View:
-    view = {
-        "time": _time(revision, "time"),
-        "actor": revision.actor or None,
-        "before": msgspec.Raw(revision.before_json.encode()) if revision.before_json else None,
-        "after": msgspec.Raw(revision.after_json.encode()) if revision.after_json else None,
-    }
-    return _told(view)
-
-
 def _reason_view(breaker: Breaker) -> View:
     return {"code": breaker.reason_code, "count": breaker.reason_count, "message": breaker.reason_message}
 
@@ -190,16 +94,80 @@ def _row_view(breaker: Breaker) -> View:
 
 
 def _forced_view(breaker: Breaker) -> View:
-    return _told({"until": _ms(breaker, "forced_until_time"), "by": breaker.forced_by or None, "why": breaker.forced_why or None})
-
-
-def _time(message: Any, field: str) -> str | None:
-    return rfc3339(millis(getattr(message, field))) if message.HasField(field) else None
+    return _without_none({"until": _ms(breaker, "forced_until_time"), "by": breaker.forced_by or None, "why": breaker.forced_why or None})
 
 
 def _ms(message: Any, field: str) -> int | None:
     return millis(getattr(message, field)) if message.HasField(field) else None
 
 
-def _told(view: View) -> View:
+def _without_none(view: View) -> View:
     return {name: value for name, value in view.items() if value is not None}
+
+
+def _accepted(reply: SubmitJobResponse) -> View:
+    return accepted_view(reply.job.job_type, reply.job.job_id, duplicate=reply.duplicate)
+
+
+def _reset(reply: ResetBreakerResponse) -> View:
+    return reset_view(reply.breaker.job_type)
+
+
+def _breakers(reply: ListBreakersResponse) -> View:
+    return breakers_view(list(map(breaker_view, reply.breakers)), reply.next_page_token)
+
+
+_NAME: Final = {"pattern": f"^{NAME_PATTERN}$"}
+_NAME_OR_NONE: Final = {"pattern": f"^({NAME_PATTERN})?$"}
+_LOOSE: Final = {"additionalProperties": True, "required": []}
+"""The items of a batch are judged one by one."""
+
+SHAPES: Final[Shapes] = MappingProxyType(
+    {
+        # Answers.
+        "sickbay.jobs.v1.Job": Shape(
+            names={"submit_time": "submittedAt", "update_time": "updatedAt", "start_time": "startedAt"}, sparse=frozenset({"history"})
+        ),
+        "sickbay.jobs.v1.AttemptError": Shape(sparse=frozenset({"traceback"})),
+        "sickbay.jobs.v1.StateChange": Shape(sparse=frozenset({"code", "message", "actor", "traceback"})),
+        "sickbay.jobs.v1.QuarantinedJob": Shape(
+            inline="job", names={"quarantine_time": "quarantinedAt"}, sparse=frozenset({"fingerprint"}), along={"revisions": "payload_json"}
+        ),
+        "sickbay.jobs.v1.PayloadRevision": Shape(sparse=frozenset({"actor"})),
+        "sickbay.jobs.v1.FailureGroup": Shape(names={"first_time": "firstAt", "last_time": "lastAt"}),
+        "sickbay.jobs.v1.RequeuedJob": Shape(inline="job", sparse=frozenset({"message"})),
+        "sickbay.jobs.v1.ListQuarantinedJobsResponse": Shape(names={"total_size": "count"}),
+        "sickbay.jobs.v1.SubmitJobResponse": Shape(view=_accepted, body="AcceptedBody"),
+        "sickbay.jobs.v1.BatchSubmitJobsResponse": Shape(body="BatchBody"),
+        "sickbay.breakers.v1.Breaker": Shape(view=breaker_view, body="BreakerBody"),
+        "sickbay.breakers.v1.ListBreakersResponse": Shape(view=_breakers, body="BreakersBody"),
+        "sickbay.breakers.v1.ResetBreakerResponse": Shape(view=_reset, body="ResetBody"),
+        "sickbay.breakers.v1.GetMetricsResponse": Shape(view=metrics_view, body="MetricsBody"),
+        # Requests.
+        "sickbay.jobs.v1.SubmitJobRequest": Shape(documented={"job_type": _NAME, "tenant": _NAME_OR_NONE}),
+        "sickbay.jobs.v1.BatchSubmitJobsRequest": Shape(
+            names={"requests": "jobs"}, documented={"requests": {"minItems": 1, "maxItems": 1000, "items": _LOOSE}}
+        ),
+        "sickbay.jobs.v1.GetJobRequest": Shape(hidden=frozenset({"view"})),
+        "sickbay.jobs.v1.ListJobsRequest": Shape(
+            names={"states": "state", "view": "history"}, kinds={"view": flag(JOB_VIEW_BASIC, JOB_VIEW_FULL)}
+        ),
+        "sickbay.jobs.v1.ListQuarantinedJobsRequest": Shape(
+            kinds={"min_age": whole_seconds(0, _AGE)}, documented={"state": {"enum": ["PARKED", "QUARANTINED"]}}
+        ),
+        "sickbay.jobs.v1.ResubmitJobRequest": Shape(documented={"job_type": _NAME}),
+        "sickbay.jobs.v1.RequeueJobsRequest": Shape(kinds={"min_age": whole_seconds(1, _AGE)}, documented={"job_ids": {"maxItems": 500}}),
+        "sickbay.breakers.v1.ListBreakersRequest": Shape(
+            documented={"page_size": {"description": "At most this many, 1 to 1,000; 0 means 1,000."}}
+        ),
+        "sickbay.breakers.v1.ForceOpenBreakerRequest": Shape(names={"duration": "seconds"}, documented={"duration": {"minimum": 0.001}}),
+    }
+)
+
+render: Final = Renderer(SHAPES)
+"""A message as its view."""
+job_view: Final = render
+change_view: Final = render
+quarantined_view: Final = render
+requeued_view: Final = render
+failure_group_view: Final = render

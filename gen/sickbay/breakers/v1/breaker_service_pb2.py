@@ -22,12 +22,13 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
 from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from sickbay.breakers.v1 import breaker_pb2 as sickbay_dot_breakers_dot_v1_dot_breaker__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)sickbay/breakers/v1/breaker_service.proto\x12\x13sickbay.breakers.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!sickbay/breakers/v1/breaker.proto\"L\n\x13ListBreakersRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"_\n\x14ListBreakersResponse\x12.\n\x08\x62reakers\x18\x01 \x03(\x0b\x32\x1c.sickbay.breakers.v1.Breaker\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"5\n\x11GetBreakerRequest\x12\x10\n\x08job_type\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\"C\n\x12GetBreakerResponse\x12-\n\x07\x62reaker\x18\x01 \x01(\x0b\x32\x1c.sickbay.breakers.v1.Breaker\"7\n\x13ResetBreakerRequest\x12\x10\n\x08job_type\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\"E\n\x14ResetBreakerResponse\x12-\n\x07\x62reaker\x18\x01 \x01(\x0b\x32\x1c.sickbay.breakers.v1.Breaker\"\x84\x01\n\x17\x46orceOpenBreakerRequest\x12\x10\n\x08job_type\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12+\n\x08\x64uration\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05\x61\x63tor\x18\x04 \x01(\t\x12\x0b\n\x03why\x18\x05 \x01(\t\"I\n\x18\x46orceOpenBreakerResponse\x12-\n\x07\x62reaker\x18\x01 \x01(\x0b\x32\x1c.sickbay.breakers.v1.Breaker\"U\n\x15\x44isableBreakerRequest\x12\x10\n\x08job_type\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\x12\x0b\n\x03why\x18\x04 \x01(\t\"G\n\x16\x44isableBreakerResponse\x12-\n\x07\x62reaker\x18\x01 \x01(\x0b\x32\x1c.sickbay.breakers.v1.Breaker\"\\\n\x1cSetBreakerMetricsOnlyRequest\x12\x10\n\x08job_type\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\x12\x0b\n\x03why\x18\x04 \x01(\t\"N\n\x1dSetBreakerMetricsOnlyResponse\x12-\n\x07\x62reaker\x18\x01 \x01(\x0b\x32\x1c.sickbay.breakers.v1.Breaker\"9\n\x15SetBreakerAutoRequest\x12\x10\n\x08job_type\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\"G\n\x16SetBreakerAutoResponse\x12-\n\x07\x62reaker\x18\x01 \x01(\x0b\x32\x1c.sickbay.breakers.v1.Breaker\"N\n\x14WatchBreakersRequest\x12\x10\n\x08job_type\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x14\n\x0cresume_token\x18\x03 \x01(\t\"\\\n\x15WatchBreakersResponse\x12-\n\x07\x62reaker\x18\x01 \x01(\x0b\x32\x1c.sickbay.breakers.v1.Breaker\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"\x13\n\x11GetMetricsRequest\"\xb8\x04\n\x12GetMetricsResponse\x12\x43\n\x10\x63ircuit_breakers\x18\x01 \x01(\x0b\x32).sickbay.breakers.v1.CircuitBreakerCounts\x12\\\n\x14\x66\x61ilures_by_job_type\x18\x02 \x03(\x0b\x32>.sickbay.breakers.v1.GetMetricsResponse.FailuresByJobTypeEntry\x12O\n\rjobs_by_state\x18\x03 \x03(\x0b\x32\x38.sickbay.breakers.v1.GetMetricsResponse.JobsByStateEntry\x12N\n\x0cqueue_depths\x18\x04 \x03(\x0b\x32\x38.sickbay.breakers.v1.GetMetricsResponse.QueueDepthsEntry\x12\x12\n\nduplicates\x18\x05 \x01(\x03\x12(\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a\x38\n\x16\x46\x61iluresByJobTypeEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a\x32\n\x10JobsByStateEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a\x32\n\x10QueueDepthsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"C\n\x14\x43ircuitBreakerCounts\x12\r\n\x05total\x18\x01 \x01(\x05\x12\x0c\n\x04open\x18\x02 \x01(\x05\x12\x0e\n\x06\x63losed\x18\x03 \x01(\x05\x32\xf7\x07\n\x0e\x42reakerService\x12h\n\x0cListBreakers\x12(.sickbay.breakers.v1.ListBreakersRequest\x1a).sickbay.breakers.v1.ListBreakersResponse\"\x03\x90\x02\x01\x12\x62\n\nGetBreaker\x12&.sickbay.breakers.v1.GetBreakerRequest\x1a\'.sickbay.breakers.v1.GetBreakerResponse\"\x03\x90\x02\x01\x12h\n\x0cResetBreaker\x12(.sickbay.breakers.v1.ResetBreakerRequest\x1a).sickbay.breakers.v1.ResetBreakerResponse\"\x03\x90\x02\x02\x12t\n\x10\x46orceOpenBreaker\x12,.sickbay.breakers.v1.ForceOpenBreakerRequest\x1a-.sickbay.breakers.v1.ForceOpenBreakerResponse\"\x03\x90\x02\x02\x12n\n\x0e\x44isableBreaker\x12*.sickbay.breakers.v1.DisableBreakerRequest\x1a+.sickbay.breakers.v1.DisableBreakerResponse\"\x03\x90\x02\x02\x12\x83\x01\n\x15SetBreakerMetricsOnly\x12\x31.sickbay.breakers.v1.SetBreakerMetricsOnlyRequest\x1a\x32.sickbay.breakers.v1.SetBreakerMetricsOnlyResponse\"\x03\x90\x02\x02\x12n\n\x0eSetBreakerAuto\x12*.sickbay.breakers.v1.SetBreakerAutoRequest\x1a+.sickbay.breakers.v1.SetBreakerAutoResponse\"\x03\x90\x02\x02\x12m\n\rWatchBreakers\x12).sickbay.breakers.v1.WatchBreakersRequest\x1a*.sickbay.breakers.v1.WatchBreakersResponse\"\x03\x90\x02\x01\x30\x01\x12\x62\n\nGetMetrics\x12&.sickbay.breakers.v1.GetMetricsRequest\x1a\'.sickbay.breakers.v1.GetMetricsResponse\"\x03\x90\x02\x01\x42M\n\x13sickbay.breakers.v1P\x01Z\x1esickbay/breakers/v1;breakersv1\xaa\x02\x13Sickbay.Breakers.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n)sickbay/breakers/v1/breaker_service.proto\x12\x13sickbay.breakers.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!sickbay/breakers/v1/breaker.proto\"L\n\x13ListBreakersRequest\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\"_\n\x14ListBreakersResponse\x12.\n\x08\x62reakers\x18\x01 \x03(\x0b\x32\x1c.sickbay.breakers.v1.Breaker\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"5\n\x11GetBreakerRequest\x12\x10\n\x08job_type\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\"C\n\x12GetBreakerResponse\x12-\n\x07\x62reaker\x18\x01 \x01(\x0b\x32\x1c.sickbay.breakers.v1.Breaker\"7\n\x13ResetBreakerRequest\x12\x10\n\x08job_type\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\"E\n\x14ResetBreakerResponse\x12-\n\x07\x62reaker\x18\x01 \x01(\x0b\x32\x1c.sickbay.breakers.v1.Breaker\"\x84\x01\n\x17\x46orceOpenBreakerRequest\x12\x10\n\x08job_type\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12+\n\x08\x64uration\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\r\n\x05\x61\x63tor\x18\x04 \x01(\t\x12\x0b\n\x03why\x18\x05 \x01(\t\"I\n\x18\x46orceOpenBreakerResponse\x12-\n\x07\x62reaker\x18\x01 \x01(\x0b\x32\x1c.sickbay.breakers.v1.Breaker\"U\n\x15\x44isableBreakerRequest\x12\x10\n\x08job_type\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\x12\x0b\n\x03why\x18\x04 \x01(\t\"G\n\x16\x44isableBreakerResponse\x12-\n\x07\x62reaker\x18\x01 \x01(\x0b\x32\x1c.sickbay.breakers.v1.Breaker\"\\\n\x1cSetBreakerMetricsOnlyRequest\x12\x10\n\x08job_type\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\x12\x0b\n\x03why\x18\x04 \x01(\t\"N\n\x1dSetBreakerMetricsOnlyResponse\x12-\n\x07\x62reaker\x18\x01 \x01(\x0b\x32\x1c.sickbay.breakers.v1.Breaker\"9\n\x15SetBreakerAutoRequest\x12\x10\n\x08job_type\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\"G\n\x16SetBreakerAutoResponse\x12-\n\x07\x62reaker\x18\x01 \x01(\x0b\x32\x1c.sickbay.breakers.v1.Breaker\"N\n\x14WatchBreakersRequest\x12\x10\n\x08job_type\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x14\n\x0cresume_token\x18\x03 \x01(\t\"\\\n\x15WatchBreakersResponse\x12-\n\x07\x62reaker\x18\x01 \x01(\x0b\x32\x1c.sickbay.breakers.v1.Breaker\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"\x13\n\x11GetMetricsRequest\"\xb8\x04\n\x12GetMetricsResponse\x12\x43\n\x10\x63ircuit_breakers\x18\x01 \x01(\x0b\x32).sickbay.breakers.v1.CircuitBreakerCounts\x12\\\n\x14\x66\x61ilures_by_job_type\x18\x02 \x03(\x0b\x32>.sickbay.breakers.v1.GetMetricsResponse.FailuresByJobTypeEntry\x12O\n\rjobs_by_state\x18\x03 \x03(\x0b\x32\x38.sickbay.breakers.v1.GetMetricsResponse.JobsByStateEntry\x12N\n\x0cqueue_depths\x18\x04 \x03(\x0b\x32\x38.sickbay.breakers.v1.GetMetricsResponse.QueueDepthsEntry\x12\x12\n\nduplicates\x18\x05 \x01(\x03\x12(\n\x04time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x1a\x38\n\x16\x46\x61iluresByJobTypeEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a\x32\n\x10JobsByStateEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\x1a\x32\n\x10QueueDepthsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x03:\x02\x38\x01\"C\n\x14\x43ircuitBreakerCounts\x12\r\n\x05total\x18\x01 \x01(\x05\x12\x0c\n\x04open\x18\x02 \x01(\x05\x12\x0e\n\x06\x63losed\x18\x03 \x01(\x05\x32\xbf\n\n\x0e\x42reakerService\x12y\n\x0cListBreakers\x12(.sickbay.breakers.v1.ListBreakersRequest\x1a).sickbay.breakers.v1.ListBreakersResponse\"\x14\x90\x02\x01\x82\xd3\xe4\x93\x02\x0b\x12\t/breakers\x12\x87\x01\n\nGetBreaker\x12&.sickbay.breakers.v1.GetBreakerRequest\x1a\'.sickbay.breakers.v1.GetBreakerResponse\"(\x90\x02\x01\x82\xd3\xe4\x93\x02\x1f\x12\x14/breakers/{job_type}b\x07\x62reaker\x12\x8a\x01\n\x0cResetBreaker\x12(.sickbay.breakers.v1.ResetBreakerRequest\x1a).sickbay.breakers.v1.ResetBreakerResponse\"%\x90\x02\x02\x82\xd3\xe4\x93\x02\x1c\"\x1a/breakers/{job_type}/reset\x12\xa7\x01\n\x10\x46orceOpenBreaker\x12,.sickbay.breakers.v1.ForceOpenBreakerRequest\x1a-.sickbay.breakers.v1.ForceOpenBreakerResponse\"6\x90\x02\x02\x82\xd3\xe4\x93\x02-\"\x1f/breakers/{job_type}/force-open:\x01*b\x07\x62reaker\x12\x9e\x01\n\x0e\x44isableBreaker\x12*.sickbay.breakers.v1.DisableBreakerRequest\x1a+.sickbay.breakers.v1.DisableBreakerResponse\"3\x90\x02\x02\x82\xd3\xe4\x93\x02*\"\x1c/breakers/{job_type}/disable:\x01*b\x07\x62reaker\x12\xb8\x01\n\x15SetBreakerMetricsOnly\x12\x31.sickbay.breakers.v1.SetBreakerMetricsOnlyRequest\x1a\x32.sickbay.breakers.v1.SetBreakerMetricsOnlyResponse\"8\x90\x02\x02\x82\xd3\xe4\x93\x02/\"!/breakers/{job_type}/metrics-only:\x01*b\x07\x62reaker\x12\x98\x01\n\x0eSetBreakerAuto\x12*.sickbay.breakers.v1.SetBreakerAutoRequest\x1a+.sickbay.breakers.v1.SetBreakerAutoResponse\"-\x90\x02\x02\x82\xd3\xe4\x93\x02$\"\x19/breakers/{job_type}/autob\x07\x62reaker\x12\x85\x01\n\rWatchBreakers\x12).sickbay.breakers.v1.WatchBreakersRequest\x1a*.sickbay.breakers.v1.WatchBreakersResponse\"\x1b\x90\x02\x01\x82\xd3\xe4\x93\x02\x12\x12\x10/breakers/events0\x01\x12r\n\nGetMetrics\x12&.sickbay.breakers.v1.GetMetricsRequest\x1a\'.sickbay.breakers.v1.GetMetricsResponse\"\x13\x90\x02\x01\x82\xd3\xe4\x93\x02\n\x12\x08/metricsBM\n\x13sickbay.breakers.v1P\x01Z\x1esickbay/breakers/v1;breakersv1\xaa\x02\x13Sickbay.Breakers.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -42,67 +43,67 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETMETRICSRESPONSE_QUEUEDEPTHSENTRY']._loaded_options = None
   _globals['_GETMETRICSRESPONSE_QUEUEDEPTHSENTRY']._serialized_options = b'8\001'
   _globals['_BREAKERSERVICE'].methods_by_name['ListBreakers']._loaded_options = None
-  _globals['_BREAKERSERVICE'].methods_by_name['ListBreakers']._serialized_options = b'\220\002\001'
+  _globals['_BREAKERSERVICE'].methods_by_name['ListBreakers']._serialized_options = b'\220\002\001\202\323\344\223\002\013\022\t/breakers'
   _globals['_BREAKERSERVICE'].methods_by_name['GetBreaker']._loaded_options = None
-  _globals['_BREAKERSERVICE'].methods_by_name['GetBreaker']._serialized_options = b'\220\002\001'
+  _globals['_BREAKERSERVICE'].methods_by_name['GetBreaker']._serialized_options = b'\220\002\001\202\323\344\223\002\037\022\024/breakers/{job_type}b\007breaker'
   _globals['_BREAKERSERVICE'].methods_by_name['ResetBreaker']._loaded_options = None
-  _globals['_BREAKERSERVICE'].methods_by_name['ResetBreaker']._serialized_options = b'\220\002\002'
+  _globals['_BREAKERSERVICE'].methods_by_name['ResetBreaker']._serialized_options = b'\220\002\002\202\323\344\223\002\034\"\032/breakers/{job_type}/reset'
   _globals['_BREAKERSERVICE'].methods_by_name['ForceOpenBreaker']._loaded_options = None
-  _globals['_BREAKERSERVICE'].methods_by_name['ForceOpenBreaker']._serialized_options = b'\220\002\002'
+  _globals['_BREAKERSERVICE'].methods_by_name['ForceOpenBreaker']._serialized_options = b'\220\002\002\202\323\344\223\002-\"\037/breakers/{job_type}/force-open:\001*b\007breaker'
   _globals['_BREAKERSERVICE'].methods_by_name['DisableBreaker']._loaded_options = None
-  _globals['_BREAKERSERVICE'].methods_by_name['DisableBreaker']._serialized_options = b'\220\002\002'
+  _globals['_BREAKERSERVICE'].methods_by_name['DisableBreaker']._serialized_options = b'\220\002\002\202\323\344\223\002*\"\034/breakers/{job_type}/disable:\001*b\007breaker'
   _globals['_BREAKERSERVICE'].methods_by_name['SetBreakerMetricsOnly']._loaded_options = None
-  _globals['_BREAKERSERVICE'].methods_by_name['SetBreakerMetricsOnly']._serialized_options = b'\220\002\002'
+  _globals['_BREAKERSERVICE'].methods_by_name['SetBreakerMetricsOnly']._serialized_options = b'\220\002\002\202\323\344\223\002/\"!/breakers/{job_type}/metrics-only:\001*b\007breaker'
   _globals['_BREAKERSERVICE'].methods_by_name['SetBreakerAuto']._loaded_options = None
-  _globals['_BREAKERSERVICE'].methods_by_name['SetBreakerAuto']._serialized_options = b'\220\002\002'
+  _globals['_BREAKERSERVICE'].methods_by_name['SetBreakerAuto']._serialized_options = b'\220\002\002\202\323\344\223\002$\"\031/breakers/{job_type}/autob\007breaker'
   _globals['_BREAKERSERVICE'].methods_by_name['WatchBreakers']._loaded_options = None
-  _globals['_BREAKERSERVICE'].methods_by_name['WatchBreakers']._serialized_options = b'\220\002\001'
+  _globals['_BREAKERSERVICE'].methods_by_name['WatchBreakers']._serialized_options = b'\220\002\001\202\323\344\223\002\022\022\020/breakers/events'
   _globals['_BREAKERSERVICE'].methods_by_name['GetMetrics']._loaded_options = None
-  _globals['_BREAKERSERVICE'].methods_by_name['GetMetrics']._serialized_options = b'\220\002\001'
-  _globals['_LISTBREAKERSREQUEST']._serialized_start=166
-  _globals['_LISTBREAKERSREQUEST']._serialized_end=242
-  _globals['_LISTBREAKERSRESPONSE']._serialized_start=244
-  _globals['_LISTBREAKERSRESPONSE']._serialized_end=339
-  _globals['_GETBREAKERREQUEST']._serialized_start=341
-  _globals['_GETBREAKERREQUEST']._serialized_end=394
-  _globals['_GETBREAKERRESPONSE']._serialized_start=396
-  _globals['_GETBREAKERRESPONSE']._serialized_end=463
-  _globals['_RESETBREAKERREQUEST']._serialized_start=465
-  _globals['_RESETBREAKERREQUEST']._serialized_end=520
-  _globals['_RESETBREAKERRESPONSE']._serialized_start=522
-  _globals['_RESETBREAKERRESPONSE']._serialized_end=591
-  _globals['_FORCEOPENBREAKERREQUEST']._serialized_start=594
-  _globals['_FORCEOPENBREAKERREQUEST']._serialized_end=726
-  _globals['_FORCEOPENBREAKERRESPONSE']._serialized_start=728
-  _globals['_FORCEOPENBREAKERRESPONSE']._serialized_end=801
-  _globals['_DISABLEBREAKERREQUEST']._serialized_start=803
-  _globals['_DISABLEBREAKERREQUEST']._serialized_end=888
-  _globals['_DISABLEBREAKERRESPONSE']._serialized_start=890
-  _globals['_DISABLEBREAKERRESPONSE']._serialized_end=961
-  _globals['_SETBREAKERMETRICSONLYREQUEST']._serialized_start=963
-  _globals['_SETBREAKERMETRICSONLYREQUEST']._serialized_end=1055
-  _globals['_SETBREAKERMETRICSONLYRESPONSE']._serialized_start=1057
-  _globals['_SETBREAKERMETRICSONLYRESPONSE']._serialized_end=1135
-  _globals['_SETBREAKERAUTOREQUEST']._serialized_start=1137
-  _globals['_SETBREAKERAUTOREQUEST']._serialized_end=1194
-  _globals['_SETBREAKERAUTORESPONSE']._serialized_start=1196
-  _globals['_SETBREAKERAUTORESPONSE']._serialized_end=1267
-  _globals['_WATCHBREAKERSREQUEST']._serialized_start=1269
-  _globals['_WATCHBREAKERSREQUEST']._serialized_end=1347
-  _globals['_WATCHBREAKERSRESPONSE']._serialized_start=1349
-  _globals['_WATCHBREAKERSRESPONSE']._serialized_end=1441
-  _globals['_GETMETRICSREQUEST']._serialized_start=1443
-  _globals['_GETMETRICSREQUEST']._serialized_end=1462
-  _globals['_GETMETRICSRESPONSE']._serialized_start=1465
-  _globals['_GETMETRICSRESPONSE']._serialized_end=2033
-  _globals['_GETMETRICSRESPONSE_FAILURESBYJOBTYPEENTRY']._serialized_start=1873
-  _globals['_GETMETRICSRESPONSE_FAILURESBYJOBTYPEENTRY']._serialized_end=1929
-  _globals['_GETMETRICSRESPONSE_JOBSBYSTATEENTRY']._serialized_start=1931
-  _globals['_GETMETRICSRESPONSE_JOBSBYSTATEENTRY']._serialized_end=1981
-  _globals['_GETMETRICSRESPONSE_QUEUEDEPTHSENTRY']._serialized_start=1983
-  _globals['_GETMETRICSRESPONSE_QUEUEDEPTHSENTRY']._serialized_end=2033
-  _globals['_CIRCUITBREAKERCOUNTS']._serialized_start=2035
-  _globals['_CIRCUITBREAKERCOUNTS']._serialized_end=2102
-  _globals['_BREAKERSERVICE']._serialized_start=2105
-  _globals['_BREAKERSERVICE']._serialized_end=3120
+  _globals['_BREAKERSERVICE'].methods_by_name['GetMetrics']._serialized_options = b'\220\002\001\202\323\344\223\002\n\022\010/metrics'
+  _globals['_LISTBREAKERSREQUEST']._serialized_start=196
+  _globals['_LISTBREAKERSREQUEST']._serialized_end=272
+  _globals['_LISTBREAKERSRESPONSE']._serialized_start=274
+  _globals['_LISTBREAKERSRESPONSE']._serialized_end=369
+  _globals['_GETBREAKERREQUEST']._serialized_start=371
+  _globals['_GETBREAKERREQUEST']._serialized_end=424
+  _globals['_GETBREAKERRESPONSE']._serialized_start=426
+  _globals['_GETBREAKERRESPONSE']._serialized_end=493
+  _globals['_RESETBREAKERREQUEST']._serialized_start=495
+  _globals['_RESETBREAKERREQUEST']._serialized_end=550
+  _globals['_RESETBREAKERRESPONSE']._serialized_start=552
+  _globals['_RESETBREAKERRESPONSE']._serialized_end=621
+  _globals['_FORCEOPENBREAKERREQUEST']._serialized_start=624
+  _globals['_FORCEOPENBREAKERREQUEST']._serialized_end=756
+  _globals['_FORCEOPENBREAKERRESPONSE']._serialized_start=758
+  _globals['_FORCEOPENBREAKERRESPONSE']._serialized_end=831
+  _globals['_DISABLEBREAKERREQUEST']._serialized_start=833
+  _globals['_DISABLEBREAKERREQUEST']._serialized_end=918
+  _globals['_DISABLEBREAKERRESPONSE']._serialized_start=920
+  _globals['_DISABLEBREAKERRESPONSE']._serialized_end=991
+  _globals['_SETBREAKERMETRICSONLYREQUEST']._serialized_start=993
+  _globals['_SETBREAKERMETRICSONLYREQUEST']._serialized_end=1085
+  _globals['_SETBREAKERMETRICSONLYRESPONSE']._serialized_start=1087
+  _globals['_SETBREAKERMETRICSONLYRESPONSE']._serialized_end=1165
+  _globals['_SETBREAKERAUTOREQUEST']._serialized_start=1167
+  _globals['_SETBREAKERAUTOREQUEST']._serialized_end=1224
+  _globals['_SETBREAKERAUTORESPONSE']._serialized_start=1226
+  _globals['_SETBREAKERAUTORESPONSE']._serialized_end=1297
+  _globals['_WATCHBREAKERSREQUEST']._serialized_start=1299
+  _globals['_WATCHBREAKERSREQUEST']._serialized_end=1377
+  _globals['_WATCHBREAKERSRESPONSE']._serialized_start=1379
+  _globals['_WATCHBREAKERSRESPONSE']._serialized_end=1471
+  _globals['_GETMETRICSREQUEST']._serialized_start=1473
+  _globals['_GETMETRICSREQUEST']._serialized_end=1492
+  _globals['_GETMETRICSRESPONSE']._serialized_start=1495
+  _globals['_GETMETRICSRESPONSE']._serialized_end=2063
+  _globals['_GETMETRICSRESPONSE_FAILURESBYJOBTYPEENTRY']._serialized_start=1903
+  _globals['_GETMETRICSRESPONSE_FAILURESBYJOBTYPEENTRY']._serialized_end=1959
+  _globals['_GETMETRICSRESPONSE_JOBSBYSTATEENTRY']._serialized_start=1961
+  _globals['_GETMETRICSRESPONSE_JOBSBYSTATEENTRY']._serialized_end=2011
+  _globals['_GETMETRICSRESPONSE_QUEUEDEPTHSENTRY']._serialized_start=2013
+  _globals['_GETMETRICSRESPONSE_QUEUEDEPTHSENTRY']._serialized_end=2063
+  _globals['_CIRCUITBREAKERCOUNTS']._serialized_start=2065
+  _globals['_CIRCUITBREAKERCOUNTS']._serialized_end=2132
+  _globals['_BREAKERSERVICE']._serialized_start=2135
+  _globals['_BREAKERSERVICE']._serialized_end=3478
 # @@protoc_insertion_point(module_scope)

@@ -96,7 +96,7 @@ class BreakerServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetBreaker(self, request, context):
-        """Reads one circuit.
+        """Reads one circuit. NOT_FOUND if the type is unknown.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -104,6 +104,7 @@ class BreakerServiceServicer:
 
     def ResetBreaker(self, request, context):
         """Closes a circuit at once and forgets its failures; a probe in flight no longer counts.
+        NOT_FOUND if the type is unknown.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -132,6 +133,7 @@ class BreakerServiceServicer:
 
     def SetBreakerAuto(self, request, context):
         """Ends FORCED_OPEN, DISABLED or METRICS_ONLY and lets the circuit decide again. Does nothing to an automatic one.
+        NOT_FOUND if the type is unknown.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,9 +38,11 @@ class BreakerServiceStub:
     ListBreakers: _grpc.UnaryUnaryMultiCallable[_breaker_service_pb2.ListBreakersRequest, _breaker_service_pb2.ListBreakersResponse]
     """Lists every circuit, by job type."""
     GetBreaker: _grpc.UnaryUnaryMultiCallable[_breaker_service_pb2.GetBreakerRequest, _breaker_service_pb2.GetBreakerResponse]
-    """Reads one circuit."""
+    """Reads one circuit. NOT_FOUND if the type is unknown."""
     ResetBreaker: _grpc.UnaryUnaryMultiCallable[_breaker_service_pb2.ResetBreakerRequest, _breaker_service_pb2.ResetBreakerResponse]
-    """Closes a circuit at once and forgets its failures; a probe in flight no longer counts."""
+    """Closes a circuit at once and forgets its failures; a probe in flight no longer counts.
+    NOT_FOUND if the type is unknown.
+    """
     ForceOpenBreaker: _grpc.UnaryUnaryMultiCallable[_breaker_service_pb2.ForceOpenBreakerRequest, _breaker_service_pb2.ForceOpenBreakerResponse]
     """Holds a circuit open. When the hold ends it goes on through OPEN and a probe, never straight to CLOSED."""
     DisableBreaker: _grpc.UnaryUnaryMultiCallable[_breaker_service_pb2.DisableBreakerRequest, _breaker_service_pb2.DisableBreakerResponse]
@@ -48,7 +50,9 @@ class BreakerServiceStub:
     SetBreakerMetricsOnly: _grpc.UnaryUnaryMultiCallable[_breaker_service_pb2.SetBreakerMetricsOnlyRequest, _breaker_service_pb2.SetBreakerMetricsOnlyResponse]
     """Lets a circuit watch only: every job runs, and it tells how often it would have opened."""
     SetBreakerAuto: _grpc.UnaryUnaryMultiCallable[_breaker_service_pb2.SetBreakerAutoRequest, _breaker_service_pb2.SetBreakerAutoResponse]
-    """Ends FORCED_OPEN, DISABLED or METRICS_ONLY and lets the circuit decide again. Does nothing to an automatic one."""
+    """Ends FORCED_OPEN, DISABLED or METRICS_ONLY and lets the circuit decide again. Does nothing to an automatic one.
+    NOT_FOUND if the type is unknown.
+    """
     WatchBreakers: _grpc.UnaryStreamMultiCallable[_breaker_service_pb2.WatchBreakersRequest, _breaker_service_pb2.WatchBreakersResponse]
     """Streams every circuit as it is now, then what changes. Of changes that come too fast only the latest of a circuit is told."""
     GetMetrics: _grpc.UnaryUnaryMultiCallable[_breaker_service_pb2.GetMetricsRequest, _breaker_service_pb2.GetMetricsResponse]
@@ -64,9 +68,11 @@ class BreakerServiceAsyncStub(BreakerServiceStub):
     ListBreakers: _aio.UnaryUnaryMultiCallable[_breaker_service_pb2.ListBreakersRequest, _breaker_service_pb2.ListBreakersResponse]  # type: ignore[assignment]
     """Lists every circuit, by job type."""
     GetBreaker: _aio.UnaryUnaryMultiCallable[_breaker_service_pb2.GetBreakerRequest, _breaker_service_pb2.GetBreakerResponse]  # type: ignore[assignment]
-    """Reads one circuit."""
+    """Reads one circuit. NOT_FOUND if the type is unknown."""
     ResetBreaker: _aio.UnaryUnaryMultiCallable[_breaker_service_pb2.ResetBreakerRequest, _breaker_service_pb2.ResetBreakerResponse]  # type: ignore[assignment]
-    """Closes a circuit at once and forgets its failures; a probe in flight no longer counts."""
+    """Closes a circuit at once and forgets its failures; a probe in flight no longer counts.
+    NOT_FOUND if the type is unknown.
+    """
     ForceOpenBreaker: _aio.UnaryUnaryMultiCallable[_breaker_service_pb2.ForceOpenBreakerRequest, _breaker_service_pb2.ForceOpenBreakerResponse]  # type: ignore[assignment]
     """Holds a circuit open. When the hold ends it goes on through OPEN and a probe, never straight to CLOSED."""
     DisableBreaker: _aio.UnaryUnaryMultiCallable[_breaker_service_pb2.DisableBreakerRequest, _breaker_service_pb2.DisableBreakerResponse]  # type: ignore[assignment]
@@ -74,7 +80,9 @@ class BreakerServiceAsyncStub(BreakerServiceStub):
     SetBreakerMetricsOnly: _aio.UnaryUnaryMultiCallable[_breaker_service_pb2.SetBreakerMetricsOnlyRequest, _breaker_service_pb2.SetBreakerMetricsOnlyResponse]  # type: ignore[assignment]
     """Lets a circuit watch only: every job runs, and it tells how often it would have opened."""
     SetBreakerAuto: _aio.UnaryUnaryMultiCallable[_breaker_service_pb2.SetBreakerAutoRequest, _breaker_service_pb2.SetBreakerAutoResponse]  # type: ignore[assignment]
-    """Ends FORCED_OPEN, DISABLED or METRICS_ONLY and lets the circuit decide again. Does nothing to an automatic one."""
+    """Ends FORCED_OPEN, DISABLED or METRICS_ONLY and lets the circuit decide again. Does nothing to an automatic one.
+    NOT_FOUND if the type is unknown.
+    """
     WatchBreakers: _aio.UnaryStreamMultiCallable[_breaker_service_pb2.WatchBreakersRequest, _breaker_service_pb2.WatchBreakersResponse]  # type: ignore[assignment]
     """Streams every circuit as it is now, then what changes. Of changes that come too fast only the latest of a circuit is told."""
     GetMetrics: _aio.UnaryUnaryMultiCallable[_breaker_service_pb2.GetMetricsRequest, _breaker_service_pb2.GetMetricsResponse]  # type: ignore[assignment]
@@ -99,7 +107,7 @@ class BreakerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _breaker_service_pb2.GetBreakerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_breaker_service_pb2.GetBreakerResponse, _abc.Awaitable[_breaker_service_pb2.GetBreakerResponse]]:
-        """Reads one circuit."""
+        """Reads one circuit. NOT_FOUND if the type is unknown."""
 
     @_abc_1.abstractmethod
     def ResetBreaker(
@@ -107,7 +115,9 @@ class BreakerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _breaker_service_pb2.ResetBreakerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_breaker_service_pb2.ResetBreakerResponse, _abc.Awaitable[_breaker_service_pb2.ResetBreakerResponse]]:
-        """Closes a circuit at once and forgets its failures; a probe in flight no longer counts."""
+        """Closes a circuit at once and forgets its failures; a probe in flight no longer counts.
+        NOT_FOUND if the type is unknown.
+        """
 
     @_abc_1.abstractmethod
     def ForceOpenBreaker(
@@ -139,7 +149,9 @@ class BreakerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _breaker_service_pb2.SetBreakerAutoRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_breaker_service_pb2.SetBreakerAutoResponse, _abc.Awaitable[_breaker_service_pb2.SetBreakerAutoResponse]]:
-        """Ends FORCED_OPEN, DISABLED or METRICS_ONLY and lets the circuit decide again. Does nothing to an automatic one."""
+        """Ends FORCED_OPEN, DISABLED or METRICS_ONLY and lets the circuit decide again. Does nothing to an automatic one.
+        NOT_FOUND if the type is unknown.
+        """
 
     @_abc_1.abstractmethod
     def WatchBreakers(

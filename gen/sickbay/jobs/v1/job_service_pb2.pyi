@@ -102,7 +102,7 @@ class BatchSubmitJobsRequest(_message.Message):
     REQUESTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___SubmitJobRequest]:
-        """1 to 1,000 jobs."""
+        """Required: 1 to 1,000 jobs."""
 
     def __init__(
         self,

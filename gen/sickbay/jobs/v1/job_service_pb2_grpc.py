@@ -104,7 +104,7 @@ class JobServiceServicer:
 
     def WatchJob(self, request, context):
         """Streams the job as it is now and then every state change until the job has ended (SUCCEEDED, DISCARDED, CANCELLED).
-        A parked or quarantined job has not ended: the stream waits with it.
+        A parked or quarantined job has not ended: the stream waits with it. NOT_FOUND for an unknown id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -114,7 +114,7 @@ class JobServiceServicer:
         """Calls a job off that waits (QUEUED, RETRYING, PARKED or QUARANTINED). Once the answer is CANCELLED no further run of it begins.
         FAILED_PRECONDITION if it is too late: a run has begun, even if GetJob does not show it yet, or the job has ended.
         UNAVAILABLE if the ledger lags or not every worker answers, so that a run may still begin: look at the job and repeat.
-        Cancelling a cancelled job is fine.
+        Cancelling a cancelled job is fine. NOT_FOUND for an unknown id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -47,13 +47,13 @@ class JobServiceStub:
     """Lists jobs, newest submission first. Lists never carry payloads."""
     WatchJob: _grpc.UnaryStreamMultiCallable[_job_service_pb2.WatchJobRequest, _job_service_pb2.WatchJobResponse]
     """Streams the job as it is now and then every state change until the job has ended (SUCCEEDED, DISCARDED, CANCELLED).
-    A parked or quarantined job has not ended: the stream waits with it.
+    A parked or quarantined job has not ended: the stream waits with it. NOT_FOUND for an unknown id.
     """
     CancelJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]
     """Calls a job off that waits (QUEUED, RETRYING, PARKED or QUARANTINED). Once the answer is CANCELLED no further run of it begins.
     FAILED_PRECONDITION if it is too late: a run has begun, even if GetJob does not show it yet, or the job has ended.
     UNAVAILABLE if the ledger lags or not every worker answers, so that a run may still begin: look at the job and repeat.
-    Cancelling a cancelled job is fine.
+    Cancelling a cancelled job is fine. NOT_FOUND for an unknown id.
     """
 
 @_typing.type_check_only
@@ -75,13 +75,13 @@ class JobServiceAsyncStub(JobServiceStub):
     """Lists jobs, newest submission first. Lists never carry payloads."""
     WatchJob: _aio.UnaryStreamMultiCallable[_job_service_pb2.WatchJobRequest, _job_service_pb2.WatchJobResponse]  # type: ignore[assignment]
     """Streams the job as it is now and then every state change until the job has ended (SUCCEEDED, DISCARDED, CANCELLED).
-    A parked or quarantined job has not ended: the stream waits with it.
+    A parked or quarantined job has not ended: the stream waits with it. NOT_FOUND for an unknown id.
     """
     CancelJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]  # type: ignore[assignment]
     """Calls a job off that waits (QUEUED, RETRYING, PARKED or QUARANTINED). Once the answer is CANCELLED no further run of it begins.
     FAILED_PRECONDITION if it is too late: a run has begun, even if GetJob does not show it yet, or the job has ended.
     UNAVAILABLE if the ledger lags or not every worker answers, so that a run may still begin: look at the job and repeat.
-    Cancelling a cancelled job is fine.
+    Cancelling a cancelled job is fine. NOT_FOUND for an unknown id.
     """
 
 class JobServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -130,7 +130,7 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_job_service_pb2.WatchJobResponse], _abc.AsyncIterator[_job_service_pb2.WatchJobResponse]]:
         """Streams the job as it is now and then every state change until the job has ended (SUCCEEDED, DISCARDED, CANCELLED).
-        A parked or quarantined job has not ended: the stream waits with it.
+        A parked or quarantined job has not ended: the stream waits with it. NOT_FOUND for an unknown id.
         """
 
     @_abc_1.abstractmethod
@@ -142,7 +142,7 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         """Calls a job off that waits (QUEUED, RETRYING, PARKED or QUARANTINED). Once the answer is CANCELLED no further run of it begins.
         FAILED_PRECONDITION if it is too late: a run has begun, even if GetJob does not show it yet, or the job has ended.
         UNAVAILABLE if the ledger lags or not every worker answers, so that a run may still begin: look at the job and repeat.
-        Cancelling a cancelled job is fine.
+        Cancelling a cancelled job is fine. NOT_FOUND for an unknown id.
         """
 
 def add_JobServiceServicer_to_server(servicer: JobServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -97,6 +97,7 @@ class QuarantineServiceServicer:
     def ResubmitJob(self, request, context):
         """Brings one job back to the queue with fresh retries, optionally with an edited payload or another type.
         Every edit is kept as a revision. ABORTED if `etag` is given and the job has changed since.
+        NOT_FOUND if the job is not (or no longer) set aside.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -104,6 +105,7 @@ class QuarantineServiceServicer:
 
     def DiscardJob(self, request, context):
         """Throws one job away for good. ABORTED if `etag` is given and the job has changed since.
+        NOT_FOUND if the job is not (or no longer) set aside.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -44,9 +44,12 @@ class QuarantineServiceStub:
     ResubmitJob: _grpc.UnaryUnaryMultiCallable[_quarantine_service_pb2.ResubmitJobRequest, _quarantine_service_pb2.ResubmitJobResponse]
     """Brings one job back to the queue with fresh retries, optionally with an edited payload or another type.
     Every edit is kept as a revision. ABORTED if `etag` is given and the job has changed since.
+    NOT_FOUND if the job is not (or no longer) set aside.
     """
     DiscardJob: _grpc.UnaryUnaryMultiCallable[_quarantine_service_pb2.DiscardJobRequest, _quarantine_service_pb2.DiscardJobResponse]
-    """Throws one job away for good. ABORTED if `etag` is given and the job has changed since."""
+    """Throws one job away for good. ABORTED if `etag` is given and the job has changed since.
+    NOT_FOUND if the job is not (or no longer) set aside.
+    """
     RequeueJobs: _grpc.UnaryUnaryMultiCallable[_quarantine_service_pb2.RequeueJobsRequest, _quarantine_service_pb2.RequeueJobsResponse]
     """Brings lost jobs back: unfinished ones (QUEUED, RETRYING, RUNNING) that the ledger knows and no queue holds, because a queue was purged or
     deleted. Judges one page of them, longest unheard of first, and says of each what was done or why not. A job that comes back has
@@ -70,9 +73,12 @@ class QuarantineServiceAsyncStub(QuarantineServiceStub):
     ResubmitJob: _aio.UnaryUnaryMultiCallable[_quarantine_service_pb2.ResubmitJobRequest, _quarantine_service_pb2.ResubmitJobResponse]  # type: ignore[assignment]
     """Brings one job back to the queue with fresh retries, optionally with an edited payload or another type.
     Every edit is kept as a revision. ABORTED if `etag` is given and the job has changed since.
+    NOT_FOUND if the job is not (or no longer) set aside.
     """
     DiscardJob: _aio.UnaryUnaryMultiCallable[_quarantine_service_pb2.DiscardJobRequest, _quarantine_service_pb2.DiscardJobResponse]  # type: ignore[assignment]
-    """Throws one job away for good. ABORTED if `etag` is given and the job has changed since."""
+    """Throws one job away for good. ABORTED if `etag` is given and the job has changed since.
+    NOT_FOUND if the job is not (or no longer) set aside.
+    """
     RequeueJobs: _aio.UnaryUnaryMultiCallable[_quarantine_service_pb2.RequeueJobsRequest, _quarantine_service_pb2.RequeueJobsResponse]  # type: ignore[assignment]
     """Brings lost jobs back: unfinished ones (QUEUED, RETRYING, RUNNING) that the ledger knows and no queue holds, because a queue was purged or
     deleted. Judges one page of them, longest unheard of first, and says of each what was done or why not. A job that comes back has
@@ -117,6 +123,7 @@ class QuarantineServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_quarantine_service_pb2.ResubmitJobResponse, _abc.Awaitable[_quarantine_service_pb2.ResubmitJobResponse]]:
         """Brings one job back to the queue with fresh retries, optionally with an edited payload or another type.
         Every edit is kept as a revision. ABORTED if `etag` is given and the job has changed since.
+        NOT_FOUND if the job is not (or no longer) set aside.
         """
 
     @_abc_1.abstractmethod
@@ -125,7 +132,9 @@ class QuarantineServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _quarantine_service_pb2.DiscardJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_quarantine_service_pb2.DiscardJobResponse, _abc.Awaitable[_quarantine_service_pb2.DiscardJobResponse]]:
-        """Throws one job away for good. ABORTED if `etag` is given and the job has changed since."""
+        """Throws one job away for good. ABORTED if `etag` is given and the job has changed since.
+        NOT_FOUND if the job is not (or no longer) set aside.
+        """
 
     @_abc_1.abstractmethod
     def RequeueJobs(

@@ -1,0 +1,107 @@
+"""The fields of a message as JSON has them: which there are, what they are called, and what one message does otherwise (`Shape`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.duration_pb2 import Duration
+
+from sickbay.server.rest.transcoding.kinds import Kind, Schema, is_json_text, of_field
+
+View = dict[str, Any]
+"""What `encode` turns into a JSON object."""
+
+ASKED_AS: Final[Mapping[str, str]] = {"actor": "by", "request_id": "idempotencyKey"}
+"""Names that only requests have."""
+_NEVER_TOLD: Final = frozenset({"resume_token"})
+"""It is the id of its event."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What one message does otherwise than these rules. Every key is the name of a field in the contract."""
+
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Names in JSON."""
+    hidden: frozenset[str] = frozenset()
+    """Neither asked for nor told."""
+    sparse: frozenset[str] = frozenset()
+    """Left out of an answer where they are empty."""
+    along: Mapping[str, str] = field(default_factory=dict)
+    """Told just where that other field is not empty."""
+    inline: str = ""
+    """A message whose fields stand beside the others, in place of itself."""
+    kinds: Mapping[str, Kind] = field(default_factory=dict)
+    """Forms of values."""
+    documented: Mapping[str, Schema] = field(default_factory=dict)
+    """What the servicer refuses, for `/openapi.json`: it is merged into the field's schema."""
+    view: Callable[[Any], View] | None = None
+    """Makes the whole answer; its schema is the model `body` of `schemas.py`."""
+    body: str = ""
+
+
+Shapes = Mapping[str, Shape]
+"""By the full name of the message."""
+PLAIN: Final = Shape()
+
+
+@dataclass(frozen=True, slots=True)
+class JsonField:
+    """One field: `kind` is None for a message, whose own fields say what it is."""
+
+    proto: FieldDescriptor
+    name: str
+    kind: Kind | None
+    schema: Schema
+
+    @property
+    def entries(self) -> Descriptor | None:
+        """The key and value of a map; None if it is none."""
+        of = self.proto.message_type
+        return of if of is not None and of.GetOptions().map_entry else None
+
+    @property
+    def message(self) -> Any:
+        """What one value of it is a message of."""
+        entries = self.entries
+        return self.proto.message_type if entries is None else entries.fields_by_name["value"].message_type
+
+    @property
+    def default(self) -> Any:
+        """What a request means that leaves it out; UNSET if that is different from every value."""
+        return msgspec.UNSET if self.kind is None or (self.proto.has_presence and not self.proto.is_repeated) else self.kind.default
+
+
+def asked_fields(descriptor: Descriptor, shape: Shape) -> list[JsonField]:
+    """Those of a request."""
+    return [_field(proto, shape, ASKED_AS) for proto in _shown(descriptor, shape)]
+
+
+def told_fields(descriptor: Descriptor, shape: Shape) -> list[JsonField]:
+    """Those of an answer."""
+    return [_field(proto, shape, {}) for proto in _shown(descriptor, shape) if proto.name not in _NEVER_TOLD]
+
+
+def _shown(descriptor: Descriptor, shape: Shape) -> list[FieldDescriptor]:
+    """A Struct is not shown where the same content is there as JSON text, which loses nothing."""
+    twins = {f.name.removesuffix("_json") for f in descriptor.fields if is_json_text(f)}
+    return [proto for proto in descriptor.fields if proto.name not in shape.hidden | twins]
+
+
+def _field(proto: FieldDescriptor, shape: Shape, names: Mapping[str, str]) -> JsonField:
+    name = shape.names.get(proto.name) or names.get(proto.name) or _name(proto)
+    entry = proto.message_type if proto.message_type is not None and proto.message_type.GetOptions().map_entry else None
+    value = entry.fields_by_name["value"] if entry is not None else proto
+    return JsonField(proto, name, shape.kinds.get(proto.name) or of_field(value), shape.documented.get(proto.name, {}))
+
+
+def _name(proto: FieldDescriptor) -> str:
+    name = str(proto.json_name)
+    if is_json_text(proto):
+        return name.removesuffix("Json")
+    is_span = proto.message_type is not None and proto.message_type.full_name == Duration.DESCRIPTOR.full_name
+    return f"{name}Seconds" if is_span else name

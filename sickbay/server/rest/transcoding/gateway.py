@@ -1,0 +1,175 @@
+"""The REST gateway of a service, made from its contract: every RPC with a `google.api.http` option has a route, and nothing else is needed.
+
+    gateway = Gateway(app)
+    gateway.add(job_service_pb2.DESCRIPTOR.services_by_name["JobService"], stub)
+
+What the product's description fixes otherwise for a message is in `views.py`, for an RPC in a `Manner` that its service's `rest.py` gives.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from inspect import Parameter, Signature, getdoc
+from typing import Any, Final
+
+from fastapi import FastAPI, Request
+from fastapi.openapi.utils import get_openapi
+from fastapi.responses import Response
+from google.protobuf.descriptor import ServiceDescriptor
+
+from sickbay.server.rest.app import json_response
+from sickbay.server.rest.openapi import streams
+from sickbay.server.rest.sse import Event, event_stream, relay
+from sickbay.server.rest.transcoding.comments import comment
+from sickbay.server.rest.transcoding.documents import Documents, statuses
+from sickbay.server.rest.transcoding.requests import RequestReader
+from sickbay.server.rest.transcoding.routes import Route, routes_of
+from sickbay.server.rest.views import SHAPES, render
+
+_REQUEST: Final = "_request"
+_HUMP: Final = re.compile(r"(?<=[a-z])(?=[A-Z])")
+Endpoint = Callable[..., Awaitable[Response]]
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """What one RPC does otherwise over REST than its contract says."""
+
+    status: int = 200
+    headers: Callable[[Any], Mapping[str, str]] | None = None
+    """Of the answer to a reply."""
+    instead: Callable[[Request, Any], Awaitable[Response | None]] | None = None
+    """Another answer to the message that is asked with, for example since `Accept` names another form; None for the usual one."""
+    handle: Callable[[Request], Awaitable[Response]] | None = None
+    """In place of everything."""
+    defaults: Mapping[str, Any] = field(default_factory=dict)
+    """What is asked for if the request leaves it out or says 0."""
+    lenient: bool = False
+    """Parameters of a list's query that are not known are overlooked."""
+    responses: Mapping[int | str, Mapping[str, Any]] = field(default_factory=dict)
+    """Further documented answers."""
+    example: Any = None
+    """Of a body."""
+
+
+USUAL: Final = Manner()
+
+
+class Gateway:
+    """Adds services to an application."""
+
+    def __init__(self, app: FastAPI) -> None:
+        """`app` is one of `create_app`."""
+        self._app = app
+        self._documents = Documents(SHAPES)
+        setattr(app, "openapi", partial(_openapi, app, self._documents.components))  # noqa: B010 - FastAPI's own way to change it
+
+    def add(self, service: ServiceDescriptor, stub: Any, manners: Mapping[str, Manner] | None = None) -> None:
+        """Add a route for each RPC; its operation id is the RPC's name. `manners` are by that name, too."""
+        for route in routes_of(service):
+            self._add(route, stub, (manners or {}).get(route.rpc.name, USUAL))
+
+    def _add(self, route: Route, stub: Any, manner: Manner) -> None:
+        reader = RequestReader(route, SHAPES, lenient=manner.lenient)
+        answer = _stream(route, stub) if route.rpc.server_streaming else _unary(route, stub, manner)
+        endpoint = _handled(manner) if manner.handle else _endpoint(reader, manner, answer)
+        parameters = [Parameter(_REQUEST, Parameter.KEYWORD_ONLY, annotation=Request), *reader.parameters]
+        setattr(endpoint, "__signature__", Signature(parameters, return_annotation=Response))  # noqa: B010 - read by FastAPI
+        self._app.add_api_route(
+            route.path,
+            endpoint,
+            methods=[route.verb],
+            operation_id=route.operation_id,
+            name=route.rpc.name,
+            summary=_HUMP.sub(" ", route.rpc.name).capitalize(),
+            description=_description(route, manner),
+            status_code=manner.status,
+            response_class=Response,
+            response_model=None,
+            responses=self._responses(route, reader, manner),
+            openapi_extra=self._documents.body(route, reader.fields, manner.example),
+            tags=[route.path.split("/")[1].partition(":")[0]],
+        )
+
+    def _responses(self, route: Route, reader: RequestReader, manner: Manner) -> dict[int | str, dict[str, Any]]:
+        reply = route.rpc.output_type
+        if route.rpc.server_streaming:
+            told = streams(f"Events `{render.event(reply)[0]}`: {comment(reply)}")[200]
+        else:
+            content = {"application/json": {"schema": self._documents.told(reply, route.response_body)}}
+            told = {"description": comment(reply) or "As asked", "content": content}
+        found: dict[int | str, dict[str, Any]] = {manner.status: told, **statuses(route, reader.fields)}
+        for status, more in manner.responses.items():
+            usual = found.get(status, {})
+            found[status] = {**usual, **more, "content": {**usual.get("content", {}), **more.get("content", {})}}
+        return found
+
+
+def _description(route: Route, manner: Manner) -> str:
+    """The RPC's comment, and what is said of the other answer."""
+    return "\n\n".join(filter(None, (comment(route.rpc), getdoc(manner.instead) if manner.instead else "")))
+
+
+def _endpoint(reader: RequestReader, manner: Manner, answer: Callable[[Request, Any], Awaitable[Response]]) -> Endpoint:
+    async def endpoint(**given: Any) -> Response:
+        request: Request = given[_REQUEST]
+        message: Any = await reader.message(request, given)
+        for name, value in manner.defaults.items():
+            if not getattr(message, name):
+                setattr(message, name, value)
+        other = await manner.instead(request, message) if manner.instead else None
+        return other or await answer(request, message)
+
+    return endpoint
+
+
+def _handled(manner: Manner) -> Endpoint:
+    handle: Any = manner.handle
+
+    async def endpoint(**given: Any) -> Response:
+        response: Response = await handle(given[_REQUEST])
+        return response
+
+    return endpoint
+
+
+def _unary(route: Route, stub: Any, manner: Manner) -> Callable[[Request, Any], Awaitable[Response]]:
+    name, view = route.rpc.name, render.answer(route.rpc.output_type, route.response_body)
+
+    async def answer(_: Request, message: Any) -> Response:
+        reply = await getattr(stub, name)(message)
+        return json_response(view(reply), manner.status, manner.headers(reply) if manner.headers else None)
+
+    return answer
+
+
+def _stream(route: Route, stub: Any) -> Callable[[Request, Any], Awaitable[Response]]:
+    name = route.rpc.name
+    subject, view = render.event(route.rpc.output_type)
+
+    def event(reply: Any) -> Event:
+        return subject, view(reply), getattr(reply, "resume_token", "")
+
+    async def answer(request: Request, message: Any) -> Response:
+        return await event_stream(request, relay(getattr(stub, name)(message), event))
+
+    return answer
+
+
+def _openapi(app: FastAPI, components: Mapping[str, Any]) -> dict[str, Any]:
+    """The application's document, with the schemas that its messages have."""
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title=app.title,
+            version=app.version,
+            description=app.description,
+            routes=app.routes,
+            separate_input_output_schemas=app.separate_input_output_schemas,
+        )
+        known = document.setdefault("components", {}).setdefault("schemas", {})
+        known.update({name: schema for name, schema in components.items() if name not in known})
+        app.openapi_schema = document
+    return app.openapi_schema
