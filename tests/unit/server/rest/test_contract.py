@@ -18,7 +18,7 @@ from sickbay.server.rest.transcoding.comments import RESOURCE
 from sickbay.server.rest.transcoding.gateway import Gateway
 from sickbay.server.service import Service
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[4]
 PROTO = """
 syntax = "proto3";
 package zoo.v1;
