@@ -3,6 +3,7 @@
 # ruff: noqa: N802 - servicers' methods are named by the contract
 
 import importlib
+import shutil
 import sys
 from pathlib import Path
 
@@ -17,104 +18,9 @@ from sickbay.server.rest.app import create_app
 from sickbay.server.rest.transcoding.comments import RESOURCE
 from sickbay.server.rest.transcoding.gateway import Gateway
 from sickbay.server.service import Service
+from tests.support import SUPPORT
 
 ROOT = Path(__file__).parents[4]
-PROTO = """
-syntax = "proto3";
-package zoo.v1;
-import "google/api/annotations.proto";
-import "google/protobuf/duration.proto";
-import "google/protobuf/struct.proto";
-import "google/protobuf/timestamp.proto";
-
-service PetService {
-  // Feeds one pet. NOT_FOUND for an unknown one, FAILED_PRECONDITION if it is full.
-  rpc FeedPet(FeedPetRequest) returns (FeedPetResponse) {
-    option (google.api.http) = { post: "/pets/{pet_id}/feed" body: "*" response_body: "pet" };
-  }
-  // Lists pets.
-  rpc ListPets(ListPetsRequest) returns (ListPetsResponse) {
-    option (google.api.http) = { get: "/pets" };
-  }
-  // Changes one pet.
-  rpc UpdatePet(UpdatePetRequest) returns (Pet) {
-    option (google.api.http) = { patch: "/pets/{pet_id}" body: "pet" additional_bindings { put: "/pets/{pet_id}" body: "pet" } };
-  }
-  // Follows one pet.
-  rpc WatchPet(WatchPetRequest) returns (stream WatchPetResponse) {
-    option (google.api.http) = { get: "/pets/{pet_id}/events" };
-  }
-  // Has no route.
-  rpc HidePet(WatchPetRequest) returns (Pet) {}
-}
-// A pet.
-message Pet {
-  enum Mood {
-    MOOD_UNSPECIFIED = 0;
-    MOOD_HUNGRY = 1;
-    MOOD_FULL = 2;
-  }
-  string pet_id = 1;
-  // How it feels.
-  Mood mood = 2;
-  google.protobuf.Timestamp birth_time = 3;
-  google.protobuf.Duration nap = 4;
-  repeated Pet young = 5;
-  map<string, int64> weights = 6;
-  string notes_json = 7;
-  optional int32 legs = 8;
-  bytes picture = 9;
-  google.protobuf.Struct extra = 10;
-  uint64 stars = 11;
-  map<int32, Toy> toys = 12;
-  map<bool, string> says = 13;
-}
-// A toy.
-message Toy { string name = 1; }
-// What to give.
-message FeedPetRequest {
-  string pet_id = 1;
-  // Required. What it eats.
-  string food = 2;
-  uint32 portions = 3;
-  oneof when {
-    google.protobuf.Timestamp at = 4;
-    google.protobuf.Duration delay = 5;
-  }
-  string actor = 6;
-  string tenant = 7;
-  string request_id = 8;
-}
-// The pet.
-message FeedPetResponse { Pet pet = 1; }
-message ListPetsRequest {
-  // Only these.
-  repeated Pet.Mood moods = 1;
-  optional bool asleep = 2;
-  int32 page_size = 3;
-  string page_token = 4;
-}
-// A page of pets.
-message ListPetsResponse {
-  repeated Pet pets = 1;
-  string next_page_token = 2;
-}
-message UpdatePetRequest {
-  string pet_id = 1;
-  Pet pet = 2;
-  bool dry_run = 3;
-}
-message WatchPetRequest {
-  string pet_id = 1;
-  string resume_token = 2;
-}
-// The pet after a change.
-message WatchPetResponse {
-  Pet pet = 1;
-  string why = 2;
-  string resume_token = 3;
-}
-"""
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +28,7 @@ def zoo(tmp_path_factory):
     """What everybody's protoc makes of it, with the comments beside it as `make gen` does."""
     folder = tmp_path_factory.mktemp("zoo")
     (folder / "zoo/v1").mkdir(parents=True)
-    (folder / "zoo/v1/pets.proto").write_text(PROTO, "utf-8")
+    shutil.copy(SUPPORT / "zoo.proto", folder / "zoo/v1/pets.proto")
     words = [f"-I{folder}", f"-I{ROOT / 'proto'}", f"-I{Path(grpc_tools.__file__).parent / '_proto'}"]
     outs = [f"--python_out={folder}", f"--grpc_python_out={folder}", "--include_source_info"]
     descriptors = f"--descriptor_set_out={folder / 'zoo/v1' / RESOURCE}"
