@@ -13,8 +13,8 @@ from tests.system.product import Product
 
 pytestmark = pytest.mark.embedded
 CASES = {
-    "taken HTTP port": ("port {port} is taken", "--jobapi-port"),
-    "taken gRPC port": ("port {port} is taken", "--control-plane-grpc-port"),
+    "taken HTTP port": ("port {port} is already in use", "--jobapi-port"),
+    "taken gRPC port": ("port {port} is already in use", "--control-plane-grpc-port"),
     "bad variable": ("COOLDOWN_PERIOD", "abc"),
     "bad URL": ("REDIS_URL", "redis://"),
     "file instead of folder": ("data folder", "a file with this name exists"),
