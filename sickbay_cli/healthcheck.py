@@ -32,7 +32,7 @@ def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     return 0 if heard and all(answer.startswith(str(WELL)) for answer in heard.values()) else 1
 
 
-_NOBODY: Final = "nobody listens"
+_NOBODY: Final = "connection refused"
 
 
 def _ports(arguments: Sequence[str], environment: Mapping[str, str]) -> Sequence[int]:

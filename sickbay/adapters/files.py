@@ -21,31 +21,31 @@ _OTHERS: Final = 0o077
 _LEAST_BYTES: Final = 64 * 1024
 """With less room than this a disk is full."""
 
-FULL: Final = "its disk, or this user's share of it, is full: make room"
-_READ_ONLY: Final = "it may not be written, or its disk is mounted read-only: change that, or choose another place"
-_DAMAGED: Final = "it is damaged or no SQLite file: move it away, or restore it from a backup"
-_BROKEN: Final = "its disk reports errors: see the system's log, and move the data to a sound one"
+FULL: Final = "disk full or quota exceeded: free space"
+_READ_ONLY: Final = "permission denied or read-only file system: make it writable, or choose another place"
+_DAMAGED: Final = "not a SQLite database, or corrupted: move it away, or restore it from a backup"
+_BROKEN: Final = "I/O error of its disk: see the system's log, and move the data to a healthy disk"
 
 _OF_SYSTEM: Final = {
     errno.ENOSPC: FULL,
     errno.EDQUOT: FULL,
-    errno.EROFS: "its disk is mounted read-only: mount it for writing, or choose another place",
-    errno.EISDIR: "a folder is in its place: move that away",
-    errno.ENOTDIR: "a file is in the place of one of its folders: move that away",
-    errno.EEXIST: "a file is in its place: move that away, or choose another place",
-    errno.ENAMETOOLONG: "its path is too long: choose another place",
-    errno.ELOOP: "its symbolic links go in a circle: choose another place",
+    errno.EROFS: "read-only file system: mount it for writing, or choose another place",
+    errno.EISDIR: "it is a directory, not a file: move it away",
+    errno.ENOTDIR: "not a directory: a file has the name of one of its folders; move it away",
+    errno.EEXIST: "a file with this name exists: move it away, or choose another place",
+    errno.ENAMETOOLONG: "file name too long: choose another place",
+    errno.ELOOP: "too many levels of symbolic links: choose another place",
     errno.EIO: _BROKEN,
-    errno.EMFILE: "this process has too many files open: raise the limit (ulimit -n)",
-    errno.ENFILE: "the system has too many files open: raise its limit",
+    errno.EMFILE: "too many open files in this process: raise the limit (ulimit -n)",
+    errno.ENFILE: "too many open files in the system: raise its limit (fs.file-max)",
 }
 _OF_SQLITE: Final = {
     sqlite3.SQLITE_FULL: FULL,
     sqlite3.SQLITE_READONLY: _READ_ONLY,
-    sqlite3.SQLITE_CANTOPEN: "it cannot be opened: see that this user may write it and its folder",
-    sqlite3.SQLITE_BUSY: "another program holds it: stop that",
-    sqlite3.SQLITE_LOCKED: "another program holds it: stop that",
-    sqlite3.SQLITE_PROTOCOL: "another program holds it: stop that",
+    sqlite3.SQLITE_CANTOPEN: "it cannot be opened: this user needs write permission for it and its folder",
+    sqlite3.SQLITE_BUSY: "locked by another program: stop that program",
+    sqlite3.SQLITE_LOCKED: "locked by another program: stop that program",
+    sqlite3.SQLITE_PROTOCOL: "locked by another program: stop that program",
     sqlite3.SQLITE_IOERR: _BROKEN,
     sqlite3.SQLITE_CORRUPT: _DAMAGED,
     sqlite3.SQLITE_NOTADB: _DAMAGED,
@@ -103,17 +103,21 @@ def trouble(error: OSError, path: Path) -> str:
     if isinstance(error, PermissionError):
         named = Path(error.filename) if isinstance(error.filename, str) else path
         owner = _owner(named)
-        whose = f"it belongs to {owner}: run as that user, change the rights, or choose another place" if owner else "change its rights"
+        whose = (
+            f"it belongs to {owner}: run as that user, change its permissions, or choose another place"
+            if owner
+            else "change its permissions"
+        )
         which = named.name if named != path and os.path.lexists(named) else "it"
-        return f"this user may not write {which}; {whose}"
-    return _OF_SYSTEM.get(error.errno or 0, "see that its path is right and its disk sound")
+        return f"permission denied: this user cannot write {which}; {whose}"
+    return _OF_SYSTEM.get(error.errno or 0, "check its path and its disk")
 
 
 def sqlite_trouble(error: sqlite3.Error, path: Path | None = None) -> str:
     """The same of SQLite, which takes some full disks for broken ones."""
     if sqlite_code(error) == sqlite3.SQLITE_IOERR and path is not None and _free_bytes(path) < _LEAST_BYTES:
         return FULL
-    return _OF_SQLITE.get(sqlite_code(error), _DAMAGED if type(error) is sqlite3.DatabaseError else "another program may hold it")
+    return _OF_SQLITE.get(sqlite_code(error), _DAMAGED if type(error) is sqlite3.DatabaseError else "it may be locked by another program")
 
 
 def _free_bytes(path: Path) -> int:

@@ -239,7 +239,7 @@ def from_json(text: str | bytes) -> Document:
     try:
         return _parsed(json.loads(text))
     except (KeyError, TypeError, AttributeError) as broken:
-        msg = "not the document of a circuit"
+        msg = "not the document of a breaker"
         raise ValueError(msg) from broken
 
 

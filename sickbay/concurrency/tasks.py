@@ -59,7 +59,7 @@ async def begun_again(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
             if loop.time() - began > LONGEST_PAUSE_S:
                 pauses.reset()
             pause_s = pauses.next_s()
-            log.critical("background work ended with a fault and begins again in %.1f s", pause_s, exc_info=True)
+            log.critical("internal error in a background task; restarting it in %.1f s", pause_s, exc_info=True)
             await asyncio.sleep(pause_s)
         else:
             return
@@ -86,7 +86,7 @@ class DetachedTasks:
         """
         if len(self._left_behind) >= self._limit:
             work.close()
-            raise Refused("too many requests whose clients have left are still being finished; try again later")
+            raise Refused("too many requests of disconnected clients are still being finished; try again later")
         task = self._begin(work)
         ended = asyncio.get_running_loop().create_future()
 
@@ -123,7 +123,7 @@ class DetachedTasks:
             return
         _, late = await asyncio.wait(self._tasks, timeout=within_s)
         for task in late:
-            log.warning("%s takes too long to end and is broken off", task.get_coro().__qualname__)  # type: ignore[union-attr]
+            log.warning("%s timed out while closing and is cancelled", task.get_coro().__qualname__)  # type: ignore[union-attr]
             task.cancel()
         if late:
             await asyncio.wait(late, timeout=within_s)
@@ -147,9 +147,9 @@ def _tell_of_orphan(task: asyncio.Task[Any]) -> None:
     """Nobody else hears how it ended. A refusal is the client's own affair, and a server that is away is told by whoever watches it."""
     error = None if task.cancelled() else task.exception()
     if isinstance(error, SickbayError):
-        log.info("a request whose client had left came to nothing: %s", error)
+        log.info("a request of a disconnected client failed: %s", error)
     elif error is not None:
-        log.error("a request whose client had left failed", exc_info=error)
+        log.error("internal error in a request of a disconnected client", exc_info=error)
 
 
 class HasDetached(Protocol):

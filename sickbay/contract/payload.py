@@ -100,7 +100,7 @@ def _value(value: Value, depth: int) -> Any:
         case "list_value":
             return _list(value.list_value, depth)
         case _:
-            raise _invalid("the payload has a value of no kind; set one of null, number, string, bool, struct or list")
+            raise _invalid("the payload has an empty value; set one of null, number, string, bool, struct or list")
 
 
 def _number(number: float) -> float | int:

@@ -83,7 +83,7 @@ def batch(request: job_service_pb2.BatchSubmitJobsRequest) -> list[job_service_p
     """The items of a batch, each still to be judged by `submission`."""
     count = len(request.requests)
     if not 1 <= count <= MAX_BATCH:
-        raise InvalidArgument(f"a batch holds 1 to {MAX_BATCH:,} jobs, not {count:,}; split it")
+        raise InvalidArgument(f"a batch may have 1 to {MAX_BATCH:,} jobs, not {count:,}; split it")
     return list(request.requests)
 
 
@@ -100,7 +100,7 @@ def quarantine_query(request: wards.ListQuarantinedJobsRequest, now: int) -> Qua
     """Which set-aside jobs to list; `now` in ms."""
     code = request.error_code
     if code and not is_code(code):
-        raise InvalidArgument(f"the error code {_shown(code)} cannot be one; it matches {CODE_PATTERN}")
+        raise InvalidArgument(f"the error code {_shown(code)} is invalid; it must match {CODE_PATTERN}")
     return QuarantineQuery(
         job_type=job_type_filter(request.job_type),
         tenant=tenant_filter(request.tenant),
@@ -173,10 +173,10 @@ def full_view(view: int, *, default: bool) -> bool:
 def job_type(text: str) -> str:
     """A job type that must be there."""
     if not text:
-        raise InvalidArgument("the job type is missing; name the handler that shall run the job", ErrorReason.INVALID_JOB_TYPE)
+        raise InvalidArgument("the job type is missing; name the handler that should run the job", ErrorReason.INVALID_JOB_TYPE)
     if not is_name(text):
-        rule = f"it matches {NAME_PATTERN} (lower-case letters, digits, '.', '_' and '-', at most 64)"
-        raise InvalidArgument(f"the job type {_shown(text)} cannot be one; {rule}", ErrorReason.INVALID_JOB_TYPE)
+        rule = f"it must match {NAME_PATTERN} (lower-case letters, digits, '.', '_' and '-', at most 64)"
+        raise InvalidArgument(f"the job type {_shown(text)} is invalid; {rule}", ErrorReason.INVALID_JOB_TYPE)
     return text
 
 
@@ -193,7 +193,7 @@ def tenant(text: str) -> str:
 def tenant_filter(text: str) -> str:
     """A tenant to filter by; empty does not filter."""
     if text and not is_name(text):
-        raise InvalidArgument(f"the tenant {_shown(text)} cannot be one; it matches {NAME_PATTERN}")
+        raise InvalidArgument(f"the tenant {_shown(text)} is invalid; it must match {NAME_PATTERN}")
     return text
 
 
@@ -218,14 +218,14 @@ def _line(text: str, what: str, limit: int) -> str:
     if len(text) > limit:
         raise InvalidArgument(f"the {what} is {len(text):,} characters long; at most {limit} are allowed")
     if not text.isprintable():
-        raise InvalidArgument(f"the {what} has a character that cannot be printed; send one line of plain text")
+        raise InvalidArgument(f"the {what} has an unprintable character; send one line of plain text")
     return text
 
 
 def span_ms(span: Duration, what: str, least: int, most: int) -> int:
     """A span of time in milliseconds, within its bounds."""
     if abs(span.seconds) > _MAX_SECONDS or abs(span.nanos) >= 10**9 or span.seconds * span.nanos < 0:
-        raise InvalidArgument(f"the {what} is no valid google.protobuf.Duration")
+        raise InvalidArgument(f"the {what} is not a valid google.protobuf.Duration")
     ms = span.seconds * 1000 + span.nanos // 1_000_000
     if not least <= ms <= most:
         raise InvalidArgument(f"the {what} must be {least / 1000:g} to {most // 1000} seconds, not {ms / 1000:g}")

@@ -30,4 +30,4 @@ def explained(why: str, body: bytes, encoding: str) -> str:
         found = f"its content encoding is {encoding[:_MAX_CHARS]!r}"
     else:
         found = next((f"its body looks like {name}" for begin, name in _BEGINS.items() if body.startswith(begin)), "")
-    return f"{why} ({found}, and only plain JSON in UTF-8 is read here)" if found else why
+    return f"{why} ({found}, and only plain JSON in UTF-8 is supported)" if found else why

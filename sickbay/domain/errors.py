@@ -160,10 +160,10 @@ class JobError(Exception):
         words = message if type(message) is str else "" if message is None else text_of(message)
         super().__init__(f"{code}: {words}" if words else code)
         if not is_a(code, str) or not is_code(code):
-            msg = f"an error code is 1 to 48 of A-Z, 0-9 and _, not {code!r}"
+            msg = f"an error code must be 1 to 48 of A-Z, 0-9 and _, not {code!r}"
             raise ValueError(msg)
         if retry_after is not None and not 0 <= retry_after <= MAX_RETRY_AFTER:
-            msg = f"retry_after is 0 to 86400 seconds, not {retry_after!r}"
+            msg = f"retry_after must be 0 to 86400 seconds, not {retry_after!r}"
             raise ValueError(msg)
         self.code = code
         self.message = words

@@ -28,20 +28,20 @@ def check_options(job_type: Any, *, timeout: Any, concurrency: Any, codes: Any, 
     if not isinstance(job_type, str) or not is_name(job_type):
         raise HandlerMistake(f"a job type must match {NAME_PATTERN}, not {_shown(job_type)}")
     if timeout is not None and not (_is_number(timeout) and math.isfinite(timeout) and 0 < timeout <= MAX_TIMEOUT_S):
-        raise HandlerMistake(f"timeout is more than 0 and at most {MAX_TIMEOUT_S} seconds, not {_shown(timeout)}")
+        raise HandlerMistake(f"timeout must be more than 0 and at most {MAX_TIMEOUT_S} seconds, not {_shown(timeout)}")
     if concurrency is not None and not (_is_whole(concurrency) and concurrency >= 1):
-        raise HandlerMistake(f"concurrency is a whole number and at least 1, not {_shown(concurrency)}")
+        raise HandlerMistake(f"concurrency must be a whole number and at least 1, not {_shown(concurrency)}")
     for cls, code in _items(codes, "codes", "{SMTPException: 'SMTP_DOWN'}"):
         _check_class(cls, "codes")
         _check_code(code, "codes")
     for key, kind in _items(kinds, "kinds", "{'SMTP_DOWN': 'systemic', KeyError: 'data'}"):
         _check_code(key, "kinds") if isinstance(key, str) else _check_class(key, "kinds")
         if not isinstance(kind, str) or kind not in set(FAILURE_KINDS):
-            raise HandlerMistake(f"a kind is one of {_KINDS}, not {_shown(kind)}")
+            raise HandlerMistake(f"a kind must be one of {_KINDS}, not {_shown(kind)}")
     for code, number in _items(retries, "retries", "{'SMTP_DOWN': 10}"):
         _check_code(code, "retries")
         if not _is_whole(number) or not 0 <= number <= MAX_RETRIES:
-            raise HandlerMistake(f"retries of {code} are a whole number from 0 to {MAX_RETRIES:,}, not {_shown(number)}")
+            raise HandlerMistake(f"retries of {code} must be a whole number from 0 to {MAX_RETRIES:,}, not {_shown(number)}")
 
 
 def check_function(function: Any, job_type: str) -> None:
@@ -90,20 +90,20 @@ def _items(value: Any, option: str, example: str) -> Any:
     if value is None:
         return ()
     if not isinstance(value, Mapping):
-        raise HandlerMistake(f"{option} is a dictionary, for example {option}={example}, not {_shown(value)}")
+        raise HandlerMistake(f"{option} must be a dictionary, for example {option}={example}, not {_shown(value)}")
     return value.items()
 
 
 def _check_class(cls: Any, option: str) -> None:
     if not (isinstance(cls, type) and issubclass(cls, BaseException)):
         raise HandlerMistake(
-            f"the keys of {option} are exception classes{' or error codes' if option == 'kinds' else ''}, not {_shown(cls)}"
+            f"the keys of {option} must be exception classes{' or error codes' if option == 'kinds' else ''}, not {_shown(cls)}"
         )
 
 
 def _check_code(code: Any, option: str) -> None:
     if not isinstance(code, str) or not is_code(code):
-        raise HandlerMistake(f"an error code is 1 to 48 of A-Z, 0-9 and _, not {_shown(code)} in {option}")
+        raise HandlerMistake(f"an error code must be 1 to 48 of A-Z, 0-9 and _, not {_shown(code)} in {option}")
 
 
 def _is_number(value: object) -> bool:

@@ -83,7 +83,7 @@ def classify(error: BaseException, spec: HandlerSpec, redact: Redact = unchanged
 def timed_out(seconds: float, spec: HandlerSpec, more: str = "") -> Outcome:
     """The outcome of a run that took longer than its timeout."""
     code = "HANDLER_TIMEOUT"
-    text = f"the handler took longer than {seconds:g} s" + (f"; {more}" if more else "")
+    text = f"the handler timed out after {seconds:g} s" + (f"; {more}" if more else "")
     return Outcome(spec.kinds.get(code, kind_of(code)), code, text[:MAX_MESSAGE_CHARS])
 
 

@@ -127,7 +127,7 @@ def decode_job(body: bytes, message_id: str, now: int, headers: Mapping[str, str
         raise Undecodable(f"the message is not a job: {error}") from error
     _check_names(found)
     if found.job_id in UNREACHABLE:
-        raise Undecodable(f"jobId cannot be {found.job_id!r}: no URL reaches such a job")
+        raise Undecodable(f"jobId cannot be {found.job_id!r}: such a job has no URL")
     if isinstance(found.payload, msgspec.UnsetType):
         raise Undecodable("payload must be a JSON object")
     return _job(found, found.job_id or id_of(message_id), now, trace_of(headers) if headers else "")
@@ -150,7 +150,7 @@ def decode_events(body: bytes, now: int | None = None) -> Sequence[JobEvent]:
         bodies = _batch_decoder.decode(body).events if several else (_job_decoder.decode(body),)
         return [_event(found, LAST_MS if now is None else now) for found in bodies]
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise Undecodable(f"the message is no event: {error}") from error
+        raise Undecodable(f"the message is not an event: {error}") from error
 
 
 def undecodable_job(body: bytes, message_id: str, why: str, now: int, traceback: str = "") -> Job:
@@ -172,7 +172,7 @@ def _check_names(body: _Body, *, may_lack: bool = False) -> None:
     if len(body.job_id) > MAX_ID_CHARS:
         raise Undecodable(f"jobId has at most {MAX_ID_CHARS} characters")
     if not is_storable(body.job_id):
-        raise Undecodable("jobId has a character that cannot be kept (NUL)")
+        raise Undecodable("jobId has a character that cannot be stored (NUL)")
 
 
 def _payload(raw: msgspec.Raw) -> bytes:

@@ -100,7 +100,7 @@ class EventOutbox:
         if self._task:
             done, late = await asyncio.wait({self._task}, timeout=CLOSE_S)
             for task in late:
-                log.warning("events could not be told before the end; their jobs will be delivered again")
+                log.warning("events could not be published before the end; their jobs will be delivered again")
                 task.cancel()
             await asyncio.gather(*done, *late, return_exceptions=not done)
 
@@ -176,7 +176,7 @@ class EventOutbox:
         except Exception as error:  # noqa: BLE001 - one event must not keep the others
             return await self._isolate(batch, error)
         if not told:
-            log.warning("%d events could not be told before the end; their jobs will be delivered again", len(batch))
+            log.warning("%d events could not be published before the end; their jobs will be delivered again", len(batch))
             return None
         self._succeeded.add(event.job.job_id for event, _ in batch if event.state is JobState.SUCCEEDED and not event.duplicate)
         for _, delivery in batch:
@@ -192,7 +192,7 @@ class EventOutbox:
             await self._send(batch[half:])
             return
         ((event, delivery),) = batch
-        log.error("an event of job %s cannot be told: %r", event.job.job_id, error)
+        log.error("an event of job %s cannot be published: %r", event.job.job_id, error)
         self.on_refused(event, delivery, error)
 
     async def _publish(self, message: Message) -> bool:
@@ -203,7 +203,7 @@ class EventOutbox:
             except Unavailable as error:
                 if self._closing and wait_s == BACKOFF_S[-1]:
                     return False
-                log.warning("events wait, next try in %g s: %s", wait_s, error)
+                log.warning("events wait, retrying in %g s: %s", wait_s, error)
                 await asyncio.sleep(wait_s)
             else:
                 return True

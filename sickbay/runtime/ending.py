@@ -49,17 +49,17 @@ class _Deadline:
             while (left := self._at - time.monotonic()) > 0:
                 self._changed.wait(left)
         try:
-            log.log(logging.WARNING if self._closed else logging.ERROR, "%s; the process ends now all the same", self._why())
+            log.log(logging.WARNING if self._closed else logging.ERROR, "%s; the process exits now anyway", self._why())
         finally:
             last_words()
             os._exit(self._code)
 
     def _why(self) -> str:
         if not self._closed:
-            return f"it takes longer than {CLOSE_S:g} s to close everything (at {_main_thread()})"
+            return f"closing everything timed out after {CLOSE_S:g} s (at {_main_thread()})"
         if left := [*map(_thread_name, stray_threads()), *_children()]:
             return f"{', '.join(left)} still runs, left behind by a handler or its module"
-        return f"something that runs at the end of the program does not come to its own (at {_main_thread()})"
+        return f"something that runs at the exit of the program does not end (at {_main_thread()})"
 
 
 _deadline: Final = _Deadline()

@@ -60,7 +60,7 @@ def safe(function: Callable[[str], Any]) -> Redact:
         if not text:
             return text
         if _busy.get():
-            return "(withheld: told while REDACT ran)"
+            return "(withheld: logged while REDACT ran)"
         token = _busy.set(True)
         try:
             answer = function(text)

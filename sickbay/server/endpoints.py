@@ -143,8 +143,8 @@ async def _show(grpc: GrpcServer, state: HealthState) -> None:
 def _warn(address: Address, rest_port: int, grpc_port: int) -> None:
     if not is_loopback(address.host):
         log.warning(
-            "open to others: whoever reaches port %d (HTTP) or %d (gRPC) on %s may use this service as they like, for there is no access"
-            " control yet; let only those reach them who may, or listen for this machine alone (%s)",
+            "no authentication: anyone who can reach port %d (HTTP) or %d (gRPC) on %s can control this service; restrict access to these"
+            " ports, or listen on this machine alone (%s)",
             rest_port,
             grpc_port,
             address.host,

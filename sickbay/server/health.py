@@ -94,7 +94,7 @@ class Watch:
             try:
                 await self.look()
             except Exception:
-                log.exception("a fault in looking at the health of this service")
+                log.exception("internal error in the health check of this service; retrying")
             await asyncio.sleep(LOOK_EVERY_S)
 
 
@@ -116,7 +116,7 @@ class Story:
             log.warning("health of the %s is %s: %s is down since %s: %s", self._name, state.status, name, since, reason)
         for name in self._down.keys() - down.keys():
             since, reason = _why(self._down[name])
-            log.info("health of the %s is %s: %s works again; it was down since %s: %s", self._name, state.status, name, since, reason)
+            log.info("health of the %s is %s: %s has recovered; it was down since %s: %s", self._name, state.status, name, since, reason)
         self._down = down
 
 

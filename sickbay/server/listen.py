@@ -61,9 +61,9 @@ def bracketed(host: str) -> str:
 
 def _refusal(host: str, port: int, hint: str, error: OSError) -> SettingsError:
     if error.errno == errno.EADDRINUSE:
-        return SettingsError(f"port {port} is taken on {host}; {hint}")
+        return SettingsError(f"port {port} is already in use on {host}; {hint}")
     if error.errno == errno.EACCES:
-        return SettingsError(f"port {port} needs more rights than this user has; {hint}")
+        return SettingsError(f"permission denied for port {port}: this user cannot listen on it; {hint}")
     if isinstance(error, socket.gaierror) or error.errno == errno.EADDRNOTAVAIL:
-        return SettingsError(f"{host} is no address of this machine; listen on 127.0.0.1, or on 0.0.0.0 for all addresses")
+        return SettingsError(f"{host} is not an address of this machine; listen on 127.0.0.1, or on 0.0.0.0 for all addresses")
     return SettingsError(f"cannot listen on {bracketed(host)}:{port} ({os.strerror(error.errno or errno.EINVAL)}); {hint}")

@@ -37,10 +37,10 @@ class Watches:
 
     def _check(self, peer: str) -> None:
         if self._peers[peer] >= self._most_per_peer:
-            whose = f"{self._most_per_peer} watches are open from your address (MAX_WATCHES_PER_PEER)"
+            whose = f"too many watches: {self._most_per_peer} are open from your address (MAX_WATCHES_PER_PEER)"
         elif self._open >= self._most:
-            whose = f"{self._most} watches are open here (MAX_WATCHES)"
+            whose = f"too many watches: {self._most} are open here (MAX_WATCHES)"
         else:
             return
         self._refused()
-        raise ResourceExhausted(f"{whose}; close some, or ask again now and then instead", ErrorReason.TOO_MANY_WATCHES, retry_after=10)
+        raise ResourceExhausted(f"{whose}; close some, or poll instead", ErrorReason.TOO_MANY_WATCHES, retry_after=10)

@@ -26,6 +26,6 @@ def raise_file_limit() -> int:
     files = ENOUGH if soft == infinite else soft
     if files < LOW:
         log.warning(
-            "this process may open %d files only, so its ports take few connections; raise the hard limit (ulimit -Hn) to %d", files, LOW
+            "the limit of open files is %d, so the ports accept few connections; raise the hard limit (ulimit -Hn) to %d", files, LOW
         )
     return files

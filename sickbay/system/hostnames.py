@@ -50,7 +50,7 @@ def allowed_hosts(text: str) -> tuple[str, ...]:
     names = tuple(name for part in text.split(",") if (name := part.strip().lower()))
     for name in names:
         if _ALLOWED.fullmatch(name) is None and _address(name.strip("[]")) is None:
-            raise ValueError(f"{name!r} is no host name; name hosts without scheme and port, .example.com for a whole domain, * for all")
+            raise ValueError(f"{name!r} is not a host name; name hosts without scheme and port, .example.com for a whole domain, * for all")
     return names
 
 

@@ -105,7 +105,7 @@ class Writer(io.RawIOBase):
                 self._drop(failed)
                 lost, self._untold = (0, self._untold) if failed else (self._untold, 0)
             if lost:
-                log.warning("%d lines of output were dropped, because nobody read them or they could not be written", lost)
+                log.warning("%d lines of output were dropped, because they were not read or could not be written", lost)
 
     def _write(self, piece: bytes) -> bool:
         """Write all of it, however long that takes; False if that is impossible."""

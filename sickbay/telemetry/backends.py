@@ -23,11 +23,11 @@ class PublishMetrics(Observer):
         """Add the metrics to `registry`."""
         self._seconds = Histogram(
             "sickbay_broker_publish_seconds",
-            "From a publish to its confirm; one publish may carry many messages.",
+            "Time from a publish to its confirm; one publish may carry many messages.",
             buckets=SECONDS,
             registry=registry,
         )
-        self._messages = Counter("sickbay_broker_published_messages", "Messages the broker confirmed.", registry=registry)
+        self._messages = Counter("sickbay_broker_published_messages", "Messages confirmed by the broker.", registry=registry)
         self._failures = Counter("sickbay_broker_publish_failures", "Publishes that were not confirmed in time.", registry=registry)
 
     def published(self, messages: Sequence[Message], seconds: float, error: BaseException | None) -> None:
@@ -51,7 +51,7 @@ class HealthCollector(Collector):
         """Prometheus's protocol."""
         state = self._health.state
         yield GaugeMetricFamily("sickbay_healthy", "Whether the service does its work: GET /health answers 200.", float(state.serving))
-        yield GaugeMetricFamily("sickbay_ready", "Whether traffic is welcome: GET /health/ready answers 200.", float(state.ready))
+        yield GaugeMetricFamily("sickbay_ready", "Whether it accepts traffic: GET /health/ready answers 200.", float(state.ready))
         text = "0 for each part that is down: without it this service is degraded, or does not do its work."
         checks = GaugeMetricFamily("sickbay_health_check", text, labels=("check",))
         for finding in state.findings:
@@ -73,10 +73,12 @@ class BackendStatusCollector(Collector):
         for name, is_up in self._vitals.up.items():
             up.add_metric((name,), float(is_up()))
         yield up
-        text = "1 for each job type whose circuit refuses jobs in this process alone, because Redis cannot be asked."
+        text = "1 for each job type whose breaker refuses jobs in this process alone, because Redis is unavailable."
         shut = GaugeMetricFamily("sickbay_breaker_shut_here", text, labels=("job_type",))
         for job_type in sorted(self._vitals.shut_here()):
             shut.add_metric((job_type,), 1)
         yield shut
         blocked = float(self._vitals.is_blocked())
-        yield GaugeMetricFamily("sickbay_broker_blocked", "Whether the broker takes no messages for want of memory or disk.", blocked)
+        yield GaugeMetricFamily(
+            "sickbay_broker_blocked", "Whether the broker accepts no messages because it is out of memory or disk.", blocked
+        )

@@ -23,11 +23,11 @@ def parse(text: str) -> Levels:
     for number, part in enumerate(text.split(",")):
         name, equals, level = (word.strip() for word in part.rpartition("="))
         if level.upper() not in LEVELS or (not equals and number > 0):
-            raise ValueError("must be DEBUG, INFO, WARNING or ERROR, and may go on with modules, as in INFO,worker.engine=DEBUG")
+            raise ValueError("must be DEBUG, INFO, WARNING or ERROR, and may be followed by module levels, as in INFO,worker.engine=DEBUG")
         if not equals:
             default = level.upper()
         elif _LOGGER.fullmatch(name):
             modules[name] = level.upper()
         else:
-            raise ValueError(f"{name!r} is no name of a module, as in INFO,worker.engine=DEBUG")
+            raise ValueError(f"{name!r} is not the name of a module, as in INFO,worker.engine=DEBUG")
     return Levels(default, modules)

@@ -65,7 +65,7 @@ class Traces:
                 return cls(BatchSpanProcessor(exporter), instance)
             return cls(BatchSpanProcessor(RedactedExporter(exporter, redact, SpanLimits())), instance, uncut())
         except Exception as error:
-            raise SettingsError(f"a variable OTEL_EXPORTER_OTLP_... or OTEL_BSP_... cannot be meant: {error}") from error
+            raise SettingsError(f"a variable OTEL_EXPORTER_OTLP_... or OTEL_BSP_... is invalid: {error}") from error
 
     def of(self, service: str, *, for_handlers: bool = False) -> Tracing:
         """For `jobapi`, `worker` or `controlplane`; `for_handlers` makes it what handlers get from OpenTelemetry's API."""

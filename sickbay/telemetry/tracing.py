@@ -68,4 +68,4 @@ async def _within(seconds: float, work: Callable[[], None]) -> None:
         async with asyncio.timeout(seconds):
             await done.wait()
     except TimeoutError:
-        log.warning("the last spans could not be sent within %g s", seconds)
+        log.warning("sending the last spans timed out after %g s; they are lost", seconds)

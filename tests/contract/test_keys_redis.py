@@ -75,11 +75,11 @@ async def test_trouble_is_known_without_anybody_who_uses_keys(monkeypatch):
         await eventually(lambda: redis.exists(module.NOBODY))
         assert not keys.trouble
         await redis.config_set("maxmemory", 1)
-        await eventually(lambda: keys.trouble == "Redis answers, and refuses writes")
+        await eventually(lambda: keys.trouble == "Redis rejects writes")
         await redis.config_set("maxmemory", 0)
         await eventually(lambda: not keys.trouble)
         await server.kill()
-        await eventually(lambda: keys.trouble == "Redis does not answer")
+        await eventually(lambda: keys.trouble == "Redis is unavailable")
         await server.start()
         await eventually(lambda: not keys.trouble, 60)
     async with own_database() as url, Redis.from_url(url) as redis:

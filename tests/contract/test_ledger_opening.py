@@ -152,7 +152,7 @@ async def test_a_password_is_not_shown(clock):
 
 async def test_a_file_that_is_no_database_is_told_with_what_to_do(tmp_path, clock):
     (tmp_path / "ledger.db").write_bytes(b"something else altogether, and long enough" * 100)
-    words = f"{tmp_path}/ledger.db cannot be used: it is damaged or no SQLite file: move it away, or restore it from a backup"
+    words = f"{tmp_path}/ledger.db cannot be used: not a SQLite database, or corrupted: move it away, or restore it from a backup"
     with pytest.raises(SettingsError, match=re.escape(words)):
         async with open_ledger(f"sqlite:///{tmp_path}/ledger.db", clock):
             pass
@@ -165,7 +165,7 @@ async def test_a_damaged_ledger_is_told_at_the_start_and_while_it_is_in_use(tmp_
         await ledger.writer.apply([queued(f"j{number}") for number in range(300)])
     content = path.read_bytes()
     path.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
-    with pytest.raises(SettingsError, match=re.escape(f"{path} cannot be used: it is damaged")):
+    with pytest.raises(SettingsError, match=re.escape(f"{path} cannot be used: not a SQLite database, or corrupted")):
         async with open_ledger(path, clock):
             pass
     path.write_bytes(content)
@@ -173,7 +173,7 @@ async def test_a_damaged_ledger_is_told_at_the_start_and_while_it_is_in_use(tmp_
         async with open_ledger(path, clock) as ledger:
             path.write_bytes(content[:100] + b"\xff" * (len(content) - 100))
             path.with_name("ledger.db-wal").write_bytes(b"")
-            with pytest.raises(Unavailable, match="the ledger's file cannot be used: it is damaged"):
+            with pytest.raises(Unavailable, match="the ledger's file cannot be used: not a SQLite database, or corrupted"):
                 await ledger.writer.apply([queued(f"k{number}") for number in range(300)])
 
 
@@ -185,7 +185,7 @@ async def test_a_newer_ledger_names_its_file(tmp_path, clock):
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")
         connection.commit()
-    words = f"the ledger {path} has revision '9999', made by a newer Sickbay: update this program, or choose another data folder"
+    words = f"the ledger {path} has revision '9999', created by a newer Sickbay: update this program, or choose another data folder"
     with pytest.raises(SettingsError, match=re.escape(words)):
         async with open_ledger(path, clock):
             pass
@@ -197,7 +197,7 @@ async def test_a_ledger_on_a_full_disk_says_so(tmp_path, clock):
         store = ledger.writer._store
         async with store._writer.connect() as connection:
             await connection.exec_driver_sql("PRAGMA max_page_count = 1")
-        with pytest.raises(Unavailable, match="the ledger's file cannot be used: its disk, or this user's share of it, is full"):
+        with pytest.raises(Unavailable, match="the ledger's file cannot be used: disk full or quota exceeded"):
             await ledger.writer.apply([queued(f"j{number}") for number in range(300)])
         async with store._writer.connect() as connection:
             await connection.exec_driver_sql("PRAGMA max_page_count = 100000")
@@ -218,9 +218,9 @@ async def test_a_lost_table_is_unavailable_in_our_words(tmp_path, clock):
         connection = sqlite3.connect(tmp_path / "ledger.db")
         connection.execute("DROP TABLE jobs")
         connection.close()
-        with pytest.raises(Unavailable, match=r"^the ledger does not answer; nothing is lost, try again later$"):
+        with pytest.raises(Unavailable, match=r"^the ledger is unavailable; nothing is lost, try again later$"):
             await ledger.writer.apply([queued()])
-        with pytest.raises(Unavailable, match=r"^the ledger does not answer"):
+        with pytest.raises(Unavailable, match=r"^the ledger is unavailable"):
             await ledger.reader.get("j1")
 
 

@@ -163,7 +163,7 @@ async def test_a_transaction_killed_half_way_is_unavailable_and_undone(fleet, po
         await keeper.writer._store.lock(holding, ["j1"])
         writing = asyncio.create_task(other.writer.apply([queued("a"), running("j1"), queued("z")]))
         postgres.sql("SELECT pg_terminate_backend($1)", await blocked(postgres))
-        with pytest.raises(Unavailable, match=r"^the ledger does not answer; nothing is lost, try again later$"):
+        with pytest.raises(Unavailable, match=r"^the ledger is unavailable; nothing is lost, try again later$"):
             await writing
     assert await other.reader.get("a") is None
     await other.writer.apply([queued("a"), running("j1")])

@@ -82,9 +82,9 @@ async def test_a_full_disk_is_said_and_no_file_is_named(postgres, clock):
             postgres.sql(statement)
         try:
             for _ in range(2):
-                with pytest.raises(Unavailable, match=r"^the disk of PostgreSQL is full; nothing is lost, try again later$"):
+                with pytest.raises(Unavailable, match=r"^disk full at PostgreSQL; nothing is lost, try again later$"):
                     await tell(ledger.writer, [queued("a"), queued("b")], START, impatient=True)
-            assert ledger.trouble == "the ledger cannot be written: its disk is full"
+            assert ledger.trouble == "the ledger cannot be written: disk full"
         finally:
             postgres.sql(ROOM_AGAIN)
         assert len(await tell(ledger.writer, [queued("a"), queued("b")], START)) == 2
@@ -102,7 +102,7 @@ async def test_a_full_disk_is_trouble_although_what_needs_no_room_works(postgres
                 with pytest.raises(Unavailable):
                     await ledger.keys.reserve("default", "k", b"", "j1")
                 await ledger.keys.release("default", "k", "j1")
-            assert ledger.trouble == "the ledger cannot be written: its disk is full"
+            assert ledger.trouble == "the ledger cannot be written: disk full"
         finally:
             postgres.sql(ROOM_AGAIN)
         await ledger.keys.reserve("default", "k", b"", "j1")
@@ -112,10 +112,10 @@ async def test_a_full_disk_is_trouble_although_what_needs_no_room_works(postgres
 @pytest.mark.parametrize(
     ("sqlstate", "words"),
     [
-        ("53100", "its disk is full"),
-        ("58030", "its disk reports errors, or is full"),
-        ("57P02", "one of its processes has crashed, and it starts again"),
-        ("XX000", "it reports an internal error, which is told in its log; its disk may be full"),
+        ("53100", "disk full"),
+        ("58030", "I/O error, or disk full"),
+        ("57P02", "one of its processes crashed, and it is restarting"),
+        ("XX000", "internal error, see PostgreSQL's log; its disk may be full"),
     ],
 )
 def test_what_a_server_without_room_raises_has_words_of_ours(sqlstate, words):

@@ -89,9 +89,9 @@ async def test_every_statement_has_an_end(connected):
         (f"{BASE}?sslmode=sometimes", "sslmode"),
         (f"{BASE}?sslrootcert=/no/such/s3cret.pem", "sslrootcert"),
         (f"{BASE}?connect_timeout=soon", "connect_timeout"),
-        (f"{BASE}?sslmode", "cannot be read"),
+        (f"{BASE}?sslmode", "not a valid URL"),
         ("postgresql://me:s3cret@db.example.com:port/sickbay", "port"),
-        ("postgres+psycopg://me:s3cret@db.example.com/sickbay", "begins with"),
+        ("postgres+psycopg://me:s3cret@db.example.com/sickbay", "begin with"),
     ],
 )
 def test_a_url_that_cannot_be_meant_names_what_is_wrong_and_no_secret(url, words):

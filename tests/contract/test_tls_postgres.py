@@ -42,7 +42,7 @@ async def test_a_client_may_have_a_certificate_instead_of_a_password(server):
     with pytest.raises(Unavailable) as caught:
         async with open_ledger(url(server, query, user="badge"), now):
             pass
-    assert why(caught.value) == "it refuses our user or password"
+    assert why(caught.value) == "authentication failed (user or password of DATABASE_URL, or pg_hba.conf)"
 
 
 async def test_verify_ca_does_not_look_at_the_host_name_and_verify_full_does(server):
@@ -77,5 +77,5 @@ async def test_a_server_without_tls_is_refused_where_tls_is_asked_for():
     async with await asyncio.start_server(say_no, "127.0.0.1", 0) as plain:
         port = plain.sockets[0].getsockname()[1]
         said = await refusal(f"postgresql://me:s3cret@127.0.0.1:{port}/postgres?sslmode=require")
-    assert said.endswith("the server does not speak TLS as sslmode asks")
+    assert said.endswith("the server does not support TLS, which sslmode requires")
     assert "s3cret" not in said

@@ -54,10 +54,10 @@ async def test_a_certificate_that_cannot_be_verified_is_told_in_one_sentence(ser
         "an authority that this machine does not know": secure.partition("?")[0],
     }[reason]
     said = await refusal(url)
-    assert said.endswith("cannot be verified; name its authority in RABBITMQ_URL with ?cafile=/path/to/ca.pem")
+    assert said.endswith("; name the CA file in RABBITMQ_URL with ?cafile=/path/to/ca.pem")
 
 
 async def test_a_client_whose_certificate_the_server_does_not_know_is_told_so(server, secure, stranger):
     certificate, key = stranger.sign("worker")
     said = await refusal(f"{secure}&certfile={certificate}&keyfile={key}")
-    assert said.endswith("refuses the certificate that RABBITMQ_URL names with certfile, or wants one")
+    assert said.endswith("rejects the client certificate (certfile in RABBITMQ_URL), or requires one")

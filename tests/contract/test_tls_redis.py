@@ -70,7 +70,7 @@ async def test_a_certificate_that_cannot_be_verified_is_told_in_one_sentence(pat
         "an authority that this machine does not know": secure.partition("?")[0],
     }[reason]
     said = await complaint(url, caplog)
-    assert "its certificate cannot be verified; name its authority in REDIS_URL with ?ssl_ca_certs=/path/to/ca.pem" in said
+    assert "certificate verification failed; name the CA file in REDIS_URL with ?ssl_ca_certs=/path/to/ca.pem" in said
 
 
 async def test_a_client_whose_certificate_the_server_does_not_know_is_told_so(secure, stranger):
@@ -81,7 +81,7 @@ async def test_a_client_whose_certificate_the_server_does_not_know_is_told_so(se
     async def said():
         with pytest.raises(StoreSilent) as caught, translated():
             await client.ping()
-        return caught.value.detail == "it refuses the certificate that REDIS_URL names with ssl_certfile, or wants one"
+        return caught.value.detail == "it rejects the client certificate (ssl_certfile in REDIS_URL), or requires one"
 
     await eventually(said)
     await client.aclose()

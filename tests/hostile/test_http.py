@@ -20,7 +20,7 @@ from tests.support.waiting import until
 
 MIB = 1024 * 1024
 PATIENCE_S = 60.0
-MALFORMED = "no HTTP, or HTTP that two servers could read differently"
+MALFORMED = "malformed HTTP, or HTTP that two servers could parse differently"
 
 
 def test_a_connection_that_pipelines_and_never_reads_costs_little_and_is_cut_off(patient: Patient) -> None:

@@ -129,10 +129,10 @@ def test_services_may_start_before_their_servers(own_clinic: Clinic, tmp_path_fa
     with Fleet(own_clinic.folder, env) as fleet:
         worker, plane, api = (fleet.launch(module)[0] for module in ("worker", "controlplane", "jobapi"))
         for service in (worker, plane, api):
-            assert service.logged("trying again until it works")
+            assert service.logged("; retrying")
         with rabbitmq:
             fleet.ready()
-            assert worker.logged("circuits run degraded until it does")
+            assert worker.logged("breakers are degraded until it recovers")
             with Clients(fleet) as sickbay:
                 for health in sickbay.health.values():
                     assert health.Check(HealthCheckRequest()).status == HealthCheckResponse.SERVING
@@ -140,7 +140,7 @@ def test_services_may_start_before_their_servers(own_clinic: Clinic, tmp_path_fa
                 until(lambda: own_clinic.runs(job_id=job_id, what="done"))
                 with redis:
                     for service in (worker, plane):
-                        assert service.logged("answers; the fleet's circuits are in force")
+                        assert service.logged("is available; the shared breakers are used again")
                     job_id = sickbay.submit("ok")
                     until(lambda: own_clinic.runs(job_id=job_id, what="done"))
                     until(lambda: [one["jobType"] for one in sickbay.plane.get("/breakers").json()["breakers"]] == ["ok"])
@@ -152,7 +152,7 @@ def test_health_says_no_while_the_servers_are_away(own_clinic: Clinic):
     fleet = Fleet(own_clinic.folder, QUICK | {"RABBITMQ_URL": "amqp://127.0.0.1:1", "REDIS_URL": "redis://127.0.0.1:1"})
     for module in ("worker", "jobapi"):
         (service,) = fleet.launch(module, PORT=str(port := free_port()))
-        assert service.logged("trying again until it works")
+        assert service.logged("; retrying")
 
         def asked(port: int = port) -> bool:
             try:

@@ -40,7 +40,7 @@ def test_a_worker_stops_although_rabbitmq_is_away(corner: Corner, own_clinic: Cl
             sickbay.wait(held, "RUNNING")
             until(lambda: knows_its_queues(server))
             server.kill()
-            assert first.logged("trying again until it works")
+            assert first.logged("; retrying")
             own_clinic.open_gate("away")
             until(lambda: own_clinic.runs(job_id=held, what="done"))
             asked = time.monotonic()

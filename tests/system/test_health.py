@@ -145,7 +145,7 @@ def test_health_follows_postgresql(own_clinic: Clinic, corner: Corner):
             call("cut")
             assert_all_say(sickbay, wanted)
             assert next(pushed).status == NOT_SERVING
-            assert "PostgreSQL cannot be used" in down(sickbay, "Job API")["ledger"]
+            assert "PostgreSQL is unavailable" in down(sickbay, "Job API")["ledger"]
             job_id = sickbay.submit("ok")
             until(lambda: own_clinic.runs(job_id=job_id, what="done"))
             call("accept")
@@ -162,7 +162,7 @@ def test_health_follows_postgresql(own_clinic: Clinic, corner: Corner):
                 corner.sql(statement)
             job_id = sickbay.submit("ok")
             assert_all_say(sickbay, states("ok", "ok", "error"))
-            assert "the disk of PostgreSQL is full" in down(sickbay, "Control plane")["keeper"]
+            assert "disk full at PostgreSQL" in down(sickbay, "Control plane")["keeper"]
             until(lambda: own_clinic.runs(job_id=job_id, what="done"))
             corner.sql(ROOM_AGAIN)
             assert_all_say(sickbay, ALL_OK)
@@ -190,28 +190,28 @@ def test_health_follows_redis_and_rabbitmq(own_clinic: Clinic, corner: Corner, t
             with Client.from_url(redis.url) as client:
                 client.config_set("maxmemory", 1)
                 assert_all_say(sickbay, states("degraded", "degraded", "degraded"))
-                assert down(sickbay, "Job API") == {"keys": "Redis answers, and refuses writes"}
-                assert down(sickbay, "Control plane") == {"breakers": "Redis answers, and refuses writes"}
-                assert down(sickbay, "Worker") == {"breakers": "Redis answers, and refuses writes"}
+                assert down(sickbay, "Job API") == {"keys": "Redis rejects writes"}
+                assert down(sickbay, "Control plane") == {"breakers": "Redis rejects writes"}
+                assert down(sickbay, "Worker") == {"breakers": "Redis rejects writes"}
                 assert '\nsickbay_backend_up{backend="breakers"} 0.0\n' in sickbay.worker.get("/metrics").text
                 client.config_set("maxmemory", 0)
                 assert_all_say(sickbay, ALL_OK)
             redis.stop()
             assert_all_say(sickbay, states("degraded", "degraded", "degraded"))
-            assert down(sickbay, "Worker") == {"breakers": "Redis does not answer"}
+            assert down(sickbay, "Worker") == {"breakers": "Redis is unavailable"}
             redis.start()
             assert_all_say(sickbay, ALL_OK)
 
             rabbitmq.control("set_vm_memory_high_watermark", "0")
             assert_all_say(sickbay, states("error", "error", "error"))
-            assert "out of memory or disk" in down(sickbay, "Job API")["broker"]
+            assert "blocks publishers" in down(sickbay, "Job API")["broker"]
             refused = sickbay.api.post("/jobs", json={"jobType": "ok", "payload": {}})
             assert (refused.status_code, "retry-after" in refused.headers) == (503, True)
             rabbitmq.control("set_vm_memory_high_watermark", "0.8")
             assert_all_say(sickbay, ALL_OK)
             rabbitmq.kill()
             assert_all_say(sickbay, states("error", "error", "error"))
-            assert down(sickbay, "Worker")["broker"] == "RabbitMQ does not answer"
+            assert down(sickbay, "Worker")["broker"] == "RabbitMQ is unavailable"
             rabbitmq.start()
             assert_all_say(sickbay, ALL_OK)
             sickbay.wait(sickbay.submit("ok"), "SUCCEEDED")

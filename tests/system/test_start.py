@@ -13,14 +13,14 @@ from tests.support.system_under_test import Product
 
 pytestmark = pytest.mark.embedded
 CASES = {
-    "taken HTTP port": ("port {port} is taken", "--jobapi-port"),
-    "taken gRPC port": ("port {port} is taken", "--control-plane-grpc-port"),
+    "taken HTTP port": ("port {port} is already in use", "--jobapi-port"),
+    "taken gRPC port": ("port {port} is already in use", "--control-plane-grpc-port"),
     "bad variable": ("COOLDOWN_PERIOD", "abc"),
     "bad URL": ("REDIS_URL", "redis://"),
-    "file instead of folder": ("data folder", "a file is in its place"),
+    "file instead of folder": ("data folder", "a file with this name exists"),
     "folder in use": ("data folder", "is in use by process"),
-    "damaged ledger": ("damaged/ledger.db cannot be used: it is damaged or no SQLite file", "restore it from a backup"),
-    "damaged queue": ("queued/queue.db cannot be used: it is damaged or no SQLite file", "restore it from a backup"),
+    "damaged ledger": ("damaged/ledger.db cannot be used: not a SQLite database, or corrupted", "restore it from a backup"),
+    "damaged queue": ("queued/queue.db cannot be used: not a SQLite database, or corrupted", "restore it from a backup"),
     "no such module": ("JOB_HANDLERS", "no_such_module"),
 }
 

@@ -43,7 +43,7 @@ def test_a_job_goes_all_the_way(fleet):
     fleet.launch_all(workers=1).ready()
     with Clients(fleet) as sickbay:
         sickbay.wait(sickbay.submit("ok"), "SUCCEEDED")
-    assert fleet.workers[0].logged("the fleet's circuits are in force")
+    assert fleet.workers[0].logged("the shared breakers are used again")
 
 
 def trusting_a_stranger(url: str, folder: Path) -> str:
@@ -54,7 +54,7 @@ def trusting_a_stranger(url: str, folder: Path) -> str:
 @pytest.mark.parametrize(
     ("variable", "sentence"),
     [
-        ("RABBITMQ_URL", "cannot be verified; name its authority in RABBITMQ_URL with ?cafile=/path/to/ca.pem"),
+        ("RABBITMQ_URL", "; name the CA file in RABBITMQ_URL with ?cafile=/path/to/ca.pem"),
         ("DATABASE_URL", "the server's certificate is not signed by sslrootcert, or is for another host"),
     ],
 )
@@ -71,5 +71,5 @@ def test_a_worker_does_without_such_a_redis_and_says_why(fleet, tmp_path):
     patient = trusting_a_stranger(fleet.env["REDIS_URL"].replace("?", "?socket_timeout=10&socket_connect_timeout=10&"), tmp_path)
     fleet.launch("controlplane")
     [worker] = fleet.launch("worker", REDIS_URL=patient)
-    assert worker.logged("its certificate cannot be verified; name its authority in REDIS_URL with ?ssl_ca_certs=/path/to/ca.pem")
+    assert worker.logged("certificate verification failed; name the CA file in REDIS_URL with ?ssl_ca_certs=/path/to/ca.pem")
     worker.ready()

@@ -134,7 +134,9 @@ class EmbeddedBreakers:
     def _now(self) -> int:
         now = self._clock()
         if self._steps is not None and (step := self._steps.taken()):
-            log.warning("the machine's clock was set by %+.1f s; circuits wait for as long as before", step / 1000)
+            log.warning(
+                "the machine's clock was set by %+.1f s; the waits of breakers are corrected and stay as long as before", step / 1000
+            )
             for doc in list(self._documents.values()):
                 if not doc.is_quiet:
                     self._store(shift_times(doc, step, now))

@@ -53,11 +53,11 @@ class DataFolder:
         try:
             disk = os.statvfs(self.path)
         except OSError:
-            return "the data folder cannot be reached"
+            return "the data folder is unavailable"
         if disk.f_flag & os.ST_RDONLY:
-            return "the disk of the data folder has become read-only"
+            return "read-only file system under the data folder"
         is_full = disk.f_blocks > 0 and disk.f_bavail * disk.f_frsize < LEAST_BYTES
-        return "the disk of the data folder is full" if is_full else ""
+        return "disk full: no space left for the data folder" if is_full else ""
 
 
 @contextmanager
@@ -81,11 +81,13 @@ def open_data_folder(path: str | Path) -> Iterator[DataFolder]:
 
 def _open_lock_file(path: str | Path) -> tuple[Path, int]:
     if not str(path).strip():
-        raise SettingsError("the data folder has no name: say which one, for example .sickbay")
+        raise SettingsError("the name of the data folder is empty: name one, for example .sickbay")
     try:
         folder = Path(path).absolute()
     except FileNotFoundError as error:
-        raise SettingsError(f"the data folder {str(path)!r} cannot be found: the current folder is gone; name it from the root") from error
+        raise SettingsError(
+            f"the data folder {str(path)!r} cannot be found: the current folder was deleted; use an absolute path"
+        ) from error
     try:
         if not folder.is_dir():
             folder.mkdir(FOLDER_MODE, parents=True)
@@ -94,7 +96,7 @@ def _open_lock_file(path: str | Path) -> tuple[Path, int]:
     except OSError as error:
         raise SettingsError(f"the data folder {folder} cannot be used: {trouble(error, folder)}") from error
     except ValueError as error:
-        raise SettingsError(f"the data folder {str(path)!r} cannot be used: that is no path") from error
+        raise SettingsError(f"the data folder {str(path)!r} cannot be used: invalid path") from error
     tighten(descriptor, FILE_MODE)
     return folder, descriptor
 
@@ -110,10 +112,15 @@ def _close_to_others(folder: Path) -> None:
     is_open, strange = bool(mode & 0o077), sorted(set(os.listdir(folder)) - _OURS)  # noqa: PTH208 - names are wanted
     if not strange and not mode & stat.S_ISVTX and tighten(folder, FOLDER_MODE):
         if is_open:
-            log.info("the data folder %s was open to others (mode %04o); it is private now (%04o)", folder, mode, FOLDER_MODE)
+            log.info("the data folder %s was accessible to other users (mode %04o); it is private now (%04o)", folder, mode, FOLDER_MODE)
     elif is_open:
-        why = f"it holds other things, too ({strange[0]})" if strange else "it is a shared one, or somebody else's"
-        log.warning("the data folder %s stays open to others (mode %04o), because %s; what Sickbay keeps is private", folder, mode, why)
+        why = f"it contains other files, too ({strange[0]})" if strange else "it is shared, or belongs to another user"
+        log.warning(
+            "the data folder %s remains accessible to other users (mode %04o), because %s; Sickbay's own files in it are private",
+            folder,
+            mode,
+            why,
+        )
 
 
 def _lock(descriptor: int, folder: Path) -> None:

@@ -46,7 +46,7 @@ _ROW_BYTES: Final = 256
 _TRIM_PAGES: Final = 256
 _NEVER: Final = 9_223_372_036_854_775_807
 """Greater than every number; whatever is no number is greater still, and never due."""
-_AGAIN: Final = "cannot be used right now"
+_AGAIN: Final = "is temporarily unavailable"
 _BUSY_SECONDS: Final = 0.1
 """A person may look at the file with other tools; the loop does not stand still for them for longer than this."""
 
@@ -106,7 +106,7 @@ class QueueFile:
         except OSError as error:
             # The kernel may now believe those pages clean: only a checkpoint, which writes them once more elsewhere, can be trusted.
             self._distrusted = True
-            raise Unavailable("the disk under the queue file reported an error") from error
+            raise Unavailable("I/O error of the disk under the queue file") from error
 
     @property
     def needs_checkpoint(self) -> bool:
@@ -118,7 +118,7 @@ class QueueFile:
         with _translated(Path(self.path)):
             _, logged, moved = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
         if self._distrusted and logged != moved:
-            raise Unavailable("the queue file is being read by another program and cannot be repaired now")
+            raise Unavailable("the queue file is locked by another program and cannot be repaired now")
         self._distrusted = False
         self._unsaved = 0
 
@@ -231,7 +231,7 @@ def _translated(path: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         is_full = sqlite_code(error) == sqlite3.SQLITE_FULL
         lasting = f"cannot be used: {sqlite_trouble(error, path)}" if sqlite_code(error) in LASTING else _AGAIN
-        raise Unavailable("the disk under the queue file is full" if is_full else f"the queue file {lasting}") from error
+        raise Unavailable("disk full under the queue file" if is_full else f"the queue file {lasting}") from error
 
 
 def _open(path: str) -> sqlite3.Connection:
@@ -255,7 +255,7 @@ def _prepare(connection: sqlite3.Connection, path: str) -> None:
         raise SettingsError(f"{path} was written by a newer Sickbay (format {version}, this one knows {SCHEMA_VERSION}): update Sickbay")
     is_empty = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
     if not ours and not is_empty:
-        raise SettingsError(f"{path} belongs to another program: choose another data folder")
+        raise SettingsError(f"{path} is a database of another program: choose another data folder")
     connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
     if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] == "delete":
         raise SettingsError(f"{path} lies on a file system without shared memory, such as a network drive: choose a local folder")

@@ -27,7 +27,7 @@ def queues_of(key: str) -> tuple[Queue, ...]:
         return _QUARANTINED
     if key.startswith(EVENT_PREFIX):
         return _EVENT
-    raise ValueError(f"the routing key {key!r} reaches no queue")
+    raise ValueError(f"no queue is bound to the routing key {key!r}")
 
 
 class Copier:

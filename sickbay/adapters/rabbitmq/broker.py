@@ -166,7 +166,7 @@ class RabbitBroker:
             async with asyncio.timeout(self._timeout_s):
                 return await asyncio.shield(asking)
         except TimeoutError:
-            raise Unavailable("RabbitMQ did not answer in time") from None
+            raise Unavailable("RabbitMQ timed out") from None
 
     async def _ask(self, queue: Queue) -> tuple[int, int]:
         with translated():

@@ -167,7 +167,7 @@ class RabbitConsumer:
                 await self._publish_copies(movable)
             except Unavailable as error:
                 if not self._stopped.is_set():
-                    log.warning("%d messages without an id wait: %s", len(batch), error)
+                    log.warning("%d messages without an id wait, retrying: %s", len(batch), error)
                     await self._pause(pause)
                     pause = min(2 * pause, _LONGEST_PAUSE_S)
                     continue

@@ -35,9 +35,11 @@ def translated() -> Iterator[None]:
     except DeliveryError:
         raise Unavailable("RabbitMQ could not store the message") from None
     except ChannelAccessRefused:
-        raise Unavailable("RabbitMQ does not allow this to the user of RABBITMQ_URL") from None
+        raise Unavailable(
+            "access refused: the user of RABBITMQ_URL lacks a permission for this; see `rabbitmqctl list_permissions`"
+        ) from None
     except TimeoutError:
-        raise Unavailable("RabbitMQ did not answer in time") from None
+        raise Unavailable("RabbitMQ timed out") from None
     except _LOST:
         raise Unavailable("the connection to RabbitMQ was lost") from None
     except asyncio.CancelledError:
@@ -52,13 +54,13 @@ def connecting(address: Address) -> Iterator[None]:
     try:
         yield
     except (AuthenticationError, ProbableAuthenticationError):
-        raise SettingsError(f"RabbitMQ at {address.where} refuses the user {address.user!r} or the password of RABBITMQ_URL") from None
+        raise SettingsError(f"authentication failed for user {address.user!r} at {address.where} (RABBITMQ_URL)") from None
     except InvalidFrameError:
         # After the password was accepted only the virtual host is left to refuse; the driver hides the server's own words.
-        problem = f"has no virtual host {address.vhost!r}, or does not open it to the user {address.user!r} of RABBITMQ_URL"
+        problem = f"has no virtual host {address.vhost!r}, or access to it is refused for user {address.user!r} (RABBITMQ_URL)"
         raise SettingsError(f"RabbitMQ at {address.where} {problem}") from None
     except TimeoutError:
-        raise Unavailable(f"RabbitMQ at {address.where} does not answer") from None
+        raise Unavailable(f"RabbitMQ at {address.where} timed out") from None
     except _LOST as error:
         raise _reason(address, error) from None
     except asyncio.CancelledError:
@@ -76,14 +78,14 @@ def _is_cancelled() -> bool:
 def _reason(address: Address, error: BaseException) -> SettingsError | Unavailable:
     cause = error.__cause__ if isinstance(error.__cause__, OSError) else error
     if isinstance(cause, ssl.SSLCertVerificationError):
-        remedy = "name its authority in RABBITMQ_URL with ?cafile=/path/to/ca.pem"
-        return SettingsError(f"the certificate of RabbitMQ at {address.where} cannot be verified; {remedy}")
+        remedy = "name the CA file in RABBITMQ_URL with ?cafile=/path/to/ca.pem"
+        return SettingsError(f"certificate verification failed for RabbitMQ at {address.where}; {remedy}")
     if isinstance(cause, ssl.SSLError) and any(word in str(cause.reason) for word in ("ALERT_UNKNOWN_CA", "CERTIFICATE")):
-        return SettingsError(f"RabbitMQ at {address.where} refuses the certificate that RABBITMQ_URL names with certfile, or wants one")
+        return SettingsError(f"RabbitMQ at {address.where} rejects the client certificate (certfile in RABBITMQ_URL), or requires one")
     if isinstance(cause, ssl.SSLError):
-        return SettingsError(f"{address.where} does not speak TLS as RABBITMQ_URL asks with amqps://")
+        return SettingsError(f"{address.where} does not support TLS on this port, which amqps:// in RABBITMQ_URL requires")
     if isinstance(cause, FileNotFoundError | PermissionError):
         return SettingsError("a file that RABBITMQ_URL names (cafile, certfile or keyfile) cannot be read")
     if isinstance(cause, ConnectionRefusedError):
-        return Unavailable(f"nothing listens at {address.where}")
+        return Unavailable(f"connection refused by RabbitMQ at {address.where}")
     return Unavailable(f"RabbitMQ at {address.where} cannot be reached")

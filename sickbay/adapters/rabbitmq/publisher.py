@@ -19,8 +19,8 @@ from sickbay.domain.health import Streak
 
 BLOCKED_RETRY_S: Final = 5.0
 """The wait we advise while RabbitMQ is out of memory or disk."""
-BLOCKED: Final = "RabbitMQ is out of memory or disk and takes no messages just now"
-SLOW: Final = "RabbitMQ did not answer in time"
+BLOCKED: Final = "RabbitMQ blocks publishers (memory or disk alarm)"
+SLOW: Final = "RabbitMQ timed out"
 TRY_S: Final = 10.0
 TO_NOBODY: Final = "nobody"
 """A key that no queue is bound with: the message is confirmed and gone."""

@@ -23,8 +23,8 @@ CONNECT_TIMEOUT_S: Final = 10.0
 STEADY_S: Final = 10.0
 """A session that lived shorter counts as a failed attempt, so that a server that drops us at once is not hammered."""
 
-SILENT: Final = "RabbitMQ does not answer"
-REFUSED: Final = "RabbitMQ refuses what RABBITMQ_URL says: the user, the password, the virtual host or the certificate"
+SILENT: Final = "RabbitMQ is unavailable"
+REFUSED: Final = "RabbitMQ rejects the user, password, virtual host or certificate of RABBITMQ_URL"
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +124,7 @@ class ConnectionSupervisor:
         try:
             return await self._live()
         except Exception:
-            log.exception("a fault in the connection to RabbitMQ (%s); connecting again", self._role)
+            log.exception("internal error in the connection to RabbitMQ (%s); reconnecting", self._role)
             return 0
 
     async def _live(self) -> float:
@@ -200,7 +200,7 @@ class ConnectionSupervisor:
     def _tell(self, sentence: str) -> None:
         """Each kind of trouble is logged once, not at every attempt."""
         if sentence != self._told:
-            log.warning("RabbitMQ (%s): %s; trying again until it works", self._role, sentence)
+            log.warning("RabbitMQ (%s): %s; retrying", self._role, sentence)
         self._told = sentence
 
     def _announce(self) -> None:

@@ -111,7 +111,7 @@ def route(key: str, delay_ms: int) -> Route:
     # The queue of the ledger is bound to `job.#`, which takes every further word; 255 bytes are AMQP's limit.
     if key.startswith(EVENT_PREFIX) and len(key.encode()) <= 255:  # noqa: PLR2004 - said above
         return Route(EVENTS, key)
-    raise ValueError(f"the routing key {key!r} reaches no queue")
+    raise ValueError(f"no queue is bound to the routing key {key!r}")
 
 
 def queue_names(queue: Queue) -> tuple[str, ...]:
@@ -123,6 +123,6 @@ def _retry_route(delay_ms: int) -> Route:
     if delay_ms == 0:
         return MAIN_ROUTE
     if not 0 < delay_ms <= MAX_DELAY_MS:
-        raise ValueError(f"a delay is 0 to {MAX_DELAY_MS} ms, not {delay_ms}")
+        raise ValueError(f"a delay must be 0 to {MAX_DELAY_MS} ms, not {delay_ms}")
     suffix = next(suffix for longest_ms, suffix in _LADDER if delay_ms <= longest_ms)
     return Route(JOBS, f"{TO_RETRY}{suffix}")

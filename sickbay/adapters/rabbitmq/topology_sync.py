@@ -23,7 +23,7 @@ from sickbay.domain.errors import FailedPrecondition, Unavailable
 TIMEOUT_S: Final = 10.0
 _DIFFERENCE: Final = re.compile(r"inequivalent arg '([^']+)'.*?received (.+?) but current is (.+)")
 _PLAIN: Final = re.compile(r"(?:the value )?'?([^']*)'?(?: of type '\w+')?")
-_NEEDS_CONFIGURE: Final = "the user of RABBITMQ_URL has no permission to configure; take one that has it"
+_NEEDS_CONFIGURE: Final = "permission denied: the user of RABBITMQ_URL has no configure permission; use one that has it"
 
 log = logging.getLogger(__name__)
 
@@ -54,8 +54,8 @@ async def ensure(connection: aiormq.Connection) -> None:
     try:
         await _create(connection, missing)
     except ChannelAccessRefused:
-        problem = f"{missing[0].name} is missing and the user of RABBITMQ_URL must not create it"
-        raise Unavailable(f"{problem}; an administrator does with `sickbay topology apply`") from None
+        problem = f"{missing[0].name} is missing, and the user of RABBITMQ_URL has no permission to create it"
+        raise Unavailable(f"{problem}; run `sickbay topology apply` as an administrator") from None
 
 
 async def check(url: str) -> Sequence[Drift]:
@@ -81,7 +81,7 @@ async def apply(url: str) -> Sequence[str]:
         except ChannelAccessRefused:
             raise FailedPrecondition(_NEEDS_CONFIGURE) from None
         except ChannelPreconditionFailed:
-            raise FailedPrecondition("something exists with other arguments; `sickbay topology check` shows what") from None
+            raise FailedPrecondition("a queue or exchange exists with other arguments; `sickbay topology check` shows which") from None
         return [spec.name for spec in missing]
 
 

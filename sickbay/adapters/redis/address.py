@@ -34,14 +34,14 @@ def make_pool(url: str, **options: Any) -> BlockingConnectionPool:
         parts = urlsplit(url)
         _try(parts._replace(query=""), options)
     except ValueError:
-        raise _settings_error("it cannot be read") from None
+        raise _settings_error("it is not a valid URL") from None
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
         if name in _FILES and not Path(value).is_file():
             raise _settings_error(f"the file of {name} does not exist")
         try:
             _try(parts._replace(query=urlencode({name: value})), options)
         except (TypeError, ValueError, RedisError):
-            raise _settings_error(f"with {parts.scheme}:// there is no parameter {name!r}, or it cannot have this value") from None
+            raise _settings_error(f"unknown parameter {name!r} with {parts.scheme}://, or its value is invalid") from None
     pool = BlockingConnectionPool.from_url(url, **options)
     keep_server(pool.connection_kwargs.get("path") or ("", pool.connection_kwargs.get("port", 6379)))
     sample = _unconnected(pool)
@@ -49,7 +49,7 @@ def make_pool(url: str, **options: Any) -> BlockingConnectionPool:
         try:
             sample.ssl_context.get()
         except OSError:
-            raise _settings_error(f"a file of {', '.join(_FILES)} is not what it should be") from None
+            raise _settings_error(f"a file of {', '.join(_FILES)} is invalid") from None
         pool.connection_class = SharedTls
         pool.connection_kwargs["shared"] = sample.ssl_context
     return pool
@@ -74,4 +74,4 @@ def _unconnected(pool: BlockingConnectionPool) -> AbstractConnection:
 
 def _settings_error(why: str) -> SettingsError:
     forms = "redis://user:password@host:6379/0, rediss://host:6379?ssl_ca_certs=/path/to/ca.pem for TLS, or unix:///path/to/socket"
-    return SettingsError(f"REDIS_URL is {forms}: {why}")
+    return SettingsError(f"REDIS_URL must be {forms}: {why}")

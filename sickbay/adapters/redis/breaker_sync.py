@@ -31,7 +31,7 @@ from sickbay.system.clock import uptime, wall_clock
 
 CHANNEL: Final = "breaker.events"
 SYNC_EVERY_S: Final = 1.0
-UNKNOWN: Final = "no answer yet"
+UNKNOWN: Final = "no response yet"
 NOBODY: Final = BreakerKey("!")
 """No job type: the circuit whose writing is tried."""
 SAY_AGAIN_S: Final = 60.0
@@ -146,7 +146,7 @@ class BreakerSync:
     async def call(self, operation: str, key: BreakerKey, words: Sequence[Word] = ()) -> Reply:
         """Let the script act on a circuit, and learn what it is after. Raises Unavailable."""
         if self._refuses and operation != "probe" and self.is_away:
-            raise Refused("it refused a write lately")
+            raise Refused("it rejected a write recently")
         asked_with = self.view.get(key)
         jitter = self._rng.randint(0, MAX_JITTER)
         now = self.time.given() if self.time.given is not None else None
@@ -155,7 +155,7 @@ class BreakerSync:
         try:
             reply = script.reply(answered)
         except ValueError as error:
-            raise StoreSilent("the circuit's document cannot be read") from error
+            raise StoreSilent("the breaker's key cannot be read") from error
         self.time.heard(reply.now)
         if operation == "probe":
             return reply
@@ -195,7 +195,7 @@ class BreakerSync:
     async def _try_writing(self) -> None:
         """Raises Refused if Redis would take no write, or did so lately."""
         if self._refuses and monotonic() < self._write_at:
-            raise Refused("it refused a write lately")
+            raise Refused("it rejected a write recently")
         await self.call("probe", NOBODY)
 
     async def _try(self) -> None:
@@ -233,7 +233,7 @@ class BreakerSync:
         if monotonic() >= self._odd_at:
             self._odd_at = monotonic() + SAY_AGAIN_S
             log.warning(
-                "Redis (%s) has something odd in place of a circuit, which is minded here alone until that is deleted: %s", self._where, why
+                "Redis (%s) has an invalid breaker key; this process uses its own breaker until the key is deleted: %s", self._where, why
             )
 
     def _refused(self) -> None:
@@ -253,13 +253,13 @@ class BreakerSync:
         """Log once for each time that Redis is away, or twice if the first time it was not known why."""
         if self.is_away and (not self._told or (self._told == UNKNOWN and why != UNKNOWN)):
             self._told = why
-            does_not = "answers, and refuses what is asked" if self._refuses else "does not answer"
-            log.warning("Redis (%s) %s (%s); circuits run degraded until it does", self._where, does_not, why)
+            does_not = "rejects commands" if self._refuses else "is unavailable"
+            log.warning("Redis (%s) %s (%s); breakers are degraded until it recovers", self._where, does_not, why)
 
     async def _returned(self) -> None:
         self.is_away = False
         self._told = ""
-        log.info("Redis (%s) answers; the fleet's circuits are in force", self._where)
+        log.info("Redis (%s) is available; the shared breakers are used again", self._where)
         await self._on_return()
 
     async def _subscribed(self) -> None:
@@ -270,7 +270,7 @@ class BreakerSync:
         try:
             doc, total = script.notice(payload)
         except ValueError:
-            log.warning("something else than a circuit was published on %s", self._channel)
+            log.warning("an invalid message was published on %s and is ignored", self._channel)
         else:
             self.view.notice(doc, total)
 

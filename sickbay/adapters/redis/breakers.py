@@ -250,7 +250,7 @@ class RedisBreakers:
         here = {seen.key: seen for seen in await self._local.snapshots()}
         known = {seen.doc.key: self._snapshot(seen) for seen in self._fleet.view.all()}
         if not known and not here:
-            raise Unavailable("no circuit is known here, and Redis does not answer")
+            raise Unavailable("no breaker is known here, and Redis is unavailable")
         closed = {key: one for key, one in here.items() if key not in known or known[key].state is BreakerState.CLOSED}
         return [replace(one, degraded=True) for _, one in sorted({**known, **closed}.items())]
 

@@ -24,8 +24,8 @@ TIMEOUT_S: Final = 0.25
 """For connecting, and for each answer."""
 MAX_CONNECTIONS: Final = 16
 
-SILENT: Final = "Redis does not answer"
-REFUSES: Final = "Redis answers, and refuses writes"
+SILENT: Final = "Redis is unavailable"
+REFUSES: Final = "Redis rejects writes"
 
 Client = Redis
 
@@ -35,7 +35,7 @@ class StoreSilent(Unavailable):
 
     def __init__(self, detail: str) -> None:
         """Take what the driver said; it never is part of the message."""
-        super().__init__("Redis does not answer; nothing is lost, try again later")
+        super().__init__("Redis is unavailable; nothing is lost, try again later")
         self.detail = detail
 
 
@@ -97,7 +97,7 @@ def _detail(error: BaseException) -> str:
     while reason is not None and not isinstance(reason, ssl.SSLError):
         reason = reason.__cause__ or reason.__context__
     if isinstance(reason, ssl.SSLCertVerificationError):
-        return "its certificate cannot be verified; name its authority in REDIS_URL with ?ssl_ca_certs=/path/to/ca.pem"
+        return "certificate verification failed; name the CA file in REDIS_URL with ?ssl_ca_certs=/path/to/ca.pem"
     if reason is not None and any(word in str(reason.reason) for word in ("ALERT_UNKNOWN_CA", "CERTIFICATE")):
-        return "it refuses the certificate that REDIS_URL names with ssl_certfile, or wants one"
+        return "it rejects the client certificate (ssl_certfile in REDIS_URL), or requires one"
     return f"{type(error).__name__}: {error}"

@@ -77,10 +77,10 @@ class Feed:
                         self._tried.set()
             except Unavailable as error:
                 why = getattr(error, "detail", str(error))
-                log.debug("breaker.events is interrupted: %s", why)
+                log.debug("the subscription to breaker.events was interrupted: %s", why)
                 self._on_trouble(why)
             except Exception:
-                log.exception("a fault in what listens to breaker.events; it begins anew")
+                log.exception("internal error in the subscription to breaker.events; restarting")
             finally:
                 await _closed(pubsub)
             self._tried.set()
@@ -95,7 +95,7 @@ class Feed:
             await pubsub.ping()
             message = await pubsub.get_message(timeout=PONG_S)
             if message is None:
-                raise StoreSilent("no answer to a ping")
+                raise StoreSilent("a ping timed out")
         if message["type"] == "subscribe":
             await self._on_subscribed()
         elif message["type"] == "message":

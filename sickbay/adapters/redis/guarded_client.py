@@ -64,7 +64,7 @@ class GuardedClient:
     async def ask(self, call: Callable[[Client], Awaitable[T]]) -> T:
         """Make a call; Unavailable if Redis does not answer in time, or was not asked because it lately did not."""
         if not self._patience.may_ask(monotonic()):
-            raise StoreSilent("calls are paused")
+            raise StoreSilent("calls are paused after a timeout")
         try:
             with translated():
                 async with asyncio.timeout(ONE_CALL_S):

@@ -48,7 +48,7 @@ class RedisIdempotencyKeys:
         if answer == "reused":
             raise AlreadyExists("this idempotency key was used for a different request")
         if answer == "in progress":
-            raise Aborted("a request with this idempotency key is under way; try again later", ErrorReason.REQUEST_IN_PROGRESS)
+            raise Aborted("a request with this idempotency key is in progress; try again later", ErrorReason.REQUEST_IN_PROGRESS)
         return Reservation(owner, int(at), duplicate=answer == "duplicate", retaken=answer == "retaken")
 
     async def confirm(self, tenant: str, key: str) -> None:

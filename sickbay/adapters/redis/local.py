@@ -70,8 +70,8 @@ class LocalBreakers:
         """Nobody else can see this circuit: say when it opens and when it closes."""
         if state.refuses and key not in self._shut:
             self._shut.add(key)
-            log.warning("circuit %s is %s in this process alone, because Redis cannot be asked: its jobs are parked here", key.name, state)
+            log.warning("breaker %s is %s in this process alone, because Redis is unavailable: its jobs are parked here", key.name, state)
         elif not state.refuses and key in self._shut:
             self._shut.discard(key)
-            log.info("circuit %s is %s again in this process", key.name, state)
+            log.info("breaker %s is %s again in this process", key.name, state)
         return state

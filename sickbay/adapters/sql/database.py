@@ -75,7 +75,9 @@ class Database:
                 current = await connection.run_sync(check)
                 granted = not migrates or not await connection.run_sync(lacking)
             if not current and not migrates:
-                raise Unavailable("the tables of the ledger are not there yet, or older than this program: the control plane makes them")
+                raise Unavailable(
+                    "the tables of the ledger do not exist yet, or are older than this program: the control plane creates them"
+                )
             if not current or not granted:
                 await migrate(migrating_engine(self._place, self._writer))
         self._prepared = True

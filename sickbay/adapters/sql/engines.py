@@ -69,7 +69,7 @@ def parse_url(text: str | Path) -> DatabaseLocation:
     try:
         url = make_url(text).set(drivername="sqlite+aiosqlite")
     except (ArgumentError, ValueError):
-        raise SettingsError("DATABASE_URL is postgresql://user:password@host:port/database or sqlite:///path/to/file") from None
+        raise SettingsError("DATABASE_URL must be postgresql://user:password@host:port/database or sqlite:///path/to/file") from None
     if url.database in {None, "", ":memory:"}:
         name = f"file:/sickbay-{uuid.uuid4().hex}?vfs=memdb"
         return DatabaseLocation(url.set(database=name, query={"uri": "true"}), name)

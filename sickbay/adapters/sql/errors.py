@@ -15,58 +15,58 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 from sickbay.adapters.files import LASTING, sqlite_code, sqlite_trouble
 from sickbay.domain.errors import Unavailable, Unstorable
 
-SENTENCE: Final = "the ledger does not answer; nothing is lost, try again later"
-FULL: Final = "the disk of PostgreSQL is full; nothing is lost, try again later"
-REFUSAL: Final = "the ledger cannot keep a value of this: a text with a NUL or half a character, or a number or a text that is too large"
+SENTENCE: Final = "the ledger is unavailable; nothing is lost, try again later"
+FULL: Final = "disk full at PostgreSQL; nothing is lost, try again later"
+REFUSAL: Final = "the ledger cannot store a value of this: a text with a NUL or half a character, or a number or text that is too large"
 
 DRIVER_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 """All that asyncpg raises of its own. The last is no fault of its caller: it refuses so what is asked of a session that the server has
 ended while its connection stays open, and says so that none of several servers is the one that is wanted."""
 
-NO_WRITES: Final = "it takes no writes (a standby, or one that is just changing places with one)"
+NO_WRITES: Final = "it accepts no writes (a standby, or a failover is in progress)"
 
 _REFUSALS: Final = ("22", "23", "54")
 """Classes of SQLSTATE that tell of data: data exception, integrity constraint violation, program limit exceeded (a key too long)."""
 
 _WHY_SQLITE: Final = {
-    sqlite3.SQLITE_FULL: "its disk is full",
-    sqlite3.SQLITE_READONLY: "it may not be written",
-    sqlite3.SQLITE_IOERR: "its disk reports errors, or is full",
+    sqlite3.SQLITE_FULL: "disk full",
+    sqlite3.SQLITE_READONLY: "permission denied, or its file system is read-only",
+    sqlite3.SQLITE_IOERR: "I/O error, or disk full",
     sqlite3.SQLITE_CANTOPEN: "it cannot be opened",
-    sqlite3.SQLITE_BUSY: "another program holds it",
-    sqlite3.SQLITE_CORRUPT: "it is damaged",
-    sqlite3.SQLITE_NOTADB: "it is damaged",
+    sqlite3.SQLITE_BUSY: "locked by another program",
+    sqlite3.SQLITE_CORRUPT: "it is corrupted",
+    sqlite3.SQLITE_NOTADB: "it is corrupted",
 }
 """By the primary result code (https://sqlite.org/rescode.html)."""
 
 _WHY: Final[tuple[tuple[type[BaseException], str], ...]] = (
-    (asyncpg.InvalidAuthorizationSpecificationError, "it refuses our user or password"),
-    (asyncpg.InvalidCatalogNameError, "it has no such database"),
+    (asyncpg.InvalidAuthorizationSpecificationError, "authentication failed (user or password of DATABASE_URL, or pg_hba.conf)"),
+    (asyncpg.InvalidCatalogNameError, "the database does not exist"),
     (
         asyncpg.InsufficientPrivilegeError,
-        "our user lacks a privilege (the control plane grants them at its start; see roles.sql)",
+        "permission denied (the control plane grants privileges when it starts; see roles.sql)",
     ),
-    (asyncpg.UndefinedTableError, "the tables are not there yet"),
+    (asyncpg.UndefinedTableError, "the tables do not exist yet"),
     (asyncpg.ReadOnlySQLTransactionError, "it is read-only"),
-    (asyncpg.DiskFullError, "its disk is full"),
-    (asyncpg.PostgresSystemError, "its disk reports errors, or is full"),
-    (asyncpg.OutOfMemoryError, "it has no memory left"),
-    (asyncpg.CannotConnectNowError, "it is just starting or stopping"),
-    (asyncpg.AdminShutdownError, "it is just stopping"),
-    (asyncpg.CrashShutdownError, "one of its processes has crashed, and it starts again"),
-    (asyncpg.TooManyConnectionsError, "it has too many connections"),
+    (asyncpg.DiskFullError, "disk full"),
+    (asyncpg.PostgresSystemError, "I/O error, or disk full"),
+    (asyncpg.OutOfMemoryError, "out of memory"),
+    (asyncpg.CannotConnectNowError, "it is starting up or shutting down"),
+    (asyncpg.AdminShutdownError, "it is shutting down"),
+    (asyncpg.CrashShutdownError, "one of its processes crashed, and it is restarting"),
+    (asyncpg.TooManyConnectionsError, "too many connections"),
     (asyncpg.ReadOnlySQLTransactionError, NO_WRITES),
     (asyncpg.TargetServerAttributeNotMatched, NO_WRITES),
-    (asyncpg.QueryCanceledError, "a statement took too long"),
-    (asyncpg.DeadlockDetectedError, "two transactions waited for each other"),
-    (asyncpg.InternalServerError, "it reports an internal error, which is told in its log; its disk may be full"),
+    (asyncpg.QueryCanceledError, "statement timeout"),
+    (asyncpg.DeadlockDetectedError, "deadlock detected"),
+    (asyncpg.InternalServerError, "internal error, see PostgreSQL's log; its disk may be full"),
     (asyncpg.PostgresConnectionError, "the connection was lost"),
     (asyncpg.InterfaceError, "the connection was lost"),
     (asyncpg.InternalClientError, "the connection was lost"),
-    (TimeoutError, "no answer in time"),
-    (ConnectionRefusedError, "nobody listens there"),
-    (socket.gaierror, "its host name is unknown"),
-    (ssl.SSLError, "no TLS connection can be made"),
+    (TimeoutError, "timed out"),
+    (ConnectionRefusedError, "connection refused"),
+    (socket.gaierror, "its host name cannot be resolved"),
+    (ssl.SSLError, "TLS handshake failed"),
     (OSError, "the connection was lost"),
 )
 
@@ -125,7 +125,7 @@ def why(error: BaseException | None) -> str:
         if isinstance(error, Unavailable) and error.__cause__ is None:
             return str(error)  # not the driver's trouble but ours, in our own words
         error = error.driver_exception if isinstance(error, DBAPIError) else error.__cause__
-    return "it does not answer as expected"
+    return "unexpected response"
 
 
 def _why_sqlite(error: BaseException) -> str:

@@ -154,7 +154,7 @@ class RemoteHolds:
                 async with self._store.write(grows=False) as connection:
                     await connection.exec_driver_sql(NOTIFY, (texts,))
             except Unavailable as error:
-                log.warning("another process is not told whether a run has begun: %s", error)
+                log.warning("another process cannot be notified whether a run has begun: %s", error)
 
     def _answer(self, texts: Sequence[str]) -> None:
         self._answers += texts

@@ -67,7 +67,7 @@ async def _join(connection: AsyncConnection, row: AnyRow | None, digest: bytes) 
         retaken = update(idempotency_keys).where(same).values(lease_until=row.now + LEASE_MS).returning(_c.job_id)
         if (await connection.execute(retaken)).first():
             return Reservation(row.job_id, row.submitted_at, duplicate=False, retaken=True)
-    raise Aborted("a request with this idempotency key is under way; try again later", ErrorReason.REQUEST_IN_PROGRESS)
+    raise Aborted("a request with this idempotency key is in progress; try again later", ErrorReason.REQUEST_IN_PROGRESS)
 
 
 def _is(tenant: str, key: str) -> ColumnElement[bool]:

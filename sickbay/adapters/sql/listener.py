@@ -95,7 +95,7 @@ class PostgresListener:
     def trouble(self) -> str:
         """Why it cannot be used, or not written; "" if it can."""
         if not self.is_up:
-            return "PostgreSQL does not answer" if not self._said else f"PostgreSQL cannot be used: {self._said}"
+            return "PostgreSQL is unavailable" if not self._said else f"PostgreSQL is unavailable: {self._said}"
         return "PostgreSQL is read-only" if self._is_read_only else ""
 
     async def wait_up(self) -> None:
@@ -161,7 +161,7 @@ class PostgresListener:
                 await asyncio.sleep(pause * SystemRandom().uniform(0.5, 1.0))
                 pause = min(2 * pause, LONGEST_PAUSE_S)
         if self._said:
-            log.info("PostgreSQL answers again")
+            log.info("PostgreSQL is available again")
             self._said = ""
         return True
 
@@ -202,5 +202,5 @@ class PostgresListener:
     def _say(self, words: str) -> None:
         """Log why, once for each reason and not at each try."""
         if words != self._said:
-            log.warning("PostgreSQL cannot be used just now and is tried again: %s", words)
+            log.warning("PostgreSQL is unavailable, retrying: %s", words)
             self._said = words

@@ -19,7 +19,7 @@ def check(connection: Connection) -> bool:
     if stored is not None and stored > HEAD:
         file = connection.engine.url.database if connection.dialect.name == "sqlite" else None
         which = f"the ledger {file}" if file else "the database of DATABASE_URL"
-        raise SettingsError(f"{which} has revision {stored!r}, made by a newer Sickbay: update this program{_OR_ELSE if file else ''}")
+        raise SettingsError(f"{which} has revision {stored!r}, created by a newer Sickbay: update this program{_OR_ELSE if file else ''}")
     return stored == HEAD
 
 

@@ -83,7 +83,7 @@ class Pool:
                     session.remove_termination_listener(end)
         except TimeoutError:
             if limit.expired():
-                raise Unavailable("the session that held this turn was lost; it is taken anew") from None
+                raise Unavailable("the session that held this lock was lost; acquiring it again") from None
             raise
         finally:
             if self._is_over(session):

@@ -86,11 +86,13 @@ class Server:
         except asyncpg.ClientConfigurationError as error:
             raise _settings_error("a parameter is wrong, or a file it names cannot be read") from error
         except ssl.SSLCertVerificationError as error:
-            raise _settings_error("the server's certificate is not signed by sslrootcert, or is for another host") from error
+            raise _settings_error(
+                "certificate verification failed: the server's certificate is not signed by sslrootcert, or is for another host"
+            ) from error
         except ConnectionError as error:
             if "rejected SSL upgrade" not in str(error):  # the driver has no class for it
                 raise
-            raise _settings_error("the server does not speak TLS as sslmode asks") from error
+            raise _settings_error("the server does not support TLS, which sslmode requires") from error
         keep_server(connection._transport.get_extra_info("peername"))  # noqa: SLF001 - it does not tell otherwise
         return connection
 
@@ -101,9 +103,9 @@ def server(url: str) -> Server:
         parts = urlsplit(url)
         query = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
     except ValueError:
-        raise _settings_error("it cannot be read") from None
+        raise _settings_error("it is not a valid URL") from None
     if parts.scheme not in _SCHEMES:
-        raise _settings_error("it begins with postgresql:// or sqlite:///")
+        raise _settings_error("it must begin with postgresql:// or sqlite:///")
     _check(parts, query)
     options: dict[str, Any] = {}
     if limit := query.get("connect_timeout"):
@@ -122,28 +124,28 @@ def server(url: str) -> Server:
     try:
         hosts = Hosts(one_by_one(parts, kept))
     except ValueError:
-        raise _settings_error("it needs one port, or one for each host") from None
+        raise _settings_error("it must name one port, or one for each host") from None
     return Server(parts._replace(query=urlencode(kept)).geturl(), options, hosts)
 
 
 def _check(parts: SplitResult, query: dict[str, str]) -> None:
     if unknown := sorted(query.keys() - _UNDERSTOOD - _MEANT_FOR_LIBPQ):
-        raise _settings_error(f"there is no parameter {unknown[0]!r}")
+        raise _settings_error(f"unknown parameter {unknown[0]!r}")
     if query.get("sslmode", "prefer") not in _MODES:
-        raise _settings_error(f"sslmode is one of {', '.join(sorted(_MODES))}")
+        raise _settings_error(f"sslmode must be one of {', '.join(sorted(_MODES))}")
     for name in sorted(_FILES & query.keys()):
         if query[name] != "system" and not Path(query[name]).is_file():
             raise _settings_error(f"the file of {name} does not exist")
     hosts = parts.netloc.rpartition("@")[2].split(",") + query.get("host", "").split(",")
     ports = [host.rpartition(":")[2] for host in hosts if ":" in host and not host.endswith("]")] + query.get("port", "").split(",")
     if not all(port.isdigit() for port in ports if port):
-        raise _settings_error("a port is a number")
+        raise _settings_error("a port must be a number")
     if not query.get("connect_timeout", "1").isdigit():
-        raise _settings_error("connect_timeout is a number of seconds")
+        raise _settings_error("connect_timeout must be a number of seconds")
 
 
 def _settings_error(why: str) -> SettingsError:
-    return SettingsError(f"DATABASE_URL is postgresql://user:password@host:port/database or sqlite:///path/to/file: {why}")
+    return SettingsError(f"DATABASE_URL must be postgresql://user:password@host:port/database or sqlite:///path/to/file: {why}")
 
 
 class PlainDialect(PGDialect_asyncpg):

@@ -89,7 +89,7 @@ class SqlQuarantineStore(QuarantineQueries):
             row, record = await _judged(connection, job_id, etag)
             if row.generation >= MAX_COUNT:
                 raise FailedPrecondition(
-                    f"the job is in generation {row.generation}, after which there is none: discard it, and submit it anew"
+                    f"the job is in generation {row.generation}, after which there is none: discard it, and submit it again"
                 )
             values = {"lease_until": self._store.time + LEASE_MS, "claim_attempt": 0, "claim_actor": actor}
             if edit != JobEdit():
@@ -161,7 +161,7 @@ async def _judged(connection: AsyncConnection, job_id: str, etag: str) -> tuple[
     if not record.state.in_quarantine:
         raise FailedPrecondition(f"the job is {record.state.value}, not in quarantine")
     if row.lease_until is not None:
-        raise FailedPrecondition("the job is just being released")
+        raise FailedPrecondition("the job is being released right now")
     if etag and etag != record.etag:
         raise Aborted("the job has changed since you read it")
     return row, record

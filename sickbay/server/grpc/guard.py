@@ -28,9 +28,9 @@ STALLED_S: Final = 0.1
 """Who keeps us waiting for less than this is not stalled."""
 
 _TOLD: Final = {
-    Reason.BODY_TIMEOUT: "the message of this call did not come in time (GRPC_BODY_TIMEOUT)",
-    Reason.UNREAD: "the answer of this call was not read in time (GRPC_WRITE_TIMEOUT)",
-    Reason.OLDEST: "too many calls wait for their clients, and this one did for longest (GRPC_MAX_CALLS)",
+    Reason.BODY_TIMEOUT: "timed out waiting for the message of this call (GRPC_BODY_TIMEOUT)",
+    Reason.UNREAD: "timed out waiting for the client to read the response of this call (GRPC_WRITE_TIMEOUT)",
+    Reason.OLDEST: "too many calls (GRPC_MAX_CALLS), and this one had waited longest for its client",
 }
 
 _size: ContextVar[int] = ContextVar("size", default=0)
@@ -196,7 +196,9 @@ async def _abort(task: Task, reason: Reason) -> None:
 
 def _refusal(most: int) -> Handler:
     """Answers without waiting for the message, which a handler of one request would."""
-    error = ResourceExhausted(f"{most} calls run here (GRPC_MAX_CALLS); repeat in a moment", ErrorReason.TOO_MANY_CALLS)
+    error = ResourceExhausted(
+        f"too many calls: {most:,} are in progress (GRPC_MAX_CALLS); try again in a moment", ErrorReason.TOO_MANY_CALLS
+    )
 
     async def refuse(_: Any, context: Context) -> None:
         await context.abort_with_status(rich_status(fault_of(error)))

@@ -29,15 +29,15 @@ class Reason(StrEnum):
 
 
 _WORDS: Final = {
-    Reason.CONNECTIONS: "more than GRPC_MAX_CONNECTIONS came; the newest of the peer with the most were closed",
-    Reason.PEER_CONNECTIONS: "one peer had more than GRPC_MAX_CONNECTIONS_PER_PEER; its newest were closed",
-    Reason.CALLS: "GRPC_MAX_CALLS run, and none of them waits for its client",
-    Reason.WATCHES: "MAX_WATCHES are open, or one peer has MAX_WATCHES_PER_PEER",
-    Reason.BODY_TIMEOUT: "the message of a call was not complete after GRPC_BODY_TIMEOUT",
-    Reason.BODY_ROOM: "unfinished messages took all of GRPC_BODY_BUFFER_BYTES; the connection with the most was closed",
-    Reason.UNREAD: "an answer was not read in GRPC_WRITE_TIMEOUT",
-    Reason.OLDEST: "new calls needed the place of those that kept us waiting longest (GRPC_MAX_CALLS)",
-    Reason.FILES: "no more files can be opened in this process (ulimit -n)",
+    Reason.CONNECTIONS: "too many connections (GRPC_MAX_CONNECTIONS); the newest of the peer with the most were closed",
+    Reason.PEER_CONNECTIONS: "too many connections of one peer (GRPC_MAX_CONNECTIONS_PER_PEER); its newest were closed",
+    Reason.CALLS: "too many calls (GRPC_MAX_CALLS), and none of them waits for its client; new ones were rejected",
+    Reason.WATCHES: "too many watches (MAX_WATCHES), or too many of one peer (MAX_WATCHES_PER_PEER); new ones were rejected",
+    Reason.BODY_TIMEOUT: "timed out waiting for the message of a call (GRPC_BODY_TIMEOUT)",
+    Reason.BODY_ROOM: "too many bytes of unfinished messages (GRPC_BODY_BUFFER_BYTES); the connection with the most was closed",
+    Reason.UNREAD: "timed out waiting for a client to read its response (GRPC_WRITE_TIMEOUT)",
+    Reason.OLDEST: "too many calls (GRPC_MAX_CALLS): those that had waited longest for their clients were ended for new ones",
+    Reason.FILES: "too many open files in this process (ulimit -n); new connections were closed",
 }
 
 
@@ -47,10 +47,10 @@ class GrpcMeter:
     def __init__(self, registry: CollectorRegistry, clock: Callable[[], float] = time.monotonic) -> None:
         """Add the metrics to `registry`."""
         self._connections = Gauge("sickbay_grpc_connections", "Open connections of the gRPC port.", registry=registry)
-        self._calls = Gauge("sickbay_grpc_calls", "Calls that run, streams not counted.", registry=registry)
-        self._watches = Gauge("sickbay_watches", "Watches that are open, over REST and gRPC.", registry=registry)
+        self._calls = Gauge("sickbay_grpc_calls", "Calls in progress, streams not counted.", registry=registry)
+        self._watches = Gauge("sickbay_watches", "Open watches, over REST and gRPC.", registry=registry)
         self._refused = Counter(
-            "sickbay_grpc_refused", "Connections and calls that were refused or broken off, by a bound.", ("reason",), registry=registry
+            "sickbay_grpc_refused", "Connections and calls rejected or closed by a limit.", ("reason",), registry=registry
         )
         for reason in Reason:
             self._refused.labels(reason)

@@ -122,7 +122,7 @@ class GrpcServer:
         try:
             self.port = server.add_insecure_port(f"{bracketed(self.host)}:{self.port}")
         except RuntimeError:
-            raise SettingsError(f"port {self.port} is taken on {self.host}; {self._hint}") from None
+            raise SettingsError(f"port {self.port} is already in use on {self.host}; {self._hint}") from None
         keep_port(self.port)
         await self.set_serving(self._serving)
         await self.set_ready(self._serving)

@@ -93,5 +93,5 @@ def _advice(problem: str) -> InvalidArgument:
         )
         return InvalidArgument(message, ErrorReason.INVALID_PAYLOAD)
     if _NOT_UTF8 in problem:
-        return InvalidArgument("a text in the request is not UTF-8; send bytes that are no text in another form, for example base64")
-    return InvalidArgument("the request is not a message of this method; make it from the contract's .proto files")
+        return InvalidArgument("a text in the request is not UTF-8; send binary data in another form, for example base64")
+    return InvalidArgument("the request is not a valid message of this method; generate it from the contract's .proto files")

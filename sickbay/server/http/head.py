@@ -31,11 +31,11 @@ def body_size(version: str, headers: Iterable[Header], *, upgrades: bool) -> int
         elif name == b"transfer-encoding":
             codings = codings + b"," + value if codings else value
     if version not in {"1.0", "1.1"}:
-        raise BadRequest(505, "this port speaks HTTP/1.1")
+        raise BadRequest(505, "only HTTP/1.1 and HTTP/1.0 are supported on this port")
     if hosts != 1 and (hosts or version == "1.1"):
-        raise BadRequest(400, "a request names one Host")
+        raise BadRequest(400, "exactly one Host header is required")
     if codings and (version == "1.0" or codings.strip().lower() != b"chunked"):
-        raise BadRequest(501, "the only Transfer-Encoding that is known here is chunked, of HTTP/1.1")
+        raise BadRequest(501, "the only supported Transfer-Encoding is chunked, with HTTP/1.1")
     if upgrades and (size or codings):
-        raise BadRequest(400, "no other protocol is spoken here; send the body without Upgrade")
+        raise BadRequest(400, "Upgrade to another protocol is not supported; send the body without Upgrade")
     return None if codings else size

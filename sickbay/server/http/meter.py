@@ -31,17 +31,17 @@ class Reason(StrEnum):
 
 
 _WORDS: Final = {
-    Reason.MALFORMED: "no HTTP, or HTTP that two servers could read differently",
+    Reason.MALFORMED: "malformed HTTP, or HTTP that two servers could parse differently",
     Reason.HEADER_SIZE: "a header is larger than HTTP_MAX_HEADER_BYTES, or has too many lines",
-    Reason.HEADER_TIMEOUT: "a header was not complete after HTTP_HEADER_TIMEOUT",
-    Reason.SILENT: "nothing was sent in HTTP_HEADER_TIMEOUT",
-    Reason.BODY_TIMEOUT: "a body came too slowly; see HTTP_BODY_TIMEOUT",
-    Reason.BODY_ROOM: "unfinished bodies take all of HTTP_BODY_BUFFER_BYTES",
-    Reason.BODY_SIZE: "a client went on with a body after it was refused",
-    Reason.UNREAD: "an answer was not read in HTTP_WRITE_TIMEOUT",
-    Reason.CONNECTIONS: "HTTP_MAX_CONNECTIONS are open, and none of them is idle",
-    Reason.PEER_CONNECTIONS: "one peer has HTTP_MAX_CONNECTIONS_PER_PEER open, and none of them is idle",
-    Reason.OLDEST: "new connections needed the place of those who kept us waiting longest",
+    Reason.HEADER_TIMEOUT: "timed out waiting for a whole header (HTTP_HEADER_TIMEOUT)",
+    Reason.SILENT: "timed out waiting for the first byte (HTTP_HEADER_TIMEOUT)",
+    Reason.BODY_TIMEOUT: "timed out waiting for a body (HTTP_BODY_TIMEOUT)",
+    Reason.BODY_ROOM: "too many large bodies at a time (HTTP_BODY_BUFFER_BYTES)",
+    Reason.BODY_SIZE: "a client continued to send a body that was rejected",
+    Reason.UNREAD: "timed out waiting for a client to read its response (HTTP_WRITE_TIMEOUT)",
+    Reason.CONNECTIONS: "too many connections (HTTP_MAX_CONNECTIONS), and none of them is idle",
+    Reason.PEER_CONNECTIONS: "too many connections of one peer (HTTP_MAX_CONNECTIONS_PER_PEER), and none of them is idle",
+    Reason.OLDEST: "too many connections: those idle longest were closed for new ones",
 }
 
 
@@ -51,10 +51,10 @@ class HttpMeter:
     def __init__(self, registry: CollectorRegistry) -> None:
         """Add the metrics to `registry`."""
         self._connections = Gauge("sickbay_http_connections", "Open connections of the HTTP port.", registry=registry)
-        self._body_bytes = Gauge("sickbay_http_body_bytes", "Bytes set aside for large bodies of requests.", registry=registry)
-        self._waiting = Gauge("sickbay_http_bodies_waiting", "Requests whose large body waits for room.", registry=registry)
+        self._body_bytes = Gauge("sickbay_http_body_bytes", "Bytes reserved for large request bodies.", registry=registry)
+        self._waiting = Gauge("sickbay_http_bodies_waiting", "Requests whose large body waits for space.", registry=registry)
         self._refused = Counter(
-            "sickbay_http_refused", "Connections that were closed, or requests refused, by a bound.", ("reason",), registry=registry
+            "sickbay_http_refused", "Connections closed, or requests rejected, by a limit.", ("reason",), registry=registry
         )
         for reason in Reason:
             self._refused.labels(reason)

@@ -11,12 +11,12 @@ from sickbay.server.rest.errors import error_view
 from sickbay.server.rest.guard import SEALS
 from sickbay.server.rest.views import encode
 
-BUSY: Final = "the service has as many connections as it may; try again in a moment"
-BUSY_PEER: Final = "your address has as many connections as it may; use fewer, or try again in a moment"
-NO_ROOM: Final = "the service takes in as many large bodies as it may; try again in a moment, or send less in one request"
-MALFORMED: Final = "this is no HTTP/1.1 request that can be answered"
-LATE_HEADER: Final = "the header did not come in time"
-LATE_BODY: Final = "the body did not come in time"
+BUSY: Final = "too many connections to this service; try again in a moment"
+BUSY_PEER: Final = "too many connections from your address; use fewer, or try again in a moment"
+NO_ROOM: Final = "too many large request bodies at a time; try again in a moment, or send less in one request"
+MALFORMED: Final = "not a valid HTTP/1.1 request"
+LATE_HEADER: Final = "request timed out: the header was not complete in time"
+LATE_BODY: Final = "request timed out: the body was not complete in time"
 LARGE_HEADER: Final = "the header is too large"
 LARGE_FRAMES: Final = "the extensions and trailers of the chunks are too large"
 

@@ -22,9 +22,9 @@ class CallMeter:
     def __init__(self, registry: CollectorRegistry) -> None:
         """Add the metrics to `registry`."""
         names = ("grpc_service", "grpc_method")
-        self._handled = Counter("grpc_server_handled", "Calls that ended, over gRPC or REST.", (*names, "grpc_code"), registry=registry)
+        self._handled = Counter("grpc_server_handled", "Finished calls, over gRPC or REST.", (*names, "grpc_code"), registry=registry)
         self._seconds = Histogram(
-            "grpc_server_handling_seconds", "How long calls took, streams as a whole.", names, buckets=SECONDS, registry=registry
+            "grpc_server_handling_seconds", "Duration of calls; a stream counts as one call.", names, buckets=SECONDS, registry=registry
         )
 
     @contextmanager

@@ -51,7 +51,7 @@ async def test_a_full_disk_is_unavailable_until_there_is_room(broker):
     broker._store._connection.execute(f"PRAGMA max_page_count = {pages}")
     large = "x" * 1_000_000
     outcomes = await asyncio.gather(broker.publish(jobs(large)), broker.publish(jobs("beside")), return_exceptions=True)
-    assert [str(outcome) for outcome in outcomes] == ["the disk under the queue file is full"] * 2
+    assert [str(outcome) for outcome in outcomes] == ["disk full under the queue file"] * 2
     assert all(isinstance(outcome, Unavailable) for outcome in outcomes)
     broker._store._connection.execute("PRAGMA max_page_count = 1000000")
     await broker.publish(jobs("after"))
@@ -66,7 +66,7 @@ async def test_a_locked_file_fails_gets_and_keeps_acks_for_later(path, broker):
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         a.ack()
-        with pytest.raises(Unavailable, match="cannot be used right now"):
+        with pytest.raises(Unavailable, match="is temporarily unavailable"):
             await consumer.get(1)
         with pytest.raises(Unavailable):
             await broker.publish(jobs("d"))
@@ -102,7 +102,7 @@ async def test_a_disk_that_stays_full_is_asked_ever_more_seldom(broker, monkeypa
     with monkeypatch.context() as broken:
 
         def full(*_):
-            raise Unavailable("the disk under the queue file is full")
+            raise Unavailable("disk full under the queue file")
 
         broken.setattr(broker, "_transact", full)
         for _ in range(6):
@@ -152,7 +152,7 @@ async def test_a_failing_disk_is_unavailable_until_a_checkpoint_has_repaired_the
     monkeypatch.setattr(broker._store, "checkpoint", lambda: (checkpoints.append(1), checkpoint()))
     with monkeypatch.context() as broken:
         broken.setattr(os, "fdatasync", fail)
-        with pytest.raises(Unavailable, match="reported an error") as caught:
+        with pytest.raises(Unavailable, match="I/O error") as caught:
             await broker.publish(jobs("perhaps"))
         assert "secret" not in str(caught.value)
     await broker.publish(jobs("certainly"))
@@ -217,8 +217,8 @@ async def test_a_full_disk_is_told_and_its_end_is_found_without_being_asked(brok
         still.setattr(broker._store, "saw_clock", full)
         with pytest.raises(Unavailable):
             await broker.publish(jobs("x" * 1_000_000))
-        assert broker.trouble == "the disk under the queue file is full"
-        await noticed(lambda: "cannot be used" in broker.trouble)  # the second try's words
+        assert broker.trouble == "disk full under the queue file"
+        await noticed(lambda: "temporarily unavailable" in broker.trouble)  # the second try's words
     broker._store._connection.execute("PRAGMA max_page_count = 1000000")
     await noticed(lambda: not broker.trouble)
     assert await drain(broker) == {"before": [False]}

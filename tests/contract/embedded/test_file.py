@@ -59,7 +59,8 @@ async def refusal(path, clock):
 async def test_a_file_that_is_no_database_is_refused(path, clock):
     path.write_bytes(b"hello" * 1000)
     assert (
-        await refusal(path, clock) == f"{path} cannot be used: it is damaged or no SQLite file: move it away, or restore it from a backup"
+        await refusal(path, clock)
+        == f"{path} cannot be used: not a SQLite database, or corrupted: move it away, or restore it from a backup"
     )
 
 
@@ -68,12 +69,12 @@ async def test_a_damaged_file_is_refused(path, clock):
         await broker.publish(jobs(*map(str, range(1000))))
     content = path.read_bytes()
     path.write_bytes(content[:4096] + b"\xff" * (len(content) - 4096))
-    assert "is damaged" in await refusal(path, clock)
+    assert "or corrupted" in await refusal(path, clock)
 
 
 async def test_another_programs_database_is_refused(path, clock):
     write_sqlite(path, "CREATE TABLE cats (name TEXT)")
-    assert "belongs to another program" in await refusal(path, clock)
+    assert "is a database of another program" in await refusal(path, clock)
 
 
 async def test_a_newer_format_is_refused(path, clock):

@@ -44,7 +44,7 @@ def test_another_process_is_named(tmp_path):
         assert (folder.path / "lock").read_text() == str(os.getpid())
 
 
-@pytest.mark.parametrize(("name", "words"), [("file", "a file is in its place"), ("file/below", "in the place of one of its folders")])
+@pytest.mark.parametrize(("name", "words"), [("file", "a file with this name exists"), ("file/below", "the name of one of its folders")])
 def test_a_file_in_its_place_is_refused(tmp_path, name, words):
     (tmp_path / "file").touch()
     with pytest.raises(SettingsError, match=words), open_data_folder(tmp_path / name):
@@ -58,12 +58,15 @@ def test_missing_rights_are_told(tmp_path, monkeypatch):
         raise PermissionError
 
     monkeypatch.setattr(os, "open", refuse)
-    with pytest.raises(SettingsError, match="this user may not write it; change its rights"), open_data_folder(tmp_path):
+    with (
+        pytest.raises(SettingsError, match="permission denied: this user cannot write it; change its permissions"),
+        open_data_folder(tmp_path),
+    ):
         pass
 
 
 def test_an_impossible_path_is_told():
-    with pytest.raises(SettingsError, match="see that its path is right"), open_data_folder("/proc/sickbay"):
+    with pytest.raises(SettingsError, match="check its path"), open_data_folder("/proc/sickbay"):
         pass
 
 
@@ -112,8 +115,8 @@ def test_a_fork_that_outlives_the_holder_gives_the_folder_up_or_is_named(tmp_pat
     ("free", "flags", "words"),
     [
         (1_000_000, 0, ""),
-        (10, 0, "the disk of the data folder is full"),
-        (1_000_000, os.ST_RDONLY, "the disk of the data folder has become read-only"),
+        (10, 0, "disk full: no space left for the data folder"),
+        (1_000_000, os.ST_RDONLY, "read-only file system under the data folder"),
     ],
 )
 def test_a_disk_that_takes_nothing_is_told(tmp_path, monkeypatch, free, flags, words):
@@ -128,4 +131,4 @@ def test_a_disk_that_takes_nothing_is_told(tmp_path, monkeypatch, free, flags, w
 def test_a_folder_that_was_taken_away_is_told(tmp_path):
     with open_data_folder(tmp_path / "data") as folder:
         (tmp_path / "data").rename(tmp_path / "elsewhere")
-        assert folder.trouble == "the data folder cannot be reached"
+        assert folder.trouble == "the data folder is unavailable"

@@ -73,14 +73,16 @@ async def test_what_an_older_version_left_open_is_closed_and_said(tmp_path, capl
         assert set(modes(folder).values()) == {0o600}
         assert await backends.reader.get("j1") is not None
     assert mode(folder) == 0o700
-    assert "was open to others (mode 0755); it is private now (0700)" in caplog.text
+    assert "was accessible to other users (mode 0755); it is private now (0700)" in caplog.text
     caplog.clear()
     with open_data_folder(folder):
         pass
     assert caplog.text == ""
 
 
-@pytest.mark.parametrize(("others", "bits", "why"), [("notes.txt", 0o755, "holds other things, too (notes.txt)"), (None, 0o1777, "shared")])
+@pytest.mark.parametrize(
+    ("others", "bits", "why"), [("notes.txt", 0o755, "contains other files, too (notes.txt)"), (None, 0o1777, "shared")]
+)
 def test_a_folder_that_is_not_sickbays_alone_stays_as_it_is_and_that_is_said(tmp_path, caplog, others, bits, why):
     """`--data .` must not lock others out of a project, or out of /tmp."""
     folder = tmp_path / "project"
@@ -136,13 +138,14 @@ def test_a_folder_without_rights_is_told(tmp_path):
     tmp_path.chmod(0o500)
     said = as_somebody_without_privileges(tmp_path)
     tmp_path.chmod(0o700)
-    assert f"the data folder {tmp_path} cannot be used: this user may not write it; change its rights" in said
+    assert f"the data folder {tmp_path} cannot be used: permission denied: this user cannot write it; change its permissions" in said
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give folders away")
 def test_a_folder_of_another_user_names_that_user(tmp_path):
     """Also one that lies in a folder of another user, or has a lock file of another user."""
-    words = "this user may not write it; it belongs to nobody (uid 65534): run as that user, change the rights, or choose another place"
+    whose = "it belongs to nobody (uid 65534): run as that user, change its permissions, or choose another place"
+    words = f"permission denied: this user cannot write it; {whose}"
     theirs, shared = tmp_path / "theirs", tmp_path / "shared"
     theirs.mkdir(0o755)
     os.chown(theirs, 65534, 65534)
@@ -157,7 +160,11 @@ def test_a_folder_of_another_user_names_that_user(tmp_path):
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
 @pytest.mark.parametrize(
     ("size", "options", "words"),
-    [("1m", "ro", "its disk is mounted read-only"), ("12k", "rw", "is full: make room"), ("100k", "rw", "is full: make room")],
+    [
+        ("1m", "ro", "read-only file system"),
+        ("12k", "rw", "disk full or quota exceeded: free space"),
+        ("100k", "rw", "disk full or quota exceeded: free space"),
+    ],
 )
 async def test_a_disk_that_takes_nothing_is_told(tmp_path, size, options, words):
     """Mounted read-only, or full from the begin or soon."""
@@ -174,14 +181,14 @@ async def test_a_disk_that_takes_nothing_is_told(tmp_path, size, options, words)
 @pytest.mark.parametrize(
     ("number", "words"),
     [
-        (errno.ENOSPC, "full: make room"),
-        (errno.EDQUOT, "this user's share of it, is full"),
-        (errno.EROFS, "mounted read-only"),
-        (errno.EACCES, "may not write it"),
+        (errno.ENOSPC, "disk full or quota exceeded"),
+        (errno.EDQUOT, "disk full or quota exceeded"),
+        (errno.EROFS, "read-only file system"),
+        (errno.EACCES, "cannot write it"),
         (errno.ENAMETOOLONG, "too long"),
-        (errno.EIO, "disk reports errors"),
-        (errno.EMFILE, "too many files open"),
-        (errno.ENXIO, "see that its path is right"),
+        (errno.EIO, "I/O error"),
+        (errno.EMFILE, "too many open files"),
+        (errno.ENXIO, "check its path"),
     ],
 )
 def test_whatever_the_system_says_becomes_one_sentence(tmp_path, number, words):
@@ -193,9 +200,9 @@ def test_a_disk_that_is_full_is_not_taken_for_a_broken_one(tmp_path, monkeypatch
     """SQLite calls both an I/O error."""
     error = sqlite3.OperationalError("disk I/O error")
     error.sqlite_errorcode = sqlite3.SQLITE_IOERR_WRITE
-    assert "reports errors" in sqlite_trouble(error, tmp_path / "x")
+    assert "I/O error" in sqlite_trouble(error, tmp_path / "x")
     monkeypatch.setattr(files, "_LEAST_BYTES", 2**60)
-    assert "is full" in sqlite_trouble(error, tmp_path / "x")
+    assert "disk full" in sqlite_trouble(error, tmp_path / "x")
 
 
 @pytest.mark.parametrize("name", ["", "  ", "\0"])

@@ -82,7 +82,7 @@ def test_what_is_down_behind_the_service_is_told_and_decides_nothing(serve, caps
 def test_where_nobody_listens_nothing_is_well(capsys):
     port = free_port()
     assert healthcheck.main([], {"PORT": str(port), "BIND_HOST": "127.0.0.1"}) == 1
-    assert capsys.readouterr().out == f"port {port}: nobody listens\n"
+    assert capsys.readouterr().out == f"port {port}: connection refused\n"
 
 
 def test_whoever_hangs_or_speaks_no_http_is_not_well(monkeypatch, capsys):

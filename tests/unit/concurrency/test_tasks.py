@@ -127,7 +127,7 @@ async def test_a_close_waits_and_then_breaks_off(place, caplog):
     await place.detached.close(0.01)
     with pytest.raises(Unavailable, match="stopping"):
         await caller
-    assert caplog.text.count("Place.work takes too long") == 2
+    assert caplog.text.count("Place.work timed out while closing") == 2
     assert place.done == []
     await place.detached.close()
 

@@ -64,8 +64,8 @@ def test_a_blink_is_told_and_changes_nothing():
 def test_longer_than_the_grace_is_down_since_its_begin_and_says_why():
     patient = Patient("broker", "ledger", needed=("broker",)).begin()
     since = round(patient.time * 1000)
-    patient.fails("broker", "RabbitMQ does not answer").passes(10)
-    assert patient.health.state.findings[0] == Finding("broker", Mark.DOWN, True, since, "RabbitMQ does not answer")
+    patient.fails("broker", "RabbitMQ is unavailable").passes(10)
+    assert patient.health.state.findings[0] == Finding("broker", Mark.DOWN, True, since, "RabbitMQ is unavailable")
     assert (patient.status, patient.health.state.serving, patient.health.state.ready) == (Status.ERROR, False, True)
     assert patient.mark("ledger") is Mark.UP
 

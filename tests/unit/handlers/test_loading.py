@@ -130,7 +130,7 @@ def test_what_is_ours_stays_ours(folder):
         ("\nimport not_there_at_all\n", "mine_x.py:3: module 'mine_x' needs 'not_there_at_all', which is not installed"),
         ("from email import nothing\n", "mine_x.py:2: module 'mine_x' failed while it was imported: ImportError"),
         ("import mine_y\n", "mine_y.py:3: module 'mine_x' failed while it was imported: ValueError: two lines"),
-        ("@handler('a', timeout=0)\ndef f(job): ...\n", "mine_x.py:2: timeout is more than 0"),
+        ("@handler('a', timeout=0)\ndef f(job): ...\n", "mine_x.py:2: timeout must be more than 0"),
         ("\n@handler('a')\ndef f(): ...\n", "mine_x.py:3: the handler of 'a' is called with the job"),
         ("@handler\ndef f(job): ...\n", "mine_x.py:2: @handler needs the job type"),
         ("class A:\n    @handler('a')\n    def f(self, job): ...\n", "mine_x.py:3: the handler of 'a' is a method"),

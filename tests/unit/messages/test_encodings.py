@@ -39,7 +39,7 @@ def test_a_packed_body_is_known_by_its_first_bytes(name):
 
 
 def test_what_the_publisher_says_is_told():
-    assert "its content encoding is 'br', and only plain JSON in UTF-8 is read here" in explained("why", b"\x0b\x02", "br")
+    assert "its content encoding is 'br', and only plain JSON in UTF-8 is supported" in explained("why", b"\x0b\x02", "br")
     assert len(explained("why", b"", "x" * 255)) < 200
 
 

@@ -108,7 +108,7 @@ async def test_the_log_has_one_line_for_each_change(ward: Ward, caplog: pytest.L
     first, second = [record.getMessage() for record in caplog.records if record.name == "sickbay.domain.health"]
     assert first.startswith("health of the Job API is error: broker is down since 20")
     assert first.endswith("Z: gone")
-    assert second.startswith("health of the Job API is ok: broker works again; it was down since 20")
+    assert second.startswith("health of the Job API is ok: broker has recovered; it was down since 20")
 
 
 async def test_a_fault_in_a_part_ends_nothing(ward: Ward, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture):
@@ -119,7 +119,7 @@ async def test_a_fault_in_a_part_ends_nothing(ward: Ward, monkeypatch: pytest.Mo
     with monkeypatch.context() as broken:
         broken.setattr(ward.health, "look", lambda _: 1 / 0)
         running = asyncio.create_task(watch.run())
-        while "a fault in looking" not in caplog.text:
+        while "internal error in the health check" not in caplog.text:
             await asyncio.sleep(0)
     assert (await shown.get()).serving
     running.cancel()

@@ -65,5 +65,5 @@ def test_a_malformed_host_header_is_none(header):
 @pytest.mark.parametrize("text", ["http://a.example", "a.example:80", "a b", "a/b", "*a", "..a", "-a"])
 def test_a_setting_that_names_no_host_stops_the_start(text, monkeypatch):
     monkeypatch.setenv("ALLOWED_HOSTS", text)
-    with pytest.raises(SettingsError, match=r"ALLOWED_HOSTS: .*is no host name; name hosts without scheme and port"):
+    with pytest.raises(SettingsError, match=r"ALLOWED_HOSTS: .*is not a host name; name hosts without scheme and port"):
         Settings.read()

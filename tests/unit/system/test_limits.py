@@ -47,5 +47,5 @@ def test_a_low_hard_limit_is_said():
     numbers, said = _raised(256, 1_024)
     assert numbers == [1_024, 1_024, 1_024]
     assert len(said) == 1
-    assert "1024 files" in said[0]
+    assert "limit of open files is 1024" in said[0]
     assert str(LOW) in said[0]

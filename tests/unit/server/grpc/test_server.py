@@ -105,12 +105,12 @@ async def test_a_taken_port_stops_the_start_with_one_sentence(capfd):
     async with _server() as first:
         with pytest.raises(SettingsError) as caught:
             await _server(port=first.port).__aenter__()
-    assert str(caught.value) == f"port {first.port} is taken on 127.0.0.1; choose another with GRPC_PORT or --jobapi-grpc-port"
+    assert str(caught.value) == f"port {first.port} is already in use on 127.0.0.1; choose another with GRPC_PORT or --jobapi-grpc-port"
     assert capfd.readouterr().err == ""
 
 
 async def test_a_port_is_taken_by_a_plain_socket_as_well():
-    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(SettingsError, match="is taken"):
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(SettingsError, match="is already in use"):
         await _server(port=taken.getsockname()[1]).__aenter__()
 
 

@@ -85,13 +85,13 @@ async def test_a_taken_port_stops_the_start_with_one_sentence(source):
     async with _server(_app(source)) as first:
         with pytest.raises(SettingsError) as caught:
             await _server(_app(source), first.port).__aenter__()
-        assert str(caught.value) == f"port {first.port} is taken on 127.0.0.1; {HINT}"
-    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(SettingsError, match="is taken"):
+        assert str(caught.value) == f"port {first.port} is already in use on 127.0.0.1; {HINT}"
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(SettingsError, match="is already in use"):
         await _server(_app(source), taken.getsockname()[1]).__aenter__()
 
 
 async def test_an_address_of_another_machine_is_one_sentence(source):
-    with pytest.raises(SettingsError, match="no address of this machine"):
+    with pytest.raises(SettingsError, match="not an address of this machine"):
         await RestServer(_app(source), host="192.0.2.1", port=0, hint=HINT).__aenter__()
 
 
