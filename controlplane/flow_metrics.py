@@ -26,7 +26,7 @@ class Transitions:
     def __init__(self, breakers: Breakers, registry: CollectorRegistry) -> None:
         """Add the metric to `registry`."""
         self._breakers = breakers
-        text = "Changes of circuits to this state, of the whole fleet."
+        text = "Changes of breakers to this state, of the whole fleet."
         self._changes = Counter("sickbay_breaker_transitions", text, ("job_type", "state"), registry=registry)
         self._type = Bounded(MAX_TYPES)
 
@@ -54,7 +54,7 @@ class HeldBack(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Prometheus's protocol."""
-        text = "1 while released jobs of this type only come back parked although its circuit is closed."
+        text = "1 while released jobs of this type are parked again although its breaker is closed."
         family = GaugeMetricFamily("sickbay_releases_held_back", text, labels=("job_type",))
         for job_type in sorted({self._type(key.job_type) for key in self._held_back()}):
             family.add_metric((job_type,), 1)
@@ -66,10 +66,10 @@ class ReleaseMetrics(Observer):
 
     def __init__(self, registry: CollectorRegistry) -> None:
         """Add the metrics to `registry`."""
-        jobs = Counter("sickbay_released_jobs", "Jobs brought back from quarantine.", ("by",), registry=registry)
+        jobs = Counter("sickbay_released_jobs", "Jobs released from quarantine.", ("by",), registry=registry)
         self._jobs = {by: jobs.labels(by) for by in ("healer", "people")}
         self._failures = Counter(
-            "sickbay_release_failures", "Releases broken off; the claims' leases bring the jobs back.", registry=registry
+            "sickbay_release_failures", "Interrupted releases; the jobs are released again after their lease.", registry=registry
         )
 
     def released(self, leases: Sequence[ReleaseLease], by: str, error: BaseException | None) -> None:
@@ -85,7 +85,7 @@ class ReconcileMetrics(Observer):
 
     def __init__(self, registry: CollectorRegistry) -> None:
         """Add the metric to `registry`."""
-        text = "Copies the sweep met: ghost (destroyed), kept, told (to the ledger), remade (there was none), left (makes the sweep fail)."
+        text = "Copies that the sweep checked: ghost (removed), kept, told (new to the ledger), remade, left (makes the sweep fail)."
         copies = Counter("sickbay_sweep_copies", text, ("verdict",), registry=registry)
         self._ghosts, self._kept, self._told, self._remade, self._left = map(copies.labels, ("ghost", "kept", "told", "remade", "left"))
 
@@ -104,12 +104,12 @@ class LedgerIngestMetrics(Observer):
     def __init__(self, registry: CollectorRegistry, clock: Clock) -> None:
         """Add the metrics to `registry`."""
         self._clock = clock
-        events = Counter("sickbay_ledger_events", "Events applied to the ledger, by the state they tell.", ("state",), registry=registry)
+        events = Counter("sickbay_ledger_events", "Events applied to the ledger, by state.", ("state",), registry=registry)
         self._events = {state: events.labels(state.value) for state in JobState}
         text = "Age of the oldest event in the last batch applied: how far statuses lag behind."
         self._lag = Gauge("sickbay_keeper_lag_seconds", text, registry=registry)
-        self._seconds = Histogram("sickbay_ledger_apply_seconds", "Writing one batch of events.", buckets=SECONDS, registry=registry)
-        self._failures = Counter("sickbay_ledger_apply_failures", "Batches the ledger did not take; tried again.", registry=registry)
+        self._seconds = Histogram("sickbay_ledger_apply_seconds", "Time to write one batch of events.", buckets=SECONDS, registry=registry)
+        self._failures = Counter("sickbay_ledger_apply_failures", "Batches that the ledger rejected; they are retried.", registry=registry)
 
     def ingested(self, events: Sequence[JobEvent], seconds: float, error: BaseException | None) -> None:
         """One batch."""

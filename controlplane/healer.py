@@ -75,8 +75,8 @@ class Healer:
         """The ledger has these: what became of released jobs, and what was parked."""
         for key in self.damping.heard(events):
             log.warning(
-                "released jobs of %s come back parked although its circuit is closed: some worker minds a circuit of its own, because it "
-                "cannot reach Redis or Redis takes no writes; the next one is released in %.0f s",
+                "released jobs of %s are parked again although their breaker is closed: a worker uses its own breaker, because it "
+                "cannot connect to Redis or Redis rejects its writes; the next one is released in %.0f s",
                 key.name, self.damping.wait_s(key),
             )  # fmt: skip
         if any(event.state is JobState.PARKED for event in events):
@@ -101,7 +101,7 @@ class Healer:
             said = _said(change)
             if told.get(change.key, BreakerState.CLOSED.value) != said:
                 told[change.key] = said
-                log.info("circuit %s is %s", change.key.name, said)
+                log.info("breaker %s is %s", change.key.name, said)
             self.nudge()
 
     async def _look_once(self) -> float:
@@ -115,14 +115,14 @@ class Healer:
             waits = [await self._heal(key, breakers.get(key), count) for key, count in (await self._wards.parked()).items()]
         except Unavailable as error:
             wait_s = self._failed.next_s()
-            log.warning("healing waits, next try in %.1f s: %s", wait_s, error)
+            log.warning("releasing jobs is suspended, retrying in %.1f s: %s", wait_s, error)
             return wait_s
         self._failed.reset()
         return min(waits, default=LOOK_EVERY_S)
 
     async def _finish_expired(self) -> None:
         while claims := await self._wards.lease_expired():
-            log.warning("%d releases were left unfinished and are finished now", len(claims))
+            log.warning("%d releases were interrupted and are finished now", len(claims))
             await self._bring_back(claims)
 
     async def _bring_back(self, claims: Sequence[ReleaseLease]) -> None:
@@ -154,7 +154,7 @@ class Healer:
             self._probes[key] = (probe_at, now)
             claims = await self._wards.lease_parked(key, 1)
             if claims:
-                log.info("the cooldown of %s is over: job %s goes out as the probe", key.name, claims[0].job.job_id)
+                log.info("the cooldown of %s is over: job %s is sent as the probe", key.name, claims[0].job.job_id)
                 await self._bring_back(claims)
         return PROBE_PATIENCE_MS / 1000
 
@@ -167,7 +167,7 @@ class Healer:
         if room > 0:
             claims = await self._wards.lease_parked(key, min(limit, room))
             if claims:
-                log.info("bringing %d of the parked jobs of %s back", len(claims), key.name)
+                log.info("releasing %d of the parked jobs of %s", len(claims), key.name)
                 self.damping.released(key, breaker)
                 await self._bring_back(claims)
         return max(PACE_S, self.damping.wait_s(key))

@@ -46,7 +46,7 @@ class HeldBreakers:
         held, is_known = len(self._held), any(one.job_type == key.job_type for one in known)
         if key not in self._held and held >= (MAX_HELD if is_known else MAX_HELD_UNKNOWN):
             raise ResourceExhausted(
-                f"no breaker '{key.name}' is known, and {held:,} are held already, or were and wait for a probe; "
+                f"no breaker '{key.name}' is known, and {held:,} are already held, or were held and wait for a probe; "
                 "check the name, or reset some of the others",
                 retry_after=RETRY_AFTER_S,
             )
@@ -54,7 +54,7 @@ class HeldBreakers:
         if key.tenant == DEFAULT_TENANT and of_default >= MAX_OF_DEFAULT:
             raise ResourceExhausted(
                 f"no breaker '{key.name}' is known, and {of_default:,} others are; check the name, "
-                "or repeat this later: those that were reset and run no job are forgotten after an hour",
+                "or repeat this later: those that were reset and run no job are deleted after an hour",
                 retry_after=RETRY_AFTER_S,
             )
         self._held.add(key)

@@ -40,8 +40,8 @@ async def tell(ledger: LedgerWriter, events: Sequence[JobEvent], now: int, *, im
 
 async def _keep(ledger: LedgerWriter, event: JobEvent, error: Exception, now: int) -> JobEvent:
     """Put what stands for a refused event into quarantine."""
-    said = str(error) if isinstance(error, Unstorable) else f"a fault of the control plane, see its log: {type(error).__name__}"
-    why = f"an event of job {event.job.job_id!r} could not be kept: {said}"
+    said = str(error) if isinstance(error, Unstorable) else f"internal error of the control plane, see its log: {type(error).__name__}"
+    why = f"an event of job {event.job.job_id!r} could not be stored: {said}"
     body = encode_event(event)
     kept = undecodable(body, digest(body), why, now)
     await ledger.apply([kept])

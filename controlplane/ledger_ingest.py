@@ -78,11 +78,11 @@ class LedgerIngester:
     def trouble(self) -> str:
         """What keeps events from the ledger, for the health of the service; "" if nothing does."""
         if self._has_ended:
-            return "no events are taken any more; restart this service"
+            return "events are no longer consumed; restart this service"
         if self._refused:
-            return f"the ledger takes no events, they wait, and states stand still: {self._refused}"
+            return f"the ledger accepts no events, they wait, and job states are not updated: {self._refused}"
         if self.is_busy and monotonic() - self._busy_at > STUCK_S:
-            return "the ledger has not answered for long: events wait, and states stand still"
+            return "the ledger has not answered for a long time: events wait, and job states are not updated"
         return ""
 
     def lag(self) -> str:
@@ -114,7 +114,7 @@ class LedgerIngester:
             batch = await consumer.get(MAX_MESSAGES)
         except Unavailable as error:
             wait_s = self._takes.next_s()
-            log.warning("no events can be taken just now, next try in %.1f s: %s", wait_s, error)
+            log.warning("cannot consume events, retrying in %.1f s: %s", wait_s, error)
             await self._rest(wait_s)
             return ()
         self._takes.reset()
@@ -132,13 +132,13 @@ class LedgerIngester:
             try:
                 forgotten = await self._ledger.prune(self._clock())
                 if forgotten:
-                    log.info("%d ended jobs are past their retention and were forgotten", forgotten)
+                    log.info("%d ended jobs were deleted after their retention", forgotten)
                 self._prunes.reset()
                 wait_s = PRUNE_EVERY_S * spread()
             except Unavailable:
                 wait_s = self._prunes.next_s()
             except Exception:
-                log.exception("a fault while ended jobs were forgotten")
+                log.exception("internal error while deleting ended jobs")
                 wait_s = self._prunes.next_s()
             await asyncio.sleep(wait_s)
 
@@ -153,8 +153,8 @@ class LedgerIngester:
                 self._refused = str(error)
                 self._observer.ingested(events, perf_counter() - began, error)
             except Exception:
-                self._refused = "a fault, told in the log"
-                log.exception("a fault of the control plane, or of the ledger")
+                self._refused = "internal error, see the log"
+                log.exception("internal error of the control plane or the ledger")
             else:
                 self._refused = ""
                 self._observer.ingested(told, perf_counter() - began, None)
@@ -162,7 +162,7 @@ class LedgerIngester:
             if self._stopping.is_set():
                 return None
             wait = round(BACKOFF_S[min(attempt, len(BACKOFF_S) - 1)] * spread(), 2)
-            log.warning("the ledger lags behind, next try in %g s: %s", wait, self._refused)
+            log.warning("the ledger lags behind, retrying in %g s: %s", wait, self._refused)
             await self._rest(wait)
             attempt += 1
 
@@ -175,7 +175,7 @@ class LedgerIngester:
         try:
             self._on_ingested(events)
         except Exception:
-            log.exception("a fault in what follows the ledger's changes")
+            log.exception("internal error in a listener of the ledger's changes")
 
     def _read(self, delivery: Delivery) -> Sequence[JobEvent]:
         """The events of a message. A bare job was set aside by the broker itself; what is neither is kept as undecodable."""

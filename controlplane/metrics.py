@@ -81,7 +81,7 @@ class FleetMetrics(Collector):
     def collect(self) -> Iterable[Metric]:
         """Prometheus's protocol."""
         yield from self._of_breakers()
-        yield _family("sickbay_queue_messages", "Messages that wait, by queue.", "queue", _named(self._depths))
+        yield _family("sickbay_queue_messages", "Waiting messages, by queue.", "queue", _named(self._depths))
         yield _family("sickbay_queue_consumers", "Consumers of a queue, of all processes.", "queue", _named(self._consumers))
         yield from self._of_ledger()
 
@@ -91,9 +91,11 @@ class FleetMetrics(Collector):
         for breaker in breakers:
             counts[breaker.state] += 1
         known = {state.value: count for state, count in counts.items()} if self._snapshots is not None else {}
-        yield _family("sickbay_breakers", "Circuits, by state.", "state", known)
-        one_hot = GaugeMetricFamily("sickbay_breaker_state", "1 for the state a circuit is in.", labels=("job_type", "tenant", "state"))
-        cooldown = GaugeMetricFamily("sickbay_breaker_cooldown_seconds", "A circuit's present cooldown.", labels=("job_type", "tenant"))
+        yield _family("sickbay_breakers", "Breakers, by state.", "state", known)
+        one_hot = GaugeMetricFamily("sickbay_breaker_state", "1 for the state a breaker is in.", labels=("job_type", "tenant", "state"))
+        cooldown = GaugeMetricFamily(
+            "sickbay_breaker_cooldown_seconds", "The current cooldown of a breaker.", labels=("job_type", "tenant")
+        )
         for breaker in sorted(breakers, key=lambda one: (one.state is BreakerState.CLOSED, one.key))[:MAX_BREAKERS]:
             who = (breaker.key.job_type, breaker.key.tenant)
             for state in BreakerState:
@@ -103,12 +105,14 @@ class FleetMetrics(Collector):
         yield cooldown
         if self._snapshots is not None:
             degraded = float(any(breaker.degraded for breaker in breakers))
-            yield GaugeMetricFamily("sickbay_breakers_degraded", "Whether circuits are shown as last known, for want of Redis.", degraded)
+            yield GaugeMetricFamily(
+                "sickbay_breakers_degraded", "Whether breakers are shown as last known, because Redis is unavailable.", degraded
+            )
 
     def _of_ledger(self) -> Iterable[Metric]:
         jobs = {state.value: count for state, count in (self._jobs or {}).items()}
         yield _family("sickbay_ledger_jobs", "Jobs in the ledger, by state.", "state", jobs)
-        parked = GaugeMetricFamily("sickbay_parked_jobs", "Parked jobs that wait for their circuit.", labels=("job_type", "tenant"))
+        parked = GaugeMetricFamily("sickbay_parked_jobs", "Jobs that are still parked.", labels=("job_type", "tenant"))
         for key, count in sorted((self._parked or {}).items(), key=lambda item: -item[1])[:MAX_BREAKERS]:
             parked.add_metric((key.job_type, key.tenant), count)
         yield parked
@@ -116,7 +120,7 @@ class FleetMetrics(Collector):
         copies = self._depths.get(Queue.QUARANTINE)
         if self._jobs is not None and copies is not None:
             rows = self._jobs.get(JobState.PARKED, 0) + self._jobs.get(JobState.QUARANTINED, 0)
-            text = "Copies in jobs.quarantine beyond one for each set-aside job: ghosts if positive, missing ones if negative."
+            text = "Copies in jobs.quarantine minus parked and quarantined jobs: ghosts if positive, missing copies if negative."
             yield GaugeMetricFamily("sickbay_quarantine_surplus", text, copies - rows)
         if self._duplicates is not None:
             text = "Extra executions and dropped copies of all jobs in the ledger."
@@ -124,7 +128,7 @@ class FleetMetrics(Collector):
 
     def _of_oldest(self) -> Metric:
         """No series for a state in which there is no job, so that an alert on it ends."""
-        text = "Time since the ledger last heard of the unfinished job (QUEUED, RETRYING, RUNNING) that it heard of longest ago."
+        text = "Time since the last event of the unfinished job (QUEUED, RETRYING, RUNNING) whose last event is the oldest."
         family = GaugeMetricFamily("sickbay_oldest_unfinished_job_seconds", text, labels=("state", "job_type"))
         now = self._clock()
         for oldest in sorted(self._oldest or (), key=lambda one: one.since)[:MAX_OLDEST]:

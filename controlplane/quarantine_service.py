@@ -44,7 +44,7 @@ class QuarantineApi(QuarantineServiceServicer):
         job_id = parse.job_id(request.job_id)
         found = await self._wards.case(job_id)
         if found is None:
-            raise NotFound(f"job {job_id!r} is not in quarantine; it may have left, GetJob tells where it is")
+            raise NotFound(f"job {job_id!r} is not in quarantine; it may have left; GetJob shows where it is")
         return pb.GetQuarantinedJobResponse(job=responses.case(found))
 
     async def ListFailureGroups(self, request: pb.ListFailureGroupsRequest, context: Any) -> pb.ListFailureGroupsResponse:

@@ -83,10 +83,10 @@ class QuarantineReconciler:
             try:
                 agreed = await self.look()
             except Unavailable as error:
-                log.warning("the sweep of the quarantine waits: %s", error)
+                log.warning("the sweep of the quarantine is suspended, retrying: %s", error)
                 agreed = False
             except Exception:
-                log.exception("a fault in the sweep of the quarantine; it begins anew later")
+                log.exception("internal error in the sweep of the quarantine; restarting it later")
                 agreed = False
             self._disagreed = 0 if agreed else self._disagreed + 1
             if not agreed:
@@ -148,7 +148,7 @@ class QuarantineReconciler:
             made += len(missing)
         if made:
             self._observer.reconciled(ReconcileResult(swept.number, remade=made))
-            log.warning("%d set-aside jobs had no copy in %s; their copies were made again", made, Queue.QUARANTINE)
+            log.warning("%d parked or quarantined jobs had no copy in %s; their copies were recreated", made, Queue.QUARANTINE)
         return made
 
     async def _some(self, consumer: Consumer, limit: int) -> Sequence[Delivery]:

@@ -65,7 +65,7 @@ class CopyReconciler:
     def _tell(self, delivery: Delivery, error: Exception) -> None:
         pause = self._troubled.failed(delivery.body)
         log.error(
-            "a copy in %s (%d bytes, message %s) makes the sweep fail; it is left as it is and looked at again in %g s; others go on",
+            "a copy in %s (%d bytes, message %s) makes the sweep fail; it is left as it is and checked again in %g s; others go on",
             Queue.QUARANTINE, len(delivery.body), delivery.message_id, pause, exc_info=error,
         )  # fmt: skip
 

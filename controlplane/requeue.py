@@ -85,20 +85,20 @@ class Requeuer:
         behind = await self._broker.depth(Queue.LEDGER)
         if behind:
             return f"{behind:,} events wait in {Queue.LEDGER.value}: the ledger is not up to date"
-        return "events are just being written to the ledger" if self._is_behind() else ""
+        return "events are being written to the ledger right now" if self._is_behind() else ""
 
 
 def _judge(found: Unheard, query: LostQuery, order: RequeueOrder, known: _Known) -> Requeued:
     record = found.record
-    quiet_since = "" if record.updated_at <= query.before else "the ledger has heard of it too recently; it may be on its way"
+    quiet_since = "" if record.updated_at <= query.before else "the ledger received an event of it too recently; it may be on its way"
     missing = known.workers - known.heard.workers
     doubts: list[tuple[bool | str, Verdict, str]] = [
         (record.state not in UNFINISHED, Verdict.CHANGED, f"the job is {record.state}"),
-        (found.is_leased, Verdict.CHANGED, "the job is just being brought back"),
+        (found.is_leased, Verdict.CHANGED, "the job is being brought back right now"),
         (
             record.job.generation >= MAX_COUNT,
             Verdict.CHANGED,
-            "it has come back as often as a job can; hand it in anew",
+            "it has come back as often as a job can; submit it again",
         ),
         (quiet_since, Verdict.TOO_RECENT, quiet_since),
         (record.job.job_id in known.heard.begun, Verdict.MAY_RUN, "a worker runs it"),
@@ -109,7 +109,7 @@ def _judge(found: Unheard, query: LostQuery, order: RequeueOrder, known: _Known)
             Verdict.MAY_WAIT,
             f"{known.waiting}; its copy may be among them. Wait until they are empty, or bring it back even if it waits",
         ),
-        (not found.has_payload, Verdict.NO_PAYLOAD, "the ledger has no payload of it; it can be discarded, or be handed in anew"),
+        (not found.has_payload, Verdict.NO_PAYLOAD, "the ledger has no payload of it; it can be discarded, or submitted again"),
     ]
     for doubt, verdict, message in doubts:
         if doubt:
@@ -127,4 +127,4 @@ def _with(judged: Mapping[str, Requeued], verdict: Verdict) -> dict[str, Requeue
 
 
 def _changed(one: Requeued) -> Requeued:
-    return Requeued(one.record, Verdict.CHANGED, "something was heard of it just now; look again")
+    return Requeued(one.record, Verdict.CHANGED, "the ledger has just received an event of it; look again")

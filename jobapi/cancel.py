@@ -63,9 +63,11 @@ class Canceller:
                     record = await self._find(job_id)
                 if record.state is JobState.CANCELLED:
                     if job_id in await self._begun(hold):
-                        raise FailedPrecondition("a run of the job had just begun; if it fails, the job is CANCELLED and not run again")
+                        raise FailedPrecondition(
+                            "a run of the job had just begun; if it fails, the job is CANCELLED and does not run again"
+                        )
                     return record
-        raise Unavailable("the ledger lags behind, or the job is just being released; look at the job again in a moment")
+        raise Unavailable("the ledger lags behind, or the job is being released right now; look at the job again in a moment")
 
     async def _begun(self, hold: Hold) -> frozenset[str]:
         workers = await self._broker.consumers(Queue.MAIN)
@@ -73,7 +75,7 @@ class Canceller:
         if heard.workers < workers and not heard.begun:
             raise Unavailable(
                 f"{workers - heard.workers} of {workers} workers did not answer, so one of them may begin a run of the job; "
-                "see that they reach the ledger, look at the job, and try again"
+                "make sure that they can connect to the ledger, look at the job, and try again"
             )
         return heard.begun
 

@@ -27,7 +27,7 @@ class SubmissionMetrics(Observer):
         """Add the metric to `registry`."""
         self._submissions = Counter(
             "sickbay_submissions",
-            "Jobs submitted: accepted (durable), duplicate (a repeat of an idempotency key), refused.",
+            "Jobs submitted: accepted (durable), duplicate (a repeat of an idempotency key), refused (rejected).",
             ("job_type", "result"),
             registry=registry,
         )
@@ -54,7 +54,7 @@ class NamesCollector(Collector):
         known.add_metric(("job_type",), self._names.job_types)
         known.add_metric(("tenant",), self._names.tenants)
         yield known
-        text = "Submissions refused because their job type or tenant was new, and one too many."
+        text = "Submissions rejected because their job type or tenant was new and exceeded a limit."
         yield CounterMetricFamily("sickbay_names_refused", text, self._names.refused)
 
 

@@ -144,11 +144,11 @@ class Names:
         self._fill(now)
         if self._room < len(new):
             wait_s = (len(new) - self._room) / self._per_minute * _MINUTE_S
-            why = f"more than {self._per_minute:,} new job types and tenants came within a minute (MAX_NEW_NAMES_PER_MINUTE)"
+            why = f"too many new job types and tenants: more than {self._per_minute:,} within a minute (MAX_NEW_NAMES_PER_MINUTE)"
             return self._refuse(new[0][0], now, why, wait_s)
         full, wait_s = max(((known, known.wait(now)) for known, _ in new), key=lambda each: each[1])
         if wait_s > 0:
-            return self._refuse(full, now, f"{len(full):,} {full.kind}s are in use already ({full.setting})", wait_s)
+            return self._refuse(full, now, f"too many {full.kind}s: {len(full):,} are already in use ({full.setting})", wait_s)
         self._room -= len(new)
         for known, name in new:
             known.add(name, now)
@@ -163,7 +163,7 @@ class Names:
         self.refused += 1
         if now - self._said_at >= SAY_AGAIN_S:
             self._said_at = now
-            log.warning("submissions are refused: %s", why)
+            log.warning("submissions are rejected: %s", why)
         return ResourceExhausted(
-            f"this {known.kind} is new here, and {why}; what differs from job to job belongs into the payload", retry_after=max(1.0, wait_s)
+            f"this {known.kind} is new here, and {why}; put what differs from job to job into the payload", retry_after=max(1.0, wait_s)
         )

@@ -114,9 +114,7 @@ class JobApi(JobServiceServicer):
     async def _find(self, job_id: str) -> JobRecord:
         record = await self._reader.get(job_id) or self._recent.get(job_id)
         if record is None:
-            raise NotFound(
-                f"there is no job {job_id!r}; ids are those that SubmitJob answered, ended jobs are forgotten after their retention"
-            )
+            raise NotFound(f"there is no job {job_id!r}; use an id that SubmitJob returned; ended jobs are deleted after their retention")
         return record
 
 

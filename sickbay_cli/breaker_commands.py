@@ -19,7 +19,7 @@ from sickbay_cli.options import Endpoint, examples
 from sickbay_cli.output import document
 
 _job_type = click.argument("job_type")
-_why = click.option("--why", default="", metavar="TEXT", help="Why, for those who come after you.")
+_why = click.option("--why", default="", metavar="TEXT", help="Reason, shown to others.")
 
 
 @click.command(epilog=examples("sickbay reset email"))
@@ -28,9 +28,9 @@ _why = click.option("--why", default="", metavar="TEXT", help="Why, for those wh
 @options.endpoints("control-plane")
 @options.as_json
 def reset(*, job_type: str, tenant: str, control_plane: Endpoint, as_json: bool) -> None:
-    """Close a circuit at once and forget its failures.
+    """Close a breaker at once and clear its failures.
 
-    A probe in flight no longer counts. Parked jobs come back by themselves.
+    A running probe no longer counts. Parked jobs come back by themselves.
     """
     with client.breakers(control_plane) as stub:
         stub.ResetBreaker(ResetBreakerRequest(job_type=job_type, tenant=tenant), timeout=control_plane.timeout)
@@ -46,16 +46,16 @@ def reset(*, job_type: str, tenant: str, control_plane: Endpoint, as_json: bool)
     epilog=examples('sickbay force-open email --for 10m --why "mail server moves"', "sickbay force-open email   # until `sickbay auto`"),
 )
 @_job_type
-@click.option("--for", "hold", type=options.SPAN, metavar="SPAN", help="For how long: 30s, 10m, 1h30m, 2d. Left out: until auto or reset.")
+@click.option("--for", "hold", type=options.SPAN, metavar="SPAN", help="For how long: 30s, 10m, 1h30m, 2d. Default: until auto or reset.")
 @_why
 @options.actor
 @options.whose
 @options.endpoints("control-plane")
 @options.as_json
 def force_open(*, job_type: str, hold: int | None, why: str, actor: str, tenant: str, control_plane: Endpoint, as_json: bool) -> None:
-    """Hold a circuit open: its jobs are parked.
+    """Hold a breaker open: its jobs are parked.
 
-    When the hold ends, one probe decides whether the circuit closes; it never closes unproven.
+    When the hold ends, one probe decides whether the breaker closes; it never closes without a successful probe.
     """
     request = ForceOpenBreakerRequest(job_type=job_type, tenant=tenant, actor=actor, why=why)
     if hold is not None:
@@ -72,7 +72,7 @@ def force_open(*, job_type: str, hold: int | None, why: str, actor: str, tenant:
 @options.endpoints("control-plane")
 @options.as_json
 def disable(*, job_type: str, why: str, actor: str, tenant: str, control_plane: Endpoint, as_json: bool) -> None:
-    """Switch a circuit off: every job runs, nothing is counted.
+    """Switch a breaker off: every job runs, nothing is counted.
 
     `sickbay auto` switches it on again.
     """
@@ -82,7 +82,7 @@ def disable(*, job_type: str, why: str, actor: str, tenant: str, control_plane: 
 
 
 @click.command(
-    "metrics-only", epilog=examples("sickbay metrics-only email", "sickbay breakers email   # tells how often it would have opened")
+    "metrics-only", epilog=examples("sickbay metrics-only email", "sickbay breakers email   # shows how often it would have opened")
 )
 @_job_type
 @_why
@@ -91,9 +91,9 @@ def disable(*, job_type: str, why: str, actor: str, tenant: str, control_plane: 
 @options.endpoints("control-plane")
 @options.as_json
 def metrics_only(*, job_type: str, why: str, actor: str, tenant: str, control_plane: Endpoint, as_json: bool) -> None:
-    """Let a circuit watch without acting.
+    """Let a breaker count without acting.
 
-    Every job runs, and it tells how often it would have opened.
+    Every job runs, and the breaker shows how often it would have opened.
     """
     request = SetBreakerMetricsOnlyRequest(job_type=job_type, tenant=tenant, actor=actor, why=why)
     with client.breakers(control_plane) as stub:
@@ -106,9 +106,9 @@ def metrics_only(*, job_type: str, why: str, actor: str, tenant: str, control_pl
 @options.endpoints("control-plane")
 @options.as_json
 def auto(*, job_type: str, tenant: str, control_plane: Endpoint, as_json: bool) -> None:
-    """Let a circuit decide by itself again.
+    """Let a breaker decide by itself again.
 
-    Ends what force-open, disable or metrics-only began; a circuit that was held open goes on with a probe.
+    Ends what force-open, disable or metrics-only began; a breaker that was held open continues with a probe.
     """
     request = SetBreakerAutoRequest(job_type=job_type, tenant=tenant)
     with client.breakers(control_plane) as stub:

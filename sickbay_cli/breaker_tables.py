@@ -56,7 +56,7 @@ def show_change(breaker: Breaker, now: int) -> None:
 
 def situation(breaker: Breaker, now: int) -> str:
     """In words what goes on in a circuit; empty for a healthy one."""
-    return joined("; ", _doing(breaker, now), "the shared store is out of reach: local view" if breaker.degraded else "")
+    return joined("; ", _doing(breaker, now), "Redis unavailable: local state" if breaker.degraded else "")
 
 
 def _doing(breaker: Breaker, now: int) -> str:

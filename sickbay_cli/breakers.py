@@ -18,16 +18,16 @@ from sickbay_cli.output import document, more, pages, record, remark
 
 @click.command(epilog=examples("sickbay breakers", "sickbay breakers email", "sickbay breakers --watch", "sickbay breakers email --json"))
 @click.argument("job_type", required=False, default="")
-@click.option("--watch", is_flag=True, help="Print the circuits as they are, then every change, until Ctrl-C.")
+@click.option("--watch", is_flag=True, help="Print the breakers as they are, then every change, until Ctrl-C.")
 @options.tenant
 @options.limit
 @options.page_token
 @options.endpoints("control-plane")
 @options.as_json
 def breakers(*, job_type: str, tenant: str, limit: int, page_token: str, control_plane: Endpoint, watch: bool, as_json: bool) -> None:
-    """Show the circuits, or one of them.
+    """Show the breakers, or one of them.
 
-    A job type has a circuit once a worker has seen one of its jobs.
+    A job type has a breaker once a worker has seen one of its jobs.
     """
     with client.breakers(control_plane) as stub:
         if watch:
@@ -59,8 +59,8 @@ def _list(stub: BreakerServiceStub, tenant: str, limit: int, page_token: str, ti
     elif found:
         show_breakers(found, now())
     else:
-        remark("there are no circuits yet; a job type has one once a worker has seen a job of it")
-    more("circuits", len(found), token)
+        remark("there are no breakers yet; a job type has one once a worker has seen one of its jobs")
+    more("breakers", len(found), token)
 
 
 def _watch(stub: BreakerServiceStub, request: WatchBreakersRequest, *, as_json: bool) -> None:
@@ -69,4 +69,4 @@ def _watch(stub: BreakerServiceStub, request: WatchBreakersRequest, *, as_json: 
             record(breaker_view(reply.breaker))
         else:
             show_change(reply.breaker, now())
-    raise Unreachable("the control plane ended the stream; run the command again to go on")
+    raise Unreachable("the control plane ended the stream; run the command again to continue")

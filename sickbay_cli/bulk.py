@@ -71,7 +71,7 @@ def submit_file(endpoint: Endpoint, source: BinaryIO, *, as_json: bool) -> None:
     for number, fault in tally.refused.items():
         remark(f"line {number}: {fault.message}")
     if tally.refused:
-        raise Refused(f"{count(len(tally.refused), 'line')} of {len(tally.results):,} refused")
+        raise Refused(f"{count(len(tally.refused), 'line')} of {len(tally.results):,} rejected")
 
 
 def submit_copies(endpoint: Endpoint, request: SubmitJobRequest, copies: int, *, quiet: bool, as_json: bool) -> list[str]:
@@ -84,7 +84,7 @@ def submit_copies(endpoint: Endpoint, request: SubmitJobRequest, copies: int, *,
         raise Refused(tally.refused[1].message)
     _report(tally, lines=quiet, as_json=as_json)
     if tally.refused:
-        raise Refused(f"{len(tally.refused):,} of {copies:,} refused: {next(iter(tally.refused.values())).message}")
+        raise Refused(f"{len(tally.refused):,} of {copies:,} rejected: {next(iter(tally.refused.values())).message}")
     return tally.accepted
 
 
@@ -171,7 +171,7 @@ def _report(tally: Tally, *, as_json: bool, lines: bool = False) -> None:
         results = [_view(result) for result in tally.results.values()]
         (record if lines else document)({"accepted": len(tally.accepted), "refused": refused, "results": results})
     else:
-        click.echo(f"accepted {count(len(tally.accepted), 'job')}" + (f", refused {refused:,}" if refused else ""))
+        click.echo(f"accepted {count(len(tally.accepted), 'job')}" + (f", rejected {refused:,}" if refused else ""))
 
 
 def _view(result: BatchSubmitResult | Fault) -> View:

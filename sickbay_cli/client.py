@@ -85,8 +85,11 @@ def failure(error: grpc.RpcError, endpoint: Endpoint) -> click.ClickException:
 
 def _no_connection(fault: Fault, endpoint: Endpoint) -> str:
     if "http1" in fault.message.lower():  # gRPC's own words when a web server answers
-        return f"{endpoint.address} speaks HTTP/1, not gRPC; name the gRPC port of the {endpoint.title} with {endpoint.option}"
-    return f"cannot reach the {endpoint.title} at {endpoint.address}; start it with `sickbay up`, or {_elsewhere(endpoint)}"
+        return f"{endpoint.address} is an HTTP/1 port, not a gRPC port; name the gRPC port of the {endpoint.title} with {endpoint.option}"
+    return (
+        f"cannot connect to the {endpoint.title} at {endpoint.address} (connection refused or host unreachable); "
+        f"start it with `sickbay up`, or {_elsewhere(endpoint)}"
+    )
 
 
 def _elsewhere(endpoint: Endpoint) -> str:
@@ -94,7 +97,7 @@ def _elsewhere(endpoint: Endpoint) -> str:
 
 
 def _sentence(fault: Fault) -> str:
-    return fault.message or f"the call was refused with {fault.code.name} and no further words"
+    return fault.message or f"the call failed with {fault.code.name}, without a message"
 
 
 def _advice(fault: Fault) -> str:
@@ -102,12 +105,12 @@ def _advice(fault: Fault) -> str:
 
 
 def _too_slow(_: Fault, endpoint: Endpoint) -> str:
-    wait = f"within {endpoint.timeout:g} s; look at its log, or wait longer with --timeout"
-    return f"the {endpoint.title} at {endpoint.address} did not answer {wait}"
+    wait = f"after {endpoint.timeout:g} s; look at its log, or wait longer with --timeout"
+    return f"the call to the {endpoint.title} at {endpoint.address} timed out {wait}"
 
 
 def _stranger(_: Fault, endpoint: Endpoint) -> str:
-    return f"the server at {endpoint.address} is no {endpoint.title} of this version; {_elsewhere(endpoint)}"
+    return f"the server at {endpoint.address} is not a {endpoint.title} of this version; {_elsewhere(endpoint)}"
 
 
 _OUT_OF_REACH: Final[Mapping[grpc.StatusCode, Callable[[Fault, Endpoint], str]]] = MappingProxyType(

@@ -14,7 +14,7 @@ _SPAN: Final = re.compile(rf"(?:{_PART.pattern})+")
 def parse_span(text: str) -> int:
     """`10m`, `1h30m`, `1.5h` or `500ms` in milliseconds; ValueError for anything else, also for a bare number."""
     if _SPAN.fullmatch(text.strip()) is None:
-        raise ValueError(f"{text!r} is no span of time; write for example 30s, 10m, 1h30m or 2d")
+        raise ValueError(f"{text!r} is not a duration; write for example 30s, 10m, 1h30m or 2d")
     return round(sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text)))
 
 

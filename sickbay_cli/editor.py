@@ -19,7 +19,7 @@ def edited(payload: str) -> str:
     while True:
         saved = click.edit(f"{text}\n", extension=".json")
         if saved is None or saved.strip() == original.strip():
-            raise Refused("the payload was not changed; nothing was sent")
+            raise Refused("the payload was not changed; nothing was submitted")
         try:
             check(saved)
         except ValueError as error:
@@ -39,4 +39,4 @@ def kept(text: str) -> str:
 def _ask_again(problem: str) -> None:
     remark(problem)
     if not sys.stdin.isatty() or not click.confirm("Edit it again?", default=True, err=True):
-        raise Refused("nothing was sent")
+        raise Refused("nothing was submitted")

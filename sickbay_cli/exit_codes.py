@@ -52,20 +52,20 @@ class TimeOver(click.ClickException):
 
 EXIT_CODES = """\b
 Exit codes:
-  0    fine
-  1    refused or failed, in part or as a whole
-  2    the command was misspelt, or lacks something
-  3    no such job or circuit
-  4    a service is unreachable or unavailable
-  5    the job ended without success (watch, submit --wait)
-  6    the job needs a person: it is QUARANTINED (watch, submit --wait)
-  124  the time of --for is over (watch, submit --wait)
-  130  interrupted with Ctrl-C"""
+  0    success
+  1    rejected or failed, in part or as a whole
+  2    usage error, or an option or setting is missing
+  3    not found: no such job or breaker
+  4    a service is unavailable
+  5    the job did not succeed (watch, submit --wait)
+  6    the job is QUARANTINED and needs a person (watch, submit --wait)
+  124  timed out (--for of watch, submit --wait)
+  130  interrupted (Ctrl-C)"""
 
 WAITING_CODES = """\b
 Exit codes:
   0    SUCCEEDED
-  5    ended otherwise: DISCARDED or CANCELLED
-  6    QUARANTINED: it needs a person, and does not go on by itself
-  124  the time of --for is over
+  5    did not succeed: DISCARDED or CANCELLED
+  6    QUARANTINED: it needs a person, and does not continue by itself
+  124  timed out (--for)
   `sickbay --help` has the others."""

@@ -80,7 +80,9 @@ _FILTERS = (
         "--state", type=click.Choice(["PARKED", "QUARANTINED"], case_sensitive=False), help="Only parked or only quarantined ones."
     ),
     click.option(
-        "--reason", type=click.Choice([one.value for one in Reason], case_sensitive=False), help="Only those set aside for this reason."
+        "--reason",
+        type=click.Choice([one.value for one in Reason], case_sensitive=False),
+        help="Only those parked or quarantined for this reason.",
     ),
     click.option("--code", default="", help="Only those whose last error has this code."),
     click.option("--fingerprint", default="", help="Only those of this group (see `sickbay quarantine groups`)."),

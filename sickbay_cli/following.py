@@ -63,13 +63,13 @@ def follow(stub: JobServiceStub, job_ids: Sequence[str], patience: Patience, *, 
     failed = sum(state in _ENDED and state != Job.STATE_SUCCEEDED for state in states)
     if waiting:
         which = f"{one} has" if one else f"{waiting:,} of {count(len(states), 'job')} have"
-        raise TimeOver(f"{which} not ended within {span(patience.ms or 0)}")
+        raise TimeOver(f"timed out after {span(patience.ms or 0)} (--for): {which} not ended")
     if ill:
         which = f"{one} is QUARANTINED and needs" if one else f"{ill:,} of {count(len(states), 'job')} are QUARANTINED and need"
         raise NeedsPerson(f"{which} a person; see `sickbay quarantine {f'show {job_ids[0]}' if one else 'list'}`")
     if failed:
         ended = Job.State.Name(states[0]).removeprefix("STATE_")
-        raise Unsuccessful(f"{one} ended {ended}" if one else f"{failed:,} of {count(len(states), 'job')} ended without success")
+        raise Unsuccessful(f"{one} ended {ended}" if one else f"{failed:,} of {count(len(states), 'job')} did not succeed")
 
 
 def _follow(stub: JobServiceStub, job_id: str, patience: Patience, *, as_json: bool) -> Job.State.ValueType:
@@ -88,16 +88,16 @@ def _follow(stub: JobServiceStub, job_id: str, patience: Patience, *, as_json: b
             if state == Job.STATE_QUARANTINED:
                 if not patience.even_if_quarantined:
                     return state
-                remark(f"the job needs a person: see `sickbay quarantine show {job_id}`; still waiting, Ctrl-C leaves it alone")
+                remark(f"the job needs a person: see `sickbay quarantine show {job_id}`; still waiting, Ctrl-C does not change the job")
     except grpc.RpcError as error:
         if cast("grpc.Call", error).code() is grpc.StatusCode.DEADLINE_EXCEEDED and patience.is_over:
             return state
         raise
-    raise Unreachable(f"the Job API ended the stream before the job has ended; `sickbay watch {job_id}` goes on")
+    raise Unreachable(f"the Job API ended the stream before the job has ended; `sickbay watch {job_id}` continues")
 
 
 def waiting(ms: int | None, *, even_if_quarantined: bool, waits: bool) -> Patience:
     """The patience that options ask for; UsageError if they are given where nothing is waited for."""
     if not waits and (ms is not None or even_if_quarantined):
-        raise click.UsageError("--for and --even-if-quarantined go with --wait")
+        raise click.UsageError("--for and --even-if-quarantined need --wait")
     return Patience.of(ms, even_if_quarantined=even_if_quarantined)

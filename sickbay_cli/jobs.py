@@ -48,7 +48,7 @@ def watch(*, job_id: str, patience: int | None, even_if_quarantined: bool, jobap
     """Follow a job until it has ended.
 
     Prints its state now and then every change. A parked job comes back by itself: the command waits with it. A quarantined one needs a
-    person, and the command ends, unless told to wait on. --timeout does not count here.
+    person, and the command ends, unless --even-if-quarantined is given. --timeout does not count here.
     """
     with client.jobs(jobapi) as stub:
         follow(stub, [job_id], Patience.of(patience, even_if_quarantined=even_if_quarantined), as_json=as_json)
@@ -95,9 +95,9 @@ def jobs(*, job_type: str, states: tuple[str, ...], tenant: str, limit: int, pag
 @options.endpoints("jobapi")
 @options.as_json
 def cancel(*, job_ids: tuple[str, ...], jobapi: Endpoint, as_json: bool) -> None:
-    """Call off jobs that have not started.
+    """Cancel queued jobs.
 
-    A job that runs or has ended can no longer be cancelled.
+    A job that is running or has ended can no longer be cancelled.
     """
     with client.jobs(jobapi) as stub:
         work = BulkCalls("cancelled", jobapi, as_json=as_json)

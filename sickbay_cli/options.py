@@ -42,7 +42,7 @@ class _Address(click.ParamType[str]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         text = str(value).strip()
         if _ADDRESS.fullmatch(text) is None or not is_text(text):
-            self.fail(f"{text!r} is no address; write HOST:PORT of the gRPC port, for example localhost:{JOB_API.grpc}", param, ctx)
+            self.fail(f"{text!r} is not an address; write HOST:PORT of the gRPC port, for example localhost:{JOB_API.grpc}", param, ctx)
         return text
 
 
@@ -63,7 +63,7 @@ class _Folder(click.ParamType[Path]):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
         if not str(value).strip():
-            self.fail("the folder has no name; leave the option out for .sickbay, or write . for the current folder", param, ctx)
+            self.fail("the folder's name is empty; omit the option for .sickbay, or write . for the current folder", param, ctx)
         return Path(value)
 
 
@@ -112,22 +112,24 @@ def _variable(option: str) -> str:
 
 
 _timeout = click.option(
-    "--timeout", type=click.FloatRange(min=0, min_open=True), default=10.0, show_default=True, help="Seconds that one call may take."
+    "--timeout", type=click.FloatRange(min=0, min_open=True), default=10.0, show_default=True, help="Timeout of one call, in seconds."
 )
 
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON as the REST interface does.")
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON in the form of the REST API.")
 tenant = click.option("--tenant", default="", help="Only this tenant.")
-whose = click.option("--tenant", default="", help="Whose it is; `default` unless tenants are used.")
+whose = click.option("--tenant", default="", help="The tenant; `default` unless tenants are used.")
 job_type = click.option("--type", "job_type", default="", help="Only this job type.")
 limit = click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Show at most this many.")
-page_token = click.option("--page-token", default="", help="Go on where an earlier list ended (its nextPageToken).")
-yes = click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+page_token = click.option("--page-token", default="", help="Continue where an earlier list ended (its nextPageToken).")
+yes = click.option("--yes", "-y", is_flag=True, help="Do not ask for confirmation.")
 
 
 patience = click.option(
-    "--for", "patience", type=SPAN, metavar="SPAN", help="Wait no longer than this: 60s, 10m, 1h30m. Left out: until the job has ended."
+    "--for", "patience", type=SPAN, metavar="SPAN", help="Wait no longer than this: 60s, 10m, 1h30m. Default: until the job has ended."
 )
-even_if_quarantined = click.option("--even-if-quarantined", is_flag=True, help="Wait on, also while the job needs a person.")
+even_if_quarantined = click.option(
+    "--even-if-quarantined", is_flag=True, help="Keep waiting while the job is quarantined and needs a person."
+)
 
 
 def _login() -> str:
@@ -138,7 +140,7 @@ def _login() -> str:
         return ""
 
 
-actor = click.option("--actor", default=_login, show_default="your login name", help="Who does it, for the history.")
+actor = click.option("--actor", default=_login, show_default="your login name", help="Who does this, for the history.")
 
 
 def examples(*lines: str) -> str:

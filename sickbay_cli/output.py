@@ -140,7 +140,7 @@ def more(noun: str, shown: int, token: str, total: int = 0) -> None:
     """Tell on stderr that a list goes on, and how to see the rest; `total` is 0 if nobody knows it."""
     if token:
         head = f"{shown:,} of {total:,} {noun} shown" if total else f"there are more than these {shown:,} {noun}"
-        remark(f"{head}: --limit {shown * 10} shows more, --page-token {token} goes on from here")
+        remark(f"{head}: --limit {shown * 10} shows more, --page-token {token} continues from here")
 
 
 def confirm(question: str, *, yes: bool, as_json: bool) -> None:
@@ -148,7 +148,7 @@ def confirm(question: str, *, yes: bool, as_json: bool) -> None:
     if yes:
         return
     if not sys.stdin.isatty():
-        raise Refused(f"{question} Nobody can be asked here without a terminal; add --yes if you mean it")
+        raise Refused(f"{question} No terminal to confirm; use --yes")
     if not as_json and not click.confirm(question, err=True):
         raise Refused("nothing was changed")
 

@@ -32,20 +32,18 @@ PAYLOAD: Final = _Payload()
 def check(text: str) -> None:
     """Raise ValueError with a sentence for the user unless the text is a JSON object."""
     if not is_text(text):
-        raise ValueError("that is not UTF-8 text")
+        raise ValueError("not UTF-8 text")
     try:
         content = json.loads(text)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno}, column {error.colno}"
-        raise ValueError(
-            f"""that is not JSON ({error.msg}, {where}); quote it for the shell, as in '{{"to": "a@example.com"}}'"""
-        ) from None
+        raise ValueError(f"""not valid JSON ({error.msg}, {where}); quote it for the shell, as in '{{"to": "a@example.com"}}'""") from None
     except RecursionError:
-        raise ValueError("that is nested too deep") from None
+        raise ValueError("nested too deep") from None
     except ValueError:  # more digits than Python reads
-        raise ValueError("that has a number which is too long to be read; send it as a string") from None
+        raise ValueError("a number is too long to be read; send it as a string") from None
     if not isinstance(content, dict):
-        raise ValueError("a payload is a JSON object, as in '{\"id\": 1}'")  # noqa: TRY004 - the user's mistake, not a type error
+        raise ValueError("a payload must be a JSON object, as in '{\"id\": 1}'")  # noqa: TRY004 - the user's mistake, not a type error
 
 
 def pretty(text: str) -> str:
@@ -66,4 +64,4 @@ def _read(value: str) -> str:
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError:
-        raise ValueError("that is not UTF-8 text") from None
+        raise ValueError("not UTF-8 text") from None

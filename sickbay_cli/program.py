@@ -21,22 +21,22 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "jobapi": ("sickbay_cli.services:jobapi", "Run the Job API as a process of its own."),
         "worker": ("sickbay_cli.services:worker", "Run a worker as a process of its own."),
         "controlplane": ("sickbay_cli.services:controlplane", "Run the control plane as a process of its own."),
-        "topology": ("sickbay_cli.topology:topology", "Look after the queues in RabbitMQ (RABBITMQ_URL)."),
-        "submit": ("sickbay_cli.submit:submit", "Hand in a job, copies of it, or a file of jobs."),
+        "topology": ("sickbay_cli.topology:topology", "Check or create the queues in RabbitMQ (RABBITMQ_URL)."),
+        "submit": ("sickbay_cli.submit:submit", "Submit a job, copies of it, or a file of jobs."),
         "get": ("sickbay_cli.jobs:get", "Show one job with its history."),
         "watch": ("sickbay_cli.jobs:watch", "Follow a job until it has ended."),
         "jobs": ("sickbay_cli.jobs:jobs", "List jobs, newest first."),
-        "cancel": ("sickbay_cli.jobs:cancel", "Call off jobs that have not started."),
-        "breakers": ("sickbay_cli.breakers:breakers", "Show the circuits, or one of them."),
-        "reset": ("sickbay_cli.breaker_commands:reset", "Close a circuit at once and forget its failures."),
-        "force-open": ("sickbay_cli.breaker_commands:force_open", "Hold a circuit open: its jobs are parked."),
-        "disable": ("sickbay_cli.breaker_commands:disable", "Switch a circuit off: every job runs, nothing is counted."),
-        "metrics-only": ("sickbay_cli.breaker_commands:metrics_only", "Let a circuit watch without acting."),
-        "auto": ("sickbay_cli.breaker_commands:auto", "Let a circuit decide by itself again."),
-        "quarantine": ("sickbay_cli.quarantine:quarantine", "Look after jobs that were set aside."),
+        "cancel": ("sickbay_cli.jobs:cancel", "Cancel queued jobs."),
+        "breakers": ("sickbay_cli.breakers:breakers", "Show the breakers, or one of them."),
+        "reset": ("sickbay_cli.breaker_commands:reset", "Close a breaker at once and clear its failures."),
+        "force-open": ("sickbay_cli.breaker_commands:force_open", "Hold a breaker open: its jobs are parked."),
+        "disable": ("sickbay_cli.breaker_commands:disable", "Switch a breaker off: every job runs, nothing is counted."),
+        "metrics-only": ("sickbay_cli.breaker_commands:metrics_only", "Let a breaker count without acting."),
+        "auto": ("sickbay_cli.breaker_commands:auto", "Let a breaker decide by itself again."),
+        "quarantine": ("sickbay_cli.quarantine:quarantine", "Manage parked and quarantined jobs."),
         "requeue": ("sickbay_cli.requeue:requeue", "Bring back jobs that the ledger knows and no queue holds."),
-        "metrics": ("sickbay_cli.status:metrics", "Sum the system up in numbers."),
-        "health": ("sickbay_cli.status:health", "Ask all three services whether they serve."),
+        "metrics": ("sickbay_cli.status:metrics", "Show metrics."),
+        "health": ("sickbay_cli.status:health", "Show the health of all three services."),
     }
 )
 """Each command's place and its line in `sickbay --help`, which so needs to load none of them."""
@@ -112,7 +112,7 @@ class Commands(click.Group):
 def cli() -> None:
     """Sickbay: a job system that heals itself.
 
-    Jobs that fall ill are retried, isolated, probed and brought back to duty. `sickbay up` starts everything; the other
+    Failed jobs are retried, isolated, probed and brought back. `sickbay up` starts everything; the other
     commands talk to the services over gRPC, on this machine or where their options and SICKBAY_JOBAPI, SICKBAY_WORKER and
     SICKBAY_CONTROL_PLANE say. `sickbay COMMAND --help` has examples.
     """

@@ -18,10 +18,10 @@ from sickbay_cli.tables import show_case, show_cases, show_groups
 
 @click.group()
 def quarantine() -> None:
-    """Look after jobs that were set aside.
+    """Manage parked and quarantined jobs.
 
-    Parked jobs are blameless: their circuit was open, and they come back by themselves. Quarantined ones need a person: see what they
-    died of (groups, show), then resubmit or discard them. Nothing ever leaves by being too old.
+    Parked jobs are not at fault: their circuit was open, and they come back by themselves. Quarantined ones need a person: see why they
+    failed (groups, show), then resubmit or discard them. They are kept until then, however long that takes.
     """
 
 
@@ -43,7 +43,7 @@ quarantine.add_command(discard)
 @options.endpoints("control-plane")
 @options.as_json
 def list_(*, selection: Selection, limit: int, page_token: str, control_plane: Endpoint, as_json: bool) -> None:
-    """List set-aside jobs, longest waiting first."""
+    """List parked and quarantined jobs, longest waiting first."""
     with client.wards(control_plane) as stub:
         found = find(stub, selection, limit, page_token, control_plane.timeout)
     if as_json:
@@ -52,7 +52,7 @@ def list_(*, selection: Selection, limit: int, page_token: str, control_plane: E
     elif found.cases:
         show_cases(found.cases, now())
     else:
-        remark("no set-aside jobs match" if selection else "no job is set aside")
+        remark("no parked or quarantined jobs match" if selection else "no jobs are parked or quarantined")
     more("jobs", len(found.cases), found.token, found.total)
 
 
@@ -61,7 +61,7 @@ def list_(*, selection: Selection, limit: int, page_token: str, control_plane: E
 @options.endpoints("control-plane")
 @options.as_json
 def show(*, job_id: str, control_plane: Endpoint, as_json: bool) -> None:
-    """Show one set-aside job with payload, edits and history."""
+    """Show one job with payload, edits and history."""
     with client.wards(control_plane) as stub:
         case = stub.GetQuarantinedJob(GetQuarantinedJobRequest(job_id=job_id), timeout=control_plane.timeout).job
     if as_json:
@@ -78,7 +78,7 @@ def show(*, job_id: str, control_plane: Endpoint, as_json: bool) -> None:
 @options.endpoints("control-plane")
 @options.as_json
 def groups(*, job_type: str, tenant: str, limit: int, page_token: str, control_plane: Endpoint, as_json: bool) -> None:
-    """Group set-aside jobs by what they died of.
+    """Group parked and quarantined jobs by probable cause.
 
     Jobs with the same type, error code and shape of message are one line. Bring a group back with
     `sickbay quarantine resubmit --fingerprint FINGERPRINT --all`.
@@ -96,5 +96,5 @@ def groups(*, job_type: str, tenant: str, limit: int, page_token: str, control_p
     elif found:
         show_groups(found, now())
     else:
-        remark("no job is set aside")
+        remark("no jobs are parked or quarantined")
     more("groups", len(found), token)

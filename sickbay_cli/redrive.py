@@ -54,15 +54,15 @@ def resubmit(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Bring jobs back to the queue with fresh retries.
+    """Put jobs back into the queue, with all their retries.
 
     Name them, or choose them by filters and --all. Every edit of a payload is kept: who, when, before and after.
     """
     _check(job_ids, selection, everything=everything)
     if (payload is not None or edit) and len(job_ids) != 1:
-        raise click.UsageError("--payload and --edit correct one job; name one JOB_ID")
+        raise click.UsageError("--payload and --edit need exactly one JOB_ID")
     if payload is not None and edit:
-        raise click.UsageError("give the payload with --payload, or write it with --edit")
+        raise click.UsageError("use either --payload or --edit, not both")
     request = ResubmitJobRequest(job_type=new_type, actor=actor)
     if payload is not None:
         request.payload_json = payload
@@ -93,7 +93,7 @@ def resubmit(
 def discard(
     *, job_ids: tuple[str, ...], selection: Selection, actor: str, control_plane: Endpoint, everything: bool, yes: bool, as_json: bool
 ) -> None:
-    """Throw jobs away for good.
+    """Discard jobs for good.
 
     Name them, or choose them by filters and --all. Asks first, unless --yes or --json is given; without a terminal it needs --yes.
     """
@@ -115,7 +115,7 @@ def _check(job_ids: Sequence[str], selection: Selection, *, everything: bool) ->
     if everything and job_ids:
         raise click.UsageError("name jobs, or choose them with filters and --all, not both")
     if job_ids and selection:
-        raise click.UsageError("filters go with --all, not with a JOB_ID")
+        raise click.UsageError("filters need --all, and cannot be used with a JOB_ID")
     if not everything and not job_ids:
         hint = "add --all to take every job that the filters match" if selection else "name a JOB_ID, or choose jobs with filters and --all"
         raise click.UsageError(hint)
@@ -138,7 +138,7 @@ def _resubmit_edited(job_id: str, request: ResubmitJobRequest, endpoint: Endpoin
         with client.wards(endpoint) as stub:
             job = stub.ResubmitJob(request, timeout=endpoint.timeout).job
     except click.ClickException:
-        remark(f"your edit is kept: look at the job again, then send it with --payload @{kept(request.payload_json)}")
+        remark(f"your edit is kept: look at the job again, then submit it with --payload @{kept(request.payload_json)}")
         raise
     if as_json:
         document(job_view(job))

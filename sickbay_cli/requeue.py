@@ -34,11 +34,11 @@ _EXAMPLES: Final = examples(
 @click.argument("job_ids", metavar="[JOB_ID...]", nargs=-1)
 @options.job_type
 @options.tenant
-@click.option("--min-age", type=options.SPAN, metavar="SPAN", help="Only those of which nothing was heard for this long; 60s if not given.")
+@click.option("--min-age", type=options.SPAN, metavar="SPAN", help="Only those without an event for this long; default 60s.")
 @click.option("--all", "everything", is_flag=True, help="All unfinished jobs that the filters match.")
-@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
-@click.option("--even-if-waiting", is_flag=True, help="Also while queues hold messages. A copy that turns up later is dropped.")
-@click.option("--discard-without-payload", is_flag=True, help="Discard those that the ledger has no payload of.")
+@click.option("--dry-run", is_flag=True, help="Only show what would be done.")
+@click.option("--even-if-waiting", is_flag=True, help="Also while queues hold messages. A copy that reappears later is dropped.")
+@click.option("--discard-without-payload", is_flag=True, help="Discard those whose payload the ledger does not have.")
 @options.yes
 @options.actor
 @options.endpoints("control-plane")
@@ -112,7 +112,7 @@ def _carry_out(
 def _tell_where(done: list[RequeuedJob], under_way: list[str], total: int) -> None:
     """What has been done stays done, and to ask again is safe: a job that came back is not lost any more."""
     counts = Counter(one.outcome for one in done)
-    told = [f"{verb} {counts[outcome]:,}" for outcome, verb in _DONE.items() if counts[outcome]] or ["none came back"]
+    told = [f"{verb} {counts[outcome]:,}" for outcome, verb in _DONE.items() if counts[outcome]] or ["none requeued"]
     unsure = f", {count(len(under_way), 'job')} may or may not have been" if under_way else ""
     remark(f"stopped: of {count(total, 'job')} {', '.join(told)}{unsure}; run it again for the others")
 

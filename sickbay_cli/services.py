@@ -27,7 +27,7 @@ def jobapi() -> None:
 def worker(handlers: str | None) -> None:
     """Run a worker as a process of its own.
 
-    It needs handlers, RABBITMQ_URL and REDIS_URL, and DATABASE_URL to tell outdated copies; start as many as you like. The same
+    It needs handlers, RABBITMQ_URL and REDIS_URL, and DATABASE_URL to recognise outdated copies; start as many as you like. The same
     as `python -m worker`.
     """
     start(worker_main.run, job_handlers=handlers)

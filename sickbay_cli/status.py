@@ -26,7 +26,7 @@ from sickbay_cli.output import Cell, Column, count, details, document, remark, t
 @options.endpoints("control-plane")
 @options.as_json
 def metrics(*, control_plane: Endpoint, as_json: bool) -> None:
-    """Sum the system up in numbers."""
+    """Show metrics."""
     with client.breakers(control_plane) as stub:
         numbers = stub.GetMetrics(GetMetricsRequest(), timeout=control_plane.timeout)
     if as_json:
@@ -39,7 +39,7 @@ def _show(numbers: GetMetricsResponse) -> None:
     breakers = numbers.circuit_breakers
     details(
         [
-            ("circuits", f"{breakers.total:,}: {breakers.open:,} open, {breakers.closed:,} closed"),
+            ("breakers", f"{breakers.total:,}: {breakers.open:,} open, {breakers.closed:,} closed"),
             ("failures", _counts(numbers.failures_by_job_type)),
             ("jobs", _counts({state: number for state, number in numbers.jobs_by_state.items() if number})),
             ("queues", _counts(numbers.queue_depths)),
@@ -53,7 +53,7 @@ def _counts(numbers: Mapping[str, int]) -> str:
     return "\n".join(f"{name:<{width}}  {number:,}" for name, number in sorted(numbers.items())) or "none"
 
 
-NOT_SERVING: Final = "it runs but takes no calls now: it starts or stops"
+NOT_SERVING: Final = "running, but not serving: it is starting or stopping"
 _COLOURS: Final = {"up": "green", "degraded": "yellow", "down": "bold red"}
 
 
@@ -76,7 +76,7 @@ class Pulse:
     def down(self) -> Sequence[str]:
         """A sentence for each part that is down."""
         return [
-            f"{name} is down since {check.get('since', 'the start')}: {check.get('reason', 'no reason is told')}"
+            f"{name} is down since {check.get('since', 'the start')}: {check.get('reason', 'no reason given')}"
             for name, check in self.checks.items()
             if check.get("status") == "down"
         ]
@@ -96,10 +96,10 @@ class Pulse:
 @options.endpoints("jobapi", "worker", "control-plane")
 @options.as_json
 def health(*, jobapi: Endpoint, worker: Endpoint, control_plane: Endpoint, as_json: bool) -> None:
-    """Ask all three services whether they serve.
+    """Show the health of all three services.
 
-    Tells of each what is down behind it, since when and why. Ends with 0 if all serve (also if one is degraded: something is down, and its
-    main work goes on), with 4 if one does not or cannot be reached.
+    Shows what is down behind each, since when and why. Exits with 0 if all are serving (also if one is degraded: something is down, and its
+    main work continues), with 4 if one is not serving or is unavailable.
     """
     services = {"jobapi": jobapi, "worker": worker, "control-plane": control_plane}
     with ThreadPoolExecutor(len(services)) as pool:

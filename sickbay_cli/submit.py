@@ -31,11 +31,11 @@ _EXAMPLES = examples(
 @click.argument("payload", required=False, type=PAYLOAD)
 @click.option("--key", default="", help="Idempotency key: a repeat within 24 hours is the same job, not another one.")
 @options.whose
-@click.option("--wait", is_flag=True, help="Follow the job until it has ended; the exit code tells how.")
+@click.option("--wait", is_flag=True, help="Follow the job until it has ended; the exit code says how.")
 @options.patience
 @options.even_if_quarantined
-@click.option("--count", "copies", type=click.IntRange(min=1), default=1, help="Hand in so many copies.")
-@click.option("--from", "source", type=click.File("rb"), metavar="FILE.jsonl", help="Hand in every line of a file (- is stdin).")
+@click.option("--count", "copies", type=click.IntRange(min=1), default=1, help="Submit so many copies.")
+@click.option("--from", "source", type=click.File("rb"), metavar="FILE.jsonl", help="Submit every line of a file (- is stdin).")
 @options.endpoints("jobapi")
 @options.as_json
 def submit(
@@ -52,25 +52,23 @@ def submit(
     even_if_quarantined: bool,
     as_json: bool,
 ) -> None:
-    """Hand in a job, copies of it, or a file of jobs.
+    """Submit a job, copies of it, or a file of jobs.
 
-    PAYLOAD is a JSON object: as text, as @FILE, or - for stdin; {} if left out.
+    PAYLOAD is a JSON object: as text, as @FILE, or - for stdin; default {}.
 
-    A line of FILE.jsonl is {"jobType": ..., "payload": {...}}, if you like with "tenant" and "idempotencyKey". Lines that are refused
-    are told with their numbers; the others are accepted all the same. Lines with a key can be sent again without harm.
+    A line of FILE.jsonl is {"jobType": ..., "payload": {...}}, optionally with "tenant" and "idempotencyKey". Rejected lines are
+    reported by number; the others are accepted anyway. Lines with a key can be submitted again safely.
     """
     patient = waiting(patience, even_if_quarantined=even_if_quarantined, waits=wait)
     if source is not None:
         if job_type or key or tenant or wait or copies > 1:
-            raise click.UsageError(
-                "--from takes everything from the file; leave out JOB_TYPE, PAYLOAD, --key, --tenant, --wait and --count"
-            )
+            raise click.UsageError("--from reads everything from the file; omit JOB_TYPE, PAYLOAD, --key, --tenant, --wait and --count")
         bulk.submit_file(jobapi, source, as_json=as_json)
         return
     if not job_type:
         raise click.UsageError("name the JOB_TYPE, or a file of jobs with --from")
     if key and copies > 1:
-        raise click.UsageError("--key belongs to one job; leave out --count, or give every line of a --from file its own key")
+        raise click.UsageError("--key is for one job; omit --count, or give every line of a --from file its own key")
     request = SubmitJobRequest(job_type=job_type, payload_json=payload or "{}", tenant=tenant, request_id=key)
     if copies > 1:
         ids = bulk.submit_copies(jobapi, request, copies, quiet=wait, as_json=as_json)
@@ -91,5 +89,5 @@ def _submit(stub: JobServiceStub, request: SubmitJobRequest, timeout: float, *, 
         told = accepted_view(reply.job.job_type, reply.job.job_id, duplicate=reply.duplicate)
         (record if lines else document)(told)
     else:
-        click.echo(f"accepted {reply.job.job_id}" + (" (it had been accepted before)" if reply.duplicate else ""))
+        click.echo(f"accepted {reply.job.job_id}" + (" (it had already been accepted)" if reply.duplicate else ""))
     return reply.job.job_id

@@ -21,10 +21,10 @@ Answer = TypeVar("Answer")
 
 @click.group()
 def topology() -> None:
-    """Look after the queues in RabbitMQ (RABBITMQ_URL).
+    """Check or create the queues in RabbitMQ (RABBITMQ_URL).
 
-    Services create what is missing by themselves if their user may; in production an administrator does, with a user who may
-    configure, and the services' users may not.
+    Services create what is missing if their user has permission; in production an administrator does, with a user that has the
+    configure permission, which the services' users do not have.
     """
 
 
@@ -33,7 +33,7 @@ def topology() -> None:
 def check(*, as_json: bool) -> None:
     """Compare the server's exchanges and queues with ours, changing nothing.
 
-    Ends with 1 if something is missing or different. Bindings and policies cannot be compared; `apply` makes the bindings anew.
+    Exits with 1 if something is missing or different. Bindings and policies cannot be compared; `apply` creates the bindings again.
     """
     drifts = _run(check_topology(_url()))
     if as_json:
@@ -41,7 +41,7 @@ def check(*, as_json: bool) -> None:
     elif drifts:
         table((Column("NAME"), Column("PROBLEM")), [(drift.name, drift.problem) for drift in drifts])
     else:
-        click.echo("everything is as it should be")
+        click.echo("all exchanges and queues are as expected")
     if drifts:
         remedy = "`sickbay topology apply` creates what is missing; what has other arguments must be emptied and deleted first"
         raise Refused(f"{count(len(drifts), 'difference')}: {remedy}")
@@ -50,12 +50,12 @@ def check(*, as_json: bool) -> None:
 @topology.command(epilog=examples("sickbay topology apply"))
 @options.as_json
 def apply(*, as_json: bool) -> None:
-    """Create what is missing and make every binding; nothing that exists is changed or deleted."""
+    """Create what is missing, and every binding; nothing that exists is changed or deleted."""
     created = _run(apply_topology(_url()))
     if as_json:
         document({"created": list(created)})
     else:
-        click.echo(f"created {', '.join(created)}" if created else "everything was there already")
+        click.echo(f"created {', '.join(created)}" if created else "nothing was missing")
 
 
 def _url() -> str:

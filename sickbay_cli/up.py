@@ -54,20 +54,20 @@ def _port_options(command: Any) -> Any:
                 type=click.IntRange(0, 65535),
                 default=default,
                 show_default=True,
-                help=f"{what} port of the {service.replace('-', ' ')}; 0 takes a free one.",
+                help=f"{what} port of the {service.replace('-', ' ')}; 0 uses a free one.",
             )(command)
     return command
 
 
 _EPILOG: Final = (
     options.examples("sickbay up", "sickbay up --handlers my_handlers", "sickbay up --ephemeral --jobapi-port 4000")
-    + "\n\nEvery variable of docs/configuration.md works here, but PORT and GRPC_PORT: three services need three ports."
+    + "\n\nEvery variable of docs/configuration.md works here, except PORT and GRPC_PORT: three services need three ports."
 )
 
 
 @click.command(epilog=_EPILOG)
 @click.option("--data", type=options.FOLDER, default=".sickbay", show_default=True, help="Folder for queues and ledger; private.")
-@click.option("--ephemeral", is_flag=True, help="Keep everything in memory; nothing survives the end.")
+@click.option("--ephemeral", is_flag=True, help="Keep everything in memory; nothing is kept after the exit.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on; 0.0.0.0 for all.")
 @click.option(
     "--handlers", metavar="MODULES", help="Modules with @handler functions, comma separated (JOB_HANDLERS); default: worker.demo."
@@ -77,7 +77,7 @@ def up(data: Path, *, ephemeral: bool, host: str, handlers: str | None, **ports:
     """Run Job API, worker and control plane in this process until Ctrl-C or SIGTERM (or SIGHUP, SIGQUIT).
 
     Jobs are durable in the data folder: a kill or a power cut loses none. On the first signal no more jobs start and running
-    ones may finish; a second signal breaks them off, and they run again at the next start.
+    ones may finish; a second signal cancels them, and they run again at the next start.
     """
     with whole_process():
         try:
@@ -158,7 +158,7 @@ async def _run(settings: Settings, folder: Path | None, chosen: _Chosen, address
 
 def _banner(host: str, folder: Path | None, chosen: _Chosen, doors: Mapping[str, Endpoints]) -> str:
     shown = "localhost" if host in {"127.0.0.1", "0.0.0.0", "::"} else host  # noqa: S104 - only shown
-    where = f"data in {folder.resolve()}" if folder else "in memory, nothing survives the end"
+    where = f"data in {folder.resolve()}" if folder else "in memory, nothing is kept after the exit"
     web = {service: f"http://{shown}:{door.rest_port}" for service, door in doors.items()}
     rows = [
         ("Job API", f"{web['jobapi']}", f"gRPC {shown}:{doors['jobapi'].grpc_port}", f"docs {web['jobapi']}/docs"),

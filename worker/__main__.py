@@ -29,7 +29,7 @@ async def run(settings: Settings) -> bool:
     ):
         tell(settings.job_handlers)
         await signals.serve(backends.ready(), worker.doors)
-        log.info("stopping: running jobs may finish (%g s at most, a second signal breaks them off)", worker.grace_s)
+        log.info("stopping: running jobs may finish (%g s at most, a second signal cancels them)", worker.grace_s)
         await signals.patiently(worker.drain, worker.grace_s)
     return worker.is_stuck
 

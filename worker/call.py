@@ -143,7 +143,7 @@ def _returned(returned: object) -> Outcome:
         return SUCCESS
     if kind is None:
         return SUCCESS
-    return Outcome(OutcomeKind.UNKNOWN, NEVER_RAN, f"the handler returned {kind} instead of running; nothing was done")
+    return Outcome(OutcomeKind.UNKNOWN, NEVER_RAN, f"the handler returned {kind} instead of running it; the handler did not run")
 
 
 def _not_run(returned: object) -> str | None:

@@ -21,7 +21,7 @@ def missing(why: str = "JOB_HANDLERS is not set", demo: str = f"JOB_HANDLERS={DE
     """The sentence for a start without handlers; `demo` is how to ask for the demo there."""
     return MissingSetting(
         f"{why}: name the modules with your @handler functions, for example JOB_HANDLERS=my_handlers; "
-        f"for the demo, which only simulates email, sms and webhook, say {demo}"
+        f"for the demo, which only simulates email, sms and webhook, use {demo}"
     )
 
 
@@ -52,7 +52,7 @@ def load_chosen(modules: str, *, has_own_queue: bool = False) -> Mapping[str, Ha
 def tell(modules: str) -> None:
     """Say in the log if it is the demo that runs."""
     if is_demo(modules):
-        log.warning("the demo's handlers run (%s): jobs of email, sms and webhook are only simulated, nothing is sent", DEMO)
+        log.warning("the handlers of the demo are running (%s): jobs of email, sms and webhook are only simulated, nothing is sent", DEMO)
 
 
 def _names(modules: str) -> set[str]:

@@ -70,14 +70,14 @@ async def _grant(wish: Any) -> None:
         return
     if wish == "crash":
         if not _may_crash.is_set():
-            raise JobError("VALIDATION_ERROR", "crash works only where the demo is alone: in `sickbay up` without RABBITMQ_URL")
+            raise JobError("VALIDATION_ERROR", "crash works only where the demo runs alone: in `sickbay up` without RABBITMQ_URL")
         os.kill(os.getpid(), signal.SIGKILL)
     if isinstance(wish, str) and wish.startswith("sleep:"):
         await asyncio.sleep(_seconds(wish.removeprefix("sleep:")))
         return
     if isinstance(wish, str) and is_code(wish):
-        raise JobError(wish, "as the payload asked for")
-    raise JobError("VALIDATION_ERROR", 'simulate is "ok", "crash", "sleep:SECONDS", an error code, or a list of these')
+        raise JobError(wish, "as requested in the payload")
+    raise JobError("VALIDATION_ERROR", 'simulate must be "ok", "crash", "sleep:SECONDS", an error code, or a list of these')
 
 
 def _seconds(text: str) -> float:
@@ -86,5 +86,5 @@ def _seconds(text: str) -> float:
     except ValueError:
         seconds = -1
     if not 0 <= seconds <= MAX_SLEEP_S:
-        raise JobError("VALIDATION_ERROR", f"sleep takes 0 to {MAX_SLEEP_S} seconds")
+        raise JobError("VALIDATION_ERROR", f"sleep must be 0 to {MAX_SLEEP_S} seconds")
     return seconds

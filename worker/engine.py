@@ -145,7 +145,7 @@ class Engine:
         try:
             return await consumer.get(free) or None
         except Unavailable as error:
-            log.warning("no jobs can be taken just now: %s", error)
+            log.warning("cannot consume jobs, retrying: %s", error)
             await self._settler.pause()
             return ()
 

@@ -36,7 +36,7 @@ class Excuses:
         while len(self._disturbed) > _REMEMBERED:
             del self._disturbed[next(iter(self._disturbed))]
         log.warning(
-            "a run failed with %s after a standstill of %.1f s; it proves nothing and is done again, uncharged",
+            "a run failed with %s after a pause of %.1f s; it proves nothing, so it is repeated and not counted as an attempt",
             outcome.code, run.lost, extra={"job_id": run.job.job_id},
         )  # fmt: skip
         return CANCELLED

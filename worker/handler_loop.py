@@ -126,7 +126,7 @@ class HandlerLoop:
             try:
                 self.loop.run_forever()
             except BaseException:
-                log.warning("a task that a handler had made asked the process to exit; it may not", exc_info=True)
+                log.warning("a task of a handler tried to exit the process; this is ignored", exc_info=True)
         self._end()
 
     def _end(self) -> None:
@@ -156,7 +156,7 @@ class HandlerLoop:
             try:
                 verb(run)
             except BaseException as error:  # a handler can alter the loop that it shares with others
-                log.exception("a fault of the handlers' loop")
+                log.exception("internal error in the handlers' event loop")
                 self._fail(run, error)
 
     def _fail(self, run: Run, error: BaseException) -> None:

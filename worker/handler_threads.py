@@ -43,7 +43,7 @@ class HandlerThreads:
         try:
             thread.start()
         except RuntimeError as error:
-            raise Unavailable("no thread could be started: the limit of threads or of memory is reached") from error
+            raise Unavailable("no thread could be started: too many threads, or out of memory") from error
         thread.offer(run)
 
     def frame(self, run: Run) -> FrameType | None:

@@ -42,16 +42,18 @@ class JobMetrics(Observer):
     def __init__(self, registry: CollectorRegistry, job_types: Iterable[str], now_s: Callable[[], float]) -> None:
         """Add the metrics to `registry`; other types than these are `other`. `now_s` is seconds since the epoch."""
         self._now_s = now_s
-        jobs = Counter("sickbay_jobs", "Deliveries of jobs, by what came of them.", ("job_type", "outcome"), registry=registry)
-        runs = Counter(
-            "sickbay_job_runs", "Runs of handlers (attempts), by the kind of their end.", ("job_type", "kind"), registry=registry
-        )
+        jobs = Counter("sickbay_jobs", "Deliveries of jobs, by result.", ("job_type", "outcome"), registry=registry)
+        runs = Counter("sickbay_job_runs", "Runs of handlers (attempts), by kind of outcome.", ("job_type", "kind"), registry=registry)
         self._failures = Counter("sickbay_job_failures", "Failed runs, by error code.", ("job_type", "code"), registry=registry)
-        aside = Counter("sickbay_jobs_set_aside", "Jobs put into quarantine, by reason.", ("job_type", "reason"), registry=registry)
-        probes = Counter("sickbay_breaker_probes", "Probes, by what they proved.", ("job_type", "result"), registry=registry)
+        aside = Counter("sickbay_jobs_set_aside", "Parked and quarantined jobs, by reason.", ("job_type", "reason"), registry=registry)
+        probes = Counter("sickbay_breaker_probes", "Probes, by result.", ("job_type", "result"), registry=registry)
         seconds = Histogram("sickbay_job_run_seconds", "How long handlers ran.", ("job_type",), buckets=LONG_SECONDS, registry=registry)
         waits = Histogram(
-            "sickbay_job_wait_seconds", "From submission to a first run's begin.", ("job_type",), buckets=LONG_SECONDS, registry=registry
+            "sickbay_job_wait_seconds",
+            "Time from submission to the start of the first run.",
+            ("job_type",),
+            buckets=LONG_SECONDS,
+            registry=registry,
         )
         self._code = Bounded(MAX_CODES)
         of = partial(_OfType, jobs=jobs, runs=runs, aside=aside, probes=probes, seconds=seconds, waits=waits)
@@ -104,8 +106,8 @@ class WorkerMetrics(Collector):
         self, registry: CollectorRegistry, *, runner: Runner, job_types: Iterable[str], concurrency: int, stale: Callable[[], int]
     ) -> None:
         """Add the metrics to `registry`."""
-        Gauge("sickbay_jobs_running", "Handlers that run now.", registry=registry).set_function(lambda: runner.running)
-        Gauge("sickbay_worker_concurrency", "Handlers that may run at a time.", registry=registry).set(concurrency)
+        Gauge("sickbay_jobs_running", "Handlers that are running.", registry=registry).set_function(lambda: runner.running)
+        Gauge("sickbay_worker_concurrency", "Handlers that can run at a time.", registry=registry).set(concurrency)
         self._runner = runner
         self._job_types = sorted(job_types)
         self._stale = stale
@@ -114,17 +116,19 @@ class WorkerMetrics(Collector):
     def collect(self) -> Iterable[Metric]:
         """Prometheus's protocol."""
         name = "sickbay_breaker_stale_outcomes"
-        yield CounterMetricFamily(name, "Outcomes of runs that came too late to move their circuit.", self._stale())
-        text = "Handlers that still run after their timeout, because nobody can stop them."
+        yield CounterMetricFamily(name, "Outcomes of runs that were too late to change their breaker.", self._stale())
+        text = "Handlers that still run after their timeout, because they cannot be stopped."
         overdue = GaugeMetricFamily("sickbay_handlers_overdue", text, labels=["job_type"])
-        blocked = CounterMetricFamily("sickbay_handler_loop_blocked", "Times a handler blocked the handlers' loop.", labels=["job_type"])
+        blocked = CounterMetricFamily(
+            "sickbay_handler_loop_blocked", "Times a handler blocked the event loop of the handlers.", labels=["job_type"]
+        )
         for job_type in self._job_types:
             overdue.add_metric([job_type], self._runner.lost(job_type))
             blocked.add_metric([job_type], self._runner.blocked(job_type))
         blocked.add_metric([UNTOLD], self._runner.blocked(""))
         yield overdue
         yield blocked
-        text = "Seconds in which this process stood still while handlers ran."
+        text = "Seconds in which this process was suspended while handlers were running."
         yield CounterMetricFamily("sickbay_worker_standstill_seconds", text, self._runner.standstill_s)
 
 

@@ -80,7 +80,7 @@ class Pipeline:
             return self._settler.drop(delivery, job)
         try:
             if found.crashes + 1 >= MAX_CRASHES:
-                await self._settler.quarantine(delivery, job, Reason.WORKER_LOST, f"{MAX_CRASHES} workers died while they ran this job")
+                await self._settler.quarantine(delivery, job, Reason.WORKER_LOST, f"{MAX_CRASHES} workers crashed while running this job")
             else:
                 await self._within_limits(delivery, job)
         except Exception:

@@ -30,5 +30,5 @@ async def _renew(breakers: Breakers, permit: Permit) -> None:
     while True:
         await asyncio.sleep(permit.lease_ms / 3000)
         if not await breakers.renew(permit):
-            log.warning("the probe of %s outlived its lease; another job will probe", permit.key.name)
+            log.warning("the probe of %s ran longer than its lease; another job will be the probe", permit.key.name)
             return

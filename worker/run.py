@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from worker.handler_loop import HandlerLoop
 
 CANCELLED: Final = Outcome(OutcomeKind.CANCELLED)
-HUNG: Final = "Where it was when its time was over (most recent call last):"
+HUNG: Final = "Where it was when it timed out (most recent call last):"
 
 
 @dataclass(slots=True, eq=False)

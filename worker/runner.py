@@ -196,7 +196,7 @@ class Runner:
             kind = "on the handlers' loop" if run.on_loop else "in its thread"
             number = self._lost[run.spec.job_type]
             log.warning(
-                "the handler of %s goes on %s after its timeout of %g s; %d of this type do, and %d are the most before no more begin here",
+                "the handler of %s still runs %s after its timeout of %g s; %d of this type do, and with %d no more start in this worker",
                 run.spec.job_type, kind, run.seconds, number, self._max_lost,
                 extra={"job_id": run.job.job_id},
             )  # fmt: skip
@@ -266,4 +266,6 @@ class Runner:
 
     def _stood_still(self, seconds: float) -> None:
         self.standstill_s += seconds
-        log.warning("this process stood still for %.1f s (stopped, suspended, or starved of CPU); running jobs get that time", seconds)
+        log.warning(
+            "this process was suspended for %.1f s (stopped, paused, or starved of CPU); running jobs get that time in addition", seconds
+        )

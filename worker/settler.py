@@ -96,7 +96,7 @@ class Settler:
 
     async def charge_fault(self, delivery: Delivery, error: BaseException) -> None:
         """A fault of this worker while it treated the job: charged, and with a person after a few times."""
-        log.error("a fault of the worker itself while it treated a message: %s", error_text(error, self._redact), exc_info=error)
+        log.error("internal error while processing a message: %s", error_text(error, self._redact), exc_info=error)
         settled = False
         try:
             await self._settle_fault(delivery, error)
@@ -104,7 +104,7 @@ class Settler:
         except Unavailable as away:
             log.warning("a job goes back to the queue: %s", away)
         except Exception:
-            log.exception("the fault could not be charged; the job goes back to the queue")
+            log.exception("the internal error could not be counted; the job goes back to the queue")
         finally:
             if not settled:
                 await self.give_back(delivery)

@@ -103,7 +103,7 @@ class Watchdog:
             self._told = True
             self._tell(run, loop, place)
         elif self._blocked_s >= (run.seconds if run else self._timeout_s):
-            log.error("%s still blocks the event loop, for its whole timeout, at %s; it is left behind", _name(run, loop), place)
+            log.error("%s still blocks the event loop, for its whole timeout, at %s; it is abandoned", _name(run, loop), place)
             self._forget()
             self._give_up(loop, run, place)
 
@@ -112,7 +112,7 @@ class Watchdog:
         if run is not None:
             run.blocks = True
         log.warning(
-            "%s blocks the event loop at %s; other async handlers stand still. Call what blocks in a thread (asyncio.to_thread), "
+            "%s blocks the event loop at %s; other async handlers cannot run. Call what blocks in a thread (asyncio.to_thread), "
             "or make the handler a plain function",
             _name(run, loop), place, extra={"job_id": run.job.job_id} if run else {},
         )  # fmt: skip

@@ -121,7 +121,7 @@ def test_who_is_refused_is_told_when_to_come_back(crowded: Patient, sickbay: Cli
     new = GOOD | {"tenant": made_up()}
     for answer in (sickbay.api.post("/jobs", json=new), sickbay.api.post("/jobs:batch", json={"jobs": [new]})):
         assert (answer.status_code, answer.json()["reason"]) == (429, "TOO_MANY_NAMES")
-        assert "40 tenants are in use already (MAX_TENANTS)" in answer.json()["message"]
+        assert "too many tenants: 40 are already in use (MAX_TENANTS)" in answer.json()["message"]
         assert 1 <= int(answer.headers["retry-after"]) <= 60, "names that came once make room after a minute"
     request = pb.SubmitJobRequest(job_type="ok", tenant=made_up(), payload_json="{}")
     with pytest.raises(grpc.RpcError) as caught:

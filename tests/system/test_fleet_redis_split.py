@@ -30,7 +30,7 @@ def test_jobs_that_only_come_back_are_released_less_and_less_often(fleet: Fleet,
             sickbay.wait_all(jobs, "PARKED")
             plane = fleet.services["controlplane"][0]
             until(lambda: sickbay.plane.get("/breakers/email").status_code == 200 and sickbay.breaker("email").get("degraded"))
-            assert plane.logged("come back parked although its circuit is closed")
+            assert plane.logged("are parked again although their breaker is closed")
             seen = until(lambda: max(sickbay.job(job_id)["generation"] for job_id in jobs))
             assert seen <= MOST_GENERATIONS
             until(lambda: "sickbay_releases_held_back" in sickbay.plane.get("/metrics", headers={"Accept": "text/plain"}).text)

@@ -34,7 +34,7 @@ async def in_thread(function, *arguments):
 async def test_topology_check_and_apply(url):
     """A missing queue and one with other arguments are told; apply makes what is missing and touches nothing else."""
     assert (await in_thread(run_topology, url, "apply")).output.startswith("created jobs, jobs.events, jobs.main")
-    assert (await in_thread(run_topology, url, "check")).output == "everything is as it should be\n"
+    assert (await in_thread(run_topology, url, "check")).output == "all exchanges and queues are as expected\n"
     async with aiormq.connect(url) as connection:
         channel = await connection.channel()
         await channel.queue_delete("jobs.ledger")
@@ -51,7 +51,7 @@ async def test_topology_check_and_apply(url):
     applied = await in_thread(run_topology, url, "apply", "--json")
     assert json.loads(applied.stdout) == {"created": ["jobs.quarantine", "jobs.ledger"]} or applied.exit_code == 0
     assert (await in_thread(run_topology, url, "check")).exit_code == 0
-    assert (await in_thread(run_topology, url, "apply")).output == "everything was there already\n"
+    assert (await in_thread(run_topology, url, "apply")).output == "nothing was missing\n"
 
 
 async def test_apply_brings_a_lost_binding_back(url, broker):
@@ -96,7 +96,7 @@ def defined():
 
 
 async def test_the_definitions_leave_nothing_to_apply(defined):
-    assert (await in_thread(run_topology, defined["admin"], "check")).output == "everything is as it should be\n"
+    assert (await in_thread(run_topology, defined["admin"], "check")).output == "all exchanges and queues are as expected\n"
 
 
 @pytest.mark.parametrize(

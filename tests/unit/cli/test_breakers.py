@@ -46,7 +46,7 @@ def at(ms: int) -> Any:
         (breaker("FORCED_OPEN", forced_by="ann", forced_why="move", forced_until_time=at(NOW + 90_000)), "by ann, ends in 1 m 30 s: move"),
         (breaker("DISABLED"), ""),
         (breaker("METRICS_ONLY", would_have_tripped=2, forced_by="ann"), "would have opened 2 x, by ann"),
-        (breaker("CLOSED", degraded=True), "the shared store is out of reach: local view"),
+        (breaker("CLOSED", degraded=True), "Redis unavailable: local state"),
     ],
 )
 def test_a_circuits_situation_in_words(breaker: Breaker, words: str):
@@ -66,7 +66,7 @@ def test_all_circuits(fleet: Fleet):
 
 def test_no_circuits_yet(fleet: Fleet):
     fleet.answers["ListBreakers"] = pb.ListBreakersResponse()
-    assert "no circuits yet" in fleet.run("breakers").stderr
+    assert "no breakers yet" in fleet.run("breakers").stderr
     assert fleet.json("breakers") == {"count": 0, "breakers": []}
 
 

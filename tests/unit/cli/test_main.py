@@ -35,7 +35,7 @@ def test_help_names_every_command_and_exit_code():
     result = CliRunner().invoke(cli, ["--help"])
     assert result.exit_code == 0
     assert all(f"\n  {name}" in result.output for name in COMMANDS)
-    assert "service is unreachable" in result.output
+    assert "service is unavailable" in result.output
 
 
 def test_help_loads_neither_grpc_nor_rich():
@@ -93,7 +93,7 @@ def test_version():
         (BUSY, 4, "the broker does not answer (try again in 2 s)"),
         (Fault(grpc.StatusCode.INTERNAL, "internal error; see the service's log", "INTERNAL"), 1, "Job API at"),
         (Fault(grpc.StatusCode.PERMISSION_DENIED, ""), 1, "PERMISSION_DENIED"),
-        (Fault(grpc.StatusCode.DEADLINE_EXCEEDED, "slow"), 4, "did not answer within 10 s"),
+        (Fault(grpc.StatusCode.DEADLINE_EXCEEDED, "slow"), 4, "timed out after 10 s"),
     ],
 )
 def test_errors_are_one_sentence_and_an_exit_code(fleet: Fleet, fault: Fault, code: int, words: str):
@@ -110,14 +110,14 @@ def test_an_unreachable_service_is_named_with_what_to_do():
     address = f"127.0.0.1:{free_port()}"
     result = CliRunner().invoke(cli, ["get", JOB_ID, "--jobapi", address])
     assert result.exit_code == 4
-    assert f"cannot reach the Job API at {address}" in result.stderr
+    assert f"cannot connect to the Job API at {address}" in result.stderr
     assert all(hint in result.stderr for hint in ("sickbay up", "--jobapi", "SICKBAY_JOBAPI"))
 
 
 def test_another_server_at_the_address(fleet: Fleet):
     result = fleet.run("get", JOB_ID)
     assert result.exit_code == 4
-    assert "is no Job API" in result.stderr
+    assert "is not a Job API" in result.stderr
 
 
 def test_a_deadline_is_kept(fleet: Fleet):
@@ -126,7 +126,7 @@ def test_a_deadline_is_kept(fleet: Fleet):
     result = fleet.run("get", JOB_ID, "--timeout", "0.05")
     release.set()
     assert result.exit_code == 4
-    assert "within 0.05 s" in result.stderr
+    assert "timed out after 0.05 s" in result.stderr
 
 
 @pytest.mark.parametrize("address", ["http://localhost:50051", "localhost", "a b:1", ""])
@@ -183,7 +183,7 @@ def test_health_tells_who_is_down(fleet: Fleet):
     view = json.loads(result.stdout)
     assert view["status"] == "error"
     assert [name for name, one in view["info"].items() if one["status"] == "down"] == ["worker"]
-    assert f"worker: cannot reach the worker at {address}" in result.stderr
+    assert f"worker: cannot connect to the worker at {address}" in result.stderr
 
 
 def _ill(fleet: Fleet, status: str, serving: int) -> None:
@@ -195,7 +195,7 @@ def _ill(fleet: Fleet, status: str, serving: int) -> None:
 
 
 def test_health_tells_what_is_down_behind_a_service(fleet: Fleet):
-    """Who is degraded serves; who is down says why, and not that it starts or stops."""
+    """Who is degraded serves; who is down says why, and not that it is starting or stopping."""
     _ill(fleet, "degraded", HealthCheckResponse.SERVING)
     result = fleet.run("health")
     assert (result.exit_code, result.stdout.count("degraded")) == (0, 3)
@@ -206,7 +206,7 @@ def test_health_tells_what_is_down_behind_a_service(fleet: Fleet):
     _ill(fleet, "error", HealthCheckResponse.NOT_SERVING)
     result = fleet.run("health")
     assert (result.exit_code, result.stdout.count("down")) == (4, 3)
-    assert "it starts or stops" not in result.stderr
+    assert "it is starting or stopping" not in result.stderr
 
 
 def test_health_of_a_service_that_drains(fleet: Fleet):

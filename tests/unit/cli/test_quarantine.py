@@ -53,7 +53,9 @@ def test_list_as_rest_answers(fleet: Fleet):
     assert "1 of 9 jobs shown" in result.stderr
 
 
-@pytest.mark.parametrize(("args", "words"), [([], "no job is set aside"), (["--code", "X"], "no set-aside jobs match")])
+@pytest.mark.parametrize(
+    ("args", "words"), [([], "no jobs are parked or quarantined"), (["--code", "X"], "no parked or quarantined jobs match")]
+)
 def test_an_empty_list(fleet: Fleet, args: list[str], words: str):
     fleet.answers["ListQuarantinedJobs"] = pb.ListQuarantinedJobsResponse()
     result = fleet.run("quarantine", "list", *args)
@@ -127,7 +129,7 @@ def test_a_payload_belongs_to_one_job(fleet: Fleet, args: list[str]):
 def test_without_a_terminal_nothing_dangerous_happens_unasked(fleet: Fleet, args: list[str]):
     result = fleet.run("quarantine", *args)
     assert result.exit_code == 1
-    assert "add --yes" in result.stderr
+    assert "use --yes" in result.stderr
     assert not sent(fleet, "DiscardJob") + sent(fleet, "ResubmitJob")
 
 
@@ -179,7 +181,7 @@ def test_edit_sends_what_was_saved_with_the_etag(fleet: Fleet, tmp_path: Path):
     assert (request.job_id, request.etag, request.actor) == (JOB_ID, f"etag-{JOB_ID}", "ann")
 
 
-@pytest.mark.parametrize(("command", "words"), [("true", "not changed"), ("touch", "not changed"), ("sed -i s/}//", "not JSON")])
+@pytest.mark.parametrize(("command", "words"), [("true", "not changed"), ("touch", "not changed"), ("sed -i s/}//", "not valid JSON")])
 def test_an_edit_that_is_none_sends_nothing(fleet: Fleet, tmp_path: Path, command: str, words: str):
     result = fleet.run("quarantine", "resubmit", JOB_ID, "--edit", EDITOR=editor(tmp_path, command), VISUAL="")
     assert result.exit_code == 1

@@ -61,7 +61,12 @@ def test_the_payload_comes_from_a_file_or_stdin_byte_for_byte(fleet: Fleet, tmp_
 
 @pytest.mark.parametrize(
     ("payload", "words"),
-    [("{to: 1}", "quote it for the shell"), ("[1]", "a payload is a JSON object"), ("@/nowhere/p.json", "No such file"), ("", "not JSON")],
+    [
+        ("{to: 1}", "quote it for the shell"),
+        ("[1]", "a payload must be a JSON object"),
+        ("@/nowhere/p.json", "No such file"),
+        ("", "not valid JSON"),
+    ],
 )
 def test_a_payload_that_cannot_be_one_is_a_usage_error(fleet: Fleet, payload: str, words: str):
     result = fleet.run("submit", "email", payload)
@@ -90,7 +95,7 @@ def test_wait_for_copies(fleet: Fleet):
     fleet.answers["WatchJob"] = [pb.WatchJobResponse(job=job(state="CANCELLED"))]
     result = fleet.run("submit", "email", "--count", "3", "--wait")
     assert result.exit_code == 5
-    assert "3 of 3 jobs ended without success" in result.stderr
+    assert "3 of 3 jobs did not succeed" in result.stderr
 
 
 def test_copies_that_are_refused(fleet: Fleet):
@@ -114,7 +119,7 @@ def test_a_file_of_jobs(fleet: Fleet, tmp_path: Path):
     )
     result = fleet.run("submit", "--from", str(path))
     assert result.exit_code == 1
-    assert result.stdout == "accepted 2 jobs, refused 3\n"
+    assert result.stdout == "accepted 2 jobs, rejected 3\n"
     numbered = [line.split(":")[0] for line in result.stderr.splitlines()]
     assert numbered == ["line 3", "line 4", "line 6", "Error"]
     assert "did you mean jobType?" in result.stderr

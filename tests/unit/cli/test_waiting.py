@@ -66,7 +66,7 @@ def test_the_time_is_over(fleet: Fleet, args: tuple[str, ...], state: str):
     release = hangs(fleet, state)
     result = fleet.run(*args, "--for", "300ms")
     release.set()
-    assert (result.exit_code, result.stderr) == (124, f"Error: job {JOB_ID} has not ended within 300 ms\n")
+    assert (result.exit_code, result.stderr) == (124, f"Error: timed out after 300 ms (--for): job {JOB_ID} has not ended\n")
     assert state in result.stdout
 
 
@@ -86,9 +86,9 @@ def test_who_wants_to_waits_on_though_a_person_is_needed(fleet: Fleet):
     ("ends", "code", "words"),
     [
         ({}, 0, ""),
-        ({"j1": "CANCELLED"}, 5, "1 of 3 jobs ended without success"),
+        ({"j1": "CANCELLED"}, 5, "1 of 3 jobs did not succeed"),
         ({"j0": "CANCELLED", "j2": "QUARANTINED"}, 6, "1 of 3 jobs are QUARANTINED and need a person; see `sickbay quarantine list`"),
-        ({"j0": "RUNNING", "j1": "QUARANTINED"}, 124, "1 of 3 jobs have not ended within 300 ms"),
+        ({"j0": "RUNNING", "j1": "QUARANTINED"}, 124, "timed out after 300 ms (--for): 1 of 3 jobs have not ended"),
     ],
 )
 def test_of_several_the_worst_is_told(fleet: Fleet, ends: dict[str, str], code: int, words: str):

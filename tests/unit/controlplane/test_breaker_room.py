@@ -80,7 +80,7 @@ async def test_holding_and_resetting_one_name_after_the_other_ends_too(system):
     for number in range(MOST["MAX_OF_DEFAULT"]):
         await system.hold(f"made-up-{number}")
         await system.reset(f"made-up-{number}")
-    assert "forgotten after an hour" in await system.refusal("wanted")
+    assert "deleted after an hour" in await system.refusal("wanted")
     await system.hold("made-up-0")
     await system.reset("made-up-0")
     await system.wait(HOUR_S)

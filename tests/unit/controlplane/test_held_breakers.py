@@ -46,7 +46,7 @@ async def hold(held, fleet, key, action=Action.FORCE_OPEN):
 async def test_made_up_names_are_bounded_and_counted_once_a_second(held, fleet, clock):
     for number in range(MAX_HELD_UNKNOWN):
         await hold(held, fleet, BreakerKey(f"made-up-{number}"))
-    with pytest.raises(ResourceExhausted, match="are held already"):
+    with pytest.raises(ResourceExhausted, match="are already held"):
         await hold(held, fleet, BreakerKey("one-more"))
     assert fleet.looks == 1
     clock[0] += COUNT_AGAIN_S

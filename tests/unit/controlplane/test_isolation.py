@@ -174,7 +174,7 @@ async def test_the_sweep_outlives_a_fault(monkeypatch, caplog):
             await asyncio.sleep(0)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-        assert "a fault in the sweep" in caplog.text
+        assert "internal error in the sweep" in caplog.text
 
 
 @given(st.lists(BODIES, max_size=8))

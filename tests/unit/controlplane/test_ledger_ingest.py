@@ -135,13 +135,13 @@ async def test_a_ledger_that_takes_no_events_is_told_until_it_does(monkeypatch):
         await backends.broker.publish([Message("job.events", encode_events([JobEvent(job("a"), JobState.QUEUED, 5)]))])
         while not keeper.trouble():
             await asyncio.sleep(0)
-        assert keeper.trouble().startswith("the ledger takes no events")
+        assert keeper.trouble().startswith("the ledger accepts no events")
         backends.writer.fail("apply", 0)
         while keeper.trouble():
             await asyncio.sleep(0)
         await keeper.stop()
         await running
-        assert keeper.trouble() == "no events are taken any more; restart this service"
+        assert keeper.trouble() == "events are no longer consumed; restart this service"
 
 
 async def test_a_batch_that_never_ends_is_told(monkeypatch):
@@ -152,7 +152,7 @@ async def test_a_batch_that_never_ends_is_told(monkeypatch):
         keeper = LedgerIngester(backends.broker, backends.writer, backends.clock, lambda _: None)
         running = asyncio.create_task(keeper.run())
         await backends.broker.publish([Message("job.events", encode_events([JobEvent(job("a"), JobState.QUEUED, 5)]))])
-        while "has not answered for long" not in keeper.trouble():
+        while "has not answered for a long time" not in keeper.trouble():
             await asyncio.sleep(0)
         release.set()
         await keeper.stop()

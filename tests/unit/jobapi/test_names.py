@@ -81,7 +81,7 @@ def test_beyond_all_only_an_established_name_that_nobody_uses_makes_room(clock):
     clock.now = began + UNUSED_S - 1
     names.use("email", "tenant-0")
     refusal = names.use("email", "late")
-    assert "4 tenants are in use already (MAX_TENANTS)" in str(refusal)
+    assert "too many tenants: 4 are already in use (MAX_TENANTS)" in str(refusal)
     assert refusal.retry_after == pytest.approx(1)
     clock.now = began + UNUSED_S
     assert names.use("email", "late") is None

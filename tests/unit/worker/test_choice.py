@@ -67,7 +67,7 @@ def test_crash_is_obeyed_only_where_the_demo_is_alone(modules, has_own_queue, ob
 
 @pytest.mark.parametrize("wish", ['"crash"', '["crash"]'])
 async def test_where_others_work_crash_is_a_data_error(wish, may_crash):
-    with pytest.raises(JobError, match="VALIDATION_ERROR: crash works only where the demo is alone"):
+    with pytest.raises(JobError, match="VALIDATION_ERROR: crash works only where the demo runs alone"):
         await demo.send_email(Job("j", "email", b'{"simulate": %s}' % wish.encode()))
 
 
