@@ -30,62 +30,62 @@ def overview() -> Iterator[Panel]:
     parked, quarantined = (only("sickbay_ledger_jobs", f'state="{state}"') for state in ("PARKED", "QUARANTINED"))
     main, retry = (only("sickbay_queue_messages", f'queue=~"{queue}"') for queue in ("jobs[.]main", "jobs[.]retry.*"))
     yield number("Jobs done", "Jobs that succeeded, a second.", a_second(done), unit="cps")
-    yield number("Open circuits", "Job types that are not run now.", added(fact(unwell, "state")), alarm=((1, "orange"),))
-    yield number("Parked", "Blameless jobs that come back by themselves.", facts(parked), alarm=((1, "yellow"),))
+    yield number("Open breakers", "Job types that do not run now.", added(fact(unwell, "state")), alarm=((1, "orange"),))
+    yield number("Parked", "Jobs that are not at fault and come back by themselves.", facts(parked), alarm=((1, "yellow"),))
     yield number("Quarantined", "Jobs that wait for a person.", facts(quarantined), alarm=((1, "orange"),))
     yield number("Waiting", "Jobs in jobs.main.", facts(main))
     yield number("Waiting to retry", "Jobs in jobs.retry and the queues for longer waits.", added(fact(retry, "queue")))
     lag = "max(sickbay_keeper_lag_seconds)"
     yield number("Lag of states", "Age of the oldest event in the ledger's last batch.", lag, unit="s", alarm=((5, "yellow"), (60, "red")))
-    yield number("Alerts", "Alerts that fire now.", f"count({FIRING}) or vector(0)", alarm=((1, "red"),))
+    yield number("Alerts", "Alerts that are firing.", f"count({FIRING}) or vector(0)", alarm=((1, "red"),))
     ends = (a_second(only("sickbay_jobs_total", TYPE), "outcome"), "{{outcome}}")
-    yield lines("Deliveries by outcome", "What came of jobs that were delivered to workers.", ends, unit="cps", stacked=True)
-    yield lines("Queues", "Messages that wait.", (facts("sickbay_queue_messages", "queue"), "{{queue}}"))
-    yield rows("Firing alerts", "docs/monitoring.md says of each what to do.", FIRING, hidden=("__name__", "alertstate"))
+    yield lines("Deliveries by outcome", "Results of jobs that were delivered to workers.", ends, unit="cps", stacked=True)
+    yield lines("Queues", "Waiting messages.", (facts("sickbay_queue_messages", "queue"), "{{queue}}"))
+    yield rows("Firing alerts", "docs/monitoring.md says what to do about each.", FIRING, hidden=("__name__", "alertstate"))
 
 
 def breakers() -> Iterator[Panel]:
     """The circuits' own story."""
     codes = [(state.value, color) for state, color in COLORS.items()]
-    text = "The state of each circuit, of 200 at most: those that are not closed first."
-    yield states("Circuits", text, breaker_codes(tuple(COLORS)), CIRCUIT, codes)
+    text = "The state of each breaker, of 200 at most: those that are not closed first."
+    yield states("Breakers", text, breaker_codes(tuple(COLORS)), CIRCUIT, codes)
     changes = facts(news(only("sickbay_breaker_transitions_total", TYPE)), "job_type", "state")
-    yield lines("Changes", "Changes of circuits to each state.", (f"{changes} > 0", "{{job_type}} {{state}}"))
+    yield lines("Changes", "Changes of breakers to each state.", (f"{changes} > 0", "{{job_type}} {{state}}"))
     probes = added(news(only("sickbay_breaker_probes_total", TYPE)), "job_type", "result")
-    text = "What probes proved: well closes, ill opens for longer, nothing tries again."
+    text = "Results of probes: well (success) closes, ill (failure) opens for longer, nothing (inconclusive) tries again."
     yield lines("Probes", text, (f"{probes} > 0", "{{job_type}} {{result}}"))
     cooldowns = fact(only("sickbay_breaker_cooldown_seconds", TYPE, TENANT), "job_type", "tenant")
-    yield lines("Cooldowns", "How long an open circuit waits for its next probe.", (f"{cooldowns} > 0", CIRCUIT), unit="s")
+    yield lines("Cooldowns", "How long an open breaker waits for its next probe.", (f"{cooldowns} > 0", CIRCUIT), unit="s")
 
 
 def jobs() -> Iterator[Panel]:
     """What comes, how it ends, how long it takes."""
     taken = a_second(only("sickbay_submissions_total", TYPE), "job_type", "result")
-    text = "Jobs handed in: accepted, repeats of an idempotency key, refused."
+    text = "Submitted jobs: accepted, repeats of an idempotency key, rejected."
     yield lines("Submissions", text, (taken, "{{job_type}} {{result}}"), unit="cps")
     done = a_second(only("sickbay_jobs_total", TYPE, 'outcome="succeeded"'), "job_type")
     yield lines("Done by type", "Jobs that succeeded.", (done, "{{job_type}}"), unit="cps", stacked=True)
     failed = f"topk(10, {a_second(only('sickbay_job_failures_total', TYPE), 'job_type', 'code')})"
     yield lines("Failed runs by code", "The ten most frequent.", (failed, "{{job_type}} {{code}}"), unit="cps")
     kinds = a_second(only("sickbay_job_runs_total", TYPE), "kind")
-    text = "How runs ended. Systemic, transient and unknown failures move circuits, data does not."
+    text = "How runs ended. Systemic, transient and unknown failures count towards opening the breaker, data does not."
     yield lines("Runs by kind", text, (kinds, "{{kind}}"), unit="cps", stacked=True)
     yield lines("Run time", "How long handlers run.", *spread("sickbay_job_run_seconds", TYPE), unit="s")
     yield buckets("Run times", "How many runs took how long.", a_second(only("sickbay_job_run_seconds_bucket", TYPE), "le"))
-    yield lines("Waiting time", "From submission to the begin of the first run.", *spread("sickbay_job_wait_seconds", TYPE), unit="s")
+    yield lines("Waiting time", "From submission to the start of the first run.", *spread("sickbay_job_wait_seconds", TYPE), unit="s")
     yield buckets("Waiting times", "How many jobs waited how long.", a_second(only("sickbay_job_wait_seconds_bucket", TYPE), "le"))
     may = ("sum(sickbay_worker_concurrency)", "may run")
-    yield lines("Handlers", "Handlers that run, beside those that may.", ("sum(sickbay_jobs_running)", "run"), may)
+    yield lines("Handlers", "Handlers that are running, and the maximum.", ("sum(sickbay_jobs_running)", "run"), may)
     overdue = (added(only("sickbay_handlers_overdue", TYPE), "job_type"), "{{job_type}} hang")
     blocked = (added(news(only("sickbay_handler_loop_blocked_total", TYPE)), "job_type"), "{{job_type}} blocked the loop")
     yield lines(
         "Handlers that hang",
-        "Those that outlived their timeout and still run, and async ones that blocked their event loop.",
+        "Those that still run after their timeout, and async ones that blocked their event loop.",
         overdue,
         blocked,
     )
     unheard = fact(only("sickbay_oldest_unfinished_job_seconds", TYPE), "job_type", "state")
-    text = "Time since the ledger last heard of the unfinished job that it heard of longest ago."
+    text = "Time since the last event of the unfinished job whose last event is the oldest."
     yield lines("Oldest unfinished job", text, (unheard, "{{job_type}} {{state}}"), unit="s")
 
 
@@ -94,14 +94,16 @@ def healing() -> Iterator[Panel]:
     parked = fact(only("sickbay_parked_jobs", TYPE, TENANT), "job_type", "tenant")
     yield lines("Parked by type", "Parked jobs that still wait: the progress of a release.", (parked, CIRCUIT))
     aside = a_second(only("sickbay_jobs_set_aside_total", TYPE), "reason")
-    yield lines("Set aside by reason", "Jobs that were parked (CIRCUIT_OPEN) or quarantined.", (aside, "{{reason}}"), unit="cps")
+    yield lines(
+        "Parked and quarantined by reason", "Jobs that were parked (CIRCUIT_OPEN) or quarantined.", (aside, "{{reason}}"), unit="cps"
+    )
     released, broken = a_second("sickbay_released_jobs_total", "by"), a_second("sickbay_release_failures_total")
-    text = "Jobs brought back from quarantine, and releases that broke off."
-    yield lines("Released", text, (released, "by {{by}}"), (broken, "broken off"), unit="cps")
+    text = "Jobs released from quarantine, and interrupted releases."
+    yield lines("Released", text, (released, "by {{by}}"), (broken, "interrupted"), unit="cps")
     swept = a_second("sickbay_sweep_copies_total", "verdict")
-    text = "Copies it looked at in jobs.quarantine: ghosts are destroyed, missing ones made again."
+    text = "Copies in jobs.quarantine that it checked: ghosts are removed, missing ones recreated."
     yield lines("The sweep", text, (swept, "{{verdict}}"), unit="cps")
-    text = "Copies in jobs.quarantine beyond one for each set-aside job; below 0 copies are missing."
+    text = "Copies in jobs.quarantine minus parked and quarantined jobs; below 0 copies are missing."
     yield lines("Surplus of copies", text, (fact("sickbay_quarantine_surplus"), "copies"))
     states_ = facts(only("sickbay_ledger_jobs", 'state!="SUCCEEDED"'), "state")
     yield lines("Jobs in the ledger", "By state, without those that succeeded.", (states_, "{{state}}"))
@@ -109,41 +111,39 @@ def healing() -> Iterator[Panel]:
 
 def servers() -> Iterator[Panel]:
     """RabbitMQ, Redis and PostgreSQL, and what flows between."""
-    text = "Whether all processes of a service reach RabbitMQ (broker), Redis (breakers) and PostgreSQL (ledger)."
+    text = "Whether all processes of a service are connected to RabbitMQ (broker), Redis (breakers) and PostgreSQL (ledger)."
     yield states("Servers", text, "min by (job, backend) (sickbay_backend_up)", "{{job}} {{backend}}", PARTS, width=8)
     yield lines("Publishing", "From a publish to RabbitMQ's confirm.", *spread("sickbay_broker_publish_seconds"), unit="s")
     confirmed = (a_second("sickbay_broker_published_messages_total", "job"), "{{job}}")
     refused = (a_second("sickbay_broker_publish_failures_total", "job"), "{{job}} failed")
     yield lines("Published messages", "Messages confirmed, and publishes that were not.", confirmed, refused, unit="cps")
-    text = "Processes that RabbitMQ holds up, control planes with circuits as last known, and what workers without Redis refuse."
+    text = "Processes that RabbitMQ blocks, control planes with breakers as last known, and what workers without Redis refuse."
     degraded = ("sum(sickbay_breakers_degraded)", "without Redis")
     held = ("sum(sickbay_releases_held_back) or vector(0)", "types whose releases are held back")
-    shut = ("sum(sickbay_breaker_shut_here) or vector(0)", "circuits open in one process alone")
+    shut = ("sum(sickbay_breaker_shut_here) or vector(0)", "breakers open in one process alone")
     yield lines("Troubles", text, ("sum(sickbay_broker_blocked)", "blocked"), degraded, held, shut)
-    text = "Processes that do their work, and those that take traffic."
+    text = "Processes that do their work, and those that accept traffic."
     serving = ("sum by (job) (sickbay_healthy)", "{{job}} do their work")
     yield lines("Health", text, serving, ("sum by (job) (sickbay_ready)", "{{job}} ready"))
     text = "Processes in which a part of the service is up."
     yield lines("Parts", text, ("sum by (job, check) (sickbay_health_check)", "{{job}} {{check}}"))
-    yield lines("Consumers", "Who reads the queues, of all processes.", (facts("sickbay_queue_consumers", "queue"), "{{queue}}"))
+    yield lines("Consumers", "Consumers of the queues, of all processes.", (facts("sickbay_queue_consumers", "queue"), "{{queue}}"))
     lag = ("sickbay_keeper_lag_seconds", "{{instance}}")
     yield lines("Lag of states", "Age of the oldest event in the last batch of each keeper.", lag, unit="s")
     events = (a_second("sickbay_ledger_events_total", "state"), "{{state}}")
-    yield lines("Events to the ledger", "By the state they tell.", events, unit="cps", stacked=True)
+    yield lines("Events to the ledger", "By state.", events, unit="cps", stacked=True)
     yield lines("Writing to the ledger", "How long one batch of events takes.", *spread("sickbay_ledger_apply_seconds"), unit="s")
-    refused = (a_second("sickbay_ledger_apply_failures_total"), "refused batches a second")
+    refused = (a_second("sickbay_ledger_apply_failures_total"), "rejected batches a second")
     extra = (facts("sickbay_ledger_duplicates"), "extra executions")
-    yield lines("Troubles of the ledger", "Batches that it did not take, and extra executions of all jobs in it.", refused, extra)
+    yield lines("Troubles of the ledger", "Batches that it rejected, and extra executions of all jobs in it.", refused, extra)
 
 
 def calls() -> Iterator[Panel]:
     """Calls over gRPC and REST, which are the same."""
     every = a_second(only("grpc_server_handled_total", OURS), "grpc_method")
-    yield lines("Calls", "Calls that ended, over gRPC or REST.", (every, "{{grpc_method}}"), unit="cps", stacked=True)
+    yield lines("Calls", "Finished calls, over gRPC or REST.", (every, "{{grpc_method}}"), unit="cps", stacked=True)
     failed = a_second(only("grpc_server_handled_total", OURS, 'grpc_code!="OK"'), "grpc_method", "grpc_code")
-    yield lines(
-        "Calls that did not end well", "Also clients' mistakes, as NOT_FOUND.", (failed, "{{grpc_method}} {{grpc_code}}"), unit="cps"
-    )
+    yield lines("Calls that failed", "Also clients' mistakes, as NOT_FOUND.", (failed, "{{grpc_method}} {{grpc_code}}"), unit="cps")
     slow = quantile(0.99, only("grpc_server_handling_seconds_bucket", OURS, 'grpc_method!~"Watch.*"'), "grpc_method")
     yield lines("Time of the slowest in a hundred", "How long calls take, without the streams.", (slow, "{{grpc_method}}"), unit="s")
 
@@ -159,7 +159,7 @@ def processes() -> Iterator[Panel]:
 
 ROWS: Final = {
     "": overview,
-    "Circuits": breakers,
+    "Breakers": breakers,
     "Jobs": jobs,
     "Quarantine and healing": healing,
     "Servers, and the way of events": servers,

@@ -143,6 +143,6 @@ def notice(payload: bytes) -> tuple[Document, int]:
     head, comma, rest = payload.partition(b",")
     total = head.removeprefix(b'{"failures":')
     if not comma or not total.isdigit():
-        msg = "not a notice of a circuit"
+        msg = "not a notice of a breaker"
         raise ValueError(msg)
     return from_json(b"{" + rest), int(total)
