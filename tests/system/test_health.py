@@ -110,7 +110,7 @@ def test_a_full_disk_shows_and_so_does_its_end(own_clinic: Clinic, start: Callab
             assert all("broker" in down(sickbay, name) for name in NAMES)
             assert product.logged("health of the Job API is error: broker is down since")
         assert_all_say(sickbay, ALL_OK)
-        assert product.logged("health of the Job API is ok: broker works again")
+        assert product.logged("health of the Job API is ok: broker has recovered")
         sickbay.wait(sickbay.submit("ok"), "SUCCEEDED")
     lines = [line for line in product.err.text.splitlines() if "health of the Job API" in line]
     assert len(lines) == 2, "one line for each change"
