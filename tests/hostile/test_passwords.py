@@ -21,7 +21,7 @@ SCHEMES: Final = {"RABBITMQ_URL": "amqp", "REDIS_URL": "redis", "DATABASE_URL": 
 
 @pytest.fixture
 def away(tmp_path: Path) -> Iterator[Fleet]:
-    """All three servers are where connection refused."""
+    """All three servers are where nobody listens."""
     port = free_port()
     path = {"DATABASE_URL": "/sickbay"}
     urls = {name: f"{scheme}://me:{SECRET}@127.0.0.1:{port}{path.get(name, '')}" for name, scheme in SCHEMES.items()}
