@@ -1,4 +1,4 @@
-"""Two more ports of the ledger, with the laws of `ports.py`: what finds lost jobs, and what keeps runs from beginning meanwhile."""
+"""Two more ports of the ledger, with the laws of the package: what finds lost jobs, and what keeps runs from beginning meanwhile."""
 
 from __future__ import annotations
 
