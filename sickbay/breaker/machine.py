@@ -92,7 +92,7 @@ def admit(doc: Document, ask: Ask, config: BreakerConfig, now: int) -> tuple[Doc
     elif doc.state is BreakerState.OPEN and now >= transitions.free_at(doc):
         doc = transitions.grant_probe(doc, turn, ask.token, ask.worker, ask.job_id)
         return doc, Permit(doc.key, PermitKind.PROBE, doc.epoch, ask.job_id, ask.token, doc.probe_until - now, ask.longest_ms)
-    return doc, Refusal(doc.key, doc.state, _wait(doc, now))
+    return doc, Refusal(doc.key, doc.state)
 
 
 def normal_permit(doc: Document, job_id: str) -> Permit:
@@ -193,14 +193,6 @@ def snapshot(doc: Document, config: BreakerConfig, now: int, *, total_failures: 
         degraded=degraded,
         now=now,
     )
-
-
-def _wait(doc: Document, now: int) -> int | None:
-    if doc.ramp is not None:
-        return doc.ramp.granted_at + transitions.RAMP_EVERY_MS - now
-    ends = {BreakerState.OPEN: transitions.free_at(doc), BreakerState.HALF_OPEN: doc.probe_until}
-    end = ends.get(doc.state, doc.until)
-    return end - now if end else None
 
 
 def _is_stale(doc: Document, permit: Permit) -> bool:

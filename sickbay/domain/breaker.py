@@ -67,11 +67,10 @@ class Permit:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The circuit does not let the job run. `retry_in_ms` is the wait until a probe may be asked for, None if nobody can say."""
+    """The circuit does not let the job run."""
 
     key: BreakerKey
     state: BreakerState
-    retry_in_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

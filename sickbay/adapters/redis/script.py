@@ -46,13 +46,13 @@ class Script:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the script answered, at `now` of the fleet's clock. `doc` is None for an unknown type, `span` a wait or a lease in ms."""
+    """What the script answered, at `now` of the fleet's clock. `doc` is None for an unknown type, `lease_ms` a probe's."""
 
     now: int
     total: int
     doc: Document | None
     answer: str
-    span: int | None = None
+    lease_ms: int = 0
 
 
 def key_of(key: BreakerKey) -> str:
@@ -122,8 +122,8 @@ def order(command: Command) -> list[Word]:
 
 def reply(answered: Sequence[Any]) -> Reply:
     """Read an answer of the script."""
-    now, total, text, answer, span = answered
-    return Reply(int(now), int(total), from_json(text) if text else None, answer.decode(), int(span) if span else None)
+    now, total, text, answer, lease = answered
+    return Reply(int(now), int(total), from_json(text) if text else None, answer.decode(), int(lease or 0))
 
 
 def admitted(answered: Reply, key: BreakerKey, ask: Ask) -> Permit | Refusal:
@@ -131,10 +131,10 @@ def admitted(answered: Reply, key: BreakerKey, ask: Ask) -> Permit | Refusal:
     assert answered.doc is not None  # noqa: S101 - an admission makes the type known
     doc = answered.doc
     if answered.answer == "refused":
-        return Refusal(key, doc.state, answered.span)
+        return Refusal(key, doc.state)
     kind = PermitKind(answered.answer)
     if kind is PermitKind.PROBE:
-        return Permit(key, kind, doc.epoch, ask.job_id, ask.token, answered.span or 0, ask.longest_ms)
+        return Permit(key, kind, doc.epoch, ask.job_id, ask.token, answered.lease_ms, ask.longest_ms)
     return Permit(key, kind, doc.epoch, ask.job_id)
 
 

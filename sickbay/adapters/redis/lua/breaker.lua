@@ -1,17 +1,5 @@
 -- The operations of the machine: `sickbay/breaker/machine.py`, line by line. Each gives its reply and moves `doc`.
 
-local function wait_text()
-  local ends = doc['until']
-  if doc.ramp then
-    ends = doc.ramp.grantedAt + RAMP_EVERY_MS
-  elseif doc.state == 'OPEN' then
-    ends = free_at()
-  elseif doc.state == 'HALF_OPEN' then
-    ends = doc.probeUntil
-  end
-  return ends ~= 0 and int(ends - now) or ''
-end
-
 local function admit(ask)
   if admits_all() then return 'normal', '' end
   advance_clock()
@@ -22,7 +10,7 @@ local function admit(ask)
     grant_probe(ask.token, ask.worker, ask.job)
     return 'probe', int(doc.probeUntil - now)
   end
-  return 'refused', wait_text()
+  return 'refused', ''
 end
 
 local function is_stale(permit)

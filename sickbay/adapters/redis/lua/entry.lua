@@ -3,7 +3,7 @@
 -- KEYS[1]  breaker:<name>, the only authority
 -- ARGV     operation, now (empty: the time of Redis), jitter, job type, tenant, name, channel, nine settings, then what the operation needs
 -- Beside the document it keeps for people `failure:<name>:<code>` (the run in progress) and, in the hash `breakers`, every name with
--- its failures in total. Of a tenant's own circuit nothing is kept while there is nothing to remember. Reply: {now, total, document ('' if there is none), answer, wait or lease}.
+-- its failures in total. Of a tenant's own circuit nothing is kept while there is nothing to remember. Reply: {now, total, document ('' if there is none), answer, a probe's lease in ms}.
 
 local IDLE_MS = 604800000
 local RESET_MS = 3600000
@@ -76,10 +76,10 @@ local orders = operation == 'command' and arg(1) ~= 'reset' and arg(1) ~= 'auto'
 local reports = operation == 'settle' and tenant ~= 'default'
 if not is_known and (operation == 'admit' or orders or reports) then new_document(job_type, tenant) end
 
-local answer, span, failures = 'unknown', '', 0
+local answer, lease, failures = 'unknown', '', 0
 if doc then
   if operation == 'admit' then
-    answer, span = admit({job = arg(1), token = arg(2), worker = arg(3)})
+    answer, lease = admit({job = arg(1), token = arg(2), worker = arg(3)})
   elseif operation == 'settle' then
     local permit = {epoch = tonumber(arg(1)), token = arg(2), job = arg(3)}
     local outcome = {kind = arg(4), counts = arg(5) == '1', code = arg(6), message = arg(7), retry_after_ms = tonumber(arg(8))}
@@ -117,4 +117,4 @@ if changed then
   mirror(before)
   redis.call('PUBLISH', channel, '{"failures":' .. int(total) .. ',' .. string.sub(json, 2))
 end
-return {now, total, json, answer, span}
+return {now, total, json, answer, lease}
