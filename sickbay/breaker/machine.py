@@ -229,10 +229,10 @@ def _failed(doc: Document, permit: Permit, outcome: Outcome, turn: Turn) -> tupl
     code, seq = trip_rule.folded(recent, outcome.code), doc.seq + 1
     run = trip_rule.added(recent, code, config.failure_threshold, seq=seq, at=now, job=sanitize_job_id(permit.job_id))
     ramp = doc.ramp and replace(doc.ramp, failures=doc.ramp.failures + 1)
-    if not trip_rule.is_complete(run, code, config, now) and not _ramp_failed(ramp):
+    if not trip_rule.is_complete(run, code, config, now) and not _ramp_failed(ramp) and not outcome.is_rate_limit:
         return with_changes(doc, now, seq=seq, run=run, ramp=ramp), Effect.COUNTED
     if watching:
-        shadow_until = now + config.cooldown_ms
+        shadow_until = now + transitions.next_wait(doc, turn, outcome)
         return with_changes(doc, now, seq=seq, run=(), would_trip=doc.would_trip + 1, probe_at=shadow_until), Effect.WOULD_TRIP
     return transitions.tripped(replace(doc, seq=seq), turn, outcome, code, trip_rule.count(run, code)), Effect.TRIPPED
 

@@ -38,6 +38,9 @@ NO_PROBE: Final[ProbeFields] = {"probe_token": "", "probe_worker": "", "probe_jo
 """The fields of a document whose probe has ended."""
 MAX_JITTER: Final = 1_000
 """`jitter` is drawn by the caller from 0 to this, in parts of JITTER_SCALE: up to 10 % on top of a grown cooldown."""
+MAX_DOUBLINGS: Final = 20
+MAX_RETRY_AFTER_MS: Final = 3_600_000
+"""The longest Retry-After that is taken at its word: an hour."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +69,8 @@ def advance_clock(doc: Document, turn: Turn) -> Document:
 
 
 def tripped(doc: Document, turn: Turn, outcome: Outcome, code: str, number: int) -> Document:
-    """OPEN after a run of failures or a failed ramp."""
-    cooldown = _next_cooldown(doc, turn, outcome.retry_after_ms or 0)
+    """OPEN after a run of failures, a failed ramp, or a rate limit."""
+    cooldown = next_wait(doc, turn, outcome)
     return enter_state(
         doc,
         BreakerState.OPEN,
@@ -83,8 +86,8 @@ def tripped(doc: Document, turn: Turn, outcome: Outcome, code: str, number: int)
 
 
 def reopened(doc: Document, turn: Turn, outcome: Outcome, code: str) -> Document:
-    """OPEN for a longer time, because the probe failed."""
-    cooldown = _next_cooldown(doc, turn, outcome.retry_after_ms or 0)
+    """OPEN for another cooldown, because the probe failed."""
+    cooldown = next_wait(doc, turn, outcome)
     outage: OutageFields = outage_fields(doc) | {
         "trips": doc.trips + 1,
         "cooldown_ms": cooldown,
@@ -144,15 +147,20 @@ def free_at(doc: Document) -> int:
     return max(doc.probe_at, doc.probe_until)
 
 
+def longest_cooldown(config: BreakerConfig) -> int:
+    """What a cooldown grows to, ms."""
+    return max(config.max_cooldown_ms, config.cooldown_ms)
+
+
 def longest(config: BreakerConfig, run_ms: int) -> int:
     """For how long a probe's lease may be extended: for as long as its run may take, and a little for its verdict to arrive."""
     return max(config.probe_max_ms, run_ms + 2 * config.probe_lease_ms)
 
 
 def closed(doc: Document, turn: Turn) -> Document:
-    """CLOSED by its probe; the growth stays until it has been closed for two cooldowns."""
+    """CLOSED by its probe; the growth stays until it has been closed for two cooldowns, whatever a Retry-After has asked for."""
     ramp = Ramp(RAMP_START, 0, 0, turn.now) if turn.config.ramp else None
-    stable_at = turn.now + STABLE_COOLDOWNS * max(doc.cooldown_ms, turn.config.cooldown_ms)
+    stable_at = turn.now + STABLE_COOLDOWNS * min(longest_cooldown(turn.config), max(doc.cooldown_ms, turn.config.cooldown_ms))
     return enter_state(doc, BreakerState.CLOSED, turn.now, trips=doc.trips, cooldown_ms=doc.cooldown_ms, stable_at=stable_at, ramp=ramp)
 
 
@@ -178,15 +186,19 @@ def _expired(doc: Document, turn: Turn) -> Document:
         return enter_state(
             doc, BreakerState.OPEN, turn.now, probe_at=lost_at, expiries=times, inconclusive=doc.inconclusive, **outage_fields(doc)
         )
-    cooldown = _next_cooldown(doc, turn, 0)
+    cooldown = _next_cooldown(doc, turn)
     outage: OutageFields = outage_fields(doc) | {"trips": doc.trips + 1, "cooldown_ms": cooldown}
     return enter_state(doc, BreakerState.OPEN, turn.now, probe_at=doc.probe_until + cooldown, **outage)
 
 
-def _next_cooldown(doc: Document, turn: Turn, least_ms: int) -> int:
-    cap = max(turn.config.max_cooldown_ms, turn.config.cooldown_ms)
-    grown = turn.config.cooldown_ms
-    if doc.trips:
-        doubled = 2 * doc.cooldown_ms
-        grown = max(grown, doubled + doubled * turn.jitter // JITTER_SCALE)
-    return min(cap, max(grown, least_ms))
+def next_wait(doc: Document, turn: Turn, outcome: Outcome) -> int:
+    """How long until the probe: the cooldown, or longer if the dependency asked for that. A rate limit's own wait counts alone."""
+    asked = min(outcome.retry_after_ms or 0, MAX_RETRY_AFTER_MS)
+    return asked if outcome.is_rate_limit else max(_next_cooldown(doc, turn), asked)
+
+
+def _next_cooldown(doc: Document, turn: Turn) -> int:
+    """The cooldown, doubled with each trip up to its maximum; by default the maximum is the cooldown itself."""
+    longest = longest_cooldown(turn.config)
+    grown = min(longest, turn.config.cooldown_ms * 2 ** min(doc.trips, MAX_DOUBLINGS))
+    return min(longest, grown + grown * turn.jitter // JITTER_SCALE) if doc.trips else grown

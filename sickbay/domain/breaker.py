@@ -134,7 +134,8 @@ class BreakerConfig:
     trip_confirm_ms: int = 0
     distinct_jobs: int = 2
     ramp: bool = True
-    max_cooldown_ms: int = 900_000
+    max_cooldown_ms: int = 0
+    """What the cooldown grows to while probes fail; it does not grow if this is not above it."""
     probe_lease_ms: int = 15_000
     probe_max_ms: int = 120_000
     """How long a probe's lease is extended at most, unless its run may take longer (`Permit.longest_ms`)."""

@@ -147,7 +147,8 @@ class JobError(Exception):
     """What a handler raises to say how its run failed.
 
     `code` matches `[A-Z0-9_]{1,48}`; its kind comes from `sickbay.domain.outcome.kind_of` unless `kind` is given.
-    `retry_after` (seconds) delays the next attempt, and is the least cooldown should this failure open the circuit.
+    `retry_after` (seconds) delays the next attempt, and is the least cooldown should this failure open the circuit; with the code
+    RATE_LIMITED it opens the circuit at once and for just that long.
     `message` may be anything that has a text, for example the exception that was caught. It can be pickled, as processes' pools do.
     """
 

@@ -50,6 +50,8 @@ KINDS: Final[dict[str, OutcomeKind]] = {
 }
 """The codes everybody means the same by; a handler may map more, or say the kind itself."""
 
+RATE_LIMIT_CODES: Final = frozenset({"RATE_LIMITED", "HTTP_429"})
+"""With a Retry-After they say that everybody has to wait, not only this job."""
 HTTP_SERVER_ERRORS: Final = range(500, 600)
 HTTP_CLIENT_ERRORS: Final = range(400, 500)
 
@@ -63,6 +65,11 @@ class Outcome:
     message: str = ""
     retry_after_ms: int | None = None
     traceback: str = field(default="", compare=False)
+
+    @property
+    def is_rate_limit(self) -> bool:
+        """Whether the dependency has said for how long it takes no calls: no further evidence is needed to wait."""
+        return self.code in RATE_LIMIT_CODES and bool(self.retry_after_ms)
 
 
 SUCCESS: Final = Outcome(OutcomeKind.SUCCESS)

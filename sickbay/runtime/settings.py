@@ -114,7 +114,9 @@ class Settings(BaseSettings):
     breaker_failure_window: float = Field(600, gt=0, le=86_400, description="Seconds in which the failures in a row must happen")
     breaker_trip_confirm_ms: int = Field(50, ge=0, le=60_000, description="Distributed form only: least age of the failures in a row, ms")
     breaker_ramp: bool = Field(True, description="Let jobs in gradually after a breaker closed")
-    breaker_max_cooldown: float = Field(900, gt=0, le=86_400, description="Longest cooldown in seconds; it grows with each failed probe")
+    breaker_max_cooldown: float = Field(
+        0, ge=0, le=86_400, description="Longest cooldown in seconds, doubled with each failed probe; 0: the cooldown does not grow"
+    )
     health_grace: float = Field(
         10,
         ge=0,

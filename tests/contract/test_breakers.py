@@ -257,11 +257,21 @@ async def test_a_probe_that_succeeds_closes(fleet):
     assert (await fleet.permit()).kind is PermitKind.NORMAL
 
 
-async def test_a_probe_that_fails_opens_for_longer(fleet):
+async def test_a_probe_that_fails_opens_for_another_cooldown(fleet):
     await fleet.breakers.settle(await fleet.probe(), DOWN)
     seen = await fleet.look()
-    assert (seen.state, seen.trips) == (BreakerState.OPEN, 2)
-    assert 120_000 <= seen.cooldown_ms <= 132_000
+    assert (seen.state, seen.trips, seen.cooldown_ms) == (BreakerState.OPEN, 2, 60_000)
+
+
+async def test_a_rate_limit_opens_at_once_and_for_as_long_as_it_says(fleet):
+    limited = Outcome(OutcomeKind.TRANSIENT, "RATE_LIMITED", "slow down", 10_000)
+    await fleet.run(limited)
+    for _ in range(2):
+        assert (await fleet.look()).probe_at == fleet.now + 10_000
+        fleet.now += 10_000
+        probe = await fleet.permit()
+        assert probe.kind is PermitKind.PROBE
+        await fleet.breakers.settle(probe, limited)
 
 
 async def test_a_probe_with_bad_data_proves_nothing(fleet):

@@ -23,7 +23,9 @@ from sickbay.domain.outcome import Outcome, OutcomeKind
 KEY = BreakerKey("email")
 START = 1_700_000_000_000
 CAP = 900_000
-LONGER_THAN_EVERY_WAIT = CAP + 120_000
+HOUR = 3_600_000
+"""The longest Retry-After that counts."""
+LONGER_THAN_EVERY_WAIT = HOUR + 120_000
 CLOSED, OPEN, HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN
 FORCED = BreakerState.FORCED_OPEN
 PERMISSIVE = {CLOSED, BreakerState.DISABLED, BreakerState.METRICS_ONLY}
@@ -152,26 +154,37 @@ class Model(RuleBasedStateMachine):
         old = self.now - mine[0][1] >= self.config.trip_confirm_ms
         trips = effect in {Effect.TRIPPED, Effect.WOULD_TRIP}
         if trips:
-            assert (enough and old) or self.ramp_failures >= 3
+            assert (enough and old) or self.ramp_failures >= 3 or limits(outcome)
             self.failed = []
         elif self.config.trip_confirm_ms == 0:
             assert not enough
-        assert trips or self.ramp_failures < 3
+        assert trips or (self.ramp_failures < 3 and not limits(outcome))
         if effect is Effect.TRIPPED:
             assert before.state is CLOSED
             self.cooled(before, outcome)
             self.forget()
 
     def cooled(self, before: Document, outcome: Outcome) -> None:
-        """A cooldown is exact at first, grows after, and keeps within its cap (12, 13)."""
-        base, least = self.config.cooldown_ms, outcome.retry_after_ms or 0
+        """A cooldown is exact at first, grows after within its cap, and is never shorter than asked for (12, 13)."""
+        grown, asked = self.grown(before), min(outcome.retry_after_ms or 0, HOUR)
         cooldown = self.doc.cooldown_ms
-        if before.trips == 0:
-            assert cooldown == min(CAP, max(base, least))
+        if limits(outcome):
+            assert cooldown == asked
+        elif before.trips == 0:
+            assert cooldown == max(self.config.cooldown_ms, asked)
         else:
-            assert min(CAP, max(2 * before.cooldown_ms, least)) <= cooldown <= min(CAP, max(before.cooldown_ms * 22 // 10, least))
+            assert max(grown, asked) <= cooldown <= max(min(self.cap, grown * 11 // 10), asked)
         self.earliest_probe = self.now + cooldown
         assert self.doc.probe_at == self.earliest_probe
+
+    @property
+    def cap(self) -> int:
+        """A cooldown's longest."""
+        return max(self.config.max_cooldown_ms, self.config.cooldown_ms)
+
+    def grown(self, doc: Document) -> int:
+        """The cooldown after so many trips, before jitter."""
+        return min(self.cap, self.config.cooldown_ms << doc.trips)
 
     def apply(self, operation, *, admin: bool = False, probe_success: bool = False):
         """Carry out one operation and hold what is true of every one."""
@@ -185,8 +198,8 @@ class Model(RuleBasedStateMachine):
         if doc.state is CLOSED and before.state is not CLOSED:
             assert admin or probe_success  # 4, 15
         if doc.trips < before.trips and not admin:
-            assert self.now - self.closed_at >= 2 * before.cooldown_ms  # 13
-        assert doc.cooldown_ms <= CAP  # 12
+            assert self.now - self.closed_at >= 2 * min(self.cap, before.cooldown_ms)  # 13
+        assert doc.cooldown_ms <= max(self.cap, HOUR)  # 12
         assert (doc.probe_token != "") == (doc.state is HALF_OPEN or (doc.state in {OPEN, FORCED} and doc.probe_until > doc.updated_at))
         prober = self.live or self.beside
         assert prober is None or doc.probe_until <= doc.probe_since + self.longest(prober)  # 14
@@ -204,7 +217,7 @@ class Model(RuleBasedStateMachine):
         self.earliest_probe = self.lease_end
         if self.losses == 3:
             self.losses = self.quick_probes = 0
-            self.earliest_probe += min(CAP, 2 * self.doc.cooldown_ms if self.doc.trips else self.config.cooldown_ms)
+            self.earliest_probe += self.grown(self.doc)
 
     def forget(self) -> None:
         """A new regime: nobody probes, no failures in a row."""
@@ -234,6 +247,11 @@ class Model(RuleBasedStateMachine):
         """The permit is in nobody's hands any more."""
         self.outstanding.remove(permit)
         return permit
+
+
+def limits(outcome: Outcome) -> bool:
+    """A rate limit that says until when: it opens at once, and for just so long."""
+    return outcome.code == "RATE_LIMITED" and bool(outcome.retry_after_ms)
 
 
 def breaker_facts(doc: Document) -> tuple[object, ...]:

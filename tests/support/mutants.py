@@ -67,7 +67,13 @@ MUTANTS = (
     ),
     Mutant("watermark ignored", "trip_rule", "if failed.seq > watermark", "if failed.seq > 10**9"),
     Mutant("distinct jobs ignored", "trip_rule", "len({failed.job for failed in mine}) >= enough and ", ""),
-    Mutant("cooldown cap removed", "transitions", "return min(cap, max(grown, least_ms))", "return max(grown, least_ms)"),
+    Mutant(
+        "cooldown cap removed",
+        "transitions",
+        "return min(longest, grown + grown * turn.jitter // JITTER_SCALE)",
+        "return (grown + grown * turn.jitter // JITTER_SCALE)",
+        BOTH,
+    ),
     Mutant("code cap removed", "trip_rule", "len(codes - {OTHER}) < MAX_CODES", "True", EXAMPLES),
     Mutant("age of the run ignored", "trip_rule", "now - mine[0].at >= config.trip_confirm_ms", "True"),
     Mutant("window ignored", "trip_rule", "if now - failed.at <= window_ms", "if True"),
@@ -103,7 +109,12 @@ MUTANTS = (
         "if False else doc), Effect",
     ),
     Mutant("lease not renewed in a hold", "machine", "if not is_mine and not _outlasts_a_hold(doc, permit):", "if not is_mine:"),
-    Mutant("no growth", "transitions", "doubled = 2 * doc.cooldown_ms", "doubled = doc.cooldown_ms"),
+    Mutant("a rate limit needs evidence", "machine", " and not outcome.is_rate_limit:", ":"),
+    Mutant("a rate limit waits for the cooldown", "transitions", "return asked if outcome.is_rate_limit else ", "return "),
+    Mutant(
+        "a Retry-After without an end", "transitions", "min(outcome.retry_after_ms or 0, MAX_RETRY_AFTER_MS)", "outcome.retry_after_ms or 0"
+    ),
+    Mutant("no growth", "transitions", "turn.config.cooldown_ms * 2 ** min(doc.trips, MAX_DOUBLINGS)", "turn.config.cooldown_ms"),
     Mutant("clock steps back unnoticed", "transitions", "if turn.now < doc.updated_at:", "if False:"),
     Mutant("ramp never fails", "machine", "ramp.failures >= transitions.RAMP_FAILURES", "ramp.failures >= 10**9", BOTH),
     Mutant("third lost prober forgiven", "transitions", "if times < MAX_EXPIRIES:", "if True:"),

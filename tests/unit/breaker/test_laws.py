@@ -33,10 +33,10 @@ outcomes = st.one_of(st.just(SUCCESS), harmless, failures, failures, limited)
 class Laws(Model):
     """A fleet that shares one circuit."""
 
-    @initialize(ramp=st.booleans(), threshold=st.integers(2, 5), confirm=st.sampled_from([0, 0, 50]))
-    def begin(self, ramp: bool, threshold: int, confirm: int) -> None:
+    @initialize(ramp=st.booleans(), threshold=st.integers(2, 5), confirm=st.sampled_from([0, 0, 50]), most=st.sampled_from([0, CAP]))
+    def begin(self, ramp: bool, threshold: int, confirm: int, most: int) -> None:
         """Choose the settings."""
-        self.start(BreakerConfig(failure_threshold=threshold, ramp=ramp, trip_confirm_ms=confirm))
+        self.start(BreakerConfig(failure_threshold=threshold, ramp=ramp, trip_confirm_ms=confirm, max_cooldown_ms=most))
 
     # what everybody can do
 

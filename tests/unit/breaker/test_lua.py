@@ -36,7 +36,9 @@ MUTANTS = {
     "long run not renewed": ("math.max(config.probe_max_ms, run_ms + 2 * config.probe_lease_ms)", "config.probe_max_ms"),
     "watermark ignored": ("failed.seq > watermark", "false"),
     "distinct jobs ignored": ("distinct >= math.min(config.distinct_jobs, config.failure_threshold) and", ""),
-    "cap removed": ("math.min(cap, math.max(grown, least_ms))", "math.max(grown, least_ms)"),
+    "cap removed": ("math.min(most(), grown + ", "(grown + "),
+    "a rate limit needs evidence": (" and not is_rate_limit(outcome) then", " then"),
+    "a rate limit waits for the cooldown": ("is_rate_limit(outcome) and asked or ", ""),
     "times in floating point": ("string.format('%.0f', number)", "string.format('%g', number)"),
     "quotes left as they are": ("""string.gsub(text, '[\\\\"]', '\\\\%0')""", "text"),
     "rev may repeat": ("doc.rev = math.max(doc.rev + 1, now)", "doc.rev = now"),
@@ -83,7 +85,8 @@ def check_texts(twin, said):
 
 def check_a_life(twin):
     """The ordinary life of a circuit, with what chance seldom brings: a late success, forged and lost probes, an outage that goes on."""
-    config, now, down = BreakerConfig(failure_threshold=3), START, Outcome(OutcomeKind.SYSTEMIC, "API_TIMEOUT", 'he said "no"')
+    config, now = BreakerConfig(failure_threshold=3, max_cooldown_ms=900_000), START
+    down = Outcome(OutcomeKind.SYSTEMIC, "API_TIMEOUT", 'he said "no"')
     doc = breaker.new_document(BreakerKey("email"), now)
     for _ in range(2):
         doc, _ = twin.settle(doc, breaker.normal_permit(doc, "poison"), down, config, now)
@@ -108,11 +111,24 @@ def check_a_life(twin):
     assert isinstance(permit, Permit)
     doc, _ = twin.settle(doc, permit, SUCCESS, config, doc.updated_at)
     check_a_hold_beside_the_probe(twin, config)
+    check_a_rate_limit(twin, config)
     for number in range(8):
         doc, permit = twin.admit(doc, Ask(f"job-{number}", "t"), config, doc.updated_at)
         assert isinstance(permit, Permit)
         doc, _ = twin.settle(doc, permit, SUCCESS, config, doc.updated_at)
     assert doc.ramp is None
+
+
+def check_a_rate_limit(twin, config):
+    """One answer that says until when, watched and not, and a probe that gets it again."""
+    limited, watched = Outcome(OutcomeKind.TRANSIENT, "RATE_LIMITED", "slow down", 10_000), breaker.new_document(BreakerKey("sms"), START)
+    doc, effect = twin.settle(watched, breaker.normal_permit(watched, "job"), limited, config, START)
+    assert effect is Effect.TRIPPED
+    doc, probe = twin.admit(doc, Ask("probe", "token"), config, doc.probe_at)
+    assert isinstance(probe, Permit)
+    assert twin.settle(doc, probe, limited, config, doc.updated_at, jitter=500)[1] is Effect.REOPENED
+    watched = twin.command(watched, Command(Action.METRICS_ONLY), config, START)
+    assert twin.settle(watched, breaker.normal_permit(watched, "job"), limited, config, START)[1] is Effect.WOULD_TRIP
 
 
 def check_a_hold_beside_the_probe(twin, config):

@@ -43,9 +43,16 @@ def test_without_ramp_a_close_is_a_close():
     assert {breaker.admit().kind for _ in range(100)} == {PermitKind.NORMAL}
 
 
-def test_a_probe_that_fails_doubles_the_cooldown_with_jitter_up_to_the_cap():
+def test_a_probe_that_fails_is_followed_by_another_after_the_same_cooldown():
     breaker = Circuit().open()
-    for expected in (132_000, 290_400, 638_880, 900_000, 900_000):
+    for trips in range(2, 7):
+        assert breaker.settle(breaker.probe(), DOWN, jitter=1000) is Effect.REOPENED
+        assert (breaker.doc.trips, breaker.doc.cooldown_ms, breaker.doc.probe_at) == (trips, 60_000, breaker.now + 60_000)
+
+
+def test_a_cooldown_that_may_grow_doubles_with_jitter_up_to_the_cap():
+    breaker = Circuit(max_cooldown_ms=900_000).open()
+    for expected in (132_000, 264_000, 528_000, 900_000, 900_000):
         permit = breaker.probe()
         assert breaker.settle(permit, DOWN, jitter=1000) is Effect.REOPENED
         assert breaker.doc.cooldown_ms == expected
@@ -95,7 +102,7 @@ def test_a_verdict_after_the_lease_is_stale_even_if_nobody_noticed():
 
 
 def test_the_third_lost_prober_in_a_row_counts_as_a_failed_probe():
-    breaker = Circuit().open()
+    breaker = Circuit(max_cooldown_ms=900_000).open()
     for _ in range(2):
         breaker.probe()
         breaker.now += 15_000
@@ -186,7 +193,7 @@ def test_eight_successes_end_the_ramp():
     assert breaker.admit().kind is PermitKind.NORMAL
 
 
-def test_three_failures_in_a_row_end_the_ramp_with_a_longer_cooldown():
+def test_three_failures_in_a_row_end_the_ramp():
     breaker = Circuit().recover()
     breaker.now += 1_000
     assert breaker.run(DOWN, 2) is Effect.COUNTED
@@ -195,7 +202,7 @@ def test_three_failures_in_a_row_end_the_ramp_with_a_longer_cooldown():
     assert breaker.run(DOWN, 2) is Effect.COUNTED
     breaker.now += 1_000
     assert breaker.run(DOWN) is Effect.TRIPPED
-    assert (breaker.doc.trips, breaker.doc.cooldown_ms, breaker.look().recovering) == (2, 120_000, False)
+    assert (breaker.doc.trips, breaker.doc.cooldown_ms, breaker.look().recovering) == (2, 60_000, False)
 
 
 def test_a_ramp_that_sees_no_verdict_ends_by_time():
@@ -206,7 +213,7 @@ def test_a_ramp_that_sees_no_verdict_ends_by_time():
 
 @pytest.mark.parametrize(("closed_ms", "cooldown"), [(119_999, 120_000), (120_000, 60_000)])
 def test_growth_is_forgotten_after_two_cooldowns_closed(closed_ms, cooldown):
-    breaker = Circuit(ramp=False).recover()
+    breaker = Circuit(ramp=False, max_cooldown_ms=900_000).recover()
     breaker.now += closed_ms
     breaker.open()
     assert breaker.doc.cooldown_ms == cooldown

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from sickbay.breaker.machine import Effect
-from sickbay.domain.breaker import BreakerState
+from sickbay.domain.breaker import Action, BreakerState
 from sickbay.domain.outcome import SUCCESS, Outcome, OutcomeKind
 from tests.support.breaker_driver import BAD_DATA, BROKEN_OFF, DOWN, START, Circuit
 
@@ -127,13 +127,50 @@ def test_a_late_success_after_a_very_long_run_leaves_enough_to_trip():
     assert breaker.run(DOWN) is Effect.TRIPPED
 
 
-def test_retry_after_is_the_least_cooldown_up_to_the_cap():
+def asks(retry_after_ms, code="RATE_LIMITED"):
+    return Outcome(OutcomeKind.TRANSIENT, code, "slow down", retry_after_ms)
+
+
+@pytest.mark.parametrize("code", ["RATE_LIMITED", "HTTP_429"])
+def test_a_rate_limit_that_says_until_when_opens_at_once_and_for_just_so_long(code):
     breaker = Circuit()
-    breaker.run(Outcome(OutcomeKind.TRANSIENT, "RATE_LIMITED"), 4)
-    breaker.run(Outcome(OutcomeKind.TRANSIENT, "RATE_LIMITED", retry_after_ms=300_000))
-    assert breaker.doc.cooldown_ms == 300_000
-    breaker.settle(breaker.probe(), Outcome(OutcomeKind.TRANSIENT, "RATE_LIMITED", retry_after_ms=86_400_000))
-    assert breaker.doc.cooldown_ms == 900_000
+    assert breaker.run(asks(10_000, code)) is Effect.TRIPPED
+    for wait in (10_000, 3_000, 10_000):
+        assert breaker.settle(breaker.probe(), asks(wait, code), jitter=1000) is Effect.REOPENED
+        assert breaker.doc.probe_at == breaker.now + wait
+    seen = breaker.look()
+    assert (seen.reason_code, seen.reason_count, seen.cooldown_ms) == (code, 4, 10_000)
+
+
+def test_a_rate_limit_without_a_time_counts_like_any_failure():
+    breaker = Circuit()
+    assert breaker.run(Outcome(OutcomeKind.TRANSIENT, "RATE_LIMITED"), 4) is Effect.COUNTED
+    assert breaker.run(Outcome(OutcomeKind.TRANSIENT, "RATE_LIMITED")) is Effect.TRIPPED
+    assert breaker.doc.cooldown_ms == 60_000
+
+
+def test_another_failure_opens_at_the_threshold_and_for_as_long_as_the_dependency_asks():
+    breaker = Circuit()
+    assert breaker.run(asks(300_000, "SERVICE_UNAVAILABLE"), 4) is Effect.COUNTED
+    assert breaker.run(asks(300_000, "SERVICE_UNAVAILABLE")) is Effect.TRIPPED
+    assert breaker.doc.probe_at == breaker.now + 300_000
+    breaker.settle(breaker.probe(), asks(1_000, "SERVICE_UNAVAILABLE"))
+    assert breaker.doc.probe_at == breaker.now + 60_000
+
+
+def test_nobody_is_waited_for_longer_than_an_hour():
+    breaker = Circuit()
+    breaker.run(asks(86_400_000))
+    assert breaker.doc.cooldown_ms == 3_600_000
+
+
+def test_a_rate_limit_only_watched_would_have_opened():
+    breaker = Circuit()
+    breaker.command(Action.METRICS_ONLY)
+    assert breaker.run(asks(10_000)) is Effect.WOULD_TRIP
+    assert breaker.run(asks(10_000)) is Effect.NOTHING
+    breaker.now += 10_000
+    assert breaker.run(asks(10_000)) is Effect.WOULD_TRIP
 
 
 def test_beyond_64_codes_the_rest_is_other():

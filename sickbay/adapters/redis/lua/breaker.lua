@@ -52,12 +52,12 @@ local function failed(permit, outcome)
   doc.seq = seq
   if doc.ramp then doc.ramp.failures = doc.ramp.failures + 1 end
   local ramp_failed = doc.ramp and doc.ramp.failures >= RAMP_FAILURES
-  if not ramp_failed and not is_complete(run, code, config) then
+  if not ramp_failed and not is_complete(run, code, config) and not is_rate_limit(outcome) then
     doc.run = run
     with_changes()
     return 'counted'
   elseif watching then
-    doc.run, doc.wouldTrip, doc.probeAt = {}, doc.wouldTrip + 1, now + config.cooldown_ms
+    doc.run, doc.wouldTrip, doc.probeAt = {}, doc.wouldTrip + 1, now + next_wait(outcome)
     with_changes()
     return 'would-trip'
   end

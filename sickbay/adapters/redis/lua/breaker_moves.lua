@@ -10,19 +10,31 @@ local RAMP_FAILURES = 3
 local RAMP_EVERY_MS = 1000
 local STABLE_COOLDOWNS = 2
 local JITTER_SCALE = 10000
+local MAX_DOUBLINGS = 20
+local MAX_RETRY_AFTER_MS = 3600000
+local RATE_LIMIT_CODES = {RATE_LIMITED = true, HTTP_429 = true}
 
 local config
 local jitter
 
-local function next_cooldown(least_ms)
-  local cap = math.max(config.max_cooldown_ms, config.cooldown_ms)
-  local grown = config.cooldown_ms
-  if doc.trips > 0 then
-    local doubled = 2 * doc.cooldownMs
-    local scaled = doubled * jitter
-    grown = math.max(grown, doubled + (scaled - scaled % JITTER_SCALE) / JITTER_SCALE)
-  end
-  return math.min(cap, math.max(grown, least_ms))
+local function most()
+  return math.max(config.max_cooldown_ms, config.cooldown_ms)
+end
+
+local function next_cooldown()
+  local grown = math.min(most(), config.cooldown_ms * 2 ^ math.min(doc.trips, MAX_DOUBLINGS))
+  if doc.trips == 0 then return grown end
+  local scaled = grown * jitter
+  return math.min(most(), grown + (scaled - scaled % JITTER_SCALE) / JITTER_SCALE)
+end
+
+local function is_rate_limit(outcome)
+  return RATE_LIMIT_CODES[outcome.code] and outcome.retry_after_ms > 0
+end
+
+local function next_wait(outcome)
+  local asked = math.min(outcome.retry_after_ms, MAX_RETRY_AFTER_MS)
+  return is_rate_limit(outcome) and asked or math.max(next_cooldown(), asked)
 end
 
 -- What a hold must remember of a probe, so that no other runs beside it.
@@ -55,7 +67,7 @@ local function expired()
   if times < MAX_EXPIRIES then
     enter_state('OPEN', outage_fields({probeAt = lost_at, expiries = times, inconclusive = doc.inconclusive}))
   else
-    local cooldown = next_cooldown(0)
+    local cooldown = next_cooldown()
     enter_state('OPEN', outage_fields({trips = doc.trips + 1, cooldownMs = cooldown, probeAt = lost_at + cooldown}))
   end
 end
@@ -73,7 +85,7 @@ local function advance_clock()
 end
 
 local function tripped(outcome, code, number)
-  local cooldown = next_cooldown(outcome.retry_after_ms)
+  local cooldown = next_wait(outcome)
   enter_state('OPEN', {
     trips = doc.trips + 1, openedAt = now, probeAt = now + cooldown, cooldownMs = cooldown,
     reasonCode = code, reasonCount = number, reasonMessage = outcome.message,
@@ -81,7 +93,7 @@ local function tripped(outcome, code, number)
 end
 
 local function reopened(outcome, code)
-  local cooldown = next_cooldown(outcome.retry_after_ms)
+  local cooldown = next_wait(outcome)
   enter_state('OPEN', outage_fields({
     trips = doc.trips + 1, probeAt = now + cooldown, cooldownMs = cooldown,
     reasonCode = code, reasonCount = code == doc.reasonCode and doc.reasonCount + 1 or 1, reasonMessage = outcome.message,
@@ -104,7 +116,7 @@ end
 
 local function closed()
   local ramp = config.ramp == 1 and {permits = RAMP_START, successes = 0, failures = 0, grantedAt = now} or nil
-  local stable_at = now + STABLE_COOLDOWNS * math.max(doc.cooldownMs, config.cooldown_ms)
+  local stable_at = now + STABLE_COOLDOWNS * math.min(most(), math.max(doc.cooldownMs, config.cooldown_ms))
   enter_state('CLOSED', {trips = doc.trips, cooldownMs = doc.cooldownMs, stableAt = stable_at, ramp = ramp})
 end
 
