@@ -9,6 +9,7 @@ from pathlib import Path
 from random import SystemRandom
 from typing import Final
 
+from sickbay.adapters.embedded.breaker_file import BreakerFile
 from sickbay.adapters.embedded.breakers import EmbeddedBreakers
 from sickbay.adapters.embedded.broker import SqliteBroker
 from sickbay.adapters.embedded.datafolder import DataFolder, open_data_folder
@@ -108,12 +109,12 @@ async def open_up(settings: Settings, folder: Path | None) -> AsyncIterator[Back
         queues: Path | str = ":memory:"
         file: Path | None = None
         data: DataFolder | None = None
-        if folder is not None and (rabbitmq is None or database is None):
+        if folder is not None and None in {rabbitmq, redis, database}:
             data = stack.enter_context(open_data_folder(folder))
             queues, file = data.queue_db, data.ledger_db
         ledger = await stack.enter_async_context(open_ledger(database or file or "sqlite://", wall_clock, patient=True, own_time=True))
         broker = await _broker(stack, settings, rabbitmq, queues)
-        breakers = await _breakers(stack, settings, redis)
+        breakers = await _breakers(stack, settings, redis, data.breakers_db if data is not None else None)
         yield Backends(
             broker=broker,
             system=_system(broker),
@@ -213,9 +214,14 @@ async def _broker(
     return await stack.enter_async_context(RabbitBroker(url, wall_clock, name=settings.worker_name, prefetch_bytes=settings.prefetch_bytes))
 
 
-async def _breakers(stack: AsyncExitStack, settings: Settings, url: str | None) -> EmbeddedBreakers | RedisBreakers:
+async def _breakers(
+    stack: AsyncExitStack, settings: Settings, url: str | None, path: Path | None = None
+) -> EmbeddedBreakers | RedisBreakers:
     if url is None:
-        return EmbeddedBreakers(settings.breaker_config, wall_clock, SystemRandom(), settings.worker_name, steady=uptime)
+        file = BreakerFile(path) if path is not None else None
+        breakers = EmbeddedBreakers(settings.breaker_config, wall_clock, SystemRandom(), settings.worker_name, steady=uptime, file=file)
+        stack.callback(breakers.close)
+        return breakers
     return await stack.enter_async_context(RedisBreakers(url, settings.breaker_config, worker=settings.worker_name))
 
 

@@ -1,12 +1,13 @@
 """The circuits of a system that runs in one process: the pure machine of `sickbay.breaker.machine` and a dictionary.
 
-No operation awaits anything (but `snapshots`, between two circuits), so each is atomic on its event loop and "exactly one probe" needs no
-lock. There is no timer either: what time alone does (a lost prober, the end of a hold) is seen by the next operation on that circuit, or by
-`snapshots`.
+No operation awaits anything (but `snapshots`, between two circuits, and `command` at its end, for the disk), so each is atomic on its event
+loop and "exactly one probe" needs no lock. There is no timer either: what time alone does (a lost prober, the end of a hold) is seen by the
+next operation on that circuit, or by `snapshots`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Sequence
@@ -16,8 +17,9 @@ from random import Random
 from typing import Final
 
 from sickbay.adapters.breaker_watcher import BreakerWatcher
+from sickbay.adapters.embedded.breaker_file import BreakerFile, Kept
 from sickbay.breaker import machine as breaker
-from sickbay.breaker.document import shift_times
+from sickbay.breaker.document import shift_times, with_changes
 from sickbay.breaker.machine import Ask, Document, Effect
 from sickbay.breaker.transitions import MAX_JITTER
 from sickbay.concurrency.tasks import in_turns
@@ -38,14 +40,24 @@ _NO_FAILURES = frozenset({OutcomeKind.SUCCESS, OutcomeKind.CANCELLED})
 class EmbeddedBreakers:
     """The `Breakers` port in process. Everybody sees every success at once, so runs need no age to be trusted (trip_confirm 0).
 
-    `stale` counts outcomes that came too late to matter. Circuits are forgotten with the process: it starts with all of them closed.
+    `stale` counts outcomes that came too late to matter. With a file a restart forgets no circuit; without, all of them start closed.
     A tenant's own is kept only while there is something to remember (`Document.is_forgettable`).
     """
 
-    def __init__(self, config: BreakerConfig, clock: Clock, rng: Random, worker: str = "embedded", *, steady: Clock | None = None) -> None:
+    def __init__(
+        self,
+        config: BreakerConfig,
+        clock: Clock,
+        rng: Random,
+        worker: str = "embedded",
+        *,
+        steady: Clock | None = None,
+        file: BreakerFile | None = None,
+    ) -> None:
         """`rng` draws tokens and jitter; `worker` is the name probes are lent to.
 
-        `steady` is a clock that never steps: with it, no wait is longer or shorter because `clock` was set.
+        `steady` is a clock that never steps: with it, no wait is longer or shorter because `clock` was set. `file` is where they are kept;
+        `close` closes it.
         """
         self._steps = Steps(clock, steady) if steady is not None else None
         self.stale = 0
@@ -58,6 +70,17 @@ class EmbeddedBreakers:
         self._watchers: set[BreakerWatcher] = set()
         self._unused: set[BreakerKey] = set()
         """Commanded, and no job ran since: perhaps of a name that was made up."""
+        self._file: BreakerFile | None = None
+        if file is not None:
+            self._restore(file)
+            self._file = file
+
+    def close(self) -> None:
+        """Keep every circuit as it is now, and close the file. Blocks for the disk."""
+        if self._file is not None:
+            self._file.keep(*map(self._kept, self._documents.values()))
+            self._file.close()
+            self._file = None
 
     async def admit(self, key: BreakerKey, job_id: str, longest_ms: int = 0) -> Permit | Refusal:
         """See `Breakers.admit`."""
@@ -118,6 +141,8 @@ class EmbeddedBreakers:
         self._unused.add(key)
         doc = breaker.command(doc, command, self._config, now, jitter=self._jitter())
         self._store(doc)
+        if self._file is not None:
+            await asyncio.to_thread(self._file.sync)
         return self._snapshot(doc, now)
 
     @asynccontextmanager
@@ -139,7 +164,8 @@ class EmbeddedBreakers:
             )
             for doc in list(self._documents.values()):
                 if not doc.is_quiet:
-                    self._store(shift_times(doc, step, now))
+                    self._store(shifted := shift_times(doc, step, now))
+                    self._keep(shifted)
         return now
 
     def _begun(self, key: BreakerKey) -> Document:
@@ -165,6 +191,29 @@ class EmbeddedBreakers:
         self._documents.pop(key, None)
         self._failures.pop(key, None)
         self._unused.discard(key)
+        if self._file is not None:
+            self._file.forget(key.name)
+
+    def _restore(self, file: BreakerFile) -> None:
+        """Take in what was kept. Whoever had a probe has ended with the process: the next job is the probe."""
+        now = self._clock()
+        for kept in file.load():
+            try:
+                doc = breaker.from_json(kept.document)
+            except ValueError:
+                log.warning("the stored breaker of %s cannot be read, so it starts closed", kept.name)
+                continue
+            if doc.probe_token:
+                doc = with_changes(doc, now, probe_until=now)
+            self._documents[doc.key] = breaker.catch_up(doc, self._config, now)
+            self._failures[doc.key] = kept.failures
+
+    def _keep(self, doc: Document) -> None:
+        if self._file is not None:
+            self._file.keep(self._kept(doc))
+
+    def _kept(self, doc: Document) -> Kept:
+        return Kept(doc.key.name, breaker.to_json(doc), self._failures[doc.key])
 
     def _store(self, doc: Document) -> None:
         old = self._documents.get(doc.key)
@@ -176,6 +225,8 @@ class EmbeddedBreakers:
                 return
         else:
             self._documents[doc.key] = doc
+            if old is None or doc.epoch != old.epoch:
+                self._keep(doc)
         if self._watchers:
             change = self._snapshot(doc, doc.updated_at)
             for watcher in self._watchers:

@@ -22,7 +22,7 @@ LEAST_BYTES: Final = 256 * 1024
 _PID_BYTES: Final = 32
 _LOCK: Final = "lock"
 _ENDS: Final = ("", "-wal", "-shm", "-journal")
-_OURS: Final = frozenset({_LOCK, "handlers", *(f"{name}.db{end}" for name in ("queue", "ledger") for end in _ENDS)})
+_OURS: Final = frozenset({_LOCK, "handlers", *(f"{name}.db{end}" for name in ("queue", "ledger", "breakers") for end in _ENDS)})
 """All that Sickbay ever puts into the folder."""
 
 log = logging.getLogger(__name__)
@@ -43,6 +43,11 @@ class DataFolder:
     def ledger_db(self) -> Path:
         """The file of the ledger."""
         return self.path / "ledger.db"
+
+    @property
+    def breakers_db(self) -> Path:
+        """The file of the breakers."""
+        return self.path / "breakers.db"
 
     @property
     def trouble(self) -> str:

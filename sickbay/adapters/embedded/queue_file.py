@@ -24,17 +24,15 @@ from itertools import chain
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
-from sickbay.adapters.files import LASTING, make_private, opening, sqlite_code, sqlite_trouble
-from sickbay.domain.errors import SettingsError, Unavailable
+from sickbay.adapters.embedded.own_file import MEMORY, open_own_file
+from sickbay.adapters.files import LASTING, opening, sqlite_code, sqlite_trouble
+from sickbay.domain.errors import Unavailable
 from sickbay.ports import Queue
 
 Synchronous = Literal["FULL", "NORMAL"]
 """FULL: what is confirmed survives a power cut. NORMAL: it survives the end of the process, but a power cut may take the last moments."""
 
-MEMORY: Final = ":memory:"
 SCHEMA_VERSION: Final = 1
-APPLICATION_ID: Final = 0x5369636B
-"""`Sick` in ASCII: tells our files from other programs' (https://sqlite.org/pragma.html#pragma_application_id)."""
 
 _LARGEST_INSERT: Final = 128
 """Rows per INSERT. Batches are cut into powers of two up to this, so that a few prepared statements serve every size."""
@@ -47,8 +45,6 @@ _TRIM_PAGES: Final = 256
 _NEVER: Final = 9_223_372_036_854_775_807
 """Greater than every number; whatever is no number is greater still, and never due."""
 _AGAIN: Final = "is temporarily unavailable"
-_BUSY_SECONDS: Final = 0.1
-"""A person may look at the file with other tools; the loop does not stand still for them for longer than this."""
 
 
 class Row(NamedTuple):
@@ -71,7 +67,9 @@ class QueueFile:
         self._unsaved = 0
         self._distrusted = False
         self._log: int | None = None
-        self._connection = _open(self.path)
+        self._connection = open_own_file(self.path, SCHEMA_VERSION, _create)
+        self._connection.execute("PRAGMA wal_autocheckpoint = 0")
+        self._connection.execute("CREATE TABLE IF NOT EXISTS clock (seen INTEGER NOT NULL)")  # files of older versions have none
         if self.path != MEMORY:
             with opening(self.path):
                 self._log = os.open(f"{self.path}-wal", os.O_RDONLY)
@@ -234,54 +232,13 @@ def _translated(path: Path) -> Iterator[None]:
         raise Unavailable("disk full under the queue file" if is_full else f"the queue file {lasting}") from error
 
 
-def _open(path: str) -> sqlite3.Connection:
-    with opening(path):
-        if path != MEMORY:
-            make_private(Path(path))
-        connection = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256)
-        connection.text_factory = _text
-        try:
-            _prepare(connection, path)
-        except BaseException:
-            connection.close()
-            raise
-    return connection
-
-
-def _prepare(connection: sqlite3.Connection, path: str) -> None:
-    version = connection.execute("PRAGMA user_version").fetchone()[0]
-    ours = connection.execute("PRAGMA application_id").fetchone()[0] == APPLICATION_ID
-    if ours and version > SCHEMA_VERSION:
-        raise SettingsError(f"{path} was written by a newer Sickbay (format {version}, this one knows {SCHEMA_VERSION}): update Sickbay")
-    is_empty = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0] == 0
-    if not ours and not is_empty:
-        raise SettingsError(f"{path} is a database of another program: choose another data folder")
-    connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-    if connection.execute("PRAGMA journal_mode = WAL").fetchone()[0] == "delete":
-        raise SettingsError(f"{path} lies on a file system without shared memory, such as a network drive: choose a local folder")
-    connection.execute("PRAGMA synchronous = NORMAL")
-    connection.execute("PRAGMA wal_autocheckpoint = 0")
-    if is_empty:
-        _create(connection)
-    connection.execute("CREATE TABLE IF NOT EXISTS clock (seen INTEGER NOT NULL)")  # files of older versions have none
-
-
 def _create(connection: sqlite3.Connection) -> None:
     columns = "id INTEGER PRIMARY KEY, due INTEGER NOT NULL, message_id TEXT NOT NULL, headers TEXT NOT NULL, body BLOB NOT NULL"
-    connection.execute("BEGIN IMMEDIATE")
     for queue in Queue:
         connection.execute(f'CREATE TABLE "{queue}" ({columns})')
     connection.execute(f'CREATE INDEX due ON "{Queue.RETRY}" (due, id)')
     connection.execute("CREATE TABLE positions (queue TEXT PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID")
     connection.executemany("INSERT INTO positions VALUES (?, 0)", [(queue.value,) for queue in Queue])
-    connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-    connection.execute("COMMIT")
-
-
-def _text(data: bytes) -> str:
-    """What is no UTF-8 keeps nobody from reading the rest."""
-    return data.decode("utf-8", "replace")
 
 
 def _array(ids: Iterable[int]) -> str:
