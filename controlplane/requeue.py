@@ -20,7 +20,7 @@ from sickbay.domain.storable import MAX_COUNT
 from sickbay.ports import Broker, Clock, Queue
 from sickbay.ports.lost import Holds, Lost
 
-UNFINISHED: Final = frozenset({JobState.QUEUED, JobState.RETRYING, JobState.RUNNING})
+UNFINISHED: Final = frozenset(state for state in JobState if not (state.is_final or state.in_quarantine))
 LOST: Final = "no queue held it, and the ledger has no payload of it"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from sickbay.domain.job import Reason
+from sickbay.domain.job import JobState, Reason
 from sickbay.jobs.v1.job_pb2 import Job
 from sickbay.jobs.v1.quarantine_service_pb2 import ListQuarantinedJobsRequest, QuarantinedJob
 from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub
@@ -77,7 +77,9 @@ _FILTERS = (
     options.job_type,
     options.tenant,
     click.option(
-        "--state", type=click.Choice(["PARKED", "QUARANTINED"], case_sensitive=False), help="Only parked or only quarantined ones."
+        "--state",
+        type=click.Choice([state.value for state in JobState if state.in_quarantine], case_sensitive=False),
+        help="Only parked or only quarantined ones.",
     ),
     click.option(
         "--reason",

@@ -10,6 +10,7 @@ from typing import Final, cast
 import click
 import grpc
 
+from sickbay.domain.job import JobState
 from sickbay.jobs.v1.job_pb2 import Job
 from sickbay.jobs.v1.job_service_pb2 import WatchJobRequest
 from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
@@ -22,7 +23,7 @@ from sickbay_cli.tables import show_change
 _LOOK_S: Final = 5.0
 _EARLY_S: Final = 0.05
 """So early may a call's deadline come."""
-_ENDED: Final = frozenset({Job.STATE_SUCCEEDED, Job.STATE_DISCARDED, Job.STATE_CANCELLED})
+_ENDED: Final = frozenset(Job.State.Value(f"STATE_{state}") for state in JobState if state.is_final)
 
 
 @dataclass(frozen=True, slots=True)

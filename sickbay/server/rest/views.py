@@ -14,7 +14,7 @@ import msgspec
 
 from sickbay.breakers.v1.breaker_pb2 import Breaker
 from sickbay.breakers.v1.breaker_service_pb2 import GetMetricsResponse, ListBreakersResponse, ResetBreakerResponse
-from sickbay.domain.job import DEFAULT_TENANT, NAME_PATTERN
+from sickbay.domain.job import DEFAULT_TENANT, NAME_PATTERN, JobState
 from sickbay.jobs.v1.job_pb2 import JOB_VIEW_BASIC, JOB_VIEW_FULL
 from sickbay.jobs.v1.job_service_pb2 import SubmitJobResponse
 from sickbay.server.rest.transcoding.fields import Shape, Shapes, View
@@ -153,7 +153,7 @@ SHAPES: Final[Shapes] = MappingProxyType(
             names={"states": "state", "view": "history"}, kinds={"view": flag(JOB_VIEW_BASIC, JOB_VIEW_FULL)}
         ),
         "sickbay.jobs.v1.ListQuarantinedJobsRequest": Shape(
-            kinds={"min_age": whole_seconds(0, _AGE)}, documented={"state": {"enum": ["PARKED", "QUARANTINED"]}}
+            kinds={"min_age": whole_seconds(0, _AGE)}, documented={"state": {"enum": [state.value for state in JobState if state.in_quarantine]}}
         ),
         "sickbay.jobs.v1.ResubmitJobRequest": Shape(documented={"job_type": _NAME}),
         "sickbay.jobs.v1.RequeueJobsRequest": Shape(kinds={"min_age": whole_seconds(1, _AGE)}, documented={"job_ids": {"maxItems": 500}}),
