@@ -23,7 +23,11 @@ MAX_MESSAGES: Final = 50
 MAX_EVENTS: Final = 250
 """Written at a time: more of them would keep others from the event loop for longer."""
 PREFETCH: Final = 200
-BACKOFF_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
+WRITE_RETRY_S: Final = 0.2
+MAX_WRITE_RETRY_S: Final = 5.0
+"""When the ledger is unavailable."""
+MAX_FAULTS: Final = 5
+"""Attempts after which a fault is regarded as caused by the events."""
 TAKE_AGAIN_S: Final = 1.0
 LONGEST_TAKE_AGAIN_S: Final = 10.0
 """When the broker gave no events."""
@@ -144,11 +148,11 @@ class LedgerIngester:
 
     async def _apply(self, events: Sequence[JobEvent]) -> Sequence[JobEvent] | None:
         """What the ledger has of them; it is asked until it does, None once we are to stop. What it refuses stands in quarantine then."""
-        attempt = 0
+        attempts, backoff = 0, Pauses(WRITE_RETRY_S, MAX_WRITE_RETRY_S)
         while True:
             began = perf_counter()
             try:
-                told = await tell(self._ledger, events, self._clock(), impatient=attempt >= len(BACKOFF_S))
+                told = await tell(self._ledger, events, self._clock(), impatient=attempts >= MAX_FAULTS)
             except Unavailable as error:
                 self._refused = str(error)
                 self._observer.ingested(events, perf_counter() - began, error)
@@ -161,10 +165,10 @@ class LedgerIngester:
                 return told
             if self._stopping.is_set():
                 return None
-            wait = round(BACKOFF_S[min(attempt, len(BACKOFF_S) - 1)] * spread(), 2)
-            log.warning("the ledger lags behind, retrying in %g s: %s", wait, self._refused)
-            await self._rest(wait)
-            attempt += 1
+            wait_s = round(backoff.next_s(), 2)
+            log.warning("the ledger lags behind, retrying in %g s: %s", wait_s, self._refused)
+            await self._rest(wait_s)
+            attempts += 1
 
     async def _rest(self, seconds: float) -> None:
         """Wait, but not when we are to stop."""

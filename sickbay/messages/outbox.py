@@ -8,10 +8,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from itertools import chain, repeat
+from itertools import chain, count
 from time import monotonic
 from typing import Final, Self
 
+from sickbay.concurrency.pauses import Pauses
 from sickbay.concurrency.waiting import set_within
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import JobEvent, JobState
@@ -22,7 +23,10 @@ from sickbay.ports import Broker, Delivery, Message
 
 MAX_EVENTS: Final = 200
 LINGER_S: Final = 0.05
-BACKOFF_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
+RETRY_S: Final = 0.1
+MAX_RETRY_S: Final = 2.0
+"""When the broker is unavailable."""
+MAX_CLOSING_RETRIES: Final = 5
 CLOSE_S: Final = 2.0
 """How long the end waits for a broker that does not take the last events."""
 REMEMBERED_S: Final = 30.0
@@ -197,12 +201,14 @@ class EventOutbox:
 
     async def _publish(self, message: Message) -> bool:
         """Try until it is durable; when closing only a few times more."""
-        for wait_s in chain(BACKOFF_S, repeat(BACKOFF_S[-1])):
+        backoff = Pauses(RETRY_S, MAX_RETRY_S)
+        for failures in count(1):
             try:
                 await self._publisher.publish([message])
             except Unavailable as error:
-                if self._closing and wait_s == BACKOFF_S[-1]:
+                if self._closing and failures >= MAX_CLOSING_RETRIES:
                     return False
+                wait_s = round(backoff.next_s(), 2)
                 log.warning("events wait, retrying in %g s: %s", wait_s, error)
                 await asyncio.sleep(wait_s)
             else:

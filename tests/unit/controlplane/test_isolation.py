@@ -86,7 +86,8 @@ class Flat:
 @pytest.mark.parametrize("error", [Unstorable("no"), RuntimeError("a fault")])
 async def test_the_keeper_goes_on_after_an_event_the_ledger_refuses(error, monkeypatch):
     """Its neighbours in the batch and all that comes later reach the ledger; a fault is given some time to pass."""
-    monkeypatch.setattr(keeper_module, "BACKOFF_S", (0.0, 0.0))
+    monkeypatch.setattr(keeper_module, "MAX_WRITE_RETRY_S", 0.0)
+    monkeypatch.setattr(keeper_module, "MAX_FAULTS", 2)
     async with open_backends() as backends:
         ledger = Picky(["bad"], backends.writer, error)
         heard = asyncio.Queue()
@@ -105,7 +106,8 @@ async def test_the_keeper_goes_on_after_an_event_the_ledger_refuses(error, monke
 
 async def test_the_keeper_outlives_a_fault_of_the_ledger_and_of_its_listeners(monkeypatch):
     """It waits as it does for one that is away; nothing is lost."""
-    monkeypatch.setattr(keeper_module, "BACKOFF_S", (0.0,) * 6)
+    monkeypatch.setattr(keeper_module, "MAX_WRITE_RETRY_S", 0.0)
+    monkeypatch.setattr(keeper_module, "MAX_FAULTS", 6)
     async with open_backends() as backends:
         backends.writer.fail("apply", 5, error=RuntimeError("a fault"))
         heard = asyncio.Queue()

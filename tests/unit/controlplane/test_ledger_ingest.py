@@ -27,7 +27,7 @@ async def keeping(backends):
 
 
 async def test_events_wait_in_their_queue_while_the_ledger_is_away(monkeypatch):
-    monkeypatch.setattr(keeper_module, "BACKOFF_S", (0.0,))
+    monkeypatch.setattr(keeper_module, "MAX_WRITE_RETRY_S", 0.0)
     async with open_backends() as backends:
         backends.writer.fail("apply", 3)
         await backends.broker.publish([Message("job.events", encode_events([JobEvent(job("a"), JobState.QUEUED, 5)]))])
@@ -127,7 +127,7 @@ async def test_ended_jobs_are_forgotten_ever_more_seldom_while_the_ledger_is_awa
 
 
 async def test_a_ledger_that_takes_no_events_is_told_until_it_does(monkeypatch):
-    monkeypatch.setattr(keeper_module, "BACKOFF_S", (0.0,))
+    monkeypatch.setattr(keeper_module, "MAX_WRITE_RETRY_S", 0.0)
     async with open_backends() as backends:
         keeper = LedgerIngester(backends.broker, backends.writer, backends.clock, lambda _: None)
         running = asyncio.create_task(keeper.run())
