@@ -34,7 +34,7 @@ if TYPE_CHECKING:  # stubs for asyncio exist for type checkers only
     from sickbay.telemetry.spans import Tracing
 
 
-class BatchBody(Body, frozen=True):
+class BatchRequestBody(Body, frozen=True):
     """Several jobs; each is read by itself, so that a bad one does not harm the others."""
 
     jobs: list[msgspec.Raw]
@@ -73,7 +73,7 @@ def _location(reply: pb.SubmitJobResponse) -> Mapping[str, str]:
 
 async def _submit_batch(jobs: Any, request: Request) -> Response:
     """Each job is judged by itself. If none is accepted, the answer is the first one's error."""
-    body = await read_body(request, BatchBody, MAX_BATCH_BYTES)
+    body = await read_body(request, BatchRequestBody, MAX_BATCH_BYTES)
     if len(body.jobs) > MAX_BATCH:
         raise InvalidArgument(f"a batch holds 1 to {MAX_BATCH:,} jobs, not {len(body.jobs):,}; split it")
     read = [_read_item(raw) async for raw in in_turns(body.jobs)]
