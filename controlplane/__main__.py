@@ -12,7 +12,7 @@ from sickbay.telemetry.tracing import open_traces
 
 
 async def run(settings: Settings) -> bool:
-    """Keep, heal and serve until a signal; no thread is ever left behind."""
+    """Write the ledger, heal and serve until a signal; no thread is ever left behind."""
     observers = load_observers(settings.observers)
     signals = Signals()
     async with (

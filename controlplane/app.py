@@ -1,4 +1,4 @@
-"""Puts the control plane together: keeper, healer and sweep beside the two services."""
+"""Assembles the control plane: ledger ingester, healer and reconciler, and the two services."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 async def serve(
     backends: ControlPlaneParts, address: Address, traces: Traces | None = None, *, observers: Sequence[Observer] = ()
 ) -> AsyncIterator[Endpoints]:
-    """Keep the ledger, heal and serve until the context ends; `observers` are the user's."""
+    """Write the ledger, heal and serve until the context ends; `observers` are the user's."""
     metrics = MetricsRegistry("controlplane")
     broker, writer, clock = backends.broker, backends.writer, backends.clock
     tracing = traces.of("controlplane") if traces else None

@@ -23,9 +23,9 @@ from sickbay.ports import Breakers, Broker, Clock, LedgerWriter, Queue
 
 BURST: Final = 1_000
 CHANGES_PER_S: Final = 2_000.0
-"""Changes that all watches tell at once, and a second in the long run; of what comes faster the latest is told (`Breakers.watch`)."""
+"""Limits of the changes sent by all watches: at once, and per second; of faster changes only the latest is sent (`Breakers.watch`)."""
 WATCHED: Final = 1_000
-"""Circuits that a watch remembers at least, before it looks which of them are no more."""
+"""Minimum number of breakers that a watch remembers before it checks which of them still exist."""
 
 
 class BreakerApi(BreakerServiceServicer):
@@ -39,9 +39,10 @@ class BreakerApi(BreakerServiceServicer):
         clock: Clock,
         held_back: Callable[[], Collection[BreakerKey]] = frozenset,
     ) -> None:
-        """`broker` and `ledger` are asked for numbers only.
+        """`broker` and `ledger` are used for metrics only.
 
-        `held_back` names circuits that some worker minds by itself: shown as degraded, also where the fleet knows no such circuit.
+        `held_back` returns breakers whose releases are held back, because a worker uses its own breaker: they are shown as degraded, even
+        if the shared store has no such breaker.
         """
         self._held_back = held_back
         self._breakers = breakers
@@ -140,7 +141,7 @@ class BreakerApi(BreakerServiceServicer):
         return told
 
     async def _still_there(self, revs: Collection[BreakerKey]) -> Collection[BreakerKey]:
-        """Those that are still there; all of them while nobody can tell."""
+        """Those that still exist; all of them while the store is unavailable."""
         try:
             return {*await self._breakers.keys(), *self._held_back()}
         except Unavailable:
@@ -154,7 +155,7 @@ class BreakerApi(BreakerServiceServicer):
 
 
 def _most(known: int) -> int:
-    """How many circuits a watch remembers before it looks which of them are no more."""
+    """How many breakers a watch remembers before it checks which of them still exist."""
     return max(WATCHED, 2 * known)
 
 

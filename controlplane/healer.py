@@ -1,6 +1,6 @@
-"""Heals without a human: sends the oldest parked job as the probe when a cooldown is over, and brings the others back after a close.
+"""Heals automatically: releases the oldest parked job as the probe when a cooldown is over, and the others after the breaker has closed.
 
-It looks at the state, never at a stream of events alone: whatever it missed, the next look sees. A look happens when a circuit
+It works on the current state and not only on a stream of events, so the next check sees whatever it missed. It checks when a breaker
 changes, when a job was parked, when a cooldown ends, and every 30 s.
 """
 
@@ -24,24 +24,24 @@ from sickbay.ports import Breakers, Broker, Clock, QuarantineStore, Queue
 LOOK_EVERY_S: Final = 30.0
 PACE_S: Final = 0.1
 WINDOW: Final = 50
-"""Jobs of one circuit released at a look, one look each PACE_S at most."""
+"""Jobs of one breaker released per check, with one check per PACE_S at most."""
 RECOVERING_WINDOW: Final = 2
-"""The same while a circuit that has just closed lets jobs in gradually."""
+"""The same while a breaker that has just closed lets jobs in gradually."""
 MAX_MAIN_DEPTH: Final = 200
-"""No releases beyond this many waiting jobs: fresh ones must not queue behind them."""
+"""No releases while this many jobs wait: new ones must not queue behind them."""
 DEGRADED_S: Final = 1.0
 LONGEST_DEGRADED_S: Final = 5.0
-"""While the fleet's circuits cannot be asked nobody is sent out: no worker would probe, and what is closed here may be open there."""
+"""No releases while the shared breakers are unavailable: no worker would probe, and a breaker closed here may be open there."""
 FAILED_S: Final = 1.0
 LONGEST_FAILED_S: Final = 10.0
 PROBE_PATIENCE_MS: Final = 10_000
-"""A released probe that no worker has taken by then is sent again."""
+"""A released probe that no worker has taken by then is released again."""
 
 log = logging.getLogger(__name__)
 
 
 class Healer:
-    """One per control plane; several share the work by the ledger's claims."""
+    """One per control plane; several share the work by the ledger's leases."""
 
     def __init__(
         self,
@@ -54,7 +54,7 @@ class Healer:
         clock: Clock,
         damping: ReleaseBackoff | None = None,
     ) -> None:
-        """Nothing happens before `run`; `on_released` hears when jobs have left the quarantine."""
+        """Does nothing before `run`; `on_released` is called when jobs have left the quarantine."""
         self._on_departure = on_released
         self.damping = damping or ReleaseBackoff()
         self._breakers = breakers
@@ -68,11 +68,11 @@ class Healer:
         self._degraded = Pauses(DEGRADED_S, LONGEST_DEGRADED_S)
 
     def nudge(self) -> None:
-        """Something changed: look soon."""
+        """Check soon: something has changed."""
         self._look.set()
 
     def hear(self, events: Sequence[JobEvent]) -> None:
-        """The ledger has these: what became of released jobs, and what was parked."""
+        """Events that were written to the ledger: outcomes of released jobs, and newly parked jobs."""
         for key in self.damping.heard(events):
             log.warning(
                 "released jobs of %s are parked again although their breaker is closed: a worker uses its own breaker, because it "
@@ -83,7 +83,7 @@ class Healer:
             self.nudge()
 
     async def run(self) -> None:
-        """Look and act until cancelled."""
+        """Check and release until cancelled."""
         async with self._breakers.watch() as changes:
             listener = asyncio.create_task(self._listen(changes), name="healer's ear")
             try:
@@ -105,7 +105,7 @@ class Healer:
             self.nudge()
 
     async def _look_once(self) -> float:
-        """Do what the state asks for; how many seconds until the next look is due."""
+        """Do what the state requires; returns the seconds until the next check is due."""
         try:
             await self._finish_expired()
             breakers = {breaker.key: breaker for breaker in await self._breakers.snapshots()}
@@ -143,9 +143,9 @@ class Healer:
         return LOOK_EVERY_S
 
     async def _probe(self, key: BreakerKey, probe_at: int, now: int) -> float:
-        """Exactly one job goes out for each time a probe is due; the breaker makes it the probe, or parks it again.
+        """Release exactly one job for each time a probe is due; the breaker makes it the probe, or parks it again.
 
-        `now` is by the clock that `probe_at` is of: ours may be minutes off.
+        `now` is from the same clock as `probe_at`; our own may be minutes off.
         """
         if now < probe_at:
             return (probe_at - now) / 1000

@@ -1,4 +1,4 @@
-"""Drains `jobs.ledger` into the ledger, in batches. Events are acknowledged only after the ledger has them."""
+"""Consumes events from `jobs.ledger` and writes them to the ledger in batches. They are acknowledged only after they are durable there."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sickbay.ports import Broker, Clock, Consumer, Delivery, LedgerWriter, Queue
 
 MAX_MESSAGES: Final = 50
 MAX_EVENTS: Final = 250
-"""Written at a time: more of them would keep others from the event loop for longer."""
+"""Written at a time: more would block the event loop for longer."""
 PREFETCH: Final = 200
 WRITE_RETRY_S: Final = 0.2
 MAX_WRITE_RETRY_S: Final = 5.0
@@ -30,19 +30,19 @@ MAX_FAULTS: Final = 5
 """Attempts after which a fault is regarded as caused by the events."""
 TAKE_AGAIN_S: Final = 1.0
 LONGEST_TAKE_AGAIN_S: Final = 10.0
-"""When the broker gave no events."""
+"""When the broker is unavailable."""
 STUCK_S: Final = 30.0
-"""A batch takes milliseconds, and a statement is broken off after 20 s."""
+"""A batch takes milliseconds, and a statement times out after 20 s."""
 LAG_MS: Final = 60_000
 PRUNE_EVERY_S: Final = 3_600.0
 PRUNE_AGAIN_S: Final = 60.0
-"""When the ledger did not answer, doubled up to PRUNE_EVERY_S; the keeper tells that."""
+"""When the ledger is unavailable, doubled up to PRUNE_EVERY_S; the ingester logs that."""
 
 log = logging.getLogger(__name__)
 
 
 class LedgerIngester:
-    """The ledger's writer of events. Several may run: the ledger merges by the order of truth."""
+    """Writes events to the ledger. Several may run: the ledger merges by the order of truth."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class LedgerIngester:
         on_ingested: Callable[[Sequence[JobEvent]], None],
         observer: Observer = NOBODY,
     ) -> None:
-        """`on_ingested` wakes those who act on what the ledger has just heard."""
+        """`on_ingested` is called with the events that were just written."""
         self._observer = observer
         self._broker = broker
         self._ledger = ledger
@@ -63,16 +63,16 @@ class LedgerIngester:
         self._takes = Pauses(TAKE_AGAIN_S, LONGEST_TAKE_AGAIN_S)
         self._prunes = Pauses(PRUNE_AGAIN_S, PRUNE_EVERY_S)
         self.is_busy = False
-        """Whether events are in our hands that the ledger does not have yet."""
+        """Whether it holds events that are not in the ledger yet."""
         self._busy_at = 0.0
         self._refused = ""
-        """Why the ledger did not take the batch in hand when it was told last; "" if it was not told, or took it."""
+        """Why the last attempt to write the current batch failed; "" if it did not."""
         self._lag: tuple[int, float] | None = None
-        """How old the last batch was, in ms, and when it was applied."""
+        """The age of the last batch, in ms, and when it was applied."""
         self._has_ended = False
 
     async def run(self) -> None:
-        """Work until `stop`; while the ledger is out of reach, events wait in their queue and statuses lag."""
+        """Consume until `stop`; while the ledger is unavailable, events wait in their queue and job states lag."""
         self._has_ended = False
         try:
             await self._keep()
@@ -80,7 +80,7 @@ class LedgerIngester:
             self._has_ended = True
 
     def trouble(self) -> str:
-        """What keeps events from the ledger, for the health of the service; "" if nothing does."""
+        """Why events do not reach the ledger, for the health of the service; "" if they do."""
         if self._has_ended:
             return "events are no longer consumed; restart this service"
         if self._refused:
@@ -90,7 +90,7 @@ class LedgerIngester:
         return ""
 
     def lag(self) -> str:
-        """By how much states lag behind, for the health of the service; "" if that is not worth a word."""
+        """How far job states lag behind, for the health of the service; "" if they do not."""
         if self._lag is None or self._lag[0] < LAG_MS or monotonic() - self._lag[1] > LAG_MS / 1000:
             return ""
         return f"states of jobs lag by more than {LAG_MS // 60_000} min: events are older when the ledger gets them"
@@ -113,7 +113,7 @@ class LedgerIngester:
                 self.is_busy = False
 
     async def _next(self, consumer: Consumer) -> Sequence[Delivery] | None:
-        """What waits; None once the consumer was stopped."""
+        """The next batch; None once the consumer was stopped."""
         try:
             batch = await consumer.get(MAX_MESSAGES)
         except Unavailable as error:
@@ -125,13 +125,13 @@ class LedgerIngester:
         return batch or None
 
     async def stop(self) -> None:
-        """Finish the batch in hand, or give it back if the ledger does not answer, and take no more."""
+        """Finish the current batch, or requeue it if the ledger is unavailable, and consume no more."""
         self._stopping.set()
         if self._consumer:
             await self._consumer.stop()
 
     async def prune(self) -> None:
-        """Forget what is past its retention, once an hour, for as long as it is let run."""
+        """Delete ended jobs after their retention, once an hour, until cancelled."""
         while True:
             try:
                 forgotten = await self._ledger.prune(self._clock())
@@ -147,7 +147,7 @@ class LedgerIngester:
             await asyncio.sleep(wait_s)
 
     async def _apply(self, events: Sequence[JobEvent]) -> Sequence[JobEvent] | None:
-        """What the ledger has of them; it is asked until it does, None once we are to stop. What it refuses stands in quarantine then."""
+        """Write them, with retries; None once stopping. Returns what was written: rejected events are replaced by jobs in quarantine."""
         attempts, backoff = 0, Pauses(WRITE_RETRY_S, MAX_WRITE_RETRY_S)
         while True:
             began = perf_counter()
@@ -171,18 +171,18 @@ class LedgerIngester:
             attempts += 1
 
     async def _rest(self, seconds: float) -> None:
-        """Wait, but not when we are to stop."""
+        """Wait, unless stopping."""
         await set_within(self._stopping, seconds)
 
     def _tell_others(self, events: Sequence[JobEvent]) -> None:
-        """The ledger has them: nothing that goes wrong now may bring them back, or end the keeper."""
+        """They are durable: an error in the listener must neither repeat them nor stop the ingester."""
         try:
             self._on_ingested(events)
         except Exception:
             log.exception("internal error in a listener of the ledger's changes")
 
     def _read(self, delivery: Delivery) -> Sequence[JobEvent]:
-        """The events of a message. A bare job was set aside by the broker itself; what is neither is kept as undecodable."""
+        """The events of a message. A bare job was dead-lettered by the broker; anything else is kept as undecodable."""
         now = self._clock()
         try:
             return decode_events(delivery.body, now)

@@ -23,7 +23,7 @@ class QuarantineApi(QuarantineServiceServicer):
     def __init__(
         self, *, wards: QuarantineStore, releaser: Releaser, requeuer: Requeuer, on_released: Callable[[], None], clock: Clock
     ) -> None:
-        """`on_released` hears when a job has left the quarantine."""
+        """`on_released` is called when a job has left the quarantine."""
         self._wards = wards
         self._requeuer = requeuer
         self._releaser = releaser

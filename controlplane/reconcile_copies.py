@@ -1,7 +1,7 @@
-"""Sorts copies of `jobs.quarantine`: ghosts are destroyed, the living go to the tail, those the ledger does not know are told to it.
+"""Reconciles copies in `jobs.quarantine`: ghosts are removed, live copies move to the tail, unknown ones are added to the ledger.
 
-A copy that makes that fail (a fault of ours, not a server that is away) is found by halving its batch, left as it is and looked at again
-ever more seldom (`failing_copies.py`); the others go on.
+A copy that makes this fail (by a fault of ours, not an unavailable server) is found by bisecting its batch, left unchanged and retried
+with increasing delays (`failing_copies.py`); the others continue.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ log = logging.getLogger(__name__)
 
 
 class CopyReconciler:
-    """The part of a sweep that has copies in its hands."""
+    """Processes the copies of a round."""
 
     def __init__(self, publisher: Publisher, ledger: LedgerWriter, clock: Clock, troubled: FailingCopies) -> None:
-        """`troubled` remembers which copies are left alone."""
+        """`failing` remembers which copies are skipped."""
         self._publisher = publisher
         self._ledger = ledger
         self._clock = clock
         self._troubled = troubled
 
     async def sort(self, deliveries: Sequence[Delivery], swept: ReconcileResult) -> None:
-        """Treat what the round has not treated yet. Raises Unavailable, or what is wrong with more than one copy."""
+        """Process the copies that the round has not processed yet. Raises Unavailable, or an error of more than one copy."""
         marks = [mark_of(delivery, swept.number) for delivery in deliveries]
         swept.highest_mark = max(swept.highest_mark, *marks)
         fresh = [delivery for delivery, mark in zip(deliveries, marks, strict=True) if mark < swept.number]
@@ -43,16 +43,16 @@ class CopyReconciler:
         before = swept.passed
         failed = await self._isolated(looked_at, swept)
         if len(failed) > 1 and swept.passed == before:
-            raise failed[0][1]  # whatever it is, it is not one copy
+            raise failed[0][1]  # the cause is not a single copy
         await self._leave([delivery for delivery, _ in failed], swept)
 
     async def _isolated(self, deliveries: Sequence[Delivery], swept: ReconcileResult) -> Sequence[tuple[Delivery, Exception]]:
-        """Treat all; those that cannot be treated although what they need is there, with what was wrong."""
+        """Process all; returns those that failed although all servers are available, with their errors."""
         try:
             await self._treat(deliveries, swept)
         except Unavailable:
             raise
-        except Exception as error:  # noqa: BLE001 - it is told, of the one copy that it is about
+        except Exception as error:  # noqa: BLE001 - it is logged for the one copy that causes it
             if len(deliveries) > 1:
                 middle = len(deliveries) // 2
                 halves = [await self._isolated(half, swept) for half in (deliveries[:middle], deliveries[middle:])]
@@ -70,7 +70,7 @@ class CopyReconciler:
         )  # fmt: skip
 
     async def _leave(self, deliveries: Sequence[Delivery], swept: ReconcileResult) -> None:
-        """Move copies to the tail as they are. One that cannot even be moved stays in our hands until the round ends."""
+        """Move copies to the tail unchanged. One that cannot even be moved stays unacknowledged until the round ends."""
         for delivery in deliveries:
             swept.left += 1
             try:
@@ -83,7 +83,7 @@ class CopyReconciler:
                 delivery.ack()
 
     async def _treat(self, deliveries: Sequence[Delivery], swept: ReconcileResult) -> None:
-        """Decide on each and keep the living; what the round knows changes only when all of them have been treated."""
+        """Decide on each and keep the live ones; the result changes only when all of them have been processed."""
         now = self._clock()
         copies = await self._looked_at([QueueCopy.read(delivery, now) for delivery in deliveries])
         unknown = [copy for copy in copies if copy.is_live is None]
@@ -108,7 +108,7 @@ class CopyReconciler:
         swept.told += len(unknown)
 
     async def _looked_at(self, copies: Sequence[QueueCopy]) -> Sequence[QueueCopy]:
-        """Ask the ledger which of them are alive; one that it cannot even be asked about is one that nobody can read."""
+        """Ask the ledger which of them are live; one whose values the ledger cannot even look up becomes an undecodable one."""
         if not copies:
             return ()
         try:

@@ -1,11 +1,11 @@
-"""Holds releases of a circuit back while its released jobs only come back parked.
+"""Back-off for releases whose jobs are parked again at once.
 
-The fleet's circuit may be CLOSED and a worker refuse all the same: it cannot reach Redis and minds a circuit of its own, or Redis takes
-no writes. Released jobs are then parked again within a moment, and would be released and parked for ever, at every look. So whoever
-releases listens to what comes of it: a released job that is parked although its circuit was closed makes the pause until the next
-release of that circuit longer (1 s, doubled up to 60 s), with one job at a time; a success, or a change of the circuit, ends that.
+The shared breaker may be CLOSED while a worker still parks jobs: it cannot reach Redis and uses its own breaker, or Redis rejects writes.
+Released jobs would then be parked again at once, and released and parked forever. So the healer observes the outcomes: a released job
+that is parked although its breaker was closed increases the delay until the next release for that breaker (1 s, doubled up to 60 s),
+one job at a time; a success, or a change of the breaker, ends that.
 
-Each control plane judges by the events it hears. They share the events between them, so each hears of the same trouble.
+Each control plane decides by the events it consumes. They share the events, so each sees the same problem.
 """
 
 from __future__ import annotations
@@ -22,63 +22,63 @@ from sickbay.domain.job import JobEvent, JobState
 FIRST_S: Final = 1.0
 LONGEST_S: Final = 60.0
 FORGOTTEN_S: Final = 2 * LONGEST_S
-"""Nothing has come back for so long: the next releases are as ever."""
+"""If no job was parked again for this long, the next releases are normal."""
 MAX_DOUBLINGS: Final = 10
 
 
 @dataclass(slots=True)
 class _Held:
-    """What is known of one circuit's releases; times are seconds of a clock that never steps."""
+    """The releases of one breaker; times are seconds of a monotonic clock."""
 
     epoch: int
     is_out: bool = True
-    """Whether a release went out of which nothing has been heard yet."""
+    """Whether the outcome of a release is still unknown."""
     times: int = 0
-    """How many releases in a row came back."""
+    """How many releases in a row were parked again."""
     back_at: float = 0.0
     until: float = 0.0
 
 
 class ReleaseBackoff:
-    """One per healer. Knows only circuits of which it released something lately."""
+    """One per healer. Knows only breakers with recent releases."""
 
     def __init__(self, now: Callable[[], float] = monotonic, spread: Callable[[], float] = spread) -> None:
-        """`now` in seconds, never steps; `spread` draws the factor by which a pause is longer or shorter."""
+        """`now` is a monotonic clock in seconds; `jitter` draws the factor of each delay."""
         self._now = now
         self._spread = spread
         self._held: dict[BreakerKey, _Held] = {}
 
     def looked(self, key: BreakerKey, breaker: Snapshot | None) -> None:
-        """This is the circuit now, None if nobody knows it; where it refuses, or has changed, what came back was no wonder."""
+        """The current breaker, None if it is unknown; if it refuses jobs, or has changed, that explains parked ones, so start over."""
         held = self._held.get(key)
         if held is not None and ((breaker is not None and breaker.state.refuses) or held.epoch != _epoch(breaker)):
             del self._held[key]
 
     def wait_s(self, key: BreakerKey) -> float:
-        """For how many seconds nothing of this circuit is to be released."""
+        """For how many seconds no job of this breaker may be released."""
         held = self._held.get(key)
         return max(0.0, held.until - self._now()) if held is not None else 0.0
 
     def is_held(self, key: BreakerKey) -> bool:
-        """Whether its jobs came back lately: one at a time, then."""
+        """Whether its jobs were parked again recently, so that they are released one at a time."""
         held = self._held.get(key)
         if held is not None and held.times and self._now() - held.back_at > FORGOTTEN_S + min(LONGEST_S, FIRST_S * 2.0**held.times):
             held.times = 0
         return held is not None and held.times > 0
 
     def held_back(self) -> frozenset[BreakerKey]:
-        """Every circuit whose releases are held back."""
+        """All breakers whose releases are held back."""
         return frozenset(key for key in list(self._held) if self.is_held(key))
 
     def released(self, key: BreakerKey, breaker: Snapshot | None) -> None:
-        """Jobs of this circuit went out."""
+        """Jobs of this breaker were released."""
         held = self._held.setdefault(key, _Held(_epoch(breaker)))
         held.is_out = True
         if held.times:
             held.until = self._now() + self._pause_s(held)
 
     def heard(self, events: Sequence[JobEvent]) -> Sequence[BreakerKey]:
-        """What became of jobs; returns the circuits whose releases are held back from now on, or for longer than before."""
+        """Outcomes of jobs; returns the breakers whose releases are now held back, or for longer than before."""
         news = []
         for event in events:
             key = BreakerKey(event.job.job_type, event.job.tenant)

@@ -1,9 +1,9 @@
-"""Brings back jobs that the ledger knows and no queue holds, because somebody purged or deleted a queue, or a broker lost its disk.
+"""Requeues jobs that are in the ledger but in no queue, because somebody purged or deleted a queue, or a broker lost its disk.
 
-Nobody can look into a queue, so three things are asked. Does the ledger lag? Then it does not know what became of its jobs. Do queues still
-hold messages? Then the job's copy may be among them, and most likely is. Has a run of the job begun? That is asked of the workers, which
-begin none until it is decided (`Holds`). What passes is claimed, published as the next generation, and finalised, like a release; the
-claim calls the old generation off, so even a copy that turns up after all does not run beside the new one.
+A queue cannot be searched, so three conditions are checked. Does the ledger lag? Then it may not have the jobs' latest states. Do queues
+still hold messages? Then the job's copy may be among them, and most likely is. Has a run of the job begun? The workers answer that, and
+begin none until it is decided (`Holds`). A job that passes is leased, published as the next generation, and finalised, like a release; the
+lease cancels the old generation, so a copy that turns up later does not run as well.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ LOST: Final = "no queue held it, and the ledger has no payload of it"
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What is known of all jobs at once. `waiting` says which queues hold messages, `lagging` why the ledger may not be up to date."""
+    """What applies to all jobs. `waiting` says which queues hold messages, `lagging` why the ledger may not be up to date."""
 
     waiting: str
     lagging: str
@@ -35,12 +35,12 @@ class _Known:
 
 
 class Requeuer:
-    """The one way back for lost jobs."""
+    """Finds and requeues lost jobs."""
 
     def __init__(
         self, *, lost: Lost, holds: Holds, broker: Broker, releaser: Releaser, is_behind: Callable[[], bool], clock: Clock
     ) -> None:
-        """`is_behind` says whether this control plane still has events in its hands."""
+        """`is_behind` returns whether this control plane still holds unwritten events."""
         self._lost = lost
         self._holds = holds
         self._broker = broker
@@ -49,7 +49,7 @@ class Requeuer:
         self._clock = clock
 
     async def requeue(self, query: LostQuery, order: RequeueOrder, limit: int, cursor: str) -> Page[Requeued]:
-        """Judge a page of unfinished jobs and bring those back that are lost; NotFound if one was named that the ledger does not know."""
+        """Check a page of unfinished jobs and requeue the lost ones; NotFound if a named job is not in the ledger."""
         page = await self._lost.unheard(query, max(limit, len(query.job_ids)), cursor)
         _check_known(query, page.items)
         ids = [found.record.job.job_id for found in page.items]

@@ -1,4 +1,4 @@
-"""The REST gateway of the control plane: circuits, quarantine and metrics, as the contracts of their services have them."""
+"""The REST gateway of the control plane: breakers, quarantine and metrics, generated from the contracts of their services."""
 
 from __future__ import annotations
 
@@ -40,18 +40,18 @@ def create_gateway(
     tracing: Tracing | None = None,
 ) -> FastAPI:
     """The application; every route's operation id is the name of its RPC."""
-    app = create_app("Sickbay Control Plane", "Shows and commands circuits, and looks after jobs in quarantine.", version, tracing)
+    app = create_app("Sickbay Control Plane", "Read and control circuit breakers, and manage jobs in quarantine.", version, tracing)
 
     @app.get("/", include_in_schema=False)
     async def root() -> Response:
         return RedirectResponse("/docs")
 
     async def scrape(request: Request, _: breakers_pb.GetMetricsRequest) -> Response | None:
-        """Prometheus text or OpenMetrics, with more numbers, if `Accept` names it."""
+        """If `Accept` names Prometheus text or OpenMetrics, the response has that format, with more metrics."""
         return await scraped(told, request) if wants_text(request.headers.get("accept", "")) else None
 
     async def the_breaker_named_events(request: Request, asked: breakers_pb.WatchBreakersRequest) -> Response | None:
-        """If `Accept` names JSON, it is the circuit of the job type `events`, whose path this is, too."""
+        """If `Accept` names JSON, the response is the breaker of the job type `events`, which has the same path."""
         if not prefers(request.headers.get("accept", ""), JSON, STREAM):
             return None
         reply = await breakers.GetBreaker(breakers_pb.GetBreakerRequest(job_type="events", tenant=asked.tenant))
