@@ -1,4 +1,4 @@
-"""Puts the Job API together."""
+"""Assembles the Job API."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ async def serve(
     names: NameLimits | None = None,
     observers: Sequence[Observer] = (),
 ) -> AsyncIterator[Endpoints]:
-    """Serve JobService until the context ends; `names` bounds the names that clients make up, `observers` are the user's."""
+    """Serve JobService until the context ends; `names` limits the job types and tenants of clients, `observers` are the user's."""
     metrics = MetricsRegistry("jobapi")
     health = Health(checks_of(backends.vitals, "broker"), grace_s=backends.health_grace)
     known = Names(names or NameLimits())

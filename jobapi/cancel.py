@@ -1,9 +1,9 @@
-"""Calls a job off so that an answer holds: once it is CANCELLED no further run of it begins; else the answer says that it is too late.
+"""Cancels a job reliably: once it is CANCELLED no further run of it begins; otherwise the error says that it is too late.
 
-A worker begins a run without asking anybody, so it is asked. First every worker holds the job and says whether a run of it has begun.
-Only if none has, the ledger is told; it refuses while the job is being released, and then the next generation is tried. In the end the
-workers are asked again: whoever came meanwhile knows of the cancellation, too. A worker that does not answer may begin a run, and then
-the answer says that.
+A worker begins a run without asking anybody, so the workers are asked. First every worker holds the job and answers whether a run of it
+has begun. Only if none has, the cancellation is published to the ledger; it refuses while the job is being released, and then the next
+generation is tried. Finally the workers are asked again, so that workers that started meanwhile know of the cancellation, too. A worker
+that does not answer may begin a run, and then the error says so.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TRIES: Final = 3
 
 
 class Canceller:
-    """The one way to cancel."""
+    """Cancels jobs."""
 
     def __init__(
         self,
@@ -47,9 +47,9 @@ class Canceller:
         self._find = find
 
     async def cancel(self, job_id: str) -> JobRecord:
-        """The cancelled job.
+        """Cancel a job and return it.
 
-        NotFound; FailedPrecondition if it runs or has ended; Unavailable if the ledger or a worker does not answer: look again.
+        NotFound; FailedPrecondition if it runs or has ended; Unavailable if the ledger or a worker does not answer.
         """
         _check(await self._find(job_id))
         async with self._holds.hold([job_id]) as hold:
@@ -80,7 +80,7 @@ class Canceller:
         return heard.begun
 
     async def _tell(self, record: JobRecord) -> None:
-        """Tell the ledger, and wait until it has decided."""
+        """Publish the cancellation to the ledger, and wait for the result."""
         async with self._reader.watch(record.job.job_id) as changes:
             cancelled = JobEvent(record.job, JobState.CANCELLED, self._clock(), code="CANCELLED")
             await self._publisher.publish([Message("job.cancelled", encode_event(cancelled))])
@@ -90,6 +90,6 @@ class Canceller:
 
 
 def _check(record: JobRecord, *, was_told: bool = False) -> None:
-    """Once the ledger was told, a run that it still shows is one that the workers said is over: its end is on the way."""
+    """After the cancellation was published, a run in the ledger is one that the workers reported as over: its end is in flight."""
     if (record.state is JobState.RUNNING and not was_told) or (record.state.is_final and record.state is not JobState.CANCELLED):
         raise FailedPrecondition(f"the job is {record.state} and can no longer be cancelled")

@@ -1,4 +1,4 @@
-"""The Job API in numbers: what was submitted, and what became of that."""
+"""Metrics of the Job API: submissions and their results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sickbay.observer import Observer
 from sickbay.telemetry.metrics import Bounded
 
 MAX_TYPES: Final = 100
-"""Job types are the clients' to name; those beyond are `other`."""
+"""Clients choose job types; those beyond this limit are `other`."""
 
 
 class SubmissionMetrics(Observer):
@@ -34,14 +34,14 @@ class SubmissionMetrics(Observer):
         self._type = Bounded(MAX_TYPES)
 
     def submitted(self, job_types: Sequence[str], results: Sequence[Accepted | SickbayError]) -> None:
-        """One call."""
+        """Count one call."""
         counts = Counts((job_type, _word(result)) for job_type, result in zip(job_types, results, strict=True))
         for (job_type, word), count in counts.items():
             self._submissions.labels(self._type(job_type), word).inc(count)
 
 
 class NamesCollector(Collector):
-    """Tells at each scrape how many names are known, and how many submissions were refused because of theirs."""
+    """Reports at each scrape how many names are known, and how many submissions were rejected because of theirs."""
 
     def __init__(self, names: Names, registry: CollectorRegistry) -> None:
         """Add itself to `registry`."""
@@ -49,7 +49,7 @@ class NamesCollector(Collector):
         registry.register(self)
 
     def collect(self) -> Iterable[Metric]:
-        """Prometheus's protocol."""
+        """Called by Prometheus."""
         known = GaugeMetricFamily("sickbay_names_known", "Job types and tenants that this Job API knows.", labels=("kind",))
         known.add_metric(("job_type",), self._names.job_types)
         known.add_metric(("tenant",), self._names.tenants)

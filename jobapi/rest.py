@@ -1,4 +1,4 @@
-"""The REST gateway of the Job API: the routes of JobService, as its contract has them, and what submitting does otherwise."""
+"""The REST gateway of the Job API: the routes of JobService, generated from its contract, and a handler for batches."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:  # stubs for asyncio exist for type checkers only
 
 
 class BatchRequestBody(Body, frozen=True):
-    """Several jobs; each is read by itself, so that a bad one does not harm the others."""
+    """Several jobs; each is decoded separately, so that an invalid one does not affect the others."""
 
     jobs: list[msgspec.Raw]
 
@@ -47,7 +47,7 @@ def create_gateway(
     jobs: JobServiceAsyncStub, health: Health, told: MetricsRegistry, version: str, *, tracing: Tracing | None = None
 ) -> FastAPI:
     """The application; every route's operation id is the name of its RPC."""
-    app = create_app("Sickbay Job API", "Takes jobs in and tells what became of them.", version, tracing)
+    app = create_app("Sickbay Job API", "Submit jobs, follow them, and cancel them.", version, tracing)
 
     @app.get("/", include_in_schema=False)
     async def root() -> Response:
@@ -72,7 +72,7 @@ def _location(reply: pb.SubmitJobResponse) -> Mapping[str, str]:
 
 
 async def _submit_batch(jobs: Any, request: Request) -> Response:
-    """Each job is judged by itself. If none is accepted, the answer is the first one's error."""
+    """Each job is validated separately. If none is accepted, the response is the first one's error."""
     body = await read_body(request, BatchRequestBody, MAX_BATCH_BYTES)
     if len(body.jobs) > MAX_BATCH:
         raise InvalidArgument(f"a batch holds 1 to {MAX_BATCH:,} jobs, not {len(body.jobs):,}; split it")

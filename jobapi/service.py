@@ -40,7 +40,7 @@ class JobApi(JobServiceServicer):
         clock: Clock,
         observer: Observer = NOBODY,
     ) -> None:
-        """Read from `reader`, and from `recent` what it does not know yet."""
+        """Read from `reader`, and from `recent` jobs that are not in the ledger yet."""
         self._submitter = submitter
         self._reader = reader
         self._recent = recent
@@ -108,7 +108,7 @@ class JobApi(JobServiceServicer):
         return pb.CancelJobResponse(job=responses.job(await self._canceller.cancel(parse.job_id(request.job_id))))
 
     async def _missed(self, job_id: str, since: Truth) -> Sequence[StateChange]:
-        """What is known to have happened to the job after `since`, in the order of truth."""
+        """The changes of the job after `since`, in the order of truth."""
         return [change for change in await self._reader.history(job_id) if resume.place(change) > since]
 
     async def _find(self, job_id: str) -> JobRecord:
@@ -141,5 +141,5 @@ def _changed(record: JobRecord, change: StateChange) -> pb.WatchJobResponse:
 
 
 def _as_of(record: JobRecord, change: StateChange) -> JobRecord:
-    """The job, where an earlier change had brought it."""
+    """The job in the state of an earlier change."""
     return replace(record, state=change.state, job=replace(record.job, generation=change.generation, attempt=change.attempt))
