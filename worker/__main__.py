@@ -17,7 +17,7 @@ log = logging.getLogger("sickbay")
 
 
 async def run(settings: Settings) -> bool:
-    """Work until a signal, then drain; whether a handler goes on that cannot be stopped."""
+    """Work until a signal, then drain; returns whether a handler is still running that cannot be stopped."""
     handlers = load_chosen(settings.job_handlers)
     redact = open_redaction(settings)
     observers = load_observers(settings.observers)

@@ -1,8 +1,8 @@
-"""Handlers for trying Sickbay out: `email`, `sms` and `webhook`, on a simulated dependency that has outages, as real ones do.
+"""Demo handlers: `email`, `sms` and `webhook`, on a simulated dependency with outages.
 
 Each type's dependency works 10 times, then fails 5 times in a row with API_TIMEOUT, and so on. A payload may choose its outcome:
 `{"simulate": "ok"}`, any error code (`"API_TIMEOUT"`, `"VALIDATION_ERROR"`, ...), `"sleep:2"` (seconds), `"crash"` (kills the
-process, but only in `sickbay up` without other handlers and without RABBITMQ_URL: nobody's real jobs are there), or a list with one of
+process, but only in `sickbay up` without other handlers and without RABBITMQ_URL, where there are no real jobs), or a list with one of
 these for each attempt, the last one repeating: `["NETWORK_ERROR", "ok"]`.
 """
 
@@ -28,7 +28,7 @@ _may_crash: Final = Event()
 
 
 def allow_crash() -> None:
-    """From now on `crash` kills this process: the demo is alone in it, and no other process takes jobs from its queue."""
+    """Enable `crash`: the demo is alone in this process, and no other process consumes jobs from its queue."""
     _may_crash.set()
 
 

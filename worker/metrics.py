@@ -1,7 +1,7 @@
-"""The worker in numbers: what became of jobs, how long they waited and ran, what probes came to.
+"""Metrics of the worker: outcomes of jobs, how long they waited and ran, results of probes.
 
-Every child is made at the start, for the types that have handlers: at a job's end nothing is looked up but its type, and Prometheus,
-which takes a series' first value for no increase, sees the first job that kills its workers.
+All children are created at the start, for the job types that have handlers: at a job's end only its type is looked up, and Prometheus,
+which does not count the first value of a series as an increase, sees the first job that kills its workers.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sickbay.telemetry.metrics import LONG_SECONDS, OTHER, Bounded
 from worker.runner import Runner
 
 MAX_CODES: Final = 50
-"""Error codes are the handlers' to invent; those beyond are `other`."""
+"""Handlers choose error codes; those beyond this limit are `other`."""
 
 _OUTCOMES: Final = {
     JobState.SUCCEEDED: "succeeded",
@@ -32,15 +32,15 @@ _OUTCOMES: Final = {
 }
 _DROPPED: Final = "dropped"
 UNTOLD: Final = "unknown"
-"""Where nobody could tell whose code blocked the loop."""
+"""The job type if it is unknown whose code blocked the loop."""
 _RESULTS: Final = ("well", "ill", "nothing")
 
 
 class JobMetrics(Observer):
-    """Counts and times every run, and counts what became of deliveries."""
+    """Counts and times every run, and counts the outcomes of deliveries."""
 
     def __init__(self, registry: CollectorRegistry, job_types: Iterable[str], now_s: Callable[[], float]) -> None:
-        """Add the metrics to `registry`; other types than these are `other`. `now_s` is seconds since the epoch."""
+        """Add the metrics to `registry`; job types other than these are `other`. `now_s` is seconds since the epoch."""
         self._now_s = now_s
         jobs = Counter("sickbay_jobs", "Deliveries of jobs, by result.", ("job_type", "outcome"), registry=registry)
         runs = Counter("sickbay_job_runs", "Runs of handlers (attempts), by kind of outcome.", ("job_type", "kind"), registry=registry)
@@ -61,7 +61,7 @@ class JobMetrics(Observer):
         self._other = of(OTHER)
 
     def run_ended(self, job: Job, permit: Permit, outcome: Outcome | None, seconds: float) -> None:
-        """A run that began is counted by its outcome, and timed."""
+        """Count a run by its outcome, and time it."""
         if outcome is None:
             return
         of = self._types.get(job.job_type, self._other)
@@ -75,7 +75,7 @@ class JobMetrics(Observer):
             of.probes[_proved(outcome.kind)].inc()
 
     def settled(self, event: JobEvent) -> None:
-        """Counted by what became of it."""
+        """Count a delivery by its outcome."""
         of = self._types.get(event.job.job_type, self._other)
         of.jobs[_DROPPED if event.duplicate else _OUTCOMES[event.state]].inc()
         if event.reason is not None:
@@ -100,7 +100,7 @@ class _OfType:
 
 
 class WorkerMetrics(Collector):
-    """What is asked at a scrape."""
+    """Metrics that are read at a scrape."""
 
     def __init__(
         self, registry: CollectorRegistry, *, runner: Runner, job_types: Iterable[str], concurrency: int, stale: Callable[[], int]
@@ -114,7 +114,7 @@ class WorkerMetrics(Collector):
         registry.register(self)
 
     def collect(self) -> Iterable[Metric]:
-        """Prometheus's protocol."""
+        """Called by Prometheus."""
         name = "sickbay_breaker_stale_outcomes"
         yield CounterMetricFamily(name, "Outcomes of runs that were too late to change their breaker.", self._stale())
         text = "Handlers that still run after their timeout, because they cannot be stopped."

@@ -1,4 +1,4 @@
-"""Keeps a probe's lease alive for as long as its handler runs."""
+"""Renews a probe's lease while its handler runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The worker's HTTP door: its health and its numbers."""
+"""The worker's HTTP endpoint: health and metrics."""
 
 from __future__ import annotations
 

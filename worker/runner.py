@@ -1,8 +1,8 @@
-"""Runs one handler once, under its timeout, and turns whatever happens into an outcome.
+"""Runs one handler once, with its timeout, and turns whatever happens into an outcome.
 
-Handlers run apart from the worker: async ones on a loop in a thread of its own (`handler_loop.py`), sync ones in threads
-(`handler_threads.py`). So one that blocks, hangs or asks the process to exit holds up neither settling and health nor, where it can be
-helped, other handlers. Times are those in which the process was alive (`alive.py`).
+Handlers run apart from the worker: async ones on a loop in a separate thread (`handler_loop.py`), sync ones in threads
+(`handler_threads.py`). So one that blocks, hangs or tries to exit the process affects neither settling and health nor, as far as possible,
+other handlers. Only the time in which the process was alive counts (`alive.py`).
 """
 
 from __future__ import annotations
@@ -36,27 +36,27 @@ from worker.watchdog import Watchdog
 
 MIN_LOST: Final = 4
 JOIN_S: Final = 1.5
-"""How long the end waits for the handlers' loop."""
+"""How long `close` waits for the handlers' loop."""
 _EARLY_S: Final = 0.001
 
 log = logging.getLogger(__name__)
 
 
 class Runner:
-    """Made on the worker's loop. `async with` is not needed: the first run starts what it needs, `close` ends it."""
+    """Created on the worker's loop. The first run starts threads and loops, `close` ends them."""
 
     def __init__(self, breakers: Breakers, *, timeout_s: float, concurrency: int, redact: Redact = unchanged) -> None:
-        """`timeout_s` holds for handlers without their own.
+        """`timeout_s` applies to handlers without their own.
 
-        Of each type at most half of `concurrency` runs (and at least 4) may outlive their timeout before no further one begins.
-        `redact` takes secrets out of what is told of failures.
+        If half of `concurrency` runs (at least 4) of a job type have outlived their timeout, no further one of that type begins.
+        `redact` removes secrets from the texts of failures.
         """
         self._redact = redact
         self._breakers = breakers
         self._timeout_s = timeout_s
         self._max_lost = max(MIN_LOST, concurrency // 2)
         self._worker_loop = asyncio.get_running_loop()
-        # Timers that serve all runs belong to none of them: not to the job whose context happens to be the present one.
+        # Timers that serve all runs must not run in the context of the job that happens to create them.
         later = functools.partial(self._worker_loop.call_later, context=contextvars.Context())
         self._clock = AliveClock(later, on_standstill=self._stood_still)
         self._threads = HandlerThreads(self._report)
@@ -72,49 +72,49 @@ class Runner:
         self._closed = False
         self._is_stuck = False
         self.standstill_s = 0.0
-        """Seconds in which this process stood still while handlers ran."""
+        """Seconds in which this process was suspended while handlers ran."""
 
     @property
     def running(self) -> int:
-        """Handlers that run now."""
+        """The number of running handlers."""
         return len(self._running)
 
     @property
     def overdue(self) -> int:
-        """Handlers that outlived their outcome and still run, because nobody can stop them."""
+        """The number of handlers that still run after their outcome was set, because they cannot be stopped."""
         return self._lost.total()
 
     def lost(self, job_type: str) -> int:
-        """The same of one type."""
+        """The same for one job type."""
         return self._lost[job_type]
 
     def blocked(self, job_type: str) -> int:
-        """How often a handler of this type blocked the handlers' loop."""
+        """How often a handler of this job type blocked the handlers' loop."""
         return self._watchdog.blocked[job_type]
 
     def timeout_of(self, spec: HandlerSpec) -> float:
-        """Seconds that a run of this handler may take."""
+        """The timeout of this handler, in seconds."""
         return spec.timeout or self._timeout_s
 
     def is_exhausted(self, spec: HandlerSpec) -> bool:
-        """Whether so many runs of this type outlived their timeout here that no further one may begin."""
+        """Whether so many runs of this job type have outlived their timeout here that no further one may begin."""
         return self._lost[spec.job_type] >= self._max_lost
 
     async def run(self, spec: HandlerSpec, job: Job, permit: Permit) -> Outcome:
-        """One run. A handler that is broken off by `break_off` comes to CANCELLED."""
+        """Run it once. The outcome of a handler that `cancel_all` cancels is CANCELLED."""
         if permit.kind is PermitKind.PROBE:
             async with kept(self._breakers, permit):
                 return redacted_outcome(await self._run(spec, job), self._redact)
         return redacted_outcome(await self._run(spec, job), self._redact)
 
     def break_off(self) -> None:
-        """Cancel every handler that still runs, and every later one at once."""
+        """Cancel every running handler, and every later one at once."""
         self._broken_off = True
         for run in self._running:
             self._break_off(run)
 
     def close(self) -> None:
-        """Let idle threads go; overdue ones are left behind."""
+        """End idle threads and the loop; overdue handlers are abandoned."""
         self._closed = True
         self._watchdog.stop()
         self._threads.close()
@@ -124,7 +124,7 @@ class Runner:
 
     @property
     def is_stuck(self) -> bool:
-        """Whether something of a handler goes on that nobody can stop."""
+        """Whether a handler is still running that cannot be stopped."""
         return self._is_stuck or self.overdue > 0
 
     async def _run(self, spec: HandlerSpec, job: Job) -> Outcome:
@@ -165,7 +165,7 @@ class Runner:
         run.timer = self._worker_loop.call_later(run.seconds, self._expire, run)
 
     def _expire(self, run: Run) -> None:
-        """A sync handler takes longer than it may: its thread is left behind."""
+        """A sync handler has timed out: abandon its thread."""
         left = run.seconds - (self._clock.alive() - run.began)
         if left > 0:
             run.timer = self._worker_loop.call_later(left, self._expire, run)
@@ -181,7 +181,7 @@ class Runner:
             self._leave_behind(run, CANCELLED)
 
     def _leave_behind(self, run: Run, outcome: Outcome) -> None:
-        """Its outcome stands, its handler goes on: nobody can stop a thread."""
+        """End the run although its handler continues: a thread cannot be stopped."""
         if run.outcome is None:
             run.outcome = outcome
         self._count_lost(run)
@@ -209,7 +209,7 @@ class Runner:
             run.done.set_result(run.outcome or CANCELLED)
 
     def _report(self, run: Run) -> None:
-        """Called in the threads of handlers; one wake-up serves many reports."""
+        """Called in the threads of handlers; one wake-up handles many reports."""
         self._reports.append(run)
         if not self._waking:
             self._waking = True
@@ -243,13 +243,13 @@ class Runner:
         self._on_loop(run)
 
     def _found(self, run: Run) -> None:
-        """A run that was left behind has come to its end after all."""
+        """The handler of an abandoned run has ended after all."""
         if run.overdue:
             run.overdue = False
             self._lost[run.spec.job_type] -= 1
 
     def _give_up(self, blocked: HandlerLoop, culprit: Run | None, place: str) -> None:
-        """A handler blocks the loop for longer than it may: leave both behind and go on with another loop."""
+        """A handler has blocked the loop beyond its timeout: abandon both and continue with another loop."""
         begun, waiting = blocked.abandon()
         self._handler_loop = None if self._closed else self._new_loop()
         for run in begun:

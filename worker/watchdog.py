@@ -1,6 +1,6 @@
-"""Sees when a handler blocks the handlers' loop, says which one and where, and in the end has the loop given up.
+"""Detects that a handler blocks the handlers' loop, logs which one and where, and finally has the loop abandoned.
 
-It looks from the worker's own loop, which no handler can block, and only while handlers run.
+It runs on the worker's own loop, which no handler can block, and only while handlers run.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from worker.handler_loop import HandlerLoop
 from worker.run import Run
 
 MAX_NAMED: Final = 10
-"""So many types are named where nobody can tell whose code it is."""
+"""How many job types are named if it is unknown whose code it is."""
 BLOCKED_S: Final = 1.0
-"""A loop that did not beat for so long is blocked."""
+"""A loop without a beat for this long is blocked."""
 
 log = logging.getLogger(__name__)
 
@@ -38,9 +38,9 @@ class Watchdog:
         is_needed: Callable[[], bool],
         seconds: Callable[[], float] = machine_seconds,
     ) -> None:
-        """`call_later` is the worker's loop's. `give_up` is called when one run has blocked the loop for as long as it may run at all.
+        """`call_later` is that of the worker's loop. `give_up` is called when one run has blocked the loop for its whole timeout.
 
-        `timeout_s` is that time where nobody can tell whose code it is. `is_needed` says whether any run is under way.
+        `timeout_s` is used if it is unknown whose code it is. `is_needed` returns whether any run is in progress.
         """
         self._call_later = call_later
         self._give_up = give_up
@@ -55,23 +55,23 @@ class Watchdog:
         self._is_blocked = False
         self._told = False
         self.blocked: Counter[str] = Counter()
-        """How often the loop was blocked, by job type; "" where nobody could tell whose code it was."""
+        """How often the loop was blocked, by job type; "" if it was unknown whose code it was."""
 
     def watch(self, loop: HandlerLoop) -> None:
-        """Watch this loop instead of the last one."""
+        """Watch this loop instead of the previous one."""
         self.stop()
         self._loop = loop
         self._forget()
         self.attend()
 
     def attend(self) -> None:
-        """A run begins: look from now on, for as long as any is under way."""
+        """Start checking, for as long as any run is in progress."""
         if self._looks is None:
             self._looked_at = self._seconds()
             self._looks = self._call_later(BEAT_S, self._look)
 
     def stop(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         self._loop = None
         if self._looks is not None:
             self._looks.cancel()
@@ -84,7 +84,7 @@ class Watchdog:
         now = self._seconds()
         since, self._looked_at = now - self._looked_at, now
         if since > MOST_S:
-            self._forget()  # the whole process stood still, which is nobody's fault
+            self._forget()  # the whole process was suspended, which is no handler's fault
         elif loop.stalled_s(now) < BLOCKED_S + BEAT_S:
             self._freed()
         else:
@@ -127,7 +127,7 @@ class Watchdog:
 
 
 def _name(run: Run | None, loop: HandlerLoop | None) -> str:
-    """Whose code it is. A callback is in no task, so nobody can tell who left it behind: all are told that may have."""
+    """Whose code it is. A callback belongs to no task, so its handler is unknown: all candidates are named."""
     if run is not None:
         return f"the handler of {run.spec.job_type}"
     seen = sorted(loop.job_types) if loop else []
