@@ -1,4 +1,4 @@
-"""The commands that change what a circuit does: reset, force-open, disable, metrics-only, auto."""
+"""The commands that control a breaker: reset, force-open, disable, metrics-only, auto."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people get to see of circuits: a table, all about one, and one line for each change."""
+"""Output of breakers for people: a table, the details of one, and one line for each change."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BREAKERS: Final = (
 
 
 def show_breakers(breakers: Sequence[Breaker], now: int) -> None:
-    """A list of circuits."""
+    """Print a table of breakers."""
     table(_BREAKERS, [_row(breaker, now) for breaker in breakers])
 
 
@@ -30,7 +30,7 @@ def _row(breaker: Breaker, now: int) -> list[Cell]:
 
 
 def show_breaker(breaker: Breaker, now: int) -> None:
-    """Everything about one circuit."""
+    """Print the details of one breaker."""
     cause = f"{breaker.reason_count} x {breaker.reason_code}" if breaker.reason_code else ""
     details(
         [
@@ -49,13 +49,13 @@ def show_breaker(breaker: Breaker, now: int) -> None:
 
 
 def show_change(breaker: Breaker, now: int) -> None:
-    """One line of circuits that are followed."""
+    """Print one line of a watch."""
     time = ms(breaker, "update_time") or now
     line((clock(time), "dim"), _whose(breaker), breaker_state(breaker.state), situation(breaker, now))
 
 
 def situation(breaker: Breaker, now: int) -> str:
-    """In words what goes on in a circuit; empty for a healthy one."""
+    """What a breaker is doing, in words; empty for a healthy one."""
     return joined("; ", _doing(breaker, now), "Redis unavailable: local state" if breaker.degraded else "")
 
 

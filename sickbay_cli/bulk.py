@@ -1,4 +1,4 @@
-"""Handing in many jobs: batches over BatchSubmitJobs, and a result for every line."""
+"""Submitting many jobs: batches over BatchSubmitJobs, and a result for every line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from sickbay_cli.output import Advance, count, document, progress, record, remar
 
 BATCH_JOBS: Final = 100
 BATCH_BYTES: Final = 8 * 1024 * 1024
-"""Half of what a service takes in one request; a single payload is at most 1 MiB."""
+"""Half of the maximum size of a request; a single payload is at most 1 MiB."""
 
 
 class Line(Body, frozen=True):
@@ -38,7 +38,7 @@ class Line(Body, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """What one line came to: a request, or why it cannot be one. `size` is its length in bytes."""
+    """One line: a request, or why it cannot be one. `size` is its length in bytes."""
 
     number: int
     request: SubmitJobRequest | Fault
@@ -58,12 +58,12 @@ class Tally:
 
     @property
     def refused(self) -> dict[int, Fault]:
-        """Line numbers and what was wrong."""
+        """The errors, by line number."""
         return {number: result for number, result in self.results.items() if isinstance(result, Fault)}
 
 
 def submit_file(endpoint: Endpoint, source: BinaryIO, *, as_json: bool) -> None:
-    """Hand in every line; Refused if any was refused."""
+    """Submit every line; Refused if any was rejected."""
     tally = Tally()
     with progress(_size(source), "submitting") as advance:
         _send(endpoint, _items(source), tally, advance)
@@ -75,7 +75,7 @@ def submit_file(endpoint: Endpoint, source: BinaryIO, *, as_json: bool) -> None:
 
 
 def submit_copies(endpoint: Endpoint, request: SubmitJobRequest, copies: int, *, quiet: bool, as_json: bool) -> list[str]:
-    """Hand in so many copies and return their ids; Refused in the words of the first that was refused. `quiet` if more follows."""
+    """Submit so many copies and return their ids; Refused with the message of the first that was rejected. `quiet` if more follows."""
     tally = Tally()
     items = (Item(number, one, request.ByteSize()) for number, one in enumerate(repeat(request, copies), start=1))
     with progress(copies * request.ByteSize(), "submitting") as advance:
@@ -89,7 +89,7 @@ def submit_copies(endpoint: Endpoint, request: SubmitJobRequest, copies: int, *,
 
 
 def _send(endpoint: Endpoint, items: Iterable[Item], tally: Tally, advance: Advance) -> None:
-    """Send batch by batch; should that stop half-way, tell where to go on."""
+    """Submit batch by batch; if that stops halfway, print where to continue."""
     under_way: list[Item] = []
     try:
         with client.jobs(endpoint) as stub:
@@ -105,7 +105,7 @@ def _send(endpoint: Endpoint, items: Iterable[Item], tally: Tally, advance: Adva
 
 
 def _tell_where(tally: Tally, under_way: Sequence[Item]) -> None:
-    """Nobody knows whether the batch under way was accepted: its answer is missing."""
+    """Print what was accepted; it is unknown for the batch in flight, whose response is missing."""
     numbers = [item.number for item in under_way]
     if tally.results and not numbers:
         remark(f"stopped after line {max(tally.results)}: {count(len(tally.accepted), 'job')} accepted")
@@ -158,7 +158,7 @@ def _read(data: bytes) -> SubmitJobRequest | Fault:
 
 
 def _size(source: BinaryIO) -> int:
-    """The file's length in bytes, 0 if it cannot be told beforehand."""
+    """The file's length in bytes, 0 if it is unknown."""
     try:
         return os.fstat(source.fileno()).st_size
     except OSError:
@@ -175,7 +175,7 @@ def _report(tally: Tally, *, as_json: bool, lines: bool = False) -> None:
 
 
 def _view(result: BatchSubmitResult | Fault) -> View:
-    """As an item of REST's answer."""
+    """As an item of the REST response."""
     from sickbay.server.rest.errors import error_view, http_status  # noqa: PLC0415 - loads a web framework, and only --json needs it
 
     if isinstance(result, Fault):

@@ -1,4 +1,4 @@
-"""One call for each of many jobs: goes on after one that fails, and tells at the end what became of them."""
+"""One call for each of many jobs: continues after a failure, and prints a summary at the end."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from sickbay_cli.options import Endpoint
 from sickbay_cli.output import count, document, progress, remark
 
 AT_ONCE: Final = 16
-"""Calls under way at a time: services commit in groups, so one after the other would wait for the disk each time."""
+"""Concurrent calls: services commit in groups, so sequential calls would each wait for the disk."""
 LAST_S: Final = 2.0
-"""How long the calls that are under way at a Ctrl-C are waited for, so that it can be told what became of them."""
+"""How long to wait after Ctrl-C for the calls in flight, so that their results can be printed."""
 _NAMED: Final = 3
 
 
 class _Tally:
-    """What became of which job so far."""
+    """The results so far, by job."""
 
     def __init__(self, job_ids: Sequence[str]) -> None:
         self.job_ids = job_ids
@@ -37,12 +37,12 @@ class _Tally:
             yield self.job_ids[begin : begin + size]
 
     def begin(self, job_id: str, call: Callable[[], Future[Job | click.ClickException]]) -> None:
-        """Noted before it begins: a Ctrl-C may come in between."""
+        """Record it before it begins: Ctrl-C may come in between."""
         self.under_way[job_id] = None
         self.under_way[job_id] = call()
 
     def wait(self, within_s: float | None) -> None:
-        """Take in the results of what is under way, in its order; what has not answered by then stays."""
+        """Collect the results of calls in flight, in order; those without a response by then remain."""
         begun = {job_id: future for job_id, future in self.under_way.items() if future is not None}
         wait(begun.values(), within_s)
         for job_id, future in begun.items():
@@ -57,18 +57,18 @@ class _Tally:
 
 
 class BulkCalls:
-    """Runs a call for each job id. `verb` is what the jobs then are: "resubmitted"."""
+    """Runs a call for each job id. `verb` is used in messages, for example "resubmitted"."""
 
     def __init__(self, verb: str, endpoint: Endpoint, *, as_json: bool) -> None:
-        """Take how to speak about it."""
+        """`endpoint` and `as_json` are options of the command."""
         self._verb = verb
         self._endpoint = endpoint
         self._as_json = as_json
 
     def run(self, job_ids: Sequence[str], call: Callable[[str], Job], *, alone: bool) -> None:
-        """Call for each, once. If it is `alone`, the one job that a person named, its own answer or failure is the command's.
+        """Call for each, once. If it is `alone`, the single job that was named, its own result or failure is that of the command.
 
-        Otherwise raises a summary if any failed. An unreachable service ends the work at once: the others would fail alike.
+        Otherwise raises a summary if any failed. An unavailable service ends the work at once: the other calls would fail, too.
         """
         unique = list(dict.fromkeys(job_ids))
         if alone:
@@ -102,7 +102,7 @@ class BulkCalls:
             raise
 
     def _tell_where(self, tally: _Tally) -> None:
-        """Interrupted: what has been done stays done."""
+        """Print what was done before the interruption."""
         if self._as_json:
             document(self._view(tally.done, tally.failed))
         done, total = len(tally.done), count(len(tally.job_ids), "job")
@@ -141,7 +141,7 @@ class BulkCalls:
         return {"jobs": list(map(job_view, done)), "errors": errors}
 
     def _summary(self, done: int, failed: dict[str, click.ClickException], total: int) -> click.ClickException:
-        """Of the kind that all failures share; else plainly Refused."""
+        """An error of the class that all failures have; otherwise Refused."""
         kinds = {type(error) for error in failed.values()}
         untried = total - done - len(failed)
         words = f"{len(failed):,} of {total:,} failed" + (f", {untried:,} were not tried" if untried else "")

@@ -1,4 +1,4 @@
-"""Stubs of the services, and the one place where a failed call becomes a sentence and an exit code."""
+"""Stubs of the services, and the conversion of a failed call to a message and an exit code."""
 
 from __future__ import annotations
 
@@ -25,35 +25,35 @@ _LOOPBACK: Final = ("localhost:", "127.", "[::1]:")
 
 @contextmanager
 def jobs(endpoint: Endpoint) -> Iterator[JobServiceStub]:
-    """JobService at the endpoint; failed calls inside come out as `failures`."""
+    """JobService at the endpoint; failed calls are raised as exceptions of `exit_codes`."""
     with _channel(endpoint) as channel:
         yield JobServiceStub(channel)
 
 
 @contextmanager
 def breakers(endpoint: Endpoint) -> Iterator[BreakerServiceStub]:
-    """BreakerService, the same way."""
+    """BreakerService, likewise."""
     with _channel(endpoint) as channel:
         yield BreakerServiceStub(channel)
 
 
 @contextmanager
 def wards(endpoint: Endpoint) -> Iterator[QuarantineServiceStub]:
-    """QuarantineService, the same way."""
+    """QuarantineService, likewise."""
     with _channel(endpoint) as channel:
         yield QuarantineServiceStub(channel)
 
 
 @contextmanager
 def health(endpoint: Endpoint) -> Iterator[HealthStub]:
-    """The health of the service, the same way."""
+    """The health of the service, likewise."""
     with _channel(endpoint) as channel:
         yield HealthStub(channel)
 
 
 @contextmanager
 def translated(endpoint: Endpoint) -> Iterator[None]:
-    """Turns a failed call inside into Refused, NotThere or Unreachable."""
+    """Raise a failed call as Refused, NotFound or Unreachable."""
     try:
         yield
     except grpc.RpcError as error:
@@ -64,13 +64,13 @@ def translated(endpoint: Endpoint) -> Iterator[None]:
 def _channel(endpoint: Endpoint) -> Iterator[grpc.Channel]:
     options: list[tuple[str, int]] = [("grpc.max_receive_message_length", _MAX_ANSWER_BYTES)]
     if endpoint.address.startswith(_LOOPBACK):
-        options.append(("grpc.enable_http_proxy", 0))  # a company's proxy does not know this machine's own ports
+        options.append(("grpc.enable_http_proxy", 0))  # a company's proxy cannot reach this machine's own ports
     with grpc.insecure_channel(endpoint.address, options=options) as channel, translated(endpoint):
         yield channel
 
 
 def failure(error: grpc.RpcError, endpoint: Endpoint) -> click.ClickException:
-    """The sentence and exit code for a failed call: the service's own words where it gave any."""
+    """The message and exit code of a failed call: the service's own message if it sent one."""
     fault = received(cast("grpc.aio.AioRpcError", error))  # the error of a synchronous call has the same three methods
     if fault.code is grpc.StatusCode.NOT_FOUND:
         return NotThere(_sentence(fault))
@@ -121,4 +121,4 @@ _OUT_OF_REACH: Final[Mapping[grpc.StatusCode, Callable[[Fault, Endpoint], str]]]
         grpc.StatusCode.UNIMPLEMENTED: _stranger,
     }
 )
-"""Codes that gRPC itself gives when no service of ours has judged the call: those come without a reason."""
+"""Codes from gRPC itself, when the call did not reach a service of ours: those have no reason."""

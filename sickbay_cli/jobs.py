@@ -1,4 +1,4 @@
-"""The commands about jobs that were handed in: get, watch, jobs, cancel."""
+"""The commands about submitted jobs: get, watch, jobs, cancel."""
 
 from __future__ import annotations
 
@@ -107,5 +107,5 @@ def cancel(*, job_ids: tuple[str, ...], jobapi: Endpoint, as_json: bool) -> None
 
 
 def now() -> int:
-    """The time in milliseconds, to tell ages by."""
+    """The current time in milliseconds, for ages."""
     return time.time_ns() // 1_000_000

@@ -1,4 +1,4 @@
-"""The commands about jobs that were set aside: list, show and groups here, resubmit and discard in `redrive.py`."""
+"""The commands about jobs in quarantine: list, show and groups here, resubmit and discard in `redrive.py`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The commands that take jobs out of quarantine: resubmit (back to the queue) and discard (away for good)."""
+"""The commands that take jobs out of quarantine: resubmit (back to the queue) and discard (permanently)."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def discard(
 
 
 def _check(job_ids: Sequence[str], selection: Selection, *, everything: bool) -> None:
-    """Either ids or --all: a forgotten filter must not mean everything, and a filter beside ids would be ignored."""
+    """Require either ids or --all: a forgotten filter must not select everything, and filters with ids would be ignored."""
     if everything and job_ids:
         raise click.UsageError("name jobs, or choose them with filters and --all, not both")
     if job_ids and selection:
@@ -122,7 +122,7 @@ def _check(job_ids: Sequence[str], selection: Selection, *, everything: bool) ->
 
 
 def _chosen(stub: QuarantineServiceStub, job_ids: Sequence[str], selection: Selection, endpoint: Endpoint) -> dict[str, str]:
-    """Ids with the etags they were seen with, empty for those a person named: `--all` must not touch what changed since it asked."""
+    """Ids with the etags that were read, empty for named ids: `--all` must not affect jobs that have changed since."""
     if job_ids:
         return dict.fromkeys(job_ids, "")
     found = find(stub, selection, sys.maxsize, "", endpoint.timeout)
@@ -130,7 +130,7 @@ def _chosen(stub: QuarantineServiceStub, job_ids: Sequence[str], selection: Sele
 
 
 def _resubmit_edited(job_id: str, request: ResubmitJobRequest, endpoint: Endpoint, *, as_json: bool) -> None:
-    """Read, edit, send back with the etag that was read. No connection is held while the editor is open."""
+    """Read, edit, and resubmit with the etag that was read. No connection is open while the editor is."""
     with client.wards(endpoint) as stub:
         case = stub.GetQuarantinedJob(GetQuarantinedJobRequest(job_id=job_id), timeout=endpoint.timeout).job
     request.payload_json, request.etag, request.job_id = edited(case.payload_json), case.etag, job_id

@@ -1,4 +1,4 @@
-"""The command that brings lost jobs back: those that the ledger knows and no queue holds."""
+"""The command that requeues lost jobs: those in the ledger that are in no queue."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def requeue(
 def _carry_out(
     stub: QuarantineServiceStub, request: RequeueJobsRequest, chosen: list[RequeuedJob], endpoint: Endpoint
 ) -> list[RequeuedJob]:
-    """By name, and though queues hold messages: those are the first ones that came back."""
+    """Name the jobs, and ignore waiting messages: those are the ones that were requeued first."""
     done: list[RequeuedJob] = []
     under_way: list[str] = []
     try:
@@ -110,7 +110,7 @@ def _carry_out(
 
 
 def _tell_where(done: list[RequeuedJob], under_way: list[str], total: int) -> None:
-    """What has been done stays done, and to ask again is safe: a job that came back is not lost any more."""
+    """Print what was done before the interruption; repeating is safe, because a requeued job is no longer lost."""
     counts = Counter(one.outcome for one in done)
     told = [f"{verb} {counts[outcome]:,}" for outcome, verb in _DONE.items() if counts[outcome]] or ["none requeued"]
     unsure = f", {count(len(under_way), 'job')} may or may not have been" if under_way else ""

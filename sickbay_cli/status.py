@@ -59,7 +59,7 @@ _COLOURS: Final = {"up": "green", "degraded": "yellow", "down": "bold red"}
 
 @dataclass(frozen=True, slots=True)
 class Pulse:
-    """What a service said: `up` if it serves, else `problem` tells why not; `checks` are the parts behind it, as in `GET /health`."""
+    """The response of a service: `up` if it serves, otherwise `problem` says why not; `checks` are its backends, as in `GET /health`."""
 
     service: str
     endpoint: Endpoint
@@ -83,7 +83,7 @@ class Pulse:
 
     @property
     def remarks(self) -> Sequence[str]:
-        """What a person should know: the parts that are down, or else why it does not serve."""
+        """Messages for people: the parts that are down, or else why it does not serve."""
         return self.down or ([self.problem] if self.problem else [])
 
     @property
@@ -133,7 +133,7 @@ def _pulse(service: str, endpoint: Endpoint) -> Pulse:
 
 
 def _checks(call: grpc.Call) -> Mapping[str, Mapping[str, Any]]:
-    """What the service tells beside its status; older ones tell nothing."""
+    """The details beside the status; older services send none."""
     for key, value in call.trailing_metadata() or ():
         if key == HEALTH_DETAILS:
             with contextlib.suppress(ValueError):

@@ -1,4 +1,4 @@
-"""The command that hands jobs in: one, copies of one, or a file of them."""
+"""The command that submits jobs: one, copies of one, or a file of them."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def submit(
 
 
 def _submit(stub: JobServiceStub, request: SubmitJobRequest, timeout: float, *, as_json: bool, lines: bool) -> str:
-    """Hand one job in, say so as REST does, and return its id; `lines` if more follows."""
+    """Submit one job, print the result as in REST, and return its id; `lines` if more follows."""
     reply = stub.SubmitJob(request, timeout=timeout)
     if as_json:
         told = accepted_view(reply.job.job_type, reply.job.job_id, duplicate=reply.duplicate)

@@ -1,4 +1,4 @@
-"""What people get to see of jobs, set-aside jobs and groups of them."""
+"""Output of jobs, quarantined jobs and groups for people."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ _GROUPS: Final = (
 
 
 def show_jobs(jobs: Sequence[Job], now: int) -> None:
-    """A list of jobs."""
+    """Print a table of jobs."""
     table(_JOBS, [_row(job, ms(job, "submit_time"), str(job.attempt), now) for job in jobs])
 
 
 def show_cases(cases: Sequence[QuarantinedJob], now: int) -> None:
-    """A list of set-aside jobs."""
+    """Print a table of jobs in quarantine."""
     table(_CASES, [_row(case.job, ms(case, "quarantine_time"), reason(case), now) for case in cases])
 
 
@@ -53,7 +53,7 @@ def _row(job: Job, time: int, fifth: str, now: int) -> list[Cell]:
 
 
 def show_groups(groups: Sequence[FailureGroup], now: int) -> None:
-    """A list of groups, in the order they come: the largest first."""
+    """Print a table of groups, in the given order: the largest first."""
     table(_GROUPS, [_group_row(group, now) for group in groups])
 
 
@@ -63,7 +63,7 @@ def _group_row(group: FailureGroup, now: int) -> list[Cell]:
 
 
 def show_job(job: Job, now: int, more: Sequence[tuple[str, Cell]] = ()) -> None:
-    """Everything about one job; `more` comes before its errors."""
+    """Print the details of one job; `more` comes before its errors."""
     details(
         [
             ("job", job.job_id),
@@ -83,7 +83,7 @@ def show_job(job: Job, now: int, more: Sequence[tuple[str, Cell]] = ()) -> None:
 
 
 def show_case(case: QuarantinedJob, payload: str, now: int) -> None:
-    """Everything about one set-aside job; `payload` as it shall be printed."""
+    """Print the details of a job in quarantine; `payload` is printed as it is."""
     edits = [f"{moment(ms(edit, 'time'))}  {plain(edit.actor)}\n- {edit.before_json}\n+ {edit.after_json}" for edit in case.revisions]
     more: list[tuple[str, Cell]] = [
         ("set aside", when(ms(case, "quarantine_time"), now)),
@@ -97,7 +97,7 @@ def show_case(case: QuarantinedJob, payload: str, now: int) -> None:
 
 
 def show_change(job: Job, change: StateChange | None) -> None:
-    """One line of a job that is followed; without a change, the state it was found in."""
+    """Print one line of a watch; without a change, the current state."""
     attempt = f"attempt {job.attempt}" if job.attempt else ""
     if change is None:
         line((clock(ms(job, "update_time")), "dim"), job_state(job.state), attempt)
@@ -112,7 +112,7 @@ def _told(error: AttemptError) -> str:
 
 
 def _lines(traceback: str) -> list[str]:
-    """A traceback, a little to the right of what it belongs to; its lines may hold anything."""
+    """The lines of a traceback, indented; they are untrusted."""
     return [f"  {plain(one)}" for one in traceback.split("\n")] if traceback else []
 
 

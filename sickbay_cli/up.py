@@ -115,7 +115,7 @@ def _addresses(host: str, ports: Mapping[str, int], settings: Settings) -> Mappi
 
 
 class _Chosen(NamedTuple):
-    """The modules of handlers, as they were named, the handlers by job type, what takes secrets out of texts, and who observes."""
+    """The modules of handlers as they were named, the handlers by job type, the redaction of texts, and the user's observers."""
 
     modules: str
     handlers: Mapping[str, HandlerSpec]
@@ -124,7 +124,7 @@ class _Chosen(NamedTuple):
 
 
 async def _run(settings: Settings, folder: Path | None, chosen: _Chosen, addresses: Mapping[str, Address]) -> bool:
-    """Serve until a signal; whether a handler goes on that would keep the process from ending."""
+    """Serve until a signal; returns whether a handler is still running that would keep the process from exiting."""
     signals = Signals()
     async with AsyncExitStack() as stack:
         traces = await stack.enter_async_context(open_traces(settings.traces_endpoint, settings.worker_name, chosen.redact))
