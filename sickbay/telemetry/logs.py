@@ -1,6 +1,6 @@
-"""Logs: human lines on a terminal, JSON elsewhere. Never payloads, never secrets.
+"""Logs: readable lines on a terminal, JSON elsewhere. Never payloads, never secrets.
 
-Every line written while a handler runs, ours or the handler's own, says of which job it speaks, and in which trace.
+Every line logged while a handler runs, by us or by the handler, has the job and the trace.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ RUNNING: Final[ContextVar[Job | None]] = ContextVar("running", default=None)
 _FIXED: Final = frozenset(
     {"level", "logger", "timestamp", "job_id", "job_type", "attempt", "generation", "code", "reason", "run_ms", "trace_id", "span_id"}
 )
-"""Fields that hold no text of anybody's."""
+"""Fields without free text."""
 _QUIET: Final = ("asyncio", "aiosqlite", "alembic", "sqlalchemy", "uvicorn", "grpc")
 
 _tracebacks_without_values: Final = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
-"""Local variables hold payloads and secrets."""
+"""Local variables may contain payloads and secrets."""
 
 
 def configure_logging(levels: str, log_format: str, redact: Callable[[str], str] | None = None) -> None:
-    """Send every log line of this process to stderr, also what handlers write with structlog.
+    """Send every log line of this process to stderr, including those that handlers log with structlog.
 
-    `levels` is LOG_LEVEL; `log_format` is console, json, or auto (console on a terminal); `redact` takes secrets out of every text.
+    `levels` is LOG_LEVEL; `log_format` is console, json, or auto (console on a terminal); `redact` removes secrets from every text.
     """
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     shared: list[Processor] = [
@@ -62,7 +62,7 @@ def configure_logging(levels: str, log_format: str, redact: Callable[[str], str]
 
 
 def _take_over(shared: list[Processor], last: list[Processor]) -> None:
-    """One handler for the standard library's logging, and for structlog by way of it."""
+    """Install one handler for the standard library's logging, and route structlog through it."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -83,13 +83,13 @@ def _take_over(shared: list[Processor], last: list[Processor]) -> None:
 
 
 def _departed(record: logging.LogRecord) -> bool:
-    """GRPC tells with a traceback that a client went away while its answer was on the way (grpc/grpc#32551), which is no fault of ours."""
+    """Drop gRPC's tracebacks about clients that disconnect during a response (grpc/grpc#32551), which is no fault of ours."""
     error = record.exc_info[1] if record.exc_info else None
     return type(error).__name__ != "ExecuteBatchError"
 
 
 def _redacting(redact: Callable[[str], str]) -> Processor:
-    """Every text of a line but what is ours and fixed."""
+    """Redact every text of a line except the fixed fields."""
 
     def told(value: Any) -> Any:
         if isinstance(value, str):
@@ -109,22 +109,22 @@ def _redacting(redact: Callable[[str], str]) -> Processor:
 def _shown(value: Any) -> str:
     try:
         return repr(value)
-    except Exception:  # noqa: BLE001 - its own code runs in there
+    except Exception:  # noqa: BLE001 - `repr` runs foreign code
         return f"({type(value).__name__})"
 
 
 def _below(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
-    """On a terminal the traceback of a failed run stands below its line, as an exception's does."""
+    """On a terminal, print the traceback of a failed run below its line, like that of an exception."""
     if "traceback" in line:
         line["exception"] = line.pop("traceback")
     return line
 
 
 def _legible(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
-    """What would move the cursor, change colours or begin a line like ours is written as an escape: texts come from anywhere."""
+    """Escape what would move the cursor, change colours or start a fake line: texts are untrusted."""
     told = {key: _escaped(value, "\n" if key == "exception" else "") for key, value in line.items()}
     if isinstance(told.get("exception"), str):
-        told["exception"] = indent(told["exception"], "  ")  # a message's own lines stand in there, too
+        told["exception"] = indent(told["exception"], "  ")  # it includes the lines of the message
     return told
 
 
@@ -151,7 +151,7 @@ def _add_job(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
 
 
 def _add_trace(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
-    """Only if somebody has loaded OpenTelemetry's SDK can there be a trace."""
+    """Add the trace; there can only be one if OpenTelemetry's SDK is loaded."""
     if "opentelemetry.sdk.trace" in sys.modules:
         trace: Any = sys.modules["opentelemetry.trace"]
         span = trace.get_current_span().get_span_context()
