@@ -1,4 +1,4 @@
-"""The two doors of a service, gRPC and REST, on the same servicers and the same interceptors."""
+"""The two endpoints of a service, gRPC and REST, with the same servicers and interceptors."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ log = logging.getLogger("sickbay")
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a service listens, and how much of it clients may take; port 0 takes a free one.
+    """Where a service listens, and its limits; port 0 uses a free one.
 
-    `rest_hint` and `grpc_hint` tell how to choose another port, `host_hint` how to listen for this machine alone.
+    `rest_hint` and `grpc_hint` say how to choose another port, `host_hint` how to listen on this machine only.
     """
 
     host: str
@@ -49,15 +49,15 @@ class Address:
     host_hint: str = "BIND_HOST=127.0.0.1"
     limits: Limits = field(default_factory=Limits)
     allowed_hosts: Sequence[str] = ()
-    """Further names to answer under over HTTP (`hostnames.allowed_hosts`)."""
+    """Additional host names that are accepted over HTTP (`hostnames.allowed_hosts`)."""
     http_limits: HttpLimits = field(default_factory=HttpLimits)
 
 
 class Endpoints:
-    """Open doors."""
+    """The open endpoints of a service."""
 
     def __init__(self, grpc: GrpcServer, rest: RestServer, health: Health, watch: Watch) -> None:
-        """Both are serving; `watch` shows the health to gRPC."""
+        """Both are serving; `watch` reports the health over gRPC."""
         self._grpc = grpc
         self._rest = rest
         self._health = health
@@ -74,14 +74,14 @@ class Endpoints:
         return self._rest.port
 
     async def serving(self) -> None:
-        """Tell health checks that requests are welcome."""
-        await self._watch.look()  # what was missing until now is well at once, and not only after the grace
+        """Report SERVING to health checks."""
+        await self._watch.look()  # backends that have just become available count at once, not only after the grace
         self._health.begin()
         await self._watch.look()
         log.info("ready: HTTP on port %d, gRPC on port %d", self.rest_port, self.grpc_port)
 
     async def not_serving(self) -> None:
-        """Tell health checks that they are not, and go on serving those who come all the same."""
+        """Report NOT_SERVING to health checks, and continue to serve requests."""
         self._health.end()
         await self._watch.look()
 
@@ -98,12 +98,12 @@ async def serve_endpoints(
     around: Sequence[Around] = (),
     tracing: Tracing | None = None,
 ) -> AsyncIterator[Endpoints]:
-    """Serve until the context ends, at first with health NOT_SERVING; `gateway` makes the REST application from a channel.
+    """Serve until the context ends, at first with health NOT_SERVING; `gateway` creates the REST application from a channel.
 
-    `health` is looked at from now on; the log calls the service by its `name`.
+    `health` is checked from now on; `name` is the name of the service in the log.
 
-    What `around` makes is put around every call, the first outermost, by whichever door it comes; with `tracing` every call is a span, too.
-    What the doors refuse is counted in `registry`.
+    `call_observers` wrap every call over gRPC or REST, the first outermost; with `tracing` every call has a span, too. Rejected requests
+    are counted in `registry`.
     """
     interceptors = [ObserveInterceptor(one) for one in (*_traced(tracing), *around)]
     channel = InProcessChannel(services, interceptors)

@@ -1,4 +1,4 @@
-"""How many watches (streams that wait for changes) clients may have, in all and each, over REST and gRPC together."""
+"""The limit of watches (streams of changes), in all and per client, over REST and gRPC together."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from sickbay.domain.errors import ErrorReason, ResourceExhausted
 
 
 class Watches:
-    """Those of one service."""
+    """Counts the watches of one service."""
 
     def __init__(self, most: int, most_per_peer: int, refused: Callable[[], None] = lambda: None) -> None:
-        """`refused` is told of each that is turned away."""
+        """`on_refused` is called for each rejected watch."""
         self._most, self._most_per_peer, self._refused = most, most_per_peer, refused
         self._peers: Counter[str] = Counter()
         self._open = 0
@@ -23,7 +23,7 @@ class Watches:
 
     @contextmanager
     def held(self, peer: str) -> Iterator[None]:
-        """One of `peer`, for the length of the block; ResourceExhausted if there are too many."""
+        """Count one of `peer` during the block; ResourceExhausted if there are too many."""
         self._check(peer)
         self._open += 1
         self._peers[peer] += 1

@@ -1,7 +1,7 @@
-"""Bounds the calls of a gRPC port: how many there are, and how long each may keep us waiting for its client.
+"""Limits the calls of a gRPC port: their number, and how long each may wait for its client.
 
-grpc's core knows neither bound. A call of which the message has not come, or whose answer is not read, is *stalled* after a moment: it has
-its time, and when calls are at their bound, the one that is stalled for longest makes room for a new one.
+grpc's core has neither limit. A call whose message has not arrived, or whose response is not read, is *stalled* after a moment: it has a
+timeout, and when the number of calls is at its limit, the one stalled longest is ended for a new one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sickbay.server.peers import Endpoint, endpoint_of, peer_of
 from sickbay.server.watches import Watches
 
 STALLED_S: Final = 0.1
-"""Who keeps us waiting for less than this is not stalled."""
+"""A call that waits for its client for less than this is not stalled."""
 
 _TOLD: Final = {
     Reason.BODY_TIMEOUT: "timed out waiting for the message of this call (GRPC_BODY_TIMEOUT)",
@@ -38,13 +38,13 @@ Task = asyncio.Task[Any]
 
 
 class CallGuard(grpc.aio.ServerInterceptor):
-    """Stands outermost.
+    """The outermost interceptor.
 
-    `stalls` is called when a call becomes stalled, `took` for each message that is complete, `cut` to end a connection.
+    `on_stall` is called when a call becomes stalled, `on_message` for each complete message, `cut` to end a connection.
     """
 
     def __init__(self, limits: Limits, watches: Watches, meter: GrpcMeter) -> None:
-        """Nothing runs yet."""
+        """Start without calls."""
         self._limits, self._watches, self._meter = limits, watches, meter
         self._stalled: dict[Task, Reason] = {}
         self._timers: dict[Task, asyncio.TimerHandle] = {}
@@ -57,11 +57,11 @@ class CallGuard(grpc.aio.ServerInterceptor):
 
     @property
     def is_received(self) -> bool:
-        """Whether the message of a stalled call is still to come."""
+        """Whether the message of a stalled call is still incomplete."""
         return Reason.BODY_TIMEOUT in self._stalled.values()
 
     async def intercept_service(self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
-        """Let it in or refuse it; from here on its message is waited for."""
+        """Admit or reject the call; from here on its message is awaited."""
         handler = await continuation(handler_call_details)
         task = asyncio.current_task()
         if handler is None or task is None:
@@ -95,7 +95,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
         return oldest is not None
 
     def _wait(self, task: Task, reason: Reason) -> None:
-        """The client has its time from now on."""
+        """Start the timeout of the client."""
         self._timers[task] = asyncio.get_running_loop().call_later(STALLED_S, self._stall, task, reason)
 
     def _stall(self, task: Task, reason: Reason) -> None:
@@ -105,7 +105,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
         self.stalls()
 
     def _end(self, task: Task, reason: Reason) -> None:
-        """A call whose message was not received ends with a word; one that was answered already can only lose its connection."""
+        """End a call: one whose message was not received gets an error, of one that was answered only the connection can be closed."""
         self._settled(task)
         self._meter.refused(reason)
         endpoint = self._answered.get(task)
@@ -185,7 +185,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
 
 
 async def _abort(task: Task, reason: Reason) -> None:
-    """End a call from outside: its client hears why, and core lets go of what it has of it."""
+    """Abort a call from outside: its client gets the reason, and core frees its buffers."""
     context = context_of(task)
     task.cancel()
     await asyncio.wait([task])
@@ -195,7 +195,7 @@ async def _abort(task: Task, reason: Reason) -> None:
 
 
 def _refusal(most: int) -> Handler:
-    """Answers without waiting for the message, which a handler of one request would."""
+    """A handler that rejects without waiting for the message, which a handler of one request would do."""
     error = ResourceExhausted(
         f"too many calls: {most:,} are in progress (GRPC_MAX_CALLS); try again in a moment", ErrorReason.TOO_MANY_CALLS
     )

@@ -1,4 +1,4 @@
-"""What a gRPC port refused or broke off, as metrics, and at most one log line a minute for each reason."""
+"""Metrics of what a gRPC port rejected or closed, and at most one log line a minute for each reason."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PAUSE_S: Final = 60.0
 
 
 class Reason(StrEnum):
-    """By which bound."""
+    """The limit that was exceeded."""
 
     CONNECTIONS = "connections"
     PEER_CONNECTIONS = "peer_connections"
@@ -42,7 +42,7 @@ _WORDS: Final = {
 
 
 class GrpcMeter:
-    """The numbers of one gRPC port."""
+    """The metrics of one gRPC port."""
 
     def __init__(self, registry: CollectorRegistry, clock: Callable[[], float] = time.monotonic) -> None:
         """Add the metrics to `registry`."""
@@ -59,13 +59,13 @@ class GrpcMeter:
         self._untold: dict[Reason, int] = {}
 
     def observe(self, *, connections: Callable[[], float], calls: Callable[[], float], watches: Callable[[], float]) -> None:
-        """Ask these at a scrape."""
+        """Read these at each scrape."""
         self._connections.set_function(connections)
         self._calls.set_function(calls)
         self._watches.set_function(watches)
 
     def refused(self, reason: Reason) -> None:
-        """Count one, and say it unless that was said a moment ago."""
+        """Count one, and log it unless that was done recently."""
         self._refused.labels(reason).inc()
         now = self._clock()
         count = self._untold[reason] = self._untold.get(reason, 0) + 1

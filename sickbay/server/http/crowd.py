@@ -1,4 +1,4 @@
-"""Who is connected to an HTTP port, and who goes when it is full: the one who has kept us waiting longest."""
+"""The connections of an HTTP port, and which one is closed when it is full: the one that has been idle longest."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ class Member(Protocol):
 
     @property
     def peer(self) -> str:
-        """Whose it is; see `peer_of`."""
+        """Its client; see `peer_of`."""
 
     def make_room(self) -> None:
-        """Close it; it has left the crowd already."""
+        """Close it; it has already left the crowd."""
 
 
 class Entry(Enum):
-    """What becomes of a new connection."""
+    """How a new connection is treated."""
 
     WELCOME = "welcome"
     ALL_TAKEN = "all_taken"
-    """It may ask for health; whatever else it asks is refused."""
+    """It may only request the health; all other requests are rejected."""
     PEER_TAKEN = "peer_taken"
-    """The same, since its peer has too many."""
+    """The same, because its peer has too many."""
 
 
 class _Peer:
@@ -40,14 +40,14 @@ class _Peer:
 
 
 class Crowd:
-    """Counts connections in all and by peer, and keeps those that wait for their client in order, longest first.
+    """Counts connections in all and by peer, and orders those that wait for their client, longest first.
 
-    A new connection takes the place of the first of them, however short its wait: a client sends its request as soon as it is
-    connected, so thousands must come at once before that is the wrong one.
+    A new connection replaces the first of them, however short its wait: clients send their requests as soon as they are connected, so
+    only thousands of simultaneous connections could make that the wrong one.
     """
 
     def __init__(self, limits: HttpLimits) -> None:
-        """Nobody is here yet."""
+        """Start without connections."""
         self._limits = limits
         self._members: dict[Member, _Peer] = {}
         self._spare: OrderedDict[Member, None] = OrderedDict()
@@ -58,7 +58,7 @@ class Crowd:
         return len(self._members) + len(self._spare)
 
     def enter(self, member: Member) -> Entry:
-        """A new connection. Who has kept us waiting longest makes room for it."""
+        """Add a new connection, if necessary in place of the one that has waited for its client longest."""
         entry = self._entry(member.peer)
         if entry is Entry.WELCOME:
             peer = self._members[member] = self._peers.setdefault(member.peer, _Peer())
@@ -71,7 +71,7 @@ class Crowd:
         return entry
 
     def leave(self, member: Member) -> None:
-        """It is closed, or about to be. Twice is harmless."""
+        """Remove a connection that is closed or about to be. Calling it twice is harmless."""
         self._spare.pop(member, None)
         self.served(member)
         peer = self._members.pop(member, None)
@@ -82,14 +82,14 @@ class Crowd:
             del self._peers[member.peer]
 
     def waits(self, member: Member) -> None:
-        """We wait for this client, for its request, or for it to read: from now on."""
+        """From now on this connection waits for its client, for a request or for it to read."""
         if peer := self._members.get(member):
             for waiting in (self._waiting, peer.waiting):
                 waiting[member] = None
                 waiting.move_to_end(member)
 
     def served(self, member: Member) -> None:
-        """This client waits for us."""
+        """From now on this client waits for us."""
         if member in self._waiting:
             del self._waiting[member]
             del self._members[member].waiting[member]

@@ -1,4 +1,4 @@
-"""How one HTTP connection pauses, and how it ends: refused, late, or after its last answer, so that the client sees why."""
+"""Pausing and closing of an HTTP connection: on rejection, timeout, or after the last response, so that the client sees the reason."""
 
 from __future__ import annotations
 
@@ -50,25 +50,25 @@ class EndingConnection(HttpToolsProtocol, ABC):
         self._unsent = 0  # bytes of answers that the client has not read at `_since`; 0 if it keeps up
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """It begins."""
+        """Start with flow control of our own."""
         super().connection_made(transport)
         self.flow = self._flow = Flow(transport, self._port.turns)
         self._since = self.loop.time()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It is gone: give everything back."""
+        """Release everything."""
         self._leave()
         super().connection_lost(exc)
 
     def close_gently(self) -> None:
-        """The answer is the last one. What the client still sends is read: closing now would reset the connection, and lose the answer."""
+        """Close after the last response. More data of the client is read: closing now would reset the connection and lose the response."""
         if self._request.in_body:
             self._linger()
         else:
             self.transport.close()
 
     def make_room(self) -> None:
-        """Others need what this one has, and does not use."""
+        """Close in favour of a new connection."""
         self._leave()
         if self._request.has_begun and not self._lingers and not self._unsent:
             self._refuse(503, Reason.OLDEST, BUSY, lingers=False)
@@ -85,10 +85,10 @@ class EndingConnection(HttpToolsProtocol, ABC):
         """See `Upload`."""
 
     def _refuse(self, status: int, reason: Reason, message: str, *, lingers: bool = True) -> None:
-        """Answer in the application's place, which is told that the client has gone, and close."""
+        """Respond instead of the application, which sees a disconnected client, and close."""
         self._port.meter.refused(reason)
         if self._request.in_body and self.cycle.response_started:
-            self.transport.abort()  # another answer has begun, or was given
+            self.transport.abort()  # another response has begun, or was sent
             return
         if self._request.in_body:
             self.cycle.disconnected = True
@@ -100,7 +100,7 @@ class EndingConnection(HttpToolsProtocol, ABC):
             self.transport.close()
 
     def _linger(self) -> None:
-        """Tell the client that no more comes, and read on for a while until it has seen that."""
+        """Half-close the connection, and continue to read for a while until the client has seen that."""
         self._lingers, self._waits_for_room = True, False
         self._throw_away(len(self._inbox))
         self._inbox.clear()
@@ -116,7 +116,7 @@ class EndingConnection(HttpToolsProtocol, ABC):
             self._port.bodies.hold(self, 0)
 
     def _read_no_more(self) -> None:
-        """What was read already, up to 256 KB at once, is held; not from everybody."""
+        """Pause reading. Data that was read already, up to 256 KB, stays buffered, within the budget for that."""
         self._flow.hold()
         if not self._port.bodies.hold(self, len(self._inbox)):
             self._port.meter.refused(Reason.BODY_ROOM)
@@ -137,7 +137,7 @@ class EndingConnection(HttpToolsProtocol, ABC):
             self.transport.abort()
 
     def _wait(self) -> None:
-        """For the client, from now on."""
+        """Wait for the client from now on."""
         self._since = self.loop.time()
         self._port.crowd.waits(self)
 

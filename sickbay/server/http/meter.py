@@ -1,4 +1,4 @@
-"""What an HTTP port closed or refused, as metrics, and at most one log line a minute for each reason."""
+"""Metrics of what an HTTP port closed or rejected, and at most one log line a minute for each reason."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _EVERY_S: Final = 60.0
 
 
 class Reason(StrEnum):
-    """Why a connection was closed, or a request refused, before the application saw it."""
+    """Why a connection was closed, or a request rejected, before the application saw it."""
 
     MALFORMED = "malformed"
     HEADER_SIZE = "header_size"
@@ -46,7 +46,7 @@ _WORDS: Final = {
 
 
 class HttpMeter:
-    """The numbers of one HTTP port."""
+    """The metrics of one HTTP port."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         """Add the metrics to `registry`."""
@@ -62,7 +62,7 @@ class HttpMeter:
         self._told: dict[Reason, float] = {}
 
     def observe(self, *, connections: Callable[[], float], body_bytes: Callable[[], float], waiting: Callable[[], float]) -> None:
-        """Ask these at a scrape."""
+        """Read these at each scrape."""
         self._connections.set_function(connections)
         self._body_bytes.set_function(body_bytes)
         self._waiting.set_function(waiting)
@@ -73,7 +73,7 @@ class HttpMeter:
         self._untold[reason] += 1
 
     def tell(self, port: int, now: float) -> None:
-        """Log what was counted since the last line of its reason; to be called every second."""
+        """Log what was counted since the last line of its reason; called every second."""
         for reason, count in list(self._untold.items()):
             if now - self._told.get(reason, -_EVERY_S) >= _EVERY_S:
                 self._told[reason] = now

@@ -1,4 +1,4 @@
-"""Answers of an HTTP port that its application knows nothing of."""
+"""Error responses that the HTTP port sends instead of the application."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _SEALS: Final = [f"{name}: {value}".encode() for name, value in SEALS.items()]
 
 
 def refusal(status: int, message: str, headers: Iterable[Header]) -> bytes:
-    """A whole answer in the one form of errors; the connection is to be closed after it."""
+    """A complete response with the usual body of errors; the connection must be closed after it."""
     found = HTTPStatus(status)
     body = encode(error_view(status, message, found.name))
     lines = [b"HTTP/1.1 %d %b" % (status, found.phrase.encode())]

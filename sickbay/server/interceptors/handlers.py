@@ -1,4 +1,4 @@
-"""What a call's handler is to an interceptor, and how something is put around it, whether it gives one reply or a stream of them."""
+"""Helpers for interceptors: types, and wrapping of handlers, whether they return one reply or a stream."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ Enclosure = Callable[[Context], AbstractAsyncContextManager[object]]
 
 
 def enclosed(handler: Handler | None, enclosure: Enclosure) -> Handler | None:
-    """The handler, each of whose calls runs inside what `enclosure` makes, a stream from its first step to its last.
+    """The handler, with each call inside a context of `wrapper`, a stream from its first step to its last.
 
-    One that takes many requests (only reflection has such) stays as it is, and so does a method that nobody serves.
+    A handler of request streams (only reflection has some) is returned unchanged, and so is None.
     """
     if handler is None or handler.request_streaming:
         return handler
@@ -29,12 +29,12 @@ def enclosed(handler: Handler | None, enclosure: Enclosure) -> Handler | None:
 
 
 def with_stream(handler: Handler, behaviour: Behaviour) -> Handler:
-    """The handler of a server stream with another function."""
+    """The handler of a server stream with another behaviour."""
     return _rebuilt(handler, grpc.unary_stream_rpc_method_handler, behaviour)
 
 
 def behaviour_of(function: Behaviour | None) -> Behaviour:
-    """The function that a handler has for its kind of call."""
+    """The behaviour of a handler, which must not be None."""
     if function is None:
         msg = "the handler has no function for its own kind"
         raise TypeError(msg)

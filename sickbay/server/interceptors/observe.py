@@ -1,4 +1,4 @@
-"""Puts something around every call of a service, whichever door it comes by: that is how calls are counted and traced."""
+"""Observes every call of a service, over gRPC or in process: used to count and trace calls."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sickbay.server.interceptors.handlers import Context, Continuation, Handler,
 
 
 class Call(NamedTuple):
-    """A call that begins. The steps of a stream may run in different tasks, so nothing around it may rely on context variables."""
+    """A call that begins. The steps of a stream may run in different tasks, so observers must not rely on context variables."""
 
     service: str
     method: str
@@ -25,14 +25,14 @@ Around = Callable[[Call], AbstractContextManager[object]]
 
 
 class ObserveInterceptor(grpc.aio.ServerInterceptor):
-    """Stands inside the interceptor that translates errors, so `around` sees what servicers raise. It must let that pass."""
+    """Runs inside the interceptor that translates errors, so `observer` sees the errors of servicers. It must let them pass."""
 
     def __init__(self, around: Around) -> None:
-        """`around` makes what each call runs in."""
+        """`observer` returns the context manager for each call."""
         self._around = around
 
     async def intercept_service(self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
-        """Wrap handlers with one request; reflection, which takes many, is left alone, and so is what nobody serves."""
+        """Wrap handlers with one request; reflection, which has request streams, and unknown methods are not observed."""
         handler = await continuation(handler_call_details)
         if handler is None:
             return None

@@ -1,4 +1,4 @@
-"""Which form of an answer an `Accept` header asks for (RFC 9110, section 12.5.1)."""
+"""Content negotiation by the `Accept` header (RFC 9110, section 12.5.1)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ JSON = ("application/json", "application/*")
 
 
 def prefers(accept: str, kinds: Sequence[str], others: Sequence[str]) -> bool:
-    """Whether the header asks for one of `kinds`, by its name, rather than for one of `others`."""
+    """Whether the header prefers one of `kinds`, by name, to `others`."""
     wishes = dict(_wish(part) for part in accept.split(",") if part.strip())
     return _most(wishes, kinds) > _most(wishes, others)
 

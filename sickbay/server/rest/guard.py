@@ -1,7 +1,7 @@
-"""What stands before every REST route: it refuses what browsers are abused for, seals every answer, and makes HEAD of GET.
+"""Middleware before all REST routes: it rejects cross-site requests, adds security headers to every response, and implements HEAD.
 
-Names in a path come percent-encoded one by one (RFC 3986, section 2.2), so that an id may hold a slash: the guard leaves `%2F` and `%25`
-as they are, and `Name` reads them when the route is found.
+Path segments are percent-decoded one by one (RFC 3986, section 2.2), so that an id may contain a slash: the guard keeps `%2F` and `%25`,
+and `Name` decodes them after routing.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ SEALS: Final = {
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
     "cache-control": "no-store",
 }
-"""On every answer that does not say otherwise itself: it is data, for this origin alone, and nobody keeps or frames it."""
+"""Added to responses that do not set them: a response is data, for this origin only, and must not be cached or framed."""
 
 
 def answer_only(app: Any, hosts: Hosts) -> None:
-    """Answer requests to these hosts only."""
+    """Accept requests to these hosts only."""
     setattr(app.state, _HOSTS, hosts)
 
 
@@ -41,11 +41,11 @@ class Guard:
     """The middleware."""
 
     def __init__(self, app: ASGIApp) -> None:
-        """Stand before `app`."""
+        """`app` is the application to protect."""
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse the request or let it in."""
+        """Reject the request or pass it on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -65,11 +65,11 @@ def _named(text: str) -> str:
 
 
 Name = Annotated[str, AfterValidator(_named)]
-"""A name that a route takes from its path, as it was before it was percent-encoded."""
+"""A percent-decoded path parameter of a route."""
 
 
 def _path(scope: Scope) -> str | None:
-    """The path, decoded segment by segment; None if that gives no UTF-8."""
+    """The path, decoded segment by segment; None if it is not UTF-8."""
     raw = scope.get("raw_path")
     if raw is None or b"%" not in raw:
         return str(scope["path"])
@@ -106,7 +106,7 @@ def _sealed(send: Send) -> Send:
 
 
 def _headers_only(send: Send) -> Send:
-    """Send the beginning of an answer and nothing else: the client is gone for whoever goes on, so that streams end at once."""
+    """Send only the headers of a response. The application sees a disconnected client afterwards, so that streams end at once."""
 
     async def headers_only(message: Message) -> None:
         if message["type"] == "http.response.start":

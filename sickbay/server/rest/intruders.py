@@ -1,8 +1,8 @@
-"""Which HTTP requests are refused before anything else: those that a web page of somebody else may have made, and bodies that are no JSON.
+"""Which HTTP requests are rejected before routing: those for other hosts, those of foreign web pages, and bodies that are not JSON.
 
-A browser adds `Sec-Fetch-Site` (Fetch Metadata) or at least `Origin` (RFC 6454) to what a page sends; programs send neither. A page may
-send a body of another origin's choosing without asking first, but only as a form, as text or without a type: so JSON must be declared.
-No answer ever has a CORS header, so a page of another origin can read nothing.
+A browser adds `Sec-Fetch-Site` (Fetch Metadata) or at least `Origin` (RFC 6454) to requests of a page; programs send neither. Without a
+preflight a page can send bodies to another origin only as a form, as text or without a type: so a JSON body must be declared as such.
+No response has a CORS header, so a page of another origin cannot read any.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final
 from sickbay.system.hostnames import Hosts, host_name
 
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-"""Methods that change nothing (RFC 9110, section 9.2.1)."""
+"""Safe methods (RFC 9110, section 9.2.1)."""
 _OWN_PAGES: Final = frozenset({"same-origin", "none"})
 _SHOWN_CHARS: Final = 80
 _PORTS: Final = MappingProxyType({"http": ":80", "https": ":443"})
@@ -25,7 +25,7 @@ _JSON: Final = "send JSON with the header Content-Type: application/json"
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a request is not answered, and what to do."""
+    """Why a request is rejected, and what to do."""
 
     status: HTTPStatus
     message: str
@@ -36,28 +36,28 @@ class Sent:
     """The headers of a request."""
 
     def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """`headers` as ASGI has them: names in lower case."""
+        """`headers` as in ASGI, with names in lower case."""
         self._values: dict[str, list[str]] = {}
         for name, value in headers:
             self._values.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1").strip())
 
     def all(self, name: str) -> list[str]:
-        """Every value, in order."""
+        """All values, in order."""
         return self._values.get(name, [])
 
     def one(self, name: str) -> str | None:
-        """The value, None without one; several are one that nothing equals."""
+        """The value, None without one; several values are joined, which equals no valid value."""
         values = self._values.get(name)
         return ", ".join(values) if values else None
 
 
 def refused(method: str, http_version: str, sent: Sent, hosts: Hosts) -> Refusal | None:
-    """Why this request is not answered; None if it is."""
+    """Why this request is rejected; None if it is accepted."""
     return _misdirected(http_version, sent, hosts) or (None if method in SAFE else _of_foreign_page(sent) or _no_json(sent))
 
 
 def _misdirected(http_version: str, sent: Sent, hosts: Hosts) -> Refusal | None:
-    """RFC 9112, section 3.2, and then our own names. HTTP/1.0 may come without Host; no browser speaks it."""
+    """The Host header: RFC 9112, section 3.2, and our own names. HTTP/1.0 may lack it; no browser uses that."""
     values = sent.all("host")
     if not values and http_version == "1.0":
         return None
@@ -80,7 +80,7 @@ def _of_foreign_page(sent: Sent) -> Refusal | None:
 
 
 def _is_own(origin: str, host: str) -> bool:
-    """Whether an origin is that of the host which the request names; the scheme may differ, for a proxy may have ended TLS."""
+    """Whether an origin has the host of the request; the scheme may differ, because a proxy may terminate TLS."""
     scheme, found, authority = origin.lower().partition("://")
     if not found or scheme not in _PORTS:
         return False

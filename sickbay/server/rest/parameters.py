@@ -1,7 +1,7 @@
-"""Parameters in a query that say nothing, or two things: refused where they could do harm.
+"""Rejects query parameters that are unknown or repeated, if that could do harm.
 
-One that comes twice, of which only one would count, is refused everywhere; an unknown one, perhaps a misspelt `tenant`, where something is
-changed. What is known is what `/openapi.json` says of the route.
+A repeated one, of which only one would count, is always rejected; an unknown one, perhaps a misspelt `tenant`, for methods that change
+something. The known parameters are those of the route in `/openapi.json`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _SHOWN_CHARS: Final = 80
 
 
 async def check_parameters(request: Request) -> None:
-    """Before a route: InvalidArgument names a parameter that it cannot mean."""
+    """A dependency of all routes: InvalidArgument names a parameter that is unknown or repeated."""
     if not request.url.query:
         return
     known = _known(request)
@@ -34,7 +34,7 @@ async def check_parameters(request: Request) -> None:
 
 
 def _known(request: Request) -> Mapping[str, bool] | None:
-    """The route's documented parameters, and whether each may be repeated; None for what is not documented."""
+    """The route's documented parameters, and whether each may be repeated; None for undocumented routes."""
     paths: Mapping[str, Any] = request.app.openapi()["paths"]
     route = request.scope.get("route")
     operation = paths.get(getattr(route, "path", ""), {}).get(request.method.lower())

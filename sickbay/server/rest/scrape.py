@@ -1,4 +1,4 @@
-"""`GET /metrics`, for Prometheus; the control plane's answers people first."""
+"""`GET /metrics`, for Prometheus; that of the control plane returns JSON by default."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ def add_scrape(app: FastAPI, exposition: MetricsRegistry) -> None:
 
     @app.get("/metrics", operation_id="Scrape", response_class=Response, responses=DOCUMENTED | MISDIRECTED, tags=["metrics"])
     async def scrape(request: Request) -> Response:
-        """This service in numbers, as Prometheus text, or OpenMetrics if `Accept` names it."""
+        """Metrics of this service, as Prometheus text, or OpenMetrics if `Accept` names it."""
         return await scraped(exposition, request)
 
 
 async def scraped(exposition: MetricsRegistry, request: Request) -> Response:
-    """The answer to a scrape."""
+    """The response to a scrape."""
     body, content_type = await exposition.text(request.headers.get("accept", ""))
     return Response(body, headers={"content-type": content_type})
 
 
 def wants_text(accept: str) -> bool:
-    """Whether an `Accept` header asks for Prometheus's text by its name, rather than for JSON."""
+    """Whether an `Accept` header prefers Prometheus text, by name, to JSON."""
     return prefers(accept, TEXTS, JSON)

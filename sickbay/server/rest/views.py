@@ -1,7 +1,7 @@
-"""What REST says otherwise than the rules of `transcoding`: one table, of the messages whose JSON is documented.
+"""The exceptions of REST from the rules of `transcoding`: a table of messages with a documented JSON format.
 
-A message that does not stand here needs nothing: its fields in camelCase, states without prefix, times as RFC 3339 in UTC with
-milliseconds, payloads byte for byte. Fields that are not set are left out, so a healthy circuit is just
+Other messages need no entry: fields are in camelCase, states without prefix, times as RFC 3339 in UTC with milliseconds, payloads byte
+for byte. Unset fields are omitted, so a healthy breaker is just
 `{"jobType": ..., "state": "CLOSED"}`.
 """
 
@@ -34,18 +34,18 @@ def encode(view: Any) -> bytes:
 
 
 def accepted_view(job_type: str, job_id: str, *, duplicate: bool) -> View:
-    """The documented answer to an accepted job."""
+    """The documented response to an accepted job."""
     view = {"status": "accepted", "message": "Job queued for processing", "jobType": job_type, "jobId": job_id}
     return view | {"duplicate": True} if duplicate else view
 
 
 def reset_view(job_type: str) -> View:
-    """The documented answer to a reset."""
+    """The documented response to a reset."""
     return {"message": f"Circuit breaker for '{job_type}' has been reset", "jobType": job_type}
 
 
 def breaker_view(breaker: Breaker) -> View:
-    """A circuit; its times are integers, ms since the epoch, as documented."""
+    """A breaker; its times are integers, ms since the epoch, as documented."""
     opened = breaker.state in _OPENED
     view = {
         "jobType": breaker.job_type,
@@ -69,7 +69,7 @@ def breaker_view(breaker: Breaker) -> View:
 
 
 def breakers_view(breakers: list[View], next_page_token: str = "") -> View:
-    """A page of circuits."""
+    """A page of breakers."""
     return _without_none({"count": len(breakers), "breakers": breakers, "nextPageToken": next_page_token or None})
 
 
@@ -120,11 +120,11 @@ def _breakers(reply: ListBreakersResponse) -> View:
 _NAME: Final = {"pattern": f"^{NAME_PATTERN}$"}
 _NAME_OR_NONE: Final = {"pattern": f"^({NAME_PATTERN})?$"}
 _LOOSE: Final = {"additionalProperties": True, "required": []}
-"""The items of a batch are judged one by one."""
+"""The items of a batch are validated one by one."""
 
 SHAPES: Final[Shapes] = MappingProxyType(
     {
-        # Answers.
+        # Responses.
         "sickbay.jobs.v1.Job": Shape(
             names={"submit_time": "submittedAt", "update_time": "updatedAt", "start_time": "startedAt"}, sparse=frozenset({"history"})
         ),
@@ -165,7 +165,7 @@ SHAPES: Final[Shapes] = MappingProxyType(
 )
 
 render: Final = Renderer(SHAPES)
-"""A message as its view."""
+"""Converts a message to its view."""
 job_view: Final = render
 change_view: Final = render
 quarantined_view: Final = render

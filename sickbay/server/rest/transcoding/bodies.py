@@ -1,4 +1,4 @@
-"""JSON bodies to messages: for each message a msgspec struct is made once, of which `body.py` says what is wrong with a request."""
+"""JSON bodies to messages: for each message a msgspec struct is created once, and `body.py` reports the errors of a request."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ Values = dict[str, Any]
 
 
 class BodyReader:
-    """Reads JSON objects that are a message, or have some of its fields."""
+    """Converts JSON objects with all or some fields of a message to messages."""
 
     def __init__(self, descriptor: Descriptor, fields: Sequence[JsonField], shapes: Shapes, within: frozenset[str] = frozenset()) -> None:
-        """`within` are the messages that this one is part of."""
+        """`within` are the messages that contain this one."""
         self._message: Any = GetMessageClass(descriptor)
         parts = [_Member(field, shapes, within | {descriptor.full_name}) for field in fields]
         members = [(one.attribute, one.type, msgspec.field(default=one.default, name=one.name)) for one in parts]
@@ -36,15 +36,15 @@ class BodyReader:
         self._choices = _choices(fields)
 
     def decode(self, data: bytes) -> Message:
-        """The message in a JSON object; InvalidArgument says what is wrong."""
+        """The message of a JSON object; InvalidArgument says what is wrong."""
         return self.message(decode(data, self.struct))
 
     def message(self, body: Body) -> Message:
-        """The message of an object that was read."""
+        """The message of a decoded object."""
         return made(self._message, self.values(body))
 
     def values(self, body: Body) -> Values:
-        """Its fields by their names in the contract, without those that say nothing."""
+        """Its fields by their names in the contract, without defaults."""
         values: Values = {}
         for attribute, default, name, read in self._steps:
             given = getattr(body, attribute)
@@ -57,7 +57,7 @@ class BodyReader:
 
 
 def made(kind: Any, values: Values) -> Message:
-    """The message of these values; InvalidArgument if one is beyond what its field holds."""
+    """The message with these values; InvalidArgument if one is out of range."""
     try:
         message: Message = kind(**values)
     except (ValueError, OverflowError):
@@ -92,7 +92,7 @@ class _Member:
 
 
 def _one(field: JsonField, shapes: Shapes, within: frozenset[str]) -> tuple[Any, Read | None]:
-    """The type of one value of a field, and how it becomes protobuf."""
+    """The type of one value of a field, and its conversion to protobuf."""
     kind = field.kind
     if kind is None:
         if field.message.full_name not in within:
@@ -103,7 +103,7 @@ def _one(field: JsonField, shapes: Shapes, within: frozenset[str]) -> tuple[Any,
 
 
 def named(name: str, read: Read) -> Read:
-    """What reads a field, and names it if the value is none of its own."""
+    """A conversion that adds the name of the field to errors."""
 
     def told(value: Any) -> Any:
         try:
@@ -125,7 +125,7 @@ def _each_entry(entry: Descriptor, read: Read | None) -> Read | None:
 
 
 def _entry_name(entry: Descriptor) -> Read:
-    """How a name in a JSON object becomes the key of a map."""
+    """The conversion of a name in a JSON object to the key of a map."""
     key = entry.fields_by_name["key"]
     if key.cpp_type == key.CPPTYPE_STRING:
         return str
@@ -145,7 +145,7 @@ def _integer(name: str) -> int:
 
 
 def _choices(fields: Sequence[JsonField]) -> list[dict[str, str]]:
-    """The names of fields of which only one may be given."""
+    """The names of fields of which only one may be set."""
     groups: dict[str, dict[str, str]] = {}
     for field in fields:
         oneof = field.proto.containing_oneof

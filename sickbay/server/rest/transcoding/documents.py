@@ -1,4 +1,4 @@
-"""JSON Schema of messages, for `/openapi.json`: of what is asked for and of what is told, with the contract's comments as descriptions."""
+"""JSON Schema of requests and responses, for `/openapi.json`, with the contract's comments as descriptions."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ _REF: Final = "#/components/schemas/"
 
 
 class Documents:
-    """The schemas of one application; `components` are those that others refer to."""
+    """The schemas of one application; `components` are those referenced by others."""
 
     def __init__(self, shapes: Shapes) -> None:
-        """`shapes` is what some messages do otherwise."""
+        """`shapes` are the exceptions for some messages."""
         self._shapes = shapes
         self.components: dict[str, Any] = {}
 
     def told(self, descriptor: Descriptor, field: str = "") -> Schema:
-        """What an answer holds; `field` is what alone is told of the message."""
+        """The schema of a response; `field` is the only field that is sent, if set."""
         if not field:
             return self._ref(descriptor)
         shape = self._shape(descriptor)
         return next(self._told_field(one) for one in told_fields(descriptor, shape) if one.proto.name == field)
 
     def asked(self, descriptor: Descriptor, fields: Sequence[JsonField], within: frozenset[str] = frozenset()) -> Schema:
-        """What a body may hold."""
+        """The schema of a request body."""
         return {
             "type": "object",
             "additionalProperties": False,
@@ -47,7 +47,7 @@ class Documents:
         }
 
     def body(self, route: Route, fields: Sequence[JsonField], example: Any) -> dict[str, Any] | None:
-        """The `openapi_extra` of a route, which reads its body itself."""
+        """The `openapi_extra` of a route, since FastAPI does not read its body."""
         if not route.body:
             return None
         inside = in_place(route, fields, "body")
@@ -74,7 +74,7 @@ class Documents:
         shape = self._shape(descriptor)
         name = shape.body or descriptor.full_name.removeprefix(f"{descriptor.file.package}.").replace(".", "")
         if name not in self.components:
-            self.components[name] = {}  # it may hold itself
+            self.components[name] = {}  # it may be recursive
             self.components.update(_model(name) if shape.body else {name: self._object(descriptor, shape)})
         return {"$ref": _REF + name}
 
@@ -93,7 +93,7 @@ class Documents:
 
 
 def statuses(route: Route, fields: Sequence[JsonField]) -> dict[int | str, dict[str, Any]]:
-    """How an RPC's route can fail: by what it reads, and by the codes that the RPC's comment names."""
+    """The error responses of an RPC's route: by its parameters, and by the codes that the RPC's comment names."""
     said = comment(route.rpc)
     found = {status for code, status in STATUSES.items() if re.search(rf"\b{code.name}\b", said)}
     if fields:
@@ -108,12 +108,12 @@ def statuses(route: Route, fields: Sequence[JsonField]) -> dict[int | str, dict[
 
 
 def _repeats(field: FieldDescriptor) -> bool:
-    """Whether a field tells a repeated request, or has one that does."""
+    """Whether a field is an idempotency key, or a message with one."""
     return field.name == "request_id" or (field.message_type is not None and "request_id" in field.message_type.fields_by_name)
 
 
 def is_required(one: JsonField) -> bool:
-    """Whether the contract calls a field of a request, or the choice that it is the answer to, required."""
+    """Whether the comment of a field, or of its oneof, says that it is required."""
     oneof = one.proto.containing_oneof
     return comment(one.proto).startswith("Required") or (oneof is not None and comment(oneof).startswith("Required"))
 
@@ -145,6 +145,6 @@ def _merged(schema: Schema, more: Schema) -> Schema:
 
 
 def _model(name: str) -> dict[str, Any]:
-    """A model of `schemas.py`, and those that it holds."""
+    """A model of `schemas.py`, with its nested models."""
     found = TypeAdapter(getattr(schemas, name)).json_schema(ref_template=_REF + "{model}")
     return {**found.pop("$defs", {}), name: found}

@@ -1,9 +1,9 @@
-"""The REST gateway of a service, made from its contract: every RPC with a `google.api.http` option has a route, and nothing else is needed.
+"""The REST gateway of a service, generated from its contract: every RPC with a `google.api.http` option has a route.
 
     gateway = Gateway(app)
     gateway.add(job_service_pb2.DESCRIPTOR.services_by_name["JobService"], stub)
 
-What the product's description fixes otherwise for a message is in `views.py`, for an RPC in a `Manner` that its service's `rest.py` gives.
+The exceptions for messages are in `views.py`, those for an RPC in the `RouteOptions` that the service's `rest.py` passes.
 """
 
 from __future__ import annotations
@@ -36,39 +36,39 @@ Endpoint = Callable[..., Awaitable[Response]]
 
 @dataclass(frozen=True, slots=True)
 class Manner:
-    """What one RPC does otherwise over REST than its contract says."""
+    """How the route of one RPC differs from the contract."""
 
     status: int = 200
     headers: Callable[[Any], Mapping[str, str]] | None = None
-    """Of the answer to a reply."""
+    """Creates headers of the response from the reply."""
     instead: Callable[[Request, Any], Awaitable[Response | None]] | None = None
-    """Another answer to the message that is asked with, for example since `Accept` names another form; None for the usual one."""
+    """May return another response to the request message, for example because `Accept` names another format; None for the usual one."""
     handle: Callable[[Request], Awaitable[Response]] | None = None
-    """In place of everything."""
+    """Handles the whole request."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
-    """What is asked for if the request leaves it out or says 0."""
+    """Values of request fields that are omitted or 0."""
     lenient: bool = False
-    """Parameters of a list's query that are not known are overlooked."""
+    """Ignore unknown parameters in the query of a list."""
     responses: Mapping[int | str, Mapping[str, Any]] = field(default_factory=dict)
-    """Further documented answers."""
+    """Additional documented responses."""
     example: Any = None
-    """Of a body."""
+    """Example of a body."""
 
 
 USUAL: Final = Manner()
 
 
 class Gateway:
-    """Adds services to an application."""
+    """Adds the routes of services to an application."""
 
     def __init__(self, app: FastAPI) -> None:
         """`app` is one of `create_app`."""
         self._app = app
         self._documents = Documents(SHAPES)
-        setattr(app, "openapi", partial(_openapi, app, self._documents.components))  # noqa: B010 - FastAPI's own way to change it
+        setattr(app, "openapi", partial(_openapi, app, self._documents.components))  # noqa: B010 - the documented way in FastAPI
 
     def add(self, service: ServiceDescriptor, stub: Any, manners: Mapping[str, Manner] | None = None) -> None:
-        """Add a route for each RPC; its operation id is the RPC's name. `manners` are by that name, too."""
+        """Add a route for each RPC; its operation id is the RPC's name, and so are the keys of `options`."""
         for route in routes_of(service):
             self._add(route, stub, (manners or {}).get(route.rpc.name, USUAL))
 
@@ -109,7 +109,7 @@ class Gateway:
 
 
 def _description(route: Route, manner: Manner) -> str:
-    """The RPC's comment, and what is said of the other answer."""
+    """The RPC's comment, and the docstring of the alternative response."""
     return "\n\n".join(filter(None, (comment(route.rpc), getdoc(manner.instead) if manner.instead else "")))
 
 
@@ -160,7 +160,7 @@ def _stream(route: Route, stub: Any) -> Callable[[Request, Any], Awaitable[Respo
 
 
 def _openapi(app: FastAPI, components: Mapping[str, Any]) -> dict[str, Any]:
-    """The application's document, with the schemas that its messages have."""
+    """The application's OpenAPI document, with the schemas of its messages."""
     if app.openapi_schema is None:
         document = get_openapi(
             title=app.title,

@@ -1,4 +1,4 @@
-"""Messages to the JSON of REST. Each type is looked at once; afterwards an answer costs one call a field."""
+"""Messages to the JSON of REST. Each type is analysed once; afterwards rendering costs one call per field."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from google.protobuf.message import Message
 from sickbay.server.rest.transcoding.fields import PLAIN, JsonField, Shape, Shapes, View, told_fields
 
 Get = Callable[[Any], Any]
-"""The value of one field in JSON, None if it is left out."""
+"""Gets the value of one field in JSON, None if it is omitted."""
 
 ALWAYS_SPARSE: Final = frozenset({"next_page_token"})
-"""Without one there is no next page."""
+"""It is empty on the last page."""
 
 
 class Renderer:
-    """Turns messages into views."""
+    """Converts messages to views."""
 
     def __init__(self, shapes: Shapes) -> None:
-        """`shapes` is what some of them do otherwise."""
+        """`shapes` are the exceptions for some messages."""
         self._shapes = shapes
         self._made: dict[type, Callable[[Any], View]] = {}
 
@@ -36,7 +36,7 @@ class Renderer:
         return made(message)
 
     def answer(self, descriptor: Descriptor, field: str) -> Get:
-        """What turns a reply into the body of its answer; `field` is what alone is told of it, empty for all."""
+        """A function from a reply to the body of the response; `field` is the only field that is sent, empty for all."""
         if not field:
             return self
         shape = self._shapes.get(descriptor.full_name, PLAIN)
@@ -47,7 +47,7 @@ class Renderer:
         return self._get(one, shape)
 
     def event(self, descriptor: Descriptor) -> tuple[str, Get]:
-        """The name of a stream's events, and their data: the first message of a reply, which lends its name, with the rest beside it."""
+        """The name of a stream's events, that of the first message field of a reply, and their data: that message and the other fields."""
         shape = self._shapes.get(descriptor.full_name, PLAIN)
         fields = told_fields(descriptor, shape)
         subject = next((one for one in fields if one.kind is None and not one.proto.is_repeated), fields[0])

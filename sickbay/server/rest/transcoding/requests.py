@@ -1,7 +1,7 @@
-"""Requests over REST to messages: what path, query, headers and body say, each read once and strictly.
+"""REST requests to messages: path, query, headers and body, each read once and validated strictly.
 
-FastAPI reads path, query and headers, by the parameters made here; `body.py` reads the body, by a struct made here. So every route refuses
-in the same words.
+FastAPI reads path, query and headers with the parameters created here; `body.py` reads the body with a struct created here. So all routes
+have the same error messages.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ _HEADERS: Final[Mapping[str, tuple[str, Any]]] = {
     "resume_token": ("Last-Event-ID", {"description": "The id of the last event of an earlier stream, to go on after it."}),
 }
 _ONCE: Final = {"request_id": "Idempotency-Key"}
-"""Whoever sends two of these believes to be safe, and is not."""
+"""Headers that must not be repeated: the sender expects protection, and would not have it."""
 
 
 class RequestReader:
-    """How one route's requests become messages."""
+    """Converts the requests of one route to messages."""
 
     def __init__(self, route: Route, shapes: Shapes, *, lenient: bool = False) -> None:
-        """`lenient`: parameters of a list's query that are not known are overlooked."""
+        """`lenient`: ignore unknown parameters in the query of a list."""
         descriptor = route.rpc.input_type
         self.fields = asked_fields(descriptor, shapes.get(descriptor.full_name, PLAIN))
         self._message: Any = GetMessageClass(descriptor)
@@ -58,7 +58,7 @@ class RequestReader:
 
     @property
     def parameters(self) -> list[Parameter]:
-        """What FastAPI shall read."""
+        """The parameters that FastAPI reads."""
         path = [
             Parameter(one.name, Parameter.KEYWORD_ONLY, annotation=Annotated[_path_type(one), Path(**_description(one))])
             for one in self._path
@@ -67,7 +67,7 @@ class RequestReader:
         return [*path, *query, *map(_header, self._header)]
 
     async def message(self, request: Request, given: Mapping[str, Any]) -> Message:
-        """The message, of what FastAPI has read and of the body; InvalidArgument says what is wrong."""
+        """The message, from the parameters that FastAPI has read and from the body; InvalidArgument says what is wrong."""
         values: Values = {}
         if self._body is not None:
             body = await read_body(request, self._body.struct)
@@ -103,7 +103,7 @@ def _scalar(field: JsonField) -> Kind:
 
 
 def _plain_type(field: JsonField) -> Any:
-    """What pydantic reads of one value."""
+    """The type of one value for pydantic."""
     kind = _scalar(field)
     return str if kind is JSON_TEXT else Annotated[kind.type, _bounded(kind)] if kind.bounds else kind.type
 
