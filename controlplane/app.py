@@ -18,7 +18,7 @@ from controlplane.release import Releaser
 from controlplane.requeue import Requeuer
 from controlplane.rest.app import create_gateway
 from sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceStub, add_BreakerServiceServicer_to_server
-from sickbay.concurrency.tasks import background, begun_again
+from sickbay.concurrency.tasks import background, run_with_restarts
 from sickbay.domain.health import Check, Health, checks_of
 from sickbay.domain.job import JobEvent, JobState
 from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub, add_QuarantineServiceServicer_to_server
@@ -123,7 +123,7 @@ async def serve(
 
 @asynccontextmanager
 async def _ingesting(ingester: LedgerIngester) -> AsyncIterator[None]:
-    task = asyncio.create_task(begun_again(ingester.run), name="ledger ingester")
+    task = asyncio.create_task(run_with_restarts(ingester.run), name="ledger ingester")
     try:
         yield
     finally:

@@ -10,7 +10,7 @@ from controlplane.held_breakers import HeldBreakers
 from sickbay.breakers.v1 import breaker_service_pb2 as pb
 from sickbay.breakers.v1.breaker_pb2 import Breaker
 from sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceServicer
-from sickbay.concurrency.pace import Pace
+from sickbay.concurrency.pace import TokenBucket
 from sickbay.concurrency.tasks import DetachedTasks, detached
 from sickbay.contract import requests as parse
 from sickbay.contract import responses
@@ -47,7 +47,7 @@ class BreakerApi(BreakerServiceServicer):
         self._held_back = held_back
         self._breakers = breakers
         self._held = HeldBreakers(breakers)
-        self._pace = Pace(BURST, CHANGES_PER_S)
+        self._rate_limit = TokenBucket(BURST, CHANGES_PER_S)
         self._broker = broker
         self._ledger = ledger
         self._clock = clock
@@ -116,7 +116,7 @@ class BreakerApi(BreakerServiceServicer):
                 if wanted(breaker) and breaker.rev > revs.get(breaker.key, 0):
                     revs[breaker.key] = breaker.rev
                     yield _told(told, breaker)
-                    await self._pace.turn()
+                    await self._rate_limit.acquire()
                 if len(revs) > most:
                     keys = await self._still_there(revs)
                     revs = {key: rev for key, rev in revs.items() if key in keys}

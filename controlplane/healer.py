@@ -13,8 +13,8 @@ from typing import Final
 
 from controlplane.release import Releaser
 from controlplane.release_backoff import ReleaseBackoff
-from sickbay.concurrency.pauses import Pauses
-from sickbay.concurrency.waiting import set_within
+from sickbay.concurrency.pauses import Backoff
+from sickbay.concurrency.waiting import wait_for_event
 from sickbay.domain.breaker import BreakerKey, BreakerState, Snapshot
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import JobEvent, JobState
@@ -64,8 +64,8 @@ class Healer:
         self._clock = clock
         self._look = asyncio.Event()
         self._probes: dict[BreakerKey, tuple[int, int]] = {}
-        self._failed = Pauses(FAILED_S, LONGEST_FAILED_S)
-        self._degraded = Pauses(DEGRADED_S, LONGEST_DEGRADED_S)
+        self._failed = Backoff(FAILED_S, LONGEST_FAILED_S)
+        self._degraded = Backoff(DEGRADED_S, LONGEST_DEGRADED_S)
 
     def nudge(self) -> None:
         """Check soon: something has changed."""
@@ -90,7 +90,7 @@ class Healer:
                 while True:
                     self._look.clear()
                     wait_s = await self._look_once()
-                    await set_within(self._look, min(wait_s, LOOK_EVERY_S))
+                    await wait_for_event(self._look, min(wait_s, LOOK_EVERY_S))
                     await asyncio.sleep(PACE_S)
             finally:
                 listener.cancel()

@@ -9,9 +9,9 @@ from time import monotonic, perf_counter
 from typing import Final
 
 from controlplane.isolation import tell, undecodable
-from sickbay.concurrency.pauses import Pauses, spread
-from sickbay.concurrency.tasks import in_turns
-from sickbay.concurrency.waiting import set_within
+from sickbay.concurrency.pauses import Backoff, jitter
+from sickbay.concurrency.tasks import cooperatively
+from sickbay.concurrency.waiting import wait_for_event
 from sickbay.domain.encodings import explained
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import JobEvent, JobState, Reason
@@ -60,8 +60,8 @@ class LedgerIngester:
         self._on_ingested = on_ingested
         self._consumer: Consumer | None = None
         self._stopping = asyncio.Event()
-        self._takes = Pauses(TAKE_AGAIN_S, LONGEST_TAKE_AGAIN_S)
-        self._prunes = Pauses(PRUNE_AGAIN_S, PRUNE_EVERY_S)
+        self._takes = Backoff(TAKE_AGAIN_S, LONGEST_TAKE_AGAIN_S)
+        self._prunes = Backoff(PRUNE_AGAIN_S, PRUNE_EVERY_S)
         self.is_busy = False
         """Whether it holds events that are not in the ledger yet."""
         self._busy_at = 0.0
@@ -101,7 +101,7 @@ class LedgerIngester:
             while (batch := await self._next(consumer)) is not None:
                 self.is_busy = bool(batch)
                 self._busy_at = monotonic()
-                events = [event async for delivery in in_turns(batch) for event in self._read(delivery)]
+                events = [event async for delivery in cooperatively(batch) for event in self._read(delivery)]
                 for begin in range(0, len(events), MAX_EVENTS):
                     told = await self._apply(events[begin : begin + MAX_EVENTS])
                     if told is None:
@@ -138,7 +138,7 @@ class LedgerIngester:
                 if forgotten:
                     log.info("%d ended jobs were deleted after their retention", forgotten)
                 self._prunes.reset()
-                wait_s = PRUNE_EVERY_S * spread()
+                wait_s = PRUNE_EVERY_S * jitter()
             except Unavailable:
                 wait_s = self._prunes.next_s()
             except Exception:
@@ -148,7 +148,7 @@ class LedgerIngester:
 
     async def _apply(self, events: Sequence[JobEvent]) -> Sequence[JobEvent] | None:
         """Write them, with retries; None once stopping. Returns what was written: rejected events are replaced by jobs in quarantine."""
-        attempts, backoff = 0, Pauses(WRITE_RETRY_S, MAX_WRITE_RETRY_S)
+        attempts, backoff = 0, Backoff(WRITE_RETRY_S, MAX_WRITE_RETRY_S)
         while True:
             began = perf_counter()
             try:
@@ -172,7 +172,7 @@ class LedgerIngester:
 
     async def _rest(self, seconds: float) -> None:
         """Wait, unless stopping."""
-        await set_within(self._stopping, seconds)
+        await wait_for_event(self._stopping, seconds)
 
     def _tell_others(self, events: Sequence[JobEvent]) -> None:
         """They are durable: an error in the listener must neither repeat them nor stop the ingester."""

@@ -19,7 +19,7 @@ from typing import Final
 from controlplane.failing_copies import FailingCopies
 from controlplane.queue_copy import identity_of
 from controlplane.reconcile_copies import CopyReconciler
-from sickbay.concurrency.waiting import set_within
+from sickbay.concurrency.waiting import wait_for_event
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import JobState
 from sickbay.domain.queries import ReconcileResult
@@ -76,7 +76,7 @@ class QuarantineReconciler:
     async def run(self) -> None:
         """Reconcile when woken, and check periodically, until depth and rows agree."""
         while True:
-            await set_within(self._due, LOOK_EVERY_S)
+            await wait_for_event(self._due, LOOK_EVERY_S)
             self._due.clear()
             await asyncio.sleep(LINGER_S)
             try:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Final
 
-from sickbay.concurrency.pauses import grown, spread
+from sickbay.concurrency.pauses import backoff_delay, jitter
 from sickbay.domain.breaker import BreakerKey, Snapshot
 from sickbay.domain.job import JobEvent, JobState
 
@@ -42,10 +42,10 @@ class _Held:
 class ReleaseBackoff:
     """One per healer. Knows only breakers with recent releases."""
 
-    def __init__(self, now: Callable[[], float] = monotonic, spread: Callable[[], float] = spread) -> None:
+    def __init__(self, now: Callable[[], float] = monotonic, jitter: Callable[[], float] = jitter) -> None:
         """`now` is a monotonic clock in seconds; `jitter` draws the factor of each delay."""
         self._now = now
-        self._spread = spread
+        self._jitter = jitter
         self._held: dict[BreakerKey, _Held] = {}
 
     def looked(self, key: BreakerKey, breaker: Snapshot | None) -> None:
@@ -96,7 +96,7 @@ class ReleaseBackoff:
         return news
 
     def _pause_s(self, held: _Held) -> float:
-        return grown(FIRST_S, LONGEST_S, held.times - 1) * self._spread()
+        return backoff_delay(FIRST_S, LONGEST_S, held.times - 1) * self._jitter()
 
 
 def _epoch(breaker: Snapshot | None) -> int:

@@ -10,7 +10,7 @@ import msgspec
 from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse, Response
 
-from sickbay.concurrency.tasks import in_turns
+from sickbay.concurrency.tasks import cooperatively
 from sickbay.contract.requests import MAX_BATCH
 from sickbay.domain.errors import InvalidArgument, SickbayError
 from sickbay.jobs.v1 import job_service_pb2 as pb
@@ -76,17 +76,17 @@ async def _submit_batch(jobs: Any, request: Request) -> Response:
     body = await read_body(request, BatchRequestBody, MAX_BATCH_BYTES)
     if len(body.jobs) > MAX_BATCH:
         raise InvalidArgument(f"a batch holds 1 to {MAX_BATCH:,} jobs, not {len(body.jobs):,}; split it")
-    read = [_read_item(raw) async for raw in in_turns(body.jobs)]
+    read = [_read_item(raw) async for raw in cooperatively(body.jobs)]
     requests = [item for item in read if not isinstance(item, Fault)]
     reply = (
         await jobs.BatchSubmitJobs(pb.BatchSubmitJobsRequest(requests=requests)) if requests or not read else pb.BatchSubmitJobsResponse()
     )
     answered = iter(reply.results)
-    results = [item if isinstance(item, Fault) else _fault_or_result(next(answered)) async for item in in_turns(read)]
+    results = [item if isinstance(item, Fault) else _fault_or_result(next(answered)) async for item in cooperatively(read)]
     faults = [result for result in results if isinstance(result, Fault)]
     if len(faults) == len(results):
         return fault_response(faults[0])
-    views = [_item_view(result) async for result in in_turns(results)]
+    views = [_item_view(result) async for result in cooperatively(results)]
     return json_response({"accepted": len(results) - len(faults), "refused": len(faults), "results": views}, 202)
 
 

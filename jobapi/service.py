@@ -9,7 +9,7 @@ from typing import Any
 from jobapi.cancel import Canceller
 from jobapi.recent import Recent
 from jobapi.submit import JobSubmitter
-from sickbay.concurrency.tasks import DetachedTasks, detached, in_turns
+from sickbay.concurrency.tasks import DetachedTasks, cooperatively, detached
 from sickbay.contract import requests as parse
 from sickbay.contract import responses, resume
 from sickbay.contract.paging import next_page_token, paging
@@ -59,10 +59,10 @@ class JobApi(JobServiceServicer):
     @detached
     async def BatchSubmitJobs(self, request: pb.BatchSubmitJobsRequest, context: Any) -> pb.BatchSubmitJobsResponse:
         """See the contract."""
-        judged = [_judge(item) async for item in in_turns(parse.batch(request))]
+        judged = [_judge(item) async for item in cooperatively(parse.batch(request))]
         accepted = iter(await self._submitter.accept([item for item in judged if isinstance(item, Submission)]))
         results = [next(accepted) if isinstance(item, Submission) else item for item in judged]
-        return pb.BatchSubmitJobsResponse(results=[_batch_result(result) async for result in in_turns(results)])
+        return pb.BatchSubmitJobsResponse(results=[_batch_result(result) async for result in cooperatively(results)])
 
     async def GetJob(self, request: pb.GetJobRequest, context: Any) -> pb.GetJobResponse:
         """See the contract."""
@@ -77,7 +77,7 @@ class JobApi(JobServiceServicer):
         asked = paging(request)
         page = await self._reader.find(parse.job_query(request), asked.limit, asked.cursor)
         histories = await self._reader.histories([record.job.job_id for record in page.items]) if full else {}
-        jobs = [responses.job(record, histories.get(record.job.job_id, ())) async for record in in_turns(page.items)]
+        jobs = [responses.job(record, histories.get(record.job.job_id, ())) async for record in cooperatively(page.items)]
         return pb.ListJobsResponse(jobs=jobs, next_page_token=next_page_token(request, page.cursor))
 
     async def WatchJob(self, request: pb.WatchJobRequest, context: Any) -> AsyncIterator[pb.WatchJobResponse]:

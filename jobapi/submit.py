@@ -10,7 +10,7 @@ from typing import Final
 
 from jobapi.names import NameLimits, Names
 from jobapi.recent import Recent
-from sickbay.concurrency.tasks import DetachedTasks, in_turns
+from sickbay.concurrency.tasks import DetachedTasks, cooperatively
 from sickbay.contract.requests import Submission
 from sickbay.domain.errors import Refused, SickbayError, Unavailable
 from sickbay.domain.job import Job, JobEvent, JobRecord, JobState, new_job_id
@@ -70,12 +70,12 @@ class JobSubmitter:
 
     async def _accept(self, submissions: Sequence[Submission]) -> Sequence[Accepted | SickbayError]:
         """The same for submissions without repeats among them."""
-        results = [await self._reserve(submission) async for submission in in_turns(submissions)]
+        results = [await self._reserve(submission) async for submission in cooperatively(submissions)]
         fresh = [result.job for result in results if isinstance(result, Accepted) and not result.duplicate]
         try:
             if fresh:
-                messages = [job_message(TO_MAIN, job) async for job in in_turns(fresh)]
-                messages += [message async for message in in_turns(_told(fresh, self._kept_bytes))]
+                messages = [job_message(TO_MAIN, job) async for job in cooperatively(fresh)]
+                messages += [message async for message in cooperatively(_told(fresh, self._kept_bytes))]
                 await self._publisher.publish(messages)
         except (Refused, ValueError) as error:
             for submission, job in _keyed(submissions, results):

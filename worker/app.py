@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
-from sickbay.concurrency.tasks import begun_again
+from sickbay.concurrency.tasks import run_with_restarts
 from sickbay.domain.health import Health, checks_of
 from sickbay.domain.raised import Redact, unchanged
 from sickbay.handlers.registry import HandlerSpec
@@ -120,7 +120,7 @@ async def serve(
             around=[CallMeter(metrics.registry)],
             tracing=tracing,
         ) as endpoints:
-            working = asyncio.create_task(begun_again(engine.run), name="engine")
+            working = asyncio.create_task(run_with_restarts(engine.run), name="engine")
             try:
                 yield Worker(engine, runner, endpoints, grace(settings, handlers))
             finally:

@@ -11,7 +11,7 @@ import logging
 from dataclasses import replace
 from typing import Final
 
-from sickbay.concurrency.pauses import grown, spread
+from sickbay.concurrency.pauses import backoff_delay, jitter
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import MAX_TRACEBACK_BYTES, Failure, Job, JobEvent, JobState, Reason, last_bytes
 from sickbay.domain.raised import Redact
@@ -91,7 +91,7 @@ class Settler:
         if self.trouble_since is None:
             self.trouble_since = now
         seconds = min(max(self.pause_s, (now - self.trouble_since) / 2), MAX_PAUSES * self.pause_s)
-        await asyncio.sleep(seconds * spread())
+        await asyncio.sleep(seconds * jitter())
 
     async def charge_fault(self, delivery: Delivery, error: BaseException) -> None:
         """Count an internal error of this worker as an attempt of the job, which is quarantined after a few."""
@@ -132,7 +132,7 @@ class Settler:
         """`RETRY_DELAY_MS`, doubled each time up to 30 s."""
         first = max(self._policy.delay_ms, MIN_PUT_OFF_MS)
         longest = max(first, MAX_PUT_OFF_MS)
-        return int(min(grown(first, longest, times) * spread(), longest))
+        return int(min(backoff_delay(first, longest, times) * jitter(), longest))
 
     async def settle(self, delivery: Delivery, route: Route, begun: JobEvent) -> None:
         """Make the successor durable, then acknowledge; the only place where that happens. A cancelled job does not run again."""

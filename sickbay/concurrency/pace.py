@@ -7,7 +7,7 @@ from collections.abc import Callable
 from time import monotonic
 
 
-class Pace:
+class TokenBucket:
     """At most `burst` tokens at once, and `per_s` a second in the long run."""
 
     def __init__(self, burst: int, per_s: float, now: Callable[[], float] = monotonic) -> None:
@@ -22,7 +22,7 @@ class Pace:
         self._filled_at = now
         return max(0.0, -self._left / self._per_s)
 
-    async def turn(self) -> None:
+    async def acquire(self) -> None:
         """Wait for a token and take it."""
         wait_s = self.wait_s()
         if wait_s:

@@ -9,29 +9,29 @@ from typing import Final
 _MAX_DOUBLINGS: Final = 30
 
 
-def spread() -> float:
+def jitter() -> float:
     """A random factor for a delay, 0.8 to 1.2."""
     return SystemRandom().uniform(0.8, 1.2)
 
 
-def grown(first: float, longest: float, times: int) -> float:
+def backoff_delay(first: float, longest: float, times: int) -> float:
     """The delay after `times` earlier ones, without jitter; never longer than `longest`. Any unit."""
     return min(longest, first * 2.0 ** min(times, _MAX_DOUBLINGS))
 
 
-class Pauses:
+class Backoff:
     """The delays of one retry loop, in seconds."""
 
-    def __init__(self, first_s: float, longest_s: float, spread: Callable[[], float] = spread) -> None:
+    def __init__(self, first_s: float, longest_s: float, jitter: Callable[[], float] = jitter) -> None:
         """`jitter` draws the factor of each delay."""
         self._first_s = first_s
         self._longest_s = longest_s
-        self._spread = spread
+        self._jitter = jitter
         self._times = 0
 
     def next_s(self) -> float:
         """How long to wait after another failed attempt."""
-        pause_s = grown(self._first_s, self._longest_s, self._times) * self._spread()
+        pause_s = backoff_delay(self._first_s, self._longest_s, self._times) * self._jitter()
         self._times += 1
         return pause_s
 

@@ -15,7 +15,7 @@ from functools import wraps
 from time import monotonic
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, Self, TypeVar
 
-from sickbay.concurrency.pauses import Pauses
+from sickbay.concurrency.pauses import Backoff
 from sickbay.domain.errors import ErrorReason, Refused, SickbayError, Unavailable
 
 MAX_LEFT_BEHIND: Final = 1_000
@@ -39,7 +39,7 @@ T = TypeVar("T")
 @asynccontextmanager
 async def background(*work: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
     """Run each in the background with `run_with_restarts`, and cancel it at the end."""
-    tasks = [asyncio.create_task(begun_again(one)) for one in work]
+    tasks = [asyncio.create_task(run_with_restarts(one)) for one in work]
     try:
         yield
     finally:
@@ -48,9 +48,9 @@ async def background(*work: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIte
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def begun_again(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+async def run_with_restarts(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run it to its end, and restart it after a fault: a process that lost one of its parts would look healthy and do nothing."""
-    loop, pauses = asyncio.get_running_loop(), Pauses(FIRST_PAUSE_S, LONGEST_PAUSE_S)
+    loop, pauses = asyncio.get_running_loop(), Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S)
     while True:
         began = loop.time()
         try:
@@ -88,18 +88,18 @@ class DetachedTasks:
         if len(self._left_behind) >= self._limit:
             work.close()
             raise Refused("too many requests of disconnected clients are still being finished; try again later")
-        task = self._begin(work)
+        task = self._create_task(work)
         ended = asyncio.get_running_loop().create_future()
 
-        def tell(_: asyncio.Task[T]) -> None:
+        def notify(_: asyncio.Task[T]) -> None:
             if not ended.done():
                 ended.set_result(None)
 
-        task.add_done_callback(tell)
+        task.add_done_callback(notify)
         try:
             await ended
         except asyncio.CancelledError:
-            self._leave(task)
+            self._leave_behind(task)
             raise
         if task.cancelled():
             raise Unavailable("the service is stopping; nothing is lost, try again later", ErrorReason.SHUTTING_DOWN)
@@ -110,7 +110,7 @@ class DetachedTasks:
         if len(self._left_behind) >= self._limit:
             work.close()
             return
-        self._leave(self._begin(work))
+        self._leave_behind(self._create_task(work))
 
     async def __aenter__(self) -> Self:
         return self
@@ -129,22 +129,22 @@ class DetachedTasks:
         if late:
             await asyncio.wait(late, timeout=within_s)
 
-    def _begin(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    def _create_task(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def _leave(self, task: asyncio.Task[Any]) -> None:
+    def _leave_behind(self, task: asyncio.Task[Any]) -> None:
         if task.done():
-            _tell_of_orphan(task)
+            _log_orphan(task)
             return
         self._left_behind.add(task)
         task.add_done_callback(self._left_behind.discard)
-        task.add_done_callback(_tell_of_orphan)
+        task.add_done_callback(_log_orphan)
 
 
-def _tell_of_orphan(task: asyncio.Task[Any]) -> None:
+def _log_orphan(task: asyncio.Task[Any]) -> None:
     """Log how it failed, since no caller does: errors that a client would have received as information, faults as errors."""
     error = None if task.cancelled() else task.exception()
     if isinstance(error, SickbayError):
@@ -176,7 +176,7 @@ def detached(
     return call
 
 
-async def in_turns(items: Iterable[T]) -> AsyncIterator[T]:
+async def cooperatively(items: Iterable[T]) -> AsyncIterator[T]:
     """Iterate in order and yield to the event loop whenever TURN_S has passed, so that a long list blocks nobody."""
     began = monotonic()
     for item in items:

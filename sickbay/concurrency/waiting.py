@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 
-async def set_within(event: asyncio.Event, seconds: float | None) -> bool:
+async def wait_for_event(event: asyncio.Event, seconds: float | None) -> bool:
     """Wait until the event is set, `seconds` at most (None: no timeout); returns whether it is set.
 
     Unlike `asyncio.wait_for` before Python 3.12 it never loses a cancellation.

@@ -12,8 +12,8 @@ from itertools import chain, count
 from time import monotonic
 from typing import Final, Self
 
-from sickbay.concurrency.pauses import Pauses
-from sickbay.concurrency.waiting import set_within
+from sickbay.concurrency.pauses import Backoff
+from sickbay.concurrency.waiting import wait_for_event
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import JobEvent, JobState
 from sickbay.messages.codec import encode_event, encode_events
@@ -145,7 +145,7 @@ class EventOutbox:
     async def flush(self, within_s: float | None = None) -> None:
         """Return when everything added so far is durable and acknowledged, or after `within_s`."""
         self._full.set()
-        await set_within(self._quiet, within_s)
+        await wait_for_event(self._quiet, within_s)
 
     async def _run(self) -> None:
         while not (self._closing and not self._buffer and not self._started):
@@ -161,7 +161,7 @@ class EventOutbox:
 
     async def _linger(self) -> None:
         if len(self._buffer) < MAX_EVENTS:
-            await set_within(self._full, self._linger_s)
+            await wait_for_event(self._full, self._linger_s)
 
     def _take(self) -> Sequence[tuple[JobEvent, Delivery | None]]:
         begun: list[tuple[JobEvent, Delivery | None]] = [(event, None) for event in self._started.values()]
@@ -201,7 +201,7 @@ class EventOutbox:
 
     async def _publish(self, message: Message) -> bool:
         """Try until it is durable; when closing only a few times more."""
-        backoff = Pauses(RETRY_S, MAX_RETRY_S)
+        backoff = Backoff(RETRY_S, MAX_RETRY_S)
         for failures in count(1):
             try:
                 await self._publisher.publish([message])

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Final
 
-from sickbay.concurrency.waiting import set_within
+from sickbay.concurrency.waiting import wait_for_event
 from sickbay.domain.limits import Limits
 from sickbay.server.grpc import sockets
 from sickbay.server.grpc.guard import STALLED_S, CallGuard
@@ -70,7 +70,7 @@ class Crowd:
     async def run(self, port: int) -> None:
         """Check until cancelled."""
         while True:
-            await set_within(self._hurry, LOOK_S)
+            await wait_for_event(self._hurry, LOOK_S)
             await asyncio.sleep(self._pause_s)
             if not self._guard.is_received:
                 self._hurry.clear()
