@@ -90,23 +90,23 @@ def submit_copies(endpoint: Endpoint, request: SubmitJobRequest, copies: int, *,
 
 def _send(endpoint: Endpoint, items: Iterable[Item], tally: Tally, advance: Advance) -> None:
     """Submit batch by batch; if that stops halfway, print where to continue."""
-    under_way: list[Item] = []
+    in_flight: list[Item] = []
     try:
         with client.jobs(endpoint) as stub:
             for batch in _batches(items):
-                under_way = batch
-                tally.results.update(_sent(stub, batch, endpoint.timeout))
-                under_way = []
+                in_flight = batch
+                tally.results.update(_submit_batch(stub, batch, endpoint.timeout))
+                in_flight = []
                 advance(sum(item.size for item in batch))
     except BaseException as error:
         if tally.results or isinstance(error, KeyboardInterrupt):
-            _tell_where(tally, under_way)
+            _report_interruption(tally, in_flight)
         raise
 
 
-def _tell_where(tally: Tally, under_way: Sequence[Item]) -> None:
+def _report_interruption(tally: Tally, in_flight: Sequence[Item]) -> None:
     """Print what was accepted; it is unknown for the batch in flight, whose response is missing."""
-    numbers = [item.number for item in under_way]
+    numbers = [item.number for item in in_flight]
     if tally.results and not numbers:
         remark(f"stopped after line {max(tally.results)}: {count(len(tally.accepted), 'job')} accepted")
     elif numbers:
@@ -114,15 +114,15 @@ def _tell_where(tally: Tally, under_way: Sequence[Item]) -> None:
         remark(f"stopped: {count(len(tally.accepted), 'job')} accepted, {unsure}; go on with line {numbers[0]}")
 
 
-def _sent(stub: JobServiceStub, batch: list[Item], timeout: float) -> Iterator[tuple[int, BatchSubmitResult | Fault]]:
+def _submit_batch(stub: JobServiceStub, batch: list[Item], timeout: float) -> Iterator[tuple[int, BatchSubmitResult | Fault]]:
     requests = [item.request for item in batch if isinstance(item.request, SubmitJobRequest)]
     reply = stub.BatchSubmitJobs(BatchSubmitJobsRequest(requests=requests), timeout=timeout) if requests else None
     answered = iter(reply.results if reply is not None else ())
     for item in batch:
-        yield item.number, item.request if isinstance(item.request, Fault) else _judged(next(answered))
+        yield item.number, item.request if isinstance(item.request, Fault) else _result_or_fault(next(answered))
 
 
-def _judged(result: BatchSubmitResult) -> BatchSubmitResult | Fault:
+def _result_or_fault(result: BatchSubmitResult) -> BatchSubmitResult | Fault:
     return batch_fault(result.error) if result.HasField("error") else result
 
 

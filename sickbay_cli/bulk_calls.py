@@ -11,7 +11,7 @@ import click
 
 from sickbay.jobs.v1.job_pb2 import Job
 from sickbay.server.rest.views import View, job_view
-from sickbay_cli.client import translated
+from sickbay_cli.client import translate_errors
 from sickbay_cli.exit_codes import Refused, Unreachable
 from sickbay_cli.options import Endpoint
 from sickbay_cli.output import count, document, progress, remark
@@ -30,7 +30,7 @@ class _Tally:
         self.job_ids = job_ids
         self.done: list[Job] = []
         self.failed: dict[str, click.ClickException] = {}
-        self.under_way: dict[str, Future[Job | click.ClickException] | None] = {}
+        self.in_flight: dict[str, Future[Job | click.ClickException] | None] = {}
 
     def batches(self, size: int) -> Iterator[Sequence[str]]:
         for begin in range(0, len(self.job_ids), size):
@@ -38,17 +38,17 @@ class _Tally:
 
     def begin(self, job_id: str, call: Callable[[], Future[Job | click.ClickException]]) -> None:
         """Record it before it begins: Ctrl-C may come in between."""
-        self.under_way[job_id] = None
-        self.under_way[job_id] = call()
+        self.in_flight[job_id] = None
+        self.in_flight[job_id] = call()
 
     def wait(self, within_s: float | None) -> None:
         """Collect the results of calls in flight, in order; those without a response by then remain."""
-        begun = {job_id: future for job_id, future in self.under_way.items() if future is not None}
+        begun = {job_id: future for job_id, future in self.in_flight.items() if future is not None}
         wait(begun.values(), within_s)
         for job_id, future in begun.items():
             if not future.done():
                 continue
-            del self.under_way[job_id]
+            del self.in_flight[job_id]
             result = future.result()
             if isinstance(result, Job):
                 self.done.append(result)
@@ -87,7 +87,7 @@ class BulkCalls:
                         break
         except KeyboardInterrupt:
             tally.wait(LAST_S)
-            self._tell_where(tally)
+            self._report_interruption(tally)
             raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -95,13 +95,13 @@ class BulkCalls:
 
     def _run_alone(self, job_id: str, call: Callable[[str], Job]) -> None:
         try:
-            with translated(self._endpoint):
+            with translate_errors(self._endpoint):
                 self._show(call(job_id))
         except KeyboardInterrupt:
             remark(f"interrupted: {job_id} may or may not have been {self._verb}")
             raise
 
-    def _tell_where(self, tally: _Tally) -> None:
+    def _report_interruption(self, tally: _Tally) -> None:
         """Print what was done before the interruption."""
         if self._as_json:
             document(self._view(tally.done, tally.failed))
@@ -109,13 +109,13 @@ class BulkCalls:
         words = [f"interrupted: {done:,} of {total} {self._verb}"]
         if tally.failed:
             words.append(f"{len(tally.failed):,} failed")
-        if tally.under_way:
-            words.append(f"{len(tally.under_way):,} may or may not have been ({', '.join(list(tally.under_way)[:_NAMED])})")
+        if tally.in_flight:
+            words.append(f"{len(tally.in_flight):,} may or may not have been ({', '.join(list(tally.in_flight)[:_NAMED])})")
         remark(f"{', '.join(words)}; the others were not touched")
 
     def _attempt(self, call: Callable[[str], Job], job_id: str) -> Job | click.ClickException:
         try:
-            with translated(self._endpoint):
+            with translate_errors(self._endpoint):
                 return call(job_id)
         except click.ClickException as error:
             return error

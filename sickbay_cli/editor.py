@@ -12,7 +12,7 @@ from sickbay_cli.output import remark
 from sickbay_cli.payload import check, pretty
 
 
-def edited(payload: str) -> str:
+def edit_payload(payload: str) -> str:
     """The payload as the user saved it, a valid JSON object; Refused if it was not changed."""
     original = pretty(payload)
     text = original
@@ -29,7 +29,7 @@ def edited(payload: str) -> str:
             return saved.strip()
 
 
-def kept(text: str) -> str:
+def save_draft(text: str) -> str:
     """Save an edit that could not be sent to a file, and return its name."""
     with tempfile.NamedTemporaryFile("w", encoding="utf-8", prefix="sickbay-", suffix=".json", delete=False) as file:
         file.write(text)

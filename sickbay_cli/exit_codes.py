@@ -14,13 +14,13 @@ class Refused(click.ClickException):
     exit_code = 1
 
 
-class Incomplete(click.ClickException):
+class MissingOption(click.ClickException):
     """A required option or variable is missing."""
 
     exit_code = 2
 
 
-class NotThere(click.ClickException):
+class NotFound(click.ClickException):
     """No such job or breaker."""
 
     exit_code = 3
@@ -44,7 +44,7 @@ class NeedsPerson(click.ClickException):
     exit_code = 6
 
 
-class TimeOver(click.ClickException):
+class TimedOut(click.ClickException):
     """--for has timed out, and the job has not ended."""
 
     exit_code = 124

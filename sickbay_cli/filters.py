@@ -54,7 +54,7 @@ class Selection:
 class Found:
     """Matching jobs, the token of the next page (empty at the end), and the total number."""
 
-    cases: list[QuarantinedJob]
+    jobs: list[QuarantinedJob]
     token: str
     total: int
 
@@ -69,8 +69,8 @@ def find(stub: QuarantineServiceStub, selection: Selection, limit: int, token: s
         total = page.total_size
         return list(page.jobs), page.next_page_token
 
-    cases, token = pages(fetch, limit, token)
-    return Found(cases, token, total)
+    jobs, token = pages(fetch, limit, token)
+    return Found(jobs, token, total)
 
 
 _FILTERS = (

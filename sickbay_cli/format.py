@@ -60,7 +60,7 @@ def other_tenant(tenant: str) -> str:
     return "" if tenant == DEFAULT_TENANT else tenant
 
 
-def joined(separator: str, *parts: str) -> str:
+def join_nonempty(separator: str, *parts: str) -> str:
     """The parts that are not empty, joined."""
     return separator.join(filter(None, parts))
 

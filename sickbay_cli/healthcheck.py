@@ -18,21 +18,21 @@ from typing import Final
 PORTS: Final = {"jobapi": 3000, "worker": 3001, "controlplane": 3002}
 ANYWHERE: Final = ("", "0.0.0.0", "::")  # noqa: S104 - compared, not listened on
 TIMEOUT_S: Final = 3
-WELL: Final = 200
-MOST_BYTES: Final = 65_536
+OK: Final = 200
+MAX_BYTES: Final = 65_536
 
 
 def main(arguments: Sequence[str], environment: Mapping[str, str]) -> int:
     """Call, print one line for each port, and return the exit code."""
     host = environment.get("BIND_HOST", "")
     answers = {port: _ask("localhost" if host in ANYWHERE else host, port) for port in _ports(arguments, environment)}
-    heard = {port: answer for port, answer in answers.items() if answer != _NOBODY}
-    for port, answer in (heard or answers).items():
+    answered = {port: answer for port, answer in answers.items() if answer != _REFUSED}
+    for port, answer in (answered or answers).items():
         print(f"port {port}: {answer}")  # noqa: T201 - what `docker inspect` shows
-    return 0 if heard and all(answer.startswith(str(WELL)) for answer in heard.values()) else 1
+    return 0 if answered and all(answer.startswith(str(OK)) for answer in answered.values()) else 1
 
 
-_NOBODY: Final = "connection refused"
+_REFUSED: Final = "connection refused"
 
 
 def _ports(arguments: Sequence[str], environment: Mapping[str, str]) -> Sequence[int]:
@@ -46,9 +46,9 @@ def _ask(host: str, port: int) -> str:
     try:
         connection.request("GET", "/health/ready")
         answer = connection.getresponse()
-        return f"{answer.status}{_down(answer.read(MOST_BYTES))}"
+        return f"{answer.status}{_down(answer.read(MAX_BYTES))}"
     except ConnectionRefusedError:
-        return _NOBODY
+        return _REFUSED
     except (OSError, HTTPException) as error:
         return f"{type(error).__name__} {error}"
     finally:

@@ -40,7 +40,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     }
 )
 """The location of each command and its line in `sickbay --help`, which therefore imports none of them."""
-_OF_OUTPUT: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.EPIPE, errno.EAGAIN}
+_OUTPUT_ERRORS: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.EPIPE, errno.EAGAIN}
 """Errors of writing to the output; any other error without a file name is a fault."""
 _PATHS: Final = ("--data", "--from")
 """Options that take a path."""
@@ -81,10 +81,10 @@ class Commands(click.Group):
         except click.Abort:
             code = INTERRUPTED
         except OSError as error:
-            if not error.filename and error.errno not in _OF_OUTPUT:
+            if not error.filename and error.errno not in _OUTPUT_ERRORS:
                 raise
             with suppress(OSError):
-                click.echo(f"Error: {_trouble(error)}", err=True)
+                click.echo(f"Error: {_reason(error)}", err=True)
         finally:
             streams.forget()
         raise SystemExit(code)
@@ -122,7 +122,7 @@ def _may_be_a_path(before: str, argument: str) -> bool:
     return argument.startswith(("@", "--payload=@", *(f"{option}=" for option in _PATHS))) or before in _PATHS
 
 
-def _trouble(error: OSError) -> str:
+def _reason(error: OSError) -> str:
     """The error with its file name; without a name it is the output."""
     why = error.strerror or os.strerror(error.errno or errno.EIO)
     return f"{error.filename}: {why}" if error.filename else f"the output cannot be written: {why}"

@@ -8,7 +8,7 @@ from typing import Final
 from sickbay.jobs.v1.job_pb2 import AttemptError, Job, StateChange
 from sickbay.jobs.v1.quarantine_service_pb2 import FailureGroup, QuarantinedJob
 from sickbay_cli.durations import clock, moment, relative
-from sickbay_cli.format import job_state, joined, ms, other_tenant, reason, when
+from sickbay_cli.format import job_state, join_nonempty, ms, other_tenant, reason, when
 from sickbay_cli.output import Cell, Column, details, line, plain, table
 
 _JOBS: Final = (
@@ -19,7 +19,7 @@ _JOBS: Final = (
     Column("ATTEMPT", least=90, right=True),
     Column("LAST ERROR", least=100, loose=True),
 )
-_CASES: Final = (
+_QUARANTINED: Final = (
     Column("JOB ID"),
     Column("TYPE", least=62),
     Column("STATE"),
@@ -42,9 +42,9 @@ def show_jobs(jobs: Sequence[Job], now: int) -> None:
     table(_JOBS, [_row(job, ms(job, "submit_time"), str(job.attempt), now) for job in jobs])
 
 
-def show_cases(cases: Sequence[QuarantinedJob], now: int) -> None:
+def show_quarantined_jobs(cases: Sequence[QuarantinedJob], now: int) -> None:
     """Print a table of jobs in quarantine."""
-    table(_CASES, [_row(case.job, ms(case, "quarantine_time"), reason(case), now) for case in cases])
+    table(_QUARANTINED, [_row(case.job, ms(case, "quarantine_time"), reason(case), now) for case in cases])
 
 
 def _row(job: Job, time: int, fifth: str, now: int) -> list[Cell]:
@@ -76,13 +76,13 @@ def show_job(job: Job, now: int, more: Sequence[tuple[str, Cell]] = ()) -> None:
             ("last run", when(ms(job, "start_time"), now)),
             ("duplicates", str(job.duplicates or "")),
             *more,
-            ("errors", "\n".join(_told(error) for error in job.errors)),
+            ("errors", "\n".join(_error_with_traceback(error) for error in job.errors)),
             ("history", "\n".join(f"{moment(ms(step, 'time'))}  {_step(step)}" for step in job.history)),
         ]
     )
 
 
-def show_case(case: QuarantinedJob, payload: str, now: int) -> None:
+def show_quarantined_job(case: QuarantinedJob, payload: str, now: int) -> None:
     """Print the details of a job in quarantine; `payload` is printed as it is."""
     edits = [f"{moment(ms(edit, 'time'))}  {plain(edit.actor)}\n- {edit.before_json}\n+ {edit.after_json}" for edit in case.revisions]
     more: list[tuple[str, Cell]] = [
@@ -102,12 +102,12 @@ def show_change(job: Job, change: StateChange | None) -> None:
     if change is None:
         line((clock(ms(job, "update_time")), "dim"), job_state(job.state), attempt)
     else:
-        line((clock(ms(change, "time")), "dim"), job_state(change.state), attempt, joined(" ", change.code, change.message))
+        line((clock(ms(change, "time")), "dim"), job_state(change.state), attempt, join_nonempty(" ", change.code, change.message))
         for one in _lines(change.traceback):
             line(one)
 
 
-def _told(error: AttemptError) -> str:
+def _error_with_traceback(error: AttemptError) -> str:
     return "\n".join([f"{moment(ms(error, 'time'))}  {_error(error)}", *_lines(error.traceback)])
 
 
@@ -117,9 +117,9 @@ def _lines(traceback: str) -> list[str]:
 
 
 def _error(error: AttemptError) -> str:
-    return plain(joined(": ", error.code, error.message))
+    return plain(join_nonempty(": ", error.code, error.message))
 
 
 def _step(step: StateChange) -> str:
     attempt, by = f"attempt {step.attempt}" if step.attempt else "", f"by {step.actor}" if step.actor else ""
-    return plain(joined("  ", job_state(step.state)[0], attempt, step.code, step.message, by))
+    return plain(join_nonempty("  ", job_state(step.state)[0], attempt, step.code, step.message, by))

@@ -32,7 +32,7 @@ from sickbay.telemetry.logs import configure_logging
 from sickbay.telemetry.tracing import open_traces
 from sickbay.version import VERSION
 from sickbay_cli import options
-from sickbay_cli.exit_codes import Incomplete
+from sickbay_cli.exit_codes import MissingOption
 from sickbay_cli.upchoice import choose, claim
 from worker.choice import is_demo, load_chosen, tell
 
@@ -90,7 +90,7 @@ def up(data: Path, *, ephemeral: bool, host: str, handlers: str | None, **ports:
             addresses = _addresses(host, ports, settings)
             run(_run(settings, folder, _Chosen(modules, handlers_by_type, redact, load_observers(settings.observers)), addresses))
         except MissingSetting as error:
-            raise Incomplete(str(error)) from None
+            raise MissingOption(str(error)) from None
         except SickbayError as error:
             raise click.ClickException(str(error)) from None
 
