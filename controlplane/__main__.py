@@ -18,9 +18,9 @@ async def run(settings: Settings) -> bool:
     async with (
         open_traces(settings.traces_endpoint, settings.worker_name) as traces,
         open_control_plane(settings) as backends,
-        serve(backends, address(settings, CONTROL_PLANE), traces, observers=observers) as doors,
+        serve(backends, address(settings, CONTROL_PLANE), traces, observers=observers) as endpoints,
     ):
-        await signals.serve(backends.ready(), doors)
+        await signals.serve(backends.ready(), endpoints)
     return False
 
 

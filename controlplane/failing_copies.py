@@ -32,7 +32,7 @@ class FailingCopies:
         _, until = self._known.get(digest(body), (0.0, 0.0))
         return until > self._seconds()
 
-    def failed(self, body: bytes) -> float:
+    def record_failure(self, body: bytes) -> float:
         """It failed (again); returns for how many seconds it is skipped."""
         name = digest(body)
         last, _ = self._known.pop(name, (0.0, 0.0))
@@ -42,7 +42,7 @@ class FailingCopies:
             del self._known[next(iter(self._known))]
         return pause
 
-    def passed(self, body: bytes) -> None:
+    def record_success(self, body: bytes) -> None:
         """It was processed successfully."""
         if self._known:
             self._known.pop(digest(body), None)

@@ -15,12 +15,12 @@ from sickbay.domain.job import JobEvent, JobState
 from sickbay.domain.queries import ReconcileResult, ReleaseLease
 from sickbay.observer import Observer
 from sickbay.ports import Breakers, Clock
-from sickbay.telemetry.metrics import SECONDS, Bounded
+from sickbay.telemetry.metrics import SECONDS, BoundedLabels
 
 MAX_TYPES: Final = 100
 
 
-class Transitions:
+class TransitionMetrics:
     """Counts transitions of breakers. A slow reader may miss a state between two others, never the last."""
 
     def __init__(self, breakers: Breakers, registry: CollectorRegistry) -> None:
@@ -28,7 +28,7 @@ class Transitions:
         self._breakers = breakers
         text = "Changes of breakers to this state, of the whole fleet."
         self._changes = Counter("sickbay_breaker_transitions", text, ("job_type", "state"), registry=registry)
-        self._type = Bounded(MAX_TYPES)
+        self._type = BoundedLabels(MAX_TYPES)
 
     async def run(self) -> None:
         """Count until cancelled. The initial state of a breaker counts as a change only if it is not CLOSED."""
@@ -43,13 +43,13 @@ class Transitions:
                     known[breaker.key] = breaker.state
 
 
-class HeldBack(Collector):
+class HeldBackCollector(Collector):
     """Reports at each scrape for which job types this control plane holds releases back."""
 
     def __init__(self, held_back: Callable[[], Iterable[BreakerKey]], registry: CollectorRegistry) -> None:
         """Add itself to `registry`."""
         self._held_back = held_back
-        self._type = Bounded(MAX_TYPES)
+        self._type = BoundedLabels(MAX_TYPES)
         registry.register(self)
 
     def collect(self) -> Iterable[Metric]:

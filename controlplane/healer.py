@@ -47,18 +47,18 @@ class Healer:
         self,
         *,
         breakers: Breakers,
-        wards: QuarantineStore,
+        quarantine: QuarantineStore,
         broker: Broker,
         releaser: Releaser,
         on_released: Callable[[], None],
         clock: Clock,
-        damping: ReleaseBackoff | None = None,
+        release_backoff: ReleaseBackoff | None = None,
     ) -> None:
         """Does nothing before `run`; `on_released` is called when jobs have left the quarantine."""
-        self._on_departure = on_released
-        self.damping = damping or ReleaseBackoff()
+        self._on_released = on_released
+        self.release_backoff = release_backoff or ReleaseBackoff()
         self._breakers = breakers
-        self._wards = wards
+        self._quarantine = quarantine
         self._broker = broker
         self._releaser = releaser
         self._clock = clock
@@ -67,25 +67,25 @@ class Healer:
         self._failed = Backoff(FAILED_S, LONGEST_FAILED_S)
         self._degraded = Backoff(DEGRADED_S, LONGEST_DEGRADED_S)
 
-    def nudge(self) -> None:
+    def wake(self) -> None:
         """Check soon: something has changed."""
         self._look.set()
 
-    def hear(self, events: Sequence[JobEvent]) -> None:
+    def observe_events(self, events: Sequence[JobEvent]) -> None:
         """Events that were written to the ledger: outcomes of released jobs, and newly parked jobs."""
-        for key in self.damping.heard(events):
+        for key in self.release_backoff.observe_events(events):
             log.warning(
                 "released jobs of %s are parked again although their breaker is closed: a worker uses its own breaker, because it "
                 "cannot connect to Redis or Redis rejects its writes; the next one is released in %.0f s",
-                key.name, self.damping.wait_s(key),
+                key.name, self.release_backoff.wait_s(key),
             )  # fmt: skip
         if any(event.state is JobState.PARKED for event in events):
-            self.nudge()
+            self.wake()
 
     async def run(self) -> None:
         """Check and release until cancelled."""
         async with self._breakers.watch() as changes:
-            listener = asyncio.create_task(self._listen(changes), name="healer's ear")
+            listener = asyncio.create_task(self._listen(changes), name="healer's breaker watch")
             try:
                 while True:
                     self._look.clear()
@@ -96,13 +96,13 @@ class Healer:
                 listener.cancel()
 
     async def _listen(self, changes: AsyncIterator[Snapshot]) -> None:
-        told: dict[BreakerKey, str] = {}
+        logged: dict[BreakerKey, str] = {}
         async for change in changes:
-            said = _said(change)
-            if told.get(change.key, BreakerState.CLOSED.value) != said:
-                told[change.key] = said
-                log.info("breaker %s is %s", change.key.name, said)
-            self.nudge()
+            description = _describe(change)
+            if logged.get(change.key, BreakerState.CLOSED.value) != description:
+                logged[change.key] = description
+                log.info("breaker %s is %s", change.key.name, description)
+            self.wake()
 
     async def _look_once(self) -> float:
         """Do what the state requires; returns the seconds until the next check is due."""
@@ -112,7 +112,7 @@ class Healer:
             if any(breaker.degraded for breaker in breakers.values()):
                 return self._degraded.next_s()
             self._degraded.reset()
-            waits = [await self._heal(key, breakers.get(key), count) for key, count in (await self._wards.parked()).items()]
+            waits = [await self._heal(key, breakers.get(key), count) for key, count in (await self._quarantine.parked()).items()]
         except Unavailable as error:
             wait_s = self._failed.next_s()
             log.warning("releasing jobs is suspended, retrying in %.1f s: %s", wait_s, error)
@@ -121,16 +121,16 @@ class Healer:
         return min(waits, default=LOOK_EVERY_S)
 
     async def _finish_expired(self) -> None:
-        while claims := await self._wards.lease_expired():
-            log.warning("%d releases were interrupted and are finished now", len(claims))
-            await self._bring_back(claims)
+        while leases := await self._quarantine.lease_expired():
+            log.warning("%d releases were interrupted and are finished now", len(leases))
+            await self._bring_back(leases)
 
-    async def _bring_back(self, claims: Sequence[ReleaseLease]) -> None:
-        await self._releaser.release(claims)
-        self._on_departure()
+    async def _bring_back(self, leases: Sequence[ReleaseLease]) -> None:
+        await self._releaser.release(leases)
+        self._on_released()
 
     async def _heal(self, key: BreakerKey, breaker: Snapshot | None, count: int) -> float:
-        self.damping.looked(key, breaker)
+        self.release_backoff.observe_breaker(key, breaker)
         if breaker is None or not breaker.state.refuses:
             self._probes.pop(key, None)
             window = RECOVERING_WINDOW if breaker and breaker.recovering else WINDOW
@@ -152,27 +152,27 @@ class Healer:
         sent_for, sent_at = self._probes.get(key, (0, 0))
         if sent_for != probe_at or abs(now - sent_at) > PROBE_PATIENCE_MS:
             self._probes[key] = (probe_at, now)
-            claims = await self._wards.lease_parked(key, 1)
-            if claims:
-                log.info("the cooldown of %s is over: job %s is sent as the probe", key.name, claims[0].job.job_id)
-                await self._bring_back(claims)
+            leases = await self._quarantine.lease_parked(key, 1)
+            if leases:
+                log.info("the cooldown of %s is over: job %s is sent as the probe", key.name, leases[0].job.job_id)
+                await self._bring_back(leases)
         return PROBE_PATIENCE_MS / 1000
 
     async def _release(self, key: BreakerKey, breaker: Snapshot | None, limit: int) -> float:
-        if (wait_s := self.damping.wait_s(key)) > 0:
+        if (wait_s := self.release_backoff.wait_s(key)) > 0:
             return wait_s
-        if self.damping.is_held(key):
+        if self.release_backoff.is_held(key):
             limit = 1
         room = MAX_MAIN_DEPTH - await self._broker.depth(Queue.MAIN)
         if room > 0:
-            claims = await self._wards.lease_parked(key, min(limit, room))
-            if claims:
-                log.info("releasing %d of the parked jobs of %s", len(claims), key.name)
-                self.damping.released(key, breaker)
-                await self._bring_back(claims)
-        return max(PACE_S, self.damping.wait_s(key))
+            leases = await self._quarantine.lease_parked(key, min(limit, room))
+            if leases:
+                log.info("releasing %d of the parked jobs of %s", len(leases), key.name)
+                self.release_backoff.record_release(key, breaker)
+                await self._bring_back(leases)
+        return max(PACE_S, self.release_backoff.wait_s(key))
 
 
-def _said(breaker: Snapshot) -> str:
+def _describe(breaker: Snapshot) -> str:
     cause = f" after {breaker.reason_count} {breaker.reason_code} in a row" if breaker.reason_code and breaker.state.refuses else ""
     return f"{breaker.state}{cause}{', letting jobs in gradually' if breaker.recovering else ''}"

@@ -59,7 +59,7 @@ class HeldBreakers:
             )
         self._held.add(key)
 
-    def note(self, key: BreakerKey, action: Action) -> None:
+    def record(self, key: BreakerKey, action: Action) -> None:
         """Count a command that was carried out."""
         if action is Action.RESET:
             self._held.discard(key)

@@ -18,7 +18,7 @@ from sickbay.ports import LedgerWriter
 log = logging.getLogger(__name__)
 
 
-async def tell(ledger: LedgerWriter, events: Sequence[JobEvent], now: int, *, impatient: bool = False) -> Sequence[JobEvent]:
+async def apply_events(ledger: LedgerWriter, events: Sequence[JobEvent], now: int, *, isolate_faults: bool = False) -> Sequence[JobEvent]:
     """Apply all; returns what the ledger has now, in the order of the events. Raises Unavailable, or an error of more than one event.
 
     `isolate_faults`: treat a fault as a rejection, too. It may be transient, so use this only after retries.
@@ -28,28 +28,28 @@ async def tell(ledger: LedgerWriter, events: Sequence[JobEvent], now: int, *, im
     except Unavailable:
         raise
     except Exception as error:
-        if not (impatient or isinstance(error, Unstorable)):
+        if not (isolate_faults or isinstance(error, Unstorable)):
             raise
         if len(events) == 1:
-            return [await _keep(ledger, events[0], error, now)]
+            return [await _replace(ledger, events[0], error, now)]
         middle = len(events) // 2
-        halves = [await tell(ledger, half, now, impatient=impatient) for half in (events[:middle], events[middle:])]
+        halves = [await apply_events(ledger, half, now, isolate_faults=isolate_faults) for half in (events[:middle], events[middle:])]
         return [*halves[0], *halves[1]]
     return events
 
 
-async def _keep(ledger: LedgerWriter, event: JobEvent, error: Exception, now: int) -> JobEvent:
+async def _replace(ledger: LedgerWriter, event: JobEvent, error: Exception, now: int) -> JobEvent:
     """Put the replacement of a rejected event into quarantine."""
-    said = str(error) if isinstance(error, Unstorable) else f"internal error of the control plane, see its log: {type(error).__name__}"
-    why = f"an event of job {event.job.job_id!r} could not be stored: {said}"
+    reason = str(error) if isinstance(error, Unstorable) else f"internal error of the control plane, see its log: {type(error).__name__}"
+    why = f"an event of job {event.job.job_id!r} could not be stored: {reason}"
     body = encode_event(event)
-    kept = undecodable(body, digest(body), why, now)
-    await ledger.apply([kept])
-    log.error("%s; it was put into quarantine as job %s", why, kept.job.job_id, exc_info=error)
-    return kept
+    replacement = undecodable_event(body, digest(body), why, now)
+    await ledger.apply([replacement])
+    log.error("%s; it was put into quarantine as job %s", why, replacement.job.job_id, exc_info=error)
+    return replacement
 
 
-def undecodable(body: bytes, message_id: str, why: str, now: int) -> JobEvent:
+def undecodable_event(body: bytes, message_id: str, why: str, now: int) -> JobEvent:
     """The event that puts an undecodable message, or an event that the ledger rejects, into quarantine."""
     job: Job = undecodable_job(body, message_id, why, now)
     return JobEvent(job, JobState.QUARANTINED, now, reason=Reason.UNDECODABLE, code=Reason.UNDECODABLE.value)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic, perf_counter
 from typing import Final
 
-from controlplane.isolation import tell, undecodable
+from controlplane.isolation import apply_events, undecodable_event
 from sickbay.concurrency.pauses import Backoff, jitter
 from sickbay.concurrency.tasks import cooperatively
 from sickbay.concurrency.waiting import wait_for_event
@@ -28,14 +28,14 @@ MAX_WRITE_RETRY_S: Final = 5.0
 """When the ledger is unavailable."""
 MAX_FAULTS: Final = 5
 """Attempts after which a fault is regarded as caused by the events."""
-TAKE_AGAIN_S: Final = 1.0
-LONGEST_TAKE_AGAIN_S: Final = 10.0
+CONSUME_RETRY_S: Final = 1.0
+MAX_CONSUME_RETRY_S: Final = 10.0
 """When the broker is unavailable."""
 STUCK_S: Final = 30.0
 """A batch takes milliseconds, and a statement times out after 20 s."""
 LAG_MS: Final = 60_000
 PRUNE_EVERY_S: Final = 3_600.0
-PRUNE_AGAIN_S: Final = 60.0
+PRUNE_RETRY_S: Final = 60.0
 """When the ledger is unavailable, doubled up to PRUNE_EVERY_S; the ingester logs that."""
 
 log = logging.getLogger(__name__)
@@ -60,12 +60,12 @@ class LedgerIngester:
         self._on_ingested = on_ingested
         self._consumer: Consumer | None = None
         self._stopping = asyncio.Event()
-        self._takes = Backoff(TAKE_AGAIN_S, LONGEST_TAKE_AGAIN_S)
-        self._prunes = Backoff(PRUNE_AGAIN_S, PRUNE_EVERY_S)
+        self._consume_backoff = Backoff(CONSUME_RETRY_S, MAX_CONSUME_RETRY_S)
+        self._prune_backoff = Backoff(PRUNE_RETRY_S, PRUNE_EVERY_S)
         self.is_busy = False
         """Whether it holds events that are not in the ledger yet."""
         self._busy_at = 0.0
-        self._refused = ""
+        self._last_error = ""
         """Why the last attempt to write the current batch failed; "" if it did not."""
         self._lag: tuple[int, float] | None = None
         """The age of the last batch, in ms, and when it was applied."""
@@ -75,7 +75,7 @@ class LedgerIngester:
         """Consume until `stop`; while the ledger is unavailable, events wait in their queue and job states lag."""
         self._has_ended = False
         try:
-            await self._keep()
+            await self._ingest()
         finally:
             self._has_ended = True
 
@@ -83,8 +83,8 @@ class LedgerIngester:
         """Why events do not reach the ledger, for the health of the service; "" if they do."""
         if self._has_ended:
             return "events are no longer consumed; restart this service"
-        if self._refused:
-            return f"the ledger accepts no events, they wait, and job states are not updated: {self._refused}"
+        if self._last_error:
+            return f"the ledger accepts no events, they wait, and job states are not updated: {self._last_error}"
         if self.is_busy and monotonic() - self._busy_at > STUCK_S:
             return "the ledger has not answered for a long time: events wait, and job states are not updated"
         return ""
@@ -95,7 +95,7 @@ class LedgerIngester:
             return ""
         return f"states of jobs lag by more than {LAG_MS // 60_000} min: events are older when the ledger gets them"
 
-    async def _keep(self) -> None:
+    async def _ingest(self) -> None:
         async with self._broker.consume(Queue.LEDGER, PREFETCH) as consumer:
             self._consumer = consumer
             while (batch := await self._next(consumer)) is not None:
@@ -103,11 +103,11 @@ class LedgerIngester:
                 self._busy_at = monotonic()
                 events = [event async for delivery in cooperatively(batch) for event in self._read(delivery)]
                 for begin in range(0, len(events), MAX_EVENTS):
-                    told = await self._apply(events[begin : begin + MAX_EVENTS])
-                    if told is None:
+                    applied = await self._apply(events[begin : begin + MAX_EVENTS])
+                    if applied is None:
                         return
-                    self._lag = (self._clock() - min(event.at for event in told), monotonic())
-                    self._tell_others(told)
+                    self._lag = (self._clock() - min(event.at for event in applied), monotonic())
+                    self._notify(applied)
                 for delivery in batch:
                     delivery.ack()
                 self.is_busy = False
@@ -117,11 +117,11 @@ class LedgerIngester:
         try:
             batch = await consumer.get(MAX_MESSAGES)
         except Unavailable as error:
-            wait_s = self._takes.next_s()
+            wait_s = self._consume_backoff.next_s()
             log.warning("cannot consume events, retrying in %.1f s: %s", wait_s, error)
-            await self._rest(wait_s)
+            await self._sleep(wait_s)
             return ()
-        self._takes.reset()
+        self._consume_backoff.reset()
         return batch or None
 
     async def stop(self) -> None:
@@ -137,13 +137,13 @@ class LedgerIngester:
                 forgotten = await self._ledger.prune(self._clock())
                 if forgotten:
                     log.info("%d ended jobs were deleted after their retention", forgotten)
-                self._prunes.reset()
+                self._prune_backoff.reset()
                 wait_s = PRUNE_EVERY_S * jitter()
             except Unavailable:
-                wait_s = self._prunes.next_s()
+                wait_s = self._prune_backoff.next_s()
             except Exception:
                 log.exception("internal error while deleting ended jobs")
-                wait_s = self._prunes.next_s()
+                wait_s = self._prune_backoff.next_s()
             await asyncio.sleep(wait_s)
 
     async def _apply(self, events: Sequence[JobEvent]) -> Sequence[JobEvent] | None:
@@ -152,29 +152,29 @@ class LedgerIngester:
         while True:
             began = perf_counter()
             try:
-                told = await tell(self._ledger, events, self._clock(), impatient=attempts >= MAX_FAULTS)
+                applied = await apply_events(self._ledger, events, self._clock(), isolate_faults=attempts >= MAX_FAULTS)
             except Unavailable as error:
-                self._refused = str(error)
+                self._last_error = str(error)
                 self._observer.ingested(events, perf_counter() - began, error)
             except Exception:
-                self._refused = "internal error, see the log"
+                self._last_error = "internal error, see the log"
                 log.exception("internal error of the control plane or the ledger")
             else:
-                self._refused = ""
-                self._observer.ingested(told, perf_counter() - began, None)
-                return told
+                self._last_error = ""
+                self._observer.ingested(applied, perf_counter() - began, None)
+                return applied
             if self._stopping.is_set():
                 return None
             wait_s = round(backoff.next_s(), 2)
-            log.warning("the ledger lags behind, retrying in %g s: %s", wait_s, self._refused)
-            await self._rest(wait_s)
+            log.warning("the ledger lags behind, retrying in %g s: %s", wait_s, self._last_error)
+            await self._sleep(wait_s)
             attempts += 1
 
-    async def _rest(self, seconds: float) -> None:
+    async def _sleep(self, seconds: float) -> None:
         """Wait, unless stopping."""
         await wait_for_event(self._stopping, seconds)
 
-    def _tell_others(self, events: Sequence[JobEvent]) -> None:
+    def _notify(self, events: Sequence[JobEvent]) -> None:
         """They are durable: an error in the listener must neither repeat them nor stop the ingester."""
         try:
             self._on_ingested(events)
@@ -193,4 +193,4 @@ class LedgerIngester:
             return [JobEvent(job, JobState.QUARANTINED, now, reason=Reason.BROKER, code=Reason.BROKER.value)]
         except Undecodable:
             log.warning("a message on jobs.ledger could not be read and was put into quarantine: %s", why)
-            return [undecodable(delivery.body, delivery.message_id, why, now)]
+            return [undecodable_event(delivery.body, delivery.message_id, why, now)]

@@ -42,7 +42,7 @@ class FleetMetrics(Collector):
         breakers: Breakers,
         broker: Broker,
         ledger: LedgerWriter,
-        wards: QuarantineStore,
+        quarantine: QuarantineStore,
         lost: Lost,
         clock: Clock,
     ) -> None:
@@ -53,7 +53,7 @@ class FleetMetrics(Collector):
         self._breakers = breakers
         self._broker = broker
         self._ledger = ledger
-        self._wards = wards
+        self._quarantine = quarantine
         self._snapshots: Sequence[Snapshot] | None = None
         self._depths: Mapping[Queue, int | None] = {}
         self._consumers: Mapping[Queue, int | None] = {}
@@ -64,17 +64,17 @@ class FleetMetrics(Collector):
 
     async def refresh(self) -> None:
         """Read from all backends concurrently."""
-        depths = [_asked(self._broker.depth(queue)) for queue in Queue]
-        consumers = [_asked(self._broker.consumers(queue)) for queue in CONSUMED]
-        self._snapshots, self._jobs, self._duplicates, aside, depth, consumer = await asyncio.gather(
-            _asked(self._breakers.snapshots()),
-            _asked(self._ledger.counts()),
-            _asked(self._ledger.duplicates()),
-            asyncio.gather(_asked(self._wards.parked()), _asked(self._lost.oldest())),
+        depths = [_read_or_none(self._broker.depth(queue)) for queue in Queue]
+        consumers = [_read_or_none(self._broker.consumers(queue)) for queue in CONSUMED]
+        self._snapshots, self._jobs, self._duplicates, backlog, depth, consumer = await asyncio.gather(
+            _read_or_none(self._breakers.snapshots()),
+            _read_or_none(self._ledger.counts()),
+            _read_or_none(self._ledger.duplicates()),
+            asyncio.gather(_read_or_none(self._quarantine.parked()), _read_or_none(self._lost.oldest())),
             asyncio.gather(*depths),
             asyncio.gather(*consumers),
         )
-        self._parked, self._oldest = aside
+        self._parked, self._oldest = backlog
         self._depths = dict(zip(Queue, depth, strict=True))
         self._consumers = dict(zip(CONSUMED, consumer, strict=True))
 
@@ -136,7 +136,7 @@ class FleetMetrics(Collector):
         return family
 
 
-async def _asked(question: Awaitable[T]) -> T | None:
+async def _read_or_none(question: Awaitable[T]) -> T | None:
     try:
         async with asyncio.timeout(PATIENCE_S):
             return await question

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from controlplane.isolation import undecodable
+from controlplane.isolation import undecodable_event
 from sickbay.domain.encodings import explained
 from sickbay.domain.job import JobEvent
 from sickbay.domain.storable import AHEAD_MS
@@ -33,7 +33,7 @@ class QueueCopy:
             return cls(delivery, decode_events(delivery.body, now)[0], delivery.body)
         except (Undecodable, IndexError) as error:
             why = explained(str(error), delivery.body, delivery.encoding)
-            event = undecodable(delivery.body, delivery.message_id, why, now)
+            event = undecodable_event(delivery.body, delivery.message_id, why, now)
             return cls(delivery, event, encode_event(event))
 
     @property

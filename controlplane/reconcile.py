@@ -54,7 +54,7 @@ class QuarantineReconciler:
         ledger: LedgerWriter,
         clock: Clock,
         observer: Observer = NOBODY,
-        troubled: FailingCopies | None = None,
+        failing: FailingCopies | None = None,
     ) -> None:
         """Does nothing before `run`; `observer` is notified of every round."""
         self._observer = observer
@@ -65,11 +65,11 @@ class QuarantineReconciler:
         self._due = asyncio.Event()
         self._due.set()
         self._last_round = 0
-        self._disagreed = 0
+        self._mismatches = 0
         self._was_short = False
-        self._sorter = CopyReconciler(self._publisher, ledger, clock, FailingCopies() if troubled is None else troubled)
+        self._copies = CopyReconciler(self._publisher, ledger, clock, FailingCopies() if failing is None else failing)
 
-    def nudge(self) -> None:
+    def wake(self) -> None:
         """Reconcile soon: jobs have left the quarantine."""
         self._due.set()
 
@@ -87,14 +87,14 @@ class QuarantineReconciler:
             except Exception:
                 log.exception("internal error in the sweep of the quarantine; restarting it later")
                 agreed = False
-            self._disagreed = 0 if agreed else self._disagreed + 1
+            self._mismatches = 0 if agreed else self._mismatches + 1
             if not agreed:
-                asyncio.get_running_loop().call_later(self._recheck_s(), self.nudge)
+                asyncio.get_running_loop().call_later(self._recheck_s(), self.wake)
 
     def _recheck_s(self) -> float:
         """Copies in flight arrive within seconds; a lasting mismatch (another consumer holds them) is checked with increasing delays."""
-        grown = RECHECK_S * 2.0 ** min(10, max(0, self._disagreed - 3))
-        return min(LONGEST_RECHECK_S, grown) * SystemRandom().uniform(0.8, 1.2)
+        delay = RECHECK_S * 2.0 ** min(10, max(0, self._mismatches - 3))
+        return min(LONGEST_RECHECK_S, delay) * SystemRandom().uniform(0.8, 1.2)
 
     async def look(self) -> bool:
         """Compare and reconcile; returns whether depth and rows agree in the end.
@@ -105,52 +105,52 @@ class QuarantineReconciler:
         if surplus:
             async with self._ledger.sweeping() as alone:
                 if alone:
-                    while surplus > 0 and (await self.round()).ghosts:
+                    while surplus > 0 and (await self.run_round()).ghosts:
                         surplus = await self._surplus()
                     if surplus < 0 and self._was_short:
-                        await self.restore()
+                        await self.recreate_missing()
                         surplus = await self._surplus()
         self._was_short = surplus < 0
         return surplus == 0
 
-    async def round(self, *, whole: bool = False) -> ReconcileResult:
+    async def run_round(self, *, whole: bool = False) -> ReconcileResult:
         """Process each present copy once; stop early when no ghost is left, unless the `whole` queue is requested."""
         self._last_round = max(self._clock(), self._last_round + 1)
-        swept = ReconcileResult(self._last_round)
+        result = ReconcileResult(self._last_round)
         surplus = await self._surplus()
         left = await self._broker.depth(Queue.QUARANTINE)
         async with self._broker.consume(Queue.QUARANTINE, BATCH) as consumer:
-            while left > 0 and not swept.around and (whole or swept.ghosts < surplus):
-                deliveries = await self._some(consumer, min(left, BATCH))
+            while left > 0 and not result.around and (whole or result.ghosts < surplus):
+                deliveries = await self._get(consumer, min(left, BATCH))
                 if not deliveries:
                     break
                 left -= len(deliveries)
                 try:
-                    await self._sorter.sort(deliveries, swept)
+                    await self._copies.reconcile(deliveries, result)
                 finally:
                     # The clock of another control plane may be ahead: continue above its mark, or we would wait until our clock gets there.
-                    self._last_round = max(self._last_round, swept.highest_mark)
+                    self._last_round = max(self._last_round, result.highest_mark)
                 await asyncio.sleep(PAUSE_S)
-        self._observer.reconciled(swept)
-        return swept
+        self._observer.reconciled(result)
+        return result
 
-    async def restore(self) -> int:
+    async def recreate_missing(self) -> int:
         """Check all copies and recreate the missing ones; returns how many. One too many is a duplicate for the next round."""
         before = self._clock() - SETTLED_MS
-        swept = await self.round(whole=True)
+        result = await self.run_round(whole=True)
         after, made = "", 0
         while page := await self._ledger.set_aside(after, PAGE, before):
             after = page[-1].job.job_id
-            missing = [event for event in page if identity_of(event) not in swept.seen]
+            missing = [event for event in page if identity_of(event) not in result.seen]
             if missing:
                 await self._publisher.publish([Message(TO_QUARANTINE, encode_event(event)) for event in missing])
             made += len(missing)
         if made:
-            self._observer.reconciled(ReconcileResult(swept.number, remade=made))
+            self._observer.reconciled(ReconcileResult(result.number, remade=made))
             log.warning("%d parked or quarantined jobs had no copy in %s; their copies were recreated", made, Queue.QUARANTINE)
         return made
 
-    async def _some(self, consumer: Consumer, limit: int) -> Sequence[Delivery]:
+    async def _get(self, consumer: Consumer, limit: int) -> Sequence[Delivery]:
         try:
             async with asyncio.timeout(GET_S):
                 return await consumer.get(limit)

@@ -31,11 +31,11 @@ class _Held:
     """The releases of one breaker; times are seconds of a monotonic clock."""
 
     epoch: int
-    is_out: bool = True
+    awaits_outcome: bool = True
     """Whether the outcome of a release is still unknown."""
     times: int = 0
     """How many releases in a row were parked again."""
-    back_at: float = 0.0
+    parked_at: float = 0.0
     until: float = 0.0
 
 
@@ -48,7 +48,7 @@ class ReleaseBackoff:
         self._jitter = jitter
         self._held: dict[BreakerKey, _Held] = {}
 
-    def looked(self, key: BreakerKey, breaker: Snapshot | None) -> None:
+    def observe_breaker(self, key: BreakerKey, breaker: Snapshot | None) -> None:
         """The current breaker, None if it is unknown; if it refuses jobs, or has changed, that explains parked ones, so start over."""
         held = self._held.get(key)
         if held is not None and ((breaker is not None and breaker.state.refuses) or held.epoch != _epoch(breaker)):
@@ -62,7 +62,7 @@ class ReleaseBackoff:
     def is_held(self, key: BreakerKey) -> bool:
         """Whether its jobs were parked again recently, so that they are released one at a time."""
         held = self._held.get(key)
-        if held is not None and held.times and self._now() - held.back_at > FORGOTTEN_S + min(LONGEST_S, FIRST_S * 2.0**held.times):
+        if held is not None and held.times and self._now() - held.parked_at > FORGOTTEN_S + min(LONGEST_S, FIRST_S * 2.0**held.times):
             held.times = 0
         return held is not None and held.times > 0
 
@@ -70,16 +70,16 @@ class ReleaseBackoff:
         """All breakers whose releases are held back."""
         return frozenset(key for key in list(self._held) if self.is_held(key))
 
-    def released(self, key: BreakerKey, breaker: Snapshot | None) -> None:
+    def record_release(self, key: BreakerKey, breaker: Snapshot | None) -> None:
         """Jobs of this breaker were released."""
         held = self._held.setdefault(key, _Held(_epoch(breaker)))
-        held.is_out = True
+        held.awaits_outcome = True
         if held.times:
             held.until = self._now() + self._pause_s(held)
 
-    def heard(self, events: Sequence[JobEvent]) -> Sequence[BreakerKey]:
+    def observe_events(self, events: Sequence[JobEvent]) -> Sequence[BreakerKey]:
         """Outcomes of jobs; returns the breakers whose releases are now held back, or for longer than before."""
-        news = []
+        held_longer = []
         for event in events:
             key = BreakerKey(event.job.job_type, event.job.tenant)
             held = self._held.get(key)
@@ -87,13 +87,13 @@ class ReleaseBackoff:
                 continue
             if event.state is JobState.SUCCEEDED:
                 del self._held[key]
-            elif event.state is JobState.PARKED and event.job.generation and held.is_out:
-                held.is_out = False
+            elif event.state is JobState.PARKED and event.job.generation and held.awaits_outcome:
+                held.awaits_outcome = False
                 held.times = min(held.times + 1, MAX_DOUBLINGS)
-                held.back_at = self._now()
-                held.until = held.back_at + self._pause_s(held)
-                news.append(key)
-        return news
+                held.parked_at = self._now()
+                held.until = held.parked_at + self._pause_s(held)
+                held_longer.append(key)
+        return held_longer
 
     def _pause_s(self, held: _Held) -> float:
         return backoff_delay(FIRST_S, LONGEST_S, held.times - 1) * self._jitter()

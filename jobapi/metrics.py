@@ -14,7 +14,7 @@ from jobapi.names import Names
 from sickbay.domain.errors import SickbayError
 from sickbay.domain.queries import Accepted
 from sickbay.observer import Observer
-from sickbay.telemetry.metrics import Bounded
+from sickbay.telemetry.metrics import BoundedLabels
 
 MAX_TYPES: Final = 100
 """Clients choose job types; those beyond this limit are `other`."""
@@ -31,13 +31,13 @@ class SubmissionMetrics(Observer):
             ("job_type", "result"),
             registry=registry,
         )
-        self._type = Bounded(MAX_TYPES)
+        self._type = BoundedLabels(MAX_TYPES)
 
     def submitted(self, job_types: Sequence[str], results: Sequence[Accepted | SickbayError]) -> None:
         """Count one call."""
-        counts = Counts((job_type, _word(result)) for job_type, result in zip(job_types, results, strict=True))
-        for (job_type, word), count in counts.items():
-            self._submissions.labels(self._type(job_type), word).inc(count)
+        counts = Counts((job_type, _result_label(result)) for job_type, result in zip(job_types, results, strict=True))
+        for (job_type, label), count in counts.items():
+            self._submissions.labels(self._type(job_type), label).inc(count)
 
 
 class NamesCollector(Collector):
@@ -58,7 +58,7 @@ class NamesCollector(Collector):
         yield CounterMetricFamily("sickbay_names_refused", text, self._names.refused)
 
 
-def _word(result: Accepted | SickbayError) -> str:
+def _result_label(result: Accepted | SickbayError) -> str:
     if isinstance(result, SickbayError):
         return "refused"
     return "duplicate" if result.duplicate else "accepted"

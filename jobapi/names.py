@@ -29,7 +29,7 @@ PROBATION_S: Final = 60.0
 """A name that is used again this long after its first use is established; until then it can be evicted when unused for this long."""
 UNUSED_S: Final = 3_600.0
 """An established name can be evicted when unused for this long."""
-SAY_AGAIN_S: Final = 60.0
+LOG_AGAIN_S: Final = 60.0
 _MINUTE_S: Final = 60.0
 
 log = logging.getLogger(__name__)
@@ -92,16 +92,16 @@ class _Known:
         """The seconds until one more fits, if no name is used until then; 0 if it fits now."""
         if len(self) < self._limit:
             return 0.0
-        return max(0.0, min(self._ends()) - now)
+        return max(0.0, min(self._expiries()) - now)
 
     def add(self, name: str, now: float) -> None:
         """Add a name, evicting another if necessary; only if `wait` is 0."""
         if len(self) >= self._limit:
-            established, _ = self._ends()
+            established, _ = self._expiries()
             (self._established if established <= now else self._probation).popitem(last=False)
         self._probation[name] = _Use(now, now)
 
-    def _ends(self) -> tuple[float, float]:
+    def _expiries(self) -> tuple[float, float]:
         """When the least recently used established name can be evicted, and the one on probation; infinite if there is none."""
         established = next(iter(self._established.values()), inf) + UNUSED_S
         on_probation = next((use.last for use in self._probation.values()), inf) + PROBATION_S
@@ -119,7 +119,7 @@ class Names:
         self._room = float(max(limits.new_per_minute, limits.job_types + limits.tenants))
         self._filled_at = now()
         self._now = now
-        self._said_at = -SAY_AGAIN_S
+        self._logged_at = -LOG_AGAIN_S
         self.refused = 0
         """Submissions rejected because of their names."""
 
@@ -161,8 +161,8 @@ class Names:
 
     def _refuse(self, known: _Known, now: float, why: str, wait_s: float) -> ResourceExhausted:
         self.refused += 1
-        if now - self._said_at >= SAY_AGAIN_S:
-            self._said_at = now
+        if now - self._logged_at >= LOG_AGAIN_S:
+            self._logged_at = now
             log.warning("submissions are rejected: %s", why)
         return ResourceExhausted(
             f"this {known.kind} is new here, and {why}; put what differs from job to job into the payload", retry_after=max(1.0, wait_s)

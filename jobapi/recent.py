@@ -13,7 +13,7 @@ from sickbay.domain.job import JobRecord
 SIZE: Final = 10_000
 
 
-class Recent:
+class RecentJobs:
     """The latest accepted jobs of this process, without their payloads; the oldest are evicted."""
 
     def __init__(self, size: int = SIZE) -> None:

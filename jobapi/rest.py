@@ -22,7 +22,7 @@ from sickbay.server.rest.errors import error_view, fault_response, http_status
 from sickbay.server.rest.openapi import ENDED
 from sickbay.server.rest.scrape import add_scrape
 from sickbay.server.rest.transcoding.bodies import reader_of
-from sickbay.server.rest.transcoding.gateway import Gateway, Manner
+from sickbay.server.rest.transcoding.gateway import Gateway, RouteOptions
 from sickbay.server.rest.views import SHAPES, View
 from sickbay.telemetry.metrics import MetricsRegistry
 
@@ -44,7 +44,7 @@ _ITEM: Final = reader_of(pb.SubmitJobRequest.DESCRIPTOR, SHAPES)
 
 
 def create_gateway(
-    jobs: JobServiceAsyncStub, health: Health, told: MetricsRegistry, version: str, *, tracing: Tracing | None = None
+    jobs: JobServiceAsyncStub, health: Health, metrics: MetricsRegistry, version: str, *, tracing: Tracing | None = None
 ) -> FastAPI:
     """The application; every route's operation id is the name of its RPC."""
     app = create_app("Sickbay Job API", "Submit jobs, follow them, and cancel them.", version, tracing)
@@ -57,13 +57,13 @@ def create_gateway(
         return await _submit_batch(jobs, request)
 
     add_health(app, health)
-    add_scrape(app, told)
-    manners = {
-        "SubmitJob": Manner(status=202, headers=_location, example=EXAMPLE),
-        "BatchSubmitJobs": Manner(status=202, handle=submit_batch, example={"jobs": [EXAMPLE]}),
-        "WatchJob": Manner(responses=ENDED),
+    add_scrape(app, metrics)
+    options = {
+        "SubmitJob": RouteOptions(status=202, headers=_location, example=EXAMPLE),
+        "BatchSubmitJobs": RouteOptions(status=202, handle=submit_batch, example={"jobs": [EXAMPLE]}),
+        "WatchJob": RouteOptions(responses=ENDED),
     }
-    Gateway(app).add(pb.DESCRIPTOR.services_by_name["JobService"], jobs, manners)
+    Gateway(app).add(pb.DESCRIPTOR.services_by_name["JobService"], jobs, options)
     return app
 
 

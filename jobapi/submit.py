@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from jobapi.names import NameLimits, Names
-from jobapi.recent import Recent
+from jobapi.recent import RecentJobs
 from sickbay.concurrency.tasks import DetachedTasks, cooperatively
 from sickbay.contract.requests import Submission
 from sickbay.domain.errors import Refused, SickbayError, Unavailable
@@ -23,8 +23,8 @@ from sickbay.ports import TO_MAIN, Broker, Clock, IdempotencyKeys, Message
 CONFIRM_AGAIN_S: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Delays between attempts to confirm a key whose store is unavailable; they end before its lease does."""
 
-MAX_TOLD_BYTES: Final = 256 * 1024
-MAX_TOLD: Final = 100
+MAX_EVENT_BYTES: Final = 256 * 1024
+MAX_EVENT_JOBS: Final = 100
 """Jobs in one message to the ledger, so that it is decoded quickly."""
 
 
@@ -35,7 +35,7 @@ class JobSubmitter:
         self,
         broker: Broker,
         keys: IdempotencyKeys,
-        recent: Recent,
+        recent: RecentJobs,
         clock: Clock,
         *,
         names: Names | None = None,
@@ -64,7 +64,7 @@ class JobSubmitter:
         first = _first_of_key(submissions)
         results = await self._accept([submissions[place] for place in sorted(set(first))])
         by_place = dict(zip(sorted(set(first)), results, strict=True))
-        answers = [by_place[place] if place == mine else _repeated(by_place[mine]) for place, mine in enumerate(first)]
+        answers = [by_place[place] if place == mine else _as_duplicate(by_place[mine]) for place, mine in enumerate(first)]
         self._observer.submitted([submission.job_type for submission in submissions], answers)
         return answers
 
@@ -75,12 +75,12 @@ class JobSubmitter:
         try:
             if fresh:
                 messages = [job_message(TO_MAIN, job) async for job in cooperatively(fresh)]
-                messages += [message async for message in cooperatively(_told(fresh, self._kept_bytes))]
+                messages += [message async for message in cooperatively(_ledger_messages(fresh, self._kept_bytes))]
                 await self._publisher.publish(messages)
         except (Refused, ValueError) as error:
             for submission, job in _keyed(submissions, results):
                 if not job.maybe_duplicate:  # otherwise the earlier request may have been published
-                    self.detached.start(self._free(submission, job.job_id))
+                    self.detached.start(self._release_key(submission, job.job_id))
             if isinstance(error, ValueError):
                 raise
             return _none_accepted(results, error)
@@ -103,7 +103,7 @@ class JobSubmitter:
         try:
             held = await self._keys.reserve(submission.tenant, submission.request_id, submission.digest, job.job_id)
         except Unavailable as error:
-            self.detached.start(self._free(submission, job.job_id))  # it may have been reserved
+            self.detached.start(self._release_key(submission, job.job_id))  # it may have been reserved
             return error
         except SickbayError as error:
             return error
@@ -124,7 +124,7 @@ class JobSubmitter:
                 await self._keys.confirm(submission.tenant, submission.request_id)
                 break
 
-    async def _free(self, submission: Submission, job_id: str) -> None:
+    async def _release_key(self, submission: Submission, job_id: str) -> None:
         """Release the key of a job that was certainly not accepted; if this fails, a repeat has to wait for the lease to expire."""
         with contextlib.suppress(Unavailable):
             await self._keys.release(submission.tenant, submission.request_id, job_id)
@@ -139,7 +139,7 @@ def _first_of_key(submissions: Sequence[Submission]) -> list[int]:
     ]
 
 
-def _repeated(result: Accepted | SickbayError) -> Accepted | SickbayError:
+def _as_duplicate(result: Accepted | SickbayError) -> Accepted | SickbayError:
     """The result of a repeat in the same call."""
     return replace(result, duplicate=True) if isinstance(result, Accepted) else result
 
@@ -155,7 +155,7 @@ def _none_accepted(results: Sequence[Accepted | SickbayError], error: Unavailabl
     return [error if isinstance(result, Accepted) and not result.duplicate else result for result in results]
 
 
-def _told(jobs: Sequence[Job], kept_bytes: int) -> Iterator[Message]:
+def _ledger_messages(jobs: Sequence[Job], kept_bytes: int) -> Iterator[Message]:
     """Messages for the ledger, each with at most MAX_EVENT_JOBS jobs and MAX_EVENT_BYTES of payloads, except a single larger one."""
     events: list[JobEvent] = []
     size = 0
@@ -163,7 +163,7 @@ def _told(jobs: Sequence[Job], kept_bytes: int) -> Iterator[Message]:
         length = len(job.payload_json)
         if length > kept_bytes:
             job, length = replace(job, payload_json=b""), 0  # noqa: PLW2901 - the same job without its payload
-        if len(events) == MAX_TOLD or (events and size + length > MAX_TOLD_BYTES):
+        if len(events) == MAX_EVENT_JOBS or (events and size + length > MAX_EVENT_BYTES):
             yield Message("job.accepted", encode_events(events))
             events, size = [], 0
         events.append(JobEvent(job, JobState.QUEUED, job.submitted_at))

@@ -12,14 +12,14 @@ from worker.choice import DEMO, is_demo_alone, missing
 ASK: Final = f"--handlers {DEMO}"
 
 
-def choose(settings: Settings) -> str:
+def choose_handlers(settings: Settings) -> str:
     """The modules to load; MissingSetting if the demo would simulate the jobs of a RabbitMQ that others may use, too."""
     if not settings.job_handlers and settings.rabbitmq_url is not None:
         raise missing("with RABBITMQ_URL, jobs may be real ones, and JOB_HANDLERS is not set", ASK)
     return settings.job_handlers or DEMO
 
 
-def claim(settings: Settings, folder: Path | None) -> None:
+def record_handlers(settings: Settings, folder: Path | None) -> None:
     """Record in the data folder, which this process has locked, which handlers its jobs are for; nothing is recorded for the demo.
 
     Raises MissingSetting if no handlers are named and others than the demo's have run there: those jobs are real.

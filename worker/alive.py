@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Final
 
 BEAT_S: Final = 0.25
-MOST_S: Final = 1.0
+MAX_GAP_S: Final = 1.0
 """The time between two beats counts as at most this; a longer gap is a standstill."""
 
 
@@ -42,7 +42,7 @@ class AliveClock:
         self._alive = 0.0
         self._lost = 0.0
         self._beats: asyncio.TimerHandle | None = None
-        self.beaten_at = 0.0
+        self.last_beat_at = 0.0
         """When the loop was last alive (`machine_seconds`); valid while the clock is used. Other threads may read it."""
 
     @property
@@ -54,7 +54,7 @@ class AliveClock:
         """Start timing something; call `release` at its end."""
         self._users += 1
         if self._users == 1:
-            self.beaten_at = self._seconds()
+            self.last_beat_at = self._seconds()
             if self._beats is None:
                 self._beats = self._call_later(BEAT_S, self._beat)
 
@@ -64,21 +64,21 @@ class AliveClock:
 
     def alive(self) -> float:
         """Seconds in which the loop was alive, from an arbitrary start; only differences are meaningful, and only while used."""
-        return self._alive + min(self._seconds() - self.beaten_at, MOST_S)
+        return self._alive + min(self._seconds() - self.last_beat_at, MAX_GAP_S)
 
     def lost(self) -> float:
         """Seconds that were lost to standstills, from an arbitrary start."""
-        return self._lost + max(0.0, self._seconds() - self.beaten_at - MOST_S)
+        return self._lost + max(0.0, self._seconds() - self.last_beat_at - MAX_GAP_S)
 
     def _beat(self) -> None:
         self._beats = None
         if not self._users:
             return
         now = self._seconds()
-        gap = now - self.beaten_at
-        self._alive += min(gap, MOST_S)
-        self._lost += max(0.0, gap - MOST_S)
-        self.beaten_at = now
+        gap = now - self.last_beat_at
+        self._alive += min(gap, MAX_GAP_S)
+        self._lost += max(0.0, gap - MAX_GAP_S)
+        self.last_beat_at = now
         self._beats = self._call_later(BEAT_S, self._beat)
-        if gap > MOST_S and self._on_standstill is not None:
+        if gap > MAX_GAP_S and self._on_standstill is not None:
             self._on_standstill(gap)

@@ -44,16 +44,16 @@ def grace(settings: Settings, handlers: Mapping[str, HandlerSpec]) -> float:
 class Worker:
     """A running worker."""
 
-    def __init__(self, engine: Engine, runner: Runner, doors: Endpoints, grace_s: float) -> None:
+    def __init__(self, engine: Engine, runner: Runner, endpoints: Endpoints, grace_s: float) -> None:
         """The engine is running; `grace_s` is the time that a drain gives to running jobs, in seconds."""
         self._engine = engine
         self._runner = runner
-        self.doors = doors
+        self.endpoints = endpoints
         self.grace_s = grace_s
 
     async def drain(self, grace_s: float) -> None:
         """Report NOT_SERVING, consume no more jobs, let running ones finish for `grace_s` seconds, and requeue the rest."""
-        await self.doors.not_serving()
+        await self.endpoints.not_serving()
         await self._engine.drain(grace_s)
 
     @property
@@ -79,11 +79,11 @@ async def serve(
     """
     redact = redact or unchanged
     metrics = MetricsRegistry("worker")
-    health = Health(checks_of(backends.vitals, "broker"), grace_s=backends.health_grace)
+    health = Health(checks_of(backends.status, "broker"), grace_s=backends.health_grace)
     runner = Runner(backends.breakers, timeout_s=settings.handler_timeout, concurrency=settings.concurrency, redact=redact)
-    BackendStatusCollector(backends.vitals, metrics.registry)
+    BackendStatusCollector(backends.status, metrics.registry)
     HealthCollector(health, metrics.registry)
-    WorkerMetrics(metrics.registry, runner=runner, job_types=handlers, concurrency=settings.concurrency, stale=backends.vitals.stale)
+    WorkerMetrics(metrics.registry, runner=runner, job_types=handlers, concurrency=settings.concurrency, stale=backends.status.stale)
     tracing = traces.of("worker", for_handlers=True) if traces else None
     observer = Observers(
         [
@@ -98,7 +98,7 @@ async def serve(
         engine = Engine(
             broker=backends.broker,
             breakers=backends.breakers,
-            fence=backends.fence,
+            guard=backends.duplicate_guard,
             events=events,
             runner=runner,
             handlers=handlers,
@@ -117,7 +117,7 @@ async def serve(
             registry=metrics.registry,
             health=health,
             name="worker",
-            around=[CallMeter(metrics.registry)],
+            call_observers=[CallMeter(metrics.registry)],
             tracing=tracing,
         ) as endpoints:
             working = asyncio.create_task(run_with_restarts(engine.run), name="engine")

@@ -26,13 +26,13 @@ MAX_DEPTH: Final = 10
 FORKED: Final = 70
 """Exit code of a child that a handler forked (EX_SOFTWARE of sysexits.h)."""
 _OURS: Final = CALLERS - {"threading"}
-NEVER_RAN: Final = "HANDLER_NOT_RUN"
+NOT_RUN: Final = "HANDLER_NOT_RUN"
 """The error code of a handler that returned something that should have been run."""
 
 log = logging.getLogger(__name__)
 
 
-def failed(error: BaseException, spec: HandlerSpec, redact: Redact = unchanged) -> Outcome:
+def outcome_of_error(error: BaseException, spec: HandlerSpec, redact: Redact = unchanged) -> Outcome:
     """The outcome of an exception, even of one that cannot be inspected; here and below, `redact` removes secrets from its texts."""
     try:
         return replace(classify(error, spec, redact), traceback=traceback_of(error, redact))
@@ -40,33 +40,33 @@ def failed(error: BaseException, spec: HandlerSpec, redact: Redact = unchanged) 
         return Outcome(OutcomeKind.UNKNOWN, "UNREADABLE_ERROR", "the handler raised an exception that cannot be read")
 
 
-def called(spec: HandlerSpec, job: Job, redact: Redact = unchanged) -> Outcome | Awaitable[Any]:
+def call_handler(spec: HandlerSpec, job: Job, redact: Redact = unchanged) -> Outcome | Awaitable[Any]:
     """Call the handler; returns an awaitable if it returned one, otherwise the outcome."""
     try:
         returned = spec.function(job)
     except BaseException as error:  # noqa: BLE001 - whatever a handler raises is an outcome
-        return failed(error, spec, redact)
-    found = _awaitable(returned)
-    return _returned(returned) if found is None else found
+        return outcome_of_error(error, spec, redact)
+    pending = _awaitable(returned)
+    return _outcome_of_result(returned) if pending is None else pending
 
 
-async def awaited(awaitable: Awaitable[Any], spec: HandlerSpec, redact: Redact = unchanged) -> Outcome:
+async def await_result(awaitable: Awaitable[Any], spec: HandlerSpec, redact: Redact = unchanged) -> Outcome:
     """Await what a handler returned, and what that returns, until it is not an awaitable; raises only CancelledError."""
-    found: Awaitable[Any] | None = awaitable
+    pending: Awaitable[Any] | None = awaitable
     try:
         for _ in range(MAX_DEPTH):
-            if found is None:
+            if pending is None:
                 return SUCCESS
-            returned = await found
-            found = _awaitable(returned)
-            if found is None:
-                return _returned(returned)
-        discard(found)
-        return Outcome(OutcomeKind.UNKNOWN, NEVER_RAN, f"the handler returned an awaitable in an awaitable, more than {MAX_DEPTH} deep")
+            returned = await pending
+            pending = _awaitable(returned)
+            if pending is None:
+                return _outcome_of_result(returned)
+        discard(pending)
+        return Outcome(OutcomeKind.UNKNOWN, NOT_RUN, f"the handler returned an awaitable in an awaitable, more than {MAX_DEPTH} deep")
     except asyncio.CancelledError:
         raise
     except BaseException as error:  # noqa: BLE001 - as above
-        return failed(error, spec, redact)
+        return outcome_of_error(error, spec, redact)
 
 
 def discard(awaitable: object) -> None:
@@ -95,7 +95,7 @@ def end_forked_child(process: int) -> None:
         os._exit(FORKED)
 
 
-def where(frame: FrameType | None) -> str:
+def describe_position(frame: FrameType | None) -> str:
     """The innermost line of a stack, as `file:line in function`, and the line of the handler that led there.
 
     A built-in function that the event loop calls directly has no line.
@@ -133,7 +133,7 @@ async def _of_thread(future: ThreadFuture[Any]) -> Any:
     return await asyncio.wrap_future(future)
 
 
-def _returned(returned: object) -> Outcome:
+def _outcome_of_result(returned: object) -> Outcome:
     """A result is ignored; something that should have been run, and cannot be awaited, is a failure."""
     if returned is None:
         return SUCCESS
@@ -143,7 +143,7 @@ def _returned(returned: object) -> Outcome:
         return SUCCESS
     if kind is None:
         return SUCCESS
-    return Outcome(OutcomeKind.UNKNOWN, NEVER_RAN, f"the handler returned {kind} instead of running it; the handler did not run")
+    return Outcome(OutcomeKind.UNKNOWN, NOT_RUN, f"the handler returned {kind} instead of running it; the handler did not run")
 
 
 def _not_run(returned: object) -> str | None:

@@ -49,7 +49,7 @@ def load_chosen(modules: str, *, has_own_queue: bool = False) -> Mapping[str, Ha
     return handlers
 
 
-def tell(modules: str) -> None:
+def warn_if_demo(modules: str) -> None:
     """Log a warning if the demo runs."""
     if is_demo(modules):
         log.warning("the handlers of the demo are running (%s): jobs of email, sms and webhook are only simulated, nothing is sent", DEMO)

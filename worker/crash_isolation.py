@@ -54,7 +54,7 @@ class CrashIsolation:
         except Unavailable:
             return DuplicateCheck(superseded=False)
 
-    async def survived(self, delivery: Delivery, job: Job) -> None:
+    async def record_survival(self, delivery: Delivery, job: Job) -> None:
         """Its run has ended and the process is still alive."""
         if delivery.redelivered:
             with contextlib.suppress(Unavailable):

@@ -39,7 +39,7 @@ class Engine:
         *,
         broker: Broker,
         breakers: Breakers,
-        fence: DuplicateGuard,
+        guard: DuplicateGuard,
         events: EventOutbox,
         runner: Runner,
         handlers: Mapping[str, HandlerSpec],
@@ -61,17 +61,17 @@ class Engine:
         """
         self._last_s = last_s
         self._broker = broker
-        self._fence = fence
+        self._guard = guard
         self._events = events
         self._runner = runner
         self._prefetch = min(2_000, max(10, 2 * concurrency))
         self._slots = Slots(concurrency)
-        few = {spec.job_type: spec.concurrency for spec in handlers.values() if spec.concurrency}
-        self._gates = Gates(few, self._prefetch // 4, prefetch_bytes // 4)
-        self._isolation = CrashIsolation(fence, self._slots, self._prefetch)
+        limits = {spec.job_type: spec.concurrency for spec in handlers.values() if spec.concurrency}
+        self._gates = Gates(limits, self._prefetch // 4, prefetch_bytes // 4)
+        self._isolation = CrashIsolation(guard, self._slots, self._prefetch)
         self._settler = Settler(
             publisher=Publisher(broker, observer),
-            fence=fence,
+            guard=guard,
             events=events,
             policy=policy,
             clock=clock,
@@ -80,7 +80,7 @@ class Engine:
             redact=redact,
         )
         self._pipeline = Pipeline(
-            guard=fence,
+            guard=guard,
             isolation=self._isolation,
             slots=self._slots,
             gates=self._gates,
@@ -93,7 +93,7 @@ class Engine:
             policy=policy,
             clock=clock,
         )
-        events.on_refused = self._refused
+        events.on_refused = self._on_refused
         self._tasks: set[asyncio.Task[None]] = set()
         self._consumer: Consumer | None = None
         self._draining = False
@@ -108,10 +108,10 @@ class Engine:
         """Work until `drain` is called."""
         async with self._broker.consume(Queue.MAIN, self._prefetch) as consumer:
             self._consumer = consumer
-            self._fence.working(self._events.is_untold, takes_jobs=True)
+            self._guard.working(self._events.is_untold, takes_jobs=True)
             while not self._draining and (batch := await self._next(consumer)) is not None:
                 for delivery in batch:
-                    self._begin(delivery)
+                    self._start(delivery)
             await self._drained.wait()
             await self._events.flush(self._last_s)
 
@@ -120,20 +120,20 @@ class Engine:
         if self._drained.is_set():
             return
         self._draining = True
-        self._fence.working(self._events.is_untold, takes_jobs=False)
+        self._guard.working(self._events.is_untold, takes_jobs=False)
         self._gates.close()
         self._isolation.close()
         try:
             if self._consumer:
                 await self._consumer.stop()
-            await self._ended(grace_s)
-            self._runner.break_off()
-            await self._ended(self._last_s)
+            await self._wait_for_tasks(grace_s)
+            self._runner.cancel_all()
+            await self._wait_for_tasks(self._last_s)
         finally:
             self._drained.set()
             self._slots.close()
 
-    async def _ended(self, within_s: float) -> None:
+    async def _wait_for_tasks(self, within_s: float) -> None:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=within_s)
 
@@ -149,7 +149,7 @@ class Engine:
             await self._settler.pause()
             return ()
 
-    def _begin(self, delivery: Delivery) -> None:
+    def _start(self, delivery: Delivery) -> None:
         self._slots.take()
         task = asyncio.create_task(self._process_safely(delivery))
         self._tasks.add(task)
@@ -171,7 +171,7 @@ class Engine:
         else:
             self._settler.trouble_since = None
 
-    def _refused(self, _: JobEvent, delivery: Delivery | None, error: BaseException) -> None:
+    def _on_refused(self, _: JobEvent, delivery: Delivery | None, error: BaseException) -> None:
         """See `EventOutbox.on_refused`: the job has run, but its event cannot be published."""
         if delivery is not None:
             task = asyncio.create_task(self._settler.charge_fault(delivery, error))

@@ -23,7 +23,7 @@ import uvloop
 from sickbay.domain.outcome import Outcome
 from sickbay.handlers.traceback_text import waiting_of
 from worker.alive import AliveClock, machine_seconds
-from worker.call import awaited, called, discard, end_forked_child, failed
+from worker.call import await_result, call_handler, discard, end_forked_child, outcome_of_error
 from worker.handler_pools import PoolsByType
 from worker.run import CANCELLED, HUNG, Run
 
@@ -57,8 +57,8 @@ class HandlerLoop:
         self._pools = PoolsByType(_job_type)
         self.loop.set_default_executor(self._pools)
         if sys.version_info < (3, 12):
-            self.loop.set_task_factory(cast("Any", _remembering))
-        self._thread = threading.Thread(target=self._live, name=f"handlers-{number}", daemon=True)
+            self.loop.set_task_factory(cast("Any", _create_task))
+        self._thread = threading.Thread(target=self._run_forever, name=f"handlers-{number}", daemon=True)
         self._thread.start()
         self._started.wait(START_S)
 
@@ -66,9 +66,9 @@ class HandlerLoop:
         """Start a run soon."""
         self._send(self._begin, run)
 
-    def break_off(self, run: Run) -> None:
+    def cancel(self, run: Run) -> None:
         """Cancel a run soon; its outcome is CANCELLED, unless it has one already."""
-        self._send(self._break_off, run)
+        self._send(self._cancel_run, run)
 
     def abandon(self) -> tuple[list[Run], list[Run]]:
         """Abandon a blocked loop; returns the runs that have begun (they are cancelled when it unblocks), and those that have not."""
@@ -79,7 +79,7 @@ class HandlerLoop:
             if verb == self._begin:
                 waiting.append(run)
         for run in begun:
-            run.broken_off = True
+            run.cancelled = True
         self.close()
         return begun, waiting
 
@@ -95,7 +95,7 @@ class HandlerLoop:
 
     def stalled_s(self, now: float) -> float:
         """For how many seconds at `now` (`machine_seconds`) the loop has been stalled: no beat, or a new run has not begun."""
-        beat = now - self.clock.beaten_at if self.clock.is_used else 0.0
+        beat = now - self.clock.last_beat_at if self.clock.is_used else 0.0
         return max(beat, now - self._woken_at if self._waking else 0.0)
 
     def frame(self) -> FrameType | None:
@@ -119,7 +119,7 @@ class HandlerLoop:
             with contextlib.suppress(RuntimeError):  # closed already
                 self.loop.call_soon_threadsafe(self._receive)
 
-    def _live(self) -> None:
+    def _run_forever(self) -> None:
         asyncio.set_event_loop(self.loop)
         self.loop.call_soon(self._started.set)
         while not self._closing:
@@ -127,9 +127,9 @@ class HandlerLoop:
                 self.loop.run_forever()
             except BaseException:
                 log.warning("a task of a handler tried to exit the process; this is ignored", exc_info=True)
-        self._end()
+        self._shut_down()
 
-    def _end(self) -> None:
+    def _shut_down(self) -> None:
         """Let cancelled tasks clean up, then close everything; tasks that do not end are lost with the thread."""
         with contextlib.suppress(BaseException):
             for task in asyncio.all_tasks(self.loop):
@@ -146,7 +146,7 @@ class HandlerLoop:
     def _close(self) -> None:
         self._closing = True
         for run in list(self.runs):
-            self._break_off(run)
+            self._cancel_run(run)
         self.loop.stop()
 
     def _receive(self) -> None:
@@ -165,10 +165,10 @@ class HandlerLoop:
             self.runs.discard(run)
             self.clock.release()
         run.ended = True
-        self._settle(run, failed(error, run.spec))
+        self._settle(run, outcome_of_error(error, run.spec))
 
     def _begin(self, run: Run) -> None:
-        if run.broken_off or self._closing:
+        if run.cancelled or self._closing:
             discard(run.pending)
             run.ended = True
             self._settle(run, CANCELLED)
@@ -178,17 +178,17 @@ class HandlerLoop:
         self.runs.add(run)
         self.job_types.add(run.spec.job_type)
         run.context.run(_CURRENT.set, run)
-        run.task = _remembering(self.loop, self._body(run), context=run.context)  # not by a task factory that a handler may have set
+        run.task = _create_task(self.loop, self._body(run), context=run.context)  # not by a task factory that a handler may have set
         run.began = self.clock.alive() - (run.seconds - run.left if run.left else 0)
         run.timer = self.loop.call_later(run.left or run.seconds, self._expire, run)
 
     async def _body(self, run: Run) -> None:
         try:
-            found = called(run.spec, run.job, run.redact) if run.pending is None else run.pending
-            outcome = found if isinstance(found, Outcome) else await awaited(found, run.spec, run.redact)
+            found = call_handler(run.spec, run.job, run.redact) if run.pending is None else run.pending
+            outcome = found if isinstance(found, Outcome) else await await_result(found, run.spec, run.redact)
         except BaseException as error:  # noqa: BLE001 - a GeneratorExit closes the awaitable and is raised here
-            asked = isinstance(error, asyncio.CancelledError) and (run.broken_off or run.expired)
-            outcome = CANCELLED if asked else failed(error, run.spec, run.redact)
+            asked = isinstance(error, asyncio.CancelledError) and (run.cancelled or run.expired)
+            outcome = CANCELLED if asked else outcome_of_error(error, run.spec, run.redact)
         end_forked_child(self._process)
         self._end_run(run, outcome)
 
@@ -204,7 +204,7 @@ class HandlerLoop:
         run.ended = True
         if run.expired:
             outcome = run.timed_out()
-        elif run.broken_off:
+        elif run.cancelled:
             outcome = CANCELLED
         self._settle(run, outcome)
 
@@ -215,21 +215,21 @@ class HandlerLoop:
             return
         run.expired = True
         run.hung_at = waiting_of(run.task, HUNG, run.redact)
-        self._cancel(run)
+        self._cancel_task(run)
 
-    def _break_off(self, run: Run) -> None:
-        run.broken_off = True
+    def _cancel_run(self, run: Run) -> None:
+        run.cancelled = True
         if run.task is not None and not run.ended:
-            self._cancel(run)
+            self._cancel_task(run)
 
-    def _cancel(self, run: Run) -> None:
+    def _cancel_task(self, run: Run) -> None:
         if run.task is not None:
             run.task.cancel()
         if run.timer is not None:
             run.timer.cancel()
-        run.timer = self.loop.call_later(CLEANUP_S, self._give_up, run)
+        run.timer = self.loop.call_later(CLEANUP_S, self._abandon_run, run)
 
-    def _give_up(self, run: Run) -> None:
+    def _abandon_run(self, run: Run) -> None:
         """End the run of a handler that swallows its cancellation."""
         run.lost += self.clock.lost() - run.lost_before
         self._settle(run, run.timed_out() if run.expired else CANCELLED)
@@ -245,7 +245,7 @@ def _job_type() -> str:
     return run.spec.job_type if run else ""
 
 
-def _remembering(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
+def _create_task(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
     """A task that knows its run; before Python 3.12 the context of a task is not accessible."""
     task = asyncio.Task(coro, loop=loop, **options)
     if sys.version_info >= (3, 12):

@@ -17,7 +17,7 @@ from typing import Final
 
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.outcome import Outcome
-from worker.call import called, end_forked_child
+from worker.call import call_handler, end_forked_child
 from worker.run import Run
 
 IDLE_S: Final = 60.0
@@ -39,7 +39,7 @@ class HandlerThreads:
         while self._idle:
             if self._idle.pop().offer(run):
                 return
-        thread = _Thread(next(self._numbers), self._report, self._rest)
+        thread = _Thread(next(self._numbers), self._report, self._return_to_idle)
         try:
             thread.start()
         except RuntimeError as error:
@@ -56,7 +56,7 @@ class HandlerThreads:
         while self._idle:
             self._idle.pop().dismiss()
 
-    def _rest(self, thread: _Thread) -> None:
+    def _return_to_idle(self, thread: _Thread) -> None:
         """Called in the thread itself; append is atomic."""
         if self._closed:
             thread.dismiss()
@@ -67,18 +67,18 @@ class HandlerThreads:
 class _Thread(threading.Thread):
     """Runs one handler after the other; a daemon, so that a hung one does not keep the process from exiting."""
 
-    def __init__(self, number: int, report: Callable[[Run], None], rest: Callable[[_Thread], None]) -> None:
+    def __init__(self, number: int, report: Callable[[Run], None], on_idle: Callable[[_Thread], None]) -> None:
         super().__init__(name=f"handler-{number}", daemon=True)
         self._report = report
-        self._rest = rest
+        self._return_to_idle = on_idle
         self._inbox: queue.SimpleQueue[Run | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._gone = False
+        self._has_ended = False
 
     def offer(self, run: Run) -> bool:
         """Give it a run; False if it has just ended because it was idle."""
         with self._lock:
-            if self._gone:
+            if self._has_ended:
                 return False
             self._inbox.put(run)
             return True
@@ -96,19 +96,19 @@ class _Thread(threading.Thread):
                 with self._lock:
                     if not self._inbox.empty():
                         continue
-                    self._gone = True
+                    self._has_ended = True
                 return
             if run is None:
                 return
             self._call(run)
-            self._rest(self)
+            self._return_to_idle(self)
             self._report(run)
             del run
 
     def _call(self, run: Run) -> None:
         run.thread_id = self.ident or 0
         process = os.getpid()
-        found = run.context.run(called, run.spec, run.job, run.redact)
+        found = run.context.run(call_handler, run.spec, run.job, run.redact)
         end_forked_child(process)
         run.thread_id = 0
         if isinstance(found, Outcome):

@@ -18,7 +18,7 @@ from sickbay.domain.breaker import Permit, PermitKind
 from sickbay.domain.job import Job, JobEvent, JobState, Reason
 from sickbay.domain.outcome import Outcome, OutcomeKind
 from sickbay.observer import Observer
-from sickbay.telemetry.metrics import LONG_SECONDS, OTHER, Bounded
+from sickbay.telemetry.metrics import LONG_SECONDS, OTHER, BoundedLabels
 from worker.runner import Runner
 
 MAX_CODES: Final = 50
@@ -31,7 +31,7 @@ _OUTCOMES: Final = {
     JobState.QUARANTINED: "quarantined",
 }
 _DROPPED: Final = "dropped"
-UNTOLD: Final = "unknown"
+UNKNOWN_TYPE: Final = "unknown"
 """The job type if it is unknown whose code blocked the loop."""
 _RESULTS: Final = ("well", "ill", "nothing")
 
@@ -45,7 +45,8 @@ class JobMetrics(Observer):
         jobs = Counter("sickbay_jobs", "Deliveries of jobs, by result.", ("job_type", "outcome"), registry=registry)
         runs = Counter("sickbay_job_runs", "Runs of handlers (attempts), by kind of outcome.", ("job_type", "kind"), registry=registry)
         self._failures = Counter("sickbay_job_failures", "Failed runs, by error code.", ("job_type", "code"), registry=registry)
-        aside = Counter("sickbay_jobs_set_aside", "Parked and quarantined jobs, by reason.", ("job_type", "reason"), registry=registry)
+        text = "Parked and quarantined jobs, by reason."
+        quarantined = Counter("sickbay_jobs_set_aside", text, ("job_type", "reason"), registry=registry)
         probes = Counter("sickbay_breaker_probes", "Probes, by result.", ("job_type", "result"), registry=registry)
         seconds = Histogram("sickbay_job_run_seconds", "How long handlers ran.", ("job_type",), buckets=LONG_SECONDS, registry=registry)
         waits = Histogram(
@@ -55,45 +56,45 @@ class JobMetrics(Observer):
             buckets=LONG_SECONDS,
             registry=registry,
         )
-        self._code = Bounded(MAX_CODES)
-        of = partial(_OfType, jobs=jobs, runs=runs, aside=aside, probes=probes, seconds=seconds, waits=waits)
-        self._types = {name: of(name) for name in job_types}
-        self._other = of(OTHER)
+        self._code = BoundedLabels(MAX_CODES)
+        create = partial(_TypeMetrics, jobs=jobs, runs=runs, quarantined=quarantined, probes=probes, seconds=seconds, waits=waits)
+        self._types = {name: create(name) for name in job_types}
+        self._other = create(OTHER)
 
     def run_ended(self, job: Job, permit: Permit, outcome: Outcome | None, seconds: float) -> None:
         """Count a run by its outcome, and time it."""
         if outcome is None:
             return
-        of = self._types.get(job.job_type, self._other)
-        of.runs[outcome.kind].inc()
-        of.seconds.observe(seconds)
+        of_type = self._types.get(job.job_type, self._other)
+        of_type.runs[outcome.kind].inc()
+        of_type.seconds.observe(seconds)
         if job.is_fresh:
-            of.waits.observe(max(0.0, self._now_s() - seconds - job.submitted_at / 1000))
+            of_type.waits.observe(max(0.0, self._now_s() - seconds - job.submitted_at / 1000))
         if outcome.code:
-            self._failures.labels(of.name, self._code(outcome.code)).inc()
+            self._failures.labels(of_type.name, self._code(outcome.code)).inc()
         if permit.kind is PermitKind.PROBE:
-            of.probes[_proved(outcome.kind)].inc()
+            of_type.probes[_probe_result(outcome.kind)].inc()
 
     def settled(self, event: JobEvent) -> None:
         """Count a delivery by its outcome."""
-        of = self._types.get(event.job.job_type, self._other)
-        of.jobs[_DROPPED if event.duplicate else _OUTCOMES[event.state]].inc()
+        of_type = self._types.get(event.job.job_type, self._other)
+        of_type.jobs[_DROPPED if event.duplicate else _OUTCOMES[event.state]].inc()
         if event.reason is not None:
-            of.aside[event.reason].inc()
+            of_type.quarantined[event.reason].inc()
 
 
-class _OfType:
+class _TypeMetrics:
     """The children of one job type."""
 
-    __slots__ = ("aside", "jobs", "name", "probes", "runs", "seconds", "waits")
+    __slots__ = ("jobs", "name", "probes", "quarantined", "runs", "seconds", "waits")
 
     def __init__(
-        self, name: str, *, jobs: Counter, runs: Counter, aside: Counter, probes: Counter, seconds: Histogram, waits: Histogram
+        self, name: str, *, jobs: Counter, runs: Counter, quarantined: Counter, probes: Counter, seconds: Histogram, waits: Histogram
     ) -> None:
         self.name = name
         self.jobs = {outcome: jobs.labels(name, outcome) for outcome in (*_OUTCOMES.values(), _DROPPED)}
         self.runs = {kind: runs.labels(name, kind.value) for kind in OutcomeKind}
-        self.aside = {reason: aside.labels(name, reason.value) for reason in Reason}
+        self.quarantined = {reason: quarantined.labels(name, reason.value) for reason in Reason}
         self.probes = {result: probes.labels(name, result) for result in _RESULTS}
         self.seconds = seconds.labels(name)
         self.waits = waits.labels(name)
@@ -125,14 +126,14 @@ class WorkerMetrics(Collector):
         for job_type in self._job_types:
             overdue.add_metric([job_type], self._runner.lost(job_type))
             blocked.add_metric([job_type], self._runner.blocked(job_type))
-        blocked.add_metric([UNTOLD], self._runner.blocked(""))
+        blocked.add_metric([UNKNOWN_TYPE], self._runner.blocked(""))
         yield overdue
         yield blocked
         text = "Seconds in which this process was suspended while handlers were running."
         yield CounterMetricFamily("sickbay_worker_standstill_seconds", text, self._runner.standstill_s)
 
 
-def _proved(kind: OutcomeKind) -> str:
+def _probe_result(kind: OutcomeKind) -> str:
     if kind is OutcomeKind.SUCCESS:
         return "well"
     return "ill" if kind.counts else "nothing"

@@ -38,7 +38,7 @@ class Run:
     outcome: Outcome | None = None
     ended: bool = False
     expired: bool = False
-    broken_off: bool = False
+    cancelled: bool = False
     blocks: bool = False
     """Whether it blocked the handlers' loop."""
     began: float = 0.0

@@ -30,7 +30,7 @@ from worker.call import discard
 from worker.excuses import Excuses
 from worker.handler_loop import HandlerLoop
 from worker.handler_threads import HandlerThreads
-from worker.probe_lease import kept
+from worker.probe_lease import renew_while_running
 from worker.run import CANCELLED, HUNG, Run
 from worker.watchdog import Watchdog
 
@@ -58,9 +58,9 @@ class Runner:
         self._worker_loop = asyncio.get_running_loop()
         # Timers that serve all runs must not run in the context of the job that happens to create them.
         later = functools.partial(self._worker_loop.call_later, context=contextvars.Context())
-        self._clock = AliveClock(later, on_standstill=self._stood_still)
+        self._clock = AliveClock(later, on_standstill=self._on_standstill)
         self._threads = HandlerThreads(self._report)
-        self._watchdog = Watchdog(later, self._give_up, timeout_s=timeout_s, is_needed=lambda: bool(self._running))
+        self._watchdog = Watchdog(later, self._abandon_loop, timeout_s=timeout_s, is_needed=lambda: bool(self._running))
         self._loops = itertools.count(1)
         self._handler_loop: HandlerLoop | None = None
         self._running: set[Run] = set()
@@ -68,7 +68,7 @@ class Runner:
         self._excuses = Excuses()
         self._reports: deque[Run] = deque()
         self._waking = False
-        self._broken_off = False
+        self._cancelled = False
         self._closed = False
         self._is_stuck = False
         self.standstill_s = 0.0
@@ -103,15 +103,15 @@ class Runner:
     async def run(self, spec: HandlerSpec, job: Job, permit: Permit) -> Outcome:
         """Run it once. The outcome of a handler that `cancel_all` cancels is CANCELLED."""
         if permit.kind is PermitKind.PROBE:
-            async with kept(self._breakers, permit):
+            async with renew_while_running(self._breakers, permit):
                 return redacted_outcome(await self._run(spec, job), self._redact)
         return redacted_outcome(await self._run(spec, job), self._redact)
 
-    def break_off(self) -> None:
+    def cancel_all(self) -> None:
         """Cancel every running handler, and every later one at once."""
-        self._broken_off = True
+        self._cancelled = True
         for run in self._running:
-            self._break_off(run)
+            self._cancel_run(run)
 
     def close(self) -> None:
         """End idle threads and the loop; overdue handlers are abandoned."""
@@ -128,7 +128,7 @@ class Runner:
         return self._is_stuck or self.overdue > 0
 
     async def _run(self, spec: HandlerSpec, job: Job) -> Outcome:
-        if self._broken_off:
+        if self._cancelled:
             return CANCELLED
         run = Run(spec, job, self.timeout_of(spec), contextvars.copy_context(), self._worker_loop.create_future(), redact=self._redact)
         self._running.add(run)
@@ -140,7 +140,7 @@ class Runner:
                 self._in_thread(run)
             outcome = await run.done
         except asyncio.CancelledError:
-            self._break_off(run)
+            self._cancel_run(run)
             raise
         finally:
             self._running.discard(run)
@@ -152,7 +152,7 @@ class Runner:
             self._handler_loop = self._new_loop()
         run.on_loop = self._handler_loop
         self._handler_loop.start(run)
-        self._watchdog.attend()
+        self._watchdog.start()
 
     def _new_loop(self) -> HandlerLoop:
         loop = HandlerLoop(next(self._loops), self._report)
@@ -171,16 +171,16 @@ class Runner:
             run.timer = self._worker_loop.call_later(left, self._expire, run)
         else:
             run.hung_at = stack_of(self._threads.frame(run), HUNG, run.redact)
-            self._leave_behind(run, run.timed_out())
+            self._abandon(run, run.timed_out())
 
-    def _break_off(self, run: Run) -> None:
-        run.broken_off = True
+    def _cancel_run(self, run: Run) -> None:
+        run.cancelled = True
         if run.on_loop is not None:
-            run.on_loop.break_off(run)
+            run.on_loop.cancel(run)
         else:
-            self._leave_behind(run, CANCELLED)
+            self._abandon(run, CANCELLED)
 
-    def _leave_behind(self, run: Run, outcome: Outcome) -> None:
+    def _abandon(self, run: Run, outcome: Outcome) -> None:
         """End the run although its handler continues: a thread cannot be stopped."""
         if run.outcome is None:
             run.outcome = outcome
@@ -192,7 +192,7 @@ class Runner:
             return
         run.overdue = True
         self._lost[run.spec.job_type] += 1
-        if not run.broken_off:
+        if not run.cancelled:
             kind = "on the handlers' loop" if run.on_loop else "in its thread"
             number = self._lost[run.spec.job_type]
             log.warning(
@@ -221,20 +221,20 @@ class Runner:
         while self._reports:
             run = self._reports.popleft()
             if run.on_loop is None:
-                self._left_thread(run)
+                self._on_thread_result(run)
             elif not run.ended:
                 self._count_lost(run)
                 self._finish(run)
             else:
-                self._found(run)
+                self._on_handler_end(run)
                 self._finish(run)
 
-    def _left_thread(self, run: Run) -> None:
+    def _on_thread_result(self, run: Run) -> None:
         run.lost += self._clock.lost() - run.lost_before
         if run.ended or run.outcome is not None:
             discard(run.pending)
             run.ended = True
-            self._found(run)
+            self._on_handler_end(run)
             self._finish(run)
             return
         if run.timer is not None:
@@ -242,13 +242,13 @@ class Runner:
         run.left = max(_EARLY_S, run.seconds - (self._clock.alive() - run.began))
         self._on_loop(run)
 
-    def _found(self, run: Run) -> None:
+    def _on_handler_end(self, run: Run) -> None:
         """The handler of an abandoned run has ended after all."""
         if run.overdue:
             run.overdue = False
             self._lost[run.spec.job_type] -= 1
 
-    def _give_up(self, blocked: HandlerLoop, culprit: Run | None, place: str) -> None:
+    def _abandon_loop(self, blocked: HandlerLoop, culprit: Run | None, place: str) -> None:
         """A handler has blocked the loop beyond its timeout: abandon both and continue with another loop."""
         begun, waiting = blocked.abandon()
         self._handler_loop = None if self._closed else self._new_loop()
@@ -264,7 +264,7 @@ class Runner:
         for run in waiting:
             self._on_loop(run)
 
-    def _stood_still(self, seconds: float) -> None:
+    def _on_standstill(self, seconds: float) -> None:
         self.standstill_s += seconds
         log.warning(
             "this process was suspended for %.1f s (stopped, paused, or starved of CPU); running jobs get that time in addition", seconds

@@ -24,11 +24,11 @@ from sickbay.ports import TO_RETRY, Clock, Delivery, DuplicateGuard, Message
 from worker.call import error_text
 
 MAX_PAUSES: Final = 30
-PUT_OFF: Final = "put-off"
+DEFERRALS: Final = "put-off"
 """The header that counts how often a message has been deferred; a run, or any other outcome of the job, resets it."""
-MOST_TOLD: Final = 99
-MIN_PUT_OFF_MS: Final = 100
-MAX_PUT_OFF_MS: Final = 30_000
+MAX_DEFERRALS: Final = 99
+MIN_DEFER_MS: Final = 100
+MAX_DEFER_MS: Final = 30_000
 """A longer delay would block shorter ones behind it, and a slot may become free at any time."""
 
 log = logging.getLogger(__name__)
@@ -41,7 +41,7 @@ class Settler:
         self,
         *,
         publisher: Publisher,
-        fence: DuplicateGuard,
+        guard: DuplicateGuard,
         events: EventOutbox,
         policy: RetryPolicy,
         clock: Clock,
@@ -54,7 +54,7 @@ class Settler:
         `pause_s` is how long a job that could not be settled is held at first; `redact` removes secrets from the texts of faults.
         """
         self._publisher = publisher
-        self._fence = fence
+        self._guard = guard
         self._events = events
         self._policy = policy
         self._clock = clock
@@ -65,7 +65,7 @@ class Settler:
         self.trouble_since: float | None = None
         """Since when (in the loop's time) a server has been unavailable; None while all are available."""
 
-    def begun(self, job: Job) -> JobEvent:
+    def running_event(self, job: Job) -> JobEvent:
         """The event of a run that starts now."""
         return self.event(job, JobState.RUNNING, run=self._run())
 
@@ -73,10 +73,10 @@ class Settler:
         """Park a job that its breaker refuses: it is not at fault, and waits in quarantine."""
         await self.settle(delivery, SetAside(job, Reason.CIRCUIT_OPEN), self.event(job, JobState.PARKED))
 
-    async def keep_undecodable(self, delivery: Delivery, why: str) -> None:
+    async def quarantine_undecodable(self, delivery: Delivery, why: str) -> None:
         """Put a message that cannot be decoded into quarantine, with its bytes."""
-        kept = undecodable_job(delivery.body, delivery.message_id, why, self._clock())
-        await self.settle(delivery, SetAside(kept, Reason.UNDECODABLE), self.event(kept, JobState.QUARANTINED))
+        quarantined = undecodable_job(delivery.body, delivery.message_id, why, self._clock())
+        await self.settle(delivery, SetAside(quarantined, Reason.UNDECODABLE), self.event(quarantined, JobState.QUARANTINED))
 
     async def give_back(self, delivery: Delivery) -> None:
         """Requeue it after a pause, because it is redelivered at once."""
@@ -118,39 +118,40 @@ class Settler:
         except Unavailable:
             raise
         except Exception:  # noqa: BLE001 - even that failed: keep the bytes
-            kept = undecodable_job(delivery.body, delivery.message_id, text, now, traceback)
-            await self.settle(delivery, SetAside(kept, Reason.WORKER_FAULT), self.event(kept, JobState.QUARANTINED))
+            quarantined = undecodable_job(delivery.body, delivery.message_id, text, now, traceback)
+            await self.settle(delivery, SetAside(quarantined, Reason.WORKER_FAULT), self.event(quarantined, JobState.QUARANTINED))
 
-    async def put_off(self, delivery: Delivery) -> None:
+    async def defer(self, delivery: Delivery) -> None:
         """Defer a job of which too many wait or hang here, or that waited too long: it is redelivered later, and no attempt is counted."""
-        times = _times_put_off(delivery)
-        headers = {**delivery.headers, PUT_OFF: str(min(times + 1, MOST_TOLD))}
-        await self._publisher.publish([Message(TO_RETRY, delivery.body, self._put_off_ms(times), headers=headers)])
+        times = _deferrals(delivery)
+        headers = {**delivery.headers, DEFERRALS: str(min(times + 1, MAX_DEFERRALS))}
+        await self._publisher.publish([Message(TO_RETRY, delivery.body, self._defer_ms(times), headers=headers)])
         delivery.ack()
 
-    def _put_off_ms(self, times: int) -> int:
+    def _defer_ms(self, times: int) -> int:
         """`RETRY_DELAY_MS`, doubled each time up to 30 s."""
-        first = max(self._policy.delay_ms, MIN_PUT_OFF_MS)
-        longest = max(first, MAX_PUT_OFF_MS)
+        first = max(self._policy.delay_ms, MIN_DEFER_MS)
+        longest = max(first, MAX_DEFER_MS)
         return int(min(backoff_delay(first, longest, times) * jitter(), longest))
 
-    async def settle(self, delivery: Delivery, route: Route, begun: JobEvent) -> None:
+    async def settle(self, delivery: Delivery, route: Route, running_event: JobEvent) -> None:
         """Make the successor durable, then acknowledge; the only place where that happens. A cancelled job does not run again."""
-        if isinstance(route, Retry | SetAside) and self._fence.is_cancelled(begun.job):
-            self._events.forget(begun.job.job_id)
+        if isinstance(route, Retry | SetAside) and self._guard.is_cancelled(running_event.job):
+            self._events.forget(running_event.job.job_id)
             return delivery.ack()
         match route:
             case Done():
-                self._events.add(replace(begun, state=JobState.SUCCEEDED, at=self._clock()), delivery)
+                self._events.add(replace(running_event, state=JobState.SUCCEEDED, at=self._clock()), delivery)
             case Retry(job, delay_ms):
-                event = self._told(begun, job, JobState.RETRYING)  # before the delay begins, so that the history never shows a shorter one
+                # Before the delay begins, so that the history never shows a shorter one.
+                event = self._with_outcome(running_event, job, JobState.RETRYING)
                 await self._publisher.publish([job_message(TO_RETRY, job, delay_ms)])
                 self._events.add(event, delivery)
             case SetAside(job, reason):
-                await self._events.set_aside(replace(self._told(begun, job, route.state), reason=reason))
+                await self._events.set_aside(replace(self._with_outcome(running_event, job, route.state), reason=reason))
                 delivery.ack()
             case GiveBack():
-                self._events.forget(begun.job.job_id)
+                self._events.forget(running_event.job.job_id)
                 delivery.nack()
         return None
 
@@ -168,17 +169,17 @@ class Settler:
         now = self._clock()
         return JobEvent(job, state, now, started_at=now if run else None, run=run, actor=self._name)
 
-    def _told(self, begun: JobEvent, job: Job, state: JobState) -> JobEvent:
+    def _with_outcome(self, running_event: JobEvent, job: Job, state: JobState) -> JobEvent:
         last = job.failures[-1] if job.failures else None
-        parked = state is JobState.PARKED and begun.started_at is None
+        parked = state is JobState.PARKED and running_event.started_at is None
         code, message = ("CIRCUIT_OPEN", "") if parked or last is None else (last.code, last.message)
-        return replace(begun, job=job, state=state, at=self._clock(), code=code, message=message)
+        return replace(running_event, job=job, state=state, at=self._clock(), code=code, message=message)
 
     def _run(self) -> str:
         return f"{self._name}.{next(self._runs)}"
 
 
-def _times_put_off(delivery: Delivery) -> int:
+def _deferrals(delivery: Delivery) -> int:
     """How often the message has been deferred, at most MAX_DEFERRALS; 0 if the header is invalid."""
-    text = delivery.headers.get(PUT_OFF, "")
+    text = delivery.headers.get(DEFERRALS, "")
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= 2 else 0  # noqa: PLR2004 - digits

@@ -33,7 +33,7 @@ class Paging:
     cursor: str
 
 
-def paging(request: Listing) -> Paging:
+def parse_paging(request: Listing) -> Paging:
     """The requested page; InvalidArgument for a bad size, InvalidArgument(INVALID_PAGE_TOKEN) for a token of another query."""
     if not 0 <= request.page_size <= MAX_PAGE_SIZE:
         raise InvalidArgument(f"the page size must be 1 to {MAX_PAGE_SIZE:,} (0 means {DEFAULT_PAGE_SIZE}), not {request.page_size}")

@@ -20,7 +20,7 @@ from sickbay.domain.errors import ErrorReason, InvalidArgument
 from sickbay.domain.job import CODE_PATTERN, DEFAULT_TENANT, NAME_PATTERN, Job, JobState, Reason, is_code, is_name
 from sickbay.domain.queries import JobEdit, JobQuery, QuarantineQuery
 from sickbay.jobs.v1 import job_pb2, job_service_pb2
-from sickbay.jobs.v1 import quarantine_service_pb2 as wards
+from sickbay.jobs.v1 import quarantine_service_pb2 as quarantine
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ _STATES: Final[dict[int, JobState]] = {
     number: JobState(name.removeprefix("STATE_")) for name, number in job_pb2.Job.State.items() if number
 }
 _REASONS: Final[dict[int, Reason]] = {
-    number: Reason(name.removeprefix("REASON_")) for name, number in wards.QuarantinedJob.Reason.items() if number
+    number: Reason(name.removeprefix("REASON_")) for name, number in quarantine.QuarantinedJob.Reason.items() if number
 }
 
 
@@ -67,7 +67,7 @@ class Submission:
 def submission(request: job_service_pb2.SubmitJobRequest) -> Submission:
     """A job to submit."""
     kind = job_type(request.job_type)
-    whose = tenant(request.tenant)
+    owner = tenant(request.tenant)
     payload = content(request)
     if payload is None:
         raise InvalidArgument("the payload is missing; send a JSON object, {} if there is nothing to say", ErrorReason.INVALID_PAYLOAD)
@@ -76,7 +76,7 @@ def submission(request: job_service_pb2.SubmitJobRequest) -> Submission:
         raise InvalidArgument(
             f"the request id (idempotency key) must be 1 to {MAX_REQUEST_ID_CHARS} printable ASCII characters, for example a UUID"
         )
-    return Submission(kind, whose, payload, key)
+    return Submission(kind, owner, payload, key)
 
 
 def batch(request: job_service_pb2.BatchSubmitJobsRequest) -> list[job_service_pb2.SubmitJobRequest]:
@@ -96,7 +96,7 @@ def job_query(request: job_service_pb2.ListJobsRequest) -> JobQuery:
     return JobQuery(job_type_filter(request.job_type), tenant_filter(request.tenant), states)
 
 
-def quarantine_query(request: wards.ListQuarantinedJobsRequest, now: int) -> QuarantineQuery:
+def quarantine_query(request: quarantine.ListQuarantinedJobsRequest, now: int) -> QuarantineQuery:
     """Which jobs in quarantine to list; `now` in ms."""
     code = request.error_code
     if code and not is_code(code):
@@ -112,7 +112,7 @@ def quarantine_query(request: wards.ListQuarantinedJobsRequest, now: int) -> Qua
     )
 
 
-def edit(request: wards.ResubmitJobRequest) -> JobEdit:
+def edit(request: quarantine.ResubmitJobRequest) -> JobEdit:
     """The changes of a resubmitted job."""
     return JobEdit(payload_json=content(request), job_type=job_type(request.job_type) if request.job_type else None)
 
@@ -125,7 +125,7 @@ _ACTIONS: Final[dict[type, Action]] = {
     breakers.SetBreakerAutoRequest: Action.AUTO,
 }
 
-Commanding = (
+CommandRequest = (
     breakers.ResetBreakerRequest
     | breakers.ForceOpenBreakerRequest
     | breakers.DisableBreakerRequest
@@ -135,7 +135,7 @@ Commanding = (
 """The requests that change a breaker."""
 
 
-def command(request: Commanding) -> tuple[BreakerKey, Command]:
+def command(request: CommandRequest) -> tuple[BreakerKey, Command]:
     """Which breaker, and what to do with it."""
     key = breaker_key(request.job_type, request.tenant)
     action = _ACTIONS[type(request)]
@@ -147,12 +147,12 @@ def command(request: Commanding) -> tuple[BreakerKey, Command]:
     return key, Command(action, hold, actor(request.actor), _line(request.why, "reason (why)", MAX_WHY_CHARS))
 
 
-def breaker_key(kind: str, whose: str) -> BreakerKey:
+def breaker_key(kind: str, owner: str) -> BreakerKey:
     """Which breaker."""
-    return BreakerKey(job_type(kind), tenant(whose))
+    return BreakerKey(job_type(kind), tenant(owner))
 
 
-def content(request: job_service_pb2.SubmitJobRequest | wards.ResubmitJobRequest) -> bytes | None:
+def content(request: job_service_pb2.SubmitJobRequest | quarantine.ResubmitJobRequest) -> bytes | None:
     """The payload as JSON text, None if the request carries none."""
     match request.WhichOneof("content"):
         case "payload_json":

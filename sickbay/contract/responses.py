@@ -100,7 +100,7 @@ def quarantined(record: JobRecord) -> quarantine_service_pb2.QuarantinedJob:
     return _quarantined(record, job(record))
 
 
-def case(found: QuarantinedJob) -> quarantine_service_pb2.QuarantinedJob:
+def quarantined_details(found: QuarantinedJob) -> quarantine_service_pb2.QuarantinedJob:
     """A job in quarantine with payload, revisions and history."""
     message = _quarantined(found.record, job(found.record, found.history))
     message.payload_json = _json(found.record.job.payload_json)

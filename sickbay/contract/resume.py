@@ -20,7 +20,7 @@ _STATES: Final = {state.value for state in JobState}
 _BYTES: Final = 8
 
 
-def after(token: str) -> Truth | None:
+def parse_token(token: str) -> Truth | None:
     """The position that a job's token names; None if it is not one of ours."""
     found = _TOKEN.fullmatch(token)
     if found is None or found[3] not in _STATES:
@@ -28,12 +28,12 @@ def after(token: str) -> Truth | None:
     return truth(JobState(found[3]), int(found[1]), int(found[2]))
 
 
-def place(change: StateChange) -> Truth:
+def position(change: StateChange) -> Truth:
     """The position of a change in the order of truth."""
     return truth(change.state, change.generation, change.attempt)
 
 
-def place_of(record: JobRecord) -> Truth:
+def position_of(record: JobRecord) -> Truth:
     """The position of a job in the order of truth."""
     return truth(record.state, record.job.generation, record.job.attempt)
 
@@ -48,7 +48,7 @@ def token_of(record: JobRecord) -> str:
     return f"{record.job.generation}.{record.job.attempt}.{record.state.value}"
 
 
-class Told:
+class SentBreakers:
     """The breakers that a watch has sent, each in the state in which it was sent last."""
 
     def __init__(self, breakers: Iterable[Snapshot] = ()) -> None:
@@ -56,15 +56,15 @@ class Told:
         self._digests: dict[BreakerKey, int] = {}
         self._all = 0
         for breaker in breakers:
-            self.tell(breaker)
+            self.add(breaker)
 
-    def tell(self, breaker: Snapshot) -> None:
+    def add(self, breaker: Snapshot) -> None:
         """Record one that is sent now."""
         digest = _digest(breaker)
         self._all ^= digest ^ self._digests.get(breaker.key, 0)
         self._digests[breaker.key] = digest
 
-    def keep(self, keys: Collection[BreakerKey]) -> None:
+    def retain(self, keys: Collection[BreakerKey]) -> None:
         """Forget all others, which no longer exist."""
         for key in self._digests.keys() - keys:
             self._all ^= self._digests.pop(key)

@@ -59,7 +59,7 @@ class Common:
     system: str = "sickbay"
     clock: Clock
     ready: Callable[[], Awaitable[None]]
-    vitals: BackendStatus = field(default_factory=BackendStatus)
+    status: BackendStatus = field(default_factory=BackendStatus)
     health_grace: float = GRACE_S
 
 
@@ -78,7 +78,7 @@ class WorkerParts(Common):
     """What a worker needs."""
 
     breakers: Breakers
-    fence: DuplicateGuard
+    duplicate_guard: DuplicateGuard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +87,7 @@ class ControlPlaneParts(Common):
 
     breakers: Breakers
     writer: LedgerWriter
-    wards: QuarantineStore
+    quarantine: QuarantineStore
     lost: Lost
     holds: Holds
 
@@ -120,15 +120,15 @@ async def open_up(settings: Settings, folder: Path | None) -> AsyncIterator[Back
             breakers=breakers,
             reader=ledger.reader,
             writer=ledger.writer,
-            wards=ledger.wards,
+            quarantine=ledger.wards,
             lost=ledger.lost,
             holds=ledger.holds,
-            fence=ledger.fence,
+            duplicate_guard=ledger.fence,
             keys=ledger.keys,
             kept_bytes=settings.ledger_payload_bytes,
             clock=wall_clock,
             ready=_all_ready(broker, ledger),
-            vitals=_vitals(broker, ledger, breakers, folder=data),
+            status=_backend_status(broker, ledger, breakers, folder=data),
             health_grace=settings.health_grace,
         )
 
@@ -148,7 +148,7 @@ async def open_jobapi(settings: Settings) -> AsyncIterator[JobApiParts]:
             system=_system(broker),
             clock=wall_clock,
             ready=_all_ready(broker, ledger),
-            vitals=_vitals(broker, ledger, keys=redis_keys),
+            status=_backend_status(broker, ledger, keys=redis_keys),
             health_grace=settings.health_grace,
             reader=reader,
             keys=keys,
@@ -164,17 +164,17 @@ async def open_worker(settings: Settings) -> AsyncIterator[WorkerParts]:
     async with AsyncExitStack() as stack:
         ledger = await _shared_ledger(stack, settings)
         broker = await _broker(stack, settings, settings.url("rabbitmq_url") or RABBITMQ_URL)
-        fence: DuplicateGuard = ledger.fence if ledger else await stack.enter_async_context(RedisDuplicateGuard(redis))
+        duplicate_guard: DuplicateGuard = ledger.fence if ledger else await stack.enter_async_context(RedisDuplicateGuard(redis))
         breakers = await _breakers(stack, settings, redis)
         yield WorkerParts(
             broker=broker,
             system=_system(broker),
             clock=wall_clock,
             ready=_all_ready(broker, ledger),
-            vitals=_vitals(broker, ledger, breakers),
+            status=_backend_status(broker, ledger, breakers),
             health_grace=settings.health_grace,
             breakers=breakers,
-            fence=fence,
+            duplicate_guard=duplicate_guard,
         )
 
 
@@ -195,11 +195,11 @@ async def open_control_plane(settings: Settings) -> AsyncIterator[ControlPlanePa
             system=_system(broker),
             clock=wall_clock,
             ready=_all_ready(broker, ledger),
-            vitals=_vitals(broker, ledger, breakers, folder=data),
+            status=_backend_status(broker, ledger, breakers, folder=data),
             health_grace=settings.health_grace,
             breakers=breakers,
             writer=ledger.writer,
-            wards=ledger.wards,
+            quarantine=ledger.wards,
             lost=ledger.lost,
             holds=ledger.holds,
         )
@@ -243,7 +243,7 @@ def _all_ready(broker: SqliteBroker | RabbitBroker, ledger: Ledger | None) -> Ca
     return ready
 
 
-def _vitals(
+def _backend_status(
     broker: SqliteBroker | RabbitBroker,
     ledger: Ledger | None,
     breakers: EmbeddedBreakers | RedisBreakers | None = None,

@@ -16,7 +16,7 @@ import traceback
 from collections.abc import Iterator
 from typing import Final
 
-from sickbay.system.output import guard_output, is_guarded, last_words
+from sickbay.system.output import flush_output, guard_output, is_guarded
 
 LEFT_BEHIND_S: Final = 3.0
 """Seconds that threads and children left behind by handlers get to end, after everything else has ended."""
@@ -51,7 +51,7 @@ class _Deadline:
         try:
             log.log(logging.WARNING if self._closed else logging.ERROR, "%s; the process exits now anyway", self._why())
         finally:
-            last_words()
+            flush_output()
             os._exit(self._code)
 
     def _why(self) -> str:
@@ -65,7 +65,7 @@ class _Deadline:
 _deadline: Final = _Deadline()
 
 
-def ends_within(within_s: float, code: int = 1, *, closed: bool = False) -> None:
+def exit_within(within_s: float, code: int = 1, *, closed: bool = False) -> None:
     """Force this process to exit within so many seconds, with this exit code; a later call replaces an earlier one.
 
     Only within `whole_process`: otherwise the process is not ours, and nothing happens.
@@ -84,7 +84,7 @@ def whole_process() -> Iterator[None]:
         yield
         code = 0
     finally:
-        ends_within(LEFT_BEHIND_S, code, closed=True)
+        exit_within(LEFT_BEHIND_S, code, closed=True)
 
 
 def stray_threads() -> list[threading.Thread]:

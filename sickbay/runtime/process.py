@@ -17,14 +17,14 @@ import uvloop
 from sickbay.domain.errors import SickbayError
 from sickbay.domain.raised import Redact
 from sickbay.domain.service_ports import ServicePorts
-from sickbay.runtime.ending import CLOSE_S, LEFT_BEHIND_S, ends_within, whole_process
+from sickbay.runtime.ending import CLOSE_S, LEFT_BEHIND_S, exit_within, whole_process
 from sickbay.runtime.redaction import load_redaction
 from sickbay.runtime.settings import Settings
 from sickbay.server.endpoints import Address, Endpoints
 from sickbay.system import forks
 from sickbay.system.files import raise_file_limit
 from sickbay.system.hostnames import allowed_hosts
-from sickbay.system.output import last_words
+from sickbay.system.output import flush_output
 from sickbay.telemetry.logs import configure_logging
 
 log = logging.getLogger("sickbay")
@@ -49,13 +49,13 @@ class Signals:
         loop = asyncio.get_running_loop()
         for number in STOPPING:
             if number in {signal.SIGINT, signal.SIGTERM} or signal.getsignal(number) is not signal.SIG_IGN:
-                loop.add_signal_handler(number, self._heard)
+                loop.add_signal_handler(number, self._on_signal)
                 forks.keep_signal(number)
 
-    def _heard(self) -> None:
+    def _on_signal(self) -> None:
         (self.second if self.first.is_set() else self.first).set()
 
-    async def unless_stopped(self, work: Awaitable[None]) -> None:
+    async def or_stop_signal(self, work: Awaitable[None]) -> None:
         """Wait for `work`, or for the first signal if that comes before; raises what `work` raises."""
         working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(self.first.wait())
         await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
@@ -64,29 +64,29 @@ class Signals:
         if working.done() and not working.cancelled():
             working.result()
 
-    async def serve(self, ready: Awaitable[None], doors: Endpoints) -> None:
+    async def serve(self, ready: Awaitable[None], endpoints: Endpoints) -> None:
         """Report SERVING once `ready` returns, and NOT_SERVING after the first signal; returns then."""
-        await self.unless_stopped(ready)
+        await self.or_stop_signal(ready)
         if not self.first.is_set():
-            await doors.serving()
+            await endpoints.serving()
         await self.first.wait()
-        ends_within(CLOSE_S)
-        await doors.not_serving()
+        exit_within(CLOSE_S)
+        await endpoints.not_serving()
 
-    async def patiently(self, draining: Callable[[float], Awaitable[None]], grace_s: float) -> None:
+    async def drain_with_grace(self, draining: Callable[[float], Awaitable[None]], grace_s: float) -> None:
         """Drain with a grace of `grace_s` seconds, or without grace after a second signal."""
-        ends_within(grace_s + DRAINED_S)
+        exit_within(grace_s + DRAINED_S)
         drain = asyncio.ensure_future(draining(grace_s))
         impatient = asyncio.ensure_future(self.second.wait())
         await asyncio.wait({drain, impatient}, return_when=asyncio.FIRST_COMPLETED)
         if not drain.done():
-            ends_within(DRAINED_S + CLOSE_S)
+            exit_within(DRAINED_S + CLOSE_S)
             await draining(0)
             drain.cancel()
         impatient.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await drain
-        ends_within(CLOSE_S)
+        exit_within(CLOSE_S)
 
 
 def run(main: Awaitable[bool]) -> None:
@@ -96,9 +96,9 @@ def run(main: Awaitable[bool]) -> None:
     async def body() -> None:
         if await main:
             log.warning("a handler still runs and cannot be stopped; its job will run again")
-            last_words()
+            flush_output()
             os._exit(0)
-        ends_within(LEFT_BEHIND_S, 0, closed=True)  # from here on only leftovers of others can be blocking
+        exit_within(LEFT_BEHIND_S, 0, closed=True)  # from here on only leftovers of others can be blocking
 
     uvloop.run(body())
 

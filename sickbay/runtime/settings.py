@@ -226,7 +226,7 @@ class Settings(BaseSettings):
         )
 
 
-def described() -> Mapping[str, tuple[str, str]]:
+def describe_settings() -> Mapping[str, tuple[str, str]]:
     """Every variable with its default and meaning, for `--help` and the check of docs/configuration.md."""
     rows = {}
     for name, field in Settings.model_fields.items():

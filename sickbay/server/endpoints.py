@@ -17,12 +17,12 @@ from sickbay.domain.health import HealthState
 from sickbay.domain.limits import HttpLimits, Limits
 from sickbay.server.grpc.meter import GrpcMeter, Reason
 from sickbay.server.grpc.server import GrpcServer
-from sickbay.server.health import Health, Watch, details
+from sickbay.server.health import Health, HealthWatch, details
 from sickbay.server.http.server import RestServer
 from sickbay.server.inprocess.channel import InProcessChannel
-from sickbay.server.interceptors.observe import Around, ObserveInterceptor
+from sickbay.server.interceptors.observe import CallObserver, ObserveInterceptor
 from sickbay.server.listen import is_loopback
-from sickbay.server.rest.guard import answer_only
+from sickbay.server.rest.guard import allow_hosts
 from sickbay.server.rest.sse import share_watches
 from sickbay.server.service import Service
 from sickbay.server.watches import Watches
@@ -56,7 +56,7 @@ class Address:
 class Endpoints:
     """The open endpoints of a service."""
 
-    def __init__(self, grpc: GrpcServer, rest: RestServer, health: Health, watch: Watch) -> None:
+    def __init__(self, grpc: GrpcServer, rest: RestServer, health: Health, watch: HealthWatch) -> None:
         """Both are serving; `watch` reports the health over gRPC."""
         self._grpc = grpc
         self._rest = rest
@@ -95,7 +95,7 @@ async def serve_endpoints(
     registry: CollectorRegistry,
     health: Health,
     name: str,
-    around: Sequence[Around] = (),
+    call_observers: Sequence[CallObserver] = (),
     tracing: Tracing | None = None,
 ) -> AsyncIterator[Endpoints]:
     """Serve until the context ends, at first with health NOT_SERVING; `gateway` creates the REST application from a channel.
@@ -105,12 +105,12 @@ async def serve_endpoints(
     `call_observers` wrap every call over gRPC or REST, the first outermost; with `tracing` every call has a span, too. Rejected requests
     are counted in `registry`.
     """
-    interceptors = [ObserveInterceptor(one) for one in (*_traced(tracing), *around)]
+    interceptors = [ObserveInterceptor(one) for one in (*_tracers(tracing), *call_observers)]
     channel = InProcessChannel(services, interceptors)
     app = gateway(channel, health)
-    answer_only(app, hosts_for(address.host, address.allowed_hosts, on_loopback=is_loopback(address.host)))
+    allow_hosts(app, hosts_for(address.host, address.allowed_hosts, on_loopback=is_loopback(address.host)))
     meter = GrpcMeter(registry)
-    watches = Watches(address.limits.watches, address.limits.watches_per_peer, lambda: meter.refused(Reason.WATCHES))
+    watches = Watches(address.limits.watches, address.limits.watches_per_peer, lambda: meter.count_refusal(Reason.WATCHES))
     share_watches(app, watches)
     async with (
         GrpcServer(
@@ -129,8 +129,8 @@ async def serve_endpoints(
             app, host=address.host, port=address.rest_port, hint=address.rest_hint, limits=address.http_limits, registry=registry
         ) as rest,
     ):
-        _warn(address, rest.port, grpc.port)
-        watch = Watch(health, name, partial(_show, grpc))
+        _warn_if_exposed(address, rest.port, grpc.port)
+        watch = HealthWatch(health, name, partial(_show, grpc))
         async with background(watch.run):
             yield Endpoints(grpc, rest, health, watch)
 
@@ -140,7 +140,7 @@ async def _show(grpc: GrpcServer, state: HealthState) -> None:
     await grpc.set_ready(state.ready)
 
 
-def _warn(address: Address, rest_port: int, grpc_port: int) -> None:
+def _warn_if_exposed(address: Address, rest_port: int, grpc_port: int) -> None:
     if not is_loopback(address.host):
         log.warning(
             "no authentication: anyone who can reach port %d (HTTP) or %d (gRPC) on %s can control this service; restrict access to these"
@@ -152,7 +152,7 @@ def _warn(address: Address, rest_port: int, grpc_port: int) -> None:
         )
 
 
-def _traced(tracing: Tracing | None) -> Sequence[Around]:
+def _tracers(tracing: Tracing | None) -> Sequence[CallObserver]:
     if tracing is None:
         return ()
     from sickbay.server.interceptors.traces import CallTracer  # noqa: PLC0415 - see `tracing.py`

@@ -17,7 +17,7 @@ from sickbay.server.rest.schemas import HealthBody
 from sickbay.server.rest.views import encode, rfc3339
 from sickbay.system.clock import wall_clock
 
-__all__ = ["Health", "Watch", "add_health", "details", "health_view"]
+__all__ = ["Health", "HealthWatch", "add_health", "details", "health_view"]
 
 LOOK_EVERY_S: Final = 1.0
 LIVE: Final = {"status": "ok", "info": {"api": {"status": "up"}}}
@@ -67,25 +67,25 @@ def _answer(state: HealthState, *, up: bool) -> Response:
     return json_response(health_view(state, up=up), 200 if up else 503, {"cache-control": "no-store"})
 
 
-class Watch:
+class HealthWatch:
     """Checks the health of a service about once a second and reports changes: of the status to `show`, of each part to the log."""
 
     def __init__(self, health: Health, name: str, show: Callable[[HealthState], Awaitable[None]]) -> None:
         """`name` is the name of the service in the log."""
         self._health = health
         self._show = show
-        self._told: tuple[Status, bool] | None = None
-        self._turn = asyncio.Lock()
-        self._story = Story(name)
+        self._last_shown: tuple[Status, bool] | None = None
+        self._lock = asyncio.Lock()
+        self._log = HealthLog(name)
 
     async def look(self) -> None:
         """Check now."""
-        async with self._turn:  # or an older state may be shown last
+        async with self._lock:  # or an older state may be shown last
             self._health.look(wall_clock())
             state = self._health.state
-            self._story.hear(state)
-            if (state.status, state.ready) != self._told:
-                self._told = (state.status, state.ready)
+            self._log.log_changes(state)
+            if (state.status, state.ready) != self._last_shown:
+                self._last_shown = (state.status, state.ready)
                 await self._show(state)
 
     async def run(self) -> None:
@@ -98,7 +98,7 @@ class Watch:
             await asyncio.sleep(LOOK_EVERY_S)
 
 
-class Story:
+class HealthLog:
     """One log line for each part that goes down while the service runs, and for each that comes back."""
 
     def __init__(self, name: str) -> None:
@@ -106,7 +106,7 @@ class Story:
         self._name = name
         self._down: dict[str, Finding] = {}
 
-    def hear(self, state: HealthState) -> None:
+    def log_changes(self, state: HealthState) -> None:
         """Log what has changed, but not before the service is ready or while it is stopping."""
         if not state.ready:
             return

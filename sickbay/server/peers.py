@@ -16,10 +16,10 @@ Endpoint = tuple[str, int]
 def endpoint_of(peer: str) -> Endpoint:
     """Parse grpc's `context.peer()`, for example `ipv4:127.0.0.1:50000` or `ipv6:%5B::1%5D:50000`."""
     host, _, port = unquote(peer).partition(":")[2].rpartition(":")
-    return plain(host.strip("[]")), int(port) if port.isdigit() else 0
+    return normalize(host.strip("[]")), int(port) if port.isdigit() else 0
 
 
-def plain(host: str) -> str:
+def normalize(host: str) -> str:
     """The canonical form of an address; an IPv4-mapped IPv6 address becomes IPv4."""
     try:
         address = ipaddress.ip_address(host.partition("%")[0])
@@ -31,5 +31,5 @@ def plain(host: str) -> str:
 
 def peer_of(host: str) -> str:
     """The peer of an address: itself, or the network of an IPv6 address."""
-    host = plain(host)
+    host = normalize(host)
     return str(ipaddress.ip_network(f"{host}/{IPV6_PREFIX}", strict=False)) if ":" in host else host

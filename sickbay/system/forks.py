@@ -51,7 +51,7 @@ def is_fork() -> bool:
     return _is_fork
 
 
-def _let_go() -> None:
+def _release_in_child() -> None:
     """Runs in the child; must neither fail nor wait."""
     global _is_fork  # noqa: PLW0603 - there is one process
     _is_fork = True
@@ -92,4 +92,4 @@ def _place(address: object) -> object:
     return address[1] if isinstance(address, tuple) else address
 
 
-os.register_at_fork(after_in_child=_let_go)
+os.register_at_fork(after_in_child=_release_in_child)

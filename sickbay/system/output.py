@@ -36,16 +36,16 @@ class Writer(io.RawIOBase):
         super().__init__()
         self._descriptor = descriptor
         self._lock = threading.Lock()
-        self._news = threading.Condition(self._lock)
-        self._quiet = threading.Condition(self._lock)
+        self._has_data = threading.Condition(self._lock)
+        self._is_idle = threading.Condition(self._lock)
         self._waiting: list[bytes] = []
         self._size = 0
         self._writing = False
-        self._untold = 0
+        self._unreported = 0
         self._direct = False
         self.dropped = 0
         """The number of dropped writes; mostly each is one line."""
-        threading.Thread(target=self._write_on, name=f"output-{descriptor}", daemon=True).start()
+        threading.Thread(target=self._write_loop, name=f"output-{descriptor}", daemon=True).start()
 
     def writable(self) -> bool:
         """Always."""
@@ -66,7 +66,7 @@ class Writer(io.RawIOBase):
         """Buffer all of it, or drop it if too much is waiting."""
         piece = bytes(data)
         if self._direct:
-            self._try(piece)
+            self._write_nonblocking(piece)
         else:
             with self._lock:
                 if self._size + len(piece) > MAX_WAITING:
@@ -74,35 +74,35 @@ class Writer(io.RawIOBase):
                 else:
                     self._waiting.append(piece)
                     self._size += len(piece)
-                    self._news.notify()
+                    self._has_data.notify()
         return len(piece)
 
     def drain(self, within_s: float = LAST_S) -> None:
         """Wait until everything was written, at most so many seconds."""
         with self._lock:
-            self._quiet.wait_for(lambda: not self._waiting and not self._writing, within_s)
+            self._is_idle.wait_for(lambda: not self._waiting and not self._writing, within_s)
 
-    def go_direct(self) -> None:
+    def write_directly(self) -> None:
         """Write without a thread from now on, as far as that does not block: the process ends, or is a fork, which has no such thread."""
         self._lock = threading.Lock()
         self._direct = True
 
     def _drop(self, count: int) -> None:
         self.dropped += count
-        self._untold += count
+        self._unreported += count
 
-    def _write_on(self) -> None:
+    def _write_loop(self) -> None:
         while True:
             with self._lock:
                 self._writing = False
                 if not self._waiting:
-                    self._quiet.notify_all()
-                self._news.wait_for(lambda: self._waiting)
+                    self._is_idle.notify_all()
+                self._has_data.wait_for(lambda: self._waiting)
                 pieces, self._waiting, self._size, self._writing = self._waiting, [], 0, True
             failed = 0 if self._write(b"".join(pieces)) else len(pieces)
             with self._lock:
                 self._drop(failed)
-                lost, self._untold = (0, self._untold) if failed else (self._untold, 0)
+                lost, self._unreported = (0, self._unreported) if failed else (self._unreported, 0)
             if lost:
                 log.warning("%d lines of output were dropped, because they were not read or could not be written", lost)
 
@@ -118,7 +118,7 @@ class Writer(io.RawIOBase):
                 return False
         return True
 
-    def _try(self, piece: bytes) -> None:
+    def _write_nonblocking(self, piece: bytes) -> None:
         for begin in range(0, len(piece), _CHUNK):
             if not _has_room(self._descriptor, 0) or not self._write(piece[begin : begin + _CHUNK]):
                 self._drop(1)
@@ -161,7 +161,7 @@ def guard_output() -> None:
         if name not in _writers and getattr(sys, name) is getattr(sys, f"__{name}__"):
             setattr(sys, name, _stream(name, descriptor))
     if _writers:
-        atexit.register(last_words)
+        atexit.register(flush_output)
 
 
 def _stream(name: str, descriptor: int) -> TextIO:
@@ -170,7 +170,7 @@ def _stream(name: str, descriptor: int) -> TextIO:
         with contextlib.suppress(OSError, ValueError):
             before.flush()
     writer = _writers[name] = Writer(descriptor)
-    os.register_at_fork(after_in_child=writer.go_direct)
+    os.register_at_fork(after_in_child=writer.write_directly)
     encoding = getattr(before, "encoding", None) or "utf-8"
     return _Stream(cast("Any", writer), encoding, "backslashreplace", line_buffering=True, write_through=True)
 
@@ -185,9 +185,9 @@ def dropped() -> dict[str, int]:
     return {name: writer.dropped for name, writer in _writers.items()}
 
 
-def last_words(within_s: float = LAST_S) -> None:
+def flush_output(within_s: float = LAST_S) -> None:
     """Write what is buffered, in bounded time; later writes are written at once or not at all."""
     deadline = time.monotonic() + within_s
     for writer in _writers.values():
         writer.drain(max(0.0, deadline - time.monotonic()))
-        writer.go_direct()
+        writer.write_directly()

@@ -62,23 +62,23 @@ class HealthCollector(Collector):
 class BackendStatusCollector(Collector):
     """Reports the status of the backends at each scrape."""
 
-    def __init__(self, vitals: BackendStatus, registry: CollectorRegistry) -> None:
+    def __init__(self, status: BackendStatus, registry: CollectorRegistry) -> None:
         """Add itself to `registry`."""
-        self._vitals = vitals
+        self._status = status
         registry.register(self)
 
     def collect(self) -> Iterable[Metric]:
         """Called by Prometheus."""
         up = GaugeMetricFamily("sickbay_backend_up", "Whether the part answers this process (1) or not (0).", labels=("backend",))
-        for name, is_up in self._vitals.up.items():
+        for name, is_up in self._status.up.items():
             up.add_metric((name,), float(is_up()))
         yield up
         text = "1 for each job type whose breaker refuses jobs in this process alone, because Redis is unavailable."
         shut = GaugeMetricFamily("sickbay_breaker_shut_here", text, labels=("job_type",))
-        for job_type in sorted(self._vitals.shut_here()):
+        for job_type in sorted(self._status.shut_here()):
             shut.add_metric((job_type,), 1)
         yield shut
-        blocked = float(self._vitals.is_blocked())
+        blocked = float(self._status.is_blocked())
         yield GaugeMetricFamily(
             "sickbay_broker_blocked", "Whether the broker accepts no messages because it is out of memory or disk.", blocked
         )

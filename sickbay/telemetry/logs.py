@@ -46,22 +46,22 @@ def configure_logging(levels: str, log_format: str, redact: Callable[[str], str]
         _add_trace,
         structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console),
     ]
-    render: list[Processor] = [_below, _legible, _console()] if console else [structlog.processors.JSONRenderer()]
+    render: list[Processor] = [_move_traceback, _escape_controls, _console()] if console else [structlog.processors.JSONRenderer()]
     tracebacks: Processor = structlog.processors.format_exc_info if console else _tracebacks_without_values
     if redact is not None:
-        render = [_redacting(redact), *render]
+        render = [_redactor(redact), *render]
     render.insert(0, tracebacks)
-    _take_over(shared, render)
+    _install(shared, render)
     default, modules = parse(levels)
     logging.getLogger().setLevel(default)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(default)))
     for name, level in modules.items():
         logging.getLogger(name).setLevel(level)
-    logging.getLogger("grpc._cython.cygrpc").addFilter(_departed)
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_keep_record)
 
 
-def _take_over(shared: list[Processor], last: list[Processor]) -> None:
+def _install(shared: list[Processor], last: list[Processor]) -> None:
     """Install one handler for the standard library's logging, and route structlog through it."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
@@ -82,26 +82,26 @@ def _take_over(shared: list[Processor], last: list[Processor]) -> None:
     )
 
 
-def _departed(record: logging.LogRecord) -> bool:
+def _keep_record(record: logging.LogRecord) -> bool:
     """Drop gRPC's tracebacks about clients that disconnect during a response (grpc/grpc#32551), which is no fault of ours."""
     error = record.exc_info[1] if record.exc_info else None
     return type(error).__name__ != "ExecuteBatchError"
 
 
-def _redacting(redact: Callable[[str], str]) -> Processor:
+def _redactor(redact: Callable[[str], str]) -> Processor:
     """Redact every text of a line except the fixed fields."""
 
-    def told(value: Any) -> Any:
+    def redact_value(value: Any) -> Any:
         if isinstance(value, str):
             return redact(value)
         if isinstance(value, Mapping):
-            return {key: told(one) for key, one in value.items()}
+            return {key: redact_value(one) for key, one in value.items()}
         if isinstance(value, list | tuple | set | frozenset):
-            return [told(one) for one in value]
+            return [redact_value(one) for one in value]
         return value if value is None or isinstance(value, bool | int | float) else redact(_shown(value))
 
     def redacted(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
-        return {key: value if key in _FIXED else told(value) for key, value in line.items()}
+        return {key: value if key in _FIXED else redact_value(value) for key, value in line.items()}
 
     return redacted
 
@@ -113,19 +113,19 @@ def _shown(value: Any) -> str:
         return f"({type(value).__name__})"
 
 
-def _below(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
+def _move_traceback(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
     """On a terminal, print the traceback of a failed run below its line, like that of an exception."""
     if "traceback" in line:
         line["exception"] = line.pop("traceback")
     return line
 
 
-def _legible(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
+def _escape_controls(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
     """Escape what would move the cursor, change colours or start a fake line: texts are untrusted."""
-    told = {key: _escaped(value, "\n" if key == "exception" else "") for key, value in line.items()}
-    if isinstance(told.get("exception"), str):
-        told["exception"] = indent(told["exception"], "  ")  # it includes the lines of the message
-    return told
+    escaped = {key: _escaped(value, "\n" if key == "exception" else "") for key, value in line.items()}
+    if isinstance(escaped.get("exception"), str):
+        escaped["exception"] = indent(escaped["exception"], "  ")  # it includes the lines of the message
+    return escaped
 
 
 def _escaped(value: Any, kept: str) -> Any:

@@ -31,7 +31,7 @@ class MetricsRegistry:
     def __init__(self, service: str) -> None:
         """`service` is jobapi, worker or controlplane."""
         self.registry = CollectorRegistry(auto_describe=True)
-        self.before: Callable[[], Awaitable[None]] | None = None
+        self.before_scrape: Callable[[], Awaitable[None]] | None = None
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         self.registry.register(_Output())
@@ -42,8 +42,8 @@ class MetricsRegistry:
 
     async def text(self, accept: str) -> tuple[bytes, str]:
         """The body and its content type: OpenMetrics if `accept` names it, else Prometheus's own text."""
-        if self.before is not None:
-            await self.before()
+        if self.before_scrape is not None:
+            await self.before_scrape()
         encode, content_type = choose_encoder(accept)
         return encode(_WithoutCreated(self.registry)), content_type
 
@@ -72,20 +72,20 @@ class _WithoutCreated(Collector):
             yield family
 
 
-class Bounded:
+class BoundedLabels:
     """Keeps the first `limit` different names as labels, and replaces all later ones by `other`."""
 
     def __init__(self, limit: int, names: Iterable[str] = ()) -> None:
         """`names` are kept regardless of the limit."""
         self._names = set(names)
-        self._room = limit
+        self._free_labels = limit
 
     def __call__(self, name: str) -> str:
         """The label for this name."""
         if name not in self._names:
-            if self._room <= 0:
+            if self._free_labels <= 0:
                 return OTHER
-            self._room -= 1
+            self._free_labels -= 1
             self._names.add(name)
         return name
 

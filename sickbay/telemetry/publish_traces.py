@@ -24,7 +24,7 @@ from sickbay.messages.codec import Undecodable, decode_job
 from sickbay.observer import Observer
 from sickbay.ports import TO_MAIN, TO_RETRY, Message, Queue
 from sickbay.telemetry import spans
-from sickbay.telemetry.spans import continuing, failed
+from sickbay.telemetry.spans import continuing, mark_failed
 from sickbay.telemetry.trace_links import TraceLinks
 
 RUN: Final[ContextVar[SpanContext | None]] = ContextVar("run", default=None)
@@ -63,7 +63,7 @@ class PublishTraces(Observer):
             return
         _SENDING.set(None)
         if isinstance(error, Unavailable):
-            failed(span, "UNAVAILABLE")
+            mark_failed(span, "UNAVAILABLE")
         span.end()
 
     def _begin_batch(self, jobs: Sequence[Message]) -> tuple[list[Message], Span]:
@@ -78,12 +78,12 @@ class PublishTraces(Observer):
     def _begin(self, operation: str, message: Message) -> tuple[Span, Message]:
         """The span that creates this message, and the message with its trace context."""
         carried = TraceLinks.read(trace_of(message.headers))
-        parent, links = _place(carried)
+        parent, links = _parent_and_links(carried)
         queue = _QUEUES[message.key]
         message_id = message.message_id or token_hex(16)
         facts = self._facts(operation, queue) | {spans.MESSAGE_ID: message_id} | _job_in(message)
         span = self._tracer.start_span(f"{operation} {queue}", parent, SpanKind.PRODUCER, facts, links)
-        headers = dict(message.headers) | _next(carried, span.get_span_context()).headers()
+        headers = dict(message.headers) | _next_links(carried, span.get_span_context()).headers()
         return span, replace(message, message_id=message_id, headers=headers)
 
     def _facts(self, operation: str, queue: str) -> dict[str, Any]:
@@ -106,7 +106,7 @@ def job_facts(job: Job) -> dict[str, Any]:
     }
 
 
-def _place(carried: TraceLinks | None) -> tuple[Context, list[Link]]:
+def _parent_and_links(carried: TraceLinks | None) -> tuple[Context, list[Link]]:
     """The parent and links of a new message's span: the current span, or, if that is in another trace, the job's with a link to it."""
     now = trace.get_current_span().get_span_context()
     if carried is None or now.trace_id == carried.origin.trace_id:
@@ -114,10 +114,10 @@ def _place(carried: TraceLinks | None) -> tuple[Context, list[Link]]:
     return continuing(carried.origin), [Link(now)] if now.is_valid else []
 
 
-def _next(carried: TraceLinks | None, made: SpanContext) -> TraceLinks:
+def _next_links(carried: TraceLinks | None, created: SpanContext) -> TraceLinks:
     """The trace links of the new message: a job without a trace begins one here."""
-    origin, run = carried.origin if carried else made, RUN.get()
-    return TraceLinks(origin, run if run is not None and run.trace_id == origin.trace_id else made)
+    origin, run = carried.origin if carried else created, RUN.get()
+    return TraceLinks(origin, run if run is not None and run.trace_id == origin.trace_id else created)
 
 
 def _job_in(message: Message) -> dict[str, Any]:

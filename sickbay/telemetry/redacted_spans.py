@@ -13,7 +13,7 @@ _OURS: Final = ("sickbay.", "messaging.", "rpc.")
 """Prefixes of our own attributes, which are ids, types and codes."""
 
 
-def uncut() -> SpanLimits:
+def unlimited_texts() -> SpanLimits:
     """The limits of OpenTelemetry's variables, except those of texts: a text truncated before redaction may end with a part of a secret."""
     return SpanLimits(max_attribute_length=SpanLimits.UNSET, max_span_attribute_length=SpanLimits.UNSET)
 
@@ -61,9 +61,9 @@ class RedactedExporter(SpanExporter):
         )
 
     def _attributes(self, attributes: Mapping[str, Any] | None, chars: int | None) -> dict[str, Any]:
-        return {key: value if key.startswith(_OURS) else self._told(value, chars) for key, value in (attributes or {}).items()}
+        return {key: value if key.startswith(_OURS) else self._redact_value(value, chars) for key, value in (attributes or {}).items()}
 
-    def _told(self, value: Any, chars: int | None) -> Any:
+    def _redact_value(self, value: Any, chars: int | None) -> Any:
         if isinstance(value, str):
             return self._redact(value)[:chars]
-        return tuple(self._told(one, chars) for one in value) if isinstance(value, list | tuple) else value
+        return tuple(self._redact_value(one, chars) for one in value) if isinstance(value, list | tuple) else value

@@ -13,7 +13,7 @@ from opentelemetry.trace import Span, Tracer
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.queries import ReleaseLease
 from sickbay.observer import Observer
-from sickbay.telemetry.spans import failed
+from sickbay.telemetry.spans import mark_failed
 
 BY: Final = "sickbay.release.by"
 JOBS: Final = "sickbay.release.jobs"
@@ -41,6 +41,6 @@ class ReleaseTraces(Observer):
         _RELEASE.set(None)
         span, token = release
         if isinstance(error, Unavailable):
-            failed(span, "UNAVAILABLE")
+            mark_failed(span, "UNAVAILABLE")
         span.end()
         detach(token)

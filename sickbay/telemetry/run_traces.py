@@ -21,7 +21,7 @@ from sickbay.observer import Observer
 from sickbay.ports import Delivery, Queue
 from sickbay.telemetry import spans
 from sickbay.telemetry.publish_traces import RUN, job_facts, messaging
-from sickbay.telemetry.spans import continuing, failed
+from sickbay.telemetry.spans import continuing, mark_failed
 from sickbay.telemetry.trace_links import TraceLinks
 
 PROBE: Final = "sickbay.run.probe"
@@ -69,7 +69,7 @@ class RunTraces(Observer):
         if outcome is not None:
             span.set_attribute(OUTCOME, outcome.kind.value)
             if outcome.code:
-                failed(span, outcome.code)
+                mark_failed(span, outcome.code)
         span.end()
 
     def settled(self, event: JobEvent) -> None:

@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.trace import Span, SpanContext, StatusCode, Tracer
 
 from sickbay.domain.errors import SettingsError
-from sickbay.telemetry.redacted_spans import RedactedExporter, uncut
+from sickbay.telemetry.redacted_spans import RedactedExporter, unlimited_texts
 from sickbay.version import VERSION
 
 JOB_ID: Final = "sickbay.job.id"
@@ -36,7 +36,7 @@ RPC_METHOD: Final = "rpc.method"
 RPC_STATUS: Final = "rpc.response.status_code"
 ERROR_TYPE: Final = "error.type"
 
-_SAY_AGAIN_S: Final = 60.0
+_LOG_AGAIN_S: Final = 60.0
 
 
 class Tracing(NamedTuple):
@@ -58,12 +58,12 @@ class Traces:
     @classmethod
     def open(cls, endpoint: str, instance: str, redact: Callable[[str], str] | None = None) -> Self:
         """Send to an OTLP receiver over gRPC; the other OTEL_ variables are read by OpenTelemetry's own packages."""
-        logging.getLogger("opentelemetry.exporter.otlp.proto.grpc.exporter").addFilter(_Calm())
+        logging.getLogger("opentelemetry.exporter.otlp.proto.grpc.exporter").addFilter(_RateLimit())
         try:
             exporter: SpanExporter = OTLPSpanExporter(endpoint)
             if redact is None:
                 return cls(BatchSpanProcessor(exporter), instance)
-            return cls(BatchSpanProcessor(RedactedExporter(exporter, redact, SpanLimits())), instance, uncut())
+            return cls(BatchSpanProcessor(RedactedExporter(exporter, redact, SpanLimits())), instance, unlimited_texts())
         except Exception as error:
             raise SettingsError(f"a variable OTEL_EXPORTER_OTLP_... or OTEL_BSP_... is invalid: {error}") from error
 
@@ -85,7 +85,7 @@ def continuing(context: SpanContext) -> Context:
     return trace.set_span_in_context(trace.NonRecordingSpan(context), Context())
 
 
-def failed(span: Span, code: str) -> None:
+def mark_failed(span: Span, code: str) -> None:
     """Mark the span as failed, with a code only, because messages may contain secrets."""
     span.set_attribute(ERROR_TYPE, code)
     span.set_status(StatusCode.ERROR, code)
@@ -97,16 +97,16 @@ def _resource(service: str, instance: str) -> Resource:
     return Resource.create(ours | dict(OTELResourceDetector().detect().attributes))
 
 
-class _Calm(logging.Filter):
+class _RateLimit(logging.Filter):
     """Rate-limits errors about an unavailable receiver, as warnings, and drops the lines about single attempts."""
 
-    _said = -_SAY_AGAIN_S
+    _logged_at = -_LOG_AGAIN_S
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno < logging.ERROR:
             return False
-        if monotonic() - self._said < _SAY_AGAIN_S:
+        if monotonic() - self._logged_at < _LOG_AGAIN_S:
             return False
-        self._said = monotonic()
+        self._logged_at = monotonic()
         record.levelno, record.levelname = logging.WARNING, "WARNING"
         return True

@@ -58,7 +58,7 @@ class TraceLinks(NamedTuple):
         return [] if self.cause is None else [Link(self.cause)]
 
 
-def extracted(headers: dict[str, str]) -> Context | None:
+def extract_context(headers: dict[str, str]) -> Context | None:
     """The context that a caller sent in these headers; None if there is none, so that the current one applies."""
     context = _propagator.extract(headers, Context()) if "traceparent" in headers else Context()
     return context if trace.get_current_span(context).get_span_context().is_valid else None

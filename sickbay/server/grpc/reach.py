@@ -29,10 +29,10 @@ def context_of(task: asyncio.Task[Any]) -> Any:
 
 
 def _state(root: Any) -> Any:
-    around: list[Any] = [root]
+    objects: list[Any] = [root]
     for _ in range(_STEPS):
-        around = [one for holder in around for one in gc.get_referents(holder) if type(one).__module__ != "builtins"]
-        found = next((one for one in around if type(one).__name__ == "RPCState"), None)
+        objects = [one for holder in objects for one in gc.get_referents(holder) if type(one).__module__ != "builtins"]
+        found = next((one for one in objects if type(one).__name__ == "RPCState"), None)
         if found is not None:
             return found
     return None

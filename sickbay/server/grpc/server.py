@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from sickbay.domain.errors import SettingsError
 from sickbay.domain.limits import Limits
-from sickbay.server.grpc.crowd import Crowd
+from sickbay.server.grpc.connection_limiter import ConnectionLimiter
 from sickbay.server.grpc.guard import CallGuard
 from sickbay.server.grpc.meter import GrpcMeter
 from sickbay.server.grpc.unreadable import ReadableInterceptor
@@ -50,7 +50,7 @@ _OPTIONS: Final = (
 
 
 def _bounds(limits: Limits) -> tuple[tuple[str, int], ...]:
-    """The limits that grpc's core applies; `guard.py` and `crowd.py` apply the others, and a lower limit of connections."""
+    """The limits that grpc's core applies; `guard.py` and `connection_limiter.py` apply the others, and a lower limit of connections."""
     return (
         ("grpc.max_metadata_size", METADATA_BYTES),
         ("grpc.absolute_max_metadata_size", 2 * METADATA_BYTES),
@@ -105,8 +105,8 @@ class GrpcServer:
         self._limits, meter = limits, meter or GrpcMeter(CollectorRegistry())
         watches = Watches(limits.watches, limits.watches_per_peer) if watches is None else watches
         guard = CallGuard(limits, watches, meter)
-        self._crowd = Crowd(limits, guard, meter)
-        meter.observe(connections=lambda: len(self._crowd), calls=lambda: guard.calls, watches=lambda: len(watches))
+        self._limiter = ConnectionLimiter(limits, guard, meter)
+        meter.observe(connections=lambda: len(self._limiter), calls=lambda: guard.calls, watches=lambda: len(watches))
         self._closing = asyncio.Event()
         self._interceptors = (guard, ErrorInterceptor(), ClosingInterceptor(self._closing), *interceptors, ReadableInterceptor())
         self._health = _Health(details)
@@ -129,7 +129,7 @@ class GrpcServer:
         await self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
         await server.start()
         self._server = server
-        self._looking = asyncio.create_task(self._crowd.run(self.port), name=f"crowd :{self.port}")
+        self._looking = asyncio.create_task(self._limiter.run(self.port), name=f"connection limiter :{self.port}")
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:

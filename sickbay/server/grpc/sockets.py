@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
-from sickbay.server.peers import Endpoint, plain
+from sickbay.server.peers import Endpoint, normalize
 
 _RECEIVED: Final = 128
 """Where `tcpi_bytes_received` is in Linux's `struct tcp_info`."""
@@ -67,4 +67,4 @@ def _borrowed(descriptor: int) -> Iterator[socket.socket]:
 
 
 def _endpoint(name: tuple[str, int]) -> Endpoint:
-    return plain(name[0]), name[1]
+    return normalize(name[0]), name[1]

@@ -18,7 +18,7 @@ class Upload(Protocol):
         """Close it: it has stalled while others wait for room. Its room is already free."""
 
 
-class Bodies:
+class BodyBudget:
     """Reserves room for a whole body or not at all, so that every upload with room can finish; in the order of requests.
 
     An upload that has room and sends nothing for a second loses it if another one waits. A body larger than the whole budget comes alone.

@@ -12,7 +12,7 @@ import httptools
 
 from sickbay.server.http import limits as bounds
 from sickbay.server.http import refusal as words
-from sickbay.server.http.crowd import Entry
+from sickbay.server.http.connection_limiter import Entry
 from sickbay.server.http.ending import EndingConnection, Port
 from sickbay.server.http.flow import GentleTransport
 from sickbay.server.http.head import BadRequest, body_size
@@ -27,7 +27,7 @@ class Connection(EndingConnection):
     def __init__(self, port: Port, **options: Any) -> None:
         """`options` are uvicorn's."""
         super().__init__(port, **options)
-        self._entry = Entry.WELCOME
+        self._entry = Entry.ACCEPTED
         self._refusal = (400, Reason.MALFORMED, words.MALFORMED)
         self._has_asked = False
         self._chunks: list[bytes] = []
@@ -35,16 +35,16 @@ class Connection(EndingConnection):
     # called by the transport
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Enter the crowd, if necessary in place of another connection."""
+        """Register, if necessary in place of another connection."""
         super().connection_made(transport)
         self.peer = peer_of(self.client[0]) if self.client else ""
-        self._entry = self._port.crowd.enter(self)
+        self._entry = self._port.limiter.enter(self)
 
     def data_received(self, data: bytes) -> None:
         """Parse as much as is allowed now."""
         self._unset_keepalive_if_required()
         if self._lingers:
-            self._throw_away(len(data))
+            self._discard(len(data))
         elif not self.transport.is_closing():
             if not (self._inbox or self._request.has_begun):
                 self._since = self.loop.time()
@@ -55,14 +55,14 @@ class Connection(EndingConnection):
         """The client reads slower than we write."""
         super().pause_writing()
         self._since, self._unsent = self.loop.time(), self.transport.get_write_buffer_size()
-        self._port.crowd.waits(self)
+        self._port.limiter.waits(self)
 
     def resume_writing(self) -> None:
         """It has caught up."""
         super().resume_writing()
         self._since, self._unsent = self.loop.time(), 0
         if self._is_answering:
-            self._port.crowd.served(self)
+            self._port.limiter.served(self)
         self._parse()
 
     # called by the parser
@@ -71,7 +71,7 @@ class Connection(EndingConnection):
         """A part of the URL."""
         super().on_url(url)
         if len(self.url) > bounds.MAX_URL_BYTES:
-            self._stop(414, Reason.HEADER_SIZE, f"the URL is longer than {bounds.MAX_URL_BYTES:,} bytes")
+            self._abort_parsing(414, Reason.HEADER_SIZE, f"the URL is longer than {bounds.MAX_URL_BYTES:,} bytes")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """A header line; trailers, which are ignored, come this way, too."""
@@ -79,18 +79,18 @@ class Connection(EndingConnection):
             return
         super().on_header(name, value)
         if len(self.headers) > bounds.MAX_HEADERS:
-            self._stop(431, Reason.HEADER_SIZE, f"the header has more than {bounds.MAX_HEADERS} lines")
+            self._abort_parsing(431, Reason.HEADER_SIZE, f"the header has more than {bounds.MAX_HEADERS} lines")
 
     def on_headers_complete(self) -> None:
         """Call the application, unless the head is rejected."""
         try:
             size = body_size(self.parser.get_http_version(), self.headers, upgrades=self.parser.should_upgrade())
         except BadRequest as bad:
-            self._stop(bad.status, Reason.MALFORMED, bad.message)
-        self._stop_if_full()
+            self._abort_parsing(bad.status, Reason.MALFORMED, bad.message)
+        self._check_limits()
         super().on_headers_complete()
         self._has_asked = True
-        self.cycle.keep_alive = self.cycle.keep_alive and self._entry is Entry.WELCOME
+        self.cycle.keep_alive = self.cycle.keep_alive and self._entry is Entry.ACCEPTED
         self._request.begin_body(size)
         if size != 0:
             self.cycle.transport = cast("asyncio.Transport", GentleTransport(self.transport, self))
@@ -108,10 +108,10 @@ class Connection(EndingConnection):
         """The request is complete."""
         self._pass_on_chunks()
         super().on_message_complete()
-        self._request, self._thrown = Incoming(), 0
+        self._request, self._discarded = Incoming(), 0
         self._port.bodies.arrived(self)
         if self._is_answering:
-            self._port.crowd.served(self)
+            self._port.limiter.served(self)
         else:
             self._wait()
 
@@ -157,7 +157,7 @@ class Connection(EndingConnection):
         if self._request.has_begun:
             self._refuse(408, Reason.HEADER_TIMEOUT, words.LATE_HEADER)
         elif not self._has_asked:  # it never sent a request; one that did has the timeout of an idle connection
-            self._port.meter.refused(Reason.SILENT)
+            self._port.meter.count_refusal(Reason.SILENT)
             self.transport.close()
 
     # internal
@@ -176,7 +176,7 @@ class Connection(EndingConnection):
         elif not self._inbox and not self._waits_for_room:
             self._read_on()
         else:
-            self._read_no_more()
+            self._pause_reading()
             if self._may_parse:
                 self.loop.call_soon(self._parse)
 
@@ -204,10 +204,10 @@ class Connection(EndingConnection):
     def _pass_on(self, body: bytes) -> None:
         if self._request.got_body(len(body)):
             self._port.bodies.moved(self, self.loop.time())
-            self._port.crowd.waits(self)
+            self._port.limiter.waits(self)
         super().on_body(body)
         if self.cycle.response_complete:
-            self._throw_away(len(body))
+            self._discard(len(body))
         else:
             self._ask_for_room()
 
@@ -217,23 +217,23 @@ class Connection(EndingConnection):
             body, self._chunks = b"".join(self._chunks), []
             self._pass_on(body)
 
-    def _stop(self, status: int, reason: Reason, message: str) -> NoReturn:
+    def _abort_parsing(self, status: int, reason: Reason, message: str) -> NoReturn:
         """Reject the request from inside the parser, which then ends with an error."""
         self._refusal = (status, reason, message)
         raise BadRequest(status, message)
 
-    def _stop_if_full(self) -> None:
+    def _check_limits(self) -> None:
         """A connection beyond the limit may only request the health."""
-        if self._entry is Entry.ALL_TAKEN and not _asks_for_health(self.url):
-            self._stop(503, Reason.CONNECTIONS, words.BUSY)
-        if self._entry is Entry.PEER_TAKEN and not _asks_for_health(self.url):
-            self._stop(503, Reason.PEER_CONNECTIONS, words.BUSY_PEER)
+        if self._entry is Entry.PORT_FULL and not _asks_for_health(self.url):
+            self._abort_parsing(503, Reason.CONNECTIONS, words.BUSY)
+        if self._entry is Entry.PEER_FULL and not _asks_for_health(self.url):
+            self._abort_parsing(503, Reason.PEER_CONNECTIONS, words.BUSY_PEER)
 
     def _ask_for_room(self) -> None:
-        if size := self._request.asks_for():
+        if size := self._request.room_needed():
             self._wait()
             self._waits_for_room = True
-            self._port.crowd.served(self)
+            self._port.limiter.served(self)
             self._port.bodies.ask(self, size, self._since)
 
 

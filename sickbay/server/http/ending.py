@@ -11,14 +11,14 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from sickbay.domain.limits import HttpLimits
 from sickbay.server.http import limits as bounds
-from sickbay.server.http.bodies import Bodies
-from sickbay.server.http.crowd import Crowd
+from sickbay.server.http.bodies import BodyBudget
+from sickbay.server.http.connection_limiter import ConnectionLimiter
 from sickbay.server.http.flow import Flow
 from sickbay.server.http.inbox import Inbox
 from sickbay.server.http.meter import HttpMeter, Reason
 from sickbay.server.http.refusal import BUSY, refusal
 from sickbay.server.http.request import Incoming
-from sickbay.server.http.turns import Turns
+from sickbay.server.http.turns import ReadTurns
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +26,10 @@ class Port:
     """What the connections of one port share."""
 
     limits: HttpLimits
-    crowd: Crowd
-    bodies: Bodies
+    limiter: ConnectionLimiter
+    bodies: BodyBudget
     meter: HttpMeter
-    turns: Turns = field(default_factory=Turns)
+    turns: ReadTurns = field(default_factory=ReadTurns)
 
 
 class EndingConnection(HttpToolsProtocol, ABC):
@@ -46,7 +46,7 @@ class EndingConnection(HttpToolsProtocol, ABC):
         self._request = Incoming()
         self._since = 0.0  # since when we wait for what comes next
         self._waits_for_room = self._lingers = False
-        self._thrown = 0  # bytes that came after an answer
+        self._discarded = 0  # bytes that came after an answer
         self._unsent = 0  # bytes of answers that the client has not read at `_since`; 0 if it keeps up
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -73,7 +73,7 @@ class EndingConnection(HttpToolsProtocol, ABC):
         if self._request.has_begun and not self._lingers and not self._unsent:
             self._refuse(503, Reason.OLDEST, BUSY, lingers=False)
         else:
-            self._port.meter.refused(Reason.OLDEST)
+            self._port.meter.count_refusal(Reason.OLDEST)
             self.transport.abort()
 
     @abstractmethod
@@ -86,7 +86,7 @@ class EndingConnection(HttpToolsProtocol, ABC):
 
     def _refuse(self, status: int, reason: Reason, message: str, *, lingers: bool = True) -> None:
         """Respond instead of the application, which sees a disconnected client, and close."""
-        self._port.meter.refused(reason)
+        self._port.meter.count_refusal(reason)
         if self._request.in_body and self.cycle.response_started:
             self.transport.abort()  # another response has begun, or was sent
             return
@@ -102,7 +102,7 @@ class EndingConnection(HttpToolsProtocol, ABC):
     def _linger(self) -> None:
         """Half-close the connection, and continue to read for a while until the client has seen that."""
         self._lingers, self._waits_for_room = True, False
-        self._throw_away(len(self._inbox))
+        self._discard(len(self._inbox))
         self._inbox.clear()
         self._port.bodies.done(self, self.loop.time())
         self._wait()
@@ -115,17 +115,17 @@ class EndingConnection(HttpToolsProtocol, ABC):
         if self._flow.release():
             self._port.bodies.hold(self, 0)
 
-    def _read_no_more(self) -> None:
+    def _pause_reading(self) -> None:
         """Pause reading. Data that was read already, up to 256 KB, stays buffered, within the budget for that."""
         self._flow.hold()
         if not self._port.bodies.hold(self, len(self._inbox)):
-            self._port.meter.refused(Reason.BODY_ROOM)
+            self._port.meter.count_refusal(Reason.BODY_ROOM)
             self.transport.abort()
 
-    def _throw_away(self, count: int) -> None:
-        self._thrown += count
-        if self._thrown > bounds.LINGER_BYTES and not self.transport.is_closing():
-            self._port.meter.refused(Reason.BODY_SIZE)
+    def _discard(self, count: int) -> None:
+        self._discarded += count
+        if self._discarded > bounds.LINGER_BYTES and not self.transport.is_closing():
+            self._port.meter.count_refusal(Reason.BODY_SIZE)
             self.transport.abort()
 
     def _sweep_unsent(self, now: float) -> None:
@@ -133,15 +133,15 @@ class EndingConnection(HttpToolsProtocol, ABC):
         if not self._unsent or size < self._unsent:
             self._since, self._unsent = now, size
         elif now - self._since > self._port.limits.write_timeout:
-            self._port.meter.refused(Reason.UNREAD)
+            self._port.meter.count_refusal(Reason.UNREAD)
             self.transport.abort()
 
     def _wait(self) -> None:
         """Wait for the client from now on."""
         self._since = self.loop.time()
-        self._port.crowd.waits(self)
+        self._port.limiter.waits(self)
 
     def _leave(self) -> None:
         self._inbox.clear()
-        self._port.crowd.leave(self)
+        self._port.limiter.leave(self)
         self._port.bodies.done(self, self.loop.time())

@@ -7,17 +7,17 @@ from typing import Protocol
 
 from uvicorn.protocols.http.flow_control import FlowControl
 
-from sickbay.server.http.turns import Turns
+from sickbay.server.http.turns import ReadTurns
 
 
 class Flow(FlowControl):
     """Reading stays paused until we release it, whatever uvicorn and the application request; their requests take turns."""
 
-    def __init__(self, transport: asyncio.Transport, turns: Turns) -> None:
+    def __init__(self, transport: asyncio.Transport, turns: ReadTurns) -> None:
         """Start without a pause."""
         super().__init__(transport)
         self._turns = turns
-        self._held = self._queues = False
+        self._held = self._is_queued = False
 
     def hold(self) -> None:
         """Pause reading."""
@@ -38,12 +38,12 @@ class Flow(FlowControl):
 
     def resume_reading(self) -> None:
         """Continue reading after a turn: the application has consumed all data, and that was much if reading is paused."""
-        if self.read_paused and not self._held and not self._queues:
-            self._queues = True
-            self._turns.wait(self._has_turn)
+        if self.read_paused and not self._held and not self._is_queued:
+            self._is_queued = True
+            self._turns.wait(self._on_turn)
 
-    def _has_turn(self) -> None:
-        self._queues = False
+    def _on_turn(self) -> None:
+        self._is_queued = False
         self.read_on()
 
 

@@ -11,7 +11,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 _log = logging.getLogger(__name__)
-_EVERY_S: Final = 60.0
+_LOG_AGAIN_S: Final = 60.0
 
 
 class Reason(StrEnum):
@@ -30,7 +30,7 @@ class Reason(StrEnum):
     OLDEST = "oldest"
 
 
-_WORDS: Final = {
+_MESSAGES: Final = {
     Reason.MALFORMED: "malformed HTTP, or HTTP that two servers could parse differently",
     Reason.HEADER_SIZE: "a header is larger than HTTP_MAX_HEADER_BYTES, or has too many lines",
     Reason.HEADER_TIMEOUT: "timed out waiting for a whole header (HTTP_HEADER_TIMEOUT)",
@@ -58,8 +58,8 @@ class HttpMeter:
         )
         for reason in Reason:
             self._refused.labels(reason)
-        self._untold: Counts[Reason] = Counts()
-        self._told: dict[Reason, float] = {}
+        self._unlogged: Counts[Reason] = Counts()
+        self._logged_at: dict[Reason, float] = {}
 
     def observe(self, *, connections: Callable[[], float], body_bytes: Callable[[], float], waiting: Callable[[], float]) -> None:
         """Read these at each scrape."""
@@ -67,15 +67,15 @@ class HttpMeter:
         self._body_bytes.set_function(body_bytes)
         self._waiting.set_function(waiting)
 
-    def refused(self, reason: Reason) -> None:
+    def count_refusal(self, reason: Reason) -> None:
         """Count one."""
         self._refused.labels(reason).inc()
-        self._untold[reason] += 1
+        self._unlogged[reason] += 1
 
-    def tell(self, port: int, now: float) -> None:
+    def log_counts(self, port: int, now: float) -> None:
         """Log what was counted since the last line of its reason; called every second."""
-        for reason, count in list(self._untold.items()):
-            if now - self._told.get(reason, -_EVERY_S) >= _EVERY_S:
-                self._told[reason] = now
-                del self._untold[reason]
-                _log.warning("HTTP port %d: %s (%d since the last such line)", port, _WORDS[reason], count)
+        for reason, count in list(self._unlogged.items()):
+            if now - self._logged_at.get(reason, -_LOG_AGAIN_S) >= _LOG_AGAIN_S:
+                self._logged_at[reason] = now
+                del self._unlogged[reason]
+                _log.warning("HTTP port %d: %s (%d since the last such line)", port, _MESSAGES[reason], count)

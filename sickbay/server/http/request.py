@@ -61,7 +61,7 @@ class Incoming:
             self._moved = self.got
         return moved
 
-    def asks_for(self) -> int:
+    def room_needed(self) -> int:
         """The room that its body needs, returned once; 0 while it is small, and if it is too large for any route."""
         if self._asked:
             return 0

@@ -15,9 +15,9 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from sickbay.domain.limits import HttpLimits
-from sickbay.server.http.bodies import Bodies
+from sickbay.server.http.bodies import BodyBudget
 from sickbay.server.http.connection import Connection
-from sickbay.server.http.crowd import Crowd
+from sickbay.server.http.connection_limiter import ConnectionLimiter
 from sickbay.server.http.ending import Port
 from sickbay.server.http.limits import SEND_BUFFER_BYTES
 from sickbay.server.http.meter import HttpMeter
@@ -81,8 +81,10 @@ class RestServer:
         await serving
 
     def _bounds(self) -> Port:
-        port = Port(self._limits, Crowd(self._limits), Bodies(self._limits.body_buffer_bytes), self._meter)
-        self._meter.observe(connections=lambda: len(port.crowd), body_bytes=lambda: port.bodies.taken, waiting=lambda: port.bodies.waiting)
+        port = Port(self._limits, ConnectionLimiter(self._limits), BodyBudget(self._limits.body_buffer_bytes), self._meter)
+        self._meter.observe(
+            connections=lambda: len(port.limiter), body_bytes=lambda: port.bodies.taken, waiting=lambda: port.bodies.waiting
+        )
         return port
 
 
@@ -136,7 +138,7 @@ class _Server(uvicorn.Server):
         for connection in list(self.server_state.connections):
             cast("Connection", connection).sweep(now)
         self._bounds.bodies.settle(now)
-        self._bounds.meter.tell(self._port, now)
+        self._bounds.meter.log_counts(self._port, now)
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:

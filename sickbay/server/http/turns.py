@@ -9,7 +9,7 @@ from collections.abc import Callable
 from sickbay.server.http.limits import READERS_A_TURN
 
 
-class Turns:
+class ReadTurns:
     """One per port. A piece of a body is at most 256 KB, and a few are read before other work gets a turn."""
 
     def __init__(self) -> None:

@@ -54,22 +54,22 @@ class _Call:
 
     def __init__(self, serving: Serving, deadline: float | None) -> None:
         self._serving, self._deadline = serving, deadline
-        self._called_off = False
+        self._was_cancelled = False
 
     def cancel(self) -> bool:
         """Cancel the call; False if it has ended."""
         if self.done():
             return False
-        self._called_off = True
+        self._was_cancelled = True
         return self._serving.cancel()
 
     def cancelled(self) -> bool:
         """Whether it was cancelled."""
-        return self._called_off or self._serving.cancelled()
+        return self._was_cancelled or self._serving.cancelled()
 
     def done(self) -> bool:
         """Whether it has ended."""
-        return self._called_off or self._serving.done()
+        return self._was_cancelled or self._serving.done()
 
     def time_remaining(self) -> float | None:
         """Seconds until the deadline, None without one."""
@@ -117,7 +117,7 @@ class UnaryCall(_Call, grpc.aio.UnaryUnaryCall[Any, Any]):
         caller = asyncio.current_task()
         before = caller.cancelling() if caller else 0
         status, reply = yield from self._serving.__await__()  # cancelling the caller cancels the servicer, and waits for it
-        if self._called_off or (caller and caller.cancelling() > before):
+        if self._was_cancelled or (caller and caller.cancelling() > before):
             raise asyncio.CancelledError  # even if the servicer swallowed it
         if status.code is not grpc.StatusCode.OK:
             raise status.error()

@@ -15,7 +15,7 @@ import grpc
 
 from sickbay.domain.errors import SickbayError
 from sickbay.server.errors import INTERNAL, Fault, fault_of, rich_status
-from sickbay.server.interceptors.handlers import Context, Continuation, Handler, enclosed
+from sickbay.server.interceptors.handlers import Context, Continuation, Handler, wrap_handler
 
 _log = logging.getLogger(__name__)
 
@@ -25,17 +25,17 @@ class ErrorInterceptor(grpc.aio.ServerInterceptor):
 
     async def intercept_service(self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
         """Wrap the handler."""
-        return enclosed(await continuation(handler_call_details), partial(_translated, handler_call_details.method))
+        return wrap_handler(await continuation(handler_call_details), partial(_translate_errors, handler_call_details.method))
 
 
 @asynccontextmanager
-async def _translated(method: str, context: Context) -> AsyncIterator[None]:
+async def _translate_errors(method: str, context: Context) -> AsyncIterator[None]:
     try:
         yield
     except (Exception, asyncio.CancelledError) as error:
         if isinstance(error, grpc.aio.AbortError) or _is_cancelled(error):
             raise
-        await context.abort_with_status(rich_status(_judged(method, context, error)))
+        await context.abort_with_status(rich_status(_to_fault(method, context, error)))
 
 
 def _is_cancelled(error: BaseException) -> bool:
@@ -44,7 +44,7 @@ def _is_cancelled(error: BaseException) -> bool:
     return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
-def _judged(method: str, context: Context, error: BaseException) -> Fault:
+def _to_fault(method: str, context: Context, error: BaseException) -> Fault:
     if isinstance(error, NotImplementedError) and context.code() is grpc.StatusCode.UNIMPLEMENTED:
         return Fault(grpc.StatusCode.UNIMPLEMENTED, context.details())  # a method that the servicer does not implement
     fault = fault_of(error)

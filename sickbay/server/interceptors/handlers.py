@@ -13,10 +13,10 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # a class that takes par
 Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]"
 Context = grpc.aio.ServicerContext[Any, Any]
 Behaviour = Callable[[Any, Any], Any]
-Enclosure = Callable[[Context], AbstractAsyncContextManager[object]]
+Wrapper = Callable[[Context], AbstractAsyncContextManager[object]]
 
 
-def enclosed(handler: Handler | None, enclosure: Enclosure) -> Handler | None:
+def wrap_handler(handler: Handler | None, wrapper: Wrapper) -> Handler | None:
     """The handler, with each call inside a context of `wrapper`, a stream from its first step to its last.
 
     A handler of request streams (only reflection has some) is returned unchanged, and so is None.
@@ -24,8 +24,8 @@ def enclosed(handler: Handler | None, enclosure: Enclosure) -> Handler | None:
     if handler is None or handler.request_streaming:
         return handler
     if handler.response_streaming:
-        return with_stream(handler, _streaming(behaviour_of(handler.unary_stream), enclosure))
-    return _rebuilt(handler, grpc.unary_unary_rpc_method_handler, _unary(behaviour_of(handler.unary_unary), enclosure))
+        return with_stream(handler, _streaming(behaviour_of(handler.unary_stream), wrapper))
+    return _rebuilt(handler, grpc.unary_unary_rpc_method_handler, _unary(behaviour_of(handler.unary_unary), wrapper))
 
 
 def with_stream(handler: Handler, behaviour: Behaviour) -> Handler:
@@ -45,18 +45,18 @@ def _rebuilt(handler: Handler, make: Callable[..., Handler], behaviour: Behaviou
     return make(behaviour, request_deserializer=handler.request_deserializer, response_serializer=handler.response_serializer)
 
 
-def _unary(inner: Behaviour, enclosure: Enclosure) -> Behaviour:
+def _unary(inner: Behaviour, wrapper: Wrapper) -> Behaviour:
     async def call(request: Any, context: Context) -> Any:
-        async with enclosure(context):
+        async with wrapper(context):
             reply = inner(request, context)
             return await reply if isawaitable(reply) else reply
 
     return call
 
 
-def _streaming(inner: Behaviour, enclosure: Enclosure) -> Behaviour:
+def _streaming(inner: Behaviour, wrapper: Wrapper) -> Behaviour:
     async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
-        async with enclosure(context):
+        async with wrapper(context):
             replies = inner(request, context)
             if isasyncgen(replies):
                 async with aclosing(replies):

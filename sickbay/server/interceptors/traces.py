@@ -20,8 +20,8 @@ from sickbay.domain.trace import TRACEPARENT, TRACESTATE
 from sickbay.server.interceptors.metrics import code_of
 from sickbay.server.interceptors.observe import Call
 from sickbay.telemetry import spans
-from sickbay.telemetry.spans import failed
-from sickbay.telemetry.trace_links import extracted
+from sickbay.telemetry.spans import mark_failed
+from sickbay.telemetry.trace_links import extract_context
 
 _OURS: Final = {
     grpc.StatusCode.UNKNOWN,
@@ -44,14 +44,14 @@ class CallTracer:
 
     def __call__(self, call: Call) -> AbstractContextManager[object]:
         """Trace one call."""
-        return nullcontext() if call.service == health.SERVICE_NAME else self._around(call)
+        return nullcontext() if call.service == health.SERVICE_NAME else self._trace(call)
 
     @contextmanager
-    def _around(self, call: Call) -> Iterator[None]:
+    def _trace(self, call: Call) -> Iterator[None]:
         method = f"{call.service}/{call.method}"
         sent = {name: value for name, value in call.context.invocation_metadata() or () if name in _NAMES and isinstance(value, str)}
         facts: dict[str, Any] = {spans.RPC_SYSTEM: "grpc", spans.RPC_METHOD: method}
-        span = self._tracer.start_span(method, extracted(sent) or get_current(), SpanKind.SERVER, facts)
+        span = self._tracer.start_span(method, extract_context(sent) or get_current(), SpanKind.SERVER, facts)
         # A stream's steps may run in different tasks, and it has no child spans.
         token = None if call.is_stream else attach(trace.set_span_in_context(span))
         code = grpc.StatusCode.OK
@@ -60,7 +60,7 @@ class CallTracer:
         except BaseException as error:
             code = code_of(error, call.context)
             if code in _OURS:
-                failed(span, code.name)
+                mark_failed(span, code.name)
             raise
         finally:
             if token is not None:

@@ -56,7 +56,7 @@ def create_app(title: str, description: str, version: str, tracing: Tracing | No
     app.add_middleware(Guard)
     add_docs(app)
     setattr(app.state, _CLOSING, asyncio.Event())
-    http_errors.install(app)
+    http_errors.install_handlers(app)
     return app
 
 

@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from sickbay.domain.errors import ErrorReason, SickbayError
 from sickbay.server.errors import INTERNAL, Fault, fault_of, received
-from sickbay.server.rest.guard import SEALS
+from sickbay.server.rest.guard import SECURITY_HEADERS
 from sickbay.server.rest.views import View, encode
 
 _log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ OVERRIDES: Final[Mapping[str, int]] = MappingProxyType({ErrorReason.PAYLOAD_TOO_
 
 _DEFAULT_WAITS: Final[Mapping[int, float]] = MappingProxyType({HTTPStatus.SERVICE_UNAVAILABLE: 1.0, HTTPStatus.TOO_MANY_REQUESTS: 60.0})
 """For errors without one, such as those of batches; the limit of new names is per minute."""
-_GONE: Final = 499
+_CLIENT_DISCONNECTED: Final = 499
 """The client disconnected before its request was complete; nobody reads this response."""
 
 
@@ -63,8 +63,8 @@ def error_view(status: int, message: str, reason: str) -> View:
 def fault_view(fault: Fault) -> View:
     """The body for a fault; without details for internal errors (500)."""
     status = http_status(fault)
-    told = INTERNAL if status == HTTPStatus.INTERNAL_SERVER_ERROR else fault
-    return error_view(status, told.message, told.reason or told.code.name)
+    visible = INTERNAL if status == HTTPStatus.INTERNAL_SERVER_ERROR else fault
+    return error_view(status, visible.message, visible.reason or visible.code.name)
 
 
 def fault_response(fault: Fault) -> Response:
@@ -79,14 +79,14 @@ def fault_of_any(error: BaseException) -> Fault:
     return received(error) if isinstance(error, grpc.aio.AioRpcError) else fault_of(error)
 
 
-def install(app: FastAPI) -> None:
+def install_handlers(app: FastAPI) -> None:
     """Install the handlers of all errors of an application."""
     app.add_exception_handler(grpc.aio.AioRpcError, _on_fault)
     app.add_exception_handler(SickbayError, _on_fault)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
-    app.add_exception_handler(ClientDisconnect, _on_gone)
-    app.add_exception_handler(Exception, _on_bug)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
+    app.add_exception_handler(Exception, _on_internal_error)
 
 
 async def _on_fault(request: Request, error: Exception) -> Response:
@@ -131,14 +131,14 @@ _SENTENCES: Final = MappingProxyType(
 )
 
 
-async def _on_gone(_: Request, __: Exception) -> Response:
-    return Response(status_code=_GONE)
+async def _on_disconnect(_: Request, __: Exception) -> Response:
+    return Response(status_code=_CLIENT_DISCONNECTED)
 
 
-async def _on_bug(_: Request, __: Exception) -> Response:
+async def _on_internal_error(_: Request, __: Exception) -> Response:
     """The server logs the traceback; the client gets no details."""
     response = fault_response(INTERNAL)
-    response.headers.update(SEALS)  # this response bypasses the guard
+    response.headers.update(SECURITY_HEADERS)  # this response bypasses the guard
     return response
 
 

@@ -16,12 +16,12 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sickbay.domain.errors import ErrorReason
-from sickbay.server.rest.intruders import Refusal, Sent, refused
+from sickbay.server.rest.request_policy import Refusal, RequestHeaders, find_refusal
 from sickbay.server.rest.views import encode
 from sickbay.system.hostnames import EVERY_HOST, Hosts
 
 _HOSTS: Final = "hosts"
-SEALS: Final = {
+SECURITY_HEADERS: Final = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
     "referrer-policy": "same-origin",
@@ -32,7 +32,7 @@ SEALS: Final = {
 """Added to responses that do not set them: a response is data, for this origin only, and must not be cached or framed."""
 
 
-def answer_only(app: Any, hosts: Hosts) -> None:
+def allow_hosts(app: Any, hosts: Hosts) -> None:
     """Accept requests to these hosts only."""
     setattr(app.state, _HOSTS, hosts)
 
@@ -51,20 +51,21 @@ class Guard:
             return
         hosts: Hosts = getattr(scope["app"].state, _HOSTS, EVERY_HOST)
         path = _path(scope)
-        refusal = refused(scope["method"], scope.get("http_version", "1.1"), Sent(scope["headers"]), hosts) or _illegible(path)
+        headers = RequestHeaders(scope["headers"])
+        refusal = find_refusal(scope["method"], scope.get("http_version", "1.1"), headers, hosts) or _check_path(path)
         if refusal:
-            await _told(refusal)(scope, receive, _sealed(send))
+            await _response(refusal)(scope, receive, _with_security_headers(send))
         elif scope["method"] == "HEAD":
-            await self._app({**scope, "method": "GET", "path": path}, receive, _headers_only(_sealed(send)))
+            await self._app({**scope, "method": "GET", "path": path}, receive, _headers_only(_with_security_headers(send)))
         else:
-            await self._app({**scope, "path": path}, receive, _sealed(send))
+            await self._app({**scope, "path": path}, receive, _with_security_headers(send))
 
 
-def _named(text: str) -> str:
+def _decode_name(text: str) -> str:
     return text.replace("%2F", "/").replace("%25", "%")
 
 
-Name = Annotated[str, AfterValidator(_named)]
+Name = Annotated[str, AfterValidator(_decode_name)]
 """A percent-decoded path parameter of a route."""
 
 
@@ -80,29 +81,29 @@ def _path(scope: Scope) -> str | None:
         return None
 
 
-def _illegible(path: str | None) -> Refusal | None:
+def _check_path(path: str | None) -> Refusal | None:
     if path is not None:
         return None
     return Refusal(HTTPStatus.BAD_REQUEST, "the path is not UTF-8; encode names as UTF-8 before they are percent-encoded")
 
 
-def _told(refusal: Refusal) -> Response:
+def _response(refusal: Refusal) -> Response:
     status = refusal.status
     reason = ErrorReason.INVALID_FIELD if status is HTTPStatus.BAD_REQUEST else status.name
     view = {"statusCode": status, "message": refusal.message, "reason": reason}
     return Response(encode(view), status, refusal.headers, media_type="application/json")
 
 
-def _sealed(send: Send) -> Send:
-    async def sealed(message: Message) -> None:
+def _with_security_headers(send: Send) -> Send:
+    async def send_secured(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(raw=list(message.get("headers", ())))
-            for name, value in SEALS.items():
+            for name, value in SECURITY_HEADERS.items():
                 headers.setdefault(name, value)
             message["headers"] = headers.raw
         await send(message)
 
-    return sealed
+    return send_secured
 
 
 def _headers_only(send: Send) -> Send:

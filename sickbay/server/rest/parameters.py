@@ -13,7 +13,7 @@ from typing import Any, Final
 from fastapi import Request
 
 from sickbay.domain.errors import InvalidArgument
-from sickbay.server.rest.intruders import SAFE
+from sickbay.server.rest.request_policy import SAFE
 
 _SHOWN_CHARS: Final = 80
 
@@ -27,8 +27,8 @@ async def check_parameters(request: Request) -> None:
         return
     for name, times in Counter(name for name, _ in request.query_params.multi_items()).items():
         if name not in known and request.method not in SAFE:
-            told = f"known are {', '.join(known)}" if known else "none is known here"
-            raise InvalidArgument(f"unknown parameter {_shown(name)}; {told}")
+            known_text = f"known are {', '.join(known)}" if known else "none is known here"
+            raise InvalidArgument(f"unknown parameter {_shown(name)}; {known_text}")
         if times > 1 and not known.get(name, True):
             raise InvalidArgument(f"the parameter {_shown(name)} is given {times} times; give it once")
 

@@ -16,18 +16,18 @@ _TEXT: Final[dict[str, Any]] = {"schema": {"type": "string"}}
 DOCUMENTED: Final[dict[int | str, dict[str, Any]]] = {200: {"content": dict.fromkeys(TEXTS, _TEXT)}}
 
 
-def add_scrape(app: FastAPI, exposition: MetricsRegistry) -> None:
+def add_scrape(app: FastAPI, metrics: MetricsRegistry) -> None:
     """Add `GET /metrics`."""
 
     @app.get("/metrics", operation_id="Scrape", response_class=Response, responses=DOCUMENTED | MISDIRECTED, tags=["metrics"])
     async def scrape(request: Request) -> Response:
         """Metrics of this service, as Prometheus text, or OpenMetrics if `Accept` names it."""
-        return await scraped(exposition, request)
+        return await scrape_response(metrics, request)
 
 
-async def scraped(exposition: MetricsRegistry, request: Request) -> Response:
+async def scrape_response(metrics: MetricsRegistry, request: Request) -> Response:
     """The response to a scrape."""
-    body, content_type = await exposition.text(request.headers.get("accept", ""))
+    body, content_type = await metrics.text(request.headers.get("accept", ""))
     return Response(body, headers={"content-type": content_type})
 
 

@@ -68,7 +68,7 @@ async def event_stream(
     """
     watch = ExitStack()
     try:
-        watch.enter_context(_watches(request.app).held(peer_of(request.client.host if request.client else "")))
+        watch.enter_context(_watches(request.app).hold(peer_of(request.client.host if request.client else "")))
     except BaseException:
         await source.aclose()
         raise
@@ -109,27 +109,27 @@ class _EventStream(EventSourceResponse):
         heartbeat: float,
         watch: ExitStack,
     ) -> None:
-        self._blocks = self._told(stopping)
+        self._blocks = self._render_stream(stopping)
         super().__init__(self._blocks, headers=_HEADERS)
         self._source, self._next = source, first
         self._heartbeat, self._watch = heartbeat, watch
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
-        told = asyncio.ensure_future(self.stream_response(send))
-        gone = asyncio.ensure_future(self.listen_for_disconnect(receive))
+        sending = asyncio.ensure_future(self.stream_response(send))
+        disconnected = asyncio.ensure_future(self.listen_for_disconnect(receive))
         try:
-            await asyncio.wait({told, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if told.done():
-                told.result()
+            await asyncio.wait({sending, disconnected}, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                sending.result()
         except OSError:
             pass  # the client disconnected during a write
         finally:
             self._watch.close()
-            await _cancel(told, gone)
+            await _cancel(sending, disconnected)
             await self._blocks.aclose()
             await _close(self._source, self._next)
 
-    async def _told(self, stopping: asyncio.Event) -> AsyncGenerator[bytes]:
+    async def _render_stream(self, stopping: asyncio.Event) -> AsyncGenerator[bytes]:
         yield _WELCOME
         stopped: asyncio.Future[Any] = asyncio.ensure_future(stopping.wait())
         try:

@@ -153,7 +153,8 @@ SHAPES: Final[Shapes] = MappingProxyType(
             names={"states": "state", "view": "history"}, kinds={"view": flag(JOB_VIEW_BASIC, JOB_VIEW_FULL)}
         ),
         "sickbay.jobs.v1.ListQuarantinedJobsRequest": Shape(
-            kinds={"min_age": whole_seconds(0, _AGE)}, documented={"state": {"enum": [state.value for state in JobState if state.in_quarantine]}}
+            kinds={"min_age": whole_seconds(0, _AGE)},
+            documented={"state": {"enum": [state.value for state in JobState if state.in_quarantine]}},
         ),
         "sickbay.jobs.v1.ResubmitJobRequest": Shape(documented={"job_type": _NAME}),
         "sickbay.jobs.v1.RequeueJobsRequest": Shape(kinds={"min_age": whole_seconds(1, _AGE)}, documented={"job_ids": {"maxItems": 500}}),

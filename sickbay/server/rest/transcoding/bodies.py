@@ -13,7 +13,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from sickbay.domain.errors import InvalidArgument
 from sickbay.server.rest.body import Body, decode
-from sickbay.server.rest.transcoding.fields import PLAIN, JsonField, Shapes, asked_fields
+from sickbay.server.rest.transcoding.fields import PLAIN, JsonField, Shapes, request_fields
 from sickbay.server.rest.transcoding.kinds import JSON_TEXT, of_any
 
 _INTEGER: Final = re.compile(r"-?[0-9]{1,20}")
@@ -41,7 +41,7 @@ class BodyReader:
 
     def message(self, body: Body) -> Message:
         """The message of a decoded object."""
-        return made(self._message, self.values(body))
+        return build_message(self._message, self.values(body))
 
     def values(self, body: Body) -> Values:
         """Its fields by their names in the contract, without defaults."""
@@ -56,7 +56,7 @@ class BodyReader:
         return values
 
 
-def made(kind: Any, values: Values) -> Message:
+def build_message(kind: Any, values: Values) -> Message:
     """The message with these values; InvalidArgument if one is out of range."""
     try:
         message: Message = kind(**values)
@@ -67,7 +67,7 @@ def made(kind: Any, values: Values) -> Message:
 
 def reader_of(descriptor: Descriptor, shapes: Shapes, within: frozenset[str] = frozenset()) -> BodyReader:
     """The reader of a whole message."""
-    return BodyReader(descriptor, asked_fields(descriptor, shapes.get(descriptor.full_name, PLAIN)), shapes, within)
+    return BodyReader(descriptor, request_fields(descriptor, shapes.get(descriptor.full_name, PLAIN)), shapes, within)
 
 
 class _Member:
@@ -88,7 +88,7 @@ class _Member:
             self.read, self.default = read, field.default
             self.type = of if self.default is not msgspec.UNSET else of | msgspec.UnsetType
         if self.read is not None and field.kind is not JSON_TEXT:
-            self.read = named(self.name, self.read)
+            self.read = with_field_name(self.name, self.read)
 
 
 def _one(field: JsonField, shapes: Shapes, within: frozenset[str]) -> tuple[Any, Read | None]:
@@ -102,17 +102,17 @@ def _one(field: JsonField, shapes: Shapes, within: frozenset[str]) -> tuple[Any,
     return kind.type, kind.read
 
 
-def named(name: str, read: Read) -> Read:
+def with_field_name(name: str, read: Read) -> Read:
     """A conversion that adds the name of the field to errors."""
 
-    def told(value: Any) -> Any:
+    def read_named(value: Any) -> Any:
         try:
             return read(value)
         except ValueError as error:
-            said = str(error)
-            raise InvalidArgument(said if said.startswith(name) else f"{name}: {said}") from None
+            problem = str(error)
+            raise InvalidArgument(problem if problem.startswith(name) else f"{name}: {problem}") from None
 
-    return told
+    return read_named
 
 
 def _each(read: Read | None) -> Read | None:
@@ -129,10 +129,10 @@ def _entry_name(entry: Descriptor) -> Read:
     key = entry.fields_by_name["key"]
     if key.cpp_type == key.CPPTYPE_STRING:
         return str
-    return _truth if key.cpp_type == key.CPPTYPE_BOOL else _integer
+    return _boolean if key.cpp_type == key.CPPTYPE_BOOL else _integer
 
 
-def _truth(name: str) -> bool:
+def _boolean(name: str) -> bool:
     if name not in {"true", "false"}:
         raise ValueError("every name must be true or false")
     return name == "true"

@@ -15,9 +15,9 @@ from sickbay.server.rest.transcoding.kinds import Kind, Schema, is_json_text, of
 View = dict[str, Any]
 """An object that `encode` converts to JSON."""
 
-ASKED_AS: Final[Mapping[str, str]] = {"actor": "by", "request_id": "idempotencyKey"}
+REQUEST_NAMES: Final[Mapping[str, str]] = {"actor": "by", "request_id": "idempotencyKey"}
 """Names in requests only."""
-_NEVER_TOLD: Final = frozenset({"resume_token"})
+_NOT_IN_RESPONSES: Final = frozenset({"resume_token"})
 """It is sent as the id of its event."""
 
 
@@ -76,14 +76,14 @@ class JsonField:
         return msgspec.UNSET if self.kind is None or (self.proto.has_presence and not self.proto.is_repeated) else self.kind.default
 
 
-def asked_fields(descriptor: Descriptor, shape: Shape) -> list[JsonField]:
+def request_fields(descriptor: Descriptor, shape: Shape) -> list[JsonField]:
     """The fields of a request."""
-    return [_field(proto, shape, ASKED_AS) for proto in _shown(descriptor, shape)]
+    return [_field(proto, shape, REQUEST_NAMES) for proto in _shown(descriptor, shape)]
 
 
-def told_fields(descriptor: Descriptor, shape: Shape) -> list[JsonField]:
+def response_fields(descriptor: Descriptor, shape: Shape) -> list[JsonField]:
     """The fields of a response."""
-    return [_field(proto, shape, {}) for proto in _shown(descriptor, shape) if proto.name not in _NEVER_TOLD]
+    return [_field(proto, shape, {}) for proto in _shown(descriptor, shape) if proto.name not in _NOT_IN_RESPONSES]
 
 
 def _shown(descriptor: Descriptor, shape: Shape) -> list[FieldDescriptor]:

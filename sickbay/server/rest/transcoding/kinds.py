@@ -156,7 +156,7 @@ def _uint64(value: int) -> int:
     return value
 
 
-AGAIN: Final = "A repeat with the same key within 24 hours gets the first answer."
+REPEAT_DESCRIPTION: Final = "A repeat with the same key within 24 hours gets the first answer."
 """The description of an idempotency key."""
 _SHOWN_CHARS: Final = 200
 _BYTES: Final = -1
@@ -185,6 +185,6 @@ _BY_TYPE: Final[Mapping[int, Kind]] = {
 }
 _BY_NAME: Final[Mapping[str, Kind]] = {
     "page_size": whole(0, 1000),
-    "request_id": Kind(str, {"type": "string", "minLength": 1, "maxLength": 128, "description": AGAIN}, read=_key),
+    "request_id": Kind(str, {"type": "string", "minLength": 1, "maxLength": 128, "description": REPEAT_DESCRIPTION}, read=_key),
 }
 """Formats of fields by name, in all requests."""

@@ -19,15 +19,15 @@ from pydantic import ConfigDict, Field, create_model
 from sickbay.domain.errors import InvalidArgument
 from sickbay.server.rest.body import read_body
 from sickbay.server.rest.guard import Name
-from sickbay.server.rest.transcoding.bodies import BodyReader, Read, Values, made, named, reader_of
+from sickbay.server.rest.transcoding.bodies import BodyReader, Read, Values, build_message, reader_of, with_field_name
 from sickbay.server.rest.transcoding.comments import comment
-from sickbay.server.rest.transcoding.fields import PLAIN, JsonField, Shapes, asked_fields
-from sickbay.server.rest.transcoding.kinds import AGAIN, JSON_TEXT, Kind
+from sickbay.server.rest.transcoding.fields import PLAIN, JsonField, Shapes, request_fields
+from sickbay.server.rest.transcoding.kinds import JSON_TEXT, REPEAT_DESCRIPTION, Kind
 from sickbay.server.rest.transcoding.routes import Route, in_place, is_whole_body
 
 _QUERY: Final = "_query"
 _HEADERS: Final[Mapping[str, tuple[str, Any]]] = {
-    "request_id": ("idempotency-key", {"min_length": 1, "max_length": 128, "description": AGAIN}),
+    "request_id": ("idempotency-key", {"min_length": 1, "max_length": 128, "description": REPEAT_DESCRIPTION}),
     "resume_token": ("Last-Event-ID", {"description": "The id of the last event of an earlier stream, to go on after it."}),
 }
 _ONCE: Final = {"request_id": "Idempotency-Key"}
@@ -40,7 +40,7 @@ class RequestReader:
     def __init__(self, route: Route, shapes: Shapes, *, lenient: bool = False) -> None:
         """`lenient`: ignore unknown parameters in the query of a list."""
         descriptor = route.rpc.input_type
-        self.fields = asked_fields(descriptor, shapes.get(descriptor.full_name, PLAIN))
+        self.fields = request_fields(descriptor, shapes.get(descriptor.full_name, PLAIN))
         self._message: Any = GetMessageClass(descriptor)
         self._path, self._query, self._header = (in_place(route, self.fields, place) for place in ("path", "query", "header"))
         self._reads = {field.proto.name: _reader(field) for field in (*self._path, *self._query)}
@@ -76,12 +76,12 @@ class RequestReader:
             values[one.proto.name] = self._read(one, given[one.name])
         query = given.get(_QUERY)
         for one in self._query:
-            asked = getattr(query, _attribute(one))
-            if asked is not None and asked != one.default:
-                values[one.proto.name] = self._read(one, asked)
+            value = getattr(query, _attribute(one))
+            if value is not None and value != one.default:
+                values[one.proto.name] = self._read(one, value)
         for one in self._header:
             values[one.proto.name] = _sent_once(request, one, given[one.proto.name])
-        return made(self._message, values)
+        return build_message(self._message, values)
 
     def _read(self, one: JsonField, value: Any) -> Any:
         read = self._reads[one.proto.name]
@@ -93,7 +93,7 @@ def _reader(field: JsonField) -> Read | None:
     read = None if kind is JSON_TEXT else kind.read
     if read is None:
         return None
-    return named(field.name, read if not field.proto.is_repeated else lambda values: [read(value) for value in values])
+    return with_field_name(field.name, read if not field.proto.is_repeated else lambda values: [read(value) for value in values])
 
 
 def _scalar(field: JsonField) -> Kind:
@@ -153,5 +153,5 @@ def _attribute(field: JsonField) -> str:
 
 
 def _description(field: JsonField) -> dict[str, Any]:
-    said = field.schema.get("description") or comment(field.proto)
-    return {"description": said} if said else {}
+    description = field.schema.get("description") or comment(field.proto)
+    return {"description": description} if description else {}

@@ -10,7 +10,7 @@ from typing import Any, Final
 from google.api import annotations_pb2
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor, ServiceDescriptor
 
-from sickbay.server.rest.intruders import SAFE
+from sickbay.server.rest.request_policy import SAFE
 from sickbay.server.rest.transcoding.fields import JsonField
 
 _VARIABLE: Final = re.compile(r"\{([a-z0-9_]+)(?:=\*)?\}")

@@ -32,7 +32,7 @@ class Refusal:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-class Sent:
+class RequestHeaders:
     """The headers of a request."""
 
     def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
@@ -51,14 +51,14 @@ class Sent:
         return ", ".join(values) if values else None
 
 
-def refused(method: str, http_version: str, sent: Sent, hosts: Hosts) -> Refusal | None:
+def find_refusal(method: str, http_version: str, headers: RequestHeaders, hosts: Hosts) -> Refusal | None:
     """Why this request is rejected; None if it is accepted."""
-    return _misdirected(http_version, sent, hosts) or (None if method in SAFE else _of_foreign_page(sent) or _no_json(sent))
+    return _check_host(http_version, headers, hosts) or (None if method in SAFE else _check_origin(headers) or _check_content_type(headers))
 
 
-def _misdirected(http_version: str, sent: Sent, hosts: Hosts) -> Refusal | None:
+def _check_host(http_version: str, headers: RequestHeaders, hosts: Hosts) -> Refusal | None:
     """The Host header: RFC 9112, section 3.2, and our own names. HTTP/1.0 may lack it; no browser uses that."""
-    values = sent.all("host")
+    values = headers.all("host")
     if not values and http_version == "1.0":
         return None
     name = host_name(values[0]) if len(values) == 1 else None
@@ -70,9 +70,9 @@ def _misdirected(http_version: str, sent: Sent, hosts: Hosts) -> Refusal | None:
     return Refusal(HTTPStatus.MISDIRECTED_REQUEST, message)
 
 
-def _of_foreign_page(sent: Sent) -> Refusal | None:
-    site, origin = sent.one("sec-fetch-site"), sent.one("origin")
-    if site in _OWN_PAGES or (site is None and (origin is None or _is_own(origin, sent.one("host") or ""))):
+def _check_origin(headers: RequestHeaders) -> Refusal | None:
+    site, origin = headers.one("sec-fetch-site"), headers.one("origin")
+    if site in _OWN_PAGES or (site is None and (origin is None or _is_own(origin, headers.one("host") or ""))):
         return None
     whose = "another site" if origin is None else f"the origin {_shown(origin)}"
     message = f"a web page of {whose} may change nothing here; use a page of this address, or a program (it sends no Origin)"
@@ -88,22 +88,22 @@ def _is_own(origin: str, host: str) -> bool:
     return authority.removesuffix(usual) == host.lower().removesuffix(usual)
 
 
-def _no_json(sent: Sent) -> Refusal | None:
-    if not _has_body(sent):
+def _check_content_type(headers: RequestHeaders) -> Refusal | None:
+    if not _has_body(headers):
         return None
-    coding = sent.one("content-encoding")
+    coding = headers.one("content-encoding")
     if coding is not None and coding.lower() not in {"", "identity"}:
         message = f"a body with the Content-Encoding {_shown(coding)} is not read; send it uncompressed"
         return Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, message, {"accept-encoding": "identity"})
-    kind = sent.one("content-type")
+    kind = headers.one("content-type")
     if kind is not None and _is_json(kind):
         return None
-    told = "the body has no Content-Type" if kind is None else f"a body of the Content-Type {_shown(kind)} is not read"
-    return Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"{told}; {_JSON}", {"accept": "application/json"})
+    problem = "the body has no Content-Type" if kind is None else f"a body of the Content-Type {_shown(kind)} is not read"
+    return Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"{problem}; {_JSON}", {"accept": "application/json"})
 
 
-def _has_body(sent: Sent) -> bool:
-    return sent.one("transfer-encoding") is not None or any(length.strip("0") for length in sent.all("content-length"))
+def _has_body(headers: RequestHeaders) -> bool:
+    return headers.one("transfer-encoding") is not None or any(length.strip("0") for length in headers.all("content-length"))
 
 
 def _is_json(kind: str) -> bool:

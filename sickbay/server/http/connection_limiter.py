@@ -18,16 +18,16 @@ class Member(Protocol):
         """Its client; see `peer_of`."""
 
     def make_room(self) -> None:
-        """Close it; it has already left the crowd."""
+        """Close it; it is already unregistered."""
 
 
 class Entry(Enum):
     """How a new connection is treated."""
 
-    WELCOME = "welcome"
-    ALL_TAKEN = "all_taken"
+    ACCEPTED = "welcome"
+    PORT_FULL = "all_taken"
     """It may only request the health; all other requests are rejected."""
-    PEER_TAKEN = "peer_taken"
+    PEER_FULL = "peer_taken"
     """The same, because its peer has too many."""
 
 
@@ -39,7 +39,7 @@ class _Peer:
         self.waiting: OrderedDict[Member, None] = OrderedDict()
 
 
-class Crowd:
+class ConnectionLimiter:
     """Counts connections in all and by peer, and orders those that wait for their client, longest first.
 
     A new connection replaces the first of them, however short its wait: clients send their requests as soon as they are connected, so
@@ -60,13 +60,13 @@ class Crowd:
     def enter(self, member: Member) -> Entry:
         """Add a new connection, if necessary in place of the one that has waited for its client longest."""
         entry = self._entry(member.peer)
-        if entry is Entry.WELCOME:
+        if entry is Entry.ACCEPTED:
             peer = self._members[member] = self._peers.setdefault(member.peer, _Peer())
             peer.members += 1
             self.waits(member)
         else:
             if len(self._spare) >= SPARE:
-                self._send_away(next(iter(self._spare)))
+                self._close(next(iter(self._spare)))
             self._spare[member] = None
         return entry
 
@@ -96,18 +96,18 @@ class Crowd:
 
     def _entry(self, peer: str) -> Entry:
         known = self._peers.get(peer)
-        if known and known.members >= self._limits.max_connections_per_peer and not self._made_room(known.waiting):
-            return Entry.PEER_TAKEN
-        if len(self._members) >= self._limits.max_connections and not self._made_room(self._waiting):
-            return Entry.ALL_TAKEN
-        return Entry.WELCOME
+        if known and known.members >= self._limits.max_connections_per_peer and not self._make_room(known.waiting):
+            return Entry.PEER_FULL
+        if len(self._members) >= self._limits.max_connections and not self._make_room(self._waiting):
+            return Entry.PORT_FULL
+        return Entry.ACCEPTED
 
-    def _made_room(self, waiting: OrderedDict[Member, None]) -> bool:
+    def _make_room(self, waiting: OrderedDict[Member, None]) -> bool:
         first = next(iter(waiting), None)
         if first is not None:
-            self._send_away(first)
+            self._close(first)
         return first is not None
 
-    def _send_away(self, member: Member) -> None:
+    def _close(self, member: Member) -> None:
         self.leave(member)
         member.make_room()

@@ -40,7 +40,7 @@ class _Member:
     unfinished: int = 0
 
 
-class Crowd:
+class ConnectionLimiter:
     """The connections of one port."""
 
     def __init__(
@@ -57,11 +57,11 @@ class Crowd:
         self._look, self._cut = look, cut
         self._members: dict[Endpoint, _Member] = {}
         self._completed: Counter[Endpoint] = Counter()
-        self._came = 0
+        self._arrivals = 0
         self._pause_s = STALLED_S
-        self._hurry = asyncio.Event()
-        guard.stalls = self._hurry.set
-        guard.took = self._took
+        self._stalled = asyncio.Event()
+        guard.on_stall = self._stalled.set
+        guard.on_message = self._on_message
         guard.cut = self._cut_endpoint
 
     def __len__(self) -> int:
@@ -70,10 +70,10 @@ class Crowd:
     async def run(self, port: int) -> None:
         """Check until cancelled."""
         while True:
-            await wait_for_event(self._hurry, LOOK_S)
+            await wait_for_event(self._stalled, LOOK_S)
             await asyncio.sleep(self._pause_s)
             if not self._guard.is_received:
-                self._hurry.clear()
+                self._stalled.clear()
             began = monotonic()
             self.look(port)
             is_urgent = self._unfinished > self._limits.body_buffer_bytes // 4
@@ -84,14 +84,14 @@ class Crowd:
         try:
             found = self._look(port)
         except OSError:
-            self._meter.refused(Reason.FILES)
+            self._meter.count_refusal(Reason.FILES)
             return
         self._compare(found)
         self._bound_peers()
         self._bound_all()
         self._bound_bytes()
 
-    def _took(self, endpoint: Endpoint, size: int) -> None:
+    def _on_message(self, endpoint: Endpoint, size: int) -> None:
         self._completed[endpoint] += size + HEADER_BYTES
 
     def _cut_endpoint(self, endpoint: Endpoint) -> None:
@@ -104,8 +104,8 @@ class Crowd:
         for connection in found:
             member = before.get(connection.endpoint)
             if member is None or connection.received < member.connection.received:
-                self._came += 1
-                member = _Member(connection._replace(received=0), self._came)
+                self._arrivals += 1
+                member = _Member(connection._replace(received=0), self._arrivals)
             fresh = connection.received - member.connection.received - self._completed[connection.endpoint]
             member.unfinished = max(0, member.unfinished + fresh) if self._guard.is_received else 0
             member.connection = connection
@@ -142,4 +142,4 @@ class Crowd:
     def _end(self, member: _Member, reason: Reason) -> None:
         del self._members[member.connection.endpoint]
         self._cut(member.connection)
-        self._meter.refused(reason)
+        self._meter.count_refusal(reason)
