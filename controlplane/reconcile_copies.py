@@ -65,7 +65,7 @@ class CopyReconciler:
     def _log_failure(self, delivery: Delivery, error: Exception) -> None:
         pause = self._failing.record_failure(delivery.body)
         log.error(
-            "a copy in %s (%d bytes, message %s) makes the sweep fail; it is left as it is and checked again in %g s; others go on",
+            "a copy in %s (%d bytes, message %s) cannot be reconciled; it is left as it is and retried in %g s; others continue",
             Queue.QUARANTINE, len(delivery.body), delivery.message_id, pause, exc_info=error,
         )  # fmt: skip
 

@@ -98,7 +98,7 @@ def _judge(found: Unheard, query: LostQuery, order: RequeueOrder, conditions: _C
         (
             record.job.generation >= MAX_COUNT,
             Verdict.CHANGED,
-            "it has come back as often as a job can; submit it again",
+            "it has reached the maximum generation; submit it again",
         ),
         (quiet_since, Verdict.TOO_RECENT, quiet_since),
         (record.job.job_id in conditions.heard.begun, Verdict.MAY_RUN, "a worker runs it"),

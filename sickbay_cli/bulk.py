@@ -111,7 +111,7 @@ def _report_interruption(tally: Tally, in_flight: Sequence[Item]) -> None:
         remark(f"stopped after line {max(tally.results)}: {count(len(tally.accepted), 'job')} accepted")
     elif numbers:
         unsure = f"lines {numbers[0]} to {numbers[-1]} may or may not have been"
-        remark(f"stopped: {count(len(tally.accepted), 'job')} accepted, {unsure}; go on with line {numbers[0]}")
+        remark(f"stopped: {count(len(tally.accepted), 'job')} accepted, {unsure}; continue with line {numbers[0]}")
 
 
 def _submit_batch(stub: JobServiceStub, batch: list[Item], timeout: float) -> Iterator[tuple[int, BatchSubmitResult | Fault]]:

@@ -34,7 +34,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "metrics-only": ("sickbay_cli.breaker_commands:metrics_only", "Let a breaker count without acting."),
         "auto": ("sickbay_cli.breaker_commands:auto", "Let a breaker decide by itself again."),
         "quarantine": ("sickbay_cli.quarantine:quarantine", "Manage parked and quarantined jobs."),
-        "requeue": ("sickbay_cli.requeue:requeue", "Bring back jobs that the ledger knows and no queue holds."),
+        "requeue": ("sickbay_cli.requeue:requeue", "Requeue jobs that are in the ledger but in no queue."),
         "metrics": ("sickbay_cli.status:metrics", "Show metrics."),
         "health": ("sickbay_cli.status:health", "Show the health of all three services."),
     }

@@ -58,9 +58,9 @@ def requeue(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Bring back jobs that the ledger knows and no queue holds.
+    """Requeue jobs that are in the ledger but in no queue.
 
-    When somebody has purged or deleted a queue, its jobs stay QUEUED, RETRYING or RUNNING for ever. This publishes them again; a
+    When somebody has purged or deleted a queue, its jobs stay QUEUED, RETRYING or RUNNING forever. This publishes them again; a
     job that a worker runs, or whose copy may still wait in a queue, is left alone. Try --dry-run first.
     """
     if bool(job_ids) == (everything or (dry_run and not job_ids)):

@@ -34,7 +34,7 @@ _EXAMPLES = examples(
 @click.option("--wait", is_flag=True, help="Follow the job until it has ended; the exit code says how.")
 @options.patience
 @options.even_if_quarantined
-@click.option("--count", "copies", type=click.IntRange(min=1), default=1, help="Submit so many copies.")
+@click.option("--count", "copies", type=click.IntRange(min=1), default=1, help="Submit this many copies.")
 @click.option("--from", "source", type=click.File("rb"), metavar="FILE.jsonl", help="Submit every line of a file (- is stdin).")
 @options.endpoints("jobapi")
 @options.as_json

@@ -12,7 +12,7 @@ from sickbay.telemetry.metrics import MetricsRegistry
 
 def create_gateway(health: Health, metrics: MetricsRegistry, version: str) -> FastAPI:
     """The application."""
-    app = create_app("Sickbay Worker", "Runs jobs; there is nothing to ask it but how it is.", version)
+    app = create_app("Sickbay Worker", "Runs jobs; its API has only health and metrics.", version)
 
     add_health(app, health)
     add_scrape(app, metrics)

@@ -70,7 +70,7 @@ def submission(request: job_service_pb2.SubmitJobRequest) -> Submission:
     owner = tenant(request.tenant)
     payload = content(request)
     if payload is None:
-        raise InvalidArgument("the payload is missing; send a JSON object, {} if there is nothing to say", ErrorReason.INVALID_PAYLOAD)
+        raise InvalidArgument("the payload is missing; send a JSON object, {} for an empty one", ErrorReason.INVALID_PAYLOAD)
     key = request.request_id
     if key and _REQUEST_ID.fullmatch(key) is None:
         raise InvalidArgument(

@@ -92,7 +92,7 @@ def _check_names(data: bytes) -> None:
     names = [name.text for name in _MEMBERS.decode(data)]
     if len(set(names)) < len(names):
         twice = next(name for place, name in enumerate(names) if name in names[:place])
-        raise InvalidArgument(f"the field {twice!r} comes twice; send it once")
+        raise InvalidArgument(f"duplicate field {twice!r}; send it once")
 
 
 async def _bytes(request: Request, limit: int) -> bytes:

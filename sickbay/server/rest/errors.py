@@ -127,7 +127,7 @@ def _methods(request: Request) -> list[str]:
 
 
 _SENTENCES: Final = MappingProxyType(
-    {404: "there is nothing at {method} {path}; see /docs for the routes", 405: "{path} does not know the method {method}; see /docs"}
+    {404: "there is nothing at {method} {path}; see /docs for the routes", 405: "{path} does not support the method {method}; see /docs"}
 )
 
 

@@ -66,7 +66,7 @@ def _check_host(http_version: str, headers: RequestHeaders, hosts: Hosts) -> Ref
         return Refusal(HTTPStatus.BAD_REQUEST, "a request needs one valid Host header; send the host's name, and the port if it is not 80")
     if hosts.answer(name):
         return None
-    message = f"nothing is answered under the name {_shown(name)}; use localhost, or name it in the service's ALLOWED_HOSTS"
+    message = f"the host name {_shown(name)} is not allowed; use localhost, or add it to the service's ALLOWED_HOSTS"
     return Refusal(HTTPStatus.MISDIRECTED_REQUEST, message)
 
 
@@ -75,7 +75,7 @@ def _check_origin(headers: RequestHeaders) -> Refusal | None:
     if site in _OWN_PAGES or (site is None and (origin is None or _is_own(origin, headers.one("host") or ""))):
         return None
     whose = "another site" if origin is None else f"the origin {_shown(origin)}"
-    message = f"a web page of {whose} may change nothing here; use a page of this address, or a program (it sends no Origin)"
+    message = f"changes by a web page of {whose} are not allowed; use a page of this address, or a program (it sends no Origin)"
     return Refusal(HTTPStatus.FORBIDDEN, message)
 
 
@@ -93,12 +93,12 @@ def _check_content_type(headers: RequestHeaders) -> Refusal | None:
         return None
     coding = headers.one("content-encoding")
     if coding is not None and coding.lower() not in {"", "identity"}:
-        message = f"a body with the Content-Encoding {_shown(coding)} is not read; send it uncompressed"
+        message = f"the Content-Encoding {_shown(coding)} is not supported; send the body uncompressed"
         return Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, message, {"accept-encoding": "identity"})
     kind = headers.one("content-type")
     if kind is not None and _is_json(kind):
         return None
-    problem = "the body has no Content-Type" if kind is None else f"a body of the Content-Type {_shown(kind)} is not read"
+    problem = "the body has no Content-Type" if kind is None else f"the Content-Type {_shown(kind)} is not supported"
     return Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"{problem}; {_JSON}", {"accept": "application/json"})
 
 

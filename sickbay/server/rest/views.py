@@ -159,7 +159,7 @@ SHAPES: Final[Shapes] = MappingProxyType(
         "sickbay.jobs.v1.ResubmitJobRequest": Shape(documented={"job_type": _NAME}),
         "sickbay.jobs.v1.RequeueJobsRequest": Shape(kinds={"min_age": whole_seconds(1, _AGE)}, documented={"job_ids": {"maxItems": 500}}),
         "sickbay.breakers.v1.ListBreakersRequest": Shape(
-            documented={"page_size": {"description": "At most this many, 1 to 1,000; 0 means 1,000."}}
+            documented={"page_size": {"description": "The maximum number of results, 1 to 1,000; 0 means 1,000."}}
         ),
         "sickbay.breakers.v1.ForceOpenBreakerRequest": Shape(names={"duration": "seconds"}, documented={"duration": {"minimum": 0.001}}),
     }

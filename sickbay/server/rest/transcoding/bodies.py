@@ -61,7 +61,7 @@ def build_message(kind: Any, values: Values) -> Message:
     try:
         message: Message = kind(**values)
     except (ValueError, OverflowError):
-        raise InvalidArgument("a number is beyond what its field holds") from None
+        raise InvalidArgument("a number is out of the range of its field") from None
     return message
 
 

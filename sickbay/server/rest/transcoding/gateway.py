@@ -100,7 +100,7 @@ class Gateway:
             response = streams(f"Events `{render.event(reply)[0]}`: {comment(reply)}")[200]
         else:
             content = {"application/json": {"schema": self._documents.response_schema(reply, route.response_body)}}
-            response = {"description": comment(reply) or "As asked", "content": content}
+            response = {"description": comment(reply) or "OK", "content": content}
         found: dict[int | str, dict[str, Any]] = {options.status: response, **statuses(route, reader.fields)}
         for status, more in options.responses.items():
             usual = found.get(status, {})

@@ -156,7 +156,7 @@ def _uint64(value: int) -> int:
     return value
 
 
-REPEAT_DESCRIPTION: Final = "A repeat with the same key within 24 hours gets the first answer."
+REPEAT_DESCRIPTION: Final = "A repeat with the same key within 24 hours returns the first response."
 """The description of an idempotency key."""
 _SHOWN_CHARS: Final = 200
 _BYTES: Final = -1

@@ -28,7 +28,7 @@ from sickbay.server.rest.transcoding.routes import Route, in_place, is_whole_bod
 _QUERY: Final = "_query"
 _HEADERS: Final[Mapping[str, tuple[str, Any]]] = {
     "request_id": ("idempotency-key", {"min_length": 1, "max_length": 128, "description": REPEAT_DESCRIPTION}),
-    "resume_token": ("Last-Event-ID", {"description": "The id of the last event of an earlier stream, to go on after it."}),
+    "resume_token": ("Last-Event-ID", {"description": "The id of the last event of an earlier stream, to continue after it."}),
 }
 _ONCE: Final = {"request_id": "Idempotency-Key"}
 """Headers that must not be repeated: the sender expects protection, and would not have it."""
@@ -98,7 +98,7 @@ def _reader(field: JsonField) -> Read | None:
 
 def _scalar(field: JsonField) -> Kind:
     if field.kind is None or field.entries is not None or (field.kind.type is msgspec.Raw and field.kind is not JSON_TEXT):
-        raise ValueError(f"{field.proto.full_name} is a message, which no query and no path can say; give its RPC a body")
+        raise ValueError(f"{field.proto.full_name} is a message, which cannot be sent in a query or path; give its RPC a body")
     return field.kind
 
 
@@ -144,7 +144,7 @@ def _header(field: JsonField) -> Parameter:
 def _sent_once(request: Request, field: JsonField, value: str) -> str:
     header = _ONCE.get(field.proto.name)
     if header and len(request.headers.getlist(header)) > 1:
-        raise InvalidArgument(f"the header {header} comes twice; send it once")
+        raise InvalidArgument(f"duplicate header {header}; send it once")
     return value
 
 
