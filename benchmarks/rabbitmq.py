@@ -188,7 +188,7 @@ async def engine(url: str, count: int, floor: float) -> None:
             working = Engine(
                 broker=broker,
                 breakers=breakers,
-                fence=NothingKnown(),
+                guard=NothingKnown(),
                 events=events,
                 runner=runner,
                 handlers={"noop": HandlerSpec("noop", noop)},

@@ -1,4 +1,4 @@
-"""The control plane: keeps the ledger, heals, and serves the admins. Start with `healer.py`."""
+"""The control plane: writes the ledger, heals, and serves the admin APIs. Start with `healer.py`."""
 
 import os
 import sys

@@ -12,15 +12,15 @@ from sickbay.telemetry.tracing import open_traces
 
 
 async def run(settings: Settings) -> bool:
-    """Keep, heal and serve until a signal; no thread is ever left behind."""
+    """Write the ledger, heal and serve until a signal; no thread is ever left behind."""
     observers = load_observers(settings.observers)
     signals = Signals()
     async with (
         open_traces(settings.traces_endpoint, settings.worker_name) as traces,
         open_control_plane(settings) as backends,
-        serve(backends, address(settings, CONTROL_PLANE), traces, observers=observers) as doors,
+        serve(backends, address(settings, CONTROL_PLANE), traces, observers=observers) as endpoints,
     ):
-        await signals.serve(backends.ready(), doors)
+        await signals.serve(backends.ready(), endpoints)
     return False
 
 

@@ -1,4 +1,4 @@
-"""Puts the control plane together: keeper, healer and sweep beside the two services."""
+"""Assembles the control plane: ledger ingester, healer and reconciler, and the two services."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from controlplane.breaker_service import BreakerApi
-from controlplane.flow_metrics import HeldBack, LedgerIngestMetrics, ReconcileMetrics, ReleaseMetrics, Transitions
+from controlplane.flow_metrics import HeldBackCollector, LedgerIngestMetrics, ReconcileMetrics, ReleaseMetrics, TransitionMetrics
 from controlplane.healer import Healer
 from controlplane.ledger_ingest import LedgerIngester
 from controlplane.metrics import FleetMetrics
@@ -18,7 +18,7 @@ from controlplane.release import Releaser
 from controlplane.requeue import Requeuer
 from controlplane.rest.app import create_gateway
 from sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceStub, add_BreakerServiceServicer_to_server
-from sickbay.concurrency.tasks import background, begun_again
+from sickbay.concurrency.tasks import background, run_with_restarts
 from sickbay.domain.health import Check, Health, checks_of
 from sickbay.domain.job import JobEvent, JobState
 from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub, add_QuarantineServiceServicer_to_server
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 async def serve(
     backends: ControlPlaneParts, address: Address, traces: Traces | None = None, *, observers: Sequence[Observer] = ()
 ) -> AsyncIterator[Endpoints]:
-    """Keep the ledger, heal and serve until the context ends; `observers` are the user's."""
+    """Write the ledger, heal and serve until the context ends; `observers` are the user's."""
     metrics = MetricsRegistry("controlplane")
     broker, writer, clock = backends.broker, backends.writer, backends.clock
     tracing = traces.of("controlplane") if traces else None
@@ -57,45 +57,47 @@ async def serve(
     reconciler = QuarantineReconciler(broker, writer, clock, observer)
     healer = Healer(
         breakers=backends.breakers,
-        wards=backends.wards,
+        quarantine=backends.quarantine,
         broker=broker,
-        releaser=Releaser(broker, backends.wards, by="healer", observer=observer),
-        on_released=reconciler.nudge,
+        releaser=Releaser(broker, backends.quarantine, by="healer", observer=observer),
+        on_released=reconciler.wake,
         clock=clock,
     )
 
-    def wake(events: Sequence[JobEvent]) -> None:
-        healer.hear(events)
+    def on_ingested(events: Sequence[JobEvent]) -> None:
+        healer.observe_events(events)
         if any(event.state is JobState.CANCELLED for event in events):
-            reconciler.nudge()
+            reconciler.wake()
 
-    ingester = LedgerIngester(broker, writer, clock, wake, observer)
-    transitions = Transitions(backends.breakers, metrics.registry)
+    ingester = LedgerIngester(broker, writer, clock, on_ingested, observer)
+    transitions = TransitionMetrics(backends.breakers, metrics.registry)
     checks = [
-        *checks_of(backends.vitals, "broker", "ledger"),
+        *checks_of(backends.status, "broker", "ledger"),
         Check("keeper", ingester.trouble, needed=True),
         Check("states", ingester.lag),
     ]
     health = Health(checks, grace_s=backends.health_grace)
-    BackendStatusCollector(backends.vitals, metrics.registry)
+    BackendStatusCollector(backends.status, metrics.registry)
     HealthCollector(health, metrics.registry)
-    HeldBack(healer.damping.held_back, metrics.registry)
+    HeldBackCollector(healer.release_backoff.held_back, metrics.registry)
     fleet = FleetMetrics(
         metrics.registry,
         breakers=backends.breakers,
         broker=broker,
         ledger=writer,
-        wards=backends.wards,
+        quarantine=backends.quarantine,
         lost=backends.lost,
         clock=clock,
     )
-    metrics.before = fleet.refresh
-    releaser = Releaser(broker, backends.wards, by="people", observer=observer)
+    metrics.before_scrape = fleet.refresh
+    releaser = Releaser(broker, backends.quarantine, by="people", observer=observer)
     requeuer = Requeuer(
         lost=backends.lost, holds=backends.holds, broker=broker, releaser=releaser, is_behind=lambda: ingester.is_busy, clock=clock
     )
-    breaker_api = BreakerApi(backends.breakers, broker, writer, clock, healer.damping.held_back)
-    quarantine_api = QuarantineApi(wards=backends.wards, releaser=releaser, requeuer=requeuer, on_released=reconciler.nudge, clock=clock)
+    breaker_api = BreakerApi(backends.breakers, broker, writer, clock, healer.release_backoff.held_back)
+    quarantine_api = QuarantineApi(
+        quarantine=backends.quarantine, releaser=releaser, requeuer=requeuer, on_released=reconciler.wake, clock=clock
+    )
     services = [
         Service("sickbay.breakers.v1.BreakerService", add_BreakerServiceServicer_to_server, breaker_api),
         Service("sickbay.jobs.v1.QuarantineService", add_QuarantineServiceServicer_to_server, quarantine_api),
@@ -114,7 +116,7 @@ async def serve(
             registry=metrics.registry,
             health=health,
             name="control plane",
-            around=[CallMeter(metrics.registry)],
+            call_observers=[CallMeter(metrics.registry)],
             tracing=tracing,
         ) as endpoints,
     ):
@@ -123,7 +125,7 @@ async def serve(
 
 @asynccontextmanager
 async def _ingesting(ingester: LedgerIngester) -> AsyncIterator[None]:
-    task = asyncio.create_task(begun_again(ingester.run), name="ledger ingester")
+    task = asyncio.create_task(run_with_restarts(ingester.run), name="ledger ingester")
     try:
         yield
     finally:

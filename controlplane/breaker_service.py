@@ -10,22 +10,22 @@ from controlplane.held_breakers import HeldBreakers
 from sickbay.breakers.v1 import breaker_service_pb2 as pb
 from sickbay.breakers.v1.breaker_pb2 import Breaker
 from sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceServicer
-from sickbay.concurrency.pace import Pace
+from sickbay.concurrency.pace import TokenBucket
 from sickbay.concurrency.tasks import DetachedTasks, detached
 from sickbay.contract import requests as parse
 from sickbay.contract import responses
-from sickbay.contract.paging import next_page_token, paging
-from sickbay.contract.requests import Commanding
-from sickbay.contract.resume import Told
+from sickbay.contract.paging import next_page_token, parse_paging
+from sickbay.contract.requests import CommandRequest
+from sickbay.contract.resume import SentBreakers
 from sickbay.domain.breaker import BreakerKey, BreakerState, Snapshot
 from sickbay.domain.errors import ErrorReason, NotFound, Unavailable
 from sickbay.ports import Breakers, Broker, Clock, LedgerWriter, Queue
 
 BURST: Final = 1_000
 CHANGES_PER_S: Final = 2_000.0
-"""Changes that all watches tell at once, and a second in the long run; of what comes faster the latest is told (`Breakers.watch`)."""
-WATCHED: Final = 1_000
-"""Circuits that a watch remembers at least, before it looks which of them are no more."""
+"""Limits of the changes sent by all watches: at once, and per second; of faster changes only the latest is sent (`Breakers.watch`)."""
+MIN_TRACKED: Final = 1_000
+"""Minimum number of breakers that a watch remembers before it checks which of them still exist."""
 
 
 class BreakerApi(BreakerServiceServicer):
@@ -39,14 +39,15 @@ class BreakerApi(BreakerServiceServicer):
         clock: Clock,
         held_back: Callable[[], Collection[BreakerKey]] = frozenset,
     ) -> None:
-        """`broker` and `ledger` are asked for numbers only.
+        """`broker` and `ledger` are used for metrics only.
 
-        `held_back` names circuits that some worker minds by itself: shown as degraded, also where the fleet knows no such circuit.
+        `held_back` returns breakers whose releases are held back, because a worker uses its own breaker: they are shown as degraded, even
+        if the shared store has no such breaker.
         """
         self._held_back = held_back
         self._breakers = breakers
         self._held = HeldBreakers(breakers)
-        self._pace = Pace(BURST, CHANGES_PER_S)
+        self._rate_limit = TokenBucket(BURST, CHANGES_PER_S)
         self._broker = broker
         self._ledger = ledger
         self._clock = clock
@@ -54,12 +55,12 @@ class BreakerApi(BreakerServiceServicer):
 
     async def ListBreakers(self, request: pb.ListBreakersRequest, context: Any) -> pb.ListBreakersResponse:
         """See the contract."""
-        asked, whose = paging(request), parse.tenant_filter(request.tenant)
+        paging, tenant = parse_paging(request), parse.tenant_filter(request.tenant)
         known = {*await self._breakers.keys(), *self._held_back()}
-        names = {key.name: key for key in known if not whose or key.tenant == whose}
-        rest = sorted(name for name in names if name > asked.cursor)
-        page = rest[: asked.limit]
-        cursor = page[-1] if len(rest) > asked.limit else ""
+        names = {key.name: key for key in known if not tenant or key.tenant == tenant}
+        rest = sorted(name for name in names if name > paging.cursor)
+        page = rest[: paging.limit]
+        cursor = page[-1] if len(rest) > paging.limit else ""
         breakers = await self._snapshots({names[name] for name in page})
         return pb.ListBreakersResponse(breakers=map(responses.breaker, breakers), next_page_token=next_page_token(request, cursor))
 
@@ -68,7 +69,7 @@ class BreakerApi(BreakerServiceServicer):
         key = parse.breaker_key(request.job_type, request.tenant)
         for breaker in await self._snapshots({key}):
             return pb.GetBreakerResponse(breaker=responses.breaker(breaker))
-        raise _unknown(key)
+        raise _not_found(key)
 
     @detached
     async def ResetBreaker(self, request: pb.ResetBreakerRequest, context: Any) -> pb.ResetBreakerResponse:
@@ -97,30 +98,30 @@ class BreakerApi(BreakerServiceServicer):
 
     async def WatchBreakers(self, request: pb.WatchBreakersRequest, context: Any) -> AsyncIterator[pb.WatchBreakersResponse]:
         """See the contract."""
-        kind, whose = parse.job_type_filter(request.job_type), parse.tenant_filter(request.tenant)
+        kind, tenant = parse.job_type_filter(request.job_type), parse.tenant_filter(request.tenant)
 
-        def wanted(breaker: Snapshot) -> bool:
-            return (not kind or breaker.key.job_type == kind) and (not whose or breaker.key.tenant == whose)
+        def matches(breaker: Snapshot) -> bool:
+            return (not kind or breaker.key.job_type == kind) and (not tenant or breaker.key.tenant == tenant)
 
         async with self._breakers.watch() as changes:
-            present = list(filter(wanted, await self._snapshots()))
+            present = list(filter(matches, await self._snapshots()))
             revs = {breaker.key: breaker.rev for breaker in present}
-            most = _most(len(revs))
-            told = Told(present)
-            if told.token != request.resume_token:
-                told = Told()
+            max_tracked = _prune_above(len(revs))
+            sent = SentBreakers(present)
+            if sent.token != request.resume_token:
+                sent = SentBreakers()
                 for breaker in present:
-                    yield _told(told, breaker)
+                    yield _watch_response(sent, breaker)
             async for breaker in changes:
-                if wanted(breaker) and breaker.rev > revs.get(breaker.key, 0):
+                if matches(breaker) and breaker.rev > revs.get(breaker.key, 0):
                     revs[breaker.key] = breaker.rev
-                    yield _told(told, breaker)
-                    await self._pace.turn()
-                if len(revs) > most:
-                    keys = await self._still_there(revs)
+                    yield _watch_response(sent, breaker)
+                    await self._rate_limit.acquire()
+                if len(revs) > max_tracked:
+                    keys = await self._existing_keys(revs)
                     revs = {key: rev for key, rev in revs.items() if key in keys}
-                    told.keep(keys)
-                    most = _most(len(revs))
+                    sent.retain(keys)
+                    max_tracked = _prune_above(len(revs))
 
     async def GetMetrics(self, request: pb.GetMetricsRequest, context: Any) -> pb.GetMetricsResponse:
         """See the contract."""
@@ -132,15 +133,15 @@ class BreakerApi(BreakerServiceServicer):
             now=self._clock(),
         )
 
-    async def _command(self, request: Commanding) -> Breaker:
+    async def _command(self, request: CommandRequest) -> Breaker:
         key, command = parse.command(request)
         await self._held.check(key, command.action)
-        told = responses.breaker(await self._breakers.command(key, command))
-        self._held.note(key, command.action)
-        return told
+        breaker = responses.breaker(await self._breakers.command(key, command))
+        self._held.record(key, command.action)
+        return breaker
 
-    async def _still_there(self, revs: Collection[BreakerKey]) -> Collection[BreakerKey]:
-        """Those that are still there; all of them while nobody can tell."""
+    async def _existing_keys(self, revs: Collection[BreakerKey]) -> Collection[BreakerKey]:
+        """Those that still exist; all of them while the store is unavailable."""
         try:
             return {*await self._breakers.keys(), *self._held_back()}
         except Unavailable:
@@ -153,15 +154,15 @@ class BreakerApi(BreakerServiceServicer):
         return sorted(known.values(), key=lambda breaker: breaker.key.name)
 
 
-def _most(known: int) -> int:
-    """How many circuits a watch remembers before it looks which of them are no more."""
-    return max(WATCHED, 2 * known)
+def _prune_above(known: int) -> int:
+    """How many breakers a watch remembers before it checks which of them still exist."""
+    return max(MIN_TRACKED, 2 * known)
 
 
-def _told(told: Told, breaker: Snapshot) -> pb.WatchBreakersResponse:
-    told.tell(breaker)
-    return pb.WatchBreakersResponse(breaker=responses.breaker(breaker), resume_token=told.token)
+def _watch_response(sent: SentBreakers, breaker: Snapshot) -> pb.WatchBreakersResponse:
+    sent.add(breaker)
+    return pb.WatchBreakersResponse(breaker=responses.breaker(breaker), resume_token=sent.token)
 
 
-def _unknown(key: BreakerKey) -> NotFound:
+def _not_found(key: BreakerKey) -> NotFound:
     return NotFound(f"Circuit breaker for jobType '{key.job_type}' not found", ErrorReason.BREAKER_NOT_FOUND)

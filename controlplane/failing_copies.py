@@ -1,4 +1,4 @@
-"""Copies in `jobs.quarantine` that made the sweep fail, so that it goes on without them and looks at each of them ever more seldom."""
+"""Copies in `jobs.quarantine` that made reconciliation fail: they are skipped, and retried with increasing delays."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from sickbay.domain.storable import digest
 FIRST_PAUSE_S: Final = 60.0
 LONGEST_PAUSE_S: Final = 3_600.0
 MAX_REMEMBERED: Final = 1_000
-"""What was forgotten is looked at in every round."""
+"""Copies beyond this are checked in every round."""
 
 
 class FailingCopies:
-    """Knows copies by their bytes, for they are kept as they are."""
+    """Identifies copies by their bytes, since they are kept unchanged."""
 
     def __init__(self, seconds: Callable[[], float] = time.monotonic) -> None:
-        """None yet."""
+        """`seconds` is a monotonic clock."""
         self._seconds = seconds
         self._known: dict[str, tuple[float, float]] = {}
 
@@ -26,14 +26,14 @@ class FailingCopies:
         return len(self._known)
 
     def is_resting(self, body: bytes) -> bool:
-        """Whether it is not yet time to look at this one again."""
+        """Whether this copy is not yet due to be checked again."""
         if not self._known:
             return False
         _, until = self._known.get(digest(body), (0.0, 0.0))
         return until > self._seconds()
 
-    def failed(self, body: bytes) -> float:
-        """It made the sweep fail (again); for how many seconds it is left alone."""
+    def record_failure(self, body: bytes) -> float:
+        """It failed (again); returns for how many seconds it is skipped."""
         name = digest(body)
         last, _ = self._known.pop(name, (0.0, 0.0))
         pause = min(LONGEST_PAUSE_S, 2 * last) if last else FIRST_PAUSE_S
@@ -42,7 +42,7 @@ class FailingCopies:
             del self._known[next(iter(self._known))]
         return pause
 
-    def passed(self, body: bytes) -> None:
-        """It made no trouble."""
+    def record_success(self, body: bytes) -> None:
+        """It was processed successfully."""
         if self._known:
             self._known.pop(digest(body), None)

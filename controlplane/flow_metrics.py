@@ -1,4 +1,4 @@
-"""What the control plane does, counted: transitions of circuits, releases, the sweep's work, and how far the keeper lags."""
+"""Metrics of the control plane's work: transitions of breakers, releases, reconciliation, and the lag of the ledger."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ from sickbay.domain.job import JobEvent, JobState
 from sickbay.domain.queries import ReconcileResult, ReleaseLease
 from sickbay.observer import Observer
 from sickbay.ports import Breakers, Clock
-from sickbay.telemetry.metrics import SECONDS, Bounded
+from sickbay.telemetry.metrics import SECONDS, BoundedLabels
 
 MAX_TYPES: Final = 100
 
 
-class Transitions:
-    """Follows the circuits. A reader that is slow may miss a state between two others, never the last."""
+class TransitionMetrics:
+    """Counts transitions of breakers. A slow reader may miss a state between two others, never the last."""
 
     def __init__(self, breakers: Breakers, registry: CollectorRegistry) -> None:
         """Add the metric to `registry`."""
         self._breakers = breakers
         text = "Changes of breakers to this state, of the whole fleet."
         self._changes = Counter("sickbay_breaker_transitions", text, ("job_type", "state"), registry=registry)
-        self._type = Bounded(MAX_TYPES)
+        self._type = BoundedLabels(MAX_TYPES)
 
     async def run(self) -> None:
-        """Count until cancelled. What a circuit is in at first is no change, unless it is news that it is not closed."""
+        """Count until cancelled. The initial state of a breaker counts as a change only if it is not CLOSED."""
         known: dict[BreakerKey, BreakerState] = {}
         async with self._breakers.watch() as changes:
             async for breaker in changes:
@@ -43,17 +43,17 @@ class Transitions:
                     known[breaker.key] = breaker.state
 
 
-class HeldBack(Collector):
-    """Tells at each scrape of which circuits this control plane holds releases back."""
+class HeldBackCollector(Collector):
+    """Reports at each scrape for which job types this control plane holds releases back."""
 
     def __init__(self, held_back: Callable[[], Iterable[BreakerKey]], registry: CollectorRegistry) -> None:
         """Add itself to `registry`."""
         self._held_back = held_back
-        self._type = Bounded(MAX_TYPES)
+        self._type = BoundedLabels(MAX_TYPES)
         registry.register(self)
 
     def collect(self) -> Iterable[Metric]:
-        """Prometheus's protocol."""
+        """Called by Prometheus."""
         text = "1 while released jobs of this type are parked again although its breaker is closed."
         family = GaugeMetricFamily("sickbay_releases_held_back", text, labels=("job_type",))
         for job_type in sorted({self._type(key.job_type) for key in self._held_back()}):
@@ -73,7 +73,7 @@ class ReleaseMetrics(Observer):
         )
 
     def released(self, leases: Sequence[ReleaseLease], by: str, error: BaseException | None) -> None:
-        """One release."""
+        """Count one release."""
         if isinstance(error, Unavailable):
             self._failures.inc()
         elif error is None:
@@ -90,7 +90,7 @@ class ReconcileMetrics(Observer):
         self._ghosts, self._kept, self._told, self._remade, self._left = map(copies.labels, ("ghost", "kept", "told", "remade", "left"))
 
     def reconciled(self, result: ReconcileResult) -> None:
-        """A round has ended."""
+        """Count the copies of one round."""
         self._ghosts.inc(result.ghosts)
         self._kept.inc(result.kept)
         self._told.inc(result.told)
@@ -99,7 +99,7 @@ class ReconcileMetrics(Observer):
 
 
 class LedgerIngestMetrics(Observer):
-    """Counts and times the batches of events that the ledger takes, and tells how far it lags."""
+    """Counts and times the batches of events written to the ledger, and reports how far it lags."""
 
     def __init__(self, registry: CollectorRegistry, clock: Clock) -> None:
         """Add the metrics to `registry`."""
@@ -112,7 +112,7 @@ class LedgerIngestMetrics(Observer):
         self._failures = Counter("sickbay_ledger_apply_failures", "Batches that the ledger rejected; they are retried.", registry=registry)
 
     def ingested(self, events: Sequence[JobEvent], seconds: float, error: BaseException | None) -> None:
-        """One batch."""
+        """Record one batch."""
         if error is not None:
             self._failures.inc()
             return

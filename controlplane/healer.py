@@ -1,6 +1,6 @@
-"""Heals without a human: sends the oldest parked job as the probe when a cooldown is over, and brings the others back after a close.
+"""Heals automatically: releases the oldest parked job as the probe when a cooldown is over, and the others after the breaker has closed.
 
-It looks at the state, never at a stream of events alone: whatever it missed, the next look sees. A look happens when a circuit
+It works on the current state and not only on a stream of events, so the next check sees whatever it missed. It checks when a breaker
 changes, when a job was parked, when a cooldown ends, and every 30 s.
 """
 
@@ -13,8 +13,8 @@ from typing import Final
 
 from controlplane.release import Releaser
 from controlplane.release_backoff import ReleaseBackoff
-from sickbay.concurrency.pauses import Pauses
-from sickbay.concurrency.waiting import set_within
+from sickbay.concurrency.pauses import Backoff
+from sickbay.concurrency.waiting import wait_for_event
 from sickbay.domain.breaker import BreakerKey, BreakerState, Snapshot
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import JobEvent, JobState
@@ -24,95 +24,95 @@ from sickbay.ports import Breakers, Broker, Clock, QuarantineStore, Queue
 LOOK_EVERY_S: Final = 30.0
 PACE_S: Final = 0.1
 WINDOW: Final = 50
-"""Jobs of one circuit released at a look, one look each PACE_S at most."""
+"""Jobs of one breaker released per check, with one check per PACE_S at most."""
 RECOVERING_WINDOW: Final = 2
-"""The same while a circuit that has just closed lets jobs in gradually."""
+"""The same while a breaker that has just closed lets jobs in gradually."""
 MAX_MAIN_DEPTH: Final = 200
-"""No releases beyond this many waiting jobs: fresh ones must not queue behind them."""
+"""No releases while this many jobs wait: new ones must not queue behind them."""
 DEGRADED_S: Final = 1.0
 LONGEST_DEGRADED_S: Final = 5.0
-"""While the fleet's circuits cannot be asked nobody is sent out: no worker would probe, and what is closed here may be open there."""
+"""No releases while the shared breakers are unavailable: no worker would probe, and a breaker closed here may be open there."""
 FAILED_S: Final = 1.0
 LONGEST_FAILED_S: Final = 10.0
 PROBE_PATIENCE_MS: Final = 10_000
-"""A released probe that no worker has taken by then is sent again."""
+"""A released probe that no worker has taken by then is released again."""
 
 log = logging.getLogger(__name__)
 
 
 class Healer:
-    """One per control plane; several share the work by the ledger's claims."""
+    """One per control plane; several share the work by the ledger's leases."""
 
     def __init__(
         self,
         *,
         breakers: Breakers,
-        wards: QuarantineStore,
+        quarantine: QuarantineStore,
         broker: Broker,
         releaser: Releaser,
         on_released: Callable[[], None],
         clock: Clock,
-        damping: ReleaseBackoff | None = None,
+        release_backoff: ReleaseBackoff | None = None,
     ) -> None:
-        """Nothing happens before `run`; `on_released` hears when jobs have left the quarantine."""
-        self._on_departure = on_released
-        self.damping = damping or ReleaseBackoff()
+        """Does nothing before `run`; `on_released` is called when jobs have left the quarantine."""
+        self._on_released = on_released
+        self.release_backoff = release_backoff or ReleaseBackoff()
         self._breakers = breakers
-        self._wards = wards
+        self._quarantine = quarantine
         self._broker = broker
         self._releaser = releaser
         self._clock = clock
         self._look = asyncio.Event()
         self._probes: dict[BreakerKey, tuple[int, int]] = {}
-        self._failed = Pauses(FAILED_S, LONGEST_FAILED_S)
-        self._degraded = Pauses(DEGRADED_S, LONGEST_DEGRADED_S)
+        self._failed = Backoff(FAILED_S, LONGEST_FAILED_S)
+        self._degraded = Backoff(DEGRADED_S, LONGEST_DEGRADED_S)
 
-    def nudge(self) -> None:
-        """Something changed: look soon."""
+    def wake(self) -> None:
+        """Check soon: something has changed."""
         self._look.set()
 
-    def hear(self, events: Sequence[JobEvent]) -> None:
-        """The ledger has these: what became of released jobs, and what was parked."""
-        for key in self.damping.heard(events):
+    def observe_events(self, events: Sequence[JobEvent]) -> None:
+        """Events that were written to the ledger: outcomes of released jobs, and newly parked jobs."""
+        for key in self.release_backoff.observe_events(events):
             log.warning(
                 "released jobs of %s are parked again although their breaker is closed: a worker uses its own breaker, because it "
                 "cannot connect to Redis or Redis rejects its writes; the next one is released in %.0f s",
-                key.name, self.damping.wait_s(key),
+                key.name, self.release_backoff.wait_s(key),
             )  # fmt: skip
         if any(event.state is JobState.PARKED for event in events):
-            self.nudge()
+            self.wake()
 
     async def run(self) -> None:
-        """Look and act until cancelled."""
+        """Check and release until cancelled."""
         async with self._breakers.watch() as changes:
-            listener = asyncio.create_task(self._listen(changes), name="healer's ear")
+            listener = asyncio.create_task(self._listen(changes), name="healer's breaker watch")
             try:
                 while True:
                     self._look.clear()
                     wait_s = await self._look_once()
-                    await set_within(self._look, min(wait_s, LOOK_EVERY_S))
+                    await wait_for_event(self._look, min(wait_s, LOOK_EVERY_S))
                     await asyncio.sleep(PACE_S)
             finally:
                 listener.cancel()
 
     async def _listen(self, changes: AsyncIterator[Snapshot]) -> None:
-        told: dict[BreakerKey, str] = {}
+        logged: dict[BreakerKey, str] = {}
         async for change in changes:
-            said = _said(change)
-            if told.get(change.key, BreakerState.CLOSED.value) != said:
-                told[change.key] = said
-                log.info("breaker %s is %s", change.key.name, said)
-            self.nudge()
+            description = _describe(change)
+            if logged.get(change.key, BreakerState.CLOSED.value) != description:
+                logged[change.key] = description
+                log.info("breaker %s is %s", change.key.name, description)
+            self.wake()
 
     async def _look_once(self) -> float:
-        """Do what the state asks for; how many seconds until the next look is due."""
+        """Do what the state requires; returns the seconds until the next check is due."""
         try:
             await self._finish_expired()
             breakers = {breaker.key: breaker for breaker in await self._breakers.snapshots()}
             if any(breaker.degraded for breaker in breakers.values()):
                 return self._degraded.next_s()
             self._degraded.reset()
-            waits = [await self._heal(key, breakers.get(key), count) for key, count in (await self._wards.parked()).items()]
+            waits = [await self._heal(key, breakers.get(key), count) for key, count in (await self._quarantine.parked()).items()]
         except Unavailable as error:
             wait_s = self._failed.next_s()
             log.warning("releasing jobs is suspended, retrying in %.1f s: %s", wait_s, error)
@@ -121,16 +121,16 @@ class Healer:
         return min(waits, default=LOOK_EVERY_S)
 
     async def _finish_expired(self) -> None:
-        while claims := await self._wards.lease_expired():
-            log.warning("%d releases were interrupted and are finished now", len(claims))
-            await self._bring_back(claims)
+        while leases := await self._quarantine.lease_expired():
+            log.warning("%d releases were interrupted and are finished now", len(leases))
+            await self._bring_back(leases)
 
-    async def _bring_back(self, claims: Sequence[ReleaseLease]) -> None:
-        await self._releaser.release(claims)
-        self._on_departure()
+    async def _bring_back(self, leases: Sequence[ReleaseLease]) -> None:
+        await self._releaser.release(leases)
+        self._on_released()
 
     async def _heal(self, key: BreakerKey, breaker: Snapshot | None, count: int) -> float:
-        self.damping.looked(key, breaker)
+        self.release_backoff.observe_breaker(key, breaker)
         if breaker is None or not breaker.state.refuses:
             self._probes.pop(key, None)
             window = RECOVERING_WINDOW if breaker and breaker.recovering else WINDOW
@@ -143,36 +143,36 @@ class Healer:
         return LOOK_EVERY_S
 
     async def _probe(self, key: BreakerKey, probe_at: int, now: int) -> float:
-        """Exactly one job goes out for each time a probe is due; the breaker makes it the probe, or parks it again.
+        """Release exactly one job for each time a probe is due; the breaker makes it the probe, or parks it again.
 
-        `now` is by the clock that `probe_at` is of: ours may be minutes off.
+        `now` is from the same clock as `probe_at`; our own may be minutes off.
         """
         if now < probe_at:
             return (probe_at - now) / 1000
         sent_for, sent_at = self._probes.get(key, (0, 0))
         if sent_for != probe_at or abs(now - sent_at) > PROBE_PATIENCE_MS:
             self._probes[key] = (probe_at, now)
-            claims = await self._wards.lease_parked(key, 1)
-            if claims:
-                log.info("the cooldown of %s is over: job %s is sent as the probe", key.name, claims[0].job.job_id)
-                await self._bring_back(claims)
+            leases = await self._quarantine.lease_parked(key, 1)
+            if leases:
+                log.info("the cooldown of %s is over: job %s is sent as the probe", key.name, leases[0].job.job_id)
+                await self._bring_back(leases)
         return PROBE_PATIENCE_MS / 1000
 
     async def _release(self, key: BreakerKey, breaker: Snapshot | None, limit: int) -> float:
-        if (wait_s := self.damping.wait_s(key)) > 0:
+        if (wait_s := self.release_backoff.wait_s(key)) > 0:
             return wait_s
-        if self.damping.is_held(key):
+        if self.release_backoff.is_held(key):
             limit = 1
         room = MAX_MAIN_DEPTH - await self._broker.depth(Queue.MAIN)
         if room > 0:
-            claims = await self._wards.lease_parked(key, min(limit, room))
-            if claims:
-                log.info("releasing %d of the parked jobs of %s", len(claims), key.name)
-                self.damping.released(key, breaker)
-                await self._bring_back(claims)
-        return max(PACE_S, self.damping.wait_s(key))
+            leases = await self._quarantine.lease_parked(key, min(limit, room))
+            if leases:
+                log.info("releasing %d of the parked jobs of %s", len(leases), key.name)
+                self.release_backoff.record_release(key, breaker)
+                await self._bring_back(leases)
+        return max(PACE_S, self.release_backoff.wait_s(key))
 
 
-def _said(breaker: Snapshot) -> str:
+def _describe(breaker: Snapshot) -> str:
     cause = f" after {breaker.reason_count} {breaker.reason_code} in a row" if breaker.reason_code and breaker.state.refuses else ""
     return f"{breaker.state}{cause}{', letting jobs in gradually' if breaker.recovering else ''}"

@@ -1,4 +1,4 @@
-"""Bounds on breakers of made-up names: how many are held by commands, for types or tenants that nobody has seen yet."""
+"""Limits on breakers with invented names: how many commands may hold for job types or tenants that have had no job yet."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from sickbay.ports import Breakers
 
 MAX_HELD_UNKNOWN: Final = 100
 MAX_HELD: Final = 1_000
-"""A command for a breaker that nobody has seen yet is taken while fewer are held (`_is_held`): of any type, or of a known one."""
+"""A command for an unknown breaker is accepted while fewer are held (`_is_held`): of an unknown job type, or of a known one."""
 MAX_OF_DEFAULT: Final = 1_000
-"""And, for one of the tenant `default`, while that has fewer in all: such a circuit stays for an hour after its reset."""
+"""And, for the tenant `default`, while that has fewer in all: such a breaker remains for an hour after its reset."""
 COUNT_AGAIN_S: Final = 1.0
-"""Seconds between two counts, which look at every breaker; in between the commands of this process are added."""
+"""Seconds between two counts, which read every breaker; in between the commands of this process are added."""
 RETRY_AFTER_S: Final = 60.0
 
 _HOLDS: Final = frozenset({Action.FORCE_OPEN, Action.DISABLE, Action.METRICS_ONLY})
@@ -26,10 +26,10 @@ _HELD: Final = frozenset({BreakerState.FORCED_OPEN, BreakerState.DISABLED, Break
 
 
 class HeldBreakers:
-    """What is known of the breakers that are held."""
+    """Counts the breakers that are held."""
 
     def __init__(self, breakers: Breakers, now: Callable[[], float] = monotonic) -> None:
-        """`now` in seconds, never steps."""
+        """`now` is a monotonic clock in seconds."""
         self._breakers = breakers
         self._now = now
         self._counted_at = float("-inf")
@@ -37,7 +37,7 @@ class HeldBreakers:
         self._counting = asyncio.Lock()
 
     async def check(self, key: BreakerKey, action: Action) -> None:
-        """ResourceExhausted if the command would hold one more breaker of a name that was made up; else its place is taken."""
+        """ResourceExhausted if the command would hold one unknown breaker too many; otherwise it is counted."""
         if action not in _HOLDS or key in (known := await self._breakers.keys()):
             return
         async with self._counting:
@@ -59,8 +59,8 @@ class HeldBreakers:
             )
         self._held.add(key)
 
-    def note(self, key: BreakerKey, action: Action) -> None:
-        """The command was carried out."""
+    def record(self, key: BreakerKey, action: Action) -> None:
+        """Count a command that was carried out."""
         if action is Action.RESET:
             self._held.discard(key)
         elif action in _HOLDS:
@@ -72,6 +72,6 @@ class HeldBreakers:
 
 
 def _is_held(breaker: Snapshot) -> bool:
-    """Whether an admin's command is all that keeps it from being CLOSED; after a hold it waits for a probe, for ever if no job comes."""
+    """Whether only a command keeps it from being CLOSED; after a hold it waits for a probe, forever if no job comes."""
     waits = breaker.state in {BreakerState.OPEN, BreakerState.HALF_OPEN} and not breaker.total_failures
     return waits or breaker.state in _HELD

@@ -1,7 +1,7 @@
-"""Tells the ledger events so that one that it refuses holds up no other: the batch is halved until the one is found, and that is kept.
+"""Writes events to the ledger so that a rejected one blocks no others: the batch is bisected to find it, and it is put into quarantine.
 
-An event is given up only when the ledger takes what stands for it (its bytes, as an UNDECODABLE job in quarantine) in the same moment.
-So whatever is wrong with more than one event, a fault of the database or of ours, gives up nothing: it is raised, and all is tried again.
+An event is given up only if the ledger accepts its replacement at the same time (its bytes, as an UNDECODABLE job in quarantine). So
+nothing is given up if more than one event is affected, by a fault of the database or of ours: the error is raised, and all are retried.
 """
 
 from __future__ import annotations
@@ -18,38 +18,38 @@ from sickbay.ports import LedgerWriter
 log = logging.getLogger(__name__)
 
 
-async def tell(ledger: LedgerWriter, events: Sequence[JobEvent], now: int, *, impatient: bool = False) -> Sequence[JobEvent]:
-    """Apply all; what the ledger has now, in the order of the events. Raises Unavailable, or what is wrong with more than one event.
+async def apply_events(ledger: LedgerWriter, events: Sequence[JobEvent], now: int, *, isolate_faults: bool = False) -> Sequence[JobEvent]:
+    """Apply all; returns what the ledger has now, in the order of the events. Raises Unavailable, or an error of more than one event.
 
-    `impatient`: a fault, too, is taken for a refusal. It may pass, so that is for when it has been waited for.
+    `isolate_faults`: treat a fault as a rejection, too. It may be transient, so use this only after retries.
     """
     try:
         await ledger.apply(events)
     except Unavailable:
         raise
     except Exception as error:
-        if not (impatient or isinstance(error, Unstorable)):
+        if not (isolate_faults or isinstance(error, Unstorable)):
             raise
         if len(events) == 1:
-            return [await _keep(ledger, events[0], error, now)]
+            return [await _replace(ledger, events[0], error, now)]
         middle = len(events) // 2
-        halves = [await tell(ledger, half, now, impatient=impatient) for half in (events[:middle], events[middle:])]
+        halves = [await apply_events(ledger, half, now, isolate_faults=isolate_faults) for half in (events[:middle], events[middle:])]
         return [*halves[0], *halves[1]]
     return events
 
 
-async def _keep(ledger: LedgerWriter, event: JobEvent, error: Exception, now: int) -> JobEvent:
-    """Put what stands for a refused event into quarantine."""
-    said = str(error) if isinstance(error, Unstorable) else f"internal error of the control plane, see its log: {type(error).__name__}"
-    why = f"an event of job {event.job.job_id!r} could not be stored: {said}"
+async def _replace(ledger: LedgerWriter, event: JobEvent, error: Exception, now: int) -> JobEvent:
+    """Put the replacement of a rejected event into quarantine."""
+    reason = str(error) if isinstance(error, Unstorable) else f"internal error of the control plane, see its log: {type(error).__name__}"
+    why = f"an event of job {event.job.job_id!r} could not be stored: {reason}"
     body = encode_event(event)
-    kept = undecodable(body, digest(body), why, now)
-    await ledger.apply([kept])
-    log.error("%s; it was put into quarantine as job %s", why, kept.job.job_id, exc_info=error)
-    return kept
+    replacement = undecodable_event(body, digest(body), why, now)
+    await ledger.apply([replacement])
+    log.error("%s; it was put into quarantine as job %s", why, replacement.job.job_id, exc_info=error)
+    return replacement
 
 
-def undecodable(body: bytes, message_id: str, why: str, now: int) -> JobEvent:
-    """The event that keeps a message nobody could read, or an event the ledger refuses, in quarantine."""
+def undecodable_event(body: bytes, message_id: str, why: str, now: int) -> JobEvent:
+    """The event that puts an undecodable message, or an event that the ledger rejects, into quarantine."""
     job: Job = undecodable_job(body, message_id, why, now)
     return JobEvent(job, JobState.QUARANTINED, now, reason=Reason.UNDECODABLE, code=Reason.UNDECODABLE.value)

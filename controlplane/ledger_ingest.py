@@ -1,4 +1,4 @@
-"""Drains `jobs.ledger` into the ledger, in batches. Events are acknowledged only after the ledger has them."""
+"""Consumes events from `jobs.ledger` and writes them to the ledger in batches. They are acknowledged only after they are durable there."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Callable, Sequence
 from time import monotonic, perf_counter
 from typing import Final
 
-from controlplane.isolation import tell, undecodable
-from sickbay.concurrency.pauses import Pauses, spread
-from sickbay.concurrency.tasks import in_turns
-from sickbay.concurrency.waiting import set_within
+from controlplane.isolation import apply_events, undecodable_event
+from sickbay.concurrency.pauses import Backoff, jitter
+from sickbay.concurrency.tasks import cooperatively
+from sickbay.concurrency.waiting import wait_for_event
 from sickbay.domain.encodings import explained
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import JobEvent, JobState, Reason
@@ -21,24 +21,28 @@ from sickbay.ports import Broker, Clock, Consumer, Delivery, LedgerWriter, Queue
 
 MAX_MESSAGES: Final = 50
 MAX_EVENTS: Final = 250
-"""Written at a time: more of them would keep others from the event loop for longer."""
+"""Written at a time: more would block the event loop for longer."""
 PREFETCH: Final = 200
-BACKOFF_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
-TAKE_AGAIN_S: Final = 1.0
-LONGEST_TAKE_AGAIN_S: Final = 10.0
-"""When the broker gave no events."""
+WRITE_RETRY_S: Final = 0.2
+MAX_WRITE_RETRY_S: Final = 5.0
+"""When the ledger is unavailable."""
+MAX_FAULTS: Final = 5
+"""Attempts after which a fault is regarded as caused by the events."""
+CONSUME_RETRY_S: Final = 1.0
+MAX_CONSUME_RETRY_S: Final = 10.0
+"""When the broker is unavailable."""
 STUCK_S: Final = 30.0
-"""A batch takes milliseconds, and a statement is broken off after 20 s."""
+"""A batch takes milliseconds, and a statement times out after 20 s."""
 LAG_MS: Final = 60_000
 PRUNE_EVERY_S: Final = 3_600.0
-PRUNE_AGAIN_S: Final = 60.0
-"""When the ledger did not answer, doubled up to PRUNE_EVERY_S; the keeper tells that."""
+PRUNE_RETRY_S: Final = 60.0
+"""When the ledger is unavailable, doubled up to PRUNE_EVERY_S; the ingester logs that."""
 
 log = logging.getLogger(__name__)
 
 
 class LedgerIngester:
-    """The ledger's writer of events. Several may run: the ledger merges by the order of truth."""
+    """Writes events to the ledger. Several may run: the ledger merges by the order of truth."""
 
     def __init__(
         self,
@@ -48,7 +52,7 @@ class LedgerIngester:
         on_ingested: Callable[[Sequence[JobEvent]], None],
         observer: Observer = NOBODY,
     ) -> None:
-        """`on_ingested` wakes those who act on what the ledger has just heard."""
+        """`on_ingested` is called with the events that were just written."""
         self._observer = observer
         self._broker = broker
         self._ledger = ledger
@@ -56,129 +60,129 @@ class LedgerIngester:
         self._on_ingested = on_ingested
         self._consumer: Consumer | None = None
         self._stopping = asyncio.Event()
-        self._takes = Pauses(TAKE_AGAIN_S, LONGEST_TAKE_AGAIN_S)
-        self._prunes = Pauses(PRUNE_AGAIN_S, PRUNE_EVERY_S)
+        self._consume_backoff = Backoff(CONSUME_RETRY_S, MAX_CONSUME_RETRY_S)
+        self._prune_backoff = Backoff(PRUNE_RETRY_S, PRUNE_EVERY_S)
         self.is_busy = False
-        """Whether events are in our hands that the ledger does not have yet."""
+        """Whether it holds events that are not in the ledger yet."""
         self._busy_at = 0.0
-        self._refused = ""
-        """Why the ledger did not take the batch in hand when it was told last; "" if it was not told, or took it."""
+        self._last_error = ""
+        """Why the last attempt to write the current batch failed; "" if it did not."""
         self._lag: tuple[int, float] | None = None
-        """How old the last batch was, in ms, and when it was applied."""
+        """The age of the last batch, in ms, and when it was applied."""
         self._has_ended = False
 
     async def run(self) -> None:
-        """Work until `stop`; while the ledger is out of reach, events wait in their queue and statuses lag."""
+        """Consume until `stop`; while the ledger is unavailable, events wait in their queue and job states lag."""
         self._has_ended = False
         try:
-            await self._keep()
+            await self._ingest()
         finally:
             self._has_ended = True
 
     def trouble(self) -> str:
-        """What keeps events from the ledger, for the health of the service; "" if nothing does."""
+        """Why events do not reach the ledger, for the health of the service; "" if they do."""
         if self._has_ended:
             return "events are no longer consumed; restart this service"
-        if self._refused:
-            return f"the ledger accepts no events, they wait, and job states are not updated: {self._refused}"
+        if self._last_error:
+            return f"the ledger accepts no events, they wait, and job states are not updated: {self._last_error}"
         if self.is_busy and monotonic() - self._busy_at > STUCK_S:
             return "the ledger has not answered for a long time: events wait, and job states are not updated"
         return ""
 
     def lag(self) -> str:
-        """By how much states lag behind, for the health of the service; "" if that is not worth a word."""
+        """How far job states lag behind, for the health of the service; "" if they do not."""
         if self._lag is None or self._lag[0] < LAG_MS or monotonic() - self._lag[1] > LAG_MS / 1000:
             return ""
         return f"states of jobs lag by more than {LAG_MS // 60_000} min: events are older when the ledger gets them"
 
-    async def _keep(self) -> None:
+    async def _ingest(self) -> None:
         async with self._broker.consume(Queue.LEDGER, PREFETCH) as consumer:
             self._consumer = consumer
             while (batch := await self._next(consumer)) is not None:
                 self.is_busy = bool(batch)
                 self._busy_at = monotonic()
-                events = [event async for delivery in in_turns(batch) for event in self._read(delivery)]
+                events = [event async for delivery in cooperatively(batch) for event in self._read(delivery)]
                 for begin in range(0, len(events), MAX_EVENTS):
-                    told = await self._apply(events[begin : begin + MAX_EVENTS])
-                    if told is None:
+                    applied = await self._apply(events[begin : begin + MAX_EVENTS])
+                    if applied is None:
                         return
-                    self._lag = (self._clock() - min(event.at for event in told), monotonic())
-                    self._tell_others(told)
+                    self._lag = (self._clock() - min(event.at for event in applied), monotonic())
+                    self._notify(applied)
                 for delivery in batch:
                     delivery.ack()
                 self.is_busy = False
 
     async def _next(self, consumer: Consumer) -> Sequence[Delivery] | None:
-        """What waits; None once the consumer was stopped."""
+        """The next batch; None once the consumer was stopped."""
         try:
             batch = await consumer.get(MAX_MESSAGES)
         except Unavailable as error:
-            wait_s = self._takes.next_s()
+            wait_s = self._consume_backoff.next_s()
             log.warning("cannot consume events, retrying in %.1f s: %s", wait_s, error)
-            await self._rest(wait_s)
+            await self._sleep(wait_s)
             return ()
-        self._takes.reset()
+        self._consume_backoff.reset()
         return batch or None
 
     async def stop(self) -> None:
-        """Finish the batch in hand, or give it back if the ledger does not answer, and take no more."""
+        """Finish the current batch, or requeue it if the ledger is unavailable, and consume no more."""
         self._stopping.set()
         if self._consumer:
             await self._consumer.stop()
 
     async def prune(self) -> None:
-        """Forget what is past its retention, once an hour, for as long as it is let run."""
+        """Delete ended jobs after their retention, once an hour, until cancelled."""
         while True:
             try:
                 forgotten = await self._ledger.prune(self._clock())
                 if forgotten:
                     log.info("%d ended jobs were deleted after their retention", forgotten)
-                self._prunes.reset()
-                wait_s = PRUNE_EVERY_S * spread()
+                self._prune_backoff.reset()
+                wait_s = PRUNE_EVERY_S * jitter()
             except Unavailable:
-                wait_s = self._prunes.next_s()
+                wait_s = self._prune_backoff.next_s()
             except Exception:
                 log.exception("internal error while deleting ended jobs")
-                wait_s = self._prunes.next_s()
+                wait_s = self._prune_backoff.next_s()
             await asyncio.sleep(wait_s)
 
     async def _apply(self, events: Sequence[JobEvent]) -> Sequence[JobEvent] | None:
-        """What the ledger has of them; it is asked until it does, None once we are to stop. What it refuses stands in quarantine then."""
-        attempt = 0
+        """Write them, with retries; None once stopping. Returns what was written: rejected events are replaced by jobs in quarantine."""
+        attempts, backoff = 0, Backoff(WRITE_RETRY_S, MAX_WRITE_RETRY_S)
         while True:
             began = perf_counter()
             try:
-                told = await tell(self._ledger, events, self._clock(), impatient=attempt >= len(BACKOFF_S))
+                applied = await apply_events(self._ledger, events, self._clock(), isolate_faults=attempts >= MAX_FAULTS)
             except Unavailable as error:
-                self._refused = str(error)
+                self._last_error = str(error)
                 self._observer.ingested(events, perf_counter() - began, error)
             except Exception:
-                self._refused = "internal error, see the log"
+                self._last_error = "internal error, see the log"
                 log.exception("internal error of the control plane or the ledger")
             else:
-                self._refused = ""
-                self._observer.ingested(told, perf_counter() - began, None)
-                return told
+                self._last_error = ""
+                self._observer.ingested(applied, perf_counter() - began, None)
+                return applied
             if self._stopping.is_set():
                 return None
-            wait = round(BACKOFF_S[min(attempt, len(BACKOFF_S) - 1)] * spread(), 2)
-            log.warning("the ledger lags behind, retrying in %g s: %s", wait, self._refused)
-            await self._rest(wait)
-            attempt += 1
+            wait_s = round(backoff.next_s(), 2)
+            log.warning("the ledger lags behind, retrying in %g s: %s", wait_s, self._last_error)
+            await self._sleep(wait_s)
+            attempts += 1
 
-    async def _rest(self, seconds: float) -> None:
-        """Wait, but not when we are to stop."""
-        await set_within(self._stopping, seconds)
+    async def _sleep(self, seconds: float) -> None:
+        """Wait, unless stopping."""
+        await wait_for_event(self._stopping, seconds)
 
-    def _tell_others(self, events: Sequence[JobEvent]) -> None:
-        """The ledger has them: nothing that goes wrong now may bring them back, or end the keeper."""
+    def _notify(self, events: Sequence[JobEvent]) -> None:
+        """They are durable: an error in the listener must neither repeat them nor stop the ingester."""
         try:
             self._on_ingested(events)
         except Exception:
             log.exception("internal error in a listener of the ledger's changes")
 
     def _read(self, delivery: Delivery) -> Sequence[JobEvent]:
-        """The events of a message. A bare job was set aside by the broker itself; what is neither is kept as undecodable."""
+        """The events of a message. A bare job was dead-lettered by the broker; anything else is kept as undecodable."""
         now = self._clock()
         try:
             return decode_events(delivery.body, now)
@@ -189,4 +193,4 @@ class LedgerIngester:
             return [JobEvent(job, JobState.QUARANTINED, now, reason=Reason.BROKER, code=Reason.BROKER.value)]
         except Undecodable:
             log.warning("a message on jobs.ledger could not be read and was put into quarantine: %s", why)
-            return [undecodable(delivery.body, delivery.message_id, why, now)]
+            return [undecodable_event(delivery.body, delivery.message_id, why, now)]

@@ -1,6 +1,6 @@
-"""The system in numbers, as the control plane sees it: circuits, queues and the ledger, asked at each scrape.
+"""Metrics of the whole fleet: breakers, queues and the ledger, read at each scrape.
 
-These are facts of the whole fleet: of several control planes each tells the same, so take `max`, not `sum`, over them.
+Every control plane reports the same numbers, so aggregate them with `max`, not `sum`.
 """
 
 from __future__ import annotations
@@ -21,19 +21,19 @@ from sickbay.ports import Breakers, Broker, Clock, LedgerWriter, QuarantineStore
 from sickbay.ports.lost import Lost
 
 PATIENCE_S: Final = 5.0
-"""For each part at a scrape; what does not answer by then is missing from it."""
+"""Timeout of each backend at a scrape; the metrics of those that do not answer in time are missing."""
 MAX_BREAKERS: Final = 200
-"""Circuits told one by one: those that are not closed first. `sickbay_breakers` counts all."""
+"""Breakers with metrics of their own, those that are not closed first. `sickbay_breakers` counts all."""
 MAX_OLDEST: Final = 100
-"""States and types told one by one: those of which nothing was heard for longest."""
+"""States and job types with metrics of their own: those whose oldest job has waited longest for an event."""
 CONSUMED: Final = (Queue.MAIN, Queue.LEDGER)
-"""The queues that have consumers all the time."""
+"""The queues that always have consumers."""
 
 T = TypeVar("T")
 
 
 class FleetMetrics(Collector):
-    """Asks in `refresh`, tells in `collect`. What could not be asked is left out, never made up."""
+    """Reads in `refresh`, reports in `collect`. What could not be read is omitted, never made up."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class FleetMetrics(Collector):
         breakers: Breakers,
         broker: Broker,
         ledger: LedgerWriter,
-        wards: QuarantineStore,
+        quarantine: QuarantineStore,
         lost: Lost,
         clock: Clock,
     ) -> None:
@@ -53,7 +53,7 @@ class FleetMetrics(Collector):
         self._breakers = breakers
         self._broker = broker
         self._ledger = ledger
-        self._wards = wards
+        self._quarantine = quarantine
         self._snapshots: Sequence[Snapshot] | None = None
         self._depths: Mapping[Queue, int | None] = {}
         self._consumers: Mapping[Queue, int | None] = {}
@@ -63,23 +63,23 @@ class FleetMetrics(Collector):
         registry.register(self)
 
     async def refresh(self) -> None:
-        """Ask all parts at the same time."""
-        depths = [_asked(self._broker.depth(queue)) for queue in Queue]
-        consumers = [_asked(self._broker.consumers(queue)) for queue in CONSUMED]
-        self._snapshots, self._jobs, self._duplicates, aside, depth, consumer = await asyncio.gather(
-            _asked(self._breakers.snapshots()),
-            _asked(self._ledger.counts()),
-            _asked(self._ledger.duplicates()),
-            asyncio.gather(_asked(self._wards.parked()), _asked(self._lost.oldest())),
+        """Read from all backends concurrently."""
+        depths = [_read_or_none(self._broker.depth(queue)) for queue in Queue]
+        consumers = [_read_or_none(self._broker.consumers(queue)) for queue in CONSUMED]
+        self._snapshots, self._jobs, self._duplicates, backlog, depth, consumer = await asyncio.gather(
+            _read_or_none(self._breakers.snapshots()),
+            _read_or_none(self._ledger.counts()),
+            _read_or_none(self._ledger.duplicates()),
+            asyncio.gather(_read_or_none(self._quarantine.parked()), _read_or_none(self._lost.oldest())),
             asyncio.gather(*depths),
             asyncio.gather(*consumers),
         )
-        self._parked, self._oldest = aside
+        self._parked, self._oldest = backlog
         self._depths = dict(zip(Queue, depth, strict=True))
         self._consumers = dict(zip(CONSUMED, consumer, strict=True))
 
     def collect(self) -> Iterable[Metric]:
-        """Prometheus's protocol."""
+        """Called by Prometheus."""
         yield from self._of_breakers()
         yield _family("sickbay_queue_messages", "Waiting messages, by queue.", "queue", _named(self._depths))
         yield _family("sickbay_queue_consumers", "Consumers of a queue, of all processes.", "queue", _named(self._consumers))
@@ -127,7 +127,7 @@ class FleetMetrics(Collector):
             yield GaugeMetricFamily("sickbay_ledger_duplicates", text, self._duplicates)
 
     def _of_oldest(self) -> Metric:
-        """No series for a state in which there is no job, so that an alert on it ends."""
+        """No series for a state without jobs, so that an alert on it ends."""
         text = "Time since the last event of the unfinished job (QUEUED, RETRYING, RUNNING) whose last event is the oldest."
         family = GaugeMetricFamily("sickbay_oldest_unfinished_job_seconds", text, labels=("state", "job_type"))
         now = self._clock()
@@ -136,7 +136,7 @@ class FleetMetrics(Collector):
         return family
 
 
-async def _asked(question: Awaitable[T]) -> T | None:
+async def _read_or_none(question: Awaitable[T]) -> T | None:
     try:
         async with asyncio.timeout(PATIENCE_S):
             return await question

@@ -10,7 +10,7 @@ from controlplane.requeue import Requeuer
 from sickbay.concurrency.tasks import DetachedTasks, detached
 from sickbay.contract import lost, responses
 from sickbay.contract import requests as parse
-from sickbay.contract.paging import next_page_token, paging
+from sickbay.contract.paging import next_page_token, parse_paging
 from sickbay.domain.errors import NotFound
 from sickbay.jobs.v1 import quarantine_service_pb2 as pb
 from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceServicer
@@ -21,20 +21,20 @@ class QuarantineApi(QuarantineServiceServicer):
     """Serves QuarantineService."""
 
     def __init__(
-        self, *, wards: QuarantineStore, releaser: Releaser, requeuer: Requeuer, on_released: Callable[[], None], clock: Clock
+        self, *, quarantine: QuarantineStore, releaser: Releaser, requeuer: Requeuer, on_released: Callable[[], None], clock: Clock
     ) -> None:
-        """`on_released` hears when a job has left the quarantine."""
-        self._wards = wards
+        """`on_released` is called when a job has left the quarantine."""
+        self._quarantine = quarantine
         self._requeuer = requeuer
         self._releaser = releaser
-        self._on_departure = on_released
+        self._on_released = on_released
         self._clock = clock
         self.detached = DetachedTasks()
 
     async def ListQuarantinedJobs(self, request: pb.ListQuarantinedJobsRequest, context: Any) -> pb.ListQuarantinedJobsResponse:
         """See the contract."""
-        asked = paging(request)
-        page = await self._wards.list_quarantined(parse.quarantine_query(request, self._clock()), asked.limit, asked.cursor)
+        paging = parse_paging(request)
+        page = await self._quarantine.list_quarantined(parse.quarantine_query(request, self._clock()), paging.limit, paging.cursor)
         return pb.ListQuarantinedJobsResponse(
             jobs=map(responses.quarantined, page.items), next_page_token=next_page_token(request, page.cursor), total_size=page.total
         )
@@ -42,16 +42,16 @@ class QuarantineApi(QuarantineServiceServicer):
     async def GetQuarantinedJob(self, request: pb.GetQuarantinedJobRequest, context: Any) -> pb.GetQuarantinedJobResponse:
         """See the contract."""
         job_id = parse.job_id(request.job_id)
-        found = await self._wards.case(job_id)
+        found = await self._quarantine.case(job_id)
         if found is None:
             raise NotFound(f"job {job_id!r} is not in quarantine; it may have left; GetJob shows where it is")
-        return pb.GetQuarantinedJobResponse(job=responses.case(found))
+        return pb.GetQuarantinedJobResponse(job=responses.quarantined_details(found))
 
     async def ListFailureGroups(self, request: pb.ListFailureGroupsRequest, context: Any) -> pb.ListFailureGroupsResponse:
         """See the contract."""
-        asked = paging(request)
-        kind, whose = parse.job_type_filter(request.job_type), parse.tenant_filter(request.tenant)
-        page = await self._wards.groups(kind, whose, asked.limit, asked.cursor)
+        paging = parse_paging(request)
+        kind, tenant = parse.job_type_filter(request.job_type), parse.tenant_filter(request.tenant)
+        page = await self._quarantine.groups(kind, tenant, paging.limit, paging.cursor)
         return pb.ListFailureGroupsResponse(
             groups=map(responses.failure_group, page.items), next_page_token=next_page_token(request, page.cursor)
         )
@@ -60,23 +60,23 @@ class QuarantineApi(QuarantineServiceServicer):
     async def ResubmitJob(self, request: pb.ResubmitJobRequest, context: Any) -> pb.ResubmitJobResponse:
         """See the contract."""
         job_id, etag, actor = parse.job_id(request.job_id), parse.etag(request.etag), parse.actor(request.actor)
-        claim = await self._wards.lease_job(job_id, parse.edit(request), etag, actor)
-        (record,) = await self._releaser.release([claim])
-        self._on_departure()
+        lease = await self._quarantine.lease_job(job_id, parse.edit(request), etag, actor)
+        (record,) = await self._releaser.release([lease])
+        self._on_released()
         return pb.ResubmitJobResponse(job=responses.job(record))
 
     @detached
     async def DiscardJob(self, request: pb.DiscardJobRequest, context: Any) -> pb.DiscardJobResponse:
         """See the contract."""
         job_id, etag, actor = parse.job_id(request.job_id), parse.etag(request.etag), parse.actor(request.actor)
-        record = await self._wards.discard(job_id, etag, actor)
-        self._on_departure()
+        record = await self._quarantine.discard(job_id, etag, actor)
+        self._on_released()
         return pb.DiscardJobResponse(job=responses.job(record))
 
     @detached
     async def RequeueJobs(self, request: pb.RequeueJobsRequest, context: Any) -> pb.RequeueJobsResponse:
         """See the contract."""
-        asked = paging(request)
+        paging = parse_paging(request)
         query, order = lost.lost_query(request, self._clock()), lost.requeue_order(request)
-        page = await self._requeuer.requeue(query, order, min(asked.limit, lost.MAX_REQUEUED), asked.cursor)
+        page = await self._requeuer.requeue(query, order, min(paging.limit, lost.MAX_REQUEUED), paging.cursor)
         return pb.RequeueJobsResponse(jobs=map(lost.requeued, page.items), next_page_token=next_page_token(request, page.cursor))

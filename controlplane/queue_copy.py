@@ -1,11 +1,11 @@
-"""The copies of set-aside jobs in `jobs.quarantine`, as the sweep looks at them."""
+"""The copies of quarantined jobs in `jobs.quarantine`, as the reconciler processes them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Final
 
-from controlplane.isolation import undecodable
+from controlplane.isolation import undecodable_event
 from sickbay.domain.encodings import explained
 from sickbay.domain.job import JobEvent
 from sickbay.domain.storable import AHEAD_MS
@@ -19,7 +19,7 @@ _MARK_DIGITS: Final = 18
 
 @dataclass(slots=True, eq=False)
 class QueueCopy:
-    """A message of the quarantine in our hands."""
+    """A message that was consumed from `jobs.quarantine`."""
 
     delivery: Delivery
     event: JobEvent
@@ -28,21 +28,21 @@ class QueueCopy:
 
     @classmethod
     def read(cls, delivery: Delivery, now: int) -> QueueCopy:
-        """The event, and how its copy is kept: a message that nobody could read becomes one that everybody can, under one id for good."""
+        """Decode a message; an undecodable one is replaced by a readable event, always under the same id."""
         try:
             return cls(delivery, decode_events(delivery.body, now)[0], delivery.body)
         except (Undecodable, IndexError) as error:
             why = explained(str(error), delivery.body, delivery.encoding)
-            event = undecodable(delivery.body, delivery.message_id, why, now)
+            event = undecodable_event(delivery.body, delivery.message_id, why, now)
             return cls(delivery, event, encode_event(event))
 
     @property
     def identity(self) -> tuple[str, int, int]:
-        """Two copies with the same one are the same copy, published twice."""
+        """Two copies with the same identity are the same copy, published twice."""
         return identity_of(self.event)
 
     def becomes(self, event: JobEvent) -> None:
-        """Keep another event instead, if it is another."""
+        """Keep this event instead, if it is a different one."""
         if event is not self.event:
             self.event = event
             self.body = encode_event(event)
@@ -54,7 +54,7 @@ def identity_of(event: JobEvent) -> tuple[str, int, int]:
 
 
 def mark_of(delivery: Delivery, present: int) -> int:
-    """The round that moved this copy; 0 for one that was never moved, or that a stranger has marked."""
+    """The round that moved this copy; 0 if it was never moved, or if the mark is not one of ours."""
     mark = delivery.headers.get(MARK, "")
     number = int(mark) if len(mark) <= _MARK_DIGITS and mark.isdecimal() else 0
     return number if number <= present + AHEAD_MS else 0

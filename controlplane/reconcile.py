@@ -1,12 +1,11 @@
-"""Keeps `jobs.quarantine` true: its depth is the number of set-aside jobs, and every one of them has its complete copy there.
+"""Reconciles `jobs.quarantine` with the ledger: its depth is the number of jobs in quarantine, and each has its complete copy there.
 
-When a job leaves quarantine its copy stays behind as a ghost. The sweep walks from the head: a ghost is acknowledged, a live copy
-goes to the tail, a copy the ledger does not know is told to the ledger and kept (so a lost ledger is rebuilt from the queue). Where
-copies are missing (a broker killed in the middle of a publish kept the event for the ledger alone) they are made from the ledger.
+When a job leaves quarantine its copy stays behind as a ghost. The reconciler consumes from the head: a ghost is acknowledged, a live copy
+moves to the tail, a copy that the ledger does not know is added to the ledger and kept (so a lost ledger is rebuilt from the queue).
+Missing copies (a broker killed in the middle of a publish kept only the event for the ledger) are recreated from the ledger.
 
-One control plane sweeps at a time. Should two do so for a moment all the same, no last copy is destroyed: each moves copies under the
-mark of its round, and takes for a second copy only one whose mark is older than its own round. What becomes of each copy is in
-`reconcile_copies.py`.
+One control plane reconciles at a time. If two do so for a moment, no last copy is destroyed: each moves copies under the mark of its
+round, and regards as a duplicate only a copy whose mark is older than its own round. `reconcile_copies.py` processes the copies.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from typing import Final
 from controlplane.failing_copies import FailingCopies
 from controlplane.queue_copy import identity_of
 from controlplane.reconcile_copies import CopyReconciler
-from sickbay.concurrency.waiting import set_within
+from sickbay.concurrency.waiting import wait_for_event
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import JobState
 from sickbay.domain.queries import ReconcileResult
@@ -33,15 +32,15 @@ BATCH: Final = 100
 PAGE: Final = 20
 """Jobs read from the ledger at a time, with their payloads."""
 PAUSE_S: Final = 0.02
-"""Between batches, so that a large quarantine is walked without getting in anybody's way."""
+"""Between batches, so that a large quarantine does not slow others down."""
 LINGER_S: Final = 0.5
 RECHECK_S: Final = 5.0
 LONGEST_RECHECK_S: Final = 60.0
 LOOK_EVERY_S: Final = 60.0
 GET_S: Final = 5.0
-"""A message that was counted and does not come by then is in somebody else's hands."""
+"""A message that was counted but is not delivered by then is held by another consumer."""
 SETTLED_MS: Final = 5_000
-"""A job set aside more recently may have its copy still on the way."""
+"""The copy of a job that was quarantined more recently may not have arrived yet."""
 
 log = logging.getLogger(__name__)
 
@@ -55,9 +54,9 @@ class QuarantineReconciler:
         ledger: LedgerWriter,
         clock: Clock,
         observer: Observer = NOBODY,
-        troubled: FailingCopies | None = None,
+        failing: FailingCopies | None = None,
     ) -> None:
-        """Nothing happens before `run`; `observer` hears of every round."""
+        """Does nothing before `run`; `observer` is notified of every round."""
         self._observer = observer
         self._broker = broker
         self._publisher = Publisher(broker, observer)
@@ -66,18 +65,18 @@ class QuarantineReconciler:
         self._due = asyncio.Event()
         self._due.set()
         self._last_round = 0
-        self._disagreed = 0
+        self._mismatches = 0
         self._was_short = False
-        self._sorter = CopyReconciler(self._publisher, ledger, clock, FailingCopies() if troubled is None else troubled)
+        self._copies = CopyReconciler(self._publisher, ledger, clock, FailingCopies() if failing is None else failing)
 
-    def nudge(self) -> None:
-        """Jobs have left the quarantine: sweep soon."""
+    def wake(self) -> None:
+        """Reconcile soon: jobs have left the quarantine."""
         self._due.set()
 
     async def run(self) -> None:
-        """Sweep whenever nudged, and look once in a while, until depth and rows agree."""
+        """Reconcile when woken, and check periodically, until depth and rows agree."""
         while True:
-            await set_within(self._due, LOOK_EVERY_S)
+            await wait_for_event(self._due, LOOK_EVERY_S)
             self._due.clear()
             await asyncio.sleep(LINGER_S)
             try:
@@ -88,70 +87,70 @@ class QuarantineReconciler:
             except Exception:
                 log.exception("internal error in the sweep of the quarantine; restarting it later")
                 agreed = False
-            self._disagreed = 0 if agreed else self._disagreed + 1
+            self._mismatches = 0 if agreed else self._mismatches + 1
             if not agreed:
-                asyncio.get_running_loop().call_later(self._recheck_s(), self.nudge)
+                asyncio.get_running_loop().call_later(self._recheck_s(), self.wake)
 
     def _recheck_s(self) -> float:
-        """Copies on their way arrive within seconds; what stays wrong (somebody else holds them) is looked at ever more seldom."""
-        grown = RECHECK_S * 2.0 ** min(10, max(0, self._disagreed - 3))
-        return min(LONGEST_RECHECK_S, grown) * SystemRandom().uniform(0.8, 1.2)
+        """Copies in flight arrive within seconds; a lasting mismatch (another consumer holds them) is checked with increasing delays."""
+        delay = RECHECK_S * 2.0 ** min(10, max(0, self._mismatches - 3))
+        return min(LONGEST_RECHECK_S, delay) * SystemRandom().uniform(0.8, 1.2)
 
     async def look(self) -> bool:
-        """Compare, and do what is to be done; whether depth and rows agree in the end.
+        """Compare and reconcile; returns whether depth and rows agree in the end.
 
-        Too few copies at one look may be on their way; if they are too few at the next look, too, the missing ones are made.
+        Missing copies may be in flight; they are recreated if they are still missing at the next check.
         """
         surplus = await self._surplus()
         if surplus:
             async with self._ledger.sweeping() as alone:
                 if alone:
-                    while surplus > 0 and (await self.round()).ghosts:
+                    while surplus > 0 and (await self.run_round()).ghosts:
                         surplus = await self._surplus()
                     if surplus < 0 and self._was_short:
-                        await self.restore()
+                        await self.recreate_missing()
                         surplus = await self._surplus()
         self._was_short = surplus < 0
         return surplus == 0
 
-    async def round(self, *, whole: bool = False) -> ReconcileResult:
-        """Look at each present copy once; stop early when no ghost is left, unless the `whole` queue is asked for."""
+    async def run_round(self, *, whole: bool = False) -> ReconcileResult:
+        """Process each present copy once; stop early when no ghost is left, unless the `whole` queue is requested."""
         self._last_round = max(self._clock(), self._last_round + 1)
-        swept = ReconcileResult(self._last_round)
+        result = ReconcileResult(self._last_round)
         surplus = await self._surplus()
         left = await self._broker.depth(Queue.QUARANTINE)
         async with self._broker.consume(Queue.QUARANTINE, BATCH) as consumer:
-            while left > 0 and not swept.around and (whole or swept.ghosts < surplus):
-                deliveries = await self._some(consumer, min(left, BATCH))
+            while left > 0 and not result.around and (whole or result.ghosts < surplus):
+                deliveries = await self._get(consumer, min(left, BATCH))
                 if not deliveries:
                     break
                 left -= len(deliveries)
                 try:
-                    await self._sorter.sort(deliveries, swept)
+                    await self._copies.reconcile(deliveries, result)
                 finally:
-                    # Of a control plane whose clock is ahead: our next round is above it, or we would wait until our clock gets there.
-                    self._last_round = max(self._last_round, swept.highest_mark)
+                    # The clock of another control plane may be ahead: continue above its mark, or we would wait until our clock gets there.
+                    self._last_round = max(self._last_round, result.highest_mark)
                 await asyncio.sleep(PAUSE_S)
-        self._observer.reconciled(swept)
-        return swept
+        self._observer.reconciled(result)
+        return result
 
-    async def restore(self) -> int:
-        """Walk past all copies, and make those that are missing; how many. One too many is a second copy for the next round."""
+    async def recreate_missing(self) -> int:
+        """Check all copies and recreate the missing ones; returns how many. One too many is a duplicate for the next round."""
         before = self._clock() - SETTLED_MS
-        swept = await self.round(whole=True)
+        result = await self.run_round(whole=True)
         after, made = "", 0
         while page := await self._ledger.set_aside(after, PAGE, before):
             after = page[-1].job.job_id
-            missing = [event for event in page if identity_of(event) not in swept.seen]
+            missing = [event for event in page if identity_of(event) not in result.seen]
             if missing:
                 await self._publisher.publish([Message(TO_QUARANTINE, encode_event(event)) for event in missing])
             made += len(missing)
         if made:
-            self._observer.reconciled(ReconcileResult(swept.number, remade=made))
+            self._observer.reconciled(ReconcileResult(result.number, remade=made))
             log.warning("%d parked or quarantined jobs had no copy in %s; their copies were recreated", made, Queue.QUARANTINE)
         return made
 
-    async def _some(self, consumer: Consumer, limit: int) -> Sequence[Delivery]:
+    async def _get(self, consumer: Consumer, limit: int) -> Sequence[Delivery]:
         try:
             async with asyncio.timeout(GET_S):
                 return await consumer.get(limit)

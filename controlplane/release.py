@@ -1,6 +1,6 @@
-"""Brings jobs back from quarantine: lease in the ledger, publish, confirm, finalise. A crash between two steps loses nothing.
+"""Releases jobs from quarantine: lease in the ledger, publish, confirm, finalise. A crash between two steps loses nothing.
 
-If we die before `released`, another control plane publishes the same generation again once the lease is over, marked
+If this process dies before `released`, another control plane publishes the same generation again once the lease has expired, marked
 `maybe_duplicate`, and the workers' duplicate guard drops the second copy.
 """
 
@@ -17,17 +17,17 @@ from sickbay.ports import TO_MAIN, Broker, QuarantineStore
 
 
 class Releaser:
-    """The one way out of quarantine, for the healer and for people alike."""
+    """The only way out of quarantine, for the healer and for people."""
 
     def __init__(self, broker: Broker, store: QuarantineStore, *, by: str = "people", observer: Observer = NOBODY) -> None:
-        """Publish what `store` leased; `by` tells the observer who wants it, `healer` or `people`."""
+        """Publish what `store` leased; `by` tells the observer who requested it, `healer` or `people`."""
         self._publisher = Publisher(broker, observer)
         self._store = store
         self._by = by
         self._observer = observer
 
     async def release(self, leases: Sequence[ReleaseLease]) -> Sequence[JobRecord]:
-        """Publish leased jobs and tell the ledger; Unavailable leaves them to their lease."""
+        """Publish leased jobs and finalise in the ledger; after Unavailable they are released again when their lease expires."""
         self._observer.releasing(leases, self._by)
         error: BaseException | None = None
         try:

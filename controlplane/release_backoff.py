@@ -1,11 +1,11 @@
-"""Holds releases of a circuit back while its released jobs only come back parked.
+"""Back-off for releases whose jobs are parked again at once.
 
-The fleet's circuit may be CLOSED and a worker refuse all the same: it cannot reach Redis and minds a circuit of its own, or Redis takes
-no writes. Released jobs are then parked again within a moment, and would be released and parked for ever, at every look. So whoever
-releases listens to what comes of it: a released job that is parked although its circuit was closed makes the pause until the next
-release of that circuit longer (1 s, doubled up to 60 s), with one job at a time; a success, or a change of the circuit, ends that.
+The shared breaker may be CLOSED while a worker still parks jobs: it cannot reach Redis and uses its own breaker, or Redis rejects writes.
+Released jobs would then be parked again at once, and released and parked forever. So the healer observes the outcomes: a released job
+that is parked although its breaker was closed increases the delay until the next release for that breaker (1 s, doubled up to 60 s),
+one job at a time; a success, or a change of the breaker, ends that.
 
-Each control plane judges by the events it hears. They share the events between them, so each hears of the same trouble.
+Each control plane decides by the events it consumes. They share the events, so each sees the same problem.
 """
 
 from __future__ import annotations
@@ -15,71 +15,71 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Final
 
-from sickbay.concurrency.pauses import grown, spread
+from sickbay.concurrency.pauses import backoff_delay, jitter
 from sickbay.domain.breaker import BreakerKey, Snapshot
 from sickbay.domain.job import JobEvent, JobState
 
 FIRST_S: Final = 1.0
 LONGEST_S: Final = 60.0
 FORGOTTEN_S: Final = 2 * LONGEST_S
-"""Nothing has come back for so long: the next releases are as ever."""
+"""If no job was parked again for this long, the next releases are normal."""
 MAX_DOUBLINGS: Final = 10
 
 
 @dataclass(slots=True)
 class _Held:
-    """What is known of one circuit's releases; times are seconds of a clock that never steps."""
+    """The releases of one breaker; times are seconds of a monotonic clock."""
 
     epoch: int
-    is_out: bool = True
-    """Whether a release went out of which nothing has been heard yet."""
+    awaits_outcome: bool = True
+    """Whether the outcome of a release is still unknown."""
     times: int = 0
-    """How many releases in a row came back."""
-    back_at: float = 0.0
+    """How many releases in a row were parked again."""
+    parked_at: float = 0.0
     until: float = 0.0
 
 
 class ReleaseBackoff:
-    """One per healer. Knows only circuits of which it released something lately."""
+    """One per healer. Knows only breakers with recent releases."""
 
-    def __init__(self, now: Callable[[], float] = monotonic, spread: Callable[[], float] = spread) -> None:
-        """`now` in seconds, never steps; `spread` draws the factor by which a pause is longer or shorter."""
+    def __init__(self, now: Callable[[], float] = monotonic, jitter: Callable[[], float] = jitter) -> None:
+        """`now` is a monotonic clock in seconds; `jitter` draws the factor of each delay."""
         self._now = now
-        self._spread = spread
+        self._jitter = jitter
         self._held: dict[BreakerKey, _Held] = {}
 
-    def looked(self, key: BreakerKey, breaker: Snapshot | None) -> None:
-        """This is the circuit now, None if nobody knows it; where it refuses, or has changed, what came back was no wonder."""
+    def observe_breaker(self, key: BreakerKey, breaker: Snapshot | None) -> None:
+        """The current breaker, None if it is unknown; if it refuses jobs, or has changed, that explains parked ones, so start over."""
         held = self._held.get(key)
         if held is not None and ((breaker is not None and breaker.state.refuses) or held.epoch != _epoch(breaker)):
             del self._held[key]
 
     def wait_s(self, key: BreakerKey) -> float:
-        """For how many seconds nothing of this circuit is to be released."""
+        """For how many seconds no job of this breaker may be released."""
         held = self._held.get(key)
         return max(0.0, held.until - self._now()) if held is not None else 0.0
 
     def is_held(self, key: BreakerKey) -> bool:
-        """Whether its jobs came back lately: one at a time, then."""
+        """Whether its jobs were parked again recently, so that they are released one at a time."""
         held = self._held.get(key)
-        if held is not None and held.times and self._now() - held.back_at > FORGOTTEN_S + min(LONGEST_S, FIRST_S * 2.0**held.times):
+        if held is not None and held.times and self._now() - held.parked_at > FORGOTTEN_S + min(LONGEST_S, FIRST_S * 2.0**held.times):
             held.times = 0
         return held is not None and held.times > 0
 
     def held_back(self) -> frozenset[BreakerKey]:
-        """Every circuit whose releases are held back."""
+        """All breakers whose releases are held back."""
         return frozenset(key for key in list(self._held) if self.is_held(key))
 
-    def released(self, key: BreakerKey, breaker: Snapshot | None) -> None:
-        """Jobs of this circuit went out."""
+    def record_release(self, key: BreakerKey, breaker: Snapshot | None) -> None:
+        """Jobs of this breaker were released."""
         held = self._held.setdefault(key, _Held(_epoch(breaker)))
-        held.is_out = True
+        held.awaits_outcome = True
         if held.times:
             held.until = self._now() + self._pause_s(held)
 
-    def heard(self, events: Sequence[JobEvent]) -> Sequence[BreakerKey]:
-        """What became of jobs; returns the circuits whose releases are held back from now on, or for longer than before."""
-        news = []
+    def observe_events(self, events: Sequence[JobEvent]) -> Sequence[BreakerKey]:
+        """Outcomes of jobs; returns the breakers whose releases are now held back, or for longer than before."""
+        held_longer = []
         for event in events:
             key = BreakerKey(event.job.job_type, event.job.tenant)
             held = self._held.get(key)
@@ -87,16 +87,16 @@ class ReleaseBackoff:
                 continue
             if event.state is JobState.SUCCEEDED:
                 del self._held[key]
-            elif event.state is JobState.PARKED and event.job.generation and held.is_out:
-                held.is_out = False
+            elif event.state is JobState.PARKED and event.job.generation and held.awaits_outcome:
+                held.awaits_outcome = False
                 held.times = min(held.times + 1, MAX_DOUBLINGS)
-                held.back_at = self._now()
-                held.until = held.back_at + self._pause_s(held)
-                news.append(key)
-        return news
+                held.parked_at = self._now()
+                held.until = held.parked_at + self._pause_s(held)
+                held_longer.append(key)
+        return held_longer
 
     def _pause_s(self, held: _Held) -> float:
-        return grown(FIRST_S, LONGEST_S, held.times - 1) * self._spread()
+        return backoff_delay(FIRST_S, LONGEST_S, held.times - 1) * self._jitter()
 
 
 def _epoch(breaker: Snapshot | None) -> int:

@@ -1,9 +1,9 @@
-"""Brings back jobs that the ledger knows and no queue holds, because somebody purged or deleted a queue, or a broker lost its disk.
+"""Requeues jobs that are in the ledger but in no queue, because somebody purged or deleted a queue, or a broker lost its disk.
 
-Nobody can look into a queue, so three things are asked. Does the ledger lag? Then it does not know what became of its jobs. Do queues still
-hold messages? Then the job's copy may be among them, and most likely is. Has a run of the job begun? That is asked of the workers, which
-begin none until it is decided (`Holds`). What passes is claimed, published as the next generation, and finalised, like a release; the
-claim calls the old generation off, so even a copy that turns up after all does not run beside the new one.
+A queue cannot be searched, so three conditions are checked. Does the ledger lag? Then it may not have the jobs' latest states. Do queues
+still hold messages? Then the job's copy may be among them, and most likely is. Has a run of the job begun? The workers answer that, and
+begin none until it is decided (`Holds`). A job that passes is leased, published as the next generation, and finalised, like a release; the
+lease cancels the old generation, so a copy that turns up later does not run as well.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from sickbay.domain.storable import MAX_COUNT
 from sickbay.ports import Broker, Clock, Queue
 from sickbay.ports.lost import Holds, Lost
 
-UNFINISHED: Final = frozenset({JobState.QUEUED, JobState.RETRYING, JobState.RUNNING})
+UNFINISHED: Final = frozenset(state for state in JobState if not (state.is_final or state.in_quarantine))
 LOST: Final = "no queue held it, and the ledger has no payload of it"
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    """What is known of all jobs at once. `waiting` says which queues hold messages, `lagging` why the ledger may not be up to date."""
+class _Conditions:
+    """What applies to all jobs. `waiting` says which queues hold messages, `lagging` why the ledger may not be up to date."""
 
     waiting: str
     lagging: str
@@ -35,12 +35,12 @@ class _Known:
 
 
 class Requeuer:
-    """The one way back for lost jobs."""
+    """Finds and requeues lost jobs."""
 
     def __init__(
         self, *, lost: Lost, holds: Holds, broker: Broker, releaser: Releaser, is_behind: Callable[[], bool], clock: Clock
     ) -> None:
-        """`is_behind` says whether this control plane still has events in its hands."""
+        """`is_behind` returns whether this control plane still holds unwritten events."""
         self._lost = lost
         self._holds = holds
         self._broker = broker
@@ -49,29 +49,29 @@ class Requeuer:
         self._clock = clock
 
     async def requeue(self, query: LostQuery, order: RequeueOrder, limit: int, cursor: str) -> Page[Requeued]:
-        """Judge a page of unfinished jobs and bring those back that are lost; NotFound if one was named that the ledger does not know."""
+        """Check a page of unfinished jobs and requeue the lost ones; NotFound if a named job is not in the ledger."""
         page = await self._lost.unheard(query, max(limit, len(query.job_ids)), cursor)
         _check_known(query, page.items)
         ids = [found.record.job.job_id for found in page.items]
         async with self._holds.hold(ids) as hold:
             workers = await self._broker.consumers(Queue.MAIN)
             heard = await hold.ask(workers) if ids else Heard(frozenset(), workers)
-            known = _Known(await self._waiting(), await self._lagging(), workers, heard)
-            judged = {found.record.job.job_id: _judge(found, query, order, known) for found in page.items}
+            conditions = _Conditions(await self._waiting(), await self._lagging(), workers, heard)
+            judged = {found.record.job.job_id: _judge(found, query, order, conditions) for found in page.items}
             if not order.validate_only:
                 await self._bring_back(judged, order)
                 await self._discard(judged, order)
         return Page([judged[job_id] for job_id in ids], page.cursor)
 
     async def _bring_back(self, judged: dict[str, Requeued], order: RequeueOrder) -> None:
-        wanted = _with(judged, Verdict.REQUEUEABLE)
-        claims = await self._lost.claim_unheard([one.record for one in wanted.values()], order.actor) if wanted else ()
-        known = await self._releaser.release(claims) if claims else ()
-        done = {record.job.job_id: Requeued(record, Verdict.REQUEUED) for record in known}
+        wanted = _with_verdict(judged, Verdict.REQUEUEABLE)
+        leases = await self._lost.claim_unheard([one.record for one in wanted.values()], order.actor) if wanted else ()
+        records = await self._releaser.release(leases) if leases else ()
+        done = {record.job.job_id: Requeued(record, Verdict.REQUEUED) for record in records}
         judged |= {job_id: done.get(job_id, _changed(one)) for job_id, one in wanted.items()}
 
     async def _discard(self, judged: dict[str, Requeued], order: RequeueOrder) -> None:
-        wanted = _with(judged, Verdict.NO_PAYLOAD)
+        wanted = _with_verdict(judged, Verdict.NO_PAYLOAD)
         if order.discard_without_payload and wanted:
             closed = await self._lost.discard_unheard([one.record for one in wanted.values()], order.actor, LOST)
             done = {record.job.job_id: Requeued(record, Verdict.DISCARDED, LOST) for record in closed}
@@ -88,26 +88,26 @@ class Requeuer:
         return "events are being written to the ledger right now" if self._is_behind() else ""
 
 
-def _judge(found: Unheard, query: LostQuery, order: RequeueOrder, known: _Known) -> Requeued:
+def _judge(found: Unheard, query: LostQuery, order: RequeueOrder, conditions: _Conditions) -> Requeued:
     record = found.record
     quiet_since = "" if record.updated_at <= query.before else "the ledger received an event of it too recently; it may be on its way"
-    missing = known.workers - known.heard.workers
+    missing = conditions.workers - conditions.heard.workers
     doubts: list[tuple[bool | str, Verdict, str]] = [
         (record.state not in UNFINISHED, Verdict.CHANGED, f"the job is {record.state}"),
         (found.is_leased, Verdict.CHANGED, "the job is being brought back right now"),
         (
             record.job.generation >= MAX_COUNT,
             Verdict.CHANGED,
-            "it has come back as often as a job can; submit it again",
+            "it has reached the maximum generation; submit it again",
         ),
         (quiet_since, Verdict.TOO_RECENT, quiet_since),
-        (record.job.job_id in known.heard.begun, Verdict.MAY_RUN, "a worker runs it"),
-        (missing > 0, Verdict.MAY_RUN, f"{missing} of {known.workers} workers did not answer; one of them may run it"),
-        (known.lagging, Verdict.TOO_RECENT, known.lagging),
+        (record.job.job_id in conditions.heard.begun, Verdict.MAY_RUN, "a worker runs it"),
+        (missing > 0, Verdict.MAY_RUN, f"{missing} of {conditions.workers} workers did not answer; one of them may run it"),
+        (conditions.lagging, Verdict.TOO_RECENT, conditions.lagging),
         (
-            known.waiting if not order.even_if_waiting else "",
+            conditions.waiting if not order.even_if_waiting else "",
             Verdict.MAY_WAIT,
-            f"{known.waiting}; its copy may be among them. Wait until they are empty, or bring it back even if it waits",
+            f"{conditions.waiting}; its copy may be among them. Wait until they are empty, or bring it back even if it waits",
         ),
         (not found.has_payload, Verdict.NO_PAYLOAD, "the ledger has no payload of it; it can be discarded, or submitted again"),
     ]
@@ -122,7 +122,7 @@ def _check_known(query: LostQuery, found: Sequence[Unheard]) -> None:
         raise NotFound(f"there is no job {missing[0]!r}")
 
 
-def _with(judged: Mapping[str, Requeued], verdict: Verdict) -> dict[str, Requeued]:
+def _with_verdict(judged: Mapping[str, Requeued], verdict: Verdict) -> dict[str, Requeued]:
     return {job_id: one for job_id, one in judged.items() if one.verdict is verdict}
 
 

@@ -1,4 +1,4 @@
-"""The Job API: takes jobs in and tells what became of them. No job runs here. Start with `submit.py`."""
+"""The Job API: submits jobs, and reads, watches and cancels them. No job runs here. Start with `submit.py`."""
 
 import os
 import sys

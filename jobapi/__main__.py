@@ -19,9 +19,9 @@ async def run(settings: Settings) -> bool:
     async with (
         open_traces(settings.traces_endpoint, settings.worker_name) as traces,
         open_jobapi(settings) as backends,
-        serve(backends, address(settings, JOB_API), traces, names=NameLimits.of(settings), observers=observers) as doors,
+        serve(backends, address(settings, JOB_API), traces, names=NameLimits.of(settings), observers=observers) as endpoints,
     ):
-        await signals.serve(backends.ready(), doors)
+        await signals.serve(backends.ready(), endpoints)
     return False
 
 

@@ -1,4 +1,4 @@
-"""Puts the Job API together."""
+"""Assembles the Job API."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from jobapi.metrics import NamesCollector, SubmissionMetrics
 from jobapi.names import NameLimits, Names
-from jobapi.recent import Recent
+from jobapi.recent import RecentJobs
 from jobapi.rest import create_gateway
 from jobapi.service import JobApi
 from jobapi.submit import JobSubmitter
@@ -37,11 +37,11 @@ async def serve(
     names: NameLimits | None = None,
     observers: Sequence[Observer] = (),
 ) -> AsyncIterator[Endpoints]:
-    """Serve JobService until the context ends; `names` bounds the names that clients make up, `observers` are the user's."""
+    """Serve JobService until the context ends; `names` limits the job types and tenants of clients, `observers` are the user's."""
     metrics = MetricsRegistry("jobapi")
-    health = Health(checks_of(backends.vitals, "broker"), grace_s=backends.health_grace)
+    health = Health(checks_of(backends.status, "broker"), grace_s=backends.health_grace)
     known = Names(names or NameLimits())
-    BackendStatusCollector(backends.vitals, metrics.registry)
+    BackendStatusCollector(backends.status, metrics.registry)
     HealthCollector(health, metrics.registry)
     NamesCollector(known, metrics.registry)
     tracing = traces.of("jobapi") if traces else None
@@ -53,7 +53,7 @@ async def serve(
             *observers,
         ]
     )
-    recent = Recent()
+    recent = RecentJobs()
     submitter = JobSubmitter(
         backends.broker, backends.keys, recent, backends.clock, names=known, kept_bytes=backends.kept_bytes, observer=observer
     )
@@ -76,7 +76,7 @@ async def serve(
             registry=metrics.registry,
             health=health,
             name="Job API",
-            around=[CallMeter(metrics.registry)],
+            call_observers=[CallMeter(metrics.registry)],
             tracing=tracing,
         ) as endpoints,
     ):

@@ -1,9 +1,9 @@
-"""Calls a job off so that an answer holds: once it is CANCELLED no further run of it begins; else the answer says that it is too late.
+"""Cancels a job reliably: once it is CANCELLED no further run of it begins; otherwise the error says that it is too late.
 
-A worker begins a run without asking anybody, so it is asked. First every worker holds the job and says whether a run of it has begun.
-Only if none has, the ledger is told; it refuses while the job is being released, and then the next generation is tried. In the end the
-workers are asked again: whoever came meanwhile knows of the cancellation, too. A worker that does not answer may begin a run, and then
-the answer says that.
+A worker begins a run without asking anybody, so the workers are asked. First every worker holds the job and answers whether a run of it
+has begun. Only if none has, the cancellation is published to the ledger; it refuses while the job is being released, and then the next
+generation is tried. Finally the workers are asked again, so that workers that started meanwhile know of the cancellation, too. A worker
+that does not answer may begin a run, and then the error says so.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TRIES: Final = 3
 
 
 class Canceller:
-    """The one way to cancel."""
+    """Cancels jobs."""
 
     def __init__(
         self,
@@ -47,40 +47,40 @@ class Canceller:
         self._find = find
 
     async def cancel(self, job_id: str) -> JobRecord:
-        """The cancelled job.
+        """Cancel a job and return it.
 
-        NotFound; FailedPrecondition if it runs or has ended; Unavailable if the ledger or a worker does not answer: look again.
+        NotFound; FailedPrecondition if it runs or has ended; Unavailable if the ledger or a worker does not answer.
         """
         _check(await self._find(job_id))
         async with self._holds.hold([job_id]) as hold:
-            for tries in range(TRIES):
-                if job_id in await self._begun(hold):
+            for attempt in range(TRIES):
+                if job_id in await self._started_runs(hold):
                     raise FailedPrecondition("a run of the job has begun; it can no longer be cancelled")
                 record = await self._find(job_id)
                 if record.state is not JobState.CANCELLED:
-                    _check(record, was_told=tries > 0)
-                    await self._tell(record)
+                    _check(record, is_published=attempt > 0)
+                    await self._publish_cancellation(record)
                     record = await self._find(job_id)
                 if record.state is JobState.CANCELLED:
-                    if job_id in await self._begun(hold):
+                    if job_id in await self._started_runs(hold):
                         raise FailedPrecondition(
                             "a run of the job had just begun; if it fails, the job is CANCELLED and does not run again"
                         )
                     return record
         raise Unavailable("the ledger lags behind, or the job is being released right now; look at the job again in a moment")
 
-    async def _begun(self, hold: Hold) -> frozenset[str]:
+    async def _started_runs(self, hold: Hold) -> frozenset[str]:
         workers = await self._broker.consumers(Queue.MAIN)
-        heard = await hold.ask(workers)
-        if heard.workers < workers and not heard.begun:
+        answer = await hold.ask(workers)
+        if answer.workers < workers and not answer.begun:
             raise Unavailable(
-                f"{workers - heard.workers} of {workers} workers did not answer, so one of them may begin a run of the job; "
+                f"{workers - answer.workers} of {workers} workers did not answer, so one of them may begin a run of the job; "
                 "make sure that they can connect to the ledger, look at the job, and try again"
             )
-        return heard.begun
+        return answer.begun
 
-    async def _tell(self, record: JobRecord) -> None:
-        """Tell the ledger, and wait until it has decided."""
+    async def _publish_cancellation(self, record: JobRecord) -> None:
+        """Publish the cancellation to the ledger, and wait for the result."""
         async with self._reader.watch(record.job.job_id) as changes:
             cancelled = JobEvent(record.job, JobState.CANCELLED, self._clock(), code="CANCELLED")
             await self._publisher.publish([Message("job.cancelled", encode_event(cancelled))])
@@ -89,7 +89,7 @@ class Canceller:
                     await anext(changes)
 
 
-def _check(record: JobRecord, *, was_told: bool = False) -> None:
-    """Once the ledger was told, a run that it still shows is one that the workers said is over: its end is on the way."""
-    if (record.state is JobState.RUNNING and not was_told) or (record.state.is_final and record.state is not JobState.CANCELLED):
+def _check(record: JobRecord, *, is_published: bool = False) -> None:
+    """After the cancellation was published, a run in the ledger is one that the workers reported as over: its end is in flight."""
+    if (record.state is JobState.RUNNING and not is_published) or (record.state.is_final and record.state is not JobState.CANCELLED):
         raise FailedPrecondition(f"the job is {record.state} and can no longer be cancelled")

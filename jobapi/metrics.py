@@ -1,4 +1,4 @@
-"""The Job API in numbers: what was submitted, and what became of that."""
+"""Metrics of the Job API: submissions and their results."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from jobapi.names import Names
 from sickbay.domain.errors import SickbayError
 from sickbay.domain.queries import Accepted
 from sickbay.observer import Observer
-from sickbay.telemetry.metrics import Bounded
+from sickbay.telemetry.metrics import BoundedLabels
 
 MAX_TYPES: Final = 100
-"""Job types are the clients' to name; those beyond are `other`."""
+"""Clients choose job types; those beyond this limit are `other`."""
 
 
 class SubmissionMetrics(Observer):
@@ -31,17 +31,17 @@ class SubmissionMetrics(Observer):
             ("job_type", "result"),
             registry=registry,
         )
-        self._type = Bounded(MAX_TYPES)
+        self._type = BoundedLabels(MAX_TYPES)
 
     def submitted(self, job_types: Sequence[str], results: Sequence[Accepted | SickbayError]) -> None:
-        """One call."""
-        counts = Counts((job_type, _word(result)) for job_type, result in zip(job_types, results, strict=True))
-        for (job_type, word), count in counts.items():
-            self._submissions.labels(self._type(job_type), word).inc(count)
+        """Count one call."""
+        counts = Counts((job_type, _result_label(result)) for job_type, result in zip(job_types, results, strict=True))
+        for (job_type, label), count in counts.items():
+            self._submissions.labels(self._type(job_type), label).inc(count)
 
 
 class NamesCollector(Collector):
-    """Tells at each scrape how many names are known, and how many submissions were refused because of theirs."""
+    """Reports at each scrape how many names are known, and how many submissions were rejected because of theirs."""
 
     def __init__(self, names: Names, registry: CollectorRegistry) -> None:
         """Add itself to `registry`."""
@@ -49,7 +49,7 @@ class NamesCollector(Collector):
         registry.register(self)
 
     def collect(self) -> Iterable[Metric]:
-        """Prometheus's protocol."""
+        """Called by Prometheus."""
         known = GaugeMetricFamily("sickbay_names_known", "Job types and tenants that this Job API knows.", labels=("kind",))
         known.add_metric(("job_type",), self._names.job_types)
         known.add_metric(("tenant",), self._names.tenants)
@@ -58,7 +58,7 @@ class NamesCollector(Collector):
         yield CounterMetricFamily("sickbay_names_refused", text, self._names.refused)
 
 
-def _word(result: Accepted | SickbayError) -> str:
+def _result_label(result: Accepted | SickbayError) -> str:
     if isinstance(result, SickbayError):
         return "refused"
     return "duplicate" if result.duplicate else "accepted"

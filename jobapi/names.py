@@ -1,15 +1,15 @@
-"""Bounds on the names that clients make up: job types and tenants.
+"""Limits on the job types and tenants that clients use.
 
-Each name costs the system something beyond its job (a row in an index, a series, a circuit while it fails), and a client can make up names
-without end. So this Job API knows a bounded number, and takes a bounded number of new ones a minute. Names it knows go on working, whatever
-others do.
+Each name costs something beyond its job (a row in an index, a metric series, a breaker while it fails), and a client can invent names
+without end. So this Job API knows a limited number, and accepts a limited number of new ones a minute. Known names continue to work,
+whatever other clients do.
 
-Where there is no room, a name that is not used any more makes some. How long it is kept unused depends on what is known of it: a name of
-a flood comes once, one of a real client comes again. So a name is *on probation* at first, and kept for a minute; used again a minute or
-more after it first came it is *established*, and kept for an hour. Names that were made up fill the table for a minute, not for an hour,
-unless their flood comes again with the same ones.
+When the table is full, an unused name is evicted for a new one. How long an unused name is kept depends on its use: names of a flood are
+used once, those of a real client again. So a name is *on probation* at first, and kept for a minute; used again a minute or more after its
+first use, it is *established*, and kept for an hour. Invented names fill the table for a minute, not for an hour, unless the flood uses
+the same ones again.
 
-It knows its own clients only: several Job APIs admit as many times as much, which is still a bound, and needs no server.
+The limits are per process: several Job APIs admit that many times as much, which is still a limit, and needs no server.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from sickbay.domain.errors import ResourceExhausted
 from sickbay.runtime.settings import Settings
 
 PROBATION_S: Final = 60.0
-"""A name that is used again so long after it first came is established; until then it makes room after so long without use."""
+"""A name that is used again this long after its first use is established; until then it can be evicted when unused for this long."""
 UNUSED_S: Final = 3_600.0
-"""An established name that nobody used for so long makes room for another."""
-SAY_AGAIN_S: Final = 60.0
+"""An established name can be evicted when unused for this long."""
+LOG_AGAIN_S: Final = 60.0
 _MINUTE_S: Final = 60.0
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class NameLimits:
-    """How many names are known, and how many new ones (types and tenants together) are taken in a minute."""
+    """How many names are known, and how many new ones (types and tenants together) are accepted per minute."""
 
     job_types: int = 1_000
     tenants: int = 10_000
@@ -45,7 +45,7 @@ class NameLimits:
 
     @classmethod
     def of(cls, settings: Settings) -> Self:
-        """Those of the variables."""
+        """From the settings."""
         return cls(settings.max_job_types, settings.max_tenants, settings.max_new_names_per_minute)
 
 
@@ -56,7 +56,7 @@ class _Use:
 
 
 class _Known:
-    """Names of one kind, on probation and established, in both that used longest ago first."""
+    """Names of one kind, on probation and established, each least recently used first."""
 
     def __init__(self, kind: str, setting: str, limit: int) -> None:
         self.kind = kind
@@ -69,7 +69,7 @@ class _Known:
         return len(self._probation) + len(self._established)
 
     def use(self, name: str, now: float) -> bool:
-        """Whether it is known; then it was used now."""
+        """Record the use of a known name; False if it is unknown."""
         if name in self._established:
             self._established[name] = now
             self._established.move_to_end(name)
@@ -89,52 +89,52 @@ class _Known:
             self._probation.move_to_end(name)
 
     def wait(self, now: float) -> float:
-        """In how many seconds one more fits, if no name is used until then; 0 if it does now."""
+        """The seconds until one more fits, if no name is used until then; 0 if it fits now."""
         if len(self) < self._limit:
             return 0.0
-        return max(0.0, min(self._ends()) - now)
+        return max(0.0, min(self._expiries()) - now)
 
     def add(self, name: str, now: float) -> None:
-        """Only if there is nothing to wait for."""
+        """Add a name, evicting another if necessary; only if `wait` is 0."""
         if len(self) >= self._limit:
-            established, _ = self._ends()
+            established, _ = self._expiries()
             (self._established if established <= now else self._probation).popitem(last=False)
         self._probation[name] = _Use(now, now)
 
-    def _ends(self) -> tuple[float, float]:
-        """When the established name that was used longest ago makes room, and when the one on probation does; infinite if there is none."""
+    def _expiries(self) -> tuple[float, float]:
+        """When the least recently used established name can be evicted, and the one on probation; infinite if there is none."""
         established = next(iter(self._established.values()), inf) + UNUSED_S
         on_probation = next((use.last for use in self._probation.values()), inf) + PROBATION_S
         return established, on_probation
 
 
 class Names:
-    """What this Job API knows of the names in use."""
+    """The names in use at this Job API."""
 
     def __init__(self, limits: NameLimits, now: Callable[[], float] = monotonic) -> None:
-        """`now` in seconds, never steps. After a start every name is new, so there is room for all."""
+        """`now` is a monotonic clock in seconds. After a start every name is new, so all of them may be added at once."""
         self._types = _Known("job type", "MAX_JOB_TYPES", limits.job_types)
         self._tenants = _Known("tenant", "MAX_TENANTS", limits.tenants)
         self._per_minute = limits.new_per_minute
         self._room = float(max(limits.new_per_minute, limits.job_types + limits.tenants))
         self._filled_at = now()
         self._now = now
-        self._said_at = -SAY_AGAIN_S
+        self._logged_at = -LOG_AGAIN_S
         self.refused = 0
-        """Submissions refused because of their names."""
+        """Submissions rejected because of their names."""
 
     @property
     def job_types(self) -> int:
-        """How many are known."""
+        """The number of known ones."""
         return len(self._types)
 
     @property
     def tenants(self) -> int:
-        """How many are known."""
+        """The number of known ones."""
         return len(self._tenants)
 
     def use(self, job_type: str, tenant: str) -> ResourceExhausted | None:
-        """Note that a submission uses these; the error to answer it with if one of them is new, and one too many."""
+        """Record that a submission uses these; returns the error to reject it with if one of them is new and exceeds a limit."""
         now = self._now()
         knows_type, knows_tenant = self._types.use(job_type, now), self._tenants.use(tenant, now)
         if knows_type and knows_tenant:
@@ -161,8 +161,8 @@ class Names:
 
     def _refuse(self, known: _Known, now: float, why: str, wait_s: float) -> ResourceExhausted:
         self.refused += 1
-        if now - self._said_at >= SAY_AGAIN_S:
-            self._said_at = now
+        if now - self._logged_at >= LOG_AGAIN_S:
+            self._logged_at = now
             log.warning("submissions are rejected: %s", why)
         return ResourceExhausted(
             f"this {known.kind} is new here, and {why}; put what differs from job to job into the payload", retry_after=max(1.0, wait_s)

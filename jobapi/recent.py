@@ -1,6 +1,6 @@
-"""Remembers jobs that were just accepted, so that a client who asks at once is not told that its job does not exist.
+"""Remembers recently accepted jobs, so that a client that reads its job at once does not get NOT_FOUND.
 
-The ledger hears of a job some 50 ms after its acceptance, later when it lags.
+The ledger has a job some 50 ms after its acceptance, later when it lags.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from sickbay.domain.job import JobRecord
 SIZE: Final = 10_000
 
 
-class Recent:
-    """The latest accepted jobs of this process, without their payloads; the oldest go first."""
+class RecentJobs:
+    """The latest accepted jobs of this process, without their payloads; the oldest are evicted."""
 
     def __init__(self, size: int = SIZE) -> None:
         """Remember `size` jobs."""
@@ -28,5 +28,5 @@ class Recent:
             self._records.popitem(last=False)
 
     def get(self, job_id: str) -> JobRecord | None:
-        """The job as it was accepted, None if it is not among the latest."""
+        """The job as it was accepted, None if it is unknown or was evicted."""
         return self._records.get(job_id)

@@ -1,4 +1,4 @@
-"""The REST gateway of the Job API: the routes of JobService, as its contract has them, and what submitting does otherwise."""
+"""The REST gateway of the Job API: the routes of JobService, generated from its contract, and a handler for batches."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse, Response
 
-from sickbay.concurrency.tasks import in_turns
+from sickbay.concurrency.tasks import cooperatively
 from sickbay.contract.requests import MAX_BATCH
 from sickbay.domain.errors import InvalidArgument, SickbayError
 from sickbay.jobs.v1 import job_service_pb2 as pb
@@ -22,7 +22,7 @@ from sickbay.server.rest.errors import error_view, fault_response, http_status
 from sickbay.server.rest.openapi import ENDED
 from sickbay.server.rest.scrape import add_scrape
 from sickbay.server.rest.transcoding.bodies import reader_of
-from sickbay.server.rest.transcoding.gateway import Gateway, Manner
+from sickbay.server.rest.transcoding.gateway import Gateway, RouteOptions
 from sickbay.server.rest.views import SHAPES, View
 from sickbay.telemetry.metrics import MetricsRegistry
 
@@ -34,8 +34,8 @@ if TYPE_CHECKING:  # stubs for asyncio exist for type checkers only
     from sickbay.telemetry.spans import Tracing
 
 
-class BatchBody(Body, frozen=True):
-    """Several jobs; each is read by itself, so that a bad one does not harm the others."""
+class BatchRequestBody(Body, frozen=True):
+    """Several jobs; each is decoded separately, so that an invalid one does not affect the others."""
 
     jobs: list[msgspec.Raw]
 
@@ -44,10 +44,10 @@ _ITEM: Final = reader_of(pb.SubmitJobRequest.DESCRIPTOR, SHAPES)
 
 
 def create_gateway(
-    jobs: JobServiceAsyncStub, health: Health, told: MetricsRegistry, version: str, *, tracing: Tracing | None = None
+    jobs: JobServiceAsyncStub, health: Health, metrics: MetricsRegistry, version: str, *, tracing: Tracing | None = None
 ) -> FastAPI:
     """The application; every route's operation id is the name of its RPC."""
-    app = create_app("Sickbay Job API", "Takes jobs in and tells what became of them.", version, tracing)
+    app = create_app("Sickbay Job API", "Submit jobs, follow them, and cancel them.", version, tracing)
 
     @app.get("/", include_in_schema=False)
     async def root() -> Response:
@@ -57,13 +57,13 @@ def create_gateway(
         return await _submit_batch(jobs, request)
 
     add_health(app, health)
-    add_scrape(app, told)
-    manners = {
-        "SubmitJob": Manner(status=202, headers=_location, example=EXAMPLE),
-        "BatchSubmitJobs": Manner(status=202, handle=submit_batch, example={"jobs": [EXAMPLE]}),
-        "WatchJob": Manner(responses=ENDED),
+    add_scrape(app, metrics)
+    options = {
+        "SubmitJob": RouteOptions(status=202, headers=_location, example=EXAMPLE),
+        "BatchSubmitJobs": RouteOptions(status=202, handle=submit_batch, example={"jobs": [EXAMPLE]}),
+        "WatchJob": RouteOptions(responses=ENDED),
     }
-    Gateway(app).add(pb.DESCRIPTOR.services_by_name["JobService"], jobs, manners)
+    Gateway(app).add(pb.DESCRIPTOR.services_by_name["JobService"], jobs, options)
     return app
 
 
@@ -72,21 +72,21 @@ def _location(reply: pb.SubmitJobResponse) -> Mapping[str, str]:
 
 
 async def _submit_batch(jobs: Any, request: Request) -> Response:
-    """Each job is judged by itself. If none is accepted, the answer is the first one's error."""
-    body = await read_body(request, BatchBody, MAX_BATCH_BYTES)
+    """Each job is validated separately. If none is accepted, the response is the first one's error."""
+    body = await read_body(request, BatchRequestBody, MAX_BATCH_BYTES)
     if len(body.jobs) > MAX_BATCH:
         raise InvalidArgument(f"a batch holds 1 to {MAX_BATCH:,} jobs, not {len(body.jobs):,}; split it")
-    read = [_read_item(raw) async for raw in in_turns(body.jobs)]
+    read = [_read_item(raw) async for raw in cooperatively(body.jobs)]
     requests = [item for item in read if not isinstance(item, Fault)]
     reply = (
         await jobs.BatchSubmitJobs(pb.BatchSubmitJobsRequest(requests=requests)) if requests or not read else pb.BatchSubmitJobsResponse()
     )
     answered = iter(reply.results)
-    results = [item if isinstance(item, Fault) else _fault_or_result(next(answered)) async for item in in_turns(read)]
+    results = [item if isinstance(item, Fault) else _fault_or_result(next(answered)) async for item in cooperatively(read)]
     faults = [result for result in results if isinstance(result, Fault)]
     if len(faults) == len(results):
         return fault_response(faults[0])
-    views = [_item_view(result) async for result in in_turns(results)]
+    views = [_item_view(result) async for result in cooperatively(results)]
     return json_response({"accepted": len(results) - len(faults), "refused": len(faults), "results": views}, 202)
 
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 from typing import Any
 
 from jobapi.cancel import Canceller
-from jobapi.recent import Recent
+from jobapi.recent import RecentJobs
 from jobapi.submit import JobSubmitter
-from sickbay.concurrency.tasks import DetachedTasks, detached, in_turns
+from sickbay.concurrency.tasks import DetachedTasks, cooperatively, detached
 from sickbay.contract import requests as parse
 from sickbay.contract import responses, resume
-from sickbay.contract.paging import next_page_token, paging
+from sickbay.contract.paging import next_page_token, parse_paging
 from sickbay.contract.requests import Submission
 from sickbay.domain.errors import NotFound, SickbayError
 from sickbay.domain.job import JobRecord, JobState, StateChange
@@ -35,12 +35,12 @@ class JobApi(JobServiceServicer):
         submitter: JobSubmitter,
         reader: JobReader,
         holds: Holds,
-        recent: Recent,
+        recent: RecentJobs,
         broker: Broker,
         clock: Clock,
         observer: Observer = NOBODY,
     ) -> None:
-        """Read from `reader`, and from `recent` what it does not know yet."""
+        """Read from `reader`, and from `recent` jobs that are not in the ledger yet."""
         self._submitter = submitter
         self._reader = reader
         self._recent = recent
@@ -59,25 +59,25 @@ class JobApi(JobServiceServicer):
     @detached
     async def BatchSubmitJobs(self, request: pb.BatchSubmitJobsRequest, context: Any) -> pb.BatchSubmitJobsResponse:
         """See the contract."""
-        judged = [_judge(item) async for item in in_turns(parse.batch(request))]
-        accepted = iter(await self._submitter.accept([item for item in judged if isinstance(item, Submission)]))
-        results = [next(accepted) if isinstance(item, Submission) else item for item in judged]
-        return pb.BatchSubmitJobsResponse(results=[_batch_result(result) async for result in in_turns(results)])
+        validated = [_validate(item) async for item in cooperatively(parse.batch(request))]
+        accepted = iter(await self._submitter.accept([item for item in validated if isinstance(item, Submission)]))
+        results = [next(accepted) if isinstance(item, Submission) else item for item in validated]
+        return pb.BatchSubmitJobsResponse(results=[_batch_result(result) async for result in cooperatively(results)])
 
     async def GetJob(self, request: pb.GetJobRequest, context: Any) -> pb.GetJobResponse:
         """See the contract."""
         full = parse.full_view(request.view, default=True)
         record = await self._find(parse.job_id(request.job_id))
         history = await self._reader.history(record.job.job_id) if full else ()
-        return pb.GetJobResponse(job=responses.job(record, history or (_first(record),) if full else ()))
+        return pb.GetJobResponse(job=responses.job(record, history or (_initial_change(record),) if full else ()))
 
     async def ListJobs(self, request: pb.ListJobsRequest, context: Any) -> pb.ListJobsResponse:
         """See the contract."""
         full = parse.full_view(request.view, default=False)
-        asked = paging(request)
-        page = await self._reader.find(parse.job_query(request), asked.limit, asked.cursor)
+        paging = parse_paging(request)
+        page = await self._reader.find(parse.job_query(request), paging.limit, paging.cursor)
         histories = await self._reader.histories([record.job.job_id for record in page.items]) if full else {}
-        jobs = [responses.job(record, histories.get(record.job.job_id, ())) async for record in in_turns(page.items)]
+        jobs = [responses.job(record, histories.get(record.job.job_id, ())) async for record in cooperatively(page.items)]
         return pb.ListJobsResponse(jobs=jobs, next_page_token=next_page_token(request, page.cursor))
 
     async def WatchJob(self, request: pb.WatchJobRequest, context: Any) -> AsyncIterator[pb.WatchJobResponse]:
@@ -85,20 +85,20 @@ class JobApi(JobServiceServicer):
         job_id = parse.job_id(request.job_id)
         async with self._reader.watch(job_id) as changes:
             found = await self._find(job_id)
-            told, is_final = resume.place_of(found), found.state.is_final
-            since = resume.after(request.resume_token)
+            sent, is_final = resume.position_of(found), found.state.is_final
+            since = resume.parse_token(request.resume_token)
             if since is None:
                 yield pb.WatchJobResponse(job=responses.job(found), resume_token=resume.token_of(found))
             else:
                 for change in await self._missed(job_id, since):
-                    told, is_final = max(told, resume.place(change)), is_final or change.state.is_final
-                    yield _changed(_as_of(found, change), change)
+                    sent, is_final = max(sent, resume.position(change)), is_final or change.state.is_final
+                    yield _change_response(_as_of(found, change), change)
             if is_final:
                 return
             async for record, change in changes:
-                if resume.place(change) <= told:
+                if resume.position(change) <= sent:
                     continue
-                yield _changed(replace(record, state=change.state), change)
+                yield _change_response(replace(record, state=change.state), change)
                 if change.state.is_final:
                     return
 
@@ -108,8 +108,8 @@ class JobApi(JobServiceServicer):
         return pb.CancelJobResponse(job=responses.job(await self._canceller.cancel(parse.job_id(request.job_id))))
 
     async def _missed(self, job_id: str, since: Truth) -> Sequence[StateChange]:
-        """What is known to have happened to the job after `since`, in the order of truth."""
-        return [change for change in await self._reader.history(job_id) if resume.place(change) > since]
+        """The changes of the job after `since`, in the order of truth."""
+        return [change for change in await self._reader.history(job_id) if resume.position(change) > since]
 
     async def _find(self, job_id: str) -> JobRecord:
         record = await self._reader.get(job_id) or self._recent.get(job_id)
@@ -118,7 +118,7 @@ class JobApi(JobServiceServicer):
         return record
 
 
-def _judge(request: pb.SubmitJobRequest) -> Submission | SickbayError:
+def _validate(request: pb.SubmitJobRequest) -> Submission | SickbayError:
     try:
         return parse.submission(request)
     except SickbayError as error:
@@ -131,15 +131,15 @@ def _batch_result(result: Accepted | SickbayError) -> pb.BatchSubmitResult:
     return pb.BatchSubmitResult(error=batch_error(fault_of(result)))
 
 
-def _first(record: JobRecord) -> StateChange:
+def _initial_change(record: JobRecord) -> StateChange:
     return StateChange(record.job.submitted_at, JobState.QUEUED, 0, 0)
 
 
-def _changed(record: JobRecord, change: StateChange) -> pb.WatchJobResponse:
-    told = responses.change(change, record.job.failures)
-    return pb.WatchJobResponse(job=responses.job(record), change=told, resume_token=resume.token(change))
+def _change_response(record: JobRecord, change: StateChange) -> pb.WatchJobResponse:
+    sent = responses.change(change, record.job.failures)
+    return pb.WatchJobResponse(job=responses.job(record), change=sent, resume_token=resume.token(change))
 
 
 def _as_of(record: JobRecord, change: StateChange) -> JobRecord:
-    """The job, where an earlier change had brought it."""
+    """The job in the state of an earlier change."""
     return replace(record, state=change.state, job=replace(record.job, generation=change.generation, attempt=change.attempt))

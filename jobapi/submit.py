@@ -1,4 +1,4 @@
-"""Takes jobs in: reserve the idempotency key, publish, and only after the broker's confirm say "accepted"."""
+"""Submits jobs: reserve the idempotency key, publish, and return "accepted" only after the broker's confirm."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import replace
 from typing import Final
 
 from jobapi.names import NameLimits, Names
-from jobapi.recent import Recent
-from sickbay.concurrency.tasks import DetachedTasks, in_turns
+from jobapi.recent import RecentJobs
+from sickbay.concurrency.tasks import DetachedTasks, cooperatively
 from sickbay.contract.requests import Submission
 from sickbay.domain.errors import Refused, SickbayError, Unavailable
 from sickbay.domain.job import Job, JobEvent, JobRecord, JobState, new_job_id
@@ -21,30 +21,30 @@ from sickbay.observer import NOBODY, Observer
 from sickbay.ports import TO_MAIN, Broker, Clock, IdempotencyKeys, Message
 
 CONFIRM_AGAIN_S: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
-"""Pauses between attempts to confirm a key whose store does not answer; they end before its lease does."""
+"""Delays between attempts to confirm a key whose store is unavailable; they end before its lease does."""
 
-MAX_TOLD_BYTES: Final = 256 * 1024
-MAX_TOLD: Final = 100
-"""Jobs of which one message tells the ledger, so that it is read in a moment."""
+MAX_EVENT_BYTES: Final = 256 * 1024
+MAX_EVENT_JOBS: Final = 100
+"""Jobs in one message to the ledger, so that it is decoded quickly."""
 
 
 class JobSubmitter:
-    """The one way in, for single jobs and batches alike."""
+    """Submits single jobs and batches."""
 
     def __init__(
         self,
         broker: Broker,
         keys: IdempotencyKeys,
-        recent: Recent,
+        recent: RecentJobs,
         clock: Clock,
         *,
         names: Names | None = None,
         kept_bytes: int = 0,
         observer: Observer = NOBODY,
     ) -> None:
-        """Accepted jobs are remembered in `recent` until the ledger knows them, which also gets payloads of up to `kept_bytes`.
+        """Accepted jobs are remembered in `recent` until they are in the ledger, which also gets payloads of up to `kept_bytes`.
 
-        `names` bounds what clients make up.
+        `names` limits job types and tenants.
         """
         self._names = names or Names(NameLimits())
         self._kept_bytes = kept_bytes
@@ -56,31 +56,31 @@ class JobSubmitter:
         self.detached = DetachedTasks()
 
     async def accept(self, submissions: Sequence[Submission]) -> Sequence[Accepted | SickbayError]:
-        """One result for each submission, in order; those that go in are published together, with the event that tells the ledger.
+        """One result for each submission, in order; valid ones are published together, with their events for the ledger.
 
-        While the broker is away every one of them is Unavailable: it may or may not have arrived. A repeat under the same
-        idempotency key goes on under the same job id; where the broker has certainly taken nothing, the key is free again.
+        If the publish fails every one of them is Unavailable: it may or may not have been published. A repeat with the same
+        idempotency key gets the same job id; if the broker has certainly accepted nothing, the key is released.
         """
         first = _first_of_key(submissions)
         results = await self._accept([submissions[place] for place in sorted(set(first))])
         by_place = dict(zip(sorted(set(first)), results, strict=True))
-        answers = [by_place[place] if place == mine else _repeated(by_place[mine]) for place, mine in enumerate(first)]
+        answers = [by_place[place] if place == mine else _as_duplicate(by_place[mine]) for place, mine in enumerate(first)]
         self._observer.submitted([submission.job_type for submission in submissions], answers)
         return answers
 
     async def _accept(self, submissions: Sequence[Submission]) -> Sequence[Accepted | SickbayError]:
-        """The same for submissions of which no two are one request."""
-        results = [await self._reserve(submission) async for submission in in_turns(submissions)]
+        """The same for submissions without repeats among them."""
+        results = [await self._reserve(submission) async for submission in cooperatively(submissions)]
         fresh = [result.job for result in results if isinstance(result, Accepted) and not result.duplicate]
         try:
             if fresh:
-                messages = [job_message(TO_MAIN, job) async for job in in_turns(fresh)]
-                messages += [message async for message in in_turns(_told(fresh, self._kept_bytes))]
+                messages = [job_message(TO_MAIN, job) async for job in cooperatively(fresh)]
+                messages += [message async for message in cooperatively(_ledger_messages(fresh, self._kept_bytes))]
                 await self._publisher.publish(messages)
         except (Refused, ValueError) as error:
             for submission, job in _keyed(submissions, results):
-                if not job.maybe_duplicate:  # else the one that vanished may have arrived
-                    self.detached.start(self._free(submission, job.job_id))
+                if not job.maybe_duplicate:  # otherwise the earlier request may have been published
+                    self.detached.start(self._release_key(submission, job.job_id))
             if isinstance(error, ValueError):
                 raise
             return _none_accepted(results, error)
@@ -103,7 +103,7 @@ class JobSubmitter:
         try:
             held = await self._keys.reserve(submission.tenant, submission.request_id, submission.digest, job.job_id)
         except Unavailable as error:
-            self.detached.start(self._free(submission, job.job_id))  # it may have been reserved all the same
+            self.detached.start(self._release_key(submission, job.job_id))  # it may have been reserved
             return error
         except SickbayError as error:
             return error
@@ -111,7 +111,7 @@ class JobSubmitter:
         return Accepted(kept, held.duplicate)
 
     async def _confirm(self, submission: Submission) -> None:
-        """The job is accepted, whatever becomes of this; without it a repeat would have to wait for the lease, and run the job anew."""
+        """The job is accepted even if this fails; then a repeat has to wait for the lease to expire, and runs the job again."""
         try:
             await self._keys.confirm(submission.tenant, submission.request_id)
         except Unavailable:
@@ -124,14 +124,14 @@ class JobSubmitter:
                 await self._keys.confirm(submission.tenant, submission.request_id)
                 break
 
-    async def _free(self, submission: Submission, job_id: str) -> None:
-        """The job was certainly not accepted: a repeat need not wait for the lease. If this fails, it must."""
+    async def _release_key(self, submission: Submission, job_id: str) -> None:
+        """Release the key of a job that was certainly not accepted; if this fails, a repeat has to wait for the lease to expire."""
         with contextlib.suppress(Unavailable):
             await self._keys.release(submission.tenant, submission.request_id, job_id)
 
 
 def _first_of_key(submissions: Sequence[Submission]) -> list[int]:
-    """For each submission the place of the first that is the same request under the same idempotency key: its own if there is none."""
+    """For each submission the index of the first one with the same idempotency key and request: its own if there is none."""
     places: dict[tuple[str, str, bytes], int] = {}
     return [
         places.setdefault((one.tenant, one.request_id, one.digest), place) if one.request_id else place
@@ -139,13 +139,13 @@ def _first_of_key(submissions: Sequence[Submission]) -> list[int]:
     ]
 
 
-def _repeated(result: Accepted | SickbayError) -> Accepted | SickbayError:
-    """What a repeat is told in the same call."""
+def _as_duplicate(result: Accepted | SickbayError) -> Accepted | SickbayError:
+    """The result of a repeat in the same call."""
     return replace(result, duplicate=True) if isinstance(result, Accepted) else result
 
 
 def _keyed(submissions: Sequence[Submission], results: Sequence[Accepted | SickbayError]) -> Iterator[tuple[Submission, Job]]:
-    """Those that go in under an idempotency key that they have reserved."""
+    """The new jobs with an idempotency key that they have reserved."""
     for submission, result in zip(submissions, results, strict=True):
         if submission.request_id and isinstance(result, Accepted) and not result.duplicate:
             yield submission, result.job
@@ -155,15 +155,15 @@ def _none_accepted(results: Sequence[Accepted | SickbayError], error: Unavailabl
     return [error if isinstance(result, Accepted) and not result.duplicate else result for result in results]
 
 
-def _told(jobs: Sequence[Job], kept_bytes: int) -> Iterator[Message]:
-    """What tells the ledger, in messages of MAX_TOLD jobs and MAX_TOLD_BYTES of payloads at most, but for one that is larger by itself."""
+def _ledger_messages(jobs: Sequence[Job], kept_bytes: int) -> Iterator[Message]:
+    """Messages for the ledger, each with at most MAX_EVENT_JOBS jobs and MAX_EVENT_BYTES of payloads, except a single larger one."""
     events: list[JobEvent] = []
     size = 0
     for job in jobs:
         length = len(job.payload_json)
         if length > kept_bytes:
-            job, length = replace(job, payload_json=b""), 0  # noqa: PLW2901 - the same job, told without its payload
-        if len(events) == MAX_TOLD or (events and size + length > MAX_TOLD_BYTES):
+            job, length = replace(job, payload_json=b""), 0  # noqa: PLW2901 - the same job without its payload
+        if len(events) == MAX_EVENT_JOBS or (events and size + length > MAX_EVENT_BYTES):
             yield Message("job.accepted", encode_events(events))
             events, size = [], 0
         events.append(JobEvent(job, JobState.QUEUED, job.submitted_at))

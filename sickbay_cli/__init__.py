@@ -1,4 +1,4 @@
-"""The `sickbay` command: starts everything in one process, and talks to the three services over gRPC."""
+"""The `sickbay` command: starts everything in one process, and calls the three services over gRPC."""
 
 import os
 import sys

@@ -1,4 +1,4 @@
-"""The commands that change what a circuit does: reset, force-open, disable, metrics-only, auto."""
+"""The commands that control a breaker: reset, force-open, disable, metrics-only, auto."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _why = click.option("--why", default="", metavar="TEXT", help="Reason, shown to 
 
 @click.command(epilog=examples("sickbay reset email"))
 @_job_type
-@options.whose
+@options.tenant_name
 @options.endpoints("control-plane")
 @options.as_json
 def reset(*, job_type: str, tenant: str, control_plane: Endpoint, as_json: bool) -> None:
@@ -34,11 +34,11 @@ def reset(*, job_type: str, tenant: str, control_plane: Endpoint, as_json: bool)
     """
     with client.breakers(control_plane) as stub:
         stub.ResetBreaker(ResetBreakerRequest(job_type=job_type, tenant=tenant), timeout=control_plane.timeout)
-    told = reset_view(job_type)
+    view = reset_view(job_type)
     if as_json:
-        document(told)
+        document(view)
     else:
-        click.echo(told["message"])
+        click.echo(view["message"])
 
 
 @click.command(
@@ -49,7 +49,7 @@ def reset(*, job_type: str, tenant: str, control_plane: Endpoint, as_json: bool)
 @click.option("--for", "hold", type=options.SPAN, metavar="SPAN", help="For how long: 30s, 10m, 1h30m, 2d. Default: until auto or reset.")
 @_why
 @options.actor
-@options.whose
+@options.tenant_name
 @options.endpoints("control-plane")
 @options.as_json
 def force_open(*, job_type: str, hold: int | None, why: str, actor: str, tenant: str, control_plane: Endpoint, as_json: bool) -> None:
@@ -68,7 +68,7 @@ def force_open(*, job_type: str, hold: int | None, why: str, actor: str, tenant:
 @_job_type
 @_why
 @options.actor
-@options.whose
+@options.tenant_name
 @options.endpoints("control-plane")
 @options.as_json
 def disable(*, job_type: str, why: str, actor: str, tenant: str, control_plane: Endpoint, as_json: bool) -> None:
@@ -87,7 +87,7 @@ def disable(*, job_type: str, why: str, actor: str, tenant: str, control_plane: 
 @_job_type
 @_why
 @options.actor
-@options.whose
+@options.tenant_name
 @options.endpoints("control-plane")
 @options.as_json
 def metrics_only(*, job_type: str, why: str, actor: str, tenant: str, control_plane: Endpoint, as_json: bool) -> None:
@@ -102,7 +102,7 @@ def metrics_only(*, job_type: str, why: str, actor: str, tenant: str, control_pl
 
 @click.command(epilog=examples("sickbay auto email"))
 @_job_type
-@options.whose
+@options.tenant_name
 @options.endpoints("control-plane")
 @options.as_json
 def auto(*, job_type: str, tenant: str, control_plane: Endpoint, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""What people get to see of circuits: a table, all about one, and one line for each change."""
+"""Output of breakers for people: a table, the details of one, and one line for each change."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 from sickbay.breakers.v1.breaker_pb2 import Breaker
 from sickbay_cli.durations import clock, relative, span
-from sickbay_cli.format import breaker_state, joined, ms, other_tenant, when
+from sickbay_cli.format import breaker_state, join_nonempty, ms, other_tenant, when
 from sickbay_cli.output import Cell, Column, details, line, table
 
 _BREAKERS: Final = (
@@ -20,17 +20,17 @@ _BREAKERS: Final = (
 
 
 def show_breakers(breakers: Sequence[Breaker], now: int) -> None:
-    """A list of circuits."""
+    """Print a table of breakers."""
     table(_BREAKERS, [_row(breaker, now) for breaker in breakers])
 
 
 def _row(breaker: Breaker, now: int) -> list[Cell]:
     since = relative(ms(breaker, "open_time"), now)
-    return [_whose(breaker), breaker_state(breaker.state), since, f"{breaker.total_failures:,}", situation(breaker, now)]
+    return [_type_and_tenant(breaker), breaker_state(breaker.state), since, f"{breaker.total_failures:,}", situation(breaker, now)]
 
 
 def show_breaker(breaker: Breaker, now: int) -> None:
-    """Everything about one circuit."""
+    """Print the details of one breaker."""
     cause = f"{breaker.reason_count} x {breaker.reason_code}" if breaker.reason_code else ""
     details(
         [
@@ -39,7 +39,7 @@ def show_breaker(breaker: Breaker, now: int) -> None:
             ("state", breaker_state(breaker.state)),
             ("now", situation(breaker, now)),
             ("opened", when(ms(breaker, "open_time"), now)),
-            ("opened by", joined(": ", cause, breaker.reason_message)),
+            ("opened by", join_nonempty(": ", cause, breaker.reason_message)),
             ("cooldown", span(breaker.cooldown.ToMilliseconds()) if breaker.HasField("cooldown") else ""),
             ("trips", str(breaker.trips or "")),
             ("failures", f"{breaker.total_failures:,}"),
@@ -49,17 +49,17 @@ def show_breaker(breaker: Breaker, now: int) -> None:
 
 
 def show_change(breaker: Breaker, now: int) -> None:
-    """One line of circuits that are followed."""
+    """Print one line of a watch."""
     time = ms(breaker, "update_time") or now
-    line((clock(time), "dim"), _whose(breaker), breaker_state(breaker.state), situation(breaker, now))
+    line((clock(time), "dim"), _type_and_tenant(breaker), breaker_state(breaker.state), situation(breaker, now))
 
 
 def situation(breaker: Breaker, now: int) -> str:
-    """In words what goes on in a circuit; empty for a healthy one."""
-    return joined("; ", _doing(breaker, now), "Redis unavailable: local state" if breaker.degraded else "")
+    """What a breaker is doing, in words; empty for a healthy one."""
+    return join_nonempty("; ", _activity(breaker, now), "Redis unavailable: local state" if breaker.degraded else "")
 
 
-def _doing(breaker: Breaker, now: int) -> str:
+def _activity(breaker: Breaker, now: int) -> str:
     match breaker.state:
         case Breaker.STATE_OPEN:
             return _open(breaker, now)
@@ -68,7 +68,7 @@ def _doing(breaker: Breaker, now: int) -> str:
         case Breaker.STATE_FORCED_OPEN | Breaker.STATE_DISABLED:
             return _held(breaker, now)
         case Breaker.STATE_METRICS_ONLY:
-            return joined(", ", f"would have opened {breaker.would_have_tripped} x", _held(breaker, now))
+            return join_nonempty(", ", f"would have opened {breaker.would_have_tripped} x", _held(breaker, now))
         case _:
             return _running(breaker)
 
@@ -77,20 +77,20 @@ def _open(breaker: Breaker, now: int) -> str:
     cause = f"{breaker.reason_count} x {breaker.reason_code}" if breaker.reason_code else ""
     probe = ms(breaker, "probe_time")
     due = breaker.cooldown_elapsed or probe <= now
-    return joined(", ", cause, "the next job is the probe" if due else f"probe {relative(probe, now)}")
+    return join_nonempty(", ", cause, "the next job is the probe" if due else f"probe {relative(probe, now)}")
 
 
 def _held(breaker: Breaker, now: int) -> str:
     by = f"by {breaker.forced_by}" if breaker.forced_by else ""
     until = ms(breaker, "forced_until_time")
-    return joined(": ", joined(", ", by, f"ends {relative(until, now)}" if until else ""), breaker.forced_why)
+    return join_nonempty(": ", join_nonempty(", ", by, f"ends {relative(until, now)}" if until else ""), breaker.forced_why)
 
 
 def _running(breaker: Breaker) -> str:
     row = f"{breaker.failures_in_row} x {breaker.failures_in_row_code} in a row" if breaker.failures_in_row else ""
-    return joined(", ", "recovering: lets jobs in gradually" if breaker.recovering else "", row)
+    return join_nonempty(", ", "recovering: lets jobs in gradually" if breaker.recovering else "", row)
 
 
-def _whose(breaker: Breaker) -> str:
+def _type_and_tenant(breaker: Breaker) -> str:
     other = other_tenant(breaker.tenant)
     return f"{breaker.job_type} ({other})" if other else breaker.job_type

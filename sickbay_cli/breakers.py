@@ -1,4 +1,4 @@
-"""The command that shows circuits: all, one, or every change as it comes."""
+"""The command that shows breakers: all, one, or every change as it comes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def breakers(*, job_type: str, tenant: str, limit: int, page_token: str, control
 
 
 def show(breaker: Breaker, *, as_json: bool) -> None:
-    """Print one circuit."""
+    """Print one breaker."""
     if as_json:
         document(breaker_view(breaker))
     else:

@@ -1,4 +1,4 @@
-"""Handing in many jobs: batches over BatchSubmitJobs, and a result for every line."""
+"""Submitting many jobs: batches over BatchSubmitJobs, and a result for every line."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from sickbay_cli.output import Advance, count, document, progress, record, remar
 
 BATCH_JOBS: Final = 100
 BATCH_BYTES: Final = 8 * 1024 * 1024
-"""Half of what a service takes in one request; a single payload is at most 1 MiB."""
+"""Half of the maximum size of a request; a single payload is at most 1 MiB."""
 
 
 class Line(Body, frozen=True):
@@ -38,7 +38,7 @@ class Line(Body, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """What one line came to: a request, or why it cannot be one. `size` is its length in bytes."""
+    """One line: a request, or why it cannot be one. `size` is its length in bytes."""
 
     number: int
     request: SubmitJobRequest | Fault
@@ -58,12 +58,12 @@ class Tally:
 
     @property
     def refused(self) -> dict[int, Fault]:
-        """Line numbers and what was wrong."""
+        """The errors, by line number."""
         return {number: result for number, result in self.results.items() if isinstance(result, Fault)}
 
 
 def submit_file(endpoint: Endpoint, source: BinaryIO, *, as_json: bool) -> None:
-    """Hand in every line; Refused if any was refused."""
+    """Submit every line; Refused if any was rejected."""
     tally = Tally()
     with progress(_size(source), "submitting") as advance:
         _send(endpoint, _items(source), tally, advance)
@@ -75,7 +75,7 @@ def submit_file(endpoint: Endpoint, source: BinaryIO, *, as_json: bool) -> None:
 
 
 def submit_copies(endpoint: Endpoint, request: SubmitJobRequest, copies: int, *, quiet: bool, as_json: bool) -> list[str]:
-    """Hand in so many copies and return their ids; Refused in the words of the first that was refused. `quiet` if more follows."""
+    """Submit so many copies and return their ids; Refused with the message of the first that was rejected. `quiet` if more follows."""
     tally = Tally()
     items = (Item(number, one, request.ByteSize()) for number, one in enumerate(repeat(request, copies), start=1))
     with progress(copies * request.ByteSize(), "submitting") as advance:
@@ -89,40 +89,40 @@ def submit_copies(endpoint: Endpoint, request: SubmitJobRequest, copies: int, *,
 
 
 def _send(endpoint: Endpoint, items: Iterable[Item], tally: Tally, advance: Advance) -> None:
-    """Send batch by batch; should that stop half-way, tell where to go on."""
-    under_way: list[Item] = []
+    """Submit batch by batch; if that stops halfway, print where to continue."""
+    in_flight: list[Item] = []
     try:
         with client.jobs(endpoint) as stub:
             for batch in _batches(items):
-                under_way = batch
-                tally.results.update(_sent(stub, batch, endpoint.timeout))
-                under_way = []
+                in_flight = batch
+                tally.results.update(_submit_batch(stub, batch, endpoint.timeout))
+                in_flight = []
                 advance(sum(item.size for item in batch))
     except BaseException as error:
         if tally.results or isinstance(error, KeyboardInterrupt):
-            _tell_where(tally, under_way)
+            _report_interruption(tally, in_flight)
         raise
 
 
-def _tell_where(tally: Tally, under_way: Sequence[Item]) -> None:
-    """Nobody knows whether the batch under way was accepted: its answer is missing."""
-    numbers = [item.number for item in under_way]
+def _report_interruption(tally: Tally, in_flight: Sequence[Item]) -> None:
+    """Print what was accepted; it is unknown for the batch in flight, whose response is missing."""
+    numbers = [item.number for item in in_flight]
     if tally.results and not numbers:
         remark(f"stopped after line {max(tally.results)}: {count(len(tally.accepted), 'job')} accepted")
     elif numbers:
         unsure = f"lines {numbers[0]} to {numbers[-1]} may or may not have been"
-        remark(f"stopped: {count(len(tally.accepted), 'job')} accepted, {unsure}; go on with line {numbers[0]}")
+        remark(f"stopped: {count(len(tally.accepted), 'job')} accepted, {unsure}; continue with line {numbers[0]}")
 
 
-def _sent(stub: JobServiceStub, batch: list[Item], timeout: float) -> Iterator[tuple[int, BatchSubmitResult | Fault]]:
+def _submit_batch(stub: JobServiceStub, batch: list[Item], timeout: float) -> Iterator[tuple[int, BatchSubmitResult | Fault]]:
     requests = [item.request for item in batch if isinstance(item.request, SubmitJobRequest)]
     reply = stub.BatchSubmitJobs(BatchSubmitJobsRequest(requests=requests), timeout=timeout) if requests else None
     answered = iter(reply.results if reply is not None else ())
     for item in batch:
-        yield item.number, item.request if isinstance(item.request, Fault) else _judged(next(answered))
+        yield item.number, item.request if isinstance(item.request, Fault) else _result_or_fault(next(answered))
 
 
-def _judged(result: BatchSubmitResult) -> BatchSubmitResult | Fault:
+def _result_or_fault(result: BatchSubmitResult) -> BatchSubmitResult | Fault:
     return batch_fault(result.error) if result.HasField("error") else result
 
 
@@ -158,7 +158,7 @@ def _read(data: bytes) -> SubmitJobRequest | Fault:
 
 
 def _size(source: BinaryIO) -> int:
-    """The file's length in bytes, 0 if it cannot be told beforehand."""
+    """The file's length in bytes, 0 if it is unknown."""
     try:
         return os.fstat(source.fileno()).st_size
     except OSError:
@@ -175,7 +175,7 @@ def _report(tally: Tally, *, as_json: bool, lines: bool = False) -> None:
 
 
 def _view(result: BatchSubmitResult | Fault) -> View:
-    """As an item of REST's answer."""
+    """As an item of the REST response."""
     from sickbay.server.rest.errors import error_view, http_status  # noqa: PLC0415 - loads a web framework, and only --json needs it
 
     if isinstance(result, Fault):

@@ -1,4 +1,4 @@
-"""One call for each of many jobs: goes on after one that fails, and tells at the end what became of them."""
+"""One call for each of many jobs: continues after a failure, and prints a summary at the end."""
 
 from __future__ import annotations
 
@@ -11,44 +11,44 @@ import click
 
 from sickbay.jobs.v1.job_pb2 import Job
 from sickbay.server.rest.views import View, job_view
-from sickbay_cli.client import translated
+from sickbay_cli.client import translate_errors
 from sickbay_cli.exit_codes import Refused, Unreachable
 from sickbay_cli.options import Endpoint
 from sickbay_cli.output import count, document, progress, remark
 
 AT_ONCE: Final = 16
-"""Calls under way at a time: services commit in groups, so one after the other would wait for the disk each time."""
+"""Concurrent calls: services commit in groups, so sequential calls would each wait for the disk."""
 LAST_S: Final = 2.0
-"""How long the calls that are under way at a Ctrl-C are waited for, so that it can be told what became of them."""
+"""How long to wait after Ctrl-C for the calls in flight, so that their results can be printed."""
 _NAMED: Final = 3
 
 
 class _Tally:
-    """What became of which job so far."""
+    """The results so far, by job."""
 
     def __init__(self, job_ids: Sequence[str]) -> None:
         self.job_ids = job_ids
         self.done: list[Job] = []
         self.failed: dict[str, click.ClickException] = {}
-        self.under_way: dict[str, Future[Job | click.ClickException] | None] = {}
+        self.in_flight: dict[str, Future[Job | click.ClickException] | None] = {}
 
     def batches(self, size: int) -> Iterator[Sequence[str]]:
         for begin in range(0, len(self.job_ids), size):
             yield self.job_ids[begin : begin + size]
 
     def begin(self, job_id: str, call: Callable[[], Future[Job | click.ClickException]]) -> None:
-        """Noted before it begins: a Ctrl-C may come in between."""
-        self.under_way[job_id] = None
-        self.under_way[job_id] = call()
+        """Record it before it begins: Ctrl-C may come in between."""
+        self.in_flight[job_id] = None
+        self.in_flight[job_id] = call()
 
     def wait(self, within_s: float | None) -> None:
-        """Take in the results of what is under way, in its order; what has not answered by then stays."""
-        begun = {job_id: future for job_id, future in self.under_way.items() if future is not None}
+        """Collect the results of calls in flight, in order; those without a response by then remain."""
+        begun = {job_id: future for job_id, future in self.in_flight.items() if future is not None}
         wait(begun.values(), within_s)
         for job_id, future in begun.items():
             if not future.done():
                 continue
-            del self.under_way[job_id]
+            del self.in_flight[job_id]
             result = future.result()
             if isinstance(result, Job):
                 self.done.append(result)
@@ -57,18 +57,18 @@ class _Tally:
 
 
 class BulkCalls:
-    """Runs a call for each job id. `verb` is what the jobs then are: "resubmitted"."""
+    """Runs a call for each job id. `verb` is used in messages, for example "resubmitted"."""
 
     def __init__(self, verb: str, endpoint: Endpoint, *, as_json: bool) -> None:
-        """Take how to speak about it."""
+        """`endpoint` and `as_json` are options of the command."""
         self._verb = verb
         self._endpoint = endpoint
         self._as_json = as_json
 
     def run(self, job_ids: Sequence[str], call: Callable[[str], Job], *, alone: bool) -> None:
-        """Call for each, once. If it is `alone`, the one job that a person named, its own answer or failure is the command's.
+        """Call for each, once. If it is `alone`, the single job that was named, its own result or failure is that of the command.
 
-        Otherwise raises a summary if any failed. An unreachable service ends the work at once: the others would fail alike.
+        Otherwise raises a summary if any failed. An unavailable service ends the work at once: the other calls would fail, too.
         """
         unique = list(dict.fromkeys(job_ids))
         if alone:
@@ -87,7 +87,7 @@ class BulkCalls:
                         break
         except KeyboardInterrupt:
             tally.wait(LAST_S)
-            self._tell_where(tally)
+            self._report_interruption(tally)
             raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
@@ -95,27 +95,27 @@ class BulkCalls:
 
     def _run_alone(self, job_id: str, call: Callable[[str], Job]) -> None:
         try:
-            with translated(self._endpoint):
+            with translate_errors(self._endpoint):
                 self._show(call(job_id))
         except KeyboardInterrupt:
             remark(f"interrupted: {job_id} may or may not have been {self._verb}")
             raise
 
-    def _tell_where(self, tally: _Tally) -> None:
-        """Interrupted: what has been done stays done."""
+    def _report_interruption(self, tally: _Tally) -> None:
+        """Print what was done before the interruption."""
         if self._as_json:
             document(self._view(tally.done, tally.failed))
         done, total = len(tally.done), count(len(tally.job_ids), "job")
         words = [f"interrupted: {done:,} of {total} {self._verb}"]
         if tally.failed:
             words.append(f"{len(tally.failed):,} failed")
-        if tally.under_way:
-            words.append(f"{len(tally.under_way):,} may or may not have been ({', '.join(list(tally.under_way)[:_NAMED])})")
+        if tally.in_flight:
+            words.append(f"{len(tally.in_flight):,} may or may not have been ({', '.join(list(tally.in_flight)[:_NAMED])})")
         remark(f"{', '.join(words)}; the others were not touched")
 
     def _attempt(self, call: Callable[[str], Job], job_id: str) -> Job | click.ClickException:
         try:
-            with translated(self._endpoint):
+            with translate_errors(self._endpoint):
                 return call(job_id)
         except click.ClickException as error:
             return error
@@ -141,7 +141,7 @@ class BulkCalls:
         return {"jobs": list(map(job_view, done)), "errors": errors}
 
     def _summary(self, done: int, failed: dict[str, click.ClickException], total: int) -> click.ClickException:
-        """Of the kind that all failures share; else plainly Refused."""
+        """An error of the class that all failures have; otherwise Refused."""
         kinds = {type(error) for error in failed.values()}
         untried = total - done - len(failed)
         words = f"{len(failed):,} of {total:,} failed" + (f", {untried:,} were not tried" if untried else "")

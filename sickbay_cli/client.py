@@ -1,4 +1,4 @@
-"""Stubs of the services, and the one place where a failed call becomes a sentence and an exit code."""
+"""Stubs of the services, and the conversion of a failed call to a message and an exit code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceStub
 from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
 from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub
 from sickbay.server.errors import Fault, received
-from sickbay_cli.exit_codes import NotThere, Refused, Unreachable
+from sickbay_cli.exit_codes import NotFound, Refused, Unreachable
 from sickbay_cli.options import Endpoint
 
 _MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
@@ -25,35 +25,35 @@ _LOOPBACK: Final = ("localhost:", "127.", "[::1]:")
 
 @contextmanager
 def jobs(endpoint: Endpoint) -> Iterator[JobServiceStub]:
-    """JobService at the endpoint; failed calls inside come out as `failures`."""
+    """JobService at the endpoint; failed calls are raised as exceptions of `exit_codes`."""
     with _channel(endpoint) as channel:
         yield JobServiceStub(channel)
 
 
 @contextmanager
 def breakers(endpoint: Endpoint) -> Iterator[BreakerServiceStub]:
-    """BreakerService, the same way."""
+    """BreakerService, likewise."""
     with _channel(endpoint) as channel:
         yield BreakerServiceStub(channel)
 
 
 @contextmanager
-def wards(endpoint: Endpoint) -> Iterator[QuarantineServiceStub]:
-    """QuarantineService, the same way."""
+def quarantine(endpoint: Endpoint) -> Iterator[QuarantineServiceStub]:
+    """QuarantineService, likewise."""
     with _channel(endpoint) as channel:
         yield QuarantineServiceStub(channel)
 
 
 @contextmanager
 def health(endpoint: Endpoint) -> Iterator[HealthStub]:
-    """The health of the service, the same way."""
+    """The health of the service, likewise."""
     with _channel(endpoint) as channel:
         yield HealthStub(channel)
 
 
 @contextmanager
-def translated(endpoint: Endpoint) -> Iterator[None]:
-    """Turns a failed call inside into Refused, NotThere or Unreachable."""
+def translate_errors(endpoint: Endpoint) -> Iterator[None]:
+    """Raise a failed call as Refused, NotFound or Unreachable."""
     try:
         yield
     except grpc.RpcError as error:
@@ -64,23 +64,23 @@ def translated(endpoint: Endpoint) -> Iterator[None]:
 def _channel(endpoint: Endpoint) -> Iterator[grpc.Channel]:
     options: list[tuple[str, int]] = [("grpc.max_receive_message_length", _MAX_ANSWER_BYTES)]
     if endpoint.address.startswith(_LOOPBACK):
-        options.append(("grpc.enable_http_proxy", 0))  # a company's proxy does not know this machine's own ports
-    with grpc.insecure_channel(endpoint.address, options=options) as channel, translated(endpoint):
+        options.append(("grpc.enable_http_proxy", 0))  # a company's proxy cannot reach this machine's own ports
+    with grpc.insecure_channel(endpoint.address, options=options) as channel, translate_errors(endpoint):
         yield channel
 
 
 def failure(error: grpc.RpcError, endpoint: Endpoint) -> click.ClickException:
-    """The sentence and exit code for a failed call: the service's own words where it gave any."""
+    """The message and exit code of a failed call: the service's own message if it sent one."""
     fault = received(cast("grpc.aio.AioRpcError", error))  # the error of a synchronous call has the same three methods
     if fault.code is grpc.StatusCode.NOT_FOUND:
-        return NotThere(_sentence(fault))
-    if fault.code in _OUT_OF_REACH and not fault.reason:
-        return Unreachable(_OUT_OF_REACH[fault.code](fault, endpoint))
+        return NotFound(_message(fault))
+    if fault.code in _TRANSPORT_ERRORS and not fault.reason:
+        return Unreachable(_TRANSPORT_ERRORS[fault.code](fault, endpoint))
     if fault.code is grpc.StatusCode.UNAVAILABLE:
-        return Unreachable(f"{_sentence(fault)}{_advice(fault)}")
+        return Unreachable(f"{_message(fault)}{_retry_hint(fault)}")
     if fault.code in {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}:
-        return Refused(f"the {endpoint.title} at {endpoint.address} failed: {_sentence(fault)}")
-    return Refused(_sentence(fault))
+        return Refused(f"the {endpoint.title} at {endpoint.address} failed: {_message(fault)}")
+    return Refused(_message(fault))
 
 
 def _no_connection(fault: Fault, endpoint: Endpoint) -> str:
@@ -88,37 +88,37 @@ def _no_connection(fault: Fault, endpoint: Endpoint) -> str:
         return f"{endpoint.address} is an HTTP/1 port, not a gRPC port; name the gRPC port of the {endpoint.title} with {endpoint.option}"
     return (
         f"cannot connect to the {endpoint.title} at {endpoint.address} (connection refused or host unreachable); "
-        f"start it with `sickbay up`, or {_elsewhere(endpoint)}"
+        f"start it with `sickbay up`, or {_address_hint(endpoint)}"
     )
 
 
-def _elsewhere(endpoint: Endpoint) -> str:
+def _address_hint(endpoint: Endpoint) -> str:
     return f"name another address with {endpoint.option} HOST:PORT or {endpoint.variable}"
 
 
-def _sentence(fault: Fault) -> str:
+def _message(fault: Fault) -> str:
     return fault.message or f"the call failed with {fault.code.name}, without a message"
 
 
-def _advice(fault: Fault) -> str:
+def _retry_hint(fault: Fault) -> str:
     return f" (try again in {fault.retry_after:g} s)" if fault.retry_after else ""
 
 
-def _too_slow(_: Fault, endpoint: Endpoint) -> str:
+def _deadline_exceeded(_: Fault, endpoint: Endpoint) -> str:
     wait = f"after {endpoint.timeout:g} s; look at its log, or wait longer with --timeout"
     return f"the call to the {endpoint.title} at {endpoint.address} timed out {wait}"
 
 
-def _stranger(_: Fault, endpoint: Endpoint) -> str:
-    return f"the server at {endpoint.address} is not a {endpoint.title} of this version; {_elsewhere(endpoint)}"
+def _unimplemented(_: Fault, endpoint: Endpoint) -> str:
+    return f"the server at {endpoint.address} is not a {endpoint.title} of this version; {_address_hint(endpoint)}"
 
 
-_OUT_OF_REACH: Final[Mapping[grpc.StatusCode, Callable[[Fault, Endpoint], str]]] = MappingProxyType(
+_TRANSPORT_ERRORS: Final[Mapping[grpc.StatusCode, Callable[[Fault, Endpoint], str]]] = MappingProxyType(
     {
         grpc.StatusCode.UNAVAILABLE: _no_connection,
         grpc.StatusCode.CANCELLED: _no_connection,
-        grpc.StatusCode.DEADLINE_EXCEEDED: _too_slow,
-        grpc.StatusCode.UNIMPLEMENTED: _stranger,
+        grpc.StatusCode.DEADLINE_EXCEEDED: _deadline_exceeded,
+        grpc.StatusCode.UNIMPLEMENTED: _unimplemented,
     }
 )
-"""Codes that gRPC itself gives when no service of ours has judged the call: those come without a reason."""
+"""Codes from gRPC itself, when the call did not reach a service of ours: those have no reason."""

@@ -1,4 +1,4 @@
-"""Times for people: "3 m ago", and spans such as 10m on the way in. Pure; all times are milliseconds since the epoch."""
+"""Times for people: "3 m ago", and parsing of durations such as 10m. Pure; all times are milliseconds since the epoch."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ _SPAN: Final = re.compile(rf"(?:{_PART.pattern})+")
 
 
 def parse_span(text: str) -> int:
-    """`10m`, `1h30m`, `1.5h` or `500ms` in milliseconds; ValueError for anything else, also for a bare number."""
+    """`10m`, `1h30m`, `1.5h` or `500ms` in milliseconds; ValueError for anything else, including a bare number."""
     if _SPAN.fullmatch(text.strip()) is None:
         raise ValueError(f"{text!r} is not a duration; write for example 30s, 10m, 1h30m or 2d")
     return round(sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text)))
 
 
 def span(ms: int) -> str:
-    """A span in its two largest units at most: `45 s`, `3 m`, `1 h 5 m`, `2 d 3 h`."""
+    """A duration in its two largest units at most: `45 s`, `3 m`, `1 h 5 m`, `2 d 3 h`."""
     if ms < _UNITS["s"]:
         return f"{ms} ms"
     rest, parts = ms // 1000 * 1000, []
@@ -33,7 +33,7 @@ def span(ms: int) -> str:
 
 
 def relative(ms: int, now: int) -> str:
-    """`3 m ago`, `in 9 m 59 s`, or `now`: ages in one unit to keep columns narrow, countdowns in two. Empty for 0 (not known)."""
+    """`3 m ago`, `in 9 m 59 s`, or `now`: ages in one unit to keep columns narrow, countdowns in two. Empty for 0 (unknown)."""
     if not ms:
         return ""
     distance = abs(now - ms)
@@ -44,12 +44,12 @@ def relative(ms: int, now: int) -> str:
 
 
 def moment(ms: int) -> str:
-    """Date and time of day where the reader is; empty for 0 (not known)."""
+    """Local date and time; empty for 0 (unknown)."""
     return _local(ms).strftime("%Y-%m-%d %H:%M:%S") if ms else ""
 
 
 def clock(ms: int) -> str:
-    """Time of day where the reader is."""
+    """Local time of day."""
     return _local(ms).strftime("%H:%M:%S")
 
 

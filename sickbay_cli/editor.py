@@ -1,4 +1,4 @@
-"""Correcting a payload in the user's editor; a slip of the pen must not cost the edit."""
+"""Editing a payload in the user's editor; a syntax error does not lose the edit."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from sickbay_cli.output import remark
 from sickbay_cli.payload import check, pretty
 
 
-def edited(payload: str) -> str:
-    """The payload as the user saved it, known to be a JSON object; Refused if it was not changed."""
+def edit_payload(payload: str) -> str:
+    """The payload as the user saved it, a valid JSON object; Refused if it was not changed."""
     original = pretty(payload)
     text = original
     while True:
@@ -29,8 +29,8 @@ def edited(payload: str) -> str:
             return saved.strip()
 
 
-def kept(text: str) -> str:
-    """Put an edit that could not be sent into a file, and return its name."""
+def save_draft(text: str) -> str:
+    """Save an edit that could not be sent to a file, and return its name."""
     with tempfile.NamedTemporaryFile("w", encoding="utf-8", prefix="sickbay-", suffix=".json", delete=False) as file:
         file.write(text)
     return file.name

@@ -1,51 +1,51 @@
-"""How a command ends when it does not end well: one sentence on stderr and an exit code that scripts can rely on."""
+"""The errors of commands: each is one sentence on stderr and an exit code that scripts can rely on."""
 
 from __future__ import annotations
 
 import click
 
 INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
+"""Exit code after Ctrl-C, as in shells."""
 
 
 class Refused(click.ClickException):
-    """The service said no, or a part of the work failed."""
+    """The service rejected the request, or a part of the work failed."""
 
     exit_code = 1
 
 
-class Incomplete(click.ClickException):
-    """An option or a variable is missing that has no default."""
+class MissingOption(click.ClickException):
+    """A required option or variable is missing."""
 
     exit_code = 2
 
 
-class NotThere(click.ClickException):
-    """No such job or circuit."""
+class NotFound(click.ClickException):
+    """No such job or breaker."""
 
     exit_code = 3
 
 
 class Unreachable(click.ClickException):
-    """The service cannot be reached, or something behind it cannot; nothing is lost."""
+    """The service, or a server behind it, is unavailable; nothing is lost."""
 
     exit_code = 4
 
 
 class Unsuccessful(click.ClickException):
-    """The job that was followed ended, but not SUCCEEDED."""
+    """The watched job ended, but not SUCCEEDED."""
 
     exit_code = 5
 
 
 class NeedsPerson(click.ClickException):
-    """The job that was followed is QUARANTINED: it does not go on by itself."""
+    """The watched job is QUARANTINED: it does not continue by itself."""
 
     exit_code = 6
 
 
-class TimeOver(click.ClickException):
-    """The time of --for is over, and the job has not ended."""
+class TimedOut(click.ClickException):
+    """--for has timed out, and the job has not ended."""
 
     exit_code = 124
 

@@ -1,4 +1,4 @@
-"""Which set-aside jobs a command means: the filters, and finding what they match."""
+"""Filters of jobs in quarantine, and finding the jobs that match."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from sickbay.domain.job import Reason
+from sickbay.domain.job import JobState, Reason
 from sickbay.jobs.v1.job_pb2 import Job
 from sickbay.jobs.v1.quarantine_service_pb2 import ListQuarantinedJobsRequest, QuarantinedJob
 from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub
@@ -19,7 +19,7 @@ from sickbay_cli.output import pages
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """Filters that all must match; empty ones do not count. `min_age` is in milliseconds."""
+    """Filters that must all match; empty ones are ignored. `min_age` is in milliseconds."""
 
     job_type: str
     tenant: str
@@ -30,11 +30,11 @@ class Selection:
     min_age: int | None
 
     def __bool__(self) -> bool:
-        """Whether anything is filtered at all."""
+        """Whether any filter is set."""
         return any(getattr(self, one.name) not in {"", None} for one in fields(self))
 
     def request(self, size: int, token: str) -> ListQuarantinedJobsRequest:
-        """The page of so many matches that begins at the token."""
+        """A request for a page of so many matches, from the token on."""
         request = ListQuarantinedJobsRequest(
             job_type=self.job_type,
             tenant=self.tenant,
@@ -52,9 +52,9 @@ class Selection:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Matches, the token that goes on after them (empty at the end), and how many there are in all."""
+    """Matching jobs, the token of the next page (empty at the end), and the total number."""
 
-    cases: list[QuarantinedJob]
+    jobs: list[QuarantinedJob]
     token: str
     total: int
 
@@ -69,15 +69,17 @@ def find(stub: QuarantineServiceStub, selection: Selection, limit: int, token: s
         total = page.total_size
         return list(page.jobs), page.next_page_token
 
-    cases, token = pages(fetch, limit, token)
-    return Found(cases, token, total)
+    jobs, token = pages(fetch, limit, token)
+    return Found(jobs, token, total)
 
 
 _FILTERS = (
     options.job_type,
     options.tenant,
     click.option(
-        "--state", type=click.Choice(["PARKED", "QUARANTINED"], case_sensitive=False), help="Only parked or only quarantined ones."
+        "--state",
+        type=click.Choice([state.value for state in JobState if state.in_quarantine], case_sensitive=False),
+        help="Only parked or only quarantined ones.",
     ),
     click.option(
         "--reason",
@@ -93,7 +95,7 @@ _FILTERS = (
 
 
 def filters(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Adds the filter options; the command gets them as one `selection`."""
+    """Add the filter options; the command gets them as one `selection`."""
     names = [one.name for one in fields(Selection)]
 
     @wraps(function)

@@ -1,4 +1,4 @@
-"""Following jobs until they have ended, need a person, or the time is over."""
+"""Watching jobs until they have ended, need a person, or the wait has timed out."""
 
 from __future__ import annotations
 
@@ -10,70 +10,71 @@ from typing import Final, cast
 import click
 import grpc
 
+from sickbay.domain.job import JobState
 from sickbay.jobs.v1.job_pb2 import Job
 from sickbay.jobs.v1.job_service_pb2 import WatchJobRequest
 from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
 from sickbay.server.rest.views import change_view, job_view
 from sickbay_cli.durations import span
-from sickbay_cli.exit_codes import NeedsPerson, TimeOver, Unreachable, Unsuccessful
+from sickbay_cli.exit_codes import NeedsPerson, TimedOut, Unreachable, Unsuccessful
 from sickbay_cli.output import count, record, remark
 from sickbay_cli.tables import show_change
 
 _LOOK_S: Final = 5.0
 _EARLY_S: Final = 0.05
-"""So early may a call's deadline come."""
-_ENDED: Final = frozenset({Job.STATE_SUCCEEDED, Job.STATE_DISCARDED, Job.STATE_CANCELLED})
+"""A call's deadline may fire this early."""
+_ENDED: Final = frozenset(Job.State.Value(f"STATE_{state}") for state in JobState if state.is_final)
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How long to wait: until `ends` (`time.monotonic`; None: for ever), and whether also while a job needs a person."""
+class WaitLimit:
+    """How long to wait: until `ends` (`time.monotonic`; None: no timeout), and whether also while a job needs a person."""
 
     ms: int | None
     ends: float | None
     even_if_quarantined: bool
 
     @classmethod
-    def of(cls, ms: int | None, *, even_if_quarantined: bool) -> Patience:
-        """From now on so many milliseconds, for all jobs that are followed together."""
+    def of(cls, ms: int | None, *, even_if_quarantined: bool) -> WaitLimit:
+        """So many milliseconds from now on, for all watched jobs together."""
         return cls(ms, None if ms is None else time.monotonic() + ms / 1000, even_if_quarantined)
 
     @property
     def left_s(self) -> float | None:
-        """What is left of it; None if there is no end."""
+        """The remaining seconds; None without a timeout."""
         return None if self.ends is None else max(0.0, self.ends - time.monotonic())
 
     @property
     def last_look_s(self) -> float | None:
-        """How long a look may take when nothing is left."""
+        """The timeout of a last call when no time is left."""
         return None if self.ends is None else _LOOK_S
 
     @property
     def is_over(self) -> bool:
-        """Whether the time is over, or as good as."""
+        """Whether it has timed out, or is about to."""
         return self.left_s is not None and self.left_s < _EARLY_S
 
 
-def follow(stub: JobServiceStub, job_ids: Sequence[str], patience: Patience, *, as_json: bool) -> None:
-    """Print the changes of each. Raises how it ended, unless all SUCCEEDED; what a script can least go on from comes first."""
+def follow(stub: JobServiceStub, job_ids: Sequence[str], patience: WaitLimit, *, as_json: bool) -> None:
+    """Print the changes of each. Raises the error that describes how they ended, the most severe first, unless all SUCCEEDED."""
     states = [_follow(stub, job_id, patience, as_json=as_json) for job_id in job_ids]
     one = f"job {job_ids[0]}" if len(states) == 1 else ""
-    ill = 0 if patience.even_if_quarantined else sum(state == Job.STATE_QUARANTINED for state in states)
-    waiting = sum(state not in _ENDED for state in states) - ill
+    quarantined = 0 if patience.even_if_quarantined else sum(state == Job.STATE_QUARANTINED for state in states)
+    waiting = sum(state not in _ENDED for state in states) - quarantined
     failed = sum(state in _ENDED and state != Job.STATE_SUCCEEDED for state in states)
     if waiting:
         which = f"{one} has" if one else f"{waiting:,} of {count(len(states), 'job')} have"
-        raise TimeOver(f"timed out after {span(patience.ms or 0)} (--for): {which} not ended")
-    if ill:
-        which = f"{one} is QUARANTINED and needs" if one else f"{ill:,} of {count(len(states), 'job')} are QUARANTINED and need"
+        raise TimedOut(f"timed out after {span(patience.ms or 0)} (--for): {which} not ended")
+    if quarantined:
+        which = f"{one} is QUARANTINED and needs" if one else f"{quarantined:,} of {count(len(states), 'job')} are QUARANTINED and need"
         raise NeedsPerson(f"{which} a person; see `sickbay quarantine {f'show {job_ids[0]}' if one else 'list'}`")
     if failed:
         ended = Job.State.Name(states[0]).removeprefix("STATE_")
         raise Unsuccessful(f"{one} ended {ended}" if one else f"{failed:,} of {count(len(states), 'job')} did not succeed")
 
 
-def _follow(stub: JobServiceStub, job_id: str, patience: Patience, *, as_json: bool) -> Job.State.ValueType:
-    """The state in which it ended, or was when there was nothing more to wait for; once the time is over it is still looked at once."""
+def _follow(stub: JobServiceStub, job_id: str, patience: WaitLimit, *, as_json: bool) -> Job.State.ValueType:
+    """The state in which it ended, or in which waiting stopped; a job is read at least once, even after the timeout."""
     state = Job.STATE_UNSPECIFIED
     try:
         for reply in stub.WatchJob(WatchJobRequest(job_id=job_id), timeout=patience.left_s or patience.last_look_s):
@@ -96,8 +97,8 @@ def _follow(stub: JobServiceStub, job_id: str, patience: Patience, *, as_json: b
     raise Unreachable(f"the Job API ended the stream before the job has ended; `sickbay watch {job_id}` continues")
 
 
-def waiting(ms: int | None, *, even_if_quarantined: bool, waits: bool) -> Patience:
-    """The patience that options ask for; UsageError if they are given where nothing is waited for."""
+def wait_limit(ms: int | None, *, even_if_quarantined: bool, waits: bool) -> WaitLimit:
+    """From the options; UsageError if they are given without --wait."""
     if not waits and (ms is not None or even_if_quarantined):
         raise click.UsageError("--for and --even-if-quarantined need --wait")
-    return Patience.of(ms, even_if_quarantined=even_if_quarantined)
+    return WaitLimit.of(ms, even_if_quarantined=even_if_quarantined)

@@ -1,4 +1,4 @@
-"""The small words that all tables share: states in their colours, times, and who owns what."""
+"""Formatting of table cells: states in their colours, times, and tenants."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ def job_state(number: int) -> Cell:
 
 
 def breaker_state(number: int) -> Cell:
-    """A circuit's state in its colour."""
+    """A breaker's state in its colour."""
     return _coloured(_name(Breaker.State, number, "STATE_"))
 
 
 def reason(case: QuarantinedJob) -> str:
-    """Why a job was set aside."""
+    """Why a job is in quarantine."""
     return _name(QuarantinedJob.Reason, case.reason, "REASON_") if case.reason else ""
 
 
@@ -56,17 +56,17 @@ def when(time: int, now: int) -> str:
 
 
 def other_tenant(tenant: str) -> str:
-    """The tenant, unless it is the default one that nobody needs to be told of."""
+    """The tenant; empty for the default one."""
     return "" if tenant == DEFAULT_TENANT else tenant
 
 
-def joined(separator: str, *parts: str) -> str:
+def join_nonempty(separator: str, *parts: str) -> str:
     """The parts that are not empty, joined."""
     return separator.join(filter(None, parts))
 
 
 def _name(enum: Any, number: int, prefix: str) -> str:
-    """The name in the contract without prefix; the number itself if a newer service sent one that we do not know."""
+    """The name in the contract without prefix; the number itself if it is unknown, from a newer service."""
     return str(enum.Name(number)).removeprefix(prefix) if number in enum.values() else str(number)
 
 

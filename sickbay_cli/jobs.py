@@ -1,4 +1,4 @@
-"""The commands about jobs that were handed in: get, watch, jobs, cancel."""
+"""The commands about submitted jobs: get, watch, jobs, cancel."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sickbay.server.rest.views import job_view
 from sickbay_cli import client, options
 from sickbay_cli.bulk_calls import BulkCalls
 from sickbay_cli.exit_codes import WAITING_CODES
-from sickbay_cli.following import Patience, follow
+from sickbay_cli.following import WaitLimit, follow
 from sickbay_cli.options import Endpoint, examples
 from sickbay_cli.output import document, more, pages, remark
 from sickbay_cli.tables import show_job, show_jobs
@@ -51,7 +51,7 @@ def watch(*, job_id: str, patience: int | None, even_if_quarantined: bool, jobap
     person, and the command ends, unless --even-if-quarantined is given. --timeout does not count here.
     """
     with client.jobs(jobapi) as stub:
-        follow(stub, [job_id], Patience.of(patience, even_if_quarantined=even_if_quarantined), as_json=as_json)
+        follow(stub, [job_id], WaitLimit.of(patience, even_if_quarantined=even_if_quarantined), as_json=as_json)
 
 
 @click.command(
@@ -107,5 +107,5 @@ def cancel(*, job_ids: tuple[str, ...], jobapi: Endpoint, as_json: bool) -> None
 
 
 def now() -> int:
-    """The time in milliseconds, to tell ages by."""
+    """The current time in milliseconds, for ages."""
     return time.time_ns() // 1_000_000

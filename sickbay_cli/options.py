@@ -1,4 +1,4 @@
-"""The options that commands share: where the services are, how long to wait, and what the answer shall look like."""
+"""Options that commands share: addresses, timeouts, and the output format."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _ADDRESS: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s/:\[\]]+):\d{1,5}")
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A service to call: its name for people, how to name another address, the address, and the deadline of a call in seconds."""
+    """A service to call: its name for people, the option for another address, the address, and the timeout of a call in seconds."""
 
     title: str
     option: str
@@ -32,7 +32,7 @@ class Endpoint:
 
     @property
     def variable(self) -> str:
-        """The variable of the environment that holds the address."""
+        """The environment variable of the address."""
         return _variable(self.option)
 
 
@@ -70,14 +70,14 @@ class _Folder(click.ParamType[Path]):
 ADDRESS: Final = _Address()
 FOLDER: Final = _Folder()
 SPAN: Final = _Span()
-"""A span of time such as 10m; the command gets milliseconds."""
+"""A duration such as 10m; the command gets milliseconds."""
 
 TITLES: Final = {"jobapi": "Job API", "worker": "worker", "control-plane": "control plane"}
 _DEFAULTS: Final = {service: f"localhost:{ports.grpc}" for service, ports in DEFAULT_PORTS.items()}
 
 
 def endpoints(*services: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Adds the address options of `services` and --timeout; the command gets one `Endpoint` for each, named `jobapi` and so on."""
+    """Add the address options of `services` and --timeout; the command gets one `Endpoint` for each, named `jobapi` and so on."""
 
     def decorate(function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)
@@ -117,7 +117,7 @@ _timeout = click.option(
 
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON in the form of the REST API.")
 tenant = click.option("--tenant", default="", help="Only this tenant.")
-whose = click.option("--tenant", default="", help="The tenant; `default` unless tenants are used.")
+tenant_name = click.option("--tenant", default="", help="The tenant; `default` unless tenants are used.")
 job_type = click.option("--type", "job_type", default="", help="Only this job type.")
 limit = click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Show at most this many.")
 page_token = click.option("--page-token", default="", help="Continue where an earlier list ended (its nextPageToken).")
@@ -133,7 +133,7 @@ even_if_quarantined = click.option(
 
 
 def _login() -> str:
-    """The user's login name, empty where there is none, as in some containers."""
+    """The user's login name, empty if there is none, as in some containers."""
     try:
         return getpass.getuser().encode("utf-8", "replace").decode()
     except (KeyError, OSError):

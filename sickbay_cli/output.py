@@ -1,6 +1,6 @@
-"""What commands print: tables and details for people, JSON for programs; progress and remarks go to stderr.
+"""Output of commands: tables and details for people, JSON for programs; progress and remarks go to stderr.
 
-Tables fit the terminal (columns that do not fit are left out); into a pipe everything goes, uncut and without colour.
+Tables fit the terminal (columns that do not fit are omitted); output to a pipe is complete, uncut and without colour.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _PIPE_WIDTH: Final = 100_000
 _MANY: Final = 2
 _GAP: Final = 2
 _LEAST_ROOM: Final = 12
-"""A loose column with less than this says nothing; it is left out."""
+"""A loose column with less room is omitted."""
 _PAGE: Final = 200
-"""Items asked for at a time: a first page comes soon, and a long list needs few calls."""
+"""Page size of calls: the first page comes soon, and a long list needs few calls."""
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column; left out on terminals narrower than `least`. A `loose` one is cut when there is no room for all of it."""
+    """A column; omitted on terminals narrower than `least`. A `loose` one is cut to the remaining width."""
 
     title: str
     least: int = 0
@@ -42,7 +42,7 @@ class Column:
 
 
 class Advance(Protocol):
-    """Moves a progress bar on."""
+    """Advances a progress bar."""
 
     def __call__(self, steps: int, /) -> None:
         """By so many steps."""
@@ -65,7 +65,7 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> None:
 
 
 def _fitting(columns: Sequence[Column], texts: Sequence[Sequence[Text]], width: int) -> tuple[list[int], int]:
-    """Which columns a terminal of this width gets, and how wide a loose one may be there."""
+    """Which columns fit a terminal of this width, and the width of a loose one."""
     shown = [index for index, column in enumerate(columns) if width >= column.least]
     tight = [index for index in shown if not columns[index].loose]
     taken = sum(max([len(columns[index].title), *(row[index].cell_len for row in texts)]) + _GAP for index in tight)
@@ -74,7 +74,7 @@ def _fitting(columns: Sequence[Column], texts: Sequence[Sequence[Text]], width: 
 
 
 def details(pairs: Sequence[tuple[str, Cell]]) -> None:
-    """Print what is known of one thing, a line each; empty values are left out."""
+    """Print names and values, a line each; empty values are omitted."""
     from rich.table import Table  # noqa: PLC0415 - only commands that print for people pay for rich
 
     grid = Table.grid(padding=(0, 2))
@@ -108,12 +108,12 @@ def record(view: Any) -> None:
 
 
 def remark(text: str) -> None:
-    """Say something on stderr that is no part of the answer."""
+    """Print a message to stderr that is not part of the result."""
     click.echo(plain(text), err=True)
 
 
 def plain(text: str) -> str:
-    """The text without characters that could move the cursor or change colours: job messages come from anywhere."""
+    """The text without control characters, which could move the cursor or change colours: messages of jobs are untrusted."""
     return (
         text
         if text.isprintable()
@@ -127,7 +127,7 @@ def count(number: int, noun: str) -> str:
 
 
 def pages(fetch: Callable[[int, str], tuple[Sequence[Any], str]], limit: int, token: str = "") -> tuple[list[Any], str]:
-    """Read pages until there are `limit` items or no more; the token tells where the rest begins."""
+    """Read pages until there are `limit` items or no more; the token continues from there."""
     items: list[Any] = []
     while True:
         page, token = fetch(min(limit - len(items), _PAGE), token)
@@ -137,14 +137,14 @@ def pages(fetch: Callable[[int, str], tuple[Sequence[Any], str]], limit: int, to
 
 
 def more(noun: str, shown: int, token: str, total: int = 0) -> None:
-    """Tell on stderr that a list goes on, and how to see the rest; `total` is 0 if nobody knows it."""
+    """Print to stderr that there are more items, and how to see them; `total` is 0 if it is unknown."""
     if token:
         head = f"{shown:,} of {total:,} {noun} shown" if total else f"there are more than these {shown:,} {noun}"
         remark(f"{head}: --limit {shown * 10} shows more, --page-token {token} continues from here")
 
 
 def confirm(question: str, *, yes: bool, as_json: bool) -> None:
-    """Ask before something that cannot be taken back; Refused without a yes, and where nobody can be asked."""
+    """Ask before something irreversible; Refused without a yes, and without a terminal."""
     if yes:
         return
     if not sys.stdin.isatty():
@@ -183,4 +183,4 @@ def _print(console: Console, content: Any, *, soft_wrap: bool = False) -> None:
     with console.capture() as capture:
         console.print(content, soft_wrap=soft_wrap)
     for part in capture.get().splitlines():
-        click.echo(part.rstrip(), color=True)  # rich has decided about colours already
+        click.echo(part.rstrip(), color=True)  # rich has handled colours already

@@ -1,4 +1,4 @@
-"""A job's content on the command line: JSON text, `@file`, or `-` for stdin."""
+"""A payload on the command line: JSON text, `@file`, or `-` for stdin."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class _Payload(click.ParamType[str]):
 
 
 PAYLOAD: Final = _Payload()
-"""The command gets the text byte for byte, known to be a JSON object."""
+"""The command gets the text byte for byte; it is a valid JSON object."""
 
 
 def check(text: str) -> None:
@@ -47,7 +47,7 @@ def check(text: str) -> None:
 
 
 def pretty(text: str) -> str:
-    """Indented for reading, every number as it was sent; unchanged if it is no JSON."""
+    """Indented, with every number as it was sent; unchanged if it is not JSON."""
     try:
         return msgspec.json.format(text, indent=2)
     except msgspec.DecodeError:

@@ -1,4 +1,4 @@
-"""The `sickbay` command itself: which commands there are, and how it ends when one goes wrong."""
+"""The `sickbay` command group: its commands, and the handling of errors."""
 
 from __future__ import annotations
 
@@ -34,27 +34,27 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "metrics-only": ("sickbay_cli.breaker_commands:metrics_only", "Let a breaker count without acting."),
         "auto": ("sickbay_cli.breaker_commands:auto", "Let a breaker decide by itself again."),
         "quarantine": ("sickbay_cli.quarantine:quarantine", "Manage parked and quarantined jobs."),
-        "requeue": ("sickbay_cli.requeue:requeue", "Bring back jobs that the ledger knows and no queue holds."),
+        "requeue": ("sickbay_cli.requeue:requeue", "Requeue jobs that are in the ledger but in no queue."),
         "metrics": ("sickbay_cli.status:metrics", "Show metrics."),
         "health": ("sickbay_cli.status:health", "Show the health of all three services."),
     }
 )
-"""Each command's place and its line in `sickbay --help`, which so needs to load none of them."""
-_OF_OUTPUT: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.EPIPE, errno.EAGAIN}
-"""What writing can come to; whatever else the system says without a file's name is a fault."""
+"""The location of each command and its line in `sickbay --help`, which therefore imports none of them."""
+_OUTPUT_ERRORS: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.EPIPE, errno.EAGAIN}
+"""Errors of writing to the output; any other error without a file name is a fault."""
 _PATHS: Final = ("--data", "--from")
 """Options that take a path."""
 
 
 class Commands(click.Group):
-    """Loads a command's module when the command is used, and sees to it that every command ends with a sentence or without a word."""
+    """Imports a command's module when the command is used, and ends every command with one sentence instead of a traceback."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """In the order of the table."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
-        """The command, loaded now; None if there is none of that name."""
+        """Import the command; None if there is none of that name."""
         if cmd_name not in COMMANDS:
             return None
         module, _, name = COMMANDS[cmd_name][0].partition(":")
@@ -67,7 +67,7 @@ class Commands(click.Group):
             formatter.write_dl([(name, summary) for name, (_, summary) in COMMANDS.items()])
 
     def main(self, *args: Any, standalone_mode: bool = True, **extra: Any) -> Any:
-        """Run the command line and end the process: with a sentence where one can be written, and with the exit code in any case."""
+        """Run the command line and exit with its code, after an error with one sentence if that can be written."""
         if not standalone_mode:
             return super().main(*args, standalone_mode=False, **extra)  # type: ignore[call-overload]  # click's own arguments
         streams.prepare()
@@ -81,16 +81,16 @@ class Commands(click.Group):
         except click.Abort:
             code = INTERRUPTED
         except OSError as error:
-            if not error.filename and error.errno not in _OF_OUTPUT:
+            if not error.filename and error.errno not in _OUTPUT_ERRORS:
                 raise
             with suppress(OSError):
-                click.echo(f"Error: {_trouble(error)}", err=True)
+                click.echo(f"Error: {_reason(error)}", err=True)
         finally:
             streams.forget()
         raise SystemExit(code)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Refuse arguments that are not text: nothing that they could be asked about has such a name. Paths may be anything."""
+        """Reject arguments that are not text: no job, job type or tenant has such a name. Paths may be anything."""
         for before, argument in zip(["", *args], args, strict=False):
             if not streams.is_text(argument) and not _may_be_a_path(before, argument):
                 shown = argument.encode("utf-8", "backslashreplace").decode()
@@ -98,7 +98,7 @@ class Commands(click.Group):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; Ctrl-C ends with 130, a reader that went away with 0, both without a word."""
+        """Run the command; exits silently with 130 after Ctrl-C, and with 0 if the reader of the output has gone."""
         try:
             return super().invoke(ctx)
         except (KeyboardInterrupt, click.Abort):
@@ -122,7 +122,7 @@ def _may_be_a_path(before: str, argument: str) -> bool:
     return argument.startswith(("@", "--payload=@", *(f"{option}=" for option in _PATHS))) or before in _PATHS
 
 
-def _trouble(error: OSError) -> str:
-    """In words, whichever file it was; one without a name is the output."""
+def _reason(error: OSError) -> str:
+    """The error with its file name; without a name it is the output."""
     why = error.strerror or os.strerror(error.errno or errno.EIO)
     return f"{error.filename}: {why}" if error.filename else f"the output cannot be written: {why}"

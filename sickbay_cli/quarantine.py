@@ -1,4 +1,4 @@
-"""The commands about jobs that were set aside: list, show and groups here, resubmit and discard in `redrive.py`."""
+"""The commands about jobs in quarantine: list, show and groups here, resubmit and discard in `redrive.py`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sickbay_cli.options import Endpoint, examples
 from sickbay_cli.output import document, more, pages, remark
 from sickbay_cli.payload import pretty
 from sickbay_cli.redrive import discard, resubmit
-from sickbay_cli.tables import show_case, show_cases, show_groups
+from sickbay_cli.tables import show_groups, show_quarantined_job, show_quarantined_jobs
 
 
 @click.group()
@@ -44,16 +44,16 @@ quarantine.add_command(discard)
 @options.as_json
 def list_(*, selection: Selection, limit: int, page_token: str, control_plane: Endpoint, as_json: bool) -> None:
     """List parked and quarantined jobs, longest waiting first."""
-    with client.wards(control_plane) as stub:
+    with client.quarantine(control_plane) as stub:
         found = find(stub, selection, limit, page_token, control_plane.timeout)
     if as_json:
         token = {"nextPageToken": found.token} if found.token else {}
-        document({"count": found.total, "jobs": list(map(quarantined_view, found.cases))} | token)
-    elif found.cases:
-        show_cases(found.cases, now())
+        document({"count": found.total, "jobs": list(map(quarantined_view, found.jobs))} | token)
+    elif found.jobs:
+        show_quarantined_jobs(found.jobs, now())
     else:
         remark("no parked or quarantined jobs match" if selection else "no jobs are parked or quarantined")
-    more("jobs", len(found.cases), found.token, found.total)
+    more("jobs", len(found.jobs), found.token, found.total)
 
 
 @quarantine.command(epilog=examples("sickbay quarantine show JOB_ID", "sickbay quarantine show JOB_ID --json | jq .payload"))
@@ -62,12 +62,12 @@ def list_(*, selection: Selection, limit: int, page_token: str, control_plane: E
 @options.as_json
 def show(*, job_id: str, control_plane: Endpoint, as_json: bool) -> None:
     """Show one job with payload, edits and history."""
-    with client.wards(control_plane) as stub:
+    with client.quarantine(control_plane) as stub:
         case = stub.GetQuarantinedJob(GetQuarantinedJobRequest(job_id=job_id), timeout=control_plane.timeout).job
     if as_json:
         document(quarantined_view(case))
     else:
-        show_case(case, pretty(case.payload_json), now())
+        show_quarantined_job(case, pretty(case.payload_json), now())
 
 
 @quarantine.command(epilog=examples("sickbay quarantine groups", "sickbay quarantine groups --type email --json"))
@@ -83,7 +83,7 @@ def groups(*, job_type: str, tenant: str, limit: int, page_token: str, control_p
     Jobs with the same type, error code and shape of message are one line. Bring a group back with
     `sickbay quarantine resubmit --fingerprint FINGERPRINT --all`.
     """
-    with client.wards(control_plane) as stub:
+    with client.quarantine(control_plane) as stub:
 
         def fetch(size: int, token: str) -> tuple[list[FailureGroup], str]:
             query = ListFailureGroupsRequest(job_type=job_type, tenant=tenant, page_size=size, page_token=token)

@@ -1,4 +1,4 @@
-"""The commands that take jobs out of quarantine: resubmit (back to the queue) and discard (away for good)."""
+"""The commands that take jobs out of quarantine: resubmit (back to the queue) and discard (permanently)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub
 from sickbay.server.rest.views import job_view
 from sickbay_cli import client, options
 from sickbay_cli.bulk_calls import BulkCalls
-from sickbay_cli.editor import edited, kept
+from sickbay_cli.editor import edit_payload, save_draft
 from sickbay_cli.filters import Selection, filters, find
 from sickbay_cli.options import Endpoint, examples
 from sickbay_cli.output import confirm, count, document, remark
@@ -69,8 +69,8 @@ def resubmit(
     if edit:
         _resubmit_edited(job_ids[0], request, control_plane, as_json=as_json)
         return
-    with client.wards(control_plane) as stub:
-        etags = _chosen(stub, job_ids, selection, control_plane)
+    with client.quarantine(control_plane) as stub:
+        etags = _select(stub, job_ids, selection, control_plane)
         if everything and etags:
             confirm(f"Resubmit {count(len(etags), 'job')}?", yes=yes, as_json=as_json)
 
@@ -98,8 +98,8 @@ def discard(
     Name them, or choose them by filters and --all. Asks first, unless --yes or --json is given; without a terminal it needs --yes.
     """
     _check(job_ids, selection, everything=everything)
-    with client.wards(control_plane) as stub:
-        etags = _chosen(stub, job_ids, selection, control_plane)
+    with client.quarantine(control_plane) as stub:
+        etags = _select(stub, job_ids, selection, control_plane)
         if etags:
             confirm(f"Discard {count(len(etags), 'job')} for good?", yes=yes, as_json=as_json)
 
@@ -111,7 +111,7 @@ def discard(
 
 
 def _check(job_ids: Sequence[str], selection: Selection, *, everything: bool) -> None:
-    """Either ids or --all: a forgotten filter must not mean everything, and a filter beside ids would be ignored."""
+    """Require either ids or --all: a forgotten filter must not select everything, and filters with ids would be ignored."""
     if everything and job_ids:
         raise click.UsageError("name jobs, or choose them with filters and --all, not both")
     if job_ids and selection:
@@ -121,24 +121,24 @@ def _check(job_ids: Sequence[str], selection: Selection, *, everything: bool) ->
         raise click.UsageError(hint)
 
 
-def _chosen(stub: QuarantineServiceStub, job_ids: Sequence[str], selection: Selection, endpoint: Endpoint) -> dict[str, str]:
-    """Ids with the etags they were seen with, empty for those a person named: `--all` must not touch what changed since it asked."""
+def _select(stub: QuarantineServiceStub, job_ids: Sequence[str], selection: Selection, endpoint: Endpoint) -> dict[str, str]:
+    """Ids with the etags that were read, empty for named ids: `--all` must not affect jobs that have changed since."""
     if job_ids:
         return dict.fromkeys(job_ids, "")
     found = find(stub, selection, sys.maxsize, "", endpoint.timeout)
-    return {case.job.job_id: case.etag for case in found.cases}
+    return {case.job.job_id: case.etag for case in found.jobs}
 
 
 def _resubmit_edited(job_id: str, request: ResubmitJobRequest, endpoint: Endpoint, *, as_json: bool) -> None:
-    """Read, edit, send back with the etag that was read. No connection is held while the editor is open."""
-    with client.wards(endpoint) as stub:
+    """Read, edit, and resubmit with the etag that was read. No connection is open while the editor is."""
+    with client.quarantine(endpoint) as stub:
         case = stub.GetQuarantinedJob(GetQuarantinedJobRequest(job_id=job_id), timeout=endpoint.timeout).job
-    request.payload_json, request.etag, request.job_id = edited(case.payload_json), case.etag, job_id
+    request.payload_json, request.etag, request.job_id = edit_payload(case.payload_json), case.etag, job_id
     try:
-        with client.wards(endpoint) as stub:
+        with client.quarantine(endpoint) as stub:
             job = stub.ResubmitJob(request, timeout=endpoint.timeout).job
     except click.ClickException:
-        remark(f"your edit is kept: look at the job again, then submit it with --payload @{kept(request.payload_json)}")
+        remark(f"your edit is kept: look at the job again, then submit it with --payload @{save_draft(request.payload_json)}")
         raise
     if as_json:
         document(job_view(job))

@@ -1,4 +1,4 @@
-"""The command that brings lost jobs back: those that the ledger knows and no queue holds."""
+"""The command that requeues lost jobs: those in the ledger that are in no queue."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ def requeue(
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Bring back jobs that the ledger knows and no queue holds.
+    """Requeue jobs that are in the ledger but in no queue.
 
-    When somebody has purged or deleted a queue, its jobs stay QUEUED, RETRYING or RUNNING for ever. This publishes them again; a
+    When somebody has purged or deleted a queue, its jobs stay QUEUED, RETRYING or RUNNING forever. This publishes them again; a
     job that a worker runs, or whose copy may still wait in a queue, is left alone. Try --dry-run first.
     """
     if bool(job_ids) == (everything or (dry_run and not job_ids)):
@@ -76,7 +76,7 @@ def requeue(
     )
     if min_age is not None:
         request.min_age.FromMilliseconds(min_age)
-    with client.wards(control_plane) as stub:
+    with client.quarantine(control_plane) as stub:
         jobs = _ask(stub, request, control_plane)
         can_be = [one for one in jobs if _can_be_done(one, request)]
         if can_be and not dry_run:
@@ -89,32 +89,32 @@ def requeue(
 def _carry_out(
     stub: QuarantineServiceStub, request: RequeueJobsRequest, chosen: list[RequeuedJob], endpoint: Endpoint
 ) -> list[RequeuedJob]:
-    """By name, and though queues hold messages: those are the first ones that came back."""
+    """Name the jobs, and ignore waiting messages: those are the ones that were requeued first."""
     done: list[RequeuedJob] = []
-    under_way: list[str] = []
+    in_flight: list[str] = []
     try:
         with progress(len(chosen), "requeueing") as advance:
             for begin in range(0, len(chosen), _AT_ONCE):
-                under_way = [one.job.job_id for one in chosen[begin : begin + _AT_ONCE]]
-                named = RequeueJobsRequest(job_ids=under_way, even_if_waiting=True)
+                in_flight = [one.job.job_id for one in chosen[begin : begin + _AT_ONCE]]
+                named = RequeueJobsRequest(job_ids=in_flight, even_if_waiting=True)
                 named.discard_without_payload, named.actor = request.discard_without_payload, request.actor
                 if request.HasField("min_age"):
                     named.min_age.CopyFrom(request.min_age)
                 done += stub.RequeueJobs(named, timeout=endpoint.timeout).jobs
-                advance(len(under_way))
-                under_way = []
+                advance(len(in_flight))
+                in_flight = []
     except (KeyboardInterrupt, grpc.RpcError):
-        _tell_where(done, under_way, len(chosen))
+        _report_interruption(done, in_flight, len(chosen))
         raise
     return done
 
 
-def _tell_where(done: list[RequeuedJob], under_way: list[str], total: int) -> None:
-    """What has been done stays done, and to ask again is safe: a job that came back is not lost any more."""
+def _report_interruption(done: list[RequeuedJob], in_flight: list[str], total: int) -> None:
+    """Print what was done before the interruption; repeating is safe, because a requeued job is no longer lost."""
     counts = Counter(one.outcome for one in done)
-    told = [f"{verb} {counts[outcome]:,}" for outcome, verb in _DONE.items() if counts[outcome]] or ["none requeued"]
-    unsure = f", {count(len(under_way), 'job')} may or may not have been" if under_way else ""
-    remark(f"stopped: of {count(total, 'job')} {', '.join(told)}{unsure}; run it again for the others")
+    counts_text = [f"{verb} {counts[outcome]:,}" for outcome, verb in _DONE.items() if counts[outcome]] or ["none requeued"]
+    unsure = f", {count(len(in_flight), 'job')} may or may not have been" if in_flight else ""
+    remark(f"stopped: of {count(total, 'job')} {', '.join(counts_text)}{unsure}; run it again for the others")
 
 
 def _ask(stub: QuarantineServiceStub, request: RequeueJobsRequest, endpoint: Endpoint) -> list[RequeuedJob]:

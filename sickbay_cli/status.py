@@ -58,8 +58,8 @@ _COLOURS: Final = {"up": "green", "degraded": "yellow", "down": "bold red"}
 
 
 @dataclass(frozen=True, slots=True)
-class Pulse:
-    """What a service said: `up` if it serves, else `problem` tells why not; `checks` are the parts behind it, as in `GET /health`."""
+class ServiceHealth:
+    """The response of a service: `up` if it serves, otherwise `problem` says why not; `checks` are its backends, as in `GET /health`."""
 
     service: str
     endpoint: Endpoint
@@ -83,7 +83,7 @@ class Pulse:
 
     @property
     def remarks(self) -> Sequence[str]:
-        """What a person should know: the parts that are down, or else why it does not serve."""
+        """Messages for people: the parts that are down, or else why it does not serve."""
         return self.down or ([self.problem] if self.problem else [])
 
     @property
@@ -103,37 +103,37 @@ def health(*, jobapi: Endpoint, worker: Endpoint, control_plane: Endpoint, as_js
     """
     services = {"jobapi": jobapi, "worker": worker, "control-plane": control_plane}
     with ThreadPoolExecutor(len(services)) as pool:
-        pulses = list(pool.map(_pulse, services, services.values()))
-    down = [pulse for pulse in pulses if not pulse.up]
+        results = list(pool.map(_check, services, services.values()))
+    down = [result for result in results if not result.up]
     if as_json:
-        degraded = any(pulse.state == "degraded" for pulse in pulses)
+        degraded = any(result.state == "degraded" for result in results)
         whole = "error" if down else "degraded" if degraded else "ok"
-        document({"status": whole, "info": {pulse.service: pulse.view for pulse in pulses}})
+        document({"status": whole, "info": {result.service: result.view for result in results}})
     else:
-        table((Column("SERVICE"), Column("STATE"), Column("ADDRESS")), [_row(pulse) for pulse in pulses])
-    for pulse in pulses:
-        for sentence in pulse.remarks:
-            remark(f"{pulse.endpoint.title}: {sentence}")
+        table((Column("SERVICE"), Column("STATE"), Column("ADDRESS")), [_row(result) for result in results])
+    for result in results:
+        for sentence in result.remarks:
+            remark(f"{result.endpoint.title}: {sentence}")
     if down:
-        raise Unreachable(f"{count(len(down), 'service')} of {len(pulses)} not serving")
+        raise Unreachable(f"{count(len(down), 'service')} of {len(results)} not serving")
 
 
-def _row(pulse: Pulse) -> list[Cell]:
-    return [pulse.endpoint.title, (pulse.state, _COLOURS[pulse.state]), pulse.endpoint.address]
+def _row(result: ServiceHealth) -> list[Cell]:
+    return [result.endpoint.title, (result.state, _COLOURS[result.state]), result.endpoint.address]
 
 
-def _pulse(service: str, endpoint: Endpoint) -> Pulse:
+def _check(service: str, endpoint: Endpoint) -> ServiceHealth:
     try:
         with client.health(endpoint) as stub:
             answer, call = stub.Check.with_call(HealthCheckRequest(), timeout=endpoint.timeout)
     except click.ClickException as error:
-        return Pulse(service, endpoint, up=False, problem=error.message)
+        return ServiceHealth(service, endpoint, up=False, problem=error.message)
     up = answer.status == HealthCheckResponse.SERVING
-    return Pulse(service, endpoint, up, "" if up else NOT_SERVING, _checks(call))
+    return ServiceHealth(service, endpoint, up, "" if up else NOT_SERVING, _checks(call))
 
 
 def _checks(call: grpc.Call) -> Mapping[str, Mapping[str, Any]]:
-    """What the service tells beside its status; older ones tell nothing."""
+    """The details beside the status; older services send none."""
     for key, value in call.trailing_metadata() or ():
         if key == HEALTH_DETAILS:
             with contextlib.suppress(ValueError):

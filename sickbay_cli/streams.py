@@ -1,4 +1,4 @@
-"""Standard input, output and error as commands need them: there whatever the caller has closed, and able to write every character."""
+"""Standard input, output and error of commands: always open, and able to write every character."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _LAST_OF_PLANE: Final = 0xFFFF
 
 
 def prepare() -> None:
-    """Called once, before a command says anything."""
+    """Called once, before a command prints anything."""
     _fill()
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
@@ -31,7 +31,7 @@ def prepare() -> None:
 
 
 def forget() -> None:
-    """Let what is still buffered go nowhere, so that the interpreter does not complain at its exit."""
+    """Discard output that cannot be flushed, so that the interpreter does not complain at its exit."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(OSError, ValueError, AttributeError):
             stream.flush()
@@ -43,7 +43,7 @@ def forget() -> None:
 
 
 def _fill() -> None:
-    """A closed descriptor becomes /dev/null, or the next connection would take its number and be written to."""
+    """Open /dev/null for a closed descriptor, or the next connection would get its number and be written to."""
     for descriptor in range(3):
         with contextlib.suppress(OSError):
             os.fstat(descriptor)
@@ -55,17 +55,17 @@ def _fill() -> None:
 
 
 def is_text(text: str) -> bool:
-    """Whether it can be sent: what the system gave us and is not UTF-8 has halves of surrogate pairs in it."""
+    """Whether it can be sent: text from the system that is not UTF-8 has unpaired surrogates."""
     return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _is_size(text: str) -> bool:
-    """Whether a variable names the size of a terminal; libraries take any digits, and make lines of that length."""
+    """Whether a variable is a plausible terminal size; libraries accept any digits, and make lines of that length."""
     return text.isascii() and text.isdigit() and 0 < int(text[:9]) <= _MOST_COLUMNS and len(text) < 9  # noqa: PLR2004 - digits of a size
 
 
 def _escaped(error: UnicodeError) -> tuple[str, int]:
-    r"""What the output's encoding lacks is written as JSON writes it: \u20ac, and two of them beyond the first plane."""
+    r"""Characters that the output's encoding lacks are written as in JSON: \u20ac, and two escapes beyond the first plane."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     return "".join(map(_escape, error.object[error.start : error.end])), error.end

@@ -1,4 +1,4 @@
-"""The command that hands jobs in: one, copies of one, or a file of them."""
+"""The command that submits jobs: one, copies of one, or a file of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
 from sickbay.server.rest.views import accepted_view
 from sickbay_cli import bulk, client, options
 from sickbay_cli.exit_codes import WAITING_CODES
-from sickbay_cli.following import follow, waiting
+from sickbay_cli.following import follow, wait_limit
 from sickbay_cli.options import Endpoint, examples
 from sickbay_cli.output import document, record
 from sickbay_cli.payload import PAYLOAD
@@ -30,11 +30,11 @@ _EXAMPLES = examples(
 @click.argument("job_type", required=False)
 @click.argument("payload", required=False, type=PAYLOAD)
 @click.option("--key", default="", help="Idempotency key: a repeat within 24 hours is the same job, not another one.")
-@options.whose
+@options.tenant_name
 @click.option("--wait", is_flag=True, help="Follow the job until it has ended; the exit code says how.")
 @options.patience
 @options.even_if_quarantined
-@click.option("--count", "copies", type=click.IntRange(min=1), default=1, help="Submit so many copies.")
+@click.option("--count", "copies", type=click.IntRange(min=1), default=1, help="Submit this many copies.")
 @click.option("--from", "source", type=click.File("rb"), metavar="FILE.jsonl", help="Submit every line of a file (- is stdin).")
 @options.endpoints("jobapi")
 @options.as_json
@@ -59,7 +59,7 @@ def submit(
     A line of FILE.jsonl is {"jobType": ..., "payload": {...}}, optionally with "tenant" and "idempotencyKey". Rejected lines are
     reported by number; the others are accepted anyway. Lines with a key can be submitted again safely.
     """
-    patient = waiting(patience, even_if_quarantined=even_if_quarantined, waits=wait)
+    limit = wait_limit(patience, even_if_quarantined=even_if_quarantined, waits=wait)
     if source is not None:
         if job_type or key or tenant or wait or copies > 1:
             raise click.UsageError("--from reads everything from the file; omit JOB_TYPE, PAYLOAD, --key, --tenant, --wait and --count")
@@ -74,20 +74,20 @@ def submit(
         ids = bulk.submit_copies(jobapi, request, copies, quiet=wait, as_json=as_json)
         with client.jobs(jobapi) as stub:
             if wait:
-                follow(stub, ids, patient, as_json=as_json)
+                follow(stub, ids, limit, as_json=as_json)
         return
     with client.jobs(jobapi) as stub:
         job_id = _submit(stub, request, jobapi.timeout, as_json=as_json, lines=wait)
         if wait:
-            follow(stub, [job_id], patient, as_json=as_json)
+            follow(stub, [job_id], limit, as_json=as_json)
 
 
 def _submit(stub: JobServiceStub, request: SubmitJobRequest, timeout: float, *, as_json: bool, lines: bool) -> str:
-    """Hand one job in, say so as REST does, and return its id; `lines` if more follows."""
+    """Submit one job, print the result as in REST, and return its id; `lines` if more follows."""
     reply = stub.SubmitJob(request, timeout=timeout)
     if as_json:
-        told = accepted_view(reply.job.job_type, reply.job.job_id, duplicate=reply.duplicate)
-        (record if lines else document)(told)
+        view = accepted_view(reply.job.job_type, reply.job.job_id, duplicate=reply.duplicate)
+        (record if lines else document)(view)
     else:
         click.echo(f"accepted {reply.job.job_id}" + (" (it had already been accepted)" if reply.duplicate else ""))
     return reply.job.job_id

@@ -1,4 +1,4 @@
-"""What people get to see of jobs, set-aside jobs and groups of them."""
+"""Output of jobs, quarantined jobs and groups for people."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 from sickbay.jobs.v1.job_pb2 import AttemptError, Job, StateChange
 from sickbay.jobs.v1.quarantine_service_pb2 import FailureGroup, QuarantinedJob
 from sickbay_cli.durations import clock, moment, relative
-from sickbay_cli.format import job_state, joined, ms, other_tenant, reason, when
+from sickbay_cli.format import job_state, join_nonempty, ms, other_tenant, reason, when
 from sickbay_cli.output import Cell, Column, details, line, plain, table
 
 _JOBS: Final = (
@@ -19,7 +19,7 @@ _JOBS: Final = (
     Column("ATTEMPT", least=90, right=True),
     Column("LAST ERROR", least=100, loose=True),
 )
-_CASES: Final = (
+_QUARANTINED: Final = (
     Column("JOB ID"),
     Column("TYPE", least=62),
     Column("STATE"),
@@ -38,13 +38,13 @@ _GROUPS: Final = (
 
 
 def show_jobs(jobs: Sequence[Job], now: int) -> None:
-    """A list of jobs."""
+    """Print a table of jobs."""
     table(_JOBS, [_row(job, ms(job, "submit_time"), str(job.attempt), now) for job in jobs])
 
 
-def show_cases(cases: Sequence[QuarantinedJob], now: int) -> None:
-    """A list of set-aside jobs."""
-    table(_CASES, [_row(case.job, ms(case, "quarantine_time"), reason(case), now) for case in cases])
+def show_quarantined_jobs(cases: Sequence[QuarantinedJob], now: int) -> None:
+    """Print a table of jobs in quarantine."""
+    table(_QUARANTINED, [_row(case.job, ms(case, "quarantine_time"), reason(case), now) for case in cases])
 
 
 def _row(job: Job, time: int, fifth: str, now: int) -> list[Cell]:
@@ -53,7 +53,7 @@ def _row(job: Job, time: int, fifth: str, now: int) -> list[Cell]:
 
 
 def show_groups(groups: Sequence[FailureGroup], now: int) -> None:
-    """A list of groups, in the order they come: the largest first."""
+    """Print a table of groups, in the given order: the largest first."""
     table(_GROUPS, [_group_row(group, now) for group in groups])
 
 
@@ -63,7 +63,7 @@ def _group_row(group: FailureGroup, now: int) -> list[Cell]:
 
 
 def show_job(job: Job, now: int, more: Sequence[tuple[str, Cell]] = ()) -> None:
-    """Everything about one job; `more` comes before its errors."""
+    """Print the details of one job; `more` comes before its errors."""
     details(
         [
             ("job", job.job_id),
@@ -76,14 +76,14 @@ def show_job(job: Job, now: int, more: Sequence[tuple[str, Cell]] = ()) -> None:
             ("last run", when(ms(job, "start_time"), now)),
             ("duplicates", str(job.duplicates or "")),
             *more,
-            ("errors", "\n".join(_told(error) for error in job.errors)),
+            ("errors", "\n".join(_error_with_traceback(error) for error in job.errors)),
             ("history", "\n".join(f"{moment(ms(step, 'time'))}  {_step(step)}" for step in job.history)),
         ]
     )
 
 
-def show_case(case: QuarantinedJob, payload: str, now: int) -> None:
-    """Everything about one set-aside job; `payload` as it shall be printed."""
+def show_quarantined_job(case: QuarantinedJob, payload: str, now: int) -> None:
+    """Print the details of a job in quarantine; `payload` is printed as it is."""
     edits = [f"{moment(ms(edit, 'time'))}  {plain(edit.actor)}\n- {edit.before_json}\n+ {edit.after_json}" for edit in case.revisions]
     more: list[tuple[str, Cell]] = [
         ("set aside", when(ms(case, "quarantine_time"), now)),
@@ -97,29 +97,29 @@ def show_case(case: QuarantinedJob, payload: str, now: int) -> None:
 
 
 def show_change(job: Job, change: StateChange | None) -> None:
-    """One line of a job that is followed; without a change, the state it was found in."""
+    """Print one line of a watch; without a change, the current state."""
     attempt = f"attempt {job.attempt}" if job.attempt else ""
     if change is None:
         line((clock(ms(job, "update_time")), "dim"), job_state(job.state), attempt)
     else:
-        line((clock(ms(change, "time")), "dim"), job_state(change.state), attempt, joined(" ", change.code, change.message))
+        line((clock(ms(change, "time")), "dim"), job_state(change.state), attempt, join_nonempty(" ", change.code, change.message))
         for one in _lines(change.traceback):
             line(one)
 
 
-def _told(error: AttemptError) -> str:
+def _error_with_traceback(error: AttemptError) -> str:
     return "\n".join([f"{moment(ms(error, 'time'))}  {_error(error)}", *_lines(error.traceback)])
 
 
 def _lines(traceback: str) -> list[str]:
-    """A traceback, a little to the right of what it belongs to; its lines may hold anything."""
+    """The lines of a traceback, indented; they are untrusted."""
     return [f"  {plain(one)}" for one in traceback.split("\n")] if traceback else []
 
 
 def _error(error: AttemptError) -> str:
-    return plain(joined(": ", error.code, error.message))
+    return plain(join_nonempty(": ", error.code, error.message))
 
 
 def _step(step: StateChange) -> str:
     attempt, by = f"attempt {step.attempt}" if step.attempt else "", f"by {step.actor}" if step.actor else ""
-    return plain(joined("  ", job_state(step.state)[0], attempt, step.code, step.message, by))
+    return plain(join_nonempty("  ", job_state(step.state)[0], attempt, step.code, step.message, by))

@@ -1,4 +1,4 @@
-"""The commands about the queues in RabbitMQ: is everything there as it should be, and make it so."""
+"""The commands about the queues in RabbitMQ: check them, and create what is missing."""
 
 from __future__ import annotations
 

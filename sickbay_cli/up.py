@@ -32,9 +32,9 @@ from sickbay.telemetry.logs import configure_logging
 from sickbay.telemetry.tracing import open_traces
 from sickbay.version import VERSION
 from sickbay_cli import options
-from sickbay_cli.exit_codes import Incomplete
-from sickbay_cli.upchoice import choose, claim
-from worker.choice import is_demo, load_chosen, tell
+from sickbay_cli.exit_codes import MissingOption
+from sickbay_cli.upchoice import choose_handlers, record_handlers
+from worker.choice import is_demo, load_chosen, warn_if_demo
 
 DEMO_BANNER: Final = (
     "This is the demo: jobs of email, sms and webhook are only simulated, nothing is sent.\n"
@@ -84,13 +84,13 @@ def up(data: Path, *, ephemeral: bool, host: str, handlers: str | None, **ports:
             settings = Settings.read(job_handlers=handlers)
             configure_logging(settings.log_level, settings.log_format)
             folder = None if ephemeral else data
-            modules = choose(settings)
+            modules = choose_handlers(settings)
             handlers_by_type = load_chosen(modules, has_own_queue=settings.rabbitmq_url is None)
             redact = open_redaction(settings)
             addresses = _addresses(host, ports, settings)
             run(_run(settings, folder, _Chosen(modules, handlers_by_type, redact, load_observers(settings.observers)), addresses))
         except MissingSetting as error:
-            raise Incomplete(str(error)) from None
+            raise MissingOption(str(error)) from None
         except SickbayError as error:
             raise click.ClickException(str(error)) from None
 
@@ -115,7 +115,7 @@ def _addresses(host: str, ports: Mapping[str, int], settings: Settings) -> Mappi
 
 
 class _Chosen(NamedTuple):
-    """The modules of handlers, as they were named, the handlers by job type, what takes secrets out of texts, and who observes."""
+    """The modules of handlers as they were named, the handlers by job type, the redaction of texts, and the user's observers."""
 
     modules: str
     handlers: Mapping[str, HandlerSpec]
@@ -124,13 +124,13 @@ class _Chosen(NamedTuple):
 
 
 async def _run(settings: Settings, folder: Path | None, chosen: _Chosen, addresses: Mapping[str, Address]) -> bool:
-    """Serve until a signal; whether a handler goes on that would keep the process from ending."""
+    """Serve until a signal; returns whether a handler is still running that would keep the process from exiting."""
     signals = Signals()
     async with AsyncExitStack() as stack:
         traces = await stack.enter_async_context(open_traces(settings.traces_endpoint, settings.worker_name, chosen.redact))
         backends = await stack.enter_async_context(open_up(settings, folder))
-        claim(settings, folder)
-        plane = await stack.enter_async_context(
+        record_handlers(settings, folder)
+        control_plane = await stack.enter_async_context(
             controlplane.app.serve(backends, addresses["control-plane"], traces, observers=chosen.observers)
         )
         working = await stack.enter_async_context(
@@ -144,29 +144,30 @@ async def _run(settings: Settings, folder: Path | None, chosen: _Chosen, address
         await asyncio.wait(
             {asyncio.ensure_future(one) for one in (backends.ready(), signals.first.wait())}, return_when=asyncio.FIRST_COMPLETED
         )
-        tell(chosen.modules)
-        for doors in (plane, working.doors, api):
-            await doors.serving()
-        click.echo(_banner(addresses["jobapi"].host, folder, chosen, {"jobapi": api, "worker": working.doors, "control-plane": plane}))
+        warn_if_demo(chosen.modules)
+        services = {"jobapi": api, "worker": working.endpoints, "control-plane": control_plane}
+        for endpoints in (control_plane, working.endpoints, api):
+            await endpoints.serving()
+        click.echo(_banner(addresses["jobapi"].host, folder, chosen, services))
         await signals.first.wait()
         log.info("stopping: running jobs may finish (%g s at most, or press Ctrl-C again)", working.grace_s)
         await api.not_serving()
-        await plane.not_serving()
-        await signals.patiently(working.drain, working.grace_s)
+        await control_plane.not_serving()
+        await signals.drain_with_grace(working.drain, working.grace_s)
     return working.is_stuck
 
 
-def _banner(host: str, folder: Path | None, chosen: _Chosen, doors: Mapping[str, Endpoints]) -> str:
+def _banner(host: str, folder: Path | None, chosen: _Chosen, endpoints: Mapping[str, Endpoints]) -> str:
     shown = "localhost" if host in {"127.0.0.1", "0.0.0.0", "::"} else host  # noqa: S104 - only shown
     where = f"data in {folder.resolve()}" if folder else "in memory, nothing is kept after the exit"
-    web = {service: f"http://{shown}:{door.rest_port}" for service, door in doors.items()}
+    web = {service: f"http://{shown}:{door.rest_port}" for service, door in endpoints.items()}
     rows = [
-        ("Job API", f"{web['jobapi']}", f"gRPC {shown}:{doors['jobapi'].grpc_port}", f"docs {web['jobapi']}/docs"),
-        ("Worker", f"{web['worker']}", f"gRPC {shown}:{doors['worker'].grpc_port}", f"runs {', '.join(sorted(chosen.handlers))}"),
+        ("Job API", f"{web['jobapi']}", f"gRPC {shown}:{endpoints['jobapi'].grpc_port}", f"docs {web['jobapi']}/docs"),
+        ("Worker", f"{web['worker']}", f"gRPC {shown}:{endpoints['worker'].grpc_port}", f"runs {', '.join(sorted(chosen.handlers))}"),
         (
             "Control plane",
             f"{web['control-plane']}",
-            f"gRPC {shown}:{doors['control-plane'].grpc_port}",
+            f"gRPC {shown}:{endpoints['control-plane'].grpc_port}",
             f"docs {web['control-plane']}/docs",
         ),
     ]

@@ -1,4 +1,4 @@
-"""Which handlers `sickbay up` runs when nobody names any: the demo's, unless the jobs there are somebody's real ones."""
+"""Which handlers `sickbay up` runs if none are named: the demo's, unless the jobs may be real ones."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from worker.choice import DEMO, is_demo_alone, missing
 ASK: Final = f"--handlers {DEMO}"
 
 
-def choose(settings: Settings) -> str:
-    """The modules to load; raises MissingSetting where the demo would pretend to do the jobs of a RabbitMQ that others may use, too."""
+def choose_handlers(settings: Settings) -> str:
+    """The modules to load; MissingSetting if the demo would simulate the jobs of a RabbitMQ that others may use, too."""
     if not settings.job_handlers and settings.rabbitmq_url is not None:
         raise missing("with RABBITMQ_URL, jobs may be real ones, and JOB_HANDLERS is not set", ASK)
     return settings.job_handlers or DEMO
 
 
-def claim(settings: Settings, folder: Path | None) -> None:
-    """Note in the data folder, which this process holds, which handlers its jobs are for; the demo leaves no note.
+def record_handlers(settings: Settings, folder: Path | None) -> None:
+    """Record in the data folder, which this process has locked, which handlers its jobs are for; nothing is recorded for the demo.
 
-    Raises MissingSetting where nobody named any handlers, and others than the demo's have run: the jobs there are real.
+    Raises MissingSetting if no handlers are named and others than the demo's have run there: those jobs are real.
     """
     if folder is None:
         return
@@ -30,7 +30,7 @@ def claim(settings: Settings, folder: Path | None) -> None:
     if not settings.job_handlers and known:
         raise missing(f"the jobs in {folder} belong to the handlers {known} (--handlers {known}), and JOB_HANDLERS is not set", ASK)
     if settings.job_handlers and not is_demo_alone(settings.job_handlers):
-        with contextlib.suppress(OSError):  # a disk that is full or read-only is the queue's to complain about
+        with contextlib.suppress(OSError):  # the queue reports a disk that is full or read-only
             _note(folder).write_text(f"{settings.job_handlers}\n")
             _note(folder).chmod(0o600)
 

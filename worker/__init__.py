@@ -1,4 +1,4 @@
-"""The smart worker: takes jobs from the queue, runs their handlers, and routes what comes of it. Start with `engine.py`."""
+"""The worker: consumes jobs, runs their handlers, and routes the outcomes. Start with `engine.py`."""
 
 import os
 import sys

@@ -11,13 +11,13 @@ from sickbay.runtime.process import Signals, address, open_redaction, start
 from sickbay.runtime.settings import Settings
 from sickbay.telemetry.tracing import open_traces
 from worker.app import serve
-from worker.choice import load_chosen, tell
+from worker.choice import load_chosen, warn_if_demo
 
 log = logging.getLogger("sickbay")
 
 
 async def run(settings: Settings) -> bool:
-    """Work until a signal, then drain; whether a handler goes on that cannot be stopped."""
+    """Work until a signal, then drain; returns whether a handler is still running that cannot be stopped."""
     handlers = load_chosen(settings.job_handlers)
     redact = open_redaction(settings)
     observers = load_observers(settings.observers)
@@ -27,10 +27,10 @@ async def run(settings: Settings) -> bool:
         open_worker(settings) as backends,
         serve(backends, settings, handlers, address(settings, WORKER), traces, redact=redact, observers=observers) as worker,
     ):
-        tell(settings.job_handlers)
-        await signals.serve(backends.ready(), worker.doors)
+        warn_if_demo(settings.job_handlers)
+        await signals.serve(backends.ready(), worker.endpoints)
         log.info("stopping: running jobs may finish (%g s at most, a second signal cancels them)", worker.grace_s)
-        await signals.patiently(worker.drain, worker.grace_s)
+        await signals.drain_with_grace(worker.drain, worker.grace_s)
     return worker.is_stuck
 
 

@@ -1,4 +1,4 @@
-"""Puts a worker together."""
+"""Assembles a worker."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
-from sickbay.concurrency.tasks import begun_again
+from sickbay.concurrency.tasks import run_with_restarts
 from sickbay.domain.health import Health, checks_of
 from sickbay.domain.raised import Redact, unchanged
 from sickbay.handlers.registry import HandlerSpec
@@ -33,32 +33,32 @@ if TYPE_CHECKING:
     from sickbay.telemetry.spans import Traces
 
 SETTLE_S: Final = 10.0
-"""What a run that ends with its timeout needs to be settled."""
+"""The time to settle a run that has timed out."""
 
 
 def grace(settings: Settings, handlers: Mapping[str, HandlerSpec]) -> float:
-    """Seconds that running jobs get on SIGTERM: no run can take longer. The process ends within 10 s after that."""
+    """Seconds that running jobs get on SIGTERM: no run can take longer. The process exits within 10 s after that."""
     return max(settings.handler_timeout, *(spec.timeout or 0 for spec in handlers.values()), 0) + SETTLE_S
 
 
 class Worker:
-    """A working worker."""
+    """A running worker."""
 
-    def __init__(self, engine: Engine, runner: Runner, doors: Endpoints, grace_s: float) -> None:
-        """The engine is running; `grace_s` is how many seconds a drain gives to running jobs."""
+    def __init__(self, engine: Engine, runner: Runner, endpoints: Endpoints, grace_s: float) -> None:
+        """The engine is running; `grace_s` is the time that a drain gives to running jobs, in seconds."""
         self._engine = engine
         self._runner = runner
-        self.doors = doors
+        self.endpoints = endpoints
         self.grace_s = grace_s
 
     async def drain(self, grace_s: float) -> None:
-        """Say NOT_SERVING, take no more jobs, let running ones finish for `grace_s` seconds, give the rest back."""
-        await self.doors.not_serving()
+        """Report NOT_SERVING, consume no more jobs, let running ones finish for `grace_s` seconds, and requeue the rest."""
+        await self.endpoints.not_serving()
         await self._engine.drain(grace_s)
 
     @property
     def is_stuck(self) -> bool:
-        """Whether a handler goes on that nobody can stop: in a thread, or swallowing its cancellation."""
+        """Whether a handler is still running that cannot be stopped: in a thread, or because it swallows its cancellation."""
         return self._runner.is_stuck or self._engine.is_stuck
 
 
@@ -73,17 +73,17 @@ async def serve(
     redact: Redact | None = None,
     observers: Sequence[Observer] = (),
 ) -> AsyncIterator[Worker]:
-    """Work until the context ends; call `drain` before, or running jobs are broken off and given back.
+    """Work until the context ends; call `drain` before, or running jobs are cancelled and requeued.
 
-    `redact` takes secrets out of what failed runs say; `observers` are the user's.
+    `redact` removes secrets from the texts of failed runs; `observers` are the user's.
     """
     redact = redact or unchanged
     metrics = MetricsRegistry("worker")
-    health = Health(checks_of(backends.vitals, "broker"), grace_s=backends.health_grace)
+    health = Health(checks_of(backends.status, "broker"), grace_s=backends.health_grace)
     runner = Runner(backends.breakers, timeout_s=settings.handler_timeout, concurrency=settings.concurrency, redact=redact)
-    BackendStatusCollector(backends.vitals, metrics.registry)
+    BackendStatusCollector(backends.status, metrics.registry)
     HealthCollector(health, metrics.registry)
-    WorkerMetrics(metrics.registry, runner=runner, job_types=handlers, concurrency=settings.concurrency, stale=backends.vitals.stale)
+    WorkerMetrics(metrics.registry, runner=runner, job_types=handlers, concurrency=settings.concurrency, stale=backends.status.stale)
     tracing = traces.of("worker", for_handlers=True) if traces else None
     observer = Observers(
         [
@@ -98,7 +98,7 @@ async def serve(
         engine = Engine(
             broker=backends.broker,
             breakers=backends.breakers,
-            fence=backends.fence,
+            guard=backends.duplicate_guard,
             events=events,
             runner=runner,
             handlers=handlers,
@@ -117,10 +117,10 @@ async def serve(
             registry=metrics.registry,
             health=health,
             name="worker",
-            around=[CallMeter(metrics.registry)],
+            call_observers=[CallMeter(metrics.registry)],
             tracing=tracing,
         ) as endpoints:
-            working = asyncio.create_task(begun_again(engine.run), name="engine")
+            working = asyncio.create_task(run_with_restarts(engine.run), name="engine")
             try:
                 yield Worker(engine, runner, endpoints, grace(settings, handlers))
             finally:

@@ -1,4 +1,4 @@
-"""Calls a handler and says what it came to, whatever it raises or returns. Nothing here raises."""
+"""Calls a handler and returns its outcome, whatever it raises or returns. Nothing here raises."""
 
 from __future__ import annotations
 
@@ -22,55 +22,55 @@ from sickbay.handlers.registry import HandlerSpec
 from sickbay.handlers.traceback_text import CALLERS, MAX_STEPS, traceback_of
 
 MAX_DEPTH: Final = 10
-"""Awaitables that give awaitables, one in the other."""
+"""Awaitables that return awaitables, nested."""
 FORKED: Final = 70
-"""Exit code of such a child (EX_SOFTWARE of sysexits.h)."""
+"""Exit code of a child that a handler forked (EX_SOFTWARE of sysexits.h)."""
 _OURS: Final = CALLERS - {"threading"}
-NEVER_RAN: Final = "HANDLER_NOT_RUN"
-"""The error code of a handler that returned what should have been run."""
+NOT_RUN: Final = "HANDLER_NOT_RUN"
+"""The error code of a handler that returned something that should have been run."""
 
 log = logging.getLogger(__name__)
 
 
-def failed(error: BaseException, spec: HandlerSpec, redact: Redact = unchanged) -> Outcome:
-    """What an exception comes to, even one that cannot be looked at; here and below, `redact` takes secrets out of what it says."""
+def outcome_of_error(error: BaseException, spec: HandlerSpec, redact: Redact = unchanged) -> Outcome:
+    """The outcome of an exception, even of one that cannot be inspected; here and below, `redact` removes secrets from its texts."""
     try:
         return replace(classify(error, spec, redact), traceback=traceback_of(error, redact))
     except BaseException:  # noqa: BLE001 - the exception's own code runs in there
         return Outcome(OutcomeKind.UNKNOWN, "UNREADABLE_ERROR", "the handler raised an exception that cannot be read")
 
 
-def called(spec: HandlerSpec, job: Job, redact: Redact = unchanged) -> Outcome | Awaitable[Any]:
-    """Call the function; what it returned if that has still to be awaited, else the outcome."""
+def call_handler(spec: HandlerSpec, job: Job, redact: Redact = unchanged) -> Outcome | Awaitable[Any]:
+    """Call the handler; returns an awaitable if it returned one, otherwise the outcome."""
     try:
         returned = spec.function(job)
     except BaseException as error:  # noqa: BLE001 - whatever a handler raises is an outcome
-        return failed(error, spec, redact)
-    found = _awaitable(returned)
-    return _returned(returned) if found is None else found
+        return outcome_of_error(error, spec, redact)
+    pending = _awaitable(returned)
+    return _outcome_of_result(returned) if pending is None else pending
 
 
-async def awaited(awaitable: Awaitable[Any], spec: HandlerSpec, redact: Redact = unchanged) -> Outcome:
-    """Wait for what a handler returned, and for what that returns, until it is no awaitable any more; raises only CancelledError."""
-    found: Awaitable[Any] | None = awaitable
+async def await_result(awaitable: Awaitable[Any], spec: HandlerSpec, redact: Redact = unchanged) -> Outcome:
+    """Await what a handler returned, and what that returns, until it is not an awaitable; raises only CancelledError."""
+    pending: Awaitable[Any] | None = awaitable
     try:
         for _ in range(MAX_DEPTH):
-            if found is None:
+            if pending is None:
                 return SUCCESS
-            returned = await found
-            found = _awaitable(returned)
-            if found is None:
-                return _returned(returned)
-        discard(found)
-        return Outcome(OutcomeKind.UNKNOWN, NEVER_RAN, f"the handler returned an awaitable in an awaitable, more than {MAX_DEPTH} deep")
+            returned = await pending
+            pending = _awaitable(returned)
+            if pending is None:
+                return _outcome_of_result(returned)
+        discard(pending)
+        return Outcome(OutcomeKind.UNKNOWN, NOT_RUN, f"the handler returned an awaitable in an awaitable, more than {MAX_DEPTH} deep")
     except asyncio.CancelledError:
         raise
     except BaseException as error:  # noqa: BLE001 - as above
-        return failed(error, spec, redact)
+        return outcome_of_error(error, spec, redact)
 
 
 def discard(awaitable: object) -> None:
-    """Let go of something that nobody will await, without a warning."""
+    """Close a coroutine that nobody will await, without a warning."""
     if isinstance(awaitable, CoroutineType):
         try:
             awaitable.close()
@@ -79,7 +79,7 @@ def discard(awaitable: object) -> None:
 
 
 def error_text(error: BaseException, redact: Redact = unchanged) -> str:
-    """The exception and the innermost line it came from, in one line, whatever its own code does."""
+    """The exception and the innermost line of its traceback, in one line, whatever its own code does."""
     try:
         text = f"{type(error).__name__}: {error}".encode("utf-8", "backslashreplace").decode()
     except BaseException:  # noqa: BLE001 - its own code runs in there
@@ -90,15 +90,15 @@ def error_text(error: BaseException, redact: Redact = unchanged) -> str:
 
 
 def end_forked_child(process: int) -> None:
-    """A child that a handler forked came back from the handler: it is no worker, and must not settle its parent's job."""
+    """Exit in a child that a handler forked and that returned from the handler: it must not settle its parent's job."""
     if os.getpid() != process:
         os._exit(FORKED)
 
 
-def where(frame: FrameType | None) -> str:
-    """The innermost line of a stack, as `file:line in function`, and the line of the handler's own that led there.
+def describe_position(frame: FrameType | None) -> str:
+    """The innermost line of a stack, as `file:line in function`, and the line of the handler that led there.
 
-    What the event loop calls by itself and is not written in Python has no line.
+    A built-in function that the event loop calls directly has no line.
     """
     if frame is None:
         return "an unknown place"
@@ -125,7 +125,7 @@ def _awaitable(returned: object) -> Awaitable[Any] | None:
         if isinstance(returned, ThreadFuture):
             return _of_thread(returned)
         return returned if inspect.isawaitable(returned) else None
-    except BaseException:  # noqa: BLE001 - a result that cannot be looked at is dropped like any other
+    except BaseException:  # noqa: BLE001 - a result that cannot be inspected is ignored like any other
         return None
 
 
@@ -133,8 +133,8 @@ async def _of_thread(future: ThreadFuture[Any]) -> Any:
     return await asyncio.wrap_future(future)
 
 
-def _returned(returned: object) -> Outcome:
-    """A result is dropped; what has still to be run, and cannot be awaited, is no success."""
+def _outcome_of_result(returned: object) -> Outcome:
+    """A result is ignored; something that should have been run, and cannot be awaited, is a failure."""
     if returned is None:
         return SUCCESS
     try:
@@ -143,7 +143,7 @@ def _returned(returned: object) -> Outcome:
         return SUCCESS
     if kind is None:
         return SUCCESS
-    return Outcome(OutcomeKind.UNKNOWN, NEVER_RAN, f"the handler returned {kind} instead of running it; the handler did not run")
+    return Outcome(OutcomeKind.UNKNOWN, NOT_RUN, f"the handler returned {kind} instead of running it; the handler did not run")
 
 
 def _not_run(returned: object) -> str | None:

@@ -1,4 +1,4 @@
-"""Which handlers a worker runs. Those of the demo only pretend to work, so they run where somebody asked for them, and say so."""
+"""Which handlers a worker runs. Those of the demo only simulate work, so they run only on request, with a warning in the log."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ log = logging.getLogger("sickbay")
 
 
 def missing(why: str = "JOB_HANDLERS is not set", demo: str = f"JOB_HANDLERS={DEMO}") -> MissingSetting:
-    """The sentence for a start without handlers; `demo` is how to ask for the demo there."""
+    """The error for a start without handlers; `demo` is how to request the demo."""
     return MissingSetting(
         f"{why}: name the modules with your @handler functions, for example JOB_HANDLERS=my_handlers; "
         f"for the demo, which only simulates email, sms and webhook, use {demo}"
@@ -31,15 +31,15 @@ def is_demo(modules: str) -> bool:
 
 
 def is_demo_alone(modules: str) -> bool:
-    """Whether the demo is all that is named."""
+    """Whether only the demo is named."""
     return _names(modules) == {DEMO}
 
 
 def load_chosen(modules: str, *, has_own_queue: bool = False) -> Mapping[str, HandlerSpec]:
-    """The handlers by job type; raises MissingSetting if no module is named, else as `load_handlers` does.
+    """The handlers by job type; raises MissingSetting if no module is named, otherwise like `load_handlers`.
 
-    `has_own_queue`: no other process takes jobs from this one's queue. Only there, and beside no other handlers, is the demo's
-    `crash` obeyed: elsewhere a payload would kill workers that have real jobs.
+    `has_own_queue`: no other process consumes jobs from this one's queue. Only then, and without other handlers, the demo's `crash` is
+    enabled: elsewhere a payload would kill workers with real jobs.
     """
     if not _names(modules):
         raise missing()
@@ -49,8 +49,8 @@ def load_chosen(modules: str, *, has_own_queue: bool = False) -> Mapping[str, Ha
     return handlers
 
 
-def tell(modules: str) -> None:
-    """Say in the log if it is the demo that runs."""
+def warn_if_demo(modules: str) -> None:
+    """Log a warning if the demo runs."""
     if is_demo(modules):
         log.warning("the handlers of the demo are running (%s): jobs of email, sms and webhook are only simulated, nothing is sent", DEMO)
 

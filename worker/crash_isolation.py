@@ -1,6 +1,6 @@
-"""Jobs that may have killed their worker: the second time they run alone, the third time they are quarantined.
+"""Isolates jobs that may have killed their worker: after the second crash they run alone, after the third they are quarantined.
 
-Most of what a dead worker held is innocent, and mostly it did not die of a job, so at first a redelivered job runs like any other.
+Most jobs of a dead worker are not the cause, and most workers do not die of a job, so at first a redelivered job runs like any other.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ _ALONE: Final = "poison candidate"
 
 
 class CrashIsolation:
-    """One per worker. While the ledger is out of reach, jobs keep flowing."""
+    """One per worker. While the ledger is unavailable, jobs continue to run."""
 
     def __init__(self, guard: DuplicateGuard, slots: Slots, prefetch: int) -> None:
-        """Those that wait for their turn lend their slots to others."""
+        """Jobs that wait for their turn lend their slots to others."""
         self._guard = guard
         self._slots = slots
         self._gates = Gates({_ALONE: 1}, prefetch)
 
     def close(self) -> None:
-        """Nobody waits any more."""
+        """End all waiting."""
         self._gates.close()
 
     @asynccontextmanager
     async def turn(self, job: Job) -> AsyncIterator[bool]:
-        """A redelivered job's turn: at once, or alone among such if a second worker may have died of it. False if it does not come."""
+        """Wait for the turn of a redelivered job: none, or exclusive if a second worker may have died of it. False if it does not come."""
         try:
             is_alone = await self._guard.crashes(job) > 0
         except Unavailable:
@@ -48,14 +48,14 @@ class CrashIsolation:
             yield True
 
     async def check(self, delivery: Delivery, job: Job) -> DuplicateCheck:
-        """Whether there is later news of this copy, and how many workers died while they ran it; a redelivered one counts from now on."""
+        """Whether this copy is superseded, and how many workers died while running it; a redelivered one counts from now on."""
         try:
             return await self._guard.enter(job, suspect=delivery.redelivered)
         except Unavailable:
             return DuplicateCheck(superseded=False)
 
-    async def survived(self, delivery: Delivery, job: Job) -> None:
-        """Its run has ended and the process still lives."""
+    async def record_survival(self, delivery: Delivery, job: Job) -> None:
+        """Its run has ended and the process is still alive."""
         if delivery.redelivered:
             with contextlib.suppress(Unavailable):
                 await self._guard.leave(job)

@@ -1,8 +1,8 @@
-"""Handlers for trying Sickbay out: `email`, `sms` and `webhook`, on a simulated dependency that has outages, as real ones do.
+"""Demo handlers: `email`, `sms` and `webhook`, on a simulated dependency with outages.
 
 Each type's dependency works 10 times, then fails 5 times in a row with API_TIMEOUT, and so on. A payload may choose its outcome:
 `{"simulate": "ok"}`, any error code (`"API_TIMEOUT"`, `"VALIDATION_ERROR"`, ...), `"sleep:2"` (seconds), `"crash"` (kills the
-process, but only in `sickbay up` without other handlers and without RABBITMQ_URL: nobody's real jobs are there), or a list with one of
+process, but only in `sickbay up` without other handlers and without RABBITMQ_URL, where there are no real jobs), or a list with one of
 these for each attempt, the last one repeating: `["NETWORK_ERROR", "ok"]`.
 """
 
@@ -28,7 +28,7 @@ _may_crash: Final = Event()
 
 
 def allow_crash() -> None:
-    """From now on `crash` kills this process: the demo is alone in it, and no other process takes jobs from its queue."""
+    """Enable `crash`: the demo is alone in this process, and no other process consumes jobs from its queue."""
     _may_crash.set()
 
 
@@ -51,13 +51,13 @@ async def call_webhook(job: Job) -> None:
 
 
 async def _simulate(job: Job) -> None:
-    wish = job.payload.get("simulate")
-    if isinstance(wish, list):
-        wish = wish[min(job.attempt, len(wish) - 1)] if wish else "ok"
-    if wish is None:
+    simulated = job.payload.get("simulate")
+    if isinstance(simulated, list):
+        simulated = simulated[min(job.attempt, len(simulated) - 1)] if simulated else "ok"
+    if simulated is None:
         _call_dependency(job.job_type)
     else:
-        await _grant(wish)
+        await _simulate_outcome(simulated)
 
 
 def _call_dependency(job_type: str) -> None:
@@ -65,18 +65,18 @@ def _call_dependency(job_type: str) -> None:
         raise JobError("API_TIMEOUT", f"the simulated {job_type} service did not answer")
 
 
-async def _grant(wish: Any) -> None:
-    if wish == "ok":
+async def _simulate_outcome(simulated: Any) -> None:
+    if simulated == "ok":
         return
-    if wish == "crash":
+    if simulated == "crash":
         if not _may_crash.is_set():
             raise JobError("VALIDATION_ERROR", "crash works only where the demo runs alone: in `sickbay up` without RABBITMQ_URL")
         os.kill(os.getpid(), signal.SIGKILL)
-    if isinstance(wish, str) and wish.startswith("sleep:"):
-        await asyncio.sleep(_seconds(wish.removeprefix("sleep:")))
+    if isinstance(simulated, str) and simulated.startswith("sleep:"):
+        await asyncio.sleep(_seconds(simulated.removeprefix("sleep:")))
         return
-    if isinstance(wish, str) and is_code(wish):
-        raise JobError(wish, "as requested in the payload")
+    if isinstance(simulated, str) and is_code(simulated):
+        raise JobError(simulated, "as requested in the payload")
     raise JobError("VALIDATION_ERROR", 'simulate must be "ok", "crash", "sleep:SECONDS", an error code, or a list of these')
 
 

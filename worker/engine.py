@@ -1,6 +1,6 @@
-"""Consumes jobs: takes as many as there are free slots, sends each on its way (`pipeline.py`), and drains at the end.
+"""Consumes as many jobs as there are free slots, processes each (`pipeline.py`), and drains at the end.
 
-Whatever goes wrong on the way gives the delivery back, so that it is delivered again, or is charged to its job.
+If processing fails, the delivery is requeued, so that it is delivered again, or the error counts as an attempt of its job.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from worker.settler import Settler
 from worker.slots import Gates, Slots
 
 LAST_S: Final = 2.0
-"""How long the end waits for handlers that were broken off, and again for events that are not durable; their jobs are delivered again."""
+"""How long the end waits for cancelled handlers, and again for events that are not durable; their jobs are delivered again."""
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ class Engine:
         *,
         broker: Broker,
         breakers: Breakers,
-        fence: DuplicateGuard,
+        guard: DuplicateGuard,
         events: EventOutbox,
         runner: Runner,
         handlers: Mapping[str, HandlerSpec],
@@ -53,25 +53,25 @@ class Engine:
         observer: Observer = NOBODY,
         redact: Redact = unchanged,
     ) -> None:
-        """Run at most `concurrency` handlers at a time; `name` says who this worker is in a job's history.
+        """Run at most `concurrency` handlers at a time; `name` is the name of this worker in a job's history.
 
-        `pause_s` is how long a job is held that could not be settled, before it goes back to the queue; `last_s` is LAST_S. The
-        observer hears of each message in the task that then treats it, whose context is thus the job's. `redact` takes secrets out of the
+        `pause_s` is how long a job that could not be settled is held before it is requeued; `last_s` is LAST_S. The observer is
+        called for each message in the task that processes it, so that task's context is the job's. `redact` removes secrets from the
         texts of faults.
         """
         self._last_s = last_s
         self._broker = broker
-        self._fence = fence
+        self._guard = guard
         self._events = events
         self._runner = runner
         self._prefetch = min(2_000, max(10, 2 * concurrency))
         self._slots = Slots(concurrency)
-        few = {spec.job_type: spec.concurrency for spec in handlers.values() if spec.concurrency}
-        self._gates = Gates(few, self._prefetch // 4, prefetch_bytes // 4)
-        self._isolation = CrashIsolation(fence, self._slots, self._prefetch)
+        limits = {spec.job_type: spec.concurrency for spec in handlers.values() if spec.concurrency}
+        self._gates = Gates(limits, self._prefetch // 4, prefetch_bytes // 4)
+        self._isolation = CrashIsolation(guard, self._slots, self._prefetch)
         self._settler = Settler(
             publisher=Publisher(broker, observer),
-            fence=fence,
+            guard=guard,
             events=events,
             policy=policy,
             clock=clock,
@@ -80,7 +80,7 @@ class Engine:
             redact=redact,
         )
         self._pipeline = Pipeline(
-            guard=fence,
+            guard=guard,
             isolation=self._isolation,
             slots=self._slots,
             gates=self._gates,
@@ -93,7 +93,7 @@ class Engine:
             policy=policy,
             clock=clock,
         )
-        events.on_refused = self._refused
+        events.on_refused = self._on_refused
         self._tasks: set[asyncio.Task[None]] = set()
         self._consumer: Consumer | None = None
         self._draining = False
@@ -101,44 +101,44 @@ class Engine:
 
     @property
     def is_stuck(self) -> bool:
-        """Whether a handler that was broken off goes on, because it swallows its cancellation."""
+        """Whether a cancelled handler is still running, because it swallows its cancellation."""
         return self._drained.is_set() and bool(self._tasks)
 
     async def run(self) -> None:
         """Work until `drain` is called."""
         async with self._broker.consume(Queue.MAIN, self._prefetch) as consumer:
             self._consumer = consumer
-            self._fence.working(self._events.is_untold, takes_jobs=True)
+            self._guard.working(self._events.is_untold, takes_jobs=True)
             while not self._draining and (batch := await self._next(consumer)) is not None:
                 for delivery in batch:
-                    self._begin(delivery)
+                    self._start(delivery)
             await self._drained.wait()
             await self._events.flush(self._last_s)
 
     async def drain(self, grace_s: float) -> None:
-        """Take no more jobs, let running ones finish for `grace_s` seconds, then break them off; unfinished ones go back."""
+        """Consume no more jobs, let running ones finish for `grace_s` seconds, then cancel them; unfinished ones are requeued."""
         if self._drained.is_set():
             return
         self._draining = True
-        self._fence.working(self._events.is_untold, takes_jobs=False)
+        self._guard.working(self._events.is_untold, takes_jobs=False)
         self._gates.close()
         self._isolation.close()
         try:
             if self._consumer:
                 await self._consumer.stop()
-            await self._ended(grace_s)
-            self._runner.break_off()
-            await self._ended(self._last_s)
+            await self._wait_for_tasks(grace_s)
+            self._runner.cancel_all()
+            await self._wait_for_tasks(self._last_s)
         finally:
             self._drained.set()
             self._slots.close()
 
-    async def _ended(self, within_s: float) -> None:
+    async def _wait_for_tasks(self, within_s: float) -> None:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=within_s)
 
     async def _next(self, consumer: Consumer) -> Sequence[Delivery] | None:
-        """As many jobs as there are free slots; None once there shall be no more."""
+        """As many jobs as there are free slots; None once draining."""
         free = await self._slots.free()
         if self._draining:
             return None
@@ -149,7 +149,7 @@ class Engine:
             await self._settler.pause()
             return ()
 
-    def _begin(self, delivery: Delivery) -> None:
+    def _start(self, delivery: Delivery) -> None:
         self._slots.take()
         task = asyncio.create_task(self._process_safely(delivery))
         self._tasks.add(task)
@@ -157,7 +157,7 @@ class Engine:
         task.add_done_callback(self._slots.give)
 
     async def _process_safely(self, delivery: Delivery) -> None:
-        """One delivery, which is settled in the end whatever happens."""
+        """Process one delivery and settle it in any case."""
         try:
             await self._pipeline.process(delivery)
         except Unavailable as error:
@@ -171,8 +171,8 @@ class Engine:
         else:
             self._settler.trouble_since = None
 
-    def _refused(self, _: JobEvent, delivery: Delivery | None, error: BaseException) -> None:
-        """See `EventOutbox.on_refused`: the job has run, but what became of it cannot be told."""
+    def _on_refused(self, _: JobEvent, delivery: Delivery | None, error: BaseException) -> None:
+        """See `EventOutbox.on_refused`: the job has run, but its event cannot be published."""
         if delivery is not None:
             task = asyncio.create_task(self._settler.charge_fault(delivery, error))
             self._tasks.add(task)

@@ -1,4 +1,4 @@
-"""A failure of a run that a standstill disturbed is nobody's fault: its own timeouts ran out while the process stood still."""
+"""Failures of runs that a standstill disturbed do not count: their own timeouts ran out while the process stood still."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from sickbay.domain.outcome import Outcome
 from worker.run import CANCELLED, Run
 
 DISTURBED_S: Final = 1.0
-"""A run that lost so much to standstills and failed proves nothing."""
+"""A failed run that lost this much to standstills proves nothing."""
 MAX_DISTURBED: Final = 3
-"""How often that excuses the same copy of a job in this process."""
+"""How often the same copy of a job is excused in this process."""
 _REMEMBERED: Final = 1_000
 
 log = logging.getLogger(__name__)
 
 
 class Excuses:
-    """Remembers which copies were excused how often."""
+    """Remembers how often each copy was excused."""
 
     def __init__(self) -> None:
-        """Nobody was."""
+        """Start empty."""
         self._disturbed: dict[tuple[str, int, int], int] = {}
 
     def judge(self, run: Run, outcome: Outcome) -> Outcome:
-        """A failure of a run that a standstill disturbed is nobody's fault; it runs again, uncharged, a few times at most."""
+        """CANCELLED instead of a failure that a standstill disturbed: it is repeated and not counted as an attempt, a few times at most."""
         if not outcome.kind.counts or run.lost < DISTURBED_S or run.blocks:
             return outcome
         copy = (run.job.job_id, run.job.generation, run.job.attempt)

@@ -1,7 +1,7 @@
-"""A loop of its own for async handlers, in a thread of its own: what a handler blocks is never the worker itself.
+"""A separate event loop for async handlers, in a thread of its own, so that a handler never blocks the worker itself.
 
-One at a time is in use. One that a handler blocks beyond its timeout is given up and another takes its place (`watchdog.py`); when the
-handler lets go of it at last, what is left on it is cancelled and the thread ends.
+One at a time is in use. If a handler blocks it beyond its timeout, it is abandoned and replaced by another (`watchdog.py`); when the
+handler stops blocking it, the remaining tasks on it are cancelled and the thread ends.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ import uvloop
 from sickbay.domain.outcome import Outcome
 from sickbay.handlers.traceback_text import waiting_of
 from worker.alive import AliveClock, machine_seconds
-from worker.call import awaited, called, discard, end_forked_child, failed
+from worker.call import await_result, call_handler, discard, end_forked_child, outcome_of_error
 from worker.handler_pools import PoolsByType
 from worker.run import CANCELLED, HUNG, Run
 
 CLEANUP_S: Final = 1.0
-"""How long a handler that was cancelled may clean up before its run is over without it."""
+"""How long a cancelled handler may clean up before its run ends without it."""
 START_S: Final = 10.0
 _EARLY_S: Final = 0.001
-"""Timers may come so early."""
+"""Timers may fire this early."""
 _CURRENT: Final[contextvars.ContextVar[Run | None]] = contextvars.ContextVar("run", default=None)
 
 log = logging.getLogger(__name__)
 
 
 class HandlerLoop:
-    """Started by its maker's thread, which gives it runs and hears of their outcomes through `report`."""
+    """Created by another thread, which starts runs here and receives their outcomes through `report`."""
 
     def __init__(self, number: int, report: Callable[[Run], None], on_standstill: Callable[[float], None] | None = None) -> None:
-        """`report` is called in this loop's thread, when a run's outcome is set and again when its handler ended after that."""
+        """`report` is called in this loop's thread, when a run's outcome is set and again if its handler ends later."""
         self._report = report
         self._inbox: deque[tuple[Callable[[Run], None], Run]] = deque()
         self._waking = False
@@ -53,25 +53,25 @@ class HandlerLoop:
         self.clock = AliveClock(cast("Any", self.loop.call_later), on_standstill=on_standstill)
         self.runs: set[Run] = set()
         self.job_types: set[str] = set()
-        """Of all runs that it has begun."""
+        """The job types of all runs that it has started."""
         self._pools = PoolsByType(_job_type)
         self.loop.set_default_executor(self._pools)
         if sys.version_info < (3, 12):
-            self.loop.set_task_factory(cast("Any", _remembering))
-        self._thread = threading.Thread(target=self._live, name=f"handlers-{number}", daemon=True)
+            self.loop.set_task_factory(cast("Any", _create_task))
+        self._thread = threading.Thread(target=self._run_forever, name=f"handlers-{number}", daemon=True)
         self._thread.start()
         self._started.wait(START_S)
 
     def start(self, run: Run) -> None:
-        """Begin a run soon."""
+        """Start a run soon."""
         self._send(self._begin, run)
 
-    def break_off(self, run: Run) -> None:
-        """Cancel a run soon; its outcome is CANCELLED, unless it has one."""
-        self._send(self._break_off, run)
+    def cancel(self, run: Run) -> None:
+        """Cancel a run soon; its outcome is CANCELLED, unless it has one already."""
+        self._send(self._cancel_run, run)
 
     def abandon(self) -> tuple[list[Run], list[Run]]:
-        """Take everything from a loop that is blocked: runs that have begun (cancelled when it goes on), and those that have not."""
+        """Abandon a blocked loop; returns the runs that have begun (they are cancelled when it unblocks), and those that have not."""
         begun = list(self.runs)
         waiting = []
         while self._inbox:
@@ -79,31 +79,31 @@ class HandlerLoop:
             if verb == self._begin:
                 waiting.append(run)
         for run in begun:
-            run.broken_off = True
+            run.cancelled = True
         self.close()
         return begun, waiting
 
     def close(self) -> None:
-        """Cancel what is left and end the thread, as soon as the loop is free for it; nobody waits for that."""
+        """Cancel the remaining runs and end the thread as soon as the loop is free; does not wait for that."""
         with contextlib.suppress(RuntimeError):  # closed already
             self.loop.call_soon_threadsafe(self._close)
 
     def join(self, within_s: float) -> bool:
-        """Wait until the thread has ended after `close`; whether it has."""
+        """Wait until the thread has ended after `close`; returns whether it has."""
         self._thread.join(within_s)
         return not self._thread.is_alive()
 
     def stalled_s(self, now: float) -> float:
-        """For how many seconds at `now` (`machine_seconds`) the loop has not moved although it had to: no beat, or no run begins."""
-        beat = now - self.clock.beaten_at if self.clock.is_used else 0.0
+        """For how many seconds at `now` (`machine_seconds`) the loop has been stalled: no beat, or a new run has not begun."""
+        beat = now - self.clock.last_beat_at if self.clock.is_used else 0.0
         return max(beat, now - self._woken_at if self._waking else 0.0)
 
     def frame(self) -> FrameType | None:
-        """Where the thread is now."""
+        """The current frame of the thread."""
         return sys._current_frames().get(self._thread.ident or 0)  # noqa: SLF001 - documented for debugging stuck threads
 
     def current(self) -> Run | None:
-        """The run whose code the loop executes now, also in a task that the handler made; None if it is nobody's, or cannot be told."""
+        """The run whose code the loop executes now, also in a task that the handler created; None if there is none, or it is unknown."""
         task = asyncio.current_task(self.loop)
         if task is None:
             return None
@@ -119,7 +119,7 @@ class HandlerLoop:
             with contextlib.suppress(RuntimeError):  # closed already
                 self.loop.call_soon_threadsafe(self._receive)
 
-    def _live(self) -> None:
+    def _run_forever(self) -> None:
         asyncio.set_event_loop(self.loop)
         self.loop.call_soon(self._started.set)
         while not self._closing:
@@ -127,10 +127,10 @@ class HandlerLoop:
                 self.loop.run_forever()
             except BaseException:
                 log.warning("a task of a handler tried to exit the process; this is ignored", exc_info=True)
-        self._end()
+        self._shut_down()
 
-    def _end(self) -> None:
-        """Let what was cancelled clean up, then let go of everything; tasks that refuse to end end with the thread."""
+    def _shut_down(self) -> None:
+        """Let cancelled tasks clean up, then close everything; tasks that do not end are lost with the thread."""
         with contextlib.suppress(BaseException):
             for task in asyncio.all_tasks(self.loop):
                 task.cancel()
@@ -146,7 +146,7 @@ class HandlerLoop:
     def _close(self) -> None:
         self._closing = True
         for run in list(self.runs):
-            self._break_off(run)
+            self._cancel_run(run)
         self.loop.stop()
 
     def _receive(self) -> None:
@@ -155,20 +155,20 @@ class HandlerLoop:
             verb, run = self._inbox.popleft()
             try:
                 verb(run)
-            except BaseException as error:  # a handler can alter the loop that it shares with others
+            except BaseException as error:  # a handler can break the loop that it shares with others
                 log.exception("internal error in the handlers' event loop")
                 self._fail(run, error)
 
     def _fail(self, run: Run, error: BaseException) -> None:
-        """It has not begun, or what should have ended it did not: it is over with that."""
+        """End a run that could not be started or cancelled."""
         if run in self.runs:
             self.runs.discard(run)
             self.clock.release()
         run.ended = True
-        self._settle(run, failed(error, run.spec))
+        self._settle(run, outcome_of_error(error, run.spec))
 
     def _begin(self, run: Run) -> None:
-        if run.broken_off or self._closing:
+        if run.cancelled or self._closing:
             discard(run.pending)
             run.ended = True
             self._settle(run, CANCELLED)
@@ -178,24 +178,24 @@ class HandlerLoop:
         self.runs.add(run)
         self.job_types.add(run.spec.job_type)
         run.context.run(_CURRENT.set, run)
-        run.task = _remembering(self.loop, self._body(run), context=run.context)  # not by a factory that a handler may have set
+        run.task = _create_task(self.loop, self._body(run), context=run.context)  # not by a task factory that a handler may have set
         run.began = self.clock.alive() - (run.seconds - run.left if run.left else 0)
         run.timer = self.loop.call_later(run.left or run.seconds, self._expire, run)
 
     async def _body(self, run: Run) -> None:
         try:
-            found = called(run.spec, run.job, run.redact) if run.pending is None else run.pending
-            outcome = found if isinstance(found, Outcome) else await awaited(found, run.spec, run.redact)
-        except BaseException as error:  # noqa: BLE001 - a GeneratorExit closes what is awaited and is raised here
-            asked = isinstance(error, asyncio.CancelledError) and (run.broken_off or run.expired)
-            outcome = CANCELLED if asked else failed(error, run.spec, run.redact)
+            found = call_handler(run.spec, run.job, run.redact) if run.pending is None else run.pending
+            outcome = found if isinstance(found, Outcome) else await await_result(found, run.spec, run.redact)
+        except BaseException as error:  # noqa: BLE001 - a GeneratorExit closes the awaitable and is raised here
+            asked = isinstance(error, asyncio.CancelledError) and (run.cancelled or run.expired)
+            outcome = CANCELLED if asked else outcome_of_error(error, run.spec, run.redact)
         end_forked_child(self._process)
         self._end_run(run, outcome)
 
     def _end_run(self, run: Run, outcome: Outcome) -> None:
         if run.timer is not None:
             run.timer.cancel()
-        # Nothing may lead back to the run, or its payload stays in memory until a collection of cycles, which bytes do not hasten.
+        # No reference cycles: the payload would stay in memory until a garbage collection, which the size of bytes does not trigger.
         run.timer = run.task = None
         _CURRENT.set(None)
         run.lost += self.clock.lost() - run.lost_before
@@ -204,7 +204,7 @@ class HandlerLoop:
         run.ended = True
         if run.expired:
             outcome = run.timed_out()
-        elif run.broken_off:
+        elif run.cancelled:
             outcome = CANCELLED
         self._settle(run, outcome)
 
@@ -215,22 +215,22 @@ class HandlerLoop:
             return
         run.expired = True
         run.hung_at = waiting_of(run.task, HUNG, run.redact)
-        self._cancel(run)
+        self._cancel_task(run)
 
-    def _break_off(self, run: Run) -> None:
-        run.broken_off = True
+    def _cancel_run(self, run: Run) -> None:
+        run.cancelled = True
         if run.task is not None and not run.ended:
-            self._cancel(run)
+            self._cancel_task(run)
 
-    def _cancel(self, run: Run) -> None:
+    def _cancel_task(self, run: Run) -> None:
         if run.task is not None:
             run.task.cancel()
         if run.timer is not None:
             run.timer.cancel()
-        run.timer = self.loop.call_later(CLEANUP_S, self._give_up, run)
+        run.timer = self.loop.call_later(CLEANUP_S, self._abandon_run, run)
 
-    def _give_up(self, run: Run) -> None:
-        """It swallows its cancellation: its run is over, whatever it still does."""
+    def _abandon_run(self, run: Run) -> None:
+        """End the run of a handler that swallows its cancellation."""
         run.lost += self.clock.lost() - run.lost_before
         self._settle(run, run.timed_out() if run.expired else CANCELLED)
 
@@ -245,8 +245,8 @@ def _job_type() -> str:
     return run.spec.job_type if run else ""
 
 
-def _remembering(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
-    """A task that knows to whose run it belongs; before Python 3.12 a task does not tell its context."""
+def _create_task(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> asyncio.Task[Any]:
+    """A task that knows its run; before Python 3.12 the context of a task is not accessible."""
     task = asyncio.Task(coro, loop=loop, **options)
     if sys.version_info >= (3, 12):
         return task

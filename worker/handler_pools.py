@@ -1,6 +1,6 @@
-"""The threads behind `asyncio.to_thread` and `run_in_executor(None, ...)` in async handlers: a pool for each job type.
+"""Thread pools for `asyncio.to_thread` and `run_in_executor(None, ...)` in async handlers, one per job type.
 
-One pool for all would let a type whose calls hang in it use up the threads of every other.
+With one pool for all, a job type whose calls hang would use up the threads of all others.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Final
 
 THREADS: Final = max(32, (os.cpu_count() or 1) + 4)
-"""Of one type at most; asyncio's own default, which is for the whole loop, is fewer on small machines."""
+"""The maximum per job type; asyncio's own default, for the whole loop, is lower on small machines."""
 
 
 class PoolsByType(ThreadPoolExecutor):
-    """An executor that is one for each job type. It has to be a ThreadPoolExecutor, or no loop takes it; its own threads never start."""
+    """An executor with a pool for each job type. Loops only accept a ThreadPoolExecutor; its own threads never start."""
 
     def __init__(self, job_type: Callable[[], str]) -> None:
-        """`job_type` says whose code calls."""
+        """`job_type` returns the job type of the calling code."""
         super().__init__(max_workers=1)
         self._job_type = job_type
         self._pools: dict[str, ThreadPoolExecutor] = {}
         self._guard = threading.Lock()
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Run it in a thread of the caller's type."""
+        """Run it in a thread of the caller's job type."""
         name = self._job_type()
         with self._guard:
             pool = self._pools.get(name)
@@ -35,7 +35,7 @@ class PoolsByType(ThreadPoolExecutor):
         return pool.submit(fn, *args, **kwargs)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: FBT001, FBT002 - the base class's signature
-        """Let idle threads go."""
+        """Shut down all pools."""
         with self._guard:
             pools = list(self._pools.values())
         for pool in pools:

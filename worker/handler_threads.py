@@ -1,7 +1,7 @@
-"""Threads for sync handlers. A thread cannot be stopped from outside: one that outlives its handler's timeout is left behind and replaced.
+"""Threads for sync handlers. A thread cannot be stopped from outside: one that outlives its handler's timeout is abandoned and replaced.
 
-There is no fixed pool: a run takes an idle thread or a new one, so that no handler ever waits for a thread that another one holds.
-What bounds them is who starts runs: the worker's slots, and the bound on lost threads of a type (`runner.py`).
+There is no fixed pool: a run takes an idle thread or a new one, so no handler ever waits for a thread that another one holds. The number
+of threads is limited by the worker's slots, and by the limit on overdue threads of a job type (`runner.py`).
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ from typing import Final
 
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.outcome import Outcome
-from worker.call import called, end_forked_child
+from worker.call import call_handler, end_forked_child
 from worker.run import Run
 
 IDLE_S: Final = 60.0
-"""A thread that had nothing to do for so long ends."""
+"""A thread that was idle for this long ends."""
 
 
 class HandlerThreads:
-    """Gives runs to threads and hears of their outcomes through `report`. Belongs to the worker's loop."""
+    """Starts runs in threads and passes their outcomes to `report`. Belongs to the worker's loop."""
 
     def __init__(self, report: Callable[[Run], None]) -> None:
-        """`report` is called in the run's thread, when its handler has ended or returned something to be awaited."""
+        """`report` is called in the run's thread, when its handler has ended or has returned an awaitable."""
         self._report = report
         self._idle: list[_Thread] = []
         self._numbers = itertools.count(1)
         self._closed = False
 
     def start(self, run: Run) -> None:
-        """Begin a run at once; Unavailable if the system gives no more threads."""
+        """Start a run at once; Unavailable if the system cannot create another thread."""
         while self._idle:
             if self._idle.pop().offer(run):
                 return
-        thread = _Thread(next(self._numbers), self._report, self._rest)
+        thread = _Thread(next(self._numbers), self._report, self._return_to_idle)
         try:
             thread.start()
         except RuntimeError as error:
@@ -47,17 +47,17 @@ class HandlerThreads:
         thread.offer(run)
 
     def frame(self, run: Run) -> FrameType | None:
-        """Where the run's thread is now."""
+        """The current frame of the run's thread."""
         return sys._current_frames().get(run.thread_id) if run.thread_id else None  # noqa: SLF001 - documented for debugging stuck threads
 
     def close(self) -> None:
-        """Let idle threads go; those that are busy end with the process."""
+        """End idle threads; busy ones end with the process."""
         self._closed = True
         while self._idle:
             self._idle.pop().dismiss()
 
-    def _rest(self, thread: _Thread) -> None:
-        """Called in the thread itself; a list's append is atomic."""
+    def _return_to_idle(self, thread: _Thread) -> None:
+        """Called in the thread itself; append is atomic."""
         if self._closed:
             thread.dismiss()
         else:
@@ -65,26 +65,26 @@ class HandlerThreads:
 
 
 class _Thread(threading.Thread):
-    """Runs one handler after the other; a daemon, so that a hung one does not keep the process from ending."""
+    """Runs one handler after the other; a daemon, so that a hung one does not keep the process from exiting."""
 
-    def __init__(self, number: int, report: Callable[[Run], None], rest: Callable[[_Thread], None]) -> None:
+    def __init__(self, number: int, report: Callable[[Run], None], on_idle: Callable[[_Thread], None]) -> None:
         super().__init__(name=f"handler-{number}", daemon=True)
         self._report = report
-        self._rest = rest
+        self._return_to_idle = on_idle
         self._inbox: queue.SimpleQueue[Run | None] = queue.SimpleQueue()
         self._lock = threading.Lock()
-        self._gone = False
+        self._has_ended = False
 
     def offer(self, run: Run) -> bool:
-        """Hand it a run; False if it has just ended for want of any."""
+        """Give it a run; False if it has just ended because it was idle."""
         with self._lock:
-            if self._gone:
+            if self._has_ended:
                 return False
             self._inbox.put(run)
             return True
 
     def dismiss(self) -> None:
-        """Let it end."""
+        """End it."""
         self._inbox.put(None)
 
     def run(self) -> None:
@@ -96,19 +96,19 @@ class _Thread(threading.Thread):
                 with self._lock:
                     if not self._inbox.empty():
                         continue
-                    self._gone = True
+                    self._has_ended = True
                 return
             if run is None:
                 return
             self._call(run)
-            self._rest(self)
+            self._return_to_idle(self)
             self._report(run)
             del run
 
     def _call(self, run: Run) -> None:
         run.thread_id = self.ident or 0
         process = os.getpid()
-        found = run.context.run(called, run.spec, run.job, run.redact)
+        found = run.context.run(call_handler, run.spec, run.job, run.redact)
         end_forked_child(process)
         run.thread_id = 0
         if isinstance(found, Outcome):

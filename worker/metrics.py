@@ -1,7 +1,7 @@
-"""The worker in numbers: what became of jobs, how long they waited and ran, what probes came to.
+"""Metrics of the worker: outcomes of jobs, how long they waited and ran, results of probes.
 
-Every child is made at the start, for the types that have handlers: at a job's end nothing is looked up but its type, and Prometheus,
-which takes a series' first value for no increase, sees the first job that kills its workers.
+All children are created at the start, for the job types that have handlers: at a job's end only its type is looked up, and Prometheus,
+which does not count the first value of a series as an increase, sees the first job that kills its workers.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from sickbay.domain.breaker import Permit, PermitKind
 from sickbay.domain.job import Job, JobEvent, JobState, Reason
 from sickbay.domain.outcome import Outcome, OutcomeKind
 from sickbay.observer import Observer
-from sickbay.telemetry.metrics import LONG_SECONDS, OTHER, Bounded
+from sickbay.telemetry.metrics import LONG_SECONDS, OTHER, BoundedLabels
 from worker.runner import Runner
 
 MAX_CODES: Final = 50
-"""Error codes are the handlers' to invent; those beyond are `other`."""
+"""Handlers choose error codes; those beyond this limit are `other`."""
 
 _OUTCOMES: Final = {
     JobState.SUCCEEDED: "succeeded",
@@ -31,21 +31,22 @@ _OUTCOMES: Final = {
     JobState.QUARANTINED: "quarantined",
 }
 _DROPPED: Final = "dropped"
-UNTOLD: Final = "unknown"
-"""Where nobody could tell whose code blocked the loop."""
+UNKNOWN_TYPE: Final = "unknown"
+"""The job type if it is unknown whose code blocked the loop."""
 _RESULTS: Final = ("success", "failure", "inconclusive")
 
 
 class JobMetrics(Observer):
-    """Counts and times every run, and counts what became of deliveries."""
+    """Counts and times every run, and counts the outcomes of deliveries."""
 
     def __init__(self, registry: CollectorRegistry, job_types: Iterable[str], now_s: Callable[[], float]) -> None:
-        """Add the metrics to `registry`; other types than these are `other`. `now_s` is seconds since the epoch."""
+        """Add the metrics to `registry`; job types other than these are `other`. `now_s` is seconds since the epoch."""
         self._now_s = now_s
         jobs = Counter("sickbay_jobs", "Deliveries of jobs, by result.", ("job_type", "outcome"), registry=registry)
         runs = Counter("sickbay_job_runs", "Runs of handlers (attempts), by kind of outcome.", ("job_type", "kind"), registry=registry)
         self._failures = Counter("sickbay_job_failures", "Failed runs, by error code.", ("job_type", "code"), registry=registry)
-        aside = Counter("sickbay_jobs_set_aside", "Parked and quarantined jobs, by reason.", ("job_type", "reason"), registry=registry)
+        text = "Parked and quarantined jobs, by reason."
+        quarantined = Counter("sickbay_jobs_set_aside", text, ("job_type", "reason"), registry=registry)
         probes = Counter("sickbay_breaker_probes", "Probes, by result.", ("job_type", "result"), registry=registry)
         seconds = Histogram("sickbay_job_run_seconds", "How long handlers ran.", ("job_type",), buckets=LONG_SECONDS, registry=registry)
         waits = Histogram(
@@ -55,52 +56,52 @@ class JobMetrics(Observer):
             buckets=LONG_SECONDS,
             registry=registry,
         )
-        self._code = Bounded(MAX_CODES)
-        of = partial(_OfType, jobs=jobs, runs=runs, aside=aside, probes=probes, seconds=seconds, waits=waits)
-        self._types = {name: of(name) for name in job_types}
-        self._other = of(OTHER)
+        self._code = BoundedLabels(MAX_CODES)
+        create = partial(_TypeMetrics, jobs=jobs, runs=runs, quarantined=quarantined, probes=probes, seconds=seconds, waits=waits)
+        self._types = {name: create(name) for name in job_types}
+        self._other = create(OTHER)
 
     def run_ended(self, job: Job, permit: Permit, outcome: Outcome | None, seconds: float) -> None:
-        """A run that began is counted by its outcome, and timed."""
+        """Count a run by its outcome, and time it."""
         if outcome is None:
             return
-        of = self._types.get(job.job_type, self._other)
-        of.runs[outcome.kind].inc()
-        of.seconds.observe(seconds)
+        of_type = self._types.get(job.job_type, self._other)
+        of_type.runs[outcome.kind].inc()
+        of_type.seconds.observe(seconds)
         if job.is_fresh:
-            of.waits.observe(max(0.0, self._now_s() - seconds - job.submitted_at / 1000))
+            of_type.waits.observe(max(0.0, self._now_s() - seconds - job.submitted_at / 1000))
         if outcome.code:
-            self._failures.labels(of.name, self._code(outcome.code)).inc()
+            self._failures.labels(of_type.name, self._code(outcome.code)).inc()
         if permit.kind is PermitKind.PROBE:
-            of.probes[_proved(outcome.kind)].inc()
+            of_type.probes[_probe_result(outcome.kind)].inc()
 
     def settled(self, event: JobEvent) -> None:
-        """Counted by what became of it."""
-        of = self._types.get(event.job.job_type, self._other)
-        of.jobs[_DROPPED if event.duplicate else _OUTCOMES[event.state]].inc()
+        """Count a delivery by its outcome."""
+        of_type = self._types.get(event.job.job_type, self._other)
+        of_type.jobs[_DROPPED if event.duplicate else _OUTCOMES[event.state]].inc()
         if event.reason is not None:
-            of.aside[event.reason].inc()
+            of_type.quarantined[event.reason].inc()
 
 
-class _OfType:
+class _TypeMetrics:
     """The children of one job type."""
 
-    __slots__ = ("aside", "jobs", "name", "probes", "runs", "seconds", "waits")
+    __slots__ = ("jobs", "name", "probes", "quarantined", "runs", "seconds", "waits")
 
     def __init__(
-        self, name: str, *, jobs: Counter, runs: Counter, aside: Counter, probes: Counter, seconds: Histogram, waits: Histogram
+        self, name: str, *, jobs: Counter, runs: Counter, quarantined: Counter, probes: Counter, seconds: Histogram, waits: Histogram
     ) -> None:
         self.name = name
         self.jobs = {outcome: jobs.labels(name, outcome) for outcome in (*_OUTCOMES.values(), _DROPPED)}
         self.runs = {kind: runs.labels(name, kind.value) for kind in OutcomeKind}
-        self.aside = {reason: aside.labels(name, reason.value) for reason in Reason}
+        self.quarantined = {reason: quarantined.labels(name, reason.value) for reason in Reason}
         self.probes = {result: probes.labels(name, result) for result in _RESULTS}
         self.seconds = seconds.labels(name)
         self.waits = waits.labels(name)
 
 
 class WorkerMetrics(Collector):
-    """What is asked at a scrape."""
+    """Metrics that are read at a scrape."""
 
     def __init__(
         self, registry: CollectorRegistry, *, runner: Runner, job_types: Iterable[str], concurrency: int, stale: Callable[[], int]
@@ -114,7 +115,7 @@ class WorkerMetrics(Collector):
         registry.register(self)
 
     def collect(self) -> Iterable[Metric]:
-        """Prometheus's protocol."""
+        """Called by Prometheus."""
         name = "sickbay_breaker_stale_outcomes"
         yield CounterMetricFamily(name, "Outcomes of runs that were too late to change their breaker.", self._stale())
         text = "Handlers that still run after their timeout, because they cannot be stopped."
@@ -125,14 +126,14 @@ class WorkerMetrics(Collector):
         for job_type in self._job_types:
             overdue.add_metric([job_type], self._runner.lost(job_type))
             blocked.add_metric([job_type], self._runner.blocked(job_type))
-        blocked.add_metric([UNTOLD], self._runner.blocked(""))
+        blocked.add_metric([UNKNOWN_TYPE], self._runner.blocked(""))
         yield overdue
         yield blocked
         text = "Seconds in which this process was suspended while handlers were running."
         yield CounterMetricFamily("sickbay_worker_standstill_seconds", text, self._runner.standstill_s)
 
 
-def _proved(kind: OutcomeKind) -> str:
+def _probe_result(kind: OutcomeKind) -> str:
     if kind is OutcomeKind.SUCCESS:
         return "success"
     return "failure" if kind.counts else "inconclusive"

@@ -1,7 +1,7 @@
-"""The one way of a job through a worker, from the bytes of a message to its settlement.
+"""Processes a job in a worker, from the bytes of a message to its settlement.
 
-Decode, guard against duplicates, find the handler and a slot, ask the breaker, run, report, settle exactly once. Nothing is lost: a
-delivery is acknowledged only after its successor (a success event, a retry copy, a quarantine copy) is durable.
+Decode, check for duplicates, find the handler and a slot, ask the breaker, run, report, settle exactly once. Nothing is lost: a delivery
+is acknowledged only after its successor (a success event, a retry copy, a quarantine copy) is durable.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ SURE_MS: Final = 20 * 3_600_000
 
 
 class Pipeline:
-    """One per worker; `process` may run many times at once."""
+    """One per worker; `process` may run many times concurrently."""
 
     def __init__(
         self,
@@ -50,31 +50,31 @@ class Pipeline:
         policy: RetryPolicy,
         clock: Clock,
     ) -> None:
-        """All of it is the worker's; `policy` holds for codes of which a handler says nothing else."""
+        """Take the worker's parts; `policy` applies to error codes for which the handler has no rule of its own."""
         self._guard, self._isolation, self._slots, self._gates = guard, isolation, slots, gates
         self._breakers, self._runner, self._settler, self._events = breakers, runner, settler, events
         self._observer, self._handlers, self._clock = observer, handlers, clock
         self._policies = {spec.job_type: replace(policy, retries_by_code=spec.retries) for spec in handlers.values()}
 
     async def process(self, delivery: Delivery) -> None:
-        """Settle one delivery. Raises Unavailable where something is away: it is to come again."""
+        """Process and settle one delivery. Raises Unavailable if a server is unavailable and the delivery should come again."""
         self._observer.received(delivery)
         try:
             job = decode_job(delivery.body, delivery.message_id, self._clock(), delivery.headers)
         except Undecodable as error:
-            return await self._settler.keep_undecodable(delivery, explained(str(error), delivery.body, delivery.encoding))
+            return await self._settler.quarantine_undecodable(delivery, explained(str(error), delivery.body, delivery.encoding))
         if self._guard.is_cancelled(job):
             return delivery.ack()
         if not delivery.redelivered:
             is_only_copy = job.is_fresh and self._clock() - job.submitted_at < SURE_MS
-            return await (self._within_limits(delivery, job) if is_only_copy else self._unless_superseded(delivery, job))
+            return await (self._check_limits(delivery, job) if is_only_copy else self._check_duplicates(delivery, job))
         async with self._isolation.turn(job) as has_come:
             if has_come:
-                return await self._unless_superseded(delivery, job)
+                return await self._check_duplicates(delivery, job)
             return delivery.nack()  # still a poison candidate when it comes again
 
-    async def _unless_superseded(self, delivery: Delivery, job: Job) -> None:
-        """A copy that may not be the only one: dropped if there is later news of it, quarantined if it killed too many workers."""
+    async def _check_duplicates(self, delivery: Delivery, job: Job) -> None:
+        """Check a copy that may not be the only one: it is dropped if superseded, and quarantined if it killed too many workers."""
         found = await self._isolation.check(delivery, job)
         if found.superseded:
             return self._settler.drop(delivery, job)
@@ -82,28 +82,28 @@ class Pipeline:
             if found.crashes + 1 >= MAX_CRASHES:
                 await self._settler.quarantine(delivery, job, Reason.WORKER_LOST, f"{MAX_CRASHES} workers crashed while running this job")
             else:
-                await self._within_limits(delivery, job)
+                await self._check_limits(delivery, job)
         except Exception:
-            await self._isolation.survived(delivery, job)
+            await self._isolation.record_survival(delivery, job)
             raise
-        return await self._isolation.survived(delivery, job)  # not where the process ends in the middle: it may have died of this job
+        return await self._isolation.record_survival(delivery, job)  # not if the process dies in between: it may have died of this job
 
-    async def _within_limits(self, delivery: Delivery, job: Job) -> None:
-        """Find the handler, and a turn where its type allows only a few at a time."""
+    async def _check_limits(self, delivery: Delivery, job: Job) -> None:
+        """Find the handler, and wait for a turn if its job type allows only a few at a time."""
         spec = self._handlers.get(job.job_type)
         if spec is None:
             return await self._settler.quarantine(delivery, job, Reason.UNKNOWN_TYPE, f"no worker has a handler for {job.job_type!r}")
         if self._gates.is_crowded(job.job_type) or self._runner.is_exhausted(spec):
-            return await self._settler.put_off(delivery)
+            return await self._settler.defer(delivery)
         async with self._gates.turn(job.job_type, self._slots, len(delivery.body)) as has_come:
             if has_come and delivery.held_s + self._runner.timeout_of(spec) <= MAX_HELD_S:
-                return await self._unless_cancelled(delivery, job, spec)
+                return await self._check_cancelled(delivery, job, spec)
             if has_come and delivery.redelivered:
                 return delivery.nack()  # still a poison candidate when it comes again
-            return await self._settler.put_off(delivery)
+            return await self._settler.defer(delivery)
 
-    async def _unless_cancelled(self, delivery: Delivery, job: Job, spec: HandlerSpec) -> None:
-        """Run it, unless it is cancelled at this very moment: who cancels hears of a run from here on."""
+    async def _check_cancelled(self, delivery: Delivery, job: Job, spec: HandlerSpec) -> None:
+        """Run it, unless it is being cancelled: from here on a cancellation sees the run."""
         if not await self._guard.begin(job):
             return delivery.ack()
         try:
@@ -112,19 +112,19 @@ class Pipeline:
             self._guard.end(job)
 
     async def _run(self, delivery: Delivery, job: Job, spec: HandlerSpec) -> None:
-        """The heart: permit, run, outcome, route."""
+        """Get a permit, run, and settle by the outcome."""
         longest_ms = round(1000 * self._runner.timeout_of(spec))
         permit = await self._breakers.admit(BreakerKey(job.job_type, job.tenant), job.job_id, longest_ms)
         if isinstance(permit, Refusal):
             return await self._settler.park(delivery, job)
-        started = self._settler.begun(job)
+        started = self._settler.running_event(job)
         self._events.started(started)
-        outcome = await self._observed_run(spec, job, permit)
+        outcome = await self._run_observed(spec, job, permit)
         state = await self._breakers.settle(permit, CANCELLED if delivery.is_lost else outcome)
         route = after_run(job, outcome, state, self._policies[job.job_type], self._clock())
         return await self._settler.settle(delivery, route, started)
 
-    async def _observed_run(self, spec: HandlerSpec, job: Job, permit: Permit) -> Outcome:
+    async def _run_observed(self, spec: HandlerSpec, job: Job, permit: Permit) -> Outcome:
         self._observer.run_started(job, permit)
         began, outcome = perf_counter(), None
         try:

@@ -1,4 +1,4 @@
-"""Keeps a probe's lease alive for as long as its handler runs."""
+"""Renews a probe's lease while its handler runs."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
-async def kept(breakers: Breakers, permit: Permit) -> AsyncIterator[None]:
+async def renew_while_running(breakers: Breakers, permit: Permit) -> AsyncIterator[None]:
     """Renew the lease every third of its length until the context ends."""
-    keeper = asyncio.create_task(_renew(breakers, permit), name="probe lease")
+    renewal = asyncio.create_task(_renew(breakers, permit), name="probe lease")
     try:
         yield
     finally:
-        keeper.cancel()
+        renewal.cancel()
         with contextlib.suppress(asyncio.CancelledError):
-            await keeper
+            await renewal
 
 
 async def _renew(breakers: Breakers, permit: Permit) -> None:

@@ -1,4 +1,4 @@
-"""The worker's HTTP door: its health and its numbers."""
+"""The worker's HTTP endpoint: health and metrics."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from sickbay.server.rest.scrape import add_scrape
 from sickbay.telemetry.metrics import MetricsRegistry
 
 
-def create_gateway(health: Health, told: MetricsRegistry, version: str) -> FastAPI:
+def create_gateway(health: Health, metrics: MetricsRegistry, version: str) -> FastAPI:
     """The application."""
-    app = create_app("Sickbay Worker", "Runs jobs; there is nothing to ask it but how it is.", version)
+    app = create_app("Sickbay Worker", "Runs jobs; its API has only health and metrics.", version)
 
     add_health(app, health)
-    add_scrape(app, told)
+    add_scrape(app, metrics)
     return app

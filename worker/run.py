@@ -1,4 +1,4 @@
-"""One run of a handler, as those who drive it see it."""
+"""The state of one run of a handler."""
 
 from __future__ import annotations
 
@@ -23,41 +23,41 @@ HUNG: Final = "Where it was when it timed out (most recent call last):"
 
 @dataclass(slots=True, eq=False)
 class Run:
-    """One run of a handler, wherever it runs. `outcome` is set once; `ended` once the handler itself is over, too."""
+    """One run of a handler, on the loop or in a thread. `outcome` is set once; `ended` when the handler itself has ended, too."""
 
     spec: HandlerSpec
     job: Job
     seconds: float
-    """What it may take."""
+    """Its timeout."""
     context: contextvars.Context
     done: asyncio.Future[Outcome]
     pending: Awaitable[Any] | None = None
-    """What a sync handler returned to be awaited."""
+    """The awaitable that a sync handler returned."""
     left: float = 0.0
-    """What a run that began in a thread may still take on the loop; 0 if it began there."""
+    """The remaining time on the loop of a run that began in a thread; 0 if it began on the loop."""
     outcome: Outcome | None = None
     ended: bool = False
     expired: bool = False
-    broken_off: bool = False
+    cancelled: bool = False
     blocks: bool = False
-    """Whether it was seen blocking the handlers' loop."""
+    """Whether it blocked the handlers' loop."""
     began: float = 0.0
     lost_before: float = 0.0
     lost: float = 0.0
     """Seconds of standstill during the run."""
     on_loop: HandlerLoop | None = None
-    """The loop it runs on; None as long as it runs in a thread."""
+    """The loop it runs on; None while it runs in a thread."""
     task: asyncio.Task[None] | None = None
     timer: asyncio.TimerHandle | None = None
     thread_id: int = 0
     """The thread of a sync handler, while it is called."""
     overdue: bool = False
-    """Whether it is counted among those that outlived their outcome; the worker's loop alone writes this."""
+    """Whether it is counted as still running after its outcome was set; written only by the worker's loop."""
     hung_at: str = ""
-    """Where it was when its time was over."""
+    """Where it was when it timed out."""
     redact: Redact = unchanged
-    """Takes secrets out of what is told of its failure."""
+    """Removes secrets from the texts of its failure."""
 
     def timed_out(self, more: str = "") -> Outcome:
-        """The outcome of a run whose time is over."""
+        """The outcome of a run that timed out."""
         return replace(timed_out(self.seconds, self.spec, more), traceback=self.hung_at)

@@ -1,8 +1,8 @@
-"""Runs one handler once, under its timeout, and turns whatever happens into an outcome.
+"""Runs one handler once, with its timeout, and turns whatever happens into an outcome.
 
-Handlers run apart from the worker: async ones on a loop in a thread of its own (`handler_loop.py`), sync ones in threads
-(`handler_threads.py`). So one that blocks, hangs or asks the process to exit holds up neither settling and health nor, where it can be
-helped, other handlers. Times are those in which the process was alive (`alive.py`).
+Handlers run apart from the worker: async ones on a loop in a separate thread (`handler_loop.py`), sync ones in threads
+(`handler_threads.py`). So one that blocks, hangs or tries to exit the process affects neither settling and health nor, as far as possible,
+other handlers. Only the time in which the process was alive counts (`alive.py`).
 """
 
 from __future__ import annotations
@@ -30,37 +30,37 @@ from worker.call import discard
 from worker.excuses import Excuses
 from worker.handler_loop import HandlerLoop
 from worker.handler_threads import HandlerThreads
-from worker.probe_lease import kept
+from worker.probe_lease import renew_while_running
 from worker.run import CANCELLED, HUNG, Run
 from worker.watchdog import Watchdog
 
 MIN_LOST: Final = 4
 JOIN_S: Final = 1.5
-"""How long the end waits for the handlers' loop."""
+"""How long `close` waits for the handlers' loop."""
 _EARLY_S: Final = 0.001
 
 log = logging.getLogger(__name__)
 
 
 class Runner:
-    """Made on the worker's loop. `async with` is not needed: the first run starts what it needs, `close` ends it."""
+    """Created on the worker's loop. The first run starts threads and loops, `close` ends them."""
 
     def __init__(self, breakers: Breakers, *, timeout_s: float, concurrency: int, redact: Redact = unchanged) -> None:
-        """`timeout_s` holds for handlers without their own.
+        """`timeout_s` applies to handlers without their own.
 
-        Of each type at most half of `concurrency` runs (and at least 4) may outlive their timeout before no further one begins.
-        `redact` takes secrets out of what is told of failures.
+        If half of `concurrency` runs (at least 4) of a job type have outlived their timeout, no further one of that type begins.
+        `redact` removes secrets from the texts of failures.
         """
         self._redact = redact
         self._breakers = breakers
         self._timeout_s = timeout_s
         self._max_lost = max(MIN_LOST, concurrency // 2)
         self._worker_loop = asyncio.get_running_loop()
-        # Timers that serve all runs belong to none of them: not to the job whose context happens to be the present one.
+        # Timers that serve all runs must not run in the context of the job that happens to create them.
         later = functools.partial(self._worker_loop.call_later, context=contextvars.Context())
-        self._clock = AliveClock(later, on_standstill=self._stood_still)
+        self._clock = AliveClock(later, on_standstill=self._on_standstill)
         self._threads = HandlerThreads(self._report)
-        self._watchdog = Watchdog(later, self._give_up, timeout_s=timeout_s, is_needed=lambda: bool(self._running))
+        self._watchdog = Watchdog(later, self._abandon_loop, timeout_s=timeout_s, is_needed=lambda: bool(self._running))
         self._loops = itertools.count(1)
         self._handler_loop: HandlerLoop | None = None
         self._running: set[Run] = set()
@@ -68,53 +68,53 @@ class Runner:
         self._excuses = Excuses()
         self._reports: deque[Run] = deque()
         self._waking = False
-        self._broken_off = False
+        self._cancelled = False
         self._closed = False
         self._is_stuck = False
         self.standstill_s = 0.0
-        """Seconds in which this process stood still while handlers ran."""
+        """Seconds in which this process was suspended while handlers ran."""
 
     @property
     def running(self) -> int:
-        """Handlers that run now."""
+        """The number of running handlers."""
         return len(self._running)
 
     @property
     def overdue(self) -> int:
-        """Handlers that outlived their outcome and still run, because nobody can stop them."""
+        """The number of handlers that still run after their outcome was set, because they cannot be stopped."""
         return self._lost.total()
 
     def lost(self, job_type: str) -> int:
-        """The same of one type."""
+        """The same for one job type."""
         return self._lost[job_type]
 
     def blocked(self, job_type: str) -> int:
-        """How often a handler of this type blocked the handlers' loop."""
+        """How often a handler of this job type blocked the handlers' loop."""
         return self._watchdog.blocked[job_type]
 
     def timeout_of(self, spec: HandlerSpec) -> float:
-        """Seconds that a run of this handler may take."""
+        """The timeout of this handler, in seconds."""
         return spec.timeout or self._timeout_s
 
     def is_exhausted(self, spec: HandlerSpec) -> bool:
-        """Whether so many runs of this type outlived their timeout here that no further one may begin."""
+        """Whether so many runs of this job type have outlived their timeout here that no further one may begin."""
         return self._lost[spec.job_type] >= self._max_lost
 
     async def run(self, spec: HandlerSpec, job: Job, permit: Permit) -> Outcome:
-        """One run. A handler that is broken off by `break_off` comes to CANCELLED."""
+        """Run it once. The outcome of a handler that `cancel_all` cancels is CANCELLED."""
         if permit.kind is PermitKind.PROBE:
-            async with kept(self._breakers, permit):
+            async with renew_while_running(self._breakers, permit):
                 return redacted_outcome(await self._run(spec, job), self._redact)
         return redacted_outcome(await self._run(spec, job), self._redact)
 
-    def break_off(self) -> None:
-        """Cancel every handler that still runs, and every later one at once."""
-        self._broken_off = True
+    def cancel_all(self) -> None:
+        """Cancel every running handler, and every later one at once."""
+        self._cancelled = True
         for run in self._running:
-            self._break_off(run)
+            self._cancel_run(run)
 
     def close(self) -> None:
-        """Let idle threads go; overdue ones are left behind."""
+        """End idle threads and the loop; overdue handlers are abandoned."""
         self._closed = True
         self._watchdog.stop()
         self._threads.close()
@@ -124,11 +124,11 @@ class Runner:
 
     @property
     def is_stuck(self) -> bool:
-        """Whether something of a handler goes on that nobody can stop."""
+        """Whether a handler is still running that cannot be stopped."""
         return self._is_stuck or self.overdue > 0
 
     async def _run(self, spec: HandlerSpec, job: Job) -> Outcome:
-        if self._broken_off:
+        if self._cancelled:
             return CANCELLED
         run = Run(spec, job, self.timeout_of(spec), contextvars.copy_context(), self._worker_loop.create_future(), redact=self._redact)
         self._running.add(run)
@@ -140,7 +140,7 @@ class Runner:
                 self._in_thread(run)
             outcome = await run.done
         except asyncio.CancelledError:
-            self._break_off(run)
+            self._cancel_run(run)
             raise
         finally:
             self._running.discard(run)
@@ -152,7 +152,7 @@ class Runner:
             self._handler_loop = self._new_loop()
         run.on_loop = self._handler_loop
         self._handler_loop.start(run)
-        self._watchdog.attend()
+        self._watchdog.start()
 
     def _new_loop(self) -> HandlerLoop:
         loop = HandlerLoop(next(self._loops), self._report)
@@ -165,23 +165,23 @@ class Runner:
         run.timer = self._worker_loop.call_later(run.seconds, self._expire, run)
 
     def _expire(self, run: Run) -> None:
-        """A sync handler takes longer than it may: its thread is left behind."""
+        """A sync handler has timed out: abandon its thread."""
         left = run.seconds - (self._clock.alive() - run.began)
         if left > 0:
             run.timer = self._worker_loop.call_later(left, self._expire, run)
         else:
             run.hung_at = stack_of(self._threads.frame(run), HUNG, run.redact)
-            self._leave_behind(run, run.timed_out())
+            self._abandon(run, run.timed_out())
 
-    def _break_off(self, run: Run) -> None:
-        run.broken_off = True
+    def _cancel_run(self, run: Run) -> None:
+        run.cancelled = True
         if run.on_loop is not None:
-            run.on_loop.break_off(run)
+            run.on_loop.cancel(run)
         else:
-            self._leave_behind(run, CANCELLED)
+            self._abandon(run, CANCELLED)
 
-    def _leave_behind(self, run: Run, outcome: Outcome) -> None:
-        """Its outcome stands, its handler goes on: nobody can stop a thread."""
+    def _abandon(self, run: Run, outcome: Outcome) -> None:
+        """End the run although its handler continues: a thread cannot be stopped."""
         if run.outcome is None:
             run.outcome = outcome
         self._count_lost(run)
@@ -192,7 +192,7 @@ class Runner:
             return
         run.overdue = True
         self._lost[run.spec.job_type] += 1
-        if not run.broken_off:
+        if not run.cancelled:
             kind = "on the handlers' loop" if run.on_loop else "in its thread"
             number = self._lost[run.spec.job_type]
             log.warning(
@@ -209,7 +209,7 @@ class Runner:
             run.done.set_result(run.outcome or CANCELLED)
 
     def _report(self, run: Run) -> None:
-        """Called in the threads of handlers; one wake-up serves many reports."""
+        """Called in the threads of handlers; one wake-up handles many reports."""
         self._reports.append(run)
         if not self._waking:
             self._waking = True
@@ -221,20 +221,20 @@ class Runner:
         while self._reports:
             run = self._reports.popleft()
             if run.on_loop is None:
-                self._left_thread(run)
+                self._on_thread_result(run)
             elif not run.ended:
                 self._count_lost(run)
                 self._finish(run)
             else:
-                self._found(run)
+                self._on_handler_end(run)
                 self._finish(run)
 
-    def _left_thread(self, run: Run) -> None:
+    def _on_thread_result(self, run: Run) -> None:
         run.lost += self._clock.lost() - run.lost_before
         if run.ended or run.outcome is not None:
             discard(run.pending)
             run.ended = True
-            self._found(run)
+            self._on_handler_end(run)
             self._finish(run)
             return
         if run.timer is not None:
@@ -242,14 +242,14 @@ class Runner:
         run.left = max(_EARLY_S, run.seconds - (self._clock.alive() - run.began))
         self._on_loop(run)
 
-    def _found(self, run: Run) -> None:
-        """A run that was left behind has come to its end after all."""
+    def _on_handler_end(self, run: Run) -> None:
+        """The handler of an abandoned run has ended after all."""
         if run.overdue:
             run.overdue = False
             self._lost[run.spec.job_type] -= 1
 
-    def _give_up(self, blocked: HandlerLoop, culprit: Run | None, place: str) -> None:
-        """A handler blocks the loop for longer than it may: leave both behind and go on with another loop."""
+    def _abandon_loop(self, blocked: HandlerLoop, culprit: Run | None, place: str) -> None:
+        """A handler has blocked the loop beyond its timeout: abandon both and continue with another loop."""
         begun, waiting = blocked.abandon()
         self._handler_loop = None if self._closed else self._new_loop()
         for run in begun:
@@ -264,7 +264,7 @@ class Runner:
         for run in waiting:
             self._on_loop(run)
 
-    def _stood_still(self, seconds: float) -> None:
+    def _on_standstill(self, seconds: float) -> None:
         self.standstill_s += seconds
         log.warning(
             "this process was suspended for %.1f s (stopped, paused, or starved of CPU); running jobs get that time in addition", seconds

@@ -1,7 +1,6 @@
-"""Settles deliveries: makes a job's successor durable and only then acknowledges; the one place where that happens.
+"""Settles deliveries: makes a job's successor durable and only then acknowledges; the only place where that happens.
 
-What cannot be settled goes back to the queue, after a pause that grows with the trouble. What the worker itself fails at is charged to the
-job.
+A delivery that cannot be settled is requeued after a back-off. An internal error of the worker counts as an attempt of the job.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import logging
 from dataclasses import replace
 from typing import Final
 
-from sickbay.concurrency.pauses import grown, spread
+from sickbay.concurrency.pauses import backoff_delay, jitter
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import MAX_TRACEBACK_BYTES, Failure, Job, JobEvent, JobState, Reason, last_bytes
 from sickbay.domain.raised import Redact
@@ -25,12 +24,12 @@ from sickbay.ports import TO_RETRY, Clock, Delivery, DuplicateGuard, Message
 from worker.call import error_text
 
 MAX_PAUSES: Final = 30
-PUT_OFF: Final = "put-off"
-"""The header that says how often a message has been put off; a run, or whatever else becomes of the job, begins anew."""
-MOST_TOLD: Final = 99
-MIN_PUT_OFF_MS: Final = 100
-MAX_PUT_OFF_MS: Final = 30_000
-"""A longer delay waits in front of shorter ones, and a turn may come at any time."""
+DEFERRALS: Final = "put-off"
+"""The header that counts how often a message has been deferred; a run, or any other outcome of the job, resets it."""
+MAX_DEFERRALS: Final = 99
+MIN_DEFER_MS: Final = 100
+MAX_DEFER_MS: Final = 30_000
+"""A longer delay would block shorter ones behind it, and a slot may become free at any time."""
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +41,7 @@ class Settler:
         self,
         *,
         publisher: Publisher,
-        fence: DuplicateGuard,
+        guard: DuplicateGuard,
         events: EventOutbox,
         policy: RetryPolicy,
         clock: Clock,
@@ -50,12 +49,12 @@ class Settler:
         pause_s: float,
         redact: Redact,
     ) -> None:
-        """Tell of jobs through `events`, as the worker `name`.
+        """Publish the events of jobs through `events`, as the worker `name`.
 
-        `pause_s` is how long a job that could not be settled is held at first; `redact` takes secrets out of faults' texts.
+        `pause_s` is how long a job that could not be settled is held at first; `redact` removes secrets from the texts of faults.
         """
         self._publisher = publisher
-        self._fence = fence
+        self._guard = guard
         self._events = events
         self._policy = policy
         self._clock = clock
@@ -64,38 +63,38 @@ class Settler:
         self._runs = itertools.count(1)
         self.pause_s = pause_s
         self.trouble_since: float | None = None
-        """Since when (the loop's seconds) something has been away; None while all is well."""
+        """Since when (in the loop's time) a server has been unavailable; None while all are available."""
 
-    def begun(self, job: Job) -> JobEvent:
-        """The event of a run that begins now."""
+    def running_event(self, job: Job) -> JobEvent:
+        """The event of a run that starts now."""
         return self.event(job, JobState.RUNNING, run=self._run())
 
     async def park(self, delivery: Delivery, job: Job) -> None:
-        """Its circuit refuses it: blameless, it waits in quarantine."""
+        """Park a job that its breaker refuses: it is not at fault, and waits in quarantine."""
         await self.settle(delivery, SetAside(job, Reason.CIRCUIT_OPEN), self.event(job, JobState.PARKED))
 
-    async def keep_undecodable(self, delivery: Delivery, why: str) -> None:
-        """Nobody can read it: its bytes go to a person."""
-        kept = undecodable_job(delivery.body, delivery.message_id, why, self._clock())
-        await self.settle(delivery, SetAside(kept, Reason.UNDECODABLE), self.event(kept, JobState.QUARANTINED))
+    async def quarantine_undecodable(self, delivery: Delivery, why: str) -> None:
+        """Put a message that cannot be decoded into quarantine, with its bytes."""
+        quarantined = undecodable_job(delivery.body, delivery.message_id, why, self._clock())
+        await self.settle(delivery, SetAside(quarantined, Reason.UNDECODABLE), self.event(quarantined, JobState.QUARANTINED))
 
     async def give_back(self, delivery: Delivery) -> None:
-        """After a pause, for it comes again at once."""
+        """Requeue it after a pause, because it is redelivered at once."""
         try:
             await self.pause()
         finally:
             delivery.nack()
 
     async def pause(self) -> None:
-        """Half as long as the trouble has lasted, from `pause_s` to 30 times that, so that what is away is not asked for ever as often."""
+        """Wait half as long as servers have been unavailable, from `pause_s` to 30 times that: a back-off."""
         now = asyncio.get_running_loop().time()
         if self.trouble_since is None:
             self.trouble_since = now
         seconds = min(max(self.pause_s, (now - self.trouble_since) / 2), MAX_PAUSES * self.pause_s)
-        await asyncio.sleep(seconds * spread())
+        await asyncio.sleep(seconds * jitter())
 
     async def charge_fault(self, delivery: Delivery, error: BaseException) -> None:
-        """A fault of this worker while it treated the job: charged, and with a person after a few times."""
+        """Count an internal error of this worker as an attempt of the job, which is quarantined after a few."""
         log.error("internal error while processing a message: %s", error_text(error, self._redact), exc_info=error)
         settled = False
         try:
@@ -118,68 +117,69 @@ class Settler:
             await self.settle(delivery, route, self.event(job, route.state))
         except Unavailable:
             raise
-        except Exception:  # noqa: BLE001 - not even that works: keep the bytes
-            kept = undecodable_job(delivery.body, delivery.message_id, text, now, traceback)
-            await self.settle(delivery, SetAside(kept, Reason.WORKER_FAULT), self.event(kept, JobState.QUARANTINED))
+        except Exception:  # noqa: BLE001 - even that failed: keep the bytes
+            quarantined = undecodable_job(delivery.body, delivery.message_id, text, now, traceback)
+            await self.settle(delivery, SetAside(quarantined, Reason.WORKER_FAULT), self.event(quarantined, JobState.QUARANTINED))
 
-    async def put_off(self, delivery: Delivery) -> None:
-        """Too many of its type wait or hang here already, or it waited too long: it comes again later, and nothing is charged."""
-        times = _times_put_off(delivery)
-        headers = {**delivery.headers, PUT_OFF: str(min(times + 1, MOST_TOLD))}
-        await self._publisher.publish([Message(TO_RETRY, delivery.body, self._put_off_ms(times), headers=headers)])
+    async def defer(self, delivery: Delivery) -> None:
+        """Defer a job of which too many wait or hang here, or that waited too long: it is redelivered later, and no attempt is counted."""
+        times = _deferrals(delivery)
+        headers = {**delivery.headers, DEFERRALS: str(min(times + 1, MAX_DEFERRALS))}
+        await self._publisher.publish([Message(TO_RETRY, delivery.body, self._defer_ms(times), headers=headers)])
         delivery.ack()
 
-    def _put_off_ms(self, times: int) -> int:
+    def _defer_ms(self, times: int) -> int:
         """`RETRY_DELAY_MS`, doubled each time up to 30 s."""
-        first = max(self._policy.delay_ms, MIN_PUT_OFF_MS)
-        longest = max(first, MAX_PUT_OFF_MS)
-        return int(min(grown(first, longest, times) * spread(), longest))
+        first = max(self._policy.delay_ms, MIN_DEFER_MS)
+        longest = max(first, MAX_DEFER_MS)
+        return int(min(backoff_delay(first, longest, times) * jitter(), longest))
 
-    async def settle(self, delivery: Delivery, route: Route, begun: JobEvent) -> None:
-        """Make the successor durable, then acknowledge; the only place where that happens. A job that was called off has no other run."""
-        if isinstance(route, Retry | SetAside) and self._fence.is_cancelled(begun.job):
-            self._events.forget(begun.job.job_id)
+    async def settle(self, delivery: Delivery, route: Route, running_event: JobEvent) -> None:
+        """Make the successor durable, then acknowledge; the only place where that happens. A cancelled job does not run again."""
+        if isinstance(route, Retry | SetAside) and self._guard.is_cancelled(running_event.job):
+            self._events.forget(running_event.job.job_id)
             return delivery.ack()
         match route:
             case Done():
-                self._events.add(replace(begun, state=JobState.SUCCEEDED, at=self._clock()), delivery)
+                self._events.add(replace(running_event, state=JobState.SUCCEEDED, at=self._clock()), delivery)
             case Retry(job, delay_ms):
-                event = self._told(begun, job, JobState.RETRYING)  # before the delay begins, so that history never shows a shorter one
+                # Before the delay begins, so that the history never shows a shorter one.
+                event = self._with_outcome(running_event, job, JobState.RETRYING)
                 await self._publisher.publish([job_message(TO_RETRY, job, delay_ms)])
                 self._events.add(event, delivery)
             case SetAside(job, reason):
-                await self._events.set_aside(replace(self._told(begun, job, route.state), reason=reason))
+                await self._events.set_aside(replace(self._with_outcome(running_event, job, route.state), reason=reason))
                 delivery.ack()
             case GiveBack():
-                self._events.forget(begun.job.job_id)
+                self._events.forget(running_event.job.job_id)
                 delivery.nack()
         return None
 
     async def quarantine(self, delivery: Delivery, job: Job, reason: Reason, message: str) -> None:
-        """A person has to look at it."""
+        """Quarantine a job that needs a person."""
         failed = job.failed(Failure(self._clock(), job.generation, job.attempt, reason.value, message))
         await self.settle(delivery, SetAside(failed, reason), self.event(job, JobState.QUARANTINED))
 
     def drop(self, delivery: Delivery, job: Job) -> None:
-        """There is later news of it: counted as a duplicate."""
+        """Drop a superseded copy and count it as a duplicate."""
         self._events.add(replace(self.event(job, JobState.QUEUED), run=self._run(), duplicate=True), delivery)
 
     def event(self, job: Job, state: JobState, run: str = "") -> JobEvent:
-        """What this worker tells of a job."""
+        """An event of this worker about a job."""
         now = self._clock()
         return JobEvent(job, state, now, started_at=now if run else None, run=run, actor=self._name)
 
-    def _told(self, begun: JobEvent, job: Job, state: JobState) -> JobEvent:
+    def _with_outcome(self, running_event: JobEvent, job: Job, state: JobState) -> JobEvent:
         last = job.failures[-1] if job.failures else None
-        parked = state is JobState.PARKED and begun.started_at is None
+        parked = state is JobState.PARKED and running_event.started_at is None
         code, message = ("CIRCUIT_OPEN", "") if parked or last is None else (last.code, last.message)
-        return replace(begun, job=job, state=state, at=self._clock(), code=code, message=message)
+        return replace(running_event, job=job, state=state, at=self._clock(), code=code, message=message)
 
     def _run(self) -> str:
         return f"{self._name}.{next(self._runs)}"
 
 
-def _times_put_off(delivery: Delivery) -> int:
-    """How often the message has been put off, at most MOST_TOLD; whatever else somebody wrote there is 0."""
-    text = delivery.headers.get(PUT_OFF, "")
+def _deferrals(delivery: Delivery) -> int:
+    """How often the message has been deferred, at most MAX_DEFERRALS; 0 if the header is invalid."""
+    text = delivery.headers.get(DEFERRALS, "")
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= 2 else 0  # noqa: PLR2004 - digits

@@ -1,4 +1,4 @@
-"""How many jobs run at a time: slots for the whole worker, gates for types that allow only a few."""
+"""How many jobs run at a time: slots for the whole worker, gates for job types that allow only a few."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Final
 from sickbay.ports import PREFETCH_BYTES
 
 MAX_WAIT_S: Final = 120.0
-"""A job waits at most so long for its type's turn, or as a suspect for its own."""
+"""How long a job waits at most for a turn of its job type, or as a poison candidate for running alone."""
 MAX_HELD_S: Final = 1_680.0
-"""28 minutes: a run begins only if its timeout ends by then, counted from when the message came, for after 30 RabbitMQ takes it back,
-and the channel with all others. The longest timeout (25 minutes) leaves 3 for waiting; most jobs have nearly the whole time."""
+"""28 minutes: a run begins only if its timeout ends by then, counted from the delivery, because after 30 RabbitMQ closes the channel and
+requeues all its deliveries. The longest timeout (25 minutes) leaves 3 for waiting; most jobs have nearly the whole time."""
 
 
 class Slots:
@@ -26,16 +26,16 @@ class Slots:
         self._some.set()
 
     def close(self) -> None:
-        """Nobody waits any more."""
+        """End all waiting."""
         self._some.set()
 
     async def free(self) -> int:
-        """Wait until at least one slot is free, or none is needed any more; how many are."""
+        """Wait until at least one slot is free, or `close` was called; returns how many are free."""
         await self._some.wait()
         return self._left
 
     def take(self) -> None:
-        """Use one; the caller knows that one is free, or is coming back from a gate and may go one beyond for a moment."""
+        """Use one; the caller knows that one is free, or returns from a gate and may exceed the limit for a moment."""
         self._left -= 1
         if self._left <= 0:
             self._some.clear()
@@ -48,10 +48,10 @@ class Slots:
 
 
 class Gates:
-    """Bounds how many jobs of one type run at a time, without letting those that wait keep other types from their slots."""
+    """Limits how many jobs of a type run at a time; those that wait do not occupy slots."""
 
     def __init__(self, limits: Mapping[str, int], crowd: int, crowd_bytes: int = PREFETCH_BYTES) -> None:
-        """Bound each type in `limits`; more than `crowd` of one type waiting is a crowd, and so are messages of more than `crowd_bytes`."""
+        """Limit each job type in `limits`; it is crowded if more than `crowd` of its jobs wait, or more than `crowd_bytes` of messages."""
         self._waiting_bytes = dict.fromkeys(limits, 0)
         self._crowd_bytes = crowd_bytes
         self._gates = {job_type: asyncio.Semaphore(limit) for job_type, limit in limits.items()}
@@ -61,18 +61,18 @@ class Gates:
         self._waits: set[asyncio.Timeout] = set()
 
     def is_crowded(self, job_type: str) -> bool:
-        """Whether so many wait already that another one should come again later: what waits must not take all that other types may hold."""
+        """Whether so many wait that another one should be deferred: waiting jobs must not use up the prefetch of other job types."""
         return self._waiting.get(job_type, 0) > self._crowd or self._waiting_bytes.get(job_type, 0) > self._crowd_bytes
 
     def close(self) -> None:
-        """Nobody waits any more, now or later: what could not begin at once is to begin elsewhere."""
+        """End all waiting, now and later: jobs that cannot begin at once begin elsewhere."""
         self._patience_s = 0
         for wait in self._waits:
             wait.reschedule(0)
 
     @asynccontextmanager
     async def turn(self, job_type: str, slots: Slots, size: int = 0) -> AsyncIterator[bool]:
-        """Wait for a turn, lending the slot to others meanwhile; False if none came within MAX_WAIT_S. `size`: of its message, in bytes."""
+        """Wait for a turn, lending the slot to others meanwhile; False if none came within MAX_WAIT_S. `size` is that of the message."""
         gate = self._gates.get(job_type)
         if gate is None:
             yield True

@@ -1,6 +1,6 @@
-"""Sees when a handler blocks the handlers' loop, says which one and where, and in the end has the loop given up.
+"""Detects that a handler blocks the handlers' loop, logs which one and where, and finally has the loop abandoned.
 
-It looks from the worker's own loop, which no handler can block, and only while handlers run.
+It runs on the worker's own loop, which no handler can block, and only while handlers run.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
-from worker.alive import BEAT_S, MOST_S, machine_seconds
-from worker.call import where
+from worker.alive import BEAT_S, MAX_GAP_S, machine_seconds
+from worker.call import describe_position
 from worker.handler_loop import HandlerLoop
 from worker.run import Run
 
 MAX_NAMED: Final = 10
-"""So many types are named where nobody can tell whose code it is."""
+"""How many job types are named if it is unknown whose code it is."""
 BLOCKED_S: Final = 1.0
-"""A loop that did not beat for so long is blocked."""
+"""A loop without a beat for this long is blocked."""
 
 log = logging.getLogger(__name__)
 
@@ -38,9 +38,9 @@ class Watchdog:
         is_needed: Callable[[], bool],
         seconds: Callable[[], float] = machine_seconds,
     ) -> None:
-        """`call_later` is the worker's loop's. `give_up` is called when one run has blocked the loop for as long as it may run at all.
+        """`call_later` is that of the worker's loop. `give_up` is called when one run has blocked the loop for its whole timeout.
 
-        `timeout_s` is that time where nobody can tell whose code it is. `is_needed` says whether any run is under way.
+        `timeout_s` is used if it is unknown whose code it is. `is_needed` returns whether any run is in progress.
         """
         self._call_later = call_later
         self._give_up = give_up
@@ -48,66 +48,66 @@ class Watchdog:
         self._is_needed = is_needed
         self._seconds = seconds
         self._loop: HandlerLoop | None = None
-        self._looks: asyncio.TimerHandle | None = None
-        self._looked_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._checked_at = 0.0
         self._culprit: Run | None = None
         self._blocked_s = 0.0
         self._is_blocked = False
-        self._told = False
+        self._is_reported = False
         self.blocked: Counter[str] = Counter()
-        """How often the loop was blocked, by job type; "" where nobody could tell whose code it was."""
+        """How often the loop was blocked, by job type; "" if it was unknown whose code it was."""
 
     def watch(self, loop: HandlerLoop) -> None:
-        """Watch this loop instead of the last one."""
+        """Watch this loop instead of the previous one."""
         self.stop()
         self._loop = loop
-        self._forget()
-        self.attend()
+        self._reset()
+        self.start()
 
-    def attend(self) -> None:
-        """A run begins: look from now on, for as long as any is under way."""
-        if self._looks is None:
-            self._looked_at = self._seconds()
-            self._looks = self._call_later(BEAT_S, self._look)
+    def start(self) -> None:
+        """Start checking, for as long as any run is in progress."""
+        if self._timer is None:
+            self._checked_at = self._seconds()
+            self._timer = self._call_later(BEAT_S, self._check)
 
     def stop(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         self._loop = None
-        if self._looks is not None:
-            self._looks.cancel()
-            self._looks = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         loop = self._loop
         if loop is None:
             return
         now = self._seconds()
-        since, self._looked_at = now - self._looked_at, now
-        if since > MOST_S:
-            self._forget()  # the whole process stood still, which is nobody's fault
+        since, self._checked_at = now - self._checked_at, now
+        if since > MAX_GAP_S:
+            self._reset()  # the whole process was suspended, which is no handler's fault
         elif loop.stalled_s(now) < BLOCKED_S + BEAT_S:
-            self._freed()
+            self._on_unblocked()
         else:
             self._blocked(loop, since)
         if self._loop is loop:
-            self._looks = self._call_later(BEAT_S, self._look) if self._is_needed() else None
+            self._timer = self._call_later(BEAT_S, self._check) if self._is_needed() else None
 
     def _blocked(self, loop: HandlerLoop, since: float) -> None:
-        run, place = loop.current(), where(loop.frame())
+        run, place = loop.current(), describe_position(loop.frame())
         if not self._is_blocked or run is not self._culprit:
             self._blocked_s = 0.0 if self._is_blocked else BLOCKED_S
-            self._is_blocked, self._culprit, self._told = True, run, False
+            self._is_blocked, self._culprit, self._is_reported = True, run, False
         else:
             self._blocked_s += since
-        if not self._told and self._blocked_s >= BLOCKED_S:
-            self._told = True
-            self._tell(run, loop, place)
+        if not self._is_reported and self._blocked_s >= BLOCKED_S:
+            self._is_reported = True
+            self._report(run, loop, place)
         elif self._blocked_s >= (run.seconds if run else self._timeout_s):
             log.error("%s still blocks the event loop, for its whole timeout, at %s; it is abandoned", _name(run, loop), place)
-            self._forget()
+            self._reset()
             self._give_up(loop, run, place)
 
-    def _tell(self, run: Run | None, loop: HandlerLoop, place: str) -> None:
+    def _report(self, run: Run | None, loop: HandlerLoop, place: str) -> None:
         self.blocked[run.spec.job_type if run else ""] += 1
         if run is not None:
             run.blocks = True
@@ -117,17 +117,17 @@ class Watchdog:
             _name(run, loop), place, extra={"job_id": run.job.job_id} if run else {},
         )  # fmt: skip
 
-    def _freed(self) -> None:
-        if self._told:
+    def _on_unblocked(self) -> None:
+        if self._is_reported:
             log.info("%s blocked the event loop for about %.1f s", _name(self._culprit, self._loop), self._blocked_s)
-        self._forget()
+        self._reset()
 
-    def _forget(self) -> None:
-        self._is_blocked, self._told, self._culprit, self._blocked_s = False, False, None, 0.0
+    def _reset(self) -> None:
+        self._is_blocked, self._is_reported, self._culprit, self._blocked_s = False, False, None, 0.0
 
 
 def _name(run: Run | None, loop: HandlerLoop | None) -> str:
-    """Whose code it is. A callback is in no task, so nobody can tell who left it behind: all are told that may have."""
+    """Whose code it is. A callback belongs to no task, so its handler is unknown: all candidates are named."""
     if run is not None:
         return f"the handler of {run.spec.job_type}"
     seen = sorted(loop.job_types) if loop else []

@@ -1,4 +1,4 @@
-"""The REST gateway of the control plane: circuits, quarantine and metrics, as the contracts of their services have them."""
+"""The REST gateway of the control plane: breakers, quarantine and metrics, generated from the contracts of their services."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from sickbay.server.rest.accept import JSON, prefers
 from sickbay.server.rest.app import create_app, json_response
 from sickbay.server.rest.openapi import fails
 from sickbay.server.rest.schemas import BreakerBody
-from sickbay.server.rest.scrape import DOCUMENTED, scraped, wants_text
+from sickbay.server.rest.scrape import DOCUMENTED, scrape_response, wants_text
 from sickbay.server.rest.sse import STREAM
-from sickbay.server.rest.transcoding.gateway import Gateway, Manner
+from sickbay.server.rest.transcoding.gateway import Gateway, RouteOptions
 from sickbay.server.rest.views import breaker_view
 from sickbay.telemetry.metrics import MetricsRegistry
 
@@ -34,24 +34,24 @@ def create_gateway(
     breakers: BreakerServiceAsyncStub,
     quarantine: QuarantineServiceAsyncStub,
     health: Health,
-    told: MetricsRegistry,
+    metrics: MetricsRegistry,
     version: str,
     *,
     tracing: Tracing | None = None,
 ) -> FastAPI:
     """The application; every route's operation id is the name of its RPC."""
-    app = create_app("Sickbay Control Plane", "Shows and commands circuits, and looks after jobs in quarantine.", version, tracing)
+    app = create_app("Sickbay Control Plane", "Read and control circuit breakers, and manage jobs in quarantine.", version, tracing)
 
     @app.get("/", include_in_schema=False)
     async def root() -> Response:
         return RedirectResponse("/docs")
 
     async def scrape(request: Request, _: breakers_pb.GetMetricsRequest) -> Response | None:
-        """Prometheus text or OpenMetrics, with more numbers, if `Accept` names it."""
-        return await scraped(told, request) if wants_text(request.headers.get("accept", "")) else None
+        """If `Accept` names Prometheus text or OpenMetrics, the response has that format, with more metrics."""
+        return await scrape_response(metrics, request) if wants_text(request.headers.get("accept", "")) else None
 
-    async def the_breaker_named_events(request: Request, asked: breakers_pb.WatchBreakersRequest) -> Response | None:
-        """If `Accept` names JSON, it is the circuit of the job type `events`, whose path this is, too."""
+    async def breaker_named_events(request: Request, asked: breakers_pb.WatchBreakersRequest) -> Response | None:
+        """If `Accept` names JSON, the response is the breaker of the job type `events`, which has the same path."""
         if not prefers(request.headers.get("accept", ""), JSON, STREAM):
             return None
         reply = await breakers.GetBreaker(breakers_pb.GetBreakerRequest(job_type="events", tenant=asked.tenant))
@@ -59,11 +59,11 @@ def create_gateway(
 
     add_health(app, health)
     gateway = Gateway(app)
-    manners = {
-        "GetMetrics": Manner(instead=scrape, responses=DOCUMENTED),
-        "ListBreakers": Manner(defaults={"page_size": MAX_PAGE_SIZE}, lenient=True),
-        "WatchBreakers": Manner(instead=the_breaker_named_events, responses={200: {"model": BreakerBody}, **fails(404)}),
+    options = {
+        "GetMetrics": RouteOptions(alternative=scrape, responses=DOCUMENTED),
+        "ListBreakers": RouteOptions(defaults={"page_size": MAX_PAGE_SIZE}, lenient=True),
+        "WatchBreakers": RouteOptions(alternative=breaker_named_events, responses={200: {"model": BreakerBody}, **fails(404)}),
     }
-    gateway.add(_BREAKERS, breakers, manners)
+    gateway.add(_BREAKERS, breakers, options)
     gateway.add(_QUARANTINE, quarantine)
     return app

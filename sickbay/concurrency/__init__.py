@@ -1,1 +1,1 @@
-"""Work beside its caller, pauses between attempts, and paces."""
+"""Background and detached tasks, back-off between attempts, and rate limits."""

@@ -1,4 +1,4 @@
-"""Pauses between tries: each twice as long as the last, up to a bound, and spread by chance so that processes do not move in step."""
+"""Exponential back-off with jitter: each delay is twice the last, up to a maximum, and random so that processes do not retry in step."""
 
 from __future__ import annotations
 
@@ -9,32 +9,32 @@ from typing import Final
 _MAX_DOUBLINGS: Final = 30
 
 
-def spread() -> float:
-    """The factor by which a pause is longer or shorter: a fifth at most."""
+def jitter() -> float:
+    """A random factor for a delay, 0.8 to 1.2."""
     return SystemRandom().uniform(0.8, 1.2)
 
 
-def grown(first: float, longest: float, times: int) -> float:
-    """The pause after `times` earlier ones, before it is spread; never longer than `longest`. Any unit."""
+def backoff_delay(first: float, longest: float, times: int) -> float:
+    """The delay after `times` earlier ones, without jitter; never longer than `longest`. Any unit."""
     return min(longest, first * 2.0 ** min(times, _MAX_DOUBLINGS))
 
 
-class Pauses:
-    """The pauses of one loop, in seconds."""
+class Backoff:
+    """The delays of one retry loop, in seconds."""
 
-    def __init__(self, first_s: float, longest_s: float, spread: Callable[[], float] = spread) -> None:
-        """`spread` draws the factor of each pause."""
+    def __init__(self, first_s: float, longest_s: float, jitter: Callable[[], float] = jitter) -> None:
+        """`jitter` draws the factor of each delay."""
         self._first_s = first_s
         self._longest_s = longest_s
-        self._spread = spread
+        self._jitter = jitter
         self._times = 0
 
     def next_s(self) -> float:
-        """How long to wait now: another try has failed."""
-        pause_s = grown(self._first_s, self._longest_s, self._times) * self._spread()
+        """How long to wait after another failed attempt."""
+        pause_s = backoff_delay(self._first_s, self._longest_s, self._times) * self._jitter()
         self._times += 1
         return pause_s
 
     def reset(self) -> None:
-        """A try went well: the next pause is a first one."""
+        """An attempt succeeded: the next delay is a first one."""
         self._times = 0

@@ -1,8 +1,8 @@
-"""Work beside its caller: what runs in the background and must not die unnoticed, and what its caller must not be able to break off.
+"""Background tasks that are restarted when they fail, and detached tasks that their callers cannot cancel.
 
-A client that leaves cancels the task of its call, wherever that stands. So whatever changes something is a method that is `detached`: it
-runs to its end in a task of its own, and the cancellation of a caller only ends the waiting. That holds for the steps (a transaction, a
-publish, a command to Redis) and for the moves that consist of several (reserve, publish, confirm).
+A client that disconnects cancels the task of its call at any await. So every method that changes something is `detached`: it runs to its
+end in a task of its own, and cancelling the caller only ends the waiting. That applies to single steps (a transaction, a publish, a command
+to Redis) and to sequences of them (reserve, publish, confirm).
 """
 
 from __future__ import annotations
@@ -15,20 +15,20 @@ from functools import wraps
 from time import monotonic
 from typing import Any, Concatenate, Final, ParamSpec, Protocol, Self, TypeVar
 
-from sickbay.concurrency.pauses import Pauses
+from sickbay.concurrency.pauses import Backoff
 from sickbay.domain.errors import ErrorReason, Refused, SickbayError, Unavailable
 
 MAX_LEFT_BEHIND: Final = 1_000
-"""Pieces of work whose callers have gone; beyond that new work is refused until some of them have ended."""
+"""Running tasks whose callers have gone; beyond that new work is rejected until some of them have ended."""
 CLOSE_S: Final = 3.0
-"""Seconds that work gets to come to its end when its place is closed; it needs milliseconds."""
+"""Seconds that tasks get to finish on close; they need milliseconds."""
 
 TURN_S: Final = 0.0003
-"""For how long a list is worked on before others have a turn on the event loop."""
+"""How long a list is worked on before the event loop gets a turn."""
 
 FIRST_PAUSE_S: Final = 1.0
 LONGEST_PAUSE_S: Final = 60.0
-"""Between a fault of background work and its next beginning."""
+"""Between a fault of a background task and its restart."""
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +38,8 @@ T = TypeVar("T")
 
 @asynccontextmanager
 async def background(*work: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIterator[None]:
-    """Run each beside the context's body, as `begun_again` does, and cancel it at the end."""
-    tasks = [asyncio.create_task(begun_again(one)) for one in work]
+    """Run each in the background with `run_with_restarts`, and cancel it at the end."""
+    tasks = [asyncio.create_task(run_with_restarts(one)) for one in work]
     try:
         yield
     finally:
@@ -48,9 +48,9 @@ async def background(*work: Callable[[], Coroutine[Any, Any, None]]) -> AsyncIte
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def begun_again(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run it to its end, and begin it again after a fault: a process that lost one of its parts would look well and be of no use."""
-    loop, pauses = asyncio.get_running_loop(), Pauses(FIRST_PAUSE_S, LONGEST_PAUSE_S)
+async def run_with_restarts(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run it to its end, and restart it after a fault: a process that lost one of its parts would look healthy and do nothing."""
+    loop, pauses = asyncio.get_running_loop(), Backoff(FIRST_PAUSE_S, LONGEST_PAUSE_S)
     while True:
         began = loop.time()
         try:
@@ -66,50 +66,51 @@ async def begun_again(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 
 class DetachedTasks:
-    """The tasks of one place, whose callers may leave. Close it before what the work needs."""
+    """The detached tasks of one object. Close it before the resources that the tasks use."""
 
     def __init__(self, limit: int = MAX_LEFT_BEHIND) -> None:
-        """At most `limit` of them may be left behind by their callers at a time."""
+        """At most `limit` of them may run at a time after their callers have gone."""
         self._limit = limit
         self._tasks: set[asyncio.Task[Any]] = set()
         self._left_behind: set[asyncio.Task[Any]] = set()
 
     @property
     def left_behind(self) -> int:
-        """How many still run although their callers have gone."""
+        """The number of running tasks whose callers have gone."""
         return len(self._left_behind)
 
     async def run(self, work: Coroutine[Any, Any, T]) -> T:
-        """Do the work in a task of its own and return what it returns; a caller that is cancelled only stops waiting for it.
+        """Run it in a task of its own and return its result; a caller that is cancelled only stops waiting for it.
 
-        Raises what the work raises; Refused if it was not begun, because too much is left behind; Unavailable if `close` broke it off.
+        Raises what it raises; Refused if it was not started, because too many tasks have lost their callers; Unavailable if `close`
+        cancelled it.
         """
         if len(self._left_behind) >= self._limit:
             work.close()
             raise Refused("too many requests of disconnected clients are still being finished; try again later")
-        task = self._begin(work)
+        task = self._create_task(work)
         ended = asyncio.get_running_loop().create_future()
 
-        def tell(_: asyncio.Task[T]) -> None:
+        def notify(_: asyncio.Task[T]) -> None:
             if not ended.done():
                 ended.set_result(None)
 
-        task.add_done_callback(tell)
+        task.add_done_callback(notify)
         try:
             await ended
         except asyncio.CancelledError:
-            self._leave(task)
+            self._leave_behind(task)
             raise
         if task.cancelled():
             raise Unavailable("the service is stopping; nothing is lost, try again later", ErrorReason.SHUTTING_DOWN)
         return task.result()
 
     def start(self, work: Coroutine[Any, Any, object]) -> None:
-        """Do the work, which nobody waits for; it is not begun where too much is left behind already."""
+        """Run it without a caller that waits; it is not started if too many such tasks are running already."""
         if len(self._left_behind) >= self._limit:
             work.close()
             return
-        self._leave(self._begin(work))
+        self._leave_behind(self._create_task(work))
 
     async def __aenter__(self) -> Self:
         return self
@@ -118,7 +119,7 @@ class DetachedTasks:
         await self.close()
 
     async def close(self, within_s: float = CLOSE_S) -> None:
-        """Wait for what still runs, and break off what takes longer; closing twice is harmless."""
+        """Wait for running tasks, and cancel those that take longer; closing twice is harmless."""
         if not self._tasks:
             return
         _, late = await asyncio.wait(self._tasks, timeout=within_s)
@@ -128,23 +129,23 @@ class DetachedTasks:
         if late:
             await asyncio.wait(late, timeout=within_s)
 
-    def _begin(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    def _create_task(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def _leave(self, task: asyncio.Task[Any]) -> None:
+    def _leave_behind(self, task: asyncio.Task[Any]) -> None:
         if task.done():
-            _tell_of_orphan(task)
+            _log_orphan(task)
             return
         self._left_behind.add(task)
         task.add_done_callback(self._left_behind.discard)
-        task.add_done_callback(_tell_of_orphan)
+        task.add_done_callback(_log_orphan)
 
 
-def _tell_of_orphan(task: asyncio.Task[Any]) -> None:
-    """Nobody else hears how it ended. A refusal is the client's own affair, and a server that is away is told by whoever watches it."""
+def _log_orphan(task: asyncio.Task[Any]) -> None:
+    """Log how it failed, since no caller does: errors that a client would have received as information, faults as errors."""
     error = None if task.cancelled() else task.exception()
     if isinstance(error, SickbayError):
         log.info("a request of a disconnected client failed: %s", error)
@@ -153,11 +154,11 @@ def _tell_of_orphan(task: asyncio.Task[Any]) -> None:
 
 
 class HasDetached(Protocol):
-    """What has a place for detached work."""
+    """An object with detached tasks."""
 
     @property
     def detached(self) -> DetachedTasks:
-        """The place."""
+        """Its detached tasks."""
 
 
 S = TypeVar("S", bound=HasDetached)
@@ -166,7 +167,7 @@ S = TypeVar("S", bound=HasDetached)
 def detached(
     method: Callable[Concatenate[S, P], Coroutine[Any, Any, T]],
 ) -> Callable[Concatenate[S, P], Coroutine[Any, Any, T]]:
-    """Make a method one that its caller cannot break off: it runs in a task of its object's `detached`."""
+    """Make a method one that its caller cannot cancel: it runs as a task of its object's `detached`."""
 
     @wraps(method)
     async def call(self: S, /, *args: P.args, **kwargs: P.kwargs) -> T:
@@ -175,8 +176,8 @@ def detached(
     return call
 
 
-async def in_turns(items: Iterable[T]) -> AsyncIterator[T]:
-    """The items in order; whenever work on them has taken a moment others have a turn, so a long list keeps nobody waiting."""
+async def cooperatively(items: Iterable[T]) -> AsyncIterator[T]:
+    """Iterate in order and yield to the event loop whenever TURN_S has passed, so that a long list blocks nobody."""
     began = monotonic()
     for item in items:
         yield item

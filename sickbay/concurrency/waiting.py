@@ -1,12 +1,12 @@
-"""Waiting for an event, but not for ever."""
+"""Waiting for an event with a timeout."""
 
 from __future__ import annotations
 
 import asyncio
 
 
-async def set_within(event: asyncio.Event, seconds: float | None) -> bool:
-    """Wait until the event is set, `seconds` at most (None: for ever); whether it is.
+async def wait_for_event(event: asyncio.Event, seconds: float | None) -> bool:
+    """Wait until the event is set, `seconds` at most (None: no timeout); returns whether it is set.
 
     Unlike `asyncio.wait_for` before Python 3.12 it never loses a cancellation.
     """

@@ -1,1 +1,1 @@
-"""Between the protobuf contract and the domain: requests in, responses out, payloads, pages."""
+"""Conversion between protobuf messages and the domain: requests, responses, payloads, pages."""

@@ -1,4 +1,4 @@
-"""RequeueJobs between protobuf and the domain: its rules about requests, and how what became of a job looks."""
+"""RequeueJobs: validation of its requests, and conversion of its results to protobuf."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sickbay.domain.queries import LostQuery, Requeued, RequeueOrder, Verdict
 from sickbay.jobs.v1 import quarantine_service_pb2 as pb
 
 MAX_REQUEUED: Final = 500
-"""Jobs that one call judges at most."""
+"""The maximum number of jobs in one call."""
 DEFAULT_MIN_AGE_MS: Final = 60_000
 
 _OUTCOMES: Final = {verdict: pb.RequeuedJob.Outcome.Value(f"OUTCOME_{verdict.value}") for verdict in Verdict}
@@ -27,7 +27,7 @@ def lost_query(request: pb.RequeueJobsRequest, now: int) -> LostQuery:
 
 
 def requeue_order(request: pb.RequeueJobsRequest) -> RequeueOrder:
-    """How to treat them."""
+    """What to do with them."""
     return RequeueOrder(
         actor=parse.actor(request.actor),
         validate_only=request.validate_only,
@@ -37,5 +37,5 @@ def requeue_order(request: pb.RequeueJobsRequest) -> RequeueOrder:
 
 
 def requeued(one: Requeued) -> pb.RequeuedJob:
-    """A job that may have been lost, and what became of it."""
+    """A job that may have been lost, with its outcome."""
     return pb.RequeuedJob(job=responses.job(one.record), outcome=_OUTCOMES[one.verdict], message=one.message)

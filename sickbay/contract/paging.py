@@ -1,7 +1,7 @@
-"""Page sizes and page tokens of every list.
+"""Page sizes and page tokens of all lists.
 
-A token is opaque to clients: the ledger's cursor, bound to the query by a hash of the request without its paging fields. It is no
-secret and no permission; the hash only keeps a token from being used with another filter (AIP-158).
+A token is opaque to clients: the ledger's cursor, bound to the query by a hash of the request without its paging fields. It is neither a
+secret nor a permission; the hash only prevents its use with another filter (AIP-158).
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ class Listing(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Paging:
-    """How many to return at most, and the ledger's cursor to go on from (empty: from the start)."""
+    """The maximum number of items, and the ledger's cursor to continue from (empty: from the start)."""
 
     limit: int
     cursor: str
 
 
-def paging(request: Listing) -> Paging:
-    """Which page is asked for; InvalidArgument for a bad size, InvalidArgument(INVALID_PAGE_TOKEN) for a token of another query."""
+def parse_paging(request: Listing) -> Paging:
+    """The requested page; InvalidArgument for a bad size, InvalidArgument(INVALID_PAGE_TOKEN) for a token of another query."""
     if not 0 <= request.page_size <= MAX_PAGE_SIZE:
         raise InvalidArgument(f"the page size must be 1 to {MAX_PAGE_SIZE:,} (0 means {DEFAULT_PAGE_SIZE}), not {request.page_size}")
     return Paging(request.page_size or DEFAULT_PAGE_SIZE, _cursor(request))

@@ -1,7 +1,7 @@
-"""A job's content on its way in: what a payload must be, and how a protobuf Struct becomes JSON text.
+"""Validation of payloads, and conversion of a protobuf Struct to JSON text.
 
 A payload is one JSON object of at most `MAX_PAYLOAD_BYTES`, nested at most `MAX_DEPTH` deep, whose numbers a worker can read: integers of
-at most `MAX_DIGITS` digits, others within a double. Text is kept byte for byte; of a name that comes twice, the last holds, as is usual.
+at most `MAX_DIGITS` digits, others within a double. Text is kept byte for byte; of duplicate names the last one counts, as usual.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from sickbay.domain.errors import ErrorReason, InvalidArgument
 from sickbay.domain.job import MAX_DIGITS, MAX_PAYLOAD_BYTES
 
 MAX_DEPTH: Final = 200
-"""Objects and lists inside each other. Every JSON reader on a job's way manages this many; far more would overflow their stacks."""
+"""Nesting of objects and lists. Every JSON parser that sees a job manages this many levels; far more would overflow their stacks."""
 MAX_EXACT: Final = 2**53
-"""Up to here a double holds every integer exactly."""
+"""Up to here a double represents every integer exactly."""
 
 _RAW: Final = msgspec.json.Decoder(msgspec.Raw)
 _LONG_NUMBER: Final = re.compile(rb"(?<![0-9])[0-9]{200}")
 _LONG_EXPONENT: Final = re.compile(rb"[0-9][eE][+]?[0-9]{3}")
-"""Without one of these no number is beyond a double or too long; text in strings may look so, too."""
+"""Without a match no number is too large or too long; strings may match, too."""
 _SHOWN_DIGITS: Final = 30
 _JSON_SPACE: Final = b" \t\r\n"
 _POSITION: Final = re.compile(r"\(byte \d+\)")
@@ -34,7 +34,7 @@ _NO_BRACKETS: Final = bytes(set(range(256)) - set(b"[]{}"))
 
 
 def checked_text(text: str) -> bytes:
-    """The text in UTF-8, every byte kept, if it is a payload; InvalidArgument otherwise."""
+    """The text as UTF-8, byte for byte, if it is a valid payload; InvalidArgument otherwise."""
     data = text.encode()
     _check_size(data)
     try:
@@ -115,7 +115,7 @@ def _number(number: float) -> float | int:
 
 
 def _is_shallow(valid: bytes) -> bool:
-    """Peel the innermost brackets off, layer by layer: C speed and no recursion, however the text is nested."""
+    """Remove the innermost brackets, level by level: at C speed and without recursion, however deep the nesting."""
     outside = valid.replace(b"\\\\", b"").replace(b'\\"', b"").split(b'"')[::2]
     rest = b"".join(outside).translate(None, _NO_BRACKETS).translate(_TO_SQUARE)
     for _ in range(MAX_DEPTH):

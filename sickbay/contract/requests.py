@@ -1,6 +1,6 @@
-"""Protobuf to domain: every rule about requests, by hand in one place; what breaks one is InvalidArgument and says what to do.
+"""Protobuf to domain: all validation of requests in one place; a violation is InvalidArgument, whose message says what to correct.
 
-Servicers call these first and then the core; the core may trust what it gets.
+Servicers call these first, so the core can trust its arguments.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sickbay.domain.errors import ErrorReason, InvalidArgument
 from sickbay.domain.job import CODE_PATTERN, DEFAULT_TENANT, NAME_PATTERN, Job, JobState, Reason, is_code, is_name
 from sickbay.domain.queries import JobEdit, JobQuery, QuarantineQuery
 from sickbay.jobs.v1 import job_pb2, job_service_pb2
-from sickbay.jobs.v1 import quarantine_service_pb2 as wards
+from sickbay.jobs.v1 import quarantine_service_pb2 as quarantine
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ _STATES: Final[dict[int, JobState]] = {
     number: JobState(name.removeprefix("STATE_")) for name, number in job_pb2.Job.State.items() if number
 }
 _REASONS: Final[dict[int, Reason]] = {
-    number: Reason(name.removeprefix("REASON_")) for name, number in wards.QuarantinedJob.Reason.items() if number
+    number: Reason(name.removeprefix("REASON_")) for name, number in quarantine.QuarantinedJob.Reason.items() if number
 }
 
 
@@ -55,32 +55,32 @@ class Submission:
 
     @property
     def digest(self) -> bytes:
-        """Same request, same digest: tells an honest repeat from a reused idempotency key."""
+        """Equal for equal requests: distinguishes a repeat from a reused idempotency key."""
         head = f"{self.tenant}\n{self.job_type}\n".encode()
         return hashlib.blake2b(head + self.payload_json, digest_size=16).digest()
 
     def job(self, job_id: str, now: int) -> Job:
-        """The job this becomes; `now` in ms."""
+        """The job to create; `now` in ms."""
         return Job(job_id=job_id, job_type=self.job_type, payload_json=self.payload_json, tenant=self.tenant, submitted_at=now)
 
 
 def submission(request: job_service_pb2.SubmitJobRequest) -> Submission:
-    """One job to accept."""
+    """A job to submit."""
     kind = job_type(request.job_type)
-    whose = tenant(request.tenant)
+    owner = tenant(request.tenant)
     payload = content(request)
     if payload is None:
-        raise InvalidArgument("the payload is missing; send a JSON object, {} if there is nothing to say", ErrorReason.INVALID_PAYLOAD)
+        raise InvalidArgument("the payload is missing; send a JSON object, {} for an empty one", ErrorReason.INVALID_PAYLOAD)
     key = request.request_id
     if key and _REQUEST_ID.fullmatch(key) is None:
         raise InvalidArgument(
             f"the request id (idempotency key) must be 1 to {MAX_REQUEST_ID_CHARS} printable ASCII characters, for example a UUID"
         )
-    return Submission(kind, whose, payload, key)
+    return Submission(kind, owner, payload, key)
 
 
 def batch(request: job_service_pb2.BatchSubmitJobsRequest) -> list[job_service_pb2.SubmitJobRequest]:
-    """The items of a batch, each still to be judged by `submission`."""
+    """The items of a batch, each still to be validated by `submission`."""
     count = len(request.requests)
     if not 1 <= count <= MAX_BATCH:
         raise InvalidArgument(f"a batch may have 1 to {MAX_BATCH:,} jobs, not {count:,}; split it")
@@ -96,8 +96,8 @@ def job_query(request: job_service_pb2.ListJobsRequest) -> JobQuery:
     return JobQuery(job_type_filter(request.job_type), tenant_filter(request.tenant), states)
 
 
-def quarantine_query(request: wards.ListQuarantinedJobsRequest, now: int) -> QuarantineQuery:
-    """Which set-aside jobs to list; `now` in ms."""
+def quarantine_query(request: quarantine.ListQuarantinedJobsRequest, now: int) -> QuarantineQuery:
+    """Which jobs in quarantine to list; `now` in ms."""
     code = request.error_code
     if code and not is_code(code):
         raise InvalidArgument(f"the error code {_shown(code)} is invalid; it must match {CODE_PATTERN}")
@@ -112,8 +112,8 @@ def quarantine_query(request: wards.ListQuarantinedJobsRequest, now: int) -> Qua
     )
 
 
-def edit(request: wards.ResubmitJobRequest) -> JobEdit:
-    """What a person changes on the way back."""
+def edit(request: quarantine.ResubmitJobRequest) -> JobEdit:
+    """The changes of a resubmitted job."""
     return JobEdit(payload_json=content(request), job_type=job_type(request.job_type) if request.job_type else None)
 
 
@@ -125,18 +125,18 @@ _ACTIONS: Final[dict[type, Action]] = {
     breakers.SetBreakerAutoRequest: Action.AUTO,
 }
 
-Commanding = (
+CommandRequest = (
     breakers.ResetBreakerRequest
     | breakers.ForceOpenBreakerRequest
     | breakers.DisableBreakerRequest
     | breakers.SetBreakerMetricsOnlyRequest
     | breakers.SetBreakerAutoRequest
 )
-"""The requests that command a circuit."""
+"""The requests that change a breaker."""
 
 
-def command(request: Commanding) -> tuple[BreakerKey, Command]:
-    """Whose circuit, and what to do with it."""
+def command(request: CommandRequest) -> tuple[BreakerKey, Command]:
+    """Which breaker, and what to do with it."""
     key = breaker_key(request.job_type, request.tenant)
     action = _ACTIONS[type(request)]
     if isinstance(request, breakers.ResetBreakerRequest | breakers.SetBreakerAutoRequest):
@@ -147,12 +147,12 @@ def command(request: Commanding) -> tuple[BreakerKey, Command]:
     return key, Command(action, hold, actor(request.actor), _line(request.why, "reason (why)", MAX_WHY_CHARS))
 
 
-def breaker_key(kind: str, whose: str) -> BreakerKey:
-    """Whose circuit."""
-    return BreakerKey(job_type(kind), tenant(whose))
+def breaker_key(kind: str, owner: str) -> BreakerKey:
+    """Which breaker."""
+    return BreakerKey(job_type(kind), tenant(owner))
 
 
-def content(request: job_service_pb2.SubmitJobRequest | wards.ResubmitJobRequest) -> bytes | None:
+def content(request: job_service_pb2.SubmitJobRequest | quarantine.ResubmitJobRequest) -> bytes | None:
     """The payload as JSON text, None if the request carries none."""
     match request.WhichOneof("content"):
         case "payload_json":
@@ -164,14 +164,14 @@ def content(request: job_service_pb2.SubmitJobRequest | wards.ResubmitJobRequest
 
 
 def full_view(view: int, *, default: bool) -> bool:
-    """Whether history is asked for; `default` is the method's own."""
+    """Whether the history is requested; `default` is that of the method."""
     if view not in job_pb2.JobView.values():
         raise InvalidArgument(f"the view {view} is unknown; use JOB_VIEW_BASIC or JOB_VIEW_FULL")
     return default if view == job_pb2.JOB_VIEW_UNSPECIFIED else view == job_pb2.JOB_VIEW_FULL
 
 
 def job_type(text: str) -> str:
-    """A job type that must be there."""
+    """A required job type."""
     if not text:
         raise InvalidArgument("the job type is missing; name the handler that should run the job", ErrorReason.INVALID_JOB_TYPE)
     if not is_name(text):
@@ -198,7 +198,7 @@ def tenant_filter(text: str) -> str:
 
 
 def job_id(text: str) -> str:
-    """A job's id that must be there."""
+    """A required job id."""
     if not text:
         raise InvalidArgument("the job id is missing")
     return _line(text, "job id", MAX_ID_CHARS)
@@ -210,7 +210,7 @@ def etag(text: str) -> str:
 
 
 def actor(text: str) -> str:
-    """Who does it; may be empty."""
+    """Who makes the change; may be empty."""
     return _line(text, "actor", MAX_ACTOR_CHARS)
 
 
@@ -223,7 +223,7 @@ def _line(text: str, what: str, limit: int) -> str:
 
 
 def span_ms(span: Duration, what: str, least: int, most: int) -> int:
-    """A span of time in milliseconds, within its bounds."""
+    """A duration in milliseconds, within its bounds."""
     if abs(span.seconds) > _MAX_SECONDS or abs(span.nanos) >= 10**9 or span.seconds * span.nanos < 0:
         raise InvalidArgument(f"the {what} is not a valid google.protobuf.Duration")
     ms = span.seconds * 1000 + span.nanos // 1_000_000

@@ -1,7 +1,7 @@
-"""Domain to protobuf: how jobs, circuits and quarantined jobs look in the contract (requests come in by `requests.py`).
+"""Domain to protobuf: jobs, breakers and quarantined jobs (for the other direction see `requests.py`).
 
-Pure. A time of 0 or None is left unset; what protobuf cannot hold (a year beyond 9999, half a surrogate pair) is bent, never raised:
-answering about an odd job matters more than its oddity.
+Pure. A time of 0 or None is left unset. Values that protobuf cannot represent (a year beyond 9999, an unpaired surrogate) are replaced and
+never raise an error: a response about an odd job is better than none.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sickbay.domain.queries import FailureGroup, PayloadRevision, QuarantinedJob
 from sickbay.jobs.v1 import job_pb2, quarantine_service_pb2
 
 _MAX_MS: Final = 253_402_300_799_999
-"""The end of the year 9999, where Timestamp ends."""
+"""The end of the year 9999, the maximum of Timestamp."""
 _MAX_UINT32: Final = 2**32 - 1
 
 _STATES: Final = {state: job_pb2.Job.State.Value(f"STATE_{state.value}") for state in JobState}
@@ -45,7 +45,7 @@ def duration(ms: int) -> Duration | None:
 
 
 def job(record: JobRecord, history: Sequence[StateChange] = ()) -> job_pb2.Job:
-    """The job as the ledger knows it, with its history where the view asks for it, and then with tracebacks, too."""
+    """The job as recorded in the ledger; tracebacks are included if `history` is."""
     known = record.job
     return job_pb2.Job(
         job_id=_text(known.job_id),
@@ -64,7 +64,7 @@ def job(record: JobRecord, history: Sequence[StateChange] = ()) -> job_pb2.Job:
 
 
 def failure(failed: Failure, *, whole: bool = True) -> job_pb2.AttemptError:
-    """One failed run; lists leave out its traceback."""
+    """One failed run; lists omit its traceback."""
     return job_pb2.AttemptError(
         time=timestamp(failed.at),
         attempt=_uint32(failed.attempt),
@@ -76,7 +76,7 @@ def failure(failed: Failure, *, whole: bool = True) -> job_pb2.AttemptError:
 
 
 def change(step: StateChange, failures: Sequence[Failure] = ()) -> job_pb2.StateChange:
-    """One line of a history; the job's failures know where the run failed that led to it."""
+    """One line of a history; its traceback comes from the job's failures."""
     return job_pb2.StateChange(
         time=timestamp(step.at),
         state=_STATES[step.state],
@@ -90,18 +90,18 @@ def change(step: StateChange, failures: Sequence[Failure] = ()) -> job_pb2.State
 
 
 def _traceback(step: StateChange, failures: Sequence[Failure]) -> str:
-    attempt = step.attempt - (step.state is JobState.RETRYING)  # it is the next one's already
+    attempt = step.attempt - (step.state is JobState.RETRYING)  # it has the number of the next attempt already
     run = (step.generation, attempt, step.code)
     return next((one.traceback for one in reversed(failures) if (one.generation, one.attempt, one.code) == run), "")
 
 
 def quarantined(record: JobRecord) -> quarantine_service_pb2.QuarantinedJob:
-    """A job that was set aside, as lists show it: without payload, revisions and history."""
+    """A job in quarantine as in lists: without payload, revisions and history."""
     return _quarantined(record, job(record))
 
 
-def case(found: QuarantinedJob) -> quarantine_service_pb2.QuarantinedJob:
-    """A job that was set aside, with payload, revisions and history."""
+def quarantined_details(found: QuarantinedJob) -> quarantine_service_pb2.QuarantinedJob:
+    """A job in quarantine with payload, revisions and history."""
     message = _quarantined(found.record, job(found.record, found.history))
     message.payload_json = _json(found.record.job.payload_json)
     message.revisions.extend(revision(one) for one in found.revisions)
@@ -126,7 +126,7 @@ def revision(edit: PayloadRevision) -> quarantine_service_pb2.PayloadRevision:
 
 
 def failure_group(group: FailureGroup) -> quarantine_service_pb2.FailureGroup:
-    """Jobs that were set aside for what looks like one cause."""
+    """Jobs in quarantine that probably have the same cause."""
     return quarantine_service_pb2.FailureGroup(
         job_type=_text(group.job_type),
         error_code=_text(group.error_code),
@@ -140,7 +140,7 @@ def failure_group(group: FailureGroup) -> quarantine_service_pb2.FailureGroup:
 
 
 def breaker(breaker: Snapshot) -> breaker_pb2.Breaker:
-    """A circuit as it is at one moment."""
+    """A breaker at one moment."""
     return breaker_pb2.Breaker(
         job_type=breaker.key.job_type,
         tenant=breaker.key.tenant,
@@ -172,7 +172,7 @@ def breaker(breaker: Snapshot) -> breaker_pb2.Breaker:
 def metrics(
     breakers: Sequence[Snapshot], *, jobs: Mapping[JobState, int], depths: Mapping[str, int], duplicates: int, now: int
 ) -> breaker_service_pb2.GetMetricsResponse:
-    """The system in numbers; types without failures are left out of `failures_by_job_type`, as documented."""
+    """The system in numbers; `failures_by_job_type` omits types without failures, as documented."""
     refusing = sum(breaker.state.refuses for breaker in breakers)
     failures: Counter[str] = Counter()
     for breaker in breakers:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from itertools import chain, repeat
+from itertools import chain, count
 from time import monotonic
 from typing import Final, Self
 
-from sickbay.concurrency.waiting import set_within
+from sickbay.concurrency.pauses import Backoff
+from sickbay.concurrency.waiting import wait_for_event
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import JobEvent, JobState
 from sickbay.messages.codec import encode_event, encode_events
@@ -22,7 +23,10 @@ from sickbay.ports import Broker, Delivery, Message
 
 MAX_EVENTS: Final = 200
 LINGER_S: Final = 0.05
-BACKOFF_S: Final = (0.1, 0.2, 0.5, 1.0, 2.0)
+RETRY_S: Final = 0.1
+MAX_RETRY_S: Final = 2.0
+"""When the broker is unavailable."""
+MAX_CLOSING_RETRIES: Final = 5
 CLOSE_S: Final = 2.0
 """How long the end waits for a broker that does not take the last events."""
 REMEMBERED_S: Final = 30.0
@@ -141,7 +145,7 @@ class EventOutbox:
     async def flush(self, within_s: float | None = None) -> None:
         """Return when everything added so far is durable and acknowledged, or after `within_s`."""
         self._full.set()
-        await set_within(self._quiet, within_s)
+        await wait_for_event(self._quiet, within_s)
 
     async def _run(self) -> None:
         while not (self._closing and not self._buffer and not self._started):
@@ -157,7 +161,7 @@ class EventOutbox:
 
     async def _linger(self) -> None:
         if len(self._buffer) < MAX_EVENTS:
-            await set_within(self._full, self._linger_s)
+            await wait_for_event(self._full, self._linger_s)
 
     def _take(self) -> Sequence[tuple[JobEvent, Delivery | None]]:
         begun: list[tuple[JobEvent, Delivery | None]] = [(event, None) for event in self._started.values()]
@@ -197,12 +201,14 @@ class EventOutbox:
 
     async def _publish(self, message: Message) -> bool:
         """Try until it is durable; when closing only a few times more."""
-        for wait_s in chain(BACKOFF_S, repeat(BACKOFF_S[-1])):
+        backoff = Backoff(RETRY_S, MAX_RETRY_S)
+        for failures in count(1):
             try:
                 await self._publisher.publish([message])
             except Unavailable as error:
-                if self._closing and wait_s == BACKOFF_S[-1]:
+                if self._closing and failures >= MAX_CLOSING_RETRIES:
                     return False
+                wait_s = round(backoff.next_s(), 2)
                 log.warning("events wait, retrying in %g s: %s", wait_s, error)
                 await asyncio.sleep(wait_s)
             else:

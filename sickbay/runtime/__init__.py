@@ -1,1 +1,1 @@
-"""How a process begins, runs and ends: settings, back ends, signals. The only room that knows the adapters."""
+"""Start, run and shutdown of a process: settings, backends, signals. The only layer that knows the adapters."""

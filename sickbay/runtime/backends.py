@@ -1,4 +1,4 @@
-"""Picks the back ends that the settings name, and opens them. The only module that imports adapters."""
+"""Opens the backends that the settings name. The only module that imports adapters."""
 
 from __future__ import annotations
 
@@ -51,22 +51,22 @@ REDIS_URL: Final = "redis://localhost:6379"
 
 @dataclass(frozen=True, kw_only=True)
 class Common:
-    """What every service needs. `ready` returns once the servers behind it have answered; `system` is how traces call the broker.
+    """What every service needs. `ready` returns once all servers have answered; `system` is the name of the broker in traces.
 
-    `health_grace` is for how many seconds a server may be away before the health of the service says so.
+    `health_grace` is how many seconds a server may be unavailable before the health of the service reports it.
     """
 
     broker: Broker
     system: str = "sickbay"
     clock: Clock
     ready: Callable[[], Awaitable[None]]
-    vitals: BackendStatus = field(default_factory=BackendStatus)
+    status: BackendStatus = field(default_factory=BackendStatus)
     health_grace: float = GRACE_S
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobApiParts(Common):
-    """What the Job API needs. Payloads of up to `kept_bytes` go to the ledger, too."""
+    """What the Job API needs. Payloads of up to `kept_bytes` are stored in the ledger, too."""
 
     reader: JobReader
     keys: IdempotencyKeys
@@ -79,7 +79,7 @@ class WorkerParts(Common):
     """What a worker needs."""
 
     breakers: Breakers
-    fence: DuplicateGuard
+    duplicate_guard: DuplicateGuard
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +88,7 @@ class ControlPlaneParts(Common):
 
     breakers: Breakers
     writer: LedgerWriter
-    wards: QuarantineStore
+    quarantine: QuarantineStore
     lost: Lost
     holds: Holds
 
@@ -100,9 +100,9 @@ class Backends(JobApiParts, WorkerParts, ControlPlaneParts):
 
 @asynccontextmanager
 async def open_up(settings: Settings, folder: Path | None) -> AsyncIterator[Backends]:
-    """What `sickbay up` runs on: the servers that RABBITMQ_URL, REDIS_URL and DATABASE_URL name, embedded parts for the others.
+    """The backends of `sickbay up`: the servers that RABBITMQ_URL, REDIS_URL and DATABASE_URL name, embedded ones for the others.
 
-    Embedded parts are durable in `folder`, or in memory if that is None. SettingsError if the folder cannot be used.
+    Embedded backends are durable in `folder`, or in memory if that is None. SettingsError if the folder cannot be used.
     """
     rabbitmq, redis, database = settings.url("rabbitmq_url"), settings.url("redis_url"), settings.url("database_url")
     async with AsyncExitStack() as stack:
@@ -121,15 +121,15 @@ async def open_up(settings: Settings, folder: Path | None) -> AsyncIterator[Back
             breakers=breakers,
             reader=ledger.reader,
             writer=ledger.writer,
-            wards=ledger.wards,
+            quarantine=ledger.wards,
             lost=ledger.lost,
             holds=ledger.holds,
-            fence=ledger.fence,
+            duplicate_guard=ledger.fence,
             keys=ledger.keys,
             kept_bytes=settings.ledger_payload_bytes,
             clock=wall_clock,
             ready=_all_ready(broker, ledger),
-            vitals=_vitals(broker, ledger, breakers, folder=data),
+            status=_backend_status(broker, ledger, breakers, folder=data),
             health_grace=settings.health_grace,
         )
 
@@ -149,7 +149,7 @@ async def open_jobapi(settings: Settings) -> AsyncIterator[JobApiParts]:
             system=_system(broker),
             clock=wall_clock,
             ready=_all_ready(broker, ledger),
-            vitals=_vitals(broker, ledger, keys=redis_keys),
+            status=_backend_status(broker, ledger, keys=redis_keys),
             health_grace=settings.health_grace,
             reader=reader,
             keys=keys,
@@ -160,22 +160,22 @@ async def open_jobapi(settings: Settings) -> AsyncIterator[JobApiParts]:
 
 @asynccontextmanager
 async def open_worker(settings: Settings) -> AsyncIterator[WorkerParts]:
-    """RabbitMQ and Redis; with DATABASE_URL also the ledger, to tell copies that have a later one."""
+    """RabbitMQ and Redis; with DATABASE_URL also the ledger, to recognise superseded copies."""
     redis = settings.url("redis_url") or REDIS_URL
     async with AsyncExitStack() as stack:
         ledger = await _shared_ledger(stack, settings)
         broker = await _broker(stack, settings, settings.url("rabbitmq_url") or RABBITMQ_URL)
-        fence: DuplicateGuard = ledger.fence if ledger else await stack.enter_async_context(RedisDuplicateGuard(redis))
+        duplicate_guard: DuplicateGuard = ledger.fence if ledger else await stack.enter_async_context(RedisDuplicateGuard(redis))
         breakers = await _breakers(stack, settings, redis)
         yield WorkerParts(
             broker=broker,
             system=_system(broker),
             clock=wall_clock,
             ready=_all_ready(broker, ledger),
-            vitals=_vitals(broker, ledger, breakers),
+            status=_backend_status(broker, ledger, breakers),
             health_grace=settings.health_grace,
             breakers=breakers,
-            fence=fence,
+            duplicate_guard=duplicate_guard,
         )
 
 
@@ -196,11 +196,11 @@ async def open_control_plane(settings: Settings) -> AsyncIterator[ControlPlanePa
             system=_system(broker),
             clock=wall_clock,
             ready=_all_ready(broker, ledger),
-            vitals=_vitals(broker, ledger, breakers, folder=data),
+            status=_backend_status(broker, ledger, breakers, folder=data),
             health_grace=settings.health_grace,
             breakers=breakers,
             writer=ledger.writer,
-            wards=ledger.wards,
+            quarantine=ledger.wards,
             lost=ledger.lost,
             holds=ledger.holds,
         )
@@ -226,7 +226,7 @@ async def _breakers(
 
 
 async def _shared_ledger(stack: AsyncExitStack, settings: Settings) -> Ledger | None:
-    """The ledger that the control plane keeps, for a process that reads it; None without DATABASE_URL."""
+    """The ledger that the control plane writes, for a process that reads it; None without DATABASE_URL."""
     url = settings.url("database_url")
     if url is None:
         return None
@@ -249,7 +249,7 @@ def _all_ready(broker: SqliteBroker | RabbitBroker, ledger: Ledger | None) -> Ca
     return ready
 
 
-def _vitals(
+def _backend_status(
     broker: SqliteBroker | RabbitBroker,
     ledger: Ledger | None,
     breakers: EmbeddedBreakers | RedisBreakers | None = None,
@@ -257,7 +257,7 @@ def _vitals(
     keys: RedisIdempotencyKeys | None = None,
     folder: DataFolder | None = None,
 ) -> BackendStatus:
-    """Of the parts that there are; `folder` is where those lie that are embedded."""
+    """The status of the backends in use; `folder` is that of embedded ones."""
     up: dict[str, Callable[[], bool]] = {"broker": lambda: broker.is_ready if isinstance(broker, RabbitBroker) else broker.is_open}
     troubles: dict[str, Callable[[], str]] = {"broker": lambda: _disk(broker, SqliteBroker, folder) or broker.trouble}
     if breakers is not None:
@@ -279,5 +279,5 @@ def _vitals(
 
 
 def _disk(part: object, embedded: type, folder: DataFolder | None) -> str:
-    """What is wrong with the disk of a part that is embedded."""
+    """The disk problem of an embedded backend, empty if there is none."""
     return folder.trouble if folder is not None and isinstance(part, embedded) else ""

@@ -1,7 +1,7 @@
-"""A service process that is to end does end: whatever a handler has left behind may delay that by seconds, not for ever.
+"""Makes sure that a service process exits: leftovers of handlers may delay that by seconds, not forever.
 
-Python waits at its end for every thread that is not a daemon, for the children of `multiprocessing` and for whatever was registered with
-`atexit`. A thread of ours waits, too, and when the time is over it says what is in the way and ends the process at once.
+At its exit Python waits for every non-daemon thread, for the children of `multiprocessing` and for functions registered with `atexit`.
+A thread of ours waits, too, and after a timeout it logs what is blocking and exits the process at once.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ import traceback
 from collections.abc import Iterator
 from typing import Final
 
-from sickbay.system.output import guard_output, is_guarded, last_words
+from sickbay.system.output import flush_output, guard_output, is_guarded
 
 LEFT_BEHIND_S: Final = 3.0
-"""Seconds that threads and children which handlers have left behind get to end, once all else has ended."""
+"""Seconds that threads and children left behind by handlers get to end, after everything else has ended."""
 CLOSE_S: Final = 20.0
-"""Seconds from the end of the draining until everything is closed; the longest part are requests that are under way."""
+"""Seconds from the end of the drain until everything is closed; mostly for requests in progress."""
 
 log = logging.getLogger("sickbay")
 
 
 class _Deadline:
-    """The time at which this process ends, come what may; the latest word counts."""
+    """The time at which this process exits in any case; the latest call of `set` counts."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -51,7 +51,7 @@ class _Deadline:
         try:
             log.log(logging.WARNING if self._closed else logging.ERROR, "%s; the process exits now anyway", self._why())
         finally:
-            last_words()
+            flush_output()
             os._exit(self._code)
 
     def _why(self) -> str:
@@ -65,11 +65,11 @@ class _Deadline:
 _deadline: Final = _Deadline()
 
 
-def ends_within(within_s: float, code: int = 1, *, closed: bool = False) -> None:
-    """This process ends within so many seconds, with this exit code if that has to be forced; a later call replaces an earlier one.
+def exit_within(within_s: float, code: int = 1, *, closed: bool = False) -> None:
+    """Force this process to exit within so many seconds, with this exit code; a later call replaces an earlier one.
 
-    Only a process that is ours as a whole ends so: without `whole_process` nothing happens.
-    `closed`: everything of ours is closed, so that only what others have left behind can be in the way.
+    Only within `whole_process`: otherwise the process is not ours, and nothing happens.
+    `closed`: everything of ours is closed, so only leftovers of others can be blocking.
     """
     if is_guarded():
         _deadline.set(within_s, code, closed=closed)
@@ -77,18 +77,18 @@ def ends_within(within_s: float, code: int = 1, *, closed: bool = False) -> None
 
 @contextlib.contextmanager
 def whole_process() -> Iterator[None]:
-    """Around everything that a service process does: its output holds nobody up, and when the block is left, the process ends."""
+    """Wraps everything that a service process does: its output never blocks, and after the block the process exits in bounded time."""
     guard_output()
     code = 1
     try:
         yield
         code = 0
     finally:
-        ends_within(LEFT_BEHIND_S, code, closed=True)
+        exit_within(LEFT_BEHIND_S, code, closed=True)
 
 
 def stray_threads() -> list[threading.Thread]:
-    """Threads that Python waits for at its end."""
+    """Threads that Python waits for at exit."""
     return [one for one in threading.enumerate() if not one.daemon and one is not threading.main_thread() and one.is_alive()]
 
 
@@ -99,7 +99,7 @@ def _thread_name(thread: threading.Thread) -> str:
 
 
 def _children() -> list[str]:
-    """Those that `multiprocessing` waits for."""
+    """Children that `multiprocessing` waits for."""
     module = sys.modules.get("multiprocessing")
     return [f"the child process {child.pid}" for child in module.active_children()] if module else []
 
@@ -110,7 +110,7 @@ def _main_thread() -> str:
 
 
 def _place(stack: traceback.StackSummary) -> str:
-    """The innermost line that is not the standard library's."""
+    """The innermost line outside the standard library."""
     library = os.path.dirname(os.__file__)  # noqa: PTH120 - text, no file is looked at
     frame = next((one for one in reversed(stack) if not one.filename.startswith(library) or "site-packages" in one.filename), stack[-1])
     return f"{frame.filename}:{frame.lineno} in {frame.name}"

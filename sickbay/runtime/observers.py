@@ -1,4 +1,4 @@
-"""The user's own observers, which the setting OBSERVERS names."""
+"""Loads the user's observers, named by the setting OBSERVERS."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sickbay.observer import Observer
 
 
 def load_observers(names: str) -> Sequence[Observer]:
-    """What `module:name, module:name` name: observers, or classes of observers, which are called without arguments.
+    """The observers in `module:name, module:name`: instances, or classes, which are called without arguments.
 
     SettingsError says what is wrong with one.
     """

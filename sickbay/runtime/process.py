@@ -1,4 +1,4 @@
-"""How a service process begins and ends: settings, logs, signals, and one clear sentence when it cannot start."""
+"""Start and shutdown of a service process: settings, logs, signals, and one clear sentence if it cannot start."""
 
 from __future__ import annotations
 
@@ -17,46 +17,46 @@ import uvloop
 from sickbay.domain.errors import SickbayError
 from sickbay.domain.raised import Redact
 from sickbay.domain.service_ports import ServicePorts
-from sickbay.runtime.ending import CLOSE_S, LEFT_BEHIND_S, ends_within, whole_process
+from sickbay.runtime.ending import CLOSE_S, LEFT_BEHIND_S, exit_within, whole_process
 from sickbay.runtime.redaction import load_redaction
 from sickbay.runtime.settings import Settings
 from sickbay.server.endpoints import Address, Endpoints
 from sickbay.system import forks
 from sickbay.system.files import raise_file_limit
 from sickbay.system.hostnames import allowed_hosts
-from sickbay.system.output import last_words
+from sickbay.system.output import flush_output
 from sickbay.telemetry.logs import configure_logging
 
 log = logging.getLogger("sickbay")
 
 
 STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-"""Ctrl-C, the order of whoever supervises us, a terminal that was closed, and Ctrl-backslash: each means a stop that loses nothing."""
+"""Ctrl-C, the signal of a supervisor, a closed terminal, and Ctrl-backslash: each is a graceful shutdown."""
 DRAINED_S: Final = 15.0
-"""What may pass after the grace until the drain returns; it bounds itself, so this is for a fault of ours."""
+"""The time after the grace until the drain must return; it limits itself, so this is only for a fault of ours."""
 
 
 class Signals:
-    """The signals that ask for the end, counted. Made inside the running loop.
+    """Counts the signals that request a shutdown. Created inside the running loop.
 
-    `nohup` has SIGHUP ignored, and so has a shell without job control SIGQUIT in what it starts in the background: that holds.
+    SIGHUP stays ignored under `nohup`, and SIGQUIT in background processes of a shell without job control.
     """
 
     def __init__(self) -> None:
-        """Listen from now on."""
+        """Install the signal handlers."""
         self.first = asyncio.Event()
         self.second = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in STOPPING:
             if number in {signal.SIGINT, signal.SIGTERM} or signal.getsignal(number) is not signal.SIG_IGN:
-                loop.add_signal_handler(number, self._heard)
+                loop.add_signal_handler(number, self._on_signal)
                 forks.keep_signal(number)
 
-    def _heard(self) -> None:
+    def _on_signal(self) -> None:
         (self.second if self.first.is_set() else self.first).set()
 
-    async def unless_stopped(self, work: Awaitable[None]) -> None:
-        """Wait for `work`, or for the first signal if that comes before; what `work` raises is raised."""
+    async def or_stop_signal(self, work: Awaitable[None]) -> None:
+        """Wait for `work`, or for the first signal if that comes before; raises what `work` raises."""
         working, stopping = asyncio.ensure_future(work), asyncio.ensure_future(self.first.wait())
         await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
         for future in (working, stopping):
@@ -64,49 +64,49 @@ class Signals:
         if working.done() and not working.cancelled():
             working.result()
 
-    async def serve(self, ready: Awaitable[None], doors: Endpoints) -> None:
-        """Turn SERVING once `ready` returns; come back at the first signal, NOT_SERVING again."""
-        await self.unless_stopped(ready)
+    async def serve(self, ready: Awaitable[None], endpoints: Endpoints) -> None:
+        """Report SERVING once `ready` returns, and NOT_SERVING after the first signal; returns then."""
+        await self.or_stop_signal(ready)
         if not self.first.is_set():
-            await doors.serving()
+            await endpoints.serving()
         await self.first.wait()
-        ends_within(CLOSE_S)
-        await doors.not_serving()
+        exit_within(CLOSE_S)
+        await endpoints.not_serving()
 
-    async def patiently(self, draining: Callable[[float], Awaitable[None]], grace_s: float) -> None:
-        """Drain with `grace_s` seconds, or with none as soon as a second signal comes."""
-        ends_within(grace_s + DRAINED_S)
+    async def drain_with_grace(self, draining: Callable[[float], Awaitable[None]], grace_s: float) -> None:
+        """Drain with a grace of `grace_s` seconds, or without grace after a second signal."""
+        exit_within(grace_s + DRAINED_S)
         drain = asyncio.ensure_future(draining(grace_s))
         impatient = asyncio.ensure_future(self.second.wait())
         await asyncio.wait({drain, impatient}, return_when=asyncio.FIRST_COMPLETED)
         if not drain.done():
-            ends_within(DRAINED_S + CLOSE_S)
+            exit_within(DRAINED_S + CLOSE_S)
             await draining(0)
             drain.cancel()
         impatient.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await drain
-        ends_within(CLOSE_S)
+        exit_within(CLOSE_S)
 
 
 def run(main: Awaitable[bool]) -> None:
-    """Run a service to its end; `main` tells whether a handler goes on that would keep the loop or the process from ending."""
-    gc.set_threshold(50_000, 20, 50)  # a busy service makes and drops many small objects, hardly any of them in cycles
+    """Run a service to its end; `main` returns whether a handler is still running that would block the end of the loop or process."""
+    gc.set_threshold(50_000, 20, 50)  # a busy service creates many short-lived objects, hardly any of them in cycles
 
     async def body() -> None:
         if await main:
             log.warning("a handler still runs and cannot be stopped; its job will run again")
-            last_words()
+            flush_output()
             os._exit(0)
-        ends_within(LEFT_BEHIND_S, 0, closed=True)  # from here on only what is not ours can be in the way
+        exit_within(LEFT_BEHIND_S, 0, closed=True)  # from here on only leftovers of others can be blocking
 
     uvloop.run(body())
 
 
 def start(service: Callable[[Settings], Awaitable[bool]], **options: Any) -> None:
-    """The whole of `python -m SERVICE`: read the settings, run, and end with one sentence and the error's exit code if it cannot start.
+    """`python -m SERVICE`: read the settings, run, and exit with one sentence and the error's exit code if it cannot start.
 
-    `options` are settings that win over the environment, None for those that are not given.
+    `options` override the environment; those that are None are ignored.
     """
     with whole_process():
         try:
@@ -119,7 +119,7 @@ def start(service: Callable[[Settings], Awaitable[bool]], **options: Any) -> Non
 
 
 def open_redaction(settings: Settings) -> Redact | None:
-    """What REDACT names, from now on also asked about every log line of this process."""
+    """Load the function that REDACT names, and apply it to all later log lines of this process."""
     redact = load_redaction(settings.redact)
     if redact is not None:
         configure_logging(settings.log_level, settings.log_format, redact)
@@ -127,7 +127,7 @@ def open_redaction(settings: Settings) -> Redact | None:
 
 
 def address(settings: Settings, defaults: ServicePorts) -> Address:
-    """Where a service of its own listens, and what it grants; PORT and GRPC_PORT choose other ports than `defaults`."""
+    """Where a single service listens, and its limits; PORT and GRPC_PORT override `defaults`."""
     http = defaults.http if settings.port is None else settings.port
     rpc = defaults.grpc if settings.grpc_port is None else settings.grpc_port
     files, names = raise_file_limit(), allowed_hosts(settings.allowed_hosts)

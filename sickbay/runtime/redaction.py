@@ -1,7 +1,7 @@
-"""Takes secrets out of what failed runs say, by a function of the user's own that the setting REDACT names.
+"""Removes secrets from the texts of failed runs, with a function of the user that the setting REDACT names.
 
-It is given each text before that leaves the process, and before it is cut to the length that is kept: messages and tracebacks of failures,
-and every line of the log. It may fail in any way: then the text is replaced, never let through.
+It is applied to each text before that leaves the process, and before it is truncated: messages and tracebacks of failures, and every line
+of the log. If it fails in any way, the text is replaced, never let through.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from sickbay.domain.outcome import Outcome
 from sickbay.domain.raised import Redact, class_name, clean, is_a, plain
 
 MAX_CHARS: Final = 100_000
-"""What a text may grow to."""
+"""The maximum length of a redacted text."""
 _TRIAL: Final = "a trial"
 _busy: Final[ContextVar[bool]] = ContextVar("redacting", default=False)
 
 
 def load_redaction(name: str) -> Redact | None:
-    """The function that `module:function` names, made safe; None for no name. SettingsError says what is wrong with it."""
+    """The function that `module:function` names, made safe; None for an empty name. SettingsError says what is wrong with it."""
     if not name:
         return None
     module, _, function = name.partition(":")
@@ -54,7 +54,7 @@ def load_redaction(name: str) -> Redact | None:
 
 
 def safe(function: Callable[[str], Any]) -> Redact:
-    """The function, whatever it does; while it runs, what it logs itself is not given to it again but withheld."""
+    """A wrapper that handles all errors of the function; lines that it logs itself while it runs are withheld instead of redacted."""
 
     def redacted(text: str) -> str:
         if not text:
@@ -67,7 +67,7 @@ def safe(function: Callable[[str], Any]) -> Redact:
             if is_a(answer, str):
                 return clean(plain(answer), MAX_CHARS)
             why = f"it returned {class_name(type(answer))}"
-        except BaseException as error:  # noqa: BLE001 - it is the user's, and nothing may be let through
+        except BaseException as error:  # noqa: BLE001 - it is the user's code, and nothing may be let through
             why = class_name(type(error))
         finally:
             _busy.reset(token)
@@ -77,7 +77,7 @@ def safe(function: Callable[[str], Any]) -> Redact:
 
 
 def redacted_outcome(outcome: Outcome, redact: Redact) -> Outcome:
-    """The outcome with what may be told of its message and its traceback."""
+    """The outcome with its message and traceback redacted."""
     if not outcome.message and not outcome.traceback:
         return outcome
     traceback = last_bytes(redact(outcome.traceback), MAX_TRACEBACK_BYTES)

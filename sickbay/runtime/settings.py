@@ -1,4 +1,4 @@
-"""All settings, read from the environment once, validated at the start, each with its default and meaning."""
+"""All settings: read once from the environment and validated at the start, each with its default and meaning."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _hosts(value: str) -> str:
 
 
 class Settings(BaseSettings):
-    """The variables; `Settings.read()` is the way to get them. A default of None means "not set"."""
+    """The variables; get them with `Settings.read()`. A default of None means "not set"."""
 
     model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True, case_sensitive=False)
 
@@ -147,9 +147,9 @@ class Settings(BaseSettings):
 
     @classmethod
     def read(cls, **overrides: Any) -> Self:
-        """Read the environment, options first; raises SettingsError with one sentence that names the variable.
+        """Read the environment; `overrides` take precedence. Raises SettingsError with one sentence that names the variable.
 
-        MissingSetting if a value is still that of an example: whoever knows the example knows the password.
+        MissingSetting if a value still has the password of an example, which is public.
         """
         try:
             settings = cls(**{name: value for name, value in overrides.items() if value is not None})
@@ -178,19 +178,19 @@ class Settings(BaseSettings):
 
     @property
     def traces_endpoint(self) -> str | None:
-        """Where traces go; None if nobody wants any."""
+        """Where traces are sent; None if they are disabled."""
         if self.otel_sdk_disabled or self.otel_traces_exporter.strip().lower() == "none":
             return None
         return self.otel_exporter_otlp_traces_endpoint or self.otel_exporter_otlp_endpoint
 
     def url(self, name: str) -> str | None:
-        """The URL of `rabbitmq_url`, `redis_url` or `database_url` in the clear: give it to a driver and to nobody else."""
+        """The plain URL of `rabbitmq_url`, `redis_url` or `database_url`, with its password: pass it to a driver only."""
         secret: SecretStr | None = getattr(self, name)
         return None if secret is None else secret.get_secret_value()
 
     @property
     def breaker_config(self) -> BreakerConfig:
-        """The breaker's numbers in its own units."""
+        """The configuration of breakers."""
         return BreakerConfig(
             failure_threshold=self.failure_threshold,
             cooldown_ms=round(self.cooldown_period * 1000),
@@ -202,17 +202,17 @@ class Settings(BaseSettings):
 
     @property
     def retry_policy(self) -> RetryPolicy:
-        """How often and how soon failed jobs run again."""
+        """How often and after which delay failed jobs run again."""
         return RetryPolicy(self.max_retries, self.retry_delay_ms)
 
     @property
     def http_limits(self) -> HttpLimits:
-        """The bounds of each HTTP port."""
+        """The limits of each HTTP port."""
         return HttpLimits(**{field.name: getattr(self, f"http_{field.name}") for field in fields(HttpLimits)})
 
     @property
     def limits(self) -> Limits:
-        """How much of the gRPC port, and of all watches, clients may take."""
+        """The limits of the gRPC port, and of all watches."""
         return Limits(
             connections=self.grpc_max_connections,
             connections_per_peer=self.grpc_max_connections_per_peer or (self.grpc_max_connections + 1) // 2,
@@ -228,7 +228,7 @@ class Settings(BaseSettings):
         )
 
 
-def described() -> Mapping[str, tuple[str, str]]:
+def describe_settings() -> Mapping[str, tuple[str, str]]:
     """Every variable with its default and meaning, for `--help` and the check of docs/configuration.md."""
     rows = {}
     for name, field in Settings.model_fields.items():

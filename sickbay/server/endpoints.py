@@ -1,4 +1,4 @@
-"""The two doors of a service, gRPC and REST, on the same servicers and the same interceptors."""
+"""The two endpoints of a service, gRPC and REST, with the same servicers and interceptors."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from sickbay.domain.health import HealthState
 from sickbay.domain.limits import HttpLimits, Limits
 from sickbay.server.grpc.meter import GrpcMeter, Reason
 from sickbay.server.grpc.server import GrpcServer
-from sickbay.server.health import Health, Watch, details
+from sickbay.server.health import Health, HealthWatch, details
 from sickbay.server.http.server import RestServer
 from sickbay.server.inprocess.channel import InProcessChannel
-from sickbay.server.interceptors.observe import Around, ObserveInterceptor
+from sickbay.server.interceptors.observe import CallObserver, ObserveInterceptor
 from sickbay.server.listen import is_loopback
-from sickbay.server.rest.guard import answer_only
+from sickbay.server.rest.guard import allow_hosts
 from sickbay.server.rest.sse import share_watches
 from sickbay.server.service import Service
 from sickbay.server.watches import Watches
@@ -36,9 +36,9 @@ log = logging.getLogger("sickbay")
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a service listens, and how much of it clients may take; port 0 takes a free one.
+    """Where a service listens, and its limits; port 0 uses a free one.
 
-    `rest_hint` and `grpc_hint` tell how to choose another port, `host_hint` how to listen for this machine alone.
+    `rest_hint` and `grpc_hint` say how to choose another port, `host_hint` how to listen on this machine only.
     """
 
     host: str
@@ -49,15 +49,15 @@ class Address:
     host_hint: str = "BIND_HOST=127.0.0.1"
     limits: Limits = field(default_factory=Limits)
     allowed_hosts: Sequence[str] = ()
-    """Further names to answer under over HTTP (`hostnames.allowed_hosts`)."""
+    """Additional host names that are accepted over HTTP (`hostnames.allowed_hosts`)."""
     http_limits: HttpLimits = field(default_factory=HttpLimits)
 
 
 class Endpoints:
-    """Open doors."""
+    """The open endpoints of a service."""
 
-    def __init__(self, grpc: GrpcServer, rest: RestServer, health: Health, watch: Watch) -> None:
-        """Both are serving; `watch` shows the health to gRPC."""
+    def __init__(self, grpc: GrpcServer, rest: RestServer, health: Health, watch: HealthWatch) -> None:
+        """Both are serving; `watch` reports the health over gRPC."""
         self._grpc = grpc
         self._rest = rest
         self._health = health
@@ -74,14 +74,14 @@ class Endpoints:
         return self._rest.port
 
     async def serving(self) -> None:
-        """Tell health checks that requests are welcome."""
-        await self._watch.look()  # what was missing until now is well at once, and not only after the grace
+        """Report SERVING to health checks."""
+        await self._watch.look()  # backends that have just become available count at once, not only after the grace
         self._health.begin()
         await self._watch.look()
         log.info("ready: HTTP on port %d, gRPC on port %d", self.rest_port, self.grpc_port)
 
     async def not_serving(self) -> None:
-        """Tell health checks that they are not, and go on serving those who come all the same."""
+        """Report NOT_SERVING to health checks, and continue to serve requests."""
         self._health.end()
         await self._watch.look()
 
@@ -95,22 +95,22 @@ async def serve_endpoints(
     registry: CollectorRegistry,
     health: Health,
     name: str,
-    around: Sequence[Around] = (),
+    call_observers: Sequence[CallObserver] = (),
     tracing: Tracing | None = None,
 ) -> AsyncIterator[Endpoints]:
-    """Serve until the context ends, at first with health NOT_SERVING; `gateway` makes the REST application from a channel.
+    """Serve until the context ends, at first with health NOT_SERVING; `gateway` creates the REST application from a channel.
 
-    `health` is looked at from now on; the log calls the service by its `name`.
+    `health` is checked from now on; `name` is the name of the service in the log.
 
-    What `around` makes is put around every call, the first outermost, by whichever door it comes; with `tracing` every call is a span, too.
-    What the doors refuse is counted in `registry`.
+    `call_observers` wrap every call over gRPC or REST, the first outermost; with `tracing` every call has a span, too. Rejected requests
+    are counted in `registry`.
     """
-    interceptors = [ObserveInterceptor(one) for one in (*_traced(tracing), *around)]
+    interceptors = [ObserveInterceptor(one) for one in (*_tracers(tracing), *call_observers)]
     channel = InProcessChannel(services, interceptors)
     app = gateway(channel, health)
-    answer_only(app, hosts_for(address.host, address.allowed_hosts, on_loopback=is_loopback(address.host)))
+    allow_hosts(app, hosts_for(address.host, address.allowed_hosts, on_loopback=is_loopback(address.host)))
     meter = GrpcMeter(registry)
-    watches = Watches(address.limits.watches, address.limits.watches_per_peer, lambda: meter.refused(Reason.WATCHES))
+    watches = Watches(address.limits.watches, address.limits.watches_per_peer, lambda: meter.count_refusal(Reason.WATCHES))
     share_watches(app, watches)
     async with (
         GrpcServer(
@@ -129,8 +129,8 @@ async def serve_endpoints(
             app, host=address.host, port=address.rest_port, hint=address.rest_hint, limits=address.http_limits, registry=registry
         ) as rest,
     ):
-        _warn(address, rest.port, grpc.port)
-        watch = Watch(health, name, partial(_show, grpc))
+        _warn_if_exposed(address, rest.port, grpc.port)
+        watch = HealthWatch(health, name, partial(_show, grpc))
         async with background(watch.run):
             yield Endpoints(grpc, rest, health, watch)
 
@@ -140,7 +140,7 @@ async def _show(grpc: GrpcServer, state: HealthState) -> None:
     await grpc.set_ready(state.ready)
 
 
-def _warn(address: Address, rest_port: int, grpc_port: int) -> None:
+def _warn_if_exposed(address: Address, rest_port: int, grpc_port: int) -> None:
     if not is_loopback(address.host):
         log.warning(
             "no authentication: anyone who can reach port %d (HTTP) or %d (gRPC) on %s can control this service; restrict access to these"
@@ -152,7 +152,7 @@ def _warn(address: Address, rest_port: int, grpc_port: int) -> None:
         )
 
 
-def _traced(tracing: Tracing | None) -> Sequence[Around]:
+def _tracers(tracing: Tracing | None) -> Sequence[CallObserver]:
     if tracing is None:
         return ()
     from sickbay.server.interceptors.traces import CallTracer  # noqa: PLC0415 - see `tracing.py`

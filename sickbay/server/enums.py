@@ -1,4 +1,4 @@
-"""The names of enums in a URL's query: which there are, and the numbers that they stand for."""
+"""Names of enum values in the query of a URL."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sickbay.domain.errors import InvalidArgument
 
 
 def number(enum: Any, prefix: str, name: str) -> Any:
-    """The value of a protobuf enum from its name in JSON; InvalidArgument lists the names there are."""
+    """The value of a protobuf enum from its name in JSON; InvalidArgument lists the valid names."""
     if not name:
         return 0
     known = [one.removeprefix(f"{prefix}_") for one, value in enum.items() if value]

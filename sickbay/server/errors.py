@@ -1,6 +1,6 @@
-"""One table from errors to gRPC status codes, and `Fault`: an error on its way between domain, wire and REST.
+"""The mapping from errors to gRPC status codes, and `Fault`: an error in transit between domain, gRPC and REST.
 
-Clients get the status code, the sentence, google.rpc.ErrorInfo{reason, domain "sickbay"} and, where waiting helps, RetryInfo.
+Clients get the status code, the message, google.rpc.ErrorInfo{reason, domain "sickbay"} and, if retrying later helps, RetryInfo.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ CODES: Final[Mapping[type[SickbayError], grpc.StatusCode]] = MappingProxyType(
         MissingSetting: grpc.StatusCode.FAILED_PRECONDITION,
     }
 )
-"""Every class of the tree stands here by itself; a test sees to it."""
+"""Every error class is listed explicitly; a test checks that."""
 
 _BY_NUMBER: Final = {code.value[0]: code for code in grpc.StatusCode}
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """An error as clients see it. `reason` is empty if the other side gave none; `retry_after` is in seconds, None without advice."""
+    """An error as clients see it. `reason` is empty if the server sent none; `retry_after` is in seconds, None if unset."""
 
     code: grpc.StatusCode
     message: str
@@ -74,11 +74,11 @@ class Fault:
 
 
 INTERNAL: Final = Fault(grpc.StatusCode.INTERNAL, INTERNAL_MESSAGE, ErrorReason.INTERNAL.value)
-"""What a client hears of a fault of ours: nothing but that it happened."""
+"""What clients get for an internal error: no details."""
 
 
 def fault_of(error: BaseException) -> Fault:
-    """What a client may know of an error: everything of a SickbayError, nothing of any other but that it happened."""
+    """The fault that clients get: all of a SickbayError, no details of any other error."""
     if not isinstance(error, SickbayError):
         return INTERNAL
     code = next(CODES[kind] for kind in type(error).__mro__ if kind in CODES)
@@ -89,7 +89,7 @@ def fault_of(error: BaseException) -> Fault:
 
 
 def received(error: grpc.aio.AioRpcError) -> Fault:
-    """The fault that a stub raised, from the wire or in process."""
+    """The fault of an error that a stub raised, over the network or in process."""
     code, message = error.code(), error.details() or ""
     fault = Fault(code, message)
     for key, value in error.trailing_metadata() or ():
@@ -114,7 +114,7 @@ def _with_details(fault: Fault, data: bytes) -> Fault:
 
 
 def rich_status(fault: Fault) -> grpc.Status:
-    """The fault as what `context.abort_with_status` sends."""
+    """The fault as the argument of `context.abort_with_status`."""
     status = status_pb2.Status(code=fault.number, message=fault.message)
     if fault.reason:
         status.details.add().Pack(error_details_pb2.ErrorInfo(reason=fault.reason, domain=DOMAIN))
@@ -132,6 +132,6 @@ def batch_error(fault: Fault) -> job_service_pb2.BatchSubmitError:
 
 
 def batch_fault(error: job_service_pb2.BatchSubmitError) -> Fault:
-    """The way back."""
+    """The reverse of `batch_error`."""
     reason = error_reason_pb2.ErrorReason.Name(error.reason).removeprefix("ERROR_REASON_") if error.reason else ""
     return Fault(_BY_NUMBER.get(error.code, grpc.StatusCode.UNKNOWN), error.message, reason)

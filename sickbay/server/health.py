@@ -1,4 +1,4 @@
-"""The health of a service at its doors: `GET /health` and its two sisters, and what the gRPC health service tells beyond a status."""
+"""The health of a service: `GET /health`, `/health/ready` and `/health/live`, and the details in gRPC health responses."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sickbay.server.rest.schemas import HealthBody
 from sickbay.server.rest.views import encode, rfc3339
 from sickbay.system.clock import wall_clock
 
-__all__ = ["Health", "Watch", "add_health", "details", "health_view"]
+__all__ = ["Health", "HealthWatch", "add_health", "details", "health_view"]
 
 LOOK_EVERY_S: Final = 1.0
 LIVE: Final = {"status": "ok", "info": {"api": {"status": "up"}}}
@@ -28,7 +28,7 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {503: {"model": HealthBody}, **MIS
 
 
 def health_view(state: HealthState, *, up: bool) -> dict[str, Any]:
-    """The documented fields (`up` is what the HTTP status says, too), and what is known of each part."""
+    """The documented fields (`up` corresponds to the HTTP status), and the checks of the parts."""
     checks = {finding.name: _check_view(finding) for finding in state.findings}
     return {"status": state.status, "info": {"api": {"status": "up" if up else "down"}}} | ({"checks": checks} if checks else {})
 
@@ -49,17 +49,17 @@ def add_health(app: FastAPI, health: Health) -> None:
 
     @app.get("/health", operation_id="Health", response_model=HealthBody, responses=_RESPONSES, tags=["health"])
     async def get_health() -> Response:
-        """Whether this service does its work: 503 while a server is away without which it cannot. An open circuit is no reason."""
+        """Whether this service works: 503 while a server that it needs is unavailable. An open breaker does not matter."""
         return _answer(health.state, up=health.state.serving)
 
     @app.get("/health/ready", operation_id="HealthReady", response_model=HealthBody, responses=_RESPONSES, tags=["health"])
     async def get_ready() -> Response:
-        """Whether to send traffic here: 503 until all servers have answered once, and while this service ends."""
+        """Whether to send traffic here: 503 until all servers have answered once, and while this service is stopping."""
         return _answer(health.state, up=health.state.ready)
 
     @app.get("/health/live", operation_id="HealthLive", response_model=HealthBody, responses=dict(MISDIRECTED), tags=["health"])
     async def get_live() -> Response:
-        """Whether this process answers: 200. What restarts processes asks this."""
+        """Whether this process answers: 200. Use this for restarts."""
         return json_response(LIVE)
 
 
@@ -67,29 +67,29 @@ def _answer(state: HealthState, *, up: bool) -> Response:
     return json_response(health_view(state, up=up), 200 if up else 503, {"cache-control": "no-store"})
 
 
-class Watch:
-    """Looks at the health of a service about once a second, and tells of changes: `show` of each new answer, the log of each part."""
+class HealthWatch:
+    """Checks the health of a service about once a second and reports changes: of the status to `show`, of each part to the log."""
 
     def __init__(self, health: Health, name: str, show: Callable[[HealthState], Awaitable[None]]) -> None:
-        """`name` is what the log calls the service."""
+        """`name` is the name of the service in the log."""
         self._health = health
         self._show = show
-        self._told: tuple[Status, bool] | None = None
-        self._turn = asyncio.Lock()
-        self._story = Story(name)
+        self._last_shown: tuple[Status, bool] | None = None
+        self._lock = asyncio.Lock()
+        self._log = HealthLog(name)
 
     async def look(self) -> None:
-        """Look now."""
-        async with self._turn:  # or an older answer may be shown last
+        """Check now."""
+        async with self._lock:  # or an older state may be shown last
             self._health.look(wall_clock())
             state = self._health.state
-            self._story.hear(state)
-            if (state.status, state.ready) != self._told:
-                self._told = (state.status, state.ready)
+            self._log.log_changes(state)
+            if (state.status, state.ready) != self._last_shown:
+                self._last_shown = (state.status, state.ready)
                 await self._show(state)
 
     async def run(self) -> None:
-        """Look again and again, until cancelled."""
+        """Check periodically until cancelled."""
         while True:
             try:
                 await self.look()
@@ -98,16 +98,16 @@ class Watch:
             await asyncio.sleep(LOOK_EVERY_S)
 
 
-class Story:
+class HealthLog:
     """One log line for each part that goes down while the service runs, and for each that comes back."""
 
     def __init__(self, name: str) -> None:
-        """Nothing is down."""
+        """Start with nothing down."""
         self._name = name
         self._down: dict[str, Finding] = {}
 
-    def hear(self, state: HealthState) -> None:
-        """Tell what has changed. Before the begin and after the end whoever starts and stops the service tells."""
+    def log_changes(self, state: HealthState) -> None:
+        """Log what has changed, but not before the service is ready or while it is stopping."""
         if not state.ready:
             return
         down = {finding.name: finding for finding in state.findings if finding.mark is Mark.DOWN}

@@ -1,4 +1,4 @@
-"""Listening sockets: a port that cannot be had stops the start with one sentence that says what to change."""
+"""Listening sockets: if a port is unavailable, the start fails with one sentence that says what to change."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ BACKLOG = 2048
 
 
 def listen(host: str, port: int, hint: str) -> socket.socket:
-    """A listening, non-blocking socket; SettingsError if the port or address cannot be had.
+    """A listening, non-blocking socket; SettingsError if the port or address is unavailable.
 
-    Port 0 takes any free one. `hint` tells how to choose another, for example "choose another with PORT or --jobapi-port".
+    Port 0 uses any free one. `hint` says how to choose another, for example "choose another with PORT or --jobapi-port".
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
@@ -35,13 +35,13 @@ def listen(host: str, port: int, hint: str) -> socket.socket:
 
 
 def check(host: str, port: int, hint: str) -> None:
-    """Raise what `listen` would, for servers that open their own sockets; the port is free again afterwards."""
+    """Raise the error that `listen` would, for servers that open their own sockets; the port is free again afterwards."""
     with closing(listen(host, port, hint)):
         pass
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a port on this address; a name counts as what it means here."""
+    """Whether only this machine can connect to a port on this address; names are resolved."""
     try:
         found = {str(info[4][0]) for info in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
     except OSError:
@@ -55,7 +55,7 @@ def _is_of_this_machine(address: ipaddress.IPv4Address | ipaddress.IPv6Address) 
 
 
 def bracketed(host: str) -> str:
-    """The host as it stands before `:port`."""
+    """The host as written before `:port`."""
     return f"[{host}]" if ":" in host else host
 
 

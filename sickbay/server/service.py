@@ -1,4 +1,4 @@
-"""What a gRPC server or an in-process channel serves."""
+"""A service of a gRPC server or in-process channel."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 HEALTH_DETAILS: Final = "sickbay-health-bin"
-"""The trailer of a gRPC health check that says more than a status: the JSON of `GET /health`."""
+"""The trailer with details in a gRPC health response: the JSON of `GET /health`."""
 
 
 @dataclass(frozen=True, slots=True)

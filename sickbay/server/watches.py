@@ -1,4 +1,4 @@
-"""How many watches (streams that wait for changes) clients may have, in all and each, over REST and gRPC together."""
+"""The limit of watches (streams of changes), in all and per client, over REST and gRPC together."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from sickbay.domain.errors import ErrorReason, ResourceExhausted
 
 
 class Watches:
-    """Those of one service."""
+    """Counts the watches of one service."""
 
-    def __init__(self, most: int, most_per_peer: int, refused: Callable[[], None] = lambda: None) -> None:
-        """`refused` is told of each that is turned away."""
-        self._most, self._most_per_peer, self._refused = most, most_per_peer, refused
+    def __init__(self, most: int, most_per_peer: int, on_refused: Callable[[], None] = lambda: None) -> None:
+        """`on_refused` is called for each rejected watch."""
+        self._most, self._most_per_peer, self._on_refused = most, most_per_peer, on_refused
         self._peers: Counter[str] = Counter()
         self._open = 0
 
@@ -22,8 +22,8 @@ class Watches:
         return self._open
 
     @contextmanager
-    def held(self, peer: str) -> Iterator[None]:
-        """One of `peer`, for the length of the block; ResourceExhausted if there are too many."""
+    def hold(self, peer: str) -> Iterator[None]:
+        """Count one of `peer` during the block; ResourceExhausted if there are too many."""
         self._check(peer)
         self._open += 1
         self._peers[peer] += 1
@@ -42,5 +42,5 @@ class Watches:
             whose = f"too many watches: {self._most} are open here (MAX_WATCHES)"
         else:
             return
-        self._refused()
+        self._on_refused()
         raise ResourceExhausted(f"{whose}; close some, or poll instead", ErrorReason.TOO_MANY_WATCHES, retry_after=10)

@@ -1,1 +1,1 @@
-"""What is the operating system's: the clock, files, forks, output, names of hosts."""
+"""The operating system: clocks, files, forks, output, host names."""

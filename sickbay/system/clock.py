@@ -1,7 +1,7 @@
-"""Clocks that do not step: what a process measures its own waits with.
+"""Monotonic clocks, with which a process measures its own waits.
 
-The wall clock is for people. Somebody may set it, a time server may correct it, and two machines never have the same; so no wait of a
-process of ours is measured with it, and what several processes decide together goes by the clock of the store that decides it.
+The wall clock is for people. It may be set, or corrected by a time server, and differs between machines; so no wait of our processes is
+measured with it, and decisions of several processes use the clock of the store that makes them.
 """
 
 from __future__ import annotations
@@ -14,26 +14,26 @@ _Clock = Callable[[], int]
 
 
 STEP_MS: Final = 1_000
-"""A wall clock that is off by less has not been set, only drifted."""
+"""A smaller difference is drift: the wall clock has not been set."""
 
 _STEADY: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 def wall_clock() -> int:
-    """Milliseconds since the epoch, as the machine believes just now."""
+    """Milliseconds since the epoch, by the clock of the machine."""
     return time.time_ns() // 1_000_000
 
 
 def uptime() -> int:
-    """Milliseconds since some moment, never set; a machine that sleeps goes on counting, where the system can tell."""
+    """Milliseconds of a monotonic clock, which continues during suspend if the system supports that."""
     return time.clock_gettime_ns(_STEADY) // 1_000_000
 
 
 class SteadyClock:
-    """The wall clock of the moment at which this was made, and what has passed since; never steps, so it may differ from the wall's."""
+    """The wall clock at creation plus the monotonic time since; it never steps, so it may differ from the wall clock."""
 
     def __init__(self, wall: _Clock = wall_clock, steady: _Clock = uptime) -> None:
-        """Look at both once."""
+        """Read both clocks once."""
         self._steady = steady
         self._ahead = wall() - steady()
 
@@ -43,16 +43,16 @@ class SteadyClock:
 
 
 class Steps:
-    """Tells by how much a wall clock was set since one last asked, so that what was noted by it can be moved along."""
+    """Measures by how much a wall clock was set since the last call, so that recorded times can be adjusted."""
 
     def __init__(self, wall: _Clock, steady: _Clock = uptime) -> None:
-        """Nothing was set yet."""
+        """Start measuring."""
         self._wall = wall
         self._steady = steady
         self._ahead = wall() - steady()
 
     def taken(self) -> int:
-        """Milliseconds, negative if the clock was set back; 0 as a rule."""
+        """Milliseconds, negative if the clock was set back; usually 0."""
         step = self._wall() - self._steady() - self._ahead
         if abs(step) < STEP_MS:
             return 0

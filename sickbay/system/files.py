@@ -1,4 +1,4 @@
-"""How many files (and so connections) this process may open at a time: as many as the system lets us raise the limit to."""
+"""The limit of open files (and thus connections) of this process, raised as far as the system permits."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import resource
 from typing import Final
 
 ENOUGH: Final = 65_536
-"""More is never used, and a program that a handler starts may close every file it could have, one by one."""
+"""More is never used, and programs started by handlers may close every possible descriptor, one by one."""
 LOW: Final = 4_096
 
 log = logging.getLogger("sickbay")
 
 
 def raise_file_limit() -> int:
-    """Raise the soft limit to the hard one, at most to `ENOUGH`, and tell what may be open now; a low limit is said in the log."""
+    """Raise the soft limit to the hard one, at most to `ENOUGH`, and return the new limit; logs a warning if it is low."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     infinite = resource.RLIM_INFINITY
     wanted = ENOUGH if hard == infinite else min(hard, ENOUGH)

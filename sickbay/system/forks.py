@@ -1,9 +1,9 @@
-"""What a fork of a service process must not keep: its lock, its ports, its connections, its signals.
+"""Cleanup in forks of a service process: they must not keep its lock, ports, connections and signals.
 
-A handler that forks (`os.fork`, `multiprocessing`) makes a child with every open descriptor. Kept there, they outlive us: a port stays
-taken, a lock held, and a server sees our connections open after we were killed. And a signal to the child would wake us, as if it were for
-us. So the child of any fork gives them up at once: each becomes /dev/null under the same number, because objects that the child has
-inherited, too, may still write there.
+A handler that forks (`os.fork`, `multiprocessing`) creates a child with every open descriptor. Kept there, they outlive us: a port stays in
+use, a lock held, and servers see our connections open after we were killed. And a signal to the child would wake us, as if it were for us.
+So every forked child releases them at once: each becomes /dev/null under the same number, because objects that the child has inherited may
+still write there.
 """
 
 from __future__ import annotations
@@ -22,36 +22,36 @@ _is_fork = False
 
 
 def keep_descriptor(descriptor: int) -> None:
-    """This open file is ours alone, until `forget_descriptor`."""
+    """Forks must not keep this open file, until `forget_descriptor`."""
     _descriptors.add(descriptor)
 
 
 def forget_descriptor(descriptor: int) -> None:
-    """It is about to be closed."""
+    """The file is about to be closed."""
     _descriptors.discard(descriptor)
 
 
 def keep_port(port: int) -> None:
-    """Sockets on this local port are ours alone: the one that listens, and those that it has accepted."""
+    """Forks must not keep sockets on this local port: the listening one, and accepted connections."""
     _ports.add(port)
 
 
 def keep_server(address: object) -> None:
-    """Connections to the port of this internet address, or to this Unix socket, are ours alone; a fork could not share them."""
+    """Forks must not keep connections to the port of this internet address, or to this Unix socket; they cannot be shared."""
     _servers.add(_place(address))
 
 
 def keep_signal(number: int) -> None:
-    """We handle this signal; in a fork it does what it does in any process."""
+    """Forks must not handle this signal as we do: they get the default handler."""
     _signals.add(number)
 
 
 def is_fork() -> bool:
-    """Whether this process is a fork that somebody made of a service."""
+    """Whether this process is a fork of a service."""
     return _is_fork
 
 
-def _let_go() -> None:
+def _release_in_child() -> None:
     """Runs in the child; must neither fail nor wait."""
     global _is_fork  # noqa: PLW0603 - there is one process
     _is_fork = True
@@ -70,7 +70,7 @@ def _let_go() -> None:
 def _ours() -> set[int]:
     opened: list[str] = []
     with contextlib.suppress(OSError):
-        opened = os.listdir("/proc/self/fd") if _ports or _servers else []  # noqa: PTH208 - a fork needs no objects for it
+        opened = os.listdir("/proc/self/fd") if _ports or _servers else []  # noqa: PTH208 - no objects are needed in a fork
     return {*_descriptors, *(number for number in map(int, opened) if _is_our_socket(number))}
 
 
@@ -92,4 +92,4 @@ def _place(address: object) -> object:
     return address[1] if isinstance(address, tuple) else address
 
 
-os.register_at_fork(after_in_child=_let_go)
+os.register_at_fork(after_in_child=_release_in_child)

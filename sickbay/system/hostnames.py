@@ -1,8 +1,8 @@
-"""Under which names a service answers over HTTP, so that no web page reaches it by DNS rebinding.
+"""The host names that a service accepts over HTTP, as a protection against DNS rebinding.
 
-A page of evil.example can have its own name resolve to 127.0.0.1, and is then of the same origin as whatever listens here; what it cannot
-do is send another `Host` than its own name. So a service that listens on loopback answers loopback names only. An address in numbers
-cannot be rebound: where others may reach the service, it is always answered.
+A page of evil.example can make its own name resolve to 127.0.0.1, and then has the same origin as any service here; but it cannot send
+another `Host` than its own name. So a service that listens on loopback accepts loopback names only. A numeric address cannot be rebound:
+it is always accepted if the service does not listen on loopback.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _ALLOWED: Final = re.compile(r"\*|(\*?\.)?[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-
 
 @dataclass(frozen=True, slots=True)
 class Hosts:
-    """The names to answer; `names` is None where every name is welcome, `numbers` whether any address in numbers is."""
+    """The accepted names; `names` is None if every name is accepted, `numbers` is whether any numeric address is."""
 
     names: frozenset[str] | None = None
     domains: tuple[str, ...] = ()
     numbers: bool = True
 
     def answer(self, name: str) -> bool:
-        """Whether a request to this host, as `host_name` gives it, is answered."""
+        """Whether a request to this host, as returned by `host_name`, is accepted."""
         if self.names is None or name in self.names or _is_loopback(name):
             return True
         return any(name.endswith(domain) for domain in self.domains) or (self.numbers and _address(name) is not None)
@@ -37,7 +37,7 @@ EVERY_HOST: Final = Hosts()
 
 
 def hosts_for(bind: str, allowed: Sequence[str] = (), *, on_loopback: bool) -> Hosts:
-    """The rule for a service that listens on `bind`; `allowed` is what `allowed_hosts` made of the setting."""
+    """The rule for a service that listens on `bind`; `allowed` is the result of `allowed_hosts`."""
     if ANY in allowed or not (allowed or on_loopback):
         return EVERY_HOST
     domains = tuple(name.lstrip("*") for name in allowed if name.startswith(("*", ".")))
@@ -61,7 +61,7 @@ def host_name(header: str) -> str | None:
 
 
 def _is_loopback(name: str) -> bool:
-    """Whether the name can only mean this machine."""
+    """Whether the name always means this machine."""
     address = _address(name)
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
         return address.ipv4_mapped.is_loopback

@@ -1,1 +1,1 @@
-"""What a process tells of itself: logs, metrics, traces. The flow knows none of it: it is heard by hooks and port decorators."""
+"""Logs, metrics and traces of a process. They are attached by observers, so the code that processes jobs does not know them."""

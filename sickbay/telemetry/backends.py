@@ -1,4 +1,4 @@
-"""Numbers of what is behind a service: publishes and their confirms, and whether each part answers."""
+"""Metrics of the backends of a service: publishes and their confirms, and the status of each backend."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class PublishMetrics(Observer):
         self._failures = Counter("sickbay_broker_publish_failures", "Publishes that were not confirmed in time.", registry=registry)
 
     def published(self, messages: Sequence[Message], seconds: float, error: BaseException | None) -> None:
-        """One publish."""
+        """Record one publish."""
         if isinstance(error, Unavailable):
             self._failures.inc()
         elif error is None:
@@ -40,7 +40,7 @@ class PublishMetrics(Observer):
 
 
 class HealthCollector(Collector):
-    """Tells at each scrape what `GET /health` tells."""
+    """Reports at each scrape the state of `GET /health`."""
 
     def __init__(self, health: Health, registry: CollectorRegistry) -> None:
         """Add itself to `registry`."""
@@ -48,7 +48,7 @@ class HealthCollector(Collector):
         registry.register(self)
 
     def collect(self) -> Iterable[Metric]:
-        """Prometheus's protocol."""
+        """Called by Prometheus."""
         state = self._health.state
         yield GaugeMetricFamily("sickbay_healthy", "Whether the service does its work: GET /health answers 200.", float(state.serving))
         yield GaugeMetricFamily("sickbay_ready", "Whether it accepts traffic: GET /health/ready answers 200.", float(state.ready))
@@ -60,25 +60,25 @@ class HealthCollector(Collector):
 
 
 class BackendStatusCollector(Collector):
-    """Tells the vitals at each scrape."""
+    """Reports the status of the backends at each scrape."""
 
-    def __init__(self, vitals: BackendStatus, registry: CollectorRegistry) -> None:
+    def __init__(self, status: BackendStatus, registry: CollectorRegistry) -> None:
         """Add itself to `registry`."""
-        self._vitals = vitals
+        self._status = status
         registry.register(self)
 
     def collect(self) -> Iterable[Metric]:
-        """Prometheus's protocol."""
+        """Called by Prometheus."""
         up = GaugeMetricFamily("sickbay_backend_up", "Whether the part answers this process (1) or not (0).", labels=("backend",))
-        for name, is_up in self._vitals.up.items():
+        for name, is_up in self._status.up.items():
             up.add_metric((name,), float(is_up()))
         yield up
         text = "1 for each job type whose breaker refuses jobs in this process alone, because Redis is unavailable."
         shut = GaugeMetricFamily("sickbay_breaker_shut_here", text, labels=("job_type",))
-        for job_type in sorted(self._vitals.shut_here()):
+        for job_type in sorted(self._status.shut_here()):
             shut.add_metric((job_type,), 1)
         yield shut
-        blocked = float(self._vitals.is_blocked())
+        blocked = float(self._status.is_blocked())
         yield GaugeMetricFamily(
             "sickbay_broker_blocked", "Whether the broker accepts no messages because it is out of memory or disk.", blocked
         )

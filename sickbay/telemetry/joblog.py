@@ -1,8 +1,8 @@
-"""One log line for each job outcome: what came of a delivery, of which job, in which attempt.
+"""One log line for the outcome of each delivery, with its job and attempt.
 
-Successes are told at DEBUG, because a healthy system has thousands a second and the metrics count them; whoever wants to see them says
-LOG_LEVEL=INFO,sickbay.jobs=DEBUG. A failed run is told with what the handler said and its traceback, once per attempt; the setting REDACT
-names a function that takes secrets out of both.
+Successes are logged at DEBUG, because a healthy system has thousands a second and the metrics count them; to see them, set
+LOG_LEVEL=INFO,sickbay.jobs=DEBUG. A failed run is logged once per attempt with the handler's message and traceback; the setting REDACT
+names a function that removes secrets from both.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ log = logging.getLogger("sickbay.jobs")
 
 
 class JobLog(Observer):
-    """Writes the line, and makes the job known to every line that its handler writes."""
+    """Writes the line, and adds the job to every line that its handler logs."""
 
     def run_started(self, job: Job, permit: Permit) -> None:  # noqa: ARG002 - the hook's
-        """Each job has a task of its own, so the context is set and never reset."""
+        """Set the context of the log lines; each job has a task of its own, so it is never reset."""
         RUNNING.set(job)
 
     def settled(self, event: JobEvent) -> None:
-        """One line."""
+        """Log the outcome."""
         level, words = _DROPPED if event.duplicate else _LINES[event.state]
         if log.isEnabledFor(level):
             log.log(level, words, extra=_facts(event))
@@ -45,7 +45,7 @@ def _facts(event: JobEvent) -> dict[str, object]:
     facts: dict[str, object] = {
         "job_id": job.job_id,
         "job_type": job.job_type,
-        # A copy that will run again carries its next attempt already.
+        # A copy that will run again has the number of its next attempt already.
         "attempt": job.attempt - (event.state is JobState.RETRYING),
         "generation": job.generation,
     }

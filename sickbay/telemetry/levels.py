@@ -1,4 +1,4 @@
-"""Reads LOG_LEVEL: one level for everything, and others for single modules. Pure."""
+"""Parses LOG_LEVEL: a default level, and other levels for single modules. Pure."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ _LOGGER: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
 class Levels(NamedTuple):
-    """The level of everything, and those of loggers (modules) and what is below them."""
+    """The default level, and those of loggers (modules) and their children."""
 
     default: str
     modules: Mapping[str, str]
 
 
 def parse(text: str) -> Levels:
-    """Read `INFO,worker.engine=DEBUG`; the first may be left out (INFO). ValueError with a sentence if it cannot be meant."""
+    """Parse `INFO,worker.engine=DEBUG`; the default level may be omitted (INFO). ValueError with a sentence if it is invalid."""
     default, modules = "INFO", {}
     for number, part in enumerate(text.split(",")):
         name, equals, level = (word.strip() for word in part.rpartition("="))

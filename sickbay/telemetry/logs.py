@@ -1,6 +1,6 @@
-"""Logs: human lines on a terminal, JSON elsewhere. Never payloads, never secrets.
+"""Logs: readable lines on a terminal, JSON elsewhere. Never payloads, never secrets.
 
-Every line written while a handler runs, ours or the handler's own, says of which job it speaks, and in which trace.
+Every line logged while a handler runs, by us or by the handler, has the job and the trace.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ RUNNING: Final[ContextVar[Job | None]] = ContextVar("running", default=None)
 _FIXED: Final = frozenset(
     {"level", "logger", "timestamp", "job_id", "job_type", "attempt", "generation", "code", "reason", "run_ms", "trace_id", "span_id"}
 )
-"""Fields that hold no text of anybody's."""
+"""Fields without free text."""
 _QUIET: Final = ("asyncio", "aiosqlite", "alembic", "sqlalchemy", "uvicorn", "grpc")
 
 _tracebacks_without_values: Final = structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False))
-"""Local variables hold payloads and secrets."""
+"""Local variables may contain payloads and secrets."""
 
 
 def configure_logging(levels: str, log_format: str, redact: Callable[[str], str] | None = None) -> None:
-    """Send every log line of this process to stderr, also what handlers write with structlog.
+    """Send every log line of this process to stderr, including those that handlers log with structlog.
 
-    `levels` is LOG_LEVEL; `log_format` is console, json, or auto (console on a terminal); `redact` takes secrets out of every text.
+    `levels` is LOG_LEVEL; `log_format` is console, json, or auto (console on a terminal); `redact` removes secrets from every text.
     """
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
     shared: list[Processor] = [
@@ -46,23 +46,23 @@ def configure_logging(levels: str, log_format: str, redact: Callable[[str], str]
         _add_trace,
         structlog.processors.TimeStamper(fmt="%H:%M:%S" if console else "iso", utc=not console),
     ]
-    render: list[Processor] = [_below, _legible, _console()] if console else [structlog.processors.JSONRenderer()]
+    render: list[Processor] = [_move_traceback, _escape_controls, _console()] if console else [structlog.processors.JSONRenderer()]
     tracebacks: Processor = structlog.processors.format_exc_info if console else _tracebacks_without_values
     if redact is not None:
-        render = [_redacting(redact), *render]
+        render = [_redactor(redact), *render]
     render.insert(0, tracebacks)
-    _take_over(shared, render)
+    _install(shared, render)
     default, modules = parse(levels)
     logging.getLogger().setLevel(default)
     for name in _QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelName(default)))
     for name, level in modules.items():
         logging.getLogger(name).setLevel(level)
-    logging.getLogger("grpc._cython.cygrpc").addFilter(_departed)
+    logging.getLogger("grpc._cython.cygrpc").addFilter(_keep_record)
 
 
-def _take_over(shared: list[Processor], last: list[Processor]) -> None:
-    """One handler for the standard library's logging, and for structlog by way of it."""
+def _install(shared: list[Processor], last: list[Processor]) -> None:
+    """Install one handler for the standard library's logging, and route structlog through it."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -82,26 +82,26 @@ def _take_over(shared: list[Processor], last: list[Processor]) -> None:
     )
 
 
-def _departed(record: logging.LogRecord) -> bool:
-    """GRPC tells with a traceback that a client went away while its answer was on the way (grpc/grpc#32551), which is no fault of ours."""
+def _keep_record(record: logging.LogRecord) -> bool:
+    """Drop gRPC's tracebacks about clients that disconnect during a response (grpc/grpc#32551), which is no fault of ours."""
     error = record.exc_info[1] if record.exc_info else None
     return type(error).__name__ != "ExecuteBatchError"
 
 
-def _redacting(redact: Callable[[str], str]) -> Processor:
-    """Every text of a line but what is ours and fixed."""
+def _redactor(redact: Callable[[str], str]) -> Processor:
+    """Redact every text of a line except the fixed fields."""
 
-    def told(value: Any) -> Any:
+    def redact_value(value: Any) -> Any:
         if isinstance(value, str):
             return redact(value)
         if isinstance(value, Mapping):
-            return {key: told(one) for key, one in value.items()}
+            return {key: redact_value(one) for key, one in value.items()}
         if isinstance(value, list | tuple | set | frozenset):
-            return [told(one) for one in value]
+            return [redact_value(one) for one in value]
         return value if value is None or isinstance(value, bool | int | float) else redact(_shown(value))
 
     def redacted(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
-        return {key: value if key in _FIXED else told(value) for key, value in line.items()}
+        return {key: value if key in _FIXED else redact_value(value) for key, value in line.items()}
 
     return redacted
 
@@ -109,23 +109,23 @@ def _redacting(redact: Callable[[str], str]) -> Processor:
 def _shown(value: Any) -> str:
     try:
         return repr(value)
-    except Exception:  # noqa: BLE001 - its own code runs in there
+    except Exception:  # noqa: BLE001 - `repr` runs foreign code
         return f"({type(value).__name__})"
 
 
-def _below(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
-    """On a terminal the traceback of a failed run stands below its line, as an exception's does."""
+def _move_traceback(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
+    """On a terminal, print the traceback of a failed run below its line, like that of an exception."""
     if "traceback" in line:
         line["exception"] = line.pop("traceback")
     return line
 
 
-def _legible(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
-    """What would move the cursor, change colours or begin a line like ours is written as an escape: texts come from anywhere."""
-    told = {key: _escaped(value, "\n" if key == "exception" else "") for key, value in line.items()}
-    if isinstance(told.get("exception"), str):
-        told["exception"] = indent(told["exception"], "  ")  # a message's own lines stand in there, too
-    return told
+def _escape_controls(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
+    """Escape what would move the cursor, change colours or start a fake line: texts are untrusted."""
+    escaped = {key: _escaped(value, "\n" if key == "exception" else "") for key, value in line.items()}
+    if isinstance(escaped.get("exception"), str):
+        escaped["exception"] = indent(escaped["exception"], "  ")  # it includes the lines of the message
+    return escaped
 
 
 def _escaped(value: Any, kept: str) -> Any:
@@ -151,7 +151,7 @@ def _add_job(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
 
 
 def _add_trace(_: WrappedLogger, __: str, line: EventDict) -> EventDict:
-    """Only if somebody has loaded OpenTelemetry's SDK can there be a trace."""
+    """Add the trace; there can only be one if OpenTelemetry's SDK is loaded."""
     if "opentelemetry.sdk.trace" in sys.modules:
         trace: Any = sys.modules["opentelemetry.trace"]
         span = trace.get_current_span().get_span_context()

@@ -1,6 +1,6 @@
-"""The numbers of one service: a registry of its own, and what a scrape of it answers.
+"""The metrics registry of one service, and the response to a scrape.
 
-A process that runs several services has one registry for each, so that whoever scrapes them all counts everything once.
+A process that runs several services has one registry for each, so that scraping all of them counts everything once.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from sickbay.system.output import dropped
 from sickbay.version import VERSION
 
 OTHER: Final = "other"
-"""The label of whatever is beyond a bound: a client must not be able to make series without end."""
+"""The label of all names beyond a limit: clients must not be able to create an unlimited number of series."""
 
 SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 """Buckets for what should take milliseconds."""
@@ -26,12 +26,12 @@ LONG_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 
 
 
 class MetricsRegistry:
-    """What `GET /metrics` answers. Metrics are made with `registry`; `before` is awaited at each scrape, for those that must be asked."""
+    """Metrics of `GET /metrics`, created with `registry`; `before_scrape` is awaited at each scrape, to read metrics from backends."""
 
     def __init__(self, service: str) -> None:
         """`service` is jobapi, worker or controlplane."""
         self.registry = CollectorRegistry(auto_describe=True)
-        self.before: Callable[[], Awaitable[None]] | None = None
+        self.before_scrape: Callable[[], Awaitable[None]] | None = None
         ProcessCollector(registry=self.registry)
         PlatformCollector(registry=self.registry)
         self.registry.register(_Output())
@@ -42,14 +42,14 @@ class MetricsRegistry:
 
     async def text(self, accept: str) -> tuple[bytes, str]:
         """The body and its content type: OpenMetrics if `accept` names it, else Prometheus's own text."""
-        if self.before is not None:
-            await self.before()
+        if self.before_scrape is not None:
+            await self.before_scrape()
         encode, content_type = choose_encoder(accept)
         return encode(_WithoutCreated(self.registry)), content_type
 
 
 class _Output(Collector):
-    """What nobody read, or could not be written; of the whole process."""
+    """Dropped output of the whole process."""
 
     def collect(self) -> Iterable[Metric]:
         family = CounterMetricFamily(
@@ -61,7 +61,7 @@ class _Output(Collector):
 
 
 class _WithoutCreated(Collector):
-    """The registry without the time at which each series was made: that doubles the answer, and nobody asks for it."""
+    """The registry without the creation time of each series, which doubles the size of the response and is not used."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._registry = registry
@@ -72,20 +72,20 @@ class _WithoutCreated(Collector):
             yield family
 
 
-class Bounded:
-    """Lets through the first `limit` different names, and calls all later ones `other`."""
+class BoundedLabels:
+    """Keeps the first `limit` different names as labels, and replaces all later ones by `other`."""
 
     def __init__(self, limit: int, names: Iterable[str] = ()) -> None:
-        """`names` are let through whatever the limit."""
+        """`names` are kept regardless of the limit."""
         self._names = set(names)
-        self._room = limit
+        self._free_labels = limit
 
     def __call__(self, name: str) -> str:
         """The label for this name."""
         if name not in self._names:
-            if self._room <= 0:
+            if self._free_labels <= 0:
                 return OTHER
-            self._room -= 1
+            self._free_labels -= 1
             self._names.add(name)
         return name
 

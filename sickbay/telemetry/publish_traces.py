@@ -1,8 +1,8 @@
-"""The broker's publishes as spans, and the trace's context in the headers of every message that carries a job.
+"""Spans of publishes, and the trace context in the headers of every message that carries a job.
 
 A single message is a span `send`; several in one publish are a span `create` each, so that each job has a context of its own, and one
-`send` that links to them. A copy that a run makes (a retry) is its child; a job that comes back from quarantine goes on in its own trace,
-with a link to the release that brought it back.
+`send` that links to them. A copy that a run publishes (a retry) is its child; a job that is released from quarantine continues in its own
+trace, with a link to the release.
 """
 
 from __future__ import annotations
@@ -24,26 +24,26 @@ from sickbay.messages.codec import Undecodable, decode_job
 from sickbay.observer import Observer
 from sickbay.ports import TO_MAIN, TO_RETRY, Message, Queue
 from sickbay.telemetry import spans
-from sickbay.telemetry.spans import continuing, failed
+from sickbay.telemetry.spans import continuing, mark_failed
 from sickbay.telemetry.trace_links import TraceLinks
 
 RUN: Final[ContextVar[SpanContext | None]] = ContextVar("run", default=None)
-"""The span of the run that this context belongs to; it may have ended, and what becomes of its job is told below it."""
+"""The span of the run that this context belongs to; it may have ended, and later spans of its job are its children."""
 
 _SENDING: Final[ContextVar[Span | None]] = ContextVar("sending", default=None)
 _QUEUES: Final = {TO_MAIN: Queue.MAIN.value, TO_RETRY: Queue.RETRY.value}
 
 
 class PublishTraces(Observer):
-    """What carries no job, as events do, makes no span."""
+    """Messages without a job, such as events, have no span."""
 
     def __init__(self, tracer: Tracer, system: str) -> None:
-        """`system` is how OpenTelemetry calls the broker: rabbitmq, or sickbay for the embedded one."""
+        """`system` is OpenTelemetry's name of the broker: rabbitmq, or sickbay for the embedded one."""
         self._tracer = tracer
         self._system = system
 
     def publishing(self, messages: Sequence[Message]) -> Sequence[Message]:
-        """The messages with their contexts; the span of the publish lasts until `published`."""
+        """The messages with their trace contexts; the span of the publish lasts until `published`."""
         jobs = [message for message in messages if message.key in _QUEUES]
         if not jobs:
             return messages
@@ -63,7 +63,7 @@ class PublishTraces(Observer):
             return
         _SENDING.set(None)
         if isinstance(error, Unavailable):
-            failed(span, "UNAVAILABLE")
+            mark_failed(span, "UNAVAILABLE")
         span.end()
 
     def _begin_batch(self, jobs: Sequence[Message]) -> tuple[list[Message], Span]:
@@ -76,14 +76,14 @@ class PublishTraces(Observer):
         return [stamped for _, stamped in created], self._tracer.start_span(f"send {queue}", None, SpanKind.CLIENT, facts, links)
 
     def _begin(self, operation: str, message: Message) -> tuple[Span, Message]:
-        """The span that makes this message, and the message with its context."""
+        """The span that creates this message, and the message with its trace context."""
         carried = TraceLinks.read(trace_of(message.headers))
-        parent, links = _place(carried)
+        parent, links = _parent_and_links(carried)
         queue = _QUEUES[message.key]
         message_id = message.message_id or token_hex(16)
         facts = self._facts(operation, queue) | {spans.MESSAGE_ID: message_id} | _job_in(message)
         span = self._tracer.start_span(f"{operation} {queue}", parent, SpanKind.PRODUCER, facts, links)
-        headers = dict(message.headers) | _next(carried, span.get_span_context()).headers()
+        headers = dict(message.headers) | _next_links(carried, span.get_span_context()).headers()
         return span, replace(message, message_id=message_id, headers=headers)
 
     def _facts(self, operation: str, queue: str) -> dict[str, Any]:
@@ -91,7 +91,7 @@ class PublishTraces(Observer):
 
 
 def messaging(system: str, operation: str, kind: str, queue: str) -> dict[str, Any]:
-    """The attributes of every span about a message; `kind` is OpenTelemetry's word for what is done, `operation` ours."""
+    """The attributes of every span about a message; `kind` is OpenTelemetry's name of the operation, `operation` ours."""
     return {spans.SYSTEM: system, spans.OPERATION: operation, spans.OPERATION_TYPE: kind, spans.DESTINATION: queue}
 
 
@@ -106,22 +106,22 @@ def job_facts(job: Job) -> dict[str, Any]:
     }
 
 
-def _place(carried: TraceLinks | None) -> tuple[Context, list[Link]]:
-    """Where a new message's span belongs: below what is going on now, or, if that is another trace, in the job's with a link to it."""
+def _parent_and_links(carried: TraceLinks | None) -> tuple[Context, list[Link]]:
+    """The parent and links of a new message's span: the current span, or, if that is in another trace, the job's with a link to it."""
     now = trace.get_current_span().get_span_context()
     if carried is None or now.trace_id == carried.origin.trace_id:
         return get_current(), []
     return continuing(carried.origin), [Link(now)] if now.is_valid else []
 
 
-def _next(carried: TraceLinks | None, made: SpanContext) -> TraceLinks:
-    """What the new message says: a job without a trace begins one here."""
-    origin, run = carried.origin if carried else made, RUN.get()
-    return TraceLinks(origin, run if run is not None and run.trace_id == origin.trace_id else made)
+def _next_links(carried: TraceLinks | None, created: SpanContext) -> TraceLinks:
+    """The trace links of the new message: a job without a trace begins one here."""
+    origin, run = carried.origin if carried else created, RUN.get()
+    return TraceLinks(origin, run if run is not None and run.trace_id == origin.trace_id else created)
 
 
 def _job_in(message: Message) -> dict[str, Any]:
     try:
         return job_facts(decode_job(message.body, message.message_id, 0))
-    except Undecodable:  # put off as it came
+    except Undecodable:  # deferred unchanged
         return {}

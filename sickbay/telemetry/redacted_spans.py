@@ -1,4 +1,4 @@
-"""Takes secrets out of spans before they are cut and sent: out of exceptions' messages and tracebacks that handlers' own spans record."""
+"""Redacts spans before they are truncated and sent: messages and tracebacks of exceptions that handlers' own spans record."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import Status
 
 _OURS: Final = ("sickbay.", "messaging.", "rpc.")
-"""What attributes of ours begin with: ids, types and codes."""
+"""Prefixes of our own attributes, which are ids, types and codes."""
 
 
-def uncut() -> SpanLimits:
-    """What OpenTelemetry's variables say, but for the lengths of texts: one that is cut where it is recorded may end in half a secret."""
+def unlimited_texts() -> SpanLimits:
+    """The limits of OpenTelemetry's variables, except those of texts: a text truncated before redaction may end with a part of a secret."""
     return SpanLimits(max_attribute_length=SpanLimits.UNSET, max_span_attribute_length=SpanLimits.UNSET)
 
 
 class RedactedExporter(SpanExporter):
-    """Implements `SpanExporter` around another exporter."""
+    """Redacts spans and passes them to another exporter."""
 
     def __init__(self, exporter: SpanExporter, redact: Callable[[str], str], limits: SpanLimits) -> None:
-        """`redact` must not raise; of `limits` the lengths of texts are kept here, for spans that were recorded without them (`uncut`)."""
+        """`redact` must not raise; the text lengths of `limits` are applied here, to spans recorded without them (`unlimited_texts`)."""
         self._exporter = exporter
         self._redact = redact
         self._span_chars = limits.max_span_attribute_length
         self._event_chars = limits.max_attribute_length
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Send copies of the spans."""
+        """Send redacted copies of the spans."""
         return self._exporter.export([self._redacted(span) for span in spans])
 
     def shutdown(self) -> None:
@@ -61,9 +61,9 @@ class RedactedExporter(SpanExporter):
         )
 
     def _attributes(self, attributes: Mapping[str, Any] | None, chars: int | None) -> dict[str, Any]:
-        return {key: value if key.startswith(_OURS) else self._told(value, chars) for key, value in (attributes or {}).items()}
+        return {key: value if key.startswith(_OURS) else self._redact_value(value, chars) for key, value in (attributes or {}).items()}
 
-    def _told(self, value: Any, chars: int | None) -> Any:
+    def _redact_value(self, value: Any, chars: int | None) -> Any:
         if isinstance(value, str):
             return self._redact(value)[:chars]
-        return tuple(self._told(one, chars) for one in value) if isinstance(value, list | tuple) else value
+        return tuple(self._redact_value(one, chars) for one in value) if isinstance(value, list | tuple) else value

@@ -1,4 +1,4 @@
-"""Releases as spans: each job that comes back goes on in its own trace, with a link to the release that brought it back."""
+"""Spans of releases: each released job continues in its own trace, with a link to the release."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from opentelemetry.trace import Span, Tracer
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.queries import ReleaseLease
 from sickbay.observer import Observer
-from sickbay.telemetry.spans import failed
+from sickbay.telemetry.spans import mark_failed
 
 BY: Final = "sickbay.release.by"
 JOBS: Final = "sickbay.release.jobs"
@@ -21,26 +21,26 @@ _RELEASE: Final[ContextVar[tuple[Span, Token[Context]] | None]] = ContextVar("re
 
 
 class ReleaseTraces(Observer):
-    """A release by people is a part of their call, one by the healer a trace of its own."""
+    """A release by people is part of the trace of their call, one by the healer has its own trace."""
 
     def __init__(self, tracer: Tracer) -> None:
-        """Make spans with `tracer`."""
+        """Create spans with `tracer`."""
         self._tracer = tracer
 
     def releasing(self, leases: Sequence[ReleaseLease], by: str) -> None:
-        """The span begins, and is the present one until `released`."""
+        """Start the span; it is current until `released`."""
         facts: dict[str, str | int] = {BY: by, JOBS: len(leases)}
         span = self._tracer.start_span("release", attributes=facts)
         _RELEASE.set((span, attach(trace.set_span_in_context(span))))
 
     def released(self, leases: Sequence[ReleaseLease], by: str, error: BaseException | None) -> None:  # noqa: ARG002 - the hook's
-        """The span ends."""
+        """End the span."""
         release = _RELEASE.get()
         if release is None:
             return
         _RELEASE.set(None)
         span, token = release
         if isinstance(error, Unavailable):
-            failed(span, "UNAVAILABLE")
+            mark_failed(span, "UNAVAILABLE")
         span.end()
         detach(token)

@@ -1,7 +1,7 @@
-"""Runs of handlers as spans, and what became of the job below them: parked, quarantined, or dropped as an outdated copy.
+"""Spans of runs, and below them of the job's settlement: parked, quarantined, or dropped as an outdated copy.
 
-Each message is treated in a task of its own, so contexts are set here and never reset. The span of a run ends with
-the handler, but stays the present one: what is published and logged afterwards belongs to it.
+Each message is processed in a task of its own, so contexts are set here and never reset. The span of a run ends with the handler, but
+stays current: later publishes and log lines belong to it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from sickbay.observer import Observer
 from sickbay.ports import Delivery, Queue
 from sickbay.telemetry import spans
 from sickbay.telemetry.publish_traces import RUN, job_facts, messaging
-from sickbay.telemetry.spans import continuing, failed
+from sickbay.telemetry.spans import continuing, mark_failed
 from sickbay.telemetry.trace_links import TraceLinks
 
 PROBE: Final = "sickbay.run.probe"
@@ -35,22 +35,22 @@ _SETTLED: Final = {JobState.PARKED: "park", JobState.QUARANTINED: "quarantine"}
 
 
 class RunTraces(Observer):
-    """Makes the spans of a worker."""
+    """Creates the spans of a worker."""
 
     def __init__(self, tracer: Tracer, system: str) -> None:
-        """`system` is how OpenTelemetry calls the broker."""
+        """`system` is OpenTelemetry's name of the broker."""
         self._tracer = tracer
         self._system = system
 
     def received(self, delivery: Delivery) -> None:
-        """Until it runs, the job's own context is the present one."""
+        """Make the job's own context current until it runs."""
         _MESSAGE_ID.set(delivery.message_id)
         carried = TraceLinks.read(trace_of(delivery.headers))
         if carried is not None:
             attach(continuing(carried.origin))
 
     def run_started(self, job: Job, permit: Permit) -> None:
-        """The span of a run begins, and is the present one from now on."""
+        """Start the span of a run; it is current from now on."""
         carried = TraceLinks.read(job.trace)
         facts = self._facts("process", "process", job) | {PROBE: permit.kind is PermitKind.PROBE}
         parent = continuing(carried.origin) if carried else Context()
@@ -61,7 +61,7 @@ class RunTraces(Observer):
         _SPAN.set(span)
 
     def run_ended(self, job: Job, permit: Permit, outcome: Outcome | None, seconds: float) -> None:  # noqa: ARG002 - the hook's
-        """The span ends with the handler."""
+        """End the span of the run."""
         span = _SPAN.get()
         if span is None:
             return
@@ -69,11 +69,11 @@ class RunTraces(Observer):
         if outcome is not None:
             span.set_attribute(OUTCOME, outcome.kind.value)
             if outcome.code:
-                failed(span, outcome.code)
+                mark_failed(span, outcome.code)
         span.end()
 
     def settled(self, event: JobEvent) -> None:
-        """Jobs that leave the queue otherwise than by success or retry."""
+        """A span for jobs that are parked, quarantined or dropped."""
         operation = "drop" if event.duplicate else _SETTLED.get(event.state)
         if operation is None:
             return
@@ -82,7 +82,7 @@ class RunTraces(Observer):
             facts[REASON] = event.reason.value
         if event.code:
             facts[CODE] = event.code
-        # It is heard of when it has happened; its event was made just before.
+        # This hook runs afterwards; the event was created just before.
         begun = event.at * 1_000_000
         self._tracer.start_span(f"{operation} {Queue.MAIN.value}", get_current(), SpanKind.CLIENT, facts, start_time=begun).end()
 

@@ -1,11 +1,11 @@
-"""What a message says of its trace: the context in which the job was handed in, and the span that made this copy of it.
+"""The trace context of a message: the context in which the job was submitted, and the span that created this copy of it.
 
 The first is W3C's `traceparent`, and stays the same for the whole life of a job, through retries, parking and release: it is the
-message's creation context, which OpenTelemetry's conventions forbid to change on the way. So all runs of a job are siblings below the
-span that handed it in, however often it was retried, and a trace stays as flat as it can be.
+message's creation context, which must not change by OpenTelemetry's conventions. So all runs of a job are siblings below the span that
+submitted it, however often it was retried, and traces stay flat.
 
-The second is what each run links to: the run before it, or the release. It is the id of a span in the same trace, and travels as our
-member of `tracestate`, which W3C made for just that: where a vendor's own parent is.
+The second is what each run links to: the previous run, or the release. It is the id of a span in the same trace, sent as our member of
+`tracestate`, which W3C intends for that purpose: a vendor's own parent.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _propagator: Final = TraceContextTextMapPropagator()
 
 
 class TraceLinks(NamedTuple):
-    """`origin` is the job's context, without our member; `cause` the span that made this copy, None if the origin did."""
+    """`origin` is the job's context, without our member; `cause` the span that created this copy, None if the origin did."""
 
     origin: SpanContext
     cause: SpanContext | None = None
@@ -58,8 +58,8 @@ class TraceLinks(NamedTuple):
         return [] if self.cause is None else [Link(self.cause)]
 
 
-def extracted(headers: dict[str, str]) -> Context | None:
-    """The context that a caller sent with these headers; None if they hold none, so that the present one holds."""
+def extract_context(headers: dict[str, str]) -> Context | None:
+    """The context that a caller sent in these headers; None if there is none, so that the current one applies."""
     context = _propagator.extract(headers, Context()) if "traceparent" in headers else Context()
     return context if trace.get_current_span(context).get_span_context().is_valid else None
 
@@ -69,7 +69,7 @@ def _like(context: SpanContext, span_id: int, state: TraceState) -> SpanContext:
 
 
 def _number(member: str) -> int:
-    """The span's id; 0 if it cannot be one."""
+    """The span's id; 0 if it is invalid."""
     try:
         return int(member, 16) if len(member) == 16 else 0  # noqa: PLR2004 - W3C's length of a span id
     except ValueError:

@@ -1,8 +1,8 @@
-"""Traces: whether they are wanted, and when they begin and end. OpenTelemetry is loaded here, and only if they are.
+"""Enables and shuts down tracing. OpenTelemetry is loaded here, and only if tracing is enabled.
 
-What makes spans (`spans.py`, the observers `*_traces.py`, `server/interceptors/traces.py`) is imported only where a `Traces` exists. So a
-process that sends none has neither OpenTelemetry's tracing SDK nor its exporter in it, and nobody observes.
-(FastAPI and redis-py load OpenTelemetry's API, and redis-py its metrics, for themselves.)
+The modules that create spans (`spans.py`, the observers `*_traces.py`, `server/interceptors/traces.py`) are imported only if a `Traces`
+exists. So a process without tracing loads neither OpenTelemetry's tracing SDK nor its exporter, and has no observers for it.
+(FastAPI and redis-py load OpenTelemetry's API by themselves, and redis-py its metrics.)
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ if TYPE_CHECKING:
     from sickbay.telemetry.spans import Traces, Tracing
 
 FLUSH_S: Final = 2.0
-"""How long the end of a process waits for the receiver to take the last spans."""
+"""How long the end of a process waits for the receiver to accept the last spans."""
 
 log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
 async def open_traces(endpoint: str | None, name: str, redact: Callable[[str], str] | None = None) -> AsyncIterator[Traces | None]:
-    """What makes the spans of this process's services, sent to `endpoint`; None without one. SettingsError if a variable cannot be meant.
+    """The exporter of spans to `endpoint`; None without one. SettingsError if a variable is invalid.
 
-    `name` is that of this process; `redact` takes secrets out of what spans tell.
+    `name` is that of this process; `redact` removes secrets from spans.
     """
     if endpoint is None:
         yield None
@@ -44,7 +44,7 @@ async def open_traces(endpoint: str | None, name: str, redact: Callable[[str], s
 
 
 def trace_observers(tracing: Tracing | None, system: str) -> Sequence[Observer]:
-    """What makes spans of publishes, runs and releases, none without `tracing`; `system` is how traces call the broker."""
+    """Observers that create spans of publishes, runs and releases, none without `tracing`; `system` is the name of the broker in traces."""
     if tracing is None:
         return ()
     from sickbay.telemetry.publish_traces import PublishTraces  # noqa: PLC0415 - see the module's docstring
@@ -55,12 +55,12 @@ def trace_observers(tracing: Tracing | None, system: str) -> Sequence[Observer]:
 
 
 async def _within(seconds: float, work: Callable[[], None]) -> None:
-    """Wait for blocking work, but not for ever: it goes on in a thread that keeps no process alive."""
+    """Wait for blocking work with a timeout: it continues in a thread that does not keep the process alive."""
     loop, done = asyncio.get_running_loop(), asyncio.Event()
 
     def run() -> None:
         work()
-        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with suppress(RuntimeError):  # the loop is closed
             loop.call_soon_threadsafe(done.set)
 
     threading.Thread(target=run, name="last spans", daemon=True).start()

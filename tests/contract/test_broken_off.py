@@ -15,7 +15,7 @@ import pytest
 from controlplane.breaker_service import BreakerApi
 from controlplane.quarantine_service import QuarantineApi
 from controlplane.release import Releaser
-from jobapi.recent import Recent
+from jobapi.recent import RecentJobs
 from jobapi.service import JobApi
 from jobapi.submit import JobSubmitter
 from sickbay.breakers.v1 import breaker_service_pb2 as breakers_pb
@@ -65,13 +65,15 @@ def opened(request, tmp_path):
 async def system(opened):
     """The servicers of a whole system without workers, and what it runs on."""
     async with opened as (for_api, for_plane):
-        recent = Recent()
+        recent = RecentJobs()
         intake = JobSubmitter(for_api.broker, for_api.keys, recent, for_api.clock)
         api = JobApi(
             submitter=intake, reader=for_api.reader, holds=for_api.holds, recent=recent, broker=for_api.broker, clock=for_api.clock
         )
-        releaser = Releaser(for_plane.broker, for_plane.wards)
-        quarantine = QuarantineApi(wards=for_plane.wards, releaser=releaser, requeuer=None, on_released=lambda: None, clock=for_plane.clock)
+        releaser = Releaser(for_plane.broker, for_plane.quarantine)
+        quarantine = QuarantineApi(
+            quarantine=for_plane.quarantine, releaser=releaser, requeuer=None, on_released=lambda: None, clock=for_plane.clock
+        )
         breakers = BreakerApi(for_plane.breakers, for_plane.broker, for_plane.writer, for_plane.clock)
         yield SimpleNamespace(api=api, quarantine=quarantine, breakers=breakers, for_api=for_api, plane=for_plane)
 
@@ -96,7 +98,7 @@ async def is_well(system, number):
 
 def nobody_reads(system):
     """SQLite's log can be cut short: no statement, not even one that Python has forgotten, still stands on an old state of it."""
-    place = system.plane.wards._store._place
+    place = system.plane.quarantine._store._place
     if not place.is_sqlite:
         return True
     with contextlib.closing(sqlite3.connect(place.url.database)) as connection:
@@ -110,7 +112,7 @@ async def first_of(stream):
 
 
 def stores(system):
-    return [system.for_api.reader._store, system.plane.wards._store]
+    return [system.for_api.reader._store, system.plane.quarantine._store]
 
 
 async def answered(call):
@@ -179,7 +181,7 @@ async def test_a_resubmit_is_whole_or_has_not_been(system):
         request = quarantine_pb.ResubmitJobRequest(job_id=job_id, payload_json='{"to": "b"}', actor="ann")
         reached = await broken_off_at(number, system.quarantine.ResubmitJob(request, None))
         await finished(system)
-        if await system.plane.wards.case(job_id) is not None:
+        if await system.plane.quarantine.case(job_id) is not None:
             await system.quarantine.ResubmitJob(request, None)
         (job,) = await taken(system.plane.broker, Queue.MAIN, 1, job_in)
         assert (job.job_id, job.generation, json.loads(job.payload_json), job.maybe_duplicate) == (job_id, 1, {"to": "b"}, False)

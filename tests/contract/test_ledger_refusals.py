@@ -5,7 +5,7 @@ from dataclasses import replace
 import asyncpg
 import pytest
 
-from controlplane.isolation import tell
+from controlplane.isolation import apply_events
 from sickbay.adapters.sql.errors import why
 from sickbay.adapters.sql.ledger import open_ledger
 from sickbay.domain.breaker import BreakerKey
@@ -38,7 +38,7 @@ async def test_the_refused_one_is_found_and_kept(postgres, clock):
     """Whatever a message can say and the database does not take; what stands for it is taken."""
     async with open_ledger(postgres.url, clock) as ledger:
         refused = queued("b\0ad")
-        told = await tell(ledger.writer, [queued("a"), refused, queued("b")], START)
+        told = await apply_events(ledger.writer, [queued("a"), refused, queued("b")], START)
         assert [one.state for one in told] == [JobState.QUEUED, JobState.QUARANTINED, JobState.QUEUED]
         assert (await ledger.writer.counts())[JobState.QUARANTINED] == 1
 
@@ -83,11 +83,11 @@ async def test_a_full_disk_is_said_and_no_file_is_named(postgres, clock):
         try:
             for _ in range(2):
                 with pytest.raises(Unavailable, match=r"^disk full at PostgreSQL; nothing is lost, try again later$"):
-                    await tell(ledger.writer, [queued("a"), queued("b")], START, impatient=True)
+                    await apply_events(ledger.writer, [queued("a"), queued("b")], START, isolate_faults=True)
             assert ledger.trouble == "the ledger cannot be written: disk full"
         finally:
             postgres.sql(ROOM_AGAIN)
-        assert len(await tell(ledger.writer, [queued("a"), queued("b")], START)) == 2
+        assert len(await apply_events(ledger.writer, [queued("a"), queued("b")], START)) == 2
         assert not ledger.trouble
 
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import yaml
 
 from sickbay.domain.errors import MissingSetting
-from sickbay.runtime.settings import Settings, described
+from sickbay.runtime.settings import Settings, describe_settings
 from sickbay.server.grpc.server import GRACE, LIVENESS, READINESS
 from worker.app import SETTLE_S
 from worker.choice import DEMO
@@ -48,10 +48,10 @@ def labels(workload: Resource) -> dict[str, str]:
 def settings(resources: list[Resource]) -> Iterator[str]:
     """Every variable is one of ours, with the documented default; the handlers are the demo's, or still to be named."""
     for name, value in of(resources, "ConfigMap")["sickbay-config"]["data"].items():
-        if name not in described():
+        if name not in describe_settings():
             yield f"{name} is no setting"
-        elif value != described()[name][0] and (name, value) != ("JOB_HANDLERS", DEMO):
-            yield f"{name} is {value}, its default is {described()[name][0]}"
+        elif value != describe_settings()[name][0] and (name, value) != ("JOB_HANDLERS", DEMO):
+            yield f"{name} is {value}, its default is {describe_settings()[name][0]}"
 
 
 def probes(resources: list[Resource]) -> Iterator[str]:

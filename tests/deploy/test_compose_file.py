@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from sickbay.runtime.settings import Settings, described
+from sickbay.runtime.settings import Settings, describe_settings
 from tests.support.promtool import promtool
 
 ROOT = Path(__file__).parents[2]
@@ -61,7 +61,7 @@ def test_a_stop_is_as_patient_as_the_drain(services: dict[str, Any]):
 
 def test_variables_of_ours_exist(services: dict[str, Any]):
     """A misspelt variable would be ignored by the services."""
-    known = set(described()) | {"SICKBAY_JOBAPI", "SICKBAY_WORKER", "SICKBAY_CONTROL_PLANE"}
+    known = set(describe_settings()) | {"SICKBAY_JOBAPI", "SICKBAY_WORKER", "SICKBAY_CONTROL_PLANE"}
     for name in OURS:
         assert set(services[name]["environment"]) <= known
 

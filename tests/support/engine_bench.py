@@ -191,7 +191,7 @@ class Bench:
         self.engine = Engine(
             broker=self.broker,
             breakers=self.breakers,
-            fence=self.fence,
+            guard=self.fence,
             events=self.events,
             runner=self.runner,
             handlers={spec.job_type: spec for spec in handlers},

@@ -9,9 +9,9 @@ from prometheus_client import CollectorRegistry
 from uvicorn.server import ServerState
 
 from sickbay.domain.limits import HttpLimits
-from sickbay.server.http.bodies import Bodies
+from sickbay.server.http.bodies import BodyBudget
 from sickbay.server.http.connection import Connection
-from sickbay.server.http.crowd import Crowd
+from sickbay.server.http.connection_limiter import ConnectionLimiter
 from sickbay.server.http.ending import Port
 from sickbay.server.http.meter import HttpMeter, Reason
 
@@ -74,7 +74,7 @@ class HttpPort:
     def __init__(self, **limits):
         limits = HttpLimits(**limits)
         self.loop, self.registry = Loop(), CollectorRegistry()
-        self.port = Port(limits, Crowd(limits), Bodies(limits.body_buffer_bytes), HttpMeter(self.registry))
+        self.port = Port(limits, ConnectionLimiter(limits), BodyBudget(limits.body_buffer_bytes), HttpMeter(self.registry))
         self.go, self.reads, self.calls = asyncio.Event(), True, []
         self.go.set()
         config = uvicorn.Config(

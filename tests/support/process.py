@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Condition, Thread
 from typing import IO, Any, Final
 
-from sickbay.runtime.settings import described
+from sickbay.runtime.settings import describe_settings
 
 PATIENCE_S: Final = 60.0
 NOTICE_OF_GRPC: Final = "skipping fork() handlers"
@@ -62,7 +62,7 @@ class Process:
 
     def __init__(self, words: Sequence[str], folder: Path, env: Mapping[str, str]) -> None:
         """Launch it; nothing is waited for."""
-        own = {name: value for name, value in os.environ.items() if name.upper() not in described()}
+        own = {name: value for name, value in os.environ.items() if name.upper() not in describe_settings()}
         self.process = subprocess.Popen(
             [sys.executable, "-m", *words],
             cwd=folder,

@@ -17,7 +17,7 @@ import httpx
 import pytest
 
 from scripts.servers import free_port
-from sickbay.runtime.settings import described
+from sickbay.runtime.settings import describe_settings
 from tests.support import SUPPORT
 from tests.support.clients import Clients
 from tests.support.isolated_servers import Corner
@@ -74,7 +74,7 @@ class Mute:
 @contextmanager
 def launched(words: list[str], folder: Path, broken: Callable[[], int] | None, env: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     """`python -m WORDS` whose standard output and error both are broken, or closed."""
-    own = {name: value for name, value in os.environ.items() if name.upper() not in described()}
+    own = {name: value for name, value in os.environ.items() if name.upper() not in describe_settings()}
     command = [sys.executable, "-m", *words]
     if broken is None:
         command = ["sh", "-c", 'exec "$@" >&- 2>&-', "sh", *command]

@@ -22,7 +22,7 @@ from sickbay.breaker import machine as breaker
 from sickbay.breaker.document import shift_times, with_changes
 from sickbay.breaker.machine import Ask, Document, Effect
 from sickbay.breaker.transitions import MAX_JITTER
-from sickbay.concurrency.tasks import in_turns
+from sickbay.concurrency.tasks import cooperatively
 from sickbay.domain.breaker import Action, BreakerConfig, BreakerKey, BreakerState, Command, Permit, Refusal, Snapshot
 from sickbay.domain.errors import ErrorReason, NotFound
 from sickbay.domain.job import DEFAULT_TENANT
@@ -130,7 +130,7 @@ class EmbeddedBreakers:
     async def snapshots(self, keys: Collection[BreakerKey] | None = None) -> Sequence[Snapshot]:
         """See `Breakers.snapshots`."""
         asked = sorted(self._documents if keys is None else self._documents.keys() & set(keys))
-        return [seen async for key in in_turns(asked) if (seen := self._looked(key, self._now())) is not None]
+        return [seen async for key in cooperatively(asked) if (seen := self._looked(key, self._now())) is not None]
 
     async def command(self, key: BreakerKey, command: Command) -> Snapshot:
         """See `Breakers.command`."""

@@ -22,7 +22,7 @@ from sickbay.adapters.embedded.queue_state import Fulfilled, QueueState
 from sickbay.adapters.embedded.retry_timer import RetryTimer
 from sickbay.adapters.embedded.topology import Copier
 from sickbay.adapters.files import opening
-from sickbay.concurrency.pauses import Pauses
+from sickbay.concurrency.pauses import Backoff
 from sickbay.domain.errors import Refused, Unavailable
 from sickbay.ports import PREFETCH_BYTES, Clock, Consumer, Message, Queue
 
@@ -64,7 +64,7 @@ class SqliteBroker:
         self._is_trying = False
         self._disk: asyncio.Future[None] | None = None
         self._alarm = RetryTimer(clock, self._look)
-        self._tries = Pauses(_TRY_AGAIN_SECONDS, _LONGEST_SECONDS)
+        self._tries = Backoff(_TRY_AGAIN_SECONDS, _LONGEST_SECONDS)
         self._copier = Copier(clock)
 
     async def __aenter__(self) -> Self:

@@ -28,7 +28,7 @@ from sickbay.adapters.rabbitmq.session import Session
 from sickbay.adapters.rabbitmq.subscription import Subscription
 from sickbay.adapters.rabbitmq.supervisor import ConnectionSupervisor
 from sickbay.adapters.rabbitmq.topology import MAIN_ROUTE
-from sickbay.concurrency.waiting import set_within
+from sickbay.concurrency.waiting import wait_for_event
 from sickbay.domain.errors import Unavailable
 from sickbay.ports import Delivery, Queue
 
@@ -194,7 +194,7 @@ class RabbitConsumer:
             await self._publisher.publish(parcels)
 
     async def _pause(self, seconds: float) -> None:
-        await set_within(self._stopped, seconds * SystemRandom().uniform(0.8, 1.2))
+        await wait_for_event(self._stopped, seconds * SystemRandom().uniform(0.8, 1.2))
 
     async def _cleared(self) -> None:
         if self._clearing is not None:

@@ -14,7 +14,7 @@ from sickbay.adapters.rabbitmq.address import Address
 from sickbay.adapters.rabbitmq.errors import connecting, translated
 from sickbay.adapters.rabbitmq.session import Session, goodbye, open_channel
 from sickbay.adapters.rabbitmq.transport import Transport
-from sickbay.concurrency.waiting import set_within
+from sickbay.concurrency.waiting import wait_for_event
 from sickbay.domain.errors import Refused, SettingsError, Unavailable
 
 FIRST_WAIT_S: Final = 0.2
@@ -188,7 +188,7 @@ class ConnectionSupervisor:
         """Return when the session is lost, which a server that has gone silent without a word also is."""
         heartbeat_s = self._address.heartbeat(self._heartbeat_s)
         while not session.lost.is_set() and not self._is_closed:
-            await set_within(session.lost, heartbeat_s / 2 or None)
+            await wait_for_event(session.lost, heartbeat_s / 2 or None)
             if heartbeat_s and session.transport.silence_s > 2 * heartbeat_s:
                 session.transport.abort()
                 return

@@ -25,7 +25,7 @@ from sickbay.adapters.redis.success_reporter import Success, SuccessReporter
 from sickbay.adapters.redis.view import Seen
 from sickbay.breaker import machine as breaker
 from sickbay.breaker.machine import Ask, Document
-from sickbay.concurrency.tasks import in_turns
+from sickbay.concurrency.tasks import cooperatively
 from sickbay.domain.breaker import BreakerConfig, BreakerKey, BreakerState, Command, Permit, PermitKind, Refusal, Snapshot
 from sickbay.domain.errors import ErrorReason, NotFound, Unavailable
 from sickbay.domain.outcome import SUCCESS, Outcome, OutcomeKind
@@ -141,12 +141,12 @@ class RedisBreakers:
         asked = None if keys is None else frozenset(keys)
         try:
             await self._fleet.read_all() if asked is None else await self._fleet.read(asked)
-            async for seen in in_turns(self._fleet.view.all(asked)):
+            async for seen in cooperatively(self._fleet.view.all(asked)):
                 if breaker.catch_up(seen.doc, self._config, self._fleet.time.now()) is not seen.doc:
                     await self._fleet.call("look", seen.doc.key)
         except Unavailable:
             return [one for one in await self._last_known() if asked is None or one.key in asked]
-        return [self._snapshot(seen) async for seen in in_turns(self._fleet.view.all(asked))]
+        return [self._snapshot(seen) async for seen in cooperatively(self._fleet.view.all(asked))]
 
     async def command(self, key: BreakerKey, command: Command) -> Snapshot:
         """See `Breakers.command`; raises Unavailable while Redis is away."""

@@ -17,7 +17,7 @@ from redis.asyncio.client import PubSub
 
 from sickbay.adapters.redis.client import TIMEOUT_S, Client, StoreSilent, translated
 from sickbay.adapters.redis.guarded_client import FIRST_PAUSE_S, MAX_PAUSE_S
-from sickbay.concurrency.waiting import set_within
+from sickbay.concurrency.waiting import wait_for_event
 from sickbay.domain.errors import Unavailable
 
 SILENCE_S: Final = 15.0
@@ -57,7 +57,7 @@ class Feed:
     async def start(self) -> None:
         """Begin to listen; returns after the first try, whatever came of it."""
         self._task = asyncio.create_task(self._run(), name="breaker.events")
-        await set_within(self._tried, FIRST_TRY_S)
+        await wait_for_event(self._tried, FIRST_TRY_S)
 
     async def stop(self) -> None:
         """Listen no more."""

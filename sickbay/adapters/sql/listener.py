@@ -20,7 +20,7 @@ from sickbay.adapters.sql.errors import DRIVER_ERRORS, NO_WRITES, translated, wh
 from sickbay.adapters.sql.pool import Pool
 from sickbay.adapters.sql.postgres import CLOSE_S, Server
 from sickbay.adapters.sql.postgres_feed import CHANNEL, PostgresChangeFeed
-from sickbay.concurrency.waiting import set_within
+from sickbay.concurrency.waiting import wait_for_event
 from sickbay.domain.errors import SettingsError, Unavailable
 
 FIRST_PAUSE_S: Final = 0.2
@@ -169,7 +169,7 @@ class PostgresListener:
         """Return when the connection is lost, or does not answer in time, or its server takes no more writes."""
         try:
             while connection := self._connection:
-                await set_within(self._look, HEARTBEAT_S)
+                await wait_for_event(self._look, HEARTBEAT_S)
                 self._look.clear()
                 if connection.is_closed():
                     break

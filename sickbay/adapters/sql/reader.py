@@ -19,7 +19,7 @@ from sickbay.adapters.sql.paging import parsed
 from sickbay.adapters.sql.rows import LISTED, WHOLE, record_of
 from sickbay.adapters.sql.schema import job_changes, jobs
 from sickbay.adapters.sql.subscribers import Watcher
-from sickbay.concurrency.tasks import detached, in_turns
+from sickbay.concurrency.tasks import cooperatively, detached
 from sickbay.domain.job import JobRecord, StateChange
 from sickbay.domain.queries import JobQuery, Page
 
@@ -59,7 +59,7 @@ class SqlReader:
                 rows = (await connection.execute(TOLD, {"jobs": chunk})).all()
                 lines = (await connection.execute(THEIR_CHANGES, {"jobs": chunk})).all()
             changes = {job_id: list(some) for job_id, some in groupby(lines, attrgetter("job_id"))}
-            found |= {row.job_id: history(row, changes.get(row.job_id, ())) async for row in in_turns(rows)}
+            found |= {row.job_id: history(row, changes.get(row.job_id, ())) async for row in cooperatively(rows)}
         return found
 
     @detached

@@ -1,1 +1,1 @@
-"""The bounds of a gRPC port: connections, calls, watches, and what they may keep us waiting for. Start with `server.py`."""
+"""The gRPC server and its limits: connections, calls, watches, timeouts. Start with `server.py`."""

@@ -1,7 +1,7 @@
-"""Bounds the calls of a gRPC port: how many there are, and how long each may keep us waiting for its client.
+"""Limits the calls of a gRPC port: their number, and how long each may wait for its client.
 
-grpc's core knows neither bound. A call of which the message has not come, or whose answer is not read, is *stalled* after a moment: it has
-its time, and when calls are at their bound, the one that is stalled for longest makes room for a new one.
+grpc's core has neither limit. A call whose message has not arrived, or whose response is not read, is *stalled* after a moment: it has a
+timeout, and when the number of calls is at its limit, the one stalled longest is ended for a new one.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from sickbay.server.peers import Endpoint, endpoint_of, peer_of
 from sickbay.server.watches import Watches
 
 STALLED_S: Final = 0.1
-"""Who keeps us waiting for less than this is not stalled."""
+"""A call that waits for its client for less than this is not stalled."""
 
-_TOLD: Final = {
+_MESSAGES: Final = {
     Reason.BODY_TIMEOUT: "timed out waiting for the message of this call (GRPC_BODY_TIMEOUT)",
     Reason.UNREAD: "timed out waiting for the client to read the response of this call (GRPC_WRITE_TIMEOUT)",
     Reason.OLDEST: "too many calls (GRPC_MAX_CALLS), and this one had waited longest for its client",
@@ -38,54 +38,56 @@ Task = asyncio.Task[Any]
 
 
 class CallGuard(grpc.aio.ServerInterceptor):
-    """Stands outermost.
+    """The outermost interceptor.
 
-    `stalls` is called when a call becomes stalled, `took` for each message that is complete, `cut` to end a connection.
+    `on_stall` is called when a call becomes stalled, `on_message` for each complete message, `cut` to end a connection.
     """
 
     def __init__(self, limits: Limits, watches: Watches, meter: GrpcMeter) -> None:
-        """Nothing runs yet."""
+        """Start without calls."""
         self._limits, self._watches, self._meter = limits, watches, meter
         self._stalled: dict[Task, Reason] = {}
         self._timers: dict[Task, asyncio.TimerHandle] = {}
         self._ending: set[asyncio.Future[None]] = set()
         self.calls = 0
         self._answered: dict[Task, Endpoint] = {}
-        self.stalls: Callable[[], None] = lambda: None
+        self.on_stall: Callable[[], None] = lambda: None
         self.cut: Callable[[Endpoint], None] = lambda _: None
-        self.took: Callable[[Endpoint, int], None] = lambda *_: None
+        self.on_message: Callable[[Endpoint, int], None] = lambda *_: None
 
     @property
     def is_received(self) -> bool:
-        """Whether the message of a stalled call is still to come."""
+        """Whether the message of a stalled call is still incomplete."""
         return Reason.BODY_TIMEOUT in self._stalled.values()
 
     async def intercept_service(self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
-        """Let it in or refuse it; from here on its message is waited for."""
+        """Admit or reject the call; from here on its message is awaited."""
         handler = await continuation(handler_call_details)
         task = asyncio.current_task()
         if handler is None or task is None:
             return handler
         if handler.request_streaming:
-            return grpc.stream_stream_rpc_method_handler(self._talking(handler), handler.request_deserializer, handler.response_serializer)
-        if not handler.response_streaming and not self._let_in(task):
-            return _refusal(self._limits.calls)
+            return grpc.stream_stream_rpc_method_handler(
+                self._stream_stream(handler), handler.request_deserializer, handler.response_serializer
+            )
+        if not handler.response_streaming and not self._admit(task):
+            return _rejecting_handler(self._limits.calls)
         self._wait(task, Reason.BODY_TIMEOUT)
-        task.add_done_callback(self._over)
-        receive = self._received(handler.request_deserializer, task)
+        task.add_done_callback(self._forget)
+        receive = self._deserializer(handler.request_deserializer, task)
         if handler.response_streaming:
-            return grpc.unary_stream_rpc_method_handler(self._streaming(handler), receive, handler.response_serializer)
-        return grpc.unary_unary_rpc_method_handler(self._answering(handler, task), receive, handler.response_serializer)
+            return grpc.unary_stream_rpc_method_handler(self._unary_stream(handler), receive, handler.response_serializer)
+        return grpc.unary_unary_rpc_method_handler(self._unary_unary(handler, task), receive, handler.response_serializer)
 
-    def _let_in(self, task: Task) -> bool:
+    def _admit(self, task: Task) -> bool:
         if self.calls >= self._limits.calls and not self._make_room():
-            self._meter.refused(Reason.CALLS)
+            self._meter.count_refusal(Reason.CALLS)
             return False
         self.calls += 1
-        task.add_done_callback(self._left)
+        task.add_done_callback(self._on_done)
         return True
 
-    def _left(self, _: Task) -> None:
+    def _on_done(self, _: Task) -> None:
         self.calls -= 1
 
     def _make_room(self) -> bool:
@@ -95,19 +97,19 @@ class CallGuard(grpc.aio.ServerInterceptor):
         return oldest is not None
 
     def _wait(self, task: Task, reason: Reason) -> None:
-        """The client has its time from now on."""
+        """Start the timeout of the client."""
         self._timers[task] = asyncio.get_running_loop().call_later(STALLED_S, self._stall, task, reason)
 
     def _stall(self, task: Task, reason: Reason) -> None:
         most = self._limits.body_s if reason is Reason.BODY_TIMEOUT else self._limits.write_s
         self._stalled[task] = reason
         self._timers[task] = asyncio.get_running_loop().call_later(max(0.0, most - STALLED_S), self._end, task, reason)
-        self.stalls()
+        self.on_stall()
 
     def _end(self, task: Task, reason: Reason) -> None:
-        """A call whose message was not received ends with a word; one that was answered already can only lose its connection."""
-        self._settled(task)
-        self._meter.refused(reason)
+        """End a call: one whose message was not received gets an error, of one that was answered only the connection can be closed."""
+        self._end_wait(task)
+        self._meter.count_refusal(reason)
         endpoint = self._answered.get(task)
         if endpoint is not None:
             self.cut(endpoint)
@@ -116,30 +118,30 @@ class CallGuard(grpc.aio.ServerInterceptor):
         self._ending.add(ending)
         ending.add_done_callback(self._ending.discard)
 
-    def _settled(self, task: Task) -> None:
+    def _end_wait(self, task: Task) -> None:
         self._stalled.pop(task, None)
         timer = self._timers.pop(task, None)
         if timer is not None:
             timer.cancel()
 
-    def _over(self, task: Task) -> None:
-        self._settled(task)
+    def _forget(self, task: Task) -> None:
+        self._end_wait(task)
         self._answered.pop(task, None)
 
-    def _received(self, inner: Callable[[bytes], Any] | None, task: Task) -> Callable[[bytes], Any]:
-        def received(data: bytes) -> Any:
-            self._settled(task)
+    def _deserializer(self, inner: Callable[[bytes], Any] | None, task: Task) -> Callable[[bytes], Any]:
+        def deserialize(data: bytes) -> Any:
+            self._end_wait(task)
             _size.set(len(data))
             return inner(data) if inner else data
 
-        return received
+        return deserialize
 
-    def _answering(self, handler: Handler, task: Task) -> Behaviour:
+    def _unary_unary(self, handler: Handler, task: Task) -> Behaviour:
         inner = behaviour_of(handler.unary_unary)
 
         async def answer(request: Any, context: Context) -> Any:
             endpoint = endpoint_of(context.peer())
-            self.took(endpoint, _size.get())
+            self.on_message(endpoint, _size.get())
             try:
                 reply = inner(request, context)
                 return await reply if isawaitable(reply) else reply
@@ -149,29 +151,29 @@ class CallGuard(grpc.aio.ServerInterceptor):
 
         return answer
 
-    def _streaming(self, handler: Handler) -> Behaviour:
+    def _unary_stream(self, handler: Handler) -> Behaviour:
         inner = behaviour_of(handler.unary_stream)
 
         async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
             endpoint = endpoint_of(context.peer())
-            self.took(endpoint, _size.get())
-            async for reply in self._watching(inner(request, context), endpoint, context):
+            self.on_message(endpoint, _size.get())
+            async for reply in self._watch(inner(request, context), endpoint, context):
                 yield reply
 
         return stream
 
-    def _talking(self, handler: Handler) -> Behaviour:
+    def _stream_stream(self, handler: Handler) -> Behaviour:
         inner = behaviour_of(handler.stream_stream)
 
         async def stream(requests: Any, context: Context) -> AsyncIterator[Any]:
-            async for reply in self._watching(inner(requests, context), endpoint_of(context.peer()), context):
+            async for reply in self._watch(inner(requests, context), endpoint_of(context.peer()), context):
                 yield reply
 
         return stream
 
-    async def _watching(self, replies: Any, endpoint: Endpoint, context: Context) -> AsyncIterator[Any]:
+    async def _watch(self, replies: Any, endpoint: Endpoint, context: Context) -> AsyncIterator[Any]:
         try:
-            with self._watches.held(peer_of(endpoint[0])):
+            with self._watches.hold(peer_of(endpoint[0])):
                 if isasyncgen(replies):
                     async for reply in replies:
                         with self._being_read(endpoint):
@@ -206,22 +208,22 @@ class CallGuard(grpc.aio.ServerInterceptor):
 
 
 async def _abort(task: Task, reason: Reason) -> None:
-    """End a call from outside: its client hears why, and core lets go of what it has of it."""
+    """Abort a call from outside: its client gets the reason, and core frees its buffers."""
     context = context_of(task)
     task.cancel()
     await asyncio.wait([task])
     if context is not None:
         with suppress(grpc.aio.AbortError, grpc.aio.BaseError, asyncio.InvalidStateError, RuntimeError):
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, _TOLD[reason])
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, _MESSAGES[reason])
 
 
-def _refusal(most: int) -> Handler:
-    """Answers without waiting for the message, which a handler of one request would."""
+def _rejecting_handler(most: int) -> Handler:
+    """A handler that rejects without waiting for the message, which a handler of one request would do."""
     error = ResourceExhausted(
         f"too many calls: {most:,} are in progress (GRPC_MAX_CALLS); try again in a moment", ErrorReason.TOO_MANY_CALLS
     )
 
-    async def refuse(_: Any, context: Context) -> None:
+    async def reject(_: Any, context: Context) -> None:
         await context.abort_with_status(rich_status(fault_of(error)))
 
-    return grpc.stream_stream_rpc_method_handler(refuse)
+    return grpc.stream_stream_rpc_method_handler(reject)

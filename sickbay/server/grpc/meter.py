@@ -1,4 +1,4 @@
-"""What a gRPC port refused or broke off, as metrics, and at most one log line a minute for each reason."""
+"""Metrics of what a gRPC port rejected or closed, and at most one log line a minute for each reason."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 _log = logging.getLogger(__name__)
-PAUSE_S: Final = 60.0
+LOG_AGAIN_S: Final = 60.0
 
 
 class Reason(StrEnum):
-    """By which bound."""
+    """The limit that was exceeded."""
 
     CONNECTIONS = "connections"
     PEER_CONNECTIONS = "peer_connections"
@@ -28,7 +28,7 @@ class Reason(StrEnum):
     FILES = "files"
 
 
-_WORDS: Final = {
+_MESSAGES: Final = {
     Reason.CONNECTIONS: "too many connections (GRPC_MAX_CONNECTIONS); the newest of the peer with the most were closed",
     Reason.PEER_CONNECTIONS: "too many connections of one peer (GRPC_MAX_CONNECTIONS_PER_PEER); its newest were closed",
     Reason.CALLS: "too many calls (GRPC_MAX_CALLS), and none of them waits for its client; new ones were rejected",
@@ -42,7 +42,7 @@ _WORDS: Final = {
 
 
 class GrpcMeter:
-    """The numbers of one gRPC port."""
+    """The metrics of one gRPC port."""
 
     def __init__(self, registry: CollectorRegistry, clock: Callable[[], float] = time.monotonic) -> None:
         """Add the metrics to `registry`."""
@@ -55,21 +55,21 @@ class GrpcMeter:
         for reason in Reason:
             self._refused.labels(reason)
         self._clock = clock
-        self._told: dict[Reason, float] = {}
-        self._untold: dict[Reason, int] = {}
+        self._logged_at: dict[Reason, float] = {}
+        self._unlogged: dict[Reason, int] = {}
 
     def observe(self, *, connections: Callable[[], float], calls: Callable[[], float], watches: Callable[[], float]) -> None:
-        """Ask these at a scrape."""
+        """Read these at each scrape."""
         self._connections.set_function(connections)
         self._calls.set_function(calls)
         self._watches.set_function(watches)
 
-    def refused(self, reason: Reason) -> None:
-        """Count one, and say it unless that was said a moment ago."""
+    def count_refusal(self, reason: Reason) -> None:
+        """Count one, and log it unless that was done recently."""
         self._refused.labels(reason).inc()
         now = self._clock()
-        count = self._untold[reason] = self._untold.get(reason, 0) + 1
-        if now - self._told.get(reason, -PAUSE_S) >= PAUSE_S:
-            self._told[reason] = now
-            self._untold[reason] = 0
-            _log.warning("gRPC: %s (%d since the last such line)", _WORDS[reason], count)
+        count = self._unlogged[reason] = self._unlogged.get(reason, 0) + 1
+        if now - self._logged_at.get(reason, -LOG_AGAIN_S) >= LOG_AGAIN_S:
+            self._logged_at[reason] = now
+            self._unlogged[reason] = 0
+            _log.warning("gRPC: %s (%d since the last such line)", _MESSAGES[reason], count)

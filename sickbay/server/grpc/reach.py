@@ -1,8 +1,8 @@
-"""The context of a call whose message has not come yet: grpc.aio makes one for the handler only when the message is complete.
+"""The context of a call whose message is still incomplete: grpc.aio creates one for the handler only when the message is complete.
 
-Cancelling the call's task alone would leave the call open inside core, and the bytes that have come with it. The state of the call hangs
-on the coroutine of its task, one or two steps away; where a newer grpcio has it elsewhere, there is no context, and the call stays open
-until its client or its connection goes.
+Cancelling the call's task alone would leave the call open inside core, together with the bytes received. The state of the call is reachable
+from the coroutine of its task, one or two references away; if a newer grpcio has it elsewhere, there is no context, and the call stays open
+until its client or its connection ends.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _STEPS: Final = 4
 
 
 def context_of(task: asyncio.Task[Any]) -> Any:
-    """A context for the call that this task serves; None if there is no way to it. Takes a moment: for calls that are in trouble."""
+    """A context for the call that this task serves; None if it cannot be found. Slow, so only for calls that are to be aborted."""
     state = _state(task.get_coro())
     make = getattr(cygrpc, "_ServicerContext", None)
     if state is None or make is None:
@@ -29,10 +29,10 @@ def context_of(task: asyncio.Task[Any]) -> Any:
 
 
 def _state(root: Any) -> Any:
-    around: list[Any] = [root]
+    objects: list[Any] = [root]
     for _ in range(_STEPS):
-        around = [one for holder in around for one in gc.get_referents(holder) if type(one).__module__ != "builtins"]
-        found = next((one for one in around if type(one).__name__ == "RPCState"), None)
+        objects = [one for holder in objects for one in gc.get_referents(holder) if type(one).__module__ != "builtins"]
+        found = next((one for one in objects if type(one).__name__ == "RPCState"), None)
         if found is not None:
             return found
     return None

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from sickbay.domain.errors import SettingsError
 from sickbay.domain.limits import Limits
-from sickbay.server.grpc.crowd import Crowd
+from sickbay.server.grpc.connection_limiter import ConnectionLimiter
 from sickbay.server.grpc.guard import CallGuard
 from sickbay.server.grpc.meter import GrpcMeter
 from sickbay.server.grpc.unreadable import ReadableInterceptor
@@ -26,23 +26,23 @@ from sickbay.server.watches import Watches
 from sickbay.system.forks import keep_port
 
 MAX_REQUEST_BYTES: Final = 16 * 1024 * 1024
-"""Room for a batch; one payload is bounded by 1 MiB elsewhere."""
+"""Enough for a batch; one payload is limited to 1 MiB elsewhere."""
 LIVENESS: Final = "liveness"
 """Health's name for "this process answers": SERVING from the start to the stop, also while it waits for its servers or drains.
 
-What restarts a process must ask this one. The others say whether to send traffic, and restarting does not help who waits.
+Use this one to decide about restarts. The others say whether to send traffic; a restart does not help a process that waits.
 """
 METADATA_BYTES: Final = 16 * 1024
-"""Of a call; core refuses some of the calls above this, and all above twice as much."""
+"""Per call; core rejects some of the calls above this, and all above twice as much."""
 READINESS: Final = "readiness"
 """Health's name for "send traffic here": SERVING once all servers have answered, until the end; see `sickbay/domain/health.py`."""
 GRACE: Final = 3.0
-"""Seconds that running calls get when the server stops; they need milliseconds."""
+"""Seconds that running calls get on shutdown; they need milliseconds."""
 
 _OPTIONS: Final = (
-    ("grpc.so_reuseport", 0),  # a taken port must be an error, not a second server that gets half of the calls
+    ("grpc.so_reuseport", 0),  # a port in use must be an error, not a second server that gets half of the calls
     ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
-    ("grpc.keepalive_time_ms", 60_000),  # notices watchers whose machine vanished
+    ("grpc.keepalive_time_ms", 60_000),  # detects watchers whose machine is gone
     ("grpc.keepalive_timeout_ms", 20_000),
     ("grpc.keepalive_permit_without_calls", 1),  # clients may keep idle connections alive, too
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
@@ -50,7 +50,7 @@ _OPTIONS: Final = (
 
 
 def _bounds(limits: Limits) -> tuple[tuple[str, int], ...]:
-    """What grpc's core sees to by itself; the rest is `call_guard.py` and `crowd.py`, whose bound on connections is before core's."""
+    """The limits that grpc's core applies; `guard.py` and `connection_limiter.py` apply the others, and a lower limit of connections."""
     return (
         ("grpc.max_metadata_size", METADATA_BYTES),
         ("grpc.absolute_max_metadata_size", 2 * METADATA_BYTES),
@@ -59,13 +59,13 @@ def _bounds(limits: Limits) -> tuple[tuple[str, int], ...]:
         ("grpc.server_handshake_timeout_ms", round(limits.handshake_s * 1000)),
         ("grpc.http2.settings_timeout", round(limits.handshake_s * 1000)),
         ("grpc.max_allowed_incoming_connections", limits.connections + limits.connections // 4 + 1),
-        ("grpc.http2.max_requests_per_read", 1),  # a flood of calls on one connection lets others in between
+        ("grpc.http2.max_requests_per_read", 1),  # a flood of calls on one connection does not block others
         ("grpc.http2.max_ping_strikes", 2),
     )
 
 
 class _Health(health.aio.HealthServicer):  # type: ignore[misc]  # it ships no types
-    """With the details beside the status."""
+    """Adds details to the status."""
 
     def __init__(self, details: Callable[[], bytes]) -> None:
         super().__init__()
@@ -77,12 +77,12 @@ class _Health(health.aio.HealthServicer):  # type: ignore[misc]  # it ships no t
 
 
 class GrpcServer:
-    """Serves `services` between `async with`; `port` 0 takes a free one, and `port` tells which once entered.
+    """Serves `services` inside `async with`; with `port` 0 it uses a free one, and sets `port` to it.
 
-    `watches` are bounded together with those of REST, `meter` hears what is refused.
+    `watches` are limited together with those of REST, `meter` counts rejections.
     Interceptors run in the order given, inside the one that translates errors. Health (for every service, and for "" as the whole)
-    and `READINESS` are SERVING from the start unless `serving` is False; `LIVENESS` always is. `hint` ends the sentence about a taken
-    port; `details` goes with every answer about health.
+    and `READINESS` are SERVING from the start unless `serving` is False; `LIVENESS` always is. `hint` ends the error about a port in
+    use; `details` is sent with every health response.
     """
 
     def __init__(
@@ -99,14 +99,14 @@ class GrpcServer:
         serving: bool = True,
         details: Callable[[], bytes] = bytes,
     ) -> None:
-        """Take everything; nothing is opened yet."""
+        """Opens nothing yet."""
         self.host, self.port, self._hint = host, port, hint
         self._services, self._serving = tuple(services), serving
         self._limits, meter = limits, meter or GrpcMeter(CollectorRegistry())
         watches = Watches(limits.watches, limits.watches_per_peer) if watches is None else watches
         guard = CallGuard(limits, watches, meter)
-        self._crowd = Crowd(limits, guard, meter)
-        meter.observe(connections=lambda: len(self._crowd), calls=lambda: guard.calls, watches=lambda: len(watches))
+        self._limiter = ConnectionLimiter(limits, guard, meter)
+        meter.observe(connections=lambda: len(self._limiter), calls=lambda: guard.calls, watches=lambda: len(watches))
         self._closing = asyncio.Event()
         self._interceptors = (guard, ErrorInterceptor(), ClosingInterceptor(self._closing), *interceptors, ReadableInterceptor())
         self._health = _Health(details)
@@ -114,7 +114,7 @@ class GrpcServer:
         self._looking: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        """Open the port and serve; SettingsError if it is taken."""
+        """Open the port and serve; SettingsError if it is in use."""
         if self.port:
             check(self.host, self.port, self._hint)
         server = grpc.aio.server(interceptors=self._interceptors, options=(*_OPTIONS, *_bounds(self._limits)))
@@ -129,24 +129,24 @@ class GrpcServer:
         await self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
         await server.start()
         self._server = server
-        self._looking = asyncio.create_task(self._crowd.run(self.port), name=f"crowd :{self.port}")
+        self._looking = asyncio.create_task(self._limiter.run(self.port), name=f"connection limiter :{self.port}")
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         """Stop with the usual grace."""
         await self.stop()
 
-    async def set_serving(self, serving: bool) -> None:  # noqa: FBT001 - the one thing the verb is about
-        """Tell health checks whether the services do their work."""
+    async def set_serving(self, serving: bool) -> None:  # noqa: FBT001 - the only parameter
+        """Report the health of the services."""
         for name in ("", *(service.name for service in self._services)):
             await self._health.set(name, _status(serving))
 
-    async def set_ready(self, ready: bool) -> None:  # noqa: FBT001 - the one thing the verb is about
-        """Tell health checks whether to send traffic here."""
+    async def set_ready(self, ready: bool) -> None:  # noqa: FBT001 - the only parameter
+        """Report the readiness for traffic."""
         await self._health.set(READINESS, _status(ready))
 
     async def stop(self, grace: float = GRACE) -> None:
-        """Say NOT_SERVING, refuse new calls, end streams, and give running calls `grace` seconds. Twice is harmless."""
+        """Report NOT_SERVING, reject new calls, end streams, and give running calls `grace` seconds. Calling it twice is harmless."""
         server, self._server = self._server, None
         if server is None:
             return

@@ -1,7 +1,7 @@
-"""The connections of a port that somebody else's code has accepted: grpc's core tells nobody of them, but their files are ours.
+"""The connections that grpc's core has accepted on a port: it does not expose them, but their file descriptors are in this process.
 
-Looking takes nothing from their owner. `cut` shuts a connection down in both directions, which its owner sees as its client's leaving;
-the file stays its owner's to close.
+Inspecting them does not affect core. `cut` shuts a connection down in both directions, which core sees as a disconnect of the client; core
+still has to close the descriptor.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
-from sickbay.server.peers import Endpoint, plain
+from sickbay.server.peers import Endpoint, normalize
 
 _RECEIVED: Final = 128
 """Where `tcpi_bytes_received` is in Linux's `struct tcp_info`."""
 
 
 class Connection(NamedTuple):
-    """One accepted connection: its file, the client's address, and the bytes that came over it so far."""
+    """An accepted connection: its descriptor, the client's address, and the bytes received so far."""
 
     descriptor: int
     endpoint: Endpoint
@@ -30,13 +30,13 @@ class Connection(NamedTuple):
 
 
 def connections(port: int) -> list[Connection]:
-    """Those of a local port, the one that listens not among them; OSError if no file can be opened at all."""
+    """The connections of a local port, without the listening socket; OSError if no file can be opened."""
     found = (_connection(int(name), port) for name in os.listdir("/proc/self/fd"))  # noqa: PTH208 - once a second, so without objects
     return [one for one in found if one is not None]
 
 
 def cut(connection: Connection) -> None:
-    """Shut it down, unless its file is another one by now."""
+    """Shut it down, unless its descriptor has been reused."""
     with contextlib.suppress(OSError), socket.socket(fileno=os.dup(connection.descriptor)) as same:
         if _endpoint(same.getpeername()) == connection.endpoint:
             same.shutdown(socket.SHUT_RDWR)
@@ -53,7 +53,7 @@ def _connection(descriptor: int, port: int) -> Connection | None:
             info = one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RECEIVED + 8)
             received = struct.unpack_from("Q", info, _RECEIVED)[0] if len(info) >= _RECEIVED + 8 else 0
             return Connection(descriptor, _endpoint(one.getpeername()), received)
-    except OSError:  # closed meanwhile, or it listens
+    except OSError:  # closed meanwhile, or the listening socket
         return None
 
 
@@ -67,4 +67,4 @@ def _borrowed(descriptor: int) -> Iterator[socket.socket]:
 
 
 def _endpoint(name: tuple[str, int]) -> Endpoint:
-    return plain(name[0]), name[1]
+    return normalize(name[0]), name[1]

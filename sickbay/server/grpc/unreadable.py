@@ -1,7 +1,7 @@
-"""The interceptor that answers requests which are no message of their method: INVALID_ARGUMENT, and what is wrong with them.
+"""The interceptor that rejects requests that cannot be decoded, with INVALID_ARGUMENT and the reason.
 
-grpcio would let what a deserializer raises become UNKNOWN, with a traceback in the log for each. A server puts this one innermost, so that
-such calls are counted, traced and translated like any other.
+grpcio would turn the error of a deserializer into UNKNOWN, with a traceback in the log for each. This interceptor is the innermost one, so
+that such calls are counted, traced and translated like any other.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ Read = Callable[[bytes], Any]
 
 @dataclass(frozen=True, slots=True)
 class _Unreadable:
-    """Stands where the request would."""
+    """Replaces a request that cannot be decoded."""
 
     error: InvalidArgument
 
 
 class ReadableInterceptor(grpc.aio.ServerInterceptor):
-    """Lets a handler see readable requests only."""
+    """Passes only requests to a handler that can be decoded."""
 
     async def intercept_service(self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
-        """Wrap the handler and what reads its requests."""
+        """Wrap the handler and the deserializer of its requests."""
         handler = await continuation(handler_call_details)
         if handler is None or handler.request_deserializer is None:
             return handler
@@ -85,7 +85,7 @@ def _read(read: Read, data: bytes) -> Any:
 
 
 def _advice(problem: str) -> InvalidArgument:
-    """From protobuf's own words, of which none goes out."""
+    """The error for clients, without protobuf's own text."""
     if _TOO_DEEP in problem:
         message = (
             "the request is nested too deep for protobuf, which reads 100 messages inside each other (in a Struct about 30 objects or "

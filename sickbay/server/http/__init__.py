@@ -1,1 +1,1 @@
-"""The HTTP server: uvicorn, with bounds on everything that a client can make it keep or wait for. Start with `connection.py`."""
+"""The HTTP server: uvicorn, with limits on everything that a client can make it buffer or wait for. Start with `connection.py`."""

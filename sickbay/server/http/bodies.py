@@ -1,4 +1,4 @@
-"""Room for large bodies: so many bytes in all for those that arrive or are worked on; the others wait, unread, for their turn."""
+"""A byte budget for large bodies that arrive or are processed; the others wait, unread, until there is room."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ class Upload(Protocol):
     """A connection whose request has a large body."""
 
     def may_go_on(self) -> None:
-        """There is room now: read it."""
+        """There is room now: continue reading."""
 
     def lose_room(self) -> None:
-        """It has stalled while others wait for room: close it. Its room is free already."""
+        """Close it: it has stalled while others wait for room. Its room is already free."""
 
 
-class Bodies:
-    """Room is given for a whole body or not at all, so that whoever has it can come to an end; in the order of asking.
+class BodyBudget:
+    """Reserves room for a whole body or not at all, so that every upload with room can finish; in the order of requests.
 
-    Who has room and sends nothing for a second loses it as soon as somebody waits. A body larger than all the room comes alone.
+    An upload that has room and sends nothing for a second loses it if another one waits. A body larger than the whole budget comes alone.
     """
 
     def __init__(self, room: int) -> None:
@@ -36,40 +36,40 @@ class Bodies:
 
     @property
     def waiting(self) -> int:
-        """How many wait for room."""
+        """The number of uploads that wait for room."""
         return len(self._queue)
 
     def ask(self, upload: Upload, size: int, now: float) -> None:
-        """Room for a body of this size: `may_go_on` is called once there is, perhaps at once."""
+        """Request room for a body of this size: `may_go_on` is called once there is, possibly at once."""
         self._queue[upload] = size
         self.settle(now)
 
     def hold(self, upload: Upload, size: int) -> bool:
-        """So many bytes of it were read before their time; False if all such bytes, which are counted apart, are more than all room."""
+        """Count bytes that were read before there was room; False if all such bytes, counted separately, exceed the whole budget."""
         self._held_bytes += size - self._held.pop(upload, 0)
         if size:
             self._held[upload] = size
         return self._held_bytes <= self._room
 
     def moved(self, upload: Upload, now: float) -> None:
-        """A good piece of its body has arrived."""
+        """Enough of its body has arrived to count as progress."""
         if upload in self._arriving:
             self._arriving[upload] = now
             self._arriving.move_to_end(upload)
 
     def arrived(self, upload: Upload) -> None:
-        """Its body is complete: it keeps its room until `done`, and cannot lose it any more."""
+        """Its body is complete: it keeps its room until `done`, and can no longer lose it."""
         self._arriving.pop(upload, None)
 
     def done(self, upload: Upload, now: float) -> None:
-        """Its request is answered, or its connection is gone. Twice is harmless."""
+        """Its request is answered, or its connection is closed. Calling it twice is harmless."""
         self._queue.pop(upload, None)
         self.hold(upload, 0)
         if self._release(upload):
             self.settle(now)
 
     def settle(self, now: float) -> None:
-        """Give room to those who wait, in order; to be called every second as well."""
+        """Give room to waiting uploads, in order; also called every second."""
         while self._queue:
             upload, size = next(iter(self._queue.items()))
             if self._given and self.taken + size > self._room and not self._reclaim(size, now):
@@ -81,7 +81,7 @@ class Bodies:
             upload.may_go_on()
 
     def _reclaim(self, size: int, now: float) -> bool:
-        """Take room from those who stall, the longest first, until there is enough."""
+        """Take room from stalled uploads, the longest stalled first, until there is enough."""
         while self._given and self.taken + size > self._room:
             stalled = next(iter(self._arriving), None)
             if stalled is None or now - self._arriving[stalled] < STALLED_S:

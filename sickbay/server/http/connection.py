@@ -1,6 +1,6 @@
-"""One HTTP connection within bounds: uvicorn's protocol for httptools, which by itself waits for ever and buffers without end.
+"""An HTTP connection with limits: uvicorn's protocol for httptools, which by itself has no timeouts and buffers without limit.
 
-What it uses of uvicorn beyond what is documented stands in `tests/unit/server/http/test_connection.py`, which fails when that changes.
+`tests/unit/server/http/test_connection.py` lists what it uses of uvicorn's undocumented parts, and fails if they change.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import httptools
 
 from sickbay.server.http import limits as bounds
 from sickbay.server.http import refusal as words
-from sickbay.server.http.crowd import Entry
+from sickbay.server.http.connection_limiter import Entry
 from sickbay.server.http.ending import EndingConnection, Port
 from sickbay.server.http.flow import GentleTransport
 from sickbay.server.http.head import BadRequest, body_size
@@ -22,29 +22,29 @@ from sickbay.server.peers import peer_of
 
 
 class Connection(EndingConnection):
-    """Parses one request at a time, and goes on once its answer is written and read. `sweep` keeps its deadlines."""
+    """Parses one request at a time, and continues once its response is written and read. `sweep` enforces the timeouts."""
 
     def __init__(self, port: Port, **options: Any) -> None:
         """`options` are uvicorn's."""
         super().__init__(port, **options)
-        self._entry = Entry.WELCOME
+        self._entry = Entry.ACCEPTED
         self._refusal = (400, Reason.MALFORMED, words.MALFORMED)
         self._has_asked = False
         self._chunks: list[bytes] = []
 
-    # what the transport tells
+    # called by the transport
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take a place, if need be that of another."""
+        """Register, if necessary in place of another connection."""
         super().connection_made(transport)
         self.peer = peer_of(self.client[0]) if self.client else ""
-        self._entry = self._port.crowd.enter(self)
+        self._entry = self._port.limiter.enter(self)
 
     def data_received(self, data: bytes) -> None:
-        """Parse as much as it is time for."""
+        """Parse as much as is allowed now."""
         self._unset_keepalive_if_required()
         if self._lingers:
-            self._throw_away(len(data))
+            self._discard(len(data))
         elif not self.transport.is_closing():
             if not (self._inbox or self._request.has_begun):
                 self._since = self.loop.time()
@@ -52,45 +52,45 @@ class Connection(EndingConnection):
             self._parse()
 
     def pause_writing(self) -> None:
-        """The client reads more slowly than we write."""
+        """The client reads slower than we write."""
         super().pause_writing()
         self._since, self._unsent = self.loop.time(), self.transport.get_write_buffer_size()
-        self._port.crowd.waits(self)
+        self._port.limiter.waits(self)
 
     def resume_writing(self) -> None:
         """It has caught up."""
         super().resume_writing()
         self._since, self._unsent = self.loop.time(), 0
         if self._is_answering:
-            self._port.crowd.served(self)
+            self._port.limiter.served(self)
         self._parse()
 
-    # what the parser tells
+    # called by the parser
 
     def on_url(self, url: bytes) -> None:
-        """A piece of the URL."""
+        """A part of the URL."""
         super().on_url(url)
         if len(self.url) > bounds.MAX_URL_BYTES:
-            self._stop(414, Reason.HEADER_SIZE, f"the URL is longer than {bounds.MAX_URL_BYTES:,} bytes")
+            self._abort_parsing(414, Reason.HEADER_SIZE, f"the URL is longer than {bounds.MAX_URL_BYTES:,} bytes")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """A header line; trailers come this way too, and nobody is told of them."""
+        """A header line; trailers, which are ignored, come this way, too."""
         if self._request.in_body:
             return
         super().on_header(name, value)
         if len(self.headers) > bounds.MAX_HEADERS:
-            self._stop(431, Reason.HEADER_SIZE, f"the header has more than {bounds.MAX_HEADERS} lines")
+            self._abort_parsing(431, Reason.HEADER_SIZE, f"the header has more than {bounds.MAX_HEADERS} lines")
 
     def on_headers_complete(self) -> None:
-        """The application is called, unless the head is refused."""
+        """Call the application, unless the head is rejected."""
         try:
             size = body_size(self.parser.get_http_version(), self.headers, upgrades=self.parser.should_upgrade())
         except BadRequest as bad:
-            self._stop(bad.status, Reason.MALFORMED, bad.message)
-        self._stop_if_full()
+            self._abort_parsing(bad.status, Reason.MALFORMED, bad.message)
+        self._check_limits()
         super().on_headers_complete()
         self._has_asked = True
-        self.cycle.keep_alive = self.cycle.keep_alive and self._entry is Entry.WELCOME
+        self.cycle.keep_alive = self.cycle.keep_alive and self._entry is Entry.ACCEPTED
         self._request.begin_body(size)
         if size != 0:
             self.cycle.transport = cast("asyncio.Transport", GentleTransport(self.transport, self))
@@ -98,27 +98,27 @@ class Connection(EndingConnection):
             self._ask_for_room()
 
     def on_body(self, body: bytes) -> None:
-        """A piece of the body; those of chunks, which may be tiny, are put together first."""
+        """A part of the body; chunks, which may be tiny, are joined first."""
         if self._request.is_chunked:
             self._chunks.append(body)
         else:
             self._pass_on(body)
 
     def on_message_complete(self) -> None:
-        """The request is whole."""
+        """The request is complete."""
         self._pass_on_chunks()
         super().on_message_complete()
-        self._request, self._thrown = Incoming(), 0
+        self._request, self._discarded = Incoming(), 0
         self._port.bodies.arrived(self)
         if self._is_answering:
-            self._port.crowd.served(self)
+            self._port.limiter.served(self)
         else:
             self._wait()
 
-    # what the answer and others tell
+    # called by the application and by others
 
     def on_response_complete(self) -> None:
-        """The answer is written: the next request may come."""
+        """The response is written: the next request may come."""
         super().on_response_complete()
         self._waits_for_room = False
         self._port.bodies.done(self, self.loop.time())
@@ -127,17 +127,17 @@ class Connection(EndingConnection):
             self._parse()
 
     def may_go_on(self) -> None:
-        """There is room for the body."""
+        """See `Upload`: there is room for the body."""
         self._waits_for_room = False
         self._wait()
         self.loop.call_soon(self._parse)
 
     def lose_room(self) -> None:
-        """Others wait for the room of a body that does not come."""
+        """See `Upload`: others wait for the room of a stalled body."""
         self._refuse(503, Reason.BODY_ROOM, words.NO_ROOM)
 
     def sweep(self, now: float) -> None:
-        """Keep the deadlines; to be called every second."""
+        """Enforce the timeouts; called every second."""
         waited = now - self._since
         if self.transport.is_closing() or self._unsent:
             self._sweep_unsent(now)
@@ -156,18 +156,18 @@ class Connection(EndingConnection):
     def _sweep_head(self) -> None:
         if self._request.has_begun:
             self._refuse(408, Reason.HEADER_TIMEOUT, words.LATE_HEADER)
-        elif not self._has_asked:  # it never said anything; one that did has the time of an idle connection
-            self._port.meter.refused(Reason.SILENT)
+        elif not self._has_asked:  # it never sent a request; one that did has the timeout of an idle connection
+            self._port.meter.count_refusal(Reason.SILENT)
             self.transport.close()
 
-    # the rest is for this class alone
+    # internal
 
     @property
     def _is_answering(self) -> bool:
         return self._has_asked and not self.cycle.response_complete and not self._request.has_begun
 
     def _parse(self) -> None:
-        """Parse what has come, until something must be waited for; reading pauses as long as something is left."""
+        """Parse received data until something must be waited for; reading is paused while data is left."""
         for _ in range(bounds.TURN_PIECES):
             if self._inbox and self._may_parse:
                 self._feed()
@@ -176,7 +176,7 @@ class Connection(EndingConnection):
         elif not self._inbox and not self._waits_for_room:
             self._read_on()
         else:
-            self._read_no_more()
+            self._pause_reading()
             if self._may_parse:
                 self.loop.call_soon(self._parse)
 
@@ -190,7 +190,7 @@ class Connection(EndingConnection):
         piece = request.piece(self._inbox, self._port.limits.max_header_bytes)
         try:
             self.parser.feed_data(piece)
-        except httptools.HttpParserUpgrade as upgrade:  # which nobody here follows: the next request is plain HTTP, too
+        except httptools.HttpParserUpgrade as upgrade:  # not supported: the next request is plain HTTP, too
             self._inbox.give_back(bytes(piece[upgrade.args[0] :]))
         except httptools.HttpParserError:
             self._refuse(*self._refusal)
@@ -204,10 +204,10 @@ class Connection(EndingConnection):
     def _pass_on(self, body: bytes) -> None:
         if self._request.got_body(len(body)):
             self._port.bodies.moved(self, self.loop.time())
-            self._port.crowd.waits(self)
+            self._port.limiter.waits(self)
         super().on_body(body)
         if self.cycle.response_complete:
-            self._throw_away(len(body))
+            self._discard(len(body))
         else:
             self._ask_for_room()
 
@@ -217,23 +217,23 @@ class Connection(EndingConnection):
             body, self._chunks = b"".join(self._chunks), []
             self._pass_on(body)
 
-    def _stop(self, status: int, reason: Reason, message: str) -> NoReturn:
-        """From within the parser, which then ends with an error."""
+    def _abort_parsing(self, status: int, reason: Reason, message: str) -> NoReturn:
+        """Reject the request from inside the parser, which then ends with an error."""
         self._refusal = (status, reason, message)
         raise BadRequest(status, message)
 
-    def _stop_if_full(self) -> None:
-        """Who came when all places were taken may ask for health."""
-        if self._entry is Entry.ALL_TAKEN and not _asks_for_health(self.url):
-            self._stop(503, Reason.CONNECTIONS, words.BUSY)
-        if self._entry is Entry.PEER_TAKEN and not _asks_for_health(self.url):
-            self._stop(503, Reason.PEER_CONNECTIONS, words.BUSY_PEER)
+    def _check_limits(self) -> None:
+        """A connection beyond the limit may only request the health."""
+        if self._entry is Entry.PORT_FULL and not _asks_for_health(self.url):
+            self._abort_parsing(503, Reason.CONNECTIONS, words.BUSY)
+        if self._entry is Entry.PEER_FULL and not _asks_for_health(self.url):
+            self._abort_parsing(503, Reason.PEER_CONNECTIONS, words.BUSY_PEER)
 
     def _ask_for_room(self) -> None:
-        if size := self._request.asks_for():
+        if size := self._request.room_needed():
             self._wait()
             self._waits_for_room = True
-            self._port.crowd.served(self)
+            self._port.limiter.served(self)
             self._port.bodies.ask(self, size, self._since)
 
 

@@ -1,4 +1,4 @@
-"""How one HTTP connection pauses, and how it ends: refused, late, or after its last answer, so that the client sees why."""
+"""Pausing and closing of an HTTP connection: on rejection, timeout, or after the last response, so that the client sees the reason."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from sickbay.domain.limits import HttpLimits
 from sickbay.server.http import limits as bounds
-from sickbay.server.http.bodies import Bodies
-from sickbay.server.http.crowd import Crowd
+from sickbay.server.http.bodies import BodyBudget
+from sickbay.server.http.connection_limiter import ConnectionLimiter
 from sickbay.server.http.flow import Flow
 from sickbay.server.http.inbox import Inbox
 from sickbay.server.http.meter import HttpMeter, Reason
 from sickbay.server.http.refusal import BUSY, refusal
 from sickbay.server.http.request import Incoming
-from sickbay.server.http.turns import Turns
+from sickbay.server.http.turns import ReadTurns
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,10 +26,10 @@ class Port:
     """What the connections of one port share."""
 
     limits: HttpLimits
-    crowd: Crowd
-    bodies: Bodies
+    limiter: ConnectionLimiter
+    bodies: BodyBudget
     meter: HttpMeter
-    turns: Turns = field(default_factory=Turns)
+    turns: ReadTurns = field(default_factory=ReadTurns)
 
 
 class EndingConnection(HttpToolsProtocol, ABC):
@@ -46,34 +46,34 @@ class EndingConnection(HttpToolsProtocol, ABC):
         self._request = Incoming()
         self._since = 0.0  # since when we wait for what comes next
         self._waits_for_room = self._lingers = False
-        self._thrown = 0  # bytes that came after an answer
+        self._discarded = 0  # bytes that came after an answer
         self._unsent = 0  # bytes of answers that the client has not read at `_since`; 0 if it keeps up
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """It begins."""
+        """Start with flow control of our own."""
         super().connection_made(transport)
         self.flow = self._flow = Flow(transport, self._port.turns)
         self._since = self.loop.time()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """It is gone: give everything back."""
+        """Release everything."""
         self._leave()
         super().connection_lost(exc)
 
     def close_gently(self) -> None:
-        """The answer is the last one. What the client still sends is read: closing now would reset the connection, and lose the answer."""
+        """Close after the last response. More data of the client is read: closing now would reset the connection and lose the response."""
         if self._request.in_body:
             self._linger()
         else:
             self.transport.close()
 
     def make_room(self) -> None:
-        """Others need what this one has, and does not use."""
+        """Close in favour of a new connection."""
         self._leave()
         if self._request.has_begun and not self._lingers and not self._unsent:
             self._refuse(503, Reason.OLDEST, BUSY, lingers=False)
         else:
-            self._port.meter.refused(Reason.OLDEST)
+            self._port.meter.count_refusal(Reason.OLDEST)
             self.transport.abort()
 
     @abstractmethod
@@ -85,10 +85,10 @@ class EndingConnection(HttpToolsProtocol, ABC):
         """See `Upload`."""
 
     def _refuse(self, status: int, reason: Reason, message: str, *, lingers: bool = True) -> None:
-        """Answer in the application's place, which is told that the client has gone, and close."""
-        self._port.meter.refused(reason)
+        """Respond instead of the application, which sees a disconnected client, and close."""
+        self._port.meter.count_refusal(reason)
         if self._request.in_body and self.cycle.response_started:
-            self.transport.abort()  # another answer has begun, or was given
+            self.transport.abort()  # another response has begun, or was sent
             return
         if self._request.in_body:
             self.cycle.disconnected = True
@@ -100,9 +100,9 @@ class EndingConnection(HttpToolsProtocol, ABC):
             self.transport.close()
 
     def _linger(self) -> None:
-        """Tell the client that no more comes, and read on for a while until it has seen that."""
+        """Half-close the connection, and continue to read for a while until the client has seen that."""
         self._lingers, self._waits_for_room = True, False
-        self._throw_away(len(self._inbox))
+        self._discard(len(self._inbox))
         self._inbox.clear()
         self._port.bodies.done(self, self.loop.time())
         self._wait()
@@ -115,17 +115,17 @@ class EndingConnection(HttpToolsProtocol, ABC):
         if self._flow.release():
             self._port.bodies.hold(self, 0)
 
-    def _read_no_more(self) -> None:
-        """What was read already, up to 256 KB at once, is held; not from everybody."""
+    def _pause_reading(self) -> None:
+        """Pause reading. Data that was read already, up to 256 KB, stays buffered, within the budget for that."""
         self._flow.hold()
         if not self._port.bodies.hold(self, len(self._inbox)):
-            self._port.meter.refused(Reason.BODY_ROOM)
+            self._port.meter.count_refusal(Reason.BODY_ROOM)
             self.transport.abort()
 
-    def _throw_away(self, count: int) -> None:
-        self._thrown += count
-        if self._thrown > bounds.LINGER_BYTES and not self.transport.is_closing():
-            self._port.meter.refused(Reason.BODY_SIZE)
+    def _discard(self, count: int) -> None:
+        self._discarded += count
+        if self._discarded > bounds.LINGER_BYTES and not self.transport.is_closing():
+            self._port.meter.count_refusal(Reason.BODY_SIZE)
             self.transport.abort()
 
     def _sweep_unsent(self, now: float) -> None:
@@ -133,15 +133,15 @@ class EndingConnection(HttpToolsProtocol, ABC):
         if not self._unsent or size < self._unsent:
             self._since, self._unsent = now, size
         elif now - self._since > self._port.limits.write_timeout:
-            self._port.meter.refused(Reason.UNREAD)
+            self._port.meter.count_refusal(Reason.UNREAD)
             self.transport.abort()
 
     def _wait(self) -> None:
-        """For the client, from now on."""
+        """Wait for the client from now on."""
         self._since = self.loop.time()
-        self._port.crowd.waits(self)
+        self._port.limiter.waits(self)
 
     def _leave(self) -> None:
         self._inbox.clear()
-        self._port.crowd.leave(self)
+        self._port.limiter.leave(self)
         self._port.bodies.done(self, self.loop.time())

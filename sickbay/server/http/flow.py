@@ -1,4 +1,4 @@
-"""What uvicorn reads from and writes to, so that we decide when reading goes on and how a connection ends."""
+"""Flow control and transport for uvicorn that let us decide when reading continues and how a connection is closed."""
 
 from __future__ import annotations
 
@@ -7,43 +7,43 @@ from typing import Protocol
 
 from uvicorn.protocols.http.flow_control import FlowControl
 
-from sickbay.server.http.turns import Turns
+from sickbay.server.http.turns import ReadTurns
 
 
 class Flow(FlowControl):
-    """Reading pauses for us until we let it go on, whatever uvicorn and the application want; what they want takes its turn."""
+    """Reading stays paused until we release it, whatever uvicorn and the application request; their requests take turns."""
 
-    def __init__(self, transport: asyncio.Transport, turns: Turns) -> None:
-        """Nothing is paused."""
+    def __init__(self, transport: asyncio.Transport, turns: ReadTurns) -> None:
+        """Start without a pause."""
         super().__init__(transport)
         self._turns = turns
-        self._held = self._queues = False
+        self._held = self._is_queued = False
 
     def hold(self) -> None:
-        """Read no more."""
+        """Pause reading."""
         self._held = True
         self.pause_reading()
 
     def release(self) -> bool:
-        """Read on; whether we had paused."""
+        """Continue reading; returns whether it was paused."""
         was_held, self._held = self._held, False
         if was_held:
             self.read_on()
         return was_held
 
     def read_on(self) -> None:
-        """Read on now, unless held."""
+        """Continue reading now, unless held."""
         if not (self._held or self._transport.is_closing()):
             super().resume_reading()
 
     def resume_reading(self) -> None:
-        """The application has taken what there was, of which there was much if reading is paused."""
-        if self.read_paused and not self._held and not self._queues:
-            self._queues = True
-            self._turns.wait(self._has_turn)
+        """Continue reading after a turn: the application has consumed all data, and that was much if reading is paused."""
+        if self.read_paused and not self._held and not self._is_queued:
+            self._is_queued = True
+            self._turns.wait(self._on_turn)
 
-    def _has_turn(self) -> None:
-        self._queues = False
+    def _on_turn(self) -> None:
+        self._is_queued = False
         self.read_on()
 
 
@@ -51,7 +51,7 @@ class ClosesGently(Protocol):
     """A connection."""
 
     def close_gently(self) -> None:
-        """Close once the client has had the chance to read the answer."""
+        """Close after the client has had time to read the response."""
 
 
 class _Transport(Protocol):
@@ -60,10 +60,10 @@ class _Transport(Protocol):
 
 
 class GentleTransport:
-    """What an answer to a request with a body is written to: a transport, but for its end."""
+    """The transport for the response to a request with a body, with another way to close."""
 
     def __init__(self, transport: _Transport, connection: ClosesGently) -> None:
-        """Write to `transport`, close by way of `connection`."""
+        """Write to `transport`, close through `connection`."""
         self.write = transport.write
         self.is_closing = transport.is_closing
         self.close = connection.close_gently

@@ -1,4 +1,4 @@
-"""What is refused of a request's head beyond what the parser (llhttp, strict) refuses: whatever two servers could read differently."""
+"""Validation of a request's head beyond that of the parser (llhttp, strict): rejects what two servers could parse differently."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ Header = tuple[bytes, bytes]
 
 
 class BadRequest(Exception):
-    """The status and the sentence for a request that is refused as it stands."""
+    """The status and message for a request that is rejected."""
 
     def __init__(self, status: int, message: str) -> None:
-        """Refuse with this."""
+        """Reject with these."""
         super().__init__(message)
         self.status, self.message = status, message
 
 
 def body_size(version: str, headers: Iterable[Header], *, upgrades: bool) -> int | None:
-    """The size of the body that a head announces, None for a chunked one; names are in lower case. Raises BadRequest.
+    """The body size that a head declares, None for a chunked body; header names are in lower case. Raises BadRequest.
 
-    The parser has refused already: Content-Length beside Transfer-Encoding or twice or not of digits, folded lines, NUL and other control
-    characters, line ends without CR, and chunk sizes that are no hexadecimal number of 64 bits.
+    The parser has already rejected: Content-Length with Transfer-Encoding, repeated or not of digits, folded lines, NUL and other control
+    characters, line ends without CR, and chunk sizes that are not hexadecimal numbers of 64 bits.
     """
     hosts, size, codings = 0, 0, b""
     for name, value in headers:

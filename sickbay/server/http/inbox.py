@@ -1,4 +1,4 @@
-"""What a connection has sent and nobody has parsed yet, cut into pieces so that a parser never sees more than one request at a time."""
+"""Received data of a connection that is not parsed yet, split so that the parser never gets more than one request at a time."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _SEAM: Final = len(_END) - 1
 
 
 class Inbox:
-    """Bytes in order. Pieces are views: nothing is copied for each of a thousand requests that came at once."""
+    """A queue of bytes. Pieces are views, so nothing is copied for each of a thousand pipelined requests."""
 
     def __init__(self) -> None:
-        """Empty."""
+        """Start empty."""
         self._data = b""
         self._at = 0
         self._seam = b""
@@ -22,17 +22,17 @@ class Inbox:
         return len(self._data) - self._at
 
     def put(self, data: bytes) -> None:
-        """More has come."""
+        """Append received data."""
         self._data = self._data[self._at :] + data if len(self) else data
         self._at = 0
 
     def take(self, most: int) -> memoryview:
-        """The next bytes, so many at most."""
+        """The next bytes, at most `most`."""
         self._seam = b""
         return self._next(most)
 
     def take_to_end(self, most: int) -> memoryview:
-        """Up to the next empty line and with it, even if a part of it was taken before; without one, or beyond `most`, what there is."""
+        """Everything up to and with the next empty line, even if a part of that was taken before; otherwise all, at most `most`."""
         seam = len(self._seam)
         found = (self._seam + self._data[self._at : self._at + _SEAM]).find(_END)
         if found < 0:
@@ -43,7 +43,7 @@ class Inbox:
         return piece
 
     def give_back(self, data: bytes) -> None:
-        """The last piece was not wholly for who took it."""
+        """Return the unused rest of the last piece."""
         self._data, self._at, self._seam = data + self._data[self._at :], 0, b""
 
     def clear(self) -> None:

@@ -1,4 +1,4 @@
-"""The bounds of an HTTP port: what one connection, one peer and all together may take. `docs/limits.md` tells what clients see."""
+"""The fixed limits of an HTTP port, per connection, per peer and in all. `docs/limits.md` says what clients see."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from typing import Final
 MIB: Final = 1024 * 1024
 
 SEND_BUFFER_BYTES: Final = 128 * 1024
-"""What the kernel is asked to take of a connection's answers (it takes twice as much); of those nobody reads it would take some 4 MB."""
+"""The send buffer requested from the kernel (it doubles that); by default it would buffer some 4 MB of unread responses."""
 MAX_HEADERS: Final = 128
-"""Header lines of a request; Python's own HTTP client takes 100 from a server."""
+"""Header lines of a request; Python's own HTTP client accepts 100 from a server."""
 MAX_URL_BYTES: Final = 16 * 1024
 CHUNK_BYTES: Final = 20
 """The longest frame of a chunk without an extension: 16 digits and two line ends."""
 MAX_CHUNK_EXTRA: Final = 16 * 1024
 """Bytes of a chunked body that are neither data nor frames: extensions, trailers and leading zeros."""
 SMALL_BODY: Final = 64 * 1024
-"""Bodies up to this size wait for nobody's room; the server buffers as much of each anyway."""
+"""Bodies up to this size need no room; the server buffers as much of each anyway."""
 LARGEST_BODY: Final = 16 * MIB
-"""A batch, the largest body that any route takes; of a chunked body as much is set aside once it is no longer small."""
+"""A batch, the largest body that any route accepts; as much is reserved for a chunked body once it is no longer small."""
 LEAST_RATE: Final = 16 * 1024
-"""Bytes a second by which a body earns more time than its first `body_timeout`."""
+"""Each so many bytes of a body extend its `body_timeout` by a second."""
 LINGER_BYTES: Final = 64 * MIB
-"""What is read and thrown away after an answer, so that a client that writes before it reads sees the answer and no reset."""
+"""Bytes that are read and discarded after a response, so that a client that writes before it reads sees the response and no reset."""
 LINGER_S: Final = 30.0
 STALLED_S: Final = 1
-"""A body that came forth less than this long ago keeps its room, whoever waits for it."""
+"""A body that made progress less than this many seconds ago keeps its room, even if others wait for it."""
 SPARE: Final = 64
-"""Connections beyond the bound that are taken all the same, for health probes and to tell the others to come again."""
+"""Connections beyond the limit that are accepted, for health probes and to tell other clients to retry."""
 CHUNK_PIECE: Final = 16 * 1024
-"""Bytes of a chunked body that are parsed at once: chunks may be tiny."""
+"""Bytes of a chunked body that are parsed at a time: chunks may be tiny."""
 TURN_PIECES: Final = 2
-"""Pieces of what one connection has sent that are parsed before others have their turn."""
+"""Pieces of one connection that are parsed before others get a turn."""
 READERS_A_TURN: Final = 4
-"""Connections that read a piece of a large body before others have their turn."""
+"""Connections that read a piece of a large body before other work gets a turn."""

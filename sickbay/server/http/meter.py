@@ -1,4 +1,4 @@
-"""What an HTTP port closed or refused, as metrics, and at most one log line a minute for each reason."""
+"""Metrics of what an HTTP port closed or rejected, and at most one log line a minute for each reason."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 _log = logging.getLogger(__name__)
-_EVERY_S: Final = 60.0
+_LOG_AGAIN_S: Final = 60.0
 
 
 class Reason(StrEnum):
-    """Why a connection was closed, or a request refused, before the application saw it."""
+    """Why a connection was closed, or a request rejected, before the application saw it."""
 
     MALFORMED = "malformed"
     HEADER_SIZE = "header_size"
@@ -30,7 +30,7 @@ class Reason(StrEnum):
     OLDEST = "oldest"
 
 
-_WORDS: Final = {
+_MESSAGES: Final = {
     Reason.MALFORMED: "malformed HTTP, or HTTP that two servers could parse differently",
     Reason.HEADER_SIZE: "a header is larger than HTTP_MAX_HEADER_BYTES, or has too many lines",
     Reason.HEADER_TIMEOUT: "timed out waiting for a whole header (HTTP_HEADER_TIMEOUT)",
@@ -46,7 +46,7 @@ _WORDS: Final = {
 
 
 class HttpMeter:
-    """The numbers of one HTTP port."""
+    """The metrics of one HTTP port."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         """Add the metrics to `registry`."""
@@ -58,24 +58,24 @@ class HttpMeter:
         )
         for reason in Reason:
             self._refused.labels(reason)
-        self._untold: Counts[Reason] = Counts()
-        self._told: dict[Reason, float] = {}
+        self._unlogged: Counts[Reason] = Counts()
+        self._logged_at: dict[Reason, float] = {}
 
     def observe(self, *, connections: Callable[[], float], body_bytes: Callable[[], float], waiting: Callable[[], float]) -> None:
-        """Ask these at a scrape."""
+        """Read these at each scrape."""
         self._connections.set_function(connections)
         self._body_bytes.set_function(body_bytes)
         self._waiting.set_function(waiting)
 
-    def refused(self, reason: Reason) -> None:
+    def count_refusal(self, reason: Reason) -> None:
         """Count one."""
         self._refused.labels(reason).inc()
-        self._untold[reason] += 1
+        self._unlogged[reason] += 1
 
-    def tell(self, port: int, now: float) -> None:
-        """Log what was counted since the last line of its reason; to be called every second."""
-        for reason, count in list(self._untold.items()):
-            if now - self._told.get(reason, -_EVERY_S) >= _EVERY_S:
-                self._told[reason] = now
-                del self._untold[reason]
-                _log.warning("HTTP port %d: %s (%d since the last such line)", port, _WORDS[reason], count)
+    def log_counts(self, port: int, now: float) -> None:
+        """Log what was counted since the last line of its reason; called every second."""
+        for reason, count in list(self._unlogged.items()):
+            if now - self._logged_at.get(reason, -_LOG_AGAIN_S) >= _LOG_AGAIN_S:
+                self._logged_at[reason] = now
+                del self._unlogged[reason]
+                _log.warning("HTTP port %d: %s (%d since the last such line)", port, _MESSAGES[reason], count)

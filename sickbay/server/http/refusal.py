@@ -1,4 +1,4 @@
-"""Answers of an HTTP port that its application knows nothing of."""
+"""Error responses that the HTTP port sends instead of the application."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final
 
 from sickbay.server.http.head import Header
 from sickbay.server.rest.errors import error_view
-from sickbay.server.rest.guard import SEALS
+from sickbay.server.rest.guard import SECURITY_HEADERS
 from sickbay.server.rest.views import encode
 
 BUSY: Final = "too many connections to this service; try again in a moment"
@@ -20,16 +20,16 @@ LATE_BODY: Final = "request timed out: the body was not complete in time"
 LARGE_HEADER: Final = "the header is too large"
 LARGE_FRAMES: Final = "the extensions and trailers of the chunks are too large"
 
-_SEALS: Final = [f"{name}: {value}".encode() for name, value in SEALS.items()]
+_SECURITY_HEADERS: Final = [f"{name}: {value}".encode() for name, value in SECURITY_HEADERS.items()]
 
 
 def refusal(status: int, message: str, headers: Iterable[Header]) -> bytes:
-    """A whole answer in the one form of errors; the connection is to be closed after it."""
+    """A complete response with the usual body of errors; the connection must be closed after it."""
     found = HTTPStatus(status)
     body = encode(error_view(status, message, found.name))
     lines = [b"HTTP/1.1 %d %b" % (status, found.phrase.encode())]
     lines += [b"%b: %b" % header for header in headers]
-    lines += _SEALS
+    lines += _SECURITY_HEADERS
     lines += [b"content-type: application/json", b"content-length: %d" % len(body), b"connection: close"]
     if status == HTTPStatus.SERVICE_UNAVAILABLE:
         lines.append(b"retry-after: 1")

@@ -1,4 +1,4 @@
-"""How far one request has come in."""
+"""The progress of receiving a request."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from sickbay.server.http.inbox import Inbox
 
 
 class Incoming:
-    """Counts what has come of a request, and knows which piece of it may be parsed next."""
+    """Counts the received bytes of a request, and decides which piece may be parsed next."""
 
     __slots__ = ("_asked", "_head", "_moved", "_size", "_wire", "chunks", "got", "in_body")
 
     def __init__(self) -> None:
-        """Nothing yet."""
+        """Start with nothing received."""
         self._head = self._wire = self._moved = self.got = self.chunks = 0
         self._size: int | None = 0
         self._asked = self.in_body = False
 
     @property
     def has_begun(self) -> bool:
-        """Whether anything has come."""
+        """Whether anything was received."""
         return self.in_body or self._head > 0
 
     @property
@@ -29,16 +29,16 @@ class Incoming:
 
     @property
     def is_chunked(self) -> bool:
-        """Whether its body comes in chunks."""
+        """Whether its body is chunked."""
         return self._size is None
 
     @property
     def excess(self) -> int:
-        """Bytes of a chunked body that are neither data nor the frames of chunks."""
+        """Bytes of a chunked body that are neither data nor chunk frames."""
         return self._wire - self.got - bounds.CHUNK_BYTES * self.chunks
 
     def piece(self, inbox: Inbox, max_header: int) -> memoryview:
-        """What the parser may see next; of a header one byte too many at most."""
+        """The next piece for the parser; at most one byte of the header beyond its limit."""
         if not self.in_body:
             piece = inbox.take_to_end(max_header + 1 - self._head)
             self._head += len(piece)
@@ -50,19 +50,19 @@ class Incoming:
         return piece
 
     def begin_body(self, size: int | None) -> None:
-        """The header is complete, and announces a body of this size, None for chunks."""
+        """The header is complete, and declares a body of this size, None if chunked."""
         self.in_body, self._size = True, size
 
     def got_body(self, count: int) -> bool:
-        """So much of the body has come; whether that is a good piece since the last."""
+        """Count received bytes of the body; returns whether that is progress since the last time."""
         self.got += count
         moved = self.got - self._moved >= bounds.LEAST_RATE * bounds.STALLED_S
         if moved:
             self._moved = self.got
         return moved
 
-    def asks_for(self) -> int:
-        """The room that its body needs, told once; 0 as long as it is small, and for what is too large for any route."""
+    def room_needed(self) -> int:
+        """The room that its body needs, returned once; 0 while it is small, and if it is too large for any route."""
         if self._asked:
             return 0
         size = self._size

@@ -1,4 +1,4 @@
-"""An HTTP server (uvicorn) inside the running event loop: it takes a port of its choosing, no signals, and always stops in time."""
+"""An HTTP server (uvicorn) inside the running event loop: it can use any free port, handles no signals, and always stops in time."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from sickbay.domain.limits import HttpLimits
-from sickbay.server.http.bodies import Bodies
+from sickbay.server.http.bodies import BodyBudget
 from sickbay.server.http.connection import Connection
-from sickbay.server.http.crowd import Crowd
+from sickbay.server.http.connection_limiter import ConnectionLimiter
 from sickbay.server.http.ending import Port
 from sickbay.server.http.limits import SEND_BUFFER_BYTES
 from sickbay.server.http.meter import HttpMeter
@@ -26,15 +26,15 @@ from sickbay.server.rest.app import closing
 from sickbay.system.forks import keep_port
 
 GRACE: Final = 10
-"""Seconds that running requests get when the server stops."""
+"""Seconds that running requests get on shutdown."""
 SWEEP_S: Final = 1.0
-"""Seconds between two looks at all connections, for those that are late."""
+"""Seconds between two checks of all connections for timeouts."""
 
 
 class RestServer:
-    """Serves an application of `create_app` between `async with`; `port` 0 takes a free one, and `port` tells which once entered.
+    """Serves an application of `create_app` inside `async with`; with `port` 0 it uses a free one, and sets `port` to it.
 
-    `hint` ends the sentence about a taken port, for example "choose another with PORT or --jobapi-port"; metrics are made with `registry`.
+    `hint` ends the error about a port in use, for example "choose another with PORT or --jobapi-port"; metrics are added to `registry`.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class RestServer:
         limits: HttpLimits | None = None,
         registry: CollectorRegistry | None = None,
     ) -> None:
-        """Take everything; nothing is opened yet."""
+        """Opens nothing yet."""
         self.host, self.port = host, port
         self._app, self._hint, self._grace = app, hint, grace
         self._limits, self._meter = limits or HttpLimits(), HttpMeter(registry or CollectorRegistry())
@@ -56,7 +56,7 @@ class RestServer:
         self._serving: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Self:
-        """Open the port and serve; SettingsError if it is taken."""
+        """Open the port and serve; SettingsError if it is in use."""
         opened = listen(self.host, self.port, self._hint)
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         self.port = opened.getsockname()[1]
@@ -71,7 +71,7 @@ class RestServer:
         await self.stop()
 
     async def stop(self) -> None:
-        """Take no more connections, end event streams, give running requests the grace, then cut them. Twice is harmless."""
+        """Accept no more connections, end event streams, give running requests the grace, then close them. Calling it twice is harmless."""
         server, serving = self._server, self._serving
         self._server = self._serving = None
         if server is None or serving is None:
@@ -81,8 +81,10 @@ class RestServer:
         await serving
 
     def _bounds(self) -> Port:
-        port = Port(self._limits, Crowd(self._limits), Bodies(self._limits.body_buffer_bytes), self._meter)
-        self._meter.observe(connections=lambda: len(port.crowd), body_bytes=lambda: port.bodies.taken, waiting=lambda: port.bodies.waiting)
+        port = Port(self._limits, ConnectionLimiter(self._limits), BodyBudget(self._limits.body_buffer_bytes), self._meter)
+        self._meter.observe(
+            connections=lambda: len(port.limiter), body_bytes=lambda: port.bodies.taken, waiting=lambda: port.bodies.waiting
+        )
         return port
 
 
@@ -107,7 +109,7 @@ class _Server(uvicorn.Server):
         self._ready = asyncio.Event()
 
     async def ready(self, serving: asyncio.Task[None]) -> None:
-        """Wait until connections are taken; raises what broke the start."""
+        """Wait until connections are accepted; raises the error of a failed start."""
         waiting = asyncio.ensure_future(self._ready.wait())
         await asyncio.wait({waiting, serving}, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
@@ -119,7 +121,7 @@ class _Server(uvicorn.Server):
         self._ready.set()
 
     async def on_tick(self, counter: int) -> bool:
-        """Uvicorn's, ten times a second."""
+        """Called by uvicorn ten times a second."""
         now = asyncio.get_running_loop().time()
         if now - self._swept >= SWEEP_S:
             self._swept = now
@@ -127,7 +129,7 @@ class _Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Uvicorn's; whoever has not read their answers by then will not."""
+        """Called by uvicorn; connections that still have unread responses then are aborted."""
         await super().shutdown(sockets)
         for connection in list(self.server_state.connections):
             connection.transport.abort()
@@ -136,7 +138,7 @@ class _Server(uvicorn.Server):
         for connection in list(self.server_state.connections):
             cast("Connection", connection).sweep(now)
         self._bounds.bodies.settle(now)
-        self._bounds.meter.tell(self._port, now)
+        self._bounds.meter.log_counts(self._port, now)
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:

@@ -1,4 +1,4 @@
-"""Large bodies take turns: many that arrive at once would keep everybody else waiting while the loop takes in a piece of each."""
+"""Turns for reading large bodies: reading a piece of many at once would block the event loop for everybody else."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from collections.abc import Callable
 from sickbay.server.http.limits import READERS_A_TURN
 
 
-class Turns:
-    """One per port. A piece of a body is 256 KB at most, and a few are read before others have their turn."""
+class ReadTurns:
+    """One per port. A piece of a body is at most 256 KB, and a few are read before other work gets a turn."""
 
     def __init__(self) -> None:
-        """Nobody waits."""
+        """Start empty."""
         self._waiting: deque[Callable[[], None]] = deque()
 
     def wait(self, read_on: Callable[[], None]) -> None:
-        """Call `read_on` when it is its turn."""
+        """Call `read_on` in its turn."""
         self._waiting.append(read_on)
         if len(self._waiting) == 1:
             asyncio.get_running_loop().call_soon(self._next)

@@ -1,7 +1,7 @@
-"""The client's side of in-process calls: what `await stub.GetJob(...)` and `async for ... in stub.WatchJob(...)` hold.
+"""The client side of in-process calls: the objects of `await stub.GetJob(...)` and `async for ... in stub.WatchJob(...)`.
 
-They behave as those of grpc.aio: errors come as AioRpcError, cancelling whoever awaits or iterates cancels the call, and a stream that
-nobody holds any more is cancelled.
+They behave like those of grpc.aio: errors are raised as AioRpcError, cancelling the task that awaits or iterates cancels the call, and a
+stream without references is cancelled.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ import grpc
 from sickbay.server.inprocess.context import DoneCallback, Status
 
 AHEAD: Final = 8
-"""How many replies a servicer may be ahead of its reader."""
+"""How many replies a servicer can be ahead of its reader."""
 _CANCELLED: Final = Status(grpc.StatusCode.CANCELLED, "Locally cancelled by application!")
 
 Serving = asyncio.Task[tuple[Status, Any]]
-"""A servicer at work: how the call ended, and the reply of a unary one."""
+"""A running servicer: how the call ended, and the reply of a unary one."""
 
 
 class Replies:
-    """The replies of a stream on their way, a few at most; `EOF` follows the last."""
+    """A bounded queue of the replies of a stream; `EOF` follows the last."""
 
     def __init__(self) -> None:
         """Start empty."""
@@ -36,11 +36,11 @@ class Replies:
         self._queue.put_nowait(message)
 
     def end(self, _: object = None) -> None:
-        """No more will come."""
+        """Mark the end."""
         self._queue.put_nowait(grpc.aio.EOF)
 
     async def get(self) -> Any:
-        """Wait for the next one; EOF again and again at the end."""
+        """Wait for the next one; at the end always EOF."""
         message = await self._queue.get()
         if message is grpc.aio.EOF:
             self.end()
@@ -50,45 +50,45 @@ class Replies:
 
 
 class _Call:
-    """What both kinds of call share."""
+    """The base of both kinds of call."""
 
     def __init__(self, serving: Serving, deadline: float | None) -> None:
         self._serving, self._deadline = serving, deadline
-        self._called_off = False
+        self._was_cancelled = False
 
     def cancel(self) -> bool:
-        """Call the call off; False if it is over."""
+        """Cancel the call; False if it has ended."""
         if self.done():
             return False
-        self._called_off = True
+        self._was_cancelled = True
         return self._serving.cancel()
 
     def cancelled(self) -> bool:
-        """Whether it was called off."""
-        return self._called_off or self._serving.cancelled()
+        """Whether it was cancelled."""
+        return self._was_cancelled or self._serving.cancelled()
 
     def done(self) -> bool:
-        """Whether it is over."""
-        return self._called_off or self._serving.done()
+        """Whether it has ended."""
+        return self._was_cancelled or self._serving.done()
 
     def time_remaining(self) -> float | None:
         """Seconds until the deadline, None without one."""
         return None if self._deadline is None else max(0.0, self._deadline - self._serving.get_loop().time())
 
     def add_done_callback(self, callback: DoneCallback) -> None:
-        """Call it with this call when it is over."""
+        """Call it with this call at its end."""
         self._serving.add_done_callback(lambda _: callback(self))
 
     async def code(self) -> grpc.StatusCode:
-        """Wait for the end and tell the status code."""
+        """Wait for the end and return the status code."""
         return (await self._status()).code
 
     async def details(self) -> str:
-        """Wait for the end and tell its sentence."""
+        """Wait for the end and return the message of the status."""
         return (await self._status()).details
 
     async def trailing_metadata(self) -> grpc.aio.Metadata:
-        """Wait for the end and tell what was sent with the status."""
+        """Wait for the end and return the trailing metadata."""
         return grpc.aio.Metadata(*(await self._status()).trailing)
 
     async def initial_metadata(self) -> grpc.aio.Metadata:
@@ -111,14 +111,14 @@ class UnaryCall(_Call, grpc.aio.UnaryUnaryCall[Any, Any]):
     """A call with one reply: await it."""
 
     def __await__(self) -> Generator[Any, None, Any]:
-        """The reply, or AioRpcError; CancelledError if the call was called off."""
+        """The reply, or AioRpcError; CancelledError if the call was cancelled."""
         if self.cancelled():
             raise asyncio.CancelledError
         caller = asyncio.current_task()
         before = caller.cancelling() if caller else 0
         status, reply = yield from self._serving.__await__()  # cancelling the caller cancels the servicer, and waits for it
-        if self._called_off or (caller and caller.cancelling() > before):
-            raise asyncio.CancelledError  # even if the servicer would not hear of it
+        if self._was_cancelled or (caller and caller.cancelling() > before):
+            raise asyncio.CancelledError  # even if the servicer swallowed it
         if status.code is not grpc.StatusCode.OK:
             raise status.error()
         return reply
@@ -133,7 +133,7 @@ class StreamCall(_Call, grpc.aio.UnaryStreamCall[Any, Any]):
         self._replies = replies
 
     def __del__(self) -> None:
-        """A stream that nobody can read any more is of no use."""
+        """Cancel a stream that can no longer be read."""
         if not self._serving.done() and not self._serving.get_loop().is_closed():
             self._serving.cancel()
 

@@ -1,10 +1,10 @@
-"""A channel without sockets: generated stubs call servicers of the same process through the same interceptors as the wire.
+"""A channel without sockets: generated stubs call servicers of the same process, through the same interceptors as over the network.
 
     channel = InProcessChannel(services, interceptors)
     jobs = JobServiceStub(channel)
     reply = await jobs.GetJob(GetJobRequest(job_id=...))        # errors: grpc.aio.AioRpcError, as from a server
 
-Messages are handed over, not copied: a servicer must not keep or change the request, nor a caller the reply.
+Messages are passed by reference: a servicer must not keep or change the request, nor a caller the reply.
 Each call runs in a task of its own, with a copy of the caller's context variables.
 """
 
@@ -42,7 +42,7 @@ class _Details(grpc.HandlerCallDetails):
 
 
 class Registry:
-    """Takes the place of a server in the generated `add_*Servicer_to_server` functions."""
+    """Replaces a server in the generated `add_*Servicer_to_server` functions."""
 
     def __init__(self) -> None:
         """Start empty."""
@@ -58,7 +58,7 @@ class Registry:
         self._methods.update({f"/{service_name}/{name}": handler for name, handler in method_handlers.items()})
 
     async def find(self, details: grpc.HandlerCallDetails) -> Handler | None:
-        """The handler of a method, None if nobody serves it."""
+        """The handler of a method, None if there is none."""
         known = self._methods.get(details.method)
         if known is not None:
             return known
@@ -88,11 +88,11 @@ class InProcessChannel(grpc.aio.Channel):
         return partial(self._call_stream, method)
 
     def stream_unary(self, *_: Any, **__: Any) -> Any:
-        """No method of ours is of this kind; calling one is an error, making its stub is not."""
+        """Not supported: creating a stub is allowed, calling it is an error."""
         return _no_request_streams
 
     def stream_stream(self, *_: Any, **__: Any) -> Any:
-        """No method of ours is of this kind; calling one is an error, making its stub is not."""
+        """Not supported: creating a stub is allowed, calling it is an error."""
         return _no_request_streams
 
     # The parameters are those of grpc's multi-callables; the ignored ones are about connections.
@@ -138,7 +138,7 @@ class InProcessChannel(grpc.aio.Channel):
         except asyncio.CancelledError:
             cancelled = True
             raise
-        except Exception:  # noqa: BLE001 - an interceptor's fault: those of handlers were translated
+        except Exception:  # noqa: BLE001 - a fault of an interceptor: those of handlers were translated
             _log.exception("%s failed outside its handler", method)
             return Status(grpc.StatusCode.UNKNOWN, INTERNAL_MESSAGE), None
         finally:
@@ -146,7 +146,7 @@ class InProcessChannel(grpc.aio.Channel):
         return context.status(), reply
 
     async def close(self, grace: float | None = None) -> None:
-        """Refuse new calls, give running ones `grace` seconds, cancel the rest and wait for their end. Twice is harmless."""
+        """Reject new calls, give running ones `grace` seconds, cancel the rest and wait for their end. Calling it twice is harmless."""
         self._closed = True
         if self._serving and grace:
             await asyncio.wait(self._serving, timeout=grace)

@@ -1,4 +1,4 @@
-"""What a servicer sees of an in-process call: the same `ServicerContext` as on the wire."""
+"""The `ServicerContext` of an in-process call, equivalent to that over the network."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DoneCallback = Callable[[Any], None]
 
 
 def metadata(entries: Iterable[tuple[str, str | bytes]] | None) -> Metadata:
-    """Whatever a caller may give as metadata, as servicers get it."""
+    """The metadata of a caller, in the form that servicers get."""
     return tuple(Metadatum(key, value) for key, value in entries or ())
 
 
@@ -37,7 +37,7 @@ class Status:
     trailing: Metadata = ()
 
     def error(self) -> grpc.aio.AioRpcError:
-        """What a client's stub raises for it."""
+        """The error that a client's stub raises."""
         return grpc.aio.AioRpcError(self.code, grpc.aio.Metadata(), grpc.aio.Metadata(*self.trailing), self.details)
 
 
@@ -45,7 +45,7 @@ class Context(grpc.aio.ServicerContext[Any, Any]):
     """The context of one call; `deadline` is a time of the event loop, None if the caller set no timeout."""
 
     def __init__(self, sent: Metadata, deadline: float | None, write: Callable[[Any], Awaitable[None]] | None = None) -> None:
-        """Take what the caller sent; `write` takes the replies of a stream."""
+        """`sent` is the metadata of the caller; `write` receives the replies of a stream."""
         self._sent, self.deadline, self._write = sent, deadline, write
         self._code: grpc.StatusCode | None = None
         self._details = ""
@@ -54,11 +54,11 @@ class Context(grpc.aio.ServicerContext[Any, Any]):
         self._done = self._cancelled = False
 
     def status(self) -> Status:
-        """What the servicer has said so far."""
+        """The status that the servicer has set so far."""
         return Status(self._code or grpc.StatusCode.OK, self._details, self._trailing)
 
     def finish(self, *, cancelled: bool) -> None:
-        """The call is over: run the callbacks."""
+        """End the call and run the callbacks."""
         self._done, self._cancelled = True, cancelled
         for callback in self._callbacks:
             callback(self)
@@ -81,14 +81,14 @@ class Context(grpc.aio.ServicerContext[Any, Any]):
         await self._write(message)
 
     async def read(self) -> NoReturn:
-        """Not here: in process every call has one request."""
+        """Not supported: in process every call has one request."""
         raise grpc.aio.UsageError("the request was given to the handler")
 
     async def send_initial_metadata(self, initial_metadata: Any) -> None:
-        """Nobody reads initial metadata in process."""
+        """Ignored: initial metadata is not read in process."""
 
     def add_done_callback(self, callback: DoneCallback) -> None:
-        """Call it with this context when the call is over."""
+        """Call it with this context at the end of the call."""
         self._callbacks.append(callback)
 
     def set_trailing_metadata(self, trailing_metadata: Any) -> None:
@@ -96,11 +96,11 @@ class Context(grpc.aio.ServicerContext[Any, Any]):
         self._trailing = metadata(trailing_metadata)
 
     def trailing_metadata(self) -> Any:
-        """What was set."""
+        """The trailing metadata that was set."""
         return self._trailing
 
     def invocation_metadata(self) -> Any:
-        """What the caller sent."""
+        """The metadata of the caller."""
         return self._sent
 
     def set_code(self, code: grpc.StatusCode) -> None:
@@ -112,11 +112,11 @@ class Context(grpc.aio.ServicerContext[Any, Any]):
         return self._code
 
     def set_details(self, details: str) -> None:
-        """End with this sentence."""
+        """End with this message."""
         self._details = details
 
     def details(self) -> str:
-        """The sentence that was set."""
+        """The message that was set."""
         return self._details
 
     def time_remaining(self) -> Any:
@@ -124,31 +124,31 @@ class Context(grpc.aio.ServicerContext[Any, Any]):
         return None if self.deadline is None else max(0.0, self.deadline - asyncio.get_running_loop().time())
 
     def cancelled(self) -> bool:
-        """Whether the caller called the call off."""
+        """Whether the caller cancelled the call."""
         return self._cancelled
 
     def done(self) -> bool:
-        """Whether the call is over."""
+        """Whether the call has ended."""
         return self._done
 
     def peer(self) -> str:
-        """The caller is this process."""
+        """A constant: the caller is this process."""
         return PEER
 
     def peer_identities(self) -> Iterable[bytes] | None:
-        """Nobody is authenticated in process."""
+        """None: there is no authentication in process."""
         return None
 
     def peer_identity_key(self) -> str | None:
-        """Nobody is authenticated in process."""
+        """None: there is no authentication in process."""
         return None
 
     def auth_context(self) -> Mapping[str, Iterable[bytes]]:
-        """Nobody is authenticated in process."""
+        """None: there is no authentication in process."""
         return {}
 
     def set_compression(self, compression: grpc.Compression) -> None:
-        """Nothing is compressed in process."""
+        """Ignored: nothing is compressed in process."""
 
     def disable_next_message_compression(self) -> None:
-        """Nothing is compressed in process."""
+        """Ignored: nothing is compressed in process."""

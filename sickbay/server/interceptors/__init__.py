@@ -1,1 +1,1 @@
-"""What stands around every call, over gRPC and in process alike: errors, metrics, traces, the end."""
+"""Interceptors of all calls, over gRPC and in process: errors, metrics, traces, shutdown."""

@@ -1,4 +1,4 @@
-"""Ends watches when their server stops, with a word that tells the client to come back, instead of letting them hold the stop up."""
+"""Ends watches when their server stops, with an error that tells clients to retry, instead of letting them delay the shutdown."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The interceptor that turns errors into statuses; servers and in-process channels put it outermost by themselves.
+"""The interceptor that translates errors to statuses; servers and in-process channels add it as the outermost one.
 
-Servicers just raise. What is not a SickbayError is logged with its traceback and becomes INTERNAL without a word of its text.
+Servicers just raise. Other errors than SickbayError are logged with a traceback and become INTERNAL, without their text.
 """
 
 from __future__ import annotations
@@ -15,38 +15,38 @@ import grpc
 
 from sickbay.domain.errors import SickbayError
 from sickbay.server.errors import INTERNAL, Fault, fault_of, rich_status
-from sickbay.server.interceptors.handlers import Context, Continuation, Handler, enclosed
+from sickbay.server.interceptors.handlers import Context, Continuation, Handler, wrap_handler
 
 _log = logging.getLogger(__name__)
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
-    """Translates what unary and server-streaming handlers raise. An abort by the handler itself and a cancellation pass."""
+    """Translates errors of unary and server-streaming handlers. An abort by the handler itself and a cancellation pass through."""
 
     async def intercept_service(self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
         """Wrap the handler."""
-        return enclosed(await continuation(handler_call_details), partial(_translated, handler_call_details.method))
+        return wrap_handler(await continuation(handler_call_details), partial(_translate_errors, handler_call_details.method))
 
 
 @asynccontextmanager
-async def _translated(method: str, context: Context) -> AsyncIterator[None]:
+async def _translate_errors(method: str, context: Context) -> AsyncIterator[None]:
     try:
         yield
     except (Exception, asyncio.CancelledError) as error:
         if isinstance(error, grpc.aio.AbortError) or _is_cancelled(error):
             raise
-        await context.abort_with_status(rich_status(_judged(method, context, error)))
+        await context.abort_with_status(rich_status(_to_fault(method, context, error)))
 
 
 def _is_cancelled(error: BaseException) -> bool:
-    """Whether we are being cancelled; a CancelledError of the handler's own making would leave the client without any answer."""
+    """Whether this task is being cancelled; a CancelledError raised by the handler itself would leave the client without a response."""
     task = asyncio.current_task()
     return isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling() > 0
 
 
-def _judged(method: str, context: Context, error: BaseException) -> Fault:
+def _to_fault(method: str, context: Context, error: BaseException) -> Fault:
     if isinstance(error, NotImplementedError) and context.code() is grpc.StatusCode.UNIMPLEMENTED:
-        return Fault(grpc.StatusCode.UNIMPLEMENTED, context.details())  # a generated servicer's method that nobody wrote
+        return Fault(grpc.StatusCode.UNIMPLEMENTED, context.details())  # a method that the servicer does not implement
     fault = fault_of(error)
     if fault is INTERNAL:
         _log.error("%s failed", method, exc_info=error)

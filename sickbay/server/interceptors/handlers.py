@@ -1,4 +1,4 @@
-"""What a call's handler is to an interceptor, and how something is put around it, whether it gives one reply or a stream of them."""
+"""Helpers for interceptors: types, and wrapping of handlers, whether they return one reply or a stream."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"  # a class that takes par
 Continuation: TypeAlias = "Callable[[grpc.HandlerCallDetails], Awaitable[Handler | None]]"
 Context = grpc.aio.ServicerContext[Any, Any]
 Behaviour = Callable[[Any, Any], Any]
-Enclosure = Callable[[Context], AbstractAsyncContextManager[object]]
+Wrapper = Callable[[Context], AbstractAsyncContextManager[object]]
 
 
-def enclosed(handler: Handler | None, enclosure: Enclosure) -> Handler | None:
-    """The handler, each of whose calls runs inside what `enclosure` makes, a stream from its first step to its last.
+def wrap_handler(handler: Handler | None, wrapper: Wrapper) -> Handler | None:
+    """The handler, with each call inside a context of `wrapper`, a stream from its first step to its last.
 
-    One that takes many requests (only reflection has such) stays as it is, and so does a method that nobody serves.
+    A handler of request streams (only reflection has some) is returned unchanged, and so is None.
     """
     if handler is None or handler.request_streaming:
         return handler
     if handler.response_streaming:
-        return with_stream(handler, _streaming(behaviour_of(handler.unary_stream), enclosure))
-    return _rebuilt(handler, grpc.unary_unary_rpc_method_handler, _unary(behaviour_of(handler.unary_unary), enclosure))
+        return with_stream(handler, _streaming(behaviour_of(handler.unary_stream), wrapper))
+    return _rebuilt(handler, grpc.unary_unary_rpc_method_handler, _unary(behaviour_of(handler.unary_unary), wrapper))
 
 
 def with_stream(handler: Handler, behaviour: Behaviour) -> Handler:
-    """The handler of a server stream with another function."""
+    """The handler of a server stream with another behaviour."""
     return _rebuilt(handler, grpc.unary_stream_rpc_method_handler, behaviour)
 
 
 def behaviour_of(function: Behaviour | None) -> Behaviour:
-    """The function that a handler has for its kind of call."""
+    """The behaviour of a handler, which must not be None."""
     if function is None:
         msg = "the handler has no function for its own kind"
         raise TypeError(msg)
@@ -45,18 +45,18 @@ def _rebuilt(handler: Handler, make: Callable[..., Handler], behaviour: Behaviou
     return make(behaviour, request_deserializer=handler.request_deserializer, response_serializer=handler.response_serializer)
 
 
-def _unary(inner: Behaviour, enclosure: Enclosure) -> Behaviour:
+def _unary(inner: Behaviour, wrapper: Wrapper) -> Behaviour:
     async def call(request: Any, context: Context) -> Any:
-        async with enclosure(context):
+        async with wrapper(context):
             reply = inner(request, context)
             return await reply if isawaitable(reply) else reply
 
     return call
 
 
-def _streaming(inner: Behaviour, enclosure: Enclosure) -> Behaviour:
+def _streaming(inner: Behaviour, wrapper: Wrapper) -> Behaviour:
     async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
-        async with enclosure(context):
+        async with wrapper(context):
             replies = inner(request, context)
             if isasyncgen(replies):
                 async with aclosing(replies):

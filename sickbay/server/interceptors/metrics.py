@@ -1,4 +1,4 @@
-"""Counts and times calls, under the names that the gRPC world's dashboards know."""
+"""Counts and times calls, with the metric names that dashboards for gRPC expect."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from sickbay.telemetry.metrics import SECONDS
 
 
 class CallMeter:
-    """What an `ObserveInterceptor` puts around calls. Only methods that exist come here, so the labels are bounded."""
+    """A `CallObserver`. Only existing methods are observed, so the number of labels is bounded."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         """Add the metrics to `registry`."""
@@ -29,7 +29,7 @@ class CallMeter:
 
     @contextmanager
     def __call__(self, call: Call) -> Iterator[None]:
-        """Around one call."""
+        """Measure one call."""
         began, code = perf_counter(), grpc.StatusCode.OK
         try:
             yield
@@ -42,7 +42,7 @@ class CallMeter:
 
 
 def code_of(error: BaseException, context: Any) -> grpc.StatusCode:
-    """The status that a call ends with whose servicer raised this."""
+    """The status of a call whose servicer raised this."""
     if isinstance(error, asyncio.CancelledError | GeneratorExit):
         return grpc.StatusCode.CANCELLED
     if isinstance(error, grpc.aio.AbortError | NotImplementedError):

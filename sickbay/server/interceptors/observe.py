@@ -1,4 +1,4 @@
-"""Puts something around every call of a service, whichever door it comes by: that is how calls are counted and traced."""
+"""Observes every call of a service, over gRPC or in process: used to count and trace calls."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 import grpc
 
-from sickbay.server.interceptors.handlers import Context, Continuation, Handler, enclosed
+from sickbay.server.interceptors.handlers import Context, Continuation, Handler, wrap_handler
 
 
 class Call(NamedTuple):
-    """A call that begins. The steps of a stream may run in different tasks, so nothing around it may rely on context variables."""
+    """A call that begins. The steps of a stream may run in different tasks, so observers must not rely on context variables."""
 
     service: str
     method: str
@@ -21,25 +21,25 @@ class Call(NamedTuple):
     is_stream: bool
 
 
-Around = Callable[[Call], AbstractContextManager[object]]
+CallObserver = Callable[[Call], AbstractContextManager[object]]
 
 
 class ObserveInterceptor(grpc.aio.ServerInterceptor):
-    """Stands inside the interceptor that translates errors, so `around` sees what servicers raise. It must let that pass."""
+    """Runs inside the interceptor that translates errors, so `observer` sees the errors of servicers. It must let them pass."""
 
-    def __init__(self, around: Around) -> None:
-        """`around` makes what each call runs in."""
-        self._around = around
+    def __init__(self, observer: CallObserver) -> None:
+        """`observer` returns the context manager for each call."""
+        self._observer = observer
 
     async def intercept_service(self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
-        """Wrap handlers with one request; reflection, which takes many, is left alone, and so is what nobody serves."""
+        """Wrap handlers with one request; reflection, which has request streams, and unknown methods are not observed."""
         handler = await continuation(handler_call_details)
         if handler is None:
             return None
-        return enclosed(handler, partial(self._surrounded, handler_call_details.method, handler.response_streaming))
+        return wrap_handler(handler, partial(self._observed, handler_call_details.method, handler.response_streaming))
 
     @asynccontextmanager
-    async def _surrounded(self, path: str, is_stream: bool, context: Context) -> AsyncIterator[None]:  # noqa: FBT001 - bound above
+    async def _observed(self, path: str, is_stream: bool, context: Context) -> AsyncIterator[None]:  # noqa: FBT001 - bound above
         _, service, method = path.split("/")
-        with self._around(Call(service, method, context, is_stream)):
+        with self._observer(Call(service, method, context, is_stream)):
             yield

@@ -1,7 +1,7 @@
-"""Calls as spans, continuing the trace of whoever calls.
+"""Spans of calls, which continue the caller's trace.
 
-Over gRPC the call's metadata name it. Over REST the request's headers do, for FastAPI, whose span is the present one when the gateway
-calls in process; the in-process channel hands contexts on.
+Over gRPC the trace is in the call's metadata. Over REST it is in the request's headers, which FastAPI reads: its span is current when the
+gateway calls in process, and the in-process channel passes contexts on.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from sickbay.domain.trace import TRACEPARENT, TRACESTATE
 from sickbay.server.interceptors.metrics import code_of
 from sickbay.server.interceptors.observe import Call
 from sickbay.telemetry import spans
-from sickbay.telemetry.spans import failed
-from sickbay.telemetry.trace_links import extracted
+from sickbay.telemetry.spans import mark_failed
+from sickbay.telemetry.trace_links import extract_context
 
 _OURS: Final = {
     grpc.StatusCode.UNKNOWN,
@@ -31,28 +31,28 @@ _OURS: Final = {
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DATA_LOSS,
 }
-"""Codes that are a server's fault, by OpenTelemetry's conventions for gRPC."""
+"""Codes that are server errors by OpenTelemetry's conventions for gRPC."""
 _NAMES: Final = {TRACEPARENT, TRACESTATE}
 
 
 class CallTracer:
-    """What an `ObserveInterceptor` puts around calls. Health checks, of which there is no end, make no spans."""
+    """A `CallObserver`. Health checks, which are frequent, have no spans."""
 
     def __init__(self, tracer: Tracer) -> None:
-        """Make spans with `tracer`."""
+        """Create spans with `tracer`."""
         self._tracer = tracer
 
     def __call__(self, call: Call) -> AbstractContextManager[object]:
-        """Around one call."""
-        return nullcontext() if call.service == health.SERVICE_NAME else self._around(call)
+        """Trace one call."""
+        return nullcontext() if call.service == health.SERVICE_NAME else self._trace(call)
 
     @contextmanager
-    def _around(self, call: Call) -> Iterator[None]:
+    def _trace(self, call: Call) -> Iterator[None]:
         method = f"{call.service}/{call.method}"
         sent = {name: value for name, value in call.context.invocation_metadata() or () if name in _NAMES and isinstance(value, str)}
         facts: dict[str, Any] = {spans.RPC_SYSTEM: "grpc", spans.RPC_METHOD: method}
-        span = self._tracer.start_span(method, extracted(sent) or get_current(), SpanKind.SERVER, facts)
-        # A stream's steps may run in different tasks, and it makes no further spans.
+        span = self._tracer.start_span(method, extract_context(sent) or get_current(), SpanKind.SERVER, facts)
+        # A stream's steps may run in different tasks, and it has no child spans.
         token = None if call.is_stream else attach(trace.set_span_in_context(span))
         code = grpc.StatusCode.OK
         try:
@@ -60,7 +60,7 @@ class CallTracer:
         except BaseException as error:
             code = code_of(error, call.context)
             if code in _OURS:
-                failed(span, code.name)
+                mark_failed(span, code.name)
             raise
         finally:
             if token is not None:

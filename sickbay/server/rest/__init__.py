@@ -1,1 +1,1 @@
-"""The REST gateway: JSON in and out, server-sent events, OpenAPI, and what keeps browsers from being abused."""
+"""The REST gateway: JSON, server-sent events, OpenAPI, and protection against cross-site requests."""

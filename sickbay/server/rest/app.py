@@ -1,15 +1,15 @@
-"""The FastAPI factory of the gateways: documentation without internet, one form of errors, JSON by msgspec.
+"""The FastAPI factory of the gateways: documentation that works offline, one error format, JSON by msgspec.
 
-    app = create_app("Sickbay Job API", "Takes jobs in", VERSION)
+    app = create_app("Sickbay Job API", "Submit jobs.", VERSION)
     Gateway(app).add(pb.DESCRIPTOR.services_by_name["JobService"], stub)      # transcoding/gateway.py: a route for each RPC
 
-What is no RPC is an ordinary route:
+Other routes are ordinary ones:
 
     @app.get("/health")
     async def get_health() -> Response:
         return json_response({"status": "ok"})
 
-Routes raise: AioRpcError and SickbayError are answered by the table in `errors.py`.
+Routes just raise: `errors.py` converts AioRpcError and SickbayError to responses.
 """
 
 from __future__ import annotations
@@ -34,21 +34,21 @@ if TYPE_CHECKING:
 
 _CLOSING: Final = "closing"
 _QUIET: Final = {"/health", "/health/ready", "/health/live", "/metrics"}
-"""What is asked all day by machines makes no spans."""
+"""Paths that machines poll have no spans."""
 
 
 def create_app(title: str, description: str, version: str, tracing: Tracing | None = None) -> FastAPI:
-    """An application without routes but `/docs` and `/openapi.json`; no page of it refers to another host.
+    """An application with only `/docs` and `/openapi.json`; its pages load nothing from other hosts.
 
-    With `tracing` every request is a span, in the trace that its headers name.
+    With `tracing` every request has a span, in the trace of its headers.
     """
     app = FastAPI(
         title=title,
         description=description,
         version=version,
-        docs_url=None,  # ours needs no internet
-        redoc_url=None,  # its script loads a logo from its maker
-        redirect_slashes=False,  # a 307 to a guess helps no client of an API
+        docs_url=None,  # ours works offline
+        redoc_url=None,  # its script loads a logo from another host
+        redirect_slashes=False,  # a 307 to a guessed path does not help API clients
         separate_input_output_schemas=False,
         telemetry=_telemetry(tracing),
         dependencies=[Depends(check_parameters)],
@@ -56,29 +56,29 @@ def create_app(title: str, description: str, version: str, tracing: Tracing | No
     app.add_middleware(Guard)
     add_docs(app)
     setattr(app.state, _CLOSING, asyncio.Event())
-    http_errors.install(app)
+    http_errors.install_handlers(app)
     return app
 
 
 def closing(app: Any) -> asyncio.Event:
-    """Set when the application is about to stop: streams end then."""
+    """Set when the application is about to stop, so that streams end."""
     event: asyncio.Event = getattr(app.state, _CLOSING)
     return event
 
 
 def json_response(view: Any, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """A view as an answer."""
+    """A view as a response."""
     return Response(encode(view), status, headers, media_type="application/json")
 
 
 def _telemetry(tracing: Tracing | None) -> TelemetryConfig:
-    """FastAPI's own spans, and nothing else of what it would tell to providers that handlers may have set for themselves."""
+    """Only FastAPI's own spans: anything else would go to providers that handlers may have set."""
     return {
         "tracing": tracing is not None,
         "tracer_provider": tracing.provider if tracing else None,
         "operation_spans": False,
         "metrics": False,
-        "logs": False,  # they would hold the messages of exceptions
+        "logs": False,  # they would contain the messages of exceptions
         "auto_configure": False,
         "exclude": lambda scope: scope["path"] in _QUIET,
     }

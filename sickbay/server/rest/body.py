@@ -1,6 +1,6 @@
-"""JSON bodies of REST requests: bounded, decoded once, and payloads kept byte for byte.
+"""JSON bodies of REST requests: size-limited, decoded once, and payloads kept byte for byte.
 
-A gateway declares what it takes and gets exactly that:
+A gateway declares the expected body and gets exactly that:
 
     class SubmitBody(Body):
         job_type: str = ""
@@ -22,7 +22,7 @@ from msgspec import inspect
 from sickbay.domain.errors import ErrorReason, InvalidArgument
 from sickbay.domain.job import MAX_PAYLOAD_BYTES
 
-if TYPE_CHECKING:  # who only decodes needs no web framework
+if TYPE_CHECKING:  # decoding alone needs no web framework
     from starlette.requests import Request
 
 MAX_BODY_BYTES: Final = MAX_PAYLOAD_BYTES + 16 * 1024
@@ -36,7 +36,7 @@ _SHOWN_CHARS: Final = 80
 
 
 class Body(msgspec.Struct, rename="camel", forbid_unknown_fields=True, frozen=True):
-    """A JSON object of a request: fields in camelCase, unknown ones are refused."""
+    """A JSON object of a request: fields in camelCase, unknown ones are rejected."""
 
 
 B = TypeVar("B", bound=Body)
@@ -51,7 +51,7 @@ def text(raw: msgspec.Raw) -> str:
 
 
 async def read_body(request: Request, kind: type[B], limit: int = MAX_BODY_BYTES) -> B:
-    """The request's body as a `kind`; an empty one counts as `{}`. InvalidArgument names what is wrong and where.
+    """The request's body as a `kind`; an empty one counts as `{}`. InvalidArgument says what is wrong and where.
 
     At most `limit` bytes are read, whatever Content-Length says (PAYLOAD_TOO_LARGE beyond).
     """
@@ -59,11 +59,11 @@ async def read_body(request: Request, kind: type[B], limit: int = MAX_BODY_BYTES
 
 
 def decode(data: bytes, kind: type[B]) -> B:
-    """The JSON object as a `kind`; InvalidArgument names what is wrong and where."""
+    """The JSON object as a `kind`; InvalidArgument says what is wrong and where."""
     try:
         found = msgspec.json.decode(data, type=kind)
         _check_names(data)
-        return found  # noqa: TRY300 - whatever is wrong with either reading is told below
+        return found  # noqa: TRY300 - errors of both are handled below
     except msgspec.ValidationError as error:
         raise InvalidArgument(_advice(str(error), kind)) from None
     except msgspec.DecodeError as error:
@@ -76,7 +76,7 @@ def decode(data: bytes, kind: type[B]) -> B:
 
 
 class _Name:
-    """The name of a member, as a type of its own: of two equal strings msgspec would let the last win, two of these are two."""
+    """The name of a member, as a separate type without equality, so that msgspec keeps duplicate names."""
 
     __slots__ = ("text",)
 
@@ -88,11 +88,11 @@ _MEMBERS: Final = msgspec.json.Decoder(dict[_Name, msgspec.Raw], dec_hook=lambda
 
 
 def _check_names(data: bytes) -> None:
-    """No name may come twice in the object itself (RFC 8259, section 4: readers differ in what it means); values are not looked into."""
+    """Reject duplicate names in the object itself (RFC 8259, section 4: parsers differ in what they mean); values are not checked."""
     names = [name.text for name in _MEMBERS.decode(data)]
     if len(set(names)) < len(names):
         twice = next(name for place, name in enumerate(names) if name in names[:place])
-        raise InvalidArgument(f"the field {twice!r} comes twice; send it once")
+        raise InvalidArgument(f"duplicate field {twice!r}; send it once")
 
 
 async def _bytes(request: Request, limit: int) -> bytes:
@@ -134,7 +134,7 @@ def _unknown_field(name: str, kind: type[Body]) -> str:
 
 
 def _names(kind: inspect.Type) -> Iterator[str]:
-    """Every field's name in a type and in those it holds."""
+    """The names of all fields in a type and its nested types."""
     match kind:
         case inspect.StructType():
             for field in kind.fields:

@@ -1,6 +1,6 @@
-"""`GET /docs`: Swagger's page, whose every part is served from here, and which runs no script but that.
+"""`GET /docs`: the page of Swagger UI, with all files served from here and no other scripts allowed.
 
-`fastapi_offline` brings the files; the page itself is made here, for its one inline script must be known to the policy by its digest.
+`fastapi_offline` provides the files; the page itself is created here, because the policy needs the digest of its inline script.
 """
 
 from __future__ import annotations
@@ -38,21 +38,21 @@ def add_docs(app: FastAPI) -> None:
             swagger_js_url=f"{ASSETS}/swagger-ui-bundle.js",
             swagger_css_url=f"{ASSETS}/swagger-ui.css",
             swagger_favicon_url=f"{ASSETS}/favicon.png",
-            swagger_ui_parameters={"validatorUrl": None},  # or the page sends our specification to a validator on the web
+            swagger_ui_parameters={"validatorUrl": None},  # or the page would send our specification to a validator on the web
         )
         page.headers["content-security-policy"] = policy(page)
         return page
 
 
 def policy(page: HTMLResponse) -> str:
-    """What the browser may load for a page and run in it: our own files, and the scripts written in it."""
+    """The content security policy of a page: it may load our own files, and run its inline scripts."""
     scripts = _INLINE.findall(bytes(page.body))
     digests = (f"'sha256-{base64.b64encode(hashlib.sha256(script).digest()).decode()}'" for script in scripts)
     return _POLICY.format(digests=" ".join(digests))
 
 
 class _Assets(StaticFiles):
-    """Files that a browser may keep if it asks whether they are still the same."""
+    """Files that browsers may cache but must revalidate."""
 
     def file_response(self, *args: Any, **kwargs: Any) -> Response:
         response = super().file_response(*args, **kwargs)

@@ -1,4 +1,4 @@
-"""One table from gRPC status codes to HTTP, and the one body that every REST error has: `{"statusCode", "message", "reason"}`."""
+"""The mapping from gRPC status codes to HTTP, and the body of all REST errors: `{"statusCode", "message", "reason"}`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from starlette.routing import Route
 
 from sickbay.domain.errors import ErrorReason, SickbayError
 from sickbay.server.errors import INTERNAL, Fault, fault_of, received
-from sickbay.server.rest.guard import SEALS
+from sickbay.server.rest.guard import SECURITY_HEADERS
 from sickbay.server.rest.views import View, encode
 
 _log = logging.getLogger(__name__)
@@ -42,12 +42,12 @@ STATUSES: Final[Mapping[grpc.StatusCode, int]] = MappingProxyType(
 """All others are 500."""
 
 OVERRIDES: Final[Mapping[str, int]] = MappingProxyType({ErrorReason.PAYLOAD_TOO_LARGE: 413, ErrorReason.IDEMPOTENCY_KEY_REUSED: 422})
-"""Reasons for which HTTP has a better word."""
+"""Reasons with a more specific HTTP status."""
 
 _DEFAULT_WAITS: Final[Mapping[int, float]] = MappingProxyType({HTTPStatus.SERVICE_UNAVAILABLE: 1.0, HTTPStatus.TOO_MANY_REQUESTS: 60.0})
-"""For errors that bring none, as those of batches do; names that clients make up are counted by the minute."""
-_GONE: Final = 499
-"""Nobody reads this answer: the client left before its request was complete."""
+"""For errors without one, such as those of batches; the limit of new names is per minute."""
+_CLIENT_DISCONNECTED: Final = 499
+"""The client disconnected before its request was complete; nobody reads this response."""
 
 
 def http_status(fault: Fault) -> int:
@@ -61,32 +61,32 @@ def error_view(status: int, message: str, reason: str) -> View:
 
 
 def fault_view(fault: Fault) -> View:
-    """The body for a fault; one of ours (500) says nothing but that."""
+    """The body for a fault; without details for internal errors (500)."""
     status = http_status(fault)
-    told = INTERNAL if status == HTTPStatus.INTERNAL_SERVER_ERROR else fault
-    return error_view(status, told.message, told.reason or told.code.name)
+    visible = INTERNAL if status == HTTPStatus.INTERNAL_SERVER_ERROR else fault
+    return error_view(status, visible.message, visible.reason or visible.code.name)
 
 
 def fault_response(fault: Fault) -> Response:
-    """The answer for a fault, with Retry-After where waiting helps."""
+    """The response for a fault, with Retry-After if retrying later helps."""
     view = fault_view(fault)
     wait = fault.retry_after or _DEFAULT_WAITS.get(view["statusCode"])
     return _response(view, {} if wait is None else {"retry-after": str(max(1, math.ceil(wait)))})
 
 
 def fault_of_any(error: BaseException) -> Fault:
-    """The fault of whatever a gateway's route raised."""
+    """The fault of an error that a route raised."""
     return received(error) if isinstance(error, grpc.aio.AioRpcError) else fault_of(error)
 
 
-def install(app: FastAPI) -> None:
-    """Answer every error of an application in the one form."""
+def install_handlers(app: FastAPI) -> None:
+    """Install the handlers of all errors of an application."""
     app.add_exception_handler(grpc.aio.AioRpcError, _on_fault)
     app.add_exception_handler(SickbayError, _on_fault)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)
-    app.add_exception_handler(ClientDisconnect, _on_gone)
-    app.add_exception_handler(Exception, _on_bug)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
+    app.add_exception_handler(Exception, _on_internal_error)
 
 
 async def _on_fault(request: Request, error: Exception) -> Response:
@@ -97,7 +97,7 @@ async def _on_fault(request: Request, error: Exception) -> Response:
 
 
 async def _on_invalid(_: Request, error: Exception) -> Response:
-    """FastAPI's own validation: of query and path parameters."""
+    """Errors of FastAPI's validation of query and path parameters."""
     first: Mapping[str, Any] = error.errors()[0] if isinstance(error, RequestValidationError) else {}
     names = [str(part) for part in first.get("loc", ()) if part not in {"query", "path", "body", "header"}]
     message = f"{'.'.join(names) or 'the request'}: {first.get('msg', 'not of the documented form')}"
@@ -105,13 +105,13 @@ async def _on_invalid(_: Request, error: Exception) -> Response:
 
 
 async def _on_http(request: Request, error: Exception) -> Response:
-    """Unknown routes and methods, and whatever a route raises as an HTTPException."""
+    """Unknown routes and methods, and HTTPExceptions of routes."""
     status, headers, detail = 500, None, ""
     if isinstance(error, HTTPException):
         status, headers, detail = error.status_code, error.headers, str(error.detail)
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
         headers = {"allow": ", ".join(_methods(request))}
-        if request.method == "OPTIONS":  # also a browser's preflight: it is told no permission
+        if request.method == "OPTIONS":  # including a browser's preflight, which gets no permission
             return Response(status_code=HTTPStatus.NO_CONTENT, headers=headers)
     phrase = HTTPStatus(status).phrase
     if detail in {"", phrase}:
@@ -120,25 +120,25 @@ async def _on_http(request: Request, error: Exception) -> Response:
 
 
 def _methods(request: Request) -> list[str]:
-    """Every method that the path knows, whichever route it belongs to (RFC 9110, section 10.2.1)."""
+    """All methods that the path supports, in any route (RFC 9110, section 10.2.1)."""
     here = (route for route in request.app.routes if isinstance(route, Route) and route.path_regex.match(request.scope["path"]))
-    found = {method for route in here for method in route.methods or ()} or {"GET"}  # a file of /docs is no route of its own
+    found = {method for route in here for method in route.methods or ()} or {"GET"}  # files of /docs are not routes
     return sorted(found | {"OPTIONS"} | ({"HEAD"} if "GET" in found else set()))
 
 
 _SENTENCES: Final = MappingProxyType(
-    {404: "there is nothing at {method} {path}; see /docs for the routes", 405: "{path} does not know the method {method}; see /docs"}
+    {404: "there is nothing at {method} {path}; see /docs for the routes", 405: "{path} does not support the method {method}; see /docs"}
 )
 
 
-async def _on_gone(_: Request, __: Exception) -> Response:
-    return Response(status_code=_GONE)
+async def _on_disconnect(_: Request, __: Exception) -> Response:
+    return Response(status_code=_CLIENT_DISCONNECTED)
 
 
-async def _on_bug(_: Request, __: Exception) -> Response:
-    """The server logs the traceback; the client gets none of it."""
+async def _on_internal_error(_: Request, __: Exception) -> Response:
+    """The server logs the traceback; the client gets no details."""
     response = fault_response(INTERNAL)
-    response.headers.update(SEALS)  # it is sent outside of the guard
+    response.headers.update(SECURITY_HEADERS)  # this response bypasses the guard
     return response
 
 

@@ -1,7 +1,7 @@
-"""What stands before every REST route: it refuses what browsers are abused for, seals every answer, and makes HEAD of GET.
+"""Middleware before all REST routes: it rejects cross-site requests, adds security headers to every response, and implements HEAD.
 
-Names in a path come percent-encoded one by one (RFC 3986, section 2.2), so that an id may hold a slash: the guard leaves `%2F` and `%25`
-as they are, and `Name` reads them when the route is found.
+Path segments are percent-decoded one by one (RFC 3986, section 2.2), so that an id may contain a slash: the guard keeps `%2F` and `%25`,
+and `Name` decodes them after routing.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sickbay.domain.errors import ErrorReason
-from sickbay.server.rest.intruders import Refusal, Sent, refused
+from sickbay.server.rest.request_policy import Refusal, RequestHeaders, find_refusal
 from sickbay.server.rest.views import encode
 from sickbay.system.hostnames import EVERY_HOST, Hosts
 
 _HOSTS: Final = "hosts"
-SEALS: Final = {
+SECURITY_HEADERS: Final = {
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
     "referrer-policy": "same-origin",
@@ -29,11 +29,11 @@ SEALS: Final = {
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
     "cache-control": "no-store",
 }
-"""On every answer that does not say otherwise itself: it is data, for this origin alone, and nobody keeps or frames it."""
+"""Added to responses that do not set them: a response is data, for this origin only, and must not be cached or framed."""
 
 
-def answer_only(app: Any, hosts: Hosts) -> None:
-    """Answer requests to these hosts only."""
+def allow_hosts(app: Any, hosts: Hosts) -> None:
+    """Accept requests to these hosts only."""
     setattr(app.state, _HOSTS, hosts)
 
 
@@ -41,35 +41,36 @@ class Guard:
     """The middleware."""
 
     def __init__(self, app: ASGIApp) -> None:
-        """Stand before `app`."""
+        """`app` is the application to protect."""
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse the request or let it in."""
+        """Reject the request or pass it on."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         hosts: Hosts = getattr(scope["app"].state, _HOSTS, EVERY_HOST)
         path = _path(scope)
-        refusal = refused(scope["method"], scope.get("http_version", "1.1"), Sent(scope["headers"]), hosts) or _illegible(path)
+        headers = RequestHeaders(scope["headers"])
+        refusal = find_refusal(scope["method"], scope.get("http_version", "1.1"), headers, hosts) or _check_path(path)
         if refusal:
-            await _told(refusal)(scope, receive, _sealed(send))
+            await _response(refusal)(scope, receive, _with_security_headers(send))
         elif scope["method"] == "HEAD":
-            await self._app({**scope, "method": "GET", "path": path}, receive, _headers_only(_sealed(send)))
+            await self._app({**scope, "method": "GET", "path": path}, receive, _headers_only(_with_security_headers(send)))
         else:
-            await self._app({**scope, "path": path}, receive, _sealed(send))
+            await self._app({**scope, "path": path}, receive, _with_security_headers(send))
 
 
-def _named(text: str) -> str:
+def _decode_name(text: str) -> str:
     return text.replace("%2F", "/").replace("%25", "%")
 
 
-Name = Annotated[str, AfterValidator(_named)]
-"""A name that a route takes from its path, as it was before it was percent-encoded."""
+Name = Annotated[str, AfterValidator(_decode_name)]
+"""A percent-decoded path parameter of a route."""
 
 
 def _path(scope: Scope) -> str | None:
-    """The path, decoded segment by segment; None if that gives no UTF-8."""
+    """The path, decoded segment by segment; None if it is not UTF-8."""
     raw = scope.get("raw_path")
     if raw is None or b"%" not in raw:
         return str(scope["path"])
@@ -80,33 +81,33 @@ def _path(scope: Scope) -> str | None:
         return None
 
 
-def _illegible(path: str | None) -> Refusal | None:
+def _check_path(path: str | None) -> Refusal | None:
     if path is not None:
         return None
     return Refusal(HTTPStatus.BAD_REQUEST, "the path is not UTF-8; encode names as UTF-8 before they are percent-encoded")
 
 
-def _told(refusal: Refusal) -> Response:
+def _response(refusal: Refusal) -> Response:
     status = refusal.status
     reason = ErrorReason.INVALID_FIELD if status is HTTPStatus.BAD_REQUEST else status.name
     view = {"statusCode": status, "message": refusal.message, "reason": reason}
     return Response(encode(view), status, refusal.headers, media_type="application/json")
 
 
-def _sealed(send: Send) -> Send:
-    async def sealed(message: Message) -> None:
+def _with_security_headers(send: Send) -> Send:
+    async def send_secured(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(raw=list(message.get("headers", ())))
-            for name, value in SEALS.items():
+            for name, value in SECURITY_HEADERS.items():
                 headers.setdefault(name, value)
             message["headers"] = headers.raw
         await send(message)
 
-    return sealed
+    return send_secured
 
 
 def _headers_only(send: Send) -> Send:
-    """Send the beginning of an answer and nothing else: the client is gone for whoever goes on, so that streams end at once."""
+    """Send only the headers of a response. The application sees a disconnected client afterwards, so that streams end at once."""
 
     async def headers_only(message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -1,7 +1,7 @@
-"""Parameters in a query that say nothing, or two things: refused where they could do harm.
+"""Rejects query parameters that are unknown or repeated, if that could do harm.
 
-One that comes twice, of which only one would count, is refused everywhere; an unknown one, perhaps a misspelt `tenant`, where something is
-changed. What is known is what `/openapi.json` says of the route.
+A repeated one, of which only one would count, is always rejected; an unknown one, perhaps a misspelt `tenant`, for methods that change
+something. The known parameters are those of the route in `/openapi.json`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from typing import Any, Final
 from fastapi import Request
 
 from sickbay.domain.errors import InvalidArgument
-from sickbay.server.rest.intruders import SAFE
+from sickbay.server.rest.request_policy import SAFE
 
 _SHOWN_CHARS: Final = 80
 
 
 async def check_parameters(request: Request) -> None:
-    """Before a route: InvalidArgument names a parameter that it cannot mean."""
+    """A dependency of all routes: InvalidArgument names a parameter that is unknown or repeated."""
     if not request.url.query:
         return
     known = _known(request)
@@ -27,14 +27,14 @@ async def check_parameters(request: Request) -> None:
         return
     for name, times in Counter(name for name, _ in request.query_params.multi_items()).items():
         if name not in known and request.method not in SAFE:
-            told = f"known are {', '.join(known)}" if known else "none is known here"
-            raise InvalidArgument(f"unknown parameter {_shown(name)}; {told}")
+            known_text = f"known are {', '.join(known)}" if known else "none is known here"
+            raise InvalidArgument(f"unknown parameter {_shown(name)}; {known_text}")
         if times > 1 and not known.get(name, True):
             raise InvalidArgument(f"the parameter {_shown(name)} is given {times} times; give it once")
 
 
 def _known(request: Request) -> Mapping[str, bool] | None:
-    """The route's documented parameters, and whether each may be repeated; None for what is not documented."""
+    """The route's documented parameters, and whether each may be repeated; None for undocumented routes."""
     paths: Mapping[str, Any] = request.app.openapi()["paths"]
     route = request.scope.get("route")
     operation = paths.get(getattr(route, "path", ""), {}).get(request.method.lower())

@@ -1,4 +1,4 @@
-"""What the bodies look like that `views.py` makes by hand, for `/openapi.json` and `/docs`; a test holds the two together."""
+"""Schemas of the bodies that `views.py` creates by hand, for `/openapi.json` and `/docs`; a test compares the two."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ _BreakerName = Literal["CLOSED", "OPEN", "HALF_OPEN", "FORCED_OPEN", "DISABLED",
 
 
 class Strict(BaseModel):
-    """A body without further fields."""
+    """A body without additional fields."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class ErrorBody(Strict):
-    """Every error: the HTTP status, a sentence that says what to do, and a stable reason to branch on."""
+    """An error: the HTTP status, a sentence that says what to do, and a stable reason to branch on."""
 
     statusCode: int
     message: str
@@ -35,7 +35,7 @@ class AcceptedBody(Strict):
 
 
 class BatchItemBody(Strict):
-    """What became of one job of a batch: `jobId`, or `error`."""
+    """The result for one job of a batch: `jobId`, or `error`."""
 
     jobId: str | None = None
     duplicate: bool | None = None
@@ -51,7 +51,7 @@ class BatchBody(Strict):
 
 
 class CodeBody(Strict):
-    """An error code and how often in a row."""
+    """An error code and how often it occurred in a row."""
 
     code: str
     count: int
@@ -59,7 +59,7 @@ class CodeBody(Strict):
 
 
 class ForcedBody(Strict):
-    """Who holds a circuit, until when (ms since the epoch), and why."""
+    """Who holds a breaker, until when (ms since the epoch), and why."""
 
     until: int | None = None
     by: str | None = None
@@ -67,7 +67,7 @@ class ForcedBody(Strict):
 
 
 class BreakerBody(Strict):
-    """A circuit; its times are ms since the epoch, and what says nothing in its state is left out."""
+    """A breaker; its times are ms since the epoch, and fields that do not apply to its state are omitted."""
 
     jobType: str
     tenant: str | None = None
@@ -88,7 +88,7 @@ class BreakerBody(Strict):
 
 
 class BreakersBody(Strict):
-    """A page of circuits, by job type; `nextPageToken` is missing on the last page."""
+    """A page of breakers, by job type; `nextPageToken` is missing on the last page."""
 
     count: int
     breakers: list[BreakerBody]
@@ -96,14 +96,14 @@ class BreakersBody(Strict):
 
 
 class ResetBody(Strict):
-    """A circuit was reset."""
+    """A breaker was reset."""
 
     message: str
     jobType: str
 
 
 class BreakerCounts(Strict):
-    """How many circuits there are."""
+    """The number of breakers."""
 
     total: int
     open: int
@@ -117,13 +117,13 @@ class FailureCounts(Strict):
 
 
 class JobCounts(Strict):
-    """How many jobs the ledger knows."""
+    """The number of jobs in the ledger."""
 
     byState: dict[_StateName, int]
 
 
 class MetricsBody(Strict):
-    """The system in numbers."""
+    """Metrics of the system."""
 
     circuitBreakers: BreakerCounts
     failures: FailureCounts
@@ -133,13 +133,13 @@ class MetricsBody(Strict):
 
 
 class Up(Strict):
-    """One part's health."""
+    """The health of one part."""
 
     status: Literal["up", "down"]
 
 
 class CheckBody(Strict):
-    """One part behind a service; `failing`: for a moment only. Without a `needed` one the service's work stands still."""
+    """One backend of a service; `failing`: only for a moment. Without a `needed` one the service cannot work."""
 
     status: Literal["up", "failing", "down"]
     needed: bool
@@ -148,7 +148,7 @@ class CheckBody(Strict):
 
 
 class HealthBody(Strict):
-    """The health of a service; `degraded`: something is down, and the main work goes on. `info` says what the HTTP status says."""
+    """The health of a service; `degraded`: something is down, but the main work continues. `info` corresponds to the HTTP status."""
 
     status: Literal["ok", "degraded", "error"]
     info: dict[str, Up]

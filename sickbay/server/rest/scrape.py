@@ -1,4 +1,4 @@
-"""`GET /metrics`, for Prometheus; the control plane's answers people first."""
+"""`GET /metrics`, for Prometheus; that of the control plane returns JSON by default."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ _TEXT: Final[dict[str, Any]] = {"schema": {"type": "string"}}
 DOCUMENTED: Final[dict[int | str, dict[str, Any]]] = {200: {"content": dict.fromkeys(TEXTS, _TEXT)}}
 
 
-def add_scrape(app: FastAPI, exposition: MetricsRegistry) -> None:
+def add_scrape(app: FastAPI, metrics: MetricsRegistry) -> None:
     """Add `GET /metrics`."""
 
     @app.get("/metrics", operation_id="Scrape", response_class=Response, responses=DOCUMENTED | MISDIRECTED, tags=["metrics"])
     async def scrape(request: Request) -> Response:
-        """This service in numbers, as Prometheus text, or OpenMetrics if `Accept` names it."""
-        return await scraped(exposition, request)
+        """Metrics of this service, as Prometheus text, or OpenMetrics if `Accept` names it."""
+        return await scrape_response(metrics, request)
 
 
-async def scraped(exposition: MetricsRegistry, request: Request) -> Response:
-    """The answer to a scrape."""
-    body, content_type = await exposition.text(request.headers.get("accept", ""))
+async def scrape_response(metrics: MetricsRegistry, request: Request) -> Response:
+    """The response to a scrape."""
+    body, content_type = await metrics.text(request.headers.get("accept", ""))
     return Response(body, headers={"content-type": content_type})
 
 
 def wants_text(accept: str) -> bool:
-    """Whether an `Accept` header asks for Prometheus's text by its name, rather than for JSON."""
+    """Whether an `Accept` header prefers Prometheus text, by name, to JSON."""
     return prefers(accept, TEXTS, JSON)

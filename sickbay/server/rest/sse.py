@@ -1,7 +1,7 @@
-"""Server-sent events: a stream of a stub as `text/event-stream`, with heartbeats, and cleaned up as soon as the client goes.
+"""Server-sent events: the stream of a stub as `text/event-stream`, with heartbeats, and closed as soon as the client disconnects.
 
-The form of events is FastAPI's own (`fastapi.sse`). Its way to run them is not: a first error is a proper HTTP error here, streams end
-with the application, and the id comes before the data, where whoever reads line by line needs it.
+The format of events is that of FastAPI (`fastapi.sse`), but streams run differently: an error before the first event is a proper HTTP
+error, streams end with the application, and the id precedes the data, as clients that read line by line need it.
 
     return await event_stream(request, relay(jobs.WatchJob(...), lambda reply: ("job", job_view(reply.job), reply.resume_token)))
 """
@@ -31,17 +31,17 @@ from sickbay.server.watches import Watches
 _log = logging.getLogger(__name__)
 
 HEARTBEAT: Final = 15.0
-"""Seconds of silence after which a comment is sent, so that proxies keep the connection."""
+"""Seconds without an event after which a comment is sent, so that proxies keep the connection."""
 PATIENCE: Final = 0.25
-"""Seconds to wait for a first event before the answer begins, so that an error at once is a proper HTTP error."""
+"""Seconds to wait for a first event before the response begins, so that an immediate error is a proper HTTP error."""
 
 RETRY_MS: Final = 3_000
-"""How long a browser waits before it connects again."""
+"""How long a browser waits before it reconnects."""
 
 STREAM: Final = ("text/event-stream",)
 
 Event = tuple[str, Any, str]
-"""The event's name, its data, which is sent as JSON, and its id, from which a later stream goes on; empty: that of the event before."""
+"""The event's name, its data, which is sent as JSON, and its id, where a later stream continues; empty: that of the previous event."""
 
 _HEADERS: Final = {"cache-control": "no-store", "x-accel-buffering": "no"}
 _WELCOME: Final = format_sse_event(comment="welcome", retry=RETRY_MS)
@@ -60,15 +60,15 @@ async def relay(call: grpc.aio.UnaryStreamCall[Any, Any], view: Callable[[Any], 
 async def event_stream(
     request: Request, source: AsyncGenerator[Event], *, heartbeat: float = HEARTBEAT, patience: float = PATIENCE
 ) -> Response:
-    """The answer that sends `source`. Raises what `source` raises before its first event; later an event `error` ends the stream.
+    """The response that sends `source`. Raises what `source` raises before its first event; later an event `error` ends the stream.
 
-    A source that ends at once without any event has nothing more to tell, ever: 204, at which a browser does not connect again.
-    The stream also ends when the application is closing (`rest.closing`). However it ends, `source` is closed. It counts as a watch of
-    the client's address: ResourceExhausted if that has too many.
+    If the source ends without any event, the stream is finished for good: 204, after which a browser does not reconnect.
+    The stream also ends when the application is closing (`rest.closing`). In any case `source` is closed. It counts as a watch of the
+    client's address: ResourceExhausted if that has too many.
     """
     watch = ExitStack()
     try:
-        watch.enter_context(_watches(request.app).held(peer_of(request.client.host if request.client else "")))
+        watch.enter_context(_watches(request.app).hold(peer_of(request.client.host if request.client else "")))
     except BaseException:
         await source.aclose()
         raise
@@ -86,7 +86,7 @@ async def event_stream(
 
 
 def share_watches(app: Any, watches: Watches) -> None:
-    """Count this application's streams with these."""
+    """Use these limits for the streams of this application."""
     app.state.watches = watches
 
 
@@ -99,7 +99,7 @@ def _watches(app: Any) -> Watches:
 
 
 class _EventStream(EventSourceResponse):
-    """One running stream: it ends with its source, with the client, and with the application."""
+    """A running stream: it ends with its source, with the client, and with the application."""
 
     def __init__(
         self,
@@ -109,27 +109,27 @@ class _EventStream(EventSourceResponse):
         heartbeat: float,
         watch: ExitStack,
     ) -> None:
-        self._blocks = self._told(stopping)
+        self._blocks = self._render_stream(stopping)
         super().__init__(self._blocks, headers=_HEADERS)
         self._source, self._next = source, first
         self._heartbeat, self._watch = heartbeat, watch
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI's signature
-        told = asyncio.ensure_future(self.stream_response(send))
-        gone = asyncio.ensure_future(self.listen_for_disconnect(receive))
+        sending = asyncio.ensure_future(self.stream_response(send))
+        disconnected = asyncio.ensure_future(self.listen_for_disconnect(receive))
         try:
-            await asyncio.wait({told, gone}, return_when=asyncio.FIRST_COMPLETED)
-            if told.done():
-                told.result()
+            await asyncio.wait({sending, disconnected}, return_when=asyncio.FIRST_COMPLETED)
+            if sending.done():
+                sending.result()
         except OSError:
-            pass  # the client went while we wrote
+            pass  # the client disconnected during a write
         finally:
             self._watch.close()
-            await _cancel(told, gone)
+            await _cancel(sending, disconnected)
             await self._blocks.aclose()
             await _close(self._source, self._next)
 
-    async def _told(self, stopping: asyncio.Event) -> AsyncGenerator[bytes]:
+    async def _render_stream(self, stopping: asyncio.Event) -> AsyncGenerator[bytes]:
         yield _WELCOME
         stopped: asyncio.Future[Any] = asyncio.ensure_future(stopping.wait())
         try:
@@ -147,10 +147,10 @@ class _EventStream(EventSourceResponse):
             await _cancel(stopped)
 
     def _block(self) -> bytes | None:
-        """The next event as text, None if it was the last; a failure is told as an event, after which the source is exhausted."""
+        """The next event as text, None after the last; a failure is sent as an event, after which the source is exhausted."""
         try:
             event = self._next.result()
-        except Exception as error:  # noqa: BLE001 - the answer has begun, this is the only way left to tell
+        except Exception as error:  # noqa: BLE001 - the response has begun, so the error can only be sent as an event
             if not isinstance(error, grpc.aio.AioRpcError):
                 _log.exception("an event stream failed")
             event = ("error", fault_view(fault_of_any(error)), "")
@@ -162,7 +162,7 @@ class _EventStream(EventSourceResponse):
 
 
 async def _close(source: AsyncGenerator[Event], pending: asyncio.Future[Event | None]) -> None:
-    """Let go of the source, whether it waits for its next event or not."""
+    """Close the source, whether it waits for its next event or not."""
     await _cancel(pending)
     await source.aclose()
 

@@ -1,7 +1,7 @@
-"""What REST says otherwise than the rules of `transcoding`: one table, of the messages whose JSON is documented.
+"""The exceptions of REST from the rules of `transcoding`: a table of messages with a documented JSON format.
 
-A message that does not stand here needs nothing: its fields in camelCase, states without prefix, times as RFC 3339 in UTC with
-milliseconds, payloads byte for byte. Fields that are not set are left out, so a healthy circuit is just
+Other messages need no entry: fields are in camelCase, states without prefix, times as RFC 3339 in UTC with milliseconds, payloads byte
+for byte. Unset fields are omitted, so a healthy breaker is just
 `{"jobType": ..., "state": "CLOSED"}`.
 """
 
@@ -14,7 +14,7 @@ import msgspec
 
 from sickbay.breakers.v1.breaker_pb2 import Breaker
 from sickbay.breakers.v1.breaker_service_pb2 import GetMetricsResponse, ListBreakersResponse, ResetBreakerResponse
-from sickbay.domain.job import DEFAULT_TENANT, NAME_PATTERN
+from sickbay.domain.job import DEFAULT_TENANT, NAME_PATTERN, JobState
 from sickbay.jobs.v1.job_pb2 import JOB_VIEW_BASIC, JOB_VIEW_FULL
 from sickbay.jobs.v1.job_service_pb2 import SubmitJobResponse
 from sickbay.server.rest.transcoding.fields import Shape, Shapes, View
@@ -34,18 +34,18 @@ def encode(view: Any) -> bytes:
 
 
 def accepted_view(job_type: str, job_id: str, *, duplicate: bool) -> View:
-    """The documented answer to an accepted job."""
+    """The documented response to an accepted job."""
     view = {"status": "accepted", "message": "Job queued for processing", "jobType": job_type, "jobId": job_id}
     return view | {"duplicate": True} if duplicate else view
 
 
 def reset_view(job_type: str) -> View:
-    """The documented answer to a reset."""
+    """The documented response to a reset."""
     return {"message": f"Circuit breaker for '{job_type}' has been reset", "jobType": job_type}
 
 
 def breaker_view(breaker: Breaker) -> View:
-    """A circuit; its times are integers, ms since the epoch, as documented."""
+    """A breaker; its times are integers, ms since the epoch, as documented."""
     opened = breaker.state in _OPENED
     view = {
         "jobType": breaker.job_type,
@@ -69,7 +69,7 @@ def breaker_view(breaker: Breaker) -> View:
 
 
 def breakers_view(breakers: list[View], next_page_token: str = "") -> View:
-    """A page of circuits."""
+    """A page of breakers."""
     return _without_none({"count": len(breakers), "breakers": breakers, "nextPageToken": next_page_token or None})
 
 
@@ -120,11 +120,11 @@ def _breakers(reply: ListBreakersResponse) -> View:
 _NAME: Final = {"pattern": f"^{NAME_PATTERN}$"}
 _NAME_OR_NONE: Final = {"pattern": f"^({NAME_PATTERN})?$"}
 _LOOSE: Final = {"additionalProperties": True, "required": []}
-"""The items of a batch are judged one by one."""
+"""The items of a batch are validated one by one."""
 
 SHAPES: Final[Shapes] = MappingProxyType(
     {
-        # Answers.
+        # Responses.
         "sickbay.jobs.v1.Job": Shape(
             names={"submit_time": "submittedAt", "update_time": "updatedAt", "start_time": "startedAt"}, sparse=frozenset({"history"})
         ),
@@ -153,19 +153,20 @@ SHAPES: Final[Shapes] = MappingProxyType(
             names={"states": "state", "view": "history"}, kinds={"view": flag(JOB_VIEW_BASIC, JOB_VIEW_FULL)}
         ),
         "sickbay.jobs.v1.ListQuarantinedJobsRequest": Shape(
-            kinds={"min_age": whole_seconds(0, _AGE)}, documented={"state": {"enum": ["PARKED", "QUARANTINED"]}}
+            kinds={"min_age": whole_seconds(0, _AGE)},
+            documented={"state": {"enum": [state.value for state in JobState if state.in_quarantine]}},
         ),
         "sickbay.jobs.v1.ResubmitJobRequest": Shape(documented={"job_type": _NAME}),
         "sickbay.jobs.v1.RequeueJobsRequest": Shape(kinds={"min_age": whole_seconds(1, _AGE)}, documented={"job_ids": {"maxItems": 500}}),
         "sickbay.breakers.v1.ListBreakersRequest": Shape(
-            documented={"page_size": {"description": "At most this many, 1 to 1,000; 0 means 1,000."}}
+            documented={"page_size": {"description": "The maximum number of results, 1 to 1,000; 0 means 1,000."}}
         ),
         "sickbay.breakers.v1.ForceOpenBreakerRequest": Shape(names={"duration": "seconds"}, documented={"duration": {"minimum": 0.001}}),
     }
 )
 
 render: Final = Renderer(SHAPES)
-"""A message as its view."""
+"""Converts a message to its view."""
 job_view: Final = render
 change_view: Final = render
 quarantined_view: Final = render

@@ -11,7 +11,7 @@ from collections import defaultdict
 import pytest
 
 from sickbay.adapters.embedded.broker import SqliteBroker
-from sickbay.concurrency.pauses import Pauses
+from sickbay.concurrency.pauses import Backoff
 from sickbay.domain.errors import Unavailable
 from sickbay.ports import Message, Queue
 from tests.support.broker_messages import jobs, take
@@ -77,7 +77,7 @@ async def test_a_locked_file_fails_gets_and_keeps_acks_for_later(path, broker):
 
 
 async def test_acks_that_failed_are_tried_again_without_being_asked(path, broker):
-    broker._tries = Pauses(0.01, 0.01)
+    broker._tries = Backoff(0.01, 0.01)
     await broker.publish(jobs("a"))
     async with broker.consume(Queue.MAIN, 1) as consumer:
         (a,) = await take(consumer, 1)
@@ -203,7 +203,7 @@ async def noticed(condition):
 
 
 async def test_a_full_disk_is_told_and_its_end_is_found_without_being_asked(broker, monkeypatch):
-    broker._tries = Pauses(0.01, 0.01)
+    broker._tries = Backoff(0.01, 0.01)
     await broker.publish(jobs("before"))
     pages = broker._store._connection.execute("PRAGMA page_count").fetchone()[0]
     broker._store._connection.execute(f"PRAGMA max_page_count = {pages}")
@@ -240,7 +240,7 @@ async def test_a_disk_that_goes_on_failing_is_tried_with_pauses(broker, monkeypa
         for _ in range(100):
             await asyncio.sleep(0)
         assert (len(synced), broker.trouble) == (1, "no disk")
-        broker._tries = Pauses(0.01, 0.01)
+        broker._tries = Backoff(0.01, 0.01)
         broker._alarm.ring_in(0)
         await noticed(lambda: len(synced) > 2)
     await noticed(lambda: not broker.trouble)

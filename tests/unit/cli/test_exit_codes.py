@@ -283,4 +283,4 @@ def test_ctrl_c_in_the_first_batch_of_a_file_says_what_is_unsure(fleet: Fleet, t
     path.write_text('{"jobType": "email", "payload": {}}\n' * 250)
     code, _, said = interrupted(fleet, "BatchSubmitJobs", jobs_pb.BatchSubmitJobsResponse(), "submit", "--from", str(path), after=0)
     assert code == 130
-    assert said == "stopped: 0 jobs accepted, lines 1 to 100 may or may not have been; go on with line 1\n"
+    assert said == "stopped: 0 jobs accepted, lines 1 to 100 may or may not have been; continue with line 1\n"

@@ -155,7 +155,7 @@ def test_a_service_that_goes_half_way_leaves_a_line_to_go_on_with(fleet: Fleet):
     fleet.answers["BatchSubmitJobs"] = lambda request: batch(request) if len(fleet.calls) == 1 else BUSY
     result = fleet.run("submit", "--from", "-", stdin=lines(*[{"jobType": "email", "payload": {}}] * 150))
     assert result.exit_code == 4
-    assert "100 jobs accepted, lines 101 to 150 may or may not have been; go on with line 101" in result.stderr
+    assert "100 jobs accepted, lines 101 to 150 may or may not have been; continue with line 101" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sickbay.concurrency.pace import Pace
+from sickbay.concurrency.pace import TokenBucket
 
 
 def test_a_burst_passes_at_once_and_then_there_is_a_rate():
     clock = [100.0]
-    pace = Pace(3, 20, lambda: clock[0])
+    pace = TokenBucket(3, 20, lambda: clock[0])
     assert [pace.wait_s() for _ in range(3)] == [0.0, 0.0, 0.0]
     assert pace.wait_s() == pytest.approx(0.05)
     clock[0] += 0.05
@@ -22,7 +22,7 @@ def test_a_burst_passes_at_once_and_then_there_is_a_rate():
 @given(st.lists(st.floats(0, 0.2), min_size=1, max_size=300))
 def test_who_waits_as_told_never_has_more_than_the_burst_and_the_rate(pauses):
     clock = [0.0]
-    pace = Pace(5, 20, lambda: clock[0])
+    pace = TokenBucket(5, 20, lambda: clock[0])
     for turns, pause in enumerate(pauses, 1):
         clock[0] += pause
         clock[0] += pace.wait_s()
@@ -30,6 +30,6 @@ def test_who_waits_as_told_never_has_more_than_the_burst_and_the_rate(pauses):
 
 
 async def test_a_turn_waits():
-    pace = Pace(1, 1_000_000)
+    pace = TokenBucket(1, 1_000_000)
     for _ in range(10):
-        await pace.turn()
+        await pace.acquire()

@@ -4,20 +4,20 @@ import asyncio
 
 import pytest
 
-from sickbay.concurrency.waiting import set_within
+from sickbay.concurrency.waiting import wait_for_event
 
 
 async def test_it_says_whether_the_event_came():
     event = asyncio.Event()
-    assert await set_within(event, 0.001) is False
+    assert await wait_for_event(event, 0.001) is False
     event.set()
-    assert await set_within(event, 0) is True
-    assert await set_within(event, None) is True
+    assert await wait_for_event(event, 0) is True
+    assert await wait_for_event(event, None) is True
 
 
 async def test_a_cancellation_gets_through_even_when_the_event_comes_at_the_same_moment():
     event = asyncio.Event()
-    waiting = asyncio.create_task(set_within(event, 60))
+    waiting = asyncio.create_task(wait_for_event(event, 60))
     await asyncio.sleep(0)
     event.set()
     waiting.cancel()

@@ -3,7 +3,7 @@
 import pytest
 
 from sickbay.breakers.v1.breaker_service_pb2 import ListBreakersRequest
-from sickbay.contract.paging import Paging, next_page_token, paging
+from sickbay.contract.paging import Paging, next_page_token, parse_paging
 from sickbay.domain.errors import ErrorReason, InvalidArgument
 from sickbay.jobs.v1.job_pb2 import JOB_VIEW_FULL, Job
 from sickbay.jobs.v1.job_service_pb2 import ListJobsRequest
@@ -15,20 +15,20 @@ LISTINGS = [ListJobsRequest, ListQuarantinedJobsRequest, ListFailureGroupsReques
 @pytest.mark.parametrize("kind", LISTINGS)
 @pytest.mark.parametrize(("size", "limit"), [(0, 50), (1, 1), (1000, 1000)])
 def test_page_sizes(kind, size, limit):
-    assert paging(kind(page_size=size)) == Paging(limit, "")
+    assert parse_paging(kind(page_size=size)) == Paging(limit, "")
 
 
 @pytest.mark.parametrize("size", [-1, 1001, -(2**31), 2**31 - 1])
 def test_bad_page_sizes(size):
     with pytest.raises(InvalidArgument, match="1 to 1,000"):
-        paging(ListJobsRequest(page_size=size))
+        parse_paging(ListJobsRequest(page_size=size))
 
 
 @pytest.mark.parametrize("kind", LISTINGS)
 def test_a_token_continues_its_query_with_any_page_size(kind):
     token = next_page_token(kind(tenant="acme"), "1700,ä/+?id")
     assert token.replace("-", "").replace("_", "").isalnum()
-    assert paging(kind(tenant="acme", page_size=7, page_token=token)) == Paging(7, "1700,ä/+?id")
+    assert parse_paging(kind(tenant="acme", page_size=7, page_token=token)) == Paging(7, "1700,ä/+?id")
 
 
 def test_no_cursor_no_token():
@@ -38,7 +38,7 @@ def test_no_cursor_no_token():
 def test_neither_view_nor_order_of_states_changes_the_query():
     first = ListJobsRequest(states=[Job.STATE_PARKED, Job.STATE_QUEUED])
     again = ListJobsRequest(states=[Job.STATE_QUEUED, Job.STATE_PARKED], view=JOB_VIEW_FULL, page_token=next_page_token(first, "c"))
-    assert paging(again).cursor == "c"
+    assert parse_paging(again).cursor == "c"
 
 
 GOOD = next_page_token(ListJobsRequest(job_type="email"), "cursor")
@@ -61,5 +61,5 @@ GOOD = next_page_token(ListJobsRequest(job_type="email"), "cursor")
 )
 def test_a_token_of_another_query_is_refused(request_):
     with pytest.raises(InvalidArgument) as caught:
-        paging(request_)
+        parse_paging(request_)
     assert caught.value.reason is ErrorReason.INVALID_PAGE_TOKEN

@@ -74,7 +74,7 @@ def test_quarantined_jobs_in_lists_have_no_payload():
 
 
 def test_a_case_has_everything():
-    message = responses.case(QuarantinedJob(RECORD, [PayloadRevision(7, "ann", b"{}", b'{"a": 1}')], [CHANGE]))
+    message = responses.quarantined_details(QuarantinedJob(RECORD, [PayloadRevision(7, "ann", b"{}", b'{"a": 1}')], [CHANGE]))
     assert message.payload_json == '{"a": 1}'
     assert message.job == responses.job(RECORD, [CHANGE])
     revision = message.revisions[0]

@@ -38,7 +38,7 @@ class Touchy:
 
 
 def a_sweep(backends, writer=None, broker=None, seconds=lambda: 0.0):
-    return QuarantineReconciler(broker or backends.broker, writer or backends.writer, backends.clock, troubled=FailingCopies(seconds))
+    return QuarantineReconciler(broker or backends.broker, writer or backends.writer, backends.clock, failing=FailingCopies(seconds))
 
 
 async def names(backends, count):
@@ -53,10 +53,10 @@ async def test_a_fault_of_one_copy_holds_up_no_other(method, caplog):
         for name in ("touchy", "unknown"):
             await backends.broker.publish([Message(TO_QUARANTINE, encode_event(parked(name)))])
         for n in (0, 5):
-            await backends.wards.discard(f"p{n}", "", "me")
-        swept = await a_sweep(backends, Touchy(backends.writer, method, "touchy")).round(whole=True)
+            await backends.quarantine.discard(f"p{n}", "", "me")
+        swept = await a_sweep(backends, Touchy(backends.writer, method, "touchy")).run_round(whole=True)
         assert (swept.ghosts, swept.kept, swept.told, swept.left) == (2, 5, 1, 1)
-        assert caplog.text.count("makes the sweep fail") == 1
+        assert caplog.text.count("cannot be reconciled") == 1
         assert "RuntimeError: a fault" in caplog.text
         assert await names(backends, 6) == ["p1", "p2", "p3", "p4", "touchy", "unknown"]
 
@@ -65,10 +65,10 @@ async def test_one_that_cannot_even_be_read_or_moved_holds_up_no_other():
     """It stays at the head, where it was."""
     async with open_backends() as backends:
         await set_aside(backends, parked("touchy"), parked("a"), parked("b"))
-        await backends.wards.discard("b", "", "me")
+        await backends.quarantine.discard("b", "", "me")
         broker = Touchy(backends.broker, "publish", "touchy", error=ValueError)
         for _ in range(2):
-            swept = await a_sweep(backends, broker=broker).round(whole=True)
+            swept = await a_sweep(backends, broker=broker).run_round(whole=True)
             backends.clock.now += 1
         assert (swept.kept, swept.left, swept.ghosts) == (1, 1, 0)
         assert await names(backends, 2) == ["a", "touchy"]
@@ -84,7 +84,7 @@ async def test_it_is_left_alone_for_a_while_and_forgotten_once_it_is_well():
         asked = []
         for passed in (0, FIRST_PAUSE_S - 1, 1, 2 * FIRST_PAUSE_S - 1, 1):
             clock.now += passed
-            swept = await sweep.round(whole=True)
+            swept = await sweep.run_round(whole=True)
             assert (swept.kept, swept.left) == (1, 1)
             backends.clock.now += 1
             asked.append(len(writer.asked))
@@ -92,13 +92,13 @@ async def test_it_is_left_alone_for_a_while_and_forgotten_once_it_is_well():
         assert asked == [3, 1, 3, 1, 3]
         clock.now += 10 * FIRST_PAUSE_S
         writer.live = backends.writer.live
-        assert (await sweep.round(whole=True)).kept == 2
-        assert len(sweep._sorter._troubled) == 0
+        assert (await sweep.run_round(whole=True)).kept == 2
+        assert len(sweep._copies._failing) == 0
 
 
 def test_the_pauses_grow_from_a_minute_to_an_hour():
-    troubled = FailingCopies(lambda: 0.0)
-    pauses = [troubled.failed(b"x") for _ in range(9)]
+    failing = FailingCopies(lambda: 0.0)
+    pauses = [failing.record_failure(b"x") for _ in range(9)]
     assert (pauses[:3], pauses[-2:]) == ([60.0, 120.0, 240.0], [3_600.0, 3_600.0])
     assert pauses[0] == FIRST_PAUSE_S
     assert pauses[-1] == LONGEST_PAUSE_S
@@ -108,16 +108,16 @@ async def test_a_fault_of_everything_is_not_taken_for_that_of_copies():
     """It is raised, and nothing is destroyed; a ledger that is away is not asked about halves."""
     async with open_backends() as backends:
         await set_aside(backends, *(parked(f"p{n}") for n in range(4)))
-        await backends.wards.discard("p1", "", "me")
+        await backends.quarantine.discard("p1", "", "me")
         with pytest.raises(RuntimeError):
-            await a_sweep(backends, Touchy(backends.writer, "live", "p")).round()
+            await a_sweep(backends, Touchy(backends.writer, "live", "p")).run_round()
         away = Touchy(backends.writer, "live", "p", error=Unavailable)
         with pytest.raises(Unavailable):
-            await a_sweep(backends, away).round()
+            await a_sweep(backends, away).run_round()
         assert away.asked == [4]
         assert await backends.broker.depth(Queue.QUARANTINE) == 4
         backends.clock.now += 1
-        assert (await a_sweep(backends).round()).ghosts == 1
+        assert (await a_sweep(backends).run_round()).ghosts == 1
 
 
 async def test_a_batch_full_of_them_is_passed_at_the_next_round(monkeypatch):
@@ -125,12 +125,12 @@ async def test_a_batch_full_of_them_is_passed_at_the_next_round(monkeypatch):
     monkeypatch.setattr(sweep_module, "BATCH", 2)
     async with open_backends() as backends:
         await set_aside(backends, *(parked(f"touchy{n}") for n in range(2)), parked("a"), parked("b"))
-        await backends.wards.discard("b", "", "me")
+        await backends.quarantine.discard("b", "", "me")
         sweep = a_sweep(backends, Touchy(backends.writer, "live", "touchy"))
         with pytest.raises(RuntimeError):
-            await sweep.round()
+            await sweep.run_round()
         backends.clock.now += 1
-        swept = [await sweep.round(whole=True) for _ in range(2)]
+        swept = [await sweep.run_round(whole=True) for _ in range(2)]
         assert sum(one.ghosts for one in swept) == 1
         assert await names(backends, 3) == ["a", "touchy0", "touchy1"]
 
@@ -148,12 +148,12 @@ def test_whichever_copies_make_trouble_no_last_copy_is_destroyed_and_every_ghost
                     await backends.writer.apply([event])
                 await backends.broker.publish([Message(TO_QUARANTINE, encode_event(event))] * (1 + (kind == "twice")))
                 if kind == "ghost":
-                    await backends.wards.discard(event.job.job_id, "", "me")
+                    await backends.quarantine.discard(event.job.job_id, "", "me")
             sweep = a_sweep(backends, Touchy(backends.writer, "live", "touchy"))
             for _ in range(len(kinds) + 2):
                 backends.clock.now += 1
                 try:
-                    await sweep.round(whole=True)
+                    await sweep.run_round(whole=True)
                 except RuntimeError:
                     continue
             stay = sorted(f"{kind}{number}." for number, kind in enumerate(kinds) if kind != "ghost")
@@ -168,9 +168,9 @@ def test_whichever_copies_make_trouble_no_last_copy_is_destroyed_and_every_ghost
 
 def test_so_many_are_remembered():
     clock = ManualClock()
-    troubled = FailingCopies(clock)
+    failing = FailingCopies(clock)
     for number in range(MAX_REMEMBERED + 5):
-        troubled.failed(str(number).encode())
-    assert len(troubled) == MAX_REMEMBERED
-    assert not troubled.is_resting(b"4")
-    assert troubled.is_resting(b"5")
+        failing.record_failure(str(number).encode())
+    assert len(failing) == MAX_REMEMBERED
+    assert not failing.is_resting(b"4")
+    assert failing.is_resting(b"5")

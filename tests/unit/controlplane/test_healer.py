@@ -24,13 +24,13 @@ from tests.support.quarantine_events import EMAIL, job, parked, set_aside, take
 async def test_a_release_cut_before_the_ledger_knew_is_finished_and_marked():
     async with open_backends() as backends:
         await set_aside(backends, parked("a"))
-        claims = await backends.wards.lease_parked(EMAIL, 10)
-        backends.wards.fail("released")
+        claims = await backends.quarantine.lease_parked(EMAIL, 10)
+        backends.quarantine.fail("released")
         with pytest.raises(Unavailable):
-            await Releaser(backends.broker, backends.wards).release(claims)
-        assert await backends.wards.lease_expired() == []
+            await Releaser(backends.broker, backends.quarantine).release(claims)
+        assert await backends.quarantine.lease_expired() == []
         backends.clock.now += 60_000
-        await Releaser(backends.broker, backends.wards).release(await backends.wards.lease_expired())
+        await Releaser(backends.broker, backends.quarantine).release(await backends.quarantine.lease_expired())
         copies = await take(backends, Queue.MAIN, 2)
         assert [(copy.generation, copy.maybe_duplicate) for copy in copies] == [(1, False), (1, True)]
         assert (await backends.reader.get("a")).state is JobState.QUEUED
@@ -39,10 +39,10 @@ async def test_a_release_cut_before_the_ledger_knew_is_finished_and_marked():
 async def test_a_release_whose_publish_failed_keeps_the_job_set_aside():
     async with open_backends() as backends:
         await set_aside(backends, parked("a"))
-        claims = await backends.wards.lease_parked(EMAIL, 10)
+        claims = await backends.quarantine.lease_parked(EMAIL, 10)
         backends.broker.fail("publish")
         with pytest.raises(Unavailable):
-            await Releaser(backends.broker, backends.wards).release(claims)
+            await Releaser(backends.broker, backends.quarantine).release(claims)
         assert (await backends.reader.get("a")).state is JobState.PARKED
 
 
@@ -56,16 +56,16 @@ class Seconds:
         return self.now
 
 
-def healing(backends, damping=None, clock=None):
-    releaser = Releaser(backends.broker, backends.wards)
+def healing(backends, release_backoff=None, clock=None):
+    releaser = Releaser(backends.broker, backends.quarantine)
     return Healer(
         breakers=backends.breakers,
-        wards=backends.wards,
+        quarantine=backends.quarantine,
         broker=backends.broker,
         releaser=releaser,
         on_released=lambda: None,
         clock=clock or backends.clock,
-        damping=damping,
+        release_backoff=release_backoff,
     )
 
 
@@ -152,7 +152,7 @@ async def test_the_healer_hears_of_changes_and_survives_a_ledger_that_is_away():
     async with open_backends() as backends:
         await open_breaker(backends)
         await set_aside(backends, parked("a"))
-        backends.wards.fail("parked", 1)
+        backends.quarantine.fail("parked", 1)
         running = asyncio.create_task(healing(backends).run())
         await asyncio.sleep(0)
         await backends.breakers.command(EMAIL, Command(Action.RESET))
@@ -176,7 +176,7 @@ async def test_a_half_open_circuit_releases_nothing_more():
 async def test_a_healer_that_is_nudged_while_it_is_cancelled_ends():
     async with open_backends() as backends:
         healer = healing(backends)
-        assert await ends_though_nudged(healer.run(), healer._look, healer.nudge)
+        assert await ends_though_nudged(healer.run(), healer._look, healer.wake)
 
 
 async def parked_again(backends, healer):
@@ -184,7 +184,7 @@ async def parked_again(backends, healer):
     count = await backends.broker.depth(Queue.MAIN)
     events = [replace(parked(copy.job_id), job=copy) for copy in await take(backends, Queue.MAIN, count)]
     await set_aside(backends, *events)
-    healer.hear(events)
+    healer.observe_events(events)
     return count
 
 
@@ -205,9 +205,9 @@ async def test_released_jobs_that_only_come_back_are_released_ever_more_slowly()
             await healer._look_once()
             assert await parked_again(backends, healer) == 1
         assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]
-        assert healer.damping.held_back() == {EMAIL}
-        healer.hear([replace(parked("p00"), state=JobState.SUCCEEDED)])
-        assert healer.damping.held_back() == frozenset()
+        assert healer.release_backoff.held_back() == {EMAIL}
+        healer.observe_events([replace(parked("p00"), state=JobState.SUCCEEDED)])
+        assert healer.release_backoff.held_back() == frozenset()
         await healer._look_once()
         assert await backends.broker.depth(Queue.MAIN) == 50
 
@@ -223,17 +223,17 @@ async def test_a_circuit_that_opened_meanwhile_explains_why_jobs_come_back():
         await parked_again(backends, healer)
         await backends.breakers.command(EMAIL, Command(Action.RESET))
         await healer._look_once()
-        assert (healer.damping.held_back(), await backends.broker.depth(Queue.MAIN)) == (frozenset(), 2)
+        assert (healer.release_backoff.held_back(), await backends.broker.depth(Queue.MAIN)) == (frozenset(), 2)
 
 
 async def test_a_trouble_that_ends_without_news_is_forgotten():
     seconds = Seconds()
-    damping = ReleaseBackoff(seconds, lambda: 1.0)
-    damping.released(EMAIL, None)
-    assert damping.heard([parked("a"), parked("a", generation=1), parked("b", generation=1)]) == [EMAIL]
-    assert (damping.wait_s(EMAIL), damping.is_held(EMAIL)) == (1.0, True)
+    release_backoff = ReleaseBackoff(seconds, lambda: 1.0)
+    release_backoff.record_release(EMAIL, None)
+    assert release_backoff.observe_events([parked("a"), parked("a", generation=1), parked("b", generation=1)]) == [EMAIL]
+    assert (release_backoff.wait_s(EMAIL), release_backoff.is_held(EMAIL)) == (1.0, True)
     seconds.now += 200
-    assert (damping.wait_s(EMAIL), damping.is_held(EMAIL)) == (0.0, False)
+    assert (release_backoff.wait_s(EMAIL), release_backoff.is_held(EMAIL)) == (0.0, False)
 
 
 @pytest.mark.parametrize("ahead_ms", [-3_600_000, -120_000, 120_000, 3_600_000])
@@ -259,7 +259,7 @@ async def test_a_hold_ends_by_the_clock_of_the_circuits():
 async def test_a_ledger_that_stays_away_is_asked_ever_more_seldom():
     async with open_backends() as backends:
         healer = healing(backends)
-        backends.wards.fail("parked", 10)
+        backends.quarantine.fail("parked", 10)
         waits = [await healer._look_once() for _ in range(10)]
         assert waits[0] <= 1.2
         assert 8 <= waits[-1] <= 12

@@ -40,7 +40,7 @@ def held(fleet, clock):
 async def hold(held, fleet, key, action=Action.FORCE_OPEN):
     await held.check(key, action)
     fleet.states[key] = BreakerState.FORCED_OPEN
-    held.note(key, action)
+    held.record(key, action)
 
 
 async def test_made_up_names_are_bounded_and_counted_once_a_second(held, fleet, clock):
@@ -59,7 +59,7 @@ async def test_who_sets_one_free_may_hold_another_at_once(held, fleet):
     for number in range(MAX_HELD_UNKNOWN):
         await hold(held, fleet, BreakerKey(f"made-up-{number}"))
     fleet.states[BreakerKey("made-up-7")] = BreakerState.CLOSED
-    held.note(BreakerKey("made-up-7"), Action.RESET)
+    held.record(BreakerKey("made-up-7"), Action.RESET)
     await hold(held, fleet, BreakerKey("another"))
 
 

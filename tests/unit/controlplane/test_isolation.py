@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane import ledger_ingest as keeper_module
-from controlplane.isolation import tell
+from controlplane.isolation import apply_events
 from controlplane.ledger_ingest import LedgerIngester
 from controlplane.reconcile import QuarantineReconciler
 from sickbay.domain.errors import Unavailable, Unstorable
@@ -50,7 +50,7 @@ def test_of_a_batch_all_but_the_refused_are_kept_and_those_stand_in_quarantine(r
     """Whichever they are and however many; each keeps its place in the answer and its bytes in the quarantine."""
     events = [queued(f"j{number}") for number in range(len(refusals))]
     ledger = Picky(f"j{number}" for number, refused in enumerate(refusals) if refused)
-    told = asyncio.run(tell(ledger, events, START))
+    told = asyncio.run(apply_events(ledger, events, START))
     assert len(told) == len(events)
     for event, now_is, refused in zip(events, told, refusals, strict=True):
         if refused:
@@ -67,10 +67,10 @@ async def test_a_fault_that_is_not_of_one_event_gives_none_up():
     ledger = Picky(["a", "b"])
     ledger.apply = Flat(RuntimeError("out of order"))
     with pytest.raises(RuntimeError):
-        await tell(ledger, [queued("a"), queued("b")], START)
+        await apply_events(ledger, [queued("a"), queued("b")], START)
     ledger.apply = Flat(Unavailable("away"))
     with pytest.raises(Unavailable):
-        await tell(ledger, [queued("a")], START)
+        await apply_events(ledger, [queued("a")], START)
 
 
 class Flat:
@@ -86,7 +86,8 @@ class Flat:
 @pytest.mark.parametrize("error", [Unstorable("no"), RuntimeError("a fault")])
 async def test_the_keeper_goes_on_after_an_event_the_ledger_refuses(error, monkeypatch):
     """Its neighbours in the batch and all that comes later reach the ledger; a fault is given some time to pass."""
-    monkeypatch.setattr(keeper_module, "BACKOFF_S", (0.0, 0.0))
+    monkeypatch.setattr(keeper_module, "MAX_WRITE_RETRY_S", 0.0)
+    monkeypatch.setattr(keeper_module, "MAX_FAULTS", 2)
     async with open_backends() as backends:
         ledger = Picky(["bad"], backends.writer, error)
         heard = asyncio.Queue()
@@ -105,7 +106,8 @@ async def test_the_keeper_goes_on_after_an_event_the_ledger_refuses(error, monke
 
 async def test_the_keeper_outlives_a_fault_of_the_ledger_and_of_its_listeners(monkeypatch):
     """It waits as it does for one that is away; nothing is lost."""
-    monkeypatch.setattr(keeper_module, "BACKOFF_S", (0.0,) * 6)
+    monkeypatch.setattr(keeper_module, "MAX_WRITE_RETRY_S", 0.0)
+    monkeypatch.setattr(keeper_module, "MAX_FAULTS", 6)
     async with open_backends() as backends:
         backends.writer.fail("apply", 5, error=RuntimeError("a fault"))
         heard = asyncio.Queue()
@@ -132,7 +134,7 @@ async def test_what_nobody_can_read_in_quarantine_becomes_one_job_for_good():
         )
         sweep = QuarantineReconciler(backends.broker, backends.writer, backends.clock)
         for _ in range(3):
-            await sweep.round(whole=True)
+            await sweep.run_round(whole=True)
         assert (await backends.writer.counts())[JobState.QUARANTINED] == 2
         assert await backends.broker.depth(Queue.QUARANTINE) == 2
 
@@ -141,11 +143,11 @@ async def test_marks_of_strangers_do_not_keep_the_sweep_from_going_round():
     """A mark of the far future, or of more digits than a number has, is none."""
     async with open_backends() as backends:
         await set_aside(backends, parked("dead"), parked("alive"))
-        await backends.wards.discard("dead", "", "me")
+        await backends.quarantine.discard("dead", "", "me")
         for mark in ("9" * 17, "9" * 5_000, "-1", "x"):
             body = encode_event(parked(f"m{len(mark)}"))
             await backends.broker.publish([Message(TO_QUARANTINE, body, headers={"swept": mark})])
-        swept = await QuarantineReconciler(backends.broker, backends.writer, backends.clock).round(whole=True)
+        swept = await QuarantineReconciler(backends.broker, backends.writer, backends.clock).run_round(whole=True)
         assert (swept.ghosts, swept.kept, swept.around) == (1, 5, False)
 
 
@@ -156,7 +158,7 @@ async def test_the_sweep_keeps_a_copy_that_the_ledger_refuses_as_what_stands_for
         await backends.broker.publish([Message(TO_QUARANTINE, encode_event(parked(job_id))) for job_id in ("a", "bad", "b")])
         sweep = QuarantineReconciler(backends.broker, ledger, backends.clock)
         for _ in range(2):
-            await sweep.round(whole=True)
+            await sweep.run_round(whole=True)
         counts = await backends.writer.counts()
         assert (counts[JobState.PARKED], counts[JobState.QUARANTINED]) == (2, 1)
         assert await backends.broker.depth(Queue.QUARANTINE) == 3
@@ -194,7 +196,7 @@ def test_whatever_lies_in_the_ledgers_queue_the_next_event_is_told(bodies):
             await backends.broker.publish([Message("job.events", encode_events([queued("good")]))])
             running = asyncio.create_task(keeper.run())
             await heard.wait()
-            await QuarantineReconciler(backends.broker, backends.writer, backends.clock).round(whole=True)
+            await QuarantineReconciler(backends.broker, backends.writer, backends.clock).run_round(whole=True)
             await keeper.stop()
             await running
             assert await backends.broker.depth(Queue.LEDGER) == 0

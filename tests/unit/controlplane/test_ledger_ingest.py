@@ -27,7 +27,7 @@ async def keeping(backends):
 
 
 async def test_events_wait_in_their_queue_while_the_ledger_is_away(monkeypatch):
-    monkeypatch.setattr(keeper_module, "BACKOFF_S", (0.0,))
+    monkeypatch.setattr(keeper_module, "MAX_WRITE_RETRY_S", 0.0)
     async with open_backends() as backends:
         backends.writer.fail("apply", 3)
         await backends.broker.publish([Message("job.events", encode_events([JobEvent(job("a"), JobState.QUEUED, 5)]))])
@@ -72,7 +72,7 @@ async def test_what_is_no_event_is_kept_in_quarantine(body, reason):
         await backends.broker.publish([Message("job.quarantined.broker", body)])
         async with keeping(backends) as heard:
             (event,) = await heard.get()
-        case = await backends.wards.case(event.job.job_id)
+        case = await backends.quarantine.case(event.job.job_id)
         assert (case.record.state, case.record.reason) == (JobState.QUARANTINED, reason)
 
 
@@ -102,7 +102,7 @@ async def test_a_queue_of_events_that_gives_none_is_asked_ever_more_seldom():
 
     async with open_backends() as backends:
         keeper = LedgerIngester(backends.broker, backends.writer, backends.clock, lambda _: None)
-        keeper._rest = waits = Waits(100)
+        keeper._sleep = waits = Waits(100)
         assert [await keeper._next(Away()) for _ in range(6)] == [()] * 6
         assert await keeper._next(Back()) == ["batch"]
         await keeper._next(Away())
@@ -123,11 +123,11 @@ async def test_ended_jobs_are_forgotten_ever_more_seldom_while_the_ledger_is_awa
     expected = (60, 120, 240, 480, 960, 1_920, 3_600, 3_600, 3_600)
     assert [0.8 * s <= wait <= 1.2 * s for wait, s in zip(waits, expected, strict=True)] == [True] * 9
     assert len(set(waits)) == 9, "spread by chance"
-    assert 48 <= keeper._prunes.next_s() <= 72, "a success lets the pauses begin anew"
+    assert 48 <= keeper._prune_backoff.next_s() <= 72, "a success lets the pauses begin anew"
 
 
 async def test_a_ledger_that_takes_no_events_is_told_until_it_does(monkeypatch):
-    monkeypatch.setattr(keeper_module, "BACKOFF_S", (0.0,))
+    monkeypatch.setattr(keeper_module, "MAX_WRITE_RETRY_S", 0.0)
     async with open_backends() as backends:
         keeper = LedgerIngester(backends.broker, backends.writer, backends.clock, lambda _: None)
         running = asyncio.create_task(keeper.run())

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from controlplane.flow_metrics import HeldBack, LedgerIngestMetrics, ReconcileMetrics, ReleaseMetrics, Transitions
+from controlplane.flow_metrics import HeldBackCollector, LedgerIngestMetrics, ReconcileMetrics, ReleaseMetrics, TransitionMetrics
 from controlplane.metrics import FleetMetrics
 from controlplane.release import Releaser
 from sickbay.domain.backend_status import BackendStatus
@@ -31,9 +31,9 @@ def parked(job_id):
 
 async def test_the_fleet_is_asked_at_each_scrape_and_what_does_not_answer_is_left_out(told):
     async with open_backends() as backends:
-        parts = {"breakers": backends.breakers, "broker": backends.broker, "ledger": backends.writer, "wards": backends.wards}
+        parts = {"breakers": backends.breakers, "broker": backends.broker, "ledger": backends.writer, "quarantine": backends.quarantine}
         fleet = FleetMetrics(told.registry, **parts, lost=backends.lost, clock=backends.clock)
-        told.before = fleet.refresh
+        told.before_scrape = fleet.refresh
         await backends.breakers.command(BreakerKey("email"), Command(Action.FORCE_OPEN))
         await backends.writer.apply([parked("a"), parked("b")])
         assert await numbers(told, "sickbay_breaker_state") == {
@@ -58,7 +58,7 @@ async def test_the_fleet_is_asked_at_each_scrape_and_what_does_not_answer_is_lef
 
 async def test_transitions_are_counted(told):
     async with open_backends() as backends:
-        transitions = Transitions(backends.breakers, told.registry)
+        transitions = TransitionMetrics(backends.breakers, told.registry)
         following = asyncio.create_task(transitions.run())
         while not backends.breakers._watchers:
             await asyncio.sleep(0)
@@ -76,8 +76,8 @@ _STATES = {Action.FORCE_OPEN: "FORCED_OPEN", Action.RESET: "CLOSED"}
 async def test_releases_are_counted_by_whoever_asked(told):
     async with open_backends() as backends:
         await backends.writer.apply([parked("a")])
-        releaser = Releaser(backends.broker, backends.wards, by="healer", observer=Observers([ReleaseMetrics(told.registry)]))
-        claims = await backends.wards.lease_parked(BreakerKey("email"), 5)
+        releaser = Releaser(backends.broker, backends.quarantine, by="healer", observer=Observers([ReleaseMetrics(told.registry)]))
+        claims = await backends.quarantine.lease_parked(BreakerKey("email"), 5)
         backends.broker.fail("publish")
         with pytest.raises(Unavailable):
             await releaser.release(claims)
@@ -103,6 +103,6 @@ async def test_the_ledgers_batches_and_the_reconcilers_rounds_are_counted(told):
 def test_the_names_of_what_only_a_worker_without_redis_tells(told):
     """Alert rules ask for them, and no healthy system tells them."""
     BackendStatusCollector(BackendStatus(shut_here=lambda: ["email"]), told.registry)
-    HeldBack(lambda: {BreakerKey("email"), BreakerKey("email", "other")}, told.registry)
+    HeldBackCollector(lambda: {BreakerKey("email"), BreakerKey("email", "other")}, told.registry)
     for name in ("sickbay_breaker_shut_here", "sickbay_releases_held_back"):
         assert told.registry.get_sample_value(name, {"job_type": "email"}) == 1

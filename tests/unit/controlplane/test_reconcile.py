@@ -18,8 +18,8 @@ async def test_the_sweep_takes_ghosts_and_keeps_the_living():
     async with open_backends() as backends:
         await set_aside(backends, *(parked(f"p{n}") for n in range(5)))
         for n in (0, 3):
-            await backends.wards.discard(f"p{n}", "", "me")
-        swept = await QuarantineReconciler(backends.broker, backends.writer, backends.clock).round()
+            await backends.quarantine.discard(f"p{n}", "", "me")
+        swept = await QuarantineReconciler(backends.broker, backends.writer, backends.clock).run_round()
         assert swept.ghosts == 2
         assert await backends.broker.depth(Queue.QUARANTINE) == 3
         left = await take(backends, Queue.QUARANTINE, 3)
@@ -30,7 +30,7 @@ async def test_the_sweep_takes_ghosts_and_keeps_the_living():
 async def test_the_sweep_takes_the_second_of_two_equal_copies():
     async with open_backends() as backends:
         await set_aside(backends, parked("a"), parked("a"))
-        assert (await QuarantineReconciler(backends.broker, backends.writer, backends.clock).round()).ghosts == 1
+        assert (await QuarantineReconciler(backends.broker, backends.writer, backends.clock).run_round()).ghosts == 1
         assert await backends.broker.depth(Queue.QUARANTINE) == 1
 
 
@@ -39,22 +39,22 @@ async def test_the_sweep_rebuilds_a_lost_ledger_from_the_copies():
         event = parked("a")
         tired = replace(event, job=event.job.failed(Failure(1, 0, 0, "API_TIMEOUT", "slow")))
         await backends.broker.publish([Message("job.quarantined.parked", encode_event(tired)), Message(TO_QUARANTINE, b"\xff?")])
-        swept = await QuarantineReconciler(backends.broker, backends.writer, backends.clock).round()
+        swept = await QuarantineReconciler(backends.broker, backends.writer, backends.clock).run_round()
         assert (swept.told, swept.kept) == (2, 2)
-        case = await backends.wards.case("a")
+        case = await backends.quarantine.case("a")
         assert (case.record.job.payload_json, case.record.job.failures[-1].code) == (b'{"n": 1}', "API_TIMEOUT")
 
 
 async def test_a_sweep_cut_after_its_republish_loses_nothing():
     async with open_backends() as backends:
         await set_aside(backends, *(parked(f"p{n}") for n in range(3)))
-        await backends.wards.discard("p1", "", "me")
+        await backends.quarantine.discard("p1", "", "me")
         backends.broker.fail("publish", after=True)
         sweep = QuarantineReconciler(backends.broker, backends.writer, backends.clock)
         with pytest.raises(Unavailable):
-            await sweep.round()
+            await sweep.run_round()
         while await backends.broker.depth(Queue.QUARANTINE) > 2:
-            await sweep.round()
+            await sweep.run_round()
         left = [one.job_id for one in await take(backends, Queue.QUARANTINE, 2)]
         assert sorted(left) == ["p0", "p2"]
 
@@ -63,7 +63,7 @@ async def test_a_sweep_that_is_nudged_while_it_is_cancelled_ends(monkeypatch):
     monkeypatch.setattr(sweep_module, "LINGER_S", 0)
     async with open_backends() as backends:
         sweep = QuarantineReconciler(backends.broker, backends.writer, backends.clock)
-        assert await ends_though_nudged(sweep.run(), sweep._due, sweep.nudge)
+        assert await ends_though_nudged(sweep.run(), sweep._due, sweep.wake)
 
 
 async def test_two_sweeps_at_once_destroy_no_last_copy(monkeypatch):
@@ -76,7 +76,7 @@ async def test_two_sweeps_at_once_destroy_no_last_copy(monkeypatch):
             await backends.broker.publish([Message(TO_QUARANTINE, encode_event(parked(name)))])
         await backends.writer.apply([replace(parked(name), state=JobState.DISCARDED) for name in "xyz"])
         ours, theirs = (QuarantineReconciler(backends.broker, backends.writer, backends.clock) for _ in range(2))
-        keep, kept = ours._sorter._keep, 0
+        keep, kept = ours._copies._move_to_tail, 0
 
         async def keep_and_be_overtaken(deliveries, swept):
             nonlocal kept
@@ -84,12 +84,12 @@ async def test_two_sweeps_at_once_destroy_no_last_copy(monkeypatch):
             kept += 1
             if kept == 2:
                 backends.clock.now += 1
-                await theirs.round(whole=True)
+                await theirs.run_round(whole=True)
 
-        monkeypatch.setattr(ours._sorter, "_keep", keep_and_be_overtaken)
-        assert (await ours.round(whole=True)).around
+        monkeypatch.setattr(ours._copies, "_move_to_tail", keep_and_be_overtaken)
+        assert (await ours.run_round(whole=True)).around
         while await backends.broker.depth(Queue.QUARANTINE) > 3:
-            await theirs.round()
+            await theirs.run_round()
         left = [one.job_id for one in await take(backends, Queue.QUARANTINE, 3)]
         assert sorted(left) == ["a", "b", "c"]
 
@@ -114,16 +114,16 @@ async def test_a_sweep_goes_on_although_another_had_a_clock_ahead_of_ours():
     async with open_backends() as backends:
         await set_aside(backends, *(parked(f"p{n}") for n in range(3)))
         ahead = QuarantineReconciler(backends.broker, backends.writer, lambda: backends.clock.now + 3_600_000)
-        await ahead.round(whole=True)
-        await backends.wards.discard("p1", "", "me")
+        await ahead.run_round(whole=True)
+        await backends.quarantine.discard("p1", "", "me")
         ours = QuarantineReconciler(backends.broker, backends.writer, backends.clock)
-        assert [(await ours.round()).ghosts for _ in range(2)] == [0, 1]
+        assert [(await ours.run_round()).ghosts for _ in range(2)] == [0, 1]
 
 
 async def test_what_stays_wrong_is_looked_at_ever_more_seldom():
     async with open_backends() as backends:
         sweep = QuarantineReconciler(backends.broker, backends.writer, backends.clock)
         pauses = []
-        for sweep._disagreed in (1, 3, 5, 7, 99):
+        for sweep._mismatches in (1, 3, 5, 7, 99):
             pauses.append(sweep._recheck_s())
         assert [low <= pause <= 1.5 * low for low, pause in zip((4, 4, 16, 48, 48), pauses, strict=True)] == [True] * 5

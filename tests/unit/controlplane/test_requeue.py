@@ -29,7 +29,7 @@ async def open_ward(*events):
 
 
 def requeuer(backends):
-    releaser = Releaser(backends.broker, backends.wards)
+    releaser = Releaser(backends.broker, backends.quarantine)
     parts = {"lost": backends.lost, "holds": backends.holds, "broker": backends.broker, "releaser": releaser}
     return Requeuer(**parts, is_behind=lambda: False, clock=backends.clock)
 
@@ -68,7 +68,7 @@ async def test_jobs_that_no_queue_holds_come_back_in_their_next_generation():
         }
         assert {one.payload_json for one in copies.values()} == {queued().job.payload_json}
         assert (await backends.reader.get("a")).state is JobState.QUEUED
-        assert backends.fence.is_cancelled(queued("a").job), "a copy that turns up after all does not run"
+        assert backends.duplicate_guard.is_cancelled(queued("a").job), "a copy that turns up after all does not run"
 
 
 @pytest.mark.parametrize("key", [TO_MAIN, TO_RETRY])
@@ -81,8 +81,8 @@ async def test_what_may_wait_in_a_queue_is_left_alone_unless_asked_for(key):
 
 async def test_what_a_worker_runs_is_left_alone():
     async with open_ward(queued("a"), queued("b")) as (backends, ward):
-        backends.fence.working(lambda _: False, takes_jobs=True)
-        assert await backends.fence.begin(queued("a").job)
+        backends.duplicate_guard.working(lambda _: False, takes_jobs=True)
+        assert await backends.duplicate_guard.begin(queued("a").job)
         assert await verdicts(backends, ward) == {"a": Verdict.MAY_RUN, "b": Verdict.REQUEUED}
 
 
@@ -156,8 +156,8 @@ async def test_a_claim_that_could_not_be_published_is_finished_by_the_healer():
             await verdicts(backends, ward)
         assert await verdicts(backends, ward) == {"a": Verdict.CHANGED}, "nobody else takes it"
         backends.clock.now += 31_000
-        claims = await backends.wards.lease_expired()
-        await Releaser(backends.broker, backends.wards).release(claims)
+        claims = await backends.quarantine.lease_expired()
+        await Releaser(backends.broker, backends.quarantine).release(claims)
         (copy,) = await in_main(backends)
         assert (copy.generation, copy.payload_json) == (1, queued().job.payload_json)
 

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 import pytest
 
 from jobapi import submit as intake_module
-from jobapi.recent import Recent
+from jobapi.recent import RecentJobs
 from jobapi.submit import Accepted, JobSubmitter
 from sickbay.contract.requests import Submission
 from sickbay.domain.errors import Aborted, AlreadyExists, Refused, Unavailable
@@ -19,7 +19,7 @@ from tests.support.embedded_backends import open_backends
 @asynccontextmanager
 async def open_intake():
     async with open_backends() as backends:
-        yield JobSubmitter(backends.broker, backends.keys, Recent(), backends.clock), backends
+        yield JobSubmitter(backends.broker, backends.keys, RecentJobs(), backends.clock), backends
 
 
 def wish(key="", payload=b'{"a": 1}'):
@@ -112,7 +112,7 @@ async def test_a_batch_shares_one_publish_and_its_failure():
 
 
 def test_the_latest_are_remembered_and_the_oldest_go():
-    recent = Recent(2)
+    recent = RecentJobs(2)
     for name in "abc":
         recent.add(JobRecord(Job(name, "email"), JobState.QUEUED, 1))
     assert recent.get("a") is None

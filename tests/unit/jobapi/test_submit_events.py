@@ -1,7 +1,7 @@
 """What tells the ledger of accepted jobs: with payloads that are not too large, in messages that are not too large."""
 
-from jobapi.recent import Recent
-from jobapi.submit import MAX_TOLD_BYTES, JobSubmitter
+from jobapi.recent import RecentJobs
+from jobapi.submit import MAX_EVENT_BYTES, JobSubmitter
 from sickbay.contract.requests import Submission
 from sickbay.messages.codec import decode_events
 from sickbay.ports import Queue
@@ -11,7 +11,7 @@ from tests.support.embedded_backends import open_backends
 async def told(kept_bytes, *sizes):
     """The messages on `jobs.ledger` after a batch of payloads of these sizes: of each its events."""
     async with open_backends() as backends:
-        intake = JobSubmitter(backends.broker, backends.keys, Recent(), backends.clock, kept_bytes=kept_bytes)
+        intake = JobSubmitter(backends.broker, backends.keys, RecentJobs(), backends.clock, kept_bytes=kept_bytes)
         await intake.accept([Submission("email", "default", b'{"a":"' + b"x" * (size - 8) + b'"}', "") for size in sizes])
         async with backends.broker.consume(Queue.LEDGER, 100) as consumer:
             return [decode_events(delivery.body) for delivery in await consumer.get(100)]
@@ -30,7 +30,7 @@ async def test_no_payload_goes_along_where_none_is_kept():
 async def test_many_large_payloads_go_in_several_messages():
     messages = await told(100_000, *[100_000] * 7)
     assert sum(map(len, messages)) == 7
-    assert all(sum(len(event.job.payload_json) for event in events) <= MAX_TOLD_BYTES for events in messages)
+    assert all(sum(len(event.job.payload_json) for event in events) <= MAX_EVENT_BYTES for events in messages)
 
 
 async def test_one_that_is_larger_than_a_message_goes_alone():

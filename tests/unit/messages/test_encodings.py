@@ -63,6 +63,6 @@ async def test_the_control_plane_says_it():
         events: list[JobEvent] = [*keeper._read(StubDelivery(PACKED["gzip"], [], encoding="gzip"))]
         await backends.broker.publish([Message(TO_QUARANTINE, PACKED["zlib"])])
         sweep = QuarantineReconciler(backends.broker, backends.writer, backends.clock)
-        await sweep.round(whole=True)
+        await sweep.run_round(whole=True)
         events += await backends.writer.set_aside("", 10, 2**50)
         assert ["gzip" in events[0].job.failures[-1].message, "zlib" in events[1].job.failures[-1].message] == [True, True]

@@ -58,7 +58,7 @@ async def test_the_end_flushes_what_is_left():
 
 @pytest.fixture
 def impatient(monkeypatch):
-    monkeypatch.setattr(module, "BACKOFF_S", (0.0, 0.001))
+    monkeypatch.setattr(module, "MAX_RETRY_S", 0.0)
 
 
 async def test_a_broker_that_is_away_is_tried_until_it_is_back(impatient):

@@ -22,7 +22,7 @@ from sickbay.handlers.classify import classify
 from sickbay.handlers.registry import HandlerSpec
 from sickbay.handlers.traceback_text import traceback_of
 from sickbay.runtime.redaction import safe
-from sickbay.telemetry.redacted_spans import RedactedExporter, uncut
+from sickbay.telemetry.redacted_spans import RedactedExporter, unlimited_texts
 from sickbay.telemetry.spans import Traces
 from tests.unit.worker.test_runner import run, running
 from worker.call import error_text
@@ -147,7 +147,7 @@ def test_spans_are_cut_after_secrets_were_taken_out(monkeypatch):
     """To the lengths that OpenTelemetry's variables say."""
     monkeypatch.setenv("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "100")
     memory = InMemorySpanExporter()
-    traces = Traces(SimpleSpanProcessor(RedactedExporter(memory, hide, SpanLimits())), "i", uncut())
+    traces = Traces(SimpleSpanProcessor(RedactedExporter(memory, hide, SpanLimits())), "i", unlimited_texts())
     with pytest.raises(ValueError, match="x"), traces.of("worker").tracer.start_as_current_span("send", attributes={"to": at_border(100)}):
         raise ValueError(at_border(100))
     (span,) = memory.get_finished_spans()

@@ -7,14 +7,14 @@ import pytest
 
 from sickbay.domain.errors import MissingSetting, SettingsError
 from sickbay.domain.limits import Limits
-from sickbay.runtime.settings import Settings, described
+from sickbay.runtime.settings import Settings, describe_settings
 
 PAGE = Path(__file__).parents[3] / "docs/configuration.md"
 
 
 @pytest.fixture(autouse=True)
 def clean(monkeypatch):
-    for name in described():
+    for name in describe_settings():
         monkeypatch.delenv(name, raising=False)
 
 
@@ -81,7 +81,7 @@ def test_an_empty_variable_is_no_variable(monkeypatch):
 
 def test_the_page_about_configuration_has_every_variable_its_default_and_meaning():
     table = dict(re.findall(r"^\| `([A-Z_]+)` \| (.*) \|$", PAGE.read_text("utf-8"), re.MULTILINE))
-    for name, (default, meaning) in described().items():
+    for name, (default, meaning) in describe_settings().items():
         shown = f"`{default}`" if default else ""
         assert table.get(name) == f"{shown} | {meaning}", name
 

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from sickbay.domain.health import Health
 from sickbay.domain.limits import Limits
 from sickbay.server.endpoints import Address, serve_endpoints
-from sickbay.server.grpc.meter import PAUSE_S, GrpcMeter, Reason
+from sickbay.server.grpc.meter import LOG_AGAIN_S, GrpcMeter, Reason
 from sickbay.server.listen import is_loopback
 from sickbay.server.rest.app import create_app
 
@@ -19,12 +19,12 @@ def test_refusals_are_all_counted_and_said_once_a_minute(caplog):
     registry, now = CollectorRegistry(), [0.0]
     meter = GrpcMeter(registry, lambda: now[0])
     for _ in range(500):
-        meter.refused(Reason.CALLS)
-    meter.refused(Reason.WATCHES)
+        meter.count_refusal(Reason.CALLS)
+    meter.count_refusal(Reason.WATCHES)
     assert registry.get_sample_value("sickbay_grpc_refused_total", {"reason": "calls"}) == 500
     assert len(caplog.records) == 2
-    now[0] = PAUSE_S
-    meter.refused(Reason.CALLS)
+    now[0] = LOG_AGAIN_S
+    meter.count_refusal(Reason.CALLS)
     assert "(500 since" in caplog.records[-1].getMessage()
     assert len(caplog.records) == 3
 

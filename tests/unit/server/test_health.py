@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from sickbay.domain.health import Check, Finding, Health, HealthState, Mark, Status
 from sickbay.server import health as health_module
 from sickbay.server.endpoints import Address, serve_endpoints
-from sickbay.server.health import Watch
+from sickbay.server.health import HealthWatch
 from sickbay.server.service import HEALTH_DETAILS
 from sickbay.telemetry.metrics import MetricsRegistry
 from worker.rest import create_gateway
@@ -101,7 +101,7 @@ async def test_the_log_has_one_line_for_each_change(ward: Ward, caplog: pytest.L
         pass
 
     caplog.set_level(logging.INFO)
-    watch = Watch(ward.begin().health, "Job API", show)
+    watch = HealthWatch(ward.begin().health, "Job API", show)
     for broker in ("", "gone", "gone", "gone", "", ""):
         ward.broker = broker
         await watch.look()
@@ -115,7 +115,7 @@ async def test_a_fault_in_a_part_ends_nothing(ward: Ward, monkeypatch: pytest.Mo
     monkeypatch.setattr(health_module, "LOOK_EVERY_S", 0)
     shown = asyncio.Queue()
     ward.health.begin()
-    watch = Watch(ward.health, "worker", shown.put)
+    watch = HealthWatch(ward.health, "worker", shown.put)
     with monkeypatch.context() as broken:
         broken.setattr(ward.health, "look", lambda _: 1 / 0)
         running = asyncio.create_task(watch.run())

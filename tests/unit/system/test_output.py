@@ -79,7 +79,7 @@ def test_at_the_end_nobody_waits_either(pipe):
     """Without its thread it writes what there is room for, and no more."""
     reading, writing = pipe
     writer = Writer(writing)
-    writer.go_direct()
+    writer.write_directly()
     for _ in range(200):
         writer.write(b"x" * 999 + b"\n")
     assert writer.dropped > 0
@@ -95,7 +95,7 @@ def test_a_stream_takes_any_text(pipe, monkeypatch):
     stream.buffer.write(b"b\n")
     assert stream.fileno() == writing
     assert not stream.isatty()
-    output.last_words(10)
+    output.flush_output(10)
     assert read_all(reading, writing) == b"a\\udce9\nb\n"
 
 
@@ -109,7 +109,7 @@ def test_nobody_can_close_a_stream_that_all_write_to(pipe, monkeypatch):
     stream.buffer.close()
     stream.close()
     stream.write("b\n")
-    output.last_words(10)
+    output.flush_output(10)
     assert not stream.closed
     assert read_all(reading, writing) == b"a\nb\n"
 

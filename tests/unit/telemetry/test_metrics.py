@@ -20,7 +20,7 @@ from sickbay.server.interceptors.metrics import CallMeter
 from sickbay.server.interceptors.observe import Call
 from sickbay.server.rest.scrape import add_scrape, wants_text
 from sickbay.telemetry.backends import BackendStatusCollector, PublishMetrics
-from sickbay.telemetry.metrics import Bounded, MetricsRegistry
+from sickbay.telemetry.metrics import BoundedLabels, MetricsRegistry
 from tests.support.embedded_backends import open_backends
 from tests.support.scraped_metrics import numbers
 
@@ -72,7 +72,7 @@ async def test_a_scrape_is_text_or_openmetrics_without_created_series(told):
 
 
 def test_names_beyond_a_bound_are_other():
-    bounded = Bounded(2, ["known"])
+    bounded = BoundedLabels(2, ["known"])
     assert [bounded(name) for name in ("a", "known", "b", "c", "a", "d")] == ["a", "known", "b", "other", "a", "other"]
     assert set(bounded) == {"a", "b", "known"}
 

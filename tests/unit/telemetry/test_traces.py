@@ -212,7 +212,7 @@ def test_a_variable_that_cannot_be_meant_is_a_settings_error(monkeypatch):
 
 def test_a_receiver_that_is_away_is_told_once_as_a_warning(caplog):
     log = logging.getLogger("test.exporter")
-    log.addFilter(spans._Calm())
+    log.addFilter(spans._RateLimit())
     for _ in range(2):
         log.warning("transient")
         log.error("failed")

@@ -9,9 +9,9 @@ import pytest
 from sickbay import Job, JobError
 from sickbay.domain.errors import MissingSetting
 from sickbay.runtime.settings import Settings
-from sickbay_cli.upchoice import choose, claim
+from sickbay_cli.upchoice import choose_handlers, record_handlers
 from worker import demo
-from worker.choice import load_chosen, tell
+from worker.choice import load_chosen, warn_if_demo
 
 URL = "amqp://127.0.0.1"
 
@@ -44,7 +44,7 @@ def test_without_handlers_a_worker_says_what_to_set(modules):
 def test_the_demo_is_told_in_the_log(modules, lines, caplog):
     """Whoever reads the log of a process with the demo's handlers knows that nothing is sent."""
     with caplog.at_level(logging.WARNING):
-        tell(modules)
+        warn_if_demo(modules)
     assert caplog.text.count("only simulated") == lines
 
 
@@ -73,30 +73,30 @@ async def test_where_others_work_crash_is_a_data_error(wish, may_crash):
 
 def test_up_without_handlers_is_the_demo(tmp_path):
     """Anywhere but where jobs may be real ones; it leaves no note."""
-    assert choose(Settings()) == "worker.demo"
+    assert choose_handlers(Settings()) == "worker.demo"
     for folder in (None, tmp_path, tmp_path / "new"):
-        claim(Settings(), folder)
+        record_handlers(Settings(), folder)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_up_on_a_shared_rabbitmq_must_be_told():
     """The jobs there may be real ones."""
     with pytest.raises(MissingSetting, match=r"--handlers worker\.demo"):
-        choose(Settings(rabbitmq_url=URL))
-    assert choose(Settings(rabbitmq_url=URL, job_handlers="worker.demo")) == "worker.demo"
+        choose_handlers(Settings(rabbitmq_url=URL))
+    assert choose_handlers(Settings(rabbitmq_url=URL, job_handlers="worker.demo")) == "worker.demo"
 
 
 def test_up_does_not_simulate_the_jobs_of_other_handlers(tmp_path):
     """A forgotten `--handlers` does not "send" the emails that wait in the data folder; whoever asks for the demo gets it."""
-    claim(Settings(job_handlers="my_handlers"), tmp_path)
+    record_handlers(Settings(job_handlers="my_handlers"), tmp_path)
     with pytest.raises(MissingSetting, match="my_handlers"):
-        claim(Settings(), tmp_path)
-    claim(Settings(job_handlers="worker.demo"), tmp_path)
+        record_handlers(Settings(), tmp_path)
+    record_handlers(Settings(job_handlers="worker.demo"), tmp_path)
     with pytest.raises(MissingSetting, match="my_handlers"):
-        claim(Settings(), tmp_path)
+        record_handlers(Settings(), tmp_path)
 
 
 def test_a_note_that_cannot_be_written_or_read_is_none(tmp_path):
-    claim(Settings(job_handlers="my_handlers"), tmp_path / "nowhere")
+    record_handlers(Settings(job_handlers="my_handlers"), tmp_path / "nowhere")
     (tmp_path / "handlers").write_bytes(b"\xff")
-    claim(Settings(), tmp_path)
+    record_handlers(Settings(), tmp_path)

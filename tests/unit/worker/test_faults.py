@@ -111,7 +111,7 @@ async def test_what_is_away_is_asked_less_and_less_often(monkeypatch):
         settler = bench.engine._settler
         settler.pause_s = 1.0
         monkeypatch.setattr("worker.settler.asyncio.sleep", note)
-        monkeypatch.setattr("worker.settler.spread", lambda: 1.0)
+        monkeypatch.setattr("worker.settler.jitter", lambda: 1.0)
         await settler.pause()
         settler.trouble_since -= 10
         await settler.pause()

@@ -11,7 +11,7 @@ from sickbay.domain.retry import RetryPolicy
 from tests.support.engine_bench import TRACE, does, fails, fine, job, open_bench
 from tests.support.flag import Flag
 from worker import slots
-from worker.settler import PUT_OFF
+from worker.settler import DEFERRALS
 
 
 async def test_a_sync_handler_runs_in_a_thread():
@@ -127,7 +127,7 @@ async def test_a_job_that_is_put_off_keeps_its_headers():
     async with open_bench(does(fine)) as bench:
         await bench.run_one(job(), headers=TRACE, held_s=slots.MAX_HELD_S)
         (copy,) = [message for message in bench.broker.published if message.key == "retry"]
-        assert copy.headers == {**TRACE, PUT_OFF: "1"}
+        assert copy.headers == {**TRACE, DEFERRALS: "1"}
 
 
 async def test_a_job_that_is_put_off_again_and_again_waits_ever_longer():
@@ -135,14 +135,14 @@ async def test_a_job_that_is_put_off_again_and_again_waits_ever_longer():
     async with open_bench(does(fine)) as bench:
         headers = dict(TRACE)
         for first in ("6", "7", "100", "-1", "\u0663", "9" * 5_000, "many", ""):
-            await bench.run_one(job(), headers={PUT_OFF: first}, held_s=slots.MAX_HELD_S)
+            await bench.run_one(job(), headers={DEFERRALS: first}, held_s=slots.MAX_HELD_S)
         for _ in range(4):
             await bench.run_one(job(), headers=headers, held_s=slots.MAX_HELD_S)
             headers = bench.broker.published[-1].headers
-        await bench.run_one(job(), headers={PUT_OFF: "99"}, held_s=slots.MAX_HELD_S)
+        await bench.run_one(job(), headers={DEFERRALS: "99"}, held_s=slots.MAX_HELD_S)
         delays = [message.delay_ms for message in bench.broker.published if message.key == "retry"]
-        assert headers == {**TRACE, PUT_OFF: "4"}
-        assert bench.broker.published[-1].headers == {PUT_OFF: "99"}
+        assert headers == {**TRACE, DEFERRALS: "4"}
+        assert bench.broker.published[-1].headers == {DEFERRALS: "99"}
         wanted = (30, 30, 5, 5, 5, 5, 5, 5, 5, 10, 20, 30, 30)
         assert [800 * s <= delay <= min(1_200 * s, 30_000) for delay, s in zip(delays, wanted, strict=True)] == [True] * 13
         assert len({delay for delay in delays if delay < 6_000}) > 3, "spread by chance"

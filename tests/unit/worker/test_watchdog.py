@@ -21,10 +21,10 @@ class Loop:
         self.run = None
         self.is_busy = True
         self.job_types = set()
-        self.beaten_at = 0.0
+        self.last_beat_at = 0.0
 
     def stalled_s(self, now):
-        return now - self.beaten_at
+        return now - self.last_beat_at
 
     def current(self):
         return self.run
@@ -63,7 +63,7 @@ class Bench:
         for _ in range(round(seconds / BEAT_S)):
             self.now += BEAT_S
             if not blocked:
-                self.loop.beaten_at = self.now
+                self.loop.last_beat_at = self.now
             self.looks.pop()()
 
 
@@ -151,9 +151,9 @@ async def test_it_looks_only_while_something_runs(bench):
     bench.pass_time(BEAT_S, blocked=False)
     assert bench.looks == []
     bench.now += 3_600
-    bench.loop.is_busy, bench.loop.beaten_at = True, bench.now
+    bench.loop.is_busy, bench.loop.last_beat_at = True, bench.now
     bench.loop.run = await run_of()
-    bench.dog.attend()
-    bench.dog.attend()
+    bench.dog.start()
+    bench.dog.start()
     bench.pass_time(2, blocked=True)
     assert bench.dog.blocked == {"email": 1}

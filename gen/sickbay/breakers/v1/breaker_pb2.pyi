@@ -21,7 +21,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class Breaker(_message.Message):
-    """The circuit of one job type. A type exists once any worker has seen it."""
+    """The circuit breaker of one job type. It exists once any worker has seen a job of the type."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -44,10 +44,10 @@ class Breaker(_message.Message):
         STATE_DISABLED: Breaker._State.ValueType  # 5
         """An admin switched it off: every job runs, nothing is counted."""
         STATE_METRICS_ONLY: Breaker._State.ValueType  # 6
-        """An admin lets it watch only: every job runs, and it tells what it would have done."""
+        """An admin switched it to metrics only: every job runs, and it counts how often it would have opened."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
-        """What the circuit does with the jobs of its type."""
+        """The state of a breaker: what it does with the jobs of its type."""
 
     STATE_UNSPECIFIED: Breaker.State.ValueType  # 0
     """Never sent by the server."""
@@ -62,7 +62,7 @@ class Breaker(_message.Message):
     STATE_DISABLED: Breaker.State.ValueType  # 5
     """An admin switched it off: every job runs, nothing is counted."""
     STATE_METRICS_ONLY: Breaker.State.ValueType  # 6
-    """An admin lets it watch only: every job runs, and it tells what it would have done."""
+    """An admin switched it to metrics only: every job runs, and it counts how often it would have opened."""
 
     JOB_TYPE_FIELD_NUMBER: _builtins.int
     TENANT_FIELD_NUMBER: _builtins.int
@@ -93,7 +93,7 @@ class Breaker(_message.Message):
     tenant: _builtins.str
     """The tenant; `default` unless tenants are used."""
     state: Global___Breaker.State.ValueType
-    """What the circuit does now."""
+    """The current state."""
     cooldown_elapsed: _builtins.bool
     """True while OPEN if `probe_time` has come: the next job is the probe."""
     trips: _builtins.int
@@ -109,24 +109,24 @@ class Breaker(_message.Message):
     failures_in_row_code: _builtins.str
     """The error code of that run."""
     total_failures: _builtins.int
-    """All failures ever counted for this type by this fleet's memory."""
+    """The number of failures counted for this job type, as far back as the store remembers."""
     recovering: _builtins.bool
-    """True if CLOSED again only just now, and jobs are let in gradually."""
+    """True while the breaker has just closed again and lets jobs in gradually."""
     probe_job_id: _builtins.str
     """The job that runs as the probe; set while HALF_OPEN."""
     forced_by: _builtins.str
     """Who set FORCED_OPEN, DISABLED or METRICS_ONLY."""
     forced_why: _builtins.str
-    """Why, in that person's words."""
+    """The reason that person gave."""
     would_have_tripped: _builtins.int
     """METRICS_ONLY: how often it would have opened."""
     epoch: _builtins.int
-    """Grows with every change of what is let in; the fencing token of permits."""
+    """Increases with every change of what is admitted; the fencing token of permits."""
     rev: _builtins.int
-    """Grows with every change at all."""
+    """Increases with every change."""
     degraded: _builtins.bool
-    """True if the shared store is out of reach and this is the local view; or if released jobs of this type only come back parked, because
-    some worker cannot reach the store and minds a circuit of its own.
+    """True if the shared store is unavailable and this is the local view, or if released jobs of this type are parked again, because a
+    worker cannot reach the store and uses its own breaker.
     """
     @_builtins.property
     def open_time(self) -> _timestamp_pb2.Timestamp:
@@ -138,7 +138,7 @@ class Breaker(_message.Message):
 
     @_builtins.property
     def cooldown(self) -> _duration_pb2.Duration:
-        """The present cooldown; it grows with every failed probe."""
+        """The current cooldown; it grows with every failed probe."""
 
     @_builtins.property
     def forced_until_time(self) -> _timestamp_pb2.Timestamp:

@@ -23,7 +23,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class ListBreakersRequest(_message.Message):
-    """Which circuits to list."""
+    """Request message of ListBreakers."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -33,7 +33,7 @@ class ListBreakersRequest(_message.Message):
     tenant: _builtins.str
     """Only this tenant; empty means all."""
     page_size: _builtins.int
-    """At most this many, 1 to 1,000; 0 means 50."""
+    """The maximum number of results, 1 to 1,000; 0 means 50."""
     page_token: _builtins.str
     """`next_page_token` of the previous page of the same query; INVALID_ARGUMENT with any other."""
     def __init__(
@@ -53,7 +53,7 @@ Global___ListBreakersRequest: _TypeAlias = ListBreakersRequest  # noqa: Y015
 
 @_typing.final
 class ListBreakersResponse(_message.Message):
-    """A page of circuits."""
+    """A page of breakers."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -63,7 +63,7 @@ class ListBreakersResponse(_message.Message):
     """Empty on the last page."""
     @_builtins.property
     def breakers(self) -> _containers.RepeatedCompositeFieldContainer[_breaker_pb2.Breaker]:
-        """By job type."""
+        """Ordered by job type."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ Global___ListBreakersResponse: _TypeAlias = ListBreakersResponse  # noqa: Y015
 
 @_typing.final
 class GetBreakerRequest(_message.Message):
-    """Which circuit to read."""
+    """Request message of GetBreaker."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -107,14 +107,14 @@ Global___GetBreakerRequest: _TypeAlias = GetBreakerRequest  # noqa: Y015
 
 @_typing.final
 class GetBreakerResponse(_message.Message):
-    """The circuit."""
+    """The breaker."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     BREAKER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def breaker(self) -> _breaker_pb2.Breaker:
-        """The circuit as it is now."""
+        """The breaker in its current state."""
 
     def __init__(
         self,
@@ -131,7 +131,7 @@ Global___GetBreakerResponse: _TypeAlias = GetBreakerResponse  # noqa: Y015
 
 @_typing.final
 class ResetBreakerRequest(_message.Message):
-    """Which circuit to close."""
+    """Request message of ResetBreaker."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -157,7 +157,7 @@ Global___ResetBreakerRequest: _TypeAlias = ResetBreakerRequest  # noqa: Y015
 
 @_typing.final
 class ResetBreakerResponse(_message.Message):
-    """The circuit after the reset."""
+    """The breaker after the reset."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -181,7 +181,7 @@ Global___ResetBreakerResponse: _TypeAlias = ResetBreakerResponse  # noqa: Y015
 
 @_typing.final
 class ForceOpenBreakerRequest(_message.Message):
-    """Which circuit to hold open."""
+    """Request message of ForceOpenBreaker."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -195,12 +195,12 @@ class ForceOpenBreakerRequest(_message.Message):
     tenant: _builtins.str
     """Empty means `default`."""
     actor: _builtins.str
-    """Who does it; at most 128 characters."""
+    """Who makes the change; at most 128 characters."""
     why: _builtins.str
-    """Why; at most 500 characters."""
+    """The reason; at most 500 characters."""
     @_builtins.property
     def duration(self) -> _duration_pb2.Duration:
-        """For how long, more than 0 and at most 30 days; unset means until SetBreakerAuto or ResetBreaker."""
+        """How long to hold it open, more than 0 and at most 30 days; unset means until SetBreakerAuto or ResetBreaker."""
 
     def __init__(
         self,
@@ -221,7 +221,7 @@ Global___ForceOpenBreakerRequest: _TypeAlias = ForceOpenBreakerRequest  # noqa: 
 
 @_typing.final
 class ForceOpenBreakerResponse(_message.Message):
-    """The circuit after the call."""
+    """The breaker after the call."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -245,7 +245,7 @@ Global___ForceOpenBreakerResponse: _TypeAlias = ForceOpenBreakerResponse  # noqa
 
 @_typing.final
 class DisableBreakerRequest(_message.Message):
-    """Which circuit to switch off."""
+    """Request message of DisableBreaker."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -258,9 +258,9 @@ class DisableBreakerRequest(_message.Message):
     tenant: _builtins.str
     """Empty means `default`."""
     actor: _builtins.str
-    """Who does it; at most 128 characters."""
+    """Who makes the change; at most 128 characters."""
     why: _builtins.str
-    """Why; at most 500 characters."""
+    """The reason; at most 500 characters."""
     def __init__(
         self,
         *,
@@ -279,7 +279,7 @@ Global___DisableBreakerRequest: _TypeAlias = DisableBreakerRequest  # noqa: Y015
 
 @_typing.final
 class DisableBreakerResponse(_message.Message):
-    """The circuit after the call."""
+    """The breaker after the call."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -303,7 +303,7 @@ Global___DisableBreakerResponse: _TypeAlias = DisableBreakerResponse  # noqa: Y0
 
 @_typing.final
 class SetBreakerMetricsOnlyRequest(_message.Message):
-    """Which circuit to let watch only."""
+    """Request message of SetBreakerMetricsOnly."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -316,9 +316,9 @@ class SetBreakerMetricsOnlyRequest(_message.Message):
     tenant: _builtins.str
     """Empty means `default`."""
     actor: _builtins.str
-    """Who does it; at most 128 characters."""
+    """Who makes the change; at most 128 characters."""
     why: _builtins.str
-    """Why; at most 500 characters."""
+    """The reason; at most 500 characters."""
     def __init__(
         self,
         *,
@@ -337,7 +337,7 @@ Global___SetBreakerMetricsOnlyRequest: _TypeAlias = SetBreakerMetricsOnlyRequest
 
 @_typing.final
 class SetBreakerMetricsOnlyResponse(_message.Message):
-    """The circuit after the call."""
+    """The breaker after the call."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -361,7 +361,7 @@ Global___SetBreakerMetricsOnlyResponse: _TypeAlias = SetBreakerMetricsOnlyRespon
 
 @_typing.final
 class SetBreakerAutoRequest(_message.Message):
-    """Which circuit to let decide again."""
+    """Request message of SetBreakerAuto."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -387,14 +387,14 @@ Global___SetBreakerAutoRequest: _TypeAlias = SetBreakerAutoRequest  # noqa: Y015
 
 @_typing.final
 class SetBreakerAutoResponse(_message.Message):
-    """The circuit after the call."""
+    """The breaker after the call."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     BREAKER_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def breaker(self) -> _breaker_pb2.Breaker:
-        """OPEN with a probe due if it was FORCED_OPEN, else CLOSED."""
+        """OPEN with a probe due if it was FORCED_OPEN, otherwise CLOSED."""
 
     def __init__(
         self,
@@ -411,7 +411,7 @@ Global___SetBreakerAutoResponse: _TypeAlias = SetBreakerAutoResponse  # noqa: Y0
 
 @_typing.final
 class WatchBreakersRequest(_message.Message):
-    """What to follow."""
+    """Request message of WatchBreakers."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -423,8 +423,8 @@ class WatchBreakersRequest(_message.Message):
     tenant: _builtins.str
     """Only this tenant; empty means all."""
     resume_token: _builtins.str
-    """The last `resume_token` of an earlier watch of the same circuits: if nothing has changed since, they are not told again, but only what
-    changes from now on. Otherwise, or if it is empty, the stream begins with every circuit as it is now.
+    """The last `resume_token` of an earlier watch of the same breakers. If nothing has changed since, only later changes are sent.
+    Otherwise, or if it is empty, the stream begins with every breaker in its current state.
     """
     def __init__(
         self,
@@ -443,17 +443,17 @@ Global___WatchBreakersRequest: _TypeAlias = WatchBreakersRequest  # noqa: Y015
 
 @_typing.final
 class WatchBreakersResponse(_message.Message):
-    """One circuit after a change."""
+    """A breaker after a change."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     BREAKER_FIELD_NUMBER: _builtins.int
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     resume_token: _builtins.str
-    """Stands for all that this watch has told so far."""
+    """Represents everything that this watch has sent so far."""
     @_builtins.property
     def breaker(self) -> _breaker_pb2.Breaker:
-        """The circuit."""
+        """The breaker."""
 
     def __init__(
         self,
@@ -471,7 +471,7 @@ Global___WatchBreakersResponse: _TypeAlias = WatchBreakersResponse  # noqa: Y015
 
 @_typing.final
 class GetMetricsRequest(_message.Message):
-    """Nothing to say."""
+    """Request message of GetMetrics."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -488,7 +488,7 @@ Global___GetMetricsRequest: _TypeAlias = GetMetricsRequest  # noqa: Y015
 
 @_typing.final
 class GetMetricsResponse(_message.Message):
-    """The system in numbers."""
+    """Counts of breakers, failures, jobs and messages."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -559,22 +559,22 @@ class GetMetricsResponse(_message.Message):
     DUPLICATES_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
     duplicates: _builtins.int
-    """Extra executions and dropped copies noticed on jobs the ledger still knows."""
+    """Extra executions and dropped copies of jobs that are still in the ledger."""
     @_builtins.property
     def circuit_breakers(self) -> Global___CircuitBreakerCounts:
-        """How many circuits there are, and in which state."""
+        """The number of breakers, by state."""
 
     @_builtins.property
     def failures_by_job_type(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
-        """All failures counted, by job type."""
+        """The number of failures counted, by job type."""
 
     @_builtins.property
     def jobs_by_state(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
-        """How many jobs the ledger knows, by state without prefix, for example `SUCCEEDED`."""
+        """The number of jobs in the ledger, by state without prefix, for example `SUCCEEDED`."""
 
     @_builtins.property
     def queue_depths(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
-        """How many messages wait in each queue, for example `jobs.main`."""
+        """The number of messages waiting in each queue, for example `jobs.main`."""
 
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
@@ -600,7 +600,7 @@ Global___GetMetricsResponse: _TypeAlias = GetMetricsResponse  # noqa: Y015
 
 @_typing.final
 class CircuitBreakerCounts(_message.Message):
-    """How many circuits there are."""
+    """The number of breakers."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -608,9 +608,9 @@ class CircuitBreakerCounts(_message.Message):
     OPEN_FIELD_NUMBER: _builtins.int
     CLOSED_FIELD_NUMBER: _builtins.int
     total: _builtins.int
-    """All of them."""
+    """All breakers."""
     open: _builtins.int
-    """Those that refuse jobs: OPEN, HALF_OPEN, FORCED_OPEN."""
+    """Those that do not let jobs run: OPEN, HALF_OPEN, FORCED_OPEN."""
     closed: _builtins.int
     """Those that let jobs run: CLOSED, DISABLED, METRICS_ONLY."""
     def __init__(

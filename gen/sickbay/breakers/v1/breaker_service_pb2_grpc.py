@@ -26,8 +26,9 @@ if _version_not_supported:
 
 
 class BreakerServiceStub:
-    """Shows and commands the circuits. Served by the control plane (gRPC 50053, REST 3002).
-    Every call that names an unknown job type is NOT_FOUND, except that an admin may force open, disable or watch a type beforehand.
+    """Reads and controls circuit breakers. Served by the control plane (gRPC 50053, REST 3002).
+    Calls that name an unknown job type fail with NOT_FOUND, except ForceOpenBreaker, DisableBreaker and SetBreakerMetricsOnly, which
+    create the breaker.
     """
 
     def __init__(self, channel):
@@ -84,70 +85,71 @@ class BreakerServiceStub:
 
 
 class BreakerServiceServicer:
-    """Shows and commands the circuits. Served by the control plane (gRPC 50053, REST 3002).
-    Every call that names an unknown job type is NOT_FOUND, except that an admin may force open, disable or watch a type beforehand.
+    """Reads and controls circuit breakers. Served by the control plane (gRPC 50053, REST 3002).
+    Calls that name an unknown job type fail with NOT_FOUND, except ForceOpenBreaker, DisableBreaker and SetBreakerMetricsOnly, which
+    create the breaker.
     """
 
     def ListBreakers(self, request, context):
-        """Lists every circuit, by job type.
+        """Lists breakers, ordered by job type.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetBreaker(self, request, context):
-        """Reads one circuit. NOT_FOUND if the type is unknown.
+        """Gets a breaker. NOT_FOUND if the job type is unknown.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResetBreaker(self, request, context):
-        """Closes a circuit at once and forgets its failures; a probe in flight no longer counts.
-        NOT_FOUND if the type is unknown.
+        """Closes a breaker at once and clears its failures; a probe in flight no longer counts.
+        NOT_FOUND if the job type is unknown.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ForceOpenBreaker(self, request, context):
-        """Holds a circuit open. When the hold ends it goes on through OPEN and a probe, never straight to CLOSED.
+        """Holds a breaker open. When the hold ends, the breaker is OPEN and a probe decides; it never closes directly.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DisableBreaker(self, request, context):
-        """Switches a circuit off: every job of its type runs.
+        """Disables a breaker: every job of its type runs.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetBreakerMetricsOnly(self, request, context):
-        """Lets a circuit watch only: every job runs, and it tells how often it would have opened.
+        """Switches a breaker to metrics only: every job runs, and it counts how often it would have opened.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def SetBreakerAuto(self, request, context):
-        """Ends FORCED_OPEN, DISABLED or METRICS_ONLY and lets the circuit decide again. Does nothing to an automatic one.
-        NOT_FOUND if the type is unknown.
+        """Ends FORCED_OPEN, DISABLED or METRICS_ONLY, so that the breaker decides by itself again. No effect on an automatic one.
+        NOT_FOUND if the job type is unknown.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchBreakers(self, request, context):
-        """Streams every circuit as it is now, then what changes. Of changes that come too fast only the latest of a circuit is told.
+        """Streams every breaker in its current state, then every change. If changes come too fast, only the latest of each breaker is sent.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetMetrics(self, request, context):
-        """Sums the system up in numbers.
+        """Gets counts of breakers, failures, jobs and messages.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -210,8 +212,9 @@ def add_BreakerServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class BreakerService:
-    """Shows and commands the circuits. Served by the control plane (gRPC 50053, REST 3002).
-    Every call that names an unknown job type is NOT_FOUND, except that an admin may force open, disable or watch a type beforehand.
+    """Reads and controls circuit breakers. Served by the control plane (gRPC 50053, REST 3002).
+    Calls that name an unknown job type fail with NOT_FOUND, except ForceOpenBreaker, DisableBreaker and SetBreakerMetricsOnly, which
+    create the breaker.
     """
 
     @staticmethod

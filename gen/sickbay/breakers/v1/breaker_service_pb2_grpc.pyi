@@ -27,8 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class BreakerServiceStub:
-    """Shows and commands the circuits. Served by the control plane (gRPC 50053, REST 3002).
-    Every call that names an unknown job type is NOT_FOUND, except that an admin may force open, disable or watch a type beforehand.
+    """Reads and controls circuit breakers. Served by the control plane (gRPC 50053, REST 3002).
+    Calls that name an unknown job type fail with NOT_FOUND, except ForceOpenBreaker, DisableBreaker and SetBreakerMetricsOnly, which
+    create the breaker.
     """
 
     @_typing.overload
@@ -36,61 +37,63 @@ class BreakerServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> BreakerServiceAsyncStub: ...
     ListBreakers: _grpc.UnaryUnaryMultiCallable[_breaker_service_pb2.ListBreakersRequest, _breaker_service_pb2.ListBreakersResponse]
-    """Lists every circuit, by job type."""
+    """Lists breakers, ordered by job type."""
     GetBreaker: _grpc.UnaryUnaryMultiCallable[_breaker_service_pb2.GetBreakerRequest, _breaker_service_pb2.GetBreakerResponse]
-    """Reads one circuit. NOT_FOUND if the type is unknown."""
+    """Gets a breaker. NOT_FOUND if the job type is unknown."""
     ResetBreaker: _grpc.UnaryUnaryMultiCallable[_breaker_service_pb2.ResetBreakerRequest, _breaker_service_pb2.ResetBreakerResponse]
-    """Closes a circuit at once and forgets its failures; a probe in flight no longer counts.
-    NOT_FOUND if the type is unknown.
+    """Closes a breaker at once and clears its failures; a probe in flight no longer counts.
+    NOT_FOUND if the job type is unknown.
     """
     ForceOpenBreaker: _grpc.UnaryUnaryMultiCallable[_breaker_service_pb2.ForceOpenBreakerRequest, _breaker_service_pb2.ForceOpenBreakerResponse]
-    """Holds a circuit open. When the hold ends it goes on through OPEN and a probe, never straight to CLOSED."""
+    """Holds a breaker open. When the hold ends, the breaker is OPEN and a probe decides; it never closes directly."""
     DisableBreaker: _grpc.UnaryUnaryMultiCallable[_breaker_service_pb2.DisableBreakerRequest, _breaker_service_pb2.DisableBreakerResponse]
-    """Switches a circuit off: every job of its type runs."""
+    """Disables a breaker: every job of its type runs."""
     SetBreakerMetricsOnly: _grpc.UnaryUnaryMultiCallable[_breaker_service_pb2.SetBreakerMetricsOnlyRequest, _breaker_service_pb2.SetBreakerMetricsOnlyResponse]
-    """Lets a circuit watch only: every job runs, and it tells how often it would have opened."""
+    """Switches a breaker to metrics only: every job runs, and it counts how often it would have opened."""
     SetBreakerAuto: _grpc.UnaryUnaryMultiCallable[_breaker_service_pb2.SetBreakerAutoRequest, _breaker_service_pb2.SetBreakerAutoResponse]
-    """Ends FORCED_OPEN, DISABLED or METRICS_ONLY and lets the circuit decide again. Does nothing to an automatic one.
-    NOT_FOUND if the type is unknown.
+    """Ends FORCED_OPEN, DISABLED or METRICS_ONLY, so that the breaker decides by itself again. No effect on an automatic one.
+    NOT_FOUND if the job type is unknown.
     """
     WatchBreakers: _grpc.UnaryStreamMultiCallable[_breaker_service_pb2.WatchBreakersRequest, _breaker_service_pb2.WatchBreakersResponse]
-    """Streams every circuit as it is now, then what changes. Of changes that come too fast only the latest of a circuit is told."""
+    """Streams every breaker in its current state, then every change. If changes come too fast, only the latest of each breaker is sent."""
     GetMetrics: _grpc.UnaryUnaryMultiCallable[_breaker_service_pb2.GetMetricsRequest, _breaker_service_pb2.GetMetricsResponse]
-    """Sums the system up in numbers."""
+    """Gets counts of breakers, failures, jobs and messages."""
 
 @_typing.type_check_only
 class BreakerServiceAsyncStub(BreakerServiceStub):
-    """Shows and commands the circuits. Served by the control plane (gRPC 50053, REST 3002).
-    Every call that names an unknown job type is NOT_FOUND, except that an admin may force open, disable or watch a type beforehand.
+    """Reads and controls circuit breakers. Served by the control plane (gRPC 50053, REST 3002).
+    Calls that name an unknown job type fail with NOT_FOUND, except ForceOpenBreaker, DisableBreaker and SetBreakerMetricsOnly, which
+    create the breaker.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListBreakers: _aio.UnaryUnaryMultiCallable[_breaker_service_pb2.ListBreakersRequest, _breaker_service_pb2.ListBreakersResponse]  # type: ignore[assignment]
-    """Lists every circuit, by job type."""
+    """Lists breakers, ordered by job type."""
     GetBreaker: _aio.UnaryUnaryMultiCallable[_breaker_service_pb2.GetBreakerRequest, _breaker_service_pb2.GetBreakerResponse]  # type: ignore[assignment]
-    """Reads one circuit. NOT_FOUND if the type is unknown."""
+    """Gets a breaker. NOT_FOUND if the job type is unknown."""
     ResetBreaker: _aio.UnaryUnaryMultiCallable[_breaker_service_pb2.ResetBreakerRequest, _breaker_service_pb2.ResetBreakerResponse]  # type: ignore[assignment]
-    """Closes a circuit at once and forgets its failures; a probe in flight no longer counts.
-    NOT_FOUND if the type is unknown.
+    """Closes a breaker at once and clears its failures; a probe in flight no longer counts.
+    NOT_FOUND if the job type is unknown.
     """
     ForceOpenBreaker: _aio.UnaryUnaryMultiCallable[_breaker_service_pb2.ForceOpenBreakerRequest, _breaker_service_pb2.ForceOpenBreakerResponse]  # type: ignore[assignment]
-    """Holds a circuit open. When the hold ends it goes on through OPEN and a probe, never straight to CLOSED."""
+    """Holds a breaker open. When the hold ends, the breaker is OPEN and a probe decides; it never closes directly."""
     DisableBreaker: _aio.UnaryUnaryMultiCallable[_breaker_service_pb2.DisableBreakerRequest, _breaker_service_pb2.DisableBreakerResponse]  # type: ignore[assignment]
-    """Switches a circuit off: every job of its type runs."""
+    """Disables a breaker: every job of its type runs."""
     SetBreakerMetricsOnly: _aio.UnaryUnaryMultiCallable[_breaker_service_pb2.SetBreakerMetricsOnlyRequest, _breaker_service_pb2.SetBreakerMetricsOnlyResponse]  # type: ignore[assignment]
-    """Lets a circuit watch only: every job runs, and it tells how often it would have opened."""
+    """Switches a breaker to metrics only: every job runs, and it counts how often it would have opened."""
     SetBreakerAuto: _aio.UnaryUnaryMultiCallable[_breaker_service_pb2.SetBreakerAutoRequest, _breaker_service_pb2.SetBreakerAutoResponse]  # type: ignore[assignment]
-    """Ends FORCED_OPEN, DISABLED or METRICS_ONLY and lets the circuit decide again. Does nothing to an automatic one.
-    NOT_FOUND if the type is unknown.
+    """Ends FORCED_OPEN, DISABLED or METRICS_ONLY, so that the breaker decides by itself again. No effect on an automatic one.
+    NOT_FOUND if the job type is unknown.
     """
     WatchBreakers: _aio.UnaryStreamMultiCallable[_breaker_service_pb2.WatchBreakersRequest, _breaker_service_pb2.WatchBreakersResponse]  # type: ignore[assignment]
-    """Streams every circuit as it is now, then what changes. Of changes that come too fast only the latest of a circuit is told."""
+    """Streams every breaker in its current state, then every change. If changes come too fast, only the latest of each breaker is sent."""
     GetMetrics: _aio.UnaryUnaryMultiCallable[_breaker_service_pb2.GetMetricsRequest, _breaker_service_pb2.GetMetricsResponse]  # type: ignore[assignment]
-    """Sums the system up in numbers."""
+    """Gets counts of breakers, failures, jobs and messages."""
 
 class BreakerServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Shows and commands the circuits. Served by the control plane (gRPC 50053, REST 3002).
-    Every call that names an unknown job type is NOT_FOUND, except that an admin may force open, disable or watch a type beforehand.
+    """Reads and controls circuit breakers. Served by the control plane (gRPC 50053, REST 3002).
+    Calls that name an unknown job type fail with NOT_FOUND, except ForceOpenBreaker, DisableBreaker and SetBreakerMetricsOnly, which
+    create the breaker.
     """
 
     @_abc_1.abstractmethod
@@ -99,7 +102,7 @@ class BreakerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _breaker_service_pb2.ListBreakersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_breaker_service_pb2.ListBreakersResponse, _abc.Awaitable[_breaker_service_pb2.ListBreakersResponse]]:
-        """Lists every circuit, by job type."""
+        """Lists breakers, ordered by job type."""
 
     @_abc_1.abstractmethod
     def GetBreaker(
@@ -107,7 +110,7 @@ class BreakerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _breaker_service_pb2.GetBreakerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_breaker_service_pb2.GetBreakerResponse, _abc.Awaitable[_breaker_service_pb2.GetBreakerResponse]]:
-        """Reads one circuit. NOT_FOUND if the type is unknown."""
+        """Gets a breaker. NOT_FOUND if the job type is unknown."""
 
     @_abc_1.abstractmethod
     def ResetBreaker(
@@ -115,8 +118,8 @@ class BreakerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _breaker_service_pb2.ResetBreakerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_breaker_service_pb2.ResetBreakerResponse, _abc.Awaitable[_breaker_service_pb2.ResetBreakerResponse]]:
-        """Closes a circuit at once and forgets its failures; a probe in flight no longer counts.
-        NOT_FOUND if the type is unknown.
+        """Closes a breaker at once and clears its failures; a probe in flight no longer counts.
+        NOT_FOUND if the job type is unknown.
         """
 
     @_abc_1.abstractmethod
@@ -125,7 +128,7 @@ class BreakerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _breaker_service_pb2.ForceOpenBreakerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_breaker_service_pb2.ForceOpenBreakerResponse, _abc.Awaitable[_breaker_service_pb2.ForceOpenBreakerResponse]]:
-        """Holds a circuit open. When the hold ends it goes on through OPEN and a probe, never straight to CLOSED."""
+        """Holds a breaker open. When the hold ends, the breaker is OPEN and a probe decides; it never closes directly."""
 
     @_abc_1.abstractmethod
     def DisableBreaker(
@@ -133,7 +136,7 @@ class BreakerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _breaker_service_pb2.DisableBreakerRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_breaker_service_pb2.DisableBreakerResponse, _abc.Awaitable[_breaker_service_pb2.DisableBreakerResponse]]:
-        """Switches a circuit off: every job of its type runs."""
+        """Disables a breaker: every job of its type runs."""
 
     @_abc_1.abstractmethod
     def SetBreakerMetricsOnly(
@@ -141,7 +144,7 @@ class BreakerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _breaker_service_pb2.SetBreakerMetricsOnlyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_breaker_service_pb2.SetBreakerMetricsOnlyResponse, _abc.Awaitable[_breaker_service_pb2.SetBreakerMetricsOnlyResponse]]:
-        """Lets a circuit watch only: every job runs, and it tells how often it would have opened."""
+        """Switches a breaker to metrics only: every job runs, and it counts how often it would have opened."""
 
     @_abc_1.abstractmethod
     def SetBreakerAuto(
@@ -149,8 +152,8 @@ class BreakerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _breaker_service_pb2.SetBreakerAutoRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_breaker_service_pb2.SetBreakerAutoResponse, _abc.Awaitable[_breaker_service_pb2.SetBreakerAutoResponse]]:
-        """Ends FORCED_OPEN, DISABLED or METRICS_ONLY and lets the circuit decide again. Does nothing to an automatic one.
-        NOT_FOUND if the type is unknown.
+        """Ends FORCED_OPEN, DISABLED or METRICS_ONLY, so that the breaker decides by itself again. No effect on an automatic one.
+        NOT_FOUND if the job type is unknown.
         """
 
     @_abc_1.abstractmethod
@@ -159,7 +162,7 @@ class BreakerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _breaker_service_pb2.WatchBreakersRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_breaker_service_pb2.WatchBreakersResponse], _abc.AsyncIterator[_breaker_service_pb2.WatchBreakersResponse]]:
-        """Streams every circuit as it is now, then what changes. Of changes that come too fast only the latest of a circuit is told."""
+        """Streams every breaker in its current state, then every change. If changes come too fast, only the latest of each breaker is sent."""
 
     @_abc_1.abstractmethod
     def GetMetrics(
@@ -167,6 +170,6 @@ class BreakerServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _breaker_service_pb2.GetMetricsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_breaker_service_pb2.GetMetricsResponse, _abc.Awaitable[_breaker_service_pb2.GetMetricsResponse]]:
-        """Sums the system up in numbers."""
+        """Gets counts of breakers, failures, jobs and messages."""
 
 def add_BreakerServiceServicer_to_server(servicer: BreakerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -33,39 +33,39 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_PAYLOAD_TOO_LARGE: _ErrorReason.ValueType  # 4
     """The payload or the request is larger than 1 MiB. INVALID_ARGUMENT."""
     ERROR_REASON_NUMBER_TOO_LARGE: _ErrorReason.ValueType  # 5
-    """A number in a Struct is beyond 2^53 and would be changed; send payload_json. INVALID_ARGUMENT."""
+    """A number in a Struct is beyond 2^53 and would lose precision; send payload_json. INVALID_ARGUMENT."""
     ERROR_REASON_INVALID_PAGE_TOKEN: _ErrorReason.ValueType  # 6
-    """The page token is not one of this query. INVALID_ARGUMENT."""
+    """The page token does not belong to this query. INVALID_ARGUMENT."""
     ERROR_REASON_JOB_NOT_FOUND: _ErrorReason.ValueType  # 7
     """No job has this id, or it is not in quarantine. NOT_FOUND."""
     ERROR_REASON_BREAKER_NOT_FOUND: _ErrorReason.ValueType  # 8
-    """No breaker is known for this job type. NOT_FOUND."""
+    """There is no breaker for this job type. NOT_FOUND."""
     ERROR_REASON_IDEMPOTENCY_KEY_REUSED: _ErrorReason.ValueType  # 9
-    """The request id was used with another request. ALREADY_EXISTS."""
+    """The request id was already used with a different request. ALREADY_EXISTS."""
     ERROR_REASON_REQUEST_IN_PROGRESS: _ErrorReason.ValueType  # 10
-    """The first request with this request id is still under way. ABORTED."""
+    """The first request with this request id is still in progress. ABORTED."""
     ERROR_REASON_ETAG_MISMATCH: _ErrorReason.ValueType  # 11
-    """The etag is not the current one: read the job again. ABORTED."""
+    """The etag is outdated; read the job again. ABORTED."""
     ERROR_REASON_WRONG_STATE: _ErrorReason.ValueType  # 12
     """The job's state does not allow this. FAILED_PRECONDITION."""
     ERROR_REASON_NOT_CONFIGURED: _ErrorReason.ValueType  # 13
-    """A setting is missing for this call, named in the message. FAILED_PRECONDITION."""
+    """This call needs a setting that is missing; the message names it. FAILED_PRECONDITION."""
     ERROR_REASON_BACKEND_UNAVAILABLE: _ErrorReason.ValueType  # 14
-    """A server behind this one (broker, store or ledger) does not answer; try again. UNAVAILABLE."""
+    """A backend (broker, store or ledger) is unavailable; try again. UNAVAILABLE."""
     ERROR_REASON_SHUTTING_DOWN: _ErrorReason.ValueType  # 15
-    """The service is shutting down; another instance or a retry will serve. UNAVAILABLE."""
+    """The service is shutting down; try again, or use another instance. UNAVAILABLE."""
     ERROR_REASON_INTERNAL: _ErrorReason.ValueType  # 16
-    """A fault of the server; the log of the service has the details. INTERNAL."""
+    """An internal error; the log of the service has the details. INTERNAL."""
     ERROR_REASON_TOO_MANY_NAMES: _ErrorReason.ValueType  # 17
-    """A new job type, tenant or breaker beyond a bound on names; the message says which. RESOURCE_EXHAUSTED."""
+    """A new job type, tenant or breaker exceeds a limit on names; the message says which. RESOURCE_EXHAUSTED."""
     ERROR_REASON_TOO_MANY_WATCHES: _ErrorReason.ValueType  # 18
-    """More watches than this client, or the service, may have at a time. RESOURCE_EXHAUSTED."""
+    """Too many concurrent watches of this client, or of the service. RESOURCE_EXHAUSTED."""
     ERROR_REASON_TOO_MANY_CALLS: _ErrorReason.ValueType  # 19
-    """More calls than the service runs at a time; repeat in a moment. RESOURCE_EXHAUSTED."""
+    """Too many concurrent calls; try again in a moment. RESOURCE_EXHAUSTED."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Machine-readable reasons, sent without their prefix as google.rpc.ErrorInfo.reason with domain `sickbay`.
-    Clients branch on these and on the status code, never on a message's words.
+    Clients should branch on these and on the status code, never on the text of a message.
     """
 
 ERROR_REASON_UNSPECIFIED: ErrorReason.ValueType  # 0
@@ -79,33 +79,33 @@ ERROR_REASON_INVALID_PAYLOAD: ErrorReason.ValueType  # 3
 ERROR_REASON_PAYLOAD_TOO_LARGE: ErrorReason.ValueType  # 4
 """The payload or the request is larger than 1 MiB. INVALID_ARGUMENT."""
 ERROR_REASON_NUMBER_TOO_LARGE: ErrorReason.ValueType  # 5
-"""A number in a Struct is beyond 2^53 and would be changed; send payload_json. INVALID_ARGUMENT."""
+"""A number in a Struct is beyond 2^53 and would lose precision; send payload_json. INVALID_ARGUMENT."""
 ERROR_REASON_INVALID_PAGE_TOKEN: ErrorReason.ValueType  # 6
-"""The page token is not one of this query. INVALID_ARGUMENT."""
+"""The page token does not belong to this query. INVALID_ARGUMENT."""
 ERROR_REASON_JOB_NOT_FOUND: ErrorReason.ValueType  # 7
 """No job has this id, or it is not in quarantine. NOT_FOUND."""
 ERROR_REASON_BREAKER_NOT_FOUND: ErrorReason.ValueType  # 8
-"""No breaker is known for this job type. NOT_FOUND."""
+"""There is no breaker for this job type. NOT_FOUND."""
 ERROR_REASON_IDEMPOTENCY_KEY_REUSED: ErrorReason.ValueType  # 9
-"""The request id was used with another request. ALREADY_EXISTS."""
+"""The request id was already used with a different request. ALREADY_EXISTS."""
 ERROR_REASON_REQUEST_IN_PROGRESS: ErrorReason.ValueType  # 10
-"""The first request with this request id is still under way. ABORTED."""
+"""The first request with this request id is still in progress. ABORTED."""
 ERROR_REASON_ETAG_MISMATCH: ErrorReason.ValueType  # 11
-"""The etag is not the current one: read the job again. ABORTED."""
+"""The etag is outdated; read the job again. ABORTED."""
 ERROR_REASON_WRONG_STATE: ErrorReason.ValueType  # 12
 """The job's state does not allow this. FAILED_PRECONDITION."""
 ERROR_REASON_NOT_CONFIGURED: ErrorReason.ValueType  # 13
-"""A setting is missing for this call, named in the message. FAILED_PRECONDITION."""
+"""This call needs a setting that is missing; the message names it. FAILED_PRECONDITION."""
 ERROR_REASON_BACKEND_UNAVAILABLE: ErrorReason.ValueType  # 14
-"""A server behind this one (broker, store or ledger) does not answer; try again. UNAVAILABLE."""
+"""A backend (broker, store or ledger) is unavailable; try again. UNAVAILABLE."""
 ERROR_REASON_SHUTTING_DOWN: ErrorReason.ValueType  # 15
-"""The service is shutting down; another instance or a retry will serve. UNAVAILABLE."""
+"""The service is shutting down; try again, or use another instance. UNAVAILABLE."""
 ERROR_REASON_INTERNAL: ErrorReason.ValueType  # 16
-"""A fault of the server; the log of the service has the details. INTERNAL."""
+"""An internal error; the log of the service has the details. INTERNAL."""
 ERROR_REASON_TOO_MANY_NAMES: ErrorReason.ValueType  # 17
-"""A new job type, tenant or breaker beyond a bound on names; the message says which. RESOURCE_EXHAUSTED."""
+"""A new job type, tenant or breaker exceeds a limit on names; the message says which. RESOURCE_EXHAUSTED."""
 ERROR_REASON_TOO_MANY_WATCHES: ErrorReason.ValueType  # 18
-"""More watches than this client, or the service, may have at a time. RESOURCE_EXHAUSTED."""
+"""Too many concurrent watches of this client, or of the service. RESOURCE_EXHAUSTED."""
 ERROR_REASON_TOO_MANY_CALLS: ErrorReason.ValueType  # 19
-"""More calls than the service runs at a time; repeat in a moment. RESOURCE_EXHAUSTED."""
+"""Too many concurrent calls; try again in a moment. RESOURCE_EXHAUSTED."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

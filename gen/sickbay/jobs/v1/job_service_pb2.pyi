@@ -23,7 +23,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class SubmitJobRequest(_message.Message):
-    """One job to accept."""
+    """A job to submit."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -35,16 +35,16 @@ class SubmitJobRequest(_message.Message):
     job_type: _builtins.str
     """Required. Names the handler; matches `[a-z0-9][a-z0-9._-]{0,63}`."""
     payload_json: _builtins.str
-    """The content as JSON text, kept byte for byte."""
+    """The payload as JSON text, kept byte for byte."""
     tenant: _builtins.str
-    """Whose job it is; empty means `default`."""
+    """The tenant that owns the job; empty means `default`."""
     request_id: _builtins.str
-    """Idempotency key, 1 to 128 printable ASCII characters; empty means none. A repeat within 24 hours returns the first answer
-    with `duplicate` set; the same key with another request is ALREADY_EXISTS; while the first is still under way, ABORTED.
+    """Idempotency key, 1 to 128 printable ASCII characters; empty means none. A repeat within 24 hours returns the first job with
+    `duplicate` set; ALREADY_EXISTS if the key was used with a different request, ABORTED while the first is still in progress.
     """
     @_builtins.property
     def payload(self) -> _struct_pb2.Struct:
-        """The content as a Struct. Its numbers are doubles, so integers beyond 2^53 are refused; send those as `payload_json`."""
+        """The payload as a Struct. Its numbers are doubles, so integers beyond 2^53 are rejected; send those as `payload_json`."""
 
     def __init__(
         self,
@@ -67,17 +67,17 @@ Global___SubmitJobRequest: _TypeAlias = SubmitJobRequest  # noqa: Y015
 
 @_typing.final
 class SubmitJobResponse(_message.Message):
-    """The answer to an accepted job."""
+    """The accepted job."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     JOB_FIELD_NUMBER: _builtins.int
     DUPLICATE_FIELD_NUMBER: _builtins.int
     duplicate: _builtins.bool
-    """True if this `request_id` had been accepted before; `job` is that earlier job."""
+    """True if this `request_id` was accepted before; `job` is that earlier job."""
     @_builtins.property
     def job(self) -> _job_pb2.Job:
-        """The job as accepted."""
+        """The job as it was accepted."""
 
     def __init__(
         self,
@@ -95,14 +95,14 @@ Global___SubmitJobResponse: _TypeAlias = SubmitJobResponse  # noqa: Y015
 
 @_typing.final
 class BatchSubmitJobsRequest(_message.Message):
-    """Several jobs to accept."""
+    """Jobs to submit."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     REQUESTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def requests(self) -> _containers.RepeatedCompositeFieldContainer[Global___SubmitJobRequest]:
-        """Required: 1 to 1,000 jobs."""
+        """Required. 1 to 1,000 jobs."""
 
     def __init__(
         self,
@@ -126,7 +126,7 @@ class BatchSubmitJobsResponse(_message.Message):
     RESULTS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def results(self) -> _containers.RepeatedCompositeFieldContainer[Global___BatchSubmitResult]:
-        """What became of each request."""
+        """The results, in the order of the requests."""
 
     def __init__(
         self,
@@ -143,7 +143,7 @@ Global___BatchSubmitJobsResponse: _TypeAlias = BatchSubmitJobsResponse  # noqa: 
 
 @_typing.final
 class BatchSubmitResult(_message.Message):
-    """What became of one request of a batch."""
+    """The result of one request of a batch."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -151,12 +151,12 @@ class BatchSubmitResult(_message.Message):
     DUPLICATE_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
-    """The accepted job's id; empty if it was refused."""
+    """The id of the accepted job; empty if the request was rejected."""
     duplicate: _builtins.bool
-    """True if this `request_id` had been accepted before."""
+    """True if this `request_id` was accepted before."""
     @_builtins.property
     def error(self) -> Global___BatchSubmitError:
-        """Set if the request was refused."""
+        """Set if the request was rejected."""
 
     def __init__(
         self,
@@ -175,7 +175,7 @@ Global___BatchSubmitResult: _TypeAlias = BatchSubmitResult  # noqa: Y015
 
 @_typing.final
 class BatchSubmitError(_message.Message):
-    """Why one request of a batch was refused."""
+    """Why one request of a batch was rejected."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -183,11 +183,11 @@ class BatchSubmitError(_message.Message):
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     code: _builtins.int
-    """The gRPC status code that SubmitJob would have answered, for example 3 for INVALID_ARGUMENT."""
+    """The gRPC status code that SubmitJob would have returned, for example 3 for INVALID_ARGUMENT."""
     reason: _error_reason_pb2.ErrorReason.ValueType
     """The machine-readable reason."""
     message: _builtins.str
-    """What to do about it."""
+    """What was wrong and how to correct it."""
     def __init__(
         self,
         *,
@@ -205,7 +205,7 @@ Global___BatchSubmitError: _TypeAlias = BatchSubmitError  # noqa: Y015
 
 @_typing.final
 class GetJobRequest(_message.Message):
-    """Which job to read."""
+    """Request message of GetJob."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -214,7 +214,7 @@ class GetJobRequest(_message.Message):
     job_id: _builtins.str
     """Required."""
     view: _job_pb2.JobView.ValueType
-    """How much to return; FULL unless said otherwise."""
+    """How much of the job to return; the default is FULL."""
     def __init__(
         self,
         *,
@@ -238,7 +238,7 @@ class GetJobResponse(_message.Message):
     JOB_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def job(self) -> _job_pb2.Job:
-        """The job as the ledger knows it."""
+        """The job as recorded in the ledger."""
 
     def __init__(
         self,
@@ -255,7 +255,7 @@ Global___GetJobResponse: _TypeAlias = GetJobResponse  # noqa: Y015
 
 @_typing.final
 class ListJobsRequest(_message.Message):
-    """Which jobs to list. Empty fields do not filter."""
+    """Request message of ListJobs. Empty fields do not filter."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -266,15 +266,15 @@ class ListJobsRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
     job_type: _builtins.str
-    """Only this type."""
+    """Only this job type."""
     tenant: _builtins.str
     """Only this tenant."""
     page_size: _builtins.int
-    """At most this many, 1 to 1,000; 0 means 50."""
+    """The maximum number of results, 1 to 1,000; 0 means 50."""
     page_token: _builtins.str
     """`next_page_token` of the previous page of the same query; INVALID_ARGUMENT with any other."""
     view: _job_pb2.JobView.ValueType
-    """How much of each job; BASIC unless said otherwise."""
+    """How much of each job to return; the default is BASIC."""
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_job_pb2.Job.State.ValueType]:
         """Only jobs in one of these states."""
@@ -327,7 +327,7 @@ Global___ListJobsResponse: _TypeAlias = ListJobsResponse  # noqa: Y015
 
 @_typing.final
 class WatchJobRequest(_message.Message):
-    """Which job to follow."""
+    """Request message of WatchJob."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -336,8 +336,8 @@ class WatchJobRequest(_message.Message):
     job_id: _builtins.str
     """Required."""
     resume_token: _builtins.str
-    """The last `resume_token` of an earlier watch of this job: only what came after it is told, from the history what was missed, and nothing
-    if the job has ended and its end was told. Empty, or not one of this service: the stream begins with the job as it is now.
+    """The last `resume_token` of an earlier watch of this job: the stream has only the later changes, missed ones from the history, and is
+    empty if the job has ended and that was sent. If it is empty or unknown, the stream begins with the job in its current state.
     """
     def __init__(
         self,
@@ -355,7 +355,7 @@ Global___WatchJobRequest: _TypeAlias = WatchJobRequest  # noqa: Y015
 
 @_typing.final
 class WatchJobResponse(_message.Message):
-    """The job after one state change."""
+    """The job after a state change."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -363,14 +363,14 @@ class WatchJobResponse(_message.Message):
     CHANGE_FIELD_NUMBER: _builtins.int
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     resume_token: _builtins.str
-    """Where a later watch can go on from here, also after a restart of the service."""
+    """Where a later watch can continue, also after a restart of the service."""
     @_builtins.property
     def job(self) -> _job_pb2.Job:
         """The job without its history."""
 
     @_builtins.property
     def change(self) -> _job_pb2.StateChange:
-        """The change that led here; unset in the first message, which tells the state found."""
+        """The change that led to this state; unset in the first message, which has the current state."""
 
     def __init__(
         self,
@@ -389,7 +389,7 @@ Global___WatchJobResponse: _TypeAlias = WatchJobResponse  # noqa: Y015
 
 @_typing.final
 class CancelJobRequest(_message.Message):
-    """Which job to call off."""
+    """Request message of CancelJob."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

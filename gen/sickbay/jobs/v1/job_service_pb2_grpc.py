@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class JobServiceStub:
-    """Takes jobs in and tells what became of them. Served by the Job API (gRPC 50051, REST 3000).
-    Errors carry google.rpc.ErrorInfo with a reason from ErrorReason, and RetryInfo where waiting helps.
+    """Submits, reads, watches and cancels jobs. Served by the Job API (gRPC 50051, REST 3000).
+    Errors have google.rpc.ErrorInfo with a reason from ErrorReason, and RetryInfo if retrying later helps.
     """
 
     def __init__(self, channel):
@@ -69,52 +69,52 @@ class JobServiceStub:
 
 
 class JobServiceServicer:
-    """Takes jobs in and tells what became of them. Served by the Job API (gRPC 50051, REST 3000).
-    Errors carry google.rpc.ErrorInfo with a reason from ErrorReason, and RetryInfo where waiting helps.
+    """Submits, reads, watches and cancels jobs. Served by the Job API (gRPC 50051, REST 3000).
+    Errors have google.rpc.ErrorInfo with a reason from ErrorReason, and RetryInfo if retrying later helps.
     """
 
     def SubmitJob(self, request, context):
-        """Accepts one job. The answer is sent only after the job is durable. INVALID_ARGUMENT says what to correct;
-        UNAVAILABLE means nothing was lost and the same request may be sent again.
+        """Submits a job. The response is sent only after the job is durable. The message of INVALID_ARGUMENT says what to correct.
+        UNAVAILABLE means that nothing was lost and the same request can be sent again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def BatchSubmitJobs(self, request, context):
-        """Accepts up to 1,000 jobs in one call, each judged by itself: a bad item does not harm the others.
+        """Submits up to 1,000 jobs in one call. Each is validated independently: an invalid item does not affect the others.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetJob(self, request, context):
-        """Reads one job. NOT_FOUND for an unknown id.
+        """Gets a job. NOT_FOUND if the id is unknown.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListJobs(self, request, context):
-        """Lists jobs, newest submission first. Lists never carry payloads.
+        """Lists jobs, newest submission first, without payloads.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def WatchJob(self, request, context):
-        """Streams the job as it is now and then every state change until the job has ended (SUCCEEDED, DISCARDED, CANCELLED).
-        A parked or quarantined job has not ended: the stream waits with it. NOT_FOUND for an unknown id.
+        """Streams the job in its current state, then every state change until the job has ended (SUCCEEDED, DISCARDED, CANCELLED).
+        A parked or quarantined job has not ended, so the stream stays open. NOT_FOUND if the id is unknown.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def CancelJob(self, request, context):
-        """Calls a job off that waits (QUEUED, RETRYING, PARKED or QUARANTINED). Once the answer is CANCELLED no further run of it begins.
+        """Cancels a job that is waiting (QUEUED, RETRYING, PARKED or QUARANTINED). Once the call has succeeded, the job does not run again.
         FAILED_PRECONDITION if it is too late: a run has begun, even if GetJob does not show it yet, or the job has ended.
-        UNAVAILABLE if the ledger lags or not every worker answers, so that a run may still begin: look at the job and repeat.
-        Cancelling a cancelled job is fine. NOT_FOUND for an unknown id.
+        UNAVAILABLE if the ledger lags or a worker does not answer, so that a run may still begin: get the job and try again.
+        Cancelling a cancelled job succeeds. NOT_FOUND if the id is unknown.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -162,8 +162,8 @@ def add_JobServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class JobService:
-    """Takes jobs in and tells what became of them. Served by the Job API (gRPC 50051, REST 3000).
-    Errors carry google.rpc.ErrorInfo with a reason from ErrorReason, and RetryInfo where waiting helps.
+    """Submits, reads, watches and cancels jobs. Served by the Job API (gRPC 50051, REST 3000).
+    Errors have google.rpc.ErrorInfo with a reason from ErrorReason, and RetryInfo if retrying later helps.
     """
 
     @staticmethod

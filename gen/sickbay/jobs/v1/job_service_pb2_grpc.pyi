@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class JobServiceStub:
-    """Takes jobs in and tells what became of them. Served by the Job API (gRPC 50051, REST 3000).
-    Errors carry google.rpc.ErrorInfo with a reason from ErrorReason, and RetryInfo where waiting helps.
+    """Submits, reads, watches and cancels jobs. Served by the Job API (gRPC 50051, REST 3000).
+    Errors have google.rpc.ErrorInfo with a reason from ErrorReason, and RetryInfo if retrying later helps.
     """
 
     @_typing.overload
@@ -36,57 +36,57 @@ class JobServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> JobServiceAsyncStub: ...
     SubmitJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.SubmitJobRequest, _job_service_pb2.SubmitJobResponse]
-    """Accepts one job. The answer is sent only after the job is durable. INVALID_ARGUMENT says what to correct;
-    UNAVAILABLE means nothing was lost and the same request may be sent again.
+    """Submits a job. The response is sent only after the job is durable. The message of INVALID_ARGUMENT says what to correct.
+    UNAVAILABLE means that nothing was lost and the same request can be sent again.
     """
     BatchSubmitJobs: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.BatchSubmitJobsRequest, _job_service_pb2.BatchSubmitJobsResponse]
-    """Accepts up to 1,000 jobs in one call, each judged by itself: a bad item does not harm the others."""
+    """Submits up to 1,000 jobs in one call. Each is validated independently: an invalid item does not affect the others."""
     GetJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.GetJobRequest, _job_service_pb2.GetJobResponse]
-    """Reads one job. NOT_FOUND for an unknown id."""
+    """Gets a job. NOT_FOUND if the id is unknown."""
     ListJobs: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.ListJobsRequest, _job_service_pb2.ListJobsResponse]
-    """Lists jobs, newest submission first. Lists never carry payloads."""
+    """Lists jobs, newest submission first, without payloads."""
     WatchJob: _grpc.UnaryStreamMultiCallable[_job_service_pb2.WatchJobRequest, _job_service_pb2.WatchJobResponse]
-    """Streams the job as it is now and then every state change until the job has ended (SUCCEEDED, DISCARDED, CANCELLED).
-    A parked or quarantined job has not ended: the stream waits with it. NOT_FOUND for an unknown id.
+    """Streams the job in its current state, then every state change until the job has ended (SUCCEEDED, DISCARDED, CANCELLED).
+    A parked or quarantined job has not ended, so the stream stays open. NOT_FOUND if the id is unknown.
     """
     CancelJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]
-    """Calls a job off that waits (QUEUED, RETRYING, PARKED or QUARANTINED). Once the answer is CANCELLED no further run of it begins.
+    """Cancels a job that is waiting (QUEUED, RETRYING, PARKED or QUARANTINED). Once the call has succeeded, the job does not run again.
     FAILED_PRECONDITION if it is too late: a run has begun, even if GetJob does not show it yet, or the job has ended.
-    UNAVAILABLE if the ledger lags or not every worker answers, so that a run may still begin: look at the job and repeat.
-    Cancelling a cancelled job is fine. NOT_FOUND for an unknown id.
+    UNAVAILABLE if the ledger lags or a worker does not answer, so that a run may still begin: get the job and try again.
+    Cancelling a cancelled job succeeds. NOT_FOUND if the id is unknown.
     """
 
 @_typing.type_check_only
 class JobServiceAsyncStub(JobServiceStub):
-    """Takes jobs in and tells what became of them. Served by the Job API (gRPC 50051, REST 3000).
-    Errors carry google.rpc.ErrorInfo with a reason from ErrorReason, and RetryInfo where waiting helps.
+    """Submits, reads, watches and cancels jobs. Served by the Job API (gRPC 50051, REST 3000).
+    Errors have google.rpc.ErrorInfo with a reason from ErrorReason, and RetryInfo if retrying later helps.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     SubmitJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.SubmitJobRequest, _job_service_pb2.SubmitJobResponse]  # type: ignore[assignment]
-    """Accepts one job. The answer is sent only after the job is durable. INVALID_ARGUMENT says what to correct;
-    UNAVAILABLE means nothing was lost and the same request may be sent again.
+    """Submits a job. The response is sent only after the job is durable. The message of INVALID_ARGUMENT says what to correct.
+    UNAVAILABLE means that nothing was lost and the same request can be sent again.
     """
     BatchSubmitJobs: _aio.UnaryUnaryMultiCallable[_job_service_pb2.BatchSubmitJobsRequest, _job_service_pb2.BatchSubmitJobsResponse]  # type: ignore[assignment]
-    """Accepts up to 1,000 jobs in one call, each judged by itself: a bad item does not harm the others."""
+    """Submits up to 1,000 jobs in one call. Each is validated independently: an invalid item does not affect the others."""
     GetJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.GetJobRequest, _job_service_pb2.GetJobResponse]  # type: ignore[assignment]
-    """Reads one job. NOT_FOUND for an unknown id."""
+    """Gets a job. NOT_FOUND if the id is unknown."""
     ListJobs: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ListJobsRequest, _job_service_pb2.ListJobsResponse]  # type: ignore[assignment]
-    """Lists jobs, newest submission first. Lists never carry payloads."""
+    """Lists jobs, newest submission first, without payloads."""
     WatchJob: _aio.UnaryStreamMultiCallable[_job_service_pb2.WatchJobRequest, _job_service_pb2.WatchJobResponse]  # type: ignore[assignment]
-    """Streams the job as it is now and then every state change until the job has ended (SUCCEEDED, DISCARDED, CANCELLED).
-    A parked or quarantined job has not ended: the stream waits with it. NOT_FOUND for an unknown id.
+    """Streams the job in its current state, then every state change until the job has ended (SUCCEEDED, DISCARDED, CANCELLED).
+    A parked or quarantined job has not ended, so the stream stays open. NOT_FOUND if the id is unknown.
     """
     CancelJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]  # type: ignore[assignment]
-    """Calls a job off that waits (QUEUED, RETRYING, PARKED or QUARANTINED). Once the answer is CANCELLED no further run of it begins.
+    """Cancels a job that is waiting (QUEUED, RETRYING, PARKED or QUARANTINED). Once the call has succeeded, the job does not run again.
     FAILED_PRECONDITION if it is too late: a run has begun, even if GetJob does not show it yet, or the job has ended.
-    UNAVAILABLE if the ledger lags or not every worker answers, so that a run may still begin: look at the job and repeat.
-    Cancelling a cancelled job is fine. NOT_FOUND for an unknown id.
+    UNAVAILABLE if the ledger lags or a worker does not answer, so that a run may still begin: get the job and try again.
+    Cancelling a cancelled job succeeds. NOT_FOUND if the id is unknown.
     """
 
 class JobServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Takes jobs in and tells what became of them. Served by the Job API (gRPC 50051, REST 3000).
-    Errors carry google.rpc.ErrorInfo with a reason from ErrorReason, and RetryInfo where waiting helps.
+    """Submits, reads, watches and cancels jobs. Served by the Job API (gRPC 50051, REST 3000).
+    Errors have google.rpc.ErrorInfo with a reason from ErrorReason, and RetryInfo if retrying later helps.
     """
 
     @_abc_1.abstractmethod
@@ -95,8 +95,8 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_service_pb2.SubmitJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.SubmitJobResponse, _abc.Awaitable[_job_service_pb2.SubmitJobResponse]]:
-        """Accepts one job. The answer is sent only after the job is durable. INVALID_ARGUMENT says what to correct;
-        UNAVAILABLE means nothing was lost and the same request may be sent again.
+        """Submits a job. The response is sent only after the job is durable. The message of INVALID_ARGUMENT says what to correct.
+        UNAVAILABLE means that nothing was lost and the same request can be sent again.
         """
 
     @_abc_1.abstractmethod
@@ -105,7 +105,7 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_service_pb2.BatchSubmitJobsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.BatchSubmitJobsResponse, _abc.Awaitable[_job_service_pb2.BatchSubmitJobsResponse]]:
-        """Accepts up to 1,000 jobs in one call, each judged by itself: a bad item does not harm the others."""
+        """Submits up to 1,000 jobs in one call. Each is validated independently: an invalid item does not affect the others."""
 
     @_abc_1.abstractmethod
     def GetJob(
@@ -113,7 +113,7 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_service_pb2.GetJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.GetJobResponse, _abc.Awaitable[_job_service_pb2.GetJobResponse]]:
-        """Reads one job. NOT_FOUND for an unknown id."""
+        """Gets a job. NOT_FOUND if the id is unknown."""
 
     @_abc_1.abstractmethod
     def ListJobs(
@@ -121,7 +121,7 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_service_pb2.ListJobsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.ListJobsResponse, _abc.Awaitable[_job_service_pb2.ListJobsResponse]]:
-        """Lists jobs, newest submission first. Lists never carry payloads."""
+        """Lists jobs, newest submission first, without payloads."""
 
     @_abc_1.abstractmethod
     def WatchJob(
@@ -129,8 +129,8 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_service_pb2.WatchJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_job_service_pb2.WatchJobResponse], _abc.AsyncIterator[_job_service_pb2.WatchJobResponse]]:
-        """Streams the job as it is now and then every state change until the job has ended (SUCCEEDED, DISCARDED, CANCELLED).
-        A parked or quarantined job has not ended: the stream waits with it. NOT_FOUND for an unknown id.
+        """Streams the job in its current state, then every state change until the job has ended (SUCCEEDED, DISCARDED, CANCELLED).
+        A parked or quarantined job has not ended, so the stream stays open. NOT_FOUND if the id is unknown.
         """
 
     @_abc_1.abstractmethod
@@ -139,10 +139,10 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_service_pb2.CancelJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.CancelJobResponse, _abc.Awaitable[_job_service_pb2.CancelJobResponse]]:
-        """Calls a job off that waits (QUEUED, RETRYING, PARKED or QUARANTINED). Once the answer is CANCELLED no further run of it begins.
+        """Cancels a job that is waiting (QUEUED, RETRYING, PARKED or QUARANTINED). Once the call has succeeded, the job does not run again.
         FAILED_PRECONDITION if it is too late: a run has begun, even if GetJob does not show it yet, or the job has ended.
-        UNAVAILABLE if the ledger lags or not every worker answers, so that a run may still begin: look at the job and repeat.
-        Cancelling a cancelled job is fine. NOT_FOUND for an unknown id.
+        UNAVAILABLE if the ledger lags or a worker does not answer, so that a run may still begin: get the job and try again.
+        Cancelling a cancelled job succeeds. NOT_FOUND if the id is unknown.
         """
 
 def add_JobServiceServicer_to_server(servicer: JobServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

@@ -25,7 +25,7 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 @_typing.final
 class QuarantinedJob(_message.Message):
-    """A job that was set aside."""
+    """A job in quarantine."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -38,39 +38,39 @@ class QuarantinedJob(_message.Message):
         REASON_UNSPECIFIED: QuarantinedJob._Reason.ValueType  # 0
         """Never sent by the server; in a filter it means "any reason"."""
         REASON_CIRCUIT_OPEN: QuarantinedJob._Reason.ValueType  # 1
-        """Its circuit was open: parked, blameless."""
+        """Its breaker was open: the job is parked and not at fault."""
         REASON_RETRIES_EXHAUSTED: QuarantinedJob._Reason.ValueType  # 2
-        """It failed in its last allowed attempt."""
+        """Its last allowed attempt failed."""
         REASON_UNKNOWN_TYPE: QuarantinedJob._Reason.ValueType  # 3
-        """No worker has a handler for its type."""
+        """No worker has a handler for its job type."""
         REASON_UNDECODABLE: QuarantinedJob._Reason.ValueType  # 4
         """The message could not be read; its bytes are kept as base64 in the payload's `contentBase64`."""
         REASON_WORKER_LOST: QuarantinedJob._Reason.ValueType  # 5
-        """The worker that ran it died, three times."""
+        """Workers died three times while running it."""
         REASON_BROKER: QuarantinedJob._Reason.ValueType  # 6
-        """The broker itself set it aside."""
+        """The broker dead-lettered it."""
         REASON_WORKER_FAULT: QuarantinedJob._Reason.ValueType  # 7
-        """The worker itself failed while it treated the job, several times; the job's errors say where."""
+        """The worker had an internal error while processing the job, several times; the job's errors say where."""
 
     class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
-        """Why a job was set aside."""
+        """Why a job is in quarantine."""
 
     REASON_UNSPECIFIED: QuarantinedJob.Reason.ValueType  # 0
     """Never sent by the server; in a filter it means "any reason"."""
     REASON_CIRCUIT_OPEN: QuarantinedJob.Reason.ValueType  # 1
-    """Its circuit was open: parked, blameless."""
+    """Its breaker was open: the job is parked and not at fault."""
     REASON_RETRIES_EXHAUSTED: QuarantinedJob.Reason.ValueType  # 2
-    """It failed in its last allowed attempt."""
+    """Its last allowed attempt failed."""
     REASON_UNKNOWN_TYPE: QuarantinedJob.Reason.ValueType  # 3
-    """No worker has a handler for its type."""
+    """No worker has a handler for its job type."""
     REASON_UNDECODABLE: QuarantinedJob.Reason.ValueType  # 4
     """The message could not be read; its bytes are kept as base64 in the payload's `contentBase64`."""
     REASON_WORKER_LOST: QuarantinedJob.Reason.ValueType  # 5
-    """The worker that ran it died, three times."""
+    """Workers died three times while running it."""
     REASON_BROKER: QuarantinedJob.Reason.ValueType  # 6
-    """The broker itself set it aside."""
+    """The broker dead-lettered it."""
     REASON_WORKER_FAULT: QuarantinedJob.Reason.ValueType  # 7
-    """The worker itself failed while it treated the job, several times; the job's errors say where."""
+    """The worker had an internal error while processing the job, several times; the job's errors say where."""
 
     JOB_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
@@ -80,11 +80,11 @@ class QuarantinedJob(_message.Message):
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     REVISIONS_FIELD_NUMBER: _builtins.int
     reason: Global___QuarantinedJob.Reason.ValueType
-    """Why it is here."""
+    """Why it is in quarantine."""
     payload_json: _builtins.str
-    """Its content as JSON text, byte for byte. Empty in lists."""
+    """Its payload as JSON text, byte for byte. Empty in lists."""
     etag: _builtins.str
-    """Changes with every change of the job; send it back with an edit."""
+    """Changes with every change of the job; send it with an edit."""
     fingerprint: _builtins.str
     """Its group; see FailureGroup.fingerprint."""
     @_builtins.property
@@ -93,11 +93,11 @@ class QuarantinedJob(_message.Message):
 
     @_builtins.property
     def quarantine_time(self) -> _timestamp_pb2.Timestamp:
-        """Since when it is here."""
+        """When it was put into quarantine."""
 
     @_builtins.property
     def revisions(self) -> _containers.RepeatedCompositeFieldContainer[Global___PayloadRevision]:
-        """Earlier edits, oldest first. Empty in lists."""
+        """Previous edits, oldest first. Empty in lists."""
 
     def __init__(
         self,
@@ -120,7 +120,7 @@ Global___QuarantinedJob: _TypeAlias = QuarantinedJob  # noqa: Y015
 
 @_typing.final
 class PayloadRevision(_message.Message):
-    """One edit of a payload."""
+    """An edit of a payload."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -129,11 +129,11 @@ class PayloadRevision(_message.Message):
     BEFORE_JSON_FIELD_NUMBER: _builtins.int
     AFTER_JSON_FIELD_NUMBER: _builtins.int
     actor: _builtins.str
-    """Who edited it, as given in the request."""
+    """The `actor` of the request."""
     before_json: _builtins.str
-    """The payload before, JSON text."""
+    """The payload before the edit, as JSON text."""
     after_json: _builtins.str
-    """The payload after, JSON text."""
+    """The payload after the edit, as JSON text."""
     @_builtins.property
     def time(self) -> _timestamp_pb2.Timestamp:
         """When it was edited."""
@@ -156,7 +156,7 @@ Global___PayloadRevision: _TypeAlias = PayloadRevision  # noqa: Y015
 
 @_typing.final
 class FailureGroup(_message.Message):
-    """Jobs that were set aside for what looks like one cause."""
+    """Jobs in quarantine that probably have the same cause."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -169,24 +169,24 @@ class FailureGroup(_message.Message):
     FIRST_TIME_FIELD_NUMBER: _builtins.int
     LAST_TIME_FIELD_NUMBER: _builtins.int
     job_type: _builtins.str
-    """Their type."""
+    """Their job type."""
     error_code: _builtins.str
-    """Their last error's code; empty if they never ran."""
+    """The code of their last error; empty if they never ran."""
     fingerprint: _builtins.str
-    """Hash of the last error's message with its numbers, ids and quoted parts taken out."""
+    """Hash of the last error's message without its numbers, ids and quoted parts."""
     sample_message: _builtins.str
-    """The last error's message of one of them."""
+    """The message of the last error of one of them."""
     sample_job_id: _builtins.str
     """Id of one of them."""
     count: _builtins.int
-    """How many they are."""
+    """The number of jobs."""
     @_builtins.property
     def first_time(self) -> _timestamp_pb2.Timestamp:
-        """When the first of them was set aside."""
+        """When the first of them was put into quarantine."""
 
     @_builtins.property
     def last_time(self) -> _timestamp_pb2.Timestamp:
-        """When the latest of them was set aside."""
+        """When the latest of them was put into quarantine."""
 
     def __init__(
         self,
@@ -210,7 +210,7 @@ Global___FailureGroup: _TypeAlias = FailureGroup  # noqa: Y015
 
 @_typing.final
 class ListQuarantinedJobsRequest(_message.Message):
-    """Which jobs to list. Empty fields do not filter."""
+    """Request message of ListQuarantinedJobs. Empty fields do not filter."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -230,18 +230,18 @@ class ListQuarantinedJobsRequest(_message.Message):
     state: _job_pb2.Job.State.ValueType
     """Only PARKED or only QUARANTINED; other states match nothing."""
     reason: Global___QuarantinedJob.Reason.ValueType
-    """Only for this reason."""
+    """Only jobs with this reason."""
     error_code: _builtins.str
-    """Only with this code as the last error."""
+    """Only jobs whose last error has this code."""
     fingerprint: _builtins.str
-    """Only of this group."""
+    """Only jobs of this group."""
     page_size: _builtins.int
     """At most this many, 1 to 1,000; 0 means 50."""
     page_token: _builtins.str
     """`next_page_token` of the previous page of the same query; INVALID_ARGUMENT with any other."""
     @_builtins.property
     def min_age(self) -> _duration_pb2.Duration:
-        """Only those that have been here for at least this long."""
+        """Only jobs that have been in quarantine for at least this long."""
 
     def __init__(
         self,
@@ -266,7 +266,7 @@ Global___ListQuarantinedJobsRequest: _TypeAlias = ListQuarantinedJobsRequest  # 
 
 @_typing.final
 class ListQuarantinedJobsResponse(_message.Message):
-    """A page of jobs that were set aside."""
+    """A page of jobs in quarantine."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -276,7 +276,7 @@ class ListQuarantinedJobsResponse(_message.Message):
     next_page_token: _builtins.str
     """Empty on the last page."""
     total_size: _builtins.int
-    """How many match in all."""
+    """The total number of matching jobs."""
     @_builtins.property
     def jobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___QuarantinedJob]:
         """Longest waiting first."""
@@ -298,7 +298,7 @@ Global___ListQuarantinedJobsResponse: _TypeAlias = ListQuarantinedJobsResponse  
 
 @_typing.final
 class GetQuarantinedJobRequest(_message.Message):
-    """Which job to read."""
+    """Request message of GetQuarantinedJob."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -344,7 +344,7 @@ Global___GetQuarantinedJobResponse: _TypeAlias = GetQuarantinedJobResponse  # no
 
 @_typing.final
 class ListFailureGroupsRequest(_message.Message):
-    """Which groups to list. Empty fields do not filter."""
+    """Request message of ListFailureGroups. Empty fields do not filter."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -406,7 +406,7 @@ Global___ListFailureGroupsResponse: _TypeAlias = ListFailureGroupsResponse  # no
 
 @_typing.final
 class ResubmitJobRequest(_message.Message):
-    """Which job to bring back, and with what changes."""
+    """Request message of ResubmitJob."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -421,14 +421,14 @@ class ResubmitJobRequest(_message.Message):
     payload_json: _builtins.str
     """As JSON text, kept byte for byte."""
     job_type: _builtins.str
-    """A corrected type, for jobs whose type was unknown or unreadable; empty keeps it."""
+    """A corrected job type, for jobs whose type was unknown or unreadable; empty keeps it."""
     etag: _builtins.str
-    """The etag that was read; empty skips the check."""
+    """The etag of the job as it was read; empty skips the check."""
     actor: _builtins.str
-    """Who does it, for the history; at most 128 characters."""
+    """Who makes the change, for the history; at most 128 characters."""
     @_builtins.property
     def payload(self) -> _struct_pb2.Struct:
-        """As a Struct; integers beyond 2^53 are refused."""
+        """As a Struct; integers beyond 2^53 are rejected."""
 
     def __init__(
         self,
@@ -452,7 +452,7 @@ Global___ResubmitJobRequest: _TypeAlias = ResubmitJobRequest  # noqa: Y015
 
 @_typing.final
 class ResubmitJobResponse(_message.Message):
-    """The job after it was brought back."""
+    """The resubmitted job."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -476,7 +476,7 @@ Global___ResubmitJobResponse: _TypeAlias = ResubmitJobResponse  # noqa: Y015
 
 @_typing.final
 class DiscardJobRequest(_message.Message):
-    """Which job to throw away."""
+    """Request message of DiscardJob."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -486,9 +486,9 @@ class DiscardJobRequest(_message.Message):
     job_id: _builtins.str
     """Required."""
     etag: _builtins.str
-    """The etag that was read; empty skips the check."""
+    """The etag of the job as it was read; empty skips the check."""
     actor: _builtins.str
-    """Who does it, for the history; at most 128 characters."""
+    """Who makes the change, for the history; at most 128 characters."""
     def __init__(
         self,
         *,
@@ -506,7 +506,7 @@ Global___DiscardJobRequest: _TypeAlias = DiscardJobRequest  # noqa: Y015
 
 @_typing.final
 class DiscardJobResponse(_message.Message):
-    """The job after it was thrown away."""
+    """The discarded job."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -530,7 +530,7 @@ Global___DiscardJobResponse: _TypeAlias = DiscardJobResponse  # noqa: Y015
 
 @_typing.final
 class RequeueJobsRequest(_message.Message):
-    """Which jobs to judge, and how."""
+    """Request message of RequeueJobs."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -545,30 +545,30 @@ class RequeueJobsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     job_type: _builtins.str
-    """Only this type; empty does not filter."""
+    """Only this job type; empty does not filter."""
     tenant: _builtins.str
     """Only this tenant; empty does not filter."""
     even_if_waiting: _builtins.bool
-    """Also while jobs.main or jobs.retry hold messages, among which their copies may be. Those are dropped when their turn comes.
-    The jobs that come back are such messages, too: judge with `validate_only` first, then name page after page with this set.
+    """Requeue even while jobs.main or jobs.retry hold messages, which may include copies of these jobs. Such copies are dropped later.
+    Requeued jobs are such messages, too: call with `validate_only` first, then name the jobs, page by page, with this set.
     """
     discard_without_payload: _builtins.bool
-    """Discard those that cannot be brought back, because the ledger has no payload of them."""
+    """Discard jobs that cannot be requeued because the ledger does not have their payload."""
     validate_only: _builtins.bool
-    """Only say what would be done."""
+    """Only report what would be done."""
     actor: _builtins.str
-    """Who does it, for the history; at most 128 characters."""
+    """Who makes the change, for the history; at most 128 characters."""
     page_size: _builtins.int
-    """At most this many, 1 to 500; 0 means 50."""
+    """The maximum number of results, 1 to 500; 0 means 50."""
     page_token: _builtins.str
     """`next_page_token` of the previous page of the same request; INVALID_ARGUMENT with any other."""
     @_builtins.property
     def job_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Only these, at most 500, whatever their state; then the filters and paging are ignored."""
+        """Only these jobs, at most 500, whatever their state; filters and paging are then ignored."""
 
     @_builtins.property
     def min_age(self) -> _duration_pb2.Duration:
-        """Only those of which nothing was heard for at least this long, 1 second or more; unset means 60 seconds. Holds for named jobs, too."""
+        """Only jobs without an event for at least this long, 1 second or more; unset means 60 seconds. Also applies to named jobs."""
 
     def __init__(
         self,
@@ -594,7 +594,7 @@ Global___RequeueJobsRequest: _TypeAlias = RequeueJobsRequest  # noqa: Y015
 
 @_typing.final
 class RequeueJobsResponse(_message.Message):
-    """A page of jobs that were judged."""
+    """A page of jobs that were checked."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -604,7 +604,7 @@ class RequeueJobsResponse(_message.Message):
     """Empty on the last page."""
     @_builtins.property
     def jobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___RequeuedJob]:
-        """Longest unheard of first."""
+        """Least recently updated first."""
 
     def __init__(
         self,
@@ -635,54 +635,54 @@ class RequeuedJob(_message.Message):
         OUTCOME_UNSPECIFIED: RequeuedJob._Outcome.ValueType  # 0
         """Never sent by the server."""
         OUTCOME_REQUEUED: RequeuedJob._Outcome.ValueType  # 1
-        """It is back in the queue."""
+        """It was returned to the queue."""
         OUTCOME_DISCARDED: RequeuedJob._Outcome.ValueType  # 2
-        """It was closed: the ledger has no payload of it."""
+        """It was discarded: the ledger does not have its payload."""
         OUTCOME_REQUEUEABLE: RequeuedJob._Outcome.ValueType  # 3
-        """It would be brought back (`validate_only`)."""
+        """It would be requeued (`validate_only`)."""
         OUTCOME_TOO_RECENT: RequeuedJob._Outcome.ValueType  # 4
-        """Left alone: the ledger has heard of it too recently, or is itself not up to date."""
+        """Not requeued: the ledger received an event of it too recently, or is itself not up to date."""
         OUTCOME_MAY_WAIT: RequeuedJob._Outcome.ValueType  # 5
-        """Left alone: queues hold messages, and its copy may be among them. `even_if_waiting` brings it back all the same."""
+        """Not requeued: queues hold messages, and its copy may be among them. `even_if_waiting` requeues it anyway."""
         OUTCOME_MAY_RUN: RequeuedJob._Outcome.ValueType  # 6
-        """Left alone: a worker runs it, or a worker did not answer."""
+        """Not requeued: a worker runs it, or a worker did not answer."""
         OUTCOME_NO_PAYLOAD: RequeuedJob._Outcome.ValueType  # 7
-        """Left alone: the ledger has no payload of it. `discard_without_payload` closes it."""
+        """Not requeued: the ledger does not have its payload. `discard_without_payload` discards it."""
         OUTCOME_CHANGED: RequeuedJob._Outcome.ValueType  # 8
-        """Left alone: it is not (or no longer) waiting for a run."""
+        """Not requeued: it is not (or no longer) waiting for a run."""
 
     class Outcome(_Outcome, metaclass=_OutcomeEnumTypeWrapper):
-        """What became of it."""
+        """The outcome for the job."""
 
     OUTCOME_UNSPECIFIED: RequeuedJob.Outcome.ValueType  # 0
     """Never sent by the server."""
     OUTCOME_REQUEUED: RequeuedJob.Outcome.ValueType  # 1
-    """It is back in the queue."""
+    """It was returned to the queue."""
     OUTCOME_DISCARDED: RequeuedJob.Outcome.ValueType  # 2
-    """It was closed: the ledger has no payload of it."""
+    """It was discarded: the ledger does not have its payload."""
     OUTCOME_REQUEUEABLE: RequeuedJob.Outcome.ValueType  # 3
-    """It would be brought back (`validate_only`)."""
+    """It would be requeued (`validate_only`)."""
     OUTCOME_TOO_RECENT: RequeuedJob.Outcome.ValueType  # 4
-    """Left alone: the ledger has heard of it too recently, or is itself not up to date."""
+    """Not requeued: the ledger received an event of it too recently, or is itself not up to date."""
     OUTCOME_MAY_WAIT: RequeuedJob.Outcome.ValueType  # 5
-    """Left alone: queues hold messages, and its copy may be among them. `even_if_waiting` brings it back all the same."""
+    """Not requeued: queues hold messages, and its copy may be among them. `even_if_waiting` requeues it anyway."""
     OUTCOME_MAY_RUN: RequeuedJob.Outcome.ValueType  # 6
-    """Left alone: a worker runs it, or a worker did not answer."""
+    """Not requeued: a worker runs it, or a worker did not answer."""
     OUTCOME_NO_PAYLOAD: RequeuedJob.Outcome.ValueType  # 7
-    """Left alone: the ledger has no payload of it. `discard_without_payload` closes it."""
+    """Not requeued: the ledger does not have its payload. `discard_without_payload` discards it."""
     OUTCOME_CHANGED: RequeuedJob.Outcome.ValueType  # 8
-    """Left alone: it is not (or no longer) waiting for a run."""
+    """Not requeued: it is not (or no longer) waiting for a run."""
 
     JOB_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
     outcome: Global___RequeuedJob.Outcome.ValueType
-    """What became of it."""
+    """The outcome for the job."""
     message: _builtins.str
-    """Why, in a sentence; empty if it is back."""
+    """The reason as a sentence; empty if the job was requeued."""
     @_builtins.property
     def job(self) -> _job_pb2.Job:
-        """The job as it is now."""
+        """The job in its current state."""
 
     def __init__(
         self,

@@ -26,8 +26,8 @@ if _version_not_supported:
 
 
 class QuarantineServiceStub:
-    """Looks after the jobs that were set aside: parked ones (their circuit was open; they come back by themselves) and
-    quarantined ones (they need a person). Nothing ever leaves by being too old. Served by the control plane (gRPC 50053, REST 3002).
+    """Manages the jobs in quarantine: parked ones (their breaker was open; they are released automatically) and quarantined ones (they
+    need a person). Jobs in quarantine never expire. Served by the control plane (gRPC 50053, REST 3002).
     """
 
     def __init__(self, channel):
@@ -69,8 +69,8 @@ class QuarantineServiceStub:
 
 
 class QuarantineServiceServicer:
-    """Looks after the jobs that were set aside: parked ones (their circuit was open; they come back by themselves) and
-    quarantined ones (they need a person). Nothing ever leaves by being too old. Served by the control plane (gRPC 50053, REST 3002).
+    """Manages the jobs in quarantine: parked ones (their breaker was open; they are released automatically) and quarantined ones (they
+    need a person). Jobs in quarantine never expire. Served by the control plane (gRPC 50053, REST 3002).
     """
 
     def ListQuarantinedJobs(self, request, context):
@@ -81,41 +81,42 @@ class QuarantineServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetQuarantinedJob(self, request, context):
-        """Reads one of them with its payload, revisions and history. NOT_FOUND if the job is not (or no longer) set aside.
+        """Gets a job in quarantine with its payload, revisions and history. NOT_FOUND if the job is not (or no longer) in quarantine.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ListFailureGroups(self, request, context):
-        """Groups them by job type, error code and the shape of the message, so that 10,000 jobs with one cause are one line.
+        """Lists groups of jobs in quarantine with the same job type, error code and shape of message, so that 10,000 jobs with one cause are
+        one group.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResubmitJob(self, request, context):
-        """Brings one job back to the queue with fresh retries, optionally with an edited payload or another type.
-        Every edit is kept as a revision. ABORTED if `etag` is given and the job has changed since.
-        NOT_FOUND if the job is not (or no longer) set aside.
+        """Returns a job to the queue with all its retries, optionally with an edited payload or another job type.
+        Every edit is recorded as a revision. ABORTED if `etag` is set and the job has changed since.
+        NOT_FOUND if the job is not (or no longer) in quarantine.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def DiscardJob(self, request, context):
-        """Throws one job away for good. ABORTED if `etag` is given and the job has changed since.
-        NOT_FOUND if the job is not (or no longer) set aside.
+        """Discards a job permanently. ABORTED if `etag` is set and the job has changed since.
+        NOT_FOUND if the job is not (or no longer) in quarantine.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RequeueJobs(self, request, context):
-        """Brings lost jobs back: unfinished ones (QUEUED, RETRYING, RUNNING) that the ledger knows and no queue holds, because a queue was purged or
-        deleted. Judges one page of them, longest unheard of first, and says of each what was done or why not. A job that comes back has
-        `generation` raised by one; should a copy of an earlier one turn up after all, it is dropped and does not run.
-        NOT_FOUND if a job is named that the ledger does not know.
+        """Returns lost jobs to the queue: unfinished ones (QUEUED, RETRYING, RUNNING) that are in the ledger but in no queue, because a queue was
+        purged or deleted. Checks one page of them, least recently updated first, and returns for each what was done or why not. A requeued
+        job has `generation` raised by one; if a copy of an earlier generation turns up, it is dropped and does not run.
+        NOT_FOUND if a named job is not in the ledger.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -163,8 +164,8 @@ def add_QuarantineServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class QuarantineService:
-    """Looks after the jobs that were set aside: parked ones (their circuit was open; they come back by themselves) and
-    quarantined ones (they need a person). Nothing ever leaves by being too old. Served by the control plane (gRPC 50053, REST 3002).
+    """Manages the jobs in quarantine: parked ones (their breaker was open; they are released automatically) and quarantined ones (they
+    need a person). Jobs in quarantine never expire. Served by the control plane (gRPC 50053, REST 3002).
     """
 
     @staticmethod

@@ -27,8 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class QuarantineServiceStub:
-    """Looks after the jobs that were set aside: parked ones (their circuit was open; they come back by themselves) and
-    quarantined ones (they need a person). Nothing ever leaves by being too old. Served by the control plane (gRPC 50053, REST 3002).
+    """Manages the jobs in quarantine: parked ones (their breaker was open; they are released automatically) and quarantined ones (they
+    need a person). Jobs in quarantine never expire. Served by the control plane (gRPC 50053, REST 3002).
     """
 
     @_typing.overload
@@ -38,57 +38,61 @@ class QuarantineServiceStub:
     ListQuarantinedJobs: _grpc.UnaryUnaryMultiCallable[_quarantine_service_pb2.ListQuarantinedJobsRequest, _quarantine_service_pb2.ListQuarantinedJobsResponse]
     """Lists parked and quarantined jobs, longest waiting first, without payloads."""
     GetQuarantinedJob: _grpc.UnaryUnaryMultiCallable[_quarantine_service_pb2.GetQuarantinedJobRequest, _quarantine_service_pb2.GetQuarantinedJobResponse]
-    """Reads one of them with its payload, revisions and history. NOT_FOUND if the job is not (or no longer) set aside."""
+    """Gets a job in quarantine with its payload, revisions and history. NOT_FOUND if the job is not (or no longer) in quarantine."""
     ListFailureGroups: _grpc.UnaryUnaryMultiCallable[_quarantine_service_pb2.ListFailureGroupsRequest, _quarantine_service_pb2.ListFailureGroupsResponse]
-    """Groups them by job type, error code and the shape of the message, so that 10,000 jobs with one cause are one line."""
+    """Lists groups of jobs in quarantine with the same job type, error code and shape of message, so that 10,000 jobs with one cause are
+    one group.
+    """
     ResubmitJob: _grpc.UnaryUnaryMultiCallable[_quarantine_service_pb2.ResubmitJobRequest, _quarantine_service_pb2.ResubmitJobResponse]
-    """Brings one job back to the queue with fresh retries, optionally with an edited payload or another type.
-    Every edit is kept as a revision. ABORTED if `etag` is given and the job has changed since.
-    NOT_FOUND if the job is not (or no longer) set aside.
+    """Returns a job to the queue with all its retries, optionally with an edited payload or another job type.
+    Every edit is recorded as a revision. ABORTED if `etag` is set and the job has changed since.
+    NOT_FOUND if the job is not (or no longer) in quarantine.
     """
     DiscardJob: _grpc.UnaryUnaryMultiCallable[_quarantine_service_pb2.DiscardJobRequest, _quarantine_service_pb2.DiscardJobResponse]
-    """Throws one job away for good. ABORTED if `etag` is given and the job has changed since.
-    NOT_FOUND if the job is not (or no longer) set aside.
+    """Discards a job permanently. ABORTED if `etag` is set and the job has changed since.
+    NOT_FOUND if the job is not (or no longer) in quarantine.
     """
     RequeueJobs: _grpc.UnaryUnaryMultiCallable[_quarantine_service_pb2.RequeueJobsRequest, _quarantine_service_pb2.RequeueJobsResponse]
-    """Brings lost jobs back: unfinished ones (QUEUED, RETRYING, RUNNING) that the ledger knows and no queue holds, because a queue was purged or
-    deleted. Judges one page of them, longest unheard of first, and says of each what was done or why not. A job that comes back has
-    `generation` raised by one; should a copy of an earlier one turn up after all, it is dropped and does not run.
-    NOT_FOUND if a job is named that the ledger does not know.
+    """Returns lost jobs to the queue: unfinished ones (QUEUED, RETRYING, RUNNING) that are in the ledger but in no queue, because a queue was
+    purged or deleted. Checks one page of them, least recently updated first, and returns for each what was done or why not. A requeued
+    job has `generation` raised by one; if a copy of an earlier generation turns up, it is dropped and does not run.
+    NOT_FOUND if a named job is not in the ledger.
     """
 
 @_typing.type_check_only
 class QuarantineServiceAsyncStub(QuarantineServiceStub):
-    """Looks after the jobs that were set aside: parked ones (their circuit was open; they come back by themselves) and
-    quarantined ones (they need a person). Nothing ever leaves by being too old. Served by the control plane (gRPC 50053, REST 3002).
+    """Manages the jobs in quarantine: parked ones (their breaker was open; they are released automatically) and quarantined ones (they
+    need a person). Jobs in quarantine never expire. Served by the control plane (gRPC 50053, REST 3002).
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListQuarantinedJobs: _aio.UnaryUnaryMultiCallable[_quarantine_service_pb2.ListQuarantinedJobsRequest, _quarantine_service_pb2.ListQuarantinedJobsResponse]  # type: ignore[assignment]
     """Lists parked and quarantined jobs, longest waiting first, without payloads."""
     GetQuarantinedJob: _aio.UnaryUnaryMultiCallable[_quarantine_service_pb2.GetQuarantinedJobRequest, _quarantine_service_pb2.GetQuarantinedJobResponse]  # type: ignore[assignment]
-    """Reads one of them with its payload, revisions and history. NOT_FOUND if the job is not (or no longer) set aside."""
+    """Gets a job in quarantine with its payload, revisions and history. NOT_FOUND if the job is not (or no longer) in quarantine."""
     ListFailureGroups: _aio.UnaryUnaryMultiCallable[_quarantine_service_pb2.ListFailureGroupsRequest, _quarantine_service_pb2.ListFailureGroupsResponse]  # type: ignore[assignment]
-    """Groups them by job type, error code and the shape of the message, so that 10,000 jobs with one cause are one line."""
+    """Lists groups of jobs in quarantine with the same job type, error code and shape of message, so that 10,000 jobs with one cause are
+    one group.
+    """
     ResubmitJob: _aio.UnaryUnaryMultiCallable[_quarantine_service_pb2.ResubmitJobRequest, _quarantine_service_pb2.ResubmitJobResponse]  # type: ignore[assignment]
-    """Brings one job back to the queue with fresh retries, optionally with an edited payload or another type.
-    Every edit is kept as a revision. ABORTED if `etag` is given and the job has changed since.
-    NOT_FOUND if the job is not (or no longer) set aside.
+    """Returns a job to the queue with all its retries, optionally with an edited payload or another job type.
+    Every edit is recorded as a revision. ABORTED if `etag` is set and the job has changed since.
+    NOT_FOUND if the job is not (or no longer) in quarantine.
     """
     DiscardJob: _aio.UnaryUnaryMultiCallable[_quarantine_service_pb2.DiscardJobRequest, _quarantine_service_pb2.DiscardJobResponse]  # type: ignore[assignment]
-    """Throws one job away for good. ABORTED if `etag` is given and the job has changed since.
-    NOT_FOUND if the job is not (or no longer) set aside.
+    """Discards a job permanently. ABORTED if `etag` is set and the job has changed since.
+    NOT_FOUND if the job is not (or no longer) in quarantine.
     """
     RequeueJobs: _aio.UnaryUnaryMultiCallable[_quarantine_service_pb2.RequeueJobsRequest, _quarantine_service_pb2.RequeueJobsResponse]  # type: ignore[assignment]
-    """Brings lost jobs back: unfinished ones (QUEUED, RETRYING, RUNNING) that the ledger knows and no queue holds, because a queue was purged or
-    deleted. Judges one page of them, longest unheard of first, and says of each what was done or why not. A job that comes back has
-    `generation` raised by one; should a copy of an earlier one turn up after all, it is dropped and does not run.
-    NOT_FOUND if a job is named that the ledger does not know.
+    """Returns lost jobs to the queue: unfinished ones (QUEUED, RETRYING, RUNNING) that are in the ledger but in no queue, because a queue was
+    purged or deleted. Checks one page of them, least recently updated first, and returns for each what was done or why not. A requeued
+    job has `generation` raised by one; if a copy of an earlier generation turns up, it is dropped and does not run.
+    NOT_FOUND if a named job is not in the ledger.
     """
 
 class QuarantineServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Looks after the jobs that were set aside: parked ones (their circuit was open; they come back by themselves) and
-    quarantined ones (they need a person). Nothing ever leaves by being too old. Served by the control plane (gRPC 50053, REST 3002).
+    """Manages the jobs in quarantine: parked ones (their breaker was open; they are released automatically) and quarantined ones (they
+    need a person). Jobs in quarantine never expire. Served by the control plane (gRPC 50053, REST 3002).
     """
 
     @_abc_1.abstractmethod
@@ -105,7 +109,7 @@ class QuarantineServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _quarantine_service_pb2.GetQuarantinedJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_quarantine_service_pb2.GetQuarantinedJobResponse, _abc.Awaitable[_quarantine_service_pb2.GetQuarantinedJobResponse]]:
-        """Reads one of them with its payload, revisions and history. NOT_FOUND if the job is not (or no longer) set aside."""
+        """Gets a job in quarantine with its payload, revisions and history. NOT_FOUND if the job is not (or no longer) in quarantine."""
 
     @_abc_1.abstractmethod
     def ListFailureGroups(
@@ -113,7 +117,9 @@ class QuarantineServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _quarantine_service_pb2.ListFailureGroupsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_quarantine_service_pb2.ListFailureGroupsResponse, _abc.Awaitable[_quarantine_service_pb2.ListFailureGroupsResponse]]:
-        """Groups them by job type, error code and the shape of the message, so that 10,000 jobs with one cause are one line."""
+        """Lists groups of jobs in quarantine with the same job type, error code and shape of message, so that 10,000 jobs with one cause are
+        one group.
+        """
 
     @_abc_1.abstractmethod
     def ResubmitJob(
@@ -121,9 +127,9 @@ class QuarantineServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _quarantine_service_pb2.ResubmitJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_quarantine_service_pb2.ResubmitJobResponse, _abc.Awaitable[_quarantine_service_pb2.ResubmitJobResponse]]:
-        """Brings one job back to the queue with fresh retries, optionally with an edited payload or another type.
-        Every edit is kept as a revision. ABORTED if `etag` is given and the job has changed since.
-        NOT_FOUND if the job is not (or no longer) set aside.
+        """Returns a job to the queue with all its retries, optionally with an edited payload or another job type.
+        Every edit is recorded as a revision. ABORTED if `etag` is set and the job has changed since.
+        NOT_FOUND if the job is not (or no longer) in quarantine.
         """
 
     @_abc_1.abstractmethod
@@ -132,8 +138,8 @@ class QuarantineServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _quarantine_service_pb2.DiscardJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_quarantine_service_pb2.DiscardJobResponse, _abc.Awaitable[_quarantine_service_pb2.DiscardJobResponse]]:
-        """Throws one job away for good. ABORTED if `etag` is given and the job has changed since.
-        NOT_FOUND if the job is not (or no longer) set aside.
+        """Discards a job permanently. ABORTED if `etag` is set and the job has changed since.
+        NOT_FOUND if the job is not (or no longer) in quarantine.
         """
 
     @_abc_1.abstractmethod
@@ -142,10 +148,10 @@ class QuarantineServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _quarantine_service_pb2.RequeueJobsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_quarantine_service_pb2.RequeueJobsResponse, _abc.Awaitable[_quarantine_service_pb2.RequeueJobsResponse]]:
-        """Brings lost jobs back: unfinished ones (QUEUED, RETRYING, RUNNING) that the ledger knows and no queue holds, because a queue was purged or
-        deleted. Judges one page of them, longest unheard of first, and says of each what was done or why not. A job that comes back has
-        `generation` raised by one; should a copy of an earlier one turn up after all, it is dropped and does not run.
-        NOT_FOUND if a job is named that the ledger does not know.
+        """Returns lost jobs to the queue: unfinished ones (QUEUED, RETRYING, RUNNING) that are in the ledger but in no queue, because a queue was
+        purged or deleted. Checks one page of them, least recently updated first, and returns for each what was done or why not. A requeued
+        job has `generation` raised by one; if a copy of an earlier generation turns up, it is dropped and does not run.
+        NOT_FOUND if a named job is not in the ledger.
         """
 
 def add_QuarantineServiceServicer_to_server(servicer: QuarantineServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

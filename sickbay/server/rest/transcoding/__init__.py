@@ -1,6 +1,6 @@
-"""REST made of the contract's descriptors (HTTP/JSON transcoding, as google/api/http.proto defines it).
+"""REST generated from the contract's descriptors (HTTP/JSON transcoding, as defined in google/api/http.proto).
 
-`routes` reads the options of RPCs, `requests` and `bodies` make messages of requests, `render` makes JSON of replies, `documents` makes
-JSON Schema of both with the words of `comments`, and `gateway` puts them together. What JSON looks like is in `kinds` (values) and `fields`
-(messages); what is documented otherwise is the table in `rest/views.py`.
+`routes` reads the options of RPCs, `requests` and `bodies` convert requests to messages, `render` converts replies to JSON, `documents`
+creates JSON Schema of both with descriptions from `comments`, and `gateway` combines them. `kinds` (values) and `fields` (messages) define
+the JSON format; the table in `rest/views.py` has the exceptions.
 """

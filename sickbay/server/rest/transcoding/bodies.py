@@ -1,4 +1,4 @@
-"""JSON bodies to messages: for each message a msgspec struct is made once, of which `body.py` says what is wrong with a request."""
+"""JSON bodies to messages: for each message a msgspec struct is created once, and `body.py` reports the errors of a request."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from google.protobuf.message_factory import GetMessageClass
 
 from sickbay.domain.errors import InvalidArgument
 from sickbay.server.rest.body import Body, decode
-from sickbay.server.rest.transcoding.fields import PLAIN, JsonField, Shapes, asked_fields
+from sickbay.server.rest.transcoding.fields import PLAIN, JsonField, Shapes, request_fields
 from sickbay.server.rest.transcoding.kinds import JSON_TEXT, of_any
 
 _INTEGER: Final = re.compile(r"-?[0-9]{1,20}")
@@ -24,10 +24,10 @@ Values = dict[str, Any]
 
 
 class BodyReader:
-    """Reads JSON objects that are a message, or have some of its fields."""
+    """Converts JSON objects with all or some fields of a message to messages."""
 
     def __init__(self, descriptor: Descriptor, fields: Sequence[JsonField], shapes: Shapes, within: frozenset[str] = frozenset()) -> None:
-        """`within` are the messages that this one is part of."""
+        """`within` are the messages that contain this one."""
         self._message: Any = GetMessageClass(descriptor)
         parts = [_Member(field, shapes, within | {descriptor.full_name}) for field in fields]
         members = [(one.attribute, one.type, msgspec.field(default=one.default, name=one.name)) for one in parts]
@@ -36,15 +36,15 @@ class BodyReader:
         self._choices = _choices(fields)
 
     def decode(self, data: bytes) -> Message:
-        """The message in a JSON object; InvalidArgument says what is wrong."""
+        """The message of a JSON object; InvalidArgument says what is wrong."""
         return self.message(decode(data, self.struct))
 
     def message(self, body: Body) -> Message:
-        """The message of an object that was read."""
-        return made(self._message, self.values(body))
+        """The message of a decoded object."""
+        return build_message(self._message, self.values(body))
 
     def values(self, body: Body) -> Values:
-        """Its fields by their names in the contract, without those that say nothing."""
+        """Its fields by their names in the contract, without defaults."""
         values: Values = {}
         for attribute, default, name, read in self._steps:
             given = getattr(body, attribute)
@@ -56,18 +56,18 @@ class BodyReader:
         return values
 
 
-def made(kind: Any, values: Values) -> Message:
-    """The message of these values; InvalidArgument if one is beyond what its field holds."""
+def build_message(kind: Any, values: Values) -> Message:
+    """The message with these values; InvalidArgument if one is out of range."""
     try:
         message: Message = kind(**values)
     except (ValueError, OverflowError):
-        raise InvalidArgument("a number is beyond what its field holds") from None
+        raise InvalidArgument("a number is out of the range of its field") from None
     return message
 
 
 def reader_of(descriptor: Descriptor, shapes: Shapes, within: frozenset[str] = frozenset()) -> BodyReader:
     """The reader of a whole message."""
-    return BodyReader(descriptor, asked_fields(descriptor, shapes.get(descriptor.full_name, PLAIN)), shapes, within)
+    return BodyReader(descriptor, request_fields(descriptor, shapes.get(descriptor.full_name, PLAIN)), shapes, within)
 
 
 class _Member:
@@ -88,11 +88,11 @@ class _Member:
             self.read, self.default = read, field.default
             self.type = of if self.default is not msgspec.UNSET else of | msgspec.UnsetType
         if self.read is not None and field.kind is not JSON_TEXT:
-            self.read = named(self.name, self.read)
+            self.read = with_field_name(self.name, self.read)
 
 
 def _one(field: JsonField, shapes: Shapes, within: frozenset[str]) -> tuple[Any, Read | None]:
-    """The type of one value of a field, and how it becomes protobuf."""
+    """The type of one value of a field, and its conversion to protobuf."""
     kind = field.kind
     if kind is None:
         if field.message.full_name not in within:
@@ -102,17 +102,17 @@ def _one(field: JsonField, shapes: Shapes, within: frozenset[str]) -> tuple[Any,
     return kind.type, kind.read
 
 
-def named(name: str, read: Read) -> Read:
-    """What reads a field, and names it if the value is none of its own."""
+def with_field_name(name: str, read: Read) -> Read:
+    """A conversion that adds the name of the field to errors."""
 
-    def told(value: Any) -> Any:
+    def read_named(value: Any) -> Any:
         try:
             return read(value)
         except ValueError as error:
-            said = str(error)
-            raise InvalidArgument(said if said.startswith(name) else f"{name}: {said}") from None
+            problem = str(error)
+            raise InvalidArgument(problem if problem.startswith(name) else f"{name}: {problem}") from None
 
-    return told
+    return read_named
 
 
 def _each(read: Read | None) -> Read | None:
@@ -125,14 +125,14 @@ def _each_entry(entry: Descriptor, read: Read | None) -> Read | None:
 
 
 def _entry_name(entry: Descriptor) -> Read:
-    """How a name in a JSON object becomes the key of a map."""
+    """The conversion of a name in a JSON object to the key of a map."""
     key = entry.fields_by_name["key"]
     if key.cpp_type == key.CPPTYPE_STRING:
         return str
-    return _truth if key.cpp_type == key.CPPTYPE_BOOL else _integer
+    return _boolean if key.cpp_type == key.CPPTYPE_BOOL else _integer
 
 
-def _truth(name: str) -> bool:
+def _boolean(name: str) -> bool:
     if name not in {"true", "false"}:
         raise ValueError("every name must be true or false")
     return name == "true"
@@ -145,7 +145,7 @@ def _integer(name: str) -> int:
 
 
 def _choices(fields: Sequence[JsonField]) -> list[dict[str, str]]:
-    """The names of fields of which only one may be given."""
+    """The names of fields of which only one may be set."""
     groups: dict[str, dict[str, str]] = {}
     for field in fields:
         oneof = field.proto.containing_oneof

@@ -1,6 +1,7 @@
-"""What the contract's comments say of its RPCs, messages and fields, for REST's documentation.
+"""The comments of RPCs, messages and fields in the contract, for REST's documentation.
 
-Generated code has none: they are read from the descriptor set that `make gen` puts beside it. A package without one has no comments.
+Generated code does not contain them: they are read from the descriptor set that `make gen` puts beside it. A package without one has no
+comments.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ _SNAKE: Final = re.compile(r"`[a-z]+(?:_[a-z]+)+`")
 
 
 def comment(descriptor: Any) -> str:
-    """The comment before an RPC, a message, a field, a oneof or an enum, in one line; empty without one. Fields are named as in JSON."""
+    """The comment of an RPC, a message, a field or a oneof, in one line; empty if there is none. Field names are those of JSON."""
     words = _comments_beside(_file(descriptor).name).get(descriptor.full_name, "")
     return _SNAKE.sub(lambda found: _camel(found.group()), words)
 
@@ -53,7 +54,7 @@ def _of_file(file: FileDescriptorProto) -> Iterator[tuple[str, str]]:
 
 
 def _places(file: FileDescriptorProto) -> Iterator[tuple[tuple[int, ...], str]]:
-    """Where each thing stands in its file (see SourceCodeInfo in descriptor.proto), and its name."""
+    """The path of each element in its file (see SourceCodeInfo in descriptor.proto), and its name."""
     for index, message in enumerate(file.message_type):
         yield from _places_in(message, (FileDescriptorProto.MESSAGE_TYPE_FIELD_NUMBER, index), message.name)
     for index, service in enumerate(file.service):

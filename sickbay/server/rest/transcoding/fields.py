@@ -1,4 +1,4 @@
-"""The fields of a message as JSON has them: which there are, what they are called, and what one message does otherwise (`Shape`)."""
+"""The fields of a message in JSON and their names, and the exceptions for a message (`Shape`)."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from google.protobuf.duration_pb2 import Duration
 from sickbay.server.rest.transcoding.kinds import Kind, Schema, is_json_text, of_field
 
 View = dict[str, Any]
-"""What `encode` turns into a JSON object."""
+"""An object that `encode` converts to JSON."""
 
-ASKED_AS: Final[Mapping[str, str]] = {"actor": "by", "request_id": "idempotencyKey"}
-"""Names that only requests have."""
-_NEVER_TOLD: Final = frozenset({"resume_token"})
-"""It is the id of its event."""
+REQUEST_NAMES: Final[Mapping[str, str]] = {"actor": "by", "request_id": "idempotencyKey"}
+"""Names in requests only."""
+_NOT_IN_RESPONSES: Final = frozenset({"resume_token"})
+"""It is sent as the id of its event."""
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What one message does otherwise than these rules. Every key is the name of a field in the contract."""
+    """The exceptions of one message from these rules. Every key is the name of a field in the contract."""
 
     names: Mapping[str, str] = field(default_factory=dict)
     """Names in JSON."""
     hidden: frozenset[str] = frozenset()
-    """Neither asked for nor told."""
+    """Neither in requests nor in responses."""
     sparse: frozenset[str] = frozenset()
-    """Left out of an answer where they are empty."""
+    """Omitted from responses if empty."""
     along: Mapping[str, str] = field(default_factory=dict)
-    """Told just where that other field is not empty."""
+    """In responses only if the other field is not empty."""
     inline: str = ""
-    """A message whose fields stand beside the others, in place of itself."""
+    """A message whose fields replace it, beside the other fields."""
     kinds: Mapping[str, Kind] = field(default_factory=dict)
-    """Forms of values."""
+    """Formats of values."""
     documented: Mapping[str, Schema] = field(default_factory=dict)
-    """What the servicer refuses, for `/openapi.json`: it is merged into the field's schema."""
+    """What the servicer validates, for `/openapi.json`: it is merged into the field's schema."""
     view: Callable[[Any], View] | None = None
-    """Makes the whole answer; its schema is the model `body` of `schemas.py`."""
+    """Creates the whole response; its schema is the model `body` of `schemas.py`."""
     body: str = ""
 
 
@@ -51,7 +51,7 @@ PLAIN: Final = Shape()
 
 @dataclass(frozen=True, slots=True)
 class JsonField:
-    """One field: `kind` is None for a message, whose own fields say what it is."""
+    """One field: `kind` is None for a message with its own fields."""
 
     proto: FieldDescriptor
     name: str
@@ -60,34 +60,34 @@ class JsonField:
 
     @property
     def entries(self) -> Descriptor | None:
-        """The key and value of a map; None if it is none."""
+        """The entry message of a map; None if the field is not a map."""
         of = self.proto.message_type
         return of if of is not None and of.GetOptions().map_entry else None
 
     @property
     def message(self) -> Any:
-        """What one value of it is a message of."""
+        """The message type of one value."""
         entries = self.entries
         return self.proto.message_type if entries is None else entries.fields_by_name["value"].message_type
 
     @property
     def default(self) -> Any:
-        """What a request means that leaves it out; UNSET if that is different from every value."""
+        """The value if a request omits it; UNSET if that is different from all values."""
         return msgspec.UNSET if self.kind is None or (self.proto.has_presence and not self.proto.is_repeated) else self.kind.default
 
 
-def asked_fields(descriptor: Descriptor, shape: Shape) -> list[JsonField]:
-    """Those of a request."""
-    return [_field(proto, shape, ASKED_AS) for proto in _shown(descriptor, shape)]
+def request_fields(descriptor: Descriptor, shape: Shape) -> list[JsonField]:
+    """The fields of a request."""
+    return [_field(proto, shape, REQUEST_NAMES) for proto in _shown(descriptor, shape)]
 
 
-def told_fields(descriptor: Descriptor, shape: Shape) -> list[JsonField]:
-    """Those of an answer."""
-    return [_field(proto, shape, {}) for proto in _shown(descriptor, shape) if proto.name not in _NEVER_TOLD]
+def response_fields(descriptor: Descriptor, shape: Shape) -> list[JsonField]:
+    """The fields of a response."""
+    return [_field(proto, shape, {}) for proto in _shown(descriptor, shape) if proto.name not in _NOT_IN_RESPONSES]
 
 
 def _shown(descriptor: Descriptor, shape: Shape) -> list[FieldDescriptor]:
-    """A Struct is not shown where the same content is there as JSON text, which loses nothing."""
+    """A Struct is omitted if the same content is available as JSON text, which is lossless."""
     twins = {f.name.removesuffix("_json") for f in descriptor.fields if is_json_text(f)}
     return [proto for proto in descriptor.fields if proto.name not in shape.hidden | twins]
 

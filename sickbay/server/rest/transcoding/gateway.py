@@ -1,9 +1,9 @@
-"""The REST gateway of a service, made from its contract: every RPC with a `google.api.http` option has a route, and nothing else is needed.
+"""The REST gateway of a service, generated from its contract: every RPC with a `google.api.http` option has a route.
 
     gateway = Gateway(app)
     gateway.add(job_service_pb2.DESCRIPTOR.services_by_name["JobService"], stub)
 
-What the product's description fixes otherwise for a message is in `views.py`, for an RPC in a `Manner` that its service's `rest.py` gives.
+The exceptions for messages are in `views.py`, those for an RPC in the `RouteOptions` that the service's `rest.py` passes.
 """
 
 from __future__ import annotations
@@ -35,47 +35,47 @@ Endpoint = Callable[..., Awaitable[Response]]
 
 
 @dataclass(frozen=True, slots=True)
-class Manner:
-    """What one RPC does otherwise over REST than its contract says."""
+class RouteOptions:
+    """How the route of one RPC differs from the contract."""
 
     status: int = 200
     headers: Callable[[Any], Mapping[str, str]] | None = None
-    """Of the answer to a reply."""
-    instead: Callable[[Request, Any], Awaitable[Response | None]] | None = None
-    """Another answer to the message that is asked with, for example since `Accept` names another form; None for the usual one."""
+    """Creates headers of the response from the reply."""
+    alternative: Callable[[Request, Any], Awaitable[Response | None]] | None = None
+    """May return another response to the request message, for example because `Accept` names another format; None for the usual one."""
     handle: Callable[[Request], Awaitable[Response]] | None = None
-    """In place of everything."""
+    """Handles the whole request."""
     defaults: Mapping[str, Any] = field(default_factory=dict)
-    """What is asked for if the request leaves it out or says 0."""
+    """Values of request fields that are omitted or 0."""
     lenient: bool = False
-    """Parameters of a list's query that are not known are overlooked."""
+    """Ignore unknown parameters in the query of a list."""
     responses: Mapping[int | str, Mapping[str, Any]] = field(default_factory=dict)
-    """Further documented answers."""
+    """Additional documented responses."""
     example: Any = None
-    """Of a body."""
+    """Example of a body."""
 
 
-USUAL: Final = Manner()
+DEFAULT_OPTIONS: Final = RouteOptions()
 
 
 class Gateway:
-    """Adds services to an application."""
+    """Adds the routes of services to an application."""
 
     def __init__(self, app: FastAPI) -> None:
         """`app` is one of `create_app`."""
         self._app = app
         self._documents = Documents(SHAPES)
-        setattr(app, "openapi", partial(_openapi, app, self._documents.components))  # noqa: B010 - FastAPI's own way to change it
+        setattr(app, "openapi", partial(_openapi, app, self._documents.components))  # noqa: B010 - the documented way in FastAPI
 
-    def add(self, service: ServiceDescriptor, stub: Any, manners: Mapping[str, Manner] | None = None) -> None:
-        """Add a route for each RPC; its operation id is the RPC's name. `manners` are by that name, too."""
+    def add(self, service: ServiceDescriptor, stub: Any, options: Mapping[str, RouteOptions] | None = None) -> None:
+        """Add a route for each RPC; its operation id is the RPC's name, and so are the keys of `options`."""
         for route in routes_of(service):
-            self._add(route, stub, (manners or {}).get(route.rpc.name, USUAL))
+            self._add(route, stub, (options or {}).get(route.rpc.name, DEFAULT_OPTIONS))
 
-    def _add(self, route: Route, stub: Any, manner: Manner) -> None:
-        reader = RequestReader(route, SHAPES, lenient=manner.lenient)
-        answer = _stream(route, stub) if route.rpc.server_streaming else _unary(route, stub, manner)
-        endpoint = _handled(manner) if manner.handle else _endpoint(reader, manner, answer)
+    def _add(self, route: Route, stub: Any, options: RouteOptions) -> None:
+        reader = RequestReader(route, SHAPES, lenient=options.lenient)
+        answer = _stream(route, stub) if route.rpc.server_streaming else _unary(route, stub, options)
+        endpoint = _custom_endpoint(options) if options.handle else _endpoint(reader, options, answer)
         parameters = [Parameter(_REQUEST, Parameter.KEYWORD_ONLY, annotation=Request), *reader.parameters]
         setattr(endpoint, "__signature__", Signature(parameters, return_annotation=Response))  # noqa: B010 - read by FastAPI
         self._app.add_api_route(
@@ -85,49 +85,49 @@ class Gateway:
             operation_id=route.operation_id,
             name=route.rpc.name,
             summary=_HUMP.sub(" ", route.rpc.name).capitalize(),
-            description=_description(route, manner),
-            status_code=manner.status,
+            description=_description(route, options),
+            status_code=options.status,
             response_class=Response,
             response_model=None,
-            responses=self._responses(route, reader, manner),
-            openapi_extra=self._documents.body(route, reader.fields, manner.example),
+            responses=self._responses(route, reader, options),
+            openapi_extra=self._documents.body(route, reader.fields, options.example),
             tags=[route.path.split("/")[1].partition(":")[0]],
         )
 
-    def _responses(self, route: Route, reader: RequestReader, manner: Manner) -> dict[int | str, dict[str, Any]]:
+    def _responses(self, route: Route, reader: RequestReader, options: RouteOptions) -> dict[int | str, dict[str, Any]]:
         reply = route.rpc.output_type
         if route.rpc.server_streaming:
-            told = streams(f"Events `{render.event(reply)[0]}`: {comment(reply)}")[200]
+            response = streams(f"Events `{render.event(reply)[0]}`: {comment(reply)}")[200]
         else:
-            content = {"application/json": {"schema": self._documents.told(reply, route.response_body)}}
-            told = {"description": comment(reply) or "As asked", "content": content}
-        found: dict[int | str, dict[str, Any]] = {manner.status: told, **statuses(route, reader.fields)}
-        for status, more in manner.responses.items():
+            content = {"application/json": {"schema": self._documents.response_schema(reply, route.response_body)}}
+            response = {"description": comment(reply) or "OK", "content": content}
+        found: dict[int | str, dict[str, Any]] = {options.status: response, **statuses(route, reader.fields)}
+        for status, more in options.responses.items():
             usual = found.get(status, {})
             found[status] = {**usual, **more, "content": {**usual.get("content", {}), **more.get("content", {})}}
         return found
 
 
-def _description(route: Route, manner: Manner) -> str:
-    """The RPC's comment, and what is said of the other answer."""
-    return "\n\n".join(filter(None, (comment(route.rpc), getdoc(manner.instead) if manner.instead else "")))
+def _description(route: Route, options: RouteOptions) -> str:
+    """The RPC's comment, and the docstring of the alternative response."""
+    return "\n\n".join(filter(None, (comment(route.rpc), getdoc(options.alternative) if options.alternative else "")))
 
 
-def _endpoint(reader: RequestReader, manner: Manner, answer: Callable[[Request, Any], Awaitable[Response]]) -> Endpoint:
+def _endpoint(reader: RequestReader, options: RouteOptions, answer: Callable[[Request, Any], Awaitable[Response]]) -> Endpoint:
     async def endpoint(**given: Any) -> Response:
         request: Request = given[_REQUEST]
         message: Any = await reader.message(request, given)
-        for name, value in manner.defaults.items():
+        for name, value in options.defaults.items():
             if not getattr(message, name):
                 setattr(message, name, value)
-        other = await manner.instead(request, message) if manner.instead else None
+        other = await options.alternative(request, message) if options.alternative else None
         return other or await answer(request, message)
 
     return endpoint
 
 
-def _handled(manner: Manner) -> Endpoint:
-    handle: Any = manner.handle
+def _custom_endpoint(options: RouteOptions) -> Endpoint:
+    handle: Any = options.handle
 
     async def endpoint(**given: Any) -> Response:
         response: Response = await handle(given[_REQUEST])
@@ -136,12 +136,12 @@ def _handled(manner: Manner) -> Endpoint:
     return endpoint
 
 
-def _unary(route: Route, stub: Any, manner: Manner) -> Callable[[Request, Any], Awaitable[Response]]:
+def _unary(route: Route, stub: Any, options: RouteOptions) -> Callable[[Request, Any], Awaitable[Response]]:
     name, view = route.rpc.name, render.answer(route.rpc.output_type, route.response_body)
 
     async def answer(_: Request, message: Any) -> Response:
         reply = await getattr(stub, name)(message)
-        return json_response(view(reply), manner.status, manner.headers(reply) if manner.headers else None)
+        return json_response(view(reply), options.status, options.headers(reply) if options.headers else None)
 
     return answer
 
@@ -160,7 +160,7 @@ def _stream(route: Route, stub: Any) -> Callable[[Request, Any], Awaitable[Respo
 
 
 def _openapi(app: FastAPI, components: Mapping[str, Any]) -> dict[str, Any]:
-    """The application's document, with the schemas that its messages have."""
+    """The application's OpenAPI document, with the schemas of its messages."""
     if app.openapi_schema is None:
         document = get_openapi(
             title=app.title,

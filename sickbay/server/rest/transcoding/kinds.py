@@ -1,7 +1,7 @@
-"""How the value of one protobuf field looks in JSON, where the message that holds it does not matter.
+"""The JSON format of the value of one protobuf field, independent of the message that contains it.
 
-Beyond protobuf JSON: enums lose their prefix, times have milliseconds, a Duration is a number of seconds, and text that is itself JSON
-(`payload_json`) goes in and out byte for byte.
+Differences from protobuf JSON: enums lose their prefix, times have milliseconds, a Duration is a number of seconds, and text that is itself
+JSON (`payload_json`) is passed through byte for byte.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _MAX_SECONDS: Final = 1e9
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One form. `type` is what msgspec reads from a body; `read` and `write` go from JSON to protobuf and back (None: as it is)."""
+    """One format. `type` is what msgspec decodes in a body; `read` and `write` convert from JSON to protobuf and back (None: unchanged)."""
 
     type: Any
     schema: Schema
@@ -42,7 +42,7 @@ class Kind:
     read: Callable[[Any], Any] | None = None
     write: Callable[[Any], Any] | None = None
     bounds: Mapping[str, int] = field(default_factory=dict)
-    """`ge` and `le`, for whoever reads it from a query."""
+    """`ge` and `le`, for values in a query."""
 
 
 def whole(least: int, most: int) -> Kind:
@@ -58,12 +58,12 @@ def whole_seconds(least: int, most: int) -> Kind:
 
 
 def flag(no: int, yes: int) -> Kind:
-    """An enum of which two values are asked for, as a boolean."""
+    """An enum of which requests use two values, as a boolean."""
     return Kind(bool, {"type": "boolean"}, default=False, read=lambda wanted: yes if wanted else no)
 
 
 def of_enum(enum: EnumDescriptor) -> Kind:
-    """An enum by name, without the prefix that protobuf wants; the zero is nothing that one can ask for."""
+    """An enum by name, without the prefix that protobuf requires; the zero value cannot be requested."""
     prefix = _HUMP.sub("_", enum.name).upper()
     names = {value.number: value.name.removeprefix(f"{prefix}_") for value in enum.values}
     known = [name for value, name in names.items() if value]
@@ -78,7 +78,7 @@ def of_enum(enum: EnumDescriptor) -> Kind:
 
 
 def of_any(descriptor: Descriptor) -> Kind:
-    """A message as protobuf JSON has it: for Struct and its like, and for messages that hold themselves."""
+    """A message in protobuf's JSON format: for Struct and similar types, and for recursive messages."""
     kind: Any = GetMessageClass(descriptor)
 
     def read(raw: msgspec.Raw) -> Any:
@@ -91,7 +91,7 @@ def of_any(descriptor: Descriptor) -> Kind:
 
 
 def of_field(proto: FieldDescriptor) -> Kind | None:
-    """The form of one value of a field; None for a message of the contract's own."""
+    """The format of one value of a field; None for messages of the contract."""
     if proto.message_type is not None:
         return _of_message(proto.message_type)
     if proto.enum_type is not None:
@@ -102,7 +102,7 @@ def of_field(proto: FieldDescriptor) -> Kind | None:
 
 
 def is_json_text(proto: FieldDescriptor) -> bool:
-    """Whether a field holds JSON, which is no text in JSON but itself."""
+    """Whether a field contains JSON text, which is embedded in JSON instead of quoted."""
     return bool(proto.type == FieldDescriptor.TYPE_STRING and proto.name.endswith("_json"))
 
 
@@ -144,7 +144,7 @@ def _bytes(words: str) -> bytes:
 
 
 def _key(words: str) -> str:
-    """Whoever sends an empty one believes to be safe against repeats, and is not."""
+    """Reject an empty key: its sender expects protection against repeats, and would not have it."""
     if not words:
         raise ValueError("idempotencyKey is empty; send a key, for example a UUID, or leave it out")
     return words
@@ -156,8 +156,8 @@ def _uint64(value: int) -> int:
     return value
 
 
-AGAIN: Final = "A repeat with the same key within 24 hours gets the first answer."
-"""What an idempotency key is for."""
+REPEAT_DESCRIPTION: Final = "A repeat with the same key within 24 hours returns the first response."
+"""The description of an idempotency key."""
 _SHOWN_CHARS: Final = 200
 _BYTES: Final = -1
 TEXT: Final = Kind(str, {"type": "string"}, "")
@@ -185,6 +185,6 @@ _BY_TYPE: Final[Mapping[int, Kind]] = {
 }
 _BY_NAME: Final[Mapping[str, Kind]] = {
     "page_size": whole(0, 1000),
-    "request_id": Kind(str, {"type": "string", "minLength": 1, "maxLength": 128, "description": AGAIN}, read=_key),
+    "request_id": Kind(str, {"type": "string", "minLength": 1, "maxLength": 128, "description": REPEAT_DESCRIPTION}, read=_key),
 }
-"""What a field of this name is in every request."""
+"""Formats of fields by name, in all requests."""

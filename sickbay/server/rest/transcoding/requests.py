@@ -1,7 +1,7 @@
-"""Requests over REST to messages: what path, query, headers and body say, each read once and strictly.
+"""REST requests to messages: path, query, headers and body, each read once and validated strictly.
 
-FastAPI reads path, query and headers, by the parameters made here; `body.py` reads the body, by a struct made here. So every route refuses
-in the same words.
+FastAPI reads path, query and headers with the parameters created here; `body.py` reads the body with a struct created here. So all routes
+have the same error messages.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from pydantic import ConfigDict, Field, create_model
 from sickbay.domain.errors import InvalidArgument
 from sickbay.server.rest.body import read_body
 from sickbay.server.rest.guard import Name
-from sickbay.server.rest.transcoding.bodies import BodyReader, Read, Values, made, named, reader_of
+from sickbay.server.rest.transcoding.bodies import BodyReader, Read, Values, build_message, reader_of, with_field_name
 from sickbay.server.rest.transcoding.comments import comment
-from sickbay.server.rest.transcoding.fields import PLAIN, JsonField, Shapes, asked_fields
-from sickbay.server.rest.transcoding.kinds import AGAIN, JSON_TEXT, Kind
+from sickbay.server.rest.transcoding.fields import PLAIN, JsonField, Shapes, request_fields
+from sickbay.server.rest.transcoding.kinds import JSON_TEXT, REPEAT_DESCRIPTION, Kind
 from sickbay.server.rest.transcoding.routes import Route, in_place, is_whole_body
 
 _QUERY: Final = "_query"
 _HEADERS: Final[Mapping[str, tuple[str, Any]]] = {
-    "request_id": ("idempotency-key", {"min_length": 1, "max_length": 128, "description": AGAIN}),
-    "resume_token": ("Last-Event-ID", {"description": "The id of the last event of an earlier stream, to go on after it."}),
+    "request_id": ("idempotency-key", {"min_length": 1, "max_length": 128, "description": REPEAT_DESCRIPTION}),
+    "resume_token": ("Last-Event-ID", {"description": "The id of the last event of an earlier stream, to continue after it."}),
 }
 _ONCE: Final = {"request_id": "Idempotency-Key"}
-"""Whoever sends two of these believes to be safe, and is not."""
+"""Headers that must not be repeated: the sender expects protection, and would not have it."""
 
 
 class RequestReader:
-    """How one route's requests become messages."""
+    """Converts the requests of one route to messages."""
 
     def __init__(self, route: Route, shapes: Shapes, *, lenient: bool = False) -> None:
-        """`lenient`: parameters of a list's query that are not known are overlooked."""
+        """`lenient`: ignore unknown parameters in the query of a list."""
         descriptor = route.rpc.input_type
-        self.fields = asked_fields(descriptor, shapes.get(descriptor.full_name, PLAIN))
+        self.fields = request_fields(descriptor, shapes.get(descriptor.full_name, PLAIN))
         self._message: Any = GetMessageClass(descriptor)
         self._path, self._query, self._header = (in_place(route, self.fields, place) for place in ("path", "query", "header"))
         self._reads = {field.proto.name: _reader(field) for field in (*self._path, *self._query)}
@@ -58,7 +58,7 @@ class RequestReader:
 
     @property
     def parameters(self) -> list[Parameter]:
-        """What FastAPI shall read."""
+        """The parameters that FastAPI reads."""
         path = [
             Parameter(one.name, Parameter.KEYWORD_ONLY, annotation=Annotated[_path_type(one), Path(**_description(one))])
             for one in self._path
@@ -67,7 +67,7 @@ class RequestReader:
         return [*path, *query, *map(_header, self._header)]
 
     async def message(self, request: Request, given: Mapping[str, Any]) -> Message:
-        """The message, of what FastAPI has read and of the body; InvalidArgument says what is wrong."""
+        """The message, from the parameters that FastAPI has read and from the body; InvalidArgument says what is wrong."""
         values: Values = {}
         if self._body is not None:
             body = await read_body(request, self._body.struct)
@@ -76,12 +76,12 @@ class RequestReader:
             values[one.proto.name] = self._read(one, given[one.name])
         query = given.get(_QUERY)
         for one in self._query:
-            asked = getattr(query, _attribute(one))
-            if asked is not None and asked != one.default:
-                values[one.proto.name] = self._read(one, asked)
+            value = getattr(query, _attribute(one))
+            if value is not None and value != one.default:
+                values[one.proto.name] = self._read(one, value)
         for one in self._header:
             values[one.proto.name] = _sent_once(request, one, given[one.proto.name])
-        return made(self._message, values)
+        return build_message(self._message, values)
 
     def _read(self, one: JsonField, value: Any) -> Any:
         read = self._reads[one.proto.name]
@@ -93,17 +93,17 @@ def _reader(field: JsonField) -> Read | None:
     read = None if kind is JSON_TEXT else kind.read
     if read is None:
         return None
-    return named(field.name, read if not field.proto.is_repeated else lambda values: [read(value) for value in values])
+    return with_field_name(field.name, read if not field.proto.is_repeated else lambda values: [read(value) for value in values])
 
 
 def _scalar(field: JsonField) -> Kind:
     if field.kind is None or field.entries is not None or (field.kind.type is msgspec.Raw and field.kind is not JSON_TEXT):
-        raise ValueError(f"{field.proto.full_name} is a message, which no query and no path can say; give its RPC a body")
+        raise ValueError(f"{field.proto.full_name} is a message, which cannot be sent in a query or path; give its RPC a body")
     return field.kind
 
 
 def _plain_type(field: JsonField) -> Any:
-    """What pydantic reads of one value."""
+    """The type of one value for pydantic."""
     kind = _scalar(field)
     return str if kind is JSON_TEXT else Annotated[kind.type, _bounded(kind)] if kind.bounds else kind.type
 
@@ -144,7 +144,7 @@ def _header(field: JsonField) -> Parameter:
 def _sent_once(request: Request, field: JsonField, value: str) -> str:
     header = _ONCE.get(field.proto.name)
     if header and len(request.headers.getlist(header)) > 1:
-        raise InvalidArgument(f"the header {header} comes twice; send it once")
+        raise InvalidArgument(f"duplicate header {header}; send it once")
     return value
 
 
@@ -153,5 +153,5 @@ def _attribute(field: JsonField) -> str:
 
 
 def _description(field: JsonField) -> dict[str, Any]:
-    said = field.schema.get("description") or comment(field.proto)
-    return {"description": said} if said else {}
+    description = field.schema.get("description") or comment(field.proto)
+    return {"description": description} if description else {}

@@ -1,4 +1,4 @@
-"""The routes that a service's `google.api.http` options name, as FastAPI wants them."""
+"""The routes in the `google.api.http` options of a service, in the form of FastAPI."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Any, Final
 from google.api import annotations_pb2
 from google.protobuf.descriptor import FieldDescriptor, MethodDescriptor, ServiceDescriptor
 
-from sickbay.server.rest.intruders import SAFE
+from sickbay.server.rest.request_policy import SAFE
 from sickbay.server.rest.transcoding.fields import JsonField
 
 _VARIABLE: Final = re.compile(r"\{([a-z0-9_]+)(?:=\*)?\}")
 IN_QUERY: Final = frozenset({"tenant"})
-"""Beside a name in the path these belong to the name, so that they come in the query also where all else is in the body."""
+"""With a name in the path these qualify the name, so they are in the query even if all other fields are in the body."""
 HEADERS: Final = frozenset({"request_id", "resume_token"})
-"""These come in headers: `Idempotency-Key` and `Last-Event-ID`."""
+"""Fields in headers: `Idempotency-Key` and `Last-Event-ID`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One way to one RPC. `body` is the field that the body is: `*` is all that neither path, query nor headers have, empty is none."""
+    """A route of an RPC. `body` names the field in the body: `*` is all fields that are not in path, query or headers, empty is none."""
 
     rpc: MethodDescriptor
     verb: str
@@ -49,7 +49,7 @@ class Route:
 
 
 def routes_of(service: ServiceDescriptor) -> list[Route]:
-    """Every route; a path without variables comes before one that would match it, too. ValueError for a rule that is not understood."""
+    """All routes; a path without variables precedes one with variables that would match it, too. ValueError for an unsupported rule."""
     found = [route for rpc in service.methods for route in _routes(rpc)]
     return sorted(found, key=lambda route: ["{" in part for part in route.path.split("/")])
 
@@ -77,10 +77,10 @@ def _route(rpc: MethodDescriptor, rule: Any, operation_id: str) -> Route:
 
 
 def is_whole_body(route: Route) -> bool:
-    """Whether the body has fields of the request beside each other."""
+    """Whether the body has all remaining fields of the request."""
     return route.body == "*"
 
 
 def in_place(route: Route, fields: Sequence[JsonField], place: str) -> list[JsonField]:
-    """Those that come from this place."""
+    """The fields in this place."""
     return [field for field in fields if route.place(field.proto) == place]

@@ -1,4 +1,4 @@
-"""Times as REST writes them."""
+"""The format of times in REST."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from sickbay.domain.limits import HttpLimits
 from sickbay.server.http import limits as bounds
-from sickbay.server.rest.guard import SEALS
+from sickbay.server.rest.guard import SECURITY_HEADERS
 from tests.support.http_port import HttpPort, answers, request, settled
 
 MIB = 1024 * 1024
@@ -151,7 +151,7 @@ async def test_what_the_port_itself_refuses_is_sealed_like_every_answer(port):
     connection.data_received(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
     await settled()
     head = connection.transport.written.partition(b"\r\n\r\n")[0].decode().split("\r\n")[1:]
-    assert SEALS.items() <= dict(line.split(": ", 1) for line in head).items()
+    assert SECURITY_HEADERS.items() <= dict(line.split(": ", 1) for line in head).items()
 
 
 async def test_a_header_as_large_as_it_may_be_is_answered(port):
@@ -374,10 +374,10 @@ async def test_silent_newcomers_take_the_spare_places_of_each_other():
         connection.data_received(request())
     crowd = [port.connect() for _ in range(bounds.SPARE + 3)]
     assert [connection.transport.aborted for connection in crowd] == [True] * 3 + [False] * bounds.SPARE
-    assert len(port.port.crowd) == 2 + bounds.SPARE
+    assert len(port.port.limiter) == 2 + bounds.SPARE
     for connection in port.connections:
         connection.connection_lost(None)
-    assert len(port.port.crowd) == 0
+    assert len(port.port.limiter) == 0
 
 
 async def test_one_peer_cannot_take_all_places():
@@ -453,9 +453,9 @@ async def test_who_leaves_gives_everything_back():
     connection = port.connect()
     connection.data_received(request(POST, _length(9 * MIB), b"x"))
     await settled()
-    assert (port.port.bodies.taken, len(port.port.crowd)) == (9 * MIB, 1)
+    assert (port.port.bodies.taken, len(port.port.limiter)) == (9 * MIB, 1)
     connection.connection_lost(None)
-    assert (port.port.bodies.taken, len(port.port.crowd)) == (0, 0)
+    assert (port.port.bodies.taken, len(port.port.limiter)) == (0, 0)
     await settled()
 
 
@@ -469,7 +469,7 @@ async def test_one_line_a_minute_tells_of_each_reason(port, caplog):
     for second in range(61):
         connection = port.connect()
         connection.data_received(b"no HTTP\r\n\r\n")
-        port.port.meter.tell(3000, float(second))
+        port.port.meter.log_counts(3000, float(second))
     lines = [record.getMessage() for record in caplog.records]
     assert [line.rpartition("(")[2] for line in lines] == ["1 since the last such line)", "60 since the last such line)"]
 

@@ -246,7 +246,7 @@ async def test_streams_count_as_watches_of_their_peer_until_they_end():
             assert second.status_code == 429
             assert second.json()["reason"] == "TOO_MANY_WATCHES"
             assert int(second.headers["retry-after"]) > 0
-            with watches.held("10.0.0.9"):
+            with watches.hold("10.0.0.9"):
                 assert len(watches) == 2
         await source.queue.put(None)
         async with asyncio.timeout(20):

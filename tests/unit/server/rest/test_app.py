@@ -116,7 +116,7 @@ def test_codes(code, reason, status):
         ("/nowhere", (404, "there is nothing at GET /nowhere; see /docs for the routes", "NOT_FOUND"), {}),
         ("/jobs/", (404, "there is nothing at GET /jobs/; see /docs for the routes", "NOT_FOUND"), {}),
         ("/static-offline-docs/x", (404, "there is nothing at GET /static-offline-docs/x; see /docs for the routes", "NOT_FOUND"), {}),
-        ("/jobs", (405, "/jobs does not know the method GET; see /docs", "METHOD_NOT_ALLOWED"), {"allow": "OPTIONS, POST"}),
+        ("/jobs", (405, "/jobs does not support the method GET; see /docs", "METHOD_NOT_ALLOWED"), {"allow": "OPTIONS, POST"}),
     ],
 )
 async def test_every_error_has_the_one_form(client, path, body, headers):
@@ -149,8 +149,8 @@ async def test_an_empty_body_is_an_empty_object(client):
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (b'{"jobType": "a", "jobType": "b"}', "the field 'jobType' comes twice; send it once"),
-        (b'{"jobType": "a", "\\u006aobType": "a"}', "the field 'jobType' comes twice; send it once"),
+        (b'{"jobType": "a", "jobType": "b"}', "duplicate field 'jobType'; send it once"),
+        (b'{"jobType": "a", "\\u006aobType": "a"}', "duplicate field 'jobType'; send it once"),
         (b"nope", r"the body is not valid JSON \(byte \d\)"),
         (b'{"jobType":', "the body is not valid JSON"),
         (b"[]", "the body must be a JSON object: expected object, got array"),

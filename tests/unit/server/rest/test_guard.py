@@ -12,7 +12,7 @@ from fastapi import Query
 
 from sickbay.domain import errors
 from sickbay.server.rest.app import create_app, json_response
-from sickbay.server.rest.guard import Name, answer_only
+from sickbay.server.rest.guard import Name, allow_hosts
 from sickbay.system.hostnames import hosts_for
 
 
@@ -123,7 +123,7 @@ async def test_a_parameter_given_twice_is_refused_and_an_unknown_one_where_somet
 
 async def test_hosts_that_are_not_ours_are_misdirected():
     app = _app()
-    answer_only(app, hosts_for("127.0.0.1", on_loopback=True))
+    allow_hosts(app, hosts_for("127.0.0.1", on_loopback=True))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://127.0.0.1:3000") as client:
         assert (await client.get("/list")).status_code == 200
         refused = await client.get("/list", headers={"host": "evil.example:3000"})

@@ -69,7 +69,7 @@ def test_a_quarantined_job_in_a_list():
 
 def test_a_quarantined_job_alone_has_its_payload_byte_for_byte():
     case = QuarantinedJob(RECORD, [PayloadRevision(T0, "ann", b'{"x":1.0}', JOB.payload_json)], [CHANGE])
-    text = views.encode(views.quarantined_view(responses.case(case)))
+    text = views.encode(views.quarantined_view(responses.quarantined_details(case)))
     assert b'"payload":{ "big": 12345678901234567890 }' in text
     assert b'"before":{"x":1.0}' in text
     revision = {"time": "2024-01-01T00:00:00.000Z", "actor": "ann", "before": {"x": 1.0}, "after": {"big": 12345678901234567890}}

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from sickbay.domain.limits import Limits
 from sickbay.server.grpc import sockets
-from sickbay.server.grpc.crowd import Crowd
+from sickbay.server.grpc.connection_limiter import ConnectionLimiter
 from sickbay.server.grpc.guard import CallGuard
 from sickbay.server.grpc.meter import GrpcMeter
 from sickbay.server.grpc.sockets import Connection
@@ -30,7 +30,7 @@ class Port:
         self.registry, self.now, self.cut = CollectorRegistry(), {}, []
         bounds, meter = Limits(**limits), GrpcMeter(self.registry)
         self.guard = Stub(bounds, Watches(9, 9), meter)
-        self.crowd = Crowd(bounds, self.guard, meter, look=lambda _: self.found(), cut=self.ends)
+        self.limiter = ConnectionLimiter(bounds, self.guard, meter, look=lambda _: self.found(), cut=self.ends)
 
     def found(self):
         return [Connection(number, endpoint, received) for number, (endpoint, received) in enumerate(self.now.items())]
@@ -40,7 +40,7 @@ class Port:
         del self.now[connection.endpoint]
 
     def look(self):
-        self.crowd.look(1)
+        self.limiter.look(1)
 
     def refused(self, reason):
         return self.registry.get_sample_value("sickbay_grpc_refused_total", {"reason": reason})
@@ -58,7 +58,7 @@ def test_a_peer_with_too_many_loses_its_newest():
     port.look()
     assert sorted(port.now) == [("10.0.0.1", 1), ("10.0.0.1", 8), ("10.0.0.1", 9), ("10.0.0.2", 1)]
     assert port.refused("peer_connections") == 2
-    assert len(port.crowd) == 4
+    assert len(port.limiter) == 4
 
 
 def test_a_full_port_takes_from_who_has_the_most():
@@ -83,7 +83,7 @@ def test_what_was_completed_is_not_unfinished():
     port.now = _of("10.0.0.1", 1) | _of("10.0.0.2", 1)
     for _ in range(50):
         port.now[("10.0.0.1", 1)] += 16 * MIB
-        port.guard.took(("10.0.0.1", 1), 16 * MIB)
+        port.guard.on_message(("10.0.0.1", 1), 16 * MIB)
         port.now[("10.0.0.2", 1)] += 1 * MIB
         port.look()
     assert port.cut == []
@@ -104,7 +104,7 @@ def test_small_calls_do_not_hide_what_is_unfinished():
     port.now = _of("10.0.0.1", 1)
     for _ in range(80):
         port.now[("10.0.0.1", 1)] = port.now.get(("10.0.0.1", 1), 0) + MIB
-        port.guard.took(("10.0.0.1", 1), 100)
+        port.guard.on_message(("10.0.0.1", 1), 100)
         port.look()
         if port.cut:
             return
@@ -117,7 +117,7 @@ def test_a_process_that_can_open_no_file_says_so(caplog):
     def look(_):
         raise OSError
 
-    crowd = Crowd(Limits(), port.guard, GrpcMeter(CollectorRegistry()), look=look)
+    crowd = ConnectionLimiter(Limits(), port.guard, GrpcMeter(CollectorRegistry()), look=look)
     crowd.look(1)
     crowd.look(1)
     assert len([record for record in caplog.records if "ulimit -n" in record.getMessage()]) == 1

@@ -1,8 +1,8 @@
-"""Which HTTP requests are refused before anything else: those that a web page of somebody else may have made, and bodies that are no JSON.
+"""Which HTTP requests are rejected before routing: those for other hosts, those of foreign web pages, and bodies that are not JSON.
 
-A browser adds `Sec-Fetch-Site` (Fetch Metadata) or at least `Origin` (RFC 6454) to what a page sends; programs send neither. A page may
-send a body of another origin's choosing without asking first, but only as a form, as text or without a type: so JSON must be declared.
-No answer ever has a CORS header, so a page of another origin can read nothing.
+A browser adds `Sec-Fetch-Site` (Fetch Metadata) or at least `Origin` (RFC 6454) to requests of a page; programs send neither. Without a
+preflight a page can send bodies to another origin only as a form, as text or without a type: so a JSON body must be declared as such.
+No response has a CORS header, so a page of another origin cannot read any.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Final
 from sickbay.system.hostnames import Hosts, host_name
 
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-"""Methods that change nothing (RFC 9110, section 9.2.1)."""
+"""Safe methods (RFC 9110, section 9.2.1)."""
 _OWN_PAGES: Final = frozenset({"same-origin", "none"})
 _SHOWN_CHARS: Final = 80
 _PORTS: Final = MappingProxyType({"http": ":80", "https": ":443"})
@@ -25,40 +25,40 @@ _JSON: Final = "send JSON with the header Content-Type: application/json"
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a request is not answered, and what to do."""
+    """Why a request is rejected, and what to do."""
 
     status: HTTPStatus
     message: str
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-class Sent:
+class RequestHeaders:
     """The headers of a request."""
 
     def __init__(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        """`headers` as ASGI has them: names in lower case."""
+        """`headers` as in ASGI, with names in lower case."""
         self._values: dict[str, list[str]] = {}
         for name, value in headers:
             self._values.setdefault(name.decode("latin-1"), []).append(value.decode("latin-1").strip())
 
     def all(self, name: str) -> list[str]:
-        """Every value, in order."""
+        """All values, in order."""
         return self._values.get(name, [])
 
     def one(self, name: str) -> str | None:
-        """The value, None without one; several are one that nothing equals."""
+        """The value, None without one; several values are joined, which equals no valid value."""
         values = self._values.get(name)
         return ", ".join(values) if values else None
 
 
-def refused(method: str, http_version: str, sent: Sent, hosts: Hosts) -> Refusal | None:
-    """Why this request is not answered; None if it is."""
-    return _misdirected(http_version, sent, hosts) or (None if method in SAFE else _of_foreign_page(sent) or _no_json(sent))
+def find_refusal(method: str, http_version: str, headers: RequestHeaders, hosts: Hosts) -> Refusal | None:
+    """Why this request is rejected; None if it is accepted."""
+    return _check_host(http_version, headers, hosts) or (None if method in SAFE else _check_origin(headers) or _check_content_type(headers))
 
 
-def _misdirected(http_version: str, sent: Sent, hosts: Hosts) -> Refusal | None:
-    """RFC 9112, section 3.2, and then our own names. HTTP/1.0 may come without Host; no browser speaks it."""
-    values = sent.all("host")
+def _check_host(http_version: str, headers: RequestHeaders, hosts: Hosts) -> Refusal | None:
+    """The Host header: RFC 9112, section 3.2, and our own names. HTTP/1.0 may lack it; no browser uses that."""
+    values = headers.all("host")
     if not values and http_version == "1.0":
         return None
     name = host_name(values[0]) if len(values) == 1 else None
@@ -66,21 +66,21 @@ def _misdirected(http_version: str, sent: Sent, hosts: Hosts) -> Refusal | None:
         return Refusal(HTTPStatus.BAD_REQUEST, "a request needs one valid Host header; send the host's name, and the port if it is not 80")
     if hosts.answer(name):
         return None
-    message = f"nothing is answered under the name {_shown(name)}; use localhost, or name it in the service's ALLOWED_HOSTS"
+    message = f"the host name {_shown(name)} is not allowed; use localhost, or add it to the service's ALLOWED_HOSTS"
     return Refusal(HTTPStatus.MISDIRECTED_REQUEST, message)
 
 
-def _of_foreign_page(sent: Sent) -> Refusal | None:
-    site, origin = sent.one("sec-fetch-site"), sent.one("origin")
-    if site in _OWN_PAGES or (site is None and (origin is None or _is_own(origin, sent.one("host") or ""))):
+def _check_origin(headers: RequestHeaders) -> Refusal | None:
+    site, origin = headers.one("sec-fetch-site"), headers.one("origin")
+    if site in _OWN_PAGES or (site is None and (origin is None or _is_own(origin, headers.one("host") or ""))):
         return None
     whose = "another site" if origin is None else f"the origin {_shown(origin)}"
-    message = f"a web page of {whose} may change nothing here; use a page of this address, or a program (it sends no Origin)"
+    message = f"changes by a web page of {whose} are not allowed; use a page of this address, or a program (it sends no Origin)"
     return Refusal(HTTPStatus.FORBIDDEN, message)
 
 
 def _is_own(origin: str, host: str) -> bool:
-    """Whether an origin is that of the host which the request names; the scheme may differ, for a proxy may have ended TLS."""
+    """Whether an origin has the host of the request; the scheme may differ, because a proxy may terminate TLS."""
     scheme, found, authority = origin.lower().partition("://")
     if not found or scheme not in _PORTS:
         return False
@@ -88,22 +88,22 @@ def _is_own(origin: str, host: str) -> bool:
     return authority.removesuffix(usual) == host.lower().removesuffix(usual)
 
 
-def _no_json(sent: Sent) -> Refusal | None:
-    if not _has_body(sent):
+def _check_content_type(headers: RequestHeaders) -> Refusal | None:
+    if not _has_body(headers):
         return None
-    coding = sent.one("content-encoding")
+    coding = headers.one("content-encoding")
     if coding is not None and coding.lower() not in {"", "identity"}:
-        message = f"a body with the Content-Encoding {_shown(coding)} is not read; send it uncompressed"
+        message = f"the Content-Encoding {_shown(coding)} is not supported; send the body uncompressed"
         return Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, message, {"accept-encoding": "identity"})
-    kind = sent.one("content-type")
+    kind = headers.one("content-type")
     if kind is not None and _is_json(kind):
         return None
-    told = "the body has no Content-Type" if kind is None else f"a body of the Content-Type {_shown(kind)} is not read"
-    return Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"{told}; {_JSON}", {"accept": "application/json"})
+    problem = "the body has no Content-Type" if kind is None else f"the Content-Type {_shown(kind)} is not supported"
+    return Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, f"{problem}; {_JSON}", {"accept": "application/json"})
 
 
-def _has_body(sent: Sent) -> bool:
-    return sent.one("transfer-encoding") is not None or any(length.strip("0") for length in sent.all("content-length"))
+def _has_body(headers: RequestHeaders) -> bool:
+    return headers.one("transfer-encoding") is not None or any(length.strip("0") for length in headers.all("content-length"))
 
 
 def _is_json(kind: str) -> bool:

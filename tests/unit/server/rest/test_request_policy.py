@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sickbay.server.rest.intruders import SAFE, Sent, refused
+from sickbay.server.rest.request_policy import SAFE, RequestHeaders, find_refusal
 from sickbay.system.hostnames import EVERY_HOST, hosts_for
 
 JSON = {"content-type": "application/json", "content-length": "2"}
@@ -14,7 +14,7 @@ JSON = {"content-type": "application/json", "content-length": "2"}
 
 def status(method="POST", hosts=EVERY_HOST, version="1.1", host="localhost:3000", **headers):
     sent = ({"host": host} if host is not None else {}) | {name.replace("_", "-"): value for name, value in headers.items()}
-    refusal = refused(method, version, Sent((name.encode(), value.encode()) for name, value in sent.items()), hosts)
+    refusal = find_refusal(method, version, RequestHeaders((name.encode(), value.encode()) for name, value in sent.items()), hosts)
     return refusal and refusal.status
 
 
@@ -114,12 +114,12 @@ def test_hosts_are_looked_at_whatever_the_method(method):
 
 
 def test_of_two_hosts_none_counts():
-    sent = Sent([(b"host", b"localhost"), (b"host", b"localhost")])
-    assert refused("GET", "1.1", sent, EVERY_HOST).status is HTTPStatus.BAD_REQUEST
+    sent = RequestHeaders([(b"host", b"localhost"), (b"host", b"localhost")])
+    assert find_refusal("GET", "1.1", sent, EVERY_HOST).status is HTTPStatus.BAD_REQUEST
 
 
 @given(st.dictionaries(st.sampled_from(["origin", "sec_fetch_site", "content_type", "content_length", "host"]), st.text(max_size=30)))
 def test_nothing_that_is_sent_breaks_it(headers):
-    sent = Sent((name.replace("_", "-").encode(), value.encode()) for name, value in headers.items())
-    refusal = refused("POST", "1.1", sent, hosts_for("127.0.0.1", on_loopback=True))
+    sent = RequestHeaders((name.replace("_", "-").encode(), value.encode()) for name, value in headers.items())
+    refusal = find_refusal("POST", "1.1", sent, hosts_for("127.0.0.1", on_loopback=True))
     assert refusal is None or refusal.message.isprintable()

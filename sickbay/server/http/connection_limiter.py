@@ -1,4 +1,4 @@
-"""Who is connected to an HTTP port, and who goes when it is full: the one who has kept us waiting longest."""
+"""The connections of an HTTP port, and which one is closed when it is full: the one that has been idle longest."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ class Member(Protocol):
 
     @property
     def peer(self) -> str:
-        """Whose it is; see `peer_of`."""
+        """Its client; see `peer_of`."""
 
     def make_room(self) -> None:
-        """Close it; it has left the crowd already."""
+        """Close it; it is already unregistered."""
 
 
 class Entry(Enum):
-    """What becomes of a new connection."""
+    """How a new connection is treated."""
 
-    WELCOME = "welcome"
-    ALL_TAKEN = "all_taken"
-    """It may ask for health; whatever else it asks is refused."""
-    PEER_TAKEN = "peer_taken"
-    """The same, since its peer has too many."""
+    ACCEPTED = "welcome"
+    PORT_FULL = "all_taken"
+    """It may only request the health; all other requests are rejected."""
+    PEER_FULL = "peer_taken"
+    """The same, because its peer has too many."""
 
 
 class _Peer:
@@ -39,15 +39,15 @@ class _Peer:
         self.waiting: OrderedDict[Member, None] = OrderedDict()
 
 
-class Crowd:
-    """Counts connections in all and by peer, and keeps those that wait for their client in order, longest first.
+class ConnectionLimiter:
+    """Counts connections in all and by peer, and orders those that wait for their client, longest first.
 
-    A new connection takes the place of the first of them, however short its wait: a client sends its request as soon as it is
-    connected, so thousands must come at once before that is the wrong one.
+    A new connection replaces the first of them, however short its wait: clients send their requests as soon as they are connected, so
+    only thousands of simultaneous connections could make that the wrong one.
     """
 
     def __init__(self, limits: HttpLimits) -> None:
-        """Nobody is here yet."""
+        """Start without connections."""
         self._limits = limits
         self._members: dict[Member, _Peer] = {}
         self._spare: OrderedDict[Member, None] = OrderedDict()
@@ -58,20 +58,20 @@ class Crowd:
         return len(self._members) + len(self._spare)
 
     def enter(self, member: Member) -> Entry:
-        """A new connection. Who has kept us waiting longest makes room for it."""
+        """Add a new connection, if necessary in place of the one that has waited for its client longest."""
         entry = self._entry(member.peer)
-        if entry is Entry.WELCOME:
+        if entry is Entry.ACCEPTED:
             peer = self._members[member] = self._peers.setdefault(member.peer, _Peer())
             peer.members += 1
             self.waits(member)
         else:
             if len(self._spare) >= SPARE:
-                self._send_away(next(iter(self._spare)))
+                self._close(next(iter(self._spare)))
             self._spare[member] = None
         return entry
 
     def leave(self, member: Member) -> None:
-        """It is closed, or about to be. Twice is harmless."""
+        """Remove a connection that is closed or about to be. Calling it twice is harmless."""
         self._spare.pop(member, None)
         self.served(member)
         peer = self._members.pop(member, None)
@@ -82,32 +82,32 @@ class Crowd:
             del self._peers[member.peer]
 
     def waits(self, member: Member) -> None:
-        """We wait for this client, for its request, or for it to read: from now on."""
+        """From now on this connection waits for its client, for a request or for it to read."""
         if peer := self._members.get(member):
             for waiting in (self._waiting, peer.waiting):
                 waiting[member] = None
                 waiting.move_to_end(member)
 
     def served(self, member: Member) -> None:
-        """This client waits for us."""
+        """From now on this client waits for us."""
         if member in self._waiting:
             del self._waiting[member]
             del self._members[member].waiting[member]
 
     def _entry(self, peer: str) -> Entry:
         known = self._peers.get(peer)
-        if known and known.members >= self._limits.max_connections_per_peer and not self._made_room(known.waiting):
-            return Entry.PEER_TAKEN
-        if len(self._members) >= self._limits.max_connections and not self._made_room(self._waiting):
-            return Entry.ALL_TAKEN
-        return Entry.WELCOME
+        if known and known.members >= self._limits.max_connections_per_peer and not self._make_room(known.waiting):
+            return Entry.PEER_FULL
+        if len(self._members) >= self._limits.max_connections and not self._make_room(self._waiting):
+            return Entry.PORT_FULL
+        return Entry.ACCEPTED
 
-    def _made_room(self, waiting: OrderedDict[Member, None]) -> bool:
+    def _make_room(self, waiting: OrderedDict[Member, None]) -> bool:
         first = next(iter(waiting), None)
         if first is not None:
-            self._send_away(first)
+            self._close(first)
         return first is not None
 
-    def _send_away(self, member: Member) -> None:
+    def _close(self, member: Member) -> None:
         self.leave(member)
         member.make_room()

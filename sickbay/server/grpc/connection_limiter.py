@@ -1,8 +1,8 @@
-"""Watches over the connections of a gRPC port, which grpc's core accepts by itself: how many each peer has, and what they send.
+"""Limits the connections of a gRPC port, which grpc's core accepts by itself: per peer, in all, and by their unfinished messages.
 
-Core knows a bound on connections in all, and none for each peer, and it keeps the bytes of unfinished messages without one. So once a
-second, ten times as often while calls are stalled, and more often still while their messages come near the bound, somebody looks at our own
-sockets, and shuts down those that are too many.
+Core has a limit on all connections, but none per peer, and buffers the bytes of unfinished messages without a limit. So once a second, ten
+times as often while calls are stalled, and even more often while their messages come near the limit, our own sockets are checked, and
+those beyond a limit are shut down.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import Final
 
-from sickbay.concurrency.waiting import set_within
+from sickbay.concurrency.waiting import wait_for_event
 from sickbay.domain.limits import Limits
 from sickbay.server.grpc import sockets
 from sickbay.server.grpc.guard import STALLED_S, CallGuard
@@ -24,23 +24,23 @@ from sickbay.server.peers import Endpoint, peer_of
 
 LOOK_S: Final = 1.0
 URGENT_S: Final = 0.02
-"""Between two looks while unfinished messages take a quarter of their room: a client on a fast network sends some 20 MB in that time."""
+"""Between two checks while unfinished messages use a quarter of their limit: a client on a fast network sends some 20 MB in that time."""
 LOOKING: Final = 4
-"""How many times as long as a look the pause after it is at least, so that looking at many connections takes a part of the time only."""
+"""The pause after a check is at least this many times its duration, so that checks of many connections use only a part of the CPU."""
 HEADER_BYTES: Final = 1_024
-"""What a call needs beside its message, generously."""
+"""An upper bound of the bytes that a call sends beside its message."""
 
 
 @dataclass(slots=True)
 class _Member:
-    """A connection, as it was seen last: `number` says in what order they came, `unfinished` is what it has sent and not completed."""
+    """A connection at the last check: `number` is its order of arrival, `unfinished` the bytes of incomplete messages."""
 
     connection: Connection
     number: int
     unfinished: int = 0
 
 
-class Crowd:
+class ConnectionLimiter:
     """The connections of one port."""
 
     def __init__(
@@ -52,51 +52,51 @@ class Crowd:
         look: Callable[[int], Iterable[Connection]] = sockets.connections,
         cut: Callable[[Connection], None] = sockets.cut,
     ) -> None:
-        """`look` finds the connections of a port, `cut` ends one."""
+        """`look` lists the connections of a port, `cut` shuts one down."""
         self._limits, self._guard, self._meter = limits, guard, meter
         self._look, self._cut = look, cut
         self._members: dict[Endpoint, _Member] = {}
         self._completed: Counter[Endpoint] = Counter()
-        self._came = 0
+        self._arrivals = 0
         self._pause_s = STALLED_S
-        self._hurry = asyncio.Event()
-        guard.stalls = self._hurry.set
-        guard.took = self._took
+        self._stalled = asyncio.Event()
+        guard.on_stall = self._stalled.set
+        guard.on_message = self._on_message
         guard.cut = self._cut_endpoint
 
     def __len__(self) -> int:
         return len(self._members)
 
     async def run(self, port: int) -> None:
-        """Look for ever."""
+        """Check until cancelled."""
         while True:
-            await set_within(self._hurry, LOOK_S)
+            await wait_for_event(self._stalled, LOOK_S)
             await asyncio.sleep(self._pause_s)
             if not self._guard.is_received:
-                self._hurry.clear()
+                self._stalled.clear()
             began = monotonic()
             self.look(port)
             is_urgent = self._unfinished > self._limits.body_buffer_bytes // 4
             self._pause_s = max(URGENT_S, LOOKING * (monotonic() - began)) if is_urgent else STALLED_S
 
     def look(self, port: int) -> None:
-        """Once: compare with the last time, and cut what is too much."""
+        """Check once: compare with the previous check, and cut connections beyond a limit."""
         try:
             found = self._look(port)
         except OSError:
-            self._meter.refused(Reason.FILES)
+            self._meter.count_refusal(Reason.FILES)
             return
         self._compare(found)
         self._bound_peers()
         self._bound_all()
         self._bound_bytes()
 
-    def _took(self, endpoint: Endpoint, size: int) -> None:
+    def _on_message(self, endpoint: Endpoint, size: int) -> None:
         self._completed[endpoint] += size + HEADER_BYTES
 
     def _cut_endpoint(self, endpoint: Endpoint) -> None:
         member = self._members.pop(endpoint, None)
-        if member is not None:  # else it came within the last second; what is not read yet waits for the next time
+        if member is not None:  # otherwise it came within the last second, and is cut at the next timeout
             self._cut(member.connection)
 
     def _compare(self, found: Iterable[Connection]) -> None:
@@ -104,8 +104,8 @@ class Crowd:
         for connection in found:
             member = before.get(connection.endpoint)
             if member is None or connection.received < member.connection.received:
-                self._came += 1
-                member = _Member(connection._replace(received=0), self._came)
+                self._arrivals += 1
+                member = _Member(connection._replace(received=0), self._arrivals)
             fresh = connection.received - member.connection.received - self._completed[connection.endpoint]
             member.unfinished = max(0, member.unfinished + fresh) if self._guard.is_received else 0
             member.connection = connection
@@ -133,7 +133,7 @@ class Crowd:
         return sum(member.unfinished for member in self._members.values())
 
     def _by_peer(self) -> dict[str, list[_Member]]:
-        """The members of each, those that came first at the front."""
+        """The members by peer, in order of arrival."""
         peers: dict[str, list[_Member]] = defaultdict(list)
         for member in sorted(self._members.values(), key=lambda member: member.number):
             peers[peer_of(member.connection.endpoint[0])].append(member)
@@ -142,4 +142,4 @@ class Crowd:
     def _end(self, member: _Member, reason: Reason) -> None:
         del self._members[member.connection.endpoint]
         self._cut(member.connection)
-        self._meter.refused(reason)
+        self._meter.count_refusal(reason)
