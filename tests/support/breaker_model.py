@@ -15,7 +15,7 @@ from dataclasses import replace
 from hypothesis.stateful import RuleBasedStateMachine
 
 from sickbay.breaker import machine as breaker
-from sickbay.breaker.machine import Ask, Document, Effect
+from sickbay.breaker.machine import AdmitRequest, Document, Effect
 from sickbay.breaker.transitions import NO_PROBE
 from sickbay.domain.breaker import BreakerConfig, BreakerKey, BreakerState, Permit, PermitKind, Refusal
 from sickbay.domain.outcome import Outcome, OutcomeKind
@@ -50,7 +50,7 @@ class Model(RuleBasedStateMachine):
     def admit(self, job: str, jitter: int, longest_ms: int = 0) -> Permit | Refusal:
         """Ask, and hold what the answer must keep to."""
         self.asked += 1
-        ask = Ask(job, f"token-{self.asked}", "worker", jitter, longest_ms)
+        ask = AdmitRequest(job, f"token-{self.asked}", "worker", jitter, longest_ms)
         self.lose_expired()
         before = self.caught_up(jitter)
         answer = self.apply(lambda: breaker.admit(self.doc, ask, self.config, self.now))

@@ -57,12 +57,15 @@ MUTANTS = (
         "permit.token != doc.probe_token",
     ),
     Mutant(
-        "probeAt ignored", "machine", "doc.state is BreakerState.OPEN and now >= transitions.free_at(doc)", "doc.state is BreakerState.OPEN"
+        "probeAt ignored",
+        "machine",
+        "doc.state is BreakerState.OPEN and now >= transitions.next_probe_at(doc)",
+        "doc.state is BreakerState.OPEN",
     ),
     Mutant(
         "lease expiry removed",
         "transitions",
-        "if doc.state is BreakerState.HALF_OPEN and turn.now >= doc.probe_until:",
+        "if doc.state is BreakerState.HALF_OPEN and context.now >= doc.probe_until:",
         "if False:",
     ),
     Mutant("watermark ignored", "trip_rule", "if failed.seq > watermark", "if failed.seq > 10**9"),
@@ -77,13 +80,13 @@ MUTANTS = (
     Mutant(
         "forced hold ends closed",
         "machine",
-        "return transitions.probe_due(doc, now, now)",
+        "return transitions.end_hold(doc, now, now)",
         "return enter_state(doc, BreakerState.CLOSED, now)",
     ),
     Mutant(
         "renewal without end",
         "machine",
-        "min(now + config.probe_lease_ms, doc.probe_since + transitions.longest(config, permit.longest_ms))",
+        "min(now + config.probe_lease_ms, doc.probe_since + transitions.max_probe_ms(config, permit.longest_ms))",
         "now + config.probe_lease_ms",
     ),
     Mutant(
@@ -93,18 +96,18 @@ MUTANTS = (
         "config.probe_max_ms",
         by=EXAMPLES,
     ),
-    Mutant("probe forgotten by a hold", "machine", "            **transitions.under_way(doc),\n", ""),
-    Mutant("probe forgotten by the end of a hold", "transitions", "probe_at=since, **under_way(doc), **", "probe_at=since, **"),
+    Mutant("probe forgotten by a hold", "machine", "            **transitions.probe_fields(doc),\n", ""),
+    Mutant("probe forgotten by the end of a hold", "transitions", "probe_at=since, **probe_fields(doc), **", "probe_at=since, **"),
     Mutant("probe beside another after a hold", "transitions", "max(doc.probe_at, doc.probe_until)", "doc.probe_at"),
     Mutant(
         "place kept after a hold's verdict",
         "machine",
-        "if _outlasts_a_hold(doc, permit) else doc), Effect",
+        "if _is_probe_under_hold(doc, permit) else doc), Effect",
         "if False else doc), Effect",
     ),
-    Mutant("lease not renewed in a hold", "machine", "if not is_mine and not _outlasts_a_hold(doc, permit):", "if not is_mine:"),
+    Mutant("lease not renewed in a hold", "machine", "if not is_mine and not _is_probe_under_hold(doc, permit):", "if not is_mine:"),
     Mutant("no growth", "transitions", "doubled = 2 * doc.cooldown_ms", "doubled = doc.cooldown_ms"),
-    Mutant("clock steps back unnoticed", "transitions", "if turn.now < doc.updated_at:", "if False:"),
+    Mutant("clock steps back unnoticed", "transitions", "if context.now < doc.updated_at:", "if False:"),
     Mutant("ramp never fails", "machine", "ramp.failures >= transitions.RAMP_FAILURES", "ramp.failures >= 10**9", BOTH),
     Mutant("third lost prober forgiven", "transitions", "if times < MAX_EXPIRIES:", "if True:"),
 )

@@ -18,7 +18,7 @@ from typing import Final
 from sickbay.adapters.breaker_watcher import BreakerWatcher
 from sickbay.breaker import machine as breaker
 from sickbay.breaker.document import shift_times
-from sickbay.breaker.machine import Ask, Document, Effect
+from sickbay.breaker.machine import AdmitRequest, Document, Effect
 from sickbay.breaker.transitions import MAX_JITTER
 from sickbay.concurrency.tasks import in_turns
 from sickbay.domain.breaker import Action, BreakerConfig, BreakerKey, BreakerState, Command, Permit, Refusal, Snapshot
@@ -65,9 +65,9 @@ class EmbeddedBreakers:
         doc = self._documents.get(key) or self._begun(key)
         if doc.admits_all:
             return breaker.normal_permit(doc, job_id)
-        ask = Ask(job_id, f"{self._rng.getrandbits(64):016x}", self._worker, self._jitter(), longest_ms)
+        request = AdmitRequest(job_id, f"{self._rng.getrandbits(64):016x}", self._worker, self._jitter(), longest_ms)
         now = self._now()
-        doc, answer = breaker.admit(self._documents.get(key, doc), ask, self._config, now)
+        doc, answer = breaker.admit(self._documents.get(key, doc), request, self._config, now)
         self._store(doc)
         return answer
 
@@ -79,7 +79,7 @@ class EmbeddedBreakers:
                 self.stale += 1
                 return BreakerState.CLOSED
             doc = self._begun(permit.key)
-        if not breaker.is_news(doc, permit, outcome):
+        if not breaker.needs_settling(doc, permit, outcome):
             return doc.state
         if outcome.kind not in _NO_FAILURES:
             self._failures[permit.key] += 1

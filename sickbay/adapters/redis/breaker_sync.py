@@ -150,10 +150,10 @@ class BreakerSync:
         asked_with = self.view.get(key)
         jitter = self._rng.randint(0, MAX_JITTER)
         now = self.time.given() if self.time.given is not None else None
-        begin = script.request(operation, key, self._config, self._channel, now=now, jitter=jitter)
+        begin = script.common_args(operation, key, self._config, self._channel, now=now, jitter=jitter)
         answered = await self._ask(lambda client: self._script.run(client, script.key_of(key), [*begin, *words]))
         try:
-            reply = script.reply(answered)
+            reply = script.parse_reply(answered)
         except ValueError as error:
             raise StoreSilent("the breaker's key cannot be read") from error
         self.time.heard(reply.now)
@@ -168,7 +168,7 @@ class BreakerSync:
         known = self.view.known()
         (seconds, micros), found = await self._ask(overview)
         self.time.heard(seconds * 1000 + micros // 1000)
-        counts = {script.named(name.decode()): int(total) for name, total in found.items()}
+        counts = {script.key_from_name(name.decode()): int(total) for name, total in found.items()}
         await self._read({key: known.get(key) for key in {*known, *counts}}, counts)
         if self.is_away:
             await self._try_writing()
@@ -180,7 +180,7 @@ class BreakerSync:
 
     async def keys(self) -> list[BreakerKey]:
         """Whose circuits Redis has. Raises Unavailable."""
-        return sorted(script.named(name.decode()) for name in await self._ask(lambda client: client.hkeys(TYPES)))
+        return sorted(script.key_from_name(name.decode()) for name in await self._ask(lambda client: client.hkeys(TYPES)))
 
     async def read(self, keys: Collection[BreakerKey]) -> None:
         """Make the view of some circuits equal to Redis; of all if that has been away. Raises Unavailable."""
@@ -268,7 +268,7 @@ class BreakerSync:
 
     def _noticed(self, payload: bytes) -> None:
         try:
-            doc, total = script.notice(payload)
+            doc, total = script.parse_notice(payload)
         except ValueError:
             log.warning("an invalid message was published on %s and is ignored", self._channel)
         else:

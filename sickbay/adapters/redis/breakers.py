@@ -24,7 +24,7 @@ from sickbay.adapters.redis.local import LocalBreakers, LocalPermit
 from sickbay.adapters.redis.success_reporter import Success, SuccessReporter
 from sickbay.adapters.redis.view import Seen
 from sickbay.breaker import machine as breaker
-from sickbay.breaker.machine import Ask, Document
+from sickbay.breaker.machine import AdmitRequest, Document
 from sickbay.concurrency.tasks import in_turns
 from sickbay.domain.breaker import BreakerConfig, BreakerKey, BreakerState, Command, Permit, PermitKind, Refusal, Snapshot
 from sickbay.domain.errors import ErrorReason, NotFound, Unavailable
@@ -120,7 +120,7 @@ class RedisBreakers:
         if isinstance(permit, LocalPermit):
             return await self._local.renew(permit)
         try:
-            reply = await self._fleet.call("renew", permit.key, script.renewal(permit))
+            reply = await self._fleet.call("renew", permit.key, script.renew_args(permit))
         except Unavailable:
             token, until = self._leases.get(permit.key, ("", 0))
             return token == permit.token and self._fleet.time.now() < until
@@ -150,7 +150,7 @@ class RedisBreakers:
 
     async def command(self, key: BreakerKey, command: Command) -> Snapshot:
         """See `Breakers.command`; raises Unavailable while Redis is away."""
-        reply = await self._fleet.call("command", key, script.order(command))
+        reply = await self._fleet.call("command", key, script.command_args(command))
         if reply.doc is None:
             raise NotFound(f"Circuit breaker for jobType '{key.name}' not found", ErrorReason.BREAKER_NOT_FOUND)
         return self._snapshot(Seen(reply.doc, reply.total))
@@ -173,13 +173,13 @@ class RedisBreakers:
     def _refusal(self, doc: Document, job_id: str) -> Refusal | None:
         """The refusal if the machine would refuse without a trace; everything else is the script's to say."""
         now = max(self._fleet.time.now(), doc.updated_at)
-        after, answer = breaker.admit(doc, Ask(job_id, ""), self._config, now)
+        after, answer = breaker.admit(doc, AdmitRequest(job_id, ""), self._config, now)
         return answer if after is doc and isinstance(answer, Refusal) else None
 
     async def _asked(self, key: BreakerKey, job_id: str, longest_ms: int) -> Permit | Refusal:
-        ask = Ask(job_id, f"{self._rng.getrandbits(64):016x}", self._worker, longest_ms=longest_ms)
-        reply = await self._fleet.call("admit", key, script.admission(ask))
-        answer = script.admitted(reply, key, ask)
+        request = AdmitRequest(job_id, f"{self._rng.getrandbits(64):016x}", self._worker, longest_ms=longest_ms)
+        reply = await self._fleet.call("admit", key, script.admit_args(request))
+        answer = script.parse_admission(reply, key, request)
         if isinstance(answer, Permit) and answer.kind is PermitKind.PROBE:
             self._leases[key] = (answer.token, reply.now + answer.lease_ms)
         return answer
@@ -214,7 +214,7 @@ class RedisBreakers:
         """Tell the fleet, after what it must know before."""
         await self._successes.flush(permit.key)
         watermark = self._watermark(permit.key) if outcome.kind is OutcomeKind.SUCCESS and not permit.token else None
-        reply = await self._fleet.call("settle", permit.key, script.verdict(permit, outcome, watermark))
+        reply = await self._fleet.call("settle", permit.key, script.settle_args(permit, outcome, watermark))
         if permit.token:
             self._leases.pop(permit.key, None)
         if reply.answer in {"stale", "unknown"}:
@@ -238,7 +238,7 @@ class RedisBreakers:
 
     async def _tell(self, success: Success) -> None:
         with contextlib.suppress(Unavailable):
-            await self._fleet.call("settle", success.permit.key, script.verdict(success.permit, SUCCESS, success.watermark))
+            await self._fleet.call("settle", success.permit.key, script.settle_args(success.permit, SUCCESS, success.watermark))
 
     def _watermark(self, key: BreakerKey) -> int:
         doc = self._fleet.view.get(key)

@@ -12,7 +12,7 @@ from redis.exceptions import NoScriptError
 
 from sickbay.adapters.redis.client import Client
 from sickbay.breaker.document import sanitize, sanitize_job_id
-from sickbay.breaker.machine import MAX_ACTOR_CHARS, Ask, Document, from_json
+from sickbay.breaker.machine import MAX_ACTOR_CHARS, AdmitRequest, Document, from_json
 from sickbay.breaker.trip_rule import OTHER
 from sickbay.domain.breaker import BreakerConfig, BreakerKey, Command, Permit, PermitKind, Refusal
 from sickbay.domain.job import is_code
@@ -60,13 +60,13 @@ def key_of(key: BreakerKey) -> str:
     return f"breaker:{key.name}"
 
 
-def named(name: str) -> BreakerKey:
+def key_from_name(name: str) -> BreakerKey:
     """The inverse of `BreakerKey.name`."""
     tenant, slash, job_type = name.rpartition("/")
     return BreakerKey(job_type, tenant) if slash else BreakerKey(name)
 
 
-def request(operation: str, key: BreakerKey, config: BreakerConfig, channel: str, *, now: int | None, jitter: int) -> list[Word]:
+def common_args(operation: str, key: BreakerKey, config: BreakerConfig, channel: str, *, now: int | None, jitter: int) -> list[Word]:
     """What every operation begins with; `now` is None where the time of Redis counts."""
     return [
         operation,
@@ -88,12 +88,12 @@ def request(operation: str, key: BreakerKey, config: BreakerConfig, channel: str
     ]
 
 
-def admission(ask: Ask) -> list[Word]:
+def admit_args(request: AdmitRequest) -> list[Word]:
     """The words after `admit`."""
-    return [sanitize(ask.job_id), ask.token, sanitize(ask.worker)]
+    return [sanitize(request.job_id), request.token, sanitize(request.worker)]
 
 
-def verdict(permit: Permit, outcome: Outcome, watermark: int | None) -> list[Word]:
+def settle_args(permit: Permit, outcome: Outcome, watermark: int | None) -> list[Word]:
     """The words after `settle`; texts are cleaned here, because the script counts bytes where Python counts characters."""
     kind = outcome.kind
     code = outcome.code if is_code(outcome.code) else OTHER
@@ -109,36 +109,36 @@ def verdict(permit: Permit, outcome: Outcome, watermark: int | None) -> list[Wor
     return [*words, outcome.retry_after_ms or 0, "" if watermark is None else watermark]
 
 
-def renewal(permit: Permit) -> list[Word]:
+def renew_args(permit: Permit) -> list[Word]:
     """The words after `renew`."""
     return [permit.epoch, permit.token, permit.longest_ms]
 
 
-def order(command: Command) -> list[Word]:
+def command_args(command: Command) -> list[Word]:
     """The words after `command`."""
     duration = "" if command.duration_ms is None else command.duration_ms
     return [command.action.value, duration, sanitize(command.by, MAX_ACTOR_CHARS), sanitize(command.why)]
 
 
-def reply(answered: Sequence[Any]) -> Reply:
+def parse_reply(reply: Sequence[Any]) -> Reply:
     """Read an answer of the script."""
-    now, total, text, answer, lease = answered
+    now, total, text, answer, lease = reply
     return Reply(int(now), int(total), from_json(text) if text else None, answer.decode(), int(lease or 0))
 
 
-def admitted(answered: Reply, key: BreakerKey, ask: Ask) -> Permit | Refusal:
+def parse_admission(reply: Reply, key: BreakerKey, request: AdmitRequest) -> Permit | Refusal:
     """The permit or refusal that a reply to `admit` stands for."""
-    assert answered.doc is not None  # noqa: S101 - an admission makes the type known
-    doc = answered.doc
-    if answered.answer == "refused":
+    assert reply.doc is not None  # noqa: S101 - an admission makes the type known
+    doc = reply.doc
+    if reply.answer == "refused":
         return Refusal(key, doc.state)
-    kind = PermitKind(answered.answer)
+    kind = PermitKind(reply.answer)
     if kind is PermitKind.PROBE:
-        return Permit(key, kind, doc.epoch, ask.job_id, ask.token, answered.lease_ms, ask.longest_ms)
-    return Permit(key, kind, doc.epoch, ask.job_id)
+        return Permit(key, kind, doc.epoch, request.job_id, request.token, reply.lease_ms, request.longest_ms)
+    return Permit(key, kind, doc.epoch, request.job_id)
 
 
-def notice(payload: bytes) -> tuple[Document, int]:
+def parse_notice(payload: bytes) -> tuple[Document, int]:
     """A message of `breaker.events`: the document, and the failures in total that stand before it. ValueError if it is none."""
     head, comma, rest = payload.partition(b",")
     total = head.removeprefix(b'{"failures":')
