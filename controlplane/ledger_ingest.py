@@ -12,7 +12,7 @@ from controlplane.isolation import tell, undecodable
 from sickbay.concurrency.pauses import Pauses, spread
 from sickbay.concurrency.tasks import in_turns
 from sickbay.concurrency.waiting import set_within
-from sickbay.domain.encodings import explained
+from sickbay.domain.encodings import explain
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import JobEvent, JobState, Reason
 from sickbay.messages.codec import Undecodable, decode_events, decode_job
@@ -183,7 +183,7 @@ class LedgerIngester:
         try:
             return decode_events(delivery.body, now)
         except Undecodable as error:
-            why = explained(str(error), delivery.body, delivery.encoding)
+            why = explain(str(error), delivery.body, delivery.encoding)
         try:
             job = decode_job(delivery.body, delivery.message_id, now, delivery.headers)
             return [JobEvent(job, JobState.QUARANTINED, now, reason=Reason.BROKER, code=Reason.BROKER.value)]

@@ -104,7 +104,7 @@ class QuarantineReconciler:
         """
         surplus = await self._surplus()
         if surplus:
-            async with self._ledger.sweeping() as alone:
+            async with self._ledger.sweep_lock() as alone:
                 if alone:
                     while surplus > 0 and (await self.round()).ghosts:
                         surplus = await self._surplus()
@@ -121,7 +121,7 @@ class QuarantineReconciler:
         surplus = await self._surplus()
         left = await self._broker.depth(Queue.QUARANTINE)
         async with self._broker.consume(Queue.QUARANTINE, BATCH) as consumer:
-            while left > 0 and not swept.around and (whole or swept.ghosts < surplus):
+            while left > 0 and not swept.wrapped and (whole or swept.ghosts < surplus):
                 deliveries = await self._some(consumer, min(left, BATCH))
                 if not deliveries:
                     break
@@ -140,7 +140,7 @@ class QuarantineReconciler:
         before = self._clock() - SETTLED_MS
         swept = await self.round(whole=True)
         after, made = "", 0
-        while page := await self._ledger.set_aside(after, PAGE, before):
+        while page := await self._ledger.list_set_aside(after, PAGE, before):
             after = page[-1].job.job_id
             missing = [event for event in page if identity_of(event) not in swept.seen]
             if missing:

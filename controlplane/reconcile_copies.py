@@ -36,7 +36,7 @@ class CopyReconciler:
         marks = [mark_of(delivery, swept.number) for delivery in deliveries]
         swept.highest_mark = max(swept.highest_mark, *marks)
         fresh = [delivery for delivery, mark in zip(deliveries, marks, strict=True) if mark < swept.number]
-        swept.around = len(fresh) < len(deliveries)
+        swept.wrapped = len(fresh) < len(deliveries)
         resting = [delivery for delivery in fresh if self._troubled.is_resting(delivery.body)]
         looked_at = [delivery for delivery in fresh if delivery not in resting]
         await self._leave(resting, swept)
@@ -72,7 +72,7 @@ class CopyReconciler:
     async def _leave(self, deliveries: Sequence[Delivery], swept: ReconcileResult) -> None:
         """Move copies to the tail as they are. One that cannot even be moved stays in our hands until the round ends."""
         for delivery in deliveries:
-            swept.left += 1
+            swept.skipped += 1
             try:
                 await self._publisher.publish([Message(TO_QUARANTINE, delivery.body, headers={MARK: str(swept.number)})])
             except Unavailable:
@@ -105,21 +105,21 @@ class CopyReconciler:
             self._troubled.passed(delivery.body)
         swept.seen |= seen
         swept.ghosts += len(ghosts)
-        swept.told += len(unknown)
+        swept.adopted += len(unknown)
 
     async def _looked_at(self, copies: Sequence[QueueCopy]) -> Sequence[QueueCopy]:
         """Ask the ledger which of them are alive; one that it cannot even be asked about is one that nobody can read."""
         if not copies:
             return ()
         try:
-            live = await self._ledger.live([copy.event.job for copy in copies])
+            live = await self._ledger.check_copies([copy.event.job for copy in copies])
         except Unstorable as error:
             if len(copies) > 1:
                 middle = len(copies) // 2
                 return [*await self._looked_at(copies[:middle]), *await self._looked_at(copies[middle:])]
             (copy,) = copies
             copy.becomes(undecodable(copy.delivery.body, digest(copy.delivery.body), str(error), self._clock()))
-            live = await self._ledger.live([copy.event.job])
+            live = await self._ledger.check_copies([copy.event.job])
         for copy in copies:
             copy.is_live = live.get(copy.event.job.job_id)
         return copies

@@ -32,7 +32,7 @@ class Releaser:
         error: BaseException | None = None
         try:
             await self._publisher.publish([job_message(TO_MAIN, lease.job) for lease in leases])
-            return await self._store.released(leases)
+            return await self._store.mark_released(leases)
         except BaseException as caught:
             error = caught
             raise

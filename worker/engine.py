@@ -93,7 +93,7 @@ class Engine:
             policy=policy,
             clock=clock,
         )
-        events.on_refused = self._refused
+        events.on_rejected = self._refused
         self._tasks: set[asyncio.Task[None]] = set()
         self._consumer: Consumer | None = None
         self._draining = False
@@ -108,7 +108,7 @@ class Engine:
         """Work until `drain` is called."""
         async with self._broker.consume(Queue.MAIN, self._prefetch) as consumer:
             self._consumer = consumer
-            self._fence.working(self._events.is_untold, takes_jobs=True)
+            self._fence.register_worker(self._events.is_unreported, takes_jobs=True)
             while not self._draining and (batch := await self._next(consumer)) is not None:
                 for delivery in batch:
                     self._begin(delivery)
@@ -120,7 +120,7 @@ class Engine:
         if self._drained.is_set():
             return
         self._draining = True
-        self._fence.working(self._events.is_untold, takes_jobs=False)
+        self._fence.register_worker(self._events.is_unreported, takes_jobs=False)
         self._gates.close()
         self._isolation.close()
         try:

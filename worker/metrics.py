@@ -135,4 +135,4 @@ class WorkerMetrics(Collector):
 def _proved(kind: OutcomeKind) -> str:
     if kind is OutcomeKind.SUCCESS:
         return "well"
-    return "ill" if kind.counts else "nothing"
+    return "ill" if kind.is_breaker_failure else "nothing"

@@ -125,7 +125,7 @@ def settle(
         return _settle_probe(doc, outcome, context)
     if outcome.kind is OutcomeKind.SUCCESS:
         return _record_success(doc, now, doc.seq if watermark is None else watermark)
-    if outcome.kind.counts and doc.state is not BreakerState.DISABLED:
+    if outcome.kind.is_breaker_failure and doc.state is not BreakerState.DISABLED:
         return _record_failure(doc, permit, outcome, context)
     return doc, Effect.NOTHING
 
@@ -212,7 +212,7 @@ def _is_probe_under_hold(doc: Document, permit: Permit) -> bool:
 def _settle_probe(doc: Document, outcome: Outcome, context: Context) -> tuple[Document, Effect]:
     if outcome.kind is OutcomeKind.SUCCESS:
         return transitions.close(doc, context), Effect.CLOSED
-    if outcome.kind.counts:
+    if outcome.kind.is_breaker_failure:
         return transitions.reopen(doc, context, outcome, trip_rule.fold_code((), outcome.code)), Effect.REOPENED
     return transitions.retry_probe(doc, context), Effect.INCONCLUSIVE
 

@@ -179,7 +179,7 @@ async def test_a_resubmit_is_whole_or_has_not_been(system):
         request = quarantine_pb.ResubmitJobRequest(job_id=job_id, payload_json='{"to": "b"}', actor="ann")
         reached = await broken_off_at(number, system.quarantine.ResubmitJob(request, None))
         await finished(system)
-        if await system.plane.wards.case(job_id) is not None:
+        if await system.plane.wards.get_quarantined(job_id) is not None:
             await system.quarantine.ResubmitJob(request, None)
         (job,) = await taken(system.plane.broker, Queue.MAIN, 1, job_in)
         assert (job.job_id, job.generation, json.loads(job.payload_json), job.maybe_duplicate) == (job_id, 1, {"to": "b"}, False)

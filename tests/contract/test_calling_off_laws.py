@@ -54,7 +54,7 @@ class World:
         self.closed = ""
         self.begun_before = 0
         self.runs_begun = itertools.count(1)
-        ledger.fence.working(lambda job_id: False, takes_jobs=True)
+        ledger.fence.register_worker(lambda job_id: False, takes_jobs=True)
 
     async def find(self, job_id):
         record = await self.ledger.reader.get(job_id)
@@ -81,7 +81,7 @@ class World:
         copy = self.copies.pop(which % len(self.copies))
         if self.ledger.fence.is_cancelled(copy):
             return
-        if not copy.is_fresh and (await self.ledger.fence.enter(copy, suspect=False)).superseded:
+        if not copy.is_fresh and (await self.ledger.fence.check(copy, suspect=False)).superseded:
             return
         beginning = asyncio.create_task(self.ledger.fence.begin(copy))
         await asyncio.sleep(0)
@@ -139,7 +139,7 @@ class World:
         if self.claims:
             claim = self.claims.pop(which % len(self.claims))
             self.copies.append(claim.job)
-            await self.ledger.wards.released([claim])
+            await self.ledger.wards.mark_released([claim])
 
     async def _discard(self, which):
         await self.ledger.wards.discard(self.job_id, "", "ann")

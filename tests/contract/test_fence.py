@@ -41,25 +41,25 @@ DROP = DuplicateCheck(superseded=True)
 async def test_later_truth_supersedes_a_copy(ledger, known, copy, answer, suspect):
     if known:
         await ledger.writer.apply([known])
-    assert await ledger.fence.enter(copy, suspect=suspect) == answer
+    assert await ledger.fence.check(copy, suspect=suspect) == answer
 
 
 async def test_a_copy_just_released_may_run(ledger):
     await ledger.writer.apply([parked()])
     (claim,) = await ledger.wards.lease_parked(BreakerKey("email"), 1)
-    assert await ledger.fence.enter(claim.job, suspect=False) == GO
+    assert await ledger.fence.check(claim.job, suspect=False) == GO
 
 
 async def count_runs(fence):
     """Each start that was not followed by `leave` was a crash; only the very same copy counts, and asking counts nothing."""
-    await fence.leave(job())  # harmless without having entered
-    assert [(await fence.enter(job(), suspect=True)).crashes for _ in range(3)] == [0, 1, 2]
+    await fence.clear_crashes(job())  # harmless without having entered
+    assert [(await fence.check(job(), suspect=True)).crashes for _ in range(3)] == [0, 1, 2]
     assert [await fence.crashes(copy) for copy in (job(), job(), job(attempt=1), job("j2"))] == [3, 3, 0, 0]
-    assert (await fence.enter(job(attempt=1), suspect=True)).crashes == 0
-    assert (await fence.enter(job(), suspect=False)).crashes == 0
-    await fence.leave(job())
-    assert (await fence.enter(job(), suspect=True)).crashes == 0
-    assert (await fence.enter(job(attempt=1), suspect=True)).crashes == 1
+    assert (await fence.check(job(attempt=1), suspect=True)).crashes == 0
+    assert (await fence.check(job(), suspect=False)).crashes == 0
+    await fence.clear_crashes(job())
+    assert (await fence.check(job(), suspect=True)).crashes == 0
+    assert (await fence.check(job(attempt=1), suspect=True)).crashes == 1
 
 
 async def test_the_runs_of_a_suspect_are_counted(ledger):
@@ -82,7 +82,7 @@ async def test_crashes_survive_the_process(tmp_path, clock):
     url = f"sqlite:///{tmp_path}/ledger.db"
     for crashes in range(3):
         async with open_ledger(url, clock) as ledger:
-            assert (await ledger.fence.enter(job(), suspect=True)).crashes == crashes
+            assert (await ledger.fence.check(job(), suspect=True)).crashes == crashes
 
 
 async def test_a_cancelled_job_is_known_at_once(ledger):
@@ -106,7 +106,7 @@ async def test_a_cancellation_holds_for_every_attempt_of_its_generation(ledger):
     await ledger.writer.apply([retrying()])
     assert (await ledger.reader.get("j1")).state is JobState.CANCELLED
     assert ledger.fence.is_cancelled(job(attempt=1))
-    assert await ledger.fence.enter(job(attempt=1), suspect=False) == DROP
+    assert await ledger.fence.check(job(attempt=1), suspect=False) == DROP
     assert not ledger.fence.is_cancelled(job(generation=1))
 
 

@@ -102,8 +102,8 @@ async def test_an_older_database_is_upgraded_with_what_is_in_it(empty_url, tmp_p
             "email": ("", b"{}"),
             "later": (TRACE, b'{"to":"a"}'),
         }
-        assert [record.job.trace for record in await ledger.wards.released(claims)] == ["", ""]
-        assert await ledger.wards.case("sms") is not None
+        assert [record.job.trace for record in await ledger.wards.mark_released(claims)] == ["", ""]
+        assert await ledger.wards.get_quarantined("sms") is not None
 
 
 def _upgrade_to(connection, revision):

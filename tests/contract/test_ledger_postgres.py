@@ -53,7 +53,7 @@ async def test_another_process_hears_everything_in_order(fleet):
         await keeper.writer.apply([queued(), running()])
         await keeper.writer.apply([retrying()])
         await keeper.writer.apply([parked(attempt=1)])
-        await keeper.wards.released(await keeper.wards.lease_parked(EMAIL, 1))
+        await keeper.wards.mark_released(await keeper.wards.lease_parked(EMAIL, 1))
         await keeper.writer.apply([succeeded(generation=1, attempt=1)])
         news = await take(watcher, 7)
     assert states(news) == [
@@ -150,7 +150,7 @@ async def test_two_keepers_and_a_release_do_not_stop_each_other(postgres, clock)
         await one.writer.apply(events)
         claims = await one.wards.lease_parked(EMAIL, 60)
         told = [ledger.writer.apply(order) for order in (events, events[::-1]) for ledger in (one, two, one, two)]
-        await asyncio.gather(*told, one.wards.released(claims[::-1]), two.wards.released(claims))
+        await asyncio.gather(*told, one.wards.mark_released(claims[::-1]), two.wards.mark_released(claims))
         counts = await one.writer.counts()
         assert (counts[JobState.QUEUED], counts[JobState.PARKED]) == (60, 0)
         assert await two.writer.duplicates() == 0
@@ -188,7 +188,7 @@ async def test_a_turn_at_sweeping_that_could_not_be_given_back_is_over_all_the_s
         with monkeypatch.context() as patched:
             patched.setattr(database, "_NO_LONGER_ALONE", text("SELECT length(:what) / 0"))
             with pytest.raises((Unavailable, Unstorable)):
-                async with one.writer.sweeping():
+                async with one.writer.sweep_lock():
                     pass
         async with asyncio.timeout(10):
             while not await has_turn(other):
@@ -196,5 +196,5 @@ async def test_a_turn_at_sweeping_that_could_not_be_given_back_is_over_all_the_s
 
 
 async def has_turn(ledger):
-    async with ledger.writer.sweeping() as alone:
+    async with ledger.writer.sweep_lock() as alone:
         return alone

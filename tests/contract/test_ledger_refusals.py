@@ -53,7 +53,7 @@ async def test_what_postgresql_refuses_is_unstorable(postgres, clock):
         with pytest.raises(Unstorable):
             await ledger.reader.get("a\0b")
         with pytest.raises(Unstorable):
-            await ledger.writer.live([job("a\0b")])
+            await ledger.writer.check_copies([job("a\0b")])
 
 
 async def test_a_database_that_is_away_is_not_unstorable(url, clock):

@@ -68,7 +68,7 @@ async def test_the_last_record_told_is_what_the_ledger_says(ledger):
 async def test_a_release_and_a_discard_are_told(ledger):
     await ledger.writer.apply([parked("j1"), parked("j2")])
     async with ledger.reader.watch("j1") as first, ledger.reader.watch("j2") as second:
-        await ledger.wards.released(await ledger.wards.lease_parked(BreakerKey("email"), 1))
+        await ledger.wards.mark_released(await ledger.wards.lease_parked(BreakerKey("email"), 1))
         await ledger.wards.discard("j2", "", "ann")
         assert states(await take(first, 1)) == [(JobState.QUEUED, 0)]
         assert (await take(second, 1))[0][1].actor == "ann"

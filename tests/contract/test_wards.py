@@ -81,13 +81,13 @@ async def test_a_cursor_of_another_kind_is_refused(ledger, cursor):
 
 async def test_a_case_has_payload_and_history_until_it_leaves(ledger):
     await ledger.writer.apply([queued(), quarantined()])
-    case = await ledger.wards.case("j1")
+    case = await ledger.wards.get_quarantined("j1")
     assert case.record == await ledger.reader.get("j1")
     assert case.record.job.payload_json == b'{"to":"a"}'
     assert [change.state for change in case.history] == [JobState.QUEUED, JobState.RUNNING, JobState.QUARANTINED]
     await ledger.wards.discard("j1", "", "ann")
-    assert await ledger.wards.case("j1") is None
-    assert await ledger.wards.case("nobody") is None
+    assert await ledger.wards.get_quarantined("j1") is None
+    assert await ledger.wards.get_quarantined("nobody") is None
 
 
 async def test_claims_take_the_longest_parked_of_one_circuit(ledger):
@@ -113,7 +113,7 @@ async def test_released_jobs_are_queued_in_their_new_generation(ledger, clock):
     await ledger.writer.apply([parked(attempt=2)])
     claims = await ledger.wards.lease_parked(EMAIL, 5)
     clock.now += 5_000
-    (record,) = await ledger.wards.released(claims)
+    (record,) = await ledger.wards.mark_released(claims)
     assert record == await ledger.reader.get("j1")
     assert (record.state, record.job.generation, record.job.attempt, record.updated_at) == (JobState.QUEUED, 1, 2, START + 5_000)
     assert (record.job.payload_json, record.reason) == (b"", None)
@@ -127,7 +127,7 @@ async def test_later_news_win_over_a_release(ledger):
     await ledger.writer.apply([parked("j1"), parked("j2")])
     claims = await ledger.wards.lease_parked(EMAIL, 5)
     await ledger.writer.apply([succeeded("j1", generation=1), parked("j2", generation=1)])
-    records = await ledger.wards.released(claims)
+    records = await ledger.wards.mark_released(claims)
     assert [record.state for record in records] == [JobState.SUCCEEDED, JobState.PARKED]
     assert (await ledger.reader.history("j1"))[-1].state is JobState.SUCCEEDED
     assert ids(await ledger.wards.lease_parked(EMAIL, 5)) == ["j2"]
@@ -136,7 +136,7 @@ async def test_later_news_win_over_a_release(ledger):
 async def test_releasing_twice_is_harmless(ledger):
     await ledger.writer.apply([parked()])
     claims = await ledger.wards.lease_parked(EMAIL, 5)
-    assert await ledger.wards.released(claims) == await ledger.wards.released(claims)
+    assert await ledger.wards.mark_released(claims) == await ledger.wards.mark_released(claims)
 
 
 async def test_an_expired_claim_is_taken_over_by_one_and_marked(ledger, clock):
@@ -148,16 +148,16 @@ async def test_an_expired_claim_is_taken_over_by_one_and_marked(ledger, clock):
     assert await ledger.wards.lease_parked(EMAIL, 5) == []
     claims = [claim for found in await asyncio.gather(*(ledger.wards.lease_expired() for _ in range(5))) for claim in found]
     assert [claim.job for claim in claims] == [job(generation=1, maybe_duplicate=True)]
-    assert (await ledger.wards.released(claims))[0].state is JobState.QUEUED
+    assert (await ledger.wards.mark_released(claims))[0].state is JobState.QUEUED
 
 
 async def test_claim_one_starts_again_at_attempt_0(ledger):
     await ledger.writer.apply([quarantined()])
     claim = await ledger.wards.lease_job("j1", JobEdit(), (await ledger.reader.get("j1")).etag, "ann")
     assert (claim.job, claim.actor) == (job(generation=1, failures=(TIMEOUT,)), "ann")
-    case = await ledger.wards.case("j1")
+    case = await ledger.wards.get_quarantined("j1")
     assert (case.record.state, case.revisions) == (JobState.QUARANTINED, [])
-    (record,) = await ledger.wards.released([claim])
+    (record,) = await ledger.wards.mark_released([claim])
     assert (record.job.generation, record.job.attempt) == (1, 0)
     assert (await ledger.reader.history("j1"))[-1].actor == "ann"
 
@@ -169,7 +169,7 @@ async def test_an_edit_is_kept_and_published_again_as_edited(ledger, clock):
     claim = await ledger.wards.lease_job("j1", edit, before, "ann")
     edited = job(generation=1, failures=(TIMEOUT,), payload_json=b'{"to":"b"}', job_type="mail")
     assert claim.job == edited
-    case = await ledger.wards.case("j1")
+    case = await ledger.wards.get_quarantined("j1")
     assert case.revisions == [PayloadRevision(START, "ann", b'{"to":"a"}', b'{"to":"b"}')]
     assert case.record.etag != before
     clock.now += LEASE
@@ -179,11 +179,11 @@ async def test_an_edit_is_kept_and_published_again_as_edited(ledger, clock):
 
 async def test_revisions_outlive_a_release(ledger):
     await ledger.writer.apply([quarantined()])
-    await ledger.wards.released([await ledger.wards.lease_job("j1", JobEdit(b"{}"), "", "ann")])
+    await ledger.wards.mark_released([await ledger.wards.lease_job("j1", JobEdit(b"{}"), "", "ann")])
     await ledger.writer.apply([quarantined(generation=1)])
-    await ledger.wards.released([await ledger.wards.lease_job("j1", JobEdit(b'{"n":2}'), "", "bob")])
+    await ledger.wards.mark_released([await ledger.wards.lease_job("j1", JobEdit(b'{"n":2}'), "", "bob")])
     await ledger.writer.apply([quarantined(generation=2)])
-    assert [revision.actor for revision in (await ledger.wards.case("j1")).revisions] == ["ann", "bob"]
+    assert [revision.actor for revision in (await ledger.wards.get_quarantined("j1")).revisions] == ["ann", "bob"]
 
 
 @pytest.mark.parametrize("verb", ["claim", "discard"])
@@ -232,12 +232,12 @@ TRACE = f"00-{'ab' * 16}-{'cd' * 8}-01 acme=1"
 async def test_a_set_aside_job_keeps_its_trace_until_it_has_left(ledger, clock):
     """Whoever takes it away hands the trace on: released, resubmitted, after an expired claim, and in the copy that the sweep makes."""
     await ledger.writer.apply([parked("p", trace=TRACE), quarantined("q", trace=TRACE), queued("free", trace=TRACE)])
-    assert [event.job.trace for event in await ledger.writer.set_aside("", 9, START + DAY)] == [TRACE, TRACE]
+    assert [event.job.trace for event in await ledger.writer.list_set_aside("", 9, START + DAY)] == [TRACE, TRACE]
     claims = [*await ledger.wards.lease_parked(EMAIL, 9), await ledger.wards.lease_job("q", JobEdit(), "", "ann")]
     assert [claim.job.trace for claim in claims] == [TRACE, TRACE]
     clock.now += LEASE
     assert [claim.job.trace for claim in await ledger.wards.lease_expired()] == [TRACE, TRACE]
-    assert [record.job.trace for record in await ledger.wards.released(claims)] == ["", ""]
+    assert [record.job.trace for record in await ledger.wards.mark_released(claims)] == ["", ""]
     assert (await ledger.reader.get("free")).job.trace == ""
 
 

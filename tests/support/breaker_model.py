@@ -104,7 +104,7 @@ class Model(RuleBasedStateMachine):
             self.judged(before, outcome, effect)
         elif outcome.kind is OutcomeKind.SUCCESS:
             self.reset(watermark)
-        elif outcome.kind.counts:
+        elif outcome.kind.is_breaker_failure:
             self.counted(before, permit, outcome, effect)
         else:
             assert after == before  # 9
@@ -117,7 +117,7 @@ class Model(RuleBasedStateMachine):
         if outcome.kind is OutcomeKind.SUCCESS:
             assert (effect, after.state) == (Effect.CLOSED, CLOSED)
             self.closed_at, self.losses, self.quick_probes = self.now, 0, 0
-        elif outcome.kind.counts:
+        elif outcome.kind.is_breaker_failure:
             assert (effect, after.state, after.trips) == (Effect.REOPENED, OPEN, before.trips + 1)
             self.cooled(before, outcome)
             self.losses = self.quick_probes = 0

@@ -75,7 +75,11 @@ MUTANTS = (
     Mutant("age of the run ignored", "trip_rule", "now - mine[0].at >= config.trip_confirm_ms", "True"),
     Mutant("window ignored", "trip_rule", "if now - failed.at <= window_ms", "if True"),
     Mutant(
-        "bad data fails the probe", "machine", "    if outcome.kind.counts:\n", "    if outcome.kind is not OutcomeKind.CANCELLED:\n", BOTH
+        "bad data fails the probe",
+        "machine",
+        "    if outcome.kind.is_breaker_failure:\n",
+        "    if outcome.kind is not OutcomeKind.CANCELLED:\n",
+        BOTH,
     ),
     Mutant(
         "forced hold ends closed",

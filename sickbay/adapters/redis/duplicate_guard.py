@@ -30,7 +30,7 @@ class RedisDuplicateGuard:
         await self._client.aclose()
 
     @detached
-    async def enter(self, job: Job, *, suspect: bool) -> DuplicateCheck:
+    async def check(self, job: Job, *, suspect: bool) -> DuplicateCheck:
         """Count that a suspect's run begins now; other copies just run."""
         if not suspect:
             return DuplicateCheck(superseded=False)
@@ -48,7 +48,7 @@ class RedisDuplicateGuard:
             return int(await self._client.get(_key(job)) or 0)
 
     @detached
-    async def leave(self, job: Job) -> None:
+    async def clear_crashes(self, job: Job) -> None:
         """The suspect's worker lives: forget."""
         with translated():
             await self._client.delete(_key(job))
@@ -64,7 +64,7 @@ class RedisDuplicateGuard:
     def end(self, job: Job) -> None:
         """Nobody wants to know."""
 
-    def working(self, untold: Callable[[str], bool], *, takes_jobs: bool) -> None:
+    def register_worker(self, is_unreported: Callable[[str], bool], *, takes_jobs: bool) -> None:
         """Nobody asks."""
 
 

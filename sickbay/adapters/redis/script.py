@@ -102,7 +102,7 @@ def settle_args(permit: Permit, outcome: Outcome, watermark: int | None) -> list
         permit.token,
         sanitize_job_id(permit.job_id),
         kind.value,
-        int(kind.counts),
+        int(kind.is_breaker_failure),
         code,
         sanitize(outcome.message),
     ]

@@ -91,9 +91,9 @@ class Database:
 
     def forgive(self) -> None:
         """The server was found anew: what failed before does not count."""
-        self._reads.worked()
-        self._writes.worked()
-        self._shrinks.worked()
+        self._reads.succeed()
+        self._writes.succeed()
+        self._shrinks.succeed()
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
@@ -231,10 +231,10 @@ def _heard(own: Streak, *others: Streak) -> Iterator[None]:
         yield
     except Unavailable as error:
         if error.__cause__ is not None:
-            own.failed(why(error))
+            own.fail(why(error))
         raise
     for streak in (own, *others):
-        streak.worked()
+        streak.succeed()
 
 
 @asynccontextmanager

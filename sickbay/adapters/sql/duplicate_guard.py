@@ -36,7 +36,7 @@ class SqlDuplicateGuard:
         ).returning(suspects.c.starts)
 
     @detached
-    async def enter(self, job: Job, *, suspect: bool) -> DuplicateCheck:
+    async def check(self, job: Job, *, suspect: bool) -> DuplicateCheck:
         """Compare with the ledger; for a suspect that is not superseded also count, durably, that a run begins now."""
         if await self._is_superseded(job):
             return DuplicateCheck(superseded=True)
@@ -55,7 +55,7 @@ class SqlDuplicateGuard:
             return int((await connection.execute(_STARTS, copy)).scalar_one_or_none() or 0)
 
     @detached
-    async def leave(self, job: Job) -> None:
+    async def clear_crashes(self, job: Job) -> None:
         """The suspect's run came to an end, its worker alive: forget its crashes."""
         mine = suspects.c.job_id == job.job_id
         async with self._store.write(grows=False) as connection:
@@ -75,9 +75,9 @@ class SqlDuplicateGuard:
         """The run that has begun is over."""
         self._known.end(job)
 
-    def working(self, untold: Callable[[str], bool], *, takes_jobs: bool) -> None:
+    def register_worker(self, is_unreported: Callable[[str], bool], *, takes_jobs: bool) -> None:
         """This process runs jobs, and consumes them or does so no longer."""
-        self._known.working(untold, takes_jobs=takes_jobs)
+        self._known.register_worker(is_unreported, takes_jobs=takes_jobs)
 
     async def _is_superseded(self, job: Job) -> bool:
         """Later truth is a later copy, or the end of this one; that it is running does not supersede it, its worker may be dead."""

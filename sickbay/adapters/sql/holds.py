@@ -26,7 +26,7 @@ from sickbay.adapters.sql.errors import SENTENCE
 from sickbay.adapters.sql.starts import Starts
 from sickbay.concurrency.tasks import detached
 from sickbay.domain.errors import Unavailable
-from sickbay.domain.queries import Heard
+from sickbay.domain.queries import HoldAnswer
 from sickbay.ports.lost import Hold
 
 CHANNEL: Final = "'sickbay_' || md5(current_schema())"
@@ -61,10 +61,10 @@ class _LocalHold:
         self._token = token
         self._job_ids = job_ids
 
-    async def ask(self, workers: int) -> Heard:  # noqa: ARG002 - the port's: here there is nobody else to wait for
+    async def ask(self, workers: int) -> HoldAnswer:  # noqa: ARG002 - the port's: here there is nobody else to wait for
         """Hold, and see what has begun."""
         begun = self._starts.hold(self._token, self._job_ids)
-        return Heard(frozenset(begun), int(self._starts.takes_jobs))
+        return HoldAnswer(frozenset(begun), int(self._starts.takes_jobs))
 
 
 @dataclass(slots=True)
@@ -101,7 +101,7 @@ class RemoteHolds:
             self._answer([f"U 0 0 0 - {token}"])
 
     @detached
-    async def ask(self, token: str, job_ids: Sequence[str], workers: int) -> Heard:
+    async def ask(self, token: str, job_ids: Sequence[str], workers: int) -> HoldAnswer:
         """Send one round of questions and wait for its answers."""
         if not self._listens:
             raise Unavailable(SENTENCE)
@@ -117,7 +117,7 @@ class RemoteHolds:
                     self._heard.clear()
                     await self._heard.wait()
         begun = frozenset[str]().union(*(one.begun for one in asked.values()))
-        return Heard(begun, min((len(one.workers) for one in rounds), default=0))
+        return HoldAnswer(begun, min((len(one.workers) for one in rounds), default=0))
 
     def hear(self, text: str) -> bool:
         """Take the text of a notification; False if it is not one of ours."""
@@ -167,7 +167,7 @@ class _RemoteHold:
         self._token = token
         self._job_ids = job_ids
 
-    async def ask(self, workers: int) -> Heard:
+    async def ask(self, workers: int) -> HoldAnswer:
         """Hold everywhere, and hear what has begun."""
         return await self._holds.ask(self._token, self._job_ids, workers)
 

@@ -23,7 +23,7 @@ from sickbay.adapters.sql.schema import job_changes, jobs
 from sickbay.adapters.sql.starts import Starts
 from sickbay.concurrency.tasks import detached
 from sickbay.domain.job import JobEvent, JobRecord, JobState, StateChange
-from sickbay.domain.queries import LostQuery, Oldest, Page, ReleaseLease, Unheard
+from sickbay.domain.queries import LostCandidate, LostQuery, OldestJob, Page, ReleaseLease
 from sickbay.ports import Clock
 
 _c: Final = jobs.c
@@ -43,14 +43,14 @@ class SqlLost:
         self._add_changes = store.bulk(store.insert(job_changes).on_conflict_do_nothing(), job_changes.c.keys())
 
     @detached
-    async def oldest(self) -> Sequence[Oldest]:
+    async def oldest(self) -> Sequence[OldestJob]:
         """Since when the ledger has heard nothing of the job of which it heard last, by state and type; unfinished jobs only."""
         query = select(_c.state, _c.job_type, func.min(_c.updated_at).label("since")).where(_UNFINISHED).group_by(_c.state, _c.job_type)
         async with self._store.read() as connection:
-            return [Oldest(JobState(row.state), row.job_type, row.since) for row in await connection.execute(query)]
+            return [OldestJob(JobState(row.state), row.job_type, row.since) for row in await connection.execute(query)]
 
     @detached
-    async def unheard(self, query: LostQuery, limit: int, cursor: str) -> Page[Unheard]:
+    async def find_lost(self, query: LostQuery, limit: int, cursor: str) -> Page[LostCandidate]:
         """Unfinished jobs, longest unheard of first; jobs that the query names in whatever state they are."""
         wanted = _wanted(query)
         if cursor:
@@ -60,10 +60,10 @@ class SqlLost:
         async with self._store.read() as connection:
             rows = (await connection.execute(listed)).all()
         more = cursor_of(rows[limit - 1].updated_at, rows[limit - 1].job_id) if len(rows) > limit else ""
-        return Page([Unheard(record_of(row), bool(row.has_payload), row.lease_until is not None) for row in rows[:limit]], more)
+        return Page([LostCandidate(record_of(row), bool(row.has_payload), row.lease_until is not None) for row in rows[:limit]], more)
 
     @detached
-    async def claim_unheard(self, records: Sequence[JobRecord], actor: str) -> Sequence[ReleaseLease]:
+    async def lease_lost(self, records: Sequence[JobRecord], actor: str) -> Sequence[ReleaseLease]:
         """Take those that are still as they were read, and have a payload, under a lease; no run of the generation they leave begins."""
         claims: list[ReleaseLease] = []
         for chunk in chunks(records):
@@ -83,7 +83,7 @@ class SqlLost:
         return [claim_of(row, maybe_duplicate=True) for row in rows]
 
     @detached
-    async def discard_unheard(self, records: Sequence[JobRecord], actor: str, message: str) -> Sequence[JobRecord]:
+    async def discard_lost(self, records: Sequence[JobRecord], actor: str, message: str) -> Sequence[JobRecord]:
         """Close those that are still as they were read, and have no payload: DISCARDED, with this message in their history."""
         discarded: list[JobRecord] = []
         for chunk in chunks(records):

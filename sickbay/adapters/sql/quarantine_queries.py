@@ -48,7 +48,7 @@ class QuarantineQueries:
         return Page([record_of(row) for row in rows[:limit]], more, total)
 
     @detached
-    async def case(self, job_id: str) -> QuarantinedJob | None:
+    async def get_quarantined(self, job_id: str) -> QuarantinedJob | None:
         """One of them with its payload, revisions and history; None if it is not set aside."""
         async with self._store.read() as connection:
             row = (await connection.execute(_ONE_ASIDE, {"job": job_id})).first()

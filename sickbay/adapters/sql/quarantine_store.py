@@ -101,7 +101,7 @@ class SqlQuarantineStore(QuarantineQueries):
         return ReleaseLease(job, actor)
 
     @detached
-    async def released(self, claims: Sequence[ReleaseLease]) -> Sequence[JobRecord]:
+    async def mark_released(self, claims: Sequence[ReleaseLease]) -> Sequence[JobRecord]:
         """The claims are durable in `jobs.main`: the rows become QUEUED in their new generation, unless later news came already.
 
         Returns what the ledger now knows of each claimed job, in the order of the claims.

@@ -37,7 +37,7 @@ class Starts:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._held: dict[str, asyncio.Event] = {}
         self._begun: dict[str, int] = {}
-        self._untold: Callable[[str], bool] | None = None
+        self._is_unreported: Callable[[str], bool] | None = None
         self.takes_jobs = False
         """Whether this process consumes jobs just now."""
 
@@ -87,15 +87,15 @@ class Starts:
         else:
             self._begun.pop(job.job_id, None)
 
-    def working(self, untold: Callable[[str], bool], *, takes_jobs: bool) -> None:
+    def register_worker(self, is_unreported: Callable[[str], bool], *, takes_jobs: bool) -> None:
         """This process runs jobs; `untold` says of a job whether the end of a run of it is still to be told."""
-        self._untold = untold
+        self._is_unreported = is_unreported
         self.takes_jobs = takes_jobs
 
     @property
     def works(self) -> bool:
         """Whether this process runs jobs, or has run some and may still have one in its hands."""
-        return self._untold is not None
+        return self._is_unreported is not None
 
     def hold(self, token: str, job_ids: Sequence[str]) -> list[str]:
         """Let no run of these begin until `release`, HOLD_S at most; which of them have begun here."""
@@ -117,4 +117,4 @@ class Starts:
             self._held.pop(job_id).set()
 
     def _has_begun(self, job_id: str) -> bool:
-        return job_id in self._begun or (self._untold is not None and self._untold(job_id))
+        return job_id in self._begun or (self._is_unreported is not None and self._is_unreported(job_id))

@@ -21,7 +21,7 @@ from sickbay.adapters.sql.schema import job_changes, job_duplicates, jobs
 from sickbay.adapters.sql.starts import Starts
 from sickbay.concurrency.tasks import detached
 from sickbay.domain.job import Job, JobEvent, JobState
-from sickbay.domain.truth import CALLED_OFF, truth
+from sickbay.domain.truth import CANCELLED_OR_DISCARDED, truth
 
 _REPLACED: Final = (
     *("state", "generation", "attempt", "rank", "updated_at", "started_at", "run", "errors", "code"),
@@ -32,7 +32,7 @@ _NOTHING: Final = literal_column("''", Text)
 _ZERO: Final = literal_column("0", BigInteger)
 _FINAL: Final = literal_column(str(JobState.SUCCEEDED.rank), BigInteger)
 _SUCCEEDED: Final = literal_column(f"'{JobState.SUCCEEDED.value}'", Text)
-_CALLED_OFF: Final = [literal_column(f"'{state.value}'", Text) for state in sorted(CALLED_OFF)]
+_CALLED_OFF: Final = [literal_column(f"'{state.value}'", Text) for state in sorted(CANCELLED_OR_DISCARDED)]
 _KEEP_PAYLOAD: Final = (
     update(jobs)
     .where(
@@ -84,7 +84,7 @@ class SqlWriter:
             second_runs = [*second_runs, *(event for event in folded.latest.values() if event.state is JobState.SUCCEEDED)]
             await _keep_payloads(connection, folded)
         called_off = await self._called_off(connection, folded)
-        took_place = [event for event in folded.changes if event.state not in CALLED_OFF or _copy(event) in called_off]
+        took_place = [event for event in folded.changes if event.state not in CANCELLED_OR_DISCARDED or _copy(event) in called_off]
         await self._add_changes.run(connection, [change_values(event) for event in took_place])
         await self._add_dropped.run(connection, sorted(map(_duplicate_values, folded.dropped)))
         if second_runs := [event for event in second_runs if event.run]:
@@ -93,15 +93,15 @@ class SqlWriter:
 
     async def _called_off(self, connection: AsyncConnection, folded: Folded) -> Sequence[tuple[str, int]]:
         """Which of the cancellations in a batch took place, now or when they were told before."""
-        ids = [event.job.job_id for event in folded.changes if event.state in CALLED_OFF]
+        ids = [event.job.job_id for event in folded.changes if event.state in CANCELLED_OR_DISCARDED]
         if not ids:
             return ()
-        ended = jobs.c.state.in_([state.value for state in CALLED_OFF])
+        ended = jobs.c.state.in_([state.value for state in CANCELLED_OR_DISCARDED])
         query = select(jobs.c.job_id, jobs.c.generation).where(jobs.c.job_id.in_(ids), ended)
         return [(row.job_id, row.generation) for row in await connection.execute(query)]
 
     @detached
-    async def live(self, jobs_asked: Sequence[Job]) -> Mapping[str, bool | None]:
+    async def check_copies(self, jobs_asked: Sequence[Job]) -> Mapping[str, bool | None]:
         """By job id: True if just this copy is set aside now, False if later news exist, None if the ledger has not heard of it yet.
 
         Of several copies of one job in one question the most alive decides, so that none is given up by mistake.
@@ -119,14 +119,14 @@ class SqlWriter:
         return answer
 
     @detached
-    async def set_aside(self, after: str, limit: int, before: int) -> Sequence[JobEvent]:
+    async def list_set_aside(self, after: str, limit: int, before: int) -> Sequence[JobEvent]:
         """Jobs set aside before `before` (ms), by job id from the one after `after` on, each as the event that its copy holds."""
         wanted = (jobs.c.set_aside_at.is_not(None), jobs.c.set_aside_at < before, jobs.c.job_id > after)
         query = select(jobs).where(*wanted).order_by(jobs.c.job_id).limit(limit)
         async with self._store.read() as connection:
             return [event_of(row) for row in await connection.execute(query)]
 
-    def sweeping(self) -> AbstractAsyncContextManager[bool]:
+    def sweep_lock(self) -> AbstractAsyncContextManager[bool]:
         """True for one process at a time, until the context ends; the others are told False and may ask again."""
         return self._store.alone("sweep")
 

@@ -170,19 +170,19 @@ def test_laws_of_the_grace(story: list[tuple[bool, int]]):
 
 def test_one_failed_call_is_no_trouble_a_second_is_and_a_good_one_ends_it():
     streak = Streak(lambda: 5.0)
-    streak.failed("full")
+    streak.fail("full")
     assert not streak.trouble
-    streak.failed("full")
+    streak.fail("full")
     assert streak.trouble == "full"
-    streak.worked()
+    streak.succeed()
     assert not streak.trouble
 
 
 def test_what_failed_long_ago_and_was_not_tried_again_is_forgotten():
     time = [0.0]
     streak = Streak(lambda: time[0])
-    streak.failed("full")
-    streak.failed("full")
+    streak.fail("full")
+    streak.fail("full")
     time[0] = QUIET_S - 1
     assert streak.trouble
     time[0] = QUIET_S
