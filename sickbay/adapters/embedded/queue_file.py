@@ -24,7 +24,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
-from sickbay.adapters.files import LASTING, make_private, opening, sqlite_code, sqlite_trouble
+from sickbay.adapters.files import PERMANENT, make_private, opening, sqlite_code, sqlite_trouble
 from sickbay.domain.errors import SettingsError, Unavailable
 from sickbay.ports import Queue
 
@@ -230,7 +230,7 @@ def _translated(path: Path) -> Iterator[None]:
         raise Unavailable(f"the queue file {_AGAIN}") from error
     except sqlite3.Error as error:
         is_full = sqlite_code(error) == sqlite3.SQLITE_FULL
-        lasting = f"cannot be used: {sqlite_trouble(error, path)}" if sqlite_code(error) in LASTING else _AGAIN
+        lasting = f"cannot be used: {sqlite_trouble(error, path)}" if sqlite_code(error) in PERMANENT else _AGAIN
         raise Unavailable("disk full under the queue file" if is_full else f"the queue file {lasting}") from error
 
 

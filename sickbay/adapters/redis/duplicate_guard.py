@@ -1,4 +1,4 @@
-"""The fence of a worker without a ledger: it cannot see later copies, but it counts how often a suspect killed its worker."""
+"""The duplicate guard of a worker without a ledger: it cannot see later copies, but counts how often a suspect killed its worker."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class RedisDuplicateGuard:
 
     @detached
     async def check(self, job: Job, *, suspect: bool) -> DuplicateCheck:
-        """Count that a suspect's run begins now; other copies just run."""
+        """Count the start of a suspect's run; other copies just run."""
         if not suspect:
             return DuplicateCheck(superseded=False)
         with translated():
@@ -49,7 +49,7 @@ class RedisDuplicateGuard:
 
     @detached
     async def clear_crashes(self, job: Job) -> None:
-        """The suspect's worker lives: forget."""
+        """The suspect's worker is alive: forget its crashes."""
         with translated():
             await self._client.delete(_key(job))
 
@@ -58,14 +58,14 @@ class RedisDuplicateGuard:
         return False
 
     async def begin(self, job: Job) -> bool:  # noqa: ARG002 - the port's signature
-        """Nobody can call it off, so it may."""
+        """Always True: jobs cannot be cancelled without a ledger."""
         return True
 
     def end(self, job: Job) -> None:
-        """Nobody wants to know."""
+        """Nothing to do."""
 
     def register_worker(self, is_unreported: Callable[[str], bool], *, takes_jobs: bool) -> None:
-        """Nobody asks."""
+        """Nothing to do."""
 
 
 def _key(job: Job) -> str:

@@ -12,7 +12,7 @@ from typing import Final
 import asyncpg  # type: ignore[import-untyped]  # it ships no types
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 
-from sickbay.adapters.files import LASTING, sqlite_code, sqlite_trouble
+from sickbay.adapters.files import PERMANENT, sqlite_code, sqlite_trouble
 from sickbay.domain.errors import Unavailable, Unstorable
 
 SENTENCE: Final = "the ledger is unavailable; nothing is lost, try again later"
@@ -89,7 +89,7 @@ def _sentence(error: BaseException) -> str:
     if isinstance(_driver_error(error), asyncpg.DiskFullError):
         return FULL
     cause = sqlite_error(error)
-    if cause is None or sqlite_code(cause) not in LASTING:
+    if cause is None or sqlite_code(cause) not in PERMANENT:
         return SENTENCE
     return f"the ledger's file cannot be used: {sqlite_trouble(cause)}"
 
