@@ -170,7 +170,7 @@ class QuarantineStore(Protocol):
     async def lease_expired(self) -> Sequence[ReleaseLease]:
         """Take over leases whose holder died before `mark_released`; the jobs may have been published: marked `maybe_duplicate`."""
 
-    async def mark_released(self, claims: Sequence[ReleaseLease]) -> Sequence[JobRecord]:
+    async def mark_released(self, leases: Sequence[ReleaseLease]) -> Sequence[JobRecord]:
         """The jobs are durable in `jobs.main`: their rows become QUEUED in the new generation, unless a later event came already."""
 
     async def discard(self, job_id: str, etag: str, actor: str) -> JobRecord:

@@ -120,10 +120,10 @@ async def open_up(settings: Settings, folder: Path | None) -> AsyncIterator[Back
             breakers=breakers,
             reader=ledger.reader,
             writer=ledger.writer,
-            wards=ledger.wards,
+            wards=ledger.quarantine,
             lost=ledger.lost,
             holds=ledger.holds,
-            fence=ledger.fence,
+            fence=ledger.guard,
             keys=ledger.keys,
             kept_bytes=settings.ledger_payload_bytes,
             clock=wall_clock,
@@ -164,7 +164,7 @@ async def open_worker(settings: Settings) -> AsyncIterator[WorkerParts]:
     async with AsyncExitStack() as stack:
         ledger = await _shared_ledger(stack, settings)
         broker = await _broker(stack, settings, settings.url("rabbitmq_url") or RABBITMQ_URL)
-        fence: DuplicateGuard = ledger.fence if ledger else await stack.enter_async_context(RedisDuplicateGuard(redis))
+        fence: DuplicateGuard = ledger.guard if ledger else await stack.enter_async_context(RedisDuplicateGuard(redis))
         breakers = await _breakers(stack, settings, redis)
         yield WorkerParts(
             broker=broker,
@@ -199,7 +199,7 @@ async def open_control_plane(settings: Settings) -> AsyncIterator[ControlPlanePa
             health_grace=settings.health_grace,
             breakers=breakers,
             writer=ledger.writer,
-            wards=ledger.wards,
+            wards=ledger.quarantine,
             lost=ledger.lost,
             holds=ledger.holds,
         )

@@ -96,7 +96,7 @@ async def is_well(system, number):
 
 def nobody_reads(system):
     """SQLite's log can be cut short: no statement, not even one that Python has forgotten, still stands on an old state of it."""
-    place = system.plane.wards._store._place
+    place = system.plane.wards._store._location
     if not place.is_sqlite:
         return True
     with contextlib.closing(sqlite3.connect(place.url.database)) as connection:

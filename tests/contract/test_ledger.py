@@ -38,7 +38,7 @@ async def test_the_tracebacks_of_failures_are_kept_and_older_rows_have_none(ledg
     told = (TIMEOUT, replace(TIMEOUT, attempt=1, code="KEY_ERROR", traceback='File "h\u00e9.py", line 1\n  \u2028\U0001f600'))
     await ledger.writer.apply([quarantined(failures=told)])
     assert (await ledger.reader.get("j1")).job.failures == told
-    assert (await ledger.wards.get_quarantined("j1")).record.job.failures == told
+    assert (await ledger.quarantine.get_quarantined("j1")).record.job.failures == told
     await ledger.writer.apply([succeeded(generation=1, failures=told)])
     assert (await ledger.reader.get("j1")).job.failures == told
 
@@ -197,7 +197,7 @@ async def test_a_job_that_came_back_is_nobodys(ledger):
 async def test_texts_that_no_database_takes_are_stored_nevertheless(ledger):
     """One odd message must not stop the keeper."""
     await ledger.writer.apply([quarantined(message="nul \0 and half a pair \ud800")])
-    assert (await ledger.wards.groups("", "", 10, "")).items[0].sample_message == "nul  and half a pair ?"
+    assert (await ledger.quarantine.groups("", "", 10, "")).items[0].sample_message == "nul  and half a pair ?"
 
 
 async def test_find_lists_newest_first_and_pages(ledger):
@@ -215,8 +215,8 @@ async def test_find_lists_newest_first_and_pages(ledger):
 async def test_a_full_last_page_is_the_last(ledger):
     await ledger.writer.apply([quarantined("a"), quarantined("b")])
     assert (await ledger.reader.find(JobQuery(), 2, "")).cursor == ""
-    assert (await ledger.wards.list_quarantined(QuarantineQuery(), 2, "")).cursor == ""
-    assert (await ledger.wards.groups("", "", 1, "")).cursor == ""
+    assert (await ledger.quarantine.list_quarantined(QuarantineQuery(), 2, "")).cursor == ""
+    assert (await ledger.quarantine.groups("", "", 1, "")).cursor == ""
 
 
 async def test_find_filters(ledger):
@@ -260,7 +260,7 @@ async def test_counts_names_every_state(ledger):
 async def test_prune_forgets_what_is_past_its_retention(ledger):
     old = [succeeded("done"), cancelled("off"), parked("aside"), quarantined("ill"), queued("waits"), retrying("again"), parked("thrown")]
     await ledger.writer.apply([*old, succeeded("done", run="w.5"), succeeded("fresh", at=START + DAY)])
-    await ledger.wards.discard("thrown", "", "ann")
+    await ledger.quarantine.discard("thrown", "", "ann")
     assert await ledger.writer.prune(START + 600 + DAY) == 1
     assert await ledger.writer.prune(START + 600 + DAY) == 0
     assert await ledger.reader.get("done") is None

@@ -67,11 +67,11 @@ async def test_a_database_that_is_away_is_not_unstorable(url, clock):
 async def test_a_job_in_the_last_generation_is_not_released_into_one_that_nobody_reads(ledger):
     """It stays where it is, is said to be so, and can be discarded."""
     await ledger.writer.apply([parked("last", generation=MAX_COUNT), parked("next", generation=MAX_COUNT - 1), retrying("other")])
-    (claim,) = await ledger.wards.lease_parked(BreakerKey("email"), 10)
+    (claim,) = await ledger.quarantine.lease_parked(BreakerKey("email"), 10)
     assert (claim.job.job_id, claim.job.generation) == ("next", MAX_COUNT)
     with pytest.raises(FailedPrecondition, match="after which there is none"):
-        await ledger.wards.lease_job("last", JobEdit(), "", "me")
-    assert (await ledger.wards.discard("last", "", "me")).state is JobState.DISCARDED
+        await ledger.quarantine.lease_job("last", JobEdit(), "", "me")
+    assert (await ledger.quarantine.discard("last", "", "me")).state is JobState.DISCARDED
 
 
 @pytest.mark.servers

@@ -48,8 +48,8 @@ async def test_the_payload_of_an_accepted_job_stays_until_it_has_ended(ledger, e
 
 async def test_a_job_that_was_released_keeps_its_payload(ledger):
     await ledger.writer.apply([parked()])
-    claim = await ledger.wards.lease_job("j1", JobEdit(b'{"to":"b"}'), "", "ann")
-    await ledger.wards.mark_released([claim])
+    claim = await ledger.quarantine.lease_job("j1", JobEdit(b'{"to":"b"}'), "", "ann")
+    await ledger.quarantine.mark_released([claim])
     (found,) = (await unheard(ledger)).items
     assert (found.has_payload, found.record.state) == (True, JobState.QUEUED)
     (again,) = await ledger.lost.lease_lost([found.record], "ann")
@@ -82,9 +82,9 @@ async def test_a_claim_moves_to_the_next_generation_and_calls_the_old_one_off(le
     await ledger.writer.apply([queued(), bare(retrying())])
     (claim,) = await ledger.lost.lease_lost(await records(ledger, "j1"), "ann")
     assert (claim.job.generation, claim.job.attempt, claim.job.maybe_duplicate, claim.actor) == (1, 1, True, "ann")
-    assert ledger.fence.is_cancelled(job(attempt=1))
-    assert not ledger.fence.is_cancelled(claim.job)
-    (record,) = await ledger.wards.mark_released([claim])
+    assert ledger.guard.is_cancelled(job(attempt=1))
+    assert not ledger.guard.is_cancelled(claim.job)
+    (record,) = await ledger.quarantine.mark_released([claim])
     assert (record.state, record.job.generation, record.job.attempt) == (JobState.QUEUED, 1, 1)
     assert (await ledger.reader.history("j1"))[-1].actor == "ann"
 
@@ -101,11 +101,11 @@ async def test_an_unfinished_claim_is_finished_by_another(ledger, clock):
     """Its holder was killed before or after it published."""
     await ledger.writer.apply([queued()])
     await ledger.lost.lease_lost(await records(ledger, "j1"), "ann")
-    assert await ledger.wards.lease_expired() == []
+    assert await ledger.quarantine.lease_expired() == []
     clock.now += 31_000
-    (claim,) = await ledger.wards.lease_expired()
+    (claim,) = await ledger.quarantine.lease_expired()
     assert (claim.job.generation, claim.job.payload_json, claim.job.maybe_duplicate) == (1, queued().job.payload_json, True)
-    (record,) = await ledger.wards.mark_released([claim])
+    (record,) = await ledger.quarantine.mark_released([claim])
     assert record.state is JobState.QUEUED
 
 
@@ -115,11 +115,11 @@ async def test_a_process_that_starts_later_knows_what_was_called_off(url, clock)
     async with open_ledger(url, clock) as ledger:
         await ledger.writer.apply([queued("done"), queued("under way")])
         claims = await ledger.lost.lease_lost(await records(ledger, "done", "under way"), "ann")
-        await ledger.wards.mark_released([one for one in claims if one.job.job_id == "done"])
+        await ledger.quarantine.mark_released([one for one in claims if one.job.job_id == "done"])
     async with open_ledger(url, clock) as ledger:
-        assert ledger.fence.is_cancelled(job("done"))
-        assert ledger.fence.is_cancelled(job("under way"))
-        assert not ledger.fence.is_cancelled(job("done", generation=1))
+        assert ledger.guard.is_cancelled(job("done"))
+        assert ledger.guard.is_cancelled(job("under way"))
+        assert not ledger.guard.is_cancelled(job("done", generation=1))
 
 
 async def test_a_job_without_payload_can_be_closed(ledger):
@@ -129,5 +129,5 @@ async def test_a_job_without_payload_can_be_closed(ledger):
     assert (closed.job.job_id, closed.state) == ("j1", JobState.DISCARDED)
     last = (await ledger.reader.history("j1"))[-1]
     assert (last.state, last.code, last.message, last.actor) == (JobState.DISCARDED, "LOST", "no queue held it", "ann")
-    assert ledger.fence.is_cancelled(job())
+    assert ledger.guard.is_cancelled(job())
     assert await ledger.lost.discard_lost(seen, "ann", "again") == []
