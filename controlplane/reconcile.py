@@ -147,7 +147,7 @@ class QuarantineReconciler:
                 await self._publisher.publish([Message(TO_QUARANTINE, encode_event(event)) for event in missing])
             made += len(missing)
         if made:
-            self._observer.reconciled(ReconcileResult(swept.number, remade=made))
+            self._observer.reconciled(ReconcileResult(swept.number, recreated=made))
             log.warning("%d parked or quarantined jobs had no copy in %s; their copies were recreated", made, Queue.QUARANTINE)
         return made
 

@@ -82,9 +82,9 @@ async def test_acks_that_failed_are_tried_again_without_being_asked(path, broker
     async with broker.consume(Queue.MAIN, 1) as consumer:
         (a,) = await take(consumer, 1)
         failed, stored = asyncio.Event(), asyncio.Event()
-        fail, answer = broker._fail, broker._answer
-        broker._fail = lambda *given: (fail(*given), failed.set())
-        broker._answer = lambda *given: (answer(*given), stored.set())
+        fail, answer = broker._fail_batch, broker._resolve_all
+        broker._fail_batch = lambda *given: (fail(*given), failed.set())
+        broker._resolve_all = lambda *given: (answer(*given), stored.set())
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         a.ack()
