@@ -33,7 +33,7 @@ _OUTCOMES: Final = {
 _DROPPED: Final = "dropped"
 UNTOLD: Final = "unknown"
 """Where nobody could tell whose code blocked the loop."""
-_RESULTS: Final = ("well", "ill", "nothing")
+_RESULTS: Final = ("success", "failure", "inconclusive")
 
 
 class JobMetrics(Observer):
@@ -134,5 +134,5 @@ class WorkerMetrics(Collector):
 
 def _proved(kind: OutcomeKind) -> str:
     if kind is OutcomeKind.SUCCESS:
-        return "well"
-    return "ill" if kind.is_breaker_failure else "nothing"
+        return "success"
+    return "failure" if kind.is_breaker_failure else "inconclusive"

@@ -52,7 +52,7 @@ def breakers() -> Iterator[Panel]:
     changes = facts(news(only("sickbay_breaker_transitions_total", TYPE)), "job_type", "state")
     yield lines("Changes", "Changes of breakers to each state.", (f"{changes} > 0", "{{job_type}} {{state}}"))
     probes = added(news(only("sickbay_breaker_probes_total", TYPE)), "job_type", "result")
-    text = "Results of probes: well (success) closes, ill (failure) opens for longer, nothing (inconclusive) tries again."
+    text = "Results of probes: success closes, failure opens for another cooldown, inconclusive tries again."
     yield lines("Probes", text, (f"{probes} > 0", "{{job_type}} {{result}}"))
     cooldowns = fact(only("sickbay_breaker_cooldown_seconds", TYPE, TENANT), "job_type", "tenant")
     yield lines("Cooldowns", "How long an open breaker waits for its next probe.", (f"{cooldowns} > 0", CIRCUIT), unit="s")

@@ -8,21 +8,33 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from copy import deepcopy
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
-from sickbay.breakers.v1.breaker_service_pb2 import ListBreakersRequest
+from google.protobuf.descriptor import Descriptor
+
 from sickbay.domain.errors import ErrorReason, InvalidArgument
 from sickbay.jobs.v1.job_service_pb2 import ListJobsRequest
-from sickbay.jobs.v1.quarantine_service_pb2 import ListFailureGroupsRequest, ListQuarantinedJobsRequest, RequeueJobsRequest
 
 DEFAULT_PAGE_SIZE: Final = 50
 MAX_PAGE_SIZE: Final = 1000
 _DIGEST_BYTES: Final = 8
 _MAX_TOKEN_CHARS: Final = 2048
 
-Listing = ListBreakersRequest | ListJobsRequest | ListFailureGroupsRequest | ListQuarantinedJobsRequest | RequeueJobsRequest
-"""The requests that ask for a page."""
+
+class Listing(Protocol):
+    """A request that asks for a page, as AIP-158 has it: every message with these two fields."""
+
+    page_size: int
+    page_token: str
+
+    @property
+    def DESCRIPTOR(self) -> Descriptor:  # noqa: N802 - protobuf's name
+        """The message's type."""
+
+    def SerializeToString(self, *, deterministic: bool = ...) -> bytes:  # noqa: N802 - protobuf's name
+        """The message as bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +77,7 @@ def _cursor(request: Listing) -> str:
 
 
 def _digest(request: Listing) -> bytes:
-    query = type(request)()
-    query.CopyFrom(request)  # type: ignore[arg-type]  # of the same type by construction
+    query = deepcopy(request)
     query.page_size, query.page_token = 0, ""
     if isinstance(query, ListJobsRequest):
         query.ClearField("view")

@@ -207,7 +207,7 @@ async def test_failures_in_a_row_open_the_circuit_and_it_tells_why(fleet):
     seen = await fleet.look()
     assert (seen.state, seen.reason_code, seen.reason_count, seen.reason_message) == (BreakerState.OPEN, "API_TIMEOUT", 3, "no answer")
     assert (seen.opened_at, seen.probe_at, seen.trips) == (START, START + 60_000, 1)
-    assert await fleet.breakers.admit(KEY, "job") == Refusal(KEY, BreakerState.OPEN, 60_000)
+    assert await fleet.breakers.admit(KEY, "job") == Refusal(KEY, BreakerState.OPEN)
 
 
 async def test_each_verdict_learns_the_state_after_it(fleet):
@@ -369,7 +369,7 @@ async def test_an_unknown_type_can_be_forced_open_beforehand(fleet):
     seen = await fleet.breakers.command(KEY, Command(Action.FORCE_OPEN, 5_000, "ada", "maintenance"))
     assert (seen.state, seen.forced_by, seen.forced_why) == (BreakerState.FORCED_OPEN, "ada", "maintenance")
     assert seen.forced_until == START + 5_000
-    assert await fleet.breakers.admit(KEY, "job") == Refusal(KEY, BreakerState.FORCED_OPEN, 5_000)
+    assert await fleet.breakers.admit(KEY, "job") == Refusal(KEY, BreakerState.FORCED_OPEN)
     fleet.now += 5_000
     seen = await fleet.look()
     assert (seen.state, seen.cooldown_elapsed) == (BreakerState.OPEN, True)
@@ -378,7 +378,7 @@ async def test_an_unknown_type_can_be_forced_open_beforehand(fleet):
 
 async def test_auto_ends_a_hold_with_a_probe(fleet):
     await fleet.breakers.command(KEY, Command(Action.FORCE_OPEN))
-    assert await fleet.breakers.admit(KEY, "job") == Refusal(KEY, BreakerState.FORCED_OPEN, None)
+    assert await fleet.breakers.admit(KEY, "job") == Refusal(KEY, BreakerState.FORCED_OPEN)
     seen = await fleet.breakers.command(KEY, Command(Action.AUTO))
     assert (seen.state, seen.cooldown_elapsed) == (BreakerState.OPEN, True)
 
@@ -467,7 +467,7 @@ async def test_versions_never_decrease_when_the_clock_steps_back(fleet):
     after = await fleet.look()
     assert after.epoch >= before.epoch
     assert after.rev > before.rev
-    assert await fleet.breakers.admit(KEY, "job") == Refusal(KEY, BreakerState.OPEN, 60_000)
+    assert await fleet.breakers.admit(KEY, "job") == Refusal(KEY, BreakerState.OPEN)
 
 
 @pytest.mark.parametrize("step", [-3_600_000, 3_600_000])
@@ -483,7 +483,7 @@ async def test_embedded_circuits_wait_for_as_long_as_before_whatever_the_wall_cl
     await run(breakers, DOWN, 3)
     wall.now += step
     passes(CONFIG.cooldown_ms - 1)
-    assert await breakers.admit(KEY, "early") == Refusal(KEY, BreakerState.OPEN, 1)
+    assert await breakers.admit(KEY, "early") == Refusal(KEY, BreakerState.OPEN)
     passes(1)
     prober = await breakers.admit(KEY, "prober")
     assert prober.kind is PermitKind.PROBE
@@ -495,6 +495,6 @@ async def test_embedded_circuits_wait_for_as_long_as_before_whatever_the_wall_cl
     assert held.forced_until == wall.now + 10_000
     wall.now += step
     passes(9_999)
-    assert await breakers.admit(KEY, "held") == Refusal(KEY, BreakerState.FORCED_OPEN, 1)
+    assert await breakers.admit(KEY, "held") == Refusal(KEY, BreakerState.FORCED_OPEN)
     [seen] = await breakers.snapshots()
     assert (seen.forced_until, seen.now) == (wall.now + 1, wall.now)

@@ -29,7 +29,7 @@ STORY: Final = [
 ]
 SEEN: Final = (
     'sickbay_breaker_transitions_total{state="CLOSED"} > 0',
-    'sickbay_breaker_probes_total{result="ill"} > 0',
+    'sickbay_breaker_probes_total{result="failure"} > 0',
     'sickbay_ledger_jobs{state="QUARANTINED"} > 1',
     'sickbay_sweep_copies_total{verdict="kept"} > 0',
     "sickbay_oldest_unfinished_job_seconds >= 0",

@@ -1,7 +1,7 @@
 """The broker on RabbitMQ: what `sickbay.ports.Broker` promises, over two supervised connections.
 
 One connection publishes, the other consumes and acks: while RabbitMQ is out of memory it stops reading from publishing
-connections, and an ack there would hang. Both are kept up by `link.py`, whatever order the processes are started in.
+connections, and an ack there would hang. Both are kept up by `supervisor.py`, whatever order the processes are started in.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class RabbitBroker:
 
         SettingsError if the URL cannot be meant.
         """
-        address = Address.parse(url)
+        address = self._address = Address.parse(url)
         self._clock = clock
         self._prefetch_bytes = prefetch_bytes
         self._timeout_s = timeout_s
@@ -72,8 +72,9 @@ class RabbitBroker:
         self.detached = DetachedTasks()
 
     async def __aenter__(self) -> Self:
-        # The driver tells every loss several times, with tracebacks; `link.py` tells it once.
-        logging.getLogger("aiormq").setLevel(logging.CRITICAL)
+        # The drivers log every loss several times, with tracebacks; `supervisor.py` logs it once.
+        for driver in ("aiormq", "aio_pika"):
+            logging.getLogger(driver).setLevel(logging.CRITICAL)
         self._is_open = True
         for link in (self._consuming, self._publishing):
             link.open()
@@ -186,7 +187,7 @@ class RabbitBroker:
 
     async def _ensure(self, connection: aiormq.Connection) -> None:
         async with self._creating:  # one link creates, the other finds it there
-            await ensure(connection)
+            await ensure(self._address, connection)
 
 
 def _retrieve(asking: asyncio.Task[tuple[int, int]]) -> None:

@@ -1,23 +1,28 @@
-"""Brings the topology to a server and compares: at the begin of a session, and for `sickbay topology check|apply`."""
+"""Creates the topology in a server, and compares: when a session begins, and for `sickbay topology check|apply`.
+
+A session only looks, over its own connection. What has to be declared is declared with aio-pika over a connection of its own.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-import aiormq
+import aio_pika
+from aio_pika.abc import AbstractChannel, AbstractConnection
+from aiormq.abc import AbstractConnection as DriverConnection
 from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, ChannelPreconditionFailed
 
 from sickbay.adapters.rabbitmq.address import HEARTBEAT_S, Address
 from sickbay.adapters.rabbitmq.errors import connecting, translated
-from sickbay.adapters.rabbitmq.session import goodbye, open_channel
+from sickbay.adapters.rabbitmq.session import CLOSE_TIMEOUT_S
 from sickbay.adapters.rabbitmq.topology import BINDINGS, EXCHANGES, QUEUES, ExchangeSpec, QueueSpec
-from sickbay.adapters.rabbitmq.transport import Transport
 from sickbay.domain.errors import FailedPrecondition, Unavailable
 
 TIMEOUT_S: Final = 10.0
@@ -42,20 +47,21 @@ class Drift:
     """A sentence without its subject: "is missing", "has x-delivery-limit 20 instead of 1000000"."""
 
 
-async def ensure(connection: aiormq.Connection) -> None:
-    """Look whether everything is there, which needs no permission, and create what is not; Unavailable if we must not.
+async def ensure(address: Address, session: DriverConnection) -> None:
+    """Create what is missing; nothing is declared, and no permission needed, if nothing is. Unavailable if the user may not.
 
-    Bindings cannot be looked at over AMQP: they are made when anything was missing.
+    Bindings cannot be read over AMQP: they are made when anything was missing.
     """
-    missing = await _missing(connection)
+    missing = await _missing(session)
     if not missing:
         return
     log.info("creating %s in RabbitMQ", ", ".join(spec.name for spec in missing))
-    try:
-        await _create(connection, missing)
-    except ChannelAccessRefused:
-        problem = f"{missing[0].name} is missing, and the user of RABBITMQ_URL has no permission to create it"
-        raise Unavailable(f"{problem}; run `sickbay topology apply` as an administrator") from None
+    async with _connection(address) as connection:
+        try:
+            await _create(connection, missing)
+        except ChannelAccessRefused:
+            problem = f"{missing[0].name} is missing, and the user of RABBITMQ_URL has no permission to create it"
+            raise Unavailable(f"{problem}; run `sickbay topology apply` as an administrator") from None
 
 
 async def check(url: str) -> Sequence[Drift]:
@@ -63,8 +69,8 @@ async def check(url: str) -> Sequence[Drift]:
 
     SettingsError or Unavailable if the server cannot be used. Bindings cannot be compared over AMQP; `apply` makes them anew.
     """
-    async with _connection(url) as connection:
-        missing = await _missing(connection)
+    async with _connection(Address.parse(url)) as connection:
+        missing = await _missing(_driver(connection))
         problems = [(spec, "is missing" if spec in missing else await _difference(connection, spec)) for spec in _SPECS]
         return [Drift(spec.name, problem) for spec, problem in problems if problem]
 
@@ -74,8 +80,8 @@ async def apply(url: str) -> Sequence[str]:
 
     FailedPrecondition if something exists with other arguments, or the user must not configure.
     """
-    async with _connection(url) as connection:
-        missing = await _missing(connection)
+    async with _connection(Address.parse(url)) as connection:
+        missing = await _missing(_driver(connection))
         try:
             await _create(connection, _SPECS)
         except ChannelAccessRefused:
@@ -86,37 +92,60 @@ async def apply(url: str) -> Sequence[str]:
 
 
 @asynccontextmanager
-async def _connection(url: str) -> AsyncIterator[aiormq.Connection]:
-    address = Address.parse(url)
-    transport = Transport()
-    connection = aiormq.Connection(address.connecting(HEARTBEAT_S), transport_factory=transport)
+async def _connection(address: Address) -> AsyncIterator[AbstractConnection]:
+    with connecting(address):
+        async with asyncio.timeout(TIMEOUT_S):
+            connection = await aio_pika.connect(address.connecting(HEARTBEAT_S))
     try:
-        with connecting(address):
-            async with asyncio.timeout(TIMEOUT_S):
-                await connection.connect()
         with translated():
             async with asyncio.timeout(TIMEOUT_S):
                 yield connection
     finally:
-        await goodbye(connection, transport)
+        with contextlib.suppress(Exception):
+            async with asyncio.timeout(CLOSE_TIMEOUT_S):
+                await connection.close()
 
 
-async def _missing(connection: aiormq.Connection) -> Sequence[Spec]:
-    return [spec for spec in _SPECS if await _try(connection, spec, passive=True) is not None]
+def _driver(connection: AbstractConnection) -> DriverConnection:
+    """The connection of aiormq that aio-pika's is made of."""
+    if connection.transport is None:
+        raise Unavailable("the connection to RabbitMQ was lost")
+    return connection.transport.connection
 
 
-async def _difference(connection: aiormq.Connection, spec: Spec) -> str:
-    """How an existing one differs; empty if it does not."""
-    error = await _try(connection, spec, passive=False)
-    if error is None:
-        return ""
-    if isinstance(error, ChannelAccessRefused):
-        raise FailedPrecondition(_NEEDS_CONFIGURE)
-    found = _DIFFERENCE.search(str(error))
-    if found is None:
-        return "has other arguments"
-    name, ours, theirs = (_plain(part) for part in found.groups())
-    return f"has {name} {theirs} instead of {ours}"
+async def _missing(connection: DriverConnection) -> Sequence[Spec]:
+    return [spec for spec in _SPECS if not await _exists(connection, spec)]
+
+
+async def _exists(connection: DriverConnection, spec: Spec) -> bool:
+    """Ask on a channel of its own, for a refusal closes it."""
+    channel = await connection.channel(publisher_confirms=False)
+    try:
+        if isinstance(spec, ExchangeSpec):
+            await channel.exchange_declare(spec.name, passive=True)
+        else:
+            await channel.queue_declare(spec.name, passive=True)
+    except (ChannelNotFoundEntity, ChannelPreconditionFailed, ChannelAccessRefused):
+        return False
+    await channel.close()
+    return True
+
+
+async def _difference(connection: AbstractConnection, spec: Spec) -> str:
+    """How an existing one differs; empty if it does not. Declared on a channel of its own, for a refusal closes it."""
+    channel = await connection.channel(publisher_confirms=False)
+    try:
+        await _declare(channel, spec)
+    except ChannelAccessRefused:
+        raise FailedPrecondition(_NEEDS_CONFIGURE) from None
+    except (ChannelNotFoundEntity, ChannelPreconditionFailed) as error:
+        found = _DIFFERENCE.search(str(error))
+        if found is None:
+            return "has other arguments"
+        name, ours, theirs = (_plain(part) for part in found.groups())
+        return f"has {name} {theirs} instead of {ours}"
+    await channel.close()
+    return ""
 
 
 def _plain(words: str) -> str:
@@ -125,30 +154,18 @@ def _plain(words: str) -> str:
     return found.group(1) if found else words
 
 
-async def _try(connection: aiormq.Connection, spec: Spec, *, passive: bool) -> Exception | None:
-    """Declare on a channel of its own, for a refusal closes it; the refusal, or None."""
-    channel = await open_channel(connection)
-    try:
-        await _declare(channel, spec, passive=passive)
-    except (ChannelNotFoundEntity, ChannelPreconditionFailed, ChannelAccessRefused) as error:
-        return error
-    await channel.close()
-    return None
-
-
-async def _create(connection: aiormq.Connection, specs: Sequence[Spec]) -> None:
-    channel = await open_channel(connection)
+async def _create(connection: AbstractConnection, specs: Sequence[Spec]) -> None:
+    channel = await connection.channel(publisher_confirms=False)
     for spec in specs:
-        await _declare(channel, spec, passive=False)
+        await _declare(channel, spec)
     for binding in BINDINGS:
-        await channel.queue_bind(binding.queue, binding.exchange, binding.key)
+        queue = await channel.get_queue(binding.queue, ensure=False)
+        await queue.bind(binding.exchange, binding.key)
     await channel.close()
 
 
-def _declare(channel: aiormq.Channel, spec: Spec, *, passive: bool) -> Awaitable[Any]:
-    declare: Callable[..., Awaitable[Any]]
+async def _declare(channel: AbstractChannel, spec: Spec) -> None:
     if isinstance(spec, ExchangeSpec):
-        declare = channel.exchange_declare
-        return declare(spec.name, exchange_type=spec.kind, durable=True, passive=passive)
-    declare = channel.queue_declare
-    return declare(spec.name, durable=True, passive=passive, arguments=None if passive else dict(spec.arguments))
+        await channel.declare_exchange(spec.name, spec.kind, durable=True)
+    else:
+        await channel.declare_queue(spec.name, durable=True, arguments=dict(spec.arguments))

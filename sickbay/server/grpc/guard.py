@@ -7,8 +7,8 @@ its time, and when calls are at their bound, the one that is stalled for longest
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from inspect import isasyncgen, isawaitable
 from typing import Any, Final
@@ -174,7 +174,8 @@ class CallGuard(grpc.aio.ServerInterceptor):
             with self._watches.held(peer_of(endpoint[0])):
                 if isasyncgen(replies):
                     async for reply in replies:
-                        yield reply
+                        with self._being_read(endpoint):
+                            yield reply
                 elif isawaitable(replies):  # a handler that writes by itself
                     await replies
         except ResourceExhausted as error:
@@ -182,6 +183,26 @@ class CallGuard(grpc.aio.ServerInterceptor):
         finally:
             if isasyncgen(replies):
                 await replies.aclose()
+
+    @contextmanager
+    def _being_read(self, endpoint: Endpoint) -> Iterator[None]:
+        """A client that reads nothing of a watch for this long loses its connection: there is no other way past what it has not read."""
+        loop = asyncio.get_running_loop()
+        timers: list[asyncio.TimerHandle] = []
+
+        def start() -> None:
+            timers[:] = [loop.call_later(self._limits.write_s, unread)]
+
+        def unread() -> None:
+            self._meter.refused(Reason.UNREAD)
+            self.cut(endpoint)
+            start()  # in case the connection is too new to be found
+
+        start()
+        try:
+            yield
+        finally:
+            timers[0].cancel()
 
 
 async def _abort(task: Task, reason: Reason) -> None:

@@ -34,7 +34,7 @@ def test_a_hold_that_ends_before_the_probe_lends_no_second_one():
     breaker.command(Action.FORCE_OPEN, duration_ms=1_000)
     breaker.now += 1_000
     assert breaker.look().probe_job_id == first.job_id
-    assert breaker.admit() == Refusal(KEY, BreakerState.OPEN, 14_000)
+    assert breaker.admit() == Refusal(KEY, BreakerState.OPEN)
     assert breaker.renew(first)
     assert breaker.look().probe_at == breaker.now + 15_000
     breaker.now += 2_000
@@ -70,7 +70,7 @@ def test_where_all_may_run_a_probe_is_one_of_many(action):
 def test_a_forced_hold_ends_in_a_probe():
     breaker = Circuit()
     breaker.command(Action.FORCE_OPEN, duration_ms=10_000, by="ada", why="maintenance")
-    assert breaker.admit() == Refusal(KEY, BreakerState.FORCED_OPEN, 10_000)
+    assert breaker.admit() == Refusal(KEY, BreakerState.FORCED_OPEN)
     seen = breaker.look()
     assert (seen.forced_until, seen.forced_by, seen.forced_why, seen.opened_at) == (START + 10_000, "ada", "maintenance", START)
     breaker.now += 10_000
@@ -84,7 +84,7 @@ def test_a_hold_without_end_lasts_until_auto_which_asks_for_a_probe():
     breaker = Circuit()
     breaker.command(Action.FORCE_OPEN)
     breaker.now += 10**12
-    assert breaker.admit() == Refusal(KEY, BreakerState.FORCED_OPEN, None)
+    assert breaker.admit() == Refusal(KEY, BreakerState.FORCED_OPEN)
     breaker.command(Action.AUTO)
     assert breaker.look().cooldown_elapsed
     assert breaker.admit().kind is PermitKind.PROBE
@@ -123,7 +123,7 @@ def test_metrics_only_admits_everything_and_tells_how_often_it_would_have_opened
 def test_a_clock_that_steps_back_prolongs_no_wait():
     breaker = Circuit().open()
     breaker.now -= 3_600_000
-    assert breaker.admit() == Refusal(KEY, BreakerState.OPEN, 60_000)
+    assert breaker.admit() == Refusal(KEY, BreakerState.OPEN)
     epoch, rev = breaker.doc.epoch, breaker.doc.rev
     breaker.now += 60_000
     breaker.probe()

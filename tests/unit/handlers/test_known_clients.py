@@ -2,11 +2,13 @@
 
 import ftplib
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import botocore.config
 import botocore.session
 import grpc
 import grpc.aio
+import grpc_testing
 import msgspec
 import paramiko
 import pika
@@ -20,12 +22,14 @@ import sqlalchemy.exc
 
 from sickbay.domain.outcome import OutcomeKind
 from sickbay.handlers.classify import classify
+from sickbay.jobs.v1 import job_service_pb2
+from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
 from tests.support.canned_services import PLAIN, closed_port, hang_up, http, lines, outcome_of, outcome_of_call, served, silence
 
 SYSTEMIC, TRANSIENT, DATA = OutcomeKind.SYSTEMIC, OutcomeKind.TRANSIENT, OutcomeKind.DATA
 
 
-@pytest.mark.parametrize(
+GRPC_ANSWERS = pytest.mark.parametrize(
     ("status", "code", "kind"),
     [
         ("UNAVAILABLE", "SERVICE_UNAVAILABLE", SYSTEMIC),
@@ -43,9 +47,10 @@ SYSTEMIC, TRANSIENT, DATA = OutcomeKind.SYSTEMIC, OutcomeKind.TRANSIENT, Outcome
         ("CANCELLED", "GRPC_CANCELLED", OutcomeKind.UNKNOWN),
     ],
 )
-async def test_a_grpc_answer_is_its_status(status, code, kind):
-    """Of the client on asyncio and of the one in threads."""
 
+
+@GRPC_ANSWERS
+async def test_a_grpc_answer_is_its_status(status, code, kind):
     async def abort(request, context):
         await context.abort(grpc.StatusCode[status], "because")
 
@@ -59,6 +64,19 @@ async def test_a_grpc_answer_is_its_status(status, code, kind):
     finally:
         await server.stop(None)
     assert (outcome.code, outcome.kind) == (code, kind)
+
+
+@GRPC_ANSWERS
+def test_a_grpc_answer_in_a_thread_is_its_status(status, code, kind):
+    """Of a handler's own stub, as its author would test it: with the channel of grpcio-testing."""
+    service = job_service_pb2.DESCRIPTOR.services_by_name["JobService"]
+    channel = grpc_testing.channel([service], grpc_testing.strict_real_time())
+    with ThreadPoolExecutor(1) as threads:
+        call = threads.submit(JobServiceStub(channel).SubmitJob, job_service_pb2.SubmitJobRequest(job_type="email"))
+        _, request, rpc = channel.take_unary_unary(service.methods_by_name["SubmitJob"])
+        rpc.terminate(None, (), grpc.StatusCode[status], "because")
+        outcome = classify(call.exception(), PLAIN)
+    assert (request.job_type, outcome.code, outcome.kind) == ("email", code, kind)
 
 
 async def test_a_grpc_server_that_is_not_there_is_unavailable():

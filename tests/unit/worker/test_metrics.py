@@ -74,7 +74,7 @@ async def test_runs_failures_and_probes_are_counted():
         outcomes = await numbers(bench.told, "sickbay_jobs_total")
     assert (runs["email", "systemic"], runs["email", "success"]) == (2, 0)
     assert failures == {("API_TIMEOUT", "email"): 2}
-    assert (probes["email", "ill"], probes["email", "well"]) == (1, 0)
+    assert (probes["email", "failure"], probes["email", "success"]) == (1, 0)
     assert times["email",] == 2
     assert outcomes["email", "retried"] == 2
 

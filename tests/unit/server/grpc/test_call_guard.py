@@ -100,6 +100,20 @@ async def test_an_answer_that_is_not_read_costs_the_connection():
         assert port.refused("unread") >= 1
 
 
+async def test_a_watch_that_is_not_read_costs_the_connection():
+    """One that is read may wait for its next response for as long as it likes."""
+    async with Port(write_s=1) as port:
+        reading = port.stub.WatchJob(pb.WatchJobRequest())
+        await reading.read()
+        with RawHttp2(port.number, window=0) as client:
+            client.call(WATCH, b"")
+            assert await asyncio.to_thread(client.until, lambda: client.is_closed)
+        assert port.refused("unread") >= 1
+        port.jobs.go.set()
+        assert await reading.read() == pb.WatchJobResponse()
+        reading.cancel()
+
+
 async def test_the_call_that_waits_for_longest_makes_room():
     async with Port(calls=5, body_s=60) as port:
         with RawHttp2(port.number) as client:
