@@ -1,6 +1,6 @@
 """Brings jobs back from quarantine: lease in the ledger, publish, confirm, finalise. A crash between two steps loses nothing.
 
-If we die before `released`, another control plane publishes the same generation again once the lease is over, marked
+If we die before `mark_released`, another control plane publishes the same generation again once the lease is over, marked
 `maybe_duplicate`, and the workers' duplicate guard drops the second copy.
 """
 

@@ -172,7 +172,7 @@ class Engine:
             self._settler.trouble_since = None
 
     def _refused(self, _: JobEvent, delivery: Delivery | None, error: BaseException) -> None:
-        """See `EventOutbox.on_refused`: the job has run, but what became of it cannot be told."""
+        """See `EventOutbox.on_rejected`: the job has run, but what became of it cannot be told."""
         if delivery is not None:
             task = asyncio.create_task(self._settler.charge_fault(delivery, error))
             self._tasks.add(task)

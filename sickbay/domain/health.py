@@ -22,8 +22,8 @@ from sickbay.domain.backend_status import BackendStatus
 GRACE_S: Final = 10.0
 LONGEST_STEP_S: Final = 2.0
 """The longest time counted between two looks: if more has passed, the process was suspended and could not see whether a part worked."""
-MANY: Final = 2
-QUIET_S: Final = 60.0
+MIN_FAILURES: Final = 2
+FAILURE_TTL_S: Final = 60.0
 
 
 class Status(StrEnum):
@@ -154,9 +154,9 @@ class Health:
 
 
 class Streak:
-    """Consecutive failures of calls, for a part that has no health check: in trouble after `MANY`, until a call succeeds.
+    """Consecutive failures of calls, for a part that has no health check: in trouble after `MIN_FAILURES`, until a call succeeds.
 
-    There may be no calls for long, so the last failure counts only for `QUIET_S`.
+    There may be no calls for long, so the last failure counts only for `FAILURE_TTL_S`.
     """
 
     def __init__(self, now: Callable[[], float] = monotonic) -> None:
@@ -179,7 +179,7 @@ class Streak:
     @property
     def trouble(self) -> str:
         """Why the last call failed; "" if there is no streak, or it is long ago."""
-        return self._why if self._failures >= MANY and self._now() - self._failed_at < QUIET_S else ""
+        return self._why if self._failures >= MIN_FAILURES and self._now() - self._failed_at < FAILURE_TTL_S else ""
 
 
 def checks_of(status: BackendStatus, *needed: str) -> list[Check]:

@@ -1,8 +1,8 @@
 """The order of truth of a job's states: which of two events is the later one.
 
 `(generation, attempt, rank)` decides, with two exceptions. A success is sticky: within its generation it is above everything else,
-whatever the attempt, because the job really ran. Below it, a cancellation and a discard are sticky: a client was told that no further run
-will begin, so no later attempt takes them back. Two successes of one generation are equal, as are two cancellations or discards.
+whatever the attempt, because the job really ran. Below it, a cancellation and a discard are sticky: a client got the answer that no further
+run will begin, so no later attempt takes them back. Two successes of one generation are equal, as are two cancellations or discards.
 """
 
 from __future__ import annotations

@@ -51,7 +51,7 @@ async def test_a_copy_just_released_may_run(ledger):
 
 
 async def count_runs(fence):
-    """Each start that was not followed by `leave` was a crash; only the very same copy counts, and asking counts nothing."""
+    """Each start that was not followed by `clear_crashes` was a crash; only the very same copy counts, and asking counts nothing."""
     await fence.clear_crashes(job())  # harmless without having entered
     assert [(await fence.check(job(), suspect=True)).crashes for _ in range(3)] == [0, 1, 2]
     assert [await fence.crashes(copy) for copy in (job(), job(), job(attempt=1), job("j2"))] == [3, 3, 0, 0]

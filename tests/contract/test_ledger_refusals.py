@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from controlplane.isolation import tell
-from sickbay.adapters.sql.errors import why
+from sickbay.adapters.sql.errors import reason_of
 from sickbay.adapters.sql.ledger import open_ledger
 from sickbay.domain.breaker import BreakerKey
 from sickbay.domain.errors import FailedPrecondition, Unavailable, Unstorable
@@ -120,4 +120,4 @@ async def test_a_full_disk_is_trouble_although_what_needs_no_room_works(postgres
 )
 def test_what_a_server_without_room_raises_has_words_of_ours(sqlstate, words):
     """After a crash for want of room PostgreSQL refuses every session with XX000: it could not write its init file."""
-    assert why(asyncpg.PostgresError.new({"C": sqlstate, "M": "could not write init file"})) == words
+    assert reason_of(asyncpg.PostgresError.new({"C": sqlstate, "M": "could not write init file"})) == words

@@ -23,7 +23,7 @@ from sickbay.adapters.sql.engines import (
     upsert,
     writing_engine,
 )
-from sickbay.adapters.sql.errors import SENTENCE, translated, why
+from sickbay.adapters.sql.errors import UNAVAILABLE, reason_of, translated
 from sickbay.adapters.sql.grants import lacking
 from sickbay.adapters.sql.migrate import check, migrate
 from sickbay.adapters.sql.pool import Pool
@@ -147,7 +147,7 @@ class Database:
             taken = (await connection.execute(_TRY_LOCK, {"what": what})).scalar_one()
             if taken is None:
                 self.pool.doubt()
-                raise Unavailable(SENTENCE)
+                raise Unavailable(UNAVAILABLE)
             if not taken:
                 yield False
                 return
@@ -185,7 +185,7 @@ class Database:
         if self._closed:
             raise Unavailable("the ledger is closed", ErrorReason.SHUTTING_DOWN)
         if not self._prepared:
-            raise Unavailable(SENTENCE)
+            raise Unavailable(UNAVAILABLE)
 
     @asynccontextmanager
     async def _dropped_on_timeout(self, connection: AsyncConnection) -> AsyncIterator[None]:
@@ -230,7 +230,7 @@ def _tracked(own: Streak, *others: Streak) -> Iterator[None]:
         yield
     except Unavailable as error:
         if error.__cause__ is not None:
-            own.fail(why(error))
+            own.fail(reason_of(error))
         raise
     for streak in (own, *others):
         streak.succeed()

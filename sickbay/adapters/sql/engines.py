@@ -20,7 +20,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from sickbay.adapters.sql.pool import Pool
-from sickbay.adapters.sql.postgres import Server, patient_engine, server
+from sickbay.adapters.sql.postgres import Server, migration_engine, server
 from sickbay.adapters.sql.sqlite import connect
 from sickbay.domain.errors import SettingsError
 from sickbay.ports import Clock
@@ -89,7 +89,7 @@ def writing_engine(where: DatabaseLocation, pool: Pool | None) -> AsyncEngine:
 
 def migrating_engine(where: DatabaseLocation, writer: AsyncEngine) -> AsyncEngine:
     """The engine for migrations, with a longer statement timeout."""
-    return patient_engine(where.server) if where.server else writer
+    return migration_engine(where.server) if where.server else writer
 
 
 def reading_engine(where: DatabaseLocation, writer: AsyncEngine) -> AsyncEngine:

@@ -15,9 +15,11 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError, StatementError
 from sickbay.adapters.files import PERMANENT, sqlite_code, sqlite_trouble
 from sickbay.domain.errors import Unavailable, Unstorable
 
-SENTENCE: Final = "the ledger is unavailable; nothing is lost, try again later"
+UNAVAILABLE: Final = "the ledger is unavailable; nothing is lost, try again later"
 FULL: Final = "disk full at PostgreSQL; nothing is lost, try again later"
-REFUSAL: Final = "the ledger cannot store a value of this: a text with a NUL or half a character, or a number or text that is too large"
+REJECTED_VALUE: Final = (
+    "the ledger cannot store a value of this: a text with a NUL or half a character, or a number or text that is too large"
+)
 
 DRIVER_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 """All exceptions of asyncpg. The last is not the caller's fault: asyncpg raises it for a session that the server has ended while its
@@ -25,10 +27,10 @@ connection stays open, and if none of several servers is the wanted one."""
 
 NO_WRITES: Final = "it accepts no writes (a standby, or a failover is in progress)"
 
-_REFUSALS: Final = ("22", "23", "54")
+_DATA_ERRORS: Final = ("22", "23", "54")
 """Classes of SQLSTATE about data: data exception, integrity constraint violation, program limit exceeded (a key too long)."""
 
-_WHY_SQLITE: Final = {
+_SQLITE_REASONS: Final = {
     sqlite3.SQLITE_FULL: "disk full",
     sqlite3.SQLITE_READONLY: "permission denied, or its file system is read-only",
     sqlite3.SQLITE_IOERR: "I/O error, or disk full",
@@ -39,7 +41,7 @@ _WHY_SQLITE: Final = {
 }
 """By the primary result code (https://sqlite.org/rescode.html)."""
 
-_WHY: Final[tuple[tuple[type[BaseException], str], ...]] = (
+_REASONS: Final[tuple[tuple[type[BaseException], str], ...]] = (
     (asyncpg.InvalidAuthorizationSpecificationError, "authentication failed (user or password of DATABASE_URL, or pg_hba.conf)"),
     (asyncpg.InvalidCatalogNameError, "the database does not exist"),
     (
@@ -77,20 +79,20 @@ def translated() -> Iterator[None]:
     try:
         yield
     except (SQLAlchemyError, sqlite3.Error, OSError, *DRIVER_ERRORS) as error:
-        if _is_refusal(error):
-            raise Unstorable(REFUSAL) from error
-        raise Unavailable(_sentence(error)) from error
+        if _is_data_error(error):
+            raise Unstorable(REJECTED_VALUE) from error
+        raise Unavailable(_message(error)) from error
     except (OverflowError, UnicodeEncodeError) as error:  # raised by SQLite's driver
-        raise Unstorable(REFUSAL) from error
+        raise Unstorable(REJECTED_VALUE) from error
 
 
-def _sentence(error: BaseException) -> str:
+def _message(error: BaseException) -> str:
     """The message; it names what does not go away by itself: a full disk, or a damaged file."""
     if isinstance(_driver_error(error), asyncpg.DiskFullError):
         return FULL
     cause = sqlite_error(error)
     if cause is None or sqlite_code(cause) not in PERMANENT:
-        return SENTENCE
+        return UNAVAILABLE
     return f"the ledger's file cannot be used: {sqlite_trouble(cause)}"
 
 
@@ -108,18 +110,18 @@ def _driver_error(error: BaseException) -> BaseException:
     return error.orig if isinstance(error, StatementError) and error.orig is not None else error
 
 
-def _is_refusal(error: BaseException) -> bool:
+def _is_data_error(error: BaseException) -> bool:
     """Whether the database works, but rejects this value."""
     error = _driver_error(error)
     if isinstance(error, asyncpg.PostgresError):
-        return str(getattr(error, "sqlstate", "")).startswith(_REFUSALS)
+        return str(getattr(error, "sqlstate", "")).startswith(_DATA_ERRORS)
     return isinstance(error, sqlite3.DataError | sqlite3.IntegrityError | OverflowError | UnicodeEncodeError)
 
 
-def why(error: BaseException | None) -> str:
+def reason_of(error: BaseException | None) -> str:
     """Our description of what a driver raised, found among the causes of `error`."""
     while error is not None:
-        found = _why_sqlite(error) or next((words for kind, words in _WHY if isinstance(error, kind)), "")
+        found = _sqlite_reason(error) or next((words for kind, words in _REASONS if isinstance(error, kind)), "")
         if found:
             return found
         if isinstance(error, Unavailable) and error.__cause__ is None:
@@ -128,5 +130,5 @@ def why(error: BaseException | None) -> str:
     return "unexpected response"
 
 
-def _why_sqlite(error: BaseException) -> str:
-    return _WHY_SQLITE.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, "")
+def _sqlite_reason(error: BaseException) -> str:
+    return _SQLITE_REASONS.get(getattr(error, "sqlite_errorcode", 0) & 0xFF, "")

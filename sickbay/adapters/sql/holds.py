@@ -22,7 +22,7 @@ from typing import Final
 
 from sickbay.adapters.sql import notices
 from sickbay.adapters.sql.database import Database
-from sickbay.adapters.sql.errors import SENTENCE
+from sickbay.adapters.sql.errors import UNAVAILABLE
 from sickbay.adapters.sql.starts import Starts
 from sickbay.concurrency.tasks import detached
 from sickbay.domain.errors import Unavailable
@@ -104,7 +104,7 @@ class RemoteHolds:
     async def ask(self, token: str, job_ids: Sequence[str], workers: int) -> HoldAnswer:
         """Send one round of requests and wait for the answers."""
         if not self._is_listening:
-            raise Unavailable(SENTENCE)
+            raise Unavailable(UNAVAILABLE)
         asked = self._rounds.get(token, {})
         first = len(asked)
         texts = _questions(token, job_ids, first)

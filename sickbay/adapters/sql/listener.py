@@ -15,7 +15,7 @@ from typing import Final, Protocol
 
 import asyncpg  # type: ignore[import-untyped]  # it ships no types
 
-from sickbay.adapters.sql.errors import DRIVER_ERRORS, NO_WRITES, translated, why
+from sickbay.adapters.sql.errors import DRIVER_ERRORS, NO_WRITES, reason_of, translated
 from sickbay.adapters.sql.pool import Pool
 from sickbay.adapters.sql.postgres import CLOSE_S, Server
 from sickbay.adapters.sql.postgres_feed import CHANNEL, PostgresChangeFeed
@@ -156,7 +156,7 @@ class PostgresListener:
                 self._up.set()
                 return False
             except Unavailable as error:
-                self._log_outage(why(error))
+                self._log_outage(reason_of(error))
                 await asyncio.sleep(pause * SystemRandom().uniform(0.5, 1.0))
                 pause = min(2 * pause, LONGEST_PAUSE_S)
         if self._reason:
@@ -175,7 +175,7 @@ class PostgresListener:
                 with translated():
                     await self._check_server(connection)
         except Unavailable as error:
-            self._log_outage(why(error))
+            self._log_outage(reason_of(error))
         except Exception:
             self._disconnect()
             raise

@@ -99,8 +99,8 @@ class SqlLost:
                 await write.connection.execute(update(jobs).where(*_same(records), _c.payload.is_(None)).values(end).returning(_c.job_id))
             ).scalars()
             known = await _read(write.connection, list(closed))
-            told = [JobEvent(record.job, JobState.DISCARDED, now, actor=actor, code="LOST", message=message) for record in known]
-            await self._add_changes.run(write.connection, [change_values(event) for event in told])
+            events = [JobEvent(record.job, JobState.DISCARDED, now, actor=actor, code="LOST", message=message) for record in known]
+            await self._add_changes.run(write.connection, [change_values(event) for event in events])
             write.record(
                 (record, StateChange(now, record.state, record.job.generation, record.job.attempt, "LOST", message, actor))
                 for record in known

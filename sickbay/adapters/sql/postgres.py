@@ -178,6 +178,6 @@ def _forced_end(connection: Any) -> Iterator[None]:
 registry.register("postgresql.sickbay", __name__, "PlainDialect")
 
 
-def patient_engine(where: Server) -> AsyncEngine:
+def migration_engine(where: Server) -> AsyncEngine:
     """An engine without a pool and with a long statement timeout, for migrations."""
     return create_async_engine("postgresql+sickbay://", async_creator=lambda: where.connect(MIGRATION_S), poolclass=NullPool)

@@ -20,7 +20,7 @@ from sickbay.adapters.sql import notices
 from sickbay.adapters.sql.change_feed import Write
 from sickbay.adapters.sql.chunks import chunks
 from sickbay.adapters.sql.database import Database
-from sickbay.adapters.sql.errors import SENTENCE
+from sickbay.adapters.sql.errors import UNAVAILABLE
 from sickbay.adapters.sql.holds import CHANNEL, NOTIFY, RemoteHolds
 from sickbay.adapters.sql.notices import Notice
 from sickbay.adapters.sql.replay import NOTHING, changes_since, truth_of, truth_of_notice
@@ -111,7 +111,7 @@ class PostgresChangeFeed:
     async def watch(self, job_id: str) -> AsyncIterator[Watcher]:
         """Every change of the job that is committed after entering, in order; Unavailable while there are no notifications."""
         if not self._is_listening:
-            raise Unavailable(SENTENCE)
+            raise Unavailable(UNAVAILABLE)
         watch = _WatchState(self._subscribers.add(job_id))
         self._watches.setdefault(job_id, []).append(watch)
         try:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sickbay.domain.backend_status import BackendStatus
-from sickbay.domain.health import LONGEST_STEP_S, QUIET_S, Check, Finding, Health, Mark, Status, Streak, checks_of
+from sickbay.domain.health import FAILURE_TTL_S, LONGEST_STEP_S, Check, Finding, Health, Mark, Status, Streak, checks_of
 
 GRACE = 10.0
 
@@ -183,9 +183,9 @@ def test_what_failed_long_ago_and_was_not_tried_again_is_forgotten():
     streak = Streak(lambda: time[0])
     streak.fail("full")
     streak.fail("full")
-    time[0] = QUIET_S - 1
+    time[0] = FAILURE_TTL_S - 1
     assert streak.trouble
-    time[0] = QUIET_S
+    time[0] = FAILURE_TTL_S
     assert not streak.trouble
 
 
