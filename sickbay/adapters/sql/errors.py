@@ -17,7 +17,7 @@ from sickbay.domain.errors import Unavailable, Unstorable
 
 UNAVAILABLE: Final = "the ledger is unavailable; nothing is lost, try again later"
 FULL: Final = "disk full at PostgreSQL; nothing is lost, try again later"
-REJECTED_VALUE: Final = (
+UNSTORABLE: Final = (
     "the ledger cannot store a value of this: a text with a NUL or half a character, or a number or text that is too large"
 )
 
@@ -80,10 +80,10 @@ def translated() -> Iterator[None]:
         yield
     except (SQLAlchemyError, sqlite3.Error, OSError, *DRIVER_ERRORS) as error:
         if _is_data_error(error):
-            raise Unstorable(REJECTED_VALUE) from error
+            raise Unstorable(UNSTORABLE) from error
         raise Unavailable(_message(error)) from error
     except (OverflowError, UnicodeEncodeError) as error:  # raised by SQLite's driver
-        raise Unstorable(REJECTED_VALUE) from error
+        raise Unstorable(UNSTORABLE) from error
 
 
 def _message(error: BaseException) -> str:
