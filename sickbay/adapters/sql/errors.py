@@ -17,9 +17,7 @@ from sickbay.domain.errors import Unavailable, Unstorable
 
 UNAVAILABLE: Final = "the ledger is unavailable; nothing is lost, try again later"
 FULL: Final = "disk full at PostgreSQL; nothing is lost, try again later"
-UNSTORABLE: Final = (
-    "the ledger cannot store a value of this: a text with a NUL or half a character, or a number or text that is too large"
-)
+UNSTORABLE: Final = "the ledger cannot store a value of this: a text with a NUL or half a character, or a number or text that is too large"
 
 DRIVER_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 """All exceptions of asyncpg. The last is not the caller's fault: asyncpg raises it for a session that the server has ended while its
