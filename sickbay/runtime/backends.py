@@ -123,7 +123,7 @@ async def open_up(settings: Settings, folder: Path | None) -> AsyncIterator[Back
             wards=ledger.quarantine,
             lost=ledger.lost,
             holds=ledger.holds,
-            fence=ledger.guard,
+            fence=ledger.duplicate_guard,
             keys=ledger.keys,
             kept_bytes=settings.ledger_payload_bytes,
             clock=wall_clock,
@@ -164,7 +164,7 @@ async def open_worker(settings: Settings) -> AsyncIterator[WorkerParts]:
     async with AsyncExitStack() as stack:
         ledger = await _shared_ledger(stack, settings)
         broker = await _broker(stack, settings, settings.url("rabbitmq_url") or RABBITMQ_URL)
-        fence: DuplicateGuard = ledger.guard if ledger else await stack.enter_async_context(RedisDuplicateGuard(redis))
+        fence: DuplicateGuard = ledger.duplicate_guard if ledger else await stack.enter_async_context(RedisDuplicateGuard(redis))
         breakers = await _breakers(stack, settings, redis)
         yield WorkerParts(
             broker=broker,

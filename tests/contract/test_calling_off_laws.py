@@ -54,7 +54,7 @@ class World:
         self.closed = ""
         self.begun_before = 0
         self.runs_begun = itertools.count(1)
-        ledger.guard.register_worker(lambda job_id: False, takes_jobs=True)
+        ledger.duplicate_guard.register_worker(lambda job_id: False, takes_jobs=True)
 
     async def find(self, job_id):
         record = await self.ledger.reader.get(job_id)
@@ -79,11 +79,11 @@ class World:
         if not self.copies:
             return
         copy = self.copies.pop(which % len(self.copies))
-        if self.ledger.guard.is_cancelled(copy):
+        if self.ledger.duplicate_guard.is_cancelled(copy):
             return
-        if not copy.is_fresh and (await self.ledger.guard.check(copy, suspect=False)).superseded:
+        if not copy.is_fresh and (await self.ledger.duplicate_guard.check(copy, suspect=False)).superseded:
             return
-        beginning = asyncio.create_task(self.ledger.guard.begin(copy))
+        beginning = asyncio.create_task(self.ledger.duplicate_guard.begin(copy))
         await asyncio.sleep(0)
         if not beginning.done():
             beginning.cancel()
@@ -98,23 +98,23 @@ class World:
         if self.runs:
             copy, run = self.runs.pop(which % len(self.runs))
             self.events.append(JobEvent(copy, JobState.SUCCEEDED, self.clock(), started_at=self.clock(), run=run))
-            self.ledger.guard.end(copy)
+            self.ledger.duplicate_guard.end(copy)
 
     async def _retry(self, which):
         if self.runs:
             copy, run = self.runs.pop(which % len(self.runs))
-            if not self.ledger.guard.is_cancelled(copy):
+            if not self.ledger.duplicate_guard.is_cancelled(copy):
                 self.copies.append(copy.charged())
                 self.events.append(JobEvent(copy.charged(), JobState.RETRYING, self.clock(), started_at=self.clock(), run=run))
-            self.ledger.guard.end(copy)
+            self.ledger.duplicate_guard.end(copy)
 
     async def _park(self, which):
         if self.runs:
             copy, run = self.runs.pop(which % len(self.runs))
-            if not self.ledger.guard.is_cancelled(copy):
+            if not self.ledger.duplicate_guard.is_cancelled(copy):
                 reason = Reason.CIRCUIT_OPEN
                 self.events.append(JobEvent(copy, JobState.PARKED, self.clock(), started_at=self.clock(), run=run, reason=reason))
-            self.ledger.guard.end(copy)
+            self.ledger.duplicate_guard.end(copy)
 
     async def _tell(self, which):
         if self.events:

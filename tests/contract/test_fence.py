@@ -41,13 +41,13 @@ DROP = DuplicateCheck(superseded=True)
 async def test_later_truth_supersedes_a_copy(ledger, known, copy, answer, suspect):
     if known:
         await ledger.writer.apply([known])
-    assert await ledger.guard.check(copy, suspect=suspect) == answer
+    assert await ledger.duplicate_guard.check(copy, suspect=suspect) == answer
 
 
 async def test_a_copy_just_released_may_run(ledger):
     await ledger.writer.apply([parked()])
     (claim,) = await ledger.quarantine.lease_parked(BreakerKey("email"), 1)
-    assert await ledger.guard.check(claim.job, suspect=False) == GO
+    assert await ledger.duplicate_guard.check(claim.job, suspect=False) == GO
 
 
 async def count_runs(fence):
@@ -63,7 +63,7 @@ async def count_runs(fence):
 
 
 async def test_the_runs_of_a_suspect_are_counted(ledger):
-    await count_runs(ledger.guard)
+    await count_runs(ledger.duplicate_guard)
 
 
 @pytest.mark.servers
@@ -82,22 +82,22 @@ async def test_crashes_survive_the_process(tmp_path, clock):
     url = f"sqlite:///{tmp_path}/ledger.db"
     for crashes in range(3):
         async with open_ledger(url, clock) as ledger:
-            assert (await ledger.guard.check(job(), suspect=True)).crashes == crashes
+            assert (await ledger.duplicate_guard.check(job(), suspect=True)).crashes == crashes
 
 
 async def test_a_cancelled_job_is_known_at_once(ledger):
-    assert not ledger.guard.is_cancelled(job())
+    assert not ledger.duplicate_guard.is_cancelled(job())
     await ledger.writer.apply([queued(), cancelled()])
-    assert ledger.guard.is_cancelled(job())
-    assert not ledger.guard.is_cancelled(job("j2"))
-    assert not ledger.guard.is_cancelled(job(generation=1))
+    assert ledger.duplicate_guard.is_cancelled(job())
+    assert not ledger.duplicate_guard.is_cancelled(job("j2"))
+    assert not ledger.duplicate_guard.is_cancelled(job(generation=1))
 
 
 async def test_a_cancellation_that_came_too_late_stops_nothing(ledger):
     await ledger.writer.apply([queued("j1", generation=1), succeeded("j2")])
     await ledger.writer.apply([cancelled("j1"), cancelled("j2")])
-    assert not ledger.guard.is_cancelled(job("j1", generation=1))
-    assert not ledger.guard.is_cancelled(job("j2"))
+    assert not ledger.duplicate_guard.is_cancelled(job("j1", generation=1))
+    assert not ledger.duplicate_guard.is_cancelled(job("j2"))
 
 
 async def test_a_cancellation_holds_for_every_attempt_of_its_generation(ledger):
@@ -105,15 +105,15 @@ async def test_a_cancellation_holds_for_every_attempt_of_its_generation(ledger):
     await ledger.writer.apply([queued(), cancelled()])
     await ledger.writer.apply([retrying()])
     assert (await ledger.reader.get("j1")).state is JobState.CANCELLED
-    assert ledger.guard.is_cancelled(job(attempt=1))
-    assert await ledger.guard.check(job(attempt=1), suspect=False) == DROP
-    assert not ledger.guard.is_cancelled(job(generation=1))
+    assert ledger.duplicate_guard.is_cancelled(job(attempt=1))
+    assert await ledger.duplicate_guard.check(job(attempt=1), suspect=False) == DROP
+    assert not ledger.duplicate_guard.is_cancelled(job(generation=1))
 
 
 async def test_a_discarded_job_is_called_off_too(ledger):
     await ledger.writer.apply([parked()])
     await ledger.quarantine.discard("j1", "", "ann")
-    assert ledger.guard.is_cancelled(job(attempt=1))
+    assert ledger.duplicate_guard.is_cancelled(job(attempt=1))
     await ledger.writer.apply([retrying()])
     assert (await ledger.reader.get("j1")).state is JobState.DISCARDED
 
@@ -123,7 +123,7 @@ async def test_cancellations_are_remembered_for_a_day(tmp_path, clock):
     async with open_ledger(url, clock) as ledger:
         await ledger.writer.apply([cancelled()])
     async with open_ledger(url, clock) as ledger:
-        assert ledger.guard.is_cancelled(job())
+        assert ledger.duplicate_guard.is_cancelled(job())
         clock.now += 2 * DAY
         await ledger.writer.prune(clock.now)
-        assert not ledger.guard.is_cancelled(job())
+        assert not ledger.duplicate_guard.is_cancelled(job())

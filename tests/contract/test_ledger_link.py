@@ -110,7 +110,7 @@ async def test_watchers_outlive_a_lost_connection(postgres, proxy, direct, clock
         await proxy.accept()
         await up(ledger)
         assert (await anext(watcher))[1].state is JobState.RUNNING
-        assert ledger.guard.is_cancelled(job("off"))
+        assert ledger.duplicate_guard.is_cancelled(job("off"))
         await direct.writer.apply([succeeded()])
         assert (await anext(watcher))[1].state is JobState.SUCCEEDED
 

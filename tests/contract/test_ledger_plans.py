@@ -28,8 +28,8 @@ async def ask_everything(ledger):
     await ledger.quarantine.lease_expired()
     await ledger.quarantine.discard("p8", "", "ann")
     await ledger.writer.check_copies([job("p7"), job("s")])
-    await ledger.guard.check(job("s"), suspect=True)
-    await ledger.guard.clear_crashes(job("s"))
+    await ledger.duplicate_guard.check(job("s"), suspect=True)
+    await ledger.duplicate_guard.clear_crashes(job("s"))
     await ledger.keys.reserve("default", "k", b"d", "j")
     await ledger.keys.confirm("default", "k")
 

@@ -139,8 +139,8 @@ async def test_a_cancellation_is_known_everywhere(fleet):
         await keeper.writer.apply([queued("j1"), cancelled("j1"), succeeded("late"), cancelled("late")])
         await keeper.writer.apply([queued("j2")])
         await take(watcher, 1)
-    assert other.guard.is_cancelled(job("j1"))
-    assert not other.guard.is_cancelled(job("late"))
+    assert other.duplicate_guard.is_cancelled(job("j1"))
+    assert not other.duplicate_guard.is_cancelled(job("late"))
 
 
 async def test_two_keepers_and_a_release_do_not_stop_each_other(postgres, clock):

@@ -82,8 +82,8 @@ async def test_a_claim_moves_to_the_next_generation_and_calls_the_old_one_off(le
     await ledger.writer.apply([queued(), bare(retrying())])
     (claim,) = await ledger.lost.lease_lost(await records(ledger, "j1"), "ann")
     assert (claim.job.generation, claim.job.attempt, claim.job.maybe_duplicate, claim.actor) == (1, 1, True, "ann")
-    assert ledger.guard.is_cancelled(job(attempt=1))
-    assert not ledger.guard.is_cancelled(claim.job)
+    assert ledger.duplicate_guard.is_cancelled(job(attempt=1))
+    assert not ledger.duplicate_guard.is_cancelled(claim.job)
     (record,) = await ledger.quarantine.mark_released([claim])
     assert (record.state, record.job.generation, record.job.attempt) == (JobState.QUEUED, 1, 1)
     assert (await ledger.reader.history("j1"))[-1].actor == "ann"
@@ -117,9 +117,9 @@ async def test_a_process_that_starts_later_knows_what_was_called_off(url, clock)
         claims = await ledger.lost.lease_lost(await records(ledger, "done", "under way"), "ann")
         await ledger.quarantine.mark_released([one for one in claims if one.job.job_id == "done"])
     async with open_ledger(url, clock) as ledger:
-        assert ledger.guard.is_cancelled(job("done"))
-        assert ledger.guard.is_cancelled(job("under way"))
-        assert not ledger.guard.is_cancelled(job("done", generation=1))
+        assert ledger.duplicate_guard.is_cancelled(job("done"))
+        assert ledger.duplicate_guard.is_cancelled(job("under way"))
+        assert not ledger.duplicate_guard.is_cancelled(job("done", generation=1))
 
 
 async def test_a_job_without_payload_can_be_closed(ledger):
@@ -129,5 +129,5 @@ async def test_a_job_without_payload_can_be_closed(ledger):
     assert (closed.job.job_id, closed.state) == ("j1", JobState.DISCARDED)
     last = (await ledger.reader.history("j1"))[-1]
     assert (last.state, last.code, last.message, last.actor) == (JobState.DISCARDED, "LOST", "no queue held it", "ann")
-    assert ledger.guard.is_cancelled(job())
+    assert ledger.duplicate_guard.is_cancelled(job())
     assert await ledger.lost.discard_lost(seen, "ann", "again") == []

@@ -44,7 +44,7 @@ class Ledger:
     writer: SqlWriter
     quarantine: SqlQuarantineStore
     lost: SqlLost
-    guard: SqlDuplicateGuard
+    duplicate_guard: SqlDuplicateGuard
     holds: Holds
     keys: SqlIdempotencyKeys
     link: SessionSource
@@ -112,7 +112,7 @@ def _ledger(store: Database, feed: ChangeFeed, starts: Starts, holds: Holds, clo
         writer=SqlWriter(store, feed, starts),
         quarantine=SqlQuarantineStore(store, feed, starts, clock),
         lost=SqlLost(store, feed, starts, clock),
-        guard=SqlDuplicateGuard(store, starts, clock),
+        duplicate_guard=SqlDuplicateGuard(store, starts, clock),
         holds=holds,
         keys=SqlIdempotencyKeys(store),
         link=link,
