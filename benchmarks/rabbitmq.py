@@ -138,7 +138,7 @@ async def raw_floor(url: str, count: int) -> tuple[float, float]:
 class NothingKnown:
     """A fence that lets everything through: all jobs of this benchmark are fresh."""
 
-    async def enter(self, job: Job, *, suspect: bool) -> DuplicateCheck:
+    async def check(self, job: Job, *, suspect: bool) -> DuplicateCheck:
         """Nothing is known."""
         return DuplicateCheck(superseded=False)
 
@@ -146,7 +146,7 @@ class NothingKnown:
         """Nothing was counted."""
         return 0
 
-    async def leave(self, job: Job) -> None:
+    async def clear_crashes(self, job: Job) -> None:
         """Nothing was counted."""
 
     def is_cancelled(self, job: Job) -> bool:
@@ -160,7 +160,7 @@ class NothingKnown:
     def end(self, job: Job) -> None:
         """Nobody wants to know."""
 
-    def working(self, untold: Callable[[str], bool], *, takes_jobs: bool) -> None:
+    def register_worker(self, is_unreported: Callable[[str], bool], *, takes_jobs: bool) -> None:
         """Nobody asks."""
 
 

@@ -93,9 +93,9 @@ class ReconcileMetrics(Observer):
         """Count the copies of one round."""
         self._ghosts.inc(result.ghosts)
         self._kept.inc(result.kept)
-        self._told.inc(result.told)
-        self._remade.inc(result.remade)
-        self._left.inc(result.left)
+        self._told.inc(result.adopted)
+        self._remade.inc(result.recreated)
+        self._left.inc(result.skipped)
 
 
 class LedgerIngestMetrics(Observer):

@@ -12,7 +12,7 @@ from controlplane.isolation import apply_events, undecodable_event
 from sickbay.concurrency.pauses import Backoff, jitter
 from sickbay.concurrency.tasks import cooperatively
 from sickbay.concurrency.waiting import wait_for_event
-from sickbay.domain.encodings import explained
+from sickbay.domain.encodings import explain
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import JobEvent, JobState, Reason
 from sickbay.messages.codec import Undecodable, decode_events, decode_job
@@ -187,7 +187,7 @@ class LedgerIngester:
         try:
             return decode_events(delivery.body, now)
         except Undecodable as error:
-            why = explained(str(error), delivery.body, delivery.encoding)
+            why = explain(str(error), delivery.body, delivery.encoding)
         try:
             job = decode_job(delivery.body, delivery.message_id, now, delivery.headers)
             return [JobEvent(job, JobState.QUARANTINED, now, reason=Reason.BROKER, code=Reason.BROKER.value)]

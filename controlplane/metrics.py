@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 from sickbay.domain.breaker import BreakerKey, BreakerState, Snapshot
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import JobState
-from sickbay.domain.queries import Oldest
+from sickbay.domain.queries import OldestJob
 from sickbay.ports import Breakers, Broker, Clock, LedgerWriter, QuarantineStore, Queue
 from sickbay.ports.lost import Lost
 
@@ -49,7 +49,7 @@ class FleetMetrics(Collector):
         """Add itself to `registry`."""
         self._lost = lost
         self._clock = clock
-        self._oldest: Sequence[Oldest] | None = None
+        self._oldest: Sequence[OldestJob] | None = None
         self._breakers = breakers
         self._broker = broker
         self._ledger = ledger

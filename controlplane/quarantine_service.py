@@ -42,7 +42,7 @@ class QuarantineApi(QuarantineServiceServicer):
     async def GetQuarantinedJob(self, request: pb.GetQuarantinedJobRequest, context: Any) -> pb.GetQuarantinedJobResponse:
         """See the contract."""
         job_id = parse.job_id(request.job_id)
-        found = await self._quarantine.case(job_id)
+        found = await self._quarantine.get_quarantined(job_id)
         if found is None:
             raise NotFound(f"job {job_id!r} is not in quarantine; it may have left; GetJob shows where it is")
         return pb.GetQuarantinedJobResponse(job=responses.quarantined_details(found))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from controlplane.isolation import undecodable_event
-from sickbay.domain.encodings import explained
+from sickbay.domain.encodings import explain
 from sickbay.domain.job import JobEvent
 from sickbay.domain.storable import AHEAD_MS
 from sickbay.messages.codec import Undecodable, decode_events, encode_event
@@ -32,7 +32,7 @@ class QueueCopy:
         try:
             return cls(delivery, decode_events(delivery.body, now)[0], delivery.body)
         except (Undecodable, IndexError) as error:
-            why = explained(str(error), delivery.body, delivery.encoding)
+            why = explain(str(error), delivery.body, delivery.encoding)
             event = undecodable_event(delivery.body, delivery.message_id, why, now)
             return cls(delivery, event, encode_event(event))
 

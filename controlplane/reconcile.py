@@ -103,7 +103,7 @@ class QuarantineReconciler:
         """
         surplus = await self._surplus()
         if surplus:
-            async with self._ledger.sweeping() as alone:
+            async with self._ledger.sweep_lock() as alone:
                 if alone:
                     while surplus > 0 and (await self.run_round()).ghosts:
                         surplus = await self._surplus()
@@ -120,7 +120,7 @@ class QuarantineReconciler:
         surplus = await self._surplus()
         left = await self._broker.depth(Queue.QUARANTINE)
         async with self._broker.consume(Queue.QUARANTINE, BATCH) as consumer:
-            while left > 0 and not result.around and (whole or result.ghosts < surplus):
+            while left > 0 and not result.wrapped and (whole or result.ghosts < surplus):
                 deliveries = await self._get(consumer, min(left, BATCH))
                 if not deliveries:
                     break
@@ -139,14 +139,14 @@ class QuarantineReconciler:
         before = self._clock() - SETTLED_MS
         result = await self.run_round(whole=True)
         after, made = "", 0
-        while page := await self._ledger.set_aside(after, PAGE, before):
+        while page := await self._ledger.list_set_aside(after, PAGE, before):
             after = page[-1].job.job_id
             missing = [event for event in page if identity_of(event) not in result.seen]
             if missing:
                 await self._publisher.publish([Message(TO_QUARANTINE, encode_event(event)) for event in missing])
             made += len(missing)
         if made:
-            self._observer.reconciled(ReconcileResult(result.number, remade=made))
+            self._observer.reconciled(ReconcileResult(result.number, recreated=made))
             log.warning("%d parked or quarantined jobs had no copy in %s; their copies were recreated", made, Queue.QUARANTINE)
         return made
 

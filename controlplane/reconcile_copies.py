@@ -36,7 +36,7 @@ class CopyReconciler:
         marks = [mark_of(delivery, result.number) for delivery in deliveries]
         result.highest_mark = max(result.highest_mark, *marks)
         fresh = [delivery for delivery, mark in zip(deliveries, marks, strict=True) if mark < result.number]
-        result.around = len(fresh) < len(deliveries)
+        result.wrapped = len(fresh) < len(deliveries)
         resting = [delivery for delivery in fresh if self._failing.is_resting(delivery.body)]
         due = [delivery for delivery in fresh if delivery not in resting]
         await self._skip(resting, result)
@@ -72,7 +72,7 @@ class CopyReconciler:
     async def _skip(self, deliveries: Sequence[Delivery], result: ReconcileResult) -> None:
         """Move copies to the tail unchanged. One that cannot even be moved stays unacknowledged until the round ends."""
         for delivery in deliveries:
-            result.left += 1
+            result.skipped += 1
             try:
                 await self._publisher.publish([Message(TO_QUARANTINE, delivery.body, headers={MARK: str(result.number)})])
             except Unavailable:
@@ -105,21 +105,21 @@ class CopyReconciler:
             self._failing.record_success(delivery.body)
         result.seen |= seen
         result.ghosts += len(ghosts)
-        result.told += len(unknown)
+        result.adopted += len(unknown)
 
     async def _look_up(self, copies: Sequence[QueueCopy]) -> Sequence[QueueCopy]:
         """Ask the ledger which of them are live; one whose values the ledger cannot even look up becomes an undecodable one."""
         if not copies:
             return ()
         try:
-            live = await self._ledger.live([copy.event.job for copy in copies])
+            live = await self._ledger.check_copies([copy.event.job for copy in copies])
         except Unstorable as error:
             if len(copies) > 1:
                 middle = len(copies) // 2
                 return [*await self._look_up(copies[:middle]), *await self._look_up(copies[middle:])]
             (copy,) = copies
             copy.becomes(undecodable_event(copy.delivery.body, digest(copy.delivery.body), str(error), self._clock()))
-            live = await self._ledger.live([copy.event.job])
+            live = await self._ledger.check_copies([copy.event.job])
         for copy in copies:
             copy.is_live = live.get(copy.event.job.job_id)
         return copies

@@ -1,6 +1,6 @@
 """Releases jobs from quarantine: lease in the ledger, publish, confirm, finalise. A crash between two steps loses nothing.
 
-If this process dies before `released`, another control plane publishes the same generation again once the lease has expired, marked
+If this process dies before `mark_released`, another control plane publishes the same generation again once the lease has expired, marked
 `maybe_duplicate`, and the workers' duplicate guard drops the second copy.
 """
 
@@ -32,7 +32,7 @@ class Releaser:
         error: BaseException | None = None
         try:
             await self._publisher.publish([job_message(TO_MAIN, lease.job) for lease in leases])
-            return await self._store.released(leases)
+            return await self._store.mark_released(leases)
         except BaseException as caught:
             error = caught
             raise

@@ -15,7 +15,7 @@ from typing import Final
 from controlplane.release import Releaser
 from sickbay.domain.errors import NotFound
 from sickbay.domain.job import JobState
-from sickbay.domain.queries import Heard, LostQuery, Page, Requeued, RequeueOrder, Unheard, Verdict
+from sickbay.domain.queries import HoldAnswer, LostCandidate, LostQuery, Page, Requeued, RequeueOrder, Verdict
 from sickbay.domain.storable import MAX_COUNT
 from sickbay.ports import Broker, Clock, Queue
 from sickbay.ports.lost import Holds, Lost
@@ -31,7 +31,7 @@ class _Conditions:
     waiting: str
     lagging: str
     workers: int
-    heard: Heard
+    heard: HoldAnswer
 
 
 class Requeuer:
@@ -50,12 +50,12 @@ class Requeuer:
 
     async def requeue(self, query: LostQuery, order: RequeueOrder, limit: int, cursor: str) -> Page[Requeued]:
         """Check a page of unfinished jobs and requeue the lost ones; NotFound if a named job is not in the ledger."""
-        page = await self._lost.unheard(query, max(limit, len(query.job_ids)), cursor)
+        page = await self._lost.find_lost(query, max(limit, len(query.job_ids)), cursor)
         _check_known(query, page.items)
         ids = [found.record.job.job_id for found in page.items]
         async with self._holds.hold(ids) as hold:
             workers = await self._broker.consumers(Queue.MAIN)
-            heard = await hold.ask(workers) if ids else Heard(frozenset(), workers)
+            heard = await hold.ask(workers) if ids else HoldAnswer(frozenset(), workers)
             conditions = _Conditions(await self._waiting(), await self._lagging(), workers, heard)
             judged = {found.record.job.job_id: _judge(found, query, order, conditions) for found in page.items}
             if not order.validate_only:
@@ -65,7 +65,7 @@ class Requeuer:
 
     async def _bring_back(self, judged: dict[str, Requeued], order: RequeueOrder) -> None:
         wanted = _with_verdict(judged, Verdict.REQUEUEABLE)
-        leases = await self._lost.claim_unheard([one.record for one in wanted.values()], order.actor) if wanted else ()
+        leases = await self._lost.lease_lost([one.record for one in wanted.values()], order.actor) if wanted else ()
         records = await self._releaser.release(leases) if leases else ()
         done = {record.job.job_id: Requeued(record, Verdict.REQUEUED) for record in records}
         judged |= {job_id: done.get(job_id, _changed(one)) for job_id, one in wanted.items()}
@@ -73,7 +73,7 @@ class Requeuer:
     async def _discard(self, judged: dict[str, Requeued], order: RequeueOrder) -> None:
         wanted = _with_verdict(judged, Verdict.NO_PAYLOAD)
         if order.discard_without_payload and wanted:
-            closed = await self._lost.discard_unheard([one.record for one in wanted.values()], order.actor, LOST)
+            closed = await self._lost.discard_lost([one.record for one in wanted.values()], order.actor, LOST)
             done = {record.job.job_id: Requeued(record, Verdict.DISCARDED, LOST) for record in closed}
             judged |= {job_id: done.get(job_id, _changed(one)) for job_id, one in wanted.items()}
 
@@ -88,7 +88,7 @@ class Requeuer:
         return "events are being written to the ledger right now" if self._is_behind() else ""
 
 
-def _judge(found: Unheard, query: LostQuery, order: RequeueOrder, conditions: _Conditions) -> Requeued:
+def _judge(found: LostCandidate, query: LostQuery, order: RequeueOrder, conditions: _Conditions) -> Requeued:
     record = found.record
     quiet_since = "" if record.updated_at <= query.before else "the ledger received an event of it too recently; it may be on its way"
     missing = conditions.workers - conditions.heard.workers
@@ -117,7 +117,7 @@ def _judge(found: Unheard, query: LostQuery, order: RequeueOrder, conditions: _C
     return Requeued(record, Verdict.REQUEUEABLE)
 
 
-def _check_known(query: LostQuery, found: Sequence[Unheard]) -> None:
+def _check_known(query: LostQuery, found: Sequence[LostCandidate]) -> None:
     if missing := sorted(set(query.job_ids) - {one.record.job.job_id for one in found}):
         raise NotFound(f"there is no job {missing[0]!r}")
 

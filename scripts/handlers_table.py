@@ -37,7 +37,7 @@ def _library(rule: Rule) -> str:
 def _line(rule: Rule) -> str:
     names = ", ".join(f"`{name}`" for name in rule.names)
     if rule.known is None:
-        return f"{names}: {rule.says}"
+        return f"{names}: {rule.meaning}"
     code = f"`{rule.known.code}`" if rule.known.code else "its name"
     return f"{names}: {code}, {rule.known.kind.value}"
 

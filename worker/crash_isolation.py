@@ -50,7 +50,7 @@ class CrashIsolation:
     async def check(self, delivery: Delivery, job: Job) -> DuplicateCheck:
         """Whether this copy is superseded, and how many workers died while running it; a redelivered one counts from now on."""
         try:
-            return await self._guard.enter(job, suspect=delivery.redelivered)
+            return await self._guard.check(job, suspect=delivery.redelivered)
         except Unavailable:
             return DuplicateCheck(superseded=False)
 
@@ -58,4 +58,4 @@ class CrashIsolation:
         """Its run has ended and the process is still alive."""
         if delivery.redelivered:
             with contextlib.suppress(Unavailable):
-                await self._guard.leave(job)
+                await self._guard.clear_crashes(job)

@@ -93,7 +93,7 @@ class Engine:
             policy=policy,
             clock=clock,
         )
-        events.on_refused = self._on_refused
+        events.on_rejected = self._on_refused
         self._tasks: set[asyncio.Task[None]] = set()
         self._consumer: Consumer | None = None
         self._draining = False
@@ -108,7 +108,7 @@ class Engine:
         """Work until `drain` is called."""
         async with self._broker.consume(Queue.MAIN, self._prefetch) as consumer:
             self._consumer = consumer
-            self._guard.working(self._events.is_untold, takes_jobs=True)
+            self._guard.register_worker(self._events.is_unreported, takes_jobs=True)
             while not self._draining and (batch := await self._next(consumer)) is not None:
                 for delivery in batch:
                     self._start(delivery)
@@ -120,7 +120,7 @@ class Engine:
         if self._drained.is_set():
             return
         self._draining = True
-        self._guard.working(self._events.is_untold, takes_jobs=False)
+        self._guard.register_worker(self._events.is_unreported, takes_jobs=False)
         self._gates.close()
         self._isolation.close()
         try:
@@ -172,7 +172,7 @@ class Engine:
             self._settler.trouble_since = None
 
     def _on_refused(self, _: JobEvent, delivery: Delivery | None, error: BaseException) -> None:
-        """See `EventOutbox.on_refused`: the job has run, but its event cannot be published."""
+        """See `EventOutbox.on_rejected`: the job has run, but its event cannot be published."""
         if delivery is not None:
             task = asyncio.create_task(self._settler.charge_fault(delivery, error))
             self._tasks.add(task)

@@ -26,7 +26,7 @@ class Excuses:
 
     def judge(self, run: Run, outcome: Outcome) -> Outcome:
         """CANCELLED instead of a failure that a standstill disturbed: it is repeated and not counted as an attempt, a few times at most."""
-        if not outcome.kind.counts or run.lost < DISTURBED_S or run.blocks:
+        if not outcome.kind.is_breaker_failure or run.lost < DISTURBED_S or run.blocks:
             return outcome
         copy = (run.job.job_id, run.job.generation, run.job.attempt)
         times = self._disturbed.pop(copy, 0) + 1

@@ -136,4 +136,4 @@ class WorkerMetrics(Collector):
 def _probe_result(kind: OutcomeKind) -> str:
     if kind is OutcomeKind.SUCCESS:
         return "success"
-    return "failure" if kind.counts else "inconclusive"
+    return "failure" if kind.is_breaker_failure else "inconclusive"

@@ -12,7 +12,7 @@ from time import perf_counter
 from typing import Final
 
 from sickbay.domain.breaker import BreakerKey, Permit, Refusal
-from sickbay.domain.encodings import explained
+from sickbay.domain.encodings import explain
 from sickbay.domain.job import Job, Reason
 from sickbay.domain.outcome import Outcome
 from sickbay.domain.retry import RetryPolicy, after_run
@@ -62,7 +62,7 @@ class Pipeline:
         try:
             job = decode_job(delivery.body, delivery.message_id, self._clock(), delivery.headers)
         except Undecodable as error:
-            return await self._settler.quarantine_undecodable(delivery, explained(str(error), delivery.body, delivery.encoding))
+            return await self._settler.quarantine_undecodable(delivery, explain(str(error), delivery.body, delivery.encoding))
         if self._guard.is_cancelled(job):
             return delivery.ack()
         if not delivery.redelivered:
@@ -118,7 +118,7 @@ class Pipeline:
         if isinstance(permit, Refusal):
             return await self._settler.park(delivery, job)
         started = self._settler.running_event(job)
-        self._events.started(started)
+        self._events.report_start(started)
         outcome = await self._run_observed(spec, job, permit)
         state = await self._breakers.settle(permit, CANCELLED if delivery.is_lost else outcome)
         route = after_run(job, outcome, state, self._policies[job.job_type], self._clock())

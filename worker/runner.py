@@ -20,7 +20,7 @@ from sickbay.domain.breaker import Permit, PermitKind
 from sickbay.domain.job import Job
 from sickbay.domain.outcome import Outcome
 from sickbay.domain.raised import Redact, unchanged
-from sickbay.handlers.classify import unless_unreadable
+from sickbay.handlers.classify import blame_unreadable_payload
 from sickbay.handlers.registry import HandlerSpec
 from sickbay.handlers.traceback_text import stack_of
 from sickbay.ports import Breakers
@@ -145,7 +145,7 @@ class Runner:
         finally:
             self._running.discard(run)
             self._clock.release()
-        return self._excuses.judge(run, unless_unreadable(outcome, job, spec))
+        return self._excuses.judge(run, blame_unreadable_payload(outcome, job, spec))
 
     def _on_loop(self, run: Run) -> None:
         if self._handler_loop is None:

@@ -1,4 +1,4 @@
-"""Files and folders that are for this user alone, and in words why one cannot be used."""
+"""Makes files and folders private to this user, and explains why one cannot be used."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ FOLDER_MODE: Final = 0o700
 FILE_MODE: Final = 0o600
 _OTHERS: Final = 0o077
 _LEAST_BYTES: Final = 64 * 1024
-"""With less room than this a disk is full."""
+"""With less free space than this a disk counts as full."""
 
 FULL: Final = "disk full or quota exceeded: free space"
 _READ_ONLY: Final = "permission denied or read-only file system: make it writable, or choose another place"
 _DAMAGED: Final = "not a SQLite database, or corrupted: move it away, or restore it from a backup"
 _BROKEN: Final = "I/O error of its disk: see the system's log, and move the data to a healthy disk"
 
-_OF_SYSTEM: Final = {
+_ERRNO_TEXTS: Final = {
     errno.ENOSPC: FULL,
     errno.EDQUOT: FULL,
     errno.EROFS: "read-only file system: mount it for writing, or choose another place",
@@ -39,7 +39,7 @@ _OF_SYSTEM: Final = {
     errno.EMFILE: "too many open files in this process: raise the limit (ulimit -n)",
     errno.ENFILE: "too many open files in the system: raise its limit (fs.file-max)",
 }
-_OF_SQLITE: Final = {
+_SQLITE_TEXTS: Final = {
     sqlite3.SQLITE_FULL: FULL,
     sqlite3.SQLITE_READONLY: _READ_ONLY,
     sqlite3.SQLITE_CANTOPEN: "it cannot be opened: this user needs write permission for it and its folder",
@@ -50,17 +50,16 @@ _OF_SQLITE: Final = {
     sqlite3.SQLITE_CORRUPT: _DAMAGED,
     sqlite3.SQLITE_NOTADB: _DAMAGED,
 }
-LASTING: Final = frozenset(
+PERMANENT: Final = frozenset(
     {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR}
 )
-"""What does not pass by itself."""
+"""SQLite's error codes that do not go away by themselves."""
 
 
 def make_private(path: Path) -> None:
-    """The file, which is made where it is missing, is for its owner alone, whatever the umask; SQLite gives those beside it the same mode.
+    """Make a file private to its owner, whatever the umask, and create it if missing; SQLite gives its companion files the same mode.
 
-    OSError if this user cannot make it. One that exists is not opened here: that would end the locks which SQLite has on it for others of
-    this process.
+    OSError if this user cannot create it. An existing file is not opened: closing it would release SQLite's locks on it in this process.
     """
     path = Path(os.path.realpath(path))
     try:
@@ -77,7 +76,7 @@ def make_private(path: Path) -> None:
 
 
 def tighten(which: int | Path, mode: int) -> bool:
-    """Take everybody else's rights to a file or folder away, as far as it is ours; whether it is closed to others now."""
+    """Remove all permissions of other users from a file or folder, if it is ours; whether it is private now."""
     found = os.stat(which)  # noqa: PTH116 - also of descriptors
     if stat.S_IMODE(found.st_mode) == mode:
         return True
@@ -89,7 +88,7 @@ def tighten(which: int | Path, mode: int) -> bool:
 
 @contextmanager
 def opening(path: str | Path) -> Iterator[None]:
-    """While a file is opened, whatever the system or SQLite says about it becomes a SettingsError."""
+    """Translate errors of the system or SQLite while a file is opened into SettingsError."""
     try:
         yield
     except sqlite3.Error as error:
@@ -99,7 +98,7 @@ def opening(path: str | Path) -> Iterator[None]:
 
 
 def trouble(error: OSError, path: Path) -> str:
-    """Why the system refuses a file, and what to do."""
+    """Why the system cannot use a file, and what to do."""
     if isinstance(error, PermissionError):
         named = Path(error.filename) if isinstance(error.filename, str) else path
         owner = _owner(named)
@@ -110,14 +109,16 @@ def trouble(error: OSError, path: Path) -> str:
         )
         which = named.name if named != path and os.path.lexists(named) else "it"
         return f"permission denied: this user cannot write {which}; {whose}"
-    return _OF_SYSTEM.get(error.errno or 0, "check its path and its disk")
+    return _ERRNO_TEXTS.get(error.errno or 0, "check its path and its disk")
 
 
 def sqlite_trouble(error: sqlite3.Error, path: Path | None = None) -> str:
-    """The same of SQLite, which takes some full disks for broken ones."""
+    """The same for SQLite, which reports some full disks as I/O errors."""
     if sqlite_code(error) == sqlite3.SQLITE_IOERR and path is not None and _free_bytes(path) < _LEAST_BYTES:
         return FULL
-    return _OF_SQLITE.get(sqlite_code(error), _DAMAGED if type(error) is sqlite3.DatabaseError else "it may be locked by another program")
+    return _SQLITE_TEXTS.get(
+        sqlite_code(error), _DAMAGED if type(error) is sqlite3.DatabaseError else "it may be locked by another program"
+    )
 
 
 def _free_bytes(path: Path) -> int:
@@ -134,7 +135,7 @@ def sqlite_code(error: sqlite3.Error) -> int:
 
 
 def _owner(path: Path) -> str:
-    """Whose the nearest existing one of the path and its folders is, if it is somebody else's; else empty."""
+    """The owner of the path, or of its nearest existing folder, if it is another user; else empty."""
     for one in (path, *path.parents):
         with contextlib.suppress(OSError):
             uid = one.stat().st_uid

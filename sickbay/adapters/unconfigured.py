@@ -1,4 +1,4 @@
-"""What stands in for a part that is not configured: it says which variable would bring it."""
+"""Null adapters for parts that are not configured: their errors name the missing variable."""
 
 from __future__ import annotations
 
@@ -12,32 +12,32 @@ from sickbay.domain.queries import JobQuery, Page, Reservation
 from sickbay.ports.lost import Hold
 
 
-def _missing(what: str, variable: str) -> NoReturn:
+def _raise_not_configured(what: str, variable: str) -> NoReturn:
     raise FailedPrecondition(f"{what} needs {variable}, which is not set for this service", ErrorReason.NOT_CONFIGURED)
 
 
 class UnconfiguredJobReader:
-    """A JobReader without a ledger: jobs can be submitted, but not looked at."""
+    """A JobReader without a ledger: jobs can be submitted, but not read."""
 
     async def get(self, job_id: str) -> JobRecord | None:
         """FailedPrecondition."""
-        _missing("reading jobs", "DATABASE_URL")
+        _raise_not_configured("reading jobs", "DATABASE_URL")
 
     async def history(self, job_id: str) -> Sequence[StateChange]:
         """FailedPrecondition."""
-        _missing("reading jobs", "DATABASE_URL")
+        _raise_not_configured("reading jobs", "DATABASE_URL")
 
     async def histories(self, job_ids: Sequence[str]) -> Mapping[str, Sequence[StateChange]]:
         """FailedPrecondition."""
-        _missing("reading jobs", "DATABASE_URL")
+        _raise_not_configured("reading jobs", "DATABASE_URL")
 
     async def find(self, query: JobQuery, limit: int, cursor: str) -> Page[JobRecord]:
         """FailedPrecondition."""
-        _missing("listing jobs", "DATABASE_URL")
+        _raise_not_configured("listing jobs", "DATABASE_URL")
 
     def watch(self, job_id: str) -> AbstractAsyncContextManager[AsyncIterator[tuple[JobRecord, StateChange]]]:
         """FailedPrecondition."""
-        _missing("watching a job", "DATABASE_URL")
+        _raise_not_configured("watching a job", "DATABASE_URL")
 
 
 class UnconfiguredHolds:
@@ -45,7 +45,7 @@ class UnconfiguredHolds:
 
     def hold(self, job_ids: Sequence[str]) -> AbstractAsyncContextManager[Hold]:
         """FailedPrecondition."""
-        _missing("cancelling a job", "DATABASE_URL")
+        _raise_not_configured("cancelling a job", "DATABASE_URL")
 
 
 class UnconfiguredKeys:
@@ -53,7 +53,7 @@ class UnconfiguredKeys:
 
     async def reserve(self, tenant: str, key: str, digest: bytes, job_id: str) -> Reservation:
         """FailedPrecondition."""
-        _missing("an idempotency key", "REDIS_URL or DATABASE_URL")
+        _raise_not_configured("an idempotency key", "REDIS_URL or DATABASE_URL")
 
     async def confirm(self, tenant: str, key: str) -> None:
         """Nothing was reserved."""

@@ -1,1 +1,1 @@
-"""The circuit breaker as a pure machine (`machine.py`), the same as the Lua scripts beside `adapters/redis`."""
+"""The circuit breaker as a pure state machine (`machine.py`); the Lua scripts in `adapters/redis/lua` implement the same machine."""

@@ -1,7 +1,7 @@
-"""The document of one circuit: everything the breaker remembers, and its flat JSON form under `breaker:<type>`.
+"""The document of one breaker: its whole state, and its flat JSON form under `breaker:<type>`.
 
-Pure. The machine that moves it is `machine.py`. The same machine runs as a script inside Redis and must write the same bytes, so
-the document holds only integers and cleaned strings: keys sorted, no floats, nothing nested, fields that say nothing left out.
+Pure. The machine that changes it is `machine.py`. The same machine runs as a script inside Redis and must write the same bytes, so
+the document holds only integers and cleaned strings: keys sorted, no floats, nothing nested, empty fields left out.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from sickbay.domain.job import DEFAULT_TENANT, MAX_MESSAGE_CHARS
 VERSION: Final = 1
 MAX_WORD_CHARS: Final = 64
 FIRST_EPOCH: Final = 1
-"""The epoch in which every circuit of a tenant's own begins, however often it was forgotten."""
+"""The first epoch of every breaker of a tenant other than `default`, however often it was forgotten."""
 
 _UNWRITABLE: Final = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 _NO_WORD: Final = re.compile("[^!-~]")
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
-    """One failure of a run. `number` counts the failures of its code, so entries may be left out between two that are kept."""
+class CountedFailure:
+    """One failure of a run. `number` counts the failures of its code, so entries between two kept ones may be left out."""
 
     seq: int
     at: int
@@ -37,7 +37,7 @@ class Failed:
 
 @dataclass(frozen=True, slots=True)
 class Ramp:
-    """How far a circuit that just closed has come: permits it may give at once, and what came of those it gave."""
+    """Progress of a breaker that has just closed: permits it may give at once, and the outcomes of those it gave."""
 
     permits: int
     successes: int
@@ -47,9 +47,9 @@ class Ramp:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One circuit. Times are ms since the epoch, 0 where there is none; a token is there only while HALF_OPEN.
+    """One breaker. Times are ms since the epoch, 0 where there is none; it has a token only while a probe is running.
 
-    `epoch` grows at every change of what is let in, `rev` at every write, `seq` with every failure counted; none ever decreases.
+    `epoch` grows at every change of what is admitted, `rev` at every write, `seq` with every failure counted; none ever decreases.
     """
 
     key: BreakerKey
@@ -72,7 +72,7 @@ class Document:
     probe_until: int = 0
     expiries: int = 0
     inconclusive: int = 0
-    run: tuple[Failed, ...] = ()
+    run: tuple[CountedFailure, ...] = ()
     ramp: Ramp | None = None
     stable_at: int = 0
     until: int = 0
@@ -82,7 +82,7 @@ class Document:
 
     @property
     def admits_all(self) -> bool:
-        """Whether every job gets a normal permit, whatever the time: nobody needs to be asked."""
+        """Whether every job gets a normal permit, whatever the time."""
         state = self.state
         if state is BreakerState.CLOSED:
             return self.ramp is None
@@ -90,22 +90,22 @@ class Document:
 
     @property
     def is_quiet(self) -> bool:
-        """Whether a success has nothing to tell: CLOSED, and no failures, no ramp and no growth to forget."""
+        """Whether a success changes nothing: CLOSED, without failures, ramp or a grown cooldown to forget."""
         return self.state is BreakerState.CLOSED and not self.run and self.ramp is None and not self.stable_at
 
     @property
     def is_forgettable(self) -> bool:
-        """Whether it is not kept: a tenant's own circuit that has nothing to remember. Tenants are the clients' to name, without end."""
+        """Whether it need not be stored: a quiet breaker of a tenant other than `default`. Clients may name any number of tenants."""
         return self.key.tenant != DEFAULT_TENANT and self.is_quiet
 
     def has_lapsed(self, window_ms: int, now: int) -> bool:
-        """Whether it would be forgettable, were it not for failures that are too old to count."""
+        """Whether it would be forgettable but for failures that are too old to count."""
         rests = self.state is BreakerState.CLOSED and self.ramp is None and not self.stable_at
         return rests and self.key.tenant != DEFAULT_TENANT and all(now - failed.at > window_ms for failed in self.run)
 
 
 class OutageFields(TypedDict, total=False):
-    """What an outage carries from state to state until the breaker closes: since when, why, and how far the cooldown has grown."""
+    """The fields that an outage keeps from state to state until the breaker closes: since when, why, and how far the cooldown has grown."""
 
     trips: int
     opened_at: int
@@ -116,7 +116,7 @@ class OutageFields(TypedDict, total=False):
 
 
 class ProbeFields(TypedDict, total=False):
-    """Whose probe is under way, and until when."""
+    """The running probe and the end of its lease."""
 
     probe_token: str
     probe_worker: str
@@ -126,12 +126,12 @@ class ProbeFields(TypedDict, total=False):
 
 
 class Fields(OutageFields, ProbeFields, total=False):
-    """All that a state has, by the names and types of a document's fields, so that a type checker sees what is misspelt."""
+    """All fields of a state, with the names and types of a document's, so that a type checker finds misspelt ones."""
 
     probe_at: int
     expiries: int
     inconclusive: int
-    run: tuple[Failed, ...]
+    run: tuple[CountedFailure, ...]
     ramp: Ramp | None
     stable_at: int
     until: int
@@ -141,37 +141,37 @@ class Fields(OutageFields, ProbeFields, total=False):
 
 
 class Changes(Fields, total=False):
-    """All that changes inside a state."""
+    """All fields that change within a state."""
 
     seq: int
 
 
 def new_document(key: BreakerKey, now: int) -> Document:
-    """A healthy circuit. Its epoch and rev are the time, so they are above those of a document that was lost.
+    """A healthy breaker. Its epoch and rev are the time, so they are above those of a document that was lost.
 
-    A tenant's own circuit is forgotten while it has nothing to remember, and begins anew beside runs that are under way. So it begins in an
-    epoch that is always the same: what these runs come to counts, and what was let in before it opened, or closed, does not.
+    A breaker of a tenant other than `default` is deleted when it is forgettable and created again while jobs are running. So its first
+    epoch is always the same: the outcomes of these runs count, and those of jobs admitted before it opened, or closed, do not.
 
-    Only one that was written more often than once a millisecond is ahead of the time. Should it get lost then, views of it follow when they
-    next ask (`view.py`), within a second, and not by a notice.
+    Only a document written more often than once a millisecond is ahead of the time. If that one is lost, views of it are corrected when
+    they next ask (`view.py`), within a second, and not by a notice.
     """
     epoch = now if key.tenant == DEFAULT_TENANT else FIRST_EPOCH
     return Document(key, BreakerState.CLOSED, epoch=epoch, rev=now, updated_at=now)
 
 
 def with_changes(doc: Document, now: int, **changes: Unpack[Changes]) -> Document:
-    """The document with changes inside the same regime; its rev grows, at least to `now`."""
+    """The document with changes within the same state; its rev grows, at least to `now`."""
     return replace(doc, rev=max(doc.rev + 1, now), updated_at=now, **changes)
 
 
 def enter_state(doc: Document, state: BreakerState, now: int, **fields: Unpack[Fields]) -> Document:
-    """The document in a new regime; permits of the old one are stale. It keeps its `seq` and just the fields that are named."""
+    """The document in a new state; permits of the old one are stale. It keeps its `seq` and only the fields that are named."""
     epoch, rev = max(doc.epoch + 1, now), max(doc.rev + 1, now)
     return Document(doc.key, state, epoch=epoch, rev=rev, updated_at=now, seq=doc.seq, **fields)
 
 
 def outage_fields(doc: Document) -> OutageFields:
-    """The fields of the present outage."""
+    """The fields of the current outage."""
     return {
         "trips": doc.trips,
         "opened_at": doc.opened_at,
@@ -183,40 +183,40 @@ def outage_fields(doc: Document) -> OutageFields:
 
 
 def after_clock_step(doc: Document, now: int) -> Document:
-    """The document after the clock stepped back behind it: every wait is as long as it was at the last write.
+    """The document after the clock was set back to before its last write: every wait is as long as it was then.
 
-    Without this a step back would prolong every wait by its size, and a clock that once was a year ahead would stick the circuit.
+    Without this, setting the clock back would prolong every wait: a clock that once was a year ahead would block the breaker for a year.
     """
     return shift_times(doc, now - doc.updated_at, now)
 
 
 def shift_times(doc: Document, by: int, now: int) -> Document:
-    """The document after the clock was set by so much, forward or back: every wait ends after as long as before."""
+    """The document after the clock was set forward or back by `by` ms: the remaining waits stay the same."""
 
-    def moved(at: int) -> int:
+    def shifted(at: int) -> int:
         return max(1, at + by) if at else 0
 
     return with_changes(
         doc,
         now,
-        opened_at=moved(doc.opened_at),
-        probe_at=moved(doc.probe_at),
-        probe_since=moved(doc.probe_since),
-        probe_until=moved(doc.probe_until),
-        stable_at=moved(doc.stable_at),
-        until=moved(doc.until),
+        opened_at=shifted(doc.opened_at),
+        probe_at=shifted(doc.probe_at),
+        probe_since=shifted(doc.probe_since),
+        probe_until=shifted(doc.probe_until),
+        stable_at=shifted(doc.stable_at),
+        until=shifted(doc.until),
         run=tuple(replace(failed, at=max(1, failed.at + by)) for failed in doc.run),
         ramp=doc.ramp and replace(doc.ramp, granted_at=max(1, doc.ramp.granted_at + by)),
     )
 
 
 def sanitize(text: str, limit: int = MAX_MESSAGE_CHARS) -> str:
-    """At most `limit` characters that every JSON writer encodes alike (no control characters, no half of a surrogate pair)."""
+    """At most `limit` characters that every JSON writer encodes alike (no control characters, no lone surrogates)."""
     return _UNWRITABLE.sub(" ", text[:limit])
 
 
 def sanitize_job_id(text: str) -> str:
-    """A job id as it stands in the packed run: printable ASCII without spaces, the last 64 characters."""
+    """A job id as written in the packed run: printable ASCII without spaces, the last 64 characters."""
     return _NO_WORD.sub("_", text[-MAX_WORD_CHARS:]) or "-"
 
 
@@ -235,7 +235,7 @@ def to_json(doc: Document) -> str:
 
 
 def from_json(text: str | bytes) -> Document:
-    """The inverse of `to_json`; ValueError if this is no document of this version."""
+    """The inverse of `to_json`; ValueError if it is not a document of this version."""
     try:
         return _parsed(json.loads(text))
     except (KeyError, TypeError, AttributeError) as broken:
@@ -260,10 +260,10 @@ def _typed(name: str, value: Any) -> Any:
     return value
 
 
-def _unpacked_run(packed: str) -> tuple[Failed, ...]:
+def _unpacked_run(packed: str) -> tuple[CountedFailure, ...]:
     words = iter(packed.split())
     entries = zip(words, words, words, words, words, strict=True)
-    return tuple(Failed(int(seq), int(at), int(number), code, job) for seq, at, number, code, job in entries)
+    return tuple(CountedFailure(int(seq), int(at), int(number), code, job) for seq, at, number, code, job in entries)
 
 
 _RAMP: Final = attrgetter("permits", "successes", "failures", "granted_at")

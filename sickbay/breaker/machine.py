@@ -1,15 +1,15 @@
-"""The circuit breaker as a pure machine: each operation takes the document and the time, and gives the next document and a reply.
+"""The circuit breaker as a pure state machine: each operation takes the document and the time, and returns the next document and a reply.
 
     CLOSED --a run of failures--> OPEN --cooldown over: one probe--> HALF_OPEN --probe succeeded--> CLOSED (ramp)
                                    ^------ failed, inconclusive or lost -------'
 
-A probe that is under way when an admin holds the circuit open is remembered through the hold: no other goes out before it has come to
-its end, or its lease has. Its verdict moves nothing any more. Where every job may run (CLOSED, DISABLED, METRICS_ONLY) it is forgotten:
-there it is one of many.
+A probe that is running when an admin forces the breaker open is remembered: no other is granted before it has ended or its lease has
+expired. Its outcome changes nothing any more. Where every job may run (CLOSED, DISABLED, METRICS_ONLY) it is forgotten: there it is one
+of many.
 
-An operation that changes nothing returns the very same document, so `new is old` tells whether there is anything to store.
-The document is `document.py`, the trip rule `trip_rule.py`, the transitions between states `transitions.py`.
-Chance comes in from the caller: `jitter` is a number from 0 to 1000, and a probe's token is drawn by whoever asks.
+An operation that changes nothing returns the same object, so `new is old` shows that there is nothing to store.
+The document is in `document.py`, the trip rule in `trip_rule.py`, the transitions between states in `transitions.py`.
+Randomness comes from the caller: `jitter` is a number from 0 to 1000, and the caller draws a probe's token.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from typing import Final
 
 from sickbay.breaker import transitions, trip_rule
 from sickbay.breaker.document import Document, Ramp, enter_state, from_json, new_document, sanitize, sanitize_job_id, to_json, with_changes
-from sickbay.breaker.transitions import Turn
+from sickbay.breaker.transitions import Context
 from sickbay.domain.breaker import Action, BreakerConfig, BreakerState, Command, Permit, PermitKind, Refusal, Snapshot
 from sickbay.domain.outcome import Outcome, OutcomeKind
 
 __all__ = [
-    "Ask",
+    "AdmitRequest",
     "Document",
     "Effect",
     "admit",
     "catch_up",
     "command",
     "from_json",
-    "is_news",
+    "needs_settling",
     "new_document",
     "normal_permit",
     "renew",
@@ -45,14 +45,14 @@ MAX_ACTOR_CHARS: Final = 128
 
 
 class Effect(StrEnum):
-    """What an outcome did to the circuit."""
+    """The effect of an outcome on the breaker."""
 
     NOTHING = "nothing"
     STALE = "stale"
-    """The permit is of an old epoch or has the wrong token: nothing moved."""
+    """The permit is of an old epoch or has the wrong token: nothing changed."""
     COUNTED = "counted"
     RESET = "reset"
-    """A success ended the run, or brought the ramp forward."""
+    """A success ended the run, or advanced the ramp."""
     TRIPPED = "tripped"
     WOULD_TRIP = "would-trip"
     CLOSED = "closed"
@@ -61,90 +61,93 @@ class Effect(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """Who asks to run which job; `token` becomes the probe's if this asker gets it, and must be unique."""
+class AdmitRequest:
+    """A worker's request to run a job; `token` becomes the probe's token if the probe is granted, and must be unique."""
 
     job_id: str
     token: str
     worker: str = ""
     jitter: int = 0
     longest_ms: int = 0
-    """How long the run may take; 0 if nobody knows."""
+    """How long the run may take; 0 if unknown."""
 
 
 def catch_up(doc: Document, config: BreakerConfig, now: int, *, jitter: int = 0) -> Document:
-    """See what time alone has done: a lost prober, the end of a forced hold, forgotten growth. Every operation begins so."""
-    return transitions.advance_clock(doc, Turn(config, now, jitter))
+    """Apply what is due by time alone: an expired probe lease, the end of a forced hold, the reset of a grown cooldown.
+
+    Every operation does this first.
+    """
+    return transitions.advance_clock(doc, Context(config, now, jitter))
 
 
-def admit(doc: Document, ask: Ask, config: BreakerConfig, now: int) -> tuple[Document, Permit | Refusal]:
-    """Let a job run or not. Once a cooldown is over exactly one asker gets the probe, as long as its lease lives."""
+def admit(doc: Document, request: AdmitRequest, config: BreakerConfig, now: int) -> tuple[Document, Permit | Refusal]:
+    """Admit or refuse a job. Once a cooldown is over exactly one caller gets the probe, until its lease expires."""
     if doc.admits_all:
-        return doc, normal_permit(doc, ask.job_id)
-    turn = Turn(config, now, ask.jitter)
-    doc = transitions.advance_clock(doc, turn)
+        return doc, normal_permit(doc, request.job_id)
+    context = Context(config, now, request.jitter)
+    doc = transitions.advance_clock(doc, context)
     if doc.admits_all:
-        return doc, normal_permit(doc, ask.job_id)
+        return doc, normal_permit(doc, request.job_id)
     if doc.ramp is not None:
-        ramp = transitions.ramp_granted(doc.ramp, now)
+        ramp = transitions.take_ramp_permit(doc.ramp, now)
         if ramp is not None:
-            return with_changes(doc, now, ramp=ramp), Permit(doc.key, PermitKind.RAMP, doc.epoch, ask.job_id)
-    elif doc.state is BreakerState.OPEN and now >= transitions.free_at(doc):
-        doc = transitions.grant_probe(doc, turn, ask.token, ask.worker, ask.job_id)
-        return doc, Permit(doc.key, PermitKind.PROBE, doc.epoch, ask.job_id, ask.token, doc.probe_until - now, ask.longest_ms)
+            return with_changes(doc, now, ramp=ramp), Permit(doc.key, PermitKind.RAMP, doc.epoch, request.job_id)
+    elif doc.state is BreakerState.OPEN and now >= transitions.next_probe_at(doc):
+        doc = transitions.grant_probe(doc, context, request.token, request.worker, request.job_id)
+        return doc, Permit(doc.key, PermitKind.PROBE, doc.epoch, request.job_id, request.token, doc.probe_until - now, request.longest_ms)
     return doc, Refusal(doc.key, doc.state)
 
 
 def normal_permit(doc: Document, job_id: str) -> Permit:
-    """The permit that a circuit which `admits_all` gives without being asked; the healthy path is this line and nothing else."""
+    """The permit of a breaker that `admits_all`; the healthy path is this line and nothing else."""
     return Permit(doc.key, PermitKind.NORMAL, doc.epoch, job_id)
 
 
-def is_news(doc: Document, permit: Permit, outcome: Outcome) -> bool:
-    """Whether an outcome must be settled at all; not so a success of a circuit that has nothing to forget."""
+def needs_settling(doc: Document, permit: Permit, outcome: Outcome) -> bool:
+    """Whether an outcome must be settled at all; a success of a quiet breaker need not be."""
     return not doc.is_quiet or outcome.kind is not OutcomeKind.SUCCESS or permit.epoch != doc.epoch
 
 
 def settle(
     doc: Document, permit: Permit, outcome: Outcome, config: BreakerConfig, now: int, *, jitter: int = 0, watermark: int | None = None
 ) -> tuple[Document, Effect]:
-    """Take in what a run came to.
+    """Apply the outcome of a run.
 
-    `watermark` is the `seq` its reporter knew when the run succeeded: later failures stay. None means all of them were known.
+    `watermark` is the `seq` that the reporter knew when the run succeeded: later failures stay. None means that it knew all of them.
     """
-    if not is_news(doc, permit, outcome):
+    if not needs_settling(doc, permit, outcome):
         return doc, Effect.NOTHING
-    turn = Turn(config, now, jitter)
-    doc = transitions.advance_clock(doc, turn)
+    context = Context(config, now, jitter)
+    doc = transitions.advance_clock(doc, context)
     if _is_stale(doc, permit):
-        return (with_changes(doc, now, **transitions.NO_PROBE) if _outlasts_a_hold(doc, permit) else doc), Effect.STALE
+        return (with_changes(doc, now, **transitions.NO_PROBE) if _is_probe_under_hold(doc, permit) else doc), Effect.STALE
     if doc.state is BreakerState.HALF_OPEN:
-        return _judged(doc, outcome, turn)
+        return _settle_probe(doc, outcome, context)
     if outcome.kind is OutcomeKind.SUCCESS:
-        return _succeeded(doc, now, doc.seq if watermark is None else watermark)
-    if outcome.kind.counts and doc.state is not BreakerState.DISABLED:
-        return _failed(doc, permit, outcome, turn)
+        return _record_success(doc, now, doc.seq if watermark is None else watermark)
+    if outcome.kind.is_breaker_failure and doc.state is not BreakerState.DISABLED:
+        return _record_failure(doc, permit, outcome, context)
     return doc, Effect.NOTHING
 
 
 def renew(doc: Document, permit: Permit, config: BreakerConfig, now: int, *, jitter: int = 0) -> tuple[Document, bool]:
-    """Extend a probe's lease, never beyond its longest time; False if the probe is not (or no longer) this permit's."""
-    doc = transitions.advance_clock(doc, Turn(config, now, jitter))
+    """Extend a probe's lease, at most to its maximum; False if the probe is not (or no longer) this permit's."""
+    doc = transitions.advance_clock(doc, Context(config, now, jitter))
     is_mine = doc.state is BreakerState.HALF_OPEN and not _is_stale(doc, permit)
-    if not is_mine and not _outlasts_a_hold(doc, permit):
+    if not is_mine and not _is_probe_under_hold(doc, permit):
         return doc, False
-    until = min(now + config.probe_lease_ms, doc.probe_since + transitions.longest(config, permit.longest_ms))
+    until = min(now + config.probe_lease_ms, doc.probe_since + transitions.max_probe_ms(config, permit.longest_ms))
     return (with_changes(doc, now, probe_until=until) if until > doc.probe_until else doc), True
 
 
 def command(doc: Document, order: Command, config: BreakerConfig, now: int, *, jitter: int = 0) -> Document:
-    """Carry out an admin's command. Only RESET closes a circuit that is held open; AUTO and the hold's end lead to a probe."""
-    doc = transitions.advance_clock(doc, Turn(config, now, jitter))
+    """Carry out an admin's command. Only RESET closes a breaker that is forced open; AUTO and the end of the hold lead to a probe."""
+    doc = transitions.advance_clock(doc, Context(config, now, jitter))
     by, why = sanitize(order.by, MAX_ACTOR_CHARS), sanitize(order.why)
     if order.action is Action.RESET:
         return enter_state(doc, BreakerState.CLOSED, now)
     if order.action is Action.AUTO:
-        return _automatic(doc, now)
+        return _return_to_auto(doc, now)
     if order.action is Action.FORCE_OPEN:
         until = 0 if order.duration_ms is None else now + order.duration_ms
         return enter_state(
@@ -157,16 +160,16 @@ def command(doc: Document, order: Command, config: BreakerConfig, now: int, *, j
             until=until,
             by=by,
             why=why,
-            **transitions.under_way(doc),
+            **transitions.probe_fields(doc),
         )
     state = BreakerState.DISABLED if order.action is Action.DISABLE else BreakerState.METRICS_ONLY
     return enter_state(doc, state, now, would_trip=doc.would_trip, by=by, why=why)
 
 
 def snapshot(doc: Document, config: BreakerConfig, now: int, *, total_failures: int = 0, degraded: bool = False) -> Snapshot:
-    """The circuit as people see it; `catch_up` first to see it as it is now."""
+    """The breaker as shown to people; call `catch_up` first for its current state."""
     is_open = doc.state is BreakerState.OPEN
-    code, number = trip_rule.longest(trip_rule.within(doc.run, config.failure_window_ms, now))
+    code, number = trip_rule.most_frequent(trip_rule.within_window(doc.run, config.failure_window_ms, now))
     return Snapshot(
         key=doc.key,
         state=doc.state,
@@ -175,8 +178,8 @@ def snapshot(doc: Document, config: BreakerConfig, now: int, *, total_failures: 
         updated_at=doc.updated_at,
         trips=doc.trips,
         opened_at=doc.opened_at or None,
-        probe_at=transitions.free_at(doc) if is_open else None,
-        cooldown_elapsed=is_open and now >= transitions.free_at(doc),
+        probe_at=transitions.next_probe_at(doc) if is_open else None,
+        cooldown_elapsed=is_open and now >= transitions.next_probe_at(doc),
         cooldown_ms=doc.cooldown_ms,
         reason_code=doc.reason_code,
         reason_count=doc.reason_count,
@@ -198,52 +201,52 @@ def snapshot(doc: Document, config: BreakerConfig, now: int, *, total_failures: 
 def _is_stale(doc: Document, permit: Permit) -> bool:
     if permit.epoch != doc.epoch or permit.token != doc.probe_token:
         return True
-    return doc.state is BreakerState.OPEN or doc.state is BreakerState.FORCED_OPEN  # nobody was let in in this epoch
+    return doc.state is BreakerState.OPEN or doc.state is BreakerState.FORCED_OPEN  # no job was admitted in this epoch
 
 
-def _outlasts_a_hold(doc: Document, permit: Permit) -> bool:
-    """Whether this is the probe that was under way when an admin held the circuit open."""
+def _is_probe_under_hold(doc: Document, permit: Permit) -> bool:
+    """Whether this is the probe that was running when an admin forced the breaker open."""
     return doc.state is not BreakerState.HALF_OPEN and permit.token != "" and permit.token == doc.probe_token
 
 
-def _judged(doc: Document, outcome: Outcome, turn: Turn) -> tuple[Document, Effect]:
+def _settle_probe(doc: Document, outcome: Outcome, context: Context) -> tuple[Document, Effect]:
     if outcome.kind is OutcomeKind.SUCCESS:
-        return transitions.closed(doc, turn), Effect.CLOSED
-    if outcome.kind.counts:
-        return transitions.reopened(doc, turn, outcome, trip_rule.folded((), outcome.code)), Effect.REOPENED
-    return transitions.probe_inconclusive(doc, turn), Effect.INCONCLUSIVE
+        return transitions.close(doc, context), Effect.CLOSED
+    if outcome.kind.is_breaker_failure:
+        return transitions.reopen(doc, context, outcome, trip_rule.fold_code((), outcome.code)), Effect.REOPENED
+    return transitions.retry_probe(doc, context), Effect.INCONCLUSIVE
 
 
-def _succeeded(doc: Document, now: int, watermark: int) -> tuple[Document, Effect]:
-    run, ramp = trip_rule.above(doc.run, watermark), transitions.ramp_succeeded(doc.ramp)
+def _record_success(doc: Document, now: int, watermark: int) -> tuple[Document, Effect]:
+    run, ramp = trip_rule.after_watermark(doc.run, watermark), transitions.advance_ramp(doc.ramp)
     if len(run) == len(doc.run) and ramp == doc.ramp:
         return doc, Effect.NOTHING
     return with_changes(doc, now, run=run, ramp=ramp), Effect.RESET
 
 
-def _failed(doc: Document, permit: Permit, outcome: Outcome, turn: Turn) -> tuple[Document, Effect]:
-    config, now, watching = turn.config, turn.now, doc.state is BreakerState.METRICS_ONLY
-    if watching and now < doc.probe_at:
-        return doc, Effect.NOTHING  # had it opened as it would have, this job would not have run
-    recent = trip_rule.within(doc.run, config.failure_window_ms, now)
-    code, seq = trip_rule.folded(recent, outcome.code), doc.seq + 1
-    run = trip_rule.added(recent, code, config.failure_threshold, seq=seq, at=now, job=sanitize_job_id(permit.job_id))
+def _record_failure(doc: Document, permit: Permit, outcome: Outcome, context: Context) -> tuple[Document, Effect]:
+    config, now, metrics_only = context.config, context.now, doc.state is BreakerState.METRICS_ONLY
+    if metrics_only and now < doc.probe_at:
+        return doc, Effect.NOTHING  # had the breaker really opened, this job would not have run
+    recent = trip_rule.within_window(doc.run, config.failure_window_ms, now)
+    code, seq = trip_rule.fold_code(recent, outcome.code), doc.seq + 1
+    run = trip_rule.add_failure(recent, code, config.failure_threshold, seq=seq, at=now, job=sanitize_job_id(permit.job_id))
     ramp = doc.ramp and replace(doc.ramp, failures=doc.ramp.failures + 1)
-    if not trip_rule.is_complete(run, code, config, now) and not _ramp_failed(ramp) and not outcome.is_rate_limit:
+    if not trip_rule.should_trip(run, code, config, now) and not _ramp_failed(ramp) and not outcome.is_rate_limit:
         return with_changes(doc, now, seq=seq, run=run, ramp=ramp), Effect.COUNTED
-    if watching:
-        shadow_until = now + transitions.next_wait(doc, turn, outcome)
+    if metrics_only:
+        shadow_until = now + transitions.next_wait(doc, context, outcome)
         return with_changes(doc, now, seq=seq, run=(), would_trip=doc.would_trip + 1, probe_at=shadow_until), Effect.WOULD_TRIP
-    return transitions.tripped(replace(doc, seq=seq), turn, outcome, code, trip_rule.count(run, code)), Effect.TRIPPED
+    return transitions.trip(replace(doc, seq=seq), context, outcome, code, trip_rule.count(run, code)), Effect.TRIPPED
 
 
 def _ramp_failed(ramp: Ramp | None) -> bool:
     return ramp is not None and ramp.failures >= transitions.RAMP_FAILURES
 
 
-def _automatic(doc: Document, now: int) -> Document:
+def _return_to_auto(doc: Document, now: int) -> Document:
     if doc.state is BreakerState.FORCED_OPEN:
-        return transitions.probe_due(doc, now, now)
+        return transitions.end_hold(doc, now, now)
     if doc.state in {BreakerState.DISABLED, BreakerState.METRICS_ONLY}:
         return enter_state(doc, BreakerState.CLOSED, now)
     return doc

@@ -1,6 +1,6 @@
-"""The moves of the breaker from one state to another: how it opens, lends its probe, closes, and what time alone does to it.
+"""The transitions of the breaker: how it opens, grants its probe, closes, and what happens by time alone.
 
-Pure. Each move takes a document and gives the next one; which move is due is decided in `machine.py`.
+Pure. Each takes a document and returns the next one; `machine.py` decides which transition is due.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from sickbay.domain.outcome import Outcome
 
 INCONCLUSIVE_WAIT_MS: Final = 1_000
 MAX_QUICK_PROBES: Final = 10
-"""Inconclusive probes after each other before the next waits a whole cooldown."""
+"""Consecutive inconclusive probes before the next waits a whole cooldown."""
 MAX_EXPIRIES: Final = 3
-"""Lost probers after each other that count as a failed probe."""
+"""Consecutive expired probe leases that count as a failed probe."""
 RAMP_START: Final = 2
 RAMP_PER_SUCCESS: Final = 2
 RAMP_SUCCESSES: Final = 8
@@ -44,40 +44,40 @@ MAX_RETRY_AFTER_MS: Final = 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
-    """What holds for one whole operation: the settings, the time and the caller's draw for the jitter."""
+class Context:
+    """Constant during one operation: the settings, the time and the jitter that the caller drew."""
 
     config: BreakerConfig
     now: int
     jitter: int
 
 
-def advance_clock(doc: Document, turn: Turn) -> Document:
-    """What time alone has made of the document; the same document if nothing. No state waits for a timer: any operation sees this."""
-    if turn.now < doc.updated_at:
-        doc = after_clock_step(doc, turn.now)
-    if doc.state is BreakerState.HALF_OPEN and turn.now >= doc.probe_until:
-        return _expired(doc, turn)
-    if doc.state is BreakerState.FORCED_OPEN and doc.until and turn.now >= doc.until:
-        doc = probe_due(doc, turn.now, doc.until)
-    if doc.probe_token and doc.state is not BreakerState.HALF_OPEN and turn.now >= doc.probe_until:
-        return with_changes(doc, turn.now, **NO_PROBE)
-    if doc.stable_at and turn.now >= doc.stable_at:
-        # The growth is forgotten, and a ramp that saw neither enough successes nor failures has lasted long enough.
-        return with_changes(doc, turn.now, trips=0, cooldown_ms=0, stable_at=0, ramp=None)
+def advance_clock(doc: Document, context: Context) -> Document:
+    """Apply what is due by time alone; returns the same document if nothing is. There are no timers: every operation calls this first."""
+    if context.now < doc.updated_at:
+        doc = after_clock_step(doc, context.now)
+    if doc.state is BreakerState.HALF_OPEN and context.now >= doc.probe_until:
+        return _expire_probe(doc, context)
+    if doc.state is BreakerState.FORCED_OPEN and doc.until and context.now >= doc.until:
+        doc = end_hold(doc, context.now, doc.until)
+    if doc.probe_token and doc.state is not BreakerState.HALF_OPEN and context.now >= doc.probe_until:
+        return with_changes(doc, context.now, **NO_PROBE)
+    if doc.stable_at and context.now >= doc.stable_at:
+        # The grown cooldown is reset, and a ramp that saw neither enough successes nor failures ends.
+        return with_changes(doc, context.now, trips=0, cooldown_ms=0, stable_at=0, ramp=None)
     return doc
 
 
-def tripped(doc: Document, turn: Turn, outcome: Outcome, code: str, number: int) -> Document:
+def trip(doc: Document, context: Context, outcome: Outcome, code: str, number: int) -> Document:
     """OPEN after a run of failures, a failed ramp, or a rate limit."""
-    cooldown = next_wait(doc, turn, outcome)
+    cooldown = next_wait(doc, context, outcome)
     return enter_state(
         doc,
         BreakerState.OPEN,
-        turn.now,
+        context.now,
         trips=doc.trips + 1,
-        opened_at=turn.now,
-        probe_at=turn.now + cooldown,
+        opened_at=context.now,
+        probe_at=context.now + cooldown,
         cooldown_ms=cooldown,
         reason_code=code,
         reason_count=number,
@@ -85,9 +85,9 @@ def tripped(doc: Document, turn: Turn, outcome: Outcome, code: str, number: int)
     )
 
 
-def reopened(doc: Document, turn: Turn, outcome: Outcome, code: str) -> Document:
-    """OPEN for another cooldown, because the probe failed."""
-    cooldown = next_wait(doc, turn, outcome)
+def reopen(doc: Document, context: Context, outcome: Outcome, code: str) -> Document:
+    """OPEN again for another cooldown, because the probe failed."""
+    cooldown = next_wait(doc, context, outcome)
     outage: OutageFields = outage_fields(doc) | {
         "trips": doc.trips + 1,
         "cooldown_ms": cooldown,
@@ -95,42 +95,42 @@ def reopened(doc: Document, turn: Turn, outcome: Outcome, code: str) -> Document
         "reason_count": doc.reason_count + 1 if code == doc.reason_code else 1,
         "reason_message": sanitize(outcome.message),
     }
-    return enter_state(doc, BreakerState.OPEN, turn.now, probe_at=turn.now + cooldown, **outage)
+    return enter_state(doc, BreakerState.OPEN, context.now, probe_at=context.now + cooldown, **outage)
 
 
-def grant_probe(doc: Document, turn: Turn, token: str, worker: str, job_id: str) -> Document:
-    """HALF_OPEN: the one probe belongs to whoever has the token, until its lease ends."""
+def grant_probe(doc: Document, context: Context, token: str, worker: str, job_id: str) -> Document:
+    """HALF_OPEN: the probe belongs to the holder of the token until its lease expires."""
     return enter_state(
         doc,
         BreakerState.HALF_OPEN,
-        turn.now,
+        context.now,
         probe_token=token,
         probe_worker=sanitize(worker),
         probe_job=sanitize(job_id),
-        probe_since=turn.now,
-        probe_until=turn.now + min(turn.config.probe_lease_ms, turn.config.probe_max_ms),
+        probe_since=context.now,
+        probe_until=context.now + min(context.config.probe_lease_ms, context.config.probe_max_ms),
         expiries=doc.expiries,
         inconclusive=doc.inconclusive,
         **outage_fields(doc),
     )
 
 
-def probe_inconclusive(doc: Document, turn: Turn) -> Document:
-    """OPEN with another probe soon: this one said nothing about the dependency."""
+def retry_probe(doc: Document, context: Context) -> Document:
+    """OPEN with another probe soon, because this one was inconclusive."""
     times = doc.inconclusive + 1
-    wait = INCONCLUSIVE_WAIT_MS if times < MAX_QUICK_PROBES else turn.config.cooldown_ms
+    wait = INCONCLUSIVE_WAIT_MS if times < MAX_QUICK_PROBES else context.config.cooldown_ms
     return enter_state(
-        doc, BreakerState.OPEN, turn.now, probe_at=turn.now + wait, expiries=doc.expiries, inconclusive=times, **outage_fields(doc)
+        doc, BreakerState.OPEN, context.now, probe_at=context.now + wait, expiries=doc.expiries, inconclusive=times, **outage_fields(doc)
     )
 
 
-def probe_due(doc: Document, now: int, since: int) -> Document:
-    """OPEN after a forced hold: the next job is the probe, as soon as one that was under way before the hold has ended."""
-    return enter_state(doc, BreakerState.OPEN, now, probe_at=since, **under_way(doc), **outage_fields(doc))
+def end_hold(doc: Document, now: int, since: int) -> Document:
+    """OPEN after a forced hold: the next job is the probe, once a probe from before the hold has ended."""
+    return enter_state(doc, BreakerState.OPEN, now, probe_at=since, **probe_fields(doc), **outage_fields(doc))
 
 
-def under_way(doc: Document) -> ProbeFields:
-    """What a hold must remember of a probe, so that no other runs beside it; nothing where none runs."""
+def probe_fields(doc: Document) -> ProbeFields:
+    """The fields of a running probe, kept through a forced hold so that no second one runs beside it; empty if none runs."""
     if not doc.probe_token:
         return {}
     return {
@@ -142,8 +142,8 @@ def under_way(doc: Document) -> ProbeFields:
     }
 
 
-def free_at(doc: Document) -> int:
-    """When an OPEN circuit lends its next probe: after the wait, and not beside one that outlasted a hold."""
+def next_probe_at(doc: Document) -> int:
+    """When an OPEN breaker grants its next probe: after the wait, and after a probe from before a hold."""
     return max(doc.probe_at, doc.probe_until)
 
 
@@ -152,53 +152,53 @@ def longest_cooldown(config: BreakerConfig) -> int:
     return max(config.max_cooldown_ms, config.cooldown_ms)
 
 
-def longest(config: BreakerConfig, run_ms: int) -> int:
-    """For how long a probe's lease may be extended: for as long as its run may take, and a little for its verdict to arrive."""
+def max_probe_ms(config: BreakerConfig, run_ms: int) -> int:
+    """How long a probe's lease may be extended: for the longest run, plus a little for its outcome to arrive."""
     return max(config.probe_max_ms, run_ms + 2 * config.probe_lease_ms)
 
 
-def closed(doc: Document, turn: Turn) -> Document:
-    """CLOSED by its probe; the growth stays until it has been closed for two cooldowns, whatever a Retry-After has asked for."""
-    ramp = Ramp(RAMP_START, 0, 0, turn.now) if turn.config.ramp else None
-    stable_at = turn.now + STABLE_COOLDOWNS * min(longest_cooldown(turn.config), max(doc.cooldown_ms, turn.config.cooldown_ms))
-    return enter_state(doc, BreakerState.CLOSED, turn.now, trips=doc.trips, cooldown_ms=doc.cooldown_ms, stable_at=stable_at, ramp=ramp)
+def close(doc: Document, context: Context) -> Document:
+    """CLOSED by a successful probe; the grown cooldown stays until the breaker has been closed for two cooldowns (not Retry-Afters)."""
+    ramp = Ramp(RAMP_START, 0, 0, context.now) if context.config.ramp else None
+    stable_at = context.now + STABLE_COOLDOWNS * min(longest_cooldown(context.config), max(doc.cooldown_ms, context.config.cooldown_ms))
+    return enter_state(doc, BreakerState.CLOSED, context.now, trips=doc.trips, cooldown_ms=doc.cooldown_ms, stable_at=stable_at, ramp=ramp)
 
 
-def ramp_granted(ramp: Ramp, now: int) -> Ramp | None:
-    """The ramp after one more permit: one that it has in hand, else one a second; None if it must wait."""
+def take_ramp_permit(ramp: Ramp, now: int) -> Ramp | None:
+    """The ramp after one more permit: one of those available, else one a second; None if none is available."""
     if ramp.permits > 0:
         return replace(ramp, permits=ramp.permits - 1, granted_at=now)
     return replace(ramp, granted_at=now) if now - ramp.granted_at >= RAMP_EVERY_MS else None
 
 
-def ramp_succeeded(ramp: Ramp | None) -> Ramp | None:
+def advance_ramp(ramp: Ramp | None) -> Ramp | None:
     """The ramp after a success; None when it is over."""
     if ramp is None or ramp.successes + 1 >= RAMP_SUCCESSES:
         return None
     return replace(ramp, permits=ramp.permits + RAMP_PER_SUCCESS, successes=ramp.successes + 1, failures=0)
 
 
-def _expired(doc: Document, turn: Turn) -> Document:
-    # The wait counts from the end of the lease, so it does not matter who looks when.
+def _expire_probe(doc: Document, context: Context) -> Document:
+    # The wait counts from the end of the lease, so it does not matter when this is noticed.
     times = doc.expiries + 1
     if times < MAX_EXPIRIES:
         lost_at = doc.probe_until
         return enter_state(
-            doc, BreakerState.OPEN, turn.now, probe_at=lost_at, expiries=times, inconclusive=doc.inconclusive, **outage_fields(doc)
+            doc, BreakerState.OPEN, context.now, probe_at=lost_at, expiries=times, inconclusive=doc.inconclusive, **outage_fields(doc)
         )
-    cooldown = _next_cooldown(doc, turn)
+    cooldown = _next_cooldown(doc, context)
     outage: OutageFields = outage_fields(doc) | {"trips": doc.trips + 1, "cooldown_ms": cooldown}
-    return enter_state(doc, BreakerState.OPEN, turn.now, probe_at=doc.probe_until + cooldown, **outage)
+    return enter_state(doc, BreakerState.OPEN, context.now, probe_at=doc.probe_until + cooldown, **outage)
 
 
-def next_wait(doc: Document, turn: Turn, outcome: Outcome) -> int:
+def next_wait(doc: Document, context: Context, outcome: Outcome) -> int:
     """How long until the probe: the cooldown, or longer if the dependency asked for that. A rate limit's own wait counts alone."""
     asked = min(outcome.retry_after_ms or 0, MAX_RETRY_AFTER_MS)
-    return asked if outcome.is_rate_limit else max(_next_cooldown(doc, turn), asked)
+    return asked if outcome.is_rate_limit else max(_next_cooldown(doc, context), asked)
 
 
-def _next_cooldown(doc: Document, turn: Turn) -> int:
+def _next_cooldown(doc: Document, context: Context) -> int:
     """The cooldown, doubled with each trip up to its maximum; by default the maximum is the cooldown itself."""
-    longest = longest_cooldown(turn.config)
-    grown = min(longest, turn.config.cooldown_ms * 2 ** min(doc.trips, MAX_DOUBLINGS))
-    return min(longest, grown + grown * turn.jitter // JITTER_SCALE) if doc.trips else grown
+    longest = longest_cooldown(context.config)
+    grown = min(longest, context.config.cooldown_ms << min(doc.trips, MAX_DOUBLINGS))
+    return min(longest, grown + grown * context.jitter // JITTER_SCALE) if doc.trips else grown

@@ -1,1 +1,1 @@
-"""The words and decisions of the domain: frozen dataclasses and pure functions. Standard library only."""
+"""The types and decisions of the domain: frozen dataclasses and pure functions. Standard library only."""

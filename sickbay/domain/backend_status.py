@@ -1,4 +1,4 @@
-"""How the parts behind a service are, as only their adapters know it. Pure."""
+"""The status of a service's backends, as their adapters know it. Pure."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ def _none() -> int:
 class BackendStatus:
     """Each is answered from memory, at any time.
 
-    `up` says of `broker`, `breakers`, `ledger` and `keys` whether they answer; without `breakers` circuits run degraded. `troubles` says of
-    the same in one sentence what keeps them from their work, also if they answer; "" if nothing does. `is_blocked`: the
-    broker takes no messages for want of memory or disk. `shut_here`: job types whose circuit refuses jobs in this process alone, because
-    Redis cannot be asked. `stale`: outcomes of runs that came too late to move a circuit, so far.
+    `up`: whether `broker`, `breakers`, `ledger` and `keys` answer; without `breakers` the breakers are degraded. `troubles`: by the same
+    names, a sentence that says why a backend does not work, even if it answers; "" if it works. `is_blocked`: the broker accepts no
+    messages because of its memory or disk alarm. `shut_here`: job types whose breaker refuses jobs in this process alone, because Redis
+    is unavailable. `stale`: how many outcomes came too late to change a breaker, so far.
     """
 
     up: Mapping[str, Callable[[], bool]] = field(default_factory=dict)

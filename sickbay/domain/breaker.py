@@ -1,6 +1,6 @@
-"""The words of the circuit breaker: what goes into the machine and what comes out (`machine.py` is the machine itself).
+"""The types of the circuit breaker: inputs and outputs of the machine (`machine.py`).
 
-Pure. Times are milliseconds since the epoch, spans are milliseconds.
+Pure. Times are milliseconds since the epoch, durations are milliseconds.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from sickbay.domain.job import DEFAULT_TENANT
 
 
 class BreakerKey(NamedTuple):
-    """Whose circuit: one per job type and tenant."""
+    """Identifies a breaker: one per job type and tenant."""
 
     job_type: str
     tenant: str = DEFAULT_TENANT
@@ -25,7 +25,7 @@ class BreakerKey(NamedTuple):
 
 
 class BreakerState(StrEnum):
-    """What a circuit does with the jobs of its type; the names of the contract's `Breaker.State`."""
+    """What a breaker does with the jobs of its type; the names of the contract's `Breaker.State`."""
 
     CLOSED = "CLOSED"
     OPEN = "OPEN"
@@ -36,12 +36,12 @@ class BreakerState(StrEnum):
 
     @property
     def refuses(self) -> bool:
-        """Whether jobs are parked (all of them, but for a probe)."""
+        """Whether jobs are parked (all but a probe)."""
         return self in {BreakerState.OPEN, BreakerState.HALF_OPEN, BreakerState.FORCED_OPEN}
 
 
 class PermitKind(StrEnum):
-    """In which capacity a job runs."""
+    """Why a job was admitted."""
 
     NORMAL = "normal"
     PROBE = "probe"
@@ -50,10 +50,10 @@ class PermitKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """The right to run one job once. It must be settled with the run's outcome; an old epoch or wrong token is stale and moves nothing.
+    """The right to run one job once. It must be settled with the run's outcome; an old epoch or wrong token is stale and has no effect.
 
-    `token` is the fencing token of a probe (empty otherwise); a probe must be renewed every `lease_ms` / 3 or it is given to another.
-    `longest_ms` is how long the run may take, as its asker said; a probe's lease can be extended for at least so long.
+    `token` is the fencing token of a probe (empty otherwise); a probe must be renewed every `lease_ms` / 3, or another worker gets it.
+    `longest_ms` is how long the run may take, according to the caller; a probe's lease can be extended for at least that long.
     """
 
     key: BreakerKey
@@ -67,7 +67,7 @@ class Permit:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """The circuit does not let the job run."""
+    """The breaker does not let the job run."""
 
     key: BreakerKey
     state: BreakerState
@@ -75,7 +75,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A circuit as it is at one moment, for people and for the contract's `Breaker`; None where a field says nothing in this state."""
+    """A breaker at one moment, for people and for the contract's `Breaker`; fields without meaning in this state are None."""
 
     key: BreakerKey
     state: BreakerState
@@ -101,11 +101,11 @@ class Snapshot:
     would_have_tripped: int = 0
     degraded: bool = False
     now: int = field(default=0, compare=False)
-    """When this was so, by the clock that all other times here are of: what is still to come is told by it, not by a clock of one's own."""
+    """When the snapshot was taken, by the clock of all other times in it: compute remaining times from it, not from a local clock."""
 
 
 class Action(StrEnum):
-    """What an admin can command."""
+    """The commands of an admin."""
 
     RESET = "reset"
     FORCE_OPEN = "force-open"
@@ -126,7 +126,7 @@ class Command:
 
 @dataclass(frozen=True, slots=True)
 class BreakerConfig:
-    """The numbers of the machine; the settings of the same names are documented in docs/configuration.md."""
+    """The parameters of the machine; the settings of the same names are documented in docs/configuration.md."""
 
     failure_threshold: int = 5
     cooldown_ms: int = 60_000
@@ -138,4 +138,4 @@ class BreakerConfig:
     """What the cooldown grows to while probes fail; it does not grow if this is not above it."""
     probe_lease_ms: int = 15_000
     probe_max_ms: int = 120_000
-    """How long a probe's lease is extended at most, unless its run may take longer (`Permit.longest_ms`)."""
+    """The longest total lease of a probe, unless its run may take longer (`Permit.longest_ms`)."""

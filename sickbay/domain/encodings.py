@@ -1,4 +1,4 @@
-"""Says of a message that could not be read how its body is packed or written, where that is the reason. Pure."""
+"""Recognises the compression or encoding of a message that could not be read, where that is the reason. Pure."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import Final
 
 _MAX_CHARS: Final = 100
 _PLAIN: Final = frozenset({"utf-8", "utf8", "us-ascii", "ascii", "identity", "binary", "8bit"})
-"""Content encodings that say nothing against a body."""
-_BEGINS: Final = {
+"""Content encodings that plain JSON may have."""
+_SIGNATURES: Final = {
     b"\x1f\x8b": "gzip",
     b"\x28\xb5\x2f\xfd": "zstd",
     b"\x04\x22\x4d\x18": "lz4",
@@ -24,10 +24,10 @@ _BEGINS: Final = {
 }
 
 
-def explained(why: str, body: bytes, encoding: str) -> str:
-    """Why a message could not be read; `encoding` is what its publisher says of it (`Delivery.encoding`)."""
+def explain(why: str, body: bytes, encoding: str) -> str:
+    """Why a message could not be read; `encoding` is what its publisher declared (`Delivery.encoding`)."""
     if encoding and encoding.lower() not in _PLAIN:
         found = f"its content encoding is {encoding[:_MAX_CHARS]!r}"
     else:
-        found = next((f"its body looks like {name}" for begin, name in _BEGINS.items() if body.startswith(begin)), "")
+        found = next((f"its body looks like {name}" for signature, name in _SIGNATURES.items() if body.startswith(signature)), "")
     return f"{why} ({found}, and only plain JSON in UTF-8 is supported)" if found else why

@@ -1,21 +1,21 @@
-"""The errors of Sickbay: one tree, each with the reason of the contract; only the doors (gRPC, REST, CLI) translate them.
+"""The errors of Sickbay: one tree, each with the reason of the contract; only gRPC, REST and the CLI translate them.
 
     SickbayError
     |-- InvalidArgument      the request is wrong; the message says what to correct
-    |   `-- Unstorable       a database refuses a value, and always will: asking again is of no use
+    |   `-- Unstorable       a database rejects a value, and always will: do not retry
     |-- NotFound             no such job or breaker
     |-- AlreadyExists        the idempotency key belongs to another request
-    |-- Aborted              somebody else was first: read again, then repeat
+    |-- Aborted              another client was first: read again, then repeat
     |-- FailedPrecondition   not allowed in this state, or a setting is missing
-    |-- Unavailable          a server behind us does not answer; nothing is lost, repeat later
-    |   `-- Refused          the same, and what was asked for has certainly not happened
-    |-- ResourceExhausted    a bound is reached: of names, of watches; the message says which, and what to do
+    |-- Unavailable          a backend does not answer; nothing is lost, retry later
+    |   `-- Refused          the same, and the operation has certainly not happened
+    |-- ResourceExhausted    a limit is reached: of names, of watches; the message says which, and what to do
     `-- SettingsError        a variable or an option is wrong; the program does not start
         `-- MissingSetting   a variable that has no default is not set
 
-    JobError                 what a handler raises to say how its run failed (not a SickbayError: it is an outcome)
+    JobError                 raised by a handler to say how its run failed (not a SickbayError: it is an outcome)
 
-Messages are written for the client and never carry a driver's or Python's own words.
+Messages are written for the client and never contain the text of a driver's or Python's exception.
 """
 
 from __future__ import annotations
@@ -56,14 +56,14 @@ class ErrorReason(StrEnum):
 
 
 class SickbayError(Exception):
-    """Base of all errors that a door may show; `str()` is the message for the client."""
+    """Base of all errors that a client may see; `str()` is the message for it."""
 
     default_reason: ClassVar[ErrorReason] = ErrorReason.INTERNAL
     exit_code: ClassVar[int] = 1
-    """Of a process that cannot start because of it."""
+    """The exit code of a process that cannot start because of this error."""
 
     def __init__(self, message: str, reason: ErrorReason | None = None) -> None:
-        """Take the sentence for the client and, where it differs from the class's own, the reason."""
+        """Set the message for the client and, where it differs from the class's default, the reason."""
         super().__init__(message)
         self.reason = reason or self.default_reason
 
@@ -75,7 +75,7 @@ class InvalidArgument(SickbayError):
 
 
 class Unstorable(InvalidArgument):
-    """A database refuses a value (a NUL in a text, a number too large), and always will: nothing was written, asking again is of no use."""
+    """A database rejects a value (a NUL in a text, a number too large), and always will: nothing was written; do not retry."""
 
 
 class NotFound(SickbayError):
@@ -91,7 +91,7 @@ class AlreadyExists(SickbayError):
 
 
 class Aborted(SickbayError):
-    """Somebody else was first: read again, then repeat."""
+    """Another client was first: read again, then repeat."""
 
     default_reason = ErrorReason.ETAG_MISMATCH
 
@@ -103,53 +103,53 @@ class FailedPrecondition(SickbayError):
 
 
 class Unavailable(SickbayError):
-    """A server behind us does not answer; nothing is lost. `retry_after` is the advised wait in seconds."""
+    """A backend does not answer; nothing is lost. `retry_after` is the advised wait in seconds."""
 
     default_reason = ErrorReason.BACKEND_UNAVAILABLE
 
     def __init__(self, message: str, reason: ErrorReason | None = None, *, retry_after: float = 1.0) -> None:
-        """Take the sentence, the reason and the advised wait in seconds."""
+        """Set the message, the reason and the advised wait in seconds."""
         super().__init__(message, reason)
         self.retry_after = retry_after
 
 
 class Refused(Unavailable):
-    """What was asked for has certainly not happened."""
+    """The operation has certainly not happened."""
 
 
 class ResourceExhausted(SickbayError):
-    """A bound is reached. `retry_after` is the advised wait in seconds."""
+    """A limit is reached. `retry_after` is the advised wait in seconds."""
 
     default_reason = ErrorReason.TOO_MANY_NAMES
 
     def __init__(self, message: str, reason: ErrorReason | None = None, *, retry_after: float = 1.0) -> None:
-        """Take the sentence, the reason and the advised wait in seconds."""
+        """Set the message, the reason and the advised wait in seconds."""
         super().__init__(message, reason)
         self.retry_after = retry_after
 
 
 class SettingsError(SickbayError):
-    """A variable or an option is wrong; one sentence that names it."""
+    """A variable or an option is wrong; the message names it."""
 
     default_reason = ErrorReason.NOT_CONFIGURED
 
 
 class MissingSetting(SettingsError):
-    """A variable that has no default is not set, or still has an example's value; the sentence says what to set.
+    """A variable that has no default is not set, or still has an example's value; the message says what to set.
 
-    Exit code 2, as for a command without its argument.
+    Exit code 2, as for a missing argument of a command.
     """
 
     exit_code = 2
 
 
 class JobError(Exception):
-    """What a handler raises to say how its run failed.
+    """Raised by a handler to say how its run failed.
 
     `code` matches `[A-Z0-9_]{1,48}`; its kind comes from `sickbay.domain.outcome.kind_of` unless `kind` is given.
-    `retry_after` (seconds) delays the next attempt, and is the least cooldown should this failure open the circuit; with the code
-    RATE_LIMITED it opens the circuit at once and for just that long.
-    `message` may be anything that has a text, for example the exception that was caught. It can be pickled, as processes' pools do.
+    `retry_after` (seconds) delays the next attempt, and is the minimum cooldown if this failure opens the breaker; with the code
+    RATE_LIMITED it opens the breaker at once and for exactly that long.
+    `message` may be anything that `str()` accepts, for example the exception that was caught. It can be pickled, as process pools do.
     """
 
     __module__ = "sickbay"  # where users import it from, so what tracebacks call it
@@ -157,7 +157,7 @@ class JobError(Exception):
     def __init__(
         self, code: str, message: object = "", *, kind: OutcomeKind | KindName | None = None, retry_after: float | None = None
     ) -> None:
-        """Raise ValueError if the code, the kind or the wait cannot be meant."""
+        """Raise ValueError if the code, the kind or the wait is invalid."""
         words = message if type(message) is str else "" if message is None else text_of(message)
         super().__init__(f"{code}: {words}" if words else code)
         if not is_a(code, str) or not is_code(code):
@@ -179,7 +179,7 @@ class JobError(Exception):
 
 
 def _job_error(cls: type[JobError], args: tuple[object, ...], state: dict[str, object]) -> JobError:
-    """Made again as it was, without asking its class how it is made."""
+    """Restore a pickled error without calling its class's `__init__`."""
     error = cls.__new__(cls, *args)
     error.args = args
     vars(error).update(state)

@@ -18,12 +18,12 @@ CODE_PATTERN: Final = r"[A-Z0-9_]{1,48}"
 DEFAULT_TENANT: Final = "default"
 MAX_PAYLOAD_BYTES: Final = 1024 * 1024
 MAX_DIGITS: Final = 4_300
-"""Of an integer in a payload: what Python reads unless told otherwise (`sys.set_int_max_str_digits`)."""
+"""The digits of an integer in a payload: what Python reads by default (`sys.set_int_max_str_digits`)."""
 MAX_FAILURES: Final = 10
 MAX_MESSAGE_CHARS: Final = 500
 MAX_TRACEBACK_BYTES: Final = 4_000
 MAX_TRACEBACKS_BYTES: Final = 8_000
-"""Of all failures of a job together: its messages stay small, and so do the ledger's rows."""
+"""The limit for all failures of a job together: its messages stay small, and so do the ledger's rows."""
 
 _NAME: Final = re.compile(NAME_PATTERN)
 _CODE: Final = re.compile(CODE_PATTERN)
@@ -34,7 +34,7 @@ class PayloadUnreadable(ValueError):
 
 
 class JobState(StrEnum):
-    """Where a job is on its way; the names of the contract's `Job.State`."""
+    """The state of a job; the names of the contract's `Job.State`."""
 
     QUEUED = "QUEUED"
     RUNNING = "RUNNING"
@@ -57,7 +57,7 @@ class JobState(StrEnum):
 
     @property
     def in_quarantine(self) -> bool:
-        """Whether the job lies in quarantine, parked or quarantined."""
+        """Whether the job is in quarantine, parked or quarantined."""
         return self.rank == _SET_ASIDE
 
 
@@ -91,7 +91,7 @@ class Reason(StrEnum):
 class Failure:
     """One failed run: when (ms), in which generation and attempt, with which code, and what the handler said.
 
-    `traceback` is text that says where (`traceback_text.py`), at most MAX_TRACEBACK_BYTES of UTF-8; empty if nobody knows.
+    `traceback` is text (`traceback_text.py`), at most MAX_TRACEBACK_BYTES of UTF-8; empty if unknown.
     """
 
     at: int
@@ -107,7 +107,7 @@ class Job:
     """One unit of work, as a handler receives it.
 
     Handlers run at least once: use `idempotency_key` when an effect must not happen twice. `trace` is the context of the trace that the
-    job belongs to (see `trace.py`), empty if nobody traces.
+    job belongs to (see `trace.py`), empty without tracing.
     """
 
     job_id: str
@@ -125,14 +125,14 @@ class Job:
 
     @property
     def payload(self) -> dict[str, Any]:
-        """The content as a dictionary, decoded at the first use.
+        """The content as a dictionary, decoded at first use.
 
-        Raises PayloadUnreadable if the bytes cannot be read as a JSON object, which the Job API lets nobody submit. A run that fails after
-        that failed for this reason (PAYLOAD_UNREADABLE), whatever the handler makes of it.
+        Raises PayloadUnreadable if the bytes are not a JSON object, which the Job API does not accept. A run that fails after that has
+        the code PAYLOAD_UNREADABLE, whatever the handler raises.
         """
         if self._payload is None:
             try:
-                object.__setattr__(self, "_payload", _decoded(self.payload_json))
+                object.__setattr__(self, "_payload", _decode(self.payload_json))
             except PayloadUnreadable as error:
                 object.__setattr__(self, "_unreadable", str(error))
                 raise
@@ -140,34 +140,34 @@ class Job:
 
     @property
     def unreadable(self) -> str:
-        """Why somebody could not read `payload`; empty if nobody has tried in vain."""
+        """Why reading `payload` failed; empty if it did not, or was not tried."""
         return self._unreadable
 
     @property
     def idempotency_key(self) -> str:
-        """The same for every run of this job in this generation; hand it to the service you call."""
+        """The same for every run of this job in this generation; pass it to the service you call."""
         return f"{self.job_id}.{self.generation}"
 
     @property
     def is_fresh(self) -> bool:
-        """Whether no other copy of this job can have run, as far as the copy itself can tell."""
+        """Whether, by its own fields, no other copy of this job can have run."""
         return self.attempt == 0 and self.generation == 0 and not self.maybe_duplicate
 
     def failed(self, failure: Failure) -> Job:
-        """The job with one more failure remembered, the oldest dropped beyond ten; the attempt is not charged."""
-        return replace(self, failures=remembered((*self.failures, failure)))
+        """The job with one more failure, the oldest dropped beyond ten; the attempt stays the same."""
+        return replace(self, failures=newest_failures((*self.failures, failure)))
 
     def charged(self) -> Job:
-        """The copy that goes to its next attempt."""
+        """The copy for the next attempt."""
         return replace(self, attempt=self.attempt + 1)
 
 
 @dataclass(frozen=True, slots=True)
 class JobEvent:
-    """What a service tells the ledger about a job: it is now in `state`, since `at`.
+    """An event for the ledger: since `at` the job is in `state`.
 
-    `job` carries its payload when it is set aside, and may when it is accepted. `run` names one execution (two different runs that both
-    succeed are a duplicate; one run told twice is a replay). `started_at` is the begin of that run, None if there was none.
+    `job` has its payload when it is set aside, and may have it when it is accepted. `run` names one execution (two different runs that
+    both succeed are a duplicate; one run reported twice is a replay). `started_at` is the start of that run, None if there was none.
     `duplicate` marks a copy that was dropped because a later one exists: it is counted and changes nothing else.
     """
 
@@ -185,7 +185,7 @@ class JobEvent:
 
 @dataclass(frozen=True, slots=True)
 class StateChange:
-    """One line of a job's history."""
+    """One entry of a job's history."""
 
     at: int
     state: JobState
@@ -198,7 +198,7 @@ class StateChange:
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """A job as the ledger knows it. `job.payload_json` is empty unless the job is set aside."""
+    """A job as stored in the ledger. `job.payload_json` is empty unless the job is set aside."""
 
     job: Job
     state: JobState
@@ -210,7 +210,7 @@ class JobRecord:
     fingerprint: str = ""
 
 
-def _decoded(text: bytes) -> dict[str, Any]:
+def _decode(text: bytes) -> dict[str, Any]:
     try:
         decoded = json.loads(text)
     except json.JSONDecodeError as error:
@@ -226,8 +226,8 @@ def _decoded(text: bytes) -> dict[str, Any]:
     return decoded
 
 
-def remembered(failures: Sequence[Failure]) -> tuple[Failure, ...]:
-    """The newest ten, oldest first; the newest tracebacks that MAX_TRACEBACKS_BYTES have room for, each whole or not at all."""
+def newest_failures(failures: Sequence[Failure]) -> tuple[Failure, ...]:
+    """The newest ten, oldest first; of their tracebacks the newest that fit into MAX_TRACEBACKS_BYTES, each whole or not at all."""
     left, kept = MAX_TRACEBACKS_BYTES, []
     for failure in reversed(failures[-MAX_FAILURES:]):
         size = len(failure.traceback.encode("utf-8", "replace"))
@@ -237,7 +237,7 @@ def remembered(failures: Sequence[Failure]) -> tuple[Failure, ...]:
 
 
 def last_bytes(text: str, most: int) -> str:
-    """The end of a text, at most `most` bytes of UTF-8 together with the dots that stand for the rest."""
+    """The end of a text, at most `most` bytes of UTF-8 including the dots that replace the rest."""
     data = text.encode("utf-8", "replace")
     if len(data) <= most:
         return text

@@ -1,6 +1,6 @@
-"""How much of a port its clients may take, and of a service's watches, and how long each may keep us waiting. Pure.
+"""Limits and timeouts of ports and watches. Pure.
 
-One law behind the defaults: no peer takes more than half of anything, so that there is room for others whatever one does.
+One rule behind the defaults: no peer gets more than half of anything, so that there is always room for others.
 """
 
 from __future__ import annotations
@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from typing import Final, Self
 
 RESERVE: Final = 4_096
-"""Files that are kept for servers, the data folder and handlers; half of what the process may open where that is less."""
+"""Files reserved for servers, the data folder and handlers; half of what the process may open where that is less."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """The bounds of a gRPC port and of watches that have a setting each; times in seconds."""
+    """The configurable limits of a gRPC port and of watches; times in seconds."""
 
     connections: int = 4_096
     connections_per_peer: int = 2_048
@@ -29,7 +29,7 @@ class Limits:
     watches_per_peer: int = 2_500
 
     def within(self, files: int, ports: int) -> Self:
-        """The same for a process that may open `files` and has `ports`: all of them together leave the reserve."""
+        """The same for a process that may open `files` and has `ports`: all ports together leave the reserve."""
         room = room_for_connections(files, ports)
         if self.connections <= room:
             return self
@@ -38,7 +38,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class HttpLimits:
-    """The bounds of an HTTP port that have a setting each, called HTTP_ and the name in capitals; times in seconds."""
+    """The configurable limits of an HTTP port; each setting is HTTP_ and the name in capitals; times in seconds."""
 
     max_connections: int = 4_096
     max_connections_per_peer: int = 2_048
@@ -58,5 +58,5 @@ class HttpLimits:
 
 
 def room_for_connections(files: int, ports: int) -> int:
-    """How many connections each of so many ports of a process may have, so that the reserve is left."""
+    """How many connections each port of a process may have, so that the reserve is left."""
     return max(16, (files - min(RESERVE, files // 2)) // ports)

@@ -1,6 +1,6 @@
-"""What a run of a job came to, and what kind of failure an error code stands for (`breaker.md`, table "Outcomes").
+"""The outcome of a run, and the kind of failure of each error code (`breaker.md`, table "Outcomes").
 
-Pure. The kind decides everything else: whether the run is retried, counts towards opening the circuit, and what it proves as a probe.
+Pure. The kind decides everything else: whether the run is retried, counts towards opening the breaker, and what it proves as a probe.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ class OutcomeKind(StrEnum):
     SYSTEMIC = "systemic"
     """The dependency is down or overloaded: retried, counts."""
     TRANSIENT = "transient"
-    """A passing trouble, counted under its own code: retried, counts."""
+    """A temporary error, counted under its own code: retried, counts."""
     DATA = "data"
     """This job's own fault: retried as documented, never counts, proves nothing as a probe."""
     UNKNOWN = "unknown"
     """Any other exception: retried, counts."""
     CANCELLED = "cancelled"
-    """The run was broken off by us: redelivered, nothing charged, proves nothing."""
+    """The run was cancelled by the worker: redelivered, not charged, proves nothing."""
 
     @property
-    def counts(self) -> bool:
-        """Whether such a failure counts towards opening the circuit."""
+    def is_breaker_failure(self) -> bool:
+        """Whether such a failure counts towards opening the breaker."""
         return self in {OutcomeKind.SYSTEMIC, OutcomeKind.TRANSIENT, OutcomeKind.UNKNOWN}
 
 
@@ -48,7 +48,7 @@ KINDS: Final[dict[str, OutcomeKind]] = {
     "NOT_FOUND": OutcomeKind.DATA,
     "PAYLOAD_UNREADABLE": OutcomeKind.DATA,
 }
-"""The codes everybody means the same by; a handler may map more, or say the kind itself."""
+"""The well-known codes; a handler may map more, or state the kind itself."""
 
 RATE_LIMIT_CODES: Final = frozenset({"RATE_LIMITED", "HTTP_429"})
 """With a Retry-After they say that everybody has to wait, not only this job."""
@@ -58,7 +58,7 @@ HTTP_CLIENT_ERRORS: Final = range(400, 500)
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one run came to. `retry_after_ms` is the wait the dependency asked for, None if it did not; `traceback` says where it failed."""
+    """The result of one run. `retry_after_ms` is the wait the dependency asked for, None if none; `traceback` says where it failed."""
 
     kind: OutcomeKind
     code: str = ""
@@ -76,7 +76,7 @@ SUCCESS: Final = Outcome(OutcomeKind.SUCCESS)
 
 
 def kind_of(code: str) -> OutcomeKind:
-    """The kind of a code: the table's, HTTP_4xx and HTTP_5xx by their hundreds, else UNKNOWN."""
+    """The kind of a code: from the table, HTTP_4xx and HTTP_5xx by their class, else UNKNOWN."""
     known = KINDS.get(code)
     if known is not None:
         return known

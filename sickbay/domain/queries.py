@@ -1,4 +1,4 @@
-"""What is asked of the ledger and what it answers; the verbs are in `ports.py`.
+"""Queries to the ledger and their answers; the methods are in `ports`.
 
 Pure. Times are milliseconds since the epoch.
 """
@@ -39,7 +39,7 @@ class QuarantineQuery:
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """One page of an answer; `cursor` continues it, empty on the last page. `total` counts all matches where it is asked for."""
+    """One page of an answer; `cursor` continues it, empty on the last page. `total` counts all matches where requested."""
 
     items: Sequence[T]
     cursor: str = ""
@@ -72,7 +72,7 @@ class PayloadRevision:
 
 @dataclass(frozen=True, slots=True)
 class QuarantinedJob:
-    """A set-aside job with everything a person needs to judge it."""
+    """A set-aside job with everything a person needs to decide about it."""
 
     record: JobRecord
     revisions: Sequence[PayloadRevision]
@@ -81,7 +81,7 @@ class QuarantinedJob:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseLease:
-    """A job taken out of quarantine, to be published. `job` has its payload and the next generation already."""
+    """A job leased from quarantine, to be published. `job` already has its payload and the next generation."""
 
     job: Job
     actor: str = ""
@@ -89,7 +89,7 @@ class ReleaseLease:
 
 @dataclass(frozen=True, slots=True)
 class JobEdit:
-    """What a person changes on the way back; None keeps."""
+    """Changes to a job on resubmit; None keeps the value."""
 
     payload_json: bytes | None = None
     job_type: str | None = None
@@ -97,7 +97,7 @@ class JobEdit:
 
 @dataclass(frozen=True, slots=True)
 class DuplicateCheck:
-    """What the ledger says to a copy that may not be the only one.
+    """What the ledger knows about a copy that may not be the only one.
 
     `superseded`: a later copy exists, drop this one. `crashes`: how many workers died while they ran this copy as a suspect.
     """
@@ -108,7 +108,7 @@ class DuplicateCheck:
 
 @dataclass(frozen=True, slots=True)
 class LostQuery:
-    """Which unfinished jobs to look at: those of which nothing was heard since `before` (ms), or those named, whatever their state.
+    """Which unfinished jobs to look at: those without an event since `before` (ms), or those named, whatever their state.
 
     Other empty fields do not filter.
     """
@@ -120,8 +120,8 @@ class LostQuery:
 
 
 @dataclass(frozen=True, slots=True)
-class Unheard:
-    """A job that may be lost; whether the ledger has its payload, and whether it is just being brought back."""
+class LostCandidate:
+    """A job that may be lost; whether the ledger has its payload, and whether it is already being requeued."""
 
     record: JobRecord
     has_payload: bool
@@ -129,8 +129,8 @@ class Unheard:
 
 
 @dataclass(frozen=True, slots=True)
-class Oldest:
-    """Since when (ms) nothing was heard of the job of this state and type that was heard of longest ago."""
+class OldestJob:
+    """The time (ms) of the last event of the job, of this state and type, whose last event is the oldest."""
 
     state: JobState
     job_type: str
@@ -141,8 +141,8 @@ class Oldest:
 class RequeueOrder:
     """How to treat jobs that may be lost.
 
-    `validate_only`: only say what would be done. `even_if_waiting`: also those whose copy may still wait in a queue.
-    `discard_without_payload`: close those that cannot be brought back.
+    `validate_only`: only report what would be done. `even_if_waiting`: also those whose copy may still be in a queue.
+    `discard_without_payload`: discard those that cannot be requeued.
     """
 
     actor: str = ""
@@ -152,7 +152,7 @@ class RequeueOrder:
 
 
 class Verdict(StrEnum):
-    """What became of a job that may have been lost; the names of the contract's `RequeuedJob.Outcome`."""
+    """The result for a job that may have been lost; the names of the contract's `RequeuedJob.Outcome`."""
 
     REQUEUED = "REQUEUED"
     DISCARDED = "DISCARDED"
@@ -166,7 +166,7 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Requeued:
-    """A job, what became of it, and why, in a sentence."""
+    """A job, the result for it, and the reason in a sentence."""
 
     record: JobRecord
     verdict: Verdict
@@ -174,8 +174,8 @@ class Requeued:
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """What those who run jobs said of held ones: of which a run has `begun`, and how many consumers of jobs have answered."""
+class HoldAnswer:
+    """What workers answered about held jobs: those of which a run has `begun`, and how many consumers of jobs have answered."""
 
     begun: frozenset[str]
     workers: int
@@ -183,7 +183,7 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """What became of an idempotency key. `job_id` and `submitted_at` are those of the first request."""
+    """The owner of an idempotency key. `job_id` and `submitted_at` are those of the first request."""
 
     job_id: str
     submitted_at: int
@@ -201,21 +201,21 @@ class Accepted:
 
 @dataclass(slots=True)
 class ReconcileResult:
-    """What one round did; `number` grows from round to round, and is about the time of its begin (ms)."""
+    """The result of one round; `number` grows from round to round, and is about the time of its start (ms)."""
 
     number: int
     ghosts: int = 0
     kept: int = 0
-    told: int = 0
-    remade: int = 0
-    left: int = 0
-    """Copies that make trouble and were not looked at, or in vain."""
-    around: bool = False
+    adopted: int = 0
+    recreated: int = 0
+    skipped: int = 0
+    """Copies that cannot be processed: checked in vain, or not checked again yet."""
+    wrapped: bool = False
     highest_mark: int = 0
-    """Of the copies met: the round that moved one of them last."""
+    """The latest round that moved one of the copies."""
     seen: set[tuple[str, int, int]] = field(default_factory=set)
 
     @property
     def passed(self) -> int:
-        """Copies that were looked at and made no trouble."""
+        """Copies that were processed."""
         return self.ghosts + self.kept

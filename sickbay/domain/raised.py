@@ -1,7 +1,7 @@
-"""Reading what a handler has raised, which may lie or break at every touch: nothing here raises, and every text is clean and bounded.
+"""Reads exceptions of handlers, whose code may raise or lie: nothing here raises, and every text is clean and bounded.
 
-An exception's class may be written in any way: `__str__`, properties and `__getattr__` run foreign code that can raise anything, even
-`KeyboardInterrupt`. What a class *is* comes from `type`'s own slots, which no class can override.
+`__str__`, properties and `__getattr__` of an exception run foreign code that can raise anything, even `KeyboardInterrupt`. What a class
+*is* comes from `type`'s own slots, which no class can override.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from sickbay.domain.job import MAX_MESSAGE_CHARS
 MAX_WAIT_MS: Final = 86_400_000
 """A day: the longest wait a handler or its dependency can ask for."""
 MAX_PARTS: Final = 5_000
-"""As many exceptions of nested groups are looked at."""
+"""The most exceptions of nested groups that are looked at."""
 MAX_CAUSES: Final = 20
 MAX_READ_CHARS: Final = 20_000
-"""So much of a text is looked at for secrets before it is cut to what is kept."""
+"""How much of a text is searched for secrets before it is cut."""
 BORDER_CHARS: Final = 4_000
-"""Of a text that is longer: what comes before its border may be the first half of a secret, a private key for example."""
+"""How much is dropped at the end of a longer text: it may be the first half of a secret, for example of a private key."""
 
 Redact = Callable[[str], str]
-"""Never raises; the same text again, or what may be told of it."""
+"""Takes secrets out of a text; never raises."""
 
 _UNWRITABLE: Final = re.compile("[\x00\ud800-\udfff]")
 _QUOTED: Final = re.compile(r", input_value=(?:[^\n]*(?=, input_type=)|[^\n]*)")
@@ -38,7 +38,7 @@ _cause: Final = cast("Any", BaseException).__cause__.__get__
 
 
 def is_a(value: object, cls: type) -> bool:
-    """`isinstance` by what the value's class is, whatever its `__class__` says."""
+    """`isinstance` by the real type of the value, whatever its `__class__` says."""
     return issubclass(type(value), cls)
 
 
@@ -53,7 +53,7 @@ def class_name(cls: type) -> str:
 
 
 def full_name(cls: type) -> tuple[str, str]:
-    """Module and qualified name of a class, each empty if it is no text."""
+    """Module and qualified name of a class, each empty if it is not a string."""
     try:
         module = _module(cls)
     except AttributeError:  # made where nothing has a name
@@ -62,7 +62,7 @@ def full_name(cls: type) -> tuple[str, str]:
 
 
 def plain(value: object) -> str:
-    """The value as an exact `str`, without anything a subclass may have overridden; empty if it is none."""
+    """The value as an exact `str`, without anything a subclass may have overridden; empty if it is not a string."""
     return str.__str__(value) if is_a(value, str) else ""
 
 
@@ -75,23 +75,23 @@ def attribute(owner: object, name: str) -> Any:
 
 
 def clean(text: str, limit: int = MAX_MESSAGE_CHARS) -> str:
-    """At most `limit` characters that UTF-8 and every store can hold: NULs and halves of surrogate pairs are written as escapes."""
+    """At most `limit` characters that UTF-8 and every store can hold: NULs and lone surrogates are escaped."""
     return _UNWRITABLE.sub(_escaped, text[:limit])[:limit]
 
 
 def unchanged(text: str) -> str:
-    """What takes nothing out of a text."""
+    """The `Redact` that changes nothing."""
     return text
 
 
 def short(text: str, redact: Redact = unchanged, limit: int = MAX_MESSAGE_CHARS) -> str:
-    """What may be told of a text, clean. Secrets are taken out before it is cut, for half a secret looks like none."""
+    """The text without secrets, clean and cut. Secrets are taken out first, because half a secret would not be recognised."""
     if redact is unchanged:
         return clean(text, limit)
-    told = redact(clean(text, MAX_READ_CHARS))
+    redacted = redact(clean(text, MAX_READ_CHARS))
     if len(text) > MAX_READ_CHARS:
-        told = told[:-BORDER_CHARS] or f"(withheld: a text of {len(text)} characters)"
-    return clean(told, limit)
+        redacted = redacted[:-BORDER_CHARS] or f"(withheld: a text of {len(text)} characters)"
+    return clean(redacted, limit)
 
 
 def _escaped(found: re.Match[str]) -> str:
@@ -99,9 +99,9 @@ def _escaped(found: re.Match[str]) -> str:
 
 
 def message_of(error: BaseException) -> str:
-    """What the exception says, its class's name if it says nothing, and what went wrong if it cannot say it; see `text_of`.
+    """The text of the exception, or its class's name if that is empty; see `text_of`.
 
-    Pydantic quotes what it was given, which is the payload: that is left out.
+    Pydantic quotes its input, which is the payload: that is left out.
     """
     text = text_of(error)
     if full_name(type(error))[0].startswith("pydantic"):
@@ -110,7 +110,7 @@ def message_of(error: BaseException) -> str:
 
 
 def text_of(value: object) -> str:
-    """`str(value)`, clean and still as long as `short` needs it; what went wrong if it raises."""
+    """`str(value)`, clean and as long as `short` needs it; if it raises, a text that says so."""
     try:
         text = plain(str(value))
     except BaseException as broken:  # noqa: BLE001 - `__str__` is the user's
@@ -119,12 +119,12 @@ def text_of(value: object) -> str:
 
 
 def parts(group: BaseException) -> tuple[BaseException, ...] | None:
-    """The exceptions in a group, None if it is no group."""
+    """The exceptions in a group, None if it is not a group."""
     return cast("tuple[BaseException, ...]", _parts(group)) if is_a(group, BaseExceptionGroup) else None
 
 
 def leaves(error: BaseException) -> Iterator[BaseException]:
-    """The exceptions in a group and in the groups inside it, in order; the exception itself if it is no group."""
+    """The exceptions in a group and in the groups inside it, in order; the exception itself if it is not a group."""
     waiting, left = [error], MAX_PARTS
     while waiting and left:
         left -= 1
@@ -147,7 +147,7 @@ def causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def wait_ms(value: object) -> int | None:
-    """A wait in seconds (number, text or timedelta) as ms, at most a day; None for what is no wait: dates, NaN, less than nothing."""
+    """A wait in seconds (number, text or timedelta) as ms, at most a day; None for anything else: dates, NaN, negative numbers."""
     if value is None or is_a(value, bool):
         return None
     try:

@@ -1,13 +1,13 @@
 """Where a job goes after a run: one pure, table-tested function. Read it beside the table "Outcomes" of the breaker's specification.
 
-| outcome | circuit lets jobs run | circuit refuses now |
+| outcome | breaker admits jobs | breaker refuses now |
 |---|---|---|
 | success | Done | Done |
-| systemic, transient, unknown | Retry, attempt charged; after the last one SetAside RETRIES_EXHAUSTED | SetAside CIRCUIT_OPEN, blameless |
+| systemic, transient, unknown | Retry, attempt charged; after the last one SetAside RETRIES_EXHAUSTED | SetAside CIRCUIT_OPEN, uncharged |
 | data | Retry, attempt charged; after the last one SetAside RETRIES_EXHAUSTED | the same |
 | cancelled | GiveBack, nothing charged | the same |
 
-A fault of the worker itself is no outcome of a run: see `after_fault`.
+A fault of the worker itself is not an outcome of a run: see `after_fault`.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class SetAside:
 
     @property
     def state(self) -> JobState:
-        """PARKED if the job is blameless, else QUARANTINED."""
+        """PARKED if the job is not at fault, else QUARANTINED."""
         return JobState.PARKED if self.reason is Reason.CIRCUIT_OPEN else JobState.QUARANTINED
 
 
@@ -74,11 +74,11 @@ Route = Done | GiveBack | Retry | SetAside
 
 
 MAX_FAULTS: Final = 3
-"""Faults of the worker itself that a job may meet before a person has to look at it."""
+"""After so many faults of the worker itself a job is quarantined for a person to look at."""
 
 
 def after_fault(job: Job, message: str, policy: RetryPolicy, now: int, traceback: str = "") -> Retry | SetAside:
-    """Where a job goes when the worker itself failed while it treated it: charged, after a growing delay, and to a person in the end."""
+    """Where a job goes when the worker itself failed while processing it: retried after a growing delay, charged, finally quarantined."""
     code = Reason.WORKER_FAULT.value
     failed = job.failed(Failure(now, job.generation, job.attempt, code, message, traceback))
     faults = sum(failure.code == code and failure.generation == job.generation for failure in failed.failures)
@@ -88,13 +88,13 @@ def after_fault(job: Job, message: str, policy: RetryPolicy, now: int, traceback
 
 
 def after_run(job: Job, outcome: Outcome, breaker: BreakerState, policy: RetryPolicy, now: int) -> Route:
-    """Decide where the job goes after one run; `breaker` is the circuit's state after the outcome was settled, `now` in ms."""
+    """Decide where the job goes after one run; `breaker` is the breaker's state after the outcome was settled, `now` in ms."""
     if outcome.kind is OutcomeKind.SUCCESS:
         return Done()
     if outcome.kind is OutcomeKind.CANCELLED:
         return GiveBack()
     failed = job.failed(Failure(now, job.generation, job.attempt, outcome.code, outcome.message, outcome.traceback))
-    if outcome.kind.counts and breaker.refuses:
+    if outcome.kind.is_breaker_failure and breaker.refuses:
         return SetAside(failed, Reason.CIRCUIT_OPEN)
     if job.attempt < policy.retries(outcome.code):
         return Retry(failed.charged(), policy.delay_ms if outcome.retry_after_ms is None else outcome.retry_after_ms)

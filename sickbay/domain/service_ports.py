@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 
 class ServicePorts(NamedTuple):
-    """Of one service."""
+    """The ports of one service."""
 
     http: int
     grpc: int

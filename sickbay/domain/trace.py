@@ -1,7 +1,6 @@
-"""The trace context that travels with a job: W3C's two headers as one text, which everybody hands on and only `telemetry` understands.
+"""The trace context of a job: W3C's two headers as one text, which all services pass on and only `telemetry` interprets.
 
-Pure, and independent of OpenTelemetry: a service that sends no traces hands the context on all the same, so that a trace does not end
-where it passes.
+Pure, and independent of OpenTelemetry: a service without tracing passes the context on too, so that the trace continues after it.
 """
 
 from __future__ import annotations
@@ -18,22 +17,22 @@ _TRACE: Final = re.compile(rf"{_PARENT}( [ -~]{{1,512}})?")
 
 
 def trace_of(headers: Mapping[str, str]) -> str:
-    """`traceparent`, and behind a blank `tracestate` if there is one; empty without them, or if they are not what W3C says."""
+    """`traceparent`, and after a blank `tracestate` if there is one; empty without them, or if they are invalid by W3C."""
     parent = headers.get(TRACEPARENT)
     if parent is None:
         return ""
     state = headers.get(TRACESTATE)
-    return (checked(f"{parent} {state}") if state else "") or checked(parent)
+    return (valid_trace(f"{parent} {state}") if state else "") or valid_trace(parent)
 
 
 def trace_headers(trace: str) -> dict[str, str]:
-    """The headers of which `trace_of` makes this text."""
+    """The inverse of `trace_of`."""
     if not trace:
         return {}
     parent, _, state = trace.partition(" ")
     return {TRACEPARENT: parent, TRACESTATE: state} if state else {TRACEPARENT: parent}
 
 
-def checked(trace: str) -> str:
-    """The text if it can be one of ours, else nothing: what strangers send is not kept in a database."""
+def valid_trace(trace: str) -> str:
+    """The text if it is a valid context, else empty: arbitrary input is not stored."""
     return trace if _TRACE.fullmatch(trace) else ""

@@ -1,1 +1,1 @@
-"""What users write: @handler and its checks, how their modules are loaded, and what their exceptions mean."""
+"""Users' handlers: @handler and its checks, loading their modules, and classifying their exceptions."""

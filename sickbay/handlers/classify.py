@@ -1,11 +1,11 @@
-"""What an exception of a handler means: its error code, its kind, and the wait it asks for. Total: nothing that is raised makes it raise.
+"""Classifies an exception of a handler: error code, kind, and the wait it asks for. Total: it never raises, whatever the exception does.
 
-- The handler's own mapping comes first, then JobError, then what everybody knows (`known`), else the code is made of the class's name
-  and the kind is unknown.
-- An exception that says nothing by itself, raised `from` another, is what that one is. `__context__` decides nothing: what goes wrong while
-  a failure is handled is a failure of its own.
-- A group is what its leaves are: what the handler says itself (its mapping, a JobError) before what is inferred, then the worse kind
-  (systemic, transient, unknown, data), then the first. It waits for as long as the most patient leaf asks for.
+- The handler's own mapping comes first, then JobError, then well-known exceptions (`known`); else the code is derived from the class's
+  name and the kind is unknown.
+- An unclassified exception raised `from` another is classified by that one. `__context__` is ignored: an error while handling a failure is
+  a failure of its own.
+- A group is classified by its leaves: explicit ones (the handler's mapping, a JobError) before inferred ones, then the worse kind
+  (systemic, transient, unknown, data), then the first. Its wait is the longest of its leaves'.
 """
 
 from __future__ import annotations
@@ -41,23 +41,23 @@ from sickbay.handlers.registry import HandlerSpec
 
 T = TypeVar("T")
 _MAX_NESTED: Final = 3
-"""Groups that are causes of leaves of groups, and so on."""
+"""How deep groups that are causes of leaves of groups are followed."""
 _WORST: Final = {
     kind: rank for rank, kind in enumerate((OutcomeKind.SYSTEMIC, OutcomeKind.TRANSIENT, OutcomeKind.UNKNOWN, OutcomeKind.DATA))
 }
-_BROKEN_OFF: Final = (asyncio.CancelledError, GeneratorExit)
-"""What is raised in tasks beside the one that failed; it decides only where there is nothing else."""
+_CANCELLATIONS: Final = (asyncio.CancelledError, GeneratorExit)
+"""Raised in tasks beside the one that failed; decides only if there is nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Verdict:
-    """What `error` is judged to be: `said` by the handler itself, `known` by everybody, or neither; `others` are the leaves beside it."""
+    """The classification of `error`: `explicit` by the handler itself, `known` in general, or neither; `others`: how many other leaves."""
 
     error: BaseException
     code: str
     kind: OutcomeKind
     wait_ms: int | None = None
-    said: bool = False
+    explicit: bool = False
     known: bool = True
     sure: bool = True
     message: str | None = None
@@ -65,18 +65,18 @@ class _Verdict:
 
     @property
     def order(self) -> tuple[bool, bool, int]:
-        """The least decides for a group."""
-        return (any(is_a(self.error, cls) for cls in _BROKEN_OFF), not self.said, _WORST[self.kind])
+        """The least of a group's leaves decides for it."""
+        return (any(is_a(self.error, cls) for cls in _CANCELLATIONS), not self.explicit, _WORST[self.kind])
 
 
 def classify(error: BaseException, spec: HandlerSpec, redact: Redact = unchanged) -> Outcome:
-    """The outcome that `error` stands for: its code is valid, its message is text of at most 500 characters, without secrets."""
+    """The outcome for `error`: its code is valid, its message is text of at most 500 characters, without secrets."""
     try:
         verdict = _judge(error, spec)
         message = message_of(verdict.error) if verdict.message is None else verdict.message
         more = f" (and {verdict.others} more)" if verdict.others else ""
         return Outcome(verdict.kind, verdict.code, short(message, redact, MAX_MESSAGE_CHARS - len(more)) + more, verdict.wait_ms)
-    except BaseException as broken:  # noqa: BLE001 - the last resort: a job must come to an end whatever its handler raises
+    except BaseException as broken:  # noqa: BLE001 - a job must end whatever its handler raises
         return Outcome(OutcomeKind.UNKNOWN, "ERROR", clean(f"{class_name(type(error))} (cannot be read: {class_name(type(broken))})"))
 
 
@@ -87,8 +87,8 @@ def timed_out(seconds: float, spec: HandlerSpec, more: str = "") -> Outcome:
     return Outcome(spec.kinds.get(code, kind_of(code)), code, text[:MAX_MESSAGE_CHARS])
 
 
-def unless_unreadable(outcome: Outcome, job: Job, spec: HandlerSpec) -> Outcome:
-    """The outcome, unless the run failed after its payload could not be read: then it failed of that, and the job is to blame."""
+def blame_unreadable_payload(outcome: Outcome, job: Job, spec: HandlerSpec) -> Outcome:
+    """The outcome; if the run failed after its payload could not be read, the outcome PAYLOAD_UNREADABLE, which is the job's own fault."""
     if not job.unreadable or outcome.kind in {OutcomeKind.SUCCESS, OutcomeKind.CANCELLED}:
         return outcome
     code = "PAYLOAD_UNREADABLE"
@@ -107,11 +107,11 @@ def _judge(error: BaseException, spec: HandlerSpec, nested: int = 0) -> _Verdict
 
 
 def _judge_one(error: BaseException, spec: HandlerSpec, nested: int) -> _Verdict:
-    """Of the exception and its causes the first that says something; only it is judged, but the message is the exception's own."""
+    """Classify by the first known one among the exception and its causes; the message is the exception's own."""
     unsure: _Verdict | None = None
     for cause in causes(error):
         if parts(cause) is None or cause is error:
-            verdict = _says(cause, spec)
+            verdict = _judge_class(cause, spec)
         else:
             verdict = _judge(cause, spec, nested + 1) if nested < _MAX_NESTED else None
         if verdict is not None and verdict.known and verdict.sure:
@@ -123,23 +123,23 @@ def _judge_one(error: BaseException, spec: HandlerSpec, nested: int) -> _Verdict
     return _unknown(error, spec)
 
 
-def _says(error: BaseException, spec: HandlerSpec) -> _Verdict | None:
+def _judge_class(error: BaseException, spec: HandlerSpec) -> _Verdict | None:
     own = _nearest(error, spec.codes)
     if own:
-        return _Verdict(error, own, _kind(error, own, kind_of(own), spec), asked_wait_ms(error), said=True)
+        return _Verdict(error, own, _kind(error, own, kind_of(own), spec), asked_wait_ms(error), explicit=True)
     if is_a(error, JobError):
-        return _said(error, spec)
+        return _judge_job_error(error, spec)
     known = known_of(error)
-    said = _nearest(error, spec.class_kinds) is not None
-    if known is None and not said:
+    explicit = _nearest(error, spec.class_kinds) is not None
+    if known is None and not explicit:
         return None
     code = (known and known.code) or _class_code(error)
     kind = _kind(error, code, known.kind if known else kind_of(code), spec)
-    return _Verdict(error, code, kind, asked_wait_ms(error), said=said, sure=said or known is None or known.sure)
+    return _Verdict(error, code, kind, asked_wait_ms(error), explicit=explicit, sure=explicit or known is None or known.sure)
 
 
-def _said(error: BaseException, spec: HandlerSpec) -> _Verdict:
-    """What a JobError says; its class or its handler may have changed the fields since they were checked."""
+def _judge_job_error(error: BaseException, spec: HandlerSpec) -> _Verdict:
+    """Classify a JobError; its class or the handler may have changed the fields since they were checked."""
     code = plain(attribute(error, "code"))
     code = code if is_code(code) else _class_code(error)
     kind = attribute(error, "kind")
@@ -147,7 +147,7 @@ def _said(error: BaseException, spec: HandlerSpec) -> _Verdict:
         kind = kind_of(code)
     message = attribute(error, "message")
     text = text_of(message) if is_a(message, str) else message_of(error)
-    return _Verdict(error, code, _kind(error, code, kind, spec), wait_ms(attribute(error, "retry_after")), said=True, message=text)
+    return _Verdict(error, code, _kind(error, code, kind, spec), wait_ms(attribute(error, "retry_after")), explicit=True, message=text)
 
 
 def _unknown(error: BaseException, spec: HandlerSpec) -> _Verdict:
@@ -160,18 +160,18 @@ def _is_mapped(error: BaseException, spec: HandlerSpec) -> bool:
 
 
 def _kind(error: BaseException, code: str, kind: OutcomeKind, spec: HandlerSpec) -> OutcomeKind:
-    """What the handler says of the code, or else of the nearest class, or else `kind`."""
+    """The handler's kind for the code, else for the nearest class, else `kind`."""
     return spec.kinds.get(code) or _nearest(error, spec.class_kinds) or kind
 
 
 def _nearest(error: BaseException, mapping: Mapping[type[BaseException], T]) -> T | None:
-    """What the handler maps the nearest class to; a group is only what its own class is mapped to."""
+    """The handler's mapping of the nearest class; for a group only of its own class."""
     if not mapping:
         return None
     known: Iterable[type] = classes(error)
     if parts(error) is not None:
         known = (cls for cls in known if issubclass(cls, BaseExceptionGroup))
-    return next((value for cls in known for key, value in mapping.items() if key is cls), None)  # a class may refuse to be hashed
+    return next((value for cls in known for key, value in mapping.items() if key is cls), None)  # a class may not be hashable
 
 
 def _class_code(error: BaseException) -> str:

@@ -1,7 +1,7 @@
-"""Loading the modules that JOB_HANDLERS names. A module that a user names is the user's: first comes what is in the current folder.
+"""Loads the modules that JOB_HANDLERS names. Modules in the current folder come first.
 
-A module there whose name is taken (by the standard library, an installed package or Sickbay itself) is loaded beside that, in a package
-`handlers_here`; nobody else's imports change.
+A module there whose name is taken (by the standard library, an installed package or Sickbay itself) is loaded in a package
+`handlers_here`; the imports of other modules do not change.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ from sickbay.domain.raised import class_name, text_of
 from sickbay.handlers.registry import MARK, HandlerMistake, HandlerSpec
 
 HERE: Final = "handlers_here"
-"""The package in which modules of the current folder live whose names are taken."""
+"""The package for modules of the current folder whose names are taken."""
 
 
 def load_handlers(modules: str | Sequence[str], *, ours: Collection[str] = ()) -> Mapping[str, HandlerSpec]:
     """Import the modules (comma separated, or a list) and return their handlers by job type.
 
-    `ours` are modules that are never looked for in the current folder. Raises SettingsError with one sentence that says where and what
-    to do when a module cannot be imported, has no handler or a wrong one, or when two handle one type.
+    `ours` are modules that are never looked for in the current folder. Raises SettingsError, which says where and what to do, if a
+    module cannot be imported, has no handler or a wrong one, or if two handle one type.
     """
     names = [name.strip() for name in modules.split(",")] if isinstance(modules, str) else list(modules)
     try:
@@ -44,7 +44,7 @@ def load_handlers(modules: str | Sequence[str], *, ours: Collection[str] = ()) -
         for spec in _specs(_import(name, ours), name):
             other = found.get(spec.job_type)
             if other is not None and other.function is not spec.function:
-                places = f"at {_shown(other.place)} and at {_shown(spec.place)}"
+                places = f"at {_relative(other.place)} and at {_relative(spec.place)}"
                 raise SettingsError(f"JOB_HANDLERS: two functions handle {spec.job_type!r}, {places}; keep one of them")
             found[spec.job_type] = spec
     if not found:
@@ -53,7 +53,7 @@ def load_handlers(modules: str | Sequence[str], *, ours: Collection[str] = ()) -
 
 
 def _specs(module: ModuleType, name: str) -> Sequence[HandlerSpec]:
-    """The handlers that were marked in the module, and those that it imported from others."""
+    """The handlers marked in the module, and those imported from others."""
     marked = [spec for spec in vars(module).get(MARK, ()) if isinstance(spec, HandlerSpec)]
     for spec in marked:
         _check_reachable(spec, module)
@@ -65,7 +65,7 @@ def _specs(module: ModuleType, name: str) -> Sequence[HandlerSpec]:
 
 
 def _marks_of(value: object) -> Sequence[HandlerSpec]:
-    """What `handler` left on a function; not on one that merely copied its attributes, as `functools.wraps` does."""
+    """The marks that `handler` set on a function, but not copies of its attributes as `functools.wraps` makes."""
     if isinstance(value, ModuleType | type):
         return ()
     try:
@@ -76,22 +76,22 @@ def _marks_of(value: object) -> Sequence[HandlerSpec]:
 
 
 def _check_reachable(spec: HandlerSpec, module: ModuleType) -> None:
-    """A name that means something else now hides a handler: a later function took it, or a decorator above `@handler` replaced it."""
+    """Raise if the handler's name was rebound: by a later function, or by a decorator above `@handler`."""
     function = spec.function
     if (
         not isinstance(function, FunctionType)
         or function.__globals__ is not vars(module)
         or not function.__code__.co_qualname.isidentifier()
     ):
-        return  # it never had a name here: of another module, or made inside a function
-    name = function.__code__.co_name  # as it was written; decorators copy `__qualname__` from elsewhere
+        return  # it has no name here: from another module, or defined inside a function
+    name = function.__code__.co_name  # as written; decorators may change `__qualname__`
     now = vars(module).get(name, function)
     if now is not function:
         line = getattr(getattr(now, "__code__", None), "co_firstlineno", 0)
         where = f" (line {line})" if line else ""
         raise SettingsError(
-            f"JOB_HANDLERS: {_shown(spec.place)}: the handler of {spec.job_type!r} is hidden, since {name!r} means something else{where} "
-            "at the module's end; give each function a name of its own, and put @handler(...) above all other decorators"
+            f"JOB_HANDLERS: {_relative(spec.place)}: the handler of {spec.job_type!r} is hidden, since {name!r} means something else"
+            f"{where} at the module's end; give each function a name of its own, and put @handler(...) above all other decorators"
         )
 
 
@@ -99,7 +99,7 @@ def _import(name: str, ours: Collection[str]) -> ModuleType:
     _check_name(name)
     try:
         if name not in ours and _is_here(name) and _is_taken(name.partition(".")[0]):
-            return _import_beside(name)
+            return _import_in_package(name)
         return importlib.import_module(name)
     except HandlerMistake as error:
         raise SettingsError(f"JOB_HANDLERS: {_place(error, name)}: {text_of(error)}") from error
@@ -110,7 +110,7 @@ def _import(name: str, ours: Collection[str]) -> ModuleType:
         raise SettingsError(f"JOB_HANDLERS: {_place(error, name)}: module {name!r} needs {missing!r}, which is not installed") from error
     except (Exception, SystemExit) as error:
         raise SettingsError(
-            f"JOB_HANDLERS: {_place(error, name)}: module {name!r} failed while it was imported: {_words(error)}"
+            f"JOB_HANDLERS: {_place(error, name)}: module {name!r} failed while it was imported: {_describe(error)}"
         ) from error
 
 
@@ -134,7 +134,7 @@ def _is_here(name: str) -> bool:
 
 
 def _is_taken(top: str) -> bool:
-    """Whether `import top` gives something that is not in the current folder."""
+    """Whether `import top` finds something outside the current folder."""
     here = Path.cwd().resolve()
     try:
         spec = importlib.util.find_spec(top)
@@ -147,7 +147,7 @@ def _is_taken(top: str) -> bool:
     return not any(path in own or here / top in path.parents for path in (Path(place).resolve() for place in places))
 
 
-def _import_beside(name: str) -> ModuleType:
+def _import_in_package(name: str) -> ModuleType:
     top = name.partition(".")[0]
     if top == "sickbay":
         raise SettingsError(
@@ -157,17 +157,17 @@ def _import_beside(name: str) -> ModuleType:
     package.__path__ = [str(Path.cwd())]
     sys.modules[HERE] = package
     own_names = (Path.cwd() / top).is_dir() and top not in sys.stdlib_module_names
-    with _known_as(top) if own_names else contextlib.nullcontext():
+    with _aliased(top) if own_names else contextlib.nullcontext():
         return importlib.import_module(f"{HERE}.{name}")
 
 
 @contextlib.contextmanager
-def _known_as(top: str) -> Iterator[None]:
-    """While a package is imported, its modules find each other by their full names, too, although these belong to somebody else."""
+def _aliased(top: str) -> Iterator[None]:
+    """While a package is imported, its modules find each other by their usual names, too, although these are taken."""
     others = {name: module for name, module in sys.modules.items() if name.partition(".")[0] == top}
     for name in others:
         del sys.modules[name]
-    finder = _Beside(top)
+    finder = _AliasFinder(top)
     sys.meta_path.insert(0, finder)
     try:
         yield
@@ -178,19 +178,19 @@ def _known_as(top: str) -> Iterator[None]:
         sys.modules.update(others)
 
 
-class _Beside(MetaPathFinder):
-    """Finds `top...` as `handlers_here.top...`."""
+class _AliasFinder(MetaPathFinder):
+    """Finds `top...` at `handlers_here.top...`."""
 
     def __init__(self, top: str) -> None:
         self._top = top
 
     def find_spec(self, fullname: str, path: object = None, target: object = None) -> ModuleSpec | None:  # noqa: ARG002 - its signature
         """See `MetaPathFinder`."""
-        return ModuleSpec(fullname, _Same(fullname)) if fullname.partition(".")[0] == self._top else None
+        return ModuleSpec(fullname, _AliasLoader(fullname)) if fullname.partition(".")[0] == self._top else None
 
 
-class _Same(Loader):
-    """Gives the module that is loaded beside under this name."""
+class _AliasLoader(Loader):
+    """Returns the module of this name in `handlers_here`."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -203,29 +203,29 @@ class _Same(Loader):
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        """It has been executed; only its spec was replaced."""
+        """Already executed; only restores its spec."""
         module.__spec__ = self._spec
 
 
 def _place(error: BaseException, name: str) -> str:
-    """File and line of the user's at which an import failed."""
+    """File and line of the user's code at which an import failed."""
     if isinstance(error, SyntaxError) and error.filename:
-        return f"{_shown(error.filename)}:{error.lineno}"
+        return f"{_relative(error.filename)}:{error.lineno}"
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_machinery(frame.filename)]
     here = str(Path.cwd())
     own = [frame for frame in frames if frame.filename.startswith(here) and "site-packages" not in frame.filename] or frames
-    return f"{_shown(own[-1].filename)}:{own[-1].lineno}" if own else name
+    return f"{_relative(own[-1].filename)}:{own[-1].lineno}" if own else name
 
 
 def _is_machinery(file: str) -> bool:
     return file.startswith("<frozen") or Path(file).is_relative_to(Path(__file__).parent) or Path(file).parent.name == "importlib"
 
 
-def _shown(place: str) -> str:
-    """Without the current folder."""
+def _relative(place: str) -> str:
+    """The path relative to the current folder."""
     return place.removeprefix(f"{Path.cwd()}/")
 
 
-def _words(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     text = " ".join(text_of(error.msg if isinstance(error, SyntaxError) else error).split())
     return f"{class_name(type(error))}: {text}" if text else class_name(type(error))

@@ -6,8 +6,8 @@
     async def send_email(job: Job) -> None:
         ...
 
-Sync functions run in a thread. A function that returns has succeeded; whatever it raises becomes an outcome (`sickbay.handlers.classify`).
-What cannot be a handler is refused where it stands (`sickbay.handlers.checks`); `sickbay.handlers.loading` finds the handlers of modules.
+Sync functions run in a thread. A function that returns has succeeded; an exception becomes an outcome (`sickbay.handlers.classify`).
+Invalid handlers are rejected at once (`sickbay.handlers.checks`); `sickbay.handlers.loading` finds the handlers of modules.
 """
 
 from __future__ import annotations
@@ -28,26 +28,26 @@ from sickbay.handlers.checks import MAX_TIMEOUT_S, HandlerMistake, check_functio
 __all__ = ["MARK", "MAX_TIMEOUT_S", "HandlerMistake", "HandlerSpec", "handler"]
 
 MARK: Final = "__sickbay_handlers__"
-"""The name under which handlers are noted, in the module where they were marked and on themselves."""
+"""The attribute that holds the marks, in the module where a handler was marked and on the handler itself."""
 OWN_MODULES: Final = frozenset({"worker", "jobapi", "controlplane"})
-"""What `python -m` starts."""
+"""The modules that `python -m` starts."""
 F = TypeVar("F", bound=Callable[[Job], Any])
 K_co = TypeVar("K_co", covariant=True)
 V_co = TypeVar("V_co", covariant=True)
 
 
 class Items(Protocol[K_co, V_co]):
-    """A dictionary that is only read: one of `KeyError` alone is one of exceptions, too, as no `Mapping` is for type checkers."""
+    """A read-only dictionary with covariant keys, unlike `Mapping`: a dictionary of `KeyError` is one of exceptions, too."""
 
     def items(self) -> ItemsView[K_co, V_co]:
-        """Its pairs."""
+        """The items of the dictionary."""
 
 
 @dataclass(frozen=True, slots=True)
 class HandlerSpec:
     """A handler and how to run it. `timeout` in seconds, None for the worker's HANDLER_TIMEOUT; `concurrency` per worker process.
 
-    `kinds` are by error code and `class_kinds` by exception class; `place` is the file and line where it was marked.
+    `kinds` are by error code and `class_kinds` by exception class; `place` is the file and line where it is defined.
     """
 
     job_type: str
@@ -62,8 +62,8 @@ class HandlerSpec:
 
     @property
     def is_async(self) -> bool:
-        """Whether the function is a coroutine function, also behind a callable object."""
-        call = getattr(self.function, "__call__", None)  # noqa: B004 - asked for its kind, not whether it is callable
+        """Whether the function, or the `__call__` of a callable object, is a coroutine function."""
+        call = getattr(self.function, "__call__", None)  # noqa: B004 - the method itself is inspected
         return inspect.iscoroutinefunction(self.function) or inspect.iscoroutinefunction(call)
 
 
@@ -80,14 +80,14 @@ def handler(
 
     `timeout`: seconds a run may take, at most 1,500 (default HANDLER_TIMEOUT). `concurrency`: runs at a time in one worker.
     `codes`: exception class -> error code. `kinds`: error code or exception class -> kind (systemic, transient, data, unknown).
-    `retries`: error code -> retries, where it differs from MAX_RETRIES. Raises HandlerMistake, a ValueError, for what cannot be meant.
+    `retries`: error code -> retries, where it differs from MAX_RETRIES. Raises HandlerMistake, a ValueError, if something is invalid.
     """
-    _let_ours_start(sys._getframe(1))  # noqa: SLF001 - where it is written decides
+    _start_own_module(sys._getframe(1))  # noqa: SLF001 - depends on the caller
     check_options(job_type, timeout=timeout, concurrency=concurrency, codes=codes, kinds=kinds, retries=retries)
 
     def mark(function: F) -> F:
         check_function(function, job_type)
-        caller = sys._getframe(1)  # noqa: SLF001 - where it is written is where it is noted and what a sentence about it names
+        caller = sys._getframe(1)  # noqa: SLF001 - the mark is kept in the caller's module, and its line is for messages
         code = getattr(inspect.unwrap(function), "__code__", None) if inspect.isfunction(function) else None
         spec = HandlerSpec(
             job_type,
@@ -101,21 +101,21 @@ def handler(
             f"{code.co_filename}:{code.co_firstlineno}" if code else f"{caller.f_code.co_filename}:{caller.f_lineno}",
         )
         caller.f_globals.setdefault(MARK, []).append(spec)
-        with contextlib.suppress(AttributeError, TypeError):  # objects that take no attributes are noted in the module alone
+        with contextlib.suppress(AttributeError, TypeError):  # objects without attributes are marked in the module alone
             setattr(function, MARK, (*vars(function).get(MARK, ()), spec))
         return function
 
     return mark
 
 
-def _let_ours_start(caller: FrameType) -> None:
-    """A user's `worker.py` in the folder in which `python -m worker` is started comes before ours: then start ours, which loads theirs."""
+def _start_own_module(caller: FrameType) -> None:
+    """A user's `worker.py` in the current folder hides ours for `python -m worker`: then restart with ours, which loads the user's."""
     spec = caller.f_globals.get("__spec__")
     name = getattr(spec, "name", "").partition(".")[0]
     started = caller.f_globals.get("__name__") == "__main__" or sys.argv[:1] == ["-m"]
     if not started or name not in OWN_MODULES:
         return
-    if sys.flags.safe_path:  # then it is not the current folder's; it would be started again and again
+    if sys.flags.safe_path:  # then it is not in the current folder; it would be restarted for ever
         file = caller.f_code.co_filename
         raise SystemExit(f"`python -m {name}` starts {file}, which hides Sickbay's own; take its folder off PYTHONPATH, or rename it")
-    os.execv(sys.executable, [sys.executable, "-P", *sys.orig_argv[1:]])  # noqa: S606 - the same again, without the current folder
+    os.execv(sys.executable, [sys.executable, "-P", *sys.orig_argv[1:]])  # noqa: S606 - the same command, without the current folder in the path

@@ -1,6 +1,6 @@
-"""Where a suspended task waits: its frames, and the tasks that it waits for in its turn.
+"""Where a suspended task waits: its frames, and the tasks that it awaits.
 
-asyncio says nothing of that before Python 3.14, so it is read from what a task, a group and a gathering keep. Nothing here raises: what
+asyncio has no API for that before Python 3.14, so it is read from the internals of tasks, groups and `gather`. Nothing here raises: what
 cannot be read is not followed.
 """
 
@@ -15,21 +15,21 @@ from sickbay.domain.raised import attribute, is_a
 
 MAX_FRAMES: Final = 100_000
 MAX_LOOKED_AT: Final = 1_000
-"""As many tasks of a group, or callbacks of a future, are looked at."""
+"""The most tasks of a group, or callbacks of a future, that are looked at."""
 _NEAR: Final = 4
-"""Among so many of the innermost frames is the one that holds the tasks."""
+"""How many of the innermost frames are searched for the one that holds the tasks."""
 _HOLDERS: Final = ("_tasks", "_todo")
-"""Where a group's tasks are: in asyncio's TaskGroup, in anyio's, and in what `asyncio.as_completed` makes since Python 3.13."""
+"""The attributes with a group's tasks: of asyncio's TaskGroup, of anyio's, and of `asyncio.as_completed` since Python 3.13."""
 _LOCALS: Final[dict[CodeType, str]] = {
     function.__code__: name
     for function, name in ((attribute(asyncio.tasks, "_wait"), "fs"), (attribute(asyncio.tasks, "wait_for"), "fut"))
     if isinstance(function, FunctionType)
 }
-"""In which variable of its own a function of asyncio keeps the tasks that it waits for."""
+"""The local variable in which a function of asyncio keeps the tasks that it awaits."""
 
 
 def frames_of(task: object) -> Iterator[FrameType]:
-    """The calls of a task that is suspended, from the outermost to the innermost."""
+    """The frames of a suspended task, from the outermost to the innermost."""
     begin: Any = attribute(task, "get_coro")
     coroutine = begin() if begin is not None else None
     for _ in range(MAX_FRAMES):
@@ -44,23 +44,23 @@ def frames_of(task: object) -> Iterator[FrameType]:
 
 
 def awaited_by(task: object, frames: Sequence[FrameType]) -> list[object]:
-    """The tasks, or futures, without whose end a task with these frames does not go on; none if it waits for something else."""
+    """The tasks, or futures, that a task with these frames awaits; none if it waits for something else."""
     try:
         future = attribute(task, "_fut_waiter") if attribute(task, "get_coro") is not None else task
-        return [one for one in _behind(future, frames) if is_a(one, asyncio.Future) and one is not task and not _done(one)]
-    except BaseException:  # noqa: BLE001 - what is read there may be the user's
+        return [one for one in _find_awaited(future, frames) if is_a(one, asyncio.Future) and one is not task and not _done(one)]
+    except BaseException:  # noqa: BLE001 - may run the user's code
         return []
 
 
 _done: Final[Any] = asyncio.Future.done
 
 
-def _behind(future: object, frames: Sequence[FrameType]) -> Iterable[object]:
+def _find_awaited(future: object, frames: Sequence[FrameType]) -> Iterable[object]:
     if future is None or attribute(future, "get_coro") is not None:
         return [future]
     gathered = attribute(future, "_children")
     if is_a(gathered, list):
-        return _some(gathered)
+        return _first(gathered)
     for frame in frames[: -_NEAR - 1 : -1]:
         held = _held(frame)
         if held:
@@ -72,23 +72,23 @@ def _held(frame: FrameType) -> Iterable[object]:
     name = _LOCALS.get(frame.f_code)
     if name is not None:
         held = frame.f_locals.get(name)
-        return _some(held) if is_a(held, set) or is_a(held, list) else [held]
+        return _first(held) if is_a(held, set) or is_a(held, list) else [held]
     if "self" in frame.f_code.co_varnames[:1]:
         owner = frame.f_locals.get("self")
         for holder in _HOLDERS:
             held = attribute(owner, holder)
             if is_a(held, set):
-                return _some(held)
+                return _first(held)
     return ()
 
 
 def _shielded(future: object) -> Iterable[object]:
     """A future of `asyncio.shield` has a callback that knows the task inside."""
     callbacks = attribute(future, "_callbacks")
-    for callback, *_ in _some(callbacks) if is_a(callbacks, list) else ():
+    for callback, *_ in _first(callbacks) if is_a(callbacks, list) else ():
         if attribute(callback, "__module__") == "asyncio.tasks":
             yield from (cell.cell_contents for cell in attribute(callback, "__closure__") or ())
 
 
-def _some(many: Any) -> list[Any]:
+def _first(many: Any) -> list[Any]:
     return [one for one, _ in zip(list(many), range(MAX_LOOKED_AT), strict=False)]

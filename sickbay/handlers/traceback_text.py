@@ -1,8 +1,8 @@
 """The traceback of a failed run as text: where it was raised, through which calls, and from which other exceptions.
 
-Like Python's own, but bounded, with short paths, and without a single value: file, line, function and line of code of the innermost
-frames, and what each exception says. Total: whatever the exception or its code does, the answer is text that UTF-8 and every store can
-hold, at most MAX_TRACEBACK_BYTES long. Where all of it is too long, each exception is told with its innermost frames.
+Like Python's own, but bounded, with short paths, and without values of variables: file, line, function and source line of the innermost
+frames, and each exception's text. Total: whatever the exception or its code does, the result is text that UTF-8 and every store can
+hold, at most MAX_TRACEBACK_BYTES long. If it is too long, each exception is shown with fewer, innermost frames.
 """
 
 from __future__ import annotations
@@ -21,25 +21,25 @@ from sickbay.domain.raised import Redact, attribute, clean, full_name, is_a, mes
 from sickbay.handlers.suspended import awaited_by, frames_of
 
 MAX_STEPS: Final = 100_000
-"""As many frames of a stack, or exceptions of a chain, are walked."""
+"""The most frames of a stack, or exceptions of a chain, that are read."""
 MAX_TASKS: Final = 10
-"""As many tasks that wait for one another are followed."""
+"""The longest chain of tasks awaiting each other that is followed."""
 MAX_CHAIN: Final = 5
-"""Of a longer chain of exceptions those nearest to the one that was raised are told, and the first of all."""
+"""Of a longer chain of exceptions those nearest to the raised one are shown, and the first of all."""
 MAX_LEAVES: Final = 5
 MAX_NESTED: Final = 3
 MAX_NOTES: Final = 3
 MAX_DEEP: Final = 2
-"""Several tasks that a task waits for, and several that one of these waits for."""
+"""How deep several awaited tasks are shown: those of a task, and those of each of these."""
 UNREADABLE: Final = "the traceback cannot be read"
 _FROM: Final = "The above exception was the direct cause of the following exception:"
 _DURING: Final = "During handling of the above exception, another exception occurred:"
 CALLERS: Final = frozenset({"threading", "worker.call", "worker.handler_loop", "worker.handler_threads"})
-"""What calls handlers: the outermost frames of every failure say nothing."""
+"""The modules that call handlers; their frames, the outermost of every failure, are left out."""
 
 
 def _current_folder() -> str:
-    """Empty if it is gone: somebody has removed it under our feet."""
+    """Empty if it was deleted."""
     try:
         return str(Path.cwd())
     except OSError:
@@ -55,14 +55,14 @@ _traceback: Final = cast("Any", BaseException).__traceback__.__get__
 
 
 class _Size(NamedTuple):
-    """How much is told: frames of the exception that was raised, frames of the others, and characters of what each says.
+    """How much is shown: frames of the raised exception, frames of the others, and characters of each text.
 
-    `redact` takes secrets out of what they say, and out of lines of code.
+    `redact` takes secrets out of texts and source lines.
     """
 
     frames: int
     others: int
-    said: int
+    chars: int
     redact: Redact = unchanged
 
 
@@ -76,30 +76,30 @@ _SIZES: Final = (_Size(20, 10, 500), _Size(10, 5, 300), _Size(6, 2, 200), _Size(
 
 
 def traceback_of(error: BaseException, redact: Redact = unchanged) -> str:
-    """The traceback of an exception, after those it came from; the parts of a group below it.
+    """The traceback of an exception, after those of its causes; the parts of a group below it.
 
-    Here and below, `redact` takes secrets out of each text before that is cut.
+    `redact` takes secrets out of each text before it is cut; the same in the functions below.
     """
-    return _fitted(lambda size: _chain(error, size, 0), redact)
+    return _fit(lambda size: _chain(error, size, 0), redact)
 
 
 def stack_of(frame: FrameType | None, headline: str, redact: Redact = unchanged) -> str:
-    """Where a thread is just now, below a line that says what is shown."""
-    return _fitted(lambda size: [headline, *_frames(_outwards(frame), size)], redact)
+    """The current stack of a thread, below a headline."""
+    return _fit(lambda size: [headline, *_frames(_stack_places(frame), size)], redact)
 
 
 def waiting_of(task: object, headline: str, redact: Redact = unchanged) -> str:
-    """Where a suspended task waits, and the tasks that it waits for, from the outermost call to the innermost, below such a line."""
-    return _fitted(lambda size: [headline, *_waiting(task, size, 0)], redact)
+    """Where a suspended task waits, and the tasks that it awaits, from the outermost call to the innermost, below a headline."""
+    return _fit(lambda size: [headline, *_waiting_lines(task, size, 0)], redact)
 
 
-def _fitted(told: Callable[[_Size], Iterable[str]], redact: Redact) -> str:
-    """As much as there is room for."""
+def _fit(shown: Callable[[_Size], Iterable[str]], redact: Redact) -> str:
+    """The largest size that fits."""
     text = UNREADABLE
-    once = redact if redact is unchanged else functools.cache(redact)  # each size is told of the same texts
+    once = redact if redact is unchanged else functools.cache(redact)  # each size shows the same texts
     try:
         for size in _SIZES:
-            text = clean("\n".join(told(size._replace(redact=once))), 2 * MAX_TRACEBACK_BYTES)
+            text = clean("\n".join(shown(size._replace(redact=once))), 2 * MAX_TRACEBACK_BYTES)
             if len(text.encode()) <= MAX_TRACEBACK_BYTES:
                 break
         return last_bytes(text, MAX_TRACEBACK_BYTES)
@@ -110,15 +110,15 @@ def _fitted(told: Callable[[_Size], Iterable[str]], redact: Redact) -> str:
 def _chain(error: BaseException, size: _Size, nested: int) -> Iterator[str]:
     links = list(_links(error))
     between = len(links) - MAX_CHAIN
-    told = links if between <= 0 else [*links[: MAX_CHAIN - 1], (links[-1][0], f"({between} more exceptions in between)")]
-    for index, (link, how) in reversed(list(enumerate(told))):
-        yield from _one(link, size._replace(frames=size.others) if index or nested else size, nested)
+    shown = links if between <= 0 else [*links[: MAX_CHAIN - 1], (links[-1][0], f"({between} more exceptions in between)")]
+    for index, (link, how) in reversed(list(enumerate(shown))):
+        yield from _exception_lines(link, size._replace(frames=size.others) if index or nested else size, nested)
         if index:
             yield from ("", how, "")
 
 
 def _links(error: BaseException) -> Iterator[tuple[BaseException, str]]:
-    """The exception, the one it came from, and so on, each once; with how it led to the one before."""
+    """The exception, its cause or context, and so on, each once; with the line that connects it to the one before."""
     seen = set[int]()
     one, how = cast("BaseException | None", error), ""
     while one is not None and id(one) not in seen and len(seen) < MAX_STEPS:
@@ -129,41 +129,41 @@ def _links(error: BaseException) -> Iterator[tuple[BaseException, str]]:
         one = _context(one) if cause is None and not _suppressed(one) else cause
 
 
-def _one(error: BaseException, size: _Size, nested: int) -> Iterator[str]:
-    frames = list(_frames(_raised_at(error), size))
+def _exception_lines(error: BaseException, size: _Size, nested: int) -> Iterator[str]:
+    frames = list(_frames(_traceback_places(error), size))
     if frames:
         yield "Traceback (most recent call last):"
         yield from frames
     yield _headline(error, size)
-    yield from (short(note, size.redact, size.said) for note in _notes(error))
+    yield from (short(note, size.redact, size.chars) for note in _notes(error))
     inner = parts(error)
     if inner is not None:
-        yield from _inner(inner, size, nested)
+        yield from _group_lines(inner, size, nested)
 
 
-def _inner(inner: tuple[BaseException, ...], size: _Size, nested: int) -> Iterator[str]:
-    told = inner[:MAX_LEAVES] if nested < MAX_NESTED else ()
-    for number, part in enumerate(told, 1):
-        yield from _below(_chain(part, size, nested + 1), number)
-    if len(inner) > len(told):
-        yield f"  ({len(inner) - len(told)} more)"
+def _group_lines(inner: tuple[BaseException, ...], size: _Size, nested: int) -> Iterator[str]:
+    shown = inner[:MAX_LEAVES] if nested < MAX_NESTED else ()
+    for number, part in enumerate(shown, 1):
+        yield from _indent(_chain(part, size, nested + 1), number)
+    if len(inner) > len(shown):
+        yield f"  ({len(inner) - len(shown)} more)"
 
 
 def _headline(error: BaseException, size: _Size) -> str:
     module, name = full_name(type(error))
     cls = (name if module in {"builtins", "__main__", ""} else f"{module}.{name}")[:200]
     text = message_of(error)
-    return clean(cls if text == name else f"{cls}: {short(text, size.redact, size.said)}", size.said + 202)
+    return clean(cls if text == name else f"{cls}: {short(text, size.redact, size.chars)}", size.chars + 202)
 
 
 def _notes(error: BaseException) -> list[str]:
-    """What `add_note` added."""
+    """The notes of `add_note`."""
     notes = attribute(error, "__notes__")
     return [plain(note) for note, _ in zip(list.__iter__(notes), range(MAX_NOTES), strict=False)] if is_a(notes, list) else []
 
 
 def _frames(places: Iterable[_Place], size: _Size) -> Iterator[str]:
-    """The innermost of them; a call that repeats itself counts once."""
+    """The innermost frames; a repeated call counts once."""
     kept: deque[tuple[_Place, int]] = deque(maxlen=size.frames)
     distinct, last, times = 0, None, 0
     for place in places:
@@ -194,7 +194,7 @@ def _frame(place: _Place, redact: Redact) -> Iterator[str]:
 
 @functools.lru_cache(1_000)
 def short_path(path: str) -> str:
-    """A path as one would import it, from the nearest folder of `sys.path` or the current one; else its last three parts."""
+    """A path relative to the nearest folder of `sys.path` or the current one; else its last three parts."""
     starts = [f"{folder.rstrip('/')}/" for folder in (*sys.path, _HERE) if folder.strip("/")]
     nearest = max((start for start in starts if path.startswith(start)), key=len, default="")
     known = nearest or not path.startswith("/")
@@ -202,14 +202,14 @@ def short_path(path: str) -> str:
     return clean(shown, 200).replace("\n", "\\n")
 
 
-def _raised_at(error: BaseException) -> Iterator[_Place]:
+def _traceback_places(error: BaseException) -> Iterator[_Place]:
     step = _traceback(error)
     while step is not None:
         yield _Place(step.tb_frame.f_code, step.tb_lineno or 0, step.tb_frame.f_globals)
         step = step.tb_next
 
 
-def _outwards(frame: FrameType | None) -> list[_Place]:
+def _stack_places(frame: FrameType | None) -> list[_Place]:
     places: list[_Place] = []
     while frame is not None and len(places) < MAX_STEPS:
         places.append(_Place(frame.f_code, frame.f_lineno or 0, frame.f_globals))
@@ -217,8 +217,8 @@ def _outwards(frame: FrameType | None) -> list[_Place]:
     return places[::-1]
 
 
-def _waiting(task: object, size: _Size, nested: int) -> Iterator[str]:
-    """The calls of a task that waits, then of the task that it waits for; of several each below its number."""
+def _waiting_lines(task: object, size: _Size, nested: int) -> Iterator[str]:
+    """The frames of a waiting task, then of the task that it awaits; several of these each below its number."""
     frames: list[FrameType] = []
     several: list[object] = []
     for _ in range(MAX_TASKS):
@@ -229,16 +229,16 @@ def _waiting(task: object, size: _Size, nested: int) -> Iterator[str]:
             break
         (task,) = several
     yield from _frames((_Place(frame.f_code, frame.f_lineno or 0, frame.f_globals) for frame in frames), size)
-    told = several[: 2 if nested else MAX_LEAVES] if nested < MAX_DEEP and len(several) > 1 else []
-    if told:
+    shown = several[: 2 if nested else MAX_LEAVES] if nested < MAX_DEEP and len(several) > 1 else []
+    if shown:
         yield f"  It waits for {len(several)} tasks:"
-    for number, one in enumerate(told, 1):
-        yield from _below(_waiting(one, size._replace(frames=size.others or 1), nested + 1), number)
-    if len(several) > max(1, len(told)):
-        yield f"  ({len(several) - len(told)} more)"
+    for number, one in enumerate(shown, 1):
+        yield from _indent(_waiting_lines(one, size._replace(frames=size.others or 1), nested + 1), number)
+    if len(several) > max(1, len(shown)):
+        yield f"  ({len(several) - len(shown)} more)"
 
 
-def _below(lines: Iterable[str], number: int) -> Iterator[str]:
+def _indent(lines: Iterable[str], number: int) -> Iterator[str]:
     margin = f"  {number}. "
     for line in "\n".join(lines).split("\n"):
         yield (margin + line).rstrip()

@@ -1,11 +1,11 @@
-"""The messages on the queues: JSON that an operator can read in the broker's page (`design.md`, section 4).
+"""The messages on the queues: JSON that an operator can read in the broker's management UI (`design.md`, section 4).
 
-A job is `{"jobType": ..., "payload": {...}}` plus our own fields, all optional, so that a foreign program can publish one.
-An event is the same with `state`, `at`, ...; several events travel as `{"events": [...]}`. The payload is never parsed here:
-it stays the bytes that came in.
+A job is `{"jobType": ..., "payload": {...}}` plus our own fields, all optional, so that any program can publish one.
+An event is the same with `state`, `at`, ...; several events are sent as `{"events": [...]}`. The payload is never parsed here:
+its bytes stay unchanged.
 
-A job's trace context is in the headers of the message that carries it. In an event that sets a job aside it is in the body: there it is a
-part of the job, kept in the ledger and in `jobs.quarantine` until the job is released, and no header survives the sweep.
+A job's trace context is in the headers of the message that carries it. In an event that sets a job aside it is in the body:
+there it is part of the job, kept in the ledger and in `jobs.quarantine` until the job is released; headers are lost in reconciliation.
 """
 
 from __future__ import annotations
@@ -30,32 +30,32 @@ from sickbay.domain.job import (
     Reason,
     is_name,
     last_bytes,
-    remembered,
+    newest_failures,
 )
 from sickbay.domain.storable import LAST_MS, MAX_COUNT, UNREACHABLE, digest, id_of, is_storable, not_ahead, storable
-from sickbay.domain.trace import checked, trace_headers, trace_of
+from sickbay.domain.trace import trace_headers, trace_of, valid_trace
 from sickbay.ports import Message
 
 MAX_ID_CHARS: Final = 64
 MAX_BODY_BYTES: Final = 14 * 1024 * 1024
-"""A larger message is no job: its next copy, with its errors, might be more than RabbitMQ takes (16 MiB)."""
+"""A larger message is rejected: its next copy, with its errors, might exceed RabbitMQ's limit (16 MiB)."""
 MAX_KEPT_BYTES: Final = 10 * 1024 * 1024
-"""How much of a message that nobody could read is kept; as base64 this, too, is less than 16 MiB."""
+"""How much of an undecodable message is kept; as base64 this, too, is less than 16 MiB."""
 UNDECODABLE_TYPE: Final = "undecodable"
-"""The job type under which a message is kept that could not be read."""
+"""The job type under which an undecodable message is kept."""
 _NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class Undecodable(ValueError):
-    """The message is no job; the text says why and is kept with it."""
+    """The message is not a job; the text says why and is kept with it."""
 
 
 _Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
 _Millis = Annotated[int, msgspec.Meta(ge=0, le=LAST_MS)]
 _MAX_NAME_CHARS: Final = 200
-"""Of a run, an actor, an error code: more is cut off."""
+"""The limit for a run, an actor, an error code; longer ones are cut."""
 _MAX_TEXT_CHARS: Final = 20_000
-"""Of a message in an event or an error."""
+"""The limit for a message in an event or an error."""
 _MAX_WHY_CHARS: Final = 1_000
 
 
@@ -94,28 +94,28 @@ class _Batch(msgspec.Struct, frozen=True):
     events: tuple[_Body, ...]
 
 
-class _Anything(msgspec.Struct, frozen=True):
+class _Shape(msgspec.Struct, frozen=True):
     events: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
 
 
 _encoder: Final = msgspec.json.Encoder()
 _job_decoder: Final = msgspec.json.Decoder(_Body)
 _batch_decoder: Final = msgspec.json.Decoder(_Batch)
-_shape_decoder: Final = msgspec.json.Decoder(_Anything)
+_shape_decoder: Final = msgspec.json.Decoder(_Shape)
 
 
 def job_message(key: str, job: Job, delay_ms: int = 0) -> Message:
-    """The message that carries a job to a worker."""
+    """The message with a job for a worker."""
     return Message(key, encode_job(job), delay_ms, headers=trace_headers(job.trace) if job.trace else _NO_HEADERS)
 
 
 def encode_job(job: Job) -> bytes:
-    """The body of such a message."""
+    """The body of a job's message."""
     return _encoder.encode(_body(job))
 
 
 def decode_job(body: bytes, message_id: str, now: int, headers: Mapping[str, str] = _NO_HEADERS) -> Job:
-    """The job in a message; a foreign one without `jobId` takes the message's id, one without `submittedAt` takes `now` (ms).
+    """The job in a message; without `jobId` it gets the message's id, without `submittedAt` it gets `now` (ms).
 
     Raises Undecodable with a sentence that says what is wrong.
     """
@@ -144,7 +144,7 @@ def encode_events(events: Iterable[JobEvent]) -> bytes:
 
 
 def decode_events(body: bytes, now: int | None = None) -> Sequence[JobEvent]:
-    """The events in a message, one or several; times far after `now` (ms) are taken for a day after it. Raises Undecodable."""
+    """The events in a message, one or several; times are cut to a day after `now` (ms). Raises Undecodable."""
     try:
         several = _shape_decoder.decode(body).events is not msgspec.UNSET
         bodies = _batch_decoder.decode(body).events if several else (_job_decoder.decode(body),)
@@ -154,8 +154,8 @@ def decode_events(body: bytes, now: int | None = None) -> Sequence[JobEvent]:
 
 
 def undecodable_job(body: bytes, message_id: str, why: str, now: int, traceback: str = "") -> Job:
-    """A job that keeps the bytes of a message nobody could read, so that a person can; of more than 10 MiB the first 10."""
-    why = storable(why, _MAX_WHY_CHARS)  # a decoder's words may quote what it could not read
+    """A job with the bytes of an undecodable message, at most the first 10 MiB, for a person to read."""
+    why = storable(why, _MAX_WHY_CHARS)  # a decoder's message may quote what it could not read
     payload: dict[str, object] = {"contentBase64": base64.b64encode(body[:MAX_KEPT_BYTES]).decode("ascii"), "problem": why}
     if len(body) > MAX_KEPT_BYTES:
         payload |= {"bytes": len(body), "keptBytes": MAX_KEPT_BYTES}
@@ -164,7 +164,7 @@ def undecodable_job(body: bytes, message_id: str, why: str, now: int, traceback:
 
 
 def _check_names(body: _Body, *, may_lack: bool = False) -> None:
-    """`may_lack`: the ledger knows the type and the tenant."""
+    """`may_lack`: type and tenant may be empty, because the ledger has them."""
     if not (is_name(body.job_type) or (may_lack and not body.job_type)):
         raise Undecodable(f"jobType must match {NAME_PATTERN}")
     if not (is_name(body.tenant) or (may_lack and not body.tenant)):
@@ -210,25 +210,25 @@ def _job(body: _Body, job_id: str, now: int, trace: str = "") -> Job:
         tenant=body.tenant,
         attempt=body.attempt,
         generation=body.generation,
-        failures=remembered([_failure(one) for one in body.errors[-MAX_FAILURES:]]),
+        failures=newest_failures([_failure(one) for one in body.errors[-MAX_FAILURES:]]),
         submitted_at=body.submitted_at or now,
         maybe_duplicate=body.maybe_duplicate,
-        trace=trace or (checked(body.trace) if body.trace else ""),
+        trace=trace or (valid_trace(body.trace) if body.trace else ""),
     )
 
 
-def _error(failed: Failure) -> _Failure:
-    return _Failure(failed.at, failed.attempt, failed.code, failed.message, failed.generation, failed.traceback or msgspec.UNSET)
+def _error(failure: Failure) -> _Failure:
+    return _Failure(failure.at, failure.attempt, failure.code, failure.message, failure.generation, failure.traceback or msgspec.UNSET)
 
 
-def _failure(told: _Failure) -> Failure:
-    code, message = storable(told.code, _MAX_NAME_CHARS), storable(told.message, _MAX_TEXT_CHARS)
-    traceback = "" if isinstance(told.traceback, msgspec.UnsetType) else storable(told.traceback)
-    return Failure(told.time, told.generation, told.attempt, code, message, last_bytes(traceback, MAX_TRACEBACK_BYTES))
+def _failure(failure: _Failure) -> Failure:
+    code, message = storable(failure.code, _MAX_NAME_CHARS), storable(failure.message, _MAX_TEXT_CHARS)
+    traceback = "" if isinstance(failure.traceback, msgspec.UnsetType) else storable(failure.traceback)
+    return Failure(failure.time, failure.generation, failure.attempt, code, message, last_bytes(traceback, MAX_TRACEBACK_BYTES))
 
 
 def _carries_payload(event: JobEvent) -> bool:
-    """A job that is set aside is complete in its event; one that was accepted is, if its payload was left in."""
+    """Whether the event has the payload: always for a set-aside job, for an accepted one if it was left in."""
     return event.state.in_quarantine or (event.state is JobState.QUEUED and not event.duplicate and bool(event.job.payload_json))
 
 

@@ -1,6 +1,6 @@
-"""Tells the ledger what happened, in batches: at most 200 events or 50 ms to a message.
+"""Publishes events for the ledger in batches: at most 200 events or 50 ms per message.
 
-A delivery handed over with its event is acknowledged only when the event is durable, so nothing is lost between the two.
+A delivery added with its event is acknowledged only when the event is durable, so nothing is lost between the two.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ MAX_RETRY_S: Final = 2.0
 """When the broker is unavailable."""
 MAX_CLOSING_RETRIES: Final = 5
 CLOSE_S: Final = 2.0
-"""How long the end waits for a broker that does not take the last events."""
+"""How long closing waits until the last events are published."""
 REMEMBERED_S: Final = 30.0
 MAX_REMEMBERED: Final = 50_000
-"""A success is remembered for so long at least, unless so many come meanwhile; for twice that at most."""
+"""A success is remembered for at least REMEMBERED_S, unless MAX_REMEMBERED come meanwhile, and at most twice that."""
 
 log = logging.getLogger(__name__)
 
 
-Refused = Callable[[JobEvent, Delivery | None, BaseException], None]
+OnRejected = Callable[[JobEvent, Delivery | None, BaseException], None]
 
 
-def _give_back(_: JobEvent, delivery: Delivery | None, __: BaseException) -> None:
+def _requeue(_: JobEvent, delivery: Delivery | None, __: BaseException) -> None:
     if delivery:
         delivery.nack()
 
 
-class _Lately:
-    """The job ids of the last while, in two halves of which the older is dropped as a whole: remembering one costs next to nothing."""
+class _RecentIds:
+    """Recent job ids, in two sets of which the older is dropped as a whole: adding one costs next to nothing."""
 
     def __init__(self) -> None:
         self._new: set[str] = set()
@@ -53,14 +53,14 @@ class _Lately:
         self._since = monotonic()
 
     def add(self, job_ids: Iterable[str]) -> None:
-        self._turn()
+        self._rotate()
         self._new.update(job_ids)
 
     def __contains__(self, job_id: str) -> bool:
-        self._turn()
+        self._rotate()
         return job_id in self._new or job_id in self._old
 
-    def _turn(self) -> None:
+    def _rotate(self) -> None:
         passed_s = monotonic() - self._since
         if passed_s >= REMEMBERED_S or len(self._new) >= MAX_REMEMBERED:
             self._old = self._new if passed_s < 2 * REMEMBERED_S else set()
@@ -71,21 +71,20 @@ class _Lately:
 class EventOutbox:
     """One per service process. `async with` starts it; leaving flushes what is left.
 
-    The observer hears of each event that ends a run or turns a job away, where that happened, so that the context of the job is the present
-    one.
+    The observer is notified of each event that ends a run or sets a job aside, in the task that adds it, so in the context of the job.
     """
 
     def __init__(self, broker: Broker, *, linger_s: float = LINGER_S, observer: Observer = NOBODY) -> None:
-        """Publish through `broker`; `linger_s` is the longest wait of an event for company."""
+        """Publish through `broker`; `linger_s` is the longest time that an event waits for others."""
         self._observer = observer
-        self.on_refused: Refused = _give_back
-        """Hears of an event that cannot be told because of what is in it; it settles the delivery."""
+        self.on_rejected: OnRejected = _requeue
+        """Called with an event that cannot be published because of its content; it settles the delivery."""
         self._publisher = Publisher(broker, observer)
         self._linger_s = linger_s
         self._buffer: list[tuple[JobEvent, Delivery | None]] = []
         self._started: dict[str, JobEvent] = {}
         self._in_flight: Sequence[tuple[JobEvent, Delivery | None]] = ()
-        self._succeeded = _Lately()
+        self._succeeded = _RecentIds()
         self._wake = asyncio.Event()
         self._full = asyncio.Event()
         self._closing = False
@@ -109,7 +108,7 @@ class EventOutbox:
             await asyncio.gather(*done, *late, return_exceptions=not done)
 
     def add(self, event: JobEvent, delivery: Delivery | None = None) -> None:
-        """Send soon; `delivery` is acknowledged after the confirm. Supersedes an untold begin of the same run."""
+        """Publish soon; `delivery` is acknowledged after the confirm. Replaces an unpublished start of the same run."""
         self._started.pop(event.job.job_id, None)
         self._buffer.append((event, delivery))
         self._wake.set()
@@ -119,25 +118,25 @@ class EventOutbox:
         self._observer.settled(event)
 
     async def set_aside(self, event: JobEvent) -> None:
-        """Tell at once, and keep the complete job in quarantine: one publish for both, durable on return."""
+        """Publish at once, to the ledger and with the complete job to the quarantine; durable on return."""
         self.forget(event.job.job_id)
         await self._publisher.publish([Message(f"job.quarantined.{event.state.lower()}", encode_event(event))])
         self._observer.settled(event)
 
-    def started(self, event: JobEvent) -> None:
-        """Tell that a run began, unless it is over before the next batch goes: then its outcome carries the begin."""
+    def report_start(self, event: JobEvent) -> None:
+        """Report the start of a run, unless it is over before the next batch: then the event of its end has the start."""
         self._started[event.job.job_id] = event
         self._wake.set()
 
     def forget(self, job_id: str) -> None:
-        """Do not tell the begin of a run whose end is told another way."""
+        """Do not report the start of a run whose end is reported another way."""
         self._started.pop(job_id, None)
 
-    def is_untold(self, job_id: str) -> bool:
-        """Whether the ledger may not know of the end of a run of this job. Looks through all that waits, so ask it rarely.
+    def is_unreported(self, job_id: str) -> bool:
+        """Whether the ledger may not know of the end of a run of this job yet. Searches everything that waits, so call it rarely.
 
-        A success counts for half a minute after it was told: of several who write the ledger one may be late with it, while another writes
-        that the job is CANCELLED. That a copy was dropped is the end of no run.
+        A success counts for half a minute after it was published: one writer of the ledger may be late with it, while another writes
+        that the job is CANCELLED. A dropped copy is not the end of a run.
         """
         waiting = chain(self._buffer, self._in_flight)
         return job_id in self._succeeded or any(event.job.job_id == job_id and not event.duplicate for event, _ in waiting)
@@ -176,10 +175,10 @@ class EventOutbox:
 
     async def _send(self, batch: Sequence[tuple[JobEvent, Delivery | None]]) -> None:
         try:
-            told = await self._publish(Message("job.events", encode_events(event for event, _ in batch)))
-        except Exception as error:  # noqa: BLE001 - one event must not keep the others
+            published = await self._publish(Message("job.events", encode_events(event for event, _ in batch)))
+        except Exception as error:  # noqa: BLE001 - one event must not hold up the others
             return await self._isolate(batch, error)
-        if not told:
+        if not published:
             log.warning("%d events could not be published before the end; their jobs will be delivered again", len(batch))
             return None
         self._succeeded.add(event.job.job_id for event, _ in batch if event.state is JobState.SUCCEEDED and not event.duplicate)
@@ -189,7 +188,7 @@ class EventOutbox:
         return None
 
     async def _isolate(self, batch: Sequence[tuple[JobEvent, Delivery | None]], error: Exception) -> None:
-        """Something in the batch cannot be told: halve it until only that is left."""
+        """An event of the batch cannot be published: halve the batch until only that event is left."""
         if len(batch) > 1:
             half = len(batch) // 2
             await self._send(batch[:half])
@@ -197,10 +196,10 @@ class EventOutbox:
             return
         ((event, delivery),) = batch
         log.error("an event of job %s cannot be published: %r", event.job.job_id, error)
-        self.on_refused(event, delivery, error)
+        self.on_rejected(event, delivery, error)
 
     async def _publish(self, message: Message) -> bool:
-        """Try until it is durable; when closing only a few times more."""
+        """Retry until it is durable; when closing, only a few times more."""
         backoff = Backoff(RETRY_S, MAX_RETRY_S)
         for failures in count(1):
             try:

@@ -1,4 +1,4 @@
-"""The one way in which messages leave a service: through the broker, seen by its observer."""
+"""Publishes all messages of a service: through the broker, reported to the observer."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from sickbay.ports import Broker, Message
 
 
 class Publisher:
-    """Publishes through a broker, and tells the observer."""
+    """Publishes through a broker, and notifies the observer."""
 
     def __init__(self, broker: Broker, observer: Observer = NOBODY) -> None:
-        """Nothing is published yet."""
+        """Publish through `broker`."""
         self._broker = broker
         self._observer = observer
 

@@ -1,4 +1,4 @@
-"""Two more ports of the ledger, with the laws of the package: what finds lost jobs, and what keeps runs from beginning meanwhile."""
+"""Two more ports of the ledger, with the rules of the package: `Lost` finds lost jobs, `Holds` keeps runs from beginning meanwhile."""
 
 from __future__ import annotations
 
@@ -7,41 +7,41 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from sickbay.domain.job import JobRecord
-from sickbay.domain.queries import Heard, LostQuery, Oldest, Page, ReleaseLease, Unheard
+from sickbay.domain.queries import HoldAnswer, LostCandidate, LostQuery, OldestJob, Page, ReleaseLease
 
 
 class Lost(Protocol):
-    """The ledger as those see it who look for jobs that no queue holds: unfinished ones of which nothing was heard for long."""
+    """Finds jobs that may be in no queue any more: unfinished ones without an event for a long time."""
 
-    async def oldest(self) -> Sequence[Oldest]:
-        """Since when nothing was heard of unfinished jobs, by state and type: of each the longest time."""
+    async def oldest(self) -> Sequence[OldestJob]:
+        """Of the unfinished jobs, by state and type, the time of the oldest last event."""
 
-    async def unheard(self, query: LostQuery, limit: int, cursor: str) -> Page[Unheard]:
-        """Longest unheard of first."""
+    async def find_lost(self, query: LostQuery, limit: int, cursor: str) -> Page[LostCandidate]:
+        """The job with the oldest last event first."""
 
-    async def claim_unheard(self, records: Sequence[JobRecord], actor: str) -> Sequence[ReleaseLease]:
-        """Take those under a lease that are as they were read and have a payload; `QuarantineStore.released` is the end of it.
+    async def lease_lost(self, records: Sequence[JobRecord], actor: str) -> Sequence[ReleaseLease]:
+        """Lease those that are unchanged since they were read and have a payload; `QuarantineStore.mark_released` ends the lease.
 
-        From now on no run of the generation they leave begins, so a copy that turns up after all is dropped.
+        From now on no run of their old generation begins, so a copy that turns up after all is dropped.
         """
 
-    async def discard_unheard(self, records: Sequence[JobRecord], actor: str, message: str) -> Sequence[JobRecord]:
-        """Close those that are as they were read and have no payload: DISCARDED, with code LOST and the message in their history."""
+    async def discard_lost(self, records: Sequence[JobRecord], actor: str, message: str) -> Sequence[JobRecord]:
+        """Discard those that are unchanged since they were read and have no payload, with code LOST and the message in their history."""
 
 
 class Hold(Protocol):
-    """Jobs whose runs do not begin for the moment."""
+    """Jobs whose runs are kept from beginning."""
 
-    async def ask(self, workers: int) -> Heard:
-        """Hold the jobs everywhere for some 10 s more, and hear what has begun.
+    async def ask(self, workers: int) -> HoldAnswer:
+        """Hold the jobs everywhere for about 10 s more, and return which runs have begun.
 
-        Returns when `workers` consumers of jobs have answered, or after 2 s: if fewer have, somebody may still begin a run.
-        Unavailable if nobody can be asked.
+        Returns when `workers` consumers of jobs have answered, or after 2 s: if fewer have, a run may still begin elsewhere.
+        Unavailable if the workers cannot be asked.
         """
 
 
 class Holds(Protocol):
-    """Keeps runs from beginning while something about their jobs is being decided. The one way to stop a start, which costs no I/O."""
+    """Keeps runs from beginning while a decision about their jobs is made. The only way to stop a start, which costs no I/O."""
 
     def hold(self, job_ids: Sequence[str]) -> AbstractAsyncContextManager[Hold]:
-        """Nothing is held before the first `ask`; leaving the context lets go."""
+        """Nothing is held before the first `ask`; leaving the context ends the hold."""

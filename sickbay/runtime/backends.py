@@ -121,10 +121,10 @@ async def open_up(settings: Settings, folder: Path | None) -> AsyncIterator[Back
             breakers=breakers,
             reader=ledger.reader,
             writer=ledger.writer,
-            quarantine=ledger.wards,
+            quarantine=ledger.quarantine,
             lost=ledger.lost,
             holds=ledger.holds,
-            duplicate_guard=ledger.fence,
+            duplicate_guard=ledger.duplicate_guard,
             keys=ledger.keys,
             kept_bytes=settings.ledger_payload_bytes,
             clock=wall_clock,
@@ -165,7 +165,7 @@ async def open_worker(settings: Settings) -> AsyncIterator[WorkerParts]:
     async with AsyncExitStack() as stack:
         ledger = await _shared_ledger(stack, settings)
         broker = await _broker(stack, settings, settings.url("rabbitmq_url") or RABBITMQ_URL)
-        duplicate_guard: DuplicateGuard = ledger.fence if ledger else await stack.enter_async_context(RedisDuplicateGuard(redis))
+        duplicate_guard: DuplicateGuard = ledger.duplicate_guard if ledger else await stack.enter_async_context(RedisDuplicateGuard(redis))
         breakers = await _breakers(stack, settings, redis)
         yield WorkerParts(
             broker=broker,
@@ -200,7 +200,7 @@ async def open_control_plane(settings: Settings) -> AsyncIterator[ControlPlanePa
             health_grace=settings.health_grace,
             breakers=breakers,
             writer=ledger.writer,
-            quarantine=ledger.wards,
+            quarantine=ledger.quarantine,
             lost=ledger.lost,
             holds=ledger.holds,
         )

@@ -57,13 +57,13 @@ async def look(breakers, key=KEY):
 
 
 def view(breakers, key=KEY):
-    return breakers._fleet.view.get(key)
+    return breakers._sync.view.get(key)
 
 
 async def due(breakers, key=KEY):
     """Wait until the cooldown is over."""
     seen = await look(breakers, key)
-    await eventually(lambda: breakers._fleet.time.now() > seen.probe_at)
+    await eventually(lambda: breakers._sync.time.now() > seen.probe_at)
 
 
 def test_the_script_and_the_machine_agree_on_a_real_redis(monkeypatch):
@@ -103,7 +103,7 @@ async def test_of_forty_processes_exactly_one_probes_and_if_it_vanishes_one_othe
             assert prober.kind is PermitKind.PROBE
             seen = await look(workers[0])
             assert (seen.state, seen.probe_job_id) == (BreakerState.HALF_OPEN, prober.job_id), number_of_probers
-            await eventually(lambda: workers[0]._fleet.time.now() >= view(workers[0]).probe_until)
+            await eventually(lambda: workers[0]._sync.time.now() >= view(workers[0]).probe_until)
         late = workers[1].stale
         assert await workers[1].settle(prober, SUCCESS) is not BreakerState.CLOSED
         assert workers[1].stale == late + 1
@@ -111,7 +111,7 @@ async def test_of_forty_processes_exactly_one_probes_and_if_it_vanishes_one_othe
 
 async def test_the_documented_keys_say_what_they_say(url, redis):
     async with fleet(url, 1) as [worker], redis.pubsub() as events:
-        await events.subscribe(worker._fleet._channel)
+        await events.subscribe(worker._sync._channel)
         await events.get_message(timeout=5)
         await run(worker, DOWN, 4)
         assert await redis.get("failure:email:API_TIMEOUT") == "4"
@@ -180,16 +180,16 @@ async def test_a_healthy_circuit_asks_redis_nothing():
 async def test_an_idle_process_does_not_poll():
     async with own_server() as server, fleet(server.url, 1) as [worker], Redis.from_url(server.url) as redis:
         await run(worker, SUCCESS)
-        await eventually(lambda: not worker._fleet._wanted.is_set())
+        await eventually(lambda: not worker._sync._sync_wanted.is_set())
         await redis.config_resetstat()
-        await asyncio.wait([worker._fleet._task, worker._fleet._feed._task], timeout=1.5)  # nothing is due in here
+        await asyncio.wait([worker._sync._task, worker._sync._feed._task], timeout=1.5)  # nothing is due in here
         assert set(await redis.info("commandstats")) <= {"cmdstat_info", "cmdstat_config|resetstat"}
 
 
 async def test_lost_notices_are_made_good_within_a_second_of_use(url):
     async with fleet(url, 2, BreakerConfig()) as [deaf, other]:
         await run(deaf, SUCCESS)
-        await deaf._fleet._feed.stop()
+        await deaf._sync._feed.stop()
         await run(other, DOWN, 5)
         assert view(deaf).state is BreakerState.CLOSED
         assert isinstance(await deaf.admit(KEY, "a few extra runs"), Permit)
@@ -200,7 +200,7 @@ async def test_lost_notices_are_made_good_within_a_second_of_use(url):
 async def test_a_broken_subscription_is_renewed_and_everything_read_anew():
     async with own_server() as server, fleet(server.url, 2) as [deaf, other], Redis.from_url(server.url) as redis:
         await run(deaf, SUCCESS)
-        await eventually(lambda: not deaf._fleet._wanted.is_set())
+        await eventually(lambda: not deaf._sync._sync_wanted.is_set())
         await redis.client_kill_filter(_type="pubsub")
         await run(other, DOWN, 5)
         await run(other, SUCCESS, key=BreakerKey("sms"))
@@ -216,7 +216,7 @@ async def test_after_a_flush_versions_still_grow_and_old_permits_are_stale(url, 
         before = view(other)
         await redis.flushdb()
         for worker in (one, other):
-            await worker._fleet.read_all()
+            await worker._sync.read_all()
             assert view(worker) is None
         # A new document begins at the time, and one that was written several times in a millisecond is ahead of that by as many.
         while (await redis.time())[0] * 1_000 <= max(before.epoch, before.rev):
@@ -260,7 +260,7 @@ async def test_somebody_watching_hears_the_whole_fleet(url):
 
 async def test_two_databases_of_one_server_do_not_hear_each_other(url):
     async with own_database() as second, fleet(url, 1) as [here], fleet(second, 1) as [there], fleet(second, 1) as [beside]:
-        assert here._fleet._channel.startswith(CHANNEL)
+        assert here._sync._channel.startswith(CHANNEL)
         await run(there, SUCCESS)
         await eventually(lambda: view(beside) is not None)
         assert view(here) is None

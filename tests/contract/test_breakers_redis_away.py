@@ -275,13 +275,13 @@ async def test_a_store_that_fails_at_any_point_never_breaks_the_job_path(seed, t
         Flaky.fails = staticmethod(lambda: rng.choice(["", "", "before", "after"]))
         held, succeeded = [], False
         for step in range(300):
-            breakers._fleet._store.forgive()
-            before = breakers._fleet.view.get(KEY)
+            breakers._sync._store.reset()
+            before = breakers._sync.view.get(KEY)
             answer = await breakers.admit(KEY, f"job-{step}")
             if isinstance(answer, Permit):
                 held.append(answer)
                 if answer.kind is PermitKind.PROBE and not isinstance(answer, LocalPermit):
-                    assert breakers._fleet.view.get(KEY).probe_token == answer.token
+                    assert breakers._sync.view.get(KEY).probe_token == answer.token
             elif before is not None and before.state.refuses:
                 assert answer.state.refuses
             for permit in [one for one in held if rng.random() < 0.7]:
@@ -292,11 +292,11 @@ async def test_a_store_that_fails_at_any_point_never_breaks_the_job_path(seed, t
                 assert await breakers.settle(permit, outcome) in BreakerState
             with suppress(Unavailable):
                 await breakers.snapshots()
-            after = breakers._fleet.view.get(KEY)
+            after = breakers._sync.view.get(KEY)
             assert after.state is not BreakerState.CLOSED or before is None or before.state is BreakerState.CLOSED or succeeded
             time.now += rng.choice([1, 1_000, 70_000])
         Flaky.fails = staticmethod(lambda: "")
-        breakers._fleet._store.forgive()
+        breakers._sync._store.reset()
         await breakers.snapshots()
         assert not breakers.is_degraded
 

@@ -98,7 +98,7 @@ async def is_well(system, number):
 
 def nobody_reads(system):
     """SQLite's log can be cut short: no statement, not even one that Python has forgotten, still stands on an old state of it."""
-    place = system.plane.quarantine._store._place
+    place = system.plane.quarantine._store._location
     if not place.is_sqlite:
         return True
     with contextlib.closing(sqlite3.connect(place.url.database)) as connection:
@@ -181,7 +181,7 @@ async def test_a_resubmit_is_whole_or_has_not_been(system):
         request = quarantine_pb.ResubmitJobRequest(job_id=job_id, payload_json='{"to": "b"}', actor="ann")
         reached = await broken_off_at(number, system.quarantine.ResubmitJob(request, None))
         await finished(system)
-        if await system.plane.quarantine.case(job_id) is not None:
+        if await system.plane.quarantine.get_quarantined(job_id) is not None:
             await system.quarantine.ResubmitJob(request, None)
         (job,) = await taken(system.plane.broker, Queue.MAIN, 1, job_in)
         assert (job.job_id, job.generation, json.loads(job.payload_json), job.maybe_duplicate) == (job_id, 1, {"to": "b"}, False)

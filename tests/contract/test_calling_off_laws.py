@@ -54,7 +54,7 @@ class World:
         self.closed = ""
         self.begun_before = 0
         self.runs_begun = itertools.count(1)
-        ledger.fence.working(lambda job_id: False, takes_jobs=True)
+        ledger.duplicate_guard.register_worker(lambda job_id: False, takes_jobs=True)
 
     async def find(self, job_id):
         record = await self.ledger.reader.get(job_id)
@@ -79,11 +79,11 @@ class World:
         if not self.copies:
             return
         copy = self.copies.pop(which % len(self.copies))
-        if self.ledger.fence.is_cancelled(copy):
+        if self.ledger.duplicate_guard.is_cancelled(copy):
             return
-        if not copy.is_fresh and (await self.ledger.fence.enter(copy, suspect=False)).superseded:
+        if not copy.is_fresh and (await self.ledger.duplicate_guard.check(copy, suspect=False)).superseded:
             return
-        beginning = asyncio.create_task(self.ledger.fence.begin(copy))
+        beginning = asyncio.create_task(self.ledger.duplicate_guard.begin(copy))
         await asyncio.sleep(0)
         if not beginning.done():
             beginning.cancel()
@@ -98,23 +98,23 @@ class World:
         if self.runs:
             copy, run = self.runs.pop(which % len(self.runs))
             self.events.append(JobEvent(copy, JobState.SUCCEEDED, self.clock(), started_at=self.clock(), run=run))
-            self.ledger.fence.end(copy)
+            self.ledger.duplicate_guard.end(copy)
 
     async def _retry(self, which):
         if self.runs:
             copy, run = self.runs.pop(which % len(self.runs))
-            if not self.ledger.fence.is_cancelled(copy):
+            if not self.ledger.duplicate_guard.is_cancelled(copy):
                 self.copies.append(copy.charged())
                 self.events.append(JobEvent(copy.charged(), JobState.RETRYING, self.clock(), started_at=self.clock(), run=run))
-            self.ledger.fence.end(copy)
+            self.ledger.duplicate_guard.end(copy)
 
     async def _park(self, which):
         if self.runs:
             copy, run = self.runs.pop(which % len(self.runs))
-            if not self.ledger.fence.is_cancelled(copy):
+            if not self.ledger.duplicate_guard.is_cancelled(copy):
                 reason = Reason.CIRCUIT_OPEN
                 self.events.append(JobEvent(copy, JobState.PARKED, self.clock(), started_at=self.clock(), run=run, reason=reason))
-            self.ledger.fence.end(copy)
+            self.ledger.duplicate_guard.end(copy)
 
     async def _tell(self, which):
         if self.events:
@@ -126,10 +126,10 @@ class World:
             await self.ledger.writer.apply([self.told[which % len(self.told)]])
 
     async def _claim(self, which):
-        self.claims += await self.ledger.wards.lease_parked(BreakerKey(self.job_id), 1)
+        self.claims += await self.ledger.quarantine.lease_parked(BreakerKey(self.job_id), 1)
 
     async def _resubmit(self, which):
-        self.claims.append(await self.ledger.wards.lease_job(self.job_id, JobEdit(), "", "ann"))
+        self.claims.append(await self.ledger.quarantine.lease_job(self.job_id, JobEdit(), "", "ann"))
 
     async def _publish(self, which):
         if self.claims:
@@ -139,10 +139,10 @@ class World:
         if self.claims:
             claim = self.claims.pop(which % len(self.claims))
             self.copies.append(claim.job)
-            await self.ledger.wards.released([claim])
+            await self.ledger.quarantine.mark_released([claim])
 
     async def _discard(self, which):
-        await self.ledger.wards.discard(self.job_id, "", "ann")
+        await self.ledger.quarantine.discard(self.job_id, "", "ann")
         self.closed = "discarded"
 
     async def _cancel(self, which):

@@ -72,7 +72,7 @@ async def test_trouble_is_known_without_anybody_who_uses_keys(monkeypatch):
     monkeypatch.setattr(write_check, "TRY_S", 0.01)
     monkeypatch.setattr(write_check, "TRY_AGAIN_S", 0.01)
     async with own_server() as server, RedisIdempotencyKeys(server.url) as keys, Redis.from_url(server.url) as redis:
-        await eventually(lambda: redis.exists(module.NOBODY))
+        await eventually(lambda: redis.exists(module.TEST_KEY))
         assert not keys.trouble
         await redis.config_set("maxmemory", 1)
         await eventually(lambda: keys.trouble == "Redis rejects writes")
@@ -84,7 +84,7 @@ async def test_trouble_is_known_without_anybody_who_uses_keys(monkeypatch):
         await eventually(lambda: not keys.trouble, 60)
     async with own_database() as url, Redis.from_url(url) as redis:
         async with RedisIdempotencyKeys(url):
-            await eventually(lambda: redis.exists(module.NOBODY))
+            await eventually(lambda: redis.exists(module.TEST_KEY))
         await eventually(lambda: _is_empty(redis))
 
 

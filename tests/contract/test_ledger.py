@@ -38,7 +38,7 @@ async def test_the_tracebacks_of_failures_are_kept_and_older_rows_have_none(ledg
     told = (TIMEOUT, replace(TIMEOUT, attempt=1, code="KEY_ERROR", traceback='File "h\u00e9.py", line 1\n  \u2028\U0001f600'))
     await ledger.writer.apply([quarantined(failures=told)])
     assert (await ledger.reader.get("j1")).job.failures == told
-    assert (await ledger.wards.case("j1")).record.job.failures == told
+    assert (await ledger.quarantine.get_quarantined("j1")).record.job.failures == told
     await ledger.writer.apply([succeeded(generation=1, failures=told)])
     assert (await ledger.reader.get("j1")).job.failures == told
 
@@ -197,7 +197,7 @@ async def test_a_job_that_came_back_is_nobodys(ledger):
 async def test_texts_that_no_database_takes_are_stored_nevertheless(ledger):
     """One odd message must not stop the keeper."""
     await ledger.writer.apply([quarantined(message="nul \0 and half a pair \ud800")])
-    assert (await ledger.wards.groups("", "", 10, "")).items[0].sample_message == "nul  and half a pair ?"
+    assert (await ledger.quarantine.groups("", "", 10, "")).items[0].sample_message == "nul  and half a pair ?"
 
 
 async def test_find_lists_newest_first_and_pages(ledger):
@@ -215,8 +215,8 @@ async def test_find_lists_newest_first_and_pages(ledger):
 async def test_a_full_last_page_is_the_last(ledger):
     await ledger.writer.apply([quarantined("a"), quarantined("b")])
     assert (await ledger.reader.find(JobQuery(), 2, "")).cursor == ""
-    assert (await ledger.wards.list_quarantined(QuarantineQuery(), 2, "")).cursor == ""
-    assert (await ledger.wards.groups("", "", 1, "")).cursor == ""
+    assert (await ledger.quarantine.list_quarantined(QuarantineQuery(), 2, "")).cursor == ""
+    assert (await ledger.quarantine.groups("", "", 1, "")).cursor == ""
 
 
 async def test_find_filters(ledger):
@@ -242,14 +242,14 @@ async def test_a_cursor_of_another_kind_is_refused(ledger, cursor):
 async def test_live_knows_copies_from_ghosts(ledger):
     await ledger.writer.apply([parked("here"), quarantined("later"), queued("gone", generation=1), queued("behind"), succeeded("done")])
     asked = [job("here"), job("later"), job("gone"), job("behind"), job("done"), job("nobody")]
-    live = await ledger.writer.live(asked)
+    live = await ledger.writer.check_copies(asked)
     assert live == {"here": True, "later": False, "gone": False, "behind": None, "done": False, "nobody": None}
 
 
 async def test_live_gives_up_no_copy_while_another_of_the_job_is_alive(ledger):
     await ledger.writer.apply([parked(generation=1)])
-    assert await ledger.writer.live([job(generation=0), job(generation=1)]) == {"j1": True}
-    assert await ledger.writer.live([job(generation=1), job(generation=0)]) == {"j1": True}
+    assert await ledger.writer.check_copies([job(generation=0), job(generation=1)]) == {"j1": True}
+    assert await ledger.writer.check_copies([job(generation=1), job(generation=0)]) == {"j1": True}
 
 
 async def test_counts_names_every_state(ledger):
@@ -260,7 +260,7 @@ async def test_counts_names_every_state(ledger):
 async def test_prune_forgets_what_is_past_its_retention(ledger):
     old = [succeeded("done"), cancelled("off"), parked("aside"), quarantined("ill"), queued("waits"), retrying("again"), parked("thrown")]
     await ledger.writer.apply([*old, succeeded("done", run="w.5"), succeeded("fresh", at=START + DAY)])
-    await ledger.wards.discard("thrown", "", "ann")
+    await ledger.quarantine.discard("thrown", "", "ann")
     assert await ledger.writer.prune(START + 600 + DAY) == 1
     assert await ledger.writer.prune(START + 600 + DAY) == 0
     assert await ledger.reader.get("done") is None
@@ -285,8 +285,8 @@ async def test_what_is_set_aside_can_be_told_again_in_pages(ledger):
     told = [parked("a"), quarantined("b"), parked("c"), parked("d", at=START + 1_000), quarantined("e")]
     await ledger.writer.apply(told)
     await ledger.writer.apply([succeeded("c", generation=1)])
-    first = await ledger.writer.set_aside("", 2, START + 900)
-    rest = await ledger.writer.set_aside("b", 2, START + 900)
+    first = await ledger.writer.list_set_aside("", 2, START + 900)
+    rest = await ledger.writer.list_set_aside("b", 2, START + 900)
     assert [event.job.job_id for event in (*first, *rest)] == ["a", "b", "e"]
     whole = [(event.job, event.state, event.at, event.reason, event.code, event.message) for event in (*first, *rest)]
     assert whole == [(event.job, event.state, event.at, event.reason, event.code, event.message) for event in (told[0], told[1], told[4])]
@@ -294,10 +294,10 @@ async def test_what_is_set_aside_can_be_told_again_in_pages(ledger):
 
 async def test_one_process_at_a_time_sweeps(ledger, url, clock):
     """Only PostgreSQL is shared by processes; who was told False may have it when the first is done."""
-    async with ledger.writer.sweeping() as first:
+    async with ledger.writer.sweep_lock() as first:
         assert first
         if url.startswith("postgresql"):
-            async with open_ledger(url, clock) as other, other.writer.sweeping() as second:
+            async with open_ledger(url, clock) as other, other.writer.sweep_lock() as second:
                 assert not second
-    async with ledger.writer.sweeping() as again:
+    async with ledger.writer.sweep_lock() as again:
         assert again

@@ -29,9 +29,9 @@ async def two_machines(url, ahead_ms):
 async def test_a_release_under_way_is_not_taken_over_by_a_machine_whose_clock_differs(postgres, ahead_ms):
     async with two_machines(postgres.url, ahead_ms) as (one, other):
         await one.writer.apply([parked("a"), parked("b")])
-        await one.wards.lease_parked(EMAIL, 1)
-        await other.wards.lease_parked(EMAIL, 1)
-        assert await one.wards.lease_expired() == await other.wards.lease_expired() == []
+        await one.quarantine.lease_parked(EMAIL, 1)
+        await other.quarantine.lease_parked(EMAIL, 1)
+        assert await one.quarantine.lease_expired() == await other.quarantine.lease_expired() == []
 
 
 @pytest.mark.servers
@@ -56,9 +56,9 @@ async def test_a_clock_that_is_days_ahead_forgets_nothing_early(url):
 async def test_a_lease_given_before_the_clock_was_set_back_is_over(ledger, clock):
     """It ends an hour later than any lease can, so its end says nothing; the copy is marked and fenced as ever."""
     await ledger.writer.apply([parked("a")])
-    await ledger.wards.lease_parked(EMAIL, 1)
+    await ledger.quarantine.lease_parked(EMAIL, 1)
     await ledger.keys.reserve("default", "k", b"digest", "j1")
     clock.now -= HOUR
-    (claim,) = await ledger.wards.lease_expired()
+    (claim,) = await ledger.quarantine.lease_expired()
     assert (claim.job.job_id, claim.job.maybe_duplicate) == ("a", True)
     assert (await ledger.keys.reserve("default", "k", b"digest", "j2")).retaken

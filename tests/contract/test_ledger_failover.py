@@ -181,13 +181,13 @@ async def test_the_lock_of_the_sweep_moves(pair, fate):
     held = asyncio.Event()
 
     async def sweep(ledger):
-        async with ledger.writer.sweeping() as alone:
+        async with ledger.writer.sweep_lock() as alone:
             assert alone
             held.set()
             await asyncio.Event().wait()
 
     async def again(ledger):
-        async with ledger.writer.sweeping() as alone, other.writer.sweeping() as beside:
+        async with ledger.writer.sweep_lock() as alone, other.writer.sweep_lock() as beside:
             return alone, beside
 
     async with opened(pair.url) as ledger, opened(pair.url) as other:

@@ -11,7 +11,7 @@ import pytest
 
 from sickbay.adapters.sql import listener, pool
 from sickbay.adapters.sql import postgres as adapter
-from sickbay.adapters.sql.errors import why
+from sickbay.adapters.sql.errors import reason_of
 from sickbay.adapters.sql.ledger import open_ledger
 from sickbay.domain.errors import SettingsError, Unavailable
 from sickbay.domain.job import JobState
@@ -110,7 +110,7 @@ async def test_watchers_outlive_a_lost_connection(postgres, proxy, direct, clock
         await proxy.accept()
         await up(ledger)
         assert (await anext(watcher))[1].state is JobState.RUNNING
-        assert ledger.fence.is_cancelled(job("off"))
+        assert ledger.duplicate_guard.is_cancelled(job("off"))
         await direct.writer.apply([succeeded()])
         assert (await anext(watcher))[1].state is JobState.SUCCEEDED
 
@@ -194,7 +194,7 @@ async def test_a_statement_that_takes_too_long_is_broken_off_by_the_server(postg
         await direct.writer._store.lock(holding, ["j1"])
         with pytest.raises(Unavailable) as caught:
             await hasty.writer.apply([running()])
-    assert why(caught.value) == "statement timeout"
+    assert reason_of(caught.value) == "statement timeout"
 
 
 @pytest.mark.parametrize(
@@ -217,7 +217,7 @@ async def test_why_the_server_refuses_is_logged_without_secrets(postgres, clock,
 
 def test_a_reason_of_our_own_is_logged_in_its_own_words():
     sentence = "the tables of the ledger do not exist yet"
-    assert why(Unavailable(sentence)) == sentence
+    assert reason_of(Unavailable(sentence)) == sentence
 
 
 READ_ONLY = "SET default_transaction_read_only = on"

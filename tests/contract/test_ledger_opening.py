@@ -97,13 +97,13 @@ async def test_an_older_database_is_upgraded_with_what_is_in_it(empty_url, tmp_p
     await engine.dispose()
     async with open_ledger(empty_url, clock) as ledger:
         await ledger.writer.apply([parked("later", trace=TRACE)])
-        claims = await ledger.wards.lease_parked(BreakerKey("email"), 10)
+        claims = await ledger.quarantine.lease_parked(BreakerKey("email"), 10)
         assert {claim.job.job_id: (claim.job.trace, claim.job.payload_json) for claim in claims} == {
             "email": ("", b"{}"),
             "later": (TRACE, b'{"to":"a"}'),
         }
-        assert [record.job.trace for record in await ledger.wards.released(claims)] == ["", ""]
-        assert await ledger.wards.case("sms") is not None
+        assert [record.job.trace for record in await ledger.quarantine.mark_released(claims)] == ["", ""]
+        assert await ledger.quarantine.get_quarantined("sms") is not None
 
 
 def _upgrade_to(connection, revision):

@@ -53,7 +53,7 @@ async def test_another_process_hears_everything_in_order(fleet):
         await keeper.writer.apply([queued(), running()])
         await keeper.writer.apply([retrying()])
         await keeper.writer.apply([parked(attempt=1)])
-        await keeper.wards.released(await keeper.wards.lease_parked(EMAIL, 1))
+        await keeper.quarantine.mark_released(await keeper.quarantine.lease_parked(EMAIL, 1))
         await keeper.writer.apply([succeeded(generation=1, attempt=1)])
         news = await take(watcher, 7)
     assert states(news) == [
@@ -73,7 +73,7 @@ async def test_a_discard_is_heard_with_who_did_it(fleet):
     keeper, other = fleet
     await keeper.writer.apply([parked()])
     async with other.reader.watch("j1") as watcher:
-        record = await keeper.wards.discard("j1", "", "ann")
+        record = await keeper.quarantine.discard("j1", "", "ann")
         ((told, change),) = await take(watcher, 1)
     assert (told, change.state, change.actor) == (record, JobState.DISCARDED, "ann")
 
@@ -139,8 +139,8 @@ async def test_a_cancellation_is_known_everywhere(fleet):
         await keeper.writer.apply([queued("j1"), cancelled("j1"), succeeded("late"), cancelled("late")])
         await keeper.writer.apply([queued("j2")])
         await take(watcher, 1)
-    assert other.fence.is_cancelled(job("j1"))
-    assert not other.fence.is_cancelled(job("late"))
+    assert other.duplicate_guard.is_cancelled(job("j1"))
+    assert not other.duplicate_guard.is_cancelled(job("late"))
 
 
 async def test_two_keepers_and_a_release_do_not_stop_each_other(postgres, clock):
@@ -148,9 +148,9 @@ async def test_two_keepers_and_a_release_do_not_stop_each_other(postgres, clock)
     events = [event for number in range(60) for event in (queued(f"j{number}"), parked(f"j{number}"))]
     async with open_ledger(postgres.url, clock) as one, open_ledger(postgres.url, clock) as two:
         await one.writer.apply(events)
-        claims = await one.wards.lease_parked(EMAIL, 60)
+        claims = await one.quarantine.lease_parked(EMAIL, 60)
         told = [ledger.writer.apply(order) for order in (events, events[::-1]) for ledger in (one, two, one, two)]
-        await asyncio.gather(*told, one.wards.released(claims[::-1]), two.wards.released(claims))
+        await asyncio.gather(*told, one.quarantine.mark_released(claims[::-1]), two.quarantine.mark_released(claims))
         counts = await one.writer.counts()
         assert (counts[JobState.QUEUED], counts[JobState.PARKED]) == (60, 0)
         assert await two.writer.duplicates() == 0
@@ -186,9 +186,9 @@ async def test_a_turn_at_sweeping_that_could_not_be_given_back_is_over_all_the_s
     """The pool must not keep a connection whose session still has the turn: nobody else would ever get it."""
     async with open_ledger(postgres.url, clock) as one, open_ledger(postgres.url, clock) as other:
         with monkeypatch.context() as patched:
-            patched.setattr(database, "_NO_LONGER_ALONE", text("SELECT length(:what) / 0"))
+            patched.setattr(database, "_UNLOCK", text("SELECT length(:what) / 0"))
             with pytest.raises((Unavailable, Unstorable)):
-                async with one.writer.sweeping():
+                async with one.writer.sweep_lock():
                     pass
         async with asyncio.timeout(10):
             while not await has_turn(other):
@@ -196,5 +196,5 @@ async def test_a_turn_at_sweeping_that_could_not_be_given_back_is_over_all_the_s
 
 
 async def has_turn(ledger):
-    async with ledger.writer.sweeping() as alone:
+    async with ledger.writer.sweep_lock() as alone:
         return alone

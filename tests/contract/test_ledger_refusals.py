@@ -6,7 +6,7 @@ import asyncpg
 import pytest
 
 from controlplane.isolation import apply_events
-from sickbay.adapters.sql.errors import why
+from sickbay.adapters.sql.errors import reason_of
 from sickbay.adapters.sql.ledger import open_ledger
 from sickbay.domain.breaker import BreakerKey
 from sickbay.domain.errors import FailedPrecondition, Unavailable, Unstorable
@@ -53,7 +53,7 @@ async def test_what_postgresql_refuses_is_unstorable(postgres, clock):
         with pytest.raises(Unstorable):
             await ledger.reader.get("a\0b")
         with pytest.raises(Unstorable):
-            await ledger.writer.live([job("a\0b")])
+            await ledger.writer.check_copies([job("a\0b")])
 
 
 async def test_a_database_that_is_away_is_not_unstorable(url, clock):
@@ -67,11 +67,11 @@ async def test_a_database_that_is_away_is_not_unstorable(url, clock):
 async def test_a_job_in_the_last_generation_is_not_released_into_one_that_nobody_reads(ledger):
     """It stays where it is, is said to be so, and can be discarded."""
     await ledger.writer.apply([parked("last", generation=MAX_COUNT), parked("next", generation=MAX_COUNT - 1), retrying("other")])
-    (claim,) = await ledger.wards.lease_parked(BreakerKey("email"), 10)
+    (claim,) = await ledger.quarantine.lease_parked(BreakerKey("email"), 10)
     assert (claim.job.job_id, claim.job.generation) == ("next", MAX_COUNT)
     with pytest.raises(FailedPrecondition, match="after which there is none"):
-        await ledger.wards.lease_job("last", JobEdit(), "", "me")
-    assert (await ledger.wards.discard("last", "", "me")).state is JobState.DISCARDED
+        await ledger.quarantine.lease_job("last", JobEdit(), "", "me")
+    assert (await ledger.quarantine.discard("last", "", "me")).state is JobState.DISCARDED
 
 
 @pytest.mark.servers
@@ -120,4 +120,4 @@ async def test_a_full_disk_is_trouble_although_what_needs_no_room_works(postgres
 )
 def test_what_a_server_without_room_raises_has_words_of_ours(sqlstate, words):
     """After a crash for want of room PostgreSQL refuses every session with XX000: it could not write its init file."""
-    assert why(asyncpg.PostgresError.new({"C": sqlstate, "M": "could not write init file"})) == words
+    assert reason_of(asyncpg.PostgresError.new({"C": sqlstate, "M": "could not write init file"})) == words

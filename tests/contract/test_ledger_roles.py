@@ -51,17 +51,17 @@ async def test_jobapi_reads_jobs_and_writes_its_keys(login, keeper, clock):
         with pytest.raises(Unavailable):
             await ledger.writer.apply([queued("j3")])
         with pytest.raises(Unavailable):
-            await ledger.fence.enter(job("j3"), suspect=True)
+            await ledger.duplicate_guard.check(job("j3"), suspect=True)
 
 
 async def test_a_worker_reads_jobs_and_counts_its_suspects(login, keeper, clock):
     await keeper.writer.apply([cancelled("off")])
     async with open_ledger(login("worker"), clock, migrates=False) as ledger:
-        assert ledger.fence.is_cancelled(job("off"))
-        assert (await ledger.fence.enter(job(), suspect=True)).crashes == 0
-        assert (await ledger.fence.enter(job(), suspect=True)).crashes == 1
-        await ledger.fence.leave(job())
-        ledger.fence.working(lambda _: False, takes_jobs=True)
+        assert ledger.duplicate_guard.is_cancelled(job("off"))
+        assert (await ledger.duplicate_guard.check(job(), suspect=True)).crashes == 0
+        assert (await ledger.duplicate_guard.check(job(), suspect=True)).crashes == 1
+        await ledger.duplicate_guard.clear_crashes(job())
+        ledger.duplicate_guard.register_worker(lambda _: False, takes_jobs=True)
         async with keeper.holds.hold(["j1"]) as hold:
             assert (await hold.ask(1)).workers == 1
         with pytest.raises(Unavailable):

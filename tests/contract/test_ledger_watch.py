@@ -68,8 +68,8 @@ async def test_the_last_record_told_is_what_the_ledger_says(ledger):
 async def test_a_release_and_a_discard_are_told(ledger):
     await ledger.writer.apply([parked("j1"), parked("j2")])
     async with ledger.reader.watch("j1") as first, ledger.reader.watch("j2") as second:
-        await ledger.wards.released(await ledger.wards.lease_parked(BreakerKey("email"), 1))
-        await ledger.wards.discard("j2", "", "ann")
+        await ledger.quarantine.mark_released(await ledger.quarantine.lease_parked(BreakerKey("email"), 1))
+        await ledger.quarantine.discard("j2", "", "ann")
         assert states(await take(first, 1)) == [(JobState.QUEUED, 0)]
         assert (await take(second, 1))[0][1].actor == "ann"
 
@@ -126,7 +126,7 @@ async def test_a_write_of_unknown_fate_cuts_those_who_watch_its_jobs():
     """It may have happened and was not told: only reading again can say."""
     hub = Subscribers()
     watcher, other = hub.add("j1"), hub.add("j2")
-    with pytest.raises(Unavailable), hub.vouching(["j1"]):
+    with pytest.raises(Unavailable), hub.cut_off_on_failure(["j1"]):
         raise Unavailable("gone")
     with pytest.raises(Unavailable, match="missed"):
         await anext(watcher)

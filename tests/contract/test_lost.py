@@ -6,7 +6,7 @@ import pytest
 
 from sickbay.adapters.sql.ledger import open_ledger
 from sickbay.domain.job import JobState
-from sickbay.domain.queries import JobEdit, LostQuery, Oldest
+from sickbay.domain.queries import JobEdit, LostQuery, OldestJob
 from tests.support.ledger_events import START, job, parked, queued, retrying, running, succeeded
 
 pytest_plugins = ["tests.support.ledger_fixtures"]
@@ -18,7 +18,7 @@ def bare(event):
 
 
 async def unheard(ledger, before=START + 10_000, limit=10, cursor="", **query):
-    return await ledger.lost.unheard(LostQuery(before, **query), limit, cursor)
+    return await ledger.lost.find_lost(LostQuery(before, **query), limit, cursor)
 
 
 async def records(ledger, *ids):
@@ -39,7 +39,7 @@ async def test_the_payload_of_an_accepted_job_stays_until_it_has_ended(ledger, e
     assert found.has_payload
     assert found.record.job.payload_json == b""
     assert (await ledger.reader.get("j1")).job.payload_json == b""
-    (claim,) = await ledger.lost.claim_unheard([found.record], "ann")
+    (claim,) = await ledger.lost.lease_lost([found.record], "ann")
     assert claim.job.payload_json == queued().job.payload_json
     await ledger.writer.apply([bare(succeeded(generation=1))])
     (ended,) = (await unheard(ledger, job_ids=("j1",))).items
@@ -48,11 +48,11 @@ async def test_the_payload_of_an_accepted_job_stays_until_it_has_ended(ledger, e
 
 async def test_a_job_that_was_released_keeps_its_payload(ledger):
     await ledger.writer.apply([parked()])
-    claim = await ledger.wards.lease_job("j1", JobEdit(b'{"to":"b"}'), "", "ann")
-    await ledger.wards.released([claim])
+    claim = await ledger.quarantine.lease_job("j1", JobEdit(b'{"to":"b"}'), "", "ann")
+    await ledger.quarantine.mark_released([claim])
     (found,) = (await unheard(ledger)).items
     assert (found.has_payload, found.record.state) == (True, JobState.QUEUED)
-    (again,) = await ledger.lost.claim_unheard([found.record], "ann")
+    (again,) = await ledger.lost.lease_lost([found.record], "ann")
     assert (again.job.payload_json, again.job.generation) == (b'{"to":"b"}', 2)
 
 
@@ -72,19 +72,19 @@ async def test_the_oldest_of_each_state_and_type_is_told(ledger):
     told = [queued("a", at=START + 5), queued("b", at=START + 3), queued("c", job_type="sms"), running("d"), parked("e"), succeeded("f")]
     await ledger.writer.apply(told)
     assert set(await ledger.lost.oldest()) == {
-        Oldest(JobState.QUEUED, "email", START + 3),
-        Oldest(JobState.QUEUED, "sms", START),
-        Oldest(JobState.RUNNING, "email", START + 100),
+        OldestJob(JobState.QUEUED, "email", START + 3),
+        OldestJob(JobState.QUEUED, "sms", START),
+        OldestJob(JobState.RUNNING, "email", START + 100),
     }
 
 
 async def test_a_claim_moves_to_the_next_generation_and_calls_the_old_one_off(ledger):
     await ledger.writer.apply([queued(), bare(retrying())])
-    (claim,) = await ledger.lost.claim_unheard(await records(ledger, "j1"), "ann")
+    (claim,) = await ledger.lost.lease_lost(await records(ledger, "j1"), "ann")
     assert (claim.job.generation, claim.job.attempt, claim.job.maybe_duplicate, claim.actor) == (1, 1, True, "ann")
-    assert ledger.fence.is_cancelled(job(attempt=1))
-    assert not ledger.fence.is_cancelled(claim.job)
-    (record,) = await ledger.wards.released([claim])
+    assert ledger.duplicate_guard.is_cancelled(job(attempt=1))
+    assert not ledger.duplicate_guard.is_cancelled(claim.job)
+    (record,) = await ledger.quarantine.mark_released([claim])
     assert (record.state, record.job.generation, record.job.attempt) == (JobState.QUEUED, 1, 1)
     assert (await ledger.reader.history("j1"))[-1].actor == "ann"
 
@@ -93,19 +93,19 @@ async def test_what_has_changed_since_it_was_read_is_not_claimed(ledger):
     await ledger.writer.apply([queued("ran"), queued("claimed"), bare(queued("bare")), queued("still")])
     seen = await records(ledger, "ran", "claimed", "bare", "still")
     await ledger.writer.apply([bare(running("ran"))])
-    await ledger.lost.claim_unheard([one for one in seen if one.job.job_id == "claimed"], "bob")
-    assert [claim.job.job_id for claim in await ledger.lost.claim_unheard(seen, "ann")] == ["still"]
+    await ledger.lost.lease_lost([one for one in seen if one.job.job_id == "claimed"], "bob")
+    assert [claim.job.job_id for claim in await ledger.lost.lease_lost(seen, "ann")] == ["still"]
 
 
 async def test_an_unfinished_claim_is_finished_by_another(ledger, clock):
     """Its holder was killed before or after it published."""
     await ledger.writer.apply([queued()])
-    await ledger.lost.claim_unheard(await records(ledger, "j1"), "ann")
-    assert await ledger.wards.lease_expired() == []
+    await ledger.lost.lease_lost(await records(ledger, "j1"), "ann")
+    assert await ledger.quarantine.lease_expired() == []
     clock.now += 31_000
-    (claim,) = await ledger.wards.lease_expired()
+    (claim,) = await ledger.quarantine.lease_expired()
     assert (claim.job.generation, claim.job.payload_json, claim.job.maybe_duplicate) == (1, queued().job.payload_json, True)
-    (record,) = await ledger.wards.released([claim])
+    (record,) = await ledger.quarantine.mark_released([claim])
     assert record.state is JobState.QUEUED
 
 
@@ -114,20 +114,20 @@ async def test_a_process_that_starts_later_knows_what_was_called_off(url, clock)
         pytest.skip("it lives only as long as one process")
     async with open_ledger(url, clock) as ledger:
         await ledger.writer.apply([queued("done"), queued("under way")])
-        claims = await ledger.lost.claim_unheard(await records(ledger, "done", "under way"), "ann")
-        await ledger.wards.released([one for one in claims if one.job.job_id == "done"])
+        claims = await ledger.lost.lease_lost(await records(ledger, "done", "under way"), "ann")
+        await ledger.quarantine.mark_released([one for one in claims if one.job.job_id == "done"])
     async with open_ledger(url, clock) as ledger:
-        assert ledger.fence.is_cancelled(job("done"))
-        assert ledger.fence.is_cancelled(job("under way"))
-        assert not ledger.fence.is_cancelled(job("done", generation=1))
+        assert ledger.duplicate_guard.is_cancelled(job("done"))
+        assert ledger.duplicate_guard.is_cancelled(job("under way"))
+        assert not ledger.duplicate_guard.is_cancelled(job("done", generation=1))
 
 
 async def test_a_job_without_payload_can_be_closed(ledger):
     await ledger.writer.apply([bare(queued()), queued("whole")])
     seen = await records(ledger, "j1", "whole")
-    (closed,) = await ledger.lost.discard_unheard(seen, "ann", "no queue held it")
+    (closed,) = await ledger.lost.discard_lost(seen, "ann", "no queue held it")
     assert (closed.job.job_id, closed.state) == ("j1", JobState.DISCARDED)
     last = (await ledger.reader.history("j1"))[-1]
     assert (last.state, last.code, last.message, last.actor) == (JobState.DISCARDED, "LOST", "no queue held it", "ann")
-    assert ledger.fence.is_cancelled(job())
-    assert await ledger.lost.discard_unheard(seen, "ann", "again") == []
+    assert ledger.duplicate_guard.is_cancelled(job())
+    assert await ledger.lost.discard_lost(seen, "ann", "again") == []

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sickbay.adapters.redis.address import place
+from sickbay.adapters.redis.address import display_url
 from sickbay.adapters.redis.breakers import RedisBreakers
 from sickbay.adapters.redis.guarded_client import CallGate
 from sickbay.adapters.redis.success_reporter import Success, SuccessReporter
@@ -67,17 +67,17 @@ def test_patience_pauses_after_three_errors_and_lets_one_try():
     patience = CallGate()
     for _ in range(3):
         assert patience.may_ask(100.0)
-        patience.failed(100.0)
+        patience.fail(100.0)
     waited = []
     for _ in range(7):
         now = 100.0
         while not patience.may_ask(now):
             now += 0.5
         assert not patience.may_ask(now)
-        patience.failed(100.0)
+        patience.fail(100.0)
         waited.append(now - 100.0)
     assert waited == [1, 2, 4, 8, 16, 30, 30]
-    patience.worked()
+    patience.succeed()
     assert patience.may_ask(100.0)
 
 
@@ -93,12 +93,12 @@ async def test_one_success_is_told_for_many_and_none_if_somebody_else_told():
     permit = machine.normal_permit(breaker.doc, "job")
     for watermark in (1, 2, 1):
         waits.add(Success(permit, watermark))
-    waits.heard(KEY, breaker.doc)
+    waits.on_change(KEY, breaker.doc)
     await waits.close()
     assert sent == [2]
     waits.add(Success(permit, 2))
     breaker.run(SUCCESS)
-    waits.heard(KEY, breaker.doc)
+    waits.on_change(KEY, breaker.doc)
     await waits.close()
     assert sent == [2]
 
@@ -112,7 +112,7 @@ async def test_one_success_is_told_for_many_and_none_if_somebody_else_told():
     ],
 )
 def test_a_place_tells_no_secret(url, seen):
-    assert place(url) == seen
+    assert display_url(url) == seen
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from sickbay.adapters.sql.errors import why
+from sickbay.adapters.sql.errors import reason_of
 from sickbay.adapters.sql.ledger import open_ledger
 from sickbay.domain.errors import SettingsError, Unavailable
 from tests.support.broker_backends import now
@@ -42,7 +42,7 @@ async def test_a_client_may_have_a_certificate_instead_of_a_password(server):
     with pytest.raises(Unavailable) as caught:
         async with open_ledger(url(server, query, user="badge"), now):
             pass
-    assert why(caught.value) == "authentication failed (user or password of DATABASE_URL, or pg_hba.conf)"
+    assert reason_of(caught.value) == "authentication failed (user or password of DATABASE_URL, or pg_hba.conf)"
 
 
 async def test_verify_ca_does_not_look_at_the_host_name_and_verify_full_does(server):

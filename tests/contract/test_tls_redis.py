@@ -4,7 +4,7 @@ import pytest
 
 from sickbay.adapters.redis import feed
 from sickbay.adapters.redis.breakers import RedisBreakers
-from sickbay.adapters.redis.client import StoreSilent, open_client, translated
+from sickbay.adapters.redis.client import RedisUnavailable, open_client, translated
 from sickbay.domain.breaker import BreakerConfig, BreakerKey, BreakerState, Refusal
 from sickbay.domain.outcome import Outcome, OutcomeKind
 from tests.support.breaker_jobs import run
@@ -32,7 +32,7 @@ async def opened_by_one_and_seen_by_the_other(one, other, key):
     async with RedisBreakers(one, CONFIG) as here, RedisBreakers(other, CONFIG) as there:
         await eventually(lambda: not here.is_degraded and not there.is_degraded)
         await run(here, Outcome(OutcomeKind.SYSTEMIC, "API_TIMEOUT"), CONFIG.failure_threshold, key)
-        await eventually(lambda: (doc := there._fleet.view.get(key)) and doc.state is BreakerState.OPEN)
+        await eventually(lambda: (doc := there._sync.view.get(key)) and doc.state is BreakerState.OPEN)
         assert isinstance(await there.admit(key, "job"), Refusal)
 
 
@@ -79,7 +79,7 @@ async def test_a_client_whose_certificate_the_server_does_not_know_is_told_so(se
     client = open_client(f"{secure}&ssl_certfile={certificate}&ssl_keyfile={key}")
 
     async def said():
-        with pytest.raises(StoreSilent) as caught, translated():
+        with pytest.raises(RedisUnavailable) as caught, translated():
             await client.ping()
         return caught.value.detail == "it rejects the client certificate (ssl_certfile in REDIS_URL), or requires one"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sickbay.breaker import machine as breaker
-from sickbay.breaker.machine import Ask, Effect
+from sickbay.breaker.machine import AdmitRequest, Effect
 from sickbay.domain.breaker import Action, BreakerConfig, BreakerKey, Command, Permit, PermitKind, Refusal
 from sickbay.domain.outcome import SUCCESS, Outcome, OutcomeKind
 
@@ -26,7 +26,7 @@ class Circuit:
     def admit(self, job: str | None = None, jitter: int = 0, longest_ms: int = 0) -> Permit | Refusal:
         """Ask to run a job, a new one unless named."""
         self.asked += 1
-        ask = Ask(job or f"job-{self.asked}", f"token-{self.asked}", "worker-1", jitter, longest_ms)
+        ask = AdmitRequest(job or f"job-{self.asked}", f"token-{self.asked}", "worker-1", jitter, longest_ms)
         self.doc, answer = breaker.admit(self.doc, ask, self.config, self.now)
         return answer
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from hypothesis.stateful import RuleBasedStateMachine
 
 from sickbay.breaker import machine as breaker
-from sickbay.breaker.machine import Ask, Document, Effect
+from sickbay.breaker.machine import AdmitRequest, Document, Effect
 from sickbay.breaker.transitions import NO_PROBE
 from sickbay.domain.breaker import BreakerConfig, BreakerKey, BreakerState, Permit, PermitKind, Refusal
 from sickbay.domain.outcome import Outcome, OutcomeKind
@@ -52,7 +52,7 @@ class Model(RuleBasedStateMachine):
     def admit(self, job: str, jitter: int, longest_ms: int = 0) -> Permit | Refusal:
         """Ask, and hold what the answer must keep to."""
         self.asked += 1
-        ask = Ask(job, f"token-{self.asked}", "worker", jitter, longest_ms)
+        ask = AdmitRequest(job, f"token-{self.asked}", "worker", jitter, longest_ms)
         self.lose_expired()
         before = self.caught_up(jitter)
         answer = self.apply(lambda: breaker.admit(self.doc, ask, self.config, self.now))
@@ -106,7 +106,7 @@ class Model(RuleBasedStateMachine):
             self.judged(before, outcome, effect)
         elif outcome.kind is OutcomeKind.SUCCESS:
             self.reset(watermark)
-        elif outcome.kind.counts:
+        elif outcome.kind.is_breaker_failure:
             self.counted(before, permit, outcome, effect)
         else:
             assert after == before  # 9
@@ -119,7 +119,7 @@ class Model(RuleBasedStateMachine):
         if outcome.kind is OutcomeKind.SUCCESS:
             assert (effect, after.state) == (Effect.CLOSED, CLOSED)
             self.closed_at, self.losses, self.quick_probes = self.now, 0, 0
-        elif outcome.kind.counts:
+        elif outcome.kind.is_breaker_failure:
             assert (effect, after.state, after.trips) == (Effect.REOPENED, OPEN, before.trips + 1)
             self.cooled(before, outcome)
             self.losses = self.quick_probes = 0

@@ -8,7 +8,7 @@ from redis import Redis
 
 from sickbay.adapters.redis import script
 from sickbay.breaker import machine as breaker
-from sickbay.breaker.machine import Ask, Document, Effect
+from sickbay.breaker.machine import AdmitRequest, Document, Effect
 from sickbay.domain.breaker import BreakerConfig, Command, Permit, Refusal
 from sickbay.domain.outcome import Outcome
 
@@ -30,11 +30,11 @@ class Twin:
         assert self._after("look", doc, [], config=config, now=now, jitter=jitter) == (breaker.to_json(after), "done", None)
         return after
 
-    def admit(self, doc: Document, ask: Ask, config: BreakerConfig, now: int) -> tuple[Document, Permit | Refusal]:
+    def admit(self, doc: Document, ask: AdmitRequest, config: BreakerConfig, now: int) -> tuple[Document, Permit | Refusal]:
         after, answer = breaker.admit(doc, ask, config, now)
-        text, word, span = self._after("admit", doc, script.admission(ask), config=config, now=now, jitter=ask.jitter)
+        text, word, span = self._after("admit", doc, script.admit_args(ask), config=config, now=now, jitter=ask.jitter)
         reply = script.Reply(now, 0, breaker.from_json(text), word, span)
-        assert (text, script.admitted(reply, doc.key, ask)) == (breaker.to_json(after), answer)
+        assert (text, script.parse_admission(reply, doc.key, ask)) == (breaker.to_json(after), answer)
         return after, answer
 
     def settle(
@@ -49,19 +49,19 @@ class Twin:
         watermark: int | None = None,
     ) -> tuple[Document, Effect]:
         after, effect = breaker.settle(doc, permit, outcome, config, now, jitter=jitter, watermark=watermark)
-        told = self._after("settle", doc, script.verdict(permit, outcome, watermark), config=config, now=now, jitter=jitter)
+        told = self._after("settle", doc, script.settle_args(permit, outcome, watermark), config=config, now=now, jitter=jitter)
         assert told == (breaker.to_json(after), effect.value, None)
         return after, effect
 
     def renew(self, doc: Document, permit: Permit, config: BreakerConfig, now: int, *, jitter: int = 0) -> tuple[Document, bool]:
         after, renewed = breaker.renew(doc, permit, config, now, jitter=jitter)
-        told = self._after("renew", doc, script.renewal(permit), config=config, now=now, jitter=jitter)
+        told = self._after("renew", doc, script.renew_args(permit), config=config, now=now, jitter=jitter)
         assert told == (breaker.to_json(after), "renewed" if renewed else "lost", None)
         return after, renewed
 
     def command(self, doc: Document, order: Command, config: BreakerConfig, now: int, *, jitter: int = 0) -> Document:
         after = breaker.command(doc, order, config, now, jitter=jitter)
-        assert self._after("command", doc, script.order(order), config=config, now=now, jitter=jitter) == (
+        assert self._after("command", doc, script.command_args(order), config=config, now=now, jitter=jitter) == (
             breaker.to_json(after),
             "done",
             None,
@@ -75,7 +75,7 @@ class Twin:
         self.compared += 1
         before, key = breaker.to_json(doc), script.key_of(doc.key)
         self._client.set(key, before)
-        begin = script.request(operation, doc.key, config, "events", now=now, jitter=jitter)
+        begin = script.common_args(operation, doc.key, config, "events", now=now, jitter=jitter)
         _, _, text, word, span = self._client.evalsha(self._sha, 1, key, *begin, *words)
         is_forgotten = text.decode() != before and breaker.from_json(text).is_forgettable
         assert self._client.get(key) == (None if is_forgotten else text)

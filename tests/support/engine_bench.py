@@ -138,13 +138,13 @@ class StubFence:
             raise Unavailable("the ledger is away")
         return self.deaths
 
-    async def enter(self, job, *, suspect):
+    async def check(self, job, *, suspect):
         if self.away:
             raise Unavailable("the ledger is away")
         self.entered.append((job.job_id, suspect))
         return self.entry
 
-    async def leave(self, job):
+    async def clear_crashes(self, job):
         self.left.append(job.job_id)
 
     def is_cancelled(self, job):
@@ -161,7 +161,7 @@ class StubFence:
     def end(self, job):
         self.begun.remove(job.job_id)
 
-    def working(self, untold, *, takes_jobs):
+    def register_worker(self, is_unreported, *, takes_jobs):
         self.takes_jobs = takes_jobs
 
 

@@ -57,12 +57,15 @@ MUTANTS = (
         "permit.token != doc.probe_token",
     ),
     Mutant(
-        "probeAt ignored", "machine", "doc.state is BreakerState.OPEN and now >= transitions.free_at(doc)", "doc.state is BreakerState.OPEN"
+        "probeAt ignored",
+        "machine",
+        "doc.state is BreakerState.OPEN and now >= transitions.next_probe_at(doc)",
+        "doc.state is BreakerState.OPEN",
     ),
     Mutant(
         "lease expiry removed",
         "transitions",
-        "if doc.state is BreakerState.HALF_OPEN and turn.now >= doc.probe_until:",
+        "if doc.state is BreakerState.HALF_OPEN and context.now >= doc.probe_until:",
         "if False:",
     ),
     Mutant("watermark ignored", "trip_rule", "if failed.seq > watermark", "if failed.seq > 10**9"),
@@ -70,26 +73,30 @@ MUTANTS = (
     Mutant(
         "cooldown cap removed",
         "transitions",
-        "return min(longest, grown + grown * turn.jitter // JITTER_SCALE)",
-        "return (grown + grown * turn.jitter // JITTER_SCALE)",
+        "return min(longest, grown + grown * context.jitter // JITTER_SCALE)",
+        "return (grown + grown * context.jitter // JITTER_SCALE)",
         BOTH,
     ),
     Mutant("code cap removed", "trip_rule", "len(codes - {OTHER}) < MAX_CODES", "True", EXAMPLES),
     Mutant("age of the run ignored", "trip_rule", "now - mine[0].at >= config.trip_confirm_ms", "True"),
     Mutant("window ignored", "trip_rule", "if now - failed.at <= window_ms", "if True"),
     Mutant(
-        "bad data fails the probe", "machine", "    if outcome.kind.counts:\n", "    if outcome.kind is not OutcomeKind.CANCELLED:\n", BOTH
+        "bad data fails the probe",
+        "machine",
+        "    if outcome.kind.is_breaker_failure:\n",
+        "    if outcome.kind is not OutcomeKind.CANCELLED:\n",
+        BOTH,
     ),
     Mutant(
         "forced hold ends closed",
         "machine",
-        "return transitions.probe_due(doc, now, now)",
+        "return transitions.end_hold(doc, now, now)",
         "return enter_state(doc, BreakerState.CLOSED, now)",
     ),
     Mutant(
         "renewal without end",
         "machine",
-        "min(now + config.probe_lease_ms, doc.probe_since + transitions.longest(config, permit.longest_ms))",
+        "min(now + config.probe_lease_ms, doc.probe_since + transitions.max_probe_ms(config, permit.longest_ms))",
         "now + config.probe_lease_ms",
     ),
     Mutant(
@@ -99,23 +106,23 @@ MUTANTS = (
         "config.probe_max_ms",
         by=EXAMPLES,
     ),
-    Mutant("probe forgotten by a hold", "machine", "            **transitions.under_way(doc),\n", ""),
-    Mutant("probe forgotten by the end of a hold", "transitions", "probe_at=since, **under_way(doc), **", "probe_at=since, **"),
+    Mutant("probe forgotten by a hold", "machine", "            **transitions.probe_fields(doc),\n", ""),
+    Mutant("probe forgotten by the end of a hold", "transitions", "probe_at=since, **probe_fields(doc), **", "probe_at=since, **"),
     Mutant("probe beside another after a hold", "transitions", "max(doc.probe_at, doc.probe_until)", "doc.probe_at"),
     Mutant(
         "place kept after a hold's verdict",
         "machine",
-        "if _outlasts_a_hold(doc, permit) else doc), Effect",
+        "if _is_probe_under_hold(doc, permit) else doc), Effect",
         "if False else doc), Effect",
     ),
-    Mutant("lease not renewed in a hold", "machine", "if not is_mine and not _outlasts_a_hold(doc, permit):", "if not is_mine:"),
+    Mutant("lease not renewed in a hold", "machine", "if not is_mine and not _is_probe_under_hold(doc, permit):", "if not is_mine:"),
     Mutant("a rate limit needs evidence", "machine", " and not outcome.is_rate_limit:", ":"),
     Mutant("a rate limit waits for the cooldown", "transitions", "return asked if outcome.is_rate_limit else ", "return "),
     Mutant(
         "a Retry-After without an end", "transitions", "min(outcome.retry_after_ms or 0, MAX_RETRY_AFTER_MS)", "outcome.retry_after_ms or 0"
     ),
-    Mutant("no growth", "transitions", "turn.config.cooldown_ms * 2 ** min(doc.trips, MAX_DOUBLINGS)", "turn.config.cooldown_ms"),
-    Mutant("clock steps back unnoticed", "transitions", "if turn.now < doc.updated_at:", "if False:"),
+    Mutant("no growth", "transitions", "context.config.cooldown_ms << min(doc.trips, MAX_DOUBLINGS)", "context.config.cooldown_ms"),
+    Mutant("clock steps back unnoticed", "transitions", "if context.now < doc.updated_at:", "if False:"),
     Mutant("ramp never fails", "machine", "ramp.failures >= transitions.RAMP_FAILURES", "ramp.failures >= 10**9", BOTH),
     Mutant("third lost prober forgiven", "transitions", "if times < MAX_EXPIRIES:", "if True:"),
 )

@@ -1,8 +1,8 @@
-"""The circuits of a system that runs in one process: the pure machine of `sickbay.breaker.machine` and a dictionary.
+"""The breakers of a system that runs in one process: the pure machine of `sickbay.breaker.machine` and a dictionary.
 
-No operation awaits anything (but `snapshots`, between two circuits, and `command` at its end, for the disk), so each is atomic on its event
-loop and "exactly one probe" needs no lock. There is no timer either: what time alone does (a lost prober, the end of a hold) is seen by the
-next operation on that circuit, or by `snapshots`.
+No operation awaits anything (but `snapshots`, between two breakers, and `command` at its end, for the disk), so each is atomic on its event
+loop and "exactly one probe" needs no lock. There is no timer either: what happens by time alone (an expired probe lease, the end of a hold)
+is applied by the next operation on that breaker, or by `snapshots`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sickbay.adapters.breaker_watcher import BreakerWatcher
 from sickbay.adapters.embedded.breaker_file import BreakerFile, Kept
 from sickbay.breaker import machine as breaker
 from sickbay.breaker.document import shift_times, with_changes
-from sickbay.breaker.machine import Ask, Document, Effect
+from sickbay.breaker.machine import AdmitRequest, Document, Effect
 from sickbay.breaker.transitions import MAX_JITTER
 from sickbay.concurrency.tasks import cooperatively
 from sickbay.domain.breaker import Action, BreakerConfig, BreakerKey, BreakerState, Command, Permit, Refusal, Snapshot
@@ -33,15 +33,15 @@ from sickbay.system.clock import Steps
 log = logging.getLogger(__name__)
 
 RESET_MS: Final = 3_600_000
-"""For so long after its reset a circuit is kept that runs no job, as in Redis."""
+"""How long after a reset an unused breaker is kept, as in Redis."""
 _NO_FAILURES = frozenset({OutcomeKind.SUCCESS, OutcomeKind.CANCELLED})
 
 
 class EmbeddedBreakers:
-    """The `Breakers` port in process. Everybody sees every success at once, so runs need no age to be trusted (trip_confirm 0).
+    """The `Breakers` port in process. Every success is seen at once, so a run of failures needs no minimum age (trip_confirm 0).
 
-    `stale` counts outcomes that came too late to matter. With a file a restart forgets no circuit; without, all of them start closed.
-    A tenant's own is kept only while there is something to remember (`Document.is_forgettable`).
+    `stale` counts outcomes that came too late to matter. With a file a restart forgets no breaker; without one all start closed.
+    One of a tenant other than `default` is kept only while it is not forgettable (`Document.is_forgettable`).
     """
 
     def __init__(
@@ -54,10 +54,9 @@ class EmbeddedBreakers:
         steady: Clock | None = None,
         file: BreakerFile | None = None,
     ) -> None:
-        """`rng` draws tokens and jitter; `worker` is the name probes are lent to.
+        """`rng` draws tokens and jitter; `worker` is the name for probes.
 
-        `steady` is a clock that never steps: with it, no wait is longer or shorter because `clock` was set. `file` is where they are kept;
-        `close` closes it.
+        `steady` is a monotonic clock: with it, no wait changes when `clock` is set. `file` is where they are stored; `close` closes it.
         """
         self._steps = Steps(clock, steady) if steady is not None else None
         self.stale = 0
@@ -69,14 +68,14 @@ class EmbeddedBreakers:
         self._failures: Counter[BreakerKey] = Counter()
         self._watchers: set[BreakerWatcher] = set()
         self._unused: set[BreakerKey] = set()
-        """Commanded, and no job ran since: perhaps of a name that was made up."""
+        """Breakers that got a command and have run no job since: the name may be wrong."""
         self._file: BreakerFile | None = None
         if file is not None:
             self._restore(file)
             self._file = file
 
     def close(self) -> None:
-        """Keep every circuit as it is now, and close the file. Blocks for the disk."""
+        """Store every breaker as it is now, and close the file. Blocks for the disk."""
         if self._file is not None:
             self._file.keep(*map(self._kept, self._documents.values()))
             self._file.close()
@@ -85,24 +84,24 @@ class EmbeddedBreakers:
     async def admit(self, key: BreakerKey, job_id: str, longest_ms: int = 0) -> Permit | Refusal:
         """See `Breakers.admit`."""
         self._unused.discard(key)
-        doc = self._documents.get(key) or self._begun(key)
+        doc = self._documents.get(key) or self._new_document(key)
         if doc.admits_all:
             return breaker.normal_permit(doc, job_id)
-        ask = Ask(job_id, f"{self._rng.getrandbits(64):016x}", self._worker, self._jitter(), longest_ms)
+        request = AdmitRequest(job_id, f"{self._rng.getrandbits(64):016x}", self._worker, self._jitter(), longest_ms)
         now = self._now()
-        doc, answer = breaker.admit(self._documents.get(key, doc), ask, self._config, now)
+        doc, answer = breaker.admit(self._documents.get(key, doc), request, self._config, now)
         self._store(doc)
         return answer
 
     async def settle(self, permit: Permit, outcome: Outcome) -> BreakerState:
-        """See `Breakers.settle`; a type that nobody knows here is CLOSED."""
+        """See `Breakers.settle`; an unknown breaker is CLOSED."""
         doc = self._documents.get(permit.key)
         if doc is None:
             if permit.key.tenant == DEFAULT_TENANT:
                 self.stale += 1
                 return BreakerState.CLOSED
-            doc = self._begun(permit.key)
-        if not breaker.is_news(doc, permit, outcome):
+            doc = self._new_document(permit.key)
+        if not breaker.needs_settling(doc, permit, outcome):
             return doc.state
         if outcome.kind not in _NO_FAILURES:
             self._failures[permit.key] += 1
@@ -130,14 +129,14 @@ class EmbeddedBreakers:
     async def snapshots(self, keys: Collection[BreakerKey] | None = None) -> Sequence[Snapshot]:
         """See `Breakers.snapshots`."""
         asked = sorted(self._documents if keys is None else self._documents.keys() & set(keys))
-        return [seen async for key in cooperatively(asked) if (seen := self._looked(key, self._now())) is not None]
+        return [seen async for key in cooperatively(asked) if (seen := self._refresh(key, self._now())) is not None]
 
     async def command(self, key: BreakerKey, command: Command) -> Snapshot:
         """See `Breakers.command`."""
         if key not in self._documents and command.action in {Action.RESET, Action.AUTO}:
             raise NotFound(f"Circuit breaker for jobType '{key.name}' not found", ErrorReason.BREAKER_NOT_FOUND)
         now = self._now()
-        doc = self._documents.get(key) or self._begun(key)
+        doc = self._documents.get(key) or self._new_document(key)
         self._unused.add(key)
         doc = breaker.command(doc, command, self._config, now, jitter=self._jitter())
         self._store(doc)
@@ -147,7 +146,7 @@ class EmbeddedBreakers:
 
     @asynccontextmanager
     async def watch(self) -> AsyncIterator[AsyncIterator[Snapshot]]:
-        """See `Breakers.watch`. What a slow reader has not taken yet is at most one snapshot per circuit."""
+        """See `Breakers.watch`. For a slow reader at most one snapshot per breaker is kept."""
         watcher = BreakerWatcher()
         self._watchers.add(watcher)
         try:
@@ -168,14 +167,14 @@ class EmbeddedBreakers:
                     self._keep(shifted)
         return now
 
-    def _begun(self, key: BreakerKey) -> Document:
+    def _new_document(self, key: BreakerKey) -> Document:
         doc = breaker.new_document(key, self._clock())
         if not doc.is_forgettable:
             self._store(doc)
         return doc
 
-    def _looked(self, key: BreakerKey, now: int) -> Snapshot | None:
-        """The circuit as it is now; None if there is nothing of it to remember."""
+    def _refresh(self, key: BreakerKey, now: int) -> Snapshot | None:
+        """The current state of a breaker; None if it is forgotten."""
         doc = self._documents.get(key)
         if doc is None:
             return None

@@ -1,4 +1,4 @@
-"""The folder in which the embedded back ends keep their files, held by one process at a time."""
+"""The folder with the files of the embedded back ends, locked by one process at a time."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from sickbay.domain.errors import SettingsError
 from sickbay.system.forks import forget_descriptor, keep_descriptor
 
 LEAST_BYTES: Final = 256 * 1024
-"""With less there is no room for the next few transactions."""
+"""With less free space than this the next few transactions would fail."""
 _PID_BYTES: Final = 32
 _LOCK: Final = "lock"
-_ENDS: Final = ("", "-wal", "-shm", "-journal")
-_OURS: Final = frozenset({_LOCK, "handlers", *(f"{name}.db{end}" for name in ("queue", "ledger", "breakers") for end in _ENDS)})
-"""All that Sickbay ever puts into the folder."""
+_SUFFIXES: Final = ("", "-wal", "-shm", "-journal")
+_OURS: Final = frozenset({_LOCK, "handlers", *(f"{name}.db{suffix}" for name in ("queue", "ledger", "breakers") for suffix in _SUFFIXES)})
+"""All names that Sickbay uses in the folder."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class DataFolder:
-    """A folder that is ours until its context is left."""
+    """A folder that is locked until its context is left."""
 
     path: Path
 
@@ -51,9 +51,9 @@ class DataFolder:
 
     @property
     def trouble(self) -> str:
-        """Why the folder's disk takes nothing, "" if it does; asks the system and not the disk, so it costs next to nothing.
+        """Why nothing can be written to the folder's disk, "" if it can; asks the system and not the disk, so it costs next to nothing.
 
-        It cannot see quotas and limits of the process: whoever writes meets those.
+        It does not see quotas and limits of the process: only a write does.
         """
         try:
             disk = os.statvfs(self.path)
@@ -67,17 +67,17 @@ class DataFolder:
 
 @contextmanager
 def open_data_folder(path: str | Path) -> Iterator[DataFolder]:
-    """Create the folder where it is missing, for this user alone, and hold it; SettingsError says in one sentence why that cannot be.
+    """Create the folder if missing, private to this user, and lock it; SettingsError says why that is not possible.
 
-    The lock belongs to the open file, so the system releases it however the process ends, kill -9 included. Forks of the process have the
-    file open, too, and let go of it (`sickbay/system/forks.py`); one that is made behind Python's back does not, and so is the one that is
-    named. The lock file itself stays: removing it would let two processes hold two files of one name.
+    The lock belongs to the open file, so the system releases it however the process ends, kill -9 included. Forks of the process inherit
+    the file and close it (`sickbay/system/forks.py`); a fork made outside Python does not, and then the error names that fork. The lock
+    file is never removed: otherwise two processes could lock two files of the same name.
     """
     folder, descriptor = _open_lock_file(path)
     keep_descriptor(descriptor)
     try:
         _lock(descriptor, folder)
-        _close_to_others(folder)
+        _make_private(folder)
         yield DataFolder(folder)
     finally:
         forget_descriptor(descriptor)
@@ -106,20 +106,20 @@ def _open_lock_file(path: str | Path) -> tuple[Path, int]:
     return folder, descriptor
 
 
-def _close_to_others(folder: Path) -> None:
-    """What older versions have left open to others is closed, and said; a folder with other things in it is not ours to close."""
+def _make_private(folder: Path) -> None:
+    """Make private, and log, what older versions left accessible to others; a folder with other files stays as it is."""
     for name in _OURS:
         with contextlib.suppress(FileNotFoundError):
             tighten(folder / name, FILE_MODE)
     mode = stat.S_IMODE(folder.stat().st_mode)
     if mode == FOLDER_MODE:
         return
-    is_open, strange = bool(mode & 0o077), sorted(set(os.listdir(folder)) - _OURS)  # noqa: PTH208 - names are wanted
-    if not strange and not mode & stat.S_ISVTX and tighten(folder, FOLDER_MODE):
+    is_open, other_files = bool(mode & 0o077), sorted(set(os.listdir(folder)) - _OURS)  # noqa: PTH208 - names are wanted
+    if not other_files and not mode & stat.S_ISVTX and tighten(folder, FOLDER_MODE):
         if is_open:
             log.info("the data folder %s was accessible to other users (mode %04o); it is private now (%04o)", folder, mode, FOLDER_MODE)
     elif is_open:
-        why = f"it contains other files, too ({strange[0]})" if strange else "it is shared, or belongs to another user"
+        why = f"it contains other files, too ({other_files[0]})" if other_files else "it is shared, or belongs to another user"
         log.warning(
             "the data folder %s remains accessible to other users (mode %04o), because %s; Sickbay's own files in it are private",
             folder,
@@ -142,16 +142,16 @@ def _lock(descriptor: int, folder: Path) -> None:
 
 
 def _holder(descriptor: int) -> str:
-    """The process that took the lock; or, if it has ended, one that still has its file open."""
+    """The process that locked the folder; or, if it has ended, one that still has its lock file open."""
     taken_by = os.pread(descriptor, _PID_BYTES, 0).decode("ascii", "replace")
-    holders = _having_open(os.fstat(descriptor))
+    holders = _processes_with_open(os.fstat(descriptor))
     if taken_by in holders or not holders:
         return taken_by or "unknown"
     return f"{min(holders, key=int)}, a fork that process {taken_by} left behind"
 
 
-def _having_open(wanted: os.stat_result) -> set[str]:
-    """The other processes that have a file open, as far as this user may see that."""
+def _processes_with_open(wanted: os.stat_result) -> set[str]:
+    """The other processes that have a file open, as far as this user may see them."""
     found = set()
     for opened in Path("/proc").glob("[0-9]*/fd/*"):
         with contextlib.suppress(OSError):

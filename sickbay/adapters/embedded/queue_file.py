@@ -1,15 +1,14 @@
 """The SQLite file behind the embedded broker: one table per queue, in the queue's own name, oldest message first by `id`.
 
-Two decisions shape this file; both come from measuring a loaded process, where threads fight for the interpreter's lock:
+Two decisions, both from measuring a loaded process, where threads compete for the interpreter's lock (GIL):
 
-- **SQL runs on the event loop, waiting for the disk does not.** Python's sqlite3 gives the lock up at every row it steps over, and a
-  thread beside a busy loop waits milliseconds to get it back: storing 100 messages took 0.6 ms alone and 10 s beside a saturated loop.
-  So a transaction is written on the loop, into the page cache (SQLite's synchronous NORMAL, which survives a kill), and `sync` makes
-  it survive a power cut too: one fdatasync of the write-ahead log, in a thread, for everything committed before. Checkpoints, the only
-  other slow work, run in that thread as well.
-- **One step per statement.** For the same reason (a handler may burn CPU in a thread) messages are written by multi-row INSERTs,
-  deleted by one DELETE and read as one JSON array (large bodies apart): the lock is given up a dozen times per transaction, not per
-  message.
+- **SQL runs on the event loop, waiting for the disk does not.** Python's sqlite3 releases the GIL for every row, and a thread beside a
+  busy loop waits milliseconds to get it back: storing 100 messages took 0.6 ms alone and 10 s beside a saturated loop. So a transaction
+  is written on the loop, into the page cache (SQLite's synchronous NORMAL, which survives a kill), and `sync` makes it survive a power
+  failure, too: one fdatasync of the write-ahead log, in a thread, for everything committed before. Checkpoints, the only other slow work,
+  run in that thread as well.
+- **One step per statement.** For the same reason (a handler may use CPU in a thread) messages are written by multi-row INSERTs, deleted
+  by one DELETE and read as one JSON array (except large bodies): the GIL is released a dozen times per transaction, not per message.
 """
 # ruff: noqa: S608 - the only names put into SQL are those of the enum Queue
 
@@ -25,26 +24,26 @@ from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
 from sickbay.adapters.embedded.own_file import MEMORY, open_own_file
-from sickbay.adapters.files import LASTING, opening, sqlite_code, sqlite_trouble
+from sickbay.adapters.files import PERMANENT, opening, sqlite_code, sqlite_trouble
 from sickbay.domain.errors import Unavailable
 from sickbay.ports import Queue
 
 Synchronous = Literal["FULL", "NORMAL"]
-"""FULL: what is confirmed survives a power cut. NORMAL: it survives the end of the process, but a power cut may take the last moments."""
+"""FULL: confirmed messages survive a power failure. NORMAL: they survive the end of the process; a power failure may lose the latest."""
 
 SCHEMA_VERSION: Final = 1
 
 _LARGEST_INSERT: Final = 128
-"""Rows per INSERT. Batches are cut into powers of two up to this, so that a few prepared statements serve every size."""
+"""Rows per INSERT. Batches are split into powers of two up to this, so that a few prepared statements are enough."""
 _LARGE_BYTES: Final = 64 * 1024
-"""Bodies above this are read one by one: a step each is cheaper than writing them as hexadecimal digits."""
+"""Larger bodies are read one by one: a step each is cheaper than hexadecimal digits."""
 _CHECKPOINT_BYTES: Final = 16 * 1024 * 1024
 _TRANSACTION_BYTES: Final = 16 * 1024
 _ROW_BYTES: Final = 256
 _TRIM_PAGES: Final = 256
 _NEVER: Final = 9_223_372_036_854_775_807
-"""Greater than every number; whatever is no number is greater still, and never due."""
-_AGAIN: Final = "is temporarily unavailable"
+"""Greater than every number; anything but a number is greater still, and never due."""
+_TEMPORARY: Final = "is temporarily unavailable"
 
 
 class Row(NamedTuple):
@@ -61,11 +60,11 @@ class QueueFile:
     """The file and its statements. Not thread-safe: while `sync` or `checkpoint` runs in a thread, nothing else may be called."""
 
     def __init__(self, path: str | Path, synchronous: Synchronous) -> None:
-        """Open the file, create the tables in an empty one; SettingsError if it is not a healthy queue file of ours."""
+        """Open the file, and create the tables if it is empty; SettingsError if it is not a valid queue file."""
         self.path = str(path)
         self.waits_for_disk = synchronous == "FULL" and self.path != MEMORY
         self._unsaved = 0
-        self._distrusted = False
+        self._must_rewrite = False
         self._log: int | None = None
         self._connection = open_own_file(self.path, SCHEMA_VERSION, _create)
         self._connection.execute("PRAGMA wal_autocheckpoint = 0")
@@ -75,7 +74,7 @@ class QueueFile:
                 self._log = os.open(f"{self.path}-wal", os.O_RDONLY)
 
     def close(self) -> None:
-        """Fold the log into the file and release it. Blocks for the disk: call it in a thread."""
+        """Checkpoint the log and close the file. Blocks for the disk: call it in a thread."""
         if self._log is not None:
             os.close(self._log)
             self._log = None
@@ -83,7 +82,7 @@ class QueueFile:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Everything inside is stored, or nothing and Unavailable is raised."""
+        """Store everything inside the block, or nothing and raise Unavailable."""
         with _translated(Path(self.path)):
             try:
                 self._connection.execute("BEGIN IMMEDIATE")
@@ -96,32 +95,32 @@ class QueueFile:
         self._unsaved += _TRANSACTION_BYTES
 
     def sync(self) -> None:
-        """Wait until all that was committed would survive a power cut. Blocks: call it in a thread."""
+        """Wait until everything committed would survive a power failure. Blocks: call it in a thread."""
         if self._log is None:
             return
         try:
             os.fdatasync(self._log)
         except OSError as error:
-            # The kernel may now believe those pages clean: only a checkpoint, which writes them once more elsewhere, can be trusted.
-            self._distrusted = True
+            # The kernel may consider those pages clean now: only a checkpoint, which writes them again elsewhere, can be trusted.
+            self._must_rewrite = True
             raise Unavailable("I/O error of the disk under the queue file") from error
 
     @property
     def needs_checkpoint(self) -> bool:
-        """Whether the log has become long (an estimate), or was not written properly."""
-        return self._log is not None and (self._distrusted or self._unsaved > _CHECKPOINT_BYTES)
+        """Whether the log is long (an estimate), or a write to it has failed."""
+        return self._log is not None and (self._must_rewrite or self._unsaved > _CHECKPOINT_BYTES)
 
     def checkpoint(self) -> None:
         """Move the log's content into the file, durably, so that the log starts over. Blocks: call it in a thread."""
         with _translated(Path(self.path)):
             _, logged, moved = self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-        if self._distrusted and logged != moved:
+        if self._must_rewrite and logged != moved:
             raise Unavailable("the queue file is locked by another program and cannot be repaired now")
-        self._distrusted = False
+        self._must_rewrite = False
         self._unsaved = 0
 
     def trim(self) -> None:
-        """Give some pages back to the disk when most of the file is empty (after an outage has been worked off); if it fails, later."""
+        """Free some pages of the file when most of it is empty (after the backlog of an outage); if it fails, later."""
         with suppress(sqlite3.Error):
             free, pages = self._number("PRAGMA freelist_count"), self._number("PRAGMA page_count")
             if free > _TRIM_PAGES and free > pages // 2:
@@ -139,22 +138,22 @@ class QueueFile:
         self._unsaved += sum(len(row.body) + _ROW_BYTES for row in rows)
 
     def delete(self, queue: Queue, ids: Sequence[int]) -> None:
-        """Destroy the messages; those that are gone already do not matter."""
+        """Delete the messages; missing ones are ignored."""
         self._connection.execute(f'DELETE FROM "{queue}" WHERE id IN (SELECT value FROM json_each(?))', (_array(ids),))
         self._unsaved += len(ids) * _ROW_BYTES
 
     def after(self, queue: Queue, position: int, limit: int, most_bytes: int, *, is_first: bool) -> list[Row]:
-        """The next messages behind the position that come to so many bytes at most, oldest first; the very first may be larger."""
+        """The next messages after the position, up to `most_bytes`, oldest first; the very first may be larger."""
         select = f'SELECT * FROM "{queue}" WHERE id > ? ORDER BY id LIMIT ?'
         return self._rows(queue, select, (position, limit), most_bytes, is_first=is_first)
 
-    def among(self, queue: Queue, ids: Sequence[int], most_bytes: int, *, is_first: bool) -> list[Row]:
-        """The messages with these ids, oldest first, as far as they come to so many bytes at most; the very first may be larger."""
+    def with_ids(self, queue: Queue, ids: Sequence[int], most_bytes: int, *, is_first: bool) -> list[Row]:
+        """The messages with these ids, up to `most_bytes`, oldest first; the very first may be larger."""
         select = f'SELECT * FROM "{queue}" WHERE id IN (SELECT value FROM json_each(?)) ORDER BY id'
         return self._rows(queue, select, (_array(ids),), most_bytes, is_first=is_first)
 
     def due(self, queue: Queue, now: int, limit: int, most_bytes: int) -> list[Row]:
-        """The messages whose time has come, in the order in which it came; at least one, and about so many bytes."""
+        """The messages that are due, in the order of their times; at least one, and about `most_bytes`."""
         return self._rows(
             queue, f'SELECT * FROM "{queue}" WHERE due <= ? ORDER BY due, id LIMIT ?', (now, limit), most_bytes, is_first=True
         )
@@ -164,18 +163,18 @@ class QueueFile:
         row = self._connection.execute(f'SELECT min(due) FROM "{queue}" WHERE due < {_NEVER}').fetchone()
         return None if row[0] is None else int(row[0])
 
-    def saw_clock(self, now: int) -> None:
-        """Remember, inside a transaction, by which time delays were given."""
+    def store_clock(self, now: int) -> None:
+        """Inside a transaction, store the time by which delays were computed."""
         if not self._connection.execute("UPDATE clock SET seen = ?", (now,)).rowcount:
             self._connection.execute("INSERT INTO clock VALUES (?)", (now,))
 
-    def rebase(self, queue: Queue, now: int) -> None:
-        """On opening: if the clock stands before the time by which delays were given, move their ends back with it."""
+    def shift_delays(self, queue: Queue, now: int) -> None:
+        """On opening: if the clock is behind the stored time, move the ends of delays back by the difference."""
         back = self._number("SELECT coalesce(max(seen), 0) FROM clock") - now
         if back > 0:
             with self.transaction():
                 self._connection.execute(f'UPDATE "{queue}" SET due = max(1, due - ?)', (back,))
-                self.saw_clock(now)
+                self.store_clock(now)
 
     def count(self, queue: Queue) -> int:
         """How many messages are stored; reads the whole table."""
@@ -186,15 +185,15 @@ class QueueFile:
         return [row[0] for row in self._connection.execute(f'SELECT id FROM "{queue}" WHERE id <= ? ORDER BY id', (position,))]
 
     def position(self, queue: Queue) -> int:
-        """The greatest id ever handed out from the queue."""
+        """The greatest id ever delivered from the queue."""
         return self._number("SELECT position FROM positions WHERE queue = ?", (queue.value,))
 
     def move_position(self, queue: Queue, position: int) -> None:
-        """Remember that every message up to here may have been in somebody's hands."""
+        """Store that every message up to here may have been delivered."""
         self._connection.execute("UPDATE positions SET position = ? WHERE queue = ?", (position, queue.value))
 
     def last_id(self) -> int:
-        """The greatest id in use, so that ids are never given twice and always rise."""
+        """The greatest id in use, so that ids are unique and always rise."""
         tables = " UNION ALL ".join(f'SELECT max(id) AS id FROM "{queue}"' for queue in Queue)
         return self._number(f"SELECT max(coalesce(max(id), 0), (SELECT max(position) FROM positions)) FROM ({tables})")
 
@@ -202,7 +201,7 @@ class QueueFile:
         return int(self._connection.execute(sql, parameters).fetchone()[0])
 
     def _rows(self, queue: Queue, select: str, parameters: Sequence[object], most_bytes: int, *, is_first: bool) -> list[Row]:
-        """The rows of a SELECT, in its order, up to the first that does not fit; what a stranger put into a column comes like ours."""
+        """The rows of a SELECT, in its order, up to the first that does not fit; columns with unexpected types are converted."""
         digits = f"iif(length(body) > {_LARGE_BYTES}, NULL, hex(body))"
         texts = "CAST(message_id AS TEXT), CAST(headers AS TEXT)"
         columns = f"json_group_array(json_array(id, CAST(due AS INTEGER), {texts}, {digits}, length(CAST(body AS BLOB))))"
@@ -225,11 +224,11 @@ def _translated(path: Path) -> Iterator[None]:
     try:
         yield
     except MemoryError as error:
-        raise Unavailable(f"the queue file {_AGAIN}") from error
+        raise Unavailable(f"the queue file {_TEMPORARY}") from error
     except sqlite3.Error as error:
         is_full = sqlite_code(error) == sqlite3.SQLITE_FULL
-        lasting = f"cannot be used: {sqlite_trouble(error, path)}" if sqlite_code(error) in LASTING else _AGAIN
-        raise Unavailable("disk full under the queue file" if is_full else f"the queue file {lasting}") from error
+        problem = f"cannot be used: {sqlite_trouble(error, path)}" if sqlite_code(error) in PERMANENT else _TEMPORARY
+        raise Unavailable("disk full under the queue file" if is_full else f"the queue file {problem}") from error
 
 
 def _create(connection: sqlite3.Connection) -> None:

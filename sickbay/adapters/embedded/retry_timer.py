@@ -1,4 +1,4 @@
-"""What wakes the embedded broker at the moment at which the next retry is due."""
+"""The timer that wakes the embedded broker when the next retry is due."""
 
 from __future__ import annotations
 
@@ -12,47 +12,47 @@ _LONGEST_SECONDS: Final = 86_400.0
 
 
 class RetryTimer:
-    """Rings once for `due`, or before it: after a day, or because the wall clock was set back. So whoever hears it looks again."""
+    """Calls `on_due` once at `due`, or earlier: after a day, or if the wall clock was set back. So `on_due` must check the time."""
 
-    def __init__(self, clock: Clock, heard: Callable[[], None]) -> None:
-        """`heard` is called when it rings. Nothing is due yet, and it is not set."""
+    def __init__(self, clock: Clock, on_due: Callable[[], None]) -> None:
+        """Nothing is due yet, and it is not scheduled."""
         self._clock = clock
-        self._heard = heard
+        self._on_due = on_due
         self._timer: asyncio.TimerHandle | None = None
         self.due: int | None = None
-        """When the next thing is due, in ms since the epoch; None if nothing is."""
+        """When the next retry is due, in ms since the epoch; None if there is none."""
 
     @property
     def is_set(self) -> bool:
-        """Whether it is going to ring."""
+        """Whether it is scheduled."""
         return self._timer is not None
 
     def is_due(self, now: int) -> bool:
-        """Whether that moment has come."""
+        """Whether `due` has come."""
         return self.due is not None and self.due <= now
 
-    def move(self, due: int | None) -> None:
-        """Set it to another moment."""
+    def set_due(self, due: int | None) -> None:
+        """Change `due` and schedule it."""
         if due != self.due:
             self.due = due
-            self.set()
+            self.schedule()
 
-    def set(self) -> None:
-        """Let it ring when `due` has come."""
+    def schedule(self) -> None:
+        """Schedule the call at `due`."""
         if self.due is not None:
-            self.ring_in((self.due - self._clock()) / 1000)
+            self.schedule_in((self.due - self._clock()) / 1000)
 
-    def ring_in(self, seconds: float) -> None:
-        """Let it ring after so long, instead of when it would have."""
+    def schedule_in(self, seconds: float) -> None:
+        """Schedule the call in `seconds`, instead of at its former time."""
         self.stop()
-        self._timer = asyncio.get_running_loop().call_later(min(max(seconds, 0), _LONGEST_SECONDS), self._ring)
+        self._timer = asyncio.get_running_loop().call_later(min(max(seconds, 0), _LONGEST_SECONDS), self._fire)
 
     def stop(self) -> None:
-        """Let it not ring."""
+        """Cancel the call."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _ring(self) -> None:
+    def _fire(self) -> None:
         self._timer = None
-        self._heard()
+        self._on_due()

@@ -1,4 +1,4 @@
-"""Which queues a message reaches, the exchanges `jobs` (direct) and `jobs.events` (topic) in one function, and the rows it becomes."""
+"""Routes messages to queues, as the exchanges `jobs` (direct) and `jobs.events` (topic) do, and makes their rows."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _QUARANTINED_KEY: Final = f"{EVENT_PREFIX}quarantined"
 
 
 def queues_of(key: str) -> tuple[Queue, ...]:
-    """Every queue a message with this key is copied to; ValueError if there is none."""
+    """Every queue that a message with this key reaches; ValueError if there is none."""
     direct = _DIRECT.get(key)
     if direct is not None:
         return direct
@@ -31,21 +31,21 @@ def queues_of(key: str) -> tuple[Queue, ...]:
 
 
 class Copier:
-    """Makes the rows of messages, and the ids that are their order: each greater than all before."""
+    """Makes the rows of messages, with rising ids."""
 
     def __init__(self, clock: Clock) -> None:
-        """Set `last_id` to the greatest one stored before the first use."""
+        """Set `last_id` to the greatest stored one before the first use."""
         self.last_id = 0
         self._clock = clock
         self._session = secrets.token_hex(8)
 
     def new_id(self) -> int:
-        """The next id. Whatever has one is stored in the very next transaction, so that no position overtakes an id still to come."""
+        """The next id. Its message must be stored in the very next transaction, so that no position passes an id that is stored later."""
         self.last_id += 1
         return self.last_id
 
     def copies(self, message: Message) -> list[tuple[Queue, Row]]:
-        """One row per queue reached; whatever SQLite could refuse is refused here, so that no neighbour suffers from it."""
+        """One row per queue; ValueError for whatever SQLite would reject, so that other messages of the batch are not affected."""
         queues = queues_of(message.key)
         if len(message.body) > MAX_BODY_BYTES or not 0 <= message.delay_ms <= MAX_DELAY_MS:
             raise ValueError("a body has at most 128 MiB and a delay is 0 to 366 days")

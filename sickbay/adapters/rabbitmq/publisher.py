@@ -112,9 +112,9 @@ class Publisher:
         if session is not self._streak_of:
             self._streak, self._streak_of = Streak(), session
         if not trouble:
-            self._streak.worked()
+            self._streak.succeed()
         elif session is not None and not session.is_blocked:
-            self._streak.failed(trouble)
+            self._streak.fail(trouble)
 
     def close(self) -> None:
         """Look after nothing any more."""

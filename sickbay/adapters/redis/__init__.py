@@ -1,1 +1,1 @@
-"""Redis: the fleet's circuits (one script inside the server decides) and the idempotency keys."""
+"""Redis: the fleet's breakers (one script inside the server decides), idempotency keys, and a duplicate guard without a ledger."""

@@ -1,4 +1,4 @@
-"""Where Redis is: REDIS_URL, checked before anything connects, and shown without its password."""
+"""Parses REDIS_URL, checks it before anything connects, and shows it without its password."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ _FILES: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 
 
 class SharedTls(SSLConnection):
-    """Connections of one pool share what is trusted: the driver would read all authorities of the machine for each, in the event loop."""
+    """Connections of one pool share a TLS context: the driver would load all CAs of the machine for each, in the event loop."""
 
     def __init__(self, *, shared: RedisSSLContext, **options: Any) -> None:
-        """`shared` has been read."""
+        """`shared` is already loaded."""
         super().__init__(**options)
         self.ssl_context = shared
 
 
 def make_pool(url: str, **options: Any) -> BlockingConnectionPool:
-    """The connections of `redis://`, `rediss://` (TLS) or `unix://`, none made yet; parameters in the URL win over `options`.
+    """A pool for `redis://`, `rediss://` (TLS) or `unix://`, not connected yet; parameters in the URL override `options`.
 
-    SettingsError if the URL is none of these, or has a parameter that cannot be meant.
+    SettingsError if the URL is none of these, or has an invalid parameter.
     """
     try:
         parts = urlsplit(url)
-        _try(parts._replace(query=""), options)
+        _try_options(parts._replace(query=""), options)
     except ValueError:
         raise _settings_error("it is not a valid URL") from None
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
         if name in _FILES and not Path(value).is_file():
             raise _settings_error(f"the file of {name} does not exist")
         try:
-            _try(parts._replace(query=urlencode({name: value})), options)
+            _try_options(parts._replace(query=urlencode({name: value})), options)
         except (TypeError, ValueError, RedisError):
             raise _settings_error(f"unknown parameter {name!r} with {parts.scheme}://, or its value is invalid") from None
     pool = BlockingConnectionPool.from_url(url, **options)
     keep_server(pool.connection_kwargs.get("path") or ("", pool.connection_kwargs.get("port", 6379)))
-    sample = _unconnected(pool)
+    sample = _sample_connection(pool)
     if isinstance(sample, SSLConnection):
         try:
             sample.ssl_context.get()
@@ -55,20 +55,20 @@ def make_pool(url: str, **options: Any) -> BlockingConnectionPool:
     return pool
 
 
-def place(url: str) -> str:
-    """Where a URL leads, without user, password and options: fit for a log."""
+def display_url(url: str) -> str:
+    """The URL without user, password and options, for logs."""
     parts = urlsplit(url)
     host = parts.hostname or ""
     port = f":{parts.port}" if parts.port else ""
     return f"{parts.scheme}://{host}{port}{parts.path}"
 
 
-def _try(parts: SplitResult, options: dict[str, Any]) -> None:
-    _unconnected(BlockingConnectionPool.from_url(parts.geturl(), **options))
+def _try_options(parts: SplitResult, options: dict[str, Any]) -> None:
+    _sample_connection(BlockingConnectionPool.from_url(parts.geturl(), **options))
 
 
-def _unconnected(pool: BlockingConnectionPool) -> AbstractConnection:
-    """The driver looks at most parameters only when it makes a connection: this one is never connected."""
+def _sample_connection(pool: BlockingConnectionPool) -> AbstractConnection:
+    """A connection that is never opened: the driver checks most parameters only when it creates one."""
     return pool.connection_class(**pool.connection_kwargs)
 
 

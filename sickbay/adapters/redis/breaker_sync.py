@@ -1,4 +1,4 @@
-"""What a process of the fleet does with Redis for its circuits: ask the script, keep the view true, notice when Redis is away.
+"""Keeps a process in sync with the breakers in Redis: calls the script, keeps the view up to date, notices when Redis is unavailable.
 
 `breakers.py` is the port on top of it.
 """
@@ -15,13 +15,13 @@ from time import monotonic
 from typing import Any, Final
 
 from sickbay.adapters.redis import script
-from sickbay.adapters.redis.client import REFUSES, SILENT, Client, Odd, Refused, StoreSilent
-from sickbay.adapters.redis.documents import TYPES, Documents, overview, texts, totals
-from sickbay.adapters.redis.feed import Feed, ended
+from sickbay.adapters.redis.client import REJECTS_WRITES, UNAVAILABLE, Client, KeyRejected, RedisUnavailable, Refused
+from sickbay.adapters.redis.documents import KEYS, Documents, overview, texts, totals
+from sickbay.adapters.redis.feed import BreakerFeed, cancel_and_wait
 from sickbay.adapters.redis.guarded_client import GuardedClient
 from sickbay.adapters.redis.script import Reply, Script, Word
 from sickbay.adapters.redis.view import Seen, View
-from sickbay.adapters.redis.write_check import TRY_AGAIN_S, Trying
+from sickbay.adapters.redis.write_check import TRY_AGAIN_S, WriteCheck
 from sickbay.breaker.machine import Document
 from sickbay.breaker.transitions import MAX_JITTER
 from sickbay.domain.breaker import BreakerConfig, BreakerKey
@@ -32,39 +32,39 @@ from sickbay.system.clock import uptime, wall_clock
 CHANNEL: Final = "breaker.events"
 SYNC_EVERY_S: Final = 1.0
 UNKNOWN: Final = "no response yet"
-NOBODY: Final = BreakerKey("!")
-"""No job type: the circuit whose writing is tried."""
-SAY_AGAIN_S: Final = 60.0
-FORGOTTEN_AT_ONCE: Final = 100
-"""Names without a circuit that one reading takes from the hash."""
+TEST_KEY: Final = BreakerKey("!")
+"""Not a job type: the key of the test write."""
+LOG_EVERY_S: Final = 60.0
+FORGET_AT_ONCE: Final = 100
+"""How many names without a document one read removes from the hash."""
 READ_AT_ONCE: Final = 500
-"""Circuits asked for with one command."""
+"""How many breakers are read with one command."""
 LONGEST_REFUSAL_S: Final = 30.0
 
 log = logging.getLogger(__name__)
 
 
 class RedisClock:
-    """The time of Redis as well as it is known here: its last word plus what has passed since. A given clock replaces both."""
+    """The estimated time of Redis: its last reported time plus what has passed since. A fixed clock replaces both."""
 
     def __init__(self, clock: Clock | None) -> None:
-        self.given = clock
+        self.fixed = clock
         self._ahead = wall_clock() - uptime()
 
     def now(self) -> int:
         """Milliseconds since the epoch."""
-        return self.given() if self.given is not None else uptime() + self._ahead
+        return self.fixed() if self.fixed is not None else uptime() + self._ahead
 
-    def heard(self, now: int) -> None:
-        """Redis told the time."""
+    def update(self, now: int) -> None:
+        """Redis reported its time."""
         self._ahead = now - uptime()
 
 
 class BreakerSync:
-    """The script, the view, the two tasks that keep the view true, and the one that tries whether Redis takes writes.
+    """The script, the view, the two tasks that keep the view up to date, and the one that checks whether Redis accepts writes.
 
-    `is_away` is True from the first failed call until everything was read anew and a write was taken, and before the first reading.
-    `on_return` is called then. A Redis that answers and refuses writes is away, too, but for the view, which stays true.
+    `is_unavailable` is True from the first failed call until everything was read again and a write was accepted, and before the first
+    read. `on_recovered` is called then. A Redis that rejects writes counts as unavailable, too, but the view stays up to date.
     """
 
     def __init__(
@@ -76,87 +76,89 @@ class BreakerSync:
         rng: Random,
         *,
         on_change: Callable[[BreakerKey, Seen | None], None],
-        on_return: Callable[[], Awaitable[None]],
+        on_recovered: Callable[[], Awaitable[None]],
     ) -> None:
-        """`where` is what logs call this Redis."""
-        self.is_away = True
+        """`where` is the name of this Redis in logs."""
+        self.is_unavailable = True
         self.time = RedisClock(clock)
         self.view = View(on_change)
         self._documents = Documents()
         self._where = where
         self._config = config
         self._rng = rng
-        self._on_return = on_return
+        self._on_recovered = on_recovered
         self._store = GuardedClient(client)
         self._script = Script(script.source(*script.PARTS))
         database = client.connection_pool.connection_kwargs.get("db", 0)
-        # Channels do not belong to a database: without this two systems on one server would hear each other.
+        # Channels do not belong to a database: without this two systems on one server would get each other's notices.
         self._channel = CHANNEL if database in {0, "0"} else f"{CHANNEL}@{database}"
-        self._feed = Feed(client, self._channel, on_subscribed=self._subscribed, on_notice=self._noticed, on_trouble=self._unheard, rng=rng)
-        self._told = ""
-        self._odd_at = 0.0
+        self._feed = BreakerFeed(
+            client, self._channel, on_subscribed=self._on_subscribed, on_notice=self._on_notice, on_trouble=self._on_feed_trouble, rng=rng
+        )
+        self._logged = ""
+        self._rejected_key_at = 0.0
         self._refuses = False
-        """Whether the last call that failed was refused, and not just unanswered."""
+        """Whether the last failed call was rejected by Redis, and not unanswered."""
         self._refusals = 0
-        """How often writes were refused anew since the last of a circuit that was taken."""
+        """How often writes were rejected again since the last accepted write of a breaker."""
         self._write_at = 0.0
-        """When to try a write again that was refused, by the monotonic clock."""
-        self._trying = Trying("breaker writes", self._try, lambda: False)
+        """When to try a write again after a rejection, by the monotonic clock."""
+        self._write_check = WriteCheck("breaker writes", self._check_writes, lambda: False)
         self._used: set[BreakerKey] = set()
-        self._wanted = asyncio.Event()
-        self._doubts = False
-        self._sees_all = 0
+        self._sync_wanted = asyncio.Event()
+        self._read_all_next = False
+        self._watcher_count = 0
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Read everything once if Redis answers, and keep it true from then on."""
+        """Read everything once if Redis answers, and keep it up to date from then on."""
         await self._feed.start()
-        self._tell(UNKNOWN)
-        self._task = asyncio.create_task(self._keep_true(), name="breaker view")
-        self._trying.start()
+        self._log_outage(UNKNOWN)
+        self._task = asyncio.create_task(self._sync_loop(), name="breaker view")
+        self._write_check.start()
 
     async def stop(self) -> None:
         """End all tasks and close the connections; stopping twice is harmless."""
-        await self._trying.stop()
+        await self._write_check.stop()
         await self._feed.stop()
         if self._task is not None:
-            await ended(self._task)
+            await cancel_and_wait(self._task)
         with contextlib.suppress(Unavailable):
             await self._store.close()
 
     @property
     def trouble(self) -> str:
-        """Why the fleet's circuits are not in force here, in words that give nothing away; "" if they are."""
-        if not self.is_away:
+        """Why the fleet's breakers are not used here, without secrets; "" if they are."""
+        if not self.is_unavailable:
             return ""
-        return REFUSES if self._refuses else SILENT
+        return REJECTS_WRITES if self._refuses else UNAVAILABLE
 
     def use(self, key: BreakerKey) -> Document | None:
-        """The circuit as it is known here; it will be compared with Redis within a second. Costs no I/O."""
+        """The breaker as known here; it will be compared with Redis within a second. No I/O."""
         self._used.add(key)
-        if not self._wanted.is_set():
-            self._wanted.set()
+        if not self._sync_wanted.is_set():
+            self._sync_wanted.set()
         return self.view.get(key)
 
-    def see_all(self, change: int) -> None:
-        """Somebody begins (1) or ends (-1) to watch: meanwhile all circuits are compared, not just the used ones."""
-        self._sees_all += change
-        self._wanted.set()
+    def watch_all(self, change: int) -> None:
+        """A watcher was added (1) or removed (-1): while there are any, all breakers are compared, not just the used ones."""
+        self._watcher_count += change
+        self._sync_wanted.set()
 
     async def call(self, operation: str, key: BreakerKey, words: Sequence[Word] = ()) -> Reply:
-        """Let the script act on a circuit, and learn what it is after. Raises Unavailable."""
-        if self._refuses and operation != "probe" and self.is_away:
+        """Run an operation of the script on a breaker and return its new state. Raises Unavailable."""
+        if self._refuses and operation != "probe" and self.is_unavailable:
             raise Refused("it rejected a write recently")
         asked_with = self.view.get(key)
         jitter = self._rng.randint(0, MAX_JITTER)
-        now = self.time.given() if self.time.given is not None else None
-        begin = script.request(operation, key, self._config, self._channel, now=now, jitter=jitter)
-        answered = await self._ask(lambda client: self._script.run(client, script.key_of(key), [*begin, *words]))
+        now = self.time.fixed() if self.time.fixed is not None else None
+        begin = script.common_args(operation, key, self._config, self._channel, now=now, jitter=jitter)
+        answer = await self._ask(lambda client: self._script.run(client, script.key_of(key), [*begin, *words]))
         try:
-            reply = script.reply(answered)
+            reply = script.parse_reply(answer)
         except ValueError as error:
-            raise StoreSilent("the breaker's key cannot be read") from error
-        self.time.heard(reply.now)
+            raise RedisUnavailable("the breaker's key cannot be read") from error
+        self.time.update(reply.now)
         if operation == "probe":
             return reply
         self._refusals = 0
@@ -167,44 +169,44 @@ class BreakerSync:
         """Make the view equal to Redis. Raises Unavailable."""
         known = self.view.known()
         (seconds, micros), found = await self._ask(overview)
-        self.time.heard(seconds * 1000 + micros // 1000)
-        counts = {script.named(name.decode()): int(total) for name, total in found.items()}
+        self.time.update(seconds * 1000 + micros // 1000)
+        counts = {script.key_from_name(name.decode()): int(total) for name, total in found.items()}
         await self._read({key: known.get(key) for key in {*known, *counts}}, counts)
-        if self.is_away:
-            await self._try_writing()
-            await self._returned()
+        if self.is_unavailable:
+            await self._require_writes()
+            await self._end_outage()
         self._documents.keep(counts)
         gone = [key for key in counts if self.view.get(key) is None]
-        for key in gone[:FORGOTTEN_AT_ONCE]:
+        for key in gone[:FORGET_AT_ONCE]:
             await self.call("forget", key)
 
     async def keys(self) -> list[BreakerKey]:
-        """Whose circuits Redis has. Raises Unavailable."""
-        return sorted(script.named(name.decode()) for name in await self._ask(lambda client: client.hkeys(TYPES)))
+        """The keys of the breakers in Redis. Raises Unavailable."""
+        return sorted(script.key_from_name(name.decode()) for name in await self._ask(lambda client: client.hkeys(KEYS)))
 
     async def read(self, keys: Collection[BreakerKey]) -> None:
-        """Make the view of some circuits equal to Redis; of all if that has been away. Raises Unavailable."""
-        if self.is_away or not keys:
+        """Make the view of some breakers equal to Redis; of all if Redis was unavailable. Raises Unavailable."""
+        if self.is_unavailable or not keys:
             await self.read_all()
             return
         (seconds, micros), found = await self._ask(lambda client: totals(client, keys))
-        self.time.heard(seconds * 1000 + micros // 1000)
+        self.time.update(seconds * 1000 + micros // 1000)
         counts = {key: int(total) for key, total in zip(keys, found, strict=True) if total is not None}
         await self._read({key: self.view.get(key) for key in keys}, counts)
 
-    async def _try_writing(self) -> None:
-        """Raises Refused if Redis would take no write, or did so lately."""
+    async def _require_writes(self) -> None:
+        """Raises Refused if Redis rejects writes, or rejected one recently."""
         if self._refuses and monotonic() < self._write_at:
             raise Refused("it rejected a write recently")
-        await self.call("probe", NOBODY)
+        await self.call("probe", TEST_KEY)
 
-    async def _try(self) -> None:
-        """Healthy circuits write nothing, and must know all the same whether Redis would let them. One that is away is tried elsewhere."""
-        if not self.is_away:
-            await self.call("probe", NOBODY)
+    async def _check_writes(self) -> None:
+        """Healthy breakers write nothing, so test whether Redis accepts writes. While it is unavailable, `read_all` tests that."""
+        if not self.is_unavailable:
+            await self.call("probe", TEST_KEY)
 
     async def _read(self, asked_with: dict[BreakerKey, Document | None], totals: dict[BreakerKey, int]) -> None:
-        """Some at a time, so that neither Redis nor this process is busy with it for long."""
+        """Read in batches, so that neither Redis nor this process is blocked for long."""
         asked = list(asked_with.items())
         for start in range(0, len(asked), READ_AT_ONCE):
             some = dict(asked[start : start + READ_AT_ONCE])
@@ -215,79 +217,79 @@ class BreakerSync:
     async def _ask(self, call: Callable[[Client], Awaitable[Any]]) -> Any:
         try:
             return await self._store.ask(call)
-        except Odd as error:
-            self._tell_odd(error.detail)
+        except KeyRejected as error:
+            self._log_rejected_key(error.detail)
             raise
-        except StoreSilent as error:
+        except RedisUnavailable as error:
             self._refuses = isinstance(error, Refused)
             if self._refuses:
-                self._refused()
-            if not self.is_away:
-                self.is_away = True
-                self._wanted.set()
-                self._tell(error.detail)
+                self._delay_next_write()
+            if not self.is_unavailable:
+                self.is_unavailable = True
+                self._sync_wanted.set()
+                self._log_outage(error.detail)
             raise
 
-    def _tell_odd(self, why: str) -> None:
-        """One circuit cannot be asked, the others can; said once a minute, for it may be each of its jobs that asks."""
-        if monotonic() >= self._odd_at:
-            self._odd_at = monotonic() + SAY_AGAIN_S
+    def _log_rejected_key(self, why: str) -> None:
+        """The key of one breaker is invalid, the others work; logged once a minute, because each of its jobs may find it."""
+        if monotonic() >= self._rejected_key_at:
+            self._rejected_key_at = monotonic() + LOG_EVERY_S
             log.warning(
                 "Redis (%s) has an invalid breaker key; this process uses its own breaker until the key is deleted: %s", self._where, why
             )
 
-    def _refused(self) -> None:
-        """Whoever is refused although a try was taken tries later each time: a user who may try, and not publish, is refused for ever."""
-        if not self.is_away:
+    def _delay_next_write(self) -> None:
+        """Back off longer each time if writes fail although the test write works: a user without the right to publish always fails."""
+        if not self.is_unavailable:
             self._refusals += 1
         pause = min(LONGEST_REFUSAL_S, TRY_AGAIN_S * 2.0 ** min(16, max(0, self._refusals - 1)))
         self._write_at = monotonic() + pause * self._rng.uniform(0.5, 1.0)
 
-    def _unheard(self, why: str) -> None:
-        """Notices cannot be heard: whether Redis answers at all is found out now, also if no circuit is used."""
-        self._doubts = True
-        self._wanted.set()
-        self._tell(why)
+    def _on_feed_trouble(self, why: str) -> None:
+        """The subscription failed: check now whether Redis answers at all, even if no breaker is used."""
+        self._read_all_next = True
+        self._sync_wanted.set()
+        self._log_outage(why)
 
-    def _tell(self, why: str) -> None:
-        """Log once for each time that Redis is away, or twice if the first time it was not known why."""
-        if self.is_away and (not self._told or (self._told == UNKNOWN and why != UNKNOWN)):
-            self._told = why
+    def _log_outage(self, why: str) -> None:
+        """Log once per outage, or twice if the reason was not known the first time."""
+        if self.is_unavailable and (not self._logged or (self._logged == UNKNOWN and why != UNKNOWN)):
+            self._logged = why
             does_not = "rejects commands" if self._refuses else "is unavailable"
             log.warning("Redis (%s) %s (%s); breakers are degraded until it recovers", self._where, does_not, why)
 
-    async def _returned(self) -> None:
-        self.is_away = False
-        self._told = ""
+    async def _end_outage(self) -> None:
+        self.is_unavailable = False
+        self._logged = ""
         log.info("Redis (%s) is available; the shared breakers are used again", self._where)
-        await self._on_return()
+        await self._on_recovered()
 
-    async def _subscribed(self) -> None:
-        self._store.forgive()
+    async def _on_subscribed(self) -> None:
+        self._store.reset()
         await self.read_all()
 
-    def _noticed(self, payload: bytes) -> None:
+    def _on_notice(self, payload: bytes) -> None:
         try:
-            doc, total = script.notice(payload)
+            doc, total = script.parse_notice(payload)
         except ValueError:
             log.warning("an invalid message was published on %s and is ignored", self._channel)
         else:
             self.view.notice(doc, total)
 
-    async def _keep_true(self) -> None:
-        """Once a second, and only while circuits are used or watched, or Redis is away."""
+    async def _sync_loop(self) -> None:
+        """Compare once a second, only while breakers are used or watched, or Redis is unavailable."""
         while True:
-            await self._wanted.wait()
+            await self._sync_wanted.wait()
             with contextlib.suppress(Unavailable):
                 await self._compare()
-            if not self._sees_all and not self.is_away and not self._used:
-                self._wanted.clear()
+            if not self._watcher_count and not self.is_unavailable and not self._used:
+                self._sync_wanted.clear()
             await asyncio.sleep(SYNC_EVERY_S)
 
     async def _compare(self) -> None:
         used, self._used = self._used, set()
-        doubts, self._doubts = self._doubts, False
-        if self._sees_all or self.is_away or doubts:
+        must_read_all, self._read_all_next = self._read_all_next, False
+        if self._watcher_count or self.is_unavailable or must_read_all:
             await self.read_all()
         else:
             await self._read({key: self.view.get(key) for key in used}, {})

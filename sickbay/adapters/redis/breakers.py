@@ -1,8 +1,8 @@
-"""The fleet's circuits: one truth in Redis, moved by one script; a healthy circuit costs no call at all.
+"""The fleet's breakers: their state is in Redis, changed by one script; a healthy breaker costs no call at all.
 
-Permits that are a matter of course come from the view. Grants and verdicts always go through the script, so a stale view can cost a
-few extra runs, never a wrong verdict. Without Redis the system stands still where it was: open circuits stay open and are not probed,
-closed ones run under a breaker of this process alone (`local.py`), and nothing is ever written back.
+Normal permits come from the view. Probes, ramp permits and outcomes always go through the script, so a stale view can cost a few extra
+runs, never a wrong state. Without Redis the last state stays: open breakers stay open and are not probed, closed ones are replaced by a
+breaker of this process alone (`local.py`), and that is never written back.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from typing import Final, Self
 
 from sickbay.adapters.breaker_watcher import BreakerWatcher
 from sickbay.adapters.redis import script
-from sickbay.adapters.redis.address import place
+from sickbay.adapters.redis.address import display_url
 from sickbay.adapters.redis.breaker_sync import BreakerSync
 from sickbay.adapters.redis.client import Client, open_client
 from sickbay.adapters.redis.local import LocalBreakers, LocalPermit
 from sickbay.adapters.redis.success_reporter import Success, SuccessReporter
 from sickbay.adapters.redis.view import Seen
 from sickbay.breaker import machine as breaker
-from sickbay.breaker.machine import Ask, Document
+from sickbay.breaker.machine import AdmitRequest, Document
 from sickbay.concurrency.tasks import cooperatively
 from sickbay.domain.breaker import BreakerConfig, BreakerKey, BreakerState, Command, Permit, PermitKind, Refusal, Snapshot
 from sickbay.domain.errors import ErrorReason, NotFound, Unavailable
@@ -32,13 +32,13 @@ from sickbay.domain.outcome import SUCCESS, Outcome, OutcomeKind
 from sickbay.ports import Clock
 
 MAX_REPORT_DELAY_S: Final = 0.02
-"""Well below the age that a run must have before it opens a circuit (BREAKER_TRIP_CONFIRM_MS)."""
+"""Well below the age that a run of failures must have to open a breaker (BREAKER_TRIP_CONFIRM_MS)."""
 
 
 class RedisBreakers:
-    """The `Breakers` port on Redis. Open it with `async with`; Redis need not be there.
+    """The `Breakers` port on Redis. Open it with `async with`; Redis need not be available.
 
-    `stale` counts outcomes that came too late to matter, as far as this process was told.
+    `stale` counts outcomes that came too late to matter, as far as this process knows.
     """
 
     def __init__(
@@ -51,9 +51,9 @@ class RedisBreakers:
         rng: Random | None = None,
         connect: Callable[[str], Client] = open_client,
     ) -> None:
-        """`url` is redis://, rediss:// or unix://; `clock` replaces the time of Redis (tests); `worker` is whom probes are lent to.
+        """`url` is redis://, rediss:// or unix://; `clock` replaces the time of Redis (tests); `worker` is the name for its probes.
 
-        SettingsError if the URL cannot be meant.
+        SettingsError if the URL is invalid.
         """
         self.stale = 0
         self._config = config
@@ -61,142 +61,144 @@ class RedisBreakers:
         self._worker = worker
         self._watchers: set[BreakerWatcher] = set()
         self._leases: dict[BreakerKey, tuple[str, int]] = {}
-        self._unheard: dict[BreakerKey, tuple[Permit, Outcome]] = {}
-        self._fleet = BreakerSync(connect(url), place(url), config, clock, self._rng, on_change=self._changed, on_return=self._returned)
-        self._local = LocalBreakers(config, self._fleet.time.now, self._rng, worker)
-        self._successes = SuccessReporter(self._tell, lambda: self._rng.uniform(0, MAX_REPORT_DELAY_S))
+        self._unreported: dict[BreakerKey, tuple[Permit, Outcome]] = {}
+        self._sync = BreakerSync(
+            connect(url), display_url(url), config, clock, self._rng, on_change=self._on_change, on_recovered=self._on_recovered
+        )
+        self._local = LocalBreakers(config, self._sync.time.now, self._rng, worker)
+        self._successes = SuccessReporter(self._report_success, lambda: self._rng.uniform(0, MAX_REPORT_DELAY_S))
 
     async def __aenter__(self) -> Self:
-        await self._fleet.start()
+        await self._sync.start()
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self._successes.close()
-        await self._fleet.stop()
+        await self._sync.stop()
 
     @property
     def is_degraded(self) -> bool:
-        """Whether this process goes by its last view, because Redis is away."""
-        return self._fleet.is_away
+        """Whether this process uses its last view, because Redis is unavailable."""
+        return self._sync.is_unavailable
 
     @property
     def trouble(self) -> str:
-        """Why it does so; "" if it does not."""
-        return self._fleet.trouble
+        """Why it is degraded; "" if it is not."""
+        return self._sync.trouble
 
     @property
     def shut_here(self) -> frozenset[BreakerKey]:
-        """Circuits that refuse jobs in this process alone, because Redis cannot be asked."""
+        """Breakers that refuse jobs in this process alone, because Redis is unavailable."""
         return self._local.shut
 
     async def admit(self, key: BreakerKey, job_id: str, longest_ms: int = 0) -> Permit | Refusal:
         """See `Breakers.admit`."""
-        doc = self._fleet.use(key)
+        doc = self._sync.use(key)
         if doc is not None:
-            if doc.admits_all and not (self._fleet.is_away and doc.state is BreakerState.CLOSED):
+            if doc.admits_all and not (self._sync.is_unavailable and doc.state is BreakerState.CLOSED):
                 return breaker.normal_permit(doc, job_id)
             refusal = self._refusal(doc, job_id)
             if refusal is not None:
                 return refusal
         try:
-            return await self._asked(key, job_id, longest_ms)
+            return await self._admit_in_redis(key, job_id, longest_ms)
         except Unavailable:
-            return await self._alone(key, job_id, longest_ms)
+            return await self._admit_offline(key, job_id, longest_ms)
 
     async def settle(self, permit: Permit, outcome: Outcome) -> BreakerState:
         """See `Breakers.settle`."""
         if isinstance(permit, LocalPermit):
-            return await self._settle_here(permit, outcome)
-        doc = self._fleet.view.get(permit.key)
-        if doc is not None and not permit.token and self._is_no_news(doc, permit, outcome):
+            return await self._settle_locally(permit, outcome)
+        doc = self._sync.view.get(permit.key)
+        if doc is not None and not permit.token and self._needs_no_report(doc, permit, outcome):
             return doc.state
         try:
-            return await self._told(permit, outcome)
+            return await self._report(permit, outcome)
         except Unavailable:
-            return await self._kept(permit, outcome)
+            return await self._settle_offline(permit, outcome)
 
     async def renew(self, permit: Permit) -> bool:
-        """See `Breakers.renew`. While Redis is away a lease is good for as long as it was last given; never raises."""
+        """See `Breakers.renew`. While Redis is unavailable a lease is valid until its last known end; never raises."""
         if isinstance(permit, LocalPermit):
             return await self._local.renew(permit)
         try:
-            reply = await self._fleet.call("renew", permit.key, script.renewal(permit))
+            reply = await self._sync.call("renew", permit.key, script.renew_args(permit))
         except Unavailable:
             token, until = self._leases.get(permit.key, ("", 0))
-            return token == permit.token and self._fleet.time.now() < until
+            return token == permit.token and self._sync.time.now() < until
         if reply.answer != "renewed" or reply.doc is None:
             return False
         self._leases[permit.key] = (permit.token, reply.doc.probe_until)
         return True
 
     async def keys(self) -> Sequence[BreakerKey]:
-        """See `Breakers.keys`. Without Redis those of the last view; Unavailable if that is empty."""
+        """See `Breakers.keys`. Without Redis those of the last view; Unavailable if it is empty."""
         try:
-            return await self._fleet.keys()
+            return await self._sync.keys()
         except Unavailable:
             return [seen.key for seen in await self._last_known()]
 
     async def snapshots(self, keys: Collection[BreakerKey] | None = None) -> Sequence[Snapshot]:
-        """See `Breakers.snapshots`. Without Redis the last view, marked as degraded; Unavailable if that is empty."""
+        """See `Breakers.snapshots`. Without Redis the last view, marked as degraded; Unavailable if it is empty."""
         asked = None if keys is None else frozenset(keys)
         try:
-            await self._fleet.read_all() if asked is None else await self._fleet.read(asked)
-            async for seen in cooperatively(self._fleet.view.all(asked)):
-                if breaker.catch_up(seen.doc, self._config, self._fleet.time.now()) is not seen.doc:
-                    await self._fleet.call("look", seen.doc.key)
+            await self._sync.read_all() if asked is None else await self._sync.read(asked)
+            async for seen in cooperatively(self._sync.view.all(asked)):
+                if breaker.catch_up(seen.doc, self._config, self._sync.time.now()) is not seen.doc:
+                    await self._sync.call("look", seen.doc.key)
         except Unavailable:
             return [one for one in await self._last_known() if asked is None or one.key in asked]
-        return [self._snapshot(seen) async for seen in cooperatively(self._fleet.view.all(asked))]
+        return [self._snapshot(seen) async for seen in cooperatively(self._sync.view.all(asked))]
 
     async def command(self, key: BreakerKey, command: Command) -> Snapshot:
-        """See `Breakers.command`; raises Unavailable while Redis is away."""
-        reply = await self._fleet.call("command", key, script.order(command))
+        """See `Breakers.command`; Unavailable while Redis is."""
+        reply = await self._sync.call("command", key, script.command_args(command))
         if reply.doc is None:
             raise NotFound(f"Circuit breaker for jobType '{key.name}' not found", ErrorReason.BREAKER_NOT_FOUND)
         return self._snapshot(Seen(reply.doc, reply.total))
 
     @asynccontextmanager
     async def watch(self) -> AsyncIterator[AsyncIterator[Snapshot]]:
-        """See `Breakers.watch`. What a slow reader has not taken yet is at most one snapshot per circuit."""
+        """See `Breakers.watch`. For a slow reader at most one snapshot per breaker is kept."""
         watcher = BreakerWatcher()
         self._watchers.add(watcher)
-        self._fleet.see_all(1)
+        self._sync.watch_all(1)
         try:
             yield watcher
         finally:
-            self._fleet.see_all(-1)
+            self._sync.watch_all(-1)
             self._watchers.discard(watcher)
             watcher.close()
 
-    # how a job is let in
+    # admission
 
     def _refusal(self, doc: Document, job_id: str) -> Refusal | None:
-        """The refusal if the machine would refuse without a trace; everything else is the script's to say."""
-        now = max(self._fleet.time.now(), doc.updated_at)
-        after, answer = breaker.admit(doc, Ask(job_id, ""), self._config, now)
+        """The refusal if the machine would refuse without changing the document; otherwise the script decides."""
+        now = max(self._sync.time.now(), doc.updated_at)
+        after, answer = breaker.admit(doc, AdmitRequest(job_id, ""), self._config, now)
         return answer if after is doc and isinstance(answer, Refusal) else None
 
-    async def _asked(self, key: BreakerKey, job_id: str, longest_ms: int) -> Permit | Refusal:
-        ask = Ask(job_id, f"{self._rng.getrandbits(64):016x}", self._worker, longest_ms=longest_ms)
-        reply = await self._fleet.call("admit", key, script.admission(ask))
-        answer = script.admitted(reply, key, ask)
+    async def _admit_in_redis(self, key: BreakerKey, job_id: str, longest_ms: int) -> Permit | Refusal:
+        request = AdmitRequest(job_id, f"{self._rng.getrandbits(64):016x}", self._worker, longest_ms=longest_ms)
+        reply = await self._sync.call("admit", key, script.admit_args(request))
+        answer = script.parse_admission(reply, key, request)
         if isinstance(answer, Permit) and answer.kind is PermitKind.PROBE:
             self._leases[key] = (answer.token, reply.now + answer.lease_ms)
         return answer
 
-    async def _alone(self, key: BreakerKey, job_id: str, longest_ms: int) -> Permit | Refusal:
-        """Redis cannot be asked: what was shut stays shut, the rest is up to this process."""
-        doc = self._fleet.view.get(key)
+    async def _admit_offline(self, key: BreakerKey, job_id: str, longest_ms: int) -> Permit | Refusal:
+        """Redis is unavailable: open breakers stay open, otherwise this process decides."""
+        doc = self._sync.view.get(key)
         if doc is not None and doc.state.refuses:
             return Refusal(key, doc.state)
         if doc is not None and doc.state is not BreakerState.CLOSED:
             return breaker.normal_permit(doc, job_id)
         return await self._local.admit(key, job_id, longest_ms)
 
-    # how an outcome is reported
+    # outcomes
 
-    def _is_no_news(self, doc: Document, permit: Permit, outcome: Outcome) -> bool:
-        """Whether the outcome of a job that is no probe can be left untold, or told later."""
+    def _needs_no_report(self, doc: Document, permit: Permit, outcome: Outcome) -> bool:
+        """Whether the outcome of a job that is not a probe need not be reported, or only later."""
         if outcome.kind is OutcomeKind.CANCELLED:
             return True
         if outcome.kind is not OutcomeKind.SUCCESS or permit.epoch > doc.epoch:
@@ -204,68 +206,68 @@ class RedisBreakers:
         if permit.epoch < doc.epoch:
             self.stale += 1
             return True
-        if doc.ramp is not None or self._fleet.is_away:
+        if doc.ramp is not None or self._sync.is_unavailable:
             return False
         if doc.run:
             self._successes.add(Success(permit, doc.seq))
         return True
 
-    async def _told(self, permit: Permit, outcome: Outcome) -> BreakerState:
-        """Tell the fleet, after what it must know before."""
+    async def _report(self, permit: Permit, outcome: Outcome) -> BreakerState:
+        """Report to the fleet, after pending successes of the same breaker."""
         await self._successes.flush(permit.key)
         watermark = self._watermark(permit.key) if outcome.kind is OutcomeKind.SUCCESS and not permit.token else None
-        reply = await self._fleet.call("settle", permit.key, script.verdict(permit, outcome, watermark))
+        reply = await self._sync.call("settle", permit.key, script.settle_args(permit, outcome, watermark))
         if permit.token:
             self._leases.pop(permit.key, None)
         if reply.answer in {"stale", "unknown"}:
             self.stale += 1
         return reply.doc.state if reply.doc is not None else BreakerState.CLOSED
 
-    async def _kept(self, permit: Permit, outcome: Outcome) -> BreakerState:
-        """Redis cannot be told. A probe's verdict is told when it is back: fenced by its token, it does no harm if it is late."""
-        doc = self._fleet.view.get(permit.key)
+    async def _settle_offline(self, permit: Permit, outcome: Outcome) -> BreakerState:
+        """Redis is unavailable. The outcome of a probe is reported when it is back: its fencing token makes a late report harmless."""
+        doc = self._sync.view.get(permit.key)
         if permit.token:
-            self._unheard[permit.key] = (permit, outcome)
+            self._unreported[permit.key] = (permit, outcome)
             return doc.state if doc is not None else BreakerState.HALF_OPEN
         if doc is not None and doc.state is not BreakerState.CLOSED:
             return doc.state
-        return await self._local.overhear(permit, outcome)
+        return await self._local.settle_for_fleet(permit, outcome)
 
-    async def _settle_here(self, permit: LocalPermit, outcome: Outcome) -> BreakerState:
+    async def _settle_locally(self, permit: LocalPermit, outcome: Outcome) -> BreakerState:
         state = await self._local.settle(permit, outcome)
-        doc = self._fleet.view.get(permit.key)
-        return state if doc is None or (self._fleet.is_away and doc.state is BreakerState.CLOSED) else doc.state
+        doc = self._sync.view.get(permit.key)
+        return state if doc is None or (self._sync.is_unavailable and doc.state is BreakerState.CLOSED) else doc.state
 
-    async def _tell(self, success: Success) -> None:
+    async def _report_success(self, success: Success) -> None:
         with contextlib.suppress(Unavailable):
-            await self._fleet.call("settle", success.permit.key, script.verdict(success.permit, SUCCESS, success.watermark))
+            await self._sync.call("settle", success.permit.key, script.settle_args(success.permit, SUCCESS, success.watermark))
 
     def _watermark(self, key: BreakerKey) -> int:
-        doc = self._fleet.view.get(key)
+        doc = self._sync.view.get(key)
         return doc.seq if doc is not None else 0
 
-    # what is seen
+    # views
 
     async def _last_known(self) -> Sequence[Snapshot]:
         here = {seen.key: seen for seen in await self._local.snapshots()}
-        known = {seen.doc.key: self._snapshot(seen) for seen in self._fleet.view.all()}
+        known = {seen.doc.key: self._snapshot(seen) for seen in self._sync.view.all()}
         if not known and not here:
             raise Unavailable("no breaker is known here, and Redis is unavailable")
         closed = {key: one for key, one in here.items() if key not in known or known[key].state is BreakerState.CLOSED}
         return [replace(one, degraded=True) for _, one in sorted({**known, **closed}.items())]
 
     def _snapshot(self, seen: Seen) -> Snapshot:
-        return breaker.snapshot(seen.doc, self._config, self._fleet.time.now(), total_failures=seen.total)
+        return breaker.snapshot(seen.doc, self._config, self._sync.time.now(), total_failures=seen.total)
 
-    def _changed(self, key: BreakerKey, seen: Seen | None) -> None:
-        self._successes.heard(key, seen.doc if seen is not None else None)
+    def _on_change(self, key: BreakerKey, seen: Seen | None) -> None:
+        self._successes.on_change(key, seen.doc if seen is not None else None)
         if seen is not None and self._watchers:
             change = self._snapshot(seen)
             for watcher in self._watchers:
                 watcher.offer(change)
 
-    async def _returned(self) -> None:
+    async def _on_recovered(self) -> None:
         self._local.forget()
-        unheard, self._unheard = self._unheard, {}
-        for permit, outcome in unheard.values():
+        unreported, self._unreported = self._unreported, {}
+        for permit, outcome in unreported.values():
             await self.settle(permit, outcome)

@@ -1,7 +1,7 @@
-"""Opens a Redis with short timeouts, and translates everything its driver can raise into `Unavailable`.
+"""Creates Redis clients with short timeouts, and translates everything the driver can raise into `Unavailable`.
 
-The driver's own defaults retry ten times and wait 5 s each: a worker would stand still for as long as Redis does. Here one call takes
-at most half a second, and what happens then is decided by `guarded_client.py`.
+The driver's defaults are ten retries and timeouts of 5 s: a worker would block for as long as Redis does. Here one call takes at most
+half a second; `guarded_client.py` decides what happens then.
 """
 
 from __future__ import annotations
@@ -24,37 +24,37 @@ TIMEOUT_S: Final = 0.25
 """For connecting, and for each answer."""
 MAX_CONNECTIONS: Final = 16
 
-SILENT: Final = "Redis is unavailable"
-REFUSES: Final = "Redis rejects writes"
+UNAVAILABLE: Final = "Redis is unavailable"
+REJECTS_WRITES: Final = "Redis rejects writes"
 
 Client = Redis
 
 
-class StoreSilent(Unavailable):
-    """Redis did not answer, or refused. `detail` is the driver's own word, for the log alone."""
+class RedisUnavailable(Unavailable):
+    """Redis did not answer, or answered with an error. `detail` is the driver's message, for the log alone."""
 
     def __init__(self, detail: str) -> None:
-        """Take what the driver said; it never is part of the message."""
+        """Set `detail`, which never is part of the message."""
         super().__init__("Redis is unavailable; nothing is lost, try again later")
         self.detail = detail
 
 
-class Refused(StoreSilent):
-    """Redis answers, and takes no writes: it has no memory left, is a replica, cannot save, or we may not."""
+class Refused(RedisUnavailable):
+    """Redis answers but rejects writes: it is out of memory, a replica, cannot save, or denies us permission."""
 
 
-class Odd(StoreSilent):
-    """Redis answers with any other error: something is wrong with this one key, and with no other."""
+class KeyRejected(RedisUnavailable):
+    """Redis answers with any other error: something is wrong with this one key."""
 
 
 _REFUSAL: Final = re.compile(
     r"\b(OOM|READONLY|MISCONF|NOREPLICAS|NOPERM|CLUSTERDOWN|MASTERDOWN)\b|user executing the script can't|ACL failure in script"
 )
-"""How Redis says it where the driver has no class for it, or where a script ran into it."""
+"""Error texts for which the driver has no class, or that a script returns."""
 
 
 def open_client(url: str) -> Client:
-    """A client of `redis://`, `rediss://` (TLS) or `unix://`; connects at the first command. SettingsError if the URL cannot be meant."""
+    """A client of `redis://`, `rediss://` (TLS) or `unix://`; connects at the first command. SettingsError if the URL is invalid."""
     keeping = {} if url.startswith("unix:") else {"socket_keepalive": True}
     pool = make_pool(
         url,
@@ -78,18 +78,18 @@ def translated() -> Iterator[None]:
     except (RedisError, OSError, TimeoutError) as error:
         raise _translation(error)(_detail(error)) from error
     except RuntimeError as error:
-        # uvloop's word for a connection that was reset between two commands; the driver lets it through.
+        # uvloop's exception for a connection that was reset between two commands; the driver does not translate it.
         if "closed" not in str(error):
             raise
-        raise StoreSilent(f"{type(error).__name__}: {error}") from error
+        raise RedisUnavailable(f"{type(error).__name__}: {error}") from error
 
 
-def _translation(error: Exception) -> type[StoreSilent]:
+def _translation(error: Exception) -> type[RedisUnavailable]:
     if isinstance(error, (OutOfMemoryError, ReadOnlyError, NoPermissionError, ClusterDownError)):
         return Refused
     if not isinstance(error, ResponseError):
-        return StoreSilent
-    return Refused if _REFUSAL.search(str(error)) else Odd
+        return RedisUnavailable
+    return Refused if _REFUSAL.search(str(error)) else KeyRejected
 
 
 def _detail(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""What is read of the fleet's circuits, and how: names, failures in total, and documents."""
+"""Reads the fleet's breakers: names, total failures, and documents."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from sickbay.adapters.redis.script import key_of
 from sickbay.breaker.machine import Document, from_json
 from sickbay.domain.breaker import BreakerKey
 
-TYPES: Final = "breakers"
-"""Hash: every name that is known, with all its failures."""
+KEYS: Final = "breakers"
+"""Hash: every known name with its total failures."""
 
 
 async def overview(client: Client) -> Any:
-    """The time of Redis, and every name with its failures in total."""
+    """The time of Redis, and every name with its total failures."""
     pipeline = client.pipeline(transaction=False)
     pipeline.time()
-    pipeline.hgetall(TYPES)
+    pipeline.hgetall(KEYS)
     return await pipeline.execute()
 
 
@@ -26,24 +26,24 @@ async def totals(client: Client, keys: Collection[BreakerKey]) -> Any:
     """The same of some names."""
     pipeline = client.pipeline(transaction=False)
     pipeline.time()
-    pipeline.hmget(TYPES, [key.name for key in keys])
+    pipeline.hmget(KEYS, [key.name for key in keys])
     return await pipeline.execute()
 
 
 async def texts(client: Client, keys: Collection[BreakerKey]) -> Any:
-    """The documents of some circuits as they are stored."""
+    """The stored documents of some breakers."""
     return await client.mget([key_of(key) for key in keys])
 
 
 class Documents:
-    """Reads documents; the text of one that has not changed is not read again."""
+    """Parses documents; unchanged text is not parsed again."""
 
     def __init__(self) -> None:
-        """Nothing was read yet."""
+        """Empty."""
         self._known: dict[BreakerKey, tuple[bytes, Document | None]] = {}
 
     def read(self, key: BreakerKey, text: bytes | None) -> Document | None:
-        """The document of a circuit; None if there is none, or somebody else wrote it: then the script will begin anew."""
+        """The document of a breaker; None if there is none, or it is invalid: then the script starts over."""
         known, doc = self._known.get(key, (None, None))
         if not text or text == known:
             return doc if text else None

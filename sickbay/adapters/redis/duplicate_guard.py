@@ -1,4 +1,4 @@
-"""The fence of a worker without a ledger: it cannot see later copies, but it counts how often a suspect killed its worker."""
+"""The duplicate guard of a worker without a ledger: it cannot see later copies, but counts how often a suspect killed its worker."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class RedisDuplicateGuard:
         await self._client.aclose()
 
     @detached
-    async def enter(self, job: Job, *, suspect: bool) -> DuplicateCheck:
-        """Count that a suspect's run begins now; other copies just run."""
+    async def check(self, job: Job, *, suspect: bool) -> DuplicateCheck:
+        """Count the start of a suspect's run; other copies just run."""
         if not suspect:
             return DuplicateCheck(superseded=False)
         with translated():
@@ -48,8 +48,8 @@ class RedisDuplicateGuard:
             return int(await self._client.get(_key(job)) or 0)
 
     @detached
-    async def leave(self, job: Job) -> None:
-        """The suspect's worker lives: forget."""
+    async def clear_crashes(self, job: Job) -> None:
+        """The suspect's worker is alive: forget its crashes."""
         with translated():
             await self._client.delete(_key(job))
 
@@ -58,14 +58,14 @@ class RedisDuplicateGuard:
         return False
 
     async def begin(self, job: Job) -> bool:  # noqa: ARG002 - the port's signature
-        """Nobody can call it off, so it may."""
+        """Always True: jobs cannot be cancelled without a ledger."""
         return True
 
     def end(self, job: Job) -> None:
-        """Nobody wants to know."""
+        """Nothing to do."""
 
-    def working(self, untold: Callable[[str], bool], *, takes_jobs: bool) -> None:
-        """Nobody asks."""
+    def register_worker(self, is_unreported: Callable[[str], bool], *, takes_jobs: bool) -> None:
+        """Nothing to do."""
 
 
 def _key(job: Job) -> str:

@@ -1,4 +1,4 @@
-"""Asks Redis, and leaves it alone for a while when it does not answer."""
+"""Calls Redis, and pauses the calls after repeated failures."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 
 from redis.exceptions import ReadOnlyError
 
-from sickbay.adapters.redis.client import TIMEOUT_S, Client, Odd, Refused, StoreSilent, translated
+from sickbay.adapters.redis.client import TIMEOUT_S, Client, KeyRejected, RedisUnavailable, Refused, translated
 from sickbay.concurrency.tasks import DetachedTasks, detached
 
 T = TypeVar("T")
@@ -22,9 +22,9 @@ ONE_CALL_S: Final = 2 * TIMEOUT_S
 
 
 class CallGate:
-    """When to ask a store that fails: three errors in a row pause the calls 1 s, each further one doubles the pause, up to 30 s.
+    """Back-off for calls: three consecutive errors pause them for 1 s, each further one doubles the pause, up to 30 s.
 
-    Pure; times are seconds of any clock that never steps.
+    Pure; times are seconds of any monotonic clock.
     """
 
     def __init__(self) -> None:
@@ -32,7 +32,7 @@ class CallGate:
         self._until = 0.0
 
     def may_ask(self, now: float) -> bool:
-        """Whether to call. The first caller after a pause tries alone: others are told to wait until it knows."""
+        """Whether to call. The first caller after a pause tries alone: others must wait for its result."""
         if self._errors < MAX_ERRORS:
             return True
         if now < self._until:
@@ -40,60 +40,60 @@ class CallGate:
         self._until = now + ONE_CALL_S
         return True
 
-    def failed(self, now: float) -> None:
+    def fail(self, now: float) -> None:
         """A call failed."""
         self._errors += 1
         if self._errors >= MAX_ERRORS:
             self._until = now + min(MAX_PAUSE_S, FIRST_PAUSE_S * 2.0 ** min(16, self._errors - MAX_ERRORS))
 
-    def worked(self) -> None:
-        """A call was answered."""
+    def succeed(self) -> None:
+        """A call succeeded."""
         self._errors = 0
 
 
 class GuardedClient:
-    """One Redis. Every call takes at most half a second, and none is made while its patience pauses."""
+    """A client whose calls take at most half a second, and are paused after failures."""
 
     def __init__(self, client: Client) -> None:
-        """The client is closed with `close`."""
+        """`close` closes the client, too."""
         self.client = client
         self.detached = DetachedTasks()
-        self._patience = CallGate()
+        self._gate = CallGate()
 
     @detached
     async def ask(self, call: Callable[[Client], Awaitable[T]]) -> T:
-        """Make a call; Unavailable if Redis does not answer in time, or was not asked because it lately did not."""
-        if not self._patience.may_ask(monotonic()):
-            raise StoreSilent("calls are paused after a timeout")
+        """Make a call; Unavailable if Redis does not answer in time, or calls are paused."""
+        if not self._gate.may_ask(monotonic()):
+            raise RedisUnavailable("calls are paused after a timeout")
         try:
             with translated():
                 async with asyncio.timeout(ONE_CALL_S):
                     answer = await call(self.client)
-        except Odd:
-            self._patience.worked()
+        except KeyRejected:
+            self._gate.succeed()
             raise
         except Refused as refusal:
-            self._patience.worked()  # it does answer: reads go on
+            self._gate.succeed()  # it does answer: reads continue
             if isinstance(refusal.__cause__, ReadOnlyError) or "READONLY" in refusal.detail:
                 await self._leave_replica()
             raise
-        except StoreSilent:
-            self._patience.failed(monotonic())
+        except RedisUnavailable:
+            self._gate.fail(monotonic())
             raise
-        self._patience.worked()
+        self._gate.succeed()
         return answer
 
     async def _leave_replica(self) -> None:
-        """After a failover our connections lead to what was the primary; new ones may lead to what is it now."""
-        with contextlib.suppress(StoreSilent), translated():
+        """After a failover our connections lead to the old primary; new ones may lead to the current one."""
+        with contextlib.suppress(RedisUnavailable), translated():
             await self.client.connection_pool.disconnect(inuse_connections=False)
 
-    def forgive(self) -> None:
-        """Redis was heard by another way: ask again at once."""
-        self._patience.worked()
+    def reset(self) -> None:
+        """Redis answered on another connection: end the pause."""
+        self._gate.succeed()
 
     async def close(self) -> None:
-        """Let calls under way end, and close every connection; closing twice is harmless."""
+        """Wait for running calls, and close every connection; closing twice is harmless."""
         await self.detached.close(ONE_CALL_S)
         with translated():
             await self.client.aclose(close_connection_pool=True)

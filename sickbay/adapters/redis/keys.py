@@ -1,4 +1,4 @@
-"""Idempotency keys in Redis: one script on one key, so exactly one of many equal requests goes through."""
+"""Idempotency keys in Redis: one script on one key, so exactly one of many equal requests is accepted."""
 
 from __future__ import annotations
 
@@ -7,43 +7,43 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Final, Self
 
-from sickbay.adapters.redis.client import REFUSES, SILENT, Client, Odd, Refused, StoreSilent, open_client
+from sickbay.adapters.redis.client import REJECTS_WRITES, UNAVAILABLE, Client, KeyRejected, RedisUnavailable, Refused, open_client
 from sickbay.adapters.redis.guarded_client import GuardedClient
 from sickbay.adapters.redis.script import Script, Word, source
-from sickbay.adapters.redis.write_check import Trying
+from sickbay.adapters.redis.write_check import WriteCheck
 from sickbay.domain.errors import Aborted, AlreadyExists, ErrorReason, Unavailable
 from sickbay.domain.queries import Reservation
 from sickbay.ports import Clock
 
 LEASE_MS: Final = 30_000
 RETENTION_MS: Final = 86_400_000
-NOBODY: Final = "idempotency:!"
-"""No tenant's key: the one whose writing is tried."""
+TEST_KEY: Final = "idempotency:!"
+"""Not a tenant's key: the key of the test write."""
 
 
 class RedisIdempotencyKeys:
     """Implements `IdempotencyKeys`; open it with `async with`. Redis forgets each key by itself after 24 hours."""
 
     def __init__(self, url: str, *, clock: Clock | None = None, connect: Callable[[str], Client] = open_client) -> None:
-        """`clock` replaces the time of Redis (tests). SettingsError if the URL cannot be meant."""
+        """`clock` replaces the time of Redis (tests). SettingsError if the URL is invalid."""
         self._clock = clock
         self._store = GuardedClient(connect(url))
         self._script = Script(source("keys"))
-        self._trying = Trying("idempotency keys", self._try, lambda: bool(self.trouble))
+        self._write_check = WriteCheck("idempotency keys", self._check_write, lambda: bool(self.trouble))
         self.trouble = ""
-        """Why keys cannot be kept, in words that give nothing away; "" if they can, as far as the last call told."""
+        """Why keys cannot be stored, without secrets; "" if the last call succeeded."""
 
     async def __aenter__(self) -> Self:
-        self._trying.start()
+        self._write_check.start()
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        await self._trying.stop()
+        await self._write_check.stop()
         with contextlib.suppress(Unavailable):
             await self._store.close()
 
     async def reserve(self, tenant: str, key: str, digest: bytes, job_id: str) -> Reservation:
-        """Take the key for `job_id`, or learn whose it is; see the port."""
+        """Reserve the key for `job_id`, or return its owner; see the port."""
         answer, owner, at = await self._run("reserve", tenant, key, digest, job_id)
         if answer == "reused":
             raise AlreadyExists("this idempotency key was used for a different request")
@@ -68,14 +68,14 @@ class RedisIdempotencyKeys:
     async def _ask(self, name: str, words: list[Word]) -> Any:
         try:
             answer = await self._store.ask(lambda client: self._script.run(client, name, words))
-        except Odd:
+        except KeyRejected:
             self.trouble = ""
             raise
-        except StoreSilent as error:
-            self.trouble = REFUSES if isinstance(error, Refused) else SILENT
+        except RedisUnavailable as error:
+            self.trouble = REJECTS_WRITES if isinstance(error, Refused) else UNAVAILABLE
             raise
         self.trouble = ""
         return answer
 
-    async def _try(self) -> None:
-        await self._ask(NOBODY, ["reserve", "" if self._clock is None else self._clock(), 1, 1_000, "", ""])
+    async def _check_write(self) -> None:
+        await self._ask(TEST_KEY, ["reserve", "" if self._clock is None else self._clock(), 1, 1_000, "", ""])

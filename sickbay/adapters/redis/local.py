@@ -1,7 +1,7 @@
-"""The circuits of this process alone, for as long as Redis is away.
+"""The breakers of this process alone, while Redis is unavailable.
 
-What the fleet knew to be open stays shut; the rest runs under the embedded breaker, so a dependency that fails meanwhile is still
-spared. A circuit that opens here is probed here, by one job of this process.
+Breakers that were open in the fleet stay open; the others use the embedded breaker, so a dependency that fails meanwhile is still
+protected. A breaker that opens here is probed here, by one job of this process.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LocalPermit(Permit):
-    """A permit the fleet knows nothing of."""
+    """A permit of this process, unknown to the fleet."""
 
 
 class LocalBreakers:
-    """An embedded breaker that is thrown away whenever Redis is back: the fleet's view wins."""
+    """Embedded breakers that are discarded when Redis is back: the fleet's state wins."""
 
     def __init__(self, config: BreakerConfig, clock: Clock, rng: Random, worker: str) -> None:
-        self._new: Callable[[], EmbeddedBreakers] = lambda: EmbeddedBreakers(config, clock, rng, worker)
-        self._breakers = self._new()
+        self._make: Callable[[], EmbeddedBreakers] = lambda: EmbeddedBreakers(config, clock, rng, worker)
+        self._breakers = self._make()
         self._shut: set[BreakerKey] = set()
 
     @property
     def shut(self) -> frozenset[BreakerKey]:
-        """The circuits that refuse jobs in this process alone."""
+        """The breakers that refuse jobs in this process alone."""
         return frozenset(self._shut)
 
     async def admit(self, key: BreakerKey, job_id: str, longest_ms: int = 0) -> Permit | Refusal:
@@ -46,12 +46,12 @@ class LocalBreakers:
 
     async def settle(self, permit: LocalPermit, outcome: Outcome) -> BreakerState:
         """As the port's."""
-        return self._noted(permit.key, await self._breakers.settle(permit, outcome))
+        return self._log_change(permit.key, await self._breakers.settle(permit, outcome))
 
-    async def overhear(self, permit: Permit, outcome: Outcome) -> BreakerState:
-        """Take in the outcome of a job that the fleet had let in, which cannot be told to it now."""
+    async def settle_for_fleet(self, permit: Permit, outcome: Outcome) -> BreakerState:
+        """Settle here the outcome of a job that was admitted by the fleet, because it cannot be reported now."""
         answer = await self._breakers.admit(permit.key, permit.job_id)
-        return answer.state if isinstance(answer, Refusal) else self._noted(permit.key, await self._breakers.settle(answer, outcome))
+        return answer.state if isinstance(answer, Refusal) else self._log_change(permit.key, await self._breakers.settle(answer, outcome))
 
     async def renew(self, permit: LocalPermit) -> bool:
         """As the port's."""
@@ -63,11 +63,11 @@ class LocalBreakers:
 
     def forget(self) -> None:
         """Redis is back."""
-        self._breakers = self._new()
+        self._breakers = self._make()
         self._shut.clear()
 
-    def _noted(self, key: BreakerKey, state: BreakerState) -> BreakerState:
-        """Nobody else can see this circuit: say when it opens and when it closes."""
+    def _log_change(self, key: BreakerKey, state: BreakerState) -> BreakerState:
+        """Log when this breaker opens and closes, because other processes do not know it."""
         if state.refuses and key not in self._shut:
             self._shut.add(key)
             log.warning("breaker %s is %s in this process alone, because Redis is unavailable: its jobs are parked here", key.name, state)

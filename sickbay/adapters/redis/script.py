@@ -1,4 +1,4 @@
-"""The breaker's script: the words it is asked with and those it answers. The machine is in `lua/`, a twin of `sickbay/breaker*.py`."""
+"""The breaker's script: its arguments and replies. The machine is in `lua/`, a twin of `sickbay/breaker`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from redis.exceptions import NoScriptError
 
 from sickbay.adapters.redis.client import Client
 from sickbay.breaker.document import sanitize, sanitize_job_id
-from sickbay.breaker.machine import MAX_ACTOR_CHARS, Ask, Document, from_json
+from sickbay.breaker.machine import MAX_ACTOR_CHARS, AdmitRequest, Document, from_json
 from sickbay.breaker.trip_rule import OTHER
 from sickbay.domain.breaker import BreakerConfig, BreakerKey, Command, Permit, PermitKind, Refusal
 from sickbay.domain.job import is_code
@@ -24,20 +24,20 @@ Word = str | int | bytes
 
 
 def source(*parts: str) -> str:
-    """The text of a script that is kept in files."""
+    """The text of a script, from its files."""
     folder = files("sickbay.adapters.redis") / "lua"
     return "\n".join((folder / f"{part}.lua").read_text(encoding="utf-8") for part in parts)
 
 
 class Script:
-    """A script that Redis keeps under its hash; a server that has forgotten it is given the text again."""
+    """A script that Redis caches by its hash; a server that does not have it gets the text again."""
 
     def __init__(self, text: str) -> None:
         self.text = text
         self._sha = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
 
     async def run(self, client: Client, key: str, words: Sequence[Word]) -> Any:
-        """Carry it out on one key."""
+        """Run it on one key."""
         try:
             return await client.evalsha(self._sha, 1, key, *words)
         except NoScriptError:
@@ -46,7 +46,7 @@ class Script:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the script answered, at `now` of the fleet's clock. `doc` is None for an unknown type, `lease_ms` a probe's."""
+    """The reply of the script, at `now` of the fleet's clock. `doc` is None for an unknown type, `lease_ms` is for a probe."""
 
     now: int
     total: int
@@ -56,18 +56,18 @@ class Reply:
 
 
 def key_of(key: BreakerKey) -> str:
-    """Where a circuit's document is."""
+    """The Redis key of a breaker's document."""
     return f"breaker:{key.name}"
 
 
-def named(name: str) -> BreakerKey:
+def key_from_name(name: str) -> BreakerKey:
     """The inverse of `BreakerKey.name`."""
     tenant, slash, job_type = name.rpartition("/")
     return BreakerKey(job_type, tenant) if slash else BreakerKey(name)
 
 
-def request(operation: str, key: BreakerKey, config: BreakerConfig, channel: str, *, now: int | None, jitter: int) -> list[Word]:
-    """What every operation begins with; `now` is None where the time of Redis counts."""
+def common_args(operation: str, key: BreakerKey, config: BreakerConfig, channel: str, *, now: int | None, jitter: int) -> list[Word]:
+    """The first arguments of every operation; `now` is None to use the time of Redis."""
     return [
         operation,
         "" if now is None else now,
@@ -88,13 +88,13 @@ def request(operation: str, key: BreakerKey, config: BreakerConfig, channel: str
     ]
 
 
-def admission(ask: Ask) -> list[Word]:
-    """The words after `admit`."""
-    return [sanitize(ask.job_id), ask.token, sanitize(ask.worker)]
+def admit_args(request: AdmitRequest) -> list[Word]:
+    """The further arguments of `admit`."""
+    return [sanitize(request.job_id), request.token, sanitize(request.worker)]
 
 
-def verdict(permit: Permit, outcome: Outcome, watermark: int | None) -> list[Word]:
-    """The words after `settle`; texts are cleaned here, because the script counts bytes where Python counts characters."""
+def settle_args(permit: Permit, outcome: Outcome, watermark: int | None) -> list[Word]:
+    """The further arguments of `settle`; texts are sanitized here, because the script counts bytes where Python counts characters."""
     kind = outcome.kind
     code = outcome.code if is_code(outcome.code) else OTHER
     words: list[Word] = [
@@ -102,44 +102,44 @@ def verdict(permit: Permit, outcome: Outcome, watermark: int | None) -> list[Wor
         permit.token,
         sanitize_job_id(permit.job_id),
         kind.value,
-        int(kind.counts),
+        int(kind.is_breaker_failure),
         code,
         sanitize(outcome.message),
     ]
     return [*words, outcome.retry_after_ms or 0, "" if watermark is None else watermark]
 
 
-def renewal(permit: Permit) -> list[Word]:
-    """The words after `renew`."""
+def renew_args(permit: Permit) -> list[Word]:
+    """The further arguments of `renew`."""
     return [permit.epoch, permit.token, permit.longest_ms]
 
 
-def order(command: Command) -> list[Word]:
-    """The words after `command`."""
+def command_args(command: Command) -> list[Word]:
+    """The further arguments of `command`."""
     duration = "" if command.duration_ms is None else command.duration_ms
     return [command.action.value, duration, sanitize(command.by, MAX_ACTOR_CHARS), sanitize(command.why)]
 
 
-def reply(answered: Sequence[Any]) -> Reply:
-    """Read an answer of the script."""
-    now, total, text, answer, lease = answered
+def parse_reply(reply: Sequence[Any]) -> Reply:
+    """Parse a reply of the script."""
+    now, total, text, answer, lease = reply
     return Reply(int(now), int(total), from_json(text) if text else None, answer.decode(), int(lease or 0))
 
 
-def admitted(answered: Reply, key: BreakerKey, ask: Ask) -> Permit | Refusal:
-    """The permit or refusal that a reply to `admit` stands for."""
-    assert answered.doc is not None  # noqa: S101 - an admission makes the type known
-    doc = answered.doc
-    if answered.answer == "refused":
+def parse_admission(reply: Reply, key: BreakerKey, request: AdmitRequest) -> Permit | Refusal:
+    """The permit or refusal in a reply to `admit`."""
+    assert reply.doc is not None  # noqa: S101 - an admission makes the type known
+    doc = reply.doc
+    if reply.answer == "refused":
         return Refusal(key, doc.state)
-    kind = PermitKind(answered.answer)
+    kind = PermitKind(reply.answer)
     if kind is PermitKind.PROBE:
-        return Permit(key, kind, doc.epoch, ask.job_id, ask.token, answered.lease_ms, ask.longest_ms)
-    return Permit(key, kind, doc.epoch, ask.job_id)
+        return Permit(key, kind, doc.epoch, request.job_id, request.token, reply.lease_ms, request.longest_ms)
+    return Permit(key, kind, doc.epoch, request.job_id)
 
 
-def notice(payload: bytes) -> tuple[Document, int]:
-    """A message of `breaker.events`: the document, and the failures in total that stand before it. ValueError if it is none."""
+def parse_notice(payload: bytes) -> tuple[Document, int]:
+    """The document and the total failures in a message of `breaker.events`; ValueError if it is invalid."""
     head, comma, rest = payload.partition(b",")
     total = head.removeprefix(b'{"failures":')
     if not comma or not total.isdigit():

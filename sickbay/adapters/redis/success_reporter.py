@@ -1,7 +1,7 @@
-"""Reports a success late and rarely: one success ends a run of failures for the whole fleet, so the others need not tell.
+"""Delays and coalesces reports of successes: one ends a run of failures for the whole fleet, so the others are not needed.
 
-Each process waits a small random time before it reports; by then somebody else has mostly done it, and the report is dropped. A
-success carries the number of the last failure it knew (its watermark), so a late report removes nothing that came after.
+Each process waits for a short random time before it reports; by then another process has usually done it, and the report is dropped. A
+success has the number of the last failure it knew (its watermark), so a late report removes no later failures.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from sickbay.domain.breaker import BreakerKey, Permit
 
 @dataclass(frozen=True, slots=True)
 class Success:
-    """A success that is still to be told."""
+    """A success to report."""
 
     permit: Permit
     watermark: int
 
 
 class SuccessReporter:
-    """At most one report per circuit is waiting or on its way."""
+    """At most one report per breaker is waiting, and at most one is being sent."""
 
     def __init__(self, send: Callable[[Success], Awaitable[None]], delay_s: Callable[[], float]) -> None:
         """`send` must not raise; `delay_s` draws how long a report waits."""
@@ -33,18 +33,18 @@ class SuccessReporter:
         self._sending: dict[BreakerKey, asyncio.Task[None]] = {}
 
     def add(self, success: Success) -> None:
-        """Tell it soon, unless somebody else does."""
+        """Report it soon, unless another process does."""
         key = success.permit.key
         if key in self._waiting:
             earlier, timer = self._waiting[key]
             watermark = max(success.watermark, earlier.watermark)
             self._waiting[key] = (replace(success, watermark=watermark), timer)
         else:
-            timer = asyncio.get_running_loop().call_later(self._delay_s(), self._begin, key)
+            timer = asyncio.get_running_loop().call_later(self._delay_s(), self._start_sending, key)
             self._waiting[key] = (success, timer)
 
-    def heard(self, key: BreakerKey, doc: Document | None) -> None:
-        """The circuit changed: drop what it knows already."""
+    def on_change(self, key: BreakerKey, doc: Document | None) -> None:
+        """The breaker changed: drop the report if it is no longer needed."""
         if key not in self._waiting:
             return
         success, timer = self._waiting[key]
@@ -54,29 +54,29 @@ class SuccessReporter:
             del self._waiting[key]
 
     async def flush(self, key: BreakerKey) -> None:
-        """Return when nothing of this circuit is untold."""
+        """Return when no report of this breaker is pending."""
         if key in self._waiting:
             self._waiting[key][1].cancel()
-            self._begin(key)
+            self._start_sending(key)
         if key in self._sending:
             await asyncio.wait([self._sending[key]])
 
     async def close(self) -> None:
-        """Tell everything at once."""
+        """Send all reports at once."""
         for key in [*self._waiting, *self._sending]:
             await self.flush(key)
 
-    def _begin(self, key: BreakerKey) -> None:
+    def _start_sending(self, key: BreakerKey) -> None:
         success, _ = self._waiting.pop(key)
-        task = asyncio.ensure_future(self._after(self._sending.get(key), success))
+        task = asyncio.ensure_future(self._send_after(self._sending.get(key), success))
         self._sending[key] = task
-        task.add_done_callback(lambda done: self._ended(key, done))
+        task.add_done_callback(lambda done: self._on_sent(key, done))
 
-    async def _after(self, earlier: asyncio.Task[None] | None, success: Success) -> None:
+    async def _send_after(self, earlier: asyncio.Task[None] | None, success: Success) -> None:
         if earlier is not None:
             await asyncio.wait([earlier])
         await self._send(success)
 
-    def _ended(self, key: BreakerKey, task: asyncio.Task[None]) -> None:
+    def _on_sent(self, key: BreakerKey, task: asyncio.Task[None]) -> None:
         if self._sending.get(key) is task:
             del self._sending[key]

@@ -1,7 +1,7 @@
-"""What this process knows of the fleet's circuits: good enough to let a job run, never to decide what is recorded.
+"""This process's view of the fleet's breakers: good enough to admit a job, never to decide what is recorded.
 
-News come by three ways (a reply, a notice, a resync) and in any order. A newer `rev` always wins. An older one is the truth only if
-nothing changed here since the question was sent: then Redis has lost its memory (FLUSHALL, a restart), and the view follows.
+Updates arrive in three ways (a reply, a notice, a resync) and in any order. A newer `rev` always wins. An older one is accepted only if
+nothing changed here since the request was sent: then Redis has lost its data (FLUSHALL, a restart), and the view follows.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from sickbay.breaker.machine import Document
 from sickbay.domain.breaker import BreakerKey
 
 MAX_BLANK: Final = 10_000
-"""Circuits without anything to remember that are kept here, the latest; of others Redis is asked again."""
+"""How many blank breakers are kept here, the latest; others are read from Redis again."""
 
 
 class Seen(NamedTuple):
-    """A circuit as it was last heard of, with all failures of its type."""
+    """The last known state of a breaker, and its total failures."""
 
     doc: Document
     total: int
 
 
 class View:
-    """The latest documents by key. `on_change` hears of each that replaces another, or the loss of it (None)."""
+    """The latest documents by key. `on_change` is called with each new one, or None if one is gone."""
 
     def __init__(self, on_change: Callable[[BreakerKey, Seen | None], None]) -> None:
         self._seen: dict[BreakerKey, Seen] = {}
@@ -34,12 +34,12 @@ class View:
         self._on_change = on_change
 
     def get(self, key: BreakerKey) -> Document | None:
-        """The circuit, None if it is unknown here."""
+        """The breaker, None if it is unknown here."""
         seen = self._seen.get(key)
         return seen.doc if seen is not None else None
 
     def all(self, keys: Collection[BreakerKey] | None = None) -> list[Seen]:
-        """Every circuit that has something to remember, or those of them that are named, by key."""
+        """All breakers that are not blank, or those among `keys`, in the order of their keys."""
         some = self._seen.keys() if keys is None else self._seen.keys() & keys
         return [self._seen[key] for key in sorted(some - self._blank.keys())]
 
@@ -48,13 +48,13 @@ class View:
         return {key: seen.doc for key, seen in self._seen.items() if key not in self._blank}
 
     def notice(self, doc: Document, total: int) -> None:
-        """Somebody wrote this; notices may be late or out of order, so only a newer one counts."""
+        """Apply a notice of a write; notices may be late or out of order, so only a newer one counts."""
         old = self._seen.get(doc.key)
         if old is None or doc.rev > old.doc.rev:
             self._put(doc.key, Seen(doc, total))
 
     def answer(self, key: BreakerKey, doc: Document | None, total: int | None, asked_with: Document | None) -> None:
-        """Redis answered a question that was sent while the view of this key was `asked_with`; `total` None was not asked for."""
+        """Apply a reply to a request that was sent while the view of this key was `asked_with`; `total` is None if not requested."""
         old = self._seen.get(key)
         if total is None:
             total = old.total if old is not None else 0
@@ -83,5 +83,5 @@ class View:
 
 
 def _is_blank(doc: Document) -> bool:
-    """Whether Redis has none like it: the circuit begins so whenever somebody asks."""
+    """Whether it equals a new document, so Redis does not store it."""
     return doc.is_forgettable and doc.epoch == FIRST_EPOCH

@@ -1,4 +1,4 @@
-"""Tries now and then whether Redis takes writes: where hardly anything is written, only that tells whoever asks for the health."""
+"""Tests regularly whether Redis accepts writes, for the health check: a healthy system writes hardly anything."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Awaitable, Callable
 from random import SystemRandom
 from typing import Final
 
-from sickbay.adapters.redis.feed import ended
+from sickbay.adapters.redis.feed import cancel_and_wait
 from sickbay.domain.errors import Unavailable
 
 TRY_S: Final = 10.0
 TRY_AGAIN_S: Final = 2.0
-"""While it fails; calls to a Redis that is silent are paused for up to 30 s."""
+"""While it fails; calls to a Redis that does not answer are paused for up to 30 s anyway."""
 
 
-class Trying:
-    """A task that calls `write` every 10 s, and every 2 s while `fails` is true. What comes of it is for `write` to remember."""
+class WriteCheck:
+    """A task that calls `write` every 10 s, and every 2 s while `fails` is true; `write` keeps its result itself."""
 
     def __init__(self, name: str, write: Callable[[], Awaitable[object]], fails: Callable[[], bool]) -> None:
         """`write` may raise Unavailable; `name` is that of the task."""
@@ -27,13 +27,13 @@ class Trying:
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin with a first try."""
+        """Start with a first write."""
         self._task = asyncio.create_task(self._run(), name=self._name)
 
     async def stop(self) -> None:
-        """Try no more; stopping twice is harmless."""
+        """Stop; stopping twice is harmless."""
         if self._task is not None:
-            await ended(self._task)
+            await cancel_and_wait(self._task)
 
     async def _run(self) -> None:
         while True:

@@ -1,7 +1,7 @@
-"""How those who watch jobs learn of writes: a feed wraps each write, and hands out watchers.
+"""Change feeds: wrap each write to the ledger, and deliver its changes to watchers.
 
-`LocalChangeFeed` is for databases that this process alone writes (SQLite): it judges events inside the write and tells after the commit.
-`postgres_feed.PostgresChangeFeed` is for those that many processes write.
+`LocalChangeFeed` is for databases that this process alone writes (SQLite): it determines the changes inside the write and delivers them
+after the commit. `postgres_feed.PostgresChangeFeed` is for those that many processes write.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sickbay.adapters.sql.database import Database
 from sickbay.adapters.sql.fingerprint import fingerprint
-from sickbay.adapters.sql.merge import told
+from sickbay.adapters.sql.merge import changes_from
 from sickbay.adapters.sql.rows import WHOLE, etag, record_of
 from sickbay.adapters.sql.schema import jobs
 from sickbay.adapters.sql.subscribers import JobChange, Subscribers, Watcher
@@ -24,20 +24,20 @@ from sickbay.domain.job import JobEvent
 
 
 class Write(Protocol):
-    """A write under way. What is told here is heard by watchers once it has been committed, or never."""
+    """A write in progress. Watchers get its changes after the commit, or never."""
 
     @property
     def connection(self) -> AsyncConnection:
         """The transaction."""
 
-    async def tell_of(self, events: Sequence[JobEvent]) -> None:
-        """These events are going to be merged; to be called before they are."""
+    async def announce(self, events: Sequence[JobEvent]) -> None:
+        """Announce events before they are merged."""
 
-    def tell(self, news: Iterable[JobChange]) -> None:
-        """These changes have been made."""
+    def record(self, changes: Iterable[JobChange]) -> None:
+        """Record changes that were made."""
 
-    def call_off(self, copies: Iterable[tuple[str, int]]) -> None:
-        """No run of these jobs (job id, latest generation) must begin any more."""
+    def revoke(self, copies: Iterable[tuple[str, int]]) -> None:
+        """Let no run of these jobs (job id, latest generation) begin any more."""
 
 
 class ChangeFeed(Protocol):
@@ -47,64 +47,64 @@ class ChangeFeed(Protocol):
         """A transaction that may change these jobs."""
 
     def watch(self, job_id: str) -> AbstractAsyncContextManager[Watcher]:
-        """Every change of the job applied from the moment of entering on, in order."""
+        """Every change of the job that is applied after entering, in order."""
 
 
 class _LocalWrite:
-    def __init__(self, connection: AsyncConnection, hub: Subscribers) -> None:
+    def __init__(self, connection: AsyncConnection, subscribers: Subscribers) -> None:
         self.connection = connection
-        self.news: list[JobChange] = []
-        self._hub = hub
+        self.changes: list[JobChange] = []
+        self._subscribers = subscribers
 
-    async def tell_of(self, events: Sequence[JobEvent]) -> None:
-        if watched := self._hub.watched({event.job.job_id for event in events}):
-            self.news += await _news(self.connection, watched, events)
+    async def announce(self, events: Sequence[JobEvent]) -> None:
+        if watched := self._subscribers.watched({event.job.job_id for event in events}):
+            self.changes += await _changes_of(self.connection, watched, events)
 
-    def tell(self, news: Iterable[JobChange]) -> None:
-        self.news += news
+    def record(self, changes: Iterable[JobChange]) -> None:
+        self.changes += changes
 
-    def call_off(self, copies: Iterable[tuple[str, int]]) -> None:
-        """Nobody else to tell."""
+    def revoke(self, copies: Iterable[tuple[str, int]]) -> None:
+        """Nothing to do: there are no other processes."""
 
 
 class LocalChangeFeed:
     """Implements `ChangeFeed` inside one process."""
 
-    def __init__(self, store: Database, hub: Subscribers) -> None:
+    def __init__(self, store: Database, subscribers: Subscribers) -> None:
         self._store = store
-        self._hub = hub
+        self._subscribers = subscribers
 
     @asynccontextmanager
     async def write(self, job_ids: Collection[str]) -> AsyncIterator[Write]:
-        """A transaction that may change these jobs; who watches them is cut off if nobody can say whether it did."""
-        with self._hub.vouching(job_ids):
+        """A transaction that may change these jobs; their watchers are cut off if its commit is uncertain."""
+        with self._subscribers.cut_off_on_failure(job_ids):
             async with self._store.write() as connection:
-                write = _LocalWrite(connection, self._hub)
+                write = _LocalWrite(connection, self._subscribers)
                 yield write
-        self._hub.publish(write.news)
+        self._subscribers.publish(write.changes)
 
     @asynccontextmanager
     async def watch(self, job_id: str) -> AsyncIterator[Watcher]:
-        """Every change of the job applied from the moment of entering on, in order."""
-        async with self._store.pause():  # a write under way would end after the entering, but its watchers were looked up before
-            watcher = self._hub.add(job_id)
+        """Every change of the job that is applied after entering, in order."""
+        async with self._store.pause():  # a running write would commit after this, but has looked up its watchers before
+            watcher = self._subscribers.add(job_id)
         try:
             yield watcher
         finally:
-            self._hub.remove(job_id, watcher)
+            self._subscribers.remove(job_id, watcher)
 
 
-async def _news(connection: AsyncConnection, watched: Sequence[str], events: Sequence[JobEvent]) -> list[JobChange]:
-    """What the events change for watched jobs, judged by their rows before the merge, in the same transaction."""
+async def _changes_of(connection: AsyncConnection, watched: Sequence[str], events: Sequence[JobEvent]) -> list[JobChange]:
+    """What the events change for watched jobs, by their rows before the merge, in the same transaction."""
     rows = {row.job_id: row for row in await connection.execute(select(*WHOLE).where(jobs.c.job_id.in_(watched)))}
-    news: list[JobChange] = []
+    changes: list[JobChange] = []
     for job_id in watched:
         row = rows.get(job_id)
         of_job = [event for event in events if event.job.job_id == job_id]
-        if row and row.lease_until is not None:  # it is on its way into the next generation: nothing changes this one any more
+        if row and row.lease_until is not None:  # it is being released into the next generation: nothing changes this one any more
             of_job = [event for event in of_job if event.job.generation > row.generation]
-        for record, change in told(record_of(row) if row else None, of_job):
+        for record, change in changes_from(record_of(row) if row else None, of_job):
             tag = etag(job_id, record.job.generation, record.job.attempt, record.state, row.revision if row else 0)
             shape = fingerprint(change.message) if record.state.in_quarantine else ""
-            news.append((replace(record, etag=tag, fingerprint=shape), change))
-    return news
+            changes.append((replace(record, etag=tag, fingerprint=shape), change))
+    return changes

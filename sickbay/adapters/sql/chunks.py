@@ -1,4 +1,4 @@
-"""Cuts long lists into pieces that a statement can take."""
+"""Splits long lists into chunks for one statement each."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 T = TypeVar("T")
 
 MAX_VALUES: Final = 500
-"""How many values one IN list or one batch of deletions has at most."""
+"""The most values of one IN list or one batch of deletions."""
 
 
 def chunks(items: Sequence[T]) -> Iterator[Sequence[T]]:

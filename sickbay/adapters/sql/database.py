@@ -1,4 +1,4 @@
-"""The connections to one database: the only ways to it, and the only place where its failures are translated."""
+"""The connections to one database: the only access to it, and the only place where its errors are translated."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from sickbay.adapters.sql.engines import (
     upsert,
     writing_engine,
 )
-from sickbay.adapters.sql.errors import SENTENCE, translated, why
+from sickbay.adapters.sql.errors import UNAVAILABLE, reason_of, translated
 from sickbay.adapters.sql.grants import lacking
 from sickbay.adapters.sql.migrate import check, migrate
 from sickbay.adapters.sql.pool import Pool
@@ -34,27 +34,27 @@ from sickbay.domain.health import Streak
 from sickbay.ports import Clock
 from sickbay.system.clock import SteadyClock
 
-_ALONE: Final = "hashtextextended(current_schema() || '.sickbay.' || :what, 0)"
-_TRY_ALONE: Final = text(
+_LOCK_KEY: Final = "hashtextextended(current_schema() || '.sickbay.' || :what, 0)"
+_TRY_LOCK: Final = text(
     "SELECT CASE WHEN NOT pg_is_in_recovery() AND NOT current_setting('transaction_read_only')::bool"
-    f" THEN pg_try_advisory_lock({_ALONE}) END"
+    f" THEN pg_try_advisory_lock({_LOCK_KEY}) END"
 )
-"""Null on a server that takes no writes: those who hold the same lock on the primary are not seen there."""
-_NO_LONGER_ALONE: Final = text(f"SELECT pg_advisory_unlock({_ALONE})")
+"""Null on a server that accepts no writes: locks held on the primary are not visible there."""
+_UNLOCK: Final = text(f"SELECT pg_advisory_unlock({_LOCK_KEY})")
 
 
 class Database:
-    """Made by `open_store`; refuses all work before `prepare`. Not reentrant: one `read` or `write` in another may wait for itself.
+    """Created by `open_store`; raises Unavailable before `prepare`. Not reentrant: one `read` or `write` in another may deadlock.
 
-    Whoever reads or writes does so in a task of `detached`. A statement that is broken off with its caller leaves its connection to be
-    thrown away, and on SQLite what is left of a statement holds its lock on the file until the garbage collector comes by.
+    Read and write in a task of `detached`: a statement that is cancelled with its caller loses its connection, and on SQLite it keeps its
+    lock on the file until the garbage collector runs.
     """
 
     def __init__(self, where: DatabaseLocation, clock: Clock, *, own_time: bool = False) -> None:
-        self._place = where
+        self._location = where
         self.own_time = own_time
         self.time = _time_of(where, clock, own_time=own_time)
-        """The one clock of every lease, in SQL."""
+        """The clock of all leases, in SQL."""
         self.pool = Pool(where.server) if where.server else None
         self._writer = writing_engine(where, self.pool)
         self._reader = reading_engine(where, self._writer)
@@ -66,9 +66,9 @@ class Database:
         self._reads, self._writes, self._shrinks = Streak(), Streak(), Streak()
 
     async def prepare(self, *, migrates: bool) -> None:
-        """Bring the tables and who may use them up to date, or only see that they are.
+        """Bring the tables and their grants up to date, or only check the tables.
 
-        Raises SettingsError if a newer program made them, Unavailable if they are missing, older, or cannot be seen.
+        Raises SettingsError if a newer program made them, Unavailable if they are missing, older, or cannot be read.
         """
         with translated():
             async with self._reader.connect() as connection:
@@ -79,103 +79,102 @@ class Database:
                     "the tables of the ledger do not exist yet, or are older than this program: the control plane creates them"
                 )
             if not current or not granted:
-                await migrate(migrating_engine(self._place, self._writer))
+                await migrate(migrating_engine(self._location, self._writer))
         self._prepared = True
 
     @property
     def trouble(self) -> str:
-        """What calls to the database fail for, one after the other, in words that give nothing away; "" if they do not."""
+        """Why consecutive calls to the database fail, without secrets; "" if they do not."""
         if why := self._reads.trouble:
             return f"the ledger cannot be read: {why}"
         return f"the ledger cannot be written: {why}" if (why := self._writes.trouble or self._shrinks.trouble) else ""
 
-    def forgive(self) -> None:
-        """The server was found anew: what failed before does not count."""
-        self._reads.worked()
-        self._writes.worked()
-        self._shrinks.worked()
+    def clear_trouble(self) -> None:
+        """Connected again: earlier failures do not count."""
+        self._reads.succeed()
+        self._writes.succeed()
+        self._shrinks.succeed()
 
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncConnection]:
         """A connection for statements that do not depend on each other."""
-        waiting: AbstractAsyncContextManager[object] = self._lock if self._place.memory else nullcontext()
+        waiting: AbstractAsyncContextManager[object] = self._lock if self._location.memory else nullcontext()
         self._check_open()
-        with _heard(self._reads), translated():
-            async with waiting, self._reader.connect() as connection, self._given_up(connection):
+        with _tracked(self._reads), translated():
+            async with waiting, self._reader.connect() as connection, self._dropped_on_timeout(connection):
                 yield connection
 
     @asynccontextmanager
     async def snapshot(self) -> AsyncIterator[AsyncConnection]:
-        """A connection whose statements all see the same moment."""
+        """A connection whose statements all see the same snapshot."""
         self._check_open()
-        with _heard(self._reads), translated():
-            async with self._snapshots.begin() as connection, self._given_up(connection):
+        with _tracked(self._reads), translated():
+            async with self._snapshots.begin() as connection, self._dropped_on_timeout(connection):
                 yield connection
 
     @asynccontextmanager
     async def write(self, *, grows: bool = True) -> AsyncIterator[AsyncConnection]:
-        """A transaction: durable when the block has been left, undone if the block raises.
+        """A transaction: durable when the block has been left, rolled back if the block raises.
 
-        One that does not grow (it deletes, notifies, or as a rule finds nothing to change) works on a full disk, too, and so does not end
-        the trouble of those that do.
+        Without `grows` (it deletes, notifies, or usually changes nothing) it works on a full disk, too, so its success does not end the
+        trouble of other writes.
 
-        On SQLite nothing is awaited between the commit and the next line of the caller, so what it publishes there is in the order of
-        commits.
+        On SQLite nothing is awaited between the commit and the caller's next line, so what that publishes is in the order of commits.
         """
-        with _heard(*(self._writes, self._shrinks) if grows else (self._shrinks,)), translated():
-            async with self._turn():
+        with _tracked(*(self._writes, self._shrinks) if grows else (self._shrinks,)), translated():
+            async with self._write_lock():
                 self._check_open()
-                async with self._writer.begin() as connection, self._given_up(connection):
+                async with self._writer.begin() as connection, self._dropped_on_timeout(connection):
                     yield connection
 
     @asynccontextmanager
     async def pause(self) -> AsyncIterator[None]:
-        """Between two writes: none of ours is under way inside the block."""
-        async with self._turn():
+        """Wait for a moment between two writes: none of ours runs inside the block."""
+        async with self._write_lock():
             yield
 
     @asynccontextmanager
-    async def alone(self, what: str) -> AsyncIterator[bool]:
-        """Whether nobody else on this database is in a block of the same name; on SQLite there is nobody else.
+    async def exclusive(self, what: str) -> AsyncIterator[bool]:
+        """A lock of the database: True if no other process is in a block of the same name; on SQLite always True.
 
-        The server lets go when our connection is lost, so somebody may enter before we have noticed that; when we have, or when the server
-        is no longer the one that takes writes, the block is broken off with Unavailable.
+        The server releases it when our connection is lost, so another process may enter before we notice; when we do, or when the server
+        no longer accepts writes, the block is interrupted with Unavailable.
         """
         if self.pool is None:
             yield True
             return
         async with self.read() as connection:
-            taken = (await connection.execute(_TRY_ALONE, {"what": what})).scalar_one()
+            taken = (await connection.execute(_TRY_LOCK, {"what": what})).scalar_one()
             if taken is None:
                 self.pool.doubt()
-                raise Unavailable(SENTENCE)
+                raise Unavailable(UNAVAILABLE)
             if not taken:
                 yield False
                 return
             try:
-                async with self.pool.turn(connection):
+                async with self.pool.hold_lock(connection):
                     yield True
             finally:
                 if not connection.invalidated:
-                    await _let_go(connection, what)
+                    await _unlock(connection, what)
 
     async def lock(self, connection: AsyncConnection, job_ids: Iterable[str]) -> None:
-        """Take the rows in the order of their ids, as every writer of several does, so that two never wait for each other."""
-        if not self._place.is_sqlite:
+        """Lock the rows in the order of their ids, as all writers of several rows do, so that there are no deadlocks."""
+        if not self._location.is_sqlite:
             await connection.execute(select(jobs.c.job_id).where(jobs.c.job_id.in_(job_ids)).order_by(jobs.c.job_id).with_for_update())
 
     def insert(self, table: Table) -> Insert:
         """An INSERT with ON CONFLICT for this database."""
-        return upsert(self._place, table)
+        return upsert(self._location, table)
 
     def bulk(self, statement: Insert, columns: Sequence[str]) -> BulkInsert:
-        """The statement, made ready for many rows at once."""
+        """The statement, prepared for many rows at once."""
         return BulkInsert(statement, columns, self._writer.dialect)
 
     async def close(self) -> None:
-        """Let what is under way end, refuse all else; closing twice is harmless."""
+        """Wait for running work and refuse any more; closing twice is harmless."""
         await self.detached.close()
-        async with self._turn():
+        async with self._write_lock():
             self._closed = True
         if self.pool:
             await self.pool.close()
@@ -186,13 +185,13 @@ class Database:
         if self._closed:
             raise Unavailable("the ledger is closed", ErrorReason.SHUTTING_DOWN)
         if not self._prepared:
-            raise Unavailable(SENTENCE)
+            raise Unavailable(UNAVAILABLE)
 
     @asynccontextmanager
-    async def _given_up(self, connection: AsyncConnection) -> AsyncIterator[None]:
+    async def _dropped_on_timeout(self, connection: AsyncConnection) -> AsyncIterator[None]:
         """After a timeout the server cannot be asked to roll back either: drop the connection, which has the same effect.
 
-        It has not even said that it broke the statement off, so no other connection to it is trusted either.
+        The server did not report its own statement timeout, so the other connections to it are not trusted either.
         """
         try:
             yield
@@ -202,8 +201,8 @@ class Database:
             await connection.invalidate()
             raise
 
-    def _turn(self) -> AbstractAsyncContextManager[object]:
-        return self._lock if self._place.is_sqlite else nullcontext()
+    def _write_lock(self) -> AbstractAsyncContextManager[object]:
+        return self._lock if self._location.is_sqlite else nullcontext()
 
 
 def _time_of(where: DatabaseLocation, clock: Clock, *, own_time: bool) -> ColumnElement[int]:
@@ -212,35 +211,35 @@ def _time_of(where: DatabaseLocation, clock: Clock, *, own_time: bool) -> Column
     return clock_time(SteadyClock()) if where.is_sqlite else server_time()
 
 
-async def _let_go(connection: AsyncConnection, what: str) -> None:
-    """If the server cannot be told, drop the connection, which has the same effect; the pool would keep it, and our turn with it."""
+async def _unlock(connection: AsyncConnection, what: str) -> None:
+    """Release the lock; if that fails, drop the connection, which has the same effect: the pool would keep it, and the lock with it."""
     try:
-        await connection.execute(_NO_LONGER_ALONE, {"what": what})
+        await connection.execute(_UNLOCK, {"what": what})
     except BaseException:
         await connection.invalidate()
         raise
 
 
 @contextmanager
-def _heard(own: Streak, *others: Streak) -> Iterator[None]:
-    """Keep what became of a call: one that works ends the trouble of others, too.
+def _tracked(own: Streak, *others: Streak) -> Iterator[None]:
+    """Record the result of a call in `own`; a success counts for `others`, too.
 
-    What a caller raises for a reason of its own (there is no such job) says nothing of the database.
+    Errors that callers raise for their own reasons (no such job) are not counted.
     """
     try:
         yield
     except Unavailable as error:
         if error.__cause__ is not None:
-            own.failed(why(error))
+            own.fail(reason_of(error))
         raise
     for streak in (own, *others):
-        streak.worked()
+        streak.succeed()
 
 
 @asynccontextmanager
 async def open_store(where: DatabaseLocation, clock: Clock, *, own_time: bool = False) -> AsyncIterator[Database]:
-    """The connections to a place, made as they are needed, and closed in the end; `own_time` as in `open_ledger`."""
-    # A database in memory lives while somebody is connected: the anchor outlasts connections that are broken off with their task.
+    """The connections to a database, created as needed and closed at the end; `own_time` as in `open_ledger`."""
+    # A database in memory exists while there is a connection: the anchor outlives connections that are lost with a cancelled task.
     anchor = closing(sqlite3.connect(where.memory, uri=True)) if where.memory else nullcontext()
     with anchor:
         store = Database(where, clock, own_time=own_time)

@@ -1,4 +1,4 @@
-"""Answers a worker that holds a copy which may not be the only one: is there later news, and how many workers died of it."""
+"""Tells a worker about a copy that may not be the only one: whether a later one exists, and how many workers died running it."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ _PLACE: Final = select(jobs.c.generation, jobs.c.attempt, jobs.c.rank).where(job
 class SqlDuplicateGuard:
     """Implements `DuplicateGuard`."""
 
-    def __init__(self, store: Database, known: Starts, clock: Clock) -> None:
+    def __init__(self, store: Database, starts: Starts, clock: Clock) -> None:
         self._store = store
         self.detached = store.detached
-        self._known = known
+        self._starts = starts
         self._clock = clock
-        starts = store.insert(suspects)
-        self._count = starts.on_conflict_do_update(
+        insert = store.insert(suspects)
+        self._count = insert.on_conflict_do_update(
             index_elements=[suspects.c.job_id, suspects.c.generation, suspects.c.attempt],
-            set_={"starts": suspects.c.starts + 1, "at": starts.excluded.at},
+            set_={"starts": suspects.c.starts + 1, "at": insert.excluded.at},
         ).returning(suspects.c.starts)
 
     @detached
-    async def enter(self, job: Job, *, suspect: bool) -> DuplicateCheck:
-        """Compare with the ledger; for a suspect that is not superseded also count, durably, that a run begins now."""
+    async def check(self, job: Job, *, suspect: bool) -> DuplicateCheck:
+        """Compare with the ledger; for a suspect that is not superseded also count the start of its run, durably."""
         if await self._is_superseded(job):
             return DuplicateCheck(superseded=True)
         if not suspect:
@@ -55,8 +55,8 @@ class SqlDuplicateGuard:
             return int((await connection.execute(_STARTS, copy)).scalar_one_or_none() or 0)
 
     @detached
-    async def leave(self, job: Job) -> None:
-        """The suspect's run came to an end, its worker alive: forget its crashes."""
+    async def clear_crashes(self, job: Job) -> None:
+        """The suspect's run has ended and its worker is alive: forget its crashes."""
         mine = suspects.c.job_id == job.job_id
         async with self._store.write(grows=False) as connection:
             await connection.execute(
@@ -65,22 +65,22 @@ class SqlDuplicateGuard:
 
     def is_cancelled(self, job: Job) -> bool:
         """Whether no further run of this copy may begin; answers from memory."""
-        return self._known.covers(job)
+        return self._starts.is_revoked(job)
 
     async def begin(self, job: Job) -> bool:
         """A run is about to begin: False if it must not."""
-        return await self._known.begin(job)
+        return await self._starts.begin(job)
 
     def end(self, job: Job) -> None:
-        """The run that has begun is over."""
-        self._known.end(job)
+        """The run is over."""
+        self._starts.end(job)
 
-    def working(self, untold: Callable[[str], bool], *, takes_jobs: bool) -> None:
-        """This process runs jobs, and consumes them or does so no longer."""
-        self._known.working(untold, takes_jobs=takes_jobs)
+    def register_worker(self, is_unreported: Callable[[str], bool], *, takes_jobs: bool) -> None:
+        """This process runs jobs; `takes_jobs`: whether it consumes them now."""
+        self._starts.register_worker(is_unreported, takes_jobs=takes_jobs)
 
     async def _is_superseded(self, job: Job) -> bool:
-        """Later truth is a later copy, or the end of this one; that it is running does not supersede it, its worker may be dead."""
+        """Whether there is a later copy, or this one has ended; a running one does not count, because its worker may be dead."""
         async with self._store.read() as connection:
             row = (await connection.execute(_PLACE, {"job": job.job_id})).first()
         if row is None or row.generation < job.generation:

@@ -1,8 +1,8 @@
-"""Knows SQLite from PostgreSQL (`postgres.py`): URLs, engines, and the words the two spell differently.
+"""The differences of SQLite and PostgreSQL (`postgres.py`): URLs, engines, and SQL.
 
-SQLite has one writer at a time, so each process has one writing connection behind one lock, and readers of their own (WAL lets them
-read meanwhile). WAL with synchronous FULL: a commit that returned survives a power cut, because the keeper acknowledges events after it.
-A database in memory lives in a `memdb` shared by our connections, has no WAL, and so its readers take the lock, too.
+SQLite has one writer at a time, so each process has one writing connection behind one lock, and separate readers (WAL lets them read
+meanwhile). WAL with synchronous FULL: a commit that returned survives a power failure, because events are acknowledged after it. A database
+in memory is a `memdb` shared by our connections, has no WAL, and so its readers take the lock, too.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from sickbay.adapters.sql.pool import Pool
-from sickbay.adapters.sql.postgres import Server, patient_engine, server
-from sickbay.adapters.sql.sqlite import connected
+from sickbay.adapters.sql.postgres import Server, migration_engine, server
+from sickbay.adapters.sql.sqlite import connect
 from sickbay.domain.errors import SettingsError
 from sickbay.ports import Clock
 
@@ -43,7 +43,7 @@ _PRAGMAS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class DatabaseLocation:
-    """Where a ledger is: a PostgreSQL server, or a SQLite database; `memory` names one that lives only as long as this process."""
+    """The location of a ledger: a PostgreSQL server, or a SQLite database; `memory` is the name of one in memory."""
 
     url: URL | None = None
     memory: str = ""
@@ -56,12 +56,12 @@ class DatabaseLocation:
 
     @property
     def is_sqlite(self) -> bool:
-        """Whether there is one writer at a time."""
+        """Whether it is SQLite, which has one writer at a time."""
         return self.server is None
 
 
 def parse_url(text: str | Path) -> DatabaseLocation:
-    """Read a database URL, or the path of a SQLite file; SettingsError if it is not one of ours or its folder is missing."""
+    """Parse a database URL, or the path of a SQLite file; SettingsError if it is not supported or its folder is missing."""
     if isinstance(text, Path):
         return DatabaseLocation(URL.create("sqlite+aiosqlite", database=str(text)))
     if text.partition(":")[0] not in _SQLITE:
@@ -79,7 +79,7 @@ def parse_url(text: str | Path) -> DatabaseLocation:
 
 
 def writing_engine(where: DatabaseLocation, pool: Pool | None) -> AsyncEngine:
-    """The engine whose transactions write; on SQLite it has one connection, and takes the write lock at the begin."""
+    """The engine for writing transactions; on SQLite it has one connection, and takes the write lock at BEGIN."""
     if pool:
         return pool.engine
     engine = _sqlite_engine(where.url, 1, _PRAGMAS)
@@ -88,12 +88,12 @@ def writing_engine(where: DatabaseLocation, pool: Pool | None) -> AsyncEngine:
 
 
 def migrating_engine(where: DatabaseLocation, writer: AsyncEngine) -> AsyncEngine:
-    """The engine that changes tables, which may take longer than daily work."""
-    return patient_engine(where.server) if where.server else writer
+    """The engine for migrations, with a longer statement timeout."""
+    return migration_engine(where.server) if where.server else writer
 
 
 def reading_engine(where: DatabaseLocation, writer: AsyncEngine) -> AsyncEngine:
-    """The engine that only reads, each statement its own transaction; on PostgreSQL it shares the writer's connections."""
+    """The engine for reads, each statement its own transaction; on PostgreSQL it shares the writer's connections."""
     if not where.is_sqlite:
         return writer.execution_options(isolation_level="AUTOCOMMIT")
     size = 1 if where.memory else READERS
@@ -102,7 +102,7 @@ def reading_engine(where: DatabaseLocation, writer: AsyncEngine) -> AsyncEngine:
 
 
 def snapshot_engine(where: DatabaseLocation, writer: AsyncEngine) -> AsyncEngine:
-    """The engine whose transactions read one moment."""
+    """The engine for transactions that read one snapshot."""
     return writer if where.is_sqlite else writer.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
 
 
@@ -113,8 +113,8 @@ def _sqlite_engine(url: URL | None, size: int, pragmas: tuple[str, ...], **optio
         pool_size=size,
         max_overflow=0,
         pool_timeout=POOL_TIMEOUT_S,
-        # Transactions begin when we say so, not when the driver thinks.
-        connect_args={"isolation_level": None, "async_creator_fn": connected},
+        # We begin transactions explicitly, not the driver.
+        connect_args={"isolation_level": None, "async_creator_fn": connect},
         **options,
     )
 
@@ -129,7 +129,7 @@ def _sqlite_engine(url: URL | None, size: int, pragmas: tuple[str, ...], **optio
 
 
 def upsert(where: DatabaseLocation, table: Table) -> Insert:
-    """An INSERT that knows `on_conflict_do_update` and `on_conflict_do_nothing`."""
+    """An INSERT that has `on_conflict_do_update` and `on_conflict_do_nothing`."""
     return sqlite.insert(table) if where.is_sqlite else postgresql.insert(table)
 
 
@@ -139,5 +139,5 @@ def server_time() -> ColumnElement[int]:
 
 
 def clock_time(clock: Clock) -> ColumnElement[int]:
-    """The time of a clock of ours, read whenever a statement is carried out."""
+    """The time of a local clock, read whenever a statement is executed."""
     return bindparam(None, callable_=clock, type_=BigInteger, unique=True)

@@ -1,6 +1,6 @@
-"""Gives failures that differ only in their particulars (ids, numbers, quoted names) the same short fingerprint.
+"""Gives failures that differ only in details (ids, numbers, quoted names) the same short fingerprint.
 
-Pure. Existing rows keep the fingerprint of their day: change the rules only together with a migration.
+Pure. Existing rows keep their fingerprint: change the rules only together with a migration.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ _PARTICULAR: Final = re.compile(
 )
 
 
-def normalised(message: str) -> str:
+def normalise(message: str) -> str:
     """The shape of a message: quoted text becomes `""`, ids and numbers `#`, white space single blanks."""
     return " ".join(_PARTICULAR.sub("#", _QUOTED.sub('""', message)).split())
 
 
 def fingerprint(message: str) -> str:
     """12 hexadecimal digits, equal for messages of the same shape."""
-    return hashlib.blake2b(normalised(message).encode("utf-8", "replace"), digest_size=6).hexdigest()
+    return hashlib.blake2b(normalise(message).encode("utf-8", "replace"), digest_size=6).hexdigest()

@@ -1,6 +1,6 @@
-"""What each service's role may do with the tables on PostgreSQL; the control plane, who owns them, grants it to the roles that exist.
+"""The privileges of each service's role on the tables of PostgreSQL; the control plane, which owns them, grants them to existing roles.
 
-`deploy/postgresql/roles.sql` makes the roles. Where nobody ran it there are none, and nothing is granted.
+`deploy/postgresql/roles.sql` creates the roles; without them nothing is granted.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ GRANTS: Final = {
     },
     "sickbay_worker": {"alembic_version": _READ, "jobs": _READ, "suspects": _WRITE},
 }
-"""The least that is enough; a contract test tries it."""
+"""The minimum; verified by a contract test."""
 
 _LACKING: Final = text(
     """
@@ -36,7 +36,7 @@ _LACKING: Final = text(
 
 
 def lacking(connection: Connection) -> list[tuple[str, str, str]]:
-    """Role, table and privilege of everything that is to be granted and that we may grant; nothing on SQLite."""
+    """Role, table and privilege of each missing grant that we may make; none on SQLite."""
     if connection.dialect.name != "postgresql":
         return []
     wanted = [(role, table, privilege) for role, tables in GRANTS.items() for table, several in tables.items() for privilege in several]
@@ -46,6 +46,6 @@ def lacking(connection: Connection) -> list[tuple[str, str, str]]:
 
 
 def grant(connection: Connection) -> None:
-    """Grant what is lacking."""
+    """Make the missing grants."""
     for role, table, privilege in lacking(connection):
         connection.execute(text(f'GRANT {privilege} ON "{table}" TO "{role}"'))

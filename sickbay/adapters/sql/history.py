@@ -1,4 +1,4 @@
-"""Tells the history of a job from its row and the few changes that were written down. Pure."""
+"""Reconstructs the history of a job from its row and the few stored changes. Pure."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from sickbay.domain.truth import truth
 def history(job: AnyRow, changes: Iterable[AnyRow]) -> list[StateChange]:
     """Every state change known, oldest first.
 
-    In the order of truth, which is the order of time but for differences between the clocks of several machines: the ledger may learn
-    of a release a moment after a fast worker has told of the run.
+    In the order of truth, which is the order of time except for clock differences between machines: the release may be recorded a moment
+    after the start of the run by a fast worker.
     """
     lines: dict[tuple[JobState, int, int], StateChange] = {}
     for row in changes:
         state = JobState(row.state)
-        _run(lines, row, state, row.actor)
+        _add_run(lines, row, state, row.actor)
         lines[(state, row.generation, row.attempt)] = StateChange(
             row.at, state, row.generation, row.attempt, row.code, row.message, row.actor
         )
     state = JobState(job.state)
     if job.submitted_at:
         lines.setdefault((JobState.QUEUED, 0, 0), StateChange(job.submitted_at, JobState.QUEUED, 0, 0))
-    worker = job.run.rpartition(".")[0]  # a run's name is that of its worker and a number
-    _run(lines, job, state, worker)
+    worker = job.run.rpartition(".")[0]  # a run is named `<worker>.<number>`
+    _add_run(lines, job, state, worker)
     actor = worker if state in {JobState.RUNNING, JobState.SUCCEEDED} else ""
     lines.setdefault((state, job.generation, job.attempt), StateChange(job.updated_at, state, job.generation, job.attempt, actor=actor))
     return sorted(lines.values(), key=lambda line: (truth(line.state, line.generation, line.attempt), line.at))
 
 
-def _run(lines: dict[tuple[JobState, int, int], StateChange], row: AnyRow, state: JobState, worker: str) -> None:
+def _add_run(lines: dict[tuple[JobState, int, int], StateChange], row: AnyRow, state: JobState, worker: str) -> None:
     if row.started_at is not None:
         attempt = began_at_attempt(state, row.attempt)
         began = StateChange(row.started_at, JobState.RUNNING, row.generation, attempt, actor=worker)

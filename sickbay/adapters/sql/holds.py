@@ -1,12 +1,12 @@
-"""Keeps runs of a job from beginning while something about it is being decided, and learns whether one has begun (`ports.Holds`).
+"""Keeps runs of a job from beginning while a decision about it is made, and finds out whether one has begun (`ports.Holds`).
 
-A start costs a worker no I/O, so whoever wants to stop one has to ask. He who asks puts a hold on the job in every process that runs jobs;
-each answers whether a run of it has begun there, and begins none until it hears of the decision or the hold is over. If as many processes
-have answered as the broker knows consumers, nobody else can begin one. Several processes talk by PostgreSQL's notifications, on the channel
-of the feed, whose order is that of the commits: a worker hears of a cancellation before it hears that the hold is over.
+A start costs a worker no I/O, so to stop one, the workers must be asked. The request puts a hold on the job in every process that runs
+jobs; each answers whether a run has begun there, and begins none until the hold ends or expires. If as many processes have answered as
+the broker has consumers, no other can begin one. The processes use PostgreSQL's notifications, on the channel of the change feed, which
+arrive in the order of the commits: a worker receives a cancellation before the end of the hold.
 
-The texts are lines of `notices.py` whose last field is never a job id alone, so programs that do not know them ignore them:
-`H <round> 0 0 - <token> <job id>` holds, `U 0 0 0 - <token>` lets go, `N <round> <takes jobs> 0 - <token> <process>` answers, and
+The texts are lines like those of `notices.py`, but their last field is never a job id alone, so programs that do not know them ignore them:
+`H <round> 0 0 - <token> <job id>` holds, `U 0 0 0 - <token>` ends the hold, `N <round> <takes jobs> 0 - <token> <process>` answers, and
 `B <round> 0 0 - <token> <job id>` names a run that has begun.
 """
 
@@ -22,19 +22,19 @@ from typing import Final
 
 from sickbay.adapters.sql import notices
 from sickbay.adapters.sql.database import Database
-from sickbay.adapters.sql.errors import SENTENCE
+from sickbay.adapters.sql.errors import UNAVAILABLE
 from sickbay.adapters.sql.starts import Starts
 from sickbay.concurrency.tasks import detached
 from sickbay.domain.errors import Unavailable
-from sickbay.domain.queries import Heard
+from sickbay.domain.queries import HoldAnswer
 from sickbay.ports.lost import Hold
 
 CHANNEL: Final = "'sickbay_' || md5(current_schema())"
 """SQL for the name of the channel: several ledgers may live in one database, each in its own schema."""
-NOTIFY: Final = f"SELECT count(pg_notify({CHANNEL}, told)) FROM unnest($1::text[]) AS told"  # noqa: S608 - nothing from outside
+NOTIFY: Final = f"SELECT count(pg_notify({CHANNEL}, told)) FROM unnest($1::text[]) AS told"  # noqa: S608 - no input
 ANSWER_S: Final = 2.0
-"""How long an answer is waited for."""
-_WORDS: Final = ("H ", "U ", "N ", "B ")
+"""How long to wait for answers."""
+_COMMANDS: Final = ("H ", "U ", "N ", "B ")
 
 log = logging.getLogger(__name__)
 
@@ -61,51 +61,51 @@ class _LocalHold:
         self._token = token
         self._job_ids = job_ids
 
-    async def ask(self, workers: int) -> Heard:  # noqa: ARG002 - the port's: here there is nobody else to wait for
-        """Hold, and see what has begun."""
+    async def ask(self, workers: int) -> HoldAnswer:  # noqa: ARG002 - the port's signature: there are no other processes
+        """Hold the jobs, and return which runs have begun."""
         begun = self._starts.hold(self._token, self._job_ids)
-        return Heard(frozenset(begun), int(self._starts.takes_jobs))
+        return HoldAnswer(frozenset(begun), int(self._starts.takes_jobs))
 
 
 @dataclass(slots=True)
 class _Round:
-    """The answers to one text."""
+    """The answers to one request."""
 
     begun: set[str] = field(default_factory=set)
     workers: set[str] = field(default_factory=set)
 
 
 class RemoteHolds:
-    """Implements `Holds` among many processes. `hear` takes the texts of notifications, `run` sends the answers."""
+    """Implements `Holds` among many processes. Call `on_notification` with each text; `run` sends the answers."""
 
     def __init__(self, store: Database, starts: Starts) -> None:
         self._store = store
         self.detached = store.detached
         self._starts = starts
         self._name = secrets.token_hex(8)
-        self._asked: dict[str, dict[int, _Round]] = {}
-        self._answers: list[str] = []
-        self._due = asyncio.Event()
-        self._heard = asyncio.Event()
-        self._listens = False
+        self._rounds: dict[str, dict[int, _Round]] = {}
+        self._outgoing: list[str] = []
+        self._send_due = asyncio.Event()
+        self._answered = asyncio.Event()
+        self._is_listening = False
 
     @asynccontextmanager
     async def hold(self, job_ids: Sequence[str]) -> AsyncIterator[Hold]:
-        """Hold until the context ends; should nobody hear that, the holds end by themselves."""
+        """Hold until the context ends; if that message is lost, the holds expire."""
         token = secrets.token_hex(8)
-        self._asked[token] = {}
+        self._rounds[token] = {}
         try:
             yield _RemoteHold(self, token, job_ids)
         finally:
-            del self._asked[token]
-            self._answer([f"U 0 0 0 - {token}"])
+            del self._rounds[token]
+            self._send([f"U 0 0 0 - {token}"])
 
     @detached
-    async def ask(self, token: str, job_ids: Sequence[str], workers: int) -> Heard:
-        """Send one round of questions and wait for its answers."""
-        if not self._listens:
-            raise Unavailable(SENTENCE)
-        asked = self._asked.get(token, {})
+    async def ask(self, token: str, job_ids: Sequence[str], workers: int) -> HoldAnswer:
+        """Send one round of requests and wait for the answers."""
+        if not self._is_listening:
+            raise Unavailable(UNAVAILABLE)
+        asked = self._rounds.get(token, {})
         first = len(asked)
         texts = _questions(token, job_ids, first)
         rounds = [asked.setdefault(first + number, _Round()) for number in range(len(texts))]
@@ -114,51 +114,51 @@ class RemoteHolds:
         with suppress(TimeoutError):
             async with asyncio.timeout(ANSWER_S):
                 while any(len(one.workers) < workers for one in rounds):
-                    self._heard.clear()
-                    await self._heard.wait()
+                    self._answered.clear()
+                    await self._answered.wait()
         begun = frozenset[str]().union(*(one.begun for one in asked.values()))
-        return Heard(begun, min((len(one.workers) for one in rounds), default=0))
+        return HoldAnswer(begun, min((len(one.workers) for one in rounds), default=0))
 
-    def hear(self, text: str) -> bool:
-        """Take the text of a notification; False if it is not one of ours."""
-        if not text.startswith(_WORDS):
+    def on_notification(self, text: str) -> bool:
+        """Handle the text of a notification; False if it is not about holds."""
+        if not text.startswith(_COMMANDS):
             return False
         lines = [line.split(" ", 5) for line in text.split("\n")]
-        word, number, what, *_, tail = lines[0]
+        command, number, what, *_, tail = lines[0]
         token, _, rest = tail.partition(" ")
-        if word == "U":
+        if command == "U":
             self._starts.release(token)
-        elif word == "H" and self._starts.works:
+        elif command == "H" and self._starts.runs_jobs:
             begun = self._starts.hold(token, [line[5].partition(" ")[2] for line in lines])
-            said = [f"B {number} 0 0 - {token} {job_id}" for job_id in begun]
-            self._answer([*notices.texts(said), f"N {number} {int(self._starts.takes_jobs)} 0 - {token} {self._name}"])
-        elif word in {"B", "N"} and (asked := self._asked.get(token, {}).get(int(number))):
-            if word == "B":
+            answers = [f"B {number} 0 0 - {token} {job_id}" for job_id in begun]
+            self._send([*notices.texts(answers), f"N {number} {int(self._starts.takes_jobs)} 0 - {token} {self._name}"])
+        elif command in {"B", "N"} and (asked := self._rounds.get(token, {}).get(int(number))):
+            if command == "B":
                 asked.begun.update(line[5].partition(" ")[2] for line in lines)
             elif what == "1":
                 asked.workers.add(rest)
-            self._heard.set()
+            self._answered.set()
         return True
 
-    def listens(self, *, yes: bool) -> None:
-        """Whether notifications are heard."""
-        self._listens = yes
+    def set_listening(self, *, yes: bool) -> None:
+        """Set whether notifications arrive."""
+        self._is_listening = yes
 
     async def run(self) -> None:
-        """Send the answers, until cancelled. One that cannot be sent is missed by who asked, and that is his answer."""
+        """Send the answers, until cancelled. One that cannot be sent counts as missing for the requester."""
         while True:
-            await self._due.wait()
-            self._due.clear()
-            texts, self._answers = self._answers, []
+            await self._send_due.wait()
+            self._send_due.clear()
+            texts, self._outgoing = self._outgoing, []
             try:
                 async with self._store.write(grows=False) as connection:
                     await connection.exec_driver_sql(NOTIFY, (texts,))
             except Unavailable as error:
                 log.warning("another process cannot be notified whether a run has begun: %s", error)
 
-    def _answer(self, texts: Sequence[str]) -> None:
-        self._answers += texts
-        self._due.set()
+    def _send(self, texts: Sequence[str]) -> None:
+        self._outgoing += texts
+        self._send_due.set()
 
 
 class _RemoteHold:
@@ -167,12 +167,12 @@ class _RemoteHold:
         self._token = token
         self._job_ids = job_ids
 
-    async def ask(self, workers: int) -> Heard:
-        """Hold everywhere, and hear what has begun."""
+    async def ask(self, workers: int) -> HoldAnswer:
+        """Hold the jobs everywhere, and return which runs have begun."""
         return await self._holds.ask(self._token, self._job_ids, workers)
 
 
 def _questions(token: str, job_ids: Sequence[str], first: int) -> list[str]:
-    """The texts that ask, each with a number of its own."""
+    """The texts of the requests, each with a number of its own."""
     texts = list(notices.texts([f"0 0 0 - {token} {job_id}" for job_id in job_ids], spare=len("H ######")))
     return ["\n".join(f"H {first + number}{line[1:]}" for line in text.split("\n")) for number, text in enumerate(texts)]

@@ -1,7 +1,7 @@
-"""Connects to the one of several servers that may be used, without waiting for those that say nothing.
+"""Connects to the usable one of several servers, without waiting for those that do not answer.
 
-The servers of a URL are tried in their order, the one that was right last time first. One that has not answered after a moment gets company
-from the next (as RFC 8305 does it with addresses), so a silent host costs that moment and not the whole time to connect.
+The servers of a URL are tried in order, starting with the last successful one. If one has not answered after HEAD_START_S, the next is
+tried at the same time (as RFC 8305 does with addresses), so a dead host costs that delay and not the whole connection timeout.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ import asyncpg  # type: ignore[import-untyped]  # it ships no types
 from sickbay.domain.errors import SettingsError
 
 HEAD_START_S: Final = 0.5
-"""How long a server is tried alone before the next is tried beside it."""
+"""How long to wait for a server before the next one is tried, too."""
 
 Connect = Callable[[str], Awaitable[asyncpg.Connection]]
 
 
-def one_by_one(parts: SplitResult, query: dict[str, str]) -> tuple[str, ...]:
-    """A URL for each of its hosts; ValueError if there are not as many ports as hosts."""
+def url_per_host(parts: SplitResult, query: dict[str, str]) -> tuple[str, ...]:
+    """One URL per host; ValueError if the numbers of hosts and ports differ."""
     login, at, hosts = parts.netloc.rpartition("@")
     if hosts:
         return tuple(_url(parts, query, login + at + host) for host in hosts.split(","))
@@ -39,18 +39,18 @@ def _url(parts: SplitResult, query: dict[str, str], netloc: str) -> str:
 
 
 class Hosts:
-    """The servers of one URL, each by a URL of its own."""
+    """The servers of one URL, each with a URL of its own."""
 
     def __init__(self, urls: Sequence[str]) -> None:
         self._urls = tuple(urls)
-        self._right = 0
+        self._preferred = 0
 
     async def connect(self, connect: Connect) -> asyncpg.Connection:
-        """A connection to the first that takes one. If none does: what the first says that answered at all.
+        """A connection to the first server that accepts one, else the error of the first that answered at all.
 
-        SettingsError only if every one of them is set up wrongly.
+        SettingsError only if all of them are misconfigured.
         """
-        order = [*range(self._right, len(self._urls)), *range(self._right)]
+        order = [*range(self._preferred, len(self._urls)), *range(self._preferred)]
         if len(order) == 1:
             return await connect(self._urls[0])
         trying: dict[asyncio.Future[asyncpg.Connection], int] = {}
@@ -62,26 +62,26 @@ class Hosts:
                     trying[asyncio.ensure_future(connect(self._urls[number]))] = number
                 done, _ = await asyncio.wait(trying, timeout=HEAD_START_S if order else None, return_when=asyncio.FIRST_COMPLETED)
                 errors += [error for task in done if (error := task.exception())]
-                if won := next((task for task in trying if task in done and not task.exception()), None):
-                    self._right = trying.pop(won)
-                    return won.result()
+                if winner := next((task for task in trying if task in done and not task.exception()), None):
+                    self._preferred = trying.pop(winner)
+                    return winner.result()
                 for task in done:
                     del trying[task]
         finally:
             for task in trying:
                 task.add_done_callback(_drop)
                 task.cancel()
-        raise min(errors, key=_says_little)
+        raise min(errors, key=_priority)
 
 
 def _drop(task: asyncio.Future[asyncpg.Connection]) -> None:
-    """It came too late: another was faster."""
+    """Close a connection that came too late."""
     if not task.cancelled() and task.exception() is None:
         task.result().terminate()
 
 
-def _says_little(error: BaseException) -> int:
-    """A server that answers says more than one that does not; a wrong setting counts only if nothing else is in the way."""
+def _priority(error: BaseException) -> int:
+    """The least error is raised: one of a server that answered, else a network error, else a wrong setting."""
     if isinstance(error, SettingsError):
         return 2
     return int(isinstance(error, OSError))  # as TimeoutError is

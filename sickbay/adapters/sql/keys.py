@@ -1,4 +1,4 @@
-"""Idempotency keys: exactly one of many equal requests goes through, and a request that vanished half-way is continued by the next."""
+"""Idempotency keys: exactly one of many equal requests is accepted, and one that died half-way is continued by the next."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class SqlIdempotencyKeys:
 
     @detached
     async def reserve(self, tenant: str, key: str, digest: bytes, job_id: str) -> Reservation:
-        """Take the key for `job_id`, or learn whose it is; see the port."""
+        """Reserve the key for `job_id`, or return its owner; see the port."""
         now = self._store.time
         taken = {"tenant": tenant, "key": key, "digest": digest, "job_id": job_id}
         async with self._store.write() as connection:
@@ -56,12 +56,12 @@ class SqlIdempotencyKeys:
 
 
 async def _join(connection: AsyncConnection, row: AnyRow | None, digest: bytes) -> Reservation:
-    """What a later request with the same key gets."""
+    """The result for a later request with the same key."""
     if row is not None and row.digest != digest:
         raise AlreadyExists("this idempotency key was used for a different request")
     if row is not None and row.lease_until is None:
         return Reservation(row.job_id, row.submitted_at, duplicate=True)
-    # One that ends later than any lease can was given before the clock was set back.
+    # A lease that ends later than possible was given before the clock was set back.
     if row is not None and not row.now < row.lease_until <= row.now + 2 * LEASE_MS:
         same = and_(_is(row.tenant, row.key), _c.lease_until == row.lease_until)
         retaken = update(idempotency_keys).where(same).values(lease_until=row.now + LEASE_MS).returning(_c.job_id)

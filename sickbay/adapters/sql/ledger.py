@@ -1,7 +1,7 @@
 """The ledger: all seven of its ports on one database. `async with open_ledger(url, clock) as ledger`.
 
-On PostgreSQL any number of processes share one ledger. Who writes what (`grants.py` grants just that): jobapi reads jobs and writes
-`idempotency_keys`; a worker reads jobs and writes `suspects`; the control plane owns the tables, makes them, and writes them all.
+On PostgreSQL any number of processes share one ledger. Their access (`grants.py` grants just that): jobapi reads jobs and writes
+`idempotency_keys`; a worker reads jobs and writes `suspects`; the control plane owns the tables, creates them, and writes them all.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from sickbay.ports.lost import Holds
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """One database, seven ports: JobReader, LedgerWriter, Wards, Lost, Fence, Holds and IdempotencyKeys; and the link to it."""
+    """One database: the ports JobReader, LedgerWriter, QuarantineStore, Lost, DuplicateGuard, Holds and IdempotencyKeys, and its link."""
 
     reader: SqlReader
     writer: SqlWriter
-    wards: SqlQuarantineStore
+    quarantine: SqlQuarantineStore
     lost: SqlLost
-    fence: SqlDuplicateGuard
+    duplicate_guard: SqlDuplicateGuard
     holds: Holds
     keys: SqlIdempotencyKeys
     link: SessionSource
@@ -52,7 +52,7 @@ class Ledger:
 
     @property
     def trouble(self) -> str:
-        """Why it cannot be used, or not wholly, in words that give nothing away; "" if it can, as far as is known without asking."""
+        """Why it cannot be used, or only in part, without secrets; "" if it can, as far as known without a call."""
         return self.link.trouble or self.store.trouble
 
 
@@ -62,15 +62,15 @@ async def open_ledger(
 ) -> AsyncIterator[Ledger]:
     """Open the ledger at `url` (`sqlite:///file` or a path, `sqlite://` for memory, `postgresql://...`), close it after.
 
-    `migrates`: make the tables or bring them up to date; without it they are waited for, and SELECT on them is enough to open.
-    `patient`: open although PostgreSQL does not answer; everything raises Unavailable until it does (`link.wait_up`).
-    `own_time`: leases, idempotency keys and retention go by one clock, whatever the machines of those who share them say: the server's
-    on PostgreSQL, one that never steps on SQLite. Without it (tests) they go by `clock`.
-    Raises SettingsError if the URL cannot be meant, the database is newer than this program or its file cannot be used, else Unavailable
-    if it does not answer.
+    `migrates`: create the tables or bring them up to date; without it they are waited for, and SELECT on them is enough to open.
+    `patient`: open even if PostgreSQL does not answer; everything raises Unavailable until it does (`link.wait_up`).
+    `own_time`: leases, idempotency keys and retention use one clock, independent of the machines' clocks: the server's on PostgreSQL, a
+    monotonic one on SQLite. Without it (tests) they use `clock`.
+    Raises SettingsError if the URL is invalid, the database is newer than this program or its file cannot be used, else Unavailable if it
+    does not answer.
     """
     where = parse_url(url)
-    hub = Subscribers()
+    subscribers = Subscribers()
     starts = Starts(clock)
     async with open_store(where, clock, own_time=own_time) as store:
         try:
@@ -78,23 +78,23 @@ async def open_ledger(
                 with _opening(where.file):
                     await store.prepare(migrates=True)
                     await starts.load(store)
-                yield _ledger(store, LocalChangeFeed(store, hub), starts, LocalHolds(starts), clock, AlwaysUp())
+                yield _ledger(store, LocalChangeFeed(store, subscribers), starts, LocalHolds(starts), clock, AlwaysUp())
             else:
                 holds = RemoteHolds(store, starts)
                 prepare = partial(store.prepare, migrates=migrates)
-                feed = PostgresChangeFeed(store, hub, starts, holds)
+                feed = PostgresChangeFeed(store, subscribers, starts, holds)
                 async with (
-                    _linked(where.server, store.pool, feed, prepare, patient=patient) as link,
+                    _open_listener(where.server, store.pool, feed, prepare, patient=patient) as link,
                     background(holds.run),
                 ):
                     yield _ledger(store, feed, starts, holds, clock, link)
         finally:
-            hub.close()
+            subscribers.close()
 
 
 @contextmanager
 def _opening(file: Path | None) -> Iterator[None]:
-    """While a file is opened, which is made for this user alone, whatever is wrong with it becomes a SettingsError."""
+    """Create a private file if missing, and translate errors while it is opened into SettingsError."""
     if file is None:
         yield
         return
@@ -110,9 +110,9 @@ def _ledger(store: Database, feed: ChangeFeed, starts: Starts, holds: Holds, clo
     return Ledger(
         reader=SqlReader(store, feed),
         writer=SqlWriter(store, feed, starts),
-        wards=SqlQuarantineStore(store, feed, starts, clock),
+        quarantine=SqlQuarantineStore(store, feed, starts, clock),
         lost=SqlLost(store, feed, starts, clock),
-        fence=SqlDuplicateGuard(store, starts, clock),
+        duplicate_guard=SqlDuplicateGuard(store, starts, clock),
         holds=holds,
         keys=SqlIdempotencyKeys(store),
         link=link,
@@ -121,7 +121,7 @@ def _ledger(store: Database, feed: ChangeFeed, starts: Starts, holds: Holds, clo
 
 
 @asynccontextmanager
-async def _linked(
+async def _open_listener(
     server: Server, pool: Pool, feed: PostgresChangeFeed, prepare: Callable[[], Awaitable[None]], *, patient: bool
 ) -> AsyncIterator[SessionSource]:
     link = PostgresListener(server, pool, feed, prepare)

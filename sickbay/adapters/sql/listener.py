@@ -1,8 +1,7 @@
-"""Holds the one connection on which a process hears of the others' writes, and says whether the ledger can be used.
+"""The connection for notifications of other processes' writes; it also decides whether the ledger can be used.
 
-It is its own supervisor: a lost connection is made again after a pause that grows and is never the same twice, so a fleet does not come
-back in step. The first connection also sees to the tables; until then the ledger is not ready, which is how a service can be started
-before its PostgreSQL.
+It reconnects by itself, with exponential back-off and jitter, so that a fleet does not reconnect all at once. The first connection also
+prepares the tables; until then the ledger is not ready, so a service can be started before its PostgreSQL.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import Final, Protocol
 
 import asyncpg  # type: ignore[import-untyped]  # it ships no types
 
-from sickbay.adapters.sql.errors import DRIVER_ERRORS, NO_WRITES, translated, why
+from sickbay.adapters.sql.errors import DRIVER_ERRORS, NO_WRITES, reason_of, translated
 from sickbay.adapters.sql.pool import Pool
 from sickbay.adapters.sql.postgres import CLOSE_S, Server
 from sickbay.adapters.sql.postgres_feed import CHANNEL, PostgresChangeFeed
@@ -26,7 +25,7 @@ from sickbay.domain.errors import SettingsError, Unavailable
 FIRST_PAUSE_S: Final = 0.2
 LONGEST_PAUSE_S: Final = 5.0
 STEADY_S: Final = 10.0
-"""A connection that lived for longer was no failure to connect."""
+"""After a connection that lasted longer the back-off starts over."""
 HEARTBEAT_S: Final = 10.0
 ANSWER_S: Final = 5.0
 _TAKES_NO_WRITES: Final = """
@@ -35,28 +34,28 @@ _TAKES_NO_WRITES: Final = """
         current_setting('transaction_read_only')::bool
     FROM pg_settings WHERE name = 'default_transaction_read_only'
 """
-"""Whether the server is read-only, and not only our role or this database, which is as its operator wants it; and whether we are, too."""
+"""Whether the server is read-only, not counting a setting of our role or this database, which is intended; and whether our session is."""
 
 log = logging.getLogger(__name__)
 
 
 class SessionSource(Protocol):
-    """Whether the ledger can be used just now."""
+    """Whether the ledger can be used now."""
 
     @property
     def is_up(self) -> bool:
-        """Whether it answered when it was asked last; a write may fail nevertheless."""
+        """Whether it answered the last check; a write may fail nevertheless."""
 
     @property
     def trouble(self) -> str:
-        """Why it cannot be used, or not written, in words that give nothing away; "" if it can."""
+        """Why it cannot be used, or not written, without secrets; "" if it can."""
 
     async def wait_up(self) -> None:
-        """Return once it is up; SettingsError if it can never be, because of its URL or because a newer program made its tables."""
+        """Return once it is up; SettingsError if that is impossible, because of its URL or because a newer program made its tables."""
 
 
 class AlwaysUp:
-    """The link to a file: once open, it is there."""
+    """The link to a file: always up once it is open."""
 
     is_up: Final = True
     trouble: Final = ""
@@ -66,9 +65,9 @@ class AlwaysUp:
 
 
 class PostgresListener:
-    """Implements `SessionSource`. `prepare` sees to the tables, and is repeated until it has succeeded once.
+    """Implements `SessionSource`. `prepare` prepares the tables, and is repeated until it has succeeded once.
 
-    Nobody reads or writes on a session that is older than the link: when the link is lost, and when it is made again, the pool is renewed.
+    Sessions older than this connection are not used: when it is lost, and when it is made again, the pool is renewed.
     """
 
     def __init__(self, server: Server, pool: Pool, feed: PostgresChangeFeed, prepare: Callable[[], Awaitable[None]]) -> None:
@@ -78,38 +77,38 @@ class PostgresListener:
         self._prepare = prepare
         self._prepared = False
         self._up = asyncio.Event()
-        self._hopeless: SettingsError | None = None
+        self._fatal: SettingsError | None = None
         self._connection: asyncpg.Connection | None = None
-        self._look = asyncio.Event()
-        """The connection was lost, or a session of the pool has met something strange."""
-        self._said = ""
+        self._check_due = asyncio.Event()
+        """Set when the connection was lost, or a session of the pool doubts the server."""
+        self._reason = ""
         self._is_read_only = False
-        pool.doubted = self._look.set
+        pool.on_doubt = self._check_due.set
 
     @property
     def is_up(self) -> bool:
-        """Whether notifications are heard, and so the server lives."""
-        return self._hopeless is None and self._up.is_set()
+        """Whether notifications arrive, and so the server is up."""
+        return self._fatal is None and self._up.is_set()
 
     @property
     def trouble(self) -> str:
         """Why it cannot be used, or not written; "" if it can."""
         if not self.is_up:
-            return "PostgreSQL is unavailable" if not self._said else f"PostgreSQL is unavailable: {self._said}"
+            return "PostgreSQL is unavailable" if not self._reason else f"PostgreSQL is unavailable: {self._reason}"
         return "PostgreSQL is read-only" if self._is_read_only else ""
 
     async def wait_up(self) -> None:
-        """Return once it is up; SettingsError if it can never be."""
+        """Return once it is up; SettingsError if that is impossible."""
         await self._up.wait()
-        if self._hopeless:
-            raise self._hopeless
+        if self._fatal:
+            raise self._fatal
 
     async def connect(self) -> None:
-        """Try once to come up; SettingsError, or Unavailable with the driver's error as its cause."""
+        """Try to connect once; SettingsError, or Unavailable with the driver's error as its cause."""
         try:
             await self._connect()
         except BaseException:
-            self._let_go()
+            self._disconnect()
             raise
         self._up.set()
 
@@ -117,18 +116,18 @@ class PostgresListener:
         if not self._prepared:
             await self._prepare()
             self._prepared = True
-        self._look.clear()
+        self._check_due.clear()
         with translated():
             self._connection = connection = await self._server.connect()
-            connection.add_termination_listener(lambda _: self._look.set())
+            connection.add_termination_listener(lambda _: self._check_due.set())
             channel = await connection.fetchval(f"SELECT {CHANNEL}")
-            await self._see(connection)
-            await connection.add_listener(channel, lambda _connection, _pid, _channel, text: self._feed.hear(text))
+            await self._check_server(connection)
+            await connection.add_listener(channel, lambda _connection, _pid, _channel, text: self._feed.on_notification(text))
         self._pool.renew()
         await self._feed.resync()
 
     async def run(self) -> None:
-        """Stay up, or come up again, until cancelled; then `close`."""
+        """Stay connected, or reconnect, until cancelled; then call `close`."""
         loop, pause = asyncio.get_running_loop(), FIRST_PAUSE_S
         while await self._come_up():
             began = loop.time()
@@ -136,16 +135,16 @@ class PostgresListener:
             if loop.time() - began > STEADY_S:
                 pause = FIRST_PAUSE_S
                 continue
-            # It comes up and is lost at once: without a pause that would go on as fast as the server takes connections.
+            # Connected and lost at once: without a pause it would reconnect as fast as the server accepts.
             await asyncio.sleep(pause * SystemRandom().uniform(0.5, 1.0))
             pause = min(2 * pause, LONGEST_PAUSE_S)
 
     async def close(self) -> None:
-        """Say goodbye to the server, if it listens."""
+        """Close the connection, gracefully if the server answers."""
         if self._connection:
             with contextlib.suppress(OSError, *DRIVER_ERRORS):
                 await self._connection.close(timeout=CLOSE_S)
-        self._let_go()
+        self._disconnect()
 
     async def _come_up(self) -> bool:
         pause = FIRST_PAUSE_S
@@ -153,54 +152,54 @@ class PostgresListener:
             try:
                 await self.connect()
             except SettingsError as error:
-                self._hopeless = error
+                self._fatal = error
                 self._up.set()
                 return False
             except Unavailable as error:
-                self._say(why(error))
+                self._log_outage(reason_of(error))
                 await asyncio.sleep(pause * SystemRandom().uniform(0.5, 1.0))
                 pause = min(2 * pause, LONGEST_PAUSE_S)
-        if self._said:
+        if self._reason:
             log.info("PostgreSQL is available again")
-            self._said = ""
+            self._reason = ""
         return True
 
     async def _stay_up(self) -> None:
-        """Return when the connection is lost, or does not answer in time, or its server takes no more writes."""
+        """Return when the connection is lost, does not answer in time, or its server accepts no more writes."""
         try:
             while connection := self._connection:
-                await wait_for_event(self._look, HEARTBEAT_S)
-                self._look.clear()
+                await wait_for_event(self._check_due, HEARTBEAT_S)
+                self._check_due.clear()
                 if connection.is_closed():
                     break
                 with translated():
-                    await self._see(connection)
+                    await self._check_server(connection)
         except Unavailable as error:
-            self._say(why(error))
+            self._log_outage(reason_of(error))
         except Exception:
-            self._let_go()
+            self._disconnect()
             raise
         else:
-            self._say("the connection was lost")
-        self._let_go()
+            self._log_outage("the connection was lost")
+        self._disconnect()
 
-    async def _see(self, connection: asyncpg.Connection) -> None:
-        """Unavailable if the server takes no writes; TimeoutError."""
+    async def _check_server(self, connection: asyncpg.Connection) -> None:
+        """Raise Unavailable if the server accepts no writes, TimeoutError if it does not answer."""
         async with asyncio.timeout(ANSWER_S):
             takes_no_writes, self._is_read_only = await connection.fetchrow(_TAKES_NO_WRITES)
         if takes_no_writes:
             raise Unavailable(NO_WRITES)
 
-    def _let_go(self) -> None:
+    def _disconnect(self) -> None:
         self._up.clear()
-        self._feed.deafened()
+        self._feed.disconnected()
         connection, self._connection = self._connection, None
         if connection:
             connection.terminate()
             self._pool.renew()
 
-    def _say(self, words: str) -> None:
-        """Log why, once for each reason and not at each try."""
-        if words != self._said:
-            log.warning("PostgreSQL is unavailable, retrying: %s", words)
-            self._said = words
+    def _log_outage(self, reason: str) -> None:
+        """Log the reason, once for each and not at each try."""
+        if reason != self._reason:
+            log.warning("PostgreSQL is unavailable, retrying: %s", reason)
+            self._reason = reason

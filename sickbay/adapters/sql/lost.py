@@ -1,7 +1,7 @@
-"""Finds jobs that have not ended and of which nothing was heard for long, and takes them under a lease so that they can be published again.
+"""Finds unfinished jobs without an event for a long time, and leases them so that they can be published again.
 
-A lease is the same as in `quarantine_store.py`: durable before the job is published, finished by `released`, or by somebody else once
-it has run out. It also calls off the generation it leaves, so that a copy that turns up after all does not run beside the new one.
+A lease is the same as in `quarantine_store.py`: durable before the job is published, ended by `mark_released`, or taken over by another
+process once it has expired. It also revokes the old generation, so that a copy that turns up after all does not run beside the new one.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from sickbay.adapters.sql.change_feed import ChangeFeed
 from sickbay.adapters.sql.chunks import chunks
 from sickbay.adapters.sql.database import Database
 from sickbay.adapters.sql.paging import cursor as cursor_of
-from sickbay.adapters.sql.paging import parsed
-from sickbay.adapters.sql.quarantine_store import LEASE_MS, NO_LONGER_ASIDE, claim_of
+from sickbay.adapters.sql.paging import parse_cursor
+from sickbay.adapters.sql.quarantine_store import LEASE_MS, NO_LONGER_ASIDE, lease_of
 from sickbay.adapters.sql.rows import LISTED, change_values, record_of
 from sickbay.adapters.sql.schema import job_changes, jobs
 from sickbay.adapters.sql.starts import Starts
 from sickbay.concurrency.tasks import detached
 from sickbay.domain.job import JobEvent, JobRecord, JobState, StateChange
-from sickbay.domain.queries import LostQuery, Oldest, Page, ReleaseLease, Unheard
+from sickbay.domain.queries import LostCandidate, LostQuery, OldestJob, Page, ReleaseLease
 from sickbay.ports import Clock
 
 _c: Final = jobs.c
@@ -43,34 +43,34 @@ class SqlLost:
         self._add_changes = store.bulk(store.insert(job_changes).on_conflict_do_nothing(), job_changes.c.keys())
 
     @detached
-    async def oldest(self) -> Sequence[Oldest]:
-        """Since when the ledger has heard nothing of the job of which it heard last, by state and type; unfinished jobs only."""
+    async def oldest(self) -> Sequence[OldestJob]:
+        """Of the unfinished jobs, by state and type, the time of the oldest last event."""
         query = select(_c.state, _c.job_type, func.min(_c.updated_at).label("since")).where(_UNFINISHED).group_by(_c.state, _c.job_type)
         async with self._store.read() as connection:
-            return [Oldest(JobState(row.state), row.job_type, row.since) for row in await connection.execute(query)]
+            return [OldestJob(JobState(row.state), row.job_type, row.since) for row in await connection.execute(query)]
 
     @detached
-    async def unheard(self, query: LostQuery, limit: int, cursor: str) -> Page[Unheard]:
-        """Unfinished jobs, longest unheard of first; jobs that the query names in whatever state they are."""
+    async def find_lost(self, query: LostQuery, limit: int, cursor: str) -> Page[LostCandidate]:
+        """Unfinished jobs, the one with the oldest last event first; jobs named by the query in any state."""
         wanted = _wanted(query)
         if cursor:
-            at, (job_id,) = parsed(cursor, 1)
+            at, (job_id,) = parse_cursor(cursor, 1)
             wanted.append(tuple_(_c.updated_at, _c.job_id) > (at, job_id))
         listed = select(*_FOUND).where(*wanted).order_by(_c.updated_at, _c.job_id).limit(limit + 1)
         async with self._store.read() as connection:
             rows = (await connection.execute(listed)).all()
         more = cursor_of(rows[limit - 1].updated_at, rows[limit - 1].job_id) if len(rows) > limit else ""
-        return Page([Unheard(record_of(row), bool(row.has_payload), row.lease_until is not None) for row in rows[:limit]], more)
+        return Page([LostCandidate(record_of(row), bool(row.has_payload), row.lease_until is not None) for row in rows[:limit]], more)
 
     @detached
-    async def claim_unheard(self, records: Sequence[JobRecord], actor: str) -> Sequence[ReleaseLease]:
-        """Take those that are still as they were read, and have a payload, under a lease; no run of the generation they leave begins."""
-        claims: list[ReleaseLease] = []
+    async def lease_lost(self, records: Sequence[JobRecord], actor: str) -> Sequence[ReleaseLease]:
+        """Lease those that are unchanged since they were read and have a payload; no run of their old generation begins any more."""
+        leases: list[ReleaseLease] = []
         for chunk in chunks(records):
-            claims += await self._claim(chunk, actor)
-        return claims
+            leases += await self._lease(chunk, actor)
+        return leases
 
-    async def _claim(self, records: Sequence[JobRecord], actor: str) -> Sequence[ReleaseLease]:
+    async def _lease(self, records: Sequence[JobRecord], actor: str) -> Sequence[ReleaseLease]:
         ids = [record.job.job_id for record in records]
         lease = {"lease_until": self._store.time + LEASE_MS, "claim_attempt": _c.attempt, "claim_actor": actor, "called_off": _c.generation}
         take = update(jobs).where(*_same(records), _c.payload.is_not(None)).values(lease).returning(*_c)
@@ -78,13 +78,13 @@ class SqlLost:
             await self._store.lock(write.connection, ids)
             rows = (await write.connection.execute(take)).all()
             left = [(row.job_id, row.generation) for row in rows]
-            write.call_off(left)
-        self._starts.add(left)
-        return [claim_of(row, maybe_duplicate=True) for row in rows]
+            write.revoke(left)
+        self._starts.revoke(left)
+        return [lease_of(row, maybe_duplicate=True) for row in rows]
 
     @detached
-    async def discard_unheard(self, records: Sequence[JobRecord], actor: str, message: str) -> Sequence[JobRecord]:
-        """Close those that are still as they were read, and have no payload: DISCARDED, with this message in their history."""
+    async def discard_lost(self, records: Sequence[JobRecord], actor: str, message: str) -> Sequence[JobRecord]:
+        """Discard those that are unchanged since they were read and have no payload, with this message in their history."""
         discarded: list[JobRecord] = []
         for chunk in chunks(records):
             discarded += await self._discard(chunk, actor, message)
@@ -99,15 +99,15 @@ class SqlLost:
                 await write.connection.execute(update(jobs).where(*_same(records), _c.payload.is_(None)).values(end).returning(_c.job_id))
             ).scalars()
             known = await _read(write.connection, list(closed))
-            told = [JobEvent(record.job, JobState.DISCARDED, now, actor=actor, code="LOST", message=message) for record in known]
-            await self._add_changes.run(write.connection, [change_values(event) for event in told])
-            write.tell(
+            events = [JobEvent(record.job, JobState.DISCARDED, now, actor=actor, code="LOST", message=message) for record in known]
+            await self._add_changes.run(write.connection, [change_values(event) for event in events])
+            write.record(
                 (record, StateChange(now, record.state, record.job.generation, record.job.attempt, "LOST", message, actor))
                 for record in known
             )
             left = [(record.job.job_id, record.job.generation) for record in known]
-            write.call_off(left)
-        self._starts.add(left)
+            write.revoke(left)
+        self._starts.revoke(left)
         return known
 
 
@@ -127,8 +127,8 @@ def _wanted(query: LostQuery) -> list[ColumnElement[bool]]:
 
 
 def _same(records: Sequence[JobRecord]) -> list[ColumnElement[Any]]:
-    """The rows are those that were read: nothing was heard of them meanwhile, and nobody else has claimed them."""
+    """The rows are unchanged since they were read, and not leased."""
     seen = [(one.job.job_id, one.job.generation, one.job.attempt, one.state.value, one.updated_at) for one in records]
     place = tuple_(_c.job_id, _c.generation, _c.attempt, _c.state, _c.updated_at)
-    # The ids alone say nothing new, but SQLite finds rows by them, and would read the whole table for the tuples.
+    # The ids are redundant, but SQLite finds rows by them, and would scan the whole table for the tuples.
     return [_c.job_id.in_([one.job.job_id for one in records]), place.in_(seen), _c.lease_until.is_(None), _UNFINISHED]

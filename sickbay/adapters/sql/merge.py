@@ -1,7 +1,7 @@
-"""The order of truth: which of two events of a job is the later one, and what a batch of events comes to.
+"""Reduces batches of events by the order of truth, and determines the changes that events make.
 
-Pure. The order itself is in `truth.py`. A job that is being released leaves its generation for good, so that nothing is added to it
-meanwhile. The same order is written once more in SQL (`writer.py`), where it guards every write.
+Pure. The order itself is in `truth.py`. A job that is being released leaves its generation for good, so nothing is added to that
+generation meanwhile. The same order is implemented again in SQL (`writer.py`), where it guards every write.
 """
 
 from __future__ import annotations
@@ -17,33 +17,33 @@ _QUIET: Final = {JobState.RUNNING, JobState.SUCCEEDED}
 
 
 def truth_of(event: JobEvent) -> Truth:
-    """The key of an event."""
+    """The key of an event in the order of truth."""
     return truth(event.state, event.job.generation, event.job.attempt)
 
 
 def leaves_happy_path(event: JobEvent) -> bool:
-    """Whether history cannot be told without this event; the others are told from the job's own row."""
+    """Whether the history needs this event; the others can be reconstructed from the job's row."""
     return event.state not in _QUIET and not (event.state is JobState.QUEUED and event.job.generation == 0)
 
 
 def began_at_attempt(state: JobState, attempt: int) -> int:
-    """The attempt whose run ended in `state`: a RETRYING copy carries the next one already."""
+    """The attempt whose run ended in `state`: a RETRYING copy already has the next one."""
     return max(0, attempt - 1) if state is JobState.RETRYING else attempt
 
 
 @dataclass(slots=True)
 class Folded:
-    """A batch: the latest event of each job, and what must be kept beside it."""
+    """A batch: the latest event of each job, and what else must be stored."""
 
     latest: dict[str, JobEvent] = field(default_factory=dict)
     changes: list[JobEvent] = field(default_factory=list)
     losers: list[JobEvent] = field(default_factory=list)
-    """Successes that another event of the batch outdid: perhaps second runs."""
+    """Successes superseded by another event of the batch: perhaps second runs."""
     dropped: list[JobEvent] = field(default_factory=list)
 
 
 def fold(events: Iterable[JobEvent]) -> Folded:
-    """Reduce a batch to what has to be written."""
+    """Reduce a batch to what must be written."""
     folded = Folded()
     latest = folded.latest
     for event in events:
@@ -65,7 +65,7 @@ def fold(events: Iterable[JobEvent]) -> Folded:
 
 
 def _completed(event: JobEvent, other: Job) -> JobEvent:
-    """The event, with what it does not say about its job taken from another event."""
+    """The event, with missing fields of its job taken from another event."""
     job = completed(event.job, other)
     if other.payload_json and not job.payload_json and not event.state.is_final:
         job = replace(job, payload_json=other.payload_json)
@@ -73,7 +73,7 @@ def _completed(event: JobEvent, other: Job) -> JobEvent:
 
 
 def completed(job: Job, other: Job) -> Job:
-    """The job, with its type, tenant and time of submission taken from `other` where it lacks them."""
+    """The job, with missing type, tenant and time of submission taken from `other`."""
     if job.submitted_at and job.job_type and job.tenant:
         return job
     return replace(
@@ -84,10 +84,10 @@ def completed(job: Job, other: Job) -> Job:
     )
 
 
-def told(prior: JobRecord | None, events: Sequence[JobEvent]) -> Iterator[tuple[JobRecord, StateChange]]:
-    """The changes that events of one job make to its record, one by one, as those who watch it shall see them.
+def changes_from(prior: JobRecord | None, events: Sequence[JobEvent]) -> Iterator[tuple[JobRecord, StateChange]]:
+    """The changes that events of one job make to its record, one by one, as watchers get them.
 
-    A run nobody announced is told at its end: RUNNING, then what became of it. Etags are the caller's.
+    A run without an event of its start is reported at its end: RUNNING, then the final state. Etags are set by the caller.
     """
     for event in events:
         if event.duplicate or (prior and truth_of(event) <= truth(prior.state, prior.job.generation, prior.job.attempt)):
@@ -115,5 +115,5 @@ def record_after(prior: JobRecord | None, event: JobEvent, job: Job) -> JobRecor
 
 
 def change_of(event: JobEvent) -> StateChange:
-    """The line of history an event makes."""
+    """The history entry of an event."""
     return StateChange(event.at, event.state, event.job.generation, event.job.attempt, event.code, event.message, event.actor)

@@ -1,4 +1,4 @@
-"""Brings a database to the schema of this program: asks for its revision first, so that Alembic is loaded only when there is work."""
+"""Migrates a database to the schema of this program; reads its revision first, so that Alembic is loaded only when needed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def check(connection: Connection) -> bool:
 
 
 async def migrate(engine: AsyncEngine) -> None:
-    """Upgrade to HEAD, and grant what the services need, in one transaction, one program at a time."""
+    """Upgrade to HEAD, and grant privileges, in one transaction, one program at a time."""
     async with engine.begin() as connection:
         await connection.run_sync(_migrate)
 
@@ -38,7 +38,7 @@ def _migrate(connection: Connection) -> None:
 
 
 def revision(connection: Connection) -> str | None:
-    """The revision that is stored in the database, None for an empty one."""
+    """The revision stored in the database, None for an empty one."""
     if not inspect(connection).has_table("alembic_version"):
         return None
     stored: str | None = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
@@ -47,7 +47,7 @@ def revision(connection: Connection) -> str | None:
 
 def upgrade(connection: Connection) -> None:
     """Run the migrations that are missing."""
-    # Alembic takes 100 ms to import, and most starts need none of it.
+    # Alembic takes 100 ms to import, and most starts do not need it.
     from alembic import command  # noqa: PLC0415 - see above
     from alembic.config import Config  # noqa: PLC0415 - see above
 

@@ -1,9 +1,9 @@
-"""What one process tells the others about a write, as the text of PostgreSQL notifications. Pure.
+"""Encodes what a write changed as texts of PostgreSQL notifications for other processes. Pure.
 
-One line for each event: `<state> <generation> <attempt> <at> <started_at or -> <job id>`. It says enough that a reader who comes to the
-row only after the next write can still tell this change; all else is read from the tables. A line of state X names a copy that was
-called off, and those of earlier generations; a text with such lines begins with `!`, so that those who only want them need not look into
-the others. A text `*` says only that there is news: look at everything. The words of `holds.py` go the same way.
+One line per event: `<state> <generation> <attempt> <at> <started_at or -> <job id>`. That is enough to reconstruct the change even if the
+row is read only after the next write; all else is read from the tables. A line of state X revokes a copy and those of earlier
+generations; a text with such lines begins with `!`, so that processes without watchers need not parse the others. A text `*` means: read
+everything. The messages of `holds.py` use the same channel.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Final
 from sickbay.domain.job import JobEvent, JobState
 
 MAX_BYTES: Final = 7_900
-"""PostgreSQL takes less than 8,000."""
+"""PostgreSQL accepts less than 8,000."""
 EVERYTHING: Final = "*"
-CALLED_OFF: Final = "!"
+REVOKED: Final = "!"
 ANY_ATTEMPT: Final = 2**31 - 1
-"""What stands for the attempt of a copy that is called off: programs before 1.1 compare it."""
+"""The attempt in a line that revokes a copy: programs before 1.1 compare it."""
 
 _LETTERS: Final = {
     JobState.QUEUED: "Q",
@@ -36,7 +36,7 @@ _STATES: Final = {letter: state for state, letter in _LETTERS.items()}
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A change that was written; times in ms."""
+    """A change in the ledger; times in ms."""
 
     job_id: str
     state: JobState
@@ -46,15 +46,15 @@ class Notice:
     started_at: int | None
 
 
-def written(events: Iterable[JobEvent], called_off: Iterable[tuple[str, int]] = ()) -> list[str]:
-    """The texts to send, each below PostgreSQL's limit, in the order of the events."""
-    copies = [f"X {generation} {ANY_ATTEMPT} 0 - {job_id}" for job_id, generation in called_off]
+def encode(events: Iterable[JobEvent], revoked: Iterable[tuple[str, int]] = ()) -> list[str]:
+    """The texts to send, each within PostgreSQL's limit, in the order of the events."""
+    copies = [f"X {generation} {ANY_ATTEMPT} 0 - {job_id}" for job_id, generation in revoked]
     lines = [_line(event) for event in events if not event.duplicate]
-    return [*texts(copies, CALLED_OFF), *texts(lines)]
+    return [*texts(copies, REVOKED), *texts(lines)]
 
 
-def read(text: str, wanted: Container[str]) -> Iterator[Notice]:
-    """The changes of wanted jobs in a text that calls nothing off."""
+def decode(text: str, wanted: Container[str]) -> Iterator[Notice]:
+    """The changes of wanted jobs in a text without revoked copies."""
     for line in text.split("\n"):
         letter, generation, attempt, at, started_at, job_id = line.split(" ", 5)
         if job_id in wanted:
@@ -62,9 +62,9 @@ def read(text: str, wanted: Container[str]) -> Iterator[Notice]:
             yield Notice(job_id, _STATES[letter], int(generation), int(attempt), int(at), began)
 
 
-def called_off(text: str) -> list[tuple[str, int]]:
-    """What a text calls off: job id, and the generation up to which no run may begin any more."""
-    if not text.startswith(CALLED_OFF):
+def revoked_copies(text: str) -> list[tuple[str, int]]:
+    """The copies that a text revokes: job id, and the generation up to which no run may begin any more."""
+    if not text.startswith(REVOKED):
         return []
     fields = [line.split(" ", 5) for line in text[1:].split("\n")]
     return [(job_id, int(generation)) for _, generation, _, _, _, job_id in fields]
@@ -76,9 +76,9 @@ def _line(event: JobEvent) -> str:
 
 
 def texts(lines: list[str], prefix: str = "", spare: int = 0) -> Iterator[str]:
-    """The lines, joined into as few texts as can be; EVERYTHING where one does not fit or would be read as two.
+    """The lines, joined into as few texts as possible; EVERYTHING for a line that does not fit or contains a line break.
 
-    Each line may still grow by `spare` bytes.
+    `spare` bytes per line are left free.
     """
     piece: list[str] = []
     size = len(prefix)

@@ -1,4 +1,4 @@
-"""Cursors of the lists: the sort key of the last row shown, as plain text (the doors sign and hide it)."""
+"""Cursors of the lists: the sort key of the last row shown, as plain text (the server signs and encodes it)."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ def cursor(number: int, *parts: str) -> str:
     return ":".join((str(number), *parts))
 
 
-def parsed(text: str, parts: int) -> tuple[int, tuple[str, ...]]:
-    """Read a cursor of a number and so many parts; InvalidArgument(INVALID_PAGE_TOKEN) if it is not one."""
+def parse_cursor(text: str, parts: int) -> tuple[int, tuple[str, ...]]:
+    """Parse a cursor of a number and `parts` more parts; InvalidArgument(INVALID_PAGE_TOKEN) if it is invalid."""
     number, *rest = text.split(":", parts)
     if not _NUMBER.fullmatch(number) or len(rest) != parts:
         raise InvalidArgument("the page token is not from this list", ErrorReason.INVALID_PAGE_TOKEN)

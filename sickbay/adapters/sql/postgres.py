@@ -1,8 +1,8 @@
-"""How to reach a PostgreSQL: reads a libpq URL, and makes connections that give up in time.
+"""Parses a libpq URL, and makes connections with timeouts.
 
 The URL is that of psql and libpq (`postgresql://user:password@host:port/database?sslmode=verify-full&sslrootcert=ca.pem`, several hosts
-by commas, `options=-csearch_path%3Dschema`), so what an operator has tried by hand works here; which host is taken is for `hosts.py`. It
-needs a session of its own: a pooler in transaction mode cannot carry LISTEN.
+by commas, `options=-csearch_path%3Dschema`), so what works in psql works here; `hosts.py` chooses the host. It needs
+real sessions: a pooler in transaction mode does not support LISTEN.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 from sqlalchemy.pool import NullPool
 from sqlalchemy.util import await_only
 
-from sickbay.adapters.sql.hosts import Hosts, one_by_one
+from sickbay.adapters.sql.hosts import Hosts, url_per_host
 from sickbay.domain.errors import SettingsError
 from sickbay.system.forks import keep_server
 
 CONNECT_S: Final = 5.0
-"""How long one server may take to let us in."""
+"""The timeout for connecting to one server."""
 STATEMENT_S: Final = 20.0
-"""How long a statement may take. The server breaks it off then, so that a stuck one holds no row for ever."""
+"""The statement timeout, enforced by the server, so that a stuck statement does not lock rows for ever."""
 SLACK_S: Final = 5.0
-"""How much longer we wait for a server that does not even say that it gave up."""
+"""How much longer we wait for a server that does not report its statement timeout."""
 MIGRATION_S: Final = 3_600.0
 CLOSE_S: Final = 1.0
-"""How long we wait for a server to hear our goodbye."""
+"""The timeout for a graceful close."""
 
 _SCHEMES: Final = {"postgresql", "postgres", "postgresql+asyncpg"}
 _MODES: Final = {"disable", "allow", "prefer", "require", "verify-ca", "verify-full"}
@@ -58,22 +58,22 @@ _MEANT_FOR_LIBPQ: Final = {
 _SERVER_SETTINGS: Final = {
     "application_name": "sickbay",
     "jit": "off",  # our statements are short, and compiling one takes longer than running it
-    "idle_in_transaction_session_timeout": "20s",  # a process that was stopped holds its rows no longer than that
+    "idle_in_transaction_session_timeout": "20s",  # a suspended process locks rows no longer than that
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """A URL that was read; not shown, because it may have a password in it."""
+    """A parsed URL; hidden from `repr`, because it may contain a password."""
 
     dsn: str = field(repr=False)
     options: dict[str, Any] = field(repr=False)
     hosts: Hosts = field(repr=False, compare=False)
 
     async def connect(self, statement_s: float | None = None) -> asyncpg.Connection:
-        """One connection to the server that takes writes, whose statements take at most so long, in seconds.
+        """A connection to the server that accepts writes; `statement_s` is its statement timeout in seconds.
 
-        The driver's own errors are the caller's to translate.
+        The caller must translate the driver's errors.
         """
         return await self.hosts.connect(lambda dsn: self._connect(dsn, statement_s))
 
@@ -93,12 +93,12 @@ class Server:
             if "rejected SSL upgrade" not in str(error):  # the driver has no class for it
                 raise
             raise _settings_error("the server does not support TLS, which sslmode requires") from error
-        keep_server(connection._transport.get_extra_info("peername"))  # noqa: SLF001 - it does not tell otherwise
+        keep_server(connection._transport.get_extra_info("peername"))  # noqa: SLF001 - there is no public way
         return connection
 
 
 def server(url: str) -> Server:
-    """Read a URL; SettingsError, without anything secret in it, if it is not one."""
+    """Parse a URL; SettingsError, without secrets, if it is invalid."""
     try:
         parts = urlsplit(url)
         query = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
@@ -117,12 +117,12 @@ def server(url: str) -> Server:
         options["server_settings"] = {"application_name": name}
     kept = {name: value for name, value in query.items() if name in _UNDERSTOOD}
     if "," in parts.netloc or "," in kept.get("host", ""):
-        kept.setdefault("target_session_attrs", "read-write")  # of several servers the one that is the primary now
+        kept.setdefault("target_session_attrs", "read-write")  # of several servers the current primary
     elif "target_session_attrs" not in kept:
-        options["target_session_attrs"] = "primary"  # an address may move from one server to another; a standby cannot carry LISTEN
+        options["target_session_attrs"] = "primary"  # an address may move to another server; a standby does not support LISTEN
     parts = parts._replace(scheme="postgresql")
     try:
-        hosts = Hosts(one_by_one(parts, kept))
+        hosts = Hosts(url_per_host(parts, kept))
     except ValueError:
         raise _settings_error("it must name one port, or one for each host") from None
     return Server(parts._replace(query=urlencode(kept)).geturl(), options, hosts)
@@ -149,20 +149,20 @@ def _settings_error(why: str) -> SettingsError:
 
 
 class PlainDialect(PGDialect_asyncpg):
-    """Asks nothing of a new connection: we have no JSON columns to prepare it for, and one broken off while it is asked would be leaked."""
+    """Runs no set-up on new connections: we have no JSON columns that need it, and a cancelled set-up would leak the connection."""
 
     supports_statement_cache = True
 
     def on_connect(self) -> None:
-        """Nothing is to be done."""
+        """No set-up."""
 
     def do_close(self, dbapi_connection: Any) -> None:
-        """End a session; one that does not listen any more is left without a goodbye, which would be waited for without an end."""
+        """Close a session; terminate it if the server does not answer, because a graceful close would wait for ever."""
         with _forced_end(dbapi_connection):
             await_only(dbapi_connection.driver_connection.close(timeout=CLOSE_S))
 
     def do_terminate(self, dbapi_connection: Any) -> None:
-        """End a session that is of no more use."""
+        """Terminate a session that cannot be used any more."""
         with _forced_end(dbapi_connection):
             super().do_terminate(dbapi_connection)
 
@@ -178,6 +178,6 @@ def _forced_end(connection: Any) -> Iterator[None]:
 registry.register("postgresql.sickbay", __name__, "PlainDialect")
 
 
-def patient_engine(where: Server) -> AsyncEngine:
-    """One connection at a time, for work that may take long, such as migrations."""
+def migration_engine(where: Server) -> AsyncEngine:
+    """An engine without a pool and with a long statement timeout, for migrations."""
     return create_async_engine("postgresql+sickbay://", async_creator=lambda: where.connect(MIGRATION_S), poolclass=NullPool)

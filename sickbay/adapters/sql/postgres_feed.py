@@ -1,8 +1,8 @@
-"""The feed of a database that many processes write: each write notifies in its own transaction, and each process reads what is watched.
+"""The change feed of a database that many processes write: each write notifies in its transaction, and each process reads what is watched.
 
-A notification says which jobs changed (`notices.py`); only for those that somebody here watches is anything read, many jobs at once, so
-a busy ledger costs a process without watchers next to nothing. A watcher knows the truth it was told last and gets what goes beyond it:
-repeated or late notifications are harmless, and after a lost connection everything watched is simply read again.
+A notification says which jobs changed (`notices.py`); only watched jobs are read, many at once, so a busy ledger costs a process without
+watchers next to nothing. A watch keeps the truth that it delivered last and delivers what is later: repeated or late notifications are
+harmless, and after a lost connection all watched jobs are simply read again.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from sickbay.adapters.sql import notices
 from sickbay.adapters.sql.change_feed import Write
 from sickbay.adapters.sql.chunks import chunks
 from sickbay.adapters.sql.database import Database
-from sickbay.adapters.sql.errors import SENTENCE
+from sickbay.adapters.sql.errors import UNAVAILABLE
 from sickbay.adapters.sql.holds import CHANNEL, NOTIFY, RemoteHolds
 from sickbay.adapters.sql.notices import Notice
-from sickbay.adapters.sql.replay import NOTHING, retold, truth_in, truth_of
+from sickbay.adapters.sql.replay import NOTHING, changes_since, truth_of, truth_of_notice
 from sickbay.adapters.sql.rows import WHOLE, AnyRow, record_of
 from sickbay.adapters.sql.schema import job_changes, jobs
 from sickbay.adapters.sql.starts import Starts
@@ -42,137 +42,137 @@ class _RemoteWrite:
     def __init__(self, connection: AsyncConnection) -> None:
         self.connection = connection
         self.events: list[JobEvent] = []
-        self.called_off: list[tuple[str, int]] = []
+        self.revoked: list[tuple[str, int]] = []
 
-    async def tell_of(self, events: Sequence[JobEvent]) -> None:
+    async def announce(self, events: Sequence[JobEvent]) -> None:
         self.events += events
 
-    def tell(self, news: Iterable[JobChange]) -> None:
-        self.events += (JobEvent(record.job, change.state, change.at) for record, change in news)
+    def record(self, changes: Iterable[JobChange]) -> None:
+        self.events += (JobEvent(record.job, change.state, change.at) for record, change in changes)
 
-    def call_off(self, copies: Iterable[tuple[str, int]]) -> None:
-        self.called_off += copies
+    def revoke(self, copies: Iterable[tuple[str, int]]) -> None:
+        self.revoked += copies
 
 
-class _Reader:
-    """What a watcher was told last (None until it is known where it begins), and what was noticed since."""
+class _WatchState:
+    """What was delivered to a watcher last (`known`, None until its start was read), and the notices since."""
 
     def __init__(self, watcher: Watcher) -> None:
         self.watcher = watcher
         self.known: Truth | None = None
-        self.noticed: list[Notice] = []
-        self.unheard = False
-        """Whether there may be news without a notice."""
-        self.gap = False
-        """Whether that is because the connection was lost, so that it may never be known."""
+        self.notices: list[Notice] = []
+        self.read_fully = False
+        """Whether there may be changes without a notice."""
+        self.was_disconnected = False
+        """Whether the reason is a lost connection, so that a change may be missed for ever."""
 
     def advance(self, row: AnyRow, changes: Sequence[AnyRow], known: Truth) -> None:
-        """Tell what is new and was noticed, or cut the watcher off where something may be missing for ever.
+        """Deliver what is new and has a notice, or cut the watcher off if a change may be missing for ever.
 
-        The row may be ahead of the notices. What it says beyond them waits: they come in the order of the commits, and one that is still
-        to come may tell of a change that the row has forgotten. Notices ahead of the row wait for the next reading.
+        The row may be ahead of the notices. Its later changes wait: notices arrive in the order of the commits, and one that is still to
+        come may have a change that the row no longer has. Notices ahead of the row wait for the next read.
         """
-        if self.gap and row.generation > max(known[0], 0):
-            # History does not keep how a generation ended well.
+        if self.was_disconnected and row.generation > max(known[0], 0):
+            # The history does not keep the successful end of a generation.
             self.watcher.cut(Unavailable("changes may have been missed while the database was away; watch again"))
         now = truth_of(record_of(row))
-        limit = now if self.unheard else max(map(truth_in, self.noticed), default=known)
-        for news in retold(row, changes, self.noticed, known, limit):
-            self.watcher.put(news)
+        limit = now if self.read_fully else max(map(truth_of_notice, self.notices), default=known)
+        for change in changes_since(row, changes, self.notices, known, limit):
+            self.watcher.put(change)
         self.known = known = max(known, min(now, limit))
-        self.noticed = [notice for notice in self.noticed if truth_in(notice) > known]
-        self.unheard = self.gap = False
+        self.notices = [notice for notice in self.notices if truth_of_notice(notice) > known]
+        self.read_fully = self.was_disconnected = False
 
 
 class PostgresChangeFeed:
-    """Implements `Feed` for PostgreSQL. `hear` takes the texts of notifications, `resync` follows a time without them, `run` tells."""
+    """Implements `ChangeFeed` for PostgreSQL. Call `on_notification` with each text, and `resync` after a reconnect; `run` delivers."""
 
-    def __init__(self, store: Database, hub: Subscribers, starts: Starts, holds: RemoteHolds) -> None:
+    def __init__(self, store: Database, subscribers: Subscribers, starts: Starts, holds: RemoteHolds) -> None:
         self._store = store
-        self._hub = hub
+        self._subscribers = subscribers
         self._starts = starts
         self._holds = holds
-        self._readers: dict[str, list[_Reader]] = {}
+        self._watches: dict[str, list[_WatchState]] = {}
         self._changed: set[str] = set()
         self._wake = asyncio.Event()
-        self._stale = False
-        self._listens = False
+        self._must_reload = False
+        self._is_listening = False
 
     @asynccontextmanager
-    async def write(self, job_ids: Collection[str]) -> AsyncIterator[Write]:  # noqa: ARG002 - the port's: the events name them
-        """A transaction that may change these jobs; if nobody can say whether it did, a notification does, or there is none."""
+    async def write(self, job_ids: Collection[str]) -> AsyncIterator[Write]:  # noqa: ARG002 - the protocol's: the events name them
+        """A transaction that may change these jobs; if its commit is uncertain, watchers get a notification if it happened."""
         async with self._store.write() as connection:
             write = _RemoteWrite(connection)
             yield write
-            if texts := notices.written(write.events, write.called_off):
+            if texts := notices.encode(write.events, write.revoked):
                 await connection.exec_driver_sql(NOTIFY, (texts,))
 
     @asynccontextmanager
     async def watch(self, job_id: str) -> AsyncIterator[Watcher]:
-        """Every change of the job that is committed after the entering, in order; Unavailable while notifications cannot be heard."""
-        if not self._listens:
-            raise Unavailable(SENTENCE)
-        reader = _Reader(self._hub.add(job_id))
-        self._readers.setdefault(job_id, []).append(reader)
+        """Every change of the job that is committed after entering, in order; Unavailable while there are no notifications."""
+        if not self._is_listening:
+            raise Unavailable(UNAVAILABLE)
+        watch = _WatchState(self._subscribers.add(job_id))
+        self._watches.setdefault(job_id, []).append(watch)
         try:
-            # Listening came before reading: what this snapshot does not have yet will be notified.
+            # LISTEN came before this read: what the snapshot does not have yet will be notified.
             rows, _ = await self._store.detached.run(self._rows([job_id]))
-            reader.known = truth_of(record_of(rows[job_id])) if rows else NOTHING
-            self._look_at([job_id])
-            yield reader.watcher
+            watch.known = truth_of(record_of(rows[job_id])) if rows else NOTHING
+            self._mark_changed([job_id])
+            yield watch.watcher
         finally:
-            self._hub.remove(job_id, reader.watcher)
-            self._forget(job_id, reader)
+            self._subscribers.remove(job_id, watch.watcher)
+            self._remove(job_id, watch)
 
-    def hear(self, text: str) -> None:
-        """Take the text of a notification."""
+    def on_notification(self, text: str) -> None:
+        """Handle the text of a notification."""
         if text == notices.EVERYTHING:
-            self._stale = True
-            self._look_at_all()
+            self._must_reload = True
+            self._mark_all_changed()
             return
-        if text.startswith(notices.CALLED_OFF):
-            self._starts.add(notices.called_off(text))
+        if text.startswith(notices.REVOKED):
+            self._starts.revoke(notices.revoked_copies(text))
             return
-        if self._holds.hear(text):
+        if self._holds.on_notification(text):
             return
-        if self._readers:
-            for notice in notices.read(text, self._readers):
-                for reader in self._readers[notice.job_id]:
-                    reader.noticed.append(notice)
-                    self._look_at([notice.job_id])
+        if self._watches:
+            for notice in notices.decode(text, self._watches):
+                for watch in self._watches[notice.job_id]:
+                    watch.notices.append(notice)
+                    self._mark_changed([notice.job_id])
 
     async def resync(self) -> None:
-        """Notifications are heard from now on; catch up with those that were not."""
-        self._store.forgive()
+        """Notifications arrive from now on; catch up with the missed ones."""
+        self._store.clear_trouble()
         await self._starts.load(self._store)
-        for readers in self._readers.values():
-            for reader in readers:
-                reader.gap = True
-        self._listens = True
-        self._holds.listens(yes=True)
-        self._look_at_all()
+        for watches in self._watches.values():
+            for watch in watches:
+                watch.was_disconnected = True
+        self._is_listening = True
+        self._holds.set_listening(yes=True)
+        self._mark_all_changed()
 
-    def deafened(self) -> None:
-        """Notifications may be lost from now on, until `resync`."""
-        self._listens = False
-        self._holds.listens(yes=False)
+    def disconnected(self) -> None:
+        """The connection was lost: notifications may be missed until `resync`."""
+        self._is_listening = False
+        self._holds.set_listening(yes=False)
 
     async def run(self) -> None:
-        """Tell the watchers, until cancelled."""
+        """Deliver changes to the watchers, until cancelled."""
         pause = RETRY_S
         while True:
             await self._wake.wait()
             self._wake.clear()
             changed, self._changed = self._changed, set()
-            stale, self._stale = self._stale, False
+            must_reload, self._must_reload = self._must_reload, False
             try:
-                if stale:
+                if must_reload:
                     await self._starts.load(self._store)
                 for chunk in chunks(sorted(changed)):
-                    await self._tell(chunk)
+                    await self._deliver(chunk)
             except Exception as error:
-                self._stale |= stale
-                self._look_at(changed)
+                self._must_reload |= must_reload
+                self._mark_changed(changed)
                 if not isinstance(error, Unavailable):
                     raise
                 await asyncio.sleep(pause * SystemRandom().uniform(0.8, 1.2))
@@ -180,12 +180,12 @@ class PostgresChangeFeed:
             else:
                 pause = RETRY_S
 
-    async def _tell(self, job_ids: Sequence[str]) -> None:
+    async def _deliver(self, job_ids: Sequence[str]) -> None:
         rows, changes = await self._rows(job_ids)
         for job_id, row in rows.items():
-            for reader in self._readers.get(job_id, ()):
-                if reader.known is not None:
-                    reader.advance(row, changes.get(job_id, ()), reader.known)
+            for watch in self._watches.get(job_id, ()):
+                if watch.known is not None:
+                    watch.advance(row, changes.get(job_id, ()), watch.known)
 
     async def _rows(self, job_ids: Sequence[str]) -> tuple[Mapping[str, AnyRow], Mapping[str, list[AnyRow]]]:
         async with self._store.snapshot() as connection:
@@ -195,18 +195,18 @@ class PostgresChangeFeed:
                 changes.setdefault(change.job_id, []).append(change)
         return rows, changes
 
-    def _look_at(self, job_ids: Iterable[str]) -> None:
+    def _mark_changed(self, job_ids: Iterable[str]) -> None:
         self._changed.update(job_ids)
         self._wake.set()
 
-    def _look_at_all(self) -> None:
-        for readers in self._readers.values():
-            for reader in readers:
-                reader.unheard = True
-        self._look_at(self._readers)
+    def _mark_all_changed(self) -> None:
+        for watches in self._watches.values():
+            for watch in watches:
+                watch.read_fully = True
+        self._mark_changed(self._watches)
 
-    def _forget(self, job_id: str, reader: _Reader) -> None:
-        readers = self._readers[job_id]
-        readers.remove(reader)
-        if not readers:
-            del self._readers[job_id]
+    def _remove(self, job_id: str, watch: _WatchState) -> None:
+        watches = self._watches[job_id]
+        watches.remove(watch)
+        if not watches:
+            del self._watches[job_id]

@@ -1,4 +1,4 @@
-"""Looks at the jobs that were set aside: lists, one case, groups of failures, and how many wait for which circuit."""
+"""Reads the jobs that were set aside: lists, one job, groups of failures, and how many are parked for each breaker."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Select, bindparam, func, or_, select, tupl
 from sickbay.adapters.sql.database import Database
 from sickbay.adapters.sql.history import history
 from sickbay.adapters.sql.paging import cursor as cursor_of
-from sickbay.adapters.sql.paging import parsed
+from sickbay.adapters.sql.paging import parse_cursor
 from sickbay.adapters.sql.reader import CHANGES, ONE
 from sickbay.adapters.sql.rows import LISTED, AnyRow, record_of
 from sickbay.adapters.sql.schema import job_revisions, jobs
@@ -19,7 +19,7 @@ from sickbay.domain.breaker import BreakerKey
 from sickbay.domain.job import JobRecord, JobState
 from sickbay.domain.queries import FailureGroup, Page, PayloadRevision, QuarantinedJob, QuarantineQuery
 
-_ASIDE: Final = jobs.c.set_aside_at.is_not(None)  # the words of the partial indexes, so that they are used
+_ASIDE: Final = jobs.c.set_aside_at.is_not(None)  # as in the partial indexes, so that they are used
 _ONE_ASIDE: Final = ONE.where(_ASIDE)
 _REVISIONS: Final = select(job_revisions).where(job_revisions.c.job_id == bindparam("job")).order_by(job_revisions.c.revision)
 _COUNT: Final = func.count().label("size")
@@ -38,7 +38,7 @@ class QuarantineQueries:
         wanted = _wanted(query)
         after: list[ColumnElement[bool]] = []
         if cursor:
-            at, (job_id,) = parsed(cursor, 1)
+            at, (job_id,) = parse_cursor(cursor, 1)
             after.append(tuple_(jobs.c.set_aside_at, jobs.c.job_id) > (at, job_id))
         listed = select(*LISTED).where(*wanted, *after).order_by(jobs.c.set_aside_at, jobs.c.job_id).limit(limit + 1)
         async with self._store.read() as connection:
@@ -48,8 +48,8 @@ class QuarantineQueries:
         return Page([record_of(row) for row in rows[:limit]], more, total)
 
     @detached
-    async def case(self, job_id: str) -> QuarantinedJob | None:
-        """One of them with its payload, revisions and history; None if it is not set aside."""
+    async def get_quarantined(self, job_id: str) -> QuarantinedJob | None:
+        """A job with its payload, revisions and history; None if it is not set aside."""
         async with self._store.read() as connection:
             row = (await connection.execute(_ONE_ASIDE, {"job": job_id})).first()
             if row is None:
@@ -73,7 +73,7 @@ class QuarantineQueries:
 
     @detached
     async def parked(self) -> Mapping[BreakerKey, int]:
-        """How many jobs are parked, by circuit, without claimed ones."""
+        """How many jobs are parked, by breaker, without leased ones."""
         waiting = (_ASIDE, jobs.c.state == JobState.PARKED.value, jobs.c.lease_until.is_(None))
         query = select(jobs.c.job_type, jobs.c.tenant, _COUNT).where(*waiting).group_by(jobs.c.job_type, jobs.c.tenant)
         async with self._store.read() as connection:
@@ -105,7 +105,7 @@ def _groups(job_type: str, tenant: str, cursor: str) -> Select[*tuple[Any, ...]]
     if tenant:
         query = query.where(jobs.c.tenant == tenant)
     if cursor:
-        size, shown = parsed(cursor, 3)
+        size, shown = parse_cursor(cursor, 3)
         query = query.having(or_(func.count() < size, (func.count() == size) & (tuple_(*names) > shown)))
     return query.order_by(func.count().desc(), *names)
 

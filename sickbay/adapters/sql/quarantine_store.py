@@ -1,9 +1,9 @@
-"""Takes jobs out of quarantine: claims under a lease, releases, discards. What was lost is claimed by `lost.py`.
+"""Takes jobs out of quarantine: leases, releases, discards. Lost jobs are leased by `lost.py`.
 
-A claim is durable before the job is published, so a holder that dies leaves a lease that runs out, and somebody publishes again what may
-have been published before (`lease_expired`). Until `released` the row stays as it was, PARKED or QUARANTINED in its old generation: a copy
-of the new generation that ran meanwhile is the later truth and simply replaces it. Every write names the row it means (generation,
-attempt, state, revision), so of two who are after the same job one finds nothing left to change.
+A lease is durable before the job is published, so if its holder dies, it expires, and another process publishes again what may have been
+published before (`lease_expired`). Until `mark_released` the row stays as it was, PARKED or QUARANTINED in its old generation: a copy of
+the new generation that ran meanwhile is the later truth and simply replaces it. Every write names the row it means (generation, attempt,
+state, revision), so of two writers of the same job one finds nothing to change.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from sickbay.ports import Clock
 
 LEASE_MS: Final = 30_000
 EXPIRED: Final = 50
-"""Claims taken over at a time: each has its payload, which may be a megabyte."""
+"""Leases taken over at a time: each has its payload, which may be a megabyte."""
 
 _c: Final = jobs.c
 _QUEUED_AGAIN: Final[dict[str, Any]] = {
@@ -42,7 +42,7 @@ _QUEUED_AGAIN: Final[dict[str, Any]] = {
     **dict.fromkeys(("lease_until", "claim_attempt", "claim_actor"), null()),
 }
 NO_LONGER_ASIDE: Final[dict[str, Any]] = {**_QUEUED_AGAIN, "payload": null()}
-"""What a row forgets when its job has ended. While it has not, its payload stays, in case that its queue is lost."""
+"""The columns cleared when a job has ended. Until then its payload stays, in case its queue is lost."""
 
 
 class SqlQuarantineStore(QuarantineQueries):
@@ -57,7 +57,7 @@ class SqlQuarantineStore(QuarantineQueries):
 
     @detached
     async def lease_parked(self, key: BreakerKey, limit: int) -> Sequence[ReleaseLease]:
-        """Take the longest parked jobs of a circuit under a lease; nobody else gets them until it runs out."""
+        """Lease the longest parked jobs of a breaker; nobody else gets them until the lease expires."""
         waiting = and_(
             _c.set_aside_at.is_not(None),
             _c.state == JobState.PARKED.value,
@@ -67,26 +67,26 @@ class SqlQuarantineStore(QuarantineQueries):
             _c.generation < MAX_COUNT,
         )
         rows = await self._lease(waiting, (_c.set_aside_at, _c.job_id), limit, {"claim_attempt": _c.attempt, "claim_actor": ""})
-        return [claim_of(row) for row in rows]
+        return [lease_of(row) for row in rows]
 
     @detached
     async def lease_expired(self) -> Sequence[ReleaseLease]:
-        """Claims whose holder vanished before `released`, at most 50 at a time; they may have been published: `maybe_duplicate`."""
+        """Take over leases whose holder died before `mark_released`, at most 50; the jobs may have been published: `maybe_duplicate`."""
         now = self._store.time
-        # One that ends later than any lease can was given before the clock was set back: its end says nothing.
+        # A lease that ends later than possible was given before the clock was set back: it counts as expired.
         over = or_(_c.lease_until <= now, _c.lease_until > now + 2 * LEASE_MS)
         rows = await self._lease(over, (_c.lease_until, _c.job_id), EXPIRED, {})
-        return [claim_of(row, maybe_duplicate=True) for row in rows]
+        return [lease_of(row, maybe_duplicate=True) for row in rows]
 
     @detached
     async def lease_job(self, job_id: str, edit: JobEdit, etag: str, actor: str) -> ReleaseLease:
-        """Take one job for a resubmit, its attempt back at 0, and keep the edit as a revision.
+        """Lease one job for a resubmit, its attempt back at 0, and keep the edit as a revision.
 
-        NotFound, Aborted(ETAG_MISMATCH), or FailedPrecondition if it is not set aside or just being released.
+        NotFound, Aborted(ETAG_MISMATCH), or FailedPrecondition if it is not set aside or is already being released.
         """
         now = self._clock()
         async with self._store.write() as connection:
-            row, record = await _judged(connection, job_id, etag)
+            row, record = await _read_changeable(connection, job_id, etag)
             if row.generation >= MAX_COUNT:
                 raise FailedPrecondition(
                     f"the job is in generation {row.generation}, after which there is none: discard it, and submit it again"
@@ -101,49 +101,49 @@ class SqlQuarantineStore(QuarantineQueries):
         return ReleaseLease(job, actor)
 
     @detached
-    async def released(self, claims: Sequence[ReleaseLease]) -> Sequence[JobRecord]:
-        """The claims are durable in `jobs.main`: the rows become QUEUED in their new generation, unless later news came already.
+    async def mark_released(self, leases: Sequence[ReleaseLease]) -> Sequence[JobRecord]:
+        """The jobs are durable in `jobs.main`: their rows become QUEUED in the new generation, unless a later event came already.
 
-        Returns what the ledger now knows of each claimed job, in the order of the claims.
+        Returns the current record of each leased job, in the order of the leases.
         """
         records: list[JobRecord] = []
-        for chunk in chunks(claims):
+        for chunk in chunks(leases):
             records += await self._released(chunk, self._clock())
         return records
 
-    async def _released(self, claims: Sequence[ReleaseLease], now: int) -> Sequence[JobRecord]:
-        of_job = {claim.job.job_id: claim for claim in claims}
+    async def _released(self, leases: Sequence[ReleaseLease], now: int) -> Sequence[JobRecord]:
+        of_job = {lease.job.job_id: lease for lease in leases}
         async with self._feed.write(of_job) as write:
             await self._store.lock(write.connection, of_job)
-            moved = await _requeue(write.connection, claims, now)
-            events = [JobEvent(claim.job, JobState.QUEUED, now, actor=claim.actor) for claim in claims]
+            requeued = await _requeue(write.connection, leases, now)
+            events = [JobEvent(lease.job, JobState.QUEUED, now, actor=lease.actor) for lease in leases]
             await self._add_changes.run(write.connection, [change_values(event) for event in events])
             rows = await write.connection.execute(select(*WHOLE).where(_c.job_id.in_(of_job)))
             known = {row.job_id: record_of(row) for row in rows}
-            write.tell(_news(known[job_id], of_job[job_id].actor) for job_id in of_job if job_id in moved)
+            write.record(_job_change(known[job_id], of_job[job_id].actor) for job_id in of_job if job_id in requeued)
         return [known[job_id] for job_id in of_job if job_id in known]
 
     @detached
     async def discard(self, job_id: str, etag: str, actor: str) -> JobRecord:
-        """Throw one away: DISCARDED. The errors of `lease_job`; discarding a discarded job returns it."""
+        """Discard a job. The errors of `lease_job`; discarding a discarded job returns it."""
         now = self._clock()
         async with self._feed.write([job_id]) as write:
             connection = write.connection
             found = (await connection.execute(ONE, {"job": job_id})).first()
             if found and found.state == JobState.DISCARDED.value:
                 return record_of(found)
-            row, record = await _judged(connection, job_id, etag)
+            row, record = await _read_changeable(connection, job_id, etag)
             values = {"state": JobState.DISCARDED.value, "rank": JobState.DISCARDED.rank, "updated_at": now}
             await _change(connection, row, {**values, **NO_LONGER_ASIDE})
             await self._add_changes.run(connection, [change_values(JobEvent(record.job, JobState.DISCARDED, now, actor=actor))])
             record = record_of((await connection.execute(ONE, {"job": job_id})).one())
-            write.tell([_news(record, actor)])
-            write.call_off([(job_id, record.job.generation)])
-        self._starts.add([(job_id, record.job.generation)])
+            write.record([_job_change(record, actor)])
+            write.revoke([(job_id, record.job.generation)])
+        self._starts.revoke([(job_id, record.job.generation)])
         return record
 
     async def _lease(self, which: ColumnElement[bool], order: tuple[Any, ...], limit: int, values: dict[str, Any]) -> list[AnyRow]:
-        """Take the first rows that nobody else is taking, in one statement."""
+        """Lease the first rows that no other process is leasing, in one statement."""
         found: CTE = select(_c.job_id).where(which).order_by(*order).limit(limit).with_for_update(skip_locked=True).cte("found")
         lease = update(jobs).where(_c.job_id.in_(select(found.c.job_id)), which)
         async with self._store.write(grows=False) as connection:
@@ -152,8 +152,8 @@ class SqlQuarantineStore(QuarantineQueries):
         return sorted(rows, key=lambda row: (row.set_aside_at or 0, row.job_id))
 
 
-async def _judged(connection: AsyncConnection, job_id: str, etag: str) -> tuple[AnyRow, JobRecord]:
-    """The row, if it may be taken away by somebody who saw `etag`."""
+async def _read_changeable(connection: AsyncConnection, job_id: str, etag: str) -> tuple[AnyRow, JobRecord]:
+    """The row, if a client that saw `etag` may change it; else an error."""
     row = (await connection.execute(ONE, {"job": job_id})).first()
     if row is None:
         raise NotFound(f"no job {job_id!r}")
@@ -167,12 +167,12 @@ async def _judged(connection: AsyncConnection, job_id: str, etag: str) -> tuple[
     return row, record
 
 
-async def _requeue(connection: AsyncConnection, claims: Sequence[ReleaseLease], now: int) -> set[str]:
-    """Make the claimed rows QUEUED, and return which were still in the generation they were claimed from."""
+async def _requeue(connection: AsyncConnection, leases: Sequence[ReleaseLease], now: int) -> set[str]:
+    """Make the leased rows QUEUED, and return those that were still in their old generation."""
     places: dict[int, list[tuple[str, int]]] = {}
-    for claim in claims:
-        places.setdefault(claim.job.attempt, []).append((claim.job.job_id, claim.job.generation - 1))
-    moved: set[str] = set()
+    for lease in leases:
+        places.setdefault(lease.job.attempt, []).append((lease.job.job_id, lease.job.generation - 1))
+    requeued: set[str] = set()
     for attempt, rows in places.items():
         values = {
             "state": JobState.QUEUED.value,
@@ -182,23 +182,23 @@ async def _requeue(connection: AsyncConnection, claims: Sequence[ReleaseLease], 
             "run": "",
             "started_at": None,
         }
-        # The ids alone say nothing new, but SQLite finds rows by them, and would read the whole table for the pairs.
+        # The ids are redundant, but SQLite finds rows by them, and would scan the whole table for the pairs.
         requeue = update(jobs).where(
             _c.job_id.in_([job_id for job_id, _ in rows]), tuple_(_c.job_id, _c.generation).in_(rows), _c.lease_until.is_not(None)
         )
         returned = await connection.execute(requeue.values(generation=_c.generation + 1, **values, **_QUEUED_AGAIN).returning(_c.job_id))
-        moved |= set(returned.scalars())
-    return moved
+        requeued |= set(returned.scalars())
+    return requeued
 
 
-def claim_of(row: AnyRow, *, maybe_duplicate: bool = False) -> ReleaseLease:
-    """What a leased row says: the copy to publish."""
+def lease_of(row: AnyRow, *, maybe_duplicate: bool = False) -> ReleaseLease:
+    """The lease of a row, with the copy to publish."""
     job = replace(job_of(row), generation=row.generation + 1, attempt=row.claim_attempt, maybe_duplicate=maybe_duplicate)
     return ReleaseLease(job, row.claim_actor or "")
 
 
 async def _revise(connection: AsyncConnection, row: AnyRow, edit: JobEdit, now: int, actor: str) -> dict[str, Any]:
-    """Keep the edit, and return what it makes of the row, so that an expired claim is published as edited."""
+    """Store the edit, and return the new values of the row, so that an expired lease is published as edited."""
     after = row.payload if edit.payload_json is None else edit.payload_json
     number = row.revision + 1
     kept = {"job_id": row.job_id, "revision": number, "at": now, "actor": actor, "before": row.payload, "after": after}
@@ -207,7 +207,7 @@ async def _revise(connection: AsyncConnection, row: AnyRow, edit: JobEdit, now: 
 
 
 async def _change(connection: AsyncConnection, row: AnyRow, values: dict[str, Any]) -> None:
-    """Change the row that was judged, or raise Aborted if another process was faster."""
+    """Change the row that was read, or raise Aborted if another process was faster."""
     same = and_(
         *(_c[name] == getattr(row, name) for name in ("job_id", "generation", "attempt", "state", "revision")), _c.lease_until.is_(None)
     )
@@ -215,6 +215,6 @@ async def _change(connection: AsyncConnection, row: AnyRow, values: dict[str, An
         raise Aborted("the job has changed since you read it")
 
 
-def _news(record: JobRecord, actor: str) -> JobChange:
+def _job_change(record: JobRecord, actor: str) -> JobChange:
     job = record.job
     return record, StateChange(record.updated_at, record.state, job.generation, job.attempt, actor=actor)

@@ -1,4 +1,4 @@
-"""The ledger as JobService sees it: one job, its history, lists, and a watch."""
+"""The ledger as used by JobService: one job, its history, lists, and a watch."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sickbay.adapters.sql.chunks import chunks
 from sickbay.adapters.sql.database import Database
 from sickbay.adapters.sql.history import history
 from sickbay.adapters.sql.paging import cursor as cursor_of
-from sickbay.adapters.sql.paging import parsed
+from sickbay.adapters.sql.paging import parse_cursor
 from sickbay.adapters.sql.rows import LISTED, WHOLE, record_of
 from sickbay.adapters.sql.schema import job_changes, jobs
 from sickbay.adapters.sql.subscribers import Watcher
@@ -24,10 +24,12 @@ from sickbay.domain.job import JobRecord, StateChange
 from sickbay.domain.queries import JobQuery, Page
 
 ONE: Final = select(*WHOLE).where(jobs.c.job_id == bindparam("job"))
-_TOLD: Final = ("job_id", "state", "generation", "attempt", "submitted_at", "updated_at", "started_at", "run")
-TOLD: Final = select(*(jobs.c[name] for name in _TOLD)).where(jobs.c.job_id.in_(bindparam("jobs", expanding=True)))
+_HISTORY_COLUMNS: Final = ("job_id", "state", "generation", "attempt", "submitted_at", "updated_at", "started_at", "run")
+HISTORY_ROWS: Final = select(*(jobs.c[name] for name in _HISTORY_COLUMNS)).where(jobs.c.job_id.in_(bindparam("jobs", expanding=True)))
 CHANGES: Final = select(job_changes).where(job_changes.c.job_id == bindparam("job"))
-THEIR_CHANGES: Final = select(job_changes).where(job_changes.c.job_id.in_(bindparam("jobs", expanding=True))).order_by(job_changes.c.job_id)
+CHANGES_OF_MANY: Final = (
+    select(job_changes).where(job_changes.c.job_id.in_(bindparam("jobs", expanding=True))).order_by(job_changes.c.job_id)
+)
 
 
 class SqlReader:
@@ -40,7 +42,7 @@ class SqlReader:
 
     @detached
     async def get(self, job_id: str) -> JobRecord | None:
-        """The job, or None if the ledger does not know it (yet)."""
+        """The job, or None if it is not in the ledger (yet)."""
         async with self._store.read() as connection:
             row = (await connection.execute(ONE, {"job": job_id})).first()
         return record_of(row) if row else None
@@ -52,22 +54,22 @@ class SqlReader:
 
     @detached
     async def histories(self, job_ids: Sequence[str]) -> Mapping[str, Sequence[StateChange]]:
-        """The same of many jobs at once, each as it is at one moment; unknown ones are left out."""
+        """The same for many jobs at once, each consistent in itself; unknown ones are left out."""
         found: dict[str, Sequence[StateChange]] = {}
         for chunk in chunks(job_ids):
             async with self._store.read() as connection:
-                rows = (await connection.execute(TOLD, {"jobs": chunk})).all()
-                lines = (await connection.execute(THEIR_CHANGES, {"jobs": chunk})).all()
+                rows = (await connection.execute(HISTORY_ROWS, {"jobs": chunk})).all()
+                lines = (await connection.execute(CHANGES_OF_MANY, {"jobs": chunk})).all()
             changes = {job_id: list(some) for job_id, some in groupby(lines, attrgetter("job_id"))}
             found |= {row.job_id: history(row, changes.get(row.job_id, ())) async for row in cooperatively(rows)}
         return found
 
     @detached
     async def find(self, query: JobQuery, limit: int, cursor: str) -> Page[JobRecord]:
-        """Newest submission first; InvalidArgument(INVALID_PAGE_TOKEN) if the cursor is not of this kind."""
+        """Newest submission first; InvalidArgument(INVALID_PAGE_TOKEN) if the cursor is not from this list."""
         wanted = _wanted(query)
         if cursor:
-            at, (job_id,) = parsed(cursor, 1)
+            at, (job_id,) = parse_cursor(cursor, 1)
             wanted.append(tuple_(jobs.c.submitted_at, jobs.c.job_id) < (at, job_id))
         rows_wanted = select(*LISTED).where(*wanted).order_by(jobs.c.submitted_at.desc(), jobs.c.job_id.desc()).limit(limit + 1)
         async with self._store.read() as connection:
@@ -76,9 +78,9 @@ class SqlReader:
         return Page([record_of(row) for row in rows[:limit]], more)
 
     def watch(self, job_id: str) -> AbstractAsyncContextManager[Watcher]:
-        """Every change of the job applied from the moment of entering on, in order.
+        """Every change of the job that is applied after entering, in order.
 
-        Unavailable is raised at entering while the database cannot be heard, and by the iterator when its reader lags more than 1,000
+        Unavailable is raised on entering while there are no notifications, and by the iterator when its reader is more than 1,000
         changes behind, a change may have been missed, or the ledger closes.
         """
         return self._feed.watch(job_id)

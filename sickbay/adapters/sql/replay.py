@@ -1,4 +1,4 @@
-"""Tells a watcher what happened to a job since it was last told, from the job's row, its history and the notices of writes. Pure."""
+"""Reconstructs the changes of a job since a watcher's last one, from the job's row, its history and the notices of writes. Pure."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from sickbay.domain.job import JobRecord, JobState, StateChange
 from sickbay.domain.truth import Truth, truth
 
 NOTHING: Final[Truth] = (-1, 0, 0, 0)
-"""What somebody was told who knows of no job."""
+"""The truth of an unknown job."""
 
 
-def retold(row: AnyRow, changes: Iterable[AnyRow], notices: Sequence[Notice], known: Truth, limit: Truth) -> Iterator[JobChange]:
-    """The changes beyond `known` and up to `limit`, each a later truth than the one before it."""
+def changes_since(row: AnyRow, changes: Iterable[AnyRow], notices: Sequence[Notice], known: Truth, limit: Truth) -> Iterator[JobChange]:
+    """The changes after `known` up to `limit`, each later in the order of truth than the one before."""
     current = record_of(row)
     now = truth_of(current)
-    lines = [*history(row, changes), *_noticed(notices)]
+    lines = [*history(row, changes), *_from_notices(notices)]
     began = {(line.generation, line.attempt): line.at for line in lines if line.state is JobState.RUNNING}
-    # Of two lines that say equally much, the one that the row confirms is what came to be.
+    # Of two lines with the same key, the one that the row confirms is right.
     lines.sort(key=lambda line: (_truth(line), line.state is not current.state))
     for line in lines:
         if known < _truth(line) <= min(now, limit):
@@ -37,8 +37,8 @@ def truth_of(record: JobRecord) -> Truth:
     return truth(record.state, record.job.generation, record.job.attempt)
 
 
-def truth_in(notice: Notice) -> Truth:
-    """The key of what a notice tells."""
+def truth_of_notice(notice: Notice) -> Truth:
+    """The key of a notice in the order of truth."""
     return truth(notice.state, notice.generation, notice.attempt)
 
 
@@ -46,8 +46,8 @@ def _truth(line: StateChange) -> Truth:
     return truth(line.state, line.generation, line.attempt)
 
 
-def _noticed(notices: Iterable[Notice]) -> Iterator[StateChange]:
-    """Lines that the tables may have forgotten: runs and successes that the next write replaced."""
+def _from_notices(notices: Iterable[Notice]) -> Iterator[StateChange]:
+    """History entries that the tables may no longer have: runs and successes that the next write replaced."""
     for notice in notices:
         if notice.started_at is not None:
             yield StateChange(notice.started_at, JobState.RUNNING, notice.generation, began_at_attempt(notice.state, notice.attempt))
@@ -56,7 +56,7 @@ def _noticed(notices: Iterable[Notice]) -> Iterator[StateChange]:
 
 
 def _as_of(record: JobRecord, revision: int, line: StateChange, began: dict[tuple[int, int], int]) -> JobRecord:
-    """The record as it was at an earlier line; payload, reason and fingerprint are those of the present, so they are left out."""
+    """The record as it was at an earlier entry, without payload, reason and fingerprint, which are the current ones."""
     failures = tuple(failure for failure in record.job.failures if failure.at <= line.at)
     job = replace(record.job, generation=line.generation, attempt=line.attempt, failures=failures, payload_json=b"")
     run = (line.generation, began_at_attempt(line.state, line.attempt))

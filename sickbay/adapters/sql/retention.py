@@ -1,4 +1,4 @@
-"""Forgets jobs past their retention, in small transactions so that nobody waits long for the write lock."""
+"""Deletes jobs past their retention, in small transactions so that the write lock is never held for long."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from sickbay.domain.job import JobState
 
 DAY_MS: Final = 86_400_000
 RETENTION_MS: Final = {JobState.SUCCEEDED: DAY_MS, JobState.CANCELLED: 30 * DAY_MS, JobState.DISCARDED: 30 * DAY_MS}
-"""How long a job is known after it ended. What is set aside has no retention: it stays until a person or a healed circuit takes it.
+"""How long a job is kept after it ended. Set-aside jobs have no retention: they stay until a person or a release takes them.
 
-The copy of a job that was called off may still wait in a queue, and must find out when its turn comes: hence the 30 days."""
+The copy of a cancelled or discarded job may still be in a queue, and must be recognised when it is consumed: hence the 30 days."""
 KEY_RETENTION_MS: Final = DAY_MS
 
 _COMPANIONS: Final = (job_changes, job_revisions, job_duplicates, suspects)
 
 
 async def prune(store: Database, at: int) -> int:
-    """Delete what is past its retention at `at` (ms), or now if the store has a time of its own; return how many jobs that were."""
+    """Delete what is past its retention at `at` (ms), or now if the store has a clock of its own; return the number of jobs."""
     now = store.time if store.own_time else literal(at, BigInteger)
     forgotten = 0
     while True:
@@ -31,7 +31,7 @@ async def prune(store: Database, at: int) -> int:
         if gone < MAX_VALUES:
             break
     await store.detached.run(_prune_rows(store, idempotency_keys, idempotency_keys.c.submitted_at <= now - KEY_RETENTION_MS))
-    # Left by copies whose job is not known (any more): the news of it came too late, or never.
+    # Rows of copies whose job is not known (any more): its event came too late, or never.
     for table in (job_duplicates, suspects):
         unknown = table.c.job_id.not_in(select(jobs.c.job_id))
         await store.detached.run(_prune_rows(store, table, and_(table.c.at <= now - DAY_MS, unknown)))

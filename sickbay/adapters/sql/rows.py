@@ -1,4 +1,4 @@
-"""Between rows and the domain: what a query must select to make a Record, and how an Event becomes the values of a row."""
+"""Converts rows to records: the columns to select for a JobRecord, and the values of a row for a JobEvent."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ DUPLICATES: Final = (
 """The column with the number of a job's duplicates."""
 
 LISTED: Final = (*(column for column in jobs.c if column.name not in {"payload", "message", "trace", "called_off"}), DUPLICATES)
-"""What a list of records selects: all but payloads, which may be a megabyte each, and what nobody is shown."""
+"""The columns for a list of records: all but payloads, which may be a megabyte each, and internal ones."""
 
 WHOLE: Final = (*LISTED, jobs.c.payload, jobs.c.trace)
-"""What one record with its payload and its trace selects."""
+"""The columns for one record with its payload and its trace."""
 
 JOB_VALUES: Final = (*jobs.c.keys()[: jobs.c.keys().index("payload") + 1], "trace")
-"""The columns of `jobs` that an event decides."""
+"""The columns of `jobs` that an event sets."""
 
 
 def etag(job_id: str, generation: int, attempt: int, state: str, revision: int) -> str:
@@ -60,7 +60,7 @@ def job_of(row: AnyRow) -> Job:
 
 
 def record_of(row: AnyRow) -> JobRecord:
-    """A Record from a row of LISTED or WHOLE."""
+    """A record from a row of LISTED or WHOLE."""
     state, job = JobState(row.state), job_of(row)
     return JobRecord(
         job=job if state.in_quarantine or not job.payload_json else replace(job, payload_json=b""),
@@ -75,7 +75,7 @@ def record_of(row: AnyRow) -> JobRecord:
 
 
 def values_of(event: JobEvent) -> tuple[object, ...]:
-    """The row of a job after an event, in the order of JOB_VALUES; called for every event, so the quiet case is kept short."""
+    """The row of a job after an event, in the order of JOB_VALUES; called for every event, so the healthy case is fast."""
     job, state = event.job, event.state
     last = job.failures[-1] if job.failures else None
     code, message = (event.code, event.message) if event.code or last is None else (last.code, last.message)
@@ -89,7 +89,7 @@ def values_of(event: JobEvent) -> tuple[object, ...]:
 
 
 def event_of(row: AnyRow) -> JobEvent:
-    """The event that set a job aside, from its whole row."""
+    """The event that set a job aside, from its complete row."""
     reason = Reason(row.reason) if row.reason else None
     return JobEvent(
         job_of(row),
@@ -110,5 +110,5 @@ def change_values(event: JobEvent) -> tuple[object, ...]:
 
 
 def plain(text: str) -> str:
-    """Text that every database takes: PostgreSQL stores no NUL, neither encodes half a surrogate pair."""
+    """Text that every database accepts: PostgreSQL stores no NUL, and neither encodes lone surrogates."""
     return text.replace("\0", "").encode("utf-8", "replace").decode()

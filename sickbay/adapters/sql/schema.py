@@ -1,10 +1,10 @@
 """The tables of the ledger, the same on SQLite and PostgreSQL; all times are milliseconds since the epoch.
 
-One row per job is all that a healthy job costs. What leaves the happy path writes more: `job_changes` has the states a job's history
-cannot be told without, `job_revisions` the edits, `job_duplicates` one row per extra run or dropped copy (a set, so that counting is
-safe to repeat), `suspects` the runs begun by copies that may have killed their worker.
+A healthy job needs one row. Other jobs need more: `job_changes` has the state changes that the history cannot be reconstructed without,
+`job_revisions` the edits, `job_duplicates` one row per extra run or dropped copy (a set, so that counting is idempotent), `suspects` the
+starts of runs of copies that may have killed their worker.
 
-Every change here needs a migration beside it; a test compares the two.
+Every change here needs a migration; a test compares the two.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ jobs = Table(
     Column("run", Text, nullable=False),
     Column("errors", LargeBinary),
     Column("code", Text, nullable=False),
-    # Only while the job is set aside (the payload as long as it has not ended, if it is not too large):
+    # Only while the job is set aside (the payload until it has ended, if it is not too large):
     Column("set_aside_at", BigInteger),
     Column("reason", Text),
     Column("message", Text),
     Column("fingerprint", Text),
     Column("payload", LargeBinary),
-    # Only while it is being released: until when nobody else may, with which attempt it goes, and who asked.
+    # Only while it is being released: the end of the lease, the attempt of the new copy, and the actor.
     Column("lease_until", BigInteger),
     Column("claim_attempt", BigInteger),
     Column("claim_actor", Text),
     Column("revision", BigInteger, nullable=False, server_default=text("0")),
-    # Again only while the job is set aside, so that its trace goes on when it is released:
+    # Again only while the job is set aside, so that its trace continues when it is released:
     Column("trace", Text),
-    # Only after it was brought back although nobody knew where its copy was: the generation up to which no run of it may begin.
+    # Only after a lost job was requeued: the generation up to which its copies are revoked.
     Column("called_off", BigInteger),
 )
 
@@ -58,7 +58,7 @@ _CALLED_OFF: Final = text("called_off IS NOT NULL")
 Index("jobs_submitted", jobs.c.submitted_at, jobs.c.job_id)
 Index("jobs_type_submitted", jobs.c.job_type, jobs.c.submitted_at, jobs.c.job_id)
 Index("jobs_state_updated", jobs.c.state, jobs.c.updated_at)
-# The partial ones hold only what is set aside, so healthy jobs never touch them.
+# The partial indexes contain only set-aside jobs, so healthy jobs never touch them.
 Index("jobs_aside", jobs.c.set_aside_at, jobs.c.job_id, sqlite_where=_ASIDE, postgresql_where=_ASIDE)
 Index(
     "jobs_aside_circuit",

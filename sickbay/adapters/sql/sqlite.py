@@ -1,4 +1,4 @@
-"""Opens a connection of aiosqlite so that nobody who is cancelled meanwhile leaves one open behind."""
+"""Opens connections of aiosqlite so that a cancelled caller does not leak one."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import Any
 import aiosqlite
 
 
-async def connected(*arguments: Any, **options: Any) -> aiosqlite.Connection:
-    """A connection in a thread that keeps no process alive; takes what `aiosqlite.connect` takes.
+async def connect(*arguments: Any, **options: Any) -> aiosqlite.Connection:
+    """A connection in a daemon thread; takes the arguments of `aiosqlite.connect`.
 
-    The driver forgets a connection that was opened just when its caller was cancelled; here it is opened to the end and then closed.
+    The driver leaks a connection whose caller is cancelled while it is opened; here it is opened completely and then closed.
     """
     connection = aiosqlite.connect(*arguments, **options)
-    connection._thread.daemon = True  # noqa: SLF001 - as SQLAlchemy does where it opens them itself
-    opening = asyncio.ensure_future(_opened(connection))
+    connection._thread.daemon = True  # noqa: SLF001 - as SQLAlchemy does
+    opening = asyncio.ensure_future(_open(connection))
     try:
         return await asyncio.shield(opening)
     except asyncio.CancelledError:
@@ -23,7 +23,7 @@ async def connected(*arguments: Any, **options: Any) -> aiosqlite.Connection:
         raise
 
 
-async def _opened(connection: aiosqlite.Connection) -> aiosqlite.Connection:
+async def _open(connection: aiosqlite.Connection) -> aiosqlite.Connection:
     return await connection
 
 

@@ -1,7 +1,6 @@
-"""What a process knows of runs that must not begin: of jobs that were called off, and of jobs about which something is being decided.
+"""Which runs must not begin in this process: those of revoked copies, and those of jobs that are held while a decision is made.
 
-All of it is in memory and is asked without waiting, so a healthy job pays two look-ups in dictionaries. How others learn of it is in
-`holds.py`.
+All of it is in memory and synchronous, so a healthy job costs two dictionary look-ups. `holds.py` distributes it to other processes.
 """
 
 from __future__ import annotations
@@ -19,86 +18,86 @@ from sickbay.domain.job import Job, JobState
 from sickbay.ports import Clock
 
 REMEMBERED_MS: Final = 86_400_000
-"""How long memory serves: a copy of a job older than that is compared with the ledger before it runs."""
+"""How long revoked copies are remembered: a copy of an older job is compared with the ledger before it runs."""
 HOLD_S: Final = 10.0
-"""A hold whose owner vanished ends by itself after so long."""
+"""After so long a hold expires if its owner died."""
 
 _ENDED: Final = (jobs.c.job_id, jobs.c.generation)
-_BROUGHT_BACK: Final = (jobs.c.job_id, jobs.c.called_off)
+_REQUEUED: Final = (jobs.c.job_id, jobs.c.called_off)
 
 
 class Starts:
-    """One per process. `called off` names, for each job, the latest generation of which no further run may begin."""
+    """One per process. For each revoked job it keeps the latest generation of which no further run may begin."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._called_off: dict[str, tuple[int, int]] = {}
+        self._revoked: dict[str, tuple[int, int]] = {}
         self._holds: dict[str, frozenset[str]] = {}
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._held: dict[str, asyncio.Event] = {}
         self._begun: dict[str, int] = {}
-        self._untold: Callable[[str], bool] | None = None
+        self._is_unreported: Callable[[str], bool] | None = None
         self.takes_jobs = False
-        """Whether this process consumes jobs just now."""
+        """Whether this process consumes jobs now."""
 
     async def load(self, store: Database) -> None:
-        """Read what was called off in the last 24 hours."""
-        lately = jobs.c.updated_at > self._clock() - REMEMBERED_MS
+        """Read the copies revoked in the last 24 hours."""
+        recent = jobs.c.updated_at > self._clock() - REMEMBERED_MS
         ended = jobs.c.state.in_([JobState.CANCELLED.value, JobState.DISCARDED.value])
         async with store.read() as connection:
-            self.add((row.job_id, row.generation) for row in await connection.execute(select(*_ENDED).where(ended, lately)))
-            left = or_(lately, jobs.c.lease_until.is_not(None))
-            brought_back = select(*_BROUGHT_BACK).where(jobs.c.called_off.is_not(None), left)
-            self.add((row.job_id, row.called_off) for row in await connection.execute(brought_back))
+            self.revoke((row.job_id, row.generation) for row in await connection.execute(select(*_ENDED).where(ended, recent)))
+            left = or_(recent, jobs.c.lease_until.is_not(None))
+            requeued = select(*_REQUEUED).where(jobs.c.called_off.is_not(None), left)
+            self.revoke((row.job_id, row.called_off) for row in await connection.execute(requeued))
 
-    def add(self, copies: Iterable[tuple[str, int]]) -> None:
-        """No run of these may begin any more: job id, and the generation up to which that holds."""
+    def revoke(self, copies: Iterable[tuple[str, int]]) -> None:
+        """Let no run of these copies begin any more: job id, and the generation up to which that applies."""
         now = self._clock()
         for job_id, generation in copies:
-            known, _ = self._called_off.pop(job_id, (-1, 0))  # so that the oldest stay in front
-            self._called_off[job_id] = (max(known, generation), now)
+            known, _ = self._revoked.pop(job_id, (-1, 0))  # so that the oldest stay first
+            self._revoked[job_id] = (max(known, generation), now)
         self.forget(now)
 
     def forget(self, now: int) -> None:
-        """Drop what is older than 24 hours."""
+        """Forget what is older than 24 hours."""
         past = now - REMEMBERED_MS
-        for job_id in list(takewhile(lambda job_id: self._called_off[job_id][1] <= past, self._called_off)):
-            del self._called_off[job_id]
+        for job_id in list(takewhile(lambda job_id: self._revoked[job_id][1] <= past, self._revoked)):
+            del self._revoked[job_id]
 
-    def covers(self, job: Job) -> bool:
-        """Whether this copy was called off."""
-        copy = self._called_off.get(job.job_id)
+    def is_revoked(self, job: Job) -> bool:
+        """Whether this copy was revoked."""
+        copy = self._revoked.get(job.job_id)
         return copy is not None and job.generation <= copy[0]
 
     async def begin(self, job: Job) -> bool:
-        """A run is about to begin: False if it must not. Waits only while somebody holds the job."""
+        """A run is about to begin: False if it must not. Waits only while the job is held."""
         while (held := self._held.get(job.job_id)) is not None:
             await held.wait()
-        if self.covers(job):
+        if self.is_revoked(job):
             return False
         self._begun[job.job_id] = self._begun.get(job.job_id, 0) + 1
         return True
 
     def end(self, job: Job) -> None:
-        """The run is over, and what becomes of the job is durable or will be told."""
+        """The run is over, and its result is durable or will be published."""
         left = self._begun.get(job.job_id, 0) - 1
         if left > 0:
             self._begun[job.job_id] = left
         else:
             self._begun.pop(job.job_id, None)
 
-    def working(self, untold: Callable[[str], bool], *, takes_jobs: bool) -> None:
-        """This process runs jobs; `untold` says of a job whether the end of a run of it is still to be told."""
-        self._untold = untold
+    def register_worker(self, is_unreported: Callable[[str], bool], *, takes_jobs: bool) -> None:
+        """This process runs jobs; `is_unreported`: whether the end of a run of this job still has to be published."""
+        self._is_unreported = is_unreported
         self.takes_jobs = takes_jobs
 
     @property
-    def works(self) -> bool:
-        """Whether this process runs jobs, or has run some and may still have one in its hands."""
-        return self._untold is not None
+    def runs_jobs(self) -> bool:
+        """Whether this process runs jobs, or has run some and may still have one unsettled."""
+        return self._is_unreported is not None
 
     def hold(self, token: str, job_ids: Sequence[str]) -> list[str]:
-        """Let no run of these begin until `release`, HOLD_S at most; which of them have begun here."""
+        """Let no run of these jobs begin until `release`, HOLD_S at most; returns those of which a run has begun here."""
         self._holds[token] = self._holds.get(token, frozenset()) | frozenset(job_ids)
         for job_id in job_ids:
             self._held.setdefault(job_id, asyncio.Event())
@@ -108,13 +107,13 @@ class Starts:
         return [job_id for job_id in job_ids if self._has_begun(job_id)]
 
     def release(self, token: str) -> None:
-        """It has been decided; twice is harmless."""
+        """End a hold; twice is harmless."""
         if timer := self._timers.pop(token, None):
             timer.cancel()
-        let_go = self._holds.pop(token, frozenset())
-        still = frozenset().union(*self._holds.values())
-        for job_id in let_go - still:
+        released = self._holds.pop(token, frozenset())
+        held = frozenset().union(*self._holds.values())
+        for job_id in released - held:
             self._held.pop(job_id).set()
 
     def _has_begun(self, job_id: str) -> bool:
-        return job_id in self._begun or (self._untold is not None and self._untold(job_id))
+        return job_id in self._begun or (self._is_unreported is not None and self._is_unreported(job_id))

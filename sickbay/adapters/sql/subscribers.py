@@ -1,4 +1,4 @@
-"""Carries the changes of jobs to those who watch them, every one and in order, inside one process; fed by `change_feed.py`."""
+"""Delivers the changes of jobs to their watchers inside one process, every one and in order; fed by `change_feed.py`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from sickbay.domain.job import JobRecord, StateChange
 JobChange = tuple[JobRecord, StateChange]
 
 MAX_WAITING: Final = 1_000
-"""Changes a watcher may lag behind before it is cut off; a watcher never silently misses one."""
+"""How many changes a watcher may be behind before it is cut off; a watcher never silently misses one."""
 
 
 class Watcher(AsyncIterator[JobChange]):
-    """One reader of one job's changes; ends with Unavailable when it was too slow or the ledger cannot vouch for completeness."""
+    """A reader of one job's changes; ends with Unavailable if it was too slow or a change may be missing."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -26,16 +26,16 @@ class Watcher(AsyncIterator[JobChange]):
         self._wake = asyncio.Event()
         self._end: Unavailable | None = None
 
-    def put(self, news: JobChange) -> None:
-        """Hand over one change, or cut the watcher off if it has too many before it."""
+    def put(self, changes: JobChange) -> None:
+        """Add a change, or cut the watcher off if too many are waiting."""
         if len(self._waiting) >= self._limit:
             self.cut(Unavailable("this watcher fell too far behind; watch again"))
         elif self._end is None:
-            self._waiting.append(news)
+            self._waiting.append(changes)
             self._wake.set()
 
     def cut(self, error: Unavailable) -> None:
-        """No more changes come; what waits can still be read, then `error` is raised."""
+        """End the watcher: waiting changes can still be read, then `error` is raised."""
         self._end = self._end or error
         self._wake.set()
 
@@ -49,38 +49,38 @@ class Watcher(AsyncIterator[JobChange]):
 
 
 class Subscribers:
-    """All watchers, by job. Plain calls only: nothing here waits."""
+    """All watchers, by job. All methods are synchronous."""
 
     def __init__(self, limit: int = MAX_WAITING) -> None:
         self._limit = limit
         self._watchers: dict[str, set[Watcher]] = {}
 
     def add(self, job_id: str) -> Watcher:
-        """Begin to watch."""
+        """Start watching."""
         watcher = Watcher(self._limit)
         self._watchers.setdefault(job_id, set()).add(watcher)
         return watcher
 
     def remove(self, job_id: str, watcher: Watcher) -> None:
-        """Stop to watch; twice is harmless."""
+        """Stop watching; twice is harmless."""
         watchers = self._watchers.get(job_id, set())
         watchers.discard(watcher)
         if not watchers:
             self._watchers.pop(job_id, None)
 
     def watched(self, job_ids: Collection[str]) -> list[str]:
-        """Those of `job_ids` that somebody watches."""
+        """Those of `job_ids` that are watched."""
         return [job_id for job_id in job_ids if job_id in self._watchers] if self._watchers else []
 
-    def publish(self, news: Iterable[JobChange]) -> None:
-        """Tell every change to all who watch its job."""
-        for record, change in news:
+    def publish(self, changes: Iterable[JobChange]) -> None:
+        """Deliver every change to all watchers of its job."""
+        for record, change in changes:
             for watcher in self._watchers.get(record.job.job_id, ()):
                 watcher.put((record, change))
 
     @contextmanager
-    def vouching(self, job_ids: Collection[str]) -> Iterator[None]:
-        """Around a write: if nobody can say whether it happened, those who watch its jobs are cut off and must look again."""
+    def cut_off_on_failure(self, job_ids: Collection[str]) -> Iterator[None]:
+        """Around a write: if its commit is uncertain, the watchers of its jobs are cut off and must read again."""
         try:
             yield
         except (Unavailable, asyncio.CancelledError):

@@ -1,4 +1,4 @@
-"""The keeper's side of the ledger: merges batches of events, counts, and forgets what is past its retention."""
+"""The writing side of the ledger: merges batches of events, counts, and deletes jobs past their retention."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sickbay.adapters.sql.schema import job_changes, job_duplicates, jobs
 from sickbay.adapters.sql.starts import Starts
 from sickbay.concurrency.tasks import detached
 from sickbay.domain.job import Job, JobEvent, JobState
-from sickbay.domain.truth import CALLED_OFF, truth
+from sickbay.domain.truth import CANCELLED_OR_DISCARDED, truth
 
 _REPLACED: Final = (
     *("state", "generation", "attempt", "rank", "updated_at", "started_at", "run", "errors", "code"),
@@ -32,7 +32,7 @@ _NOTHING: Final = literal_column("''", Text)
 _ZERO: Final = literal_column("0", BigInteger)
 _FINAL: Final = literal_column(str(JobState.SUCCEEDED.rank), BigInteger)
 _SUCCEEDED: Final = literal_column(f"'{JobState.SUCCEEDED.value}'", Text)
-_CALLED_OFF: Final = [literal_column(f"'{state.value}'", Text) for state in sorted(CALLED_OFF)]
+_CANCELLED_OR_DISCARDED: Final = [literal_column(f"'{state.value}'", Text) for state in sorted(CANCELLED_OR_DISCARDED)]
 _KEEP_PAYLOAD: Final = (
     update(jobs)
     .where(
@@ -69,42 +69,42 @@ class SqlWriter:
             return
         folded = fold(events)
         async with self._feed.write(folded.latest) as write:
-            await write.tell_of(events)
-            called_off = await self._write(write.connection, folded)
-            write.call_off(called_off)
-        self._starts.add(called_off)
+            await write.announce(events)
+            revoked = await self._write(write.connection, folded)
+            write.revoke(revoked)
+        self._starts.revoke(revoked)
 
     async def _write(self, connection: AsyncConnection, folded: Folded) -> Sequence[tuple[str, int]]:
-        """Write a batch; which generations of which jobs it called off."""
+        """Write a batch; returns the revoked copies: job id and generation."""
         second_runs = folded.losers
-        # In the order of ids, so that two writers never wait for each other.
+        # In the order of ids, so that two writers never deadlock.
         rows = [values_of(folded.latest[job_id]) for job_id in sorted(folded.latest)]
         if not await self._merge.run(connection, rows):
-            # Some event changed nothing: a success among those may be a second run. Rare, so healthy batches do not ask.
+            # Some event changed nothing: a success among those may be a second run. Rare, so healthy batches skip this.
             second_runs = [*second_runs, *(event for event in folded.latest.values() if event.state is JobState.SUCCEEDED)]
             await _keep_payloads(connection, folded)
-        called_off = await self._called_off(connection, folded)
-        took_place = [event for event in folded.changes if event.state not in CALLED_OFF or _copy(event) in called_off]
-        await self._add_changes.run(connection, [change_values(event) for event in took_place])
+        revoked = await self._revoked_by(connection, folded)
+        applied = [event for event in folded.changes if event.state not in CANCELLED_OR_DISCARDED or _copy(event) in revoked]
+        await self._add_changes.run(connection, [change_values(event) for event in applied])
         await self._add_dropped.run(connection, sorted(map(_duplicate_values, folded.dropped)))
         if second_runs := [event for event in second_runs if event.run]:
             await connection.execute(self._add_second_run, [_second_run_values(event) for event in second_runs])
-        return called_off
+        return revoked
 
-    async def _called_off(self, connection: AsyncConnection, folded: Folded) -> Sequence[tuple[str, int]]:
-        """Which of the cancellations in a batch took place, now or when they were told before."""
-        ids = [event.job.job_id for event in folded.changes if event.state in CALLED_OFF]
+    async def _revoked_by(self, connection: AsyncConnection, folded: Folded) -> Sequence[tuple[str, int]]:
+        """Which cancellations and discards of a batch took effect, now or by an earlier event."""
+        ids = [event.job.job_id for event in folded.changes if event.state in CANCELLED_OR_DISCARDED]
         if not ids:
             return ()
-        ended = jobs.c.state.in_([state.value for state in CALLED_OFF])
+        ended = jobs.c.state.in_([state.value for state in CANCELLED_OR_DISCARDED])
         query = select(jobs.c.job_id, jobs.c.generation).where(jobs.c.job_id.in_(ids), ended)
         return [(row.job_id, row.generation) for row in await connection.execute(query)]
 
     @detached
-    async def live(self, jobs_asked: Sequence[Job]) -> Mapping[str, bool | None]:
-        """By job id: True if just this copy is set aside now, False if later news exist, None if the ledger has not heard of it yet.
+    async def check_copies(self, jobs_asked: Sequence[Job]) -> Mapping[str, bool | None]:
+        """By job id: True if this very copy is set aside now, False if there is a later event, None if the ledger does not know it yet.
 
-        Of several copies of one job in one question the most alive decides, so that none is given up by mistake.
+        Of several copies of one job in one call the most current decides, so that none is dropped by mistake.
         """
         answer: dict[str, bool | None] = {}
         for chunk in chunks(jobs_asked):
@@ -119,20 +119,20 @@ class SqlWriter:
         return answer
 
     @detached
-    async def set_aside(self, after: str, limit: int, before: int) -> Sequence[JobEvent]:
-        """Jobs set aside before `before` (ms), by job id from the one after `after` on, each as the event that its copy holds."""
+    async def list_set_aside(self, after: str, limit: int, before: int) -> Sequence[JobEvent]:
+        """Jobs set aside before `before` (ms), by job id, starting after `after`, each as the event in its copy."""
         wanted = (jobs.c.set_aside_at.is_not(None), jobs.c.set_aside_at < before, jobs.c.job_id > after)
         query = select(jobs).where(*wanted).order_by(jobs.c.job_id).limit(limit)
         async with self._store.read() as connection:
             return [event_of(row) for row in await connection.execute(query)]
 
-    def sweeping(self) -> AbstractAsyncContextManager[bool]:
-        """True for one process at a time, until the context ends; the others are told False and may ask again."""
-        return self._store.alone("sweep")
+    def sweep_lock(self) -> AbstractAsyncContextManager[bool]:
+        """True for one process at a time, until the context ends; False for the others, which may try again."""
+        return self._store.exclusive("sweep")
 
     @detached
     async def counts(self) -> Mapping[JobState, int]:
-        """How many jobs are in each state; every state is named."""
+        """How many jobs are in each state; all states are included."""
         async with self._store.read() as connection:
             rows = await connection.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state))
         return dict.fromkeys(JobState, 0) | {JobState(state): count for state, count in rows}
@@ -145,13 +145,13 @@ class SqlWriter:
             return (await connection.execute(select(func.count()).select_from(job_duplicates).where(known))).scalar_one()
 
     async def prune(self, now: int) -> int:
-        """Forget what is past its retention (succeeded 24 h, cancelled and discarded 30 days); return how many. Never set-aside ones."""
+        """Delete jobs past their retention (succeeded 24 h, cancelled and discarded 30 days), never set-aside ones; return how many."""
         self._starts.forget(now)
         return await prune(self._store, now)
 
 
 async def _keep_payloads(connection: AsyncConnection, folded: Folded) -> None:
-    """The news of a run may come before that of its acceptance, which alone has the payload."""
+    """Store payloads that came late: only the event of the submission has it, and may come after that of a run."""
     late = [event.job for event in folded.latest.values() if event.state is JobState.QUEUED and event.job.payload_json]
     if late:
         values = [{"job": job.job_id, "kept": job.payload_json, "in_generation": job.generation} for job in late]
@@ -159,7 +159,7 @@ async def _keep_payloads(connection: AsyncConnection, folded: Folded) -> None:
 
 
 def _merge_statement(insert: Insert) -> Insert:
-    """Insert a job, or replace its row if the event is the later truth: `truth.py`, in SQL."""
+    """Insert a job, or replace its row if the event is later in the order of truth: `truth.py`, in SQL."""
     new = insert.excluded
     kept: dict[str, ColumnElement[Any]] = {
         "job_type": case((new.job_type == _NOTHING, jobs.c.job_type), else_=new.job_type),
@@ -181,9 +181,9 @@ def _is_later(new: ReadOnlyColumnCollection[str, Any]) -> ColumnElement[bool]:
             or_(
                 new.state == _SUCCEEDED,
                 and_(
-                    jobs.c.state.not_in(_CALLED_OFF),
+                    jobs.c.state.not_in(_CANCELLED_OR_DISCARDED),
                     or_(
-                        new.state.in_(_CALLED_OFF),
+                        new.state.in_(_CANCELLED_OR_DISCARDED),
                         new.attempt > jobs.c.attempt,
                         and_(new.attempt == jobs.c.attempt, new.rank > jobs.c.rank),
                     ),
@@ -194,7 +194,7 @@ def _is_later(new: ReadOnlyColumnCollection[str, Any]) -> ColumnElement[bool]:
 
 
 def _second_run_statement(insert: Insert) -> Insert:
-    """Remember a run that succeeded although the row names another run of the same generation."""
+    """Store a run that succeeded although the row names another run of the same generation."""
     seen = select(bindparam("job", type_=Text), bindparam("second_run", type_=Text), bindparam("seen_at", type_=BigInteger)).where(
         exists().where(
             jobs.c.job_id == bindparam("job", type_=Text),

@@ -1,7 +1,7 @@
-"""What the exceptions of the standard library and of well-known libraries mean; the whole table is in `docs/handlers.md`.
+"""The meaning of exceptions of the standard library and of well-known libraries; the whole table is in `docs/handlers.md`.
 
 Libraries are recognised by the modules and names of their exception classes, so none of them needs to be installed or imported, and an
-attribute that happens to be called `code` says nothing.
+attribute that happens to be called `code` is not mistaken for one.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _BY_NAME: Final = _index()
 
 
 def known_of(error: BaseException) -> Known | None:
-    """What the exception means by the nearest of its classes that says something; None if none does."""
+    """The meaning of the exception, by the nearest of its classes that is known; None if none is."""
     for cls in classes(error):
         module, name = full_name(cls)
         for rule in _BY_NAME.get(name, ()):
             if module == rule.library or module.startswith(f"{rule.library}."):
-                known = rule.of(error)
+                known = rule.apply(error)
                 if known is not None:
                     return known
     return web.carried_response(error)
@@ -67,7 +67,7 @@ def _is_number(text: str) -> bool:
 
 
 def _until(date: str, now: str) -> int | None:
-    """From the one date to the other, by the clock of whoever wrote both."""
+    """The time from one date to the other; both are by the server's clock."""
     try:
         return wait_ms((email.utils.parsedate_to_datetime(date) - email.utils.parsedate_to_datetime(now)).total_seconds())
     except (TypeError, ValueError, OverflowError):

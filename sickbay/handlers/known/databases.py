@@ -15,7 +15,7 @@ from sickbay.handlers.known.rule import (
     Rule,
     item,
     known,
-    looked_into,
+    read_rule,
     rule,
     whole,
     words,
@@ -62,11 +62,11 @@ _LDAP: Final = {
     **dict.fromkeys((7, 8, 13, 48, 49), known("AUTH_FAILED", SYSTEMIC)),
     81: known("NETWORK_ERROR"),
 }
-_REDIS_ILL: Final = words("LOADING MASTERDOWN CLUSTERDOWN MISCONF NOREPLICAS BUSY OOM READONLY TRYAGAIN")
+_REDIS_UNAVAILABLE: Final = words("LOADING MASTERDOWN CLUSTERDOWN MISCONF NOREPLICAS BUSY OOM READONLY TRYAGAIN")
 
 
 def by_sqlstate(state: object) -> Known | None:
-    """By the classes of PostgreSQL's appendix A; None if it is no SQLSTATE."""
+    """By the classes of PostgreSQL's appendix A; None if it is not an SQLSTATE."""
     text = plain(state)
     if len(text) != 5 or not text.isascii() or not text.isalnum() or text == "00000":  # noqa: PLR2004 - an SQLSTATE's length
         return None
@@ -96,7 +96,7 @@ def _sqlite(error: BaseException) -> Known | None:
 
 
 def _sqlalchemy(error: BaseException) -> Known | None:
-    """What the driver's own exception is, which it carries."""
+    """By the driver's own exception, which SQLAlchemy wraps."""
     from sickbay.handlers.known import known_of  # noqa: PLC0415 - this table is a part of that
 
     orig = attribute(error, "orig")
@@ -119,15 +119,15 @@ def _ldap(error: BaseException) -> Known | None:
 
 def _redis(error: BaseException) -> Known | None:
     word = plain(item(attribute(error, "args"), 0))[:200].partition(" ")
-    if word[0] in _REDIS_ILL or word[2].startswith("max number of clients"):
+    if word[0] in _REDIS_UNAVAILABLE or word[2].startswith("max number of clients"):
         return known("SERVICE_UNAVAILABLE")
     return known("AUTH_FAILED", SYSTEMIC) if word[0] in {"NOAUTH", "WRONGPASS", "NOPERM"} else None
 
 
 def _pep_249(read: Reader) -> Reader:
-    """What `read` finds, else by the classes of PEP 249."""
+    """By `read`, else by the classes of PEP 249."""
 
-    def of(error: BaseException) -> Known | None:
+    def read_or_pep_249(error: BaseException) -> Known | None:
         found = read(error)
         if found is not None:
             return found
@@ -138,7 +138,7 @@ def _pep_249(read: Reader) -> Reader:
             return known("SERVICE_UNAVAILABLE")
         return known("NETWORK_ERROR") if "InterfaceError" in names else None
 
-    return of
+    return read_or_pep_249
 
 
 _BY_CLASS: Final = "else by its class of PEP 249"
@@ -150,21 +150,21 @@ RULES: Final[tuple[Rule, ...]] = (
     rule("sqlalchemy", "MultipleResultsFound", "", DATA),
     rule("sqlalchemy", "TimeoutError", "API_TIMEOUT"),
     rule("sqlalchemy", "DisconnectionError", "NETWORK_ERROR"),
-    looked_into("sqlalchemy", "DBAPIError", _pep_249(_sqlalchemy), f"what the driver's exception in it is, {_BY_CLASS}"),
-    looked_into("sqlalchemy", "StatementError", _sqlalchemy, "what the exception in it is"),
-    looked_into("asyncpg", "PostgresError InterfaceError", _pep_249(_postgres), _BY_STATE),
+    read_rule("sqlalchemy", "DBAPIError", _pep_249(_sqlalchemy), f"what the driver's exception in it is, {_BY_CLASS}"),
+    read_rule("sqlalchemy", "StatementError", _sqlalchemy, "what the exception in it is"),
+    read_rule("asyncpg", "PostgresError InterfaceError", _pep_249(_postgres), _BY_STATE),
     rule("psycopg", "ConnectionTimeout", "API_TIMEOUT"),
-    looked_into("psycopg", "Error", _pep_249(_postgres), _BY_STATE),
+    read_rule("psycopg", "Error", _pep_249(_postgres), _BY_STATE),
     rule("psycopg_pool", "PoolTimeout", "API_TIMEOUT"),
-    looked_into("psycopg2", "Error", _pep_249(_postgres), _BY_STATE),
-    looked_into("pymysql", "MySQLError", _pep_249(_mysql), _BY_NUMBER),
-    looked_into("MySQLdb", "MySQLError", _pep_249(_mysql), _BY_NUMBER),
+    read_rule("psycopg2", "Error", _pep_249(_postgres), _BY_STATE),
+    read_rule("pymysql", "MySQLError", _pep_249(_mysql), _BY_NUMBER),
+    read_rule("MySQLdb", "MySQLError", _pep_249(_mysql), _BY_NUMBER),
     rule("mysql.connector", "ConnectionTimeoutError ReadTimeoutError WriteTimeoutError", "API_TIMEOUT"),
     rule("mysql.connector", "PoolError", "SERVICE_UNAVAILABLE"),
-    looked_into("mysql.connector", "Error", _pep_249(_mysql), _BY_NUMBER),
-    looked_into("sqlite3", "Error", _pep_249(_sqlite), f"by SQLite's error code, {_BY_CLASS}"),
-    looked_into("oracledb", "Error", _pep_249(lambda _: None), "by its class of PEP 249"),
-    looked_into("pyodbc", "Error", _pep_249(lambda error: by_sqlstate(item(attribute(error, "args"), 0))), _BY_STATE),
+    read_rule("mysql.connector", "Error", _pep_249(_mysql), _BY_NUMBER),
+    read_rule("sqlite3", "Error", _pep_249(_sqlite), f"by SQLite's error code, {_BY_CLASS}"),
+    read_rule("oracledb", "Error", _pep_249(lambda _: None), "by its class of PEP 249"),
+    read_rule("pyodbc", "Error", _pep_249(lambda error: by_sqlstate(item(attribute(error, "args"), 0))), _BY_STATE),
     rule("redis", "TimeoutError", "API_TIMEOUT"),
     rule("redis", "AuthenticationError AuthorizationError NoPermissionError AuthenticationWrongNumberOfArgsError", "AUTH_FAILED", SYSTEMIC),
     rule(
@@ -175,13 +175,13 @@ RULES: Final[tuple[Rule, ...]] = (
     ),
     rule("redis", "ConnectionError", "NETWORK_ERROR"),
     rule("redis", "WatchError LockError", "", TRANSIENT),
-    looked_into("redis", "ResponseError", _redis, "by the first word of the answer (`LOADING`, `MISCONF`, `NOAUTH`, ...)"),
+    read_rule("redis", "ResponseError", _redis, "by the first word of the answer (`LOADING`, `MISCONF`, `NOAUTH`, ...)"),
     rule("redis", "ResponseError DataError", "", DATA),
     rule("pymongo", "ServerSelectionTimeoutError NetworkTimeout WaitQueueTimeoutError ExecutionTimeout WTimeoutError", "API_TIMEOUT"),
     rule("pymongo", "NotPrimaryError", "SERVICE_UNAVAILABLE"),
     rule("pymongo", "ConnectionFailure", "NETWORK_ERROR"),
     rule("pymongo", "WriteError BulkWriteError InvalidName", "", DATA),
-    looked_into("pymongo", "OperationFailure", _mongo, "by MongoDB's error code"),
+    read_rule("pymongo", "OperationFailure", _mongo, "by MongoDB's error code"),
     rule("bson", "BSONError", "", DATA),
     rule("pymongo", "DocumentTooLarge", "", DATA),
     rule("ldap3", "LDAPResponseTimeoutError", "API_TIMEOUT"),
@@ -189,6 +189,6 @@ RULES: Final[tuple[Rule, ...]] = (
     rule("ldap3", "LDAPBindError", "AUTH_FAILED", SYSTEMIC),
     rule("ldap3", "LDAPCommunicationError LDAPStartTLSError", "NETWORK_ERROR"),
     rule("ldap3", "LDAPMaximumRetriesError LDAPServerPoolExhaustedError", "SERVICE_UNAVAILABLE"),
-    looked_into("ldap3", "LDAPOperationResult", _ldap, "by its result code"),
+    read_rule("ldap3", "LDAPOperationResult", _ldap, "by its result code"),
     rule("ldap3", "LDAPInvalidDnError LDAPInvalidFilterError LDAPObjectClassError LDAPCursorError", "VALIDATION_ERROR"),
 )

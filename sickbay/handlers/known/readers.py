@@ -1,4 +1,4 @@
-"""What the answer to a failed request says: HTTP and gRPC status, replies of SMTP, FTP and AMQP, numbers of the operating system."""
+"""Classifies by status: HTTP and gRPC status, replies of SMTP, FTP and AMQP, `errno` of the operating system."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from sickbay.domain.raised import attribute, is_a, plain
-from sickbay.handlers.known.rule import DATA, SYSTEMIC, TRANSIENT, UNKNOWN, Known, Reader, at, called, item, known, whole
+from sickbay.handlers.known.rule import DATA, SYSTEMIC, TRANSIENT, UNKNOWN, Known, Reader, at, call_method, item, known, whole
 
 _STATUS: Final[Mapping[int, str]] = {
     400: "BAD_REQUEST",
@@ -33,42 +33,42 @@ _GRPC: Final[Mapping[str, Known]] = {
 _UNREACHABLE: Final = (
     errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENETDOWN, errno.EHOSTDOWN, errno.ENETRESET, errno.ENOTCONN, errno.EADDRNOTAVAIL
 )  # fmt: skip
-_ILL: Final = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EROFS)
-_MISNAMED: Final = (errno.ENAMETOOLONG, errno.ELOOP, errno.EILSEQ, errno.EFBIG, errno.ENOTEMPTY, errno.EXDEV)
+_RESOURCE_ERRORS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EROFS)
+_BAD_NAMES: Final = (errno.ENAMETOOLONG, errno.ELOOP, errno.EILSEQ, errno.EFBIG, errno.ENOTEMPTY, errno.EXDEV)
 _ERRNO: Final[Mapping[int, Known]] = {
     errno.ECONNREFUSED: known("CONNECTION_REFUSED"),
     errno.ETIMEDOUT: known("API_TIMEOUT"),
     **dict.fromkeys(_UNREACHABLE, known("NETWORK_ERROR")),
-    **{number: known(errno.errorcode[number], SYSTEMIC) for number in _ILL},
-    **{number: Known(errno.errorcode[number], DATA, sure=False) for number in _MISNAMED},
+    **{number: known(errno.errorcode[number], SYSTEMIC) for number in _RESOURCE_ERRORS},
+    **{number: Known(errno.errorcode[number], DATA, sure=False) for number in _BAD_NAMES},
 }
 _ENHANCED: Final = re.compile(r"\s*([245])\.(\d{1,3})\.(\d{1,3})\b")
 _FTP_REPLY: Final = re.compile(r"\s*([45]\d\d)\b")
 
 
 def http(path: str) -> Reader:
-    """By the HTTP status that is under this path of attributes."""
+    """By the HTTP status at this path of attributes."""
     return lambda error: by_status(at(error, path))
 
 
 def by_status(value: object) -> Known | None:
-    """What an HTTP status means, None if it is no error's."""
+    """The meaning of an HTTP status, None if it is not an error."""
     status = whole(value)
     return known(_STATUS.get(status, f"HTTP_{status}")) if status is not None and 400 <= status < 600 else None  # noqa: PLR2004 - HTTP errors
 
 
 def grpc_status(error: BaseException) -> Known | None:
-    """Of an `RpcError` that is the answer to a call."""
-    return by_grpc_code(plain(attribute(called(error, "code"), "name")))
+    """By the status of an `RpcError` that a call returned."""
+    return by_grpc_code(plain(attribute(call_method(error, "code"), "name")))
 
 
 def by_grpc_code(name: str) -> Known | None:
-    """What a gRPC status means."""
+    """The meaning of a gRPC status."""
     return _GRPC.get(name) or (known(f"GRPC_{name}", UNKNOWN) if re.fullmatch(r"[A-Z_]{1,40}", name) else None)
 
 
 def os_error(error: BaseException) -> Known | None:
-    """By `errno`: what is full or broken on this machine, what cannot be reached, what was named wrongly."""
+    """By `errno`: resources exhausted on this machine, unreachable hosts, invalid names."""
     number = whole(attribute(error, "errno")) or 0
     if number in {errno.EACCES, errno.EPERM} and attribute(error, "filename") is not None:
         return Known("PERMISSION_ERROR", DATA, sure=False)
@@ -76,7 +76,7 @@ def os_error(error: BaseException) -> Known | None:
 
 
 def connection(error: BaseException) -> Known | None:
-    """A connection that was refused is told apart from one that broke."""
+    """By `errno`, so that a refused connection differs from a lost one."""
     return os_error(error) or known("NETWORK_ERROR")
 
 
@@ -90,12 +90,12 @@ def smtp_reply(error: BaseException) -> Known | None:
 
 
 def by_smtp(reply: int, text: object) -> Known | None:
-    """An address or a mailbox is this job's; that the server refuses everybody, or for now, is not."""
+    """An error of an address or mailbox is the job's own; that the server rejects all mail, or mail for now, is not."""
     if not 400 <= reply < 600:  # noqa: PLR2004 - SMTP's failures
         return None
     code = f"SMTP_{reply}"
     if reply in {421, 432, 454, 530, 534, 535, 538}:
-        return known(code, SYSTEMIC)  # closing down, or nobody gets in with these credentials
+        return known(code, SYSTEMIC)  # shutting down, or authentication failed
     enhanced = _ENHANCED.match(_text(text))
     if enhanced:
         of_address = enhanced[2] in {"1", "2"}
@@ -106,7 +106,7 @@ def by_smtp(reply: int, text: object) -> Known | None:
 
 
 def smtp_recipients(error: BaseException) -> Known | None:
-    """All recipients were refused: by the reply that is the least theirs."""
+    """All recipients were refused: by the reply that is least the recipients' fault."""
     verdicts = [verdict for reply, text in _recipients(error) if (verdict := by_smtp(reply, text))]
     order = (SYSTEMIC, TRANSIENT, DATA)
     return min(verdicts, key=lambda verdict: order.index(verdict.kind), default=known("SMTP_RECIPIENTS_REFUSED", DATA))
@@ -122,7 +122,7 @@ def _recipients(error: BaseException) -> Iterator[tuple[int, object]]:
 
 
 def ftp_reply(error: BaseException) -> Known | None:
-    """By the reply that the message begins with (RFC 959)."""
+    """By the reply code at the start of the message (RFC 959)."""
     found = _FTP_REPLY.match(_text(item(attribute(error, "args"), 0)))
     if found is None:
         return None

@@ -1,4 +1,4 @@
-"""What a rule about a library's exceptions is, and how foreign values are read for it."""
+"""Rules about a library's exceptions, and functions that read foreign values safely."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ UNKNOWN: Final = OutcomeKind.UNKNOWN
 
 
 class Known(NamedTuple):
-    """What an exception means. Without a code it is made of its class's name; `sure` unless the exception's cause knows better."""
+    """The meaning of an exception. If `code` is empty, it is derived from the class's name. Not `sure`: the cause may know better."""
 
     code: str
     kind: OutcomeKind
@@ -24,32 +24,35 @@ class Known(NamedTuple):
 
 
 Reader = Callable[[BaseException], Known | None]
-"""Looks into an exception; None if that tells nothing, and then the classes it derives from are asked."""
+"""Reads the meaning from an exception; None if it has none, and then the rules of its base classes apply."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Exceptions of one library, by their classes' qualified names; `library` is a module, and holds for the modules inside it."""
+    """A rule for exceptions of one library, by their classes' qualified names; `library` is a module, including its submodules.
+
+    `meaning` is the text for the docs where `read` decides.
+    """
 
     library: str
     names: tuple[str, ...]
     known: Known | None = None
     read: Reader | None = None
-    says: str = ""
+    meaning: str = ""
 
-    def of(self, error: BaseException) -> Known | None:
-        """What it says of this exception."""
+    def apply(self, error: BaseException) -> Known | None:
+        """The meaning of this exception."""
         return self.known if self.read is None else self.read(error)
 
 
 def rule(library: str, names: str, code: str, kind: OutcomeKind | None = None, *, sure: bool = True) -> Rule:
-    """All exceptions of these classes mean `code`, of its usual kind unless another is given."""
+    """Exceptions of these classes mean `code`, of its usual kind unless another is given."""
     return Rule(library, tuple(names.split()), Known(code, kind or kind_of(code), sure))
 
 
-def looked_into(library: str, names: str, read: Reader, says: str) -> Rule:
-    """What these exceptions mean is in them; `says` where, for the docs."""
-    return Rule(library, tuple(names.split()), read=read, says=says)
+def read_rule(library: str, names: str, read: Reader, meaning: str) -> Rule:
+    """The meaning of these exceptions is read from them; `meaning` says where, for the docs."""
+    return Rule(library, tuple(names.split()), read=read, meaning=meaning)
 
 
 def known(code: str, kind: OutcomeKind | None = None) -> Known:
@@ -58,19 +61,19 @@ def known(code: str, kind: OutcomeKind | None = None) -> Known:
 
 
 def words(text: str) -> frozenset[str]:
-    """The words of a text."""
+    """The words of a text, as a set."""
     return frozenset(text.split())
 
 
 def at(owner: object, path: str) -> Any:
-    """The attribute of an attribute, ...; None where the way ends."""
+    """A nested attribute, by a dotted path; None if there is none."""
     for name in path.split("."):
         owner = attribute(owner, name)
     return owner
 
 
 def item(owner: object, *path: str | int) -> Any:
-    """What is under these keys or indices; None where the way ends."""
+    """A nested item, by keys and indices; None if there is none."""
     try:
         for key in path:
             owner = owner[key]  # type: ignore[index]
@@ -79,8 +82,8 @@ def item(owner: object, *path: str | int) -> Any:
     return owner
 
 
-def called(owner: object, name: str) -> Any:
-    """What the method answers; None if there is none, or if it raises."""
+def call_method(owner: object, name: str) -> Any:
+    """The result of a method; None if there is no such method, or if it raises."""
     method = attribute(owner, name)
     try:
         return method() if callable(method) else None
@@ -89,5 +92,5 @@ def called(owner: object, name: str) -> Any:
 
 
 def whole(value: object) -> int | None:
-    """The value as an exact `int`; None if it is no whole number."""
+    """The value as an exact `int`; None if it is not an integer."""
     return int.__index__(value) if is_a(value, int) and not is_a(value, bool) else None  # type: ignore[arg-type]  # as is_a says

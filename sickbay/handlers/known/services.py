@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from sickbay.handlers.known.readers import amqp_reply, os_error, smtp_recipients, smtp_reply
-from sickbay.handlers.known.rule import DATA, SYSTEMIC, Known, Rule, known, looked_into, rule
+from sickbay.handlers.known.rule import DATA, SYSTEMIC, Known, Rule, known, read_rule, rule
 
 _BY_REPLY: Final = "by the broker's reply code"
 
@@ -24,28 +24,28 @@ RULES: Final[tuple[Rule, ...]] = (
     rule("aiosmtplib", "SMTPConnectResponseError", "SERVICE_UNAVAILABLE"),
     rule("aiosmtplib", "SMTPServerDisconnected", "NETWORK_ERROR"),
     rule("aiosmtplib", "SMTPAuthenticationError", "AUTH_FAILED", SYSTEMIC),
-    looked_into("aiosmtplib", "SMTPRecipientsRefused", smtp_recipients, "by the best reply of all recipients"),
-    looked_into("aiosmtplib", "SMTPResponseException", smtp_reply, "by its SMTP reply"),
+    read_rule("aiosmtplib", "SMTPRecipientsRefused", smtp_recipients, "by the best reply of all recipients"),
+    read_rule("aiosmtplib", "SMTPResponseException", smtp_reply, "by its SMTP reply"),
     rule("pika", "ProbableAuthenticationError ProbableAccessDeniedError AuthenticationError", "AUTH_FAILED", SYSTEMIC),
     rule("pika", "ConnectionBlockedTimeout NackError", "SERVICE_UNAVAILABLE"),
-    looked_into("pika", "AMQPConnectionError", _pika_connection, f"{_BY_REPLY}, else `NETWORK_ERROR`"),
-    looked_into("pika", "ChannelClosed", amqp_reply, _BY_REPLY),
+    read_rule("pika", "AMQPConnectionError", _pika_connection, f"{_BY_REPLY}, else `NETWORK_ERROR`"),
+    read_rule("pika", "ChannelClosed", amqp_reply, _BY_REPLY),
     rule("pika", "UnroutableError BodyTooLongError ShortStringTooLong InvalidFieldTypeException UnsupportedAMQPFieldException", "", DATA),
     rule("pika", "AMQPChannelError", "NETWORK_ERROR"),
     rule("aiormq", "ProbableAuthenticationError AuthenticationError ChannelAccessRefused ConnectionNotAllowed", "AUTH_FAILED", SYSTEMIC),
     rule("aiormq", "PublishError", "", DATA),
     rule("aiormq", "DeliveryError", "SERVICE_UNAVAILABLE"),
     rule("aiormq", "ChannelNotFoundEntity ChannelPreconditionFailed", "", DATA),
-    looked_into("aiormq", "AMQPConnectionError ChannelClosed", _pika_connection, f"{_BY_REPLY}, else `NETWORK_ERROR`"),
+    read_rule("aiormq", "AMQPConnectionError ChannelClosed", _pika_connection, f"{_BY_REPLY}, else `NETWORK_ERROR`"),
     rule("aiormq", "ChannelInvalidStateError", "NETWORK_ERROR"),
     rule("kombu", "OperationalError LimitExceeded", "NETWORK_ERROR"),
     rule("kombu", "SerializationError", "VALIDATION_ERROR"),
-    looked_into("amqp", "ConnectionError ChannelError", _pika_connection, f"{_BY_REPLY}, else `NETWORK_ERROR`"),
+    read_rule("amqp", "ConnectionError ChannelError", _pika_connection, f"{_BY_REPLY}, else `NETWORK_ERROR`"),
     rule("amqp", "MessageNacked", "SERVICE_UNAVAILABLE"),
     rule("nats", "NoServersError ConnectionClosedError StaleConnectionError NoRespondersError", "NETWORK_ERROR"),
     rule("nats", "MaxPayloadError BadSubjectError", "VALIDATION_ERROR"),
     rule("paramiko", "AuthenticationException BadHostKeyException", "AUTH_FAILED", SYSTEMIC),
-    looked_into("paramiko", "NoValidConnectionsError", _paramiko_connect, "`CONNECTION_REFUSED`, or by `errno`"),
+    read_rule("paramiko", "NoValidConnectionsError", _paramiko_connect, "`CONNECTION_REFUSED`, or by `errno`"),
     rule("paramiko", "ConfigParseError UnknownKeyType", "", DATA),
     rule("paramiko", "SSHException", "NETWORK_ERROR"),
     rule("asyncssh", "PermissionDenied HostKeyNotVerifiable", "AUTH_FAILED", SYSTEMIC),

@@ -1,7 +1,7 @@
 """The standard library: timeouts and connections, errors of the operating system, and what goes wrong with data.
 
-Errors of programs and data (TypeError, KeyError, ...) say nothing about a dependency and often come of a payload. So they are of kind data:
-they never open a circuit, or every client could open it for all others.
+Errors of programs and data (TypeError, KeyError, ...) say nothing about a dependency and are often caused by a payload. So they are of
+kind data and never open a breaker; otherwise any client could open it for all others.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import Final
 
 from sickbay.domain.raised import attribute, is_a
 from sickbay.handlers.known.readers import ftp_reply, http, os_error, smtp_recipients, smtp_reply
-from sickbay.handlers.known.rule import DATA, SYSTEMIC, TRANSIENT, Known, Rule, known, looked_into, rule
+from sickbay.handlers.known.rule import DATA, SYSTEMIC, TRANSIENT, Known, Rule, known, read_rule, rule
 
 
 def _reason(error: BaseException) -> Known | None:
@@ -25,7 +25,7 @@ RULES: Final[tuple[Rule, ...]] = (
     rule("builtins", "ConnectionRefusedError", "CONNECTION_REFUSED"),
     rule("builtins", "ConnectionError", "NETWORK_ERROR"),
     rule("builtins", "FileNotFoundError FileExistsError IsADirectoryError NotADirectoryError", "", DATA, sure=False),
-    looked_into("builtins", "OSError", os_error, "by `errno`: `ECONNREFUSED`, `EHOSTUNREACH`, `ENOSPC`, `EMFILE`, `ENAMETOOLONG`, ..."),
+    read_rule("builtins", "OSError", os_error, "by `errno`: `ECONNREFUSED`, `EHOSTUNREACH`, `ENOSPC`, `EMFILE`, `ENAMETOOLONG`, ..."),
     rule(
         "builtins",
         "ArithmeticError AssertionError AttributeError BufferError EOFError LookupError MemoryError NameError NotImplementedError "
@@ -40,18 +40,18 @@ RULES: Final[tuple[Rule, ...]] = (
     rule("ssl", "SSLError", "NETWORK_ERROR"),
     rule("concurrent.futures", "BrokenExecutor", "BROKEN_EXECUTOR", SYSTEMIC),
     rule("subprocess", "TimeoutExpired", "API_TIMEOUT"),
-    looked_into("urllib.error", "HTTPError", http("code"), "by its HTTP status"),
+    read_rule("urllib.error", "HTTPError", http("code"), "by its HTTP status"),
     rule("urllib.error", "ContentTooShortError", "NETWORK_ERROR"),
-    looked_into("urllib.error", "URLError", _reason, "by its reason, else `NETWORK_ERROR`"),
+    read_rule("urllib.error", "URLError", _reason, "by its reason, else `NETWORK_ERROR`"),
     rule("http.client", "InvalidURL", "VALIDATION_ERROR"),
     rule("http.client", "RemoteDisconnected IncompleteRead", "NETWORK_ERROR"),
     rule("http.client", "HTTPException", "BAD_RESPONSE", TRANSIENT),
     rule("smtplib", "SMTPConnectError SMTPHeloError", "SERVICE_UNAVAILABLE"),
     rule("smtplib", "SMTPServerDisconnected", "NETWORK_ERROR"),
     rule("smtplib", "SMTPAuthenticationError", "AUTH_FAILED", SYSTEMIC),
-    looked_into("smtplib", "SMTPRecipientsRefused", smtp_recipients, "by the best reply of all recipients"),
-    looked_into("smtplib", "SMTPResponseException", smtp_reply, "by its SMTP reply"),
-    looked_into("ftplib", "error_temp error_perm", ftp_reply, "by its FTP reply"),
+    read_rule("smtplib", "SMTPRecipientsRefused", smtp_recipients, "by the best reply of all recipients"),
+    read_rule("smtplib", "SMTPResponseException", smtp_reply, "by its SMTP reply"),
+    read_rule("ftplib", "error_temp error_perm", ftp_reply, "by its FTP reply"),
     rule("ftplib", "Error", "BAD_RESPONSE", TRANSIENT),
     rule("imaplib", "IMAP4.abort", "NETWORK_ERROR"),
     rule("imaplib", "IMAP4.error", "IMAP_ERROR"),

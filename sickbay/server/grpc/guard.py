@@ -196,7 +196,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
             timers[:] = [loop.call_later(self._limits.write_s, unread)]
 
         def unread() -> None:
-            self._meter.refused(Reason.UNREAD)
+            self._meter.count_refusal(Reason.UNREAD)
             self.cut(endpoint)
             start()  # in case the connection is too new to be found
 

@@ -77,14 +77,14 @@ async def test_a_locked_file_fails_gets_and_keeps_acks_for_later(path, broker):
 
 
 async def test_acks_that_failed_are_tried_again_without_being_asked(path, broker):
-    broker._tries = Backoff(0.01, 0.01)
+    broker._retry_pauses = Backoff(0.01, 0.01)
     await broker.publish(jobs("a"))
     async with broker.consume(Queue.MAIN, 1) as consumer:
         (a,) = await take(consumer, 1)
         failed, stored = asyncio.Event(), asyncio.Event()
-        fail, answer = broker._fail, broker._answer
-        broker._fail = lambda *given: (fail(*given), failed.set())
-        broker._answer = lambda *given: (answer(*given), stored.set())
+        fail, answer = broker._fail_batch, broker._resolve_all
+        broker._fail_batch = lambda *given: (fail(*given), failed.set())
+        broker._resolve_all = lambda *given: (answer(*given), stored.set())
         other = sqlite3.connect(path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         a.ack()
@@ -98,7 +98,7 @@ async def test_acks_that_failed_are_tried_again_without_being_asked(path, broker
 async def test_a_disk_that_stays_full_is_asked_ever_more_seldom(broker, monkeypatch):
     """From 1 s to 10 s; one success, and the pauses begin anew."""
     waits = []
-    monkeypatch.setattr(broker._alarm, "ring_in", waits.append)
+    monkeypatch.setattr(broker._timer, "schedule_in", waits.append)
     with monkeypatch.context() as broken:
 
         def full(*_):
@@ -108,11 +108,11 @@ async def test_a_disk_that_stays_full_is_asked_ever_more_seldom(broker, monkeypa
         for _ in range(6):
             with pytest.raises(Unavailable):
                 await broker.publish(jobs("a"))
-            broker._lanes[Queue.MAIN].inbox.clear()
+            broker._queues[Queue.MAIN].inbox.clear()
     assert [0.8 * s <= wait <= 1.2 * s for wait, s in zip(waits, (1, 2, 4, 8, 10, 10), strict=True)] == [True] * 6
     assert len(set(waits)) == 6, "spread by chance"
     await broker.publish(jobs("b"))
-    assert 0.8 <= broker._tries.next_s() <= 1.2
+    assert 0.8 <= broker._retry_pauses.next_s() <= 1.2
 
 
 async def test_a_transaction_that_fails_at_its_end_is_as_if_it_had_never_been(broker, monkeypatch):
@@ -203,18 +203,18 @@ async def noticed(condition):
 
 
 async def test_a_full_disk_is_told_and_its_end_is_found_without_being_asked(broker, monkeypatch):
-    broker._tries = Backoff(0.01, 0.01)
+    broker._retry_pauses = Backoff(0.01, 0.01)
     await broker.publish(jobs("before"))
     pages = broker._store._connection.execute("PRAGMA page_count").fetchone()[0]
     broker._store._connection.execute(f"PRAGMA max_page_count = {pages}")
-    saw_clock = broker._store.saw_clock
+    store_clock = broker._store.store_clock
 
     def full(now):
-        saw_clock(now)
+        store_clock(now)
         raise sqlite3.OperationalError
 
     with monkeypatch.context() as still:
-        still.setattr(broker._store, "saw_clock", full)
+        still.setattr(broker._store, "store_clock", full)
         with pytest.raises(Unavailable):
             await broker.publish(jobs("x" * 1_000_000))
         assert broker.trouble == "disk full under the queue file"
@@ -240,7 +240,7 @@ async def test_a_disk_that_goes_on_failing_is_tried_with_pauses(broker, monkeypa
         for _ in range(100):
             await asyncio.sleep(0)
         assert (len(synced), broker.trouble) == (1, "no disk")
-        broker._tries = Backoff(0.01, 0.01)
-        broker._alarm.ring_in(0)
+        broker._retry_pauses = Backoff(0.01, 0.01)
+        broker._timer.schedule_in(0)
         await noticed(lambda: len(synced) > 2)
     await noticed(lambda: not broker.trouble)

@@ -27,11 +27,11 @@ async def test_a_clock_set_back_before_the_start_holds_up_no_retry_for_longer_th
     for _ in range(2):
         clock.now -= 3_600_000
         async with SqliteBroker(path, clock) as broker:
-            assert broker._alarm.due == clock.now + 5_000
+            assert broker._timer.due == clock.now + 5_000
     clock.now += 5_000
     async with asyncio.timeout(PATIENCE), SqliteBroker(path, clock) as broker, broker.consume(Queue.MAIN, 10) as consumer:
         assert [delivery.body for delivery in await take(consumer, 1)] == [b"a"]
-        assert broker._alarm.due == clock.now + 4_000
+        assert broker._timer.due == clock.now + 4_000
 
 
 async def test_a_clock_set_back_before_the_first_start_of_this_version_is_survived(path, clock):
@@ -40,7 +40,7 @@ async def test_a_clock_set_back_before_the_first_start_of_this_version_is_surviv
         await broker.publish([Message(TO_RETRY, b"a", 5_000)])
         broker._store._connection.execute("DROP TABLE clock")
     async with SqliteBroker(path, clock) as broker:
-        assert broker._alarm.due == clock.now + 5_000
+        assert broker._timer.due == clock.now + 5_000
 
 
 async def test_thousands_of_due_retries_move_in_several_turns_in_due_order(broker, clock):
@@ -56,7 +56,7 @@ async def test_an_idle_broker_has_no_work_and_no_timer(broker, clock):
     await drain(broker)
     await broker.publish([Message("job.succeeded", b"")])
     assert not broker._has_work(clock())
-    assert not broker._alarm.is_set
+    assert not broker._timer.is_set
 
 
 @pytest.mark.parametrize(
@@ -130,4 +130,4 @@ async def test_cancelled_gets_leave_nothing_behind(broker):
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.001):
                     await consumer.get(1)
-        assert not broker._lanes[Queue.MAIN].claims
+        assert not broker._queues[Queue.MAIN].pending_gets

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sickbay.adapters.sql.fingerprint import fingerprint, normalised
-from sickbay.adapters.sql.merge import fold, leaves_happy_path, told
+from sickbay.adapters.sql.fingerprint import fingerprint, normalise
+from sickbay.adapters.sql.merge import changes_from, fold, leaves_happy_path
 from sickbay.domain.job import Job, JobEvent, JobState
 from sickbay.domain.truth import truth
 from tests.support.ledger_lives import lives
@@ -80,7 +80,7 @@ def test_fold_ends_where_the_life_ended(life, data):
 
 @given(life=lives())
 def test_watchers_are_told_every_state_and_each_run_once(life):
-    news = list(told(None, life + life))
+    news = list(changes_from(None, life + life))
     assert [change.state for _, change in news if change.state is not JobState.RUNNING] == [
         seen.state for seen in life if seen.state is not JobState.RUNNING
     ]
@@ -109,7 +109,7 @@ def test_watchers_are_told_every_state_and_each_run_once(life):
     ],
 )
 def test_the_shape_of_a_message(message, shape):
-    assert normalised(message) == shape
+    assert normalise(message) == shape
 
 
 def test_fingerprints_follow_the_shape():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import initialize, invariant, precondition, rule
 
 from sickbay.breaker import machine as breaker
-from sickbay.breaker.machine import Ask, Effect
+from sickbay.breaker.machine import AdmitRequest, Effect
 from sickbay.domain.breaker import Action, BreakerConfig, Command, Permit, Refusal
 from sickbay.domain.outcome import SUCCESS, Outcome, OutcomeKind
 from tests.support.breaker_model import CAP, CLOSED, FORCED, HALF_OPEN, LONGER_THAN_EVERY_WAIT, OPEN, Model
@@ -204,7 +204,7 @@ class Laws(Model):
         if self.doc.state is FORCED and not self.doc.until:
             return
         later = max(self.now, self.doc.updated_at, self.doc.until) + LONGER_THAN_EVERY_WAIT
-        doc, answer = breaker.admit(self.doc, Ask("later", "t"), self.config, later)
+        doc, answer = breaker.admit(self.doc, AdmitRequest("later", "t"), self.config, later)
         assert isinstance(answer, Permit)
         assert breaker.catch_up(self.doc, self.config, self.now + 3 * CAP).ramp is None
         assert doc.epoch >= self.doc.epoch

@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 
 from sickbay.adapters.redis import script
 from sickbay.breaker import machine as breaker
-from sickbay.breaker.machine import Ask, Effect
+from sickbay.breaker.machine import AdmitRequest, Effect
 from sickbay.domain.breaker import Action, BreakerConfig, BreakerKey, Command, Permit, Refusal
 from sickbay.domain.outcome import SUCCESS, Outcome, OutcomeKind
 from tests.support import breaker_model
@@ -28,11 +28,11 @@ LAWS = settings(
 )
 MUTANTS = {
     "wrong token accepted": ("permit.epoch ~= doc.epoch or permit.token ~= doc.probeToken", "permit.epoch ~= doc.epoch"),
-    "probeAt ignored": ("doc.state == 'OPEN' and now >= free_at()", "doc.state == 'OPEN'"),
+    "probeAt ignored": ("doc.state == 'OPEN' and now >= next_probe_at()", "doc.state == 'OPEN'"),
     "stale epoch counted": ("permit.epoch ~= doc.epoch or permit.token", "permit.token"),
     "lease expiry removed": ("now >= doc.probeUntil", "false"),
     "probe beside another after a hold": ("math.max(doc.probeAt, doc.probeUntil)", "doc.probeAt"),
-    "probe forgotten by the end of a hold": ("under_way(outage_fields({probeAt = since}))", "opening({probeAt = since})"),
+    "probe forgotten by the end of a hold": ("probe_fields(outage_fields({probeAt = since}))", "outage_fields({probeAt = since})"),
     "long run not renewed": ("math.max(config.probe_max_ms, run_ms + 2 * config.probe_lease_ms)", "config.probe_max_ms"),
     "watermark ignored": ("failed.seq > watermark", "false"),
     "distinct jobs ignored": ("distinct >= math.min(config.distinct_jobs, config.failure_threshold) and", ""),
@@ -77,7 +77,7 @@ def check_texts(twin, said):
         outcome = Outcome(OutcomeKind.UNKNOWN, said["code"], said["message"])
         doc, _ = twin.settle(doc, breaker.normal_permit(doc, f"{said['job']}{number}"), outcome, config, now)
     now = doc.probe_at
-    doc, answer = twin.admit(doc, Ask(said["job"], "token", said["worker"]), config, now)
+    doc, answer = twin.admit(doc, AdmitRequest(said["job"], "token", said["worker"]), config, now)
     assert isinstance(answer, Permit)
     twin.command(doc, Command(Action.FORCE_OPEN, 5, said["by"], said["why"]), config, now)
     twin.settle(doc, answer, Outcome(OutcomeKind.SYSTEMIC, "API_TIMEOUT", said["message"]), config, now)
@@ -96,8 +96,8 @@ def check_a_life(twin):
         doc, effect = twin.settle(doc, breaker.normal_permit(doc, "poison" if number < 3 else "job"), down, config, now)
     assert effect is Effect.TRIPPED
     for _ in range(12):
-        twin.admit(doc, Ask("early", "t"), config, doc.probe_at - 1)
-        doc, permit = twin.admit(doc, Ask("probe", "token"), config, doc.probe_at)
+        twin.admit(doc, AdmitRequest("early", "t"), config, doc.probe_at - 1)
+        doc, permit = twin.admit(doc, AdmitRequest("probe", "token"), config, doc.probe_at)
         now = doc.probe_until
         twin.catch_up(doc, config, now, jitter=999)
         assert isinstance(permit, Permit)
@@ -107,13 +107,13 @@ def check_a_life(twin):
         doc, _ = twin.settle(doc, permit, down, config, now, jitter=777)
     assert doc.cooldown_ms == config.max_cooldown_ms
     doc = twin.catch_up(doc, config, now - 3_600_000)
-    doc, permit = twin.admit(doc, Ask("probe", "token"), config, doc.probe_at)
+    doc, permit = twin.admit(doc, AdmitRequest("probe", "token"), config, doc.probe_at)
     assert isinstance(permit, Permit)
     doc, _ = twin.settle(doc, permit, SUCCESS, config, doc.updated_at)
     check_a_hold_beside_the_probe(twin, config)
     check_a_rate_limit(twin, config)
     for number in range(8):
-        doc, permit = twin.admit(doc, Ask(f"job-{number}", "t"), config, doc.updated_at)
+        doc, permit = twin.admit(doc, AdmitRequest(f"job-{number}", "t"), config, doc.updated_at)
         assert isinstance(permit, Permit)
         doc, _ = twin.settle(doc, permit, SUCCESS, config, doc.updated_at)
     assert doc.ramp is None
@@ -124,7 +124,7 @@ def check_a_rate_limit(twin, config):
     limited, watched = Outcome(OutcomeKind.TRANSIENT, "RATE_LIMITED", "slow down", 10_000), breaker.new_document(BreakerKey("sms"), START)
     doc, effect = twin.settle(watched, breaker.normal_permit(watched, "job"), limited, config, START)
     assert effect is Effect.TRIPPED
-    doc, probe = twin.admit(doc, Ask("probe", "token"), config, doc.probe_at)
+    doc, probe = twin.admit(doc, AdmitRequest("probe", "token"), config, doc.probe_at)
     assert isinstance(probe, Permit)
     assert twin.settle(doc, probe, limited, config, doc.updated_at, jitter=500)[1] is Effect.REOPENED
     watched = twin.command(watched, Command(Action.METRICS_ONLY), config, START)
@@ -135,12 +135,12 @@ def check_a_hold_beside_the_probe(twin, config):
     """A slow probe, a hold of a second beside it, and its end."""
     doc = twin.command(breaker.new_document(BreakerKey("sms"), START), Command(Action.FORCE_OPEN), config, START)
     doc = twin.command(doc, Command(Action.AUTO), config, START)
-    doc, probe = twin.admit(doc, Ask("slow", "token", longest_ms=300_000), config, START)
+    doc, probe = twin.admit(doc, AdmitRequest("slow", "token", longest_ms=300_000), config, START)
     assert isinstance(probe, Permit)
     doc = twin.command(doc, Command(Action.FORCE_OPEN, 1_000), config, START)
     for now in (START + 1_000, START + 14_000, START + 28_000):
         doc = twin.catch_up(doc, config, now)
-        assert isinstance(twin.admit(doc, Ask("other", "second"), config, now)[1], Refusal)
+        assert isinstance(twin.admit(doc, AdmitRequest("other", "second"), config, now)[1], Refusal)
         doc, renewed = twin.renew(doc, probe, config, now)
         assert renewed
     for now in range(START + 42_000, START + 329_000, 14_000):
@@ -149,7 +149,7 @@ def check_a_hold_beside_the_probe(twin, config):
     twin.catch_up(doc, config, doc.probe_until)
     doc, effect = twin.settle(doc, probe, SUCCESS, config, START + 320_000)
     assert (effect, doc.probe_token) == (Effect.STALE, "")
-    assert isinstance(twin.admit(doc, Ask("next", "third"), config, START + 320_000)[1], Permit)
+    assert isinstance(twin.admit(doc, AdmitRequest("next", "third"), config, START + 320_000)[1], Permit)
 
 
 def test_the_script_and_the_machine_agree_on_an_ordinary_life():
@@ -169,8 +169,8 @@ def test_more_codes_than_a_run_can_hold_are_counted_as_other():
 def test_a_circuit_is_born_alike():
     """A type nobody knew: the same document as `new_document`, then the first failure of its first job."""
     redis, config, key = client(), BreakerConfig(), BreakerKey("email", "acme")
-    words = script.admission(Ask("job", "token", "worker"))
-    begin = script.request("admit", key, config, "events", now=START, jitter=0)
+    words = script.admit_args(AdmitRequest("job", "token", "worker"))
+    begin = script.common_args("admit", key, config, "events", now=START, jitter=0)
     _, total, text, answer, _ = redis.eval(OURS, 1, "breaker:acme/email", *begin, *words)
     assert (total, text.decode(), answer) == (0, breaker.to_json(breaker.new_document(key, START)), b"normal")
 
@@ -182,7 +182,7 @@ def test_a_circuit_is_born_alike():
 def test_what_is_no_document_begins_anew(junk):
     redis = client()
     redis.set("breaker:email", junk)
-    begin = script.request("admit", BreakerKey("email"), BreakerConfig(), "events", now=START, jitter=0)
+    begin = script.common_args("admit", BreakerKey("email"), BreakerConfig(), "events", now=START, jitter=0)
     _, _, text, answer, _ = redis.eval(OURS, 1, "breaker:email", *begin, "job", "token", "worker")
     assert answer == b"normal"
     assert redis.get("breaker:email") == text == breaker.to_json(breaker.new_document(BreakerKey("email"), START)).encode()
@@ -192,7 +192,7 @@ def test_a_document_edited_by_hand_is_read_if_it_can_be():
     circuit, redis = Circuit().open(), client()
     pretty = re.sub(r'([,:])"', r'\1  "', breaker.to_json(circuit.doc)).replace("{", '{"hint":"a\\u0001b",')
     redis.set("breaker:email", pretty)
-    begin = script.request("admit", BreakerKey("email"), BreakerConfig(), "events", now=START, jitter=0)
+    begin = script.common_args("admit", BreakerKey("email"), BreakerConfig(), "events", now=START, jitter=0)
     _, _, text, answer, _ = redis.eval(OURS, 1, "breaker:email", *begin, "job", "token", "worker")
     assert (text.decode(), answer) == (breaker.to_json(circuit.doc), b"refused")
 

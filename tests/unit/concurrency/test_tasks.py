@@ -147,7 +147,7 @@ CHANGING = {
     BreakerApi: ["ResetBreaker", "ForceOpenBreaker", "DisableBreaker", "SetBreakerMetricsOnly", "SetBreakerAuto"],
     RabbitBroker: ["publish"],
     RedisStore: ["ask"],
-    RedisDuplicateGuard: ["enter", "crashes", "leave"],
+    RedisDuplicateGuard: ["check", "crashes", "clear_crashes"],
     RemoteHolds: ["ask"],
 }
 

@@ -45,7 +45,7 @@ async def names(backends, count):
     return sorted(one.job_id for one in await take(backends, Queue.QUARANTINE, count)) if count else []
 
 
-@pytest.mark.parametrize("method", ["live", "apply"])
+@pytest.mark.parametrize("method", ["check_copies", "apply"])
 async def test_a_fault_of_one_copy_holds_up_no_other(method, caplog):
     """Ghosts behind it are taken, unknown ones are told, and it stays as it is."""
     async with open_backends() as backends:
@@ -55,7 +55,7 @@ async def test_a_fault_of_one_copy_holds_up_no_other(method, caplog):
         for n in (0, 5):
             await backends.quarantine.discard(f"p{n}", "", "me")
         swept = await a_sweep(backends, Touchy(backends.writer, method, "touchy")).run_round(whole=True)
-        assert (swept.ghosts, swept.kept, swept.told, swept.left) == (2, 5, 1, 1)
+        assert (swept.ghosts, swept.kept, swept.adopted, swept.skipped) == (2, 5, 1, 1)
         assert caplog.text.count("cannot be reconciled") == 1
         assert "RuntimeError: a fault" in caplog.text
         assert await names(backends, 6) == ["p1", "p2", "p3", "p4", "touchy", "unknown"]
@@ -70,7 +70,7 @@ async def test_one_that_cannot_even_be_read_or_moved_holds_up_no_other():
         for _ in range(2):
             swept = await a_sweep(backends, broker=broker).run_round(whole=True)
             backends.clock.now += 1
-        assert (swept.kept, swept.left, swept.ghosts) == (1, 1, 0)
+        assert (swept.kept, swept.skipped, swept.ghosts) == (1, 1, 0)
         assert await names(backends, 2) == ["a", "touchy"]
 
 
@@ -79,19 +79,19 @@ async def test_it_is_left_alone_for_a_while_and_forgotten_once_it_is_well():
     clock = ManualClock()
     async with open_backends() as backends:
         await set_aside(backends, parked("touchy"), parked("a"))
-        writer = Touchy(backends.writer, "live", "touchy")
+        writer = Touchy(backends.writer, "check_copies", "touchy")
         sweep = a_sweep(backends, writer, seconds=clock)
         asked = []
         for passed in (0, FIRST_PAUSE_S - 1, 1, 2 * FIRST_PAUSE_S - 1, 1):
             clock.now += passed
             swept = await sweep.run_round(whole=True)
-            assert (swept.kept, swept.left) == (1, 1)
+            assert (swept.kept, swept.skipped) == (1, 1)
             backends.clock.now += 1
             asked.append(len(writer.asked))
             writer.asked.clear()
         assert asked == [3, 1, 3, 1, 3]
         clock.now += 10 * FIRST_PAUSE_S
-        writer.live = backends.writer.live
+        writer.check_copies = backends.writer.check_copies
         assert (await sweep.run_round(whole=True)).kept == 2
         assert len(sweep._copies._failing) == 0
 
@@ -110,8 +110,8 @@ async def test_a_fault_of_everything_is_not_taken_for_that_of_copies():
         await set_aside(backends, *(parked(f"p{n}") for n in range(4)))
         await backends.quarantine.discard("p1", "", "me")
         with pytest.raises(RuntimeError):
-            await a_sweep(backends, Touchy(backends.writer, "live", "p")).run_round()
-        away = Touchy(backends.writer, "live", "p", error=Unavailable)
+            await a_sweep(backends, Touchy(backends.writer, "check_copies", "p")).run_round()
+        away = Touchy(backends.writer, "check_copies", "p", error=Unavailable)
         with pytest.raises(Unavailable):
             await a_sweep(backends, away).run_round()
         assert away.asked == [4]
@@ -126,7 +126,7 @@ async def test_a_batch_full_of_them_is_passed_at_the_next_round(monkeypatch):
     async with open_backends() as backends:
         await set_aside(backends, *(parked(f"touchy{n}") for n in range(2)), parked("a"), parked("b"))
         await backends.quarantine.discard("b", "", "me")
-        sweep = a_sweep(backends, Touchy(backends.writer, "live", "touchy"))
+        sweep = a_sweep(backends, Touchy(backends.writer, "check_copies", "touchy"))
         with pytest.raises(RuntimeError):
             await sweep.run_round()
         backends.clock.now += 1
@@ -149,7 +149,7 @@ def test_whichever_copies_make_trouble_no_last_copy_is_destroyed_and_every_ghost
                 await backends.broker.publish([Message(TO_QUARANTINE, encode_event(event))] * (1 + (kind == "twice")))
                 if kind == "ghost":
                     await backends.quarantine.discard(event.job.job_id, "", "me")
-            sweep = a_sweep(backends, Touchy(backends.writer, "live", "touchy"))
+            sweep = a_sweep(backends, Touchy(backends.writer, "check_copies", "touchy"))
             for _ in range(len(kinds) + 2):
                 backends.clock.now += 1
                 try:

@@ -25,7 +25,7 @@ async def test_a_release_cut_before_the_ledger_knew_is_finished_and_marked():
     async with open_backends() as backends:
         await set_aside(backends, parked("a"))
         claims = await backends.quarantine.lease_parked(EMAIL, 10)
-        backends.quarantine.fail("released")
+        backends.quarantine.fail("mark_released")
         with pytest.raises(Unavailable):
             await Releaser(backends.broker, backends.quarantine).release(claims)
         assert await backends.quarantine.lease_expired() == []

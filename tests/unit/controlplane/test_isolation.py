@@ -148,7 +148,7 @@ async def test_marks_of_strangers_do_not_keep_the_sweep_from_going_round():
             body = encode_event(parked(f"m{len(mark)}"))
             await backends.broker.publish([Message(TO_QUARANTINE, body, headers={"swept": mark})])
         swept = await QuarantineReconciler(backends.broker, backends.writer, backends.clock).run_round(whole=True)
-        assert (swept.ghosts, swept.kept, swept.around) == (1, 5, False)
+        assert (swept.ghosts, swept.kept, swept.wrapped) == (1, 5, False)
 
 
 async def test_the_sweep_keeps_a_copy_that_the_ledger_refuses_as_what_stands_for_it():

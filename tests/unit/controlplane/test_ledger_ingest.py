@@ -72,7 +72,7 @@ async def test_what_is_no_event_is_kept_in_quarantine(body, reason):
         await backends.broker.publish([Message("job.quarantined.broker", body)])
         async with keeping(backends) as heard:
             (event,) = await heard.get()
-        case = await backends.quarantine.case(event.job.job_id)
+        case = await backends.quarantine.get_quarantined(event.job.job_id)
         assert (case.record.state, case.record.reason) == (JobState.QUARANTINED, reason)
 
 

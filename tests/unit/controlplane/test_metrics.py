@@ -92,7 +92,7 @@ async def test_the_ledgers_batches_and_the_reconcilers_rounds_are_counted(told):
     event = parked("a")
     ingest.ingested([event], 0.1, Unavailable("away"))
     ingest.ingested([event, event], 0.2, None)
-    reconcile.reconciled(ReconcileResult(1, ghosts=3, kept=2, told=1))
+    reconcile.reconciled(ReconcileResult(1, ghosts=3, kept=2, adopted=1))
     assert await numbers(told, "sickbay_keeper_lag_seconds") == {(): (clock() - 5) / 1000}
     assert (await numbers(told, "sickbay_ledger_events_total"))["PARKED",] == 2
     assert await numbers(told, "sickbay_ledger_apply_seconds_count") == {(): 1}

@@ -40,8 +40,8 @@ async def test_the_sweep_rebuilds_a_lost_ledger_from_the_copies():
         tired = replace(event, job=event.job.failed(Failure(1, 0, 0, "API_TIMEOUT", "slow")))
         await backends.broker.publish([Message("job.quarantined.parked", encode_event(tired)), Message(TO_QUARANTINE, b"\xff?")])
         swept = await QuarantineReconciler(backends.broker, backends.writer, backends.clock).run_round()
-        assert (swept.told, swept.kept) == (2, 2)
-        case = await backends.quarantine.case("a")
+        assert (swept.adopted, swept.kept) == (2, 2)
+        case = await backends.quarantine.get_quarantined("a")
         assert (case.record.job.payload_json, case.record.job.failures[-1].code) == (b'{"n": 1}', "API_TIMEOUT")
 
 
@@ -87,7 +87,7 @@ async def test_two_sweeps_at_once_destroy_no_last_copy(monkeypatch):
                 await theirs.run_round(whole=True)
 
         monkeypatch.setattr(ours._copies, "_move_to_tail", keep_and_be_overtaken)
-        assert (await ours.run_round(whole=True)).around
+        assert (await ours.run_round(whole=True)).wrapped
         while await backends.broker.depth(Queue.QUARANTINE) > 3:
             await theirs.run_round()
         left = [one.job_id for one in await take(backends, Queue.QUARANTINE, 3)]

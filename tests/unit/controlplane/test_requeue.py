@@ -81,7 +81,7 @@ async def test_what_may_wait_in_a_queue_is_left_alone_unless_asked_for(key):
 
 async def test_what_a_worker_runs_is_left_alone():
     async with open_ward(queued("a"), queued("b")) as (backends, ward):
-        backends.duplicate_guard.working(lambda _: False, takes_jobs=True)
+        backends.duplicate_guard.register_worker(lambda _: False, takes_jobs=True)
         assert await backends.duplicate_guard.begin(queued("a").job)
         assert await verdicts(backends, ward) == {"a": Verdict.MAY_RUN, "b": Verdict.REQUEUED}
 
@@ -140,9 +140,9 @@ async def test_what_was_heard_of_in_between_is_left_alone():
             def __getattr__(self, name):
                 return getattr(backends.lost, name)
 
-            async def claim_unheard(self, records, actor):
+            async def lease_lost(self, records, actor):
                 await backends.writer.apply([bare(running("a"))])
-                return await backends.lost.claim_unheard(records, actor)
+                return await backends.lost.lease_lost(records, actor)
 
         ward._lost = Racing()
         assert await verdicts(backends, ward) == {"a": Verdict.CHANGED}

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sickbay.domain.backend_status import BackendStatus
-from sickbay.domain.health import LONGEST_STEP_S, QUIET_S, Check, Finding, Health, Mark, Status, Streak, checks_of
+from sickbay.domain.health import FAILURE_TTL_S, LONGEST_STEP_S, Check, Finding, Health, Mark, Status, Streak, checks_of
 
 GRACE = 10.0
 
@@ -170,22 +170,22 @@ def test_laws_of_the_grace(story: list[tuple[bool, int]]):
 
 def test_one_failed_call_is_no_trouble_a_second_is_and_a_good_one_ends_it():
     streak = Streak(lambda: 5.0)
-    streak.failed("full")
+    streak.fail("full")
     assert not streak.trouble
-    streak.failed("full")
+    streak.fail("full")
     assert streak.trouble == "full"
-    streak.worked()
+    streak.succeed()
     assert not streak.trouble
 
 
 def test_what_failed_long_ago_and_was_not_tried_again_is_forgotten():
     time = [0.0]
     streak = Streak(lambda: time[0])
-    streak.failed("full")
-    streak.failed("full")
-    time[0] = QUIET_S - 1
+    streak.fail("full")
+    streak.fail("full")
+    time[0] = FAILURE_TTL_S - 1
     assert streak.trouble
-    time[0] = QUIET_S
+    time[0] = FAILURE_TTL_S
     assert not streak.trouble
 
 

@@ -143,14 +143,14 @@ def test_what_cannot_be_reached_counts(connect):
     """Nobody listens there."""
     outcome = outcome_of_call(connect, closed_port())
     assert outcome.code in {"CONNECTION_REFUSED", "NETWORK_ERROR"}
-    assert outcome.kind.counts
+    assert outcome.kind.is_breaker_failure
 
 
 def test_a_server_that_speaks_no_ssh_counts():
     """A proxy answered."""
     with served(lines("HTTP/1.1 400 no", {})) as port, pytest.raises(paramiko.SSHException) as caught:
         paramiko.SSHClient().connect("127.0.0.1", port, banner_timeout=0.5, timeout=0.5)
-    assert classify(caught.value, PLAIN).kind.counts
+    assert classify(caught.value, PLAIN).kind.is_breaker_failure
 
 
 def test_what_cannot_be_decoded_or_is_not_valid_is_data():

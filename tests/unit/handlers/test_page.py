@@ -28,7 +28,7 @@ def test_what_a_payload_or_a_mistake_brings_about_never_counts(error):
     """Under its own name, as before."""
     outcome = classify(error, PLAIN)
     assert outcome.kind is OutcomeKind.DATA
-    assert not outcome.kind.counts
+    assert not outcome.kind.is_breaker_failure
 
 
 def test_it_keeps_its_name():

@@ -9,12 +9,12 @@ from jobapi import cancel
 from jobapi.cancel import Canceller
 from sickbay.domain.errors import FailedPrecondition, Unavailable
 from sickbay.domain.job import Job, JobRecord, JobState
-from sickbay.domain.queries import Heard
+from sickbay.domain.queries import HoldAnswer
 from sickbay.messages.codec import decode_events
 
 JOB = Job("j", "email")
-BEGUN = Heard(frozenset("j"), 1)
-NONE = Heard(frozenset(), 1)
+BEGUN = HoldAnswer(frozenset("j"), 1)
+NONE = HoldAnswer(frozenset(), 1)
 
 
 class World:

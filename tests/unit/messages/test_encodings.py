@@ -9,7 +9,7 @@ import pytest
 
 from controlplane.ledger_ingest import LedgerIngester
 from controlplane.reconcile import QuarantineReconciler
-from sickbay.domain.encodings import explained
+from sickbay.domain.encodings import explain
 from sickbay.domain.job import JobEvent
 from sickbay.messages.codec import Undecodable, decode_job
 from sickbay.ports import TO_QUARANTINE, Message
@@ -33,19 +33,19 @@ def test_a_packed_body_is_known_by_its_first_bytes(name):
     with pytest.raises(Undecodable) as caught:
         decode_job(PACKED[name], "m", 0)
     for encoding in ("", "UTF-8", "binary"):
-        told = explained(str(caught.value), PACKED[name], encoding)
+        told = explain(str(caught.value), PACKED[name], encoding)
         assert told.startswith(str(caught.value))
         assert f"its body looks like {name}, " in told
 
 
 def test_what_the_publisher_says_is_told():
-    assert "its content encoding is 'br', and only plain JSON in UTF-8 is supported" in explained("why", b"\x0b\x02", "br")
-    assert len(explained("why", b"", "x" * 255)) < 200
+    assert "its content encoding is 'br', and only plain JSON in UTF-8 is supported" in explain("why", b"\x0b\x02", "br")
+    assert len(explain("why", b"", "x" * 255)) < 200
 
 
 @pytest.mark.parametrize("encoding", ["", "utf-8", "identity"])
 def test_of_a_plain_body_nothing_is_added(encoding):
-    assert explained("why", b"{", encoding) == "why"
+    assert explain("why", b"{", encoding) == "why"
 
 
 async def test_a_worker_says_it():
@@ -64,5 +64,5 @@ async def test_the_control_plane_says_it():
         await backends.broker.publish([Message(TO_QUARANTINE, PACKED["zlib"])])
         sweep = QuarantineReconciler(backends.broker, backends.writer, backends.clock)
         await sweep.run_round(whole=True)
-        events += await backends.writer.set_aside("", 10, 2**50)
+        events += await backends.writer.list_set_aside("", 10, 2**50)
         assert ["gzip" in events[0].job.failures[-1].message, "zlib" in events[1].job.failures[-1].message] == [True, True]

@@ -39,9 +39,9 @@ async def test_flush_returns_after_the_acks():
 async def test_a_begin_is_told_only_while_its_run_lasts():
     broker = StubBroker([])
     async with EventOutbox(broker, linger_s=60) as stream:
-        stream.started(event("short", JobState.RUNNING))
-        stream.started(event("parked", JobState.RUNNING))
-        stream.started(event("long", JobState.RUNNING))
+        stream.report_start(event("short", JobState.RUNNING))
+        stream.report_start(event("parked", JobState.RUNNING))
+        stream.report_start(event("long", JobState.RUNNING))
         stream.add(event("short"))
         stream.forget("parked")
         await stream.flush()
@@ -102,11 +102,11 @@ async def test_only_the_end_of_a_run_is_untold():
     async with EventOutbox(broker, linger_s=60) as stream:
         stream.add(event("ran", JobState.RETRYING))
         stream.add(JobEvent(job("dropped"), JobState.SUCCEEDED, 5, run="r", duplicate=True))
-        assert stream.is_untold("ran")
-        assert not stream.is_untold("dropped")
+        assert stream.is_unreported("ran")
+        assert not stream.is_unreported("dropped")
         await stream.flush()
-        assert not stream.is_untold("ran")
-        assert not stream.is_untold("dropped")
+        assert not stream.is_unreported("ran")
+        assert not stream.is_unreported("dropped")
 
 
 async def test_a_success_is_remembered_until_the_ledger_has_long_read_it(monkeypatch):
@@ -120,11 +120,11 @@ async def test_a_success_is_remembered_until_the_ledger_has_long_read_it(monkeyp
         stream.add(event("late"))
         await stream.flush()
         now += REMEMBERED_S - 2
-        assert stream.is_untold("early")
-        assert stream.is_untold("late")
+        assert stream.is_unreported("early")
+        assert stream.is_unreported("late")
         now += REMEMBERED_S + 3
-        assert not stream.is_untold("early")
-        assert not stream.is_untold("late")
+        assert not stream.is_unreported("early")
+        assert not stream.is_unreported("late")
 
 
 async def test_what_is_remembered_of_successes_is_bounded(monkeypatch):
@@ -134,6 +134,6 @@ async def test_what_is_remembered_of_successes_is_bounded(monkeypatch):
         for number in range(40):
             stream.add(event(f"j{number}"))
             await stream.flush()
-        remembered = [number for number in range(40) if stream.is_untold(f"j{number}")]
+        remembered = [number for number in range(40) if stream.is_unreported(f"j{number}")]
     assert remembered == list(range(remembered[0], 40))
     assert 10 <= len(remembered) <= 20

@@ -1,12 +1,12 @@
--- The operations of the machine: `sickbay/breaker/machine.py`, line by line. Each gives its reply and moves `doc`.
+-- The operations of the machine: `sickbay/breaker/machine.py`, line by line. Each returns its reply and changes `doc`.
 
 local function admit(ask)
   if admits_all() then return 'normal', '' end
   advance_clock()
   if admits_all() then return 'normal', '' end
   if doc.ramp then
-    if ramp_grants() then return 'ramp', '' end
-  elseif doc.state == 'OPEN' and now >= free_at() then
+    if take_ramp_permit() then return 'ramp', '' end
+  elseif doc.state == 'OPEN' and now >= next_probe_at() then
     grant_probe(ask.token, ask.worker, ask.job)
     return 'probe', int(doc.probeUntil - now)
   end
@@ -18,50 +18,50 @@ local function is_stale(permit)
   return doc.state == 'OPEN' or doc.state == 'FORCED_OPEN'
 end
 
-local function outlasts_a_hold(permit)
+local function is_probe_under_hold(permit)
   return doc.state ~= 'HALF_OPEN' and permit.token ~= '' and permit.token == doc.probeToken
 end
 
-local function judged(outcome)
+local function settle_probe(outcome)
   if outcome.kind == 'success' then
-    closed()
+    close()
     return 'closed'
   elseif outcome.counts then
-    reopened(outcome, outcome.code)
+    reopen(outcome, outcome.code)
     return 'reopened'
   end
-  probe_inconclusive()
+  retry_probe()
   return 'inconclusive'
 end
 
-local function succeeded(watermark)
-  local run = above(doc.run, watermark)
+local function record_success(watermark)
+  local run = after_watermark(doc.run, watermark)
   if #run == #doc.run and not doc.ramp then return 'nothing' end
   doc.run = run
-  if doc.ramp then ramp_succeeded() end
+  if doc.ramp then advance_ramp() end
   with_changes()
   return 'reset'
 end
 
-local function failed(permit, outcome)
-  local watching = doc.state == 'METRICS_ONLY'
-  if watching and now < doc.probeAt then return 'nothing' end
-  local recent = within(doc.run, config.failure_window_ms)
-  local code, seq = folded(recent, outcome.code), doc.seq + 1
-  local run = added(recent, code, config.failure_threshold, seq, permit.job)
+local function record_failure(permit, outcome)
+  local metrics_only = doc.state == 'METRICS_ONLY'
+  if metrics_only and now < doc.probeAt then return 'nothing' end
+  local recent = within_window(doc.run, config.failure_window_ms)
+  local code, seq = fold_code(recent, outcome.code), doc.seq + 1
+  local run = add_failure(recent, code, config.failure_threshold, seq, permit.job)
   doc.seq = seq
   if doc.ramp then doc.ramp.failures = doc.ramp.failures + 1 end
   local ramp_failed = doc.ramp and doc.ramp.failures >= RAMP_FAILURES
-  if not ramp_failed and not is_complete(run, code, config) and not is_rate_limit(outcome) then
+  if not ramp_failed and not should_trip(run, code, config) and not is_rate_limit(outcome) then
     doc.run = run
     with_changes()
     return 'counted'
-  elseif watching then
+  elseif metrics_only then
     doc.run, doc.wouldTrip, doc.probeAt = {}, doc.wouldTrip + 1, now + next_wait(outcome)
     with_changes()
     return 'would-trip'
   end
-  tripped(outcome, code, count(run, code))
+  trip(outcome, code, count(run, code))
   return 'tripped'
 end
 
@@ -69,20 +69,20 @@ local function settle(permit, outcome, watermark)
   if is_quiet() and outcome.kind == 'success' and permit.epoch == doc.epoch then return 'nothing' end
   advance_clock()
   if is_stale(permit) then
-    if outlasts_a_hold(permit) then no_probe() end
+    if is_probe_under_hold(permit) then clear_probe() end
     return 'stale'
   end
-  if doc.state == 'HALF_OPEN' then return judged(outcome) end
-  if outcome.kind == 'success' then return succeeded(watermark or doc.seq) end
-  if outcome.counts and doc.state ~= 'DISABLED' then return failed(permit, outcome) end
+  if doc.state == 'HALF_OPEN' then return settle_probe(outcome) end
+  if outcome.kind == 'success' then return record_success(watermark or doc.seq) end
+  if outcome.counts and doc.state ~= 'DISABLED' then return record_failure(permit, outcome) end
   return 'nothing'
 end
 
 local function renew(permit)
   advance_clock()
   local is_mine = doc.state == 'HALF_OPEN' and not is_stale(permit)
-  if not is_mine and not outlasts_a_hold(permit) then return 'lost' end
-  local ends = math.min(now + config.probe_lease_ms, doc.probeSince + longest(permit.longest_ms))
+  if not is_mine and not is_probe_under_hold(permit) then return 'lost' end
+  local ends = math.min(now + config.probe_lease_ms, doc.probeSince + max_probe_ms(permit.longest_ms))
   if ends > doc.probeUntil then
     doc.probeUntil = ends
     with_changes()
@@ -90,9 +90,9 @@ local function renew(permit)
   return 'renewed'
 end
 
-local function automatic()
+local function return_to_auto()
   if doc.state == 'FORCED_OPEN' then
-    probe_due(now)
+    end_hold(now)
   elseif doc.state == 'DISABLED' or doc.state == 'METRICS_ONLY' then
     enter_state('CLOSED', {})
   end
@@ -103,9 +103,9 @@ local function command(order)
   if order.action == 'reset' then
     enter_state('CLOSED', {})
   elseif order.action == 'auto' then
-    automatic()
+    return_to_auto()
   elseif order.action == 'force-open' then
-    enter_state('FORCED_OPEN', under_way({
+    enter_state('FORCED_OPEN', probe_fields({
       openedAt = doc.openedAt ~= 0 and doc.openedAt or now, ['until'] = order.duration_ms and now + order.duration_ms or 0,
       trips = doc.trips, cooldownMs = doc.cooldownMs, by = order.by, why = order.why,
     }))

@@ -1,7 +1,7 @@
--- The document of one circuit and its flat JSON form: `sickbay/breaker/document.py`, line by line, with JSON's names for the fields.
+-- The document of one breaker and its flat JSON form: `sickbay/breaker/document.py`, line by line, with JSON's names for the fields.
 -- The JSON is written by hand: cjson would print 1.7e+12 for a time and choose its own order of keys.
 
--- Sorted, as Python sorts them; true for the fields that are written even when they say nothing.
+-- Sorted, as Python sorts them; true for the fields that are written even when empty.
 local FIELDS = {
   {'by'}, {'cooldownMs'}, {'epoch', true}, {'expiries'}, {'inconclusive'}, {'jobType', true}, {'openedAt'}, {'probeAt'}, {'probeJob'},
   {'probeSince'}, {'probeToken'}, {'probeUntil'}, {'probeWorker'}, {'ramp'}, {'reasonCode'}, {'reasonCount'}, {'reasonMessage'},
@@ -20,7 +20,7 @@ local STATES = {CLOSED = true, OPEN = true, HALF_OPEN = true, FORCED_OPEN = true
 local VERSION = 1
 local FIRST_EPOCH = 1
 
--- The machine works on these; `changed` tells whether there is anything to store.
+-- The machine works on these; `changed`: there is something to store.
 local doc
 local changed = false
 local now
@@ -42,7 +42,7 @@ local function packed_ramp(ramp)
   return table.concat({int(ramp.permits), int(ramp.successes), int(ramp.failures), int(ramp.grantedAt)}, ' ')
 end
 
--- A control character can only come from a document that somebody wrote by hand.
+-- Only a document written by hand can have a control character.
 local function quoted(text)
   text = string.gsub(text, '%c', ' ')
   text = string.gsub(text, '[\\"]', '\\%0')
@@ -80,7 +80,7 @@ local function unpacked_ramp(text)
   return {permits = tonumber(permits), successes = tonumber(successes), failures = tonumber(failures), grantedAt = tonumber(granted)}
 end
 
--- Nil for what is no document of this version: somebody else wrote it, and the circuit begins anew.
+-- Nil if it is not a document of this version: another program wrote it, and the breaker starts over.
 local function from_json(text)
   local readable, found = pcall(cjson.decode, text)
   if not readable or type(found) ~= 'table' or found.v ~= VERSION or type(found.jobType) ~= 'string' or not STATES[found.state] then
@@ -133,7 +133,7 @@ local function with_changes()
   changed = true
 end
 
--- Only the named fields outlive the change of regime, and `seq`.
+-- Only `seq` and the named fields are kept.
 local function enter_state(state, fields)
   local fresh = blank(doc.jobType, doc.tenant, state)
   fresh.epoch, fresh.rev, fresh.seq = math.max(doc.epoch + 1, now), math.max(doc.rev + 1, now), doc.seq

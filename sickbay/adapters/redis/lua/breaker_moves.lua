@@ -1,4 +1,4 @@
--- The moves from one state to another: `sickbay/breaker/transitions.py`, line by line.
+-- The transitions between states: `sickbay/breaker/transitions.py`, line by line.
 
 local INCONCLUSIVE_WAIT_MS = 1000
 local MAX_QUICK_PROBES = 10
@@ -37,32 +37,32 @@ local function next_wait(outcome)
   return is_rate_limit(outcome) and asked or math.max(next_cooldown(), asked)
 end
 
--- What a hold must remember of a probe, so that no other runs beside it.
-local function under_way(fields)
+-- The fields of a running probe, kept through a forced hold so that no second one runs beside it.
+local function probe_fields(fields)
   if doc.probeToken ~= '' then
     for _, name in ipairs(PROBE) do fields[name] = doc[name] end
   end
   return fields
 end
 
-local function no_probe()
+local function clear_probe()
   for _, name in ipairs(PROBE) do doc[name] = type(doc[name]) == 'string' and '' or 0 end
   with_changes()
 end
 
-local function free_at()
+local function next_probe_at()
   return math.max(doc.probeAt, doc.probeUntil)
 end
 
-local function longest(run_ms)
+local function max_probe_ms(run_ms)
   return math.max(config.probe_max_ms, run_ms + 2 * config.probe_lease_ms)
 end
 
-local function probe_due(since)
-  enter_state('OPEN', under_way(outage_fields({probeAt = since})))
+local function end_hold(since)
+  enter_state('OPEN', probe_fields(outage_fields({probeAt = since})))
 end
 
-local function expired()
+local function expire_probe()
   local times, lost_at = doc.expiries + 1, doc.probeUntil
   if times < MAX_EXPIRIES then
     enter_state('OPEN', outage_fields({probeAt = lost_at, expiries = times, inconclusive = doc.inconclusive}))
@@ -74,17 +74,17 @@ end
 
 local function advance_clock()
   if now < doc.updatedAt then after_clock_step() end
-  if doc.state == 'HALF_OPEN' and now >= doc.probeUntil then return expired() end
-  if doc.state == 'FORCED_OPEN' and doc['until'] ~= 0 and now >= doc['until'] then probe_due(doc['until']) end
+  if doc.state == 'HALF_OPEN' and now >= doc.probeUntil then return expire_probe() end
+  if doc.state == 'FORCED_OPEN' and doc['until'] ~= 0 and now >= doc['until'] then end_hold(doc['until']) end
   if doc.probeToken ~= '' and doc.state ~= 'HALF_OPEN' and now >= doc.probeUntil then
-    no_probe()
+    clear_probe()
   elseif doc.stableAt ~= 0 and now >= doc.stableAt then
     doc.trips, doc.cooldownMs, doc.stableAt, doc.ramp = 0, 0, 0, nil
     with_changes()
   end
 end
 
-local function tripped(outcome, code, number)
+local function trip(outcome, code, number)
   local cooldown = next_wait(outcome)
   enter_state('OPEN', {
     trips = doc.trips + 1, openedAt = now, probeAt = now + cooldown, cooldownMs = cooldown,
@@ -92,7 +92,7 @@ local function tripped(outcome, code, number)
   })
 end
 
-local function reopened(outcome, code)
+local function reopen(outcome, code)
   local cooldown = next_wait(outcome)
   enter_state('OPEN', outage_fields({
     trips = doc.trips + 1, probeAt = now + cooldown, cooldownMs = cooldown,
@@ -108,19 +108,19 @@ local function grant_probe(token, worker, job)
   }))
 end
 
-local function probe_inconclusive()
+local function retry_probe()
   local times = doc.inconclusive + 1
   local wait = times < MAX_QUICK_PROBES and INCONCLUSIVE_WAIT_MS or config.cooldown_ms
   enter_state('OPEN', outage_fields({probeAt = now + wait, expiries = doc.expiries, inconclusive = times}))
 end
 
-local function closed()
+local function close()
   local ramp = config.ramp == 1 and {permits = RAMP_START, successes = 0, failures = 0, grantedAt = now} or nil
   local stable_at = now + STABLE_COOLDOWNS * math.min(most(), math.max(doc.cooldownMs, config.cooldown_ms))
   enter_state('CLOSED', {trips = doc.trips, cooldownMs = doc.cooldownMs, stableAt = stable_at, ramp = ramp})
 end
 
-local function ramp_grants()
+local function take_ramp_permit()
   local ramp = doc.ramp
   if ramp.permits == 0 and now - ramp.grantedAt < RAMP_EVERY_MS then return false end
   ramp.permits = math.max(0, ramp.permits - 1)
@@ -129,8 +129,8 @@ local function ramp_grants()
   return true
 end
 
--- The ramp moves forward, or ends.
-local function ramp_succeeded()
+-- Advances the ramp, or ends it.
+local function advance_ramp()
   local ramp = doc.ramp
   if ramp.successes + 1 >= RAMP_SUCCESSES then
     doc.ramp = nil

@@ -3,7 +3,7 @@
 local MAX_CODES = 64
 local OTHER = 'OTHER'
 
-local function chosen(run, wanted)
+local function filter(run, wanted)
   local some = {}
   for _, failed in ipairs(run) do
     if wanted(failed) then some[#some + 1] = failed end
@@ -11,20 +11,20 @@ local function chosen(run, wanted)
   return some
 end
 
-local function above(run, watermark)
-  return chosen(run, function(failed) return failed.seq > watermark end)
+local function after_watermark(run, watermark)
+  return filter(run, function(failed) return failed.seq > watermark end)
 end
 
-local function within(run, window_ms)
-  return chosen(run, function(failed) return now - failed.at <= window_ms end)
+local function within_window(run, window_ms)
+  return filter(run, function(failed) return now - failed.at <= window_ms end)
 end
 
-local function of(run, code)
-  return chosen(run, function(failed) return failed.code == code end)
+local function of_code(run, code)
+  return filter(run, function(failed) return failed.code == code end)
 end
 
--- That the code is one at all was seen to by the caller.
-local function folded(run, code)
+-- The caller has checked that the code is valid.
+local function fold_code(run, code)
   local codes, others = {}, 0
   for _, failed in ipairs(run) do
     if not codes[failed.code] then
@@ -36,23 +36,23 @@ local function folded(run, code)
   return OTHER
 end
 
-local function added(run, code, keep, seq, job)
-  local mine = of(run, code)
+local function add_failure(run, code, keep, seq, job)
+  local mine = of_code(run, code)
   local number = #mine > 0 and mine[#mine].number + 1 or 1
   if #mine > keep then
-    run = chosen(run, function(failed) return failed ~= mine[2] end)
+    run = filter(run, function(failed) return failed ~= mine[2] end)
   end
   run[#run + 1] = {seq = seq, at = now, number = number, code = code, job = job}
   return run
 end
 
 local function count(run, code)
-  local mine = of(run, code)
+  local mine = of_code(run, code)
   return #mine > 0 and mine[#mine].number - mine[1].number + 1 or 0
 end
 
-local function is_complete(run, code, config)
-  local mine = of(run, code)
+local function should_trip(run, code, config)
+  local mine = of_code(run, code)
   if #mine == 0 or count(run, code) < config.failure_threshold then return false end
   local jobs, distinct = {}, 0
   for _, failed in ipairs(mine) do

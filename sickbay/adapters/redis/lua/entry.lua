@@ -1,9 +1,9 @@
--- One call of the breaker: read the document, let the machine act, store what changed, tell everybody.
+-- One call of the breaker: read the document, run the machine, store what changed, publish it.
 --
 -- KEYS[1]  breaker:<name>, the only authority
--- ARGV     operation, now (empty: the time of Redis), jitter, job type, tenant, name, channel, nine settings, then what the operation needs
+-- ARGV     operation, now (empty: the time of Redis), jitter, job type, tenant, name, channel, nine settings, then the operation's own
 -- Beside the document it keeps for people `failure:<name>:<code>` (the run in progress) and, in the hash `breakers`, every name with
--- its failures in total. Of a tenant's own circuit nothing is kept while there is nothing to remember. Reply: {now, total, document ('' if there is none), answer, a probe's lease in ms}.
+-- its failures in total. A forgettable breaker (`document.py`) is not kept. Reply: {now, total, document ('' if there is none), answer, a probe's lease in ms}.
 
 local IDLE_MS = 604800000
 local RESET_MS = 3600000
@@ -24,8 +24,8 @@ jitter = tonumber(ARGV[3])
 config = {}
 for position, setting in ipairs(SETTINGS) do config[setting] = tonumber(ARGV[7 + position]) end
 
--- What `failure:<name>:<code>` shows: the run in progress; while the circuit is open, what opened it.
-local function mirrored()
+-- The values of `failure:<name>:<code>`: the run in progress; while the breaker is open, the failures that opened it.
+local function failure_counts()
   local shown, first = {}, {}
   if doc then
     for _, one in ipairs(doc.run) do
@@ -38,7 +38,7 @@ local function mirrored()
 end
 
 local function mirror(before)
-  local after = mirrored()
+  local after = failure_counts()
   for code in pairs(before) do
     if not after[code] then redis.call('DEL', 'failure:' .. name .. ':' .. code) end
   end
@@ -49,20 +49,20 @@ local function mirror(before)
   end
 end
 
--- How long a closed circuit is kept that nobody writes to.
-local function kept_ms()
+-- How long a closed breaker is kept after the last write.
+local function retention_ms()
   if tenant ~= 'default' then return math.max(config.failure_window_ms, doc.stableAt - now) end
   return operation == 'command' and RESET_MS or IDLE_MS
 end
 
--- A name whose circuit was not written to for so long that Redis let go of it.
+-- A name whose document has expired.
 if operation == 'forget' then
   if redis.call('EXISTS', KEYS[1]) == 0 then redis.call('HDEL', 'breakers', name) end
   return {now, 0, '', 'done', ''}
 end
 
 if operation == 'probe' then
-  -- Nobody ever sees the key; but it is a write that goes to the append-only file, too, so a disk that is full shows.
+  -- Nobody ever sees the key, but the write also goes to the append-only file, so it fails if the disk is full.
   redis.call('SET', KEYS[1], '')
   redis.call('DEL', KEYS[1])
   return {now, 0, '', 'done', ''}
@@ -70,7 +70,7 @@ end
 
 local stored = redis.call('GET', KEYS[1])
 doc = stored and from_json(stored) or nil
-local before = mirrored()
+local before = failure_counts()
 local is_known = doc ~= nil
 local orders = operation == 'command' and arg(1) ~= 'reset' and arg(1) ~= 'auto'
 local reports = operation == 'settle' and tenant ~= 'default'
@@ -110,7 +110,7 @@ if changed then
   if forgets then
     redis.call('DEL', KEYS[1])
   elseif doc.state == 'CLOSED' then
-    redis.call('SET', KEYS[1], json, 'PX', int(kept_ms()))
+    redis.call('SET', KEYS[1], json, 'PX', int(retention_ms()))
   else
     redis.call('SET', KEYS[1], json)
   end

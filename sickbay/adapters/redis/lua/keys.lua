@@ -1,4 +1,4 @@
--- One idempotency key: take it, confirm it, or give it back.
+-- One idempotency key: reserve it, confirm it, or release it.
 --
 -- KEYS[1]  idempotency:<tenant>:<key>, a hash: digest, job, at, and lease (until when the first request has it; 0 once confirmed)
 -- ARGV     operation, now (empty: the time of Redis), lease ms, retention ms, digest, job id
@@ -32,7 +32,7 @@ elseif digest ~= ARGV[5] then
   return {'reused', '', ''}
 elseif lease == 0 then
   return {'duplicate', job, int(at)}
-elseif lease > now and lease <= now + 2 * lease_ms then -- a later end was given before the clock was set back
+elseif lease > now and lease <= now + 2 * lease_ms then -- a later end was set before the clock was set back
   return {'in progress', '', ''}
 end
 redis.call('HSET', KEYS[1], 'lease', int(now + lease_ms))

@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the migrations on the connection that `migrate.py` hands over, inside its transaction."""
+"""Alembic's entry point: runs the migrations on the connection of `migrate.py`, inside its transaction."""
 
 from __future__ import annotations
 

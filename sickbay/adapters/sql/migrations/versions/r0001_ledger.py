@@ -15,7 +15,7 @@ _LEASED = sa.text("lease_until IS NOT NULL")
 
 
 def upgrade() -> None:
-    """Make the tables."""
+    """Create the tables."""
     _create_jobs()
     _create_companions()
     op.create_table(
@@ -31,7 +31,7 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Throw everything away."""
+    """Drop all tables."""
     for table in ("idempotency_keys", "suspects", "job_duplicates", "job_revisions", "job_changes", "jobs"):
         op.drop_table(table)
 

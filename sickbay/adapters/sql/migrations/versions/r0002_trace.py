@@ -1,4 +1,4 @@
-"""A set-aside job keeps the context of its trace, so that its release continues it."""
+"""A set-aside job keeps its trace context, so that its release continues the trace."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the column, empty: what was set aside before goes on in a trace of its own."""
+    """Add the column, empty: jobs set aside before continue in a new trace."""
     op.add_column("jobs", sa.Column("trace", sa.Text))
 
 
 def downgrade() -> None:
-    """Forget it."""
+    """Drop the column."""
     op.drop_column("jobs", "trace")

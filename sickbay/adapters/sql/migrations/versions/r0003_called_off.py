@@ -1,4 +1,4 @@
-"""A job that was brought back from nowhere says up to which generation a copy that turns up after all must not run."""
+"""A requeued lost job has the generation up to which a copy that turns up after all must not run."""
 
 from __future__ import annotations
 
@@ -19,6 +19,6 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
-    """Forget it."""
+    """Drop the column."""
     op.drop_index("jobs_called_off")
     op.drop_column("jobs", "called_off")
