@@ -121,9 +121,9 @@ async def test_a_silent_server_makes_publishing_unavailable_until_it_speaks_agai
 async def test_a_connection_that_went_silent_is_replaced(url, proxy):
     async with through(proxy, url, heartbeat_s=1) as broker:
         await broker.ready()
-        assert proxy.accepted == 2
+        before = proxy.accepted
         proxy.blackhole()
-        await proxy.until(lambda proxy: proxy.accepted > 2)
+        await proxy.until(lambda proxy: proxy.accepted > before)
         proxy.heal()
         await broker.publish(jobs("a"))
 
