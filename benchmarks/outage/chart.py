@@ -1,0 +1,99 @@
+"""The picture of a scenario: a column for each contender, with load, circuit, waiting jobs and the latency of fresh ones over time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+from benchmarks.outage.scenarios import Scenario
+from benchmarks.outage.series import bands, load, waits
+from benchmarks.outage.svg import Panel, picture, steps, text
+from benchmarks.outage.trace import Trace
+
+WIDTH: Final = 400.0
+GAP: Final = 64.0
+TOP: Final = 66.0
+LOAD_H, BAND_H, WAITING_H, LATENCY_H = 150.0, 14.0, 90.0, 90.0
+BELOW: Final = 34.0
+FRESH, RETURNED, REFUSED = "#54aeff", "#0550ae", "#cf222e"
+ILL: Final = "#fff1e5"
+STATES: Final = {"CLOSED": "#4ac26b", "HALF_OPEN": "#eac54f", "OPEN": "#cf222e"}
+LATENCIES: Final = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
+STEP_S: Final = 0.5
+
+
+class _Scale(NamedTuple):
+    """The ends of the axes, the same for all columns."""
+
+    across: float
+    most: float
+    waiting: float
+
+
+def chart(scenario: Scenario, traces: Sequence[Trace], title: str) -> str:
+    """The file's text."""
+    across = max(trace.ended - trace.began for trace in traces)
+    loads = [load(trace, STEP_S) for trace in traces]
+    most = min(max((one.fresh + one.returned for some in loads for one in some), default=1.0), 6 * scenario.capacity)
+    waiting = max((tick.unserved for trace in traces for tick in trace.ticks), default=1)
+    marks = [text(GAP, 20, title, bold=True), *_legend()]
+    for index, trace in enumerate(traces):
+        left = GAP + index * (WIDTH + GAP)
+        marks.append(text(left, TOP - 22, trace.contender, bold=True))
+        marks += _column(scenario, trace, left, _Scale(across, max(most, 1.3 * scenario.capacity), max(waiting, 10)))
+    height = TOP + LOAD_H + BAND_H + WAITING_H + LATENCY_H + 3 * BELOW + 24
+    return picture(GAP + len(traces) * (WIDTH + GAP), height, marks)
+
+
+def _column(scenario: Scenario, trace: Trace, left: float, scale: _Scale) -> list[str]:
+    across, most, waiting = scale
+    y = TOP
+    calls = Panel(left, y, WIDTH, LOAD_H, across=across, up=most)
+    y += LOAD_H + 4
+    circuit = Panel(left, y, WIDTH, BAND_H, across=across, up=1)
+    y += BAND_H + BELOW
+    jobs = Panel(left, y, WIDTH, WAITING_H, across=across, up=waiting)
+    y += WAITING_H + BELOW
+    latency = Panel(left, y, WIDTH, LATENCY_H, across=across, up=LATENCIES[-1], low=LATENCIES[0], log=True)
+    for panel in (calls, jobs, latency):
+        panel.shade(trace.ill - trace.began, trace.back - trace.began, ILL)
+    _draw_load(calls, scenario, trace)
+    for begins, ends, state in bands(trace):
+        circuit.shade(begins, ends, STATES[state])
+    jobs.line([(tick.at - trace.began, tick.unserved) for tick in trace.ticks], RETURNED)
+    jobs.line([(tick.at - trace.began, tick.parked) for tick in trace.ticks if tick.parked is not None], FRESH, dash="3 2")
+    found = waits(trace, step_s=STEP_S)
+    latency.line([(wait.at, wait.worst) for wait in found], FRESH, width=0.8)
+    latency.line([(wait.at, wait.p50) for wait in found], RETURNED)
+    calls.axes("calls a second on the dependency (dashed: its capacity), circuit below", steps(most))
+    jobs.axes("jobs not served yet (dashed: parked)", steps(waiting))
+    latency.axes("submit to first start by time of submission: median, worst", LATENCIES, " s")
+    latency.times(steps(across, 6)[1], "seconds")
+    return [mark for panel in (calls, circuit, jobs, latency) for mark in panel.marks]
+
+
+def _draw_load(panel: Panel, scenario: Scenario, trace: Trace) -> None:
+    bins = load(trace, STEP_S)
+    panel.bars(((one.at, one.at + STEP_S, 0.0, one.fresh) for one in bins), FRESH)
+    panel.bars(((one.at, one.at + STEP_S, one.fresh, one.fresh + one.returned) for one in bins), RETURNED)
+    panel.line([(x, one.refused) for one in bins for x in (one.at, one.at + STEP_S)], REFUSED)
+    ill, back = trace.ill - trace.began, trace.back - trace.began
+    sick, well = scenario.ill.serves(0.0) if scenario.ill.kind != "flapping" else scenario.capacity, scenario.capacity
+    panel.line([(0, well), (ill, well), (ill, sick), (back, sick), (back, well), (trace.ended - trace.began, well)], "#24292f", dash="5 3")
+
+
+def _legend() -> list[str]:
+    marks, x = [], GAP
+    for color, words in (
+        (FRESH, "fresh jobs' calls"),
+        (RETURNED, "released or retried"),
+        (REFUSED, "refused"),
+        (ILL, "dependency ill"),
+        (STATES["CLOSED"], "closed"),
+        (STATES["HALF_OPEN"], "half-open"),
+        (STATES["OPEN"], "open"),
+    ):
+        marks.append(f'<rect x="{x:.0f}" y="27" width="10" height="10" fill="{color}"/>')
+        marks.append(text(x + 14, 36, words))
+        x += 30 + 6.2 * len(words)
+    return marks
