@@ -72,8 +72,8 @@ async def measure(options: argparse.Namespace) -> None:
     assert task is not None  # noqa: S101 - we are in one
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     console, runs = Console(width=None if sys.stdout.isatty() else WIDTH), list[Played]()
-    who = [name for name in options.only or contenders.known() if contenders.installed(name)]
-    if missing := [name for name in contenders.known() if not contenders.installed(name)]:
+    who = [name for name in options.only or contenders.usual() if contenders.installed(name)]
+    if missing := [name for name in options.only or contenders.known() if not contenders.installed(name)]:
         console.print(f"not installed: {', '.join(missing)}")
     times, form = Times().scaled(options.scale), Form(options.stack, options.workers)
     try:

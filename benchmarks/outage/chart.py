@@ -12,7 +12,7 @@ from benchmarks.outage.trace import Trace
 
 WIDTH: Final = 400.0
 GAP: Final = 64.0
-TOP: Final = 66.0
+TOP: Final = 96.0
 LOAD_H, BAND_H, WAITING_H, LATENCY_H = 150.0, 14.0, 90.0, 90.0
 BELOW: Final = 34.0
 FRESH, RETURNED, REFUSED = "#54aeff", "#0550ae", "#cf222e"
@@ -34,9 +34,9 @@ def chart(scenario: Scenario, traces: Sequence[Trace], title: str) -> str:
     """The file's text."""
     across = max(trace.ended - trace.began for trace in traces)
     loads = [load(trace, STEP_S) for trace in traces]
-    most = min(max((one.fresh + one.returned for some in loads for one in some), default=1.0), 6 * scenario.capacity)
+    most = min(max((one.fresh + one.returned + one.refused for some in loads for one in some), default=1.0), 6 * scenario.capacity)
     waiting = max((tick.unserved for trace in traces for tick in trace.ticks), default=1)
-    marks = [text(GAP, 20, title, bold=True), *_legend()]
+    marks = [text(GAP, 18, title, bold=True), *_legend()]
     for index, trace in enumerate(traces):
         left = GAP + index * (WIDTH + GAP)
         marks.append(text(left, TOP - 22, trace.contender, bold=True))
@@ -76,24 +76,22 @@ def _draw_load(panel: Panel, scenario: Scenario, trace: Trace) -> None:
     bins = load(trace, STEP_S)
     panel.bars(((one.at, one.at + STEP_S, 0.0, one.fresh) for one in bins), FRESH)
     panel.bars(((one.at, one.at + STEP_S, one.fresh, one.fresh + one.returned) for one in bins), RETURNED)
-    panel.line([(x, one.refused) for one in bins for x in (one.at, one.at + STEP_S)], REFUSED)
+    panel.bars(((one.at, one.at + STEP_S, one.fresh + one.returned, one.fresh + one.returned + one.refused) for one in bins), REFUSED)
     ill, back = trace.ill - trace.began, trace.back - trace.began
     sick, well = scenario.ill.serves(0.0) if scenario.ill.kind != "flapping" else scenario.capacity, scenario.capacity
     panel.line([(0, well), (ill, well), (ill, sick), (back, sick), (back, well), (trace.ended - trace.began, well)], "#24292f", dash="5 3")
 
 
 def _legend() -> list[str]:
-    marks, x = [], GAP
-    for color, words in (
-        (FRESH, "fresh jobs' calls"),
-        (RETURNED, "released or retried"),
-        (REFUSED, "refused"),
-        (ILL, "dependency ill"),
-        (STATES["CLOSED"], "closed"),
-        (STATES["HALF_OPEN"], "half-open"),
-        (STATES["OPEN"], "open"),
-    ):
-        marks.append(f'<rect x="{x:.0f}" y="27" width="10" height="10" fill="{color}"/>')
-        marks.append(text(x + 14, 36, words))
-        x += 30 + 6.2 * len(words)
+    rows = (
+        ((FRESH, "calls of fresh jobs"), (RETURNED, "released or retried ones"), (REFUSED, "refused")),
+        ((ILL, "dependency ill"), (STATES["CLOSED"], "circuit closed"), (STATES["HALF_OPEN"], "half-open"), (STATES["OPEN"], "open")),
+    )
+    marks = []
+    for row, entries in enumerate(rows):
+        x, y = GAP, 38 + 16 * row
+        for color, words in entries:
+            marks.append(f'<rect x="{x:.0f}" y="{y - 9}" width="10" height="10" fill="{color}"/>')
+            marks.append(text(x + 14, y, words))
+            x += 34 + 6.2 * len(words)
     return marks

@@ -37,6 +37,12 @@ def known() -> list[str]:
     return [SICKBAY, PLAIN, *(f"{PLAIN}+{library}" for library in BREAKERS)]
 
 
+def usual() -> list[str]:
+    """Those that run if nothing else is asked for: with a breaker only the first one that is installed."""
+    here = [name for name in known() if installed(name)]
+    return here[:3]
+
+
 def installed(name: str) -> bool:
     """Whether it can run here."""
     return name == SICKBAY or all(find_spec(part) is not None for part in name.split("+"))

@@ -117,4 +117,5 @@ def _purgatory(cooldown_s: float) -> Mapping[str, Callable[[Callable[[], None]],
     return {kind: guard(kind) for kind in ON_DEPENDENCY}
 
 
-BREAKERS: Final = {"pybreaker": _pybreaker, "purgatory": _purgatory}
+BREAKERS: Final = {"purgatory": _purgatory, "pybreaker": _pybreaker}
+"""The latter lets one call run at a time, so a process of it cannot do the normal load."""

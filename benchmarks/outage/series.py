@@ -15,7 +15,7 @@ FRESH_S: Final = 1.0
 
 
 class Load(NamedTuple):
-    """Calls a second in a bin that begins at `at`: of fresh jobs, of those that came back, and how many of both were refused."""
+    """Calls a second in a bin that begins at `at`: of fresh jobs, of those that came back, and those of either that were refused."""
 
     at: float
     fresh: float
@@ -51,8 +51,7 @@ def load(trace: Trace, step_s: float = 0.5) -> list[Load]:
         index = int((call.came - trace.began) / step_s)
         if call.kind in ON_DEPENDENCY and 0 <= index < len(counts):
             is_fresh = call.number not in seen and call.came - submitted.get(call.number, 0.0) < FRESH_S
-            counts[index][0 if is_fresh else 1] += 1
-            counts[index][2] += call.is_refused
+            counts[index][2 if call.is_refused else 0 if is_fresh else 1] += 1
         seen.add(call.number)
     return [Load(index * step_s, *(count / step_s for count in three)) for index, three in enumerate(counts)]
 

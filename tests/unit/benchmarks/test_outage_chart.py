@@ -43,9 +43,9 @@ def trace():
 
 def test_a_job_that_comes_back_is_not_fresh(trace):
     bins = load(trace, 0.5)
-    assert [(one.at, one.fresh, one.returned, one.refused) for one in bins if one.fresh or one.returned] == [
+    assert [(one.at, one.fresh, one.returned, one.refused) for one in bins if any(one[1:])] == [
         (0.0, 2, 0, 0),
-        (2.0, 2, 0, 2),
+        (2.0, 0, 0, 2),
         (7.0, 0, 2, 0),
         (8.0, 0, 2, 0),
     ]
