@@ -17,7 +17,7 @@ LOAD_H, BAND_H, WAITING_H, LATENCY_H = 150.0, 14.0, 90.0, 90.0
 BELOW: Final = 34.0
 FRESH, RETURNED, REFUSED = "#54aeff", "#0550ae", "#cf222e"
 ILL: Final = "#fff1e5"
-STATES: Final = {"CLOSED": "#4ac26b", "HALF_OPEN": "#eac54f", "OPEN": "#cf222e"}
+STATES: Final = {"CLOSED": "#4ac26b", "HALF_OPEN": "#eac54f", "OPEN": "#82071e"}
 LATENCIES: Final = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
 STEP_S: Final = 0.5
 
@@ -65,7 +65,7 @@ def _column(scenario: Scenario, trace: Trace, left: float, scale: _Scale) -> lis
     found = waits(trace, step_s=STEP_S)
     latency.line([(wait.at, wait.worst) for wait in found], FRESH, width=0.8)
     latency.line([(wait.at, wait.p50) for wait in found], RETURNED)
-    calls.axes("calls a second on the dependency (dashed: its capacity), circuit below", steps(most))
+    calls.axes("calls a second on the dependency (dashed: its capacity), circuit below", steps(most, 4))
     jobs.axes("jobs not served yet (dashed: parked)", steps(waiting))
     latency.axes("submit to first start by time of submission: median, worst", LATENCIES, " s")
     latency.times(steps(across, 6)[1], "seconds")

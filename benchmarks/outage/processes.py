@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import sys
+import time
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -28,11 +29,11 @@ class Child:
 
     async def said(self, pattern: re.Pattern[str], times: int = 1) -> list[tuple[str, ...]]:
         """Wait until it has written lines like that; their groups. Nobody tells when a file grows, so this looks again and again."""
-        async with asyncio.timeout(READY_S):
-            while len(found := pattern.findall(self.output)) < times:
-                if self._process.returncode is not None:
-                    raise SystemExit(f"it ended with {self._process.returncode}:\n{self.output[-2_000:]}")
-                await asyncio.sleep(0.05)
+        deadline = time.monotonic() + READY_S
+        while len(found := pattern.findall(self.output)) < times:
+            if self._process.returncode is not None or time.monotonic() > deadline:
+                raise OSError(f"{self._log.stem} does not become ready:\n{self.output[-2_000:]}")
+            await asyncio.sleep(0.05)
         return [match if isinstance(match, tuple) else (match,) for match in found]
 
     @property

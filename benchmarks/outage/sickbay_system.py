@@ -98,7 +98,6 @@ def settings(setting: Setting) -> dict[str, str]:
         "JOB_HANDLERS": "benchmarks.outage.handlers",
         "COOLDOWN_PERIOD": f"{times.cooldown_s:g}",
         "RETRY_DELAY_MS": f"{times.retry_s * 1000:.0f}",
-        "LOG_LEVEL": "WARNING,sickbay.server.endpoints=INFO",
         **setting.scenario.settings,
     }
 
@@ -119,7 +118,11 @@ async def distributed(setting: Setting, workers: int) -> AsyncIterator[Sickbay]:
     """A Job API, a control plane and so many workers, on servers of which a corner is theirs alone."""
     async with AsyncExitStack() as stack:
         corner = await stack.enter_async_context(own_corner())
-        env = settings(setting) | corner | {"PORT": "0", "GRPC_PORT": "0", "BIND_HOST": "127.0.0.1", "LOG_FORMAT": "json"}
+        env = (
+            settings(setting)
+            | corner
+            | {"PORT": "0", "GRPC_PORT": "0", "BIND_HOST": "127.0.0.1", "LOG_LEVEL": "INFO", "LOG_FORMAT": "json"}
+        )
         names = ["jobapi", "controlplane", *(f"worker-{number}" for number in range(workers))]
         started: list[Child] = [
             await stack.enter_async_context(child([name.partition("-")[0]], setting.folder, env | {"WORKER_NAME": name}, name))

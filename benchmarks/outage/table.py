@@ -49,12 +49,11 @@ def table(rows: list[tuple[Scenario, str, Figures]], title: str) -> Table:
 def cells(figures: Figures) -> list[str]:
     """One run's figures as text."""
     ends = figures.ends
-    healed = f"{figures.healed_s:.1f}" if figures.healed_s is not None else f"not within {figures.watched_s:.0f} s"
     return [
         number(figures.opened_s),
         _in_vain(figures),
         number(figures.closed_s),
-        healed,
+        _healed(figures),
         f"{figures.peak:.2f}",
         f"{figures.refused:.0%}",
         str(figures.reopened),
@@ -73,6 +72,14 @@ def number(value: float | None, digits: int = 1) -> str:
 
 def _pair(spread: Spread) -> str:
     return f"{number(spread.p50, 0)}/{number(spread.p99, 0)}"
+
+
+def _healed(figures: Figures) -> str:
+    if figures.healed_s is None:
+        return f"not within {figures.watched_s:.0f} s"
+    if figures.ends.quarantined:
+        return f"never: {figures.ends.quarantined} quarantined"
+    return f"{figures.healed_s:.1f}"
 
 
 def _in_vain(figures: Figures) -> str:
