@@ -84,7 +84,7 @@ async def measure(options: argparse.Namespace) -> None:
             except OSError as error:
                 console.print(f"{name} cannot run here: {error}")
                 continue
-            runs.append(Played(scenario, trace, figures(scenario, trace)))
+            runs.append(Played(scenario, trace, figures(scenario, trace, times.cooldown_s)))
     finally:
         _tell(console, options, runs)
 

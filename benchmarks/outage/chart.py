@@ -12,7 +12,7 @@ from benchmarks.outage.trace import Trace
 
 WIDTH: Final = 400.0
 GAP: Final = 64.0
-TOP: Final = 96.0
+TOP: Final = 110.0
 LOAD_H, BAND_H, WAITING_H, LATENCY_H = 150.0, 14.0, 90.0, 90.0
 BELOW: Final = 34.0
 FRESH, RETURNED, REFUSED = "#54aeff", "#0550ae", "#cf222e"
@@ -36,7 +36,7 @@ def chart(scenario: Scenario, traces: Sequence[Trace], title: str) -> str:
     loads = [load(trace, STEP_S) for trace in traces]
     most = min(max((one.fresh + one.returned + one.refused for some in loads for one in some), default=1.0), 6 * scenario.capacity)
     waiting = max((tick.unserved for trace in traces for tick in trace.ticks), default=1)
-    marks = [text(GAP, 18, title, bold=True), *_legend()]
+    marks = [text(GAP, 18, f"{scenario.name}: {scenario.about}", bold=True), text(GAP, 34, title), *_legend()]
     for index, trace in enumerate(traces):
         left = GAP + index * (WIDTH + GAP)
         marks.append(text(left, TOP - 22, trace.contender, bold=True))
@@ -89,7 +89,7 @@ def _legend() -> list[str]:
     )
     marks = []
     for row, entries in enumerate(rows):
-        x, y = GAP, 38 + 16 * row
+        x, y = GAP, 52 + 16 * row
         for color, words in entries:
             marks.append(f'<rect x="{x:.0f}" y="{y - 9}" width="10" height="10" fill="{color}"/>')
             marks.append(text(x + 14, y, words))

@@ -17,7 +17,8 @@ from benchmarks.outage.service import Condition
 from benchmarks.outage.system import Setting, System
 from benchmarks.outage.trace import Start, Tick, Trace
 
-LOOK_EVERY_S: Final = 0.25
+LOOK_EVERY_S: Final = 0.5
+"""A look costs the system some queries."""
 IN_FLIGHT_S: Final = 0.3
 """A healthy system has the jobs of the last moments under way."""
 TAIL_S: Final = 10.0

@@ -53,8 +53,8 @@ class Figures:
     watched_s: float  # how long was waited for healing
 
 
-def figures(scenario: Scenario, trace: Trace) -> Figures:
-    """All of them."""
+def figures(scenario: Scenario, trace: Trace, cooldown_s: float) -> Figures:
+    """All of them; goodput grants two cooldowns."""
     calls = [call for call in trace.calls if call.kind in ON_DEPENDENCY]
     submits = [submit for submit in trace.submits if submit.kind in ON_DEPENDENCY]
     others = [submit for submit in trace.submits if submit.kind == "sms"]
@@ -64,7 +64,7 @@ def figures(scenario: Scenario, trace: Trace) -> Figures:
     release = (begins, ends) if scenario.during else (closed or trace.back, trace.healed or ends)
     served = first_served(calls)
     starts = first_starts(trace.starts)
-    could = possible(scenario, trace, [submit.at for submit in submits])
+    could = possible(scenario, trace, [submit.at for submit in submits], 2 * cooldown_s)
     return Figures(
         opened_s=opened - trace.ill if opened is not None else None,
         dead_calls=sum(trace.ill <= call.came < trace.back for call in calls) if scenario.is_dead else None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -19,12 +20,15 @@ class Possible(NamedTuple):
     jobs: float
 
 
-def possible(scenario: Scenario, trace: Trace, submitted: Sequence[float]) -> Possible:
-    """During the illness, or from the return until a perfect system is done with all that waited."""
+def possible(scenario: Scenario, trace: Trace, submitted: Sequence[float], grace_s: float) -> Possible:
+    """During the illness; or from the return until a perfect system is done with all that waited, and `grace_s` longer.
+
+    The grace is for those who do not know at every moment how the dependency is: nobody who asks it only now and then can be perfect.
+    """
     times, begins = sorted(submitted), trace.ill if scenario.during else trace.back
     waiting = done = 0.0
-    now, next_one = trace.ill, 0
-    while now < trace.ended:
+    now, next_one, ends = trace.ill, 0, trace.back if scenario.during else math.inf
+    while now < min(ends, trace.ended):
         while next_one < len(times) and times[next_one] <= now:
             waiting += times[next_one] >= trace.ill
             next_one += 1
@@ -33,6 +37,6 @@ def possible(scenario: Scenario, trace: Trace, submitted: Sequence[float]) -> Po
         waiting -= served
         done += served if now >= begins else 0.0
         now += STEP_S
-        if (scenario.during and now >= trace.back) or (now > trace.back + 1.0 and waiting < 1.0):
-            break
+        if now > trace.back and waiting < 1.0:
+            ends = min(ends, now + grace_s)
     return Possible(begins, now, done)

@@ -36,7 +36,7 @@ def write_plots(path: Path, title: str, runs: Sequence[Played]) -> list[Path]:
     paths = []
     for name, some in by_name.items():
         target = path if len(by_name) == 1 else path.with_stem(f"{path.stem}-{name}")
-        target.write_text(chart(some[0].scenario, [run.trace for run in some], f"{name}: {some[0].scenario.about}; {title}"), "utf-8")
+        target.write_text(chart(some[0].scenario, [run.trace for run in some], title), "utf-8")
         paths.append(target)
     return paths
 

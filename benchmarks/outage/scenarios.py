@@ -17,8 +17,6 @@ ON_DEPENDENCY: Final = ("email", "invoice")
 RATE: Final = 60.0
 SHARE_OF_CAPACITY: Final = 1.5
 """The dependency can do so much more than the normal load."""
-PATIENCE: Final = 4.0
-"""The wait for healing, in lengths of the illness."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +48,8 @@ class Scenario:
     """`ill` is what is wrong for `ill_s`; before and after it the dependency is up with `capacity`. `rates` are jobs a second, by type.
 
     The figures that are taken `during` the illness are so because the dependency still serves something then; the others tell of the time
-    after it. `resets` says that an admin resets the circuit of `email` at the dependency's return.
+    after it. `patience` is the wait for healing, in lengths of the illness. `resets` says that an admin resets the circuit of `email` at
+    the dependency's return.
     """
 
     name: str
@@ -62,6 +61,7 @@ class Scenario:
     bursts: tuple[Burst, ...] = ()
     during: bool = False
     resets: bool = False
+    patience: float = 4.0
     settings: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -77,7 +77,7 @@ class Scenario:
     @property
     def patience_s(self) -> float:
         """How long to wait for healing after the return."""
-        return PATIENCE * self.ill_s
+        return self.patience * self.ill_s
 
     def scaled(self, scale: float) -> Scenario:
         """The same, shorter or longer."""
@@ -119,6 +119,15 @@ def scenarios(rate: float = RATE) -> Mapping[str, Scenario]:
         Scenario("two-types", "two types on it, 40 s down", dead, 40, capacity, {"email": rate / 2, "invoice": rate / 2, "sms": 10.0}),
         Scenario("tenants", "a job each of 100 tenants, 40 s down", dead, 40, capacity, quiet, (Burst("ill", "email", 100, tenants=True),)),
         Scenario("slow", "2 s slower for 40 s, without errors", Condition(capacity, "slow", wait_s=2.0), 40, capacity, usual, during=True),
-        Scenario("backlog", "12,000 jobs of a healthy type at its return", dead, 10, capacity, usual, (Burst("back", "report", 12_000),)),
+        Scenario(
+            "backlog",
+            "12,000 jobs of a healthy type at its return",
+            dead,
+            10,
+            capacity,
+            usual,
+            (Burst("back", "report", 12_000),),
+            patience=8,
+        ),
     ]
     return {scenario.name: scenario for scenario in made}

@@ -27,8 +27,9 @@ LEGEND = (
     "opens: seconds until a circuit opened. a: calls to the dead dependency after that, beyond one for each probe (of all calls to it). "
     "b: seconds from the return until closed; healed: until all jobs were done, too. c: most calls in a second, divided by the capacity; "
     "share refused; how often a closed circuit opened; rate at which the waiting jobs were served, divided by the capacity that fresh ones "
-    "leave. d: submit to start of jobs submitted during the release. f: share of what a perfect system would have done by the time it is "
-    "done. For scenarios in which the dependency still serves something, c, d and f are of the illness, the others of the time after it."
+    "leave. d: submit to start of jobs submitted during the release. f: share of what a perfect system would have done, until two "
+    "cooldowns after it is done. For scenarios in which the dependency still serves something, c, d and f are of the illness, the others "
+    "of the time after it."
 )
 
 

@@ -75,7 +75,7 @@ def test_the_picture_is_well_formed_and_names_its_axes(trace):
 
 
 def test_files_are_written_for_every_run(trace, tmp_path):
-    runs = [Played(scenarios()[name], trace, figures(scenarios()[name], trace)) for name in ("outage", "hanging")]
+    runs = [Played(scenarios()[name], trace, figures(scenarios()[name], trace, 0.0)) for name in ("outage", "hanging")]
     assert [path.name for path in write_plots(tmp_path / "x.svg", "title", runs)] == ["x-outage.svg", "x-hanging.svg"]
     assert [path.name for path in write_plots(tmp_path / "x.svg", "title", runs[:1])] == ["x.svg"]
     write_json(tmp_path / "x.json", {"scale": 1}, runs)
@@ -84,7 +84,7 @@ def test_files_are_written_for_every_run(trace, tmp_path):
 
 
 def test_every_row_has_a_cell_for_every_column(trace):
-    told = figures(SCENARIO, trace)
+    told = figures(SCENARIO, trace, 0.0)
     assert len(cells(told)) + 2 == len(COLUMNS)
     assert "not within 4 s" in cells(told)
     assert table([(SCENARIO, "somebody", told)], "title").row_count == 1

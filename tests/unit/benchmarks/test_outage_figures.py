@@ -47,7 +47,7 @@ def outage():
 
 
 def test_an_outage_is_told_in_numbers():
-    told = figures(OUTAGE, outage())
+    told = figures(OUTAGE, outage(), 0.0)
     assert told.opened_s == pytest.approx(0.41)
     assert told.dead_calls == 10
     assert told.wasted == 1  # the call at 119.0 belongs to no probe
@@ -57,6 +57,7 @@ def test_an_outage_is_told_in_numbers():
     assert told.peak == pytest.approx(1.0)
     assert told.drain == pytest.approx(2.0, rel=0.05)  # 20 a second, where fresh ones would have left 10
     assert told.goodput == pytest.approx(0.8, abs=0.05)  # a second of five was lost
+    assert figures(OUTAGE, outage(), 1.0).goodput == pytest.approx(1.0, abs=0.05)  # it is granted two cooldowns
     assert told.idle == Spread(pytest.approx(10), pytest.approx(10))
     assert told.watched_s == 10
 
@@ -65,14 +66,14 @@ def test_refusals_and_openings_after_the_return_are_counted():
     trace = outage()
     trace.calls += [Call(127.0, 127.0, "email", 1_000, "full"), Call(127.1, 127.2, "email", 199, "ok")]
     trace.states += [StateSeen(127.0, "email", "OPEN", "c"), StateSeen(128.0, "email", "HALF_OPEN"), StateSeen(128.1, "email", "OPEN", "d")]
-    told = figures(OUTAGE, trace)
+    told = figures(OUTAGE, trace, 0.0)
     assert told.reopened == 1
     assert told.duplicates == 1
     assert told.refused == pytest.approx(1 / 102)
 
 
 def test_what_never_healed_says_so():
-    told = figures(OUTAGE, replace(outage(), healed=None, states=[]))
+    told = figures(OUTAGE, replace(outage(), healed=None, states=[]), 0.0)
     assert (told.healed_s, told.closed_s, told.opened_s, told.wasted) == (None, None, None, None)
 
 
@@ -84,7 +85,7 @@ def test_an_overload_is_measured_while_it_lasts():
         trace.submits.append(submit)
         trace.starts.append(start)
         trace.calls.append(call if number % 4 == 0 or not 100 <= number < 200 else call._replace(word="full"))
-    told = figures(scenario, trace)
+    told = figures(scenario, trace, 0.0)
     assert told.goodput == pytest.approx(0.5, abs=0.03)  # 25 of the 50 that it could serve
     assert told.refused == pytest.approx(0.75)
     assert told.peak == pytest.approx(2.0)
