@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
@@ -18,8 +19,10 @@ BELOW: Final = 34.0
 FRESH, RETURNED, REFUSED = "#54aeff", "#0550ae", "#cf222e"
 ILL: Final = "#fff1e5"
 STATES: Final = {"CLOSED": "#4ac26b", "HALF_OPEN": "#eac54f", "OPEN": "#82071e"}
-LATENCIES: Final = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
+LATENCIES: Final = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0, 1000.0)
 STEP_S: Final = 0.5
+MOST_S: Final = 120.0
+"""Longer runs have longer bins, so that each can be seen."""
 
 
 class _Scale(NamedTuple):
@@ -28,25 +31,27 @@ class _Scale(NamedTuple):
     across: float
     most: float
     waiting: float
+    step_s: float
 
 
 def chart(scenario: Scenario, traces: Sequence[Trace], title: str) -> str:
     """The file's text."""
     across = max(trace.ended - trace.began for trace in traces)
-    loads = [load(trace, STEP_S) for trace in traces]
+    step_s = STEP_S * math.ceil(across / MOST_S)
+    loads = [load(trace, step_s) for trace in traces]
     most = min(max((one.fresh + one.returned + one.refused for some in loads for one in some), default=1.0), 6 * scenario.capacity)
     waiting = max((tick.unserved for trace in traces for tick in trace.ticks), default=1)
     marks = [text(GAP, 18, f"{scenario.name}: {scenario.about}", bold=True), text(GAP, 34, title), *_legend()]
     for index, trace in enumerate(traces):
         left = GAP + index * (WIDTH + GAP)
         marks.append(text(left, TOP - 22, trace.contender, bold=True))
-        marks += _column(scenario, trace, left, _Scale(across, max(most, 1.3 * scenario.capacity), max(waiting, 10)))
+        marks += _column(scenario, trace, left, _Scale(across, max(most, 1.3 * scenario.capacity), max(waiting, 10), step_s))
     height = TOP + LOAD_H + BAND_H + WAITING_H + LATENCY_H + 3 * BELOW + 24
     return picture(GAP + len(traces) * (WIDTH + GAP), height, marks)
 
 
 def _column(scenario: Scenario, trace: Trace, left: float, scale: _Scale) -> list[str]:
-    across, most, waiting = scale
+    across, most, waiting, step_s = scale
     y = TOP
     calls = Panel(left, y, WIDTH, LOAD_H, across=across, up=most)
     y += LOAD_H + 4
@@ -57,12 +62,12 @@ def _column(scenario: Scenario, trace: Trace, left: float, scale: _Scale) -> lis
     latency = Panel(left, y, WIDTH, LATENCY_H, across=across, up=LATENCIES[-1], low=LATENCIES[0], log=True)
     for panel in (calls, jobs, latency):
         panel.shade(trace.ill - trace.began, trace.back - trace.began, ILL)
-    _draw_load(calls, scenario, trace)
+    _draw_load(calls, scenario, trace, step_s)
     for begins, ends, state in bands(trace):
         circuit.shade(begins, ends, STATES[state])
     jobs.line([(tick.at - trace.began, tick.unserved) for tick in trace.ticks], RETURNED)
     jobs.line([(tick.at - trace.began, tick.parked) for tick in trace.ticks if tick.parked is not None], FRESH, dash="3 2")
-    found = waits(trace, step_s=STEP_S)
+    found = waits(trace, step_s=step_s)
     latency.line([(wait.at, wait.worst) for wait in found], FRESH, width=0.8)
     latency.line([(wait.at, wait.p50) for wait in found], RETURNED)
     calls.axes("calls a second on the dependency (dashed: its capacity), circuit below", steps(most, 4))
@@ -72,11 +77,10 @@ def _column(scenario: Scenario, trace: Trace, left: float, scale: _Scale) -> lis
     return [mark for panel in (calls, circuit, jobs, latency) for mark in panel.marks]
 
 
-def _draw_load(panel: Panel, scenario: Scenario, trace: Trace) -> None:
-    bins = load(trace, STEP_S)
-    panel.bars(((one.at, one.at + STEP_S, 0.0, one.fresh) for one in bins), FRESH)
-    panel.bars(((one.at, one.at + STEP_S, one.fresh, one.fresh + one.returned) for one in bins), RETURNED)
-    panel.bars(((one.at, one.at + STEP_S, one.fresh + one.returned, one.fresh + one.returned + one.refused) for one in bins), REFUSED)
+def _draw_load(panel: Panel, scenario: Scenario, trace: Trace, step_s: float) -> None:
+    bins = load(trace, step_s)
+    for color, low, high in ((FRESH, 0, 1), (RETURNED, 1, 2), (REFUSED, 2, 3)):
+        panel.bars(((one.at, one.at + step_s, sum(one[1 : low + 1]), sum(one[1 : high + 1])) for one in bins), color)
     ill, back = trace.ill - trace.began, trace.back - trace.began
     sick, well = scenario.ill.serves(0.0) if scenario.ill.kind != "flapping" else scenario.capacity, scenario.capacity
     panel.line([(0, well), (ill, well), (ill, sick), (back, sick), (back, well), (trace.ended - trace.began, well)], "#24292f", dash="5 3")

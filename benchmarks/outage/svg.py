@@ -34,7 +34,8 @@ class Panel:
         for x0, x1, y0, y1 in bars:
             if y1 > y0:
                 (left, bottom), (right, top) = self.at(x0, y0), self.at(x1, y1)
-                self.marks.append(f'<path d="M{left:.1f} {bottom:.1f}V{top:.1f}H{right:.1f}V{bottom:.1f}Z" fill="{color}"/>')
+                path = f"M{left:.1f} {bottom:.1f}V{top:.1f}H{right:.1f}V{bottom:.1f}Z"
+                self.marks.append(f'<path d="{path}" fill="{color}" shape-rendering="crispEdges"/>')
 
     def line(self, points: Sequence[tuple[float, float]], color: str, *, dash: str = "", width: float = 1.3) -> None:
         """A line through the points."""
