@@ -5,7 +5,7 @@
 
 A fake dependency (a process of its own) of known capacity falls ill and comes back while jobs are submitted at a steady rate. Sickbay is
 looked at only from outside: gRPC, the dependency's own book, and what its handlers write down. Dramatiq runs the same jobs if it is
-installed, with its usual retries and with a breaker library in its actors:
+installed, with its usual retries and with a breaker library in its actors (purgatory; pybreaker, too, with `--only dramatiq+pybreaker`):
 
     python -m venv .venv-peers
     .venv-peers/bin/pip install 'dramatiq[rabbitmq]' purgatory
