@@ -94,9 +94,7 @@ class Settings(BaseSettings):
     grpc_handshake_timeout: float = Field(10, gt=0, le=3_600, description="Seconds until a new connection must speak HTTP/2")
     grpc_idle_timeout: float = Field(300, gt=0, le=86_400, description="Seconds that a connection is kept without a call")
     grpc_body_timeout: float = Field(30, gt=0, le=3_600, description="Seconds for the message of a call to arrive")
-    grpc_write_timeout: float = Field(
-        30, gt=0, le=3_600, description="Seconds for a client to read a response, or the next one of a watch"
-    )
+    grpc_write_timeout: float = Field(30, gt=0, le=3_600, description="Seconds for a client to read a response, or the next one of a watch")
     grpc_body_buffer_bytes: int = Field(134_217_728, ge=16_777_216, le=2**40, description="Bytes of unfinished messages, of all clients")
     grpc_max_streams: int = Field(250, ge=1, le=10_000, description="Calls and watches at a time on one connection; clients wait for more")
     grpc_max_calls: int = Field(2_000, ge=1, le=100_000, description="Calls at a time on a gRPC port, watches not counted")
