@@ -138,7 +138,7 @@ class Breaker(_message.Message):
 
     @_builtins.property
     def cooldown(self) -> _duration_pb2.Duration:
-        """The current cooldown; it grows with every failed probe."""
+        """The current cooldown: from the opening, or the last failed probe, to the next probe."""
 
     @_builtins.property
     def forced_until_time(self) -> _timestamp_pb2.Timestamp:
