@@ -1,8 +1,8 @@
 """Limits the connections of a gRPC port, which grpc's core accepts by itself: per peer, in all, and by their unfinished messages.
 
-Core has a limit on all connections, but none per peer, and buffers the bytes of unfinished messages without a limit. So once a second, ten
-times as often while calls are stalled, and even more often while their messages come near the limit, our own sockets are checked, and
-those beyond a limit are shut down.
+Core has a limit on all connections, but none per peer, buffers the bytes of unfinished messages without a limit, and does not report silent
+connections that it closes. So once a second, ten times as often while calls are stalled, and even more often while their messages come near
+the limit, our own sockets are checked, and those beyond a limit are shut down.
 """
 
 from __future__ import annotations
@@ -27,16 +27,22 @@ URGENT_S: Final = 0.02
 """Between two checks while unfinished messages use a quarter of their limit: a client on a fast network sends some 20 MB in that time."""
 LOOKING: Final = 4
 """The pause after a check is at least this many times its duration, so that checks of many connections use only a part of the CPU."""
+PREFACE_BYTES: Final = 33
+"""What every HTTP/2 client sends at first: 24 bytes and the header of its settings."""
 HEADER_BYTES: Final = 1_024
 """An upper bound of the bytes that a call sends beside its message."""
 
 
 @dataclass(slots=True)
 class _Member:
-    """A connection at the last check: `number` is its order of arrival, `unfinished` the bytes of incomplete messages."""
+    """A connection at the last check: `number` is its order of arrival, `unfinished` the bytes of incomplete messages.
+
+    `since` is when it was first seen, in seconds of a clock that never steps.
+    """
 
     connection: Connection
     number: int
+    since: float
     unfinished: int = 0
 
 
@@ -51,10 +57,11 @@ class ConnectionLimiter:
         *,
         look: Callable[[int], Iterable[Connection]] = sockets.connections,
         cut: Callable[[Connection], None] = sockets.cut,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
-        """`look` lists the connections of a port, `cut` shuts one down."""
+        """`look` lists the connections of a port, `cut` shuts one down; `clock` in seconds, never steps."""
         self._limits, self._guard, self._meter = limits, guard, meter
-        self._look, self._cut = look, cut
+        self._look, self._cut, self._clock = look, cut, clock
         self._members: dict[Endpoint, _Member] = {}
         self._completed: Counter[Endpoint] = Counter()
         self._arrivals = 0
@@ -87,6 +94,7 @@ class ConnectionLimiter:
             self._meter.count_refusal(Reason.FILES)
             return
         self._compare(found)
+        self._bound_handshakes()
         self._bound_peers()
         self._bound_all()
         self._bound_bytes()
@@ -100,17 +108,22 @@ class ConnectionLimiter:
             self._cut(member.connection)
 
     def _compare(self, found: Iterable[Connection]) -> None:
-        before, self._members = self._members, {}
+        now, before, self._members = self._clock(), self._members, {}
         for connection in found:
             member = before.get(connection.endpoint)
             if member is None or connection.received < member.connection.received:
                 self._arrivals += 1
-                member = _Member(connection._replace(received=0), self._arrivals)
+                member = _Member(connection._replace(received=0), self._arrivals, now)
             fresh = connection.received - member.connection.received - self._completed[connection.endpoint]
             member.unfinished = max(0, member.unfinished + fresh) if self._guard.is_received else 0
             member.connection = connection
             self._members[connection.endpoint] = member
         self._completed.clear()
+
+    def _bound_handshakes(self) -> None:
+        late = self._clock() - self._limits.handshake_s
+        for member in [one for one in self._members.values() if one.since <= late and 0 <= one.connection.received < PREFACE_BYTES]:
+            self._end(member, Reason.HANDSHAKE)
 
     def _bound_peers(self) -> None:
         for members in self._by_peer().values():

@@ -19,6 +19,7 @@ class Reason(StrEnum):
 
     CONNECTIONS = "connections"
     PEER_CONNECTIONS = "peer_connections"
+    HANDSHAKE = "handshake"
     CALLS = "calls"
     WATCHES = "watches"
     BODY_TIMEOUT = "body_timeout"
@@ -31,6 +32,7 @@ class Reason(StrEnum):
 _MESSAGES: Final = {
     Reason.CONNECTIONS: "too many connections (GRPC_MAX_CONNECTIONS); the newest of the peer with the most were closed",
     Reason.PEER_CONNECTIONS: "too many connections of one peer (GRPC_MAX_CONNECTIONS_PER_PEER); its newest were closed",
+    Reason.HANDSHAKE: "timed out waiting for a new connection to speak HTTP/2 (GRPC_HANDSHAKE_TIMEOUT)",
     Reason.CALLS: "too many calls (GRPC_MAX_CALLS), and none of them waits for its client; new ones were rejected",
     Reason.WATCHES: "too many watches (MAX_WATCHES), or too many of one peer (MAX_WATCHES_PER_PEER); new ones were rejected",
     Reason.BODY_TIMEOUT: "timed out waiting for the message of a call (GRPC_BODY_TIMEOUT)",

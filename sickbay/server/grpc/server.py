@@ -34,6 +34,8 @@ Use this one to decide about restarts. The others say whether to send traffic; a
 """
 METADATA_BYTES: Final = 16 * 1024
 """Per call; core rejects some of the calls above this, and all above twice as much."""
+CORE_LATER_S: Final = 5.0
+"""Core's own limit of the handshake comes this much later: what it closes is neither counted nor logged."""
 READINESS: Final = "readiness"
 """Health's name for "send traffic here": SERVING once all servers have answered, until the end; see `sickbay/domain/health.py`."""
 GRACE: Final = 3.0
@@ -56,8 +58,8 @@ def _bounds(limits: Limits) -> tuple[tuple[str, int], ...]:
         ("grpc.absolute_max_metadata_size", 2 * METADATA_BYTES),
         ("grpc.max_concurrent_streams", limits.streams),
         ("grpc.max_connection_idle_ms", round(limits.idle_s * 1000)),
-        ("grpc.server_handshake_timeout_ms", round(limits.handshake_s * 1000)),
-        ("grpc.http2.settings_timeout", round(limits.handshake_s * 1000)),
+        ("grpc.server_handshake_timeout_ms", round((limits.handshake_s + CORE_LATER_S) * 1000)),
+        ("grpc.http2.settings_timeout", round((limits.handshake_s + CORE_LATER_S) * 1000)),
         ("grpc.max_allowed_incoming_connections", limits.connections + limits.connections // 4 + 1),
         ("grpc.http2.max_requests_per_read", 1),  # a flood of calls on one connection does not block others
         ("grpc.http2.max_ping_strikes", 2),

@@ -22,7 +22,7 @@ _RECEIVED: Final = 128
 
 
 class Connection(NamedTuple):
-    """An accepted connection: its descriptor, the client's address, and the bytes received so far."""
+    """An accepted connection: its descriptor, the client's address, and the bytes received so far (-1 if unknown)."""
 
     descriptor: int
     endpoint: Endpoint
@@ -51,7 +51,7 @@ def _connection(descriptor: int, port: int) -> Connection | None:
             if one.family not in {socket.AF_INET, socket.AF_INET6} or name[1] != port:
                 return None
             info = one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RECEIVED + 8)
-            received = struct.unpack_from("Q", info, _RECEIVED)[0] if len(info) >= _RECEIVED + 8 else 0
+            received = struct.unpack_from("Q", info, _RECEIVED)[0] if len(info) >= _RECEIVED + 8 else -1
             return Connection(descriptor, _endpoint(one.getpeername()), received)
     except OSError:  # closed meanwhile, or the listening socket
         return None

@@ -27,10 +27,10 @@ class Port:
     """A port whose connections are said, and of which those that were cut are known."""
 
     def __init__(self, **limits):
-        self.registry, self.now, self.cut = CollectorRegistry(), {}, []
+        self.registry, self.now, self.cut, self.time = CollectorRegistry(), {}, [], 0.0
         bounds, meter = Limits(**limits), GrpcMeter(self.registry)
         self.guard = Stub(bounds, Watches(9, 9), meter)
-        self.limiter = ConnectionLimiter(bounds, self.guard, meter, look=lambda _: self.found(), cut=self.ends)
+        self.limiter = ConnectionLimiter(bounds, self.guard, meter, look=lambda _: self.found(), cut=self.ends, clock=lambda: self.time)
 
     def found(self):
         return [Connection(number, endpoint, received) for number, (endpoint, received) in enumerate(self.now.items())]
@@ -59,6 +59,22 @@ def test_a_peer_with_too_many_loses_its_newest():
     assert sorted(port.now) == [("10.0.0.1", 1), ("10.0.0.1", 8), ("10.0.0.1", 9), ("10.0.0.2", 1)]
     assert port.refused("peer_connections") == 2
     assert len(port.limiter) == 4
+
+
+def test_who_does_not_speak_http2_in_time_is_closed():
+    """Silent ones, and those that send a byte now and then; not those of a system that does not count bytes."""
+    port = Port(handshake_s=10)
+    silent, slow, client, uncounted = (("10.0.0.1", number) for number in range(4))
+    port.now = {silent: 0, slow: 1, client: 0, uncounted: -1}
+    port.look()
+    port.time += 9.9
+    port.now |= {slow: 12, client: 33}
+    port.look()
+    assert port.cut == []
+    port.time += 0.1
+    port.look()
+    assert port.cut == [silent, slow]
+    assert port.refused("handshake") == 2
 
 
 def test_a_full_port_takes_from_who_has_the_most():
