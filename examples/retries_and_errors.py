@@ -28,7 +28,8 @@ def deliver(job: Job) -> None:
         case "nowhere":
             raise NoSuchAddressError("there is no such street")
         case "busy" if job.attempt == 0:
-            raise JobError("RATE_LIMITED", "the courier is busy", retry_after=1)  # seconds until the next attempt
+            # Seconds until the next attempt of this job. The code RATE_LIMITED would make all jobs of the type wait for so long.
+            raise JobError("COURIER_BUSY", "the courier is busy", kind="transient", retry_after=1)
         case "closed" if job.attempt == 0:
             raise ConnectionRefusedError("the depot does not answer")  # known: CONNECTION_REFUSED, systemic
     print(f"delivered to {job.payload['to']} at attempt {job.attempt + 1}", flush=True)

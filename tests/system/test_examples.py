@@ -62,7 +62,7 @@ def test_retries_and_errors(started: Started):
         found = {job_id: [error["code"] for error in sickbay.job(job_id)["errors"]] for job_id in (nowhere, busy, closed)}
     assert found == {
         nowhere: ["NO_SUCH_ADDRESS"],
-        busy: ["RATE_LIMITED"],
+        busy: ["COURIER_BUSY"],
         closed: ["CONNECTION_REFUSED"],
     }
 
