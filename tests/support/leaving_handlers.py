@@ -73,13 +73,22 @@ async def fork_async(job: Job) -> None:
 
 @handler("signalled")
 def signalled(job: Job) -> None:
-    """End a forked child with SIGTERM, as `Process.terminate` does."""
-    child = multiprocessing.get_context("fork").Process(target=linger)
-    child.start()
-    while not (HERE / f"left.{child.pid}").exists():
-        time.sleep(0.01)
-    child.terminate()
-    child.join()
+    """End a forked child with SIGTERM, as `Process.terminate` does.
+
+    A fork of a process with threads may have copied a lock that one of them held, and stand still: then another one is made.
+    """
+    for _ in range(5):
+        child = multiprocessing.get_context("fork").Process(target=linger)
+        child.start()
+        for _ in range(200):
+            if (HERE / f"left.{child.pid}").exists():
+                child.terminate()
+                child.join()
+                return
+            time.sleep(0.01)
+        child.kill()
+        child.join()
+    raise RuntimeError("no forked child came to life")
 
 
 @handler("held-fork")
