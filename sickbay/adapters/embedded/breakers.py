@@ -187,10 +187,10 @@ class EmbeddedBreakers:
         return self._snapshot(doc, now) if doc is not None else None
 
     def _forget(self, key: BreakerKey) -> None:
-        self._documents.pop(key, None)
+        known = self._documents.pop(key, None)
         self._failures.pop(key, None)
         self._unused.discard(key)
-        if self._file is not None:
+        if known is not None and self._file is not None:
             self._file.forget(key.name)
 
     def _restore(self, file: BreakerFile) -> None:

@@ -134,6 +134,17 @@ async def test_a_reset_and_a_circuit_that_is_forgotten_stay_so(process, killed):
     assert (await process.state()).state is BreakerState.CLOSED
 
 
+async def test_a_tenant_without_history_costs_no_write(process):
+    written = []
+    process.breakers._file._connection.set_trace_callback(written.append)
+    bad_data = Outcome(OutcomeKind.DATA, "VALIDATION_ERROR")
+    for outcome in (SUCCESS, bad_data, SUCCESS):
+        await process.run(outcome, key=BreakerKey("email", "acme"))
+    assert written == []
+    await process.run(DOWN, key=BreakerKey("email", "acme"))
+    assert written
+
+
 async def test_failures_in_a_row_are_kept_by_a_stop(process):
     await process.run(DOWN, 4)
     process.restart(killed=False)
