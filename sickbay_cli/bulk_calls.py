@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import Final
+from queue import Empty, SimpleQueue
+from typing import Final, TypeAlias
 
 import click
 
@@ -13,6 +15,7 @@ from sickbay.jobs.v1.job_pb2 import Job
 from sickbay.server.rest.views import View, job_view
 from sickbay_cli.client import translate_errors
 from sickbay_cli.exit_codes import Refused, Unreachable
+from sickbay_cli.interrupts import interrupt_calls
 from sickbay_cli.options import Endpoint
 from sickbay_cli.output import count, document, progress, remark
 
@@ -22,6 +25,8 @@ LAST_S: Final = 2.0
 """How long to wait after Ctrl-C for the calls in flight, so that their results can be printed."""
 _NAMED: Final = 3
 
+_Finished: TypeAlias = tuple[str, Future[Job | click.ClickException]]
+
 
 class _Tally:
     """The results so far, by job."""
@@ -30,30 +35,52 @@ class _Tally:
         self.job_ids = job_ids
         self.done: list[Job] = []
         self.failed: dict[str, click.ClickException] = {}
-        self.in_flight: dict[str, Future[Job | click.ClickException] | None] = {}
+        self.in_flight: dict[str, None] = {}
+        self._interrupted = False
+        self._results: SimpleQueue[_Finished | None] = SimpleQueue()
+        """None wakes the reader. A SimpleQueue, because a signal handler may put into it at any moment."""
+
+    def interrupt(self) -> None:
+        """Raise KeyboardInterrupt where results are collected or batches begin; called by a signal handler."""
+        self._interrupted = True
+        self._results.put(None)
 
     def batches(self, size: int) -> Iterator[Sequence[str]]:
         for begin in range(0, len(self.job_ids), size):
+            if self._interrupted:
+                raise KeyboardInterrupt
             yield self.job_ids[begin : begin + size]
 
-    def begin(self, job_id: str, call: Callable[[], Future[Job | click.ClickException]]) -> None:
-        """Record it before it begins: Ctrl-C may come in between."""
-        self.in_flight[job_id] = None
-        self.in_flight[job_id] = call()
+    def finished(self, job_id: str, future: Future[Job | click.ClickException]) -> None:
+        """Called by the thread of the call."""
+        self._results.put((job_id, future))
 
-    def wait(self, within_s: float | None) -> None:
-        """Collect the results of calls in flight, in order; those without a response by then remain."""
-        begun = {job_id: future for job_id, future in self.in_flight.items() if future is not None}
-        wait(begun.values(), within_s)
-        for job_id, future in begun.items():
-            if not future.done():
-                continue
-            del self.in_flight[job_id]
-            result = future.result()
-            if isinstance(result, Job):
-                self.done.append(result)
-            else:
-                self.failed[job_id] = result
+    def collect(self) -> None:
+        """Wait for the results of all calls in flight."""
+        while self.in_flight:
+            self._record(self._results.get())
+            if self._interrupted:
+                raise KeyboardInterrupt
+
+    def collect_within(self, seconds: float) -> None:
+        """Wait so long at most; calls without a result by then remain in flight."""
+        end = time.monotonic() + seconds
+        while self.in_flight:
+            try:
+                self._record(self._results.get(timeout=max(0.0, end - time.monotonic())))
+            except Empty:
+                return
+
+    def _record(self, finished: _Finished | None) -> None:
+        if finished is None:
+            return
+        job_id, future = finished
+        result = future.result()
+        del self.in_flight[job_id]
+        if isinstance(result, Job):
+            self.done.append(result)
+        else:
+            self.failed[job_id] = result
 
 
 class BulkCalls:
@@ -75,23 +102,28 @@ class BulkCalls:
             self._run_alone(unique[0], call)
             return
         tally = _Tally(unique)
+        with interrupt_calls(tally.interrupt):
+            self._run_all(tally, call)
+        self._report(tally.done, tally.failed, len(unique))
+
+    def _run_all(self, tally: _Tally, call: Callable[[str], Job]) -> None:
         pool = ThreadPoolExecutor(AT_ONCE)
         try:
-            with progress(len(unique), self._verb) as advance:
+            with progress(len(tally.job_ids), self._verb) as advance:
                 for some in tally.batches(AT_ONCE):
                     for job_id in some:
-                        tally.begin(job_id, partial(pool.submit, self._attempt, call, job_id))
-                    tally.wait(None)
+                        tally.in_flight[job_id] = None
+                        pool.submit(self._attempt, call, job_id).add_done_callback(partial(tally.finished, job_id))
+                    tally.collect()
                     advance(len(some))
                     if any(isinstance(error, Unreachable) for error in tally.failed.values()):
                         break
         except KeyboardInterrupt:
-            tally.wait(LAST_S)
+            tally.collect_within(LAST_S)
             self._report_interruption(tally)
             raise
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-        self._report(tally.done, tally.failed, len(unique))
 
     def _run_alone(self, job_id: str, call: Callable[[str], Job]) -> None:
         try:

@@ -41,7 +41,12 @@ def fleet():
 
 def ended(process: subprocess.Popen[bytes]) -> tuple[int, str, str]:
     """Exit code and what was said; never Python's own inside."""
-    out, errors = process.communicate(timeout=PATIENCE_S)
+    try:
+        out, errors = process.communicate(timeout=PATIENCE_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        raise
     said = [(text or b"").decode("utf-8", "replace") for text in (out, errors)]
     for text in said:
         assert "Traceback" not in text
