@@ -7,6 +7,7 @@ A thread of ours waits, too, and after a timeout it logs what is blocking and ex
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import os
 import sys
@@ -85,6 +86,7 @@ def whole_process() -> Iterator[None]:
         code = 0
     finally:
         exit_within(LEFT_BEHIND_S, code, closed=True)
+        gc.freeze()  # the interpreter would look for cycles in everything that was loaded, for half a second
 
 
 def stray_threads() -> list[threading.Thread]:

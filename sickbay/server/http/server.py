@@ -14,6 +14,7 @@ import uvicorn
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
+from sickbay.concurrency.waiting import wait_for_event
 from sickbay.domain.limits import HttpLimits
 from sickbay.server.http.bodies import BodyBudget
 from sickbay.server.http.connection import Connection
@@ -27,6 +28,7 @@ from sickbay.system.forks import keep_port
 
 GRACE: Final = 10
 """Seconds that running requests get on shutdown."""
+TICK_S: Final = 0.1
 SWEEP_S: Final = 1.0
 """Seconds between two checks of all connections for timeouts."""
 
@@ -77,7 +79,7 @@ class RestServer:
         if server is None or serving is None:
             return
         closing(self._app).set()
-        server.should_exit = True
+        server.stop()
         await serving
 
     def _bounds(self) -> Port:
@@ -107,6 +109,12 @@ class _Server(uvicorn.Server):
         self._bounds, self._port = bounds, port
         self._swept = 0.0
         self._ready = asyncio.Event()
+        self._stopping = asyncio.Event()
+
+    def stop(self) -> None:
+        """End `serve` at once, with the usual grace for running requests."""
+        self.should_exit = True
+        self._stopping.set()
 
     async def ready(self, serving: asyncio.Task[None]) -> None:
         """Wait until connections are accepted; raises the error of a failed start."""
@@ -120,8 +128,15 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         self._ready.set()
 
+    async def main_loop(self) -> None:
+        """Tick ten times a second, as uvicorn does, until `stop`."""
+        counter = 0
+        while not await self.on_tick(counter):
+            counter += 1
+            await wait_for_event(self._stopping, TICK_S)
+
     async def on_tick(self, counter: int) -> bool:
-        """Called by uvicorn ten times a second."""
+        """Check all connections once in a while, and let uvicorn renew its Date header."""
         now = asyncio.get_running_loop().time()
         if now - self._swept >= SWEEP_S:
             self._swept = now
