@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from sickbay import Job, handler
+from sickbay import Job, JobError, handler
 
 HERE: Final = Path(__file__).parent
 LONG_S: Final = 300
@@ -69,6 +69,18 @@ def fork(job: Job) -> None:
 async def fork_async(job: Job) -> None:
     """The same on the handlers' loop."""
     fork(job)
+
+
+@handler("threads")
+async def threads(job: Job) -> None:
+    """Fork, and fail if the fork has any thread but the one that forked."""
+    pid = os.fork()
+    if pid == 0:
+        time.sleep(0.2)  # for threads that are started in it
+        os._exit(len(list(Path("/proc/self/task").iterdir())))
+    count = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if count != 1:
+        raise JobError("THREADS", f"{count} threads", kind="data")
 
 
 @handler("signalled")

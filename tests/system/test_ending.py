@@ -19,6 +19,8 @@ from tests.support.clients import Clients
 from tests.support.fleet import Fleet
 from tests.support.system_under_test import PORTS, Product
 
+pytestmark = pytest.mark.executed
+
 ENV = {"JOB_HANDLERS": "leaving_handlers", "LOG_FORMAT": "json"}
 SOON_S = 15
 """Far less than what is left behind lasts."""
@@ -115,6 +117,13 @@ def test_a_signal_to_a_forked_child_is_not_ours(folder: Path, start: Callable[..
     run_job(product, "signalled")
     run_job(product, "ok")
     assert "stopping" not in product.err.text
+
+
+def test_no_thread_goes_on_in_a_fork(folder: Path, start: Callable[..., Product]):
+    """Those of grpc's core would answer on connections of the parent, which both then lose."""
+    product = start(folder, ENV).ready()
+    with Clients(product) as sickbay:
+        sickbay.wait(sickbay.submit("threads"), "SUCCEEDED")  # the connection of this call is open while the handler forks
 
 
 def fixed_ports() -> Mapping[str, str]:
