@@ -41,7 +41,7 @@ DOCKER: Final = {
 def main() -> int:
     """Provide, run, and stop what was started; the command's exit code."""
     with ExitStack() as stack:
-        if "pytest" in sys.argv:
+        if {"pytest", "scripts/run_tests.py"} & set(sys.argv):
             _install(list(SERVERS), "some of these tests start and kill servers of their own")
         env: dict[str, str] = {}
         missing = []

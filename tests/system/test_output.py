@@ -24,6 +24,8 @@ from tests.support.isolated_servers import Corner
 from tests.support.system_under_test import PORTS
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.executed
+
 SOON_S = 15
 
 

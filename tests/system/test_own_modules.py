@@ -14,6 +14,8 @@ from tests.support.isolated_servers import Corner
 from tests.support.process import Process
 from tests.support.system_under_test import Product
 
+pytestmark = pytest.mark.executed
+
 OWN = "from email.message import EmailMessage\nfrom sickbay import handler\n@handler({name!r})\ndef run(job): EmailMessage()\n"
 
 

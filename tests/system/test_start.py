@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.system_under_test import Product
 
-pytestmark = pytest.mark.embedded
+pytestmark = [pytest.mark.embedded, pytest.mark.executed]
 CASES = {
     "taken HTTP port": ("port {port} is already in use", "--jobapi-port"),
     "taken gRPC port": ("port {port} is already in use", "--control-plane-grpc-port"),

@@ -1,0 +1,48 @@
+"""Runs pytest with the given arguments; a few tests that fail beside others run once more, alone: `run_tests.py ARGUMENTS...`.
+
+The tests run in parallel and beside processes of their own, so on a busy machine a deadline may pass although nothing is wrong. A test that
+also fails alone fails the run. One that passes alone is named at the end as flaky: its first failure is in the output and worth a look.
+There is no second chance if many failed, or if one of `tests/chaos` did: what is lost once is lost.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+FEW: Final = 4
+NO_SECOND_CHANCE: Final = "tests/chaos"
+FAILED: Final = Path(".pytest_cache/v/cache/lastfailed")
+
+
+def main(arguments: list[str]) -> int:
+    """Run; the exit code of pytest."""
+    FAILED.unlink(missing_ok=True)
+    code = _pytest(arguments)
+    failed = _failed()
+    if code != 1 or not failed or len(failed) > FEW or any(one.startswith(NO_SECOND_CHANCE) for one in failed):
+        return code
+    print(f"\nOnce more, alone: {', '.join(failed)}", flush=True)
+    code = _pytest([*arguments, "--last-failed", "--last-failed-no-failures=none", "-n0", "--no-cov"])
+    if code == 0:
+        print(f"Flaky: failed beside other tests, passed alone: {', '.join(failed)}", flush=True)
+    return code
+
+
+def _pytest(arguments: list[str]) -> int:
+    return subprocess.run([sys.executable, "-m", "pytest", *arguments], check=False).returncode
+
+
+def _failed() -> list[str]:
+    """Ids of the tests that failed, as pytest's cache has them."""
+    try:
+        return sorted(json.loads(FAILED.read_text()))
+    except FileNotFoundError:
+        return []
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
