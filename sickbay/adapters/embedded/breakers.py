@@ -178,9 +178,10 @@ class EmbeddedBreakers:
         doc = self._documents.get(key)
         if doc is None:
             return None
-        jitter = 0 if doc.state is BreakerState.CLOSED else self._jitter()
-        self._store(breaker.catch_up(doc, self._config, now, jitter=jitter))
-        is_unused = key in self._unused and doc.is_quiet and now - doc.updated_at >= RESET_MS
+        jitter, idle_ms = 0 if doc.state is BreakerState.CLOSED else self._jitter(), now - doc.updated_at
+        doc = breaker.catch_up(doc, self._config, now, jitter=jitter)
+        self._store(doc)
+        is_unused = key in self._unused and doc.is_quiet and idle_ms >= RESET_MS
         if is_unused or doc.has_lapsed(self._config.failure_window_ms, now):
             self._forget(key)
         doc = self._documents.get(key)

@@ -18,7 +18,7 @@ from sickbay.domain.breaker import BreakerConfig, BreakerKey, Command, Permit, P
 from sickbay.domain.job import is_code
 from sickbay.domain.outcome import Outcome
 
-PARTS: Final = ("breaker_document", "breaker_run", "breaker_moves", "breaker", "entry")
+PARTS: Final = ("breaker_document", "breaker_run", "breaker_ramp", "breaker_moves", "breaker", "entry")
 
 Word = str | int | bytes
 
