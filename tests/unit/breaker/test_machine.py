@@ -177,11 +177,27 @@ def test_permits_of_before_a_cut_are_stale():
     breaker = Circuit().recover()
     breaker.now += 200
     early = [breaker.admit() for _ in range(2)]
-    for _ in range(3):
-        breaker.now += 150
+    for _ in range(2):
+        breaker.now += 100
         breaker.run(DOWN)
     assert breaker.look().rate < 10
     assert [breaker.settle(permit, DOWN) for permit in early] == [Effect.STALE] * 2
+    assert breaker.look().recovering
+
+
+def test_refusals_at_one_moment_do_not_open_a_recovering_breaker_again():
+    """A dependency that gets too much refuses several at once, and serves the next."""
+    breaker = Circuit().recover()
+    for outcome, lasts_ms in ((SUCCESS, 3_000), (DOWN, 100), (SUCCESS, 2_000)):
+        for _ in range(lasts_ms // 10):
+            breaker.now += 10
+            if isinstance(permit := breaker.admit(), Permit):
+                breaker.settle(permit, outcome)
+    breaker.now += 100
+    permits = [breaker.admit() for _ in range(5)]
+    assert [breaker.settle(permit, DOWN) for permit in permits] == [Effect.COUNTED] * 5
+    breaker.now += 100
+    assert breaker.run(SUCCESS) is Effect.RESET
     assert breaker.look().recovering
 
 
