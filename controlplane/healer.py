@@ -25,8 +25,6 @@ LOOK_EVERY_S: Final = 30.0
 PACE_S: Final = 0.1
 WINDOW: Final = 500
 """Jobs of one breaker released per check, with one check per PACE_S at most; fewer while the breaker lets jobs in gradually."""
-LEAST_EVERY_S: Final = 1.0
-"""While new jobs take all permits of such a breaker, one of those that wait is released this often."""
 MAX_MAIN_DEPTH: Final = 500
 """No releases while this many jobs wait: new ones must not queue behind them."""
 DEGRADED_S: Final = 1.0
@@ -64,7 +62,6 @@ class Healer:
         self._clock = clock
         self._look = asyncio.Event()
         self._probes: dict[BreakerKey, tuple[int, int]] = {}
-        self._released_at: dict[BreakerKey, int] = {}
         self._failed = Backoff(FAILED_S, LONGEST_FAILED_S)
         self._degraded = Backoff(DEGRADED_S, LONGEST_DEGRADED_S)
 
@@ -134,24 +131,13 @@ class Healer:
         self.release_backoff.observe_breaker(key, breaker)
         if breaker is None or not breaker.state.refuses:
             self._probes.pop(key, None)
-            return await self._release(key, breaker, min(self._window(key, breaker), count))
+            return await self._release(key, breaker, min(WINDOW, count))
         now = breaker.now or self._clock()
         if breaker.state is BreakerState.OPEN and breaker.probe_at is not None:
             return await self._probe(key, breaker.probe_at, now)
         if breaker.forced_until is not None:
             return max(0.0, (breaker.forced_until - now) / 1000)
         return LOOK_EVERY_S
-
-    def _window(self, key: BreakerKey, breaker: Snapshot | None) -> int:
-        """How many may be released now: as many as permits are left over by new jobs."""
-        if breaker is None or breaker.permits is None:
-            self._released_at.pop(key, None)
-            return WINDOW
-        now = breaker.now or self._clock()
-        if breaker.permits == 0 and abs(now - self._released_at.get(key, 0)) < LEAST_EVERY_S * 1_000:
-            return 0
-        self._released_at[key] = now
-        return min(WINDOW, max(1, breaker.permits))
 
     async def _probe(self, key: BreakerKey, probe_at: int, now: int) -> float:
         """Release exactly one job for each time a probe is due; the breaker makes it the probe, or parks it again.
@@ -170,15 +156,13 @@ class Healer:
         return PROBE_PATIENCE_MS / 1000
 
     async def _release(self, key: BreakerKey, breaker: Snapshot | None, limit: int) -> float:
-        if limit == 0:
-            return PACE_S
         if (wait_s := self.release_backoff.wait_s(key)) > 0:
             return wait_s
         if self.release_backoff.is_held(key):
             limit = 1
         room = MAX_MAIN_DEPTH - await self._broker.depth(Queue.MAIN)
-        if room > 0:
-            leases = await self._quarantine.lease_parked(key, min(limit, room))
+        if room > 0 and (number := await self._breakers.reserve(key, min(limit, room))) > 0:
+            leases = await self._quarantine.lease_parked(key, number)
             if leases:
                 log.info("releasing %d of the parked jobs of %s", len(leases), key.name)
                 self.release_backoff.record_release(key, breaker)

@@ -47,6 +47,7 @@ __all__ = [
     "new_document",
     "normal_permit",
     "renew",
+    "reserve",
     "settle",
     "snapshot",
     "to_json",
@@ -81,6 +82,8 @@ class AdmitRequest:
     jitter: int = 0
     longest_ms: int = 0
     """How long the run may take; 0 if unknown."""
+    released: bool = False
+    """Whether it was parked and has been released."""
 
 
 def catch_up(doc: Document, config: BreakerConfig, now: int, *, jitter: int = 0) -> Document:
@@ -100,7 +103,7 @@ def admit(doc: Document, request: AdmitRequest, config: BreakerConfig, now: int)
     if doc.admits_all:
         return doc, normal_permit(doc, request.job_id)
     if doc.ramp is not None:
-        ramp, granted = ramps.take(doc.ramp, now)
+        ramp, granted = ramps.take(doc.ramp, now, released=request.released)
         if ramp is not doc.ramp:
             doc = with_changes(doc, now, ramp=ramp)
         if granted:
@@ -109,6 +112,15 @@ def admit(doc: Document, request: AdmitRequest, config: BreakerConfig, now: int)
         doc = transitions.grant_probe(doc, context, request.token, request.worker, request.job_id)
         return doc, Permit(doc.key, PermitKind.PROBE, doc.epoch, request.job_id, request.token, doc.probe_until - now, request.longest_ms)
     return doc, Refusal(doc.key, doc.state)
+
+
+def reserve(doc: Document, wanted: int, config: BreakerConfig, now: int, *, jitter: int = 0) -> tuple[Document, int]:
+    """How many of `wanted` parked jobs may be released now; what is reserved is offered to nobody else for a second."""
+    doc = transitions.advance_clock(doc, Context(config, now, jitter))
+    if doc.ramp is None:
+        return doc, wanted if doc.admits_all else 0
+    ramp, granted = ramps.reserve(doc.ramp, now, wanted)
+    return (with_changes(doc, now, ramp=ramp) if granted else doc), granted
 
 
 def normal_permit(doc: Document, job_id: str) -> Permit:
@@ -203,7 +215,6 @@ def snapshot(doc: Document, config: BreakerConfig, now: int, *, total_failures: 
         total_failures=total_failures,
         recovering=doc.ramp is not None,
         rate=doc.ramp.rate / 1_000 if doc.ramp is not None else None,
-        permits=ramps.available(doc.ramp, now) // ramps.PERMIT if doc.ramp is not None else None,
         probe_job_id=doc.probe_job,
         forced_until=doc.until or None,
         forced_by=doc.by,

@@ -48,6 +48,8 @@ UNUSED_MS: Final = 5_000
 """If permits have been plentiful for so long, nobody asks for more than the rate: the ramp ends."""
 FORGOTTEN_MS: Final = 60_000
 """So it does if there was no run for so long."""
+RESERVED_MS: Final = 1_000
+"""How long a released job may take to ask for its permit. If new jobs take all permits, one is released this often."""
 CONFIRM_MS: Final = 500
 """For so long failures must be in a row to open the breaker again."""
 
@@ -77,6 +79,9 @@ class Ramp:
     """The share of failures that led to the last cut, until it is known whether it helped."""
     borne: int = 0
     """The share of failures that does not depend on the rate."""
+    reserved: int = 0
+    """Jobs that were released and have not asked for their permits yet; forgotten RESERVED_MS after `reserved_at`."""
+    reserved_at: int = 0
 
 
 def begin(now: int) -> Ramp:
@@ -90,15 +95,25 @@ def available(ramp: Ramp, now: int) -> int:
     return min(_burst(ramp), saved)
 
 
-def take(ramp: Ramp, now: int) -> tuple[Ramp | None, bool]:
-    """Ask for a permit: the next ramp (None if it is over) and whether there was one."""
+def reserve(ramp: Ramp, now: int, wanted: int) -> tuple[Ramp, int]:
+    """How many of the jobs that wait may be released now: permits that are left over, and that nobody else has reserved."""
+    lapsed = now - ramp.reserved_at >= RESERVED_MS
+    held = 0 if lapsed else ramp.reserved
+    free = available(ramp, now) // PERMIT - held
+    granted = min(wanted, max(free, int(lapsed)))
+    return (replace(ramp, reserved=held + granted, reserved_at=now), granted) if granted > 0 else (ramp, 0)
+
+
+def take(ramp: Ramp, now: int, *, released: bool = False) -> tuple[Ramp | None, bool]:
+    """Ask for a permit, also for a job that was `released`: the next ramp (None if it is over) and whether there was one."""
     left = available(ramp, now)
     scarce_at = now if 2 * left < _burst(ramp) else ramp.scarce_at
     if left < PERMIT:
         return (replace(ramp, scarce_at=now) if now - ramp.scarce_at >= INTERVAL_MS else ramp), False
     if now - scarce_at >= UNUSED_MS:
         return None, True
-    return replace(ramp, permits=left - PERMIT, at=now, scarce_at=scarce_at, running=ramp.running + 1), True
+    reserved = max(0, ramp.reserved - 1) if released else ramp.reserved
+    return replace(ramp, permits=left - PERMIT, at=now, scarce_at=scarce_at, running=ramp.running + 1, reserved=reserved), True
 
 
 def has_ended(ramp: Ramp, now: int) -> bool:
@@ -130,7 +145,14 @@ def shifted(ramp: Ramp, by: int) -> Ramp:
     def moved(at: int) -> int:
         return max(1, at + by) if at else 0
 
-    return replace(ramp, at=moved(ramp.at), cut_at=moved(ramp.cut_at), scarce_at=moved(ramp.scarce_at), since=moved(ramp.since))
+    return replace(
+        ramp,
+        at=moved(ramp.at),
+        cut_at=moved(ramp.cut_at),
+        scarce_at=moved(ramp.scarce_at),
+        since=moved(ramp.since),
+        reserved_at=moved(ramp.reserved_at),
+    )
 
 
 def _ended(ramp: Ramp, now: int) -> Ramp:

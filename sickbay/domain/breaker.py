@@ -96,8 +96,6 @@ class Snapshot:
     recovering: bool = False
     rate: float | None = None
     """Runs per second that are admitted while it is recovering."""
-    permits: int | None = field(default=None, compare=False)
-    """How many of them could begin now."""
     probe_job_id: str = ""
     forced_until: int | None = None
     forced_by: str = ""

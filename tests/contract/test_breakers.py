@@ -389,6 +389,24 @@ async def test_a_reset_lets_jobs_in_gradually(fleet):
     assert (seen.recovering, seen.rate) == (True, 10.0)
 
 
+async def test_what_is_reserved_for_released_jobs_is_offered_to_nobody_else(fleet):
+    """All where everything runs, none where nothing does, and what is left over while it recovers."""
+    assert await fleet.breakers.reserve(KEY, 7) == 7, "an unknown type"
+    await fleet.run(SUCCESS)
+    assert await fleet.breakers.reserve(KEY, 7) == 7
+    await fleet.open()
+    assert await fleet.breakers.reserve(KEY, 7) == 0
+    await fleet.breakers.command(KEY, Command(Action.RESET))
+    assert [await fleet.breakers.reserve(KEY, 7) for _ in range(2)] == [2, 0]
+    for number in range(2):
+        assert isinstance(await fleet.breakers.admit(KEY, f"job-{number}", released=True), Permit)
+    assert await fleet.breakers.reserve(KEY, 7) == 0
+    fleet.now += 200
+    assert await fleet.breakers.reserve(KEY, 7) == 2
+    fleet.now += 1_000
+    assert await fleet.breakers.reserve(KEY, 7) == 2, "those that were released did not come"
+
+
 async def test_an_unknown_type_can_be_forced_open_beforehand(fleet):
     seen = await fleet.breakers.command(KEY, Command(Action.FORCE_OPEN, 5_000, "ada", "maintenance"))
     assert (seen.state, seen.forced_by, seen.forced_why) == (BreakerState.FORCED_OPEN, "ada", "maintenance")

@@ -50,10 +50,10 @@ class Model(RuleBasedStateMachine):
         self.closed_at = 0
         self.failed: list[tuple[int, int, str, str]] = []
 
-    def admit(self, job: str, jitter: int, longest_ms: int = 0) -> Permit | Refusal:
+    def admit(self, job: str, jitter: int, longest_ms: int = 0, *, released: bool = False) -> Permit | Refusal:
         """Ask, and hold what the answer must keep to."""
         self.asked += 1
-        ask = AdmitRequest(job, f"token-{self.asked}", "worker", jitter, longest_ms)
+        ask = AdmitRequest(job, f"token-{self.asked}", "worker", jitter, longest_ms, released)
         self.lose_expired()
         before = self.caught_up(jitter)
         answer = self.apply(lambda: breaker.admit(self.doc, ask, self.config, self.now))

@@ -38,14 +38,14 @@ class Dependency:
 class Recovery:
     """What happens after the breaker has closed at time 0."""
 
-    def __init__(self, dependency: Dependency, *, load: float, backlog: int, lasts_s: float) -> None:
+    def __init__(self, dependency: Dependency, *, load: float, backlog: int, lasts_s: float, healers: int = 1) -> None:
         """Run it for so long; `load` is in jobs a second."""
         self.counts = dict.fromkeys(("ok", "failed", "refused"), 0)
         self.peak = 0
         """Most calls in a second."""
         self.drained_s: float | None = None
         self.ended_s: float | None = None
-        self.fresh_parked = 0
+        self.fresh_parked = self.released = self.released_in_vain = 0
         self._dependency = dependency
         self._ramp: Ramp | None = ramps.begin(0)
         self._parked = backlog
@@ -56,7 +56,8 @@ class Recovery:
         while load and at < lasts_s:
             self._at(at, self._arrive, True)
             at += 1 / load
-        self._at(0.0, self._release)
+        for healer in range(healers):
+            self._at(healer * 0.001, self._release)
         while self._due and self._due[0][0] < lasts_s:
             now, _, what, arguments = heapq.heappop(self._due)
             what(now, *arguments)
@@ -73,11 +74,12 @@ class Recovery:
     def _arrive(self, now: float, is_fresh: bool) -> None:
         granted = True
         if self._ramp is not None:
-            self._ramp, granted = ramps.take(self._ramp, int(now * 1_000))
+            self._ramp, granted = ramps.take(self._ramp, int(now * 1_000), released=not is_fresh)
             self._note_end(now)
         if not granted:
             self._parked += 1
             self.fresh_parked += is_fresh
+            self.released_in_vain += not is_fresh
             return
         self._recent.append(now)
         while self._recent[0] <= now - 1:
@@ -87,8 +89,11 @@ class Recovery:
         self._at(ends, self._end, word, self._ramp.cut_at if self._ramp else -1)
 
     def _release(self, now: float) -> None:
-        permits = ramps.available(self._ramp, int(now * 1_000)) // ramps.PERMIT if self._ramp else self._parked
-        for _ in range(min(permits, self._parked)):
+        number = self._parked
+        if self._ramp is not None and self._parked:
+            self._ramp, number = ramps.reserve(self._ramp, int(now * 1_000), self._parked)
+        self.released += number
+        for _ in range(number):
             self._parked -= 1
             self._at(now + 0.01, self._arrive, False)
         if not self._parked and self.drained_s is None:

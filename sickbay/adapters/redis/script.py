@@ -90,7 +90,7 @@ def common_args(operation: str, key: BreakerKey, config: BreakerConfig, channel:
 
 def admit_args(request: AdmitRequest) -> list[Word]:
     """The further arguments of `admit`."""
-    return [sanitize(request.job_id), request.token, sanitize(request.worker)]
+    return [sanitize(request.job_id), request.token, sanitize(request.worker), int(request.released)]
 
 
 def settle_args(permit: Permit, outcome: Outcome, watermark: int | None) -> list[Word]:

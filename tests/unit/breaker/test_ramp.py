@@ -24,6 +24,19 @@ def test_a_backlog_comes_back_at_the_dependencys_own_pace(capacity: int, load: i
     assert (seen.ended_s is not None) == (load > 0)
 
 
+@pytest.mark.parametrize("healers", [1, 3])
+def test_healers_share_what_is_left_over(healers: int):
+    """A job that is released and parked again costs a round through the broker and the ledger."""
+    seen = Recovery(Dependency(90), load=60, backlog=1_200, lasts_s=60, healers=healers)
+    assert seen.drained_s is not None
+    assert seen.released_in_vain <= 24
+
+
+def test_new_jobs_do_not_starve_those_that_wait():
+    seen = Recovery(Dependency(20), load=60, backlog=50, lasts_s=60)
+    assert seen.released >= 55
+
+
 def test_a_fast_dependency_gets_ten_thousand_jobs_in_seconds():
     seen = Recovery(Dependency(2_000), load=60, backlog=10_000, lasts_s=20)
     assert seen.drained_s is not None
@@ -66,7 +79,7 @@ def test_without_demand_it_ends():
 times = st.integers(0, 10**7)
 
 
-@given(st.lists(st.tuples(st.sampled_from(["take", "succeed", "fail", "pass_over"]), st.integers(0, 20_000)), max_size=200))
+@given(st.lists(st.tuples(st.sampled_from(["take", "reserve", "succeed", "fail", "pass_over"]), st.integers(0, 20_000)), max_size=200))
 def test_its_bounds_hold_whatever_happens(steps: list[tuple[str, int]]):
     """Whole numbers, none negative; the rate within its bounds, permits for a tenth of a second; a refusal is over after a second."""
     ramp, now = ramps.begin(1), 1
@@ -75,6 +88,9 @@ def test_its_bounds_hold_whatever_happens(steps: list[tuple[str, int]]):
         if what == "take":
             after, granted = ramps.take(ramp, now)
             assert granted or ramps.take(ramp, now + 1_000)[1]
+        elif what == "reserve":
+            after, number = ramps.reserve(ramp, now, 10)
+            assert 0 <= number <= 10
         else:
             after = getattr(ramps, what)(ramp, now)
         if after is None:

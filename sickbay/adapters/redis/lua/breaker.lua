@@ -5,12 +5,18 @@ local function admit(ask)
   advance_clock()
   if admits_all() then return 'normal', '' end
   if doc.ramp then
-    if ramp_take() then return 'ramp', '' end
+    if ramp_take(ask.released) then return 'ramp', '' end
   elseif doc.state == 'OPEN' and now >= next_probe_at() then
     grant_probe(ask.token, ask.worker, ask.job)
     return 'probe', int(doc.probeUntil - now)
   end
   return 'refused', ''
+end
+
+local function reserve(wanted)
+  advance_clock()
+  if not doc.ramp then return admits_all() and wanted or 0 end
+  return ramp_reserve(wanted)
 end
 
 local function is_stale(permit)

@@ -16,8 +16,10 @@ local NUMBERS = {
 local TIMES = {'openedAt', 'probeAt', 'probeSince', 'probeUntil', 'stableAt', 'until'}
 local OPENING = {'trips', 'openedAt', 'cooldownMs', 'reasonCode', 'reasonCount', 'reasonMessage'}
 local PROBE = {'probeToken', 'probeWorker', 'probeJob', 'probeSince', 'probeUntil'}
-local RAMP = {'rate', 'permits', 'at', 'target', 'cut_at', 'scarce_at', 'since', 'good', 'bad', 'running', 'share', 'borne'}
-local RAMP_TIMES = {'at', 'cut_at', 'scarce_at', 'since'}
+local RAMP = {
+  'rate', 'permits', 'at', 'target', 'cut_at', 'scarce_at', 'since', 'good', 'bad', 'running', 'share', 'borne', 'reserved', 'reserved_at',
+}
+local RAMP_TIMES = {'at', 'cut_at', 'scarce_at', 'since', 'reserved_at'}
 local STATES = {CLOSED = true, OPEN = true, HALF_OPEN = true, FORCED_OPEN = true, DISABLED = true, METRICS_ONLY = true}
 local VERSION = 1
 local FIRST_EPOCH = 1

@@ -23,6 +23,7 @@ local MOST_BORNE = 500
 local SUCCEEDED = 95
 local UNUSED_MS = 5000
 local FORGOTTEN_MS = 60000
+local RESERVED_MS = 1000
 local CONFIRM_MS = 500
 
 -- Whole numbers, as Python's //; neither is negative.
@@ -33,7 +34,7 @@ end
 function ramp_begin(at)
   return {
     rate = FIRST_RATE, permits = LEAST_BURST, at = at, target = 0, cut_at = 0, scarce_at = at, since = at, good = 0, bad = 0, running = 0,
-    share = 0, borne = 0,
+    share = 0, borne = 0, reserved = 0, reserved_at = 0,
   }
 end
 
@@ -46,8 +47,21 @@ local function ramp_available(ramp)
   return math.min(ramp_burst(ramp), saved)
 end
 
+-- How many may be released.
+local function ramp_reserve(wanted)
+  local ramp = doc.ramp
+  local lapsed = now - ramp.reserved_at >= RESERVED_MS
+  local held = lapsed and 0 or ramp.reserved
+  local free = div(ramp_available(ramp), PERMIT) - held
+  local granted = math.min(wanted, math.max(free, lapsed and 1 or 0))
+  if granted <= 0 then return 0 end
+  ramp.reserved, ramp.reserved_at = held + granted, now
+  with_changes()
+  return granted
+end
+
 -- Whether there was a permit.
-local function ramp_take()
+local function ramp_take(released)
   local ramp = doc.ramp
   local left = ramp_available(ramp)
   local scarce_at = 2 * left < ramp_burst(ramp) and now or ramp.scarce_at
@@ -62,6 +76,7 @@ local function ramp_take()
     doc.ramp = nil
   else
     ramp.permits, ramp.at, ramp.scarce_at, ramp.running = left - PERMIT, now, scarce_at, ramp.running + 1
+    if released then ramp.reserved = math.max(0, ramp.reserved - 1) end
   end
   with_changes()
   return true
