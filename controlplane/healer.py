@@ -23,11 +23,9 @@ from sickbay.ports import Breakers, Broker, Clock, QuarantineStore, Queue
 
 LOOK_EVERY_S: Final = 30.0
 PACE_S: Final = 0.1
-WINDOW: Final = 50
-"""Jobs of one breaker released per check, with one check per PACE_S at most."""
-RECOVERING_WINDOW: Final = 2
-"""The same while a breaker that has just closed lets jobs in gradually."""
-MAX_MAIN_DEPTH: Final = 200
+WINDOW: Final = 500
+"""Jobs of one breaker released per check, with one check per PACE_S at most; fewer while the breaker lets jobs in gradually."""
+MAX_MAIN_DEPTH: Final = 500
 """No releases while this many jobs wait: new ones must not queue behind them."""
 DEGRADED_S: Final = 1.0
 LONGEST_DEGRADED_S: Final = 5.0
@@ -133,8 +131,7 @@ class Healer:
         self.release_backoff.observe_breaker(key, breaker)
         if breaker is None or not breaker.state.refuses:
             self._probes.pop(key, None)
-            window = RECOVERING_WINDOW if breaker and breaker.recovering else WINDOW
-            return await self._release(key, breaker, min(window, count))
+            return await self._release(key, breaker, min(WINDOW, count))
         now = breaker.now or self._clock()
         if breaker.state is BreakerState.OPEN and breaker.probe_at is not None:
             return await self._probe(key, breaker.probe_at, now)
@@ -164,8 +161,8 @@ class Healer:
         if self.release_backoff.is_held(key):
             limit = 1
         room = MAX_MAIN_DEPTH - await self._broker.depth(Queue.MAIN)
-        if room > 0:
-            leases = await self._quarantine.lease_parked(key, min(limit, room))
+        if room > 0 and (number := await self._breakers.reserve(key, min(limit, room))) > 0:
+            leases = await self._quarantine.lease_parked(key, number)
             if leases:
                 log.info("releasing %d of the parked jobs of %s", len(leases), key.name)
                 self.release_backoff.record_release(key, breaker)

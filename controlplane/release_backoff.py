@@ -51,7 +51,7 @@ class ReleaseBackoff:
     def observe_breaker(self, key: BreakerKey, breaker: Snapshot | None) -> None:
         """The current breaker, None if it is unknown; if it refuses jobs, or has changed, that explains parked ones, so start over."""
         held = self._held.get(key)
-        if held is not None and ((breaker is not None and breaker.state.refuses) or held.epoch != _epoch(breaker)):
+        if held is not None and (_parks(breaker) or held.epoch != _epoch(breaker)):
             del self._held[key]
 
     def wait_s(self, key: BreakerKey) -> float:
@@ -97,6 +97,11 @@ class ReleaseBackoff:
 
     def _pause_s(self, held: _Held) -> float:
         return backoff_delay(FIRST_S, LONGEST_S, held.times - 1) * self._jitter()
+
+
+def _parks(breaker: Snapshot | None) -> bool:
+    """Whether it refuses jobs, or those above its rate."""
+    return breaker is not None and (breaker.state.refuses or breaker.recovering)
 
 
 def _epoch(breaker: Snapshot | None) -> int:

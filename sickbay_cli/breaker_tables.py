@@ -88,7 +88,12 @@ def _held(breaker: Breaker, now: int) -> str:
 
 def _running(breaker: Breaker) -> str:
     row = f"{breaker.failures_in_row} x {breaker.failures_in_row_code} in a row" if breaker.failures_in_row else ""
-    return join_nonempty(", ", "recovering: lets jobs in gradually" if breaker.recovering else "", row)
+    return join_nonempty(", ", _recovering(breaker) if breaker.recovering else "", row)
+
+
+def _recovering(breaker: Breaker) -> str:
+    rate = f", {breaker.admitted_per_second:,.1f} per second" if breaker.admitted_per_second else ""
+    return f"recovering: lets jobs in gradually{rate}"
 
 
 def _type_and_tenant(breaker: Breaker) -> str:

@@ -113,8 +113,8 @@ class Pipeline:
 
     async def _run(self, delivery: Delivery, job: Job, spec: HandlerSpec) -> None:
         """Get a permit, run, and settle by the outcome."""
-        longest_ms = round(1000 * self._runner.timeout_of(spec))
-        permit = await self._breakers.admit(BreakerKey(job.job_type, job.tenant), job.job_id, longest_ms)
+        key, longest_ms = BreakerKey(job.job_type, job.tenant), round(1000 * self._runner.timeout_of(spec))
+        permit = await self._breakers.admit(key, job.job_id, longest_ms, released=job.generation > 0)
         if isinstance(permit, Refusal):
             return await self._settler.park(delivery, job)
         started = self._settler.running_event(job)

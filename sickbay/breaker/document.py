@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass, replace
-from operator import attrgetter
+from dataclasses import astuple, dataclass, replace
 from typing import Any, Final, TypedDict, Unpack
 
+from sickbay.breaker import ramp as ramps
+from sickbay.breaker.ramp import Ramp
 from sickbay.domain.breaker import BreakerKey, BreakerState
 from sickbay.domain.job import DEFAULT_TENANT, MAX_MESSAGE_CHARS
 
@@ -33,16 +34,6 @@ class CountedFailure:
     number: int
     code: str
     job: str
-
-
-@dataclass(frozen=True, slots=True)
-class Ramp:
-    """Progress of a breaker that has just closed: permits it may give at once, and the outcomes of those it gave."""
-
-    permits: int
-    successes: int
-    failures: int
-    granted_at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,7 +197,7 @@ def shift_times(doc: Document, by: int, now: int) -> Document:
         stable_at=shifted(doc.stable_at),
         until=shifted(doc.until),
         run=tuple(replace(failed, at=max(1, failed.at + by)) for failed in doc.run),
-        ramp=doc.ramp and replace(doc.ramp, granted_at=max(1, doc.ramp.granted_at + by)),
+        ramp=doc.ramp and ramps.shifted(doc.ramp, by),
     )
 
 
@@ -230,7 +221,7 @@ def to_json(doc: Document) -> str:
     if doc.run:
         flat["run"] = " ".join(f"{f.seq} {f.at} {f.number} {f.code} {f.job}" for f in doc.run)
     if doc.ramp is not None:
-        flat["ramp"] = " ".join(map(str, _RAMP(doc.ramp)))
+        flat["ramp"] = " ".join(map(str, astuple(doc.ramp)))
     return json.dumps(flat, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
 
 
@@ -250,7 +241,7 @@ def _parsed(flat: dict[str, Any]) -> Document:
     key = BreakerKey(flat.pop("jobType"), flat.pop("tenant", DEFAULT_TENANT))
     state = BreakerState(flat.pop("state"))
     run = _unpacked_run(flat.pop("run", ""))
-    ramp = Ramp(*map(int, flat.pop("ramp").split())) if "ramp" in flat else None
+    ramp = _unpacked_ramp(flat.pop("ramp")) if "ramp" in flat else None
     return Document(key, state, run=run, ramp=ramp, **{_NAMES[name]: _typed(name, value) for name, value in flat.items()})
 
 
@@ -266,7 +257,15 @@ def _unpacked_run(packed: str) -> tuple[CountedFailure, ...]:
     return tuple(CountedFailure(int(seq), int(at), int(number), code, job) for seq, at, number, code, job in entries)
 
 
-_RAMP: Final = attrgetter("permits", "successes", "failures", "granted_at")
+def _unpacked_ramp(packed: str) -> Ramp:
+    numbers = list(map(int, packed.split()))
+    if len(numbers) == len(_EARLIER_RAMP):
+        return ramps.begin(numbers[_EARLIER_RAMP.index("granted_at")])
+    return Ramp(*numbers)
+
+
+_EARLIER_RAMP: Final = ("permits", "successes", "failures", "granted_at")
+"""Of documents that were written before the ramp had a rate: it begins anew."""
 _ALWAYS: Final = {"epoch": "epoch", "rev": "rev", "seq": "seq", "trips": "trips", "updatedAt": "updated_at"}
 _SOMETIMES: Final = {
     "openedAt": "opened_at",

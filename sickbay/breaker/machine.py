@@ -16,10 +16,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Final
+from typing import Final, Unpack
 
+from sickbay.breaker import ramp as ramps
 from sickbay.breaker import transitions, trip_rule
-from sickbay.breaker.document import Document, Ramp, enter_state, from_json, new_document, sanitize, sanitize_job_id, to_json, with_changes
+from sickbay.breaker.document import (
+    Changes,
+    Document,
+    enter_state,
+    from_json,
+    new_document,
+    sanitize,
+    sanitize_job_id,
+    to_json,
+    with_changes,
+)
 from sickbay.breaker.transitions import Context
 from sickbay.domain.breaker import Action, BreakerConfig, BreakerState, Command, Permit, PermitKind, Refusal, Snapshot
 from sickbay.domain.outcome import Outcome, OutcomeKind
@@ -36,6 +47,7 @@ __all__ = [
     "new_document",
     "normal_permit",
     "renew",
+    "reserve",
     "settle",
     "snapshot",
     "to_json",
@@ -70,6 +82,8 @@ class AdmitRequest:
     jitter: int = 0
     longest_ms: int = 0
     """How long the run may take; 0 if unknown."""
+    released: bool = False
+    """Whether it was parked and has been released."""
 
 
 def catch_up(doc: Document, config: BreakerConfig, now: int, *, jitter: int = 0) -> Document:
@@ -89,13 +103,24 @@ def admit(doc: Document, request: AdmitRequest, config: BreakerConfig, now: int)
     if doc.admits_all:
         return doc, normal_permit(doc, request.job_id)
     if doc.ramp is not None:
-        ramp = transitions.take_ramp_permit(doc.ramp, now)
-        if ramp is not None:
-            return with_changes(doc, now, ramp=ramp), Permit(doc.key, PermitKind.RAMP, doc.epoch, request.job_id)
+        ramp, granted = ramps.take(doc.ramp, now, released=request.released)
+        if ramp is not doc.ramp:
+            doc = with_changes(doc, now, ramp=ramp)
+        if granted:
+            return doc, Permit(doc.key, PermitKind.RAMP, doc.epoch, request.job_id)
     elif doc.state is BreakerState.OPEN and now >= transitions.next_probe_at(doc):
         doc = transitions.grant_probe(doc, context, request.token, request.worker, request.job_id)
         return doc, Permit(doc.key, PermitKind.PROBE, doc.epoch, request.job_id, request.token, doc.probe_until - now, request.longest_ms)
     return doc, Refusal(doc.key, doc.state)
+
+
+def reserve(doc: Document, wanted: int, config: BreakerConfig, now: int, *, jitter: int = 0) -> tuple[Document, int]:
+    """How many of `wanted` parked jobs may be released now; what is reserved is offered to nobody else for a second."""
+    doc = transitions.advance_clock(doc, Context(config, now, jitter))
+    if doc.ramp is None:
+        return doc, wanted if doc.admits_all else 0
+    ramp, granted = ramps.reserve(doc.ramp, now, wanted)
+    return (with_changes(doc, now, ramp=ramp) if granted else doc), granted
 
 
 def normal_permit(doc: Document, job_id: str) -> Permit:
@@ -127,7 +152,7 @@ def settle(
         return _record_success(doc, now, doc.seq if watermark is None else watermark)
     if outcome.kind.is_breaker_failure and doc.state is not BreakerState.DISABLED:
         return _record_failure(doc, permit, outcome, context)
-    return doc, Effect.NOTHING
+    return (with_changes(doc, now, ramp=ramps.pass_over(doc.ramp, now)) if doc.ramp is not None else doc), Effect.NOTHING
 
 
 def renew(doc: Document, permit: Permit, config: BreakerConfig, now: int, *, jitter: int = 0) -> tuple[Document, bool]:
@@ -145,7 +170,8 @@ def command(doc: Document, order: Command, config: BreakerConfig, now: int, *, j
     doc = transitions.advance_clock(doc, Context(config, now, jitter))
     by, why = sanitize(order.by, MAX_ACTOR_CHARS), sanitize(order.why)
     if order.action is Action.RESET:
-        return enter_state(doc, BreakerState.CLOSED, now)
+        ramp = ramps.begin(now) if config.ramp and doc.state.refuses else None  # jobs wait
+        return enter_state(doc, BreakerState.CLOSED, now, ramp=ramp)
     if order.action is Action.AUTO:
         return _return_to_auto(doc, now)
     if order.action is Action.FORCE_OPEN:
@@ -188,6 +214,7 @@ def snapshot(doc: Document, config: BreakerConfig, now: int, *, total_failures: 
         failures_in_row_code=code,
         total_failures=total_failures,
         recovering=doc.ramp is not None,
+        rate=doc.ramp.rate / 1_000 if doc.ramp is not None else None,
         probe_job_id=doc.probe_job,
         forced_until=doc.until or None,
         forced_by=doc.by,
@@ -218,10 +245,10 @@ def _settle_probe(doc: Document, outcome: Outcome, context: Context) -> tuple[Do
 
 
 def _record_success(doc: Document, now: int, watermark: int) -> tuple[Document, Effect]:
-    run, ramp = trip_rule.after_watermark(doc.run, watermark), transitions.advance_ramp(doc.ramp)
-    if len(run) == len(doc.run) and ramp == doc.ramp:
+    run = trip_rule.after_watermark(doc.run, watermark)
+    if len(run) == len(doc.run) and doc.ramp is None:
         return doc, Effect.NOTHING
-    return with_changes(doc, now, run=run, ramp=ramp), Effect.RESET
+    return _with_new_rate(doc, now, ramp=doc.ramp and ramps.succeed(doc.ramp, now), run=run), Effect.RESET
 
 
 def _record_failure(doc: Document, permit: Permit, outcome: Outcome, context: Context) -> tuple[Document, Effect]:
@@ -231,17 +258,20 @@ def _record_failure(doc: Document, permit: Permit, outcome: Outcome, context: Co
     recent = trip_rule.within_window(doc.run, config.failure_window_ms, now)
     code, seq = trip_rule.fold_code(recent, outcome.code), doc.seq + 1
     run = trip_rule.add_failure(recent, code, config.failure_threshold, seq=seq, at=now, job=sanitize_job_id(permit.job_id))
-    ramp = doc.ramp and replace(doc.ramp, failures=doc.ramp.failures + 1)
-    if not trip_rule.should_trip(run, code, config, now) and not _ramp_failed(ramp) and not outcome.is_rate_limit:
-        return with_changes(doc, now, seq=seq, run=run, ramp=ramp), Effect.COUNTED
+    confirm_ms = config.trip_confirm_ms if doc.ramp is None else max(config.trip_confirm_ms, ramps.CONFIRM_MS)
+    if not trip_rule.should_trip(run, code, config, now, confirm_ms) and not outcome.is_rate_limit:
+        return _with_new_rate(doc, now, ramp=doc.ramp and ramps.fail(doc.ramp, now), seq=seq, run=run), Effect.COUNTED
     if metrics_only:
         shadow_until = now + transitions.next_wait(doc, context, outcome)
         return with_changes(doc, now, seq=seq, run=(), would_trip=doc.would_trip + 1, probe_at=shadow_until), Effect.WOULD_TRIP
     return transitions.trip(replace(doc, seq=seq), context, outcome, code, trip_rule.count(run, code)), Effect.TRIPPED
 
 
-def _ramp_failed(ramp: Ramp | None) -> bool:
-    return ramp is not None and ramp.failures >= transitions.RAMP_FAILURES
+def _with_new_rate(doc: Document, now: int, **changes: Unpack[Changes]) -> Document:
+    """After a cut, permits from before it are stale: their outcomes say nothing about the new rate."""
+    changed = with_changes(doc, now, **changes)
+    is_cut = doc.ramp is not None and changed.ramp is not None and changed.ramp.cut_at != doc.ramp.cut_at
+    return replace(changed, epoch=max(doc.epoch + 1, now)) if is_cut else changed
 
 
 def _return_to_auto(doc: Document, now: int) -> Document:

@@ -5,14 +5,14 @@ Pure. Each takes a document and returns the next one; `machine.py` decides which
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
+from sickbay.breaker import ramp as ramps
 from sickbay.breaker.document import (
     Document,
     OutageFields,
     ProbeFields,
-    Ramp,
     after_clock_step,
     enter_state,
     outage_fields,
@@ -27,11 +27,6 @@ MAX_QUICK_PROBES: Final = 10
 """Consecutive inconclusive probes before the next waits a whole cooldown."""
 MAX_EXPIRIES: Final = 3
 """Consecutive expired probe leases that count as a failed probe."""
-RAMP_START: Final = 2
-RAMP_PER_SUCCESS: Final = 2
-RAMP_SUCCESSES: Final = 8
-RAMP_FAILURES: Final = 3
-RAMP_EVERY_MS: Final = 1_000
 STABLE_COOLDOWNS: Final = 2
 JITTER_SCALE: Final = 10_000
 NO_PROBE: Final[ProbeFields] = {"probe_token": "", "probe_worker": "", "probe_job": "", "probe_since": 0, "probe_until": 0}
@@ -62,14 +57,15 @@ def advance_clock(doc: Document, context: Context) -> Document:
         doc = end_hold(doc, context.now, doc.until)
     if doc.probe_token and doc.state is not BreakerState.HALF_OPEN and context.now >= doc.probe_until:
         return with_changes(doc, context.now, **NO_PROBE)
+    if doc.ramp is not None and ramps.has_ended(doc.ramp, context.now):
+        doc = with_changes(doc, context.now, ramp=None)
     if doc.stable_at and context.now >= doc.stable_at:
-        # The grown cooldown is reset, and a ramp that saw neither enough successes nor failures ends.
-        return with_changes(doc, context.now, trips=0, cooldown_ms=0, stable_at=0, ramp=None)
+        return with_changes(doc, context.now, trips=0, cooldown_ms=0, stable_at=0)
     return doc
 
 
 def trip(doc: Document, context: Context, outcome: Outcome, code: str, number: int) -> Document:
-    """OPEN after a run of failures, a failed ramp, or a rate limit."""
+    """OPEN after a run of failures, or a rate limit."""
     cooldown = next_wait(doc, context, outcome)
     return enter_state(
         doc,
@@ -159,23 +155,9 @@ def max_probe_ms(config: BreakerConfig, run_ms: int) -> int:
 
 def close(doc: Document, context: Context) -> Document:
     """CLOSED by a successful probe; the grown cooldown stays until the breaker has been closed for two cooldowns (not Retry-Afters)."""
-    ramp = Ramp(RAMP_START, 0, 0, context.now) if context.config.ramp else None
+    ramp = ramps.begin(context.now) if context.config.ramp else None
     stable_at = context.now + STABLE_COOLDOWNS * min(longest_cooldown(context.config), max(doc.cooldown_ms, context.config.cooldown_ms))
     return enter_state(doc, BreakerState.CLOSED, context.now, trips=doc.trips, cooldown_ms=doc.cooldown_ms, stable_at=stable_at, ramp=ramp)
-
-
-def take_ramp_permit(ramp: Ramp, now: int) -> Ramp | None:
-    """The ramp after one more permit: one of those available, else one a second; None if none is available."""
-    if ramp.permits > 0:
-        return replace(ramp, permits=ramp.permits - 1, granted_at=now)
-    return replace(ramp, granted_at=now) if now - ramp.granted_at >= RAMP_EVERY_MS else None
-
-
-def advance_ramp(ramp: Ramp | None) -> Ramp | None:
-    """The ramp after a success; None when it is over."""
-    if ramp is None or ramp.successes + 1 >= RAMP_SUCCESSES:
-        return None
-    return replace(ramp, permits=ramp.permits + RAMP_PER_SUCCESS, successes=ramp.successes + 1, failures=0)
 
 
 def _expire_probe(doc: Document, context: Context) -> Document:

@@ -62,14 +62,14 @@ def most_frequent(run: Run) -> tuple[str, int]:
     return max(counts.items(), key=lambda item: item[1], default=("", 0))
 
 
-def should_trip(run: Run, code: str, config: BreakerConfig, now: int) -> bool:
-    """Whether the failures of `code` are enough to open the breaker."""
+def should_trip(run: Run, code: str, config: BreakerConfig, now: int, confirm_ms: int) -> bool:
+    """Whether the failures of `code` are enough to open the breaker, and the first of them is that old."""
     mine = _of_code(run, code)
     if not mine or count(run, code) < config.failure_threshold:
         return False
     # A threshold below `distinct_jobs` could otherwise never be met.
     enough = min(config.distinct_jobs, config.failure_threshold)
-    return len({failed.job for failed in mine}) >= enough and now - mine[0].at >= config.trip_confirm_ms
+    return len({failed.job for failed in mine}) >= enough and now - mine[0].at >= confirm_ms
 
 
 def _of_code(run: Run, code: str) -> Run:

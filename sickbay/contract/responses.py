@@ -157,6 +157,7 @@ def breaker(breaker: Snapshot) -> breaker_pb2.Breaker:
         failures_in_row_code=breaker.failures_in_row_code,
         total_failures=breaker.total_failures,
         recovering=breaker.recovering,
+        admitted_per_second=breaker.rate or 0.0,
         probe_job_id=_text(breaker.probe_job_id),
         forced_until_time=timestamp(breaker.forced_until),
         forced_by=_text(breaker.forced_by),

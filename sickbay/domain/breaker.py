@@ -94,6 +94,8 @@ class Snapshot:
     failures_in_row_code: str = ""
     total_failures: int = 0
     recovering: bool = False
+    rate: float | None = None
+    """Runs per second that are admitted while it is recovering."""
     probe_job_id: str = ""
     forced_until: int | None = None
     forced_by: str = ""

@@ -71,10 +71,18 @@ Clock = Callable[[], int]
 class Breakers(Protocol):
     """The breakers of all job types, shared by the fleet (`breaker.md`)."""
 
-    async def admit(self, key: BreakerKey, job_id: str, longest_ms: int = 0) -> Permit | Refusal:
+    async def admit(self, key: BreakerKey, job_id: str, longest_ms: int = 0, *, released: bool = False) -> Permit | Refusal:
         """Ask to run one job. After a cooldown exactly one caller, fleet-wide, gets the probe. Creates the breaker of an unknown type.
 
-        `longest_ms` is how long the run may take (its timeout): a probe can renew its lease for at least that long.
+        `longest_ms` is how long the run may take (its timeout): a probe can renew its lease for at least that long. `released`: it was
+        parked and has been released, so it takes one of the reserved permits.
+        """
+
+    async def reserve(self, key: BreakerKey, wanted: int) -> int:
+        """How many of so many parked jobs may be released now: all if the breaker admits everything or is unknown, none if it refuses.
+
+        While it recovers, permits that are left over by new jobs; what is reserved is offered to nobody else for a second. Unavailable if
+        the shared store is.
         """
 
     async def settle(self, permit: Permit, outcome: Outcome) -> BreakerState:

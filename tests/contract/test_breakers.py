@@ -186,6 +186,8 @@ async def test_a_reset_of_a_tenant_s_circuit_forgets_it(fleet):
     assert held.state is BreakerState.FORCED_OPEN
     assert isinstance(await fleet.breakers.admit(ACME, "job"), Refusal)
     assert (await fleet.breakers.command(ACME, Command(Action.RESET))).state is BreakerState.CLOSED
+    fleet.now += 60_000  # its ramp ends when nobody asks for a minute
+    await fleet.breakers.snapshots()
     assert await fleet.breakers.snapshots() == []
     assert (await fleet.permit("job", ACME)).kind is PermitKind.NORMAL
 
@@ -369,10 +371,40 @@ async def test_reset_and_auto_need_a_known_type(fleet, action):
 async def test_a_reset_closes_and_makes_the_probe_stale(fleet):
     permit = await fleet.probe()
     seen = await fleet.breakers.command(KEY, Command(Action.RESET))
-    assert (seen.state, seen.trips, seen.recovering) == (BreakerState.CLOSED, 0, False)
+    assert (seen.state, seen.trips, seen.recovering) == (BreakerState.CLOSED, 0, True)
     await fleet.breakers.settle(permit, DOWN)
     after = await fleet.look()
     assert (after.state, after.rev) == (BreakerState.CLOSED, seen.rev)
+
+
+async def test_a_reset_lets_jobs_in_gradually(fleet):
+    """What has waited would be a flood; a breaker that admitted everything goes on doing so."""
+    await fleet.run(SUCCESS)
+    await fleet.breakers.command(KEY, Command(Action.RESET))
+    assert (await fleet.permit()).kind is PermitKind.NORMAL
+    await fleet.breakers.command(KEY, Command(Action.FORCE_OPEN))
+    await fleet.breakers.command(KEY, Command(Action.RESET))
+    assert [type(await fleet.breakers.admit(KEY, f"job-{n}")) for n in range(3)] == [Permit, Permit, Refusal]
+    seen = await fleet.look()
+    assert (seen.recovering, seen.rate) == (True, 10.0)
+
+
+async def test_what_is_reserved_for_released_jobs_is_offered_to_nobody_else(fleet):
+    """All where everything runs, none where nothing does, and what is left over while it recovers."""
+    assert await fleet.breakers.reserve(KEY, 7) == 7, "an unknown type"
+    await fleet.run(SUCCESS)
+    assert await fleet.breakers.reserve(KEY, 7) == 7
+    await fleet.open()
+    assert await fleet.breakers.reserve(KEY, 7) == 0
+    await fleet.breakers.command(KEY, Command(Action.RESET))
+    assert [await fleet.breakers.reserve(KEY, 7) for _ in range(2)] == [2, 0]
+    for number in range(2):
+        assert isinstance(await fleet.breakers.admit(KEY, f"job-{number}", released=True), Permit)
+    assert await fleet.breakers.reserve(KEY, 7) == 0
+    fleet.now += 200
+    assert await fleet.breakers.reserve(KEY, 7) == 2
+    fleet.now += 1_000
+    assert await fleet.breakers.reserve(KEY, 7) == 2, "those that were released did not come"
 
 
 async def test_an_unknown_type_can_be_forced_open_beforehand(fleet):

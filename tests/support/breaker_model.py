@@ -16,6 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine
 
 from sickbay.breaker import machine as breaker
 from sickbay.breaker.machine import AdmitRequest, Document, Effect
+from sickbay.breaker.ramp import CONFIRM_MS
 from sickbay.breaker.transitions import NO_PROBE
 from sickbay.domain.breaker import BreakerConfig, BreakerKey, BreakerState, Permit, PermitKind, Refusal
 from sickbay.domain.outcome import Outcome, OutcomeKind
@@ -45,14 +46,14 @@ class Model(RuleBasedStateMachine):
         self.live: Permit | None = None
         self.beside: Permit | None = None
         self.lease_since = self.lease_end = self.earliest_probe = 0
-        self.losses = self.quick_probes = self.ramp_failures = 0
+        self.losses = self.quick_probes = 0
         self.closed_at = 0
         self.failed: list[tuple[int, int, str, str]] = []
 
-    def admit(self, job: str, jitter: int, longest_ms: int = 0) -> Permit | Refusal:
+    def admit(self, job: str, jitter: int, longest_ms: int = 0, *, released: bool = False) -> Permit | Refusal:
         """Ask, and hold what the answer must keep to."""
         self.asked += 1
-        ask = AdmitRequest(job, f"token-{self.asked}", "worker", jitter, longest_ms)
+        ask = AdmitRequest(job, f"token-{self.asked}", "worker", jitter, longest_ms, released)
         self.lose_expired()
         before = self.caught_up(jitter)
         answer = self.apply(lambda: breaker.admit(self.doc, ask, self.config, self.now))
@@ -69,7 +70,7 @@ class Model(RuleBasedStateMachine):
             self.live, self.lease_since, self.lease_end = answer, self.now, self.now + answer.lease_ms
         else:
             assert self.doc.state in PERMISSIVE  # 3
-            assert (answer.kind is PermitKind.RAMP) == (self.doc.ramp is not None)
+            assert (answer.kind is PermitKind.RAMP) == (before.ramp is not None)
         self.outstanding.append(answer)
         return answer
 
@@ -109,7 +110,7 @@ class Model(RuleBasedStateMachine):
         elif outcome.kind.is_breaker_failure:
             self.counted(before, permit, outcome, effect)
         else:
-            assert after == before  # 9
+            assert replace(after, ramp=before.ramp, rev=before.rev, updated_at=before.updated_at) == before  # 9
         return effect
 
     def judged(self, before: Document, outcome: Outcome, effect: Effect) -> None:
@@ -133,7 +134,6 @@ class Model(RuleBasedStateMachine):
 
     def reset(self, watermark: int) -> None:
         """A success drops what it knew and nothing later (10)."""
-        self.ramp_failures = 0
         if self.doc.state is BreakerState.DISABLED:
             return
         self.failed = [failure for failure in self.failed if failure[0] > watermark]
@@ -148,17 +148,17 @@ class Model(RuleBasedStateMachine):
             assert before.state is not CLOSED
             return
         self.failed.append((before.seq + 1, self.now, outcome.code, permit.job_id))
-        self.ramp_failures = self.ramp_failures + 1 if before.ramp is not None else 0
         mine = [failure for failure in self.failed if failure[2] == outcome.code and self.now - failure[1] <= self.config.failure_window_ms]
         enough = len(mine) >= self.config.failure_threshold and len({job for *_, job in mine}) >= 2
-        old = self.now - mine[0][1] >= self.config.trip_confirm_ms
+        confirm_ms = max(self.config.trip_confirm_ms, CONFIRM_MS if before.ramp is not None else 0)
+        old = self.now - mine[0][1] >= confirm_ms
         trips = effect in {Effect.TRIPPED, Effect.WOULD_TRIP}
         if trips:
-            assert (enough and old) or self.ramp_failures >= 3 or limits(outcome)
+            assert (enough and old) or limits(outcome)
             self.failed = []
-        elif self.config.trip_confirm_ms == 0:
+        elif confirm_ms == 0:
             assert not enough
-        assert trips or (self.ramp_failures < 3 and not limits(outcome))
+        assert trips or not limits(outcome)
         if effect is Effect.TRIPPED:
             assert before.state is CLOSED
             self.cooled(before, outcome)
@@ -223,7 +223,7 @@ class Model(RuleBasedStateMachine):
         """A new regime: nobody probes, no failures in a row."""
         if self.live is not None and self.live not in self.used:
             self.used.append(self.live)
-        self.live, self.ramp_failures, self.failed = None, 0, []
+        self.live, self.failed = None, []
 
     def held(self) -> None:
         """An admin began a new regime: a probe under way is remembered where jobs are refused, and forgotten where all may run."""

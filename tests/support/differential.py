@@ -37,6 +37,11 @@ class Twin:
         assert (text, script.parse_admission(reply, doc.key, ask)) == (breaker.to_json(after), answer)
         return after, answer
 
+    def reserve(self, doc: Document, wanted: int, config: BreakerConfig, now: int, *, jitter: int = 0) -> tuple[Document, int]:
+        after, granted = breaker.reserve(doc, wanted, config, now, jitter=jitter)
+        assert self._after("reserve", doc, [wanted], config=config, now=now, jitter=jitter) == (breaker.to_json(after), str(granted), None)
+        return after, granted
+
     def settle(
         self,
         doc: Document,

@@ -108,7 +108,7 @@ class StubBreakers:
         self.renewals = asyncio.Queue()
         self.kind = PermitKind.NORMAL
 
-    async def admit(self, key, job_id, longest_ms=0):
+    async def admit(self, key, job_id, longest_ms=0, *, released=False):
         return self.answer or Permit(key, self.kind, 1, job_id, token="t", lease_ms=30, longest_ms=longest_ms)
 
     async def settle(self, permit, outcome):

@@ -26,6 +26,7 @@ settings.load_profile("mutants")
 """
 EXAMPLES = tuple(f"tests/unit/breaker/test_{part}.py" for part in ("machine", "run", "commands", "document"))
 LAWS = ("tests/unit/breaker/test_laws.py",)
+RAMP = ("tests/unit/breaker/test_ramp.py",)
 BOTH = EXAMPLES + LAWS
 """For what the laws come to by chance alone."""
 FAILED = 1
@@ -78,7 +79,7 @@ MUTANTS = (
         BOTH,
     ),
     Mutant("code cap removed", "trip_rule", "len(codes - {OTHER}) < MAX_CODES", "True", EXAMPLES),
-    Mutant("age of the run ignored", "trip_rule", "now - mine[0].at >= config.trip_confirm_ms", "True"),
+    Mutant("age of the run ignored", "trip_rule", "now - mine[0].at >= confirm_ms", "True"),
     Mutant("window ignored", "trip_rule", "if now - failed.at <= window_ms", "if True"),
     Mutant(
         "bad data fails the probe",
@@ -123,7 +124,16 @@ MUTANTS = (
     ),
     Mutant("no growth", "transitions", "context.config.cooldown_ms << min(doc.trips, MAX_DOUBLINGS)", "context.config.cooldown_ms"),
     Mutant("clock steps back unnoticed", "transitions", "if context.now < doc.updated_at:", "if False:"),
-    Mutant("ramp never fails", "machine", "ramp.failures >= transitions.RAMP_FAILURES", "ramp.failures >= 10**9", BOTH),
+    Mutant("a bunch of refusals opens it again", "machine", "max(config.trip_confirm_ms, ramps.CONFIRM_MS)", "0", BOTH),
+    Mutant("the ramp is never cut", "ramp", "(1_000 - min(cut, 900)) * SUCCEEDED // 100_000", "100_000 // 100_000", RAMP),
+    Mutant("the ramp only doubles", "ramp", "if ramp.target == 0 or ramp.rate < ramp.target else", "if True else", RAMP),
+    Mutant("nothing is borne", "ramp", "if ramp.share and 2 * share >= ramp.share:", "if False:", RAMP),
+    Mutant("the ramp never ends", "ramp", "now - scarce_at >= UNUSED_MS", "False", RAMP),
+    Mutant("long runs are not waited for", "ramp", "max(1, BURST_PARTS_PER_RUN * ramp.running)", "1", RAMP),
+    Mutant(
+        "outcomes of before a cut count", "machine", "replace(changed, epoch=max(doc.epoch + 1, now)) if is_cut", "changed if is_cut", BOTH
+    ),
+    Mutant("a reset is a flood", "machine", "if config.ramp and doc.state.refuses else None", "if False else None", EXAMPLES),
     Mutant("third lost prober forgiven", "transitions", "if times < MAX_EXPIRIES:", "if True:"),
 )
 

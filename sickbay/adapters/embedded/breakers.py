@@ -81,17 +81,27 @@ class EmbeddedBreakers:
             self._file.close()
             self._file = None
 
-    async def admit(self, key: BreakerKey, job_id: str, longest_ms: int = 0) -> Permit | Refusal:
+    async def admit(self, key: BreakerKey, job_id: str, longest_ms: int = 0, *, released: bool = False) -> Permit | Refusal:
         """See `Breakers.admit`."""
         self._unused.discard(key)
         doc = self._documents.get(key) or self._new_document(key)
         if doc.admits_all:
             return breaker.normal_permit(doc, job_id)
-        request = AdmitRequest(job_id, f"{self._rng.getrandbits(64):016x}", self._worker, self._jitter(), longest_ms)
+        request = AdmitRequest(job_id, f"{self._rng.getrandbits(64):016x}", self._worker, self._jitter(), longest_ms, released)
         now = self._now()
         doc, answer = breaker.admit(self._documents.get(key, doc), request, self._config, now)
         self._store(doc)
         return answer
+
+    async def reserve(self, key: BreakerKey, wanted: int) -> int:
+        """See `Breakers.reserve`."""
+        now = self._now()
+        doc = self._documents.get(key)
+        if doc is None:
+            return wanted
+        doc, granted = breaker.reserve(doc, wanted, self._config, now, jitter=self._jitter())
+        self._store(doc)
+        return granted
 
     async def settle(self, permit: Permit, outcome: Outcome) -> BreakerState:
         """See `Breakers.settle`; an unknown breaker is CLOSED."""
@@ -178,9 +188,10 @@ class EmbeddedBreakers:
         doc = self._documents.get(key)
         if doc is None:
             return None
-        jitter = 0 if doc.state is BreakerState.CLOSED else self._jitter()
-        self._store(breaker.catch_up(doc, self._config, now, jitter=jitter))
-        is_unused = key in self._unused and doc.is_quiet and now - doc.updated_at >= RESET_MS
+        jitter, idle_ms = 0 if doc.state is BreakerState.CLOSED else self._jitter(), now - doc.updated_at
+        doc = breaker.catch_up(doc, self._config, now, jitter=jitter)
+        self._store(doc)
+        is_unused = key in self._unused and doc.is_quiet and idle_ms >= RESET_MS
         if is_unused or doc.has_lapsed(self._config.failure_window_ms, now):
             self._forget(key)
         doc = self._documents.get(key)

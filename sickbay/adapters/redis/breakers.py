@@ -91,7 +91,7 @@ class RedisBreakers:
         """Breakers that refuse jobs in this process alone, because Redis is unavailable."""
         return self._local.shut
 
-    async def admit(self, key: BreakerKey, job_id: str, longest_ms: int = 0) -> Permit | Refusal:
+    async def admit(self, key: BreakerKey, job_id: str, longest_ms: int = 0, *, released: bool = False) -> Permit | Refusal:
         """See `Breakers.admit`."""
         doc = self._sync.use(key)
         if doc is not None:
@@ -101,9 +101,14 @@ class RedisBreakers:
             if refusal is not None:
                 return refusal
         try:
-            return await self._admit_in_redis(key, job_id, longest_ms)
+            return await self._admit_in_redis(key, job_id, longest_ms, released=released)
         except Unavailable:
             return await self._admit_offline(key, job_id, longest_ms)
+
+    async def reserve(self, key: BreakerKey, wanted: int) -> int:
+        """See `Breakers.reserve`."""
+        reply = await self._sync.call("reserve", key, [wanted])
+        return wanted if reply.doc is None else int(reply.answer)
 
     async def settle(self, permit: Permit, outcome: Outcome) -> BreakerState:
         """See `Breakers.settle`."""
@@ -178,8 +183,9 @@ class RedisBreakers:
         after, answer = breaker.admit(doc, AdmitRequest(job_id, ""), self._config, now)
         return answer if after is doc and isinstance(answer, Refusal) else None
 
-    async def _admit_in_redis(self, key: BreakerKey, job_id: str, longest_ms: int) -> Permit | Refusal:
-        request = AdmitRequest(job_id, f"{self._rng.getrandbits(64):016x}", self._worker, longest_ms=longest_ms)
+    async def _admit_in_redis(self, key: BreakerKey, job_id: str, longest_ms: int, *, released: bool) -> Permit | Refusal:
+        token = f"{self._rng.getrandbits(64):016x}"
+        request = AdmitRequest(job_id, token, self._worker, longest_ms=longest_ms, released=released)
         reply = await self._sync.call("admit", key, script.admit_args(request))
         answer = script.parse_admission(reply, key, request)
         if isinstance(answer, Permit) and answer.kind is PermitKind.PROBE:

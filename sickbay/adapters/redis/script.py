@@ -18,7 +18,7 @@ from sickbay.domain.breaker import BreakerConfig, BreakerKey, Command, Permit, P
 from sickbay.domain.job import is_code
 from sickbay.domain.outcome import Outcome
 
-PARTS: Final = ("breaker_document", "breaker_run", "breaker_moves", "breaker", "entry")
+PARTS: Final = ("breaker_document", "breaker_run", "breaker_ramp", "breaker_moves", "breaker", "entry")
 
 Word = str | int | bytes
 
@@ -90,7 +90,7 @@ def common_args(operation: str, key: BreakerKey, config: BreakerConfig, channel:
 
 def admit_args(request: AdmitRequest) -> list[Word]:
     """The further arguments of `admit`."""
-    return [sanitize(request.job_id), request.token, sanitize(request.worker)]
+    return [sanitize(request.job_id), request.token, sanitize(request.worker), int(request.released)]
 
 
 def settle_args(permit: Permit, outcome: Outcome, watermark: int | None) -> list[Word]:

@@ -58,6 +58,12 @@ class CodeBody(Strict):
     message: str | None = None
 
 
+class ThrottledBody(Strict):
+    """How many jobs per second a breaker that has just closed lets in."""
+
+    admittedPerSecond: float
+
+
 class ForcedBody(Strict):
     """Who holds a breaker, until when (ms since the epoch), and why."""
 
@@ -82,6 +88,7 @@ class BreakerBody(Strict):
     failuresInRow: CodeBody | None = None
     totalFailures: int | None = None
     recovering: bool | None = None
+    throttled: ThrottledBody | None = None
     forced: ForcedBody | None = None
     wouldHaveTripped: int | None = None
     degraded: bool | None = None

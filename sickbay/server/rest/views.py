@@ -61,6 +61,7 @@ def breaker_view(breaker: Breaker) -> View:
         "failuresInRow": _row_view(breaker) if breaker.failures_in_row else None,
         "totalFailures": breaker.total_failures or None,
         "recovering": breaker.recovering or None,
+        "throttled": {"admittedPerSecond": round(breaker.admitted_per_second, 1)} if breaker.recovering else None,
         "forced": _forced_view(breaker) or None,
         "wouldHaveTripped": breaker.would_have_tripped or None,
         "degraded": breaker.degraded or None,

@@ -129,6 +129,8 @@ async def test_a_reset_and_a_circuit_that_is_forgotten_stay_so(process, killed):
     await process.run(DOWN, 5, key=tenant)
     for key in (KEY, tenant):
         await process.breakers.command(key, Command(Action.RESET))
+    process.clock.now += 60_000  # the ramps end when nobody asks for a minute
+    await process.breakers.snapshots()
     process.restart(killed=killed)
     assert await process.breakers.keys() == [KEY]
     assert (await process.state()).state is BreakerState.CLOSED

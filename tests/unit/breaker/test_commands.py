@@ -24,7 +24,8 @@ def test_reset_closes_whatever_there_was(state):
     assert (breaker.doc.state, breaker.doc.trips, breaker.doc.cooldown_ms) == (BreakerState.CLOSED, 0, 0)
     assert breaker.doc.epoch > epoch
     assert breaker.settle(stale, DOWN) is Effect.STALE
-    assert breaker.admit().kind is PermitKind.NORMAL
+    kind = PermitKind.RAMP if state in {"open", "half-open", "forced"} else PermitKind.NORMAL  # where jobs wait they come back gently
+    assert breaker.admit().kind is kind
 
 
 def test_a_hold_that_ends_before_the_probe_lends_no_second_one():
@@ -62,7 +63,7 @@ def test_where_all_may_run_a_probe_is_one_of_many(action):
     breaker = Circuit().open()
     first = breaker.probe()
     breaker.command(action)
-    assert breaker.admit().kind is PermitKind.NORMAL
+    assert breaker.admit().kind is (PermitKind.RAMP if action is Action.RESET else PermitKind.NORMAL)
     assert breaker.settle(first, DOWN) is Effect.STALE
     assert not breaker.renew(first)
 

@@ -14,7 +14,7 @@ from sickbay.breaker import machine as breaker
 from sickbay.breaker.machine import AdmitRequest, Effect
 from sickbay.domain.breaker import Action, BreakerConfig, Command, Permit, Refusal
 from sickbay.domain.outcome import SUCCESS, Outcome, OutcomeKind
-from tests.support.breaker_model import CAP, CLOSED, FORCED, HALF_OPEN, LONGER_THAN_EVERY_WAIT, OPEN, Model
+from tests.support.breaker_model import CAP, CLOSED, FORCED, HALF_OPEN, LONGER_THAN_EVERY_WAIT, OPEN, PERMISSIVE, Model
 
 EXAMPLES = os.environ.get("LAWS_EXAMPLES", "")
 """For more than the quick look: so many, and others each time."""
@@ -40,10 +40,18 @@ class Laws(Model):
 
     # what everybody can do
 
-    @rule(job=jobs, jitter=jitters, longest_ms=st.sampled_from([0, 0, 30_000, 300_000]))
-    def ask(self, job: str, jitter: int, longest_ms: int) -> None:
+    @rule(job=jobs, jitter=jitters, longest_ms=st.sampled_from([0, 0, 30_000, 300_000]), released=st.booleans())
+    def ask(self, job: str, jitter: int, longest_ms: int, released: bool) -> None:
         """Somebody asks to run a job."""
-        self.admit(job, jitter, longest_ms)
+        self.admit(job, jitter, longest_ms, released=released)
+
+    @rule(wanted=st.integers(1, 600), jitter=jitters)
+    def release(self, wanted: int, jitter: int) -> None:
+        """A healer asks how many of those that wait it may release: none where jobs are refused (3)."""
+        self.lose_expired()
+        granted = self.apply(lambda: breaker.reserve(self.doc, wanted, self.config, self.now, jitter=jitter))
+        assert 0 <= granted <= wanted
+        assert granted == 0 or self.doc.state in PERMISSIVE
 
     @precondition(lambda self: self.outstanding)
     @rule(pick=picks, outcome=outcomes, jitter=jitters, behind=st.integers(0, 3))

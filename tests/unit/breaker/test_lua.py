@@ -112,11 +112,34 @@ def check_a_life(twin):
     doc, _ = twin.settle(doc, permit, SUCCESS, config, doc.updated_at)
     check_a_hold_beside_the_probe(twin, config)
     check_a_rate_limit(twin, config)
-    for number in range(8):
-        doc, permit = twin.admit(doc, AdmitRequest(f"job-{number}", "t"), config, doc.updated_at)
-        assert isinstance(permit, Permit)
-        doc, _ = twin.settle(doc, permit, SUCCESS, config, doc.updated_at)
+    check_a_ramp(twin, config, doc)
+
+
+def check_a_ramp(twin, config, doc):
+    """It doubles, is cut, learns that the cut did not help, grows and is over: every line of it."""
+    now, number, epochs, borne = doc.updated_at, 0, {doc.epoch}, 0
+    outcomes = {
+        "good": SUCCESS,
+        "bad": Outcome(OutcomeKind.TRANSIENT, "NETWORK_ERROR"),
+        "data": Outcome(OutcomeKind.DATA, "VALIDATION_ERROR"),
+    }
+    phases = [("good", 20, 150), ("good good bad", 5, 1_500), ("good good data", 5, 600), ("good", 400, 100)]
+    for pattern, gap_ms, steps in phases:
+        words = pattern.split()
+        for step in range(steps):
+            doc, _ = twin.reserve(doc, 1 + number % 3, config, now)
+            doc, permit = twin.admit(doc, AdmitRequest(f"job-{number}", "t", released=number % 2 == 0), config, now)
+            if doc.ramp is None:
+                break
+            if isinstance(permit, Permit):
+                doc, effect = twin.settle(doc, permit, outcomes[words[step % len(words)]], config, now)
+                assert effect is not Effect.TRIPPED
+            epochs.add(doc.epoch)
+            borne = max(borne, doc.ramp.borne if doc.ramp else 0)
+            now, number = now + gap_ms, number + 1
     assert doc.ramp is None
+    assert len(epochs) > 2
+    assert borne > 300
 
 
 def check_a_rate_limit(twin, config):

@@ -172,36 +172,42 @@ def test_runs_admitted_before_the_trip_are_stale_after_it():
     assert breaker.doc is before
 
 
-def test_the_ramp_gives_its_credits_and_then_one_permit_a_second():
+def test_permits_of_before_a_cut_are_stale():
+    """Their outcomes say nothing about the new rate, and neither do they open the breaker."""
     breaker = Circuit().recover()
-    assert [type(breaker.admit()) for _ in range(3)] == [Permit, Permit, Refusal]
-    assert breaker.admit() == Refusal(KEY, BreakerState.CLOSED)
-    breaker.now += 1_000
-    permit = breaker.admit()
-    assert permit.kind is PermitKind.RAMP
-    assert isinstance(breaker.admit(), Refusal)
-    breaker.settle(permit, SUCCESS)
-    assert [type(breaker.admit()) for _ in range(3)] == [Permit, Permit, Refusal]
-
-
-def test_eight_successes_end_the_ramp():
-    breaker = Circuit().recover()
-    breaker.run(SUCCESS, 7)
+    breaker.now += 200
+    early = [breaker.admit() for _ in range(2)]
+    for _ in range(2):
+        breaker.now += 100
+        breaker.run(DOWN)
+    assert breaker.look().rate < 10
+    assert [breaker.settle(permit, DOWN) for permit in early] == [Effect.STALE] * 2
     assert breaker.look().recovering
-    breaker.run(SUCCESS)
-    assert not breaker.look().recovering
-    assert breaker.admit().kind is PermitKind.NORMAL
 
 
-def test_three_failures_in_a_row_end_the_ramp():
+def test_refusals_at_one_moment_do_not_open_a_recovering_breaker_again():
+    """A dependency that gets too much refuses several at once, and serves the next."""
     breaker = Circuit().recover()
-    breaker.now += 1_000
-    assert breaker.run(DOWN, 2) is Effect.COUNTED
-    breaker.now += 1_000
+    for outcome, lasts_ms in ((SUCCESS, 3_000), (DOWN, 100), (SUCCESS, 2_000)):
+        for _ in range(lasts_ms // 10):
+            breaker.now += 10
+            if isinstance(permit := breaker.admit(), Permit):
+                breaker.settle(permit, outcome)
+    breaker.now += 100
+    permits = [breaker.admit() for _ in range(5)]
+    assert [breaker.settle(permit, DOWN) for permit in permits] == [Effect.COUNTED] * 5
+    breaker.now += 100
     assert breaker.run(SUCCESS) is Effect.RESET
-    assert breaker.run(DOWN, 2) is Effect.COUNTED
-    breaker.now += 1_000
-    assert breaker.run(DOWN) is Effect.TRIPPED
+    assert breaker.look().recovering
+
+
+def test_failures_in_a_row_open_a_recovering_breaker_again():
+    """When they have lasted for half a second; a bunch of refusals at one moment only lowers the rate."""
+    breaker = Circuit().recover()
+    for _ in range(5):
+        breaker.now += 1_000
+        effect = breaker.run(DOWN)
+    assert effect is Effect.TRIPPED
     assert (breaker.doc.trips, breaker.doc.cooldown_ms, breaker.look().recovering) == (2, 60_000, False)
 
 

@@ -100,7 +100,8 @@ def test_a_breaker_has_every_field_of_the_snapshot():
     content = {name: name if name in text else True if name in flags else value for name, value in values.items()}
     message = responses.breaker(Snapshot(**content | {"key": BreakerKey("email", "acme"), "state": BreakerState.HALF_OPEN}))
     assert (message.job_type, message.tenant, message.state) == ("email", "acme", Breaker.STATE_HALF_OPEN)
-    for name in values.keys() - NOT_COPIED.keys() - {"state", "now"}:
+    assert message.admitted_per_second == content["rate"]
+    for name in values.keys() - NOT_COPIED.keys() - {"state", "now", "rate"}:
         assert getattr(message, name) == content[name], name
     for name in NOT_COPIED.keys() - {"key"}:
         assert getattr(message, NOT_COPIED[name][0]).ToMilliseconds() == content[name], name

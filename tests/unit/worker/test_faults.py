@@ -14,7 +14,7 @@ async def test_a_fault_of_the_worker_is_charged_and_goes_to_a_person_in_the_end(
     """Never repeated for ever: two retries with a growing delay, then quarantined with the place where it failed."""
     async with open_bench(does(fine)) as bench:
 
-        async def broken(key, job_id, longest_ms):
+        async def broken(key, job_id, longest_ms, *, released):
             raise RuntimeError("no such breaker")
 
         bench.breakers.admit = broken
@@ -54,7 +54,7 @@ async def test_a_fault_that_cannot_be_charged_gives_the_job_back():
     """Nothing is acknowledged whose successor is not durable."""
     async with open_bench(does(fine)) as bench:
 
-        async def broken(key, job_id, longest_ms):
+        async def broken(key, job_id, longest_ms, *, released):
             raise RuntimeError
 
         bench.breakers.admit = broken
@@ -129,7 +129,7 @@ async def test_not_even_a_base_exception_on_the_way_leaves_a_delivery_unsettled(
     """Whatever our own code or a driver's raises."""
     async with open_bench(does(fine)) as bench:
 
-        async def broken(key, job_id, longest_ms):
+        async def broken(key, job_id, longest_ms, *, released):
             raise error
 
         bench.breakers.admit = broken
@@ -141,7 +141,7 @@ async def test_a_worker_that_ends_in_the_middle_takes_no_crash_back():
     """The process may be dying of this very job; only a run that came to an end says that it did not."""
     async with open_bench(does(fine)) as bench:
 
-        async def dying(key, job_id, longest_ms):
+        async def dying(key, job_id, longest_ms, *, released):
             raise asyncio.CancelledError
 
         bench.breakers.admit = dying
@@ -160,7 +160,7 @@ async def test_unavailable_is_no_fault():
     """The broker is away: the job goes back as it was."""
     async with open_bench(does(fine)) as bench:
 
-        async def away(key, job_id, longest_ms):
+        async def away(key, job_id, longest_ms, *, released):
             raise Unavailable("away")
 
         bench.breakers.admit = away

@@ -88,6 +88,7 @@ class Breaker(_message.Message):
     REV_FIELD_NUMBER: _builtins.int
     UPDATE_TIME_FIELD_NUMBER: _builtins.int
     DEGRADED_FIELD_NUMBER: _builtins.int
+    ADMITTED_PER_SECOND_FIELD_NUMBER: _builtins.int
     job_type: _builtins.str
     """The job type."""
     tenant: _builtins.str
@@ -111,7 +112,7 @@ class Breaker(_message.Message):
     total_failures: _builtins.int
     """The number of failures counted for this job type, as far back as the store remembers."""
     recovering: _builtins.bool
-    """True while the breaker has just closed again and lets jobs in gradually."""
+    """True while the breaker has just closed again and lets jobs in at the rate `admitted_per_second`; the others are parked."""
     probe_job_id: _builtins.str
     """The job that runs as the probe; set while HALF_OPEN."""
     forced_by: _builtins.str
@@ -128,6 +129,8 @@ class Breaker(_message.Message):
     """True if the shared store is unavailable and this is the local view, or if released jobs of this type are parked again, because a
     worker cannot reach the store and uses its own breaker.
     """
+    admitted_per_second: _builtins.float
+    """How many jobs per second may begin while the breaker is recovering. It follows what the dependency can do; 0 if it is not recovering."""
     @_builtins.property
     def open_time(self) -> _timestamp_pb2.Timestamp:
         """When it opened; set while OPEN, HALF_OPEN or FORCED_OPEN."""
@@ -175,10 +178,11 @@ class Breaker(_message.Message):
         rev: _builtins.int = ...,
         update_time: _timestamp_pb2.Timestamp | None = ...,
         degraded: _builtins.bool = ...,
+        admitted_per_second: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cooldown", b"cooldown", "forced_until_time", b"forced_until_time", "open_time", b"open_time", "probe_time", b"probe_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cooldown", b"cooldown", "cooldown_elapsed", b"cooldown_elapsed", "degraded", b"degraded", "epoch", b"epoch", "failures_in_row", b"failures_in_row", "failures_in_row_code", b"failures_in_row_code", "forced_by", b"forced_by", "forced_until_time", b"forced_until_time", "forced_why", b"forced_why", "job_type", b"job_type", "open_time", b"open_time", "probe_job_id", b"probe_job_id", "probe_time", b"probe_time", "reason_code", b"reason_code", "reason_count", b"reason_count", "reason_message", b"reason_message", "recovering", b"recovering", "rev", b"rev", "state", b"state", "tenant", b"tenant", "total_failures", b"total_failures", "trips", b"trips", "update_time", b"update_time", "would_have_tripped", b"would_have_tripped"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admitted_per_second", b"admitted_per_second", "cooldown", b"cooldown", "cooldown_elapsed", b"cooldown_elapsed", "degraded", b"degraded", "epoch", b"epoch", "failures_in_row", b"failures_in_row", "failures_in_row_code", b"failures_in_row_code", "forced_by", b"forced_by", "forced_until_time", b"forced_until_time", "forced_why", b"forced_why", "job_type", b"job_type", "open_time", b"open_time", "probe_job_id", b"probe_job_id", "probe_time", b"probe_time", "reason_code", b"reason_code", "reason_count", b"reason_count", "reason_message", b"reason_message", "recovering", b"recovering", "rev", b"rev", "state", b"state", "tenant", b"tenant", "total_failures", b"total_failures", "trips", b"trips", "update_time", b"update_time", "would_have_tripped", b"would_have_tripped"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -5,12 +5,18 @@ local function admit(ask)
   advance_clock()
   if admits_all() then return 'normal', '' end
   if doc.ramp then
-    if take_ramp_permit() then return 'ramp', '' end
+    if ramp_take(ask.released) then return 'ramp', '' end
   elseif doc.state == 'OPEN' and now >= next_probe_at() then
     grant_probe(ask.token, ask.worker, ask.job)
     return 'probe', int(doc.probeUntil - now)
   end
   return 'refused', ''
+end
+
+local function reserve(wanted)
+  advance_clock()
+  if not doc.ramp then return admits_all() and wanted or 0 end
+  return ramp_reserve(wanted)
 end
 
 local function is_stale(permit)
@@ -38,7 +44,7 @@ local function record_success(watermark)
   local run = after_watermark(doc.run, watermark)
   if #run == #doc.run and not doc.ramp then return 'nothing' end
   doc.run = run
-  if doc.ramp then advance_ramp() end
+  if doc.ramp then ramp_succeed() end
   with_changes()
   return 'reset'
 end
@@ -50,10 +56,10 @@ local function record_failure(permit, outcome)
   local code, seq = fold_code(recent, outcome.code), doc.seq + 1
   local run = add_failure(recent, code, config.failure_threshold, seq, permit.job)
   doc.seq = seq
-  if doc.ramp then doc.ramp.failures = doc.ramp.failures + 1 end
-  local ramp_failed = doc.ramp and doc.ramp.failures >= RAMP_FAILURES
-  if not ramp_failed and not should_trip(run, code, config) and not is_rate_limit(outcome) then
+  local confirm_ms = doc.ramp and math.max(config.trip_confirm_ms, CONFIRM_MS) or config.trip_confirm_ms
+  if not should_trip(run, code, config, confirm_ms) and not is_rate_limit(outcome) then
     doc.run = run
+    if doc.ramp then ramp_fail() end
     with_changes()
     return 'counted'
   elseif metrics_only then
@@ -75,6 +81,10 @@ local function settle(permit, outcome, watermark)
   if doc.state == 'HALF_OPEN' then return settle_probe(outcome) end
   if outcome.kind == 'success' then return record_success(watermark or doc.seq) end
   if outcome.counts and doc.state ~= 'DISABLED' then return record_failure(permit, outcome) end
+  if doc.ramp then
+    ramp_ended_run(doc.ramp)
+    with_changes()
+  end
   return 'nothing'
 end
 
@@ -101,7 +111,8 @@ end
 local function command(order)
   advance_clock()
   if order.action == 'reset' then
-    enter_state('CLOSED', {})
+    local refuses = doc.state == 'OPEN' or doc.state == 'HALF_OPEN' or doc.state == 'FORCED_OPEN'
+    enter_state('CLOSED', {ramp = config.ramp == 1 and refuses and ramp_begin(now) or nil})
   elseif order.action == 'auto' then
     return_to_auto()
   elseif order.action == 'force-open' then

@@ -16,6 +16,10 @@ local NUMBERS = {
 local TIMES = {'openedAt', 'probeAt', 'probeSince', 'probeUntil', 'stableAt', 'until'}
 local OPENING = {'trips', 'openedAt', 'cooldownMs', 'reasonCode', 'reasonCount', 'reasonMessage'}
 local PROBE = {'probeToken', 'probeWorker', 'probeJob', 'probeSince', 'probeUntil'}
+local RAMP = {
+  'rate', 'permits', 'at', 'target', 'cut_at', 'scarce_at', 'since', 'good', 'bad', 'running', 'share', 'borne', 'reserved', 'reserved_at',
+}
+local RAMP_TIMES = {'at', 'cut_at', 'scarce_at', 'since', 'reserved_at'}
 local STATES = {CLOSED = true, OPEN = true, HALF_OPEN = true, FORCED_OPEN = true, DISABLED = true, METRICS_ONLY = true}
 local VERSION = 1
 local FIRST_EPOCH = 1
@@ -24,6 +28,7 @@ local FIRST_EPOCH = 1
 local doc
 local changed = false
 local now
+local ramp_begin
 
 local function int(number)
   return string.format('%.0f', number)
@@ -39,7 +44,9 @@ end
 
 local function packed_ramp(ramp)
   if not ramp then return '' end
-  return table.concat({int(ramp.permits), int(ramp.successes), int(ramp.failures), int(ramp.grantedAt)}, ' ')
+  local words = {}
+  for position, name in ipairs(RAMP) do words[position] = int(ramp[name]) end
+  return table.concat(words, ' ')
 end
 
 -- Only a document written by hand can have a control character.
@@ -74,10 +81,15 @@ local function unpacked_run(text)
   return run
 end
 
+-- Documents that were written before the ramp had a rate have four numbers, the last a time: it begins anew.
 local function unpacked_ramp(text)
-  local permits, successes, failures, granted = string.match(text, '^(%d+) (%d+) (%d+) (%d+)$')
-  if not permits then return nil end
-  return {permits = tonumber(permits), successes = tonumber(successes), failures = tonumber(failures), grantedAt = tonumber(granted)}
+  local numbers = {}
+  for number in string.gmatch(text, '%d+') do numbers[#numbers + 1] = tonumber(number) end
+  if #numbers == 4 then return ramp_begin(numbers[4]) end
+  if #numbers ~= #RAMP then return nil end
+  local ramp = {}
+  for position, name in ipairs(RAMP) do ramp[name] = numbers[position] end
+  return ramp
 end
 
 -- Nil if it is not a document of this version: another program wrote it, and the breaker starts over.
@@ -155,6 +167,8 @@ local function after_clock_step()
     if doc[name] ~= 0 then doc[name] = math.max(1, doc[name] - back) end
   end
   for _, failed in ipairs(doc.run) do failed.at = math.max(1, failed.at - back) end
-  if doc.ramp then doc.ramp.grantedAt = math.max(1, doc.ramp.grantedAt - back) end
+  for _, name in ipairs(doc.ramp and RAMP_TIMES or {}) do
+    if doc.ramp[name] ~= 0 then doc.ramp[name] = math.max(1, doc.ramp[name] - back) end
+  end
   with_changes()
 end

@@ -3,11 +3,6 @@
 local INCONCLUSIVE_WAIT_MS = 1000
 local MAX_QUICK_PROBES = 10
 local MAX_EXPIRIES = 3
-local RAMP_START = 2
-local RAMP_PER_SUCCESS = 2
-local RAMP_SUCCESSES = 8
-local RAMP_FAILURES = 3
-local RAMP_EVERY_MS = 1000
 local STABLE_COOLDOWNS = 2
 local JITTER_SCALE = 10000
 local MAX_DOUBLINGS = 20
@@ -76,10 +71,13 @@ local function advance_clock()
   if now < doc.updatedAt then after_clock_step() end
   if doc.state == 'HALF_OPEN' and now >= doc.probeUntil then return expire_probe() end
   if doc.state == 'FORCED_OPEN' and doc['until'] ~= 0 and now >= doc['until'] then end_hold(doc['until']) end
-  if doc.probeToken ~= '' and doc.state ~= 'HALF_OPEN' and now >= doc.probeUntil then
-    clear_probe()
-  elseif doc.stableAt ~= 0 and now >= doc.stableAt then
-    doc.trips, doc.cooldownMs, doc.stableAt, doc.ramp = 0, 0, 0, nil
+  if doc.probeToken ~= '' and doc.state ~= 'HALF_OPEN' and now >= doc.probeUntil then return clear_probe() end
+  if doc.ramp and ramp_has_ended(doc.ramp) then
+    doc.ramp = nil
+    with_changes()
+  end
+  if doc.stableAt ~= 0 and now >= doc.stableAt then
+    doc.trips, doc.cooldownMs, doc.stableAt = 0, 0, 0
     with_changes()
   end
 end
@@ -115,26 +113,7 @@ local function retry_probe()
 end
 
 local function close()
-  local ramp = config.ramp == 1 and {permits = RAMP_START, successes = 0, failures = 0, grantedAt = now} or nil
+  local ramp = config.ramp == 1 and ramp_begin(now) or nil
   local stable_at = now + STABLE_COOLDOWNS * math.min(most(), math.max(doc.cooldownMs, config.cooldown_ms))
   enter_state('CLOSED', {trips = doc.trips, cooldownMs = doc.cooldownMs, stableAt = stable_at, ramp = ramp})
-end
-
-local function take_ramp_permit()
-  local ramp = doc.ramp
-  if ramp.permits == 0 and now - ramp.grantedAt < RAMP_EVERY_MS then return false end
-  ramp.permits = math.max(0, ramp.permits - 1)
-  ramp.grantedAt = now
-  with_changes()
-  return true
-end
-
--- Advances the ramp, or ends it.
-local function advance_ramp()
-  local ramp = doc.ramp
-  if ramp.successes + 1 >= RAMP_SUCCESSES then
-    doc.ramp = nil
-  else
-    ramp.permits, ramp.successes, ramp.failures = ramp.permits + RAMP_PER_SUCCESS, ramp.successes + 1, 0
-  end
 end

@@ -51,7 +51,7 @@ local function count(run, code)
   return #mine > 0 and mine[#mine].number - mine[1].number + 1 or 0
 end
 
-local function should_trip(run, code, config)
+local function should_trip(run, code, config, confirm_ms)
   local mine = of_code(run, code)
   if #mine == 0 or count(run, code) < config.failure_threshold then return false end
   local jobs, distinct = {}, 0
@@ -61,5 +61,5 @@ local function should_trip(run, code, config)
       distinct = distinct + 1
     end
   end
-  return distinct >= math.min(config.distinct_jobs, config.failure_threshold) and now - mine[1].at >= config.trip_confirm_ms
+  return distinct >= math.min(config.distinct_jobs, config.failure_threshold) and now - mine[1].at >= confirm_ms
 end

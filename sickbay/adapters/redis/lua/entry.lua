@@ -79,12 +79,14 @@ if not is_known and (operation == 'admit' or orders or reports) then new_documen
 local answer, lease, failures = 'unknown', '', 0
 if doc then
   if operation == 'admit' then
-    answer, lease = admit({job = arg(1), token = arg(2), worker = arg(3)})
+    answer, lease = admit({job = arg(1), token = arg(2), worker = arg(3), released = arg(4) == '1'})
   elseif operation == 'settle' then
     local permit = {epoch = tonumber(arg(1)), token = arg(2), job = arg(3)}
     local outcome = {kind = arg(4), counts = arg(5) == '1', code = arg(6), message = arg(7), retry_after_ms = tonumber(arg(8))}
     if outcome.kind ~= 'success' and outcome.kind ~= 'cancelled' then failures = 1 end
     answer = settle(permit, outcome, tonumber(arg(9)))
+  elseif operation == 'reserve' then
+    answer = int(reserve(tonumber(arg(1))))
   elseif operation == 'renew' then
     answer = renew({epoch = tonumber(arg(1)), token = arg(2), longest_ms = tonumber(arg(3))})
   elseif operation == 'command' then

@@ -132,10 +132,12 @@ OPEN_VIEW = {"openedAt": T0, "cooldownElapsed": False, "cooldownMs": 60_000}
             {"jobType": "email", "state": "FORCED_OPEN", "forced": {"until": T0 + 1, "by": "ann", "why": "w"}} | OPEN_VIEW,
         ),
         (
-            Snapshot(
-                BreakerKey("email", "acme"), BreakerState.CLOSED, 5, 6, T0, failures_in_row=3, failures_in_row_code="X", recovering=True
-            ),
-            {"jobType": "email", "tenant": "acme", "state": "CLOSED", "failuresInRow": {"code": "X", "count": 3}, "recovering": True},
+            Snapshot(BreakerKey("email", "acme"), BreakerState.CLOSED, 5, 6, T0, failures_in_row=3, failures_in_row_code="X"),
+            {"jobType": "email", "tenant": "acme", "state": "CLOSED", "failuresInRow": {"code": "X", "count": 3}},
+        ),
+        (
+            Snapshot(EMAIL, BreakerState.CLOSED, 5, 6, T0, recovering=True, rate=83.27),
+            {"jobType": "email", "state": "CLOSED", "recovering": True, "throttled": {"admittedPerSecond": 83.3}},
         ),
         (
             Snapshot(EMAIL, BreakerState.METRICS_ONLY, 5, 6, T0, would_have_tripped=4, forced_by="ann"),

@@ -1,0 +1,137 @@
+-- The ramp: `sickbay/breaker/ramp.py`, line by line.
+
+local FIRST_RATE = 10000
+local LEAST_RATE = 1000
+local MOST_RATE = 10000000
+local PERMIT = 1000
+local LEAST_BURST = 2 * PERMIT
+local BURST_PARTS = 10
+local LONGEST_FILL_MS = 10000
+local DOUBLING_STEP = 1000
+local BURST_PARTS_PER_RUN = 4
+local STEP = 20
+local STEP_GROWS_AFTER_MS = 8000
+local STEP_GROWS_EVERY_MS = 2000
+local INTERVAL_MS = 500
+local INTERVAL_RUNS = 20
+local LONGEST_INTERVAL_MS = 5000
+local FIRST_FAILURES = 2
+local MORE_FAILURES = 6
+local LEAST_CUT = 200
+local SMALL_SHARE = 20
+local MOST_BORNE = 500
+local SUCCEEDED = 95
+local UNUSED_MS = 5000
+local FORGOTTEN_MS = 60000
+local RESERVED_MS = 1000
+local CONFIRM_MS = 500
+
+-- Whole numbers, as Python's //; neither is negative.
+local function div(number, by)
+  return (number - number % by) / by
+end
+
+function ramp_begin(at)
+  return {
+    rate = FIRST_RATE, permits = LEAST_BURST, at = at, target = 0, cut_at = 0, scarce_at = at, since = at, good = 0, bad = 0, running = 0,
+    share = 0, borne = 0, reserved = 0, reserved_at = 0,
+  }
+end
+
+local function ramp_burst(ramp)
+  return math.max(LEAST_BURST, div(ramp.rate, BURST_PARTS))
+end
+
+local function ramp_available(ramp)
+  local saved = ramp.permits + div(ramp.rate * math.min(math.max(0, now - ramp.at), LONGEST_FILL_MS), 1000)
+  return math.min(ramp_burst(ramp), saved)
+end
+
+-- How many may be released.
+local function ramp_reserve(wanted)
+  local ramp = doc.ramp
+  local lapsed = now - ramp.reserved_at >= RESERVED_MS
+  local held = lapsed and 0 or ramp.reserved
+  local free = div(ramp_available(ramp), PERMIT) - held
+  local granted = math.min(wanted, math.max(free, lapsed and 1 or 0))
+  if granted <= 0 then return 0 end
+  ramp.reserved, ramp.reserved_at = held + granted, now
+  with_changes()
+  return granted
+end
+
+-- Whether there was a permit.
+local function ramp_take(released)
+  local ramp = doc.ramp
+  local left = ramp_available(ramp)
+  local scarce_at = 2 * left < ramp_burst(ramp) and now or ramp.scarce_at
+  if left < PERMIT then
+    if now - ramp.scarce_at >= INTERVAL_MS then
+      ramp.scarce_at = now
+      with_changes()
+    end
+    return false
+  end
+  if now - scarce_at >= UNUSED_MS then
+    doc.ramp = nil
+  else
+    ramp.permits, ramp.at, ramp.scarce_at, ramp.running = left - PERMIT, now, scarce_at, ramp.running + 1
+    if released then ramp.reserved = math.max(0, ramp.reserved - 1) end
+  end
+  with_changes()
+  return true
+end
+
+local function ramp_has_ended(ramp)
+  return now - math.max(ramp.at, ramp.scarce_at) >= FORGOTTEN_MS
+end
+
+local function ramp_ended_run(ramp)
+  ramp.permits = ramp_available(ramp)
+  ramp.running, ramp.at = math.max(0, ramp.running - 1), math.max(now, ramp.at)
+end
+
+local function ramp_judge(ramp)
+  local number, lasted = ramp.good + ramp.bad, now - ramp.since
+  local bound = math.max(SMALL_SHARE, ramp.borne)
+  local share = div(1000 * ramp.bad, number)
+  local enough = ramp.borne == 0 and FIRST_FAILURES or MORE_FAILURES
+  local doubling = ramp.target == 0 and ramp.bad >= enough and share > bound
+  if not doubling and lasted < LONGEST_INTERVAL_MS and (lasted < INTERVAL_MS or number < INTERVAL_RUNS) then return end
+  ramp.since, ramp.good, ramp.bad = now, 0, 0
+  if share <= bound then
+    ramp.share = 0
+    if share <= SMALL_SHARE then ramp.borne = 0 end
+  elseif ramp.share > 0 and 2 * share >= ramp.share then
+    ramp.rate = math.min(MOST_RATE, div(ramp.rate * 100000, (1000 - math.min(ramp.share, 900)) * SUCCEEDED))
+    ramp.target, ramp.share, ramp.borne = 0, 0, math.min(MOST_BORNE, div(share * 3, 2))
+  else
+    local cut = doubling and math.max(share, LEAST_CUT) or share
+    local rate = math.max(LEAST_RATE, div(ramp.rate * (1000 - math.min(cut, 900)) * SUCCEEDED, 100000))
+    if ramp.cut_at ~= now then doc.epoch = math.max(doc.epoch + 1, now) end
+    ramp.rate, ramp.permits, ramp.at, ramp.target, ramp.cut_at, ramp.running = rate, 0, math.max(now, ramp.at), rate, now, 0
+    ramp.share = doubling and 0 or share
+  end
+end
+
+local function ramp_succeed()
+  local ramp = doc.ramp
+  local step = STEP * (1 + div(math.max(0, now - ramp.cut_at - STEP_GROWS_AFTER_MS), STEP_GROWS_EVERY_MS))
+  if ramp.target == 0 or ramp.rate < ramp.target then
+    step = math.max(STEP, math.min(DOUBLING_STEP, div(ramp.rate, math.max(1, BURST_PARTS_PER_RUN * ramp.running))))
+  end
+  local rate = ramp.rate + step
+  if rate >= MOST_RATE then
+    doc.ramp = nil
+    return
+  end
+  ramp_ended_run(ramp)
+  ramp.rate, ramp.good = rate, ramp.good + 1
+  ramp_judge(ramp)
+end
+
+local function ramp_fail()
+  ramp_ended_run(doc.ramp)
+  doc.ramp.bad = doc.ramp.bad + 1
+  ramp_judge(doc.ramp)
+end

@@ -1,0 +1,192 @@
+"""The ramp: the rate at which a breaker that has just closed lets its jobs run, until nobody asks for more.
+
+A dependency that comes back is met by everything that has waited for it. The ramp feels for its capacity, which nobody knows, as TCP does:
+the rate grows with every success, doubling at first, and when calls fail it falls to what succeeded. If failures do not get fewer with the
+load, they do not come from the load: then they are borne, up to a half, and the rate grows on.
+
+Pure and in whole numbers, because the same arithmetic runs as Lua inside Redis. Times and durations are ms; rates are thousandths of
+a run per second, permits thousandths of a run, shares thousandths.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+FIRST_RATE: Final = 10_000
+LEAST_RATE: Final = 1_000
+MOST_RATE: Final = 10_000_000
+"""At this rate, ten thousand runs per second, the ramp ends."""
+PERMIT: Final = 1_000
+LEAST_BURST: Final = 2 * PERMIT
+BURST_PARTS: Final = 10
+"""Permits are saved up for a tenth of a second."""
+LONGEST_FILL_MS: Final = 10_000
+DOUBLING_STEP: Final = 1_000
+"""What a success adds while the capacity is unknown: the rate doubles in 0.7 s."""
+BURST_PARTS_PER_RUN: Final = 4
+"""... of runs that take a quarter of a second; of longer ones it grows more slowly."""
+STEP: Final = 20
+"""What a success adds near the rate that was too much: 2 % per second. It grows when that has been a while ago."""
+STEP_GROWS_AFTER_MS: Final = 8_000
+STEP_GROWS_EVERY_MS: Final = 2_000
+INTERVAL_MS: Final = 500
+INTERVAL_RUNS: Final = 20
+LONGEST_INTERVAL_MS: Final = 5_000
+"""Outcomes are judged when there have been enough of them for long enough, or after this time."""
+FIRST_FAILURES: Final = 2
+"""So many failures are enough to stop doubling."""
+MORE_FAILURES: Final = 6
+"""The same if some failures are borne."""
+LEAST_CUT: Final = 200
+"""Of a rate that was doubling."""
+SMALL_SHARE: Final = 20
+MOST_BORNE: Final = 500
+SUCCEEDED: Final = 95
+"""Per cent of the rate that succeeded: the rate after a cut."""
+UNUSED_MS: Final = 5_000
+"""If permits have been plentiful for so long, nobody asks for more than the rate: the ramp ends."""
+FORGOTTEN_MS: Final = 60_000
+"""So it does if there was no run for so long."""
+RESERVED_MS: Final = 1_000
+"""How long a released job may take to ask for its permit. If new jobs take all permits, one is released this often."""
+CONFIRM_MS: Final = 500
+"""For so long failures must be in a row to open the breaker again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ramp:
+    """`permits` are those at the time `at`; the others describe how the rate was found.
+
+    A cut begins a new epoch of the breaker, so outcomes of runs that were let in before do not count for what came after.
+    """
+
+    rate: int
+    permits: int
+    at: int
+    target: int = 0
+    """The rate up to which it doubles; 0 if nothing was too much yet."""
+    cut_at: int = 0
+    scarce_at: int = 0
+    """When permits were last scarce."""
+    since: int = 0
+    """Outcomes are counted from here on: `good` and `bad` ones."""
+    good: int = 0
+    bad: int = 0
+    running: int = 0
+    """Runs of this epoch without an outcome yet."""
+    share: int = 0
+    """The share of failures that led to the last cut, until it is known whether it helped."""
+    borne: int = 0
+    """The share of failures that does not depend on the rate."""
+    reserved: int = 0
+    """Jobs that were released and have not asked for their permits yet; forgotten RESERVED_MS after `reserved_at`."""
+    reserved_at: int = 0
+
+
+def begin(now: int) -> Ramp:
+    """The ramp of a breaker that closes now."""
+    return Ramp(FIRST_RATE, LEAST_BURST, now, scarce_at=now, since=now)
+
+
+def available(ramp: Ramp, now: int) -> int:
+    """The permits at this time, in thousandths."""
+    saved = ramp.permits + ramp.rate * min(max(0, now - ramp.at), LONGEST_FILL_MS) // 1_000
+    return min(_burst(ramp), saved)
+
+
+def reserve(ramp: Ramp, now: int, wanted: int) -> tuple[Ramp, int]:
+    """How many of the jobs that wait may be released now: permits that are left over, and that nobody else has reserved."""
+    lapsed = now - ramp.reserved_at >= RESERVED_MS
+    held = 0 if lapsed else ramp.reserved
+    free = available(ramp, now) // PERMIT - held
+    granted = min(wanted, max(free, int(lapsed)))
+    return (replace(ramp, reserved=held + granted, reserved_at=now), granted) if granted > 0 else (ramp, 0)
+
+
+def take(ramp: Ramp, now: int, *, released: bool = False) -> tuple[Ramp | None, bool]:
+    """Ask for a permit, also for a job that was `released`: the next ramp (None if it is over) and whether there was one."""
+    left = available(ramp, now)
+    scarce_at = now if 2 * left < _burst(ramp) else ramp.scarce_at
+    if left < PERMIT:
+        return (replace(ramp, scarce_at=now) if now - ramp.scarce_at >= INTERVAL_MS else ramp), False
+    if now - scarce_at >= UNUSED_MS:
+        return None, True
+    reserved = max(0, ramp.reserved - 1) if released else ramp.reserved
+    return replace(ramp, permits=left - PERMIT, at=now, scarce_at=scarce_at, running=ramp.running + 1, reserved=reserved), True
+
+
+def has_ended(ramp: Ramp, now: int) -> bool:
+    """Whether it is over by time alone."""
+    return now - max(ramp.at, ramp.scarce_at) >= FORGOTTEN_MS
+
+
+def succeed(ramp: Ramp, now: int) -> Ramp | None:
+    """A run succeeded."""
+    rate = ramp.rate + (_doubling_step(ramp) if ramp.target == 0 or ramp.rate < ramp.target else _step(ramp, now))
+    if rate >= MOST_RATE:
+        return None
+    return _judged(replace(_ended(ramp, now), rate=rate, good=ramp.good + 1), now)
+
+
+def fail(ramp: Ramp, now: int) -> Ramp:
+    """A run failed."""
+    return _judged(replace(_ended(ramp, now), bad=ramp.bad + 1), now)
+
+
+def pass_over(ramp: Ramp, now: int) -> Ramp:
+    """A run ended in a way that says nothing about the dependency."""
+    return _ended(ramp, now)
+
+
+def shifted(ramp: Ramp, by: int) -> Ramp:
+    """The ramp after the clock was set forward or back by so much."""
+
+    def moved(at: int) -> int:
+        return max(1, at + by) if at else 0
+
+    return replace(
+        ramp,
+        at=moved(ramp.at),
+        cut_at=moved(ramp.cut_at),
+        scarce_at=moved(ramp.scarce_at),
+        since=moved(ramp.since),
+        reserved_at=moved(ramp.reserved_at),
+    )
+
+
+def _ended(ramp: Ramp, now: int) -> Ramp:
+    return replace(ramp, running=max(0, ramp.running - 1), permits=available(ramp, now), at=max(now, ramp.at))
+
+
+def _burst(ramp: Ramp) -> int:
+    return max(LEAST_BURST, ramp.rate // BURST_PARTS)
+
+
+def _doubling_step(ramp: Ramp) -> int:
+    # running / rate is how long a run takes: outcomes are as old as that when they come, and the rate must not grow far meanwhile.
+    return max(STEP, min(DOUBLING_STEP, ramp.rate // max(1, BURST_PARTS_PER_RUN * ramp.running)))
+
+
+def _step(ramp: Ramp, now: int) -> int:
+    return STEP * (1 + max(0, now - ramp.cut_at - STEP_GROWS_AFTER_MS) // STEP_GROWS_EVERY_MS)
+
+
+def _judged(ramp: Ramp, now: int) -> Ramp:
+    """The ramp after the outcomes of an interval, once there are enough."""
+    number, lasted = ramp.good + ramp.bad, now - ramp.since
+    bound = max(SMALL_SHARE, ramp.borne)
+    share = 1_000 * ramp.bad // number
+    enough = FIRST_FAILURES if ramp.borne == 0 else MORE_FAILURES
+    doubling = ramp.target == 0 and ramp.bad >= enough and share > bound
+    if not doubling and lasted < LONGEST_INTERVAL_MS and (lasted < INTERVAL_MS or number < INTERVAL_RUNS):
+        return ramp
+    ramp = replace(ramp, since=now, good=0, bad=0)
+    if share <= bound:
+        return replace(ramp, share=0, borne=ramp.borne if share > SMALL_SHARE else 0)
+    if ramp.share and 2 * share >= ramp.share:  # the cut has not helped
+        rate = min(MOST_RATE, ramp.rate * 100_000 // ((1_000 - min(ramp.share, 900)) * SUCCEEDED))
+        return replace(ramp, rate=rate, target=0, share=0, borne=min(MOST_BORNE, share * 3 // 2))
+    cut = max(share, LEAST_CUT) if doubling else share
+    rate = max(LEAST_RATE, ramp.rate * (1_000 - min(cut, 900)) * SUCCEEDED // 100_000)
+    return replace(ramp, rate=rate, permits=0, at=max(now, ramp.at), target=rate, cut_at=now, running=0, share=0 if doubling else share)

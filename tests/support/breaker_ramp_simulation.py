@@ -1,0 +1,114 @@
+"""A ramp before a simulated dependency: steady fresh jobs, and a backlog that is released as permits allow. Pure; time is simulated."""
+
+from __future__ import annotations
+
+import heapq
+import random
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sickbay.breaker import ramp as ramps
+from sickbay.breaker.ramp import Ramp
+
+ROUND_S: Final = 0.1
+QUEUE_S: Final = 0.1
+"""The dependency lets calls wait for so long, and refuses what would wait longer."""
+
+
+@dataclass
+class Dependency:
+    """Serves `capacity` calls a second, each for `run_s`; of those served a `share` fails."""
+
+    capacity: float
+    run_s: float = 0.0
+    share: float = 0.0
+    chance: random.Random = field(default_factory=lambda: random.Random(1))
+    free_at: float = 0.0
+
+    def call(self, now: float) -> tuple[float, str]:
+        """When it answers what."""
+        begins = max(now, self.free_at)
+        if begins - now > QUEUE_S:
+            return now + self.run_s, "refused"
+        self.free_at = begins + 1 / self.capacity
+        return self.free_at + self.run_s, "failed" if self.chance.random() < self.share else "ok"
+
+
+class Recovery:
+    """What happens after the breaker has closed at time 0."""
+
+    def __init__(self, dependency: Dependency, *, load: float, backlog: int, lasts_s: float, healers: int = 1) -> None:
+        """Run it for so long; `load` is in jobs a second."""
+        self.counts = dict.fromkeys(("ok", "failed", "refused"), 0)
+        self.peak = 0
+        """Most calls in a second."""
+        self.drained_s: float | None = None
+        self.ended_s: float | None = None
+        self.fresh_parked = self.released = self.released_in_vain = 0
+        self._dependency = dependency
+        self._ramp: Ramp | None = ramps.begin(0)
+        self._parked = backlog
+        self._recent: deque[float] = deque()
+        self._number = 0
+        self._due: list[tuple[float, int, Any, tuple[Any, ...]]] = []
+        at = 0.0
+        while load and at < lasts_s:
+            self._at(at, self._arrive, True)
+            at += 1 / load
+        for healer in range(healers):
+            self._at(healer * 0.001, self._release)
+        while self._due and self._due[0][0] < lasts_s:
+            now, _, what, arguments = heapq.heappop(self._due)
+            what(now, *arguments)
+
+    @property
+    def refused_share(self) -> float:
+        """Of all calls."""
+        return self.counts["refused"] / max(1, sum(self.counts.values()))
+
+    def _at(self, at: float, what: Any, *arguments: Any) -> None:
+        self._number += 1
+        heapq.heappush(self._due, (at, self._number, what, arguments))
+
+    def _arrive(self, now: float, is_fresh: bool) -> None:
+        granted = True
+        if self._ramp is not None:
+            self._ramp, granted = ramps.take(self._ramp, int(now * 1_000), released=not is_fresh)
+            self._note_end(now)
+        if not granted:
+            self._parked += 1
+            self.fresh_parked += is_fresh
+            self.released_in_vain += not is_fresh
+            return
+        self._recent.append(now)
+        while self._recent[0] <= now - 1:
+            self._recent.popleft()
+        self.peak = max(self.peak, len(self._recent))
+        ends, word = self._dependency.call(now)
+        self._at(ends, self._end, word, self._ramp.cut_at if self._ramp else -1)
+
+    def _release(self, now: float) -> None:
+        number = self._parked
+        if self._ramp is not None and self._parked:
+            self._ramp, number = ramps.reserve(self._ramp, int(now * 1_000), self._parked)
+        self.released += number
+        for _ in range(number):
+            self._parked -= 1
+            self._at(now + 0.01, self._arrive, False)
+        if not self._parked and self.drained_s is None:
+            self.drained_s = now
+        self._at(now + ROUND_S, self._release)
+
+    def _end(self, now: float, word: str, cut_at: int) -> None:
+        self.counts[word] += 1
+        if word != "ok":
+            self._at(now + 5, self._arrive, False)  # its retry
+        if self._ramp is not None and self._ramp.cut_at == cut_at:
+            outcome = ramps.succeed if word == "ok" else ramps.fail
+            self._ramp = outcome(self._ramp, int(now * 1_000))
+            self._note_end(now)
+
+    def _note_end(self, now: float) -> None:
+        if self._ramp is None and self.ended_s is None:
+            self.ended_s = now

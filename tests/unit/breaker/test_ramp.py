@@ -1,0 +1,109 @@
+"""The ramp on simulated dependencies whose capacity it does not know."""
+
+from __future__ import annotations
+
+from dataclasses import astuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sickbay.breaker import ramp as ramps
+from sickbay.breaker.ramp import Ramp
+from tests.support.breaker_ramp_simulation import Dependency, Recovery
+
+
+@pytest.mark.parametrize(("capacity", "load", "backlog"), [(90, 60, 1_200), (30, 20, 300), (300, 100, 4_000), (90, 0, 1_000)])
+def test_a_backlog_comes_back_at_the_dependencys_own_pace(capacity: int, load: int, backlog: int):
+    """At most 1.2 times what it can do in any second (and the permits saved up), 1 % refused, four fifths of the spare capacity used."""
+    seen = Recovery(Dependency(capacity), load=load, backlog=backlog, lasts_s=90)
+    assert seen.peak <= 1.2 * capacity + 3
+    assert seen.refused_share <= 0.01
+    assert seen.drained_s is not None
+    assert seen.drained_s <= (backlog + seen.fresh_parked) / (0.8 * (capacity - load))
+    assert (seen.ended_s is not None) == (load > 0)
+
+
+@pytest.mark.parametrize("healers", [1, 3])
+def test_healers_share_what_is_left_over(healers: int):
+    """A job that is released and parked again costs a round through the broker and the ledger."""
+    seen = Recovery(Dependency(90), load=60, backlog=1_200, lasts_s=60, healers=healers)
+    assert seen.drained_s is not None
+    assert seen.released_in_vain <= 24
+
+
+def test_new_jobs_do_not_starve_those_that_wait():
+    seen = Recovery(Dependency(20), load=60, backlog=50, lasts_s=60)
+    assert seen.released >= 55
+
+
+def test_a_fast_dependency_gets_ten_thousand_jobs_in_seconds():
+    seen = Recovery(Dependency(2_000), load=60, backlog=10_000, lasts_s=20)
+    assert seen.drained_s is not None
+    assert seen.drained_s < 12
+    assert seen.refused_share <= 0.02
+
+
+def test_an_overloaded_dependency_gets_what_it_can_serve():
+    """Three quarters of the load, for as long as that lasts."""
+    seen = Recovery(Dependency(45), load=60, backlog=0, lasts_s=120)
+    assert seen.counts["ok"] >= 0.95 * 45 * 120
+    assert seen.refused_share <= 0.02
+    assert seen.ended_s is None
+
+
+@pytest.mark.parametrize("run_s", [0.3, 1.0])
+def test_slow_runs_are_waited_for(run_s: float):
+    """The outcome of what was let in comes late, so the rate grows more slowly."""
+    seen = Recovery(Dependency(90, run_s), load=60, backlog=600, lasts_s=90)
+    assert seen.peak <= 1.5 * 90
+    assert seen.refused_share <= 0.03
+    assert seen.drained_s is not None
+
+
+@pytest.mark.parametrize(("share", "least"), [(0.02, 0.97), (0.1, 0.95), (0.3, 0.9)])
+def test_errors_that_do_not_come_from_the_load_do_not_strangle(share: float, least: float):
+    seen = Recovery(Dependency(400, share=share), load=60, backlog=0, lasts_s=120)
+    assert seen.counts["ok"] >= least * 60 * 115  # the last wait for their retries
+
+
+def test_without_demand_it_ends():
+    """Permits are plentiful for five seconds, or nobody asks for a minute."""
+    few = Recovery(Dependency(1_000), load=5, backlog=3, lasts_s=15)
+    assert few.ended_s is not None
+    ramp = ramps.begin(1_000)
+    assert not ramps.has_ended(ramp, 60_999)
+    assert ramps.has_ended(ramp, 61_000)
+
+
+times = st.integers(0, 10**7)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["take", "reserve", "succeed", "fail", "pass_over"]), st.integers(0, 20_000)), max_size=200))
+def test_its_bounds_hold_whatever_happens(steps: list[tuple[str, int]]):
+    """Whole numbers, none negative; the rate within its bounds, permits for a tenth of a second; a refusal is over after a second."""
+    ramp, now = ramps.begin(1), 1
+    for what, passed in steps:
+        now += passed
+        if what == "take":
+            after, granted = ramps.take(ramp, now)
+            assert granted or ramps.take(ramp, now + 1_000)[1]
+        elif what == "reserve":
+            after, number = ramps.reserve(ramp, now, 10)
+            assert 0 <= number <= 10
+        else:
+            after = getattr(ramps, what)(ramp, now)
+        if after is None:
+            return
+        ramp = after
+        assert all(type(value) is int and value >= 0 for value in astuple(ramp))
+        assert ramps.LEAST_RATE <= ramp.rate <= ramps.MOST_RATE
+        assert ramp.permits <= max(ramps.LEAST_BURST, ramp.rate)
+        assert ramp.borne <= ramps.MOST_BORNE
+
+
+@given(st.integers(-(10**6), 10**6))
+def test_a_clock_step_moves_all_of_it(by: int):
+    ramp = Ramp(5_000, 300, 2 * 10**6, cut_at=0, scarce_at=2 * 10**6 - 5, since=2 * 10**6 - 7)
+    moved = ramps.shifted(ramp, by)
+    assert (moved.at - ramp.at, moved.scarce_at - ramp.scarce_at, moved.since - ramp.since, moved.cut_at) == (by, by, by, 0)
