@@ -17,8 +17,8 @@ from sickbay.contract import responses
 from sickbay.contract.paging import next_page_token, parse_paging
 from sickbay.contract.requests import CommandRequest
 from sickbay.contract.resume import SentBreakers
-from sickbay.domain.breaker import BreakerKey, BreakerState, Snapshot
-from sickbay.domain.errors import ErrorReason, NotFound, Unavailable
+from sickbay.domain.breaker import BreakerKey, BreakerScope, BreakerState, Snapshot
+from sickbay.domain.errors import ErrorReason, FailedPrecondition, NotFound, Unavailable
 from sickbay.ports import Breakers, Broker, Clock, LedgerWriter, Queue
 
 BURST: Final = 1_000
@@ -38,13 +38,16 @@ class BreakerApi(BreakerServiceServicer):
         ledger: LedgerWriter,
         clock: Clock,
         held_back: Callable[[], Collection[BreakerKey]] = frozenset,
+        *,
+        scope: BreakerScope = BreakerScope.TYPE,
     ) -> None:
-        """`broker` and `ledger` are used for metrics only.
+        """`broker` and `ledger` are used for metrics only. `scope` says which breaker decides about a tenant's jobs.
 
         `held_back` returns breakers whose releases are held back, because a worker uses its own breaker: they are shown as degraded, even
         if the shared store has no such breaker.
         """
         self._held_back = held_back
+        self._scope = scope
         self._breakers = breakers
         self._held = HeldBreakers(breakers)
         self._rate_limit = TokenBucket(BURST, CHANGES_PER_S)
@@ -57,7 +60,7 @@ class BreakerApi(BreakerServiceServicer):
         """See the contract."""
         paging, tenant = parse_paging(request), parse.tenant_filter(request.tenant)
         known = {*await self._breakers.keys(), *self._held_back()}
-        names = {key.name: key for key in known if not tenant or key.tenant == tenant}
+        names = {key.name: key for key in known if self._decides(key, tenant)}
         rest = sorted(name for name in names if name > paging.cursor)
         page = rest[: paging.limit]
         cursor = page[-1] if len(rest) > paging.limit else ""
@@ -66,7 +69,7 @@ class BreakerApi(BreakerServiceServicer):
 
     async def GetBreaker(self, request: pb.GetBreakerRequest, context: Any) -> pb.GetBreakerResponse:
         """See the contract."""
-        key = parse.breaker_key(request.job_type, request.tenant)
+        key = self._scope.key_of(*parse.breaker_key(request.job_type, request.tenant))
         for breaker in await self._snapshots({key}):
             return pb.GetBreakerResponse(breaker=responses.breaker(breaker))
         raise _not_found(key)
@@ -101,7 +104,7 @@ class BreakerApi(BreakerServiceServicer):
         kind, tenant = parse.job_type_filter(request.job_type), parse.tenant_filter(request.tenant)
 
         def matches(breaker: Snapshot) -> bool:
-            return (not kind or breaker.key.job_type == kind) and (not tenant or breaker.key.tenant == tenant)
+            return (not kind or breaker.key.job_type == kind) and self._decides(breaker.key, tenant)
 
         async with self._breakers.watch() as changes:
             present = list(filter(matches, await self._snapshots()))
@@ -135,10 +138,18 @@ class BreakerApi(BreakerServiceServicer):
 
     async def _command(self, request: CommandRequest) -> Breaker:
         key, command = parse.command(request)
+        if not self._scope.is_in_use(key):
+            raise FailedPrecondition(
+                f"all tenants share the breaker of {key.job_type} (BREAKER_SCOPE is type): leave out the tenant to change it for all"
+            )
         await self._held.check(key, command.action)
         breaker = responses.breaker(await self._breakers.command(key, command))
         self._held.record(key, command.action)
         return breaker
+
+    def _decides(self, key: BreakerKey, tenant: str) -> bool:
+        """Whether this breaker decides about jobs of `tenant`; every one passes if that is empty."""
+        return not tenant or key == self._scope.key_of(key.job_type, tenant)
 
     async def _existing_keys(self, revs: Collection[BreakerKey]) -> Collection[BreakerKey]:
         """Those that still exist; all of them while the store is unavailable."""

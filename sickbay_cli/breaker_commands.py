@@ -24,7 +24,7 @@ _why = click.option("--why", default="", metavar="TEXT", help="Reason, shown to 
 
 @click.command(epilog=examples("sickbay reset email"))
 @_job_type
-@options.tenant_name
+@options.breaker_tenant
 @options.endpoints("control-plane")
 @options.as_json
 def reset(*, job_type: str, tenant: str, control_plane: Endpoint, as_json: bool) -> None:
@@ -49,7 +49,7 @@ def reset(*, job_type: str, tenant: str, control_plane: Endpoint, as_json: bool)
 @click.option("--for", "hold", type=options.SPAN, metavar="SPAN", help="For how long: 30s, 10m, 1h30m, 2d. Default: until auto or reset.")
 @_why
 @options.actor
-@options.tenant_name
+@options.breaker_tenant
 @options.endpoints("control-plane")
 @options.as_json
 def force_open(*, job_type: str, hold: int | None, why: str, actor: str, tenant: str, control_plane: Endpoint, as_json: bool) -> None:
@@ -68,7 +68,7 @@ def force_open(*, job_type: str, hold: int | None, why: str, actor: str, tenant:
 @_job_type
 @_why
 @options.actor
-@options.tenant_name
+@options.breaker_tenant
 @options.endpoints("control-plane")
 @options.as_json
 def disable(*, job_type: str, why: str, actor: str, tenant: str, control_plane: Endpoint, as_json: bool) -> None:
@@ -87,7 +87,7 @@ def disable(*, job_type: str, why: str, actor: str, tenant: str, control_plane: 
 @_job_type
 @_why
 @options.actor
-@options.tenant_name
+@options.breaker_tenant
 @options.endpoints("control-plane")
 @options.as_json
 def metrics_only(*, job_type: str, why: str, actor: str, tenant: str, control_plane: Endpoint, as_json: bool) -> None:
@@ -102,7 +102,7 @@ def metrics_only(*, job_type: str, why: str, actor: str, tenant: str, control_pl
 
 @click.command(epilog=examples("sickbay auto email"))
 @_job_type
-@options.tenant_name
+@options.breaker_tenant
 @options.endpoints("control-plane")
 @options.as_json
 def auto(*, job_type: str, tenant: str, control_plane: Endpoint, as_json: bool) -> None:

@@ -159,7 +159,7 @@ class QuarantineStore(Protocol):
         """Largest group first."""
 
     async def lease_parked(self, key: BreakerKey, limit: int) -> Sequence[ReleaseLease]:
-        """Lease the longest parked jobs of a breaker; nobody else gets them until the lease expires."""
+        """Lease the longest parked jobs of a type and tenant; nobody else gets them until the lease expires."""
 
     async def lease_job(self, job_id: str, edit: JobEdit, etag: str, actor: str) -> ReleaseLease:
         """Lease one job for a resubmit, its attempt back at 0, and keep the edit as a revision.
@@ -177,7 +177,7 @@ class QuarantineStore(Protocol):
         """Discard a job. The errors of `lease_job`; discarding a discarded job returns it."""
 
     async def parked(self) -> Mapping[BreakerKey, int]:
-        """How many jobs are parked, by breaker, without leased ones."""
+        """How many jobs are parked, by type and tenant, without leased ones."""
 
 
 class DuplicateGuard(Protocol):

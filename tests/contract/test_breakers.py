@@ -10,9 +10,21 @@ from random import Random
 
 import pytest
 
+from controlplane.leftover_breakers import UNUSED_MS, LeftoverBreakers
 from sickbay.adapters.embedded.breakers import EmbeddedBreakers
 from sickbay.adapters.redis.breakers import RedisBreakers
-from sickbay.domain.breaker import Action, BreakerConfig, BreakerKey, BreakerState, Command, Permit, PermitKind, Refusal, Snapshot
+from sickbay.domain.breaker import (
+    Action,
+    BreakerConfig,
+    BreakerKey,
+    BreakerScope,
+    BreakerState,
+    Command,
+    Permit,
+    PermitKind,
+    Refusal,
+    Snapshot,
+)
 from sickbay.domain.errors import ErrorReason, NotFound
 from sickbay.domain.outcome import SUCCESS, Outcome, OutcomeKind
 from sickbay.ports import Breakers, Clock
@@ -508,3 +520,18 @@ async def test_embedded_circuits_wait_for_as_long_as_before_whatever_the_wall_cl
     assert await breakers.admit(KEY, "held") == Refusal(KEY, BreakerState.FORCED_OPEN)
     [seen] = await breakers.snapshots()
     assert (seen.forced_until, seen.now) == (wall.now + 1, wall.now)
+
+
+async def test_breakers_that_tenants_had_before_an_upgrade_are_deleted(fleet):
+    """A hold at once, an open one when nobody has used it for long, and that of the type never."""
+    other = BreakerKey("email", "other")
+    leftovers = LeftoverBreakers(fleet.breakers, BreakerScope.TYPE)
+    await fleet.breakers.command(ACME, Command(Action.FORCE_OPEN, by="ada"))
+    await fleet.run(DOWN, 3, key=other)
+    await fleet.open()
+    await leftovers.retire(await fleet.breakers.snapshots())
+    assert await fleet.breakers.keys() == [KEY, other]
+    fleet.now += CONFIG.cooldown_ms + UNUSED_MS
+    await leftovers.retire(await fleet.breakers.snapshots())
+    assert await fleet.breakers.keys() == [KEY]
+    assert (await fleet.look()).state is BreakerState.OPEN

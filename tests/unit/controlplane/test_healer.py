@@ -11,7 +11,7 @@ from controlplane.healer import Healer
 from controlplane.release import Releaser
 from controlplane.release_backoff import ReleaseBackoff
 from sickbay.breakers.v1 import breaker_service_pb2 as pb
-from sickbay.domain.breaker import Action, BreakerKey, BreakerState, Command
+from sickbay.domain.breaker import Action, BreakerKey, BreakerScope, BreakerState, Command
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import JobState
 from sickbay.domain.outcome import SUCCESS, Outcome, OutcomeKind, kind_of
@@ -56,7 +56,7 @@ class Seconds:
         return self.now
 
 
-def healing(backends, release_backoff=None, clock=None):
+def healing(backends, release_backoff=None, clock=None, scope=BreakerScope.TYPE):
     releaser = Releaser(backends.broker, backends.quarantine)
     return Healer(
         breakers=backends.breakers,
@@ -65,6 +65,7 @@ def healing(backends, release_backoff=None, clock=None):
         releaser=releaser,
         on_released=lambda: None,
         clock=clock or backends.clock,
+        scope=scope,
         release_backoff=release_backoff,
     )
 

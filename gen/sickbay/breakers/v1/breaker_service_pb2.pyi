@@ -31,7 +31,7 @@ class ListBreakersRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
-    """Only this tenant; empty means all."""
+    """Only breakers that decide about jobs of this tenant; empty means all breakers."""
     page_size: _builtins.int
     """The maximum number of results, 1 to 1,000; 0 means 50."""
     page_token: _builtins.str
@@ -90,7 +90,7 @@ class GetBreakerRequest(_message.Message):
     job_type: _builtins.str
     """Required."""
     tenant: _builtins.str
-    """Empty means `default`."""
+    """Whose jobs; empty means `default`."""
     def __init__(
         self,
         *,
@@ -140,7 +140,7 @@ class ResetBreakerRequest(_message.Message):
     job_type: _builtins.str
     """Required."""
     tenant: _builtins.str
-    """Empty means `default`."""
+    """Only with BREAKER_SCOPE=tenant; empty means `default`."""
     def __init__(
         self,
         *,
@@ -193,7 +193,7 @@ class ForceOpenBreakerRequest(_message.Message):
     job_type: _builtins.str
     """Required."""
     tenant: _builtins.str
-    """Empty means `default`."""
+    """Only with BREAKER_SCOPE=tenant; empty means `default`."""
     actor: _builtins.str
     """Who makes the change; at most 128 characters."""
     why: _builtins.str
@@ -256,7 +256,7 @@ class DisableBreakerRequest(_message.Message):
     job_type: _builtins.str
     """Required."""
     tenant: _builtins.str
-    """Empty means `default`."""
+    """Only with BREAKER_SCOPE=tenant; empty means `default`."""
     actor: _builtins.str
     """Who makes the change; at most 128 characters."""
     why: _builtins.str
@@ -314,7 +314,7 @@ class SetBreakerMetricsOnlyRequest(_message.Message):
     job_type: _builtins.str
     """Required."""
     tenant: _builtins.str
-    """Empty means `default`."""
+    """Only with BREAKER_SCOPE=tenant; empty means `default`."""
     actor: _builtins.str
     """Who makes the change; at most 128 characters."""
     why: _builtins.str
@@ -370,7 +370,7 @@ class SetBreakerAutoRequest(_message.Message):
     job_type: _builtins.str
     """Required."""
     tenant: _builtins.str
-    """Empty means `default`."""
+    """Only with BREAKER_SCOPE=tenant; empty means `default`."""
     def __init__(
         self,
         *,
@@ -421,7 +421,7 @@ class WatchBreakersRequest(_message.Message):
     job_type: _builtins.str
     """Only this type; empty means all."""
     tenant: _builtins.str
-    """Only this tenant; empty means all."""
+    """Only breakers that decide about jobs of this tenant; empty means all breakers."""
     resume_token: _builtins.str
     """The last `resume_token` of an earlier watch of the same breakers. If nothing has changed since, only later changes are sent.
     Otherwise, or if it is empty, the stream begins with every breaker in its current state.

@@ -29,6 +29,8 @@ class BreakerServiceStub:
     """Reads and controls circuit breakers. Served by the control plane (gRPC 50053, REST 3002).
     Calls that name an unknown job type fail with NOT_FOUND, except ForceOpenBreaker, DisableBreaker and SetBreakerMetricsOnly, which
     create the breaker.
+    All tenants share the breaker of a job type, unless BREAKER_SCOPE is `tenant`. Where they share it, reads that name a tenant answer with
+    the breaker that decides about its jobs, and calls that change one fail with FAILED_PRECONDITION: they would change it for all tenants.
     """
 
     def __init__(self, channel):
@@ -88,6 +90,8 @@ class BreakerServiceServicer:
     """Reads and controls circuit breakers. Served by the control plane (gRPC 50053, REST 3002).
     Calls that name an unknown job type fail with NOT_FOUND, except ForceOpenBreaker, DisableBreaker and SetBreakerMetricsOnly, which
     create the breaker.
+    All tenants share the breaker of a job type, unless BREAKER_SCOPE is `tenant`. Where they share it, reads that name a tenant answer with
+    the breaker that decides about its jobs, and calls that change one fail with FAILED_PRECONDITION: they would change it for all tenants.
     """
 
     def ListBreakers(self, request, context):
@@ -215,6 +219,8 @@ class BreakerService:
     """Reads and controls circuit breakers. Served by the control plane (gRPC 50053, REST 3002).
     Calls that name an unknown job type fail with NOT_FOUND, except ForceOpenBreaker, DisableBreaker and SetBreakerMetricsOnly, which
     create the breaker.
+    All tenants share the breaker of a job type, unless BREAKER_SCOPE is `tenant`. Where they share it, reads that name a tenant answer with
+    the breaker that decides about its jobs, and calls that change one fail with FAILED_PRECONDITION: they would change it for all tenants.
     """
 
     @staticmethod

@@ -30,6 +30,8 @@ class BreakerServiceStub:
     """Reads and controls circuit breakers. Served by the control plane (gRPC 50053, REST 3002).
     Calls that name an unknown job type fail with NOT_FOUND, except ForceOpenBreaker, DisableBreaker and SetBreakerMetricsOnly, which
     create the breaker.
+    All tenants share the breaker of a job type, unless BREAKER_SCOPE is `tenant`. Where they share it, reads that name a tenant answer with
+    the breaker that decides about its jobs, and calls that change one fail with FAILED_PRECONDITION: they would change it for all tenants.
     """
 
     @_typing.overload
@@ -64,6 +66,8 @@ class BreakerServiceAsyncStub(BreakerServiceStub):
     """Reads and controls circuit breakers. Served by the control plane (gRPC 50053, REST 3002).
     Calls that name an unknown job type fail with NOT_FOUND, except ForceOpenBreaker, DisableBreaker and SetBreakerMetricsOnly, which
     create the breaker.
+    All tenants share the breaker of a job type, unless BREAKER_SCOPE is `tenant`. Where they share it, reads that name a tenant answer with
+    the breaker that decides about its jobs, and calls that change one fail with FAILED_PRECONDITION: they would change it for all tenants.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -94,6 +98,8 @@ class BreakerServiceServicer(metaclass=_abc_1.ABCMeta):
     """Reads and controls circuit breakers. Served by the control plane (gRPC 50053, REST 3002).
     Calls that name an unknown job type fail with NOT_FOUND, except ForceOpenBreaker, DisableBreaker and SetBreakerMetricsOnly, which
     create the breaker.
+    All tenants share the breaker of a job type, unless BREAKER_SCOPE is `tenant`. Where they share it, reads that name a tenant answer with
+    the breaker that decides about its jobs, and calls that change one fail with FAILED_PRECONDITION: they would change it for all tenants.
     """
 
     @_abc_1.abstractmethod
