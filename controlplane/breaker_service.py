@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -17,7 +18,7 @@ from sickbay.contract import responses
 from sickbay.contract.paging import next_page_token, parse_paging
 from sickbay.contract.requests import CommandRequest
 from sickbay.contract.resume import SentBreakers
-from sickbay.domain.breaker import BreakerKey, BreakerScope, BreakerState, Snapshot
+from sickbay.domain.breaker import Action, BreakerKey, BreakerScope, BreakerState, Snapshot
 from sickbay.domain.errors import ErrorReason, FailedPrecondition, NotFound, Unavailable
 from sickbay.ports import Breakers, Broker, Clock, LedgerWriter, Queue
 
@@ -26,6 +27,8 @@ CHANGES_PER_S: Final = 2_000.0
 """Limits of the changes sent by all watches: at once, and per second; of faster changes only the latest is sent (`Breakers.watch`)."""
 MIN_TRACKED: Final = 1_000
 """Minimum number of breakers that a watch remembers before it checks which of them still exist."""
+
+log = logging.getLogger(__name__)
 
 
 class BreakerApi(BreakerServiceServicer):
@@ -99,6 +102,11 @@ class BreakerApi(BreakerServiceServicer):
         """See the contract."""
         return pb.SetBreakerAutoResponse(breaker=await self._command(request))
 
+    @detached
+    async def ProbeBreaker(self, request: pb.ProbeBreakerRequest, context: Any) -> pb.ProbeBreakerResponse:
+        """See the contract."""
+        return pb.ProbeBreakerResponse(breaker=await self._command(request))
+
     async def WatchBreakers(self, request: pb.WatchBreakersRequest, context: Any) -> AsyncIterator[pb.WatchBreakersResponse]:
         """See the contract."""
         kind, tenant = parse.job_type_filter(request.job_type), parse.tenant_filter(request.tenant)
@@ -143,9 +151,11 @@ class BreakerApi(BreakerServiceServicer):
                 f"all tenants share the breaker of {key.job_type} (BREAKER_SCOPE is type): leave out the tenant to change it for all"
             )
         await self._held.check(key, command.action)
-        breaker = responses.breaker(await self._breakers.command(key, command))
+        after = await self._breakers.command(key, command)
+        if command.action is Action.PROBE:
+            _report_probe(after)
         self._held.record(key, command.action)
-        return breaker
+        return responses.breaker(after)
 
     def _decides(self, key: BreakerKey, tenant: str) -> bool:
         """Whether this breaker decides about jobs of `tenant`; every one passes if that is empty."""
@@ -173,6 +183,18 @@ def _prune_above(known: int) -> int:
 def _watch_response(sent: SentBreakers, breaker: Snapshot) -> pb.WatchBreakersResponse:
     sent.add(breaker)
     return pb.WatchBreakersResponse(breaker=responses.breaker(breaker), resume_token=sent.token)
+
+
+def _report_probe(breaker: Snapshot) -> None:
+    """Log a requested probe; FailedPrecondition if this state has none, which is why the command changed nothing."""
+    name = breaker.key.name
+    if breaker.probe_job_id and breaker.state is not BreakerState.FORCED_OPEN:
+        log.info("a probe of %s was requested; job %s is running as one already", name, breaker.probe_job_id)
+    elif breaker.state is BreakerState.OPEN:
+        log.info("a probe of %s was requested: its next job is the probe", name)
+    else:
+        hint = "; end the hold first (auto)" if breaker.state is BreakerState.FORCED_OPEN else ""
+        raise FailedPrecondition(f"the breaker of {name} is {breaker.state}, and only an OPEN one can be probed{hint}")
 
 
 def _not_found(key: BreakerKey) -> NotFound:

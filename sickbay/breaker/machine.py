@@ -141,13 +141,18 @@ def renew(doc: Document, permit: Permit, config: BreakerConfig, now: int, *, jit
 
 
 def command(doc: Document, order: Command, config: BreakerConfig, now: int, *, jitter: int = 0) -> Document:
-    """Carry out an admin's command. Only RESET closes a breaker that is forced open; AUTO and the end of the hold lead to a probe."""
+    """Carry out an admin's command. Only RESET closes a breaker that is forced open; AUTO and the end of the hold lead to a probe.
+
+    PROBE changes nothing but an OPEN breaker.
+    """
     doc = transitions.advance_clock(doc, Context(config, now, jitter))
     by, why = sanitize(order.by, MAX_ACTOR_CHARS), sanitize(order.why)
     if order.action is Action.RESET:
         return enter_state(doc, BreakerState.CLOSED, now)
     if order.action is Action.AUTO:
         return _return_to_auto(doc, now)
+    if order.action is Action.PROBE:
+        return _make_probe_due(doc, now)
     if order.action is Action.FORCE_OPEN:
         until = 0 if order.duration_ms is None else now + order.duration_ms
         return enter_state(
@@ -242,6 +247,13 @@ def _record_failure(doc: Document, permit: Permit, outcome: Outcome, context: Co
 
 def _ramp_failed(ramp: Ramp | None) -> bool:
     return ramp is not None and ramp.failures >= transitions.RAMP_FAILURES
+
+
+def _make_probe_due(doc: Document, now: int) -> Document:
+    """End the cooldown of an OPEN breaker. A probe that is due, or runs, stays the only one, and other states have none."""
+    if doc.state is BreakerState.OPEN and doc.probe_at > now:
+        return with_changes(doc, now, probe_at=now)
+    return doc
 
 
 def _return_to_auto(doc: Document, now: int) -> Document:

@@ -129,6 +129,7 @@ class Action(StrEnum):
     DISABLE = "disable"
     METRICS_ONLY = "metrics-only"
     AUTO = "auto"
+    PROBE = "probe"
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,7 +93,10 @@ class Breakers(Protocol):
         """All known breakers, or the known ones among `keys`, in the order of their keys."""
 
     async def command(self, key: BreakerKey, command: Command) -> Snapshot:
-        """Carry out an admin's command; NotFound when RESET or AUTO names an unknown type."""
+        """Carry out an admin's command; NotFound when RESET, AUTO or PROBE names an unknown type.
+
+        PROBE changes nothing unless the breaker is OPEN: see the state in the answer.
+        """
 
     def watch(self) -> AbstractAsyncContextManager[AsyncIterator[Snapshot]]:
         """Each change from the moment of entering on; a slow reader misses intermediate changes, never the latest of a breaker."""

@@ -370,8 +370,8 @@ async def test_a_verdict_on_a_circuit_nobody_knows_is_harmless(fleet):
     assert list(await fleet.breakers.snapshots()) == []
 
 
-@pytest.mark.parametrize("action", [Action.RESET, Action.AUTO])
-async def test_reset_and_auto_need_a_known_type(fleet, action):
+@pytest.mark.parametrize("action", [Action.RESET, Action.AUTO, Action.PROBE])
+async def test_reset_auto_and_probe_need_a_known_type(fleet, action):
     with pytest.raises(NotFound) as caught:
         await fleet.breakers.command(KEY, Command(action))
     assert caught.value.reason is ErrorReason.BREAKER_NOT_FOUND
@@ -403,6 +403,27 @@ async def test_auto_ends_a_hold_with_a_probe(fleet):
     assert await fleet.breakers.admit(KEY, "job") == Refusal(KEY, BreakerState.FORCED_OPEN)
     seen = await fleet.breakers.command(KEY, Command(Action.AUTO))
     assert (seen.state, seen.cooldown_elapsed) == (BreakerState.OPEN, True)
+
+
+async def test_an_ordered_probe_is_granted_before_its_time_and_to_one_alone(fleet):
+    opened = await fleet.open()
+    assert await fleet.breakers.admit(KEY, "early") == Refusal(KEY, BreakerState.OPEN)
+    seen = await fleet.breakers.command(KEY, Command(Action.PROBE))
+    assert (seen.state, seen.cooldown_elapsed, seen.epoch, seen.rev > opened.rev) == (BreakerState.OPEN, True, opened.epoch, True)
+    answers = await asyncio.gather(*(fleet.breakers.admit(KEY, f"job-{number}") for number in range(20)))
+    [permit] = [answer for answer in answers if isinstance(answer, Permit)]
+    seen = await fleet.breakers.command(KEY, Command(Action.PROBE))
+    assert (seen.state, seen.probe_job_id) == (BreakerState.HALF_OPEN, permit.job_id)
+    assert await fleet.breakers.admit(KEY, "second") == Refusal(KEY, BreakerState.HALF_OPEN)
+    assert await fleet.breakers.settle(permit, SUCCESS) is BreakerState.CLOSED
+
+
+@pytest.mark.parametrize("action", [Action.RESET, Action.FORCE_OPEN, Action.DISABLE, Action.METRICS_ONLY])
+async def test_a_probe_ordered_in_another_state_changes_nothing(fleet, action):
+    await fleet.open()
+    before = await fleet.breakers.command(KEY, Command(action))
+    after = await fleet.breakers.command(KEY, Command(Action.PROBE))
+    assert (after.state, after.epoch, after.rev) == (before.state, before.epoch, before.rev)
 
 
 @pytest.mark.parametrize(("action", "would"), [(Action.DISABLE, 0), (Action.METRICS_ONLY, 1)])

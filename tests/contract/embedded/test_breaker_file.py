@@ -204,3 +204,10 @@ async def test_a_hold_of_a_tenant_that_shares_its_breaker_now_is_deleted_from_th
     await LeftoverBreakers(process.breakers, BreakerScope.TYPE).retire(await process.breakers.snapshots())
     process.restart(killed=killed)
     assert await process.breakers.keys() == [KEY]
+
+
+async def test_an_ordered_probe_is_still_due_after_a_restart(process, killed):
+    await process.run(DOWN, 5)
+    await process.breakers.command(KEY, Command(Action.PROBE))
+    process.restart(killed=killed)
+    assert (await process.state()).cooldown_elapsed

@@ -28,6 +28,12 @@ async def serve(scope, *keys):
     return BreakerApi(breakers, None, None, clock, scope=scope), breakers
 
 
+async def test_a_tenant_cannot_probe_for_all():
+    api, _ = await serve(BreakerScope.TYPE, BreakerKey("email"))
+    with pytest.raises(FailedPrecondition, match="leave out the tenant"):
+        await api.ProbeBreaker(pb.ProbeBreakerRequest(job_type="email", tenant="acme"), None)
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 async def test_a_tenant_cannot_change_the_breaker_that_all_share(name):
     api, breakers = await serve(BreakerScope.TYPE, BreakerKey("email"))

@@ -291,3 +291,16 @@ async def test_a_watch_forgets_circuits_that_are_no_more():
                 assert told.tenant == key.tenant
         assert len(watch.ag_frame.f_locals["revs"]) <= 1_001
         await watch.aclose()
+
+
+async def test_an_ordered_probe_is_sent_at_once_and_once():
+    async with open_backends() as backends:
+        await open_breaker(backends)
+        await set_aside(backends, parked("old"), parked("new", START + 1))
+        healer = healing(backends)
+        await healer._look_once()
+        await backends.breakers.command(EMAIL, Command(Action.PROBE))
+        for _ in range(3):
+            await healer._look_once()
+        (one,) = await take(backends, Queue.MAIN, 1)
+        assert (one.job_id, await backends.broker.depth(Queue.MAIN)) == ("old", 0)

@@ -410,6 +410,56 @@ class SetBreakerAutoResponse(_message.Message):
 Global___SetBreakerAutoResponse: _TypeAlias = SetBreakerAutoResponse  # noqa: Y015
 
 @_typing.final
+class ProbeBreakerRequest(_message.Message):
+    """Request message of ProbeBreaker."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_TYPE_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    job_type: _builtins.str
+    """Required."""
+    tenant: _builtins.str
+    """Only with BREAKER_SCOPE=tenant; empty means `default`."""
+    def __init__(
+        self,
+        *,
+        job_type: _builtins.str = ...,
+        tenant: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_type", b"job_type", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProbeBreakerRequest: _TypeAlias = ProbeBreakerRequest  # noqa: Y015
+
+@_typing.final
+class ProbeBreakerResponse(_message.Message):
+    """The breaker after the call."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BREAKER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def breaker(self) -> _breaker_pb2.Breaker:
+        """OPEN with a probe due, or HALF_OPEN if a probe is running."""
+
+    def __init__(
+        self,
+        *,
+        breaker: _breaker_pb2.Breaker | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["breaker", b"breaker"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["breaker", b"breaker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProbeBreakerResponse: _TypeAlias = ProbeBreakerResponse  # noqa: Y015
+
+@_typing.final
 class WatchBreakersRequest(_message.Message):
     """Request message of WatchBreakers."""
 

@@ -74,6 +74,11 @@ class BreakerServiceStub:
                 request_serializer=sickbay_dot_breakers_dot_v1_dot_breaker__service__pb2.SetBreakerAutoRequest.SerializeToString,
                 response_deserializer=sickbay_dot_breakers_dot_v1_dot_breaker__service__pb2.SetBreakerAutoResponse.FromString,
                 _registered_method=True)
+        self.ProbeBreaker = channel.unary_unary(
+                '/sickbay.breakers.v1.BreakerService/ProbeBreaker',
+                request_serializer=sickbay_dot_breakers_dot_v1_dot_breaker__service__pb2.ProbeBreakerRequest.SerializeToString,
+                response_deserializer=sickbay_dot_breakers_dot_v1_dot_breaker__service__pb2.ProbeBreakerResponse.FromString,
+                _registered_method=True)
         self.WatchBreakers = channel.unary_stream(
                 '/sickbay.breakers.v1.BreakerService/WatchBreakers',
                 request_serializer=sickbay_dot_breakers_dot_v1_dot_breaker__service__pb2.WatchBreakersRequest.SerializeToString,
@@ -145,6 +150,15 @@ class BreakerServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ProbeBreaker(self, request, context):
+        """Ends the cooldown of an OPEN breaker: its next job is the probe, exactly one as ever, and the oldest parked job is sent at once.
+        A probe that is due or runs already stays the only one; the breaker in the answer tells which (`probe_job_id`).
+        NOT_FOUND if the job type is unknown, FAILED_PRECONDITION unless the breaker is OPEN or HALF_OPEN.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def WatchBreakers(self, request, context):
         """Streams every breaker in its current state, then every change. If changes come too fast, only the latest of each breaker is sent.
         """
@@ -196,6 +210,11 @@ def add_BreakerServiceServicer_to_server(servicer, server):
                     servicer.SetBreakerAuto,
                     request_deserializer=sickbay_dot_breakers_dot_v1_dot_breaker__service__pb2.SetBreakerAutoRequest.FromString,
                     response_serializer=sickbay_dot_breakers_dot_v1_dot_breaker__service__pb2.SetBreakerAutoResponse.SerializeToString,
+            ),
+            'ProbeBreaker': grpc.unary_unary_rpc_method_handler(
+                    servicer.ProbeBreaker,
+                    request_deserializer=sickbay_dot_breakers_dot_v1_dot_breaker__service__pb2.ProbeBreakerRequest.FromString,
+                    response_serializer=sickbay_dot_breakers_dot_v1_dot_breaker__service__pb2.ProbeBreakerResponse.SerializeToString,
             ),
             'WatchBreakers': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchBreakers,
@@ -402,6 +421,33 @@ class BreakerService:
             '/sickbay.breakers.v1.BreakerService/SetBreakerAuto',
             sickbay_dot_breakers_dot_v1_dot_breaker__service__pb2.SetBreakerAutoRequest.SerializeToString,
             sickbay_dot_breakers_dot_v1_dot_breaker__service__pb2.SetBreakerAutoResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ProbeBreaker(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sickbay.breakers.v1.BreakerService/ProbeBreaker',
+            sickbay_dot_breakers_dot_v1_dot_breaker__service__pb2.ProbeBreakerRequest.SerializeToString,
+            sickbay_dot_breakers_dot_v1_dot_breaker__service__pb2.ProbeBreakerResponse.FromString,
             options,
             channel_credentials,
             insecure,

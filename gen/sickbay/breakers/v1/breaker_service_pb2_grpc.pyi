@@ -56,6 +56,11 @@ class BreakerServiceStub:
     """Ends FORCED_OPEN, DISABLED or METRICS_ONLY, so that the breaker decides by itself again. No effect on an automatic one.
     NOT_FOUND if the job type is unknown.
     """
+    ProbeBreaker: _grpc.UnaryUnaryMultiCallable[_breaker_service_pb2.ProbeBreakerRequest, _breaker_service_pb2.ProbeBreakerResponse]
+    """Ends the cooldown of an OPEN breaker: its next job is the probe, exactly one as ever, and the oldest parked job is sent at once.
+    A probe that is due or runs already stays the only one; the breaker in the answer tells which (`probe_job_id`).
+    NOT_FOUND if the job type is unknown, FAILED_PRECONDITION unless the breaker is OPEN or HALF_OPEN.
+    """
     WatchBreakers: _grpc.UnaryStreamMultiCallable[_breaker_service_pb2.WatchBreakersRequest, _breaker_service_pb2.WatchBreakersResponse]
     """Streams every breaker in its current state, then every change. If changes come too fast, only the latest of each breaker is sent."""
     GetMetrics: _grpc.UnaryUnaryMultiCallable[_breaker_service_pb2.GetMetricsRequest, _breaker_service_pb2.GetMetricsResponse]
@@ -88,6 +93,11 @@ class BreakerServiceAsyncStub(BreakerServiceStub):
     SetBreakerAuto: _aio.UnaryUnaryMultiCallable[_breaker_service_pb2.SetBreakerAutoRequest, _breaker_service_pb2.SetBreakerAutoResponse]  # type: ignore[assignment]
     """Ends FORCED_OPEN, DISABLED or METRICS_ONLY, so that the breaker decides by itself again. No effect on an automatic one.
     NOT_FOUND if the job type is unknown.
+    """
+    ProbeBreaker: _aio.UnaryUnaryMultiCallable[_breaker_service_pb2.ProbeBreakerRequest, _breaker_service_pb2.ProbeBreakerResponse]  # type: ignore[assignment]
+    """Ends the cooldown of an OPEN breaker: its next job is the probe, exactly one as ever, and the oldest parked job is sent at once.
+    A probe that is due or runs already stays the only one; the breaker in the answer tells which (`probe_job_id`).
+    NOT_FOUND if the job type is unknown, FAILED_PRECONDITION unless the breaker is OPEN or HALF_OPEN.
     """
     WatchBreakers: _aio.UnaryStreamMultiCallable[_breaker_service_pb2.WatchBreakersRequest, _breaker_service_pb2.WatchBreakersResponse]  # type: ignore[assignment]
     """Streams every breaker in its current state, then every change. If changes come too fast, only the latest of each breaker is sent."""
@@ -160,6 +170,17 @@ class BreakerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_breaker_service_pb2.SetBreakerAutoResponse, _abc.Awaitable[_breaker_service_pb2.SetBreakerAutoResponse]]:
         """Ends FORCED_OPEN, DISABLED or METRICS_ONLY, so that the breaker decides by itself again. No effect on an automatic one.
         NOT_FOUND if the job type is unknown.
+        """
+
+    @_abc_1.abstractmethod
+    def ProbeBreaker(
+        self,
+        request: _breaker_service_pb2.ProbeBreakerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_breaker_service_pb2.ProbeBreakerResponse, _abc.Awaitable[_breaker_service_pb2.ProbeBreakerResponse]]:
+        """Ends the cooldown of an OPEN breaker: its next job is the probe, exactly one as ever, and the oldest parked job is sent at once.
+        A probe that is due or runs already stays the only one; the breaker in the answer tells which (`probe_job_id`).
+        NOT_FOUND if the job type is unknown, FAILED_PRECONDITION unless the breaker is OPEN or HALF_OPEN.
         """
 
     @_abc_1.abstractmethod

@@ -98,12 +98,21 @@ local function return_to_auto()
   end
 end
 
+local function make_probe_due()
+  if doc.state == 'OPEN' and doc.probeAt > now then
+    doc.probeAt = now
+    with_changes()
+  end
+end
+
 local function command(order)
   advance_clock()
   if order.action == 'reset' then
     enter_state('CLOSED', {})
   elseif order.action == 'auto' then
     return_to_auto()
+  elseif order.action == 'probe' then
+    make_probe_due()
   elseif order.action == 'force-open' then
     enter_state('FORCED_OPEN', probe_fields({
       openedAt = doc.openedAt ~= 0 and doc.openedAt or now, ['until'] = order.duration_ms and now + order.duration_ms or 0,
