@@ -62,6 +62,7 @@ async def serve(
         releaser=Releaser(broker, backends.quarantine, by="healer", observer=observer),
         on_released=reconciler.wake,
         clock=clock,
+        scope=backends.breaker_scope,
     )
 
     def on_ingested(events: Sequence[JobEvent]) -> None:
@@ -94,7 +95,7 @@ async def serve(
     requeuer = Requeuer(
         lost=backends.lost, holds=backends.holds, broker=broker, releaser=releaser, is_behind=lambda: ingester.is_busy, clock=clock
     )
-    breaker_api = BreakerApi(backends.breakers, broker, writer, clock, healer.release_backoff.held_back)
+    breaker_api = BreakerApi(backends.breakers, broker, writer, clock, healer.release_backoff.held_back, scope=backends.breaker_scope)
     quarantine_api = QuarantineApi(
         quarantine=backends.quarantine, releaser=releaser, requeuer=requeuer, on_released=reconciler.wake, clock=clock
     )

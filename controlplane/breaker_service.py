@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -17,8 +18,8 @@ from sickbay.contract import responses
 from sickbay.contract.paging import next_page_token, parse_paging
 from sickbay.contract.requests import CommandRequest
 from sickbay.contract.resume import SentBreakers
-from sickbay.domain.breaker import BreakerKey, BreakerState, Snapshot
-from sickbay.domain.errors import ErrorReason, NotFound, Unavailable
+from sickbay.domain.breaker import Action, BreakerKey, BreakerScope, BreakerState, Snapshot
+from sickbay.domain.errors import ErrorReason, FailedPrecondition, NotFound, Unavailable
 from sickbay.ports import Breakers, Broker, Clock, LedgerWriter, Queue
 
 BURST: Final = 1_000
@@ -26,6 +27,8 @@ CHANGES_PER_S: Final = 2_000.0
 """Limits of the changes sent by all watches: at once, and per second; of faster changes only the latest is sent (`Breakers.watch`)."""
 MIN_TRACKED: Final = 1_000
 """Minimum number of breakers that a watch remembers before it checks which of them still exist."""
+
+log = logging.getLogger(__name__)
 
 
 class BreakerApi(BreakerServiceServicer):
@@ -38,13 +41,16 @@ class BreakerApi(BreakerServiceServicer):
         ledger: LedgerWriter,
         clock: Clock,
         held_back: Callable[[], Collection[BreakerKey]] = frozenset,
+        *,
+        scope: BreakerScope = BreakerScope.TYPE,
     ) -> None:
-        """`broker` and `ledger` are used for metrics only.
+        """`broker` and `ledger` are used for metrics only. `scope` says which breaker decides about a tenant's jobs.
 
         `held_back` returns breakers whose releases are held back, because a worker uses its own breaker: they are shown as degraded, even
         if the shared store has no such breaker.
         """
         self._held_back = held_back
+        self._scope = scope
         self._breakers = breakers
         self._held = HeldBreakers(breakers)
         self._rate_limit = TokenBucket(BURST, CHANGES_PER_S)
@@ -57,7 +63,7 @@ class BreakerApi(BreakerServiceServicer):
         """See the contract."""
         paging, tenant = parse_paging(request), parse.tenant_filter(request.tenant)
         known = {*await self._breakers.keys(), *self._held_back()}
-        names = {key.name: key for key in known if not tenant or key.tenant == tenant}
+        names = {key.name: key for key in known if self._decides(key, tenant)}
         rest = sorted(name for name in names if name > paging.cursor)
         page = rest[: paging.limit]
         cursor = page[-1] if len(rest) > paging.limit else ""
@@ -66,7 +72,7 @@ class BreakerApi(BreakerServiceServicer):
 
     async def GetBreaker(self, request: pb.GetBreakerRequest, context: Any) -> pb.GetBreakerResponse:
         """See the contract."""
-        key = parse.breaker_key(request.job_type, request.tenant)
+        key = self._scope.key_of(*parse.breaker_key(request.job_type, request.tenant))
         for breaker in await self._snapshots({key}):
             return pb.GetBreakerResponse(breaker=responses.breaker(breaker))
         raise _not_found(key)
@@ -96,12 +102,17 @@ class BreakerApi(BreakerServiceServicer):
         """See the contract."""
         return pb.SetBreakerAutoResponse(breaker=await self._command(request))
 
+    @detached
+    async def ProbeBreaker(self, request: pb.ProbeBreakerRequest, context: Any) -> pb.ProbeBreakerResponse:
+        """See the contract."""
+        return pb.ProbeBreakerResponse(breaker=await self._command(request))
+
     async def WatchBreakers(self, request: pb.WatchBreakersRequest, context: Any) -> AsyncIterator[pb.WatchBreakersResponse]:
         """See the contract."""
         kind, tenant = parse.job_type_filter(request.job_type), parse.tenant_filter(request.tenant)
 
         def matches(breaker: Snapshot) -> bool:
-            return (not kind or breaker.key.job_type == kind) and (not tenant or breaker.key.tenant == tenant)
+            return (not kind or breaker.key.job_type == kind) and self._decides(breaker.key, tenant)
 
         async with self._breakers.watch() as changes:
             present = list(filter(matches, await self._snapshots()))
@@ -135,10 +146,20 @@ class BreakerApi(BreakerServiceServicer):
 
     async def _command(self, request: CommandRequest) -> Breaker:
         key, command = parse.command(request)
+        if not self._scope.is_in_use(key):
+            raise FailedPrecondition(
+                f"all tenants share the breaker of {key.job_type} (BREAKER_SCOPE is type): leave out the tenant to change it for all"
+            )
         await self._held.check(key, command.action)
-        breaker = responses.breaker(await self._breakers.command(key, command))
+        after = await self._breakers.command(key, command)
+        if command.action is Action.PROBE:
+            _report_probe(after)
         self._held.record(key, command.action)
-        return breaker
+        return responses.breaker(after)
+
+    def _decides(self, key: BreakerKey, tenant: str) -> bool:
+        """Whether this breaker decides about jobs of `tenant`; every one passes if that is empty."""
+        return not tenant or key == self._scope.key_of(key.job_type, tenant)
 
     async def _existing_keys(self, revs: Collection[BreakerKey]) -> Collection[BreakerKey]:
         """Those that still exist; all of them while the store is unavailable."""
@@ -162,6 +183,18 @@ def _prune_above(known: int) -> int:
 def _watch_response(sent: SentBreakers, breaker: Snapshot) -> pb.WatchBreakersResponse:
     sent.add(breaker)
     return pb.WatchBreakersResponse(breaker=responses.breaker(breaker), resume_token=sent.token)
+
+
+def _report_probe(breaker: Snapshot) -> None:
+    """Log a requested probe; FailedPrecondition if this state has none, which is why the command changed nothing."""
+    name = breaker.key.name
+    if breaker.probe_job_id and breaker.state is not BreakerState.FORCED_OPEN:
+        log.info("a probe of %s was requested; job %s is running as one already", name, breaker.probe_job_id)
+    elif breaker.state is BreakerState.OPEN:
+        log.info("a probe of %s was requested: its next job is the probe", name)
+    else:
+        hint = "; end the hold first (auto)" if breaker.state is BreakerState.FORCED_OPEN else ""
+        raise FailedPrecondition(f"the breaker of {name} is {breaker.state}, and only an OPEN one can be probed{hint}")
 
 
 def _not_found(key: BreakerKey) -> NotFound:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Final
 
+from controlplane.leftover_breakers import LeftoverBreakers
 from controlplane.release import Releaser
 from controlplane.release_backoff import ReleaseBackoff
+from controlplane.tenant_turns import TenantTurns
 from sickbay.concurrency.pauses import Backoff
 from sickbay.concurrency.waiting import wait_for_event
-from sickbay.domain.breaker import BreakerKey, BreakerState, Snapshot
+from sickbay.domain.breaker import BreakerKey, BreakerScope, BreakerState, Snapshot
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import JobEvent, JobState
 from sickbay.domain.queries import ReleaseLease
@@ -50,11 +52,15 @@ class Healer:
         releaser: Releaser,
         on_released: Callable[[], None],
         clock: Clock,
+        scope: BreakerScope = BreakerScope.TYPE,
         release_backoff: ReleaseBackoff | None = None,
     ) -> None:
-        """Does nothing before `run`; `on_released` is called when jobs have left the quarantine."""
+        """Does nothing before `run`; `on_released` is called when jobs have left the quarantine, `scope` says whose breaker a job asks."""
         self._on_released = on_released
-        self.release_backoff = release_backoff or ReleaseBackoff()
+        self.release_backoff = release_backoff or ReleaseBackoff(scope=scope)
+        self._scope = scope
+        self._leftovers = LeftoverBreakers(breakers, scope)
+        self._turns = TenantTurns()
         self._breakers = breakers
         self._quarantine = quarantine
         self._broker = broker
@@ -110,7 +116,10 @@ class Healer:
             if any(breaker.degraded for breaker in breakers.values()):
                 return self._degraded.next_s()
             self._degraded.reset()
-            waits = [await self._heal(key, breakers.get(key), count) for key, count in (await self._quarantine.parked()).items()]
+            await self._leftovers.retire(breakers.values())
+            parked = self._by_breaker(await self._quarantine.parked())
+            self._turns.retain(parked)
+            waits = [await self._heal(key, breakers.get(key), waiting) for key, waiting in parked.items()]
         except Unavailable as error:
             wait_s = self._failed.next_s()
             log.warning("releasing jobs is suspended, retrying in %.1f s: %s", wait_s, error)
@@ -127,19 +136,26 @@ class Healer:
         await self._releaser.release(leases)
         self._on_released()
 
-    async def _heal(self, key: BreakerKey, breaker: Snapshot | None, count: int) -> float:
+    def _by_breaker(self, parked: Mapping[BreakerKey, int]) -> Mapping[BreakerKey, Mapping[BreakerKey, int]]:
+        """How many jobs of which type and tenant are parked, by the breaker that decides about them."""
+        grouped: dict[BreakerKey, dict[BreakerKey, int]] = {}
+        for owner, count in parked.items():
+            grouped.setdefault(self._scope.key_of(*owner), {})[owner] = count
+        return grouped
+
+    async def _heal(self, key: BreakerKey, breaker: Snapshot | None, parked: Mapping[BreakerKey, int]) -> float:
         self.release_backoff.observe_breaker(key, breaker)
         if breaker is None or not breaker.state.refuses:
             self._probes.pop(key, None)
-            return await self._release(key, breaker, min(WINDOW, count))
+            return await self._release(key, breaker, parked, WINDOW)
         now = breaker.now or self._clock()
         if breaker.state is BreakerState.OPEN and breaker.probe_at is not None:
-            return await self._probe(key, breaker.probe_at, now)
+            return await self._probe(key, parked, breaker.probe_at, now)
         if breaker.forced_until is not None:
             return max(0.0, (breaker.forced_until - now) / 1000)
         return LOOK_EVERY_S
 
-    async def _probe(self, key: BreakerKey, probe_at: int, now: int) -> float:
+    async def _probe(self, key: BreakerKey, parked: Mapping[BreakerKey, int], probe_at: int, now: int) -> float:
         """Release exactly one job for each time a probe is due; the breaker makes it the probe, or parks it again.
 
         `now` is from the same clock as `probe_at`; our own may be minutes off.
@@ -149,25 +165,37 @@ class Healer:
         sent_for, sent_at = self._probes.get(key, (0, 0))
         if sent_for != probe_at or abs(now - sent_at) > PROBE_PATIENCE_MS:
             self._probes[key] = (probe_at, now)
-            leases = await self._quarantine.lease_parked(key, 1)
+            leases = await self._lease(key, parked, 1)
             if leases:
                 log.info("the cooldown of %s is over: job %s is sent as the probe", key.name, leases[0].job.job_id)
                 await self._bring_back(leases)
         return PROBE_PATIENCE_MS / 1000
 
-    async def _release(self, key: BreakerKey, breaker: Snapshot | None, limit: int) -> float:
+    async def _release(self, key: BreakerKey, breaker: Snapshot | None, parked: Mapping[BreakerKey, int], limit: int) -> float:
         if (wait_s := self.release_backoff.wait_s(key)) > 0:
             return wait_s
         if self.release_backoff.is_held(key):
             limit = 1
         room = MAX_MAIN_DEPTH - await self._broker.depth(Queue.MAIN)
-        if room > 0 and (number := await self._breakers.reserve(key, min(limit, room))) > 0:
-            leases = await self._quarantine.lease_parked(key, number)
+        wanted = min(limit, room, sum(parked.values()))
+        if wanted > 0 and (number := await self._breakers.reserve(key, wanted)) > 0:
+            leases = await self._lease(key, parked, number)
             if leases:
                 log.info("releasing %d of the parked jobs of %s", len(leases), key.name)
                 self.release_backoff.record_release(key, breaker)
                 await self._bring_back(leases)
         return max(PACE_S, self.release_backoff.wait_s(key))
+
+    async def _lease(self, key: BreakerKey, parked: Mapping[BreakerKey, int], limit: int) -> Sequence[ReleaseLease]:
+        """Lease parked jobs of a breaker: the oldest of each tenant, whose turn it is."""
+        leases: list[ReleaseLease] = []
+        try:
+            for owner, share in self._turns.share(key, parked, limit):
+                leases += await self._quarantine.lease_parked(owner, share)
+        except Unavailable:
+            if not leases:
+                raise  # else publish those: the next check meets the same trouble
+        return leases
 
 
 def _describe(breaker: Snapshot) -> str:

@@ -16,7 +16,7 @@ from time import monotonic
 from typing import Final
 
 from sickbay.concurrency.pauses import backoff_delay, jitter
-from sickbay.domain.breaker import BreakerKey, Snapshot
+from sickbay.domain.breaker import BreakerKey, BreakerScope, Snapshot
 from sickbay.domain.job import JobEvent, JobState
 
 FIRST_S: Final = 1.0
@@ -42,8 +42,11 @@ class _Held:
 class ReleaseBackoff:
     """One per healer. Knows only breakers with recent releases."""
 
-    def __init__(self, now: Callable[[], float] = monotonic, jitter: Callable[[], float] = jitter) -> None:
-        """`now` is a monotonic clock in seconds; `jitter` draws the factor of each delay."""
+    def __init__(
+        self, now: Callable[[], float] = monotonic, jitter: Callable[[], float] = jitter, scope: BreakerScope = BreakerScope.TYPE
+    ) -> None:
+        """`now` is a monotonic clock in seconds; `jitter` draws the factor of each delay; `scope` says whose breaker a job asks."""
+        self._scope = scope
         self._now = now
         self._jitter = jitter
         self._held: dict[BreakerKey, _Held] = {}
@@ -81,7 +84,7 @@ class ReleaseBackoff:
         """Outcomes of jobs; returns the breakers whose releases are now held back, or for longer than before."""
         held_longer = []
         for event in events:
-            key = BreakerKey(event.job.job_type, event.job.tenant)
+            key = self._scope.key_of(event.job.job_type, event.job.tenant)
             held = self._held.get(key)
             if held is None:
                 continue

@@ -1,4 +1,4 @@
-"""The commands that control a breaker: reset, force-open, disable, metrics-only, auto."""
+"""The commands that control a breaker: reset, force-open, disable, metrics-only, auto, probe."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ from google.protobuf.duration_pb2 import Duration
 from sickbay.breakers.v1.breaker_service_pb2 import (
     DisableBreakerRequest,
     ForceOpenBreakerRequest,
+    ProbeBreakerRequest,
     ResetBreakerRequest,
     SetBreakerAutoRequest,
     SetBreakerMetricsOnlyRequest,
 )
-from sickbay.server.rest.views import reset_view
+from sickbay.server.rest.views import breaker_view, reset_view
 from sickbay_cli import client, options
 from sickbay_cli.breakers import show
 from sickbay_cli.options import Endpoint, examples
@@ -24,7 +25,7 @@ _why = click.option("--why", default="", metavar="TEXT", help="Reason, shown to 
 
 @click.command(epilog=examples("sickbay reset email"))
 @_job_type
-@options.tenant_name
+@options.breaker_tenant
 @options.endpoints("control-plane")
 @options.as_json
 def reset(*, job_type: str, tenant: str, control_plane: Endpoint, as_json: bool) -> None:
@@ -49,7 +50,7 @@ def reset(*, job_type: str, tenant: str, control_plane: Endpoint, as_json: bool)
 @click.option("--for", "hold", type=options.SPAN, metavar="SPAN", help="For how long: 30s, 10m, 1h30m, 2d. Default: until auto or reset.")
 @_why
 @options.actor
-@options.tenant_name
+@options.breaker_tenant
 @options.endpoints("control-plane")
 @options.as_json
 def force_open(*, job_type: str, hold: int | None, why: str, actor: str, tenant: str, control_plane: Endpoint, as_json: bool) -> None:
@@ -68,7 +69,7 @@ def force_open(*, job_type: str, hold: int | None, why: str, actor: str, tenant:
 @_job_type
 @_why
 @options.actor
-@options.tenant_name
+@options.breaker_tenant
 @options.endpoints("control-plane")
 @options.as_json
 def disable(*, job_type: str, why: str, actor: str, tenant: str, control_plane: Endpoint, as_json: bool) -> None:
@@ -87,7 +88,7 @@ def disable(*, job_type: str, why: str, actor: str, tenant: str, control_plane: 
 @_job_type
 @_why
 @options.actor
-@options.tenant_name
+@options.breaker_tenant
 @options.endpoints("control-plane")
 @options.as_json
 def metrics_only(*, job_type: str, why: str, actor: str, tenant: str, control_plane: Endpoint, as_json: bool) -> None:
@@ -102,7 +103,7 @@ def metrics_only(*, job_type: str, why: str, actor: str, tenant: str, control_pl
 
 @click.command(epilog=examples("sickbay auto email"))
 @_job_type
-@options.tenant_name
+@options.breaker_tenant
 @options.endpoints("control-plane")
 @options.as_json
 def auto(*, job_type: str, tenant: str, control_plane: Endpoint, as_json: bool) -> None:
@@ -113,3 +114,24 @@ def auto(*, job_type: str, tenant: str, control_plane: Endpoint, as_json: bool) 
     request = SetBreakerAutoRequest(job_type=job_type, tenant=tenant)
     with client.breakers(control_plane) as stub:
         show(stub.SetBreakerAuto(request, timeout=control_plane.timeout).breaker, as_json=as_json)
+
+
+@click.command(epilog=examples("sickbay probe email"))
+@_job_type
+@options.breaker_tenant
+@options.endpoints("control-plane")
+@options.as_json
+def probe(*, job_type: str, tenant: str, control_plane: Endpoint, as_json: bool) -> None:
+    """Probe an open breaker now instead of after its cooldown.
+
+    Exactly one job runs: the oldest parked one, or the next that comes. If a probe is running already, no second one starts.
+    """
+    request = ProbeBreakerRequest(job_type=job_type, tenant=tenant)
+    with client.breakers(control_plane) as stub:
+        breaker = stub.ProbeBreaker(request, timeout=control_plane.timeout).breaker
+    if as_json:
+        document(breaker_view(breaker))
+    elif breaker.probe_job_id:
+        click.echo(f"Job {breaker.probe_job_id} is already running as the probe of {job_type}")
+    else:
+        click.echo(f"The next job of {job_type} is the probe")

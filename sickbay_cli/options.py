@@ -118,6 +118,7 @@ _timeout = click.option(
 as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON in the form of the REST API.")
 tenant = click.option("--tenant", default="", help="Only this tenant.")
 tenant_name = click.option("--tenant", default="", help="The tenant; `default` unless tenants are used.")
+breaker_tenant = click.option("--tenant", default="", help="The tenant, if each has breakers of its own (BREAKER_SCOPE=tenant).")
 job_type = click.option("--type", "job_type", default="", help="Only this job type.")
 limit = click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Show at most this many.")
 page_token = click.option("--page-token", default="", help="Continue where an earlier list ended (its nextPageToken).")

@@ -98,6 +98,7 @@ async def serve(
         engine = Engine(
             broker=backends.broker,
             breakers=backends.breakers,
+            scope=backends.breaker_scope,
             guard=backends.duplicate_guard,
             events=events,
             runner=runner,

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from sickbay.domain.breaker import BreakerScope
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import JobEvent
 from sickbay.domain.raised import Redact, unchanged
@@ -39,6 +40,7 @@ class Engine:
         *,
         broker: Broker,
         breakers: Breakers,
+        scope: BreakerScope = BreakerScope.TYPE,
         guard: DuplicateGuard,
         events: EventOutbox,
         runner: Runner,
@@ -85,6 +87,7 @@ class Engine:
             slots=self._slots,
             gates=self._gates,
             breakers=breakers,
+            scope=scope,
             runner=runner,
             settler=self._settler,
             events=events,

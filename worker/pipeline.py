@@ -11,7 +11,7 @@ from dataclasses import replace
 from time import perf_counter
 from typing import Final
 
-from sickbay.domain.breaker import BreakerKey, Permit, Refusal
+from sickbay.domain.breaker import BreakerScope, Permit, Refusal
 from sickbay.domain.encodings import explain
 from sickbay.domain.job import Job, Reason
 from sickbay.domain.outcome import Outcome
@@ -42,6 +42,7 @@ class Pipeline:
         slots: Slots,
         gates: Gates,
         breakers: Breakers,
+        scope: BreakerScope,
         runner: Runner,
         settler: Settler,
         events: EventOutbox,
@@ -50,9 +51,12 @@ class Pipeline:
         policy: RetryPolicy,
         clock: Clock,
     ) -> None:
-        """Take the worker's parts; `policy` applies to error codes for which the handler has no rule of its own."""
+        """Take the worker's parts; `scope` says whose breaker a job asks.
+
+        `policy` applies to error codes for which the handler has no rule of its own.
+        """
         self._guard, self._isolation, self._slots, self._gates = guard, isolation, slots, gates
-        self._breakers, self._runner, self._settler, self._events = breakers, runner, settler, events
+        self._breakers, self._scope, self._runner, self._settler, self._events = breakers, scope, runner, settler, events
         self._observer, self._handlers, self._clock = observer, handlers, clock
         self._policies = {spec.job_type: replace(policy, retries_by_code=spec.retries) for spec in handlers.values()}
 
@@ -113,7 +117,7 @@ class Pipeline:
 
     async def _run(self, delivery: Delivery, job: Job, spec: HandlerSpec) -> None:
         """Get a permit, run, and settle by the outcome."""
-        key, longest_ms = BreakerKey(job.job_type, job.tenant), round(1000 * self._runner.timeout_of(spec))
+        key, longest_ms = self._scope.key_of(job.job_type, job.tenant), round(1000 * self._runner.timeout_of(spec))
         permit = await self._breakers.admit(key, job.job_id, longest_ms, released=job.generation > 0)
         if isinstance(permit, Refusal):
             return await self._settler.park(delivery, job)

@@ -166,7 +166,10 @@ def renew(doc: Document, permit: Permit, config: BreakerConfig, now: int, *, jit
 
 
 def command(doc: Document, order: Command, config: BreakerConfig, now: int, *, jitter: int = 0) -> Document:
-    """Carry out an admin's command. Only RESET closes a breaker that is forced open; AUTO and the end of the hold lead to a probe."""
+    """Carry out an admin's command. Only RESET closes a breaker that is forced open; AUTO and the end of the hold lead to a probe.
+
+    PROBE changes nothing but an OPEN breaker.
+    """
     doc = transitions.advance_clock(doc, Context(config, now, jitter))
     by, why = sanitize(order.by, MAX_ACTOR_CHARS), sanitize(order.why)
     if order.action is Action.RESET:
@@ -174,6 +177,8 @@ def command(doc: Document, order: Command, config: BreakerConfig, now: int, *, j
         return enter_state(doc, BreakerState.CLOSED, now, ramp=ramp)
     if order.action is Action.AUTO:
         return _return_to_auto(doc, now)
+    if order.action is Action.PROBE:
+        return _make_probe_due(doc, now)
     if order.action is Action.FORCE_OPEN:
         until = 0 if order.duration_ms is None else now + order.duration_ms
         return enter_state(
@@ -272,6 +277,13 @@ def _with_new_rate(doc: Document, now: int, **changes: Unpack[Changes]) -> Docum
     changed = with_changes(doc, now, **changes)
     is_cut = doc.ramp is not None and changed.ramp is not None and changed.ramp.cut_at != doc.ramp.cut_at
     return replace(changed, epoch=max(doc.epoch + 1, now)) if is_cut else changed
+
+
+def _make_probe_due(doc: Document, now: int) -> Document:
+    """End the cooldown of an OPEN breaker. A probe that is due, or runs, stays the only one, and other states have none."""
+    if doc.state is BreakerState.OPEN and doc.probe_at > now:
+        return with_changes(doc, now, probe_at=now)
+    return doc
 
 
 def _return_to_auto(doc: Document, now: int) -> Document:

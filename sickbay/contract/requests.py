@@ -123,6 +123,7 @@ _ACTIONS: Final[dict[type, Action]] = {
     breakers.DisableBreakerRequest: Action.DISABLE,
     breakers.SetBreakerMetricsOnlyRequest: Action.METRICS_ONLY,
     breakers.SetBreakerAutoRequest: Action.AUTO,
+    breakers.ProbeBreakerRequest: Action.PROBE,
 }
 
 CommandRequest = (
@@ -131,6 +132,7 @@ CommandRequest = (
     | breakers.DisableBreakerRequest
     | breakers.SetBreakerMetricsOnlyRequest
     | breakers.SetBreakerAutoRequest
+    | breakers.ProbeBreakerRequest
 )
 """The requests that change a breaker."""
 
@@ -139,7 +141,7 @@ def command(request: CommandRequest) -> tuple[BreakerKey, Command]:
     """Which breaker, and what to do with it."""
     key = breaker_key(request.job_type, request.tenant)
     action = _ACTIONS[type(request)]
-    if isinstance(request, breakers.ResetBreakerRequest | breakers.SetBreakerAutoRequest):
+    if isinstance(request, breakers.ResetBreakerRequest | breakers.SetBreakerAutoRequest | breakers.ProbeBreakerRequest):
         return key, Command(action)
     hold = None
     if isinstance(request, breakers.ForceOpenBreakerRequest) and request.HasField("duration"):

@@ -13,7 +13,7 @@ from sickbay.domain.job import DEFAULT_TENANT
 
 
 class BreakerKey(NamedTuple):
-    """Identifies a breaker: one per job type and tenant."""
+    """Identifies a breaker. That of a job type, which all tenants share, has the tenant `default`."""
 
     job_type: str
     tenant: str = DEFAULT_TENANT
@@ -22,6 +22,23 @@ class BreakerKey(NamedTuple):
     def name(self) -> str:
         """`<type>`, or `<tenant>/<type>` for a tenant other than `default`; the part of Redis keys after `breaker:`."""
         return self.job_type if self.tenant == DEFAULT_TENANT else f"{self.tenant}/{self.job_type}"
+
+
+class BreakerScope(StrEnum):
+    """Which jobs share a breaker. Whoever needs to know which breaker decides about a job asks `key_of`."""
+
+    TYPE = "type"
+    """All of a job type."""
+    TENANT = "tenant"
+    """Those of one tenant, of a job type."""
+
+    def key_of(self, job_type: str, tenant: str) -> BreakerKey:
+        """The breaker that decides about the jobs of this type and tenant."""
+        return BreakerKey(job_type, tenant) if self is BreakerScope.TENANT else BreakerKey(job_type)
+
+    def is_in_use(self, key: BreakerKey) -> bool:
+        """Whether any job asks this breaker; those of tenants remain in the store when the scope has become TYPE."""
+        return self.key_of(*key) == key
 
 
 class BreakerState(StrEnum):
@@ -114,6 +131,7 @@ class Action(StrEnum):
     DISABLE = "disable"
     METRICS_ONLY = "metrics-only"
     AUTO = "auto"
+    PROBE = "probe"
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,7 +101,10 @@ class Breakers(Protocol):
         """All known breakers, or the known ones among `keys`, in the order of their keys."""
 
     async def command(self, key: BreakerKey, command: Command) -> Snapshot:
-        """Carry out an admin's command; NotFound when RESET or AUTO names an unknown type."""
+        """Carry out an admin's command; NotFound when RESET, AUTO or PROBE names an unknown type.
+
+        PROBE changes nothing unless the breaker is OPEN: see the state in the answer.
+        """
 
     def watch(self) -> AbstractAsyncContextManager[AsyncIterator[Snapshot]]:
         """Each change from the moment of entering on; a slow reader misses intermediate changes, never the latest of a breaker."""
@@ -167,7 +170,7 @@ class QuarantineStore(Protocol):
         """Largest group first."""
 
     async def lease_parked(self, key: BreakerKey, limit: int) -> Sequence[ReleaseLease]:
-        """Lease the longest parked jobs of a breaker; nobody else gets them until the lease expires."""
+        """Lease the longest parked jobs of a type and tenant; nobody else gets them until the lease expires."""
 
     async def lease_job(self, job_id: str, edit: JobEdit, etag: str, actor: str) -> ReleaseLease:
         """Lease one job for a resubmit, its attempt back at 0, and keep the edit as a revision.
@@ -185,7 +188,7 @@ class QuarantineStore(Protocol):
         """Discard a job. The errors of `lease_job`; discarding a discarded job returns it."""
 
     async def parked(self) -> Mapping[BreakerKey, int]:
-        """How many jobs are parked, by breaker, without leased ones."""
+        """How many jobs are parked, by type and tenant, without leased ones."""
 
 
 class DuplicateGuard(Protocol):

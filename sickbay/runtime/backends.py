@@ -23,6 +23,7 @@ from sickbay.adapters.sql.ledger import Ledger, open_ledger
 from sickbay.adapters.sql.listener import AlwaysUp
 from sickbay.adapters.unconfigured import UnconfiguredHolds, UnconfiguredJobReader, UnconfiguredKeys
 from sickbay.domain.backend_status import BackendStatus
+from sickbay.domain.breaker import BreakerScope
 from sickbay.domain.errors import SettingsError
 from sickbay.domain.health import GRACE_S
 from sickbay.ports import Breakers, Broker, Clock, DuplicateGuard, IdempotencyKeys, JobReader, LedgerWriter, QuarantineStore
@@ -53,7 +54,8 @@ REDIS_URL: Final = "redis://localhost:6379"
 class Common:
     """What every service needs. `ready` returns once all servers have answered; `system` is the name of the broker in traces.
 
-    `health_grace` is how many seconds a server may be unavailable before the health of the service reports it.
+    `breaker_scope` says which jobs share a breaker. `health_grace` is how many seconds a server may be unavailable before the health of the
+    service reports it.
     """
 
     broker: Broker
@@ -61,6 +63,7 @@ class Common:
     clock: Clock
     ready: Callable[[], Awaitable[None]]
     status: BackendStatus = field(default_factory=BackendStatus)
+    breaker_scope: BreakerScope = BreakerScope.TYPE
     health_grace: float = GRACE_S
 
 
@@ -130,6 +133,7 @@ async def open_up(settings: Settings, folder: Path | None) -> AsyncIterator[Back
             clock=wall_clock,
             ready=_all_ready(broker, ledger),
             status=_backend_status(broker, ledger, breakers, folder=data),
+            breaker_scope=settings.breaker_scope,
             health_grace=settings.health_grace,
         )
 
@@ -150,6 +154,7 @@ async def open_jobapi(settings: Settings) -> AsyncIterator[JobApiParts]:
             clock=wall_clock,
             ready=_all_ready(broker, ledger),
             status=_backend_status(broker, ledger, keys=redis_keys),
+            breaker_scope=settings.breaker_scope,
             health_grace=settings.health_grace,
             reader=reader,
             keys=keys,
@@ -173,6 +178,7 @@ async def open_worker(settings: Settings) -> AsyncIterator[WorkerParts]:
             clock=wall_clock,
             ready=_all_ready(broker, ledger),
             status=_backend_status(broker, ledger, breakers),
+            breaker_scope=settings.breaker_scope,
             health_grace=settings.health_grace,
             breakers=breakers,
             duplicate_guard=duplicate_guard,
@@ -197,6 +203,7 @@ async def open_control_plane(settings: Settings) -> AsyncIterator[ControlPlanePa
             clock=wall_clock,
             ready=_all_ready(broker, ledger),
             status=_backend_status(broker, ledger, breakers, folder=data),
+            breaker_scope=settings.breaker_scope,
             health_grace=settings.health_grace,
             breakers=breakers,
             writer=ledger.writer,

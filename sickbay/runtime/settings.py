@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from sickbay.domain.breaker import BreakerConfig
+from sickbay.domain.breaker import BreakerConfig, BreakerScope
 from sickbay.domain.errors import MissingSetting, SettingsError
 from sickbay.domain.job import MAX_PAYLOAD_BYTES
 from sickbay.domain.limits import HttpLimits, Limits
@@ -109,6 +109,10 @@ class Settings(BaseSettings):
         description="Bytes of messages that a process holds of one queue; a larger message is held alone",
     )
     handler_timeout: float = Field(30, gt=0, le=MAX_TIMEOUT_S, description="Seconds a run may take unless its handler says otherwise")
+    breaker_scope: BreakerScope = Field(
+        BreakerScope.TYPE,
+        description="type: all tenants share the breaker of a job type; tenant: each has one. Set it alike in all services",
+    )
     breaker_failure_window: float = Field(600, gt=0, le=86_400, description="Seconds in which the failures in a row must happen")
     breaker_trip_confirm_ms: int = Field(50, ge=0, le=60_000, description="Distributed form only: least age of the failures in a row, ms")
     breaker_ramp: bool = Field(True, description="Let jobs in gradually after a breaker closed")

@@ -10,9 +10,21 @@ from random import Random
 
 import pytest
 
+from controlplane.leftover_breakers import UNUSED_MS, LeftoverBreakers
 from sickbay.adapters.embedded.breakers import EmbeddedBreakers
 from sickbay.adapters.redis.breakers import RedisBreakers
-from sickbay.domain.breaker import Action, BreakerConfig, BreakerKey, BreakerState, Command, Permit, PermitKind, Refusal, Snapshot
+from sickbay.domain.breaker import (
+    Action,
+    BreakerConfig,
+    BreakerKey,
+    BreakerScope,
+    BreakerState,
+    Command,
+    Permit,
+    PermitKind,
+    Refusal,
+    Snapshot,
+)
 from sickbay.domain.errors import ErrorReason, NotFound
 from sickbay.domain.outcome import SUCCESS, Outcome, OutcomeKind
 from sickbay.ports import Breakers, Clock
@@ -360,8 +372,8 @@ async def test_a_verdict_on_a_circuit_nobody_knows_is_harmless(fleet):
     assert list(await fleet.breakers.snapshots()) == []
 
 
-@pytest.mark.parametrize("action", [Action.RESET, Action.AUTO])
-async def test_reset_and_auto_need_a_known_type(fleet, action):
+@pytest.mark.parametrize("action", [Action.RESET, Action.AUTO, Action.PROBE])
+async def test_reset_auto_and_probe_need_a_known_type(fleet, action):
     with pytest.raises(NotFound) as caught:
         await fleet.breakers.command(KEY, Command(action))
     assert caught.value.reason is ErrorReason.BREAKER_NOT_FOUND
@@ -423,6 +435,27 @@ async def test_auto_ends_a_hold_with_a_probe(fleet):
     assert await fleet.breakers.admit(KEY, "job") == Refusal(KEY, BreakerState.FORCED_OPEN)
     seen = await fleet.breakers.command(KEY, Command(Action.AUTO))
     assert (seen.state, seen.cooldown_elapsed) == (BreakerState.OPEN, True)
+
+
+async def test_an_ordered_probe_is_granted_before_its_time_and_to_one_alone(fleet):
+    opened = await fleet.open()
+    assert await fleet.breakers.admit(KEY, "early") == Refusal(KEY, BreakerState.OPEN)
+    seen = await fleet.breakers.command(KEY, Command(Action.PROBE))
+    assert (seen.state, seen.cooldown_elapsed, seen.epoch, seen.rev > opened.rev) == (BreakerState.OPEN, True, opened.epoch, True)
+    answers = await asyncio.gather(*(fleet.breakers.admit(KEY, f"job-{number}") for number in range(20)))
+    [permit] = [answer for answer in answers if isinstance(answer, Permit)]
+    seen = await fleet.breakers.command(KEY, Command(Action.PROBE))
+    assert (seen.state, seen.probe_job_id) == (BreakerState.HALF_OPEN, permit.job_id)
+    assert await fleet.breakers.admit(KEY, "second") == Refusal(KEY, BreakerState.HALF_OPEN)
+    assert await fleet.breakers.settle(permit, SUCCESS) is BreakerState.CLOSED
+
+
+@pytest.mark.parametrize("action", [Action.RESET, Action.FORCE_OPEN, Action.DISABLE, Action.METRICS_ONLY])
+async def test_a_probe_ordered_in_another_state_changes_nothing(fleet, action):
+    await fleet.open()
+    before = await fleet.breakers.command(KEY, Command(action))
+    after = await fleet.breakers.command(KEY, Command(Action.PROBE))
+    assert (after.state, after.epoch, after.rev) == (before.state, before.epoch, before.rev)
 
 
 @pytest.mark.parametrize(("action", "would"), [(Action.DISABLE, 0), (Action.METRICS_ONLY, 1)])
@@ -540,3 +573,18 @@ async def test_embedded_circuits_wait_for_as_long_as_before_whatever_the_wall_cl
     assert await breakers.admit(KEY, "held") == Refusal(KEY, BreakerState.FORCED_OPEN)
     [seen] = await breakers.snapshots()
     assert (seen.forced_until, seen.now) == (wall.now + 1, wall.now)
+
+
+async def test_breakers_that_tenants_had_before_an_upgrade_are_deleted(fleet):
+    """A hold at once, an open one when nobody has used it for long, and that of the type never."""
+    other = BreakerKey("email", "other")
+    leftovers = LeftoverBreakers(fleet.breakers, BreakerScope.TYPE)
+    await fleet.breakers.command(ACME, Command(Action.FORCE_OPEN, by="ada"))
+    await fleet.run(DOWN, 3, key=other)
+    await fleet.open()
+    await leftovers.retire(await fleet.breakers.snapshots())
+    assert await fleet.breakers.keys() == [KEY, other]
+    fleet.now += CONFIG.cooldown_ms + UNUSED_MS
+    await leftovers.retire(await fleet.breakers.snapshots())
+    assert await fleet.breakers.keys() == [KEY]
+    assert (await fleet.look()).state is BreakerState.OPEN

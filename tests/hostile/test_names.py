@@ -30,6 +30,7 @@ FEW: Final = {
     "MAX_TENANTS": str(TENANTS),
     "MAX_JOB_TYPES": str(TYPES),
     "MAX_NEW_NAMES_PER_MINUTE": "5",
+    "BREAKER_SCOPE": "tenant",
     "COOLDOWN_PERIOD": "600",
     "RETRY_DELAY_MS": "300",
 }

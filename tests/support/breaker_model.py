@@ -1,10 +1,11 @@
 """The model beside the breaker: it remembers everything, is deliberately naive, and holds each law by its own words.
 
-The numbers in the comments are those of the laws: 1 at most one live probe; 2 none before its time; 3 no normal permit unless
-permissive; 4 only a probe's success or an admin closes; 5 stale outcomes change nothing; 6 epoch and rev never decrease; 7 never
-stuck; 8 a trip has its evidence; 9 inconclusive outcomes move nothing; 10 a reset removes nothing above its watermark; 11 a second
-verdict is stale; 12 cooldown within its cap; 13 first exact, then growing until stable; 14 renewal for the live token alone, and
-bounded; 15 forced never becomes CLOSED by itself; 16 permissive states never refuse; 17 a ramp ends; 18 the document parses.
+The numbers in the comments are those of the laws: 1 at most one live probe; 2 none before its time, unless an admin asks for
+it; 3 no normal permit unless permissive; 4 only a probe's success or an admin closes; 5 stale outcomes change nothing; 6 epoch
+and rev never decrease; 7 never stuck; 8 a trip has its evidence; 9 inconclusive outcomes move nothing; 10 a reset removes
+nothing above its watermark; 11 a second verdict is stale; 12 cooldown within its cap; 13 first exact, then growing until
+stable; 14 renewal for the live token alone, and bounded; 15 forced never becomes CLOSED by itself; 16 permissive states never
+refuse; 17 a ramp ends; 18 the document parses.
 """
 
 from __future__ import annotations

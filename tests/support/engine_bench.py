@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from sickbay import JobError
-from sickbay.domain.breaker import BreakerState, Permit, PermitKind
+from sickbay.domain.breaker import BreakerScope, BreakerState, Permit, PermitKind
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import Job
 from sickbay.domain.queries import DuplicateCheck
@@ -105,10 +105,12 @@ class StubBreakers:
         self.answer = None
         self.state = BreakerState.CLOSED
         self.outcomes = []
+        self.asked = []
         self.renewals = asyncio.Queue()
         self.kind = PermitKind.NORMAL
 
     async def admit(self, key, job_id, longest_ms=0, *, released=False):
+        self.asked.append(key)
         return self.answer or Permit(key, self.kind, 1, job_id, token="t", lease_ms=30, longest_ms=longest_ms)
 
     async def settle(self, permit, outcome):
@@ -176,7 +178,7 @@ class PromptEvents(EventOutbox):
 class Bench:
     """An engine with everything around it, started by `open_bench`."""
 
-    def __init__(self, handlers, concurrency=10, timeout_s=5.0, linger_s=5.0, observers=()):
+    def __init__(self, handlers, concurrency=10, timeout_s=5.0, linger_s=5.0, observers=(), *, scope=BreakerScope.TYPE):
         self.log = []
         self.working = None
         self.broker = StubBroker(self.log)
@@ -191,6 +193,7 @@ class Bench:
         self.engine = Engine(
             broker=self.broker,
             breakers=self.breakers,
+            scope=scope,
             guard=self.fence,
             events=self.events,
             runner=self.runner,

@@ -46,6 +46,14 @@ class Mutant:
 
 MUTANTS = (
     Mutant(
+        "probe ordered in any state",
+        "machine",
+        "doc.state is BreakerState.OPEN and doc.probe_at > now",
+        "doc.probe_at > now",
+        by=BOTH,
+    ),
+    Mutant("ordered probe never due", "machine", "with_changes(doc, now, probe_at=now)", "with_changes(doc, now)", by=BOTH),
+    Mutant(
         "wrong token accepted",
         "machine",
         "permit.epoch != doc.epoch or permit.token != doc.probe_token",

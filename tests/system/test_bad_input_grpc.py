@@ -82,6 +82,11 @@ CASES: dict[str, tuple[Callable[[Clients], Any], grpc.StatusCode, str]] = {
         MISSING,
         "BREAKER_NOT_FOUND",
     ),
+    "probe unknown": (
+        lambda s: s.breakers.ProbeBreaker(breakers.ProbeBreakerRequest(job_type="never-held")),
+        MISSING,
+        "BREAKER_NOT_FOUND",
+    ),
     "auto unknown": (
         lambda s: s.breakers.SetBreakerAuto(breakers.SetBreakerAutoRequest(job_type="never-held")),
         MISSING,

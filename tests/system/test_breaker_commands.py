@@ -67,13 +67,37 @@ def test_a_watching_circuit_tells_what_it_would_have_done(sickbay: Clients):
 def test_circuits_are_listed_in_pages(sickbay: Clients):
     """ListBreakers goes through all of them, by type, whatever the size of a page."""
     for name in ("page-a", "page-b", "page-c"):
-        sickbay.breakers.DisableBreaker(pb.DisableBreakerRequest(job_type=name, tenant="pages"))
+        sickbay.breakers.DisableBreaker(pb.DisableBreakerRequest(job_type=name))
     names: list[str] = []
-    request = pb.ListBreakersRequest(tenant="pages", page_size=2)
+    request = pb.ListBreakersRequest(page_size=2)
     while True:
         page = sickbay.breakers.ListBreakers(request)
         names += [breaker.job_type for breaker in page.breakers]
         if not page.next_page_token:
             break
         request.page_token = page.next_page_token
-    assert names == ["page-a", "page-b", "page-c"]
+    assert names == sorted(names)
+    assert [name for name in names if name.startswith("page-")] == ["page-a", "page-b", "page-c"]
+
+
+def test_one_job_each_of_many_tenants_opens_the_circuit_of_their_type(sickbay: Clients, clinic: Clinic):
+    """No tenant alone reaches the threshold; what comes later is parked, whoever sends it, and comes back with the others."""
+    sickbay.wait(sickbay.submit("shared"), "SUCCEEDED")
+
+    def submit(*tenants: str, **payload: str) -> list[str]:
+        answer = sickbay.api.post("/jobs:batch", json={"jobs": [{"jobType": "shared", "tenant": t, "payload": payload} for t in tenants]})
+        return [result["jobId"] for result in answer.json()["results"]]
+
+    with sickbay.watching("shared") as breaker:
+        failing = submit(*(f"tenant-{number}" for number in range(5)), **FAILING)
+        breaker.until("OPEN")
+        answer = sickbay.plane.post("/breakers/shared/force-open?tenant=late", json={})
+        assert (answer.status_code, answer.json()["reason"]) == (409, "WRONG_STATE")
+        assert sickbay.plane.post("/breakers/shared/force-open", json={}).status_code == 200
+        late = submit("late", "later")
+        sickbay.wait_all(late, "PARKED")
+        assert sickbay.plane.get("/breakers/shared?tenant=late").json()["state"] == "FORCED_OPEN"
+        assert [one["jobType"] for one in sickbay.plane.get("/breakers").json()["breakers"]].count("shared") == 1
+        assert sickbay.plane.post("/breakers/shared/reset").status_code == 200
+        sickbay.wait_all(late, "SUCCEEDED")
+    assert len(clinic.runs(job_type="shared")) <= 3 + 4 * len(failing)

@@ -143,13 +143,15 @@ class EmbeddedBreakers:
 
     async def command(self, key: BreakerKey, command: Command) -> Snapshot:
         """See `Breakers.command`."""
-        if key not in self._documents and command.action in {Action.RESET, Action.AUTO}:
+        if key not in self._documents and command.action in {Action.RESET, Action.AUTO, Action.PROBE}:
             raise NotFound(f"Circuit breaker for jobType '{key.name}' not found", ErrorReason.BREAKER_NOT_FOUND)
         now = self._now()
         doc = self._documents.get(key) or self._new_document(key)
         self._unused.add(key)
         doc = breaker.command(doc, command, self._config, now, jitter=self._jitter())
         self._store(doc)
+        if command.action is Action.PROBE:
+            self._keep(doc)  # it lets in what it did before, only sooner
         if self._file is not None:
             await asyncio.to_thread(self._file.sync)
         return self._snapshot(doc, now)

@@ -73,7 +73,7 @@ class QuarantineQueries:
 
     @detached
     async def parked(self) -> Mapping[BreakerKey, int]:
-        """How many jobs are parked, by breaker, without leased ones."""
+        """How many jobs are parked, by type and tenant, without leased ones."""
         waiting = (_ASIDE, jobs.c.state == JobState.PARKED.value, jobs.c.lease_until.is_(None))
         query = select(jobs.c.job_type, jobs.c.tenant, _COUNT).where(*waiting).group_by(jobs.c.job_type, jobs.c.tenant)
         async with self._store.read() as connection:

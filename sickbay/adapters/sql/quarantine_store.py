@@ -57,7 +57,7 @@ class SqlQuarantineStore(QuarantineQueries):
 
     @detached
     async def lease_parked(self, key: BreakerKey, limit: int) -> Sequence[ReleaseLease]:
-        """Lease the longest parked jobs of a breaker; nobody else gets them until the lease expires."""
+        """Lease the longest parked jobs of a type and tenant; nobody else gets them until the lease expires."""
         waiting = and_(
             _c.set_aside_at.is_not(None),
             _c.state == JobState.PARKED.value,

@@ -9,9 +9,10 @@ from random import Random
 
 import pytest
 
+from controlplane.leftover_breakers import LeftoverBreakers
 from sickbay.adapters.embedded.breaker_file import BreakerFile
 from sickbay.adapters.embedded.breakers import EmbeddedBreakers
-from sickbay.domain.breaker import Action, BreakerConfig, BreakerKey, BreakerState, Command, Permit, PermitKind, Refusal
+from sickbay.domain.breaker import Action, BreakerConfig, BreakerKey, BreakerScope, BreakerState, Command, Permit, PermitKind, Refusal
 from sickbay.domain.errors import SettingsError
 from sickbay.domain.outcome import SUCCESS, Outcome, OutcomeKind
 from tests.support.clock import ManualClock
@@ -196,3 +197,19 @@ def test_a_file_of_a_newer_version_is_left_alone(tmp_path):
     database.close()
     with pytest.raises(SettingsError, match="newer Sickbay"):
         BreakerFile(path)
+
+
+async def test_a_hold_of_a_tenant_that_shares_its_breaker_now_is_deleted_from_the_file(process, killed):
+    await process.breakers.command(BreakerKey("email", "acme"), Command(Action.FORCE_OPEN))
+    await process.breakers.command(KEY, Command(Action.FORCE_OPEN))
+    process.restart(killed=killed)
+    await LeftoverBreakers(process.breakers, BreakerScope.TYPE).retire(await process.breakers.snapshots())
+    process.restart(killed=killed)
+    assert await process.breakers.keys() == [KEY]
+
+
+async def test_an_ordered_probe_is_still_due_after_a_restart(process, killed):
+    await process.run(DOWN, 5)
+    await process.breakers.command(KEY, Command(Action.PROBE))
+    process.restart(killed=killed)
+    assert (await process.state()).cooldown_elapsed

@@ -140,3 +140,60 @@ def test_a_clock_that_was_a_year_ahead_sticks_nothing():
     breaker.command(Action.FORCE_OPEN, duration_ms=5_000)
     breaker.now += 5_000
     assert breaker.probe().kind is PermitKind.PROBE
+
+
+def test_an_ordered_probe_runs_now_and_is_the_only_one():
+    breaker = Circuit().open()
+    epoch, opened = breaker.doc.epoch, breaker.look()
+    assert breaker.admit() == Refusal(KEY, BreakerState.OPEN)
+    breaker.command(Action.PROBE)
+    seen = breaker.look()
+    assert (seen.state, seen.cooldown_elapsed, seen.probe_at, breaker.doc.epoch) == (BreakerState.OPEN, True, breaker.now, epoch)
+    assert (seen.opened_at, seen.trips, seen.cooldown_ms, seen.reason_code) == (opened.opened_at, 1, 60_000, "API_TIMEOUT")
+    permit = breaker.admit()
+    assert permit.kind is PermitKind.PROBE
+    assert breaker.admit() == Refusal(KEY, BreakerState.HALF_OPEN)
+    assert breaker.settle(permit, SUCCESS) is Effect.CLOSED
+
+
+def test_an_ordered_probe_that_fails_begins_a_whole_cooldown():
+    breaker = Circuit().open()
+    breaker.command(Action.PROBE)
+    assert breaker.settle(breaker.admit(), DOWN) is Effect.REOPENED
+    assert breaker.look().probe_at == breaker.now + 60_000
+
+
+def test_an_order_while_a_probe_runs_or_is_due_changes_nothing():
+    breaker = Circuit().open()
+    breaker.now = breaker.doc.probe_at
+    due = breaker.doc
+    breaker.command(Action.PROBE)
+    assert breaker.doc is due
+    breaker.probe()
+    probed = breaker.doc
+    breaker.command(Action.PROBE)
+    assert breaker.doc is probed
+    assert isinstance(breaker.admit(), Refusal)
+
+
+def test_an_order_waits_for_the_probe_from_before_a_hold():
+    breaker = Circuit().open()
+    breaker.probe()
+    breaker.command(Action.FORCE_OPEN)
+    breaker.command(Action.AUTO)
+    breaker.command(Action.PROBE)
+    assert isinstance(breaker.admit(), Refusal)
+    breaker.now += 15_000
+    assert breaker.admit().kind is PermitKind.PROBE
+
+
+@pytest.mark.parametrize("action", [Action.RESET, Action.FORCE_OPEN, Action.DISABLE, Action.METRICS_ONLY])
+def test_other_states_have_no_probe_to_order(action):
+    breaker = Circuit()
+    breaker.command(action)
+    if action is Action.METRICS_ONLY:
+        breaker.run(DOWN, 5)
+        assert breaker.look().would_have_tripped == 1
+    before = breaker.doc
+    breaker.command(Action.PROBE)
+    assert breaker.doc is before

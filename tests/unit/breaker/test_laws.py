@@ -107,9 +107,13 @@ class Laws(Model):
         self.lose_expired()
         before = self.caught_up()
         doc = breaker.command(self.doc, Command(action, duration, "ada", "why"), self.config, self.now)
-        self.apply(lambda: (doc, None), admin=True)
+        self.apply(lambda: (doc, None), admin=action is not Action.PROBE)
         if action is Action.AUTO and before.state is FORCED:
             assert doc.state is OPEN  # law 15
+        if action is Action.PROBE:
+            due = min(before.probe_at, self.now) if before.state is OPEN else before.probe_at
+            assert doc == replace(before, probe_at=due, rev=doc.rev, updated_at=doc.updated_at)  # 1, 2, 4
+            self.earliest_probe = due if before.state is OPEN else self.earliest_probe
         if action is Action.RESET:
             assert (doc.state, doc.trips, doc.epoch > before.epoch) == (CLOSED, 0, True)
         if doc.epoch != before.epoch:

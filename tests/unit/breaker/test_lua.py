@@ -41,6 +41,8 @@ MUTANTS = {
     "a rate limit waits for the cooldown": ("is_rate_limit(outcome) and asked or ", ""),
     "times in floating point": ("string.format('%.0f', number)", "string.format('%g', number)"),
     "quotes left as they are": ("""string.gsub(text, '[\\\\"]', '\\\\%0')""", "text"),
+    "probe ordered in any state": ("doc.state == 'OPEN' and doc.probeAt > now", "doc.probeAt > now"),
+    "ordered probe never due": ("doc.probeAt = now\n", "\n"),
     "rev may repeat": ("doc.rev = math.max(doc.rev + 1, now)", "doc.rev = now"),
 }
 texts = st.text(max_size=600)
@@ -147,11 +149,16 @@ def check_a_rate_limit(twin, config):
     limited, watched = Outcome(OutcomeKind.TRANSIENT, "RATE_LIMITED", "slow down", 10_000), breaker.new_document(BreakerKey("sms"), START)
     doc, effect = twin.settle(watched, breaker.normal_permit(watched, "job"), limited, config, START)
     assert effect is Effect.TRIPPED
+    doc = twin.command(doc, Command(Action.PROBE), config, START + 1)
+    assert doc.probe_at == START + 1
     doc, probe = twin.admit(doc, AdmitRequest("probe", "token"), config, doc.probe_at)
     assert isinstance(probe, Permit)
+    assert twin.command(doc, Command(Action.PROBE), config, doc.updated_at) is doc
     assert twin.settle(doc, probe, limited, config, doc.updated_at, jitter=500)[1] is Effect.REOPENED
     watched = twin.command(watched, Command(Action.METRICS_ONLY), config, START)
-    assert twin.settle(watched, breaker.normal_permit(watched, "job"), limited, config, START)[1] is Effect.WOULD_TRIP
+    watched, effect = twin.settle(watched, breaker.normal_permit(watched, "job"), limited, config, START)
+    assert effect is Effect.WOULD_TRIP
+    assert twin.command(watched, Command(Action.PROBE), config, START) is watched
 
 
 def check_a_hold_beside_the_probe(twin, config):

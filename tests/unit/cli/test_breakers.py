@@ -144,3 +144,13 @@ def test_the_other_commands(fleet: Fleet, command: str, method: str, state: str)
     assert state in fleet.run(command, "email").stdout
     assert fleet.json(command, "email")["state"] == state
     assert [name for name, _ in fleet.calls] == [method, method]
+
+
+def test_a_probe_says_what_runs(fleet: Fleet):
+    """The next job, or the one that is running already."""
+    fleet.answers["ProbeBreaker"] = pb.ProbeBreakerResponse(breaker=breaker("OPEN", cooldown_elapsed=True))
+    assert fleet.run("probe", "email").stdout == "The next job of email is the probe\n"
+    assert fleet.json("probe", "email")["state"] == "OPEN"
+    fleet.answers["ProbeBreaker"] = pb.ProbeBreakerResponse(breaker=breaker("HALF_OPEN", probe_job_id="j-1"))
+    assert fleet.run("probe", "email").stdout == "Job j-1 is already running as the probe of email\n"
+    assert [(request.job_type, request.tenant) for request in fleet.requests] == [("email", "")] * 3

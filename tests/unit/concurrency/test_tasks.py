@@ -144,7 +144,7 @@ async def test_work_that_nobody_waits_for_is_done_before_the_end(place):
 CHANGING = {
     JobApi: ["SubmitJob", "BatchSubmitJobs", "CancelJob"],
     QuarantineApi: ["ResubmitJob", "DiscardJob"],
-    BreakerApi: ["ResetBreaker", "ForceOpenBreaker", "DisableBreaker", "SetBreakerMetricsOnly", "SetBreakerAuto"],
+    BreakerApi: ["ResetBreaker", "ForceOpenBreaker", "DisableBreaker", "SetBreakerMetricsOnly", "SetBreakerAuto", "ProbeBreaker"],
     RabbitBroker: ["publish"],
     RedisStore: ["ask"],
     RedisDuplicateGuard: ["check", "crashes", "clear_crashes"],

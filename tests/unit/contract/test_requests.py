@@ -159,6 +159,7 @@ DAY = 86_400
     [
         (breakers.ResetBreakerRequest(job_type="email"), Command(Action.RESET)),
         (breakers.SetBreakerAutoRequest(job_type="email"), Command(Action.AUTO)),
+        (breakers.ProbeBreakerRequest(job_type="email"), Command(Action.PROBE)),
         (breakers.ForceOpenBreakerRequest(job_type="email", actor="ann", why="oops"), Command(Action.FORCE_OPEN, None, "ann", "oops")),
         (
             breakers.ForceOpenBreakerRequest(job_type="email", duration=Duration(seconds=30 * DAY)),

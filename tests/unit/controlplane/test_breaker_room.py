@@ -8,7 +8,7 @@ from controlplane import held_breakers
 from controlplane.breaker_service import BreakerApi
 from sickbay.adapters.embedded.breakers import RESET_MS, EmbeddedBreakers
 from sickbay.breakers.v1 import breaker_service_pb2 as pb
-from sickbay.domain.breaker import BreakerConfig, BreakerKey
+from sickbay.domain.breaker import BreakerConfig, BreakerKey, BreakerScope
 from sickbay.domain.errors import ErrorReason, ResourceExhausted
 
 HOUR_S = RESET_MS // 1000
@@ -21,7 +21,7 @@ class System:
     def __init__(self):
         self.now = 1_700_000_000_000
         self.breakers = EmbeddedBreakers(BreakerConfig(), lambda: self.now, Random(0))
-        self.api = BreakerApi(self.breakers, None, None, lambda: self.now)
+        self.api = BreakerApi(self.breakers, None, None, lambda: self.now, scope=BreakerScope.TENANT)
 
     async def hold(self, job_type, tenant="", seconds=0):
         request = pb.ForceOpenBreakerRequest(job_type=job_type, tenant=tenant)

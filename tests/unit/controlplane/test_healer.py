@@ -11,7 +11,7 @@ from controlplane.healer import Healer
 from controlplane.release import Releaser
 from controlplane.release_backoff import ReleaseBackoff
 from sickbay.breakers.v1 import breaker_service_pb2 as pb
-from sickbay.domain.breaker import Action, BreakerKey, BreakerState, Command
+from sickbay.domain.breaker import Action, BreakerKey, BreakerScope, BreakerState, Command
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import JobState
 from sickbay.domain.outcome import SUCCESS, Outcome, OutcomeKind, kind_of
@@ -56,7 +56,7 @@ class Seconds:
         return self.now
 
 
-def healing(backends, release_backoff=None, clock=None):
+def healing(backends, release_backoff=None, clock=None, scope=BreakerScope.TYPE):
     releaser = Releaser(backends.broker, backends.quarantine)
     return Healer(
         breakers=backends.breakers,
@@ -65,6 +65,7 @@ def healing(backends, release_backoff=None, clock=None):
         releaser=releaser,
         on_released=lambda: None,
         clock=clock or backends.clock,
+        scope=scope,
         release_backoff=release_backoff,
     )
 
@@ -290,3 +291,16 @@ async def test_a_watch_forgets_circuits_that_are_no_more():
                 assert told.tenant == key.tenant
         assert len(watch.ag_frame.f_locals["revs"]) <= 1_001
         await watch.aclose()
+
+
+async def test_an_ordered_probe_is_sent_at_once_and_once():
+    async with open_backends() as backends:
+        await open_breaker(backends)
+        await set_aside(backends, parked("old"), parked("new", START + 1))
+        healer = healing(backends)
+        await healer._look_once()
+        await backends.breakers.command(EMAIL, Command(Action.PROBE))
+        for _ in range(3):
+            await healer._look_once()
+        (one,) = await take(backends, Queue.MAIN, 1)
+        assert (one.job_id, await backends.broker.depth(Queue.MAIN)) == ("old", 0)

@@ -92,7 +92,7 @@ class Breaker(_message.Message):
     job_type: _builtins.str
     """The job type."""
     tenant: _builtins.str
-    """The tenant; `default` unless tenants are used."""
+    """The tenant whose jobs it decides about, with BREAKER_SCOPE=tenant; `default` for the breaker that all tenants share."""
     state: Global___Breaker.State.ValueType
     """The current state."""
     cooldown_elapsed: _builtins.bool

@@ -31,7 +31,7 @@ class ListBreakersRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     tenant: _builtins.str
-    """Only this tenant; empty means all."""
+    """Only breakers that decide about jobs of this tenant; empty means all breakers."""
     page_size: _builtins.int
     """The maximum number of results, 1 to 1,000; 0 means 50."""
     page_token: _builtins.str
@@ -90,7 +90,7 @@ class GetBreakerRequest(_message.Message):
     job_type: _builtins.str
     """Required."""
     tenant: _builtins.str
-    """Empty means `default`."""
+    """Whose jobs; empty means `default`."""
     def __init__(
         self,
         *,
@@ -140,7 +140,7 @@ class ResetBreakerRequest(_message.Message):
     job_type: _builtins.str
     """Required."""
     tenant: _builtins.str
-    """Empty means `default`."""
+    """Only with BREAKER_SCOPE=tenant; empty means `default`."""
     def __init__(
         self,
         *,
@@ -193,7 +193,7 @@ class ForceOpenBreakerRequest(_message.Message):
     job_type: _builtins.str
     """Required."""
     tenant: _builtins.str
-    """Empty means `default`."""
+    """Only with BREAKER_SCOPE=tenant; empty means `default`."""
     actor: _builtins.str
     """Who makes the change; at most 128 characters."""
     why: _builtins.str
@@ -256,7 +256,7 @@ class DisableBreakerRequest(_message.Message):
     job_type: _builtins.str
     """Required."""
     tenant: _builtins.str
-    """Empty means `default`."""
+    """Only with BREAKER_SCOPE=tenant; empty means `default`."""
     actor: _builtins.str
     """Who makes the change; at most 128 characters."""
     why: _builtins.str
@@ -314,7 +314,7 @@ class SetBreakerMetricsOnlyRequest(_message.Message):
     job_type: _builtins.str
     """Required."""
     tenant: _builtins.str
-    """Empty means `default`."""
+    """Only with BREAKER_SCOPE=tenant; empty means `default`."""
     actor: _builtins.str
     """Who makes the change; at most 128 characters."""
     why: _builtins.str
@@ -370,7 +370,7 @@ class SetBreakerAutoRequest(_message.Message):
     job_type: _builtins.str
     """Required."""
     tenant: _builtins.str
-    """Empty means `default`."""
+    """Only with BREAKER_SCOPE=tenant; empty means `default`."""
     def __init__(
         self,
         *,
@@ -410,6 +410,56 @@ class SetBreakerAutoResponse(_message.Message):
 Global___SetBreakerAutoResponse: _TypeAlias = SetBreakerAutoResponse  # noqa: Y015
 
 @_typing.final
+class ProbeBreakerRequest(_message.Message):
+    """Request message of ProbeBreaker."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_TYPE_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    job_type: _builtins.str
+    """Required."""
+    tenant: _builtins.str
+    """Only with BREAKER_SCOPE=tenant; empty means `default`."""
+    def __init__(
+        self,
+        *,
+        job_type: _builtins.str = ...,
+        tenant: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_type", b"job_type", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProbeBreakerRequest: _TypeAlias = ProbeBreakerRequest  # noqa: Y015
+
+@_typing.final
+class ProbeBreakerResponse(_message.Message):
+    """The breaker after the call."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BREAKER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def breaker(self) -> _breaker_pb2.Breaker:
+        """OPEN with a probe due, or HALF_OPEN if a probe is running."""
+
+    def __init__(
+        self,
+        *,
+        breaker: _breaker_pb2.Breaker | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["breaker", b"breaker"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["breaker", b"breaker"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ProbeBreakerResponse: _TypeAlias = ProbeBreakerResponse  # noqa: Y015
+
+@_typing.final
 class WatchBreakersRequest(_message.Message):
     """Request message of WatchBreakers."""
 
@@ -421,7 +471,7 @@ class WatchBreakersRequest(_message.Message):
     job_type: _builtins.str
     """Only this type; empty means all."""
     tenant: _builtins.str
-    """Only this tenant; empty means all."""
+    """Only breakers that decide about jobs of this tenant; empty means all breakers."""
     resume_token: _builtins.str
     """The last `resume_token` of an earlier watch of the same breakers. If nothing has changed since, only later changes are sent.
     Otherwise, or if it is empty, the stream begins with every breaker in its current state.

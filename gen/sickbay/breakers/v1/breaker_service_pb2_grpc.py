@@ -29,6 +29,8 @@ class BreakerServiceStub:
     """Reads and controls circuit breakers. Served by the control plane (gRPC 50053, REST 3002).
     Calls that name an unknown job type fail with NOT_FOUND, except ForceOpenBreaker, DisableBreaker and SetBreakerMetricsOnly, which
     create the breaker.
+    All tenants share the breaker of a job type, unless BREAKER_SCOPE is `tenant`. Where they share it, reads that name a tenant answer with
+    the breaker that decides about its jobs, and calls that change one fail with FAILED_PRECONDITION: they would change it for all tenants.
     """
 
     def __init__(self, channel):
@@ -72,6 +74,11 @@ class BreakerServiceStub:
                 request_serializer=sickbay_dot_breakers_dot_v1_dot_breaker__service__pb2.SetBreakerAutoRequest.SerializeToString,
                 response_deserializer=sickbay_dot_breakers_dot_v1_dot_breaker__service__pb2.SetBreakerAutoResponse.FromString,
                 _registered_method=True)
+        self.ProbeBreaker = channel.unary_unary(
+                '/sickbay.breakers.v1.BreakerService/ProbeBreaker',
+                request_serializer=sickbay_dot_breakers_dot_v1_dot_breaker__service__pb2.ProbeBreakerRequest.SerializeToString,
+                response_deserializer=sickbay_dot_breakers_dot_v1_dot_breaker__service__pb2.ProbeBreakerResponse.FromString,
+                _registered_method=True)
         self.WatchBreakers = channel.unary_stream(
                 '/sickbay.breakers.v1.BreakerService/WatchBreakers',
                 request_serializer=sickbay_dot_breakers_dot_v1_dot_breaker__service__pb2.WatchBreakersRequest.SerializeToString,
@@ -88,6 +95,8 @@ class BreakerServiceServicer:
     """Reads and controls circuit breakers. Served by the control plane (gRPC 50053, REST 3002).
     Calls that name an unknown job type fail with NOT_FOUND, except ForceOpenBreaker, DisableBreaker and SetBreakerMetricsOnly, which
     create the breaker.
+    All tenants share the breaker of a job type, unless BREAKER_SCOPE is `tenant`. Where they share it, reads that name a tenant answer with
+    the breaker that decides about its jobs, and calls that change one fail with FAILED_PRECONDITION: they would change it for all tenants.
     """
 
     def ListBreakers(self, request, context):
@@ -136,6 +145,15 @@ class BreakerServiceServicer:
     def SetBreakerAuto(self, request, context):
         """Ends FORCED_OPEN, DISABLED or METRICS_ONLY, so that the breaker decides by itself again. No effect on an automatic one.
         NOT_FOUND if the job type is unknown.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ProbeBreaker(self, request, context):
+        """Ends the cooldown of an OPEN breaker: its next job is the probe, exactly one as ever, and the oldest parked job is sent at once.
+        A probe that is due or runs already stays the only one; the breaker in the answer tells which (`probe_job_id`).
+        NOT_FOUND if the job type is unknown, FAILED_PRECONDITION unless the breaker is OPEN or HALF_OPEN.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -193,6 +211,11 @@ def add_BreakerServiceServicer_to_server(servicer, server):
                     request_deserializer=sickbay_dot_breakers_dot_v1_dot_breaker__service__pb2.SetBreakerAutoRequest.FromString,
                     response_serializer=sickbay_dot_breakers_dot_v1_dot_breaker__service__pb2.SetBreakerAutoResponse.SerializeToString,
             ),
+            'ProbeBreaker': grpc.unary_unary_rpc_method_handler(
+                    servicer.ProbeBreaker,
+                    request_deserializer=sickbay_dot_breakers_dot_v1_dot_breaker__service__pb2.ProbeBreakerRequest.FromString,
+                    response_serializer=sickbay_dot_breakers_dot_v1_dot_breaker__service__pb2.ProbeBreakerResponse.SerializeToString,
+            ),
             'WatchBreakers': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchBreakers,
                     request_deserializer=sickbay_dot_breakers_dot_v1_dot_breaker__service__pb2.WatchBreakersRequest.FromString,
@@ -215,6 +238,8 @@ class BreakerService:
     """Reads and controls circuit breakers. Served by the control plane (gRPC 50053, REST 3002).
     Calls that name an unknown job type fail with NOT_FOUND, except ForceOpenBreaker, DisableBreaker and SetBreakerMetricsOnly, which
     create the breaker.
+    All tenants share the breaker of a job type, unless BREAKER_SCOPE is `tenant`. Where they share it, reads that name a tenant answer with
+    the breaker that decides about its jobs, and calls that change one fail with FAILED_PRECONDITION: they would change it for all tenants.
     """
 
     @staticmethod
@@ -396,6 +421,33 @@ class BreakerService:
             '/sickbay.breakers.v1.BreakerService/SetBreakerAuto',
             sickbay_dot_breakers_dot_v1_dot_breaker__service__pb2.SetBreakerAutoRequest.SerializeToString,
             sickbay_dot_breakers_dot_v1_dot_breaker__service__pb2.SetBreakerAutoResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ProbeBreaker(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sickbay.breakers.v1.BreakerService/ProbeBreaker',
+            sickbay_dot_breakers_dot_v1_dot_breaker__service__pb2.ProbeBreakerRequest.SerializeToString,
+            sickbay_dot_breakers_dot_v1_dot_breaker__service__pb2.ProbeBreakerResponse.FromString,
             options,
             channel_credentials,
             insecure,

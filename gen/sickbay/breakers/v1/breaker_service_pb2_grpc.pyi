@@ -30,6 +30,8 @@ class BreakerServiceStub:
     """Reads and controls circuit breakers. Served by the control plane (gRPC 50053, REST 3002).
     Calls that name an unknown job type fail with NOT_FOUND, except ForceOpenBreaker, DisableBreaker and SetBreakerMetricsOnly, which
     create the breaker.
+    All tenants share the breaker of a job type, unless BREAKER_SCOPE is `tenant`. Where they share it, reads that name a tenant answer with
+    the breaker that decides about its jobs, and calls that change one fail with FAILED_PRECONDITION: they would change it for all tenants.
     """
 
     @_typing.overload
@@ -54,6 +56,11 @@ class BreakerServiceStub:
     """Ends FORCED_OPEN, DISABLED or METRICS_ONLY, so that the breaker decides by itself again. No effect on an automatic one.
     NOT_FOUND if the job type is unknown.
     """
+    ProbeBreaker: _grpc.UnaryUnaryMultiCallable[_breaker_service_pb2.ProbeBreakerRequest, _breaker_service_pb2.ProbeBreakerResponse]
+    """Ends the cooldown of an OPEN breaker: its next job is the probe, exactly one as ever, and the oldest parked job is sent at once.
+    A probe that is due or runs already stays the only one; the breaker in the answer tells which (`probe_job_id`).
+    NOT_FOUND if the job type is unknown, FAILED_PRECONDITION unless the breaker is OPEN or HALF_OPEN.
+    """
     WatchBreakers: _grpc.UnaryStreamMultiCallable[_breaker_service_pb2.WatchBreakersRequest, _breaker_service_pb2.WatchBreakersResponse]
     """Streams every breaker in its current state, then every change. If changes come too fast, only the latest of each breaker is sent."""
     GetMetrics: _grpc.UnaryUnaryMultiCallable[_breaker_service_pb2.GetMetricsRequest, _breaker_service_pb2.GetMetricsResponse]
@@ -64,6 +71,8 @@ class BreakerServiceAsyncStub(BreakerServiceStub):
     """Reads and controls circuit breakers. Served by the control plane (gRPC 50053, REST 3002).
     Calls that name an unknown job type fail with NOT_FOUND, except ForceOpenBreaker, DisableBreaker and SetBreakerMetricsOnly, which
     create the breaker.
+    All tenants share the breaker of a job type, unless BREAKER_SCOPE is `tenant`. Where they share it, reads that name a tenant answer with
+    the breaker that decides about its jobs, and calls that change one fail with FAILED_PRECONDITION: they would change it for all tenants.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -85,6 +94,11 @@ class BreakerServiceAsyncStub(BreakerServiceStub):
     """Ends FORCED_OPEN, DISABLED or METRICS_ONLY, so that the breaker decides by itself again. No effect on an automatic one.
     NOT_FOUND if the job type is unknown.
     """
+    ProbeBreaker: _aio.UnaryUnaryMultiCallable[_breaker_service_pb2.ProbeBreakerRequest, _breaker_service_pb2.ProbeBreakerResponse]  # type: ignore[assignment]
+    """Ends the cooldown of an OPEN breaker: its next job is the probe, exactly one as ever, and the oldest parked job is sent at once.
+    A probe that is due or runs already stays the only one; the breaker in the answer tells which (`probe_job_id`).
+    NOT_FOUND if the job type is unknown, FAILED_PRECONDITION unless the breaker is OPEN or HALF_OPEN.
+    """
     WatchBreakers: _aio.UnaryStreamMultiCallable[_breaker_service_pb2.WatchBreakersRequest, _breaker_service_pb2.WatchBreakersResponse]  # type: ignore[assignment]
     """Streams every breaker in its current state, then every change. If changes come too fast, only the latest of each breaker is sent."""
     GetMetrics: _aio.UnaryUnaryMultiCallable[_breaker_service_pb2.GetMetricsRequest, _breaker_service_pb2.GetMetricsResponse]  # type: ignore[assignment]
@@ -94,6 +108,8 @@ class BreakerServiceServicer(metaclass=_abc_1.ABCMeta):
     """Reads and controls circuit breakers. Served by the control plane (gRPC 50053, REST 3002).
     Calls that name an unknown job type fail with NOT_FOUND, except ForceOpenBreaker, DisableBreaker and SetBreakerMetricsOnly, which
     create the breaker.
+    All tenants share the breaker of a job type, unless BREAKER_SCOPE is `tenant`. Where they share it, reads that name a tenant answer with
+    the breaker that decides about its jobs, and calls that change one fail with FAILED_PRECONDITION: they would change it for all tenants.
     """
 
     @_abc_1.abstractmethod
@@ -154,6 +170,17 @@ class BreakerServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_breaker_service_pb2.SetBreakerAutoResponse, _abc.Awaitable[_breaker_service_pb2.SetBreakerAutoResponse]]:
         """Ends FORCED_OPEN, DISABLED or METRICS_ONLY, so that the breaker decides by itself again. No effect on an automatic one.
         NOT_FOUND if the job type is unknown.
+        """
+
+    @_abc_1.abstractmethod
+    def ProbeBreaker(
+        self,
+        request: _breaker_service_pb2.ProbeBreakerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_breaker_service_pb2.ProbeBreakerResponse, _abc.Awaitable[_breaker_service_pb2.ProbeBreakerResponse]]:
+        """Ends the cooldown of an OPEN breaker: its next job is the probe, exactly one as ever, and the oldest parked job is sent at once.
+        A probe that is due or runs already stays the only one; the breaker in the answer tells which (`probe_job_id`).
+        NOT_FOUND if the job type is unknown, FAILED_PRECONDITION unless the breaker is OPEN or HALF_OPEN.
         """
 
     @_abc_1.abstractmethod

@@ -47,7 +47,7 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_ETAG_MISMATCH: _ErrorReason.ValueType  # 11
     """The etag is outdated; read the job again. ABORTED."""
     ERROR_REASON_WRONG_STATE: _ErrorReason.ValueType  # 12
-    """The job's state does not allow this. FAILED_PRECONDITION."""
+    """The state of the job or the breaker does not allow this. FAILED_PRECONDITION."""
     ERROR_REASON_NOT_CONFIGURED: _ErrorReason.ValueType  # 13
     """This call needs a setting that is missing; the message names it. FAILED_PRECONDITION."""
     ERROR_REASON_BACKEND_UNAVAILABLE: _ErrorReason.ValueType  # 14
@@ -93,7 +93,7 @@ ERROR_REASON_REQUEST_IN_PROGRESS: ErrorReason.ValueType  # 10
 ERROR_REASON_ETAG_MISMATCH: ErrorReason.ValueType  # 11
 """The etag is outdated; read the job again. ABORTED."""
 ERROR_REASON_WRONG_STATE: ErrorReason.ValueType  # 12
-"""The job's state does not allow this. FAILED_PRECONDITION."""
+"""The state of the job or the breaker does not allow this. FAILED_PRECONDITION."""
 ERROR_REASON_NOT_CONFIGURED: ErrorReason.ValueType  # 13
 """This call needs a setting that is missing; the message names it. FAILED_PRECONDITION."""
 ERROR_REASON_BACKEND_UNAVAILABLE: ErrorReason.ValueType  # 14

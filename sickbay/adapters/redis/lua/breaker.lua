@@ -108,6 +108,13 @@ local function return_to_auto()
   end
 end
 
+local function make_probe_due()
+  if doc.state == 'OPEN' and doc.probeAt > now then
+    doc.probeAt = now
+    with_changes()
+  end
+end
+
 local function command(order)
   advance_clock()
   if order.action == 'reset' then
@@ -115,6 +122,8 @@ local function command(order)
     enter_state('CLOSED', {ramp = config.ramp == 1 and refuses and ramp_begin(now) or nil})
   elseif order.action == 'auto' then
     return_to_auto()
+  elseif order.action == 'probe' then
+    make_probe_due()
   elseif order.action == 'force-open' then
     enter_state('FORCED_OPEN', probe_fields({
       openedAt = doc.openedAt ~= 0 and doc.openedAt or now, ['until'] = order.duration_ms and now + order.duration_ms or 0,

@@ -72,7 +72,7 @@ local stored = redis.call('GET', KEYS[1])
 doc = stored and from_json(stored) or nil
 local before = failure_counts()
 local is_known = doc ~= nil
-local orders = operation == 'command' and arg(1) ~= 'reset' and arg(1) ~= 'auto'
+local orders = operation == 'command' and arg(1) ~= 'reset' and arg(1) ~= 'auto' and arg(1) ~= 'probe'
 local reports = operation == 'settle' and tenant ~= 'default'
 if not is_known and (operation == 'admit' or orders or reports) then new_document(job_type, tenant) end
 
