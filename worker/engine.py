@@ -13,7 +13,7 @@ from typing import Final
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import JobEvent
 from sickbay.domain.raised import Redact, unchanged
-from sickbay.domain.retry import RetryPolicy
+from sickbay.domain.retry import PolicyOf, RetryPolicy, same_for_all
 from sickbay.handlers.registry import HandlerSpec
 from sickbay.messages.outbox import EventOutbox
 from sickbay.messages.publisher import Publisher
@@ -43,7 +43,7 @@ class Engine:
         events: EventOutbox,
         runner: Runner,
         handlers: Mapping[str, HandlerSpec],
-        policy: RetryPolicy,
+        policy: RetryPolicy | PolicyOf,
         concurrency: int,
         prefetch_bytes: int = PREFETCH_BYTES,
         clock: Clock,
@@ -59,6 +59,7 @@ class Engine:
         called for each message in the task that processes it, so that task's context is the job's. `redact` removes secrets from the
         texts of faults.
         """
+        policy_of = same_for_all(policy) if isinstance(policy, RetryPolicy) else policy
         self._last_s = last_s
         self._broker = broker
         self._guard = guard
@@ -73,7 +74,7 @@ class Engine:
             publisher=Publisher(broker, observer),
             guard=guard,
             events=events,
-            policy=policy,
+            policy=policy_of,
             clock=clock,
             name=name,
             pause_s=pause_s,
@@ -90,7 +91,7 @@ class Engine:
             events=events,
             observer=observer,
             handlers=handlers,
-            policy=policy,
+            policy=policy_of,
             clock=clock,
         )
         events.on_rejected = self._on_refused

@@ -135,7 +135,7 @@ def _mistakes(error: ValidationError) -> Iterator[str]:
 
 def _known_keys(table: list[str]) -> list[str]:
     model: type[BaseModel] = SettingsFile
-    tables = {"defaults": PolicyTable, "types": PolicyTable, "retry": RetryTable, "breaker": BreakerTable}
+    tables: Mapping[str, type[BaseModel]] = {"defaults": PolicyTable, "types": PolicyTable, "retry": RetryTable, "breaker": BreakerTable}
     at = [table[0], *table[2:]] if table[:1] == ["types"] else table
     for part in at:
         model = tables[part]
