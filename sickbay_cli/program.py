@@ -22,6 +22,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "worker": ("sickbay_cli.services:worker", "Run a worker as a process of its own."),
         "controlplane": ("sickbay_cli.services:controlplane", "Run the control plane as a process of its own."),
         "topology": ("sickbay_cli.topology:topology", "Check or create the queues in RabbitMQ (RABBITMQ_URL)."),
+        "config": ("sickbay_cli.config:config", "Check the settings file (SICKBAY_CONFIG), or print its JSON Schema."),
         "submit": ("sickbay_cli.submit:submit", "Submit a job, copies of it, or a file of jobs."),
         "get": ("sickbay_cli.jobs:get", "Show one job with its history."),
         "watch": ("sickbay_cli.jobs:watch", "Follow a job until it has ended."),

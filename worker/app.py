@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -16,6 +16,7 @@ from sickbay.handlers.registry import HandlerSpec
 from sickbay.messages.outbox import EventOutbox
 from sickbay.observer import Observer, Observers
 from sickbay.runtime.backends import WorkerParts
+from sickbay.runtime.policies import Policies
 from sickbay.runtime.settings import Settings
 from sickbay.server.endpoints import Address, Endpoints, serve_endpoints
 from sickbay.server.interceptors.metrics import CallMeter
@@ -36,20 +37,26 @@ SETTLE_S: Final = 10.0
 """The time to settle a run that has timed out."""
 
 
-def grace(settings: Settings, handlers: Mapping[str, HandlerSpec]) -> float:
+def grace(settings: Settings, handlers: Mapping[str, HandlerSpec], policies: Policies | None = None) -> float:
     """Seconds that running jobs get on SIGTERM: no run can take longer. The process exits within 10 s after that."""
-    return max(settings.handler_timeout, *(spec.timeout or 0 for spec in handlers.values()), 0) + SETTLE_S
+    in_force = [policies.timeout_s(spec.job_type, spec.timeout) for spec in handlers.values()] if policies else []
+    return max(settings.handler_timeout, *(spec.timeout or 0 for spec in handlers.values()), *in_force, 0) + SETTLE_S
 
 
 class Worker:
     """A running worker."""
 
-    def __init__(self, engine: Engine, runner: Runner, endpoints: Endpoints, grace_s: float) -> None:
-        """The engine is running; `grace_s` is the time that a drain gives to running jobs, in seconds."""
+    def __init__(self, engine: Engine, runner: Runner, endpoints: Endpoints, grace_s: Callable[[], float]) -> None:
+        """The engine is running; `grace_s` returns the time that a drain gives to running jobs, in seconds."""
         self._engine = engine
         self._runner = runner
         self.endpoints = endpoints
-        self.grace_s = grace_s
+        self._grace_s = grace_s
+
+    @property
+    def grace_s(self) -> float:
+        """The time that a drain gives to running jobs, in seconds."""
+        return self._grace_s()
 
     async def drain(self, grace_s: float) -> None:
         """Report NOT_SERVING, consume no more jobs, let running ones finish for `grace_s` seconds, and requeue the rest."""
@@ -80,7 +87,14 @@ async def serve(
     redact = redact or unchanged
     metrics = MetricsRegistry("worker")
     health = Health(checks_of(backends.status, "broker"), grace_s=backends.health_grace)
-    runner = Runner(backends.breakers, timeout_s=settings.handler_timeout, concurrency=settings.concurrency, redact=redact)
+    policies = backends.policies or Policies(settings)
+    runner = Runner(
+        backends.breakers,
+        timeout_s=settings.handler_timeout,
+        concurrency=settings.concurrency,
+        redact=redact,
+        timeout_of=policies.timeout_s,
+    )
     BackendStatusCollector(backends.status, metrics.registry)
     HealthCollector(health, metrics.registry)
     WorkerMetrics(metrics.registry, runner=runner, job_types=handlers, concurrency=settings.concurrency, stale=backends.status.stale)
@@ -103,7 +117,7 @@ async def serve(
             events=events,
             runner=runner,
             handlers=handlers,
-            policy=settings.retry_policy,
+            policy=policies.retry,
             concurrency=settings.concurrency,
             prefetch_bytes=settings.prefetch_bytes,
             clock=backends.clock,
@@ -123,7 +137,7 @@ async def serve(
         ) as endpoints:
             working = asyncio.create_task(run_with_restarts(engine.run), name="engine")
             try:
-                yield Worker(engine, runner, endpoints, grace(settings, handlers))
+                yield Worker(engine, runner, endpoints, lambda: grace(settings, handlers, policies))
             finally:
                 with contextlib.suppress(asyncio.CancelledError):
                     await engine.drain(0)

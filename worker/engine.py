@@ -14,7 +14,7 @@ from sickbay.domain.breaker import BreakerScope
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import JobEvent
 from sickbay.domain.raised import Redact, unchanged
-from sickbay.domain.retry import RetryPolicy
+from sickbay.domain.retry import PolicyOf, RetryPolicy, same_for_all
 from sickbay.handlers.registry import HandlerSpec
 from sickbay.messages.outbox import EventOutbox
 from sickbay.messages.publisher import Publisher
@@ -45,7 +45,7 @@ class Engine:
         events: EventOutbox,
         runner: Runner,
         handlers: Mapping[str, HandlerSpec],
-        policy: RetryPolicy,
+        policy: RetryPolicy | PolicyOf,
         concurrency: int,
         prefetch_bytes: int = PREFETCH_BYTES,
         clock: Clock,
@@ -61,6 +61,7 @@ class Engine:
         called for each message in the task that processes it, so that task's context is the job's. `redact` removes secrets from the
         texts of faults.
         """
+        policy_of = same_for_all(policy) if isinstance(policy, RetryPolicy) else policy
         self._last_s = last_s
         self._broker = broker
         self._guard = guard
@@ -75,7 +76,7 @@ class Engine:
             publisher=Publisher(broker, observer),
             guard=guard,
             events=events,
-            policy=policy,
+            policy=policy_of,
             clock=clock,
             name=name,
             pause_s=pause_s,
@@ -93,7 +94,7 @@ class Engine:
             events=events,
             observer=observer,
             handlers=handlers,
-            policy=policy,
+            policy=policy_of,
             clock=clock,
         )
         events.on_rejected = self._on_refused

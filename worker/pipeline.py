@@ -7,7 +7,6 @@ is acknowledged only after its successor (a success event, a retry copy, a quara
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from time import perf_counter
 from typing import Final
 
@@ -15,7 +14,7 @@ from sickbay.domain.breaker import BreakerScope, Permit, Refusal
 from sickbay.domain.encodings import explain
 from sickbay.domain.job import Job, Reason
 from sickbay.domain.outcome import Outcome
-from sickbay.domain.retry import RetryPolicy, after_run
+from sickbay.domain.retry import PolicyOf, after_run
 from sickbay.handlers.registry import HandlerSpec
 from sickbay.messages.codec import Undecodable, decode_job
 from sickbay.messages.outbox import EventOutbox
@@ -48,17 +47,14 @@ class Pipeline:
         events: EventOutbox,
         observer: Observer,
         handlers: Mapping[str, HandlerSpec],
-        policy: RetryPolicy,
+        policy: PolicyOf,
         clock: Clock,
     ) -> None:
-        """Take the worker's parts; `scope` says whose breaker a job asks.
-
-        `policy` applies to error codes for which the handler has no rule of its own.
-        """
+        """Take the worker's parts; `scope` says whose breaker a job asks, `policy` is asked after each failed run."""
         self._guard, self._isolation, self._slots, self._gates = guard, isolation, slots, gates
         self._breakers, self._scope, self._runner, self._settler, self._events = breakers, scope, runner, settler, events
         self._observer, self._handlers, self._clock = observer, handlers, clock
-        self._policies = {spec.job_type: replace(policy, retries_by_code=spec.retries) for spec in handlers.values()}
+        self._policy = policy
 
     async def process(self, delivery: Delivery) -> None:
         """Process and settle one delivery. Raises Unavailable if a server is unavailable and the delivery should come again."""
@@ -125,7 +121,7 @@ class Pipeline:
         self._events.report_start(started)
         outcome = await self._run_observed(spec, job, permit)
         state = await self._breakers.settle(permit, CANCELLED if delivery.is_lost else outcome)
-        route = after_run(job, outcome, state, self._policies[job.job_type], self._clock())
+        route = after_run(job, outcome, state, self._policy(job.job_type, self._handlers[job.job_type].retries), self._clock())
         return await self._settler.settle(delivery, route, started)
 
     async def _run_observed(self, spec: HandlerSpec, job: Job, permit: Permit) -> Outcome:

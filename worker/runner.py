@@ -14,6 +14,7 @@ import functools
 import itertools
 import logging
 from collections import Counter, deque
+from collections.abc import Callable
 from typing import Final
 
 from sickbay.domain.breaker import Permit, PermitKind
@@ -41,19 +42,24 @@ _EARLY_S: Final = 0.001
 
 log = logging.getLogger(__name__)
 
+TimeoutOf = Callable[[str, float | None], float]
+"""The timeout in force for a job type whose handler says this itself, in seconds."""
+
 
 class Runner:
     """Created on the worker's loop. The first run starts threads and loops, `close` ends them."""
 
-    def __init__(self, breakers: Breakers, *, timeout_s: float, concurrency: int, redact: Redact = unchanged) -> None:
-        """`timeout_s` applies to handlers without their own.
+    def __init__(
+        self, breakers: Breakers, *, timeout_s: float, concurrency: int, redact: Redact = unchanged, timeout_of: TimeoutOf | None = None
+    ) -> None:
+        """`timeout_s` applies to handlers without their own, unless `timeout_of` is asked at each run.
 
         If half of `concurrency` runs (at least 4) of a job type have outlived their timeout, no further one of that type begins.
         `redact` removes secrets from the texts of failures.
         """
         self._redact = redact
         self._breakers = breakers
-        self._timeout_s = timeout_s
+        self._timeout_of: TimeoutOf = timeout_of or (lambda _, own: own or timeout_s)
         self._max_lost = max(MIN_LOST, concurrency // 2)
         self._worker_loop = asyncio.get_running_loop()
         # Timers that serve all runs must not run in the context of the job that happens to create them.
@@ -94,7 +100,7 @@ class Runner:
 
     def timeout_of(self, spec: HandlerSpec) -> float:
         """The timeout of this handler, in seconds."""
-        return spec.timeout or self._timeout_s
+        return self._timeout_of(spec.job_type, spec.timeout)
 
     def is_exhausted(self, spec: HandlerSpec) -> bool:
         """Whether so many runs of this job type have outlived their timeout here that no further one may begin."""

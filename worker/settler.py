@@ -15,7 +15,7 @@ from sickbay.concurrency.pauses import backoff_delay, jitter
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import MAX_TRACEBACK_BYTES, Failure, Job, JobEvent, JobState, Reason, last_bytes
 from sickbay.domain.raised import Redact
-from sickbay.domain.retry import Done, GiveBack, Retry, RetryPolicy, Route, SetAside, after_fault
+from sickbay.domain.retry import Done, GiveBack, PolicyOf, Retry, Route, SetAside, after_fault
 from sickbay.handlers.traceback_text import traceback_of
 from sickbay.messages.codec import decode_job, job_message, undecodable_job
 from sickbay.messages.outbox import EventOutbox
@@ -43,7 +43,7 @@ class Settler:
         publisher: Publisher,
         guard: DuplicateGuard,
         events: EventOutbox,
-        policy: RetryPolicy,
+        policy: PolicyOf,
         clock: Clock,
         name: str,
         pause_s: float,
@@ -113,7 +113,7 @@ class Settler:
         traceback = last_bytes(self._redact(traceback_of(error, self._redact)), MAX_TRACEBACK_BYTES)
         try:
             job = decode_job(delivery.body, delivery.message_id, now, delivery.headers)
-            route = after_fault(job, text, self._policy, now, traceback)
+            route = after_fault(job, text, self._policy(job.job_type, {}), now, traceback)
             await self.settle(delivery, route, self.event(job, route.state))
         except Unavailable:
             raise
@@ -130,7 +130,7 @@ class Settler:
 
     def _defer_ms(self, times: int) -> int:
         """`RETRY_DELAY_MS`, doubled each time up to 30 s."""
-        first = max(self._policy.delay_ms, MIN_DEFER_MS)
+        first = max(self._policy("", {}).delay_ms, MIN_DEFER_MS)
         longest = max(first, MAX_DEFER_MS)
         return int(min(backoff_delay(first, longest, times) * jitter(), longest))
 

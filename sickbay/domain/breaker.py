@@ -5,6 +5,7 @@ Pure. Times are milliseconds since the epoch, durations are milliseconds.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
@@ -159,3 +160,7 @@ class BreakerConfig:
     probe_lease_ms: int = 15_000
     probe_max_ms: int = 120_000
     """The longest total lease of a probe, unless its run may take longer (`Permit.longest_ms`)."""
+
+
+ConfigOf = Callable[[BreakerKey], BreakerConfig]
+"""The parameters in force for a breaker; asked at each decision, because they may change at any time."""

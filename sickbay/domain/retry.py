@@ -12,8 +12,8 @@ A fault of the worker itself is not an outcome of a run: see `after_fault`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from sickbay.domain.breaker import BreakerState
@@ -32,6 +32,15 @@ class RetryPolicy:
     def retries(self, code: str) -> int:
         """How many retries a failure with this code allows."""
         return self.retries_by_code.get(code, self.max_retries)
+
+
+PolicyOf = Callable[[str, Mapping[str, int]], RetryPolicy]
+"""The policy in force for a job type whose handler has these `retries_by_code`; asked at each decision, because it may change."""
+
+
+def same_for_all(policy: RetryPolicy) -> PolicyOf:
+    """One policy for all job types."""
+    return lambda _, by_code: replace(policy, retries_by_code=by_code)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from sickbay.domain.errors import SettingsError
 from sickbay.domain.health import GRACE_S
 from sickbay.ports import Breakers, Broker, Clock, DuplicateGuard, IdempotencyKeys, JobReader, LedgerWriter, QuarantineStore
 from sickbay.ports.lost import Holds, Lost
+from sickbay.runtime.policies import Policies
 from sickbay.runtime.settings import Settings
 from sickbay.system.clock import SteadyClock, uptime, wall_clock
 
@@ -83,6 +84,7 @@ class WorkerParts(Common):
 
     breakers: Breakers
     duplicate_guard: DuplicateGuard
+    policies: Policies | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +119,8 @@ async def open_up(settings: Settings, folder: Path | None) -> AsyncIterator[Back
             queues, file = data.queue_db, data.ledger_db
         ledger = await stack.enter_async_context(open_ledger(database or file or "sqlite://", wall_clock, patient=True, own_time=True))
         broker = await _broker(stack, settings, rabbitmq, queues)
-        breakers = await _breakers(stack, settings, redis, data.breakers_db if data is not None else None)
+        policies = await _policies(stack, settings)
+        breakers = await _breakers(stack, settings, policies, redis, data.breakers_db if data is not None else None)
         yield Backends(
             broker=broker,
             system=_system(broker),
@@ -128,6 +131,7 @@ async def open_up(settings: Settings, folder: Path | None) -> AsyncIterator[Back
             lost=ledger.lost,
             holds=ledger.holds,
             duplicate_guard=ledger.duplicate_guard,
+            policies=policies,
             keys=ledger.keys,
             kept_bytes=settings.ledger_payload_bytes,
             clock=wall_clock,
@@ -171,7 +175,8 @@ async def open_worker(settings: Settings) -> AsyncIterator[WorkerParts]:
         ledger = await _shared_ledger(stack, settings)
         broker = await _broker(stack, settings, settings.url("rabbitmq_url") or RABBITMQ_URL)
         duplicate_guard: DuplicateGuard = ledger.duplicate_guard if ledger else await stack.enter_async_context(RedisDuplicateGuard(redis))
-        breakers = await _breakers(stack, settings, redis)
+        policies = await _policies(stack, settings)
+        breakers = await _breakers(stack, settings, policies, redis)
         yield WorkerParts(
             broker=broker,
             system=_system(broker),
@@ -182,6 +187,7 @@ async def open_worker(settings: Settings) -> AsyncIterator[WorkerParts]:
             health_grace=settings.health_grace,
             breakers=breakers,
             duplicate_guard=duplicate_guard,
+            policies=policies,
         )
 
 
@@ -196,7 +202,8 @@ async def open_control_plane(settings: Settings) -> AsyncIterator[ControlPlanePa
             database = data.ledger_db
         ledger = await stack.enter_async_context(open_ledger(database, wall_clock, patient=True, own_time=True))
         broker = await _broker(stack, settings, settings.url("rabbitmq_url") or RABBITMQ_URL)
-        breakers = await _breakers(stack, settings, settings.url("redis_url") or REDIS_URL)
+        policies = await _policies(stack, settings)
+        breakers = await _breakers(stack, settings, policies, settings.url("redis_url") or REDIS_URL)
         yield ControlPlaneParts(
             broker=broker,
             system=_system(broker),
@@ -221,15 +228,21 @@ async def _broker(
     return await stack.enter_async_context(RabbitBroker(url, wall_clock, name=settings.worker_name, prefetch_bytes=settings.prefetch_bytes))
 
 
+async def _policies(stack: AsyncExitStack, settings: Settings) -> Policies:
+    policies = Policies(settings)
+    await stack.enter_async_context(policies.watched())
+    return policies
+
+
 async def _breakers(
-    stack: AsyncExitStack, settings: Settings, url: str | None, path: Path | None = None
+    stack: AsyncExitStack, settings: Settings, policies: Policies, url: str | None, path: Path | None = None
 ) -> EmbeddedBreakers | RedisBreakers:
     if url is None:
         file = BreakerFile(path) if path is not None else None
-        breakers = EmbeddedBreakers(settings.breaker_config, wall_clock, SystemRandom(), settings.worker_name, steady=uptime, file=file)
+        breakers = EmbeddedBreakers(policies.breaker, wall_clock, SystemRandom(), settings.worker_name, steady=uptime, file=file)
         stack.callback(breakers.close)
         return breakers
-    return await stack.enter_async_context(RedisBreakers(url, settings.breaker_config, worker=settings.worker_name))
+    return await stack.enter_async_context(RedisBreakers(url, policies.breaker, worker=settings.worker_name))
 
 
 async def _shared_ledger(stack: AsyncExitStack, settings: Settings) -> Ledger | None:

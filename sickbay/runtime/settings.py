@@ -58,6 +58,9 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = Field(None, description="Redis; services of their own default to redis://localhost:6379")
     database_url: SecretStr | None = Field(None, description="The ledger's database, for example postgresql://user:password@host/db")
     data_dir: str = Field(".sickbay", description="Folder of the control plane's ledger when DATABASE_URL is not set")
+    sickbay_config: str | None = Field(
+        None, description="Settings file (TOML) for all job types and single ones; re-read when it changes; not set: none"
+    )
     failure_threshold: int = Field(5, ge=1, le=1_000, description="Failures of one error code in a row that open a breaker")
     cooldown_period: float = Field(60, gt=0, le=86_400, description="Seconds an open breaker waits before its first probe")
     max_retries: int = Field(3, ge=0, le=100, description="Retries after a job's first run, before it is quarantined")

@@ -23,7 +23,7 @@ from sickbay.breaker.document import shift_times, with_changes
 from sickbay.breaker.machine import AdmitRequest, Document, Effect
 from sickbay.breaker.transitions import MAX_JITTER
 from sickbay.concurrency.tasks import cooperatively
-from sickbay.domain.breaker import Action, BreakerConfig, BreakerKey, BreakerState, Command, Permit, Refusal, Snapshot
+from sickbay.domain.breaker import Action, BreakerConfig, BreakerKey, BreakerState, Command, ConfigOf, Permit, Refusal, Snapshot
 from sickbay.domain.errors import ErrorReason, NotFound
 from sickbay.domain.job import DEFAULT_TENANT
 from sickbay.domain.outcome import Outcome, OutcomeKind
@@ -46,7 +46,7 @@ class EmbeddedBreakers:
 
     def __init__(
         self,
-        config: BreakerConfig,
+        config: BreakerConfig | ConfigOf,
         clock: Clock,
         rng: Random,
         worker: str = "embedded",
@@ -60,7 +60,7 @@ class EmbeddedBreakers:
         """
         self._steps = Steps(clock, steady) if steady is not None else None
         self.stale = 0
-        self._config = replace(config, trip_confirm_ms=0)
+        self._config_of = config if callable(config) else lambda _: config
         self._clock = clock
         self._rng = rng
         self._worker = worker
@@ -89,7 +89,7 @@ class EmbeddedBreakers:
             return breaker.normal_permit(doc, job_id)
         request = AdmitRequest(job_id, f"{self._rng.getrandbits(64):016x}", self._worker, self._jitter(), longest_ms, released)
         now = self._now()
-        doc, answer = breaker.admit(self._documents.get(key, doc), request, self._config, now)
+        doc, answer = breaker.admit(self._documents.get(key, doc), request, self._config(key), now)
         self._store(doc)
         return answer
 
@@ -99,7 +99,7 @@ class EmbeddedBreakers:
         doc = self._documents.get(key)
         if doc is None:
             return wanted
-        doc, granted = breaker.reserve(doc, wanted, self._config, now, jitter=self._jitter())
+        doc, granted = breaker.reserve(doc, wanted, self._config(key), now, jitter=self._jitter())
         self._store(doc)
         return granted
 
@@ -116,7 +116,9 @@ class EmbeddedBreakers:
         if outcome.kind not in _NO_FAILURES:
             self._failures[permit.key] += 1
         now = self._now()
-        doc, effect = breaker.settle(self._documents.get(permit.key, doc), permit, outcome, self._config, now, jitter=self._jitter())
+        doc, effect = breaker.settle(
+            self._documents.get(permit.key, doc), permit, outcome, self._config(permit.key), now, jitter=self._jitter()
+        )
         if effect is Effect.STALE:
             self.stale += 1
         self._store(doc)
@@ -128,7 +130,7 @@ class EmbeddedBreakers:
         doc = self._documents.get(permit.key)
         if doc is None:
             return False
-        doc, renewed = breaker.renew(doc, permit, self._config, now, jitter=self._jitter())
+        doc, renewed = breaker.renew(doc, permit, self._config(permit.key), now, jitter=self._jitter())
         self._store(doc)
         return renewed
 
@@ -148,7 +150,7 @@ class EmbeddedBreakers:
         now = self._now()
         doc = self._documents.get(key) or self._new_document(key)
         self._unused.add(key)
-        doc = breaker.command(doc, command, self._config, now, jitter=self._jitter())
+        doc = breaker.command(doc, command, self._config(key), now, jitter=self._jitter())
         self._store(doc)
         if command.action is Action.PROBE:
             self._keep(doc)  # it lets in what it did before, only sooner
@@ -191,10 +193,10 @@ class EmbeddedBreakers:
         if doc is None:
             return None
         jitter, idle_ms = 0 if doc.state is BreakerState.CLOSED else self._jitter(), now - doc.updated_at
-        doc = breaker.catch_up(doc, self._config, now, jitter=jitter)
+        doc = breaker.catch_up(doc, self._config(key), now, jitter=jitter)
         self._store(doc)
         is_unused = key in self._unused and doc.is_quiet and idle_ms >= RESET_MS
-        if is_unused or doc.has_lapsed(self._config.failure_window_ms, now):
+        if is_unused or doc.has_lapsed(self._config(key).failure_window_ms, now):
             self._forget(key)
         doc = self._documents.get(key)
         return self._snapshot(doc, now) if doc is not None else None
@@ -217,7 +219,7 @@ class EmbeddedBreakers:
                 continue
             if doc.probe_token:
                 doc = with_changes(doc, now, probe_until=now)
-            self._documents[doc.key] = breaker.catch_up(doc, self._config, now)
+            self._documents[doc.key] = breaker.catch_up(doc, self._config(doc.key), now)
             self._failures[doc.key] = kept.failures
 
     def _keep(self, doc: Document) -> None:
@@ -245,7 +247,10 @@ class EmbeddedBreakers:
                 watcher.offer(change)
 
     def _snapshot(self, doc: Document, now: int) -> Snapshot:
-        return breaker.snapshot(doc, self._config, now, total_failures=self._failures[doc.key])
+        return breaker.snapshot(doc, self._config(doc.key), now, total_failures=self._failures[doc.key])
+
+    def _config(self, key: BreakerKey) -> BreakerConfig:
+        return replace(self._config_of(key), trip_confirm_ms=0)
 
     def _jitter(self) -> int:
         return self._rng.randint(0, MAX_JITTER)

@@ -24,7 +24,7 @@ from sickbay.adapters.redis.view import Seen, View
 from sickbay.adapters.redis.write_check import TRY_AGAIN_S, WriteCheck
 from sickbay.breaker.machine import Document
 from sickbay.breaker.transitions import MAX_JITTER
-from sickbay.domain.breaker import BreakerConfig, BreakerKey
+from sickbay.domain.breaker import BreakerKey, ConfigOf
 from sickbay.domain.errors import Unavailable
 from sickbay.ports import Clock
 from sickbay.system.clock import uptime, wall_clock
@@ -71,7 +71,7 @@ class BreakerSync:
         self,
         client: Client,
         where: str,
-        config: BreakerConfig,
+        config: ConfigOf,
         clock: Clock | None,
         rng: Random,
         *,
@@ -152,7 +152,7 @@ class BreakerSync:
         asked_with = self.view.get(key)
         jitter = self._rng.randint(0, MAX_JITTER)
         now = self.time.fixed() if self.time.fixed is not None else None
-        begin = script.common_args(operation, key, self._config, self._channel, now=now, jitter=jitter)
+        begin = script.common_args(operation, key, self._config(key), self._channel, now=now, jitter=jitter)
         answer = await self._ask(lambda client: self._script.run(client, script.key_of(key), [*begin, *words]))
         try:
             reply = script.parse_reply(answer)

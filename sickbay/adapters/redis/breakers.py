@@ -26,7 +26,7 @@ from sickbay.adapters.redis.view import Seen
 from sickbay.breaker import machine as breaker
 from sickbay.breaker.machine import AdmitRequest, Document
 from sickbay.concurrency.tasks import cooperatively
-from sickbay.domain.breaker import BreakerConfig, BreakerKey, BreakerState, Command, Permit, PermitKind, Refusal, Snapshot
+from sickbay.domain.breaker import BreakerConfig, BreakerKey, BreakerState, Command, ConfigOf, Permit, PermitKind, Refusal, Snapshot
 from sickbay.domain.errors import ErrorReason, NotFound, Unavailable
 from sickbay.domain.outcome import SUCCESS, Outcome, OutcomeKind
 from sickbay.ports import Clock
@@ -44,7 +44,7 @@ class RedisBreakers:
     def __init__(
         self,
         url: str,
-        config: BreakerConfig,
+        config: BreakerConfig | ConfigOf,
         *,
         clock: Clock | None = None,
         worker: str = "",
@@ -56,16 +56,17 @@ class RedisBreakers:
         SettingsError if the URL is invalid.
         """
         self.stale = 0
-        self._config = config
+        config_of: ConfigOf = config if callable(config) else lambda _: config
+        self._config = config_of
         self._rng = rng or SystemRandom()
         self._worker = worker
         self._watchers: set[BreakerWatcher] = set()
         self._leases: dict[BreakerKey, tuple[str, int]] = {}
         self._unreported: dict[BreakerKey, tuple[Permit, Outcome]] = {}
         self._sync = BreakerSync(
-            connect(url), display_url(url), config, clock, self._rng, on_change=self._on_change, on_recovered=self._on_recovered
+            connect(url), display_url(url), config_of, clock, self._rng, on_change=self._on_change, on_recovered=self._on_recovered
         )
-        self._local = LocalBreakers(config, self._sync.time.now, self._rng, worker)
+        self._local = LocalBreakers(config_of, self._sync.time.now, self._rng, worker)
         self._successes = SuccessReporter(self._report_success, lambda: self._rng.uniform(0, MAX_REPORT_DELAY_S))
 
     async def __aenter__(self) -> Self:
@@ -149,7 +150,7 @@ class RedisBreakers:
         try:
             await self._sync.read_all() if asked is None else await self._sync.read(asked)
             async for seen in cooperatively(self._sync.view.all(asked)):
-                if breaker.catch_up(seen.doc, self._config, self._sync.time.now()) is not seen.doc:
+                if breaker.catch_up(seen.doc, self._config(seen.doc.key), self._sync.time.now()) is not seen.doc:
                     await self._sync.call("look", seen.doc.key)
         except Unavailable:
             return [one for one in await self._last_known() if asked is None or one.key in asked]
@@ -180,7 +181,7 @@ class RedisBreakers:
     def _refusal(self, doc: Document, job_id: str) -> Refusal | None:
         """The refusal if the machine would refuse without changing the document; otherwise the script decides."""
         now = max(self._sync.time.now(), doc.updated_at)
-        after, answer = breaker.admit(doc, AdmitRequest(job_id, ""), self._config, now)
+        after, answer = breaker.admit(doc, AdmitRequest(job_id, ""), self._config(doc.key), now)
         return answer if after is doc and isinstance(answer, Refusal) else None
 
     async def _admit_in_redis(self, key: BreakerKey, job_id: str, longest_ms: int, *, released: bool) -> Permit | Refusal:
@@ -263,7 +264,7 @@ class RedisBreakers:
         return [replace(one, degraded=True) for _, one in sorted({**known, **closed}.items())]
 
     def _snapshot(self, seen: Seen) -> Snapshot:
-        return breaker.snapshot(seen.doc, self._config, self._sync.time.now(), total_failures=seen.total)
+        return breaker.snapshot(seen.doc, self._config(seen.doc.key), self._sync.time.now(), total_failures=seen.total)
 
     def _on_change(self, key: BreakerKey, seen: Seen | None) -> None:
         self._successes.on_change(key, seen.doc if seen is not None else None)

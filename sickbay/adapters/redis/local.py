@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from random import Random
 
 from sickbay.adapters.embedded.breakers import EmbeddedBreakers
-from sickbay.domain.breaker import BreakerConfig, BreakerKey, BreakerState, Permit, Refusal, Snapshot
+from sickbay.domain.breaker import BreakerKey, BreakerState, ConfigOf, Permit, Refusal, Snapshot
 from sickbay.domain.outcome import Outcome
 from sickbay.ports import Clock
 
@@ -27,7 +27,7 @@ class LocalPermit(Permit):
 class LocalBreakers:
     """Embedded breakers that are discarded when Redis is back: the fleet's state wins."""
 
-    def __init__(self, config: BreakerConfig, clock: Clock, rng: Random, worker: str) -> None:
+    def __init__(self, config: ConfigOf, clock: Clock, rng: Random, worker: str) -> None:
         self._make: Callable[[], EmbeddedBreakers] = lambda: EmbeddedBreakers(config, clock, rng, worker)
         self._breakers = self._make()
         self._shut: set[BreakerKey] = set()

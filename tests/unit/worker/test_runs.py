@@ -7,7 +7,7 @@ import pytest
 
 from sickbay.domain.breaker import PermitKind
 from sickbay.domain.outcome import OutcomeKind
-from sickbay.domain.retry import RetryPolicy
+from sickbay.domain.retry import RetryPolicy, same_for_all
 from tests.support.engine_bench import TRACE, does, fails, fine, job, open_bench
 from tests.support.flag import Flag
 from worker import slots
@@ -152,7 +152,7 @@ async def test_a_job_is_never_put_off_without_a_pause():
     """RETRY_DELAY_MS may be 0, or a day."""
     for delay_ms, least, most in ((0, 80, 120), (86_400_000, 69_120_000, 86_400_000)):
         async with open_bench(does(fine)) as bench:
-            bench.engine._settler._policy = RetryPolicy(3, delay_ms)
+            bench.engine._settler._policy = same_for_all(RetryPolicy(3, delay_ms))
             await bench.run_one(job(), held_s=slots.MAX_HELD_S)
             (copy,) = [message for message in bench.broker.published if message.key == "retry"]
             assert least <= copy.delay_ms <= most

@@ -1,0 +1,85 @@
+"""What is in force for a job type, and how a changed file takes its place."""
+
+import logging
+
+import pytest
+
+from sickbay.domain.breaker import BreakerKey
+from sickbay.runtime.policies import Policies
+from sickbay.runtime.settings import Settings
+from sickbay.runtime.settings_file import SettingsFileError
+
+EMAIL = BreakerKey("email")
+
+
+def policies(path=None, **variables):
+    """Those of this file and these variables."""
+    return Policies(Settings.read(sickbay_config=str(path) if path else None, **variables))
+
+
+def test_without_a_file_the_environment_and_the_handler_are_in_force():
+    """The handler's own timeout before HANDLER_TIMEOUT."""
+    ours = policies(handler_timeout=20, max_retries=2, cooldown_period=7)
+    assert (ours.timeout_s("email", None), ours.timeout_s("email", 9.0)) == (20, 9.0)
+    assert ours.retry("email", {"X": 1}).retries("X") == 1
+    assert (ours.retry("email").max_retries, ours.breaker(EMAIL).cooldown_ms) == (2, 7_000)
+
+
+def test_the_file_wins_and_its_defaults_stand_for_the_environment(tmp_path):
+    """A type's table, then the handler, then [defaults], then the environment."""
+    path = tmp_path / "sickbay.toml"
+    path.write_text("""
+[defaults]
+timeout = "3s"
+retry = { max = 4, delay = "1s" }
+breaker = { threshold = 8 }
+[types.email]
+timeout = "2s"
+retry = { max = 1 }
+breaker = { cooldown = "90s" }
+""")
+    ours = policies(path, handler_timeout=20)
+    assert [ours.timeout_s(*who) for who in (("email", 9.0), ("sms", 9.0), ("sms", None))] == [2, 9, 3]
+    assert (ours.retry("email").max_retries, ours.retry("email").delay_ms, ours.retry("sms").max_retries) == (1, 1_000, 4)
+    email, sms = ours.breaker(EMAIL), ours.breaker(BreakerKey("sms"))
+    assert (email.failure_threshold, email.cooldown_ms, email.max_cooldown_ms) == (8, 90_000, 90_000)
+    assert (sms.failure_threshold, sms.cooldown_ms) == (8, 60_000)
+
+
+def test_a_start_with_an_invalid_file_fails(tmp_path):
+    """It names the file."""
+    with pytest.raises(SettingsFileError, match=r"none\.toml"):
+        policies(tmp_path / "none.toml")
+
+
+def test_the_symlink_swap_of_a_config_map_is_noticed(tmp_path):
+    """..data leads to another folder from one moment to the next."""
+    for name, most in (("..1", 1), ("..2", 2)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "sickbay.toml").write_text(f"[defaults]\nretry = {{ max = {most} }}\n")
+    (tmp_path / "..data").symlink_to("..1")
+    (tmp_path / "sickbay.toml").symlink_to("..data/sickbay.toml")
+    ours = policies(tmp_path / "sickbay.toml")
+    assert not ours.poll()
+    (tmp_path / "..tmp").symlink_to("..2")
+    (tmp_path / "..tmp").replace(tmp_path / "..data")
+    assert ours.poll()
+    assert ours.retry("email").max_retries == 2
+
+
+def test_a_half_written_or_deleted_file_replaces_nothing(tmp_path, caplog):
+    """One line of the log for each, and the whole file is taken when it is there."""
+    path = tmp_path / "sickbay.toml"
+    path.write_text("[defaults]\nretry = { max = 1 }\n")
+    ours = policies(path)
+    with caplog.at_level(logging.ERROR):
+        path.write_text("[defaults]\nretry = { max")
+        assert not ours.poll()
+        assert not ours.poll()
+        path.unlink()
+        assert not ours.poll()
+    assert len(caplog.records) == 2
+    assert ours.retry("email").max_retries == 1
+    path.write_text("[defaults]\nretry = { max = 5 }\n")
+    assert ours.poll()
+    assert ours.retry("email").max_retries == 5

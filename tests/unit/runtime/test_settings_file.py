@@ -1,0 +1,109 @@
+"""The settings file: what it may say, and how its mistakes are reported."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sickbay.runtime.settings_file import MAX_FILE_BYTES, SettingsFileError, json_schema, load_file, parse_file
+
+EXAMPLE = b"""
+[defaults]
+retry = { max = 4 }
+
+[types.email]
+timeout = "30s"
+retry = { max = 5, delay = "500ms" }
+breaker = { threshold = 7, cooldown = "1.5m" }
+"""
+
+
+def mistakes(text: bytes) -> list[str]:
+    """What is reported of this file."""
+    with pytest.raises(SettingsFileError) as caught:
+        parse_file(text, "sickbay.toml")
+    assert str(caught.value).startswith("sickbay.toml: ")
+    return caught.value.mistakes
+
+
+def test_a_file_sets_what_it_names_and_nothing_else():
+    """Durations become milliseconds, and what is absent is None."""
+    file = parse_file(EXAMPLE, "sickbay.toml")
+    own, defaults = file.policies("email")
+    assert (own.timeout, own.retry.max, own.retry.delay) == (30_000, 5, 500)
+    assert (own.breaker.threshold, own.breaker.cooldown) == (7, 90_000)
+    assert (defaults.timeout, defaults.retry.max, defaults.retry.delay, defaults.breaker.threshold) == (None, 4, None, None)
+    assert file.policies("sms")[0].timeout is None
+
+
+def test_an_empty_file_says_nothing():
+    """It is valid."""
+    assert parse_file(b"", "x").types == {}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (b"[type.email]", "type: unknown key; did you mean types?"),
+        (b"[defaults]\ntimeuot = '1s'", "defaults.timeuot: unknown key; did you mean timeout?"),
+        (b"[types.email]\nretry = { maxx = 1 }", "types.email.retry.maxx: unknown key; did you mean max?"),
+        (b"[types.retry]\nbreaker = { cooldwn = '1s' }", "types.retry.breaker.cooldwn: unknown key; did you mean cooldown?"),
+        (b"[types.'a b']\nzzz = 1", "types.'a b'.zzz: unknown key; known are timeout, retry, breaker"),
+        (b"[defaults]\ntimeout = 30", "defaults.timeout: write a duration like"),
+        (b"[defaults]\ntimeout = '0s'", "defaults.timeout: input should be greater than or equal to 1"),
+        (b"[defaults]\nbreaker = { threshold = 0 }", "defaults.breaker.threshold: input should be greater than or equal to 1"),
+        (b"[defaults]\nretry = { max = true }", "defaults.retry.max: input should be a valid integer"),
+        (b"[defaults]\nretry = { max = '3' }", "defaults.retry.max: input should be a valid integer"),
+        (b"[defaults\n", "the file is not TOML: "),
+        (b"\xff", "the file is not UTF-8 at byte 0"),
+        (b"#" * (MAX_FILE_BYTES + 1), "the file is larger than"),
+    ],
+)
+def test_a_mistake_is_reported_by_its_key(text, expected):
+    """With the nearest known key if it is unknown."""
+    assert mistakes(text)[0].startswith(expected)
+
+
+def test_every_mistake_is_reported_at_once():
+    """And the sentence of the error says how many there are."""
+    text = b"[defaults]\na = 1\n[types.email]\ntimeout = 'soon'\n"
+    assert len(mistakes(text)) == 2
+    with pytest.raises(SettingsFileError, match="and 1 more"):
+        parse_file(text, "x")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    """By its path."""
+    with pytest.raises(SettingsFileError, match=r"absent\.toml: the file cannot be read: No such file"):
+        load_file(tmp_path / "absent.toml")
+
+
+@given(st.binary(max_size=200) | st.text(alphabet="[]{}=.'\"\n defaultsypr0123456789mx", max_size=80).map(str.encode))
+def test_any_file_loads_or_is_refused(data):
+    """Nothing but a SettingsFileError is raised, and it says something."""
+    try:
+        parse_file(data, "x")
+    except SettingsFileError as error:
+        assert all(error.mistakes)  # noqa: PT017 - either way is right
+
+
+_VALUES = st.none() | st.integers() | st.booleans() | st.sampled_from(["1s", "10m", "0ms", "x"])
+_KEYS = st.sampled_from(["timeout", "retry.max", "retry.delay", "breaker.threshold", "breaker.cooldown", "breaker.x", "y"])
+
+
+@given(st.dictionaries(_KEYS, _VALUES.filter(lambda value: value is not None)))
+def test_a_refused_file_names_a_key_that_it_has(pairs):
+    """Law: every mistake begins with the path of a key in the file."""
+    lines = [f"{key} = {str(value).lower() if not isinstance(value, str) else repr(value)}" for key, value in pairs.items()]
+    try:
+        parse_file("\n".join(["[types.email]", *lines]).encode(), "x")
+    except SettingsFileError as error:
+        named = {mistake.partition(":")[0] for mistake in error.mistakes}
+        assert named and named <= {f"types.email.{key}" for key in pairs} | {"the file is not TOML"}  # noqa: PT018 - one law
+
+
+def test_the_schema_has_every_key_and_no_other():
+    """Editors complete and check with it."""
+    schema = json_schema()
+    assert schema["additionalProperties"] is False
+    assert set(schema["$defs"]["PolicyTable"]["properties"]) == {"timeout", "retry", "breaker"}
+    assert schema["$defs"]["PolicyTable"]["properties"]["timeout"]["anyOf"][0]["type"] == "string"
