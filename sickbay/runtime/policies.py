@@ -75,7 +75,7 @@ class Policies:
         try:
             file = load_file(self._path)
         except SettingsFileError as error:
-            log.error("the settings of before stay in force, because the changed file is invalid: %s", error)  # noqa: TRY400 - the sentence says it
+            log.warning("the settings of before stay in force, because the changed file is invalid: %s", error)
             return False
         self._file = file
         log.info("the settings file has changed and is in force: %s", self._path)
