@@ -26,6 +26,9 @@ DOUBLING_STEP: Final = 1_000
 """What a success adds while the capacity is unknown: the rate doubles in 0.7 s."""
 BURST_PARTS_PER_RUN: Final = 4
 """... of runs that take a quarter of a second; of longer ones it grows more slowly."""
+CAREFUL_STEP: Final = 400
+"""The same after a cut that has not helped, if few failures are borne: then the capacity may have ended the doubling."""
+FEW_BORNE: Final = 80
 STEP: Final = 20
 """What a success adds near the rate that was too much: 2 % per second. It grows when that has been a while ago."""
 STEP_GROWS_AFTER_MS: Final = 8_000
@@ -45,7 +48,9 @@ MOST_BORNE: Final = 500
 SUCCEEDED: Final = 95
 """Per cent of the rate that succeeded: the rate after a cut."""
 UNUSED_MS: Final = 5_000
-"""If permits have been plentiful for so long, nobody asks for more than the rate: the ramp ends."""
+"""If permits have been plentiful and no job has been released for so long, nobody asks for more than the rate: the ramp ends."""
+USED_MS: Final = 1_000
+"""The rate grows only if permits have been scarce within this time."""
 FORGOTTEN_MS: Final = 60_000
 """So it does if there was no run for so long."""
 RESERVED_MS: Final = 1_000
@@ -107,10 +112,10 @@ def reserve(ramp: Ramp, now: int, wanted: int) -> tuple[Ramp, int]:
 def take(ramp: Ramp, now: int, *, released: bool = False) -> tuple[Ramp | None, bool]:
     """Ask for a permit, also for a job that was `released`: the next ramp (None if it is over) and whether there was one."""
     left = available(ramp, now)
-    scarce_at = now if 2 * left < _burst(ramp) else ramp.scarce_at
+    scarce_at = now if 2 * left <= _burst(ramp) else ramp.scarce_at
     if left < PERMIT:
         return (replace(ramp, scarce_at=now) if now - ramp.scarce_at >= INTERVAL_MS else ramp), False
-    if now - scarce_at >= UNUSED_MS:
+    if now - max(scarce_at, ramp.reserved_at) >= UNUSED_MS:
         return None, True
     reserved = max(0, ramp.reserved - 1) if released else ramp.reserved
     return replace(ramp, permits=left - PERMIT, at=now, scarce_at=scarce_at, running=ramp.running + 1, reserved=reserved), True
@@ -123,7 +128,8 @@ def has_ended(ramp: Ramp, now: int) -> bool:
 
 def succeed(ramp: Ramp, now: int) -> Ramp | None:
     """A run succeeded."""
-    rate = ramp.rate + (_doubling_step(ramp) if ramp.target == 0 or ramp.rate < ramp.target else _step(ramp, now))
+    step = _doubling_step(ramp) if ramp.target == 0 or ramp.rate < ramp.target else _step(ramp, now)
+    rate = ramp.rate + (step if now - ramp.scarce_at < USED_MS else 0)  # a rate that nobody uses has not been tried
     if rate >= MOST_RATE:
         return None
     return _judged(replace(_ended(ramp, now), rate=rate, good=ramp.good + 1), now)
@@ -165,7 +171,8 @@ def _burst(ramp: Ramp) -> int:
 
 def _doubling_step(ramp: Ramp) -> int:
     # running / rate is how long a run takes: outcomes are as old as that when they come, and the rate must not grow far meanwhile.
-    return max(STEP, min(DOUBLING_STEP, ramp.rate // max(1, BURST_PARTS_PER_RUN * ramp.running)))
+    most = CAREFUL_STEP if 0 < ramp.borne < FEW_BORNE else DOUBLING_STEP
+    return max(STEP, min(most, ramp.rate // max(1, BURST_PARTS_PER_RUN * ramp.running)))
 
 
 def _step(ramp: Ramp, now: int) -> int:

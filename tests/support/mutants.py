@@ -136,7 +136,9 @@ MUTANTS = (
     Mutant("the ramp is never cut", "ramp", "(1_000 - min(cut, 900)) * SUCCEEDED // 100_000", "100_000 // 100_000", RAMP),
     Mutant("the ramp only doubles", "ramp", "if ramp.target == 0 or ramp.rate < ramp.target else", "if True else", RAMP),
     Mutant("nothing is borne", "ramp", "if ramp.share and 2 * share >= ramp.share:", "if False:", RAMP),
-    Mutant("the ramp never ends", "ramp", "now - scarce_at >= UNUSED_MS", "False", RAMP),
+    Mutant("the ramp never ends", "ramp", "now - max(scarce_at, ramp.reserved_at) >= UNUSED_MS", "False", RAMP),
+    Mutant("the ramp ends while jobs are released", "ramp", "max(scarce_at, ramp.reserved_at)", "scarce_at", RAMP),
+    Mutant("a rate that nobody uses grows", "ramp", "(step if now - ramp.scarce_at < USED_MS else 0)", "step", RAMP),
     Mutant("long runs are not waited for", "ramp", "max(1, BURST_PARTS_PER_RUN * ramp.running)", "1", RAMP),
     Mutant(
         "outcomes of before a cut count", "machine", "replace(changed, epoch=max(doc.epoch + 1, now)) if is_cut", "changed if is_cut", BOTH

@@ -76,7 +76,19 @@ def test_without_demand_it_ends():
     assert ramps.has_ended(ramp, 61_000)
 
 
-times = st.integers(0, 10**7)
+def test_it_goes_on_while_jobs_are_released_slowly_and_its_rate_stays():
+    """A healer that is slower than the rate must not end it, nor let the rate grow that nobody has tried."""
+    ramp = ramps.begin(0)
+    for number in range(200):
+        now = 200 * number
+        ramp, granted = ramps.reserve(ramp, now, 2)
+        for _ in range(granted):
+            after, _ = ramps.take(ramp, now + 10, released=True)
+            assert after is not None
+            after = ramps.succeed(after, now + 20)
+            assert after is not None
+            ramp = after
+    assert 10_000 < ramp.rate < 60_000
 
 
 @given(st.lists(st.tuples(st.sampled_from(["take", "reserve", "succeed", "fail", "pass_over"]), st.integers(0, 20_000)), max_size=200))

@@ -9,6 +9,8 @@ local BURST_PARTS = 10
 local LONGEST_FILL_MS = 10000
 local DOUBLING_STEP = 1000
 local BURST_PARTS_PER_RUN = 4
+local CAREFUL_STEP = 400
+local FEW_BORNE = 80
 local STEP = 20
 local STEP_GROWS_AFTER_MS = 8000
 local STEP_GROWS_EVERY_MS = 2000
@@ -22,6 +24,7 @@ local SMALL_SHARE = 20
 local MOST_BORNE = 500
 local SUCCEEDED = 95
 local UNUSED_MS = 5000
+local USED_MS = 1000
 local FORGOTTEN_MS = 60000
 local RESERVED_MS = 1000
 local CONFIRM_MS = 500
@@ -64,7 +67,7 @@ end
 local function ramp_take(released)
   local ramp = doc.ramp
   local left = ramp_available(ramp)
-  local scarce_at = 2 * left < ramp_burst(ramp) and now or ramp.scarce_at
+  local scarce_at = 2 * left <= ramp_burst(ramp) and now or ramp.scarce_at
   if left < PERMIT then
     if now - ramp.scarce_at >= INTERVAL_MS then
       ramp.scarce_at = now
@@ -72,7 +75,7 @@ local function ramp_take(released)
     end
     return false
   end
-  if now - scarce_at >= UNUSED_MS then
+  if now - math.max(scarce_at, ramp.reserved_at) >= UNUSED_MS then
     doc.ramp = nil
   else
     ramp.permits, ramp.at, ramp.scarce_at, ramp.running = left - PERMIT, now, scarce_at, ramp.running + 1
@@ -118,9 +121,10 @@ local function ramp_succeed()
   local ramp = doc.ramp
   local step = STEP * (1 + div(math.max(0, now - ramp.cut_at - STEP_GROWS_AFTER_MS), STEP_GROWS_EVERY_MS))
   if ramp.target == 0 or ramp.rate < ramp.target then
-    step = math.max(STEP, math.min(DOUBLING_STEP, div(ramp.rate, math.max(1, BURST_PARTS_PER_RUN * ramp.running))))
+    local most = ramp.borne > 0 and ramp.borne < FEW_BORNE and CAREFUL_STEP or DOUBLING_STEP
+    step = math.max(STEP, math.min(most, div(ramp.rate, math.max(1, BURST_PARTS_PER_RUN * ramp.running))))
   end
-  local rate = ramp.rate + step
+  local rate = ramp.rate + (now - ramp.scarce_at < USED_MS and step or 0)
   if rate >= MOST_RATE then
     doc.ramp = nil
     return
