@@ -23,6 +23,10 @@ FIRST_S: Final = 1.0
 LONGEST_S: Final = 60.0
 FORGOTTEN_S: Final = 2 * LONGEST_S
 """If no job was parked again for this long, the next releases are normal."""
+RECENT_S: Final = 2.0
+"""Where a job has succeeded within this time, those that are parked again came beside others that took the permits."""
+MAX_REMEMBERED: Final = 1_000
+"""Breakers whose last success is remembered, before those that are not recent are forgotten."""
 MAX_DOUBLINGS: Final = 10
 
 
@@ -50,11 +54,12 @@ class ReleaseBackoff:
         self._now = now
         self._jitter = jitter
         self._held: dict[BreakerKey, _Held] = {}
+        self._succeeded_at: dict[BreakerKey, float] = {}
 
     def observe_breaker(self, key: BreakerKey, breaker: Snapshot | None) -> None:
         """The current breaker, None if it is unknown; if it refuses jobs, or has changed, that explains parked ones, so start over."""
         held = self._held.get(key)
-        if held is not None and (_parks(breaker) or held.epoch != _epoch(breaker)):
+        if held is not None and ((breaker is not None and breaker.state.refuses) or held.epoch != _epoch(breaker)):
             del self._held[key]
 
     def wait_s(self, key: BreakerKey) -> float:
@@ -85,12 +90,13 @@ class ReleaseBackoff:
         held_longer = []
         for event in events:
             key = self._scope.key_of(event.job.job_type, event.job.tenant)
-            held = self._held.get(key)
-            if held is None:
-                continue
             if event.state is JobState.SUCCEEDED:
-                del self._held[key]
-            elif event.state is JobState.PARKED and event.job.generation and held.awaits_outcome:
+                self._record_success(key)
+                continue
+            held = self._held.get(key)
+            if held is None or self._now() - self._succeeded_at.get(key, -RECENT_S) < RECENT_S:
+                continue
+            if event.state is JobState.PARKED and event.job.generation and held.awaits_outcome:
                 held.awaits_outcome = False
                 held.times = min(held.times + 1, MAX_DOUBLINGS)
                 held.parked_at = self._now()
@@ -98,13 +104,15 @@ class ReleaseBackoff:
                 held_longer.append(key)
         return held_longer
 
+    def _record_success(self, key: BreakerKey) -> None:
+        self._held.pop(key, None)
+        now = self._now()
+        if len(self._succeeded_at) >= MAX_REMEMBERED:
+            self._succeeded_at = {one: at for one, at in self._succeeded_at.items() if now - at < RECENT_S}
+        self._succeeded_at[key] = now
+
     def _pause_s(self, held: _Held) -> float:
         return backoff_delay(FIRST_S, LONGEST_S, held.times - 1) * self._jitter()
-
-
-def _parks(breaker: Snapshot | None) -> bool:
-    """Whether it refuses jobs, or those above its rate."""
-    return breaker is not None and (breaker.state.refuses or breaker.recovering)
 
 
 def _epoch(breaker: Snapshot | None) -> int:

@@ -213,6 +213,20 @@ async def test_released_jobs_that_only_come_back_are_released_ever_more_slowly()
         assert await backends.broker.depth(Queue.MAIN) == 60
 
 
+def test_what_is_parked_again_beside_successes_holds_nothing_up():
+    """New jobs took the permits of a recovering breaker; without a success for two seconds it is another matter."""
+    seconds = Seconds()
+    release_backoff = ReleaseBackoff(seconds, lambda: 1.0)
+    again = replace(parked("b"), job=replace(parked("b").job, generation=1))
+    release_backoff.observe_events([replace(parked("a"), state=JobState.SUCCEEDED)])
+    release_backoff.record_release(EMAIL, None)
+    assert release_backoff.observe_events([again]) == []
+    assert release_backoff.wait_s(EMAIL) == 0
+    seconds.now += 2
+    assert release_backoff.observe_events([again]) == [EMAIL]
+    assert release_backoff.wait_s(EMAIL) == 1
+
+
 async def test_a_circuit_that_opened_meanwhile_explains_why_jobs_come_back():
     async with open_backends() as backends:
         healer = healing(backends, ReleaseBackoff(Seconds(), lambda: 1.0))
