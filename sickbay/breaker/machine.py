@@ -33,6 +33,7 @@ from sickbay.breaker.document import (
 )
 from sickbay.breaker.transitions import Context
 from sickbay.domain.breaker import Action, BreakerConfig, BreakerState, Command, Permit, PermitKind, Refusal, Snapshot
+from sickbay.domain.job import DEFAULT_TENANT
 from sickbay.domain.outcome import Outcome, OutcomeKind
 
 __all__ = [
@@ -173,8 +174,9 @@ def command(doc: Document, order: Command, config: BreakerConfig, now: int, *, j
     doc = transitions.advance_clock(doc, Context(config, now, jitter))
     by, why = sanitize(order.by, MAX_ACTOR_CHARS), sanitize(order.why)
     if order.action is Action.RESET:
-        ramp = ramps.begin(now) if config.ramp and doc.state.refuses else None  # jobs wait
-        return enter_state(doc, BreakerState.CLOSED, now, ramp=ramp)
+        # Jobs wait. A tenant's own breaker is deleted instead: resets are how made-up ones are got rid of.
+        ramps_up = config.ramp and doc.state.refuses and doc.key.tenant == DEFAULT_TENANT
+        return enter_state(doc, BreakerState.CLOSED, now, ramp=ramps.begin(now) if ramps_up else None)
     if order.action is Action.AUTO:
         return _return_to_auto(doc, now)
     if order.action is Action.PROBE:

@@ -143,7 +143,7 @@ MUTANTS = (
     Mutant(
         "outcomes of before a cut count", "machine", "replace(changed, epoch=max(doc.epoch + 1, now)) if is_cut", "changed if is_cut", BOTH
     ),
-    Mutant("a reset is a flood", "machine", "if config.ramp and doc.state.refuses else None", "if False else None", EXAMPLES),
+    Mutant("a reset is a flood", "machine", "ramp=ramps.begin(now) if ramps_up else None", "ramp=None", EXAMPLES),
     Mutant("third lost prober forgiven", "transitions", "if times < MAX_EXPIRIES:", "if True:"),
 )
 

@@ -130,8 +130,6 @@ async def test_a_reset_and_a_circuit_that_is_forgotten_stay_so(process, killed):
     await process.run(DOWN, 5, key=tenant)
     for key in (KEY, tenant):
         await process.breakers.command(key, Command(Action.RESET))
-    process.clock.now += 60_000  # the ramps end when nobody asks for a minute
-    await process.breakers.snapshots()
     process.restart(killed=killed)
     assert await process.breakers.keys() == [KEY]
     assert (await process.state()).state is BreakerState.CLOSED
@@ -204,8 +202,6 @@ async def test_a_hold_of_a_tenant_that_shares_its_breaker_now_is_deleted_from_th
     await process.breakers.command(KEY, Command(Action.FORCE_OPEN))
     process.restart(killed=killed)
     await LeftoverBreakers(process.breakers, BreakerScope.TYPE).retire(await process.breakers.snapshots())
-    process.clock.now += 60_000  # its ramp ends when nobody asks for a minute
-    await process.breakers.snapshots()
     process.restart(killed=killed)
     assert await process.breakers.keys() == [KEY]
 

@@ -119,7 +119,8 @@ local function command(order)
   advance_clock()
   if order.action == 'reset' then
     local refuses = doc.state == 'OPEN' or doc.state == 'HALF_OPEN' or doc.state == 'FORCED_OPEN'
-    enter_state('CLOSED', {ramp = config.ramp == 1 and refuses and ramp_begin(now) or nil})
+    local ramps_up = config.ramp == 1 and refuses and doc.tenant == 'default'
+    enter_state('CLOSED', {ramp = ramps_up and ramp_begin(now) or nil})
   elseif order.action == 'auto' then
     return_to_auto()
   elseif order.action == 'probe' then
