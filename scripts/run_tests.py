@@ -2,7 +2,7 @@
 
 The tests run in parallel and beside processes of their own, so on a busy machine a deadline may pass although nothing is wrong. A test that
 also fails alone fails the run. One that passes alone is named at the end as flaky: its first failure is in the output and worth a look.
-There is no second chance if many failed, or if one of `tests/chaos` did: what is lost once is lost.
+There is no second chance if tests of more than four files failed, or if one of `tests/chaos` did: what is lost once is lost.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 from typing import Final
 
-FEW: Final = 20
-"""A server that did not start in time fails every test of a module that shares it."""
+FEW: Final = 4
+"""Files: a server that did not start in time fails every test of a file that shares it."""
 NO_SECOND_CHANCE: Final = "tests/chaos"
 FAILED: Final = Path(".pytest_cache/v/cache/lastfailed")
 
@@ -24,7 +24,8 @@ def main(arguments: list[str]) -> int:
     FAILED.unlink(missing_ok=True)
     code = _pytest(arguments)
     failed = _failed()
-    if code != 1 or not failed or len(failed) > FEW or any(one.startswith(NO_SECOND_CHANCE) for one in failed):
+    files = {one.partition("::")[0] for one in failed}
+    if code != 1 or not files or len(files) > FEW or any(file.startswith(NO_SECOND_CHANCE) for file in files):
         return code
     print(f"\nOnce more, alone: {', '.join(failed)}", flush=True)
     code = _pytest([*arguments, "--last-failed", "--last-failed-no-failures=none", "-n0", "--no-cov"])
