@@ -11,6 +11,7 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Final
 
+from controlplane.arrivals import Arrivals
 from controlplane.leftover_breakers import LeftoverBreakers
 from controlplane.release import Releaser
 from controlplane.release_backoff import ReleaseBackoff
@@ -61,6 +62,7 @@ class Healer:
         self._scope = scope
         self._leftovers = LeftoverBreakers(breakers, scope)
         self._turns = TenantTurns()
+        self._arrivals = Arrivals()
         self._breakers = breakers
         self._quarantine = quarantine
         self._broker = broker
@@ -119,6 +121,7 @@ class Healer:
             await self._leftovers.retire(breakers.values())
             parked = self._by_breaker(await self._quarantine.parked())
             self._turns.retain(parked)
+            self._arrivals.retain(parked)
             waits = [await self._heal(key, breakers.get(key), waiting) for key, waiting in parked.items()]
         except Unavailable as error:
             wait_s = self._failed.next_s()
@@ -149,6 +152,7 @@ class Healer:
             self._probes.pop(key, None)
             return await self._release(key, breaker, parked, WINDOW)
         now = breaker.now or self._clock()
+        self._arrivals.observe(key, sum(parked.values()), now)
         if breaker.state is BreakerState.OPEN and breaker.probe_at is not None:
             return await self._probe(key, parked, breaker.probe_at, now)
         if breaker.forced_until is not None:
@@ -178,7 +182,7 @@ class Healer:
             limit = 1
         room = MAX_MAIN_DEPTH - await self._broker.depth(Queue.MAIN)
         wanted = min(limit, room, sum(parked.values()))
-        if wanted > 0 and (number := await self._breakers.reserve(key, wanted)) > 0:
+        if wanted > 0 and (number := await self._breakers.reserve(key, wanted, self._arrivals.rate(key))) > 0:
             leases = await self._lease(key, parked, number)
             if leases:
                 log.info("releasing %d of the parked jobs of %s", len(leases), key.name)

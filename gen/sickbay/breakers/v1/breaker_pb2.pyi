@@ -112,7 +112,9 @@ class Breaker(_message.Message):
     total_failures: _builtins.int
     """The number of failures counted for this job type, as far back as the store remembers."""
     recovering: _builtins.bool
-    """True while the breaker has just closed again and lets jobs in at the rate `admitted_per_second`; the others are parked."""
+    """True while the breaker is CLOSED and lets jobs in at the rate `admitted_per_second`, the others being parked: it has just closed again,
+    or a share of its runs fails.
+    """
     probe_job_id: _builtins.str
     """The job that runs as the probe; set while HALF_OPEN."""
     forced_by: _builtins.str
@@ -130,7 +132,7 @@ class Breaker(_message.Message):
     worker cannot reach the store and uses its own breaker.
     """
     admitted_per_second: _builtins.float
-    """How many jobs per second may begin while the breaker is recovering. It follows what the dependency can do; 0 if it is not recovering."""
+    """How many jobs per second may begin while `recovering`. It follows what the dependency can do; 0 if there is no limit."""
     @_builtins.property
     def open_time(self) -> _timestamp_pb2.Timestamp:
         """When it opened; set while OPEN, HALF_OPEN or FORCED_OPEN."""
