@@ -111,7 +111,7 @@ def healing() -> Iterator[Panel]:
 
 def servers() -> Iterator[Panel]:
     """RabbitMQ, Redis and PostgreSQL, and what flows between."""
-    text = "Whether all processes of a service are connected to RabbitMQ (broker), Redis (breakers) and PostgreSQL (ledger)."
+    text = "Whether all processes of a service can use RabbitMQ (broker), Redis (breakers, keys) and PostgreSQL (ledger)."
     yield states("Servers", text, "min by (job, backend) (sickbay_backend_up)", "{{job}} {{backend}}", PARTS, width=8)
     yield lines("Publishing", "From a publish to RabbitMQ's confirm.", *spread("sickbay_broker_publish_seconds"), unit="s")
     confirmed = (a_second("sickbay_broker_published_messages_total", "job"), "{{job}}")
