@@ -47,7 +47,7 @@ def overview() -> Iterator[Panel]:
 def breakers() -> Iterator[Panel]:
     """The circuits' own story."""
     codes = [(state.value, color) for state, color in COLORS.items()]
-    text = "The state of each breaker, of 200 at most: those that are not closed first."
+    text = "The state of each breaker, of 200 at most: those that are not closed first. The overview counts all."
     yield states("Breakers", text, breaker_codes(tuple(COLORS)), CIRCUIT, codes)
     changes = facts(news(only("sickbay_breaker_transitions_total", TYPE)), "job_type", "state")
     yield lines("Changes", "Changes of breakers to each state.", (f"{changes} > 0", "{{job_type}} {{state}}"))
