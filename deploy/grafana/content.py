@@ -47,7 +47,7 @@ def overview() -> Iterator[Panel]:
 def breakers() -> Iterator[Panel]:
     """The circuits' own story."""
     codes = [(state.value, color) for state, color in COLORS.items()]
-    text = "The state of each breaker, of 200 at most: those that are not closed first."
+    text = "The state of each breaker, of 200 at most: those that are not closed first. The overview counts all."
     yield states("Breakers", text, breaker_codes(tuple(COLORS)), CIRCUIT, codes)
     changes = facts(news(only("sickbay_breaker_transitions_total", TYPE)), "job_type", "state")
     yield lines("Changes", "Changes of breakers to each state.", (f"{changes} > 0", "{{job_type}} {{state}}"))
@@ -111,7 +111,7 @@ def healing() -> Iterator[Panel]:
 
 def servers() -> Iterator[Panel]:
     """RabbitMQ, Redis and PostgreSQL, and what flows between."""
-    text = "Whether all processes of a service are connected to RabbitMQ (broker), Redis (breakers) and PostgreSQL (ledger)."
+    text = "Whether all processes of a service can use RabbitMQ (broker), Redis (breakers, keys) and PostgreSQL (ledger)."
     yield states("Servers", text, "min by (job, backend) (sickbay_backend_up)", "{{job}} {{backend}}", PARTS, width=8)
     yield lines("Publishing", "From a publish to RabbitMQ's confirm.", *spread("sickbay_broker_publish_seconds"), unit="s")
     confirmed = (a_second("sickbay_broker_published_messages_total", "job"), "{{job}}")

@@ -284,7 +284,7 @@ def _backend_status(
         up["breakers"] = lambda: not (isinstance(breakers, RedisBreakers) and breakers.is_degraded)
         troubles["breakers"] = lambda: breakers.trouble if isinstance(breakers, RedisBreakers) else ""
     if ledger is not None:
-        up["ledger"] = lambda: ledger.link.is_up
+        up["ledger"] = lambda: ledger.link.is_up and not ledger.write_check.trouble
         troubles["ledger"] = lambda: _disk(ledger.link, AlwaysUp, folder) or ledger.trouble
     if keys is not None:
         up["keys"] = lambda: not keys.trouble
