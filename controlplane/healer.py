@@ -17,7 +17,7 @@ from controlplane.release_backoff import ReleaseBackoff
 from controlplane.tenant_turns import TenantTurns
 from sickbay.concurrency.pauses import Backoff
 from sickbay.concurrency.waiting import wait_for_event
-from sickbay.domain.breaker import BreakerKey, BreakerScope, BreakerState, Snapshot
+from sickbay.domain.breaker import BreakerKey, BreakerRule, BreakerScope, BreakerState, Snapshot
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import JobEvent, JobState
 from sickbay.domain.queries import ReleaseLease
@@ -52,7 +52,7 @@ class Healer:
         releaser: Releaser,
         on_released: Callable[[], None],
         clock: Clock,
-        scope: BreakerScope = BreakerScope.TYPE,
+        scope: BreakerRule = BreakerScope.TYPE,
         release_backoff: ReleaseBackoff | None = None,
     ) -> None:
         """Does nothing before `run`; `on_released` is called when jobs have left the quarantine, `scope` says whose breaker a job asks."""
@@ -116,7 +116,7 @@ class Healer:
             if any(breaker.degraded for breaker in breakers.values()):
                 return self._degraded.next_s()
             self._degraded.reset()
-            await self._leftovers.retire(breakers.values())
+            await self._leftovers.retire(list(breakers.values()))
             parked = self._by_breaker(await self._quarantine.parked())
             self._turns.retain(parked)
             waits = [await self._heal(key, breakers.get(key), waiting) for key, waiting in parked.items()]
