@@ -80,7 +80,8 @@ class Healer:
         for key in self.release_backoff.observe_events(events):
             log.warning(
                 "released jobs of %s are parked again although their breaker is closed: a worker uses its own breaker, because it "
-                "cannot connect to Redis or Redis rejects its writes; the next one is released in %.0f s",
+                "cannot connect to Redis, Redis rejects its writes, or its settings file names another dependency; "
+                "the next one is released in %.0f s",
                 key.name, self.release_backoff.wait_s(key),
             )  # fmt: skip
         if any(event.state is JobState.PARKED for event in events):

@@ -97,9 +97,22 @@ def test_without_a_file_the_environment_is_shown(monkeypatch):
     assert (result.exit_code, "MAX_RETRIES" in result.output) == (1, True)
 
 
-def test_the_documented_example_is_valid():
-    """The one in docs/configuration.md."""
-    text = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text()
-    example = re.search(r"```toml\n(.*?)```", text, re.DOTALL)
-    assert example
-    assert parse_file(example[1].encode(), "x").policies("email")[0].timeout == 30_000
+PAGE = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text()
+EXAMPLES = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+
+
+def test_the_documented_examples_are_valid():
+    """Those in docs/configuration.md."""
+    first, shared = (parse_file(example.encode(), "x") for example in EXAMPLES)
+    assert first.policies("email")[0].timeout == 30_000
+    assert shared.sharers == {"smtp": ["email", "sms"]}
+
+
+@pytest.mark.usefixtures("environment")
+def test_the_documented_output_is_that_of_the_command(tmp_path):
+    """With the first example and the same variable."""
+    (tmp_path / "sickbay.toml").write_text(EXAMPLES[0])
+    documented = re.search(r"\$ COOLDOWN_PERIOD=7 sickbay (config show) sickbay.toml --type email\n(.*?)```", PAGE, re.DOTALL)
+    assert documented
+    shown = CliRunner().invoke(cli, [*documented[1].split(), str(tmp_path / "sickbay.toml"), "--type", "email"]).output
+    assert [line.rstrip() for line in shown.splitlines()] == documented[2].splitlines()
