@@ -18,7 +18,7 @@ from controlplane.release_backoff import ReleaseBackoff
 from controlplane.tenant_turns import TenantTurns
 from sickbay.concurrency.pauses import Backoff
 from sickbay.concurrency.waiting import wait_for_event
-from sickbay.domain.breaker import BreakerKey, BreakerScope, BreakerState, Snapshot
+from sickbay.domain.breaker import BreakerKey, BreakerRule, BreakerScope, BreakerState, Snapshot
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import JobEvent, JobState
 from sickbay.domain.queries import ReleaseLease
@@ -53,7 +53,7 @@ class Healer:
         releaser: Releaser,
         on_released: Callable[[], None],
         clock: Clock,
-        scope: BreakerScope = BreakerScope.TYPE,
+        scope: BreakerRule = BreakerScope.TYPE,
         release_backoff: ReleaseBackoff | None = None,
     ) -> None:
         """Does nothing before `run`; `on_released` is called when jobs have left the quarantine, `scope` says whose breaker a job asks."""
@@ -82,7 +82,8 @@ class Healer:
         for key in self.release_backoff.observe_events(events):
             log.warning(
                 "released jobs of %s are parked again although their breaker is closed: a worker uses its own breaker, because it "
-                "cannot connect to Redis or Redis rejects its writes; the next one is released in %.0f s",
+                "cannot connect to Redis, Redis rejects its writes, or its settings file names another dependency; "
+                "the next one is released in %.0f s",
                 key.name, self.release_backoff.wait_s(key),
             )  # fmt: skip
         if any(event.state is JobState.PARKED for event in events):
@@ -118,7 +119,7 @@ class Healer:
             if any(breaker.degraded for breaker in breakers.values()):
                 return self._degraded.next_s()
             self._degraded.reset()
-            await self._leftovers.retire(breakers.values())
+            await self._leftovers.retire(list(breakers.values()))
             parked = self._by_breaker(await self._quarantine.parked())
             self._turns.retain(parked)
             self._arrivals.retain(parked)

@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from sickbay.domain.breaker import BreakerKey, BreakerState, Snapshot
+from sickbay.domain.breaker import BreakerKey, BreakerRule, BreakerScope, BreakerState, Snapshot
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import JobState
 from sickbay.domain.queries import OldestJob
@@ -49,8 +49,10 @@ class FleetMetrics(Collector):
         quarantine: QuarantineStore,
         lost: Lost,
         clock: Clock,
+        scope: BreakerRule = BreakerScope.TYPE,
     ) -> None:
-        """Add itself to `registry`."""
+        """Add itself to `registry`; `scope` says whose breaker a job asks."""
+        self._scope = scope
         self._lost = lost
         self._clock = clock
         self._oldest: Sequence[OldestJob] | None = None
@@ -104,15 +106,18 @@ class FleetMetrics(Collector):
         cooldown = GaugeMetricFamily(
             "sickbay_breaker_cooldown_seconds", "The current cooldown of a breaker.", labels=("job_type", "tenant")
         )
-        in_order = {one.key: one for one in sorted(breakers, key=lambda one: (one.state is BreakerState.CLOSED, one.key))}
-        own, rest = _bounded(in_order)
+        named: dict[BreakerKey, Snapshot] = {}
+        for breaker in sorted(breakers, key=self._order):
+            for name in self._names(breaker.key):
+                named.setdefault(name, breaker)
+        own, rest = _bounded(named)
         for key in own:
-            breaker = in_order[key]
+            breaker = named[key]
             for state in BreakerState:
                 one_hot.add_metric((*key, state.value), float(state is breaker.state))
             cooldown.add_metric(key, breaker.cooldown_ms / 1000)
         if rest:
-            of_state = Counter(in_order[key].state for key in rest)
+            of_state = Counter(named[key].state for key in rest)
             for state in BreakerState:
                 one_hot.add_metric((*REST, state.value), of_state[state])
         yield one_hot
@@ -122,6 +127,14 @@ class FleetMetrics(Collector):
             yield GaugeMetricFamily(
                 "sickbay_breakers_degraded", "Whether breakers are shown as last known, because Redis is unavailable.", degraded
             )
+
+    def _order(self, breaker: Snapshot) -> tuple[bool, bool, BreakerKey]:
+        """Those that decide before leftovers, which may bear the name of a type that another one decides about; closed ones last."""
+        return not self._scope.is_in_use(breaker.key), breaker.state is BreakerState.CLOSED, breaker.key
+
+    def _names(self, key: BreakerKey) -> Iterable[BreakerKey]:
+        """The job types that it decides about, for alerts are about job types: those of a dependency each get its state."""
+        return [BreakerKey(job_type, key.tenant) for job_type in self._scope.job_types(key)] or [key]
 
     def _of_ledger(self) -> Iterable[Metric]:
         jobs = {state.value: count for state, count in (self._jobs or {}).items()}

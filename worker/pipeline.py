@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from time import perf_counter
 from typing import Final
 
-from sickbay.domain.breaker import BreakerScope, Permit, Refusal
+from sickbay.domain.breaker import BreakerRule, Permit, Refusal
 from sickbay.domain.encodings import explain
 from sickbay.domain.job import Job, Reason
 from sickbay.domain.outcome import Outcome
@@ -41,7 +41,7 @@ class Pipeline:
         slots: Slots,
         gates: Gates,
         breakers: Breakers,
-        scope: BreakerScope,
+        scope: BreakerRule,
         runner: Runner,
         settler: Settler,
         events: EventOutbox,

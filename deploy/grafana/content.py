@@ -121,7 +121,8 @@ def servers() -> Iterator[Panel]:
     degraded = ("sum(sickbay_breakers_degraded)", "without Redis")
     held = ("sum(sickbay_releases_held_back) or vector(0)", "types whose releases are held back")
     shut = ("sum(sickbay_breaker_shut_here) or vector(0)", "breakers open in one process alone")
-    yield lines("Troubles", text, ("sum(sickbay_broker_blocked)", "blocked"), degraded, held, shut)
+    files = ("sum(sickbay_settings_file_valid == bool 0) or vector(0)", "settings files that are invalid")
+    yield lines("Troubles", text, ("sum(sickbay_broker_blocked)", "blocked"), degraded, held, shut, files)
     text = "Processes that do their work, and those that accept traffic."
     serving = ("sum by (job) (sickbay_healthy)", "{{job}} do their work")
     yield lines("Health", text, serving, ("sum by (job) (sickbay_ready)", "{{job}} ready"))

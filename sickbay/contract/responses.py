@@ -139,10 +139,12 @@ def failure_group(group: FailureGroup) -> quarantine_service_pb2.FailureGroup:
     )
 
 
-def breaker(breaker: Snapshot) -> breaker_pb2.Breaker:
-    """A breaker at one moment."""
+def breaker(breaker: Snapshot, asked: str = "", job_types: Sequence[str] = ()) -> breaker_pb2.Breaker:
+    """A breaker at one moment; `asked` is the job type by which it was asked for, `job_types` are those that share it."""
     return breaker_pb2.Breaker(
-        job_type=breaker.key.job_type,
+        job_type=asked or breaker.key.job_type,
+        dependency=breaker.key.dependency,
+        job_types=job_types,
         tenant=breaker.key.tenant,
         state=_BREAKER_STATES[breaker.state],
         open_time=timestamp(breaker.opened_at),

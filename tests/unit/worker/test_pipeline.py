@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from sickbay.domain.breaker import BreakerKey, BreakerScope, BreakerState, Refusal
+from sickbay.domain.breaker import BreakerKey, BreakerScope, BreakerState, DependencyRule, Refusal
 from sickbay.domain.job import JobState, Reason
 from sickbay.domain.queries import DuplicateCheck
 from tests.support.engine_bench import TRACE, does, fails, fine, job, open_bench
@@ -154,6 +154,13 @@ async def test_a_trace_is_handed_on_by_those_who_send_none():
         assert retry.headers == TRACE
         (event,) = [event for event in bench.broker.events() if event.state is JobState.QUARANTINED]
         assert event.job.trace == " ".join(TRACE.values())
+
+
+async def test_a_job_asks_the_breaker_of_its_types_dependency():
+    rule = DependencyRule(BreakerScope.TYPE, lambda: {"email": "smtp"})
+    async with open_bench(does(fine), scope=rule) as bench:
+        await bench.run_one(job(tenant="acme"))
+        assert bench.breakers.asked == [BreakerKey("dependency:smtp")]
 
 
 @pytest.mark.parametrize(("scope", "asked"), [(BreakerScope.TYPE, "default"), (BreakerScope.TENANT, "acme")])

@@ -149,6 +149,14 @@ def test_breakers(breaker, expected):
     assert views.breaker_view(responses.breaker(breaker)) == expected
 
 
+def test_the_breaker_of_a_dependency_says_who_shares_it():
+    breaker = responses.breaker(Snapshot(BreakerKey("dependency:smtp"), BreakerState.CLOSED, 5, 6, T0), "email", ["email", "sms"])
+    shared = {"dependency": "smtp", "jobTypes": ["email", "sms"]}
+    assert views.breaker_view(breaker) == {"jobType": "email", "state": "CLOSED"} | shared
+    message = "Circuit breaker for 'email' has been reset: that of the dependency 'smtp', shared by email, sms"
+    assert views.reset_view(breaker) == {"message": message, "jobType": "email"} | shared
+
+
 def test_a_page_of_breakers():
     assert views.breakers_view([{"jobType": "sms"}]) == {"count": 1, "breakers": [{"jobType": "sms"}]}
     assert views.breakers_view([], "t") == {"count": 0, "breakers": [], "nextPageToken": "t"}
