@@ -15,7 +15,10 @@ from typing import Annotated, Any, Final
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from sickbay.domain.errors import SettingsError
-from sickbay.handlers.registry import MAX_TIMEOUT_S
+from sickbay.domain.job import CODE_PATTERN
+from sickbay.domain.retry import RetryOptions
+from sickbay.handlers.checks import MAX_RETRIES, MAX_TIMEOUT_S
+from sickbay.handlers.retries import MAX_TYPE_RETRIES
 
 DAY_MS: Final = 86_400_000
 MAX_FILE_BYTES: Final = 1_048_576
@@ -41,10 +44,21 @@ class _Table(BaseModel):
 
 
 class RetryTable(_Table):
-    """`retry = { max, delay }`."""
+    """`retry = { max, delay, backoff, max_delay, jitter, codes }`."""
 
-    max: int | None = Field(None, ge=0, le=100, description="Retries after a job's first run, before it is quarantined")
+    max: int | None = Field(None, ge=0, le=MAX_TYPE_RETRIES, description="Retries after a job's first run, before it is quarantined")
     delay: _duration(least=0, most=DAY_MS) | None = Field(None, description="How long a failed job waits before it runs again")  # type: ignore[valid-type]
+    backoff: float | None = Field(None, ge=1, le=10, allow_inf_nan=False, description="By which each further delay is multiplied")
+    max_delay: _duration(least=0, most=DAY_MS) | None = Field(None, description="The longest delay")  # type: ignore[valid-type]
+    jitter: float | None = Field(None, ge=0, le=1, allow_inf_nan=False, description="The part of a delay by which it is extended at random")
+    codes: Mapping[Annotated[str, Field(pattern=f"^{CODE_PATTERN}$")], Annotated[int, Field(ge=0, le=MAX_RETRIES)]] = Field(
+        default_factory=dict, description="Retries by error code; beyond them a job is quarantined, whatever the kind of failure"
+    )
+
+    @property
+    def options(self) -> RetryOptions:
+        """What the table sets."""
+        return RetryOptions(self.max, self.delay, self.backoff, self.max_delay, self.jitter, self.codes)
 
 
 class BreakerTable(_Table):
@@ -123,7 +137,7 @@ def json_schema() -> dict[str, Any]:
 
 def _mistakes(error: ValidationError) -> Iterator[str]:
     for one in error.errors(include_url=False, include_context=False):
-        where = [str(part) for part in one["loc"]]
+        where = [str(part) for part in one["loc"] if part != "[key]"]
         if one["type"] == "extra_forbidden":
             near = get_close_matches(where[-1], known := _known_keys(where[:-1]), n=1)
             hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
