@@ -97,6 +97,9 @@ def healing() -> Iterator[Panel]:
     yield lines(
         "Parked and quarantined by reason", "Jobs that were parked (CIRCUIT_OPEN) or quarantined.", (aside, "{{reason}}"), unit="cps"
     )
+    beyond = (added(news(only("sickbay_jobs_retried_beyond_limit_total", TYPE)), "job_type"), "{{job_type}}")
+    text = "Retries of jobs whose dependency fails, and that would be quarantined by now if they were at fault."
+    yield lines("Retries beyond the limit", text, beyond)
     released, broken = a_second("sickbay_released_jobs_total", "by"), a_second("sickbay_release_failures_total")
     text = "Jobs released from quarantine, and interrupted releases."
     yield lines("Released", text, (released, "by {{by}}"), (broken, "interrupted"), unit="cps")

@@ -60,6 +60,7 @@ def job(record: JobRecord, history: Sequence[StateChange] = ()) -> job_pb2.Job:
         start_time=timestamp(record.started_at),
         duplicates=_uint32(record.duplicates),
         history=[change(one, known.failures) for one in history],
+        next_attempt_time=timestamp(record.next_attempt_at),
     )
 
 

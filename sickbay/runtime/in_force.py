@@ -11,8 +11,11 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
+from sickbay.domain.retry import JITTER, RetryPolicy
 from sickbay.runtime.settings import Settings
-from sickbay.runtime.settings_file import SettingsFile, key_paths, shown, value_at
+from sickbay.runtime.settings_file import CODES, SettingsFile, key_paths, shown, value_at
+
+OTHERWISE: Final = "unless the handler says otherwise"
 
 _VARIABLES: Final = MappingProxyType(
     {
@@ -24,6 +27,14 @@ _VARIABLES: Final = MappingProxyType(
     }
 )
 """The setting that decides where the file says nothing, and how many of the file's units one of its own is."""
+_DEFAULTS: Final = MappingProxyType(
+    {
+        "retry.backoff": shown("retry.backoff", RetryPolicy().backoff),
+        "retry.max_delay": shown("retry.max_delay", RetryPolicy().max_delay_ms),
+        "retry.jitter": f"0, or {JITTER} if delays grow",
+    }
+)
+"""What decides where nothing else does and there is no variable."""
 
 
 class Source(StrEnum):
@@ -76,6 +87,19 @@ def _explain(settings: Settings, file: SettingsFile, job_type: str | None) -> It
             value = round(getattr(settings, name) * scale)
             source = Source.ENVIRONMENT if is_set else Source.DEFAULT
             yield InForce(key, shown(key, value), source, name.upper() if is_set else "", _unless(key))
+        else:
+            yield InForce(key, _DEFAULTS[key], Source.DEFAULT, unless=_unless(key))
+    yield from _of_codes(file, job_type)
+
+
+def _of_codes(file: SettingsFile, job_type: str | None) -> Iterator[InForce]:
+    """The retries of single error codes."""
+    own, defaults = file.policies(job_type or "")
+    for code in sorted({*own.retry.codes, *defaults.retry.codes}):
+        is_own = code in own.retry.codes
+        table = f"types.{_quoted(job_type)}" if is_own and job_type else "defaults"
+        number = own.retry.codes[code] if is_own else defaults.retry.codes[code]
+        yield InForce(f"{CODES}.{code}", f"{number}", Source.FILE, f"{table}.{CODES}.{code}", "" if is_own else OTHERWISE)
 
 
 def _asked(file: SettingsFile, job_type: str | None, key: str) -> Sequence[str]:
@@ -91,7 +115,7 @@ def _quoted(job_type: str) -> str:
 
 
 def _unless(key: str, *, is_of_type: bool = False) -> str:
-    """What a handler may decide: its `timeout=` stands behind the table of its type, its `retries=` for single error codes before it."""
-    if key == "timeout" and not is_of_type:
-        return "unless the handler says otherwise"
+    """What a handler may decide: its options stand behind the table of its type, its retries of single error codes before `max`."""
+    if not is_of_type and not key.startswith("breaker."):
+        return OTHERWISE
     return "unless the handler says otherwise for an error code" if key == "retry.max" else ""

@@ -10,14 +10,14 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
 from sickbay.domain.breaker import BreakerConfig, BreakerKey, BreakerRule, DependencyRule
-from sickbay.domain.retry import RetryPolicy
+from sickbay.domain.retry import NO_OPTIONS, RetryOptions, RetryPolicy
 from sickbay.domain.settings_status import SettingsFileStatus
 from sickbay.runtime.settings import Settings
 from sickbay.runtime.settings_file import PolicyTable, SettingsFile, SettingsFileError, load_file
@@ -82,16 +82,11 @@ class Policies:
             return own
         return self._settings.handler_timeout if defaults.timeout is None else float(defaults.timeout / 1000)
 
-    def retry(self, job_type: str = "", by_code: Mapping[str, int] | None = None) -> RetryPolicy:
-        """How often and when a failed job runs again; `by_code` is what its handler says of single error codes, and stays."""
-        policy = replace(self._settings.retry_policy, retries_by_code=by_code or {})
-        for table in self._tables(job_type):
-            policy = replace(
-                policy,
-                max_retries=policy.max_retries if table.retry.max is None else table.retry.max,
-                delay_ms=policy.delay_ms if table.retry.delay is None else table.retry.delay,
-            )
-        return policy
+    def retry(self, job_type: str = "", own: RetryOptions = NO_OPTIONS) -> RetryPolicy:
+        """How often and when a failed job runs again; `own` is what its handler says."""
+        defaults, table = self._tables(job_type)
+        policy = defaults.retry.options.over(self._settings.retry_policy)
+        return table.retry.options.over(own.over(policy))
 
     def breaker(self, key: BreakerKey) -> BreakerConfig:
         """The parameters of this breaker."""

@@ -17,10 +17,14 @@ from pydantic.fields import FieldInfo
 
 from sickbay.domain.breaker import DEPENDENCY, BreakerKey
 from sickbay.domain.errors import SettingsError
-from sickbay.domain.job import NAME_PATTERN
-from sickbay.handlers.registry import MAX_TIMEOUT_S
+from sickbay.domain.job import CODE_PATTERN, NAME_PATTERN
+from sickbay.domain.retry import RetryOptions
+from sickbay.handlers.checks import MAX_RETRIES, MAX_TIMEOUT_S
+from sickbay.handlers.retries import MAX_TYPE_RETRIES
 from sickbay.runtime.settings_mistakes import dotted, mistakes_of
 
+CODES: Final = "retry.codes"
+"""The key of a table with a value for each error code."""
 DAY_MS: Final = 86_400_000
 MAX_FILE_BYTES: Final = 1_048_576
 _UNITS_MS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000}
@@ -46,10 +50,21 @@ class _Table(BaseModel):
 
 
 class RetryTable(_Table):
-    """`retry = { max, delay }`."""
+    """`retry = { max, delay, backoff, max_delay, jitter, codes }`."""
 
-    max: int | None = Field(None, ge=0, le=100, description="Retries after a job's first run, before it is quarantined")
+    max: int | None = Field(None, ge=0, le=MAX_TYPE_RETRIES, description="Retries after a job's first run, before it is quarantined")
     delay: _duration(least=0, most=DAY_MS) | None = Field(None, description="How long a failed job waits before it runs again")  # type: ignore[valid-type]
+    backoff: float | None = Field(None, ge=1, le=10, allow_inf_nan=False, description="By which each further delay is multiplied")
+    max_delay: _duration(least=0, most=DAY_MS) | None = Field(None, description="The longest delay")  # type: ignore[valid-type]
+    jitter: float | None = Field(None, ge=0, le=1, allow_inf_nan=False, description="The part of a delay by which it is extended at random")
+    codes: Mapping[Annotated[str, Field(pattern=f"^{CODE_PATTERN}$")], Annotated[int, Field(ge=0, le=MAX_RETRIES)]] = Field(
+        default_factory=dict, description="Retries by error code; beyond them a job is quarantined, whatever the kind of failure"
+    )
+
+    @property
+    def options(self) -> RetryOptions:
+        """What the table sets."""
+        return RetryOptions(self.max, self.delay, self.backoff, self.max_delay, self.jitter, self.codes)
 
 
 class BreakerTable(_Table):
@@ -164,8 +179,8 @@ def json_schema() -> dict[str, Any]:
 
 
 def key_paths() -> Sequence[str]:
-    """Every key that a table of the file may have, in the order of the documentation: `timeout`, `retry.max` and so on."""
-    return list(_fields(PolicyTable))
+    """Every key with one value that a table of the file may have, in the order of the documentation: `timeout`, `retry.max` and so on."""
+    return [path for path in _fields(PolicyTable) if path != CODES]
 
 
 def value_at(table: PolicyTable, path: str) -> Any:

@@ -9,7 +9,7 @@ from typing import Final
 
 from pydantic import ValidationError
 
-from sickbay.domain.job import NAME_PATTERN, is_name
+from sickbay.domain.job import CODE_PATTERN, NAME_PATTERN, is_code, is_name
 
 KnownKeys = Callable[[Sequence[str]], Sequence[str]]
 """The keys that the table at this path may have."""
@@ -25,7 +25,7 @@ def mistakes_of(error: ValidationError, known_keys: KnownKeys) -> Iterator[str]:
     for one in error.errors(include_url=False, include_context=False):
         where = [str(part) for part in one["loc"]]
         if where[-1:] == [_KEY]:
-            yield f"{dotted(where[:-1])}: {_of_type_name(where[-2])}"
+            yield f"{dotted(where[:-1])}: {_of_code(where[-2]) if where[-3:-2] == ['codes'] else _of_type_name(where[-2])}"
         elif one["type"] == "extra_forbidden":
             yield f"{dotted(where)}: unknown key; {_hint(where, one['input'], known_keys(where[:-1]))}"
         elif one["type"] == "string_pattern_mismatch" and where[-1] == "dependency":
@@ -47,6 +47,11 @@ def _hint(where: Sequence[str], value: object, known: Sequence[str]) -> str:
     if len(where) == _BELOW_A_TYPE and isinstance(value, dict) and is_name(name := ".".join(where[1:])):
         return f'if the job type is {name}, write [types."{name}"]'
     return f"known are {', '.join(known)}"
+
+
+def _of_code(code: str) -> str:
+    hint = f"; did you mean {code.upper()}?" if is_code(code.upper()) else ""
+    return f"an error code must match {CODE_PATTERN} (capital letters, digits and '_', at most 48){hint}"
 
 
 def _of_type_name(name: str) -> str:

@@ -134,7 +134,13 @@ SHAPES: Final[Shapes] = MappingProxyType(
     {
         # Responses.
         "sickbay.jobs.v1.Job": Shape(
-            names={"submit_time": "submittedAt", "update_time": "updatedAt", "start_time": "startedAt"}, sparse=frozenset({"history"})
+            names={
+                "submit_time": "submittedAt",
+                "update_time": "updatedAt",
+                "start_time": "startedAt",
+                "next_attempt_time": "nextAttemptAt",
+            },
+            sparse=frozenset({"history"}),
         ),
         "sickbay.jobs.v1.AttemptError": Shape(sparse=frozenset({"traceback"})),
         "sickbay.jobs.v1.StateChange": Shape(sparse=frozenset({"code", "message", "actor", "traceback"})),

@@ -1,6 +1,6 @@
 """Domain to protobuf."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 
@@ -40,6 +40,14 @@ def test_what_is_not_known_is_unset():
     assert not message.HasField("submit_time")
     assert not message.HasField("start_time")
     assert not message.history
+
+
+def test_a_job_that_waits_for_its_next_attempt_says_until_when():
+    """In no other state; a worker of an earlier version has not said it."""
+    waiting = replace(JOB, failures=(replace(FAILED, retry_at=9_000),))
+    assert responses.job(JobRecord(waiting, JobState.RETRYING, 5)).next_attempt_time.ToMilliseconds() == 9_000
+    assert not responses.job(JobRecord(waiting, JobState.PARKED, 5)).HasField("next_attempt_time")
+    assert not responses.job(JobRecord(JOB, JobState.RETRYING, 5)).HasField("next_attempt_time")
 
 
 def test_odd_values_are_bent_not_raised():

@@ -16,10 +16,10 @@ from sickbay.runtime.settings_file import SettingsFile, parse_file
 
 FILE = b"""
 [defaults]
-retry = { max = 4 }
+retry = { max = 4, jitter = 0.3, codes = { SLOW = 1, BUSY = 2 } }
 [types."email.v2"]
 timeout = "90s"
-retry = { max = 1, delay = "0s" }
+retry = { max = 1, delay = "0s", codes = { BUSY = 9 } }
 """
 
 
@@ -37,8 +37,13 @@ def test_each_value_says_where_it_comes_from(monkeypatch):
         ("timeout", "90s", 'types."email.v2".timeout'),
         ("retry.max", "1", 'types."email.v2".retry.max, unless the handler says otherwise for an error code'),
         ("retry.delay", "0s", 'types."email.v2".retry.delay'),
+        ("retry.backoff", "1.0", "default, unless the handler says otherwise"),
+        ("retry.max_delay", "10m", "default, unless the handler says otherwise"),
+        ("retry.jitter", "0.3", "defaults.retry.jitter, unless the handler says otherwise"),
         ("breaker.threshold", "5", "default"),
         ("breaker.cooldown", "7500ms", "COOLDOWN_PERIOD"),
+        ("retry.codes.BUSY", "9", 'types."email.v2".retry.codes.BUSY'),
+        ("retry.codes.SLOW", "1", "defaults.retry.codes.SLOW, unless the handler says otherwise"),
     ]
     rest = {one.key: one for one in explain(settings, file, None)}
     assert rest["timeout"].origin == "default, unless the handler says otherwise"
@@ -57,7 +62,17 @@ _TABLES = st.fixed_dictionaries(
     {},
     optional={
         "timeout": st.sampled_from(["1ms", "30s", "10m"]),
-        "retry": st.fixed_dictionaries({}, optional={"max": st.integers(0, 100), "delay": st.sampled_from(["0s", "1.5s", "24h"])}),
+        "retry": st.fixed_dictionaries(
+            {},
+            optional={
+                "max": st.integers(0, 100),
+                "delay": st.sampled_from(["0s", "1.5s", "24h"]),
+                "backoff": st.sampled_from([1.0, 1.5, 10.0]),
+                "max_delay": st.sampled_from(["0s", "90s", "24h"]),
+                "jitter": st.sampled_from([0.0, 0.25, 1.0]),
+                "codes": st.dictionaries(st.sampled_from(["SLOW", "BUSY"]), st.integers(0, 9)),
+            },
+        ),
         "breaker": st.fixed_dictionaries({}, optional={"threshold": st.integers(1, 9), "cooldown": st.sampled_from(["1ms", "1m"])}),
     },
 )
@@ -97,7 +112,9 @@ def test_what_is_said_is_what_decides(defaults, own, variables):
         one.key: one.value
         for one in explain(settings, SettingsFile.model_validate({"defaults": defaults, "types": {"email": own}}), "email")
     }
-    retry = {"max": int(said["retry.max"]), "delay": said["retry.delay"]}
+    retry = {"max": int(said["retry.max"]), "delay": said["retry.delay"], "max_delay": said["retry.max_delay"]}
+    retry |= {"backoff": float(said["retry.backoff"])} | ({} if "or" in said["retry.jitter"] else {"jitter": float(said["retry.jitter"])})
+    retry["codes"] = {key.removeprefix("retry.codes."): int(value) for key, value in said.items() if key.startswith("retry.codes.")}
     breaker = {"threshold": int(said["breaker.threshold"]), "cooldown": said["breaker.cooldown"]}
     again = {"types.email": {"timeout": said["timeout"], "retry": retry, "breaker": breaker}}
     with tempfile.TemporaryDirectory() as folder:

@@ -5,6 +5,7 @@ import logging
 import pytest
 
 from sickbay.domain.breaker import BreakerKey
+from sickbay.domain.retry import RetryOptions, RetryPolicy
 from sickbay.domain.settings_status import SettingsFileStatus
 from sickbay.runtime.policies import Policies
 from sickbay.runtime.settings import Settings
@@ -22,7 +23,8 @@ def test_without_a_file_the_environment_and_the_handler_are_in_force():
     """The handler's own timeout before HANDLER_TIMEOUT."""
     ours = policies(handler_timeout=20, max_retries=2, cooldown_period=7)
     assert (ours.timeout_s("email", None), ours.timeout_s("email", 9.0)) == (20, 9.0)
-    assert ours.retry("email", {"X": 1}).retries("X") == 1
+    own = ours.retry("email", RetryOptions(delay_ms=70, retries_by_code={"X": 1}))
+    assert (own.max_retries, own.delay_ms, own.retries_by_code) == (2, 70, {"X": 1})
     assert (ours.retry("email").max_retries, ours.breaker(EMAIL).cooldown_ms) == (2, 7_000)
 
 
@@ -45,6 +47,20 @@ breaker = { cooldown = "90s" }
     email, sms = ours.breaker(EMAIL), ours.breaker(BreakerKey("sms"))
     assert (email.failure_threshold, email.cooldown_ms, email.max_cooldown_ms) == (8, 90_000, 90_000)
     assert (sms.failure_threshold, sms.cooldown_ms) == (8, 60_000)
+
+
+def test_each_part_of_a_retry_policy_has_its_own_winner(tmp_path):
+    """Also each error code."""
+    path = tmp_path / "sickbay.toml"
+    path.write_text("""
+[defaults]
+retry = { max = 4, backoff = 2, jitter = 0.5, codes = { A = 1, B = 1, C = 1 } }
+[types.email]
+retry = { max_delay = "1m", codes = { C = 3 } }
+""")
+    own = RetryOptions(max_retries=9, jitter=0.0, retries_by_code={"B": 2, "C": 2})
+    found = policies(path, retry_delay_ms=70).retry("email", own)
+    assert found == RetryPolicy(9, 70, 2.0, 60_000, 0.0, {"A": 1, "B": 2, "C": 3})
 
 
 def test_a_start_with_an_invalid_file_fails(tmp_path):

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sickbay.domain.job import NAME_PATTERN, is_name
+from sickbay.domain.retry import RetryOptions
 from sickbay.runtime.settings_file import MAX_FILE_BYTES, SettingsFileError, json_schema, load_file, parse_file, shown, value_at
 
 EXAMPLE = b"""
@@ -36,6 +37,8 @@ def test_a_file_sets_what_it_names_and_nothing_else():
     assert (own.breaker.threshold, own.breaker.cooldown) == (7, 90_000)
     assert (defaults.timeout, defaults.retry.max, defaults.retry.delay, defaults.breaker.threshold) == (None, 4, None, None)
     assert file.policies("sms")[0].timeout is None
+    retry = parse_file(b"[defaults]\nretry = { backoff = 2, max_delay = '10m', jitter = 0.5, codes = { SLOW = 3 } }", "x").defaults.retry
+    assert retry.options == RetryOptions(backoff=2.0, max_delay_ms=600_000, jitter=0.5, retries_by_code={"SLOW": 3})
 
 
 def test_an_empty_file_says_nothing():
@@ -67,6 +70,12 @@ def test_an_empty_file_says_nothing():
         (b"[defaults]\nbreaker = { threshold = 0 }", "defaults.breaker.threshold: input should be greater than or equal to 1"),
         (b"[defaults]\nretry = { max = true }", "defaults.retry.max: input should be a valid integer"),
         (b"[defaults]\nretry = { max = '3' }", "defaults.retry.max: input should be a valid integer"),
+        (b"[defaults]\nretry = { backoff = 0.5 }", "defaults.retry.backoff: input should be greater than or equal to 1"),
+        (b"[defaults]\nretry = { backoff = nan }", "defaults.retry.backoff: input should be a finite number"),
+        (b"[defaults]\nretry = { jitter = 1.5 }", "defaults.retry.jitter: input should be less than or equal to 1"),
+        (b"[defaults]\nretry = { max_delay = '2d' }", "defaults.retry.max_delay: write a duration like"),
+        (b"[defaults]\nretry.codes.slow = 1", "defaults.retry.codes.slow: an error code must match"),
+        (b"[defaults]\nretry.codes.SLOW = -1", "defaults.retry.codes.SLOW: input should be greater than or equal to 0"),
         (b"[defaults\n", "the file is not TOML: "),
         (b"\xff", "the file is not UTF-8 at byte 0"),
         (b"#" * (MAX_FILE_BYTES + 1), "the file is larger than"),
@@ -121,7 +130,20 @@ def test_any_file_loads_or_is_refused(data):
 
 
 _VALUES = st.none() | st.integers() | st.booleans() | st.sampled_from(["1s", "10m", "0ms", "x"])
-_KEYS = st.sampled_from(["timeout", "retry.max", "retry.delay", "breaker.threshold", "breaker.cooldown", "breaker.x", "y"])
+_KEYS = st.sampled_from(
+    [
+        "timeout",
+        "retry.max",
+        "retry.delay",
+        "retry.jitter",
+        "retry.codes.A",
+        "retry.codes.a",
+        "breaker.threshold",
+        "breaker.cooldown",
+        "breaker.x",
+        "y",
+    ]
+)
 
 
 @given(st.dictionaries(_KEYS, _VALUES.filter(lambda value: value is not None)))

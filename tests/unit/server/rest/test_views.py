@@ -1,6 +1,7 @@
 """The JSON of REST, key by key."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -61,6 +62,12 @@ def test_a_fresh_job():
         "updatedAt": "2024-01-01T00:00:00.000Z",
         "duplicates": 0,
     }
+
+
+def test_a_job_that_is_retried():
+    waiting = replace(JOB, failures=(replace(FAILED, retry_at=T0 + 5_000),))
+    view = views.job_view(responses.job(JobRecord(waiting, JobState.RETRYING, T0)))
+    assert view["nextAttemptAt"] == "2024-01-01T00:00:05.000Z"
 
 
 def test_a_quarantined_job_in_a_list():
