@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from jobapi.circuits import Circuits
 from jobapi.metrics import NamesCollector, SubmissionMetrics
 from jobapi.names import NameLimits, Names
 from jobapi.recent import RecentJobs
@@ -54,8 +55,16 @@ async def serve(
         ]
     )
     recent = RecentJobs()
+    circuits = Circuits(backends.circuits, backends.breaker_scope)
     submitter = JobSubmitter(
-        backends.broker, backends.keys, recent, backends.clock, names=known, kept_bytes=backends.kept_bytes, observer=observer
+        backends.broker,
+        backends.keys,
+        recent,
+        backends.clock,
+        names=known,
+        circuits=circuits,
+        kept_bytes=backends.kept_bytes,
+        observer=observer,
     )
     api = JobApi(
         submitter=submitter,
@@ -64,6 +73,8 @@ async def serve(
         recent=recent,
         broker=backends.broker,
         clock=backends.clock,
+        policies=backends.policies,
+        circuits=circuits,
         observer=observer,
     )
     async with (
