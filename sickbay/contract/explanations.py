@@ -56,7 +56,7 @@ def notice(seen: Snapshot | None) -> BreakerNotice | None:
     """What a producer is told about a breaker that is not CLOSED; None for None."""
     if seen is None:
         return None
-    return BreakerNotice(state=responses.breaker(seen).state, probe_time=timestamp(seen.probe_at), note=note_of(seen))
+    return BreakerNotice(state=responses.breaker_state(seen.state), probe_time=timestamp(seen.probe_at), note=note_of(seen))
 
 
 def _text(text: str) -> str:

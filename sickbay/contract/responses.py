@@ -139,6 +139,11 @@ def failure_group(group: FailureGroup) -> quarantine_service_pb2.FailureGroup:
     )
 
 
+def breaker_state(state: BreakerState) -> breaker_pb2.Breaker.State.ValueType:
+    """The state of a breaker."""
+    return _BREAKER_STATES[state]
+
+
 def breaker(breaker: Snapshot) -> breaker_pb2.Breaker:
     """A breaker at one moment."""
     return breaker_pb2.Breaker(
