@@ -86,7 +86,7 @@ class BreakerApi(BreakerServiceServicer):
     async def ExplainBreaker(self, request: pb.ExplainBreakerRequest, context: Any) -> pb.ExplainBreakerResponse:
         """See the contract."""
         breaker = await self._find(request)
-        parked = sum(count for key, count in (await self._parked()).items() if self._scope.key_of(*key) == breaker.key)
+        parked = await self._count_parked(breaker.key)
         return pb.ExplainBreakerResponse(explanation=explanations.breaker(breaker, parked, explain_breaker(breaker, parked)))
 
     @detached
@@ -174,6 +174,14 @@ class BreakerApi(BreakerServiceServicer):
         for breaker in await self._snapshots({key}):
             return breaker
         raise _not_found(key)
+
+    async def _count_parked(self, breaker: BreakerKey) -> int | None:
+        """How many parked jobs wait for a breaker; None if the ledger is unavailable, which is no reason to explain nothing."""
+        try:
+            parked = await self._parked()
+        except Unavailable:
+            return None
+        return sum(count for key, count in parked.items() if self._scope.key_of(*key) == breaker)
 
     def _decides(self, key: BreakerKey, tenant: str) -> bool:
         """Whether this breaker decides about jobs of `tenant`; every one passes if that is empty."""

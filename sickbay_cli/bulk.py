@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 from typing import BinaryIO, Final
@@ -57,6 +58,12 @@ class Tally:
     def accepted(self) -> list[str]:
         """The ids of the jobs that were accepted."""
         return [result.job_id for result in self.results.values() if isinstance(result, BatchSubmitResult)]
+
+    @property
+    def notes(self) -> Mapping[str, int]:
+        """What was said about open circuits, and of how many accepted jobs."""
+        results = (result for result in self.results.values() if isinstance(result, BatchSubmitResult))
+        return Counter(result.breaker.note for result in results if result.HasField("breaker"))
 
     @property
     def refused(self) -> dict[int, Fault]:
@@ -175,6 +182,8 @@ def _report(tally: Tally, *, as_json: bool, lines: bool = False) -> None:
         (record if lines else document)({"accepted": len(tally.accepted), "refused": refused, "results": results})
     else:
         click.echo(f"accepted {count(len(tally.accepted), 'job')}" + (f", rejected {refused:,}" if refused else ""))
+        for note, number in tally.notes.items():
+            remark(f"{count(number, 'job')}: {note}")
 
 
 def _view(result: BatchSubmitResult | Fault) -> View:

@@ -38,8 +38,8 @@ def job(record: JobRecord, explained: JobExplanation, breaker: Snapshot | None) 
     )
 
 
-def breaker(seen: Snapshot, parked: int, explained: BreakerExplanation) -> breakers_pb.BreakerExplanation:
-    """The explanation of a breaker for which `parked` jobs wait."""
+def breaker(seen: Snapshot, parked: int | None, explained: BreakerExplanation) -> breakers_pb.BreakerExplanation:
+    """The explanation of a breaker for which `parked` jobs wait, None if that is unknown."""
     return breakers_pb.BreakerExplanation(
         breaker=responses.breaker(seen),
         reason=_BREAKER_REASONS[explained.reason],

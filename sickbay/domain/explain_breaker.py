@@ -15,8 +15,8 @@ DEGRADED = (
 )
 
 
-def explain_breaker(breaker: Snapshot, parked: int) -> BreakerExplanation:
-    """Explain a breaker for which `parked` jobs wait, at the time of the snapshot."""
+def explain_breaker(breaker: Snapshot, parked: int | None) -> BreakerExplanation:
+    """Explain a breaker for which `parked` jobs wait (None: unknown), at the time of the snapshot."""
     reason, step, next_at = _situation(breaker)
     sentences = [*sentences_of(breaker)]
     if parked:

@@ -157,6 +157,8 @@ def test_each_line_of_a_file_may_say_it(fleet: Fleet):
     view = fleet.json("submit", "--from", "-", "--reject-if-open", stdin=lines % "PARK")
     assert [request.on_open for request in fleet.requests[0].requests] == [jobs_pb.ON_OPEN_REJECT, jobs_pb.ON_OPEN_PARK]
     assert view["results"][0]["breaker"]["state"] == "OPEN"
+    told = fleet.run("submit", "a", "--count", "3")
+    assert (told.stdout, told.stderr) == ("accepted 3 jobs\n", "3 jobs: the job will be parked\n")
     result = fleet.run("submit", "--from", "-", stdin=lines % "WAIT")
     assert result.exit_code == 1
     assert "use one of PARK, REJECT" in result.stderr

@@ -26,7 +26,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from sickbay.breakers.v1 import breaker_pb2 as sickbay_dot_breakers_dot_v1_dot_breaker__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%sickbay/breakers/v1/explanation.proto\x12\x13sickbay.breakers.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!sickbay/breakers/v1/breaker.proto\"\x9f\x06\n\x12\x42reakerExplanation\x12-\n\x07\x62reaker\x18\x01 \x01(\x0b\x32\x1c.sickbay.breakers.v1.Breaker\x12>\n\x06reason\x18\x02 \x01(\x0e\x32..sickbay.breakers.v1.BreakerExplanation.Reason\x12.\n\nsince_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x43\n\tnext_step\x18\x04 \x01(\x0e\x32\x30.sickbay.breakers.v1.BreakerExplanation.NextStep\x12-\n\tnext_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bparked_jobs\x18\x06 \x01(\x03\x12\x11\n\tsentences\x18\x07 \x03(\t\x12\x10\n\x08\x63ommands\x18\x08 \x03(\t\"\xea\x01\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x12\n\x0eREASON_HEALTHY\x10\x01\x12\x12\n\x0eREASON_FAILING\x10\x02\x12\x15\n\x11REASON_RECOVERING\x10\x03\x12\x13\n\x0fREASON_COOLDOWN\x10\x04\x12\x14\n\x10REASON_PROBE_DUE\x10\x05\x12\x18\n\x14REASON_PROBE_RUNNING\x10\x06\x12\x16\n\x12REASON_FORCED_OPEN\x10\x07\x12\x13\n\x0fREASON_DISABLED\x10\x08\x12\x17\n\x13REASON_METRICS_ONLY\x10\t\"\xce\x01\n\x08NextStep\x12\x19\n\x15NEXT_STEP_UNSPECIFIED\x10\x00\x12\x12\n\x0eNEXT_STEP_NONE\x10\x01\x12\x16\n\x12NEXT_STEP_MAY_OPEN\x10\x02\x12\x13\n\x0fNEXT_STEP_PROBE\x10\x03\x12\x18\n\x14NEXT_STEP_PROBE_ENDS\x10\x04\x12\x17\n\x13NEXT_STEP_HOLD_ENDS\x10\x05\x12\x15\n\x11NEXT_STEP_RELEASE\x10\x06\x12\x1c\n\x18NEXT_STEP_PERSON_DECIDES\x10\x07\x42M\n\x13sickbay.breakers.v1P\x01Z\x1esickbay/breakers/v1;breakersv1\xaa\x02\x13Sickbay.Breakers.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%sickbay/breakers/v1/explanation.proto\x12\x13sickbay.breakers.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!sickbay/breakers/v1/breaker.proto\"\xb4\x06\n\x12\x42reakerExplanation\x12-\n\x07\x62reaker\x18\x01 \x01(\x0b\x32\x1c.sickbay.breakers.v1.Breaker\x12>\n\x06reason\x18\x02 \x01(\x0e\x32..sickbay.breakers.v1.BreakerExplanation.Reason\x12.\n\nsince_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x43\n\tnext_step\x18\x04 \x01(\x0e\x32\x30.sickbay.breakers.v1.BreakerExplanation.NextStep\x12-\n\tnext_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x18\n\x0bparked_jobs\x18\x06 \x01(\x03H\x00\x88\x01\x01\x12\x11\n\tsentences\x18\x07 \x03(\t\x12\x10\n\x08\x63ommands\x18\x08 \x03(\t\"\xea\x01\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x12\n\x0eREASON_HEALTHY\x10\x01\x12\x12\n\x0eREASON_FAILING\x10\x02\x12\x15\n\x11REASON_RECOVERING\x10\x03\x12\x13\n\x0fREASON_COOLDOWN\x10\x04\x12\x14\n\x10REASON_PROBE_DUE\x10\x05\x12\x18\n\x14REASON_PROBE_RUNNING\x10\x06\x12\x16\n\x12REASON_FORCED_OPEN\x10\x07\x12\x13\n\x0fREASON_DISABLED\x10\x08\x12\x17\n\x13REASON_METRICS_ONLY\x10\t\"\xce\x01\n\x08NextStep\x12\x19\n\x15NEXT_STEP_UNSPECIFIED\x10\x00\x12\x12\n\x0eNEXT_STEP_NONE\x10\x01\x12\x16\n\x12NEXT_STEP_MAY_OPEN\x10\x02\x12\x13\n\x0fNEXT_STEP_PROBE\x10\x03\x12\x18\n\x14NEXT_STEP_PROBE_ENDS\x10\x04\x12\x17\n\x13NEXT_STEP_HOLD_ENDS\x10\x05\x12\x15\n\x11NEXT_STEP_RELEASE\x10\x06\x12\x1c\n\x18NEXT_STEP_PERSON_DECIDES\x10\x07\x42\x0e\n\x0c_parked_jobsBM\n\x13sickbay.breakers.v1P\x01Z\x1esickbay/breakers/v1;breakersv1\xaa\x02\x13Sickbay.Breakers.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,9 +35,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\023sickbay.breakers.v1P\001Z\036sickbay/breakers/v1;breakersv1\252\002\023Sickbay.Breakers.V1'
   _globals['_BREAKEREXPLANATION']._serialized_start=131
-  _globals['_BREAKEREXPLANATION']._serialized_end=930
-  _globals['_BREAKEREXPLANATION_REASON']._serialized_start=487
-  _globals['_BREAKEREXPLANATION_REASON']._serialized_end=721
-  _globals['_BREAKEREXPLANATION_NEXTSTEP']._serialized_start=724
-  _globals['_BREAKEREXPLANATION_NEXTSTEP']._serialized_end=930
+  _globals['_BREAKEREXPLANATION']._serialized_end=951
+  _globals['_BREAKEREXPLANATION_REASON']._serialized_start=492
+  _globals['_BREAKEREXPLANATION_REASON']._serialized_end=726
+  _globals['_BREAKEREXPLANATION_NEXTSTEP']._serialized_start=729
+  _globals['_BREAKEREXPLANATION_NEXTSTEP']._serialized_end=935
 # @@protoc_insertion_point(module_scope)

@@ -14,10 +14,10 @@ import builtins as _builtins
 import sys
 import typing as _typing
 
-if sys.version_info >= (3, 11):
-    from typing import TypeAlias as _TypeAlias, Never as _Never
+if sys.version_info >= (3, 10):
+    from typing import TypeAlias as _TypeAlias
 else:
-    from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
+    from typing_extensions import TypeAlias as _TypeAlias
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
@@ -134,7 +134,7 @@ class BreakerExplanation(_message.Message):
     next_step: Global___BreakerExplanation.NextStep.ValueType
     """What happens next. An open set."""
     parked_jobs: _builtins.int
-    """How many parked jobs wait for it."""
+    """How many parked jobs wait for it; unset if the ledger is unavailable."""
     @_builtins.property
     def breaker(self) -> _breaker_pb2.Breaker:
         """The breaker."""
@@ -163,14 +163,16 @@ class BreakerExplanation(_message.Message):
         since_time: _timestamp_pb2.Timestamp | None = ...,
         next_step: Global___BreakerExplanation.NextStep.ValueType = ...,
         next_time: _timestamp_pb2.Timestamp | None = ...,
-        parked_jobs: _builtins.int = ...,
+        parked_jobs: _builtins.int | None = ...,
         sentences: _abc.Iterable[_builtins.str] | None = ...,
         commands: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["breaker", b"breaker", "next_time", b"next_time", "since_time", b"since_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_parked_jobs", b"_parked_jobs", "breaker", b"breaker", "next_time", b"next_time", "parked_jobs", b"parked_jobs", "since_time", b"since_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["breaker", b"breaker", "commands", b"commands", "next_step", b"next_step", "next_time", b"next_time", "parked_jobs", b"parked_jobs", "reason", b"reason", "sentences", b"sentences", "since_time", b"since_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_parked_jobs", b"_parked_jobs", "breaker", b"breaker", "commands", b"commands", "next_step", b"next_step", "next_time", b"next_time", "parked_jobs", b"parked_jobs", "reason", b"reason", "sentences", b"sentences", "since_time", b"since_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__parked_jobs: _TypeAlias = _typing.Literal["parked_jobs"]  # noqa: Y015
+    _WhichOneofArgType__parked_jobs: _TypeAlias = _typing.Literal["_parked_jobs", b"_parked_jobs"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__parked_jobs) -> _WhichOneofReturnType__parked_jobs | None: ...
 
 Global___BreakerExplanation: _TypeAlias = BreakerExplanation  # noqa: Y015

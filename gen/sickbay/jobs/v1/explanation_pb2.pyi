@@ -203,7 +203,7 @@ class JobExplanation(_message.Message):
 
     @_builtins.property
     def breaker(self) -> _breaker_pb2.Breaker:
-        """The breaker that decides about it, while the job has not ended. Unset if this Job API does not know: it has no REDIS_URL, or Redis has
+        """The breaker that decides about it, without `total_failures`, while the job has not ended. Unset if this Job API does not know: it has no REDIS_URL, or Redis has
         not answered yet.
         """
 
