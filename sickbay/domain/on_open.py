@@ -43,11 +43,11 @@ def wait_s(breaker: Snapshot) -> float | None:
         case BreakerState.OPEN if breaker.cooldown_elapsed or breaker.probe_at is None:
             return PROBE_WAIT_S if breaker.degraded else None
         case BreakerState.OPEN:
-            return _bounded(((breaker.probe_at or 0) - breaker.now) / 1_000)
+            return _bounded((breaker.probe_at or 0) - breaker.now)
         case BreakerState.HALF_OPEN:
             return PROBE_WAIT_S
         case BreakerState.FORCED_OPEN:
-            return HOLD_WAIT_S if breaker.forced_until is None else _bounded((breaker.forced_until - breaker.now) / 1_000)
+            return HOLD_WAIT_S if breaker.forced_until is None else _bounded(breaker.forced_until - breaker.now)
         case _:
             return None
 
@@ -66,5 +66,6 @@ def rejection_of(breaker: Snapshot) -> Refused | None:
     )
 
 
-def _bounded(seconds: float) -> float:
-    return min(max(seconds, LEAST_WAIT_S), LONGEST_WAIT_S)
+def _bounded(ms: int) -> float:
+    """Whole seconds, so that the job is not rejected again at their end."""
+    return min(max(float(-(-ms // 1_000)), LEAST_WAIT_S), LONGEST_WAIT_S)

@@ -46,7 +46,7 @@ def test_what_happens_to_the_job(seen, note):
         (replace(DUE, degraded=True), 5.0),
         (breaker("HALF_OPEN"), 5.0),
         (breaker("FORCED_OPEN"), 60.0),
-        (breaker("FORCED_OPEN", forced_until=T0 + 7_500), 7.5),
+        (breaker("FORCED_OPEN", forced_until=T0 + 7_001), 8.0),
         (breaker("DISABLED"), None),
         (breaker("METRICS_ONLY"), None),
         (breaker("CLOSED", recovering=True), None),
