@@ -100,7 +100,15 @@ async def serve(
     requeuer = Requeuer(
         lost=backends.lost, holds=backends.holds, broker=broker, releaser=releaser, is_behind=lambda: ingester.is_busy, clock=clock
     )
-    breaker_api = BreakerApi(backends.breakers, broker, writer, clock, healer.release_backoff.held_back, scope=backends.breaker_scope)
+    breaker_api = BreakerApi(
+        backends.breakers,
+        broker,
+        writer,
+        clock,
+        healer.release_backoff.held_back,
+        scope=backends.breaker_scope,
+        parked=backends.quarantine.parked,
+    )
     quarantine_api = QuarantineApi(
         quarantine=backends.quarantine, releaser=releaser, requeuer=requeuer, on_released=reconciler.wake, clock=clock
     )

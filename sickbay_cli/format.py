@@ -32,17 +32,17 @@ _STYLES: Final = {
 
 def job_state(number: int) -> Cell:
     """A job's state in its colour."""
-    return _coloured(_name(Job.State, number, "STATE_"))
+    return _coloured(name(Job.State, number, "STATE_"))
 
 
 def breaker_state(number: int) -> Cell:
     """A breaker's state in its colour."""
-    return _coloured(_name(Breaker.State, number, "STATE_"))
+    return _coloured(name(Breaker.State, number, "STATE_"))
 
 
 def reason(case: QuarantinedJob) -> str:
     """Why a job is in quarantine."""
-    return _name(QuarantinedJob.Reason, case.reason, "REASON_") if case.reason else ""
+    return name(QuarantinedJob.Reason, case.reason, "REASON_") if case.reason else ""
 
 
 def ms(message: Any, field: str) -> int:
@@ -65,8 +65,8 @@ def join_nonempty(separator: str, *parts: str) -> str:
     return separator.join(filter(None, parts))
 
 
-def _name(enum: Any, number: int, prefix: str) -> str:
-    """The name in the contract without prefix; the number itself if it is unknown, from a newer service."""
+def name(enum: Any, number: int, prefix: str) -> str:
+    """The name of an enum's value in the contract without prefix; the number itself if it is unknown, from a newer service."""
     return str(enum.Name(number)).removeprefix(prefix) if number in enum.values() else str(number)
 
 

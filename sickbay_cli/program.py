@@ -25,6 +25,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "config": ("sickbay_cli.config:config", "Check or explain the settings file (SICKBAY_CONFIG), or print its JSON Schema."),
         "submit": ("sickbay_cli.submit:submit", "Submit a job, copies of it, or a file of jobs."),
         "get": ("sickbay_cli.jobs:get", "Show one job with its history."),
+        "explain": ("sickbay_cli.explain:explain", "Explain why a job or a job type does not run."),
         "watch": ("sickbay_cli.jobs:watch", "Follow a job until it has ended."),
         "jobs": ("sickbay_cli.jobs:jobs", "List jobs, newest first."),
         "cancel": ("sickbay_cli.jobs:cancel", "Cancel queued jobs."),

@@ -46,12 +46,13 @@ _REASONS: Final[dict[int, Reason]] = {
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A job to accept; `request_id` is the idempotency key, empty if there is none."""
+    """A job to accept; `request_id` is the idempotency key, empty if there is none. `rejects`: not to be parked, but rejected."""
 
     job_type: str
     tenant: str
     payload_json: bytes
     request_id: str = ""
+    rejects: bool = False
 
     @property
     def digest(self) -> bytes:
@@ -76,7 +77,9 @@ def submission(request: job_service_pb2.SubmitJobRequest) -> Submission:
         raise InvalidArgument(
             f"the request id (idempotency key) must be 1 to {MAX_REQUEST_ID_CHARS} printable ASCII characters, for example a UUID"
         )
-    return Submission(kind, owner, payload, key)
+    if request.on_open not in job_service_pb2.OnOpen.values():
+        raise InvalidArgument(f"on_open {request.on_open} is unknown; use ON_OPEN_PARK or ON_OPEN_REJECT")
+    return Submission(kind, owner, payload, key, request.on_open == job_service_pb2.ON_OPEN_REJECT)
 
 
 def batch(request: job_service_pb2.BatchSubmitJobsRequest) -> list[job_service_pb2.SubmitJobRequest]:

@@ -140,6 +140,11 @@ def failure_group(group: FailureGroup) -> quarantine_service_pb2.FailureGroup:
     )
 
 
+def breaker_state(state: BreakerState) -> breaker_pb2.Breaker.State.ValueType:
+    """The state of a breaker."""
+    return _BREAKER_STATES[state]
+
+
 def breaker(breaker: Snapshot, asked: str = "", job_types: Sequence[str] = ()) -> breaker_pb2.Breaker:
     """A breaker at one moment; `asked` is the job type by which it was asked for, `job_types` are those that share it."""
     return breaker_pb2.Breaker(

@@ -16,6 +16,7 @@ from sickbay.adapters.embedded.datafolder import DataFolder, open_data_folder
 from sickbay.adapters.rabbitmq.broker import RabbitBroker
 from sickbay.adapters.rabbitmq.topology_sync import apply as apply_topology
 from sickbay.adapters.rabbitmq.topology_sync import check as check_topology
+from sickbay.adapters.redis.breaker_reader import RedisBreakerReader
 from sickbay.adapters.redis.breakers import RedisBreakers
 from sickbay.adapters.redis.duplicate_guard import RedisDuplicateGuard
 from sickbay.adapters.redis.keys import RedisIdempotencyKeys
@@ -27,7 +28,7 @@ from sickbay.domain.breaker import BreakerRule, BreakerScope
 from sickbay.domain.errors import SettingsError
 from sickbay.domain.health import GRACE_S
 from sickbay.domain.settings_status import SettingsFileStatus
-from sickbay.ports import Breakers, Broker, Clock, DuplicateGuard, IdempotencyKeys, JobReader, LedgerWriter, QuarantineStore
+from sickbay.ports import Breakers, BreakerView, Broker, Clock, DuplicateGuard, IdempotencyKeys, JobReader, LedgerWriter, QuarantineStore
 from sickbay.ports.lost import Holds, Lost
 from sickbay.runtime.policies import Policies
 from sickbay.runtime.settings import Settings
@@ -80,12 +81,17 @@ class Common:
 
 @dataclass(frozen=True, kw_only=True)
 class JobApiParts(Common):
-    """What the Job API needs. Payloads of up to `kept_bytes` are stored in the ledger, too."""
+    """What the Job API needs. Payloads of up to `kept_bytes` are stored in the ledger, too.
+
+    `circuits` are the breakers that it can see, None without REDIS_URL; `policies` say when a failed job runs again.
+    """
 
     reader: JobReader
     keys: IdempotencyKeys
     holds: Holds
     kept_bytes: int = 0
+    circuits: BreakerView | None = None
+    policies: Policies | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +151,7 @@ async def open_up(settings: Settings, folder: Path | None) -> AsyncIterator[Back
             policies=policies,
             keys=ledger.keys,
             kept_bytes=settings.ledger_payload_bytes,
+            circuits=breakers.view(),
             clock=wall_clock,
             ready=_all_ready(broker, ledger),
             status=_backend_status(broker, ledger, breakers, folder=data),
@@ -157,7 +164,10 @@ async def open_up(settings: Settings, folder: Path | None) -> AsyncIterator[Back
 
 @asynccontextmanager
 async def open_jobapi(settings: Settings) -> AsyncIterator[JobApiParts]:
-    """RabbitMQ; with DATABASE_URL also the ledger to read from, and idempotency keys there or, with REDIS_URL, in Redis."""
+    """RabbitMQ; with DATABASE_URL also the ledger to read from, and idempotency keys there or, with REDIS_URL, in Redis.
+
+    With REDIS_URL it also has a view of the breakers.
+    """
     redis = settings.url("redis_url")
     async with AsyncExitStack() as stack:
         ledger = await _shared_ledger(stack, settings)
@@ -165,18 +175,23 @@ async def open_jobapi(settings: Settings) -> AsyncIterator[JobApiParts]:
         redis_keys = await stack.enter_async_context(RedisIdempotencyKeys(redis)) if redis is not None else None
         keys: IdempotencyKeys = redis_keys or (ledger.keys if ledger else UnconfiguredKeys())
         reader: JobReader = ledger.reader if ledger else UnconfiguredJobReader()
+        policies = await _policies(stack, settings)
+        circuits = await stack.enter_async_context(RedisBreakerReader(redis, policies.breaker)) if redis is not None else None
         yield JobApiParts(
             broker=broker,
             system=_system(broker),
             clock=wall_clock,
             ready=_all_ready(broker, ledger),
             status=_backend_status(broker, ledger, keys=redis_keys),
-            breaker_scope=settings.breaker_scope,
+            breaker_scope=policies.rule,
             health_grace=settings.health_grace,
+            settings_file=lambda: policies.status,
             reader=reader,
             keys=keys,
             kept_bytes=settings.ledger_payload_bytes,
             holds=ledger.holds if ledger else UnconfiguredHolds(),
+            circuits=circuits.view() if circuits is not None else None,
+            policies=policies,
         )
 
 
