@@ -101,7 +101,7 @@ def test_a_circuit_that_opens_by_failures(system: System):
     sickbay.wait(first, "RETRYING")
     why = explained(sickbay, first)
     assert (why["reason"], why["nextStep"]) == ("RETRY_SCHEDULED", "RETRY")
-    assert why["sentences"][0].startswith("Run 1 failed") and "API_TIMEOUT" in why["sentences"][0]
+    assert why["sentences"][0].startswith("Run 1 failed")
     assert "with API_TIMEOUT: the dependency of down is down." in why["sentences"][0]
     sickbay.submit_all("down", *({} for _ in range(5)))
     until(lambda: sickbay.breaker("down")["state"] == "OPEN")
