@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from sickbay.domain.breaker import Permit
 from sickbay.domain.errors import SickbayError
+from sickbay.domain.incident import Change, Incident
 from sickbay.domain.job import Job, JobEvent
 from sickbay.domain.outcome import Outcome
 from sickbay.domain.queries import Accepted, ReconcileResult, ReleaseLease
@@ -58,6 +59,9 @@ class Observer:
     def reconciled(self, result: ReconcileResult) -> None:
         """Control plane: the copies in `jobs.quarantine` were compared with the ledger once more."""
 
+    def incident_changed(self, incident: Incident, change: Change) -> None:
+        """Control plane: an incident was opened, re-opened or closed; of several control planes only the one that recorded it hears."""
+
 
 class Observers(Observer):
     """Several as one. A hook that nobody overrides costs one look at an empty list."""
@@ -75,6 +79,7 @@ class Observers(Observer):
         self._releasing = _overriding(observers, "releasing")
         self._released = _overriding(observers, "released")
         self._reconciled = _overriding(observers, "reconciled")
+        self._incident_changed = _overriding(observers, "incident_changed")
 
     def submitted(self, job_types: Sequence[str], results: Sequence[Accepted | SickbayError]) -> None:
         _call(self._submitted, job_types, results)
@@ -113,6 +118,9 @@ class Observers(Observer):
 
     def reconciled(self, result: ReconcileResult) -> None:
         _call(self._reconciled, result)
+
+    def incident_changed(self, incident: Incident, change: Change) -> None:
+        _call(self._incident_changed, incident, change)
 
 
 NOBODY: Final = Observer()

@@ -27,6 +27,7 @@ from sickbay.domain.breaker import BreakerScope
 from sickbay.domain.errors import SettingsError
 from sickbay.domain.health import GRACE_S
 from sickbay.ports import Breakers, Broker, Clock, DuplicateGuard, IdempotencyKeys, JobReader, LedgerWriter, QuarantineStore
+from sickbay.ports.incidents import IncidentNotices, IncidentStore
 from sickbay.ports.lost import Holds, Lost
 from sickbay.runtime.policies import Policies
 from sickbay.runtime.settings import Settings
@@ -96,6 +97,8 @@ class ControlPlaneParts(Common):
     quarantine: QuarantineStore
     lost: Lost
     holds: Holds
+    incidents: IncidentStore
+    notices: IncidentNotices
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +120,7 @@ async def open_up(settings: Settings, folder: Path | None) -> AsyncIterator[Back
         if folder is not None and None in {rabbitmq, redis, database}:
             data = stack.enter_context(open_data_folder(folder))
             queues, file = data.queue_db, data.ledger_db
-        ledger = await stack.enter_async_context(open_ledger(database or file or "sqlite://", wall_clock, patient=True, own_time=True))
+        ledger = await _own_ledger(stack, settings, database or file or "sqlite://")
         broker = await _broker(stack, settings, rabbitmq, queues)
         policies = await _policies(stack, settings)
         breakers = await _breakers(stack, settings, policies, redis, data.breakers_db if data is not None else None)
@@ -130,6 +133,8 @@ async def open_up(settings: Settings, folder: Path | None) -> AsyncIterator[Back
             quarantine=ledger.quarantine,
             lost=ledger.lost,
             holds=ledger.holds,
+            incidents=ledger.incidents,
+            notices=ledger.notices,
             duplicate_guard=ledger.duplicate_guard,
             policies=policies,
             keys=ledger.keys,
@@ -200,7 +205,7 @@ async def open_control_plane(settings: Settings) -> AsyncIterator[ControlPlanePa
         if database is None:
             data = stack.enter_context(open_data_folder(settings.data_dir))
             database = data.ledger_db
-        ledger = await stack.enter_async_context(open_ledger(database, wall_clock, patient=True, own_time=True))
+        ledger = await _own_ledger(stack, settings, database)
         broker = await _broker(stack, settings, settings.url("rabbitmq_url") or RABBITMQ_URL)
         policies = await _policies(stack, settings)
         breakers = await _breakers(stack, settings, policies, settings.url("redis_url") or REDIS_URL)
@@ -217,6 +222,8 @@ async def open_control_plane(settings: Settings) -> AsyncIterator[ControlPlanePa
             quarantine=ledger.quarantine,
             lost=ledger.lost,
             holds=ledger.holds,
+            incidents=ledger.incidents,
+            notices=ledger.notices,
         )
 
 
@@ -243,6 +250,12 @@ async def _breakers(
         stack.callback(breakers.close)
         return breakers
     return await stack.enter_async_context(RedisBreakers(url, policies.breaker, worker=settings.worker_name))
+
+
+async def _own_ledger(stack: AsyncExitStack, settings: Settings, where: str | Path) -> Ledger:
+    """The ledger of the process that makes its tables and writes it."""
+    opening = open_ledger(where, wall_clock, patient=True, own_time=True, incident_rules=settings.incident_rules)
+    return await stack.enter_async_context(opening)
 
 
 async def _shared_ledger(stack: AsyncExitStack, settings: Settings) -> Ledger | None:

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from sickbay.domain.breaker import BreakerConfig, BreakerScope
 from sickbay.domain.errors import MissingSetting, SettingsError
+from sickbay.domain.incident import IncidentRules
 from sickbay.domain.job import MAX_PAYLOAD_BYTES
 from sickbay.domain.limits import HttpLimits, Limits
 from sickbay.domain.retry import RetryPolicy
@@ -122,6 +123,9 @@ class Settings(BaseSettings):
     breaker_max_cooldown: float = Field(
         0, ge=0, le=86_400, description="Longest cooldown in seconds, doubled with each failed probe; 0: the cooldown does not grow"
     )
+    incident_reopen_window: float = Field(
+        300, ge=0, le=86_400, description="Seconds after its closing in which a breaker that opens again continues its incident"
+    )
     health_grace: float = Field(
         10,
         ge=0,
@@ -204,6 +208,11 @@ class Settings(BaseSettings):
             ramp=self.breaker_ramp,
             max_cooldown_ms=max(round(self.breaker_max_cooldown * 1000), round(self.cooldown_period * 1000)),
         )
+
+    @property
+    def incident_rules(self) -> IncidentRules:
+        """How incidents are kept."""
+        return IncidentRules(window_ms=round(self.incident_reopen_window * 1000))
 
     @property
     def retry_policy(self) -> RetryPolicy:

@@ -1,4 +1,4 @@
-"""The ledger: all seven of its ports on one database. `async with open_ledger(url, clock) as ledger`.
+"""The ledger: all nine of its ports on one database. `async with open_ledger(url, clock) as ledger`.
 
 On PostgreSQL any number of processes share one ledger. Their access (`grants.py` grants just that): jobapi reads jobs and writes
 `idempotency_keys`; a worker reads jobs and writes `suspects`; the control plane owns the tables, creates them, and writes them all.
@@ -19,6 +19,8 @@ from sickbay.adapters.sql.duplicate_guard import SqlDuplicateGuard
 from sickbay.adapters.sql.engines import parse_url
 from sickbay.adapters.sql.errors import sqlite_error
 from sickbay.adapters.sql.holds import LocalHolds, RemoteHolds
+from sickbay.adapters.sql.incident_notices import SqlIncidentNotices
+from sickbay.adapters.sql.incidents import SqlIncidents
 from sickbay.adapters.sql.keys import SqlIdempotencyKeys
 from sickbay.adapters.sql.listener import AlwaysUp, PostgresListener, SessionSource
 from sickbay.adapters.sql.lost import SqlLost
@@ -32,13 +34,14 @@ from sickbay.adapters.sql.subscribers import Subscribers
 from sickbay.adapters.sql.writer import SqlWriter
 from sickbay.concurrency.tasks import background
 from sickbay.domain.errors import Unavailable
+from sickbay.domain.incident import IncidentRules
 from sickbay.ports import Clock
 from sickbay.ports.lost import Holds
 
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """One database: the ports JobReader, LedgerWriter, QuarantineStore, Lost, DuplicateGuard, Holds and IdempotencyKeys, and its link."""
+    """One database and its link, by port: JobReader, LedgerWriter, QuarantineStore, Lost, DuplicateGuard, Holds, IdempotencyKeys, ..."""
 
     reader: SqlReader
     writer: SqlWriter
@@ -47,6 +50,8 @@ class Ledger:
     duplicate_guard: SqlDuplicateGuard
     holds: Holds
     keys: SqlIdempotencyKeys
+    incidents: SqlIncidents
+    notices: SqlIncidentNotices
     link: SessionSource
     store: Database
 
@@ -58,7 +63,13 @@ class Ledger:
 
 @asynccontextmanager
 async def open_ledger(
-    url: str | Path, clock: Clock, *, migrates: bool = True, patient: bool = False, own_time: bool = False
+    url: str | Path,
+    clock: Clock,
+    *,
+    migrates: bool = True,
+    patient: bool = False,
+    own_time: bool = False,
+    incident_rules: IncidentRules = IncidentRules(),  # noqa: B008 - frozen
 ) -> AsyncIterator[Ledger]:
     """Open the ledger at `url` (`sqlite:///file` or a path, `sqlite://` for memory, `postgresql://...`), close it after.
 
@@ -66,6 +77,7 @@ async def open_ledger(
     `patient`: open even if PostgreSQL does not answer; everything raises Unavailable until it does (`link.wait_up`).
     `own_time`: leases, idempotency keys and retention use one clock, independent of the machines' clocks: the server's on PostgreSQL, a
     monotonic one on SQLite. Without it (tests) they use `clock`.
+    `incident_rules`: how incidents are kept; those of one database must be the same in all control planes.
     Raises SettingsError if the URL is invalid, the database is newer than this program or its file cannot be used, else Unavailable if it
     does not answer.
     """
@@ -78,7 +90,7 @@ async def open_ledger(
                 with _opening(where.file):
                     await store.prepare(migrates=True)
                     await starts.load(store)
-                yield _ledger(store, LocalChangeFeed(store, subscribers), starts, LocalHolds(starts), clock, AlwaysUp())
+                yield _ledger(store, LocalChangeFeed(store, subscribers), starts, LocalHolds(starts), clock, AlwaysUp(), incident_rules)
             else:
                 holds = RemoteHolds(store, starts)
                 prepare = partial(store.prepare, migrates=migrates)
@@ -87,7 +99,7 @@ async def open_ledger(
                     _open_listener(where.server, store.pool, feed, prepare, patient=patient) as link,
                     background(holds.run),
                 ):
-                    yield _ledger(store, feed, starts, holds, clock, link)
+                    yield _ledger(store, feed, starts, holds, clock, link, incident_rules)
         finally:
             subscribers.close()
 
@@ -106,7 +118,9 @@ def _opening(file: Path | None) -> Iterator[None]:
             raise (sqlite_error(error) or error) from error
 
 
-def _ledger(store: Database, feed: ChangeFeed, starts: Starts, holds: Holds, clock: Clock, link: SessionSource) -> Ledger:  # noqa: PLR0917 - all parts
+def _ledger(  # noqa: PLR0917 - all parts
+    store: Database, feed: ChangeFeed, starts: Starts, holds: Holds, clock: Clock, link: SessionSource, rules: IncidentRules
+) -> Ledger:
     return Ledger(
         reader=SqlReader(store, feed),
         writer=SqlWriter(store, feed, starts),
@@ -115,6 +129,8 @@ def _ledger(store: Database, feed: ChangeFeed, starts: Starts, holds: Holds, clo
         duplicate_guard=SqlDuplicateGuard(store, starts, clock),
         holds=holds,
         keys=SqlIdempotencyKeys(store),
+        incidents=SqlIncidents(store, clock, rules),
+        notices=SqlIncidentNotices(store),
         link=link,
         store=store,
     )

@@ -32,7 +32,7 @@ def parked(job_id):
 async def test_the_fleet_is_asked_at_each_scrape_and_what_does_not_answer_is_left_out(told):
     async with open_backends() as backends:
         parts = {"breakers": backends.breakers, "broker": backends.broker, "ledger": backends.writer, "quarantine": backends.quarantine}
-        fleet = FleetMetrics(told.registry, **parts, lost=backends.lost, clock=backends.clock)
+        fleet = FleetMetrics(told.registry, **parts, lost=backends.lost, incidents=backends.incidents, clock=backends.clock)
         told.before_scrape = fleet.refresh
         await backends.breakers.command(BreakerKey("email"), Command(Action.FORCE_OPEN))
         await backends.writer.apply([parked("a"), parked("b")])

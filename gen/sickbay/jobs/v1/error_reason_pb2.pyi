@@ -62,6 +62,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Too many concurrent watches of this client, or of the service. RESOURCE_EXHAUSTED."""
     ERROR_REASON_TOO_MANY_CALLS: _ErrorReason.ValueType  # 19
     """Too many concurrent calls; try again in a moment. RESOURCE_EXHAUSTED."""
+    ERROR_REASON_INCIDENT_NOT_FOUND: _ErrorReason.ValueType  # 20
+    """No incident has this id, or it is past its retention. NOT_FOUND."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Machine-readable reasons, sent without their prefix as google.rpc.ErrorInfo.reason with domain `sickbay`.
@@ -108,4 +110,6 @@ ERROR_REASON_TOO_MANY_WATCHES: ErrorReason.ValueType  # 18
 """Too many concurrent watches of this client, or of the service. RESOURCE_EXHAUSTED."""
 ERROR_REASON_TOO_MANY_CALLS: ErrorReason.ValueType  # 19
 """Too many concurrent calls; try again in a moment. RESOURCE_EXHAUSTED."""
+ERROR_REASON_INCIDENT_NOT_FOUND: ErrorReason.ValueType  # 20
+"""No incident has this id, or it is past its retention. NOT_FOUND."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
