@@ -270,13 +270,14 @@ def _close(incident: Incident, breaker: Snapshot) -> Incident:
     elif _was_reset(breaker):
         entry = Entry(at, EntryKind.RESET)
     else:
-        entry = Entry(at, EntryKind.CLOSED, message="a probe succeeded", job_id=incident.probe_job_id)
+        words = "a probe succeeded" if breaker.trips else ""  # without trips it may have been a reset that was seen late
+        entry = Entry(at, EntryKind.CLOSED, message=words, job_id=incident.probe_job_id)
     return _with(replace(_take_in(incident, breaker), closed_at=at, probe_job_id=""), entry)
 
 
 def _was_reset(breaker: Snapshot) -> bool:
-    """Whether a closed breaker was reset: that forgets its trips at once, a probe keeps them for two cooldowns."""
-    return breaker.trips == 0 and (breaker.recovering or breaker.updated_at <= breaker.epoch)
+    """Whether a closed breaker was reset just now: that forgets its trips at once, after a probe they stay for two cooldowns."""
+    return breaker.trips == 0 and breaker.updated_at <= breaker.epoch
 
 
 def _changed_at(incident: Incident, breaker: Snapshot) -> int:
