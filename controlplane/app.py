@@ -26,6 +26,7 @@ from controlplane.reconcile import QuarantineReconciler
 from controlplane.release import Releaser
 from controlplane.requeue import Requeuer
 from controlplane.rest.app import create_gateway
+from controlplane.webhook_sender import WebhookSender
 from sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceStub, add_BreakerServiceServicer_to_server
 from sickbay.breakers.v1.incident_service_pb2_grpc import IncidentServiceStub, add_IncidentServiceServicer_to_server
 from sickbay.concurrency.tasks import background, run_with_restarts
@@ -76,7 +77,14 @@ async def serve(
         scope=backends.breaker_scope,
     )
 
-    recorder = IncidentRecorder(backends.breakers, backends.incidents, scope=backends.breaker_scope, observer=observer)
+    sender = WebhookSender(backends.notices, backends.webhook, observer) if backends.webhook is not None else None
+    senders = [sender.run] if sender is not None else []
+    recorder = IncidentRecorder(
+        backends.breakers,
+        backends.incidents,
+        scope=backends.breaker_scope,
+        observer=Observers([observer, sender]) if sender is not None else observer,
+    )
 
     def on_ingested(events: Sequence[JobEvent]) -> None:
         healer.observe_events(events)
@@ -122,7 +130,7 @@ async def serve(
     ]
     async with (
         _ingesting(ingester),
-        background(ingester.prune, healer.run, reconciler.run, transitions.run, recorder.run),
+        background(ingester.prune, healer.run, reconciler.run, transitions.run, recorder.run, *senders),
         breaker_api.detached,
         incident_api.detached,
         quarantine_api.detached,

@@ -16,6 +16,7 @@ from sickbay.domain.job import JobEvent, JobState
 from sickbay.domain.queries import ReconcileResult, ReleaseLease
 from sickbay.observer import Observer
 from sickbay.ports import Breakers, Clock
+from sickbay.ports.incidents import Notice, Undelivered
 from sickbay.telemetry.metrics import SECONDS, BoundedLabels
 
 MAX_TYPES: Final = 100
@@ -47,7 +48,7 @@ class TransitionMetrics:
 
 
 class IncidentMetrics(Observer):
-    """Counts the incidents that this control plane recorded, and how long they lasted: sum them over all control planes."""
+    """Counts the incidents that this control plane recorded, how long they lasted, and its notices: sum them over all control planes."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         """Add the metrics to `registry`."""
@@ -55,6 +56,12 @@ class IncidentMetrics(Observer):
         text = "From the opening of a breaker to its closing. An incident that goes on after it was closed is observed again."
         self._seconds = Histogram("sickbay_incident_recovery_seconds", text, ("job_type",), buckets=OUTAGE_SECONDS, registry=registry)
         self._type = BoundedLabels(MAX_TYPES)
+        text = "Attempts to tell the webhook of an incident: delivered, or failed and repeated."
+        self._notices = Counter("sickbay_webhook_attempts", text, ("result",), registry=registry)
+
+    def notified(self, notice: Notice, error: Undelivered | None) -> None:  # noqa: ARG002 - of all alike
+        """Count one attempt."""
+        self._notices.labels("failed" if error else "delivered").inc()
 
     def incident_changed(self, incident: Incident, change: Change) -> None:
         """Count one change."""

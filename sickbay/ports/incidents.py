@@ -1,4 +1,4 @@
-"""The port of incidents, with the rules of the package: one record for each outage of a breaker, however many control planes watch it."""
+"""The ports of incidents, with the rules of the package: one record for each outage of a breaker, and notices of it for a webhook."""
 
 from __future__ import annotations
 
@@ -75,3 +75,20 @@ class IncidentNotices(Protocol):
 
     async def waiting(self) -> int:
         """How many have not been delivered yet."""
+
+
+class Undelivered(Exception):
+    """A webhook has not taken a notice; the text says why, without its address. `is_final`: repeating it is useless."""
+
+    def __init__(self, why: str, *, retry_after_s: float = 0, is_final: bool = False) -> None:
+        """Set the reason, and how long the webhook asks to wait."""
+        super().__init__(why)
+        self.retry_after_s = retry_after_s
+        self.is_final = is_final
+
+
+class Webhook(Protocol):
+    """Whoever is to be told of incidents."""
+
+    async def deliver(self, notice: Notice) -> None:
+        """Returns once the webhook has taken the notice; Undelivered if it has not, or if that is uncertain."""

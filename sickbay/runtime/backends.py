@@ -22,12 +22,13 @@ from sickbay.adapters.redis.keys import RedisIdempotencyKeys
 from sickbay.adapters.sql.ledger import Ledger, open_ledger
 from sickbay.adapters.sql.listener import AlwaysUp
 from sickbay.adapters.unconfigured import UnconfiguredHolds, UnconfiguredJobReader, UnconfiguredKeys
+from sickbay.adapters.webhook.http import HttpWebhook
 from sickbay.domain.backend_status import BackendStatus
 from sickbay.domain.breaker import BreakerScope
 from sickbay.domain.errors import SettingsError
 from sickbay.domain.health import GRACE_S
 from sickbay.ports import Breakers, Broker, Clock, DuplicateGuard, IdempotencyKeys, JobReader, LedgerWriter, QuarantineStore
-from sickbay.ports.incidents import IncidentNotices, IncidentStore
+from sickbay.ports.incidents import IncidentNotices, IncidentStore, Webhook
 from sickbay.ports.lost import Holds, Lost
 from sickbay.runtime.policies import Policies
 from sickbay.runtime.settings import Settings
@@ -90,7 +91,7 @@ class WorkerParts(Common):
 
 @dataclass(frozen=True, kw_only=True)
 class ControlPlaneParts(Common):
-    """What the control plane needs."""
+    """What the control plane needs; `webhook` is told of incidents if there is one."""
 
     breakers: Breakers
     writer: LedgerWriter
@@ -99,6 +100,7 @@ class ControlPlaneParts(Common):
     holds: Holds
     incidents: IncidentStore
     notices: IncidentNotices
+    webhook: Webhook | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +137,7 @@ async def open_up(settings: Settings, folder: Path | None) -> AsyncIterator[Back
             holds=ledger.holds,
             incidents=ledger.incidents,
             notices=ledger.notices,
+            webhook=_webhook(settings),
             duplicate_guard=ledger.duplicate_guard,
             policies=policies,
             keys=ledger.keys,
@@ -224,6 +227,7 @@ async def open_control_plane(settings: Settings) -> AsyncIterator[ControlPlanePa
             holds=ledger.holds,
             incidents=ledger.incidents,
             notices=ledger.notices,
+            webhook=_webhook(settings),
         )
 
 
@@ -256,6 +260,11 @@ async def _own_ledger(stack: AsyncExitStack, settings: Settings, where: str | Pa
     """The ledger of the process that makes its tables and writes it."""
     opening = open_ledger(where, wall_clock, patient=True, own_time=True, incident_rules=settings.incident_rules)
     return await stack.enter_async_context(opening)
+
+
+def _webhook(settings: Settings) -> HttpWebhook | None:
+    url = settings.url("webhook_url")
+    return HttpWebhook(url, settings.url("webhook_secret"), wall_clock) if url is not None else None
 
 
 async def _shared_ledger(stack: AsyncExitStack, settings: Settings) -> Ledger | None:

@@ -29,6 +29,7 @@ _SCHEMES: Final = {
     "rabbitmq_url": ("amqp", "amqps"),
     "redis_url": ("redis", "rediss", "unix"),
     "database_url": ("postgresql", "postgres", "sqlite"),
+    "webhook_url": ("https", "http"),
 }
 _PLACEHOLDER: Final = "change_me"
 
@@ -126,6 +127,13 @@ class Settings(BaseSettings):
     incident_reopen_window: float = Field(
         300, ge=0, le=86_400, description="Seconds after its closing in which a breaker that opens again continues its incident"
     )
+    webhook_url: SecretStr | None = Field(
+        None,
+        description="Where openings and closings of incidents are posted, for example https://example.com/hook; not set: nowhere",
+    )
+    webhook_secret: SecretStr | None = Field(
+        None, description="Signs these requests (Standard Webhooks): whsec_ and the base64 of 24 to 64 random bytes; not set: unsigned"
+    )
     health_grace: float = Field(
         10,
         ge=0,
@@ -178,6 +186,12 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _check_webhook(self) -> Self:
+        if self.webhook_secret is not None and self.webhook_url is None:
+            raise ValueError("WEBHOOK_SECRET signs what is sent to WEBHOOK_URL, which is not set; set both, or neither")
+        return self
+
+    @model_validator(mode="after")
     def _check_traces(self) -> Self:
         if self.traces_endpoint and self.otel_exporter_otlp_protocol != "grpc":
             raise ValueError("OTEL_EXPORTER_OTLP_PROTOCOL must be grpc, whose port is usually 4317; no other protocol is supported")
@@ -193,7 +207,7 @@ class Settings(BaseSettings):
         return self.otel_exporter_otlp_traces_endpoint or self.otel_exporter_otlp_endpoint
 
     def url(self, name: str) -> str | None:
-        """The plain URL of `rabbitmq_url`, `redis_url` or `database_url`, with its password: pass it to a driver only."""
+        """The plain text of `rabbitmq_url`, `redis_url`, `database_url` or another secret: pass it to a driver only."""
         secret: SecretStr | None = getattr(self, name)
         return None if secret is None else secret.get_secret_value()
 
@@ -212,7 +226,7 @@ class Settings(BaseSettings):
     @property
     def incident_rules(self) -> IncidentRules:
         """How incidents are kept."""
-        return IncidentRules(window_ms=round(self.incident_reopen_window * 1000))
+        return IncidentRules(window_ms=round(self.incident_reopen_window * 1000), announces=self.webhook_url is not None)
 
     @property
     def retry_policy(self) -> RetryPolicy:
@@ -262,5 +276,5 @@ def _sentence(error: ValidationError) -> str:
     if not first["loc"]:
         return what
     name = str(first["loc"][0]).upper()
-    secret = name.endswith("_URL")
+    secret = name.endswith(("_URL", "_SECRET"))
     return f"{name}: {what[0].lower()}{what[1:]}" + ("" if secret else f" (it is {first['input']!r})")

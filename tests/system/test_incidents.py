@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
 import pytest
 
@@ -13,7 +15,11 @@ from tests.support.clients import Clients
 from tests.support.fake_dependency import Clinic
 from tests.support.fleet import Fleet
 from tests.support.isolated_servers import Corner
+from tests.support.system_under_test import Product
 from tests.support.waiting import until
+from tests.support.webhook_receiver import SECRET, Receiver, verify
+
+ENV: Final = {"JOB_HANDLERS": "clinic_handlers", "COOLDOWN_PERIOD": "1.5", "RETRY_DELAY_MS": "300", "LOG_FORMAT": "json"}
 
 
 def incidents(sickbay: Clients, job_type: str, **query: Any) -> list[dict[str, Any]]:
@@ -130,3 +136,41 @@ def test_two_control_planes_record_one_incident_and_its_end_while_none_was_there
         found = incident(sickbay, "ok")
         assert (kinds(found)[0], kinds(found)[-1], found["reopenings"]) == ("OPENED", "CLOSED", 0)
         assert corner.sql("SELECT count(*) AS n FROM incidents")[0]["n"] == 1
+
+
+def test_the_webhook_is_told_although_it_was_down_at_first(start: Callable[..., Product], own_clinic: Clinic):
+    """Each event at least once and in order, signed, repeats with the same id, and no secret in the log."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    url = f"http://127.0.0.1:{port}/hook/T0KEN"
+    product = start(own_clinic.folder, ENV | {"WEBHOOK_URL": url, "WEBHOOK_SECRET": SECRET}).ready()
+    with Clients(product) as sickbay:
+        introduce(sickbay, "ok")
+        own_clinic.break_down("ok")
+        with sickbay.watching("ok") as breaker:
+            sickbay.submit_all("ok", *({"number": number} for number in range(5)))
+            breaker.until("OPEN")
+            assert product.logged("is not delivered, retrying in")
+            own_clinic.repair("ok")
+            breaker.until("CLOSED")
+        refusals = iter([503])
+        with Receiver(lambda _: next(refusals, 204), port=port) as receiver:
+            until(lambda: receiver.types == ["opened", "closed"])
+            until(lambda: not product_waits(sickbay))
+        (found,) = incidents(sickbay, "ok")
+    for one in receiver.received:
+        verify(one)
+        assert one.headers["webhook-id"] == one.event["id"]
+        assert one.event["data"]["incidentId"] == found["incidentId"]
+    assert len(receiver.received) >= 3, "the first answer was no success"
+    assert receiver.received[0].body == receiver.received[1].body
+    assert receiver.received[-1].event["data"]["recoverySeconds"] == found["recoverySeconds"]
+    assert "T0KEN" not in product.err.text
+    assert SECRET.removeprefix("whsec_") not in product.err.text
+
+
+def product_waits(sickbay: Clients) -> bool:
+    """Whether some notice has not been delivered: two are in all."""
+    text = sickbay.plane.get("/metrics", headers={"Accept": "text/plain"}).text
+    return 'sickbay_webhook_attempts_total{result="delivered"} 2.0' not in text

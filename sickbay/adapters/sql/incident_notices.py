@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from sqlalchemy import delete, exists, func, select, update
+from sqlalchemy import delete, exists, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sickbay.adapters.sql.database import Database
@@ -17,6 +17,9 @@ from sickbay.concurrency.tasks import detached
 from sickbay.domain.incident import Change, Incident, IncidentRules
 from sickbay.domain.incident_notice import notice_id, render_notice
 from sickbay.ports.incidents import Notice
+
+LATEST_MS: Final = 2 * 86_400_000
+"""No notice waits for longer: the longest window and the longest pause are a day at most."""
 
 _c: Final = incident_notices.c
 
@@ -33,14 +36,16 @@ class SqlIncidentNotices:
         """The notices that have been due longest; nobody else gets them for `lease_ms`."""
         now, earlier = self._store.time, incident_notices.alias()
         # Those of one incident go out in their order: its closing waits for its opening.
-        first = ~exists().where(earlier.c.number == _c.number, earlier.c.created_at < _c.created_at)
-        due = select(_c.notice_id).where(_c.due_at <= now, first).order_by(_c.due_at, _c.notice_id).limit(limit)
+        first = ~exists().where(earlier.c.number == _c.number, earlier.c.place < _c.place)
+        # One that is due later than possible was written before the clock was set back.
+        is_due = or_(_c.due_at <= now, _c.due_at > now + LATEST_MS)
+        due = select(_c.notice_id).where(is_due, first).order_by(_c.due_at, _c.notice_id).limit(limit)
         found = due.with_for_update(skip_locked=True).cte("found")
-        take = update(incident_notices).where(_c.notice_id.in_(select(found.c.notice_id)), _c.due_at <= now)
+        take = update(incident_notices).where(_c.notice_id.in_(select(found.c.notice_id)), is_due)
         async with self._store.write(grows=False) as connection:
             rows = await connection.execute(take.values(due_at=now + lease_ms, attempts=_c.attempts + 1).returning(*_c))
             notices = [Notice(row.notice_id, row.number, row.body, row.attempts, row.created_at) for row in rows]
-        return sorted(notices, key=lambda one: (one.created_at, one.notice_id))
+        return sorted(notices, key=lambda one: (one.created_at, one.number))
 
     @detached
     async def postpone(self, notice: Notice, wait_ms: int) -> None:
@@ -73,6 +78,7 @@ async def announce(connection: AsyncConnection, store: Database, incident: Incid
         "notice_id": notice_id(incident, change),
         "number": incident.number,
         "change": change.value,
+        "place": 2 * incident.reopenings + (change is Change.CLOSED),
         "created_at": now,
         "due_at": now + wait_ms,
         "attempts": 0,

@@ -157,6 +157,8 @@ incident_notices = Table(
     Column("notice_id", Text, primary_key=True),
     Column("number", BigInteger, nullable=False),
     Column("change", Text, nullable=False),
+    # Its order among those of its incident.
+    Column("place", BigInteger, nullable=False),
     Column("created_at", BigInteger, nullable=False),
     # When it is to be sent, or sent again; whoever sends it moves this on first.
     Column("due_at", BigInteger, nullable=False, index=True),

@@ -35,6 +35,7 @@ def upgrade() -> None:
         sa.Column("notice_id", sa.Text, primary_key=True),
         sa.Column("number", sa.BigInteger, nullable=False),
         sa.Column("change", sa.Text, nullable=False),
+        sa.Column("place", sa.BigInteger, nullable=False),
         sa.Column("created_at", sa.BigInteger, nullable=False),
         sa.Column("due_at", sa.BigInteger, nullable=False),
         sa.Column("attempts", sa.BigInteger, nullable=False),
