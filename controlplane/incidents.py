@@ -103,6 +103,12 @@ class IncidentRecorder:
 
     async def _work(self) -> float:
         """Record what is new, and compare everything when that is due; returns the seconds until then."""
+        await self._tell_news()
+        if monotonic() >= self._due:
+            self._due = monotonic() + await self._look()
+        return max(0.0, self._due - monotonic())
+
+    async def _tell_news(self) -> None:
         while self._news:
             change = self._news.popleft()
             try:
@@ -110,9 +116,6 @@ class IncidentRecorder:
             except Unavailable:
                 self._news.appendleft(change)
                 raise
-        if monotonic() >= self._due:
-            self._due = monotonic() + await self._look()
-        return max(0.0, self._due - monotonic())
 
     async def _look(self) -> float:
         """Compare all incidents with all breakers, and count jobs; returns the seconds until the next time."""
@@ -121,15 +124,18 @@ class IncidentRecorder:
         breakers = {breaker.key: breaker for breaker in await self._breakers.snapshots()}
         if any(breaker.degraded for breaker in breakers.values()):
             return DEGRADED_S
-        self._open = {incident.key for incident in unfinished if incident.is_open} | {change.key for change in self._news}
+        open_ = {incident.key: incident for incident in unfinished if incident.is_open}
+        self._open = {*open_, *(change.key for change in self._news)}
         for breaker in breakers.values():
-            if is_outage(breaker) or breaker.key in self._open:
+            known = open_.get(breaker.key)
+            if is_outage(breaker) if known is None else breaker.rev > known.rev:
                 await self._observe(breaker)
-        for incident in unfinished:
-            if incident.is_open and incident.key not in breakers:
+        for incident in open_.values():
+            if incident.key not in breakers:
                 self._take(await self._store.close_missing(incident), incident.key)
         for incident in unfinished:
             await self._store.count_jobs(incident, self._scope, self._traces)
+            await self._tell_news()  # it does not wait for the others
         is_busy = bool(unfinished or self._open)
         return max(COUNT_EVERY_S, COUNT_SHARE * (monotonic() - began)) if is_busy else LOOK_EVERY_S
 

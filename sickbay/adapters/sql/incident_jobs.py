@@ -78,7 +78,8 @@ def trace_id(trace: str) -> str:
 
 def _of(key: BreakerKey, scope: BreakerScope) -> list[ColumnElement[bool]]:
     """The changes of jobs that asked this breaker."""
-    wanted: list[ColumnElement[bool]] = [_change.job_id == _job.job_id, _job.job_type == key.job_type]
+    # Found by the time of the change. The index of jobs by type would find all jobs of this type, healthy ones, too: hence `coalesce`.
+    wanted: list[ColumnElement[bool]] = [_change.job_id == _job.job_id, func.coalesce(_job.job_type, "") == key.job_type]
     return [*wanted, _job.tenant == key.tenant] if scope is BreakerScope.TENANT else wanted
 
 

@@ -41,8 +41,8 @@ from sickbay.ports.incidents import Step
 
 COUNTED_MS: Final = 60_000
 """A closed incident is counted at least for so long: events of its last jobs may still be on their way to the ledger."""
-MAX_UNFINISHED: Final = 1_000
-"""Unfinished incidents read at a time, the oldest; there are as many as open breakers."""
+MAX_UNFINISHED: Final = 10_000
+"""Unfinished incidents read at a time, the oldest; there are about as many as open breakers."""
 
 _c: Final = incidents.c
 _LOCK: Final = text("SELECT pg_advisory_xact_lock(hashtextextended(current_schema() || '.sickbay.incidents', 0))")
