@@ -105,7 +105,8 @@ class IncidentRecorder:
         """Record what is new, and compare everything when that is due; returns the seconds until then."""
         await self._tell_news()
         if monotonic() >= self._due:
-            self._due = monotonic() + await self._look()
+            wait_s = await self._look()
+            self._due = monotonic() + wait_s
         return max(0.0, self._due - monotonic())
 
     async def _tell_news(self) -> None:

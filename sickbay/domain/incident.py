@@ -228,7 +228,8 @@ def _reopen(incident: Incident, breaker: Snapshot, opened_at: int) -> Incident:
 def _goes_on(incident: Incident, breaker: Snapshot) -> Incident:
     """An open incident whose breaker still refuses jobs."""
     opened_at = breaker.opened_at or 0
-    if opened_at > incident.seen_at and opened_at != incident.outage_at and is_outage(breaker):
+    # Later than its last transition it can be only because the clock was set forward.
+    if incident.seen_at < opened_at <= breaker.epoch and is_outage(breaker):
         return _reopen(incident, breaker, opened_at)  # nobody saw it closed in between
     if breaker.state is BreakerState.FORCED_OPEN and incident.state is not BreakerState.FORCED_OPEN:
         entry = Entry(_changed_at(incident, breaker), EntryKind.FORCED_OPEN, "", breaker.forced_why[:MAX_ENTRY_CHARS], breaker.forced_by)
