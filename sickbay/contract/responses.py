@@ -164,6 +164,8 @@ def breaker(breaker: Snapshot, asked: str = "", job_types: Sequence[str] = ()) -
         failures_in_row=uint32(breaker.failures_in_row),
         failures_in_row_code=breaker.failures_in_row_code,
         total_failures=breaker.total_failures,
+        recent_runs=breaker.recent_runs,
+        recent_failure_rate=breaker.recent_failure_rate or 0.0,
         recovering=breaker.recovering,
         admitted_per_second=breaker.rate or 0.0,
         probe_job_id=text(breaker.probe_job_id),

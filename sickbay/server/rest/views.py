@@ -79,6 +79,8 @@ def breaker_view(breaker: Breaker) -> View:
         "reason": _reason_view(breaker) if breaker.reason_code else None,
         "failuresInRow": _row_view(breaker) if breaker.failures_in_row else None,
         "totalFailures": breaker.total_failures or None,
+        "recentRuns": breaker.recent_runs or None,
+        "recentFailureRate": round(breaker.recent_failure_rate, 3) if breaker.recent_runs else None,
         "recovering": breaker.recovering or None,
         "throttled": {"admittedPerSecond": round(breaker.admitted_per_second, 1)} if breaker.recovering else None,
         "forced": _forced_view(breaker) or None,

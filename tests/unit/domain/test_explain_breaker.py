@@ -25,6 +25,17 @@ from tests.support.explained import OPEN, OPENED, T0, THEN, VERDICT, breaker, sn
             [],
         ),
         (
+            breaker("CLOSED", recent_runs=1_250, recent_failure_rate=0.25),
+            "FAILING",
+            "MAY_OPEN",
+            None,
+            [
+                "The circuit of email is closed: its jobs run.",
+                "25 % of the 1,250 recent runs failed or were slow; if it becomes more, the circuit may open.",
+            ],
+            [],
+        ),
+        (
             breaker("CLOSED", recovering=True, rate=12.5),
             "RECOVERING",
             "RELEASE",
@@ -137,3 +148,9 @@ def test_every_breaker_has_an_explanation(seen: Snapshot, parked: int):
     assert explained.sentences
     assert all(one and (one[0].isupper() or one[0].isdigit()) and one.endswith((".", ")")) for one in explained.sentences)
     assert explained.next_at is None or explained.next_step in {BreakerStep.PROBE, BreakerStep.HOLD_ENDS}
+
+
+def test_a_share_of_bad_runs_is_a_cause_of_its_own():
+    opened = breaker("OPEN", by_rate=True, reason_code="SLOW_CALLS", reason_count=12, reason_message="a run took 6000 ms", probe_at=T0)
+    cause = "because of 12 recent runs that failed or were slow, the last with SLOW_CALLS: a run took 6000 ms."
+    assert explain_breaker(opened, 0).sentences[0].endswith(cause)
