@@ -98,7 +98,7 @@ class Model(RuleBasedStateMachine):
         before, took_ms = self.caught_up(jitter), more.get("took_ms", 0)
         owner, by_window = permit is self.live, self.is_by_window(before, permit)
         earlier = self.tally.record(before, permit, outcome, took_ms, config=self.config, now=self.now) if by_window else ()
-        if earlier is None and not breaker.needs_settling(before, permit, outcome):
+        if earlier is None and outcome.kind is OutcomeKind.SUCCESS and permit.epoch == before.epoch and not before.run:
             self.ran.append((self.now, False))
             return Effect.NOTHING
         more["watermark"] = watermark

@@ -23,6 +23,7 @@ from tests.support.breaker_driver import START, Circuit
 from tests.support.differential import Twin
 from tests.support.lua_redis import LuaRedis
 from tests.unit.breaker import test_laws as test_breaker_laws
+from tests.unit.breaker.test_rate_laws import RateLaws
 
 OURS = script.source(*script.PARTS)
 LAWS = settings(
@@ -68,16 +69,22 @@ def client():
     return LuaRedis()
 
 
-def hold_laws(monkeypatch, twin, how=LAWS):
+def hold_laws(monkeypatch, twin, how=LAWS, laws=test_breaker_laws.Laws):
     """Run the laws of the pure machine with the script beside it, step by step."""
     monkeypatch.setattr(breaker_model, "breaker", twin)
     monkeypatch.setattr(test_breaker_laws, "breaker", twin)
-    run_state_machine_as_test(test_breaker_laws.Laws, settings=how)
+    run_state_machine_as_test(laws, settings=how)
 
 
 def test_the_script_and_the_machine_agree_on_every_step_of_the_laws(monkeypatch):
     twin = Twin(client())
     hold_laws(monkeypatch, twin)
+    assert twin.compared > 800
+
+
+def test_they_agree_on_every_step_with_the_policy_rate(monkeypatch):
+    twin = Twin(client())
+    hold_laws(monkeypatch, twin, laws=RateLaws)
     assert twin.compared > 800
 
 

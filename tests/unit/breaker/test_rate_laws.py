@@ -7,10 +7,12 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
-from sickbay.domain.breaker import BreakerConfig, Permit
+from sickbay.domain.breaker import Action, BreakerConfig, Permit
 from sickbay.domain.outcome import SUCCESS, Outcome, OutcomeKind
+from tests.support.breaker_model import CLOSED
 from tests.unit.breaker.test_laws import EXAMPLES, Laws, jitters, outcomes, picks
 
+gaps = st.sampled_from([0, 0, 90, 1_000, 7_000])
 took = st.sampled_from([0, 0, 999, 1_000, 60_000])
 
 
@@ -35,15 +37,21 @@ class RateLaws(Laws):
         permit = self.outstanding.pop(pick % len(self.outstanding))
         self.settle(permit, outcome, jitter, self.doc.seq, took_ms=took_ms)
 
-    @rule(bad=st.lists(st.booleans(), min_size=4, max_size=30), took_ms=took, gap=st.sampled_from([0, 90, 1_000, 7_000]))
+    @rule(bad=st.lists(st.booleans(), min_size=4, max_size=30), took_ms=took, gap=gaps)
     def traffic(self, bad: list[bool], took_ms: int, gap: int) -> None:
-        """Some runs fail, others do not."""
+        """Some runs fail, others do not; of a closed breaker, where chance seldom leaves one."""
+        if self.doc.state is not CLOSED:
+            self.order(Action.RESET, None)
         for is_bad in bad:
             answer = self.admit("job-t", 0)
             if isinstance(answer, Permit):
                 outcome = Outcome(OutcomeKind.SYSTEMIC, "API_TIMEOUT") if is_bad else SUCCESS
                 self.settle(self.take(answer), outcome, 0, self.doc.seq, took_ms=took_ms)
             self.now += gap
+
+    more_traffic = rule(bad=st.lists(st.sampled_from([False, False, True]), max_size=20), took_ms=st.just(0), gap=gaps)(
+        lambda self, bad, took_ms, gap: self.traffic(bad, took_ms, gap)
+    )
 
     def step_back(self, ms: int) -> None:
         """Not here: what a process keeps does not move with the clock."""
