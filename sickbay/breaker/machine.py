@@ -8,7 +8,8 @@ expired. Its outcome changes nothing any more. Where every job may run (CLOSED, 
 of many.
 
 An operation that changes nothing returns the same object, so `new is old` shows that there is nothing to store.
-The document is in `document.py`, the trip rule in `trip_rule.py`, the transitions between states in `transitions.py`.
+The document is in `document.py`, the trip rules in `trip_rule.py` (`consecutive`) and `window.py` (`rate`), the transitions between states
+in `transitions.py`.
 Randomness comes from the caller: `jitter` is a number from 0 to 1000, and the caller draws a probe's token.
 """
 
