@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -13,13 +13,14 @@ from sickbay.breakers.v1.breaker_pb2 import Breaker
 from sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceServicer
 from sickbay.concurrency.pace import TokenBucket
 from sickbay.concurrency.tasks import DetachedTasks, detached
+from sickbay.contract import explanations, responses
 from sickbay.contract import requests as parse
-from sickbay.contract import responses
 from sickbay.contract.paging import next_page_token, parse_paging
 from sickbay.contract.requests import CommandRequest
 from sickbay.contract.resume import SentBreakers
 from sickbay.domain.breaker import Action, BreakerKey, BreakerRule, BreakerScope, BreakerState, Snapshot
 from sickbay.domain.errors import ErrorReason, FailedPrecondition, NotFound, Unavailable
+from sickbay.domain.explain_breaker import explain_breaker
 from sickbay.ports import Breakers, Broker, Clock, LedgerWriter, Queue
 
 BURST: Final = 1_000
@@ -29,6 +30,10 @@ MIN_TRACKED: Final = 1_000
 """Minimum number of breakers that a watch remembers before it checks which of them still exist."""
 
 log = logging.getLogger(__name__)
+
+
+async def _none_parked() -> Mapping[BreakerKey, int]:
+    return {}
 
 
 class BreakerApi(BreakerServiceServicer):
@@ -43,13 +48,17 @@ class BreakerApi(BreakerServiceServicer):
         held_back: Callable[[], Collection[BreakerKey]] = frozenset,
         *,
         scope: BreakerRule = BreakerScope.TYPE,
+        parked: Callable[[], Awaitable[Mapping[BreakerKey, int]]] = _none_parked,
     ) -> None:
         """`broker` and `ledger` are used for metrics only. `scope` says which breaker decides about a tenant's jobs.
+
+        `parked` counts the parked jobs, by type and tenant.
 
         `held_back` returns breakers whose releases are held back, because a worker uses its own breaker: they are shown as degraded, even
         if the shared store has no such breaker.
         """
         self._held_back = held_back
+        self._parked = parked
         self._scope = scope
         self._breakers = breakers
         self._held = HeldBreakers(breakers)
@@ -72,10 +81,14 @@ class BreakerApi(BreakerServiceServicer):
 
     async def GetBreaker(self, request: pb.GetBreakerRequest, context: Any) -> pb.GetBreakerResponse:
         """See the contract."""
-        asked = parse.breaker_key(request.job_type, request.tenant)
-        for breaker in await self._snapshots({self._scope.key_of(*asked)}):
-            return pb.GetBreakerResponse(breaker=self._reply(breaker, asked.job_type))
-        raise _not_found(asked)
+        asked, breaker = await self._find(request)
+        return pb.GetBreakerResponse(breaker=self._reply(breaker, asked.job_type))
+
+    async def ExplainBreaker(self, request: pb.ExplainBreakerRequest, context: Any) -> pb.ExplainBreakerResponse:
+        """See the contract."""
+        _, breaker = await self._find(request)
+        parked = await self._count_parked(breaker.key)
+        return pb.ExplainBreakerResponse(explanation=explanations.breaker(breaker, parked, explain_breaker(breaker, parked)))
 
     @detached
     async def ResetBreaker(self, request: pb.ResetBreakerRequest, context: Any) -> pb.ResetBreakerResponse:
@@ -172,6 +185,21 @@ class BreakerApi(BreakerServiceServicer):
     def _is_shown(self, breaker: Snapshot) -> bool:
         """Whether it belongs into a list: not if it is closed and no job asks it any more."""
         return breaker.state is not BreakerState.CLOSED or self._scope.is_in_use(breaker.key)
+
+    async def _find(self, request: pb.GetBreakerRequest | pb.ExplainBreakerRequest) -> tuple[BreakerKey, Snapshot]:
+        """The type and tenant that were asked for, and the breaker that decides about them."""
+        asked = parse.breaker_key(request.job_type, request.tenant)
+        for breaker in await self._snapshots({self._scope.key_of(*asked)}):
+            return asked, breaker
+        raise _not_found(asked)
+
+    async def _count_parked(self, breaker: BreakerKey) -> int | None:
+        """How many parked jobs wait for a breaker; None if the ledger is unavailable, which is no reason to explain nothing."""
+        try:
+            parked = await self._parked()
+        except Unavailable:
+            return None
+        return sum(count for key, count in parked.items() if self._scope.key_of(*key) == breaker)
 
     def _decides(self, key: BreakerKey, tenant: str) -> bool:
         """Whether this breaker decides about jobs of `tenant`; every one passes if that is empty."""

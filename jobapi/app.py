@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from jobapi.circuits import Circuits
 from jobapi.metrics import NamesCollector, SubmissionMetrics
 from jobapi.names import NameLimits, Names
 from jobapi.recent import RecentJobs
@@ -21,6 +22,7 @@ from sickbay.server.interceptors.metrics import CallMeter
 from sickbay.server.service import Service
 from sickbay.telemetry.backends import BackendStatusCollector, HealthCollector, PublishMetrics
 from sickbay.telemetry.metrics import MetricsRegistry
+from sickbay.telemetry.settings_file import SettingsFileCollector
 from sickbay.telemetry.tracing import trace_observers
 from sickbay.version import VERSION
 
@@ -43,6 +45,7 @@ async def serve(
     known = Names(names or NameLimits())
     BackendStatusCollector(backends.status, metrics.registry)
     HealthCollector(health, metrics.registry)
+    SettingsFileCollector(backends.settings_file, metrics.registry)
     NamesCollector(known, metrics.registry)
     tracing = traces.of("jobapi") if traces else None
     observer = Observers(
@@ -54,8 +57,16 @@ async def serve(
         ]
     )
     recent = RecentJobs()
+    circuits = Circuits(backends.circuits, backends.breaker_scope)
     submitter = JobSubmitter(
-        backends.broker, backends.keys, recent, backends.clock, names=known, kept_bytes=backends.kept_bytes, observer=observer
+        backends.broker,
+        backends.keys,
+        recent,
+        backends.clock,
+        names=known,
+        circuits=circuits,
+        kept_bytes=backends.kept_bytes,
+        observer=observer,
     )
     api = JobApi(
         submitter=submitter,
@@ -64,6 +75,8 @@ async def serve(
         recent=recent,
         broker=backends.broker,
         clock=backends.clock,
+        policies=backends.policies,
+        circuits=circuits,
         observer=observer,
     )
     async with (

@@ -11,7 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from jobapi.names import Names
-from sickbay.domain.errors import SickbayError
+from sickbay.domain.errors import ErrorReason, SickbayError
 from sickbay.domain.queries import Accepted
 from sickbay.observer import Observer
 from sickbay.telemetry.metrics import BoundedLabels
@@ -27,7 +27,7 @@ class SubmissionMetrics(Observer):
         """Add the metric to `registry`."""
         self._submissions = Counter(
             "sickbay_submissions",
-            "Jobs submitted: accepted (durable), duplicate (a repeat of an idempotency key), refused (rejected).",
+            "Jobs submitted: accepted (durable), duplicate (a repeat of a key), circuit_open (rejected as asked), refused (rejected).",
             ("job_type", "result"),
             registry=registry,
         )
@@ -60,5 +60,5 @@ class NamesCollector(Collector):
 
 def _result_label(result: Accepted | SickbayError) -> str:
     if isinstance(result, SickbayError):
-        return "refused"
+        return "circuit_open" if result.reason is ErrorReason.CIRCUIT_OPEN else "refused"
     return "duplicate" if result.duplicate else "accepted"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -18,12 +17,12 @@ from sickbay.server.errors import Fault, batch_fault, fault_of
 from sickbay.server.health import Health, add_health
 from sickbay.server.rest.app import create_app, json_response
 from sickbay.server.rest.body import Body, read_body
-from sickbay.server.rest.errors import error_view, fault_response, http_status
+from sickbay.server.rest.errors import fault_response, item_error_view
 from sickbay.server.rest.openapi import ENDED
 from sickbay.server.rest.scrape import add_scrape
 from sickbay.server.rest.transcoding.bodies import reader_of
 from sickbay.server.rest.transcoding.gateway import Gateway, RouteOptions
-from sickbay.server.rest.views import SHAPES, View
+from sickbay.server.rest.views import SHAPES, View, batch_result_view
 from sickbay.telemetry.metrics import MetricsRegistry
 
 MAX_BATCH_BYTES = 16 * 1024 * 1024
@@ -102,6 +101,4 @@ def _fault_or_result(result: pb.BatchSubmitResult) -> pb.BatchSubmitResult | Fau
 
 
 def _item_view(result: pb.BatchSubmitResult | Fault) -> View:
-    if isinstance(result, Fault):
-        return {"error": error_view(http_status(result), result.message, result.reason or HTTPStatus(http_status(result)).name)}
-    return {"jobId": result.job_id, "duplicate": True} if result.duplicate else {"jobId": result.job_id}
+    return {"error": item_error_view(result)} if isinstance(result, Fault) else batch_result_view(result)

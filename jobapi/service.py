@@ -7,11 +7,13 @@ from dataclasses import replace
 from typing import Any
 
 from jobapi.cancel import Canceller
+from jobapi.circuits import Circuits
+from jobapi.explain import Explainer
 from jobapi.recent import RecentJobs
 from jobapi.submit import JobSubmitter
 from sickbay.concurrency.tasks import DetachedTasks, cooperatively, detached
+from sickbay.contract import explanations, responses, resume
 from sickbay.contract import requests as parse
-from sickbay.contract import responses, resume
 from sickbay.contract.paging import next_page_token, parse_paging
 from sickbay.contract.requests import Submission
 from sickbay.domain.errors import NotFound, SickbayError
@@ -23,6 +25,8 @@ from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceServicer
 from sickbay.observer import NOBODY, Observer
 from sickbay.ports import Broker, Clock, JobReader
 from sickbay.ports.lost import Holds
+from sickbay.runtime.policies import Policies
+from sickbay.runtime.settings import Settings
 from sickbay.server.errors import batch_error, fault_of
 
 
@@ -38,13 +42,20 @@ class JobApi(JobServiceServicer):
         recent: RecentJobs,
         broker: Broker,
         clock: Clock,
+        policies: Policies | None = None,
+        circuits: Circuits | None = None,
         observer: Observer = NOBODY,
     ) -> None:
-        """Read from `reader`, and from `recent` jobs that are not in the ledger yet."""
+        """Read from `reader`, and from `recent` jobs that are not in the ledger yet.
+
+        `policies` and `circuits` say what happens to jobs, for those who submit them or ask for an explanation.
+        """
         self._submitter = submitter
         self._reader = reader
         self._recent = recent
         self.detached = DetachedTasks()
+        self._circuits = circuits or Circuits()
+        self._explainer = Explainer(reader, self._circuits, policies or Policies(Settings()), clock, self._find)
         self._canceller = Canceller(reader, holds, broker, clock, self._find, observer=observer)
 
     @detached
@@ -54,7 +65,7 @@ class JobApi(JobServiceServicer):
         if isinstance(result, SickbayError):
             raise result
         queued = JobRecord(result.job, JobState.QUEUED, result.job.submitted_at)
-        return pb.SubmitJobResponse(job=responses.job(queued), duplicate=result.duplicate)
+        return pb.SubmitJobResponse(job=responses.job(queued), duplicate=result.duplicate, breaker=self._notice(result))
 
     @detached
     async def BatchSubmitJobs(self, request: pb.BatchSubmitJobsRequest, context: Any) -> pb.BatchSubmitJobsResponse:
@@ -62,7 +73,7 @@ class JobApi(JobServiceServicer):
         validated = [_validate(item) async for item in cooperatively(parse.batch(request))]
         accepted = iter(await self._submitter.accept([item for item in validated if isinstance(item, Submission)]))
         results = [next(accepted) if isinstance(item, Submission) else item for item in validated]
-        return pb.BatchSubmitJobsResponse(results=[_batch_result(result) async for result in cooperatively(results)])
+        return pb.BatchSubmitJobsResponse(results=[self._batch_result(result) async for result in cooperatively(results)])
 
     async def GetJob(self, request: pb.GetJobRequest, context: Any) -> pb.GetJobResponse:
         """See the contract."""
@@ -70,6 +81,11 @@ class JobApi(JobServiceServicer):
         record = await self._find(parse.job_id(request.job_id))
         history = await self._reader.history(record.job.job_id) if full else ()
         return pb.GetJobResponse(job=responses.job(record, history or (_initial_change(record),) if full else ()))
+
+    async def ExplainJob(self, request: pb.ExplainJobRequest, context: Any) -> pb.ExplainJobResponse:
+        """See the contract."""
+        record, explained, breaker = await self._explainer.explain(parse.job_id(request.job_id))
+        return pb.ExplainJobResponse(explanation=explanations.job(record, explained, breaker))
 
     async def ListJobs(self, request: pb.ListJobsRequest, context: Any) -> pb.ListJobsResponse:
         """See the contract."""
@@ -107,6 +123,17 @@ class JobApi(JobServiceServicer):
         """See the contract."""
         return pb.CancelJobResponse(job=responses.job(await self._canceller.cancel(parse.job_id(request.job_id))))
 
+    def _batch_result(self, result: Accepted | SickbayError) -> pb.BatchSubmitResult:
+        if isinstance(result, Accepted):
+            return pb.BatchSubmitResult(job_id=result.job.job_id, duplicate=result.duplicate, breaker=self._notice(result))
+        return pb.BatchSubmitResult(error=batch_error(fault_of(result)))
+
+    def _notice(self, accepted: Accepted) -> pb.BreakerNotice | None:
+        """What its producer is told about the breaker; nothing about a duplicate, which may have run long ago."""
+        if accepted.duplicate:
+            return None
+        return explanations.notice(self._circuits.unless_closed(accepted.job.job_type, accepted.job.tenant))
+
     async def _missed(self, job_id: str, since: Truth) -> Sequence[StateChange]:
         """The changes of the job after `since`, in the order of truth."""
         return [change for change in await self._reader.history(job_id) if resume.position(change) > since]
@@ -123,12 +150,6 @@ def _validate(request: pb.SubmitJobRequest) -> Submission | SickbayError:
         return parse.submission(request)
     except SickbayError as error:
         return error
-
-
-def _batch_result(result: Accepted | SickbayError) -> pb.BatchSubmitResult:
-    if isinstance(result, Accepted):
-        return pb.BatchSubmitResult(job_id=result.job.job_id, duplicate=result.duplicate)
-    return pb.BatchSubmitResult(error=batch_error(fault_of(result)))
 
 
 def _initial_change(record: JobRecord) -> StateChange:

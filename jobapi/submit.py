@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
+from jobapi.circuits import Circuits
 from jobapi.names import NameLimits, Names
 from jobapi.recent import RecentJobs
 from sickbay.concurrency.tasks import DetachedTasks, cooperatively
@@ -39,13 +40,15 @@ class JobSubmitter:
         clock: Clock,
         *,
         names: Names | None = None,
+        circuits: Circuits | None = None,
         kept_bytes: int = 0,
         observer: Observer = NOBODY,
     ) -> None:
         """Accepted jobs are remembered in `recent` until they are in the ledger, which also gets payloads of up to `kept_bytes`.
 
-        `names` limits job types and tenants.
+        `names` limits job types and tenants, `circuits` says which jobs would be parked.
         """
+        self._circuits = circuits or Circuits()
         self._names = names or Names(NameLimits())
         self._kept_bytes = kept_bytes
         self._publisher = Publisher(broker, observer)
@@ -93,13 +96,13 @@ class JobSubmitter:
         return results
 
     async def _reserve(self, submission: Submission) -> Accepted | SickbayError:
-        refusal = self._names.use(submission.job_type, submission.tenant)
+        refusal = self._names.use(submission.job_type, submission.tenant) or self._circuits.blindness(submission)
         if refusal is not None:
             return refusal
         now = self._clock()
         job = submission.job(new_job_id(now), now)
         if not submission.request_id:
-            return Accepted(job)
+            return self._circuits.rejection(submission) or Accepted(job)
         try:
             held = await self._keys.reserve(submission.tenant, submission.request_id, submission.digest, job.job_id)
         except Unavailable as error:
@@ -107,6 +110,10 @@ class JobSubmitter:
             return error
         except SickbayError as error:
             return error
+        # A repeat gets its first answer, and if the first request has died half-way its job may be in the queue already.
+        if not held.duplicate and not held.retaken and (rejected := self._circuits.rejection(submission)):
+            await self._release_surely(submission, held.job_id)
+            return rejected
         kept = replace(job, job_id=held.job_id, submitted_at=held.submitted_at, maybe_duplicate=held.retaken)
         return Accepted(kept, held.duplicate)
 
@@ -122,6 +129,20 @@ class JobSubmitter:
             await asyncio.sleep(pause_s)
             with contextlib.suppress(Unavailable):
                 await self._keys.confirm(submission.tenant, submission.request_id)
+                break
+
+    async def _release_surely(self, submission: Submission, job_id: str) -> None:
+        """Release the key of a rejected job before the answer, so that a repeat is a new request; if the store is away, soon after it."""
+        try:
+            await self._keys.release(submission.tenant, submission.request_id, job_id)
+        except Unavailable:
+            self.detached.start(self._release_later(submission, job_id))
+
+    async def _release_later(self, submission: Submission, job_id: str) -> None:
+        for pause_s in CONFIRM_AGAIN_S:
+            await asyncio.sleep(pause_s)
+            with contextlib.suppress(Unavailable):
+                await self._keys.release(submission.tenant, submission.request_id, job_id)
                 break
 
     async def _release_key(self, submission: Submission, job_id: str) -> None:

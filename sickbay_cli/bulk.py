@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 from typing import BinaryIO, Final
@@ -12,11 +13,12 @@ import click
 import msgspec
 
 from sickbay.domain.errors import SickbayError
-from sickbay.jobs.v1.job_service_pb2 import BatchSubmitJobsRequest, BatchSubmitResult, SubmitJobRequest
+from sickbay.jobs.v1.job_service_pb2 import BatchSubmitJobsRequest, BatchSubmitResult, OnOpen, SubmitJobRequest
 from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
+from sickbay.server import enums
 from sickbay.server.errors import Fault, batch_fault, fault_of
 from sickbay.server.rest.body import Body, decode, text
-from sickbay.server.rest.views import View
+from sickbay.server.rest.views import View, batch_result_view
 from sickbay_cli import client
 from sickbay_cli.exit_codes import Refused
 from sickbay_cli.options import Endpoint
@@ -34,6 +36,7 @@ class Line(Body, frozen=True):
     payload: msgspec.Raw = msgspec.Raw()
     tenant: str = ""
     idempotency_key: str = ""
+    on_open: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +60,22 @@ class Tally:
         return [result.job_id for result in self.results.values() if isinstance(result, BatchSubmitResult)]
 
     @property
+    def notes(self) -> Mapping[str, int]:
+        """What was said about open circuits, and of how many accepted jobs."""
+        results = (result for result in self.results.values() if isinstance(result, BatchSubmitResult))
+        return Counter(result.breaker.note for result in results if result.HasField("breaker"))
+
+    @property
     def refused(self) -> dict[int, Fault]:
         """The errors, by line number."""
         return {number: result for number, result in self.results.items() if isinstance(result, Fault)}
 
 
-def submit_file(endpoint: Endpoint, source: BinaryIO, *, as_json: bool) -> None:
-    """Submit every line; Refused if any was rejected."""
+def submit_file(endpoint: Endpoint, source: BinaryIO, on_open: OnOpen.ValueType, *, as_json: bool) -> None:
+    """Submit every line; Refused if any was rejected. `on_open` is for lines that do not say it."""
     tally = Tally()
     with progress(_size(source), "submitting") as advance:
-        _send(endpoint, _items(source), tally, advance)
+        _send(endpoint, _items(source, on_open), tally, advance)
     _report(tally, as_json=as_json)
     for number, fault in tally.refused.items():
         remark(f"line {number}: {fault.message}")
@@ -139,19 +148,20 @@ def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
         yield batch
 
 
-def _items(source: BinaryIO) -> Iterator[Item]:
+def _items(source: BinaryIO, on_open: OnOpen.ValueType) -> Iterator[Item]:
     for number, data in enumerate(source, start=1):
         if data.strip():
-            yield Item(number, _read(data.removeprefix(b"\xef\xbb\xbf")), len(data))
+            yield Item(number, _read(data.removeprefix(b"\xef\xbb\xbf"), on_open), len(data))
 
 
-def _read(data: bytes) -> SubmitJobRequest | Fault:
+def _read(data: bytes, on_open: OnOpen.ValueType) -> SubmitJobRequest | Fault:
     try:
         line = decode(data, Line)
         payload = text(line.payload)
+        on_open = enums.number(OnOpen, "ON_OPEN", line.on_open) or on_open
     except SickbayError as error:
         return fault_of(error)
-    request = SubmitJobRequest(job_type=line.job_type, tenant=line.tenant, request_id=line.idempotency_key)
+    request = SubmitJobRequest(job_type=line.job_type, tenant=line.tenant, request_id=line.idempotency_key, on_open=on_open)
     if payload:
         request.payload_json = payload
     return request
@@ -172,12 +182,12 @@ def _report(tally: Tally, *, as_json: bool, lines: bool = False) -> None:
         (record if lines else document)({"accepted": len(tally.accepted), "refused": refused, "results": results})
     else:
         click.echo(f"accepted {count(len(tally.accepted), 'job')}" + (f", rejected {refused:,}" if refused else ""))
+        for note, number in tally.notes.items():
+            remark(f"{count(number, 'job')}: {note}")
 
 
 def _view(result: BatchSubmitResult | Fault) -> View:
     """As an item of the REST response."""
-    from sickbay.server.rest.errors import error_view, http_status  # noqa: PLC0415 - loads a web framework, and only --json needs it
+    from sickbay.server.rest.errors import item_error_view  # noqa: PLC0415 - loads a web framework, and only --json needs it
 
-    if isinstance(result, Fault):
-        return {"error": error_view(http_status(result), result.message, result.reason or result.code.name)}
-    return {"jobId": result.job_id} | ({"duplicate": True} if result.duplicate else {})
+    return {"error": item_error_view(result)} if isinstance(result, Fault) else batch_result_view(result)

@@ -6,7 +6,10 @@ import re
 from datetime import datetime
 from typing import Final
 
-_UNITS: Final = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
+from sickbay.domain.spans import UNITS, span
+
+__all__ = ["clock", "moment", "parse_span", "relative", "span"]
+
 _PART: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h|d)\s*")
 _SPAN: Final = re.compile(rf"(?:{_PART.pattern})+")
 
@@ -15,21 +18,7 @@ def parse_span(text: str) -> int:
     """`10m`, `1h30m`, `1.5h` or `500ms` in milliseconds; ValueError for anything else, including a bare number."""
     if _SPAN.fullmatch(text.strip()) is None:
         raise ValueError(f"{text!r} is not a duration; write for example 30s, 10m, 1h30m or 2d")
-    return round(sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(text)))
-
-
-def span(ms: int) -> str:
-    """A duration in its two largest units at most: `45 s`, `3 m`, `1 h 5 m`, `2 d 3 h`."""
-    if ms < _UNITS["s"]:
-        return f"{ms} ms"
-    rest, parts = ms // 1000 * 1000, []
-    for unit in ("d", "h", "m", "s"):
-        count, rest = divmod(rest, _UNITS[unit])
-        if count:
-            parts.append(f"{count} {unit}")
-        elif parts:
-            break
-    return " ".join(parts[:2])
+    return round(sum(float(number) * UNITS[unit] for number, unit in _PART.findall(text)))
 
 
 def relative(ms: int, now: int) -> str:
@@ -37,10 +26,10 @@ def relative(ms: int, now: int) -> str:
     if not ms:
         return ""
     distance = abs(now - ms)
-    unit = next((unit for unit in ("d", "h", "m", "s") if distance >= _UNITS[unit]), None)
+    unit = next((unit for unit in ("d", "h", "m", "s") if distance >= UNITS[unit]), None)
     if unit is None:
         return "now"
-    return f"{distance // _UNITS[unit]} {unit} ago" if ms < now else f"in {span(distance)}"
+    return f"{distance // UNITS[unit]} {unit} ago" if ms < now else f"in {span(distance)}"
 
 
 def moment(ms: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from sickbay.breakers.v1.breaker_pb2 import Breaker
+from sickbay.breakers.v1.incident_pb2 import IncidentEntry
 from sickbay.domain.job import DEFAULT_TENANT
 from sickbay.jobs.v1.job_pb2 import Job
 from sickbay.jobs.v1.quarantine_service_pb2 import QuarantinedJob
@@ -32,17 +33,22 @@ _STYLES: Final = {
 
 def job_state(number: int) -> Cell:
     """A job's state in its colour."""
-    return _coloured(_name(Job.State, number, "STATE_"))
+    return _coloured(name(Job.State, number, "STATE_"))
 
 
 def breaker_state(number: int) -> Cell:
     """A breaker's state in its colour."""
-    return _coloured(_name(Breaker.State, number, "STATE_"))
+    return _coloured(name(Breaker.State, number, "STATE_"))
+
+
+def incident_kind(number: int) -> str:
+    """What a line of an incident's timeline is about, in words."""
+    return name(IncidentEntry.Kind, number, "KIND_").lower().replace("_", " ")
 
 
 def reason(case: QuarantinedJob) -> str:
     """Why a job is in quarantine."""
-    return _name(QuarantinedJob.Reason, case.reason, "REASON_") if case.reason else ""
+    return name(QuarantinedJob.Reason, case.reason, "REASON_") if case.reason else ""
 
 
 def ms(message: Any, field: str) -> int:
@@ -65,8 +71,8 @@ def join_nonempty(separator: str, *parts: str) -> str:
     return separator.join(filter(None, parts))
 
 
-def _name(enum: Any, number: int, prefix: str) -> str:
-    """The name in the contract without prefix; the number itself if it is unknown, from a newer service."""
+def name(enum: Any, number: int, prefix: str) -> str:
+    """The name of an enum's value in the contract without prefix; the number itself if it is unknown, from a newer service."""
     return str(enum.Name(number)).removeprefix(prefix) if number in enum.values() else str(number)
 
 

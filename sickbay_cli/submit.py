@@ -6,14 +6,14 @@ from typing import BinaryIO
 
 import click
 
-from sickbay.jobs.v1.job_service_pb2 import SubmitJobRequest
+from sickbay.jobs.v1.job_service_pb2 import ON_OPEN_REJECT, ON_OPEN_UNSPECIFIED, SubmitJobRequest
 from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
 from sickbay.server.rest.views import accepted_view
 from sickbay_cli import bulk, client, options
 from sickbay_cli.exit_codes import WAITING_CODES
 from sickbay_cli.following import follow, wait_limit
 from sickbay_cli.options import Endpoint, examples
-from sickbay_cli.output import document, record
+from sickbay_cli.output import document, record, remark
 from sickbay_cli.payload import PAYLOAD
 
 _EXAMPLES = examples(
@@ -23,6 +23,7 @@ _EXAMPLES = examples(
     "sickbay submit email --wait --for 60s || echo exit code $?",
     "sickbay submit email --count 20",
     "sickbay submit --from jobs.jsonl",
+    "sickbay submit sms --reject-if-open || echo try another way",
 )
 
 
@@ -31,6 +32,7 @@ _EXAMPLES = examples(
 @click.argument("payload", required=False, type=PAYLOAD)
 @click.option("--key", default="", help="Idempotency key: a repeat within 24 hours is the same job, not another one.")
 @options.tenant_name
+@click.option("--reject-if-open", is_flag=True, help="Reject the job (exit code 4) instead of parking it while its circuit is open.")
 @click.option("--wait", is_flag=True, help="Follow the job until it has ended; the exit code says how.")
 @options.patience
 @options.even_if_quarantined
@@ -44,6 +46,7 @@ def submit(
     payload: str | None,
     key: str,
     tenant: str,
+    reject_if_open: bool,
     copies: int,
     source: BinaryIO | None,
     jobapi: Endpoint,
@@ -56,20 +59,21 @@ def submit(
 
     PAYLOAD is a JSON object: as text, as @FILE, or - for stdin; default {}.
 
-    A line of FILE.jsonl is {"jobType": ..., "payload": {...}}, optionally with "tenant" and "idempotencyKey". Rejected lines are
-    reported by number; the others are accepted anyway. Lines with a key can be submitted again safely.
+    A line of FILE.jsonl is {"jobType": ..., "payload": {...}}, optionally with "tenant", "idempotencyKey" and "onOpen". Rejected lines
+    are reported by number; the others are accepted anyway. Lines with a key can be submitted again safely.
     """
+    on_open = ON_OPEN_REJECT if reject_if_open else ON_OPEN_UNSPECIFIED
     limit = wait_limit(patience, even_if_quarantined=even_if_quarantined, waits=wait)
     if source is not None:
         if job_type or key or tenant or wait or copies > 1:
             raise click.UsageError("--from reads everything from the file; omit JOB_TYPE, PAYLOAD, --key, --tenant, --wait and --count")
-        bulk.submit_file(jobapi, source, as_json=as_json)
+        bulk.submit_file(jobapi, source, on_open, as_json=as_json)
         return
     if not job_type:
         raise click.UsageError("name the JOB_TYPE, or a file of jobs with --from")
     if key and copies > 1:
         raise click.UsageError("--key is for one job; omit --count, or give every line of a --from file its own key")
-    request = SubmitJobRequest(job_type=job_type, payload_json=payload or "{}", tenant=tenant, request_id=key)
+    request = SubmitJobRequest(job_type=job_type, payload_json=payload or "{}", tenant=tenant, request_id=key, on_open=on_open)
     if copies > 1:
         ids = bulk.submit_copies(jobapi, request, copies, quiet=wait, as_json=as_json)
         with client.jobs(jobapi) as stub:
@@ -86,8 +90,9 @@ def _submit(stub: JobServiceStub, request: SubmitJobRequest, timeout: float, *, 
     """Submit one job, print the result as in REST, and return its id; `lines` if more follows."""
     reply = stub.SubmitJob(request, timeout=timeout)
     if as_json:
-        view = accepted_view(reply.job.job_type, reply.job.job_id, duplicate=reply.duplicate)
-        (record if lines else document)(view)
+        (record if lines else document)(accepted_view(reply))
     else:
         click.echo(f"accepted {reply.job.job_id}" + (" (it had already been accepted)" if reply.duplicate else ""))
+        if reply.HasField("breaker"):
+            remark(f"{reply.job.job_type}: {reply.breaker.note}")
     return reply.job.job_id

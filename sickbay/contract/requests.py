@@ -46,12 +46,13 @@ _REASONS: Final[dict[int, Reason]] = {
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A job to accept; `request_id` is the idempotency key, empty if there is none."""
+    """A job to accept; `request_id` is the idempotency key, empty if there is none. `rejects`: not to be parked, but rejected."""
 
     job_type: str
     tenant: str
     payload_json: bytes
     request_id: str = ""
+    rejects: bool = False
 
     @property
     def digest(self) -> bytes:
@@ -76,7 +77,9 @@ def submission(request: job_service_pb2.SubmitJobRequest) -> Submission:
         raise InvalidArgument(
             f"the request id (idempotency key) must be 1 to {MAX_REQUEST_ID_CHARS} printable ASCII characters, for example a UUID"
         )
-    return Submission(kind, owner, payload, key)
+    if request.on_open not in job_service_pb2.OnOpen.values():
+        raise InvalidArgument(f"on_open {request.on_open} is unknown; use ON_OPEN_PARK or ON_OPEN_REJECT")
+    return Submission(kind, owner, payload, key, request.on_open == job_service_pb2.ON_OPEN_REJECT)
 
 
 def batch(request: job_service_pb2.BatchSubmitJobsRequest) -> list[job_service_pb2.SubmitJobRequest]:
@@ -107,7 +110,7 @@ def quarantine_query(request: quarantine.ListQuarantinedJobsRequest, now: int) -
         state=_known(_STATES, request.state, "state") if request.state else None,
         reason=_known(_REASONS, request.reason, "reason") if request.reason else None,
         error_code=code,
-        fingerprint=_line(request.fingerprint, "fingerprint", MAX_ID_CHARS),
+        fingerprint=line(request.fingerprint, "fingerprint", MAX_ID_CHARS),
         set_aside_before=now - span_ms(request.min_age, "minimal age", 0, now) if request.HasField("min_age") else None,
     )
 
@@ -146,7 +149,7 @@ def command(request: CommandRequest) -> tuple[BreakerKey, Command]:
     hold = None
     if isinstance(request, breakers.ForceOpenBreakerRequest) and request.HasField("duration"):
         hold = span_ms(request.duration, "duration", 1, MAX_HOLD_MS)
-    return key, Command(action, hold, actor(request.actor), _line(request.why, "reason (why)", MAX_WHY_CHARS))
+    return key, Command(action, hold, actor(request.actor), line(request.why, "reason (why)", MAX_WHY_CHARS))
 
 
 def breaker_key(kind: str, owner: str) -> BreakerKey:
@@ -210,20 +213,21 @@ def job_id(text: str) -> str:
     """A required job id."""
     if not text:
         raise InvalidArgument("the job id is missing")
-    return _line(text, "job id", MAX_ID_CHARS)
+    return line(text, "job id", MAX_ID_CHARS)
 
 
 def etag(text: str) -> str:
     """An etag; empty skips the check."""
-    return _line(text, "etag", MAX_ETAG_CHARS)
+    return line(text, "etag", MAX_ETAG_CHARS)
 
 
 def actor(text: str) -> str:
     """Who makes the change; may be empty."""
-    return _line(text, "actor", MAX_ACTOR_CHARS)
+    return line(text, "actor", MAX_ACTOR_CHARS)
 
 
-def _line(text: str, what: str, limit: int) -> str:
+def line(text: str, what: str, limit: int) -> str:
+    """One line of plain text of at most `limit` characters; `what` names it in an error."""
     if len(text) > limit:
         raise InvalidArgument(f"the {what} is {len(text):,} characters long; at most {limit} are allowed")
     if not text.isprintable():

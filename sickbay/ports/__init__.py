@@ -50,6 +50,7 @@ __all__ = [
     "TO_MAIN",
     "TO_QUARANTINE",
     "TO_RETRY",
+    "BreakerView",
     "Breakers",
     "Broker",
     "Clock",
@@ -109,6 +110,16 @@ class Breakers(Protocol):
 
     def watch(self) -> AbstractAsyncContextManager[AsyncIterator[Snapshot]]:
         """Each change from the moment of entering on; a slow reader misses intermediate changes, never the latest of a breaker."""
+
+
+class BreakerView(Protocol):
+    """The breakers as this process knows them, for who only looks: no method does I/O, so each submit may ask."""
+
+    def get(self, key: BreakerKey) -> Snapshot | None:
+        """The breaker; CLOSED if nobody has seen one, None if nothing is known here yet. `degraded` if it may be outdated."""
+
+    def unless_closed(self, key: BreakerKey) -> Snapshot | None:
+        """The breaker, None if it is CLOSED or nothing is known. A healthy one costs a look into a dictionary."""
 
 
 class JobReader(Protocol):

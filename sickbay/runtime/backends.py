@@ -16,18 +16,21 @@ from sickbay.adapters.embedded.datafolder import DataFolder, open_data_folder
 from sickbay.adapters.rabbitmq.broker import RabbitBroker
 from sickbay.adapters.rabbitmq.topology_sync import apply as apply_topology
 from sickbay.adapters.rabbitmq.topology_sync import check as check_topology
+from sickbay.adapters.redis.breaker_reader import RedisBreakerReader
 from sickbay.adapters.redis.breakers import RedisBreakers
 from sickbay.adapters.redis.duplicate_guard import RedisDuplicateGuard
 from sickbay.adapters.redis.keys import RedisIdempotencyKeys
 from sickbay.adapters.sql.ledger import Ledger, open_ledger
 from sickbay.adapters.sql.listener import AlwaysUp
 from sickbay.adapters.unconfigured import UnconfiguredHolds, UnconfiguredJobReader, UnconfiguredKeys
+from sickbay.adapters.webhook.http import HttpWebhook
 from sickbay.domain.backend_status import BackendStatus
 from sickbay.domain.breaker import BreakerRule, BreakerScope
 from sickbay.domain.errors import SettingsError
 from sickbay.domain.health import GRACE_S
 from sickbay.domain.settings_status import SettingsFileStatus
-from sickbay.ports import Breakers, Broker, Clock, DuplicateGuard, IdempotencyKeys, JobReader, LedgerWriter, QuarantineStore
+from sickbay.ports import Breakers, BreakerView, Broker, Clock, DuplicateGuard, IdempotencyKeys, JobReader, LedgerWriter, QuarantineStore
+from sickbay.ports.incidents import IncidentNotices, IncidentStore, Webhook
 from sickbay.ports.lost import Holds, Lost
 from sickbay.runtime.policies import Policies
 from sickbay.runtime.settings import Settings
@@ -80,12 +83,17 @@ class Common:
 
 @dataclass(frozen=True, kw_only=True)
 class JobApiParts(Common):
-    """What the Job API needs. Payloads of up to `kept_bytes` are stored in the ledger, too."""
+    """What the Job API needs. Payloads of up to `kept_bytes` are stored in the ledger, too.
+
+    `circuits` are the breakers that it can see, None without REDIS_URL; `policies` say when a failed job runs again.
+    """
 
     reader: JobReader
     keys: IdempotencyKeys
     holds: Holds
     kept_bytes: int = 0
+    circuits: BreakerView | None = None
+    policies: Policies | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,13 +107,19 @@ class WorkerParts(Common):
 
 @dataclass(frozen=True, kw_only=True)
 class ControlPlaneParts(Common):
-    """What the control plane needs. A function given to `on_settings_change` is called whenever other settings are in force."""
+    """What the control plane needs; `webhook` is told of incidents if there is one.
+
+    A function given to `on_settings_change` is called whenever other settings are in force.
+    """
 
     breakers: Breakers
     writer: LedgerWriter
     quarantine: QuarantineStore
     lost: Lost
     holds: Holds
+    incidents: IncidentStore
+    notices: IncidentNotices
+    webhook: Webhook | None = None
     on_settings_change: Callable[[Callable[[], None]], None] = _never
 
 
@@ -128,7 +142,7 @@ async def open_up(settings: Settings, folder: Path | None) -> AsyncIterator[Back
         if folder is not None and None in {rabbitmq, redis, database}:
             data = stack.enter_context(open_data_folder(folder))
             queues, file = data.queue_db, data.ledger_db
-        ledger = await stack.enter_async_context(open_ledger(database or file or "sqlite://", wall_clock, patient=True, own_time=True))
+        ledger = await _own_ledger(stack, settings, database or file or "sqlite://")
         broker = await _broker(stack, settings, rabbitmq, queues)
         policies = await _policies(stack, settings)
         breakers = await _breakers(stack, settings, policies, redis, data.breakers_db if data is not None else None)
@@ -141,10 +155,14 @@ async def open_up(settings: Settings, folder: Path | None) -> AsyncIterator[Back
             quarantine=ledger.quarantine,
             lost=ledger.lost,
             holds=ledger.holds,
+            incidents=ledger.incidents,
+            notices=ledger.notices,
+            webhook=_webhook(settings),
             duplicate_guard=ledger.duplicate_guard,
             policies=policies,
             keys=ledger.keys,
             kept_bytes=settings.ledger_payload_bytes,
+            circuits=breakers.view(),
             clock=wall_clock,
             ready=_all_ready(broker, ledger),
             status=_backend_status(broker, ledger, breakers, folder=data),
@@ -157,7 +175,10 @@ async def open_up(settings: Settings, folder: Path | None) -> AsyncIterator[Back
 
 @asynccontextmanager
 async def open_jobapi(settings: Settings) -> AsyncIterator[JobApiParts]:
-    """RabbitMQ; with DATABASE_URL also the ledger to read from, and idempotency keys there or, with REDIS_URL, in Redis."""
+    """RabbitMQ; with DATABASE_URL also the ledger to read from, and idempotency keys there or, with REDIS_URL, in Redis.
+
+    With REDIS_URL it also has a view of the breakers.
+    """
     redis = settings.url("redis_url")
     async with AsyncExitStack() as stack:
         ledger = await _shared_ledger(stack, settings)
@@ -165,18 +186,23 @@ async def open_jobapi(settings: Settings) -> AsyncIterator[JobApiParts]:
         redis_keys = await stack.enter_async_context(RedisIdempotencyKeys(redis)) if redis is not None else None
         keys: IdempotencyKeys = redis_keys or (ledger.keys if ledger else UnconfiguredKeys())
         reader: JobReader = ledger.reader if ledger else UnconfiguredJobReader()
+        policies = await _policies(stack, settings)
+        circuits = await stack.enter_async_context(RedisBreakerReader(redis, policies.breaker)) if redis is not None else None
         yield JobApiParts(
             broker=broker,
             system=_system(broker),
             clock=wall_clock,
             ready=_all_ready(broker, ledger),
             status=_backend_status(broker, ledger, keys=redis_keys),
-            breaker_scope=settings.breaker_scope,
+            breaker_scope=policies.rule,
             health_grace=settings.health_grace,
+            settings_file=lambda: policies.status,
             reader=reader,
             keys=keys,
             kept_bytes=settings.ledger_payload_bytes,
             holds=ledger.holds if ledger else UnconfiguredHolds(),
+            circuits=circuits.view() if circuits is not None else None,
+            policies=policies,
         )
 
 
@@ -214,7 +240,7 @@ async def open_control_plane(settings: Settings) -> AsyncIterator[ControlPlanePa
         if database is None:
             data = stack.enter_context(open_data_folder(settings.data_dir))
             database = data.ledger_db
-        ledger = await stack.enter_async_context(open_ledger(database, wall_clock, patient=True, own_time=True))
+        ledger = await _own_ledger(stack, settings, database)
         broker = await _broker(stack, settings, settings.url("rabbitmq_url") or RABBITMQ_URL)
         policies = await _policies(stack, settings)
         breakers = await _breakers(stack, settings, policies, settings.url("redis_url") or REDIS_URL)
@@ -233,6 +259,9 @@ async def open_control_plane(settings: Settings) -> AsyncIterator[ControlPlanePa
             quarantine=ledger.quarantine,
             lost=ledger.lost,
             holds=ledger.holds,
+            incidents=ledger.incidents,
+            notices=ledger.notices,
+            webhook=_webhook(settings),
         )
 
 
@@ -260,6 +289,17 @@ async def _breakers(
         stack.callback(breakers.close)
         return breakers
     return await stack.enter_async_context(RedisBreakers(url, policies.breaker, worker=settings.worker_name))
+
+
+async def _own_ledger(stack: AsyncExitStack, settings: Settings, where: str | Path) -> Ledger:
+    """The ledger of the process that makes its tables and writes it."""
+    opening = open_ledger(where, wall_clock, patient=True, own_time=True, incident_rules=settings.incident_rules)
+    return await stack.enter_async_context(opening)
+
+
+def _webhook(settings: Settings) -> HttpWebhook | None:
+    url = settings.url("webhook_url")
+    return HttpWebhook(url, settings.url("webhook_secret"), wall_clock) if url is not None else None
 
 
 async def _shared_ledger(stack: AsyncExitStack, settings: Settings) -> Ledger | None:

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from sickbay.domain.breaker import BreakerConfig, BreakerScope
 from sickbay.domain.errors import MissingSetting, SettingsError
+from sickbay.domain.incident import IncidentRules
 from sickbay.domain.job import MAX_PAYLOAD_BYTES
 from sickbay.domain.limits import HttpLimits, Limits
 from sickbay.domain.retry import RetryPolicy
@@ -28,6 +29,7 @@ _SCHEMES: Final = {
     "rabbitmq_url": ("amqp", "amqps"),
     "redis_url": ("redis", "rediss", "unix"),
     "database_url": ("postgresql", "postgres", "sqlite"),
+    "webhook_url": ("https", "http"),
 }
 _PLACEHOLDER: Final = "change_me"
 
@@ -96,6 +98,19 @@ class Settings(BaseSettings):
     grpc_max_connections_per_peer: int | None = Field(None, ge=1, le=50_000, description="The same for one address; not set: half of them")
     grpc_handshake_timeout: float = Field(10, gt=0, le=3_600, description="Seconds until a new connection must speak HTTP/2")
     grpc_idle_timeout: float = Field(300, gt=0, le=86_400, description="Seconds that a connection is kept without a call")
+    grpc_keepalive_time: float = Field(
+        60, ge=1, le=86_400, description="Seconds without data from a client after which it is pinged, to see whether it is still there"
+    )
+    grpc_keepalive_timeout: float = Field(
+        20, ge=1, le=3_600, description="Seconds for the answer to such a ping, or for a client's machine to confirm what was sent to it"
+    )
+    grpc_ping_interval: float = Field(
+        10, ge=0.1, le=86_400, description="Least seconds between two pings of a client; the third that comes too early ends its connection"
+    )
+    grpc_max_metadata_bytes: int = Field(16_384, ge=4_096, le=1_048_576, description="Bytes of the metadata of a call")
+    grpc_max_message_bytes: int = Field(
+        16_777_216, ge=2_097_152, le=268_435_456, description="Bytes of the message of a call; at most GRPC_BODY_BUFFER_BYTES"
+    )
     grpc_body_timeout: float = Field(30, gt=0, le=3_600, description="Seconds for the message of a call to arrive")
     grpc_write_timeout: float = Field(30, gt=0, le=3_600, description="Seconds for a client to read a response, or the next one of a watch")
     grpc_body_buffer_bytes: int = Field(134_217_728, ge=16_777_216, le=2**40, description="Bytes of unfinished messages, of all clients")
@@ -121,6 +136,16 @@ class Settings(BaseSettings):
     breaker_ramp: bool = Field(True, description="Let jobs in gradually after a breaker closed")
     breaker_max_cooldown: float = Field(
         0, ge=0, le=86_400, description="Longest cooldown in seconds, doubled with each failed probe; 0: the cooldown does not grow"
+    )
+    incident_reopen_window: float = Field(
+        300, ge=0, le=86_400, description="Seconds after its closing in which a breaker that opens again continues its incident"
+    )
+    webhook_url: SecretStr | None = Field(
+        None,
+        description="Where openings and closings of incidents are posted, for example https://example.com/hook; not set: nowhere",
+    )
+    webhook_secret: SecretStr | None = Field(
+        None, description="Signs these requests (Standard Webhooks): whsec_ and the base64 of 24 to 64 random bytes; not set: unsigned"
     )
     health_grace: float = Field(
         10,
@@ -174,11 +199,26 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _check_webhook(self) -> Self:
+        if self.webhook_secret is not None and self.webhook_url is None:
+            raise ValueError("WEBHOOK_SECRET signs what is sent to WEBHOOK_URL, which is not set; set both, or neither")
+        return self
+
+    @model_validator(mode="after")
     def _check_traces(self) -> Self:
         if self.traces_endpoint and self.otel_exporter_otlp_protocol != "grpc":
             raise ValueError("OTEL_EXPORTER_OTLP_PROTOCOL must be grpc, whose port is usually 4317; no other protocol is supported")
         if self.traces_endpoint and "://" in self.traces_endpoint and urlsplit(self.traces_endpoint).scheme not in {"http", "https"}:
             raise ValueError("OTEL_EXPORTER_OTLP_ENDPOINT must begin with http:// or, for TLS, https://")
+        return self
+
+    @model_validator(mode="after")
+    def _check_sizes(self) -> Self:
+        if self.grpc_max_message_bytes > self.grpc_body_buffer_bytes:
+            raise ValueError(
+                f"GRPC_MAX_MESSAGE_BYTES must be at most GRPC_BODY_BUFFER_BYTES ({self.grpc_body_buffer_bytes}), or no such message fits"
+                f" (it is {self.grpc_max_message_bytes})"
+            )
         return self
 
     @property
@@ -189,7 +229,7 @@ class Settings(BaseSettings):
         return self.otel_exporter_otlp_traces_endpoint or self.otel_exporter_otlp_endpoint
 
     def url(self, name: str) -> str | None:
-        """The plain URL of `rabbitmq_url`, `redis_url` or `database_url`, with its password: pass it to a driver only."""
+        """The plain text of `rabbitmq_url`, `redis_url`, `database_url` or another secret: pass it to a driver only."""
         secret: SecretStr | None = getattr(self, name)
         return None if secret is None else secret.get_secret_value()
 
@@ -204,6 +244,11 @@ class Settings(BaseSettings):
             ramp=self.breaker_ramp,
             max_cooldown_ms=max(round(self.breaker_max_cooldown * 1000), round(self.cooldown_period * 1000)),
         )
+
+    @property
+    def incident_rules(self) -> IncidentRules:
+        """How incidents are kept."""
+        return IncidentRules(window_ms=round(self.incident_reopen_window * 1000), announces=self.webhook_url is not None)
 
     @property
     def retry_policy(self) -> RetryPolicy:
@@ -223,6 +268,11 @@ class Settings(BaseSettings):
             connections_per_peer=self.grpc_max_connections_per_peer or (self.grpc_max_connections + 1) // 2,
             handshake_s=self.grpc_handshake_timeout,
             idle_s=self.grpc_idle_timeout,
+            keepalive_s=self.grpc_keepalive_time,
+            keepalive_timeout_s=self.grpc_keepalive_timeout,
+            ping_interval_s=self.grpc_ping_interval,
+            metadata_bytes=self.grpc_max_metadata_bytes,
+            message_bytes=self.grpc_max_message_bytes,
             body_s=self.grpc_body_timeout,
             write_s=self.grpc_write_timeout,
             body_buffer_bytes=self.grpc_body_buffer_bytes,
@@ -253,5 +303,5 @@ def _sentence(error: ValidationError) -> str:
     if not first["loc"]:
         return what
     name = str(first["loc"][0]).upper()
-    secret = name.endswith("_URL")
+    secret = name.endswith(("_URL", "_SECRET"))
     return f"{name}: {what[0].lower()}{what[1:]}" + ("" if secret else f" (it is {first['input']!r})")

@@ -119,19 +119,25 @@ def rich_status(fault: Fault) -> grpc.Status:
     if fault.reason:
         status.details.add().Pack(error_details_pb2.ErrorInfo(reason=fault.reason, domain=DOMAIN))
     if fault.retry_after is not None:
-        seconds, rest = divmod(round(fault.retry_after * 1000), 1000)
-        wait = Duration(seconds=seconds, nanos=rest * 1_000_000)
-        status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=wait))
+        status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=_delay(fault)))
     return rpc_status.to_status(status)  # type: ignore[no-any-return]  # the library has no types
 
 
 def batch_error(fault: Fault) -> job_service_pb2.BatchSubmitError:
     """The fault of one item of a batch."""
     reason = error_reason_pb2.ErrorReason.Value(f"ERROR_REASON_{fault.reason or 'UNSPECIFIED'}")
-    return job_service_pb2.BatchSubmitError(code=fault.number, reason=reason, message=fault.message)
+    return job_service_pb2.BatchSubmitError(code=fault.number, reason=reason, message=fault.message, retry_delay=_delay(fault))
 
 
 def batch_fault(error: job_service_pb2.BatchSubmitError) -> Fault:
     """The reverse of `batch_error`."""
     reason = error_reason_pb2.ErrorReason.Name(error.reason).removeprefix("ERROR_REASON_") if error.reason else ""
-    return Fault(_BY_NUMBER.get(error.code, grpc.StatusCode.UNKNOWN), error.message, reason)
+    wait = error.retry_delay.ToMilliseconds() / 1000 if error.HasField("retry_delay") else None
+    return Fault(_BY_NUMBER.get(error.code, grpc.StatusCode.UNKNOWN), error.message, reason, wait)
+
+
+def _delay(fault: Fault) -> Duration | None:
+    if fault.retry_after is None:
+        return None
+    seconds, rest = divmod(round(fault.retry_after * 1000), 1000)
+    return Duration(seconds=seconds, nanos=rest * 1_000_000)

@@ -12,7 +12,7 @@ from sickbay.domain.settings_status import SettingsFileStatus
 
 
 class SettingsFileCollector(Collector):
-    """Reports at each scrape how the settings file fares; nothing if there is none."""
+    """Reports at each scrape how the settings file fares; no value if there is none."""
 
     def __init__(self, status: Callable[[], SettingsFileStatus | None], registry: CollectorRegistry) -> None:
         """Add itself to `registry`."""
@@ -21,17 +21,15 @@ class SettingsFileCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Called by Prometheus."""
-        status = self._status()
-        if status is None:
-            return
         text = "Whether the settings file as it is now is in force (1), or an earlier one, because it is invalid or gone (0)."
-        yield GaugeMetricFamily("sickbay_settings_file_valid", text, float(status.valid))
-        yield GaugeMetricFamily(
-            "sickbay_settings_file_loaded_timestamp_seconds", "When the settings in force were read, since the epoch.", status.loaded_at_s
-        )
-        reloads = CounterMetricFamily(
-            "sickbay_settings_file_reloads", "Changes of the settings file that were noticed: applied or rejected.", labels=("result",)
-        )
-        reloads.add_metric(("applied",), status.applied)
-        reloads.add_metric(("rejected",), status.rejected)
-        yield reloads
+        valid = GaugeMetricFamily("sickbay_settings_file_valid", text, labels=())
+        text = "When the settings in force were read, since the epoch."
+        loaded = GaugeMetricFamily("sickbay_settings_file_loaded_timestamp_seconds", text, labels=())
+        text = "Changes of the settings file that were noticed: applied or rejected."
+        reloads = CounterMetricFamily("sickbay_settings_file_reloads", text, labels=("result",))
+        if (status := self._status()) is not None:
+            valid.add_metric((), float(status.valid))
+            loaded.add_metric((), status.loaded_at_s)
+            reloads.add_metric(("applied",), status.applied)
+            reloads.add_metric(("rejected",), status.rejected)
+        yield from (valid, loaded, reloads)

@@ -16,6 +16,7 @@ from dataclasses import replace
 from random import Random
 from typing import Final
 
+from sickbay.adapters.breaker_view import DocumentView
 from sickbay.adapters.breaker_watcher import BreakerWatcher
 from sickbay.adapters.embedded.breaker_file import BreakerFile, Kept
 from sickbay.breaker import machine as breaker
@@ -28,7 +29,7 @@ from sickbay.domain.breaker import Action, BreakerConfig, BreakerKey, BreakerSta
 from sickbay.domain.errors import ErrorReason, NotFound
 from sickbay.domain.job import DEFAULT_TENANT
 from sickbay.domain.outcome import Outcome, OutcomeKind
-from sickbay.ports import Clock
+from sickbay.ports import BreakerView, Clock
 from sickbay.system.clock import Steps
 
 log = logging.getLogger(__name__)
@@ -75,6 +76,10 @@ class EmbeddedBreakers:
         if file is not None:
             self._restore(file)
             self._file = file
+
+    def view(self) -> BreakerView:
+        """The same breakers for who only looks."""
+        return DocumentView(self._documents.get, self._config, self._clock)
 
     def close(self) -> None:
         """Store every breaker as it is now, and close the file. Blocks for the disk."""

@@ -14,6 +14,7 @@ from random import Random
 from time import monotonic
 from typing import Any, Final
 
+from sickbay.adapters.breaker_view import DocumentView
 from sickbay.adapters.redis import script
 from sickbay.adapters.redis.client import REJECTS_WRITES, UNAVAILABLE, Client, KeyRejected, RedisUnavailable, Refused
 from sickbay.adapters.redis.documents import KEYS, Documents, overview, texts, totals
@@ -26,7 +27,7 @@ from sickbay.breaker.machine import Document
 from sickbay.breaker.transitions import MAX_JITTER
 from sickbay.domain.breaker import BreakerKey, ConfigOf
 from sickbay.domain.errors import Unavailable
-from sickbay.ports import Clock
+from sickbay.ports import BreakerView, Clock
 from sickbay.system.clock import uptime, wall_clock
 
 CHANNEL: Final = "breaker.events"
@@ -75,10 +76,11 @@ class BreakerSync:
         clock: Clock | None,
         rng: Random,
         *,
-        on_change: Callable[[BreakerKey, Seen | None], None],
-        on_recovered: Callable[[], Awaitable[None]],
+        on_change: Callable[[BreakerKey, Seen | None], None] = lambda _, __: None,
+        on_recovered: Callable[[], Awaitable[None]] | None = None,
+        writes: bool = True,
     ) -> None:
-        """`where` is the name of this Redis in logs."""
+        """`where` is the name of this Redis in logs. Without `writes` it only reads, so Redis need not accept writes."""
         self.is_unavailable = True
         self.time = RedisClock(clock)
         self.view = View(on_change)
@@ -87,6 +89,7 @@ class BreakerSync:
         self._config = config
         self._rng = rng
         self._on_recovered = on_recovered
+        self._writes = writes
         self._store = GuardedClient(client)
         self._script = Script(script.source(*script.PARTS))
         database = client.connection_pool.connection_kwargs.get("db", 0)
@@ -115,7 +118,8 @@ class BreakerSync:
         await self._feed.start()
         self._log_outage(UNKNOWN)
         self._task = asyncio.create_task(self._sync_loop(), name="breaker view")
-        self._write_check.start()
+        if self._writes:
+            self._write_check.start()
 
     async def stop(self) -> None:
         """End all tasks and close the connections; stopping twice is harmless."""
@@ -139,6 +143,10 @@ class BreakerSync:
         if not self._sync_wanted.is_set():
             self._sync_wanted.set()
         return self.view.get(key)
+
+    def breaker_view(self) -> BreakerView:
+        """The breakers as known here; those that are looked at will be compared with Redis within a second."""
+        return DocumentView(self.use, self._config, self.time.now, is_outdated=lambda: self.is_unavailable)
 
     def watch_all(self, change: int) -> None:
         """A watcher was added (1) or removed (-1): while there are any, all breakers are compared, not just the used ones."""
@@ -173,9 +181,12 @@ class BreakerSync:
         counts = {script.key_from_name(name.decode()): int(total) for name, total in found.items()}
         await self._read({key: known.get(key) for key in {*known, *counts}}, counts)
         if self.is_unavailable:
-            await self._require_writes()
+            if self._writes:
+                await self._require_writes()
             await self._end_outage()
         self._documents.keep(counts)
+        if not self._writes:
+            return
         gone = [key for key in counts if self.view.get(key) is None]
         for key in gone[:FORGET_AT_ONCE]:
             await self.call("forget", key)
@@ -262,7 +273,8 @@ class BreakerSync:
         self.is_unavailable = False
         self._logged = ""
         log.info("Redis (%s) is available; the shared breakers are used again", self._where)
-        await self._on_recovered()
+        if self._on_recovered is not None:
+            await self._on_recovered()
 
     async def _on_subscribed(self) -> None:
         self._store.reset()

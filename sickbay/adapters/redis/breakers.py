@@ -30,7 +30,7 @@ from sickbay.concurrency.tasks import cooperatively
 from sickbay.domain.breaker import BreakerConfig, BreakerKey, BreakerState, Command, ConfigOf, Permit, PermitKind, Refusal, Snapshot
 from sickbay.domain.errors import ErrorReason, NotFound, Unavailable
 from sickbay.domain.outcome import SUCCESS, Outcome, OutcomeKind
-from sickbay.ports import Clock
+from sickbay.ports import BreakerView, Clock
 
 MAX_REPORT_DELAY_S: Final = 0.02
 """Well below the age that a run of failures must have to open a breaker (BREAKER_TRIP_CONFIRM_MS)."""
@@ -93,6 +93,10 @@ class RedisBreakers:
     def shut_here(self) -> frozenset[BreakerKey]:
         """Breakers that refuse jobs in this process alone, because Redis is unavailable."""
         return self._local.shut
+
+    def view(self) -> BreakerView:
+        """The same breakers for who only looks."""
+        return self._sync.breaker_view()
 
     async def admit(self, key: BreakerKey, job_id: str, longest_ms: int = 0, *, released: bool = False) -> Permit | Refusal:
         """See `Breakers.admit`."""

@@ -70,8 +70,21 @@ def fault_view(fault: Fault) -> View:
 def fault_response(fault: Fault) -> Response:
     """The response for a fault, with Retry-After if retrying later helps."""
     view = fault_view(fault)
-    wait = fault.retry_after or _DEFAULT_WAITS.get(view["statusCode"])
-    return _response(view, {} if wait is None else {"retry-after": str(max(1, math.ceil(wait)))})
+    wait = retry_after(fault)
+    return _response(view, {} if wait is None else {"retry-after": str(wait)})
+
+
+def retry_after(fault: Fault) -> int | None:
+    """How many seconds to wait before the same request may succeed; None if waiting does not help."""
+    wait = fault.retry_after or _DEFAULT_WAITS.get(http_status(fault))
+    return None if wait is None else max(1, math.ceil(wait))
+
+
+def item_error_view(fault: Fault) -> View:
+    """The error of one item of a batch, which has no headers."""
+    status = http_status(fault)
+    view = error_view(status, fault.message, fault.reason or HTTPStatus(status).name)
+    return view if (wait := retry_after(fault)) is None else view | {"retryAfterSeconds": wait}
 
 
 def fault_of_any(error: BaseException) -> Fault:

@@ -24,14 +24,29 @@ class ErrorBody(Strict):
     reason: str
 
 
+class NoticeBody(Strict):
+    """A breaker that is not CLOSED when a job is submitted: when its next probe may run (ms), and what happens to the job."""
+
+    state: _BreakerName
+    probeAt: int | None = None
+    note: str
+
+
 class AcceptedBody(Strict):
-    """A job was accepted and is durable."""
+    """A job was accepted and is durable; `breaker` is missing if it is CLOSED."""
 
     status: Literal["accepted"]
     message: str
     jobType: str
     jobId: str
     duplicate: bool | None = None
+    breaker: NoticeBody | None = None
+
+
+class ItemErrorBody(ErrorBody):
+    """The error of one job of a batch; `retryAfterSeconds` instead of the header `Retry-After`."""
+
+    retryAfterSeconds: int | None = None
 
 
 class BatchItemBody(Strict):
@@ -39,7 +54,8 @@ class BatchItemBody(Strict):
 
     jobId: str | None = None
     duplicate: bool | None = None
-    error: ErrorBody | None = None
+    breaker: NoticeBody | None = None
+    error: ItemErrorBody | None = None
 
 
 class BatchBody(Strict):

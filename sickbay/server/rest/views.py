@@ -16,7 +16,7 @@ from sickbay.breakers.v1.breaker_pb2 import Breaker
 from sickbay.breakers.v1.breaker_service_pb2 import GetMetricsResponse, ListBreakersResponse, ResetBreakerResponse
 from sickbay.domain.job import DEFAULT_TENANT, NAME_PATTERN, JobState
 from sickbay.jobs.v1.job_pb2 import JOB_VIEW_BASIC, JOB_VIEW_FULL
-from sickbay.jobs.v1.job_service_pb2 import SubmitJobResponse
+from sickbay.jobs.v1.job_service_pb2 import BatchSubmitResult, BreakerNotice, SubmitJobResponse
 from sickbay.server.rest.transcoding.fields import Shape, Shapes, View
 from sickbay.server.rest.transcoding.kinds import flag, whole_seconds
 from sickbay.server.rest.transcoding.render import Renderer
@@ -33,10 +33,26 @@ def encode(view: Any) -> bytes:
     return msgspec.json.encode(view)
 
 
-def accepted_view(job_type: str, job_id: str, *, duplicate: bool) -> View:
+def accepted_view(reply: SubmitJobResponse) -> View:
     """The documented response to an accepted job."""
-    view = {"status": "accepted", "message": "Job queued for processing", "jobType": job_type, "jobId": job_id}
-    return view | {"duplicate": True} if duplicate else view
+    view = {"status": "accepted", "message": "Job queued for processing", "jobType": reply.job.job_type, "jobId": reply.job.job_id}
+    return view | _beside(reply)
+
+
+def batch_result_view(result: BatchSubmitResult) -> View:
+    """The result for an accepted job of a batch."""
+    return {"jobId": result.job_id} | _beside(result)
+
+
+def _beside(reply: SubmitJobResponse | BatchSubmitResult) -> View:
+    """What is said about an accepted job only if there is something to say."""
+    view: View = {"duplicate": True} if reply.duplicate else {}
+    return view | {"breaker": _notice_view(reply.breaker)} if reply.HasField("breaker") else view
+
+
+def _notice_view(notice: BreakerNotice) -> View:
+    state = Breaker.State.Name(notice.state).removeprefix("STATE_")
+    return _without_none({"state": state, "probeAt": _ms(notice, "probe_time"), "note": notice.note})
 
 
 def reset_view(breaker: Breaker) -> View:
@@ -113,10 +129,6 @@ def _without_none(view: View) -> View:
     return {name: value for name, value in view.items() if value is not None}
 
 
-def _accepted(reply: SubmitJobResponse) -> View:
-    return accepted_view(reply.job.job_type, reply.job.job_id, duplicate=reply.duplicate)
-
-
 def _reset(reply: ResetBreakerResponse) -> View:
     return reset_view(reply.breaker)
 
@@ -151,12 +163,22 @@ SHAPES: Final[Shapes] = MappingProxyType(
         "sickbay.jobs.v1.FailureGroup": Shape(names={"first_time": "firstAt", "last_time": "lastAt"}),
         "sickbay.jobs.v1.RequeuedJob": Shape(inline="job", sparse=frozenset({"message"})),
         "sickbay.jobs.v1.ListQuarantinedJobsResponse": Shape(names={"total_size": "count"}),
-        "sickbay.jobs.v1.SubmitJobResponse": Shape(view=_accepted, body="AcceptedBody"),
+        "sickbay.jobs.v1.SubmitJobResponse": Shape(view=accepted_view, body="AcceptedBody"),
         "sickbay.jobs.v1.BatchSubmitJobsResponse": Shape(body="BatchBody"),
+        "sickbay.jobs.v1.JobExplanation": Shape(names={"since_time": "since", "next_time": "nextAt"}, sparse=frozenset({"commands"})),
+        "sickbay.breakers.v1.BreakerExplanation": Shape(
+            names={"since_time": "since", "next_time": "nextAt"}, sparse=frozenset({"commands"})
+        ),
         "sickbay.breakers.v1.Breaker": Shape(view=breaker_view, body="BreakerBody"),
         "sickbay.breakers.v1.ListBreakersResponse": Shape(view=_breakers, body="BreakersBody"),
         "sickbay.breakers.v1.ResetBreakerResponse": Shape(view=_reset, body="ResetBody"),
         "sickbay.breakers.v1.GetMetricsResponse": Shape(view=metrics_view, body="MetricsBody"),
+        "sickbay.breakers.v1.Incident": Shape(
+            names={"open_time": "openedAt", "close_time": "closedAt"}, sparse=frozenset({"timeline", "omitted_entries"})
+        ),
+        "sickbay.breakers.v1.FailedJob": Shape(sparse=frozenset({"trace_id"})),
+        "sickbay.breakers.v1.IncidentEntry": Shape(sparse=frozenset({"code", "message", "actor", "job_id"})),
+        "sickbay.breakers.v1.IncidentAcknowledgement": Shape(sparse=frozenset({"actor", "note"})),
         # Requests.
         "sickbay.jobs.v1.SubmitJobRequest": Shape(documented={"job_type": _NAME, "tenant": _NAME_OR_NONE}),
         "sickbay.jobs.v1.BatchSubmitJobsRequest": Shape(
@@ -186,3 +208,4 @@ change_view: Final = render
 quarantined_view: Final = render
 requeued_view: Final = render
 failure_group_view: Final = render
+incident_view: Final = render

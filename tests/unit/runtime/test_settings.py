@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from sickbay.domain.errors import MissingSetting, SettingsError
+from sickbay.domain.incident import IncidentRules
 from sickbay.domain.limits import Limits
 from sickbay.runtime.settings import Settings, describe_settings
 
@@ -54,8 +55,17 @@ def test_variables_are_read_and_options_come_first(monkeypatch):
         ("RABBITMQ_URL", "http://x"),
         ("REDIS_URL", "localhost:6379"),
         ("DATABASE_URL", "mysql://x"),
+        ("WEBHOOK_URL", "example.com/hook"),
+        ("WEBHOOK_SECRET", "whsec_without_a_url"),
+        ("INCIDENT_REOPEN_WINDOW", "-1"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "grpc://localhost:4317"),
         ("OTEL_SDK_DISABLED", "maybe"),
+        ("GRPC_KEEPALIVE_TIME", "0"),
+        ("GRPC_KEEPALIVE_TIMEOUT", "0.5"),
+        ("GRPC_PING_INTERVAL", "0"),
+        ("GRPC_MAX_METADATA_BYTES", "1000"),
+        ("GRPC_MAX_MESSAGE_BYTES", "1000000"),
+        ("GRPC_MAX_MESSAGE_BYTES", "134217729"),  # more than GRPC_BODY_BUFFER_BYTES
     ],
 )
 def test_a_bad_value_is_one_sentence_that_names_the_variable(monkeypatch, name, value):
@@ -72,6 +82,17 @@ def test_secrets_are_shown_nowhere(monkeypatch):
     with pytest.raises(SettingsError) as caught:
         Settings.read()
     assert "hunter2" not in str(caught.value)
+    monkeypatch.setenv("REDIS_URL", "")
+    monkeypatch.setenv("WEBHOOK_URL", "https://example.com/hunter2")
+    monkeypatch.setenv("WEBHOOK_SECRET", "whsec_hunter2")
+    assert "hunter2" not in repr(Settings.read())
+
+
+def test_incidents_are_announced_if_there_is_a_webhook(monkeypatch):
+    assert Settings.read().incident_rules == IncidentRules()
+    monkeypatch.setenv("WEBHOOK_URL", "https://example.com/hook")
+    monkeypatch.setenv("INCIDENT_REOPEN_WINDOW", "1.5")
+    assert Settings.read().incident_rules == IncidentRules(window_ms=1_500, announces=True)
 
 
 def test_an_empty_variable_is_no_variable(monkeypatch):
@@ -135,5 +156,12 @@ def test_limits_follow_the_variables(monkeypatch):
     assert Settings.read().limits == Limits()
     monkeypatch.setenv("GRPC_MAX_CONNECTIONS", "7")
     monkeypatch.setenv("MAX_WATCHES_PER_PEER", "3")
+    monkeypatch.setenv("GRPC_KEEPALIVE_TIME", "4.5")
+    monkeypatch.setenv("GRPC_KEEPALIVE_TIMEOUT", "5")
+    monkeypatch.setenv("GRPC_PING_INTERVAL", "6")
+    monkeypatch.setenv("GRPC_MAX_METADATA_BYTES", "5000")
+    monkeypatch.setenv("GRPC_MAX_MESSAGE_BYTES", "3000000")
     limits = Settings.read().limits
     assert (limits.connections, limits.connections_per_peer, limits.watches_per_peer) == (7, 4, 3)
+    assert (limits.keepalive_s, limits.keepalive_timeout_s, limits.ping_interval_s) == (4.5, 5, 6)
+    assert (limits.metadata_bytes, limits.message_bytes) == (5_000, 3_000_000)

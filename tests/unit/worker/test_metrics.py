@@ -5,7 +5,7 @@ import pytest
 from jobapi.metrics import SubmissionMetrics
 from sickbay import JobError
 from sickbay.domain.breaker import BreakerKey, BreakerState, PermitKind, Refusal
-from sickbay.domain.errors import InvalidArgument
+from sickbay.domain.errors import ErrorReason, InvalidArgument, Refused
 from sickbay.domain.job import Job, Reason
 from sickbay.domain.queries import Accepted, DuplicateCheck
 from sickbay.telemetry.metrics import MetricsRegistry
@@ -21,11 +21,12 @@ def told():
 async def test_submissions_are_counted_by_type_up_to_a_bound_and_by_result(told):
     metrics = SubmissionMetrics(told.registry)
     accepted = Accepted(Job("a", "email"))
-    metrics.submitted(["email"] * 4, [accepted, accepted, Accepted(Job("b", "email"), duplicate=True), InvalidArgument("no")])
+    repeated, circuit_open = Accepted(Job("b", "email"), duplicate=True), Refused("no", ErrorReason.CIRCUIT_OPEN)
+    metrics.submitted(["email"] * 5, [accepted, accepted, repeated, InvalidArgument("no"), circuit_open])
     metrics.submitted([f"type-{number}" for number in range(150)], [accepted] * 150)
     counted = await numbers(told, "sickbay_submissions_total")
     assert counted["email", "accepted"] == 2
-    assert counted["email", "duplicate"] == counted["email", "refused"] == 1
+    assert counted["email", "duplicate"] == counted["email", "refused"] == counted["email", "circuit_open"] == 1
     assert counted["other", "accepted"] == 51
     assert len({job_type for job_type, _ in counted}) == 101
 

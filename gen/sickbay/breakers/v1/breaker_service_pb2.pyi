@@ -10,6 +10,7 @@ from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
 from sickbay.breakers.v1 import breaker_pb2 as _breaker_pb2
+from sickbay.breakers.v1 import explanation_pb2 as _explanation_pb2
 import builtins as _builtins
 import sys
 import typing as _typing
@@ -128,6 +129,56 @@ class GetBreakerResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetBreakerResponse: _TypeAlias = GetBreakerResponse  # noqa: Y015
+
+@_typing.final
+class ExplainBreakerRequest(_message.Message):
+    """Request message of ExplainBreaker."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_TYPE_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
+    job_type: _builtins.str
+    """Required."""
+    tenant: _builtins.str
+    """Whose jobs; empty means `default`."""
+    def __init__(
+        self,
+        *,
+        job_type: _builtins.str = ...,
+        tenant: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_type", b"job_type", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainBreakerRequest: _TypeAlias = ExplainBreakerRequest  # noqa: Y015
+
+@_typing.final
+class ExplainBreakerResponse(_message.Message):
+    """The explanation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPLANATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def explanation(self) -> _explanation_pb2.BreakerExplanation:
+        """Why the breaker is in its state."""
+
+    def __init__(
+        self,
+        *,
+        explanation: _explanation_pb2.BreakerExplanation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainBreakerResponse: _TypeAlias = ExplainBreakerResponse  # noqa: Y015
 
 @_typing.final
 class ResetBreakerRequest(_message.Message):

@@ -51,6 +51,11 @@ class BreakerServiceStub:
                 request_serializer=sickbay_dot_breakers_dot_v1_dot_breaker__service__pb2.GetBreakerRequest.SerializeToString,
                 response_deserializer=sickbay_dot_breakers_dot_v1_dot_breaker__service__pb2.GetBreakerResponse.FromString,
                 _registered_method=True)
+        self.ExplainBreaker = channel.unary_unary(
+                '/sickbay.breakers.v1.BreakerService/ExplainBreaker',
+                request_serializer=sickbay_dot_breakers_dot_v1_dot_breaker__service__pb2.ExplainBreakerRequest.SerializeToString,
+                response_deserializer=sickbay_dot_breakers_dot_v1_dot_breaker__service__pb2.ExplainBreakerResponse.FromString,
+                _registered_method=True)
         self.ResetBreaker = channel.unary_unary(
                 '/sickbay.breakers.v1.BreakerService/ResetBreaker',
                 request_serializer=sickbay_dot_breakers_dot_v1_dot_breaker__service__pb2.ResetBreakerRequest.SerializeToString,
@@ -112,6 +117,14 @@ class BreakerServiceServicer:
 
     def GetBreaker(self, request, context):
         """Gets a breaker. NOT_FOUND if the job type is unknown.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExplainBreaker(self, request, context):
+        """Explains in words, and for programs, why jobs of a type run or do not, since when, and what happens next and when.
+        NOT_FOUND if the job type is unknown.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -189,6 +202,11 @@ def add_BreakerServiceServicer_to_server(servicer, server):
                     servicer.GetBreaker,
                     request_deserializer=sickbay_dot_breakers_dot_v1_dot_breaker__service__pb2.GetBreakerRequest.FromString,
                     response_serializer=sickbay_dot_breakers_dot_v1_dot_breaker__service__pb2.GetBreakerResponse.SerializeToString,
+            ),
+            'ExplainBreaker': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainBreaker,
+                    request_deserializer=sickbay_dot_breakers_dot_v1_dot_breaker__service__pb2.ExplainBreakerRequest.FromString,
+                    response_serializer=sickbay_dot_breakers_dot_v1_dot_breaker__service__pb2.ExplainBreakerResponse.SerializeToString,
             ),
             'ResetBreaker': grpc.unary_unary_rpc_method_handler(
                     servicer.ResetBreaker,
@@ -292,6 +310,33 @@ class BreakerService:
             '/sickbay.breakers.v1.BreakerService/GetBreaker',
             sickbay_dot_breakers_dot_v1_dot_breaker__service__pb2.GetBreakerRequest.SerializeToString,
             sickbay_dot_breakers_dot_v1_dot_breaker__service__pb2.GetBreakerResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainBreaker(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sickbay.breakers.v1.BreakerService/ExplainBreaker',
+            sickbay_dot_breakers_dot_v1_dot_breaker__service__pb2.ExplainBreakerRequest.SerializeToString,
+            sickbay_dot_breakers_dot_v1_dot_breaker__service__pb2.ExplainBreakerResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -44,6 +44,10 @@ class BreakerServiceStub:
     """Lists breakers, ordered by job type."""
     GetBreaker: _grpc.UnaryUnaryMultiCallable[_breaker_service_pb2.GetBreakerRequest, _breaker_service_pb2.GetBreakerResponse]
     """Gets a breaker. NOT_FOUND if the job type is unknown."""
+    ExplainBreaker: _grpc.UnaryUnaryMultiCallable[_breaker_service_pb2.ExplainBreakerRequest, _breaker_service_pb2.ExplainBreakerResponse]
+    """Explains in words, and for programs, why jobs of a type run or do not, since when, and what happens next and when.
+    NOT_FOUND if the job type is unknown.
+    """
     ResetBreaker: _grpc.UnaryUnaryMultiCallable[_breaker_service_pb2.ResetBreakerRequest, _breaker_service_pb2.ResetBreakerResponse]
     """Closes a breaker at once and clears its failures; a probe in flight no longer counts.
     NOT_FOUND if the job type is unknown.
@@ -84,6 +88,10 @@ class BreakerServiceAsyncStub(BreakerServiceStub):
     """Lists breakers, ordered by job type."""
     GetBreaker: _aio.UnaryUnaryMultiCallable[_breaker_service_pb2.GetBreakerRequest, _breaker_service_pb2.GetBreakerResponse]  # type: ignore[assignment]
     """Gets a breaker. NOT_FOUND if the job type is unknown."""
+    ExplainBreaker: _aio.UnaryUnaryMultiCallable[_breaker_service_pb2.ExplainBreakerRequest, _breaker_service_pb2.ExplainBreakerResponse]  # type: ignore[assignment]
+    """Explains in words, and for programs, why jobs of a type run or do not, since when, and what happens next and when.
+    NOT_FOUND if the job type is unknown.
+    """
     ResetBreaker: _aio.UnaryUnaryMultiCallable[_breaker_service_pb2.ResetBreakerRequest, _breaker_service_pb2.ResetBreakerResponse]  # type: ignore[assignment]
     """Closes a breaker at once and clears its failures; a probe in flight no longer counts.
     NOT_FOUND if the job type is unknown.
@@ -133,6 +141,16 @@ class BreakerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_breaker_service_pb2.GetBreakerResponse, _abc.Awaitable[_breaker_service_pb2.GetBreakerResponse]]:
         """Gets a breaker. NOT_FOUND if the job type is unknown."""
+
+    @_abc_1.abstractmethod
+    def ExplainBreaker(
+        self,
+        request: _breaker_service_pb2.ExplainBreakerRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_breaker_service_pb2.ExplainBreakerResponse, _abc.Awaitable[_breaker_service_pb2.ExplainBreakerResponse]]:
+        """Explains in words, and for programs, why jobs of a type run or do not, since when, and what happens next and when.
+        NOT_FOUND if the job type is unknown.
+        """
 
     @_abc_1.abstractmethod
     def ResetBreaker(

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"sickbay/jobs/v1/error_reason.proto\x12\x0fsickbay.jobs.v1*\xb4\x05\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45RROR_REASON_INVALID_FIELD\x10\x01\x12!\n\x1d\x45RROR_REASON_INVALID_JOB_TYPE\x10\x02\x12 \n\x1c\x45RROR_REASON_INVALID_PAYLOAD\x10\x03\x12\"\n\x1e\x45RROR_REASON_PAYLOAD_TOO_LARGE\x10\x04\x12!\n\x1d\x45RROR_REASON_NUMBER_TOO_LARGE\x10\x05\x12#\n\x1f\x45RROR_REASON_INVALID_PAGE_TOKEN\x10\x06\x12\x1e\n\x1a\x45RROR_REASON_JOB_NOT_FOUND\x10\x07\x12\"\n\x1e\x45RROR_REASON_BREAKER_NOT_FOUND\x10\x08\x12\'\n#ERROR_REASON_IDEMPOTENCY_KEY_REUSED\x10\t\x12$\n ERROR_REASON_REQUEST_IN_PROGRESS\x10\n\x12\x1e\n\x1a\x45RROR_REASON_ETAG_MISMATCH\x10\x0b\x12\x1c\n\x18\x45RROR_REASON_WRONG_STATE\x10\x0c\x12\x1f\n\x1b\x45RROR_REASON_NOT_CONFIGURED\x10\r\x12$\n ERROR_REASON_BACKEND_UNAVAILABLE\x10\x0e\x12\x1e\n\x1a\x45RROR_REASON_SHUTTING_DOWN\x10\x0f\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\x10\x12\x1f\n\x1b\x45RROR_REASON_TOO_MANY_NAMES\x10\x11\x12!\n\x1d\x45RROR_REASON_TOO_MANY_WATCHES\x10\x12\x12\x1f\n\x1b\x45RROR_REASON_TOO_MANY_CALLS\x10\x13\x42=\n\x0fsickbay.jobs.v1P\x01Z\x16sickbay/jobs/v1;jobsv1\xaa\x02\x0fSickbay.Jobs.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"sickbay/jobs/v1/error_reason.proto\x12\x0fsickbay.jobs.v1*\xf8\x05\n\x0b\x45rrorReason\x12\x1c\n\x18\x45RROR_REASON_UNSPECIFIED\x10\x00\x12\x1e\n\x1a\x45RROR_REASON_INVALID_FIELD\x10\x01\x12!\n\x1d\x45RROR_REASON_INVALID_JOB_TYPE\x10\x02\x12 \n\x1c\x45RROR_REASON_INVALID_PAYLOAD\x10\x03\x12\"\n\x1e\x45RROR_REASON_PAYLOAD_TOO_LARGE\x10\x04\x12!\n\x1d\x45RROR_REASON_NUMBER_TOO_LARGE\x10\x05\x12#\n\x1f\x45RROR_REASON_INVALID_PAGE_TOKEN\x10\x06\x12\x1e\n\x1a\x45RROR_REASON_JOB_NOT_FOUND\x10\x07\x12\"\n\x1e\x45RROR_REASON_BREAKER_NOT_FOUND\x10\x08\x12\'\n#ERROR_REASON_IDEMPOTENCY_KEY_REUSED\x10\t\x12$\n ERROR_REASON_REQUEST_IN_PROGRESS\x10\n\x12\x1e\n\x1a\x45RROR_REASON_ETAG_MISMATCH\x10\x0b\x12\x1c\n\x18\x45RROR_REASON_WRONG_STATE\x10\x0c\x12\x1f\n\x1b\x45RROR_REASON_NOT_CONFIGURED\x10\r\x12$\n ERROR_REASON_BACKEND_UNAVAILABLE\x10\x0e\x12\x1e\n\x1a\x45RROR_REASON_SHUTTING_DOWN\x10\x0f\x12\x19\n\x15\x45RROR_REASON_INTERNAL\x10\x10\x12\x1f\n\x1b\x45RROR_REASON_TOO_MANY_NAMES\x10\x11\x12!\n\x1d\x45RROR_REASON_TOO_MANY_WATCHES\x10\x12\x12\x1f\n\x1b\x45RROR_REASON_TOO_MANY_CALLS\x10\x13\x12\x1d\n\x19\x45RROR_REASON_CIRCUIT_OPEN\x10\x14\x12#\n\x1f\x45RROR_REASON_INCIDENT_NOT_FOUND\x10\x15\x42=\n\x0fsickbay.jobs.v1P\x01Z\x16sickbay/jobs/v1;jobsv1\xaa\x02\x0fSickbay.Jobs.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,5 +33,5 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\017sickbay.jobs.v1P\001Z\026sickbay/jobs/v1;jobsv1\252\002\017Sickbay.Jobs.V1'
   _globals['_ERRORREASON']._serialized_start=56
-  _globals['_ERRORREASON']._serialized_end=748
+  _globals['_ERRORREASON']._serialized_end=816
 # @@protoc_insertion_point(module_scope)

@@ -5,10 +5,15 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
+from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from sickbay.breakers.v1 import breaker_pb2 as _breaker_pb2
 from sickbay.jobs.v1 import error_reason_pb2 as _error_reason_pb2
+from sickbay.jobs.v1 import explanation_pb2 as _explanation_pb2
 from sickbay.jobs.v1 import job_pb2 as _job_pb2
 import builtins as _builtins
 import sys
@@ -21,6 +26,34 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _OnOpen:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _OnOpenEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OnOpen.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    ON_OPEN_UNSPECIFIED: _OnOpen.ValueType  # 0
+    """The default: PARK."""
+    ON_OPEN_PARK: _OnOpen.ValueType  # 1
+    """It is accepted, parked, and runs when the circuit closes."""
+    ON_OPEN_REJECT: _OnOpen.ValueType  # 2
+    """It is rejected with UNAVAILABLE (reason CIRCUIT_OPEN) and RetryInfo. When a probe is due it is accepted, as a probe needs a job.
+    FAILED_PRECONDITION if this Job API has no REDIS_URL and thus cannot see the circuits.
+    """
+
+class OnOpen(_OnOpen, metaclass=_OnOpenEnumTypeWrapper):
+    """What becomes of a job that is submitted while the circuit of its type is open."""
+
+ON_OPEN_UNSPECIFIED: OnOpen.ValueType  # 0
+"""The default: PARK."""
+ON_OPEN_PARK: OnOpen.ValueType  # 1
+"""It is accepted, parked, and runs when the circuit closes."""
+ON_OPEN_REJECT: OnOpen.ValueType  # 2
+"""It is rejected with UNAVAILABLE (reason CIRCUIT_OPEN) and RetryInfo. When a probe is due it is accepted, as a probe needs a job.
+FAILED_PRECONDITION if this Job API has no REDIS_URL and thus cannot see the circuits.
+"""
+Global___OnOpen: _TypeAlias = OnOpen  # noqa: Y015
+
 @_typing.final
 class SubmitJobRequest(_message.Message):
     """A job to submit."""
@@ -32,6 +65,7 @@ class SubmitJobRequest(_message.Message):
     PAYLOAD_JSON_FIELD_NUMBER: _builtins.int
     TENANT_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    ON_OPEN_FIELD_NUMBER: _builtins.int
     job_type: _builtins.str
     """Required. Names the handler; matches `[a-z0-9][a-z0-9._-]{0,63}`."""
     payload_json: _builtins.str
@@ -42,6 +76,8 @@ class SubmitJobRequest(_message.Message):
     """Idempotency key, 1 to 128 printable ASCII characters; empty means none. A repeat within 24 hours returns the first job with
     `duplicate` set; ALREADY_EXISTS if the key was used with a different request, ABORTED while the first is still in progress.
     """
+    on_open: Global___OnOpen.ValueType
+    """What becomes of the job if the circuit of its type is open now. Not part of what `request_id` compares."""
     @_builtins.property
     def payload(self) -> _struct_pb2.Struct:
         """The payload as a Struct. Its numbers are doubles, so integers beyond 2^53 are rejected; send those as `payload_json`."""
@@ -54,10 +90,11 @@ class SubmitJobRequest(_message.Message):
         payload_json: _builtins.str = ...,
         tenant: _builtins.str = ...,
         request_id: _builtins.str = ...,
+        on_open: Global___OnOpen.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "payload", b"payload", "payload_json", b"payload_json"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "job_type", b"job_type", "payload", b"payload", "payload_json", b"payload_json", "request_id", b"request_id", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "job_type", b"job_type", "on_open", b"on_open", "payload", b"payload", "payload_json", b"payload_json", "request_id", b"request_id", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["payload", "payload_json"]  # noqa: Y015
     _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
@@ -73,25 +110,63 @@ class SubmitJobResponse(_message.Message):
 
     JOB_FIELD_NUMBER: _builtins.int
     DUPLICATE_FIELD_NUMBER: _builtins.int
+    BREAKER_FIELD_NUMBER: _builtins.int
     duplicate: _builtins.bool
     """True if this `request_id` was accepted before; `job` is that earlier job."""
     @_builtins.property
     def job(self) -> _job_pb2.Job:
         """The job as it was accepted."""
 
+    @_builtins.property
+    def breaker(self) -> Global___BreakerNotice:
+        """The breaker of the job, if it is not CLOSED. Unset for a duplicate, and if this Job API has no REDIS_URL."""
+
     def __init__(
         self,
         *,
         job: _job_pb2.Job | None = ...,
         duplicate: _builtins.bool = ...,
+        breaker: Global___BreakerNotice | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["breaker", b"breaker", "job", b"job"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["duplicate", b"duplicate", "job", b"job"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["breaker", b"breaker", "duplicate", b"duplicate", "job", b"job"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SubmitJobResponse: _TypeAlias = SubmitJobResponse  # noqa: Y015
+
+@_typing.final
+class BreakerNotice(_message.Message):
+    """A breaker that is not CLOSED when a job of its type is submitted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATE_FIELD_NUMBER: _builtins.int
+    PROBE_TIME_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
+    state: _breaker_pb2.Breaker.State.ValueType
+    """Its state."""
+    note: _builtins.str
+    """What happens to the job, in words."""
+    @_builtins.property
+    def probe_time(self) -> _timestamp_pb2.Timestamp:
+        """When the next probe may run; set while it is OPEN."""
+
+    def __init__(
+        self,
+        *,
+        state: _breaker_pb2.Breaker.State.ValueType = ...,
+        probe_time: _timestamp_pb2.Timestamp | None = ...,
+        note: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["probe_time", b"probe_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["note", b"note", "probe_time", b"probe_time", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BreakerNotice: _TypeAlias = BreakerNotice  # noqa: Y015
 
 @_typing.final
 class BatchSubmitJobsRequest(_message.Message):
@@ -150,6 +225,7 @@ class BatchSubmitResult(_message.Message):
     JOB_ID_FIELD_NUMBER: _builtins.int
     DUPLICATE_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    BREAKER_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """The id of the accepted job; empty if the request was rejected."""
     duplicate: _builtins.bool
@@ -158,16 +234,21 @@ class BatchSubmitResult(_message.Message):
     def error(self) -> Global___BatchSubmitError:
         """Set if the request was rejected."""
 
+    @_builtins.property
+    def breaker(self) -> Global___BreakerNotice:
+        """The breaker of the job, if it is not CLOSED; as in SubmitJobResponse."""
+
     def __init__(
         self,
         *,
         job_id: _builtins.str = ...,
         duplicate: _builtins.bool = ...,
         error: Global___BatchSubmitError | None = ...,
+        breaker: Global___BreakerNotice | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["error", b"error"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["breaker", b"breaker", "error", b"error"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["duplicate", b"duplicate", "error", b"error", "job_id", b"job_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["breaker", b"breaker", "duplicate", b"duplicate", "error", b"error", "job_id", b"job_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -182,22 +263,28 @@ class BatchSubmitError(_message.Message):
     CODE_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
     MESSAGE_FIELD_NUMBER: _builtins.int
+    RETRY_DELAY_FIELD_NUMBER: _builtins.int
     code: _builtins.int
     """The gRPC status code that SubmitJob would have returned, for example 3 for INVALID_ARGUMENT."""
     reason: _error_reason_pb2.ErrorReason.ValueType
     """The machine-readable reason."""
     message: _builtins.str
     """What was wrong and how to correct it."""
+    @_builtins.property
+    def retry_delay(self) -> _duration_pb2.Duration:
+        """How long to wait before sending it again; unset unless waiting helps."""
+
     def __init__(
         self,
         *,
         code: _builtins.int = ...,
         reason: _error_reason_pb2.ErrorReason.ValueType = ...,
         message: _builtins.str = ...,
+        retry_delay: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["retry_delay", b"retry_delay"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "message", b"message", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "message", b"message", "reason", b"reason", "retry_delay", b"retry_delay"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -252,6 +339,52 @@ class GetJobResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___GetJobResponse: _TypeAlias = GetJobResponse  # noqa: Y015
+
+@_typing.final
+class ExplainJobRequest(_message.Message):
+    """Request message of ExplainJob."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOB_ID_FIELD_NUMBER: _builtins.int
+    job_id: _builtins.str
+    """Required."""
+    def __init__(
+        self,
+        *,
+        job_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_id", b"job_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainJobRequest: _TypeAlias = ExplainJobRequest  # noqa: Y015
+
+@_typing.final
+class ExplainJobResponse(_message.Message):
+    """The explanation."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EXPLANATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def explanation(self) -> _explanation_pb2.JobExplanation:
+        """Why the job is in its state."""
+
+    def __init__(
+        self,
+        *,
+        explanation: _explanation_pb2.JobExplanation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["explanation", b"explanation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExplainJobResponse: _TypeAlias = ExplainJobResponse  # noqa: Y015
 
 @_typing.final
 class ListJobsRequest(_message.Message):

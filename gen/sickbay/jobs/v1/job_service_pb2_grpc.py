@@ -51,6 +51,11 @@ class JobServiceStub:
                 request_serializer=sickbay_dot_jobs_dot_v1_dot_job__service__pb2.GetJobRequest.SerializeToString,
                 response_deserializer=sickbay_dot_jobs_dot_v1_dot_job__service__pb2.GetJobResponse.FromString,
                 _registered_method=True)
+        self.ExplainJob = channel.unary_unary(
+                '/sickbay.jobs.v1.JobService/ExplainJob',
+                request_serializer=sickbay_dot_jobs_dot_v1_dot_job__service__pb2.ExplainJobRequest.SerializeToString,
+                response_deserializer=sickbay_dot_jobs_dot_v1_dot_job__service__pb2.ExplainJobResponse.FromString,
+                _registered_method=True)
         self.ListJobs = channel.unary_unary(
                 '/sickbay.jobs.v1.JobService/ListJobs',
                 request_serializer=sickbay_dot_jobs_dot_v1_dot_job__service__pb2.ListJobsRequest.SerializeToString,
@@ -75,7 +80,7 @@ class JobServiceServicer:
 
     def SubmitJob(self, request, context):
         """Submits a job. The response is sent only after the job is durable. The message of INVALID_ARGUMENT says what to correct.
-        UNAVAILABLE means that nothing was lost and the same request can be sent again.
+        UNAVAILABLE means that nothing was lost and the same request can be sent again; also with `on_open` REJECT while the circuit is open.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -90,6 +95,14 @@ class JobServiceServicer:
 
     def GetJob(self, request, context):
         """Gets a job. NOT_FOUND if the id is unknown.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ExplainJob(self, request, context):
+        """Explains in words, and for programs, why a job is not running or what it is doing, since when, and what happens next and when.
+        NOT_FOUND if the id is unknown.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -137,6 +150,11 @@ def add_JobServiceServicer_to_server(servicer, server):
                     servicer.GetJob,
                     request_deserializer=sickbay_dot_jobs_dot_v1_dot_job__service__pb2.GetJobRequest.FromString,
                     response_serializer=sickbay_dot_jobs_dot_v1_dot_job__service__pb2.GetJobResponse.SerializeToString,
+            ),
+            'ExplainJob': grpc.unary_unary_rpc_method_handler(
+                    servicer.ExplainJob,
+                    request_deserializer=sickbay_dot_jobs_dot_v1_dot_job__service__pb2.ExplainJobRequest.FromString,
+                    response_serializer=sickbay_dot_jobs_dot_v1_dot_job__service__pb2.ExplainJobResponse.SerializeToString,
             ),
             'ListJobs': grpc.unary_unary_rpc_method_handler(
                     servicer.ListJobs,
@@ -237,6 +255,33 @@ class JobService:
             '/sickbay.jobs.v1.JobService/GetJob',
             sickbay_dot_jobs_dot_v1_dot_job__service__pb2.GetJobRequest.SerializeToString,
             sickbay_dot_jobs_dot_v1_dot_job__service__pb2.GetJobResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ExplainJob(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sickbay.jobs.v1.JobService/ExplainJob',
+            sickbay_dot_jobs_dot_v1_dot_job__service__pb2.ExplainJobRequest.SerializeToString,
+            sickbay_dot_jobs_dot_v1_dot_job__service__pb2.ExplainJobResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -37,12 +37,16 @@ class JobServiceStub:
     def __new__(cls, channel: _aio.Channel) -> JobServiceAsyncStub: ...
     SubmitJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.SubmitJobRequest, _job_service_pb2.SubmitJobResponse]
     """Submits a job. The response is sent only after the job is durable. The message of INVALID_ARGUMENT says what to correct.
-    UNAVAILABLE means that nothing was lost and the same request can be sent again.
+    UNAVAILABLE means that nothing was lost and the same request can be sent again; also with `on_open` REJECT while the circuit is open.
     """
     BatchSubmitJobs: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.BatchSubmitJobsRequest, _job_service_pb2.BatchSubmitJobsResponse]
     """Submits up to 1,000 jobs in one call. Each is validated independently: an invalid item does not affect the others."""
     GetJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.GetJobRequest, _job_service_pb2.GetJobResponse]
     """Gets a job. NOT_FOUND if the id is unknown."""
+    ExplainJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.ExplainJobRequest, _job_service_pb2.ExplainJobResponse]
+    """Explains in words, and for programs, why a job is not running or what it is doing, since when, and what happens next and when.
+    NOT_FOUND if the id is unknown.
+    """
     ListJobs: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.ListJobsRequest, _job_service_pb2.ListJobsResponse]
     """Lists jobs, newest submission first, without payloads."""
     WatchJob: _grpc.UnaryStreamMultiCallable[_job_service_pb2.WatchJobRequest, _job_service_pb2.WatchJobResponse]
@@ -65,12 +69,16 @@ class JobServiceAsyncStub(JobServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     SubmitJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.SubmitJobRequest, _job_service_pb2.SubmitJobResponse]  # type: ignore[assignment]
     """Submits a job. The response is sent only after the job is durable. The message of INVALID_ARGUMENT says what to correct.
-    UNAVAILABLE means that nothing was lost and the same request can be sent again.
+    UNAVAILABLE means that nothing was lost and the same request can be sent again; also with `on_open` REJECT while the circuit is open.
     """
     BatchSubmitJobs: _aio.UnaryUnaryMultiCallable[_job_service_pb2.BatchSubmitJobsRequest, _job_service_pb2.BatchSubmitJobsResponse]  # type: ignore[assignment]
     """Submits up to 1,000 jobs in one call. Each is validated independently: an invalid item does not affect the others."""
     GetJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.GetJobRequest, _job_service_pb2.GetJobResponse]  # type: ignore[assignment]
     """Gets a job. NOT_FOUND if the id is unknown."""
+    ExplainJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ExplainJobRequest, _job_service_pb2.ExplainJobResponse]  # type: ignore[assignment]
+    """Explains in words, and for programs, why a job is not running or what it is doing, since when, and what happens next and when.
+    NOT_FOUND if the id is unknown.
+    """
     ListJobs: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ListJobsRequest, _job_service_pb2.ListJobsResponse]  # type: ignore[assignment]
     """Lists jobs, newest submission first, without payloads."""
     WatchJob: _aio.UnaryStreamMultiCallable[_job_service_pb2.WatchJobRequest, _job_service_pb2.WatchJobResponse]  # type: ignore[assignment]
@@ -96,7 +104,7 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.SubmitJobResponse, _abc.Awaitable[_job_service_pb2.SubmitJobResponse]]:
         """Submits a job. The response is sent only after the job is durable. The message of INVALID_ARGUMENT says what to correct.
-        UNAVAILABLE means that nothing was lost and the same request can be sent again.
+        UNAVAILABLE means that nothing was lost and the same request can be sent again; also with `on_open` REJECT while the circuit is open.
         """
 
     @_abc_1.abstractmethod
@@ -114,6 +122,16 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.GetJobResponse, _abc.Awaitable[_job_service_pb2.GetJobResponse]]:
         """Gets a job. NOT_FOUND if the id is unknown."""
+
+    @_abc_1.abstractmethod
+    def ExplainJob(
+        self,
+        request: _job_service_pb2.ExplainJobRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_job_service_pb2.ExplainJobResponse, _abc.Awaitable[_job_service_pb2.ExplainJobResponse]]:
+        """Explains in words, and for programs, why a job is not running or what it is doing, since when, and what happens next and when.
+        NOT_FOUND if the id is unknown.
+        """
 
     @_abc_1.abstractmethod
     def ListJobs(

@@ -8,11 +8,14 @@ from pydantic import BaseModel, TypeAdapter
 
 from controlplane.rest import app as plane_rest
 from jobapi import rest as jobs_rest
-from sickbay.breakers.v1 import breaker_pb2, breaker_service_pb2
+from sickbay.breakers.v1 import breaker_pb2, breaker_service_pb2, incident_service_pb2
+from sickbay.breakers.v1.explanation_pb2 import BreakerExplanation
 from sickbay.domain.breaker import BreakerState
 from sickbay.domain.errors import ErrorReason, InvalidArgument
+from sickbay.domain.explanation import BreakerReason, BreakerStep, JobReason, JobStep
 from sickbay.domain.job import JobState, Reason
 from sickbay.jobs.v1 import error_reason_pb2, job_pb2, job_service_pb2, quarantine_service_pb2
+from sickbay.jobs.v1.explanation_pb2 import JobExplanation
 from sickbay.server.enums import number
 from sickbay.server.health import Health
 from sickbay.server.rest import schemas
@@ -28,7 +31,7 @@ def apps():
     health = Health()
     return [
         jobs_rest.create_gateway(None, health, MetricsRegistry("jobapi"), "1"),
-        plane_rest.create_gateway(None, None, health, MetricsRegistry("controlplane"), "1"),
+        plane_rest.create_gateway(None, None, health, MetricsRegistry("controlplane"), "1", incidents=None),
         worker_rest.create_gateway(health, MetricsRegistry("worker"), "1"),
     ]
 
@@ -38,7 +41,7 @@ def operations():
 
 
 def rpcs():
-    files = (job_service_pb2, quarantine_service_pb2, breaker_service_pb2)
+    files = (job_service_pb2, quarantine_service_pb2, breaker_service_pb2, incident_service_pb2)
     return {method.name for file in files for service in file.DESCRIPTOR.services_by_name.values() for method in service.methods}
 
 
@@ -64,7 +67,15 @@ def test_documented_names_are_the_domains(names, enum):
 
 @pytest.mark.parametrize(
     ("names", "enum"),
-    [(job_pb2.Job.State, JobState), (quarantine_service_pb2.QuarantinedJob.Reason, Reason), (breaker_pb2.Breaker.State, BreakerState)],
+    [
+        (job_pb2.Job.State, JobState),
+        (quarantine_service_pb2.QuarantinedJob.Reason, Reason),
+        (breaker_pb2.Breaker.State, BreakerState),
+        (JobExplanation.Reason, JobReason),
+        (JobExplanation.NextStep, JobStep),
+        (BreakerExplanation.Reason, BreakerReason),
+        (BreakerExplanation.NextStep, BreakerStep),
+    ],
 )
 def test_the_contracts_names_are_the_domains(names, enum):
     assert of_enum(names.DESCRIPTOR).schema["enum"] == [one.value for one in enum]

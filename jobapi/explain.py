@@ -1,0 +1,43 @@
+"""Explains jobs: reads the ledger, looks at the breaker, and leaves the words to the domain."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from jobapi.circuits import Circuits
+from sickbay.domain.breaker import Snapshot
+from sickbay.domain.explain_job import Case, explain_job
+from sickbay.domain.explanation import JobExplanation
+from sickbay.domain.job import JobRecord
+from sickbay.ports import Clock, JobReader
+from sickbay.runtime.policies import Policies
+
+
+class Explainer:
+    """Explains single jobs."""
+
+    def __init__(
+        self, reader: JobReader, circuits: Circuits, policies: Policies, clock: Clock, find: Callable[[str], Awaitable[JobRecord]]
+    ) -> None:
+        """`find` reads a job or raises NotFound."""
+        self._reader = reader
+        self._circuits = circuits
+        self._policies = policies
+        self._clock = clock
+        self._find = find
+
+    async def explain(self, job_id: str) -> tuple[JobRecord, JobExplanation, Snapshot | None]:
+        """The job, its explanation, and its breaker if that is known here. NotFound."""
+        record = await self._find(job_id)
+        job = record.job
+        breaker = self._circuits.get(job.job_type, job.tenant)
+        case = Case(
+            record,
+            await self._reader.history(job_id),
+            self._circuits.key_of(job.job_type, job.tenant),
+            breaker,
+            self._policies.retry(job.job_type),
+            round(1000 * self._policies.timeout_s(job.job_type, None)),
+            self._clock(),
+        )
+        return record, explain_job(case), breaker

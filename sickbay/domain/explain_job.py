@@ -1,0 +1,237 @@
+"""Explains a job: why it is not running or what it is doing, since when, and what happens next.
+
+One pure, total function of what the ledger and the breakers say. Runs are counted from 1 in sentences: run 2 is the first retry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from sickbay.domain.breaker import BreakerKey, BreakerState, Snapshot
+from sickbay.domain.explain_breaker import rate_of, sentences_of
+from sickbay.domain.explain_quarantine import explain_quarantined
+from sickbay.domain.explanation import Explanation, JobExplanation, JobReason, JobStep, command, owner, quoted
+from sickbay.domain.job import JobRecord, JobState, StateChange
+from sickbay.domain.outcome import Outcome, kind_of
+from sickbay.domain.retry import RetryPolicy
+from sickbay.domain.spans import ago, ahead, span, utc
+
+LONG_MS: Final = 60_000
+"""A job that waits longer for a worker, or for its release, may wait in vain."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A job and what is known about it. `breaker` is None if that is unknown here, `timeout_ms` what applies without one of the handler."""
+
+    record: JobRecord
+    history: Sequence[StateChange]
+    key: BreakerKey
+    """Of the breaker that decides about the job."""
+    breaker: Snapshot | None
+    policy: RetryPolicy
+    timeout_ms: int
+    now: int
+
+    @property
+    def actor(self) -> str:
+        """Who caused the present state; empty if that was not recorded."""
+        return next((one.actor for one in reversed(self.history) if one.state is self.record.state), "")
+
+    @property
+    def by(self) -> str:
+        """The same with a preposition."""
+        return f" by {self.actor}" if self.actor else ""
+
+    @property
+    def shut(self) -> Snapshot | None:
+        """The breaker, if it does not let the job run."""
+        return self.breaker if self.breaker is not None and self.breaker.state.refuses else None
+
+    @property
+    def recovering(self) -> Snapshot | None:
+        """The breaker, if it lets jobs in gradually."""
+        return self.breaker if self.breaker is not None and self.breaker.recovering and self.shut is None else None
+
+
+def explain_job(case: Case) -> JobExplanation:
+    """Explain a job in any state."""
+    state, shut = case.record.state, case.shut
+    if shut is not None and shut.state is BreakerState.HALF_OPEN and shut.probe_job_id == case.record.job.job_id and state in _EARLIER:
+        return _PROBING
+    return _BY_STATE[state](case)
+
+
+def _queued(case: Case) -> JobExplanation:
+    record, waits = case.record, f"{_when(case)} and waits for a worker"
+    brought = f"The job was brought back{case.by} {waits}." if record.job.generation else f"The job was accepted {waits}."
+    if case.shut is not None:
+        reason, step, next_at = _held(case.shut)
+        if case.shut.state is not BreakerState.OPEN or not case.shut.cooldown_elapsed:
+            step, next_at = JobStep.PARK, None  # whichever job comes first when a probe is due is the probe
+        told = [brought, *sentences_of(case.shut), _meanwhile(step)]
+        return Explanation(reason, _since(record), step, next_at, tuple(told), (_look(case.key),))
+    if case.recovering is not None:
+        told = [brought, *sentences_of(case.recovering), "If it is not let in yet, it is parked and released soon."]
+        return Explanation(JobReason.CIRCUIT_RECOVERING, _since(record), JobStep.RUN, None, tuple(told))
+    told, commands = [brought, "Nothing holds it back: it runs as soon as a worker is free."], tuple[str, ...]()
+    if case.now - record.updated_at >= LONG_MS:
+        told.append(f"It has waited for long: check that workers run, have a handler for {record.job.job_type}, and keep up.")
+        commands = ("sickbay health", "sickbay metrics")
+    return Explanation(JobReason.WAITING_FOR_WORKER, _since(record), JobStep.RUN, None, tuple(told), commands)
+
+
+def _running(case: Case) -> JobExplanation:
+    record = case.record
+    began = record.started_at or record.updated_at
+    ends = began + case.timeout_ms
+    told = [f"{_run(case, record.job.attempt + 1)} began {ago(began, case.now)}{f' on {case.actor}' if case.actor else ''}."]
+    if case.breaker is not None and case.breaker.probe_job_id == record.job.job_id:
+        told.append("It is the probe of its circuit: if it succeeds, the circuit closes and parked jobs come back.")
+    if case.now <= ends:
+        told.append(
+            f"It may take {span(case.timeout_ms)}, unless its handler has a timeout of its own; then it fails with HANDLER_TIMEOUT."
+        )
+    else:
+        told.append(
+            f"That is longer than {span(case.timeout_ms)}: its handler has a timeout of its own, or its worker has died or hangs; "
+            "then another worker takes it over."
+        )
+    return Explanation(JobReason.RUNNING, began or None, JobStep.RUN_ENDS, ends, tuple(told))
+
+
+def _retrying(case: Case) -> JobExplanation:
+    record = case.record
+    known = bool(record.next_attempt_at)
+    due = record.next_attempt_at or record.updated_at + case.policy.delay_ms
+    told = [f"{_run(case, record.job.attempt)} failed {_when(case)}{_last_error(record)}."]
+    if case.now < due:
+        told.append(f"Run {record.job.attempt + 1} is due {ahead(due, case.now)}{'' if known else f', or later if {ASKED}'}.")
+    else:
+        told.append(
+            f"Run {record.job.attempt + 1} was due at {utc(due, case.now)}: it waits for a worker{'' if known else f', or {ASKED}'}."
+        )
+    commands: tuple[str, ...] = ()
+    if case.shut is not None:
+        told += [*sentences_of(case.shut), "If it is still open when the job's turn comes, the job is parked."]
+        commands = (_look(case.key),)
+    return Explanation(JobReason.RETRY_SCHEDULED, _since(record), JobStep.RETRY, due, tuple(told), commands)
+
+
+def _parked(case: Case) -> JobExplanation:
+    record, breaker = case.record, case.breaker
+    told = [f"The job was parked {_when(case)}, because the circuit of {owner(case.key)} was open; it is kept and runs by itself later."]
+    if record.job.failures:
+        told.append(f"Its last run failed{_last_error(record)}.")
+    if breaker is None:
+        told.append("It is released when the circuit closes; this service does not know the circuit's present state.")
+        return Explanation(JobReason.CIRCUIT_OPEN, _since(record), JobStep.RELEASE, None, tuple(told), (_look(case.key),))
+    told += sentences_of(breaker)
+    if case.shut is not None:
+        reason, step, next_at = _held(breaker)
+        return Explanation(reason, _since(record), step, next_at, tuple(told), _helpful(case.key, breaker))
+    if case.recovering is not None:
+        told.append(f"Parked jobs are released {rate_of(breaker).partition(',')[0]}, oldest first, tenants in turn.")
+        return Explanation(JobReason.CIRCUIT_RECOVERING, _since(record), JobStep.RELEASE, None, tuple(told))
+    told.append("The job is about to be released; if it is not, check that the control plane runs.")
+    return Explanation(JobReason.RELEASE_DUE, _since(record), JobStep.RELEASE, None, tuple(told), ("sickbay health",))
+
+
+def _quarantined(case: Case) -> JobExplanation:
+    return explain_quarantined(case.record, case.now)
+
+
+def _succeeded(case: Case) -> JobExplanation:
+    return _ended(case, JobReason.SUCCEEDED, f"succeeded {_when(case)}, in run {case.record.job.attempt + 1}{_took(case)}")
+
+
+def _discarded(case: Case) -> JobExplanation:
+    return _ended(case, JobReason.DISCARDED, f"was discarded {_when(case)}{case.by} and does not run any more")
+
+
+def _cancelled(case: Case) -> JobExplanation:
+    return _ended(case, JobReason.CANCELLED, f"was cancelled {_when(case)}{case.by} and does not run any more")
+
+
+def _ended(case: Case, reason: JobReason, what: str) -> JobExplanation:
+    return Explanation(reason, _since(case.record), JobStep.NONE, None, (f"The job {what}.",))
+
+
+ASKED: Final = "the failure asked for a longer wait"
+_EARLIER: Final = {JobState.QUEUED, JobState.RETRYING, JobState.PARKED}
+"""What the ledger may still say of a job whose run has begun."""
+_PROBING: Final[JobExplanation] = Explanation(
+    JobReason.RUNNING,
+    None,
+    JobStep.RUN_ENDS,
+    None,
+    ("The job runs as the probe of its circuit: if it succeeds, the circuit closes and parked jobs come back.",),
+)
+_BY_STATE: Final[Mapping[JobState, Callable[[Case], JobExplanation]]] = {
+    JobState.QUEUED: _queued,
+    JobState.RUNNING: _running,
+    JobState.RETRYING: _retrying,
+    JobState.PARKED: _parked,
+    JobState.QUARANTINED: _quarantined,
+    JobState.SUCCEEDED: _succeeded,
+    JobState.DISCARDED: _discarded,
+    JobState.CANCELLED: _cancelled,
+}
+
+
+def _held(breaker: Snapshot) -> tuple[JobReason, JobStep, int | None]:
+    """Why a breaker holds a job, and what it does next."""
+    match breaker.state:
+        case BreakerState.HALF_OPEN:
+            return JobReason.PROBE_RUNNING, JobStep.PROBE_ENDS, None
+        case BreakerState.FORCED_OPEN:
+            return JobReason.CIRCUIT_FORCED_OPEN, JobStep.HOLD_ENDS, breaker.forced_until
+        case _:
+            return JobReason.CIRCUIT_OPEN, JobStep.PROBE, breaker.probe_at
+
+
+def _meanwhile(step: JobStep) -> str:
+    if step is JobStep.PARK:
+        return "The worker that takes this job parks it, and it runs when the circuit has closed."
+    return "This job may be the probe; otherwise it is parked, and runs when the circuit has closed."
+
+
+def _helpful(key: BreakerKey, breaker: Snapshot) -> tuple[str, ...]:
+    match breaker.state:
+        case BreakerState.FORCED_OPEN:
+            return command("auto", key), _look(key)
+        case BreakerState.OPEN if not breaker.cooldown_elapsed:
+            return _look(key), command("probe", key)
+        case _:
+            return (_look(key),)
+
+
+def _look(key: BreakerKey) -> str:
+    return command("explain --type", key)
+
+
+def _run(case: Case, number: int) -> str:
+    """`Run 2 of at most 4`; without the maximum if there is none for such failures, or if this handler has other limits."""
+    last = case.record.job.failures[-1].code if case.record.job.failures else ""
+    retries = case.policy.retries(Outcome(kind_of(last), last))
+    return f"Run {number} of at most {retries + 1}" if retries is not None and 0 < number <= retries + 1 else f"Run {number}"
+
+
+def _last_error(record: JobRecord) -> str:
+    last = record.job.failures[-1] if record.job.failures else None
+    return f" with {quoted(last.code, last.message)}" if last is not None and (last.code or last.message.strip()) else ""
+
+
+def _took(case: Case) -> str:
+    began = case.record.started_at
+    return f", which took {span(max(0, case.record.updated_at - began))}" if began else ""
+
+
+def _when(case: Case) -> str:
+    return ago(case.record.updated_at, case.now)
+
+
+def _since(record: JobRecord) -> int | None:
+    return record.updated_at or None
