@@ -103,14 +103,14 @@ def _running(case: Case) -> JobExplanation:
 
 def _retrying(case: Case) -> JobExplanation:
     record = case.record
-    due = record.updated_at + case.policy.delay_ms
+    waits = _recorded_wait(record)
+    due = record.updated_at + (waits or case.policy.delay_ms)
+    longer = "" if waits else ", or later if the failure asked for a longer wait"
     told = [f"{_run(case, record.job.attempt)} failed {_when(case)}{_last_error(record)}."]
     if case.now < due:
-        told.append(f"Run {record.job.attempt + 1} is due {ahead(due, case.now)}, or later if the failure asked for a longer wait.")
+        told.append(f"Run {record.job.attempt + 1} is due {ahead(due, case.now)}{longer}.")
     else:
-        told.append(
-            f"Run {record.job.attempt + 1} was due at {utc(due, case.now)}: it waits for a worker, or the failure asked for a longer wait."
-        )
+        told.append(f"Run {record.job.attempt + 1} was due at {utc(due, case.now)}{longer}: it waits for a worker.")
     commands: tuple[str, ...] = ()
     if case.shut is not None:
         told += [*sentences_of(case.shut), "If it is still open when the job's turn comes, the job is parked."]
@@ -214,6 +214,13 @@ def _run(case: Case, number: int) -> str:
     last = case.record.job.failures[-1].code if case.record.job.failures else ""
     most = case.policy.retries(last) + 1
     return f"Run {number} of at most {most}" if 0 < number <= most else f"Run {number}"
+
+
+def _recorded_wait(record: JobRecord) -> int:
+    """How long after the last failure the next run is due (ms), as the worker recorded it; 0 if it did not."""
+    job = record.job
+    last = job.failures[-1] if job.failures else None
+    return last.retry_ms if last is not None and (last.generation, last.attempt + 1) == (job.generation, job.attempt) else 0
 
 
 def _last_error(record: JobRecord) -> str:

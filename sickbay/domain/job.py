@@ -92,6 +92,7 @@ class Failure:
     """One failed run: when (ms), in which generation and attempt, with which code, and what the handler said.
 
     `traceback` is text (`traceback_text.py`), at most MAX_TRACEBACK_BYTES of UTF-8; empty if unknown.
+    `retry_ms`: how long after it the next run is due; 0 if there is none, or if that was not recorded.
     """
 
     at: int
@@ -100,6 +101,7 @@ class Failure:
     code: str
     message: str
     traceback: str = ""
+    retry_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,10 +89,11 @@ MAX_FAULTS: Final = 3
 def after_fault(job: Job, message: str, policy: RetryPolicy, now: int, traceback: str = "") -> Retry | SetAside:
     """Where a job goes when the worker itself failed while processing it: retried after a growing delay, charged, finally quarantined."""
     code = Reason.WORKER_FAULT.value
-    failed = job.failed(Failure(now, job.generation, job.attempt, code, message, traceback))
+    failure = Failure(now, job.generation, job.attempt, code, message, traceback)
+    failed = job.failed(failure)
     faults = sum(failure.code == code and failure.generation == job.generation for failure in failed.failures)
     if faults < MAX_FAULTS:
-        return Retry(failed.charged(), policy.delay_ms << (faults - 1))
+        return _retry(job, failure, policy.delay_ms << (faults - 1))
     return SetAside(failed, Reason.WORKER_FAULT)
 
 
@@ -102,9 +103,14 @@ def after_run(job: Job, outcome: Outcome, breaker: BreakerState, policy: RetryPo
         return Done()
     if outcome.kind is OutcomeKind.CANCELLED:
         return GiveBack()
-    failed = job.failed(Failure(now, job.generation, job.attempt, outcome.code, outcome.message, outcome.traceback))
+    failure = Failure(now, job.generation, job.attempt, outcome.code, outcome.message, outcome.traceback)
+    failed = job.failed(failure)
     if outcome.kind.is_breaker_failure and breaker.refuses:
         return SetAside(failed, Reason.CIRCUIT_OPEN)
     if job.attempt < policy.retries(outcome.code):
-        return Retry(failed.charged(), policy.delay_ms if outcome.retry_after_ms is None else outcome.retry_after_ms)
+        return _retry(job, failure, policy.delay_ms if outcome.retry_after_ms is None else outcome.retry_after_ms)
     return SetAside(failed, Reason.RETRIES_EXHAUSTED)
+
+
+def _retry(job: Job, failure: Failure, delay_ms: int) -> Retry:
+    return Retry(job.failed(replace(failure, retry_ms=delay_ms)).charged(), delay_ms)

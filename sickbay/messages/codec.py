@@ -66,6 +66,7 @@ class _Failure(msgspec.Struct, frozen=True):
     message: str = ""
     generation: _Count = 0
     traceback: str | msgspec.UnsetType = msgspec.UNSET
+    retry_ms: _Millis | msgspec.UnsetType = msgspec.field(default=msgspec.UNSET, name="retryMs")
 
 
 class _Body(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -218,13 +219,22 @@ def _job(body: _Body, job_id: str, now: int, trace: str = "") -> Job:
 
 
 def _error(failure: Failure) -> _Failure:
-    return _Failure(failure.at, failure.attempt, failure.code, failure.message, failure.generation, failure.traceback or msgspec.UNSET)
+    return _Failure(
+        failure.at,
+        failure.attempt,
+        failure.code,
+        failure.message,
+        failure.generation,
+        failure.traceback or msgspec.UNSET,
+        failure.retry_ms or msgspec.UNSET,
+    )
 
 
 def _failure(failure: _Failure) -> Failure:
     code, message = storable(failure.code, _MAX_NAME_CHARS), storable(failure.message, _MAX_TEXT_CHARS)
     traceback = "" if isinstance(failure.traceback, msgspec.UnsetType) else storable(failure.traceback)
-    return Failure(failure.time, failure.generation, failure.attempt, code, message, last_bytes(traceback, MAX_TRACEBACK_BYTES))
+    retry_ms = 0 if isinstance(failure.retry_ms, msgspec.UnsetType) else failure.retry_ms
+    return Failure(failure.time, failure.generation, failure.attempt, code, message, last_bytes(traceback, MAX_TRACEBACK_BYTES), retry_ms)
 
 
 def _carries_payload(event: JobEvent) -> bool:

@@ -129,6 +129,14 @@ ONCE = {"attempt": 1, "failures": (FAILED,)}
             [],
         ),
         (
+            case("RETRYING", attempt=1, failures=(replace(FAILED, retry_ms=90_000),)),
+            "RETRY_SCHEDULED",
+            "RETRY",
+            T0 + 87_000,
+            ["Run 1 of at most 4 failed 3 s ago with NETWORK_ERROR: connection reset by peer.", "Run 2 is due in 1 m 27 s."],
+            [],
+        ),
+        (
             case("RETRYING", **ONCE),
             "RETRY_SCHEDULED",
             "RETRY",
@@ -146,7 +154,7 @@ ONCE = {"attempt": 1, "failures": (FAILED,)}
             T0 - 4_000,
             [
                 "Run 1 of at most 4 failed 9 s ago with NETWORK_ERROR: connection reset by peer.",
-                "Run 2 was due at 23:59:56 UTC: it waits for a worker, or the failure asked for a longer wait.",
+                "Run 2 was due at 23:59:56 UTC, or later if the failure asked for a longer wait: it waits for a worker.",
                 OPENED,
                 NEXT_PROBE,
                 VERDICT,
@@ -299,7 +307,15 @@ def test_messages_are_one_short_line():
 
 
 times = st.integers(-(2**53), 2**53)
-failures = st.builds(Failure, at=times, generation=st.integers(0, 9), attempt=st.integers(0, 9), code=st.text(), message=st.text())
+failures = st.builds(
+    Failure,
+    at=times,
+    generation=st.integers(0, 9),
+    attempt=st.integers(0, 9),
+    code=st.text(),
+    message=st.text(),
+    retry_ms=st.integers(0, 2**40),
+)
 records = st.builds(
     JobRecord,
     job=st.builds(

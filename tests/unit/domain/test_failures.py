@@ -26,7 +26,7 @@ from sickbay.domain.job import (
     last_bytes,
 )
 from sickbay.domain.outcome import Outcome, OutcomeKind
-from sickbay.domain.retry import RetryPolicy, after_fault, after_run
+from sickbay.domain.retry import Retry, RetryPolicy, after_fault, after_run
 from sickbay.messages.codec import decode_events, decode_job, encode_event, encode_job, undecodable_job
 from sickbay.server.rest.views import job_view
 
@@ -68,7 +68,8 @@ def test_a_text_is_cut_at_its_beginning_and_between_characters(text, most):
 def test_every_way_after_a_failed_run_remembers_where(kind, breaker, attempt):
     outcome = Outcome(kind, "X", "no", None, TRACEBACK)
     route = after_run(Job("j", "email", attempt=attempt), outcome, breaker, RetryPolicy(), 10)
-    assert route.job.failures == (Failure(10, 0, attempt, "X", "no", TRACEBACK),)
+    retry_ms = route.delay_ms if isinstance(route, Retry) else 0
+    assert route.job.failures == (Failure(10, 0, attempt, "X", "no", TRACEBACK, retry_ms),)
 
 
 def test_a_fault_of_the_worker_remembers_where():

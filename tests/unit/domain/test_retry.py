@@ -34,6 +34,7 @@ def test_a_failure_before_the_last_attempt_is_retried_and_charged(kind, attempt)
     assert (route.job.attempt, route.delay_ms) == (attempt + 1, 5_000)
     last = route.job.failures[-1]
     assert (last.at, last.generation, last.attempt, last.code, last.message) == (7, 2, attempt, "CODE", "why")
+    assert last.retry_ms == 5_000
 
 
 @pytest.mark.parametrize("kind", FAILING)
