@@ -68,8 +68,9 @@ def _closed(breaker: Snapshot, circuit: str) -> list[str]:
 
 
 def _opened(breaker: Snapshot, circuit: str) -> str:
-    since = f" since {utc(breaker.opened_at, breaker.now)} ({ago(breaker.opened_at, breaker.now)})" if breaker.opened_at else ""
-    return f"{circuit} is open{since}{_cause(breaker)}."
+    at, now = breaker.opened_at, breaker.now
+    is_open = f"has been open since {utc(at, now)} ({ago(at, now)})" if at else "is open"
+    return f"{circuit} {is_open}{_cause(breaker)}."
 
 
 def _cause(breaker: Snapshot) -> str:
