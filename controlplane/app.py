@@ -29,6 +29,7 @@ from sickbay.server.interceptors.metrics import CallMeter
 from sickbay.server.service import Service
 from sickbay.telemetry.backends import BackendStatusCollector, HealthCollector, PublishMetrics
 from sickbay.telemetry.metrics import MetricsRegistry
+from sickbay.telemetry.settings_file import SettingsFileCollector
 from sickbay.telemetry.tracing import trace_observers
 from sickbay.version import VERSION
 
@@ -65,6 +66,8 @@ async def serve(
         scope=backends.breaker_scope,
     )
 
+    backends.on_settings_change(healer.wake)  # types may ask other breakers now, which release their parked jobs
+
     def on_ingested(events: Sequence[JobEvent]) -> None:
         healer.observe_events(events)
         if any(event.state is JobState.CANCELLED for event in events):
@@ -80,6 +83,7 @@ async def serve(
     health = Health(checks, grace_s=backends.health_grace)
     BackendStatusCollector(backends.status, metrics.registry)
     HealthCollector(health, metrics.registry)
+    SettingsFileCollector(backends.settings_file, metrics.registry)
     HeldBackCollector(healer.release_backoff.held_back, metrics.registry)
     fleet = FleetMetrics(
         metrics.registry,
@@ -89,6 +93,7 @@ async def serve(
         quarantine=backends.quarantine,
         lost=backends.lost,
         clock=clock,
+        scope=backends.breaker_scope,
     )
     metrics.before_scrape = fleet.refresh
     releaser = Releaser(broker, backends.quarantine, by="people", observer=observer)

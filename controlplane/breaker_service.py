@@ -18,7 +18,7 @@ from sickbay.contract import requests as parse
 from sickbay.contract.paging import next_page_token, parse_paging
 from sickbay.contract.requests import CommandRequest
 from sickbay.contract.resume import SentBreakers
-from sickbay.domain.breaker import Action, BreakerKey, BreakerScope, BreakerState, Snapshot
+from sickbay.domain.breaker import Action, BreakerKey, BreakerRule, BreakerScope, BreakerState, Snapshot
 from sickbay.domain.errors import ErrorReason, FailedPrecondition, NotFound, Unavailable
 from sickbay.domain.explain_breaker import explain_breaker
 from sickbay.ports import Breakers, Broker, Clock, LedgerWriter, Queue
@@ -47,7 +47,7 @@ class BreakerApi(BreakerServiceServicer):
         clock: Clock,
         held_back: Callable[[], Collection[BreakerKey]] = frozenset,
         *,
-        scope: BreakerScope = BreakerScope.TYPE,
+        scope: BreakerRule = BreakerScope.TYPE,
         parked: Callable[[], Awaitable[Mapping[BreakerKey, int]]] = _none_parked,
     ) -> None:
         """`broker` and `ledger` are used for metrics only. `scope` says which breaker decides about a tenant's jobs.
@@ -76,16 +76,17 @@ class BreakerApi(BreakerServiceServicer):
         rest = sorted(name for name in names if name > paging.cursor)
         page = rest[: paging.limit]
         cursor = page[-1] if len(rest) > paging.limit else ""
-        breakers = await self._snapshots({names[name] for name in page})
-        return pb.ListBreakersResponse(breakers=map(responses.breaker, breakers), next_page_token=next_page_token(request, cursor))
+        breakers = filter(self._is_shown, await self._snapshots({names[name] for name in page}))
+        return pb.ListBreakersResponse(breakers=map(self._reply, breakers), next_page_token=next_page_token(request, cursor))
 
     async def GetBreaker(self, request: pb.GetBreakerRequest, context: Any) -> pb.GetBreakerResponse:
         """See the contract."""
-        return pb.GetBreakerResponse(breaker=responses.breaker(await self._find(request)))
+        asked, breaker = await self._find(request)
+        return pb.GetBreakerResponse(breaker=self._reply(breaker, asked.job_type))
 
     async def ExplainBreaker(self, request: pb.ExplainBreakerRequest, context: Any) -> pb.ExplainBreakerResponse:
         """See the contract."""
-        breaker = await self._find(request)
+        _, breaker = await self._find(request)
         parked = await self._count_parked(breaker.key)
         return pb.ExplainBreakerResponse(explanation=explanations.breaker(breaker, parked, explain_breaker(breaker, parked)))
 
@@ -121,24 +122,29 @@ class BreakerApi(BreakerServiceServicer):
 
     async def WatchBreakers(self, request: pb.WatchBreakersRequest, context: Any) -> AsyncIterator[pb.WatchBreakersResponse]:
         """See the contract."""
-        kind, tenant = parse.job_type_filter(request.job_type), parse.tenant_filter(request.tenant)
+        kind, tenant = parse.breaker_filter(request.job_type), parse.tenant_filter(request.tenant)
 
         def matches(breaker: Snapshot) -> bool:
-            return (not kind or breaker.key.job_type == kind) and self._decides(breaker.key, tenant)
+            is_asked = not kind or breaker.key == self._scope.key_of(kind, breaker.key.tenant)
+            return is_asked and self._decides(breaker.key, tenant)
+
+        def reply(breaker: Snapshot) -> pb.WatchBreakersResponse:
+            sent.add(breaker)
+            return pb.WatchBreakersResponse(breaker=self._reply(breaker, kind), resume_token=sent.token)
 
         async with self._breakers.watch() as changes:
-            present = list(filter(matches, await self._snapshots()))
+            present = [one for one in await self._snapshots() if matches(one) and self._is_shown(one)]
             revs = {breaker.key: breaker.rev for breaker in present}
             max_tracked = _prune_above(len(revs))
             sent = SentBreakers(present)
             if sent.token != request.resume_token:
                 sent = SentBreakers()
                 for breaker in present:
-                    yield _watch_response(sent, breaker)
+                    yield reply(breaker)
             async for breaker in changes:
                 if matches(breaker) and breaker.rev > revs.get(breaker.key, 0):
                     revs[breaker.key] = breaker.rev
-                    yield _watch_response(sent, breaker)
+                    yield reply(breaker)
                     await self._rate_limit.acquire()
                 if len(revs) > max_tracked:
                     keys = await self._existing_keys(revs)
@@ -157,23 +163,35 @@ class BreakerApi(BreakerServiceServicer):
         )
 
     async def _command(self, request: CommandRequest) -> Breaker:
-        key, command = parse.command(request)
-        if not self._scope.is_in_use(key):
+        asked, command = parse.command(request)
+        key = self._scope.key_of(*asked)
+        if key.tenant != asked.tenant:
             raise FailedPrecondition(
-                f"all tenants share the breaker of {key.job_type} (BREAKER_SCOPE is type): leave out the tenant to change it for all"
+                f"all tenants share the breaker of {asked.job_type} (BREAKER_SCOPE is type): leave out the tenant to change it for all"
             )
+        if not self._scope.is_in_use(key):
+            raise _not_found(key)
         await self._held.check(key, command.action)
         after = await self._breakers.command(key, command)
         if command.action is Action.PROBE:
             _report_probe(after)
         self._held.record(key, command.action)
-        return responses.breaker(after)
+        return self._reply(after, asked.job_type)
 
-    async def _find(self, request: pb.GetBreakerRequest | pb.ExplainBreakerRequest) -> Snapshot:
-        key = self._scope.key_of(*parse.breaker_key(request.job_type, request.tenant))
-        for breaker in await self._snapshots({key}):
-            return breaker
-        raise _not_found(key)
+    def _reply(self, breaker: Snapshot, asked: str = "") -> Breaker:
+        """The breaker under the name by which it was asked for: that of a dependency has those of its job types, too."""
+        return responses.breaker(breaker, asked, self._scope.job_types(breaker.key))
+
+    def _is_shown(self, breaker: Snapshot) -> bool:
+        """Whether it belongs into a list: not if it is closed and no job asks it any more."""
+        return breaker.state is not BreakerState.CLOSED or self._scope.is_in_use(breaker.key)
+
+    async def _find(self, request: pb.GetBreakerRequest | pb.ExplainBreakerRequest) -> tuple[BreakerKey, Snapshot]:
+        """The type and tenant that were asked for, and the breaker that decides about them."""
+        asked = parse.breaker_key(request.job_type, request.tenant)
+        for breaker in await self._snapshots({self._scope.key_of(*asked)}):
+            return asked, breaker
+        raise _not_found(asked)
 
     async def _count_parked(self, breaker: BreakerKey) -> int | None:
         """How many parked jobs wait for a breaker; None if the ledger is unavailable, which is no reason to explain nothing."""
@@ -206,11 +224,6 @@ def _prune_above(known: int) -> int:
     return max(MIN_TRACKED, 2 * known)
 
 
-def _watch_response(sent: SentBreakers, breaker: Snapshot) -> pb.WatchBreakersResponse:
-    sent.add(breaker)
-    return pb.WatchBreakersResponse(breaker=responses.breaker(breaker), resume_token=sent.token)
-
-
 def _report_probe(breaker: Snapshot) -> None:
     """Log a requested probe; FailedPrecondition if this state has none, which is why the command changed nothing."""
     name = breaker.key.name
@@ -224,4 +237,6 @@ def _report_probe(breaker: Snapshot) -> None:
 
 
 def _not_found(key: BreakerKey) -> NotFound:
+    if key.dependency:
+        return NotFound(f"Circuit breaker of the dependency '{key.dependency}' not found", ErrorReason.BREAKER_NOT_FOUND)
     return NotFound(f"Circuit breaker for jobType '{key.job_type}' not found", ErrorReason.BREAKER_NOT_FOUND)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter as Counts
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
@@ -54,10 +55,11 @@ class HeldBackCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Called by Prometheus."""
-        text = "1 while released jobs of this type are parked again although its breaker is closed."
+        text = "1 while released jobs of this type are parked again although its breaker is closed; of `other` how many types."
         family = GaugeMetricFamily("sickbay_releases_held_back", text, labels=("job_type",))
-        for job_type in sorted({self._type(key.job_type) for key in self._held_back()}):
-            family.add_metric((job_type,), 1)
+        held_back = Counts(map(self._type, sorted({key.job_type for key in self._held_back()})))
+        for job_type, number in sorted(held_back.items()):
+            family.add_metric((job_type,), number)
         yield family
 
 

@@ -11,13 +11,14 @@ import logging
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Final
 
+from controlplane.arrivals import Arrivals
 from controlplane.leftover_breakers import LeftoverBreakers
 from controlplane.release import Releaser
 from controlplane.release_backoff import ReleaseBackoff
 from controlplane.tenant_turns import TenantTurns
 from sickbay.concurrency.pauses import Backoff
 from sickbay.concurrency.waiting import wait_for_event
-from sickbay.domain.breaker import BreakerKey, BreakerScope, BreakerState, Snapshot
+from sickbay.domain.breaker import BreakerKey, BreakerRule, BreakerScope, BreakerState, Snapshot
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import JobEvent, JobState
 from sickbay.domain.queries import ReleaseLease
@@ -52,7 +53,7 @@ class Healer:
         releaser: Releaser,
         on_released: Callable[[], None],
         clock: Clock,
-        scope: BreakerScope = BreakerScope.TYPE,
+        scope: BreakerRule = BreakerScope.TYPE,
         release_backoff: ReleaseBackoff | None = None,
     ) -> None:
         """Does nothing before `run`; `on_released` is called when jobs have left the quarantine, `scope` says whose breaker a job asks."""
@@ -61,6 +62,7 @@ class Healer:
         self._scope = scope
         self._leftovers = LeftoverBreakers(breakers, scope)
         self._turns = TenantTurns()
+        self._arrivals = Arrivals()
         self._breakers = breakers
         self._quarantine = quarantine
         self._broker = broker
@@ -80,7 +82,8 @@ class Healer:
         for key in self.release_backoff.observe_events(events):
             log.warning(
                 "released jobs of %s are parked again although their breaker is closed: a worker uses its own breaker, because it "
-                "cannot connect to Redis or Redis rejects its writes; the next one is released in %.0f s",
+                "cannot connect to Redis, Redis rejects its writes, or its settings file names another dependency; "
+                "the next one is released in %.0f s",
                 key.name, self.release_backoff.wait_s(key),
             )  # fmt: skip
         if any(event.state is JobState.PARKED for event in events):
@@ -116,9 +119,10 @@ class Healer:
             if any(breaker.degraded for breaker in breakers.values()):
                 return self._degraded.next_s()
             self._degraded.reset()
-            await self._leftovers.retire(breakers.values())
+            await self._leftovers.retire(list(breakers.values()))
             parked = self._by_breaker(await self._quarantine.parked())
             self._turns.retain(parked)
+            self._arrivals.retain(parked)
             waits = [await self._heal(key, breakers.get(key), waiting) for key, waiting in parked.items()]
         except Unavailable as error:
             wait_s = self._failed.next_s()
@@ -149,6 +153,7 @@ class Healer:
             self._probes.pop(key, None)
             return await self._release(key, breaker, parked, WINDOW)
         now = breaker.now or self._clock()
+        self._arrivals.observe(key, sum(parked.values()), now)
         if breaker.state is BreakerState.OPEN and breaker.probe_at is not None:
             return await self._probe(key, parked, breaker.probe_at, now)
         if breaker.forced_until is not None:
@@ -178,7 +183,7 @@ class Healer:
             limit = 1
         room = MAX_MAIN_DEPTH - await self._broker.depth(Queue.MAIN)
         wanted = min(limit, room, sum(parked.values()))
-        if wanted > 0 and (number := await self._breakers.reserve(key, wanted)) > 0:
+        if wanted > 0 and (number := await self._breakers.reserve(key, wanted, self._arrivals.rate(key))) > 0:
             leases = await self._lease(key, parked, number)
             if leases:
                 log.info("releasing %d of the parked jobs of %s", len(leases), key.name)

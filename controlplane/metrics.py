@@ -6,24 +6,28 @@ Every control plane reports the same numbers, so aggregate them with `max`, not 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
 from typing import Final, TypeVar
 
 from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from sickbay.domain.breaker import BreakerKey, BreakerState, Snapshot
+from sickbay.domain.breaker import BreakerKey, BreakerRule, BreakerScope, BreakerState, Snapshot
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import JobState
 from sickbay.domain.queries import OldestJob
 from sickbay.ports import Breakers, Broker, Clock, LedgerWriter, QuarantineStore, Queue
 from sickbay.ports.lost import Lost
+from sickbay.telemetry.metrics import OTHER
 
 PATIENCE_S: Final = 5.0
 """Timeout of each backend at a scrape; the metrics of those that do not answer in time are missing."""
 MAX_BREAKERS: Final = 200
-"""Breakers with metrics of their own, those that are not closed first. `sickbay_breakers` counts all."""
+"""Breakers with series of their own, those that are not closed first, and types and tenants with parked jobs, those with most first."""
+REST: Final = (OTHER, OTHER)
+"""The type and tenant of the series that has the sum of all others; a job type that is really called `other` is part of it."""
 MAX_OLDEST: Final = 100
 """States and job types with metrics of their own: those whose oldest job has waited longest for an event."""
 CONSUMED: Final = (Queue.MAIN, Queue.LEDGER)
@@ -45,8 +49,10 @@ class FleetMetrics(Collector):
         quarantine: QuarantineStore,
         lost: Lost,
         clock: Clock,
+        scope: BreakerRule = BreakerScope.TYPE,
     ) -> None:
-        """Add itself to `registry`."""
+        """Add itself to `registry`; `scope` says whose breaker a job asks."""
+        self._scope = scope
         self._lost = lost
         self._clock = clock
         self._oldest: Sequence[OldestJob] | None = None
@@ -92,15 +98,28 @@ class FleetMetrics(Collector):
             counts[breaker.state] += 1
         known = {state.value: count for state, count in counts.items()} if self._snapshots is not None else {}
         yield _family("sickbay_breakers", "Breakers, by state.", "state", known)
-        one_hot = GaugeMetricFamily("sickbay_breaker_state", "1 for the state a breaker is in.", labels=("job_type", "tenant", "state"))
+        one_hot = GaugeMetricFamily(
+            "sickbay_breaker_state",
+            "1 for the state a breaker is in; of `other` how many are in it.",
+            labels=("job_type", "tenant", "state"),
+        )
         cooldown = GaugeMetricFamily(
             "sickbay_breaker_cooldown_seconds", "The current cooldown of a breaker.", labels=("job_type", "tenant")
         )
-        for breaker in sorted(breakers, key=lambda one: (one.state is BreakerState.CLOSED, one.key))[:MAX_BREAKERS]:
-            who = (breaker.key.job_type, breaker.key.tenant)
+        named: dict[BreakerKey, Snapshot] = {}
+        for breaker in sorted(breakers, key=self._order):
+            for name in self._names(breaker.key):
+                named.setdefault(name, breaker)
+        own, rest = _bounded(named)
+        for key in own:
+            breaker = named[key]
             for state in BreakerState:
-                one_hot.add_metric((*who, state.value), float(state is breaker.state))
-            cooldown.add_metric(who, breaker.cooldown_ms / 1000)
+                one_hot.add_metric((*key, state.value), float(state is breaker.state))
+            cooldown.add_metric(key, breaker.cooldown_ms / 1000)
+        if rest:
+            of_state = Counter(named[key].state for key in rest)
+            for state in BreakerState:
+                one_hot.add_metric((*REST, state.value), of_state[state])
         yield one_hot
         yield cooldown
         if self._snapshots is not None:
@@ -109,12 +128,24 @@ class FleetMetrics(Collector):
                 "sickbay_breakers_degraded", "Whether breakers are shown as last known, because Redis is unavailable.", degraded
             )
 
+    def _order(self, breaker: Snapshot) -> tuple[bool, bool, BreakerKey]:
+        """Those that decide before leftovers, which may bear the name of a type that another one decides about; closed ones last."""
+        return not self._scope.is_in_use(breaker.key), breaker.state is BreakerState.CLOSED, breaker.key
+
+    def _names(self, key: BreakerKey) -> Iterable[BreakerKey]:
+        """The job types that it decides about, for alerts are about job types: those of a dependency each get its state."""
+        return [BreakerKey(job_type, key.tenant) for job_type in self._scope.job_types(key)] or [key]
+
     def _of_ledger(self) -> Iterable[Metric]:
         jobs = {state.value: count for state, count in (self._jobs or {}).items()}
         yield _family("sickbay_ledger_jobs", "Jobs in the ledger, by state.", "state", jobs)
         parked = GaugeMetricFamily("sickbay_parked_jobs", "Jobs that are still parked.", labels=("job_type", "tenant"))
-        for key, count in sorted((self._parked or {}).items(), key=lambda item: -item[1])[:MAX_BREAKERS]:
-            parked.add_metric((key.job_type, key.tenant), count)
+        counts = self._parked or {}
+        own, rest = _bounded(sorted(counts, key=lambda key: (-counts[key], key)))
+        for key in own:
+            parked.add_metric(key, counts[key])
+        if rest:
+            parked.add_metric(REST, sum(map(counts.__getitem__, rest)))
         yield parked
         yield self._of_oldest()
         copies = self._depths.get(Queue.QUARANTINE)
@@ -134,6 +165,12 @@ class FleetMetrics(Collector):
         for oldest in sorted(self._oldest or (), key=lambda one: one.since)[:MAX_OLDEST]:
             family.add_metric((oldest.state.value, oldest.job_type), max(0, now - oldest.since) / 1000)
         return family
+
+
+def _bounded(keys: Collection[BreakerKey]) -> tuple[Sequence[BreakerKey], Sequence[BreakerKey]]:
+    """The first keys, which have series of their own, and the rest, which share one."""
+    named = [key for key in keys if key.job_type != OTHER]
+    return named[:MAX_BREAKERS], [*named[MAX_BREAKERS:], *(key for key in keys if key.job_type == OTHER)]
 
 
 async def _read_or_none(question: Awaitable[T]) -> T | None:

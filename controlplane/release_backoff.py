@@ -16,7 +16,7 @@ from time import monotonic
 from typing import Final
 
 from sickbay.concurrency.pauses import backoff_delay, jitter
-from sickbay.domain.breaker import BreakerKey, BreakerScope, Snapshot
+from sickbay.domain.breaker import BreakerKey, BreakerRule, BreakerScope, Snapshot
 from sickbay.domain.job import JobEvent, JobState
 
 FIRST_S: Final = 1.0
@@ -47,7 +47,7 @@ class ReleaseBackoff:
     """One per healer. Knows only breakers with recent releases."""
 
     def __init__(
-        self, now: Callable[[], float] = monotonic, jitter: Callable[[], float] = jitter, scope: BreakerScope = BreakerScope.TYPE
+        self, now: Callable[[], float] = monotonic, jitter: Callable[[], float] = jitter, scope: BreakerRule = BreakerScope.TYPE
     ) -> None:
         """`now` is a monotonic clock in seconds; `jitter` draws the factor of each delay; `scope` says whose breaker a job asks."""
         self._scope = scope

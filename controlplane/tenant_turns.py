@@ -1,7 +1,7 @@
 """Shares the releases of one breaker among the tenants whose jobs it parked, so that none waits behind the backlog of another.
 
 Each release takes jobs of a few tenants, the next ones in the order of their names; within a tenant the oldest jobs come first. Without
-tenants this is simply the oldest first.
+tenants this is simply the oldest first. Job types that share the breaker of their dependency take turns likewise, each with its tenants.
 """
 
 from __future__ import annotations

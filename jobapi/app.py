@@ -22,6 +22,7 @@ from sickbay.server.interceptors.metrics import CallMeter
 from sickbay.server.service import Service
 from sickbay.telemetry.backends import BackendStatusCollector, HealthCollector, PublishMetrics
 from sickbay.telemetry.metrics import MetricsRegistry
+from sickbay.telemetry.settings_file import SettingsFileCollector
 from sickbay.telemetry.tracing import trace_observers
 from sickbay.version import VERSION
 
@@ -44,6 +45,7 @@ async def serve(
     known = Names(names or NameLimits())
     BackendStatusCollector(backends.status, metrics.registry)
     HealthCollector(health, metrics.registry)
+    SettingsFileCollector(backends.settings_file, metrics.registry)
     NamesCollector(known, metrics.registry)
     tracing = traces.of("jobapi") if traces else None
     observer = Observers(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sickbay.contract.requests import Submission
-from sickbay.domain.breaker import BreakerKey, BreakerScope, Snapshot
+from sickbay.domain.breaker import BreakerKey, BreakerRule, BreakerScope, Snapshot
 from sickbay.domain.errors import ErrorReason, FailedPrecondition, SickbayError
 from sickbay.domain.on_open import rejection_of
 from sickbay.ports import BreakerView
@@ -12,7 +12,7 @@ from sickbay.ports import BreakerView
 class Circuits:
     """The breakers that this Job API can see, in memory: a submit while all are closed costs a look into a dictionary."""
 
-    def __init__(self, view: BreakerView | None = None, scope: BreakerScope = BreakerScope.TYPE) -> None:
+    def __init__(self, view: BreakerView | None = None, scope: BreakerRule = BreakerScope.TYPE) -> None:
         """`view` is None if this Job API cannot see any; `scope` says which breaker decides about a tenant's jobs."""
         self._view = view
         self._scope = scope

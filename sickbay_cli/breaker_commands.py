@@ -15,6 +15,7 @@ from sickbay.breakers.v1.breaker_service_pb2 import (
 )
 from sickbay.server.rest.views import breaker_view, reset_view
 from sickbay_cli import client, options
+from sickbay_cli.breaker_tables import name_of
 from sickbay_cli.breakers import show
 from sickbay_cli.options import Endpoint, examples
 from sickbay_cli.output import document
@@ -34,8 +35,8 @@ def reset(*, job_type: str, tenant: str, control_plane: Endpoint, as_json: bool)
     A running probe no longer counts. Parked jobs come back by themselves.
     """
     with client.breakers(control_plane) as stub:
-        stub.ResetBreaker(ResetBreakerRequest(job_type=job_type, tenant=tenant), timeout=control_plane.timeout)
-    view = reset_view(job_type)
+        reply = stub.ResetBreaker(ResetBreakerRequest(job_type=job_type, tenant=tenant), timeout=control_plane.timeout)
+    view = reset_view(reply.breaker)
     if as_json:
         document(view)
     else:
@@ -132,6 +133,6 @@ def probe(*, job_type: str, tenant: str, control_plane: Endpoint, as_json: bool)
     if as_json:
         document(breaker_view(breaker))
     elif breaker.probe_job_id:
-        click.echo(f"Job {breaker.probe_job_id} is already running as the probe of {job_type}")
+        click.echo(f"Job {breaker.probe_job_id} is already running as the probe of {name_of(breaker)}")
     else:
-        click.echo(f"The next job of {job_type} is the probe")
+        click.echo(f"The next job of {name_of(breaker)} is the probe")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from sickbay.breakers.v1.breaker_pb2 import Breaker
+from sickbay.domain.breaker import DEPENDENCY
 from sickbay_cli.durations import clock, relative, span
 from sickbay_cli.format import breaker_state, join_nonempty, ms, other_tenant, when
 from sickbay_cli.output import Cell, Column, details, line, table
@@ -35,6 +36,8 @@ def show_breaker(breaker: Breaker, now: int) -> None:
     details(
         [
             ("type", breaker.job_type),
+            ("dependency", breaker.dependency),
+            ("shared by", ", ".join(breaker.job_types)),
             ("tenant", other_tenant(breaker.tenant)),
             ("state", breaker_state(breaker.state)),
             ("now", situation(breaker, now)),
@@ -52,6 +55,11 @@ def show_change(breaker: Breaker, now: int) -> None:
     """Print one line of a watch."""
     time = ms(breaker, "update_time") or now
     line((clock(time), "dim"), _type_and_tenant(breaker), breaker_state(breaker.state), situation(breaker, now))
+
+
+def name_of(breaker: Breaker) -> str:
+    """The job type, or those that share the breaker of a dependency: `dependency:smtp (email, sms)`."""
+    return f"{DEPENDENCY}{breaker.dependency} ({', '.join(breaker.job_types)})" if breaker.dependency else breaker.job_type
 
 
 def situation(breaker: Breaker, now: int) -> str:
@@ -98,4 +106,4 @@ def _recovering(breaker: Breaker) -> str:
 
 def _type_and_tenant(breaker: Breaker) -> str:
     other = other_tenant(breaker.tenant)
-    return f"{breaker.job_type} ({other})" if other else breaker.job_type
+    return f"{name_of(breaker)} ({other})" if other else name_of(breaker)

@@ -33,8 +33,8 @@ class _Tally:
 
     def __init__(self, job_ids: Sequence[str]) -> None:
         self.job_ids = job_ids
-        self.done: list[Job] = []
-        self.failed: dict[str, click.ClickException] = {}
+        self._done: dict[str, Job] = {}
+        self._failed: dict[str, click.ClickException] = {}
         self.in_flight: dict[str, None] = {}
         self._interrupted = False
         self._results: SimpleQueue[_Finished | None] = SimpleQueue()
@@ -78,9 +78,19 @@ class _Tally:
         result = future.result()
         del self.in_flight[job_id]
         if isinstance(result, Job):
-            self.done.append(result)
+            self._done[job_id] = result
         else:
-            self.failed[job_id] = result
+            self._failed[job_id] = result
+
+    @property
+    def done(self) -> list[Job]:
+        """In the order of the ids."""
+        return [self._done[one] for one in self.job_ids if one in self._done]
+
+    @property
+    def failed(self) -> dict[str, click.ClickException]:
+        """In the order of the ids."""
+        return {one: self._failed[one] for one in self.job_ids if one in self._failed}
 
 
 class BulkCalls:

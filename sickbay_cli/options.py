@@ -67,8 +67,20 @@ class _Folder(click.ParamType[Path]):
         return Path(value)
 
 
+class _SettingsFile(click.ParamType[Path]):
+    name = "file"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        if not str(value).strip():
+            self.fail(
+                "the file's name is empty; omit the option for SICKBAY_CONFIG, or for no settings file if that is not set", param, ctx
+            )
+        return Path(value)
+
+
 ADDRESS: Final = _Address()
 FOLDER: Final = _Folder()
+SETTINGS_FILE: Final = _SettingsFile()
 SPAN: Final = _Span()
 """A duration such as 10m; the command gets milliseconds."""
 
@@ -122,6 +134,12 @@ breaker_tenant = click.option("--tenant", default="", help="The tenant, if each 
 job_type = click.option("--type", "job_type", default="", help="Only this job type.")
 limit = click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Show at most this many.")
 page_token = click.option("--page-token", default="", help="Continue where an earlier list ended (its nextPageToken).")
+settings_file = click.option(
+    "--config",
+    type=SETTINGS_FILE,
+    metavar="FILE",
+    help="Settings file (SICKBAY_CONFIG), re-read when it changes; `sickbay config check FILE` checks it.",
+)
 yes = click.option("--yes", "-y", is_flag=True, help="Do not ask for confirmation.")
 
 

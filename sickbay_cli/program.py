@@ -22,7 +22,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "worker": ("sickbay_cli.services:worker", "Run a worker as a process of its own."),
         "controlplane": ("sickbay_cli.services:controlplane", "Run the control plane as a process of its own."),
         "topology": ("sickbay_cli.topology:topology", "Check or create the queues in RabbitMQ (RABBITMQ_URL)."),
-        "config": ("sickbay_cli.config:config", "Check the settings file (SICKBAY_CONFIG), or print its JSON Schema."),
+        "config": ("sickbay_cli.config:config", "Check or explain the settings file (SICKBAY_CONFIG), or print its JSON Schema."),
         "submit": ("sickbay_cli.submit:submit", "Submit a job, copies of it, or a file of jobs."),
         "get": ("sickbay_cli.jobs:get", "Show one job with its history."),
         "explain": ("sickbay_cli.explain:explain", "Explain why a job or a job type does not run."),
@@ -45,7 +45,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
 """The location of each command and its line in `sickbay --help`, which therefore imports none of them."""
 _OUTPUT_ERRORS: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.EPIPE, errno.EAGAIN}
 """Errors of writing to the output; any other error without a file name is a fault."""
-_PATHS: Final = ("--data", "--from")
+_PATHS: Final = ("--config", "--data", "--from")
 """Options that take a path."""
 
 

@@ -74,6 +74,7 @@ def show_job(job: Job, now: int, more: Sequence[tuple[str, Cell]] = ()) -> None:
             ("submitted", when(ms(job, "submit_time"), now)),
             ("updated", when(ms(job, "update_time"), now)),
             ("last run", when(ms(job, "start_time"), now)),
+            ("next run", when(ms(job, "next_attempt_time"), now)),
             ("duplicates", str(job.duplicates or "")),
             *more,
             ("errors", "\n".join(_error_with_traceback(error) for error in job.errors)),

@@ -72,8 +72,9 @@ _EPILOG: Final = (
 @click.option(
     "--handlers", metavar="MODULES", help="Modules with @handler functions, comma separated (JOB_HANDLERS); default: worker.demo."
 )
+@options.settings_file
 @_port_options
-def up(data: Path, *, ephemeral: bool, host: str, handlers: str | None, **ports: int) -> None:
+def up(data: Path, *, ephemeral: bool, host: str, handlers: str | None, config: Path | None, **ports: int) -> None:
     """Run Job API, worker and control plane in this process until Ctrl-C or SIGTERM (or SIGHUP, SIGQUIT).
 
     Jobs are durable in the data folder: a kill or a power cut loses none. On the first signal no more jobs start and running
@@ -81,7 +82,7 @@ def up(data: Path, *, ephemeral: bool, host: str, handlers: str | None, **ports:
     """
     with whole_process():
         try:
-            settings = Settings.read(job_handlers=handlers)
+            settings = Settings.read(job_handlers=handlers, sickbay_config=None if config is None else str(config))
             configure_logging(settings.log_level, settings.log_format)
             folder = None if ephemeral else data
             modules = choose_handlers(settings)

@@ -23,6 +23,7 @@ from sickbay.server.interceptors.metrics import CallMeter
 from sickbay.telemetry.backends import BackendStatusCollector, HealthCollector, PublishMetrics
 from sickbay.telemetry.joblog import JobLog
 from sickbay.telemetry.metrics import MetricsRegistry
+from sickbay.telemetry.settings_file import SettingsFileCollector
 from sickbay.telemetry.tracing import trace_observers
 from sickbay.version import VERSION
 from worker.engine import Engine
@@ -88,6 +89,7 @@ async def serve(
     metrics = MetricsRegistry("worker")
     health = Health(checks_of(backends.status, "broker"), grace_s=backends.health_grace)
     policies = backends.policies or Policies(settings)
+    policies.report_unhandled(handlers)
     runner = Runner(
         backends.breakers,
         timeout_s=settings.handler_timeout,
@@ -97,6 +99,7 @@ async def serve(
     )
     BackendStatusCollector(backends.status, metrics.registry)
     HealthCollector(health, metrics.registry)
+    SettingsFileCollector(backends.settings_file, metrics.registry)
     WorkerMetrics(metrics.registry, runner=runner, job_types=handlers, concurrency=settings.concurrency, stale=backends.status.stale)
     tracing = traces.of("worker", for_handlers=True) if traces else None
     observer = Observers(

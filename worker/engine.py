@@ -10,7 +10,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from sickbay.domain.breaker import BreakerScope
+from sickbay.domain.breaker import BreakerRule, BreakerScope
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import JobEvent
 from sickbay.domain.raised import Redact, unchanged
@@ -40,7 +40,7 @@ class Engine:
         *,
         broker: Broker,
         breakers: Breakers,
-        scope: BreakerScope = BreakerScope.TYPE,
+        scope: BreakerRule = BreakerScope.TYPE,
         guard: DuplicateGuard,
         events: EventOutbox,
         runner: Runner,

@@ -47,6 +47,8 @@ class JobMetrics(Observer):
         self._failures = Counter("sickbay_job_failures", "Failed runs, by error code.", ("job_type", "code"), registry=registry)
         text = "Parked and quarantined jobs, by reason."
         quarantined = Counter("sickbay_jobs_set_aside", text, ("job_type", "reason"), registry=registry)
+        text = "Retries of jobs whose dependency fails, and that would be quarantined by now if they were at fault."
+        beyond = Counter("sickbay_jobs_retried_beyond_limit", text, ("job_type",), registry=registry)
         probes = Counter("sickbay_breaker_probes", "Probes, by result.", ("job_type", "result"), registry=registry)
         seconds = Histogram("sickbay_job_run_seconds", "How long handlers ran.", ("job_type",), buckets=LONG_SECONDS, registry=registry)
         waits = Histogram(
@@ -57,7 +59,9 @@ class JobMetrics(Observer):
             registry=registry,
         )
         self._code = BoundedLabels(MAX_CODES)
-        create = partial(_TypeMetrics, jobs=jobs, runs=runs, quarantined=quarantined, probes=probes, seconds=seconds, waits=waits)
+        create = partial(
+            _TypeMetrics, jobs=jobs, runs=runs, quarantined=quarantined, beyond=beyond, probes=probes, seconds=seconds, waits=waits
+        )
         self._types = {name: create(name) for name in job_types}
         self._other = create(OTHER)
 
@@ -81,20 +85,32 @@ class JobMetrics(Observer):
         of_type.jobs[_DROPPED if event.duplicate else _OUTCOMES[event.state]].inc()
         if event.reason is not None:
             of_type.quarantined[event.reason].inc()
+        if event.beyond_limit:
+            of_type.beyond.inc()
 
 
 class _TypeMetrics:
     """The children of one job type."""
 
-    __slots__ = ("jobs", "name", "probes", "quarantined", "runs", "seconds", "waits")
+    __slots__ = ("beyond", "jobs", "name", "probes", "quarantined", "runs", "seconds", "waits")
 
     def __init__(
-        self, name: str, *, jobs: Counter, runs: Counter, quarantined: Counter, probes: Counter, seconds: Histogram, waits: Histogram
+        self,
+        name: str,
+        *,
+        jobs: Counter,
+        runs: Counter,
+        quarantined: Counter,
+        beyond: Counter,
+        probes: Counter,
+        seconds: Histogram,
+        waits: Histogram,
     ) -> None:
         self.name = name
         self.jobs = {outcome: jobs.labels(name, outcome) for outcome in (*_OUTCOMES.values(), _DROPPED)}
         self.runs = {kind: runs.labels(name, kind.value) for kind in OutcomeKind}
         self.quarantined = {reason: quarantined.labels(name, reason.value) for reason in Reason}
+        self.beyond = beyond.labels(name)
         self.probes = {result: probes.labels(name, result) for result in _RESULTS}
         self.seconds = seconds.labels(name)
         self.waits = waits.labels(name)

@@ -7,14 +7,15 @@ is acknowledged only after its successor (a success event, a retry copy, a quara
 from __future__ import annotations
 
 from collections.abc import Mapping
+from secrets import randbelow
 from time import perf_counter
 from typing import Final
 
-from sickbay.domain.breaker import BreakerScope, Permit, Refusal
+from sickbay.domain.breaker import BreakerRule, Permit, Refusal
 from sickbay.domain.encodings import explain
 from sickbay.domain.job import Job, Reason
 from sickbay.domain.outcome import Outcome
-from sickbay.domain.retry import PolicyOf, after_run
+from sickbay.domain.retry import SPREAD, PolicyOf, after_run
 from sickbay.handlers.registry import HandlerSpec
 from sickbay.messages.codec import Undecodable, decode_job
 from sickbay.messages.outbox import EventOutbox
@@ -41,7 +42,7 @@ class Pipeline:
         slots: Slots,
         gates: Gates,
         breakers: Breakers,
-        scope: BreakerScope,
+        scope: BreakerRule,
         runner: Runner,
         settler: Settler,
         events: EventOutbox,
@@ -121,7 +122,8 @@ class Pipeline:
         self._events.report_start(started)
         outcome = await self._run_observed(spec, job, permit)
         state = await self._breakers.settle(permit, CANCELLED if delivery.is_lost else outcome)
-        route = after_run(job, outcome, state, self._policy(job.job_type, self._handlers[job.job_type].retries), self._clock())
+        policy = self._policy(job.job_type, self._handlers[job.job_type].retry)
+        route = after_run(job, outcome, state, policy, self._clock(), spread=randbelow(SPREAD + 1))
         return await self._settler.settle(delivery, route, started)
 
     async def _run_observed(self, spec: HandlerSpec, job: Job, permit: Permit) -> Outcome:

@@ -15,7 +15,7 @@ from sickbay.concurrency.pauses import backoff_delay, jitter
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import MAX_TRACEBACK_BYTES, Failure, Job, JobEvent, JobState, Reason, last_bytes
 from sickbay.domain.raised import Redact
-from sickbay.domain.retry import Done, GiveBack, PolicyOf, Retry, Route, SetAside, after_fault
+from sickbay.domain.retry import NO_OPTIONS, Done, GiveBack, PolicyOf, Retry, Route, SetAside, after_fault
 from sickbay.handlers.traceback_text import traceback_of
 from sickbay.messages.codec import decode_job, job_message, undecodable_job
 from sickbay.messages.outbox import EventOutbox
@@ -113,7 +113,7 @@ class Settler:
         traceback = last_bytes(self._redact(traceback_of(error, self._redact)), MAX_TRACEBACK_BYTES)
         try:
             job = decode_job(delivery.body, delivery.message_id, now, delivery.headers)
-            route = after_fault(job, text, self._policy(job.job_type, {}), now, traceback)
+            route = after_fault(job, text, self._policy(job.job_type, NO_OPTIONS), now, traceback)
             await self.settle(delivery, route, self.event(job, route.state))
         except Unavailable:
             raise
@@ -130,7 +130,7 @@ class Settler:
 
     def _defer_ms(self, times: int) -> int:
         """`RETRY_DELAY_MS`, doubled each time up to 30 s."""
-        first = max(self._policy("", {}).delay_ms, MIN_DEFER_MS)
+        first = max(self._policy("", NO_OPTIONS).delay_ms, MIN_DEFER_MS)
         longest = max(first, MAX_DEFER_MS)
         return int(min(backoff_delay(first, longest, times) * jitter(), longest))
 
@@ -142,9 +142,9 @@ class Settler:
         match route:
             case Done():
                 self._events.add(replace(running_event, state=JobState.SUCCEEDED, at=self._clock()), delivery)
-            case Retry(job, delay_ms):
+            case Retry(job, delay_ms, beyond_limit):
                 # Before the delay begins, so that the history never shows a shorter one.
-                event = self._with_outcome(running_event, job, JobState.RETRYING)
+                event = replace(self._with_outcome(running_event, job, JobState.RETRYING), beyond_limit=beyond_limit)
                 await self._publisher.publish([job_message(TO_RETRY, job, delay_ms)])
                 self._events.add(event, delivery)
             case SetAside(job, reason):

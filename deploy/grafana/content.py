@@ -47,7 +47,7 @@ def overview() -> Iterator[Panel]:
 def breakers() -> Iterator[Panel]:
     """The circuits' own story."""
     codes = [(state.value, color) for state, color in COLORS.items()]
-    text = "The state of each breaker, of 200 at most: those that are not closed first."
+    text = "The state of each breaker, of 200 at most: those that are not closed first. The overview counts all."
     yield states("Breakers", text, breaker_codes(tuple(COLORS)), CIRCUIT, codes)
     changes = facts(news(only("sickbay_breaker_transitions_total", TYPE)), "job_type", "state")
     yield lines("Changes", "Changes of breakers to each state.", (f"{changes} > 0", "{{job_type}} {{state}}"))
@@ -97,6 +97,9 @@ def healing() -> Iterator[Panel]:
     yield lines(
         "Parked and quarantined by reason", "Jobs that were parked (CIRCUIT_OPEN) or quarantined.", (aside, "{{reason}}"), unit="cps"
     )
+    beyond = (added(news(only("sickbay_jobs_retried_beyond_limit_total", TYPE)), "job_type"), "{{job_type}}")
+    text = "Retries of jobs whose dependency fails, and that would be quarantined by now if they were at fault."
+    yield lines("Retries beyond the limit", text, beyond)
     released, broken = a_second("sickbay_released_jobs_total", "by"), a_second("sickbay_release_failures_total")
     text = "Jobs released from quarantine, and interrupted releases."
     yield lines("Released", text, (released, "by {{by}}"), (broken, "interrupted"), unit="cps")
@@ -111,7 +114,7 @@ def healing() -> Iterator[Panel]:
 
 def servers() -> Iterator[Panel]:
     """RabbitMQ, Redis and PostgreSQL, and what flows between."""
-    text = "Whether all processes of a service are connected to RabbitMQ (broker), Redis (breakers) and PostgreSQL (ledger)."
+    text = "Whether all processes of a service can use RabbitMQ (broker), Redis (breakers, keys) and PostgreSQL (ledger)."
     yield states("Servers", text, "min by (job, backend) (sickbay_backend_up)", "{{job}} {{backend}}", PARTS, width=8)
     yield lines("Publishing", "From a publish to RabbitMQ's confirm.", *spread("sickbay_broker_publish_seconds"), unit="s")
     confirmed = (a_second("sickbay_broker_published_messages_total", "job"), "{{job}}")
@@ -121,7 +124,8 @@ def servers() -> Iterator[Panel]:
     degraded = ("sum(sickbay_breakers_degraded)", "without Redis")
     held = ("sum(sickbay_releases_held_back) or vector(0)", "types whose releases are held back")
     shut = ("sum(sickbay_breaker_shut_here) or vector(0)", "breakers open in one process alone")
-    yield lines("Troubles", text, ("sum(sickbay_broker_blocked)", "blocked"), degraded, held, shut)
+    files = ("sum(sickbay_settings_file_valid == bool 0) or vector(0)", "settings files that are invalid")
+    yield lines("Troubles", text, ("sum(sickbay_broker_blocked)", "blocked"), degraded, held, shut, files)
     text = "Processes that do their work, and those that accept traffic."
     serving = ("sum by (job) (sickbay_healthy)", "{{job}} do their work")
     yield lines("Health", text, serving, ("sum by (job) (sickbay_ready)", "{{job}} ready"))

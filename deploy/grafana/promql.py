@@ -13,6 +13,8 @@ from sickbay.domain.breaker import BreakerState
 TYPE: Final = 'job_type=~"$job_type"'
 TENANT: Final = 'tenant=~"$tenant"'
 OURS: Final = 'grpc_service=~"sickbay[.].+"'
+NAMED: Final = 'job_type!="other"'
+"""Without the sum of those that have no series of their own."""
 RATE: Final = "[$__rate_interval]"
 QUANTILES: Final = ((0.5, "median"), (0.95, "95 %"), (0.99, "99 %"))
 
@@ -71,5 +73,5 @@ def spread(histogram: str, *labels: str) -> list[tuple[str, str]]:
 
 def breaker_codes(states: tuple[BreakerState, ...]) -> str:
     """Each circuit's state as its place in `states`."""
-    one_hot = (only("sickbay_breaker_state", TYPE, TENANT, f'state="{state}"') for state in states)
+    one_hot = (only("sickbay_breaker_state", TYPE, TENANT, NAMED, f'state="{state}"') for state in states)
     return " + ".join(f"{code} * {fact(series, 'job_type', 'tenant')}" for code, series in enumerate(one_hot))

@@ -38,6 +38,7 @@ GRANT USAGE ON SCHEMA public TO sickbay_jobapi, sickbay_worker;
 SELECT format('ALTER TABLE public.%I OWNER TO keeper', tablename)
 FROM pg_tables
 WHERE schemaname = 'public' AND tableowner <> 'keeper' AND tablename IN (
-    'alembic_version', 'jobs', 'job_changes', 'job_revisions', 'job_duplicates', 'suspects', 'idempotency_keys'
+    'alembic_version', 'jobs', 'job_changes', 'job_revisions', 'job_duplicates', 'suspects', 'idempotency_keys',
+    'write_check'
 )
 \gexec

@@ -55,6 +55,8 @@ __all__ = [
 ]
 
 MAX_ACTOR_CHARS: Final = 128
+LIMITED_SHARE: Final = 100
+"""If usually at least this share of the runs fails (thousandths), a closed breaker limits them to what succeeds, if that helps."""
 
 
 class Effect(StrEnum):
@@ -115,13 +117,16 @@ def admit(doc: Document, request: AdmitRequest, config: BreakerConfig, now: int)
     return doc, Refusal(doc.key, doc.state)
 
 
-def reserve(doc: Document, wanted: int, config: BreakerConfig, now: int, *, jitter: int = 0) -> tuple[Document, int]:
-    """How many of `wanted` parked jobs may be released now; what is reserved is offered to nobody else for a second."""
+def reserve(doc: Document, wanted: int, config: BreakerConfig, now: int, *, jitter: int = 0, arrivals: int = 0) -> tuple[Document, int]:
+    """How many of `wanted` parked jobs may be released now; what is reserved is offered to nobody else for a second.
+
+    `arrivals`: how many jobs came while it was open, in thousandths per second; 0 if unknown.
+    """
     doc = transitions.advance_clock(doc, Context(config, now, jitter))
     if doc.ramp is None:
         return doc, wanted if doc.admits_all else 0
-    ramp, granted = ramps.reserve(doc.ramp, now, wanted)
-    return (with_changes(doc, now, ramp=ramp) if granted else doc), granted
+    ramp, granted = ramps.reserve(doc.ramp, now, wanted, arrivals)
+    return (with_changes(doc, now, ramp=ramp) if ramp is not doc.ramp else doc), granted
 
 
 def normal_permit(doc: Document, job_id: str) -> Permit:
@@ -135,11 +140,20 @@ def needs_settling(doc: Document, permit: Permit, outcome: Outcome) -> bool:
 
 
 def settle(
-    doc: Document, permit: Permit, outcome: Outcome, config: BreakerConfig, now: int, *, jitter: int = 0, watermark: int | None = None
+    doc: Document,
+    permit: Permit,
+    outcome: Outcome,
+    config: BreakerConfig,
+    now: int,
+    *,
+    jitter: int = 0,
+    watermark: int | None = None,
+    share: int = 0,
 ) -> tuple[Document, Effect]:
     """Apply the outcome of a run.
 
     `watermark` is the `seq` that the reporter knew when the run succeeded: later failures stay. None means that it knew all of them.
+    `share` of its runs usually fails, in thousandths (`usual.py`).
     """
     if not needs_settling(doc, permit, outcome):
         return doc, Effect.NOTHING
@@ -150,9 +164,9 @@ def settle(
     if doc.state is BreakerState.HALF_OPEN:
         return _settle_probe(doc, outcome, context)
     if outcome.kind is OutcomeKind.SUCCESS:
-        return _record_success(doc, now, doc.seq if watermark is None else watermark)
+        return _record_success(doc, doc.seq if watermark is None else watermark, share, context)
     if outcome.kind.is_breaker_failure and doc.state is not BreakerState.DISABLED:
-        return _record_failure(doc, permit, outcome, context)
+        return _record_failure(doc, permit, outcome, share, context)
     return (with_changes(doc, now, ramp=ramps.pass_over(doc.ramp, now)) if doc.ramp is not None else doc), Effect.NOTHING
 
 
@@ -202,6 +216,7 @@ def command(doc: Document, order: Command, config: BreakerConfig, now: int, *, j
 def snapshot(doc: Document, config: BreakerConfig, now: int, *, total_failures: int = 0, degraded: bool = False) -> Snapshot:
     """The breaker as shown to people; call `catch_up` first for its current state."""
     is_open = doc.state is BreakerState.OPEN
+    limited = doc.ramp if doc.ramp is not None and not ramps.is_measuring(doc.ramp) else None
     code, number = trip_rule.most_frequent(trip_rule.within_window(doc.run, config.failure_window_ms, now))
     return Snapshot(
         key=doc.key,
@@ -220,8 +235,8 @@ def snapshot(doc: Document, config: BreakerConfig, now: int, *, total_failures: 
         failures_in_row=number,
         failures_in_row_code=code,
         total_failures=total_failures,
-        recovering=doc.ramp is not None,
-        rate=doc.ramp.rate / 1_000 if doc.ramp is not None else None,
+        recovering=limited is not None,
+        rate=limited.rate / 1_000 if limited is not None else None,
         probe_job_id=doc.probe_job,
         forced_until=doc.until or None,
         forced_by=doc.by,
@@ -251,14 +266,16 @@ def _settle_probe(doc: Document, outcome: Outcome, context: Context) -> tuple[Do
     return transitions.retry_probe(doc, context), Effect.INCONCLUSIVE
 
 
-def _record_success(doc: Document, now: int, watermark: int) -> tuple[Document, Effect]:
-    run = trip_rule.after_watermark(doc.run, watermark)
+def _record_success(doc: Document, watermark: int, share: int, context: Context) -> tuple[Document, Effect]:
+    run, now = trip_rule.after_watermark(doc.run, watermark), context.now
     if len(run) == len(doc.run) and doc.ramp is None:
         return doc, Effect.NOTHING
+    if doc.ramp is None and share >= LIMITED_SHARE and context.config.ramp and doc.state is BreakerState.CLOSED:
+        return with_changes(doc, now, run=run, ramp=ramps.measure(now)), Effect.RESET
     return _with_new_rate(doc, now, ramp=doc.ramp and ramps.succeed(doc.ramp, now), run=run), Effect.RESET
 
 
-def _record_failure(doc: Document, permit: Permit, outcome: Outcome, context: Context) -> tuple[Document, Effect]:
+def _record_failure(doc: Document, permit: Permit, outcome: Outcome, share: int, context: Context) -> tuple[Document, Effect]:
     config, now, metrics_only = context.config, context.now, doc.state is BreakerState.METRICS_ONLY
     if metrics_only and now < doc.probe_at:
         return doc, Effect.NOTHING  # had the breaker really opened, this job would not have run
@@ -266,7 +283,7 @@ def _record_failure(doc: Document, permit: Permit, outcome: Outcome, context: Co
     code, seq = trip_rule.fold_code(recent, outcome.code), doc.seq + 1
     run = trip_rule.add_failure(recent, code, config.failure_threshold, seq=seq, at=now, job=sanitize_job_id(permit.job_id))
     confirm_ms = config.trip_confirm_ms if doc.ramp is None else max(config.trip_confirm_ms, ramps.CONFIRM_MS)
-    if not trip_rule.should_trip(run, code, config, now, confirm_ms) and not outcome.is_rate_limit:
+    if not trip_rule.should_trip(run, code, config, now, confirm_ms=confirm_ms, share=share) and not outcome.is_rate_limit:
         return _with_new_rate(doc, now, ramp=doc.ramp and ramps.fail(doc.ramp, now), seq=seq, run=run), Effect.COUNTED
     if metrics_only:
         shadow_until = now + transitions.next_wait(doc, context, outcome)

@@ -2,7 +2,10 @@
 
 A dependency that comes back is met by everything that has waited for it. The ramp feels for its capacity, which nobody knows, as TCP does:
 the rate grows with every success, doubling at first, and when calls fail it falls to what succeeded. If failures do not get fewer with the
-load, they do not come from the load: then they are borne, up to a half, and the rate grows on.
+load, they do not come from the load: then they are borne, up to two thirds, and the rate grows on.
+
+It begins after a probe that succeeded, after a reset, and where a share of the runs of a closed breaker fails: then it first measures how
+many of the runs succeed, letting all in, and limits them to as many.
 
 Pure and in whole numbers, because the same arithmetic runs as Lua inside Redis. Times and durations are ms; rates are thousandths of
 a run per second, permits thousandths of a run, shares thousandths.
@@ -14,6 +17,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 FIRST_RATE: Final = 10_000
+KNOWN_PARTS: Final = 75
+"""Per cent of what it served before an outage, which it is taken to serve again."""
 LEAST_RATE: Final = 1_000
 MOST_RATE: Final = 10_000_000
 """At this rate, ten thousand runs per second, the ramp ends."""
@@ -39,12 +44,17 @@ LONGEST_INTERVAL_MS: Final = 5_000
 """Outcomes are judged when there have been enough of them for long enough, or after this time."""
 FIRST_FAILURES: Final = 2
 """So many failures are enough to stop doubling."""
-MORE_FAILURES: Final = 6
+MORE_FAILURES: Final = 30
 """The same if some failures are borne."""
+MORE_RUNS: Final = 100
+"""If some failures are borne, so many outcomes are judged: with fewer, chance would decide."""
 LEAST_CUT: Final = 200
 """Of a rate that was doubling."""
 SMALL_SHARE: Final = 20
-MOST_BORNE: Final = 500
+MARGIN: Final = 50
+MOST_BORNE: Final = 650
+MEASURED_SHARE: Final = 50
+"""If no more than this fails while it measures, there is nothing to limit."""
 SUCCEEDED: Final = 95
 """Per cent of the rate that succeeded: the rate after a cut."""
 UNUSED_MS: Final = 5_000
@@ -94,14 +104,30 @@ def begin(now: int) -> Ramp:
     return Ramp(FIRST_RATE, LEAST_BURST, now, scarce_at=now, since=now)
 
 
+def measure(now: int) -> Ramp:
+    """The ramp of a closed breaker of whose runs a share fails: it lets all in until it has measured how many succeed."""
+    return Ramp(MOST_RATE, MOST_RATE // BURST_PARTS, now, scarce_at=now, since=now)
+
+
+def is_measuring(ramp: Ramp) -> bool:
+    """Whether it has no rate yet."""
+    return ramp.rate >= MOST_RATE
+
+
 def available(ramp: Ramp, now: int) -> int:
     """The permits at this time, in thousandths."""
     saved = ramp.permits + ramp.rate * min(max(0, now - ramp.at), LONGEST_FILL_MS) // 1_000
     return min(_burst(ramp), saved)
 
 
-def reserve(ramp: Ramp, now: int, wanted: int) -> tuple[Ramp, int]:
-    """How many of the jobs that wait may be released now: permits that are left over, and that nobody else has reserved."""
+def reserve(ramp: Ramp, now: int, wanted: int, arrivals: int = 0) -> tuple[Ramp, int]:
+    """How many of the jobs that wait may be released now: permits that are left over, and that nobody else has reserved.
+
+    `arrivals` is how many came while the breaker was open, in thousandths of a job per second: the dependency has served as many before.
+    """
+    known = arrivals * KNOWN_PARTS // 100
+    if ramp.rate < known < MOST_RATE and ramp.cut_at == ramp.bad == ramp.borne == 0:
+        ramp = replace(ramp, rate=known, permits=available(ramp, now), at=max(now, ramp.at))
     lapsed = now - ramp.reserved_at >= RESERVED_MS
     held = 0 if lapsed else ramp.reserved
     free = available(ramp, now) // PERMIT - held
@@ -115,7 +141,7 @@ def take(ramp: Ramp, now: int, *, released: bool = False) -> tuple[Ramp | None, 
     scarce_at = now if 2 * left <= _burst(ramp) else ramp.scarce_at
     if left < PERMIT:
         return (replace(ramp, scarce_at=now) if now - ramp.scarce_at >= INTERVAL_MS else ramp), False
-    if now - max(scarce_at, ramp.reserved_at) >= UNUSED_MS:
+    if ramp.borne == 0 and now - max(scarce_at, ramp.reserved_at) >= UNUSED_MS:
         return None, True
     reserved = max(0, ramp.reserved - 1) if released else ramp.reserved
     return replace(ramp, permits=left - PERMIT, at=now, scarce_at=scarce_at, running=ramp.running + 1, reserved=reserved), True
@@ -128,6 +154,8 @@ def has_ended(ramp: Ramp, now: int) -> bool:
 
 def succeed(ramp: Ramp, now: int) -> Ramp | None:
     """A run succeeded."""
+    if is_measuring(ramp):
+        return _judged(replace(_ended(ramp, now), good=ramp.good + 1), now)
     step = _doubling_step(ramp) if ramp.target == 0 or ramp.rate < ramp.target else _step(ramp, now)
     rate = ramp.rate + (step if now - ramp.scarce_at < USED_MS else 0)  # a rate that nobody uses has not been tried
     if rate >= MOST_RATE:
@@ -135,7 +163,7 @@ def succeed(ramp: Ramp, now: int) -> Ramp | None:
     return _judged(replace(_ended(ramp, now), rate=rate, good=ramp.good + 1), now)
 
 
-def fail(ramp: Ramp, now: int) -> Ramp:
+def fail(ramp: Ramp, now: int) -> Ramp | None:
     """A run failed."""
     return _judged(replace(_ended(ramp, now), bad=ramp.bad + 1), now)
 
@@ -179,21 +207,36 @@ def _step(ramp: Ramp, now: int) -> int:
     return STEP * (1 + max(0, now - ramp.cut_at - STEP_GROWS_AFTER_MS) // STEP_GROWS_EVERY_MS)
 
 
-def _judged(ramp: Ramp, now: int) -> Ramp:
+def _measured(ramp: Ramp, now: int) -> Ramp | None:
+    """The ramp after measuring: with a rate, once there have been enough outcomes; None if there is nothing to limit."""
+    number, lasted = ramp.good + ramp.bad, now - ramp.since
+    if lasted < INTERVAL_MS or (number < INTERVAL_RUNS and lasted < LONGEST_INTERVAL_MS):
+        return ramp
+    share = 1_000 * ramp.bad // number
+    if number < INTERVAL_RUNS or share <= MEASURED_SHARE:
+        return None
+    rate = max(LEAST_RATE, min(MOST_RATE - 1, ramp.good * 10_000 * SUCCEEDED // lasted))
+    return Ramp(rate, 0, max(now, ramp.at), target=rate, cut_at=now, scarce_at=now, since=now, share=share)
+
+
+def _judged(ramp: Ramp, now: int) -> Ramp | None:
     """The ramp after the outcomes of an interval, once there are enough."""
+    if is_measuring(ramp):
+        return _measured(ramp, now)
     number, lasted = ramp.good + ramp.bad, now - ramp.since
     bound = max(SMALL_SHARE, ramp.borne)
     share = 1_000 * ramp.bad // number
     enough = FIRST_FAILURES if ramp.borne == 0 else MORE_FAILURES
     doubling = ramp.target == 0 and ramp.bad >= enough and share > bound
-    if not doubling and lasted < LONGEST_INTERVAL_MS and (lasted < INTERVAL_MS or number < INTERVAL_RUNS):
+    overdue = ramp.borne == 0 and lasted >= LONGEST_INTERVAL_MS
+    if not doubling and not overdue and (lasted < INTERVAL_MS or number < (MORE_RUNS if ramp.borne else INTERVAL_RUNS)):
         return ramp
     ramp = replace(ramp, since=now, good=0, bad=0)
     if share <= bound:
         return replace(ramp, share=0, borne=ramp.borne if share > SMALL_SHARE else 0)
     if ramp.share and 2 * share >= ramp.share:  # the cut has not helped
-        rate = min(MOST_RATE, ramp.rate * 100_000 // ((1_000 - min(ramp.share, 900)) * SUCCEEDED))
-        return replace(ramp, rate=rate, target=0, share=0, borne=min(MOST_BORNE, share * 3 // 2))
+        rate = min(MOST_RATE - 1, ramp.rate * 100_000 // ((1_000 - min(ramp.share, 900)) * SUCCEEDED))
+        return replace(ramp, rate=rate, target=0, share=0, borne=min(MOST_BORNE, share * 3 // 2 + MARGIN))
     cut = max(share, LEAST_CUT) if doubling else share
     rate = max(LEAST_RATE, ramp.rate * (1_000 - min(cut, 900)) * SUCCEEDED // 100_000)
     return replace(ramp, rate=rate, permits=0, at=max(now, ramp.at), target=rate, cut_at=now, running=0, share=0 if doubling else share)

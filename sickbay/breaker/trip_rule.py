@@ -2,6 +2,8 @@
 
 Pure. A run is the failures since the last success, of all codes together, in the order of their sequence numbers. A success removes
 the failures up to the last one that its reporter knew (its watermark), so a late, repeated or reordered success removes no later failure.
+
+Where a share of the runs fails all the time, a few failures in a row come by chance: then more are needed (`needed`).
 """
 
 from __future__ import annotations
@@ -14,6 +16,9 @@ from sickbay.domain.job import is_code
 
 MAX_CODES: Final = 64
 OTHER: Final = "OTHER"
+SHARE_STEP: Final = 50
+MORE_NEEDED: Final = (10, 13, 15, 18, 21, 24, 27, 31, 36, 41, 48, 56, 66)
+"""Tenths of the threshold, by the usual share of failures in steps of SHARE_STEP: so many in a row are as unlikely everywhere."""
 
 Run = tuple[CountedFailure, ...]
 
@@ -62,10 +67,19 @@ def most_frequent(run: Run) -> tuple[str, int]:
     return max(counts.items(), key=lambda item: item[1], default=("", 0))
 
 
-def should_trip(run: Run, code: str, config: BreakerConfig, now: int, confirm_ms: int) -> bool:
+def needed(threshold: int, share: int) -> int:
+    """How many failures in a row open the breaker if usually this share of the runs fails (thousandths, 0 if unknown).
+
+    The threshold itself below 5 % and from 65 % on: a dependency that fails so often is as good as down.
+    """
+    step = share // SHARE_STEP
+    return -(-threshold * MORE_NEEDED[step] // 10) if step < len(MORE_NEEDED) else threshold
+
+
+def should_trip(run: Run, code: str, config: BreakerConfig, now: int, *, confirm_ms: int, share: int) -> bool:
     """Whether the failures of `code` are enough to open the breaker, and the first of them is that old."""
     mine = _of_code(run, code)
-    if not mine or count(run, code) < config.failure_threshold:
+    if not mine or count(run, code) < needed(config.failure_threshold, share):
         return False
     # A threshold below `distinct_jobs` could otherwise never be met.
     enough = min(config.distinct_jobs, config.failure_threshold)

@@ -15,7 +15,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from sickbay.breakers.v1 import breaker_service_pb2 as breakers
 from sickbay.contract.payload import checked_text, struct_text
-from sickbay.domain.breaker import Action, BreakerKey, Command
+from sickbay.domain.breaker import DEPENDENCY, Action, BreakerKey, Command
 from sickbay.domain.errors import ErrorReason, InvalidArgument
 from sickbay.domain.job import CODE_PATTERN, DEFAULT_TENANT, NAME_PATTERN, Job, JobState, Reason, is_code, is_name
 from sickbay.domain.queries import JobEdit, JobQuery, QuarantineQuery
@@ -153,8 +153,15 @@ def command(request: CommandRequest) -> tuple[BreakerKey, Command]:
 
 
 def breaker_key(kind: str, owner: str) -> BreakerKey:
-    """Which breaker."""
+    """Which breaker: that of a job type, or of a dependency, by the name that lists give it."""
+    if kind.startswith(DEPENDENCY) and is_name(kind.removeprefix(DEPENDENCY)):
+        return BreakerKey(kind, tenant(owner))
     return BreakerKey(job_type(kind), tenant(owner))
+
+
+def breaker_filter(text: str) -> str:
+    """The job type or dependency to filter breakers by; empty does not filter."""
+    return breaker_key(text, "").job_type if text else ""
 
 
 def content(request: job_service_pb2.SubmitJobRequest | quarantine.ResubmitJobRequest) -> bytes | None:

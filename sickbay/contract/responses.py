@@ -60,6 +60,7 @@ def job(record: JobRecord, history: Sequence[StateChange] = ()) -> job_pb2.Job:
         start_time=timestamp(record.started_at),
         duplicates=_uint32(record.duplicates),
         history=[change(one, known.failures) for one in history],
+        next_attempt_time=timestamp(record.next_attempt_at),
     )
 
 
@@ -144,10 +145,12 @@ def breaker_state(state: BreakerState) -> breaker_pb2.Breaker.State.ValueType:
     return _BREAKER_STATES[state]
 
 
-def breaker(breaker: Snapshot) -> breaker_pb2.Breaker:
-    """A breaker at one moment."""
+def breaker(breaker: Snapshot, asked: str = "", job_types: Sequence[str] = ()) -> breaker_pb2.Breaker:
+    """A breaker at one moment; `asked` is the job type by which it was asked for, `job_types` are those that share it."""
     return breaker_pb2.Breaker(
-        job_type=breaker.key.job_type,
+        job_type=asked or breaker.key.job_type,
+        dependency=breaker.key.dependency,
+        job_types=job_types,
         tenant=breaker.key.tenant,
         state=_BREAKER_STATES[breaker.state],
         open_time=timestamp(breaker.opened_at),

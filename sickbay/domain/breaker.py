@@ -5,19 +5,30 @@ Pure. Times are milliseconds since the epoch, durations are milliseconds.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple, Protocol
 
 from sickbay.domain.job import DEFAULT_TENANT
 
+DEPENDENCY: Final = "dependency:"
+"""Begins the name of a dependency's breaker, where that of a job type has the type: no job type has a colon."""
+
 
 class BreakerKey(NamedTuple):
-    """Identifies a breaker. That of a job type, which all tenants share, has the tenant `default`."""
+    """Identifies a breaker. That of a job type, which all tenants share, has the tenant `default`.
+
+    `job_type` is `dependency:<name>` for the breaker that all types with this dependency share.
+    """
 
     job_type: str
     tenant: str = DEFAULT_TENANT
+
+    @property
+    def dependency(self) -> str:
+        """The dependency whose breaker this is; empty for that of a job type."""
+        return self.job_type.removeprefix(DEPENDENCY) if self.job_type.startswith(DEPENDENCY) else ""
 
     @property
     def name(self) -> str:
@@ -25,8 +36,21 @@ class BreakerKey(NamedTuple):
         return self.job_type if self.tenant == DEFAULT_TENANT else f"{self.tenant}/{self.job_type}"
 
 
+class BreakerRule(Protocol):
+    """Which jobs share a breaker. Whoever needs to know which breaker decides about a job asks this, each time: it may change."""
+
+    def key_of(self, job_type: str, tenant: str) -> BreakerKey:
+        """The breaker that decides about the jobs of this type and tenant; that of a dependency decides about itself."""
+
+    def is_in_use(self, key: BreakerKey) -> bool:
+        """Whether any job asks this breaker; others remain in the store when the rule has changed."""
+
+    def job_types(self, key: BreakerKey) -> Sequence[str]:
+        """The types that share this breaker of a dependency, in order; none for the breaker of one type."""
+
+
 class BreakerScope(StrEnum):
-    """Which jobs share a breaker. Whoever needs to know which breaker decides about a job asks `key_of`."""
+    """Whether tenants share a breaker: the rule without dependencies."""
 
     TYPE = "type"
     """All of a job type."""
@@ -40,6 +64,34 @@ class BreakerScope(StrEnum):
     def is_in_use(self, key: BreakerKey) -> bool:
         """Whether any job asks this breaker; those of tenants remain in the store when the scope has become TYPE."""
         return self.key_of(*key) == key
+
+    def job_types(self, key: BreakerKey) -> Sequence[str]:  # noqa: ARG002 - of the protocol
+        """None: there are no dependencies."""
+        return ()
+
+
+@dataclass(frozen=True, slots=True)
+class DependencyRule:
+    """Types with the same dependency share a breaker; `dependencies` returns that of each type that has one, and may change."""
+
+    scope: BreakerScope
+    dependencies: Callable[[], Mapping[str, str]]
+
+    def key_of(self, job_type: str, tenant: str) -> BreakerKey:
+        """The breaker of the type's dependency, or of the type if it has none."""
+        dependency = self.dependencies().get(job_type)
+        return self.scope.key_of(f"{DEPENDENCY}{dependency}" if dependency else job_type, tenant)
+
+    def is_in_use(self, key: BreakerKey) -> bool:
+        """Whether any job asks this breaker."""
+        has_types = not key.dependency or key.dependency in self.dependencies().values()
+        return has_types and self.key_of(*key) == key
+
+    def job_types(self, key: BreakerKey) -> Sequence[str]:
+        """The types with this dependency."""
+        if not key.dependency:
+            return ()
+        return sorted(job_type for job_type, dependency in self.dependencies().items() if dependency == key.dependency)
 
 
 class BreakerState(StrEnum):

@@ -14,6 +14,7 @@ from sickbay.domain.explain_breaker import rate_of, sentences_of
 from sickbay.domain.explain_quarantine import explain_quarantined
 from sickbay.domain.explanation import Explanation, JobExplanation, JobReason, JobStep, command, owner, quoted
 from sickbay.domain.job import JobRecord, JobState, StateChange
+from sickbay.domain.outcome import Outcome, kind_of
 from sickbay.domain.retry import RetryPolicy
 from sickbay.domain.spans import ago, ahead, span, utc
 
@@ -103,14 +104,15 @@ def _running(case: Case) -> JobExplanation:
 
 def _retrying(case: Case) -> JobExplanation:
     record = case.record
-    waits = _recorded_wait(record)
-    due = record.updated_at + (waits or case.policy.delay_ms)
-    longer = "" if waits else ", or later if the failure asked for a longer wait"
+    known = bool(record.next_attempt_at)
+    due = record.next_attempt_at or record.updated_at + case.policy.delay_ms
     told = [f"{_run(case, record.job.attempt)} failed {_when(case)}{_last_error(record)}."]
     if case.now < due:
-        told.append(f"Run {record.job.attempt + 1} is due {ahead(due, case.now)}{longer}.")
+        told.append(f"Run {record.job.attempt + 1} is due {ahead(due, case.now)}{'' if known else f', or later if {ASKED}'}.")
     else:
-        told.append(f"Run {record.job.attempt + 1} was due at {utc(due, case.now)}{longer}: it waits for a worker.")
+        told.append(
+            f"Run {record.job.attempt + 1} was due at {utc(due, case.now)}: it waits for a worker{'' if known else f', or {ASKED}'}."
+        )
     commands: tuple[str, ...] = ()
     if case.shut is not None:
         told += [*sentences_of(case.shut), "If it is still open when the job's turn comes, the job is parked."]
@@ -157,6 +159,7 @@ def _ended(case: Case, reason: JobReason, what: str) -> JobExplanation:
     return Explanation(reason, _since(case.record), JobStep.NONE, None, (f"The job {what}.",))
 
 
+ASKED: Final = "the failure asked for a longer wait"
 _EARLIER: Final = {JobState.QUEUED, JobState.RETRYING, JobState.PARKED}
 """What the ledger may still say of a job whose run has begun."""
 _PROBING: Final[JobExplanation] = Explanation(
@@ -210,17 +213,10 @@ def _look(key: BreakerKey) -> str:
 
 
 def _run(case: Case, number: int) -> str:
-    """`Run 2 of at most 4`; without the maximum if this handler has other limits."""
+    """`Run 2 of at most 4`; without the maximum if there is none for such failures, or if this handler has other limits."""
     last = case.record.job.failures[-1].code if case.record.job.failures else ""
-    most = case.policy.retries(last) + 1
-    return f"Run {number} of at most {most}" if 0 < number <= most else f"Run {number}"
-
-
-def _recorded_wait(record: JobRecord) -> int:
-    """How long after the last failure the next run is due (ms), as the worker recorded it; 0 if it did not."""
-    job = record.job
-    last = job.failures[-1] if job.failures else None
-    return last.retry_ms if last is not None and (last.generation, last.attempt + 1) == (job.generation, job.attempt) else 0
+    retries = case.policy.retries(Outcome(kind_of(last), last))
+    return f"Run {number} of at most {retries + 1}" if retries is not None and 0 < number <= retries + 1 else f"Run {number}"
 
 
 def _last_error(record: JobRecord) -> str:

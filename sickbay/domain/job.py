@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 NAME_PATTERN: Final = r"[a-z0-9][a-z0-9._-]{0,63}"
 CODE_PATTERN: Final = r"[A-Z0-9_]{1,48}"
@@ -20,11 +20,14 @@ MAX_PAYLOAD_BYTES: Final = 1024 * 1024
 MAX_DIGITS: Final = 4_300
 """The digits of an integer in a payload: what Python reads by default (`sys.set_int_max_str_digits`)."""
 MAX_FAILURES: Final = 10
+MAX_FIRST_FAILURES: Final = 3
+"""Of these the first so many, which show how it began; the others are the newest."""
 MAX_MESSAGE_CHARS: Final = 500
 MAX_TRACEBACK_BYTES: Final = 4_000
 MAX_TRACEBACKS_BYTES: Final = 8_000
 """The limit for all failures of a job together: its messages stay small, and so do the ledger's rows."""
 
+T = TypeVar("T")
 _NAME: Final = re.compile(NAME_PATTERN)
 _CODE: Final = re.compile(CODE_PATTERN)
 
@@ -91,8 +94,8 @@ class Reason(StrEnum):
 class Failure:
     """One failed run: when (ms), in which generation and attempt, with which code, and what the handler said.
 
-    `traceback` is text (`traceback_text.py`), at most MAX_TRACEBACK_BYTES of UTF-8; empty if unknown.
-    `retry_ms`: how long after it the next run is due; 0 if there is none, or if that was not recorded.
+    `traceback` is text (`traceback_text.py`), at most MAX_TRACEBACK_BYTES of UTF-8; empty if unknown. `retry_at` is when the job was to
+    run again (ms), 0 if it was not. `blameless` is how many of the job's attempts, this one included, do not count against it.
     """
 
     at: int
@@ -101,7 +104,8 @@ class Failure:
     code: str
     message: str
     traceback: str = ""
-    retry_ms: int = 0
+    retry_at: int = 0
+    blameless: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,9 +159,15 @@ class Job:
         """Whether, by its own fields, no other copy of this job can have run."""
         return self.attempt == 0 and self.generation == 0 and not self.maybe_duplicate
 
-    def failed(self, failure: Failure) -> Job:
-        """The job with one more failure, the oldest dropped beyond ten; the attempt stays the same."""
-        return replace(self, failures=newest_failures((*self.failures, failure)))
+    @property
+    def blameless(self) -> int:
+        """How many of its attempts do not count against the job: failures of what it depends on."""
+        return min(self.attempt, self.failures[-1].blameless) if self.failures else 0
+
+    def failed(self, failure: Failure, *, blameless: bool = False) -> Job:
+        """The job with one more failure, beyond ten the first three and the newest; the attempt stays the same."""
+        counted = replace(failure, blameless=self.blameless + blameless)
+        return replace(self, failures=bounded_failures((*self.failures, counted)))
 
     def charged(self) -> Job:
         """The copy for the next attempt."""
@@ -170,7 +180,8 @@ class JobEvent:
 
     `job` has its payload when it is set aside, and may have it when it is accepted. `run` names one execution (two different runs that
     both succeed are a duplicate; one run reported twice is a replay). `started_at` is the start of that run, None if there was none.
-    `duplicate` marks a copy that was dropped because a later one exists: it is counted and changes nothing else.
+    `duplicate` marks a copy that was dropped because a later one exists: it is counted and changes nothing else. `beyond_limit` is for
+    observers, not for the ledger: a job that is at fault would have been quarantined instead of retried.
     """
 
     job: Job
@@ -183,6 +194,7 @@ class JobEvent:
     code: str = ""
     message: str = ""
     duplicate: bool = False
+    beyond_limit: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +223,11 @@ class JobRecord:
     etag: str = ""
     fingerprint: str = ""
 
+    @property
+    def next_attempt_at(self) -> int:
+        """When a RETRYING job is to run again (ms); 0 in other states, and if that is not known."""
+        return self.job.failures[-1].retry_at if self.state is JobState.RETRYING and self.job.failures else 0
+
 
 def _decode(text: bytes) -> dict[str, Any]:
     try:
@@ -228,10 +245,18 @@ def _decode(text: bytes) -> dict[str, Any]:
     return decoded
 
 
-def newest_failures(failures: Sequence[Failure]) -> tuple[Failure, ...]:
-    """The newest ten, oldest first; of their tracebacks the newest that fit into MAX_TRACEBACKS_BYTES, each whole or not at all."""
+def first_and_newest(failures: Sequence[T]) -> Sequence[T]:
+    """The failures that are remembered: all, or the first three and the newest seven."""
+    if len(failures) <= MAX_FAILURES:
+        return failures
+    return (*failures[:MAX_FIRST_FAILURES], *failures[MAX_FIRST_FAILURES - MAX_FAILURES :])
+
+
+def bounded_failures(failures: Sequence[Failure]) -> tuple[Failure, ...]:
+    """Those that are remembered, with the newest of their tracebacks that fit into MAX_TRACEBACKS_BYTES, each whole or not at all."""
+    failures = first_and_newest(failures)
     left, kept = MAX_TRACEBACKS_BYTES, []
-    for failure in reversed(failures[-MAX_FAILURES:]):
+    for failure in reversed(failures):
         size = len(failure.traceback.encode("utf-8", "replace"))
         left -= size
         kept.append(replace(failure, traceback="") if size and left < 0 else failure)

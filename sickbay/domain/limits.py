@@ -20,6 +20,11 @@ class Limits:
     connections_per_peer: int = 2_048
     handshake_s: float = 10
     idle_s: float = 300
+    keepalive_s: float = 60
+    keepalive_timeout_s: float = 20
+    ping_interval_s: float = 10
+    metadata_bytes: int = 16_384
+    message_bytes: int = 16_777_216
     body_s: float = 30
     write_s: float = 30
     body_buffer_bytes: int = 134_217_728

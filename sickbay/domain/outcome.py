@@ -15,9 +15,9 @@ class OutcomeKind(StrEnum):
 
     SUCCESS = "success"
     SYSTEMIC = "systemic"
-    """The dependency is down or overloaded: retried, counts."""
+    """The dependency is down or overloaded: retried without end, counts."""
     TRANSIENT = "transient"
-    """A temporary error, counted under its own code: retried, counts."""
+    """A temporary error, counted under its own code: retried without end, counts."""
     DATA = "data"
     """This job's own fault: retried as documented, never counts, proves nothing as a probe."""
     UNKNOWN = "unknown"
@@ -29,6 +29,11 @@ class OutcomeKind(StrEnum):
     def is_breaker_failure(self) -> bool:
         """Whether such a failure counts towards opening the breaker."""
         return self in {OutcomeKind.SYSTEMIC, OutcomeKind.TRANSIENT, OutcomeKind.UNKNOWN}
+
+    @property
+    def is_blameless(self) -> bool:
+        """Whether such a failure is no fault of the job, so that it never ends in quarantine for it."""
+        return self in {OutcomeKind.SYSTEMIC, OutcomeKind.TRANSIENT}
 
 
 KindName = Literal["systemic", "transient", "data", "unknown"]

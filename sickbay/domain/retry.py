@@ -3,15 +3,19 @@
 | outcome | breaker admits jobs | breaker refuses now |
 |---|---|---|
 | success | Done | Done |
-| systemic, transient, unknown | Retry, attempt charged; after the last one SetAside RETRIES_EXHAUSTED | SetAside CIRCUIT_OPEN, uncharged |
+| systemic, transient | Retry, attempt charged, without end | SetAside CIRCUIT_OPEN, uncharged |
+| unknown | Retry, attempt charged; after the last one SetAside RETRIES_EXHAUSTED | SetAside CIRCUIT_OPEN, uncharged |
 | data | Retry, attempt charged; after the last one SetAside RETRIES_EXHAUSTED | the same |
 | cancelled | GiveBack, nothing charged | the same |
 
-A fault of the worker itself is not an outcome of a run: see `after_fault`.
+A systemic or transient failure is blameless: the job is not at fault, so it never uses up the retries, and no person is needed. Only a code
+whose number of retries somebody has set (`retries_by_code`) ends like the others. A fault of the worker itself is not an outcome of a
+run: see `after_fault`.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
@@ -20,27 +24,85 @@ from sickbay.domain.breaker import BreakerState
 from sickbay.domain.job import Failure, Job, JobState, Reason
 from sickbay.domain.outcome import Outcome, OutcomeKind
 
+MAX_DELAY_MS: Final = 600_000
+"""The longest pause between two runs of a job, unless a setting or the dependency itself asks for a longer one."""
+BEYOND_LIMIT_MS: Final = 10_000
+"""The least pause once a blameless job has used as many retries as others have; doubled each time."""
+BEYOND_LIMIT_BACKOFF: Final = 2.0
+JITTER: Final = 0.2
+"""By how much of their length growing pauses, and those that the dependency asks for, are extended at random."""
+LONGEST_WAIT_MS: Final = 86_400_000
+"""A dependency cannot ask for more than a day."""
+SPREAD: Final = 1_000
+"""The jitter's randomness is a whole number from 0 (none) to this (all of it)."""
+
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """How often and how soon a failed job runs again: `max_retries` after the first run, or what `retries_by_code` says; ms."""
+    """How often and how soon a failed job runs again; times in ms.
+
+    `max_retries` after the first run, or what `retries_by_code` says of its code. The pause is `delay_ms`, multiplied by `backoff` with
+    each retry, at most `max_delay_ms` (or `delay_ms`, if that is longer). It is extended at random by up to `jitter` of its length; None
+    means 0 for pauses that do not grow, and JITTER for others.
+    """
 
     max_retries: int = 3
     delay_ms: int = 5_000
+    backoff: float = 1.0
+    max_delay_ms: int = MAX_DELAY_MS
+    jitter: float | None = None
     retries_by_code: Mapping[str, int] = field(default_factory=dict)
 
-    def retries(self, code: str) -> int:
-        """How many retries a failure with this code allows."""
-        return self.retries_by_code.get(code, self.max_retries)
+    def retries(self, outcome: Outcome) -> int | None:
+        """How many retries such a failure allows; None if they do not end."""
+        own = self.retries_by_code.get(outcome.code)
+        return own if own is not None or outcome.kind.is_blameless else self.max_retries
+
+    def pause_ms(self, retries: int, spread: int, *, beyond_limit: bool) -> int:
+        """The pause before the next run, after so many retries; `beyond_limit`: others would be quarantined by now."""
+        grows = beyond_limit or self.backoff > 1
+        jitter = self.jitter if self.jitter is not None else JITTER if grows else 0.0
+        longest = max(self.max_delay_ms, self.delay_ms)
+        pause = _grown(self.delay_ms, self.backoff, retries, longest)
+        if beyond_limit:
+            backoff = self.backoff if self.backoff > 1 else BEYOND_LIMIT_BACKOFF
+            pause = max(pause, _grown(BEYOND_LIMIT_MS, backoff, retries - self.max_retries, longest))
+        pause = max(self.delay_ms, min(pause, longest / (1 + jitter)))  # so that the longest pauses differ, too
+        return min(longest, _extended(pause, jitter, spread))
 
 
-PolicyOf = Callable[[str, Mapping[str, int]], RetryPolicy]
-"""The policy in force for a job type whose handler has these `retries_by_code`; asked at each decision, because it may change."""
+@dataclass(frozen=True, slots=True)
+class RetryOptions:
+    """What a handler or a table of the settings file says of retries; None means "not set here". The fields are those of RetryPolicy."""
+
+    max_retries: int | None = None
+    delay_ms: int | None = None
+    backoff: float | None = None
+    max_delay_ms: int | None = None
+    jitter: float | None = None
+    retries_by_code: Mapping[str, int] = field(default_factory=dict)
+
+    def over(self, policy: RetryPolicy) -> RetryPolicy:
+        """The policy with everything that is set here in place of its own."""
+        return RetryPolicy(
+            max_retries=policy.max_retries if self.max_retries is None else self.max_retries,
+            delay_ms=policy.delay_ms if self.delay_ms is None else self.delay_ms,
+            backoff=policy.backoff if self.backoff is None else self.backoff,
+            max_delay_ms=policy.max_delay_ms if self.max_delay_ms is None else self.max_delay_ms,
+            jitter=policy.jitter if self.jitter is None else self.jitter,
+            retries_by_code={**policy.retries_by_code, **self.retries_by_code},
+        )
+
+
+NO_OPTIONS: Final = RetryOptions()
+
+PolicyOf = Callable[[str, RetryOptions], RetryPolicy]
+"""The policy in force for a job type whose handler has these options; asked at each decision, because it may change."""
 
 
 def same_for_all(policy: RetryPolicy) -> PolicyOf:
-    """One policy for all job types."""
-    return lambda _, by_code: replace(policy, retries_by_code=by_code)
+    """One policy for all job types, changed only by their handlers."""
+    return lambda _, options: options.over(policy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +117,14 @@ class GiveBack:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """The copy for the next attempt, and after which delay (ms) it runs."""
+    """The copy for the next attempt, and after which delay (ms) it runs.
+
+    `beyond_limit`: a job that is at fault would be quarantined by now.
+    """
 
     job: Job
     delay_ms: int
+    beyond_limit: bool = False
 
     @property
     def state(self) -> JobState:
@@ -90,27 +156,48 @@ def after_fault(job: Job, message: str, policy: RetryPolicy, now: int, traceback
     """Where a job goes when the worker itself failed while processing it: retried after a growing delay, charged, finally quarantined."""
     code = Reason.WORKER_FAULT.value
     failure = Failure(now, job.generation, job.attempt, code, message, traceback)
-    failed = job.failed(failure)
-    faults = sum(failure.code == code and failure.generation == job.generation for failure in failed.failures)
+    faults = 1 + sum(failure.code == code and failure.generation == job.generation for failure in job.failures)
     if faults < MAX_FAULTS:
-        return _retry(job, failure, policy.delay_ms << (faults - 1))
-    return SetAside(failed, Reason.WORKER_FAULT)
+        delay_ms = policy.delay_ms << (faults - 1)
+        return Retry(job.failed(replace(failure, retry_at=now + delay_ms)).charged(), delay_ms)
+    return SetAside(job.failed(failure), Reason.WORKER_FAULT)
 
 
-def after_run(job: Job, outcome: Outcome, breaker: BreakerState, policy: RetryPolicy, now: int) -> Route:
-    """Decide where the job goes after one run; `breaker` is the breaker's state after the outcome was settled, `now` in ms."""
+def after_run(job: Job, outcome: Outcome, breaker: BreakerState, policy: RetryPolicy, now: int, *, spread: int = 0) -> Route:
+    """Decide where the job goes after one run; `breaker` is the breaker's state after the outcome was settled, `now` in ms.
+
+    `spread` is a random number from 0 to SPREAD.
+    """
     if outcome.kind is OutcomeKind.SUCCESS:
         return Done()
     if outcome.kind is OutcomeKind.CANCELLED:
         return GiveBack()
     failure = Failure(now, job.generation, job.attempt, outcome.code, outcome.message, outcome.traceback)
-    failed = job.failed(failure)
     if outcome.kind.is_breaker_failure and breaker.refuses:
-        return SetAside(failed, Reason.CIRCUIT_OPEN)
-    if job.attempt < policy.retries(outcome.code):
-        return _retry(job, failure, policy.delay_ms if outcome.retry_after_ms is None else outcome.retry_after_ms)
-    return SetAside(failed, Reason.RETRIES_EXHAUSTED)
+        return SetAside(job.failed(failure), Reason.CIRCUIT_OPEN)
+    most = policy.retries(outcome)
+    # What the job is not to blame for is counted apart, so that an outage leaves it all the retries for its own failures.
+    retries = job.blameless if most is None else job.attempt - job.blameless
+    if most is not None and retries >= most:
+        return SetAside(job.failed(failure), Reason.RETRIES_EXHAUSTED)
+    beyond_limit = most is None and retries >= policy.max_retries
+    delay_ms = policy.pause_ms(retries, spread, beyond_limit=beyond_limit)
+    if outcome.retry_after_ms is not None:
+        asked_ms = min(_extended(outcome.retry_after_ms, JITTER, spread), LONGEST_WAIT_MS)
+        delay_ms = max(asked_ms, delay_ms) if beyond_limit else asked_ms
+    failed = job.failed(replace(failure, retry_at=now + delay_ms), blameless=most is None)
+    return Retry(failed.charged(), delay_ms, beyond_limit)
 
 
-def _retry(job: Job, failure: Failure, delay_ms: int) -> Retry:
-    return Retry(job.failed(replace(failure, retry_ms=delay_ms)).charged(), delay_ms)
+def _grown(first: int, factor: float, times: int, longest: int) -> float:
+    """`first` multiplied so often, at most `longest`."""
+    if first == 0:
+        return 0.0
+    if times * math.log(factor) > math.log(longest + 1) - math.log(first):  # the power may be larger than any float
+        return longest
+    return min(longest, first * factor**times)
+
+
+def _extended(pause: float, jitter: float, spread: int) -> int:
+    """The pause, longer by so much of the jitter as `spread` says."""
+    return math.ceil(pause * (1 + jitter * spread / SPREAD))

@@ -26,22 +26,22 @@ def check_options(job_type: Any, *, timeout: Any, concurrency: Any, codes: Any, 
     if callable(job_type) or isinstance(job_type, staticmethod | classmethod):
         raise HandlerMistake('@handler needs the job type: write @handler("email")')
     if not isinstance(job_type, str) or not is_name(job_type):
-        raise HandlerMistake(f"a job type must match {NAME_PATTERN}, not {_show(job_type)}")
+        raise HandlerMistake(f"a job type must match {NAME_PATTERN}, not {show(job_type)}")
     if timeout is not None and not (_is_number(timeout) and math.isfinite(timeout) and 0 < timeout <= MAX_TIMEOUT_S):
-        raise HandlerMistake(f"timeout must be more than 0 and at most {MAX_TIMEOUT_S} seconds, not {_show(timeout)}")
+        raise HandlerMistake(f"timeout must be more than 0 and at most {MAX_TIMEOUT_S} seconds, not {show(timeout)}")
     if concurrency is not None and not (_is_whole(concurrency) and concurrency >= 1):
-        raise HandlerMistake(f"concurrency must be a whole number and at least 1, not {_show(concurrency)}")
+        raise HandlerMistake(f"concurrency must be a whole number and at least 1, not {show(concurrency)}")
     for cls, code in _items(codes, "codes", "{SMTPException: 'SMTP_DOWN'}"):
         _check_class(cls, "codes")
         _check_code(code, "codes")
     for key, kind in _items(kinds, "kinds", "{'SMTP_DOWN': 'systemic', KeyError: 'data'}"):
         _check_code(key, "kinds") if isinstance(key, str) else _check_class(key, "kinds")
         if not isinstance(kind, str) or kind not in set(FAILURE_KINDS):
-            raise HandlerMistake(f"a kind must be one of {_KINDS}, not {_show(kind)}")
+            raise HandlerMistake(f"a kind must be one of {_KINDS}, not {show(kind)}")
     for code, number in _items(retries, "retries", "{'SMTP_DOWN': 10}"):
         _check_code(code, "retries")
         if not _is_whole(number) or not 0 <= number <= MAX_RETRIES:
-            raise HandlerMistake(f"retries of {code} must be a whole number from 0 to {MAX_RETRIES:,}, not {_show(number)}")
+            raise HandlerMistake(f"retries of {code} must be a whole number from 0 to {MAX_RETRIES:,}, not {show(number)}")
 
 
 def check_function(function: Any, job_type: str) -> None:
@@ -53,7 +53,7 @@ def check_function(function: Any, job_type: str) -> None:
         name = function.__name__
         raise HandlerMistake(f"{whose} is the class {name}; make it a function, or mark an instance: handler({job_type!r})({name}())")
     if not callable(function):
-        raise HandlerMistake(f"{whose} is {_show(function)}; make it a function")
+        raise HandlerMistake(f"{whose} is {show(function)}; make it a function")
     call = function if inspect.isroutine(function) else getattr(function, "func", getattr(function, "__call__", function))  # noqa: B004 - the function
     for one in (function, call):
         if inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one):
@@ -90,20 +90,20 @@ def _items(value: Any, option: str, example: str) -> Any:
     if value is None:
         return ()
     if not isinstance(value, Mapping):
-        raise HandlerMistake(f"{option} must be a dictionary, for example {option}={example}, not {_show(value)}")
+        raise HandlerMistake(f"{option} must be a dictionary, for example {option}={example}, not {show(value)}")
     return value.items()
 
 
 def _check_class(cls: Any, option: str) -> None:
     if not (isinstance(cls, type) and issubclass(cls, BaseException)):
         raise HandlerMistake(
-            f"the keys of {option} must be exception classes{' or error codes' if option == 'kinds' else ''}, not {_show(cls)}"
+            f"the keys of {option} must be exception classes{' or error codes' if option == 'kinds' else ''}, not {show(cls)}"
         )
 
 
 def _check_code(code: Any, option: str) -> None:
     if not isinstance(code, str) or not is_code(code):
-        raise HandlerMistake(f"an error code must be 1 to 48 of A-Z, 0-9 and _, not {_show(code)} in {option}")
+        raise HandlerMistake(f"an error code must be 1 to 48 of A-Z, 0-9 and _, not {show(code)} in {option}")
 
 
 def _is_number(value: object) -> bool:
@@ -114,7 +114,8 @@ def _is_whole(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _show(value: Any) -> str:
+def show(value: Any) -> str:
+    """The value as an error message quotes it."""
     try:
         return text_of(repr(value))[:100]
     except Exception:  # noqa: BLE001 - a repr of the user's

@@ -23,7 +23,9 @@ from typing import Any, Final, Protocol, TypeVar
 
 from sickbay.domain.job import Job
 from sickbay.domain.outcome import KindName, OutcomeKind
+from sickbay.domain.retry import NO_OPTIONS, RetryOptions
 from sickbay.handlers.checks import MAX_TIMEOUT_S, HandlerMistake, check_function, check_options, classes_of, kinds_of
+from sickbay.handlers.retries import RetryOption, retry_options
 
 __all__ = ["MARK", "MAX_TIMEOUT_S", "HandlerMistake", "HandlerSpec", "handler"]
 
@@ -47,7 +49,8 @@ class Items(Protocol[K_co, V_co]):
 class HandlerSpec:
     """A handler and how to run it. `timeout` in seconds, None for the worker's HANDLER_TIMEOUT; `concurrency` per worker process.
 
-    `kinds` are by error code and `class_kinds` by exception class; `place` is the file and line where it is defined.
+    `kinds` are by error code and `class_kinds` by exception class; `retry` is made of the options `retry` and `retries`; `place` is the
+    file and line where it is defined.
     """
 
     job_type: str
@@ -56,7 +59,7 @@ class HandlerSpec:
     concurrency: int | None = None
     codes: Mapping[type[BaseException], str] = field(default_factory=dict)
     kinds: Mapping[str, OutcomeKind] = field(default_factory=dict)
-    retries: Mapping[str, int] = field(default_factory=dict)
+    retry: RetryOptions = NO_OPTIONS
     class_kinds: Mapping[type[BaseException], OutcomeKind] = field(default_factory=dict)
     place: str = ""
 
@@ -75,15 +78,18 @@ def handler(
     codes: Items[type[BaseException], str] | None = None,
     kinds: Items[str | type[BaseException], OutcomeKind | KindName] | None = None,
     retries: Items[str, int] | None = None,
+    retry: RetryOption | None = None,
 ) -> Callable[[F], F]:
     """Make the decorated function, or anything else that can be called with one Job, the handler of `job_type`.
 
     `timeout`: seconds a run may take, at most 1,500 (default HANDLER_TIMEOUT). `concurrency`: runs at a time in one worker.
     `codes`: exception class -> error code. `kinds`: error code or exception class -> kind (systemic, transient, data, unknown).
-    `retries`: error code -> retries, where it differs from MAX_RETRIES. Raises HandlerMistake, a ValueError, if something is invalid.
+    `retries`: error code -> retries; beyond them the job is quarantined, whatever the kind. `retry`: `max`, where it differs from
+    MAX_RETRIES, `delay` and `max_delay` in seconds, `backoff` and `jitter`. Raises HandlerMistake, a ValueError, if something is invalid.
     """
     _start_own_module(sys._getframe(1))  # noqa: SLF001 - depends on the caller
     check_options(job_type, timeout=timeout, concurrency=concurrency, codes=codes, kinds=kinds, retries=retries)
+    how = retry_options(retry, dict(retries.items() if retries else ()))
 
     def mark(function: F) -> F:
         check_function(function, job_type)
@@ -96,7 +102,7 @@ def handler(
             concurrency,
             dict(codes.items() if codes else ()),
             kinds_of(kinds.items() if kinds else ()),
-            dict(retries.items() if retries else ()),
+            how,
             classes_of(kinds.items() if kinds else ()),
             f"{code.co_filename}:{code.co_firstlineno}" if code else f"{caller.f_code.co_filename}:{caller.f_lineno}",
         )

@@ -20,7 +20,6 @@ import msgspec
 
 from sickbay.domain.job import (
     DEFAULT_TENANT,
-    MAX_FAILURES,
     MAX_TRACEBACK_BYTES,
     NAME_PATTERN,
     Failure,
@@ -28,9 +27,10 @@ from sickbay.domain.job import (
     JobEvent,
     JobState,
     Reason,
+    bounded_failures,
+    first_and_newest,
     is_name,
     last_bytes,
-    newest_failures,
 )
 from sickbay.domain.storable import LAST_MS, MAX_COUNT, UNREACHABLE, digest, id_of, is_storable, not_ahead, storable
 from sickbay.domain.trace import trace_headers, trace_of, valid_trace
@@ -66,7 +66,8 @@ class _Failure(msgspec.Struct, frozen=True):
     message: str = ""
     generation: _Count = 0
     traceback: str | msgspec.UnsetType = msgspec.UNSET
-    retry_ms: _Millis | msgspec.UnsetType = msgspec.field(default=msgspec.UNSET, name="retryMs")
+    retry_at: _Millis | msgspec.UnsetType = msgspec.field(default=msgspec.UNSET, name="retryAt")
+    blameless: _Count | msgspec.UnsetType = msgspec.UNSET
 
 
 class _Body(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
@@ -211,7 +212,7 @@ def _job(body: _Body, job_id: str, now: int, trace: str = "") -> Job:
         tenant=body.tenant,
         attempt=body.attempt,
         generation=body.generation,
-        failures=newest_failures([_failure(one) for one in body.errors[-MAX_FAILURES:]]),
+        failures=bounded_failures([_failure(one) for one in first_and_newest(body.errors)]),
         submitted_at=body.submitted_at or now,
         maybe_duplicate=body.maybe_duplicate,
         trace=trace or (valid_trace(body.trace) if body.trace else ""),
@@ -226,15 +227,24 @@ def _error(failure: Failure) -> _Failure:
         failure.message,
         failure.generation,
         failure.traceback or msgspec.UNSET,
-        failure.retry_ms or msgspec.UNSET,
+        failure.retry_at or msgspec.UNSET,
+        failure.blameless or msgspec.UNSET,
     )
 
 
 def _failure(failure: _Failure) -> Failure:
     code, message = storable(failure.code, _MAX_NAME_CHARS), storable(failure.message, _MAX_TEXT_CHARS)
     traceback = "" if isinstance(failure.traceback, msgspec.UnsetType) else storable(failure.traceback)
-    retry_ms = 0 if isinstance(failure.retry_ms, msgspec.UnsetType) else failure.retry_ms
-    return Failure(failure.time, failure.generation, failure.attempt, code, message, last_bytes(traceback, MAX_TRACEBACK_BYTES), retry_ms)
+    return Failure(
+        failure.time,
+        failure.generation,
+        failure.attempt,
+        code,
+        message,
+        last_bytes(traceback, MAX_TRACEBACK_BYTES),
+        0 if isinstance(failure.retry_at, msgspec.UnsetType) else failure.retry_at,
+        0 if isinstance(failure.blameless, msgspec.UnsetType) else failure.blameless,
+    )
 
 
 def _carries_payload(event: JobEvent) -> bool:

@@ -79,11 +79,12 @@ class Breakers(Protocol):
         parked and has been released, so it takes one of the reserved permits.
         """
 
-    async def reserve(self, key: BreakerKey, wanted: int) -> int:
+    async def reserve(self, key: BreakerKey, wanted: int, arrivals: int = 0) -> int:
         """How many of so many parked jobs may be released now: all if the breaker admits everything or is unknown, none if it refuses.
 
-        While it recovers, permits that are left over by new jobs; what is reserved is offered to nobody else for a second. Unavailable if
-        the shared store is.
+        While it recovers, permits that are left over by new jobs; what is reserved is offered to nobody else for a second. `arrivals` is
+        how many jobs came while it was open, in thousandths per second (0: unknown): it begins to recover at three quarters of that.
+        Unavailable if the shared store is.
         """
 
     async def settle(self, permit: Permit, outcome: Outcome) -> BreakerState:

@@ -24,9 +24,10 @@ from sickbay.adapters.sql.ledger import Ledger, open_ledger
 from sickbay.adapters.sql.listener import AlwaysUp
 from sickbay.adapters.unconfigured import UnconfiguredHolds, UnconfiguredJobReader, UnconfiguredKeys
 from sickbay.domain.backend_status import BackendStatus
-from sickbay.domain.breaker import BreakerScope
+from sickbay.domain.breaker import BreakerRule, BreakerScope
 from sickbay.domain.errors import SettingsError
 from sickbay.domain.health import GRACE_S
+from sickbay.domain.settings_status import SettingsFileStatus
 from sickbay.ports import Breakers, BreakerView, Broker, Clock, DuplicateGuard, IdempotencyKeys, JobReader, LedgerWriter, QuarantineStore
 from sickbay.ports.lost import Holds, Lost
 from sickbay.runtime.policies import Policies
@@ -52,12 +53,20 @@ RABBITMQ_URL: Final = "amqp://guest:guest@localhost:5672"
 REDIS_URL: Final = "redis://localhost:6379"
 
 
+def _no_file() -> None:
+    """No settings file is read."""
+
+
+def _never(_: Callable[[], None]) -> None:
+    """The settings do not change."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Common:
     """What every service needs. `ready` returns once all servers have answered; `system` is the name of the broker in traces.
 
     `breaker_scope` says which jobs share a breaker. `health_grace` is how many seconds a server may be unavailable before the health of the
-    service reports it.
+    service reports it. `settings_file` returns how the settings file fares, None if the service reads none.
     """
 
     broker: Broker
@@ -65,8 +74,9 @@ class Common:
     clock: Clock
     ready: Callable[[], Awaitable[None]]
     status: BackendStatus = field(default_factory=BackendStatus)
-    breaker_scope: BreakerScope = BreakerScope.TYPE
+    breaker_scope: BreakerRule = BreakerScope.TYPE
     health_grace: float = GRACE_S
+    settings_file: Callable[[], SettingsFileStatus | None] = _no_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,13 +105,14 @@ class WorkerParts(Common):
 
 @dataclass(frozen=True, kw_only=True)
 class ControlPlaneParts(Common):
-    """What the control plane needs."""
+    """What the control plane needs. A function given to `on_settings_change` is called whenever other settings are in force."""
 
     breakers: Breakers
     writer: LedgerWriter
     quarantine: QuarantineStore
     lost: Lost
     holds: Holds
+    on_settings_change: Callable[[Callable[[], None]], None] = _never
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,8 +155,10 @@ async def open_up(settings: Settings, folder: Path | None) -> AsyncIterator[Back
             clock=wall_clock,
             ready=_all_ready(broker, ledger),
             status=_backend_status(broker, ledger, breakers, folder=data),
-            breaker_scope=settings.breaker_scope,
+            breaker_scope=policies.rule,
             health_grace=settings.health_grace,
+            settings_file=lambda: policies.status,
+            on_settings_change=policies.on_change,
         )
 
 
@@ -170,8 +183,9 @@ async def open_jobapi(settings: Settings) -> AsyncIterator[JobApiParts]:
             clock=wall_clock,
             ready=_all_ready(broker, ledger),
             status=_backend_status(broker, ledger, keys=redis_keys),
-            breaker_scope=settings.breaker_scope,
+            breaker_scope=policies.rule,
             health_grace=settings.health_grace,
+            settings_file=lambda: policies.status,
             reader=reader,
             keys=keys,
             kept_bytes=settings.ledger_payload_bytes,
@@ -197,8 +211,9 @@ async def open_worker(settings: Settings) -> AsyncIterator[WorkerParts]:
             clock=wall_clock,
             ready=_all_ready(broker, ledger),
             status=_backend_status(broker, ledger, breakers),
-            breaker_scope=settings.breaker_scope,
+            breaker_scope=policies.rule,
             health_grace=settings.health_grace,
+            settings_file=lambda: policies.status,
             breakers=breakers,
             duplicate_guard=duplicate_guard,
             policies=policies,
@@ -224,8 +239,10 @@ async def open_control_plane(settings: Settings) -> AsyncIterator[ControlPlanePa
             clock=wall_clock,
             ready=_all_ready(broker, ledger),
             status=_backend_status(broker, ledger, breakers, folder=data),
-            breaker_scope=settings.breaker_scope,
+            breaker_scope=policies.rule,
             health_grace=settings.health_grace,
+            settings_file=lambda: policies.status,
+            on_settings_change=policies.on_change,
             breakers=breakers,
             writer=ledger.writer,
             quarantine=ledger.quarantine,
@@ -244,6 +261,7 @@ async def _broker(
 
 async def _policies(stack: AsyncExitStack, settings: Settings) -> Policies:
     policies = Policies(settings)
+    policies.report()
     await stack.enter_async_context(policies.watched())
     return policies
 
@@ -298,7 +316,7 @@ def _backend_status(
         up["breakers"] = lambda: not (isinstance(breakers, RedisBreakers) and breakers.is_degraded)
         troubles["breakers"] = lambda: breakers.trouble if isinstance(breakers, RedisBreakers) else ""
     if ledger is not None:
-        up["ledger"] = lambda: ledger.link.is_up
+        up["ledger"] = lambda: ledger.link.is_up and not ledger.write_check.trouble
         troubles["ledger"] = lambda: _disk(ledger.link, AlwaysUp, folder) or ledger.trouble
     if keys is not None:
         up["keys"] = lambda: not keys.trouble

@@ -9,17 +9,22 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Final
 
-from sickbay.domain.breaker import BreakerConfig, BreakerKey
-from sickbay.domain.retry import RetryPolicy
+from sickbay.domain.breaker import BreakerConfig, BreakerKey, BreakerRule, DependencyRule
+from sickbay.domain.retry import NO_OPTIONS, RetryOptions, RetryPolicy
+from sickbay.domain.settings_status import SettingsFileStatus
 from sickbay.runtime.settings import Settings
 from sickbay.runtime.settings_file import PolicyTable, SettingsFile, SettingsFileError, load_file
 
 POLL_S: Final = 1.0
+MAX_SHOWN: Final = 10
+"""Job types that one line of the log names."""
 
 log = logging.getLogger(__name__)
 
@@ -30,12 +35,43 @@ _Version = tuple[int, int, int, int] | None
 class Policies:
     """One per process. What it returns is never kept by callers: the next question may have another answer."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Read SICKBAY_CONFIG, if it is set. SettingsFileError if that is invalid."""
+    def __init__(self, settings: Settings, now: Callable[[], float] = time.time) -> None:
+        """Read SICKBAY_CONFIG, if it is set. SettingsFileError if that is invalid. `now` is in seconds since the epoch."""
         self._settings = settings
+        self._now = now
         self._path = Path(settings.sickbay_config) if settings.sickbay_config else None
         self._version = self._look()
         self._file = load_file(self._path) if self._path else SettingsFile()
+        self._status = SettingsFileStatus(valid=True, loaded_at_s=now())
+        self._handled: Collection[str] | None = None
+        self._listeners: list[Callable[[], None]] = []
+
+    @property
+    def rule(self) -> BreakerRule:
+        """Which jobs share a breaker."""
+        return DependencyRule(self._settings.breaker_scope, lambda: self._file.dependencies)
+
+    @property
+    def status(self) -> SettingsFileStatus | None:
+        """How the file fares; None without one."""
+        return self._status if self._path else None
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Call it whenever other settings are in force."""
+        self._listeners.append(listener)
+
+    def report(self) -> None:
+        """Log what of the file is in force; nothing without one."""
+        if self._path is not None:
+            log.info("the settings file is in force: %s (%s)", self._path.absolute(), self._file.extent)
+
+    def report_unhandled(self, handled: Collection[str]) -> None:
+        """Log which job types of the file have no handler here, now and after each change; `handled` are those that have one."""
+        self._handled = handled
+        if strange := sorted(self._file.types.keys() - set(handled)):
+            more = [f"{len(strange) - MAX_SHOWN:,} more"] if len(strange) > MAX_SHOWN else []
+            shown = ", ".join([*map(self._with_hint, strange[:MAX_SHOWN]), *more])
+            log.warning("the settings file names job types that this worker has no handler for: %s", shown)
 
     def timeout_s(self, job_type: str, own: float | None) -> float:
         """Seconds that a run may take; `own` is what its handler says."""
@@ -46,23 +82,18 @@ class Policies:
             return own
         return self._settings.handler_timeout if defaults.timeout is None else float(defaults.timeout / 1000)
 
-    def retry(self, job_type: str = "", by_code: Mapping[str, int] | None = None) -> RetryPolicy:
-        """How often and when a failed job runs again; `by_code` is what its handler says of single error codes, and stays."""
-        policy = replace(self._settings.retry_policy, retries_by_code=by_code or {})
-        for table in self._tables(job_type):
-            policy = replace(
-                policy,
-                max_retries=policy.max_retries if table.retry.max is None else table.retry.max,
-                delay_ms=policy.delay_ms if table.retry.delay is None else table.retry.delay,
-            )
-        return policy
+    def retry(self, job_type: str = "", own: RetryOptions = NO_OPTIONS) -> RetryPolicy:
+        """How often and when a failed job runs again; `own` is what its handler says."""
+        defaults, table = self._tables(job_type)
+        policy = defaults.retry.options.over(self._settings.retry_policy)
+        return table.retry.options.over(own.over(policy))
 
     def breaker(self, key: BreakerKey) -> BreakerConfig:
         """The parameters of this breaker."""
         config = self._settings.breaker_config
-        for table in self._tables(key.job_type):
-            cooldown = config.cooldown_ms if table.breaker.cooldown is None else table.breaker.cooldown
-            threshold = config.failure_threshold if table.breaker.threshold is None else table.breaker.threshold
+        for table in (self._file.defaults.breaker, *(table for _, table in self._file.breaker_tables(key.job_type))):
+            cooldown = config.cooldown_ms if table.cooldown is None else table.cooldown
+            threshold = config.failure_threshold if table.threshold is None else table.threshold
             grown = max(round(self._settings.breaker_max_cooldown * 1000), cooldown)
             config = replace(config, failure_threshold=threshold, cooldown_ms=cooldown, max_cooldown_ms=grown)
         return config
@@ -75,10 +106,16 @@ class Policies:
         try:
             file = load_file(self._path)
         except SettingsFileError as error:
+            self._status = replace(self._status, valid=False, rejected=self._status.rejected + 1)
             log.warning("the settings of before stay in force, because the changed file is invalid: %s", error)
             return False
         self._file = file
-        log.info("the settings file has changed and is in force: %s", self._path)
+        self._status = replace(self._status, valid=True, loaded_at_s=self._now(), applied=self._status.applied + 1)
+        log.info("the settings file has changed and is in force: %s (%s)", self._path, self._file.extent)
+        if self._handled is not None:
+            self.report_unhandled(self._handled)
+        for listener in self._listeners:
+            listener()
         return True
 
     @contextlib.asynccontextmanager
@@ -97,6 +134,10 @@ class Policies:
         while True:
             await asyncio.sleep(POLL_S)
             self.poll()
+
+    def _with_hint(self, job_type: str) -> str:
+        near = get_close_matches(job_type, self._handled or (), n=1)
+        return f"{job_type} (did you mean {near[0]}?)" if near else job_type
 
     def _tables(self, job_type: str) -> tuple[PolicyTable, PolicyTable]:
         table, defaults = self._file.policies(job_type)

@@ -96,6 +96,19 @@ class Settings(BaseSettings):
     grpc_max_connections_per_peer: int | None = Field(None, ge=1, le=50_000, description="The same for one address; not set: half of them")
     grpc_handshake_timeout: float = Field(10, gt=0, le=3_600, description="Seconds until a new connection must speak HTTP/2")
     grpc_idle_timeout: float = Field(300, gt=0, le=86_400, description="Seconds that a connection is kept without a call")
+    grpc_keepalive_time: float = Field(
+        60, ge=1, le=86_400, description="Seconds without data from a client after which it is pinged, to see whether it is still there"
+    )
+    grpc_keepalive_timeout: float = Field(
+        20, ge=1, le=3_600, description="Seconds for the answer to such a ping, or for a client's machine to confirm what was sent to it"
+    )
+    grpc_ping_interval: float = Field(
+        10, ge=0.1, le=86_400, description="Least seconds between two pings of a client; the third that comes too early ends its connection"
+    )
+    grpc_max_metadata_bytes: int = Field(16_384, ge=4_096, le=1_048_576, description="Bytes of the metadata of a call")
+    grpc_max_message_bytes: int = Field(
+        16_777_216, ge=2_097_152, le=268_435_456, description="Bytes of the message of a call; at most GRPC_BODY_BUFFER_BYTES"
+    )
     grpc_body_timeout: float = Field(30, gt=0, le=3_600, description="Seconds for the message of a call to arrive")
     grpc_write_timeout: float = Field(30, gt=0, le=3_600, description="Seconds for a client to read a response, or the next one of a watch")
     grpc_body_buffer_bytes: int = Field(134_217_728, ge=16_777_216, le=2**40, description="Bytes of unfinished messages, of all clients")
@@ -181,6 +194,15 @@ class Settings(BaseSettings):
             raise ValueError("OTEL_EXPORTER_OTLP_ENDPOINT must begin with http:// or, for TLS, https://")
         return self
 
+    @model_validator(mode="after")
+    def _check_sizes(self) -> Self:
+        if self.grpc_max_message_bytes > self.grpc_body_buffer_bytes:
+            raise ValueError(
+                f"GRPC_MAX_MESSAGE_BYTES must be at most GRPC_BODY_BUFFER_BYTES ({self.grpc_body_buffer_bytes}), or no such message fits"
+                f" (it is {self.grpc_max_message_bytes})"
+            )
+        return self
+
     @property
     def traces_endpoint(self) -> str | None:
         """Where traces are sent; None if they are disabled."""
@@ -223,6 +245,11 @@ class Settings(BaseSettings):
             connections_per_peer=self.grpc_max_connections_per_peer or (self.grpc_max_connections + 1) // 2,
             handshake_s=self.grpc_handshake_timeout,
             idle_s=self.grpc_idle_timeout,
+            keepalive_s=self.grpc_keepalive_time,
+            keepalive_timeout_s=self.grpc_keepalive_timeout,
+            ping_interval_s=self.grpc_ping_interval,
+            metadata_bytes=self.grpc_max_metadata_bytes,
+            message_bytes=self.grpc_max_message_bytes,
             body_s=self.grpc_body_timeout,
             write_s=self.grpc_write_timeout,
             body_buffer_bytes=self.grpc_body_buffer_bytes,

@@ -7,19 +7,28 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
-from difflib import get_close_matches
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, get_args
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic.fields import FieldInfo
 
+from sickbay.domain.breaker import DEPENDENCY, BreakerKey
 from sickbay.domain.errors import SettingsError
-from sickbay.handlers.registry import MAX_TIMEOUT_S
+from sickbay.domain.job import CODE_PATTERN, NAME_PATTERN
+from sickbay.domain.retry import RetryOptions
+from sickbay.handlers.checks import MAX_RETRIES, MAX_TIMEOUT_S
+from sickbay.handlers.retries import MAX_TYPE_RETRIES
+from sickbay.runtime.settings_mistakes import dotted, mistakes_of
 
+CODES: Final = "retry.codes"
+"""The key of a table with a value for each error code."""
 DAY_MS: Final = 86_400_000
 MAX_FILE_BYTES: Final = 1_048_576
 _UNITS_MS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000}
+_NAME: Final = f"^{NAME_PATTERN}$"
 _DURATION: Final = r"[0-9]{1,9}(\.[0-9]{1,3})?(ms|s|m|h)"
 
 
@@ -41,10 +50,21 @@ class _Table(BaseModel):
 
 
 class RetryTable(_Table):
-    """`retry = { max, delay }`."""
+    """`retry = { max, delay, backoff, max_delay, jitter, codes }`."""
 
-    max: int | None = Field(None, ge=0, le=100, description="Retries after a job's first run, before it is quarantined")
+    max: int | None = Field(None, ge=0, le=MAX_TYPE_RETRIES, description="Retries after a job's first run, before it is quarantined")
     delay: _duration(least=0, most=DAY_MS) | None = Field(None, description="How long a failed job waits before it runs again")  # type: ignore[valid-type]
+    backoff: float | None = Field(None, ge=1, le=10, allow_inf_nan=False, description="By which each further delay is multiplied")
+    max_delay: _duration(least=0, most=DAY_MS) | None = Field(None, description="The longest delay")  # type: ignore[valid-type]
+    jitter: float | None = Field(None, ge=0, le=1, allow_inf_nan=False, description="The part of a delay by which it is extended at random")
+    codes: Mapping[Annotated[str, Field(pattern=f"^{CODE_PATTERN}$")], Annotated[int, Field(ge=0, le=MAX_RETRIES)]] = Field(
+        default_factory=dict, description="Retries by error code; beyond them a job is quarantined, whatever the kind of failure"
+    )
+
+    @property
+    def options(self) -> RetryOptions:
+        """What the table sets."""
+        return RetryOptions(self.max, self.delay, self.backoff, self.max_delay, self.jitter, self.codes)
 
 
 class BreakerTable(_Table):
@@ -62,18 +82,52 @@ class PolicyTable(_Table):
     breaker: BreakerTable = BreakerTable()
 
 
+class TypeTable(PolicyTable):
+    """`[types.NAME]`."""
+
+    dependency: Annotated[str, Field(pattern=_NAME)] | None = Field(
+        None, description="What the jobs need, for example a server; job types that name the same share one breaker"
+    )
+
+
 class SettingsFile(_Table):
     """The whole file; durations are in milliseconds."""
 
     defaults: PolicyTable = PolicyTable()
-    types: Mapping[Annotated[str, Field(min_length=1, max_length=100)], PolicyTable] = Field(default_factory=dict)
+    types: Mapping[Annotated[str, Field(pattern=_NAME)], TypeTable] = Field(default_factory=dict)
+
+    @property
+    def extent(self) -> str:
+        """How much it says, in words: `defaults and 2 job types`."""
+        count = len(self.types)
+        return f"{'' if self.defaults == _NO_DEFAULTS else 'defaults and '}{count:,} job type{'' if count == 1 else 's'}"
 
     def policies(self, job_type: str) -> tuple[PolicyTable, PolicyTable]:
         """What the file says of this type itself, and of all types."""
         return self.types.get(job_type, _NOTHING), self.defaults
 
+    @cached_property
+    def dependencies(self) -> Mapping[str, str]:
+        """The dependency of each type that has one."""
+        return {job_type: table.dependency for job_type, table in self.types.items() if table.dependency is not None}
 
-_NOTHING: Final = PolicyTable()
+    def breaker_tables(self, name: str) -> Sequence[tuple[str, BreakerTable]]:
+        """The tables about the breaker of this job type, or of `dependency:<name>`, each with its type; together they set a key once."""
+        dependency = self.dependencies.get(name) or BreakerKey(name).dependency
+        sharing = self.sharers.get(dependency, ()) if dependency else [name]
+        return [(one, self.types[one].breaker) for one in sharing if one in self.types]
+
+    @cached_property
+    def sharers(self) -> Mapping[str, Sequence[str]]:
+        """The types of each dependency, in order."""
+        found: dict[str, list[str]] = {}
+        for job_type, dependency in sorted(self.dependencies.items()):
+            found.setdefault(dependency, []).append(job_type)
+        return found
+
+
+_NOTHING: Final = TypeTable()
+_NO_DEFAULTS: Final = PolicyTable()
 
 
 class SettingsFileError(SettingsError):
@@ -107,9 +161,12 @@ def parse_file(data: bytes, name: str) -> SettingsFile:
     except (tomllib.TOMLDecodeError, ValueError, RecursionError) as error:
         raise SettingsFileError(name, [f"the file is not TOML: {error}"]) from None
     try:
-        return SettingsFile.model_validate(document)
+        file = SettingsFile.model_validate(document)
     except ValidationError as error:
-        raise SettingsFileError(name, list(_mistakes(error))) from None
+        raise SettingsFileError(name, list(mistakes_of(error, _known_keys))) from None
+    if conflicts := list(_conflicts(file)):
+        raise SettingsFileError(name, conflicts)
+    return file
 
 
 def json_schema() -> dict[str, Any]:
@@ -121,26 +178,65 @@ def json_schema() -> dict[str, Any]:
     }
 
 
-def _mistakes(error: ValidationError) -> Iterator[str]:
-    for one in error.errors(include_url=False, include_context=False):
-        where = [str(part) for part in one["loc"]]
-        if one["type"] == "extra_forbidden":
-            near = get_close_matches(where[-1], known := _known_keys(where[:-1]), n=1)
-            hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(known)}"
-            yield f"{_dotted(where)}: unknown key; {hint}"
+def key_paths() -> Sequence[str]:
+    """Every key with one value that a table of the file may have, in the order of the documentation: `timeout`, `retry.max` and so on."""
+    return [path for path in _fields(PolicyTable) if path != CODES]
+
+
+def value_at(table: PolicyTable, path: str) -> Any:
+    """What the table says of a key; None if it says nothing."""
+    value: Any = table
+    for part in path.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def shown(path: str, value: Any) -> str:
+    """The value of a key as the file writes it, without quotes: durations with the largest unit that divides them."""
+    if any(getattr(mark, "func", None) is _milliseconds for mark in _marks(_fields(PolicyTable)[path])):
+        unit = next(unit for unit, size in reversed(_UNITS_MS.items()) if value % size == 0 and (value or unit == "s"))
+        return f"{value // _UNITS_MS[unit]}{unit}"
+    return str(value).lower() if isinstance(value, bool) else f"{value}"
+
+
+def _fields(model: type[BaseModel], above: str = "") -> dict[str, FieldInfo]:
+    found: dict[str, FieldInfo] = {}
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            found |= _fields(inner, f"{above}{name}.")
         else:
-            what = one["msg"].removeprefix("Value error, ")
-            yield f"{_dotted(where)}: {what[0].lower()}{what[1:]} (it is {str(one['input'])[:80]!r})"
+            found[above + name] = field
+    return found
 
 
-def _known_keys(table: list[str]) -> list[str]:
+def _marks(field: FieldInfo) -> Iterator[Any]:
+    yield from field.metadata
+    for part in get_args(field.annotation):
+        yield from getattr(part, "__metadata__", ())
+
+
+def _conflicts(file: SettingsFile) -> Iterator[str]:
+    """Types that share a breaker and want different ones."""
+    for dependency in sorted(file.sharers):
+        for key in BreakerTable.model_fields:
+            said = [
+                (one, value) for one, table in file.breaker_tables(DEPENDENCY + dependency) if (value := getattr(table, key)) is not None
+            ]
+            if len({value for _, value in said}) > 1:
+                (first, value), (other, another) = said[0], next(one for one in said if one[1] != said[0][1])
+                path = f"breaker.{key}"
+                yield (
+                    f"{dotted(['types', other, 'breaker', key])}: {shown(path, another)} differs from {shown(path, value)} of "
+                    f"{dotted(['types', first, 'breaker', key])}, but both types share the breaker of their dependency {dependency}; "
+                    "set it in one of them"
+                )
+
+
+def _known_keys(table: Sequence[str]) -> Sequence[str]:
     model: type[BaseModel] = SettingsFile
-    tables: Mapping[str, type[BaseModel]] = {"defaults": PolicyTable, "types": PolicyTable, "retry": RetryTable, "breaker": BreakerTable}
+    tables: Mapping[str, type[BaseModel]] = {"defaults": PolicyTable, "types": TypeTable, "retry": RetryTable, "breaker": BreakerTable}
     at = [table[0], *table[2:]] if table[:1] == ["types"] else table
     for part in at:
         model = tables[part]
     return list(model.model_fields)
-
-
-def _dotted(where: list[str]) -> str:
-    return ".".join(part if re.fullmatch(r"[A-Za-z0-9_-]+", part) else repr(part) for part in where)

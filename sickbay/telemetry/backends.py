@@ -69,7 +69,8 @@ class BackendStatusCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Called by Prometheus."""
-        up = GaugeMetricFamily("sickbay_backend_up", "Whether the part answers this process (1) or not (0).", labels=("backend",))
+        text = "Whether the part answers this process and accepts its test writes (1) or not (0)."
+        up = GaugeMetricFamily("sickbay_backend_up", text, labels=("backend",))
         for name, is_up in self._status.up.items():
             up.add_metric((name,), float(is_up()))
         yield up

@@ -58,6 +58,8 @@ def _facts(event: JobEvent) -> dict[str, object]:
     failed = job.failures[-1] if job.failures and event.code else None
     if failed is not None and failed.code == event.code:
         facts["error"] = failed.message
+        if event.state is JobState.RETRYING and failed.retry_at:
+            facts["retry_in_ms"] = max(0, failed.retry_at - event.at)
         if failed.traceback:
             facts["traceback"] = failed.traceback
     return facts

@@ -20,10 +20,10 @@ ENDS: Final = {
     "ok": {"SUCCEEDED"},
     "retry": {"SUCCEEDED"},
     "bad": {"SUCCEEDED", "DISCARDED", "QUARANTINED"},
-    "outage": {"SUCCEEDED", "QUARANTINED"},
-    "down": {"PARKED", "QUARANTINED"},
+    "outage": {"SUCCEEDED"},
+    "down": {"PARKED"},
 }
-"""Where a job may end. `outage` and `down` may have used up their retries before their circuit opened (again)."""
+"""Where a job may end. What its dependency does never quarantines a job: those of `outage` come back, those of `down` still wait."""
 PASSING: Final = {"QUEUED", "RUNNING", "RETRYING"}
 STATES: Final = "SELECT job_type, state, count(*) AS jobs FROM jobs GROUP BY job_type, state"
 ROWS: Final = "SELECT job_id, job_type, state, generation, attempt, reason, updated_at, run FROM jobs"

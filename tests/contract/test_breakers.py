@@ -20,6 +20,7 @@ from sickbay.domain.breaker import (
     BreakerScope,
     BreakerState,
     Command,
+    DependencyRule,
     Permit,
     PermitKind,
     Refusal,
@@ -586,3 +587,30 @@ async def test_breakers_that_tenants_had_before_an_upgrade_are_deleted(fleet):
     await leftovers.retire(await fleet.breakers.snapshots())
     assert await fleet.breakers.keys() == [KEY]
     assert (await fleet.look()).state is BreakerState.OPEN
+
+
+async def test_a_dependency_has_a_breaker_beside_those_of_its_job_types(fleet):
+    """Under a name that no job type can have."""
+    smtp, acme = BreakerKey("dependency:smtp"), BreakerKey("dependency:smtp", "acme")
+    await fleet.run(DOWN, 3, key=smtp)
+    assert isinstance(await fleet.breakers.admit(smtp, "job"), Refusal)
+    assert isinstance(await fleet.breakers.admit(acme, "job"), Permit), "that of a tenant, with BREAKER_SCOPE=tenant"
+    assert isinstance(await fleet.breakers.admit(BreakerKey("smtp"), "job"), Permit)
+    assert (await fleet.look(smtp)).key.dependency == "smtp"
+    await fleet.breakers.command(smtp, Command(Action.RESET))
+    assert (await fleet.permit("job", smtp)).key == smtp
+
+
+async def test_breakers_that_the_settings_file_has_left_behind_are_deleted_later(fleet):
+    """Another control plane may not have read the file yet; that of the dependency stays."""
+    rule = DependencyRule(BreakerScope.TYPE, lambda: {"email": "smtp"})
+    leftovers = LeftoverBreakers(fleet.breakers, rule)
+    await fleet.breakers.command(KEY, Command(Action.FORCE_OPEN, by="ada"))
+    await fleet.breakers.command(BreakerKey("dependency:smtp"), Command(Action.FORCE_OPEN))
+    await leftovers.retire(await fleet.breakers.snapshots())
+    assert (await fleet.look()).state is BreakerState.FORCED_OPEN
+    fleet.now += UNUSED_MS
+    await leftovers.retire(await fleet.breakers.snapshots())
+    assert {one.key: one.state for one in await fleet.breakers.snapshots() if one.state is not BreakerState.CLOSED} == {
+        BreakerKey("dependency:smtp"): BreakerState.FORCED_OPEN
+    }

@@ -7,7 +7,7 @@ from sqlalchemy import event
 from sickbay.adapters.sql.ledger import open_ledger
 from sickbay.domain.breaker import BreakerKey
 from sickbay.domain.queries import JobEdit, JobQuery, QuarantineQuery
-from tests.support.ledger_events import START, job, parked, quarantined, succeeded
+from tests.support.ledger_events import START, job, parked, quarantined, retrying, succeeded
 
 pytest_plugins = ["tests.support.ledger_fixtures"]
 
@@ -15,6 +15,7 @@ pytest_plugins = ["tests.support.ledger_fixtures"]
 async def ask_everything(ledger):
     await ledger.writer.apply([*(parked(f"p{number}", at=START + number) for number in range(9)), quarantined("q"), succeeded("s")])
     await ledger.writer.apply([succeeded("s", run="again")])
+    await ledger.writer.apply([retrying("r", attempt=number) for number in range(1, 130)])
     await ledger.reader.get("s")
     await ledger.reader.history("s")
     await ledger.reader.histories(["s", "q"])

@@ -25,11 +25,16 @@ DRAIN_S = 20
 @pytest.fixture(scope="module")
 def services() -> dict[str, Any]:
     """The services as compose understands them, without a variable set."""
+    return understood(ROOT / "docker-compose.yml")
+
+
+def understood(file: Path) -> dict[str, Any]:
+    """The services of a file."""
     bare = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
     command = [
         str(COMPOSE),
         "-f",
-        str(ROOT / "docker-compose.yml"),
+        str(file),
         "--env-file",
         "/dev/null",
         "--profile",
@@ -117,6 +122,18 @@ def test_what_is_mounted_exists(services: dict[str, Any]):
     sources = {Path(mount["source"]) for service in services.values() for mount in service.get("volumes", []) if mount["type"] == "bind"}
     assert sources
     assert [source for source in sources if not source.exists()] == []
+
+
+def test_the_lines_for_a_settings_file_work_when_they_are_enabled(tmp_path: Path):
+    """The folder that they mount is the one that SICKBAY_CONFIG names."""
+    text = (ROOT / "docker-compose.yml").read_text()
+    enabled = text.replace("# volumes: [", "volumes: [").replace("# SICKBAY_CONFIG:", "SICKBAY_CONFIG:")
+    (tmp_path / "docker-compose.yml").write_text(enabled)
+    for name in OURS:
+        service = understood(tmp_path / "docker-compose.yml")[name]
+        (mount,) = service["volumes"]
+        assert Path(service["environment"]["SICKBAY_CONFIG"]).parent == Path(mount["target"])
+        assert mount["read_only"]
 
 
 @pytest.mark.promtool

@@ -19,7 +19,7 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.promtool
 
 IMPATIENT: Final = "SickbayCircuitOpen"
-ENV: Final = {"COOLDOWN_PERIOD": "1", "RETRY_DELAY_MS": "100", "LOG_FORMAT": "json"}
+ENV: Final = {"COOLDOWN_PERIOD": "1", "RETRY_DELAY_MS": "100", "LOG_FORMAT": "json", "SICKBAY_CONFIG": "sickbay.toml"}
 STORY: Final = [
     *[("sms", {"simulate": "ok"})] * 5,
     *[("email", {"simulate": "API_TIMEOUT"})] * 10,
@@ -43,6 +43,7 @@ _SELECTOR: Final = re.compile(r"\b(?:up|(?:sickbay|grpc_server|process)_\w+)\b(?
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """One that has seen jobs end well and badly, a circuit open and be reset, and the alert about it."""
     folder = tmp_path_factory.mktemp("product")
+    (folder / "sickbay.toml").touch()
     product = Product(folder, ENV).ready()
     try:
         ports = {JOBS[name]: [rest] for name, (rest, _) in product.ports.items()}

@@ -6,6 +6,7 @@ from functools import cache
 import pytest
 
 from scripts import manifests
+from sickbay.runtime.settings_file import parse_file
 from tests.deploy import rules
 from tests.deploy.network import matches, may
 from tests.deploy.rules import labels, of, parsed, pod, workloads
@@ -177,3 +178,24 @@ def test_keda_replaces_the_worker_scaler(name):
     authentication = of(everything, "TriggerAuthentication")[scaled["triggers"][0]["authenticationRef"]["name"]]
     wanted = authentication["spec"]["secretTargetRef"][0]
     assert wanted["key"] in of(everything, "Secret")[wanted["name"]]["stringData"]
+
+
+@pytest.mark.parametrize("name", manifests.NAMES)
+def test_the_settings_file_reaches_those_that_read_it(name):
+    """A valid one, at the path that SICKBAY_CONFIG names, and as a folder: a `subPath` would never be updated."""
+    everything = resources(f"{name}+settings-file")
+    (file, text), *others = of(everything, "ConfigMap")["sickbay-settings-file"]["data"].items()
+    assert others == []
+    assert parse_file(text.encode(), file).types
+    for service in rules.PORTS:
+        container = _container(everything, service)
+        paths = [one["value"] for one in container["env"] if one["name"] == "SICKBAY_CONFIG"]
+        mounts = {one["name"]: one for one in container["volumeMounts"]}
+        assert ("settings-file" in mounts) == bool(paths) == (service != "job-api")
+        if paths:
+            assert paths == [f"{mounts['settings-file']['mountPath']}/{file}"]
+            assert "subPath" not in mounts["settings-file"]
+            assert {"name": "settings-file", "configMap": {"name": "sickbay-settings-file"}} in [
+                {"name": one["name"], "configMap": {"name": one.get("configMap", {}).get("name")}}
+                for one in pod(workloads(everything)[service])["volumes"]
+            ]

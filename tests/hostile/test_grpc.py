@@ -6,10 +6,9 @@ import contextlib
 import resource
 import socket
 import struct
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
@@ -19,10 +18,7 @@ import psutil
 import pytest
 
 from benchmarks.raw_http2 import ACK, CONTINUATION, HEADERS, PING, RST_STREAM, SETTINGS, RawHttp2, frame, headers
-from sickbay.jobs.v1 import job_service_pb2 as pb
-from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
-from tests.support.hostile_env import Waits
-from tests.support.system_under_test import Product
+from tests.support.grpc_victim import Victim, beside, submit
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(180)
@@ -30,26 +26,6 @@ SERVICE: Final = "/sickbay.jobs.v1.JobService"
 ELSEWHERE: Final = "127.0.0.2"
 MIB: Final = 1024 * 1024
 FILES: Final = 1_024
-
-
-class Victim(Product):
-    """The product, and what it costs."""
-
-    @property
-    def memory(self) -> int:
-        """Bytes that it holds."""
-        return int(psutil.Process(self.process.pid).memory_info().rss)
-
-    @property
-    def grpc_port(self) -> int:
-        """Of the Job API."""
-        return self.ports["Job API"][1]
-
-    def refused(self, reason: str) -> float:
-        """How often, by this bound."""
-        text = httpx.get(f"http://127.0.0.1:{self.ports['Job API'][0]}/metrics", timeout=30).text
-        found = [line for line in text.splitlines() if line.startswith("sickbay_grpc_refused_total{") and f'"{reason}"' in line]
-        return float(found[0].split()[-1])
 
 
 @pytest.fixture
@@ -60,43 +36,6 @@ def victim(tmp_path: Path) -> Iterator[Victim]:
         yield product
     finally:
         product.stop()
-
-
-def submit(port: int) -> None:
-    """A healthy client with a connection of its own."""
-    with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        JobServiceStub(channel).SubmitJob(pb.SubmitJobRequest(job_type="email", payload_json='{"simulate":"ok"}'), timeout=20)
-
-
-@contextmanager
-def beside(victim: Victim) -> Iterator[Callable[[], int]]:
-    """A client that submits all the time, and must always be answered; the block is told the most memory that was seen."""
-    done, failures, most, waits = threading.Event(), [], [victim.memory], Waits()
-
-    def work() -> None:
-        with grpc.insecure_channel(f"127.0.0.1:{victim.grpc_port}") as channel:
-            stub = JobServiceStub(channel)
-            while not done.wait(0.05):
-                most[0] = max(most[0], victim.memory)
-                began = time.monotonic()
-                try:
-                    stub.SubmitJob(pb.SubmitJobRequest(job_type="email", payload_json='{"simulate":"ok"}'), timeout=20)
-                except grpc.RpcError as error:
-                    failures.append(str(error))
-                waits.add(time.monotonic() - began)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
-        until(lambda: len(waits) >= 5)
-        waits.begin()
-        yield lambda: most[0]
-        until(lambda: len(waits) >= 5)
-    finally:
-        done.set()
-        thread.join()
-    assert failures == []
-    waits.check()
 
 
 def test_silent_connections_beyond_the_files(tmp_path: Path):

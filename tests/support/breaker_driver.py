@@ -49,13 +49,13 @@ class Circuit:
         self.doc = breaker.catch_up(self.doc, self.config, self.now)
         return breaker.snapshot(self.doc, self.config, self.now)
 
-    def run(self, outcome: Outcome, times: int = 1, job: str | None = None) -> Effect:
+    def run(self, outcome: Outcome, times: int = 1, job: str | None = None, **more) -> Effect:
         """Admit and settle a number of times; each time another job unless named."""
         effect = Effect.NOTHING
         for _ in range(times):
             permit = self.admit(job)
             assert isinstance(permit, Permit)
-            effect = self.settle(permit, outcome)
+            effect = self.settle(permit, outcome, **more)
         return effect
 
     def open(self) -> Circuit:

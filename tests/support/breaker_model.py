@@ -19,6 +19,7 @@ from sickbay.breaker import machine as breaker
 from sickbay.breaker.machine import AdmitRequest, Document, Effect
 from sickbay.breaker.ramp import CONFIRM_MS
 from sickbay.breaker.transitions import NO_PROBE
+from sickbay.breaker.trip_rule import needed
 from sickbay.domain.breaker import BreakerConfig, BreakerKey, BreakerState, Permit, PermitKind, Refusal
 from sickbay.domain.outcome import Outcome, OutcomeKind
 
@@ -48,7 +49,7 @@ class Model(RuleBasedStateMachine):
         self.beside: Permit | None = None
         self.lease_since = self.lease_end = self.earliest_probe = 0
         self.losses = self.quick_probes = 0
-        self.closed_at = 0
+        self.closed_at = self.share = 0
         self.failed: list[tuple[int, int, str, str]] = []
 
     def admit(self, job: str, jitter: int, longest_ms: int = 0, *, released: bool = False) -> Permit | Refusal:
@@ -85,12 +86,13 @@ class Model(RuleBasedStateMachine):
             self.lease_end = max(self.lease_end, min(self.now + self.config.probe_lease_ms, longest))
             assert self.doc.probe_until == self.lease_end
 
-    def settle(self, permit: Permit, outcome: Outcome, jitter: int, watermark: int) -> Effect:
+    def settle(self, permit: Permit, outcome: Outcome, jitter: int, watermark: int, share: int = 0) -> Effect:
         """Report, and hold what the verdict may move."""
+        self.share = share
         self.lose_expired()
         before = self.caught_up(jitter)
         owner = permit is self.live
-        done = breaker.settle(self.doc, permit, outcome, self.config, self.now, jitter=jitter, watermark=watermark)
+        done = breaker.settle(self.doc, permit, outcome, self.config, self.now, jitter=jitter, watermark=watermark, share=share)
         effect = self.apply(lambda: done, probe_success=owner and outcome.kind is OutcomeKind.SUCCESS)
         after = self.doc
         if permit.kind is PermitKind.PROBE:
@@ -150,7 +152,7 @@ class Model(RuleBasedStateMachine):
             return
         self.failed.append((before.seq + 1, self.now, outcome.code, permit.job_id))
         mine = [failure for failure in self.failed if failure[2] == outcome.code and self.now - failure[1] <= self.config.failure_window_ms]
-        enough = len(mine) >= self.config.failure_threshold and len({job for *_, job in mine}) >= 2
+        enough = len(mine) >= needed(self.config.failure_threshold, self.share) and len({job for *_, job in mine}) >= 2
         confirm_ms = max(self.config.trip_confirm_ms, CONFIRM_MS if before.ramp is not None else 0)
         old = self.now - mine[0][1] >= confirm_ms
         trips = effect in {Effect.TRIPPED, Effect.WOULD_TRIP}

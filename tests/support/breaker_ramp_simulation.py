@@ -38,8 +38,19 @@ class Dependency:
 class Recovery:
     """What happens after the breaker has closed at time 0."""
 
-    def __init__(self, dependency: Dependency, *, load: float, backlog: int, lasts_s: float, healers: int = 1) -> None:
-        """Run it for so long; `load` is in jobs a second."""
+    def __init__(
+        self,
+        dependency: Dependency,
+        *,
+        load: float,
+        backlog: int,
+        lasts_s: float,
+        healers: int = 1,
+        arrivals: int = 0,
+        measures: bool = False,
+    ) -> None:
+        """Run it for so long; `load` is in jobs a second. `arrivals` is what a healer tells of it; a breaker that was closed `measures`."""
+        self._arrivals = arrivals
         self.counts = dict.fromkeys(("ok", "failed", "refused"), 0)
         self.peak = 0
         """Most calls in a second."""
@@ -47,7 +58,8 @@ class Recovery:
         self.ended_s: float | None = None
         self.fresh_parked = self.released = self.released_in_vain = 0
         self._dependency = dependency
-        self._ramp: Ramp | None = ramps.begin(0)
+        self._measures, self._lately = measures, deque[bool](maxlen=32)
+        self._ramp: Ramp | None = ramps.measure(0) if measures else ramps.begin(0)
         self._parked = backlog
         self._recent: deque[float] = deque()
         self._number = 0
@@ -91,7 +103,7 @@ class Recovery:
     def _release(self, now: float) -> None:
         number = self._parked
         if self._ramp is not None and self._parked:
-            self._ramp, number = ramps.reserve(self._ramp, int(now * 1_000), self._parked)
+            self._ramp, number = ramps.reserve(self._ramp, int(now * 1_000), self._parked, self._arrivals)
         self.released += number
         for _ in range(number):
             self._parked -= 1
@@ -104,6 +116,9 @@ class Recovery:
         self.counts[word] += 1
         if word != "ok":
             self._at(now + 5, self._arrive, False)  # its retry
+        self._lately.append(word != "ok")
+        if self._ramp is None and self._measures and word == "ok" and 10 * sum(self._lately) >= len(self._lately) >= 20:
+            self._ramp, self.ended_s = ramps.measure(int(now * 1_000)), None
         if self._ramp is not None and self._ramp.cut_at == cut_at:
             outcome = ramps.succeed if word == "ok" else ramps.fail
             self._ramp = outcome(self._ramp, int(now * 1_000))

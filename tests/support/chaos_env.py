@@ -27,7 +27,10 @@ SETTINGS = {
     "COOLDOWN_PERIOD": "1",
     "BREAKER_MAX_COOLDOWN": "3",
     "RETRY_DELAY_MS": "300",
+    "SICKBAY_CONFIG": "sickbay.toml",
 }
+SETTINGS_FILE = '[defaults]\nretry = { max_delay = "20s" }\n'
+"""Jobs that an outage has failed again and again come back while the audit waits for them."""
 PLACES = ("controlplane", "controlplane", "jobapi", "jobapi", "worker", "worker", "worker")
 
 
@@ -107,6 +110,7 @@ async def open_arena() -> AsyncIterator[Arena]:
         proxies = {name: await stack.enter_async_context(Proxy("127.0.0.1", server.port)) for name, server in servers.items()}
         home = folder / "home"
         home.mkdir()
+        (home / "sickbay.toml").write_text(SETTINGS_FILE)
         clinic = Clinic(home)
         fleet = Fleet(home, SETTINGS | _urls(proxies))
         arena = Arena(clinic, servers, proxies, fleet, [Place(module) for module in PLACES])

@@ -37,9 +37,15 @@ class Twin:
         assert (text, script.parse_admission(reply, doc.key, ask)) == (breaker.to_json(after), answer)
         return after, answer
 
-    def reserve(self, doc: Document, wanted: int, config: BreakerConfig, now: int, *, jitter: int = 0) -> tuple[Document, int]:
-        after, granted = breaker.reserve(doc, wanted, config, now, jitter=jitter)
-        assert self._after("reserve", doc, [wanted], config=config, now=now, jitter=jitter) == (breaker.to_json(after), str(granted), None)
+    def reserve(
+        self, doc: Document, wanted: int, config: BreakerConfig, now: int, *, jitter: int = 0, arrivals: int = 0
+    ) -> tuple[Document, int]:
+        after, granted = breaker.reserve(doc, wanted, config, now, jitter=jitter, arrivals=arrivals)
+        assert self._after("reserve", doc, [wanted, arrivals], config=config, now=now, jitter=jitter) == (
+            breaker.to_json(after),
+            str(granted),
+            None,
+        )
         return after, granted
 
     def settle(
@@ -52,9 +58,10 @@ class Twin:
         *,
         jitter: int = 0,
         watermark: int | None = None,
+        share: int = 0,
     ) -> tuple[Document, Effect]:
-        after, effect = breaker.settle(doc, permit, outcome, config, now, jitter=jitter, watermark=watermark)
-        told = self._after("settle", doc, script.settle_args(permit, outcome, watermark), config=config, now=now, jitter=jitter)
+        after, effect = breaker.settle(doc, permit, outcome, config, now, jitter=jitter, watermark=watermark, share=share)
+        told = self._after("settle", doc, script.settle_args(permit, outcome, watermark, share), config=config, now=now, jitter=jitter)
         assert told == (breaker.to_json(after), effect.value, None)
         return after, effect
 

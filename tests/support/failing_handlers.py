@@ -67,7 +67,7 @@ async def invalid(job: Job) -> None:
     Email.model_validate(job.payload)
 
 
-@handler("hanging", timeout=0.3)
+@handler("hanging", timeout=0.3, retries={"HANDLER_TIMEOUT": 1})
 async def hanging(job: Job) -> None:
     """Waits for something that never comes."""
     await wait_for_reply()
@@ -78,7 +78,7 @@ async def wait_for_reply() -> None:
     await asyncio.Event().wait()
 
 
-@handler("hanging-sync", timeout=0.3)
+@handler("hanging-sync", timeout=0.3, retries={"HANDLER_TIMEOUT": 1})
 def hanging_in_a_thread(job: Job) -> None:
     """The same in a thread, until the test lets it go."""
     while not (HERE / "release").exists():

@@ -74,7 +74,7 @@ async def block_the_loop(job: Job) -> None:
     _block()
 
 
-@handler("hung", timeout=0.3)
+@handler("hung", timeout=0.3, retries={"HANDLER_TIMEOUT": 1})
 def hang(job: Job) -> None:
     """Never ends, in a thread."""
     _note("hung begins")

@@ -139,6 +139,13 @@ MUTANTS = (
     Mutant("the ramp never ends", "ramp", "now - max(scarce_at, ramp.reserved_at) >= UNUSED_MS", "False", RAMP),
     Mutant("the ramp ends while jobs are released", "ramp", "max(scarce_at, ramp.reserved_at)", "scarce_at", RAMP),
     Mutant("a rate that nobody uses grows", "ramp", "(step if now - ramp.scarce_at < USED_MS else 0)", "step", RAMP),
+    Mutant("nothing is measured", "machine", "doc.ramp is None and share >= LIMITED_SHARE and", "False and", EXAMPLES),
+    Mutant(
+        "a row as short as ever opens it", "trip_rule", "< needed(config.failure_threshold, share):", "< config.failure_threshold:", BOTH
+    ),
+    Mutant("a ramp that bears failures ends", "ramp", "if ramp.borne == 0 and now - max(", "if now - max(", RAMP),
+    Mutant("what came before is not known", "ramp", "if ramp.rate < known < MOST_RATE and", "if False and", RAMP),
+    Mutant("few runs are judged", "ramp", "MORE_RUNS if ramp.borne else INTERVAL_RUNS", "INTERVAL_RUNS", RAMP),
     Mutant("long runs are not waited for", "ramp", "max(1, BURST_PARTS_PER_RUN * ramp.running)", "1", RAMP),
     Mutant(
         "outcomes of before a cut count", "machine", "replace(changed, epoch=max(doc.epoch + 1, now)) if is_cut", "changed if is_cut", BOTH

@@ -11,6 +11,7 @@ FULL_DISK = (
     """,
     "CREATE TRIGGER full_disk BEFORE INSERT ON jobs EXECUTE FUNCTION full_disk()",
     "CREATE TRIGGER full_disk BEFORE INSERT ON idempotency_keys EXECUTE FUNCTION full_disk()",
+    "CREATE TRIGGER full_disk BEFORE INSERT ON write_check EXECUTE FUNCTION full_disk()",
 )
-"""What makes a ledger refuse new jobs and keys as a full disk does."""
+"""What makes a ledger refuse new jobs, keys and the test write as a full disk does."""
 ROOM_AGAIN = "DROP FUNCTION full_disk CASCADE"

@@ -9,8 +9,8 @@ from tests.support.clock import START
 EMAIL = BreakerKey("email")
 
 
-def job(job_id, **fields):
-    return Job(job_id, "email", b'{"n": 1}', submitted_at=START, **fields)
+def job(job_id, job_type="email", **fields):
+    return Job(job_id, job_type, b'{"n": 1}', submitted_at=START, **fields)
 
 
 def parked(job_id, at=START, **fields):

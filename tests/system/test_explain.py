@@ -101,8 +101,7 @@ def test_a_circuit_that_opens_by_failures(system: System):
     sickbay.wait(first, "RETRYING")
     why = explained(sickbay, first)
     assert (why["reason"], why["nextStep"]) == ("RETRY_SCHEDULED", "RETRY")
-    assert why["sentences"][1].startswith("Run 2 is due in 9 m"), "the worker has recorded it"
-    assert "Run 1 of at most 4 failed" in why["sentences"][0]
+    assert why["sentences"][0].startswith("Run 1 failed")
     assert "with API_TIMEOUT: the dependency of down is down." in why["sentences"][0]
     sickbay.submit_all("down", *({} for _ in range(5)))
     until(lambda: sickbay.breaker("down")["state"] == "OPEN")

@@ -30,6 +30,8 @@ from tests.support.waiting import until
 from tests.system.conftest import QUICK
 
 GRACE: Final = {"HEALTH_GRACE": "1"}
+IDLE_S: Final = 25.0
+"""Within this an idle control plane knows that PostgreSQL accepts no writes: 15 s as documented, the grace, and a slow machine."""
 NAMES: Final = {"Job API": "jobapi", "Worker": "worker", "Control plane": "control-plane"}
 SERVING: Final = HealthCheckResponse.SERVING
 NOT_SERVING: Final = HealthCheckResponse.NOT_SERVING
@@ -112,7 +114,7 @@ def test_a_full_disk_shows_and_so_does_its_end(own_clinic: Clinic, start: Callab
         assert_all_say(sickbay, ALL_OK)
         assert product.logged("health of the Job API is ok: broker has recovered")
         sickbay.wait(sickbay.submit("ok"), "SUCCEEDED")
-    lines = [line for line in product.err.text.splitlines() if "health of the Job API" in line]
+    lines = [line for line in product.err.text.splitlines() if "health of the Job API" in line and ": broker" in line]
     assert len(lines) == 2, "one line for each change"
 
 
@@ -160,9 +162,17 @@ def test_health_follows_postgresql(own_clinic: Clinic, corner: Corner):
             assert_all_say(sickbay, ALL_OK)
             for statement in FULL_DISK:
                 corner.sql(statement)
-            job_id = sickbay.submit("ok")
+            until(lambda: "ledger" in down(sickbay, "Control plane"), IDLE_S)
             assert_all_say(sickbay, states("ok", "ok", "error"))
-            assert "disk full at PostgreSQL" in down(sickbay, "Control plane")["keeper"]
+            assert down(sickbay, "Control plane") == {"ledger": "the ledger cannot be written: disk full"}, "nothing has happened"
+            assert '\nsickbay_backend_up{backend="ledger"} 0.0\n' in sickbay.plane.get("/metrics", headers={"Accept": "text/plain"}).text
+            corner.sql(ROOM_AGAIN)
+            assert_all_say(sickbay, ALL_OK)
+            for statement in FULL_DISK:
+                corner.sql(statement)
+            job_id = sickbay.submit("ok")
+            until(lambda: "disk full at PostgreSQL" in down(sickbay, "Control plane").get("keeper", ""))
+            assert_all_say(sickbay, states("ok", "ok", "error"))
             until(lambda: own_clinic.runs(job_id=job_id, what="done"))
             corner.sql(ROOM_AGAIN)
             assert_all_say(sickbay, ALL_OK)

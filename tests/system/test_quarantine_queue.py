@@ -42,7 +42,7 @@ def test_the_depth_of_the_queue_is_the_number_of_jobs_set_aside(alone: Clients, 
     """Also after resubmits, discards, cancellations and a release of parked jobs."""
     bad = alone.submit_all("bad", *({"do": "VALIDATION_ERROR", "number": number} for number in range(6)))
     alone.wait_all(bad, "QUARANTINED")
-    own_clinic.break_down("depth")
+    own_clinic.break_down("depth", "STRANGE")  # of unknown kind: without retries those before the fifth are quarantined
     parked = alone.submit_all("depth", *({"number": number} for number in range(9)))
     alone.wait_all(parked, "PARKED", "QUARANTINED")
     metrics = settled(alone, 15)

@@ -17,7 +17,7 @@ STATES = {"held": "FORCED_OPEN", "switch": "DISABLED", "shadow": "METRICS_ONLY",
 
 @pytest.mark.parametrize("killed", [True, False], ids=["killed", "stopped"])
 def test_breakers_are_as_they_were(own_clinic: Clinic, start: Callable[..., Product], killed: bool) -> None:
-    own_clinic.break_down("down")
+    own_clinic.break_down("down", "STRANGE")
     first = start(own_clinic.folder, ENV).ready()
     with Clients(first) as sickbay:
         failed = sickbay.submit_all("down", *[{}] * 5)

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families as plain
 
 from tests.support.clients import Clients
 from tests.support.forms import BOTH, System, running
+from tests.support.system_under_test import Product
 from tests.support.waiting import until
 
-BEFORE = '[types.bad]\nretry = { max = 0 }\nbreaker = { cooldown = "77s" }\n'
+BEFORE = '[types.bad]\nretry = { max = 0 }\nbreaker = { cooldown = "77s" }\n[types.bda]\n'
 AFTER = '[types.bad]\nretry = { max = 1, delay = "100ms" }\nbreaker = { cooldown = "33s" }\n'
 ENV = {"LOG_FORMAT": "json", "MAX_RETRIES": "3", "JOB_HANDLERS": "clinic_handlers", "SICKBAY_CONFIG": "sickbay.toml"}
 
@@ -49,3 +52,33 @@ def test_a_changed_file_is_in_force_without_a_restart(system: System):
     sickbay.submit_all("bad", *({"do": "SERVICE_UNAVAILABLE"} for _ in range(5)))
     until(lambda: sickbay.breaker("bad")["state"] == "OPEN")
     assert sickbay.breaker("bad")["cooldownMs"] == 33_000
+
+
+def test_the_start_and_the_metrics_say_what_is_in_force(system: System):
+    """A type without a handler is named, and a change with a mistake is a metric of every service that reads the file."""
+    assert system.worker.logged("the settings file is in force: ")
+    assert system.worker.logged("this worker has no handler for: bda (did you mean bad?)")
+    services = (system.clients.worker, system.clients.plane)
+    assert [settings_metric(service, "valid") for service in services] == [1, 1]
+    replace_file(system, "[types.Bad]\n")
+    until(lambda: [settings_metric(service, "valid") for service in services] == [0, 0])
+    replace_file(system, BEFORE)
+    until(lambda: [settings_metric(service, "valid") for service in services] == [1, 1])
+    assert [settings_metric(service, "reloads_total") for service in services] == [2, 2]
+
+
+def settings_metric(service: httpx.Client, name: str) -> float:
+    text = service.get("/metrics", headers={"accept": "text/plain"}).text
+    samples = [sample for family in plain(text) for sample in family.samples]
+    return sum(sample.value for sample in samples if sample.name == f"sickbay_settings_file_{name}")
+
+
+@pytest.mark.embedded
+def test_the_option_stands_for_the_variable(tmp_path: Path):
+    """And comes before it."""
+    (tmp_path / "sickbay.toml").write_text("[types.email]\n")
+    product = Product(tmp_path, {"SICKBAY_CONFIG": "absent.toml", "LOG_FORMAT": "json"}, ["--ephemeral", "--config", "sickbay.toml"])
+    try:
+        assert product.ready().logged("the settings file is in force: ")
+    finally:
+        product.stop()

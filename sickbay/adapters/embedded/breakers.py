@@ -23,6 +23,7 @@ from sickbay.breaker import machine as breaker
 from sickbay.breaker.document import shift_times, with_changes
 from sickbay.breaker.machine import AdmitRequest, Document, Effect
 from sickbay.breaker.transitions import MAX_JITTER
+from sickbay.breaker.usual import UsualFailures
 from sickbay.concurrency.tasks import cooperatively
 from sickbay.domain.breaker import Action, BreakerConfig, BreakerKey, BreakerState, Command, ConfigOf, Permit, Refusal, Snapshot
 from sickbay.domain.errors import ErrorReason, NotFound
@@ -66,6 +67,7 @@ class EmbeddedBreakers:
         self._rng = rng
         self._worker = worker
         self._documents: dict[BreakerKey, Document] = {}
+        self._usual = UsualFailures()
         self._failures: Counter[BreakerKey] = Counter()
         self._watchers: set[BreakerWatcher] = set()
         self._unused: set[BreakerKey] = set()
@@ -98,18 +100,19 @@ class EmbeddedBreakers:
         self._store(doc)
         return answer
 
-    async def reserve(self, key: BreakerKey, wanted: int) -> int:
+    async def reserve(self, key: BreakerKey, wanted: int, arrivals: int = 0) -> int:
         """See `Breakers.reserve`."""
         now = self._now()
         doc = self._documents.get(key)
         if doc is None:
             return wanted
-        doc, granted = breaker.reserve(doc, wanted, self._config(key), now, jitter=self._jitter())
+        doc, granted = breaker.reserve(doc, wanted, self._config(key), now, jitter=self._jitter(), arrivals=arrivals)
         self._store(doc)
         return granted
 
     async def settle(self, permit: Permit, outcome: Outcome) -> BreakerState:
         """See `Breakers.settle`; an unknown breaker is CLOSED."""
+        self._usual.record(permit, outcome, self._clock)
         doc = self._documents.get(permit.key)
         if doc is None:
             if permit.key.tenant == DEFAULT_TENANT:
@@ -122,8 +125,9 @@ class EmbeddedBreakers:
             self._failures[permit.key] += 1
         now = self._now()
         doc, effect = breaker.settle(
-            self._documents.get(permit.key, doc), permit, outcome, self._config(permit.key), now, jitter=self._jitter()
-        )
+            self._documents.get(permit.key, doc), permit, outcome, self._config(permit.key), now, jitter=self._jitter(),
+            share=self._usual.share(permit.key),
+        )  # fmt: skip
         if effect is Effect.STALE:
             self.stale += 1
         self._store(doc)

@@ -3,7 +3,7 @@
 Delays are an `expiration` on each message, and RabbitMQ looks only at the head of a queue: a message never leaves before the one
 in front of it. So there is one retry queue for each class of delays, and a message is late by less than the longest delay of its
 class minus its own: not at all when all delays of a class are equal (as RETRY_DELAY_MS makes them), and at worst 10 s in
-`jobs.retry`, 20 s in `jobs.retry.30s`, 90 s in `jobs.retry.2m`, and so on. A delay of 0 goes straight to `jobs.main`.
+`jobs.retry`, 26 s in `jobs.retry.30s`, 108 s in `jobs.retry.2m`, and so on. A delay of 0 goes straight to `jobs.main`.
 """
 
 from __future__ import annotations
@@ -21,17 +21,20 @@ MAX_DELAY_MS: Final = 2**32 - 1
 """About 49 days; more does not fit RabbitMQ's `expiration`."""
 
 _MINUTE_MS: Final = 60_000
-_HOUR_MS: Final = 60 * _MINUTE_MS
 _LADDER: Final = (
     (10_000, ""),
-    (30_000, ".30s"),
-    (2 * _MINUTE_MS, ".2m"),
-    (10 * _MINUTE_MS, ".10m"),
-    (_HOUR_MS, ".1h"),
-    (6 * _HOUR_MS, ".6h"),
+    (36_000, ".30s"),
+    (144_000, ".2m"),
+    (12 * _MINUTE_MS, ".10m"),
+    (72 * _MINUTE_MS, ".1h"),
+    (432 * _MINUTE_MS, ".6h"),
     (MAX_DELAY_MS, ".24h"),
 )
-"""The longest delay of each class, ms, and what its queue's name and its key end with."""
+"""The longest delay of each class, ms, and what its queue's name and its key end with.
+
+Jitter extends a delay by a fifth: those of about two minutes stay together, instead of waiting behind one of ten. The delays of the first
+class are mostly RETRY_DELAY_MS, which has none.
+"""
 
 _QUORUM: Final[dict[str, str | int]] = {
     "x-queue-type": "quorum",

@@ -25,6 +25,7 @@ from sickbay.adapters.redis.success_reporter import Success, SuccessReporter
 from sickbay.adapters.redis.view import Seen
 from sickbay.breaker import machine as breaker
 from sickbay.breaker.machine import AdmitRequest, Document
+from sickbay.breaker.usual import UsualFailures
 from sickbay.concurrency.tasks import cooperatively
 from sickbay.domain.breaker import BreakerConfig, BreakerKey, BreakerState, Command, ConfigOf, Permit, PermitKind, Refusal, Snapshot
 from sickbay.domain.errors import ErrorReason, NotFound, Unavailable
@@ -60,6 +61,7 @@ class RedisBreakers:
         self._config = config_of
         self._rng = rng or SystemRandom()
         self._worker = worker
+        self._usual = UsualFailures()
         self._watchers: set[BreakerWatcher] = set()
         self._leases: dict[BreakerKey, tuple[str, int]] = {}
         self._unreported: dict[BreakerKey, tuple[Permit, Outcome]] = {}
@@ -110,15 +112,16 @@ class RedisBreakers:
         except Unavailable:
             return await self._admit_offline(key, job_id, longest_ms)
 
-    async def reserve(self, key: BreakerKey, wanted: int) -> int:
+    async def reserve(self, key: BreakerKey, wanted: int, arrivals: int = 0) -> int:
         """See `Breakers.reserve`."""
-        reply = await self._sync.call("reserve", key, [wanted])
+        reply = await self._sync.call("reserve", key, [wanted, arrivals])
         return wanted if reply.doc is None else int(reply.answer)
 
     async def settle(self, permit: Permit, outcome: Outcome) -> BreakerState:
         """See `Breakers.settle`."""
         if isinstance(permit, LocalPermit):
             return await self._settle_locally(permit, outcome)
+        self._usual.record(permit, outcome, self._sync.time.now)
         doc = self._sync.view.get(permit.key)
         if doc is not None and not permit.token and self._needs_no_report(doc, permit, outcome):
             return doc.state
@@ -227,7 +230,7 @@ class RedisBreakers:
         """Report to the fleet, after pending successes of the same breaker."""
         await self._successes.flush(permit.key)
         watermark = self._watermark(permit.key) if outcome.kind is OutcomeKind.SUCCESS and not permit.token else None
-        reply = await self._sync.call("settle", permit.key, script.settle_args(permit, outcome, watermark))
+        reply = await self._sync.call("settle", permit.key, script.settle_args(permit, outcome, watermark, self._usual.share(permit.key)))
         if permit.token:
             self._leases.pop(permit.key, None)
         if reply.answer in {"stale", "unknown"}:
@@ -250,8 +253,9 @@ class RedisBreakers:
         return state if doc is None or (self._sync.is_unavailable and doc.state is BreakerState.CLOSED) else doc.state
 
     async def _report_success(self, success: Success) -> None:
+        permit, share = success.permit, self._usual.share(success.permit.key)
         with contextlib.suppress(Unavailable):
-            await self._sync.call("settle", success.permit.key, script.settle_args(success.permit, SUCCESS, success.watermark))
+            await self._sync.call("settle", permit.key, script.settle_args(permit, SUCCESS, success.watermark, share))
 
     def _watermark(self, key: BreakerKey) -> int:
         doc = self._sync.view.get(key)

@@ -93,7 +93,7 @@ def admit_args(request: AdmitRequest) -> list[Word]:
     return [sanitize(request.job_id), request.token, sanitize(request.worker), int(request.released)]
 
 
-def settle_args(permit: Permit, outcome: Outcome, watermark: int | None) -> list[Word]:
+def settle_args(permit: Permit, outcome: Outcome, watermark: int | None, share: int) -> list[Word]:
     """The further arguments of `settle`; texts are sanitized here, because the script counts bytes where Python counts characters."""
     kind = outcome.kind
     code = outcome.code if is_code(outcome.code) else OTHER
@@ -106,7 +106,7 @@ def settle_args(permit: Permit, outcome: Outcome, watermark: int | None) -> list
         code,
         sanitize(outcome.message),
     ]
-    return [*words, outcome.retry_after_ms or 0, "" if watermark is None else watermark]
+    return [*words, outcome.retry_after_ms or 0, "" if watermark is None else watermark, share]
 
 
 def renew_args(permit: Permit) -> list[Word]:

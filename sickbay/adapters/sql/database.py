@@ -64,6 +64,8 @@ class Database:
         self._prepared = False
         self._closed = False
         self._reads, self._writes, self._shrinks = Streak(), Streak(), Streak()
+        self.written = 0
+        """How many transactions that may need disk space have succeeded."""
 
     async def prepare(self, *, migrates: bool) -> None:
         """Bring the tables and their grants up to date, or only check the tables.
@@ -113,19 +115,22 @@ class Database:
                 yield connection
 
     @asynccontextmanager
-    async def write(self, *, grows: bool = True) -> AsyncIterator[AsyncConnection]:
+    async def write(self, *, grows: bool = True, streak: Streak | None = None) -> AsyncIterator[AsyncConnection]:
         """A transaction: durable when the block has been left, rolled back if the block raises.
 
         Without `grows` (it deletes, notifies, or usually changes nothing) it works on a full disk, too, so its success does not end the
-        trouble of other writes.
+        trouble of other writes. The result of a write with a `streak` is recorded only there.
 
         On SQLite nothing is awaited between the commit and the caller's next line, so what that publishes is in the order of commits.
         """
-        with _tracked(*(self._writes, self._shrinks) if grows else (self._shrinks,)), translated():
+        streaks = (streak,) if streak else (self._writes, self._shrinks) if grows else (self._shrinks,)
+        with _tracked(*streaks), translated():
             async with self._write_lock():
                 self._check_open()
                 async with self._writer.begin() as connection, self._dropped_on_timeout(connection):
                     yield connection
+        if grows and streak is None:
+            self.written += 1
 
     @asynccontextmanager
     async def pause(self) -> AsyncIterator[None]:

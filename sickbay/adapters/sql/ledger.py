@@ -29,6 +29,7 @@ from sickbay.adapters.sql.quarantine_store import SqlQuarantineStore
 from sickbay.adapters.sql.reader import SqlReader
 from sickbay.adapters.sql.starts import Starts
 from sickbay.adapters.sql.subscribers import Subscribers
+from sickbay.adapters.sql.write_check import WriteCheck
 from sickbay.adapters.sql.writer import SqlWriter
 from sickbay.concurrency.tasks import background
 from sickbay.domain.errors import Unavailable
@@ -49,11 +50,13 @@ class Ledger:
     keys: SqlIdempotencyKeys
     link: SessionSource
     store: Database
+    write_check: WriteCheck
+    """It runs only where the tables are owned (`migrates`), and not for a database in memory."""
 
     @property
     def trouble(self) -> str:
         """Why it cannot be used, or only in part, without secrets; "" if it can, as far as known without a call."""
-        return self.link.trouble or self.store.trouble
+        return self.link.trouble or self.store.trouble or self.write_check.trouble
 
 
 @asynccontextmanager
@@ -78,7 +81,9 @@ async def open_ledger(
                 with _opening(where.file):
                     await store.prepare(migrates=True)
                     await starts.load(store)
-                yield _ledger(store, LocalChangeFeed(store, subscribers), starts, LocalHolds(starts), clock, AlwaysUp())
+                ledger = _ledger(store, LocalChangeFeed(store, subscribers), starts, LocalHolds(starts), clock, AlwaysUp())
+                async with background(*[ledger.write_check.run] if where.file else []):
+                    yield ledger
             else:
                 holds = RemoteHolds(store, starts)
                 prepare = partial(store.prepare, migrates=migrates)
@@ -87,7 +92,9 @@ async def open_ledger(
                     _open_listener(where.server, store.pool, feed, prepare, patient=patient) as link,
                     background(holds.run),
                 ):
-                    yield _ledger(store, feed, starts, holds, clock, link)
+                    ledger = _ledger(store, feed, starts, holds, clock, link)
+                    async with background(*[ledger.write_check.run] if migrates else []):
+                        yield ledger
         finally:
             subscribers.close()
 
@@ -117,6 +124,7 @@ def _ledger(store: Database, feed: ChangeFeed, starts: Starts, holds: Holds, clo
         keys=SqlIdempotencyKeys(store),
         link=link,
         store=store,
+        write_check=WriteCheck(store, lambda: link.is_up),
     )
 
 

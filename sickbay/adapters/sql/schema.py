@@ -13,7 +13,7 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Column, Index, LargeBinary, MetaData, SmallInteger, Table, Text, text
 
-HEAD: Final = "0003"
+HEAD: Final = "0004"
 """The revision this code works with: the newest file in `migrations/versions`."""
 
 metadata = MetaData()
@@ -127,3 +127,11 @@ idempotency_keys = Table(
     Column("submitted_at", BigInteger, nullable=False, index=True),
     Column("lease_until", BigInteger),  # NULL: the job was accepted
 )
+
+write_check = Table(
+    "write_check",
+    metadata,
+    Column("id", SmallInteger, primary_key=True, autoincrement=False),
+    Column("at", BigInteger, nullable=False),
+)
+"""One row, written to test whether the database accepts writes."""

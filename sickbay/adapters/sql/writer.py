@@ -14,6 +14,7 @@ from sickbay.adapters.sql.change_feed import ChangeFeed
 from sickbay.adapters.sql.chunks import chunks
 from sickbay.adapters.sql.database import Database
 from sickbay.adapters.sql.engines import Insert
+from sickbay.adapters.sql.long_history import shorten_histories
 from sickbay.adapters.sql.merge import Folded, fold
 from sickbay.adapters.sql.retention import prune
 from sickbay.adapters.sql.rows import JOB_VALUES, change_values, event_of, values_of
@@ -86,6 +87,7 @@ class SqlWriter:
         revoked = await self._revoked_by(connection, folded)
         applied = [event for event in folded.changes if event.state not in CANCELLED_OR_DISCARDED or _copy(event) in revoked]
         await self._add_changes.run(connection, [change_values(event) for event in applied])
+        await shorten_histories(connection, applied)
         await self._add_dropped.run(connection, sorted(map(_duplicate_values, folded.dropped)))
         if second_runs := [event for event in second_runs if event.run]:
             await connection.execute(self._add_second_run, [_second_run_values(event) for event in second_runs])

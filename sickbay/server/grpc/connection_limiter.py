@@ -17,6 +17,7 @@ from typing import Final
 from sickbay.concurrency.waiting import wait_for_event
 from sickbay.domain.limits import Limits
 from sickbay.server.grpc import sockets
+from sickbay.server.grpc.departures import Departures, Witnesses
 from sickbay.server.grpc.guard import STALLED_S, CallGuard
 from sickbay.server.grpc.meter import GrpcMeter, Reason
 from sickbay.server.grpc.sockets import Connection
@@ -57,18 +58,21 @@ class ConnectionLimiter:
         *,
         look: Callable[[int], Iterable[Connection]] = sockets.connections,
         cut: Callable[[Connection], None] = sockets.cut,
+        witnesses: Witnesses = sockets,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        """`look` lists the connections of a port, `cut` shuts one down; `clock` in seconds, never steps."""
+        """`look` lists the connections of a port, `cut` shuts one down, `witnesses` show how one ended; `clock` in seconds, never steps."""
         self._limits, self._guard, self._meter = limits, guard, meter
         self._look, self._cut, self._clock = look, cut, clock
         self._members: dict[Endpoint, _Member] = {}
+        self._departures = Departures(limits, meter, clock, witnesses)
         self._completed: Counter[Endpoint] = Counter()
         self._arrivals = 0
         self._pause_s = STALLED_S
         self._stalled = asyncio.Event()
         guard.on_stall = self._stalled.set
         guard.on_message = self._on_message
+        guard.on_unreceived = self._on_unreceived
         guard.cut = self._cut_endpoint
 
     def __len__(self) -> int:
@@ -99,17 +103,28 @@ class ConnectionLimiter:
         self._bound_all()
         self._bound_bytes()
 
+    def end(self) -> None:
+        """The server is about to stop: from now on connections that it closes are not counted."""
+        self._departures.end()
+
+    def _on_unreceived(self, endpoint: Endpoint) -> None:
+        self._departures.note_unreceived(endpoint)
+        self._stalled.set()
+
     def _on_message(self, endpoint: Endpoint, size: int) -> None:
         self._completed[endpoint] += size + HEADER_BYTES
 
     def _cut_endpoint(self, endpoint: Endpoint) -> None:
         member = self._members.pop(endpoint, None)
         if member is not None:  # otherwise it came within the last second, and is cut at the next timeout
+            self._departures.forget(endpoint)
             self._cut(member.connection)
 
     def _compare(self, found: Iterable[Connection]) -> None:
         now, before, self._members = self._clock(), self._members, {}
         for connection in found:
+            if self._departures.is_held(connection.descriptor):
+                continue
             member = before.get(connection.endpoint)
             if member is None or connection.received < member.connection.received:
                 self._arrivals += 1
@@ -118,6 +133,8 @@ class ConnectionLimiter:
             member.unfinished = max(0, member.unfinished + fresh) if self._guard.is_received else 0
             member.connection = connection
             self._members[connection.endpoint] = member
+        connections = {endpoint: member.connection for endpoint, member in self._members.items()}
+        self._departures.look(connections, self._completed, self._guard.open)
         self._completed.clear()
 
     def _bound_handshakes(self) -> None:
@@ -154,5 +171,6 @@ class ConnectionLimiter:
 
     def _end(self, member: _Member, reason: Reason) -> None:
         del self._members[member.connection.endpoint]
+        self._departures.forget(member.connection.endpoint)
         self._cut(member.connection)
         self._meter.count_refusal(reason)

@@ -7,31 +7,27 @@ timeout, and when the number of calls is at its limit, the one stalled longest i
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar
 from inspect import isasyncgen, isawaitable
 from typing import Any, Final
 
 import grpc
 
-from sickbay.domain.errors import ErrorReason, ResourceExhausted
+from sickbay.domain.errors import ResourceExhausted
 from sickbay.domain.limits import Limits
 from sickbay.server.errors import fault_of, rich_status
 from sickbay.server.grpc.meter import GrpcMeter, Reason
-from sickbay.server.grpc.reach import context_of
+from sickbay.server.grpc.reach import peer_of_call
+from sickbay.server.grpc.rejections import TOO_LARGE, abort_call, calls_handler, metadata_bytes, metadata_handler, reject_message
 from sickbay.server.interceptors.handlers import Behaviour, Context, Continuation, Handler, behaviour_of
 from sickbay.server.peers import Endpoint, endpoint_of, peer_of
 from sickbay.server.watches import Watches
 
 STALLED_S: Final = 0.1
 """A call that waits for its client for less than this is not stalled."""
-
-_MESSAGES: Final = {
-    Reason.BODY_TIMEOUT: "timed out waiting for the message of this call (GRPC_BODY_TIMEOUT)",
-    Reason.UNREAD: "timed out waiting for the client to read the response of this call (GRPC_WRITE_TIMEOUT)",
-    Reason.OLDEST: "too many calls (GRPC_MAX_CALLS), and this one had waited longest for its client",
-}
 
 _size: ContextVar[int] = ContextVar("size", default=0)
 Task = asyncio.Task[Any]
@@ -40,7 +36,8 @@ Task = asyncio.Task[Any]
 class CallGuard(grpc.aio.ServerInterceptor):
     """The outermost interceptor.
 
-    `on_stall` is called when a call becomes stalled, `on_message` for each complete message, `cut` to end a connection.
+    `on_stall` is called when a call becomes stalled, `on_message` for each complete message, `on_unreceived` for each call that ended at
+    once without one, `cut` to end a connection. `open` has the calls and watches of each connection whose messages have arrived.
     """
 
     def __init__(self, limits: Limits, watches: Watches, meter: GrpcMeter) -> None:
@@ -48,12 +45,15 @@ class CallGuard(grpc.aio.ServerInterceptor):
         self._limits, self._watches, self._meter = limits, watches, meter
         self._stalled: dict[Task, Reason] = {}
         self._timers: dict[Task, asyncio.TimerHandle] = {}
+        self._unreceived: dict[Task, str] = {}
+        self.open: Counter[Endpoint] = Counter()
         self._ending: set[asyncio.Future[None]] = set()
         self.calls = 0
         self._answered: dict[Task, Endpoint] = {}
         self.on_stall: Callable[[], None] = lambda: None
         self.cut: Callable[[Endpoint], None] = lambda _: None
         self.on_message: Callable[[Endpoint, int], None] = lambda *_: None
+        self.on_unreceived: Callable[[Endpoint], None] = lambda _: None
 
     @property
     def is_received(self) -> bool:
@@ -66,13 +66,19 @@ class CallGuard(grpc.aio.ServerInterceptor):
         task = asyncio.current_task()
         if handler is None or task is None:
             return handler
+        if metadata_bytes(handler_call_details.invocation_metadata) > self._limits.metadata_bytes:
+            self._meter.count_refusal(Reason.METADATA)
+            return metadata_handler(self._limits.metadata_bytes)
         if handler.request_streaming:
             return grpc.stream_stream_rpc_method_handler(
                 self._stream_stream(handler), handler.request_deserializer, handler.response_serializer
             )
         if not handler.response_streaming and not self._admit(task):
-            return _rejecting_handler(self._limits.calls)
+            return calls_handler(self._limits.calls)
         self._wait(task, Reason.BODY_TIMEOUT)
+        peer = peer_of_call(task)
+        if peer is not None:
+            self._unreceived[task] = peer
         task.add_done_callback(self._forget)
         receive = self._deserializer(handler.request_deserializer, task)
         if handler.response_streaming:
@@ -103,6 +109,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
     def _stall(self, task: Task, reason: Reason) -> None:
         most = self._limits.body_s if reason is Reason.BODY_TIMEOUT else self._limits.write_s
         self._stalled[task] = reason
+        self._unreceived.pop(task, None)
         self._timers[task] = asyncio.get_running_loop().call_later(max(0.0, most - STALLED_S), self._end, task, reason)
         self.on_stall()
 
@@ -114,7 +121,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
         if endpoint is not None:
             self.cut(endpoint)
             return
-        ending = asyncio.ensure_future(_abort(task, reason))
+        ending = asyncio.ensure_future(abort_call(task, reason))
         self._ending.add(ending)
         ending.add_done_callback(self._ending.discard)
 
@@ -127,11 +134,30 @@ class CallGuard(grpc.aio.ServerInterceptor):
     def _forget(self, task: Task) -> None:
         self._end_wait(task)
         self._answered.pop(task, None)
+        peer = self._unreceived.pop(task, None)
+        if peer is not None:
+            self.on_unreceived(endpoint_of(peer))
+
+    def _begin(self, endpoint: Endpoint) -> None:
+        """A call or watch of this connection begins, until `_finish`."""
+        self.on_message(endpoint, _size.get())
+        self.open[endpoint] += 1
+        if self.open[endpoint] == self._limits.streams:
+            self._meter.count_refusal(Reason.STREAMS)
+
+    def _finish(self, endpoint: Endpoint) -> None:
+        self.open[endpoint] -= 1
+        if not self.open[endpoint]:
+            del self.open[endpoint]
 
     def _deserializer(self, inner: Callable[[bytes], Any] | None, task: Task) -> Callable[[bytes], Any]:
         def deserialize(data: bytes) -> Any:
             self._end_wait(task)
+            self._unreceived.pop(task, None)
             _size.set(len(data))
+            if len(data) > self._limits.message_bytes:
+                self._meter.count_refusal(Reason.MESSAGE)
+                return TOO_LARGE
             return inner(data) if inner else data
 
         return deserialize
@@ -141,11 +167,14 @@ class CallGuard(grpc.aio.ServerInterceptor):
 
         async def answer(request: Any, context: Context) -> Any:
             endpoint = endpoint_of(context.peer())
-            self.on_message(endpoint, _size.get())
+            self._begin(endpoint)
             try:
+                if request is TOO_LARGE:
+                    await reject_message(context, _size.get(), self._limits.message_bytes)
                 reply = inner(request, context)
                 return await reply if isawaitable(reply) else reply
             finally:
+                self._finish(endpoint)
                 self._answered[task] = endpoint
                 self._wait(task, Reason.UNREAD)
 
@@ -156,7 +185,8 @@ class CallGuard(grpc.aio.ServerInterceptor):
 
         async def stream(request: Any, context: Context) -> AsyncIterator[Any]:
             endpoint = endpoint_of(context.peer())
-            self.on_message(endpoint, _size.get())
+            if request is TOO_LARGE:
+                await reject_message(context, _size.get(), self._limits.message_bytes)
             async for reply in self._watch(inner(request, context), endpoint, context):
                 yield reply
 
@@ -172,6 +202,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
         return stream
 
     async def _watch(self, replies: Any, endpoint: Endpoint, context: Context) -> AsyncIterator[Any]:
+        self._begin(endpoint)
         try:
             with self._watches.hold(peer_of(endpoint[0])):
                 if isasyncgen(replies):
@@ -183,6 +214,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
         except ResourceExhausted as error:
             await context.abort_with_status(rich_status(fault_of(error)))
         finally:
+            self._finish(endpoint)
             if isasyncgen(replies):
                 await replies.aclose()
 
@@ -205,25 +237,3 @@ class CallGuard(grpc.aio.ServerInterceptor):
             yield
         finally:
             timers[0].cancel()
-
-
-async def _abort(task: Task, reason: Reason) -> None:
-    """Abort a call from outside: its client gets the reason, and core frees its buffers."""
-    context = context_of(task)
-    task.cancel()
-    await asyncio.wait([task])
-    if context is not None:
-        with suppress(grpc.aio.AbortError, grpc.aio.BaseError, asyncio.InvalidStateError, RuntimeError):
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, _MESSAGES[reason])
-
-
-def _rejecting_handler(most: int) -> Handler:
-    """A handler that rejects without waiting for the message, which a handler of one request would do."""
-    error = ResourceExhausted(
-        f"too many calls: {most:,} are in progress (GRPC_MAX_CALLS); try again in a moment", ErrorReason.TOO_MANY_CALLS
-    )
-
-    async def reject(_: Any, context: Context) -> None:
-        await context.abort_with_status(rich_status(fault_of(error)))
-
-    return grpc.stream_stream_rpc_method_handler(reject)

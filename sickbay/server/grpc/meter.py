@@ -27,6 +27,13 @@ class Reason(StrEnum):
     UNREAD = "unread"
     OLDEST = "oldest"
     FILES = "files"
+    STREAMS = "streams"
+    METADATA = "metadata"
+    MESSAGE = "message"
+    OVERSIZE = "oversize"
+    IDLE = "idle"
+    KEEPALIVE = "keepalive"
+    PINGS = "pings"
 
 
 _MESSAGES: Final = {
@@ -40,6 +47,13 @@ _MESSAGES: Final = {
     Reason.UNREAD: "timed out waiting for a client to read its response (GRPC_WRITE_TIMEOUT)",
     Reason.OLDEST: "too many calls (GRPC_MAX_CALLS): those that had waited longest for their clients were ended for new ones",
     Reason.FILES: "too many open files in this process (ulimit -n); new connections were closed",
+    Reason.STREAMS: "a connection has as many calls and watches as it may (GRPC_MAX_STREAMS); its client waits before it sends more",
+    Reason.METADATA: "too large metadata of a call (GRPC_MAX_METADATA_BYTES); it was rejected",
+    Reason.MESSAGE: "too large message of a call (GRPC_MAX_MESSAGE_BYTES); it was rejected",
+    Reason.OVERSIZE: "a message (GRPC_MAX_MESSAGE_BYTES) or metadata (GRPC_MAX_METADATA_BYTES) of more than twice the limit was rejected",
+    Reason.IDLE: "a connection without a call was closed (GRPC_IDLE_TIMEOUT); its client connects again when it needs to",
+    Reason.KEEPALIVE: "timed out waiting for the answer to a ping (GRPC_KEEPALIVE_TIMEOUT); a client or its machine is gone",
+    Reason.PINGS: "too many pings of a client (GRPC_PING_INTERVAL); its connection was closed",
 }
 
 

@@ -17,6 +17,7 @@ from sickbay.domain.limits import Limits
 from sickbay.server.grpc.connection_limiter import ConnectionLimiter
 from sickbay.server.grpc.guard import CallGuard
 from sickbay.server.grpc.meter import GrpcMeter
+from sickbay.server.grpc.rejections import CORE_FACTOR
 from sickbay.server.grpc.unreadable import ReadableInterceptor
 from sickbay.server.interceptors.closing import ClosingInterceptor
 from sickbay.server.interceptors.errors import ErrorInterceptor
@@ -25,17 +26,15 @@ from sickbay.server.service import HEALTH_DETAILS, Service
 from sickbay.server.watches import Watches
 from sickbay.system.forks import keep_port
 
-MAX_REQUEST_BYTES: Final = 16 * 1024 * 1024
-"""Enough for a batch; one payload is limited to 1 MiB elsewhere."""
 LIVENESS: Final = "liveness"
 """Health's name for "this process answers": SERVING from the start to the stop, also while it waits for its servers or drains.
 
 Use this one to decide about restarts. The others say whether to send traffic; a restart does not help a process that waits.
 """
-METADATA_BYTES: Final = 16 * 1024
-"""Per call; core rejects some of the calls above this, and all above twice as much."""
 CORE_LATER_S: Final = 5.0
 """Core's own limit of the handshake comes this much later: what it closes is neither counted nor logged."""
+PING_STRIKES: Final = 2
+"""Pings of a client that may come too early; the next one ends its connection."""
 READINESS: Final = "readiness"
 """Health's name for "send traffic here": SERVING once all servers have answered, until the end; see `sickbay/domain/health.py`."""
 GRACE: Final = 3.0
@@ -43,27 +42,32 @@ GRACE: Final = 3.0
 
 _OPTIONS: Final = (
     ("grpc.so_reuseport", 0),  # a port in use must be an error, not a second server that gets half of the calls
-    ("grpc.max_receive_message_length", MAX_REQUEST_BYTES),
-    ("grpc.keepalive_time_ms", 60_000),  # detects watchers whose machine is gone
-    ("grpc.keepalive_timeout_ms", 20_000),
-    ("grpc.keepalive_permit_without_calls", 1),  # clients may keep idle connections alive, too
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),  # pings, theirs and ours, are allowed on idle connections, too
 )
 
 
 def _bounds(limits: Limits) -> tuple[tuple[str, int], ...]:
     """The limits that grpc's core applies; `guard.py` and `connection_limiter.py` apply the others, and a lower limit of connections."""
     return (
-        ("grpc.max_metadata_size", METADATA_BYTES),
-        ("grpc.absolute_max_metadata_size", 2 * METADATA_BYTES),
+        ("grpc.max_receive_message_length", CORE_FACTOR * limits.message_bytes),
+        ("grpc.max_metadata_size", CORE_FACTOR * limits.metadata_bytes),  # between the two it would reject some calls and accept others
+        ("grpc.absolute_max_metadata_size", CORE_FACTOR * limits.metadata_bytes),
+        ("grpc.keepalive_time_ms", _ms(limits.keepalive_s)),
+        ("grpc.keepalive_timeout_ms", _ms(limits.keepalive_timeout_s)),  # becomes TCP_USER_TIMEOUT: for machines that are gone
+        ("grpc.http2.ping_timeout_ms", _ms(limits.keepalive_timeout_s)),  # for clients that hang; core's default is a minute
+        ("grpc.http2.min_ping_interval_without_data_ms", _ms(limits.ping_interval_s)),
         ("grpc.max_concurrent_streams", limits.streams),
-        ("grpc.max_connection_idle_ms", round(limits.idle_s * 1000)),
-        ("grpc.server_handshake_timeout_ms", round((limits.handshake_s + CORE_LATER_S) * 1000)),
-        ("grpc.http2.settings_timeout", round((limits.handshake_s + CORE_LATER_S) * 1000)),
+        ("grpc.max_connection_idle_ms", _ms(limits.idle_s)),
+        ("grpc.server_handshake_timeout_ms", _ms(limits.handshake_s + CORE_LATER_S)),
+        ("grpc.http2.settings_timeout", _ms(limits.handshake_s + CORE_LATER_S)),
         ("grpc.max_allowed_incoming_connections", limits.connections + limits.connections // 4 + 1),
         ("grpc.http2.max_requests_per_read", 1),  # a flood of calls on one connection does not block others
-        ("grpc.http2.max_ping_strikes", 2),
+        ("grpc.http2.max_ping_strikes", PING_STRIKES),
     )
+
+
+def _ms(seconds: float) -> int:
+    return round(seconds * 1000)
 
 
 class _Health(health.aio.HealthServicer):  # type: ignore[misc]  # it ships no types
@@ -153,6 +157,7 @@ class GrpcServer:
         if server is None:
             return
         self._closing.set()
+        self._limiter.end()
         await self._health.enter_graceful_shutdown()
         await server.stop(grace)
         if self._looking is not None:

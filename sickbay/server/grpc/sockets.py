@@ -1,7 +1,8 @@
 """The connections that grpc's core has accepted on a port: it does not expose them, but their file descriptors are in this process.
 
 Inspecting them does not affect core. `cut` shuts a connection down in both directions, which core sees as a disconnect of the client; core
-still has to close the descriptor.
+still has to close the descriptor. `hold` makes a second descriptor, which shows what became of a connection after core has closed its own.
+Core shuts a connection down before it closes it, so its client sees the end at once.
 """
 
 from __future__ import annotations
@@ -17,16 +18,26 @@ from typing import Final, NamedTuple
 
 from sickbay.server.peers import Endpoint, normalize
 
-_RECEIVED: Final = 128
-"""Where `tcpi_bytes_received` is in Linux's `struct tcp_info`."""
+_INFO: Final = struct.Struct("24xI24xI64xQQ64xQQ")
+"""Parts of Linux's `struct tcp_info`: unacked, last_data_recv (ms), bytes_acked, bytes_received, bytes_sent, bytes_retrans."""
+_RECEIVED_END: Final = 136
+"""Older systems have only this much of it, or less."""
 
 
 class Connection(NamedTuple):
-    """An accepted connection: its descriptor, the client's address, and the bytes received so far (-1 if unknown)."""
+    """An accepted connection: its descriptor, the client's address, and the bytes received so far (-1 if unknown).
+
+    `sent` counts bytes once (-1 if unknown), `acked` those that the client's machine has confirmed, `unacked` the segments that it has
+    not; `silent_s` is how long the client has sent no data.
+    """
 
     descriptor: int
     endpoint: Endpoint
     received: int
+    sent: int = -1
+    acked: int = 0
+    unacked: int = 0
+    silent_s: float = 0.0
 
 
 def connections(port: int) -> list[Connection]:
@@ -42,6 +53,28 @@ def cut(connection: Connection) -> None:
             same.shutdown(socket.SHUT_RDWR)
 
 
+def hold(connection: Connection) -> int | None:
+    """A second descriptor of it; None if no file can be opened, or if the connection is gone."""
+    with contextlib.suppress(OSError):
+        held = os.dup(connection.descriptor)
+        with contextlib.suppress(OSError), _borrowed(held) as same:
+            if _endpoint(same.getpeername()) == connection.endpoint:
+                return held
+        os.close(held)
+    return None
+
+
+def read(held: int, endpoint: Endpoint) -> Connection:
+    """The connection as it is now, or as it ended."""
+    with _borrowed(held) as one:
+        return _measured(one, held, endpoint)
+
+
+def release(held: int) -> None:
+    """Close a descriptor of `hold`."""
+    os.close(held)
+
+
 def _connection(descriptor: int, port: int) -> Connection | None:
     try:
         if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
@@ -50,11 +83,19 @@ def _connection(descriptor: int, port: int) -> Connection | None:
             name = one.getsockname()
             if one.family not in {socket.AF_INET, socket.AF_INET6} or name[1] != port:
                 return None
-            info = one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _RECEIVED + 8)
-            received = struct.unpack_from("Q", info, _RECEIVED)[0] if len(info) >= _RECEIVED + 8 else -1
-            return Connection(descriptor, _endpoint(one.getpeername()), received)
+            return _measured(one, descriptor, _endpoint(one.getpeername()))
     except OSError:  # closed meanwhile, or the listening socket
         return None
+
+
+def _measured(one: socket.socket, descriptor: int, endpoint: Endpoint) -> Connection:
+    info = one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _INFO.size)
+    unacked, silent_ms, acked, received, sent, repeated = _INFO.unpack(info.ljust(_INFO.size, b"\0"))
+    if len(info) < _RECEIVED_END:
+        received = -1
+    if len(info) < _INFO.size:  # before Linux 4.19
+        sent = -1
+    return Connection(descriptor, endpoint, received, sent - repeated, acked, unacked, silent_ms / 1000)
 
 
 @contextmanager

@@ -93,6 +93,8 @@ class BreakerBody(Strict):
 
     jobType: str
     tenant: str | None = None
+    dependency: str | None = None
+    jobTypes: list[str] | None = None
     state: _BreakerName
     openedAt: int | None = None
     cooldownElapsed: bool | None = None
@@ -123,6 +125,8 @@ class ResetBody(Strict):
 
     message: str
     jobType: str
+    dependency: str | None = None
+    jobTypes: list[str] | None = None
 
 
 class BreakerCounts(Strict):

@@ -55,9 +55,11 @@ def _notice_view(notice: BreakerNotice) -> View:
     return _without_none({"state": state, "probeAt": _ms(notice, "probe_time"), "note": notice.note})
 
 
-def reset_view(job_type: str) -> View:
-    """The documented response to a reset."""
-    return {"message": f"Circuit breaker for '{job_type}' has been reset", "jobType": job_type}
+def reset_view(breaker: Breaker) -> View:
+    """The documented response to a reset, which names everybody whose breaker it was."""
+    shared = f": that of the dependency '{breaker.dependency}', shared by {', '.join(breaker.job_types)}" if breaker.dependency else ""
+    message = f"Circuit breaker for '{breaker.job_type}' has been reset{shared}"
+    return {"message": message, "jobType": breaker.job_type} | _without_none(_shared_view(breaker))
 
 
 def breaker_view(breaker: Breaker) -> View:
@@ -66,6 +68,7 @@ def breaker_view(breaker: Breaker) -> View:
     view = {
         "jobType": breaker.job_type,
         "tenant": breaker.tenant if breaker.tenant != DEFAULT_TENANT else None,
+        **_shared_view(breaker),
         "state": Breaker.State.Name(breaker.state).removeprefix("STATE_"),
         "openedAt": _ms(breaker, "open_time") if opened else None,
         "cooldownElapsed": breaker.cooldown_elapsed if opened else None,
@@ -102,6 +105,10 @@ def metrics_view(metrics: GetMetricsResponse) -> View:
     }
 
 
+def _shared_view(breaker: Breaker) -> View:
+    return {"dependency": breaker.dependency or None, "jobTypes": list(breaker.job_types) if breaker.dependency else None}
+
+
 def _reason_view(breaker: Breaker) -> View:
     return {"code": breaker.reason_code, "count": breaker.reason_count, "message": breaker.reason_message}
 
@@ -123,7 +130,7 @@ def _without_none(view: View) -> View:
 
 
 def _reset(reply: ResetBreakerResponse) -> View:
-    return reset_view(reply.breaker.job_type)
+    return reset_view(reply.breaker)
 
 
 def _breakers(reply: ListBreakersResponse) -> View:
@@ -139,7 +146,13 @@ SHAPES: Final[Shapes] = MappingProxyType(
     {
         # Responses.
         "sickbay.jobs.v1.Job": Shape(
-            names={"submit_time": "submittedAt", "update_time": "updatedAt", "start_time": "startedAt"}, sparse=frozenset({"history"})
+            names={
+                "submit_time": "submittedAt",
+                "update_time": "updatedAt",
+                "start_time": "startedAt",
+                "next_attempt_time": "nextAttemptAt",
+            },
+            sparse=frozenset({"history"}),
         ),
         "sickbay.jobs.v1.AttemptError": Shape(sparse=frozenset({"traceback"})),
         "sickbay.jobs.v1.StateChange": Shape(sparse=frozenset({"code", "message", "actor", "traceback"})),

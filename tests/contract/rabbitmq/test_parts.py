@@ -98,6 +98,8 @@ def test_every_route_is_bound_and_every_binding_exists():
     direct = {(binding.exchange, binding.key): binding.queue for binding in BINDINGS}
     reached = {direct[route(TO_RETRY, delay)] for delay in (1, 20_000, 60_000, 300_000, 1_800_000, 7_200_000, 86_400_000)}
     assert reached == set(RETRY_QUEUES)
+    for longest in (30_000, 120_000, 600_000, 3_600_000, 21_600_000):
+        assert route(TO_RETRY, longest) == route(TO_RETRY, longest * 6 // 5), "a delay and its jitter"
     for name in RETRY_QUEUES:
         assert (queues[name]["x-dead-letter-exchange"], queues[name]["x-dead-letter-routing-key"]) == ("jobs", "main")
     assert direct["jobs", "main"] == Queue.MAIN.value

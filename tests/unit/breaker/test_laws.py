@@ -22,6 +22,7 @@ jitters = st.integers(0, 1000)
 jobs = st.sampled_from(["job-a", "job-b", "job-c"])
 codes = st.sampled_from(["API_TIMEOUT", "NETWORK_ERROR"])
 picks = st.integers(0, 10**6)
+shares = st.one_of(st.just(0), st.integers(0, 1000))
 harmless = st.sampled_from([Outcome(OutcomeKind.DATA, "VALIDATION_ERROR"), Outcome(OutcomeKind.CANCELLED)])
 failures = st.builds(
     Outcome, st.sampled_from([OutcomeKind.SYSTEMIC, OutcomeKind.TRANSIENT, OutcomeKind.UNKNOWN]), codes, st.just("it broke")
@@ -45,20 +46,20 @@ class Laws(Model):
         """Somebody asks to run a job."""
         self.admit(job, jitter, longest_ms, released=released)
 
-    @rule(wanted=st.integers(1, 600), jitter=jitters)
-    def release(self, wanted: int, jitter: int) -> None:
+    @rule(wanted=st.integers(1, 600), jitter=jitters, arrivals=st.sampled_from([0, 5_000, 80_000, 10**9]))
+    def release(self, wanted: int, jitter: int, arrivals: int) -> None:
         """A healer asks how many of those that wait it may release: none where jobs are refused (3)."""
         self.lose_expired()
-        granted = self.apply(lambda: breaker.reserve(self.doc, wanted, self.config, self.now, jitter=jitter))
+        granted = self.apply(lambda: breaker.reserve(self.doc, wanted, self.config, self.now, jitter=jitter, arrivals=arrivals))
         assert 0 <= granted <= wanted
         assert granted == 0 or self.doc.state in PERMISSIVE
 
     @precondition(lambda self: self.outstanding)
-    @rule(pick=picks, outcome=outcomes, jitter=jitters, behind=st.integers(0, 3))
-    def report(self, pick: int, outcome: Outcome, jitter: int, behind: int) -> None:
+    @rule(pick=picks, outcome=outcomes, jitter=jitters, behind=st.integers(0, 3), share=shares)
+    def report(self, pick: int, outcome: Outcome, jitter: int, behind: int, share: int) -> None:
         """A run ends; a success may come from someone who does not know the last failures."""
         permit = self.outstanding.pop(pick % len(self.outstanding))
-        self.settle(permit, outcome, jitter, max(0, self.doc.seq - behind))
+        self.settle(permit, outcome, jitter, max(0, self.doc.seq - behind), share)
 
     @precondition(lambda self: self.used)
     @rule(pick=picks, outcome=outcomes)

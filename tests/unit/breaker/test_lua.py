@@ -1,4 +1,4 @@
-"""The script that runs inside Redis against the pure machine, on a Redis imitated in this process; on a real one in tests/contract."""
+"""The script that runs inside Redis against the pure machine, in a Lua of this process; on a real Redis in tests/contract."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import re
 from dataclasses import replace
 
 import pytest
-from fakeredis import FakeRedis, FakeServer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import run_state_machine_as_test
@@ -14,12 +13,14 @@ from redis.exceptions import RedisError
 
 from sickbay.adapters.redis import script
 from sickbay.breaker import machine as breaker
+from sickbay.breaker import ramp as ramps
 from sickbay.breaker.machine import AdmitRequest, Effect
 from sickbay.domain.breaker import Action, BreakerConfig, BreakerKey, Command, Permit, Refusal
 from sickbay.domain.outcome import SUCCESS, Outcome, OutcomeKind
 from tests.support import breaker_model
 from tests.support.breaker_driver import START, Circuit
 from tests.support.differential import Twin
+from tests.support.lua_redis import LuaRedis
 from tests.unit.breaker import test_laws as test_breaker_laws
 
 OURS = script.source(*script.PARTS)
@@ -43,13 +44,15 @@ MUTANTS = {
     "quotes left as they are": ("""string.gsub(text, '[\\\\"]', '\\\\%0')""", "text"),
     "probe ordered in any state": ("doc.state == 'OPEN' and doc.probeAt > now", "doc.probeAt > now"),
     "ordered probe never due": ("doc.probeAt = now\n", "\n"),
+    "a row as short as ever opens it": ("needed(config.failure_threshold, share)", "config.failure_threshold"),
+    "it measures for ever": ("return ramp_measured(ramp)", "return"),
     "rev may repeat": ("doc.rev = math.max(doc.rev + 1, now)", "doc.rev = now"),
 }
 texts = st.text(max_size=600)
 
 
 def client():
-    return FakeRedis(server=FakeServer())
+    return LuaRedis()
 
 
 def hold_laws(monkeypatch, twin, how=LAWS):
@@ -115,6 +118,7 @@ def check_a_life(twin):
     check_a_hold_beside_the_probe(twin, config)
     check_a_rate_limit(twin, config)
     check_a_ramp(twin, config, doc)
+    check_a_measured_ramp(twin, config)
 
 
 def check_a_ramp(twin, config, doc):
@@ -130,7 +134,7 @@ def check_a_ramp(twin, config, doc):
         words = pattern.split()
         for step in range(steps):
             if gap_ms < 100:
-                doc, _ = twin.reserve(doc, 1 + number % 3, config, now)
+                doc, _ = twin.reserve(doc, 1 + number % 3, config, now, arrivals=30_000 * (number > 10))
             doc, permit = twin.admit(doc, AdmitRequest(f"job-{number}", "t", released=number % 2 == 0), config, now)
             if doc.ramp is None:
                 break
@@ -143,6 +147,28 @@ def check_a_ramp(twin, config, doc):
     assert doc.ramp is None
     assert len(epochs) > 2
     assert borne > 300
+
+
+def check_a_measured_ramp(twin, config):
+    """A closed breaker of whose runs a third fails: more failures in a row are needed, it measures, limits, and ends when they succeed."""
+    doc, now, number, rates = breaker.new_document(BreakerKey("sms"), START), START, 0, set()
+    bad = Outcome(OutcomeKind.TRANSIENT, "NETWORK_ERROR")
+    for share, pattern, steps in ((333, (bad, bad, bad, bad, bad, SUCCESS), 6), (333, (SUCCESS, bad, SUCCESS), 400), (0, (SUCCESS,), 200)):
+        for step in range(steps):
+            doc, permit = twin.admit(doc, AdmitRequest(f"job-{number}", "t"), config, now)
+            if isinstance(permit, Permit):
+                doc, effect = twin.settle(doc, permit, pattern[step % len(pattern)], config, now, share=share)
+                assert effect is not Effect.TRIPPED
+            rates.add(doc.ramp and doc.ramp.rate)
+            now, number = now + 20, number + 1
+    assert ramps.MOST_RATE in rates
+    assert any(rate and 20_000 < rate < 40_000 for rate in rates)
+    few = breaker.new_document(BreakerKey("sms"), START)
+    few, _ = twin.settle(few, breaker.normal_permit(few, "a"), bad, config, START, share=200)
+    few, _ = twin.settle(few, breaker.normal_permit(few, "b"), SUCCESS, config, START, share=200)
+    assert few.ramp is not None
+    few, _ = twin.settle(few, breaker.normal_permit(few, "b"), bad, config, START + 6_000, share=200)
+    assert few.ramp is None
 
 
 def check_a_rate_limit(twin, config):

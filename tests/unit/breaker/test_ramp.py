@@ -24,6 +24,22 @@ def test_a_backlog_comes_back_at_the_dependencys_own_pace(capacity: int, load: i
     assert (seen.ended_s is not None) == (load > 0)
 
 
+@pytest.mark.parametrize("capacity", [75, 90, 300])
+def test_it_begins_near_what_came_before_the_outage(capacity: int):
+    """So a third as many new jobs are parked behind the backlog."""
+    blind = Recovery(Dependency(capacity), load=60, backlog=1_200, lasts_s=30)
+    seen = Recovery(Dependency(capacity), load=60, backlog=1_200, lasts_s=30, arrivals=60_000)
+    assert seen.fresh_parked <= blind.fresh_parked / 3
+    assert seen.refused_share <= 0.02
+    assert seen.peak <= 1.2 * capacity + 3
+
+
+def test_a_dependency_that_comes_back_weaker_is_felt_for_all_the_same():
+    seen = Recovery(Dependency(30), load=60, backlog=600, lasts_s=60, arrivals=60_000)
+    assert seen.refused_share <= 0.02
+    assert seen.counts["ok"] >= 0.9 * 30 * 60
+
+
 @pytest.mark.parametrize("healers", [1, 3])
 def test_healers_share_what_is_left_over(healers: int):
     """A job that is released and parked again costs a round through the broker and the ledger."""
@@ -50,6 +66,24 @@ def test_an_overloaded_dependency_gets_what_it_can_serve():
     assert seen.counts["ok"] >= 0.95 * 45 * 120
     assert seen.refused_share <= 0.02
     assert seen.ended_s is None
+
+
+@pytest.mark.parametrize("capacity", [15, 30, 45, 54])
+def test_a_closed_breaker_limits_an_overload_without_opening(capacity: int):
+    """It measures for half a second what succeeds, and lets in as much."""
+    seen = Recovery(Dependency(capacity), load=60, backlog=0, lasts_s=120, measures=True)
+    assert seen.counts["ok"] >= 0.93 * capacity * 120
+    assert seen.refused_share <= 0.04
+    assert seen.ended_s is None
+
+
+@pytest.mark.parametrize(("share", "most_parked"), [(0.0, 0), (0.04, 240), (0.1, 120), (0.3, 240), (0.5, 480)])
+def test_errors_that_do_not_come_from_the_load_limit_nothing_for_long(share: float, most_parked: int):
+    """A cut that does not help is taken back, and the errors are borne from then on."""
+    seen = Recovery(Dependency(400, share=share), load=60, backlog=0, lasts_s=120, measures=True)
+    assert seen.counts["ok"] >= 0.95 * (1 - share) * 60 * 115
+    assert seen.fresh_parked <= most_parked
+    assert (seen.ended_s is not None) if share == 0 else (seen.ended_s is None or share < 0.1)
 
 
 @pytest.mark.parametrize("run_s", [0.3, 1.0])

@@ -183,3 +183,42 @@ def test_beyond_64_codes_the_rest_is_other():
     assert breaker.run(Outcome(OutcomeKind.UNKNOWN, "CODE_0")) is Effect.COUNTED
     assert breaker.run(Outcome(OutcomeKind.UNKNOWN, "not a code")) is Effect.TRIPPED
     assert breaker.doc.reason_code == "OTHER"
+
+
+def test_more_failures_in_a_row_are_needed_where_they_are_usual():
+    """With three of ten runs failing, five in a row come by chance every few minutes."""
+    breaker = Circuit()
+    for _ in range(13):
+        assert breaker.run(DOWN, share=300) is Effect.COUNTED
+    assert breaker.run(DOWN, share=300) is Effect.TRIPPED
+
+
+def test_a_dependency_that_mostly_fails_is_as_good_as_down():
+    breaker = Circuit()
+    assert breaker.run(DOWN, 4, share=800) is Effect.COUNTED
+    assert breaker.run(DOWN, share=800) is Effect.TRIPPED
+
+
+def test_a_closed_breaker_of_whose_runs_a_share_fails_limits_them_to_what_succeeds():
+    breaker = Circuit()
+    breaker.run(DOWN, share=250)
+    breaker.run(SUCCESS, share=250)
+    assert not breaker.look().recovering, "it measures, and lets all in"
+    for number in range(26):
+        breaker.run(SUCCESS if number % 4 else DOWN, share=250)
+        breaker.now += 20
+    seen = breaker.look()
+    assert (seen.state, seen.recovering) == (BreakerState.CLOSED, True)
+    assert seen.rate == pytest.approx(0.75 * 50 * 0.95, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("share", "ramp", "action"), [(99, True, None), (250, False, None), (250, True, Action.METRICS_ONLY), (250, True, Action.DISABLE)]
+)
+def test_it_limits_nothing_where_few_fail_or_it_only_watches(share, ramp, action):
+    breaker = Circuit(ramp=ramp)
+    if action is not None:
+        breaker.command(action)
+    breaker.run(DOWN, share=share)
+    breaker.run(SUCCESS, share=share)
+    assert breaker.doc.ramp is None

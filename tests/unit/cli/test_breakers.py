@@ -101,6 +101,22 @@ def test_reset(fleet: Fleet):
     assert fleet.json("reset", "email") == {"message": "Circuit breaker for 'email' has been reset", "jobType": "email"}
 
 
+def test_the_breaker_of_a_dependency_says_who_shares_it(fleet: Fleet):
+    shared = breaker("OPEN", job_type="dependency:smtp", dependency="smtp", job_types=["email", "sms"])
+    fleet.answers["ListBreakers"] = pb.ListBreakersResponse(breakers=[shared])
+    assert fleet.run("breakers").stdout.splitlines()[1].startswith("dependency:smtp (email, sms)  OPEN")
+    shared.job_type = "email"
+    fleet.answers["GetBreaker"] = pb.GetBreakerResponse(breaker=shared)
+    rows = [line.split(maxsplit=1) for line in fleet.run("breakers", "email").stdout.splitlines()]
+    assert ["dependency", "smtp"] in rows
+    assert "shared by   email, sms" in fleet.run("breakers", "email").stdout
+    fleet.answers["ResetBreaker"] = pb.ResetBreakerResponse(breaker=shared)
+    message = "Circuit breaker for 'email' has been reset: that of the dependency 'smtp', shared by email, sms"
+    assert fleet.run("reset", "email").stdout == f"{message}\n"
+    fleet.answers["ProbeBreaker"] = pb.ProbeBreakerResponse(breaker=shared)
+    assert fleet.run("probe", "email").stdout == "The next job of dependency:smtp (email, sms) is the probe\n"
+
+
 def test_reset_of_an_unknown_circuit(fleet: Fleet):
     fleet.answers["ResetBreaker"] = Fault(NOT_FOUND.code, "Circuit breaker for jobType 'nope' not found", "BREAKER_NOT_FOUND")
     result = fleet.run("reset", "nope")

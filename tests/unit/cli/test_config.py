@@ -4,8 +4,10 @@ import json
 import re
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
+from sickbay.runtime.settings import describe_settings
 from sickbay.runtime.settings_file import parse_file
 from sickbay_cli.program import cli
 
@@ -31,9 +33,86 @@ def test_the_schema_is_json():
     assert set(json.loads(CliRunner().invoke(cli, ["config", "schema"]).output)["properties"]) == {"defaults", "types"}
 
 
-def test_the_documented_example_is_valid():
-    """The one in docs/configuration.md."""
-    text = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text()
-    example = re.search(r"```toml\n(.*?)```", text, re.DOTALL)
-    assert example
-    assert parse_file(example[1].encode(), "x").policies("email")[0].timeout == 30_000
+@pytest.fixture
+def environment(monkeypatch):
+    """None of our variables but one."""
+    for name in describe_settings():
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("COOLDOWN_PERIOD", "7")
+
+
+@pytest.mark.usefixtures("environment")
+def test_what_is_in_force_is_shown_with_its_origin(tmp_path):
+    """For all types, and for each that the file names."""
+    (tmp_path / "sickbay.toml").write_text('[types.email]\ntimeout = "30s"\n')
+    result = CliRunner().invoke(cli, ["config", "show", str(tmp_path / "sickbay.toml")])
+    assert result.exit_code == 0
+    rows = [re.split(r" {2,}", line.strip()) for line in result.output.splitlines()]
+    assert ["email", "timeout", "30s", "types.email.timeout"] in rows
+    assert ["(all)", "timeout", "30s", "default, unless the handler says otherwise"] in rows
+    assert ["email", "breaker.cooldown", "7s", "COOLDOWN_PERIOD"] in rows
+
+
+@pytest.mark.usefixtures("environment")
+def test_one_type_is_shown_as_json(tmp_path, monkeypatch):
+    """Of the file that the environment names; the type need not be in it."""
+    (tmp_path / "sickbay.toml").write_text('[defaults]\ntimeout = "9s"\n')
+    monkeypatch.setenv("SICKBAY_CONFIG", str(tmp_path / "sickbay.toml"))
+    shown = json.loads(CliRunner().invoke(cli, ["config", "show", "--type", "sms", "--json"]).output)
+    assert (shown["file"], list(shown["types"])) == (str(tmp_path / "sickbay.toml"), ["sms"])
+    assert shown["types"]["sms"]["breaker.cooldown"] == {"value": "7s", "source": "environment", "name": "COOLDOWN_PERIOD"}
+    assert shown["types"]["sms"]["timeout"] == {
+        "value": "9s",
+        "source": "file",
+        "name": "defaults.timeout",
+        "unless": "unless the handler says otherwise",
+    }
+
+
+@pytest.mark.usefixtures("environment")
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (["config", "show", ""], 2, "the file's name is empty"),
+        (["config", "show", "absent.toml"], 1, "the file cannot be read"),
+        (["config", "show", "--type", "E mail"], 2, "the job type 'E mail' is invalid"),
+        (["up", "--config", ""], 2, "the file's name is empty"),
+        (["worker", "--config", " "], 2, "the file's name is empty"),
+        (["up", "--config", "absent.toml", "--ephemeral"], 1, "absent.toml: the file cannot be read: No such file or directory"),
+    ],
+)
+def test_a_mistake_is_told_in_words(arguments, code, words):
+    """With the exit code of its kind."""
+    result = CliRunner().invoke(cli, arguments)
+    assert (result.exit_code, words in result.output) == (code, True), result.output
+
+
+@pytest.mark.usefixtures("environment")
+def test_without_a_file_the_environment_is_shown(monkeypatch):
+    """And an invalid variable is named."""
+    result = CliRunner().invoke(cli, ["config", "show"])
+    assert (result.exit_code, "no settings file" in result.output, "COOLDOWN_PERIOD" in result.output) == (0, True, True)
+    monkeypatch.setenv("MAX_RETRIES", "many")
+    result = CliRunner().invoke(cli, ["config", "show"])
+    assert (result.exit_code, "MAX_RETRIES" in result.output) == (1, True)
+
+
+PAGE = (Path(__file__).parents[3] / "docs" / "configuration.md").read_text()
+EXAMPLES = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+
+
+def test_the_documented_examples_are_valid():
+    """Those in docs/configuration.md."""
+    first, shared = (parse_file(example.encode(), "x") for example in EXAMPLES)
+    assert first.policies("email")[0].timeout == 30_000
+    assert shared.sharers == {"smtp": ["email", "sms"]}
+
+
+@pytest.mark.usefixtures("environment")
+def test_the_documented_output_is_that_of_the_command(tmp_path):
+    """With the first example and the same variable."""
+    (tmp_path / "sickbay.toml").write_text(EXAMPLES[0])
+    documented = re.search(r"\$ COOLDOWN_PERIOD=7 sickbay (config show) sickbay.toml --type email\n(.*?)```", PAGE, re.DOTALL)
+    assert documented
+    shown = CliRunner().invoke(cli, [*documented[1].split(), str(tmp_path / "sickbay.toml"), "--type", "email"]).output
+    assert [line.rstrip() for line in shown.splitlines()] == documented[2].splitlines()

@@ -1,6 +1,6 @@
 """Domain to protobuf."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import pytest
 
@@ -40,6 +40,14 @@ def test_what_is_not_known_is_unset():
     assert not message.HasField("submit_time")
     assert not message.HasField("start_time")
     assert not message.history
+
+
+def test_a_job_that_waits_for_its_next_attempt_says_until_when():
+    """In no other state; a worker of an earlier version has not said it."""
+    waiting = replace(JOB, failures=(replace(FAILED, retry_at=9_000),))
+    assert responses.job(JobRecord(waiting, JobState.RETRYING, 5)).next_attempt_time.ToMilliseconds() == 9_000
+    assert not responses.job(JobRecord(waiting, JobState.PARKED, 5)).HasField("next_attempt_time")
+    assert not responses.job(JobRecord(JOB, JobState.RETRYING, 5)).HasField("next_attempt_time")
 
 
 def test_odd_values_are_bent_not_raised():
@@ -88,7 +96,12 @@ def test_a_failure_group():
     assert (message.first_time.ToMilliseconds(), message.last_time.ToMilliseconds()) == (1, 2)
 
 
-NOT_COPIED = {"key": ("job_type", "tenant"), "updated_at": ("update_time",), "opened_at": ("open_time",), "probe_at": ("probe_time",)}
+NOT_COPIED = {
+    "key": ("job_type", "tenant", "dependency"),
+    "updated_at": ("update_time",),
+    "opened_at": ("open_time",),
+    "probe_at": ("probe_time",),
+}
 NOT_COPIED |= {"cooldown_ms": ("cooldown",), "forced_until": ("forced_until_time",)}
 
 
@@ -98,8 +111,10 @@ def test_a_breaker_has_every_field_of_the_snapshot():
     text = {"reason_code", "reason_message", "failures_in_row_code", "probe_job_id", "forced_by", "forced_why"}
     flags = {"cooldown_elapsed", "recovering", "degraded"}
     content = {name: name if name in text else True if name in flags else value for name, value in values.items()}
-    message = responses.breaker(Snapshot(**content | {"key": BreakerKey("email", "acme"), "state": BreakerState.HALF_OPEN}))
+    key = BreakerKey("dependency:smtp", "acme")
+    message = responses.breaker(Snapshot(**content | {"key": key, "state": BreakerState.HALF_OPEN}), "email", ["email", "sms"])
     assert (message.job_type, message.tenant, message.state) == ("email", "acme", Breaker.STATE_HALF_OPEN)
+    assert (message.dependency, list(message.job_types)) == ("smtp", ["email", "sms"])
     assert message.admitted_per_second == content["rate"]
     for name in values.keys() - NOT_COPIED.keys() - {"state", "now", "rate"}:
         assert getattr(message, name) == content[name], name

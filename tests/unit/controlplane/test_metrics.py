@@ -4,6 +4,8 @@ import asyncio
 
 import pytest
 
+from controlplane import flow_metrics
+from controlplane import metrics as metrics_module
 from controlplane.flow_metrics import HeldBackCollector, LedgerIngestMetrics, ReconcileMetrics, ReleaseMetrics, TransitionMetrics
 from controlplane.metrics import FleetMetrics
 from controlplane.release import Releaser
@@ -25,8 +27,8 @@ def told():
     return MetricsRegistry("worker")
 
 
-def parked(job_id):
-    return JobEvent(Job(job_id, "email", b"{}", submitted_at=1), JobState.PARKED, 5, reason=Reason.CIRCUIT_OPEN)
+def parked(job_id, job_type="email", tenant="default"):
+    return JobEvent(Job(job_id, job_type, b"{}", tenant=tenant, submitted_at=1), JobState.PARKED, 5, reason=Reason.CIRCUIT_OPEN)
 
 
 async def test_the_fleet_is_asked_at_each_scrape_and_what_does_not_answer_is_left_out(told):
@@ -54,6 +56,34 @@ async def test_the_fleet_is_asked_at_each_scrape_and_what_does_not_answer_is_lef
         for name in ("sickbay_ledger_jobs{", "sickbay_breakers{", "sickbay_breaker_state{", "sickbay_quarantine_surplus "):
             assert f"\n{name}" not in body.decode()
         assert await numbers(told, "sickbay_parked_jobs") == {("email", "default"): 2}
+
+
+async def test_what_is_beyond_the_limit_is_added_up_and_the_type_other_with_it(told, monkeypatch):
+    """Sums stay true and there is one series more, however many names there are."""
+    monkeypatch.setattr(metrics_module, "MAX_BREAKERS", 2)
+    names = ["other", *(f"type{number}" for number in range(9))]
+    async with open_backends() as backends:
+        for action, some in ((Action.DISABLE, names[:6]), (Action.FORCE_OPEN, names[6:])):
+            for name in some:
+                await backends.breakers.command(BreakerKey(name), Command(action))
+        events = [parked(f"{name}{number}", name) for place, name in enumerate(names) for number in range(place + 1)]
+        await backends.writer.apply([*events, parked("a", "type8", "other")])
+        parts = {"breakers": backends.breakers, "broker": backends.broker, "ledger": backends.writer, "quarantine": backends.quarantine}
+        told.before_scrape = FleetMetrics(told.registry, **parts, lost=backends.lost, clock=backends.clock).refresh
+        states = await numbers(told, "sickbay_breaker_state")
+        assert {(kind, tenant) for kind, _, tenant in states} == {("type0", "default"), ("type1", "default"), ("other", "other")}
+        assert states["other", "DISABLED", "other"] == 4
+        assert {state: total(states, state) for state in BreakerState} == {
+            state: number for (state,), number in (await numbers(told, "sickbay_breakers")).items()
+        }
+        assert (await numbers(told, "sickbay_breaker_cooldown_seconds")).keys() == {("type0", "default"), ("type1", "default")}
+        jobs = await numbers(told, "sickbay_parked_jobs")
+        assert jobs == {("type8", "default"): 10, ("type7", "default"): 9, ("other", "other"): 1 + sum(range(1, 9))}
+        assert sum(jobs.values()) == (await numbers(told, "sickbay_ledger_jobs"))["PARKED",]
+
+
+def total(states, state):
+    return sum(number for (_, of, _), number in states.items() if of == state)
 
 
 async def test_transitions_are_counted(told):
@@ -106,3 +136,10 @@ def test_the_names_of_what_only_a_worker_without_redis_tells(told):
     HeldBackCollector(lambda: {BreakerKey("email"), BreakerKey("email", "other")}, told.registry)
     for name in ("sickbay_breaker_shut_here", "sickbay_releases_held_back"):
         assert told.registry.get_sample_value(name, {"job_type": "email"}) == 1
+
+
+def test_types_beyond_the_limit_that_are_held_back_are_counted(told, monkeypatch):
+    monkeypatch.setattr(flow_metrics, "MAX_TYPES", 1)
+    HeldBackCollector(lambda: [BreakerKey("a"), *(BreakerKey(name, tenant) for name in "bc" for tenant in ("x", "y"))], told.registry)
+    assert told.registry.get_sample_value("sickbay_releases_held_back", {"job_type": "a"}) == 1
+    assert told.registry.get_sample_value("sickbay_releases_held_back", {"job_type": "other"}) == 2

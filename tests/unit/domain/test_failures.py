@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 import pytest
@@ -23,10 +23,11 @@ from sickbay.domain.job import (
     JobRecord,
     JobState,
     StateChange,
+    first_and_newest,
     last_bytes,
 )
 from sickbay.domain.outcome import Outcome, OutcomeKind
-from sickbay.domain.retry import Retry, RetryPolicy, after_fault, after_run
+from sickbay.domain.retry import RetryPolicy, after_fault, after_run
 from sickbay.messages.codec import decode_events, decode_job, encode_event, encode_job, undecodable_job
 from sickbay.server.rest.views import job_view
 
@@ -46,12 +47,13 @@ def test_the_newest_tracebacks_stay_within_their_room(sizes):
     for number, size in enumerate(sizes):
         job = job.failed(failure(number, "x" * size))
     kept = [len(one.traceback) for one in job.failures]
-    told = sizes[-MAX_FAILURES:]
+    told = list(first_and_newest(sizes))
     assert sum(kept) <= MAX_TRACEBACKS_BYTES
     assert len(kept) == len(told)
     assert all(have in {0, size} for have, size in zip(kept, told, strict=True))
     assert not told or kept[-1] == told[-1]
-    assert [one.attempt for one in job.failures] == list(range(len(sizes)))[-MAX_FAILURES:]
+    assert [one.attempt for one in job.failures] == list(first_and_newest(range(len(sizes))))
+    assert len(told) == min(len(sizes), MAX_FAILURES)
 
 
 @given(st.text(), st.integers(3, 50))
@@ -68,8 +70,8 @@ def test_a_text_is_cut_at_its_beginning_and_between_characters(text, most):
 def test_every_way_after_a_failed_run_remembers_where(kind, breaker, attempt):
     outcome = Outcome(kind, "X", "no", None, TRACEBACK)
     route = after_run(Job("j", "email", attempt=attempt), outcome, breaker, RetryPolicy(), 10)
-    retry_ms = route.delay_ms if isinstance(route, Retry) else 0
-    assert route.job.failures == (Failure(10, 0, attempt, "X", "no", TRACEBACK, retry_ms),)
+    (failed,) = route.job.failures
+    assert replace(failed, retry_at=0, blameless=0) == Failure(10, 0, attempt, "X", "no", TRACEBACK)
 
 
 def test_a_fault_of_the_worker_remembers_where():
@@ -92,6 +94,14 @@ def test_messages_of_before_are_read_and_without_a_traceback_nothing_is_added():
     job = decode_job(json.dumps(old).encode(), "m", 1)
     assert job.failures == (Failure(5, 0, 0, "X", "m"),)
     assert json.loads(encode_job(job))["errors"] == [{"time": 5, "attempt": 0, "code": "X", "message": "m", "generation": 0}]
+
+
+def test_messages_say_when_a_job_runs_again_and_what_did_not_count():
+    """A program of before does not know these fields, and ignores them."""
+    job = Job("j-1", "email", b"{}", failures=(replace(failure(), retry_at=7_000, blameless=2),), attempt=2, submitted_at=1)
+    assert decode_job(encode_job(job), "m", 1) == job
+    (error,) = json.loads(encode_job(job))["errors"]
+    assert (error["retryAt"], error["blameless"]) == (7_000, 2)
 
 
 def test_foreign_messages_bring_no_more_than_there_is_room_for():
@@ -132,7 +142,8 @@ def test_rows_of_before_are_read_and_rows_of_now_are_read_by_the_program_of_befo
     """Both programs run while the ledger is upgraded: the newer field is optional to one and unknown to the other."""
     old = b'[{"at":5,"generation":0,"attempt":0,"code":"X","message":"m"}]'
     assert failures_of(old) == (Failure(5, 0, 0, "X", "m"),)
-    now = msgspec.json.encode((failure(),))
+    now = msgspec.json.encode((replace(failure(), retry_at=9, blameless=1),))
+    assert failures_of(now)[0].retry_at == 9
     assert msgspec.json.decode(now, type=tuple[Before, ...]) == (Before(10, 0, 0, "KEY_ERROR", "'emial'"),)
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from sickbay import JobError, handler
 from sickbay.domain.outcome import OutcomeKind
+from sickbay.domain.retry import RetryOptions
 from sickbay.handlers.classify import classify
 from sickbay.handlers.registry import MARK, HandlerMistake, HandlerSpec
 
@@ -134,6 +135,18 @@ def test_a_job_type_that_no_job_can_have(job_type):
         ({"retries": {"A": True}}, "retries of A"),
         ({"retries": {"A": "3"}}, "retries of A"),
         ({"retries": 3}, "retries must be a dictionary"),
+        ({"retry": 3}, "retry must be a dictionary"),
+        ({"retry": {"maximum": 3}}, "'maximum' is no key of retry; known are max, delay, backoff, max_delay, jitter"),
+        ({"retry": {3: 3}}, "3 is no key of retry"),
+        ({"retry": {"max": 101}}, "max of retry must be a whole number from 0 to 100, not 101"),
+        ({"retry": {"max": 1.0}}, "max of retry must be a whole number"),
+        ({"retry": {"max": True}}, "max of retry"),
+        ({"retry": {"delay": -1}}, "delay of retry must be a number from 0 to 86,400 seconds, not -1"),
+        ({"retry": {"delay": "5s"}}, "not '5s'"),
+        ({"retry": {"delay": None}}, "delay of retry"),
+        ({"retry": {"max_delay": math.nan}}, "max_delay of retry"),
+        ({"retry": {"backoff": 0.9}}, "backoff of retry must be a number from 1 to 10, not 0.9"),
+        ({"retry": {"jitter": 1.01}}, "jitter of retry must be a number from 0 to 1"),
     ],
 )
 def test_options_that_cannot_be_meant(options, says):
@@ -145,8 +158,16 @@ def test_options_that_cannot_be_meant(options, says):
 
 def test_an_option_that_is_none():
     """As of every function."""
-    with pytest.raises(TypeError, match="retry"):
-        handler("a", retry=3)
+    with pytest.raises(TypeError, match="retrys"):
+        handler("a", retrys=3)
+
+
+def test_how_jobs_are_retried():
+    """Seconds become milliseconds, and the retries of single codes are kept with the rest."""
+    retry = {"max": 5, "delay": 0.25, "backoff": 2, "max_delay": 600, "jitter": 0.5}
+    function = handler("a", retry=retry, retries={"GONE": 0})(lambda job: None)
+    assert spec_of(function).retry == RetryOptions(5, 250, 2, 600_000, 0.5, {"GONE": 0})
+    assert spec_of(handler("a")(lambda job: None)).retry == RetryOptions()
 
 
 def test_options_are_as_they_were_when_they_were_given():

@@ -16,7 +16,7 @@ CODES = {Gone: "GONE"}
 @handler("a", timeout=3, concurrency=2, codes=CODES, kinds={"GONE": "data"}, retries={"GONE": 0})
 async def a(job: Job) -> None: ...
 
-@handler("b", kinds={Gone: "systemic"})
+@handler("b", kinds={Gone: "systemic"}, retry={"max": 5, "delay": 2, "backoff": 1.5})
 @handler("c", kinds={Gone: "systemic", "GONE": "data"}, codes={Gone: "GONE", KeyError: "KEY"})
 def b(job: Job) -> int: return 1
 
@@ -33,7 +33,9 @@ handler("a", kinds={5: "data"})
 handler("a", codes={KeyError: 5})
 handler("a", timeout="30")
 handler("a", retries=3)
+handler("a", retrys=3)
 handler("a", retry=3)
+handler("a", retry={"maximum": 3})
 handler("a")(two)
 handler(fine)
 JobError("X", kind="success")
@@ -53,4 +55,4 @@ def test_mypy_sees_what_cannot_be_meant(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     assert checked(tmp_path, FINE) == []
     lines = [int(line.split(":")[1]) for line in checked(tmp_path, WRONG)]
-    assert sorted(set(lines)) == list(range(7, 16))
+    assert sorted(set(lines)) == list(range(7, 18))

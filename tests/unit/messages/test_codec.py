@@ -13,8 +13,16 @@ from sickbay.messages.codec import Undecodable, decode_events, decode_job, encod
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=40)
 names = st.from_regex(r"[a-z0-9][a-z0-9._-]{0,20}", fullmatch=True)
 numbers = st.integers(0, 2**40)
-small = st.integers(0, 9)
-failures = st.builds(Failure, at=numbers, generation=small, attempt=small, code=names, message=texts, retry_ms=numbers)
+failures = st.builds(
+    Failure,
+    at=numbers,
+    generation=st.integers(0, 9),
+    attempt=st.integers(0, 9),
+    code=names,
+    message=texts,
+    retry_at=numbers,
+    blameless=st.integers(0, 9),
+)
 objects = st.dictionaries(texts, st.one_of(st.none(), st.integers(), texts, st.lists(st.booleans())), max_size=4)
 jobs = st.builds(
     Job,

@@ -5,6 +5,8 @@ import logging
 import pytest
 
 from sickbay.domain.breaker import BreakerKey
+from sickbay.domain.retry import RetryOptions, RetryPolicy
+from sickbay.domain.settings_status import SettingsFileStatus
 from sickbay.runtime.policies import Policies
 from sickbay.runtime.settings import Settings
 from sickbay.runtime.settings_file import SettingsFileError
@@ -21,7 +23,8 @@ def test_without_a_file_the_environment_and_the_handler_are_in_force():
     """The handler's own timeout before HANDLER_TIMEOUT."""
     ours = policies(handler_timeout=20, max_retries=2, cooldown_period=7)
     assert (ours.timeout_s("email", None), ours.timeout_s("email", 9.0)) == (20, 9.0)
-    assert ours.retry("email", {"X": 1}).retries("X") == 1
+    own = ours.retry("email", RetryOptions(delay_ms=70, retries_by_code={"X": 1}))
+    assert (own.max_retries, own.delay_ms, own.retries_by_code) == (2, 70, {"X": 1})
     assert (ours.retry("email").max_retries, ours.breaker(EMAIL).cooldown_ms) == (2, 7_000)
 
 
@@ -46,10 +49,91 @@ breaker = { cooldown = "90s" }
     assert (sms.failure_threshold, sms.cooldown_ms) == (8, 60_000)
 
 
+def test_each_part_of_a_retry_policy_has_its_own_winner(tmp_path):
+    """Also each error code."""
+    path = tmp_path / "sickbay.toml"
+    path.write_text("""
+[defaults]
+retry = { max = 4, backoff = 2, jitter = 0.5, codes = { A = 1, B = 1, C = 1 } }
+[types.email]
+retry = { max_delay = "1m", codes = { C = 3 } }
+""")
+    own = RetryOptions(max_retries=9, jitter=0.0, retries_by_code={"B": 2, "C": 2})
+    found = policies(path, retry_delay_ms=70).retry("email", own)
+    assert found == RetryPolicy(9, 70, 2.0, 60_000, 0.0, {"A": 1, "B": 2, "C": 3})
+
+
 def test_a_start_with_an_invalid_file_fails(tmp_path):
     """It names the file."""
     with pytest.raises(SettingsFileError, match=r"none\.toml"):
         policies(tmp_path / "none.toml")
+
+
+def test_types_with_one_dependency_ask_its_breaker_until_the_file_changes(tmp_path):
+    """Its parameters are those that any of them sets; the rule that was handed out follows the file."""
+    path = tmp_path / "sickbay.toml"
+    path.write_text("""
+[defaults]
+breaker = { threshold = 8 }
+[types.email]
+dependency = "smtp"
+breaker = { cooldown = "90s" }
+[types.sms]
+dependency = "smtp"
+""")
+    ours = policies(path)
+    rule = ours.rule
+    assert rule.key_of("email", "acme") == rule.key_of("sms", "default") == BreakerKey("dependency:smtp")
+    config = ours.breaker(rule.key_of("sms", "default"))
+    assert (config.failure_threshold, config.cooldown_ms) == (8, 90_000)
+    path.write_text("[types.email]\n")
+    heard = []
+    ours.on_change(lambda: heard.append(rule.key_of("email", "acme")))
+    assert ours.poll()
+    assert heard == [EMAIL], "the healer hears of it at once"
+
+
+def test_how_the_file_fares_is_known_for_metrics(tmp_path):
+    """An invalid change leaves the time of the settings in force."""
+    path = tmp_path / "sickbay.toml"
+    path.write_text("")
+    now = iter([1.0, 2.0, 3.0])
+    ours = Policies(Settings.read(sickbay_config=str(path)), lambda: next(now))
+    assert ours.status == SettingsFileStatus(valid=True, loaded_at_s=1.0)
+    path.write_text("nonsense")
+    ours.poll()
+    assert ours.status == SettingsFileStatus(valid=False, loaded_at_s=1.0, rejected=1)
+    path.write_text("[types.email]")
+    ours.poll()
+    assert ours.status == SettingsFileStatus(valid=True, loaded_at_s=2.0, applied=1, rejected=1)
+    assert policies().status is None
+
+
+def test_a_type_without_a_handler_is_named_with_the_nearest_that_has_one(tmp_path, caplog):
+    """At the start and after each change; silence if all have one."""
+    path = tmp_path / "sickbay.toml"
+    path.write_text("[types.emial]\n[types.sms]\n")
+    ours = policies(path)
+    ours.report_unhandled(["email", "sms"])
+    assert "no handler for: emial (did you mean email?)" in caplog.text
+    caplog.clear()
+    path.write_text("[types.email]\n")
+    assert ours.poll()
+    assert "no handler" not in caplog.text
+    path.write_text("".join(f"[types.t{number:02}]\n" for number in range(12)))
+    assert ours.poll()
+    assert "t00, t01, t02, t03, t04, t05, t06, t07, t08, t09, 2 more" in caplog.text
+
+
+def test_a_start_says_what_is_in_force(tmp_path, caplog):
+    """One line, and none without a file."""
+    path = tmp_path / "sickbay.toml"
+    path.write_text("[defaults]\ntimeout = '1s'\n[types.email]\n")
+    with caplog.at_level(logging.INFO):
+        policies().report()
+        assert caplog.records == []
+        policies(path).report()
+    assert f"the settings file is in force: {path} (defaults and 1 job type)" in caplog.text
 
 
 def test_the_symlink_swap_of_a_config_map_is_noticed(tmp_path):

@@ -56,6 +56,12 @@ def test_variables_are_read_and_options_come_first(monkeypatch):
         ("DATABASE_URL", "mysql://x"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "grpc://localhost:4317"),
         ("OTEL_SDK_DISABLED", "maybe"),
+        ("GRPC_KEEPALIVE_TIME", "0"),
+        ("GRPC_KEEPALIVE_TIMEOUT", "0.5"),
+        ("GRPC_PING_INTERVAL", "0"),
+        ("GRPC_MAX_METADATA_BYTES", "1000"),
+        ("GRPC_MAX_MESSAGE_BYTES", "1000000"),
+        ("GRPC_MAX_MESSAGE_BYTES", "134217729"),  # more than GRPC_BODY_BUFFER_BYTES
     ],
 )
 def test_a_bad_value_is_one_sentence_that_names_the_variable(monkeypatch, name, value):
@@ -135,5 +141,12 @@ def test_limits_follow_the_variables(monkeypatch):
     assert Settings.read().limits == Limits()
     monkeypatch.setenv("GRPC_MAX_CONNECTIONS", "7")
     monkeypatch.setenv("MAX_WATCHES_PER_PEER", "3")
+    monkeypatch.setenv("GRPC_KEEPALIVE_TIME", "4.5")
+    monkeypatch.setenv("GRPC_KEEPALIVE_TIMEOUT", "5")
+    monkeypatch.setenv("GRPC_PING_INTERVAL", "6")
+    monkeypatch.setenv("GRPC_MAX_METADATA_BYTES", "5000")
+    monkeypatch.setenv("GRPC_MAX_MESSAGE_BYTES", "3000000")
     limits = Settings.read().limits
     assert (limits.connections, limits.connections_per_peer, limits.watches_per_peer) == (7, 4, 3)
+    assert (limits.keepalive_s, limits.keepalive_timeout_s, limits.ping_interval_s) == (4.5, 5, 6)
+    assert (limits.metadata_bytes, limits.message_bytes) == (5_000, 3_000_000)

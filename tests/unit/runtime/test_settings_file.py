@@ -1,10 +1,14 @@
 """The settings file: what it may say, and how its mistakes are reported."""
 
+import json
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sickbay.runtime.settings_file import MAX_FILE_BYTES, SettingsFileError, json_schema, load_file, parse_file
+from sickbay.domain.job import NAME_PATTERN, is_name
+from sickbay.domain.retry import RetryOptions
+from sickbay.runtime.settings_file import MAX_FILE_BYTES, SettingsFileError, json_schema, load_file, parse_file, shown, value_at
 
 EXAMPLE = b"""
 [defaults]
@@ -33,6 +37,8 @@ def test_a_file_sets_what_it_names_and_nothing_else():
     assert (own.breaker.threshold, own.breaker.cooldown) == (7, 90_000)
     assert (defaults.timeout, defaults.retry.max, defaults.retry.delay, defaults.breaker.threshold) == (None, 4, None, None)
     assert file.policies("sms")[0].timeout is None
+    retry = parse_file(b"[defaults]\nretry = { backoff = 2, max_delay = '10m', jitter = 0.5, codes = { SLOW = 3 } }", "x").defaults.retry
+    assert retry.options == RetryOptions(backoff=2.0, max_delay_ms=600_000, jitter=0.5, retries_by_code={"SLOW": 3})
 
 
 def test_an_empty_file_says_nothing():
@@ -47,12 +53,29 @@ def test_an_empty_file_says_nothing():
         (b"[defaults]\ntimeuot = '1s'", "defaults.timeuot: unknown key; did you mean timeout?"),
         (b"[types.email]\nretry = { maxx = 1 }", "types.email.retry.maxx: unknown key; did you mean max?"),
         (b"[types.retry]\nbreaker = { cooldwn = '1s' }", "types.retry.breaker.cooldwn: unknown key; did you mean cooldown?"),
-        (b"[types.'a b']\nzzz = 1", "types.'a b'.zzz: unknown key; known are timeout, retry, breaker"),
+        (b"[types.email]\nzzz = 1", "types.email.zzz: unknown key; known are timeout, retry, breaker"),
+        (b"[types.email.v2]\ntimeout = '1s'", 'types.email.v2: unknown key; if the job type is email.v2, write [types."email.v2"]'),
+        (b"[types.email.rety]\nmax = 1", "types.email.rety: unknown key; did you mean retry?"),
+        (b"[types.'a b']", "types.'a b': a job type must match [a-z0-9][a-z0-9._-]{0,63} (lower-case letters"),
+        (b"[types.a]\ndependency = 'SMTP'", "types.a.dependency: a dependency must match [a-z0-9][a-z0-9._-]{0,63} (lower-case letters"),
+        (b"[types.a]\ndependency = 1", "types.a.dependency: input should be a valid string"),
+        (b"[defaults]\ndependency = 'smtp'", "defaults.dependency: unknown key; known are timeout, retry, breaker"),
+        (
+            b"[types.a]\ndependency = 'x'\nbreaker.threshold = 3\n[types.b]\ndependency = 'x'\nbreaker.threshold = 4",
+            "types.b.breaker.threshold: 4 differs from 3 of types.a.breaker.threshold, but both types share the breaker of",
+        ),
+        (b"[types.'']", "types.'': a job type must match"),
         (b"[defaults]\ntimeout = 30", "defaults.timeout: write a duration like"),
         (b"[defaults]\ntimeout = '0s'", "defaults.timeout: input should be greater than or equal to 1"),
         (b"[defaults]\nbreaker = { threshold = 0 }", "defaults.breaker.threshold: input should be greater than or equal to 1"),
         (b"[defaults]\nretry = { max = true }", "defaults.retry.max: input should be a valid integer"),
         (b"[defaults]\nretry = { max = '3' }", "defaults.retry.max: input should be a valid integer"),
+        (b"[defaults]\nretry = { backoff = 0.5 }", "defaults.retry.backoff: input should be greater than or equal to 1"),
+        (b"[defaults]\nretry = { backoff = nan }", "defaults.retry.backoff: input should be a finite number"),
+        (b"[defaults]\nretry = { jitter = 1.5 }", "defaults.retry.jitter: input should be less than or equal to 1"),
+        (b"[defaults]\nretry = { max_delay = '2d' }", "defaults.retry.max_delay: write a duration like"),
+        (b"[defaults]\nretry.codes.slow = 1", "defaults.retry.codes.slow: an error code must match"),
+        (b"[defaults]\nretry.codes.SLOW = -1", "defaults.retry.codes.SLOW: input should be greater than or equal to 0"),
         (b"[defaults\n", "the file is not TOML: "),
         (b"\xff", "the file is not UTF-8 at byte 0"),
         (b"#" * (MAX_FILE_BYTES + 1), "the file is larger than"),
@@ -63,12 +86,32 @@ def test_a_mistake_is_reported_by_its_key(text, expected):
     assert mistakes(text)[0].startswith(expected)
 
 
+def test_a_type_in_capitals_gets_a_hint():
+    """Names of types are lower case."""
+    assert mistakes(b"[types.Email]")[0].endswith("; did you mean email?")
+
+
 def test_every_mistake_is_reported_at_once():
     """And the sentence of the error says how many there are."""
     text = b"[defaults]\na = 1\n[types.email]\ntimeout = 'soon'\n"
     assert len(mistakes(text)) == 2
     with pytest.raises(SettingsFileError, match="and 1 more"):
         parse_file(text, "x")
+
+
+def test_types_with_one_dependency_set_its_breaker_together():
+    """Each key once; the type that says nothing has what the other says."""
+    file = parse_file(
+        b"[types.b]\ndependency = 'x'\nbreaker.threshold = 4\n[types.a]\ndependency = 'x'\nbreaker.cooldown = '1s'\n[types.c]", "x"
+    )
+    assert file.dependencies == {"b": "x", "a": "x"}
+    for name in ("a", "b", "dependency:x"):
+        assert [(whose, table.threshold, table.cooldown) for whose, table in file.breaker_tables(name)] == [
+            ("a", None, 1_000),
+            ("b", 4, None),
+        ]
+    assert [whose for whose, _ in file.breaker_tables("c")] == ["c"]
+    assert file.breaker_tables("dependency:y") == file.breaker_tables("d") == []
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -87,7 +130,20 @@ def test_any_file_loads_or_is_refused(data):
 
 
 _VALUES = st.none() | st.integers() | st.booleans() | st.sampled_from(["1s", "10m", "0ms", "x"])
-_KEYS = st.sampled_from(["timeout", "retry.max", "retry.delay", "breaker.threshold", "breaker.cooldown", "breaker.x", "y"])
+_KEYS = st.sampled_from(
+    [
+        "timeout",
+        "retry.max",
+        "retry.delay",
+        "retry.jitter",
+        "retry.codes.A",
+        "retry.codes.a",
+        "breaker.threshold",
+        "breaker.cooldown",
+        "breaker.x",
+        "y",
+    ]
+)
 
 
 @given(st.dictionaries(_KEYS, _VALUES.filter(lambda value: value is not None)))
@@ -101,9 +157,36 @@ def test_a_refused_file_names_a_key_that_it_has(pairs):
         assert named and named <= {f"types.email.{key}" for key in pairs} | {"the file is not TOML"}  # noqa: PT018 - one law
 
 
+@given(st.text(max_size=70) | st.from_regex(NAME_PATTERN, fullmatch=True))
+def test_a_type_can_be_named_exactly_if_a_job_can_have_it(name):
+    """Law: the same rule as for jobs and handlers."""
+    try:
+        parse_file(f"[types.{json.dumps(name)}]".encode("utf-8", "replace"), "x")
+    except SettingsFileError as error:
+        assert not is_name(name) and len(error.mistakes) == 1  # noqa: PT017, PT018 - one law
+    else:
+        assert is_name(name.encode("utf-8", "replace").decode())
+
+
+@pytest.mark.parametrize(
+    ("text", "extent"), [("", "0 job types"), ("[types.a]", "1 job type"), (EXAMPLE.decode(), "defaults and 1 job type")]
+)
+def test_the_extent_is_told_in_words(text, extent):
+    """For the line of the log at the start."""
+    assert parse_file(text.encode(), "x").extent == extent
+
+
+@pytest.mark.parametrize(("ms", "text"), [(0, "0s"), (1, "1ms"), (1_500, "1500ms"), (30_000, "30s"), (90_000, "90s"), (7_200_000, "2h")])
+def test_a_duration_is_shown_as_the_file_may_write_it(ms, text):
+    """Law of a few cases: it means the same when it is read again."""
+    assert shown("retry.delay", ms) == text
+    assert value_at(parse_file(f"[defaults]\nretry = {{ delay = '{text}' }}".encode(), "x").defaults, "retry.delay") == ms
+
+
 def test_the_schema_has_every_key_and_no_other():
     """Editors complete and check with it."""
     schema = json_schema()
     assert schema["additionalProperties"] is False
     assert set(schema["$defs"]["PolicyTable"]["properties"]) == {"timeout", "retry", "breaker"}
+    assert set(schema["$defs"]["TypeTable"]["properties"]) == {"timeout", "retry", "breaker", "dependency"}
     assert schema["$defs"]["PolicyTable"]["properties"]["timeout"]["anyOf"][0]["type"] == "string"

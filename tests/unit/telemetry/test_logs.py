@@ -131,6 +131,14 @@ def test_a_failed_run_is_told_with_its_message_and_its_traceback(capsys, state):
     assert (line["error"], line["traceback"]) == ("'emial'", "Traceback:\n  File x")
 
 
+def test_a_job_that_waits_says_for_how_long(capsys):
+    configure_logging("INFO", "json")
+    waiting = replace(JOB, failures=(Failure(20, 0, 0, "API_TIMEOUT", "no answer", retry_at=9_020),))
+    JobLog().settled(JobEvent(waiting, JobState.RETRYING, 30, started_at=10, code="API_TIMEOUT"))
+    JobLog().settled(JobEvent(waiting, JobState.PARKED, 30, started_at=10, code="API_TIMEOUT"))
+    assert [line.get("retry_in_ms") for line in lines(capsys)] == [8_990, None]
+
+
 def test_a_job_that_was_parked_without_a_run_is_told_without_an_old_failure(capsys):
     configure_logging("INFO", "json")
     JobLog().settled(JobEvent(FAILED, JobState.PARKED, 30, reason=Reason.CIRCUIT_OPEN, code="CIRCUIT_OPEN"))

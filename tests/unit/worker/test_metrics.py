@@ -80,6 +80,18 @@ async def test_runs_failures_and_probes_are_counted():
     assert outcomes["email", "retried"] == 2
 
 
+async def test_retries_beyond_the_limit_are_counted():
+    """Only those of jobs that others like them would be quarantined by now; 0 before the first, for an alert."""
+    async with open_bench(does(fails("API_TIMEOUT"))) as bench:
+        copy = job()
+        for _ in range(3):
+            await bench.run_one(copy)
+            copy = bench.broker.copies()[-1]
+        assert await numbers(bench.told, "sickbay_jobs_retried_beyond_limit_total") == {("email",): 0, ("other",): 0}
+        await bench.run_one(copy)
+        assert (await numbers(bench.told, "sickbay_jobs_retried_beyond_limit_total"))["email",] == 1
+
+
 async def test_error_codes_beyond_a_bound_are_other():
     codes = iter(f"CODE_{number}" for number in range(60))
 

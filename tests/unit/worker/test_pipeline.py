@@ -4,9 +4,10 @@ import asyncio
 
 import pytest
 
-from sickbay.domain.breaker import BreakerKey, BreakerScope, BreakerState, Refusal
+from sickbay.domain.breaker import BreakerKey, BreakerScope, BreakerState, DependencyRule, Refusal
 from sickbay.domain.job import JobState, Reason
 from sickbay.domain.queries import DuplicateCheck
+from sickbay.domain.retry import RetryOptions
 from tests.support.engine_bench import TRACE, does, fails, fine, job, open_bench
 from tests.support.flag import Flag
 
@@ -26,7 +27,7 @@ async def test_a_retry_copy_is_durable_before_the_original_goes():
         assert bench.log == ["settled systemic", "published retry", "published job.events", "ack"]
         (copy,) = bench.broker.copies()
         assert (copy.attempt, copy.job_id, copy.payload_json) == (1, "j", b'{"a": 1}')
-        assert bench.broker.published[0].delay_ms == 7_000
+        assert 7_000 <= bench.broker.published[0].delay_ms <= 8_400
         (event,) = bench.broker.events()
         assert (event.state, event.code, event.job.attempt) == (JobState.RETRYING, "API_TIMEOUT", 1)
 
@@ -44,6 +45,33 @@ async def test_the_last_failure_is_one_publish_to_quarantine_then_the_ack():
         assert bench.log == ["settled data", "published job.quarantined.quarantined", "ack"]
         (event,) = bench.broker.events()
         assert (event.reason, event.code, event.job.payload_json) == (Reason.RETRIES_EXHAUSTED, "VALIDATION_ERROR", b'{"a": 1}')
+
+
+async def test_what_the_dependency_does_never_needs_a_person():
+    """After its documented retries the job waits longer and longer, and the event says until when."""
+    async with open_bench(does(fails("API_TIMEOUT", "no answer"))) as bench:
+        copy = job(attempt=0)
+        for _ in range(12):
+            assert await bench.run_one(copy) == "ack"
+            copy = bench.broker.copies()[-1]
+        assert (copy.attempt, copy.blameless) == (12, 12)
+        delays = [message.delay_ms for message in bench.broker.published if message.key == "retry"]
+        assert delays[:3] == [5_000] * 3
+        assert 500_000 <= delays[-1] <= 600_000
+        event = bench.broker.events()[-1]
+        assert (event.state, event.job.failures[-1].retry_at) == (JobState.RETRYING, bench.now + delays[-1])
+
+
+async def test_a_handler_says_how_its_jobs_are_retried():
+    options = RetryOptions(max_retries=1, delay_ms=40, retries_by_code={"SLOW": 0})
+    async with open_bench(does(fails("STRANGE"), retry=options)) as bench:
+        await bench.run_one(job())
+        assert bench.broker.published[0].delay_ms == 40
+        await bench.run_one(job(attempt=1))
+        assert bench.broker.events()[-1].reason is Reason.RETRIES_EXHAUSTED
+    async with open_bench(does(fails("SLOW", kind="transient"), retry=options)) as bench:
+        await bench.run_one(job())
+        assert bench.broker.events()[-1].reason is Reason.RETRIES_EXHAUSTED
 
 
 async def test_a_quarantine_copy_that_cannot_be_published_gives_the_job_back():
@@ -147,13 +175,20 @@ async def test_a_broker_that_does_not_answer_is_asked_again():
 
 async def test_a_trace_is_handed_on_by_those_who_send_none():
     """In the headers of a retry, and in the event of a job that is set aside."""
-    async with open_bench(does(fails("NETWORK_ERROR", "x"))) as bench:
+    async with open_bench(does(fails("STRANGE", "x"))) as bench:
         await bench.run_one(job(), headers=TRACE)
         await bench.run_one(job(attempt=3), headers=TRACE)
         (retry,) = [message for message in bench.broker.published if message.key == "retry"]
         assert retry.headers == TRACE
         (event,) = [event for event in bench.broker.events() if event.state is JobState.QUARANTINED]
         assert event.job.trace == " ".join(TRACE.values())
+
+
+async def test_a_job_asks_the_breaker_of_its_types_dependency():
+    rule = DependencyRule(BreakerScope.TYPE, lambda: {"email": "smtp"})
+    async with open_bench(does(fine), scope=rule) as bench:
+        await bench.run_one(job(tenant="acme"))
+        assert bench.breakers.asked == [BreakerKey("dependency:smtp")]
 
 
 @pytest.mark.parametrize(("scope", "asked"), [(BreakerScope.TYPE, "default"), (BreakerScope.TENANT, "acme")])

@@ -520,7 +520,7 @@ class WatchBreakersRequest(_message.Message):
     TENANT_FIELD_NUMBER: _builtins.int
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
     job_type: _builtins.str
-    """Only this type; empty means all."""
+    """Only the breaker of this type; empty means all."""
     tenant: _builtins.str
     """Only breakers that decide about jobs of this tenant; empty means all breakers."""
     resume_token: _builtins.str

@@ -31,6 +31,8 @@ class BreakerServiceStub:
     create the breaker.
     All tenants share the breaker of a job type, unless BREAKER_SCOPE is `tenant`. Where they share it, reads that name a tenant answer with
     the breaker that decides about its jobs, and calls that change one fail with FAILED_PRECONDITION: they would change it for all tenants.
+    Job types with the same dependency in the settings file share a breaker: whatever names one of them reads or changes the shared one, and
+    the answer says so (`dependency`, `job_types`). Such a breaker may also be named `dependency:<name>`.
     """
 
     def __init__(self, channel):
@@ -102,6 +104,8 @@ class BreakerServiceServicer:
     create the breaker.
     All tenants share the breaker of a job type, unless BREAKER_SCOPE is `tenant`. Where they share it, reads that name a tenant answer with
     the breaker that decides about its jobs, and calls that change one fail with FAILED_PRECONDITION: they would change it for all tenants.
+    Job types with the same dependency in the settings file share a breaker: whatever names one of them reads or changes the shared one, and
+    the answer says so (`dependency`, `job_types`). Such a breaker may also be named `dependency:<name>`.
     """
 
     def ListBreakers(self, request, context):
@@ -258,6 +262,8 @@ class BreakerService:
     create the breaker.
     All tenants share the breaker of a job type, unless BREAKER_SCOPE is `tenant`. Where they share it, reads that name a tenant answer with
     the breaker that decides about its jobs, and calls that change one fail with FAILED_PRECONDITION: they would change it for all tenants.
+    Job types with the same dependency in the settings file share a breaker: whatever names one of them reads or changes the shared one, and
+    the answer says so (`dependency`, `job_types`). Such a breaker may also be named `dependency:<name>`.
     """
 
     @staticmethod

@@ -32,6 +32,8 @@ class BreakerServiceStub:
     create the breaker.
     All tenants share the breaker of a job type, unless BREAKER_SCOPE is `tenant`. Where they share it, reads that name a tenant answer with
     the breaker that decides about its jobs, and calls that change one fail with FAILED_PRECONDITION: they would change it for all tenants.
+    Job types with the same dependency in the settings file share a breaker: whatever names one of them reads or changes the shared one, and
+    the answer says so (`dependency`, `job_types`). Such a breaker may also be named `dependency:<name>`.
     """
 
     @_typing.overload
@@ -77,6 +79,8 @@ class BreakerServiceAsyncStub(BreakerServiceStub):
     create the breaker.
     All tenants share the breaker of a job type, unless BREAKER_SCOPE is `tenant`. Where they share it, reads that name a tenant answer with
     the breaker that decides about its jobs, and calls that change one fail with FAILED_PRECONDITION: they would change it for all tenants.
+    Job types with the same dependency in the settings file share a breaker: whatever names one of them reads or changes the shared one, and
+    the answer says so (`dependency`, `job_types`). Such a breaker may also be named `dependency:<name>`.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -118,6 +122,8 @@ class BreakerServiceServicer(metaclass=_abc_1.ABCMeta):
     create the breaker.
     All tenants share the breaker of a job type, unless BREAKER_SCOPE is `tenant`. Where they share it, reads that name a tenant answer with
     the breaker that decides about its jobs, and calls that change one fail with FAILED_PRECONDITION: they would change it for all tenants.
+    Job types with the same dependency in the settings file share a breaker: whatever names one of them reads or changes the shared one, and
+    the answer says so (`dependency`, `job_types`). Such a breaker may also be named `dependency:<name>`.
     """
 
     @_abc_1.abstractmethod

@@ -63,11 +63,13 @@ class Job(_message.Message):
         STATE_RUNNING: Job._State.ValueType  # 2
         """A handler is running it."""
         STATE_RETRYING: Job._State.ValueType  # 3
-        """It failed and is waiting for its next attempt."""
+        """It failed and is waiting for its next attempt; see `next_attempt_time`."""
         STATE_PARKED: Job._State.ValueType  # 4
         """In quarantine because its breaker was open; the job is not at fault and is released automatically."""
         STATE_QUARANTINED: Job._State.ValueType  # 5
-        """In quarantine and needs a person: it used up its retries, has no handler, could not be read, or killed its worker."""
+        """In quarantine and needs a person: it used up its retries, has no handler, could not be read, or killed its worker. Never because what
+        it depends on fails, unless its handler or the settings limit the retries of that error code.
+        """
         STATE_SUCCEEDED: Job._State.ValueType  # 6
         """Its handler completed successfully. Final."""
         STATE_DISCARDED: Job._State.ValueType  # 7
@@ -85,11 +87,13 @@ class Job(_message.Message):
     STATE_RUNNING: Job.State.ValueType  # 2
     """A handler is running it."""
     STATE_RETRYING: Job.State.ValueType  # 3
-    """It failed and is waiting for its next attempt."""
+    """It failed and is waiting for its next attempt; see `next_attempt_time`."""
     STATE_PARKED: Job.State.ValueType  # 4
     """In quarantine because its breaker was open; the job is not at fault and is released automatically."""
     STATE_QUARANTINED: Job.State.ValueType  # 5
-    """In quarantine and needs a person: it used up its retries, has no handler, could not be read, or killed its worker."""
+    """In quarantine and needs a person: it used up its retries, has no handler, could not be read, or killed its worker. Never because what
+    it depends on fails, unless its handler or the settings limit the retries of that error code.
+    """
     STATE_SUCCEEDED: Job.State.ValueType  # 6
     """Its handler completed successfully. Final."""
     STATE_DISCARDED: Job.State.ValueType  # 7
@@ -109,6 +113,7 @@ class Job(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     DUPLICATES_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
+    NEXT_ATTEMPT_TIME_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """Unique id assigned by the server, a UUID of version 7 (RFC 9562), so ids sort by submission time. At most 64 characters."""
     job_type: _builtins.str
@@ -125,7 +130,7 @@ class Job(_message.Message):
     """The number of extra executions and dropped copies, a consequence of at-least-once delivery. 0 for nearly every job."""
     @_builtins.property
     def errors(self) -> _containers.RepeatedCompositeFieldContainer[Global___AttemptError]:
-        """The latest failures, oldest first, at most 10."""
+        """Failures, oldest first, at most 10: the first three and the newest."""
 
     @_builtins.property
     def submit_time(self) -> _timestamp_pb2.Timestamp:
@@ -141,7 +146,13 @@ class Job(_message.Message):
 
     @_builtins.property
     def history(self) -> _containers.RepeatedCompositeFieldContainer[Global___StateChange]:
-        """All state changes in the ledger, oldest first. Only in JOB_VIEW_FULL."""
+        """All state changes in the ledger, oldest first. Of more than a hundred retries and automatic releases the first 20 and the newest 80 are
+        kept. Only in JOB_VIEW_FULL.
+        """
+
+    @_builtins.property
+    def next_attempt_time(self) -> _timestamp_pb2.Timestamp:
+        """When a RETRYING job is to run again; unset in other states, and for jobs that a worker of an earlier version retries."""
 
     def __init__(
         self,
@@ -158,10 +169,11 @@ class Job(_message.Message):
         start_time: _timestamp_pb2.Timestamp | None = ...,
         duplicates: _builtins.int = ...,
         history: _abc.Iterable[Global___StateChange] | None = ...,
+        next_attempt_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["start_time", b"start_time", "submit_time", b"submit_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["next_attempt_time", b"next_attempt_time", "start_time", b"start_time", "submit_time", b"submit_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "duplicates", b"duplicates", "errors", b"errors", "generation", b"generation", "history", b"history", "job_id", b"job_id", "job_type", b"job_type", "start_time", b"start_time", "state", b"state", "submit_time", b"submit_time", "tenant", b"tenant", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "duplicates", b"duplicates", "errors", b"errors", "generation", b"generation", "history", b"history", "job_id", b"job_id", "job_type", b"job_type", "next_attempt_time", b"next_attempt_time", "start_time", b"start_time", "state", b"state", "submit_time", b"submit_time", "tenant", b"tenant", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

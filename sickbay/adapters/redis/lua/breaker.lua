@@ -13,10 +13,10 @@ local function admit(ask)
   return 'refused', ''
 end
 
-local function reserve(wanted)
+local function reserve(wanted, arrivals)
   advance_clock()
   if not doc.ramp then return admits_all() and wanted or 0 end
-  return ramp_reserve(wanted)
+  return ramp_reserve(wanted, arrivals)
 end
 
 local function is_stale(permit)
@@ -40,16 +40,22 @@ local function settle_probe(outcome)
   return 'inconclusive'
 end
 
-local function record_success(watermark)
+local LIMITED_SHARE = 100
+
+local function record_success(watermark, share)
   local run = after_watermark(doc.run, watermark)
   if #run == #doc.run and not doc.ramp then return 'nothing' end
   doc.run = run
-  if doc.ramp then ramp_succeed() end
+  if doc.ramp then
+    ramp_succeed()
+  elseif share >= LIMITED_SHARE and config.ramp == 1 and doc.state == 'CLOSED' then
+    doc.ramp = ramp_measure(now)
+  end
   with_changes()
   return 'reset'
 end
 
-local function record_failure(permit, outcome)
+local function record_failure(permit, outcome, share)
   local metrics_only = doc.state == 'METRICS_ONLY'
   if metrics_only and now < doc.probeAt then return 'nothing' end
   local recent = within_window(doc.run, config.failure_window_ms)
@@ -57,7 +63,7 @@ local function record_failure(permit, outcome)
   local run = add_failure(recent, code, config.failure_threshold, seq, permit.job)
   doc.seq = seq
   local confirm_ms = doc.ramp and math.max(config.trip_confirm_ms, CONFIRM_MS) or config.trip_confirm_ms
-  if not should_trip(run, code, config, confirm_ms) and not is_rate_limit(outcome) then
+  if not should_trip(run, code, config, confirm_ms, share) and not is_rate_limit(outcome) then
     doc.run = run
     if doc.ramp then ramp_fail() end
     with_changes()
@@ -71,7 +77,7 @@ local function record_failure(permit, outcome)
   return 'tripped'
 end
 
-local function settle(permit, outcome, watermark)
+local function settle(permit, outcome, watermark, share)
   if is_quiet() and outcome.kind == 'success' and permit.epoch == doc.epoch then return 'nothing' end
   advance_clock()
   if is_stale(permit) then
@@ -79,8 +85,8 @@ local function settle(permit, outcome, watermark)
     return 'stale'
   end
   if doc.state == 'HALF_OPEN' then return settle_probe(outcome) end
-  if outcome.kind == 'success' then return record_success(watermark or doc.seq) end
-  if outcome.counts and doc.state ~= 'DISABLED' then return record_failure(permit, outcome) end
+  if outcome.kind == 'success' then return record_success(watermark or doc.seq, share) end
+  if outcome.counts and doc.state ~= 'DISABLED' then return record_failure(permit, outcome, share) end
   if doc.ramp then
     ramp_ended_run(doc.ramp)
     with_changes()

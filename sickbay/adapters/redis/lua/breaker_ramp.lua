@@ -1,6 +1,7 @@
 -- The ramp: `sickbay/breaker/ramp.py`, line by line.
 
 local FIRST_RATE = 10000
+local KNOWN_PARTS = 75
 local LEAST_RATE = 1000
 local MOST_RATE = 10000000
 local PERMIT = 1000
@@ -18,10 +19,13 @@ local INTERVAL_MS = 500
 local INTERVAL_RUNS = 20
 local LONGEST_INTERVAL_MS = 5000
 local FIRST_FAILURES = 2
-local MORE_FAILURES = 6
+local MORE_FAILURES = 30
+local MORE_RUNS = 100
 local LEAST_CUT = 200
 local SMALL_SHARE = 20
-local MOST_BORNE = 500
+local MARGIN = 50
+local MOST_BORNE = 650
+local MEASURED_SHARE = 50
 local SUCCEEDED = 95
 local UNUSED_MS = 5000
 local USED_MS = 1000
@@ -41,6 +45,12 @@ function ramp_begin(at)
   }
 end
 
+local function ramp_measure(at)
+  local ramp = ramp_begin(at)
+  ramp.rate, ramp.permits = MOST_RATE, div(MOST_RATE, BURST_PARTS)
+  return ramp
+end
+
 local function ramp_burst(ramp)
   return math.max(LEAST_BURST, div(ramp.rate, BURST_PARTS))
 end
@@ -51,15 +61,19 @@ local function ramp_available(ramp)
 end
 
 -- How many may be released.
-local function ramp_reserve(wanted)
-  local ramp = doc.ramp
+local function ramp_reserve(wanted, arrivals)
+  local ramp, known = doc.ramp, div(arrivals * KNOWN_PARTS, 100)
+  local grows = ramp.rate < known and known < MOST_RATE and ramp.cut_at == 0 and ramp.bad == 0 and ramp.borne == 0
+  if grows then
+    ramp.permits, ramp.at = ramp_available(ramp), math.max(now, ramp.at)
+    ramp.rate = known
+  end
   local lapsed = now - ramp.reserved_at >= RESERVED_MS
   local held = lapsed and 0 or ramp.reserved
   local free = div(ramp_available(ramp), PERMIT) - held
-  local granted = math.min(wanted, math.max(free, lapsed and 1 or 0))
-  if granted <= 0 then return 0 end
-  ramp.reserved, ramp.reserved_at = held + granted, now
-  with_changes()
+  local granted = math.max(0, math.min(wanted, math.max(free, lapsed and 1 or 0)))
+  if granted > 0 then ramp.reserved, ramp.reserved_at = held + granted, now end
+  if granted > 0 or grows then with_changes() end
   return granted
 end
 
@@ -75,7 +89,7 @@ local function ramp_take(released)
     end
     return false
   end
-  if now - math.max(scarce_at, ramp.reserved_at) >= UNUSED_MS then
+  if ramp.borne == 0 and now - math.max(scarce_at, ramp.reserved_at) >= UNUSED_MS then
     doc.ramp = nil
   else
     ramp.permits, ramp.at, ramp.scarce_at, ramp.running = left - PERMIT, now, scarce_at, ramp.running + 1
@@ -94,20 +108,38 @@ local function ramp_ended_run(ramp)
   ramp.running, ramp.at = math.max(0, ramp.running - 1), math.max(now, ramp.at)
 end
 
+local function ramp_measured(ramp)
+  local number, lasted = ramp.good + ramp.bad, now - ramp.since
+  if lasted < INTERVAL_MS or (number < INTERVAL_RUNS and lasted < LONGEST_INTERVAL_MS) then return end
+  local share = div(1000 * ramp.bad, number)
+  if number < INTERVAL_RUNS or share <= MEASURED_SHARE then
+    doc.ramp = nil
+    return
+  end
+  local rate = math.max(LEAST_RATE, math.min(MOST_RATE - 1, div(ramp.good * 10000 * SUCCEEDED, lasted)))
+  local at = math.max(now, ramp.at)
+  doc.ramp = ramp_begin(now)
+  doc.ramp.rate, doc.ramp.permits, doc.ramp.at, doc.ramp.target, doc.ramp.cut_at, doc.ramp.share = rate, 0, at, rate, now, share
+  doc.epoch = math.max(doc.epoch + 1, now)
+end
+
 local function ramp_judge(ramp)
+  if ramp.rate >= MOST_RATE then return ramp_measured(ramp) end
   local number, lasted = ramp.good + ramp.bad, now - ramp.since
   local bound = math.max(SMALL_SHARE, ramp.borne)
   local share = div(1000 * ramp.bad, number)
   local enough = ramp.borne == 0 and FIRST_FAILURES or MORE_FAILURES
   local doubling = ramp.target == 0 and ramp.bad >= enough and share > bound
-  if not doubling and lasted < LONGEST_INTERVAL_MS and (lasted < INTERVAL_MS or number < INTERVAL_RUNS) then return end
+  local overdue = ramp.borne == 0 and lasted >= LONGEST_INTERVAL_MS
+  local few = number < (ramp.borne > 0 and MORE_RUNS or INTERVAL_RUNS)
+  if not doubling and not overdue and (lasted < INTERVAL_MS or few) then return end
   ramp.since, ramp.good, ramp.bad = now, 0, 0
   if share <= bound then
     ramp.share = 0
     if share <= SMALL_SHARE then ramp.borne = 0 end
   elseif ramp.share > 0 and 2 * share >= ramp.share then
-    ramp.rate = math.min(MOST_RATE, div(ramp.rate * 100000, (1000 - math.min(ramp.share, 900)) * SUCCEEDED))
-    ramp.target, ramp.share, ramp.borne = 0, 0, math.min(MOST_BORNE, div(share * 3, 2))
+    ramp.rate = math.min(MOST_RATE - 1, div(ramp.rate * 100000, (1000 - math.min(ramp.share, 900)) * SUCCEEDED))
+    ramp.target, ramp.share, ramp.borne = 0, 0, math.min(MOST_BORNE, div(share * 3, 2) + MARGIN)
   else
     local cut = doubling and math.max(share, LEAST_CUT) or share
     local rate = math.max(LEAST_RATE, div(ramp.rate * (1000 - math.min(cut, 900)) * SUCCEEDED, 100000))
@@ -119,6 +151,11 @@ end
 
 local function ramp_succeed()
   local ramp = doc.ramp
+  if ramp.rate >= MOST_RATE then
+    ramp_ended_run(ramp)
+    ramp.good = ramp.good + 1
+    return ramp_judge(ramp)
+  end
   local step = STEP * (1 + div(math.max(0, now - ramp.cut_at - STEP_GROWS_AFTER_MS), STEP_GROWS_EVERY_MS))
   if ramp.target == 0 or ramp.rate < ramp.target then
     local most = ramp.borne > 0 and ramp.borne < FEW_BORNE and CAREFUL_STEP or DOUBLING_STEP

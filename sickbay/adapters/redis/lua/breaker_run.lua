@@ -2,6 +2,8 @@
 
 local MAX_CODES = 64
 local OTHER = 'OTHER'
+local SHARE_STEP = 50
+local MORE_NEEDED = {10, 13, 15, 18, 21, 24, 27, 31, 36, 41, 48, 56, 66}
 
 local function filter(run, wanted)
   local some = {}
@@ -51,9 +53,14 @@ local function count(run, code)
   return #mine > 0 and mine[#mine].number - mine[1].number + 1 or 0
 end
 
-local function should_trip(run, code, config, confirm_ms)
+local function needed(threshold, share)
+  local more = MORE_NEEDED[(share - share % SHARE_STEP) / SHARE_STEP + 1]
+  return more and math.ceil(threshold * more / 10) or threshold
+end
+
+local function should_trip(run, code, config, confirm_ms, share)
   local mine = of_code(run, code)
-  if #mine == 0 or count(run, code) < config.failure_threshold then return false end
+  if #mine == 0 or count(run, code) < needed(config.failure_threshold, share) then return false end
   local jobs, distinct = {}, 0
   for _, failed in ipairs(mine) do
     if not jobs[failed.job] then

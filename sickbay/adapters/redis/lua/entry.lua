@@ -84,9 +84,9 @@ if doc then
     local permit = {epoch = tonumber(arg(1)), token = arg(2), job = arg(3)}
     local outcome = {kind = arg(4), counts = arg(5) == '1', code = arg(6), message = arg(7), retry_after_ms = tonumber(arg(8))}
     if outcome.kind ~= 'success' and outcome.kind ~= 'cancelled' then failures = 1 end
-    answer = settle(permit, outcome, tonumber(arg(9)))
+    answer = settle(permit, outcome, tonumber(arg(9)), tonumber(arg(10) or 0))
   elseif operation == 'reserve' then
-    answer = int(reserve(tonumber(arg(1))))
+    answer = int(reserve(tonumber(arg(1)), tonumber(arg(2) or 0)))
   elseif operation == 'renew' then
     answer = renew({epoch = tonumber(arg(1)), token = arg(2), longest_ms = tonumber(arg(3))})
   elseif operation == 'command' then

@@ -4,12 +4,13 @@
 
 import asyncio
 import socket
+import struct
 
 import grpc
 import pytest
 from prometheus_client import CollectorRegistry
 
-from benchmarks.raw_http2 import HEADERS, RawHttp2
+from benchmarks.raw_http2 import HEADERS, RST_STREAM, RawHttp2, frame
 from sickbay.domain.limits import Limits
 from sickbay.jobs.v1 import job_service_pb2 as pb
 from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceServicer, JobServiceStub, add_JobServiceServicer_to_server
@@ -201,6 +202,54 @@ async def test_a_peer_has_its_number_of_connections_and_another_still_comes_in()
             await asyncio.to_thread(JobServiceStub(channel).GetJob, pb.GetJobRequest(), timeout=20)
         for other in others:
             other.__exit__()
+
+
+async def test_metadata_over_the_limit_are_rejected_without_the_message():
+    async with Port(metadata_bytes=4_096) as port:
+        fits = await port.stub.GetJob(pb.GetJobRequest(), metadata=(("a", "x" * 3_900),), timeout=20)
+        assert fits == pb.GetJobResponse()
+        with pytest.raises(grpc.aio.AioRpcError, match="GRPC_MAX_METADATA_BYTES") as caught:
+            await port.stub.GetJob(pb.GetJobRequest(), metadata=(("a", "x" * 4_096),), timeout=20)
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert port.refused("metadata") == 1
+        assert port.refused("oversize") == 0
+
+
+@pytest.mark.parametrize("method", ["GetJob", "WatchJob"])
+async def test_a_message_over_the_limit_is_rejected_with_its_size(method):
+    async with Port(message_bytes=1_000) as port:
+        call = getattr(port.stub, method)(getattr(pb, f"{method}Request")(job_id="x" * 1_500), timeout=20)
+        with pytest.raises(grpc.aio.AioRpcError, match="1,503 bytes, and 1,000 are allowed") as caught:
+            await (call if method == "GetJob" else call.read())
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert port.refused("message") == 1
+
+
+async def test_what_core_rejects_for_its_size_is_counted():
+    """And what a client cancels, or whose time is over, is not."""
+    async with Port(message_bytes=1_000) as port:
+        with RawHttp2(port.number) as client:
+            client.begin(GET, 500)
+            client.send(frame(RST_STREAM, 0, 1, struct.pack(">I", 8)))
+            ended = client.open(GET, ("grpc-timeout", "10m"))
+            assert await asyncio.to_thread(client.until, lambda: client.ended(ended))
+        with RawHttp2(port.number) as client:
+            stream = client.begin(GET, 2_001)
+            assert await asyncio.to_thread(client.until, lambda: client.ended(stream))
+            await asyncio.to_thread(until, lambda: port.refused("oversize"))
+        assert port.refused("oversize") == 1
+        assert port.refused("message") == 0
+
+
+async def test_a_connection_with_as_many_calls_as_it_may_have():
+    async with Port(streams=2) as port:
+        first = asyncio.ensure_future(port.stub.GetJob(pb.GetJobRequest(job_id="slow")))
+        await port.jobs.entered.wait()
+        assert port.refused("streams") == 0
+        await port.stub.WatchJob(pb.WatchJobRequest()).read()
+        assert port.refused("streams") == 1
+        port.jobs.go.set()
+        await first
 
 
 def _open(connections):

@@ -1,6 +1,7 @@
 """The JSON of REST, key by key."""
 
 import json
+from dataclasses import replace
 
 import grpc
 import pytest
@@ -66,6 +67,12 @@ def test_a_fresh_job():
         "updatedAt": "2024-01-01T00:00:00.000Z",
         "duplicates": 0,
     }
+
+
+def test_a_job_that_is_retried():
+    waiting = replace(JOB, failures=(replace(FAILED, retry_at=T0 + 5_000),))
+    view = views.job_view(responses.job(JobRecord(waiting, JobState.RETRYING, T0)))
+    assert view["nextAttemptAt"] == "2024-01-01T00:00:05.000Z"
 
 
 def test_a_quarantined_job_in_a_list():
@@ -152,6 +159,14 @@ OPEN_VIEW = {"openedAt": T0, "cooldownElapsed": False, "cooldownMs": 60_000}
 )
 def test_breakers(breaker, expected):
     assert views.breaker_view(responses.breaker(breaker)) == expected
+
+
+def test_the_breaker_of_a_dependency_says_who_shares_it():
+    breaker = responses.breaker(Snapshot(BreakerKey("dependency:smtp"), BreakerState.CLOSED, 5, 6, T0), "email", ["email", "sms"])
+    shared = {"dependency": "smtp", "jobTypes": ["email", "sms"]}
+    assert views.breaker_view(breaker) == {"jobType": "email", "state": "CLOSED"} | shared
+    message = "Circuit breaker for 'email' has been reset: that of the dependency 'smtp', shared by email, sms"
+    assert views.reset_view(breaker) == {"message": message, "jobType": "email"} | shared
 
 
 def test_a_page_of_breakers():

@@ -1,0 +1,121 @@
+"""Explains the settings of job types: which value of each key is in force, and where it comes from. Pure.
+
+`Policies` decides; this says the same in words, for `sickbay config show`. A unit test compares the two.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+from sickbay.domain.retry import JITTER, RetryPolicy
+from sickbay.runtime.settings import Settings
+from sickbay.runtime.settings_file import CODES, SettingsFile, key_paths, shown, value_at
+
+OTHERWISE: Final = "unless the handler says otherwise"
+
+_VARIABLES: Final = MappingProxyType(
+    {
+        "timeout": ("handler_timeout", 1_000),
+        "retry.max": ("max_retries", 1),
+        "retry.delay": ("retry_delay_ms", 1),
+        "breaker.threshold": ("failure_threshold", 1),
+        "breaker.cooldown": ("cooldown_period", 1_000),
+    }
+)
+"""The setting that decides where the file says nothing, and how many of the file's units one of its own is."""
+_DEFAULTS: Final = MappingProxyType(
+    {
+        "retry.backoff": shown("retry.backoff", RetryPolicy().backoff),
+        "retry.max_delay": shown("retry.max_delay", RetryPolicy().max_delay_ms),
+        "retry.jitter": f"0, or {JITTER} if delays grow",
+    }
+)
+"""What decides where nothing else does and there is no variable."""
+
+
+class Source(StrEnum):
+    """Where a value comes from."""
+
+    DEFAULT = "default"
+    ENVIRONMENT = "environment"
+    FILE = "file"
+
+
+@dataclass(frozen=True, slots=True)
+class InForce:
+    """A key of the settings file and its value, both as the file writes them.
+
+    `name` is the environment variable or the key of the file, empty for a default. `unless` says what may decide otherwise, if anything:
+    the options of a handler are known to its worker only.
+    """
+
+    key: str
+    value: str
+    source: Source
+    name: str = ""
+    unless: str = ""
+
+    @property
+    def origin(self) -> str:
+        """Where it comes from, in words."""
+        where = "default" if self.source is Source.DEFAULT else self.name
+        return f"{where}, {self.unless}" if self.unless else where
+
+
+def explain(settings: Settings, file: SettingsFile, job_type: str | None) -> Sequence[InForce]:
+    """Every key for this job type; for all types that the file does not name, if that is None."""
+    return list(_explain(settings, file, job_type))
+
+
+def _explain(settings: Settings, file: SettingsFile, job_type: str | None) -> Iterator[InForce]:
+    if job_type is not None and (dependency := file.dependencies.get(job_type)) is not None:
+        yield InForce("dependency", dependency, Source.FILE, f"types.{_quoted(job_type)}.dependency")
+    for key in key_paths():
+        said = {one: value for one in _asked(file, job_type, key) if (value := value_at(file.types[one], key)) is not None}
+        if said:
+            whose, value = next(iter(said.items()))
+            yield InForce(key, shown(key, value), Source.FILE, f"types.{_quoted(whose)}.{key}", _unless(key, is_of_type=True))
+        elif (value := value_at(file.defaults, key)) is not None:
+            yield InForce(key, shown(key, value), Source.FILE, f"defaults.{key}", _unless(key))
+        elif key in _VARIABLES:
+            name, scale = _VARIABLES[key]
+            is_set = name in settings.model_fields_set
+            value = round(getattr(settings, name) * scale)
+            source = Source.ENVIRONMENT if is_set else Source.DEFAULT
+            yield InForce(key, shown(key, value), source, name.upper() if is_set else "", _unless(key))
+        else:
+            yield InForce(key, _DEFAULTS[key], Source.DEFAULT, unless=_unless(key))
+    yield from _of_codes(file, job_type)
+
+
+def _of_codes(file: SettingsFile, job_type: str | None) -> Iterator[InForce]:
+    """The retries of single error codes."""
+    own, defaults = file.policies(job_type or "")
+    for code in sorted({*own.retry.codes, *defaults.retry.codes}):
+        is_own = code in own.retry.codes
+        table = f"types.{_quoted(job_type)}" if is_own and job_type else "defaults"
+        number = own.retry.codes[code] if is_own else defaults.retry.codes[code]
+        yield InForce(f"{CODES}.{code}", f"{number}", Source.FILE, f"{table}.{CODES}.{code}", "" if is_own else OTHERWISE)
+
+
+def _asked(file: SettingsFile, job_type: str | None, key: str) -> Sequence[str]:
+    """The types of the file that may decide a key of this type: itself first, and of the breaker all that share it."""
+    if job_type is None:
+        return ()
+    sharing = [one for one, _ in file.breaker_tables(job_type)] if key.startswith("breaker.") else [job_type]
+    return sorted((one for one in sharing if one in file.types), key=lambda one: one != job_type)
+
+
+def _quoted(job_type: str) -> str:
+    return f'"{job_type}"' if "." in job_type else job_type
+
+
+def _unless(key: str, *, is_of_type: bool = False) -> str:
+    """What a handler may decide: its options stand behind the table of its type, its retries of single error codes before `max`."""
+    if not is_of_type and not key.startswith("breaker."):
+        return OTHERWISE
+    return "unless the handler says otherwise for an error code" if key == "retry.max" else ""
