@@ -23,7 +23,7 @@ TYPES: Final = (
     *("email", "sms", "webhook", "ok", "retry", "bad", "down", "outage", "silent", "held"),
     *("edit", "groups", "blip", "forced", "expiring", "switch", "shadow", "watched", "waited", "right", "shared"),
     *("cancel", "cancel-parked", "listed", "paged", "depth", "documented", "healthy", "counted"),
-    *("browsed", "resumed", "resumed-circuit", "events"),
+    *("browsed", "resumed", "resumed-circuit", "events", "incident", "flapping", "maintained"),
 )
 
 
