@@ -119,6 +119,8 @@ def _retrying(case: Case) -> JobExplanation:
         told.append(
             f"Run {record.job.attempt + 1} was due at {utc(due, case.now)}: it waits for a worker{'' if known else f', or {ASKED}'}."
         )
+    if record.job.failed_blamelessly:
+        told.append("What it depends on failed, not the job itself: it is retried until it succeeds, and needs no person.")
     commands: tuple[str, ...] = ()
     if case.shut is not None:
         told += [*case.circuit(case.shut), "If it is still open when the job's turn comes, the job is parked."]
@@ -220,9 +222,11 @@ def _look(key: BreakerKey) -> str:
 
 def _run(case: Case, number: int) -> str:
     """`Run 2 of at most 4`; without the maximum if there is none for such failures, or if this handler has other limits."""
-    last = case.record.job.failures[-1].code if case.record.job.failures else ""
-    retries = case.policy.retries(Outcome(kind_of(last), last))
-    return f"Run {number} of at most {retries + 1}" if retries is not None and 0 < number <= retries + 1 else f"Run {number}"
+    job = case.record.job
+    last = job.failures[-1].code if job.failures else ""
+    retries = None if job.failed_blamelessly else case.policy.retries(Outcome(kind_of(last), last))
+    most = None if retries is None else retries + 1 + job.blameless
+    return f"Run {number} of at most {most}" if most is not None and 0 < number <= most else f"Run {number}"
 
 
 def _last_error(record: JobRecord) -> str:

@@ -144,6 +144,34 @@ ONCE = {"attempt": 1, "failures": (FAILED,)}
             [],
         ),
         (
+            case(
+                "RETRYING",
+                attempt=3,
+                failures=(
+                    Failure(T0 - 9_000, 0, 0, "API_TIMEOUT", "", blameless=1),
+                    Failure(T0 - 6_000, 0, 1, "API_TIMEOUT", "", blameless=2),
+                    Failure(T0 - 3_000, 0, 2, "KEY_ERROR", "no name.", retry_at=T0 + 7_000, blameless=2),
+                ),
+            ),
+            "RETRY_SCHEDULED",
+            "RETRY",
+            T0 + 7_000,
+            ["Run 3 of at most 6 failed 3 s ago with KEY_ERROR: no name.", "Run 4 is due in 7 s."],
+            [],
+        ),
+        (
+            case("RETRYING", attempt=9, failures=(Failure(T0 - 3_000, 0, 8, "MINE", "", retry_at=T0 + 60_000, blameless=9),)),
+            "RETRY_SCHEDULED",
+            "RETRY",
+            T0 + 60_000,
+            [
+                "Run 9 failed 3 s ago with MINE.",
+                "Run 10 is due in 1 m.",
+                "What it depends on failed, not the job itself: it is retried until it succeeds, and needs no person.",
+            ],
+            [],
+        ),
+        (
             case("RETRYING", OPEN, at=T0 - 9_000, **ONCE),
             "RETRY_SCHEDULED",
             "RETRY",
