@@ -11,7 +11,7 @@ from sickbay.domain.explain_job import Case, explain_job
 from sickbay.domain.explanation import MAX_QUOTED_CHARS, JobReason, JobStep, quoted
 from sickbay.domain.job import Failure, Job, JobRecord, JobState, Reason, StateChange
 from sickbay.domain.retry import RetryPolicy
-from tests.support.explained import OPEN, OPENED, T0, THEN, VERDICT, breaker, snapshots
+from tests.support.explained import OPEN, OPENED, RECOVERING, T0, THEN, VERDICT, breaker, snapshots
 
 FAILED = Failure(T0 - 3_000, 0, 0, "NETWORK_ERROR", "connection reset by peer.")
 LOOK = "sickbay explain --type email"
@@ -86,15 +86,11 @@ ONCE = {"attempt": 1, "failures": (FAILED,)}
             [LOOK],
         ),
         (
-            case("QUEUED", breaker("CLOSED", recovering=True, rate=2.0)),
+            case("QUEUED", breaker("CLOSED", recovering=True, rate=12.5)),
             "CIRCUIT_RECOVERING",
             "RUN",
             None,
-            [
-                "The job was accepted 3 s ago and waits for a worker.",
-                "The circuit of email has closed again and lets jobs in at 2.0 jobs per second, a rate that grows while they succeed.",
-                "If it is not let in yet, it is parked and released soon.",
-            ],
+            ["The job was accepted 3 s ago and waits for a worker.", *RECOVERING],
             [],
         ),
         (
@@ -228,11 +224,7 @@ ONCE = {"attempt": 1, "failures": (FAILED,)}
             "CIRCUIT_RECOVERING",
             "RELEASE",
             None,
-            [
-                PARKED,
-                "The circuit of email has closed again and lets jobs in at 12.5 jobs per second, a rate that grows while they succeed.",
-                "Parked jobs are released at 12.5 jobs per second, oldest first, tenants in turn.",
-            ],
+            [PARKED, *RECOVERING, "The oldest parked job comes first, and tenants take turns."],
             [],
         ),
         (
