@@ -70,7 +70,7 @@ Clock = Callable[[], int]
 
 
 class Breakers(Protocol):
-    """The breakers of all job types, shared by the fleet (`breaker.md`)."""
+    """The breakers of all job types, shared by the fleet (`docs/breaker.md`)."""
 
     async def admit(self, key: BreakerKey, job_id: str, longest_ms: int = 0, *, released: bool = False) -> Permit | Refusal:
         """Ask to run one job. After a cooldown exactly one caller, fleet-wide, gets the probe. Creates the breaker of an unknown type.
