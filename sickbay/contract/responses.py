@@ -7,8 +7,9 @@ never raise an error: a response about an odd job is better than none.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
+from typing import Any, Final
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -140,34 +141,12 @@ def failure_group(group: FailureGroup) -> quarantine_service_pb2.FailureGroup:
 
 
 def breaker(breaker: Snapshot) -> breaker_pb2.Breaker:
-    """A breaker at one moment."""
-    return breaker_pb2.Breaker(
-        job_type=breaker.key.job_type,
-        tenant=breaker.key.tenant,
-        state=_BREAKER_STATES[breaker.state],
-        open_time=timestamp(breaker.opened_at),
-        probe_time=timestamp(breaker.probe_at),
-        cooldown_elapsed=breaker.cooldown_elapsed,
-        cooldown=duration(breaker.cooldown_ms),
-        trips=_uint32(breaker.trips),
-        reason_code=breaker.reason_code,
-        reason_count=_uint32(breaker.reason_count),
-        reason_message=_text(breaker.reason_message),
-        failures_in_row=_uint32(breaker.failures_in_row),
-        failures_in_row_code=breaker.failures_in_row_code,
-        total_failures=breaker.total_failures,
-        recovering=breaker.recovering,
-        admitted_per_second=breaker.rate or 0.0,
-        probe_job_id=_text(breaker.probe_job_id),
-        forced_until_time=timestamp(breaker.forced_until),
-        forced_by=_text(breaker.forced_by),
-        forced_why=_text(breaker.forced_why),
-        would_have_tripped=_uint32(breaker.would_have_tripped),
-        epoch=breaker.epoch,
-        rev=breaker.rev,
-        update_time=timestamp(breaker.updated_at),
-        degraded=breaker.degraded,
-    )
+    """A breaker at one moment. Lists have thousands, and most of their fields are empty: those are not even passed."""
+    fields: dict[str, Any] = {"job_type": breaker.key.job_type, "tenant": breaker.key.tenant, "state": _BREAKER_STATES[breaker.state]}
+    for (name, convert), value in zip(_BREAKER_FIELDS, _breaker_values(breaker), strict=True):
+        if value:
+            fields[name] = convert(value) if convert is not None else value
+    return breaker_pb2.Breaker(**fields)
 
 
 def metrics(
@@ -198,3 +177,32 @@ def _text(text: str) -> str:
 
 def _json(data: bytes) -> str:
     return data.decode("utf-8", "replace")
+
+
+_SPARSE: Final[Mapping[str, tuple[str, Callable[[Any], object] | None]]] = {
+    "opened_at": ("open_time", timestamp),
+    "probe_at": ("probe_time", timestamp),
+    "cooldown_elapsed": ("cooldown_elapsed", None),
+    "cooldown_ms": ("cooldown", duration),
+    "trips": ("trips", _uint32),
+    "reason_code": ("reason_code", None),
+    "reason_count": ("reason_count", _uint32),
+    "reason_message": ("reason_message", _text),
+    "failures_in_row": ("failures_in_row", _uint32),
+    "failures_in_row_code": ("failures_in_row_code", None),
+    "total_failures": ("total_failures", None),
+    "recovering": ("recovering", None),
+    "rate": ("admitted_per_second", None),
+    "probe_job_id": ("probe_job_id", _text),
+    "forced_until": ("forced_until_time", timestamp),
+    "forced_by": ("forced_by", _text),
+    "forced_why": ("forced_why", _text),
+    "would_have_tripped": ("would_have_tripped", _uint32),
+    "epoch": ("epoch", None),
+    "rev": ("rev", None),
+    "updated_at": ("update_time", timestamp),
+    "degraded": ("degraded", None),
+}
+"""Of each field of a Snapshot the field of a Breaker, and what converts it; 0, "", False and None are left unset."""
+_BREAKER_FIELDS: Final = tuple(_SPARSE.values())
+_breaker_values: Final = attrgetter(*_SPARSE)

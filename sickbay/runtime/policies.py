@@ -36,6 +36,8 @@ class Policies:
         self._path = Path(settings.sickbay_config) if settings.sickbay_config else None
         self._version = self._look()
         self._file = load_file(self._path) if self._path else SettingsFile()
+        self._breakers: dict[str, BreakerConfig] = {}
+        """Those of the types that the file names, and under "" that of all others, for as long as the file stays the same."""
 
     def timeout_s(self, job_type: str, own: float | None) -> float:
         """Seconds that a run may take; `own` is what its handler says."""
@@ -58,9 +60,16 @@ class Policies:
         return policy
 
     def breaker(self, key: BreakerKey) -> BreakerConfig:
-        """The parameters of this breaker."""
+        """The parameters of this breaker; asked for each of thousands, so they are computed once."""
+        named = key.job_type if key.job_type in self._file.types else ""
+        config = self._breakers.get(named)
+        if config is None:
+            config = self._breakers[named] = self._breaker_config(named)
+        return config
+
+    def _breaker_config(self, job_type: str) -> BreakerConfig:
         config = self._settings.breaker_config
-        for table in self._tables(key.job_type):
+        for table in self._tables(job_type):
             cooldown = config.cooldown_ms if table.breaker.cooldown is None else table.breaker.cooldown
             threshold = config.failure_threshold if table.breaker.threshold is None else table.breaker.threshold
             grown = max(round(self._settings.breaker_max_cooldown * 1000), cooldown)
@@ -78,6 +87,7 @@ class Policies:
             log.warning("the settings of before stay in force, because the changed file is invalid: %s", error)
             return False
         self._file = file
+        self._breakers = {}
         log.info("the settings file has changed and is in force: %s", self._path)
         return True
 

@@ -63,7 +63,7 @@ class View:
             if old is not None and unmoved and not _is_blank(old.doc):
                 self._drop(key)
                 self._on_change(key, None)
-        elif old is None or doc.rev > old.doc.rev or (unmoved and doc != old.doc):
+        elif old is None or doc.rev > old.doc.rev or (unmoved and doc is not old.doc and doc != old.doc):
             self._put(key, Seen(doc, total))
         elif doc.rev == old.doc.rev:
             self._seen[key] = Seen(old.doc, max(total, old.total))
