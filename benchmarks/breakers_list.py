@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import http.client
 import json
 import statistics
@@ -70,6 +71,7 @@ def main() -> None:
 
 async def serve_breakers(url: str, number: int) -> None:
     """Serve breakers of tenants until standard input ends; prints the port."""
+    gc.set_threshold(50_000, 20, 50)  # as a service does
     settings = Settings()
     config_of = Policies(settings).breaker
     async with AsyncExitStack() as stack:

@@ -70,7 +70,7 @@ class BreakerApi(BreakerServiceServicer):
             known = sorted({*known, *held_back})
         page, cursor = self._names.page(known, paging.cursor, paging.limit, partial(self._decides, tenant=tenant) if tenant else None)
         breakers = await self._snapshots(set(page))
-        return pb.ListBreakersResponse(breakers=map(responses.breaker, breakers), next_page_token=next_page_token(request, cursor))
+        return responses.breakers(breakers, next_page_token(request, cursor))
 
     async def GetBreaker(self, request: pb.GetBreakerRequest, context: Any) -> pb.GetBreakerResponse:
         """See the contract."""

@@ -7,7 +7,7 @@ never raise an error: a response about an odd job is better than none.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Final
 
@@ -141,12 +141,25 @@ def failure_group(group: FailureGroup) -> quarantine_service_pb2.FailureGroup:
 
 
 def breaker(breaker: Snapshot) -> breaker_pb2.Breaker:
-    """A breaker at one moment. Lists have thousands, and most of their fields are empty: those are not even passed."""
+    """A breaker at one moment."""
+    return breaker_pb2.Breaker(**_breaker_fields(breaker))
+
+
+def breakers(found: Iterable[Snapshot], next_page_token: str) -> breaker_service_pb2.ListBreakersResponse:
+    """A page of breakers, each created in its place: a list would be copied."""
+    response = breaker_service_pb2.ListBreakersResponse(next_page_token=next_page_token)
+    for one in found:
+        response.breakers.add(**_breaker_fields(one))
+    return response
+
+
+def _breaker_fields(breaker: Snapshot) -> dict[str, Any]:
+    """The fields that are set. Pages have a thousand breakers, and most of their fields are empty: those are not even passed."""
     fields: dict[str, Any] = {"job_type": breaker.key.job_type, "tenant": breaker.key.tenant, "state": _BREAKER_STATES[breaker.state]}
     for (name, convert), value in zip(_BREAKER_FIELDS, _breaker_values(breaker), strict=True):
         if value:
             fields[name] = convert(value) if convert is not None else value
-    return breaker_pb2.Breaker(**fields)
+    return fields
 
 
 def metrics(

@@ -106,8 +106,8 @@ def _add_control(view: View, breaker: Breaker) -> None:
     if breaker.recovering:
         view["recovering"] = True
         view["throttled"] = {"admittedPerSecond": round(breaker.admitted_per_second, 1)}
-    if forced := _forced_view(breaker):
-        view["forced"] = forced
+    if breaker.forced_by or breaker.forced_why or breaker.HasField("forced_until_time"):
+        view["forced"] = _forced_view(breaker)
     if missed := breaker.would_have_tripped:
         view["wouldHaveTripped"] = missed
     if breaker.degraded:
