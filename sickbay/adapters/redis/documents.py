@@ -64,7 +64,9 @@ async def _packed(client: Client, *words: Word) -> tuple[int, list[bytes | None]
 def unpacked(reply: bytes) -> list[bytes | None]:
     """The values in a reply of `packed.lua`."""
     head, _, body = reply.partition(b"\n")
-    sizes = [int(size) for size in head.split(b",")]
+    sizes = list(map(int, head.split(b",")))
+    if min(sizes) >= 0:
+        return [body[start:end] for start, end in pairwise(accumulate(sizes, initial=0))]
     ends = accumulate((max(0, size) for size in sizes), initial=0)
     return [body[start:end] if size >= 0 else None for size, (start, end) in zip(sizes, pairwise(ends), strict=True)]
 
