@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
+from controlplane.breaker_names import BreakerNames
 from controlplane.held_breakers import HeldBreakers
 from sickbay.breakers.v1 import breaker_service_pb2 as pb
 from sickbay.breakers.v1.breaker_pb2 import Breaker
@@ -62,6 +64,7 @@ class BreakerApi(BreakerServiceServicer):
         self._scope = scope
         self._breakers = breakers
         self._held = HeldBreakers(breakers)
+        self._names = BreakerNames()
         self._rate_limit = TokenBucket(BURST, CHANGES_PER_S)
         self._broker = broker
         self._ledger = ledger
@@ -71,13 +74,12 @@ class BreakerApi(BreakerServiceServicer):
     async def ListBreakers(self, request: pb.ListBreakersRequest, context: Any) -> pb.ListBreakersResponse:
         """See the contract."""
         paging, tenant = parse_paging(request), parse.tenant_filter(request.tenant)
-        known = {*await self._breakers.keys(), *self._held_back()}
-        names = {key.name: key for key in known if self._decides(key, tenant)}
-        rest = sorted(name for name in names if name > paging.cursor)
-        page = rest[: paging.limit]
-        cursor = page[-1] if len(rest) > paging.limit else ""
-        breakers = filter(self._is_shown, await self._snapshots({names[name] for name in page}))
-        return pb.ListBreakersResponse(breakers=map(self._reply, breakers), next_page_token=next_page_token(request, cursor))
+        known = await self._breakers.keys()
+        if held_back := self._held_back():
+            known = sorted({*known, *held_back})
+        page, cursor = self._names.page(known, paging.cursor, paging.limit, partial(self._decides, tenant=tenant) if tenant else None)
+        breakers = filter(self._is_shown, await self._snapshots(set(page)))
+        return responses.breakers(breakers, self._scope.job_types, next_page_token(request, cursor))
 
     async def GetBreaker(self, request: pb.GetBreakerRequest, context: Any) -> pb.GetBreakerResponse:
         """See the contract."""

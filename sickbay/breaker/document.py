@@ -85,6 +85,11 @@ class Document:
         return self.state is BreakerState.CLOSED and not self.run and self.ramp is None and not self.stable_at
 
     @property
+    def is_at_rest(self) -> bool:
+        """Whether time alone changes nothing, unless the clock was set back: CLOSED, without ramp, a grown cooldown or a probe."""
+        return self.state is BreakerState.CLOSED and self.ramp is None and not self.stable_at and not self.probe_token
+
+    @property
     def is_forgettable(self) -> bool:
         """Whether it need not be stored: a quiet breaker of a tenant other than `default`. Clients may name any number of tenants."""
         return self.key.tenant != DEFAULT_TENANT and self.is_quiet

@@ -94,6 +94,8 @@ def catch_up(doc: Document, config: BreakerConfig, now: int, *, jitter: int = 0)
 
     Every operation does this first.
     """
+    if doc.is_at_rest and now >= doc.updated_at:
+        return doc
     return transitions.advance_clock(doc, Context(config, now, jitter))
 
 

@@ -45,6 +45,8 @@ class Policies:
         self._status = SettingsFileStatus(valid=True, loaded_at_s=now())
         self._handled: Collection[str] | None = None
         self._listeners: list[Callable[[], None]] = []
+        self._breakers: dict[str, BreakerConfig] = {}
+        """Those of the types and dependencies that the file names, and under "" that of all others, until the file changes."""
 
     @property
     def rule(self) -> BreakerRule:
@@ -89,9 +91,16 @@ class Policies:
         return table.retry.options.over(own.over(policy))
 
     def breaker(self, key: BreakerKey) -> BreakerConfig:
-        """The parameters of this breaker."""
+        """The parameters of this breaker; asked for each of thousands, so they are computed once."""
+        named = key.job_type if key.dependency or key.job_type in self._file.types else ""
+        config = self._breakers.get(named)
+        if config is None:
+            config = self._breakers[named] = self._breaker_config(named)
+        return config
+
+    def _breaker_config(self, job_type: str) -> BreakerConfig:
         config = self._settings.breaker_config
-        for table in (self._file.defaults.breaker, *(table for _, table in self._file.breaker_tables(key.job_type))):
+        for table in (self._file.defaults.breaker, *(table for _, table in self._file.breaker_tables(job_type))):
             cooldown = config.cooldown_ms if table.cooldown is None else table.cooldown
             threshold = config.failure_threshold if table.threshold is None else table.threshold
             grown = max(round(self._settings.breaker_max_cooldown * 1000), cooldown)
@@ -110,6 +119,7 @@ class Policies:
             log.warning("the settings of before stay in force, because the changed file is invalid: %s", error)
             return False
         self._file = file
+        self._breakers = {}
         self._status = replace(self._status, valid=True, loaded_at_s=self._now(), applied=self._status.applied + 1)
         log.info("the settings file has changed and is in force: %s (%s)", self._path, self._file.extent)
         if self._handled is not None:

@@ -156,12 +156,21 @@ class RedisBreakers:
         asked = None if keys is None else frozenset(keys)
         try:
             await self._sync.read_all() if asked is None else await self._sync.read(asked)
-            async for seen in cooperatively(self._sync.view.all(asked)):
-                if breaker.catch_up(seen.doc, self._config(seen.doc.key), self._sync.time.now()) is not seen.doc:
-                    await self._sync.call("look", seen.doc.key)
+            return [one async for one in self._current(asked)]
         except Unavailable:
             return [one for one in await self._last_known() if asked is None or one.key in asked]
-        return [self._snapshot(seen) async for seen in cooperatively(self._sync.view.all(asked))]
+
+    async def _current(self, asked: Collection[BreakerKey] | None) -> AsyncIterator[Snapshot]:
+        """The breakers in the view; Redis is told about those that time has changed."""
+        async for seen in cooperatively(self._sync.view.all(asked)):
+            key, now = seen.doc.key, self._sync.time.now()
+            config = self._config(key)
+            if breaker.catch_up(seen.doc, config, now) is seen.doc:
+                yield breaker.snapshot(seen.doc, config, now, total_failures=seen.total)
+                continue
+            await self._sync.call("look", key)
+            for changed in self._sync.view.all({key}):
+                yield self._snapshot(changed)
 
     async def command(self, key: BreakerKey, command: Command) -> Snapshot:
         """See `Breakers.command`; Unavailable while Redis is."""
