@@ -1,4 +1,4 @@
-"""Assembles the control plane: ledger ingester, healer and reconciler, and the two services."""
+"""Assembles the control plane: ledger ingester, healer, reconciler and the recorder of incidents, and the three services."""
 
 from __future__ import annotations
 
@@ -8,8 +8,17 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from controlplane.breaker_service import BreakerApi
-from controlplane.flow_metrics import HeldBackCollector, LedgerIngestMetrics, ReconcileMetrics, ReleaseMetrics, TransitionMetrics
+from controlplane.flow_metrics import (
+    HeldBackCollector,
+    IncidentMetrics,
+    LedgerIngestMetrics,
+    ReconcileMetrics,
+    ReleaseMetrics,
+    TransitionMetrics,
+)
 from controlplane.healer import Healer
+from controlplane.incident_service import IncidentApi
+from controlplane.incidents import IncidentRecorder
 from controlplane.ledger_ingest import LedgerIngester
 from controlplane.metrics import FleetMetrics
 from controlplane.quarantine_service import QuarantineApi
@@ -17,7 +26,9 @@ from controlplane.reconcile import QuarantineReconciler
 from controlplane.release import Releaser
 from controlplane.requeue import Requeuer
 from controlplane.rest.app import create_gateway
+from controlplane.webhook_sender import WebhookSender
 from sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceStub, add_BreakerServiceServicer_to_server
+from sickbay.breakers.v1.incident_service_pb2_grpc import IncidentServiceStub, add_IncidentServiceServicer_to_server
 from sickbay.concurrency.tasks import background, run_with_restarts
 from sickbay.domain.health import Check, Health, checks_of
 from sickbay.domain.job import JobEvent, JobState
@@ -52,6 +63,7 @@ async def serve(
             LedgerIngestMetrics(metrics.registry, clock),
             ReleaseMetrics(metrics.registry),
             ReconcileMetrics(metrics.registry),
+            IncidentMetrics(metrics.registry),
             *observers,
         ]
     )
@@ -67,9 +79,18 @@ async def serve(
     )
 
     backends.on_settings_change(healer.wake)  # types may ask other breakers now, which release their parked jobs
+    sender = WebhookSender(backends.notices, backends.webhook, observer) if backends.webhook is not None else None
+    senders = [sender.run] if sender is not None else []
+    recorder = IncidentRecorder(
+        backends.breakers,
+        backends.incidents,
+        scope=backends.breaker_scope,
+        observer=Observers([observer, sender]) if sender is not None else observer,
+    )
 
     def on_ingested(events: Sequence[JobEvent]) -> None:
         healer.observe_events(events)
+        recorder.observe_events(events)
         if any(event.state is JobState.CANCELLED for event in events):
             reconciler.wake()
 
@@ -92,6 +113,7 @@ async def serve(
         ledger=writer,
         quarantine=backends.quarantine,
         lost=backends.lost,
+        incidents=backends.incidents,
         clock=clock,
         scope=backends.breaker_scope,
     )
@@ -112,19 +134,28 @@ async def serve(
     quarantine_api = QuarantineApi(
         quarantine=backends.quarantine, releaser=releaser, requeuer=requeuer, on_released=reconciler.wake, clock=clock
     )
+    incident_api = IncidentApi(backends.incidents, backends.breaker_scope)
     services = [
         Service("sickbay.breakers.v1.BreakerService", add_BreakerServiceServicer_to_server, breaker_api),
+        Service("sickbay.breakers.v1.IncidentService", add_IncidentServiceServicer_to_server, incident_api),
         Service("sickbay.jobs.v1.QuarantineService", add_QuarantineServiceServicer_to_server, quarantine_api),
     ]
     async with (
         _ingesting(ingester),
-        background(ingester.prune, healer.run, reconciler.run, transitions.run),
+        background(ingester.prune, healer.run, reconciler.run, transitions.run, recorder.run, *senders),
         breaker_api.detached,
+        incident_api.detached,
         quarantine_api.detached,
         serve_endpoints(
             services,
             lambda channel, health: create_gateway(
-                BreakerServiceStub(channel), QuarantineServiceStub(channel), health, metrics, VERSION, tracing=tracing
+                BreakerServiceStub(channel),
+                QuarantineServiceStub(channel),
+                health,
+                metrics,
+                VERSION,
+                incidents=IncidentServiceStub(channel),
+                tracing=tracing,
             ),
             address,
             registry=metrics.registry,

@@ -86,9 +86,10 @@ class BreakerApi(BreakerServiceServicer):
 
     async def ExplainBreaker(self, request: pb.ExplainBreakerRequest, context: Any) -> pb.ExplainBreakerResponse:
         """See the contract."""
-        _, breaker = await self._find(request)
+        asked, breaker = await self._find(request)
         parked = await self._count_parked(breaker.key)
-        return pb.ExplainBreakerResponse(explanation=explanations.breaker(breaker, parked, explain_breaker(breaker, parked)))
+        explained = explain_breaker(breaker, parked, self._scope.job_types(breaker.key))
+        return pb.ExplainBreakerResponse(explanation=explanations.breaker(self._reply(breaker, asked.job_type), parked, explained))
 
     @detached
     async def ResetBreaker(self, request: pb.ResetBreakerRequest, context: Any) -> pb.ResetBreakerResponse:

@@ -1,4 +1,4 @@
-"""Metrics of the control plane's work: transitions of breakers, releases, reconciliation, and the lag of the ledger."""
+"""Metrics of the control plane's work: transitions of breakers, incidents, releases, reconciliation, and the lag of the ledger."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ from prometheus_client.registry import Collector
 
 from sickbay.domain.breaker import BreakerKey, BreakerState
 from sickbay.domain.errors import Unavailable
+from sickbay.domain.incident import Change, Incident
 from sickbay.domain.job import JobEvent, JobState
 from sickbay.domain.queries import ReconcileResult, ReleaseLease
 from sickbay.observer import Observer
 from sickbay.ports import Breakers, Clock
+from sickbay.ports.incidents import Notice, Undelivered
 from sickbay.telemetry.metrics import SECONDS, BoundedLabels
 
 MAX_TYPES: Final = 100
+OUTAGE_SECONDS: Final = (1, 5, 15, 30, 60, 120, 300, 600, 1_800, 3_600, 7_200, 14_400, 43_200, 86_400)
+"""Buckets for outages."""
 
 
 class TransitionMetrics:
@@ -42,6 +46,32 @@ class TransitionMetrics:
                     known.pop(breaker.key, None)
                 else:
                     known[breaker.key] = breaker.state
+
+
+class IncidentMetrics(Observer):
+    """Counts the incidents that this control plane recorded, how long they lasted, and its notices: sum them over all control planes."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        """Add the metrics to `registry`."""
+        self._incidents = Counter("sickbay_incidents", "Incidents: outages of breakers.", ("job_type",), registry=registry)
+        text = "From the opening of a breaker to its closing. An incident that goes on after it was closed is observed again."
+        self._seconds = Histogram("sickbay_incident_recovery_seconds", text, ("job_type",), buckets=OUTAGE_SECONDS, registry=registry)
+        self._type = BoundedLabels(MAX_TYPES)
+        text = "Attempts to tell the webhook of an incident: delivered, or failed and repeated."
+        attempts = Counter("sickbay_webhook_attempts", text, ("result",), registry=registry)
+        self._delivered, self._undelivered = map(attempts.labels, ("delivered", "failed"))
+
+    def notified(self, notice: Notice, error: Undelivered | None) -> None:  # noqa: ARG002 - of all alike
+        """Count one attempt."""
+        (self._undelivered if error else self._delivered).inc()
+
+    def incident_changed(self, incident: Incident, change: Change) -> None:
+        """Count one change."""
+        label = self._type(incident.key.job_type)
+        if change is Change.OPENED:
+            self._incidents.labels(label).inc()
+        elif change is Change.CLOSED:
+            self._seconds.labels(label).observe((incident.recovery_ms or 0) / 1000)
 
 
 class HeldBackCollector(Collector):

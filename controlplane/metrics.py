@@ -19,6 +19,7 @@ from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import JobState
 from sickbay.domain.queries import OldestJob
 from sickbay.ports import Breakers, Broker, Clock, LedgerWriter, QuarantineStore, Queue
+from sickbay.ports.incidents import IncidentStore
 from sickbay.ports.lost import Lost
 from sickbay.telemetry.metrics import OTHER
 
@@ -30,6 +31,8 @@ REST: Final = (OTHER, OTHER)
 """The type and tenant of the series that has the sum of all others; a job type that is really called `other` is part of it."""
 MAX_OLDEST: Final = 100
 """States and job types with metrics of their own: those whose oldest job has waited longest for an event."""
+MAX_OPEN_INCIDENTS: Final = 100
+"""Job types with a number of open incidents of their own; the others are one, `other`."""
 CONSUMED: Final = (Queue.MAIN, Queue.LEDGER)
 """The queues that always have consumers."""
 
@@ -48,12 +51,15 @@ class FleetMetrics(Collector):
         ledger: LedgerWriter,
         quarantine: QuarantineStore,
         lost: Lost,
+        incidents: IncidentStore,
         clock: Clock,
         scope: BreakerRule = BreakerScope.TYPE,
     ) -> None:
         """Add itself to `registry`; `scope` says whose breaker a job asks."""
         self._scope = scope
         self._lost = lost
+        self._incidents = incidents
+        self._open_incidents: Mapping[str, int] | None = None
         self._clock = clock
         self._oldest: Sequence[OldestJob] | None = None
         self._breakers = breakers
@@ -76,11 +82,15 @@ class FleetMetrics(Collector):
             _read_or_none(self._breakers.snapshots()),
             _read_or_none(self._ledger.counts()),
             _read_or_none(self._ledger.duplicates()),
-            asyncio.gather(_read_or_none(self._quarantine.parked()), _read_or_none(self._lost.oldest())),
+            asyncio.gather(
+                _read_or_none(self._quarantine.parked()),
+                _read_or_none(self._lost.oldest()),
+                _read_or_none(self._incidents.open_counts()),
+            ),
             asyncio.gather(*depths),
             asyncio.gather(*consumers),
         )
-        self._parked, self._oldest = backlog
+        self._parked, self._oldest, self._open_incidents = backlog
         self._depths = dict(zip(Queue, depth, strict=True))
         self._consumers = dict(zip(CONSUMED, consumer, strict=True))
 
@@ -90,6 +100,7 @@ class FleetMetrics(Collector):
         yield _family("sickbay_queue_messages", "Waiting messages, by queue.", "queue", _named(self._depths))
         yield _family("sickbay_queue_consumers", "Consumers of a queue, of all processes.", "queue", _named(self._consumers))
         yield from self._of_ledger()
+        yield self._of_incidents()
 
     def _of_breakers(self) -> Iterable[Metric]:
         breakers = self._snapshots or ()
@@ -156,6 +167,16 @@ class FleetMetrics(Collector):
         if self._duplicates is not None:
             text = "Extra executions and dropped copies of all jobs in the ledger."
             yield GaugeMetricFamily("sickbay_ledger_duplicates", text, self._duplicates)
+
+    def _of_incidents(self) -> Metric:
+        """No series for a type without an open incident; a sum over all of them counts every one."""
+        family = GaugeMetricFamily("sickbay_incidents_open", "Open incidents.", labels=("job_type",))
+        known = sorted((self._open_incidents or {}).items(), key=lambda item: (-item[1], item[0]))
+        if rest := sum(number for _, number in known[MAX_OPEN_INCIDENTS:]):
+            family.add_metric((OTHER,), rest)
+        for job_type, number in known[:MAX_OPEN_INCIDENTS]:
+            family.add_metric((job_type,), number)
+        return family
 
     def _of_oldest(self) -> Metric:
         """No series for a state without jobs, so that an alert on it ends."""

@@ -13,10 +13,12 @@ from typing import Any, Final
 
 from sickbay.domain.breaker import Permit
 from sickbay.domain.errors import SickbayError
+from sickbay.domain.incident import Change, Incident
 from sickbay.domain.job import Job, JobEvent
 from sickbay.domain.outcome import Outcome
 from sickbay.domain.queries import Accepted, ReconcileResult, ReleaseLease
 from sickbay.ports import Delivery, Message
+from sickbay.ports.incidents import Notice, Undelivered
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +60,12 @@ class Observer:
     def reconciled(self, result: ReconcileResult) -> None:
         """Control plane: the copies in `jobs.quarantine` were compared with the ledger once more."""
 
+    def incident_changed(self, incident: Incident, change: Change) -> None:
+        """Control plane: an incident was opened, re-opened or closed; of several control planes only the one that recorded it hears."""
+
+    def notified(self, notice: Notice, error: Undelivered | None) -> None:
+        """Control plane: the webhook has taken a notice of an incident, or not, and then it is tried again."""
+
 
 class Observers(Observer):
     """Several as one. A hook that nobody overrides costs one look at an empty list."""
@@ -75,6 +83,8 @@ class Observers(Observer):
         self._releasing = _overriding(observers, "releasing")
         self._released = _overriding(observers, "released")
         self._reconciled = _overriding(observers, "reconciled")
+        self._incident_changed = _overriding(observers, "incident_changed")
+        self._notified = _overriding(observers, "notified")
 
     def submitted(self, job_types: Sequence[str], results: Sequence[Accepted | SickbayError]) -> None:
         _call(self._submitted, job_types, results)
@@ -113,6 +123,12 @@ class Observers(Observer):
 
     def reconciled(self, result: ReconcileResult) -> None:
         _call(self._reconciled, result)
+
+    def incident_changed(self, incident: Incident, change: Change) -> None:
+        _call(self._incident_changed, incident, change)
+
+    def notified(self, notice: Notice, error: Undelivered | None) -> None:
+        _call(self._notified, notice, error)
 
 
 NOBODY: Final = Observer()

@@ -12,6 +12,7 @@ import grpc
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceStub
+from sickbay.breakers.v1.incident_service_pb2_grpc import IncidentServiceStub
 from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
 from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub
 from sickbay.server.errors import Fault, received
@@ -35,6 +36,13 @@ def breakers(endpoint: Endpoint) -> Iterator[BreakerServiceStub]:
     """BreakerService, likewise."""
     with _channel(endpoint) as opened:
         yield BreakerServiceStub(opened)
+
+
+@contextmanager
+def incidents(endpoint: Endpoint) -> Iterator[IncidentServiceStub]:
+    """IncidentService, likewise."""
+    with _channel(endpoint) as channel:
+        yield IncidentServiceStub(channel)
 
 
 @contextmanager

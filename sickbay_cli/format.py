@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from sickbay.breakers.v1.breaker_pb2 import Breaker
+from sickbay.breakers.v1.incident_pb2 import IncidentEntry
 from sickbay.domain.job import DEFAULT_TENANT
 from sickbay.jobs.v1.job_pb2 import Job
 from sickbay.jobs.v1.quarantine_service_pb2 import QuarantinedJob
@@ -38,6 +39,11 @@ def job_state(number: int) -> Cell:
 def breaker_state(number: int) -> Cell:
     """A breaker's state in its colour."""
     return _coloured(name(Breaker.State, number, "STATE_"))
+
+
+def incident_kind(number: int) -> str:
+    """What a line of an incident's timeline is about, in words."""
+    return name(IncidentEntry.Kind, number, "KIND_").lower().replace("_", " ")
 
 
 def reason(case: QuarantinedJob) -> str:

@@ -1,4 +1,4 @@
-"""The REST gateway of the control plane: breakers, quarantine and metrics, generated from the contracts of their services."""
+"""The REST gateway of the control plane: breakers, incidents, quarantine and metrics, generated from the contracts of their services."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse, Response
 
 from sickbay.breakers.v1 import breaker_service_pb2 as breakers_pb
+from sickbay.breakers.v1 import incident_service_pb2 as incidents_pb
 from sickbay.contract.paging import MAX_PAGE_SIZE
 from sickbay.jobs.v1 import quarantine_service_pb2 as quarantine_pb
 from sickbay.server.health import Health, add_health
@@ -23,10 +24,12 @@ from sickbay.telemetry.metrics import MetricsRegistry
 
 if TYPE_CHECKING:  # stubs for asyncio exist for type checkers only
     from sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceAsyncStub
+    from sickbay.breakers.v1.incident_service_pb2_grpc import IncidentServiceAsyncStub
     from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceAsyncStub
     from sickbay.telemetry.spans import Tracing
 
 _BREAKERS: Final = breakers_pb.DESCRIPTOR.services_by_name["BreakerService"]
+_INCIDENTS: Final = incidents_pb.DESCRIPTOR.services_by_name["IncidentService"]
 _QUARANTINE: Final = quarantine_pb.DESCRIPTOR.services_by_name["QuarantineService"]
 
 
@@ -37,10 +40,12 @@ def create_gateway(
     metrics: MetricsRegistry,
     version: str,
     *,
+    incidents: IncidentServiceAsyncStub,
     tracing: Tracing | None = None,
 ) -> FastAPI:
     """The application; every route's operation id is the name of its RPC."""
-    app = create_app("Sickbay Control Plane", "Read and control circuit breakers, and manage jobs in quarantine.", version, tracing)
+    about = "Read and control circuit breakers, read their incidents, and manage jobs in quarantine."
+    app = create_app("Sickbay Control Plane", about, version, tracing)
 
     @app.get("/", include_in_schema=False)
     async def root() -> Response:
@@ -65,5 +70,6 @@ def create_gateway(
         "WatchBreakers": RouteOptions(alternative=breaker_named_events, responses={200: {"model": BreakerBody}, **fails(404)}),
     }
     gateway.add(_BREAKERS, breakers, options)
+    gateway.add(_INCIDENTS, incidents)
     gateway.add(_QUARANTINE, quarantine)
     return app

@@ -110,7 +110,7 @@ def quarantine_query(request: quarantine.ListQuarantinedJobsRequest, now: int) -
         state=_known(_STATES, request.state, "state") if request.state else None,
         reason=_known(_REASONS, request.reason, "reason") if request.reason else None,
         error_code=code,
-        fingerprint=_line(request.fingerprint, "fingerprint", MAX_ID_CHARS),
+        fingerprint=line(request.fingerprint, "fingerprint", MAX_ID_CHARS),
         set_aside_before=now - span_ms(request.min_age, "minimal age", 0, now) if request.HasField("min_age") else None,
     )
 
@@ -149,7 +149,7 @@ def command(request: CommandRequest) -> tuple[BreakerKey, Command]:
     hold = None
     if isinstance(request, breakers.ForceOpenBreakerRequest) and request.HasField("duration"):
         hold = span_ms(request.duration, "duration", 1, MAX_HOLD_MS)
-    return key, Command(action, hold, actor(request.actor), _line(request.why, "reason (why)", MAX_WHY_CHARS))
+    return key, Command(action, hold, actor(request.actor), line(request.why, "reason (why)", MAX_WHY_CHARS))
 
 
 def breaker_key(kind: str, owner: str) -> BreakerKey:
@@ -213,20 +213,21 @@ def job_id(text: str) -> str:
     """A required job id."""
     if not text:
         raise InvalidArgument("the job id is missing")
-    return _line(text, "job id", MAX_ID_CHARS)
+    return line(text, "job id", MAX_ID_CHARS)
 
 
 def etag(text: str) -> str:
     """An etag; empty skips the check."""
-    return _line(text, "etag", MAX_ETAG_CHARS)
+    return line(text, "etag", MAX_ETAG_CHARS)
 
 
 def actor(text: str) -> str:
     """Who makes the change; may be empty."""
-    return _line(text, "actor", MAX_ACTOR_CHARS)
+    return line(text, "actor", MAX_ACTOR_CHARS)
 
 
-def _line(text: str, what: str, limit: int) -> str:
+def line(text: str, what: str, limit: int) -> str:
+    """One line of plain text of at most `limit` characters; `what` names it in an error."""
     if len(text) > limit:
         raise InvalidArgument(f"the {what} is {len(text):,} characters long; at most {limit} are allowed")
     if not text.isprintable():

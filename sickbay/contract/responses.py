@@ -48,17 +48,17 @@ def job(record: JobRecord, history: Sequence[StateChange] = ()) -> job_pb2.Job:
     """The job as recorded in the ledger; tracebacks are included if `history` is."""
     known = record.job
     return job_pb2.Job(
-        job_id=_text(known.job_id),
-        job_type=_text(known.job_type),
-        tenant=_text(known.tenant),
+        job_id=text(known.job_id),
+        job_type=text(known.job_type),
+        tenant=text(known.tenant),
         state=_STATES[record.state],
-        attempt=_uint32(known.attempt),
-        generation=_uint32(known.generation),
+        attempt=uint32(known.attempt),
+        generation=uint32(known.generation),
         errors=[failure(one, whole=bool(history)) for one in known.failures],
         submit_time=timestamp(known.submitted_at),
         update_time=timestamp(record.updated_at),
         start_time=timestamp(record.started_at),
-        duplicates=_uint32(record.duplicates),
+        duplicates=uint32(record.duplicates),
         history=[change(one, known.failures) for one in history],
         next_attempt_time=timestamp(record.next_attempt_at),
     )
@@ -68,11 +68,11 @@ def failure(failed: Failure, *, whole: bool = True) -> job_pb2.AttemptError:
     """One failed run; lists omit its traceback."""
     return job_pb2.AttemptError(
         time=timestamp(failed.at),
-        attempt=_uint32(failed.attempt),
-        generation=_uint32(failed.generation),
-        code=_text(failed.code),
-        message=_text(failed.message),
-        traceback=_text(failed.traceback) if whole else "",
+        attempt=uint32(failed.attempt),
+        generation=uint32(failed.generation),
+        code=text(failed.code),
+        message=text(failed.message),
+        traceback=text(failed.traceback) if whole else "",
     )
 
 
@@ -81,12 +81,12 @@ def change(step: StateChange, failures: Sequence[Failure] = ()) -> job_pb2.State
     return job_pb2.StateChange(
         time=timestamp(step.at),
         state=_STATES[step.state],
-        attempt=_uint32(step.attempt),
-        generation=_uint32(step.generation),
-        code=_text(step.code),
-        message=_text(step.message),
-        actor=_text(step.actor),
-        traceback=_text(_traceback(step, failures)) if step.code else "",
+        attempt=uint32(step.attempt),
+        generation=uint32(step.generation),
+        code=text(step.code),
+        message=text(step.message),
+        actor=text(step.actor),
+        traceback=text(_traceback(step, failures)) if step.code else "",
     )
 
 
@@ -122,18 +122,18 @@ def _quarantined(record: JobRecord, known: job_pb2.Job) -> quarantine_service_pb
 def revision(edit: PayloadRevision) -> quarantine_service_pb2.PayloadRevision:
     """One edit of a payload."""
     return quarantine_service_pb2.PayloadRevision(
-        time=timestamp(edit.at), actor=_text(edit.actor), before_json=_json(edit.before), after_json=_json(edit.after)
+        time=timestamp(edit.at), actor=text(edit.actor), before_json=_json(edit.before), after_json=_json(edit.after)
     )
 
 
 def failure_group(group: FailureGroup) -> quarantine_service_pb2.FailureGroup:
     """Jobs in quarantine that probably have the same cause."""
     return quarantine_service_pb2.FailureGroup(
-        job_type=_text(group.job_type),
-        error_code=_text(group.error_code),
+        job_type=text(group.job_type),
+        error_code=text(group.error_code),
         fingerprint=group.fingerprint,
-        sample_message=_text(group.sample_message),
-        sample_job_id=_text(group.sample_job_id),
+        sample_message=text(group.sample_message),
+        sample_job_id=text(group.sample_job_id),
         count=group.count,
         first_time=timestamp(group.first_at),
         last_time=timestamp(group.last_at),
@@ -157,20 +157,20 @@ def breaker(breaker: Snapshot, asked: str = "", job_types: Sequence[str] = ()) -
         probe_time=timestamp(breaker.probe_at),
         cooldown_elapsed=breaker.cooldown_elapsed,
         cooldown=duration(breaker.cooldown_ms),
-        trips=_uint32(breaker.trips),
+        trips=uint32(breaker.trips),
         reason_code=breaker.reason_code,
-        reason_count=_uint32(breaker.reason_count),
-        reason_message=_text(breaker.reason_message),
-        failures_in_row=_uint32(breaker.failures_in_row),
+        reason_count=uint32(breaker.reason_count),
+        reason_message=text(breaker.reason_message),
+        failures_in_row=uint32(breaker.failures_in_row),
         failures_in_row_code=breaker.failures_in_row_code,
         total_failures=breaker.total_failures,
         recovering=breaker.recovering,
         admitted_per_second=breaker.rate or 0.0,
-        probe_job_id=_text(breaker.probe_job_id),
+        probe_job_id=text(breaker.probe_job_id),
         forced_until_time=timestamp(breaker.forced_until),
-        forced_by=_text(breaker.forced_by),
-        forced_why=_text(breaker.forced_why),
-        would_have_tripped=_uint32(breaker.would_have_tripped),
+        forced_by=text(breaker.forced_by),
+        forced_why=text(breaker.forced_why),
+        would_have_tripped=uint32(breaker.would_have_tripped),
         epoch=breaker.epoch,
         rev=breaker.rev,
         update_time=timestamp(breaker.updated_at),
@@ -196,12 +196,14 @@ def metrics(
     )
 
 
-def _uint32(number: int) -> int:
+def uint32(number: int) -> int:
+    """The number within the range of uint32."""
     return min(max(number, 0), _MAX_UINT32)
 
 
-def _text(text: str) -> str:
-    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+def text(words: str) -> str:
+    """The text without what protobuf cannot represent."""
+    return words if words.isascii() else words.encode("utf-8", "replace").decode()
 
 
 def _json(data: bytes) -> str:

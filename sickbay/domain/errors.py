@@ -3,7 +3,7 @@
     SickbayError
     |-- InvalidArgument      the request is wrong; the message says what to correct
     |   `-- Unstorable       a database rejects a value, and always will: do not retry
-    |-- NotFound             no such job or breaker
+    |-- NotFound             no such job, breaker or incident
     |-- AlreadyExists        the idempotency key belongs to another request
     |-- Aborted              another client was first: read again, then repeat
     |-- FailedPrecondition   not allowed in this state, or a setting is missing
@@ -42,6 +42,7 @@ class ErrorReason(StrEnum):
     INVALID_PAGE_TOKEN = "INVALID_PAGE_TOKEN"  # noqa: S105 - a reason, not a password
     JOB_NOT_FOUND = "JOB_NOT_FOUND"
     BREAKER_NOT_FOUND = "BREAKER_NOT_FOUND"
+    INCIDENT_NOT_FOUND = "INCIDENT_NOT_FOUND"
     IDEMPOTENCY_KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
     REQUEST_IN_PROGRESS = "REQUEST_IN_PROGRESS"
     ETAG_MISMATCH = "ETAG_MISMATCH"
@@ -80,7 +81,7 @@ class Unstorable(InvalidArgument):
 
 
 class NotFound(SickbayError):
-    """No such job or breaker."""
+    """No such job, breaker or incident."""
 
     default_reason = ErrorReason.JOB_NOT_FOUND
 

@@ -23,12 +23,14 @@ from sickbay.adapters.redis.keys import RedisIdempotencyKeys
 from sickbay.adapters.sql.ledger import Ledger, open_ledger
 from sickbay.adapters.sql.listener import AlwaysUp
 from sickbay.adapters.unconfigured import UnconfiguredHolds, UnconfiguredJobReader, UnconfiguredKeys
+from sickbay.adapters.webhook.http import HttpWebhook
 from sickbay.domain.backend_status import BackendStatus
 from sickbay.domain.breaker import BreakerRule, BreakerScope
 from sickbay.domain.errors import SettingsError
 from sickbay.domain.health import GRACE_S
 from sickbay.domain.settings_status import SettingsFileStatus
 from sickbay.ports import Breakers, BreakerView, Broker, Clock, DuplicateGuard, IdempotencyKeys, JobReader, LedgerWriter, QuarantineStore
+from sickbay.ports.incidents import IncidentNotices, IncidentStore, Webhook
 from sickbay.ports.lost import Holds, Lost
 from sickbay.runtime.policies import Policies
 from sickbay.runtime.settings import Settings
@@ -105,13 +107,19 @@ class WorkerParts(Common):
 
 @dataclass(frozen=True, kw_only=True)
 class ControlPlaneParts(Common):
-    """What the control plane needs. A function given to `on_settings_change` is called whenever other settings are in force."""
+    """What the control plane needs; `webhook` is told of incidents if there is one.
+
+    A function given to `on_settings_change` is called whenever other settings are in force.
+    """
 
     breakers: Breakers
     writer: LedgerWriter
     quarantine: QuarantineStore
     lost: Lost
     holds: Holds
+    incidents: IncidentStore
+    notices: IncidentNotices
+    webhook: Webhook | None = None
     on_settings_change: Callable[[Callable[[], None]], None] = _never
 
 
@@ -134,7 +142,7 @@ async def open_up(settings: Settings, folder: Path | None) -> AsyncIterator[Back
         if folder is not None and None in {rabbitmq, redis, database}:
             data = stack.enter_context(open_data_folder(folder))
             queues, file = data.queue_db, data.ledger_db
-        ledger = await stack.enter_async_context(open_ledger(database or file or "sqlite://", wall_clock, patient=True, own_time=True))
+        ledger = await _own_ledger(stack, settings, database or file or "sqlite://")
         broker = await _broker(stack, settings, rabbitmq, queues)
         policies = await _policies(stack, settings)
         breakers = await _breakers(stack, settings, policies, redis, data.breakers_db if data is not None else None)
@@ -147,6 +155,9 @@ async def open_up(settings: Settings, folder: Path | None) -> AsyncIterator[Back
             quarantine=ledger.quarantine,
             lost=ledger.lost,
             holds=ledger.holds,
+            incidents=ledger.incidents,
+            notices=ledger.notices,
+            webhook=_webhook(settings),
             duplicate_guard=ledger.duplicate_guard,
             policies=policies,
             keys=ledger.keys,
@@ -229,7 +240,7 @@ async def open_control_plane(settings: Settings) -> AsyncIterator[ControlPlanePa
         if database is None:
             data = stack.enter_context(open_data_folder(settings.data_dir))
             database = data.ledger_db
-        ledger = await stack.enter_async_context(open_ledger(database, wall_clock, patient=True, own_time=True))
+        ledger = await _own_ledger(stack, settings, database)
         broker = await _broker(stack, settings, settings.url("rabbitmq_url") or RABBITMQ_URL)
         policies = await _policies(stack, settings)
         breakers = await _breakers(stack, settings, policies, settings.url("redis_url") or REDIS_URL)
@@ -248,6 +259,9 @@ async def open_control_plane(settings: Settings) -> AsyncIterator[ControlPlanePa
             quarantine=ledger.quarantine,
             lost=ledger.lost,
             holds=ledger.holds,
+            incidents=ledger.incidents,
+            notices=ledger.notices,
+            webhook=_webhook(settings),
         )
 
 
@@ -275,6 +289,17 @@ async def _breakers(
         stack.callback(breakers.close)
         return breakers
     return await stack.enter_async_context(RedisBreakers(url, policies.breaker, worker=settings.worker_name))
+
+
+async def _own_ledger(stack: AsyncExitStack, settings: Settings, where: str | Path) -> Ledger:
+    """The ledger of the process that makes its tables and writes it."""
+    opening = open_ledger(where, wall_clock, patient=True, own_time=True, incident_rules=settings.incident_rules)
+    return await stack.enter_async_context(opening)
+
+
+def _webhook(settings: Settings) -> HttpWebhook | None:
+    url = settings.url("webhook_url")
+    return HttpWebhook(url, settings.url("webhook_secret"), wall_clock) if url is not None else None
 
 
 async def _shared_ledger(stack: AsyncExitStack, settings: Settings) -> Ledger | None:

@@ -14,6 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from sickbay.domain.breaker import BreakerConfig, BreakerScope
 from sickbay.domain.errors import MissingSetting, SettingsError
+from sickbay.domain.incident import IncidentRules
 from sickbay.domain.job import MAX_PAYLOAD_BYTES
 from sickbay.domain.limits import HttpLimits, Limits
 from sickbay.domain.retry import RetryPolicy
@@ -28,6 +29,7 @@ _SCHEMES: Final = {
     "rabbitmq_url": ("amqp", "amqps"),
     "redis_url": ("redis", "rediss", "unix"),
     "database_url": ("postgresql", "postgres", "sqlite"),
+    "webhook_url": ("https", "http"),
 }
 _PLACEHOLDER: Final = "change_me"
 
@@ -135,6 +137,16 @@ class Settings(BaseSettings):
     breaker_max_cooldown: float = Field(
         0, ge=0, le=86_400, description="Longest cooldown in seconds, doubled with each failed probe; 0: the cooldown does not grow"
     )
+    incident_reopen_window: float = Field(
+        300, ge=0, le=86_400, description="Seconds after its closing in which a breaker that opens again continues its incident"
+    )
+    webhook_url: SecretStr | None = Field(
+        None,
+        description="Where openings and closings of incidents are posted, for example https://example.com/hook; not set: nowhere",
+    )
+    webhook_secret: SecretStr | None = Field(
+        None, description="Signs these requests (Standard Webhooks): whsec_ and the base64 of 24 to 64 random bytes; not set: unsigned"
+    )
     health_grace: float = Field(
         10,
         ge=0,
@@ -187,6 +199,12 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _check_webhook(self) -> Self:
+        if self.webhook_secret is not None and self.webhook_url is None:
+            raise ValueError("WEBHOOK_SECRET signs what is sent to WEBHOOK_URL, which is not set; set both, or neither")
+        return self
+
+    @model_validator(mode="after")
     def _check_traces(self) -> Self:
         if self.traces_endpoint and self.otel_exporter_otlp_protocol != "grpc":
             raise ValueError("OTEL_EXPORTER_OTLP_PROTOCOL must be grpc, whose port is usually 4317; no other protocol is supported")
@@ -211,7 +229,7 @@ class Settings(BaseSettings):
         return self.otel_exporter_otlp_traces_endpoint or self.otel_exporter_otlp_endpoint
 
     def url(self, name: str) -> str | None:
-        """The plain URL of `rabbitmq_url`, `redis_url` or `database_url`, with its password: pass it to a driver only."""
+        """The plain text of `rabbitmq_url`, `redis_url`, `database_url` or another secret: pass it to a driver only."""
         secret: SecretStr | None = getattr(self, name)
         return None if secret is None else secret.get_secret_value()
 
@@ -226,6 +244,11 @@ class Settings(BaseSettings):
             ramp=self.breaker_ramp,
             max_cooldown_ms=max(round(self.breaker_max_cooldown * 1000), round(self.cooldown_period * 1000)),
         )
+
+    @property
+    def incident_rules(self) -> IncidentRules:
+        """How incidents are kept."""
+        return IncidentRules(window_ms=round(self.incident_reopen_window * 1000), announces=self.webhook_url is not None)
 
     @property
     def retry_policy(self) -> RetryPolicy:
@@ -280,5 +303,5 @@ def _sentence(error: ValidationError) -> str:
     if not first["loc"]:
         return what
     name = str(first["loc"][0]).upper()
-    secret = name.endswith("_URL")
+    secret = name.endswith(("_URL", "_SECRET"))
     return f"{name}: {what[0].lower()}{what[1:]}" + ("" if secret else f" (it is {first['input']!r})")

@@ -5,8 +5,9 @@ import sqlite3
 from sqlalchemy import event
 
 from sickbay.adapters.sql.ledger import open_ledger
-from sickbay.domain.breaker import BreakerKey
+from sickbay.domain.breaker import BreakerKey, BreakerScope
 from sickbay.domain.queries import JobEdit, JobQuery, QuarantineQuery
+from tests.support.incident_snapshots import Patient
 from tests.support.ledger_events import START, job, parked, quarantined, retrying, succeeded
 
 pytest_plugins = ["tests.support.ledger_fixtures"]
@@ -31,6 +32,10 @@ async def ask_everything(ledger):
     await ledger.writer.check_copies([job("p7"), job("s")])
     await ledger.duplicate_guard.check(job("s"), suspect=True)
     await ledger.duplicate_guard.clear_crashes(job("s"))
+    patient = Patient()
+    await ledger.incidents.observe(patient.trip())
+    (incident,) = await ledger.incidents.unfinished()
+    await ledger.incidents.count_jobs(incident, BreakerScope.TYPE, {})
     await ledger.keys.reserve("default", "k", b"d", "j")
     await ledger.keys.confirm("default", "k")
 
@@ -51,3 +56,5 @@ async def test_every_question_uses_an_index(tmp_path, clock):
     connection.close()
     assert len(asked) > 20
     assert [step for step in steps if step[0].startswith("SCAN job")] == []
+    counting = {step for step, sql in steps if "count(DISTINCT" in sql and "JOIN" not in sql}
+    assert any("job_changes_at" in step for step in counting), "not by the type, which would read all healthy jobs of it"

@@ -80,11 +80,13 @@ def test_a_client_that_answers_no_ping(start: Start):
     assert victim.refused("keepalive") == 1
 
 
-def test_a_client_that_pings_too_often(start: Start):
+@pytest.mark.parametrize("at_once", [1, 1_000])
+def test_a_client_that_pings_too_often(start: Start, at_once: int):
     victim = start(GRPC_PING_INTERVAL="5")
     with beside(victim), RawHttp2(victim.grpc_port, source=ELSEWHERE) as hasty:
+        assert not hasty.until(lambda: hasty.is_closed, 3)
         while not hasty.is_closed:
-            hasty.send(frame(PING, 0, 0, bytes(8)))
+            hasty.send(frame(PING, 0, 0, bytes(8)) * at_once)
             hasty.until(lambda: hasty.is_closed, 1)
         assert b"too_many_pings" in hasty.frames[-1].body
         counted(victim, "pings", "GRPC_PING_INTERVAL")
@@ -126,7 +128,8 @@ def test_too_large_messages(start: Start):
         counted(victim, "message", "GRPC_MAX_MESSAGE_BYTES")
         with RawHttp2(victim.grpc_port, source=ELSEWHERE) as client:
             client.begin(f"{SERVICE}/GetJob", MIB)
-        assert call(channel, 5 * MIB) is grpc.StatusCode.RESOURCE_EXHAUSTED
+        with own_channel(victim) as another:
+            assert call(another, 5 * MIB) is grpc.StatusCode.RESOURCE_EXHAUSTED
         counted(victim, "oversize", "GRPC_MAX_MESSAGE_BYTES")
     assert victim.refused("message") == victim.refused("oversize") == 1
 

@@ -69,6 +69,8 @@ async def open_backends(clock=None, **config):
             duplicate_guard=Flaky(ledger.duplicate_guard),
             keys=Flaky(ledger.keys),
             holds=ledger.holds,
+            incidents=Flaky(ledger.incidents),
+            notices=Flaky(ledger.notices),
             clock=clock,
             ready=ledger.link.wait_up,
         )

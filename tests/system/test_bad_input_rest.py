@@ -152,6 +152,9 @@ def test_an_unknown_id_is_404(method: str, path: str, sickbay: Clients):
         ("/jobs?pageSize=1" + "0" * 5000, "INVALID_FIELD"),
         ("/quarantine?minAgeSeconds=1" + "0" * 30, "INVALID_FIELD"),
         ("/jobs/%ff", "INVALID_FIELD"),
+        ("/incidents?open=maybe", "INVALID_FIELD"),
+        ("/incidents?jobType=E+Mail", "INVALID_JOB_TYPE"),
+        ("/incidents?pageToken=made-up", "INVALID_PAGE_TOKEN"),
         ("/breakers/%c3%28", "INVALID_FIELD"),
     ],
 )
@@ -199,7 +202,7 @@ def test_every_route_names_its_methods_and_answers_head(sickbay: Clients):
     for door in (sickbay.api, sickbay.worker, sickbay.plane):
         for path, operations in door.get("/openapi.json").json()["paths"].items():
             known = {method.upper() for method in operations} | {"OPTIONS"} | ({"HEAD"} if "get" in operations else set())
-            place = path.format(jobType="never-seen", jobId="unknown")
+            place = path.format(jobType="never-seen", jobId="unknown", incidentId="unknown")
             wrong = door.request("PATCH", place)
             assert_refused(wrong, 405, "METHOD_NOT_ALLOWED")
             told = door.options(place)

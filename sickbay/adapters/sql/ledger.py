@@ -1,4 +1,4 @@
-"""The ledger: all seven of its ports on one database. `async with open_ledger(url, clock) as ledger`.
+"""The ledger: all nine of its ports on one database. `async with open_ledger(url, clock) as ledger`.
 
 On PostgreSQL any number of processes share one ledger. Their access (`grants.py` grants just that): jobapi reads jobs and writes
 `idempotency_keys`; a worker reads jobs and writes `suspects`; the control plane owns the tables, creates them, and writes them all.
@@ -19,6 +19,8 @@ from sickbay.adapters.sql.duplicate_guard import SqlDuplicateGuard
 from sickbay.adapters.sql.engines import parse_url
 from sickbay.adapters.sql.errors import sqlite_error
 from sickbay.adapters.sql.holds import LocalHolds, RemoteHolds
+from sickbay.adapters.sql.incident_notices import SqlIncidentNotices
+from sickbay.adapters.sql.incidents import SqlIncidents
 from sickbay.adapters.sql.keys import SqlIdempotencyKeys
 from sickbay.adapters.sql.listener import AlwaysUp, PostgresListener, SessionSource
 from sickbay.adapters.sql.lost import SqlLost
@@ -33,13 +35,14 @@ from sickbay.adapters.sql.write_check import WriteCheck
 from sickbay.adapters.sql.writer import SqlWriter
 from sickbay.concurrency.tasks import background
 from sickbay.domain.errors import Unavailable
+from sickbay.domain.incident import IncidentRules
 from sickbay.ports import Clock
 from sickbay.ports.lost import Holds
 
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """One database: the ports JobReader, LedgerWriter, QuarantineStore, Lost, DuplicateGuard, Holds and IdempotencyKeys, and its link."""
+    """One database by its ports: `sickbay.ports` has those of jobs, `ports.lost` and `ports.incidents` the others; and its link."""
 
     reader: SqlReader
     writer: SqlWriter
@@ -48,6 +51,8 @@ class Ledger:
     duplicate_guard: SqlDuplicateGuard
     holds: Holds
     keys: SqlIdempotencyKeys
+    incidents: SqlIncidents
+    notices: SqlIncidentNotices
     link: SessionSource
     store: Database
     write_check: WriteCheck
@@ -61,7 +66,13 @@ class Ledger:
 
 @asynccontextmanager
 async def open_ledger(
-    url: str | Path, clock: Clock, *, migrates: bool = True, patient: bool = False, own_time: bool = False
+    url: str | Path,
+    clock: Clock,
+    *,
+    migrates: bool = True,
+    patient: bool = False,
+    own_time: bool = False,
+    incident_rules: IncidentRules = IncidentRules(),  # noqa: B008 - frozen
 ) -> AsyncIterator[Ledger]:
     """Open the ledger at `url` (`sqlite:///file` or a path, `sqlite://` for memory, `postgresql://...`), close it after.
 
@@ -69,6 +80,7 @@ async def open_ledger(
     `patient`: open even if PostgreSQL does not answer; everything raises Unavailable until it does (`link.wait_up`).
     `own_time`: leases, idempotency keys and retention use one clock, independent of the machines' clocks: the server's on PostgreSQL, a
     monotonic one on SQLite. Without it (tests) they use `clock`.
+    `incident_rules`: how incidents are kept; those of one database must be the same in all control planes.
     Raises SettingsError if the URL is invalid, the database is newer than this program or its file cannot be used, else Unavailable if it
     does not answer.
     """
@@ -81,7 +93,7 @@ async def open_ledger(
                 with _opening(where.file):
                     await store.prepare(migrates=True)
                     await starts.load(store)
-                ledger = _ledger(store, LocalChangeFeed(store, subscribers), starts, LocalHolds(starts), clock, AlwaysUp())
+                ledger = _ledger(store, LocalChangeFeed(store, subscribers), starts, LocalHolds(starts), clock, AlwaysUp(), incident_rules)
                 async with background(*[ledger.write_check.run] if where.file else []):
                     yield ledger
             else:
@@ -92,7 +104,7 @@ async def open_ledger(
                     _open_listener(where.server, store.pool, feed, prepare, patient=patient) as link,
                     background(holds.run),
                 ):
-                    ledger = _ledger(store, feed, starts, holds, clock, link)
+                    ledger = _ledger(store, feed, starts, holds, clock, link, incident_rules)
                     async with background(*[ledger.write_check.run] if migrates else []):
                         yield ledger
         finally:
@@ -113,7 +125,9 @@ def _opening(file: Path | None) -> Iterator[None]:
             raise (sqlite_error(error) or error) from error
 
 
-def _ledger(store: Database, feed: ChangeFeed, starts: Starts, holds: Holds, clock: Clock, link: SessionSource) -> Ledger:  # noqa: PLR0917 - all parts
+def _ledger(  # noqa: PLR0917 - all parts
+    store: Database, feed: ChangeFeed, starts: Starts, holds: Holds, clock: Clock, link: SessionSource, rules: IncidentRules
+) -> Ledger:
     return Ledger(
         reader=SqlReader(store, feed),
         writer=SqlWriter(store, feed, starts),
@@ -122,6 +136,8 @@ def _ledger(store: Database, feed: ChangeFeed, starts: Starts, holds: Holds, clo
         duplicate_guard=SqlDuplicateGuard(store, starts, clock),
         holds=holds,
         keys=SqlIdempotencyKeys(store),
+        incidents=SqlIncidents(store, clock, rules),
+        notices=SqlIncidentNotices(store),
         link=link,
         store=store,
         write_check=WriteCheck(store, lambda: link.is_up),

@@ -1,4 +1,4 @@
-"""Deletes jobs past their retention, in small transactions so that the write lock is never held for long."""
+"""Deletes jobs and incidents past their retention, in small transactions so that the write lock is never held for long."""
 
 from __future__ import annotations
 
@@ -8,7 +8,16 @@ from sqlalchemy import BigInteger, ColumnElement, Table, and_, delete, literal, 
 
 from sickbay.adapters.sql.chunks import MAX_VALUES
 from sickbay.adapters.sql.database import Database
-from sickbay.adapters.sql.schema import idempotency_keys, job_changes, job_duplicates, job_revisions, jobs, suspects
+from sickbay.adapters.sql.schema import (
+    idempotency_keys,
+    incident_notices,
+    incidents,
+    job_changes,
+    job_duplicates,
+    job_revisions,
+    jobs,
+    suspects,
+)
 from sickbay.domain.job import JobState
 
 DAY_MS: Final = 86_400_000
@@ -17,6 +26,10 @@ RETENTION_MS: Final = {JobState.SUCCEEDED: DAY_MS, JobState.CANCELLED: 30 * DAY_
 
 The copy of a cancelled or discarded job may still be in a queue, and must be recognised when it is consumed: hence the 30 days."""
 KEY_RETENTION_MS: Final = DAY_MS
+INCIDENT_RETENTION_MS: Final = 30 * DAY_MS
+"""How long an incident is kept after it was closed."""
+NOTICE_RETENTION_MS: Final = 2 * DAY_MS
+"""How long a notice is kept that no control plane sends any more, because the webhook was removed."""
 
 _COMPANIONS: Final = (job_changes, job_revisions, job_duplicates, suspects)
 
@@ -31,6 +44,9 @@ async def prune(store: Database, at: int) -> int:
         if gone < MAX_VALUES:
             break
     await store.detached.run(_prune_rows(store, idempotency_keys, idempotency_keys.c.submitted_at <= now - KEY_RETENTION_MS))
+    closed = and_(incidents.c.closed_at <= now - INCIDENT_RETENTION_MS, incidents.c.unfinished == 0)
+    await store.detached.run(_prune_rows(store, incidents, closed))
+    await store.detached.run(_prune_rows(store, incident_notices, incident_notices.c.created_at <= now - NOTICE_RETENTION_MS))
     # Rows of copies whose job is not known (any more): its event came too late, or never.
     for table in (job_duplicates, suspects):
         unknown = table.c.job_id.not_in(select(jobs.c.job_id))

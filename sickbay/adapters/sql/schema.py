@@ -2,7 +2,8 @@
 
 A healthy job needs one row. Other jobs need more: `job_changes` has the state changes that the history cannot be reconstructed without,
 `job_revisions` the edits, `job_duplicates` one row per extra run or dropped copy (a set, so that counting is idempotent), `suspects` the
-starts of runs of copies that may have killed their worker.
+starts of runs of copies that may have killed their worker. `incidents` has a row for each outage of a breaker, `incident_notices` those
+that a webhook has not been told yet.
 
 Every change here needs a migration; a test compares the two.
 """
@@ -11,9 +12,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, Index, LargeBinary, MetaData, SmallInteger, Table, Text, text
+from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, SmallInteger, Table, Text, text
 
-HEAD: Final = "0004"
+HEAD: Final = "0005"
 """The revision this code works with: the newest file in `migrations/versions`."""
 
 metadata = MetaData()
@@ -87,6 +88,7 @@ job_changes = Table(
     Column("message", Text, nullable=False),
     Column("actor", Text, nullable=False),
 )
+Index("job_changes_at", job_changes.c.at)
 
 job_revisions = Table(
     "job_revisions",
@@ -135,3 +137,39 @@ write_check = Table(
     Column("at", BigInteger, nullable=False),
 )
 """One row, written to test whether the database accepts writes."""
+
+_OPEN: Final = text("closed_at IS NULL")
+_UNFINISHED: Final = text("unfinished = 1")
+
+incidents = Table(
+    "incidents",
+    metadata,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("job_type", Text, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("opened_at", BigInteger, nullable=False),
+    Column("closed_at", BigInteger),
+    # 1 while it is open, and until its parked jobs have been brought back.
+    Column("unfinished", SmallInteger, nullable=False),
+    # The whole incident as JSON; the columns above are for queries.
+    Column("body", LargeBinary, nullable=False),
+    sqlite_autoincrement=True,
+)
+Index("incidents_of_breaker", incidents.c.job_type, incidents.c.tenant, incidents.c.number)
+Index("incidents_open", incidents.c.job_type, incidents.c.tenant, unique=True, sqlite_where=_OPEN, postgresql_where=_OPEN)
+Index("incidents_unfinished", incidents.c.number, sqlite_where=_UNFINISHED, postgresql_where=_UNFINISHED)
+
+incident_notices = Table(
+    "incident_notices",
+    metadata,
+    Column("notice_id", Text, primary_key=True),
+    Column("number", BigInteger, nullable=False),
+    Column("change", Text, nullable=False),
+    # Its order among those of its incident.
+    Column("place", BigInteger, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    # When it is to be sent, or sent again; whoever sends it moves this on first.
+    Column("due_at", BigInteger, nullable=False, index=True),
+    Column("attempts", BigInteger, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+)

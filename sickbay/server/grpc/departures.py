@@ -7,7 +7,7 @@ they ended: of as many as are cheap, and first of those that may be closed soon.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Container, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from typing import Final, Protocol
 
 from sickbay.domain.limits import Limits
@@ -45,6 +45,7 @@ class Departures:
         self._histories: dict[Endpoint, History] = {}
         self._held: dict[Endpoint, int] = {}
         self._descriptors: set[int] = set()
+        self._spares: Iterator[Endpoint] | None = None
         self._unreceived: Counter[Endpoint] = Counter()
         self._most = min(WITNESSES, limits.connections // 4)
         self._is_ending = False
@@ -61,6 +62,7 @@ class Departures:
     def look(self, found: Mapping[Endpoint, Connection], calls: Container[Endpoint], is_open: Container[Endpoint]) -> None:
         """Compare with the previous check; of connections in `calls` one began since, of those in `is_open` one is in progress."""
         now = self._clock()
+        self._spares = None
         for endpoint in [one for one in self._histories if one not in found]:
             self._judge(endpoint, now, calls=endpoint in calls)
         for endpoint, seen in found.items():
@@ -101,7 +103,9 @@ class Departures:
         if len(self._held) >= self._most:
             if not history.needs_witness(now, self._limits):
                 return
-            spare = next((one for one in self._held if not self._histories[one].needs_witness(now, self._limits)), None)
+            if self._spares is None:  # once per check: there may be thousands of connections
+                self._spares = iter([one for one in self._held if not self._histories[one].needs_witness(now, self._limits)])
+            spare = next(self._spares, None)
             if spare is None:
                 return
             self._release(spare)

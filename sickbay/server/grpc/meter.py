@@ -88,4 +88,5 @@ class GrpcMeter:
         if now - self._logged_at.get(reason, -LOG_AGAIN_S) >= LOG_AGAIN_S:
             self._logged_at[reason] = now
             self._unlogged[reason] = 0
-            _log.warning("gRPC: %s (%d since the last such line)", _MESSAGES[reason], count)
+            level = logging.INFO if reason is Reason.IDLE else logging.WARNING  # that is no fault of anybody
+            _log.log(level, "gRPC: %s (%d since the last such line)", _MESSAGES[reason], count)

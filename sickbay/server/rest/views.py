@@ -173,6 +173,12 @@ SHAPES: Final[Shapes] = MappingProxyType(
         "sickbay.breakers.v1.ListBreakersResponse": Shape(view=_breakers, body="BreakersBody"),
         "sickbay.breakers.v1.ResetBreakerResponse": Shape(view=_reset, body="ResetBody"),
         "sickbay.breakers.v1.GetMetricsResponse": Shape(view=metrics_view, body="MetricsBody"),
+        "sickbay.breakers.v1.Incident": Shape(
+            names={"open_time": "openedAt", "close_time": "closedAt"}, sparse=frozenset({"timeline", "omitted_entries"})
+        ),
+        "sickbay.breakers.v1.FailedJob": Shape(sparse=frozenset({"trace_id"})),
+        "sickbay.breakers.v1.IncidentEntry": Shape(sparse=frozenset({"code", "message", "actor", "job_id"})),
+        "sickbay.breakers.v1.IncidentAcknowledgement": Shape(sparse=frozenset({"actor", "note"})),
         # Requests.
         "sickbay.jobs.v1.SubmitJobRequest": Shape(documented={"job_type": _NAME, "tenant": _NAME_OR_NONE}),
         "sickbay.jobs.v1.BatchSubmitJobsRequest": Shape(
@@ -202,3 +208,4 @@ change_view: Final = render
 quarantined_view: Final = render
 requeued_view: Final = render
 failure_group_view: Final = render
+incident_view: Final = render

@@ -197,6 +197,7 @@ async def test_metrics_have_the_state_of_each_type_once(file):
             ledger=backends.writer,
             quarantine=backends.quarantine,
             lost=backends.lost,
+            incidents=backends.incidents,
             clock=backends.clock,
             scope=file.rule,
         )

@@ -34,7 +34,7 @@ def parked(job_id, job_type="email", tenant="default"):
 async def test_the_fleet_is_asked_at_each_scrape_and_what_does_not_answer_is_left_out(told):
     async with open_backends() as backends:
         parts = {"breakers": backends.breakers, "broker": backends.broker, "ledger": backends.writer, "quarantine": backends.quarantine}
-        fleet = FleetMetrics(told.registry, **parts, lost=backends.lost, clock=backends.clock)
+        fleet = FleetMetrics(told.registry, **parts, lost=backends.lost, incidents=backends.incidents, clock=backends.clock)
         told.before_scrape = fleet.refresh
         await backends.breakers.command(BreakerKey("email"), Command(Action.FORCE_OPEN))
         await backends.writer.apply([parked("a"), parked("b")])
@@ -69,6 +69,7 @@ async def test_what_is_beyond_the_limit_is_added_up_and_the_type_other_with_it(t
         events = [parked(f"{name}{number}", name) for place, name in enumerate(names) for number in range(place + 1)]
         await backends.writer.apply([*events, parked("a", "type8", "other")])
         parts = {"breakers": backends.breakers, "broker": backends.broker, "ledger": backends.writer, "quarantine": backends.quarantine}
+        parts["incidents"] = backends.incidents
         told.before_scrape = FleetMetrics(told.registry, **parts, lost=backends.lost, clock=backends.clock).refresh
         states = await numbers(told, "sickbay_breaker_state")
         assert {(kind, tenant) for kind, _, tenant in states} == {("type0", "default"), ("type1", "default"), ("other", "other")}

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from sickbay.domain.errors import MissingSetting, SettingsError
+from sickbay.domain.incident import IncidentRules
 from sickbay.domain.limits import Limits
 from sickbay.runtime.settings import Settings, describe_settings
 
@@ -54,6 +55,9 @@ def test_variables_are_read_and_options_come_first(monkeypatch):
         ("RABBITMQ_URL", "http://x"),
         ("REDIS_URL", "localhost:6379"),
         ("DATABASE_URL", "mysql://x"),
+        ("WEBHOOK_URL", "example.com/hook"),
+        ("WEBHOOK_SECRET", "whsec_without_a_url"),
+        ("INCIDENT_REOPEN_WINDOW", "-1"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "grpc://localhost:4317"),
         ("OTEL_SDK_DISABLED", "maybe"),
         ("GRPC_KEEPALIVE_TIME", "0"),
@@ -78,6 +82,17 @@ def test_secrets_are_shown_nowhere(monkeypatch):
     with pytest.raises(SettingsError) as caught:
         Settings.read()
     assert "hunter2" not in str(caught.value)
+    monkeypatch.setenv("REDIS_URL", "")
+    monkeypatch.setenv("WEBHOOK_URL", "https://example.com/hunter2")
+    monkeypatch.setenv("WEBHOOK_SECRET", "whsec_hunter2")
+    assert "hunter2" not in repr(Settings.read())
+
+
+def test_incidents_are_announced_if_there_is_a_webhook(monkeypatch):
+    assert Settings.read().incident_rules == IncidentRules()
+    monkeypatch.setenv("WEBHOOK_URL", "https://example.com/hook")
+    monkeypatch.setenv("INCIDENT_REOPEN_WINDOW", "1.5")
+    assert Settings.read().incident_rules == IncidentRules(window_ms=1_500, announces=True)
 
 
 def test_an_empty_variable_is_no_variable(monkeypatch):

@@ -71,7 +71,12 @@ def test_foreign_errors_have_no_reason():
 
 
 @pytest.mark.parametrize(
-    "fault", [Fault(grpc.StatusCode.ABORTED, "m", reason.value) for reason in ErrorReason] + [Fault(grpc.StatusCode.UNKNOWN, "m")]
+    "fault",
+    [
+        *(Fault(grpc.StatusCode.ABORTED, "m", reason.value) for reason in ErrorReason),
+        Fault(grpc.StatusCode.UNKNOWN, "m"),
+        Fault(grpc.StatusCode.UNAVAILABLE, "m", "CIRCUIT_OPEN", 42.5),
+    ],
 )
 def test_a_fault_survives_a_batch(fault):
     assert batch_fault(batch_error(fault)) == fault

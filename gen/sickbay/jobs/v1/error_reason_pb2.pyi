@@ -64,6 +64,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """Too many concurrent calls; try again in a moment. RESOURCE_EXHAUSTED."""
     ERROR_REASON_CIRCUIT_OPEN: _ErrorReason.ValueType  # 20
     """The circuit of this job type is open, and `on_open` is REJECT; RetryInfo says when to try again. UNAVAILABLE."""
+    ERROR_REASON_INCIDENT_NOT_FOUND: _ErrorReason.ValueType  # 21
+    """No incident has this id, or it is past its retention. NOT_FOUND."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Machine-readable reasons, sent without their prefix as google.rpc.ErrorInfo.reason with domain `sickbay`.
@@ -112,4 +114,6 @@ ERROR_REASON_TOO_MANY_CALLS: ErrorReason.ValueType  # 19
 """Too many concurrent calls; try again in a moment. RESOURCE_EXHAUSTED."""
 ERROR_REASON_CIRCUIT_OPEN: ErrorReason.ValueType  # 20
 """The circuit of this job type is open, and `on_open` is REJECT; RetryInfo says when to try again. UNAVAILABLE."""
+ERROR_REASON_INCIDENT_NOT_FOUND: ErrorReason.ValueType  # 21
+"""No incident has this id, or it is past its retention. NOT_FOUND."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -3,14 +3,21 @@
 import json
 from dataclasses import replace
 
+import grpc
 import pytest
 
 from sickbay.breakers.v1.breaker_service_pb2 import GetMetricsResponse
-from sickbay.contract import responses
+from sickbay.contract import explanations, responses
 from sickbay.domain.breaker import BreakerKey, BreakerState, Snapshot
+from sickbay.domain.explain_job import Case
+from sickbay.domain.explanation import BreakerReason, BreakerStep, Explanation, JobReason, JobStep
 from sickbay.domain.job import Failure, Job, JobRecord, JobState, Reason, StateChange
 from sickbay.domain.queries import FailureGroup, PayloadRevision, QuarantinedJob
-from sickbay.server.rest import views
+from sickbay.domain.retry import RetryPolicy
+from sickbay.jobs.v1.job_service_pb2 import BatchSubmitResult, SubmitJobResponse
+from sickbay.server.errors import Fault
+from sickbay.server.rest import schemas, views
+from sickbay.server.rest.errors import item_error_view
 
 T0 = 1_704_067_200_000  # 2024-01-01T00:00:00Z
 FAILED = Failure(T0 + 1, 1, 2, "API_TIMEOUT", "no answer")
@@ -193,3 +200,51 @@ def test_metrics_of_an_empty_system_have_the_documented_keys():
 )
 def test_times(ms, text):
     assert views.rfc3339(ms) == text
+
+
+NOTICE = explanations.notice(Snapshot(EMAIL, BreakerState.OPEN, 5, 6, T0, probe_at=T0 + 9, **OPEN))
+NOTICE_VIEW = {"state": "OPEN", "probeAt": T0 + 9, "note": "the circuit is open: the job will be parked and run when the circuit closes"}
+
+
+def test_an_accepted_job_has_its_breaker_only_if_that_is_not_closed():
+    """So the documented answer stays as it is."""
+    job = responses.job(JobRecord(JOB, JobState.QUEUED, T0))
+    known = {"status": "accepted", "message": "Job queued for processing", "jobType": "email", "jobId": "id-1"}
+    assert views.accepted_view(SubmitJobResponse(job=job, breaker=explanations.notice(None))) == known
+    assert views.accepted_view(SubmitJobResponse(job=job, duplicate=True)) == known | {"duplicate": True}
+    view = views.accepted_view(SubmitJobResponse(job=job, breaker=NOTICE))
+    assert view == known | {"breaker": NOTICE_VIEW}
+    assert schemas.AcceptedBody.model_validate(view)
+
+
+def test_the_items_of_a_batch():
+    assert views.batch_result_view(BatchSubmitResult(job_id="id-1")) == {"jobId": "id-1"}
+    view = views.batch_result_view(BatchSubmitResult(job_id="id-1", duplicate=True, breaker=NOTICE))
+    assert view == {"jobId": "id-1", "duplicate": True, "breaker": NOTICE_VIEW}
+    error = item_error_view(Fault(grpc.StatusCode.UNAVAILABLE, "m", "CIRCUIT_OPEN", 41.2))
+    assert error == {"statusCode": 503, "message": "m", "reason": "CIRCUIT_OPEN", "retryAfterSeconds": 42}
+    assert item_error_view(Fault(grpc.StatusCode.INVALID_ARGUMENT, "m")) == {"statusCode": 400, "message": "m", "reason": "BAD_REQUEST"}
+    assert schemas.BatchBody.model_validate({"accepted": 1, "refused": 1, "results": [view, {"error": error}]})
+
+
+def test_explanations():
+    seen = Snapshot(EMAIL, BreakerState.DISABLED, 5, 6, T0)
+    known = Explanation(BreakerReason.DISABLED, T0, BreakerStep.PERSON_DECIDES, None, ("It is disabled.",), ())
+    assert views.render(explanations.breaker(responses.breaker(seen), None, known)) == {
+        "breaker": {"jobType": "email", "state": "DISABLED"},
+        "reason": "DISABLED",
+        "since": "2024-01-01T00:00:00.000Z",
+        "nextStep": "PERSON_DECIDES",
+        "sentences": ["It is disabled."],
+    }
+    ended = Explanation(JobReason.SUCCEEDED, None, JobStep.NONE, None, ("It has \ud800 ended.",), ())
+    case = Case(JobRecord(JOB, JobState.SUCCEEDED, T0), (), EMAIL, seen, RetryPolicy(), 1, T0)
+    assert views.render(explanations.job(case, ended)) == {
+        "jobId": "id-1",
+        "jobType": "email",
+        "tenant": "acme",
+        "state": "SUCCEEDED",
+        "reason": "SUCCEEDED",
+        "nextStep": "NONE",
+        "sentences": ["It has ? ended."],
+    }
