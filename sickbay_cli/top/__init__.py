@@ -1,1 +1,4 @@
-"""`sickbay top`: `readings` asks the services, `frame` compares two readings, `view` lays them out, `screen` is the live terminal."""
+"""`sickbay top`: `readings` asks the services, `screen` is the live terminal; what they call is pure.
+
+`memory` keeps the last readings, `frame` compares two of them, `view` and `as_json` present the result.
+"""

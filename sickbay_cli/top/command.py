@@ -13,9 +13,11 @@ from sickbay_cli.exit_codes import Unreachable
 from sickbay_cli.jobs import now
 from sickbay_cli.options import SPAN, Endpoint, examples
 from sickbay_cli.output import console, count, document, show
-from sickbay_cli.top.frame import ChangeLog, Frame, History, Reading, frame
+from sickbay_cli.top.as_json import document_view
+from sickbay_cli.top.frame import Frame, Reading, frame
+from sickbay_cli.top.memory import ChangeLog, History
 from sickbay_cli.top.readings import source, unavailable
-from sickbay_cli.top.view import Size, document_view, lay_out
+from sickbay_cli.top.view import Size, lay_out
 
 _LEAST_MS: Final = 100
 _MOST_MS: Final = 3_600_000
@@ -27,7 +29,7 @@ _MOST_MS: Final = 3_600_000
 @click.option("--json", "as_json", is_flag=True, help="With --once: print the frame as JSON.")
 @options.endpoints("jobapi", "worker", "control-plane")
 def top(*, every_ms: int, once: bool, as_json: bool, jobapi: Endpoint, worker: Endpoint, control_plane: Endpoint) -> None:
-    """Watch breakers, jobs, queues and releases live.
+    """Watch breakers, jobs, queues, releases and incidents live.
 
     Breakers that are not CLOSED, or that throttle, come first. Rates are means of the last five seconds, those of retrying, parked and
     quarantined jobs how many more there are. A service that is unavailable is shown as such, until it is back. q or Ctrl-C quits.

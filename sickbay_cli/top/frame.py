@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from sickbay.breakers.v1.breaker_pb2 import Breaker
 from sickbay.breakers.v1.breaker_service_pb2 import GetMetricsResponse
+from sickbay.breakers.v1.incident_pb2 import Incident
 from sickbay_cli.breaker_tables import name_of
 from sickbay_cli.format import ms
 from sickbay_cli.status import ServiceHealth
@@ -16,10 +16,9 @@ from sickbay_cli.status import ServiceHealth
 BreakerName = tuple[str, str]
 """The job type (or `dependency:<name>`) and the tenant of a breaker."""
 
-WINDOW_MS: Final = 5_000
-"""Rates are means over the readings of this time, because single readings jump: the ledger is written in batches."""
-MAX_CHANGES: Final = 100
-_SHUT: Final = (Breaker.STATE_OPEN, Breaker.STATE_HALF_OPEN, Breaker.STATE_FORCED_OPEN)
+RECENT_MS: Final = 86_400_000
+"""Incidents that closed so long ago are no news."""
+SHUT: Final = (Breaker.STATE_OPEN, Breaker.STATE_HALF_OPEN, Breaker.STATE_FORCED_OPEN)
 _ALTERED: Final = (Breaker.STATE_DISABLED, Breaker.STATE_METRICS_ONLY)
 _WAITING: Final = ("QUEUED", "RUNNING", "RETRYING", "PARKED", "QUARANTINED")
 """The states that a frame has totals of; those of ended jobs only say how long the ledger remembers."""
@@ -41,6 +40,7 @@ class PlaneReading:
     breakers: Sequence[Breaker]
     metrics: GetMetricsResponse | None = None
     parked: Mapping[BreakerName, Parked] = field(default_factory=dict)
+    incidents: Sequence[Incident] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,60 +117,8 @@ class Frame:
     breakers: Sequence[BreakerRow]
     queues: Sequence[QueueRow]
     releases: Sequence[ReleaseRow]
+    incidents: Sequence[Incident]
     changes: Sequence[Change]
-
-
-class History:
-    """The readings of the last seconds, of which the first and the last are compared."""
-
-    def __init__(self) -> None:
-        self._readings: deque[PlaneReading] = deque()
-
-    def add(self, reading: PlaneReading) -> None:
-        """The newest one; those older than the window are forgotten, except the one before it."""
-        self._readings.append(reading)
-        while len(self._readings) > 2 and reading.time - self._readings[0].time > WINDOW_MS:  # noqa: PLR2004 - two are compared
-            self._readings.popleft()
-
-    @property
-    def before(self) -> PlaneReading | None:
-        """The first one in the window, if there are two."""
-        return self._readings[0] if len(self._readings) > 1 else None
-
-    @property
-    def last(self) -> PlaneReading | None:
-        """The newest one."""
-        return self._readings[-1] if self._readings else None
-
-
-class ChangeLog:
-    """The last changes of breakers' states, from whatever tells breakers: each may come more than once."""
-
-    def __init__(self) -> None:
-        self._known: dict[BreakerName, Breaker] = {}
-        self._missing: set[BreakerName] = set()
-        self._changes: deque[Change] = deque(maxlen=MAX_CHANGES)
-
-    def add(self, breaker: Breaker) -> None:
-        """A breaker as it is now. One that is met for the first time has changed only if it is not CLOSED."""
-        before = self._known.get(key_of(breaker))
-        if before is not None and breaker.rev <= before.rev:
-            return
-        self._known[key_of(breaker)] = breaker
-        if (before.state if before else Breaker.STATE_CLOSED) != breaker.state:
-            self._changes.appendleft(Change(_changed_at(breaker, is_new=before is None), breaker))
-
-    def retain(self, breakers: Iterable[Breaker]) -> None:
-        """Forget the breakers that two lists in a row lack; one list may be older than what a watch told."""
-        missing = self._known.keys() - set(map(key_of, breakers))
-        for name in missing & self._missing:
-            del self._known[name]
-        self._missing = missing
-
-    @property
-    def latest(self) -> Sequence[Change]:
-        """Newest first."""
-        return sorted(self._changes, key=lambda change: -change.time)
 
 
 def key_of(breaker: Breaker) -> BreakerName:
@@ -182,7 +130,7 @@ def frame(reading: Reading, before: PlaneReading | None, last: PlaneReading | No
     """The frame at `now`: `before` and `last` are the readings to compare, None if there are none."""
     shared = {"time": now, "problem": reading.problem, "health": reading.health, "changes": changes}
     if last is None:
-        return Frame(as_of=0, jobs={}, rates=Rates(), breakers=(), queues=(), releases=(), **shared)  # type: ignore[arg-type]  # as declared
+        return Frame(as_of=0, jobs={}, rates=Rates(), breakers=(), queues=(), releases=(), incidents=(), **shared)  # type: ignore[arg-type]  # as declared
     jobs = last.metrics.jobs_by_state if last.metrics else {}
     return Frame(
         as_of=last.time,
@@ -191,6 +139,7 @@ def frame(reading: Reading, before: PlaneReading | None, last: PlaneReading | No
         breakers=[BreakerRow(breaker, _since(breaker, changes), last.parked.get(key_of(breaker))) for breaker in _ordered(before, last)],
         queues=_queues(before, last),
         releases=_releases(before, last),
+        incidents=_incidents(last, now),
         **shared,  # type: ignore[arg-type]  # as declared
     )
 
@@ -202,7 +151,7 @@ def is_unusual(breaker: Breaker) -> bool:
 
 def urgency(breaker: Breaker) -> int:
     """Lower is shown first: those that let nothing run, those that throttle, those that somebody has altered, the others."""
-    if breaker.state in _SHUT:
+    if breaker.state in SHUT:
         return 0
     if breaker.recovering:
         return 1
@@ -271,12 +220,18 @@ def _releases(before: PlaneReading | None, last: PlaneReading) -> Sequence[Relea
     seconds = _seconds(before, last)
     for breaker in last.breakers:
         waiting = last.parked.get(key_of(breaker))
-        if breaker.state in _SHUT or waiting is None or not waiting.count:
+        if breaker.state in SHUT or waiting is None or not waiting.count:
             continue
         earlier = before.parked.get(key_of(breaker)) if before else None
         released = (earlier.count - waiting.count) / seconds if earlier and seconds else None
         rows.append(ReleaseRow(breaker, waiting.count, None if released is None else max(0.0, released), breaker.admitted_per_second))
     return sorted(rows, key=lambda row: (-row.waiting, name_of(row.breaker), row.breaker.tenant))
+
+
+def _incidents(last: PlaneReading, now: int) -> Sequence[Incident]:
+    """The open ones, then those that closed recently; of each the latest first, and each once."""
+    shown = {one.incident_id: one for one in last.incidents if one.open or now - ms(one, "close_time") < RECENT_MS}
+    return sorted(shown.values(), key=lambda one: (not one.open, -ms(one, "open_time")))
 
 
 def _seconds(before: PlaneReading | None, last: PlaneReading) -> float:
@@ -285,8 +240,3 @@ def _seconds(before: PlaneReading | None, last: PlaneReading) -> float:
         return 0.0
     taken = [ms(one.metrics, "time") if one.metrics else one.time for one in (before, last)]
     return max(0.0, (taken[1] - taken[0]) / 1000)
-
-
-def _changed_at(breaker: Breaker, *, is_new: bool) -> int:
-    opened = ms(breaker, "open_time") if is_new else 0
-    return opened or ms(breaker, "update_time")

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from typing import Final, TypeVar
+from typing import Final, TypeVar, cast
 
 import click
 import grpc
@@ -15,6 +15,9 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from sickbay.breakers.v1.breaker_pb2 import Breaker
 from sickbay.breakers.v1.breaker_service_pb2 import GetMetricsRequest, ListBreakersRequest, WatchBreakersRequest
 from sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceStub
+from sickbay.breakers.v1.incident_pb2 import Incident
+from sickbay.breakers.v1.incident_service_pb2 import ListIncidentsRequest
+from sickbay.breakers.v1.incident_service_pb2_grpc import IncidentServiceStub
 from sickbay.domain.job import DEFAULT_TENANT
 from sickbay.jobs.v1.job_pb2 import Job
 from sickbay.jobs.v1.quarantine_service_pb2 import ListQuarantinedJobsRequest
@@ -23,14 +26,13 @@ from sickbay_cli import client
 from sickbay_cli.format import ms
 from sickbay_cli.jobs import now
 from sickbay_cli.options import Endpoint
-from sickbay_cli.output import pages
 from sickbay_cli.status import ServiceHealth, check
 from sickbay_cli.top.frame import BreakerName, Parked, PlaneReading, Reading, is_unusual, key_of, urgency
 
 T = TypeVar("T")
 
-MAX_BREAKERS: Final = 5_000
-"""More are not read; there is one for each job type, or for each tenant of each."""
+PAGE: Final = 1_000
+MAX_INCIDENTS: Final = 20
 MAX_ASKED: Final = 16
 """So many breakers, the most urgent ones, are asked for their parked jobs."""
 RECONNECT_MS: Final = 1_000
@@ -45,6 +47,7 @@ class Source:
         self._endpoints = endpoints
         self._health = {service: HealthStub(channel) for service, channel in channels.items()}
         self._breakers = BreakerServiceStub(channels[_PLANE])
+        self._incidents = IncidentServiceStub(channels[_PLANE])
         self._quarantine = QuarantineServiceStub(channels[_PLANE])
         self._pool = pool
         self._parked: Mapping[BreakerName, Parked] = {}
@@ -54,7 +57,7 @@ class Source:
         health = [self._pool.submit(check, service, self._endpoints[service], self._health[service]) for service in self._endpoints]
         metrics = self._pool.submit(self._breakers.GetMetrics, GetMetricsRequest(), timeout=self._plane.timeout)
         problems: list[str] = []
-        breakers = self._or_none(lambda: pages(self._list, MAX_BREAKERS)[0], problems)
+        breakers = self._or_none(self._list_breakers, problems)
         numbers = self._or_none(metrics.result, problems)
         plane: PlaneReading | None = None
         if breakers is not None:
@@ -62,7 +65,8 @@ class Source:
                 self._parked = {}
             else:
                 self._parked = self._or_none(lambda: self._count_parked(breakers), problems) or {}
-            plane = PlaneReading(now(), breakers, numbers, self._parked)
+            incidents = self._or_none(self._list_incidents, problems) or ()
+            plane = PlaneReading(now(), breakers, numbers, self._parked, incidents)
         return Reading([one.result() for one in health], plane, problems[0] if problems else "")
 
     def _or_none(self, ask: Callable[[], T], problems: list[str]) -> T | None:
@@ -90,9 +94,27 @@ class Source:
     def _plane(self) -> Endpoint:
         return self._endpoints[_PLANE]
 
-    def _list(self, size: int, token: str) -> tuple[Sequence[Breaker], str]:
-        page = self._breakers.ListBreakers(ListBreakersRequest(page_size=size, page_token=token), timeout=self._plane.timeout)
-        return list(page.breakers), page.next_page_token
+    def _list_breakers(self) -> Sequence[Breaker]:
+        breakers: list[Breaker] = []
+        token = ""
+        while True:
+            request = ListBreakersRequest(page_size=PAGE, page_token=token)
+            page = self._breakers.ListBreakers(request, timeout=self._plane.timeout)
+            breakers.extend(page.breakers)
+            token = page.next_page_token
+            if not token:
+                return breakers
+
+    def _list_incidents(self) -> Sequence[Incident]:
+        """The open ones and the latest; none if the control plane is older than incidents are."""
+        found: list[Incident] = []
+        try:
+            for query in (ListIncidentsRequest(open=True, page_size=MAX_INCIDENTS), ListIncidentsRequest(page_size=MAX_INCIDENTS)):
+                found.extend(self._incidents.ListIncidents(query, timeout=self._plane.timeout).incidents)
+        except grpc.RpcError as error:
+            if cast("grpc.Call", error).code() is not grpc.StatusCode.UNIMPLEMENTED:
+                raise
+        return found
 
     def _count_parked(self, breakers: Sequence[Breaker]) -> Mapping[BreakerName, Parked]:
         """Of the breakers that may have parked jobs: the unusual ones, and those that had some."""

@@ -24,7 +24,8 @@ from sickbay_cli.exit_codes import INTERRUPTED
 from sickbay_cli.jobs import now
 from sickbay_cli.options import Endpoint
 from sickbay_cli.output import console
-from sickbay_cli.top.frame import ChangeLog, Frame, History, Reading, frame
+from sickbay_cli.top.frame import Frame, Reading, frame
+from sickbay_cli.top.memory import ChangeLog, History
 from sickbay_cli.top.readings import Source, source
 from sickbay_cli.top.view import Size, lay_out
 

@@ -1,20 +1,20 @@
-"""The layout of a frame of `sickbay top` for a terminal of any size, and the same as JSON. Pure."""
+"""The layout of a frame of `sickbay top` for a terminal of any size. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
 from sickbay.breakers.v1.breaker_pb2 import Breaker
-from sickbay.domain.job import DEFAULT_TENANT
-from sickbay.server.rest.views import breaker_view
+from sickbay.breakers.v1.incident_pb2 import Incident
 from sickbay_cli.breaker_tables import name_of, situation
 from sickbay_cli.durations import clock, span
-from sickbay_cli.format import breaker_state, join_nonempty, ms, name, other_tenant
+from sickbay_cli.format import breaker_state, join_nonempty, ms, other_tenant
+from sickbay_cli.incident_tables import INCIDENTS, incident_row
 from sickbay_cli.output import Cell, Column, grid, plain, text
-from sickbay_cli.status import STATE_COLOURS, ServiceHealth
-from sickbay_cli.top.frame import BreakerRow, Change, Frame, QueueRow, ReleaseRow, is_unusual
+from sickbay_cli.status import STATE_COLOURS
+from sickbay_cli.top.frame import SHUT, BreakerRow, Change, Frame, QueueRow, ReleaseRow, is_unusual
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -43,14 +43,14 @@ _RELEASES: Final = (
     Column("LIMIT", least=50, right=True),
     Column("ENDS", least=60, right=True),
 )
+_INCIDENTS: Final = (Column("INCIDENT", right=True), *INCIDENTS[1:])
 _CHANGES: Final = (Column("CHANGED"), Column("BREAKER"), Column("STATE"), Column("WHY", least=50, loose=True))
 _NAME_PART: Final = 4
 """A name takes a fourth of the line at most, but never less than this many columns:"""
 _NAME_LEAST: Final = 12
-_FEWEST: Final = 3
-"""So many breakers have lines before anything below them has."""
+_SEVERAL, _FEW = 5, 2
+"""So many unusual breakers, and so many rows of the parts below, have lines before anything has more."""
 _PROBLEMS: Final = 3
-_SHUT: Final = (Breaker.STATE_OPEN, Breaker.STATE_HALF_OPEN, Breaker.STATE_FORCED_OPEN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,12 +151,12 @@ def _trend(change: float | None) -> str:
 def _panels(frame: Frame, size: Size) -> Sequence[_Panel]:
     unusual = sum(is_unusual(row.breaker) for row in frame.breakers)
     return (
-        _Panel(_BREAKERS, [_breaker(row, frame.time, size) for row in frame.breakers], max(_FEWEST, min(unusual, 8))),
+        _Panel(_BREAKERS, [_breaker(row, frame.time, size) for row in frame.breakers], max(_FEW, min(unusual, _SEVERAL))),
         _Panel(_QUEUES, [_queue(row) for row in frame.queues], len(frame.queues)),
-        _Panel(_RELEASES, [_release(row, size) for row in frame.releases], _FEWEST),
-        _Panel(_CHANGES, [_change(change, size) for change in frame.changes], _FEWEST),
+        _Panel(_RELEASES, [_release(row, size) for row in frame.releases], _FEW),
+        _Panel(_INCIDENTS, [_incident(one, frame.time, size) for one in frame.incidents], _FEW),
+        _Panel(_CHANGES, [_change(change, size) for change in frame.changes], _FEW),
     )
-    # Incidents, once the control plane lists them, are one more panel before the changes.
 
 
 def _breaker(row: BreakerRow, now: int, size: Size) -> Sequence[Cell]:
@@ -203,9 +203,14 @@ def _release(row: ReleaseRow, size: Size) -> Sequence[Cell]:
     return [_name(row.breaker, size), f"{row.waiting:,}", released, _limit(row.limit), f"in {ends}" if ends else ""]
 
 
+def _incident(incident: Incident, now: int, size: Size) -> Sequence[Cell]:
+    number, whole, *rest = incident_row(incident, now)
+    return [number, _short(str(whole), size), *rest]
+
+
 def _change(change: Change, size: Size) -> Sequence[Cell]:
     breaker = change.breaker
-    why = _reason(breaker, change.time) if breaker.state in _SHUT else ""
+    why = _reason(breaker, change.time) if breaker.state in SHUT else ""
     return [(clock(change.time), "dim"), _name(breaker, size), breaker_state(breaker.state), why]
 
 
@@ -213,6 +218,10 @@ def _name(breaker: Breaker, size: Size) -> str:
     """The name and tenant, cut so that the other columns have a place."""
     other = other_tenant(breaker.tenant)
     whole = f"{name_of(breaker)} ({other})" if other else name_of(breaker)
+    return _short(whole, size)
+
+
+def _short(whole: str, size: Size) -> str:
     if size.lines is None:
         return whole
     cut = text(plain(whole))
@@ -257,58 +266,3 @@ def _number(number: float | None) -> str:
 def _signed(number: float | None) -> str:
     shown = _number(number)
     return f"+{shown}" if number and number > 0 and shown != "0.0" else "0.0" if shown == "-0.0" else shown
-
-
-def document_view(frame: Frame) -> Mapping[str, Any]:
-    """The frame for programs, breakers and times as in the REST API; numbers that are unknown are omitted."""
-    return _known(
-        {
-            "time": frame.time,
-            "asOf": frame.as_of or None,
-            "problem": frame.problem or None,
-            "health": {one.service: _health_view(one) for one in frame.health},
-            "jobs": {"byState": dict(frame.jobs), "perSecond": _rounded(asdict(frame.rates))},
-            "breakers": [_breaker_view(row) for row in frame.breakers],
-            "queues": [
-                _known({"name": row.name, "messages": row.depth, "perSecond": _round(row.trend), "consumers": row.consumers})
-                for row in frame.queues
-            ],
-            "releases": [
-                _named(row.breaker, waiting=row.waiting, perSecond=_round(row.released), limit=_round(row.limit) or None)
-                for row in frame.releases
-            ],
-            "changes": [
-                _named(one.breaker, time=one.time, state=name(Breaker.State, one.breaker.state, "STATE_")) for one in frame.changes
-            ],
-        }
-    )
-
-
-def _health_view(one: ServiceHealth) -> Mapping[str, Any]:
-    return _known({**one.view, "problem": one.problem or None})
-
-
-def _breaker_view(row: BreakerRow) -> Mapping[str, Any]:
-    parked = row.parked
-    more = {
-        "since": row.since or None,
-        "parkedJobs": parked.count if parked else None,
-        "oldestParkedAt": (parked.oldest or None) if parked else None,
-    }
-    return {**breaker_view(row.breaker), **_known(more)}
-
-
-def _named(breaker: Breaker, **more: Any) -> Mapping[str, Any]:
-    return _known({"jobType": breaker.job_type, "tenant": breaker.tenant if breaker.tenant != DEFAULT_TENANT else None, **more})
-
-
-def _rounded(numbers: Mapping[str, float | None]) -> Mapping[str, float]:
-    return {title: round(number, 1) for title, number in numbers.items() if number is not None}
-
-
-def _round(number: float | None) -> float | None:
-    return None if number is None else round(number, 1)
-
-
-def _known(view: Mapping[str, Any]) -> Mapping[str, Any]:
-    return {title: value for title, value in view.items() if value is not None}

@@ -12,6 +12,8 @@ import pytest
 
 from sickbay.breakers.v1 import breaker_service_pb2 as pb
 from sickbay.breakers.v1.breaker_pb2 import Breaker
+from sickbay.breakers.v1.incident_pb2 import Incident
+from sickbay.breakers.v1.incident_service_pb2 import ListIncidentsResponse
 from sickbay.jobs.v1.quarantine_service_pb2 import ListQuarantinedJobsRequest, ListQuarantinedJobsResponse, QuarantinedJob
 from sickbay.server.errors import Fault
 from tests.support.canned_services import closed_port
@@ -83,6 +85,16 @@ def test_without_a_terminal_it_is_one_frame(fleet: Fleet):
     assert "parkedJobs" not in view["breakers"][1], "it is closed, and had no parked jobs"
     assert view["changes"] == [{"jobType": "email", "time": OPENED, "state": "OPEN"}]
     assert view["health"]["worker"]["status"] == "up"
+
+
+def test_incidents_are_shown_if_the_control_plane_has_them(fleet: Fleet):
+    assert fleet.json("top", *QUICK)["incidents"] == [], "it does not answer such a call"
+    incident = Incident(incident_id="12", job_type="email", tenant="default", open=True)
+    fleet.answers["ListIncidents"] = ListIncidentsResponse(incidents=[incident])
+    assert [one["incidentId"] for one in fleet.json("top", *QUICK)["incidents"]] == ["12"]
+    assert "INCIDENT" in fleet.run("top", *QUICK).stdout
+    fleet.answers["ListIncidents"] = AWAY
+    assert fleet.run("top", *QUICK).exit_code == 4
 
 
 def test_the_parked_jobs_of_a_dependency_are_those_of_all_its_types(fleet: Fleet):

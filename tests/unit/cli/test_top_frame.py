@@ -8,7 +8,9 @@ import pytest
 
 from sickbay.breakers.v1.breaker_pb2 import Breaker
 from sickbay.breakers.v1.breaker_service_pb2 import GetMetricsResponse
-from sickbay_cli.top.frame import MAX_CHANGES, WINDOW_MS, ChangeLog, Frame, History, Parked, PlaneReading, Rates, Reading, frame
+from sickbay.breakers.v1.incident_pb2 import Incident
+from sickbay_cli.top.frame import RECENT_MS, Frame, Parked, PlaneReading, Rates, Reading, frame
+from sickbay_cli.top.memory import MAX_CHANGES, WINDOW_MS, ChangeLog, History
 
 NOW = 1_700_000_000_000
 
@@ -101,6 +103,20 @@ def test_releases_are_the_breakers_that_let_jobs_run_while_others_wait():
     assert framed(None, last).releases[0].released is None
     more = reading(NOW, *breakers, parked={"email": Parked(140, NOW)})
     assert framed(before, more).releases[0].released == 0, "more were parked than released"
+
+
+def test_incidents_are_the_open_ones_and_those_of_the_last_day():
+    def incident(number: int, opened: int, closed: int = 0) -> Incident:
+        made = Incident(incident_id=str(number), open=not closed)
+        made.open_time.FromMilliseconds(opened)
+        if closed:
+            made.close_time.FromMilliseconds(closed)
+        return made
+
+    open_ones = [incident(1, NOW - 2 * RECENT_MS), incident(4, NOW)]
+    closed = [incident(2, NOW - 2 * RECENT_MS, NOW - RECENT_MS - 1), incident(3, NOW - RECENT_MS, NOW - 1_000)]
+    last = PlaneReading(NOW, (), incidents=[*open_ones, *open_ones, *closed])
+    assert [one.incident_id for one in framed(None, last).incidents] == ["4", "1", "3"]
 
 
 def test_without_numbers_there_are_still_breakers():

@@ -10,10 +10,12 @@ import pytest
 from rich.console import Console
 
 from sickbay.breakers.v1.breaker_pb2 import Breaker
+from sickbay.breakers.v1.incident_pb2 import Incident, IncidentCause
 from sickbay_cli.options import Endpoint
 from sickbay_cli.status import ServiceHealth
+from sickbay_cli.top.as_json import document_view
 from sickbay_cli.top.frame import BreakerRow, Change, Frame, Parked, QueueRow, Rates, ReleaseRow
-from sickbay_cli.top.view import Size, document_view, lay_out
+from sickbay_cli.top.view import Size, lay_out
 
 NOW = 1_700_000_000_000
 ENDPOINT = Endpoint("Job API", "--jobapi", "localhost:1", 10)
@@ -24,6 +26,15 @@ def breaker(job_type: str = "email", state: str = "OPEN", **fields: Any) -> Brea
     known = {"job_type": job_type, "tenant": "default", "reason_code": "API_TIMEOUT", "reason_count": 5, "reason_message": "no answer"}
     made = Breaker(**(known | fields), state=Breaker.State.Value(f"STATE_{state}"))
     made.probe_time.FromMilliseconds(NOW + 42_000)
+    return made
+
+
+def incident(**fields: Any) -> Incident:
+    cause = IncidentCause(code="API_TIMEOUT", message="no answer", count=5)
+    made = Incident(
+        **({"incident_id": "12", "job_type": "email", "tenant": "default", "open": True, "parked_jobs": 1_200, "cause": cause} | fields)
+    )
+    made.open_time.FromMilliseconds(NOW - 180_000)
     return made
 
 
@@ -39,6 +50,7 @@ def shown_frame(**changed: Any) -> Frame:
         "breakers": [BreakerRow(breaker(), NOW - 180_000, Parked(1_200, NOW - 170_000)), BreakerRow(slow, 0, Parked(34, NOW - 5_000))],
         "queues": [QueueRow("jobs.main", 7, 1.5, 2), QueueRow("jobs.retry", 1_000, -250.4, None)],
         "releases": [ReleaseRow(slow, 34, 10.0, 12.5)],
+        "incidents": [incident()],
         "changes": [Change(NOW - 180_000, breaker())],
     }
     return Frame(**(parts | changed))
@@ -70,7 +82,9 @@ def test_the_whole_frame():
     assert rest[0] == ["QUEUE", "MESSAGES", "TREND", "CONSUMERS"]
     assert rest[1:3] == [["jobs.main", "7", "+1.5/s", "2"], ["jobs.retry", "1,000", "-250/s"]]
     assert rest[5] == ["sms", "34", "10.0/s", "12.5/s", "in", "3", "s"]
-    assert rest[8][1:] == ["email", "OPEN", "5", "x", "API_TIMEOUT:", "no", "answer"]
+    assert rest[7] == ["INCIDENT", "TYPE", "STATE", "OPENED", "LASTED", "PARKED", "CAUSE"]
+    assert rest[8] == ["12", "email", "OPEN", "3", "m", "ago", "3", "m", "1,200", "5", "x", "API_TIMEOUT:", "no", "answer"]
+    assert rest[11][1:] == ["email", "OPEN", "5", "x", "API_TIMEOUT:", "no", "answer"]
 
 
 def test_columns_without_anything_in_them_are_left_out():
@@ -93,9 +107,11 @@ def test_it_fits_every_terminal(columns: int, height: int):
 def test_at_80_by_24_every_part_has_a_place_and_breakers_get_what_is_left():
     many = [BreakerRow(breaker(f"type-{number:02}"), NOW - 1, None) for number in range(100)]
     told = lines(shown_frame(breakers=many, changes=[Change(NOW, breaker())] * 50), 80, 24)
-    titles = [line.split()[0] for line in told if line[:1].isupper()]
-    assert titles == ["BREAKER", "QUEUE", "RELEASING", "CHANGED"]
-    assert "92 more" in "\n".join(told)
+    titles = [line.split()[0] for line in told if line.strip()[:1].isupper()]
+    assert titles == ["BREAKER", "QUEUE", "RELEASING", "INCIDENT", "CHANGED"]
+    assert len(told) == 24
+    hidden = next(int(line.split()[0]) for line in told if line.endswith("more"))
+    assert hidden == 100 - sum(line.startswith("type-") for line in told)
     few = lines(shown_frame(changes=[Change(NOW, breaker())] * 50), 80, 24)
     assert len(few) == 24, "the log has the lines that nobody else needs"
 
@@ -135,7 +151,9 @@ def test_what_is_unavailable_is_told_and_how_old_the_numbers_are():
     assert "control plane down" in told
     assert told.count("cannot connect") == 1
     assert "the numbers below are those of" in told
-    never = "\n".join(lines(shown_frame(problem="cannot connect", as_of=0, jobs={}, breakers=(), queues=(), releases=(), changes=())))
+    never = "\n".join(
+        lines(shown_frame(problem="cannot connect", as_of=0, jobs={}, breakers=(), queues=(), releases=(), incidents=(), changes=()))
+    )
     assert "there are no numbers yet" in never
 
 
@@ -163,4 +181,5 @@ def test_as_json():
     ]
     assert view["releases"] == [{"jobType": "sms", "waiting": 34, "perSecond": 10.0, "limit": 12.5}]
     assert view["changes"] == [{"jobType": "email", "time": NOW - 180_000, "state": "OPEN"}]
+    assert (view["incidents"][0]["incidentId"], view["incidents"][0]["open"]) == ("12", True)
     assert "problem" not in view
