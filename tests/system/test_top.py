@@ -1,0 +1,84 @@
+"""`sickbay top` on the running product: an open circuit, its parked jobs, its release; and a product that goes away and comes back."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from scripts.servers import free_port
+from tests.support.clients import Clients
+from tests.support.fake_dependency import Clinic
+from tests.support.system_under_test import PORTS, Product
+from tests.support.terminal import Terminal
+
+COMMAND = (sys.executable, "-m", "sickbay_cli", "top", "--every", "200ms")
+
+
+def addresses(ports: Mapping[str, int]) -> dict[str, str]:
+    names = {"Job API": "SICKBAY_JOBAPI", "Worker": "SICKBAY_WORKER", "Control plane": "SICKBAY_CONTROL_PLANE"}
+    return {names[name]: f"localhost:{port}" for name, port in ports.items()}
+
+
+def row(screen: str, job_type: str) -> list[str]:
+    """The first line of the screen that begins with the type: that of its breaker."""
+    return next((line.split() for line in screen.splitlines() if line.split()[:1] == [job_type]), [])
+
+
+def once(env: Mapping[str, str], *options: str) -> str:
+    ran = subprocess.run([*COMMAND, "--once", *options], env=os.environ | env, capture_output=True, text=True, timeout=60, check=True)
+    assert (ran.stderr, "\x1b" in ran.stdout) == ("", False)
+    return ran.stdout
+
+
+def test_an_open_circuit_its_parked_jobs_and_their_release(sickbay: Clients):
+    env = addresses(sickbay.grpc_ports)
+    sickbay.wait(sickbay.submit("on-top"), "SUCCEEDED")
+    with Terminal(COMMAND, env, lines=60, columns=140) as terminal:
+        terminal.until(lambda screen: row(screen, "on-top")[1:2] == ["CLOSED"])
+        sickbay.plane.post("/breakers/on-top/force-open", json={"by": "ada", "why": "maintenance"})
+        ids = sickbay.submit_all("on-top", *({} for _ in range(7)))
+        sickbay.wait_all(ids, "PARKED")
+        told = terminal.until(lambda screen: "7" in row(screen, "on-top"))
+        assert row(told, "on-top")[1] == "FORCED_OPEN"
+        assert "by ada: maintenance" in told
+        assert "jobs.quarantine" in told
+
+        text = once(env)
+        assert row(text, "on-top")[1] == "FORCED_OPEN"
+        view: dict[str, Any] = json.loads(once(env, "--json"))
+        (breaker,) = [one for one in view["breakers"] if one["jobType"] == "on-top"]
+        assert (breaker["state"], breaker["parkedJobs"]) == ("FORCED_OPEN", 7)
+        assert breaker["since"] <= breaker["oldestParkedAt"] <= view["time"]
+        assert view["jobs"]["byState"]["PARKED"] >= 7
+        assert {queue["name"] for queue in view["queues"]} == {"jobs.main", "jobs.retry", "jobs.quarantine", "jobs.ledger"}
+        assert {one["status"] for one in view["health"].values()} <= {"up", "degraded"}
+
+        sickbay.plane.post("/breakers/on-top/reset")
+        terminal.until(lambda screen: row(screen, "on-top")[1:2] == ["CLOSED"])
+        sickbay.wait_all(ids, "SUCCEEDED")
+        terminal.until(lambda screen: "7" not in row(screen, "on-top"))
+        terminal.press(b"q")
+        assert (terminal.ended(), terminal.is_restored) == (0, True)
+
+
+def test_a_product_that_goes_away_and_comes_back(own_clinic: Clinic, start: Callable[..., Product]):
+    numbers = [free_port() for _ in PORTS]
+    options = [word for option, number in zip(PORTS, numbers, strict=True) for word in (option, str(number))]
+    product = start(own_clinic.folder, options=options).ready()
+    env = addresses({name: grpc for name, (_, grpc) in product.ports.items()})
+    with Clients(product) as sickbay:
+        sickbay.wait(sickbay.submit("email"), "SUCCEEDED")
+    with Terminal(COMMAND, env) as terminal:
+        terminal.until(lambda screen: row(screen, "email")[1:2] == ["CLOSED"])
+        product.stop()
+        told = terminal.until(lambda screen: "the numbers below are those of" in screen)
+        assert "control plane down" in told
+        assert row(told, "email")[1:2] == ["CLOSED"]
+        start(own_clinic.folder, options=options).ready()
+        terminal.until(lambda screen: "Job API up" in screen and "control plane up" in screen and "the numbers below" not in screen)
+        terminal.press(b"\x03")
+        assert (terminal.ended(), terminal.is_restored) == (130, True)
