@@ -8,6 +8,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
+from controlplane.breaker_messages import BreakerMessages
 from controlplane.breaker_names import BreakerNames
 from controlplane.held_breakers import HeldBreakers
 from sickbay.breakers.v1 import breaker_service_pb2 as pb
@@ -65,6 +66,7 @@ class BreakerApi(BreakerServiceServicer):
         self._breakers = breakers
         self._held = HeldBreakers(breakers)
         self._names = BreakerNames()
+        self._messages = BreakerMessages(scope)
         self._rate_limit = TokenBucket(BURST, CHANGES_PER_S)
         self._broker = broker
         self._ledger = ledger
@@ -79,7 +81,7 @@ class BreakerApi(BreakerServiceServicer):
             known = sorted({*known, *held_back})
         page, cursor = self._names.page(known, paging.cursor, paging.limit, partial(self._decides, tenant=tenant) if tenant else None)
         breakers = filter(self._is_shown, await self._snapshots(set(page)))
-        return responses.breakers(breakers, self._scope.job_types, next_page_token(request, cursor))
+        return pb.ListBreakersResponse(breakers=self._messages.of(breakers), next_page_token=next_page_token(request, cursor))
 
     async def GetBreaker(self, request: pb.GetBreakerRequest, context: Any) -> pb.GetBreakerResponse:
         """See the contract."""

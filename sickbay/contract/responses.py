@@ -7,7 +7,7 @@ never raise an error: a response about an odd job is better than none.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sickbay.breakers.v1 import breaker_pb2, breaker_service_pb2
-from sickbay.domain.breaker import BreakerKey, BreakerState, Snapshot
+from sickbay.domain.breaker import BreakerState, Snapshot
 from sickbay.domain.job import Failure, JobRecord, JobState, Reason, StateChange
 from sickbay.domain.queries import FailureGroup, PayloadRevision, QuarantinedJob
 from sickbay.jobs.v1 import job_pb2, quarantine_service_pb2
@@ -147,31 +147,18 @@ def breaker_state(state: BreakerState) -> breaker_pb2.Breaker.State.ValueType:
 
 
 def breaker(breaker: Snapshot, asked: str = "", job_types: Sequence[str] = ()) -> breaker_pb2.Breaker:
-    """A breaker at one moment; `asked` is the job type by which it was asked for, `job_types` are those that share it."""
-    fields = _breaker_fields(breaker, job_types)
-    return breaker_pb2.Breaker(**(fields | {"job_type": asked} if asked else fields))
+    """A breaker at one moment; `asked` is the job type by which it was asked for, `job_types` are those that share it.
 
-
-def breakers(
-    found: Iterable[Snapshot], job_types: Callable[[BreakerKey], Sequence[str]], next_page_token: str
-) -> breaker_service_pb2.ListBreakersResponse:
-    """A page of breakers, each created in its place: a list would be copied. `job_types` returns those that share a breaker."""
-    response = breaker_service_pb2.ListBreakersResponse(next_page_token=next_page_token)
-    for one in found:
-        response.breakers.add(**_breaker_fields(one, job_types(one.key)))
-    return response
-
-
-def _breaker_fields(breaker: Snapshot, job_types: Sequence[str]) -> dict[str, Any]:
-    """The fields that are set. Pages have a thousand breakers, and most of their fields are empty: those are not even passed."""
+    Pages have a thousand breakers, and most of their fields are empty: those are not even passed.
+    """
     key = breaker.key
-    fields: dict[str, Any] = {"job_type": key.job_type, "tenant": key.tenant, "state": _BREAKER_STATES[breaker.state]}
+    fields: dict[str, Any] = {"job_type": asked or key.job_type, "tenant": key.tenant, "state": _BREAKER_STATES[breaker.state]}
     if dependency := key.dependency:
         fields |= {"dependency": dependency, "job_types": job_types}
     for (name, convert), value in zip(_BREAKER_FIELDS, _breaker_values(breaker), strict=True):
         if value:
             fields[name] = convert(value) if convert is not None else value
-    return fields
+    return breaker_pb2.Breaker(**fields)
 
 
 def metrics(

@@ -23,6 +23,7 @@ from sickbay.adapters.embedded.breaker_file import BreakerFile, Kept
 from sickbay.breaker import machine as breaker
 from sickbay.breaker.document import shift_times, with_changes
 from sickbay.breaker.machine import AdmitRequest, Document, Effect
+from sickbay.breaker.shown import ShownBreakers
 from sickbay.breaker.transitions import MAX_JITTER
 from sickbay.breaker.usual import UsualFailures
 from sickbay.concurrency.tasks import cooperatively
@@ -72,6 +73,7 @@ class EmbeddedBreakers:
         self._sorted_keys: Sequence[BreakerKey] | None = None
         """Those of `_documents`; None after one came or went."""
         self._failures: Counter[BreakerKey] = Counter()
+        self._shown = ShownBreakers()
         self._watchers: set[BreakerWatcher] = set()
         self._unused: set[BreakerKey] = set()
         """Breakers that got a command and have run no job since: the name may be wrong."""
@@ -155,6 +157,7 @@ class EmbeddedBreakers:
     async def snapshots(self, keys: Collection[BreakerKey] | None = None) -> Sequence[Snapshot]:
         """See `Breakers.snapshots`."""
         asked = sorted(self._documents if keys is None else self._documents.keys() & set(keys))
+        self._shown.prune(lambda: self._documents)
         return [seen async for key in cooperatively(asked) if (seen := self._refresh(key, self._now())) is not None]
 
     async def command(self, key: BreakerKey, command: Command) -> Snapshot:
@@ -206,15 +209,17 @@ class EmbeddedBreakers:
         doc = self._documents.get(key)
         if doc is None:
             return None
-        jitter, idle_ms = 0 if doc.state is BreakerState.CLOSED else self._jitter(), now - doc.updated_at
         config = self._config(key)
+        if shown := self._shown.get(doc, config, now, self._failures[key]):
+            return shown
+        jitter, idle_ms = 0 if doc.state is BreakerState.CLOSED else self._jitter(), now - doc.updated_at
         doc = breaker.catch_up(doc, config, now, jitter=jitter)
         self._store(doc)
         is_unused = key in self._unused and doc.is_quiet and idle_ms >= RESET_MS
         if is_unused or doc.has_lapsed(config.failure_window_ms, now):
             self._forget(key)
         doc = self._documents.get(key)
-        return breaker.snapshot(doc, config, now, total_failures=self._failures[key]) if doc is not None else None
+        return self._shown.make(doc, config, now, self._failures[key]) if doc is not None else None
 
     def _forget(self, key: BreakerKey) -> None:
         known = self._documents.pop(key, None)

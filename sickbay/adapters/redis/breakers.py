@@ -25,6 +25,7 @@ from sickbay.adapters.redis.success_reporter import Success, SuccessReporter
 from sickbay.adapters.redis.view import Seen
 from sickbay.breaker import machine as breaker
 from sickbay.breaker.machine import AdmitRequest, Document
+from sickbay.breaker.shown import ShownBreakers
 from sickbay.breaker.usual import UsualFailures
 from sickbay.concurrency.tasks import cooperatively
 from sickbay.domain.breaker import BreakerConfig, BreakerKey, BreakerState, Command, ConfigOf, Permit, PermitKind, Refusal, Snapshot
@@ -63,6 +64,7 @@ class RedisBreakers:
         self._worker = worker
         self._usual = UsualFailures()
         self._watchers: set[BreakerWatcher] = set()
+        self._shown = ShownBreakers()
         self._leases: dict[BreakerKey, tuple[str, int]] = {}
         self._unreported: dict[BreakerKey, tuple[Permit, Outcome]] = {}
         self._sync = BreakerSync(
@@ -162,11 +164,15 @@ class RedisBreakers:
 
     async def _current(self, asked: Collection[BreakerKey] | None) -> AsyncIterator[Snapshot]:
         """The breakers in the view; Redis is told about those that time has changed."""
+        self._shown.prune(self._sync.view.known)
         async for seen in cooperatively(self._sync.view.all(asked)):
             key, now = seen.doc.key, self._sync.time.now()
             config = self._config(key)
+            if shown := self._shown.get(seen.doc, config, now, seen.total):
+                yield shown
+                continue
             if breaker.catch_up(seen.doc, config, now) is seen.doc:
-                yield breaker.snapshot(seen.doc, config, now, total_failures=seen.total)
+                yield self._shown.make(seen.doc, config, now, seen.total)
                 continue
             await self._sync.call("look", key)
             for changed in self._sync.view.all({key}):

@@ -36,9 +36,10 @@ async def overview(client: Client, expected: int) -> tuple[int, dict[bytes, byte
     return _ms(seconds, micros), totals
 
 
-async def names(client: Client) -> Values:
-    """Every name."""
-    return (await _packed(client, "names"))[1]
+async def names(client: Client) -> bytes:
+    """Every name, separated by line feeds."""
+    found: bytes = await _PACKED.run(client, KEYS, ["names"])
+    return found
 
 
 async def some(client: Client, keys: Collection[BreakerKey]) -> tuple[int, Values, Values]:
@@ -80,14 +81,14 @@ class Documents:
 
     def __init__(self) -> None:
         """Empty."""
-        self._names: Values = ()
+        self._names = b""
         self._keys: Sequence[BreakerKey] = ()
         self._known: dict[BreakerKey, tuple[bytes, Document | None]] = {}
 
-    def keys(self, names: Values) -> Sequence[BreakerKey]:
-        """The keys of these names, in order; unchanged names are not parsed again."""
+    def keys(self, names: bytes) -> Sequence[BreakerKey]:
+        """The keys of the names in a reply, in order; unchanged names are not parsed again."""
         if names != self._names:
-            self._keys = sorted(key_from_name(name.decode()) for name in names if name is not None)
+            self._keys = sorted(map(key_from_name, filter(None, names.decode().split("\n"))))
             self._names = names
         return self._keys
 
