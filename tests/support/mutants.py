@@ -148,6 +148,7 @@ MUTANTS = (
     Mutant("the ramp never ends", "ramp", "now - max(scarce_at, ramp.reserved_at) >= UNUSED_MS", "False", RAMP),
     Mutant("the ramp ends while jobs are released", "ramp", "max(scarce_at, ramp.reserved_at)", "scarce_at", SLOWLY),
     Mutant("a rate that nobody uses grows", "ramp", "(step if now - ramp.scarce_at < USED_MS else 0)", "step", SLOWLY),
+    Mutant("a cut without a bound", "ramp", "min(MOST_CUT, max(share, LEAST_CUT))", "max(share, LEAST_CUT)", RAMP),
     Mutant("nothing is measured", "machine", "doc.ramp is None and share >= LIMITED_SHARE and", "False and", EXAMPLES),
     Mutant(
         "a row as short as ever opens it", "trip_rule", "< needed(config.failure_threshold, share):", "< config.failure_threshold:", BOTH
