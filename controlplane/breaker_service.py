@@ -24,7 +24,7 @@ from sickbay.contract.resume import SentBreakers
 from sickbay.domain.breaker import Action, BreakerKey, BreakerRule, BreakerScope, BreakerState, Snapshot
 from sickbay.domain.errors import ErrorReason, FailedPrecondition, NotFound, Unavailable
 from sickbay.domain.explain_breaker import explain_breaker
-from sickbay.ports import Breakers, Broker, Clock, LedgerWriter, Queue
+from sickbay.ports import CONSUMED, Breakers, Broker, Clock, LedgerWriter, Queue
 
 BURST: Final = 1_000
 CHANGES_PER_S: Final = 2_000.0
@@ -163,6 +163,7 @@ class BreakerApi(BreakerServiceServicer):
             await self._snapshots(),
             jobs=await self._ledger.counts(),
             depths={queue.value: await self._broker.depth(queue) for queue in Queue},
+            consumers={queue.value: await self._broker.consumers(queue) for queue in CONSUMED},
             duplicates=await self._ledger.duplicates(),
             now=self._clock(),
         )

@@ -162,7 +162,13 @@ def breaker(breaker: Snapshot, asked: str = "", job_types: Sequence[str] = ()) -
 
 
 def metrics(
-    breakers: Sequence[Snapshot], *, jobs: Mapping[JobState, int], depths: Mapping[str, int], duplicates: int, now: int
+    breakers: Sequence[Snapshot],
+    *,
+    jobs: Mapping[JobState, int],
+    depths: Mapping[str, int],
+    consumers: Mapping[str, int],
+    duplicates: int,
+    now: int,
 ) -> breaker_service_pb2.GetMetricsResponse:
     """The system in numbers; `failures_by_job_type` omits types without failures, as documented."""
     refusing = sum(breaker.state.refuses for breaker in breakers)
@@ -174,6 +180,7 @@ def metrics(
         failures_by_job_type=+failures,
         jobs_by_state={state.value: count for state, count in jobs.items()},
         queue_depths={str(queue): depth for queue, depth in depths.items()},
+        queue_consumers={str(queue): number for queue, number in consumers.items()},
         duplicates=duplicates,
         time=timestamp(now),
     )

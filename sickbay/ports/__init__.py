@@ -32,6 +32,7 @@ from sickbay.domain.queries import (
     Reservation,
 )
 from sickbay.ports.broker import (
+    CONSUMED,
     EVENT_PREFIX,
     PREFETCH_BYTES,
     TO_MAIN,
@@ -45,6 +46,7 @@ from sickbay.ports.broker import (
 )
 
 __all__ = [
+    "CONSUMED",
     "EVENT_PREFIX",
     "PREFETCH_BYTES",
     "TO_MAIN",

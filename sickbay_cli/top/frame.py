@@ -207,9 +207,10 @@ def _queues(before: PlaneReading | None, last: PlaneReading) -> Sequence[QueueRo
     if last.metrics is None:
         return ()
     seconds = _seconds(before, last)
+    consumers = last.metrics.queue_consumers
     old = before.metrics.queue_depths if before and before.metrics and seconds else {}
     return [
-        QueueRow(name, depth, (depth - old[name]) / seconds if name in old else None)
+        QueueRow(name, depth, (depth - old[name]) / seconds if name in old else None, consumers.get(name))
         for name, depth in sorted(last.metrics.queue_depths.items())
     ]
 

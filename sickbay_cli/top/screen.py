@@ -82,7 +82,10 @@ class _Screen:
             is_over.set()
 
     def _ask(self, waker: _Waker) -> None:
-        """Take the reading that has come, and ask for the next one when it is time."""
+        """Take the changes and the reading that have come, and ask for the next reading when it is time."""
+        with suppress(queue.Empty):
+            while True:
+                self._log.add(self._told.get_nowait())  # before the reading, which may be newer and hide them
         if self._pending is not None and self._pending.done():
             self._reading, self._pending = self._pending.result(), None
             plane = self._reading.plane
@@ -95,9 +98,6 @@ class _Screen:
             self._asked_at = time.monotonic()
             self._pending = self._reader.submit(self._source.read)
             self._pending.add_done_callback(lambda _: waker.wake())
-        with suppress(queue.Empty):
-            while True:
-                self._log.add(self._told.get_nowait())
 
     def _frame(self) -> Frame:
         return frame(self._reading, self._history.before, self._history.last, self._log.latest, now())

@@ -14,7 +14,7 @@ from sickbay_cli.format import breaker_state, join_nonempty, ms, other_tenant
 from sickbay_cli.incident_tables import INCIDENTS, incident_row
 from sickbay_cli.output import Cell, Column, grid, plain, text
 from sickbay_cli.status import STATE_COLOURS
-from sickbay_cli.top.frame import SHUT, BreakerRow, Change, Frame, QueueRow, ReleaseRow, is_unusual
+from sickbay_cli.top.frame import SHUT, BreakerRow, Change, Frame, QueueRow, Rates, ReleaseRow, is_unusual
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -125,13 +125,20 @@ def _head(frame: Frame, hint: str, size: Size) -> list[Text]:
         head.append(_line(size, (shown, "yellow")))
     head.extend(_line(size, (sentence, "red")) for sentence in sentences[:_PROBLEMS])
     if frame.jobs:
-        rates = frame.rates
-        flows = (("submitted", rates.submitted), ("succeeded", rates.succeeded), ("failed", rates.failed))
-        head.append(_line(size, ("jobs/s", "bold"), *(f"{_number(number)} {title}" for title, number in flows)))
-        trends = {"RETRYING": rates.retrying, "PARKED": rates.parked, "QUARANTINED": rates.quarantined}
-        jobs = [f"{number:,} {state.lower()}{_trend(trends.get(state))}" for state, number in frame.jobs.items()]
-        head.append(_line(size, ("jobs  ", "bold"), *jobs))
+        head.append(_line(size, ("jobs/s", "bold"), *_rates(frame.rates)))
+        head.append(_line(size, ("jobs  ", "bold"), *(f"{number:,} {state.lower()}" for state, number in frame.jobs.items())))
     return head
+
+
+def _rates(rates: Rates) -> Sequence[str]:
+    """Those of the states only if they change."""
+    flows = (("submitted", rates.submitted), ("succeeded", rates.succeeded), ("failed", rates.failed))
+    states = (("retrying", rates.retrying), ("parked", rates.parked), ("quarantined", rates.quarantined))
+    changes = [(title, _signed(number)) for title, number in states]
+    return [
+        *(f"{_number(number)} {title}" for title, number in flows),
+        *(f"{shown} {title}" for title, shown in changes if shown not in {"0.0", "-"}),
+    ]
 
 
 def _services(frame: Frame, hint: str, size: Size) -> Text:

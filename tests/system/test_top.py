@@ -7,13 +7,18 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from scripts.servers import free_port
 from tests.support.clients import Clients
 from tests.support.fake_dependency import Clinic
+from tests.support.forms import BOTH, running
 from tests.support.system_under_test import PORTS, Product
 from tests.support.terminal import Terminal
+from tests.support.waiting import until
 
 COMMAND = (sys.executable, "-m", "sickbay_cli", "top", "--every", "200ms")
 
@@ -54,7 +59,8 @@ def test_an_open_circuit_its_parked_jobs_and_their_release(sickbay: Clients):
         assert (breaker["state"], breaker["parkedJobs"]) == ("FORCED_OPEN", 7)
         assert breaker["since"] <= breaker["oldestParkedAt"] <= view["time"]
         assert view["jobs"]["byState"]["PARKED"] >= 7
-        assert {queue["name"] for queue in view["queues"]} == {"jobs.main", "jobs.retry", "jobs.quarantine", "jobs.ledger"}
+        queues = {queue["name"]: queue.get("consumers", 0) > 0 for queue in view["queues"]}
+        assert queues == {"jobs.main": True, "jobs.retry": False, "jobs.quarantine": False, "jobs.ledger": True}
         assert {one["status"] for one in view["health"].values()} <= {"up", "degraded"}
 
         sickbay.plane.post("/breakers/on-top/reset")
@@ -63,6 +69,43 @@ def test_an_open_circuit_its_parked_jobs_and_their_release(sickbay: Clients):
         terminal.until(lambda screen: "7" not in row(screen, "on-top"))
         terminal.press(b"q")
         assert (terminal.ended(), terminal.is_restored) == (0, True)
+
+
+@pytest.mark.parametrize("form", BOTH)
+def test_an_outage_in_both_forms(form: str, tmp_path: Path):
+    """A circuit that failures have opened, with its cause, its probe and its incident; then all of it is over."""
+    env = {"JOB_HANDLERS": "clinic_handlers", "COOLDOWN_PERIOD": "600", "RETRY_DELAY_MS": "300", "LOG_FORMAT": "json"}
+    (tmp_path / "email.down").write_text("API_TIMEOUT")
+    with running(form, "clinic_handlers", tmp_path, env) as system:
+        sickbay = system.clients
+        told = addresses(sickbay.grpc_ports)
+
+        def view() -> dict[str, Any]:
+            seen: dict[str, Any] = json.loads(once(told, "--json"))
+            return seen
+
+        ids = sickbay.submit_all("email", *({} for _ in range(8)))
+        sickbay.wait_all(ids, "PARKED")
+        until(lambda: view()["incidents"])
+        seen = view()
+        (breaker,) = seen["breakers"]
+        assert (breaker["state"], breaker["reason"]["code"], breaker["parkedJobs"]) == ("OPEN", "API_TIMEOUT", 8)
+        assert breaker["probeAt"] > seen["time"]
+        assert [(one["jobType"], one["open"]) for one in seen["incidents"]] == [("email", True)]
+        assert [(one["jobType"], one["state"]) for one in seen["changes"]] == [("email", "OPEN")]
+        assert {queue["name"]: queue.get("consumers", 0) for queue in seen["queues"]}["jobs.main"] >= 1
+
+        (tmp_path / "email.down").unlink()
+        with Terminal(COMMAND, told, lines=40, columns=140) as terminal:
+            terminal.until(lambda screen: row(screen, "email")[1:2] == ["OPEN"])
+            assert sickbay.plane.post("/breakers/email/probe").status_code == 200
+            terminal.until(lambda screen: row(screen, "email")[1:2] == ["CLOSED"])
+            sickbay.wait_all(ids, "SUCCEEDED")
+            changed = terminal.until(lambda screen: " 0 parked" in screen)
+            log = [line.split()[2] for line in changed.splitlines() if line.split()[1:2] == ["email"] and ":" in line.split()[0]]
+            assert (log[0], log[-1]) == ("CLOSED", "OPEN"), "newest first; a fast probe may be missed"
+            terminal.press(b"q")
+            assert (terminal.ended(), terminal.is_restored) == (0, True)
 
 
 def test_a_product_that_goes_away_and_comes_back(own_clinic: Clinic, start: Callable[..., Product]):

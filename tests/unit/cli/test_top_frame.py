@@ -89,8 +89,14 @@ def test_since_when_a_breaker_is_in_its_state():
 
 
 def test_queues_and_their_trend():
-    before, last = reading(NOW, queue_depths={"jobs.main": 10}), reading(NOW + 4_000, queue_depths={"jobs.main": 2, "jobs.retry": 1})
-    assert [(row.name, row.depth, row.trend) for row in framed(before, last).queues] == [("jobs.main", 2, -2.0), ("jobs.retry", 1, None)]
+    before, last = (
+        reading(NOW, queue_depths={"jobs.main": 10}),
+        reading(NOW + 4_000, queue_depths={"jobs.main": 2, "jobs.retry": 1}, queue_consumers={"jobs.main": 4}),
+    )
+    assert [(row.name, row.depth, row.trend, row.consumers) for row in framed(before, last).queues] == [
+        ("jobs.main", 2, -2.0, 4),
+        ("jobs.retry", 1, None, None),
+    ]
     assert [row.trend for row in framed(None, last).queues] == [None, None]
 
 

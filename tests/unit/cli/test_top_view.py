@@ -70,8 +70,8 @@ def test_the_whole_frame():
     assert told[0].split()[:2] == ["sickbay", "top"]
     assert told[0].endswith("q quits  Job API up")
     assert told[1:4] == [
-        "jobs/s  12.3 submitted  0.0 succeeded  - failed",
-        "jobs    12 queued  3 running  4 retrying  1,234 parked (+3.5/s)  0 quarantined",
+        "jobs/s  12.3 submitted  0.0 succeeded  - failed  +3.5 parked",
+        "jobs    12 queued  3 running  4 retrying  1,234 parked  0 quarantined",
         "",
     ]
     rows = [line.split() for line in told[4:7]]

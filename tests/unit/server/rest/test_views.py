@@ -178,7 +178,7 @@ def test_a_page_of_breakers():
 
 def test_metrics():
     breakers = [Snapshot(EMAIL, BreakerState.OPEN, 1, 1, T0, total_failures=15), Snapshot(SMS, BreakerState.CLOSED, 1, 1, T0)]
-    message = responses.metrics(breakers, jobs={JobState.SUCCEEDED: 2}, depths={"jobs.main": 3}, duplicates=1, now=T0)
+    message = responses.metrics(breakers, jobs={JobState.SUCCEEDED: 2}, depths={"jobs.main": 3}, consumers={}, duplicates=1, now=T0)
     assert views.metrics_view(message) == {
         "circuitBreakers": {"total": 2, "open": 1, "closed": 1},
         "failures": {"byJobType": {"email": 15}},
