@@ -204,5 +204,7 @@ class Healer:
 
 
 def _describe(breaker: Snapshot) -> str:
-    cause = f" after {breaker.reason_count} {breaker.reason_code} in a row" if breaker.reason_code and breaker.state.refuses else ""
+    many = f"{breaker.reason_count} bad runs, the last" if breaker.by_rate else breaker.reason_count
+    row = "" if breaker.by_rate else " in a row"
+    cause = f" after {many} {breaker.reason_code}{row}" if breaker.reason_code and breaker.state.refuses else ""
     return f"{breaker.state}{cause}{', letting jobs in gradually' if breaker.recovering else ''}"

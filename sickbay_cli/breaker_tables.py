@@ -76,7 +76,7 @@ def _activity(breaker: Breaker, now: int) -> str:
         case Breaker.STATE_FORCED_OPEN | Breaker.STATE_DISABLED:
             return _held(breaker, now)
         case Breaker.STATE_METRICS_ONLY:
-            return join_nonempty(", ", f"would have opened {breaker.would_have_tripped} x", _held(breaker, now))
+            return join_nonempty(", ", f"would have opened {breaker.would_have_tripped} x", _recent(breaker), _held(breaker, now))
         case _:
             return _running(breaker)
 
@@ -96,7 +96,12 @@ def _held(breaker: Breaker, now: int) -> str:
 
 def _running(breaker: Breaker) -> str:
     row = f"{breaker.failures_in_row} x {breaker.failures_in_row_code} in a row" if breaker.failures_in_row else ""
-    return join_nonempty(", ", _recovering(breaker) if breaker.recovering else "", row)
+    return join_nonempty(", ", _recovering(breaker) if breaker.recovering else "", row, _recent(breaker))
+
+
+def _recent(breaker: Breaker) -> str:
+    rate = breaker.recent_failure_rate
+    return f"{rate * 100:.3g} % of {breaker.recent_runs:,} recent runs failed or were slow" if breaker.recent_runs else ""
 
 
 def _recovering(breaker: Breaker) -> str:

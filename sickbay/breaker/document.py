@@ -13,11 +13,14 @@ from typing import Any, Final, TypedDict, Unpack
 
 from sickbay.breaker import ramp as ramps
 from sickbay.breaker.ramp import Ramp
+from sickbay.breaker.window import Bucket, Calls, has_bad
 from sickbay.domain.breaker import BreakerKey, BreakerState
 from sickbay.domain.job import DEFAULT_TENANT, MAX_MESSAGE_CHARS
 
 VERSION: Final = 1
 MAX_WORD_CHARS: Final = 64
+BUCKET_CODE: Final = "CALLS"
+"""Beside a sequence number of 0 marks an entry of the packed run as a bucket of runs: `0 <start> 1 CALLS <good>/<bad>`."""
 FIRST_EPOCH: Final = 1
 """The first epoch of every breaker of a tenant other than `default`, however often it was forgotten."""
 
@@ -70,6 +73,8 @@ class Document:
     by: str = ""
     why: str = ""
     would_trip: int = 0
+    calls: Calls = ()
+    """With the policy `rate`: the runs in the window, as far as they were reported."""
 
     @property
     def admits_all(self) -> bool:
@@ -82,12 +87,13 @@ class Document:
     @property
     def is_quiet(self) -> bool:
         """Whether a success changes nothing: CLOSED, without failures, ramp or a grown cooldown to forget."""
-        return self.state is BreakerState.CLOSED and not self.run and self.ramp is None and not self.stable_at
+        rests = self.state is BreakerState.CLOSED and not self.run and self.ramp is None and not self.stable_at
+        return rests and not has_bad(self.calls)
 
     @property
     def is_at_rest(self) -> bool:
-        """Whether time alone changes nothing, unless the clock was set back: CLOSED, without ramp, a grown cooldown or a probe."""
-        return self.state is BreakerState.CLOSED and self.ramp is None and not self.stable_at and not self.probe_token
+        """Whether time alone changes nothing, unless the clock is set back: CLOSED, without ramp, grown cooldown, probe, counted runs."""
+        return self.state is BreakerState.CLOSED and self.ramp is None and not self.stable_at and not self.probe_token and not self.calls
 
     @property
     def is_forgettable(self) -> bool:
@@ -96,7 +102,7 @@ class Document:
 
     def has_lapsed(self, window_ms: int, now: int) -> bool:
         """Whether it would be forgettable but for failures that are too old to count."""
-        rests = self.state is BreakerState.CLOSED and self.ramp is None and not self.stable_at
+        rests = self.state is BreakerState.CLOSED and self.ramp is None and not self.stable_at and not has_bad(self.calls)
         return rests and self.key.tenant != DEFAULT_TENANT and all(now - failed.at > window_ms for failed in self.run)
 
 
@@ -134,6 +140,7 @@ class Fields(OutageFields, ProbeFields, total=False):
     by: str
     why: str
     would_trip: int
+    calls: Calls
 
 
 class Changes(Fields, total=False):
@@ -203,6 +210,7 @@ def shift_times(doc: Document, by: int, now: int) -> Document:
         until=shifted(doc.until),
         run=tuple(replace(failed, at=max(1, failed.at + by)) for failed in doc.run),
         ramp=doc.ramp and ramps.shifted(doc.ramp, by),
+        calls=tuple(replace(bucket, start=max(1, bucket.start + by)) for bucket in doc.calls),
     )
 
 
@@ -223,8 +231,8 @@ def to_json(doc: Document) -> str:
     flat |= {name: value for name, attribute in _SOMETIMES.items() if (value := getattr(doc, attribute))}
     if doc.key.tenant != DEFAULT_TENANT:
         flat["tenant"] = doc.key.tenant
-    if doc.run:
-        flat["run"] = " ".join(f"{f.seq} {f.at} {f.number} {f.code} {f.job}" for f in doc.run)
+    if doc.run or doc.calls:
+        flat["run"] = " ".join([*map(_packed_bucket, doc.calls), *(f"{f.seq} {f.at} {f.number} {f.code} {f.job}" for f in doc.run)])
     if doc.ramp is not None:
         flat["ramp"] = " ".join(map(str, astuple(doc.ramp)))
     return json.dumps(flat, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
@@ -245,9 +253,9 @@ def _parsed(flat: dict[str, Any]) -> Document:
         raise ValueError(msg)
     key = BreakerKey(flat.pop("jobType"), flat.pop("tenant", DEFAULT_TENANT))
     state = BreakerState(flat.pop("state"))
-    run = _unpacked_run(flat.pop("run", ""))
+    run, calls = _unpacked_run(flat.pop("run", ""))
     ramp = _unpacked_ramp(flat.pop("ramp")) if "ramp" in flat else None
-    return Document(key, state, run=run, ramp=ramp, **{_NAMES[name]: _typed(name, value) for name, value in flat.items()})
+    return Document(key, state, run=run, ramp=ramp, calls=calls, **{_NAMES[name]: _typed(name, value) for name, value in flat.items()})
 
 
 def _typed(name: str, value: Any) -> Any:
@@ -256,10 +264,18 @@ def _typed(name: str, value: Any) -> Any:
     return value
 
 
-def _unpacked_run(packed: str) -> tuple[CountedFailure, ...]:
+def _packed_bucket(bucket: Bucket) -> str:
+    # A process of before the policy `rate` refuses a document with a field that it does not know. To it this is a failure of a code that
+    # nobody reports again: never enough to open the breaker, and the next success removes it.
+    return f"0 {bucket.start} 1 {BUCKET_CODE} {bucket.good}/{bucket.bad}"
+
+
+def _unpacked_run(packed: str) -> tuple[tuple[CountedFailure, ...], Calls]:
     words = iter(packed.split())
-    entries = zip(words, words, words, words, words, strict=True)
-    return tuple(CountedFailure(int(seq), int(at), int(number), code, job) for seq, at, number, code, job in entries)
+    entries = list(zip(words, words, words, words, words, strict=True))
+    run = tuple(CountedFailure(int(seq), int(at), int(number), code, job) for seq, at, number, code, job in entries if int(seq))
+    buckets = [(int(at), *map(int, counts.split("/"))) for seq, at, _, _, counts in entries if not int(seq)]
+    return run, tuple(Bucket(*bucket) for bucket in buckets)
 
 
 def _unpacked_ramp(packed: str) -> Ramp:

@@ -19,7 +19,7 @@ from enum import StrEnum
 from typing import Final, Unpack
 
 from sickbay.breaker import ramp as ramps
-from sickbay.breaker import transitions, trip_rule
+from sickbay.breaker import transitions, trip_rule, window
 from sickbay.breaker.document import (
     Changes,
     Document,
@@ -32,6 +32,7 @@ from sickbay.breaker.document import (
     with_changes,
 )
 from sickbay.breaker.transitions import Context
+from sickbay.breaker.window import Calls
 from sickbay.domain.breaker import Action, BreakerConfig, BreakerState, Command, Permit, PermitKind, Refusal, Snapshot
 from sickbay.domain.job import DEFAULT_TENANT
 from sickbay.domain.outcome import Outcome, OutcomeKind
@@ -151,13 +152,16 @@ def settle(
     jitter: int = 0,
     watermark: int | None = None,
     share: int = 0,
+    took_ms: int = 0,
+    earlier: Calls = (),
 ) -> tuple[Document, Effect]:
     """Apply the outcome of a run.
 
     `watermark` is the `seq` that the reporter knew when the run succeeded: later failures stay. None means that it knew all of them.
-    `share` of its runs usually fails, in thousandths (`usual.py`).
+    `share` of its runs usually fails, in thousandths (`usual.py`). With the policy `rate`, the run took `took_ms`, and `earlier` are those
+    of the same epoch that the reporter has not reported yet (`tally.py`); without a bad run among them all or this one, it keeps them.
     """
-    if not needs_settling(doc, permit, outcome):
+    if not (needs_settling(doc, permit, outcome) or earlier or window.is_bad(outcome, took_ms, config)):
         return doc, Effect.NOTHING
     context = Context(config, now, jitter)
     doc = transitions.advance_clock(doc, context)
@@ -165,10 +169,20 @@ def settle(
         return (with_changes(doc, now, **transitions.NO_PROBE) if _is_probe_under_hold(doc, permit) else doc), Effect.STALE
     if doc.state is BreakerState.HALF_OPEN:
         return _settle_probe(doc, outcome, context)
+    if config.rate and doc.ramp is None and doc.state is not BreakerState.DISABLED:
+        return _record_run(doc, outcome, took_ms, earlier, context)
+    return _record_in_row(doc, permit, outcome, context, watermark=doc.seq if watermark is None else watermark, share=share)
+
+
+def _record_in_row(
+    doc: Document, permit: Permit, outcome: Outcome, context: Context, *, watermark: int, share: int
+) -> tuple[Document, Effect]:
+    """The policy `consecutive`; also while there is a ramp."""
     if outcome.kind is OutcomeKind.SUCCESS:
-        return _record_success(doc, doc.seq if watermark is None else watermark, share, context)
+        return _record_success(doc, watermark, share, context)
     if outcome.kind.is_breaker_failure and doc.state is not BreakerState.DISABLED:
         return _record_failure(doc, permit, outcome, share, context)
+    now = context.now
     return (with_changes(doc, now, ramp=ramps.pass_over(doc.ramp, now)) if doc.ramp is not None else doc), Effect.NOTHING
 
 
@@ -220,6 +234,7 @@ def snapshot(doc: Document, config: BreakerConfig, now: int, *, total_failures: 
     is_open = doc.state is BreakerState.OPEN
     limited = doc.ramp if doc.ramp is not None and not ramps.is_measuring(doc.ramp) else None
     code, number = trip_rule.most_frequent(trip_rule.within_window(doc.run, config.failure_window_ms, now))
+    runs, bad = window.totals(window.recent(doc.calls, config, now))
     return Snapshot(
         key=doc.key,
         state=doc.state,
@@ -237,6 +252,9 @@ def snapshot(doc: Document, config: BreakerConfig, now: int, *, total_failures: 
         failures_in_row=number,
         failures_in_row_code=code,
         total_failures=total_failures,
+        recent_runs=runs if bad else 0,
+        recent_failure_rate=bad / runs if bad else None,
+        by_rate=config.rate > 0,
         recovering=limited is not None,
         rate=limited.rate / 1_000 if limited is not None else None,
         probe_job_id=doc.probe_job,
@@ -291,6 +309,26 @@ def _record_failure(doc: Document, permit: Permit, outcome: Outcome, share: int,
         shadow_until = now + transitions.next_wait(doc, context, outcome)
         return with_changes(doc, now, seq=seq, run=(), would_trip=doc.would_trip + 1, probe_at=shadow_until), Effect.WOULD_TRIP
     return transitions.trip(replace(doc, seq=seq), context, outcome, code, trip_rule.count(run, code)), Effect.TRIPPED
+
+
+def _record_run(doc: Document, outcome: Outcome, took_ms: int, earlier: Calls, context: Context) -> tuple[Document, Effect]:
+    """The policy `rate`: a run that is good, or says nothing, never opens the breaker."""
+    config, now, metrics_only = context.config, context.now, doc.state is BreakerState.METRICS_ONLY
+    if outcome.kind is OutcomeKind.CANCELLED or (metrics_only and now < doc.probe_at):
+        return doc, Effect.NOTHING
+    bad = window.is_bad(outcome, took_ms, config)
+    if not bad and not earlier and not window.has_bad(doc.calls):
+        return (with_changes(doc, now, run=()), Effect.COUNTED) if doc.run else (doc, Effect.NOTHING)
+    calls = window.merged((*doc.calls, *earlier, window.one(now, bad=bad)), config, now)
+    if not outcome.kind.is_breaker_failure:
+        outcome = Outcome(outcome.kind, window.SLOW_CALLS, f"a run took {took_ms} ms")
+    if not (bad and (window.is_reached(calls, config) or outcome.is_rate_limit)):
+        return with_changes(doc, now, calls=calls, run=()), Effect.COUNTED
+    if metrics_only:
+        shadow_until = now + transitions.next_wait(doc, context, outcome)
+        return with_changes(doc, now, calls=(), run=(), would_trip=doc.would_trip + 1, probe_at=shadow_until), Effect.WOULD_TRIP
+    code, number = trip_rule.fold_code((), outcome.code), window.totals(calls)[1]
+    return transitions.trip(doc, context, outcome, code, number), Effect.TRIPPED
 
 
 def _with_new_rate(doc: Document, now: int, **changes: Unpack[Changes]) -> Document:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from sickbay.breaker import ramp as ramps
+from sickbay.breaker import window
 from sickbay.breaker.document import (
     Document,
     OutageFields,
@@ -59,13 +60,15 @@ def advance_clock(doc: Document, context: Context) -> Document:
         return with_changes(doc, context.now, **NO_PROBE)
     if doc.ramp is not None and ramps.has_ended(doc.ramp, context.now):
         doc = with_changes(doc, context.now, ramp=None)
+    if doc.calls and (calls := window.recent(doc.calls, context.config, context.now)) != doc.calls:
+        doc = with_changes(doc, context.now, calls=calls)
     if doc.stable_at and context.now >= doc.stable_at:
         return with_changes(doc, context.now, trips=0, cooldown_ms=0, stable_at=0)
     return doc
 
 
 def trip(doc: Document, context: Context, outcome: Outcome, code: str, number: int) -> Document:
-    """OPEN after a run of failures, or a rate limit."""
+    """OPEN after a run of failures, a share of bad runs, or a rate limit."""
     cooldown = next_wait(doc, context, outcome)
     return enter_state(
         doc,

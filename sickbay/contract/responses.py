@@ -212,6 +212,8 @@ _SPARSE: Final[Mapping[str, tuple[str, Callable[[Any], object] | None]]] = {
     "failures_in_row": ("failures_in_row", uint32),
     "failures_in_row_code": ("failures_in_row_code", None),
     "total_failures": ("total_failures", None),
+    "recent_runs": ("recent_runs", None),
+    "recent_failure_rate": ("recent_failure_rate", None),
     "recovering": ("recovering", None),
     "rate": ("admitted_per_second", None),
     "probe_job_id": ("probe_job_id", text),

@@ -163,6 +163,12 @@ class Snapshot:
     failures_in_row: int = 0
     failures_in_row_code: str = ""
     total_failures: int = 0
+    recent_runs: int = 0
+    """With the policy `rate`: runs in the window, once one of them was bad."""
+    recent_failure_rate: float | None = None
+    """The share of them that failed or were slow, 0 to 1."""
+    by_rate: bool = False
+    """Whether the policy is `rate`: `reason_count` are bad runs then, whatever their code, and not failures in a row."""
     recovering: bool = False
     rate: float | None = None
     """Runs per second that are admitted while it is recovering."""
@@ -212,6 +218,13 @@ class BreakerConfig:
     probe_lease_ms: int = 15_000
     probe_max_ms: int = 120_000
     """The longest total lease of a probe, unless its run may take longer (`Permit.longest_ms`)."""
+    rate: int = 0
+    """Thousandths of the runs of the window that must be bad to open it (policy `rate`); 0: failures in a row do (`consecutive`)."""
+    calls: int = 20
+    """With fewer runs in the window it does not open."""
+    window_ms: int = 60_000
+    slow_ms: int = 0
+    """A run that takes so long is bad, too; 0: however long it takes."""
 
 
 ConfigOf = Callable[[BreakerKey], BreakerConfig]

@@ -68,6 +68,9 @@ def _closed(breaker: Snapshot, circuit: str) -> list[str]:
     if breaker.failures_in_row:
         failed = f"{_count(breaker.failures_in_row, 'job has', 'jobs have')} failed in a row with {breaker.failures_in_row_code}"
         said.append(f"{failed}; if more do, it opens.")
+    if breaker.recent_failure_rate is not None:
+        share = f"{breaker.recent_failure_rate * 100:.3g} % of the {breaker.recent_runs:,} recent runs"
+        said.append(f"{share} failed or were slow; if it becomes more, the circuit may open.")
     return said
 
 
@@ -80,6 +83,9 @@ def _opened(breaker: Snapshot, circuit: str) -> str:
 def _cause(breaker: Snapshot) -> str:
     if not breaker.reason_code:
         return ""
+    if breaker.by_rate:
+        bad = _count(breaker.reason_count, "recent run that failed or was slow", "recent runs that failed or were slow")
+        return f", because of {bad}, the last with {quoted(breaker.reason_code, breaker.reason_message)}"
     failed = _count(breaker.reason_count, "failure", "failures in a row")
     return f", because of {failed} with {quoted(breaker.reason_code, breaker.reason_message)}"
 
@@ -132,7 +138,7 @@ def _situation(breaker: Snapshot) -> tuple[BreakerReason, BreakerStep, int | Non
             return BreakerReason.METRICS_ONLY, BreakerStep.PERSON_DECIDES, None
         case BreakerState.CLOSED if breaker.recovering:
             return BreakerReason.RECOVERING, BreakerStep.RELEASE, None
-        case BreakerState.CLOSED if breaker.failures_in_row:
+        case BreakerState.CLOSED if breaker.failures_in_row or breaker.recent_runs:
             return BreakerReason.FAILING, BreakerStep.MAY_OPEN, None
         case BreakerState.CLOSED:
             return BreakerReason.HEALTHY, BreakerStep.NONE, None

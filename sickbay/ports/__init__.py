@@ -89,9 +89,10 @@ class Breakers(Protocol):
         Unavailable if the shared store is.
         """
 
-    async def settle(self, permit: Permit, outcome: Outcome) -> BreakerState:
-        """Report the outcome of the run, and return the breaker's state after it. A stale permit is counted and has no other effect.
+    async def settle(self, permit: Permit, outcome: Outcome, took_ms: int = 0) -> BreakerState:
+        """Report the outcome of the run, which took so long, and return the breaker's state after it.
 
+        A stale permit is counted and has no other effect. How long it took matters only with the policy `rate`.
         Never raises Unavailable.
         """
 

@@ -11,7 +11,9 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Final
 
+from sickbay.domain.breaker import BreakerConfig
 from sickbay.domain.retry import JITTER, RetryPolicy
+from sickbay.runtime.policies import DEFAULT_RATE
 from sickbay.runtime.settings import Settings
 from sickbay.runtime.settings_file import CODES, SettingsFile, key_paths, shown, value_at
 
@@ -32,6 +34,11 @@ _DEFAULTS: Final = MappingProxyType(
         "retry.backoff": shown("retry.backoff", RetryPolicy().backoff),
         "retry.max_delay": shown("retry.max_delay", RetryPolicy().max_delay_ms),
         "retry.jitter": f"0, or {JITTER} if delays grow",
+        "breaker.policy": "consecutive",
+        "breaker.rate": shown("breaker.rate", DEFAULT_RATE),
+        "breaker.calls": shown("breaker.calls", BreakerConfig().calls),
+        "breaker.window": shown("breaker.window", BreakerConfig().window_ms),
+        "breaker.slow": shown("breaker.slow", BreakerConfig().slow_ms),
     }
 )
 """What decides where nothing else does and there is no variable."""

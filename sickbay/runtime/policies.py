@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -20,9 +20,10 @@ from sickbay.domain.breaker import BreakerConfig, BreakerKey, BreakerRule, Depen
 from sickbay.domain.retry import NO_OPTIONS, RetryOptions, RetryPolicy
 from sickbay.domain.settings_status import SettingsFileStatus
 from sickbay.runtime.settings import Settings
-from sickbay.runtime.settings_file import PolicyTable, SettingsFile, SettingsFileError, load_file
+from sickbay.runtime.settings_file import BreakerTable, PolicyTable, SettingsFile, SettingsFileError, load_file
 
 POLL_S: Final = 1.0
+DEFAULT_RATE: Final = 0.5
 MAX_SHOWN: Final = 10
 """Job types that one line of the log names."""
 
@@ -93,19 +94,10 @@ class Policies:
     def breaker(self, key: BreakerKey) -> BreakerConfig:
         """The parameters of this breaker; asked for each of thousands, so they are computed once."""
         named = key.job_type if key.dependency or key.job_type in self._file.types else ""
-        config = self._breakers.get(named)
-        if config is None:
-            config = self._breakers[named] = self._breaker_config(named)
-        return config
-
-    def _breaker_config(self, job_type: str) -> BreakerConfig:
-        config = self._settings.breaker_config
-        for table in (self._file.defaults.breaker, *(table for _, table in self._file.breaker_tables(job_type))):
-            cooldown = config.cooldown_ms if table.cooldown is None else table.cooldown
-            threshold = config.failure_threshold if table.threshold is None else table.threshold
-            grown = max(round(self._settings.breaker_max_cooldown * 1000), cooldown)
-            config = replace(config, failure_threshold=threshold, cooldown_ms=cooldown, max_cooldown_ms=grown)
-        return config
+        found = self._breakers.get(named)
+        if found is None:
+            found = self._breakers[named] = self._breaker(BreakerKey(named))
+        return found
 
     def poll(self) -> bool:
         """Read the file again if it has changed; returns whether other settings are in force now."""
@@ -119,7 +111,7 @@ class Policies:
             log.warning("the settings of before stay in force, because the changed file is invalid: %s", error)
             return False
         self._file = file
-        self._breakers = {}
+        self._breakers.clear()
         self._status = replace(self._status, valid=True, loaded_at_s=self._now(), applied=self._status.applied + 1)
         log.info("the settings file has changed and is in force: %s (%s)", self._path, self._file.extent)
         if self._handled is not None:
@@ -149,6 +141,17 @@ class Policies:
         near = get_close_matches(job_type, self._handled or (), n=1)
         return f"{job_type} (did you mean {near[0]}?)" if near else job_type
 
+    def _breaker(self, key: BreakerKey) -> BreakerConfig:
+        config = self._settings.breaker_config
+        tables = [self._file.defaults.breaker, *(table for _, table in self._file.breaker_tables(key.job_type))]
+        for table in tables:
+            cooldown = config.cooldown_ms if table.cooldown is None else table.cooldown
+            threshold = config.failure_threshold if table.threshold is None else table.threshold
+            grown = max(round(self._settings.breaker_max_cooldown * 1000), cooldown)
+            config = replace(config, failure_threshold=threshold, cooldown_ms=cooldown, max_cooldown_ms=grown)
+        policy = [table.policy for table in tables if table.policy is not None]
+        return _with_rate(config, tables) if policy[-1:] == ["rate"] else config
+
     def _tables(self, job_type: str) -> tuple[PolicyTable, PolicyTable]:
         table, defaults = self._file.policies(job_type)
         return defaults, table
@@ -161,3 +164,17 @@ class Policies:
         except OSError:
             return None
         return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
+
+
+def _with_rate(config: BreakerConfig, tables: Sequence[BreakerTable]) -> BreakerConfig:
+    """With the policy `rate`: of each of its keys, what the last table says that has it."""
+    config = replace(config, rate=round(1_000 * DEFAULT_RATE))
+    for table in tables:
+        config = replace(
+            config,
+            rate=config.rate if table.rate is None else round(1_000 * table.rate),
+            calls=config.calls if table.calls is None else table.calls,
+            window_ms=config.window_ms if table.window is None else table.window,
+            slow_ms=config.slow_ms if table.slow is None else table.slow,
+        )
+    return config

@@ -10,9 +10,9 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, Final, get_args
+from typing import Annotated, Any, Final, Literal, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
 from pydantic.fields import FieldInfo
 
 from sickbay.domain.breaker import DEPENDENCY, BreakerKey
@@ -68,10 +68,26 @@ class RetryTable(_Table):
 
 
 class BreakerTable(_Table):
-    """`breaker = { threshold, cooldown }`."""
+    """`breaker = { threshold, cooldown, policy, rate, calls, window, slow }`."""
 
     threshold: int | None = Field(None, ge=1, le=1_000, description="Failures of one error code in a row that open the breaker")
     cooldown: _duration(least=1, most=DAY_MS) | None = Field(None, description="How long an open breaker waits before its first probe")  # type: ignore[valid-type]
+    policy: Literal["consecutive", "rate"] | None = Field(
+        None, description="What opens the breaker: failures in a row, or a share of the recent runs"
+    )
+    rate: float | None = Field(None, ge=0.01, le=1, allow_inf_nan=False, description="Policy rate: the share of bad runs that opens it")
+    calls: int | None = Field(None, ge=1, le=100_000, description="Policy rate: with fewer runs in the window it does not open")
+    window: _duration(least=1_000, most=3_600_000) | None = Field(None, description="Policy rate: how long a run counts")  # type: ignore[valid-type]
+    slow: _duration(least=0, most=DAY_MS) | None = Field(  # type: ignore[valid-type]
+        None, description="Policy rate: a run that takes so long is bad, too; 0s: however long it takes"
+    )
+
+    @model_validator(mode="after")
+    def _check_policy(self) -> Self:
+        set_here = [key for key in ("rate", "calls", "window", "slow") if getattr(self, key) is not None]
+        if self.policy == "consecutive" and set_here:
+            raise ValueError(f'only policy = "rate" has {", ".join(set_here)}: write that, or leave them out')
+        return self
 
 
 class PolicyTable(_Table):

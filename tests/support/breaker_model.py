@@ -5,7 +5,7 @@ it; 3 no normal permit unless permissive; 4 only a probe's success or an admin c
 and rev never decrease; 7 never stuck; 8 a trip has its evidence; 9 inconclusive outcomes move nothing; 10 a reset removes
 nothing above its watermark; 11 a second verdict is stale; 12 cooldown within its cap; 13 first exact, then growing until
 stable; 14 renewal for the live token alone, and bounded; 15 forced never becomes CLOSED by itself; 16 permissive states never
-refuse; 17 a ramp ends; 18 the document parses.
+refuse; 17 a ramp ends; 18 the document parses. With the policy `rate`, 8 is: it opens exactly if enough of the last runs were bad.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine
 from sickbay.breaker import machine as breaker
 from sickbay.breaker.machine import AdmitRequest, Document, Effect
 from sickbay.breaker.ramp import CONFIRM_MS
+from sickbay.breaker.tally import Tally
 from sickbay.breaker.transitions import NO_PROBE
 from sickbay.breaker.trip_rule import needed
 from sickbay.domain.breaker import BreakerConfig, BreakerKey, BreakerState, Permit, PermitKind, Refusal
@@ -31,6 +32,7 @@ HOUR = 3_600_000
 LONGER_THAN_EVERY_WAIT = HOUR + 120_000
 CLOSED, OPEN, HALF_OPEN = BreakerState.CLOSED, BreakerState.OPEN, BreakerState.HALF_OPEN
 FORCED = BreakerState.FORCED_OPEN
+METRICS_ONLY = BreakerState.METRICS_ONLY
 PERMISSIVE = {CLOSED, BreakerState.DISABLED, BreakerState.METRICS_ONLY}
 
 
@@ -51,6 +53,9 @@ class Model(RuleBasedStateMachine):
         self.losses = self.quick_probes = 0
         self.closed_at = self.share = 0
         self.failed: list[tuple[int, int, str, str]] = []
+        self.tally = Tally()
+        self.ran: list[tuple[int, bool]] = []
+        """When each run of this regime ended, and whether it was bad (policy `rate`)."""
 
     def admit(self, job: str, jitter: int, longest_ms: int = 0, *, released: bool = False) -> Permit | Refusal:
         """Ask, and hold what the answer must keep to."""
@@ -86,13 +91,20 @@ class Model(RuleBasedStateMachine):
             self.lease_end = max(self.lease_end, min(self.now + self.config.probe_lease_ms, longest))
             assert self.doc.probe_until == self.lease_end
 
-    def settle(self, permit: Permit, outcome: Outcome, jitter: int, watermark: int, share: int = 0) -> Effect:
-        """Report, and hold what the verdict may move."""
+    def settle(self, permit: Permit, outcome: Outcome, jitter: int, watermark: int, share: int = 0, **more: int) -> Effect:
+        """Report, and hold what the verdict may move; `more` may be how long the run took, `took_ms`."""
         self.share = share
         self.lose_expired()
-        before = self.caught_up(jitter)
-        owner = permit is self.live
-        done = breaker.settle(self.doc, permit, outcome, self.config, self.now, jitter=jitter, watermark=watermark, share=share)
+        before, took_ms = self.caught_up(jitter), more.get("took_ms", 0)
+        owner, by_window = permit is self.live, self.is_by_window(before, permit)
+        earlier = self.tally.record(before, permit, outcome, took_ms, config=self.config, now=self.now) if by_window else ()
+        if earlier is None and outcome.kind is OutcomeKind.SUCCESS and permit.epoch == before.epoch and not before.run:
+            self.ran.append((self.now, False))
+            return Effect.NOTHING
+        more["watermark"] = watermark
+        done = breaker.settle(
+            self.doc, permit, outcome, self.config, self.now, jitter=jitter, share=share, earlier=earlier or (), **more
+        )  # fmt: skip
         effect = self.apply(lambda: done, probe_success=owner and outcome.kind is OutcomeKind.SUCCESS)
         after = self.doc
         if permit.kind is PermitKind.PROBE:
@@ -108,13 +120,21 @@ class Model(RuleBasedStateMachine):
             assert after == before  # 5
         elif owner:
             self.judged(before, outcome, effect)
-        elif outcome.kind is OutcomeKind.SUCCESS:
+        elif by_window:
+            self.weighed(before, outcome, took_ms, effect)
+        else:
+            self.counted_in_row(before, permit, outcome, watermark, effect)
+        return effect
+
+    def counted_in_row(self, before: Document, permit: Permit, outcome: Outcome, watermark: int, effect: Effect) -> None:
+        """A run whose failures count if they are in a row."""
+        if outcome.kind is OutcomeKind.SUCCESS:
             self.reset(watermark)
         elif outcome.kind.is_breaker_failure:
             self.counted(before, permit, outcome, effect)
         else:
+            after = self.doc
             assert replace(after, ramp=before.ramp, rev=before.rev, updated_at=before.updated_at) == before  # 9
-        return effect
 
     def judged(self, before: Document, outcome: Outcome, effect: Effect) -> None:
         """The probe's own verdict."""
@@ -165,6 +185,29 @@ class Model(RuleBasedStateMachine):
         if effect is Effect.TRIPPED:
             assert before.state is CLOSED
             self.cooled(before, outcome)
+            self.forget()
+
+    def weighed(self, before: Document, outcome: Outcome, took_ms: int, effect: Effect) -> None:
+        """It opens at a bad run if there were enough runs, and enough of them bad, and never otherwise (8)."""
+        watched = before.state is METRICS_ONLY and self.now < before.probe_at
+        if watched or outcome.kind is OutcomeKind.CANCELLED:
+            assert self.doc == before  # 9
+            self.ran = [] if watched else self.ran
+            return
+        failed, config = outcome.kind.is_breaker_failure, self.config
+        bad = failed or bool(config.slow_ms and took_ms >= config.slow_ms)
+        self.ran.append((self.now, bad))
+        width = config.window_ms // 10
+        recent = [one for at, one in self.ran if self.now - at // width * width < config.window_ms]
+        enough = len(recent) >= config.calls and 1_000 * sum(recent) >= config.rate * len(recent)
+        trips = effect in {Effect.TRIPPED, Effect.WOULD_TRIP}
+        assert trips is (bad and (enough or (failed and limits(outcome))))
+        if trips:
+            self.ran = []
+            assert self.doc.calls == ()
+        if effect is Effect.TRIPPED:
+            assert (self.doc.reason_code, self.doc.reason_count) == (outcome.code if failed else "SLOW_CALLS", sum(recent))
+            self.cooled(before, outcome if failed else Outcome(outcome.kind))
             self.forget()
 
     def cooled(self, before: Document, outcome: Outcome) -> None:
@@ -226,13 +269,17 @@ class Model(RuleBasedStateMachine):
         """A new regime: nobody probes, no failures in a row."""
         if self.live is not None and self.live not in self.used:
             self.used.append(self.live)
-        self.live, self.failed = None, []
+        self.live, self.failed, self.ran = None, [], []
 
     def held(self) -> None:
         """An admin began a new regime: a probe under way is remembered where jobs are refused, and forgotten where all may run."""
         prober = self.live or self.beside
         self.forget()
         self.beside = prober if self.doc.state in {OPEN, FORCED} else None
+
+    def is_by_window(self, before: Document, permit: Permit) -> bool:
+        """Whether the policy `rate` decides about this run."""
+        return self.config.rate > 0 and before.ramp is None and not permit.token and before.state in {CLOSED, METRICS_ONLY}
 
     def is_beside(self, permit: Permit) -> bool:
         """Whether this is the probe that outlasts a hold. Its epoch is over, so its token alone tells."""

@@ -9,6 +9,7 @@ from redis import Redis
 from sickbay.adapters.redis import script
 from sickbay.breaker import machine as breaker
 from sickbay.breaker.machine import AdmitRequest, Document, Effect
+from sickbay.breaker.window import Calls
 from sickbay.domain.breaker import BreakerConfig, Command, Permit, Refusal
 from sickbay.domain.outcome import Outcome
 
@@ -59,9 +60,14 @@ class Twin:
         jitter: int = 0,
         watermark: int | None = None,
         share: int = 0,
+        took_ms: int = 0,
+        earlier: Calls = (),
     ) -> tuple[Document, Effect]:
-        after, effect = breaker.settle(doc, permit, outcome, config, now, jitter=jitter, watermark=watermark, share=share)
-        told = self._after("settle", doc, script.settle_args(permit, outcome, watermark, share), config=config, now=now, jitter=jitter)
+        after, effect = breaker.settle(
+            doc, permit, outcome, config, now, jitter=jitter, watermark=watermark, share=share, took_ms=took_ms, earlier=earlier
+        )
+        words = script.settle_args(permit, outcome, watermark, share, took_ms=took_ms, earlier=earlier)
+        told = self._after("settle", doc, words, config=config, now=now, jitter=jitter)
         assert told == (breaker.to_json(after), effect.value, None)
         return after, effect
 

@@ -113,7 +113,7 @@ class StubBreakers:
         self.asked.append(key)
         return self.answer or Permit(key, self.kind, 1, job_id, token="t", lease_ms=30, longest_ms=longest_ms)
 
-    async def settle(self, permit, outcome):
+    async def settle(self, permit, outcome, took_ms=0):
         self.outcomes.append((permit, outcome))
         self.log.append(f"settled {outcome.kind}")
         return self.state

@@ -30,6 +30,8 @@ RAMP = ("tests/unit/breaker/test_ramp.py",)
 SLOWLY = (f"{RAMP[0]}::test_it_goes_on_while_jobs_are_released_slowly_and_its_rate_stays",)
 BORNE = (f"{RAMP[0]}::test_errors_that_do_not_come_from_the_load_limit_nothing_for_long",)
 LONG_RUNS = (f"{RAMP[0]}::test_slow_runs_are_waited_for",)
+WINDOW = tuple(f"tests/unit/breaker/test_{part}.py" for part in ("window", "tally"))
+RATE = (*WINDOW, "tests/unit/breaker/test_rate_laws.py")
 BOTH = EXAMPLES + LAWS
 """For what the laws come to by chance alone."""
 FAILED = 1
@@ -161,6 +163,54 @@ MUTANTS = (
         "outcomes of before a cut count", "machine", "replace(changed, epoch=max(doc.epoch + 1, now)) if is_cut", "changed if is_cut", BOTH
     ),
     Mutant("a reset is a flood", "machine", "ramp=ramps.begin(now) if ramps_up else None", "ramp=None", EXAMPLES),
+    Mutant("few runs are enough", "window", "runs >= config.calls and ", "", RATE),
+    Mutant("any share is enough", "window", "and 1_000 * bad >= config.rate * runs", "", RATE),
+    Mutant("no run is slow", "window", "or 0 < config.slow_ms <= took_ms", "", RATE),
+    Mutant("every run is slow", "window", "0 < config.slow_ms <= took_ms", "config.slow_ms <= took_ms", RATE),
+    Mutant("the window never ends", "window", "if now - start < config.window_ms:", "if True:", RATE),
+    Mutant("buckets of the future stay there", "window", "min(bucket.start, now)", "bucket.start", WINDOW),
+    Mutant("buckets as others cut them", "window", "start = at - at % width", "start = at", WINDOW),
+    Mutant("the window outlives its policy", "window", "if config.rate else ()", "", WINDOW),
+    Mutant("good runs of before are not counted", "machine", "(*doc.calls, *earlier, window", "(*doc.calls, window", RATE),
+    Mutant("the window is not counted", "machine", "(*doc.calls, *earlier, window", "(*earlier, window", RATE),
+    Mutant("a good run opens it", "machine", "if not (bad and (window.is_reached", "if not ((window.is_reached", RATE),
+    Mutant(
+        "a rate limit waits for a share",
+        "machine",
+        "(window.is_reached(calls, config) or outcome.is_rate_limit)",
+        "window.is_reached(calls, config)",
+        RATE,
+    ),
+    Mutant("a slow run opens it under no code", "machine", "if not outcome.kind.is_breaker_failure:", "if False:", RATE),
+    Mutant(
+        "it counts where it would be open",
+        "machine",
+        "OutcomeKind.CANCELLED or (metrics_only and now < doc.probe_at)",
+        "OutcomeKind.CANCELLED",
+        RATE,
+    ),
+    Mutant("a cancelled run is good", "machine", "if outcome.kind is OutcomeKind.CANCELLED or (", "if (", RATE),
+    Mutant("its window decides about the ramp", "machine", "if config.rate and doc.ramp is None and", "if config.rate and", RATE),
+    Mutant(
+        "it counts while it is disabled",
+        "machine",
+        "doc.ramp is None and doc.state is not BreakerState.DISABLED:",
+        "doc.ramp is None:",
+        RATE,
+    ),
+    Mutant("old runs stay in sight", "transitions", "if doc.calls and (calls :=", "if False and (calls :=", RATE),
+    Mutant(
+        "with bad runs it is quiet",
+        "document",
+        "return rests and not has_bad(self.calls)\n\n    @property\n    def is_forg",
+        "return rests\n\n    @property\n    def is_forg",
+        RATE,
+    ),
+    Mutant("the clock leaves the buckets alone", "document", "max(1, bucket.start + by)", "bucket.start", WINDOW),
+    Mutant("good runs are reported one by one", "tally", "0 <= now - runs.reported_at < self._report_ms", "False", WINDOW),
+    Mutant("what was taken stays", "tally", "runs.calls, (), now", "runs.calls, runs.calls, now", RATE),
+    Mutant("runs of another epoch count", "tally", "return runs if runs.epoch == permit.epoch else None", "return runs", WINDOW),
+    Mutant("a new epoch keeps the runs of before", "tally", "runs is None or runs.epoch < permit.epoch", "runs is None", RATE),
     Mutant("third lost prober forgiven", "transitions", "if times < MAX_EXPIRIES:", "if True:"),
 )
 
@@ -187,7 +237,7 @@ def check_unbroken() -> str:
     """Why the tests cannot judge mutants (they fail on the unbroken source); empty if they can."""
     with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
         _copy_sources(Path(folder))
-        code, output = _run_tests(Path(folder), EXAMPLES + LAWS)
+        code, output = _run_tests(Path(folder), EXAMPLES + LAWS + RATE)
         return "" if code == 0 else f"the tests fail without any mutant:\n{output}"
 
 

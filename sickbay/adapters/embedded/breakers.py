@@ -24,6 +24,7 @@ from sickbay.breaker import machine as breaker
 from sickbay.breaker.document import shift_times, with_changes
 from sickbay.breaker.machine import AdmitRequest, Document, Effect
 from sickbay.breaker.shown import ShownBreakers
+from sickbay.breaker.tally import Tally
 from sickbay.breaker.transitions import MAX_JITTER
 from sickbay.breaker.usual import UsualFailures
 from sickbay.concurrency.tasks import cooperatively
@@ -72,6 +73,7 @@ class EmbeddedBreakers:
         self._usual = UsualFailures()
         self._sorted_keys: Sequence[BreakerKey] | None = None
         """Those of `_documents`; None after one came or went."""
+        self._tally = Tally(report_ms=0)
         self._failures: Counter[BreakerKey] = Counter()
         self._shown = ShownBreakers()
         self._watchers: set[BreakerWatcher] = set()
@@ -115,7 +117,7 @@ class EmbeddedBreakers:
         self._store(doc)
         return granted
 
-    async def settle(self, permit: Permit, outcome: Outcome) -> BreakerState:
+    async def settle(self, permit: Permit, outcome: Outcome, took_ms: int = 0) -> BreakerState:
         """See `Breakers.settle`; an unknown breaker is CLOSED."""
         self._usual.record(permit, outcome, self._clock)
         doc = self._documents.get(permit.key)
@@ -124,14 +126,18 @@ class EmbeddedBreakers:
                 self.stale += 1
                 return BreakerState.CLOSED
             doc = self._new_document(permit.key)
-        if not breaker.needs_settling(doc, permit, outcome):
+        config = self._config_of(permit.key)
+        earlier = None
+        if config.rate and not permit.token:
+            earlier = self._tally.record(doc, permit, outcome, took_ms, config=config, now=self._clock())
+        if earlier is None and not breaker.needs_settling(doc, permit, outcome):
             return doc.state
         if outcome.kind not in _NO_FAILURES:
             self._failures[permit.key] += 1
         now = self._now()
         doc, effect = breaker.settle(
             self._documents.get(permit.key, doc), permit, outcome, self._config(permit.key), now, jitter=self._jitter(),
-            share=self._usual.share(permit.key),
+            share=self._usual.share(permit.key), took_ms=took_ms, earlier=earlier or (),
         )  # fmt: skip
         if effect is Effect.STALE:
             self.stale += 1

@@ -26,7 +26,9 @@ from sickbay.adapters.redis.view import Seen
 from sickbay.breaker import machine as breaker
 from sickbay.breaker.machine import AdmitRequest, Document
 from sickbay.breaker.shown import ShownBreakers
+from sickbay.breaker.tally import Tally
 from sickbay.breaker.usual import UsualFailures
+from sickbay.breaker.window import Calls
 from sickbay.concurrency.tasks import cooperatively
 from sickbay.domain.breaker import BreakerConfig, BreakerKey, BreakerState, Command, ConfigOf, Permit, PermitKind, Refusal, Snapshot
 from sickbay.domain.errors import ErrorReason, NotFound, Unavailable
@@ -63,6 +65,7 @@ class RedisBreakers:
         self._rng = rng or SystemRandom()
         self._worker = worker
         self._usual = UsualFailures()
+        self._tally = Tally()
         self._watchers: set[BreakerWatcher] = set()
         self._shown = ShownBreakers()
         self._leases: dict[BreakerKey, tuple[str, int]] = {}
@@ -119,18 +122,22 @@ class RedisBreakers:
         reply = await self._sync.call("reserve", key, [wanted, arrivals])
         return wanted if reply.doc is None else int(reply.answer)
 
-    async def settle(self, permit: Permit, outcome: Outcome) -> BreakerState:
+    async def settle(self, permit: Permit, outcome: Outcome, took_ms: int = 0) -> BreakerState:
         """See `Breakers.settle`."""
         if isinstance(permit, LocalPermit):
-            return await self._settle_locally(permit, outcome)
+            return await self._settle_locally(permit, outcome, took_ms)
         self._usual.record(permit, outcome, self._sync.time.now)
-        doc = self._sync.view.get(permit.key)
-        if doc is not None and not permit.token and self._needs_no_report(doc, permit, outcome):
+        doc, config, earlier = self._sync.view.get(permit.key), self._config(permit.key), None
+        if config.rate and doc is not None and not permit.token:
+            earlier = self._tally.record(doc, permit, outcome, took_ms, config=config, now=self._sync.time.now())
+        if earlier is None and doc is not None and not permit.token and self._needs_no_report(doc, permit, outcome):
             return doc.state
         try:
-            return await self._report(permit, outcome)
+            return await self._report(permit, outcome, took_ms, earlier or ())
         except Unavailable:
-            return await self._settle_offline(permit, outcome)
+            if earlier:
+                self._tally.put_back(permit, earlier, config, self._sync.time.now())
+            return await self._settle_offline(permit, outcome, took_ms)
 
     async def renew(self, permit: Permit) -> bool:
         """See `Breakers.renew`. While Redis is unavailable a lease is valid until its last known end; never raises."""
@@ -241,18 +248,20 @@ class RedisBreakers:
             self._successes.add(Success(permit, doc.seq))
         return True
 
-    async def _report(self, permit: Permit, outcome: Outcome) -> BreakerState:
+    async def _report(self, permit: Permit, outcome: Outcome, took_ms: int, earlier: Calls) -> BreakerState:
         """Report to the fleet, after pending successes of the same breaker."""
         await self._successes.flush(permit.key)
         watermark = self._watermark(permit.key) if outcome.kind is OutcomeKind.SUCCESS and not permit.token else None
-        reply = await self._sync.call("settle", permit.key, script.settle_args(permit, outcome, watermark, self._usual.share(permit.key)))
+        share = self._usual.share(permit.key)
+        words = script.settle_args(permit, outcome, watermark, share, took_ms=took_ms, earlier=earlier)
+        reply = await self._sync.call("settle", permit.key, words)
         if permit.token:
             self._leases.pop(permit.key, None)
         if reply.answer in {"stale", "unknown"}:
             self.stale += 1
         return reply.doc.state if reply.doc is not None else BreakerState.CLOSED
 
-    async def _settle_offline(self, permit: Permit, outcome: Outcome) -> BreakerState:
+    async def _settle_offline(self, permit: Permit, outcome: Outcome, took_ms: int) -> BreakerState:
         """Redis is unavailable. The outcome of a probe is reported when it is back: its fencing token makes a late report harmless."""
         doc = self._sync.view.get(permit.key)
         if permit.token:
@@ -260,10 +269,10 @@ class RedisBreakers:
             return doc.state if doc is not None else BreakerState.HALF_OPEN
         if doc is not None and doc.state is not BreakerState.CLOSED:
             return doc.state
-        return await self._local.settle_for_fleet(permit, outcome)
+        return await self._local.settle_for_fleet(permit, outcome, took_ms)
 
-    async def _settle_locally(self, permit: LocalPermit, outcome: Outcome) -> BreakerState:
-        state = await self._local.settle(permit, outcome)
+    async def _settle_locally(self, permit: LocalPermit, outcome: Outcome, took_ms: int) -> BreakerState:
+        state = await self._local.settle(permit, outcome, took_ms)
         doc = self._sync.view.get(permit.key)
         return state if doc is None or (self._sync.is_unavailable and doc.state is BreakerState.CLOSED) else doc.state
 

@@ -44,14 +44,16 @@ class LocalBreakers:
             return answer
         return LocalPermit(answer.key, answer.kind, answer.epoch, answer.job_id, answer.token, answer.lease_ms, answer.longest_ms)
 
-    async def settle(self, permit: LocalPermit, outcome: Outcome) -> BreakerState:
+    async def settle(self, permit: LocalPermit, outcome: Outcome, took_ms: int = 0) -> BreakerState:
         """As the port's."""
-        return self._log_change(permit.key, await self._breakers.settle(permit, outcome))
+        return self._log_change(permit.key, await self._breakers.settle(permit, outcome, took_ms))
 
-    async def settle_for_fleet(self, permit: Permit, outcome: Outcome) -> BreakerState:
+    async def settle_for_fleet(self, permit: Permit, outcome: Outcome, took_ms: int = 0) -> BreakerState:
         """Settle here the outcome of a job that was admitted by the fleet, because it cannot be reported now."""
         answer = await self._breakers.admit(permit.key, permit.job_id)
-        return answer.state if isinstance(answer, Refusal) else self._log_change(permit.key, await self._breakers.settle(answer, outcome))
+        if isinstance(answer, Refusal):
+            return answer.state
+        return self._log_change(permit.key, await self._breakers.settle(answer, outcome, took_ms))
 
     async def renew(self, permit: LocalPermit) -> bool:
         """As the port's."""

@@ -14,11 +14,12 @@ from sickbay.adapters.redis.client import Client
 from sickbay.breaker.document import sanitize, sanitize_job_id
 from sickbay.breaker.machine import MAX_ACTOR_CHARS, AdmitRequest, Document, from_json
 from sickbay.breaker.trip_rule import OTHER
+from sickbay.breaker.window import Calls
 from sickbay.domain.breaker import BreakerConfig, BreakerKey, Command, Permit, PermitKind, Refusal
 from sickbay.domain.job import is_code
 from sickbay.domain.outcome import Outcome
 
-PARTS: Final = ("breaker_document", "breaker_run", "breaker_ramp", "breaker_moves", "breaker", "entry")
+PARTS: Final = ("breaker_document", "breaker_run", "breaker_window", "breaker_ramp", "breaker_moves", "breaker", "entry")
 
 Word = str | int | bytes
 
@@ -85,6 +86,10 @@ def common_args(operation: str, key: BreakerKey, config: BreakerConfig, channel:
         config.max_cooldown_ms,
         config.probe_lease_ms,
         config.probe_max_ms,
+        config.rate,
+        config.calls,
+        config.window_ms,
+        config.slow_ms,
     ]
 
 
@@ -93,7 +98,9 @@ def admit_args(request: AdmitRequest) -> list[Word]:
     return [sanitize(request.job_id), request.token, sanitize(request.worker), int(request.released)]
 
 
-def settle_args(permit: Permit, outcome: Outcome, watermark: int | None, share: int) -> list[Word]:
+def settle_args(
+    permit: Permit, outcome: Outcome, watermark: int | None, share: int, *, took_ms: int = 0, earlier: Calls = ()
+) -> list[Word]:
     """The further arguments of `settle`; texts are sanitized here, because the script counts bytes where Python counts characters."""
     kind = outcome.kind
     code = outcome.code if is_code(outcome.code) else OTHER
@@ -106,7 +113,8 @@ def settle_args(permit: Permit, outcome: Outcome, watermark: int | None, share: 
         code,
         sanitize(outcome.message),
     ]
-    return [*words, outcome.retry_after_ms or 0, "" if watermark is None else watermark, share]
+    runs = " ".join(f"{bucket.start} {bucket.good} {bucket.bad}" for bucket in earlier)
+    return [*words, outcome.retry_after_ms or 0, "" if watermark is None else watermark, share, took_ms, runs]
 
 
 def renew_args(permit: Permit) -> list[Word]:

@@ -105,6 +105,8 @@ class BreakerBody(Strict):
     reason: CodeBody | None = None
     failuresInRow: CodeBody | None = None
     totalFailures: int | None = None
+    recentRuns: int | None = None
+    recentFailureRate: float | None = None
     recovering: bool | None = None
     throttled: ThrottledBody | None = None
     forced: ForcedBody | None = None

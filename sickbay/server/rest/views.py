@@ -125,6 +125,9 @@ def _add_failures(view: View, breaker: Breaker) -> None:
         view["failuresInRow"] = {"code": breaker.failures_in_row_code, "count": count}
     if total := breaker.total_failures:
         view["totalFailures"] = total
+    if runs := breaker.recent_runs:
+        view["recentRuns"] = runs
+        view["recentFailureRate"] = round(breaker.recent_failure_rate, 3)
 
 
 def _add_control(view: View, breaker: Breaker) -> None:

@@ -15,6 +15,7 @@ from sickbay.adapters.redis import script
 from sickbay.breaker import machine as breaker
 from sickbay.breaker import ramp as ramps
 from sickbay.breaker.machine import AdmitRequest, Effect
+from sickbay.breaker.window import Bucket
 from sickbay.domain.breaker import Action, BreakerConfig, BreakerKey, Command, Permit, Refusal
 from sickbay.domain.outcome import SUCCESS, Outcome, OutcomeKind
 from tests.support import breaker_model
@@ -22,6 +23,7 @@ from tests.support.breaker_driver import START, Circuit
 from tests.support.differential import Twin
 from tests.support.lua_redis import LuaRedis
 from tests.unit.breaker import test_laws as test_breaker_laws
+from tests.unit.breaker.test_rate_laws import RateLaws
 
 OURS = script.source(*script.PARTS)
 LAWS = settings(
@@ -46,8 +48,20 @@ MUTANTS = {
     "ordered probe never due": ("doc.probeAt = now\n", "\n"),
     "a row as short as ever opens it": ("needed(config.failure_threshold, share)", "config.failure_threshold"),
     "it measures for ever": ("return ramp_measured(ramp)", "return"),
+    "few runs are enough": ("runs >= config.calls and ", ""),
+    "any share is enough": ("1000 * bad >= config.rate * runs", "true"),
+    "no run is slow": ("(config.slow_ms > 0 and config.slow_ms <= took_ms)", "false"),
+    "a cancelled run is good": ("if outcome.kind == 'cancelled' or (", "if ("),
+    "good runs of before are not counted": ("merged({doc.calls, earlier, ", "merged({doc.calls, "),
+    "the window never ends": ("if now - start < config.window_ms then", "if true then"),
+    "buckets of the future stay there": ("math.min(bucket.start, now)", "bucket.start"),
+    "a good run opens it": ("if not (bad and (is_reached", "if not ((is_reached"),
+    "a rate limit waits for a share": ("is_reached(calls, config) or is_rate_limit(outcome)", "is_reached(calls, config)"),
+    "the clock leaves the buckets alone": ("bucket.start = math.max(1, bucket.start - back)", "bucket.start = bucket.start"),
+    "buckets stay with the other policy": ("config.rate > 0 and merged({calls}, config) or {}", "merged({calls}, config)"),
     "rev may repeat": ("doc.rev = math.max(doc.rev + 1, now)", "doc.rev = now"),
 }
+BAD = Outcome(OutcomeKind.SYSTEMIC, "API_TIMEOUT")
 texts = st.text(max_size=600)
 
 
@@ -55,16 +69,22 @@ def client():
     return LuaRedis()
 
 
-def hold_laws(monkeypatch, twin, how=LAWS):
+def hold_laws(monkeypatch, twin, how=LAWS, laws=test_breaker_laws.Laws):
     """Run the laws of the pure machine with the script beside it, step by step."""
     monkeypatch.setattr(breaker_model, "breaker", twin)
     monkeypatch.setattr(test_breaker_laws, "breaker", twin)
-    run_state_machine_as_test(test_breaker_laws.Laws, settings=how)
+    run_state_machine_as_test(laws, settings=how)
 
 
 def test_the_script_and_the_machine_agree_on_every_step_of_the_laws(monkeypatch):
     twin = Twin(client())
     hold_laws(monkeypatch, twin)
+    assert twin.compared > 800
+
+
+def test_they_agree_on_every_step_with_the_policy_rate(monkeypatch):
+    twin = Twin(client())
+    hold_laws(monkeypatch, twin, laws=RateLaws)
     assert twin.compared > 800
 
 
@@ -119,6 +139,53 @@ def check_a_life(twin):
     check_a_rate_limit(twin, config)
     check_a_ramp(twin, config, doc)
     check_a_measured_ramp(twin, config)
+    check_a_window(twin)
+
+
+def check_a_window(twin):
+    """The policy `rate`, watched and not."""
+    check_one_window(twin, Effect.TRIPPED)
+    check_one_window(twin, Effect.WOULD_TRIP)
+    config, doc = BreakerConfig(rate=250, calls=4), breaker.new_document(BreakerKey("fax"), START)
+    for outcome in (BAD, BAD, SUCCESS, SUCCESS, SUCCESS):
+        doc, effect = twin.settle(doc, breaker.normal_permit(doc, "job"), outcome, config, START)
+        assert effect is Effect.COUNTED
+    assert twin.settle(doc, breaker.normal_permit(doc, "job"), Outcome(OutcomeKind.CANCELLED), config, START)[1] is Effect.NOTHING
+
+
+def check_one_window(twin, opened):
+    """Every line of it, and where its buckets end."""
+    config = BreakerConfig(rate=500, calls=10, window_ms=60_000, slow_ms=5_000)
+    data, limited = Outcome(OutcomeKind.DATA, "VALIDATION_ERROR"), Outcome(OutcomeKind.TRANSIENT, "RATE_LIMITED", "slow down", 10_000)
+    doc, now = breaker.new_document(BreakerKey("fax"), START), START
+    if opened is Effect.WOULD_TRIP:
+        doc = twin.command(doc, Command(Action.METRICS_ONLY), config, now)
+
+    def run(outcome, took_ms=0, earlier=(), config=config):
+        nonlocal doc
+        doc, effect = twin.settle(doc, breaker.normal_permit(doc, "job"), outcome, config, now, took_ms=took_ms, earlier=earlier)
+        return effect
+
+    assert run(SUCCESS) is run(data) is run(Outcome(OutcomeKind.CANCELLED), 9_000) is Effect.NOTHING
+    before = (Bucket(now - 70_000, 5, 0), Bucket(now - 59_999, 2, 0), Bucket(now - 7_000, 3, 0), Bucket(now + 5_000, 9, 0))
+    assert run(BAD, earlier=before) is Effect.COUNTED
+    assert run(data, 5_000) is run(SUCCESS, 4_999) is run(data) is Effect.COUNTED
+    for now in (START + 20_000, START + 50_000, START + 59_000, START - 100_000, START - 60_000):
+        doc = twin.catch_up(doc, config, now)
+        run(SUCCESS)
+        run(SUCCESS, 7_000)
+    now += 60_000
+    assert run(SUCCESS, earlier=(Bucket(now, 7, 0),)) is Effect.COUNTED
+    assert run(SUCCESS) is Effect.NOTHING
+    assert run(BAD) is run(BAD, config=BreakerConfig()) is run(SUCCESS) is Effect.COUNTED
+    for _ in range(9):
+        assert run(BAD) is Effect.COUNTED
+    assert run(SUCCESS, 61_000) is opened
+    assert doc.reason_code == ("SLOW_CALLS" if opened is Effect.TRIPPED else "")
+    now += 60_000
+    doc = twin.command(doc, Command(Action.RESET if doc.reason_code else Action.METRICS_ONLY), replace(config, ramp=False), now)
+    assert run(limited) is opened
+    assert run(BAD) is (Effect.STALE if opened is Effect.TRIPPED else Effect.NOTHING)
 
 
 def check_a_ramp(twin, config, doc):

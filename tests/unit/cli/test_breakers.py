@@ -42,6 +42,7 @@ def at(ms: int) -> Any:
         (breaker("CLOSED", failures_in_row=3, failures_in_row_code="X"), "3 x X in a row"),
         (breaker("OPEN", probe_time=at(NOW + 40_000)), "5 x API_TIMEOUT, probe in 40 s"),
         (breaker("OPEN", cooldown_elapsed=True), "5 x API_TIMEOUT, the next job is the probe"),
+        (breaker("CLOSED", recent_runs=1_250, recent_failure_rate=0.4), "40 % of 1,250 recent runs failed or were slow"),
         (breaker("HALF_OPEN", probe_job_id="j"), "probe j runs"),
         (breaker("FORCED_OPEN", forced_by="ann", forced_why="move", forced_until_time=at(NOW + 90_000)), "by ann, ends in 1 m 30 s: move"),
         (breaker("DISABLED"), ""),

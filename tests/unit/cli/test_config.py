@@ -103,7 +103,8 @@ EXAMPLES = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
 
 def test_the_documented_examples_are_valid():
     """Those in docs/configuration.md."""
-    first, shared = (parse_file(example.encode(), "x") for example in EXAMPLES)
+    first, rate, shared = (parse_file(example.encode(), "x") for example in EXAMPLES)
+    assert rate.policies("email")[0].breaker.rate == 0.5
     assert first.policies("email")[0].timeout == 30_000
     assert shared.sharers == {"smtp": ["email", "sms"]}
 

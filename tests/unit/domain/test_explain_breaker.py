@@ -25,6 +25,17 @@ from tests.support.explained import OPEN, OPENED, RECOVERING, T0, THEN, VERDICT,
             [],
         ),
         (
+            breaker("CLOSED", recent_runs=1_250, recent_failure_rate=0.25),
+            "FAILING",
+            "MAY_OPEN",
+            None,
+            [
+                "The circuit of email is closed: its jobs run.",
+                "25 % of the 1,250 recent runs failed or were slow; if it becomes more, the circuit may open.",
+            ],
+            [],
+        ),
+        (
             breaker("CLOSED", recovering=True, rate=12.5),
             "RECOVERING",
             "RELEASE",
@@ -147,3 +158,9 @@ def test_the_breaker_of_a_dependency_names_it_and_its_types():
     assert explained.commands == ("sickbay probe dependency:mail", "sickbay reset dependency:mail")
     alone = explain_breaker(breaker("CLOSED", key), 0, ["email"])
     assert alone.sentences[-1] == "Only email uses this circuit, because of the dependency mail."
+
+
+def test_a_share_of_bad_runs_is_a_cause_of_its_own():
+    opened = breaker("OPEN", by_rate=True, reason_code="SLOW_CALLS", reason_count=12, reason_message="a run took 6000 ms", probe_at=T0)
+    cause = "because of 12 recent runs that failed or were slow, the last with SLOW_CALLS: a run took 6000 ms."
+    assert explain_breaker(opened, 0).sentences[0].endswith(cause)

@@ -42,6 +42,11 @@ def test_each_value_says_where_it_comes_from(monkeypatch):
         ("retry.jitter", "0.3", "defaults.retry.jitter, unless the handler says otherwise"),
         ("breaker.threshold", "5", "default"),
         ("breaker.cooldown", "7500ms", "COOLDOWN_PERIOD"),
+        ("breaker.policy", "consecutive", "default"),
+        ("breaker.rate", "0.5", "default"),
+        ("breaker.calls", "20", "default"),
+        ("breaker.window", "1m", "default"),
+        ("breaker.slow", "0s", "default"),
         ("retry.codes.BUSY", "9", 'types."email.v2".retry.codes.BUSY'),
         ("retry.codes.SLOW", "1", "defaults.retry.codes.SLOW, unless the handler says otherwise"),
     ]
@@ -73,7 +78,19 @@ _TABLES = st.fixed_dictionaries(
                 "codes": st.dictionaries(st.sampled_from(["SLOW", "BUSY"]), st.integers(0, 9)),
             },
         ),
-        "breaker": st.fixed_dictionaries({}, optional={"threshold": st.integers(1, 9), "cooldown": st.sampled_from(["1ms", "1m"])}),
+        "breaker": st.fixed_dictionaries(
+            {}, optional={"threshold": st.integers(1, 9), "cooldown": st.sampled_from(["1ms", "1m"]), "policy": st.just("consecutive")}
+        )
+        | st.fixed_dictionaries(
+            {},
+            optional={
+                "policy": st.just("rate"),
+                "rate": st.sampled_from([0.01, 0.3, 1.0]),
+                "calls": st.integers(1, 100),
+                "window": st.sampled_from(["1s", "1m"]),
+                "slow": st.sampled_from(["0s", "5s"]),
+            },
+        ),
     },
 )
 _VARIABLES = st.fixed_dictionaries(
@@ -116,6 +133,9 @@ def test_what_is_said_is_what_decides(defaults, own, variables):
     retry |= {"backoff": float(said["retry.backoff"])} | ({} if "or" in said["retry.jitter"] else {"jitter": float(said["retry.jitter"])})
     retry["codes"] = {key.removeprefix("retry.codes."): int(value) for key, value in said.items() if key.startswith("retry.codes.")}
     breaker = {"threshold": int(said["breaker.threshold"]), "cooldown": said["breaker.cooldown"]}
+    if said["breaker.policy"] == "rate":
+        breaker |= {"policy": "rate", "rate": float(said["breaker.rate"]), "calls": int(said["breaker.calls"])}
+        breaker |= {key: said[f"breaker.{key}"] for key in ("window", "slow")}
     again = {"types.email": {"timeout": said["timeout"], "retry": retry, "breaker": breaker}}
     with tempfile.TemporaryDirectory() as folder:
         assert _in_force(settings, folder, {"defaults": defaults, "types.email": own}) == _in_force(settings, folder, again)

@@ -167,3 +167,26 @@ def test_a_half_written_or_deleted_file_replaces_nothing(tmp_path, caplog):
     path.write_text("[defaults]\nretry = { max = 5 }\n")
     assert ours.poll()
     assert ours.retry("email").max_retries == 5
+
+
+def test_the_policy_rate_is_set_for_all_types_or_for_one(tmp_path):
+    """Its other keys hold once it is in force, wherever they are."""
+    path = tmp_path / "sickbay.toml"
+    path.write_text(
+        """
+[defaults]
+breaker = { rate = 0.3, slow = "5s" }
+[types.email]
+breaker = { policy = "rate", calls = 50, window = "30s" }
+[types.sms]
+breaker = { policy = "rate", rate = 0.25, slow = "0s" }
+"""
+    )
+    ours = Policies(Settings.read(sickbay_config=str(path)))
+    email, sms, other = (ours.breaker(BreakerKey(name)) for name in ("email", "sms", "fax"))
+    assert (email.rate, email.calls, email.window_ms, email.slow_ms) == (300, 50, 30_000, 5_000)
+    assert (sms.rate, sms.calls, sms.window_ms, sms.slow_ms) == (250, 20, 60_000, 0)
+    assert (other.rate, other.slow_ms) == (0, 0)
+    path.write_text("[defaults]\nbreaker = { policy = 'rate' }\n[types.email]\nbreaker = { policy = 'consecutive' }\n")
+    assert ours.poll()
+    assert (ours.breaker(BreakerKey("fax")).rate, ours.breaker(EMAIL).rate) == (500, 0)

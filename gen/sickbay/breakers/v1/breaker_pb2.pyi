@@ -93,6 +93,8 @@ class Breaker(_message.Message):
     ADMITTED_PER_SECOND_FIELD_NUMBER: _builtins.int
     DEPENDENCY_FIELD_NUMBER: _builtins.int
     JOB_TYPES_FIELD_NUMBER: _builtins.int
+    RECENT_RUNS_FIELD_NUMBER: _builtins.int
+    RECENT_FAILURE_RATE_FIELD_NUMBER: _builtins.int
     job_type: _builtins.str
     """The job type. That of a dependency has the job type that the request named, and `dependency:<name>` in lists and watches of all."""
     tenant: _builtins.str
@@ -104,11 +106,11 @@ class Breaker(_message.Message):
     trips: _builtins.int
     """How often in a row it has opened without staying closed for two cooldowns since."""
     reason_code: _builtins.str
-    """The error code that opened it; empty if none did."""
+    """The error code that opened it, SLOW_CALLS if slow runs did; empty if none did."""
     reason_count: _builtins.int
-    """How many failures of that code in a row opened it."""
+    """How many failures of that code in a row opened it; with the policy `rate`, how many of the recent runs were bad."""
     reason_message: _builtins.str
-    """The last of those failures in words."""
+    """The last of them in words."""
     failures_in_row: _builtins.int
     """The failures in a row so far, the longest run of one error code."""
     failures_in_row_code: _builtins.str
@@ -139,6 +141,10 @@ class Breaker(_message.Message):
     """How many jobs per second may begin while `recovering`. It follows what the dependency can do; 0 if there is no limit."""
     dependency: _builtins.str
     """The dependency whose breaker it is, as the settings file names it; empty for that of a job type."""
+    recent_runs: _builtins.int
+    """With the policy `rate` of the settings file: how many runs ended within its window, once one of them was bad; 0 if none was."""
+    recent_failure_rate: _builtins.float
+    """The share of these runs that failed or were slow, from 0 to 1."""
     @_builtins.property
     def open_time(self) -> _timestamp_pb2.Timestamp:
         """When it opened; set while OPEN, HALF_OPEN or FORCED_OPEN."""
@@ -193,10 +199,12 @@ class Breaker(_message.Message):
         admitted_per_second: _builtins.float = ...,
         dependency: _builtins.str = ...,
         job_types: _abc.Iterable[_builtins.str] | None = ...,
+        recent_runs: _builtins.int = ...,
+        recent_failure_rate: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cooldown", b"cooldown", "forced_until_time", b"forced_until_time", "open_time", b"open_time", "probe_time", b"probe_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["admitted_per_second", b"admitted_per_second", "cooldown", b"cooldown", "cooldown_elapsed", b"cooldown_elapsed", "degraded", b"degraded", "dependency", b"dependency", "epoch", b"epoch", "failures_in_row", b"failures_in_row", "failures_in_row_code", b"failures_in_row_code", "forced_by", b"forced_by", "forced_until_time", b"forced_until_time", "forced_why", b"forced_why", "job_type", b"job_type", "job_types", b"job_types", "open_time", b"open_time", "probe_job_id", b"probe_job_id", "probe_time", b"probe_time", "reason_code", b"reason_code", "reason_count", b"reason_count", "reason_message", b"reason_message", "recovering", b"recovering", "rev", b"rev", "state", b"state", "tenant", b"tenant", "total_failures", b"total_failures", "trips", b"trips", "update_time", b"update_time", "would_have_tripped", b"would_have_tripped"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admitted_per_second", b"admitted_per_second", "cooldown", b"cooldown", "cooldown_elapsed", b"cooldown_elapsed", "degraded", b"degraded", "dependency", b"dependency", "epoch", b"epoch", "failures_in_row", b"failures_in_row", "failures_in_row_code", b"failures_in_row_code", "forced_by", b"forced_by", "forced_until_time", b"forced_until_time", "forced_why", b"forced_why", "job_type", b"job_type", "job_types", b"job_types", "open_time", b"open_time", "probe_job_id", b"probe_job_id", "probe_time", b"probe_time", "reason_code", b"reason_code", "reason_count", b"reason_count", "reason_message", b"reason_message", "recent_failure_rate", b"recent_failure_rate", "recent_runs", b"recent_runs", "recovering", b"recovering", "rev", b"rev", "state", b"state", "tenant", b"tenant", "total_failures", b"total_failures", "trips", b"trips", "update_time", b"update_time", "would_have_tripped", b"would_have_tripped"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -38,7 +38,7 @@ class BreakerExplanation(_message.Message):
         REASON_HEALTHY: BreakerExplanation._Reason.ValueType  # 1
         """Jobs run, and no failures count at present."""
         REASON_FAILING: BreakerExplanation._Reason.ValueType  # 2
-        """Jobs run, but the latest ones have failed in a row."""
+        """Jobs run, but the latest ones have failed in a row, or (policy `rate`) some of the recent ones failed or were slow."""
         REASON_RECOVERING: BreakerExplanation._Reason.ValueType  # 3
         """The breaker is closed and lets jobs in gradually: it has just closed, or a share of its runs fails."""
         REASON_COOLDOWN: BreakerExplanation._Reason.ValueType  # 4
@@ -62,7 +62,7 @@ class BreakerExplanation(_message.Message):
     REASON_HEALTHY: BreakerExplanation.Reason.ValueType  # 1
     """Jobs run, and no failures count at present."""
     REASON_FAILING: BreakerExplanation.Reason.ValueType  # 2
-    """Jobs run, but the latest ones have failed in a row."""
+    """Jobs run, but the latest ones have failed in a row, or (policy `rate`) some of the recent ones failed or were slow."""
     REASON_RECOVERING: BreakerExplanation.Reason.ValueType  # 3
     """The breaker is closed and lets jobs in gradually: it has just closed, or a share of its runs fails."""
     REASON_COOLDOWN: BreakerExplanation.Reason.ValueType  # 4
@@ -89,7 +89,7 @@ class BreakerExplanation(_message.Message):
         NEXT_STEP_NONE: BreakerExplanation._NextStep.ValueType  # 1
         """Nothing: jobs run."""
         NEXT_STEP_MAY_OPEN: BreakerExplanation._NextStep.ValueType  # 2
-        """Further failures in a row open it."""
+        """Further failures in a row, or a larger share of bad runs, open it."""
         NEXT_STEP_PROBE: BreakerExplanation._NextStep.ValueType  # 3
         """One job probes it, at `next_time`."""
         NEXT_STEP_PROBE_ENDS: BreakerExplanation._NextStep.ValueType  # 4
@@ -109,7 +109,7 @@ class BreakerExplanation(_message.Message):
     NEXT_STEP_NONE: BreakerExplanation.NextStep.ValueType  # 1
     """Nothing: jobs run."""
     NEXT_STEP_MAY_OPEN: BreakerExplanation.NextStep.ValueType  # 2
-    """Further failures in a row open it."""
+    """Further failures in a row, or a larger share of bad runs, open it."""
     NEXT_STEP_PROBE: BreakerExplanation.NextStep.ValueType  # 3
     """One job probes it, at `next_time`."""
     NEXT_STEP_PROBE_ENDS: BreakerExplanation.NextStep.ValueType  # 4

@@ -130,7 +130,7 @@ class IncidentCause(_message.Message):
     message: _builtins.str
     """The last of the failures in words."""
     count: _builtins.int
-    """How many failures of that code in a row opened it."""
+    """How many failures of that code in a row opened it; with the policy `rate`, how many of the recent runs were bad."""
     @_builtins.property
     def jobs(self) -> _containers.RepeatedCompositeFieldContainer[Global___FailedJob]:
         """The jobs that had these failures, in their order; at most 10."""

@@ -77,14 +77,44 @@ local function record_failure(permit, outcome, share)
   return 'tripped'
 end
 
-local function settle(permit, outcome, watermark, share)
-  if is_quiet() and outcome.kind == 'success' and permit.epoch == doc.epoch then return 'nothing' end
+local function record_run(outcome, took_ms, earlier)
+  local metrics_only = doc.state == 'METRICS_ONLY'
+  if outcome.kind == 'cancelled' or (metrics_only and now < doc.probeAt) then return 'nothing' end
+  local bad = is_bad(outcome, took_ms, config)
+  if not bad and #earlier == 0 and not has_bad() then
+    if #doc.run == 0 then return 'nothing' end
+    doc.run = {}
+    with_changes()
+    return 'counted'
+  end
+  local calls = merged({doc.calls, earlier, {{start = now, good = bad and 0 or 1, bad = bad and 1 or 0}}}, config)
+  if not outcome.counts then
+    outcome = {kind = outcome.kind, code = SLOW_CALLS, message = 'a run took ' .. int(took_ms) .. ' ms', retry_after_ms = 0}
+  end
+  if not (bad and (is_reached(calls, config) or is_rate_limit(outcome))) then
+    doc.calls, doc.run = calls, {}
+    with_changes()
+    return 'counted'
+  elseif metrics_only then
+    doc.calls, doc.run, doc.wouldTrip, doc.probeAt = {}, {}, doc.wouldTrip + 1, now + next_wait(outcome)
+    with_changes()
+    return 'would-trip'
+  end
+  local _, number = totals(calls)
+  trip(outcome, outcome.code, number)
+  return 'tripped'
+end
+
+local function settle(permit, outcome, watermark, share, took_ms, earlier)
+  local says_nothing = #earlier == 0 and not is_bad(outcome, took_ms, config)
+  if says_nothing and is_quiet() and outcome.kind == 'success' and permit.epoch == doc.epoch then return 'nothing' end
   advance_clock()
   if is_stale(permit) then
     if is_probe_under_hold(permit) then clear_probe() end
     return 'stale'
   end
   if doc.state == 'HALF_OPEN' then return settle_probe(outcome) end
+  if config.rate > 0 and not doc.ramp and doc.state ~= 'DISABLED' then return record_run(outcome, took_ms, earlier) end
   if outcome.kind == 'success' then return record_success(watermark or doc.seq, share) end
   if outcome.counts and doc.state ~= 'DISABLED' then return record_failure(permit, outcome, share) end
   if doc.ramp then

@@ -22,6 +22,7 @@ local RAMP = {
 local RAMP_TIMES = {'at', 'cut_at', 'scarce_at', 'since', 'reserved_at'}
 local STATES = {CLOSED = true, OPEN = true, HALF_OPEN = true, FORCED_OPEN = true, DISABLED = true, METRICS_ONLY = true}
 local VERSION = 1
+local BUCKET_CODE = 'CALLS'
 local FIRST_EPOCH = 1
 
 -- The machine works on these; `changed`: there is something to store.
@@ -34,8 +35,11 @@ local function int(number)
   return string.format('%.0f', number)
 end
 
-local function packed_run(run)
+local function packed_run(run, calls)
   local words = {}
+  for _, bucket in ipairs(calls) do
+    words[#words + 1] = table.concat({'0', int(bucket.start), '1', BUCKET_CODE, int(bucket.good) .. '/' .. int(bucket.bad)}, ' ')
+  end
   for _, failed in ipairs(run) do
     words[#words + 1] = table.concat({int(failed.seq), int(failed.at), int(failed.number), failed.code, failed.job}, ' ')
   end
@@ -62,7 +66,7 @@ local function to_json()
     local name, always = field[1], field[2]
     local value = doc[name]
     if name == 'v' then value = VERSION end
-    if name == 'run' then value = packed_run(doc.run) end
+    if name == 'run' then value = packed_run(doc.run, doc.calls) end
     if name == 'ramp' then value = packed_ramp(doc.ramp) end
     if name == 'tenant' and value == 'default' then value = '' end
     if always or (value ~= '' and value ~= 0) then
@@ -74,11 +78,16 @@ local function to_json()
 end
 
 local function unpacked_run(text)
-  local run = {}
+  local run, calls = {}, {}
   for seq, at, number, code, job in string.gmatch(text, '(%d+) (%d+) (%d+) (%S+) (%S+)') do
-    run[#run + 1] = {seq = tonumber(seq), at = tonumber(at), number = tonumber(number), code = code, job = job}
+    if tonumber(seq) ~= 0 then
+      run[#run + 1] = {seq = tonumber(seq), at = tonumber(at), number = tonumber(number), code = code, job = job}
+    else
+      local good, bad = string.match(job, '^(%d+)/(%d+)$')
+      if good then calls[#calls + 1] = {start = tonumber(at), good = tonumber(good), bad = tonumber(bad)} end
+    end
   end
-  return run
+  return run, calls
 end
 
 -- Documents that were written before the ramp had a rate have four numbers, the last a time: it begins anew.
@@ -107,13 +116,13 @@ local function from_json(text)
     if type(found[name]) ~= 'string' then return nil end
   end
   if type(found.tenant) ~= 'string' then found.tenant = 'default' end
-  found.run = unpacked_run(type(found.run) == 'string' and found.run or '')
+  found.run, found.calls = unpacked_run(type(found.run) == 'string' and found.run or '')
   found.ramp = unpacked_ramp(type(found.ramp) == 'string' and found.ramp or '')
   return found
 end
 
 local function blank(job_type, tenant, state)
-  local fresh = {jobType = job_type, tenant = tenant, state = state, run = {}}
+  local fresh = {jobType = job_type, tenant = tenant, state = state, run = {}, calls = {}}
   for _, name in ipairs(NUMBERS) do fresh[name] = 0 end
   for _, name in ipairs(TEXTS) do fresh[name] = '' end
   fresh.updatedAt = now
@@ -131,8 +140,15 @@ local function admits_all()
   return doc.state == 'DISABLED' or doc.state == 'METRICS_ONLY'
 end
 
+local function has_bad()
+  for _, bucket in ipairs(doc.calls) do
+    if bucket.bad > 0 then return true end
+  end
+  return false
+end
+
 local function is_quiet()
-  return doc.state == 'CLOSED' and #doc.run == 0 and not doc.ramp and doc.stableAt == 0
+  return doc.state == 'CLOSED' and #doc.run == 0 and not doc.ramp and doc.stableAt == 0 and not has_bad()
 end
 
 local function is_forgettable()
@@ -167,6 +183,7 @@ local function after_clock_step()
     if doc[name] ~= 0 then doc[name] = math.max(1, doc[name] - back) end
   end
   for _, failed in ipairs(doc.run) do failed.at = math.max(1, failed.at - back) end
+  for _, bucket in ipairs(doc.calls) do bucket.start = math.max(1, bucket.start - back) end
   for _, name in ipairs(doc.ramp and RAMP_TIMES or {}) do
     if doc.ramp[name] ~= 0 then doc.ramp[name] = math.max(1, doc.ramp[name] - back) end
   end

@@ -76,6 +76,13 @@ local function advance_clock()
     doc.ramp = nil
     with_changes()
   end
+  if #doc.calls > 0 then
+    local calls = recent(doc.calls, config)
+    if not is_same(calls, doc.calls) then
+      doc.calls = calls
+      with_changes()
+    end
+  end
   if doc.stableAt ~= 0 and now >= doc.stableAt then
     doc.trips, doc.cooldownMs, doc.stableAt = 0, 0, 0
     with_changes()

@@ -1,7 +1,7 @@
 -- One call of the breaker: read the document, run the machine, store what changed, publish it.
 --
 -- KEYS[1]  breaker:<name>, the only authority
--- ARGV     operation, now (empty: the time of Redis), jitter, job type, tenant, name, channel, nine settings, then the operation's own
+-- ARGV     operation, now (empty: the time of Redis), jitter, job type, tenant, name, channel, thirteen settings, then the operation's own
 -- Beside the document it keeps for people `failure:<name>:<code>` (the run in progress) and, in the hash `breakers`, every name with
 -- its failures in total. A forgettable breaker (`document.py`) is not kept. Reply: {now, total, document ('' if there is none), answer, a probe's lease in ms}.
 
@@ -9,7 +9,7 @@ local IDLE_MS = 604800000
 local RESET_MS = 3600000
 local SETTINGS = {
   'failure_threshold', 'cooldown_ms', 'failure_window_ms', 'trip_confirm_ms', 'distinct_jobs', 'ramp', 'max_cooldown_ms', 'probe_lease_ms',
-  'probe_max_ms',
+  'probe_max_ms', 'rate', 'calls', 'window_ms', 'slow_ms',
 }
 local operation, job_type, tenant, name, channel = ARGV[1], ARGV[4], ARGV[5], ARGV[6], ARGV[7]
 local more = 7 + #SETTINGS
@@ -51,7 +51,7 @@ end
 
 -- How long a closed breaker is kept after the last write.
 local function retention_ms()
-  if tenant ~= 'default' then return math.max(config.failure_window_ms, doc.stableAt - now) end
+  if tenant ~= 'default' then return math.max(config.failure_window_ms, config.window_ms, doc.stableAt - now) end
   return operation == 'command' and RESET_MS or IDLE_MS
 end
 
@@ -84,7 +84,7 @@ if doc then
     local permit = {epoch = tonumber(arg(1)), token = arg(2), job = arg(3)}
     local outcome = {kind = arg(4), counts = arg(5) == '1', code = arg(6), message = arg(7), retry_after_ms = tonumber(arg(8))}
     if outcome.kind ~= 'success' and outcome.kind ~= 'cancelled' then failures = 1 end
-    answer = settle(permit, outcome, tonumber(arg(9)), tonumber(arg(10) or 0))
+    answer = settle(permit, outcome, tonumber(arg(9)), tonumber(arg(10) or 0), tonumber(arg(11) or 0), unpacked_calls(arg(12) or ''))
   elseif operation == 'reserve' then
     answer = int(reserve(tonumber(arg(1)), tonumber(arg(2) or 0)))
   elseif operation == 'renew' then

@@ -150,6 +150,10 @@ OPEN_VIEW = {"openedAt": T0, "cooldownElapsed": False, "cooldownMs": 60_000}
             {"jobType": "email", "tenant": "acme", "state": "CLOSED", "failuresInRow": {"code": "X", "count": 3}},
         ),
         (
+            Snapshot(EMAIL, BreakerState.CLOSED, 5, 6, T0, recent_runs=30, recent_failure_rate=1 / 3),
+            {"jobType": "email", "state": "CLOSED", "recentRuns": 30, "recentFailureRate": 0.333},
+        ),
+        (
             Snapshot(EMAIL, BreakerState.CLOSED, 5, 6, T0, recovering=True, rate=83.27),
             {"jobType": "email", "state": "CLOSED", "recovering": True, "throttled": {"admittedPerSecond": 83.3}},
         ),
