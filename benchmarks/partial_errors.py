@@ -1,4 +1,4 @@
-"""What the breaker makes of a dependency that fails in part: `python -m benchmarks.partial_errors [--seeds 20]`.
+"""What the breaker makes of a dependency that fails in part: `python -m benchmarks.partial_errors [--seeds 20] [--policy rate]`.
 
 The real breaker on a simulated clock: a steady load, a run of 20 ms, retries after 5 s, a healer that asks every 0.1 s. A part of the
 runs fails at random, whatever the load; beside it the same jobs with retries and without a breaker. The figures are shares of what those
@@ -24,6 +24,7 @@ FAILED: Final = Outcome(OutcomeKind.SYSTEMIC, "SERVICE_UNAVAILABLE", "busy")
 RUN_S: Final = 0.02
 RETRY_S: Final = 5.0
 ROUND_S: Final = 0.1
+RATE: Final = 500
 HEALTHY_S: Final = 20.0
 """Before the errors begin."""
 
@@ -119,14 +120,14 @@ async def compare(
     return reached, refusing
 
 
-async def report(seeds: int, lasts_s: float, cooldown_s: float) -> None:
+async def report(seeds: int, lasts_s: float, cooldown_s: float, policy: str) -> None:
     """Print a line for each share of errors and load."""
-    print(f"cooldown {cooldown_s:g} s, {lasts_s:g} s of errors, {seeds} seeds; of what plain retries reach: least / middle / most")
+    print(f"policy {policy}, cooldown {cooldown_s:g} s, {lasts_s:g} s of errors, {seeds} seeds; of what plain retries reach:")
+    print("least / middle / most")
     print(f"{'errors':>7} {'jobs/s':>7} {'reached':>20} {'time refusing':>20}")
     for share, load in _cases():
-        reached, refusing = await compare(
-            BreakerConfig(cooldown_ms=int(cooldown_s * 1000)), load=load, share=share, lasts_s=lasts_s, seeds=seeds
-        )
+        config = BreakerConfig(cooldown_ms=int(cooldown_s * 1000), rate=RATE if policy == "rate" else 0)
+        reached, refusing = await compare(config, load=load, share=share, lasts_s=lasts_s, seeds=seeds)
         print(f"{share:7.0%} {load:7g} {_spread(reached):>20} {_spread(refusing):>20}")
 
 
@@ -145,5 +146,6 @@ if __name__ == "__main__":
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--lasts", type=float, default=300.0, help="seconds of errors")
     parser.add_argument("--cooldown", type=float, default=60.0, help="seconds")
+    parser.add_argument("--policy", choices=["consecutive", "rate"], default="consecutive", help="rate: half of at least 20 runs in 60 s")
     options = parser.parse_args()
-    asyncio.run(report(options.seeds, options.lasts, options.cooldown))
+    asyncio.run(report(options.seeds, options.lasts, options.cooldown, options.policy))

@@ -234,7 +234,7 @@ def snapshot(doc: Document, config: BreakerConfig, now: int, *, total_failures: 
     is_open = doc.state is BreakerState.OPEN
     limited = doc.ramp if doc.ramp is not None and not ramps.is_measuring(doc.ramp) else None
     code, number = trip_rule.most_frequent(trip_rule.within_window(doc.run, config.failure_window_ms, now))
-    runs, bad = window.totals(window.recent(doc.calls, config, now))
+    runs, bad = window.totals(window.recent(doc.calls, config, now)) if config.rate else (0, 0)
     return Snapshot(
         key=doc.key,
         state=doc.state,

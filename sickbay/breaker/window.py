@@ -14,6 +14,7 @@ from sickbay.domain.breaker import BreakerConfig
 from sickbay.domain.outcome import Outcome, OutcomeKind
 
 BUCKETS: Final = 10
+MAX_WINDOW_MS: Final = 3_600_000
 SLOW_CALLS: Final = "SLOW_CALLS"
 """The code of a breaker that opened at a run which was slow, but did not fail."""
 
@@ -60,8 +61,13 @@ def merged(calls: Iterable[Bucket], config: BreakerConfig, now: int) -> Calls:
 
 
 def recent(calls: Calls, config: BreakerConfig, now: int) -> Calls:
-    """What of it is in the window now; nothing if the policy is another."""
-    return merged(calls, config, now) if config.rate else ()
+    """What of it is in the window now.
+
+    One that has another policy in its settings leaves it alone: a control plane without the workers' file looks every second.
+    """
+    if config.rate:
+        return merged(calls, config, now)
+    return tuple(bucket for bucket in calls if now - bucket.start < MAX_WINDOW_MS)
 
 
 def has_bad(calls: Calls) -> bool:

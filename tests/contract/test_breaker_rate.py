@@ -143,6 +143,29 @@ async def test_a_healthy_breaker_costs_no_call(monkeypatch):
         assert seen.recent_runs == 202
 
 
+async def test_runs_that_could_not_be_reported_are_not_lost(monkeypatch):
+    """Redis is away for the report of one bad run; the good ones before it come with the next."""
+    run, time, away = Script.run, Time(), [True]
+
+    async def failing(self, client, key, words):
+        if words[0] == "settle" and away.pop():
+            raise ConnectionResetError
+        away.append(False)
+        return await run(self, client, key, words)
+
+    async with RedisBreakers("redis://fake", RATE, clock=lambda: time.now, rng=Random(7), connect=fake()) as breakers:
+        held = await permit(breakers)
+        for _ in range(30):
+            await breakers.settle(held, SUCCESS)
+        monkeypatch.setattr(Script, "run", failing)
+        assert await breakers.settle(held, DOWN) is BreakerState.CLOSED
+        await eventually(lambda: not breakers.is_degraded)
+        for _ in range(20):
+            assert await breakers.settle(held, DOWN) is BreakerState.CLOSED
+        [seen] = await breakers.snapshots()
+        assert seen.recent_runs == 50
+
+
 async def permit(breakers) -> Permit:
     answer = await breakers.admit(KEY, "job")
     assert isinstance(answer, Permit)

@@ -21,6 +21,7 @@ from tests.support.breaker_jobs import KEY, run
 from tests.support.differential import Twin
 from tests.support.redis_servers import eventually, own_database, own_server
 from tests.unit.breaker.test_lua import LAWS, hold_laws
+from tests.unit.breaker.test_rate_laws import RateLaws
 
 pytestmark = [pytest.mark.servers, pytest.mark.usefixtures("patience")]
 
@@ -77,6 +78,7 @@ def test_the_script_and_the_machine_agree_on_a_real_redis(monkeypatch):
                     monkeypatch, twin, settings(LAWS, max_examples=40, stateful_step_count=30, suppress_health_check=list(HealthCheck))
                 )
                 assert twin.compared > 2_000
+                hold_laws(monkeypatch, twin, laws=RateLaws)
 
     asyncio.run(compare())
 

@@ -58,7 +58,8 @@ MUTANTS = {
     "a good run opens it": ("if not (bad and (is_reached", "if not ((is_reached"),
     "a rate limit waits for a share": ("is_reached(calls, config) or is_rate_limit(outcome)", "is_reached(calls, config)"),
     "the clock leaves the buckets alone": ("bucket.start = math.max(1, bucket.start - back)", "bucket.start = bucket.start"),
-    "buckets stay with the other policy": ("config.rate > 0 and merged({calls}, config) or {}", "merged({calls}, config)"),
+    "who has another policy cuts the window": ("if config.rate > 0 then return merged", "if true then return merged"),
+    "the window outlives its policy": ("if now - bucket.start < MAX_WINDOW_MS then", "if true then"),
     "rev may repeat": ("doc.rev = math.max(doc.rev + 1, now)", "doc.rev = now"),
 }
 BAD = Outcome(OutcomeKind.SYSTEMIC, "API_TIMEOUT")
@@ -177,7 +178,12 @@ def check_one_window(twin, opened):
     now += 60_000
     assert run(SUCCESS, earlier=(Bucket(now, 7, 0),)) is Effect.COUNTED
     assert run(SUCCESS) is Effect.NOTHING
-    assert run(BAD) is run(BAD, config=BreakerConfig()) is run(SUCCESS) is Effect.COUNTED
+    assert run(BAD) is run(BAD, config=BreakerConfig()) is Effect.COUNTED
+    for later in (61_000, 3_600_000):
+        twin.catch_up(doc, BreakerConfig(window_ms=1_000), now + later)
+    now += 120_000
+    assert run(BAD, config=BreakerConfig()) is Effect.COUNTED
+    assert run(SUCCESS) is Effect.COUNTED
     for _ in range(9):
         assert run(BAD) is Effect.COUNTED
     assert run(SUCCESS, 61_000) is opened

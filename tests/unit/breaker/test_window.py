@@ -167,13 +167,23 @@ def test_failures_in_a_row_of_before_are_forgotten():
     assert (breaker.doc.run, breaker.look().recent_runs) == ((), 1)
 
 
-def test_with_the_other_policy_the_window_is_forgotten():
-    breaker = circuit()
+def test_who_has_another_policy_in_its_settings_leaves_the_window_alone():
+    """A control plane without the workers' file looks every second. What nobody uses is gone after the longest window."""
+    breaker = circuit(window_ms=300_000)
     breaker.run(DOWN, 9)
-    breaker.config = Circuit().config
-    assert breaker.look().recent_runs == 0
-    assert breaker.doc.calls == ()
+    ours, breaker.config = breaker.config, Circuit().config
+    breaker.now += 120_000
+    before = breaker.doc
+    assert (breaker.look().recent_runs, breaker.look().by_rate) == (0, False)
+    assert breaker.doc is before
     assert breaker.run(DOWN, 4) is Effect.COUNTED
+    breaker.run(SUCCESS)
+    breaker.config = ours
+    assert breaker.look().recent_runs == 9
+    breaker.config = Circuit().config
+    breaker.now += 3_480_000
+    breaker.look()
+    assert breaker.doc.is_quiet
 
 
 def test_nothing_is_measured_where_a_share_usually_fails():

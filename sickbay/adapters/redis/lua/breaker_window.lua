@@ -1,6 +1,7 @@
 -- The policy `rate`: `sickbay/breaker/window.py`, line by line.
 
 local BUCKETS = 10
+local MAX_WINDOW_MS = 3600000
 local SLOW_CALLS = 'SLOW_CALLS'
 
 local function is_bad(outcome, took_ms, config)
@@ -31,7 +32,12 @@ local function merged(lists, config)
 end
 
 local function recent(calls, config)
-  return config.rate > 0 and merged({calls}, config) or {}
+  if config.rate > 0 then return merged({calls}, config) end
+  local kept = {}
+  for _, bucket in ipairs(calls) do
+    if now - bucket.start < MAX_WINDOW_MS then kept[#kept + 1] = bucket end
+  end
+  return kept
 end
 
 local function is_same(calls, others)
