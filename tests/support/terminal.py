@@ -18,6 +18,8 @@ PATIENCE_S: Final = 60.0
 HOME: Final = "\x1b[H"
 """Where each frame begins."""
 ENTER, LEAVE, CURSOR = "\x1b[?1049h", "\x1b[?1049l", "\x1b[?25h"
+_SIZES: Final = ("COLUMNS", "LINES")
+"""Set by xdist for its workers; they would win against the size of the terminal."""
 _ESCAPES: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
@@ -32,7 +34,7 @@ class Terminal:
         self.text = ""
         self.process = subprocess.Popen(
             ["env", "--default-signal=INT,TSTP", "setsid", "--ctty", *command],
-            env=os.environ | {"TERM": "xterm-256color"} | env,
+            env={name: value for name, value in os.environ.items() if name not in _SIZES} | {"TERM": "xterm-256color"} | dict(env),
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
