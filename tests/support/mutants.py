@@ -52,12 +52,12 @@ class Mutant:
 MUTANTS = (
     Mutant(
         "probe ordered in any state",
-        "machine",
+        "commands",
         "doc.state is BreakerState.OPEN and doc.probe_at > now",
         "doc.probe_at > now",
         by=BOTH,
     ),
-    Mutant("ordered probe never due", "machine", "with_changes(doc, now, probe_at=now)", "with_changes(doc, now)", by=BOTH),
+    Mutant("ordered probe never due", "commands", "with_changes(doc, now, probe_at=now)", "with_changes(doc, now)", by=BOTH),
     Mutant(
         "wrong token accepted",
         "machine",
@@ -103,7 +103,7 @@ MUTANTS = (
     ),
     Mutant(
         "forced hold ends closed",
-        "machine",
+        "commands",
         "return transitions.end_hold(doc, now, now)",
         "return enter_state(doc, BreakerState.CLOSED, now)",
         by=BOTH,
@@ -122,7 +122,7 @@ MUTANTS = (
         "config.probe_max_ms",
         by=EXAMPLES,
     ),
-    Mutant("probe forgotten by a hold", "machine", "            **transitions.probe_fields(doc),\n", ""),
+    Mutant("probe forgotten by a hold", "commands", "            **transitions.probe_fields(doc),\n", ""),
     Mutant("probe forgotten by the end of a hold", "transitions", "probe_at=since, **probe_fields(doc), **", "probe_at=since, **"),
     Mutant("probe beside another after a hold", "transitions", "max(doc.probe_at, doc.probe_until)", "doc.probe_at"),
     Mutant(
@@ -162,7 +162,7 @@ MUTANTS = (
     Mutant(
         "outcomes of before a cut count", "machine", "replace(changed, epoch=max(doc.epoch + 1, now)) if is_cut", "changed if is_cut", BOTH
     ),
-    Mutant("a reset is a flood", "machine", "ramp=ramps.begin(now) if ramps_up else None", "ramp=None", EXAMPLES),
+    Mutant("a reset is a flood", "commands", "ramp=ramps.begin(now) if ramps_up else None", "ramp=None", EXAMPLES),
     Mutant("few runs are enough", "window", "runs >= config.calls and ", "", RATE),
     Mutant("any share is enough", "window", "and 1_000 * bad >= config.rate * runs", "", RATE),
     Mutant("no run is slow", "window", "or 0 < config.slow_ms <= took_ms", "", RATE),
