@@ -5,8 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
+from controlplane.breaker_messages import BreakerMessages
+from controlplane.breaker_names import BreakerNames
 from controlplane.held_breakers import HeldBreakers
 from sickbay.breakers.v1 import breaker_service_pb2 as pb
 from sickbay.breakers.v1.breaker_pb2 import Breaker
@@ -21,7 +24,7 @@ from sickbay.contract.resume import SentBreakers
 from sickbay.domain.breaker import Action, BreakerKey, BreakerRule, BreakerScope, BreakerState, Snapshot
 from sickbay.domain.errors import ErrorReason, FailedPrecondition, NotFound, Unavailable
 from sickbay.domain.explain_breaker import explain_breaker
-from sickbay.ports import Breakers, Broker, Clock, LedgerWriter, Queue
+from sickbay.ports import CONSUMED, Breakers, Broker, Clock, LedgerWriter, Queue
 
 BURST: Final = 1_000
 CHANGES_PER_S: Final = 2_000.0
@@ -62,6 +65,8 @@ class BreakerApi(BreakerServiceServicer):
         self._scope = scope
         self._breakers = breakers
         self._held = HeldBreakers(breakers)
+        self._names = BreakerNames()
+        self._messages = BreakerMessages(scope)
         self._rate_limit = TokenBucket(BURST, CHANGES_PER_S)
         self._broker = broker
         self._ledger = ledger
@@ -71,13 +76,12 @@ class BreakerApi(BreakerServiceServicer):
     async def ListBreakers(self, request: pb.ListBreakersRequest, context: Any) -> pb.ListBreakersResponse:
         """See the contract."""
         paging, tenant = parse_paging(request), parse.tenant_filter(request.tenant)
-        known = {*await self._breakers.keys(), *self._held_back()}
-        names = {key.name: key for key in known if self._decides(key, tenant)}
-        rest = sorted(name for name in names if name > paging.cursor)
-        page = rest[: paging.limit]
-        cursor = page[-1] if len(rest) > paging.limit else ""
-        breakers = filter(self._is_shown, await self._snapshots({names[name] for name in page}))
-        return pb.ListBreakersResponse(breakers=map(self._reply, breakers), next_page_token=next_page_token(request, cursor))
+        known = await self._breakers.keys()
+        if held_back := self._held_back():
+            known = sorted({*known, *held_back})
+        page, cursor = self._names.page(known, paging.cursor, paging.limit, partial(self._decides, tenant=tenant) if tenant else None)
+        breakers = filter(self._is_shown, await self._snapshots(set(page)))
+        return pb.ListBreakersResponse(breakers=self._messages.of(breakers), next_page_token=next_page_token(request, cursor))
 
     async def GetBreaker(self, request: pb.GetBreakerRequest, context: Any) -> pb.GetBreakerResponse:
         """See the contract."""
@@ -86,9 +90,10 @@ class BreakerApi(BreakerServiceServicer):
 
     async def ExplainBreaker(self, request: pb.ExplainBreakerRequest, context: Any) -> pb.ExplainBreakerResponse:
         """See the contract."""
-        _, breaker = await self._find(request)
+        asked, breaker = await self._find(request)
         parked = await self._count_parked(breaker.key)
-        return pb.ExplainBreakerResponse(explanation=explanations.breaker(breaker, parked, explain_breaker(breaker, parked)))
+        explained = explain_breaker(breaker, parked, self._scope.job_types(breaker.key))
+        return pb.ExplainBreakerResponse(explanation=explanations.breaker(self._reply(breaker, asked.job_type), parked, explained))
 
     @detached
     async def ResetBreaker(self, request: pb.ResetBreakerRequest, context: Any) -> pb.ResetBreakerResponse:
@@ -158,6 +163,7 @@ class BreakerApi(BreakerServiceServicer):
             await self._snapshots(),
             jobs=await self._ledger.counts(),
             depths={queue.value: await self._broker.depth(queue) for queue in Queue},
+            consumers={queue.value: await self._broker.consumers(queue) for queue in CONSUMED},
             duplicates=await self._ledger.duplicates(),
             now=self._clock(),
         )

@@ -58,11 +58,12 @@ class IncidentMetrics(Observer):
         self._seconds = Histogram("sickbay_incident_recovery_seconds", text, ("job_type",), buckets=OUTAGE_SECONDS, registry=registry)
         self._type = BoundedLabels(MAX_TYPES)
         text = "Attempts to tell the webhook of an incident: delivered, or failed and repeated."
-        self._notices = Counter("sickbay_webhook_attempts", text, ("result",), registry=registry)
+        attempts = Counter("sickbay_webhook_attempts", text, ("result",), registry=registry)
+        self._delivered, self._undelivered = map(attempts.labels, ("delivered", "failed"))
 
     def notified(self, notice: Notice, error: Undelivered | None) -> None:  # noqa: ARG002 - of all alike
         """Count one attempt."""
-        self._notices.labels("failed" if error else "delivered").inc()
+        (self._undelivered if error else self._delivered).inc()
 
     def incident_changed(self, incident: Incident, change: Change) -> None:
         """Count one change."""

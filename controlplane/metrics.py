@@ -18,7 +18,7 @@ from sickbay.domain.breaker import BreakerKey, BreakerRule, BreakerScope, Breake
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import JobState
 from sickbay.domain.queries import OldestJob
-from sickbay.ports import Breakers, Broker, Clock, LedgerWriter, QuarantineStore, Queue
+from sickbay.ports import CONSUMED, Breakers, Broker, Clock, LedgerWriter, QuarantineStore, Queue
 from sickbay.ports.incidents import IncidentStore
 from sickbay.ports.lost import Lost
 from sickbay.telemetry.metrics import OTHER
@@ -33,9 +33,6 @@ MAX_OLDEST: Final = 100
 """States and job types with metrics of their own: those whose oldest job has waited longest for an event."""
 MAX_OPEN_INCIDENTS: Final = 100
 """Job types with a number of open incidents of their own; the others are one, `other`."""
-CONSUMED: Final = (Queue.MAIN, Queue.LEDGER)
-"""The queues that always have consumers."""
-
 T = TypeVar("T")
 
 

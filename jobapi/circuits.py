@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sickbay.contract.requests import Submission
 from sickbay.domain.breaker import BreakerKey, BreakerRule, BreakerScope, Snapshot
 from sickbay.domain.errors import ErrorReason, FailedPrecondition, SickbayError
@@ -20,6 +22,10 @@ class Circuits:
     def key_of(self, job_type: str, tenant: str) -> BreakerKey:
         """The breaker that decides about these jobs."""
         return self._scope.key_of(job_type, tenant)
+
+    def job_types(self, key: BreakerKey) -> Sequence[str]:
+        """The job types that share the breaker of a dependency; none for that of one type."""
+        return self._scope.job_types(key)
 
     def get(self, job_type: str, tenant: str) -> Snapshot | None:
         """The breaker that decides about these jobs; None if that is unknown here."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 
 from jobapi.circuits import Circuits
-from sickbay.domain.breaker import Snapshot
 from sickbay.domain.explain_job import Case, explain_job
 from sickbay.domain.explanation import JobExplanation
 from sickbay.domain.job import JobRecord
@@ -26,18 +25,19 @@ class Explainer:
         self._clock = clock
         self._find = find
 
-    async def explain(self, job_id: str) -> tuple[JobRecord, JobExplanation, Snapshot | None]:
-        """The job, its explanation, and its breaker if that is known here. NotFound."""
+    async def explain(self, job_id: str) -> tuple[Case, JobExplanation]:
+        """What is known about the job, and its explanation. NotFound."""
         record = await self._find(job_id)
         job = record.job
-        breaker = self._circuits.get(job.job_type, job.tenant)
+        key = self._circuits.key_of(job.job_type, job.tenant)
         case = Case(
             record,
             await self._reader.history(job_id),
-            self._circuits.key_of(job.job_type, job.tenant),
-            breaker,
+            key,
+            self._circuits.get(job.job_type, job.tenant),
             self._policies.retry(job.job_type),
             round(1000 * self._policies.timeout_s(job.job_type, None)),
             self._clock(),
+            self._circuits.job_types(key),
         )
-        return record, explain_job(case), breaker
+        return case, explain_job(case)

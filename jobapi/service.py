@@ -84,8 +84,8 @@ class JobApi(JobServiceServicer):
 
     async def ExplainJob(self, request: pb.ExplainJobRequest, context: Any) -> pb.ExplainJobResponse:
         """See the contract."""
-        record, explained, breaker = await self._explainer.explain(parse.job_id(request.job_id))
-        return pb.ExplainJobResponse(explanation=explanations.job(record, explained, breaker))
+        case, explained = await self._explainer.explain(parse.job_id(request.job_id))
+        return pb.ExplainJobResponse(explanation=explanations.job(case, explained))
 
     async def ListJobs(self, request: pb.ListJobsRequest, context: Any) -> pb.ListJobsResponse:
         """See the contract."""

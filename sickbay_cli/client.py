@@ -27,15 +27,15 @@ _LOOPBACK: Final = ("localhost:", "127.", "[::1]:")
 @contextmanager
 def jobs(endpoint: Endpoint) -> Iterator[JobServiceStub]:
     """JobService at the endpoint; failed calls are raised as exceptions of `exit_codes`."""
-    with _channel(endpoint) as channel:
-        yield JobServiceStub(channel)
+    with _channel(endpoint) as opened:
+        yield JobServiceStub(opened)
 
 
 @contextmanager
 def breakers(endpoint: Endpoint) -> Iterator[BreakerServiceStub]:
     """BreakerService, likewise."""
-    with _channel(endpoint) as channel:
-        yield BreakerServiceStub(channel)
+    with _channel(endpoint) as opened:
+        yield BreakerServiceStub(opened)
 
 
 @contextmanager
@@ -48,15 +48,15 @@ def incidents(endpoint: Endpoint) -> Iterator[IncidentServiceStub]:
 @contextmanager
 def quarantine(endpoint: Endpoint) -> Iterator[QuarantineServiceStub]:
     """QuarantineService, likewise."""
-    with _channel(endpoint) as channel:
-        yield QuarantineServiceStub(channel)
+    with _channel(endpoint) as opened:
+        yield QuarantineServiceStub(opened)
 
 
 @contextmanager
 def health(endpoint: Endpoint) -> Iterator[HealthStub]:
     """The health of the service, likewise."""
-    with _channel(endpoint) as channel:
-        yield HealthStub(channel)
+    with _channel(endpoint) as opened:
+        yield HealthStub(opened)
 
 
 @contextmanager
@@ -70,11 +70,18 @@ def translate_errors(endpoint: Endpoint) -> Iterator[None]:
 
 @contextmanager
 def _channel(endpoint: Endpoint) -> Iterator[grpc.Channel]:
+    with channel(endpoint) as opened, translate_errors(endpoint):
+        yield opened
+
+
+def channel(endpoint: Endpoint, *, reconnect_ms: int = 0) -> grpc.Channel:
+    """A channel to the endpoint, for stubs of more than one service; it tries again that often if `reconnect_ms` is not 0."""
     options: list[tuple[str, int]] = [("grpc.max_receive_message_length", _MAX_ANSWER_BYTES)]
+    if reconnect_ms:
+        options.extend((f"grpc.{name}_reconnect_backoff_ms", reconnect_ms) for name in ("initial", "min", "max"))
     if endpoint.address.startswith(_LOOPBACK):
         options.append(("grpc.enable_http_proxy", 0))  # a company's proxy cannot reach this machine's own ports
-    with grpc.insecure_channel(endpoint.address, options=options) as channel, translate_errors(endpoint):
-        yield channel
+    return grpc.insecure_channel(endpoint.address, options=options)
 
 
 def failure(error: grpc.RpcError, endpoint: Endpoint) -> click.ClickException:

@@ -10,7 +10,7 @@ from sickbay_cli.durations import moment, relative, span
 from sickbay_cli.format import incident_kind, join_nonempty, ms, other_tenant, when
 from sickbay_cli.output import Cell, Column, details, table
 
-_INCIDENTS: Final = (
+INCIDENTS: Final = (
     Column("ID", right=True),
     Column("TYPE"),
     Column("STATE"),
@@ -23,10 +23,11 @@ _INCIDENTS: Final = (
 
 def show_incidents(incidents: Sequence[Incident], now: int) -> None:
     """Print a table of incidents."""
-    table(_INCIDENTS, [_row(incident, now) for incident in incidents])
+    table(INCIDENTS, [incident_row(incident, now) for incident in incidents])
 
 
-def _row(incident: Incident, now: int) -> list[Cell]:
+def incident_row(incident: Incident, now: int) -> list[Cell]:
+    """An incident as a row under `INCIDENTS`."""
     opened = ms(incident, "open_time")
     name = join_nonempty(" ", incident.job_type, f"({other})" if (other := other_tenant(incident.tenant)) else "")
     return [

@@ -17,6 +17,7 @@ from sickbay_cli.exit_codes import Refused
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
     from rich.text import Text
 
 Cell = str | tuple[str, str]
@@ -50,18 +51,23 @@ class Advance(Protocol):
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> None:
     """Print rows under titles."""
+    shown_on = console()
+    show(shown_on, grid(columns, rows, shown_on.width))
+
+
+def grid(columns: Sequence[Column], rows: Sequence[Sequence[Cell]], width: int) -> Table:
+    """Rows under titles, as wide as `width` at most."""
     from rich.table import Table  # noqa: PLC0415 - only commands that print for people pay for rich
 
-    console = _console()
-    texts = [[_text(cell) for cell in row] for row in rows]
-    grid = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="bold")
-    shown, room = _fitting(columns, texts, console.width)
+    texts = [[text(cell) for cell in row] for row in rows]
+    made = Table(box=None, padding=(0, _GAP, 0, 0), pad_edge=False, header_style="bold")
+    shown, room = _fitting(columns, texts, width)
     for column in (columns[index] for index in shown):
         cut: Any = {"no_wrap": True, "overflow": "ellipsis", "max_width": room} if column.loose else {"overflow": "fold"}
-        grid.add_column(column.title, justify="right" if column.right else "left", **cut)
+        made.add_column(column.title, justify="right" if column.right else "left", **cut)
     for row in texts:
-        grid.add_row(*(row[index] for index in shown))
-    _print(console, grid)
+        made.add_row(*(row[index] for index in shown))
+    return made
 
 
 def _fitting(columns: Sequence[Column], texts: Sequence[Sequence[Text]], width: int) -> tuple[list[int], int]:
@@ -82,15 +88,15 @@ def details(pairs: Sequence[tuple[str, Cell]]) -> None:
     grid.add_column(overflow="fold")
     for name, value in pairs:
         if value and value[0]:
-            grid.add_row(name, _text(value))
-    _print(_console(), grid)
+            grid.add_row(name, text(value))
+    show(console(), grid)
 
 
 def line(*cells: Cell) -> None:
     """Print one line at once, as streams do."""
     from rich.text import Text  # noqa: PLC0415 - only commands that print for people pay for rich
 
-    _print(_console(), Text("  ").join(_text(cell) for cell in cells if cell and cell[0]), soft_wrap=True)
+    show(console(), Text("  ").join(text(cell) for cell in cells if cell and cell[0]), soft_wrap=True)
 
 
 def document(view: Any) -> None:
@@ -163,24 +169,27 @@ def progress(length: int, label: str) -> Iterator[Advance]:
         yield bar.update
 
 
-def _console() -> Console:
+def console() -> Console:
+    """The terminal, or a pipe of endless width."""
     from rich.console import Console  # noqa: PLC0415 - only commands that print for people pay for rich
 
-    console = Console(highlight=False, markup=False, emoji=False)
-    if not console.is_terminal:
-        console.width = _PIPE_WIDTH
-    return console
+    made = Console(highlight=False, markup=False, emoji=False)
+    if not made.is_terminal:
+        made.width = _PIPE_WIDTH
+    return made
 
 
-def _text(cell: Cell) -> Text:
+def text(cell: Cell) -> Text:
+    """The cell in its style, without control characters."""
     from rich.text import Text  # noqa: PLC0415 - only commands that print for people pay for rich
 
     words, style = (cell, "") if isinstance(cell, str) else cell
     return Text("\n".join(plain(part) for part in words.split("\n")), style=style)
 
 
-def _print(console: Console, content: Any, *, soft_wrap: bool = False) -> None:
-    with console.capture() as capture:
-        console.print(content, soft_wrap=soft_wrap)
+def show(shown_on: Console, content: Any, *, soft_wrap: bool = False) -> None:
+    """Print what rich can render."""
+    with shown_on.capture() as capture:
+        shown_on.print(content, soft_wrap=soft_wrap)
     for part in capture.get().splitlines():
         click.echo(part.rstrip(), color=True)  # rich has handled colours already

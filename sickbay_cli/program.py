@@ -40,6 +40,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "quarantine": ("sickbay_cli.quarantine:quarantine", "Manage parked and quarantined jobs."),
         "requeue": ("sickbay_cli.requeue:requeue", "Requeue jobs that are in the ledger but in no queue."),
         "metrics": ("sickbay_cli.status:metrics", "Show metrics."),
+        "top": ("sickbay_cli.top.command:top", "Watch breakers, jobs, queues, releases and incidents live."),
         "health": ("sickbay_cli.status:health", "Show the health of all three services."),
     }
 )

@@ -12,6 +12,7 @@ from typing import Any, Final
 import click
 import grpc
 from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from sickbay.breakers.v1.breaker_service_pb2 import GetMetricsRequest, GetMetricsResponse
 from sickbay.server.rest.views import metrics_view
@@ -54,7 +55,7 @@ def _counts(numbers: Mapping[str, int]) -> str:
 
 
 NOT_SERVING: Final = "running, but not serving: it is starting or stopping"
-_COLOURS: Final = {"up": "green", "degraded": "yellow", "down": "bold red"}
+STATE_COLOURS: Final = {"up": "green", "degraded": "yellow", "down": "bold red"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +120,18 @@ def health(*, jobapi: Endpoint, worker: Endpoint, control_plane: Endpoint, as_js
 
 
 def _row(result: ServiceHealth) -> list[Cell]:
-    return [result.endpoint.title, (result.state, _COLOURS[result.state]), result.endpoint.address]
+    return [result.endpoint.title, (result.state, STATE_COLOURS[result.state]), result.endpoint.address]
 
 
 def _check(service: str, endpoint: Endpoint) -> ServiceHealth:
+    with client.health(endpoint) as stub:
+        return check(service, endpoint, stub)
+
+
+def check(service: str, endpoint: Endpoint, stub: HealthStub) -> ServiceHealth:
+    """The health of one service, which may be that it is unavailable."""
     try:
-        with client.health(endpoint) as stub:
+        with client.translate_errors(endpoint):
             answer, call = stub.Check.with_call(HealthCheckRequest(), timeout=endpoint.timeout)
     except click.ClickException as error:
         return ServiceHealth(service, endpoint, up=False, problem=error.message)

@@ -91,6 +91,11 @@ class Document:
         return rests and not has_bad(self.calls)
 
     @property
+    def is_at_rest(self) -> bool:
+        """Whether time alone changes nothing, unless the clock is set back: CLOSED, without ramp, grown cooldown, probe, counted runs."""
+        return self.state is BreakerState.CLOSED and self.ramp is None and not self.stable_at and not self.probe_token and not self.calls
+
+    @property
     def is_forgettable(self) -> bool:
         """Whether it need not be stored: a quiet breaker of a tenant other than `default`. Clients may name any number of tenants."""
         return self.key.tenant != DEFAULT_TENANT and self.is_quiet

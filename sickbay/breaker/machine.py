@@ -21,21 +21,19 @@ from typing import Final, Unpack
 
 from sickbay.breaker import ramp as ramps
 from sickbay.breaker import transitions, trip_rule, window
+from sickbay.breaker.commands import command
 from sickbay.breaker.document import (
     Changes,
     Document,
-    enter_state,
     from_json,
     new_document,
-    sanitize,
     sanitize_job_id,
     to_json,
     with_changes,
 )
 from sickbay.breaker.transitions import Context
 from sickbay.breaker.window import Calls
-from sickbay.domain.breaker import Action, BreakerConfig, BreakerState, Command, Permit, PermitKind, Refusal, Snapshot
-from sickbay.domain.job import DEFAULT_TENANT
+from sickbay.domain.breaker import BreakerConfig, BreakerState, Permit, PermitKind, Refusal, Snapshot
 from sickbay.domain.outcome import Outcome, OutcomeKind
 
 __all__ = [
@@ -56,7 +54,6 @@ __all__ = [
     "to_json",
 ]
 
-MAX_ACTOR_CHARS: Final = 128
 LIMITED_SHARE: Final = 100
 """If usually at least this share of the runs fails (thousandths), a closed breaker limits them to what succeeds, if that helps."""
 
@@ -96,6 +93,8 @@ def catch_up(doc: Document, config: BreakerConfig, now: int, *, jitter: int = 0)
 
     Every operation does this first.
     """
+    if doc.is_at_rest and now >= doc.updated_at:
+        return doc
     return transitions.advance_clock(doc, Context(config, now, jitter))
 
 
@@ -193,39 +192,6 @@ def renew(doc: Document, permit: Permit, config: BreakerConfig, now: int, *, jit
         return doc, False
     until = min(now + config.probe_lease_ms, doc.probe_since + transitions.max_probe_ms(config, permit.longest_ms))
     return (with_changes(doc, now, probe_until=until) if until > doc.probe_until else doc), True
-
-
-def command(doc: Document, order: Command, config: BreakerConfig, now: int, *, jitter: int = 0) -> Document:
-    """Carry out an admin's command. Only RESET closes a breaker that is forced open; AUTO and the end of the hold lead to a probe.
-
-    PROBE changes nothing but an OPEN breaker.
-    """
-    doc = transitions.advance_clock(doc, Context(config, now, jitter))
-    by, why = sanitize(order.by, MAX_ACTOR_CHARS), sanitize(order.why)
-    if order.action is Action.RESET:
-        # Jobs wait. A tenant's own breaker is deleted instead: resets are how made-up ones are got rid of.
-        ramps_up = config.ramp and doc.state.refuses and doc.key.tenant == DEFAULT_TENANT
-        return enter_state(doc, BreakerState.CLOSED, now, ramp=ramps.begin(now) if ramps_up else None)
-    if order.action is Action.AUTO:
-        return _return_to_auto(doc, now)
-    if order.action is Action.PROBE:
-        return _make_probe_due(doc, now)
-    if order.action is Action.FORCE_OPEN:
-        until = 0 if order.duration_ms is None else now + order.duration_ms
-        return enter_state(
-            doc,
-            BreakerState.FORCED_OPEN,
-            now,
-            trips=doc.trips,
-            opened_at=doc.opened_at or now,
-            cooldown_ms=doc.cooldown_ms,
-            until=until,
-            by=by,
-            why=why,
-            **transitions.probe_fields(doc),
-        )
-    state = BreakerState.DISABLED if order.action is Action.DISABLE else BreakerState.METRICS_ONLY
-    return enter_state(doc, state, now, would_trip=doc.would_trip, by=by, why=why)
 
 
 def snapshot(doc: Document, config: BreakerConfig, now: int, *, total_failures: int = 0, degraded: bool = False) -> Snapshot:
@@ -335,18 +301,3 @@ def _with_new_rate(doc: Document, now: int, **changes: Unpack[Changes]) -> Docum
     changed = with_changes(doc, now, **changes)
     is_cut = doc.ramp is not None and changed.ramp is not None and changed.ramp.cut_at != doc.ramp.cut_at
     return replace(changed, epoch=max(doc.epoch + 1, now)) if is_cut else changed
-
-
-def _make_probe_due(doc: Document, now: int) -> Document:
-    """End the cooldown of an OPEN breaker. A probe that is due, or runs, stays the only one, and other states have none."""
-    if doc.state is BreakerState.OPEN and doc.probe_at > now:
-        return with_changes(doc, now, probe_at=now)
-    return doc
-
-
-def _return_to_auto(doc: Document, now: int) -> Document:
-    if doc.state is BreakerState.FORCED_OPEN:
-        return transitions.end_hold(doc, now, now)
-    if doc.state in {BreakerState.DISABLED, BreakerState.METRICS_ONLY}:
-        return enter_state(doc, BreakerState.CLOSED, now)
-    return doc

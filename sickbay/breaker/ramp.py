@@ -49,7 +49,8 @@ MORE_FAILURES: Final = 30
 MORE_RUNS: Final = 100
 """If some failures are borne, so many outcomes are judged: with fewer, chance would decide."""
 LEAST_CUT: Final = 200
-"""Of a rate that was doubling."""
+MOST_CUT: Final = 500
+"""Of a rate that was doubling: before, half of it was served. The first few outcomes that tell may all be failures."""
 SMALL_SHARE: Final = 20
 MARGIN: Final = 50
 MOST_BORNE: Final = 650
@@ -130,9 +131,8 @@ def reserve(ramp: Ramp, now: int, wanted: int, arrivals: int = 0) -> tuple[Ramp,
         ramp = replace(ramp, rate=known, permits=available(ramp, now), at=max(now, ramp.at))
     lapsed = now - ramp.reserved_at >= RESERVED_MS
     held = 0 if lapsed else ramp.reserved
-    free = available(ramp, now) // PERMIT - held
-    granted = min(wanted, max(free, int(lapsed)))
-    return (replace(ramp, reserved=held + granted, reserved_at=now), granted) if granted > 0 else (ramp, 0)
+    granted = min(wanted, max(0, available(ramp, now) // PERMIT - held, int(lapsed)))
+    return (replace(ramp, reserved=held + granted, reserved_at=now) if granted else ramp), granted
 
 
 def take(ramp: Ramp, now: int, *, released: bool = False) -> tuple[Ramp | None, bool]:
@@ -237,6 +237,6 @@ def _judged(ramp: Ramp, now: int) -> Ramp | None:
     if ramp.share and 2 * share >= ramp.share:  # the cut has not helped
         rate = min(MOST_RATE - 1, ramp.rate * 100_000 // ((1_000 - min(ramp.share, 900)) * SUCCEEDED))
         return replace(ramp, rate=rate, target=0, share=0, borne=min(MOST_BORNE, share * 3 // 2 + MARGIN))
-    cut = max(share, LEAST_CUT) if doubling else share
+    cut = min(MOST_CUT, max(share, LEAST_CUT)) if doubling else share
     rate = max(LEAST_RATE, ramp.rate * (1_000 - min(cut, 900)) * SUCCEEDED // 100_000)
     return replace(ramp, rate=rate, permits=0, at=max(now, ramp.at), target=rate, cut_at=now, running=0, share=0 if doubling else share)

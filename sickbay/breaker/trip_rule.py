@@ -62,6 +62,8 @@ def count(run: Run, code: str) -> int:
 
 def most_frequent(run: Run) -> tuple[str, int]:
     """The code with the most failures and their number; the first of equals, `("", 0)` if there are none."""
+    if len(run) <= 1:
+        return (run[0].code, 1) if run else ("", 0)
     first: dict[str, int] = {}
     counts = {failed.code: failed.number - first.setdefault(failed.code, failed.number) + 1 for failed in run}
     return max(counts.items(), key=lambda item: item[1], default=("", 0))

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from sickbay.breakers.v1 import explanation_pb2 as breakers_pb
+from sickbay.breakers.v1.breaker_pb2 import Breaker
 from sickbay.contract import responses
 from sickbay.contract.responses import timestamp
 from sickbay.domain.breaker import Snapshot
+from sickbay.domain.explain_job import Case
 from sickbay.domain.explanation import BreakerExplanation, BreakerReason, BreakerStep, JobExplanation, JobReason, JobStep
-from sickbay.domain.job import JobRecord
 from sickbay.domain.on_open import note_of
 from sickbay.jobs.v1 import explanation_pb2 as jobs_pb
 from sickbay.jobs.v1.job_service_pb2 import BreakerNotice
@@ -20,9 +21,9 @@ _BREAKER_REASONS: Final = {one: breakers_pb.BreakerExplanation.Reason.Value(f"RE
 _BREAKER_STEPS: Final = {one: breakers_pb.BreakerExplanation.NextStep.Value(f"NEXT_STEP_{one.value}") for one in BreakerStep}
 
 
-def job(record: JobRecord, explained: JobExplanation, breaker: Snapshot | None) -> jobs_pb.JobExplanation:
+def job(case: Case, explained: JobExplanation) -> jobs_pb.JobExplanation:
     """The explanation of a job. Its breaker is left out if the job has ended."""
-    known = responses.job(record)
+    known, seen = responses.job(case.record), None if case.record.state.is_final else case.breaker
     return jobs_pb.JobExplanation(
         job_id=known.job_id,
         job_type=known.job_type,
@@ -32,16 +33,16 @@ def job(record: JobRecord, explained: JobExplanation, breaker: Snapshot | None) 
         since_time=timestamp(explained.since),
         next_step=_JOB_STEPS[explained.next_step],
         next_time=timestamp(explained.next_at),
-        breaker=responses.breaker(breaker) if breaker is not None and not record.state.is_final else None,
+        breaker=responses.breaker(seen, known.job_type, case.job_types) if seen is not None else None,
         sentences=map(_text, explained.sentences),
         commands=map(_text, explained.commands),
     )
 
 
-def breaker(seen: Snapshot, parked: int | None, explained: BreakerExplanation) -> breakers_pb.BreakerExplanation:
+def breaker(seen: Breaker, parked: int | None, explained: BreakerExplanation) -> breakers_pb.BreakerExplanation:
     """The explanation of a breaker for which `parked` jobs wait, None if that is unknown."""
     return breakers_pb.BreakerExplanation(
-        breaker=responses.breaker(seen),
+        breaker=seen,
         reason=_BREAKER_REASONS[explained.reason],
         since_time=timestamp(explained.since),
         next_step=_BREAKER_STEPS[explained.next_step],

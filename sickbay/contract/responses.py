@@ -7,8 +7,9 @@ never raise an error: a response about an odd job is better than none.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
+from typing import Any, Final
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -146,42 +147,28 @@ def breaker_state(state: BreakerState) -> breaker_pb2.Breaker.State.ValueType:
 
 
 def breaker(breaker: Snapshot, asked: str = "", job_types: Sequence[str] = ()) -> breaker_pb2.Breaker:
-    """A breaker at one moment; `asked` is the job type by which it was asked for, `job_types` are those that share it."""
-    return breaker_pb2.Breaker(
-        job_type=asked or breaker.key.job_type,
-        dependency=breaker.key.dependency,
-        job_types=job_types,
-        tenant=breaker.key.tenant,
-        state=_BREAKER_STATES[breaker.state],
-        open_time=timestamp(breaker.opened_at),
-        probe_time=timestamp(breaker.probe_at),
-        cooldown_elapsed=breaker.cooldown_elapsed,
-        cooldown=duration(breaker.cooldown_ms),
-        trips=uint32(breaker.trips),
-        reason_code=breaker.reason_code,
-        reason_count=uint32(breaker.reason_count),
-        reason_message=text(breaker.reason_message),
-        failures_in_row=uint32(breaker.failures_in_row),
-        failures_in_row_code=breaker.failures_in_row_code,
-        total_failures=breaker.total_failures,
-        recent_runs=breaker.recent_runs,
-        recent_failure_rate=breaker.recent_failure_rate or 0.0,
-        recovering=breaker.recovering,
-        admitted_per_second=breaker.rate or 0.0,
-        probe_job_id=text(breaker.probe_job_id),
-        forced_until_time=timestamp(breaker.forced_until),
-        forced_by=text(breaker.forced_by),
-        forced_why=text(breaker.forced_why),
-        would_have_tripped=uint32(breaker.would_have_tripped),
-        epoch=breaker.epoch,
-        rev=breaker.rev,
-        update_time=timestamp(breaker.updated_at),
-        degraded=breaker.degraded,
-    )
+    """A breaker at one moment; `asked` is the job type by which it was asked for, `job_types` are those that share it.
+
+    Pages have a thousand breakers, and most of their fields are empty: those are not even passed.
+    """
+    key = breaker.key
+    fields: dict[str, Any] = {"job_type": asked or key.job_type, "tenant": key.tenant, "state": _BREAKER_STATES[breaker.state]}
+    if dependency := key.dependency:
+        fields |= {"dependency": dependency, "job_types": job_types}
+    for (name, convert), value in zip(_BREAKER_FIELDS, _breaker_values(breaker), strict=True):
+        if value:
+            fields[name] = convert(value) if convert is not None else value
+    return breaker_pb2.Breaker(**fields)
 
 
 def metrics(
-    breakers: Sequence[Snapshot], *, jobs: Mapping[JobState, int], depths: Mapping[str, int], duplicates: int, now: int
+    breakers: Sequence[Snapshot],
+    *,
+    jobs: Mapping[JobState, int],
+    depths: Mapping[str, int],
+    consumers: Mapping[str, int],
+    duplicates: int,
+    now: int,
 ) -> breaker_service_pb2.GetMetricsResponse:
     """The system in numbers; `failures_by_job_type` omits types without failures, as documented."""
     refusing = sum(breaker.state.refuses for breaker in breakers)
@@ -193,6 +180,7 @@ def metrics(
         failures_by_job_type=+failures,
         jobs_by_state={state.value: count for state, count in jobs.items()},
         queue_depths={str(queue): depth for queue, depth in depths.items()},
+        queue_consumers={str(queue): number for queue, number in consumers.items()},
         duplicates=duplicates,
         time=timestamp(now),
     )
@@ -210,3 +198,34 @@ def text(words: str) -> str:
 
 def _json(data: bytes) -> str:
     return data.decode("utf-8", "replace")
+
+
+_SPARSE: Final[Mapping[str, tuple[str, Callable[[Any], object] | None]]] = {
+    "opened_at": ("open_time", timestamp),
+    "probe_at": ("probe_time", timestamp),
+    "cooldown_elapsed": ("cooldown_elapsed", None),
+    "cooldown_ms": ("cooldown", duration),
+    "trips": ("trips", uint32),
+    "reason_code": ("reason_code", None),
+    "reason_count": ("reason_count", uint32),
+    "reason_message": ("reason_message", text),
+    "failures_in_row": ("failures_in_row", uint32),
+    "failures_in_row_code": ("failures_in_row_code", None),
+    "total_failures": ("total_failures", None),
+    "recent_runs": ("recent_runs", None),
+    "recent_failure_rate": ("recent_failure_rate", None),
+    "recovering": ("recovering", None),
+    "rate": ("admitted_per_second", None),
+    "probe_job_id": ("probe_job_id", text),
+    "forced_until": ("forced_until_time", timestamp),
+    "forced_by": ("forced_by", text),
+    "forced_why": ("forced_why", text),
+    "would_have_tripped": ("would_have_tripped", uint32),
+    "epoch": ("epoch", None),
+    "rev": ("rev", None),
+    "updated_at": ("update_time", timestamp),
+    "degraded": ("degraded", None),
+}
+"""Of each field of a Snapshot the field of a Breaker, and what converts it; 0, "", False and None are left unset."""
+_BREAKER_FIELDS: Final = tuple(_SPARSE.values())
+_breaker_values: Final = attrgetter(*_SPARSE)

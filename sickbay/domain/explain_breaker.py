@@ -5,8 +5,10 @@ One pure, total function; `sentences_of` is also what the explanation of a job s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from sickbay.domain.breaker import BreakerState, Snapshot
-from sickbay.domain.explanation import BreakerExplanation, BreakerReason, BreakerStep, Explanation, command, owner, quoted
+from sickbay.domain.explanation import BreakerExplanation, BreakerReason, BreakerStep, Explanation, command, owner, quoted, sharers
 from sickbay.domain.spans import ago, ahead, span, utc
 
 DEGRADED = (
@@ -15,10 +17,13 @@ DEGRADED = (
 )
 
 
-def explain_breaker(breaker: Snapshot, parked: int | None) -> BreakerExplanation:
-    """Explain a breaker for which `parked` jobs wait (None: unknown), at the time of the snapshot."""
+def explain_breaker(breaker: Snapshot, parked: int | None, job_types: Sequence[str] = ()) -> BreakerExplanation:
+    """Explain a breaker for which `parked` jobs wait (None: unknown), at the time of the snapshot.
+
+    `job_types` are those that share the breaker of a dependency.
+    """
     reason, step, next_at = _situation(breaker)
-    sentences = [*sentences_of(breaker)]
+    sentences = [*sentences_of(breaker), *sharers(breaker.key, job_types)]
     if parked:
         sentences.append(f"{_count(parked, 'job is', 'jobs are')} parked and {_fate(breaker, parked)}.")
     return Explanation(reason, _since(breaker), step, next_at, tuple(sentences), _commands(breaker))
@@ -27,11 +32,6 @@ def explain_breaker(breaker: Snapshot, parked: int | None) -> BreakerExplanation
 def sentences_of(breaker: Snapshot) -> list[str]:
     """What a breaker does now, why, and what it does next, in sentences."""
     return [*_sentences(breaker), *([DEGRADED] if breaker.degraded else [])]
-
-
-def rate_of(breaker: Snapshot) -> str:
-    """The rate of a breaker that is recovering, in words."""
-    return "gradually" if breaker.rate is None else f"at {breaker.rate:,.1f} jobs per second, a rate that grows while they succeed"
 
 
 def _sentences(breaker: Snapshot) -> list[str]:
@@ -58,9 +58,13 @@ def _sentences(breaker: Snapshot) -> list[str]:
 
 
 def _closed(breaker: Snapshot, circuit: str) -> list[str]:
-    said = [
-        f"{circuit} has closed again and lets jobs in {rate_of(breaker)}." if breaker.recovering else f"{circuit} is closed: its jobs run."
-    ]
+    said = [f"{circuit} is closed: its jobs run."]
+    if breaker.recovering:
+        most = "gradually" if breaker.rate is None else f"at {breaker.rate:,.1f} per second at most"
+        said = [
+            f"{circuit} is closed and lets jobs in {most}, because it has just closed again or many runs fail.",
+            "Jobs beyond that are parked and released at this rate, which follows what succeeds.",
+        ]
     if breaker.failures_in_row:
         failed = f"{_count(breaker.failures_in_row, 'job has', 'jobs have')} failed in a row with {breaker.failures_in_row_code}"
         said.append(f"{failed}; if more do, it opens.")

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from sickbay.domain.breaker import BreakerKey, BreakerState, Snapshot
-from sickbay.domain.explain_breaker import rate_of, sentences_of
+from sickbay.domain.explain_breaker import sentences_of
 from sickbay.domain.explain_quarantine import explain_quarantined
-from sickbay.domain.explanation import Explanation, JobExplanation, JobReason, JobStep, command, owner, quoted
+from sickbay.domain.explanation import Explanation, JobExplanation, JobReason, JobStep, command, owner, quoted, sharers
 from sickbay.domain.job import JobRecord, JobState, StateChange
 from sickbay.domain.outcome import Outcome, kind_of
 from sickbay.domain.retry import RetryPolicy
@@ -34,11 +34,17 @@ class Case:
     policy: RetryPolicy
     timeout_ms: int
     now: int
+    job_types: Sequence[str] = ()
+    """Those that share the breaker, if it is that of a dependency."""
 
     @property
     def actor(self) -> str:
         """Who caused the present state; empty if that was not recorded."""
         return next((one.actor for one in reversed(self.history) if one.state is self.record.state), "")
+
+    def circuit(self, breaker: Snapshot) -> list[str]:
+        """What the breaker does, why, and what it does next."""
+        return [*sentences_of(breaker), *sharers(breaker.key, self.job_types)]
 
     @property
     def by(self) -> str:
@@ -71,10 +77,10 @@ def _queued(case: Case) -> JobExplanation:
         reason, step, next_at = _held(case.shut)
         if case.shut.state is not BreakerState.OPEN or not case.shut.cooldown_elapsed:
             step, next_at = JobStep.PARK, None  # whichever job comes first when a probe is due is the probe
-        told = [brought, *sentences_of(case.shut), _meanwhile(step)]
+        told = [brought, *case.circuit(case.shut), _meanwhile(step)]
         return Explanation(reason, _since(record), step, next_at, tuple(told), (_look(case.key),))
     if case.recovering is not None:
-        told = [brought, *sentences_of(case.recovering), "If it is not let in yet, it is parked and released soon."]
+        told = [brought, *case.circuit(case.recovering)]
         return Explanation(JobReason.CIRCUIT_RECOVERING, _since(record), JobStep.RUN, None, tuple(told))
     told, commands = [brought, "Nothing holds it back: it runs as soon as a worker is free."], tuple[str, ...]()
     if case.now - record.updated_at >= LONG_MS:
@@ -113,9 +119,11 @@ def _retrying(case: Case) -> JobExplanation:
         told.append(
             f"Run {record.job.attempt + 1} was due at {utc(due, case.now)}: it waits for a worker{'' if known else f', or {ASKED}'}."
         )
+    if record.job.failed_blamelessly:
+        told.append("What it depends on failed, not the job itself: it is retried until it succeeds, and needs no person.")
     commands: tuple[str, ...] = ()
     if case.shut is not None:
-        told += [*sentences_of(case.shut), "If it is still open when the job's turn comes, the job is parked."]
+        told += [*case.circuit(case.shut), "If it is still open when the job's turn comes, the job is parked."]
         commands = (_look(case.key),)
     return Explanation(JobReason.RETRY_SCHEDULED, _since(record), JobStep.RETRY, due, tuple(told), commands)
 
@@ -128,12 +136,12 @@ def _parked(case: Case) -> JobExplanation:
     if breaker is None:
         told.append("It is released when the circuit closes; this service does not know the circuit's present state.")
         return Explanation(JobReason.CIRCUIT_OPEN, _since(record), JobStep.RELEASE, None, tuple(told), (_look(case.key),))
-    told += sentences_of(breaker)
+    told += case.circuit(breaker)
     if case.shut is not None:
         reason, step, next_at = _held(breaker)
         return Explanation(reason, _since(record), step, next_at, tuple(told), _helpful(case.key, breaker))
     if case.recovering is not None:
-        told.append(f"Parked jobs are released {rate_of(breaker).partition(',')[0]}, oldest first, tenants in turn.")
+        told.append("The oldest parked job comes first, and tenants take turns.")
         return Explanation(JobReason.CIRCUIT_RECOVERING, _since(record), JobStep.RELEASE, None, tuple(told))
     told.append("The job is about to be released; if it is not, check that the control plane runs.")
     return Explanation(JobReason.RELEASE_DUE, _since(record), JobStep.RELEASE, None, tuple(told), ("sickbay health",))
@@ -214,9 +222,11 @@ def _look(key: BreakerKey) -> str:
 
 def _run(case: Case, number: int) -> str:
     """`Run 2 of at most 4`; without the maximum if there is none for such failures, or if this handler has other limits."""
-    last = case.record.job.failures[-1].code if case.record.job.failures else ""
-    retries = case.policy.retries(Outcome(kind_of(last), last))
-    return f"Run {number} of at most {retries + 1}" if retries is not None and 0 < number <= retries + 1 else f"Run {number}"
+    job = case.record.job
+    last = job.failures[-1].code if job.failures else ""
+    retries = None if job.failed_blamelessly else case.policy.retries(Outcome(kind_of(last), last))
+    most = None if retries is None else retries + 1 + job.blameless
+    return f"Run {number} of at most {most}" if most is not None and 0 < number <= most else f"Run {number}"
 
 
 def _last_error(record: JobRecord) -> str:

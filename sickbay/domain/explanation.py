@@ -5,6 +5,7 @@ Pure. Times are milliseconds since the epoch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final, Generic, TypeVar
@@ -103,8 +104,18 @@ BreakerExplanation = Explanation[BreakerReason, BreakerStep]
 
 
 def owner(key: BreakerKey) -> str:
-    """Whose breaker it is, in words: `email`, or `email (tenant acme)`."""
-    return key.job_type if key.tenant == DEFAULT_TENANT else f"{key.job_type} (tenant {key.tenant})"
+    """Whose breaker it is, in words: `email`, `the dependency mail`, or `email (tenant acme)`."""
+    name = f"the dependency {key.dependency}" if key.dependency else key.job_type
+    return name if key.tenant == DEFAULT_TENANT else f"{name} (tenant {key.tenant})"
+
+
+def sharers(key: BreakerKey, job_types: Sequence[str]) -> list[str]:
+    """The sentence that says which job types share the breaker of a dependency; none for the breaker of one type."""
+    if not key.dependency or not job_types:
+        return []
+    *others, last = job_types
+    names = f"{', '.join(others)} and {last} share" if others else f"Only {last} uses"
+    return [f"{names} this circuit, because of the dependency {key.dependency}."]
 
 
 def command(verb: str, key: BreakerKey) -> str:

@@ -164,6 +164,14 @@ class Job:
         """How many of its attempts do not count against the job: failures of what it depends on."""
         return min(self.attempt, self.failures[-1].blameless) if self.failures else 0
 
+    @property
+    def failed_blamelessly(self) -> bool:
+        """Whether its last failed run does not count against it; False if that is unknown."""
+        if not self.failures:
+            return False
+        before = min(self.failures[-1].attempt, self.failures[-2].blameless) if len(self.failures) > 1 else 0
+        return self.failures[-1].blameless > before
+
     def failed(self, failure: Failure, *, blameless: bool = False) -> Job:
         """The job with one more failure, beyond ten the first three and the newest; the attempt stays the same."""
         counted = replace(failure, blameless=self.blameless + blameless)

@@ -1,4 +1,4 @@
-"""The outcome of a run, and the kind of failure of each error code (`breaker.md`, table "Outcomes").
+"""The outcome of a run, and the kind of failure of each error code (`docs/breaker.md`, table "Outcomes").
 
 Pure. The kind decides everything else: whether the run is retried, counts towards opening the breaker, and what it proves as a probe.
 """

@@ -1,4 +1,4 @@
-"""Where a job goes after a run: one pure, table-tested function. Read it beside the table "Outcomes" of the breaker's specification.
+"""Where a job goes after a run: one pure, table-tested function. Read it beside the table "Outcomes" of `docs/breaker.md`.
 
 | outcome | breaker admits jobs | breaker refuses now |
 |---|---|---|

@@ -1,4 +1,4 @@
-"""The ports: what Sickbay needs of a broker (`broker.py`), a breaker store and a ledger (two more in `lost.py`). Read this first.
+"""The ports: what Sickbay needs of a broker (`broker.py`), breakers and a ledger (more in `lost.py` and `incidents.py`). Read this first.
 
 Each adapter under `adapters/` implements some of these protocols and passes the contract suite of each, embedded or real.
 Rules for all of them:
@@ -32,6 +32,7 @@ from sickbay.domain.queries import (
     Reservation,
 )
 from sickbay.ports.broker import (
+    CONSUMED,
     EVENT_PREFIX,
     PREFETCH_BYTES,
     TO_MAIN,
@@ -45,6 +46,7 @@ from sickbay.ports.broker import (
 )
 
 __all__ = [
+    "CONSUMED",
     "EVENT_PREFIX",
     "PREFETCH_BYTES",
     "TO_MAIN",
@@ -70,7 +72,7 @@ Clock = Callable[[], int]
 
 
 class Breakers(Protocol):
-    """The breakers of all job types, shared by the fleet (`breaker.md`)."""
+    """The breakers of all job types, shared by the fleet (`docs/breaker.md`)."""
 
     async def admit(self, key: BreakerKey, job_id: str, longest_ms: int = 0, *, released: bool = False) -> Permit | Refusal:
         """Ask to run one job. After a cooldown exactly one caller, fleet-wide, gets the probe. Creates the breaker of an unknown type.

@@ -18,6 +18,9 @@ class Queue(StrEnum):
     LEDGER = "jobs.ledger"
 
 
+CONSUMED: Final = (Queue.MAIN, Queue.LEDGER)
+"""The queues that always have consumers."""
+
 PREFETCH_BYTES: Final = 32 * 1024 * 1024
 """The default limit for the bytes of messages that a consumer holds; a running job takes several times its size."""
 

@@ -23,7 +23,6 @@ from sickbay.runtime.settings import Settings
 from sickbay.runtime.settings_file import BreakerTable, PolicyTable, SettingsFile, SettingsFileError, load_file
 
 POLL_S: Final = 1.0
-MAX_BREAKERS: Final = 1_000
 DEFAULT_RATE: Final = 0.5
 MAX_SHOWN: Final = 10
 """Job types that one line of the log names."""
@@ -45,10 +44,10 @@ class Policies:
         self._version = self._look()
         self._file = load_file(self._path) if self._path else SettingsFile()
         self._status = SettingsFileStatus(valid=True, loaded_at_s=now())
-        self._breakers: dict[str, BreakerConfig] = {}
-        """By job type, or `dependency:<name>`: asked with each run."""
         self._handled: Collection[str] | None = None
         self._listeners: list[Callable[[], None]] = []
+        self._breakers: dict[str, BreakerConfig] = {}
+        """Those of the types and dependencies that the file names, and under "" that of all others, until the file changes."""
 
     @property
     def rule(self) -> BreakerRule:
@@ -93,12 +92,11 @@ class Policies:
         return table.retry.options.over(own.over(policy))
 
     def breaker(self, key: BreakerKey) -> BreakerConfig:
-        """The parameters of this breaker."""
-        found = self._breakers.get(key.job_type)
+        """The parameters of this breaker; asked for each of thousands, so they are computed once."""
+        named = key.job_type if key.dependency or key.job_type in self._file.types else ""
+        found = self._breakers.get(named)
         if found is None:
-            if len(self._breakers) >= MAX_BREAKERS:
-                self._breakers.clear()
-            found = self._breakers[key.job_type] = self._breaker(key)
+            found = self._breakers[named] = self._breaker(BreakerKey(named))
         return found
 
     def poll(self) -> bool:

@@ -128,7 +128,8 @@ def test_too_large_messages(start: Start):
         counted(victim, "message", "GRPC_MAX_MESSAGE_BYTES")
         with RawHttp2(victim.grpc_port, source=ELSEWHERE) as client:
             client.begin(f"{SERVICE}/GetJob", MIB)
-        assert call(channel, 5 * MIB) is grpc.StatusCode.RESOURCE_EXHAUSTED
+        with own_channel(victim) as another:
+            assert call(another, 5 * MIB) is grpc.StatusCode.RESOURCE_EXHAUSTED
         counted(victim, "oversize", "GRPC_MAX_MESSAGE_BYTES")
     assert victim.refused("message") == victim.refused("oversize") == 1
 

@@ -21,6 +21,7 @@ HERE: Final = Path(__file__).parent
 LATENCY_S: Final = 0.02
 TYPES: Final = (
     *("email", "sms", "webhook", "ok", "retry", "bad", "down", "outage", "silent", "held"),
+    *("on-top",),
     *("edit", "groups", "blip", "forced", "expiring", "switch", "shadow", "watched", "waited", "right", "shared"),
     *("cancel", "cancel-parked", "listed", "paged", "depth", "documented", "healthy", "counted"),
     *("browsed", "resumed", "resumed-circuit", "events", "incident", "flapping", "maintained"),

@@ -7,6 +7,10 @@ from sickbay.domain.breaker import BreakerKey, BreakerState, Snapshot
 T0 = 1_704_067_200_000  # 2024-01-01T00:00:00Z
 VERDICT = "If the probe succeeds, the circuit closes and parked jobs come back; if it fails, the circuit waits for another cooldown."
 THEN = "then a probe decides whether the circuit closes."
+RECOVERING = [
+    "The circuit of email is closed and lets jobs in at 12.5 per second at most, because it has just closed again or many runs fail.",
+    "Jobs beyond that are parked and released at this rate, which follows what succeeds.",
+]
 OPENED = "The circuit of email has been open since 23:55:00 UTC (5 m ago), because of 5 failures in a row with API_TIMEOUT: it is silent."
 EMAIL = BreakerKey("email")
 

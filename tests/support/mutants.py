@@ -27,6 +27,9 @@ settings.load_profile("mutants")
 EXAMPLES = tuple(f"tests/unit/breaker/test_{part}.py" for part in ("machine", "run", "commands", "document"))
 LAWS = ("tests/unit/breaker/test_laws.py",)
 RAMP = ("tests/unit/breaker/test_ramp.py",)
+SLOWLY = (f"{RAMP[0]}::test_it_goes_on_while_jobs_are_released_slowly_and_its_rate_stays",)
+BORNE = (f"{RAMP[0]}::test_errors_that_do_not_come_from_the_load_limit_nothing_for_long",)
+LONG_RUNS = (f"{RAMP[0]}::test_slow_runs_are_waited_for",)
 WINDOW = tuple(f"tests/unit/breaker/test_{part}.py" for part in ("window", "tally"))
 RATE = (*WINDOW, "tests/unit/breaker/test_rate_laws.py")
 BOTH = EXAMPLES + LAWS
@@ -49,12 +52,12 @@ class Mutant:
 MUTANTS = (
     Mutant(
         "probe ordered in any state",
-        "machine",
+        "commands",
         "doc.state is BreakerState.OPEN and doc.probe_at > now",
         "doc.probe_at > now",
         by=BOTH,
     ),
-    Mutant("ordered probe never due", "machine", "with_changes(doc, now, probe_at=now)", "with_changes(doc, now)", by=BOTH),
+    Mutant("ordered probe never due", "commands", "with_changes(doc, now, probe_at=now)", "with_changes(doc, now)", by=BOTH),
     Mutant(
         "wrong token accepted",
         "machine",
@@ -89,7 +92,7 @@ MUTANTS = (
         BOTH,
     ),
     Mutant("code cap removed", "trip_rule", "len(codes - {OTHER}) < MAX_CODES", "True", EXAMPLES),
-    Mutant("age of the run ignored", "trip_rule", "now - mine[0].at >= confirm_ms", "True"),
+    Mutant("age of the run ignored", "trip_rule", "now - mine[0].at >= confirm_ms", "True", by=BOTH),
     Mutant("window ignored", "trip_rule", "if now - failed.at <= window_ms", "if True"),
     Mutant(
         "bad data fails the probe",
@@ -100,15 +103,17 @@ MUTANTS = (
     ),
     Mutant(
         "forced hold ends closed",
-        "machine",
+        "commands",
         "return transitions.end_hold(doc, now, now)",
         "return enter_state(doc, BreakerState.CLOSED, now)",
+        by=BOTH,
     ),
     Mutant(
         "renewal without end",
         "machine",
         "min(now + config.probe_lease_ms, doc.probe_since + transitions.max_probe_ms(config, permit.longest_ms))",
         "now + config.probe_lease_ms",
+        by=BOTH,
     ),
     Mutant(
         "long run not renewed",
@@ -117,7 +122,7 @@ MUTANTS = (
         "config.probe_max_ms",
         by=EXAMPLES,
     ),
-    Mutant("probe forgotten by a hold", "machine", "            **transitions.probe_fields(doc),\n", ""),
+    Mutant("probe forgotten by a hold", "commands", "            **transitions.probe_fields(doc),\n", ""),
     Mutant("probe forgotten by the end of a hold", "transitions", "probe_at=since, **probe_fields(doc), **", "probe_at=since, **"),
     Mutant("probe beside another after a hold", "transitions", "max(doc.probe_at, doc.probe_until)", "doc.probe_at"),
     Mutant(
@@ -130,29 +135,34 @@ MUTANTS = (
     Mutant("a rate limit needs evidence", "machine", " and not outcome.is_rate_limit:", ":"),
     Mutant("a rate limit waits for the cooldown", "transitions", "return asked if outcome.is_rate_limit else ", "return "),
     Mutant(
-        "a Retry-After without an end", "transitions", "min(outcome.retry_after_ms or 0, MAX_RETRY_AFTER_MS)", "outcome.retry_after_ms or 0"
+        "a Retry-After without an end",
+        "transitions",
+        "min(outcome.retry_after_ms or 0, MAX_RETRY_AFTER_MS)",
+        "outcome.retry_after_ms or 0",
+        by=BOTH,
     ),
     Mutant("no growth", "transitions", "context.config.cooldown_ms << min(doc.trips, MAX_DOUBLINGS)", "context.config.cooldown_ms"),
     Mutant("clock steps back unnoticed", "transitions", "if context.now < doc.updated_at:", "if False:"),
     Mutant("a bunch of refusals opens it again", "machine", "max(config.trip_confirm_ms, ramps.CONFIRM_MS)", "0", BOTH),
     Mutant("the ramp is never cut", "ramp", "(1_000 - min(cut, 900)) * SUCCEEDED // 100_000", "100_000 // 100_000", RAMP),
     Mutant("the ramp only doubles", "ramp", "if ramp.target == 0 or ramp.rate < ramp.target else", "if True else", RAMP),
-    Mutant("nothing is borne", "ramp", "if ramp.share and 2 * share >= ramp.share:", "if False:", RAMP),
+    Mutant("nothing is borne", "ramp", "if ramp.share and 2 * share >= ramp.share:", "if False:", BORNE),
     Mutant("the ramp never ends", "ramp", "now - max(scarce_at, ramp.reserved_at) >= UNUSED_MS", "False", RAMP),
-    Mutant("the ramp ends while jobs are released", "ramp", "max(scarce_at, ramp.reserved_at)", "scarce_at", RAMP),
-    Mutant("a rate that nobody uses grows", "ramp", "(step if now - ramp.scarce_at < USED_MS else 0)", "step", RAMP),
+    Mutant("the ramp ends while jobs are released", "ramp", "max(scarce_at, ramp.reserved_at)", "scarce_at", SLOWLY),
+    Mutant("a rate that nobody uses grows", "ramp", "(step if now - ramp.scarce_at < USED_MS else 0)", "step", SLOWLY),
+    Mutant("a cut without a bound", "ramp", "min(MOST_CUT, max(share, LEAST_CUT))", "max(share, LEAST_CUT)", RAMP),
     Mutant("nothing is measured", "machine", "doc.ramp is None and share >= LIMITED_SHARE and", "False and", EXAMPLES),
     Mutant(
         "a row as short as ever opens it", "trip_rule", "< needed(config.failure_threshold, share):", "< config.failure_threshold:", BOTH
     ),
-    Mutant("a ramp that bears failures ends", "ramp", "if ramp.borne == 0 and now - max(", "if now - max(", RAMP),
+    Mutant("a ramp that bears failures ends", "ramp", "if ramp.borne == 0 and now - max(", "if now - max(", BORNE),
     Mutant("what came before is not known", "ramp", "if ramp.rate < known < MOST_RATE and", "if False and", RAMP),
-    Mutant("few runs are judged", "ramp", "MORE_RUNS if ramp.borne else INTERVAL_RUNS", "INTERVAL_RUNS", RAMP),
-    Mutant("long runs are not waited for", "ramp", "max(1, BURST_PARTS_PER_RUN * ramp.running)", "1", RAMP),
+    Mutant("few runs are judged", "ramp", "MORE_RUNS if ramp.borne else INTERVAL_RUNS", "INTERVAL_RUNS", BORNE),
+    Mutant("long runs are not waited for", "ramp", "max(1, BURST_PARTS_PER_RUN * ramp.running)", "1", LONG_RUNS),
     Mutant(
         "outcomes of before a cut count", "machine", "replace(changed, epoch=max(doc.epoch + 1, now)) if is_cut", "changed if is_cut", BOTH
     ),
-    Mutant("a reset is a flood", "machine", "ramp=ramps.begin(now) if ramps_up else None", "ramp=None", EXAMPLES),
+    Mutant("a reset is a flood", "commands", "ramp=ramps.begin(now) if ramps_up else None", "ramp=None", EXAMPLES),
     Mutant("few runs are enough", "window", "runs >= config.calls and ", "", RATE),
     Mutant("any share is enough", "window", "and 1_000 * bad >= config.rate * runs", "", RATE),
     Mutant("no run is slow", "window", "or 0 < config.slow_ms <= took_ms", "", RATE),

@@ -1,4 +1,4 @@
-"""Links and anchors in the documentation lead somewhere, README stays short, and the index has every page."""
+"""Links and anchors lead somewhere, README is short, the index has every page, and a table of the breaker says what the code does."""
 
 import re
 from collections.abc import Iterator
@@ -6,6 +6,8 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+
+from sickbay.breaker.trip_rule import MORE_NEEDED, SHARE_STEP, needed
 
 ROOT = Path(__file__).resolve().parents[2]
 OUTSIDE = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "examples/README.md")
@@ -99,3 +101,11 @@ def test_the_index_has_every_page():
 
 def test_a_page_that_is_missing_in_the_index_is_noticed():
     assert "limits.md" in unlisted("[all](handlers.md)")
+
+
+def test_the_breakers_page_says_how_many_failures_in_a_row_are_needed():
+    rows = re.findall(r"^\| (?:from|below) (\d+) %.*? \| ([\d.]+) \| (\d+)", (ROOT / "docs/breaker.md").read_text("utf-8"), re.MULTILINE)
+    first, *others = [(int(share), float(times), int(row)) for share, times, row in rows]
+    assert first == (SHARE_STEP // 10, 1, needed(5, 0))
+    steps = range(SHARE_STEP, (len(MORE_NEEDED) + 1) * SHARE_STEP, SHARE_STEP)
+    assert others == [(step // 10, ([*MORE_NEEDED, 10][step // SHARE_STEP]) / 10, needed(5, step)) for step in steps]

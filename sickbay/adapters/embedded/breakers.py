@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import lru_cache
 from random import Random
 from typing import Final
 
@@ -22,6 +23,7 @@ from sickbay.adapters.embedded.breaker_file import BreakerFile, Kept
 from sickbay.breaker import machine as breaker
 from sickbay.breaker.document import shift_times, with_changes
 from sickbay.breaker.machine import AdmitRequest, Document, Effect
+from sickbay.breaker.shown import ShownBreakers
 from sickbay.breaker.tally import Tally
 from sickbay.breaker.transitions import MAX_JITTER
 from sickbay.breaker.usual import UsualFailures
@@ -69,8 +71,11 @@ class EmbeddedBreakers:
         self._worker = worker
         self._documents: dict[BreakerKey, Document] = {}
         self._usual = UsualFailures()
+        self._sorted_keys: Sequence[BreakerKey] | None = None
+        """Those of `_documents`; None after one came or went."""
         self._tally = Tally(report_ms=0)
         self._failures: Counter[BreakerKey] = Counter()
+        self._shown = ShownBreakers()
         self._watchers: set[BreakerWatcher] = set()
         self._unused: set[BreakerKey] = set()
         """Breakers that got a command and have run no job since: the name may be wrong."""
@@ -151,11 +156,14 @@ class EmbeddedBreakers:
 
     async def keys(self) -> Sequence[BreakerKey]:
         """See `Breakers.keys`."""
-        return sorted(self._documents)
+        if self._sorted_keys is None:
+            self._sorted_keys = sorted(self._documents)
+        return self._sorted_keys
 
     async def snapshots(self, keys: Collection[BreakerKey] | None = None) -> Sequence[Snapshot]:
         """See `Breakers.snapshots`."""
         asked = sorted(self._documents if keys is None else self._documents.keys() & set(keys))
+        self._shown.prune(lambda: self._documents)
         return [seen async for key in cooperatively(asked) if (seen := self._refresh(key, self._now())) is not None]
 
     async def command(self, key: BreakerKey, command: Command) -> Snapshot:
@@ -207,17 +215,21 @@ class EmbeddedBreakers:
         doc = self._documents.get(key)
         if doc is None:
             return None
+        config = self._config(key)
+        if shown := self._shown.get(doc, config, now, self._failures[key]):
+            return shown
         jitter, idle_ms = 0 if doc.state is BreakerState.CLOSED else self._jitter(), now - doc.updated_at
-        doc = breaker.catch_up(doc, self._config(key), now, jitter=jitter)
+        doc = breaker.catch_up(doc, config, now, jitter=jitter)
         self._store(doc)
         is_unused = key in self._unused and doc.is_quiet and idle_ms >= RESET_MS
-        if is_unused or doc.has_lapsed(self._config(key).failure_window_ms, now):
+        if is_unused or doc.has_lapsed(config.failure_window_ms, now):
             self._forget(key)
         doc = self._documents.get(key)
-        return self._snapshot(doc, now) if doc is not None else None
+        return self._shown.make(doc, config, now, self._failures[key]) if doc is not None else None
 
     def _forget(self, key: BreakerKey) -> None:
         known = self._documents.pop(key, None)
+        self._sorted_keys = None
         self._failures.pop(key, None)
         self._unused.discard(key)
         if known is not None and self._file is not None:
@@ -235,6 +247,7 @@ class EmbeddedBreakers:
             if doc.probe_token:
                 doc = with_changes(doc, now, probe_until=now)
             self._documents[doc.key] = breaker.catch_up(doc, self._config(doc.key), now)
+            self._sorted_keys = None
             self._failures[doc.key] = kept.failures
 
     def _keep(self, doc: Document) -> None:
@@ -254,6 +267,8 @@ class EmbeddedBreakers:
                 return
         else:
             self._documents[doc.key] = doc
+            if old is None:
+                self._sorted_keys = None
             if old is None or doc.epoch != old.epoch:
                 self._keep(doc)
         if self._watchers:
@@ -265,7 +280,13 @@ class EmbeddedBreakers:
         return breaker.snapshot(doc, self._config(doc.key), now, total_failures=self._failures[doc.key])
 
     def _config(self, key: BreakerKey) -> BreakerConfig:
-        return replace(self._config_of(key), trip_confirm_ms=0)
+        return _unconfirmed(self._config_of(key))
 
     def _jitter(self) -> int:
         return self._rng.randint(0, MAX_JITTER)
+
+
+@lru_cache
+def _unconfirmed(config: BreakerConfig) -> BreakerConfig:
+    """In one process the failures are known at once, so they need not have a least age."""
+    return replace(config, trip_confirm_ms=0)

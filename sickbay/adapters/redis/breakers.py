@@ -25,6 +25,7 @@ from sickbay.adapters.redis.success_reporter import Success, SuccessReporter
 from sickbay.adapters.redis.view import Seen
 from sickbay.breaker import machine as breaker
 from sickbay.breaker.machine import AdmitRequest, Document
+from sickbay.breaker.shown import ShownBreakers
 from sickbay.breaker.tally import Tally
 from sickbay.breaker.usual import UsualFailures
 from sickbay.breaker.window import Calls
@@ -66,6 +67,7 @@ class RedisBreakers:
         self._usual = UsualFailures()
         self._tally = Tally()
         self._watchers: set[BreakerWatcher] = set()
+        self._shown = ShownBreakers()
         self._leases: dict[BreakerKey, tuple[str, int]] = {}
         self._unreported: dict[BreakerKey, tuple[Permit, Outcome]] = {}
         self._sync = BreakerSync(
@@ -163,12 +165,25 @@ class RedisBreakers:
         asked = None if keys is None else frozenset(keys)
         try:
             await self._sync.read_all() if asked is None else await self._sync.read(asked)
-            async for seen in cooperatively(self._sync.view.all(asked)):
-                if breaker.catch_up(seen.doc, self._config(seen.doc.key), self._sync.time.now()) is not seen.doc:
-                    await self._sync.call("look", seen.doc.key)
+            return [one async for one in self._current(asked)]
         except Unavailable:
             return [one for one in await self._last_known() if asked is None or one.key in asked]
-        return [self._snapshot(seen) async for seen in cooperatively(self._sync.view.all(asked))]
+
+    async def _current(self, asked: Collection[BreakerKey] | None) -> AsyncIterator[Snapshot]:
+        """The breakers in the view; Redis is told about those that time has changed."""
+        self._shown.prune(self._sync.view.known)
+        async for seen in cooperatively(self._sync.view.all(asked)):
+            key, now = seen.doc.key, self._sync.time.now()
+            config = self._config(key)
+            if shown := self._shown.get(seen.doc, config, now, seen.total):
+                yield shown
+                continue
+            if breaker.catch_up(seen.doc, config, now) is seen.doc:
+                yield self._shown.make(seen.doc, config, now, seen.total)
+                continue
+            await self._sync.call("look", key)
+            for changed in self._sync.view.all({key}):
+                yield self._snapshot(changed)
 
     async def command(self, key: BreakerKey, command: Command) -> Snapshot:
         """See `Breakers.command`; Unavailable while Redis is."""

@@ -11,8 +11,9 @@ from typing import Any, Final
 from redis.exceptions import NoScriptError
 
 from sickbay.adapters.redis.client import Client
+from sickbay.breaker.commands import MAX_ACTOR_CHARS
 from sickbay.breaker.document import sanitize, sanitize_job_id
-from sickbay.breaker.machine import MAX_ACTOR_CHARS, AdmitRequest, Document, from_json
+from sickbay.breaker.machine import AdmitRequest, Document, from_json
 from sickbay.breaker.trip_rule import OTHER
 from sickbay.breaker.window import Calls
 from sickbay.domain.breaker import BreakerConfig, BreakerKey, Command, Permit, PermitKind, Refusal

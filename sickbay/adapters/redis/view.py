@@ -63,10 +63,11 @@ class View:
             if old is not None and unmoved and not _is_blank(old.doc):
                 self._drop(key)
                 self._on_change(key, None)
-        elif old is None or doc.rev > old.doc.rev or (unmoved and doc != old.doc):
+        elif old is None or doc.rev > old.doc.rev or (unmoved and doc is not old.doc and doc != old.doc):
             self._put(key, Seen(doc, total))
         elif doc.rev == old.doc.rev:
-            self._seen[key] = Seen(old.doc, max(total, old.total))
+            # If unmoved the two are equal; the same object is compared faster the next time.
+            self._seen[key] = Seen(doc if unmoved else old.doc, max(total, old.total))
 
     def _put(self, key: BreakerKey, seen: Seen) -> None:
         self._seen[key] = seen

@@ -42,7 +42,7 @@ from sickbay.ports.lost import Holds
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """One database and its link, by port: JobReader, LedgerWriter, QuarantineStore, Lost, DuplicateGuard, Holds, IdempotencyKeys, ..."""
+    """One database by its ports: `sickbay.ports` has those of jobs, `ports.lost` and `ports.incidents` the others; and its link."""
 
     reader: SqlReader
     writer: SqlWriter

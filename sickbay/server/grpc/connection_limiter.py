@@ -109,7 +109,8 @@ class ConnectionLimiter:
 
     def _on_unreceived(self, endpoint: Endpoint) -> None:
         self._departures.note_unreceived(endpoint)
-        self._stalled.set()
+        if endpoint not in self._members:  # its client may be gone at the next check
+            self._stalled.set()
 
     def _on_message(self, endpoint: Endpoint, size: int) -> None:
         self._completed[endpoint] += size + HEADER_BYTES

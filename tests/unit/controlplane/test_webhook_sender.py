@@ -81,7 +81,7 @@ async def test_what_is_due_is_delivered_and_the_ledger_may_be_away_meanwhile(mon
     async with sending(WebhookSender(outbox, Fake(), IncidentMetrics(told.registry))):
         await outbox.until(3)
     assert [(what, name) for what, name, _ in outbox.done] == [("finish", "a"), ("finish", "b"), ("finish", "c")]
-    assert await numbers(told, "sickbay_webhook_attempts_total") == {("delivered",): 3}
+    assert await numbers(told, "sickbay_webhook_attempts_total") == {("delivered",): 3, ("failed",): 0}
 
 
 async def test_a_new_incident_wakes_it():

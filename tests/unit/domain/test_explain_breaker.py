@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sickbay.domain.breaker import BreakerKey, Snapshot
 from sickbay.domain.explain_breaker import DEGRADED, explain_breaker
 from sickbay.domain.explanation import BreakerReason, BreakerStep
-from tests.support.explained import OPEN, OPENED, T0, THEN, VERDICT, breaker, snapshots
+from tests.support.explained import OPEN, OPENED, RECOVERING, T0, THEN, VERDICT, breaker, snapshots
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ from tests.support.explained import OPEN, OPENED, T0, THEN, VERDICT, breaker, sn
             "RECOVERING",
             "RELEASE",
             None,
-            ["The circuit of email has closed again and lets jobs in at 12.5 jobs per second, a rate that grows while they succeed."],
+            RECOVERING,
             [],
         ),
         (
@@ -148,6 +148,16 @@ def test_every_breaker_has_an_explanation(seen: Snapshot, parked: int):
     assert explained.sentences
     assert all(one and (one[0].isupper() or one[0].isdigit()) and one.endswith((".", ")")) for one in explained.sentences)
     assert explained.next_at is None or explained.next_step in {BreakerStep.PROBE, BreakerStep.HOLD_ENDS}
+
+
+def test_the_breaker_of_a_dependency_names_it_and_its_types():
+    key = BreakerKey("dependency:mail")
+    explained = explain_breaker(replace(OPEN, key=key), 0, ["email", "sms", "welcome"])
+    assert explained.sentences[0].startswith("The circuit of the dependency mail has been open since")
+    assert explained.sentences[-1] == "email, sms and welcome share this circuit, because of the dependency mail."
+    assert explained.commands == ("sickbay probe dependency:mail", "sickbay reset dependency:mail")
+    alone = explain_breaker(breaker("CLOSED", key), 0, ["email"])
+    assert alone.sentences[-1] == "Only email uses this circuit, because of the dependency mail."
 
 
 def test_a_share_of_bad_runs_is_a_cause_of_its_own():

@@ -11,7 +11,7 @@ from sickbay.domain.explain_job import Case, explain_job
 from sickbay.domain.explanation import MAX_QUOTED_CHARS, JobReason, JobStep, quoted
 from sickbay.domain.job import Failure, Job, JobRecord, JobState, Reason, StateChange
 from sickbay.domain.retry import RetryPolicy
-from tests.support.explained import OPEN, OPENED, T0, THEN, VERDICT, breaker, snapshots
+from tests.support.explained import OPEN, OPENED, RECOVERING, T0, THEN, VERDICT, breaker, snapshots
 
 FAILED = Failure(T0 - 3_000, 0, 0, "NETWORK_ERROR", "connection reset by peer.")
 LOOK = "sickbay explain --type email"
@@ -86,15 +86,11 @@ ONCE = {"attempt": 1, "failures": (FAILED,)}
             [LOOK],
         ),
         (
-            case("QUEUED", breaker("CLOSED", recovering=True, rate=2.0)),
+            case("QUEUED", breaker("CLOSED", recovering=True, rate=12.5)),
             "CIRCUIT_RECOVERING",
             "RUN",
             None,
-            [
-                "The job was accepted 3 s ago and waits for a worker.",
-                "The circuit of email has closed again and lets jobs in at 2.0 jobs per second, a rate that grows while they succeed.",
-                "If it is not let in yet, it is parked and released soon.",
-            ],
+            ["The job was accepted 3 s ago and waits for a worker.", *RECOVERING],
             [],
         ),
         (
@@ -145,6 +141,34 @@ ONCE = {"attempt": 1, "failures": (FAILED,)}
             "RETRY",
             T0 + 7_000,
             ["Run 1 of at most 4 failed 3 s ago with KEY_ERROR: no name.", "Run 2 is due in 7 s."],
+            [],
+        ),
+        (
+            case(
+                "RETRYING",
+                attempt=3,
+                failures=(
+                    Failure(T0 - 9_000, 0, 0, "API_TIMEOUT", "", blameless=1),
+                    Failure(T0 - 6_000, 0, 1, "API_TIMEOUT", "", blameless=2),
+                    Failure(T0 - 3_000, 0, 2, "KEY_ERROR", "no name.", retry_at=T0 + 7_000, blameless=2),
+                ),
+            ),
+            "RETRY_SCHEDULED",
+            "RETRY",
+            T0 + 7_000,
+            ["Run 3 of at most 6 failed 3 s ago with KEY_ERROR: no name.", "Run 4 is due in 7 s."],
+            [],
+        ),
+        (
+            case("RETRYING", attempt=9, failures=(Failure(T0 - 3_000, 0, 8, "MINE", "", retry_at=T0 + 60_000, blameless=9),)),
+            "RETRY_SCHEDULED",
+            "RETRY",
+            T0 + 60_000,
+            [
+                "Run 9 failed 3 s ago with MINE.",
+                "Run 10 is due in 1 m.",
+                "What it depends on failed, not the job itself: it is retried until it succeeds, and needs no person.",
+            ],
             [],
         ),
         (
@@ -200,11 +224,7 @@ ONCE = {"attempt": 1, "failures": (FAILED,)}
             "CIRCUIT_RECOVERING",
             "RELEASE",
             None,
-            [
-                PARKED,
-                "The circuit of email has closed again and lets jobs in at 12.5 jobs per second, a rate that grows while they succeed.",
-                "Parked jobs are released at 12.5 jobs per second, oldest first, tenants in turn.",
-            ],
+            [PARKED, *RECOVERING, "The oldest parked job comes first, and tenants take turns."],
             [],
         ),
         (

@@ -129,7 +129,10 @@ def test_a_release_remembers_and_a_resubmit_forgets_what_did_not_count():
     *_, last = life([DOWN] * 20)
     released = replace(last.job, generation=3)
     assert (released.attempt, released.blameless) == (20, 20)
-    assert replace(released, attempt=0).blameless == 0
+    resubmitted = replace(released, attempt=0)
+    assert resubmitted.blameless == 0
+    route = after_run(resubmitted, DOWN, CLOSED, POLICY, 7)
+    assert (route.job.blameless, route.job.failed_blamelessly) == (1, True)
 
 
 def test_retries_that_somebody_has_set_for_a_code_end():
@@ -193,6 +196,7 @@ def test_only_a_jobs_own_failures_quarantine_it_and_as_many_as_allowed(policy, f
             continue
         own += not kind.is_blameless
         assert isinstance(route, SetAside) == (not kind.is_blameless and own == policy.max_retries + 1)
+        assert route.job.failed_blamelessly == kind.is_blameless
         if isinstance(route, SetAside):
             return
         ill = route.job

@@ -134,7 +134,8 @@ def test_what_is_ours_stays_ours(folder):
         ("\n@handler('a')\ndef f(): ...\n", "mine_x.py:3: the handler of 'a' is called with the job"),
         ("@handler\ndef f(job): ...\n", "mine_x.py:2: @handler needs the job type"),
         ("class A:\n    @handler('a')\n    def f(self, job): ...\n", "mine_x.py:3: the handler of 'a' is a method"),
-        ("@handler('a', retry=1)\ndef f(job): ...\n", "mine_x.py:2: module 'mine_x' failed while it was imported: TypeError"),
+        ("@handler('a', retrys=1)\ndef f(job): ...\n", "mine_x.py:2: module 'mine_x' failed while it was imported: TypeError"),
+        ("@handler('a', retry=1)\ndef f(job): ...\n", "mine_x.py:2: retry must be a dictionary"),
         (
             "@handler('a')\ndef f(job): ...\n@handler('b')\ndef f(job): ...\n",
             "mine_x.py:2: the handler of 'a' is hidden, since 'f' means something else (line 4)",

@@ -6,7 +6,7 @@ from jobapi.circuits import Circuits
 from jobapi.recent import RecentJobs
 from jobapi.service import JobApi
 from jobapi.submit import JobSubmitter
-from sickbay.domain.breaker import Action, BreakerKey, BreakerScope, Command
+from sickbay.domain.breaker import Action, BreakerKey, BreakerScope, Command, DependencyRule
 from sickbay.domain.errors import NotFound
 from sickbay.domain.job import Job, JobEvent, JobState, Reason
 from sickbay.jobs.v1.explanation_pb2 import JobExplanation
@@ -19,7 +19,7 @@ JOB = Job("job-1", "email", tenant="acme", submitted_at=1)
 PARKED = JobEvent(JOB, JobState.PARKED, 2, reason=Reason.CIRCUIT_OPEN, code="CIRCUIT_OPEN")
 
 
-def serve(backends, view=None, **env):
+def serve(backends, view=None, scope=BreakerScope.TENANT, **env):
     recent = RecentJobs()
     return JobApi(
         submitter=JobSubmitter(backends.broker, backends.keys, recent, backends.clock),
@@ -29,7 +29,7 @@ def serve(backends, view=None, **env):
         broker=backends.broker,
         clock=backends.clock,
         policies=Policies(Settings(**env)),
-        circuits=Circuits(view, BreakerScope.TENANT),
+        circuits=Circuits(view, scope),
     )
 
 
@@ -79,3 +79,18 @@ async def test_the_limits_are_those_of_the_settings():
         first, second = (await explain(api)).sentences[:2]
         assert first.startswith("Run 1 of at most 8 began")
         assert "90 s" in second or "1 m 30 s" in second
+
+
+async def test_a_job_whose_type_shares_the_breaker_of_a_dependency():
+    rule = DependencyRule(BreakerScope.TYPE, lambda: {"email": "mail", "welcome": "mail"})
+    async with open_backends() as backends:
+        api = serve(backends, backends.breakers.view(), rule)
+        await backends.writer.apply([PARKED])
+        await backends.breakers.command(BreakerKey("dependency:mail"), Command(Action.FORCE_OPEN, by="ada"))
+        explained = await explain(api)
+        assert explained.reason == JobExplanation.REASON_CIRCUIT_FORCED_OPEN
+        assert (explained.breaker.job_type, explained.breaker.dependency) == ("email", "mail")
+        assert list(explained.breaker.job_types) == ["email", "welcome"]
+        assert "email and welcome share this circuit, because of the dependency mail." in explained.sentences
+        accepted = await api.SubmitJob(SubmitJobRequest(job_type="welcome", payload_json="{}"), None)
+        assert accepted.breaker.note

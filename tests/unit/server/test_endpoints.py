@@ -3,16 +3,21 @@
 # ruff: noqa: S104 - only addresses to be judged
 
 import logging
+import re
+from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from sickbay.domain.health import Health
 from sickbay.domain.limits import Limits
+from sickbay.runtime.settings import describe_settings
 from sickbay.server.endpoints import Address, serve_endpoints
 from sickbay.server.grpc.meter import LOG_AGAIN_S, GrpcMeter, Reason
 from sickbay.server.listen import is_loopback
 from sickbay.server.rest.app import create_app
+
+LIMITS_PAGE = Path(__file__).parents[3] / "docs" / "limits.md"
 
 
 def test_refusals_are_all_counted_and_said_once_a_minute(caplog):
@@ -27,6 +32,18 @@ def test_refusals_are_all_counted_and_said_once_a_minute(caplog):
     meter.count_refusal(Reason.CALLS)
     assert "(500 since" in caplog.records[-1].getMessage()
     assert len(caplog.records) == 3
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_every_limit_is_logged_with_its_setting_and_documented(caplog, reason):
+    """Only that an idle connection was closed is no warning."""
+    caplog.set_level(logging.INFO)
+    GrpcMeter(CollectorRegistry()).count_refusal(reason)
+    (record,) = caplog.records
+    assert re.findall(r"\b(?:GRPC|MAX)_[A-Z_]+", record.getMessage()) != [] or reason is Reason.FILES
+    assert set(re.findall(r"\b(?:GRPC|MAX)_[A-Z_]+", record.getMessage())) <= set(describe_settings())
+    assert record.levelno == (logging.INFO if reason is Reason.IDLE else logging.WARNING)
+    assert f"`{reason}`" in LIMITS_PAGE.read_text("utf-8") or reason is Reason.FILES
 
 
 @pytest.mark.parametrize(

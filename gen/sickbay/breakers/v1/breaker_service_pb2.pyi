@@ -653,12 +653,33 @@ class GetMetricsResponse(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class QueueConsumersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     CIRCUIT_BREAKERS_FIELD_NUMBER: _builtins.int
     FAILURES_BY_JOB_TYPE_FIELD_NUMBER: _builtins.int
     JOBS_BY_STATE_FIELD_NUMBER: _builtins.int
     QUEUE_DEPTHS_FIELD_NUMBER: _builtins.int
     DUPLICATES_FIELD_NUMBER: _builtins.int
     TIME_FIELD_NUMBER: _builtins.int
+    QUEUE_CONSUMERS_FIELD_NUMBER: _builtins.int
     duplicates: _builtins.int
     """Extra executions and dropped copies of jobs that are still in the ledger."""
     @_builtins.property
@@ -681,6 +702,12 @@ class GetMetricsResponse(_message.Message):
     def time(self) -> _timestamp_pb2.Timestamp:
         """When these numbers were taken."""
 
+    @_builtins.property
+    def queue_consumers(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """The number of consumers, of all processes, of each queue that always has some: `jobs.main` (the workers) and `jobs.ledger` (the control
+        planes). Over REST it is only in the text for Prometheus (`sickbay_queue_consumers`).
+        """
+
     def __init__(
         self,
         *,
@@ -690,10 +717,11 @@ class GetMetricsResponse(_message.Message):
         queue_depths: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         duplicates: _builtins.int = ...,
         time: _timestamp_pb2.Timestamp | None = ...,
+        queue_consumers: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["circuit_breakers", b"circuit_breakers", "time", b"time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["circuit_breakers", b"circuit_breakers", "duplicates", b"duplicates", "failures_by_job_type", b"failures_by_job_type", "jobs_by_state", b"jobs_by_state", "queue_depths", b"queue_depths", "time", b"time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["circuit_breakers", b"circuit_breakers", "duplicates", b"duplicates", "failures_by_job_type", b"failures_by_job_type", "jobs_by_state", b"jobs_by_state", "queue_consumers", b"queue_consumers", "queue_depths", b"queue_depths", "time", b"time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

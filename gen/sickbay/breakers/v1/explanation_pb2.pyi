@@ -40,7 +40,7 @@ class BreakerExplanation(_message.Message):
         REASON_FAILING: BreakerExplanation._Reason.ValueType  # 2
         """Jobs run, but the latest ones have failed in a row, or (policy `rate`) some of the recent ones failed or were slow."""
         REASON_RECOVERING: BreakerExplanation._Reason.ValueType  # 3
-        """The breaker has just closed and lets jobs in gradually."""
+        """The breaker is closed and lets jobs in gradually: it has just closed, or a share of its runs fails."""
         REASON_COOLDOWN: BreakerExplanation._Reason.ValueType  # 4
         """Open, in its cooldown."""
         REASON_PROBE_DUE: BreakerExplanation._Reason.ValueType  # 5
@@ -64,7 +64,7 @@ class BreakerExplanation(_message.Message):
     REASON_FAILING: BreakerExplanation.Reason.ValueType  # 2
     """Jobs run, but the latest ones have failed in a row, or (policy `rate`) some of the recent ones failed or were slow."""
     REASON_RECOVERING: BreakerExplanation.Reason.ValueType  # 3
-    """The breaker has just closed and lets jobs in gradually."""
+    """The breaker is closed and lets jobs in gradually: it has just closed, or a share of its runs fails."""
     REASON_COOLDOWN: BreakerExplanation.Reason.ValueType  # 4
     """Open, in its cooldown."""
     REASON_PROBE_DUE: BreakerExplanation.Reason.ValueType  # 5
@@ -97,7 +97,7 @@ class BreakerExplanation(_message.Message):
         NEXT_STEP_HOLD_ENDS: BreakerExplanation._NextStep.ValueType  # 5
         """The hold ends, at `next_time` if it has an end, and a probe follows."""
         NEXT_STEP_RELEASE: BreakerExplanation._NextStep.ValueType  # 6
-        """Parked jobs are released at a growing rate, until nobody asks for more."""
+        """Parked jobs are released at a rate that follows what succeeds."""
         NEXT_STEP_PERSON_DECIDES: BreakerExplanation._NextStep.ValueType  # 7
         """Nothing, until an admin sets it to auto or resets it."""
 
@@ -117,7 +117,7 @@ class BreakerExplanation(_message.Message):
     NEXT_STEP_HOLD_ENDS: BreakerExplanation.NextStep.ValueType  # 5
     """The hold ends, at `next_time` if it has an end, and a probe follows."""
     NEXT_STEP_RELEASE: BreakerExplanation.NextStep.ValueType  # 6
-    """Parked jobs are released at a growing rate, until nobody asks for more."""
+    """Parked jobs are released at a rate that follows what succeeds."""
     NEXT_STEP_PERSON_DECIDES: BreakerExplanation.NextStep.ValueType  # 7
     """Nothing, until an admin sets it to auto or resets it."""
 

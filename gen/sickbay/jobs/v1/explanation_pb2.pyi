@@ -49,7 +49,7 @@ class JobExplanation(_message.Message):
         REASON_CIRCUIT_FORCED_OPEN: JobExplanation._Reason.ValueType  # 6
         """An admin holds its circuit open."""
         REASON_CIRCUIT_RECOVERING: JobExplanation._Reason.ValueType  # 7
-        """Its circuit has just closed and lets jobs in gradually."""
+        """Its circuit is closed and lets jobs in gradually: it has just closed, or a share of its runs fails."""
         REASON_RELEASE_DUE: JobExplanation._Reason.ValueType  # 8
         """It is parked, and its circuit lets jobs run again: it is about to be released."""
         REASON_RETRIES_EXHAUSTED: JobExplanation._Reason.ValueType  # 9
@@ -91,7 +91,7 @@ class JobExplanation(_message.Message):
     REASON_CIRCUIT_FORCED_OPEN: JobExplanation.Reason.ValueType  # 6
     """An admin holds its circuit open."""
     REASON_CIRCUIT_RECOVERING: JobExplanation.Reason.ValueType  # 7
-    """Its circuit has just closed and lets jobs in gradually."""
+    """Its circuit is closed and lets jobs in gradually: it has just closed, or a share of its runs fails."""
     REASON_RELEASE_DUE: JobExplanation.Reason.ValueType  # 8
     """It is parked, and its circuit lets jobs run again: it is about to be released."""
     REASON_RETRIES_EXHAUSTED: JobExplanation.Reason.ValueType  # 9

@@ -22,6 +22,7 @@ local FIRST_FAILURES = 2
 local MORE_FAILURES = 30
 local MORE_RUNS = 100
 local LEAST_CUT = 200
+local MOST_CUT = 500
 local SMALL_SHARE = 20
 local MARGIN = 50
 local MOST_BORNE = 650
@@ -71,7 +72,7 @@ local function ramp_reserve(wanted, arrivals)
   local lapsed = now - ramp.reserved_at >= RESERVED_MS
   local held = lapsed and 0 or ramp.reserved
   local free = div(ramp_available(ramp), PERMIT) - held
-  local granted = math.max(0, math.min(wanted, math.max(free, lapsed and 1 or 0)))
+  local granted = math.min(wanted, math.max(0, free, lapsed and 1 or 0))
   if granted > 0 then ramp.reserved, ramp.reserved_at = held + granted, now end
   if granted > 0 or grows then with_changes() end
   return granted
@@ -141,7 +142,7 @@ local function ramp_judge(ramp)
     ramp.rate = math.min(MOST_RATE - 1, div(ramp.rate * 100000, (1000 - math.min(ramp.share, 900)) * SUCCEEDED))
     ramp.target, ramp.share, ramp.borne = 0, 0, math.min(MOST_BORNE, div(share * 3, 2) + MARGIN)
   else
-    local cut = doubling and math.max(share, LEAST_CUT) or share
+    local cut = doubling and math.min(MOST_CUT, math.max(share, LEAST_CUT)) or share
     local rate = math.max(LEAST_RATE, div(ramp.rate * (1000 - math.min(cut, 900)) * SUCCEEDED, 100000))
     if ramp.cut_at ~= now then doc.epoch = math.max(doc.epoch + 1, now) end
     ramp.rate, ramp.permits, ramp.at, ramp.target, ramp.cut_at, ramp.running = rate, 0, math.max(now, ramp.at), rate, now, 0

@@ -9,9 +9,11 @@ import pytest
 from sickbay.breakers.v1.breaker_service_pb2 import GetMetricsResponse
 from sickbay.contract import explanations, responses
 from sickbay.domain.breaker import BreakerKey, BreakerState, Snapshot
+from sickbay.domain.explain_job import Case
 from sickbay.domain.explanation import BreakerReason, BreakerStep, Explanation, JobReason, JobStep
 from sickbay.domain.job import Failure, Job, JobRecord, JobState, Reason, StateChange
 from sickbay.domain.queries import FailureGroup, PayloadRevision, QuarantinedJob
+from sickbay.domain.retry import RetryPolicy
 from sickbay.jobs.v1.job_service_pb2 import BatchSubmitResult, SubmitJobResponse
 from sickbay.server.errors import Fault
 from sickbay.server.rest import schemas, views
@@ -180,7 +182,7 @@ def test_a_page_of_breakers():
 
 def test_metrics():
     breakers = [Snapshot(EMAIL, BreakerState.OPEN, 1, 1, T0, total_failures=15), Snapshot(SMS, BreakerState.CLOSED, 1, 1, T0)]
-    message = responses.metrics(breakers, jobs={JobState.SUCCEEDED: 2}, depths={"jobs.main": 3}, duplicates=1, now=T0)
+    message = responses.metrics(breakers, jobs={JobState.SUCCEEDED: 2}, depths={"jobs.main": 3}, consumers={}, duplicates=1, now=T0)
     assert views.metrics_view(message) == {
         "circuitBreakers": {"total": 2, "open": 1, "closed": 1},
         "failures": {"byJobType": {"email": 15}},
@@ -232,7 +234,7 @@ def test_the_items_of_a_batch():
 def test_explanations():
     seen = Snapshot(EMAIL, BreakerState.DISABLED, 5, 6, T0)
     known = Explanation(BreakerReason.DISABLED, T0, BreakerStep.PERSON_DECIDES, None, ("It is disabled.",), ())
-    assert views.render(explanations.breaker(seen, None, known)) == {
+    assert views.render(explanations.breaker(responses.breaker(seen), None, known)) == {
         "breaker": {"jobType": "email", "state": "DISABLED"},
         "reason": "DISABLED",
         "since": "2024-01-01T00:00:00.000Z",
@@ -240,7 +242,8 @@ def test_explanations():
         "sentences": ["It is disabled."],
     }
     ended = Explanation(JobReason.SUCCEEDED, None, JobStep.NONE, None, ("It has \ud800 ended.",), ())
-    assert views.render(explanations.job(JobRecord(JOB, JobState.SUCCEEDED, T0), ended, seen)) == {
+    case = Case(JobRecord(JOB, JobState.SUCCEEDED, T0), (), EMAIL, seen, RetryPolicy(), 1, T0)
+    assert views.render(explanations.job(case, ended)) == {
         "jobId": "id-1",
         "jobType": "email",
         "tenant": "acme",
