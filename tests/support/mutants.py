@@ -203,8 +203,8 @@ MUTANTS = (
     Mutant(
         "with bad runs it is quiet",
         "document",
-        "return rests and not has_bad(self.calls)\n\n    @property\n    def is_forg",
-        "return rests\n\n    @property\n    def is_forg",
+        "return rests and not has_bad(self.calls)",
+        "return rests",
         RATE,
     ),
     Mutant("the clock leaves the buckets alone", "document", "max(1, bucket.start + by)", "bucket.start", WINDOW),
