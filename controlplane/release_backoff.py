@@ -24,7 +24,7 @@ LONGEST_S: Final = 60.0
 FORGOTTEN_S: Final = 2 * LONGEST_S
 """If no job was parked again for this long, the next releases are normal."""
 RECENT_S: Final = 2.0
-"""Where a job has succeeded within this time, those that are parked again came beside others that took the permits."""
+"""Where a breaker limits the rate and a job has succeeded within this time, those that are parked again came beside others with permits."""
 MAX_REMEMBERED: Final = 1_000
 """Breakers whose last success is remembered, before those that are not recent are forgotten."""
 MAX_DOUBLINGS: Final = 10
@@ -35,6 +35,8 @@ class _Held:
     """The releases of one breaker; times are seconds of a monotonic clock."""
 
     epoch: int
+    recovers: bool = False
+    """Whether the breaker limited the rate of jobs at the last release."""
     awaits_outcome: bool = True
     """Whether the outcome of a release is still unknown."""
     times: int = 0
@@ -81,7 +83,7 @@ class ReleaseBackoff:
     def record_release(self, key: BreakerKey, breaker: Snapshot | None) -> None:
         """Jobs of this breaker were released."""
         held = self._held.setdefault(key, _Held(_epoch(breaker)))
-        held.awaits_outcome = True
+        held.awaits_outcome, held.recovers = True, breaker is not None and breaker.recovering
         if held.times:
             held.until = self._now() + self._pause_s(held)
 
@@ -94,7 +96,7 @@ class ReleaseBackoff:
                 self._record_success(key)
                 continue
             held = self._held.get(key)
-            if held is None or self._now() - self._succeeded_at.get(key, -RECENT_S) < RECENT_S:
+            if held is None or (held.recovers and self._now() - self._succeeded_at.get(key, -RECENT_S) < RECENT_S):
                 continue
             if event.state is JobState.PARKED and event.job.generation and held.awaits_outcome:
                 held.awaits_outcome = False

@@ -100,6 +100,9 @@ def healing() -> Iterator[Panel]:
     beyond = (added(news(only("sickbay_jobs_retried_beyond_limit_total", TYPE)), "job_type"), "{{job_type}}")
     text = "Retries of jobs whose dependency fails, and that would be quarantined by now if they were at fault."
     yield lines("Retries beyond the limit", text, beyond)
+    open_ones = (f"{facts('sickbay_incidents_open', 'job_type')} or vector(0)", "open {{job_type}}")
+    told = (a_second("sickbay_webhook_attempts_total", "result"), "webhook, {{result}}")
+    yield lines("Incidents", "Open incidents, and attempts per second to tell the webhook of changes.", open_ones, told)
     released, broken = a_second("sickbay_released_jobs_total", "by"), a_second("sickbay_release_failures_total")
     text = "Jobs released from quarantine, and interrupted releases."
     yield lines("Released", text, (released, "by {{by}}"), (broken, "interrupted"), unit="cps")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -70,7 +71,8 @@ class Server(ABC):
         """Kill -9 of the server with all its processes."""
         family = self._family()
         for process in family:
-            process.kill()
+            with contextlib.suppress(psutil.NoSuchProcess):  # ended meanwhile, or by the end of its parent
+                process.kill()
         psutil.wait_procs(family, PATIENCE_S)
         self._gone()
 

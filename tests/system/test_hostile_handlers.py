@@ -60,8 +60,7 @@ def test_hung_sync_handlers_leave_healthy_types_alone(system: System):
         sickbay.wait(job_id, "SUCCEEDED")
         assert sickbay.job(job_id)["errors"] == []
     assert system.worker.logged("still runs in its thread after its timeout")
-    metrics = sickbay.worker.get("/metrics").text
-    assert 'sickbay_handlers_overdue{job_type="hung"} 4.0' in metrics
+    until(lambda: 'sickbay_handlers_overdue{job_type="hung"} 4.0' in sickbay.worker.get("/metrics").text)
     system.release()
     for job_id in hung:
         sickbay.wait(job_id, "SUCCEEDED", "QUARANTINED")

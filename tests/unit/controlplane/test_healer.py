@@ -11,7 +11,7 @@ from controlplane.healer import Healer
 from controlplane.release import Releaser
 from controlplane.release_backoff import ReleaseBackoff
 from sickbay.breakers.v1 import breaker_service_pb2 as pb
-from sickbay.domain.breaker import Action, BreakerKey, BreakerScope, BreakerState, Command
+from sickbay.domain.breaker import Action, BreakerKey, BreakerScope, BreakerState, Command, Snapshot
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import JobState
 from sickbay.domain.outcome import SUCCESS, Outcome, OutcomeKind, kind_of
@@ -219,12 +219,21 @@ def test_what_is_parked_again_beside_successes_holds_nothing_up():
     release_backoff = ReleaseBackoff(seconds, lambda: 1.0)
     again = replace(parked("b"), job=replace(parked("b").job, generation=1))
     release_backoff.observe_events([replace(parked("a"), state=JobState.SUCCEEDED)])
-    release_backoff.record_release(EMAIL, None)
+    release_backoff.record_release(EMAIL, Snapshot(EMAIL, BreakerState.CLOSED, epoch=1, rev=1, updated_at=0, recovering=True))
     assert release_backoff.observe_events([again]) == []
     assert release_backoff.wait_s(EMAIL) == 0
     seconds.now += 2
     assert release_backoff.observe_events([again]) == [EMAIL]
     assert release_backoff.wait_s(EMAIL) == 1
+
+
+def test_successes_are_no_reason_where_the_breaker_limits_nothing():
+    """Then another breaker parks them: that of a worker without Redis, or with another settings file."""
+    release_backoff = ReleaseBackoff(Seconds(), lambda: 1.0)
+    again = replace(parked("b"), job=replace(parked("b").job, generation=1))
+    release_backoff.observe_events([replace(parked("a"), state=JobState.SUCCEEDED)])
+    release_backoff.record_release(EMAIL, Snapshot(EMAIL, BreakerState.CLOSED, epoch=1, rev=1, updated_at=0))
+    assert release_backoff.observe_events([again]) == [EMAIL]
 
 
 async def test_a_circuit_that_opened_meanwhile_explains_why_jobs_come_back():
