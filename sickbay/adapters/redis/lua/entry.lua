@@ -51,7 +51,8 @@ end
 
 -- How long a closed breaker is kept after the last write.
 local function retention_ms()
-  if tenant ~= 'default' then return math.max(config.failure_window_ms, config.window_ms, doc.stableAt - now) end
+  local window_ms = config.rate > 0 and config.window_ms or config.failure_window_ms
+  if tenant ~= 'default' then return math.max(window_ms, config.failure_window_ms, doc.stableAt - now) end
   return operation == 'command' and RESET_MS or IDLE_MS
 end
 
