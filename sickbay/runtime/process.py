@@ -32,6 +32,9 @@ log = logging.getLogger("sickbay")
 
 STOPPING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 """Ctrl-C, the signal of a supervisor, a closed terminal, and Ctrl-backslash: each is a graceful shutdown."""
+SWITCH_S: Final = 0.0005
+"""How long a thread computes while another waits for the interpreter; by default ten times as long, which each step of a call that a
+thread of the ledger or of gRPC takes would have to wait while the event loop is busy."""
 DRAINED_S: Final = 15.0
 """The time after the grace until the drain must return; it limits itself, so this is only for a fault of ours."""
 
@@ -92,6 +95,7 @@ class Signals:
 def run(main: Awaitable[bool]) -> None:
     """Run a service to its end; `main` returns whether a handler is still running that would block the end of the loop or process."""
     gc.set_threshold(50_000, 20, 50)  # a busy service creates many short-lived objects, hardly any of them in cycles
+    sys.setswitchinterval(SWITCH_S)
 
     async def body() -> None:
         if await main:

@@ -14,6 +14,7 @@ from sickbay.server.http.connection import Connection
 from sickbay.server.http.connection_limiter import ConnectionLimiter
 from sickbay.server.http.ending import Port
 from sickbay.server.http.meter import HttpMeter, Reason
+from sickbay.server.http.turns import PortTurns, Turns
 
 
 class Loop:
@@ -74,7 +75,8 @@ class HttpPort:
     def __init__(self, **limits):
         limits = HttpLimits(**limits)
         self.loop, self.registry = Loop(), CollectorRegistry()
-        self.port = Port(limits, ConnectionLimiter(limits), BodyBudget(limits.body_buffer_bytes), HttpMeter(self.registry))
+        turns = PortTurns(parsing=Turns(), discarding=Turns())  # without rests, for which a test would have to wait
+        self.port = Port(limits, ConnectionLimiter(limits), BodyBudget(limits.body_buffer_bytes), HttpMeter(self.registry), turns)
         self.go, self.reads, self.calls = asyncio.Event(), True, []
         self.go.set()
         config = uvicorn.Config(
@@ -120,7 +122,7 @@ class HttpPort:
 
 async def settled():
     """Let every task that can go on do so."""
-    for _ in range(20):
+    for _ in range(100):
         await asyncio.sleep(0)
 
 

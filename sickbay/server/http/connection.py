@@ -31,6 +31,7 @@ class Connection(EndingConnection):
         self._refusal = (400, Reason.MALFORMED, words.MALFORMED)
         self._has_asked = False
         self._chunks: list[bytes] = []
+        self._is_queued = False  # for its turn to parse
 
     # called by the transport
 
@@ -45,6 +46,7 @@ class Connection(EndingConnection):
         self._unset_keepalive_if_required()
         if self._lingers:
             self._discard(len(data))
+            self._read_in_turn(len(data))
         elif not self.transport.is_closing():
             if not (self._inbox or self._request.has_begun):
                 self._since = self.loop.time()
@@ -167,18 +169,28 @@ class Connection(EndingConnection):
         return self._has_asked and not self.cycle.response_complete and not self._request.has_begun
 
     def _parse(self) -> None:
-        """Parse received data until something must be waited for; reading is paused while data is left."""
+        """Parse received data until something must be waited for, or it is the turn of others; reading is paused while data is left."""
         for _ in range(bounds.TURN_PIECES):
-            if self._inbox and self._may_parse:
+            if self._inbox and self._may_parse and not self._request.is_long:
                 self._feed()
+        self._continue()
+
+    def _parse_in_turn(self) -> None:
+        self._is_queued = False
+        if self._inbox and self._may_parse:
+            self._feed()
+        self._continue()
+
+    def _continue(self) -> None:
         if self.transport.is_closing():
             self._inbox.clear()
         elif not self._inbox and not self._waits_for_room:
             self._read_on()
         else:
             self._pause_reading()
-            if self._may_parse:
-                self.loop.call_soon(self._parse)
+            if self._may_parse and not self._is_queued:
+                self._is_queued = True
+                self._port.turns.parsing.wait(self._parse_in_turn)
 
     @property
     def _may_parse(self) -> bool:

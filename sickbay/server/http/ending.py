@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import ABC, abstractmethod
+from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +19,7 @@ from sickbay.server.http.inbox import Inbox
 from sickbay.server.http.meter import HttpMeter, Reason
 from sickbay.server.http.refusal import BUSY, refusal
 from sickbay.server.http.request import Incoming
-from sickbay.server.http.turns import ReadTurns
+from sickbay.server.http.turns import PortTurns
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,9 @@ class Port:
     limiter: ConnectionLimiter
     bodies: BodyBudget
     meter: HttpMeter
-    turns: ReadTurns = field(default_factory=ReadTurns)
+    turns: PortTurns = field(default_factory=PortTurns)
+    lingering: OrderedDict[EndingConnection, None] = field(default_factory=OrderedDict)
+    """Connections that are rejected and still read, oldest first."""
 
 
 class EndingConnection(HttpToolsProtocol, ABC):
@@ -106,10 +109,18 @@ class EndingConnection(HttpToolsProtocol, ABC):
         self._inbox.clear()
         self._port.bodies.done(self, self.loop.time())
         self._wait()
+        self._port.lingering[self] = None
+        if len(self._port.lingering) > bounds.MAX_LINGERING:
+            self._port.lingering.popitem(last=False)[0].transport.abort()
         if self.transport.can_write_eof() and not self.transport.is_closing():
             self.transport.write_eof()
-        self._flow.release()
-        self._flow.read_on()
+        self._read_in_turn(0)
+
+    def _read_in_turn(self, discarded: int) -> None:
+        """Discard the next piece when others had their turn: whoever was rejected may send as fast as the network allows."""
+        self._flow.hold()
+        self._port.turns.discarding.owe(discarded / bounds.DISCARD_RATE)
+        self._port.turns.discarding.wait(self._flow.release)
 
     def _read_on(self) -> None:
         if self._flow.release():
@@ -143,5 +154,6 @@ class EndingConnection(HttpToolsProtocol, ABC):
 
     def _leave(self) -> None:
         self._inbox.clear()
+        self._port.lingering.pop(self, None)
         self._port.limiter.leave(self)
         self._port.bodies.done(self, self.loop.time())

@@ -7,13 +7,13 @@ from typing import Protocol
 
 from uvicorn.protocols.http.flow_control import FlowControl
 
-from sickbay.server.http.turns import ReadTurns
+from sickbay.server.http.turns import PortTurns
 
 
 class Flow(FlowControl):
     """Reading stays paused until we release it, whatever uvicorn and the application request; their requests take turns."""
 
-    def __init__(self, transport: asyncio.Transport, turns: ReadTurns) -> None:
+    def __init__(self, transport: asyncio.Transport, turns: PortTurns) -> None:
         """Start without a pause."""
         super().__init__(transport)
         self._turns = turns
@@ -40,7 +40,7 @@ class Flow(FlowControl):
         """Continue reading after a turn: the application has consumed all data, and that was much if reading is paused."""
         if self.read_paused and not self._held and not self._is_queued:
             self._is_queued = True
-            self._turns.wait(self._on_turn)
+            self._turns.reading.wait(self._on_turn)
 
     def _on_turn(self) -> None:
         self._is_queued = False

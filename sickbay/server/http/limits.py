@@ -24,13 +24,19 @@ LEAST_RATE: Final = 16 * 1024
 LINGER_BYTES: Final = 64 * MIB
 """Bytes that are read and discarded after a response, so that a client that writes before it reads sees the response and no reset."""
 LINGER_S: Final = 30.0
+MAX_LINGERING: Final = 64
+"""Connections that are read after a response; beyond that, the one that was answered first is aborted."""
 STALLED_S: Final = 1
 """A body that made progress less than this many seconds ago keeps its room, even if others wait for it."""
 SPARE: Final = 64
 """Connections beyond the limit that are accepted, for health probes and to tell other clients to retry."""
-CHUNK_PIECE: Final = 16 * 1024
+CHUNK_PIECE: Final = 4 * 1024
 """Bytes of a chunked body that are parsed at a time: chunks may be tiny."""
 TURN_PIECES: Final = 2
-"""Pieces of one connection that are parsed before others get a turn."""
+"""Pieces that are parsed as soon as data arrives, a head and the beginning of its body; all else takes turns."""
+PARSE_RESTS: Final = 3
+"""Parsing in turns is followed by a rest of so many times as long: whatever clients send, it takes a quarter of the event loop at most."""
 READERS_A_TURN: Final = 4
 """Connections that read a piece of a large body before other work gets a turn."""
+DISCARD_RATE: Final = 64 * MIB
+"""Bytes a second that are read from all rejected connections together, and discarded."""

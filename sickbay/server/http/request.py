@@ -33,6 +33,11 @@ class Incoming:
         return self._size is None
 
     @property
+    def is_long(self) -> bool:
+        """Whether more than a first piece of a chunked body was parsed: its chunks may be tiny, and the rest takes turns."""
+        return self._size is None and self._wire >= bounds.CHUNK_PIECE
+
+    @property
     def excess(self) -> int:
         """Bytes of a chunked body that are neither data nor chunk frames."""
         return self._wire - self.got - bounds.CHUNK_BYTES * self.chunks

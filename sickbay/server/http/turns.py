@@ -1,30 +1,64 @@
-"""Turns for reading large bodies: reading a piece of many at once would block the event loop for everybody else."""
+"""Turns for work that can wait: done for all connections at once, it would block the event loop for everybody else."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from time import perf_counter
+from typing import Final
 
-from sickbay.server.http.limits import READERS_A_TURN
+from sickbay.server.http.limits import PARSE_RESTS, READERS_A_TURN
+
+_TICK_S: Final = 0.001
+"""The finest timer of the event loop; shorter rests are saved up."""
 
 
-class ReadTurns:
-    """One per port. A piece of a body is at most 256 KB, and a few are read before other work gets a turn."""
+class Turns:
+    """A queue of steps, taken a few at a time. The event loop does other work in between, and for the time of a rest nothing else of it."""
 
-    def __init__(self) -> None:
-        """Start empty."""
+    def __init__(self, steps: int = 1, *, rests: float = 0.0) -> None:
+        """`steps` at a time, and then a rest of `rests` times as long as they took."""
+        self._steps, self._rests = steps, rests
         self._waiting: deque[Callable[[], None]] = deque()
+        self._owed = 0.0
+        self._is_next_due = False
 
-    def wait(self, read_on: Callable[[], None]) -> None:
-        """Call `read_on` in its turn."""
-        self._waiting.append(read_on)
-        if len(self._waiting) == 1:
+    def wait(self, step: Callable[[], None]) -> None:
+        """Call `step` in its turn."""
+        self._waiting.append(step)
+        if not self._is_next_due:
+            self._is_next_due = True
             asyncio.get_running_loop().call_soon(self._next)
+
+    def owe(self, seconds: float) -> None:
+        """Make the next rest longer."""
+        self._owed += seconds
 
     def _next(self) -> None:
-        ready = [self._waiting.popleft() for _ in range(min(READERS_A_TURN, len(self._waiting)))]
-        if self._waiting:
-            asyncio.get_running_loop().call_soon(self._next)
-        for read_on in ready:
-            read_on()
+        began = perf_counter()
+        for _ in range(min(self._steps, len(self._waiting))):
+            self._waiting.popleft()()
+        self._owed += self._rests * (perf_counter() - began)
+        loop = asyncio.get_running_loop()
+        if self._owed >= _TICK_S:
+            loop.call_later(self._owed, self._next)
+            self._owed = 0.0
+        elif self._waiting:
+            loop.call_soon(self._next)
+        else:
+            self._is_next_due = False
+
+
+@dataclass(frozen=True, slots=True)
+class PortTurns:
+    """Those of one port."""
+
+    reading: Turns = field(default_factory=partial(Turns, READERS_A_TURN))
+    """Reading on, for large bodies; a piece is at most 256 KB."""
+    parsing: Turns = field(default_factory=partial(Turns, rests=PARSE_RESTS))
+    """Parsing what is left of received data."""
+    discarding: Turns = field(default_factory=Turns)
+    """Reading what is discarded."""

@@ -502,3 +502,50 @@ async def test_a_connection_that_ended_before_its_turn_is_not_read(port):
     connection.transport.abort()
     await settled()
     assert connection.transport.paused
+
+
+async def test_a_long_chunked_body_is_parsed_in_turns(port):
+    """Chunks may be of one byte: what such a body costs is in the parsing, not in its size."""
+    connection = port.connect()
+    port.port.turns.parsing.owe(3600)
+    connection.data_received(request(POST, CHUNKED, b"1\r\nx\r\n" * 10_000))
+    await settled()
+    assert connection.transport.paused
+    assert connection._request._wire == 2 * bounds.CHUNK_PIECE
+    assert port.calls == []
+
+
+async def test_short_bodies_take_no_turns(port):
+    port.port.turns.parsing.owe(3600)
+    for headers, body in ((CHUNKED, b"200\r\n" + b"x" * 512 + b"\r\n0\r\n\r\n"), (_length(60_000), b"x" * 60_000)):
+        connection = port.connect()
+        connection.data_received(request(POST, headers, body))
+        await settled()
+        assert answers(connection) == [200]
+
+
+# rejected connections
+
+
+async def test_rejected_connections_are_read_in_turns(port):
+    connection = port.connect()
+    connection.data_received(b"no HTTP\r\n\r\n")
+    await settled()
+    port.port.turns.discarding.owe(3600)
+    connection.data_received(b"x" * MIB)
+    assert connection.transport.paused
+    await settled()
+    connection.data_received(b"x" * MIB)
+    await settled()
+    assert connection.transport.paused
+
+
+async def test_of_many_rejected_connections_the_first_ones_are_aborted(port):
+    connections = [port.connect() for _ in range(bounds.MAX_LINGERING + 2)]
+    for connection in connections:
+        connection.data_received(b"no HTTP\r\n\r\n")
+    assert [connection.transport.aborted for connection in connections] == [True] * 2 + [False] * bounds.MAX_LINGERING
+    connections[2].connection_lost(None)
+    connections[2].transport.abort()
+    port.connect().data_received(b"no HTTP\r\n\r\n")
+    assert not connections[3].transport.aborted

@@ -1,0 +1,111 @@
+"""Turns of work that can wait: in order, a few steps at a time, and with rests that keep most of the event loop for others."""
+
+import asyncio
+
+import pytest
+
+from sickbay.server.http import turns as module
+from sickbay.server.http.turns import Turns
+
+
+class Loop:
+    """Runs nothing by itself: `turn()` runs what is due now, and tells how long it was asked to wait before the next."""
+
+    def __init__(self):
+        self.ready, self.rests = [], []
+
+    def call_soon(self, callback):
+        self.ready.append(callback)
+
+    def call_later(self, delay, callback):
+        self.rests.append(delay)
+        self.ready.append(callback)
+
+    def turn(self):
+        due, self.ready = self.ready, []
+        for callback in due:
+            callback()
+
+
+@pytest.fixture
+def loop(monkeypatch):
+    loop = Loop()
+    monkeypatch.setattr(asyncio, "get_running_loop", lambda: loop)
+    return loop
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(module, "perf_counter", lambda: now[0])
+    return now
+
+
+def test_so_many_at_a_time_and_in_order(loop, clock):
+    turns, done = Turns(2), []
+    for number in range(5):
+        turns.wait(lambda number=number: done.append(number))
+    seen = []
+    while loop.ready:
+        loop.turn()
+        seen.append(list(done))
+    assert seen[:3] == [[0, 1], [0, 1, 2, 3], [0, 1, 2, 3, 4]]
+    assert loop.rests == []
+
+
+def test_work_is_followed_by_a_rest_as_many_times_as_long(loop, clock):
+    turns = Turns(rests=3)
+
+    def step():
+        clock[0] += 0.002
+
+    turns.wait(step)
+    turns.wait(step)
+    loop.turn()
+    assert (loop.rests, clock) == ([pytest.approx(0.006)], [0.002])
+    loop.turn()
+    assert loop.rests == [pytest.approx(0.006)] * 2
+
+
+def test_rests_too_short_for_a_timer_are_saved_up(loop, clock):
+    turns, done = Turns(rests=1), []
+
+    def step():
+        clock[0] += 0.0003
+        done.append(clock[0])
+        if len(done) < 8:
+            turns.wait(step)
+
+    turns.wait(step)
+    for _ in range(8):
+        loop.turn()
+    assert loop.rests == [pytest.approx(0.0012)] * 2
+
+
+def test_what_is_owed_is_rested_before_the_next_step(loop, clock):
+    turns, done = Turns(), []
+
+    def step():
+        turns.owe(0.25)
+        done.append("discarded")
+
+    turns.wait(step)
+    loop.turn()
+    turns.wait(step)
+    assert (done, loop.rests) == (["discarded"], [0.25])
+    loop.turn()
+    assert (done, loop.rests) == (["discarded"] * 2, [0.25, 0.25])
+
+
+def test_a_step_may_wait_for_its_next_turn(loop, clock):
+    turns, done = Turns(), []
+
+    def step():
+        done.append(1)
+        if len(done) < 3:
+            turns.wait(step)
+
+    turns.wait(step)
+    while loop.ready:
+        loop.turn()
+    assert done == [1, 1, 1]
