@@ -22,11 +22,11 @@ class Turns:
     def __init__(self, steps: int = 1, *, rests: float = 0.0) -> None:
         """`steps` at a time, and then a rest of `rests` times as long as they took."""
         self._steps, self._rests = steps, rests
-        self._waiting: deque[Callable[[], None]] = deque()
+        self._waiting: deque[Callable[[], object]] = deque()
         self._owed = 0.0
         self._is_next_due = False
 
-    def wait(self, step: Callable[[], None]) -> None:
+    def wait(self, step: Callable[[], object]) -> None:
         """Call `step` in its turn."""
         self._waiting.append(step)
         if not self._is_next_due:
