@@ -2,14 +2,15 @@
 
 Core has a limit on all connections, but none per peer, buffers the bytes of unfinished messages without a limit, and does not report silent
 connections that it closes. So once a second, ten times as often while calls are stalled, and even more often while their messages come near
-the limit, our own sockets are checked, and those beyond a limit are shut down.
+the limit, our own sockets are checked, and those beyond a limit are shut down. A check of thousands is made in slices, for the event loop
+has others to serve.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from time import monotonic
 from typing import Final
@@ -26,6 +27,9 @@ from sickbay.server.peers import Endpoint, peer_of
 LOOK_S: Final = 1.0
 URGENT_S: Final = 0.02
 """Between two checks while unfinished messages use a quarter of their limit: a client on a fast network sends some 20 MB in that time."""
+SLICE_S: Final = 0.001
+"""How long a check goes on before other work gets a turn."""
+SLICE_REST_S: Final = 2 * SLICE_S
 LOOKING: Final = 4
 """The pause after a check is at least this many times its duration, so that checks of many connections use only a part of the CPU."""
 PREFACE_BYTES: Final = 33
@@ -56,16 +60,20 @@ class ConnectionLimiter:
         guard: CallGuard,
         meter: GrpcMeter,
         *,
-        look: Callable[[int], Iterable[Connection]] = sockets.connections,
+        look: Callable[[int], Iterable[Connection | None]] = sockets.walk,
         cut: Callable[[Connection], None] = sockets.cut,
         witnesses: Witnesses = sockets,
         clock: Callable[[], float] = monotonic,
     ) -> None:
-        """`look` lists the connections of a port, `cut` shuts one down, `witnesses` show how one ended; `clock` in seconds, never steps."""
+        """`look` lists the connections of a port among Nones, `cut` shuts one down, `witnesses` show how one ended.
+
+        `clock` is in seconds and never steps.
+        """
         self._limits, self._guard, self._meter = limits, guard, meter
         self._look, self._cut, self._clock = look, cut, clock
         self._members: dict[Endpoint, _Member] = {}
         self._departures = Departures(limits, meter, clock, witnesses)
+        self._found: dict[Endpoint, tuple[Connection, int]] = {}
         self._completed: Counter[Endpoint] = Counter()
         self._arrivals = 0
         self._pause_s = STALLED_S
@@ -86,18 +94,33 @@ class ConnectionLimiter:
             if not self._guard.is_received:
                 self._stalled.clear()
             began = monotonic()
-            self.look(port)
-            is_urgent = self._unfinished > self._limits.body_buffer_bytes // 4
-            self._pause_s = max(URGENT_S, LOOKING * (monotonic() - began)) if is_urgent else STALLED_S
+            await self._look_in_slices(port)
+            self._pause_s = max(URGENT_S, LOOKING * (monotonic() - began)) if self._is_urgent else STALLED_S
 
     def look(self, port: int) -> None:
         """Check once: compare with the previous check, and cut connections beyond a limit."""
+        for _ in self._check(port):
+            pass
+
+    async def _look_in_slices(self, port: int) -> None:
+        end = monotonic() + SLICE_S
+        for _ in self._check(port):
+            if monotonic() >= end:
+                await asyncio.sleep(0 if self._is_urgent else SLICE_REST_S)
+                end = monotonic() + SLICE_S
+
+    def _check(self, port: int) -> Iterator[None]:
+        """Yields after each file. The bytes of a connection and the messages that they completed are counted at the same moment."""
+        self._found.clear()
         try:
-            found = self._look(port)
+            for connection in self._look(port):
+                if connection is not None and not self._departures.is_held(connection.descriptor):
+                    self._found[connection.endpoint] = connection, self._completed.pop(connection.endpoint, 0)
+                yield
         except OSError:
             self._meter.count_refusal(Reason.FILES)
             return
-        self._compare(found)
+        self._compare()
         self._bound_handshakes()
         self._bound_peers()
         self._bound_all()
@@ -116,27 +139,28 @@ class ConnectionLimiter:
         self._completed[endpoint] += size + HEADER_BYTES
 
     def _cut_endpoint(self, endpoint: Endpoint) -> None:
+        self._found.pop(endpoint, None)
         member = self._members.pop(endpoint, None)
         if member is not None:  # otherwise it came within the last second, and is cut at the next timeout
             self._departures.forget(endpoint)
             self._cut(member.connection)
 
-    def _compare(self, found: Iterable[Connection]) -> None:
+    def _compare(self) -> None:
         now, before, self._members = self._clock(), self._members, {}
-        for connection in found:
-            if self._departures.is_held(connection.descriptor):
-                continue
-            member = before.get(connection.endpoint)
+        for endpoint, (connection, completed) in self._found.items():
+            member = before.get(endpoint)
             if member is None or connection.received < member.connection.received:
                 self._arrivals += 1
                 member = _Member(connection._replace(received=0), self._arrivals, now)
-            fresh = connection.received - member.connection.received - self._completed[connection.endpoint]
+            fresh = connection.received - member.connection.received - completed
             member.unfinished = max(0, member.unfinished + fresh) if self._guard.is_received else 0
             member.connection = connection
-            self._members[connection.endpoint] = member
-        connections = {endpoint: member.connection for endpoint, member in self._members.items()}
-        self._departures.look(connections, self._completed, self._guard.open)
-        self._completed.clear()
+            self._members[endpoint] = member
+        gone = [endpoint for endpoint in self._completed if endpoint not in self._found]
+        calls = {endpoint for endpoint, (_, completed) in self._found.items() if completed}.union(gone)
+        for endpoint in gone:
+            del self._completed[endpoint]
+        self._departures.look({endpoint: connection for endpoint, (connection, _) in self._found.items()}, calls, self._guard.open)
 
     def _bound_handshakes(self) -> None:
         late = self._clock() - self._limits.handshake_s
@@ -144,6 +168,8 @@ class ConnectionLimiter:
             self._end(member, Reason.HANDSHAKE)
 
     def _bound_peers(self) -> None:
+        if len(self._members) <= self._limits.connections_per_peer:
+            return
         for members in self._by_peer().values():
             for member in members[self._limits.connections_per_peer :]:
                 self._end(member, Reason.PEER_CONNECTIONS)
@@ -158,6 +184,10 @@ class ConnectionLimiter:
     def _bound_bytes(self) -> None:
         while self._unfinished > self._limits.body_buffer_bytes:
             self._end(max(self._members.values(), key=lambda member: member.unfinished), Reason.BODY_ROOM)
+
+    @property
+    def _is_urgent(self) -> bool:
+        return self._unfinished > self._limits.body_buffer_bytes // 4
 
     @property
     def _unfinished(self) -> int:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
-import stat
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,10 +39,15 @@ class Connection(NamedTuple):
     silent_s: float = 0.0
 
 
+def walk(port: int) -> Iterator[Connection | None]:
+    """One item for each file of this process: a connection of a local port, or None; OSError at the first if no file can be opened."""
+    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208 - once a second, so without objects
+        yield _connection(int(name), port)
+
+
 def connections(port: int) -> list[Connection]:
     """The connections of a local port, without the listening socket; OSError if no file can be opened."""
-    found = (_connection(int(name), port) for name in os.listdir("/proc/self/fd"))  # noqa: PTH208 - once a second, so without objects
-    return [one for one in found if one is not None]
+    return [one for one in walk(port) if one is not None]
 
 
 def cut(connection: Connection) -> None:
@@ -77,15 +81,18 @@ def release(held: int) -> None:
 
 def _connection(descriptor: int, port: int) -> Connection | None:
     try:
-        if not stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+        one = socket.socket(socket.AF_INET6, socket.SOCK_STREAM, 0, descriptor)  # room for both families; detecting it would cost more
+    except OSError:  # no socket, or closed meanwhile
+        return None
+    try:
+        name = one.getsockname()
+        if not isinstance(name, tuple) or name[1] != port:  # other families have names of other types
             return None
-        with _borrowed(descriptor) as one:
-            name = one.getsockname()
-            if one.family not in {socket.AF_INET, socket.AF_INET6} or name[1] != port:
-                return None
-            return _measured(one, descriptor, _endpoint(one.getpeername()))
+        return _measured(one, descriptor, _endpoint(one.getpeername()))
     except OSError:  # closed meanwhile, or the listening socket
         return None
+    finally:
+        one.detach()
 
 
 def _measured(one: socket.socket, descriptor: int, endpoint: Endpoint) -> Connection:

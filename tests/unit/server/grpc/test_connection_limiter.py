@@ -7,6 +7,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from sickbay.domain.limits import Limits
+from sickbay.server.grpc import connection_limiter as limiter_module
 from sickbay.server.grpc import sockets
 from sickbay.server.grpc.connection_limiter import ConnectionLimiter
 from sickbay.server.grpc.guard import CallGuard
@@ -125,6 +126,59 @@ def test_small_calls_do_not_hide_what_is_unfinished():
         if port.cut:
             return
     pytest.fail("80 MiB are unfinished")
+
+
+def test_a_message_that_is_completed_during_a_check_counts_for_the_next_one():
+    """Otherwise its bytes would never be seen as completed, or those of another message would be."""
+    one, port = ("10.0.0.1", 1), Port(body_buffer_bytes=64 * MIB)
+    port.now = {one: 10 * MIB}
+    for _ in range(20):
+        check = port.limiter._check(1)
+        next(check)
+        port.guard.on_message(one, 8 * MIB)
+        assert list(check) == []
+        port.now[one] += 8 * MIB
+    assert port.cut == []
+    port.now[one] += 60 * MIB
+    port.look()
+    assert port.cut == [one]
+
+
+def test_a_connection_that_is_cut_during_a_check_is_not_found_by_it():
+    one, port = ("10.0.0.1", 1), Port()
+    port.now = _of("10.0.0.1", 1, 2)
+    port.look()
+    check = port.limiter._check(1)
+    next(check)
+    port.guard.cut(one)
+    assert list(check) == [None]
+    assert (port.cut, len(port.limiter)) == ([one], 1)
+
+
+def test_messages_of_connections_that_are_gone_are_forgotten():
+    port = Port()
+    for number in range(5):
+        port.guard.on_message(("10.0.0.1", number), 1)
+    port.look()
+    assert not port.limiter._completed
+
+
+async def test_a_check_of_thousands_gives_way_to_others(monkeypatch):
+    port, now = Port(connections=9000, connections_per_peer=9000), [0.0]
+
+    def found(_):
+        for number in range(5000):
+            now[0] += limiter_module.SLICE_S / 100
+            yield Connection(number, ("10.0.0.1", number), 0)
+
+    monkeypatch.setattr(limiter_module, "monotonic", lambda: now[0])
+    monkeypatch.setattr(limiter_module, "SLICE_REST_S", 0)
+    port.limiter._look = found
+    checking, turns = asyncio.create_task(port.limiter._look_in_slices(1)), 0
+    while not checking.done():
+        await asyncio.sleep(0)
+        turns += 1
+    assert (len(port.limiter), turns >= 49) == (5000, True)
 
 
 def test_a_process_that_can_open_no_file_says_so(caplog):
