@@ -66,6 +66,7 @@ FORGOTTEN_MS: Final = 60_000
 """So it does if there was no run for so long."""
 RESERVED_MS: Final = 1_000
 """How long a released job may take to ask for its permit. If new jobs take all permits, one is released this often."""
+MOST_LAPSES: Final = 30
 CONFIRM_MS: Final = 500
 """For so long failures must be in a row to open the breaker again."""
 
@@ -96,8 +97,12 @@ class Ramp:
     borne: int = 0
     """The share of failures that does not depend on the rate."""
     reserved: int = 0
-    """Jobs that were released and have not asked for their permits yet; forgotten RESERVED_MS after `reserved_at`."""
+    """Permits that are not offered to jobs that wait: for jobs that were released and have not asked yet, and one for each new job that
+    found none, up to half of those that can be saved up. Every RESERVED_MS from `reserved_at` on half are forgotten: some jobs never ask,
+    because a worker's own view refuses them, or because they were cancelled.
+    """
     reserved_at: int = 0
+    """When the first of them was released, or when half were forgotten."""
 
 
 def begin(now: int) -> Ramp:
@@ -129,10 +134,12 @@ def reserve(ramp: Ramp, now: int, wanted: int, arrivals: int = 0) -> tuple[Ramp,
     known = arrivals * KNOWN_PARTS // 100
     if ramp.rate < known < MOST_RATE and ramp.cut_at == ramp.bad == ramp.borne == 0:
         ramp = replace(ramp, rate=known, permits=available(ramp, now), at=max(now, ramp.at))
-    lapsed = now - ramp.reserved_at >= RESERVED_MS
-    held = 0 if lapsed else ramp.reserved
-    granted = min(wanted, max(0, available(ramp, now) // PERMIT - held, int(lapsed)))
-    return (replace(ramp, reserved=held + granted, reserved_at=now) if granted else ramp), granted
+    lapsed = max(0, now - ramp.reserved_at) // RESERVED_MS
+    held = ramp.reserved >> min(lapsed, MOST_LAPSES)
+    granted = min(wanted, max(0, available(ramp, now) // PERMIT - held, min(1, lapsed)))
+    if not granted:
+        return ramp, 0
+    return replace(ramp, reserved=held + granted, reserved_at=ramp.reserved_at if held and not lapsed else now), granted
 
 
 def take(ramp: Ramp, now: int, *, released: bool = False) -> tuple[Ramp | None, bool]:
@@ -140,7 +147,7 @@ def take(ramp: Ramp, now: int, *, released: bool = False) -> tuple[Ramp | None, 
     left = available(ramp, now)
     scarce_at = now if 2 * left <= _burst(ramp) else ramp.scarce_at
     if left < PERMIT:
-        return (replace(ramp, scarce_at=now) if now - ramp.scarce_at >= INTERVAL_MS else ramp), False
+        return _refused(ramp, now, released=released), False
     if ramp.borne == 0 and now - max(scarce_at, ramp.reserved_at) >= UNUSED_MS:
         return None, True
     reserved = max(0, ramp.reserved - 1) if released else ramp.reserved
@@ -187,6 +194,12 @@ def shifted(ramp: Ramp, by: int) -> Ramp:
         since=moved(ramp.since),
         reserved_at=moved(ramp.reserved_at),
     )
+
+
+def _refused(ramp: Ramp, now: int, *, released: bool) -> Ramp:
+    held = max(0, ramp.reserved - 1) if released else max(ramp.reserved, min(ramp.reserved + 1, _burst(ramp) // (2 * PERMIT)))
+    is_due = now - ramp.scarce_at >= INTERVAL_MS  # a refusal that changes nothing is not written
+    return replace(ramp, scarce_at=now if is_due else ramp.scarce_at, reserved=held) if is_due or held != ramp.reserved else ramp
 
 
 def _ended(ramp: Ramp, now: int) -> Ramp:

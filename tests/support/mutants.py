@@ -29,6 +29,7 @@ LAWS = ("tests/unit/breaker/test_laws.py",)
 RAMP = ("tests/unit/breaker/test_ramp.py",)
 SLOWLY = (f"{RAMP[0]}::test_it_goes_on_while_jobs_are_released_slowly_and_its_rate_stays",)
 BORNE = (f"{RAMP[0]}::test_errors_that_do_not_come_from_the_load_limit_nothing_for_long",)
+NEVER_ASKED = (f"{RAMP[0]}::test_released_jobs_that_never_ask_for_their_permits_hold_up_no_others",)
 LONG_RUNS = (f"{RAMP[0]}::test_slow_runs_are_waited_for",)
 WINDOW = tuple(f"tests/unit/breaker/test_{part}.py" for part in ("window", "tally"))
 RATE = (*WINDOW, "tests/unit/breaker/test_rate_laws.py")
@@ -149,6 +150,9 @@ MUTANTS = (
     Mutant("nothing is borne", "ramp", "if ramp.share and 2 * share >= ramp.share:", "if False:", BORNE),
     Mutant("the ramp never ends", "ramp", "now - max(scarce_at, ramp.reserved_at) >= UNUSED_MS", "False", RAMP),
     Mutant("the ramp ends while jobs are released", "ramp", "max(scarce_at, ramp.reserved_at)", "scarce_at", SLOWLY),
+    Mutant(
+        "reservations never lapse while jobs are released", "ramp", "ramp.reserved_at if held and not lapsed else now", "now", NEVER_ASKED
+    ),
     Mutant("a rate that nobody uses grows", "ramp", "(step if now - ramp.scarce_at < USED_MS else 0)", "step", SLOWLY),
     Mutant("a cut without a bound", "ramp", "min(MOST_CUT, max(share, LEAST_CUT))", "max(share, LEAST_CUT)", RAMP),
     Mutant("nothing is measured", "machine", "doc.ramp is None and share >= LIMITED_SHARE and", "False and", EXAMPLES),

@@ -135,6 +135,21 @@ def test_it_goes_on_while_jobs_are_released_slowly_and_its_rate_stays():
     assert 10_000 < ramp.rate < 60_000
 
 
+def test_released_jobs_that_never_ask_for_their_permits_hold_up_no_others():
+    """One of fifty is refused by a worker's own view, was cancelled, or runs elsewhere: its reservation lapses though others follow."""
+    ramp, released = Ramp(100_000, 0, 0, target=100_000), []
+    for now in range(0, 30_000, 50):
+        ramp, granted = ramps.reserve(ramp, now, 100)
+        for _ in range(granted):
+            released.append(now)
+            if len(released) % 50:
+                after, _ = ramps.take(ramp, now, released=True)
+                assert after is not None
+                ramp = after
+    late = [now for now in released if now >= 20_000]
+    assert len(late) >= 0.8 * 100 * 10
+
+
 @given(st.lists(st.tuples(st.sampled_from(["take", "reserve", "succeed", "fail", "pass_over"]), st.integers(0, 20_000)), max_size=200))
 def test_its_bounds_hold_whatever_happens(steps: list[tuple[str, int]]):
     """Whole numbers, none negative; the rate within its bounds, permits for a tenth of a second; a refusal is over after a second."""

@@ -32,6 +32,7 @@ local UNUSED_MS = 5000
 local USED_MS = 1000
 local FORGOTTEN_MS = 60000
 local RESERVED_MS = 1000
+local MOST_LAPSES = 30
 local CONFIRM_MS = 500
 
 -- Whole numbers, as Python's //; neither is negative.
@@ -69,11 +70,14 @@ local function ramp_reserve(wanted, arrivals)
     ramp.permits, ramp.at = ramp_available(ramp), math.max(now, ramp.at)
     ramp.rate = known
   end
-  local lapsed = now - ramp.reserved_at >= RESERVED_MS
-  local held = lapsed and 0 or ramp.reserved
+  local lapsed = div(math.max(0, now - ramp.reserved_at), RESERVED_MS)
+  local held = div(ramp.reserved, 2 ^ math.min(lapsed, MOST_LAPSES))
   local free = div(ramp_available(ramp), PERMIT) - held
-  local granted = math.min(wanted, math.max(0, free, lapsed and 1 or 0))
-  if granted > 0 then ramp.reserved, ramp.reserved_at = held + granted, now end
+  local granted = math.min(wanted, math.max(0, free, math.min(1, lapsed)))
+  if granted > 0 then
+    ramp.reserved = held + granted
+    if held == 0 or lapsed > 0 then ramp.reserved_at = now end
+  end
   if granted > 0 or grows then with_changes() end
   return granted
 end
@@ -84,8 +88,11 @@ local function ramp_take(released)
   local left = ramp_available(ramp)
   local scarce_at = 2 * left <= ramp_burst(ramp) and now or ramp.scarce_at
   if left < PERMIT then
-    if now - ramp.scarce_at >= INTERVAL_MS then
-      ramp.scarce_at = now
+    local held = math.max(ramp.reserved, math.min(ramp.reserved + 1, div(ramp_burst(ramp), 2 * PERMIT)))
+    if released then held = math.max(0, ramp.reserved - 1) end
+    if held ~= ramp.reserved or now - ramp.scarce_at >= INTERVAL_MS then
+      ramp.reserved = held
+      if now - ramp.scarce_at >= INTERVAL_MS then ramp.scarce_at = now end
       with_changes()
     end
     return false
