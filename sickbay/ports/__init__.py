@@ -103,7 +103,7 @@ class Breakers(Protocol):
         """The keys of all known breakers, in order. One may be forgotten before it is read."""
 
     async def snapshots(self, keys: Collection[BreakerKey] | None = None) -> Sequence[Snapshot]:
-        """All known breakers, or the known ones among `keys`, in the order of their keys."""
+        """All known breakers, in the order of their keys, or the known ones among `keys`, in the order given."""
 
     async def command(self, key: BreakerKey, command: Command) -> Snapshot:
         """Carry out an admin's command; NotFound when RESET, AUTO or PROBE names an unknown type.

@@ -160,7 +160,7 @@ class BreakerSync:
         known = self.view.known()
         now, found = await self._ask(partial(overview, expected=len(known)))
         self.time.update(now)
-        counts = {script.key_from_name(name.decode()): int(total) for name, total in found.items()}
+        counts = {script.key_from_name(name): int(total) for name, total in found.items()}
         await self._read({key: known.get(key) for key in {*known, *counts}}, counts)
         if self.is_unavailable:
             if self._writes:
@@ -183,11 +183,11 @@ class BreakerSync:
             await self.read_all()
             return
         for batch in batched(keys):
-            asked_with = [self.view.get(key) for key in batch]
-            now, totals, found = await self._ask(partial(some, keys=batch))
+            asked_with = self.view.documents(batch)
+            now, found, texts = await self._ask(partial(some, keys=batch))
             self.time.update(now)
-            for key, doc, total, text in zip(batch, asked_with, totals, found, strict=True):
-                self.view.answer(key, self._documents.read(key, text), None if total is None else int(total), doc)
+            totals = [int(total) if total else None for total in found]
+            self.view.answers(batch, self._documents.read(batch, texts), totals, asked_with)
 
     async def _require_writes(self) -> None:
         """Raises Refused if Redis rejects writes, or rejected one recently."""
@@ -204,8 +204,7 @@ class BreakerSync:
         """Read in batches, so that neither Redis nor this process is blocked for long."""
         for batch in batched(asked_with):
             found = await self._ask(partial(texts, keys=batch))
-            for key, text in zip(batch, found, strict=True):
-                self.view.answer(key, self._documents.read(key, text), totals.get(key), asked_with[key])
+            self.view.answers(batch, self._documents.read(batch, found), map(totals.get, batch), map(asked_with.get, batch))
 
     async def _ask(self, call: Callable[[Client], Awaitable[Any]]) -> Any:
         try:
