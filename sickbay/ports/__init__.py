@@ -209,6 +209,9 @@ class QuarantineStore(Protocol):
 class DuplicateGuard(Protocol):
     """Tells a worker whether it may run a copy that may not be the only one."""
 
+    async def caught_up(self) -> None:
+        """Return once `is_cancelled` and `begin` know what was cancelled before this process started. Waits for as long as that takes."""
+
     async def check(self, job: Job, *, suspect: bool) -> DuplicateCheck:
         """Compare with the ledger; for a suspect that is not superseded also count the start of its run, durably."""
 
