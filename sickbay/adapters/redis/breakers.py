@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from random import Random, SystemRandom
 from types import TracebackType
 from typing import Final, Self
@@ -20,17 +19,15 @@ from sickbay.adapters.redis import script
 from sickbay.adapters.redis.address import display_url
 from sickbay.adapters.redis.breaker_sync import BreakerSync
 from sickbay.adapters.redis.client import Client, open_client
-from sickbay.adapters.redis.documents import batched
 from sickbay.adapters.redis.local import LocalBreakers, LocalPermit
+from sickbay.adapters.redis.snapshots import RedisSnapshots
 from sickbay.adapters.redis.success_reporter import Success, SuccessReporter
 from sickbay.adapters.redis.view import Seen
 from sickbay.breaker import machine as breaker
 from sickbay.breaker.machine import AdmitRequest, Document
-from sickbay.breaker.shown import ShownBreakers
 from sickbay.breaker.tally import Tally
 from sickbay.breaker.usual import UsualFailures
 from sickbay.breaker.window import Calls
-from sickbay.concurrency.tasks import cooperatively
 from sickbay.domain.breaker import BreakerConfig, BreakerKey, BreakerState, Command, ConfigOf, Permit, PermitKind, Refusal, Snapshot
 from sickbay.domain.errors import ErrorReason, NotFound, Unavailable
 from sickbay.domain.outcome import SUCCESS, Outcome, OutcomeKind
@@ -38,8 +35,6 @@ from sickbay.ports import BreakerView, Clock
 
 MAX_REPORT_DELAY_S: Final = 0.02
 """Well below the age that a run of failures must have to open a breaker (BREAKER_TRIP_CONFIRM_MS)."""
-SHOWN_AT_ONCE: Final = 50
-"""So many are made between two looks at the clock, in 0.1 ms or less unless they have changed."""
 
 
 class RedisBreakers:
@@ -70,13 +65,13 @@ class RedisBreakers:
         self._usual = UsualFailures()
         self._tally = Tally()
         self._watchers: set[BreakerWatcher] = set()
-        self._shown = ShownBreakers()
         self._leases: dict[BreakerKey, tuple[str, int]] = {}
         self._unreported: dict[BreakerKey, tuple[Permit, Outcome]] = {}
         self._sync = BreakerSync(
             connect(url), display_url(url), config_of, clock, self._rng, on_change=self._on_change, on_recovered=self._on_recovered
         )
         self._local = LocalBreakers(config_of, self._sync.time.now, self._rng, worker)
+        self._snapshots = RedisSnapshots(self._sync, self._local, config_of)
         self._successes = SuccessReporter(self._report_success, lambda: self._rng.uniform(0, MAX_REPORT_DELAY_S))
 
     async def __aenter__(self) -> Self:
@@ -158,43 +153,18 @@ class RedisBreakers:
 
     async def keys(self) -> Sequence[BreakerKey]:
         """See `Breakers.keys`. Without Redis those of the last view; Unavailable if it is empty."""
-        try:
-            return await self._sync.keys()
-        except Unavailable:
-            return [seen.key for seen in await self._last_known()]
+        return await self._snapshots.keys()
 
     async def snapshots(self, keys: Collection[BreakerKey] | None = None) -> Sequence[Snapshot]:
         """See `Breakers.snapshots`. Without Redis the last view, marked as degraded; Unavailable if it is empty."""
-        try:
-            await self._sync.read_all() if keys is None else await self._sync.read(keys)
-            return await self._current(keys)
-        except Unavailable:
-            known = {one.key: one for one in await self._last_known()}
-            return list(known.values()) if keys is None else [known[key] for key in keys if key in known]
-
-    async def _current(self, asked: Collection[BreakerKey] | None) -> list[Snapshot]:
-        """The breakers in the view; Redis is told about those that time has changed."""
-        self._shown.prune(self._sync.view.known)
-        found: list[Snapshot] = []
-        async for some in cooperatively(batched(self._sync.view.all(asked), SHOWN_AT_ONCE)):
-            now = self._sync.time.now()
-            for seen in some:
-                config = self._config(seen.doc.key)
-                if shown := self._shown.get(seen.doc, config, now, seen.total):
-                    found.append(shown)
-                elif breaker.catch_up(seen.doc, config, now) is seen.doc:
-                    found.append(self._shown.make(seen.doc, config, now, seen.total))
-                else:
-                    await self._sync.call("look", seen.doc.key)
-                    found += map(self._snapshot, self._sync.view.all([seen.doc.key]))
-        return found
+        return await self._snapshots.read(keys)
 
     async def command(self, key: BreakerKey, command: Command) -> Snapshot:
         """See `Breakers.command`; Unavailable while Redis is."""
         reply = await self._sync.call("command", key, script.command_args(command))
         if reply.doc is None:
             raise NotFound(f"Circuit breaker for jobType '{key.name}' not found", ErrorReason.BREAKER_NOT_FOUND)
-        return self._snapshot(Seen(reply.doc, reply.total))
+        return self._snapshots.of(Seen(reply.doc, reply.total))
 
     @asynccontextmanager
     async def watch(self) -> AsyncIterator[AsyncIterator[Snapshot]]:
@@ -289,23 +259,12 @@ class RedisBreakers:
         doc = self._sync.view.get(key)
         return doc.seq if doc is not None else 0
 
-    # views
-
-    async def _last_known(self) -> Sequence[Snapshot]:
-        here = {seen.key: seen for seen in await self._local.snapshots()}
-        known = {seen.doc.key: self._snapshot(seen) for seen in self._sync.view.all()}
-        if not known and not here:
-            raise Unavailable("no breaker is known here, and Redis is unavailable")
-        closed = {key: one for key, one in here.items() if key not in known or known[key].state is BreakerState.CLOSED}
-        return [replace(one, degraded=True) for _, one in sorted({**known, **closed}.items())]
-
-    def _snapshot(self, seen: Seen) -> Snapshot:
-        return breaker.snapshot(seen.doc, self._config(seen.doc.key), self._sync.time.now(), total_failures=seen.total)
+    # changes
 
     def _on_change(self, key: BreakerKey, seen: Seen | None) -> None:
         self._successes.on_change(key, seen.doc if seen is not None else None)
         if seen is not None and self._watchers:
-            change = self._snapshot(seen)
+            change = self._snapshots.of(seen)
             for watcher in self._watchers:
                 watcher.offer(change)
 
