@@ -37,7 +37,7 @@ from sickbay.adapters.sql.ledger import open_ledger
 from sickbay.domain.breaker import BreakerKey, BreakerScope, Permit
 from sickbay.domain.outcome import Outcome, OutcomeKind
 from sickbay.ports import Breakers
-from sickbay.runtime.backends import ControlPlaneParts
+from sickbay.runtime.parts import ControlPlaneParts
 from sickbay.runtime.policies import Policies
 from sickbay.runtime.settings import Settings
 from sickbay.server.endpoints import Address
