@@ -72,7 +72,7 @@ def main() -> None:
 async def serve_breakers(url: str, number: int) -> None:
     """Serve breakers of tenants until standard input ends; prints the port."""
     gc.set_threshold(50_000, 20, 50)  # as a service does
-    settings = Settings()
+    settings = Settings.read(breaker_trip_confirm_ms=0)  # the failures come within a millisecond
     config_of = Policies(settings).breaker
     async with AsyncExitStack() as stack:
         ledger = await stack.enter_async_context(open_ledger("sqlite://", wall_clock))
