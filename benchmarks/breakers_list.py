@@ -37,7 +37,7 @@ from sickbay.adapters.sql.ledger import open_ledger
 from sickbay.domain.breaker import BreakerKey, BreakerScope, Permit
 from sickbay.domain.outcome import Outcome, OutcomeKind
 from sickbay.ports import Breakers
-from sickbay.runtime.backends import ControlPlaneParts
+from sickbay.runtime.parts import ControlPlaneParts
 from sickbay.runtime.policies import Policies
 from sickbay.runtime.settings import Settings
 from sickbay.server.endpoints import Address
@@ -72,7 +72,7 @@ def main() -> None:
 async def serve_breakers(url: str, number: int) -> None:
     """Serve breakers of tenants until standard input ends; prints the port."""
     gc.set_threshold(50_000, 20, 50)  # as a service does
-    settings = Settings()
+    settings = Settings.read(breaker_trip_confirm_ms=0)  # the failures come within a millisecond
     config_of = Policies(settings).breaker
     async with AsyncExitStack() as stack:
         ledger = await stack.enter_async_context(open_ledger("sqlite://", wall_clock))

@@ -138,6 +138,9 @@ async def raw_floor(url: str, count: int) -> tuple[float, float]:
 class NothingKnown:
     """A fence that lets everything through: all jobs of this benchmark are fresh."""
 
+    async def caught_up(self) -> None:
+        """Nothing is known."""
+
     async def check(self, job: Job, *, suspect: bool) -> DuplicateCheck:
         """Nothing is known."""
         return DuplicateCheck(superseded=False)

@@ -34,7 +34,7 @@ from sickbay.domain.health import Check, Health, checks_of
 from sickbay.domain.job import JobEvent, JobState
 from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub, add_QuarantineServiceServicer_to_server
 from sickbay.observer import Observer, Observers
-from sickbay.runtime.backends import ControlPlaneParts
+from sickbay.runtime.parts import ControlPlaneParts
 from sickbay.server.endpoints import Address, Endpoints, serve_endpoints
 from sickbay.server.interceptors.metrics import CallMeter
 from sickbay.server.service import Service

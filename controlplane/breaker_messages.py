@@ -28,11 +28,11 @@ class BreakerMessages:
         return [self._message(one) for one in snapshots]
 
     def _message(self, breaker: Snapshot) -> Breaker:
+        kept = self._kept.get(breaker.key)
+        if kept is not None and (kept[0] is breaker or kept[0] == breaker):
+            return kept[1]
         if breaker.key.dependency:
             return responses.breaker(breaker, job_types=self._scope.job_types(breaker.key))
-        kept = self._kept.get(breaker.key)
-        if kept is not None and kept[0] is breaker:
-            return kept[1]
         message = responses.breaker(breaker)
         self._kept[breaker.key] = (breaker, message)
         return message

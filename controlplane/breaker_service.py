@@ -6,6 +6,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from operator import attrgetter
 from typing import Any, Final
 
 from controlplane.breaker_messages import BreakerMessages
@@ -80,7 +81,7 @@ class BreakerApi(BreakerServiceServicer):
         if held_back := self._held_back():
             known = sorted({*known, *held_back})
         page, cursor = self._names.page(known, paging.cursor, paging.limit, partial(self._decides, tenant=tenant) if tenant else None)
-        breakers = filter(self._is_shown, await self._snapshots(set(page)))
+        breakers = filter(self._is_shown, await self._snapshots(page))
         return pb.ListBreakersResponse(breakers=self._messages.of(breakers), next_page_token=next_page_token(request, cursor))
 
     async def GetBreaker(self, request: pb.GetBreakerRequest, context: Any) -> pb.GetBreakerResponse:
@@ -195,7 +196,7 @@ class BreakerApi(BreakerServiceServicer):
     async def _find(self, request: pb.GetBreakerRequest | pb.ExplainBreakerRequest) -> tuple[BreakerKey, Snapshot]:
         """The type and tenant that were asked for, and the breaker that decides about them."""
         asked = parse.breaker_key(request.job_type, request.tenant)
-        for breaker in await self._snapshots({self._scope.key_of(*asked)}):
+        for breaker in await self._snapshots([self._scope.key_of(*asked)]):
             return asked, breaker
         raise _not_found(asked)
 
@@ -218,11 +219,16 @@ class BreakerApi(BreakerServiceServicer):
         except Unavailable:
             return revs
 
-    async def _snapshots(self, keys: set[BreakerKey] | None = None) -> Sequence[Snapshot]:
-        known = {breaker.key: breaker for breaker in await self._breakers.snapshots(keys)} if keys is None or keys else {}
-        for key in self._held_back() if keys is None else keys.intersection(self._held_back()):
+    async def _snapshots(self, keys: Sequence[BreakerKey] | None = None) -> Sequence[Snapshot]:
+        """All breakers by name, or those among `keys`, in the order given."""
+        found = await self._breakers.snapshots(keys) if keys is None or keys else ()
+        held_back = self._held_back()
+        if keys is not None and not (held_back := set(held_back).intersection(keys)):
+            return found
+        known = {breaker.key: breaker for breaker in found}
+        for key in held_back:
             known[key] = replace(known.get(key) or Snapshot(key, BreakerState.CLOSED, 0, 0, 0), degraded=True)
-        return sorted(known.values(), key=lambda breaker: breaker.key.name)
+        return [known[key] for key in keys or sorted(known, key=attrgetter("name")) if key in known]
 
 
 def _prune_above(known: int) -> int:

@@ -16,7 +16,7 @@ from jobapi.submit import JobSubmitter
 from sickbay.domain.health import Health, checks_of
 from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub, add_JobServiceServicer_to_server
 from sickbay.observer import Observer, Observers
-from sickbay.runtime.backends import JobApiParts
+from sickbay.runtime.parts import JobApiParts
 from sickbay.server.endpoints import Address, Endpoints, serve_endpoints
 from sickbay.server.interceptors.metrics import CallMeter
 from sickbay.server.service import Service

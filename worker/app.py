@@ -15,7 +15,7 @@ from sickbay.domain.raised import Redact, unchanged
 from sickbay.handlers.registry import HandlerSpec
 from sickbay.messages.outbox import EventOutbox
 from sickbay.observer import Observer, Observers
-from sickbay.runtime.backends import WorkerParts
+from sickbay.runtime.parts import WorkerParts
 from sickbay.runtime.policies import Policies
 from sickbay.runtime.settings import Settings
 from sickbay.server.endpoints import Address, Endpoints, serve_endpoints

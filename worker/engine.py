@@ -28,6 +28,8 @@ from worker.slots import Gates, Slots
 
 LAST_S: Final = 2.0
 """How long the end waits for cancelled handlers, and again for events that are not durable; their jobs are delivered again."""
+CATCH_UP_S: Final = 10.0
+"""How long the start waits for the cancellations of before: a fresh copy of a cancelled job is recognised by them alone."""
 
 log = logging.getLogger(__name__)
 
@@ -52,17 +54,19 @@ class Engine:
         name: str,
         pause_s: float = 1.0,
         last_s: float = LAST_S,
+        catch_up_s: float = CATCH_UP_S,
         observer: Observer = NOBODY,
         redact: Redact = unchanged,
     ) -> None:
         """Run at most `concurrency` handlers at a time; `name` is the name of this worker in a job's history.
 
-        `pause_s` is how long a job that could not be settled is held before it is requeued; `last_s` is LAST_S. The observer is
-        called for each message in the task that processes it, so that task's context is the job's. `redact` removes secrets from the
-        texts of faults.
+        `pause_s` is how long a job that could not be settled is held before it is requeued; `last_s` is LAST_S, `catch_up_s` is
+        CATCH_UP_S. The observer is called for each message in the task that processes it, so that task's context is the job's. `redact`
+        removes secrets from the texts of faults.
         """
         policy_of = same_for_all(policy) if isinstance(policy, RetryPolicy) else policy
         self._last_s = last_s
+        self._catch_up_s = catch_up_s
         self._broker = broker
         self._guard = guard
         self._events = events
@@ -110,6 +114,7 @@ class Engine:
 
     async def run(self) -> None:
         """Work until `drain` is called."""
+        await self._catch_up()
         async with self._broker.consume(Queue.MAIN, self._prefetch) as consumer:
             self._consumer = consumer
             self._guard.register_worker(self._events.is_unreported, takes_jobs=True)
@@ -136,6 +141,17 @@ class Engine:
         finally:
             self._drained.set()
             self._slots.close()
+
+    async def _catch_up(self) -> None:
+        """Wait until the cancellations of before are known; if the ledger is unavailable for long, jobs run without it."""
+        waiting = {asyncio.ensure_future(self._guard.caught_up()), asyncio.ensure_future(self._drained.wait())}
+        try:
+            done, _ = await asyncio.wait(waiting, timeout=self._catch_up_s, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in waiting:
+                one.cancel()
+        if not done:
+            log.warning("the ledger does not answer: this worker starts without knowing which jobs were cancelled before")
 
     async def _wait_for_tasks(self, within_s: float) -> None:
         if self._tasks:

@@ -22,15 +22,8 @@ from typing import Final, Unpack
 from sickbay.breaker import ramp as ramps
 from sickbay.breaker import transitions, trip_rule, window
 from sickbay.breaker.commands import command
-from sickbay.breaker.document import (
-    Changes,
-    Document,
-    from_json,
-    new_document,
-    sanitize_job_id,
-    to_json,
-    with_changes,
-)
+from sickbay.breaker.document import Changes, Document, new_document, sanitize_job_id, with_changes
+from sickbay.breaker.document_json import from_json, to_json
 from sickbay.breaker.transitions import Context
 from sickbay.breaker.window import Calls
 from sickbay.domain.breaker import BreakerConfig, BreakerState, Permit, PermitKind, Refusal, Snapshot

@@ -63,7 +63,7 @@ class BreakerScope(StrEnum):
 
     def is_in_use(self, key: BreakerKey) -> bool:
         """Whether any job asks this breaker; those of tenants remain in the store when the scope has become TYPE."""
-        return self.key_of(*key) == key
+        return self is BreakerScope.TENANT or key.tenant == DEFAULT_TENANT
 
     def job_types(self, key: BreakerKey) -> Sequence[str]:  # noqa: ARG002 - of the protocol
         """None: there are no dependencies."""
@@ -84,8 +84,9 @@ class DependencyRule:
 
     def is_in_use(self, key: BreakerKey) -> bool:
         """Whether any job asks this breaker."""
-        has_types = not key.dependency or key.dependency in self.dependencies().values()
-        return has_types and self.key_of(*key) == key
+        dependencies = self.dependencies()
+        has_types = key.dependency in dependencies.values() if key.dependency else not dependencies.get(key.job_type)
+        return has_types and self.scope.is_in_use(key)
 
     def job_types(self, key: BreakerKey) -> Sequence[str]:
         """The types with this dependency."""

@@ -103,7 +103,7 @@ class Breakers(Protocol):
         """The keys of all known breakers, in order. One may be forgotten before it is read."""
 
     async def snapshots(self, keys: Collection[BreakerKey] | None = None) -> Sequence[Snapshot]:
-        """All known breakers, or the known ones among `keys`, in the order of their keys."""
+        """All known breakers, in the order of their keys, or the known ones among `keys`, in the order given."""
 
     async def command(self, key: BreakerKey, command: Command) -> Snapshot:
         """Carry out an admin's command; NotFound when RESET, AUTO or PROBE names an unknown type.
@@ -208,6 +208,9 @@ class QuarantineStore(Protocol):
 
 class DuplicateGuard(Protocol):
     """Tells a worker whether it may run a copy that may not be the only one."""
+
+    async def caught_up(self) -> None:
+        """Return once `is_cancelled` and `begin` know what was cancelled before this process started. Waits for as long as that takes."""
 
     async def check(self, job: Job, *, suspect: bool) -> DuplicateCheck:
         """Compare with the ledger; for a suspect that is not superseded also count the start of its run, durably."""

@@ -145,12 +145,12 @@ async def test_a_type_is_known_from_its_first_admission(fleet):
 
 
 async def test_some_circuits_are_looked_at_alone(fleet):
-    """Those that are named and known; what time did to them is seen, too."""
+    """Those that are named and known, in that order; what time did to them is seen, too."""
     for name in ("sms", "email", "push"):
         await fleet.permit("job-1", BreakerKey(name))
     opened = await fleet.open()
     assert await fleet.breakers.keys() == [KEY, BreakerKey("push"), BreakerKey("sms")]
-    [email, sms] = await fleet.breakers.snapshots({BreakerKey("sms"), KEY, BreakerKey("unheard-of"), ACME})
+    [sms, email] = await fleet.breakers.snapshots([BreakerKey("sms"), KEY, BreakerKey("unheard-of"), ACME])
     assert (email.key, email.state, email.total_failures, sms.key, sms.state) == (
         KEY,
         BreakerState.OPEN,

@@ -75,6 +75,21 @@ async def test_a_patient_ledger_waits_for_its_server(postgres, proxy, clock, cap
     assert caplog.text.count("connection refused") == 1
 
 
+async def test_a_process_has_caught_up_once_it_has_read_what_was_cancelled_before(postgres, proxy, direct, clock):
+    """Not before it reaches the server for the first time."""
+    await direct.writer.apply([queued(), cancelled()])
+    async with open_ledger(proxy.through(postgres.url), clock, migrates=False, patient=True) as ledger:
+        waiting = asyncio.create_task(ledger.duplicate_guard.caught_up())
+        with pytest.raises(Unavailable):
+            await ledger.reader.get("j1")
+        assert not waiting.done()
+        await proxy.accept()
+        async with asyncio.timeout(10):
+            await waiting
+        assert ledger.duplicate_guard.is_cancelled(job())
+        await ledger.duplicate_guard.caught_up()
+
+
 async def test_a_process_that_makes_no_tables_waits_for_them(empty_postgres_url, clock, monkeypatch):
     monkeypatch.setattr(listener, "FIRST_PAUSE_S", 0.02)
     with pytest.raises(Unavailable, match="the control plane creates them"):

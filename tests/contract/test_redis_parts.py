@@ -63,6 +63,25 @@ def test_a_view_follows_a_redis_that_lost_its_memory_but_not_a_late_answer():
     assert view.get(docs[0].key) is None
 
 
+STEPS = st.lists(st.tuples(st.none() | st.sampled_from(revisions()), st.none() | st.integers(0, 3), st.booleans()), max_size=8)
+
+
+@given(steps=STEPS)
+@settings(max_examples=200, derandomize=True, deadline=None)
+def test_many_replies_are_applied_as_each_alone(steps):
+    """Whether the view has moved since it was asked, or nothing has changed at all."""
+    told_alone, told_together = [], []
+    alone, together = View(lambda *told: told_alone.append(told)), View(lambda *told: told_together.append(told))
+    for doc, total, has_moved in steps:
+        for _ in range(2):
+            asked = None if has_moved else alone.get(KEY)
+            alone.answer(KEY, doc, total, asked)
+            together.answers([KEY], [doc], [total], [asked])
+            assert (together.all(), together.get(KEY)) == (alone.all(), alone.get(KEY))
+            assert together.get(KEY) is alone.get(KEY)
+    assert told_together == told_alone
+
+
 def test_patience_pauses_after_three_errors_and_lets_one_try():
     patience = CallGate()
     for _ in range(3):

@@ -9,7 +9,7 @@ from sickbay.adapters.embedded.broker import SqliteBroker
 from sickbay.adapters.sql.ledger import open_ledger
 from sickbay.domain.breaker import BreakerConfig
 from sickbay.domain.errors import Unavailable
-from sickbay.runtime.backends import Backends
+from sickbay.runtime.parts import Backends
 from tests.support.clock import ManualClock
 
 

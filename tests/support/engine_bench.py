@@ -134,6 +134,10 @@ class StubFence:
         self.takes_jobs = False
         self.deaths = 0
         self.away = False
+        self.known = asyncio.Event()
+
+    async def caught_up(self):
+        await self.known.wait()
 
     async def crashes(self, job):
         if self.away:
@@ -178,7 +182,7 @@ class PromptEvents(EventOutbox):
 class Bench:
     """An engine with everything around it, started by `open_bench`."""
 
-    def __init__(self, handlers, concurrency=10, timeout_s=5.0, linger_s=5.0, observers=(), *, scope=BreakerScope.TYPE):
+    def __init__(self, handlers, concurrency=10, timeout_s=5.0, linger_s=5.0, observers=(), *, scope=BreakerScope.TYPE, **options):
         self.log = []
         self.working = None
         self.broker = StubBroker(self.log)
@@ -205,6 +209,7 @@ class Bench:
             observer=observer,
             pause_s=0.0,
             last_s=0.05,
+            **options,
         )
 
     def deliver(self, job=None, *, body=None, redelivered=False, held_s=0.0, headers=None, encoding=""):
@@ -220,8 +225,11 @@ class Bench:
 
 
 @asynccontextmanager
-async def open_bench(*handlers, **options):
+async def open_bench(*handlers, knows=True, **options):
+    """A worker that works; unless it `knows`, the cancellations of before are not known yet."""
     bench = Bench(handlers, **options)
+    if knows:
+        bench.fence.known.set()
     async with bench.events:
         bench.working = asyncio.create_task(bench.engine.run())
         try:

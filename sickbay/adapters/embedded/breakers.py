@@ -162,7 +162,7 @@ class EmbeddedBreakers:
 
     async def snapshots(self, keys: Collection[BreakerKey] | None = None) -> Sequence[Snapshot]:
         """See `Breakers.snapshots`."""
-        asked = sorted(self._documents if keys is None else self._documents.keys() & set(keys))
+        asked = sorted(self._documents) if keys is None else keys
         self._shown.prune(lambda: self._documents)
         return [seen async for key in cooperatively(asked) if (seen := self._refresh(key, self._now())) is not None]
 

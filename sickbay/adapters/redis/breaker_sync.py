@@ -8,9 +8,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
-from itertools import islice
 from random import Random
 from time import monotonic
 from typing import Any, Final
@@ -18,7 +17,8 @@ from typing import Any, Final
 from sickbay.adapters.breaker_view import DocumentView
 from sickbay.adapters.redis import script
 from sickbay.adapters.redis.client import REJECTS_WRITES, UNAVAILABLE, Client, KeyRejected, RedisUnavailable, Refused
-from sickbay.adapters.redis.documents import Documents, names, overview, some, texts
+from sickbay.adapters.redis.clock import RedisClock
+from sickbay.adapters.redis.documents import Documents, batched, names, overview, some, texts
 from sickbay.adapters.redis.feed import BreakerFeed, cancel_and_wait
 from sickbay.adapters.redis.guarded_client import GuardedClient
 from sickbay.adapters.redis.script import Reply, Script, Word
@@ -29,7 +29,6 @@ from sickbay.breaker.transitions import MAX_JITTER
 from sickbay.domain.breaker import BreakerKey, ConfigOf
 from sickbay.domain.errors import Unavailable
 from sickbay.ports import BreakerView, Clock
-from sickbay.system.clock import uptime, wall_clock
 
 CHANNEL: Final = "breaker.events"
 SYNC_EVERY_S: Final = 1.0
@@ -39,27 +38,9 @@ TEST_KEY: Final = BreakerKey("!")
 LOG_EVERY_S: Final = 60.0
 FORGET_AT_ONCE: Final = 100
 """How many names without a document one read removes from the hash."""
-READ_AT_ONCE: Final = 1_000
-"""How many breakers are read with one command, which takes Redis some 2 ms; a page has no more."""
 LONGEST_REFUSAL_S: Final = 30.0
 
 log = logging.getLogger(__name__)
-
-
-class RedisClock:
-    """The estimated time of Redis: its last reported time plus what has passed since. A fixed clock replaces both."""
-
-    def __init__(self, clock: Clock | None) -> None:
-        self.fixed = clock
-        self._ahead = wall_clock() - uptime()
-
-    def now(self) -> int:
-        """Milliseconds since the epoch."""
-        return self.fixed() if self.fixed is not None else uptime() + self._ahead
-
-    def update(self, now: int) -> None:
-        """Redis reported its time."""
-        self._ahead = now - uptime()
 
 
 class BreakerSync:
@@ -179,7 +160,7 @@ class BreakerSync:
         known = self.view.known()
         now, found = await self._ask(partial(overview, expected=len(known)))
         self.time.update(now)
-        counts = {script.key_from_name(name.decode()): int(total) for name, total in found.items()}
+        counts = {script.key_from_name(name): int(total) for name, total in found.items()}
         await self._read({key: known.get(key) for key in {*known, *counts}}, counts)
         if self.is_unavailable:
             if self._writes:
@@ -202,11 +183,11 @@ class BreakerSync:
             await self.read_all()
             return
         for batch in batched(keys):
-            asked_with = [self.view.get(key) for key in batch]
-            now, totals, found = await self._ask(partial(some, keys=batch))
+            asked_with = self.view.documents(batch)
+            now, found, texts = await self._ask(partial(some, keys=batch))
             self.time.update(now)
-            for key, doc, total, text in zip(batch, asked_with, totals, found, strict=True):
-                self.view.answer(key, self._documents.read(key, text), None if total is None else int(total), doc)
+            totals = [int(total) if total else None for total in found]
+            self.view.answers(batch, self._documents.read(batch, texts), totals, asked_with)
 
     async def _require_writes(self) -> None:
         """Raises Refused if Redis rejects writes, or rejected one recently."""
@@ -223,8 +204,7 @@ class BreakerSync:
         """Read in batches, so that neither Redis nor this process is blocked for long."""
         for batch in batched(asked_with):
             found = await self._ask(partial(texts, keys=batch))
-            for key, text in zip(batch, found, strict=True):
-                self.view.answer(key, self._documents.read(key, text), totals.get(key), asked_with[key])
+            self.view.answers(batch, self._documents.read(batch, found), map(totals.get, batch), map(asked_with.get, batch))
 
     async def _ask(self, call: Callable[[Client], Awaitable[Any]]) -> Any:
         try:
@@ -306,10 +286,3 @@ class BreakerSync:
             await self.read_all()
         else:
             await self._read({key: self.view.get(key) for key in used}, {})
-
-
-def batched(keys: Collection[BreakerKey]) -> Iterator[list[BreakerKey]]:
-    """The keys, `READ_AT_ONCE` at a time."""
-    remaining = iter(keys)
-    while batch := list(islice(remaining, READ_AT_ONCE)):
-        yield batch

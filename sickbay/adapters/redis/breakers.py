@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from random import Random, SystemRandom
 from types import TracebackType
 from typing import Final, Self
@@ -21,15 +20,14 @@ from sickbay.adapters.redis.address import display_url
 from sickbay.adapters.redis.breaker_sync import BreakerSync
 from sickbay.adapters.redis.client import Client, open_client
 from sickbay.adapters.redis.local import LocalBreakers, LocalPermit
+from sickbay.adapters.redis.snapshots import RedisSnapshots
 from sickbay.adapters.redis.success_reporter import Success, SuccessReporter
 from sickbay.adapters.redis.view import Seen
 from sickbay.breaker import machine as breaker
 from sickbay.breaker.machine import AdmitRequest, Document
-from sickbay.breaker.shown import ShownBreakers
 from sickbay.breaker.tally import Tally
 from sickbay.breaker.usual import UsualFailures
 from sickbay.breaker.window import Calls
-from sickbay.concurrency.tasks import cooperatively
 from sickbay.domain.breaker import BreakerConfig, BreakerKey, BreakerState, Command, ConfigOf, Permit, PermitKind, Refusal, Snapshot
 from sickbay.domain.errors import ErrorReason, NotFound, Unavailable
 from sickbay.domain.outcome import SUCCESS, Outcome, OutcomeKind
@@ -67,13 +65,13 @@ class RedisBreakers:
         self._usual = UsualFailures()
         self._tally = Tally()
         self._watchers: set[BreakerWatcher] = set()
-        self._shown = ShownBreakers()
         self._leases: dict[BreakerKey, tuple[str, int]] = {}
         self._unreported: dict[BreakerKey, tuple[Permit, Outcome]] = {}
         self._sync = BreakerSync(
             connect(url), display_url(url), config_of, clock, self._rng, on_change=self._on_change, on_recovered=self._on_recovered
         )
         self._local = LocalBreakers(config_of, self._sync.time.now, self._rng, worker)
+        self._snapshots = RedisSnapshots(self._sync, self._local, config_of)
         self._successes = SuccessReporter(self._report_success, lambda: self._rng.uniform(0, MAX_REPORT_DELAY_S))
 
     async def __aenter__(self) -> Self:
@@ -155,42 +153,18 @@ class RedisBreakers:
 
     async def keys(self) -> Sequence[BreakerKey]:
         """See `Breakers.keys`. Without Redis those of the last view; Unavailable if it is empty."""
-        try:
-            return await self._sync.keys()
-        except Unavailable:
-            return [seen.key for seen in await self._last_known()]
+        return await self._snapshots.keys()
 
     async def snapshots(self, keys: Collection[BreakerKey] | None = None) -> Sequence[Snapshot]:
         """See `Breakers.snapshots`. Without Redis the last view, marked as degraded; Unavailable if it is empty."""
-        asked = None if keys is None else frozenset(keys)
-        try:
-            await self._sync.read_all() if asked is None else await self._sync.read(asked)
-            return [one async for one in self._current(asked)]
-        except Unavailable:
-            return [one for one in await self._last_known() if asked is None or one.key in asked]
-
-    async def _current(self, asked: Collection[BreakerKey] | None) -> AsyncIterator[Snapshot]:
-        """The breakers in the view; Redis is told about those that time has changed."""
-        self._shown.prune(self._sync.view.known)
-        async for seen in cooperatively(self._sync.view.all(asked)):
-            key, now = seen.doc.key, self._sync.time.now()
-            config = self._config(key)
-            if shown := self._shown.get(seen.doc, config, now, seen.total):
-                yield shown
-                continue
-            if breaker.catch_up(seen.doc, config, now) is seen.doc:
-                yield self._shown.make(seen.doc, config, now, seen.total)
-                continue
-            await self._sync.call("look", key)
-            for changed in self._sync.view.all({key}):
-                yield self._snapshot(changed)
+        return await self._snapshots.read(keys)
 
     async def command(self, key: BreakerKey, command: Command) -> Snapshot:
         """See `Breakers.command`; Unavailable while Redis is."""
         reply = await self._sync.call("command", key, script.command_args(command))
         if reply.doc is None:
             raise NotFound(f"Circuit breaker for jobType '{key.name}' not found", ErrorReason.BREAKER_NOT_FOUND)
-        return self._snapshot(Seen(reply.doc, reply.total))
+        return self._snapshots.of(Seen(reply.doc, reply.total))
 
     @asynccontextmanager
     async def watch(self) -> AsyncIterator[AsyncIterator[Snapshot]]:
@@ -285,23 +259,12 @@ class RedisBreakers:
         doc = self._sync.view.get(key)
         return doc.seq if doc is not None else 0
 
-    # views
-
-    async def _last_known(self) -> Sequence[Snapshot]:
-        here = {seen.key: seen for seen in await self._local.snapshots()}
-        known = {seen.doc.key: self._snapshot(seen) for seen in self._sync.view.all()}
-        if not known and not here:
-            raise Unavailable("no breaker is known here, and Redis is unavailable")
-        closed = {key: one for key, one in here.items() if key not in known or known[key].state is BreakerState.CLOSED}
-        return [replace(one, degraded=True) for _, one in sorted({**known, **closed}.items())]
-
-    def _snapshot(self, seen: Seen) -> Snapshot:
-        return breaker.snapshot(seen.doc, self._config(seen.doc.key), self._sync.time.now(), total_failures=seen.total)
+    # changes
 
     def _on_change(self, key: BreakerKey, seen: Seen | None) -> None:
         self._successes.on_change(key, seen.doc if seen is not None else None)
         if seen is not None and self._watchers:
-            change = self._snapshot(seen)
+            change = self._snapshots.of(seen)
             for watcher in self._watchers:
                 watcher.offer(change)
 

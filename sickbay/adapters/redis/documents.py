@@ -5,35 +5,44 @@ Thousands of values are joined by Redis into one reply (`lua/packed.lua`), becau
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from itertools import accumulate, pairwise
-from typing import Any, Final
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, Final, TypeVar
+
+import msgspec
 
 from sickbay.adapters.redis.client import Client
-from sickbay.adapters.redis.script import Script, Word, key_from_name, key_of, source
+from sickbay.adapters.redis.script import Script, key_from_name, key_of, source
 from sickbay.breaker.machine import Document, from_json
 from sickbay.domain.breaker import BreakerKey
+
+T = TypeVar("T")
 
 KEYS: Final = "breakers"
 """Hash: every known name with its total failures."""
 PACK_ABOVE: Final = 100
 """Fewer values are read as they are."""
+READ_AT_ONCE: Final = 1_000
+"""How many breakers are read with one command, which takes Redis some 1 ms; a page has no more."""
 _PACKED: Final = Script(source("packed"))
+_LISTS: Final = msgspec.msgpack.Decoder(list[list[str | bool]])
+_RAW_LISTS: Final = msgspec.msgpack.Decoder(list[list[msgspec.Raw]])
+_VALUE: Final = msgspec.msgpack.Decoder(str | bool)
 
-Values = Sequence[bytes | None]
+Values = Sequence[str | None]
 
 
-async def overview(client: Client, expected: int) -> tuple[int, dict[bytes, bytes]]:
+async def overview(client: Client, expected: int) -> tuple[int, dict[str, str]]:
     """The time of Redis in ms, and every name with its total failures; about `expected` are expected."""
     if expected > PACK_ABOVE:
-        now, found = await _packed(client, "overview")
+        time, found = unpacked(await _PACKED.run(client, KEYS, ["overview"]))
         values: Any = iter(found)
-        return now, dict(zip(values, values, strict=True))
+        return _ms(time), dict(zip(values, values, strict=True))
     pipeline = client.pipeline(transaction=False)
     pipeline.time()
     pipeline.hgetall(KEYS)
-    (seconds, micros), totals = await pipeline.execute()
-    return _ms(seconds, micros), totals
+    time, totals = await pipeline.execute()
+    return _ms(time), {_text(name): _text(total) for name, total in totals.items()}
 
 
 async def names(client: Client) -> bytes:
@@ -44,36 +53,60 @@ async def names(client: Client) -> bytes:
 
 async def some(client: Client, keys: Collection[BreakerKey]) -> tuple[int, Values, Values]:
     """The time of Redis in ms, and of some breakers the total failures (None if unknown) and documents; not of thousands at once."""
-    words = [key.name.encode() for key in keys]
-    now, values = await _packed(client, "some", ",".join(str(len(word)) for word in words), b"".join(words))
-    return now, values[: len(words)], values[len(words) :]
+    names = [key.name for key in keys]
+    if len(names) > PACK_ABOVE:
+        time, totals, texts = unpacked(await _PACKED.run(client, KEYS, ["some", msgspec.msgpack.encode(names)]))
+        return _ms(time), totals, texts
+    pipeline = client.pipeline(transaction=True)
+    pipeline.time()
+    pipeline.hmget(KEYS, names)
+    pipeline.mget(map(key_of, keys))
+    time, totals, texts = await pipeline.execute()
+    return _ms(time), _texts(totals), _texts(texts)
 
 
 async def texts(client: Client, keys: Collection[BreakerKey]) -> Values:
     """The stored documents of some breakers, not of thousands at once."""
     if len(keys) > PACK_ABOVE:
         return (await some(client, keys))[2]
-    found: Any = await client.mget([key_of(key) for key in keys])
-    return list(found)
+    return _texts(await client.mget(map(key_of, keys)))
 
 
-async def _packed(client: Client, *words: Word) -> tuple[int, list[bytes | None]]:
-    seconds, micros, *values = unpacked(await _PACKED.run(client, KEYS, words))
-    return _ms(int(seconds or 0), int(micros or 0)), values
+def batched(items: Iterable[T], size: int = READ_AT_ONCE) -> Iterator[list[T]]:
+    """The items, `size` at a time."""
+    remaining = iter(items)
+    while batch := list(islice(remaining, size)):
+        yield batch
 
 
-def unpacked(reply: bytes) -> list[bytes | None]:
-    """The values in a reply of `packed.lua`."""
-    head, _, body = reply.partition(b"\n")
-    sizes = list(map(int, head.split(b",")))
-    if min(sizes) >= 0:
-        return [body[start:end] for start, end in pairwise(accumulate(sizes, initial=0))]
-    ends = accumulate((max(0, size) for size in sizes), initial=0)
-    return [body[start:end] if size >= 0 else None for size, (start, end) in zip(sizes, pairwise(ends), strict=True)]
+def unpacked(reply: bytes) -> list[list[Any]]:
+    """The lists in a reply of `packed.lua`, of texts and None; what is not UTF-8 is neither a valid name nor a document."""
+    try:
+        lists: list[list[Any]] = _LISTS.decode(reply)
+    except UnicodeDecodeError:
+        lists = [list(map(_value, values)) for values in _RAW_LISTS.decode(reply)]
+    return [[value or None for value in values] for values in lists]
 
 
-def _ms(seconds: int, micros: int) -> int:
-    return seconds * 1000 + micros // 1000
+def _value(packed: msgspec.Raw) -> str | bool:
+    try:
+        found: str | bool = _VALUE.decode(packed)
+    except UnicodeDecodeError:
+        return "\ufffd"
+    return found
+
+
+def _texts(values: Iterable[Any]) -> Values:
+    return [_text(value) if value else None for value in values]
+
+
+def _text(value: bytes) -> str:
+    return value.decode(errors="replace")
+
+
+def _ms(time: Sequence[int | str]) -> int:
+    seconds, micros = time
+    return int(seconds) * 1000 + int(micros) // 1000
 
 
 class Documents:
@@ -83,20 +116,27 @@ class Documents:
         """Empty."""
         self._names = b""
         self._keys: Sequence[BreakerKey] = ()
-        self._known: dict[BreakerKey, tuple[bytes, Document | None]] = {}
+        self._known: dict[BreakerKey, tuple[str, Document | None]] = {}
 
     def keys(self, names: bytes) -> Sequence[BreakerKey]:
         """The keys of the names in a reply, in order; unchanged names are not parsed again."""
         if names != self._names:
-            self._keys = sorted(map(key_from_name, filter(None, names.decode().split("\n"))))
+            self._keys = sorted(map(key_from_name, filter(None, _text(names).split("\n"))))
             self._names = names
         return self._keys
 
-    def read(self, key: BreakerKey, text: bytes | None) -> Document | None:
-        """The document of a breaker; None if there is none, or it is invalid: then the script starts over."""
-        known, doc = self._known.get(key, (None, None))
-        if not text or text == known:
-            return doc if text else None
+    def read(self, keys: Iterable[BreakerKey], texts: Values) -> list[Document | None]:
+        """The documents of some breakers; None if there is none, or it is invalid: then the script starts over."""
+        known = self._known
+        return [
+            found[1] if text and (found := known.get(key)) and found[0] == text else self._parse(key, text)
+            for key, text in zip(keys, texts, strict=True)
+        ]
+
+    def _parse(self, key: BreakerKey, text: str | None) -> Document | None:
+        if not text:
+            return None
+        doc: Document | None
         try:
             doc = from_json(text)
         except ValueError:

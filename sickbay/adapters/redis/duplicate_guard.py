@@ -29,6 +29,9 @@ class RedisDuplicateGuard:
         await self.detached.close()
         await self._client.aclose()
 
+    async def caught_up(self) -> None:
+        """Return at once: nobody can cancel without a ledger."""
+
     @detached
     async def check(self, job: Job, *, suspect: bool) -> DuplicateCheck:
         """Count the start of a suspect's run; other copies just run."""

@@ -7,7 +7,7 @@ nothing changed here since the request was sent: then Redis has lost its data (F
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
 from sickbay.breaker.document import FIRST_EPOCH
@@ -38,10 +38,15 @@ class View:
         seen = self._seen.get(key)
         return seen.doc if seen is not None else None
 
-    def all(self, keys: Collection[BreakerKey] | None = None) -> list[Seen]:
-        """All breakers that are not blank, or those among `keys`, in the order of their keys."""
-        some = self._seen.keys() if keys is None else self._seen.keys() & keys
-        return [self._seen[key] for key in sorted(some - self._blank.keys())]
+    def documents(self, keys: Iterable[BreakerKey]) -> list[Document | None]:
+        """The breakers, None where one is unknown here."""
+        return [seen.doc if (seen := self._seen.get(key)) is not None else None for key in keys]
+
+    def all(self, keys: Iterable[BreakerKey] | None = None) -> list[Seen]:
+        """All breakers that are not blank, in the order of their keys, or those among `keys`, in the order given."""
+        found = map(self._seen.get, sorted(self._seen) if keys is None else keys)
+        blank = self._blank
+        return [seen for seen in found if seen is not None and not (blank and seen.doc.key in blank)]
 
     def known(self) -> dict[BreakerKey, Document]:
         """The same by key, in no order."""
@@ -52,6 +57,19 @@ class View:
         old = self._seen.get(doc.key)
         if old is None or doc.rev > old.doc.rev:
             self._put(doc.key, Seen(doc, total))
+
+    def answers(
+        self,
+        keys: Iterable[BreakerKey],
+        docs: Iterable[Document | None],
+        totals: Iterable[int | None],
+        asked_with: Iterable[Document | None],
+    ) -> None:
+        """Apply the replies about many breakers; those that have not changed, and hardly any has, cost next to nothing."""
+        for key, doc, total, asked in zip(keys, docs, totals, asked_with, strict=True):
+            old = self._seen.get(key)
+            if old is None or old.doc is not doc or (total is not None and total != old.total):
+                self.answer(key, doc, total, asked)
 
     def answer(self, key: BreakerKey, doc: Document | None, total: int | None, asked_with: Document | None) -> None:
         """Apply a reply to a request that was sent while the view of this key was `asked_with`; `total` is None if not requested."""

@@ -35,6 +35,10 @@ class SqlDuplicateGuard:
             set_={"starts": suspects.c.starts + 1, "at": insert.excluded.at},
         ).returning(suspects.c.starts)
 
+    async def caught_up(self) -> None:
+        """Return once the revoked copies were read."""
+        await self._starts.loaded.wait()
+
     @detached
     async def check(self, job: Job, *, suspect: bool) -> DuplicateCheck:
         """Compare with the ledger; for a suspect that is not superseded also count the start of its run, durably."""

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Final
+
 from sqlalchemy import Connection, inspect, text
-from sqlalchemy.ext.asyncio import AsyncEngine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from sickbay.adapters.sql.grants import grant
 from sickbay.adapters.sql.schema import HEAD
 from sickbay.domain.errors import SettingsError
 
-_MIGRATION_LOCK = 0x51C4BA1
-_OR_ELSE = ", or choose another data folder"
+_MIGRATION_LOCK: Final = 0x51C4BA1
+_TRY_LOCK: Final = text("SELECT pg_try_advisory_lock(:key)")
+_TRY_AGAIN_S: Final = 0.2
+_OR_ELSE: Final = ", or choose another data folder"
 
 
 def check(connection: Connection) -> bool:
@@ -24,17 +29,34 @@ def check(connection: Connection) -> bool:
 
 
 async def migrate(engine: AsyncEngine) -> None:
-    """Upgrade to HEAD, and grant privileges, in one transaction, one program at a time."""
-    async with engine.begin() as connection:
-        await connection.run_sync(_migrate)
+    """Upgrade to HEAD, and grant privileges, one program at a time.
+
+    In one transaction, except that on PostgreSQL a revision may commit what was done before it.
+    """
+    if engine.dialect.name != "postgresql":
+        async with engine.begin() as connection:
+            if not await connection.run_sync(check):
+                await connection.run_sync(upgrade)
+        return
+    async with engine.connect() as connection:
+        await _lock(connection)
+        is_current = await connection.run_sync(check)
+        await connection.rollback()
+        if not is_current:
+            await connection.run_sync(upgrade)
+        await connection.run_sync(grant)
+        await connection.commit()
 
 
-def _migrate(connection: Connection) -> None:
-    if connection.dialect.name == "postgresql":
-        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK})
-    if not check(connection):
-        upgrade(connection)
-    grant(connection)
+async def _lock(connection: AsyncConnection) -> None:
+    """Wait until no other program migrates; the lock ends with the session.
+
+    Not in one statement: an index that is built concurrently waits for all older statements to end, so for one that waits for the builder.
+    """
+    while not await connection.scalar(_TRY_LOCK, {"key": _MIGRATION_LOCK}):
+        await connection.rollback()
+        await asyncio.sleep(_TRY_AGAIN_S)
+    await connection.rollback()
 
 
 def revision(connection: Connection) -> str | None:

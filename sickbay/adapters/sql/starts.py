@@ -39,6 +39,8 @@ class Starts:
         self._is_unreported: Callable[[str], bool] | None = None
         self.takes_jobs = False
         """Whether this process consumes jobs now."""
+        self.loaded = asyncio.Event()
+        """Set once the revoked copies were read."""
 
     async def load(self, store: Database) -> None:
         """Read the copies revoked in the last 24 hours."""
@@ -49,6 +51,7 @@ class Starts:
             left = or_(recent, jobs.c.lease_until.is_not(None))
             requeued = select(*_REQUEUED).where(jobs.c.called_off.is_not(None), left)
             self.revoke((row.job_id, row.called_off) for row in await connection.execute(requeued))
+        self.loaded.set()
 
     def revoke(self, copies: Iterable[tuple[str, int]]) -> None:
         """Let no run of these copies begin any more: job id, and the generation up to which that applies."""

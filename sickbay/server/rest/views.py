@@ -7,6 +7,8 @@ for byte. Unset fields are omitted, so a healthy breaker is just
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -27,6 +29,8 @@ __all__ = ["View", "millis", "rfc3339"]
 _OPENED: Final = frozenset({Breaker.STATE_OPEN, Breaker.STATE_HALF_OPEN, Breaker.STATE_FORCED_OPEN})
 _STATES: Final = {number: name.removeprefix("STATE_") for name, number in Breaker.State.items()}
 _AGE: Final = 10**9
+MOST_KEPT: Final = 20_000
+"""Of so many breakers the JSON is kept, some 500 bytes each."""
 
 
 def encode(view: Any) -> bytes:
@@ -89,7 +93,13 @@ def breaker_view(breaker: Breaker) -> View:
     return view
 
 
-def breakers_view(breakers: list[View], next_page_token: str = "") -> View:
+@lru_cache(maxsize=MOST_KEPT)
+def breaker_json(breaker: bytes) -> msgspec.Raw:
+    """A serialized breaker as JSON. Of a list that is read again hardly any has changed, and looking it up takes a fifth of the time."""
+    return msgspec.Raw(encode(breaker_view(Breaker.FromString(breaker))))
+
+
+def breakers_view(breakers: Sequence[View | msgspec.Raw], next_page_token: str = "") -> View:
     """A page of breakers."""
     return _without_none({"count": len(breakers), "breakers": breakers, "nextPageToken": next_page_token or None})
 
@@ -162,7 +172,7 @@ def _reset(reply: ResetBreakerResponse) -> View:
 
 
 def _breakers(reply: ListBreakersResponse) -> View:
-    return breakers_view(list(map(breaker_view, reply.breakers)), reply.next_page_token)
+    return breakers_view([breaker_json(breaker.SerializeToString()) for breaker in reply.breakers], reply.next_page_token)
 
 
 _NAME: Final = {"pattern": f"^{NAME_PATTERN}$"}

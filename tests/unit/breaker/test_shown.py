@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sickbay.breaker import machine
 from sickbay.breaker import shown as module
 from sickbay.breaker.shown import ShownBreakers
-from sickbay.domain.breaker import Action, BreakerConfig, BreakerKey, Command, Permit
+from sickbay.domain.breaker import Action, BreakerConfig, BreakerKey, BreakerState, Command, Permit
 from tests.support.breaker_driver import DOWN, Circuit
 
 CONFIG = BreakerConfig()
@@ -34,6 +34,25 @@ def test_it_is_what_a_new_one_would_be(times, ahead, apart):
     if kept := shown.get(doc, CONFIG, made_at + ahead, 7):
         assert machine.catch_up(doc, CONFIG, made_at + ahead) is doc
         assert kept == machine.snapshot(doc, CONFIG, made_at + ahead, total_failures=7)
+        assert kept.now == made_at + ahead or kept.state is BreakerState.CLOSED
+
+
+@given(
+    times=st.integers(5, 7),
+    looked=st.integers(0, 2 * CONFIG.cooldown_ms),
+    ahead=st.integers(-2 * CONFIG.cooldown_ms, 2 * CONFIG.cooldown_ms),
+)
+def test_an_open_one_is_kept_until_its_cooldown_is_over_and_again_after_it(times, looked, ahead):
+    """With the time of each look; also if the clock is set back."""
+    circuit = failing(times)
+    doc, made_at, at = circuit.doc, circuit.now + looked, circuit.now + looked + ahead
+    shown = ShownBreakers()
+    shown.make(doc, CONFIG, made_at, 7)
+    kept, new = shown.get(doc, CONFIG, at, 7), machine.snapshot(doc, CONFIG, at, total_failures=7)
+    assert (kept is not None) == ((made_at < doc.probe_at) == (at < doc.probe_at) and at >= doc.updated_at)
+    if kept is not None:
+        assert machine.catch_up(doc, CONFIG, at) is doc
+        assert (kept, kept.now) == (new, at)
 
 
 def test_the_same_object_comes_back_until_something_is_different():
@@ -49,10 +68,12 @@ def test_the_same_object_comes_back_until_something_is_different():
 
 
 @pytest.mark.parametrize("action", [Action.FORCE_OPEN, Action.DISABLE, Action.METRICS_ONLY])
-def test_only_closed_ones_with_failures_are_kept(action):
-    circuit = failing(2)
+def test_only_closed_ones_with_failures_and_open_ones_are_kept(action):
+    circuit, probed = failing(2), failing(5)
     changed = machine.command(circuit.doc, Command(action), CONFIG, circuit.now)
-    for doc in (changed, Circuit().doc, failing(5).doc):
+    probed.now += CONFIG.cooldown_ms
+    probed.admit()
+    for doc in (changed, Circuit().doc, probed.doc):
         shown = ShownBreakers()
         shown.make(doc, CONFIG, circuit.now, 0)
         assert shown.get(doc, CONFIG, circuit.now, 0) is None

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sickbay.domain.breaker import BreakerKey, BreakerScope
+from sickbay.domain.job import DEFAULT_TENANT
 
 NAMES = st.text("abc", min_size=1, max_size=3)
 
@@ -16,6 +17,12 @@ def test_all_tenants_share_the_breaker_of_a_type_unless_told_otherwise():
 @given(st.sampled_from(BreakerScope), NAMES, NAMES)
 def test_the_breaker_of_a_job_is_in_use(scope, job_type, tenant):
     assert scope.is_in_use(scope.key_of(job_type, tenant))
+
+
+@given(st.sampled_from(BreakerScope), NAMES, st.just(DEFAULT_TENANT) | NAMES)
+def test_a_breaker_is_in_use_if_jobs_of_its_own_type_and_tenant_ask_it(scope, job_type, tenant):
+    key = BreakerKey(job_type, tenant)
+    assert scope.is_in_use(key) == (scope.key_of(*key) == key)
 
 
 def test_the_breaker_of_a_tenant_is_in_use_only_if_tenants_have_their_own():

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sickbay.domain.breaker import DEPENDENCY, BreakerKey, BreakerScope, DependencyRule
-from sickbay.domain.job import is_name
+from sickbay.domain.job import DEFAULT_TENANT, is_name
 
 NAMES = st.text("abc", min_size=1, max_size=2)
 SMTP = BreakerKey("dependency:smtp")
@@ -38,6 +38,15 @@ def test_a_changed_file_leaves_breakers_that_nobody_asks():
     assert (ours.is_in_use(BreakerKey("email")), ours.is_in_use(SMTP)) == (False, True)
     dependencies.clear()
     assert (ours.is_in_use(BreakerKey("email")), ours.is_in_use(SMTP)) == (True, False)
+
+
+@given(st.sampled_from(BreakerScope), st.dictionaries(NAMES, NAMES), st.booleans(), NAMES, st.just(DEFAULT_TENANT) | NAMES)
+def test_a_breaker_is_in_use_if_a_type_of_its_tenant_asks_it(scope, dependencies, of_dependency, name, tenant):
+    """Whether it is that of a type or of a dependency."""
+    ours = DependencyRule(scope, lambda: dependencies)
+    key = BreakerKey(f"{DEPENDENCY}{name}" if of_dependency else name, tenant)
+    job_types = {*dependencies} if of_dependency else {*dependencies, name}
+    assert ours.is_in_use(key) == any(ours.key_of(job_type, tenant) == key for job_type in job_types)
 
 
 @given(st.sampled_from(BreakerScope), st.dictionaries(NAMES, NAMES), NAMES, NAMES)

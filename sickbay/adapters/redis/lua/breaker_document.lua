@@ -1,4 +1,4 @@
--- The document of one breaker and its flat JSON form: `sickbay/breaker/document.py`, line by line, with JSON's names for the fields.
+-- The document of one breaker and its flat JSON form: `document.py` and `document_json.py` of `sickbay/breaker`, line by line, with JSON's names for the fields.
 -- The JSON is written by hand: cjson would print 1.7e+12 for a time and choose its own order of keys.
 
 -- Sorted, as Python sorts them; true for the fields that are written even when empty.

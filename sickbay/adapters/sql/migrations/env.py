@@ -1,4 +1,4 @@
-"""Alembic's entry point: runs the migrations on the connection of `migrate.py`, inside its transaction."""
+"""Alembic's entry point: runs the migrations on the connection of `migrate.py`, inside its transaction if it has begun one."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 import grpc
 import pytest
 
-from sickbay.breakers.v1.breaker_service_pb2 import GetMetricsResponse
+from sickbay.breakers.v1.breaker_service_pb2 import GetMetricsResponse, ListBreakersResponse
 from sickbay.contract import explanations, responses
 from sickbay.domain.breaker import BreakerKey, BreakerState, Snapshot
 from sickbay.domain.explain_job import Case
@@ -178,6 +178,14 @@ def test_the_breaker_of_a_dependency_says_who_shares_it():
 def test_a_page_of_breakers():
     assert views.breakers_view([{"jobType": "sms"}]) == {"count": 1, "breakers": [{"jobType": "sms"}]}
     assert views.breakers_view([], "t") == {"count": 0, "breakers": [], "nextPageToken": "t"}
+
+
+def test_a_page_of_breakers_has_the_json_of_each_also_when_it_is_read_again_after_a_change():
+    failing = Snapshot(EMAIL, BreakerState.CLOSED, 1, 1, T0, failures_in_row=2, failures_in_row_code="API_TIMEOUT", total_failures=2)
+    for email in (failing, failing, replace(failing, failures_in_row=3, total_failures=3), failing):
+        shown = [responses.breaker(email), responses.breaker(Snapshot(SMS, BreakerState.OPEN, 1, 1, T0, trips=1, opened_at=T0))]
+        page = json.loads(views.encode(views.render(ListBreakersResponse(breakers=shown))))
+        assert page == {"count": 2, "breakers": [views.breaker_view(one) for one in shown]}
 
 
 def test_metrics():

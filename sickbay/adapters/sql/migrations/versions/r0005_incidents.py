@@ -14,8 +14,17 @@ _OPEN = sa.text("closed_at IS NULL")
 _UNFINISHED = sa.text("unfinished = 1")
 
 
+_IS_VALID = sa.text(
+    """
+    SELECT indisvalid FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
+    WHERE indrelid = CAST('job_changes' AS regclass) AND relname = 'job_changes_at'
+    """
+)
+
+
 def upgrade() -> None:
     """Create the tables, empty: outages that go on now are recorded by the first control plane that sees them."""
+    _index_changes()
     op.create_table(
         "incidents",
         sa.Column("number", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
@@ -42,7 +51,25 @@ def upgrade() -> None:
         sa.Column("body", sa.LargeBinary, nullable=False),
     )
     op.create_index("ix_incident_notices_due_at", "incident_notices", ["due_at"])
-    op.create_index("job_changes_at", "job_changes", ["at"])
+
+
+def _index_changes() -> None:
+    """Index a table that may be large; on PostgreSQL concurrently, because control planes of the version before go on writing it.
+
+    That commits what was done before. So it comes first, and can be repeated: an upgrade that was interrupted leaves an invalid index.
+    """
+    connection = op.get_bind()
+    is_valid: bool | None = None
+    is_large = False
+    if connection.dialect.name == "postgresql":
+        is_valid = connection.scalar(_IS_VALID)
+        is_large = bool(connection.scalar(sa.text("SELECT EXISTS (SELECT FROM job_changes)")))
+    if is_valid is None and not is_large:
+        op.create_index("job_changes_at", "job_changes", ["at"])
+    elif not is_valid:
+        with op.get_context().autocommit_block():
+            op.drop_index("job_changes_at", "job_changes", if_exists=True, postgresql_concurrently=True)
+            op.create_index("job_changes_at", "job_changes", ["at"], postgresql_concurrently=True)
 
 
 def downgrade() -> None:

@@ -1,0 +1,109 @@
+"""The flat JSON form of a breaker's document, stored under `breaker:<type>`.
+
+Pure. Redis's script writes the same bytes, so keys are sorted, nothing is nested, there are no floats, and empty fields are left out.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import astuple
+from typing import Any, Final
+
+from sickbay.breaker import ramp as ramps
+from sickbay.breaker.document import CountedFailure, Document
+from sickbay.breaker.ramp import Ramp
+from sickbay.breaker.window import Bucket, Calls
+from sickbay.domain.breaker import BreakerKey, BreakerState
+from sickbay.domain.job import DEFAULT_TENANT
+
+VERSION: Final = 1
+BUCKET_CODE: Final = "CALLS"
+"""Beside a sequence number of 0 marks an entry of the packed run as a bucket of runs: `0 <start> 1 CALLS <good>/<bad>`."""
+
+
+def to_json(doc: Document) -> str:
+    """The document as it is stored; equal documents give equal bytes."""
+    flat: dict[str, Any] = {"v": VERSION, "jobType": doc.key.job_type, "state": doc.state.value}
+    flat |= {name: getattr(doc, attribute) for name, attribute in _ALWAYS.items()}
+    flat |= {name: value for name, attribute in _SOMETIMES.items() if (value := getattr(doc, attribute))}
+    if doc.key.tenant != DEFAULT_TENANT:
+        flat["tenant"] = doc.key.tenant
+    if doc.run or doc.calls:
+        flat["run"] = " ".join([*map(_packed_bucket, doc.calls), *(f"{f.seq} {f.at} {f.number} {f.code} {f.job}" for f in doc.run)])
+    if doc.ramp is not None:
+        flat["ramp"] = " ".join(map(str, astuple(doc.ramp)))
+    return json.dumps(flat, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
+
+
+def from_json(text: str | bytes) -> Document:
+    """The inverse of `to_json`; ValueError if it is not a document of this version."""
+    try:
+        return _parsed(json.loads(text))
+    except (KeyError, TypeError, AttributeError) as broken:
+        msg = "not the document of a breaker"
+        raise ValueError(msg) from broken
+
+
+def _parsed(flat: dict[str, Any]) -> Document:
+    if flat.pop("v") != VERSION:
+        msg = "a document of another version"
+        raise ValueError(msg)
+    key = BreakerKey(flat.pop("jobType"), flat.pop("tenant", DEFAULT_TENANT))
+    state = BreakerState(flat.pop("state"))
+    run, calls = _unpacked_run(flat.pop("run", ""))
+    ramp = _unpacked_ramp(flat.pop("ramp")) if "ramp" in flat else None
+    return Document(key, state, run=run, ramp=ramp, calls=calls, **{_NAMES[name]: _typed(name, value) for name, value in flat.items()})
+
+
+def _typed(name: str, value: Any) -> Any:
+    if type(value) is not (str if name in _TEXTS else int):
+        raise TypeError(name)
+    return value
+
+
+def _packed_bucket(bucket: Bucket) -> str:
+    # A process of before the policy `rate` refuses a document with a field that it does not know. To it this is a failure of a code that
+    # nobody reports again: never enough to open the breaker, and the next success removes it.
+    return f"0 {bucket.start} 1 {BUCKET_CODE} {bucket.good}/{bucket.bad}"
+
+
+def _unpacked_run(packed: str) -> tuple[tuple[CountedFailure, ...], Calls]:
+    words = iter(packed.split())
+    entries = list(zip(words, words, words, words, words, strict=True))
+    run = tuple(CountedFailure(int(seq), int(at), int(number), code, job) for seq, at, number, code, job in entries if int(seq))
+    buckets = [(int(at), *map(int, counts.split("/"))) for seq, at, _, _, counts in entries if not int(seq)]
+    return run, tuple(Bucket(*bucket) for bucket in buckets)
+
+
+def _unpacked_ramp(packed: str) -> Ramp:
+    numbers = list(map(int, packed.split()))
+    if len(numbers) == len(_EARLIER_RAMP):
+        return ramps.begin(numbers[_EARLIER_RAMP.index("granted_at")])
+    return Ramp(*numbers)
+
+
+_EARLIER_RAMP: Final = ("permits", "successes", "failures", "granted_at")
+"""Of documents that were written before the ramp had a rate: it begins anew."""
+_ALWAYS: Final = {"epoch": "epoch", "rev": "rev", "seq": "seq", "trips": "trips", "updatedAt": "updated_at"}
+_SOMETIMES: Final = {
+    "openedAt": "opened_at",
+    "probeAt": "probe_at",
+    "cooldownMs": "cooldown_ms",
+    "reasonCode": "reason_code",
+    "reasonCount": "reason_count",
+    "reasonMessage": "reason_message",
+    "probeToken": "probe_token",
+    "probeWorker": "probe_worker",
+    "probeJob": "probe_job",
+    "probeSince": "probe_since",
+    "probeUntil": "probe_until",
+    "expiries": "expiries",
+    "inconclusive": "inconclusive",
+    "stableAt": "stable_at",
+    "until": "until",
+    "by": "by",
+    "why": "why",
+    "wouldTrip": "would_trip",
+}
+_NAMES: Final = _ALWAYS | _SOMETIMES
+_TEXTS: Final = {"reasonCode", "reasonMessage", "probeToken", "probeWorker", "probeJob", "by", "why"}

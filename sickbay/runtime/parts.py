@@ -1,0 +1,88 @@
+"""What each service is made of: ports, whatever implements them. `backends.py` opens them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from sickbay.domain.backend_status import BackendStatus
+from sickbay.domain.breaker import BreakerRule, BreakerScope
+from sickbay.domain.health import GRACE_S
+from sickbay.domain.settings_status import SettingsFileStatus
+from sickbay.ports import Breakers, BreakerView, Broker, Clock, DuplicateGuard, IdempotencyKeys, JobReader, LedgerWriter, QuarantineStore
+from sickbay.ports.incidents import IncidentNotices, IncidentStore, Webhook
+from sickbay.ports.lost import Holds, Lost
+from sickbay.runtime.policies import Policies
+
+
+def _no_file() -> None:
+    """No settings file is read."""
+
+
+def _never(_: Callable[[], None]) -> None:
+    """The settings do not change."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    """What every service needs. `ready` returns once all servers have answered; `system` is the name of the broker in traces.
+
+    `breaker_scope` says which jobs share a breaker. `health_grace` is how many seconds a server may be unavailable before the health of the
+    service reports it. `settings_file` returns how the settings file fares, None if the service reads none.
+    """
+
+    broker: Broker
+    system: str = "sickbay"
+    clock: Clock
+    ready: Callable[[], Awaitable[None]]
+    status: BackendStatus = field(default_factory=BackendStatus)
+    breaker_scope: BreakerRule = BreakerScope.TYPE
+    health_grace: float = GRACE_S
+    settings_file: Callable[[], SettingsFileStatus | None] = _no_file
+
+
+@dataclass(frozen=True, kw_only=True)
+class JobApiParts(Common):
+    """What the Job API needs. Payloads of up to `kept_bytes` are stored in the ledger, too.
+
+    `circuits` are the breakers that it can see, None without REDIS_URL; `policies` say when a failed job runs again.
+    """
+
+    reader: JobReader
+    keys: IdempotencyKeys
+    holds: Holds
+    kept_bytes: int = 0
+    circuits: BreakerView | None = None
+    policies: Policies | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerParts(Common):
+    """What a worker needs."""
+
+    breakers: Breakers
+    duplicate_guard: DuplicateGuard
+    policies: Policies | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ControlPlaneParts(Common):
+    """What the control plane needs; `webhook` is told of incidents if there is one.
+
+    A function given to `on_settings_change` is called whenever other settings are in force.
+    """
+
+    breakers: Breakers
+    writer: LedgerWriter
+    quarantine: QuarantineStore
+    lost: Lost
+    holds: Holds
+    incidents: IncidentStore
+    notices: IncidentNotices
+    webhook: Webhook | None = None
+    on_settings_change: Callable[[Callable[[], None]], None] = _never
+
+
+@dataclass(frozen=True, kw_only=True)
+class Backends(JobApiParts, WorkerParts, ControlPlaneParts):
+    """What all three need in one process."""
