@@ -415,7 +415,9 @@ async def test_what_is_reserved_for_released_jobs_is_offered_to_nobody_else(flee
     fleet.now += 200
     assert await fleet.breakers.reserve(KEY, 7) == 2
     fleet.now += 1_000
-    assert await fleet.breakers.reserve(KEY, 7) == 2, "those that were released did not come"
+    assert await fleet.breakers.reserve(KEY, 7) == 1, "those that were released did not come, and half are forgotten each second"
+    fleet.now += 2_000
+    assert await fleet.breakers.reserve(KEY, 7) == 2
 
 
 async def test_an_unknown_type_can_be_forced_open_beforehand(fleet):
