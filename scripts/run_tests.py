@@ -2,12 +2,14 @@
 
 The tests run in parallel and beside processes of their own, so on a busy machine a deadline may pass although nothing is wrong. A test that
 also fails alone fails the run. One that passes alone is named at the end as flaky: its first failure is in the output and worth a look.
+Compiled modules are kept also where PYTHONDONTWRITEBYTECODE says otherwise: some hundred processes import the same ones.
 There is no second chance if tests of more than four files failed, or if one of `tests/chaos` did: what is lost once is lost.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -35,7 +37,8 @@ def main(arguments: list[str]) -> int:
 
 
 def _pytest(arguments: list[str]) -> int:
-    return subprocess.run([sys.executable, "-m", "pytest", *arguments], check=False).returncode
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return subprocess.run([sys.executable, "-m", "pytest", *arguments], env=env, check=False).returncode
 
 
 def _failed() -> list[str]:

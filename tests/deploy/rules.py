@@ -26,7 +26,7 @@ Resource = dict[str, Any]
 
 
 def parsed(text: str) -> list[Resource]:
-    return [one for one in yaml.safe_load_all(text) if one]
+    return [one for one in yaml.load_all(text, Loader=yaml.CSafeLoader) if one]
 
 
 def of(resources: Iterable[Resource], *kinds: str) -> dict[str, Resource]:

@@ -17,7 +17,16 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Any, Final
 
-PRELOADED: Final = ("sickbay_cli.up", "sickbay_cli.services", "jobapi.app", "worker.app", "controlplane.app")
+PRELOADED: Final = (
+    "sickbay_cli.main",
+    "sickbay_cli.up",
+    "sickbay_cli.services",
+    "jobapi.app",
+    "worker.app",
+    "controlplane.app",
+    *("alembic.command", "encodings.idna", "pydantic.v1", "uvicorn.lifespan.off"),
+)
+"""The product, and what it imports only when it starts: Alembic for a new ledger, the others by way of FastAPI, aio-pika and uvicorn."""
 REQUEST_BYTES: Final = 1 << 20
 STATUS: Final = struct.Struct("i")
 

@@ -107,7 +107,10 @@ def can_fork(env: Mapping[str, str]) -> bool:
 
 
 def _read_once(env: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in env.items() if name.startswith(_READ_ONCE)}
+    """Without settings of the product (`GRPC_PORT` is one), which are read at each start."""
+    from sickbay.runtime.settings import describe_settings  # not before coverage is measured, as it is when conftest.py is loaded
+
+    return {name: value for name, value in env.items() if name.startswith(_READ_ONCE) and name not in describe_settings()}
 
 
 def _end(server: socket.socket, process: subprocess.Popen[bytes]) -> None:

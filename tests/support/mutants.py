@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from importlib.util import cache_from_source
 from pathlib import Path
+from queue import SimpleQueue
+
+from tests.support.mutant_runs import Runner
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTEST_INI = "[pytest]\naddopts = --import-mode=importlib\npythonpath = .\nfilterwarnings = error\nmarkers = no_cover\n"
@@ -220,30 +224,60 @@ MUTANTS = (
 )
 
 
-def survives(mutant: Mutant) -> str:
+def check_unbroken() -> str:
+    """Why the tests cannot judge mutants (they fail on the unbroken source); empty if they can."""
+    with Runner() as runner, _compiled(runner) as place:
+        code, output = runner.test(place, EXAMPLES + LAWS + RATE)
+        return "" if code == 0 else f"the tests fail without any mutant:\n{output}"
+
+
+def verdicts(mutants: Sequence[Mutant]) -> dict[str, str]:
+    """By name why a mutant is a failure, empty if it was killed; several at a time."""
+    count = min(os.cpu_count() or 1, len(mutants))
+    with ExitStack() as stack:
+        runners: SimpleQueue[Runner] = SimpleQueue()
+        for runner in [stack.enter_context(Runner()) for _ in range(count)]:
+            runners.put(runner)
+        sources = stack.enter_context(_compiled(runner))
+
+        def judged(mutant: Mutant) -> str:
+            mine = runners.get()
+            try:
+                return _survives(mutant, sources, mine)
+            finally:
+                runners.put(mine)
+
+        pool = stack.enter_context(ThreadPoolExecutor(count))
+        return dict(zip((mutant.name for mutant in mutants), pool.map(judged, mutants), strict=True))
+
+
+def _survives(mutant: Mutant, sources: Path, runner: Runner) -> str:
     """Why the mutant is a failure; empty if the tests killed it."""
     with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
-        place = Path(folder)
-        _copy_sources(place)
+        place = Path(shutil.copytree(sources, folder, dirs_exist_ok=True))
         source = place / "sickbay" / "breaker" / f"{mutant.module}.py"
         text = source.read_text()
         if text.count(mutant.right) != 1:
             return f"its line occurs {text.count(mutant.right)} times in {source.name}"
         source.write_text(text.replace(mutant.right, mutant.wrong))
-        code, output = _run_tests(place, mutant.by)
+        Path(cache_from_source(str(source))).unlink()
+        code, output = runner.test(place, mutant.by)
         if code == 0 and mutant.by == LAWS:  # which examples they try depends on every constant in the sources: give them more
-            code, output = _run_tests(place, mutant.by, LAWS_EXAMPLES="3000")
+            code, output = runner.test(place, mutant.by, LAWS_EXAMPLES="3000")
         if code == FAILED:
             return ""
         return "no test noticed" if code == 0 else f"the tests did not run:\n{output}"
 
 
-def check_unbroken() -> str:
-    """Why the tests cannot judge mutants (they fail on the unbroken source); empty if they can."""
-    with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
-        _copy_sources(Path(folder))
-        code, output = _run_tests(Path(folder), EXAMPLES + LAWS + RATE)
-        return "" if code == 0 else f"the tests fail without any mutant:\n{output}"
+@contextmanager
+def _compiled(runner: Runner) -> Iterator[Path]:
+    """A folder with the sources and their tests, all compiled, which takes as long as many of these tests."""
+    with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
+        place = Path(folder)
+        _copy_sources(place)
+        code, output = runner.run(place, "--collect-only", "-q", *BOTH, *RAMP, *RATE)
+        assert code == 0, output
+        yield place
 
 
 def _copy_sources(place: Path) -> None:
@@ -254,21 +288,6 @@ def _copy_sources(place: Path) -> None:
         (place / "tests" / folder).mkdir(parents=True)
         for file in (ROOT / "tests" / folder).glob(names):
             shutil.copy(file, place / "tests" / folder)
-
-
-def _run_tests(place: Path, tests: tuple[str, ...], **more: str) -> tuple[int, str]:
-    # Without plugins pytest starts in a third of the time, and these tests need none.
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("COV")}
-    environment = inherited | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTHONDONTWRITEBYTECODE": "1"} | more
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "--tb=line", "-p", "no:cacheprovider", *tests]
-    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True, check=False)
-    return done.returncode, done.stdout + done.stderr
-
-
-def verdicts(mutants: Sequence[Mutant]) -> dict[str, str]:
-    """By name why a mutant is a failure, empty if it was killed; several at a time."""
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        return dict(zip((mutant.name for mutant in mutants), pool.map(survives, mutants), strict=True))
 
 
 def main(names: list[str]) -> int:

@@ -26,6 +26,7 @@ from tests.unit.breaker import test_laws as test_breaker_laws
 from tests.unit.breaker.test_rate_laws import RateLaws
 
 OURS = script.source(*script.PARTS)
+pytestmark = pytest.mark.no_cover  # the examples cover the machine; tracing would take as long as half of what is tested
 LAWS = settings(
     max_examples=15, stateful_step_count=20, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck), database=None
 )

@@ -12,9 +12,9 @@ def test_every_mutant_is_killed():
 
 def test_a_mutant_whose_line_is_gone_is_a_failure():
     gone = mutants.Mutant("gone", "machine", "this line is not there", "")
-    assert mutants.survives(gone) == "its line occurs 0 times in machine.py"
+    assert mutants.verdicts([gone]) == {"gone": "its line occurs 0 times in machine.py"}
 
 
 def test_a_mutant_that_breaks_nothing_is_a_survivor():
     same = mutants.Mutant("same", "transitions", "MAX_JITTER: Final = 1_000", "MAX_JITTER: Final = 1_001", mutants.EXAMPLES)
-    assert mutants.survives(same) == "no test noticed"
+    assert mutants.verdicts([same]) == {"same": "no test noticed"}

@@ -18,7 +18,9 @@ from typing import Any, Final
 from fastapi import FastAPI, Request
 from fastapi.openapi.utils import get_openapi
 from fastapi.responses import Response
+from fastapi.routing import APIRoute
 from google.protobuf.descriptor import ServiceDescriptor
+from starlette.routing import BaseRoute
 
 from sickbay.server.rest.app import json_response
 from sickbay.server.rest.openapi import streams
@@ -65,7 +67,8 @@ class Gateway:
         """`app` is one of `create_app`."""
         self._app = app
         self._documents = Documents(SHAPES)
-        setattr(app, "openapi", partial(_openapi, app, self._documents.components))  # noqa: B010 - the documented way in FastAPI
+        self._documented: dict[str, Callable[[], APIRoute]] = {}
+        setattr(app, "openapi", self._openapi)  # noqa: B010 - the documented way in FastAPI
 
     def add(self, service: ServiceDescriptor, stub: Any, options: Mapping[str, RouteOptions] | None = None) -> None:
         """Add a route for each RPC; its operation id is the RPC's name, and so are the keys of `options`."""
@@ -78,17 +81,23 @@ class Gateway:
         endpoint = _custom_endpoint(options) if options.handle else _endpoint(reader, options, answer)
         parameters = [Parameter(_REQUEST, Parameter.KEYWORD_ONLY, annotation=Request), *reader.parameters]
         setattr(endpoint, "__signature__", Signature(parameters, return_annotation=Response))  # noqa: B010 - read by FastAPI
-        self._app.add_api_route(
-            route.path,
-            endpoint,
-            methods=[route.verb],
-            operation_id=route.operation_id,
-            name=route.rpc.name,
+        usual: dict[str, Any] = {
+            "methods": [route.verb],
+            "operation_id": route.operation_id,
+            "name": route.rpc.name,
+            "status_code": options.status,
+            "response_class": Response,
+            "response_model": None,
+        }
+        self._app.add_api_route(route.path, endpoint, **usual)
+        served = partial(APIRoute, route.path, endpoint, **usual)
+        self._documented[route.operation_id] = lambda: self._document(route, reader, options, served)
+
+    def _document(self, route: Route, reader: RequestReader, options: RouteOptions, served: Callable[..., APIRoute]) -> APIRoute:
+        """The route with its documentation, which takes as long to create as everything else about the route."""
+        return served(
             summary=_HUMP.sub(" ", route.rpc.name).capitalize(),
             description=_description(route, options),
-            status_code=options.status,
-            response_class=Response,
-            response_model=None,
             responses=self._responses(route, reader, options),
             openapi_extra=self._documents.body(route, reader.fields, options.example),
             tags=[route.path.split("/")[1].partition(":")[0]],
@@ -103,9 +112,29 @@ class Gateway:
             response = {"description": comment(reply) or "OK", "content": content}
         found: dict[int | str, dict[str, Any]] = {options.status: response, **statuses(route, reader.fields)}
         for status, more in options.responses.items():
-            usual = found.get(status, {})
-            found[status] = {**usual, **more, "content": {**usual.get("content", {}), **more.get("content", {})}}
+            documented = found.get(status, {})
+            found[status] = {**documented, **more, "content": {**documented.get("content", {}), **more.get("content", {})}}
         return found
+
+    def _openapi(self) -> dict[str, Any]:
+        """The application's OpenAPI document, with the schemas of its messages; created when it is first asked for."""
+        app = self._app
+        if app.openapi_schema is None:
+            document = get_openapi(
+                title=app.title,
+                version=app.version,
+                description=app.description,
+                routes=[self._with_documentation(route) for route in app.routes],
+                separate_input_output_schemas=app.separate_input_output_schemas,
+            )
+            known = document.setdefault("components", {}).setdefault("schemas", {})
+            known.update({name: schema for name, schema in self._documents.components.items() if name not in known})
+            app.openapi_schema = document
+        return app.openapi_schema
+
+    def _with_documentation(self, route: BaseRoute) -> BaseRoute:
+        create = self._documented.get(getattr(route, "operation_id", None) or "")
+        return create() if create else route
 
 
 def _description(route: Route, options: RouteOptions) -> str:
@@ -157,19 +186,3 @@ def _stream(route: Route, stub: Any) -> Callable[[Request, Any], Awaitable[Respo
         return await event_stream(request, relay(getattr(stub, name)(message), event))
 
     return answer
-
-
-def _openapi(app: FastAPI, components: Mapping[str, Any]) -> dict[str, Any]:
-    """The application's OpenAPI document, with the schemas of its messages."""
-    if app.openapi_schema is None:
-        document = get_openapi(
-            title=app.title,
-            version=app.version,
-            description=app.description,
-            routes=app.routes,
-            separate_input_output_schemas=app.separate_input_output_schemas,
-        )
-        known = document.setdefault("components", {}).setdefault("schemas", {})
-        known.update({name: schema for name, schema in components.items() if name not in known})
-        app.openapi_schema = document
-    return app.openapi_schema

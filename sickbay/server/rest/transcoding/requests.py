@@ -44,7 +44,8 @@ class RequestReader:
         self._message: Any = GetMessageClass(descriptor)
         self._path, self._query, self._header = (in_place(route, self.fields, place) for place in ("path", "query", "header"))
         self._reads = {field.proto.name: _reader(field) for field in (*self._path, *self._query)}
-        self._model = _query_model(route, self._query, forbid="page_token" in descriptor.fields_by_name and not lenient)
+        forbid = "page_token" in descriptor.fields_by_name and not lenient
+        self._model = _query_model(route, self._query, forbid=forbid) if self._query else None
         self._body = self._body_reader(route, shapes)
         self._part = "" if is_whole_body(route) else route.body
 
