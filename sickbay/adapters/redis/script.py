@@ -20,7 +20,7 @@ from sickbay.domain.breaker import BreakerConfig, BreakerKey, Command, Permit, P
 from sickbay.domain.job import is_code
 from sickbay.domain.outcome import Outcome
 
-PARTS: Final = ("breaker_document", "breaker_run", "breaker_window", "breaker_ramp", "breaker_moves", "breaker", "entry")
+PARTS: Final = ("breaker_document", "breaker_run", "breaker_window", "breaker_ramp", "breaker_probes", "breaker_moves", "breaker", "entry")
 
 Word = str | int | bytes
 
@@ -96,7 +96,8 @@ def common_args(operation: str, key: BreakerKey, config: BreakerConfig, channel:
 
 def admit_args(request: AdmitRequest) -> list[Word]:
     """The further arguments of `admit`."""
-    return [sanitize(request.job_id), request.token, sanitize(request.worker), int(request.released)]
+    job, worker = sanitize(request.job_id), sanitize(request.worker)
+    return [job, request.token, worker, int(request.released), request.longest_ms, request.usual_ms]
 
 
 def settle_args(

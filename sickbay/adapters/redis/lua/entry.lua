@@ -80,7 +80,10 @@ if not is_known and (operation == 'admit' or orders or reports) then new_documen
 local answer, lease, failures = 'unknown', '', 0
 if doc then
   if operation == 'admit' then
-    answer, lease = admit({job = arg(1), token = arg(2), worker = arg(3), released = arg(4) == '1'})
+    answer, lease = admit({
+      job = arg(1), token = arg(2), worker = arg(3), released = arg(4) == '1', longest_ms = tonumber(arg(5) or 0),
+      usual_ms = tonumber(arg(6) or 0),
+    })
   elseif operation == 'settle' then
     local permit = {epoch = tonumber(arg(1)), token = arg(2), job = arg(3)}
     local outcome = {kind = arg(4), counts = arg(5) == '1', code = arg(6), message = arg(7), retry_after_ms = tonumber(arg(8))}
