@@ -6,7 +6,7 @@ Pure. Redis's script writes the same bytes, so keys are sorted, nothing is neste
 from __future__ import annotations
 
 import json
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from typing import Any, Final
 
 from sickbay.breaker import ramp as ramps
@@ -17,6 +17,8 @@ from sickbay.domain.breaker import BreakerKey, BreakerState
 from sickbay.domain.job import DEFAULT_TENANT
 
 VERSION: Final = 1
+RAMP_NUMBERS: Final = 14
+"""So many numbers of a ramp an earlier version accepts; `slow` is in the field `run`."""
 
 
 def to_json(doc: Document) -> str:
@@ -26,10 +28,10 @@ def to_json(doc: Document) -> str:
     flat |= {name: value for name, attribute in _SOMETIMES.items() if (value := getattr(doc, attribute))}
     if doc.key.tenant != DEFAULT_TENANT:
         flat["tenant"] = doc.key.tenant
-    if run := packed(Entries(doc.run, doc.calls, doc.hung, doc.patience_ms, doc.superseded)):
+    if run := packed(Entries(doc.run, doc.calls, doc.hung, doc.patience_ms, doc.superseded, doc.ramp.slow if doc.ramp else 0)):
         flat["run"] = run
     if doc.ramp is not None:
-        flat["ramp"] = " ".join(map(str, astuple(doc.ramp)))
+        flat["ramp"] = " ".join(map(str, astuple(doc.ramp)[:RAMP_NUMBERS]))
     return json.dumps(flat, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
 
 
@@ -49,7 +51,7 @@ def _parsed(flat: dict[str, Any]) -> Document:
     key = BreakerKey(flat.pop("jobType"), flat.pop("tenant", DEFAULT_TENANT))
     state = BreakerState(flat.pop("state"))
     entries = unpacked(flat.pop("run", ""))
-    ramp = _unpacked_ramp(flat.pop("ramp")) if "ramp" in flat else None
+    ramp = replace(_unpacked_ramp(flat.pop("ramp")), slow=entries.slow) if "ramp" in flat else None
     fields = {_NAMES[name]: _typed(name, value) for name, value in flat.items()}
     return Document(
         key, state, ramp=ramp, run=entries.run, calls=entries.calls, hung=entries.hung, patience_ms=entries.patience_ms,

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, Unpack
 
-from sickbay.breaker import probes, transitions, trip_rule, window
+from sickbay.breaker import durations, probes, transitions, trip_rule, window
 from sickbay.breaker import ramp as ramps
 from sickbay.breaker.commands import command
 from sickbay.breaker.cooldown import Context, next_wait
@@ -151,12 +151,14 @@ def settle(
     share: int = 0,
     took_ms: int = 0,
     earlier: Calls = (),
+    usual_ms: int = 0,
 ) -> tuple[Document, Effect]:
     """Apply the outcome of a run.
 
     `watermark` is the `seq` that the reporter knew when the run succeeded: later failures stay. None means that it knew all of them.
     `share` of its runs usually fails, in thousandths (`usual.py`). With the policy `rate`, the run took `took_ms`, and `earlier` are those
     of the same epoch that the reporter has not reported yet (`tally.py`); without a bad run among them all or this one, it keeps them.
+    A successful run usually takes `usual_ms` (0: unknown): a ramp does not grow while most take much longer.
     """
     if not (needs_settling(doc, permit, outcome) or earlier or window.is_bad(outcome, took_ms, config)):
         return doc, Effect.NOTHING
@@ -168,15 +170,14 @@ def settle(
         return _settle_probe(doc, outcome, context)
     if config.rate and doc.ramp is None and doc.state is not BreakerState.DISABLED:
         return _record_run(doc, outcome, took_ms, earlier, context)
-    return _record_in_row(doc, permit, outcome, context, watermark=doc.seq if watermark is None else watermark, share=share)
-
-
-def _record_in_row(
-    doc: Document, permit: Permit, outcome: Outcome, context: Context, *, watermark: int, share: int
-) -> tuple[Document, Effect]:
-    """The policy `consecutive`; also while there is a ramp."""
     if outcome.kind is OutcomeKind.SUCCESS:
-        return _record_success(doc, watermark, share, context)
+        slow = durations.is_slow(took_ms, usual_ms)
+        return _record_success(doc, doc.seq if watermark is None else watermark, share, context, slow=slow)
+    return _record_in_row(doc, permit, outcome, context, share=share)
+
+
+def _record_in_row(doc: Document, permit: Permit, outcome: Outcome, context: Context, *, share: int) -> tuple[Document, Effect]:
+    """The policy `consecutive`; also while there is a ramp."""
     if outcome.kind.is_breaker_failure and doc.state is not BreakerState.DISABLED:
         return _record_failure(doc, permit, outcome, share, context)
     now = context.now
@@ -222,13 +223,13 @@ def _settle_probe(doc: Document, outcome: Outcome, context: Context) -> tuple[Do
     return probes.retry_probe(doc, context), Effect.INCONCLUSIVE
 
 
-def _record_success(doc: Document, watermark: int, share: int, context: Context) -> tuple[Document, Effect]:
+def _record_success(doc: Document, watermark: int, share: int, context: Context, *, slow: bool) -> tuple[Document, Effect]:
     run, now = trip_rule.after_watermark(doc.run, watermark), context.now
     if len(run) == len(doc.run) and doc.ramp is None:
         return doc, Effect.NOTHING
     if doc.ramp is None and share >= LIMITED_SHARE and context.config.ramp and doc.state is BreakerState.CLOSED:
         return with_changes(doc, now, run=run, ramp=ramps.measure(now)), Effect.RESET
-    return _with_new_rate(doc, now, ramp=doc.ramp and ramps.succeed(doc.ramp, now), run=run), Effect.RESET
+    return _with_new_rate(doc, now, ramp=doc.ramp and ramps.succeed(doc.ramp, now, slow=slow), run=run), Effect.RESET
 
 
 def _record_failure(doc: Document, permit: Permit, outcome: Outcome, share: int, context: Context) -> tuple[Document, Effect]:

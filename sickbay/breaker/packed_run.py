@@ -8,6 +8,7 @@ them; of one that is open they mean nothing to it, and its next transition drops
     0 <start> 1 CALLS <good>/<bad>               a bucket of runs (policy `rate`)
     1 1 0 PATIENCE <hung>/<patience>             how many probes in a row have hung, and the patience with this one
     <since> <until> 0 SUPERSEDED <token>         a superseded probe that still runs
+    1 1 0 SLOW <number>                          how many of the good runs that the ramp has counted were slow
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from sickbay.breaker.window import Bucket, Calls
 BUCKET_CODE: Final = "CALLS"
 PATIENCE_CODE: Final = "PATIENCE"
 SUPERSEDED_CODE: Final = "SUPERSEDED"
+SLOW_CODE: Final = "SLOW"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class Entries:
     hung: int = 0
     patience_ms: int = 0
     superseded: tuple[Superseded, ...] = field(default=())
+    slow: int = 0
 
 
 def packed(entries: Entries) -> str:
@@ -59,6 +62,8 @@ def packed(entries: Entries) -> str:
     words = [f"0 {bucket.start} 1 {BUCKET_CODE} {bucket.good}/{bucket.bad}" for bucket in entries.calls]
     if entries.hung or entries.patience_ms:
         words.append(f"1 1 0 {PATIENCE_CODE} {entries.hung}/{entries.patience_ms}")
+    if entries.slow:
+        words.append(f"1 1 0 {SLOW_CODE} {entries.slow}")
     words += [f"{one.since} {one.until} 0 {SUPERSEDED_CODE} {one.token}" for one in entries.superseded]
     words += [f"{failed.seq} {failed.at} {failed.number} {failed.code} {failed.job}" for failed in entries.run]
     return " ".join(words)
@@ -70,7 +75,7 @@ def unpacked(line: str) -> Entries:
     run: list[CountedFailure] = []
     calls: list[Bucket] = []
     superseded: list[Superseded] = []
-    hung = patience_ms = 0
+    hung = patience_ms = slow = 0
     for seq, at, number, code, job in zip(words, words, words, words, words, strict=True):
         if not int(seq):
             calls.append(Bucket(int(at), *_pair(job)))
@@ -78,9 +83,11 @@ def unpacked(line: str) -> Entries:
             run.append(CountedFailure(int(seq), int(at), int(number), code, job))
         elif code == PATIENCE_CODE:
             hung, patience_ms = _pair(job)
+        elif code == SLOW_CODE:
+            slow = int(job)
         else:
             superseded.append(Superseded(job, int(seq), int(at)))
-    return Entries(tuple(run), tuple(calls), hung, patience_ms, tuple(superseded))
+    return Entries(tuple(run), tuple(calls), hung, patience_ms, tuple(superseded), slow)
 
 
 def _pair(word: str) -> Sequence[int]:

@@ -27,6 +27,7 @@ settings.load_profile("mutants")
 EXAMPLES = tuple(f"tests/unit/breaker/test_{part}.py" for part in ("machine", "run", "commands", "document", "probes"))
 LAWS = ("tests/unit/breaker/test_laws.py",)
 DURATIONS = ("tests/unit/breaker/test_durations.py",)
+CROWDED = ("tests/unit/breaker/test_crowded.py",)
 RAMP = ("tests/unit/breaker/test_ramp.py",)
 SLOWLY = (f"{RAMP[0]}::test_it_goes_on_while_jobs_are_released_slowly_and_its_rate_stays",)
 BORNE = (f"{RAMP[0]}::test_errors_that_do_not_come_from_the_load_limit_nothing_for_long",)
@@ -154,7 +155,7 @@ MUTANTS = (
     Mutant(
         "reservations never lapse while jobs are released", "ramp", "ramp.reserved_at if held and not lapsed else now", "now", NEVER_ASKED
     ),
-    Mutant("a rate that nobody uses grows", "ramp", "(step if now - ramp.scarce_at < USED_MS else 0)", "step", SLOWLY),
+    Mutant("a rate that nobody uses grows", "ramp", "not slow and now - ramp.scarce_at < USED_MS", "not slow", SLOWLY),
     Mutant("a cut without a bound", "ramp", "min(MOST_CUT, max(share, LEAST_CUT))", "max(share, LEAST_CUT)", RAMP),
     Mutant("nothing is measured", "machine", "doc.ramp is None and share >= LIMITED_SHARE and", "False and", EXAMPLES),
     Mutant(
@@ -253,8 +254,19 @@ MUTANTS = (
         "            opened_at=doc.opened_at or now,\n            superseded=doc.superseded,\n",
         BOTH,
     ),
+    Mutant("slow runs are no sign", "ramp", "return enough and 2 * ramp.slow > number", "return False", RAMP),
+    Mutant("a slow run makes it grow", "ramp", "grows = not slow and", "grows =", CROWDED),
+    Mutant("any number of slow runs", "ramp", "return enough and 2 * ramp.slow > number", "return enough and ramp.slow > 0", RAMP),
+    Mutant("it drains without an end", "ramp", "max(target // 2, ramp.rate * STILL_CROWDED // 100)", "1", CROWDED),
+    Mutant("what drains is cut to nothing", "ramp", "rate = max(rate, ramp.rate // 2)", "pass", CROWDED),
+    Mutant("it never returns", "ramp", "target=max(rate, target), cut_at=now, since", "target=rate, cut_at=now, since", CROWDED),
+    Mutant("every run is taken into account", "durations", "or not 0 <= now - average.at < SAMPLE_MS", "or True", DURATIONS),
+    Mutant("a run that is a little slower is slow", "durations", "usual_ms + LEAST_SLOWER_MS)", "usual_ms)", DURATIONS),
+    Mutant("slow runs are not stored", "document_json", "doc.ramp.slow if doc.ramp else 0", "0", CROWDED),
     Mutant("probes count as usual runs", "durations", " or permit.token:", ":", DURATIONS),
-    Mutant("a long run weighs more", "durations", "min(took, most) - average", "took - average", DURATIONS),
+    Mutant(
+        "a long run weighs more", "durations", "min(took_ms * _SCALE, most) - average.value", "took_ms * _SCALE - average.value", DURATIONS
+    ),
 )
 
 

@@ -123,7 +123,7 @@ class EmbeddedBreakers:
     async def settle(self, permit: Permit, outcome: Outcome, took_ms: int = 0) -> BreakerState:
         """See `Breakers.settle`; an unknown breaker is CLOSED."""
         self._usual.record(permit, outcome, self._clock)
-        self._durations.record(permit, outcome, took_ms)
+        self._durations.record(permit, outcome, took_ms, self._clock)
         doc = self._documents.get(permit.key)
         if doc is None:
             if permit.key.tenant == DEFAULT_TENANT:
@@ -141,7 +141,7 @@ class EmbeddedBreakers:
         now = self._now()
         doc, effect = breaker.settle(
             self._documents.get(permit.key, doc), permit, outcome, self._config(permit.key), now, jitter=self._jitter(),
-            share=self._usual.share(permit.key), took_ms=took_ms, earlier=earlier or (),
+            share=self._usual.share(permit.key), took_ms=took_ms, earlier=earlier or (), usual_ms=self._durations.usual_ms(permit.key),
         )  # fmt: skip
         if effect is Effect.STALE:
             self.stale += 1

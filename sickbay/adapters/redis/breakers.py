@@ -128,7 +128,7 @@ class RedisBreakers:
         if isinstance(permit, LocalPermit):
             return await self._settle_locally(permit, outcome, took_ms)
         self._usual.record(permit, outcome, self._sync.time.now)
-        self._durations.record(permit, outcome, took_ms)
+        self._durations.record(permit, outcome, took_ms, self._sync.time.now)
         doc, config, earlier = self._sync.view.get(permit.key), self._config(permit.key), None
         if config.rate and doc is not None and not permit.token:
             earlier = self._tally.record(doc, permit, outcome, took_ms, config=config, now=self._sync.time.now())
@@ -230,8 +230,8 @@ class RedisBreakers:
         """Report to the fleet, after pending successes of the same breaker."""
         await self._successes.flush(permit.key)
         watermark = self._watermark(permit.key) if outcome.kind is OutcomeKind.SUCCESS and not permit.token else None
-        share = self._usual.share(permit.key)
-        words = script.settle_args(permit, outcome, watermark, share, took_ms=took_ms, earlier=earlier)
+        share, usual_ms = self._usual.share(permit.key), self._durations.usual_ms(permit.key)
+        words = script.settle_args(permit, outcome, watermark, share, took_ms=took_ms, earlier=earlier, usual_ms=usual_ms)
         reply = await self._sync.call("settle", permit.key, words)
         if permit.token:
             self._leases.pop(permit.token, None)

@@ -101,7 +101,14 @@ def admit_args(request: AdmitRequest) -> list[Word]:
 
 
 def settle_args(
-    permit: Permit, outcome: Outcome, watermark: int | None, share: int, *, took_ms: int = 0, earlier: Calls = ()
+    permit: Permit,
+    outcome: Outcome,
+    watermark: int | None,
+    share: int,
+    *,
+    took_ms: int = 0,
+    earlier: Calls = (),
+    usual_ms: int = 0,
 ) -> list[Word]:
     """The further arguments of `settle`; texts are sanitized here, because the script counts bytes where Python counts characters."""
     kind = outcome.kind
@@ -116,7 +123,7 @@ def settle_args(
         sanitize(outcome.message),
     ]
     runs = " ".join(f"{bucket.start} {bucket.good} {bucket.bad}" for bucket in earlier)
-    return [*words, outcome.retry_after_ms or 0, "" if watermark is None else watermark, share, took_ms, runs]
+    return [*words, outcome.retry_after_ms or 0, "" if watermark is None else watermark, share, took_ms, runs, usual_ms]
 
 
 def renew_args(permit: Permit) -> list[Word]:

@@ -5,8 +5,10 @@ from __future__ import annotations
 from random import Random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from sickbay.breaker.durations import MAX_BREAKERS, UsualDurations
+from sickbay.breaker.durations import MAX_BREAKERS, SAMPLE_MS, WEIGHT, UsualDurations, is_slow
 from sickbay.domain.breaker import BreakerKey, Permit, PermitKind
 from sickbay.domain.outcome import SUCCESS, Outcome, OutcomeKind
 
@@ -14,18 +16,21 @@ KEY = BreakerKey("email")
 NORMAL = Permit(KEY, PermitKind.NORMAL, 1, "job")
 
 
-def learned(*took_ms):
+def learned(*took_ms, every_ms=SAMPLE_MS):
     durations = UsualDurations()
-    for took in took_ms:
-        durations.record(NORMAL, SUCCESS, took)
+    for number, took in enumerate(took_ms):
+        durations.record(NORMAL, SUCCESS, took, lambda number=number: number * every_ms)
     return durations
 
 
 def test_nothing_is_known_before_the_first_success():
     durations = UsualDurations()
-    durations.record(NORMAL, Outcome(OutcomeKind.SYSTEMIC, "API_TIMEOUT"), 5_000)
-    durations.record(NORMAL, Outcome(OutcomeKind.DATA, "VALIDATION_ERROR"), 5)
-    durations.record(Permit(KEY, PermitKind.PROBE, 1, "job", "token"), SUCCESS, 700)
+    for permit, outcome in (
+        (NORMAL, Outcome(OutcomeKind.SYSTEMIC, "API_TIMEOUT")),
+        (NORMAL, Outcome(OutcomeKind.DATA, "VALIDATION_ERROR")),
+        (Permit(KEY, PermitKind.PROBE, 1, "job", "token"), SUCCESS),
+    ):
+        durations.record(permit, outcome, 700, lambda: 0)
     assert durations.usual_ms(KEY) == 0
     assert learned(700).usual_ms(KEY) == 700
     assert learned(0).usual_ms(KEY) == 1, "it is known"
@@ -44,15 +49,46 @@ def test_rare_long_runs_weigh_little():
     assert 100 <= durations.usual_ms(KEY) <= 160
 
 
-def test_a_new_usual_duration_is_learned_even_if_it_is_much_longer():
-    assert learned(*[10] * 100, *[3_000] * 200).usual_ms(KEY) > 2_500
+@pytest.mark.parametrize("longer", [5, 10, 40])
+def test_what_has_become_longer_is_accepted_within_a_minute_and_a_half_and_not_within_ten_seconds(longer):
+    for seconds, is_accepted in ((10, False), (90, True)):
+        took = [100] * WEIGHT + [100 * longer] * (seconds * 50)
+        assert is_slow(100 * longer, learned(*took, every_ms=20).usual_ms(KEY)) is not is_accepted
+
+
+@given(st.lists(st.sampled_from([5, 50, 500, 5_000, 50_000]), min_size=1, max_size=6), st.integers(0, 100))
+@settings(max_examples=40, derandomize=True, deadline=None)
+def test_however_wild_durations_are_most_runs_are_not_slow(mixture, seed):
+    """A law of averages: if more than a third took three times the average, it would be higher. So they never stop a ramp."""
+    rng, durations, slow = Random(seed), UsualDurations(), 0
+    for number in range(6_000):
+        took = rng.choice(mixture)
+        if number >= 2_000:
+            slow += is_slow(took, durations.usual_ms(KEY))
+        durations.record(NORMAL, SUCCESS, took, lambda number=number: number * SAMPLE_MS)
+    assert slow <= 0.45 * 4_000
+
+
+def test_a_run_is_slow_if_it_takes_three_times_as_long_and_a_quarter_of_a_second_more():
+    assert not is_slow(10**6, 0), "it is not known"
+    assert not is_slow(259, 10)
+    assert is_slow(260, 10)
+    assert not is_slow(2_999, 1_000)
+    assert is_slow(3_000, 1_000)
+
+
+def test_a_clock_that_is_set_back_does_not_stop_it():
+    durations = learned(*[100] * 50)
+    for _ in range(20):
+        durations.record(NORMAL, SUCCESS, 1_000, lambda: -(10**9))
+    assert durations.usual_ms(KEY) > 100
 
 
 def test_names_are_bounded():
     durations = UsualDurations()
     for number in range(MAX_BREAKERS + 1):
-        durations.record(Permit(BreakerKey("email", f"tenant-{number}"), PermitKind.NORMAL, 1, "job"), SUCCESS, 50)
+        durations.record(Permit(BreakerKey("email", f"tenant-{number}"), PermitKind.NORMAL, 1, "job"), SUCCESS, 50, lambda: 0)
     assert durations.usual_ms(BreakerKey("email", "tenant-0")) == 0
     assert durations.usual_ms(BreakerKey("email", f"tenant-{MAX_BREAKERS}")) == 50
-    durations.record(Permit(BreakerKey("email", "tenant-1"), PermitKind.NORMAL, 1, "job"), SUCCESS, 50)
+    durations.record(Permit(BreakerKey("email", "tenant-1"), PermitKind.NORMAL, 1, "job"), SUCCESS, 50, lambda: 0)
     assert durations.usual_ms(BreakerKey("email", "tenant-2")) == 50, "one that is known takes nobody's place"

@@ -57,11 +57,11 @@ class Laws(Model):
         assert granted == 0 or self.doc.state in PERMISSIVE
 
     @precondition(lambda self: self.outstanding)
-    @rule(pick=picks, outcome=outcomes, jitter=jitters, behind=st.integers(0, 3), share=shares)
-    def report(self, pick: int, outcome: Outcome, jitter: int, behind: int, share: int) -> None:
+    @rule(pick=picks, outcome=outcomes, jitter=jitters, behind=st.integers(0, 3), share=shares, slow=st.booleans())
+    def report(self, *, pick: int, outcome: Outcome, jitter: int, behind: int, share: int, slow: bool) -> None:
         """A run ends; a success may come from someone who does not know the last failures."""
         permit = self.outstanding.pop(pick % len(self.outstanding))
-        self.settle(permit, outcome, jitter, max(0, self.doc.seq - behind), share)
+        self.settle(permit, outcome, jitter, max(0, self.doc.seq - behind), share, took_ms=9_000 * slow, usual_ms=100)
 
     @precondition(lambda self: self.used)
     @rule(pick=picks, outcome=outcomes)
@@ -218,14 +218,15 @@ class Laws(Model):
             self.now = max(self.now, self.lease_end)
 
     @precondition(lambda self: self.doc.ramp is not None)
-    @rule(good=st.lists(st.booleans(), min_size=8, max_size=14))
-    def ramp_up(self, good: list[bool]) -> None:
-        """The ramp is driven to one of its ends (law 17)."""
+    @rule(good=st.lists(st.booleans(), min_size=8, max_size=14), slow=st.booleans())
+    def ramp_up(self, good: list[bool], slow: bool) -> None:
+        """The ramp is driven to one of its ends, also by runs that take longer than usual (law 17)."""
         for is_good in good:
             answer = self.admit("job-r", 0)
             if isinstance(answer, Permit):
-                self.settle(self.take(answer), SUCCESS if is_good else Outcome(OutcomeKind.SYSTEMIC, "API_TIMEOUT"), 0, self.doc.seq)
-            self.now += 1_000
+                outcome = SUCCESS if is_good else Outcome(OutcomeKind.SYSTEMIC, "API_TIMEOUT")
+                self.settle(self.take(answer), outcome, 0, self.doc.seq, took_ms=9_000 * slow, usual_ms=100)
+            self.now += 1_000 // (1 + 9 * slow)
 
     # the laws
 

@@ -19,6 +19,7 @@ from sickbay.breaker.window import Bucket
 from sickbay.domain.breaker import Action, BreakerConfig, BreakerKey, Command, Permit, Refusal
 from sickbay.domain.outcome import SUCCESS, Outcome, OutcomeKind
 from tests.support import breaker_model
+from tests.support.breaker_crowded import check_a_crowded_ramp
 from tests.support.breaker_driver import START, Circuit
 from tests.support.breaker_hanging import check_hanging_probes
 from tests.support.differential import Twin
@@ -61,6 +62,21 @@ MUTANTS = {
         "(doc.probeSince + cooldown)",
     ),
     "one that failed in time has hung": ("now - doc.probeSince >= doc.patience_ms", "true"),
+    "slow runs are no sign": ("2 * ramp.slow > number", "false"),
+    "half of the runs are enough": ("2 * ramp.slow > number", "2 * ramp.slow >= number"),
+    "few slow runs are enough": ("ramp.slow >= FIRST_SLOW", "ramp.slow >= 2"),
+    "a slow run makes it grow": ("not slow and now - ramp.scarce_at", "now - ramp.scarce_at"),
+    "any run is slow": ("took_ms >= math.max(SLOW_PARTS", "true or took_ms >= math.max(SLOW_PARTS"),
+    "a little slower is slow": ("usual_ms + LEAST_SLOWER_MS)", "usual_ms)"),
+    "slow runs are not stored": ("if doc.ramp and doc.ramp.slow > 0 then", "if false then"),
+    "slow runs of before are counted": (
+        "ramp.good, ramp.bad, ramp.slow, ramp.share = now, 0, 0, 0, 0",
+        "ramp.good, ramp.bad, ramp.share = now, 0, 0, 0",
+    ),
+    "it drains without an end": ("math.max(div(target, 2), div(ramp.rate * STILL_CROWDED, 100))", "div(ramp.rate * STILL_CROWDED, 100)"),
+    "what drains is cut to nothing": ("rate = math.max(rate, div(ramp.rate, 2))", "rate = rate"),
+    "what drains forgets where it returns to": ("target = math.max(rate, div(ramp.target, 2))", "target = rate"),
+    "what is served is not measured": ("lasted >= INTERVAL_MS and div(ramp.good * 1000000, lasted) or ramp.rate", "ramp.rate"),
     "how often it hung is forgotten": ("has_hung and doc.hung + 1 or 0", "0"),
     "watermark ignored": ("failed.seq > watermark", "false"),
     "distinct jobs ignored": ("distinct >= math.min(config.distinct_jobs, config.failure_threshold) and", ""),
@@ -137,6 +153,7 @@ def check_texts(twin, said):
 def check_a_life(twin):
     """The ordinary life of a circuit, with what chance seldom brings: a late success, forged and lost probes, an outage that goes on."""
     check_hanging_probes(twin)
+    check_a_crowded_ramp(twin)
     config, now = BreakerConfig(failure_threshold=3, max_cooldown_ms=900_000), START
     down = Outcome(OutcomeKind.SYSTEMIC, "API_TIMEOUT", 'he said "no"')
     doc = breaker.new_document(BreakerKey("email"), now)

@@ -56,12 +56,12 @@ end
 
 local LIMITED_SHARE = 100
 
-local function record_success(watermark, share)
+local function record_success(watermark, share, slow)
   local run = after_watermark(doc.run, watermark)
   if #run == #doc.run and not doc.ramp then return 'nothing' end
   doc.run = run
   if doc.ramp then
-    ramp_succeed()
+    ramp_succeed(slow)
   elseif share >= LIMITED_SHARE and config.ramp == 1 and doc.state == 'CLOSED' then
     doc.ramp = ramp_measure(now)
   end
@@ -119,14 +119,14 @@ local function record_run(outcome, took_ms, earlier)
   return 'tripped'
 end
 
-local function settle(permit, outcome, watermark, share, took_ms, earlier)
+local function settle(permit, outcome, watermark, share, took_ms, earlier, usual_ms)
   local says_nothing = #earlier == 0 and not is_bad(outcome, took_ms, config)
   if says_nothing and is_quiet() and outcome.kind == 'success' and permit.epoch == doc.epoch then return 'nothing' end
   advance_clock()
   if is_stale(permit) then return settle_stale(permit, outcome) end
   if doc.state == 'HALF_OPEN' then return settle_probe(outcome) end
   if config.rate > 0 and not doc.ramp and doc.state ~= 'DISABLED' then return record_run(outcome, took_ms, earlier) end
-  if outcome.kind == 'success' then return record_success(watermark or doc.seq, share) end
+  if outcome.kind == 'success' then return record_success(watermark or doc.seq, share, is_slow(took_ms, usual_ms)) end
   if outcome.counts and doc.state ~= 'DISABLED' then return record_failure(permit, outcome, share) end
   if doc.ramp then
     ramp_ended_run(doc.ramp)

@@ -26,6 +26,7 @@ local VERSION = 1
 local BUCKET_CODE = 'CALLS'
 local PATIENCE_CODE = 'PATIENCE'
 local SUPERSEDED_CODE = 'SUPERSEDED'
+local SLOW_CODE = 'SLOW'
 local FIRST_EPOCH = 1
 
 -- The machine works on these; `changed`: there is something to store.
@@ -46,6 +47,7 @@ local function packed_run()
   if doc.hung > 0 or doc.patience_ms > 0 then
     words[#words + 1] = table.concat({'1 1 0', PATIENCE_CODE, int(doc.hung) .. '/' .. int(doc.patience_ms)}, ' ')
   end
+  if doc.ramp and doc.ramp.slow > 0 then words[#words + 1] = table.concat({'1 1 0', SLOW_CODE, int(doc.ramp.slow)}, ' ') end
   for _, one in ipairs(doc.superseded) do
     words[#words + 1] = table.concat({int(one.since), int(one['until']), '0', SUPERSEDED_CODE, one.token}, ' ')
   end
@@ -87,13 +89,15 @@ local function to_json()
 end
 
 local function unpack_run(found, text)
-  found.run, found.calls, found.hung, found.patience_ms, found.superseded = {}, {}, 0, 0, {}
+  found.run, found.calls, found.hung, found.patience_ms, found.superseded, found.slow = {}, {}, 0, 0, {}, 0
   for seq, at, number, code, job in string.gmatch(text, '(%d+) (%d+) (%d+) (%S+) (%S+)') do
     local first, second = string.match(job, '^(%d+)/(%d+)$')
     if tonumber(seq) == 0 then
       if first then found.calls[#found.calls + 1] = {start = tonumber(at), good = tonumber(first), bad = tonumber(second)} end
     elseif tonumber(number) ~= 0 then
       found.run[#found.run + 1] = {seq = tonumber(seq), at = tonumber(at), number = tonumber(number), code = code, job = job}
+    elseif code == SLOW_CODE then
+      found.slow = tonumber(job) or 0
     elseif code == PATIENCE_CODE then
       found.hung, found.patience_ms = tonumber(first or 0), tonumber(second or 0)
     else
@@ -130,6 +134,7 @@ local function from_json(text)
   if type(found.tenant) ~= 'string' then found.tenant = 'default' end
   unpack_run(found, type(found.run) == 'string' and found.run or '')
   found.ramp = unpacked_ramp(type(found.ramp) == 'string' and found.ramp or '')
+  if found.ramp then found.ramp.slow = found.slow end
   return found
 end
 

@@ -88,7 +88,8 @@ if doc then
     local permit = {epoch = tonumber(arg(1)), token = arg(2), job = arg(3)}
     local outcome = {kind = arg(4), counts = arg(5) == '1', code = arg(6), message = arg(7), retry_after_ms = tonumber(arg(8))}
     if outcome.kind ~= 'success' and outcome.kind ~= 'cancelled' then failures = 1 end
-    answer = settle(permit, outcome, tonumber(arg(9)), tonumber(arg(10) or 0), tonumber(arg(11) or 0), unpacked_calls(arg(12) or ''))
+    local took_ms, earlier, usual_ms = tonumber(arg(11) or 0), unpacked_calls(arg(12) or ''), tonumber(arg(13) or 0)
+    answer = settle(permit, outcome, tonumber(arg(9)), tonumber(arg(10) or 0), took_ms, earlier, usual_ms)
   elseif operation == 'reserve' then
     answer = int(reserve(tonumber(arg(1)), tonumber(arg(2) or 0)))
   elseif operation == 'renew' then
