@@ -1,7 +1,7 @@
-"""Heals automatically: releases the oldest parked job as the probe when a cooldown is over, and the others after the breaker has closed.
+"""Heals automatically: releases the oldest parked job as the probe when one is due, and the others after the breaker has closed.
 
 It works on the current state and not only on a stream of events, so the next check sees whatever it missed. It checks when a breaker
-changes, when a job was parked, when a cooldown ends, and every 30 s.
+changes, when a job was parked, when a cooldown or the patience with a probe ends, and every 30 s.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ LONGEST_DEGRADED_S: Final = 5.0
 """No releases while the shared breakers are unavailable: no worker would probe, and a breaker closed here may be open there."""
 FAILED_S: Final = 1.0
 LONGEST_FAILED_S: Final = 10.0
-PROBE_PATIENCE_MS: Final = 10_000
+PROBE_TAKEN_MS: Final = 10_000
 """A released probe that no worker has taken by then is released again."""
 
 log = logging.getLogger(__name__)
@@ -155,26 +155,30 @@ class Healer:
         now = breaker.now or self._clock()
         self._arrivals.observe(key, sum(parked.values()), now)
         if breaker.state is BreakerState.OPEN and breaker.probe_at is not None:
-            return await self._probe(key, parked, breaker.probe_at, now)
+            return await self._probe(key, parked, breaker, now)
+        if breaker.state is BreakerState.HALF_OPEN and breaker.probe_at is not None and now < breaker.probe_at:
+            return (breaker.probe_at - now) / 1000
         if breaker.forced_until is not None:
             return max(0.0, (breaker.forced_until - now) / 1000)
         return LOOK_EVERY_S
 
-    async def _probe(self, key: BreakerKey, parked: Mapping[BreakerKey, int], probe_at: int, now: int) -> float:
+    async def _probe(self, key: BreakerKey, parked: Mapping[BreakerKey, int], breaker: Snapshot, now: int) -> float:
         """Release exactly one job for each time a probe is due; the breaker makes it the probe, or parks it again.
 
-        `now` is from the same clock as `probe_at`; our own may be minutes off.
+        `now` is from the same clock as the breaker's times; our own may be minutes off.
         """
+        probe_at = breaker.probe_at or 0
         if now < probe_at:
             return (probe_at - now) / 1000
         sent_for, sent_at = self._probes.get(key, (0, 0))
-        if sent_for != probe_at or abs(now - sent_at) > PROBE_PATIENCE_MS:
+        if sent_for != probe_at or abs(now - sent_at) > PROBE_TAKEN_MS:
             self._probes[key] = (probe_at, now)
             leases = await self._lease(key, parked, 1)
             if leases:
-                log.info("the cooldown of %s is over: job %s is sent as the probe", key.name, leases[0].job.job_id)
+                why = f"the probe of {key.name} hangs" if breaker.hanging_probes else f"the cooldown of {key.name} is over"
+                log.info("%s: job %s is sent as the probe", why, leases[0].job.job_id)
                 await self._bring_back(leases)
-        return PROBE_PATIENCE_MS / 1000
+        return PROBE_TAKEN_MS / 1000
 
     async def _release(self, key: BreakerKey, breaker: Snapshot | None, parked: Mapping[BreakerKey, int], limit: int) -> float:
         if (wait_s := self.release_backoff.wait_s(key)) > 0:

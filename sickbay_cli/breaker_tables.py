@@ -72,7 +72,7 @@ def _activity(breaker: Breaker, now: int) -> str:
         case Breaker.STATE_OPEN:
             return _open(breaker, now)
         case Breaker.STATE_HALF_OPEN:
-            return f"probe {breaker.probe_job_id} runs"
+            return _probing(breaker, now)
         case Breaker.STATE_FORCED_OPEN | Breaker.STATE_DISABLED:
             return _held(breaker, now)
         case Breaker.STATE_METRICS_ONLY:
@@ -86,6 +86,12 @@ def _open(breaker: Breaker, now: int) -> str:
     probe = ms(breaker, "probe_time")
     due = breaker.cooldown_elapsed or probe <= now
     return join_nonempty(", ", cause, "the next job is the probe" if due else f"probe {relative(probe, now)}")
+
+
+def _probing(breaker: Breaker, now: int) -> str:
+    following = ms(breaker, "probe_time")
+    hangs = f"the next {relative(following, now)} if it hangs" if following > now else "it hangs" if following else ""
+    return join_nonempty(", ", f"probe {breaker.probe_job_id} runs", hangs)
 
 
 def _held(breaker: Breaker, now: int) -> str:

@@ -37,13 +37,14 @@ def openings(states: Sequence[StateSeen], begins: float, ends: float) -> int:
 
 
 def probes_between(states: Sequence[StateSeen], begins: float, ends: float) -> int:
-    """How many probes ran: each is a HALF_OPEN, or, if it was too quick to be seen, another cooldown of a circuit that stayed open."""
+    """How many probes ran: each is a HALF_OPEN with its own time for the next, or another cooldown, if it was too quick to be seen."""
     count, before = 0, dict[str, StateSeen]()
     for seen in states:
         last = before.get(seen.circuit)
         before[seen.circuit] = seen
         if last is None or not begins < seen.at < ends:
             continue
-        unseen = seen.state == last.state == "OPEN" and seen.probe != last.probe
-        count += seen.state == "HALF_OPEN" or unseen
+        is_same = (seen.state, seen.probe) == (last.state, last.probe)
+        unseen = seen.state == last.state == "OPEN"
+        count += not is_same and (seen.state == "HALF_OPEN" or unseen)
     return count

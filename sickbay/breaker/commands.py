@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Final
 
+from sickbay.breaker import probes, transitions
 from sickbay.breaker import ramp as ramps
-from sickbay.breaker import transitions
+from sickbay.breaker.cooldown import Context
 from sickbay.breaker.document import Document, enter_state, sanitize, with_changes
-from sickbay.breaker.transitions import Context
 from sickbay.domain.breaker import Action, BreakerConfig, BreakerState, Command
 from sickbay.domain.job import DEFAULT_TENANT
 
@@ -44,7 +44,7 @@ def command(doc: Document, order: Command, config: BreakerConfig, now: int, *, j
             until=until,
             by=by,
             why=why,
-            **transitions.probe_fields(doc),
+            **probes.probe_fields(doc),
         )
     state = BreakerState.DISABLED if order.action is Action.DISABLE else BreakerState.METRICS_ONLY
     return enter_state(doc, state, now, would_trip=doc.would_trip, by=by, why=why)

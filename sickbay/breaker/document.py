@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Final, TypedDict, Unpack
 
 from sickbay.breaker import ramp as ramps
+from sickbay.breaker.packed_run import CountedFailure, Superseded
 from sickbay.breaker.ramp import Ramp
 from sickbay.breaker.window import Calls, has_bad
 from sickbay.domain.breaker import BreakerKey, BreakerState
@@ -22,17 +23,6 @@ FIRST_EPOCH: Final = 1
 
 _UNWRITABLE: Final = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 _NO_WORD: Final = re.compile("[^!-~]")
-
-
-@dataclass(frozen=True, slots=True)
-class CountedFailure:
-    """One failure of a run. `number` counts the failures of its code, so entries between two kept ones may be left out."""
-
-    seq: int
-    at: int
-    number: int
-    code: str
-    job: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +61,12 @@ class Document:
     would_trip: int = 0
     calls: Calls = ()
     """With the policy `rate`: the runs in the window, as far as they were reported."""
+    hung: int = 0
+    """How many probes in a row have taken longer than their patience."""
+    patience_ms: int = 0
+    """How long the running probe may take before it counts as hanging; `probe_at` is then when the next one is due."""
+    superseded: tuple[Superseded, ...] = ()
+    """Probes that have hung and may still run, the oldest first."""
 
     @property
     def admits_all(self) -> bool:
@@ -123,7 +119,14 @@ class ProbeFields(TypedDict, total=False):
     probe_until: int
 
 
-class Fields(OutageFields, ProbeFields, total=False):
+class HangingFields(TypedDict, total=False):
+    """What is known of probes that have hung."""
+
+    hung: int
+    superseded: tuple[Superseded, ...]
+
+
+class Fields(OutageFields, ProbeFields, HangingFields, total=False):
     """All fields of a state, with the names and types of a document's, so that a type checker finds misspelt ones."""
 
     probe_at: int
@@ -137,6 +140,7 @@ class Fields(OutageFields, ProbeFields, total=False):
     why: str
     would_trip: int
     calls: Calls
+    patience_ms: int
 
 
 class Changes(Fields, total=False):
@@ -181,6 +185,11 @@ def outage_fields(doc: Document) -> OutageFields:
     }
 
 
+def hanging_fields(doc: Document) -> HangingFields:
+    """The fields of the probes that have hung, kept until the breaker closes or an admin gives a command."""
+    return {"hung": doc.hung, "superseded": doc.superseded}
+
+
 def after_clock_step(doc: Document, now: int) -> Document:
     """The document after the clock was set back to before its last write: every wait is as long as it was then.
 
@@ -207,6 +216,7 @@ def shift_times(doc: Document, by: int, now: int) -> Document:
         run=tuple(replace(failed, at=max(1, failed.at + by)) for failed in doc.run),
         ramp=doc.ramp and ramps.shifted(doc.ramp, by),
         calls=tuple(replace(bucket, start=max(1, bucket.start + by)) for bucket in doc.calls),
+        superseded=tuple(replace(one, since=shifted(one.since), until=shifted(one.until)) for one in doc.superseded),
     )
 
 

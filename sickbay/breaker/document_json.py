@@ -6,19 +6,19 @@ Pure. Redis's script writes the same bytes, so keys are sorted, nothing is neste
 from __future__ import annotations
 
 import json
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from typing import Any, Final
 
 from sickbay.breaker import ramp as ramps
-from sickbay.breaker.document import CountedFailure, Document
+from sickbay.breaker.document import Document
+from sickbay.breaker.packed_run import Entries, packed, unpacked
 from sickbay.breaker.ramp import Ramp
-from sickbay.breaker.window import Bucket, Calls
 from sickbay.domain.breaker import BreakerKey, BreakerState
 from sickbay.domain.job import DEFAULT_TENANT
 
 VERSION: Final = 1
-BUCKET_CODE: Final = "CALLS"
-"""Beside a sequence number of 0 marks an entry of the packed run as a bucket of runs: `0 <start> 1 CALLS <good>/<bad>`."""
+RAMP_NUMBERS: Final = 14
+"""So many numbers of a ramp an earlier version accepts; `slow` is in the field `run`."""
 
 
 def to_json(doc: Document) -> str:
@@ -28,10 +28,10 @@ def to_json(doc: Document) -> str:
     flat |= {name: value for name, attribute in _SOMETIMES.items() if (value := getattr(doc, attribute))}
     if doc.key.tenant != DEFAULT_TENANT:
         flat["tenant"] = doc.key.tenant
-    if doc.run or doc.calls:
-        flat["run"] = " ".join([*map(_packed_bucket, doc.calls), *(f"{f.seq} {f.at} {f.number} {f.code} {f.job}" for f in doc.run)])
+    if run := packed(Entries(doc.run, doc.calls, doc.hung, doc.patience_ms, doc.superseded, doc.ramp.slow if doc.ramp else 0)):
+        flat["run"] = run
     if doc.ramp is not None:
-        flat["ramp"] = " ".join(map(str, astuple(doc.ramp)))
+        flat["ramp"] = " ".join(map(str, astuple(doc.ramp)[:RAMP_NUMBERS]))
     return json.dumps(flat, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
 
 
@@ -50,9 +50,13 @@ def _parsed(flat: dict[str, Any]) -> Document:
         raise ValueError(msg)
     key = BreakerKey(flat.pop("jobType"), flat.pop("tenant", DEFAULT_TENANT))
     state = BreakerState(flat.pop("state"))
-    run, calls = _unpacked_run(flat.pop("run", ""))
-    ramp = _unpacked_ramp(flat.pop("ramp")) if "ramp" in flat else None
-    return Document(key, state, run=run, ramp=ramp, calls=calls, **{_NAMES[name]: _typed(name, value) for name, value in flat.items()})
+    entries = unpacked(flat.pop("run", ""))
+    ramp = replace(_unpacked_ramp(flat.pop("ramp")), slow=entries.slow) if "ramp" in flat else None
+    fields = {_NAMES[name]: _typed(name, value) for name, value in flat.items()}
+    return Document(
+        key, state, ramp=ramp, run=entries.run, calls=entries.calls, hung=entries.hung, patience_ms=entries.patience_ms,
+        superseded=entries.superseded, **fields,
+    )  # fmt: skip
 
 
 def _typed(name: str, value: Any) -> Any:
@@ -61,22 +65,8 @@ def _typed(name: str, value: Any) -> Any:
     return value
 
 
-def _packed_bucket(bucket: Bucket) -> str:
-    # A process of before the policy `rate` refuses a document with a field that it does not know. To it this is a failure of a code that
-    # nobody reports again: never enough to open the breaker, and the next success removes it.
-    return f"0 {bucket.start} 1 {BUCKET_CODE} {bucket.good}/{bucket.bad}"
-
-
-def _unpacked_run(packed: str) -> tuple[tuple[CountedFailure, ...], Calls]:
-    words = iter(packed.split())
-    entries = list(zip(words, words, words, words, words, strict=True))
-    run = tuple(CountedFailure(int(seq), int(at), int(number), code, job) for seq, at, number, code, job in entries if int(seq))
-    buckets = [(int(at), *map(int, counts.split("/"))) for seq, at, _, _, counts in entries if not int(seq)]
-    return run, tuple(Bucket(*bucket) for bucket in buckets)
-
-
-def _unpacked_ramp(packed: str) -> Ramp:
-    numbers = list(map(int, packed.split()))
+def _unpacked_ramp(words: str) -> Ramp:
+    numbers = list(map(int, words.split()))
     if len(numbers) == len(_EARLIER_RAMP):
         return ramps.begin(numbers[_EARLIER_RAMP.index("granted_at")])
     return Ramp(*numbers)

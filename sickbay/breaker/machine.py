@@ -1,7 +1,7 @@
 """The circuit breaker as a pure state machine: each operation takes the document and the time, and returns the next document and a reply.
 
     CLOSED --a run of failures--> OPEN --cooldown over: one probe--> HALF_OPEN --probe succeeded--> CLOSED (ramp)
-                                   ^------ failed, inconclusive or lost -------'
+                                   ^-- failed, inconclusive, lost or hanging --'
 
 A probe that is running when an admin forces the breaker open is remembered: no other is granted before it has ended or its lease has
 expired. Its outcome changes nothing any more. Where every job may run (CLOSED, DISABLED, METRICS_ONLY) it is forgotten: there it is one
@@ -9,7 +9,7 @@ of many.
 
 An operation that changes nothing returns the same object, so `new is old` shows that there is nothing to store.
 The document is in `document.py`, the trip rules in `trip_rule.py` (`consecutive`) and `window.py` (`rate`), the transitions between states
-in `transitions.py`.
+in `transitions.py`, and those of the probe in `probes.py`.
 Randomness comes from the caller: `jitter` is a number from 0 to 1000, and the caller draws a probe's token.
 """
 
@@ -19,14 +19,16 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final, Unpack
 
+from sickbay.breaker import durations, probes, transitions, trip_rule, window
 from sickbay.breaker import ramp as ramps
-from sickbay.breaker import transitions, trip_rule, window
 from sickbay.breaker.commands import command
+from sickbay.breaker.cooldown import Context, next_wait
 from sickbay.breaker.document import Changes, Document, new_document, sanitize_job_id, with_changes
 from sickbay.breaker.document_json import from_json, to_json
-from sickbay.breaker.transitions import Context
+from sickbay.breaker.probes import lease_end
+from sickbay.breaker.snapshot import snapshot
 from sickbay.breaker.window import Calls
-from sickbay.domain.breaker import BreakerConfig, BreakerState, Permit, PermitKind, Refusal, Snapshot
+from sickbay.domain.breaker import BreakerConfig, BreakerState, Permit, PermitKind, Refusal
 from sickbay.domain.outcome import Outcome, OutcomeKind
 
 __all__ = [
@@ -37,6 +39,7 @@ __all__ = [
     "catch_up",
     "command",
     "from_json",
+    "lease_end",
     "needs_settling",
     "new_document",
     "normal_permit",
@@ -79,6 +82,8 @@ class AdmitRequest:
     """How long the run may take; 0 if unknown."""
     released: bool = False
     """Whether it was parked and has been released."""
+    usual_ms: int = 0
+    """How long a successful run usually takes; 0 if unknown."""
 
 
 def catch_up(doc: Document, config: BreakerConfig, now: int, *, jitter: int = 0) -> Document:
@@ -105,8 +110,9 @@ def admit(doc: Document, request: AdmitRequest, config: BreakerConfig, now: int)
             doc = with_changes(doc, now, ramp=ramp)
         if granted:
             return doc, Permit(doc.key, PermitKind.RAMP, doc.epoch, request.job_id)
-    elif doc.state is BreakerState.OPEN and now >= transitions.next_probe_at(doc):
-        doc = transitions.grant_probe(doc, context, request.token, request.worker, request.job_id)
+    elif doc.state is BreakerState.OPEN and now >= probes.next_probe_at(doc):
+        patience_ms = probes.patience(request.usual_ms, request.longest_ms)
+        doc = probes.grant_probe(doc, context, request.token, request.worker, request.job_id, patience_ms=patience_ms)
         return doc, Permit(doc.key, PermitKind.PROBE, doc.epoch, request.job_id, request.token, doc.probe_until - now, request.longest_ms)
     return doc, Refusal(doc.key, doc.state)
 
@@ -145,32 +151,33 @@ def settle(
     share: int = 0,
     took_ms: int = 0,
     earlier: Calls = (),
+    usual_ms: int = 0,
 ) -> tuple[Document, Effect]:
     """Apply the outcome of a run.
 
     `watermark` is the `seq` that the reporter knew when the run succeeded: later failures stay. None means that it knew all of them.
     `share` of its runs usually fails, in thousandths (`usual.py`). With the policy `rate`, the run took `took_ms`, and `earlier` are those
     of the same epoch that the reporter has not reported yet (`tally.py`); without a bad run among them all or this one, it keeps them.
+    A successful run usually takes `usual_ms` (0: unknown): a ramp does not grow while most take much longer.
     """
     if not (needs_settling(doc, permit, outcome) or earlier or window.is_bad(outcome, took_ms, config)):
         return doc, Effect.NOTHING
     context = Context(config, now, jitter)
     doc = transitions.advance_clock(doc, context)
     if _is_stale(doc, permit):
-        return (with_changes(doc, now, **transitions.NO_PROBE) if _is_probe_under_hold(doc, permit) else doc), Effect.STALE
+        return _settle_stale(doc, permit, outcome, context)
     if doc.state is BreakerState.HALF_OPEN:
         return _settle_probe(doc, outcome, context)
     if config.rate and doc.ramp is None and doc.state is not BreakerState.DISABLED:
         return _record_run(doc, outcome, took_ms, earlier, context)
-    return _record_in_row(doc, permit, outcome, context, watermark=doc.seq if watermark is None else watermark, share=share)
-
-
-def _record_in_row(
-    doc: Document, permit: Permit, outcome: Outcome, context: Context, *, watermark: int, share: int
-) -> tuple[Document, Effect]:
-    """The policy `consecutive`; also while there is a ramp."""
     if outcome.kind is OutcomeKind.SUCCESS:
-        return _record_success(doc, watermark, share, context)
+        slow = durations.is_slow(took_ms, usual_ms)
+        return _record_success(doc, doc.seq if watermark is None else watermark, share, context, slow=slow)
+    return _record_in_row(doc, permit, outcome, context, share=share)
+
+
+def _record_in_row(doc: Document, permit: Permit, outcome: Outcome, context: Context, *, share: int) -> tuple[Document, Effect]:
+    """The policy `consecutive`; also while there is a ramp."""
     if outcome.kind.is_breaker_failure and doc.state is not BreakerState.DISABLED:
         return _record_failure(doc, permit, outcome, share, context)
     now = context.now
@@ -178,51 +185,14 @@ def _record_in_row(
 
 
 def renew(doc: Document, permit: Permit, config: BreakerConfig, now: int, *, jitter: int = 0) -> tuple[Document, bool]:
-    """Extend a probe's lease, at most to its maximum; False if the probe is not (or no longer) this permit's."""
+    """Extend a probe's lease, at most to its maximum; False if the probe is not (or no longer) this permit's. A superseded one goes on."""
     doc = transitions.advance_clock(doc, Context(config, now, jitter))
+    if superseded := probes.superseded(doc, permit.token):
+        return probes.renew_superseded(doc, superseded, config, now, permit.longest_ms), True
     is_mine = doc.state is BreakerState.HALF_OPEN and not _is_stale(doc, permit)
     if not is_mine and not _is_probe_under_hold(doc, permit):
         return doc, False
-    until = min(now + config.probe_lease_ms, doc.probe_since + transitions.max_probe_ms(config, permit.longest_ms))
-    return (with_changes(doc, now, probe_until=until) if until > doc.probe_until else doc), True
-
-
-def snapshot(doc: Document, config: BreakerConfig, now: int, *, total_failures: int = 0, degraded: bool = False) -> Snapshot:
-    """The breaker as shown to people; call `catch_up` first for its current state."""
-    is_open = doc.state is BreakerState.OPEN
-    limited = doc.ramp if doc.ramp is not None and not ramps.is_measuring(doc.ramp) else None
-    code, number = trip_rule.most_frequent(trip_rule.within_window(doc.run, config.failure_window_ms, now))
-    runs, bad = window.totals(window.recent(doc.calls, config, now)) if config.rate else (0, 0)
-    return Snapshot(
-        key=doc.key,
-        state=doc.state,
-        epoch=doc.epoch,
-        rev=doc.rev,
-        updated_at=doc.updated_at,
-        trips=doc.trips,
-        opened_at=doc.opened_at or None,
-        probe_at=transitions.next_probe_at(doc) if is_open else None,
-        cooldown_elapsed=is_open and now >= transitions.next_probe_at(doc),
-        cooldown_ms=doc.cooldown_ms,
-        reason_code=doc.reason_code,
-        reason_count=doc.reason_count,
-        reason_message=doc.reason_message,
-        failures_in_row=number,
-        failures_in_row_code=code,
-        total_failures=total_failures,
-        recent_runs=runs if bad else 0,
-        recent_failure_rate=bad / runs if bad else None,
-        by_rate=config.rate > 0,
-        recovering=limited is not None,
-        rate=limited.rate / 1_000 if limited is not None else None,
-        probe_job_id=doc.probe_job,
-        forced_until=doc.until or None,
-        forced_by=doc.by,
-        forced_why=doc.why,
-        would_have_tripped=doc.would_trip,
-        degraded=degraded,
-        now=now,
-    )
+    return probes.renew_probe(doc, config, now, permit.longest_ms), True
 
 
 def _is_stale(doc: Document, permit: Permit) -> bool:
@@ -236,21 +206,30 @@ def _is_probe_under_hold(doc: Document, permit: Permit) -> bool:
     return doc.state is not BreakerState.HALF_OPEN and permit.token != "" and permit.token == doc.probe_token
 
 
+def _settle_stale(doc: Document, permit: Permit, outcome: Outcome, context: Context) -> tuple[Document, Effect]:
+    """The success of a superseded probe closes the breaker as that of the current one does; nothing else counts."""
+    if superseded := probes.superseded(doc, permit.token):
+        if outcome.kind is OutcomeKind.SUCCESS:
+            return transitions.close(doc, context), Effect.CLOSED
+        return probes.end_superseded(doc, superseded, context.now), Effect.STALE
+    return (with_changes(doc, context.now, **probes.NO_PROBE) if _is_probe_under_hold(doc, permit) else doc), Effect.STALE
+
+
 def _settle_probe(doc: Document, outcome: Outcome, context: Context) -> tuple[Document, Effect]:
     if outcome.kind is OutcomeKind.SUCCESS:
         return transitions.close(doc, context), Effect.CLOSED
     if outcome.kind.is_breaker_failure:
-        return transitions.reopen(doc, context, outcome, trip_rule.fold_code((), outcome.code)), Effect.REOPENED
-    return transitions.retry_probe(doc, context), Effect.INCONCLUSIVE
+        return probes.reopen(doc, context, outcome, trip_rule.fold_code((), outcome.code)), Effect.REOPENED
+    return probes.retry_probe(doc, context), Effect.INCONCLUSIVE
 
 
-def _record_success(doc: Document, watermark: int, share: int, context: Context) -> tuple[Document, Effect]:
+def _record_success(doc: Document, watermark: int, share: int, context: Context, *, slow: bool) -> tuple[Document, Effect]:
     run, now = trip_rule.after_watermark(doc.run, watermark), context.now
     if len(run) == len(doc.run) and doc.ramp is None:
         return doc, Effect.NOTHING
     if doc.ramp is None and share >= LIMITED_SHARE and context.config.ramp and doc.state is BreakerState.CLOSED:
         return with_changes(doc, now, run=run, ramp=ramps.measure(now)), Effect.RESET
-    return _with_new_rate(doc, now, ramp=doc.ramp and ramps.succeed(doc.ramp, now), run=run), Effect.RESET
+    return _with_new_rate(doc, now, ramp=doc.ramp and ramps.succeed(doc.ramp, now, slow=slow), run=run), Effect.RESET
 
 
 def _record_failure(doc: Document, permit: Permit, outcome: Outcome, share: int, context: Context) -> tuple[Document, Effect]:
@@ -264,7 +243,7 @@ def _record_failure(doc: Document, permit: Permit, outcome: Outcome, share: int,
     if not trip_rule.should_trip(run, code, config, now, confirm_ms=confirm_ms, share=share) and not outcome.is_rate_limit:
         return _with_new_rate(doc, now, ramp=doc.ramp and ramps.fail(doc.ramp, now), seq=seq, run=run), Effect.COUNTED
     if metrics_only:
-        shadow_until = now + transitions.next_wait(doc, context, outcome)
+        shadow_until = now + next_wait(doc, context, outcome)
         return with_changes(doc, now, seq=seq, run=(), would_trip=doc.would_trip + 1, probe_at=shadow_until), Effect.WOULD_TRIP
     return transitions.trip(replace(doc, seq=seq), context, outcome, code, trip_rule.count(run, code)), Effect.TRIPPED
 
@@ -283,7 +262,7 @@ def _record_run(doc: Document, outcome: Outcome, took_ms: int, earlier: Calls, c
     if not (bad and (window.is_reached(calls, config) or outcome.is_rate_limit)):
         return with_changes(doc, now, calls=calls, run=()), Effect.COUNTED
     if metrics_only:
-        shadow_until = now + transitions.next_wait(doc, context, outcome)
+        shadow_until = now + next_wait(doc, context, outcome)
         return with_changes(doc, now, calls=(), run=(), would_trip=doc.would_trip + 1, probe_at=shadow_until), Effect.WOULD_TRIP
     code, number = trip_rule.fold_code((), outcome.code), window.totals(calls)[1]
     return transitions.trip(doc, context, outcome, code, number), Effect.TRIPPED

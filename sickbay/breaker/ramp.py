@@ -2,7 +2,8 @@
 
 A dependency that comes back is met by everything that has waited for it. The ramp feels for its capacity, which nobody knows, as TCP does:
 the rate grows with every success, doubling at first, and when calls fail it falls to what succeeded. If failures do not get fewer with the
-load, they do not come from the load: then they are borne, up to two thirds, and the rate grows on.
+load, they do not come from the load: then they are borne, up to two thirds, and the rate grows on. Calls that queue take longer before
+they fail: while most runs are slow, the rate is below what is served, until the queue is gone.
 
 It begins after a probe that succeeded, after a reset, and where a share of the runs of a closed breaker fails: then it first measures how
 many of the runs succeed, letting all in, and limits them to as many.
@@ -51,6 +52,14 @@ MORE_RUNS: Final = 100
 LEAST_CUT: Final = 200
 MOST_CUT: Final = 500
 """Of a rate that was doubling: before, half of it was served. The first few outcomes that tell may all be failures."""
+FIRST_SLOW: Final = 10
+"""So many slow runs, if they are most of them, are enough to stop doubling."""
+DRAINED: Final = 70
+"""Per cent of the rate that was served: the rate while what has queued up is worked off."""
+STILL_CROWDED: Final = 85
+"""Per cent of the rate that remain if most runs are slow even so; at least half of the rate it will return to."""
+RETURNED: Final = 97
+"""Per cent of the rate that was too much, or is: the rate it doubles up to afterwards."""
 SMALL_SHARE: Final = 20
 MARGIN: Final = 50
 MOST_BORNE: Final = 650
@@ -103,6 +112,8 @@ class Ramp:
     """
     reserved_at: int = 0
     """When the first of them was released, or when half were forgotten."""
+    slow: int = 0
+    """How many of the good runs took much longer than usual."""
 
 
 def begin(now: int) -> Ramp:
@@ -159,15 +170,16 @@ def has_ended(ramp: Ramp, now: int) -> bool:
     return now - max(ramp.at, ramp.scarce_at) >= FORGOTTEN_MS
 
 
-def succeed(ramp: Ramp, now: int) -> Ramp | None:
-    """A run succeeded."""
+def succeed(ramp: Ramp, now: int, *, slow: bool = False) -> Ramp | None:
+    """A run succeeded. One that took much longer than usual is no reason to grow."""
     if is_measuring(ramp):
         return _judged(replace(_ended(ramp, now), good=ramp.good + 1), now)
     step = _doubling_step(ramp) if ramp.target == 0 or ramp.rate < ramp.target else _step(ramp, now)
-    rate = ramp.rate + (step if now - ramp.scarce_at < USED_MS else 0)  # a rate that nobody uses has not been tried
+    grows = not slow and now - ramp.scarce_at < USED_MS  # a rate that nobody uses has not been tried
+    rate = ramp.rate + (step if grows else 0)
     if rate >= MOST_RATE:
         return None
-    return _judged(replace(_ended(ramp, now), rate=rate, good=ramp.good + 1), now)
+    return _judged(replace(_ended(ramp, now), rate=rate, good=ramp.good + 1, slow=ramp.slow + slow), now)
 
 
 def fail(ramp: Ramp, now: int) -> Ramp | None:
@@ -237,6 +249,8 @@ def _judged(ramp: Ramp, now: int) -> Ramp | None:
     if is_measuring(ramp):
         return _measured(ramp, now)
     number, lasted = ramp.good + ramp.bad, now - ramp.since
+    if _is_crowded(ramp, number, lasted):
+        return _drained(ramp, now, lasted)
     bound = max(SMALL_SHARE, ramp.borne)
     share = 1_000 * ramp.bad // number
     enough = FIRST_FAILURES if ramp.borne == 0 else MORE_FAILURES
@@ -244,7 +258,7 @@ def _judged(ramp: Ramp, now: int) -> Ramp | None:
     overdue = ramp.borne == 0 and lasted >= LONGEST_INTERVAL_MS
     if not doubling and not overdue and (lasted < INTERVAL_MS or number < (MORE_RUNS if ramp.borne else INTERVAL_RUNS)):
         return ramp
-    ramp = replace(ramp, since=now, good=0, bad=0)
+    ramp = replace(ramp, since=now, good=0, bad=0, slow=0)
     if share <= bound:
         return replace(ramp, share=0, borne=ramp.borne if share > SMALL_SHARE else 0)
     if ramp.share and 2 * share >= ramp.share:  # the cut has not helped
@@ -252,4 +266,33 @@ def _judged(ramp: Ramp, now: int) -> Ramp | None:
         return replace(ramp, rate=rate, target=0, share=0, borne=min(MOST_BORNE, share * 3 // 2 + MARGIN))
     cut = min(MOST_CUT, max(share, LEAST_CUT)) if doubling else share
     rate = max(LEAST_RATE, ramp.rate * (1_000 - min(cut, 900)) * SUCCEEDED // 100_000)
-    return replace(ramp, rate=rate, permits=0, at=max(now, ramp.at), target=rate, cut_at=now, running=0, share=0 if doubling else share)
+    target = rate
+    if ramp.rate < ramp.target:  # while it drains refusals come first, because successes have to queue
+        rate = max(rate, ramp.rate // 2)
+        target = max(rate, ramp.target // 2)
+    return replace(ramp, rate=rate, permits=0, at=max(now, ramp.at), target=target, cut_at=now, running=0, share=0 if doubling else share)
+
+
+def _is_crowded(ramp: Ramp, number: int, lasted: int) -> bool:
+    """Whether most of the runs are slow. If a third or less of them usually is, that does not happen by chance."""
+    enough = (number >= INTERVAL_RUNS and lasted >= INTERVAL_MS) or (ramp.target == 0 and ramp.slow >= FIRST_SLOW)
+    return enough and 2 * ramp.slow > number
+
+
+def _drained(ramp: Ramp, now: int, lasted: int) -> Ramp:
+    """The ramp at a lower rate, so that what has queued up is worked off, and with the rate to which it will return soon."""
+    if ramp.target == 0:
+        served = ramp.good * 1_000_000 // lasted if lasted >= INTERVAL_MS else ramp.rate
+        target = max(ramp.rate // 2, min(ramp.rate, served)) * SUCCEEDED // 100
+        rate = target * DRAINED // 100
+    elif 100 * ramp.rate < RETURNED * ramp.target:
+        target = ramp.target * RETURNED // 100
+        rate = max(target // 2, ramp.rate * STILL_CROWDED // 100)
+    else:
+        target = ramp.rate * RETURNED // 100
+        rate = target * DRAINED // 100
+    rate = max(LEAST_RATE, rate)
+    return replace(
+        ramp, rate=rate, permits=0, at=max(now, ramp.at), target=max(rate, target), cut_at=now, since=now, good=0, bad=0, slow=0, running=0,
+        share=0,
+    )  # fmt: skip

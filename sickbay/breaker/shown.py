@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from sickbay.breaker import machine
 from sickbay.breaker.document import Document
-from sickbay.breaker.transitions import next_probe_at
+from sickbay.breaker.probes import next_probe_at
 from sickbay.domain.breaker import BreakerConfig, BreakerKey, BreakerState, Snapshot
 
 MIN_KEPT: Final = 1_000
@@ -31,7 +31,7 @@ def _span(doc: Document, config: BreakerConfig, now: int) -> tuple[int, int] | N
     """The first and the last time at which its snapshot of `now` is true; None if it is not kept."""
     if doc.is_at_rest and doc.run:
         return doc.updated_at, min(failed.at for failed in doc.run) + config.failure_window_ms
-    if doc.state is not BreakerState.OPEN or doc.probe_token or doc.stable_at or doc.run or doc.calls or doc.ramp:
+    if doc.state is not BreakerState.OPEN or doc.probe_token or doc.stable_at or doc.run or doc.calls or doc.ramp or doc.superseded:
         return None
     probe_at = next_probe_at(doc)
     return (doc.updated_at, probe_at - 1) if now < probe_at else (max(doc.updated_at, probe_at), sys.maxsize)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sickbay.breaker.document import CountedFailure
+from sickbay.breaker.packed_run import CountedFailure
 from sickbay.domain.breaker import BreakerConfig
 from sickbay.domain.job import is_code
 

@@ -217,6 +217,7 @@ _SPARSE: Final[Mapping[str, tuple[str, Callable[[Any], object] | None]]] = {
     "recovering": ("recovering", None),
     "rate": ("admitted_per_second", None),
     "probe_job_id": ("probe_job_id", text),
+    "hanging_probes": ("hanging_probes", None),
     "forced_until": ("forced_until_time", timestamp),
     "forced_by": ("forced_by", text),
     "forced_why": ("forced_why", text),

@@ -174,6 +174,8 @@ class Snapshot:
     rate: float | None = None
     """Runs per second that are admitted while it is recovering."""
     probe_job_id: str = ""
+    hanging_probes: int = 0
+    """Earlier probes that took too long and may still run; the success of one still closes the breaker."""
     forced_until: int | None = None
     forced_by: str = ""
     forced_why: str = ""

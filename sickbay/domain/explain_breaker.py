@@ -41,7 +41,8 @@ def _sentences(breaker: Snapshot) -> list[str]:
             return [_opened(breaker, circuit), *_next_probe(breaker)]
         case BreakerState.HALF_OPEN:
             probe = f"Job {breaker.probe_job_id}" if breaker.probe_job_id else "One job"
-            return [_opened(breaker, circuit), f"{probe} runs as the probe now, and other jobs are parked.", _verdict()]
+            runs = f"{probe} runs as the probe now, and other jobs are parked."
+            return [_opened(breaker, circuit), runs, *_renewal(breaker), *_hanging(breaker), _verdict()]
         case BreakerState.FORCED_OPEN:
             return [f"{circuit} is held open by {_by(breaker)}{_why(breaker)}.", _end_of_hold(breaker)]
         case BreakerState.DISABLED:
@@ -97,9 +98,27 @@ def _next_probe(breaker: Snapshot) -> list[str]:
             if breaker.degraded
             else "the oldest parked job is sent as the probe, or the next new one is"
         )
-        return [f"A probe is due: {how}.", _verdict()]
+        return [f"A probe is due: {how}.", *_hanging(breaker), _verdict()]
     again = f" after a cooldown of {span(breaker.cooldown_ms)}" if breaker.cooldown_ms else ""
-    return [f"The next probe is {ahead(breaker.probe_at, breaker.now)}{again}: the oldest parked job, or the next new one.", _verdict()]
+    when = ahead(breaker.probe_at, breaker.now)
+    return [f"The next probe is {when}{again}: the oldest parked job, or the next new one.", *_hanging(breaker), _verdict()]
+
+
+def _renewal(breaker: Snapshot) -> list[str]:
+    """When a probe that runs is taken to hang."""
+    if breaker.probe_at is None:
+        return []
+    if breaker.probe_at <= breaker.now:
+        return ["It takes too long; another job becomes the probe when one of those that run has ended."]
+    return [f"If it has not ended {ahead(breaker.probe_at, breaker.now)}, it is taken to hang, and another job becomes the probe."]
+
+
+def _hanging(breaker: Snapshot) -> list[str]:
+    """Earlier probes that another has taken the place of."""
+    if not breaker.hanging_probes:
+        return []
+    one, many = "earlier probe has not ended yet, and its success", "earlier probes have not ended yet, and the success of one"
+    return [f"{_count(breaker.hanging_probes, one, many)} still counts."]
 
 
 def _verdict() -> str:

@@ -92,7 +92,8 @@ class Breakers(Protocol):
     async def settle(self, permit: Permit, outcome: Outcome, took_ms: int = 0) -> BreakerState:
         """Report the outcome of the run, which took so long, and return the breaker's state after it.
 
-        A stale permit is counted and has no other effect. How long it took matters only with the policy `rate`.
+        A stale permit is counted and has no other effect. How long it took matters with the policy `rate`, for what is usual, and while
+        it recovers.
         Never raises Unavailable.
         """
 

@@ -23,10 +23,10 @@ class Circuit:
         self.doc = breaker.new_document(KEY, START)
         self.asked = 0
 
-    def admit(self, job: str | None = None, jitter: int = 0, longest_ms: int = 0) -> Permit | Refusal:
+    def admit(self, job: str | None = None, jitter: int = 0, longest_ms: int = 0, usual_ms: int = 0) -> Permit | Refusal:
         """Ask to run a job, a new one unless named."""
         self.asked += 1
-        ask = AdmitRequest(job or f"job-{self.asked}", f"token-{self.asked}", "worker-1", jitter, longest_ms)
+        ask = AdmitRequest(job or f"job-{self.asked}", f"token-{self.asked}", "worker-1", jitter, longest_ms, usual_ms=usual_ms)
         self.doc, answer = breaker.admit(self.doc, ask, self.config, self.now)
         return answer
 
@@ -63,10 +63,10 @@ class Circuit:
         assert self.run(DOWN, self.config.failure_threshold) is Effect.TRIPPED
         return self
 
-    def probe(self, longest_ms: int = 0) -> Permit:
+    def probe(self, longest_ms: int = 0, usual_ms: int = 0) -> Permit:
         """Wait until a probe is due and take it."""
         self.now = max(self.now, self.doc.probe_at)
-        permit = self.admit(longest_ms=longest_ms)
+        permit = self.admit(longest_ms=longest_ms, usual_ms=usual_ms)
         assert isinstance(permit, Permit)
         assert permit.kind is PermitKind.PROBE
         return permit

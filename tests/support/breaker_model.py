@@ -1,25 +1,26 @@
 """The model beside the breaker: it remembers everything, is deliberately naive, and holds each law by its own words.
 
-The numbers in the comments are those of the laws: 1 at most one live probe; 2 none before its time, unless an admin asks for
-it; 3 no normal permit unless permissive; 4 only a probe's success or an admin closes; 5 stale outcomes change nothing; 6 epoch
-and rev never decrease; 7 never stuck; 8 a trip has its evidence; 9 inconclusive outcomes move nothing; 10 a reset removes
-nothing above its watermark; 11 a second verdict is stale; 12 cooldown within its cap; 13 first exact, then growing until
-stable; 14 renewal for the live token alone, and bounded; 15 forced never becomes CLOSED by itself; 16 permissive states never
-refuse; 17 a ramp ends; 18 the document parses. With the policy `rate`, 8 is: it opens exactly if enough of the last runs were bad.
+The numbers in the comments are those of the laws: 1 at most one current probe, and three beside it that hang; 2 none before
+its time, unless an admin asks for it; 3 no normal permit unless permissive; 4 only a probe's success or an admin closes; 5 stale
+outcomes change nothing; 6 epoch and rev never decrease; 7 never stuck; 8 a trip has its evidence; 9 inconclusive outcomes move
+nothing; 10 a reset removes nothing above its watermark; 11 a second verdict is stale; 12 cooldown within its cap; 13 first exact,
+then growing until stable; 14 renewal for the live tokens alone, and bounded; 15 forced never becomes CLOSED by itself; 16
+permissive states never refuse; 17 a ramp ends; 18 the document parses; 23 a probe is superseded when its time has come, and only
+then. With the policy `rate`, 8 is: it opens exactly if enough of the last runs were bad.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from hypothesis.stateful import RuleBasedStateMachine
 
 from sickbay.breaker import machine as breaker
 from sickbay.breaker.machine import AdmitRequest, Document, Effect
+from sickbay.breaker.probes import NO_PROBE
 from sickbay.breaker.ramp import CONFIRM_MS
 from sickbay.breaker.tally import Tally
-from sickbay.breaker.transitions import NO_PROBE
 from sickbay.breaker.trip_rule import needed
 from sickbay.domain.breaker import BreakerConfig, BreakerKey, BreakerState, Permit, PermitKind, Refusal
 from sickbay.domain.outcome import Outcome, OutcomeKind
@@ -36,6 +37,15 @@ METRICS_ONLY = BreakerState.METRICS_ONLY
 PERMISSIVE = {CLOSED, BreakerState.DISABLED, BreakerState.METRICS_ONLY}
 
 
+@dataclass
+class Hanging:
+    """A superseded probe, when it began, and the end of its lease."""
+
+    permit: Permit
+    since: int
+    until: int
+
+
 class Model(RuleBasedStateMachine):
     """One circuit, the clock, and what everybody was told. Its operations are the machine's, each followed by its laws."""
 
@@ -49,7 +59,8 @@ class Model(RuleBasedStateMachine):
         self.used: list[Permit] = []
         self.live: Permit | None = None
         self.beside: Permit | None = None
-        self.lease_since = self.lease_end = self.earliest_probe = 0
+        self.lease_since = self.lease_end = self.earliest_probe = self.patience = self.renewal_at = self.hung = 0
+        self.hanging: list[Hanging] = []
         self.losses = self.quick_probes = 0
         self.closed_at = self.share = 0
         self.failed: list[tuple[int, int, str, str]] = []
@@ -57,10 +68,10 @@ class Model(RuleBasedStateMachine):
         self.ran: list[tuple[int, bool]] = []
         """When each run of this regime ended, and whether it was bad (policy `rate`)."""
 
-    def admit(self, job: str, jitter: int, longest_ms: int = 0, *, released: bool = False) -> Permit | Refusal:
+    def admit(self, job: str, jitter: int, longest_ms: int = 0, *, released: bool = False, usual_ms: int = 0) -> Permit | Refusal:
         """Ask, and hold what the answer must keep to."""
         self.asked += 1
-        ask = AdmitRequest(job, f"token-{self.asked}", "worker", jitter, longest_ms, released)
+        ask = AdmitRequest(job, f"token-{self.asked}", "worker", jitter, longest_ms, released, usual_ms)
         self.lose_expired()
         before = self.caught_up(jitter)
         answer = self.apply(lambda: breaker.admit(self.doc, ask, self.config, self.now))
@@ -75,6 +86,10 @@ class Model(RuleBasedStateMachine):
             assert self.now >= self.earliest_probe  # 2
             assert self.doc.state is HALF_OPEN
             self.live, self.lease_since, self.lease_end = answer, self.now, self.now + answer.lease_ms
+            known = max(1_000, 4 * usual_ms) if usual_ms else 15_000
+            self.patience = min(known, longest_ms or known)
+            self.renewal_at = self.now + min(self.patience * 2 ** min(self.hung, 20), max(self.patience, self.cap))
+            assert self.doc.probe_at == self.renewal_at  # 23
         else:
             assert self.doc.state in PERMISSIVE  # 3
             assert (answer.kind is PermitKind.RAMP) == (before.ramp is not None)
@@ -83,9 +98,12 @@ class Model(RuleBasedStateMachine):
 
     def extend(self, permit: Permit) -> None:
         """Renew, and hold what a renewal may do."""
-        alive = (permit is self.live or self.is_beside(permit)) and self.now < self.lease_end
         self.lose_expired()
-        assert self.apply(lambda: breaker.renew(self.doc, permit, self.config, self.now)) is alive
+        alive, hanging = permit is self.live or self.is_beside(permit), self.hangs(permit)
+        assert self.apply(lambda: breaker.renew(self.doc, permit, self.config, self.now)) is (alive or hanging is not None)
+        if hanging is not None:
+            hanging.until = max(hanging.until, min(self.now + self.config.probe_lease_ms, hanging.since + self.longest(permit)))
+            assert [one.until for one in self.doc.superseded] == [one.until for one in self.hanging]  # 14
         if alive:
             longest = self.lease_since + self.longest(permit)
             self.lease_end = max(self.lease_end, min(self.now + self.config.probe_lease_ms, longest))
@@ -96,7 +114,8 @@ class Model(RuleBasedStateMachine):
         self.share = share
         self.lose_expired()
         before, took_ms = self.caught_up(jitter), more.get("took_ms", 0)
-        owner, by_window = permit is self.live, self.is_by_window(before, permit)
+        owner, by_window, hanging = permit is self.live, self.is_by_window(before, permit), self.hangs(permit)
+        closes = (owner or hanging is not None) and outcome.kind is OutcomeKind.SUCCESS
         earlier = self.tally.record(before, permit, outcome, took_ms, config=self.config, now=self.now) if by_window else ()
         if earlier is None and outcome.kind is OutcomeKind.SUCCESS and permit.epoch == before.epoch and not before.run:
             self.ran.append((self.now, False))
@@ -105,15 +124,17 @@ class Model(RuleBasedStateMachine):
         done = breaker.settle(
             self.doc, permit, outcome, self.config, self.now, jitter=jitter, share=share, earlier=earlier or (), **more
         )  # fmt: skip
-        effect = self.apply(lambda: done, probe_success=owner and outcome.kind is OutcomeKind.SUCCESS)
+        effect = self.apply(lambda: done, probe_success=closes)
         after = self.doc
         if permit.kind is PermitKind.PROBE:
-            assert (effect is Effect.STALE) is not owner  # 5, 11
+            assert (effect is Effect.STALE) is not (owner or closes)  # 5, 11
             if permit not in self.used:
                 self.used.append(permit)
         elif permit.epoch < before.epoch:
             assert effect is Effect.STALE
-        if self.is_beside(permit):
+        if hanging is not None:
+            self.ended_late(before, hanging, closes=closes)
+        elif self.is_beside(permit):
             assert after == replace(before, rev=after.rev, updated_at=self.now, **NO_PROBE)  # 1, 5
             self.beside = None
         elif effect is Effect.STALE:
@@ -136,16 +157,34 @@ class Model(RuleBasedStateMachine):
             after = self.doc
             assert replace(after, ramp=before.ramp, rev=before.rev, updated_at=before.updated_at) == before  # 9
 
+    def ended_late(self, before: Document, hanging: Hanging, *, closes: bool) -> None:
+        """A superseded probe has ended: its success closes (4), anything else only makes room (5)."""
+        after = self.doc
+        if closes:
+            assert after.state is CLOSED
+            return self.closed()
+        rest = tuple(one for one in before.superseded if one.token != hanging.permit.token)
+        assert after == replace(before, rev=after.rev, updated_at=self.now, superseded=rest)
+        return self.hanging.remove(hanging)
+
+    def closed(self) -> None:
+        """A probe has succeeded."""
+        self.forget()
+        self.forget_hanging()
+        self.closed_at, self.losses, self.quick_probes = self.now, 0, 0
+
     def judged(self, before: Document, outcome: Outcome, effect: Effect) -> None:
-        """The probe's own verdict."""
+        """The current probe's own verdict."""
         self.forget()
         after = self.doc
         if outcome.kind is OutcomeKind.SUCCESS:
             assert (effect, after.state) == (Effect.CLOSED, CLOSED)
-            self.closed_at, self.losses, self.quick_probes = self.now, 0, 0
+            self.closed()
         elif outcome.kind.is_breaker_failure:
             assert (effect, after.state, after.trips) == (Effect.REOPENED, OPEN, before.trips + 1)
-            self.cooled(before, outcome)
+            has_hung = self.now - self.lease_since >= self.patience
+            self.hung = self.hung + 1 if has_hung else 0
+            self.cooled(before, outcome, since=self.lease_since if has_hung else self.now)
             self.losses = self.quick_probes = 0
         else:
             assert (effect, after.state) == (Effect.INCONCLUSIVE, OPEN)
@@ -210,8 +249,11 @@ class Model(RuleBasedStateMachine):
             self.cooled(before, outcome if failed else Outcome(outcome.kind))
             self.forget()
 
-    def cooled(self, before: Document, outcome: Outcome) -> None:
-        """A cooldown is exact at first, grows after within its cap, and is never shorter than asked for (12, 13)."""
+    def cooled(self, before: Document, outcome: Outcome, since: int = 0) -> None:
+        """A cooldown is exact at first, grows after within its cap, and is never shorter than asked for (12, 13).
+
+        That of a probe which hung before it failed counts `since` its begin.
+        """
         grown, asked = self.grown(before), min(outcome.retry_after_ms or 0, HOUR)
         cooldown = self.doc.cooldown_ms
         if limits(outcome):
@@ -220,7 +262,7 @@ class Model(RuleBasedStateMachine):
             assert cooldown == max(self.config.cooldown_ms, asked)
         else:
             assert max(grown, asked) <= cooldown <= max(min(self.cap, grown * 11 // 10), asked)
-        self.earliest_probe = self.now + cooldown
+        self.earliest_probe = max(self.now + asked, (since or self.now) + cooldown)
         assert self.doc.probe_at == self.earliest_probe
 
     @property
@@ -247,17 +289,30 @@ class Model(RuleBasedStateMachine):
             assert self.now - self.closed_at >= 2 * min(self.cap, before.cooldown_ms)  # 13
         assert doc.cooldown_ms <= max(self.cap, HOUR)  # 12
         assert (doc.probe_token != "") == (doc.state is HALF_OPEN or (doc.state in {OPEN, FORCED} and doc.probe_until > doc.updated_at))
+        assert len(doc.superseded) <= 3  # 1
+        assert not doc.superseded or doc.state in {OPEN, HALF_OPEN}
         prober = self.live or self.beside
         assert prober is None or doc.probe_until <= doc.probe_since + self.longest(prober)  # 14
         self.doc = doc
         return reply
 
     def lose_expired(self) -> None:
-        """The model's side of a lease that ran out: at once for two probers in a row, a failed probe for the third."""
+        """A probe whose time is over (23), or whose lease ran out: another at once after two in a row, the third is a failed probe."""
+        self.forget_hanging(until=self.now)
         if self.now >= self.lease_end:
             self.beside = None
-        if self.live is None or self.now < self.lease_end:
+        if self.live is None:
             return
+        if self.renewal_at <= self.now and self.renewal_at < self.lease_end and len(self.hanging) < 3:
+            self.hanging.append(Hanging(self.live, self.lease_since, self.lease_end))
+            self.live, self.failed, self.ran = None, [], []
+            self.earliest_probe, self.hung = self.renewal_at, self.hung + 1
+            self.forget_hanging(until=self.now)
+        elif self.now >= self.lease_end:
+            self.lose()
+
+    def lose(self) -> None:
+        """A prober has vanished."""
         self.forget()
         self.losses += 1
         self.earliest_probe = self.lease_end
@@ -271,10 +326,22 @@ class Model(RuleBasedStateMachine):
             self.used.append(self.live)
         self.live, self.failed, self.ran = None, [], []
 
+    def forget_hanging(self, until: int | None = None) -> None:
+        """Superseded probes do not count any more: all, or those whose leases ended by then."""
+        ended = [one for one in self.hanging if until is None or one.until <= until]
+        self.used += [one.permit for one in ended]
+        self.hanging = [one for one in self.hanging if one not in ended]
+        self.hung = 0 if until is None else self.hung
+
+    def hangs(self, permit: Permit) -> Hanging | None:
+        """The superseded probe with this permit."""
+        return next((one for one in self.hanging if one.permit.token == permit.token), None)
+
     def held(self) -> None:
         """An admin began a new regime: a probe under way is remembered where jobs are refused, and forgotten where all may run."""
         prober = self.live or self.beside
         self.forget()
+        self.forget_hanging()
         self.beside = prober if self.doc.state in {OPEN, FORCED} else None
 
     def is_by_window(self, before: Document, permit: Permit) -> bool:
@@ -290,8 +357,10 @@ class Model(RuleBasedStateMachine):
         return max(self.config.probe_max_ms, prober.longest_ms + 30_000)
 
     def caught_up(self, jitter: int = 0) -> Document:
-        """The document as time alone has made it."""
-        return breaker.catch_up(self.doc, self.config, self.now, jitter=jitter)
+        """The document as time alone has made it, which knows the same probes as we do (23)."""
+        doc = breaker.catch_up(self.doc, self.config, self.now, jitter=jitter)
+        assert [(one.token, one.until) for one in doc.superseded] == [(one.permit.token, one.until) for one in self.hanging]
+        return doc
 
     def take(self, permit: Permit) -> Permit:
         """The permit is in nobody's hands any more."""

@@ -9,30 +9,44 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sickbay.breaker import ramp as ramps
+from sickbay.breaker.durations import WEIGHT, UsualDurations, is_slow
 from sickbay.breaker.ramp import Ramp
+from sickbay.domain.breaker import BreakerKey, Permit, PermitKind
+from sickbay.domain.outcome import SUCCESS
 
 ROUND_S: Final = 0.1
 QUEUE_S: Final = 0.1
-"""The dependency lets calls wait for so long, and refuses what would wait longer."""
+KEY: Final = BreakerKey("email")
+PERMIT: Final = Permit(KEY, PermitKind.RAMP, 1, "job")
 
 
 @dataclass
 class Dependency:
-    """Serves `capacity` calls a second, each for `run_s`; of those served a `share` fails."""
+    """Serves `capacity` calls a second, each for `run_s`; of those served a `share` fails.
+
+    It lets calls wait for `queue_s` and refuses what would wait longer. A caller waits for `timeout_s`; then the call was served in vain.
+    With a `spread` runs differ in length: that is the sigma of a log-normal distribution around `run_s`.
+    """
 
     capacity: float
     run_s: float = 0.0
     share: float = 0.0
+    queue_s: float = QUEUE_S
+    timeout_s: float = 3_600.0
+    spread: float = 0.0
     chance: random.Random = field(default_factory=lambda: random.Random(1))
     free_at: float = 0.0
 
     def call(self, now: float) -> tuple[float, str]:
         """When it answers what."""
         begins = max(now, self.free_at)
-        if begins - now > QUEUE_S:
+        if begins - now > self.queue_s:
             return now + self.run_s, "refused"
         self.free_at = begins + 1 / self.capacity
-        return self.free_at + self.run_s, "failed" if self.chance.random() < self.share else "ok"
+        ends = self.free_at + self.run_s * (self.chance.lognormvariate(0, self.spread) if self.spread else 1)
+        if ends - now > self.timeout_s:
+            return now + self.timeout_s, "refused"
+        return ends, "failed" if self.chance.random() < self.share else "ok"
 
 
 class Recovery:
@@ -48,9 +62,17 @@ class Recovery:
         healers: int = 1,
         arrivals: int = 0,
         measures: bool = False,
+        usual_s: float = 0.0,
     ) -> None:
-        """Run it for so long; `load` is in jobs a second. `arrivals` is what a healer tells of it; a breaker that was closed `measures`."""
+        """Run it for so long; `load` is in jobs a second. `arrivals` is what a healer tells of it; a breaker that was closed `measures`.
+
+        Before the outage runs took `usual_s`; 0 if nobody knows, and then how long they take is no sign.
+        """
         self._arrivals = arrivals
+        self._knows, self._durations = usual_s > 0, UsualDurations()
+        for _ in range(WEIGHT if self._knows else 0):
+            self._durations.record(PERMIT, SUCCESS, round(1_000 * usual_s), lambda: -60_000)
+        self.took: list[float] = []
         self.counts = dict.fromkeys(("ok", "failed", "refused"), 0)
         self.peak = 0
         """Most calls in a second."""
@@ -98,7 +120,7 @@ class Recovery:
             self._recent.popleft()
         self.peak = max(self.peak, len(self._recent))
         ends, word = self._dependency.call(now)
-        self._at(ends, self._end, word, self._ramp.cut_at if self._ramp else -1)
+        self._at(ends, self._end, word, self._ramp.cut_at if self._ramp else -1, now)
 
     def _release(self, now: float) -> None:
         number = self._parked
@@ -112,17 +134,25 @@ class Recovery:
             self.drained_s = now
         self._at(now + ROUND_S, self._release)
 
-    def _end(self, now: float, word: str, cut_at: int) -> None:
+    def _end(self, now: float, word: str, cut_at: int, began: float) -> None:
         self.counts[word] += 1
+        slow = word == "ok" and self._is_slow(now, now - began)
         if word != "ok":
             self._at(now + 5, self._arrive, False)  # its retry
         self._lately.append(word != "ok")
         if self._ramp is None and self._measures and word == "ok" and 10 * sum(self._lately) >= len(self._lately) >= 20:
             self._ramp, self.ended_s = ramps.measure(int(now * 1_000)), None
         if self._ramp is not None and self._ramp.cut_at == cut_at:
-            outcome = ramps.succeed if word == "ok" else ramps.fail
-            self._ramp = outcome(self._ramp, int(now * 1_000))
+            at = int(now * 1_000)
+            self._ramp = ramps.succeed(self._ramp, at, slow=slow) if word == "ok" else ramps.fail(self._ramp, at)
             self._note_end(now)
+
+    def _is_slow(self, now: float, took_s: float) -> bool:
+        self.took.append(took_s)
+        took_ms = round(1_000 * took_s)
+        if self._knows:
+            self._durations.record(PERMIT, SUCCESS, took_ms, lambda: int(now * 1_000))
+        return is_slow(took_ms, self._durations.usual_ms(KEY))
 
     def _note_end(self, now: float) -> None:
         if self._ramp is None and self.ended_s is None:

@@ -24,6 +24,7 @@ TYPES: Final = (
     *("on-top",),
     *("edit", "groups", "blip", "forced", "expiring", "switch", "shadow", "watched", "waited", "right", "shared"),
     *("cancel", "cancel-parked", "listed", "paged", "depth", "documented", "healthy", "counted"),
+    *("hanging", "hung"),
     *("browsed", "resumed", "resumed-circuit", "events", "incident", "flapping", "maintained"),
 )
 

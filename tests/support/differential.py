@@ -62,11 +62,11 @@ class Twin:
         share: int = 0,
         took_ms: int = 0,
         earlier: Calls = (),
+        usual_ms: int = 0,
     ) -> tuple[Document, Effect]:
-        after, effect = breaker.settle(
-            doc, permit, outcome, config, now, jitter=jitter, watermark=watermark, share=share, took_ms=took_ms, earlier=earlier
-        )
-        words = script.settle_args(permit, outcome, watermark, share, took_ms=took_ms, earlier=earlier)
+        more = {"took_ms": took_ms, "earlier": earlier, "usual_ms": usual_ms}
+        after, effect = breaker.settle(doc, permit, outcome, config, now, jitter=jitter, watermark=watermark, share=share, **more)
+        words = script.settle_args(permit, outcome, watermark, share, **more)
         told = self._after("settle", doc, words, config=config, now=now, jitter=jitter)
         assert told == (breaker.to_json(after), effect.value, None)
         return after, effect

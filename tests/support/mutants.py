@@ -28,8 +28,11 @@ from hypothesis import Phase, settings
 settings.register_profile("mutants", phases=[Phase.generate], database=None)
 settings.load_profile("mutants")
 """
-EXAMPLES = tuple(f"tests/unit/breaker/test_{part}.py" for part in ("machine", "run", "commands", "document"))
+EXAMPLES = tuple(f"tests/unit/breaker/test_{part}.py" for part in ("machine", "run", "commands", "document", "probes"))
 LAWS = ("tests/unit/breaker/test_laws.py",)
+PROBES = ("tests/unit/breaker/test_probes.py",)
+DURATIONS = ("tests/unit/breaker/test_durations.py",)
+CROWDED = ("tests/unit/breaker/test_crowded.py",)
 RAMP = ("tests/unit/breaker/test_ramp.py",)
 SLOWLY = (f"{RAMP[0]}::test_it_goes_on_while_jobs_are_released_slowly_and_its_rate_stays",)
 BORNE = (f"{RAMP[0]}::test_errors_that_do_not_come_from_the_load_limit_nothing_for_long",)
@@ -78,20 +81,20 @@ MUTANTS = (
     Mutant(
         "probeAt ignored",
         "machine",
-        "doc.state is BreakerState.OPEN and now >= transitions.next_probe_at(doc)",
+        "doc.state is BreakerState.OPEN and now >= probes.next_probe_at(doc)",
         "doc.state is BreakerState.OPEN",
     ),
     Mutant(
         "lease expiry removed",
-        "transitions",
-        "if doc.state is BreakerState.HALF_OPEN and context.now >= doc.probe_until:",
-        "if False:",
+        "probes",
+        "_expire_probe(doc, context) if context.now >= doc.probe_until else doc",
+        "doc",
     ),
     Mutant("watermark ignored", "trip_rule", "if failed.seq > watermark", "if failed.seq > 10**9"),
     Mutant("distinct jobs ignored", "trip_rule", "len({failed.job for failed in mine}) >= enough and ", ""),
     Mutant(
         "cooldown cap removed",
-        "transitions",
+        "cooldown",
         "return min(longest, grown + grown * context.jitter // JITTER_SCALE)",
         "return (grown + grown * context.jitter // JITTER_SCALE)",
         BOTH,
@@ -115,21 +118,21 @@ MUTANTS = (
     ),
     Mutant(
         "renewal without end",
-        "machine",
-        "min(now + config.probe_lease_ms, doc.probe_since + transitions.max_probe_ms(config, permit.longest_ms))",
+        "probes",
+        "min(now + config.probe_lease_ms, since + longest)",
         "now + config.probe_lease_ms",
         by=BOTH,
     ),
     Mutant(
         "long run not renewed",
-        "transitions",
-        "max(config.probe_max_ms, run_ms + 2 * config.probe_lease_ms)",
+        "probes",
+        "max(config.probe_max_ms, longest_ms + 2 * config.probe_lease_ms)",
         "config.probe_max_ms",
         by=EXAMPLES,
     ),
-    Mutant("probe forgotten by a hold", "commands", "            **transitions.probe_fields(doc),\n", ""),
-    Mutant("probe forgotten by the end of a hold", "transitions", "probe_at=since, **probe_fields(doc), **", "probe_at=since, **"),
-    Mutant("probe beside another after a hold", "transitions", "max(doc.probe_at, doc.probe_until)", "doc.probe_at"),
+    Mutant("probe forgotten by a hold", "commands", "            **probes.probe_fields(doc),\n", ""),
+    Mutant("probe forgotten by the end of a hold", "transitions", "probe_at=since, **probes.probe_fields(doc), **", "probe_at=since, **"),
+    Mutant("probe beside another after a hold", "probes", "max(doc.probe_at, doc.probe_until)", "doc.probe_at"),
     Mutant(
         "place kept after a hold's verdict",
         "machine",
@@ -138,15 +141,15 @@ MUTANTS = (
     ),
     Mutant("lease not renewed in a hold", "machine", "if not is_mine and not _is_probe_under_hold(doc, permit):", "if not is_mine:"),
     Mutant("a rate limit needs evidence", "machine", " and not outcome.is_rate_limit:", ":"),
-    Mutant("a rate limit waits for the cooldown", "transitions", "return asked if outcome.is_rate_limit else ", "return "),
+    Mutant("a rate limit waits for the cooldown", "cooldown", "return asked if outcome.is_rate_limit else ", "return "),
     Mutant(
         "a Retry-After without an end",
-        "transitions",
+        "cooldown",
         "min(outcome.retry_after_ms or 0, MAX_RETRY_AFTER_MS)",
         "outcome.retry_after_ms or 0",
         by=BOTH,
     ),
-    Mutant("no growth", "transitions", "context.config.cooldown_ms << min(doc.trips, MAX_DOUBLINGS)", "context.config.cooldown_ms"),
+    Mutant("no growth", "cooldown", "context.config.cooldown_ms << min(doc.trips, MAX_DOUBLINGS)", "context.config.cooldown_ms"),
     Mutant("clock steps back unnoticed", "transitions", "if context.now < doc.updated_at:", "if False:"),
     Mutant("a bunch of refusals opens it again", "machine", "max(config.trip_confirm_ms, ramps.CONFIRM_MS)", "0", BOTH),
     Mutant("the ramp is never cut", "ramp", "(1_000 - min(cut, 900)) * SUCCEEDED // 100_000", "100_000 // 100_000", RAMP),
@@ -157,7 +160,7 @@ MUTANTS = (
     Mutant(
         "reservations never lapse while jobs are released", "ramp", "ramp.reserved_at if held and not lapsed else now", "now", NEVER_ASKED
     ),
-    Mutant("a rate that nobody uses grows", "ramp", "(step if now - ramp.scarce_at < USED_MS else 0)", "step", SLOWLY),
+    Mutant("a rate that nobody uses grows", "ramp", "not slow and now - ramp.scarce_at < USED_MS", "not slow", SLOWLY),
     Mutant("a cut without a bound", "ramp", "min(MOST_CUT, max(share, LEAST_CUT))", "max(share, LEAST_CUT)", RAMP),
     Mutant("nothing is measured", "machine", "doc.ramp is None and share >= LIMITED_SHARE and", "False and", EXAMPLES),
     Mutant(
@@ -220,7 +223,55 @@ MUTANTS = (
     Mutant("what was taken stays", "tally", "runs.calls, (), now", "runs.calls, runs.calls, now", RATE),
     Mutant("runs of another epoch count", "tally", "return runs if runs.epoch == permit.epoch else None", "return runs", WINDOW),
     Mutant("a new epoch keeps the runs of before", "tally", "runs is None or runs.epoch < permit.epoch", "runs is None", RATE),
-    Mutant("third lost prober forgiven", "transitions", "if times < MAX_EXPIRIES:", "if True:"),
+    Mutant("third lost prober forgiven", "probes", "if times < MAX_EXPIRIES:", "if True:"),
+    Mutant("a probe that hangs is not superseded", "probes", "        return _supersede(doc, context)\n", "        return doc\n", PROBES),
+    Mutant("superseded too soon", "probes", "if doc.probe_at <= context.now and", "if", PROBES),
+    Mutant("any number of probes hang", "probes", " and len(doc.superseded) < MAX_SUPERSEDED", "", PROBES),
+    Mutant("a lost probe is superseded", "probes", "0 < doc.probe_at < doc.probe_until", "0 < doc.probe_at", BOTH),
+    Mutant("patience does not grow", "probes", "patience_ms << min(doc.hung, MAX_DOUBLINGS)", "patience_ms", PROBES),
+    Mutant("patience grows for ever", "probes", ", max(patience_ms, longest_cooldown(config)))", ", 10**15)", PROBES),
+    Mutant("patience below a second", "probes", "max(LEAST_PATIENCE_MS, PATIENCE_PARTS * usual_ms)", "PATIENCE_PARTS * usual_ms", PROBES),
+    Mutant("patience beyond the timeout", "probes", "min(most, longest_ms) if longest_ms else most", "most", PROBES),
+    Mutant(
+        "a superseded probe cannot close",
+        "machine",
+        "            return transitions.close(doc, context), Effect.CLOSED\n",
+        "            pass\n",
+        PROBES,
+    ),
+    Mutant("a superseded probe that has ended takes room", "probes", "if one is not ended))", "))", PROBES),
+    Mutant("a superseded probe is not renewed", "probes", "replace(one, until=until) if one is renewed else one", "one", PROBES),
+    Mutant("a superseded probe that is lost takes room", "transitions", "    if doc.superseded:\n", "    if False:\n", PROBES),
+    Mutant("the clock leaves superseded probes alone", "document", "until=shifted(one.until)", "until=one.until", PROBES),
+    Mutant("a probe that hung delays the next", "probes", " if has_hung else now + cooldown", " if False else now + cooldown", PROBES),
+    Mutant(
+        "a probe that hung hides what it was asked",
+        "probes",
+        "max(now + asked_wait(outcome), doc.probe_since + cooldown)",
+        "(doc.probe_since + cooldown)",
+        PROBES,
+    ),
+    Mutant("one that failed in time has hung", "probes", "0 < doc.patience_ms <= now - doc.probe_since", "True", PROBES),
+    Mutant(
+        "superseded probes outlive a command",
+        "commands",
+        "            opened_at=doc.opened_at or now,\n",
+        "            opened_at=doc.opened_at or now,\n            superseded=doc.superseded,\n",
+        PROBES,
+    ),
+    Mutant("slow runs are no sign", "ramp", "return enough and 2 * ramp.slow > number", "return False", CROWDED),
+    Mutant("a slow run makes it grow", "ramp", "grows = not slow and", "grows =", CROWDED),
+    Mutant("any number of slow runs", "ramp", "return enough and 2 * ramp.slow > number", "return enough and ramp.slow > 0", CROWDED),
+    Mutant("it drains without an end", "ramp", "max(target // 2, ramp.rate * STILL_CROWDED // 100)", "1", CROWDED),
+    Mutant("what drains is cut to nothing", "ramp", "rate = max(rate, ramp.rate // 2)", "pass", CROWDED),
+    Mutant("it never returns", "ramp", "target=max(rate, target), cut_at=now, since", "target=rate, cut_at=now, since", CROWDED),
+    Mutant("every run is taken into account", "durations", "or not 0 <= now - average.at < SAMPLE_MS", "or True", DURATIONS),
+    Mutant("a run that is a little slower is slow", "durations", "usual_ms + LEAST_SLOWER_MS)", "usual_ms)", DURATIONS),
+    Mutant("slow runs are not stored", "document_json", "doc.ramp.slow if doc.ramp else 0", "0", CROWDED),
+    Mutant("probes count as usual runs", "durations", " or permit.token:", ":", DURATIONS),
+    Mutant(
+        "a long run weighs more", "durations", "min(took_ms * _SCALE, most) - average.value", "took_ms * _SCALE - average.value", DURATIONS
+    ),
 )
 
 

@@ -60,13 +60,17 @@ def test_outage_from_the_first_failure_to_the_last_parked_job(sickbay: Clients, 
 
 
 def test_the_oldest_parked_job_is_the_probe_when_nobody_submits_anything(sickbay: Clients, clinic: Clinic):
-    """The cooldown is kept, and while the probe runs every other job is parked without a run."""
-    prime(sickbay, "silent")
+    """The cooldown is kept, and while the probe runs every other job is parked without a run.
+
+    No run of the type has succeeded yet, so the breaker is patient.
+    """
     clinic.break_down("silent")
+    hold = clinic.make_gate("silent-probe")
+    clinic.open_gate("silent-probe")
+    first = sickbay.submit("silent", {"do": hold})
+    sickbay.wait(first, "RETRYING")
     with sickbay.watching("silent") as breaker:
-        hold = clinic.make_gate("silent-probe")
-        ids = sickbay.submit_all("silent", *({"do": hold} for _ in range(5)))
-        clinic.open_gate("silent-probe")
+        ids = [first, *sickbay.submit_all("silent", *({"do": hold} for _ in range(4)))]
         opened = breaker.until("OPEN")
         sickbay.wait_all(ids, "PARKED")
         waiting = sickbay.plane.get("/quarantine", params={"jobType": "silent"}).json()["jobs"]

@@ -21,11 +21,12 @@ from sickbay.adapters.breaker_view import DocumentView
 from sickbay.adapters.breaker_watcher import BreakerWatcher
 from sickbay.adapters.embedded.breaker_file import BreakerFile, Kept
 from sickbay.breaker import machine as breaker
+from sickbay.breaker.cooldown import MAX_JITTER
 from sickbay.breaker.document import shift_times, with_changes
+from sickbay.breaker.durations import UsualDurations
 from sickbay.breaker.machine import AdmitRequest, Document, Effect
 from sickbay.breaker.shown import ShownBreakers
 from sickbay.breaker.tally import Tally
-from sickbay.breaker.transitions import MAX_JITTER
 from sickbay.breaker.usual import UsualFailures
 from sickbay.concurrency.tasks import cooperatively
 from sickbay.domain.breaker import Action, BreakerConfig, BreakerKey, BreakerState, Command, ConfigOf, Permit, Refusal, Snapshot
@@ -71,6 +72,7 @@ class EmbeddedBreakers:
         self._worker = worker
         self._documents: dict[BreakerKey, Document] = {}
         self._usual = UsualFailures()
+        self._durations = UsualDurations()
         self._sorted_keys: Sequence[BreakerKey] | None = None
         """Those of `_documents`; None after one came or went."""
         self._tally = Tally(report_ms=0)
@@ -101,7 +103,8 @@ class EmbeddedBreakers:
         doc = self._documents.get(key) or self._new_document(key)
         if doc.admits_all:
             return breaker.normal_permit(doc, job_id)
-        request = AdmitRequest(job_id, f"{self._rng.getrandbits(64):016x}", self._worker, self._jitter(), longest_ms, released)
+        token, usual_ms = f"{self._rng.getrandbits(64):016x}", self._durations.usual_ms(key)
+        request = AdmitRequest(job_id, token, self._worker, self._jitter(), longest_ms, released, usual_ms)
         now = self._now()
         doc, answer = breaker.admit(self._documents.get(key, doc), request, self._config(key), now)
         self._store(doc)
@@ -120,6 +123,7 @@ class EmbeddedBreakers:
     async def settle(self, permit: Permit, outcome: Outcome, took_ms: int = 0) -> BreakerState:
         """See `Breakers.settle`; an unknown breaker is CLOSED."""
         self._usual.record(permit, outcome, self._clock)
+        self._durations.record(permit, outcome, took_ms, self._clock)
         doc = self._documents.get(permit.key)
         if doc is None:
             if permit.key.tenant == DEFAULT_TENANT:
@@ -137,7 +141,7 @@ class EmbeddedBreakers:
         now = self._now()
         doc, effect = breaker.settle(
             self._documents.get(permit.key, doc), permit, outcome, self._config(permit.key), now, jitter=self._jitter(),
-            share=self._usual.share(permit.key), took_ms=took_ms, earlier=earlier or (),
+            share=self._usual.share(permit.key), took_ms=took_ms, earlier=earlier or (), usual_ms=self._durations.usual_ms(permit.key),
         )  # fmt: skip
         if effect is Effect.STALE:
             self.stale += 1
@@ -244,8 +248,8 @@ class EmbeddedBreakers:
             except ValueError:
                 log.warning("the stored breaker of %s cannot be read, so it starts closed", kept.name)
                 continue
-            if doc.probe_token:
-                doc = with_changes(doc, now, probe_until=now)
+            if doc.probe_token or doc.superseded:
+                doc = with_changes(doc, now, probe_until=now if doc.probe_token else 0, superseded=())
             self._documents[doc.key] = breaker.catch_up(doc, self._config(doc.key), now)
             self._sorted_keys = None
             self._failures[doc.key] = kept.failures

@@ -24,8 +24,8 @@ from sickbay.adapters.redis.guarded_client import GuardedClient
 from sickbay.adapters.redis.script import Reply, Script, Word
 from sickbay.adapters.redis.view import Seen, View
 from sickbay.adapters.redis.write_check import TRY_AGAIN_S, WriteCheck
+from sickbay.breaker.cooldown import MAX_JITTER
 from sickbay.breaker.machine import Document
-from sickbay.breaker.transitions import MAX_JITTER
 from sickbay.domain.breaker import BreakerKey, ConfigOf
 from sickbay.domain.errors import Unavailable
 from sickbay.ports import BreakerView, Clock

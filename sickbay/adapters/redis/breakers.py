@@ -24,6 +24,7 @@ from sickbay.adapters.redis.snapshots import RedisSnapshots
 from sickbay.adapters.redis.success_reporter import Success, SuccessReporter
 from sickbay.adapters.redis.view import Seen
 from sickbay.breaker import machine as breaker
+from sickbay.breaker.durations import UsualDurations
 from sickbay.breaker.machine import AdmitRequest, Document
 from sickbay.breaker.tally import Tally
 from sickbay.breaker.usual import UsualFailures
@@ -63,10 +64,12 @@ class RedisBreakers:
         self._rng = rng or SystemRandom()
         self._worker = worker
         self._usual = UsualFailures()
+        self._durations = UsualDurations()
         self._tally = Tally()
         self._watchers: set[BreakerWatcher] = set()
-        self._leases: dict[BreakerKey, tuple[str, int]] = {}
-        self._unreported: dict[BreakerKey, tuple[Permit, Outcome]] = {}
+        self._leases: dict[str, int] = {}
+        """The ends of the leases of this process's probes, by their tokens."""
+        self._unreported: dict[str, tuple[Permit, Outcome]] = {}
         self._sync = BreakerSync(
             connect(url), display_url(url), config_of, clock, self._rng, on_change=self._on_change, on_recovered=self._on_recovered
         )
@@ -125,6 +128,7 @@ class RedisBreakers:
         if isinstance(permit, LocalPermit):
             return await self._settle_locally(permit, outcome, took_ms)
         self._usual.record(permit, outcome, self._sync.time.now)
+        self._durations.record(permit, outcome, took_ms, self._sync.time.now)
         doc, config, earlier = self._sync.view.get(permit.key), self._config(permit.key), None
         if config.rate and doc is not None and not permit.token:
             earlier = self._tally.record(doc, permit, outcome, took_ms, config=config, now=self._sync.time.now())
@@ -144,11 +148,10 @@ class RedisBreakers:
         try:
             reply = await self._sync.call("renew", permit.key, script.renew_args(permit))
         except Unavailable:
-            token, until = self._leases.get(permit.key, ("", 0))
-            return token == permit.token and self._sync.time.now() < until
+            return self._sync.time.now() < self._leases.get(permit.token, 0)
         if reply.answer != "renewed" or reply.doc is None:
             return False
-        self._leases[permit.key] = (permit.token, reply.doc.probe_until)
+        self._leases[permit.token] = breaker.lease_end(reply.doc, permit)
         return True
 
     async def keys(self) -> Sequence[BreakerKey]:
@@ -189,11 +192,12 @@ class RedisBreakers:
 
     async def _admit_in_redis(self, key: BreakerKey, job_id: str, longest_ms: int, *, released: bool) -> Permit | Refusal:
         token = f"{self._rng.getrandbits(64):016x}"
-        request = AdmitRequest(job_id, token, self._worker, longest_ms=longest_ms, released=released)
+        usual_ms = self._durations.usual_ms(key)
+        request = AdmitRequest(job_id, token, self._worker, longest_ms=longest_ms, released=released, usual_ms=usual_ms)
         reply = await self._sync.call("admit", key, script.admit_args(request))
         answer = script.parse_admission(reply, key, request)
         if isinstance(answer, Permit) and answer.kind is PermitKind.PROBE:
-            self._leases[key] = (answer.token, reply.now + answer.lease_ms)
+            self._leases[answer.token] = reply.now + answer.lease_ms
         return answer
 
     async def _admit_offline(self, key: BreakerKey, job_id: str, longest_ms: int) -> Permit | Refusal:
@@ -226,11 +230,11 @@ class RedisBreakers:
         """Report to the fleet, after pending successes of the same breaker."""
         await self._successes.flush(permit.key)
         watermark = self._watermark(permit.key) if outcome.kind is OutcomeKind.SUCCESS and not permit.token else None
-        share = self._usual.share(permit.key)
-        words = script.settle_args(permit, outcome, watermark, share, took_ms=took_ms, earlier=earlier)
+        share, usual_ms = self._usual.share(permit.key), self._durations.usual_ms(permit.key)
+        words = script.settle_args(permit, outcome, watermark, share, took_ms=took_ms, earlier=earlier, usual_ms=usual_ms)
         reply = await self._sync.call("settle", permit.key, words)
         if permit.token:
-            self._leases.pop(permit.key, None)
+            self._leases.pop(permit.token, None)
         if reply.answer in {"stale", "unknown"}:
             self.stale += 1
         return reply.doc.state if reply.doc is not None else BreakerState.CLOSED
@@ -239,7 +243,7 @@ class RedisBreakers:
         """Redis is unavailable. The outcome of a probe is reported when it is back: its fencing token makes a late report harmless."""
         doc = self._sync.view.get(permit.key)
         if permit.token:
-            self._unreported[permit.key] = (permit, outcome)
+            self._unreported[permit.token] = (permit, outcome)
             return doc.state if doc is not None else BreakerState.HALF_OPEN
         if doc is not None and doc.state is not BreakerState.CLOSED:
             return doc.state

@@ -20,7 +20,7 @@ from sickbay.domain.breaker import BreakerConfig, BreakerKey, Command, Permit, P
 from sickbay.domain.job import is_code
 from sickbay.domain.outcome import Outcome
 
-PARTS: Final = ("breaker_document", "breaker_run", "breaker_window", "breaker_ramp", "breaker_moves", "breaker", "entry")
+PARTS: Final = ("breaker_document", "breaker_run", "breaker_window", "breaker_ramp", "breaker_probes", "breaker_moves", "breaker", "entry")
 
 Word = str | int | bytes
 
@@ -96,11 +96,19 @@ def common_args(operation: str, key: BreakerKey, config: BreakerConfig, channel:
 
 def admit_args(request: AdmitRequest) -> list[Word]:
     """The further arguments of `admit`."""
-    return [sanitize(request.job_id), request.token, sanitize(request.worker), int(request.released)]
+    job, worker = sanitize(request.job_id), sanitize(request.worker)
+    return [job, request.token, worker, int(request.released), request.longest_ms, request.usual_ms]
 
 
 def settle_args(
-    permit: Permit, outcome: Outcome, watermark: int | None, share: int, *, took_ms: int = 0, earlier: Calls = ()
+    permit: Permit,
+    outcome: Outcome,
+    watermark: int | None,
+    share: int,
+    *,
+    took_ms: int = 0,
+    earlier: Calls = (),
+    usual_ms: int = 0,
 ) -> list[Word]:
     """The further arguments of `settle`; texts are sanitized here, because the script counts bytes where Python counts characters."""
     kind = outcome.kind
@@ -115,7 +123,7 @@ def settle_args(
         sanitize(outcome.message),
     ]
     runs = " ".join(f"{bucket.start} {bucket.good} {bucket.bad}" for bucket in earlier)
-    return [*words, outcome.retry_after_ms or 0, "" if watermark is None else watermark, share, took_ms, runs]
+    return [*words, outcome.retry_after_ms or 0, "" if watermark is None else watermark, share, took_ms, runs, usual_ms]
 
 
 def renew_args(permit: Permit) -> list[Word]:

@@ -101,6 +101,7 @@ class BreakerBody(Strict):
     cooldownMs: int | None = None
     probeAt: int | None = None
     probeJobId: str | None = None
+    hangingProbes: int | None = None
     trips: int | None = None
     reason: CodeBody | None = None
     failuresInRow: CodeBody | None = None

@@ -86,6 +86,8 @@ def breaker_view(breaker: Breaker) -> View:
         view["probeAt"] = millis(breaker.probe_time)
     if job_id := breaker.probe_job_id:
         view["probeJobId"] = job_id
+    if hanging := breaker.hanging_probes:
+        view["hangingProbes"] = hanging
     if trips := breaker.trips:
         view["trips"] = trips
     _add_failures(view, breaker)

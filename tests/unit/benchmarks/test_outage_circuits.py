@@ -39,3 +39,8 @@ def test_probes_are_counted_whether_seen_or_not():
     states = seen("OPEN:a", "HALF_OPEN", "OPEN:b", "OPEN:c", "OPEN:c", "HALF_OPEN", "CLOSED")
     assert probes_between(states, 0.0, 100.0) == 3
     assert probes_between(states, 0.0, 2.5) == 1
+
+
+def test_a_probe_is_counted_once_however_often_its_lease_is_renewed_and_those_that_follow_it_too():
+    states = seen("OPEN:a", "HALF_OPEN:d", "HALF_OPEN:d", "HALF_OPEN:e", "OPEN:e", "HALF_OPEN:f", "HALF_OPEN:f", "CLOSED")
+    assert probes_between(states, 0.0, 100.0) == 3

@@ -22,6 +22,8 @@ jitters = st.integers(0, 1000)
 jobs = st.sampled_from(["job-a", "job-b", "job-c"])
 codes = st.sampled_from(["API_TIMEOUT", "NETWORK_ERROR"])
 picks = st.integers(0, 10**6)
+usual = st.sampled_from([0, 0, 20, 2_000])
+"""How long a successful run usually takes."""
 shares = st.one_of(st.just(0), st.integers(0, 1000))
 harmless = st.sampled_from([Outcome(OutcomeKind.DATA, "VALIDATION_ERROR"), Outcome(OutcomeKind.CANCELLED)])
 failures = st.builds(
@@ -41,10 +43,10 @@ class Laws(Model):
 
     # what everybody can do
 
-    @rule(job=jobs, jitter=jitters, longest_ms=st.sampled_from([0, 0, 30_000, 300_000]), released=st.booleans())
-    def ask(self, job: str, jitter: int, longest_ms: int, released: bool) -> None:
+    @rule(job=jobs, jitter=jitters, longest_ms=st.sampled_from([0, 0, 30_000, 300_000]), released=st.booleans(), usual_ms=usual)
+    def ask(self, job: str, jitter: int, longest_ms: int, released: bool, usual_ms: int) -> None:
         """Somebody asks to run a job."""
-        self.admit(job, jitter, longest_ms, released=released)
+        self.admit(job, jitter, longest_ms, released=released, usual_ms=usual_ms)
 
     @rule(wanted=st.integers(1, 600), jitter=jitters, arrivals=st.sampled_from([0, 5_000, 80_000, 10**9]))
     def release(self, wanted: int, jitter: int, arrivals: int) -> None:
@@ -55,11 +57,11 @@ class Laws(Model):
         assert granted == 0 or self.doc.state in PERMISSIVE
 
     @precondition(lambda self: self.outstanding)
-    @rule(pick=picks, outcome=outcomes, jitter=jitters, behind=st.integers(0, 3), share=shares)
-    def report(self, pick: int, outcome: Outcome, jitter: int, behind: int, share: int) -> None:
+    @rule(pick=picks, outcome=outcomes, jitter=jitters, behind=st.integers(0, 3), share=shares, slow=st.booleans())
+    def report(self, *, pick: int, outcome: Outcome, jitter: int, behind: int, share: int, slow: bool) -> None:
         """A run ends; a success may come from someone who does not know the last failures."""
         permit = self.outstanding.pop(pick % len(self.outstanding))
-        self.settle(permit, outcome, jitter, max(0, self.doc.seq - behind), share)
+        self.settle(permit, outcome, jitter, max(0, self.doc.seq - behind), share, took_ms=9_000 * slow, usual_ms=100)
 
     @precondition(lambda self: self.used)
     @rule(pick=picks, outcome=outcomes)
@@ -71,7 +73,9 @@ class Laws(Model):
     @rule(outcome=outcomes, old_epoch=st.booleans())
     def forge(self, outcome: Outcome, old_epoch: bool) -> None:
         """A verdict comes with the right epoch and a wrong token, or the other way round (law 5)."""
-        assert self.live is not None
+        self.lose_expired()
+        if self.live is None:
+            return  # of a probe that is superseded, or beside a hold, the token alone tells
         wrong = {"epoch": self.live.epoch - 1} if old_epoch else {"token": "guessed"}
         assert self.settle(replace(self.live, **wrong), outcome, 0, self.doc.seq) is Effect.STALE
 
@@ -133,15 +137,16 @@ class Laws(Model):
         self.now -= ms
         back = max(0, self.doc.updated_at - self.now)
         if back:
-            for name in ("lease_since", "lease_end", "earliest_probe", "closed_at"):
+            for name in ("lease_since", "lease_end", "renewal_at", "earliest_probe", "closed_at"):
                 setattr(self, name, getattr(self, name) - back)
+            self.hanging = [replace(one, since=one.since - back, until=one.until - back) for one in self.hanging]
             self.failed = [(seq, at - back, code, job) for seq, at, code, job in self.failed]
             self.lose_expired()
             self.apply(lambda: (self.caught_up(), None))
 
     def due(self) -> int:
         """When an open circuit lends its next probe: after its wait, and not beside one that outlasts a hold."""
-        return max(self.doc.probe_at, self.lease_end if self.beside else 0)
+        return max(self.doc.probe_at if self.doc.state is OPEN else 0, self.lease_end if self.beside else 0)
 
     # rules that lead on purpose to where chance seldom comes
 
@@ -179,6 +184,19 @@ class Laws(Model):
         self.now = max(self.now, self.due())
         assert isinstance(self.admit("job-h", 0, longest_ms), Permit)
 
+    @precondition(lambda self: self.doc.state in {OPEN, HALF_OPEN})
+    @rule(times=st.integers(1, 6), usual_ms=usual, early=st.sampled_from([0, 0, 1]), renews=st.booleans(), pick=picks, outcome=outcomes)
+    def hang(self, *, times: int, usual_ms: int, early: int, renews: bool, pick: int, outcome: Outcome) -> None:
+        """The dependency hangs: probe after probe is superseded, and in the end one of them comes to an end (1, 4, 5, 23)."""
+        for _ in range(times):
+            self.now = max(self.now, self.due(), self.renewal_at - early if self.live else 0)
+            self.admit("job-s", 0, 30_000, usual_ms=usual_ms)
+            for prober in [one.permit for one in self.hanging if renews]:
+                self.extend(prober)
+        ending = [permit for permit in self.outstanding if permit is self.live or self.hangs(permit)]
+        if ending:
+            self.settle(self.take(ending[pick % len(ending)]), outcome, 0, self.doc.seq)
+
     @precondition(lambda self: self.live is not None)
     @rule(times=st.integers(1, 30), every=st.integers(4_000, 16_000))
     def renew_for_long(self, times: int, every: int) -> None:
@@ -200,14 +218,15 @@ class Laws(Model):
             self.now = max(self.now, self.lease_end)
 
     @precondition(lambda self: self.doc.ramp is not None)
-    @rule(good=st.lists(st.booleans(), min_size=8, max_size=14))
-    def ramp_up(self, good: list[bool]) -> None:
-        """The ramp is driven to one of its ends (law 17)."""
+    @rule(good=st.lists(st.booleans(), min_size=8, max_size=14), slow=st.booleans())
+    def ramp_up(self, good: list[bool], slow: bool) -> None:
+        """The ramp is driven to one of its ends, also by runs that take longer than usual (law 17)."""
         for is_good in good:
             answer = self.admit("job-r", 0)
             if isinstance(answer, Permit):
-                self.settle(self.take(answer), SUCCESS if is_good else Outcome(OutcomeKind.SYSTEMIC, "API_TIMEOUT"), 0, self.doc.seq)
-            self.now += 1_000
+                outcome = SUCCESS if is_good else Outcome(OutcomeKind.SYSTEMIC, "API_TIMEOUT")
+                self.settle(self.take(answer), outcome, 0, self.doc.seq, took_ms=9_000 * slow, usual_ms=100)
+            self.now += 1_000 // (1 + 9 * slow)
 
     # the laws
 

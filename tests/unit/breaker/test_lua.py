@@ -19,7 +19,9 @@ from sickbay.breaker.window import Bucket
 from sickbay.domain.breaker import Action, BreakerConfig, BreakerKey, Command, Permit, Refusal
 from sickbay.domain.outcome import SUCCESS, Outcome, OutcomeKind
 from tests.support import breaker_model
+from tests.support.breaker_crowded import check_a_crowded_ramp
 from tests.support.breaker_driver import START, Circuit
+from tests.support.breaker_hanging import check_hanging_probes
 from tests.support.differential import Twin
 from tests.support.lua_redis import LuaRedis
 from tests.unit.breaker import test_laws as test_breaker_laws
@@ -34,10 +36,49 @@ MUTANTS = {
     "wrong token accepted": ("permit.epoch ~= doc.epoch or permit.token ~= doc.probeToken", "permit.epoch ~= doc.epoch"),
     "probeAt ignored": ("doc.state == 'OPEN' and now >= next_probe_at()", "doc.state == 'OPEN'"),
     "stale epoch counted": ("permit.epoch ~= doc.epoch or permit.token", "permit.token"),
-    "lease expiry removed": ("now >= doc.probeUntil", "false"),
+    "lease expiry removed": ("if now >= doc.probeUntil then expire_probe() end", ""),
     "probe beside another after a hold": ("math.max(doc.probeAt, doc.probeUntil)", "doc.probeAt"),
     "probe forgotten by the end of a hold": ("probe_fields(outage_fields({probeAt = since}))", "outage_fields({probeAt = since})"),
-    "long run not renewed": ("math.max(config.probe_max_ms, run_ms + 2 * config.probe_lease_ms)", "config.probe_max_ms"),
+    "long run not renewed": ("math.max(config.probe_max_ms, longest_ms + 2 * config.probe_lease_ms)", "config.probe_max_ms"),
+    "a probe that hangs is not superseded": ("if renewable and doc.probeAt <= now then", "if false then"),
+    "superseded too soon": ("if renewable and doc.probeAt <= now then", "if renewable then"),
+    "any number of probes hang": (" and #doc.superseded < MAX_SUPERSEDED", ""),
+    "a lost probe is superseded": (" and doc.probeAt < doc.probeUntil and", " and"),
+    "patience does not grow": ("patience_ms * 2 ^ math.min(doc.hung, MAX_DOUBLINGS)", "patience_ms"),
+    "patience grows for ever": (", math.max(patience_ms, most()))\nend", ", 2 ^ 50)\nend"),
+    "patience below a second": ("math.max(LEAST_PATIENCE_MS, PATIENCE_PARTS * usual_ms)", "PATIENCE_PARTS * usual_ms"),
+    "patience beyond the timeout": ("longest_ms > 0 and math.min(longest, longest_ms) or longest", "longest"),
+    "a superseded probe cannot close": ("if position and outcome.kind == 'success' then", "if false then"),
+    "a superseded probe that has ended takes room": ("  elseif position then\n    end_superseded(position)\n", ""),
+    "a superseded probe is not renewed": ("    renew_superseded(one, permit.longest_ms)\n", ""),
+    "a superseded probe that is lost takes room": ("if #doc.superseded > 0 then forget_ended() end", ""),
+    "superseded probes forgotten": ("  fields.superseded = doc.superseded\n", ""),
+    "the clock leaves superseded probes alone": (
+        "one.since, one['until'] = math.max(1, one.since - back)",
+        "one.since, one['until'] = math.max(1, one.since)",
+    ),
+    "a probe that hung delays the next": ("has_hung and math.max(now + asked_wait(outcome), doc.probeSince + cooldown) or ", ""),
+    "a probe that hung hides what it was asked": (
+        "math.max(now + asked_wait(outcome), doc.probeSince + cooldown)",
+        "(doc.probeSince + cooldown)",
+    ),
+    "one that failed in time has hung": ("now - doc.probeSince >= doc.patience_ms", "true"),
+    "slow runs are no sign": ("2 * ramp.slow > number", "false"),
+    "half of the runs are enough": ("2 * ramp.slow > number", "2 * ramp.slow >= number"),
+    "few slow runs are enough": ("ramp.slow >= FIRST_SLOW", "ramp.slow >= 2"),
+    "a slow run makes it grow": ("not slow and now - ramp.scarce_at", "now - ramp.scarce_at"),
+    "any run is slow": ("took_ms >= math.max(SLOW_PARTS", "true or took_ms >= math.max(SLOW_PARTS"),
+    "a little slower is slow": ("usual_ms + LEAST_SLOWER_MS)", "usual_ms)"),
+    "slow runs are not stored": ("if doc.ramp and doc.ramp.slow > 0 then", "if false then"),
+    "slow runs of before are counted": (
+        "ramp.good, ramp.bad, ramp.slow, ramp.share = now, 0, 0, 0, 0",
+        "ramp.good, ramp.bad, ramp.share = now, 0, 0, 0",
+    ),
+    "it drains without an end": ("math.max(div(target, 2), div(ramp.rate * STILL_CROWDED, 100))", "div(ramp.rate * STILL_CROWDED, 100)"),
+    "what drains is cut to nothing": ("rate = math.max(rate, div(ramp.rate, 2))", "rate = rate"),
+    "what drains forgets where it returns to": ("target = math.max(rate, div(ramp.target, 2))", "target = rate"),
+    "what is served is not measured": ("lasted >= INTERVAL_MS and div(ramp.good * 1000000, lasted) or ramp.rate", "ramp.rate"),
+    "how often it hung is forgotten": ("has_hung and doc.hung + 1 or 0", "0"),
     "watermark ignored": ("failed.seq > watermark", "false"),
     "distinct jobs ignored": ("distinct >= math.min(config.distinct_jobs, config.failure_threshold) and", ""),
     "cap removed": ("math.min(most(), grown + ", "(grown + "),
@@ -112,6 +153,8 @@ def check_texts(twin, said):
 
 def check_a_life(twin):
     """The ordinary life of a circuit, with what chance seldom brings: a late success, forged and lost probes, an outage that goes on."""
+    check_hanging_probes(twin)
+    check_a_crowded_ramp(twin)
     config, now = BreakerConfig(failure_threshold=3, max_cooldown_ms=900_000), START
     down = Outcome(OutcomeKind.SYSTEMIC, "API_TIMEOUT", 'he said "no"')
     doc = breaker.new_document(BreakerKey("email"), now)

@@ -16,5 +16,5 @@ def test_a_mutant_whose_line_is_gone_is_a_failure():
 
 
 def test_a_mutant_that_breaks_nothing_is_a_survivor():
-    same = mutants.Mutant("same", "transitions", "MAX_JITTER: Final = 1_000", "MAX_JITTER: Final = 1_001", mutants.EXAMPLES)
+    same = mutants.Mutant("same", "cooldown", "MAX_JITTER: Final = 1_000", "MAX_JITTER: Final = 1_001", mutants.EXAMPLES)
     assert mutants.verdicts([same]) == {"same": "no test noticed"}

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import astuple
+from statistics import median
+from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sickbay.breaker import ramp as ramps
@@ -111,6 +114,74 @@ def test_errors_that_do_not_come_from_the_load_do_not_strangle(share: float, lea
     assert seen.counts["ok"] >= least * 60 * 115  # the last wait for their retries
 
 
+def both(dependency: Callable[[], Dependency], usual_s: float, **more: Any) -> tuple[Recovery, Recovery]:
+    """With what is usual unknown, so that slow runs are no sign, and known."""
+    return Recovery(dependency(), **more), Recovery(dependency(), usual_s=usual_s, **more)
+
+
+@pytest.mark.parametrize("arrivals", [0, 60_000])
+@pytest.mark.parametrize(("run_s", "queue_s", "timeout_s"), [(0.02, 2, 60), (0.02, 60, 5), (0.3, 2, 60)])
+def test_a_dependency_at_which_calls_queue_is_not_filled_until_it_refuses(run_s: float, queue_s: float, timeout_s: float, arrivals: int):
+    """Runs take longer before any fails, so hardly any does, and what waits is back much sooner."""
+    blind, seen = both(
+        lambda: Dependency(90, run_s, queue_s=queue_s, timeout_s=timeout_s), run_s, load=60, backlog=1_200, lasts_s=90, arrivals=arrivals
+    )
+    assert blind.refused_share > 0.05
+    assert seen.refused_share <= 0.01
+    assert seen.drained_s is not None
+    assert seen.drained_s <= (1_200 + seen.fresh_parked) / (0.85 * 30)
+    assert median(seen.took) < median(blind.took) / 3
+
+
+@pytest.mark.parametrize("timeout_s", [60, 5])
+def test_an_overloaded_dependency_at_which_calls_queue_gets_what_it_can_serve(timeout_s: float):
+    blind, seen = both(lambda: Dependency(45, 0.02, queue_s=2, timeout_s=timeout_s), 0.02, load=60, backlog=0, lasts_s=120)
+    assert blind.refused_share > 0.15
+    assert seen.refused_share <= 0.02
+    assert seen.counts["ok"] >= 0.95 * 45 * 120 >= blind.counts["ok"]
+
+
+@given(
+    st.integers(20, 200),
+    st.sampled_from([0.005, 0.02, 0.1, 0.3]),
+    st.floats(1, 10),
+    st.floats(0.3, 0.9),
+    st.sampled_from([0, 1]),
+)
+@settings(max_examples=20, derandomize=True, deadline=None)
+def test_slow_runs_are_a_sign_wherever_calls_queue(capacity: int, run_s: float, queue_s: float, load: float, known: int):
+    """Whatever it can do and however many calls it lets wait: few are refused, or no more than without, and as many succeed."""
+    load = capacity * load
+    blind, seen = both(
+        lambda: Dependency(capacity, run_s, queue_s=queue_s),
+        run_s,
+        load=load,
+        backlog=10 * capacity,
+        lasts_s=30,
+        arrivals=int(1_000 * load * known),
+    )
+    assert seen.refused_share <= max(0.03, blind.refused_share + 0.02)
+    assert seen.counts["ok"] >= 0.9 * blind.counts["ok"]
+
+
+@pytest.mark.parametrize(("run_s", "spread"), [(1.0, 1.5), (0.3, 2.0)])
+def test_runs_that_differ_wildly_are_no_sign(run_s: float, spread: float):
+    blind, seen = both(lambda: Dependency(400, run_s, queue_s=2, spread=spread), 2 * run_s, load=60, backlog=3_000, lasts_s=90)
+    assert blind.drained_s is not None
+    assert seen.drained_s is not None
+    assert seen.drained_s <= 1.15 * blind.drained_s
+    assert seen.ended_s is not None
+
+
+@pytest.mark.parametrize("longer", [5, 10, 40])
+def test_a_dependency_that_is_slower_for_good_gets_everything_back_all_the_same(longer: int):
+    """It takes longer, because until that is usual it may be a queue; then the rate grows as ever."""
+    _, seen = both(lambda: Dependency(400, 0.1 * longer, queue_s=2), 0.1, load=60, backlog=3_000, lasts_s=180)
+    assert seen.drained_s is not None
+    assert seen.drained_s <= 110
+    assert seen.ended_s is not None
+
+
 def test_without_demand_it_ends():
     """Permits are plentiful for five seconds, or nobody asks for a minute."""
     few = Recovery(Dependency(1_000), load=5, backlog=3, lasts_s=15)
@@ -150,7 +221,12 @@ def test_released_jobs_that_never_ask_for_their_permits_hold_up_no_others():
     assert len(late) >= 0.8 * 100 * 10
 
 
-@given(st.lists(st.tuples(st.sampled_from(["take", "reserve", "succeed", "fail", "pass_over"]), st.integers(0, 20_000)), max_size=200))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["take", "reserve", "succeed", "slow", "slow", "fail", "pass_over"]), st.integers(0, 20_000)),
+        max_size=200,
+    )
+)
 def test_its_bounds_hold_whatever_happens(steps: list[tuple[str, int]]):
     """Whole numbers, none negative; the rate within its bounds, permits for a tenth of a second; a refusal is over after a second."""
     ramp, now = ramps.begin(1), 1
@@ -162,6 +238,8 @@ def test_its_bounds_hold_whatever_happens(steps: list[tuple[str, int]]):
         elif what == "reserve":
             after, number = ramps.reserve(ramp, now, 10)
             assert 0 <= number <= 10
+        elif what == "slow":
+            after = ramps.succeed(ramp, now, slow=True)
         else:
             after = getattr(ramps, what)(ramp, now)
         if after is None:
@@ -171,6 +249,7 @@ def test_its_bounds_hold_whatever_happens(steps: list[tuple[str, int]]):
         assert ramps.LEAST_RATE <= ramp.rate <= ramps.MOST_RATE
         assert ramp.permits <= max(ramps.LEAST_BURST, ramp.rate)
         assert ramp.borne <= ramps.MOST_BORNE
+        assert ramp.slow <= ramp.good
 
 
 @given(st.integers(-(10**6), 10**6))

@@ -44,6 +44,8 @@ def at(ms: int) -> Any:
         (breaker("OPEN", cooldown_elapsed=True), "5 x API_TIMEOUT, the next job is the probe"),
         (breaker("CLOSED", recent_runs=1_250, recent_failure_rate=0.4), "40 % of 1,250 recent runs failed or were slow"),
         (breaker("HALF_OPEN", probe_job_id="j"), "probe j runs"),
+        (breaker("HALF_OPEN", probe_job_id="j", probe_time=at(NOW + 2_000)), "probe j runs, the next in 2 s if it hangs"),
+        (breaker("HALF_OPEN", probe_job_id="j", probe_time=at(NOW - 2_000)), "probe j runs, it hangs"),
         (breaker("FORCED_OPEN", forced_by="ann", forced_why="move", forced_until_time=at(NOW + 90_000)), "by ann, ends in 1 m 30 s: move"),
         (breaker("DISABLED"), ""),
         (breaker("METRICS_ONLY", would_have_tripped=2, forced_by="ann"), "would have opened 2 x, by ann"),

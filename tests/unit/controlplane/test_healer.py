@@ -316,6 +316,27 @@ async def test_a_watch_forgets_circuits_that_are_no_more():
         await watch.aclose()
 
 
+async def test_another_probe_is_sent_when_one_hangs_and_not_before():
+    async with open_backends() as backends:
+        await backends.breakers.settle(await backends.breakers.admit(EMAIL, "fine"), SUCCESS, 500)
+        await open_breaker(backends)
+        await set_aside(backends, *(parked(f"p{n}", START + n) for n in range(3)))
+        healer = healing(backends)
+        backends.clock.now += 60_000
+        await healer._look_once()
+        (first,) = await take(backends, Queue.MAIN, 1)
+        await backends.breakers.admit(EMAIL, first.job_id, 30_000)
+        assert await healer._look_once() == pytest.approx(2), "four times the usual duration"
+        backends.clock.now += 1_999
+        await healer._look_once()
+        assert await backends.broker.depth(Queue.MAIN) == 0
+        backends.clock.now += 1
+        for _ in range(3):
+            await healer._look_once()
+        (second,) = await take(backends, Queue.MAIN, 1)
+        assert (first.job_id, second.job_id, await backends.broker.depth(Queue.MAIN)) == ("p0", "p1", 0)
+
+
 async def test_an_ordered_probe_is_sent_at_once_and_once():
     async with open_backends() as backends:
         await open_breaker(backends)

@@ -151,7 +151,7 @@ class BreakerNotice(_message.Message):
     """What happens to the job, in words."""
     @_builtins.property
     def probe_time(self) -> _timestamp_pb2.Timestamp:
-        """When the next probe may run; set while it is OPEN."""
+        """When the next probe may run; set while it is OPEN, and while it is HALF_OPEN, for the case that the probe hangs."""
 
     def __init__(
         self,

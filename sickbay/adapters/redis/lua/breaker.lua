@@ -7,7 +7,7 @@ local function admit(ask)
   if doc.ramp then
     if ramp_take(ask.released) then return 'ramp', '' end
   elseif doc.state == 'OPEN' and now >= next_probe_at() then
-    grant_probe(ask.token, ask.worker, ask.job)
+    grant_probe(ask.token, ask.worker, ask.job, patience(ask.usual_ms, ask.longest_ms))
     return 'probe', int(doc.probeUntil - now)
   end
   return 'refused', ''
@@ -28,6 +28,20 @@ local function is_probe_under_hold(permit)
   return doc.state ~= 'HALF_OPEN' and permit.token ~= '' and permit.token == doc.probeToken
 end
 
+-- The success of a superseded probe closes the breaker as that of the current one does; nothing else counts.
+local function settle_stale(permit, outcome)
+  local _, position = superseded(permit.token)
+  if position and outcome.kind == 'success' then
+    close()
+    return 'closed'
+  elseif position then
+    end_superseded(position)
+  elseif is_probe_under_hold(permit) then
+    clear_probe()
+  end
+  return 'stale'
+end
+
 local function settle_probe(outcome)
   if outcome.kind == 'success' then
     close()
@@ -42,12 +56,12 @@ end
 
 local LIMITED_SHARE = 100
 
-local function record_success(watermark, share)
+local function record_success(watermark, share, slow)
   local run = after_watermark(doc.run, watermark)
   if #run == #doc.run and not doc.ramp then return 'nothing' end
   doc.run = run
   if doc.ramp then
-    ramp_succeed()
+    ramp_succeed(slow)
   elseif share >= LIMITED_SHARE and config.ramp == 1 and doc.state == 'CLOSED' then
     doc.ramp = ramp_measure(now)
   end
@@ -105,17 +119,14 @@ local function record_run(outcome, took_ms, earlier)
   return 'tripped'
 end
 
-local function settle(permit, outcome, watermark, share, took_ms, earlier)
+local function settle(permit, outcome, watermark, share, took_ms, earlier, usual_ms)
   local says_nothing = #earlier == 0 and not is_bad(outcome, took_ms, config)
   if says_nothing and is_quiet() and outcome.kind == 'success' and permit.epoch == doc.epoch then return 'nothing' end
   advance_clock()
-  if is_stale(permit) then
-    if is_probe_under_hold(permit) then clear_probe() end
-    return 'stale'
-  end
+  if is_stale(permit) then return settle_stale(permit, outcome) end
   if doc.state == 'HALF_OPEN' then return settle_probe(outcome) end
   if config.rate > 0 and not doc.ramp and doc.state ~= 'DISABLED' then return record_run(outcome, took_ms, earlier) end
-  if outcome.kind == 'success' then return record_success(watermark or doc.seq, share) end
+  if outcome.kind == 'success' then return record_success(watermark or doc.seq, share, is_slow(took_ms, usual_ms)) end
   if outcome.counts and doc.state ~= 'DISABLED' then return record_failure(permit, outcome, share) end
   if doc.ramp then
     ramp_ended_run(doc.ramp)
@@ -126,13 +137,14 @@ end
 
 local function renew(permit)
   advance_clock()
+  local one = superseded(permit.token)
+  if one then
+    renew_superseded(one, permit.longest_ms)
+    return 'renewed'
+  end
   local is_mine = doc.state == 'HALF_OPEN' and not is_stale(permit)
   if not is_mine and not is_probe_under_hold(permit) then return 'lost' end
-  local ends = math.min(now + config.probe_lease_ms, doc.probeSince + max_probe_ms(permit.longest_ms))
-  if ends > doc.probeUntil then
-    doc.probeUntil = ends
-    with_changes()
-  end
+  renew_probe(permit.longest_ms)
   return 'renewed'
 end
 

@@ -1,4 +1,5 @@
--- The document of one breaker and its flat JSON form: `document.py` and `document_json.py` of `sickbay/breaker`, line by line, with JSON's names for the fields.
+-- The document of one breaker and its flat JSON form: `document.py`, `document_json.py` and `packed_run.py` of `sickbay/breaker`, line by
+-- line, with JSON's names for the fields.
 -- The JSON is written by hand: cjson would print 1.7e+12 for a time and choose its own order of keys.
 
 -- Sorted, as Python sorts them; true for the fields that are written even when empty.
@@ -23,6 +24,9 @@ local RAMP_TIMES = {'at', 'cut_at', 'scarce_at', 'since', 'reserved_at'}
 local STATES = {CLOSED = true, OPEN = true, HALF_OPEN = true, FORCED_OPEN = true, DISABLED = true, METRICS_ONLY = true}
 local VERSION = 1
 local BUCKET_CODE = 'CALLS'
+local PATIENCE_CODE = 'PATIENCE'
+local SUPERSEDED_CODE = 'SUPERSEDED'
+local SLOW_CODE = 'SLOW'
 local FIRST_EPOCH = 1
 
 -- The machine works on these; `changed`: there is something to store.
@@ -35,12 +39,19 @@ local function int(number)
   return string.format('%.0f', number)
 end
 
-local function packed_run(run, calls)
+local function packed_run()
   local words = {}
-  for _, bucket in ipairs(calls) do
+  for _, bucket in ipairs(doc.calls) do
     words[#words + 1] = table.concat({'0', int(bucket.start), '1', BUCKET_CODE, int(bucket.good) .. '/' .. int(bucket.bad)}, ' ')
   end
-  for _, failed in ipairs(run) do
+  if doc.hung > 0 or doc.patience_ms > 0 then
+    words[#words + 1] = table.concat({'1 1 0', PATIENCE_CODE, int(doc.hung) .. '/' .. int(doc.patience_ms)}, ' ')
+  end
+  if doc.ramp and doc.ramp.slow > 0 then words[#words + 1] = table.concat({'1 1 0', SLOW_CODE, int(doc.ramp.slow)}, ' ') end
+  for _, one in ipairs(doc.superseded) do
+    words[#words + 1] = table.concat({int(one.since), int(one['until']), '0', SUPERSEDED_CODE, one.token}, ' ')
+  end
+  for _, failed in ipairs(doc.run) do
     words[#words + 1] = table.concat({int(failed.seq), int(failed.at), int(failed.number), failed.code, failed.job}, ' ')
   end
   return table.concat(words, ' ')
@@ -66,7 +77,7 @@ local function to_json()
     local name, always = field[1], field[2]
     local value = doc[name]
     if name == 'v' then value = VERSION end
-    if name == 'run' then value = packed_run(doc.run, doc.calls) end
+    if name == 'run' then value = packed_run() end
     if name == 'ramp' then value = packed_ramp(doc.ramp) end
     if name == 'tenant' and value == 'default' then value = '' end
     if always or (value ~= '' and value ~= 0) then
@@ -77,17 +88,22 @@ local function to_json()
   return '{' .. table.concat(parts, ',') .. '}'
 end
 
-local function unpacked_run(text)
-  local run, calls = {}, {}
+local function unpack_run(found, text)
+  found.run, found.calls, found.hung, found.patience_ms, found.superseded, found.slow = {}, {}, 0, 0, {}, 0
   for seq, at, number, code, job in string.gmatch(text, '(%d+) (%d+) (%d+) (%S+) (%S+)') do
-    if tonumber(seq) ~= 0 then
-      run[#run + 1] = {seq = tonumber(seq), at = tonumber(at), number = tonumber(number), code = code, job = job}
+    local first, second = string.match(job, '^(%d+)/(%d+)$')
+    if tonumber(seq) == 0 then
+      if first then found.calls[#found.calls + 1] = {start = tonumber(at), good = tonumber(first), bad = tonumber(second)} end
+    elseif tonumber(number) ~= 0 then
+      found.run[#found.run + 1] = {seq = tonumber(seq), at = tonumber(at), number = tonumber(number), code = code, job = job}
+    elseif code == SLOW_CODE then
+      found.slow = tonumber(job) or 0
+    elseif code == PATIENCE_CODE then
+      found.hung, found.patience_ms = tonumber(first or 0), tonumber(second or 0)
     else
-      local good, bad = string.match(job, '^(%d+)/(%d+)$')
-      if good then calls[#calls + 1] = {start = tonumber(at), good = tonumber(good), bad = tonumber(bad)} end
+      found.superseded[#found.superseded + 1] = {token = job, since = tonumber(seq), ['until'] = tonumber(at)}
     end
   end
-  return run, calls
 end
 
 -- Documents that were written before the ramp had a rate have four numbers, the last a time: it begins anew.
@@ -116,13 +132,14 @@ local function from_json(text)
     if type(found[name]) ~= 'string' then return nil end
   end
   if type(found.tenant) ~= 'string' then found.tenant = 'default' end
-  found.run, found.calls = unpacked_run(type(found.run) == 'string' and found.run or '')
+  unpack_run(found, type(found.run) == 'string' and found.run or '')
   found.ramp = unpacked_ramp(type(found.ramp) == 'string' and found.ramp or '')
+  if found.ramp then found.ramp.slow = found.slow end
   return found
 end
 
 local function blank(job_type, tenant, state)
-  local fresh = {jobType = job_type, tenant = tenant, state = state, run = {}, calls = {}}
+  local fresh = {jobType = job_type, tenant = tenant, state = state, run = {}, calls = {}, hung = 0, patience_ms = 0, superseded = {}}
   for _, name in ipairs(NUMBERS) do fresh[name] = 0 end
   for _, name in ipairs(TEXTS) do fresh[name] = '' end
   fresh.updatedAt = now
@@ -177,6 +194,12 @@ local function outage_fields(fields)
   return fields
 end
 
+local function hanging_fields(fields)
+  if fields.hung == nil then fields.hung = doc.hung end
+  fields.superseded = doc.superseded
+  return fields
+end
+
 local function after_clock_step()
   local back = doc.updatedAt - now
   for _, name in ipairs(TIMES) do
@@ -184,6 +207,9 @@ local function after_clock_step()
   end
   for _, failed in ipairs(doc.run) do failed.at = math.max(1, failed.at - back) end
   for _, bucket in ipairs(doc.calls) do bucket.start = math.max(1, bucket.start - back) end
+  for _, one in ipairs(doc.superseded) do
+    one.since, one['until'] = math.max(1, one.since - back), math.max(1, one['until'] - back)
+  end
   for _, name in ipairs(doc.ramp and RAMP_TIMES or {}) do
     if doc.ramp[name] ~= 0 then doc.ramp[name] = math.max(1, doc.ramp[name] - back) end
   end

@@ -23,6 +23,10 @@ local MORE_FAILURES = 30
 local MORE_RUNS = 100
 local LEAST_CUT = 200
 local MOST_CUT = 500
+local FIRST_SLOW = 10
+local DRAINED = 70
+local STILL_CROWDED = 85
+local RETURNED = 97
 local SMALL_SHARE = 20
 local MARGIN = 50
 local MOST_BORNE = 650
@@ -33,6 +37,8 @@ local USED_MS = 1000
 local FORGOTTEN_MS = 60000
 local RESERVED_MS = 1000
 local MOST_LAPSES = 30
+local SLOW_PARTS = 3
+local LEAST_SLOWER_MS = 250
 local CONFIRM_MS = 500
 
 -- Whole numbers, as Python's //; neither is negative.
@@ -43,7 +49,7 @@ end
 function ramp_begin(at)
   return {
     rate = FIRST_RATE, permits = LEAST_BURST, at = at, target = 0, cut_at = 0, scarce_at = at, since = at, good = 0, bad = 0, running = 0,
-    share = 0, borne = 0, reserved = 0, reserved_at = 0,
+    share = 0, borne = 0, reserved = 0, reserved_at = 0, slow = 0,
   }
 end
 
@@ -131,9 +137,34 @@ local function ramp_measured(ramp)
   doc.epoch = math.max(doc.epoch + 1, now)
 end
 
+local function ramp_cut(ramp, rate, target)
+  if ramp.cut_at ~= now then doc.epoch = math.max(doc.epoch + 1, now) end
+  ramp.rate, ramp.permits, ramp.at, ramp.target, ramp.cut_at, ramp.running = rate, 0, math.max(now, ramp.at), target, now, 0
+end
+
+local function ramp_drain(ramp, lasted)
+  local rate, target
+  if ramp.target == 0 then
+    local served = lasted >= INTERVAL_MS and div(ramp.good * 1000000, lasted) or ramp.rate
+    target = div(math.max(div(ramp.rate, 2), math.min(ramp.rate, served)) * SUCCEEDED, 100)
+    rate = div(target * DRAINED, 100)
+  elseif 100 * ramp.rate < RETURNED * ramp.target then
+    target = div(ramp.target * RETURNED, 100)
+    rate = math.max(div(target, 2), div(ramp.rate * STILL_CROWDED, 100))
+  else
+    target = div(ramp.rate * RETURNED, 100)
+    rate = div(target * DRAINED, 100)
+  end
+  rate = math.max(LEAST_RATE, rate)
+  ramp_cut(ramp, rate, math.max(rate, target))
+  ramp.since, ramp.good, ramp.bad, ramp.slow, ramp.share = now, 0, 0, 0, 0
+end
+
 local function ramp_judge(ramp)
   if ramp.rate >= MOST_RATE then return ramp_measured(ramp) end
   local number, lasted = ramp.good + ramp.bad, now - ramp.since
+  local judges_slow = (number >= INTERVAL_RUNS and lasted >= INTERVAL_MS) or (ramp.target == 0 and ramp.slow >= FIRST_SLOW)
+  if judges_slow and 2 * ramp.slow > number then return ramp_drain(ramp, lasted) end
   local bound = math.max(SMALL_SHARE, ramp.borne)
   local share = div(1000 * ramp.bad, number)
   local enough = ramp.borne == 0 and FIRST_FAILURES or MORE_FAILURES
@@ -141,7 +172,7 @@ local function ramp_judge(ramp)
   local overdue = ramp.borne == 0 and lasted >= LONGEST_INTERVAL_MS
   local few = number < (ramp.borne > 0 and MORE_RUNS or INTERVAL_RUNS)
   if not doubling and not overdue and (lasted < INTERVAL_MS or few) then return end
-  ramp.since, ramp.good, ramp.bad = now, 0, 0
+  ramp.since, ramp.good, ramp.bad, ramp.slow = now, 0, 0, 0
   if share <= bound then
     ramp.share = 0
     if share <= SMALL_SHARE then ramp.borne = 0 end
@@ -151,13 +182,21 @@ local function ramp_judge(ramp)
   else
     local cut = doubling and math.min(MOST_CUT, math.max(share, LEAST_CUT)) or share
     local rate = math.max(LEAST_RATE, div(ramp.rate * (1000 - math.min(cut, 900)) * SUCCEEDED, 100000))
-    if ramp.cut_at ~= now then doc.epoch = math.max(doc.epoch + 1, now) end
-    ramp.rate, ramp.permits, ramp.at, ramp.target, ramp.cut_at, ramp.running = rate, 0, math.max(now, ramp.at), rate, now, 0
+    local target = rate
+    if ramp.rate < ramp.target then
+      rate = math.max(rate, div(ramp.rate, 2))
+      target = math.max(rate, div(ramp.target, 2))
+    end
+    ramp_cut(ramp, rate, target)
     ramp.share = doubling and 0 or share
   end
 end
 
-local function ramp_succeed()
+local function is_slow(took_ms, usual_ms)
+  return usual_ms > 0 and took_ms >= math.max(SLOW_PARTS * usual_ms, usual_ms + LEAST_SLOWER_MS)
+end
+
+local function ramp_succeed(slow)
   local ramp = doc.ramp
   if ramp.rate >= MOST_RATE then
     ramp_ended_run(ramp)
@@ -169,13 +208,13 @@ local function ramp_succeed()
     local most = ramp.borne > 0 and ramp.borne < FEW_BORNE and CAREFUL_STEP or DOUBLING_STEP
     step = math.max(STEP, math.min(most, div(ramp.rate, math.max(1, BURST_PARTS_PER_RUN * ramp.running))))
   end
-  local rate = ramp.rate + (now - ramp.scarce_at < USED_MS and step or 0)
+  local rate = ramp.rate + (not slow and now - ramp.scarce_at < USED_MS and step or 0)
   if rate >= MOST_RATE then
     doc.ramp = nil
     return
   end
   ramp_ended_run(ramp)
-  ramp.rate, ramp.good = rate, ramp.good + 1
+  ramp.rate, ramp.good, ramp.slow = rate, ramp.good + 1, ramp.slow + (slow and 1 or 0)
   ramp_judge(ramp)
 end
 

@@ -80,12 +80,16 @@ if not is_known and (operation == 'admit' or orders or reports) then new_documen
 local answer, lease, failures = 'unknown', '', 0
 if doc then
   if operation == 'admit' then
-    answer, lease = admit({job = arg(1), token = arg(2), worker = arg(3), released = arg(4) == '1'})
+    answer, lease = admit({
+      job = arg(1), token = arg(2), worker = arg(3), released = arg(4) == '1', longest_ms = tonumber(arg(5) or 0),
+      usual_ms = tonumber(arg(6) or 0),
+    })
   elseif operation == 'settle' then
     local permit = {epoch = tonumber(arg(1)), token = arg(2), job = arg(3)}
     local outcome = {kind = arg(4), counts = arg(5) == '1', code = arg(6), message = arg(7), retry_after_ms = tonumber(arg(8))}
     if outcome.kind ~= 'success' and outcome.kind ~= 'cancelled' then failures = 1 end
-    answer = settle(permit, outcome, tonumber(arg(9)), tonumber(arg(10) or 0), tonumber(arg(11) or 0), unpacked_calls(arg(12) or ''))
+    local took_ms, earlier, usual_ms = tonumber(arg(11) or 0), unpacked_calls(arg(12) or ''), tonumber(arg(13) or 0)
+    answer = settle(permit, outcome, tonumber(arg(9)), tonumber(arg(10) or 0), took_ms, earlier, usual_ms)
   elseif operation == 'reserve' then
     answer = int(reserve(tonumber(arg(1)), tonumber(arg(2) or 0)))
   elseif operation == 'renew' then

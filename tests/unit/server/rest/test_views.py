@@ -142,6 +142,10 @@ OPEN_VIEW = {"openedAt": T0, "cooldownElapsed": False, "cooldownMs": 60_000}
             {"jobType": "email", "state": "HALF_OPEN", "probeJobId": "id-1", "degraded": True} | OPEN_VIEW,
         ),
         (
+            Snapshot(EMAIL, BreakerState.HALF_OPEN, 5, 6, T0, probe_job_id="id-1", probe_at=T0 + 2_000, hanging_probes=3, **OPEN),
+            {"jobType": "email", "state": "HALF_OPEN", "probeJobId": "id-1", "probeAt": T0 + 2_000, "hangingProbes": 3} | OPEN_VIEW,
+        ),
+        (
             Snapshot(EMAIL, BreakerState.FORCED_OPEN, 5, 6, T0, forced_until=T0 + 1, forced_by="ann", forced_why="w", **OPEN),
             {"jobType": "email", "state": "FORCED_OPEN", "forced": {"until": T0 + 1, "by": "ann", "why": "w"}} | OPEN_VIEW,
         ),
