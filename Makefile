@@ -114,5 +114,6 @@ $(DEV_STAMP): requirements-dev.lock pyproject.toml | $(VENV)/bin/python
 $(DEPLOY_STAMP): requirements-deploy.lock scripts/venv.sh
 	@scripts/venv.sh $(PYTHON) $(DEPLOY_VENV)
 	@echo "Installing the packages of requirements-deploy.lock (a minute or two, once) ..." >&2
-	@$(DEPLOY_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-deploy.lock
+	@# Little of these packages is ever imported, and that is compiled when it is.
+	@$(DEPLOY_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --no-compile -r requirements-deploy.lock
 	@touch $@
