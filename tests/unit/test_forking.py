@@ -1,8 +1,11 @@
-"""Which processes of the product the tests fork, and which they execute."""
+"""Which processes of the product the tests fork, which they execute, and when they import it themselves."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -22,3 +25,10 @@ def test_what_is_read_while_python_is_loaded_needs_a_new_one(name: str):
 @pytest.mark.executed
 def test_tests_of_starts_execute():
     assert not can_fork(os.environ)
+
+
+def test_what_pytest_loads_first_imports_nothing_of_the_product():
+    """Processes of the tests measure coverage only afterwards: lines of modules that are imported then would count as not covered."""
+    code = "import sys, tests.conftest; print(*(name for name in sys.modules if name.partition('.')[0] in {'sickbay', 'jobapi', 'worker'}))"
+    loaded = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
+    assert loaded.stdout.split() == []
