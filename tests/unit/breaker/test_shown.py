@@ -73,7 +73,13 @@ def test_only_closed_ones_with_failures_and_open_ones_are_kept(action):
     changed = machine.command(circuit.doc, Command(action), CONFIG, circuit.now)
     probed.now += CONFIG.cooldown_ms
     probed.admit()
-    for doc in (changed, Circuit().doc, probed.doc):
+    hanging = failing(5)
+    hanging.now += CONFIG.cooldown_ms
+    hanging.admit(usual_ms=100)
+    hanging.now += 1_000
+    hanging.look()
+    assert (hanging.doc.state, len(hanging.doc.superseded)) == (BreakerState.OPEN, 1)
+    for doc in (changed, Circuit().doc, probed.doc, hanging.doc):
         shown = ShownBreakers()
         shown.make(doc, CONFIG, circuit.now, 0)
         assert shown.get(doc, CONFIG, circuit.now, 0) is None
