@@ -29,8 +29,9 @@ def test_every_mistake_is_listed(tmp_path):
 
 
 def test_the_schema_is_json():
-    """Of the file's two tables."""
-    assert set(json.loads(CliRunner().invoke(cli, ["config", "schema"]).output)["properties"]) == {"defaults", "types"}
+    """Of the file's four tables."""
+    tables = {"defaults", "types", "tenants", "limits"}
+    assert set(json.loads(CliRunner().invoke(cli, ["config", "schema"]).output)["properties"]) == tables
 
 
 @pytest.fixture
