@@ -85,6 +85,11 @@ class DoorCollector(Collector):
         for tenant, count in _largest(self._waiting.counted).items():
             tenants.add_metric((tenant,), count)
         yield tenants
+        text = "Whether waiting jobs are limited and counted (1), or limited and not counted (0): then all are accepted."
+        known = GaugeMetricFamily("sickbay_waiting_jobs_known", text, labels=())
+        if self._waiting.is_wanted:
+            known.add_metric((), float(self._waiting.is_known))
+        yield known
 
 
 def _largest(counted: Mapping[str, int]) -> Mapping[str, int]:

@@ -52,13 +52,18 @@ class WaitingJobs:
         self._warned = False
 
     @property
+    def is_wanted(self) -> bool:
+        """Whether a bound is set."""
+        return self._is_wanted()
+
+    @property
     def counted(self) -> Mapping[str, int]:
         """The latest count of the ledger by tenant, for metrics; empty if it is outdated."""
-        return self._counted if self._is_known else {}
+        return self._counted if self.is_known else {}
 
     def count(self, tenant: str | None) -> int | None:
         """How many jobs of the tenant wait, of all tenants if that is None; None if it is not known."""
-        if not self._is_known:
+        if not self.is_known:
             return None
         if tenant is None:
             return self._in_all + sum(slot.total() for slot in self._since.values())
@@ -99,7 +104,8 @@ class WaitingJobs:
                 await task
 
     @property
-    def _is_known(self) -> bool:
+    def is_known(self) -> bool:
+        """Whether there is a count, and it is not outdated."""
         return self._counted_at is not None and self._now() - self._counted_at < STALE_S
 
     def _apply(self, found: Waiting, began: int, now: float) -> None:

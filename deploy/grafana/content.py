@@ -63,6 +63,8 @@ def jobs() -> Iterator[Panel]:
     taken = a_second(only("sickbay_submissions_total", TYPE), "job_type", "result")
     text = "Submitted jobs: accepted, repeats of an idempotency key, rejected."
     yield lines("Submissions", text, (taken, "{{job_type}} {{result}}"), unit="cps")
+    limited = a_second("sickbay_limit_rejections_total", "limit", "name")
+    yield lines("Rejected by limits", "Rates of tenants and types, and waiting jobs.", (limited, "{{limit}} {{name}}"), unit="cps")
     done = a_second(only("sickbay_jobs_total", TYPE, 'outcome="succeeded"'), "job_type")
     yield lines("Done by type", "Jobs that succeeded.", (done, "{{job_type}}"), unit="cps", stacked=True)
     failed = f"topk(10, {a_second(only('sickbay_job_failures_total', TYPE), 'job_type', 'code')})"

@@ -3,10 +3,17 @@
 import asyncio
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from redis.asyncio import Redis
 
+from scripts.servers import free_port
+from sickbay.adapters.embedded import rate_limiter as module
 from sickbay.adapters.embedded.rate_limiter import EmbeddedRateLimiter
 from sickbay.adapters.redis.rate_limiter import RedisRateLimiter
+from sickbay.domain.errors import Unavailable
 from sickbay.domain.rate_limit import Bucket, Claim, Frequency, Grant, Rate
+from sickbay.domain.rate_limit import take as domain_take
 from tests.support.clock import ManualClock
 from tests.support.redis_servers import fake, own_database
 
@@ -112,3 +119,50 @@ async def test_a_changed_rate_keeps_what_is_owed(limiters, clock):
     assert await take(other, 20, slower) == Grant(10, slower, 1_000_000, 20_000_000)
     smaller = Bucket(ACME.name, Rate(Frequency(10, 1_000), 5))
     assert await take(one, 1, smaller) == Grant(0, smaller, 100_000, 500_000)
+
+
+async def test_without_redis_nobody_waits_for_long(patience):
+    """The caller decides what to do; after three failures it is not even tried for a second."""
+    async with RedisRateLimiter(f"redis://127.0.0.1:{free_port()}") as limiter:
+        for _ in range(4):
+            with pytest.raises(Unavailable):
+                await take(limiter, 1, ACME)
+
+
+@pytest.mark.servers
+async def test_redis_decides_by_its_own_clock_and_forgets_full_buckets(patience):
+    async with own_database() as url, RedisRateLimiter(url) as limiter, Redis.from_url(url) as redis:
+        daily = Bucket("tenant:acme", Rate(Frequency(1, 3_600_000), 2))
+        assert (await take(limiter, 3, daily)).granted == 2
+        assert 7_190_000 < await redis.pttl("{door}:rate:tenant:acme") <= 7_200_001
+        _, at, _ = (await redis.get("{door}:rate:tenant:acme")).split()
+        seconds, _ = await redis.time()
+        assert abs(int(at) / 1_000_000 - seconds) < 5
+
+
+@given(st.lists(st.tuples(st.integers(0, 10_000), st.integers(1, 3)), max_size=200))
+def test_memory_forgets_only_full_buckets(calls):
+    """Law: a limiter that forgets grants what one grants that keeps all; and it does forget."""
+    asyncio.run(_compare(calls))
+
+
+async def _compare(calls):
+    now, levels = [0], {}
+    limiter = EmbeddedRateLimiter(lambda: now[0])
+    for number, (step, wanted) in enumerate(calls):
+        now[0] += step * 1_000
+        claims = [Claim((Bucket(f"tenant:{number % 17}", ACME.rate),), wanted)]
+        levels, expected = domain_take(levels, claims, now[0])
+        assert await limiter.take(claims) == expected
+    now[0] += 10_000_000
+    for _ in range(20):
+        await limiter.take([Claim((ACME,), 1)])
+    assert len(limiter) == 1
+
+
+async def test_memory_keeps_a_bounded_number_of_buckets(monkeypatch):
+    monkeypatch.setattr(module, "MAX_BUCKETS", 10)
+    limiter = EmbeddedRateLimiter(lambda: 0)
+    for number in range(50):
+        await take(limiter, 1, Bucket(f"tenant:{number}", ACME.rate))
+    assert len(limiter) == 10
