@@ -49,6 +49,9 @@ class WaitingJobs:
         self._counted_at: float | None = None
         self._since: dict[int, Counter[str]] = {}
         """Jobs accepted here that the ledger may not know yet, by time of submission (in slots) and tenant."""
+        self._pending: Counter[str] = Counter()
+        """The same by tenant alone: each submit asks for it."""
+        self._pending_in_all = 0
         self._warned = False
 
     @property
@@ -66,8 +69,8 @@ class WaitingJobs:
         if not self.is_known:
             return None
         if tenant is None:
-            return self._in_all + sum(slot.total() for slot in self._since.values())
-        return self._counted.get(tenant, 0) + sum(slot[tenant] for slot in self._since.values())
+            return self._in_all + self._pending_in_all
+        return self._counted.get(tenant, 0) + self._pending[tenant]
 
     def add(self, job: Job) -> None:
         """It is about to be accepted."""
@@ -76,12 +79,14 @@ class WaitingJobs:
             oldest, second = sorted(self._since)[:2]
             self._since[second] += self._since.pop(oldest)
         self._since.setdefault(slot, Counter())[job.tenant] += 1
+        self._forget({job.tenant: -1})
 
     def remove(self, job: Job) -> None:
         """It was not accepted after all."""
         slot = self._since.get(job.submitted_at // SLOT_MS)
         if slot is not None and slot[job.tenant] > 0:
             slot[job.tenant] -= 1
+            self._forget({job.tenant: 1})
 
     async def refresh(self) -> None:
         """Count; if the ledger is unavailable, the count of before holds for a while."""
@@ -116,7 +121,15 @@ class WaitingJobs:
         self._counted, self._in_all, self._counted_at = found.by_tenant, sum(found.by_tenant.values()), now
         self._newest = max(self._newest, min(found.newest, began - SLOT_MS))
         for slot in [slot for slot in self._since if slot <= self._newest // SLOT_MS]:
-            del self._since[slot]
+            self._forget(self._since.pop(slot))
+
+    def _forget(self, counts: Mapping[str, int]) -> None:
+        """So many jobs of each tenant are no longer pending."""
+        for tenant, count in counts.items():
+            self._pending[tenant] -= count
+            self._pending_in_all -= count
+            if not self._pending[tenant]:
+                del self._pending[tenant]
 
     async def _watch(self) -> None:
         while True:

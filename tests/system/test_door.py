@@ -21,8 +21,10 @@ from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
 from sickbay_cli.program import cli
 from tests.support.clients import Clients, refusal
 from tests.support.fake_dependency import Clinic
+from tests.support.faults.proxied import proxied
 from tests.support.fleet import Fleet
 from tests.support.forms import BOTH, System, running
+from tests.support.isolated_servers import Corner
 from tests.support.waiting import until
 
 ENV = {"LOG_FORMAT": "json", "JOB_HANDLERS": "clinic_handlers", "SICKBAY_CONFIG": "sickbay.toml"}
@@ -178,6 +180,29 @@ def test_two_job_apis_share_one_bucket(fleet: Fleet, own_clinic: Clinic):
         elapsed = time.monotonic() - began
         assert 200 <= accepted <= 1 + 200 * (1 + elapsed / 60)
         assert accepted == pytest.approx(200 * (1 + elapsed / 60), rel=0.05)
-        total = sum(metric(client, "sickbay_submissions_total", result="accepted") for client in map(http, ports))
-        assert total == accepted
+        counted = []
+        for one in ports:
+            with http(one) as api:
+                counted.append(metric(api, "sickbay_submissions_total", result="accepted"))
+        assert all(counted), "both have taken part"
+        assert sum(counted) == accepted
         until(lambda: metric(sickbay.plane, "sickbay_ledger_jobs", state="SUCCEEDED") == accepted)
+
+
+@pytest.mark.servers
+@pytest.mark.timeout(180)
+def test_while_redis_is_away_jobs_are_accepted(fleet: Fleet, corner: Corner, own_clinic: Clinic):
+    """Counted, and without waiting for it; when it is back, so is the limit, with what was used of it before."""
+    (own_clinic.folder / "sickbay.toml").write_text('[tenants.acme]\nsubmit = "2/h"\n')
+    with proxied(corner.redis) as (url, call):
+        fleet.env |= {"REDIS_URL": url, "SICKBAY_CONFIG": "sickbay.toml"}
+        fleet.launch_all(workers=1).ready()
+        with Clients(fleet) as sickbay:
+            assert [submit(sickbay.api, "acme").status_code for _ in range(3)] == [202, 202, 429]
+            call("cut")
+            answers = [submit(sickbay.api, "acme") for _ in range(20)]
+            assert {answer.status_code for answer in answers} == {202}
+            assert sum(answer.elapsed.total_seconds() for answer in answers) < 20 * 0.5
+            assert metric(sickbay.api, "sickbay_limits_skipped_total") == 20
+            call("accept")
+            until(lambda: submit(sickbay.api, "acme").status_code == 429)
