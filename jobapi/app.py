@@ -7,16 +7,21 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 from jobapi.circuits import Circuits
-from jobapi.metrics import NamesCollector, SubmissionMetrics
+from jobapi.door import Door
+from jobapi.metrics import DoorCollector, NamesCollector, SubmissionMetrics
 from jobapi.names import NameLimits, Names
 from jobapi.recent import RecentJobs
 from jobapi.rest import create_gateway
 from jobapi.service import JobApi
 from jobapi.submit import JobSubmitter
+from jobapi.waiting import WaitingJobs
 from sickbay.domain.health import Health, checks_of
 from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub, add_JobServiceServicer_to_server
 from sickbay.observer import Observer, Observers
+from sickbay.runtime.door_rules import DoorRules
 from sickbay.runtime.parts import JobApiParts
+from sickbay.runtime.policies import Policies
+from sickbay.runtime.settings import Settings
 from sickbay.server.endpoints import Address, Endpoints, serve_endpoints
 from sickbay.server.interceptors.metrics import CallMeter
 from sickbay.server.service import Service
@@ -57,6 +62,11 @@ async def serve(
         ]
     )
     recent = RecentJobs()
+    policies = backends.policies or Policies(Settings())
+    rules = DoorRules(policies)
+    waiting = WaitingJobs(backends.waiting, backends.clock, lambda: rules.limits_waiting)
+    door = Door(rules, backends.rate_limiter, waiting)
+    DoorCollector(door, waiting, metrics.registry)
     circuits = Circuits(backends.circuits, backends.breaker_scope)
     submitter = JobSubmitter(
         backends.broker,
@@ -65,6 +75,7 @@ async def serve(
         backends.clock,
         names=known,
         circuits=circuits,
+        door=door,
         kept_bytes=backends.kept_bytes,
         observer=observer,
     )
@@ -75,13 +86,14 @@ async def serve(
         recent=recent,
         broker=backends.broker,
         clock=backends.clock,
-        policies=backends.policies,
+        policies=policies,
         circuits=circuits,
         observer=observer,
     )
     async with (
         submitter.detached,
         api.detached,
+        waiting.watched(),
         serve_endpoints(
             [Service("sickbay.jobs.v1.JobService", add_JobServiceServicer_to_server, api)],
             lambda channel, health: create_gateway(JobServiceStub(channel), health, metrics, VERSION, tracing=tracing),

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections import Counter as Counts
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
+from jobapi.door import OTHER, Door
 from jobapi.names import Names
+from jobapi.waiting import WaitingJobs
 from sickbay.domain.errors import ErrorReason, SickbayError
 from sickbay.domain.queries import Accepted
 from sickbay.observer import Observer
 from sickbay.telemetry.metrics import BoundedLabels
 
+MAX_TENANTS: Final = 20
 MAX_TYPES: Final = 100
 """Clients choose job types; those beyond this limit are `other`."""
 
@@ -27,7 +30,8 @@ class SubmissionMetrics(Observer):
         """Add the metric to `registry`."""
         self._submissions = Counter(
             "sickbay_submissions",
-            "Jobs submitted: accepted (durable), duplicate (a repeat of a key), circuit_open (rejected as asked), refused (rejected).",
+            "Jobs submitted: accepted (durable), duplicate (a repeat of a key), circuit_open (rejected as asked), rate_limited and "
+            "queue_full (rejected by a limit), refused (rejected).",
             ("job_type", "result"),
             registry=registry,
         )
@@ -58,7 +62,51 @@ class NamesCollector(Collector):
         yield CounterMetricFamily("sickbay_names_refused", text, self._names.refused)
 
 
+class DoorCollector(Collector):
+    """Reports at each scrape what the limits on submissions do; waiting jobs only while they are limited."""
+
+    def __init__(self, door: Door, waiting: WaitingJobs, registry: CollectorRegistry) -> None:
+        """Add itself to `registry`."""
+        self._door = door
+        self._waiting = waiting
+        registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        """Called by Prometheus."""
+        text = "Submissions rejected by a limit: the rate of a tenant or type, waiting jobs of a tenant (tenant_queued) or of all (queued)."
+        rejected = CounterMetricFamily("sickbay_limit_rejections", text, labels=("limit", "name"))
+        for (limit, name), count in list(self._door.rejected.items()):
+            rejected.add_metric((limit, name), count)
+        yield rejected
+        text = "Jobs accepted without limits on rates, because the store of these did not answer."
+        yield CounterMetricFamily("sickbay_limits_skipped", text, self._door.unlimited)
+        text = "Jobs that wait (queued, retrying or parked) by the ledger, of the tenants with the most; only while a limit on them is set."
+        tenants = GaugeMetricFamily("sickbay_waiting_jobs", text, labels=("tenant",))
+        for tenant, count in _largest(self._waiting.counted).items():
+            tenants.add_metric((tenant,), count)
+        yield tenants
+        text = "Whether waiting jobs are limited and counted (1), or limited and not counted (0): then all are accepted."
+        known = GaugeMetricFamily("sickbay_waiting_jobs_known", text, labels=())
+        if self._waiting.is_wanted:
+            known.add_metric((), float(self._waiting.is_known))
+        yield known
+
+
+def _largest(counted: Mapping[str, int]) -> Mapping[str, int]:
+    """The tenants with the most waiting jobs; all others are added up."""
+    by_size = sorted(counted.items(), key=lambda each: -each[1])
+    shown, rest = dict(by_size[:MAX_TENANTS]), sum(count for _, count in by_size[MAX_TENANTS:])
+    return shown | ({OTHER: shown.get(OTHER, 0) + rest} if rest else {})
+
+
+_REJECTIONS: Final = {
+    ErrorReason.CIRCUIT_OPEN: "circuit_open",
+    ErrorReason.SUBMISSION_RATE_EXCEEDED: "rate_limited",
+    ErrorReason.TOO_MANY_QUEUED: "queue_full",
+}
+
+
 def _result_label(result: Accepted | SickbayError) -> str:
     if isinstance(result, SickbayError):
-        return "circuit_open" if result.reason is ErrorReason.CIRCUIT_OPEN else "refused"
+        return _REJECTIONS.get(result.reason, "refused")
     return "duplicate" if result.duplicate else "accepted"

@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from jobapi.circuits import Circuits
+from jobapi.door import Door
 from jobapi.names import NameLimits, Names
 from jobapi.recent import RecentJobs
 from sickbay.concurrency.tasks import DetachedTasks, cooperatively
@@ -41,14 +42,16 @@ class JobSubmitter:
         *,
         names: Names | None = None,
         circuits: Circuits | None = None,
+        door: Door | None = None,
         kept_bytes: int = 0,
         observer: Observer = NOBODY,
     ) -> None:
         """Accepted jobs are remembered in `recent` until they are in the ledger, which also gets payloads of up to `kept_bytes`.
 
-        `names` limits job types and tenants, `circuits` says which jobs would be parked.
+        `names` limits job types and tenants, `circuits` says which jobs would be parked, `door` limits rates and waiting jobs.
         """
         self._circuits = circuits or Circuits()
+        self._door = door
         self._names = names or Names(NameLimits())
         self._kept_bytes = kept_bytes
         self._publisher = Publisher(broker, observer)
@@ -74,6 +77,8 @@ class JobSubmitter:
     async def _accept(self, submissions: Sequence[Submission]) -> Sequence[Accepted | SickbayError]:
         """The same for submissions without repeats among them."""
         results = [await self._reserve(submission) async for submission in cooperatively(submissions)]
+        if self._door is not None and self._door.has_limits:
+            results = await self._limit(self._door, submissions, results)
         fresh = [result.job for result in results if isinstance(result, Accepted) and not result.duplicate]
         try:
             if fresh:
@@ -81,6 +86,7 @@ class JobSubmitter:
                 messages += [message async for message in cooperatively(_ledger_messages(fresh, self._kept_bytes))]
                 await self._publisher.publish(messages)
         except (Refused, ValueError) as error:
+            self._give_back(fresh)
             for submission, job in _keyed(submissions, results):
                 if not job.maybe_duplicate:  # otherwise the earlier request may have been published
                     self.detached.start(self._release_key(submission, job.job_id))
@@ -88,6 +94,7 @@ class JobSubmitter:
                 raise
             return _none_accepted(results, error)
         except Unavailable as error:
+            self._give_back(fresh)
             return _none_accepted(results, error)
         for job in fresh:
             self._recent.add(JobRecord(replace(job, payload_json=b""), JobState.QUEUED, job.submitted_at))
@@ -116,6 +123,24 @@ class JobSubmitter:
             return rejected
         kept = replace(job, job_id=held.job_id, submitted_at=held.submitted_at, maybe_duplicate=held.retaken)
         return Accepted(kept, held.duplicate)
+
+    async def _limit(
+        self, door: Door, submissions: Sequence[Submission], results: Sequence[Accepted | SickbayError]
+    ) -> list[Accepted | SickbayError]:
+        """The results after the limits of the door, which are for new jobs alone: a repeat gets its first answer, and costs nothing."""
+        judged = list(results)
+        new = {place: result.job for place, result in enumerate(results) if isinstance(result, Accepted) and _is_new(result)}
+        verdicts = await door.judge(list(new.values()))
+        async for place, verdict in cooperatively(zip(new, verdicts, strict=True)):
+            if verdict is not None:
+                judged[place] = verdict
+                if submissions[place].request_id:
+                    await self._release_surely(submissions[place], new[place].job_id)
+        return judged
+
+    def _give_back(self, jobs: Sequence[Job]) -> None:
+        if self._door is not None:
+            self._door.give_back(jobs)
 
     async def _confirm(self, submission: Submission) -> None:
         """The job is accepted even if this fails; then a repeat has to wait for the lease to expire, and runs the job again."""
@@ -158,6 +183,11 @@ def _first_of_key(submissions: Sequence[Submission]) -> list[int]:
         places.setdefault((one.tenant, one.request_id, one.digest), place) if one.request_id else place
         for place, one in enumerate(submissions)
     ]
+
+
+def _is_new(accepted: Accepted) -> bool:
+    """Whether no earlier request has submitted it, as far as is known."""
+    return not accepted.duplicate and not accepted.job.maybe_duplicate
 
 
 def _as_duplicate(result: Accepted | SickbayError) -> Accepted | SickbayError:

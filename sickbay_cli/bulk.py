@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
 from typing import BinaryIO, Final
@@ -23,6 +23,7 @@ from sickbay_cli import client
 from sickbay_cli.exit_codes import Refused
 from sickbay_cli.options import Endpoint
 from sickbay_cli.output import Advance, count, document, progress, record, remark
+from sickbay_cli.retrying import Retries
 
 BATCH_JOBS: Final = 100
 BATCH_BYTES: Final = 8 * 1024 * 1024
@@ -71,11 +72,11 @@ class Tally:
         return {number: result for number, result in self.results.items() if isinstance(result, Fault)}
 
 
-def submit_file(endpoint: Endpoint, source: BinaryIO, on_open: OnOpen.ValueType, *, as_json: bool) -> None:
+def submit_file(endpoint: Endpoint, source: BinaryIO, on_open: OnOpen.ValueType, retries: Retries, *, as_json: bool) -> None:
     """Submit every line; Refused if any was rejected. `on_open` is for lines that do not say it."""
     tally = Tally()
     with progress(_size(source), "submitting") as advance:
-        _send(endpoint, _items(source, on_open), tally, advance)
+        _send(endpoint, _items(source, on_open), tally, advance, retries)
     _report(tally, as_json=as_json)
     for number, fault in tally.refused.items():
         remark(f"line {number}: {fault.message}")
@@ -83,12 +84,12 @@ def submit_file(endpoint: Endpoint, source: BinaryIO, on_open: OnOpen.ValueType,
         raise Refused(f"{count(len(tally.refused), 'line')} of {len(tally.results):,} rejected")
 
 
-def submit_copies(endpoint: Endpoint, request: SubmitJobRequest, copies: int, *, quiet: bool, as_json: bool) -> list[str]:
+def submit_copies(endpoint: Endpoint, request: SubmitJobRequest, copies: int, retries: Retries, *, quiet: bool, as_json: bool) -> list[str]:
     """Submit so many copies and return their ids; Refused with the message of the first that was rejected. `quiet` if more follows."""
     tally = Tally()
     items = (Item(number, one, request.ByteSize()) for number, one in enumerate(repeat(request, copies), start=1))
     with progress(copies * request.ByteSize(), "submitting") as advance:
-        _send(endpoint, items, tally, advance)
+        _send(endpoint, items, tally, advance, retries)
     if len(tally.refused) == copies:
         raise Refused(tally.refused[1].message)
     _report(tally, lines=quiet, as_json=as_json)
@@ -97,20 +98,45 @@ def submit_copies(endpoint: Endpoint, request: SubmitJobRequest, copies: int, *,
     return tally.accepted
 
 
-def _send(endpoint: Endpoint, items: Iterable[Item], tally: Tally, advance: Advance) -> None:
-    """Submit batch by batch; if that stops halfway, print where to continue."""
+def _send(endpoint: Endpoint, items: Iterable[Item], tally: Tally, advance: Advance, retries: Retries) -> None:
+    """Submit batch by batch, and what limits reject again while that helps; if that stops halfway, print where to continue."""
     in_flight: list[Item] = []
     try:
         with client.jobs(endpoint) as stub:
             for batch in _batches(items):
-                in_flight = batch
-                tally.results.update(_submit_batch(stub, batch, endpoint.timeout))
-                in_flight = []
+                due: Sequence[Item] = batch
+                waits: dict[int, float] = {}
+                while due:
+                    in_flight = list(due)
+                    tally.results.update(_submit_batch(stub, due, endpoint.timeout))
+                    in_flight = []
+                    waits |= _waits(due, tally, retries)
+                    numbers = _next(waits, retries)
+                    due = [item for item in batch if item.number in numbers]
                 advance(sum(item.size for item in batch))
     except BaseException as error:
         if tally.results or isinstance(error, KeyboardInterrupt):
             _report_interruption(tally, in_flight)
         raise
+
+
+def _waits(items: Iterable[Item], tally: Tally, retries: Retries) -> Mapping[int, float]:
+    """In how many seconds those of the items are to be submitted again that limits have rejected, by number."""
+    faults = {item.number: tally.results[item.number] for item in items}
+    return {number: fault.retry_after or 0.0 for number, fault in faults.items() if isinstance(fault, Fault) and retries.helps(fault)}
+
+
+def _next(waits: dict[int, float], retries: Retries) -> Collection[int]:
+    """Wait until the first of them are due, and take them out of `waits`; none if there are none, or not in time."""
+    slept = retries.pause(waits.values()) if waits else None
+    if slept is None:
+        return ()
+    due = {number for number, wait in waits.items() if wait <= slept}
+    for number in waits.copy():
+        waits[number] -= slept
+        if number in due:
+            del waits[number]
+    return due
 
 
 def _report_interruption(tally: Tally, in_flight: Sequence[Item]) -> None:
@@ -123,7 +149,7 @@ def _report_interruption(tally: Tally, in_flight: Sequence[Item]) -> None:
         remark(f"stopped: {count(len(tally.accepted), 'job')} accepted, {unsure}; continue with line {numbers[0]}")
 
 
-def _submit_batch(stub: JobServiceStub, batch: list[Item], timeout: float) -> Iterator[tuple[int, BatchSubmitResult | Fault]]:
+def _submit_batch(stub: JobServiceStub, batch: Sequence[Item], timeout: float) -> Iterator[tuple[int, BatchSubmitResult | Fault]]:
     requests = [item.request for item in batch if isinstance(item.request, SubmitJobRequest)]
     reply = stub.BatchSubmitJobs(BatchSubmitJobsRequest(requests=requests), timeout=timeout) if requests else None
     answered = iter(reply.results if reply is not None else ())

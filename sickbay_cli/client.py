@@ -84,9 +84,14 @@ def channel(endpoint: Endpoint, *, reconnect_ms: int = 0) -> grpc.Channel:
     return grpc.insecure_channel(endpoint.address, options=options)
 
 
+def fault_of_call(error: grpc.RpcError) -> Fault:
+    """What the service said, or gRPC itself."""
+    return received(cast("grpc.aio.AioRpcError", error))  # the error of a synchronous call has the same three methods
+
+
 def failure(error: grpc.RpcError, endpoint: Endpoint) -> click.ClickException:
     """The message and exit code of a failed call: the service's own message if it sent one."""
-    fault = received(cast("grpc.aio.AioRpcError", error))  # the error of a synchronous call has the same three methods
+    fault = fault_of_call(error)
     if fault.code is grpc.StatusCode.NOT_FOUND:
         return NotFound(_message(fault))
     if fault.code in _TRANSPORT_ERRORS and not fault.reason:

@@ -146,6 +146,12 @@ yes = click.option("--yes", "-y", is_flag=True, help="Do not ask for confirmatio
 patience = click.option(
     "--for", "patience", type=SPAN, metavar="SPAN", help="Wait no longer than this: 60s, 10m, 1h30m. Default: until the job has ended."
 )
+retry_for = click.option(
+    "--retry-for",
+    type=SPAN,
+    metavar="SPAN",
+    help="Wait and submit again what a limit rejects, for no longer than this: 30s, 10m. Default: do not.",
+)
 even_if_quarantined = click.option(
     "--even-if-quarantined", is_flag=True, help="Keep waiting while the job is quarantined and needs a person."
 )

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import BinaryIO
 
 import click
+import grpc
 
-from sickbay.jobs.v1.job_service_pb2 import ON_OPEN_REJECT, ON_OPEN_UNSPECIFIED, SubmitJobRequest
+from sickbay.jobs.v1.job_service_pb2 import ON_OPEN_REJECT, ON_OPEN_UNSPECIFIED, SubmitJobRequest, SubmitJobResponse
 from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
 from sickbay.server.rest.views import accepted_view
 from sickbay_cli import bulk, client, options
@@ -15,6 +16,7 @@ from sickbay_cli.following import follow, wait_limit
 from sickbay_cli.options import Endpoint, examples
 from sickbay_cli.output import document, record, remark
 from sickbay_cli.payload import PAYLOAD
+from sickbay_cli.retrying import Retries
 
 _EXAMPLES = examples(
     """sickbay submit email '{"to": "user@example.com"}'""",
@@ -23,6 +25,7 @@ _EXAMPLES = examples(
     "sickbay submit email --wait --for 60s || echo exit code $?",
     "sickbay submit email --count 20",
     "sickbay submit --from jobs.jsonl",
+    "sickbay submit --from jobs.jsonl --retry-for 10m",
     "sickbay submit sms --reject-if-open || echo try another way",
 )
 
@@ -33,6 +36,7 @@ _EXAMPLES = examples(
 @click.option("--key", default="", help="Idempotency key: a repeat within 24 hours is the same job, not another one.")
 @options.tenant_name
 @click.option("--reject-if-open", is_flag=True, help="Reject the job (exit code 4) instead of parking it while its circuit is open.")
+@options.retry_for
 @click.option("--wait", is_flag=True, help="Follow the job until it has ended; the exit code says how.")
 @options.patience
 @options.even_if_quarantined
@@ -47,6 +51,7 @@ def submit(
     key: str,
     tenant: str,
     reject_if_open: bool,
+    retry_for: int | None,
     copies: int,
     source: BinaryIO | None,
     jobapi: Endpoint,
@@ -61,13 +66,16 @@ def submit(
 
     A line of FILE.jsonl is {"jobType": ..., "payload": {...}}, optionally with "tenant", "idempotencyKey" and "onOpen". Rejected lines
     are reported by number; the others are accepted anyway. Lines with a key can be submitted again safely.
+
+    Jobs that a limit rejects (429) were not accepted; with --retry-for they are submitted again when there is room.
     """
     on_open = ON_OPEN_REJECT if reject_if_open else ON_OPEN_UNSPECIFIED
+    retries = Retries(retry_for)
     limit = wait_limit(patience, even_if_quarantined=even_if_quarantined, waits=wait)
     if source is not None:
         if job_type or key or tenant or wait or copies > 1:
             raise click.UsageError("--from reads everything from the file; omit JOB_TYPE, PAYLOAD, --key, --tenant, --wait and --count")
-        bulk.submit_file(jobapi, source, on_open, as_json=as_json)
+        bulk.submit_file(jobapi, source, on_open, retries, as_json=as_json)
         return
     if not job_type:
         raise click.UsageError("name the JOB_TYPE, or a file of jobs with --from")
@@ -75,20 +83,20 @@ def submit(
         raise click.UsageError("--key is for one job; omit --count, or give every line of a --from file its own key")
     request = SubmitJobRequest(job_type=job_type, payload_json=payload or "{}", tenant=tenant, request_id=key, on_open=on_open)
     if copies > 1:
-        ids = bulk.submit_copies(jobapi, request, copies, quiet=wait, as_json=as_json)
+        ids = bulk.submit_copies(jobapi, request, copies, retries, quiet=wait, as_json=as_json)
         with client.jobs(jobapi) as stub:
             if wait:
                 follow(stub, ids, limit, as_json=as_json)
         return
     with client.jobs(jobapi) as stub:
-        job_id = _submit(stub, request, jobapi.timeout, as_json=as_json, lines=wait)
+        job_id = _submit(stub, request, jobapi.timeout, retries, as_json=as_json, lines=wait)
         if wait:
             follow(stub, [job_id], limit, as_json=as_json)
 
 
-def _submit(stub: JobServiceStub, request: SubmitJobRequest, timeout: float, *, as_json: bool, lines: bool) -> str:
+def _submit(stub: JobServiceStub, request: SubmitJobRequest, timeout: float, retries: Retries, *, as_json: bool, lines: bool) -> str:
     """Submit one job, print the result as in REST, and return its id; `lines` if more follows."""
-    reply = stub.SubmitJob(request, timeout=timeout)
+    reply = _call(stub, request, timeout, retries)
     if as_json:
         (record if lines else document)(accepted_view(reply))
     else:
@@ -96,3 +104,13 @@ def _submit(stub: JobServiceStub, request: SubmitJobRequest, timeout: float, *, 
         if reply.HasField("breaker"):
             remark(f"{reply.job.job_type}: {reply.breaker.note}")
     return reply.job.job_id
+
+
+def _call(stub: JobServiceStub, request: SubmitJobRequest, timeout: float, retries: Retries) -> SubmitJobResponse:
+    while True:
+        try:
+            return stub.SubmitJob(request, timeout=timeout)
+        except grpc.RpcError as error:
+            fault = client.fault_of_call(error)
+            if not retries.helps(fault) or retries.pause([fault.retry_after or 0.0]) is None:
+                raise

@@ -63,6 +63,13 @@ def jobs() -> Iterator[Panel]:
     taken = a_second(only("sickbay_submissions_total", TYPE), "job_type", "result")
     text = "Submitted jobs: accepted, repeats of an idempotency key, rejected."
     yield lines("Submissions", text, (taken, "{{job_type}} {{result}}"), unit="cps")
+    limited = a_second("sickbay_limit_rejections_total", "limit", "name")
+    skipped = (added(news("sickbay_limits_skipped_total")), "accepted unchecked")
+    text = "Jobs rejected by rates of tenants and types, or because too many wait; jobs whose limits could not be checked."
+    yield lines("Rejected by limits", text, (limited, "{{limit}} {{name}}"), skipped, unit="cps")
+    waiting = (facts("sickbay_waiting_jobs", "tenant"), "{{tenant}}")
+    known = ("min(sickbay_waiting_jobs_known)", "counted everywhere (1)")
+    yield lines("Waiting jobs", "Of the tenants with the most, while they are limited.", waiting, known)
     done = a_second(only("sickbay_jobs_total", TYPE, 'outcome="succeeded"'), "job_type")
     yield lines("Done by type", "Jobs that succeeded.", (done, "{{job_type}}"), unit="cps", stacked=True)
     failed = f"topk(10, {a_second(only('sickbay_job_failures_total', TYPE), 'job_type', 'code')})"

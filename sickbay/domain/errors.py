@@ -9,7 +9,7 @@
     |-- FailedPrecondition   not allowed in this state, or a setting is missing
     |-- Unavailable          a backend does not answer; nothing is lost, retry later
     |   `-- Refused          the same, and the operation has certainly not happened
-    |-- ResourceExhausted    a limit is reached: of names, of watches; the message says which, and what to do
+    |-- ResourceExhausted    a limit is reached: of names, watches, submissions; the message says which, and what to do
     `-- SettingsError        a variable or an option is wrong; the program does not start
         `-- MissingSetting   a variable that has no default is not set
 
@@ -20,6 +20,7 @@ Messages are written for the client and never contain the text of a driver's or 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, ClassVar, Final
 
@@ -54,6 +55,8 @@ class ErrorReason(StrEnum):
     TOO_MANY_WATCHES = "TOO_MANY_WATCHES"
     TOO_MANY_CALLS = "TOO_MANY_CALLS"
     CIRCUIT_OPEN = "CIRCUIT_OPEN"
+    SUBMISSION_RATE_EXCEEDED = "SUBMISSION_RATE_EXCEEDED"
+    TOO_MANY_QUEUED = "TOO_MANY_QUEUED"
     INTERNAL = "INTERNAL"
 
 
@@ -119,15 +122,26 @@ class Refused(Unavailable):
     """The operation has certainly not happened."""
 
 
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """A rate that is used up: `limit` is whose (tenant or type), `quota` how many per `window_s`; `reset_s` is until all are back."""
+
+    limit: str
+    quota: int
+    window_s: int
+    reset_s: int
+
+
 class ResourceExhausted(SickbayError):
-    """A limit is reached. `retry_after` is the advised wait in seconds."""
+    """A limit is reached. `retry_after` is the advised wait in seconds; `quota` is set if the limit is a rate."""
 
     default_reason = ErrorReason.TOO_MANY_NAMES
 
-    def __init__(self, message: str, reason: ErrorReason | None = None, *, retry_after: float = 1.0) -> None:
-        """Set the message, the reason and the advised wait in seconds."""
+    def __init__(self, message: str, reason: ErrorReason | None = None, *, retry_after: float = 1.0, quota: Quota | None = None) -> None:
+        """Set the message, the reason, the advised wait in seconds, and the quota."""
         super().__init__(message, reason)
         self.retry_after = retry_after
+        self.quota = quota
 
 
 class SettingsError(SickbayError):

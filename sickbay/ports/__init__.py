@@ -1,4 +1,4 @@
-"""The ports: what Sickbay needs of a broker (`broker.py`), breakers and a ledger (more in `lost.py` and `incidents.py`). Read this first.
+"""The ports: what Sickbay needs of a broker (`broker.py`), breakers and a ledger (more in `lost.py`, `limits.py`, ...). Read this first.
 
 Each adapter under `adapters/` implements some of these protocols and passes the contract suite of each, embedded or real.
 Rules for all of them:

@@ -12,6 +12,7 @@ from sickbay.adapters.embedded.breaker_file import BreakerFile
 from sickbay.adapters.embedded.breakers import EmbeddedBreakers
 from sickbay.adapters.embedded.broker import SqliteBroker
 from sickbay.adapters.embedded.datafolder import DataFolder, open_data_folder
+from sickbay.adapters.embedded.rate_limiter import EmbeddedRateLimiter
 from sickbay.adapters.rabbitmq.broker import RabbitBroker
 from sickbay.adapters.rabbitmq.topology_sync import apply as apply_topology
 from sickbay.adapters.rabbitmq.topology_sync import check as check_topology
@@ -19,6 +20,7 @@ from sickbay.adapters.redis.breaker_reader import RedisBreakerReader
 from sickbay.adapters.redis.breakers import RedisBreakers
 from sickbay.adapters.redis.duplicate_guard import RedisDuplicateGuard
 from sickbay.adapters.redis.keys import RedisIdempotencyKeys
+from sickbay.adapters.redis.rate_limiter import RedisRateLimiter
 from sickbay.adapters.sql.ledger import Ledger, open_ledger
 from sickbay.adapters.sql.listener import AlwaysUp
 from sickbay.adapters.unconfigured import UnconfiguredHolds, UnconfiguredJobReader, UnconfiguredKeys
@@ -81,6 +83,8 @@ async def open_up(settings: Settings, folder: Path | None) -> AsyncIterator[Back
             keys=ledger.keys,
             kept_bytes=settings.ledger_payload_bytes,
             circuits=breakers.view(),
+            rate_limiter=await _rate_limiter(stack, redis),
+            waiting=ledger.waiting,
             clock=wall_clock,
             ready=_all_ready(broker, ledger),
             status=_backend_status(broker, ledger, breakers, folder=data),
@@ -121,6 +125,8 @@ async def open_jobapi(settings: Settings) -> AsyncIterator[JobApiParts]:
             holds=ledger.holds if ledger else UnconfiguredHolds(),
             circuits=circuits.view() if circuits is not None else None,
             policies=policies,
+            rate_limiter=await _rate_limiter(stack, redis),
+            waiting=ledger.waiting if ledger else None,
         )
 
 
@@ -207,6 +213,13 @@ async def _breakers(
         stack.callback(breakers.close)
         return breakers
     return await stack.enter_async_context(RedisBreakers(url, policies.breaker, worker=settings.worker_name))
+
+
+async def _rate_limiter(stack: AsyncExitStack, url: str | None) -> EmbeddedRateLimiter | RedisRateLimiter:
+    """It connects at the first question, so nobody does while no rate is limited."""
+    if url is None:
+        return EmbeddedRateLimiter(lambda: uptime() * 1_000)
+    return await stack.enter_async_context(RedisRateLimiter(url))
 
 
 async def _own_ledger(stack: AsyncExitStack, settings: Settings, where: str | Path) -> Ledger:

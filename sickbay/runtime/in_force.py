@@ -1,4 +1,4 @@
-"""Explains the settings of job types: which value of each key is in force, and where it comes from. Pure.
+"""Explains the settings of job types and tenants: which value of each key is in force, and where it comes from. Pure.
 
 `Policies` decides; this says the same in words, for `sickbay config show`. A unit test compares the two.
 """
@@ -16,8 +16,11 @@ from sickbay.domain.retry import JITTER, RetryPolicy
 from sickbay.runtime.policies import DEFAULT_RATE
 from sickbay.runtime.settings import Settings
 from sickbay.runtime.settings_file import CODES, SettingsFile, key_paths, shown, value_at
+from sickbay.runtime.settings_limits import TenantTable
 
 OTHERWISE: Final = "unless the handler says otherwise"
+NO_LIMIT: Final = "no limit"
+ONE_PERIOD: Final = "as many as submit has"
 
 _VARIABLES: Final = MappingProxyType(
     {
@@ -39,6 +42,8 @@ _DEFAULTS: Final = MappingProxyType(
         "breaker.calls": shown("breaker.calls", BreakerConfig().calls),
         "breaker.window": shown("breaker.window", BreakerConfig().window_ms),
         "breaker.slow": shown("breaker.slow", BreakerConfig().slow_ms),
+        "submit": NO_LIMIT,
+        "submit_burst": ONE_PERIOD,
     }
 )
 """What decides where nothing else does and there is no variable."""
@@ -99,6 +104,25 @@ def _explain(settings: Settings, file: SettingsFile, job_type: str | None) -> It
     yield from _of_codes(file, job_type)
 
 
+def explain_tenant(file: SettingsFile, tenant: str | None) -> Sequence[InForce]:
+    """Every key for this tenant; for all that the file does not name, if that is None."""
+    found = []
+    for key in TenantTable.model_fields:
+        default = ONE_PERIOD if key == "submit_burst" else NO_LIMIT
+        own = getattr(file.tenants[tenant], key) if tenant is not None and tenant in file.tenants else None
+        every = getattr(file.defaults.tenant, key)
+        where = f"tenants.{_quoted(tenant or '')}.{key}" if own is not None else f"defaults.tenant.{key}"
+        value = every if own is None else own
+        found.append(InForce(key, default, Source.DEFAULT) if value is None else InForce(key, f"{value}", Source.FILE, where))
+    return found
+
+
+def explain_limits(file: SettingsFile) -> Sequence[InForce]:
+    """What is limited for all tenants together."""
+    queued = file.limits.queued
+    return [InForce("queued", NO_LIMIT, Source.DEFAULT) if queued is None else InForce("queued", f"{queued}", Source.FILE, "limits.queued")]
+
+
 def _of_codes(file: SettingsFile, job_type: str | None) -> Iterator[InForce]:
     """The retries of single error codes."""
     own, defaults = file.policies(job_type or "")
@@ -117,12 +141,12 @@ def _asked(file: SettingsFile, job_type: str | None, key: str) -> Sequence[str]:
     return sorted((one for one in sharing if one in file.types), key=lambda one: one != job_type)
 
 
-def _quoted(job_type: str) -> str:
-    return f'"{job_type}"' if "." in job_type else job_type
+def _quoted(name: str) -> str:
+    return f'"{name}"' if "." in name else name
 
 
 def _unless(key: str, *, is_of_type: bool = False) -> str:
     """What a handler may decide: its options stand behind the table of its type, its retries of single error codes before `max`."""
-    if not is_of_type and not key.startswith("breaker."):
+    if not is_of_type and not key.startswith(("breaker.", "submit")):
         return OTHERWISE
     return "unless the handler says otherwise for an error code" if key == "retry.max" else ""

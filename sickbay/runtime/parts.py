@@ -11,6 +11,7 @@ from sickbay.domain.health import GRACE_S
 from sickbay.domain.settings_status import SettingsFileStatus
 from sickbay.ports import Breakers, BreakerView, Broker, Clock, DuplicateGuard, IdempotencyKeys, JobReader, LedgerWriter, QuarantineStore
 from sickbay.ports.incidents import IncidentNotices, IncidentStore, Webhook
+from sickbay.ports.limits import RateLimiter, WaitingCounts
 from sickbay.ports.lost import Holds, Lost
 from sickbay.runtime.policies import Policies
 
@@ -45,10 +46,13 @@ class Common:
 class JobApiParts(Common):
     """What the Job API needs. Payloads of up to `kept_bytes` are stored in the ledger, too.
 
-    `circuits` are the breakers that it can see, None without REDIS_URL; `policies` say when a failed job runs again.
+    `circuits` are the breakers that it can see, None without REDIS_URL; `policies` say when a failed job runs again, and what is limited.
+    `rate_limiter` is shared with other Job APIs if REDIS_URL is set; `waiting` is None without a ledger.
     """
 
     reader: JobReader
+    rate_limiter: RateLimiter
+    waiting: WaitingCounts | None = None
     keys: IdempotencyKeys
     holds: Holds
     kept_bytes: int = 0

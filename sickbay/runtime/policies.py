@@ -59,6 +59,11 @@ class Policies:
         """How the file fares; None without one."""
         return self._status if self._path else None
 
+    @property
+    def file(self) -> SettingsFile:
+        """The file in force; an empty one without a file."""
+        return self._file
+
     def on_change(self, listener: Callable[[], None]) -> None:
         """Call it whenever other settings are in force."""
         self._listeners.append(listener)

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, WithJsonSchema, model_validator
 from pydantic.fields import FieldInfo
 
 from sickbay.domain.breaker import DEPENDENCY, BreakerKey
@@ -21,6 +21,7 @@ from sickbay.domain.job import CODE_PATTERN, NAME_PATTERN
 from sickbay.domain.retry import RetryOptions
 from sickbay.handlers.checks import MAX_RETRIES, MAX_TIMEOUT_S
 from sickbay.handlers.retries import MAX_TYPE_RETRIES
+from sickbay.runtime.settings_limits import Burst, LimitsTable, Submit, Table, TenantTable
 from sickbay.runtime.settings_mistakes import dotted, mistakes_of
 
 CODES: Final = "retry.codes"
@@ -45,11 +46,7 @@ def _duration(*, least: int, most: int) -> Any:
     return Annotated[int, BeforeValidator(_milliseconds), Field(ge=least, le=most), WithJsonSchema(schema)]
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class RetryTable(_Table):
+class RetryTable(Table):
     """`retry = { max, delay, backoff, max_delay, jitter, codes }`."""
 
     max: int | None = Field(None, ge=0, le=MAX_TYPE_RETRIES, description="Retries after a job's first run, before it is quarantined")
@@ -67,7 +64,7 @@ class RetryTable(_Table):
         return RetryOptions(self.max, self.delay, self.backoff, self.max_delay, self.jitter, self.codes)
 
 
-class BreakerTable(_Table):
+class BreakerTable(Table):
     """`breaker = { threshold, cooldown, policy, rate, calls, window, slow }`."""
 
     threshold: int | None = Field(None, ge=1, le=1_000, description="Failures of one error code in a row that open the breaker")
@@ -90,12 +87,22 @@ class BreakerTable(_Table):
         return self
 
 
-class PolicyTable(_Table):
-    """`[defaults]`, or `[types.NAME]`. None means "not set here"."""
+class PolicyTable(Table):
+    """`[types.NAME]`, and most of `[defaults]`. None means "not set here"."""
 
     timeout: _duration(least=1, most=int(MAX_TIMEOUT_S * 1000)) | None = Field(None, description="How long a run may take")  # type: ignore[valid-type]
     retry: RetryTable = RetryTable()
     breaker: BreakerTable = BreakerTable()
+    submit: Submit | None = Field(None, description="Jobs of a type that may be submitted per second, minute or hour, by all together")
+    submit_burst: Burst | None = Field(
+        None, description="Jobs that may be submitted at once after a pause; not set: as many as `submit` has in its period"
+    )
+
+
+class DefaultsTable(PolicyTable):
+    """`[defaults]`: what holds for each job type and, in `[defaults.tenant]`, for each tenant that does not say otherwise."""
+
+    tenant: TenantTable = TenantTable()
 
 
 class TypeTable(PolicyTable):
@@ -106,17 +113,20 @@ class TypeTable(PolicyTable):
     )
 
 
-class SettingsFile(_Table):
+class SettingsFile(Table):
     """The whole file; durations are in milliseconds."""
 
-    defaults: PolicyTable = PolicyTable()
+    defaults: DefaultsTable = DefaultsTable()
     types: Mapping[Annotated[str, Field(pattern=_NAME)], TypeTable] = Field(default_factory=dict)
+    tenants: Mapping[Annotated[str, Field(pattern=_NAME)], TenantTable] = Field(default_factory=dict)
+    limits: LimitsTable = LimitsTable()
 
     @property
     def extent(self) -> str:
-        """How much it says, in words: `defaults and 2 job types`."""
-        count = len(self.types)
-        return f"{'' if self.defaults == _NO_DEFAULTS else 'defaults and '}{count:,} job type{'' if count == 1 else 's'}"
+        """How much it says, in words: `defaults and 2 job types`, `1 job type, 3 tenants`."""
+        tenants = f", {_counted(len(self.tenants), 'tenant')}" if self.tenants else ""
+        defaults = "" if self.defaults == _NO_DEFAULTS and self.limits == LimitsTable() else "defaults and "
+        return f"{defaults}{_counted(len(self.types), 'job type')}{tenants}"
 
     def policies(self, job_type: str) -> tuple[PolicyTable, PolicyTable]:
         """What the file says of this type itself, and of all types."""
@@ -143,7 +153,11 @@ class SettingsFile(_Table):
 
 
 _NOTHING: Final = TypeTable()
-_NO_DEFAULTS: Final = PolicyTable()
+_NO_DEFAULTS: Final = DefaultsTable()
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 class SettingsFileError(SettingsError):
@@ -251,8 +265,16 @@ def _conflicts(file: SettingsFile) -> Iterator[str]:
 
 def _known_keys(table: Sequence[str]) -> Sequence[str]:
     model: type[BaseModel] = SettingsFile
-    tables: Mapping[str, type[BaseModel]] = {"defaults": PolicyTable, "types": TypeTable, "retry": RetryTable, "breaker": BreakerTable}
-    at = [table[0], *table[2:]] if table[:1] == ["types"] else table
+    tables: Mapping[str, type[BaseModel]] = {
+        "defaults": DefaultsTable,
+        "types": TypeTable,
+        "tenants": TenantTable,
+        "tenant": TenantTable,
+        "limits": LimitsTable,
+        "retry": RetryTable,
+        "breaker": BreakerTable,
+    }
+    at = [table[0], *table[2:]] if table[:1] in (["types"], ["tenants"]) else table
     for part in at:
         model = tables[part]
     return list(model.model_fields)

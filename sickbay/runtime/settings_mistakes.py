@@ -25,7 +25,7 @@ def mistakes_of(error: ValidationError, known_keys: KnownKeys) -> Iterator[str]:
     for one in error.errors(include_url=False, include_context=False):
         where = [str(part) for part in one["loc"]]
         if where[-1:] == [_KEY]:
-            yield f"{dotted(where[:-1])}: {_of_code(where[-2]) if where[-3:-2] == ['codes'] else _of_type_name(where[-2])}"
+            yield f"{dotted(where[:-1])}: {_of_key(where[:-1])}"
         elif one["type"] == "extra_forbidden":
             yield f"{dotted(where)}: unknown key; {_hint(where, one['input'], known_keys(where[:-1]))}"
         elif one["type"] == "string_pattern_mismatch" and where[-1] == "dependency":
@@ -45,8 +45,15 @@ def _hint(where: Sequence[str], value: object, known: Sequence[str]) -> str:
     if near := get_close_matches(where[-1], known, n=1):
         return f"did you mean {near[0]}?"
     if len(where) == _BELOW_A_TYPE and isinstance(value, dict) and is_name(name := ".".join(where[1:])):
-        return f'if the job type is {name}, write [types."{name}"]'
+        kind = "tenant" if where[0] == "tenants" else "job type"
+        return f'if the {kind} is {name}, write [{where[0]}."{name}"]'
     return f"known are {', '.join(known)}"
+
+
+def _of_key(where: Sequence[str]) -> str:
+    if where[-2:-1] == ["codes"]:
+        return _of_code(where[-1])
+    return _of_name("tenant" if where[0] == "tenants" else "job type", where[-1])
 
 
 def _of_code(code: str) -> str:
@@ -54,6 +61,6 @@ def _of_code(code: str) -> str:
     return f"an error code must match {CODE_PATTERN} (capital letters, digits and '_', at most 48){hint}"
 
 
-def _of_type_name(name: str) -> str:
+def _of_name(kind: str, name: str) -> str:
     hint = f"; did you mean {name.lower()}?" if is_name(name.lower()) else ""
-    return f"a job type {_NAME_IN_WORDS}{hint}"
+    return f"a {kind} {_NAME_IN_WORDS}{hint}"

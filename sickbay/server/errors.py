@@ -1,6 +1,7 @@
 """The mapping from errors to gRPC status codes, and `Fault`: an error in transit between domain, gRPC and REST.
 
-Clients get the status code, the message, google.rpc.ErrorInfo{reason, domain "sickbay"} and, if retrying later helps, RetryInfo.
+Clients get the status code, the message, google.rpc.ErrorInfo{reason, domain "sickbay"} and, if retrying later helps, RetryInfo. If a rate
+is exceeded, the metadata of ErrorInfo say which.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from sickbay.domain.errors import (
     InvalidArgument,
     MissingSetting,
     NotFound,
+    Quota,
     Refused,
     ResourceExhausted,
     SettingsError,
@@ -60,12 +62,16 @@ _BY_NUMBER: Final = {code.value[0]: code for code in grpc.StatusCode}
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """An error as clients see it. `reason` is empty if the server sent none; `retry_after` is in seconds, None if unset."""
+    """An error as clients see it. `reason` is empty if the server sent none; `retry_after` is in seconds, None if unset.
+
+    `quota` is that of a rate that is exceeded.
+    """
 
     code: grpc.StatusCode
     message: str
     reason: str = ""
     retry_after: float | None = None
+    quota: Quota | None = None
 
     @property
     def number(self) -> int:
@@ -85,7 +91,7 @@ def fault_of(error: BaseException) -> Fault:
     if code is grpc.StatusCode.INTERNAL:
         return INTERNAL
     retry_after = error.retry_after if isinstance(error, Unavailable | ResourceExhausted) else None
-    return Fault(code, str(error), error.reason.value, retry_after)
+    return Fault(code, str(error), error.reason.value, retry_after, error.quota if isinstance(error, ResourceExhausted) else None)
 
 
 def received(error: grpc.aio.AioRpcError) -> Fault:
@@ -99,25 +105,25 @@ def received(error: grpc.aio.AioRpcError) -> Fault:
 
 
 def _with_details(fault: Fault, data: bytes) -> Fault:
-    reason, wait = "", None
+    reason, wait, quota = "", None, None
     info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
     try:
         details = status_pb2.Status.FromString(data).details
         for detail in details:
             if detail.Unpack(info) and info.domain == DOMAIN:
-                reason = info.reason
+                reason, quota = info.reason, quota_of(info.metadata)
             elif detail.Unpack(retry):
                 wait = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
     except DecodeError:
         return fault
-    return Fault(fault.code, fault.message, reason, wait)
+    return Fault(fault.code, fault.message, reason, wait, quota)
 
 
 def rich_status(fault: Fault) -> grpc.Status:
     """The fault as the argument of `context.abort_with_status`."""
     status = status_pb2.Status(code=fault.number, message=fault.message)
     if fault.reason:
-        status.details.add().Pack(error_details_pb2.ErrorInfo(reason=fault.reason, domain=DOMAIN))
+        status.details.add().Pack(error_details_pb2.ErrorInfo(reason=fault.reason, domain=DOMAIN, metadata=metadata_of(fault.quota)))
     if fault.retry_after is not None:
         status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=_delay(fault)))
     return rpc_status.to_status(status)  # type: ignore[no-any-return]  # the library has no types
@@ -126,14 +132,32 @@ def rich_status(fault: Fault) -> grpc.Status:
 def batch_error(fault: Fault) -> job_service_pb2.BatchSubmitError:
     """The fault of one item of a batch."""
     reason = error_reason_pb2.ErrorReason.Value(f"ERROR_REASON_{fault.reason or 'UNSPECIFIED'}")
-    return job_service_pb2.BatchSubmitError(code=fault.number, reason=reason, message=fault.message, retry_delay=_delay(fault))
+    return job_service_pb2.BatchSubmitError(
+        code=fault.number, reason=reason, message=fault.message, retry_delay=_delay(fault), metadata=metadata_of(fault.quota)
+    )
 
 
 def batch_fault(error: job_service_pb2.BatchSubmitError) -> Fault:
     """The reverse of `batch_error`."""
     reason = error_reason_pb2.ErrorReason.Name(error.reason).removeprefix("ERROR_REASON_") if error.reason else ""
     wait = error.retry_delay.ToMilliseconds() / 1000 if error.HasField("retry_delay") else None
-    return Fault(_BY_NUMBER.get(error.code, grpc.StatusCode.UNKNOWN), error.message, reason, wait)
+    return Fault(_BY_NUMBER.get(error.code, grpc.StatusCode.UNKNOWN), error.message, reason, wait, quota_of(error.metadata))
+
+
+def metadata_of(quota: Quota | None) -> Mapping[str, str]:
+    """A quota as the metadata of an ErrorInfo."""
+    if quota is None:
+        return {}
+    numbers = {"quota": quota.quota, "windowSeconds": quota.window_s, "resetSeconds": quota.reset_s}
+    return {"limit": quota.limit} | {name: str(number) for name, number in numbers.items()}
+
+
+def quota_of(metadata: Mapping[str, str]) -> Quota | None:
+    """The reverse of `metadata_of`; None if they are of something else."""
+    try:
+        return Quota(metadata["limit"], *(int(metadata[name]) for name in ("quota", "windowSeconds", "resetSeconds")))
+    except (KeyError, ValueError):
+        return None
 
 
 def _delay(fault: Fault) -> Duration | None:

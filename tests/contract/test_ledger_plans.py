@@ -38,6 +38,7 @@ async def ask_everything(ledger):
     await ledger.incidents.count_jobs(incident, BreakerScope.TYPE, {})
     await ledger.keys.reserve("default", "k", b"d", "j")
     await ledger.keys.confirm("default", "k")
+    await ledger.waiting.count()
 
 
 async def test_every_question_uses_an_index(tmp_path, clock):

@@ -43,7 +43,7 @@ _SELECTOR: Final = re.compile(r"\b(?:up|(?:sickbay|grpc_server|process)_\w+)\b(?
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
     """One that has seen jobs end well and badly, a circuit open and be reset, and the alert about it."""
     folder = tmp_path_factory.mktemp("product")
-    (folder / "sickbay.toml").touch()
+    (folder / "sickbay.toml").write_text('[tenants.limited]\nsubmit = "1/h"\n[limits]\nqueued = 1000000\n')
     product = Product(folder, ENV).ready()
     try:
         ports = {JOBS[name]: [rest] for name, (rest, _) in product.ports.items()}
@@ -51,6 +51,8 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
             until(lambda: started.now(f"count(up == 1) == {len(ports)}"))
             sickbay.submit_batch(STORY)
             assert sickbay.api.get("/jobs/unknown").status_code == 404
+            limited = {"jobType": "sms", "payload": {}, "tenant": "limited"}
+            assert [sickbay.api.post("/jobs", json=limited).status_code for _ in range(2)] == [202, 429]
             (fired,) = until(lambda: started.firing(IMPATIENT))
             assert fired == {"alertname": IMPATIENT, "job_type": "email", "tenant": "default", "severity": "warning", "value": "1e+00"}
             assert sickbay.plane.post("/breakers/email/reset").status_code == 200

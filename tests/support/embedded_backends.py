@@ -6,6 +6,7 @@ from random import Random
 
 from sickbay.adapters.embedded.breakers import EmbeddedBreakers
 from sickbay.adapters.embedded.broker import SqliteBroker
+from sickbay.adapters.embedded.rate_limiter import EmbeddedRateLimiter
 from sickbay.adapters.sql.ledger import open_ledger
 from sickbay.domain.breaker import BreakerConfig
 from sickbay.domain.errors import Unavailable
@@ -68,6 +69,8 @@ async def open_backends(clock=None, **config):
             lost=Flaky(ledger.lost),
             duplicate_guard=Flaky(ledger.duplicate_guard),
             keys=Flaky(ledger.keys),
+            rate_limiter=EmbeddedRateLimiter(lambda: clock() * 1_000),
+            waiting=ledger.waiting,
             holds=ledger.holds,
             incidents=Flaky(ledger.incidents),
             notices=Flaky(ledger.notices),

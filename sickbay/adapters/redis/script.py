@@ -40,10 +40,14 @@ class Script:
 
     async def run(self, client: Client, key: str, words: Sequence[Word]) -> Any:
         """Run it on one key."""
+        return await self.run_on(client, (key,), words)
+
+    async def run_on(self, client: Client, keys: Sequence[str], words: Sequence[Word]) -> Any:
+        """Run it on several keys, which a cluster must have in one slot."""
         try:
-            return await client.evalsha(self._sha, 1, key, *words)
+            return await client.evalsha(self._sha, len(keys), *keys, *words)
         except NoScriptError:
-            return await client.eval(self.text, 1, key, *words)
+            return await client.eval(self.text, len(keys), *keys, *words)
 
 
 @dataclass(frozen=True, slots=True)

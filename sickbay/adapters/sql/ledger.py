@@ -1,4 +1,4 @@
-"""The ledger: all nine of its ports on one database. `async with open_ledger(url, clock) as ledger`.
+"""The ledger: all ten of its ports on one database. `async with open_ledger(url, clock) as ledger`.
 
 On PostgreSQL any number of processes share one ledger. Their access (`grants.py` grants just that): jobapi reads jobs and writes
 `idempotency_keys`; a worker reads jobs and writes `suspects`; the control plane owns the tables, creates them, and writes them all.
@@ -31,6 +31,7 @@ from sickbay.adapters.sql.quarantine_store import SqlQuarantineStore
 from sickbay.adapters.sql.reader import SqlReader
 from sickbay.adapters.sql.starts import Starts
 from sickbay.adapters.sql.subscribers import Subscribers
+from sickbay.adapters.sql.waiting import SqlWaitingCounts
 from sickbay.adapters.sql.write_check import WriteCheck
 from sickbay.adapters.sql.writer import SqlWriter
 from sickbay.concurrency.tasks import background
@@ -42,7 +43,7 @@ from sickbay.ports.lost import Holds
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """One database by its ports: `sickbay.ports` has those of jobs, `ports.lost` and `ports.incidents` the others; and its link."""
+    """One database by its ports: `sickbay.ports` has those of jobs, `ports.lost`, `incidents` and `limits` the others; and its link."""
 
     reader: SqlReader
     writer: SqlWriter
@@ -53,6 +54,7 @@ class Ledger:
     keys: SqlIdempotencyKeys
     incidents: SqlIncidents
     notices: SqlIncidentNotices
+    waiting: SqlWaitingCounts
     link: SessionSource
     store: Database
     write_check: WriteCheck
@@ -138,6 +140,7 @@ def _ledger(  # noqa: PLR0917 - all parts
         keys=SqlIdempotencyKeys(store),
         incidents=SqlIncidents(store, clock, rules),
         notices=SqlIncidentNotices(store),
+        waiting=SqlWaitingCounts(store),
         link=link,
         store=store,
         write_check=WriteCheck(store, lambda: link.is_up),

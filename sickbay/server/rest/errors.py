@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import Route
 
-from sickbay.domain.errors import ErrorReason, SickbayError
+from sickbay.domain.errors import ErrorReason, Quota, SickbayError
 from sickbay.server.errors import INTERNAL, Fault, fault_of, received
 from sickbay.server.rest.guard import SECURITY_HEADERS
 from sickbay.server.rest.views import View, encode
@@ -68,10 +68,17 @@ def fault_view(fault: Fault) -> View:
 
 
 def fault_response(fault: Fault) -> Response:
-    """The response for a fault, with Retry-After if retrying later helps."""
+    """The response for a fault, with Retry-After if retrying later helps, and the RateLimit fields if a rate is exceeded."""
     view = fault_view(fault)
     wait = retry_after(fault)
-    return _response(view, {} if wait is None else {"retry-after": str(wait)})
+    fields = {} if fault.quota is None else rate_limit_fields(fault.quota)
+    return _response(view, fields if wait is None else {"retry-after": str(wait), **fields})
+
+
+def rate_limit_fields(quota: Quota) -> Mapping[str, str]:
+    """The fields of draft-ietf-httpapi-ratelimit-headers-10: the policy (q per w seconds), and that none remains (all are back in t)."""
+    policy = f'"{quota.limit}";q={quota.quota};w={quota.window_s}'
+    return {"ratelimit-policy": policy, "ratelimit": f'"{quota.limit}";r=0;t={quota.reset_s}'}
 
 
 def retry_after(fault: Fault) -> int | None:

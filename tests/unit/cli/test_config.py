@@ -29,8 +29,9 @@ def test_every_mistake_is_listed(tmp_path):
 
 
 def test_the_schema_is_json():
-    """Of the file's two tables."""
-    assert set(json.loads(CliRunner().invoke(cli, ["config", "schema"]).output)["properties"]) == {"defaults", "types"}
+    """Of the file's four tables."""
+    tables = {"defaults", "types", "tenants", "limits"}
+    assert set(json.loads(CliRunner().invoke(cli, ["config", "schema"]).output)["properties"]) == tables
 
 
 @pytest.fixture
@@ -103,7 +104,8 @@ EXAMPLES = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
 
 def test_the_documented_examples_are_valid():
     """Those in docs/configuration.md."""
-    first, rate, shared = (parse_file(example.encode(), "x") for example in EXAMPLES)
+    first, limits, rate, shared = (parse_file(example.encode(), "x") for example in EXAMPLES)
+    assert (limits.tenants["acme"].queued, limits.limits.queued, str(limits.policies("report")[0].submit)) == (100_000, 1_000_000, "1000/h")
     assert rate.policies("email")[0].breaker.rate == 0.5
     assert first.policies("email")[0].timeout == 30_000
     assert shared.sharers == {"smtp": ["email", "sms"]}
@@ -117,3 +119,29 @@ def test_the_documented_output_is_that_of_the_command(tmp_path):
     assert documented
     shown = CliRunner().invoke(cli, [*documented[1].split(), str(tmp_path / "sickbay.toml"), "--type", "email"]).output
     assert [line.rstrip() for line in shown.splitlines()] == documented[2].splitlines()
+
+
+LIMITS = "[tenants.acme]\nsubmit = '5/s'\n[defaults.tenant]\nqueued = 9\n"
+
+
+@pytest.mark.usefixtures("environment")
+def test_limits_of_tenants_are_shown_if_there_are_any(tmp_path):
+    """For all tenants, for each that is named, and for all of them together."""
+    (tmp_path / "sickbay.toml").write_text(LIMITS)
+    output = CliRunner().invoke(cli, ["config", "show", str(tmp_path / "sickbay.toml")]).output
+    rows = [re.split(r" {2,}", line.strip()) for line in output.splitlines()]
+    assert ["tenant acme", "submit", "5/s", "tenants.acme.submit"] in rows
+    assert ["tenant acme", "queued", "9", "defaults.tenant.queued"] in rows
+    assert ["tenant (all)", "submit", "no limit", "default"] in rows
+    assert ["(all together)", "queued", "no limit", "default"] in rows
+    (tmp_path / "sickbay.toml").write_text("[types.email]\n")
+    assert "tenant" not in CliRunner().invoke(cli, ["config", "show", str(tmp_path / "sickbay.toml")]).output
+
+
+@pytest.mark.usefixtures("environment")
+def test_limits_of_tenants_are_shown_as_json(tmp_path):
+    (tmp_path / "sickbay.toml").write_text(LIMITS)
+    view = json.loads(CliRunner().invoke(cli, ["config", "show", "--json", str(tmp_path / "sickbay.toml")]).output)
+    assert view["tenants"]["acme"]["submit"] == {"value": "5/s", "source": "file", "name": "tenants.acme.submit"}
+    assert view["defaultTenant"]["submit"] == {"value": "no limit", "source": "default"}
+    assert view["limits"] == {"queued": {"value": "no limit", "source": "default"}}

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sickbay.domain.breaker import BreakerKey
-from sickbay.runtime.in_force import Source, explain
+from sickbay.runtime.door_rules import DoorRules
+from sickbay.runtime.in_force import Source, explain, explain_limits, explain_tenant
 from sickbay.runtime.policies import Policies
 from sickbay.runtime.settings import Settings, describe_settings
 from sickbay.runtime.settings_file import SettingsFile, parse_file
@@ -20,6 +21,15 @@ retry = { max = 4, jitter = 0.3, codes = { SLOW = 1, BUSY = 2 } }
 [types."email.v2"]
 timeout = "90s"
 retry = { max = 1, delay = "0s", codes = { BUSY = 9 } }
+submit = "20/m"
+[defaults.tenant]
+submit = "10/s"
+queued = 7
+[tenants.acme]
+submit_burst = 5
+queued = 1000
+[limits]
+queued = 9000
 """
 
 
@@ -47,12 +57,32 @@ def test_each_value_says_where_it_comes_from(monkeypatch):
         ("breaker.calls", "20", "default"),
         ("breaker.window", "1m", "default"),
         ("breaker.slow", "0s", "default"),
+        ("submit", "20/m", 'types."email.v2".submit'),
+        ("submit_burst", "as many as submit has", "default"),
         ("retry.codes.BUSY", "9", 'types."email.v2".retry.codes.BUSY'),
         ("retry.codes.SLOW", "1", "defaults.retry.codes.SLOW, unless the handler says otherwise"),
     ]
     rest = {one.key: one for one in explain(settings, file, None)}
     assert rest["timeout"].origin == "default, unless the handler says otherwise"
     assert (rest["retry.max"].value, rest["retry.max"].source, rest["retry.max"].name) == ("4", Source.FILE, "defaults.retry.max")
+
+
+def test_the_limits_of_tenants_say_where_they_come_from():
+    """Each key for itself: the tenant's own, or the one for each tenant."""
+    file = parse_file(FILE, "x")
+    assert [(one.key, one.value, one.origin) for one in explain_tenant(file, "acme")] == [
+        ("submit", "10/s", "defaults.tenant.submit"),
+        ("submit_burst", "5", "tenants.acme.submit_burst"),
+        ("queued", "1000", "tenants.acme.queued"),
+    ]
+    for tenant in (None, "other"):
+        assert [(one.key, one.value) for one in explain_tenant(file, tenant)] == [
+            ("submit", "10/s"),
+            ("submit_burst", "as many as submit has"),
+            ("queued", "7"),
+        ]
+    assert [(one.value, one.origin) for one in explain_limits(file)] == [("9000", "limits.queued")]
+    assert [(one.value, one.origin) for one in explain_limits(SettingsFile())] == [("no limit", "default")]
 
 
 def test_a_shared_breaker_is_that_of_the_type_that_sets_it():
@@ -67,6 +97,8 @@ _TABLES = st.fixed_dictionaries(
     {},
     optional={
         "timeout": st.sampled_from(["1ms", "30s", "10m"]),
+        "submit": st.sampled_from(["1/s", "20/m", "1000000/h"]),
+        "submit_burst": st.integers(1, 1_000_000),
         "retry": st.fixed_dictionaries(
             {},
             optional={
@@ -110,7 +142,8 @@ def _in_force(settings, folder, tables):
     path = Path(folder) / "sickbay.toml"
     path.write_text("".join(f"[{name}]\n{_toml(table)}\n" for name, table in tables.items()))
     ours = Policies(settings.model_copy(update={"sickbay_config": str(path)}))
-    return ours.timeout_s("email", None), ours.retry("email"), ours.breaker(BreakerKey("email"))
+    buckets = DoorRules(ours).buckets("email", "default")
+    return ours.timeout_s("email", None), ours.retry("email"), ours.breaker(BreakerKey("email")), buckets
 
 
 def _toml(table):
@@ -136,6 +169,8 @@ def test_what_is_said_is_what_decides(defaults, own, variables):
     if said["breaker.policy"] == "rate":
         breaker |= {"policy": "rate", "rate": float(said["breaker.rate"]), "calls": int(said["breaker.calls"])}
         breaker |= {key: said[f"breaker.{key}"] for key in ("window", "slow")}
-    again = {"types.email": {"timeout": said["timeout"], "retry": retry, "breaker": breaker}}
+    limits = {key: said["submit"] for key in ("submit",) if said[key] != "no limit"}
+    limits |= {key: int(said[key]) for key in ("submit_burst",) if said[key].isdigit()}
+    again = {"types.email": {"timeout": said["timeout"], "retry": retry, "breaker": breaker} | limits}
     with tempfile.TemporaryDirectory() as folder:
         assert _in_force(settings, folder, {"defaults": defaults, "types.email": own}) == _in_force(settings, folder, again)

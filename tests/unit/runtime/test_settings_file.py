@@ -84,6 +84,15 @@ def test_an_empty_file_says_nothing():
         (b"[defaults]\nretry = { max_delay = '2d' }", "defaults.retry.max_delay: write a duration like"),
         (b"[defaults]\nretry.codes.slow = 1", "defaults.retry.codes.slow: an error code must match"),
         (b"[defaults]\nretry.codes.SLOW = -1", "defaults.retry.codes.SLOW: input should be greater than or equal to 0"),
+        (b"[defaults]\nsubmit = 5", 'defaults.submit: write a rate like "100/s"'),
+        (b"[tenants.acme]\nsubmit = '0/s'", 'tenants.acme.submit: write a rate like "100/s"'),
+        (b"[tenants.acme]\nsubmit = '9/d'", 'tenants.acme.submit: write a rate like "100/s"'),
+        (b"[tenants.acme]\nqueud = 9", "tenants.acme.queud: unknown key; did you mean queued?"),
+        (b"[tenants.acme]\nqueued = 0", "tenants.acme.queued: input should be greater than or equal to 1"),
+        (b"[tenants.Acme]", "tenants.Acme: a tenant must match"),
+        (b"[tenants.acme.eu]\nsubmit = '1/s'", 'tenants.acme.eu: unknown key; if the tenant is acme.eu, write [tenants."acme.eu"]'),
+        (b"[defaults.tenant]\nx = 1", "defaults.tenant.x: unknown key; known are submit, submit_burst, queued"),
+        (b"[limits]\nqueue = 1", "limits.queue: unknown key; did you mean queued?"),
         (b"[defaults\n", "the file is not TOML: "),
         (b"\xff", "the file is not UTF-8 at byte 0"),
         (b"#" * (MAX_FILE_BYTES + 1), "the file is larger than"),
@@ -177,7 +186,13 @@ def test_a_type_can_be_named_exactly_if_a_job_can_have_it(name):
 
 
 @pytest.mark.parametrize(
-    ("text", "extent"), [("", "0 job types"), ("[types.a]", "1 job type"), (EXAMPLE.decode(), "defaults and 1 job type")]
+    ("text", "extent"),
+    [
+        ("", "0 job types"),
+        ("[types.a]", "1 job type"),
+        (EXAMPLE.decode(), "defaults and 1 job type"),
+        ("[tenants.a]\n[tenants.b]\n[limits]\nqueued = 1", "defaults and 0 job types, 2 tenants"),
+    ],
 )
 def test_the_extent_is_told_in_words(text, extent):
     """For the line of the log at the start."""
@@ -195,6 +210,10 @@ def test_the_schema_has_every_key_and_no_other():
     """Editors complete and check with it."""
     schema = json_schema()
     assert schema["additionalProperties"] is False
-    assert set(schema["$defs"]["PolicyTable"]["properties"]) == {"timeout", "retry", "breaker"}
-    assert set(schema["$defs"]["TypeTable"]["properties"]) == {"timeout", "retry", "breaker", "dependency"}
-    assert schema["$defs"]["PolicyTable"]["properties"]["timeout"]["anyOf"][0]["type"] == "string"
+    of_types = {"timeout", "retry", "breaker", "submit", "submit_burst"}
+    assert set(schema["$defs"]["DefaultsTable"]["properties"]) == of_types | {"tenant"}
+    assert set(schema["$defs"]["TypeTable"]["properties"]) == of_types | {"dependency"}
+    assert set(schema["$defs"]["TenantTable"]["properties"]) == {"submit", "submit_burst", "queued"}
+    assert set(schema["$defs"]["LimitsTable"]["properties"]) == {"queued"}
+    assert schema["$defs"]["DefaultsTable"]["properties"]["timeout"]["anyOf"][0]["type"] == "string"
+    assert schema["$defs"]["TenantTable"]["properties"]["submit"]["anyOf"][0]["type"] == "string"

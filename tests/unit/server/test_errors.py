@@ -7,7 +7,9 @@ from sickbay.domain import errors
 from sickbay.domain.errors import ErrorReason
 from sickbay.jobs.v1.error_reason_pb2 import ErrorReason as ReasonMessage
 from sickbay.jobs.v1.job_service_pb2 import BatchSubmitError
-from sickbay.server.errors import CODES, INTERNAL, Fault, batch_error, batch_fault, fault_of, received, rich_status
+from sickbay.server.errors import CODES, INTERNAL, Fault, batch_error, batch_fault, fault_of, quota_of, received, rich_status
+
+TOO_FAST = Fault(grpc.StatusCode.RESOURCE_EXHAUSTED, "m", "SUBMISSION_RATE_EXCEEDED", 0.5, errors.Quota("tenant", 100, 60, 7))
 
 
 def _tree(kind=errors.SickbayError):
@@ -57,7 +59,8 @@ def _raised(fault: Fault) -> grpc.aio.AioRpcError:
 
 
 @pytest.mark.parametrize(
-    "fault", [INTERNAL, Fault(grpc.StatusCode.UNAVAILABLE, "m", "SHUTTING_DOWN", 0.25), Fault(grpc.StatusCode.UNKNOWN, "m")]
+    "fault",
+    [INTERNAL, Fault(grpc.StatusCode.UNAVAILABLE, "m", "SHUTTING_DOWN", 0.25), Fault(grpc.StatusCode.UNKNOWN, "m"), TOO_FAST],
 )
 def test_a_fault_survives_the_way(fault):
     assert received(_raised(fault)) == fault
@@ -76,6 +79,7 @@ def test_foreign_errors_have_no_reason():
         *(Fault(grpc.StatusCode.ABORTED, "m", reason.value) for reason in ErrorReason),
         Fault(grpc.StatusCode.UNKNOWN, "m"),
         Fault(grpc.StatusCode.UNAVAILABLE, "m", "CIRCUIT_OPEN", 42.5),
+        TOO_FAST,
     ],
 )
 def test_a_fault_survives_a_batch(fault):
@@ -85,3 +89,10 @@ def test_a_fault_survives_a_batch(fault):
 def test_a_batch_error_has_the_number_of_its_code():
     assert batch_error(Fault(grpc.StatusCode.INVALID_ARGUMENT, "m")).code == 3
     assert batch_fault(BatchSubmitError(code=77)).code is grpc.StatusCode.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    "metadata", [{}, {"limit": "tenant"}, {"limit": "tenant", "quota": "x", "windowSeconds": "1", "resetSeconds": "1"}]
+)
+def test_metadata_of_something_else_are_no_quota(metadata):
+    assert quota_of(metadata) is None

@@ -66,6 +66,13 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """The circuit of this job type is open, and `on_open` is REJECT; RetryInfo says when to try again. UNAVAILABLE."""
     ERROR_REASON_INCIDENT_NOT_FOUND: _ErrorReason.ValueType  # 21
     """No incident has this id, or it is past its retention. NOT_FOUND."""
+    ERROR_REASON_SUBMISSION_RATE_EXCEEDED: _ErrorReason.ValueType  # 40
+    """The limit on the rate of submissions of this tenant or job type is reached; RetryInfo says when to try again, and
+    google.rpc.ErrorInfo.metadata has `limit` (tenant or type), `quota` per `windowSeconds`, and `resetSeconds`.
+    RESOURCE_EXHAUSTED.
+    """
+    ERROR_REASON_TOO_MANY_QUEUED: _ErrorReason.ValueType  # 41
+    """As many jobs wait as may, of this tenant or in all; try again when some have run. RESOURCE_EXHAUSTED."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Machine-readable reasons, sent without their prefix as google.rpc.ErrorInfo.reason with domain `sickbay`.
@@ -116,4 +123,11 @@ ERROR_REASON_CIRCUIT_OPEN: ErrorReason.ValueType  # 20
 """The circuit of this job type is open, and `on_open` is REJECT; RetryInfo says when to try again. UNAVAILABLE."""
 ERROR_REASON_INCIDENT_NOT_FOUND: ErrorReason.ValueType  # 21
 """No incident has this id, or it is past its retention. NOT_FOUND."""
+ERROR_REASON_SUBMISSION_RATE_EXCEEDED: ErrorReason.ValueType  # 40
+"""The limit on the rate of submissions of this tenant or job type is reached; RetryInfo says when to try again, and
+google.rpc.ErrorInfo.metadata has `limit` (tenant or type), `quota` per `windowSeconds`, and `resetSeconds`.
+RESOURCE_EXHAUSTED.
+"""
+ERROR_REASON_TOO_MANY_QUEUED: ErrorReason.ValueType  # 41
+"""As many jobs wait as may, of this tenant or in all; try again when some have run. RESOURCE_EXHAUSTED."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -81,6 +81,7 @@ class JobServiceServicer:
     def SubmitJob(self, request, context):
         """Submits a job. The response is sent only after the job is durable. The message of INVALID_ARGUMENT says what to correct.
         UNAVAILABLE means that nothing was lost and the same request can be sent again; also with `on_open` REJECT while the circuit is open.
+        RESOURCE_EXHAUSTED means that a limit is reached (of names, rates of submissions, or waiting jobs): the job was not accepted.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,6 +38,7 @@ class JobServiceStub:
     SubmitJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.SubmitJobRequest, _job_service_pb2.SubmitJobResponse]
     """Submits a job. The response is sent only after the job is durable. The message of INVALID_ARGUMENT says what to correct.
     UNAVAILABLE means that nothing was lost and the same request can be sent again; also with `on_open` REJECT while the circuit is open.
+    RESOURCE_EXHAUSTED means that a limit is reached (of names, rates of submissions, or waiting jobs): the job was not accepted.
     """
     BatchSubmitJobs: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.BatchSubmitJobsRequest, _job_service_pb2.BatchSubmitJobsResponse]
     """Submits up to 1,000 jobs in one call. Each is validated independently: an invalid item does not affect the others."""
@@ -70,6 +71,7 @@ class JobServiceAsyncStub(JobServiceStub):
     SubmitJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.SubmitJobRequest, _job_service_pb2.SubmitJobResponse]  # type: ignore[assignment]
     """Submits a job. The response is sent only after the job is durable. The message of INVALID_ARGUMENT says what to correct.
     UNAVAILABLE means that nothing was lost and the same request can be sent again; also with `on_open` REJECT while the circuit is open.
+    RESOURCE_EXHAUSTED means that a limit is reached (of names, rates of submissions, or waiting jobs): the job was not accepted.
     """
     BatchSubmitJobs: _aio.UnaryUnaryMultiCallable[_job_service_pb2.BatchSubmitJobsRequest, _job_service_pb2.BatchSubmitJobsResponse]  # type: ignore[assignment]
     """Submits up to 1,000 jobs in one call. Each is validated independently: an invalid item does not affect the others."""
@@ -105,6 +107,7 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_job_service_pb2.SubmitJobResponse, _abc.Awaitable[_job_service_pb2.SubmitJobResponse]]:
         """Submits a job. The response is sent only after the job is durable. The message of INVALID_ARGUMENT says what to correct.
         UNAVAILABLE means that nothing was lost and the same request can be sent again; also with `on_open` REJECT while the circuit is open.
+        RESOURCE_EXHAUSTED means that a limit is reached (of names, rates of submissions, or waiting jobs): the job was not accepted.
         """
 
     @_abc_1.abstractmethod

@@ -9,6 +9,7 @@ import pytest
 from sickbay.breakers.v1.breaker_service_pb2 import GetMetricsResponse, ListBreakersResponse
 from sickbay.contract import explanations, responses
 from sickbay.domain.breaker import BreakerKey, BreakerState, Snapshot
+from sickbay.domain.errors import Quota
 from sickbay.domain.explain_job import Case
 from sickbay.domain.explanation import BreakerReason, BreakerStep, Explanation, JobReason, JobStep
 from sickbay.domain.job import Failure, Job, JobRecord, JobState, Reason, StateChange
@@ -17,7 +18,7 @@ from sickbay.domain.retry import RetryPolicy
 from sickbay.jobs.v1.job_service_pb2 import BatchSubmitResult, SubmitJobResponse
 from sickbay.server.errors import Fault
 from sickbay.server.rest import schemas, views
-from sickbay.server.rest.errors import item_error_view
+from sickbay.server.rest.errors import fault_response, item_error_view
 
 T0 = 1_704_067_200_000  # 2024-01-01T00:00:00Z
 FAILED = Failure(T0 + 1, 1, 2, "API_TIMEOUT", "no answer")
@@ -264,3 +265,14 @@ def test_explanations():
         "nextStep": "NONE",
         "sentences": ["It has ? ended."],
     }
+
+
+def test_an_exceeded_rate_has_the_fields_of_the_draft():
+    """Of draft-ietf-httpapi-ratelimit-headers-10, beside Retry-After, which says when the next job has its place."""
+    fault = Fault(grpc.StatusCode.RESOURCE_EXHAUSTED, "m", "SUBMISSION_RATE_EXCEEDED", 0.4, Quota("tenant", 100, 60, 7))
+    response = fault_response(fault)
+    assert response.status_code == 429
+    assert response.headers["retry-after"] == "1"
+    assert response.headers["ratelimit-policy"] == '"tenant";q=100;w=60'
+    assert response.headers["ratelimit"] == '"tenant";r=0;t=7'
+    assert "ratelimit" not in fault_response(Fault(grpc.StatusCode.RESOURCE_EXHAUSTED, "m", "TOO_MANY_QUEUED", 2.0)).headers
