@@ -13,13 +13,14 @@ from sickbay.runtime.process import start
 from sickbay_cli.options import examples, settings_file
 
 
-@click.command("jobapi", epilog=examples("sickbay jobapi", "PORT=4000 GRPC_PORT=4001 sickbay jobapi"))
-def jobapi() -> None:
+@click.command("jobapi", epilog=examples("sickbay jobapi", "PORT=4000 GRPC_PORT=4001 sickbay jobapi --config sickbay.toml"))
+@settings_file
+def jobapi(config: Path | None) -> None:
     """Run the Job API as a process of its own.
 
     It needs RABBITMQ_URL, and DATABASE_URL to read jobs; docs/configuration.md has every variable. The same as `python -m jobapi`.
     """
-    start(jobapi_main.run)
+    start(jobapi_main.run, sickbay_config=_path(config))
 
 
 @click.command("worker", epilog=examples("sickbay worker --handlers my_handlers", "JOB_HANDLERS=my_handlers CONCURRENCY=20 sickbay worker"))

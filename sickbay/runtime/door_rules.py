@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import StrEnum
 
 from sickbay.domain.rate_limit import Bucket, Frequency, Rate
@@ -29,10 +28,6 @@ class DoorRules:
         """Whether the waiting jobs of any tenant, or of all, are limited."""
         policies.on_change(self._refresh)
         self._refresh()
-
-    def on_change(self, listener: Callable[[], None]) -> None:
-        """Call it whenever other settings are in force."""
-        self._policies.on_change(listener)
 
     def buckets(self, job_type: str, tenant: str) -> tuple[Bucket, ...]:
         """The buckets from which a job of this type and tenant takes; a new kind of limit is one more bucket here."""

@@ -191,11 +191,9 @@ def test_the_settings_file_reaches_those_that_read_it(name):
         container = _container(everything, service)
         paths = [one["value"] for one in container["env"] if one["name"] == "SICKBAY_CONFIG"]
         mounts = {one["name"]: one for one in container["volumeMounts"]}
-        assert ("settings-file" in mounts) == bool(paths) == (service != "job-api")
-        if paths:
-            assert paths == [f"{mounts['settings-file']['mountPath']}/{file}"]
-            assert "subPath" not in mounts["settings-file"]
-            assert {"name": "settings-file", "configMap": {"name": "sickbay-settings-file"}} in [
-                {"name": one["name"], "configMap": {"name": one.get("configMap", {}).get("name")}}
-                for one in pod(workloads(everything)[service])["volumes"]
-            ]
+        assert paths == [f"{mounts['settings-file']['mountPath']}/{file}"]
+        assert "subPath" not in mounts["settings-file"]
+        assert {"name": "settings-file", "configMap": {"name": "sickbay-settings-file"}} in [
+            {"name": one["name"], "configMap": {"name": one.get("configMap", {}).get("name")}}
+            for one in pod(workloads(everything)[service])["volumes"]
+        ]
