@@ -61,8 +61,8 @@ class WaitingJobs:
 
     @property
     def counted(self) -> Mapping[str, int]:
-        """The latest count of the ledger by tenant, for metrics; empty if it is outdated."""
-        return self._counted if self.is_known else {}
+        """The latest count of the ledger by tenant, for metrics; empty if it is outdated, or no bound is set."""
+        return self._counted if self.is_known and self.is_wanted else {}
 
     def count(self, tenant: str | None) -> int | None:
         """How many jobs of the tenant wait, of all tenants if that is None; None if it is not known."""

@@ -3,8 +3,10 @@
 from contextlib import asynccontextmanager
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from jobapi.door import MAX_NAMES, Door
+from jobapi.metrics import MAX_TENANTS, DoorCollector
 from jobapi.recent import RecentJobs
 from jobapi.submit import JobSubmitter
 from jobapi.waiting import WaitingJobs
@@ -171,3 +173,21 @@ async def test_the_names_of_the_rejected_are_bounded(tmp_path):
             await intake.accept([wish(tenant=f"t{number}")] * 2)
         rejected = intake.parts[0].rejected
         assert (len(rejected), rejected["tenant", "other"], rejected.total()) == (MAX_NAMES + 1, 10, MAX_NAMES + 10)
+
+
+async def test_the_metrics_show_the_tenants_with_the_most_waiting_jobs(tmp_path):
+    """All others are added up; without a bound there is no count."""
+    counts = Counts()
+    counts.answer = Waiting({f"t{number}": number for number in range(1, MAX_TENANTS + 4)}, 0)
+    async with open_door(tmp_path, "[limits]\nqueued = 5000\n", counts) as (intake, _):
+        door, waiting, *_, policies, path = intake.parts
+        door.unlimited = 7
+        registry = CollectorRegistry()
+        DoorCollector(door, waiting, registry)
+        assert registry.get_sample_value("sickbay_limits_skipped_total") == 7
+        assert registry.get_sample_value("sickbay_waiting_jobs_known") == 1
+        shown = {name: registry.get_sample_value("sickbay_waiting_jobs", {"tenant": name}) for name in ("t3", "t4", "other")}
+        assert shown == {"t3": None, "t4": 4, "other": 1 + 2 + 3}
+        path.write_text("")
+        assert policies.poll()
+        assert registry.get_sample_value("sickbay_waiting_jobs_known") is None
