@@ -112,6 +112,11 @@ class Engine:
         """Whether a cancelled handler is still running, because it swallows its cancellation."""
         return self._drained.is_set() and bool(self._tasks)
 
+    @property
+    def slots_in_use(self) -> int:
+        """How many of its slots are taken."""
+        return self._slots.in_use
+
     async def run(self) -> None:
         """Work until `drain` is called."""
         await self._catch_up()

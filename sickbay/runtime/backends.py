@@ -12,6 +12,7 @@ from sickbay.adapters.embedded.breaker_file import BreakerFile
 from sickbay.adapters.embedded.breakers import EmbeddedBreakers
 from sickbay.adapters.embedded.broker import SqliteBroker
 from sickbay.adapters.embedded.datafolder import DataFolder, open_data_folder
+from sickbay.adapters.embedded.workers import EmbeddedWorkerRegistry
 from sickbay.adapters.rabbitmq.broker import RabbitBroker
 from sickbay.adapters.rabbitmq.topology_sync import apply as apply_topology
 from sickbay.adapters.rabbitmq.topology_sync import check as check_topology
@@ -19,6 +20,7 @@ from sickbay.adapters.redis.breaker_reader import RedisBreakerReader
 from sickbay.adapters.redis.breakers import RedisBreakers
 from sickbay.adapters.redis.duplicate_guard import RedisDuplicateGuard
 from sickbay.adapters.redis.keys import RedisIdempotencyKeys
+from sickbay.adapters.redis.workers import RedisWorkerRegistry
 from sickbay.adapters.sql.ledger import Ledger, open_ledger
 from sickbay.adapters.sql.listener import AlwaysUp
 from sickbay.adapters.unconfigured import UnconfiguredHolds, UnconfiguredJobReader, UnconfiguredKeys
@@ -68,6 +70,7 @@ async def open_up(settings: Settings, folder: Path | None) -> AsyncIterator[Back
             broker=broker,
             system=_system(broker),
             breakers=breakers,
+            workers=await _workers(stack, redis),
             reader=ledger.reader,
             writer=ledger.writer,
             quarantine=ledger.quarantine,
@@ -144,6 +147,7 @@ async def open_worker(settings: Settings) -> AsyncIterator[WorkerParts]:
             health_grace=settings.health_grace,
             settings_file=lambda: policies.status,
             breakers=breakers,
+            workers=await _workers(stack, redis),
             duplicate_guard=duplicate_guard,
             policies=policies,
         )
@@ -161,7 +165,8 @@ async def open_control_plane(settings: Settings) -> AsyncIterator[ControlPlanePa
         ledger = await _own_ledger(stack, settings, database)
         broker = await _broker(stack, settings, settings.url("rabbitmq_url") or RABBITMQ_URL)
         policies = await _policies(stack, settings)
-        breakers = await _breakers(stack, settings, policies, settings.url("redis_url") or REDIS_URL)
+        redis = settings.url("redis_url") or REDIS_URL
+        breakers = await _breakers(stack, settings, policies, redis)
         yield ControlPlaneParts(
             broker=broker,
             system=_system(broker),
@@ -173,6 +178,7 @@ async def open_control_plane(settings: Settings) -> AsyncIterator[ControlPlanePa
             settings_file=lambda: policies.status,
             on_settings_change=policies.on_change,
             breakers=breakers,
+            workers=await _workers(stack, redis),
             writer=ledger.writer,
             quarantine=ledger.quarantine,
             lost=ledger.lost,
@@ -207,6 +213,12 @@ async def _breakers(
         stack.callback(breakers.close)
         return breakers
     return await stack.enter_async_context(RedisBreakers(url, policies.breaker, worker=settings.worker_name))
+
+
+async def _workers(stack: AsyncExitStack, url: str | None) -> EmbeddedWorkerRegistry | RedisWorkerRegistry:
+    if url is None:
+        return EmbeddedWorkerRegistry(SteadyClock())
+    return await stack.enter_async_context(RedisWorkerRegistry(url))
 
 
 async def _own_ledger(stack: AsyncExitStack, settings: Settings, where: str | Path) -> Ledger:
