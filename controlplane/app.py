@@ -81,6 +81,7 @@ async def serve(
         on_released=reconciler.wake,
         clock=clock,
         scope=backends.breaker_scope,
+        fleet=workers,
     )
 
     backends.on_settings_change(healer.wake)  # types may ask other breakers now, which release their parked jobs

@@ -16,6 +16,7 @@ from sickbay.concurrency.tasks import background, run_with_restarts
 from sickbay.domain.health import Health, checks_of
 from sickbay.domain.raised import Redact, unchanged
 from sickbay.domain.workers import Worker as LiveWorker
+from sickbay.fleet import FleetView
 from sickbay.handlers.registry import HandlerSpec
 from sickbay.messages.outbox import EventOutbox
 from sickbay.observer import Observer, Observers
@@ -136,6 +137,8 @@ async def serve(
             prefetch_bytes=settings.prefetch_bytes,
             clock=backends.clock,
             name=settings.worker_name,
+            fleet=FleetView(backends.workers, backends.broker),
+            grace_ms=0 if backends.is_alone else round(1000 * settings.unknown_type_grace),
             observer=observer,
             redact=redact,
         )

@@ -80,6 +80,7 @@ async def open_up(settings: Settings, folder: Path | None) -> AsyncIterator[Back
             notices=ledger.notices,
             webhook=_webhook(settings),
             duplicate_guard=ledger.duplicate_guard,
+            is_alone=rabbitmq is None,
             policies=policies,
             keys=ledger.keys,
             kept_bytes=settings.ledger_payload_bytes,

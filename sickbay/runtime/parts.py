@@ -12,6 +12,7 @@ from sickbay.domain.settings_status import SettingsFileStatus
 from sickbay.ports import Breakers, BreakerView, Broker, Clock, DuplicateGuard, IdempotencyKeys, JobReader, LedgerWriter, QuarantineStore
 from sickbay.ports.incidents import IncidentNotices, IncidentStore, Webhook
 from sickbay.ports.lost import Holds, Lost
+from sickbay.ports.workers import WorkerRegistry
 from sickbay.runtime.policies import Policies
 
 
@@ -58,11 +59,13 @@ class JobApiParts(Common):
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerParts(Common):
-    """What a worker needs."""
+    """What a worker needs. `is_alone`: no other process can consume jobs from its queue."""
 
     breakers: Breakers
+    workers: WorkerRegistry
     duplicate_guard: DuplicateGuard
     policies: Policies | None = None
+    is_alone: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +76,7 @@ class ControlPlaneParts(Common):
     """
 
     breakers: Breakers
+    workers: WorkerRegistry
     writer: LedgerWriter
     quarantine: QuarantineStore
     lost: Lost
