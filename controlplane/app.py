@@ -137,6 +137,7 @@ async def serve(
         healer.release_backoff.held_back,
         scope=backends.breaker_scope,
         parked=backends.quarantine.parked,
+        fleet=lambda: workers.seen,
     )
     quarantine_api = QuarantineApi(
         quarantine=backends.quarantine, releaser=releaser, requeuer=requeuer, on_released=reconciler.wake, clock=clock

@@ -14,6 +14,7 @@ from jobapi.rest import create_gateway
 from jobapi.service import JobApi
 from jobapi.submit import JobSubmitter
 from sickbay.domain.health import Health, checks_of
+from sickbay.fleet import FleetView
 from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub, add_JobServiceServicer_to_server
 from sickbay.observer import Observer, Observers
 from sickbay.runtime.parts import JobApiParts
@@ -77,6 +78,7 @@ async def serve(
         clock=backends.clock,
         policies=backends.policies,
         circuits=circuits,
+        fleet=FleetView(backends.registry, backends.broker) if backends.registry is not None else None,
         observer=observer,
     )
     async with (

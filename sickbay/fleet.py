@@ -19,6 +19,8 @@ from sickbay.ports.workers import WorkerRegistry
 
 MAX_AGE_S: Final = 1.0
 """How old the answer of `look` may be, so that many jobs cost one call."""
+OLD_S: Final = 10.0
+"""How old may be what was `seen`."""
 
 
 class FleetView:
@@ -38,6 +40,13 @@ class FleetView:
             if self._seen is None or self._seconds() - self._seen[1] >= MAX_AGE_S:
                 self._seen = await self._read(), self._seconds()
             return self._seen[0]
+
+    @property
+    def seen(self) -> Fleet:
+        """What `look` returned last, for who must not wait; `UNKNOWN` before that, and if it is old."""
+        if self._seen is None or self._seconds() - self._seen[1] > OLD_S:
+            return UNKNOWN
+        return self._seen[0]
 
     async def _read(self) -> Fleet:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
@@ -63,6 +63,10 @@ class Fleet:
     def lacks(self, job_type: str) -> bool:
         """Whether certainly no worker takes jobs of this type."""
         return self.unannounced == 0 and job_type not in self.live
+
+    def lacks_all(self, job_types: Iterable[str]) -> bool:
+        """Whether certainly no worker takes jobs of any of these types."""
+        return all(map(self.lacks, job_types))
 
 
 UNKNOWN: Final = Fleet(0)

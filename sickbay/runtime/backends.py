@@ -66,11 +66,13 @@ async def open_up(settings: Settings, folder: Path | None) -> AsyncIterator[Back
         broker = await _broker(stack, settings, rabbitmq, queues)
         policies = await _policies(stack, settings)
         breakers = await _breakers(stack, settings, policies, redis, data.breakers_db if data is not None else None)
+        workers = await _workers(stack, redis)
         yield Backends(
             broker=broker,
             system=_system(broker),
             breakers=breakers,
-            workers=await _workers(stack, redis),
+            workers=workers,
+            registry=workers,
             reader=ledger.reader,
             writer=ledger.writer,
             quarantine=ledger.quarantine,
@@ -124,6 +126,7 @@ async def open_jobapi(settings: Settings) -> AsyncIterator[JobApiParts]:
             kept_bytes=settings.ledger_payload_bytes,
             holds=ledger.holds if ledger else UnconfiguredHolds(),
             circuits=circuits.view() if circuits is not None else None,
+            registry=await _workers(stack, redis) if redis is not None else None,
             policies=policies,
         )
 

@@ -46,7 +46,8 @@ class Common:
 class JobApiParts(Common):
     """What the Job API needs. Payloads of up to `kept_bytes` are stored in the ledger, too.
 
-    `circuits` are the breakers that it can see, None without REDIS_URL; `policies` say when a failed job runs again.
+    `circuits` are the breakers that it can see and `registry` the workers, None without REDIS_URL; `policies` say when a failed job runs
+    again.
     """
 
     reader: JobReader
@@ -54,6 +55,7 @@ class JobApiParts(Common):
     holds: Holds
     kept_bytes: int = 0
     circuits: BreakerView | None = None
+    registry: WorkerRegistry | None = None
     policies: Policies | None = None
 
 

@@ -117,7 +117,8 @@ async def test_an_entry_that_cannot_be_read_hides_no_other(caplog, clock):
 
 async def test_without_redis_the_fleet_is_unknown_not_empty():
     async with RedisWorkerRegistry(f"redis://localhost:{free_port()}") as registry:
-        for call in (registry.fleet(), registry.announce(EMAIL), registry.leave("w1")):
-            with pytest.raises(Unavailable):
+        for call in (registry.fleet(), registry.announce(EMAIL), registry.leave("w1"), registry.fleet(), registry.announce(EMAIL)):
+            with pytest.raises(Unavailable) as caught:
                 await call
+            assert "paused" not in caught.value.detail
         assert registry.trouble == "Redis is unavailable"

@@ -124,6 +124,35 @@ def test_a_rolling_deployment_that_adds_a_type_quarantines_nobody(fleet: Fleet, 
         assert 'sickbay_live_workers{job_type="answer"} 1.0' in metrics(sickbay)
 
 
+def test_a_breaker_whose_type_lost_its_workers_waits_for_one(fleet: Fleet, own_clinic: Clinic):
+    """No probe is sent, cooldown after cooldown, and nothing is quarantined; a worker that comes heals the type."""
+    fleet.launch_all(workers=1)
+    (only,) = fleet.launch("worker", **ANSWERS)
+    with Clients(fleet.ready()) as sickbay:
+        own_clinic.break_down("answer")
+        jobs = sickbay.submit_all("answer", *({"number": number} for number in range(10)))
+        sickbay.wait_all(jobs, "PARKED")
+        only.terminate()
+        assert only.wait() == 0
+        fleet.retire(only)
+        until(lambda: sickbay.breaker("answer").get("waitingFor") == "worker")
+        own_clinic.repair("answer")
+        until(lambda: sickbay.breaker("answer")["cooldownElapsed"])
+        seen = {job: sickbay.job(job)["generation"] for job in jobs}
+        # Another type goes through its whole life meanwhile, so the healer has looked again and again.
+        sickbay.wait(sickbay.submit("retry", {"do": ["API_TIMEOUT", "API_TIMEOUT", "API_TIMEOUT", "ok"]}), "SUCCEEDED")
+        explained = sickbay.plane.get("/breakers/answer/explain").json()
+        assert (explained["nextStep"], explained["breaker"]["waitingFor"]) == ("WORKER_COMES", "worker")
+        assert sickbay.api.get(f"/jobs/{jobs[0]}/explain").json()["nextStep"] == "WORKER_COMES"
+        assert {job: sickbay.job(job)["generation"] for job in jobs} == seen
+        at_most_one_sent = [sickbay.job(job)["state"] for job in jobs]  # as the probe, before the worker left
+        assert at_most_one_sent.count("PARKED") >= len(jobs) - 1
+        assert "QUARANTINED" not in at_most_one_sent
+        fleet.launch("worker", **ANSWERS)[0].ready()
+        sickbay.wait_all(jobs, "SUCCEEDED")
+        assert "waitingFor" not in sickbay.breaker("answer")
+
+
 def test_a_worker_killed_between_the_copy_and_the_acknowledgement_loses_nothing(fleet: Fleet, own_clinic: Clinic):
     """Both copies come to the other worker; the second one is dropped and counted, or runs and is counted."""
     fleet.launch_all(workers=0)

@@ -7,7 +7,7 @@ import pytest
 from sickbay.adapters.embedded.workers import EmbeddedWorkerRegistry
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.workers import UNKNOWN, Worker
-from sickbay.fleet import MAX_AGE_S, FleetView
+from sickbay.fleet import MAX_AGE_S, OLD_S, FleetView
 from sickbay.ports import Queue
 from tests.support.clock import ManualClock
 
@@ -78,3 +78,14 @@ async def test_many_questions_within_a_second_cost_one_call(registry):
     await registry.announce(EMAIL)
     assert (await view.look()).handles("email")
     assert registry.reads == 2
+
+
+async def test_what_was_seen_is_unknown_before_the_first_look_and_when_it_is_old(registry):
+    now = 0.0
+    view = FleetView(registry, Consumers(0), lambda: now)
+    assert view.seen is UNKNOWN
+    fleet = await view.look()
+    now = OLD_S
+    assert view.seen is fleet
+    now = OLD_S + 1
+    assert view.seen is UNKNOWN

@@ -78,6 +78,7 @@ class RedisWorkerRegistry:
             answer: list[bytes] = await self._store.ask(lambda client: self._script.run(client, KEY, words))
         except RedisUnavailable as error:
             self.trouble = REJECTS_WRITES if isinstance(error, Refused) else UNAVAILABLE
+            self._store.reset()  # no pauses: calls are rare, and one of 30 s would let a live worker seem gone
             raise
         self.trouble = ""
         return answer

@@ -90,6 +90,8 @@ def breaker_view(breaker: Breaker) -> View:
         view["hangingProbes"] = hanging
     if trips := breaker.trips:
         view["trips"] = trips
+    if waits := breaker.waiting_for:
+        view["waitingFor"] = waits
     _add_failures(view, breaker)
     _add_control(view, breaker)
     return view

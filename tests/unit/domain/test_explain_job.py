@@ -313,6 +313,29 @@ def test_a_quarantined_job_says_what_a_person_can_do(reason, why, what_to_do, ag
     assert (resubmit, discard) == (f"sickbay quarantine resubmit job-1{again}", "sickbay quarantine discard job-1")
 
 
+@pytest.mark.parametrize(
+    ("state", "reason", "first", "quarantines"),
+    [
+        ("QUEUED", "WAITING_FOR_WORKER", "The job was accepted 3 s ago and waits for a worker.", True),
+        ("RETRYING", "WAITING_FOR_WORKER", "Run 1 failed 3 s ago with NETWORK_ERROR: connection reset by peer.", True),
+        ("PARKED", "COOLDOWN", "The job was parked 3 s ago", False),
+    ],
+)
+def test_without_a_live_worker_nothing_happens_whatever_the_breaker_says(state, reason, first, quarantines):
+    waiting = replace(case(state, OPEN, **(ONCE if state == "RETRYING" else {})), lacks_worker=True)
+    explained = explain_job(waiting)
+    assert explained.sentences[0].startswith(first)
+    assert explained.sentences[1] == "No live worker handles email: nothing happens until one does."
+    assert (len(explained.sentences) == 3) == quarantines
+    assert (explained.next_step, explained.next_at, explained.commands) == (JobStep.WORKER_COMES, None, ("sickbay workers",))
+    assert state == "PARKED" or explained.reason is JobReason(reason)
+
+
+@pytest.mark.parametrize("state", ["RUNNING", "SUCCEEDED", "CANCELLED"])
+def test_a_job_that_runs_or_has_ended_needs_no_other_worker(state):
+    assert explain_job(replace(case(state), lacks_worker=True)) == explain_job(case(state))
+
+
 def test_a_job_that_no_worker_handled_comes_back_by_itself():
     explained = explain_job(case("QUARANTINED", OPEN, reason=Reason.UNKNOWN_TYPE))
     assert explained.sentences == (

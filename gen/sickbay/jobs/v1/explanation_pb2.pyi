@@ -144,7 +144,7 @@ class JobExplanation(_message.Message):
         NEXT_STEP_PERSON_DECIDES: JobExplanation._NextStep.ValueType  # 10
         """Nothing, until a person has decided; see `commands`."""
         NEXT_STEP_WORKER_COMES: JobExplanation._NextStep.ValueType  # 11
-        """It comes back by itself when a live worker handles its type."""
+        """It waits for a live worker that handles its type, and comes back by itself if it is in quarantine."""
 
     class NextStep(_NextStep, metaclass=_NextStepEnumTypeWrapper):
         """What happens next."""
@@ -172,7 +172,7 @@ class JobExplanation(_message.Message):
     NEXT_STEP_PERSON_DECIDES: JobExplanation.NextStep.ValueType  # 10
     """Nothing, until a person has decided; see `commands`."""
     NEXT_STEP_WORKER_COMES: JobExplanation.NextStep.ValueType  # 11
-    """It comes back by itself when a live worker handles its type."""
+    """It waits for a live worker that handles its type, and comes back by itself if it is in quarantine."""
 
     JOB_ID_FIELD_NUMBER: _builtins.int
     JOB_TYPE_FIELD_NUMBER: _builtins.int
