@@ -142,6 +142,7 @@ async def serve(
             observer=observer,
             redact=redact,
         )
+        _report(handlers, settings.concurrency)
         presence = Presence(backends.workers, _announced(settings, handlers, backends.clock()), lambda: engine.slots_in_use)
         async with serve_endpoints(
             [],
@@ -164,6 +165,13 @@ async def serve(
                 await working
                 await presence.leave()
                 runner.close()
+
+
+def _report(handlers: Mapping[str, HandlerSpec], concurrency: int) -> None:
+    """Log what this worker handles."""
+    names = sorted(handlers)
+    more = f" and {len(names) - MAX_SHOWN:,} more job types" if len(names) > MAX_SHOWN else ""
+    log.info("this worker handles %s%s, %d jobs at a time", ", ".join(names[:MAX_SHOWN]), more, concurrency)
 
 
 def _announced(settings: Settings, handlers: Mapping[str, HandlerSpec], now: int) -> LiveWorker:
