@@ -142,7 +142,7 @@ async def serve(
             observer=observer,
             redact=redact,
         )
-        _report(handlers, settings.concurrency)
+        report(handlers, settings.concurrency)
         presence = Presence(backends.workers, _announced(settings, handlers, backends.clock()), lambda: engine.slots_in_use)
         async with serve_endpoints(
             [],
@@ -167,7 +167,7 @@ async def serve(
                 runner.close()
 
 
-def _report(handlers: Mapping[str, HandlerSpec], concurrency: int) -> None:
+def report(handlers: Mapping[str, HandlerSpec], concurrency: int) -> None:
     """Log what this worker handles."""
     names = sorted(handlers)
     more = f" and {len(names) - MAX_SHOWN:,} more job types" if len(names) > MAX_SHOWN else ""
