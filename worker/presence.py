@@ -14,6 +14,8 @@ from sickbay.domain.workers import HEARTBEAT_MS, Worker
 from sickbay.ports.workers import WorkerRegistry
 
 HEARTBEAT_S: Final = HEARTBEAT_MS / 1000
+TOLD_AFTER: Final = 2
+"""A single failure is nothing: the registry keeps a worker for three heartbeats."""
 
 log = logging.getLogger(__name__)
 
@@ -29,20 +31,20 @@ class Presence:
         self._every_s = every_s
         self._draining = False
         self._changed = asyncio.Event()
-        self._is_known = True
+        self._failures = 0
 
     async def announce(self) -> None:
-        """Announce the worker as it is now. A registry that is unavailable is logged once; nothing else depends on it here."""
+        """Announce the worker as it is now. Nothing else depends on that here; if it fails twice in a row, that is logged once."""
         try:
             await self._registry.announce(replace(self._worker, slots_in_use=self._slots_in_use(), draining=self._draining))
         except Unavailable as error:
-            if self._is_known:
-                self._is_known = False
+            self._failures += 1
+            if self._failures == TOLD_AFTER:
                 log.warning("this worker cannot announce itself, so others do not know its job types: %s", error)
         else:
-            if not self._is_known:
-                self._is_known = True
+            if self._failures >= TOLD_AFTER:
                 log.info("this worker could announce itself again")
+            self._failures = 0
 
     async def run(self) -> None:
         """Announce the worker again and again, until cancelled."""

@@ -59,11 +59,13 @@ async def test_a_drain_is_announced_without_waiting_for_the_next_heartbeat():
     await asyncio.wait({running})
 
 
-async def test_a_registry_that_is_unavailable_is_logged_once_and_again_when_it_is_back(caplog):
+async def test_a_registry_that_stays_unavailable_is_logged_once_and_again_when_it_is_back(caplog):
     caplog.set_level(logging.INFO)
     registry = Registry()
     registry.away = True
     presence = Presence(registry, ME, lambda: 0)
+    await presence.announce()
+    assert caplog.records == []
     for _ in range(3):
         await presence.announce()
     await presence.leave()
