@@ -32,6 +32,7 @@ from controlplane.app import serve
 from scripts.servers import Redis
 from sickbay.adapters.embedded.breakers import EmbeddedBreakers
 from sickbay.adapters.embedded.broker import SqliteBroker
+from sickbay.adapters.embedded.workers import EmbeddedWorkerRegistry
 from sickbay.adapters.redis.breakers import RedisBreakers
 from sickbay.adapters.sql.ledger import open_ledger
 from sickbay.domain.breaker import BreakerKey, BreakerScope, Permit
@@ -87,6 +88,7 @@ async def serve_breakers(url: str, number: int) -> None:
             ready=ledger.link.wait_up,
             breaker_scope=BreakerScope.TENANT,
             breakers=breakers,
+            workers=EmbeddedWorkerRegistry(wall_clock),
             writer=ledger.writer,
             quarantine=ledger.quarantine,
             lost=ledger.lost,

@@ -29,11 +29,13 @@ import psutil
 import uvloop
 
 from sickbay.adapters.embedded.breakers import EmbeddedBreakers
+from sickbay.adapters.embedded.workers import EmbeddedWorkerRegistry
 from sickbay.adapters.rabbitmq.broker import RabbitBroker
 from sickbay.domain.breaker import BreakerConfig
 from sickbay.domain.job import Job, new_job_id
 from sickbay.domain.queries import DuplicateCheck
 from sickbay.domain.retry import RetryPolicy
+from sickbay.fleet import FleetView
 from sickbay.handlers.registry import HandlerSpec
 from sickbay.jobs.v1.job_service_pb2 import BatchSubmitJobsRequest, SubmitJobRequest
 from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
@@ -199,6 +201,7 @@ async def engine(url: str, count: int, floor: float) -> None:
                 concurrency=PREFETCH // 2,
                 clock=wall_clock,
                 name="bench",
+                fleet=FleetView(EmbeddedWorkerRegistry(wall_clock), broker),
             )
             meter = Meter()
             task = asyncio.create_task(working.run())

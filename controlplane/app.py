@@ -1,9 +1,9 @@
-"""Assembles the control plane: ledger ingester, healer, reconciler and the recorder of incidents, and the three services."""
+"""Assembles the control plane: ledger ingester, healer, reconciler and the recorder of incidents, and the services."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
@@ -27,12 +27,16 @@ from controlplane.release import Releaser
 from controlplane.requeue import Requeuer
 from controlplane.rest.app import create_gateway
 from controlplane.webhook_sender import WebhookSender
+from controlplane.worker_metrics import WorkerMetrics
+from controlplane.worker_service import WorkerApi
 from sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceStub, add_BreakerServiceServicer_to_server
 from sickbay.breakers.v1.incident_service_pb2_grpc import IncidentServiceStub, add_IncidentServiceServicer_to_server
 from sickbay.concurrency.tasks import background, run_with_restarts
 from sickbay.domain.health import Check, Health, checks_of
 from sickbay.domain.job import JobEvent, JobState
+from sickbay.fleet import FleetView
 from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub, add_QuarantineServiceServicer_to_server
+from sickbay.jobs.v1.worker_service_pb2_grpc import WorkerServiceStub, add_WorkerServiceServicer_to_server
 from sickbay.observer import Observer, Observers
 from sickbay.runtime.parts import ControlPlaneParts
 from sickbay.server.endpoints import Address, Endpoints, serve_endpoints
@@ -67,6 +71,7 @@ async def serve(
             *observers,
         ]
     )
+    workers = FleetView(backends.workers, broker)
     reconciler = QuarantineReconciler(broker, writer, clock, observer)
     healer = Healer(
         breakers=backends.breakers,
@@ -76,6 +81,7 @@ async def serve(
         on_released=reconciler.wake,
         clock=clock,
         scope=backends.breaker_scope,
+        fleet=workers,
     )
 
     backends.on_settings_change(healer.wake)  # types may ask other breakers now, which release their parked jobs
@@ -117,7 +123,8 @@ async def serve(
         clock=clock,
         scope=backends.breaker_scope,
     )
-    metrics.before_scrape = fleet.refresh
+    live = WorkerMetrics(metrics.registry, fleet=workers, waiting=fleet.waiting_types)
+    metrics.before_scrape = lambda: _in_order(fleet.refresh, live.refresh)
     releaser = Releaser(broker, backends.quarantine, by="people", observer=observer)
     requeuer = Requeuer(
         lost=backends.lost, holds=backends.holds, broker=broker, releaser=releaser, is_behind=lambda: ingester.is_busy, clock=clock
@@ -130,6 +137,7 @@ async def serve(
         healer.release_backoff.held_back,
         scope=backends.breaker_scope,
         parked=backends.quarantine.parked,
+        fleet=lambda: workers.seen,
     )
     quarantine_api = QuarantineApi(
         quarantine=backends.quarantine, releaser=releaser, requeuer=requeuer, on_released=reconciler.wake, clock=clock
@@ -139,6 +147,7 @@ async def serve(
         Service("sickbay.breakers.v1.BreakerService", add_BreakerServiceServicer_to_server, breaker_api),
         Service("sickbay.breakers.v1.IncidentService", add_IncidentServiceServicer_to_server, incident_api),
         Service("sickbay.jobs.v1.QuarantineService", add_QuarantineServiceServicer_to_server, quarantine_api),
+        Service("sickbay.jobs.v1.WorkerService", add_WorkerServiceServicer_to_server, WorkerApi(backends.workers)),
     ]
     async with (
         _ingesting(ingester),
@@ -155,6 +164,7 @@ async def serve(
                 metrics,
                 VERSION,
                 incidents=IncidentServiceStub(channel),
+                workers=WorkerServiceStub(channel),
                 tracing=tracing,
             ),
             address,
@@ -166,6 +176,11 @@ async def serve(
         ) as endpoints,
     ):
         yield endpoints
+
+
+async def _in_order(*steps: Callable[[], Awaitable[None]]) -> None:
+    for step in steps:
+        await step()
 
 
 @asynccontextmanager

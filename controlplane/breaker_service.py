@@ -25,6 +25,7 @@ from sickbay.contract.resume import SentBreakers
 from sickbay.domain.breaker import Action, BreakerKey, BreakerRule, BreakerScope, BreakerState, Snapshot
 from sickbay.domain.errors import ErrorReason, FailedPrecondition, NotFound, Unavailable
 from sickbay.domain.explain_breaker import explain_breaker
+from sickbay.domain.workers import UNKNOWN, Fleet
 from sickbay.ports import CONSUMED, Breakers, Broker, Clock, LedgerWriter, Queue
 
 BURST: Final = 1_000
@@ -32,6 +33,9 @@ CHANGES_PER_S: Final = 2_000.0
 """Limits of the changes sent by all watches: at once, and per second; of faster changes only the latest is sent (`Breakers.watch`)."""
 MIN_TRACKED: Final = 1_000
 """Minimum number of breakers that a watch remembers before it checks which of them still exist."""
+
+WORKER: Final = "worker"
+"""What a breaker waits for if no live worker handles its job types."""
 
 log = logging.getLogger(__name__)
 
@@ -53,10 +57,11 @@ class BreakerApi(BreakerServiceServicer):
         *,
         scope: BreakerRule = BreakerScope.TYPE,
         parked: Callable[[], Awaitable[Mapping[BreakerKey, int]]] = _none_parked,
+        fleet: Callable[[], Fleet] = lambda: UNKNOWN,
     ) -> None:
         """`broker` and `ledger` are used for metrics only. `scope` says which breaker decides about a tenant's jobs.
 
-        `parked` counts the parked jobs, by type and tenant.
+        `parked` counts the parked jobs, by type and tenant; `fleet` returns the live workers, without waiting.
 
         `held_back` returns breakers whose releases are held back, because a worker uses its own breaker: they are shown as degraded, even
         if the shared store has no such breaker.
@@ -64,10 +69,11 @@ class BreakerApi(BreakerServiceServicer):
         self._held_back = held_back
         self._parked = parked
         self._scope = scope
+        self._fleet = fleet
         self._breakers = breakers
         self._held = HeldBreakers(breakers)
         self._names = BreakerNames()
-        self._messages = BreakerMessages(scope)
+        self._messages = BreakerMessages(scope, self._waiting_for)
         self._rate_limit = TokenBucket(BURST, CHANGES_PER_S)
         self._broker = broker
         self._ledger = ledger
@@ -93,7 +99,9 @@ class BreakerApi(BreakerServiceServicer):
         """See the contract."""
         asked, breaker = await self._find(request)
         parked = await self._count_parked(breaker.key)
-        explained = explain_breaker(breaker, parked, self._scope.job_types(breaker.key))
+        explained = explain_breaker(
+            breaker, parked, self._scope.job_types(breaker.key), lacks_worker=self._lacks_worker(breaker.key, asked.job_type)
+        )
         return pb.ExplainBreakerResponse(explanation=explanations.breaker(self._reply(breaker, asked.job_type), parked, explained))
 
     @detached
@@ -187,7 +195,16 @@ class BreakerApi(BreakerServiceServicer):
 
     def _reply(self, breaker: Snapshot, asked: str = "") -> Breaker:
         """The breaker under the name by which it was asked for: that of a dependency has those of its job types, too."""
-        return responses.breaker(breaker, asked, self._scope.job_types(breaker.key))
+        return responses.breaker(breaker, asked, self._scope.job_types(breaker.key), self._waiting_for(breaker))
+
+    def _waiting_for(self, breaker: Snapshot) -> str:
+        """What it waits for beside its time; a breaker that is simply CLOSED waits for nothing."""
+        is_calm = breaker.state is BreakerState.CLOSED and not breaker.recovering
+        return WORKER if not is_calm and self._lacks_worker(breaker.key) else ""
+
+    def _lacks_worker(self, key: BreakerKey, asked: str = "") -> bool:
+        """Whether certainly no live worker handles any of the job types that it decides about."""
+        return self._fleet().lacks_all(self._scope.job_types(key) or [asked or key.job_type])
 
     def _is_shown(self, breaker: Snapshot) -> bool:
         """Whether it belongs into a list: not if it is closed and no job asks it any more."""

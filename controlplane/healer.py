@@ -1,13 +1,17 @@
 """Heals automatically: releases the oldest parked job as the probe when one is due, and the others after the breaker has closed.
 
+Nothing is sent to a job type that no live worker handles. Jobs that were quarantined for that (UNKNOWN_TYPE) come back like parked ones
+when a worker handles their type.
+
 It works on the current state and not only on a stream of events, so the next check sees whatever it missed. It checks when a breaker
-changes, when a job was parked, when a cooldown or the patience with a probe ends, and every 30 s.
+changes, when a job was parked, when a cooldown or the patience with a probe ends, when other job types have live workers, and every 30 s.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Final
 
@@ -20,8 +24,9 @@ from sickbay.concurrency.pauses import Backoff
 from sickbay.concurrency.waiting import wait_for_event
 from sickbay.domain.breaker import BreakerKey, BreakerRule, BreakerScope, BreakerState, Snapshot
 from sickbay.domain.errors import Unavailable
-from sickbay.domain.job import JobEvent, JobState
+from sickbay.domain.job import JobEvent, JobState, Reason
 from sickbay.domain.queries import ReleaseLease
+from sickbay.fleet import FleetView
 from sickbay.ports import Breakers, Broker, Clock, QuarantineStore, Queue
 
 LOOK_EVERY_S: Final = 30.0
@@ -37,6 +42,8 @@ FAILED_S: Final = 1.0
 LONGEST_FAILED_S: Final = 10.0
 PROBE_TAKEN_MS: Final = 10_000
 """A released probe that no worker has taken by then is released again."""
+WORKERS_EVERY_S: Final = 1.0
+"""How often it looks which job types have live workers."""
 
 log = logging.getLogger(__name__)
 
@@ -54,9 +61,12 @@ class Healer:
         on_released: Callable[[], None],
         clock: Clock,
         scope: BreakerRule = BreakerScope.TYPE,
+        fleet: FleetView,
         release_backoff: ReleaseBackoff | None = None,
     ) -> None:
         """Does nothing before `run`; `on_released` is called when jobs have left the quarantine, `scope` says whose breaker a job asks."""
+        self._fleet = fleet
+        self._unhandled: Mapping[BreakerKey, int] = {}
         self._on_released = on_released
         self.release_backoff = release_backoff or ReleaseBackoff(scope=scope)
         self._scope = scope
@@ -86,13 +96,14 @@ class Healer:
                 "the next one is released in %.0f s",
                 key.name, self.release_backoff.wait_s(key),
             )  # fmt: skip
-        if any(event.state is JobState.PARKED for event in events):
+        if any(event.state is JobState.PARKED or event.reason is Reason.UNKNOWN_TYPE for event in events):
             self.wake()
 
     async def run(self) -> None:
         """Check and release until cancelled."""
         async with self._breakers.watch() as changes:
             listener = asyncio.create_task(self._listen(changes), name="healer's breaker watch")
+            workers = asyncio.create_task(self._watch_workers(), name="healer's watch of workers")
             try:
                 while True:
                     self._look.clear()
@@ -101,6 +112,7 @@ class Healer:
                     await asyncio.sleep(PACE_S)
             finally:
                 listener.cancel()
+                workers.cancel()
 
     async def _listen(self, changes: AsyncIterator[Snapshot]) -> None:
         logged: dict[BreakerKey, str] = {}
@@ -111,6 +123,16 @@ class Healer:
                 log.info("breaker %s is %s", change.key.name, description)
             self.wake()
 
+    async def _watch_workers(self) -> None:
+        """Wake when a job type gets its first live worker, or loses its last."""
+        known = frozenset[str]()
+        while True:
+            handled = frozenset((await self._fleet.look()).live)
+            if handled != known:
+                known = handled
+                self.wake()
+            await asyncio.sleep(WORKERS_EVERY_S)
+
     async def _look_once(self) -> float:
         """Do what the state requires; returns the seconds until the next check is due."""
         try:
@@ -120,7 +142,7 @@ class Healer:
                 return self._degraded.next_s()
             self._degraded.reset()
             await self._leftovers.retire(list(breakers.values()))
-            parked = self._by_breaker(await self._quarantine.parked())
+            parked = self._by_breaker(await self._waiting())
             self._turns.retain(parked)
             self._arrivals.retain(parked)
             waits = [await self._heal(key, breakers.get(key), waiting) for key, waiting in parked.items()]
@@ -130,6 +152,13 @@ class Healer:
             return wait_s
         self._failed.reset()
         return min(waits, default=LOOK_EVERY_S)
+
+    async def _waiting(self) -> Mapping[BreakerKey, int]:
+        """How many jobs of which type and tenant may come back: those that a worker handles, as far as known."""
+        fleet = await self._fleet.look()
+        parked = {owner: count for owner, count in (await self._quarantine.parked()).items() if not fleet.lacks(owner.job_type)}
+        self._unhandled = await self._quarantine.unhandled(fleet.live) if fleet.live else {}
+        return dict(Counter(parked) + Counter(self._unhandled))
 
     async def _finish_expired(self) -> None:
         while leases := await self._quarantine.lease_expired():
@@ -200,7 +229,10 @@ class Healer:
         leases: list[ReleaseLease] = []
         try:
             for owner, share in self._turns.share(key, parked, limit):
-                leases += await self._quarantine.lease_parked(owner, share)
+                found = list(await self._quarantine.lease_parked(owner, share))
+                if len(found) < share and owner in self._unhandled:
+                    found += await self._quarantine.lease_unhandled(owner, share - len(found))
+                leases += found
         except Unavailable:
             if not leases:
                 raise  # else publish those: the next check meets the same trouble

@@ -91,6 +91,11 @@ class FleetMetrics(Collector):
         self._depths = dict(zip(Queue, depth, strict=True))
         self._consumers = dict(zip(CONSUMED, consumer, strict=True))
 
+    def waiting_types(self) -> set[str]:
+        """The job types of which jobs are parked or wait in a queue."""
+        waiting = {one.job_type for one in self._oldest or () if one.state is not JobState.RUNNING}
+        return waiting | {key.job_type for key in self._parked or ()}
+
     def collect(self) -> Iterable[Metric]:
         """Called by Prometheus."""
         yield from self._of_breakers()

@@ -16,6 +16,7 @@ from jobapi.service import JobApi
 from jobapi.submit import JobSubmitter
 from jobapi.waiting import WaitingJobs
 from sickbay.domain.health import Health, checks_of
+from sickbay.fleet import FleetView
 from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub, add_JobServiceServicer_to_server
 from sickbay.observer import Observer, Observers
 from sickbay.runtime.door_rules import DoorRules
@@ -88,6 +89,7 @@ async def serve(
         clock=backends.clock,
         policies=policies,
         circuits=circuits,
+        fleet=FleetView(backends.registry, backends.broker) if backends.registry is not None else None,
         observer=observer,
     )
     async with (

@@ -8,6 +8,7 @@ from jobapi.circuits import Circuits
 from sickbay.domain.explain_job import Case, explain_job
 from sickbay.domain.explanation import JobExplanation
 from sickbay.domain.job import JobRecord
+from sickbay.fleet import FleetView
 from sickbay.ports import Clock, JobReader
 from sickbay.runtime.policies import Policies
 
@@ -16,9 +17,17 @@ class Explainer:
     """Explains single jobs."""
 
     def __init__(
-        self, reader: JobReader, circuits: Circuits, policies: Policies, clock: Clock, find: Callable[[str], Awaitable[JobRecord]]
+        self,
+        reader: JobReader,
+        circuits: Circuits,
+        policies: Policies,
+        clock: Clock,
+        find: Callable[[str], Awaitable[JobRecord]],
+        *,
+        fleet: FleetView | None = None,
     ) -> None:
-        """`find` reads a job or raises NotFound."""
+        """`find` reads a job or raises NotFound; `fleet` is None where the registry of workers cannot be read."""
+        self._fleet = fleet
         self._reader = reader
         self._circuits = circuits
         self._policies = policies
@@ -39,5 +48,6 @@ class Explainer:
             round(1000 * self._policies.timeout_s(job.job_type, None)),
             self._clock(),
             self._circuits.job_types(key),
+            self._fleet is not None and (await self._fleet.look()).lacks(job.job_type),
         )
         return case, explain_job(case)

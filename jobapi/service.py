@@ -20,6 +20,7 @@ from sickbay.domain.errors import NotFound, SickbayError
 from sickbay.domain.job import JobRecord, JobState, StateChange
 from sickbay.domain.queries import Accepted
 from sickbay.domain.truth import Truth
+from sickbay.fleet import FleetView
 from sickbay.jobs.v1 import job_service_pb2 as pb
 from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceServicer
 from sickbay.observer import NOBODY, Observer
@@ -44,18 +45,19 @@ class JobApi(JobServiceServicer):
         clock: Clock,
         policies: Policies | None = None,
         circuits: Circuits | None = None,
+        fleet: FleetView | None = None,
         observer: Observer = NOBODY,
     ) -> None:
         """Read from `reader`, and from `recent` jobs that are not in the ledger yet.
 
-        `policies` and `circuits` say what happens to jobs, for those who submit them or ask for an explanation.
+        `policies`, `circuits` and `fleet` say what happens to jobs, for those who submit them or ask for an explanation.
         """
         self._submitter = submitter
         self._reader = reader
         self._recent = recent
         self.detached = DetachedTasks()
         self._circuits = circuits or Circuits()
-        self._explainer = Explainer(reader, self._circuits, policies or Policies(Settings()), clock, self._find)
+        self._explainer = Explainer(reader, self._circuits, policies or Policies(Settings()), clock, self._find, fleet=fleet)
         self._canceller = Canceller(reader, holds, broker, clock, self._find, observer=observer)
 
     @detached

@@ -64,7 +64,8 @@ def name_of(breaker: Breaker) -> str:
 
 def situation(breaker: Breaker, now: int) -> str:
     """What a breaker is doing, in words; empty for a healthy one."""
-    return join_nonempty("; ", _activity(breaker, now), "Redis unavailable: local state" if breaker.degraded else "")
+    worker = "no live worker handles it" if breaker.waiting_for == "worker" else ""
+    return join_nonempty("; ", worker, _activity(breaker, now), "Redis unavailable: local state" if breaker.degraded else "")
 
 
 def _activity(breaker: Breaker, now: int) -> str:

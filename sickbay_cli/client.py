@@ -15,6 +15,7 @@ from sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceStub
 from sickbay.breakers.v1.incident_service_pb2_grpc import IncidentServiceStub
 from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
 from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub
+from sickbay.jobs.v1.worker_service_pb2_grpc import WorkerServiceStub
 from sickbay.server.errors import Fault, received
 from sickbay_cli.exit_codes import NotFound, Refused, Unreachable
 from sickbay_cli.options import Endpoint
@@ -50,6 +51,13 @@ def quarantine(endpoint: Endpoint) -> Iterator[QuarantineServiceStub]:
     """QuarantineService, likewise."""
     with _channel(endpoint) as opened:
         yield QuarantineServiceStub(opened)
+
+
+@contextmanager
+def workers(endpoint: Endpoint) -> Iterator[WorkerServiceStub]:
+    """WorkerService, likewise."""
+    with _channel(endpoint) as opened:
+        yield WorkerServiceStub(opened)
 
 
 @contextmanager

@@ -39,6 +39,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "incidents": ("sickbay_cli.incidents:incidents", "Show outages of breakers: what happened, and what it cost."),
         "quarantine": ("sickbay_cli.quarantine:quarantine", "Manage parked and quarantined jobs."),
         "requeue": ("sickbay_cli.requeue:requeue", "Requeue jobs that are in the ledger but in no queue."),
+        "workers": ("sickbay_cli.workers:workers", "List the live workers, their slots and the job types they handle."),
         "metrics": ("sickbay_cli.status:metrics", "Show metrics."),
         "top": ("sickbay_cli.top.command:top", "Watch breakers, jobs, queues, releases and incidents live."),
         "health": ("sickbay_cli.status:health", "Show the health of all three services."),

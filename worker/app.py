@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
+import secrets
+import socket
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
-from sickbay.concurrency.tasks import run_with_restarts
+from sickbay.concurrency.tasks import background, run_with_restarts
 from sickbay.domain.health import Health, checks_of
 from sickbay.domain.raised import Redact, unchanged
+from sickbay.domain.workers import Worker as LiveWorker
+from sickbay.fleet import FleetView
 from sickbay.handlers.registry import HandlerSpec
 from sickbay.messages.outbox import EventOutbox
 from sickbay.observer import Observer, Observers
@@ -28,6 +33,7 @@ from sickbay.telemetry.tracing import trace_observers
 from sickbay.version import VERSION
 from worker.engine import Engine
 from worker.metrics import JobMetrics, WorkerMetrics
+from worker.presence import Presence
 from worker.rest import create_gateway
 from worker.runner import Runner
 
@@ -36,6 +42,10 @@ if TYPE_CHECKING:
 
 SETTLE_S: Final = 10.0
 """The time to settle a run that has timed out."""
+MAX_SHOWN: Final = 20
+"""Job types that the line of the start names."""
+
+log = logging.getLogger("sickbay")
 
 
 def grace(settings: Settings, handlers: Mapping[str, HandlerSpec], policies: Policies | None = None) -> float:
@@ -47,9 +57,10 @@ def grace(settings: Settings, handlers: Mapping[str, HandlerSpec], policies: Pol
 class Worker:
     """A running worker."""
 
-    def __init__(self, engine: Engine, runner: Runner, endpoints: Endpoints, grace_s: Callable[[], float]) -> None:
+    def __init__(self, engine: Engine, runner: Runner, presence: Presence, endpoints: Endpoints, grace_s: Callable[[], float]) -> None:
         """The engine is running; `grace_s` returns the time that a drain gives to running jobs, in seconds."""
         self._engine = engine
+        self._presence = presence
         self._runner = runner
         self.endpoints = endpoints
         self._grace_s = grace_s
@@ -61,6 +72,7 @@ class Worker:
 
     async def drain(self, grace_s: float) -> None:
         """Report NOT_SERVING, consume no more jobs, let running ones finish for `grace_s` seconds, and requeue the rest."""
+        self._presence.drain()
         await self.endpoints.not_serving()
         await self._engine.drain(grace_s)
 
@@ -125,9 +137,13 @@ async def serve(
             prefetch_bytes=settings.prefetch_bytes,
             clock=backends.clock,
             name=settings.worker_name,
+            fleet=FleetView(backends.workers, backends.broker),
+            grace_ms=0 if backends.is_alone else round(1000 * settings.unknown_type_grace),
             observer=observer,
             redact=redact,
         )
+        report(handlers, settings.concurrency)
+        presence = Presence(backends.workers, _announced(settings, handlers, backends.clock()), lambda: engine.slots_in_use)
         async with serve_endpoints(
             [],
             lambda _, health: create_gateway(health, metrics, VERSION),
@@ -138,11 +154,34 @@ async def serve(
             call_observers=[CallMeter(metrics.registry)],
             tracing=tracing,
         ) as endpoints:
+            await presence.announce()  # before it consumes, so that the registry never knows fewer workers than the broker
             working = asyncio.create_task(run_with_restarts(engine.run), name="engine")
             try:
-                yield Worker(engine, runner, endpoints, lambda: grace(settings, handlers, policies))
+                async with background(presence.run):
+                    yield Worker(engine, runner, presence, endpoints, lambda: grace(settings, handlers, policies))
             finally:
                 with contextlib.suppress(asyncio.CancelledError):
                     await engine.drain(0)
                 await working
+                await presence.leave()
                 runner.close()
+
+
+def report(handlers: Mapping[str, HandlerSpec], concurrency: int) -> None:
+    """Log what this worker handles."""
+    names = sorted(handlers)
+    more = f" and {len(names) - MAX_SHOWN:,} more job types" if len(names) > MAX_SHOWN else ""
+    log.info("this worker handles %s%s, %d jobs at a time", ", ".join(names[:MAX_SHOWN]), more, concurrency)
+
+
+def _announced(settings: Settings, handlers: Mapping[str, HandlerSpec], now: int) -> LiveWorker:
+    """What the registry is told of this worker. Its id is new at each start: another process may have the same name."""
+    return LiveWorker(
+        worker_id=f"{settings.worker_name}-{secrets.token_hex(4)}",
+        name=settings.worker_name,
+        job_types=tuple(sorted(handlers)),
+        version=VERSION,
+        host=socket.gethostname(),
+        slots=settings.concurrency,
+        since=now,
+    )

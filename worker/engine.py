@@ -15,6 +15,7 @@ from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import JobEvent
 from sickbay.domain.raised import Redact, unchanged
 from sickbay.domain.retry import PolicyOf, RetryPolicy, same_for_all
+from sickbay.fleet import FleetView
 from sickbay.handlers.registry import HandlerSpec
 from sickbay.messages.outbox import EventOutbox
 from sickbay.messages.publisher import Publisher
@@ -25,6 +26,7 @@ from worker.pipeline import Pipeline
 from worker.runner import Runner
 from worker.settler import Settler
 from worker.slots import Gates, Slots
+from worker.unhandled import UnhandledJobs
 
 LAST_S: Final = 2.0
 """How long the end waits for cancelled handlers, and again for events that are not durable; their jobs are delivered again."""
@@ -52,6 +54,8 @@ class Engine:
         prefetch_bytes: int = PREFETCH_BYTES,
         clock: Clock,
         name: str,
+        fleet: FleetView,
+        grace_ms: int = 0,
         pause_s: float = 1.0,
         last_s: float = LAST_S,
         catch_up_s: float = CATCH_UP_S,
@@ -62,7 +66,7 @@ class Engine:
 
         `pause_s` is how long a job that could not be settled is held before it is requeued; `last_s` is LAST_S, `catch_up_s` is
         CATCH_UP_S. The observer is called for each message in the task that processes it, so that task's context is the job's. `redact`
-        removes secrets from the texts of faults.
+        removes secrets from the texts of faults. `fleet` and `grace_ms` decide about jobs without a handler here (`unhandled.py`).
         """
         policy_of = same_for_all(policy) if isinstance(policy, RetryPolicy) else policy
         self._last_s = last_s
@@ -95,6 +99,7 @@ class Engine:
             scope=scope,
             runner=runner,
             settler=self._settler,
+            unhandled=UnhandledJobs(fleet, self._settler, grace_ms),
             events=events,
             observer=observer,
             handlers=handlers,
@@ -111,6 +116,11 @@ class Engine:
     def is_stuck(self) -> bool:
         """Whether a cancelled handler is still running, because it swallows its cancellation."""
         return self._drained.is_set() and bool(self._tasks)
+
+    @property
+    def slots_in_use(self) -> int:
+        """How many of its slots are taken."""
+        return self._slots.in_use
 
     async def run(self) -> None:
         """Work until `drain` is called."""

@@ -26,6 +26,7 @@ from worker.run import CANCELLED
 from worker.runner import Runner
 from worker.settler import Settler
 from worker.slots import MAX_HELD_S, Gates, Slots
+from worker.unhandled import UnhandledJobs
 
 SURE_MS: Final = 20 * 3_600_000
 """A copy that waited longer is compared with the ledger before it runs: cancellations are kept in memory for 24 hours."""
@@ -45,6 +46,7 @@ class Pipeline:
         scope: BreakerRule,
         runner: Runner,
         settler: Settler,
+        unhandled: UnhandledJobs,
         events: EventOutbox,
         observer: Observer,
         handlers: Mapping[str, HandlerSpec],
@@ -55,7 +57,7 @@ class Pipeline:
         self._guard, self._isolation, self._slots, self._gates = guard, isolation, slots, gates
         self._breakers, self._scope, self._runner, self._settler, self._events = breakers, scope, runner, settler, events
         self._observer, self._handlers, self._clock = observer, handlers, clock
-        self._policy = policy
+        self._policy, self._unhandled = policy, unhandled
 
     async def process(self, delivery: Delivery) -> None:
         """Process and settle one delivery. Raises Unavailable if a server is unavailable and the delivery should come again."""
@@ -93,7 +95,7 @@ class Pipeline:
         """Find the handler, and wait for a turn if its job type allows only a few at a time."""
         spec = self._handlers.get(job.job_type)
         if spec is None:
-            return await self._settler.quarantine(delivery, job, Reason.UNKNOWN_TYPE, f"no worker has a handler for {job.job_type!r}")
+            return await self._unhandled.settle(delivery, job)
         if self._gates.is_crowded(job.job_type) or self._runner.is_exhausted(spec):
             return await self._settler.defer(delivery)
         async with self._gates.turn(job.job_type, self._slots, len(delivery.body)) as has_come:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -17,7 +18,7 @@ from sickbay.domain.job import MAX_TRACEBACK_BYTES, Failure, Job, JobEvent, JobS
 from sickbay.domain.raised import Redact
 from sickbay.domain.retry import NO_OPTIONS, Done, GiveBack, PolicyOf, Retry, Route, SetAside, after_fault
 from sickbay.handlers.traceback_text import traceback_of
-from sickbay.messages.codec import decode_job, job_message, undecodable_job
+from sickbay.messages.codec import decode_job, encode_job, job_message, undecodable_job
 from sickbay.messages.outbox import EventOutbox
 from sickbay.messages.publisher import Publisher
 from sickbay.ports import TO_RETRY, Clock, Delivery, DuplicateGuard, Message
@@ -26,6 +27,8 @@ from worker.call import error_text
 MAX_PAUSES: Final = 30
 DEFERRALS: Final = "put-off"
 """The header that counts how often a message has been deferred; a run, or any other outcome of the job, resets it."""
+LACKING_SINCE: Final = "no-worker-since"
+"""The header that says since when no worker has handled the job's type, in ms by the registry's clock; absent once one may."""
 MAX_DEFERRALS: Final = 99
 MIN_DEFER_MS: Final = 100
 MAX_DEFER_MS: Final = 30_000
@@ -123,9 +126,16 @@ class Settler:
 
     async def defer(self, delivery: Delivery) -> None:
         """Defer a job of which too many wait or hang here, or that waited too long: it is redelivered later, and no attempt is counted."""
-        times = _deferrals(delivery)
-        headers = {**delivery.headers, DEFERRALS: str(min(times + 1, MAX_DEFERRALS))}
-        await self._publisher.publish([Message(TO_RETRY, delivery.body, self._defer_ms(times), headers=headers)])
+        await self._defer(delivery, delivery.body, self._defer_ms(deferrals(delivery)), {})
+
+    async def hand_on(self, delivery: Delivery, job: Job, delay_ms: int, lacking_since: int | None) -> None:
+        """The same with a job that another worker may handle, by the copy `job`; see LACKING_SINCE."""
+        await self._defer(delivery, encode_job(job), delay_ms, {LACKING_SINCE: str(lacking_since)} if lacking_since else {})
+
+    async def _defer(self, delivery: Delivery, body: bytes, delay_ms: int, headers: Mapping[str, str]) -> None:
+        kept = {name: value for name, value in delivery.headers.items() if name != LACKING_SINCE}
+        counted = {**kept, **headers, DEFERRALS: str(min(deferrals(delivery) + 1, MAX_DEFERRALS))}
+        await self._publisher.publish([Message(TO_RETRY, body, delay_ms, headers=counted)])
         delivery.ack()
 
     def _defer_ms(self, times: int) -> int:
@@ -179,7 +189,7 @@ class Settler:
         return f"{self._name}.{next(self._runs)}"
 
 
-def _deferrals(delivery: Delivery) -> int:
+def deferrals(delivery: Delivery) -> int:
     """How often the message has been deferred, at most MAX_DEFERRALS; 0 if the header is invalid."""
     text = delivery.headers.get(DEFERRALS, "")
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= 2 else 0  # noqa: PLR2004 - digits

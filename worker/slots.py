@@ -21,9 +21,15 @@ class Slots:
 
     def __init__(self, size: int) -> None:
         """Offer `size` slots."""
+        self._size = size
         self._left = size
         self._some = asyncio.Event()
         self._some.set()
+
+    @property
+    def in_use(self) -> int:
+        """How many are taken."""
+        return min(self._size, self._size - self._left)
 
     def close(self) -> None:
         """End all waiting."""

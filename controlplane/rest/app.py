@@ -1,4 +1,4 @@
-"""The REST gateway of the control plane: breakers, incidents, quarantine and metrics, generated from the contracts of their services."""
+"""The REST gateway of the control plane: generated from the contracts of its services, and its metrics."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from sickbay.breakers.v1 import breaker_service_pb2 as breakers_pb
 from sickbay.breakers.v1 import incident_service_pb2 as incidents_pb
 from sickbay.contract.paging import MAX_PAGE_SIZE
 from sickbay.jobs.v1 import quarantine_service_pb2 as quarantine_pb
+from sickbay.jobs.v1 import worker_service_pb2 as workers_pb
 from sickbay.server.health import Health, add_health
 from sickbay.server.rest.accept import JSON, prefers
 from sickbay.server.rest.app import create_app, json_response
@@ -26,11 +27,13 @@ if TYPE_CHECKING:  # stubs for asyncio exist for type checkers only
     from sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceAsyncStub
     from sickbay.breakers.v1.incident_service_pb2_grpc import IncidentServiceAsyncStub
     from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceAsyncStub
+    from sickbay.jobs.v1.worker_service_pb2_grpc import WorkerServiceAsyncStub
     from sickbay.telemetry.spans import Tracing
 
 _BREAKERS: Final = breakers_pb.DESCRIPTOR.services_by_name["BreakerService"]
 _INCIDENTS: Final = incidents_pb.DESCRIPTOR.services_by_name["IncidentService"]
 _QUARANTINE: Final = quarantine_pb.DESCRIPTOR.services_by_name["QuarantineService"]
+_WORKERS: Final = workers_pb.DESCRIPTOR.services_by_name["WorkerService"]
 
 
 def create_gateway(
@@ -41,10 +44,11 @@ def create_gateway(
     version: str,
     *,
     incidents: IncidentServiceAsyncStub,
+    workers: WorkerServiceAsyncStub,
     tracing: Tracing | None = None,
 ) -> FastAPI:
     """The application; every route's operation id is the name of its RPC."""
-    about = "Read and control circuit breakers, read their incidents, and manage jobs in quarantine."
+    about = "Read and control circuit breakers, read their incidents, manage jobs in quarantine, and list workers."
     app = create_app("Sickbay Control Plane", about, version, tracing)
 
     @app.get("/", include_in_schema=False)
@@ -72,4 +76,5 @@ def create_gateway(
     gateway.add(_BREAKERS, breakers, options)
     gateway.add(_INCIDENTS, incidents)
     gateway.add(_QUARANTINE, quarantine)
+    gateway.add(_WORKERS, workers)
     return app

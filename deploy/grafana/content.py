@@ -91,6 +91,9 @@ def jobs() -> Iterator[Panel]:
         overdue,
         blocked,
     )
+    live = (facts(only("sickbay_live_workers", TYPE), "job_type"), "{{job_type}}")
+    strange = (f"{facts('sickbay_unannounced_workers')} > 0", "not in the registry")
+    yield lines("Live workers", "Workers that take jobs of a type; 0 if jobs wait and no worker does.", live, strange)
     unheard = fact(only("sickbay_oldest_unfinished_job_seconds", TYPE), "job_type", "state")
     text = "Time since the last event of the unfinished job whose last event is the oldest."
     yield lines("Oldest unfinished job", text, (unheard, "{{job_type}} {{state}}"), unit="s")

@@ -146,7 +146,7 @@ def breaker_state(state: BreakerState) -> breaker_pb2.Breaker.State.ValueType:
     return _BREAKER_STATES[state]
 
 
-def breaker(breaker: Snapshot, asked: str = "", job_types: Sequence[str] = ()) -> breaker_pb2.Breaker:
+def breaker(breaker: Snapshot, asked: str = "", job_types: Sequence[str] = (), waiting_for: str = "") -> breaker_pb2.Breaker:
     """A breaker at one moment; `asked` is the job type by which it was asked for, `job_types` are those that share it.
 
     Pages have a thousand breakers, and most of their fields are empty: those are not even passed.
@@ -155,6 +155,8 @@ def breaker(breaker: Snapshot, asked: str = "", job_types: Sequence[str] = ()) -
     fields: dict[str, Any] = {"job_type": asked or key.job_type, "tenant": key.tenant, "state": _BREAKER_STATES[breaker.state]}
     if dependency := key.dependency:
         fields |= {"dependency": dependency, "job_types": job_types}
+    if waiting_for:
+        fields["waiting_for"] = waiting_for
     for (name, convert), value in zip(_BREAKER_FIELDS, _breaker_values(breaker), strict=True):
         if value:
             fields[name] = convert(value) if convert is not None else value

@@ -17,21 +17,30 @@ DEGRADED = (
 )
 
 
-def explain_breaker(breaker: Snapshot, parked: int | None, job_types: Sequence[str] = ()) -> BreakerExplanation:
+def explain_breaker(
+    breaker: Snapshot, parked: int | None, job_types: Sequence[str] = (), *, lacks_worker: bool = False
+) -> BreakerExplanation:
     """Explain a breaker for which `parked` jobs wait (None: unknown), at the time of the snapshot.
 
-    `job_types` are those that share the breaker of a dependency.
+    `job_types` are those that share the breaker of a dependency. `lacks_worker`: no live worker handles any of its types.
     """
     reason, step, next_at = _situation(breaker)
-    sentences = [*sentences_of(breaker), *sharers(breaker.key, job_types)]
+    if lacks_worker and (parked or step in {BreakerStep.PROBE, BreakerStep.RELEASE}):
+        step, next_at = BreakerStep.WORKER_COMES, None
+    sentences = [*sentences_of(breaker, lacks_worker=lacks_worker), *sharers(breaker.key, job_types)]
     if parked:
-        sentences.append(f"{_count(parked, 'job is', 'jobs are')} parked and {_fate(breaker, parked)}.")
+        fate = f"{'waits' if parked == 1 else 'wait'} for a worker" if lacks_worker else _fate(breaker, parked)
+        sentences.append(f"{_count(parked, 'job is', 'jobs are')} parked and {fate}.")
     return Explanation(reason, _since(breaker), step, next_at, tuple(sentences), _commands(breaker))
 
 
-def sentences_of(breaker: Snapshot) -> list[str]:
-    """What a breaker does now, why, and what it does next, in sentences."""
-    return [*_sentences(breaker), *([DEGRADED] if breaker.degraded else [])]
+def sentences_of(breaker: Snapshot, *, lacks_worker: bool = False) -> list[str]:
+    """What a breaker does now, why, and what it does next, in sentences; `lacks_worker` as for `explain_breaker`."""
+    said = _sentences(breaker)
+    if lacks_worker:
+        none = f"No live worker handles {owner(breaker.key)}: until one does, nothing of it is probed or released."
+        said = [said[0], none, *([_verdict()] if breaker.state is BreakerState.OPEN else said[1:])]
+    return [*said, *([DEGRADED] if breaker.degraded else [])]
 
 
 def _sentences(breaker: Snapshot) -> list[str]:

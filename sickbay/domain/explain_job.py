@@ -18,6 +18,7 @@ from sickbay.domain.outcome import Outcome, kind_of
 from sickbay.domain.retry import RetryPolicy
 from sickbay.domain.spans import ago, ahead, span, utc
 
+_WAITING: Final = {JobState.QUEUED, JobState.RETRYING, JobState.PARKED}
 LONG_MS: Final = 60_000
 """A job that waits longer for a worker, or for its release, may wait in vain."""
 
@@ -36,6 +37,8 @@ class Case:
     now: int
     job_types: Sequence[str] = ()
     """Those that share the breaker, if it is that of a dependency."""
+    lacks_worker: bool = False
+    """Whether certainly no live worker handles its type."""
 
     @property
     def actor(self) -> str:
@@ -67,7 +70,18 @@ def explain_job(case: Case) -> JobExplanation:
     state, shut = case.record.state, case.shut
     if shut is not None and shut.state is BreakerState.HALF_OPEN and shut.probe_job_id == case.record.job.job_id and state in _EARLIER:
         return _PROBING
-    return _BY_STATE[state](case)
+    explained = _BY_STATE[state](case)
+    return _without_worker(case, explained) if case.lacks_worker and state in _WAITING else explained
+
+
+def _without_worker(case: Case, explained: JobExplanation) -> JobExplanation:
+    """Whatever else it waits for, nothing happens before a worker comes."""
+    kind, state = case.record.job.job_type, case.record.state
+    reason = explained.reason if state is JobState.PARKED else JobReason.WAITING_FOR_WORKER
+    told = [explained.sentences[0], f"No live worker handles {kind}: nothing happens until one does."]
+    if state is not JobState.PARKED:
+        told.append("If none does for long (UNKNOWN_TYPE_GRACE), it is quarantined, and comes back by itself when one does.")
+    return Explanation(reason, explained.since, JobStep.WORKER_COMES, None, tuple(told), ("sickbay workers",))
 
 
 def _queued(case: Case) -> JobExplanation:

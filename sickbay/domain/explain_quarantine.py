@@ -21,11 +21,14 @@ _WAITS: Final = "It does not run again by itself, and is kept until a person has
 
 
 def explain_quarantined(record: JobRecord, now: int) -> JobExplanation:
-    """Explain a job that needs a person."""
+    """Explain a job that needs a person, or a worker that handles its type."""
     reason = _REASONS.get(record.reason, JobReason.SET_ASIDE)
     why, what_to_do = _words(record, reason)
-    sentences = (f"The job was quarantined {ago(record.updated_at, now)}{why}.", _WAITS, what_to_do)
-    return Explanation(reason, record.updated_at or None, JobStep.PERSON_DECIDES, None, sentences, _commands(record, reason))
+    step, waits = JobStep.PERSON_DECIDES, _WAITS
+    if reason is JobReason.UNKNOWN_TYPE:
+        step, waits = JobStep.WORKER_COMES, f"It comes back by itself when a live worker handles {record.job.job_type}."
+    sentences = (f"The job was quarantined {ago(record.updated_at, now)}{why}.", waits, what_to_do)
+    return Explanation(reason, record.updated_at or None, step, None, sentences, _commands(record, reason))
 
 
 def _words(record: JobRecord, reason: JobReason) -> tuple[str, str]:  # noqa: PLR0911 - one for each case
@@ -40,8 +43,8 @@ def _words(record: JobRecord, reason: JobReason) -> tuple[str, str]:  # noqa: PL
             )
         case JobReason.UNKNOWN_TYPE:
             return (
-                f": the worker that took it has no handler for {kind}",
-                f"Start workers that have a handler for {kind}, then resubmit it; or resubmit it with the right type (--job-type).",
+                f": no live worker had a handler for {kind}",
+                f"Start workers that have a handler for {kind}, or resubmit it with the right type (--job-type).",
             )
         case JobReason.UNDECODABLE:
             return (

@@ -52,6 +52,7 @@ class JobStep(StrEnum):
     HOLD_ENDS = "HOLD_ENDS"
     RELEASE = "RELEASE"
     PERSON_DECIDES = "PERSON_DECIDES"
+    WORKER_COMES = "WORKER_COMES"
 
 
 class BreakerReason(StrEnum):
@@ -78,6 +79,7 @@ class BreakerStep(StrEnum):
     HOLD_ENDS = "HOLD_ENDS"
     RELEASE = "RELEASE"
     PERSON_DECIDES = "PERSON_DECIDES"
+    WORKER_COMES = "WORKER_COMES"
 
 
 ReasonT = TypeVar("ReasonT", JobReason, BreakerReason)

@@ -188,6 +188,9 @@ class QuarantineStore(Protocol):
     async def lease_parked(self, key: BreakerKey, limit: int) -> Sequence[ReleaseLease]:
         """Lease the longest parked jobs of a type and tenant; nobody else gets them until the lease expires."""
 
+    async def lease_unhandled(self, key: BreakerKey, limit: int) -> Sequence[ReleaseLease]:
+        """The same of jobs that are quarantined as UNKNOWN_TYPE, whose type a worker handles now."""
+
     async def lease_job(self, job_id: str, edit: JobEdit, etag: str, actor: str) -> ReleaseLease:
         """Lease one job for a resubmit, its attempt back at 0, and keep the edit as a revision.
 
@@ -205,6 +208,9 @@ class QuarantineStore(Protocol):
 
     async def parked(self) -> Mapping[BreakerKey, int]:
         """How many jobs are parked, by type and tenant, without leased ones."""
+
+    async def unhandled(self, job_types: Collection[str]) -> Mapping[BreakerKey, int]:
+        """How many jobs of these types are quarantined as UNKNOWN_TYPE, likewise."""
 
 
 class DuplicateGuard(Protocol):

@@ -13,6 +13,7 @@ from sickbay.adapters.embedded.breakers import EmbeddedBreakers
 from sickbay.adapters.embedded.broker import SqliteBroker
 from sickbay.adapters.embedded.datafolder import DataFolder, open_data_folder
 from sickbay.adapters.embedded.rate_limiter import EmbeddedRateLimiter
+from sickbay.adapters.embedded.workers import EmbeddedWorkerRegistry
 from sickbay.adapters.rabbitmq.broker import RabbitBroker
 from sickbay.adapters.rabbitmq.topology_sync import apply as apply_topology
 from sickbay.adapters.rabbitmq.topology_sync import check as check_topology
@@ -21,6 +22,7 @@ from sickbay.adapters.redis.breakers import RedisBreakers
 from sickbay.adapters.redis.duplicate_guard import RedisDuplicateGuard
 from sickbay.adapters.redis.keys import RedisIdempotencyKeys
 from sickbay.adapters.redis.rate_limiter import RedisRateLimiter
+from sickbay.adapters.redis.workers import RedisWorkerRegistry
 from sickbay.adapters.sql.ledger import Ledger, open_ledger
 from sickbay.adapters.sql.listener import AlwaysUp
 from sickbay.adapters.unconfigured import UnconfiguredHolds, UnconfiguredJobReader, UnconfiguredKeys
@@ -66,10 +68,13 @@ async def open_up(settings: Settings, folder: Path | None) -> AsyncIterator[Back
         broker = await _broker(stack, settings, rabbitmq, queues)
         policies = await _policies(stack, settings)
         breakers = await _breakers(stack, settings, policies, redis, data.breakers_db if data is not None else None)
+        workers = await _workers(stack, redis)
         yield Backends(
             broker=broker,
             system=_system(broker),
             breakers=breakers,
+            workers=workers,
+            registry=workers,
             reader=ledger.reader,
             writer=ledger.writer,
             quarantine=ledger.quarantine,
@@ -79,6 +84,7 @@ async def open_up(settings: Settings, folder: Path | None) -> AsyncIterator[Back
             notices=ledger.notices,
             webhook=_webhook(settings),
             duplicate_guard=ledger.duplicate_guard,
+            is_alone=rabbitmq is None,
             policies=policies,
             keys=ledger.keys,
             kept_bytes=settings.ledger_payload_bytes,
@@ -124,6 +130,7 @@ async def open_jobapi(settings: Settings) -> AsyncIterator[JobApiParts]:
             kept_bytes=settings.ledger_payload_bytes,
             holds=ledger.holds if ledger else UnconfiguredHolds(),
             circuits=circuits.view() if circuits is not None else None,
+            registry=await _workers(stack, redis) if redis is not None else None,
             policies=policies,
             rate_limiter=await _rate_limiter(stack, redis),
             waiting=ledger.waiting if ledger else None,
@@ -150,6 +157,7 @@ async def open_worker(settings: Settings) -> AsyncIterator[WorkerParts]:
             health_grace=settings.health_grace,
             settings_file=lambda: policies.status,
             breakers=breakers,
+            workers=await _workers(stack, redis),
             duplicate_guard=duplicate_guard,
             policies=policies,
         )
@@ -167,7 +175,8 @@ async def open_control_plane(settings: Settings) -> AsyncIterator[ControlPlanePa
         ledger = await _own_ledger(stack, settings, database)
         broker = await _broker(stack, settings, settings.url("rabbitmq_url") or RABBITMQ_URL)
         policies = await _policies(stack, settings)
-        breakers = await _breakers(stack, settings, policies, settings.url("redis_url") or REDIS_URL)
+        redis = settings.url("redis_url") or REDIS_URL
+        breakers = await _breakers(stack, settings, policies, redis)
         yield ControlPlaneParts(
             broker=broker,
             system=_system(broker),
@@ -179,6 +188,7 @@ async def open_control_plane(settings: Settings) -> AsyncIterator[ControlPlanePa
             settings_file=lambda: policies.status,
             on_settings_change=policies.on_change,
             breakers=breakers,
+            workers=await _workers(stack, redis),
             writer=ledger.writer,
             quarantine=ledger.quarantine,
             lost=ledger.lost,
@@ -220,6 +230,12 @@ async def _rate_limiter(stack: AsyncExitStack, url: str | None) -> EmbeddedRateL
     if url is None:
         return EmbeddedRateLimiter(lambda: uptime() * 1_000)
     return await stack.enter_async_context(RedisRateLimiter(url))
+
+
+async def _workers(stack: AsyncExitStack, url: str | None) -> EmbeddedWorkerRegistry | RedisWorkerRegistry:
+    if url is None:
+        return EmbeddedWorkerRegistry(SteadyClock())
+    return await stack.enter_async_context(RedisWorkerRegistry(url))
 
 
 async def _own_ledger(stack: AsyncExitStack, settings: Settings, where: str | Path) -> Ledger:

@@ -13,6 +13,7 @@ from sickbay.ports import Breakers, BreakerView, Broker, Clock, DuplicateGuard, 
 from sickbay.ports.incidents import IncidentNotices, IncidentStore, Webhook
 from sickbay.ports.limits import RateLimiter, WaitingCounts
 from sickbay.ports.lost import Holds, Lost
+from sickbay.ports.workers import WorkerRegistry
 from sickbay.runtime.policies import Policies
 
 
@@ -46,8 +47,8 @@ class Common:
 class JobApiParts(Common):
     """What the Job API needs. Payloads of up to `kept_bytes` are stored in the ledger, too.
 
-    `circuits` are the breakers that it can see, None without REDIS_URL; `policies` say when a failed job runs again, and what is limited.
-    `rate_limiter` is shared with other Job APIs if REDIS_URL is set; `waiting` is None without a ledger.
+    `circuits` are the breakers that it can see and `registry` the workers, None without REDIS_URL; `policies` say when a failed job runs
+    again, and what is limited. `rate_limiter` is shared with other Job APIs if REDIS_URL is set; `waiting` is None without a ledger.
     """
 
     reader: JobReader
@@ -57,16 +58,19 @@ class JobApiParts(Common):
     holds: Holds
     kept_bytes: int = 0
     circuits: BreakerView | None = None
+    registry: WorkerRegistry | None = None
     policies: Policies | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerParts(Common):
-    """What a worker needs."""
+    """What a worker needs. `is_alone`: no other process can consume jobs from its queue."""
 
     breakers: Breakers
+    workers: WorkerRegistry
     duplicate_guard: DuplicateGuard
     policies: Policies | None = None
+    is_alone: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +81,7 @@ class ControlPlaneParts(Common):
     """
 
     breakers: Breakers
+    workers: WorkerRegistry
     writer: LedgerWriter
     quarantine: QuarantineStore
     lost: Lost

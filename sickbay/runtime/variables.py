@@ -112,6 +112,12 @@ class Variables(BaseSettings):
         description="Bytes of messages that a process holds of one queue; a larger message is held alone",
     )
     handler_timeout: float = Field(30, gt=0, le=MAX_TIMEOUT_S, description="Seconds a run may take unless its handler says otherwise")
+    unknown_type_grace: float = Field(
+        60,
+        ge=0,
+        le=86_400,
+        description="Seconds that no live worker must have handled a job type before its jobs are quarantined; not with embedded queues",
+    )
     breaker_scope: BreakerScope = Field(
         BreakerScope.TYPE,
         description="type: all tenants share the breaker of a job type; tenant: each has one. Set it alike in all services",

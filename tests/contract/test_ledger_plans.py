@@ -25,6 +25,8 @@ async def ask_everything(ledger):
     await ledger.quarantine.list_quarantined(QuarantineQuery(), 5, f"{START}:p")
     await ledger.quarantine.get_quarantined("q")
     await ledger.quarantine.parked()
+    await ledger.quarantine.unhandled(["email", "sms"])
+    await ledger.quarantine.lease_unhandled(BreakerKey("email"), 5)
     await ledger.quarantine.mark_released(await ledger.quarantine.lease_parked(BreakerKey("email"), 5))
     await ledger.quarantine.lease_job("q", JobEdit(b"{}"), "", "ann")
     await ledger.quarantine.lease_expired()

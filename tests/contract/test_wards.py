@@ -49,6 +49,31 @@ async def test_find_cases_filters(ledger):
     assert await found(set_aside_before=START + 900) == "ab"
 
 
+def unhandled(job_id, at=START + 400, **fields):
+    return replace(quarantined(job_id, at=at, code="UNKNOWN_TYPE", message="no worker", **fields), reason=Reason.UNKNOWN_TYPE)
+
+
+async def test_jobs_that_no_worker_handled_are_leased_oldest_first_by_type_and_tenant(ledger, clock):
+    """Only those of that reason: an error code of the same name is a handler's own word."""
+    own_word = quarantined("own", code="UNKNOWN_TYPE")
+    old = [unhandled(f"u{number}", at=START + 500 - number) for number in range(3)]
+    await ledger.writer.apply([*old, own_word, parked("p"), unhandled("a", tenant="acme"), unhandled("s", job_type="sms")])
+    assert await ledger.quarantine.unhandled(["email", "fax"]) == {EMAIL: 3, BreakerKey("email", "acme"): 1}
+    assert await ledger.quarantine.unhandled([]) == {}
+    claims = await ledger.quarantine.lease_unhandled(EMAIL, 2)
+    assert ids(claims) == ["u2", "u1"]
+    assert [(claim.job.generation, claim.job.attempt, claim.job.maybe_duplicate) for claim in claims] == [(1, 3, False)] * 2
+    assert claims[0].job.payload_json == job().payload_json
+    assert await ledger.quarantine.unhandled(["email"]) == {EMAIL: 1, BreakerKey("email", "acme"): 1}
+    await ledger.quarantine.mark_released(claims)
+    record = await ledger.reader.get("u2")
+    assert (record.state, record.job.generation, record.reason) == (JobState.QUEUED, 1, None)
+    assert ids(await ledger.quarantine.lease_unhandled(EMAIL, 2)) == ["u0"]
+    assert await ledger.quarantine.lease_unhandled(EMAIL, 2) == []
+    clock.now += LEASE
+    assert [(claim.job.job_id, claim.job.maybe_duplicate) for claim in await ledger.quarantine.lease_expired()] == [("u0", True)]
+
+
 async def test_groups_gather_failures_of_one_shape_largest_first(ledger):
     small = [quarantined(f"s{number}", code="HTTP_500", message="oops") for number in range(2)]
     large = [quarantined(f"l{number}", message=f"user {number} not found", at=START + number) for number in range(3)]

@@ -7,6 +7,7 @@ from random import Random
 from sickbay.adapters.embedded.breakers import EmbeddedBreakers
 from sickbay.adapters.embedded.broker import SqliteBroker
 from sickbay.adapters.embedded.rate_limiter import EmbeddedRateLimiter
+from sickbay.adapters.embedded.workers import EmbeddedWorkerRegistry
 from sickbay.adapters.sql.ledger import open_ledger
 from sickbay.domain.breaker import BreakerConfig
 from sickbay.domain.errors import Unavailable
@@ -63,6 +64,7 @@ async def open_backends(clock=None, **config):
         yield Backends(
             broker=Flaky(broker),
             breakers=Flaky(breakers),
+            workers=Flaky(EmbeddedWorkerRegistry(clock)),
             reader=Flaky(ledger.reader),
             writer=Flaky(ledger.writer),
             quarantine=Flaky(ledger.quarantine),

@@ -10,12 +10,14 @@ from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import Job
 from sickbay.domain.queries import DuplicateCheck
 from sickbay.domain.retry import RetryPolicy
+from sickbay.domain.workers import Fleet
 from sickbay.handlers.registry import HandlerSpec
 from sickbay.messages.codec import decode_events, decode_job, encode_job
 from sickbay.messages.outbox import EventOutbox
 from sickbay.observer import Observers
 from sickbay.telemetry.joblog import JobLog
 from sickbay.telemetry.metrics import MetricsRegistry
+from tests.support.known_fleet import KnownFleet
 from worker.engine import Engine
 from worker.metrics import JobMetrics
 from worker.runner import Runner
@@ -188,6 +190,7 @@ class Bench:
         self.broker = StubBroker(self.log)
         self.breakers = StubBreakers(self.log)
         self.fence = StubFence()
+        self.fleet = KnownFleet(Fleet(5_000, unannounced=0))
         self.now = 1_000
         self.runner = Runner(self.breakers, timeout_s=timeout_s, concurrency=concurrency)
         self.told = MetricsRegistry("worker")
@@ -206,6 +209,7 @@ class Bench:
             concurrency=concurrency,
             clock=lambda: self.now,
             name="w",
+            fleet=self.fleet,
             observer=observer,
             pause_s=0.0,
             last_s=0.05,

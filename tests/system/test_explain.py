@@ -133,7 +133,7 @@ def test_a_quarantined_job_says_what_to_do(system: System):
     job_id = sickbay.submit("nobody-knows-it")
     sickbay.wait(job_id, "QUARANTINED")
     why = explained(sickbay, job_id)
-    assert (why["reason"], why["nextStep"]) == ("UNKNOWN_TYPE", "PERSON_DECIDES")
+    assert (why["reason"], why["nextStep"]) == ("UNKNOWN_TYPE", "WORKER_COMES")
     assert f"sickbay quarantine resubmit {job_id} --job-type TYPE" in why["commands"]
 
 

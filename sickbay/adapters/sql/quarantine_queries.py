@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Select, bindparam, func, or_, select, tuple_
@@ -16,12 +16,22 @@ from sickbay.adapters.sql.rows import LISTED, AnyRow, record_of
 from sickbay.adapters.sql.schema import job_revisions, jobs
 from sickbay.concurrency.tasks import detached
 from sickbay.domain.breaker import BreakerKey
-from sickbay.domain.job import JobRecord, JobState
+from sickbay.domain.job import JobRecord, JobState, Reason
 from sickbay.domain.queries import FailureGroup, Page, PayloadRevision, QuarantinedJob, QuarantineQuery
+from sickbay.domain.storable import MAX_COUNT
 
 _ASIDE: Final = jobs.c.set_aside_at.is_not(None)  # as in the partial indexes, so that they are used
 _ONE_ASIDE: Final = ONE.where(_ASIDE)
 _REVISIONS: Final = select(job_revisions).where(job_revisions.c.job_id == bindparam("job")).order_by(job_revisions.c.revision)
+UNHANDLED: Final = (
+    _ASIDE,
+    jobs.c.state == JobState.QUARANTINED.value,
+    jobs.c.code == Reason.UNKNOWN_TYPE.value,  # for the index of groups
+    jobs.c.reason == Reason.UNKNOWN_TYPE.value,
+    jobs.c.lease_until.is_(None),
+    jobs.c.generation < MAX_COUNT,
+)
+"""Jobs that were quarantined because no worker handled their type, and are not being released."""
 _COUNT: Final = func.count().label("size")
 
 
@@ -75,6 +85,15 @@ class QuarantineQueries:
     async def parked(self) -> Mapping[BreakerKey, int]:
         """How many jobs are parked, by type and tenant, without leased ones."""
         waiting = (_ASIDE, jobs.c.state == JobState.PARKED.value, jobs.c.lease_until.is_(None))
+        query = select(jobs.c.job_type, jobs.c.tenant, _COUNT).where(*waiting).group_by(jobs.c.job_type, jobs.c.tenant)
+        async with self._store.read() as connection:
+            rows = await connection.execute(query)
+        return {BreakerKey(row.job_type, row.tenant): row.size for row in rows}
+
+    @detached
+    async def unhandled(self, job_types: Collection[str]) -> Mapping[BreakerKey, int]:
+        """How many jobs of these types are quarantined as UNKNOWN_TYPE, by type and tenant, without leased ones."""
+        waiting = (*UNHANDLED, jobs.c.job_type.in_(sorted(job_types)))
         query = select(jobs.c.job_type, jobs.c.tenant, _COUNT).where(*waiting).group_by(jobs.c.job_type, jobs.c.tenant)
         async with self._store.read() as connection:
             rows = await connection.execute(query)

@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sickbay.adapters.sql.change_feed import ChangeFeed
 from sickbay.adapters.sql.chunks import chunks
 from sickbay.adapters.sql.database import Database
-from sickbay.adapters.sql.quarantine_queries import QuarantineQueries
+from sickbay.adapters.sql.quarantine_queries import UNHANDLED, QuarantineQueries
 from sickbay.adapters.sql.reader import ONE
 from sickbay.adapters.sql.rows import WHOLE, AnyRow, change_values, job_of, record_of
 from sickbay.adapters.sql.schema import job_changes, job_revisions, jobs
@@ -66,6 +66,13 @@ class SqlQuarantineStore(QuarantineQueries):
             _c.lease_until.is_(None),
             _c.generation < MAX_COUNT,
         )
+        rows = await self._lease(waiting, (_c.set_aside_at, _c.job_id), limit, {"claim_attempt": _c.attempt, "claim_actor": ""})
+        return [lease_of(row) for row in rows]
+
+    @detached
+    async def lease_unhandled(self, key: BreakerKey, limit: int) -> Sequence[ReleaseLease]:
+        """The same of jobs that are quarantined as UNKNOWN_TYPE."""
+        waiting = and_(*UNHANDLED, _c.job_type == key.job_type, _c.tenant == key.tenant)
         rows = await self._lease(waiting, (_c.set_aside_at, _c.job_id), limit, {"claim_attempt": _c.attempt, "claim_actor": ""})
         return [lease_of(row) for row in rows]
 

@@ -102,6 +102,7 @@ class BreakerBody(Strict):
     probeAt: int | None = None
     probeJobId: str | None = None
     hangingProbes: int | None = None
+    waitingFor: str | None = None
     trips: int | None = None
     reason: CodeBody | None = None
     failuresInRow: CodeBody | None = None

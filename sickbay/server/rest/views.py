@@ -90,6 +90,8 @@ def breaker_view(breaker: Breaker) -> View:
         view["hangingProbes"] = hanging
     if trips := breaker.trips:
         view["trips"] = trips
+    if waits := breaker.waiting_for:
+        view["waitingFor"] = waits
     _add_failures(view, breaker)
     _add_control(view, breaker)
     return view
@@ -201,6 +203,7 @@ SHAPES: Final[Shapes] = MappingProxyType(
         ),
         "sickbay.jobs.v1.PayloadRevision": Shape(sparse=frozenset({"actor"})),
         "sickbay.jobs.v1.FailureGroup": Shape(names={"first_time": "firstAt", "last_time": "lastAt"}),
+        "sickbay.jobs.v1.Worker": Shape(names={"start_time": "since", "last_seen_time": "lastSeen"}),
         "sickbay.jobs.v1.RequeuedJob": Shape(inline="job", sparse=frozenset({"message"})),
         "sickbay.jobs.v1.ListQuarantinedJobsResponse": Shape(names={"total_size": "count"}),
         "sickbay.jobs.v1.SubmitJobResponse": Shape(view=accepted_view, body="AcceptedBody"),
@@ -249,3 +252,4 @@ quarantined_view: Final = render
 requeued_view: Final = render
 failure_group_view: Final = render
 incident_view: Final = render
+worker_view: Final = render

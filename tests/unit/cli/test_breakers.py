@@ -56,6 +56,10 @@ def test_a_circuits_situation_in_words(breaker: Breaker, words: str):
     assert situation(breaker, NOW) == words
 
 
+def test_a_breaker_without_a_worker_says_so_first():
+    assert situation(breaker(waiting_for="worker"), NOW).startswith("no live worker handles it; ")
+
+
 def test_all_circuits(fleet: Fleet):
     fleet.answers["ListBreakers"] = pb.ListBreakersResponse(breakers=[breaker(), breaker("CLOSED", job_type="sms", tenant="acme")])
     lines = fleet.run("breakers").stdout.splitlines()

@@ -5,10 +5,15 @@ from dataclasses import replace
 import pytest
 
 from controlplane.breaker_service import BreakerApi
-from sickbay.breakers.v1.breaker_service_pb2 import ExplainBreakerRequest
+from sickbay.breakers.v1.breaker_pb2 import Breaker
+from sickbay.breakers.v1.breaker_service_pb2 import ExplainBreakerRequest, GetBreakerRequest, ListBreakersRequest
+from sickbay.breakers.v1.explanation_pb2 import BreakerExplanation
 from sickbay.domain.breaker import Action, BreakerKey, BreakerScope, Command, DependencyRule
 from sickbay.domain.errors import NotFound
 from sickbay.domain.job import Job, JobEvent, JobState, Reason
+from sickbay.domain.outcome import SUCCESS, Outcome, OutcomeKind
+from sickbay.domain.workers import UNKNOWN, Fleet, Worker
+from sickbay.server.rest.views import breaker_view
 from tests.support.embedded_backends import open_backends
 
 EVENTS = [
@@ -17,8 +22,9 @@ EVENTS = [
 ]
 
 
-def serve(backends, scope=BreakerScope.TYPE):
-    return BreakerApi(backends.breakers, backends.broker, backends.writer, backends.clock, scope=scope, parked=backends.quarantine.parked)
+def serve(backends, scope=BreakerScope.TYPE, fleet=UNKNOWN):
+    parked = backends.quarantine.parked
+    return BreakerApi(backends.breakers, backends.broker, backends.writer, backends.clock, scope=scope, parked=parked, fleet=lambda: fleet)
 
 
 async def explain(api, tenant=""):
@@ -58,3 +64,61 @@ async def test_the_breaker_of_a_dependency_counts_the_jobs_of_all_its_types():
         explained = await explain(serve(backends, rule))
         assert (explained.breaker.job_type, explained.breaker.dependency, explained.parked_jobs) == ("email", "mail", 4)
         assert "email and welcome share this circuit, because of the dependency mail." in explained.sentences
+
+
+NOBODY = Fleet(1, [Worker("w", "anna", ("sms",))], unannounced=0)
+SOMEBODY = Fleet(1, [Worker("w", "anna", ("email",))], unannounced=0)
+INCOMPLETE = Fleet(1, [], unannounced=1)
+
+
+async def trip(backends, key=BreakerKey("email")):  # noqa: B008 - frozen
+    for number in range(5):
+        permit = await backends.breakers.admit(key, f"job-{number}")
+        await backends.breakers.settle(permit, Outcome(OutcomeKind.SYSTEMIC, "API_TIMEOUT", "no answer"))
+
+
+@pytest.mark.parametrize(
+    ("fleet", "waits"),
+    [(NOBODY, True), (SOMEBODY, False), (INCOMPLETE, False), (UNKNOWN, False)],
+    ids=["nobody", "one", "incomplete", "unknown"],
+)
+async def test_an_open_breaker_says_that_it_waits_for_a_worker(fleet, waits):
+    """Everywhere: alone, in lists, over REST and in its explanation; and only if that is certain."""
+    async with open_backends() as backends:
+        await trip(backends)
+        await backends.writer.apply(EVENTS)
+        api = serve(backends, fleet=fleet)
+        (listed,) = (await api.ListBreakers(ListBreakersRequest(), None)).breakers
+        alone = (await api.GetBreaker(GetBreakerRequest(job_type="email"), None)).breaker
+        explained = await explain(api)
+        assert [one.waiting_for for one in (listed, alone, explained.breaker)] == ["worker" if waits else ""] * 3
+        assert breaker_view(listed).get("waitingFor") == ("worker" if waits else None)
+        step = BreakerExplanation.NEXT_STEP_WORKER_COMES if waits else BreakerExplanation.NEXT_STEP_PROBE
+        assert (explained.next_step, explained.HasField("next_time")) == (step, not waits)
+        assert ("No live worker handles email: until one does, nothing of it is probed or released." in explained.sentences) == waits
+        assert any("next probe" in sentence for sentence in explained.sentences) != waits
+        ending = "wait for a worker." if waits else "wait until the circuit closes."
+        assert explained.sentences[-1] == f"3 jobs are parked and {ending}"
+
+
+async def test_a_closed_breaker_waits_for_nothing_and_its_parked_jobs_for_a_worker():
+    async with open_backends() as backends:
+        await backends.breakers.settle(await backends.breakers.admit(BreakerKey("email"), "job-9"), SUCCESS)
+        api = serve(backends, fleet=NOBODY)
+        explained = await explain(api)
+        assert (explained.breaker.state, explained.breaker.waiting_for) == (Breaker.STATE_CLOSED, "")
+        assert explained.next_step == BreakerExplanation.NEXT_STEP_NONE
+        await backends.writer.apply(EVENTS)
+        explained = await explain(api)
+        assert explained.next_step == BreakerExplanation.NEXT_STEP_WORKER_COMES
+        assert explained.sentences[-1] == "3 jobs are parked and wait for a worker."
+
+
+async def test_the_breaker_of_a_dependency_waits_only_if_none_of_its_types_has_a_worker():
+    rule = DependencyRule(BreakerScope.TYPE, lambda: {"email": "mail", "welcome": "mail"})
+    async with open_backends() as backends:
+        await trip(backends, BreakerKey("dependency:mail"))
+        for job_type, waits in (("sms", True), ("welcome", False)):
+            api = serve(backends, rule, Fleet(1, [Worker("w", "anna", (job_type,))], unannounced=0))
+            (listed,) = (await api.ListBreakers(ListBreakersRequest(), None)).breakers
+            assert listed.waiting_for == ("worker" if waits else "")

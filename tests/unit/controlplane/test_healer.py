@@ -13,11 +13,13 @@ from controlplane.release_backoff import ReleaseBackoff
 from sickbay.breakers.v1 import breaker_service_pb2 as pb
 from sickbay.domain.breaker import Action, BreakerKey, BreakerScope, BreakerState, Command, Snapshot
 from sickbay.domain.errors import Unavailable
-from sickbay.domain.job import JobState
+from sickbay.domain.job import JobEvent, JobState, Reason
 from sickbay.domain.outcome import SUCCESS, Outcome, OutcomeKind, kind_of
+from sickbay.domain.workers import Fleet, Worker
 from sickbay.ports import Queue
 from tests.support.clock import START
 from tests.support.embedded_backends import ends_though_nudged, open_backends
+from tests.support.known_fleet import KnownFleet
 from tests.support.quarantine_events import EMAIL, job, parked, set_aside, take
 
 
@@ -56,7 +58,7 @@ class Seconds:
         return self.now
 
 
-def healing(backends, release_backoff=None, clock=None, scope=BreakerScope.TYPE):
+def healing(backends, release_backoff=None, clock=None, scope=BreakerScope.TYPE, fleet=None):
     releaser = Releaser(backends.broker, backends.quarantine)
     return Healer(
         breakers=backends.breakers,
@@ -66,6 +68,7 @@ def healing(backends, release_backoff=None, clock=None, scope=BreakerScope.TYPE)
         on_released=lambda: None,
         clock=clock or backends.clock,
         scope=scope,
+        fleet=fleet or KnownFleet(),
         release_backoff=release_backoff,
     )
 
@@ -348,3 +351,94 @@ async def test_an_ordered_probe_is_sent_at_once_and_once():
             await healer._look_once()
         (one,) = await take(backends, Queue.MAIN, 1)
         assert (one.job_id, await backends.broker.depth(Queue.MAIN)) == ("old", 0)
+
+
+def unhandled(job_id, at=START, **fields):
+    return JobEvent(job(job_id, **fields), JobState.QUARANTINED, at, reason=Reason.UNKNOWN_TYPE, code="UNKNOWN_TYPE")
+
+
+NOBODY_HANDLES_IT = Fleet(START, [Worker("w", "anna", ("sms",))], unannounced=0)
+HANDLED = Fleet(START, [Worker("w", "anna", ("email",))], unannounced=0)
+
+
+async def test_nothing_is_sent_to_a_type_that_no_live_worker_handles():
+    """Neither a probe nor releases, however often it looks; a worker that comes ends the waiting."""
+    async with open_backends() as backends:
+        await open_breaker(backends)
+        await set_aside(backends, parked("old"), parked("sms", job_type="sms"))
+        fleet = KnownFleet(NOBODY_HANDLES_IT)
+        healer = healing(backends, fleet=fleet)
+        for _ in range(6):
+            backends.clock.now += 60_000
+            await healer._look_once()
+        (other,) = await take(backends, Queue.MAIN, 1)
+        assert (other.job_id, await backends.broker.depth(Queue.MAIN)) == ("sms", 0)
+        await backends.breakers.command(EMAIL, Command(Action.RESET))
+        await healer._look_once()
+        assert await backends.broker.depth(Queue.MAIN) == 0
+        fleet.fleet = HANDLED
+        await healer._look_once()
+        (back,) = await take(backends, Queue.MAIN, 1)
+        assert (back.job_id, back.generation) == ("old", 1)
+
+
+async def test_jobs_of_an_unknown_type_come_back_oldest_first_when_a_worker_handles_it(monkeypatch):
+    """Only those: who was quarantined for another reason stays."""
+    monkeypatch.setattr(healer_module, "WINDOW", 2)
+    async with open_backends() as backends:
+        await set_aside(
+            backends,
+            *(unhandled(f"u{number}", START + number, attempt=1) for number in range(3)),
+            unhandled("fax", job_type="fax"),
+            replace(unhandled("tired", START - 1), reason=Reason.RETRIES_EXHAUSTED),
+        )
+        fleet = KnownFleet(NOBODY_HANDLES_IT)
+        healer = healing(backends, fleet=fleet)
+        await healer._look_once()
+        assert await backends.broker.depth(Queue.MAIN) == 0
+        fleet.fleet = HANDLED
+        await healer._look_once()
+        first = await take(backends, Queue.MAIN, 2)
+        assert [(copy.job_id, copy.generation, copy.attempt) for copy in first] == [("u0", 1, 1), ("u1", 1, 1)]
+        await healer._look_once()
+        assert [copy.job_id for copy in await take(backends, Queue.MAIN, 1)] == ["u2"]
+        await healer._look_once()
+        assert await backends.broker.depth(Queue.MAIN) == 0
+        assert [(await backends.reader.get(job_id)).state.value for job_id in ("u0", "fax", "tired")] == [
+            "QUEUED",
+            "QUARANTINED",
+            "QUARANTINED",
+        ]
+        last = (await backends.reader.history("u0"))[-1]
+        assert (last.state, last.generation) == (JobState.QUEUED, 1)
+
+
+async def test_an_open_circuit_gets_one_of_them_as_its_probe_after_the_parked_ones():
+    async with open_backends() as backends:
+        await open_breaker(backends)
+        await set_aside(backends, parked("p", START + 5), unhandled("u"))
+        healer = healing(backends, fleet=KnownFleet(HANDLED))
+        for expected in ("p", "u"):
+            backends.clock.now += 60_000
+            await healer._look_once()
+            assert [copy.job_id for copy in await take(backends, Queue.MAIN, 1)] == [expected]
+
+
+async def test_a_worker_that_comes_wakes_the_healer(monkeypatch):
+    monkeypatch.setattr(healer_module, "WORKERS_EVERY_S", 0.001)
+    async with open_backends() as backends:
+        await set_aside(backends, unhandled("u"))
+        fleet = KnownFleet(NOBODY_HANDLES_IT)
+        running = asyncio.create_task(healing(backends, fleet=fleet).run())
+        fleet.fleet = HANDLED
+        assert [copy.job_id for copy in await take(backends, Queue.MAIN, 1)] == ["u"]
+        running.cancel()
+        await asyncio.wait({running})
+
+
+async def test_a_job_that_loses_the_race_with_its_worker_is_noticed():
+    """It is quarantined a moment after the worker came."""
+    async with open_backends() as backends:
+        healer = healing(backends)
+        healer.observe_events([unhandled("u")])
+        assert healer._look.is_set()

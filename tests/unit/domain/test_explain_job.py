@@ -278,12 +278,6 @@ def test_each_situation_in_words(row):
             " --edit",
         ),
         (
-            "UNKNOWN_TYPE",
-            ": the worker that took it has no handler for email",
-            "Start workers that have a handler for email, then resubmit it; or resubmit it with the right type (--job-type).",
-            " --job-type TYPE",
-        ),
-        (
             "UNDECODABLE",
             ": its message could not be read (NETWORK_ERROR: connection reset by peer)",
             "Its bytes are kept in the payload's contentBase64: resubmit it with a readable payload and its type, or discard it.",
@@ -317,6 +311,40 @@ def test_a_quarantined_job_says_what_a_person_can_do(reason, why, what_to_do, ag
     show, resubmit, discard = explained.commands
     assert show == "sickbay quarantine show job-1"
     assert (resubmit, discard) == (f"sickbay quarantine resubmit job-1{again}", "sickbay quarantine discard job-1")
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "first", "quarantines"),
+    [
+        ("QUEUED", "WAITING_FOR_WORKER", "The job was accepted 3 s ago and waits for a worker.", True),
+        ("RETRYING", "WAITING_FOR_WORKER", "Run 1 failed 3 s ago with NETWORK_ERROR: connection reset by peer.", True),
+        ("PARKED", "COOLDOWN", "The job was parked 3 s ago", False),
+    ],
+)
+def test_without_a_live_worker_nothing_happens_whatever_the_breaker_says(state, reason, first, quarantines):
+    waiting = replace(case(state, OPEN, **(ONCE if state == "RETRYING" else {})), lacks_worker=True)
+    explained = explain_job(waiting)
+    assert explained.sentences[0].startswith(first)
+    assert explained.sentences[1] == "No live worker handles email: nothing happens until one does."
+    assert (len(explained.sentences) == 3) == quarantines
+    assert (explained.next_step, explained.next_at, explained.commands) == (JobStep.WORKER_COMES, None, ("sickbay workers",))
+    assert state == "PARKED" or explained.reason is JobReason(reason)
+
+
+@pytest.mark.parametrize("state", ["RUNNING", "SUCCEEDED", "CANCELLED"])
+def test_a_job_that_runs_or_has_ended_needs_no_other_worker(state):
+    assert explain_job(replace(case(state), lacks_worker=True)) == explain_job(case(state))
+
+
+def test_a_job_that_no_worker_handled_comes_back_by_itself():
+    explained = explain_job(case("QUARANTINED", OPEN, reason=Reason.UNKNOWN_TYPE))
+    assert explained.sentences == (
+        "The job was quarantined 3 s ago: no live worker had a handler for email.",
+        "It comes back by itself when a live worker handles email.",
+        "Start workers that have a handler for email, or resubmit it with the right type (--job-type).",
+    )
+    assert (explained.reason, explained.next_step) == (JobReason.UNKNOWN_TYPE, JobStep.WORKER_COMES)
+    assert "sickbay quarantine resubmit job-1 --job-type TYPE" in explained.commands
 
 
 def test_messages_are_one_short_line():
@@ -367,7 +395,8 @@ def test_every_job_has_an_explanation(case):
     assert explained.sentences
     assert all(one and (one[0].isupper() or one[0].isdigit()) and one.endswith((".", ")")) for one in explained.sentences)
     assert (explained.next_step is JobStep.NONE) == record.state.is_final
-    assert (explained.next_step is JobStep.PERSON_DECIDES) == (record.state is JobState.QUARANTINED)
+    waits = explained.next_step in {JobStep.PERSON_DECIDES, JobStep.WORKER_COMES}
+    assert waits == (record.state is JobState.QUARANTINED)
     assert bool(explained.commands) or explained.next_step is not JobStep.PERSON_DECIDES
 
 

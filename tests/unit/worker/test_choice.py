@@ -11,6 +11,7 @@ from sickbay.domain.errors import MissingSetting
 from sickbay.runtime.settings import Settings
 from sickbay_cli.upchoice import choose_handlers, record_handlers
 from worker import demo
+from worker.app import MAX_SHOWN, report
 from worker.choice import load_chosen, warn_if_demo
 
 URL = "amqp://127.0.0.1"
@@ -100,3 +101,14 @@ def test_a_note_that_cannot_be_written_or_read_is_none(tmp_path):
     record_handlers(Settings(job_handlers="my_handlers"), tmp_path / "nowhere")
     (tmp_path / "handlers").write_bytes(b"\xff")
     record_handlers(Settings(), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [(2, "this worker handles t00, t01, 7 jobs at a time"), (MAX_SHOWN + 5, "t19 and 5 more job types, 7 jobs at a time")],
+)
+def test_a_worker_says_what_it_handles(caplog, count, words):
+    caplog.set_level(logging.INFO, "sickbay")
+    report({f"t{number:02}": None for number in reversed(range(count))}, 7)
+    (record,) = caplog.records
+    assert record.getMessage().endswith(words)

@@ -100,6 +100,8 @@ class BreakerExplanation(_message.Message):
         """Parked jobs are released at a rate that follows what succeeds."""
         NEXT_STEP_PERSON_DECIDES: BreakerExplanation._NextStep.ValueType  # 7
         """Nothing, until an admin sets it to auto or resets it."""
+        NEXT_STEP_WORKER_COMES: BreakerExplanation._NextStep.ValueType  # 8
+        """Nothing, until a live worker handles one of its job types; see `waiting_for` of the breaker."""
 
     class NextStep(_NextStep, metaclass=_NextStepEnumTypeWrapper):
         """What happens next."""
@@ -120,6 +122,8 @@ class BreakerExplanation(_message.Message):
     """Parked jobs are released at a rate that follows what succeeds."""
     NEXT_STEP_PERSON_DECIDES: BreakerExplanation.NextStep.ValueType  # 7
     """Nothing, until an admin sets it to auto or resets it."""
+    NEXT_STEP_WORKER_COMES: BreakerExplanation.NextStep.ValueType  # 8
+    """Nothing, until a live worker handles one of its job types; see `waiting_for` of the breaker."""
 
     BREAKER_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int

@@ -55,7 +55,7 @@ class JobExplanation(_message.Message):
         REASON_RETRIES_EXHAUSTED: JobExplanation._Reason.ValueType  # 9
         """In quarantine: its last allowed attempt failed."""
         REASON_UNKNOWN_TYPE: JobExplanation._Reason.ValueType  # 10
-        """In quarantine: no worker has a handler for its type."""
+        """In quarantine: no live worker had a handler for its type."""
         REASON_UNDECODABLE: JobExplanation._Reason.ValueType  # 11
         """In quarantine: its message could not be read."""
         REASON_WORKER_LOST: JobExplanation._Reason.ValueType  # 12
@@ -97,7 +97,7 @@ class JobExplanation(_message.Message):
     REASON_RETRIES_EXHAUSTED: JobExplanation.Reason.ValueType  # 9
     """In quarantine: its last allowed attempt failed."""
     REASON_UNKNOWN_TYPE: JobExplanation.Reason.ValueType  # 10
-    """In quarantine: no worker has a handler for its type."""
+    """In quarantine: no live worker had a handler for its type."""
     REASON_UNDECODABLE: JobExplanation.Reason.ValueType  # 11
     """In quarantine: its message could not be read."""
     REASON_WORKER_LOST: JobExplanation.Reason.ValueType  # 12
@@ -143,6 +143,8 @@ class JobExplanation(_message.Message):
         """It is released and runs."""
         NEXT_STEP_PERSON_DECIDES: JobExplanation._NextStep.ValueType  # 10
         """Nothing, until a person has decided; see `commands`."""
+        NEXT_STEP_WORKER_COMES: JobExplanation._NextStep.ValueType  # 11
+        """It waits for a live worker that handles its type, and comes back by itself if it is in quarantine."""
 
     class NextStep(_NextStep, metaclass=_NextStepEnumTypeWrapper):
         """What happens next."""
@@ -169,6 +171,8 @@ class JobExplanation(_message.Message):
     """It is released and runs."""
     NEXT_STEP_PERSON_DECIDES: JobExplanation.NextStep.ValueType  # 10
     """Nothing, until a person has decided; see `commands`."""
+    NEXT_STEP_WORKER_COMES: JobExplanation.NextStep.ValueType  # 11
+    """It waits for a live worker that handles its type, and comes back by itself if it is in quarantine."""
 
     JOB_ID_FIELD_NUMBER: _builtins.int
     JOB_TYPE_FIELD_NUMBER: _builtins.int

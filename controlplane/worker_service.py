@@ -1,0 +1,27 @@
+"""WorkerService: parse, one core call, reply."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sickbay.contract import requests as parse
+from sickbay.contract import workers as contract
+from sickbay.contract.paging import next_page_token, parse_paging
+from sickbay.jobs.v1 import worker_service_pb2 as pb
+from sickbay.jobs.v1.worker_service_pb2_grpc import WorkerServiceServicer
+from sickbay.ports.workers import WorkerRegistry
+
+
+class WorkerApi(WorkerServiceServicer):
+    """Serves WorkerService."""
+
+    def __init__(self, workers: WorkerRegistry) -> None:
+        """It reads the registry at each call."""
+        self._workers = workers
+
+    async def ListWorkers(self, request: pb.ListWorkersRequest, context: Any) -> pb.ListWorkersResponse:
+        """See the contract."""
+        paging, job_type = parse_paging(request), parse.job_type_filter(request.job_type)
+        fleet = await self._workers.fleet()
+        page, cursor = contract.page(fleet.workers, job_type, paging.cursor, paging.limit)
+        return pb.ListWorkersResponse(workers=map(contract.worker, page), next_page_token=next_page_token(request, cursor))

@@ -1,0 +1,73 @@
+"""The workers of the fleet, as they announce themselves, and which job types they handle. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final
+
+HEARTBEAT_MS: Final = 5_000
+"""How often a worker announces itself."""
+TTL_MS: Final = 15_000
+"""A worker that has not announced itself for so long is no longer live: it was killed, or cannot reach the registry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A worker process. `worker_id` is unique for each start; `name` is that in a job's history.
+
+    `slots` is how many jobs it runs at a time, of which `slots_in_use` are taken. `since` is when it started (ms, by its own clock).
+    `last_seen` is when it last announced itself (ms, by the registry's clock), 0 if it has not yet. One that is `draining` finishes its
+    running jobs and takes no more.
+    """
+
+    worker_id: str
+    name: str
+    job_types: tuple[str, ...]
+    version: str = ""
+    host: str = ""
+    slots: int = 0
+    slots_in_use: int = 0
+    since: int = 0
+    last_seen: int = 0
+    draining: bool = False
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """The live workers at `now` (ms, by the registry's clock), in the order of their names.
+
+    `unannounced` is how many more processes consume jobs (`sickbay/fleet.py`), None if that is unknown.
+    """
+
+    now: int
+    workers: Sequence[Worker] = ()
+    unannounced: int | None = None
+
+    @cached_property
+    def live(self) -> Mapping[str, int]:
+        """How many workers take jobs of each type; types that none takes are left out."""
+        return Counter(job_type for worker in self.workers if not worker.draining for job_type in worker.job_types)
+
+    @property
+    def takers(self) -> int:
+        """How many workers take jobs."""
+        return sum(not worker.draining for worker in self.workers)
+
+    def handles(self, job_type: str) -> bool:
+        """Whether a worker certainly takes jobs of this type."""
+        return job_type in self.live
+
+    def lacks(self, job_type: str) -> bool:
+        """Whether certainly no worker takes jobs of this type."""
+        return self.unannounced == 0 and job_type not in self.live
+
+    def lacks_all(self, job_types: Iterable[str]) -> bool:
+        """Whether certainly no worker takes jobs of any of these types."""
+        return all(map(self.lacks, job_types))
+
+
+UNKNOWN: Final = Fleet(0)
+"""The fleet while the registry cannot be read: it handles nothing and lacks nothing."""

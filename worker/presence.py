@@ -1,0 +1,66 @@
+"""Announces a worker to the registry while it runs, so that others know which job types it handles."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+from sickbay.concurrency.waiting import wait_for_event
+from sickbay.domain.errors import Unavailable
+from sickbay.domain.workers import HEARTBEAT_MS, Worker
+from sickbay.ports.workers import WorkerRegistry
+
+HEARTBEAT_S: Final = HEARTBEAT_MS / 1000
+TOLD_AFTER: Final = 2
+"""A single failure is nothing: the registry keeps a worker for three heartbeats."""
+
+log = logging.getLogger(__name__)
+
+
+class Presence:
+    """One per worker: `announce` before it takes jobs, `run` while it does, `leave` once it has stopped."""
+
+    def __init__(self, registry: WorkerRegistry, worker: Worker, slots_in_use: Callable[[], int], *, every_s: float = HEARTBEAT_S) -> None:
+        """`worker` is what does not change; `every_s` is how often it is announced."""
+        self._registry = registry
+        self._worker = worker
+        self._slots_in_use = slots_in_use
+        self._every_s = every_s
+        self._draining = False
+        self._changed = asyncio.Event()
+        self._failures = 0
+
+    async def announce(self) -> None:
+        """Announce the worker as it is now. Nothing else depends on that here; if it fails twice in a row, that is logged once."""
+        try:
+            await self._registry.announce(replace(self._worker, slots_in_use=self._slots_in_use(), draining=self._draining))
+        except Unavailable as error:
+            self._failures += 1
+            if self._failures == TOLD_AFTER:
+                log.warning("this worker cannot announce itself, so others do not know its job types: %s", error)
+        else:
+            if self._failures >= TOLD_AFTER:
+                log.info("this worker could announce itself again")
+            self._failures = 0
+
+    async def run(self) -> None:
+        """Announce the worker again and again, until cancelled."""
+        while True:
+            await wait_for_event(self._changed, self._every_s)
+            self._changed.clear()
+            await self.announce()
+
+    def drain(self) -> None:
+        """It takes no more jobs: announced soon."""
+        self._draining = True
+        self._changed.set()
+
+    async def leave(self) -> None:
+        """It is no longer live. If the registry is unavailable, it forgets the worker by itself."""
+        try:
+            await self._registry.leave(self._worker.worker_id)
+        except Unavailable as error:
+            log.info("this worker could not sign off: %s", error)
