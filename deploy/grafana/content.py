@@ -92,7 +92,7 @@ def jobs() -> Iterator[Panel]:
         blocked,
     )
     live = (facts(only("sickbay_live_workers", TYPE), "job_type"), "{{job_type}}")
-    strange = (f"{facts('sickbay_unannounced_workers')} > 0", "not in the registry")
+    strange = (facts("sickbay_unannounced_workers"), "not in the registry")
     yield lines("Live workers", "Workers that take jobs of a type; 0 if jobs wait and no worker does.", live, strange)
     unheard = fact(only("sickbay_oldest_unfinished_job_seconds", TYPE), "job_type", "state")
     text = "Time since the last event of the unfinished job whose last event is the oldest."
