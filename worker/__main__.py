@@ -10,7 +10,7 @@ from sickbay.runtime.observers import load_observers
 from sickbay.runtime.process import Signals, address, open_redaction, start
 from sickbay.runtime.settings import Settings
 from sickbay.telemetry.tracing import open_traces
-from worker.app import serve
+from worker.app import report, serve
 from worker.choice import load_chosen, warn_if_demo
 
 log = logging.getLogger("sickbay")
@@ -27,6 +27,7 @@ async def run(settings: Settings) -> bool:
         open_worker(settings) as backends,
         serve(backends, settings, handlers, address(settings, WORKER), traces, redact=redact, observers=observers) as worker,
     ):
+        report(handlers, settings.concurrency)
         warn_if_demo(settings.job_handlers)
         await signals.serve(backends.ready(), worker.endpoints)
         log.info("stopping: running jobs may finish (%g s at most, a second signal cancels them)", worker.grace_s)

@@ -142,7 +142,6 @@ async def serve(
             observer=observer,
             redact=redact,
         )
-        report(handlers, settings.concurrency)
         presence = Presence(backends.workers, _announced(settings, handlers, backends.clock()), lambda: engine.slots_in_use)
         async with serve_endpoints(
             [],

@@ -13,7 +13,13 @@ from tests.support.fleet import Fleet
 from tests.support.isolated_servers import Corner, own_corner
 from tests.support.system_under_test import Product
 
-QUICK = {"JOB_HANDLERS": "clinic_handlers", "COOLDOWN_PERIOD": "1.5", "RETRY_DELAY_MS": "300", "LOG_FORMAT": "json"}
+QUICK = {
+    "JOB_HANDLERS": "clinic_handlers",
+    "COOLDOWN_PERIOD": "1.5",
+    "RETRY_DELAY_MS": "300",
+    "UNKNOWN_TYPE_GRACE": "3",
+    "LOG_FORMAT": "json",
+}
 """Short waits, so that tests are quick; everything else as documented."""
 
 Start = Callable[..., Product]

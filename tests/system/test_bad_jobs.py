@@ -81,7 +81,7 @@ def test_jobs_with_one_cause_are_one_group(sickbay: Clients):
 
 
 def test_a_job_of_an_unknown_type_waits_for_its_right_name(sickbay: Clients, clinic: Clinic):
-    """UNKNOWN_TYPE is quarantined at once; a resubmit with the right type runs it."""
+    """UNKNOWN_TYPE is quarantined; a resubmit with the right type runs it."""
     job_id = sickbay.submit("rihgt", {"kept": [1, 2]})
     sickbay.wait(job_id, "QUARANTINED")
     case = sickbay.case(job_id)

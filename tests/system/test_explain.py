@@ -20,7 +20,13 @@ from tests.support.clients import Clients, refusal
 from tests.support.forms import BOTH, System, running
 from tests.support.waiting import until
 
-ENV = {"JOB_HANDLERS": "clinic_handlers", "COOLDOWN_PERIOD": "2", "RETRY_DELAY_MS": "600000", "LOG_FORMAT": "json"}
+ENV = {
+    "UNKNOWN_TYPE_GRACE": "1",
+    "JOB_HANDLERS": "clinic_handlers",
+    "COOLDOWN_PERIOD": "2",
+    "RETRY_DELAY_MS": "600000",
+    "LOG_FORMAT": "json",
+}
 REJECT = {"onOpen": "REJECT"}
 
 

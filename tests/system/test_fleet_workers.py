@@ -86,6 +86,7 @@ def test_workers_come_drain_and_go(fleet: Fleet, own_clinic: Clinic):
 
 def test_workers_with_different_handlers_hand_jobs_on(fleet: Fleet, own_clinic: Clinic):
     """Each job reaches a worker that handles it, and runs once; nobody is quarantined."""
+    fleet.env["UNKNOWN_TYPE_GRACE"] = "60"
     fleet.launch_all(workers=1)
     fleet.launch("worker", **ANSWERS)
     with Clients(fleet.ready()) as sickbay:
@@ -114,6 +115,7 @@ def test_a_type_that_no_worker_handles_is_quarantined_after_its_grace_and_comes_
 
 def test_a_rolling_deployment_that_adds_a_type_quarantines_nobody(fleet: Fleet, own_clinic: Clinic):
     """Its jobs come before its first worker, and the old worker takes them all."""
+    fleet.env["UNKNOWN_TYPE_GRACE"] = "60"
     fleet.launch_all(workers=1)
     with Clients(fleet.ready()) as sickbay:
         jobs = sickbay.submit_all("answer", *({"number": number} for number in range(10)))
@@ -126,6 +128,7 @@ def test_a_rolling_deployment_that_adds_a_type_quarantines_nobody(fleet: Fleet, 
 
 def test_a_breaker_whose_type_lost_its_workers_waits_for_one(fleet: Fleet, own_clinic: Clinic):
     """No probe is sent, cooldown after cooldown, and nothing is quarantined; a worker that comes heals the type."""
+    fleet.env["UNKNOWN_TYPE_GRACE"] = "60"
     fleet.launch_all(workers=1)
     (only,) = fleet.launch("worker", **ANSWERS)
     with Clients(fleet.ready()) as sickbay:
@@ -155,6 +158,7 @@ def test_a_breaker_whose_type_lost_its_workers_waits_for_one(fleet: Fleet, own_c
 
 def test_a_worker_killed_between_the_copy_and_the_acknowledgement_loses_nothing(fleet: Fleet, own_clinic: Clinic):
     """Both copies come to the other worker; the second one is dropped and counted, or runs and is counted."""
+    fleet.env["UNKNOWN_TYPE_GRACE"] = "60"
     fleet.launch_all(workers=0)
     (killed,) = fleet.launch("worker", OBSERVERS="killer:killer")
     fleet.launch("worker", **ANSWERS)
