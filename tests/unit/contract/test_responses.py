@@ -112,9 +112,10 @@ def test_a_breaker_has_every_field_of_the_snapshot():
     flags = {"cooldown_elapsed", "recovering", "degraded"}
     content = {name: name if name in text else True if name in flags else value for name, value in values.items()}
     key = BreakerKey("dependency:smtp", "acme")
-    message = responses.breaker(Snapshot(**content | {"key": key, "state": BreakerState.HALF_OPEN}), "email", ["email", "sms"])
+    snapshot = Snapshot(**content | {"key": key, "state": BreakerState.HALF_OPEN})
+    message = responses.breaker(snapshot, "email", ["email", "sms"], "worker")
     assert (message.job_type, message.tenant, message.state) == ("email", "acme", Breaker.STATE_HALF_OPEN)
-    assert (message.dependency, list(message.job_types)) == ("smtp", ["email", "sms"])
+    assert (message.dependency, list(message.job_types), message.waiting_for) == ("smtp", ["email", "sms"], "worker")
     assert message.admitted_per_second == content["rate"]
     for name in values.keys() - NOT_COPIED.keys() - {"state", "now", "rate", "by_rate"}:
         assert getattr(message, name) == content[name], name
