@@ -31,6 +31,8 @@ class Connection(EndingConnection):
         self._refusal = (400, Reason.MALFORMED, words.MALFORMED)
         self._has_asked = False
         self._chunks: list[bytes] = []
+        self._pieces: list[bytes] = []  # of the body, for the application
+        self._pieces_bytes = 0
         self._is_queued = False  # for its turn to parse
 
     # called by the transport
@@ -51,6 +53,8 @@ class Connection(EndingConnection):
             if not (self._inbox or self._request.has_begun):
                 self._since = self.loop.time()
             self._inbox.put(data)
+            if self._request.in_body:
+                self._port.turns.reading.owe(len(data) / bounds.READ_RATE)
             self._parse()
 
     def pause_writing(self) -> None:
@@ -109,6 +113,7 @@ class Connection(EndingConnection):
     def on_message_complete(self) -> None:
         """The request is complete."""
         self._pass_on_chunks()
+        self._hand_over()
         super().on_message_complete()
         self._request, self._discarded = Incoming(), 0
         self._port.bodies.arrived(self)
@@ -217,11 +222,20 @@ class Connection(EndingConnection):
         if self._request.got_body(len(body)):
             self._port.bodies.moved(self, self.loop.time())
             self._port.limiter.waits(self)
-        super().on_body(body)
+        self._pieces.append(body)
+        self._pieces_bytes += len(body)
+        if self._pieces_bytes >= bounds.HAND_OVER_BYTES:
+            self._hand_over()
         if self.cycle.response_complete:
             self._discard(len(body))
         else:
             self._ask_for_room()
+
+    def _hand_over(self) -> None:
+        """Give the application what came of the body; it is not woken for every few bytes."""
+        if self._pieces:
+            body, self._pieces, self._pieces_bytes = b"".join(self._pieces), [], 0
+            super().on_body(body)
 
     def _pass_on_chunks(self) -> None:
         if self._chunks:
