@@ -28,8 +28,8 @@ from sickbay.domain.explain_breaker import explain_breaker
 from sickbay.domain.workers import UNKNOWN, Fleet
 from sickbay.ports import CONSUMED, Breakers, Broker, Clock, LedgerWriter, Queue
 
-BURST: Final = 1_000
-CHANGES_PER_S: Final = 2_000.0
+BURST: Final = 250
+CHANGES_PER_S: Final = 500.0
 """Limits of the changes sent by all watches: at once, and per second; of faster changes only the latest is sent (`Breakers.watch`)."""
 MIN_TRACKED: Final = 1_000
 """Minimum number of breakers that a watch remembers before it checks which of them still exist."""
