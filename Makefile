@@ -8,8 +8,8 @@ DEV_STAMP := $(VENV)/.installed-dev
 DEPLOY_VENV := .venv-deploy
 DEPLOY_STAMP := $(DEPLOY_VENV)/.installed
 PACKAGES := sickbay jobapi worker controlplane sickbay_cli
-# Each process of the tests has its own servers' corners, and waits nearly half of its time: three more than there are cores. Worksteal evens out long tests.
-PARALLEL ?= -n $(shell expr $$(nproc) + 3) --maxprocesses 7 --dist worksteal
+# Each process of the tests has its own servers' corners, and waits a third of its time: two more than there are cores. Worksteal evens out long tests.
+PARALLEL ?= -n $(shell expr $$(nproc) + 2) --maxprocesses 6 --dist worksteal
 # Of what runs inside the processes of the tests; the product's own processes are not measured, which would take them half as long again.
 MIN_COVERAGE ?= 93
 PROTOS = $(shell find proto/sickbay -name '*.proto' | sort)

@@ -18,6 +18,8 @@ from worker.settler import LACKING_SINCE, Settler, deferrals
 
 FIRST_PAUSE_MS: Final = 1_000
 LONGEST_PAUSE_MS: Final = 30_000
+ELSEWHERE_PAUSE_MS: Final = 5_000
+"""The longest where another worker handles the type: which one gets the job next is chance."""
 
 
 class UnhandledJobs:
@@ -36,7 +38,7 @@ class UnhandledJobs:
         # If this process dies before the acknowledgement, there are two copies.
         copy = replace(job, maybe_duplicate=True)
         if not fleet.lacks(job.job_type):
-            return await self._settler.hand_on(delivery, copy, round(pause_ms), None)
+            return await self._settler.hand_on(delivery, copy, round(min(pause_ms, ELSEWHERE_PAUSE_MS)), None)
         since = min(_since(delivery) or fleet.now, fleet.now)
         left_ms = since + self._grace_ms - fleet.now
         if left_ms > 0:
