@@ -112,17 +112,21 @@ class CopyReconciler:
         if not copies:
             return ()
         try:
-            live = await self._ledger.check_copies([copy.event.job for copy in copies])
+            for group in _apart(copies):
+                await self._judge(group)
         except Unstorable as error:
             if len(copies) > 1:
                 middle = len(copies) // 2
                 return [*await self._look_up(copies[:middle]), *await self._look_up(copies[middle:])]
             (copy,) = copies
             copy.becomes(undecodable_event(copy.delivery.body, digest(copy.delivery.body), str(error), self._clock()))
-            live = await self._ledger.check_copies([copy.event.job])
+            await self._judge(copies)
+        return copies
+
+    async def _judge(self, copies: Sequence[QueueCopy]) -> None:
+        live = await self._ledger.check_copies([copy.event.job for copy in copies])
         for copy in copies:
             copy.is_live = live.get(copy.event.job.job_id)
-        return copies
 
     async def _move_to_tail(self, copies: Sequence[QueueCopy], result: ReconcileResult) -> None:
         mark = {MARK: str(result.number)}
@@ -130,3 +134,15 @@ class CopyReconciler:
         for copy in copies:
             copy.delivery.ack()
         result.kept += len(copies)
+
+
+def _apart(copies: Sequence[QueueCopy]) -> Sequence[Sequence[QueueCopy]]:
+    """Groups with at most one copy of each job: within one question the most current copy of a job decides, and would hide older ones."""
+    groups: list[dict[str, QueueCopy]] = []
+    for copy in copies:
+        job_id = copy.event.job.job_id
+        group = next((group for group in groups if job_id not in group), None)
+        if group is None:
+            groups.append(group := {})
+        group[job_id] = copy
+    return [list(group.values()) for group in groups]

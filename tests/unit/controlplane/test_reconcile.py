@@ -34,6 +34,18 @@ async def test_the_sweep_takes_the_second_of_two_equal_copies():
         assert await backends.broker.depth(Queue.QUARANTINE) == 1
 
 
+async def test_the_sweep_takes_an_older_copy_beside_the_one_that_counts():
+    """Both are asked about in one batch."""
+    async with open_backends() as backends:
+        older = parked("a")
+        later = replace(older, job=replace(older.job, attempt=older.job.attempt + 1), at=older.at + 1)
+        await set_aside(backends, older, later, older)
+        swept = await QuarantineReconciler(backends.broker, backends.writer, backends.clock).run_round()
+        assert (swept.ghosts, swept.kept) == (2, 1)
+        (left,) = await take(backends, Queue.QUARANTINE, 1)
+        assert left.attempt == later.job.attempt
+
+
 async def test_the_sweep_rebuilds_a_lost_ledger_from_the_copies():
     async with open_backends() as backends:
         event = parked("a")
