@@ -23,7 +23,7 @@ class Turns:
         """`steps` at a time, and then a rest of `rests` times as long as they took."""
         self._steps, self._rests = steps, rests
         self._waiting: deque[Callable[[], object]] = deque()
-        self._owed = 0.0
+        self._free_at = 0.0
         self._is_next_due = False
 
     def wait(self, step: Callable[[], object]) -> None:
@@ -34,18 +34,18 @@ class Turns:
             asyncio.get_running_loop().call_soon(self._next)
 
     def owe(self, seconds: float) -> None:
-        """Make the next rest longer."""
-        self._owed += seconds
+        """Make the next rest longer; time that passes without a step counts as rest, too."""
+        self._free_at = max(self._free_at, perf_counter()) + seconds
 
     def _next(self) -> None:
         began = perf_counter()
         for _ in range(min(self._steps, len(self._waiting))):
             self._waiting.popleft()()
-        self._owed += self._rests * (perf_counter() - began)
-        loop = asyncio.get_running_loop()
-        if self._owed >= _TICK_S:
-            loop.call_later(self._owed, self._next)
-            self._owed = 0.0
+        now = perf_counter()
+        self._free_at = max(self._free_at, began) + (1 + self._rests) * (now - began) if self._rests else self._free_at
+        loop, rest_s = asyncio.get_running_loop(), self._free_at - now
+        if rest_s >= _TICK_S:
+            loop.call_later(rest_s, self._next)
         elif self._waiting:
             loop.call_soon(self._next)
         else:
