@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Final, TypeAlias
@@ -23,6 +24,8 @@ AT_ONCE: Final = 16
 """Concurrent calls: services commit in groups, so sequential calls would each wait for the disk."""
 LAST_S: Final = 2.0
 """How long to wait after Ctrl-C for the calls in flight, so that their results can be printed."""
+_TURN_S: Final = 0.5
+"""A signal in the moment before the wait begins does not end it: Python calls the handler after it. So no wait is longer than this."""
 _NAMED: Final = 3
 
 _Finished: TypeAlias = tuple[str, Future[Job | click.ClickException]]
@@ -58,7 +61,8 @@ class _Tally:
     def collect(self) -> None:
         """Wait for the results of all calls in flight."""
         while self.in_flight:
-            self._record(self._results.get())
+            with suppress(Empty):
+                self._record(self._results.get(timeout=_TURN_S))
             if self._interrupted:
                 raise KeyboardInterrupt
 

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import pytest
 
+from sickbay_cli import bulk_calls
 from sickbay_cli.bulk_calls import BulkCalls
 from sickbay_cli.options import Endpoint
 from tests.support.cli_services import job
@@ -80,3 +81,34 @@ def test_ctrl_c_at_any_step_leaves_no_thread_behind(capsys: pytest.CaptureFixtur
         number += 1
     assert done
     assert number > 50
+
+
+def test_ctrl_c_that_does_not_wake_the_wait_is_heard(monkeypatch: pytest.MonkeyPatch):
+    """A signal in the last moment before the main thread waits, or that the system gives to another thread, does not end the wait."""
+    monkeypatch.setattr(bulk_calls, "_TURN_S", 0.01)
+    monkeypatch.setattr(bulk_calls, "LAST_S", 0.01)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    waiting, release = threading.Barrier(len(JOB_IDS) + 1), threading.Event()
+
+    def call(job_id: str) -> Any:
+        waiting.wait(PATIENCE_S)
+        release.wait()
+        return job(job_id)
+
+    def ctrl_c() -> None:
+        waiting.wait(PATIENCE_S)
+        signal.pthread_kill(threading.get_ident(), signal.SIGINT)
+
+    sender = threading.Thread(target=ctrl_c)
+    stuck = threading.Timer(PATIENCE_S, release.set)
+    try:
+        sender.start()
+        stuck.start()
+        with pytest.raises(KeyboardInterrupt):
+            BulkCalls("cancelled", ENDPOINT, as_json=False).run(JOB_IDS, call, alone=False)
+        assert not release.is_set()
+    finally:
+        stuck.cancel()
+        release.set()
+        sender.join()
+        signal.signal(signal.SIGINT, before)
