@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final, TypeVar
 
+from sickbay.domain.priority import Priority
+
 NAME_PATTERN: Final = r"[a-z0-9][a-z0-9._-]{0,63}"
 CODE_PATTERN: Final = r"[A-Z0-9_]{1,48}"
 DEFAULT_TENANT: Final = "default"
@@ -126,6 +128,7 @@ class Job:
     submitted_at: int = 0
     maybe_duplicate: bool = False
     trace: str = ""
+    priority: Priority = Priority.NORMAL
     _payload: dict[str, Any] | None = field(default=None, init=False, repr=False, compare=False)
     _unreadable: str = field(default="", init=False, repr=False, compare=False)
 
