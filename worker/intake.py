@@ -57,7 +57,6 @@ class Intake:
         """`start` begins to process one that has a slot; `pause` waits while the broker is unavailable."""
         self._broker, self._slots, self._shares, self._demotion, self._fleet = broker, slots, shares, demotion, fleet
         self._prefetch, self._clock, self._start, self._pause = prefetch, clock, start, pause
-        self._concurrency = concurrency
         self._in_hand = max(LEAST_IN_HAND, min(concurrency, MOST_IN_HAND))
         self._patience_s = max(PATIENCE_S, self._in_hand / MOVED_PER_S)
         self._hands: Mapping[Lane, Hand[Received]] = {lane: Hand() for lane in LANES}
@@ -249,13 +248,10 @@ class Intake:
 
     def _crowd(self, lane: Lane) -> Sequence[Flow]:
         """The flows that fill this hand and the slots: each has at least half of what would be its equal part of either."""
-        counts = self._hands[lane].counts
+        counts, now = self._hands[lane].counts, self._now()
         parts = 2 * len(counts)
-        return [
-            flow
-            for flow, count in counts.items()
-            if flow.job_type and count > max(2, self._in_hand / parts) and self._shares.running(flow) >= self._concurrency / parts
-        ]
+        crowd = [flow for flow, count in counts.items() if flow.job_type and count > max(2, self._in_hand / parts)]
+        return [flow for flow in crowd if self._shares.holds_part(flow, parts, now)]
 
     def _found(self, flow: Flow) -> None:
         now = self._now()
