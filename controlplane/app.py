@@ -77,7 +77,7 @@ async def serve(
         breakers=backends.breakers,
         quarantine=backends.quarantine,
         broker=broker,
-        releaser=Releaser(broker, backends.quarantine, by="healer", observer=observer),
+        releaser=Releaser(broker, backends.quarantine, by="healer", observer=observer, fleet=workers),
         on_released=reconciler.wake,
         clock=clock,
         scope=backends.breaker_scope,
@@ -125,7 +125,7 @@ async def serve(
     )
     live = WorkerMetrics(metrics.registry, fleet=workers, waiting=fleet.waiting_types)
     metrics.before_scrape = lambda: _in_order(fleet.refresh, live.refresh)
-    releaser = Releaser(broker, backends.quarantine, by="people", observer=observer)
+    releaser = Releaser(broker, backends.quarantine, by="people", observer=observer, fleet=workers)
     requeuer = Requeuer(
         lost=backends.lost, holds=backends.holds, broker=broker, releaser=releaser, is_behind=lambda: ingester.is_busy, clock=clock
     )

@@ -11,6 +11,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from jobapi.door import OTHER, Door
+from jobapi.lanes import LaneChoice
 from jobapi.names import Names
 from jobapi.waiting import WaitingJobs
 from sickbay.domain.errors import ErrorReason, SickbayError
@@ -70,6 +71,27 @@ class NamesCollector(Collector):
         yield known
         text = "Submissions rejected because their job type or tenant was new and exceeded a limit."
         yield CounterMetricFamily("sickbay_names_refused", text, self._names.refused)
+
+
+class DemotionCollector(Collector):
+    """Reports at each scrape how many jobs of floods were sent to the lane of the demoted."""
+
+    def __init__(self, lanes: LaneChoice, registry: CollectorRegistry) -> None:
+        """Add itself to `registry`."""
+        self._lanes = lanes
+        self._type = BoundedLabels(MAX_TYPES)
+        registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        """Called by Prometheus."""
+        text = "Jobs accepted that wait in the lane of the demoted, because their type and tenant flooded theirs."
+        family = CounterMetricFamily("sickbay_submissions_demoted", text, labels=("job_type",))
+        counts: Counts[str] = Counts()
+        for job_type, count in list(self._lanes.demoted.items()):
+            counts[self._type(job_type)] += count
+        for label, count in counts.items():
+            family.add_metric((label,), count)
+        yield family
 
 
 class DoorCollector(Collector):

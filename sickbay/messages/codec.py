@@ -31,6 +31,7 @@ from sickbay.domain.job import (
     is_name,
     last_bytes,
 )
+from sickbay.domain.lane import lane_of
 from sickbay.domain.priority import Priority
 from sickbay.domain.storable import LAST_MS, MAX_COUNT, UNREACHABLE, id_of, is_storable, not_ahead, storable
 from sickbay.domain.trace import trace_headers, trace_of, valid_trace
@@ -103,8 +104,8 @@ _shape_decoder: Final = msgspec.json.Decoder(_Shape)
 
 
 def job_message(key: str, job: Job, delay_ms: int = 0) -> Message:
-    """The message with a job for a worker."""
-    return Message(key, encode_job(job), delay_ms, headers=trace_headers(job.trace) if job.trace else _NO_HEADERS)
+    """The message with a job for a worker; one to `TO_RETRY` returns to the lane of its priority."""
+    return Message(key, encode_job(job), delay_ms, lane_of(job.priority), headers=trace_headers(job.trace) if job.trace else _NO_HEADERS)
 
 
 def encode_job(job: Job) -> bytes:
