@@ -15,6 +15,7 @@ from jobapi.lanes import LaneChoice
 from jobapi.names import Names
 from jobapi.waiting import WaitingJobs
 from sickbay.domain.errors import ErrorReason, SickbayError
+from sickbay.domain.priority import Priority
 from sickbay.domain.queries import Accepted
 from sickbay.observer import Observer
 from sickbay.telemetry.metrics import BoundedLabels
@@ -36,6 +37,12 @@ class SubmissionMetrics(Observer):
             ("job_type", "result"),
             registry=registry,
         )
+        self._prioritized = Counter(
+            "sickbay_prioritized_jobs",
+            "Jobs accepted with another priority than NORMAL.",
+            ("job_type", "priority"),
+            registry=registry,
+        )
         self._type = BoundedLabels(MAX_TYPES)
 
     def submitted(self, job_types: Sequence[str], results: Sequence[Accepted | SickbayError]) -> None:
@@ -43,6 +50,9 @@ class SubmissionMetrics(Observer):
         counts = Counts((job_type, _result_label(result)) for job_type, result in zip(job_types, results, strict=True))
         for (job_type, label), count in counts.items():
             self._submissions.labels(self._type(job_type), label).inc(count)
+        for job_type, priority in map(_priority_of, results):
+            if priority is not Priority.NORMAL:
+                self._prioritized.labels(self._type(job_type), priority.value).inc()
 
 
 class NamesCollector(Collector):
@@ -126,6 +136,13 @@ _REJECTIONS: Final = {
     ErrorReason.SUBMISSION_RATE_EXCEEDED: "rate_limited",
     ErrorReason.TOO_MANY_QUEUED: "queue_full",
 }
+
+
+def _priority_of(result: Accepted | SickbayError) -> tuple[str, Priority]:
+    """The type and the priority of a new job; NORMAL for what is none."""
+    if isinstance(result, SickbayError) or result.duplicate:
+        return "", Priority.NORMAL
+    return result.job.job_type, result.job.priority
 
 
 def _result_label(result: Accepted | SickbayError) -> str:

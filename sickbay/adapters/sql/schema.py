@@ -14,7 +14,7 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, SmallInteger, Table, Text, text
 
-HEAD: Final = "0005"
+HEAD: Final = "0006"
 """The revision this code works with: the newest file in `migrations/versions`."""
 
 metadata = MetaData()
@@ -50,11 +50,13 @@ jobs = Table(
     Column("trace", Text),
     # Only after a lost job was requeued: the generation up to which its copies are revoked.
     Column("called_off", BigInteger),
+    Column("priority", Text, nullable=False, server_default=text("'NORMAL'")),
 )
 
 _ASIDE: Final = text("set_aside_at IS NOT NULL")
 _LEASED: Final = text("lease_until IS NOT NULL")
 _CALLED_OFF: Final = text("called_off IS NOT NULL")
+_PRIORITIZED: Final = text("priority <> 'NORMAL'")
 
 Index("jobs_submitted", jobs.c.submitted_at, jobs.c.job_id)
 Index("jobs_type_submitted", jobs.c.job_type, jobs.c.submitted_at, jobs.c.job_id)
@@ -72,6 +74,15 @@ Index(
     postgresql_where=_ASIDE,
 )
 Index("jobs_aside_group", jobs.c.job_type, jobs.c.code, jobs.c.fingerprint, sqlite_where=_ASIDE, postgresql_where=_ASIDE)
+# Jobs of the default priority, most of all, do not touch this one.
+Index(
+    "jobs_prioritized",
+    jobs.c.priority,
+    jobs.c.submitted_at,
+    jobs.c.job_id,
+    sqlite_where=_PRIORITIZED,
+    postgresql_where=_PRIORITIZED,
+)
 Index("jobs_called_off", jobs.c.updated_at, sqlite_where=_CALLED_OFF, postgresql_where=_CALLED_OFF)
 Index("jobs_leased", jobs.c.lease_until, sqlite_where=_LEASED, postgresql_where=_LEASED)
 
