@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from jobapi.circuits import Circuits
 from jobapi.door import Door
-from jobapi.metrics import DoorCollector, NamesCollector, SubmissionMetrics
+from jobapi.metrics import DoorCollector, NamesCollector, SubmissionMetrics, TenantSubmissionMetrics
 from jobapi.names import NameLimits, Names
 from jobapi.recent import RecentJobs
 from jobapi.rest import create_gateway
@@ -58,6 +58,7 @@ async def serve(
         [
             PublishMetrics(metrics.registry),
             SubmissionMetrics(metrics.registry),
+            TenantSubmissionMetrics(metrics.registry, backends.metrics_tenants),
             *trace_observers(tracing, backends.system),
             *observers,
         ]
