@@ -145,7 +145,8 @@ async def serve(
             observer=observer,
             redact=redact,
         )
-        presence = Presence(backends.workers, _announced(settings, handlers, backends.clock()), lambda: engine.slots_in_use)
+        announced = _announced(settings, handlers, backends.clock())
+        presence = Presence(backends.workers, announced, lambda: engine.slots_in_use, running=tenants.running)
         async with serve_endpoints(
             [],
             lambda _, health: create_gateway(health, metrics, VERSION),

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Final
 
 from sickbay.concurrency.waiting import wait_for_event
 from sickbay.domain.errors import Unavailable
-from sickbay.domain.workers import HEARTBEAT_MS, Worker
+from sickbay.domain.workers import HEARTBEAT_MS, Worker, busiest
 from sickbay.ports.workers import WorkerRegistry
 
 HEARTBEAT_S: Final = HEARTBEAT_MS / 1000
@@ -23,11 +23,20 @@ log = logging.getLogger(__name__)
 class Presence:
     """One per worker: `announce` before it takes jobs, `run` while it does, `leave` once it has stopped."""
 
-    def __init__(self, registry: WorkerRegistry, worker: Worker, slots_in_use: Callable[[], int], *, every_s: float = HEARTBEAT_S) -> None:
-        """`worker` is what does not change; `every_s` is how often it is announced."""
+    def __init__(
+        self,
+        registry: WorkerRegistry,
+        worker: Worker,
+        slots_in_use: Callable[[], int],
+        *,
+        running: Callable[[], Mapping[str, int]] = dict,
+        every_s: float = HEARTBEAT_S,
+    ) -> None:
+        """`worker` is what does not change; `running` says how many jobs of each tenant run, `every_s` is how often it is announced."""
         self._registry = registry
         self._worker = worker
         self._slots_in_use = slots_in_use
+        self._running = running
         self._every_s = every_s
         self._draining = False
         self._changed = asyncio.Event()
@@ -36,7 +45,8 @@ class Presence:
     async def announce(self) -> None:
         """Announce the worker as it is now. Nothing else depends on that here; if it fails twice in a row, that is logged once."""
         try:
-            await self._registry.announce(replace(self._worker, slots_in_use=self._slots_in_use(), draining=self._draining))
+            now = replace(self._worker, slots_in_use=self._slots_in_use(), tenants=busiest(self._running()), draining=self._draining)
+            await self._registry.announce(now)
         except Unavailable as error:
             self._failures += 1
             if self._failures == TOLD_AFTER:

@@ -6,7 +6,22 @@ from collections.abc import Iterator
 from typing import Final
 
 from deploy.grafana.panels import Codes, Panel, buckets, lines, number, rows, states
-from deploy.grafana.promql import OURS, RATE, TENANT, TYPE, a_second, added, breaker_codes, fact, facts, news, only, quantile, spread, spread_by
+from deploy.grafana.promql import (
+    OURS,
+    RATE,
+    TENANT,
+    TYPE,
+    a_second,
+    added,
+    breaker_codes,
+    fact,
+    facts,
+    news,
+    only,
+    quantile,
+    spread,
+    spread_by,
+)
 from sickbay.domain.breaker import BreakerState
 
 COLORS: Final = {
