@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final, TypeVar
 
 from prometheus_client import CollectorRegistry, Metric
@@ -51,8 +51,10 @@ class FleetMetrics(Collector):
         incidents: IncidentStore,
         clock: Clock,
         scope: BreakerRule = BreakerScope.TYPE,
+        at_rates: Callable[[], Mapping[BreakerKey, int]] = dict,
     ) -> None:
-        """Add itself to `registry`; `scope` says whose breaker a job asks."""
+        """Add itself to `registry`; `scope` says whose breaker a job asks, `at_rates` how many parked jobs wait for a rate."""
+        self._at_rates = at_rates
         self._scope = scope
         self._lost = lost
         self._incidents = incidents
@@ -152,8 +154,10 @@ class FleetMetrics(Collector):
     def _of_ledger(self) -> Iterable[Metric]:
         jobs = {state.value: count for state, count in (self._jobs or {}).items()}
         yield _family("sickbay_ledger_jobs", "Jobs in the ledger, by state.", "state", jobs)
-        parked = GaugeMetricFamily("sickbay_parked_jobs", "Jobs that are still parked.", labels=("job_type", "tenant"))
-        counts = self._parked or {}
+        text = "Jobs that are still parked, without those that wait for a rate."
+        parked = GaugeMetricFamily("sickbay_parked_jobs", text, labels=("job_type", "tenant"))
+        at_rates = self._at_rates()
+        counts = {key: max(0, count - at_rates.get(key, 0)) for key, count in (self._parked or {}).items()}
         own, rest = _bounded(sorted(counts, key=lambda key: (-counts[key], key)))
         for key in own:
             parked.add_metric(key, counts[key])

@@ -84,6 +84,7 @@ class Reason(StrEnum):
     """Why a job was set aside; the names of the contract's `QuarantinedJob.Reason`."""
 
     CIRCUIT_OPEN = "CIRCUIT_OPEN"
+    RATE_LIMITED = "RATE_LIMITED"
     RETRIES_EXHAUSTED = "RETRIES_EXHAUSTED"
     UNKNOWN_TYPE = "UNKNOWN_TYPE"
     UNDECODABLE = "UNDECODABLE"

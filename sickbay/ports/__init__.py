@@ -138,6 +138,9 @@ class JobReader(Protocol):
     async def histories(self, job_ids: Sequence[str]) -> Mapping[str, Sequence[StateChange]]:
         """The same of many jobs at once; unknown ones are left out."""
 
+    async def parked_before(self, job_id: str) -> int:
+        """How many jobs of its type, of all tenants, were parked before this one; 0 if it is not parked."""
+
     async def find(self, query: JobQuery, limit: int, cursor: str) -> Page[JobRecord]:
         """Newest submission first; InvalidArgument(INVALID_PAGE_TOKEN) if the cursor is not from this list."""
 

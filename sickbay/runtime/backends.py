@@ -13,6 +13,7 @@ from sickbay.adapters.embedded.breakers import EmbeddedBreakers
 from sickbay.adapters.embedded.broker import SqliteBroker
 from sickbay.adapters.embedded.datafolder import DataFolder, open_data_folder
 from sickbay.adapters.embedded.rate_limiter import EmbeddedRateLimiter
+from sickbay.adapters.embedded.run_rates import EmbeddedRunRates
 from sickbay.adapters.embedded.workers import EmbeddedWorkerRegistry
 from sickbay.adapters.rabbitmq.broker import RabbitBroker
 from sickbay.adapters.rabbitmq.topology_sync import apply as apply_topology
@@ -22,6 +23,7 @@ from sickbay.adapters.redis.breakers import RedisBreakers
 from sickbay.adapters.redis.duplicate_guard import RedisDuplicateGuard
 from sickbay.adapters.redis.keys import RedisIdempotencyKeys
 from sickbay.adapters.redis.rate_limiter import RedisRateLimiter
+from sickbay.adapters.redis.run_rates import RedisRunRates
 from sickbay.adapters.redis.workers import RedisWorkerRegistry
 from sickbay.adapters.sql.ledger import Ledger, open_ledger
 from sickbay.adapters.sql.listener import AlwaysUp
@@ -90,6 +92,7 @@ async def open_up(settings: Settings, folder: Path | None) -> AsyncIterator[Back
             kept_bytes=settings.ledger_payload_bytes,
             circuits=breakers.view(),
             rate_limiter=await _rate_limiter(stack, redis),
+            run_rates=await _run_rates(stack, redis),
             waiting=ledger.waiting,
             clock=wall_clock,
             ready=_all_ready(broker, ledger),
@@ -157,6 +160,8 @@ async def open_worker(settings: Settings) -> AsyncIterator[WorkerParts]:
             health_grace=settings.health_grace,
             settings_file=lambda: policies.status,
             breakers=breakers,
+            circuits=breakers.view(),
+            run_rates=await _run_rates(stack, redis),
             workers=await _workers(stack, redis),
             duplicate_guard=duplicate_guard,
             policies=policies,
@@ -187,6 +192,8 @@ async def open_control_plane(settings: Settings) -> AsyncIterator[ControlPlanePa
             health_grace=settings.health_grace,
             settings_file=lambda: policies.status,
             on_settings_change=policies.on_change,
+            policies=policies,
+            run_rates=await _run_rates(stack, redis),
             breakers=breakers,
             workers=await _workers(stack, redis),
             writer=ledger.writer,
@@ -230,6 +237,13 @@ async def _rate_limiter(stack: AsyncExitStack, url: str | None) -> EmbeddedRateL
     if url is None:
         return EmbeddedRateLimiter(lambda: uptime() * 1_000)
     return await stack.enter_async_context(RedisRateLimiter(url))
+
+
+async def _run_rates(stack: AsyncExitStack, url: str | None) -> EmbeddedRunRates | RedisRunRates:
+    """The same."""
+    if url is None:
+        return EmbeddedRunRates(lambda: uptime() * 1_000)
+    return await stack.enter_async_context(RedisRunRates(url))
 
 
 async def _workers(stack: AsyncExitStack, url: str | None) -> EmbeddedWorkerRegistry | RedisWorkerRegistry:

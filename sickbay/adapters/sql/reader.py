@@ -8,7 +8,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Final
 
-from sqlalchemy import ColumnElement, bindparam, select, tuple_
+from sqlalchemy import ColumnElement, bindparam, func, select, tuple_
 
 from sickbay.adapters.sql.change_feed import ChangeFeed
 from sickbay.adapters.sql.chunks import chunks
@@ -20,7 +20,7 @@ from sickbay.adapters.sql.rows import LISTED, WHOLE, record_of
 from sickbay.adapters.sql.schema import job_changes, jobs
 from sickbay.adapters.sql.subscribers import Watcher
 from sickbay.concurrency.tasks import cooperatively, detached
-from sickbay.domain.job import JobRecord, StateChange
+from sickbay.domain.job import JobRecord, JobState, StateChange
 from sickbay.domain.queries import JobQuery, Page
 
 ONE: Final = select(*WHOLE).where(jobs.c.job_id == bindparam("job"))
@@ -29,6 +29,18 @@ HISTORY_ROWS: Final = select(*(jobs.c[name] for name in _HISTORY_COLUMNS)).where
 CHANGES: Final = select(job_changes).where(job_changes.c.job_id == bindparam("job"))
 CHANGES_OF_MANY: Final = (
     select(job_changes).where(job_changes.c.job_id.in_(bindparam("jobs", expanding=True))).order_by(job_changes.c.job_id)
+)
+_parked: Final = jobs.alias("parked")
+_PARKED_BEFORE: Final = (
+    select(func.count())
+    .select_from(jobs.join(_parked, jobs.c.job_type == _parked.c.job_type))
+    .where(
+        jobs.c.job_id == bindparam("job"),
+        jobs.c.state == JobState.PARKED.value,
+        _parked.c.set_aside_at.is_not(None),  # for the index of parked jobs
+        _parked.c.state == JobState.PARKED.value,
+        tuple_(_parked.c.set_aside_at, _parked.c.job_id) < tuple_(jobs.c.set_aside_at, jobs.c.job_id),
+    )
 )
 
 
@@ -63,6 +75,12 @@ class SqlReader:
             changes = {job_id: list(some) for job_id, some in groupby(lines, attrgetter("job_id"))}
             found |= {row.job_id: history(row, changes.get(row.job_id, ())) async for row in cooperatively(rows)}
         return found
+
+    @detached
+    async def parked_before(self, job_id: str) -> int:
+        """How many jobs of its type, of all tenants, were parked before this one; 0 if it is not parked."""
+        async with self._store.read() as connection:
+            return int((await connection.execute(_PARKED_BEFORE, {"job": job_id})).scalar_one())
 
     @detached
     async def find(self, query: JobQuery, limit: int, cursor: str) -> Page[JobRecord]:
