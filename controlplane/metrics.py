@@ -69,6 +69,7 @@ class FleetMetrics(Collector):
         self._depths: Mapping[Queue, int | None] = {}
         self._consumers: Mapping[Queue, int | None] = {}
         self._jobs: Mapping[JobState, int] | None = None
+        self._alone = 0
         self._duplicates: int | None = None
         self._parked: Mapping[BreakerKey, int] | None = None
         registry.register(self)
@@ -79,7 +80,7 @@ class FleetMetrics(Collector):
         consumers = [_read_or_none(self._broker.consumers(queue)) for queue in CONSUMED]
         self._snapshots, self._jobs, self._duplicates, backlog, depth, consumer = await asyncio.gather(
             _read_or_none(self._breakers.snapshots()),
-            _read_or_none(self._ledger.counts()),
+            _read_or_none(self._counts()),
             _read_or_none(self._ledger.duplicates()),
             asyncio.gather(
                 _read_or_none(self._quarantine.parked()),
@@ -92,6 +93,11 @@ class FleetMetrics(Collector):
         self._parked, self._oldest, self._open_incidents = backlog
         self._depths = dict(zip(Queue, depth, strict=True))
         self._consumers = dict(zip(CONSUMED, consumer, strict=True))
+
+    async def _counts(self) -> Mapping[JobState, int]:
+        counts = await self._ledger.counts()
+        self._alone = await self._ledger.in_ledger_alone() if counts.get(JobState.PARKED) else 0
+        return counts
 
     def waiting_types(self) -> set[str]:
         """The job types of which jobs are parked or wait in a queue."""
@@ -167,7 +173,7 @@ class FleetMetrics(Collector):
         yield self._of_oldest()
         copies = self._depths.get(Queue.QUARANTINE)
         if self._jobs is not None and copies is not None:
-            rows = self._jobs.get(JobState.PARKED, 0) + self._jobs.get(JobState.QUARANTINED, 0)
+            rows = self._jobs.get(JobState.PARKED, 0) + self._jobs.get(JobState.QUARANTINED, 0) - self._alone
             text = "Copies in jobs.quarantine minus parked and quarantined jobs: ghosts if positive, missing copies if negative."
             yield GaugeMetricFamily("sickbay_quarantine_surplus", text, copies - rows)
         if self._duplicates is not None:

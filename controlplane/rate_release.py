@@ -164,7 +164,6 @@ class RateReleaser:
                 await self._releaser.release(leases, {lease.job.job_id: grant.at for lease in leases})
             finally:
                 self._count_off(key, leases)
-            self._on_released()
         if len(leases) < grant.granted:  # fewer wait than was counted: another control plane released some, or they were cancelled
             self._forget(key, owners)
 
@@ -189,6 +188,7 @@ class RateReleaser:
         self._ended |= {job_type: rate for job_type in gone if (rate := self._rate_of(job_type)) is not None}
         self._wake.set()
         self._recount()
+        self._on_released()  # now, not at each turn: most of them have no copy in `jobs.quarantine`
 
 
 def _next_s(rate: Rate, grant: RunGrant, wanted: int) -> float:

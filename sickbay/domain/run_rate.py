@@ -12,6 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
+from sickbay.domain.job import JobEvent, JobState, Reason
 from sickbay.domain.rate_limit import Bucket, Claim, Frequency, Level, Rate, take
 
 VALID_US: Final = 10_000_000
@@ -45,6 +46,11 @@ class RunGrant:
 def default_burst(frequency: Frequency) -> int:
     """Half a second's worth, at least one: the control plane takes a few times per second, and must not lose what it comes late for."""
     return max(1, frequency.count * 500 // frequency.period_ms)
+
+
+def in_ledger_alone(event: JobEvent) -> bool:
+    """Whether a job is set aside without a copy in `jobs.quarantine`: it waits for the rate of its type."""
+    return event.reason is Reason.RATE_LIMITED and event.state is JobState.PARKED
 
 
 def run(line: Line, rate: Rate, now: int, paid_at: int = 0) -> tuple[Line, RunGrant]:

@@ -161,7 +161,13 @@ class LedgerWriter(Protocol):
         """By job id: True if this very copy (generation, attempt) is set aside, False if it no longer is, None if the job is unknown."""
 
     async def list_set_aside(self, after: str, limit: int, before: int) -> Sequence[JobEvent]:
-        """Jobs set aside before `before` (ms), by job id, starting after `after`, each as the event in its copy."""
+        """Jobs set aside before `before` (ms), by job id, starting after `after`, each as the event in its copy.
+
+        Without those that are in the ledger alone.
+        """
+
+    async def in_ledger_alone(self) -> int:
+        """How many jobs are set aside without a copy in `jobs.quarantine`: those that wait for the rate of their type."""
 
     def sweep_lock(self) -> AbstractAsyncContextManager[bool]:
         """True for one process at a time, until the context ends; False for the others, which may try again."""
