@@ -45,7 +45,7 @@ def services(env: Mapping[str, str]) -> Iterator[Mapping[str, list[psutil.Proces
     try:
         for number, name in enumerate(["controlplane", "jobapi", *["worker"] * WORKERS]):
             port = PORTS[name] + (2 * number if name == "worker" else 0)
-            own = {"PORT": str(port), "GRPC_PORT": str(port + 1), **env}
+            own = {"BIND_HOST": "127.0.0.1", "PORT": str(port), "GRPC_PORT": str(port + 1), **env}
             started.append((name, subprocess.Popen([sys.executable, "-m", name], env=os.environ | own)))
         found: dict[str, list[psutil.Process]] = {}
         for name, process in started:
@@ -129,7 +129,7 @@ async def measure(count: int) -> None:
         folder = Path(name)
         (folder / "sickbay.toml").write_text('[types.timed]\nrate = "10/s"\n')
         async with own_corner() as env:
-            own = {"SICKBAY_CONFIG": str(folder / "sickbay.toml"), "BENCH_STARTS": str(folder / "starts"), "LOG_LEVEL": "WARNING"}
+            own = {"SICKBAY_CONFIG": str(folder / "sickbay.toml"), "BENCH_STARTS": str(folder / "starts"), "LOG_LEVEL": "ERROR"}
             handlers = {"PYTHONPATH": str(HERE), "JOB_HANDLERS": "noop_handlers"}
             address = f"127.0.0.1:{PORTS['jobapi'] + 1}"
             with services({**env, **own, **handlers}) as processes:

@@ -21,7 +21,7 @@ from sickbay.runtime.settings_limits import TenantTable
 OTHERWISE: Final = "unless the handler says otherwise"
 NO_LIMIT: Final = "no limit"
 ONE_PERIOD: Final = "as many as submit has"
-HALF_A_SECOND: Final = "half a second of rate, at least 1"
+HALF_A_SECOND: Final = "half a second's worth"
 
 _VARIABLES: Final = MappingProxyType(
     {

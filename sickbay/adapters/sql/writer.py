@@ -21,7 +21,7 @@ from sickbay.adapters.sql.rows import JOB_VALUES, change_values, event_of, value
 from sickbay.adapters.sql.schema import job_changes, job_duplicates, jobs
 from sickbay.adapters.sql.starts import Starts
 from sickbay.concurrency.tasks import detached
-from sickbay.domain.job import Job, JobEvent, JobState
+from sickbay.domain.job import Job, JobEvent, JobState, Reason
 from sickbay.domain.run_rate import OVER_RATE
 from sickbay.domain.truth import CANCELLED_OR_DISCARDED, truth
 
@@ -45,7 +45,11 @@ _KEEP_PAYLOAD: Final = (
     )
     .values(payload=bindparam("kept"))
 )
-_IN_LEDGER_ALONE: Final = (jobs.c.code == OVER_RATE, jobs.c.state == JobState.PARKED.value)
+_IN_LEDGER_ALONE: Final = (
+    jobs.c.code == OVER_RATE,  # for the index of groups; a handler may use the same word
+    func.coalesce(jobs.c.reason, "") == Reason.RATE_LIMITED.value,
+    jobs.c.state == JobState.PARKED.value,
+)
 _RELEASED: Final = {"lease_until": null(), "claim_attempt": null(), "claim_actor": null()}
 
 

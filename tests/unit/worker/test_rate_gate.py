@@ -73,7 +73,7 @@ async def test_a_job_over_the_rate_is_parked_before_its_breaker_is_asked_and_pay
         assert await bench.run_one(job("a")) == "ack"
         bench.log.clear()
         assert await bench.run_one(job("b", attempt=2)) == "ack"
-        assert bench.log == ["published job.quarantined.parked", "ack"]
+        assert bench.log == ["published job.waiting.parked", "ack"]
         event = bench.broker.events()[-1]
         assert (event.state, event.reason, event.code, event.message) == (JobState.PARKED, Reason.RATE_LIMITED, OVER_RATE, "")
         assert (event.job.attempt, event.job.failures, event.started_at) == (2, (), None)
