@@ -19,7 +19,7 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import grpc
 import httpx
@@ -29,6 +29,9 @@ from redis.asyncio import Redis
 from benchmarks.outage.corner import RABBITMQCTL, own_corner
 from sickbay.jobs.v1.job_service_pb2 import BatchSubmitJobsRequest, SubmitJobRequest
 from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
+
+if TYPE_CHECKING:
+    from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceAsyncStub
 
 HERE: Final = Path(__file__).parent
 WORKERS: Final = 4
@@ -97,7 +100,7 @@ class Watch:
         return used
 
 
-async def submit(jobs: JobServiceStub, count: int) -> float:
+async def submit(jobs: JobServiceAsyncStub, count: int) -> float:
     """Submit so many jobs, all sent now; returns how long that took."""
     began = time.perf_counter()
     request = SubmitJobRequest(job_type="timed", payload_json=f'{{"sent": {time.time_ns()}}}')
@@ -139,7 +142,7 @@ async def measure(count: int) -> None:
                     await steps(JobServiceStub(channel), folder / "starts", Watch(redis, processes), count)
 
 
-async def steps(jobs: JobServiceStub, file: Path, watch: Watch, count: int) -> None:
+async def steps(jobs: JobServiceAsyncStub, file: Path, watch: Watch, count: int) -> None:
     """The rows."""
     await asyncio.sleep(5)  # all workers consume
     await submit(jobs, 100)

@@ -27,6 +27,8 @@ from sickbay.ports import Breakers, Broker, Queue
 from sickbay.ports.run_rates import RunRates
 
 PACE_S: Final = 0.1
+LEAST_PACE_S: Final = 0.01
+"""Between turns. Of a bucket that holds less than two tenths of a second's worth more would be lost in PACE_S than it holds."""
 WINDOW: Final = 500
 """Jobs of one type released per turn."""
 LONGEST_S: Final = 2.0
@@ -137,7 +139,7 @@ class RateReleaser:
             self._ended.pop(job_type, None)
         turns = [(key, job_type) for key, owners in self._waiting.items() for job_type in sorted({owner.job_type for owner in owners})]
         waits = [await self._release(key, job_type, self._rates) for key, job_type in turns]
-        return max(PACE_S, min(waits)) if waits else None
+        return min(waits, default=None)
 
     async def _release(self, key: BreakerKey, job_type: str, rates: RunRates) -> float:
         owners = {owner: count for owner, count in self._waiting.get(key, {}).items() if owner.job_type == job_type}
@@ -192,8 +194,10 @@ class RateReleaser:
 
 
 def _next_s(rate: Rate, grant: RunGrant, wanted: int) -> float:
-    """Until a quarter of the burst is there again: the more per second, the more at a time."""
+    """Until half of the burst is there again: the more per second, the more at a time."""
+    each_s = rate.period_us / rate.frequency.count / 1_000_000
+    pace_s = max(LEAST_PACE_S, min(PACE_S, rate.burst * each_s / 2))
     if grant.granted == wanted:
-        return PACE_S
-    further = max(0, rate.burst // 4 - 1) * rate.period_us / rate.frequency.count
-    return min(LONGEST_S, (grant.wait_us + further) / 1_000_000)
+        return pace_s
+    further_s = max(0, rate.burst // 2 - 1) * each_s
+    return min(LONGEST_S, max(pace_s, grant.wait_us / 1_000_000 + further_s))

@@ -246,3 +246,23 @@ async def test_a_job_parked_again_for_the_rate_is_no_sign_of_a_worker_with_a_bre
         it.rate = None
         it.healer.observe_events([again])
         assert it.healer.release_backoff.held_back() == {EMAIL}
+
+
+@pytest.mark.parametrize(
+    ("rate", "longest"),
+    [
+        (TEN, 0.2),
+        (Rate(Frequency(10, 1_000), 1), 0.1),
+        (Rate(Frequency(1_000, 1_000), 500), 0.25),
+        (Rate(Frequency(1_000, 1_000), 1), 0.01),
+    ],
+)
+async def test_it_comes_again_before_a_bucket_is_full(rate, longest):
+    """Else what it comes late for would be lost; and a slow rate is no reason to ask all the time."""
+    async with scene() as it:
+        it.rate = rate
+        await it.wait(*(limited(f"j{n:03}", START + n) for n in range(600)))
+        await it.tick()
+        assert 0 < await it.healer.rates.release_once() <= longest
+        it.rate = Rate(Frequency(1, 3_600_000), 1)
+        assert await it.healer.rates.release_once() == 2.0
