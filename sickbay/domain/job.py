@@ -83,13 +83,13 @@ class Reason(StrEnum):
     """Why a job was set aside; the names of the contract's `QuarantinedJob.Reason`."""
 
     CIRCUIT_OPEN = "CIRCUIT_OPEN"
-    RATE_LIMITED = "RATE_LIMITED"
     RETRIES_EXHAUSTED = "RETRIES_EXHAUSTED"
     UNKNOWN_TYPE = "UNKNOWN_TYPE"
     UNDECODABLE = "UNDECODABLE"
     WORKER_LOST = "WORKER_LOST"
     BROKER = "BROKER"
     WORKER_FAULT = "WORKER_FAULT"
+    RATE_LIMITED = "RATE_LIMITED"
 
 
 @dataclass(frozen=True, slots=True)
