@@ -85,11 +85,16 @@ class JobMetrics(Observer):
     def settled(self, event: JobEvent) -> None:
         """Count a delivery by its outcome."""
         of_type = self._types.get(event.job.job_type, self._other)
-        of_type.jobs[_DROPPED if event.duplicate else _OUTCOMES[event.state]].inc()
+        of_type.jobs[outcome_label(event)].inc()
         if event.reason is not None:
             of_type.quarantined[event.reason].inc()
         if event.beyond_limit:
             of_type.beyond.inc()
+
+
+def outcome_label(event: JobEvent) -> str:
+    """What became of a delivery."""
+    return _DROPPED if event.duplicate else _OUTCOMES[event.state]
 
 
 class _TypeMetrics:

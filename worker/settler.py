@@ -19,9 +19,10 @@ from sickbay.domain.lane import lane_of
 from sickbay.domain.raised import Redact
 from sickbay.domain.retry import NO_OPTIONS, Done, GiveBack, PolicyOf, Retry, Route, SetAside, after_fault
 from sickbay.handlers.traceback_text import traceback_of
-from sickbay.messages.codec import decode_job, encode_job, job_message, undecodable_job
+from sickbay.messages.codec import decode_job, encode_job, job_message
 from sickbay.messages.outbox import EventOutbox
 from sickbay.messages.publisher import Publisher
+from sickbay.messages.undecodable import undecodable_job
 from sickbay.ports import TO_RETRY, Clock, Delivery, DuplicateGuard, Message
 from worker.call import error_text
 

@@ -1,4 +1,4 @@
-"""What the dashboard shows, row by row: an overview, circuits, jobs, quarantine, servers, calls, processes."""
+"""What the dashboard shows, row by row: an overview, circuits, jobs, tenants, quarantine, servers, calls, processes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,22 @@ from collections.abc import Iterator
 from typing import Final
 
 from deploy.grafana.panels import Codes, Panel, buckets, lines, number, rows, states
-from deploy.grafana.promql import OURS, RATE, TENANT, TYPE, a_second, added, breaker_codes, fact, facts, news, only, quantile, spread
+from deploy.grafana.promql import (
+    OURS,
+    RATE,
+    TENANT,
+    TYPE,
+    a_second,
+    added,
+    breaker_codes,
+    fact,
+    facts,
+    news,
+    only,
+    quantile,
+    spread,
+    spread_by,
+)
 from sickbay.domain.breaker import BreakerState
 
 COLORS: Final = {
@@ -103,6 +118,23 @@ def jobs() -> Iterator[Panel]:
     yield lines("Oldest unfinished job", text, (unheard, "{{job_type}} {{state}}"), unit="s")
 
 
+def tenants() -> Iterator[Panel]:
+    """Who submits, how it goes for each, and who waits."""
+    taken = a_second(only("sickbay_tenant_submissions_total", TENANT, 'result="accepted"'), "tenant")
+    text = "Accepted jobs of each tenant; those without metrics of their own are `other`."
+    yield lines("Submissions by tenant", text, (taken, "{{tenant}}"), unit="cps", stacked=True)
+    ends = a_second(only("sickbay_tenant_jobs_total", TENANT), "tenant", "outcome")
+    yield lines("Deliveries by tenant", "Results of jobs of each tenant.", (ends, "{{tenant}} {{outcome}}"), unit="cps")
+    waiting = facts(only("sickbay_tenant_waiting_jobs", TENANT), "tenant")
+    text = "Queued, retrying and parked jobs by the ledger, of the tenants with the most."
+    yield lines("Waiting by tenant", text, (waiting, "{{tenant}}"), stacked=True)
+    slow = spread_by("sickbay_tenant_job_wait_seconds", "tenant", TENANT)
+    text = "From submission to the start of the first run: the slowest in a hundred of each tenant."
+    yield lines("Waiting time by tenant", text, slow, unit="s")
+    running = added(only("sickbay_tenant_jobs_running", TENANT), "tenant")
+    yield lines("Slots by tenant", "Handlers that are running, by tenant.", (running, "{{tenant}}"), stacked=True)
+
+
 def healing() -> Iterator[Panel]:
     """What is set aside and comes back."""
     parked = fact(only("sickbay_parked_jobs", TYPE, TENANT), "job_type", "tenant")
@@ -182,6 +214,7 @@ ROWS: Final = {
     "": overview,
     "Breakers": breakers,
     "Jobs": jobs,
+    "Tenants": tenants,
     "Quarantine and healing": healing,
     "Servers, and the way of events": servers,
     "Calls": calls,

@@ -14,7 +14,9 @@ from sickbay.domain.workers import HEARTBEAT_MS, TTL_MS, Worker
 from tests.support.clock import ManualClock
 from tests.support.redis_servers import fake, own_database
 
-EMAIL = Worker("w1", "anna", ("email", "sms"), version="1.2", host="a", slots=4, slots_in_use=1, since=5, lanes=True)
+EMAIL = Worker(
+    "w1", "anna", ("email", "sms"), version="1.2", host="a", slots=4, slots_in_use=1, since=5, lanes=True, tenants=(("acme", 1),)
+)
 FAX = Worker("w2", "berta", ("fax",), since=7)
 
 
