@@ -144,7 +144,7 @@ def test_parked_jobs_go_on_in_their_traces_when_they_are_released(scene: Scene):
     probes = receiver.wait(run__probe=True, job__type="traced-outage")
     assert all(probe.trace in {span.trace for span in receiver.wait(job__id=probe.facts["sickbay.job.id"])} for probe in probes)
     assert probes[-1].facts["sickbay.run.outcome"] == "success"
-    ran = [span for span in receiver.spans if span.facts.get("sickbay.job.id") == failed[0] and not span.name.startswith("send ")]
+    ran = [span for span in receiver.spans if span.facts.get("sickbay.job.id") == failed[0] and span.name not in SENDS]
     assert len({span.trace for span in ran}) == 1
 
 
