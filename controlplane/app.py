@@ -12,6 +12,7 @@ from controlplane.flow_metrics import (
     HeldBackCollector,
     IncidentMetrics,
     LedgerIngestMetrics,
+    RateCollector,
     ReconcileMetrics,
     ReleaseMetrics,
     TransitionMetrics,
@@ -83,6 +84,8 @@ async def serve(
         clock=clock,
         scope=backends.breaker_scope,
         fleet=workers,
+        rates=backends.run_rates,
+        rate_of=backends.policies.run_rate if backends.policies is not None else lambda _: None,
     )
 
     backends.on_settings_change(healer.wake)  # types may ask other breakers now, which release their parked jobs
@@ -113,6 +116,7 @@ async def serve(
     HealthCollector(health, metrics.registry)
     SettingsFileCollector(backends.settings_file, metrics.registry)
     HeldBackCollector(healer.release_backoff.held_back, metrics.registry)
+    RateCollector(lambda: healer.rates.waiting, metrics.registry)
     fleet = FleetMetrics(
         metrics.registry,
         breakers=backends.breakers,
@@ -123,6 +127,7 @@ async def serve(
         incidents=backends.incidents,
         clock=clock,
         scope=backends.breaker_scope,
+        at_rates=lambda: healer.rates.waiting,
     )
     live = WorkerMetrics(metrics.registry, fleet=workers, waiting=fleet.waiting_types)
     waiting = WaitingMetrics(metrics.registry, counts=backends.waiting, limit=backends.metrics_tenants)
@@ -139,6 +144,7 @@ async def serve(
         healer.release_backoff.held_back,
         scope=backends.breaker_scope,
         parked=backends.quarantine.parked,
+        at_rates=lambda: healer.rates.waiting,
         fleet=lambda: workers.seen,
     )
     quarantine_api = QuarantineApi(

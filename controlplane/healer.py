@@ -16,20 +16,26 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Final
 
 from controlplane.arrivals import Arrivals
+from controlplane.leasing import Leaser
 from controlplane.leftover_breakers import LeftoverBreakers
+from controlplane.rate_release import RateReleaser
 from controlplane.release import Releaser
 from controlplane.release_backoff import ReleaseBackoff
-from controlplane.tenant_turns import TenantTurns
 from sickbay.concurrency.pauses import Backoff
+from sickbay.concurrency.tasks import run_with_restarts
 from sickbay.concurrency.waiting import wait_for_event
 from sickbay.domain.breaker import BreakerKey, BreakerRule, BreakerScope, BreakerState, Snapshot
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import JobEvent, JobState, Reason
 from sickbay.domain.queries import ReleaseLease
+from sickbay.domain.rate_limit import Rate
 from sickbay.fleet import FleetView
 from sickbay.ports import Breakers, Broker, Clock, QuarantineStore, Queue
+from sickbay.ports.run_rates import RunRates
 
 LOOK_EVERY_S: Final = 30.0
+RECOUNT_S: Final = 10.0
+"""The same while jobs wait for the rate of their type."""
 PACE_S: Final = 0.1
 WINDOW: Final = 500
 """Jobs of one breaker released per check, with one check per PACE_S at most; fewer while the breaker lets jobs in gradually."""
@@ -66,15 +72,20 @@ class Healer:
         scope: BreakerRule = BreakerScope.TYPE,
         fleet: FleetView,
         release_backoff: ReleaseBackoff | None = None,
+        rates: RunRates | None = None,
+        rate_of: Callable[[str], Rate | None] = lambda _: None,
     ) -> None:
-        """Does nothing before `run`; `on_released` is called when jobs have left the quarantine, `scope` says whose breaker a job asks."""
+        """Does nothing before `run`; `on_released` is called when jobs have left the quarantine, `scope` says whose breaker a job asks.
+
+        `rate_of` is the rate of runs of a type, kept in `rates`.
+        """
         self._fleet = fleet
         self._unhandled: Mapping[BreakerKey, int] = {}
         self._on_released = on_released
         self.release_backoff = release_backoff or ReleaseBackoff(scope=scope)
         self._scope = scope
         self._leftovers = LeftoverBreakers(breakers, scope)
-        self._turns = TenantTurns()
+        self._leaser = Leaser(quarantine)
         self._arrivals = Arrivals()
         self._breakers = breakers
         self._quarantine = quarantine
@@ -82,6 +93,18 @@ class Healer:
         self._releaser = releaser
         self._clock = clock
         self._look = asyncio.Event()
+        self.rates = RateReleaser(
+            rates=rates,
+            rate_of=rate_of,
+            breakers=breakers,
+            broker=broker,
+            leaser=Leaser(quarantine),
+            releaser=releaser,
+            backoff=self.release_backoff,
+            on_released=on_released,
+            recount=self.wake,
+        )
+        self._at_rates: dict[BreakerKey, Mapping[BreakerKey, int]] = {}
         self._probes: dict[BreakerKey, tuple[int, int]] = {}
         self._failed = Backoff(FAILED_S, LONGEST_FAILED_S)
         self._degraded = Backoff(DEGRADED_S, LONGEST_DEGRADED_S)
@@ -92,14 +115,18 @@ class Healer:
 
     def observe_events(self, events: Sequence[JobEvent]) -> None:
         """Events that were written to the ledger: outcomes of released jobs, and newly parked jobs."""
-        for key in self.release_backoff.observe_events(events):
+        blamed = [event for event in events if event.reason is not Reason.RATE_LIMITED or not self.rates.limits(event.job.job_type)]
+        for key in self.release_backoff.observe_events(blamed):
             log.warning(
                 "released jobs of %s are parked again although their breaker is closed: a worker uses its own breaker, because it "
-                "cannot connect to Redis, Redis rejects its writes, or its settings file names another dependency; "
+                "cannot connect to Redis, Redis rejects its writes, or its settings file names another dependency or a rate that is not "
+                "set here; "
                 "the next one is released in %.0f s",
                 key.name, self.release_backoff.wait_s(key),
             )  # fmt: skip
-        if any(event.state is JobState.PARKED or event.reason is Reason.UNKNOWN_TYPE for event in events):
+        parked = [event for event in events if event.state is JobState.PARKED or event.reason is Reason.UNKNOWN_TYPE]
+        known = [self.rates.count_parked(self._scope.key_of(event.job.job_type, event.job.tenant), event) for event in parked]
+        if not all(known):
             self.wake()
 
     async def run(self) -> None:
@@ -107,6 +134,7 @@ class Healer:
         async with self._breakers.watch() as changes:
             listener = asyncio.create_task(self._listen(changes), name="healer's breaker watch")
             workers = asyncio.create_task(self._watch_workers(), name="healer's watch of workers")
+            at_rates = asyncio.create_task(run_with_restarts(self.rates.run), name="releases at rates")
             try:
                 while True:
                     self._look.clear()
@@ -116,6 +144,7 @@ class Healer:
             finally:
                 listener.cancel()
                 workers.cancel()
+                at_rates.cancel()
 
     async def _listen(self, changes: AsyncIterator[Snapshot]) -> None:
         logged: dict[BreakerKey, str] = {}
@@ -146,9 +175,11 @@ class Healer:
             self._degraded.reset()
             await self._leftovers.retire(list(breakers.values()))
             parked = self._by_breaker(await self._waiting())
-            self._turns.retain(parked)
+            self._leaser.retain(parked)
             self._arrivals.retain(parked)
+            self._at_rates = {}
             waits = [await self._heal(key, breakers.get(key), waiting) for key, waiting in sorted(parked.items(), key=_size)]
+            self.rates.update(self._at_rates, self._unhandled)
         except Unavailable as error:
             wait_s = self._failed.next_s()
             log.warning("releasing jobs is suspended, retrying in %.1f s: %s", wait_s, error)
@@ -169,7 +200,7 @@ class Healer:
             await self._bring_back(leases)
 
     async def _bring_back(self, leases: Sequence[ReleaseLease], *, is_probe: bool = False) -> None:
-        await self._releaser.release(leases, is_probe=is_probe)
+        await self._releaser.release(leases, await self.rates.pay(leases), is_probe=is_probe)
         self._on_released()
 
     def _by_breaker(self, parked: Mapping[BreakerKey, int]) -> Mapping[BreakerKey, Mapping[BreakerKey, int]]:
@@ -183,7 +214,10 @@ class Healer:
         self.release_backoff.observe_breaker(key, breaker)
         if breaker is None or not breaker.state.refuses:
             self._probes.pop(key, None)
-            return await self._release(key, breaker, parked, WINDOW)
+            others = {owner: count for owner, count in parked.items() if not self.rates.limits(owner.job_type)}
+            if len(others) < len(parked):
+                self._at_rates[key] = {owner: count for owner, count in parked.items() if owner not in others}
+            return await self._release(key, breaker, others, WINDOW) if others else RECOUNT_S
         now = breaker.now or self._clock()
         self._arrivals.observe(key, sum(parked.values()), now)
         if breaker.state is BreakerState.OPEN and breaker.probe_at is not None:
@@ -232,18 +266,7 @@ class Healer:
         return MAX_DEPTH - await self._broker.depth(Queue.MAIN)
 
     async def _lease(self, key: BreakerKey, parked: Mapping[BreakerKey, int], limit: int) -> Sequence[ReleaseLease]:
-        """Lease parked jobs of a breaker: the oldest of each tenant, whose turn it is."""
-        leases: list[ReleaseLease] = []
-        try:
-            for owner, share in self._turns.share(key, parked, limit):
-                found = list(await self._quarantine.lease_parked(owner, share))
-                if len(found) < share and owner in self._unhandled:
-                    found += await self._quarantine.lease_unhandled(owner, share - len(found))
-                leases += found
-        except Unavailable:
-            if not leases:
-                raise  # else publish those: the next check meets the same trouble
-        return leases
+        return await self._leaser.lease(key, parked, limit, self._unhandled)
 
 
 def _size(parked: tuple[BreakerKey, Mapping[BreakerKey, int]]) -> int:

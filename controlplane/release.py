@@ -6,16 +6,21 @@ If this process dies before `mark_released`, another control plane publishes the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
 
 from sickbay.domain.job import Job, JobRecord
-from sickbay.domain.lane import Lane, lane_of_released
+from sickbay.domain.lane import Lane, lane_of, lane_of_released
 from sickbay.domain.queries import ReleaseLease
 from sickbay.fleet import FleetView
 from sickbay.messages.codec import job_message
+from sickbay.messages.payment import with_payment
 from sickbay.messages.publisher import Publisher
 from sickbay.observer import NOBODY, Observer
 from sickbay.ports import Broker, QuarantineStore
+
+UNPAID: Final[Mapping[str, int]] = MappingProxyType({})
 
 
 class Releaser:
@@ -39,15 +44,23 @@ class Releaser:
         """Whether released jobs wait in other lanes than the main one."""
         return self._fleet is not None and (await self._fleet.look()).takes_lanes
 
-    async def release(self, leases: Sequence[ReleaseLease], *, is_probe: bool = False) -> Sequence[JobRecord]:
-        """Publish leased jobs and finalise in the ledger; after Unavailable they are released again when their lease expires."""
+    async def release(
+        self, leases: Sequence[ReleaseLease], paid: Mapping[str, int] = UNPAID, *, is_probe: bool = False
+    ) -> Sequence[JobRecord]:
+        """Publish leased jobs and finalise in the ledger; after Unavailable they are released again when their lease expires.
+
+        `paid`: when the run of a job was paid for, by its id (`payment.py`).
+        """
         self._observer.releasing(leases, self._by)
         error: BaseException | None = None
         try:
             takes_lanes = await self.takes_lanes()
-            await self._publisher.publish(
-                [job_message(_lane(lease.job, is_probe=is_probe, takes_lanes=takes_lanes), lease.job) for lease in leases]
-            )
+            messages = []
+            for lease in leases:
+                paid_at = paid.get(lease.job.job_id, 0)
+                lane = _lane(lease.job, is_probe=is_probe, is_paid=paid_at > 0) if takes_lanes else Lane.MAIN
+                messages.append(with_payment(job_message(lane, lease.job), paid_at))
+            await self._publisher.publish(messages)
             return await self._store.mark_released(leases)
         except BaseException as caught:
             error = caught
@@ -56,7 +69,8 @@ class Releaser:
             self._observer.released(leases, self._by, error)
 
 
-def _lane(job: Job, *, is_probe: bool, takes_lanes: bool) -> Lane:
-    if not takes_lanes:
-        return Lane.MAIN
-    return Lane.HIGH if is_probe else lane_of_released(job.priority)
+def _lane(job: Job, *, is_probe: bool, is_paid: bool) -> Lane:
+    """A job whose run was paid for is no backlog: it comes at the rate of its type, and its payment is good for a while only."""
+    if is_probe:
+        return Lane.HIGH
+    return lane_of(job.priority) if is_paid else lane_of_released(job.priority)

@@ -34,6 +34,7 @@ from sickbay.version import VERSION
 from worker.engine import Engine
 from worker.metrics import DemotionCollector, JobMetrics, WorkerMetrics
 from worker.presence import Presence
+from worker.rate_gate import RateGate
 from worker.rest import create_gateway
 from worker.runner import Runner
 from worker.tenant_metrics import TenantMetrics
@@ -126,6 +127,7 @@ async def serve(
             *observers,
         ]
     )
+    fleet = FleetView(backends.workers, backends.broker)
     async with EventOutbox(backends.broker, observer=observer) as events:
         engine = Engine(
             broker=backends.broker,
@@ -140,7 +142,8 @@ async def serve(
             prefetch_bytes=settings.prefetch_bytes,
             clock=backends.clock,
             name=settings.worker_name,
-            fleet=FleetView(backends.workers, backends.broker),
+            fleet=fleet,
+            rates=RateGate(backends.run_rates, policies.run_rate, circuits=backends.circuits, fleet=fleet),
             grace_ms=0 if backends.is_alone else round(1000 * settings.unknown_type_grace),
             observer=observer,
             redact=redact,

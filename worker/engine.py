@@ -27,6 +27,7 @@ from worker.crash_isolation import CrashIsolation
 from worker.demotion import Demotion
 from worker.intake import Intake
 from worker.pipeline import Pipeline
+from worker.rate_gate import RateGate
 from worker.received import Received
 from worker.runner import Runner
 from worker.settler import Settler
@@ -65,6 +66,7 @@ class Engine:
         clock: Clock,
         name: str,
         fleet: FleetView,
+        rates: RateGate | None = None,
         grace_ms: int = 0,
         pause_s: float = 1.0,
         last_s: float = LAST_S,
@@ -77,8 +79,8 @@ class Engine:
 
         `pause_s` is how long a job that could not be settled is held before it is requeued; `last_s` is LAST_S, `catch_up_s` is
         CATCH_UP_S. The observer is called for each message in the task that processes it, so that task's context is the job's. `redact`
-        removes secrets from the texts of faults. `fleet` and `grace_ms` decide about jobs without a handler here (`unhandled.py`).
-        `share_of` is which part of the slots a job type may hold, None if that is not set (`shares.py`).
+        removes secrets from the texts of faults. `fleet` and `grace_ms` decide about jobs without a handler here (`unhandled.py`), `rates`
+        limits the runs of types. `share_of` is which part of the slots a job type may hold, None if that is not set (`shares.py`).
         """
         policy_of = same_for_all(policy) if isinstance(policy, RetryPolicy) else policy
         self._last_s = last_s
@@ -115,6 +117,7 @@ class Engine:
             observer=observer,
             handlers=handlers,
             policy=policy_of,
+            rates=rates or RateGate(),
             clock=clock,
         )
         events.on_rejected = self._on_refused

@@ -19,10 +19,12 @@ from sickbay.domain.retry import SPREAD, PolicyOf, after_run
 from sickbay.handlers.registry import HandlerSpec
 from sickbay.messages.codec import Undecodable, decode_job
 from sickbay.messages.outbox import EventOutbox
+from sickbay.messages.payment import paid_at
 from sickbay.observer import Observer
 from sickbay.ports import Breakers, Clock, Delivery, DuplicateGuard
 from worker.crash_isolation import MAX_CRASHES, CrashIsolation
 from worker.demotion import DEMOTED
+from worker.rate_gate import Passage, RateGate
 from worker.run import CANCELLED
 from worker.runner import Runner
 from worker.settler import Settler
@@ -51,9 +53,11 @@ class Pipeline:
         observer: Observer,
         handlers: Mapping[str, HandlerSpec],
         policy: PolicyOf,
+        rates: RateGate,
         clock: Clock,
     ) -> None:
         """Take the worker's parts; `scope` says whose breaker a job asks, `policy` is asked after each failed run."""
+        self._rates = rates
         self._guard, self._isolation, self._gates = guard, isolation, gates
         self._breakers, self._scope, self._runner, self._settler, self._events = breakers, scope, runner, settler, events
         self._observer, self._handlers, self._clock = observer, handlers, clock
@@ -120,9 +124,15 @@ class Pipeline:
     async def _run(self, delivery: Delivery, job: Job, spec: HandlerSpec) -> None:
         """Get a permit, run, and settle by the outcome."""
         key, longest_ms = self._scope.key_of(job.job_type, job.tenant), round(1000 * self._runner.timeout_of(spec))
+        passage = await self._rates.ask(job.job_type, key, paid_at(delivery.headers)) if self._rates.limits(job.job_type) else Passage.FREE
+        if passage is Passage.REFUSED:
+            return await self._settler.park(delivery, job, Reason.RATE_LIMITED)
         permit = await self._breakers.admit(key, job.job_id, longest_ms, released=job.generation > 0)
         if isinstance(permit, Refusal):
             return await self._settler.park(delivery, job)
+        if passage is Passage.OF_BREAKER and not await self._rates.ask_after(job.job_type, permit, paid_at(delivery.headers)):
+            await self._breakers.settle(permit, CANCELLED)  # it has closed meanwhile: the job asks for nothing but its turn
+            return await self._settler.park(delivery, job, Reason.RATE_LIMITED)
         started = self._settler.running_event(job)
         self._events.report_start(started)
         began = perf_counter()

@@ -18,6 +18,7 @@ from sickbay.domain.job import MAX_TRACEBACK_BYTES, Failure, Job, JobEvent, JobS
 from sickbay.domain.lane import lane_of
 from sickbay.domain.raised import Redact
 from sickbay.domain.retry import NO_OPTIONS, Done, GiveBack, PolicyOf, Retry, Route, SetAside, after_fault
+from sickbay.domain.run_rate import OVER_RATE
 from sickbay.handlers.traceback_text import traceback_of
 from sickbay.messages.codec import decode_job, encode_job, job_message
 from sickbay.messages.outbox import EventOutbox
@@ -74,9 +75,9 @@ class Settler:
         """The event of a run that starts now."""
         return self.event(job, JobState.RUNNING, run=self._run())
 
-    async def park(self, delivery: Delivery, job: Job) -> None:
-        """Park a job that its breaker refuses: it is not at fault, and waits in quarantine."""
-        await self.settle(delivery, SetAside(job, Reason.CIRCUIT_OPEN), self.event(job, JobState.PARKED))
+    async def park(self, delivery: Delivery, job: Job, reason: Reason = Reason.CIRCUIT_OPEN) -> None:
+        """Park a job that its breaker refuses, or that is over the rate of its type: it is not at fault, and waits in quarantine."""
+        await self.settle(delivery, SetAside(job, reason), self.event(job, JobState.PARKED))
 
     async def quarantine_undecodable(self, delivery: Delivery, why: str) -> None:
         """Put a message that cannot be decoded into quarantine, with its bytes."""
@@ -160,7 +161,7 @@ class Settler:
                 await self._publisher.publish([job_message(TO_RETRY, job, delay_ms)])
                 self._events.add(event, delivery)
             case SetAside(job, reason):
-                await self._events.set_aside(replace(self._with_outcome(running_event, job, route.state), reason=reason))
+                await self._events.set_aside(replace(self._with_outcome(running_event, job, route.state, reason), reason=reason))
                 delivery.ack()
             case GiveBack():
                 self._events.forget(running_event.job.job_id)
@@ -181,10 +182,11 @@ class Settler:
         now = self._clock()
         return JobEvent(job, state, now, started_at=now if run else None, run=run, actor=self._name)
 
-    def _with_outcome(self, running_event: JobEvent, job: Job, state: JobState) -> JobEvent:
+    def _with_outcome(self, running_event: JobEvent, job: Job, state: JobState, reason: Reason | None = None) -> JobEvent:
         last = job.failures[-1] if job.failures else None
         parked = state is JobState.PARKED and running_event.started_at is None
-        code, message = ("CIRCUIT_OPEN", "") if parked or last is None else (last.code, last.message)
+        code = OVER_RATE if reason is Reason.RATE_LIMITED else Reason.CIRCUIT_OPEN.value
+        code, message = (code, "") if parked or last is None else (last.code, last.message)
         return replace(running_event, job=job, state=state, at=self._clock(), code=code, message=message)
 
     def _run(self) -> str:

@@ -69,8 +69,7 @@ class JobState(StrEnum):
 _SET_ASIDE: Final = 5
 _FINAL: Final = 9
 _RANKS: Final = {
-    JobState.QUEUED: 0,
-    JobState.RETRYING: 0,
+    **dict.fromkeys((JobState.QUEUED, JobState.RETRYING), 0),
     JobState.RUNNING: 1,
     JobState.PARKED: _SET_ASIDE,
     JobState.QUARANTINED: _SET_ASIDE,
@@ -84,6 +83,7 @@ class Reason(StrEnum):
     """Why a job was set aside; the names of the contract's `QuarantinedJob.Reason`."""
 
     CIRCUIT_OPEN = "CIRCUIT_OPEN"
+    RATE_LIMITED = "RATE_LIMITED"
     RETRIES_EXHAUSTED = "RETRIES_EXHAUSTED"
     UNKNOWN_TYPE = "UNKNOWN_TYPE"
     UNDECODABLE = "UNDECODABLE"

@@ -39,7 +39,10 @@ TO_RETRY = "retry"
 TO_QUARANTINE = "quarantine"
 """Routing key of exchange `jobs` to the tail of `jobs.quarantine` alone; only the reconciler uses it."""
 EVENT_PREFIX = "job."
-"""Prefix of the keys of exchange `jobs.events`: `job.#` reaches `jobs.ledger`, `job.quarantined.#` also `jobs.quarantine`."""
+"""Prefix of the keys of exchange `jobs.events`: `job.#` reaches `jobs.ledger`, `job.quarantined.#` also `jobs.quarantine`.
+
+`job.waiting.parked` is the key of jobs that wait for the rate of their type: the ledger alone has them.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from sickbay.ports import Breakers, BreakerView, Broker, Clock, DuplicateGuard, 
 from sickbay.ports.incidents import IncidentNotices, IncidentStore, Webhook
 from sickbay.ports.limits import RateLimiter, WaitingCounts
 from sickbay.ports.lost import Holds, Lost
+from sickbay.ports.run_rates import RunRates
 from sickbay.ports.workers import WorkerRegistry
 from sickbay.runtime.policies import Policies
 
@@ -66,9 +67,14 @@ class JobApiParts(Common):
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerParts(Common):
-    """What a worker needs. `is_alone`: no other process can consume jobs from its queue."""
+    """What a worker needs. `is_alone`: no other process can consume jobs from its queue.
+
+    `run_rates` has the rates of runs that `policies` set, `circuits` is a view of the breakers.
+    """
 
     breakers: Breakers
+    circuits: BreakerView | None = None
+    run_rates: RunRates | None = None
     workers: WorkerRegistry
     duplicate_guard: DuplicateGuard
     policies: Policies | None = None
@@ -79,10 +85,13 @@ class WorkerParts(Common):
 class ControlPlaneParts(Common):
     """What the control plane needs; `webhook` is told of incidents if there is one, `waiting` counts waiting jobs for its metrics.
 
-    A function given to `on_settings_change` is called whenever other settings are in force.
+    A function given to `on_settings_change` is called whenever other settings are in force; `run_rates` has the rates of runs that
+    `policies` set.
     """
 
     breakers: Breakers
+    policies: Policies | None = None
+    run_rates: RunRates | None = None
     workers: WorkerRegistry
     writer: LedgerWriter
     quarantine: QuarantineStore

@@ -21,7 +21,7 @@ from sickbay.breakers.v1.incident_service_pb2 import ListIncidentsRequest
 from sickbay.breakers.v1.incident_service_pb2_grpc import IncidentServiceStub
 from sickbay.domain.job import DEFAULT_TENANT
 from sickbay.jobs.v1.job_pb2 import Job
-from sickbay.jobs.v1.quarantine_service_pb2 import ListQuarantinedJobsRequest
+from sickbay.jobs.v1.quarantine_service_pb2 import ListQuarantinedJobsRequest, QuarantinedJob
 from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub
 from sickbay.jobs.v1.worker_service_pb2 import ListWorkersRequest
 from sickbay.jobs.v1.worker_service_pb2_grpc import WorkerServiceStub
@@ -160,7 +160,9 @@ class Source:
         }
 
     def _parked_of(self, job_type: str, tenant: str) -> Parked:
-        request = ListQuarantinedJobsRequest(job_type=job_type, tenant=tenant, state=Job.STATE_PARKED, page_size=1)
+        request = ListQuarantinedJobsRequest(
+            job_type=job_type, tenant=tenant, state=Job.STATE_PARKED, reason=QuarantinedJob.REASON_CIRCUIT_OPEN, page_size=1
+        )
         page = self._quarantine.ListQuarantinedJobs(request, timeout=self._plane.timeout)
         return Parked(page.total_size, min((ms(case, "quarantine_time") for case in page.jobs), default=0))
 

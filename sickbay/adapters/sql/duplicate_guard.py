@@ -8,7 +8,8 @@ from typing import Final
 from sqlalchemy import bindparam, delete, select
 
 from sickbay.adapters.sql.database import Database
-from sickbay.adapters.sql.schema import jobs, suspects
+from sickbay.adapters.sql.places import place_reader
+from sickbay.adapters.sql.schema import suspects
 from sickbay.adapters.sql.starts import Starts
 from sickbay.concurrency.tasks import detached
 from sickbay.domain.job import Job, JobState
@@ -18,7 +19,6 @@ from sickbay.ports import Clock
 _STARTS: Final = select(suspects.c.starts).where(
     suspects.c.job_id == bindparam("job"), suspects.c.generation == bindparam("generation"), suspects.c.attempt == bindparam("attempt")
 )
-_PLACE: Final = select(jobs.c.generation, jobs.c.attempt, jobs.c.rank).where(jobs.c.job_id == bindparam("job"))
 
 
 class SqlDuplicateGuard:
@@ -29,6 +29,7 @@ class SqlDuplicateGuard:
         self.detached = store.detached
         self._starts = starts
         self._clock = clock
+        self._places = place_reader(store)
         insert = store.insert(suspects)
         self._count = insert.on_conflict_do_update(
             index_elements=[suspects.c.job_id, suspects.c.generation, suspects.c.attempt],
@@ -85,10 +86,9 @@ class SqlDuplicateGuard:
 
     async def _is_superseded(self, job: Job) -> bool:
         """Whether there is a later copy, or this one has ended; a running one does not count, because its worker may be dead."""
-        async with self._store.read() as connection:
-            row = (await connection.execute(_PLACE, {"job": job.job_id})).first()
-        if row is None or row.generation < job.generation:
+        place = await self._places.find(job.job_id)
+        if place is None or place.generation < job.generation:
             return False
-        if row.generation > job.generation:
+        if place.generation > job.generation:
             return True
-        return bool(row.attempt > job.attempt or row.rank >= JobState.PARKED.rank)
+        return place.attempt > job.attempt or place.rank >= JobState.PARKED.rank

@@ -51,6 +51,8 @@ class QuarantinedJob(_message.Message):
         """The broker dead-lettered it."""
         REASON_WORKER_FAULT: QuarantinedJob._Reason.ValueType  # 7
         """The worker had an internal error while processing the job, several times; the job's errors say where."""
+        REASON_RATE_LIMITED: QuarantinedJob._Reason.ValueType  # 8
+        """As many jobs of its type run as its rate allows: the job is parked, not at fault, and runs when its turn comes."""
 
     class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
         """Why a job is in quarantine."""
@@ -71,6 +73,8 @@ class QuarantinedJob(_message.Message):
     """The broker dead-lettered it."""
     REASON_WORKER_FAULT: QuarantinedJob.Reason.ValueType  # 7
     """The worker had an internal error while processing the job, several times; the job's errors say where."""
+    REASON_RATE_LIMITED: QuarantinedJob.Reason.ValueType  # 8
+    """As many jobs of its type run as its rate allows: the job is parked, not at fault, and runs when its turn comes."""
 
     JOB_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
