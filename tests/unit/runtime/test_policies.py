@@ -29,6 +29,18 @@ def test_without_a_file_the_environment_and_the_handler_are_in_force():
     assert (ours.retry("email").max_retries, ours.breaker(EMAIL).cooldown_ms) == (2, 7_000)
 
 
+def test_a_share_is_that_of_the_type_or_the_default_one_or_none(tmp_path):
+    path = tmp_path / "sickbay.toml"
+    path.write_text("[types.email]\nshare = 0.25\n")
+    assert [policies(path).share(job_type) for job_type in ("email", "sms")] == [0.25, None]
+    path.write_text("[defaults]\nshare = 0.5\n[types.email]\nshare = 1\n")
+    assert [policies(path).share(job_type) for job_type in ("email", "sms")] == [1, 0.5]
+    for wrong in ("0", "1.1", "-0.5", "nan", '"half"'):
+        path.write_text(f"[types.email]\nshare = {wrong}\n")
+        with pytest.raises(SettingsFileError, match="share"):
+            policies(path)
+
+
 def test_the_file_wins_and_its_defaults_stand_for_the_environment(tmp_path):
     """A type's table, then the handler, then [defaults], then the environment."""
     path = tmp_path / "sickbay.toml"
