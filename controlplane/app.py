@@ -78,7 +78,7 @@ async def serve(
         breakers=backends.breakers,
         quarantine=backends.quarantine,
         broker=broker,
-        releaser=Releaser(broker, backends.quarantine, by="healer", observer=observer),
+        releaser=Releaser(broker, backends.quarantine, by="healer", observer=observer, fleet=workers),
         on_released=reconciler.wake,
         clock=clock,
         scope=backends.breaker_scope,
@@ -127,7 +127,7 @@ async def serve(
     live = WorkerMetrics(metrics.registry, fleet=workers, waiting=fleet.waiting_types)
     waiting = WaitingMetrics(metrics.registry, counts=backends.waiting, limit=backends.metrics_tenants)
     metrics.before_scrape = lambda: _in_order(fleet.refresh, live.refresh, waiting.refresh)
-    releaser = Releaser(broker, backends.quarantine, by="people", observer=observer)
+    releaser = Releaser(broker, backends.quarantine, by="people", observer=observer, fleet=workers)
     requeuer = Requeuer(
         lost=backends.lost, holds=backends.holds, broker=broker, releaser=releaser, is_behind=lambda: ingester.is_busy, clock=clock
     )

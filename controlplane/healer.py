@@ -33,8 +33,11 @@ LOOK_EVERY_S: Final = 30.0
 PACE_S: Final = 0.1
 WINDOW: Final = 500
 """Jobs of one breaker released per check, with one check per PACE_S at most; fewer while the breaker lets jobs in gradually."""
-MAX_MAIN_DEPTH: Final = 500
-"""No releases while this many jobs wait: new ones must not queue behind them."""
+MAX_DEPTH: Final = 500
+"""While this many jobs wait in the lane of released ones, no more are released than ROOM."""
+ROOM: Final = 10
+"""Jobs of one breaker released per check however many wait in their lane: the backlog of another type holds up nobody. (None if they would
+wait in the main lane, before fresh ones.)"""
 DEGRADED_S: Final = 1.0
 LONGEST_DEGRADED_S: Final = 5.0
 """No releases while the shared breakers are unavailable: no worker would probe, and a breaker closed here may be open there."""
@@ -165,8 +168,8 @@ class Healer:
             log.warning("%d releases were interrupted and are finished now", len(leases))
             await self._bring_back(leases)
 
-    async def _bring_back(self, leases: Sequence[ReleaseLease]) -> None:
-        await self._releaser.release(leases)
+    async def _bring_back(self, leases: Sequence[ReleaseLease], *, is_probe: bool = False) -> None:
+        await self._releaser.release(leases, is_probe=is_probe)
         self._on_released()
 
     def _by_breaker(self, parked: Mapping[BreakerKey, int]) -> Mapping[BreakerKey, Mapping[BreakerKey, int]]:
@@ -206,7 +209,7 @@ class Healer:
             if leases:
                 why = f"the probe of {key.name} hangs" if breaker.hanging_probes else f"the cooldown of {key.name} is over"
                 log.info("%s: job %s is sent as the probe", why, leases[0].job.job_id)
-                await self._bring_back(leases)
+                await self._bring_back(leases, is_probe=True)
         return PROBE_TAKEN_MS / 1000
 
     async def _release(self, key: BreakerKey, breaker: Snapshot | None, parked: Mapping[BreakerKey, int], limit: int) -> float:
@@ -214,8 +217,7 @@ class Healer:
             return wait_s
         if self.release_backoff.is_held(key):
             limit = 1
-        room = MAX_MAIN_DEPTH - await self._broker.depth(Queue.MAIN)
-        wanted = min(limit, room, sum(parked.values()))
+        wanted = min(limit, await self._room(), sum(parked.values()))
         if wanted > 0 and (number := await self._breakers.reserve(key, wanted, self._arrivals.rate(key))) > 0:
             leases = await self._lease(key, parked, number)
             if leases:
@@ -223,6 +225,11 @@ class Healer:
                 self.release_backoff.record_release(key, breaker)
                 await self._bring_back(leases)
         return max(PACE_S, self.release_backoff.wait_s(key))
+
+    async def _room(self) -> int:
+        if await self._releaser.takes_lanes():
+            return max(ROOM, MAX_DEPTH - await self._broker.depth(Queue.LOW))
+        return MAX_DEPTH - await self._broker.depth(Queue.MAIN)
 
     async def _lease(self, key: BreakerKey, parked: Mapping[BreakerKey, int], limit: int) -> Sequence[ReleaseLease]:
         """Lease parked jobs of a breaker: the oldest of each tenant, whose turn it is."""

@@ -11,9 +11,11 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from jobapi.door import Door
+from jobapi.lanes import LaneChoice
 from jobapi.names import Names
 from jobapi.waiting import WaitingJobs
 from sickbay.domain.errors import ErrorReason, SickbayError
+from sickbay.domain.priority import Priority
 from sickbay.domain.queries import Accepted
 from sickbay.observer import Observer
 from sickbay.telemetry.metrics import BoundedLabels
@@ -37,6 +39,12 @@ class SubmissionMetrics(Observer):
             ("job_type", "result"),
             registry=registry,
         )
+        self._prioritized = Counter(
+            "sickbay_prioritized_jobs",
+            "Jobs accepted with another priority than NORMAL.",
+            ("job_type", "priority"),
+            registry=registry,
+        )
         self._type = BoundedLabels(MAX_TYPES)
 
     def submitted(self, job_types: Sequence[str], results: Sequence[Accepted | SickbayError]) -> None:
@@ -44,6 +52,9 @@ class SubmissionMetrics(Observer):
         counts = Counts((job_type, _result_label(result)) for job_type, result in zip(job_types, results, strict=True))
         for (job_type, label), count in counts.items():
             self._submissions.labels(self._type(job_type), label).inc(count)
+        for job_type, priority in map(_priority_of, results):
+            if priority is not Priority.NORMAL:
+                self._prioritized.labels(self._type(job_type), priority.value).inc()
 
 
 class TenantSubmissionMetrics(Observer, Collector):
@@ -88,6 +99,27 @@ class NamesCollector(Collector):
         yield CounterMetricFamily("sickbay_names_refused", text, self._names.refused)
 
 
+class DemotionCollector(Collector):
+    """Reports at each scrape how many jobs of floods were sent to the lane of the demoted."""
+
+    def __init__(self, lanes: LaneChoice, registry: CollectorRegistry) -> None:
+        """Add itself to `registry`."""
+        self._lanes = lanes
+        self._type = BoundedLabels(MAX_TYPES)
+        registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        """Called by Prometheus."""
+        text = "Jobs accepted that wait in the lane of the demoted, because their type and tenant flooded theirs."
+        family = CounterMetricFamily("sickbay_submissions_demoted", text, labels=("job_type",))
+        counts: Counts[str] = Counts()
+        for job_type, count in list(self._lanes.demoted.items()):
+            counts[self._type(job_type)] += count
+        for label, count in counts.items():
+            family.add_metric((label,), count)
+        yield family
+
+
 class DoorCollector(Collector):
     """Reports at each scrape what the limits on submissions do; waiting jobs only while they are limited."""
 
@@ -123,6 +155,13 @@ _REJECTIONS: Final = {
     ErrorReason.SUBMISSION_RATE_EXCEEDED: "rate_limited",
     ErrorReason.TOO_MANY_QUEUED: "queue_full",
 }
+
+
+def _priority_of(result: Accepted | SickbayError) -> tuple[str, Priority]:
+    """The type and the priority of a new job; NORMAL for what is none."""
+    if isinstance(result, SickbayError) or result.duplicate:
+        return "", Priority.NORMAL
+    return result.job.job_type, result.job.priority
 
 
 def _result_label(result: Accepted | SickbayError) -> str:

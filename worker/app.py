@@ -144,9 +144,11 @@ async def serve(
             grace_ms=0 if backends.is_alone else round(1000 * settings.unknown_type_grace),
             observer=observer,
             redact=redact,
+            share_of=policies.share,
         )
         announced = _announced(settings, handlers, backends.clock())
-        presence = Presence(backends.workers, announced, lambda: engine.slots_in_use, running=tenants.running)
+        presence = Presence(backends.workers, announced, lambda: engine.slots_in_use, lambda: engine.floods, running=tenants.running)
+        engine.intake.on_flood = presence.tell
         async with serve_endpoints(
             [],
             lambda _, health: create_gateway(health, metrics, VERSION),
@@ -187,4 +189,5 @@ def _announced(settings: Settings, handlers: Mapping[str, HandlerSpec], now: int
         host=socket.gethostname(),
         slots=settings.concurrency,
         since=now,
+        lanes=True,
     )

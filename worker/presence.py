@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Final
 
 from sickbay.concurrency.waiting import wait_for_event
 from sickbay.domain.errors import Unavailable
+from sickbay.domain.lane import Flow
 from sickbay.domain.workers import HEARTBEAT_MS, Worker, busiest
 from sickbay.ports.workers import WorkerRegistry
 
 HEARTBEAT_S: Final = HEARTBEAT_MS / 1000
+MAX_FLOODS: Final = 1_000
 TOLD_AFTER: Final = 2
 """A single failure is nothing: the registry keeps a worker for three heartbeats."""
 
@@ -28,11 +30,13 @@ class Presence:
         registry: WorkerRegistry,
         worker: Worker,
         slots_in_use: Callable[[], int],
+        floods: Callable[[], Collection[Flow]] = tuple,
         *,
         running: Callable[[], Mapping[str, int]] = dict,
         every_s: float = HEARTBEAT_S,
     ) -> None:
         """`worker` is what does not change; `running` says how many jobs of each tenant run, `every_s` is how often it is announced."""
+        self._floods = floods
         self._registry = registry
         self._worker = worker
         self._slots_in_use = slots_in_use
@@ -45,8 +49,9 @@ class Presence:
     async def announce(self) -> None:
         """Announce the worker as it is now. Nothing else depends on that here; if it fails twice in a row, that is logged once."""
         try:
-            now = replace(self._worker, slots_in_use=self._slots_in_use(), tenants=busiest(self._running()), draining=self._draining)
-            await self._registry.announce(now)
+            floods = tuple(sorted(self._floods()))[:MAX_FLOODS]
+            now = replace(self._worker, slots_in_use=self._slots_in_use(), draining=self._draining, floods=floods)
+            await self._registry.announce(replace(now, tenants=busiest(self._running())))
         except Unavailable as error:
             self._failures += 1
             if self._failures == TOLD_AFTER:
@@ -62,6 +67,10 @@ class Presence:
             await wait_for_event(self._changed, self._every_s)
             self._changed.clear()
             await self.announce()
+
+    def tell(self) -> None:
+        """A flow begins to flood: announced soon, so that the Job API keeps the rest of it out of the way."""
+        self._changed.set()
 
     def drain(self) -> None:
         """It takes no more jobs: announced soon."""

@@ -15,6 +15,7 @@ from sickbay.domain.explain_quarantine import explain_quarantined
 from sickbay.domain.explanation import Explanation, JobExplanation, JobReason, JobStep, command, owner, quoted, sharers
 from sickbay.domain.job import JobRecord, JobState, StateChange
 from sickbay.domain.outcome import Outcome, kind_of
+from sickbay.domain.priority import Priority
 from sickbay.domain.retry import RetryPolicy
 from sickbay.domain.spans import ago, ahead, span, utc
 
@@ -96,7 +97,7 @@ def _queued(case: Case) -> JobExplanation:
     if case.recovering is not None:
         told = [brought, *case.circuit(case.recovering)]
         return Explanation(JobReason.CIRCUIT_RECOVERING, _since(record), JobStep.RUN, None, tuple(told))
-    told, commands = [brought, "Nothing holds it back: it runs as soon as a worker is free."], tuple[str, ...]()
+    told, commands = [brought, _TURN[record.job.priority]], tuple[str, ...]()
     if case.now - record.updated_at >= LONG_MS:
         told.append(f"It has waited for long: check that workers run, have a handler for {record.job.job_type}, and keep up.")
         commands = ("sickbay health", "sickbay metrics")
@@ -181,6 +182,11 @@ def _ended(case: Case, reason: JobReason, what: str) -> JobExplanation:
     return Explanation(reason, _since(case.record), JobStep.NONE, None, (f"The job {what}.",))
 
 
+_TURN: Final[Mapping[Priority, str]] = {
+    Priority.HIGH: "Nothing holds it back: it runs as soon as a worker is free, most of the time before jobs of lower priority.",
+    Priority.NORMAL: "Nothing holds it back: it runs as soon as a worker is free.",
+    Priority.LOW: "Nothing holds it back, but its priority is LOW: while jobs of higher priority wait, workers take few of these.",
+}
 ASKED: Final = "the failure asked for a longer wait"
 _EARLIER: Final = {JobState.QUEUED, JobState.RETRYING, JobState.PARKED}
 """What the ledger may still say of a job whose run has begun."""

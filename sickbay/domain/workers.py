@@ -25,7 +25,8 @@ class Worker:
     `slots` is how many jobs it runs at a time, of which `slots_in_use` are taken. `since` is when it started (ms, by its own clock).
     `tenants` are the tenants whose jobs run, with their slots, most first (`busiest`).
     `last_seen` is when it last announced itself (ms, by the registry's clock), 0 if it has not yet. One that is `draining` finishes its
-    running jobs and takes no more.
+    running jobs and takes no more. `lanes`: it takes jobs from all lanes, not only from `jobs.main`. `floods` are the flows that flood it:
+    lane, job type and tenant (`Flow`).
     """
 
     worker_id: str
@@ -39,6 +40,8 @@ class Worker:
     last_seen: int = 0
     draining: bool = False
     tenants: tuple[tuple[str, int], ...] = ()
+    lanes: bool = False
+    floods: tuple[tuple[str, str, str], ...] = ()
 
 
 def busiest(running: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
@@ -61,6 +64,16 @@ class Fleet:
     def live(self) -> Mapping[str, int]:
         """How many workers take jobs of each type; types that none takes are left out."""
         return Counter(job_type for worker in self.workers if not worker.draining for job_type in worker.job_types)
+
+    @cached_property
+    def takes_lanes(self) -> bool:
+        """Whether certainly every worker takes jobs from all lanes, and there is one; otherwise jobs wait in the main lane."""
+        return self.unannounced == 0 and self.takers > 0 and all(worker.lanes for worker in self.workers if not worker.draining)
+
+    @cached_property
+    def floods(self) -> frozenset[tuple[str, str, str]]:
+        """The flows that flood a worker, as `Flow` has them."""
+        return frozenset(flow for worker in self.workers for flow in worker.floods)
 
     @property
     def takers(self) -> int:

@@ -34,6 +34,7 @@ from sickbay.domain.queries import (
 from sickbay.ports.broker import (
     CONSUMED,
     EVENT_PREFIX,
+    LANES,
     PREFETCH_BYTES,
     TO_MAIN,
     TO_QUARANTINE,
@@ -48,6 +49,7 @@ from sickbay.ports.broker import (
 __all__ = [
     "CONSUMED",
     "EVENT_PREFIX",
+    "LANES",
     "PREFETCH_BYTES",
     "TO_MAIN",
     "TO_QUARANTINE",

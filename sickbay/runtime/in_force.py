@@ -42,6 +42,7 @@ _DEFAULTS: Final = MappingProxyType(
         "breaker.calls": shown("breaker.calls", BreakerConfig().calls),
         "breaker.window": shown("breaker.window", BreakerConfig().window_ms),
         "breaker.slow": shown("breaker.slow", BreakerConfig().slow_ms),
+        "share": "all, or less beside others",
         "submit": NO_LIMIT,
         "submit_burst": ONE_PERIOD,
     }
@@ -147,6 +148,6 @@ def _quoted(name: str) -> str:
 
 def _unless(key: str, *, is_of_type: bool = False) -> str:
     """What a handler may decide: its options stand behind the table of its type, its retries of single error codes before `max`."""
-    if not is_of_type and not key.startswith(("breaker.", "submit")):
+    if not is_of_type and not key.startswith(("breaker.", "share", "submit")):
         return OTHERWISE
     return "unless the handler says otherwise for an error code" if key == "retry.max" else ""

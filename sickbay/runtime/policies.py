@@ -90,6 +90,11 @@ class Policies:
             return own
         return self._settings.handler_timeout if defaults.timeout is None else float(defaults.timeout / 1000)
 
+    def share(self, job_type: str) -> float | None:
+        """Which part of a worker's slots the jobs of this type may hold; None if the file does not say."""
+        table, defaults = self._file.policies(job_type)
+        return defaults.share if table.share is None else table.share
+
     def retry(self, job_type: str = "", own: RetryOptions = NO_OPTIONS) -> RetryPolicy:
         """How often and when a failed job runs again; `own` is what its handler says."""
         defaults, table = self._tables(job_type)

@@ -93,6 +93,13 @@ class PolicyTable(Table):
     timeout: _duration(least=1, most=int(MAX_TIMEOUT_S * 1000)) | None = Field(None, description="How long a run may take")  # type: ignore[valid-type]
     retry: RetryTable = RetryTable()
     breaker: BreakerTable = BreakerTable()
+    share: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="The part of a worker's slots that the jobs of a type and tenant may hold, at least one",
+    )
     submit: Submit | None = Field(None, description="Jobs of a type that may be submitted per second, minute or hour, by all together")
     submit_burst: Burst | None = Field(
         None, description="Jobs that may be submitted at once after a pause; not set: as many as `submit` has in its period"

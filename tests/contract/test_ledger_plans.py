@@ -6,6 +6,7 @@ from sqlalchemy import event
 
 from sickbay.adapters.sql.ledger import open_ledger
 from sickbay.domain.breaker import BreakerKey, BreakerScope
+from sickbay.domain.priority import Priority
 from sickbay.domain.queries import JobEdit, JobQuery, QuarantineQuery
 from tests.support.incident_snapshots import Patient
 from tests.support.ledger_events import START, job, parked, quarantined, retrying, succeeded
@@ -22,6 +23,7 @@ async def ask_everything(ledger):
     await ledger.reader.histories(["s", "q"])
     await ledger.reader.find(JobQuery(), 5, f"{START}:s")
     await ledger.reader.find(JobQuery(job_type="email"), 5, "")
+    await ledger.reader.find(JobQuery(priority=Priority.HIGH), 5, f"{START}:s")
     await ledger.quarantine.list_quarantined(QuarantineQuery(), 5, f"{START}:p")
     await ledger.quarantine.get_quarantined("q")
     await ledger.quarantine.parked()
@@ -88,5 +90,6 @@ async def test_every_question_uses_an_index(tmp_path, clock):
     connection.close()
     assert len(asked) > 20
     assert [step for step in steps if step[0].startswith("SCAN job")] == []
+    assert any("jobs_prioritized" in step for step, _ in steps)
     counting = {step for step, sql in steps if "count(DISTINCT" in sql and "JOIN" not in sql}
     assert any("job_changes_at" in step for step in counting), "not by the type, which would read all healthy jobs of it"

@@ -32,6 +32,8 @@ class _Document(msgspec.Struct, frozen=True, rename="camel"):
     since: int = 0
     draining: bool = False
     tenants: tuple[tuple[str, int], ...] = ()
+    lanes: bool = False
+    floods: tuple[tuple[str, str, str], ...] = ()
 
 
 _encoder: Final = msgspec.json.Encoder()

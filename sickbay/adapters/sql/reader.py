@@ -8,7 +8,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Final
 
-from sqlalchemy import ColumnElement, bindparam, select, tuple_
+from sqlalchemy import ColumnElement, Text, bindparam, literal_column, select, tuple_
 
 from sickbay.adapters.sql.change_feed import ChangeFeed
 from sickbay.adapters.sql.chunks import chunks
@@ -21,9 +21,11 @@ from sickbay.adapters.sql.schema import OF_TENANTS, job_changes, jobs
 from sickbay.adapters.sql.subscribers import Watcher
 from sickbay.concurrency.tasks import cooperatively, detached
 from sickbay.domain.job import DEFAULT_TENANT, JobRecord, StateChange
+from sickbay.domain.priority import Priority
 from sickbay.domain.queries import JobQuery, Page
 
 ONE: Final = select(*WHOLE).where(jobs.c.job_id == bindparam("job"))
+_NORMAL: Final = literal_column(f"'{Priority.NORMAL.value}'", Text)
 _HISTORY_COLUMNS: Final = ("job_id", "state", "generation", "attempt", "submitted_at", "updated_at", "started_at", "run")
 HISTORY_ROWS: Final = select(*(jobs.c[name] for name in _HISTORY_COLUMNS)).where(jobs.c.job_id.in_(bindparam("jobs", expanding=True)))
 CHANGES: Final = select(job_changes).where(job_changes.c.job_id == bindparam("job"))
@@ -86,6 +88,12 @@ class SqlReader:
         return self._feed.watch(job_id)
 
 
+def _of_priority(priority: Priority) -> list[ColumnElement[bool]]:
+    """Jobs of this priority; what the index has is said once more, as a literal, so that it is used."""
+    same = [jobs.c.priority == priority.value]
+    return same if priority is Priority.NORMAL else [*same, jobs.c.priority != _NORMAL]
+
+
 def _wanted(query: JobQuery) -> list[ColumnElement[bool]]:
     wanted: list[ColumnElement[bool]] = []
     if query.job_type:
@@ -96,4 +104,6 @@ def _wanted(query: JobQuery) -> list[ColumnElement[bool]]:
             wanted.append(OF_TENANTS)
     if query.states:
         wanted.append(jobs.c.state.in_(sorted(state.value for state in query.states)))
+    if query.priority:
+        wanted += _of_priority(query.priority)
     return wanted

@@ -166,6 +166,7 @@ def _merge_statement(insert: Insert) -> Insert:
     kept: dict[str, ColumnElement[Any]] = {
         "job_type": case((new.job_type == _NOTHING, jobs.c.job_type), else_=new.job_type),
         "tenant": case((new.tenant == _NOTHING, jobs.c.tenant), else_=new.tenant),
+        "priority": case((new.job_type == _NOTHING, jobs.c.priority), else_=new.priority),
         "submitted_at": case((jobs.c.submitted_at > _ZERO, jobs.c.submitted_at), else_=new.submitted_at),
         "payload": case((and_(new.payload.is_(None), new.rank < _FINAL), jobs.c.payload), else_=new.payload),
     }
