@@ -32,7 +32,7 @@ from sickbay.telemetry.settings_file import SettingsFileCollector
 from sickbay.telemetry.tracing import trace_observers
 from sickbay.version import VERSION
 from worker.engine import Engine
-from worker.metrics import JobMetrics, WorkerMetrics
+from worker.metrics import DemotionCollector, JobMetrics, WorkerMetrics
 from worker.presence import Presence
 from worker.rest import create_gateway
 from worker.runner import Runner
@@ -149,6 +149,7 @@ async def serve(
         announced = _announced(settings, handlers, backends.clock())
         presence = Presence(backends.workers, announced, lambda: engine.slots_in_use, lambda: engine.floods, running=tenants.running)
         engine.intake.on_flood = presence.tell
+        DemotionCollector(metrics.registry, lambda: engine.demoted)
         async with serve_endpoints(
             [],
             lambda _, health: create_gateway(health, metrics, VERSION),

@@ -43,12 +43,12 @@ def overview() -> Iterator[Panel]:
     done = only("sickbay_jobs_total", 'outcome="succeeded"')
     unwell = only("sickbay_breakers", 'state=~"OPEN|HALF_OPEN|FORCED_OPEN"')
     parked, quarantined = (only("sickbay_ledger_jobs", f'state="{state}"') for state in ("PARKED", "QUARANTINED"))
-    main, retry = (only("sickbay_queue_messages", f'queue=~"{queue}"') for queue in ("jobs[.]main", "jobs[.]retry.*"))
+    lanes, retry = (only("sickbay_queue_messages", f'queue=~"{queue}"') for queue in ("jobs[.](high|main|demoted|low)", "jobs[.]retry.*"))
     yield number("Jobs done", "Jobs that succeeded, a second.", a_second(done), unit="cps")
     yield number("Open breakers", "Job types that do not run now.", added(fact(unwell, "state")), alarm=((1, "orange"),))
     yield number("Parked", "Jobs that are not at fault and come back by themselves.", facts(parked), alarm=((1, "yellow"),))
     yield number("Quarantined", "Jobs that wait for a person.", facts(quarantined), alarm=((1, "orange"),))
-    yield number("Waiting", "Jobs in jobs.main.", facts(main))
+    yield number("Waiting", "Jobs in all lanes.", added(fact(lanes, "queue")))
     yield number("Waiting to retry", "Jobs in jobs.retry and the queues for longer waits.", added(fact(retry, "queue")))
     lag = "max(sickbay_keeper_lag_seconds)"
     yield number("Lag of states", "Age of the oldest event in the ledger's last batch.", lag, unit="s", alarm=((5, "yellow"), (60, "red")))
@@ -56,6 +56,10 @@ def overview() -> Iterator[Panel]:
     ends = (a_second(only("sickbay_jobs_total", TYPE), "outcome"), "{{outcome}}")
     yield lines("Deliveries by outcome", "Results of jobs that were delivered to workers.", ends, unit="cps", stacked=True)
     yield lines("Queues", "Waiting messages.", (facts("sickbay_queue_messages", "queue"), "{{queue}}"))
+    moved = a_second(only("sickbay_jobs_demoted_total", TYPE), "job_type")
+    sent = a_second(only("sickbay_submissions_demoted_total", TYPE), "job_type")
+    text = "Jobs of floods that wait behind others: sent there by the Job API, or moved there by workers."
+    yield lines("Demoted", text, (f"{sent} > 0", "{{job_type}} sent"), (f"{moved} > 0", "{{job_type}} moved"), unit="cps")
     yield rows("Firing alerts", "docs/monitoring.md says what to do about each.", FIRING, hidden=("__name__", "alertstate"))
 
 
