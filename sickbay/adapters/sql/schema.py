@@ -54,8 +54,7 @@ jobs = Table(
 )
 
 _ASIDE: Final = text("set_aside_at IS NOT NULL")
-OF_TENANTS: Final = text("tenant <> 'default'")
-"""Part of each question about a tenant's jobs: without it, and as it is written here, the index is not used."""
+_OF_TENANTS: Final = text("tenant <> 'default'")
 _LEASED: Final = text("lease_until IS NOT NULL")
 _CALLED_OFF: Final = text("called_off IS NOT NULL")
 _PRIORITIZED: Final = text("priority <> 'NORMAL'")
@@ -64,7 +63,7 @@ Index("jobs_submitted", jobs.c.submitted_at, jobs.c.job_id)
 Index("jobs_type_submitted", jobs.c.job_type, jobs.c.submitted_at, jobs.c.job_id)
 Index("jobs_state_updated", jobs.c.state, jobs.c.updated_at)
 # Without tenants it is empty, and costs nothing.
-Index("jobs_tenant_submitted", jobs.c.tenant, jobs.c.submitted_at, jobs.c.job_id, sqlite_where=OF_TENANTS, postgresql_where=OF_TENANTS)
+Index("jobs_tenant_submitted", jobs.c.tenant, jobs.c.submitted_at, jobs.c.job_id, sqlite_where=_OF_TENANTS, postgresql_where=_OF_TENANTS)
 # The partial indexes contain only set-aside jobs, so healthy jobs never touch them.
 Index("jobs_aside", jobs.c.set_aside_at, jobs.c.job_id, sqlite_where=_ASIDE, postgresql_where=_ASIDE)
 Index(
