@@ -49,14 +49,9 @@ class Presence:
     async def announce(self) -> None:
         """Announce the worker as it is now. Nothing else depends on that here; if it fails twice in a row, that is logged once."""
         try:
-            now = replace(
-                self._worker,
-                slots_in_use=self._slots_in_use(),
-                draining=self._draining,
-                floods=tuple(sorted(self._floods()))[:MAX_FLOODS],
-                tenants=busiest(self._running()),
-            )
-            await self._registry.announce(now)
+            floods = tuple(sorted(self._floods()))[:MAX_FLOODS]
+            now = replace(self._worker, slots_in_use=self._slots_in_use(), draining=self._draining, floods=floods)
+            await self._registry.announce(replace(now, tenants=busiest(self._running())))
         except Unavailable as error:
             self._failures += 1
             if self._failures == TOLD_AFTER:

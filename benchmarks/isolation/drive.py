@@ -76,6 +76,7 @@ class Run:
         number = next(self._numbers)
         self.trace.submits.append(Submit(time.monotonic(), number))
         await self._system.submit(self._row.trickle, number)
+        self.trace.accepted[number] = time.monotonic()
 
     async def _flood(self, place: int) -> None:
         flood = self._row.floods[place]

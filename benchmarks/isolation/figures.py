@@ -21,6 +21,8 @@ class Figures:
     p50: float | None = None
     p99: float | None = None
     worst: float | None = None
+    accepted: float | None = None
+    """The median from submission to its answer: this part of p50 is the door's, not the queue's. A job may start before the answer."""
     never: int = 0
     share: float | None = None
     flooded_s: float = 0.0
@@ -37,9 +39,20 @@ def figures(row: Row, trace: Trace) -> Figures:
     noticed = trace.flooded + (min(NOTICE_S, lasted / 2) if row.floods else 0)
     late = sorted(wait for at, wait in waits if noticed <= at <= trace.over)
     every = [wait for at, wait in waits if trace.flooded <= at <= trace.over]
+    answers = sorted(
+        1_000 * (trace.accepted[one.number] - one.at)
+        for one in trace.submits
+        if noticed <= one.at <= trace.over and one.number in trace.accepted
+    )
     never = sum(submit.number not in first for submit in trace.submits)
     return Figures(
-        len(late), quantile(late, 0.5), quantile(late, 0.99), max(every, default=None), never, flooded_s=lasted if row.floods else 0.0
+        len(late),
+        quantile(late, 0.5),
+        quantile(late, 0.99),
+        max(every, default=None),
+        quantile(answers, 0.5),
+        never,
+        flooded_s=lasted if row.floods else 0.0,
     )
 
 

@@ -9,11 +9,11 @@ from rich.table import Table
 from benchmarks.isolation.figures import Figures, is_as_wanted, wanted
 from benchmarks.isolation.rows import Row
 
-COLUMNS: Final = ("row", "who", "jobs", "p50 ms", "p99 ms", "worst ms", "share", "wanted", "as wanted", "flood s", "")
+COLUMNS: Final = ("row", "who", "jobs", "p50 ms", "p99 ms", "worst ms", "accepted ms", "share", "wanted", "as wanted", "flood s", "")
 LEGEND: Final = (
     "From before the submission to the first line of the handler. p50 and p99 are of the jobs that were submitted 1 s after the flood "
     "began or later and before it was through; worst is of all. What is wanted refers to the same system when it is idle. "
-    "share: of all starts while every lane had jobs."
+    "accepted: the median from the submission to its answer. share: of all starts while every lane had jobs."
 )
 
 
@@ -30,7 +30,7 @@ def table(played: list[Played], title: str) -> Table:
     """A line for each."""
     shown = Table(title=title, caption=LEGEND, caption_justify="left")
     for number, column in enumerate(COLUMNS):
-        shown.add_column(column, justify="right" if 2 <= number <= 6 or number == 9 else "left")
+        shown.add_column(column, justify="right" if 2 <= number <= 7 or number == 10 else "left")
     idle = {one.who: one.figures for one in played if one.row.name == "idle"}
     before = ""
     for one in played:
@@ -47,7 +47,7 @@ def cells(one: Played, idle: Figures | None) -> list[str]:
     notes = [one.note, f"{told.never} never started" if told.never else ""]
     return [
         str(told.jobs),
-        *(_number(value) for value in (told.p50, told.p99, told.worst)),
+        *(_number(value) for value in (told.p50, told.p99, told.worst, told.accepted)),
         "-" if told.share is None else f"{told.share:.1%}",
         wanted(one.row, idle) or "-",
         "-" if verdict is None else "yes" if verdict else "no",

@@ -28,7 +28,7 @@ class Trace:
     """Seconds.
 
     `flooded` is when the floods began, `over` when the last of their jobs had started or the watch ended, `ended` when nobody looked any
-    more. `floods` has the numbers of the jobs of each flood.
+    more. `floods` has the numbers of the jobs of each flood, `accepted` when the submission of a job of the trickle was answered.
     """
 
     flooded: float = 0.0
@@ -37,6 +37,7 @@ class Trace:
     through: bool = False
     note: str = ""
     submits: list[Submit] = field(default_factory=list)
+    accepted: dict[int, float] = field(default_factory=dict)
     floods: list[range] = field(default_factory=list)
     starts: list[Start] = field(default_factory=list)
 

@@ -39,9 +39,9 @@ class Worker:
     since: int = 0
     last_seen: int = 0
     draining: bool = False
+    tenants: tuple[tuple[str, int], ...] = ()
     lanes: bool = False
     floods: tuple[tuple[str, str, str], ...] = ()
-    tenants: tuple[tuple[str, int], ...] = ()
 
 
 def busiest(running: Mapping[str, int]) -> tuple[tuple[str, int], ...]:

@@ -19,6 +19,7 @@ def flooded(wait_before: float, wait_after: float) -> Trace:
     for number in range(40):
         at = 100 + number / 10
         trace.submits.append(Submit(at, number))
+        trace.accepted[number] = at + 0.005
         trace.starts.append(Start(at + (wait_before if number < 10 else wait_after), "sms", number))
     return trace
 
@@ -28,6 +29,7 @@ def test_the_first_second_counts_only_for_the_worst():
     assert told.jobs == 30
     assert (told.p50, told.p99) == (pytest.approx(20), pytest.approx(20))
     assert told.worst == pytest.approx(1_500)
+    assert told.accepted == pytest.approx(5)
     assert is_as_wanted(FLOOD, told, IDLE) is True
 
 
