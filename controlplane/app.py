@@ -122,12 +122,19 @@ async def serve(
         incidents=backends.incidents,
         clock=clock,
         scope=backends.breaker_scope,
+        pools=workers.pools,
     )
     live = WorkerMetrics(metrics.registry, fleet=workers, waiting=fleet.waiting_types)
     metrics.before_scrape = lambda: _in_order(fleet.refresh, live.refresh)
     releaser = Releaser(broker, backends.quarantine, by="people", observer=observer, fleet=workers)
     requeuer = Requeuer(
-        lost=backends.lost, holds=backends.holds, broker=broker, releaser=releaser, is_behind=lambda: ingester.is_busy, clock=clock
+        lost=backends.lost,
+        holds=backends.holds,
+        broker=broker,
+        releaser=releaser,
+        is_behind=lambda: ingester.is_busy,
+        clock=clock,
+        fleet=workers,
     )
     breaker_api = BreakerApi(
         backends.breakers,
@@ -138,6 +145,7 @@ async def serve(
         scope=backends.breaker_scope,
         parked=backends.quarantine.parked,
         fleet=lambda: workers.seen,
+        pools=workers.pools,
     )
     quarantine_api = QuarantineApi(
         quarantine=backends.quarantine, releaser=releaser, requeuer=requeuer, on_released=reconciler.wake, clock=clock

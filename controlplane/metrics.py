@@ -18,7 +18,8 @@ from sickbay.domain.breaker import BreakerKey, BreakerRule, BreakerScope, Breake
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import JobState
 from sickbay.domain.queries import OldestJob
-from sickbay.ports import CONSUMED, Breakers, Broker, Clock, LedgerWriter, QuarantineStore, Queue
+from sickbay.fleet import Pools, no_pools
+from sickbay.ports import CONSUMED, HOLDING, AnyQueue, Breakers, Broker, Clock, LedgerWriter, PoolQueue, QuarantineStore, Queue
 from sickbay.ports.incidents import IncidentStore
 from sickbay.ports.lost import Lost
 from sickbay.telemetry.metrics import OTHER
@@ -51,8 +52,10 @@ class FleetMetrics(Collector):
         incidents: IncidentStore,
         clock: Clock,
         scope: BreakerRule = BreakerScope.TYPE,
+        pools: Pools = no_pools,
     ) -> None:
-        """Add itself to `registry`; `scope` says whose breaker a job asks."""
+        """Add itself to `registry`; `scope` says whose breaker a job asks, `pools` which pools there are."""
+        self._pools = pools
         self._scope = scope
         self._lost = lost
         self._incidents = incidents
@@ -64,8 +67,8 @@ class FleetMetrics(Collector):
         self._ledger = ledger
         self._quarantine = quarantine
         self._snapshots: Sequence[Snapshot] | None = None
-        self._depths: Mapping[Queue, int | None] = {}
-        self._consumers: Mapping[Queue, int | None] = {}
+        self._depths: Mapping[AnyQueue, int | None] = {}
+        self._consumers: Mapping[AnyQueue, int | None] = {}
         self._jobs: Mapping[JobState, int] | None = None
         self._duplicates: int | None = None
         self._parked: Mapping[BreakerKey, int] | None = None
@@ -73,8 +76,9 @@ class FleetMetrics(Collector):
 
     async def refresh(self) -> None:
         """Read from all backends concurrently."""
-        depths = [_read_or_none(self._broker.depth(queue)) for queue in Queue]
-        consumers = [_read_or_none(self._broker.consumers(queue)) for queue in CONSUMED]
+        pools = [PoolQueue(pool) for pool in await self._pools()]
+        depths = [_read_or_none(self._broker.depth(queue)) for queue in (*HOLDING, *pools)]
+        consumers = [_read_or_none(self._broker.consumers(queue)) for queue in (*CONSUMED, *pools)]
         self._snapshots, self._jobs, self._duplicates, backlog, depth, consumer = await asyncio.gather(
             _read_or_none(self._breakers.snapshots()),
             _read_or_none(self._ledger.counts()),
@@ -88,8 +92,8 @@ class FleetMetrics(Collector):
             asyncio.gather(*consumers),
         )
         self._parked, self._oldest, self._open_incidents = backlog
-        self._depths = dict(zip(Queue, depth, strict=True))
-        self._consumers = dict(zip(CONSUMED, consumer, strict=True))
+        self._depths = dict(zip((*HOLDING, *pools), depth, strict=True))
+        self._consumers = dict(zip((*CONSUMED, *pools), consumer, strict=True))
 
     def waiting_types(self) -> set[str]:
         """The job types of which jobs are parked or wait in a queue."""
@@ -204,7 +208,7 @@ async def _read_or_none(question: Awaitable[T]) -> T | None:
         return None
 
 
-def _named(numbers: Mapping[Queue, int | None]) -> Mapping[str, int]:
+def _named(numbers: Mapping[AnyQueue, int | None]) -> Mapping[str, int]:
     return {queue.value: number for queue, number in numbers.items() if number is not None}
 
 

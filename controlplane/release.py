@@ -11,18 +11,20 @@ from collections.abc import Sequence
 from sickbay.domain.job import Job, JobRecord
 from sickbay.domain.lane import Lane, lane_of_released
 from sickbay.domain.queries import ReleaseLease
+from sickbay.domain.workers import UNKNOWN, Fleet
 from sickbay.fleet import FleetView
 from sickbay.messages.codec import job_message
 from sickbay.messages.publisher import Publisher
 from sickbay.observer import NOBODY, Observer
-from sickbay.ports import Broker, QuarantineStore
+from sickbay.ports import Broker, PoolQueue, QuarantineStore
 
 
 class Releaser:
     """The only way out of quarantine, for the healer and for people.
 
     A probe waits in the high lane: the breaker waits for it. Others wait in the low lane, so that an outage's backlog never stands before
-    fresh work; HIGH ones in the main lane. While not every worker takes jobs from all lanes, all wait in the main lane.
+    fresh work; HIGH ones in the main lane. Those of a type that only a pool handles wait in the queue of that pool. While not every worker
+    takes jobs from all lanes, the others wait in the main lane.
     """
 
     def __init__(
@@ -44,10 +46,8 @@ class Releaser:
         self._observer.releasing(leases, self._by)
         error: BaseException | None = None
         try:
-            takes_lanes = await self.takes_lanes()
-            await self._publisher.publish(
-                [job_message(_lane(lease.job, is_probe=is_probe, takes_lanes=takes_lanes), lease.job) for lease in leases]
-            )
+            fleet = UNKNOWN if self._fleet is None else await self._fleet.look()
+            await self._publisher.publish([job_message(_key(lease.job, fleet, is_probe=is_probe), lease.job) for lease in leases])
             return await self._store.mark_released(leases)
         except BaseException as caught:
             error = caught
@@ -56,7 +56,10 @@ class Releaser:
             self._observer.released(leases, self._by, error)
 
 
-def _lane(job: Job, *, is_probe: bool, takes_lanes: bool) -> Lane:
-    if not takes_lanes:
+def _key(job: Job, fleet: Fleet, *, is_probe: bool) -> str:
+    """Of the queue of its pool, or of a lane."""
+    if pool := fleet.pool_of(job.job_type, job.job_id):
+        return PoolQueue(pool).key
+    if not fleet.takes_lanes:
         return Lane.MAIN
     return Lane.HIGH if is_probe else lane_of_released(job.priority)

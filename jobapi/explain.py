@@ -8,6 +8,7 @@ from jobapi.circuits import Circuits
 from sickbay.domain.explain_job import Case, explain_job
 from sickbay.domain.explanation import JobExplanation
 from sickbay.domain.job import JobRecord
+from sickbay.domain.workers import UNKNOWN
 from sickbay.fleet import FleetView
 from sickbay.ports import Clock, JobReader
 from sickbay.runtime.policies import Policies
@@ -39,6 +40,7 @@ class Explainer:
         record = await self._find(job_id)
         job = record.job
         key = self._circuits.key_of(job.job_type, job.tenant)
+        fleet = UNKNOWN if self._fleet is None else await self._fleet.look()
         case = Case(
             record,
             await self._reader.history(job_id),
@@ -48,6 +50,7 @@ class Explainer:
             round(1000 * self._policies.timeout_s(job.job_type, None)),
             self._clock(),
             self._circuits.job_types(key),
-            self._fleet is not None and (await self._fleet.look()).lacks(job.job_type),
+            fleet.lacks(job.job_type),
+            fleet.pool_of(job.job_type, job.job_id),
         )
         return case, explain_job(case)

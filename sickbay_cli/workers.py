@@ -20,6 +20,7 @@ from sickbay_cli.output import Cell, Column, document, more, pages, remark, tabl
 _WORKERS: Final = (
     Column("NAME"),
     Column("STATE"),
+    Column("POOL", least=66),
     Column("SLOTS", right=True),
     Column("STARTED", least=60, right=True),
     Column("SEEN", least=74, right=True),
@@ -66,6 +67,7 @@ def _row(worker: Worker, now: int) -> list[Cell]:
     return [
         worker.name,
         state,
+        worker.pool or "-",
         f"{worker.slots_in_use}/{worker.slots}",
         relative(ms(worker, "start_time"), now),
         relative(ms(worker, "last_seen_time"), now),

@@ -32,6 +32,7 @@ def worker(live: Worker) -> worker_pb2.Worker:
         start_time=timestamp(live.since),
         last_seen_time=timestamp(live.last_seen),
         draining=live.draining,
+        pool=text(live.pool),
     )
 
 

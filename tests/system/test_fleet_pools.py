@@ -1,0 +1,62 @@
+"""Two deployments with different handlers on one RabbitMQ: each job reaches the worker that handles it."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+import pytest
+
+from tests.support.clients import Clients
+from tests.support.fake_dependency import HANDLERS, Clinic
+from tests.support.fleet import Fleet
+from tests.support.waiting import until
+
+pytestmark = [pytest.mark.servers, pytest.mark.timeout(180)]
+
+
+@pytest.fixture
+def own_clinic(own_clinic: Clinic) -> Clinic:
+    """Beside its handlers a module that handles only `report`."""
+    only_report, count = re.subn(r"TYPES: Final = \(\n.*?\n\)", 'TYPES: Final = ("report",)', HANDLERS.read_text(), flags=re.DOTALL)
+    assert count == 1
+    (own_clinic.folder / "report_handlers.py").write_text(only_report)
+    return own_clinic
+
+
+def test_each_job_reaches_the_worker_of_its_pool(fleet: Fleet, own_clinic: Clinic):
+    """Also retries and released jobs, and those that come while nobody knows the pools; cancelling asks the pool's worker, too."""
+    fleet.env["UNKNOWN_TYPE_GRACE"] = "60"
+    fleet.launch_all(workers=0)
+    fleet.launch("worker", WORKER_NAME="common")
+    fleet.launch("worker", WORKER_NAME="reporter", JOB_HANDLERS="report_handlers", POOL="reports")
+    with Clients(fleet.ready()) as sickbay:
+        early = sickbay.submit("report")  # perhaps before the Job API knows the pool: the common worker hands it on
+        sickbay.wait(early, "SUCCEEDED")
+        live = {worker["name"]: worker.get("pool", "") for worker in sickbay.plane.get("/workers").json()["workers"]}
+        assert live == {"common": "", "reporter": "reports"}
+
+        jobs = sickbay.submit_batch([(kind, {"do": ["NETWORK_ERROR", "ok"]}) for kind in ("ok", "report") * 10])
+        sickbay.wait_all(jobs, "SUCCEEDED")
+        ran: dict[str, set[int]] = {"ok": set(), "report": set()}
+        for run in own_clinic.runs():
+            ran[run.type].add(run.pid)
+        assert [len(ran["ok"]), len(ran["report"]), len(ran["ok"] | ran["report"])] == [1, 1, 2]
+        assert Counter(run.job for run in own_clinic.runs()) == {early: 1} | dict.fromkeys(jobs, 2)
+
+        (reporter,) = [worker for worker in fleet.workers if "reporter" in worker.err.text]
+        gate = own_clinic.make_gate("reporting")
+        held = sickbay.submit("report", {"do": gate})
+        sickbay.wait(held, "RUNNING")
+        assert sickbay.api.post(f"/jobs/{held}/cancel").status_code == 409, "the worker of the pool was asked"
+        own_clinic.open_gate("reporting")
+        sickbay.wait(held, "SUCCEEDED")
+
+        reporter.terminate()
+        assert reporter.wait() == 0
+        fleet.retire(reporter)
+        waiting = sickbay.submit("report")
+        until(lambda: sickbay.api.get(f"/jobs/{waiting}/explain").json()["nextStep"] == "WORKER_COMES")
+        fleet.launch("worker", WORKER_NAME="reporter", JOB_HANDLERS="report_handlers", POOL="reports")[0].ready()
+        sickbay.wait(waiting, "SUCCEEDED")
+        assert sickbay.plane.get("/metrics").json()["queues"]["jobs.pool.reports"] == 0
