@@ -26,6 +26,7 @@ from controlplane.reconcile import QuarantineReconciler
 from controlplane.release import Releaser
 from controlplane.requeue import Requeuer
 from controlplane.rest.app import create_gateway
+from controlplane.tenant_metrics import WaitingMetrics
 from controlplane.webhook_sender import WebhookSender
 from controlplane.worker_metrics import WorkerMetrics
 from controlplane.worker_service import WorkerApi
@@ -125,7 +126,8 @@ async def serve(
         pools=workers.pools,
     )
     live = WorkerMetrics(metrics.registry, fleet=workers, waiting=fleet.waiting_types)
-    metrics.before_scrape = lambda: _in_order(fleet.refresh, live.refresh)
+    waiting = WaitingMetrics(metrics.registry, counts=backends.waiting, limit=backends.metrics_tenants)
+    metrics.before_scrape = lambda: _in_order(fleet.refresh, live.refresh, waiting.refresh)
     releaser = Releaser(broker, backends.quarantine, by="people", observer=observer, fleet=workers)
     requeuer = Requeuer(
         lost=backends.lost,

@@ -148,7 +148,7 @@ class Healer:
             parked = self._by_breaker(await self._waiting())
             self._turns.retain(parked)
             self._arrivals.retain(parked)
-            waits = [await self._heal(key, breakers.get(key), waiting) for key, waiting in parked.items()]
+            waits = [await self._heal(key, breakers.get(key), waiting) for key, waiting in sorted(parked.items(), key=_size)]
         except Unavailable as error:
             wait_s = self._failed.next_s()
             log.warning("releasing jobs is suspended, retrying in %.1f s: %s", wait_s, error)
@@ -244,6 +244,11 @@ class Healer:
             if not leases:
                 raise  # else publish those: the next check meets the same trouble
         return leases
+
+
+def _size(parked: tuple[BreakerKey, Mapping[BreakerKey, int]]) -> int:
+    """A breaker with few parked jobs comes before one with many: all share the room for released jobs, and it leaves most of it."""
+    return sum(parked[1].values())
 
 
 def _describe(breaker: Snapshot) -> str:

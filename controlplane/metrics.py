@@ -77,8 +77,10 @@ class FleetMetrics(Collector):
     async def refresh(self) -> None:
         """Read from all backends concurrently."""
         pools = [PoolQueue(pool) for pool in await self._pools()]
-        depths = [_read_or_none(self._broker.depth(queue)) for queue in (*HOLDING, *pools)]
-        consumers = [_read_or_none(self._broker.consumers(queue)) for queue in (*CONSUMED, *pools)]
+        holding: list[AnyQueue] = [*HOLDING, *pools]
+        consumed: list[AnyQueue] = [*CONSUMED, *pools]
+        depths = [_read_or_none(self._broker.depth(queue)) for queue in holding]
+        consumers = [_read_or_none(self._broker.consumers(queue)) for queue in consumed]
         self._snapshots, self._jobs, self._duplicates, backlog, depth, consumer = await asyncio.gather(
             _read_or_none(self._breakers.snapshots()),
             _read_or_none(self._ledger.counts()),
@@ -92,8 +94,8 @@ class FleetMetrics(Collector):
             asyncio.gather(*consumers),
         )
         self._parked, self._oldest, self._open_incidents = backlog
-        self._depths = dict(zip((*HOLDING, *pools), depth, strict=True))
-        self._consumers = dict(zip((*CONSUMED, *pools), consumer, strict=True))
+        self._depths = dict(zip(holding, depth, strict=True))
+        self._consumers = dict(zip(consumed, consumer, strict=True))
 
     def waiting_types(self) -> set[str]:
         """The job types of which jobs are parked or wait in a queue."""

@@ -18,7 +18,7 @@ from sickbay.domain.job import JobState
 from sickbay.domain.queries import HoldAnswer, LostCandidate, LostQuery, Page, Requeued, RequeueOrder, Verdict
 from sickbay.domain.storable import MAX_COUNT
 from sickbay.fleet import FleetView, count_workers
-from sickbay.ports import LANES, Broker, Clock, PoolQueue, Queue
+from sickbay.ports import LANES, AnyQueue, Broker, Clock, PoolQueue, Queue
 from sickbay.ports.lost import Holds, Lost
 
 UNFINISHED: Final = frozenset(state for state in JobState if not (state.is_final or state.in_quarantine))
@@ -89,7 +89,7 @@ class Requeuer:
 
     async def _waiting(self) -> str:
         pools = (await self._fleet.look()).pools if self._fleet is not None else ()
-        queues = (*LANES.values(), *map(PoolQueue, pools), Queue.RETRY)
+        queues: list[AnyQueue] = [*LANES.values(), *map(PoolQueue, pools), Queue.RETRY]
         depths = {queue: await self._broker.depth(queue) for queue in queues}
         return " and ".join(f"{queue.value} holds {depth:,} messages" for queue, depth in depths.items() if depth)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from jobapi.circuits import Circuits
 from jobapi.door import Door
 from jobapi.lanes import LaneChoice
-from jobapi.metrics import DemotionCollector, DoorCollector, NamesCollector, SubmissionMetrics
+from jobapi.metrics import DemotionCollector, DoorCollector, NamesCollector, SubmissionMetrics, TenantSubmissionMetrics
 from jobapi.names import NameLimits, Names
 from jobapi.recent import RecentJobs
 from jobapi.rest import create_gateway
@@ -59,6 +59,7 @@ async def serve(
         [
             PublishMetrics(metrics.registry),
             SubmissionMetrics(metrics.registry),
+            TenantSubmissionMetrics(metrics.registry, backends.metrics_tenants),
             *trace_observers(tracing, backends.system),
             *observers,
         ]

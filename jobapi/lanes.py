@@ -1,7 +1,7 @@
 """Chooses the lane of a submitted job: by its priority, or that of the demoted if its flow floods.
 
 A flow floods if a worker says so (in the registry), or if this Job API has accepted more than BURST of its jobs within the present second:
-so a burst never stands in the main lane, behind which others wait, and no worker has to move it.
+so most of a burst never stands in the main lane, where others would wait behind it, and no worker has to move it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from sickbay.domain.workers import Fleet
 from sickbay.fleet import FleetView
 from sickbay.ports import PoolQueue
 
-BURST: Final = 100
+BURST: Final = 500
 """Jobs of one flow per second that wait in the lane of their priority."""
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter as Counts
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from jobapi.door import OTHER, Door
+from jobapi.door import Door
 from jobapi.lanes import LaneChoice
 from jobapi.names import Names
 from jobapi.waiting import WaitingJobs
@@ -19,8 +19,10 @@ from sickbay.domain.priority import Priority
 from sickbay.domain.queries import Accepted
 from sickbay.observer import Observer
 from sickbay.telemetry.metrics import BoundedLabels
+from sickbay.telemetry.tenants import TenantTable, largest
 
 MAX_TENANTS: Final = 20
+"""Tenants whose waiting jobs are shown while they are limited."""
 MAX_TYPES: Final = 100
 """Clients choose job types; those beyond this limit are `other`."""
 
@@ -53,6 +55,30 @@ class SubmissionMetrics(Observer):
         for job_type, priority in map(_priority_of, results):
             if priority is not Priority.NORMAL:
                 self._prioritized.labels(self._type(job_type), priority.value).inc()
+
+
+class TenantSubmissionMetrics(Observer, Collector):
+    """Counts accepted jobs by tenant."""
+
+    def __init__(self, registry: CollectorRegistry, limit: int) -> None:
+        """Add itself to `registry`; at most `limit` tenants have series of their own."""
+        self._tenants: TenantTable[Counts[str]] = TenantTable(limit, Counts)
+        registry.register(self)
+
+    def submitted(self, job_types: Sequence[str], results: Sequence[Accepted | SickbayError]) -> None:  # noqa: ARG002 - by tenant alone
+        """Count one call."""
+        for result in results:
+            if not isinstance(result, SickbayError):
+                self._tenants.of(result.job.tenant)[_result_label(result)] += 1
+
+    def collect(self) -> Iterable[Metric]:
+        """Called by Prometheus."""
+        text = "Jobs submitted by tenant: accepted (durable), duplicate (a repeat of a key)."
+        family = CounterMetricFamily("sickbay_tenant_submissions", text, labels=("tenant", "result"))
+        for tenant, counts in self._tenants.values():
+            for result, count in counts.items():
+                family.add_metric((tenant, result), count)
+        yield family
 
 
 class NamesCollector(Collector):
@@ -114,7 +140,7 @@ class DoorCollector(Collector):
         yield CounterMetricFamily("sickbay_limits_skipped", text, self._door.unlimited)
         text = "Jobs that wait (queued, retrying or parked) by the ledger, of the tenants with the most; only while a limit on them is set."
         tenants = GaugeMetricFamily("sickbay_waiting_jobs", text, labels=("tenant",))
-        for tenant, count in _largest(self._waiting.counted).items():
+        for tenant, count in largest(self._waiting.counted, MAX_TENANTS).items():
             tenants.add_metric((tenant,), count)
         yield tenants
         text = "Whether waiting jobs are limited and counted (1), or limited and not counted (0): then all are accepted."
@@ -122,13 +148,6 @@ class DoorCollector(Collector):
         if self._waiting.is_wanted:
             known.add_metric((), float(self._waiting.is_known))
         yield known
-
-
-def _largest(counted: Mapping[str, int]) -> Mapping[str, int]:
-    """The tenants with the most waiting jobs; all others are added up."""
-    by_size = sorted(counted.items(), key=lambda each: -each[1])
-    shown, rest = dict(by_size[:MAX_TENANTS]), sum(count for _, count in by_size[MAX_TENANTS:])
-    return shown | ({OTHER: shown.get(OTHER, 0) + rest} if rest else {})
 
 
 _REJECTIONS: Final = {

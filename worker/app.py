@@ -32,10 +32,11 @@ from sickbay.telemetry.settings_file import SettingsFileCollector
 from sickbay.telemetry.tracing import trace_observers
 from sickbay.version import VERSION
 from worker.engine import Engine
-from worker.metrics import JobMetrics, WorkerMetrics
+from worker.metrics import DemotionCollector, JobMetrics, WorkerMetrics
 from worker.presence import Presence
 from worker.rest import create_gateway
 from worker.runner import Runner
+from worker.tenant_metrics import TenantMetrics
 
 if TYPE_CHECKING:
     from sickbay.telemetry.spans import Traces
@@ -113,12 +114,14 @@ async def serve(
     HealthCollector(health, metrics.registry)
     SettingsFileCollector(backends.settings_file, metrics.registry)
     WorkerMetrics(metrics.registry, runner=runner, job_types=handlers, concurrency=settings.concurrency, stale=backends.status.stale)
+    tenants = TenantMetrics(metrics.registry, settings.metrics_tenants, time.time)
     tracing = traces.of("worker", for_handlers=True) if traces else None
     observer = Observers(
         [
             *trace_observers(tracing, backends.system),
             PublishMetrics(metrics.registry),
             JobMetrics(metrics.registry, handlers, time.time),
+            tenants,
             JobLog(),
             *observers,
         ]
@@ -145,8 +148,9 @@ async def serve(
             share_of=policies.share,
         )
         announced = _announced(settings, handlers, backends.clock())
-        presence = Presence(backends.workers, announced, lambda: engine.slots_in_use, lambda: engine.floods)
+        presence = Presence(backends.workers, announced, lambda: engine.slots_in_use, lambda: engine.floods, running=tenants.running)
         engine.intake.on_flood = presence.tell
+        DemotionCollector(metrics.registry, lambda: engine.demoted)
         async with serve_endpoints(
             [],
             lambda _, health: create_gateway(health, metrics, VERSION),

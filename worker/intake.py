@@ -63,12 +63,15 @@ class Intake:
         self._queues = queues
         self._broker, self._slots, self._shares, self._demotion, self._fleet = broker, slots, shares, demotion, fleet
         self._prefetch, self._clock, self._start, self._pause = prefetch, clock, start, pause
-        self._concurrency = concurrency
         self._in_hand = max(LEAST_IN_HAND, min(concurrency, MOST_IN_HAND))
         self._patience_s = max(PATIENCE_S, self._in_hand / MOVED_PER_S)
         self._hands: Mapping[Lane, Hand[Received]] = {lane: Hand() for lane in LANES}
         self._moving = dict.fromkeys(LANES, 0)
         self._room = {lane: asyncio.Event() for lane in LANES}
+        self._waiting = 0
+        """How many jobs are in all hands."""
+        self._full: set[Lane] = set()
+        """Lanes of which nothing is received for want of room."""
         self._rotation = Rotation()
         self._consumers: dict[Lane, Consumer] = {}
         self._judge: asyncio.TimerHandle | None = None
@@ -136,7 +139,9 @@ class Intake:
             limit = self._in_hand + max(0, self._slots.left) - self._hands[lane].size - self._moving[lane]
             if limit <= 0:
                 room.clear()
+                self._full.add(lane)
                 await room.wait()
+                self._full.discard(lane)
                 continue
             try:
                 batch = await consumer.get(limit)
@@ -156,8 +161,17 @@ class Intake:
         for delivery in batch:
             one = Received(self, delivery, lane, self._decoded(delivery), now)
             self._shares.saw(one.flow, now)
-            hand.add(one)
+            if not self._waiting and self._slots.left > 0 and self._shares.may_start(one.flow, now):
+                self._begin(one, now)
+            else:
+                hand.add(one)
+                self._waiting += 1
         self._turn()
+
+    def _begin(self, one: Received, now: float) -> None:
+        one.at = now
+        self.take(one.flow)
+        self._start(one)
 
     def _decoded(self, delivery: Delivery) -> Job | None:
         """None if it is no job: that is found again, and settled, where it is processed."""
@@ -170,11 +184,12 @@ class Intake:
         """Start what can start, then make room."""
         if self._stopped.is_set():
             return
-        self._start_all()
-        self._demote()
-        for lane, room in self._room.items():
+        if self._waiting:
+            self._start_all()
+            self._demote()
+        for lane in self._full:
             if self._hands[lane].size + self._moving[lane] < self._in_hand:
-                room.set()
+                self._room[lane].set()
 
     def _start_all(self) -> None:
         now = self._now()
@@ -194,10 +209,8 @@ class Intake:
             if not ready:
                 return
             lane = self._rotation.next(ready)
-            one = self._hands[lane].take(ready[lane])
-            one.at = now
-            self.take(one.flow)
-            self._start(one)
+            self._waiting -= 1
+            self._begin(self._hands[lane].take(ready[lane]), now)
 
     def _demote(self) -> None:
         """Move what of known floods cannot start; if a hand is full, see whether there are new ones."""
@@ -244,13 +257,10 @@ class Intake:
 
     def _crowd(self, lane: Lane) -> Sequence[Flow]:
         """The flows that fill this hand and the slots: each has at least half of what would be its equal part of either."""
-        counts = self._hands[lane].counts
+        counts, now = self._hands[lane].counts, self._now()
         parts = 2 * len(counts)
-        return [
-            flow
-            for flow, count in counts.items()
-            if flow.job_type and count > max(2, self._in_hand / parts) and self._shares.running(flow) >= self._concurrency / parts
-        ]
+        crowd = [flow for flow, count in counts.items() if flow.job_type and count > max(2, self._in_hand / parts)]
+        return [flow for flow in crowd if self._shares.holds_part(flow, parts, now)]
 
     def _found(self, flow: Flow) -> None:
         now = self._now()
@@ -263,6 +273,7 @@ class Intake:
         for lane in DEMOTABLE:
             taken = self._hands[lane].take_all(flow)
             if taken:
+                self._waiting -= len(taken)
                 self._moving[lane] += len(taken)
                 self._shares.flood(flow, self._now())
                 self._demotion.move(taken)
@@ -278,6 +289,7 @@ class Intake:
             self._moving[one.lane] -= 1
             self._shares.calm(one.flow)
             self._hands[one.lane].add_first(one)
+            self._waiting += 1
         if not self._stopped.is_set():
             self._judge_in(AGAIN_S)
 

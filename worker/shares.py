@@ -69,10 +69,10 @@ class Shares:
         if seconds is not None:
             state.mean_s += _SMOOTH * (seconds - state.mean_s)
 
-    def running(self, flow: Flow) -> int:
-        """How many slots the flow holds."""
+    def holds_part(self, flow: Flow, parts: int, now: float) -> bool:
+        """Whether it holds at least one of so many parts of the slots that it may hold."""
         state = self._flows.get(flow)
-        return 0 if state is None else state.running
+        return state is not None and state.running * parts >= self._limit(flow, state, now)
 
     def may_start(self, flow: Flow, now: float) -> bool:
         """Whether one more of the flow may take a slot; the caller knows that one is free."""

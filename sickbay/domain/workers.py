@@ -15,11 +15,16 @@ TTL_MS: Final = 15_000
 """A worker that has not announced itself for so long is no longer live: it was killed, or cannot reach the registry."""
 
 
+MAX_TENANTS: Final = 100
+"""So many tenants a worker announces with their slots."""
+
+
 @dataclass(frozen=True, slots=True)
 class Worker:
     """A worker process. `worker_id` is unique for each start; `name` is that in a job's history.
 
     `slots` is how many jobs it runs at a time, of which `slots_in_use` are taken. `since` is when it started (ms, by its own clock).
+    `tenants` are the tenants whose jobs run, with their slots, most first (`busiest`).
     `last_seen` is when it last announced itself (ms, by the registry's clock), 0 if it has not yet. One that is `draining` finishes its
     running jobs and takes no more. `pool` is the pool whose queue it takes jobs from, instead of the common lanes. `lanes`: it takes jobs
     from all lanes, not only from `jobs.main`. `floods` are the flows that flood it: lane, job type and tenant (`Flow`).
@@ -38,6 +43,12 @@ class Worker:
     lanes: bool = False
     floods: tuple[tuple[str, str, str], ...] = ()
     pool: str = ""
+    tenants: tuple[tuple[str, int], ...] = ()
+
+
+def busiest(running: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
+    """The tenants with most running jobs, as a worker announces them."""
+    return tuple(sorted(running.items(), key=lambda item: (-item[1], item[0]))[:MAX_TENANTS])
 
 
 @dataclass(frozen=True)

@@ -211,7 +211,7 @@ class QuarantineStore(Protocol):
         """Take over leases whose holder died before `mark_released`; the jobs may have been published: marked `maybe_duplicate`."""
 
     async def mark_released(self, leases: Sequence[ReleaseLease]) -> Sequence[JobRecord]:
-        """The jobs are durable in `jobs.main`: their rows become QUEUED in the new generation, unless a later event came already."""
+        """The jobs are durable in a lane: their rows become QUEUED in the new generation, unless a later event came already."""
 
     async def discard(self, job_id: str, etag: str, actor: str) -> JobRecord:
         """Discard a job. The errors of `lease_job`; discarding a discarded job returns it."""

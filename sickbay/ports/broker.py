@@ -12,7 +12,7 @@ from sickbay.domain.lane import Lane
 
 
 class Queue(StrEnum):
-    """The durable queues. Those of the lanes hold jobs for workers. RETRY has no consumers: after a delay its messages move to a lane."""
+    """The durable queues. Those of the lanes hold jobs for workers; RETRY has no consumers: its messages move on after their delay."""
 
     HIGH = "jobs.high"
     MAIN = "jobs.main"

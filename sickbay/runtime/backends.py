@@ -99,6 +99,7 @@ async def open_up(settings: Settings, folder: Path | None) -> AsyncIterator[Back
             breaker_scope=policies.rule,
             health_grace=settings.health_grace,
             settings_file=lambda: policies.status,
+            metrics_tenants=settings.metrics_tenants,
             on_settings_change=policies.on_change,
         )
 
@@ -127,6 +128,7 @@ async def open_jobapi(settings: Settings) -> AsyncIterator[JobApiParts]:
             breaker_scope=policies.rule,
             health_grace=settings.health_grace,
             settings_file=lambda: policies.status,
+            metrics_tenants=settings.metrics_tenants,
             reader=reader,
             keys=keys,
             kept_bytes=settings.ledger_payload_bytes,
@@ -158,6 +160,7 @@ async def open_worker(settings: Settings) -> AsyncIterator[WorkerParts]:
             breaker_scope=policies.rule,
             health_grace=settings.health_grace,
             settings_file=lambda: policies.status,
+            metrics_tenants=settings.metrics_tenants,
             breakers=breakers,
             workers=await _workers(stack, redis),
             duplicate_guard=duplicate_guard,
@@ -188,6 +191,7 @@ async def open_control_plane(settings: Settings) -> AsyncIterator[ControlPlanePa
             breaker_scope=policies.rule,
             health_grace=settings.health_grace,
             settings_file=lambda: policies.status,
+            metrics_tenants=settings.metrics_tenants,
             on_settings_change=policies.on_change,
             breakers=breakers,
             workers=await _workers(stack, redis),
@@ -198,6 +202,7 @@ async def open_control_plane(settings: Settings) -> AsyncIterator[ControlPlanePa
             incidents=ledger.incidents,
             notices=ledger.notices,
             webhook=_webhook(settings),
+            waiting=ledger.waiting,
         )
 
 

@@ -42,7 +42,7 @@ _DEFAULTS: Final = MappingProxyType(
         "breaker.calls": shown("breaker.calls", BreakerConfig().calls),
         "breaker.window": shown("breaker.window", BreakerConfig().window_ms),
         "breaker.slow": shown("breaker.slow", BreakerConfig().slow_ms),
-        "share": "all, or less beside others",
+        "share": "0.75 beside others",
         "submit": NO_LIMIT,
         "submit_burst": ONE_PERIOD,
     }

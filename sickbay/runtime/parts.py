@@ -30,7 +30,8 @@ class Common:
     """What every service needs. `ready` returns once all servers have answered; `system` is the name of the broker in traces.
 
     `breaker_scope` says which jobs share a breaker. `health_grace` is how many seconds a server may be unavailable before the health of the
-    service reports it. `settings_file` returns how the settings file fares, None if the service reads none.
+    service reports it. `settings_file` returns how the settings file fares, None if the service reads none. `metrics_tenants` bounds the
+    tenants with metrics of their own.
     """
 
     broker: Broker
@@ -41,6 +42,7 @@ class Common:
     breaker_scope: BreakerRule = BreakerScope.TYPE
     health_grace: float = GRACE_S
     settings_file: Callable[[], SettingsFileStatus | None] = _no_file
+    metrics_tenants: int = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +77,7 @@ class WorkerParts(Common):
 
 @dataclass(frozen=True, kw_only=True)
 class ControlPlaneParts(Common):
-    """What the control plane needs; `webhook` is told of incidents if there is one.
+    """What the control plane needs; `webhook` is told of incidents if there is one, `waiting` counts waiting jobs for its metrics.
 
     A function given to `on_settings_change` is called whenever other settings are in force.
     """
@@ -89,6 +91,7 @@ class ControlPlaneParts(Common):
     incidents: IncidentStore
     notices: IncidentNotices
     webhook: Webhook | None = None
+    waiting: WaitingCounts | None = None
     on_settings_change: Callable[[Callable[[], None]], None] = _never
 
 

@@ -45,6 +45,35 @@ async def ask_everything(ledger):
     await ledger.waiting.count()
 
 
+async def test_the_jobs_of_a_tenant_are_found_by_an_index_of_tenants(ledger):
+    """Another tenant's millions are not read; asked as the services do, on both databases."""
+    await ledger.writer.apply([succeeded(f"big{number}", at=START + number, tenant="big") for number in range(2_000)])
+    await ledger.writer.apply([parked(f"aside{number}", at=START + number, tenant="big") for number in range(500)])
+    await ledger.writer.apply([succeeded("small", tenant="small"), parked("small-parked", tenant="small"), succeeded("nobody's")])
+    asked = []
+    for engine in (ledger.reader._store._writer, ledger.reader._store._reader):
+        event.listen(engine.sync_engine, "before_cursor_execute", lambda *told: asked.append((told[2], told[3])))
+    found = await ledger.reader.find(JobQuery(tenant="small"), 5, "")
+    assert {record.job.job_id for record in found.items} == {"small", "small-parked"}
+    aside = await ledger.quarantine.list_quarantined(QuarantineQuery(tenant="small"), 5, "")
+    assert [one.job.job_id for one in aside.items] == ["small-parked"]
+    (of_jobs, of_aside) = (
+        next(one for one in asked if part in one[0]) for part in ("ORDER BY jobs.submitted_at", "ORDER BY jobs.set_aside_at")
+    )
+    assert "jobs_tenant_submitted" in await plan(ledger, *of_jobs)
+    assert "jobs_aside_tenant" in await plan(ledger, *of_aside)
+
+
+async def plan(ledger, sql, parameters):
+    """How the database would answer."""
+    engine = ledger.reader._store._reader
+    explain = "EXPLAIN QUERY PLAN" if engine.dialect.name == "sqlite" else "EXPLAIN"
+    async with engine.connect() as connection:
+        if engine.dialect.name == "postgresql":
+            await connection.exec_driver_sql("ANALYZE jobs")
+        return str((await connection.exec_driver_sql(f"{explain} {sql}", tuple(parameters))).all())
+
+
 async def test_every_question_uses_an_index(tmp_path, clock):
     asked = []
 

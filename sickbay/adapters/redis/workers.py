@@ -34,6 +34,7 @@ class _Document(msgspec.Struct, frozen=True, rename="camel"):
     lanes: bool = False
     floods: tuple[tuple[str, str, str], ...] = ()
     pool: str = ""
+    tenants: tuple[tuple[str, int], ...] = ()
 
 
 _encoder: Final = msgspec.json.Encoder()

@@ -109,7 +109,7 @@ class SqlQuarantineStore(QuarantineQueries):
 
     @detached
     async def mark_released(self, leases: Sequence[ReleaseLease]) -> Sequence[JobRecord]:
-        """The jobs are durable in `jobs.main`: their rows become QUEUED in the new generation, unless a later event came already.
+        """The jobs are durable in a lane: their rows become QUEUED in the new generation, unless a later event came already.
 
         Returns the current record of each leased job, in the order of the leases.
         """

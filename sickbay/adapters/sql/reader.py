@@ -17,10 +17,10 @@ from sickbay.adapters.sql.history import history
 from sickbay.adapters.sql.paging import cursor as cursor_of
 from sickbay.adapters.sql.paging import parse_cursor
 from sickbay.adapters.sql.rows import LISTED, WHOLE, record_of
-from sickbay.adapters.sql.schema import job_changes, jobs
+from sickbay.adapters.sql.schema import OF_TENANTS, job_changes, jobs
 from sickbay.adapters.sql.subscribers import Watcher
 from sickbay.concurrency.tasks import cooperatively, detached
-from sickbay.domain.job import JobRecord, StateChange
+from sickbay.domain.job import DEFAULT_TENANT, JobRecord, StateChange
 from sickbay.domain.priority import Priority
 from sickbay.domain.queries import JobQuery, Page
 
@@ -100,6 +100,8 @@ def _wanted(query: JobQuery) -> list[ColumnElement[bool]]:
         wanted.append(jobs.c.job_type == query.job_type)
     if query.tenant:
         wanted.append(jobs.c.tenant == query.tenant)
+        if query.tenant != DEFAULT_TENANT:
+            wanted.append(OF_TENANTS)
     if query.states:
         wanted.append(jobs.c.state.in_(sorted(state.value for state in query.states)))
     if query.priority:

@@ -103,6 +103,14 @@ async def test_a_hanging_flood_leaves_the_lane_and_another_type_starts():
         assert sorted(ward.started) == sorted({*(job.job_id for job in emails(200)), "s", "first"}), "each once"
 
 
+async def test_a_flood_of_a_type_with_a_small_share_leaves_the_lane_too():
+    """It holds a quarter of the slots, and the others stay free for whatever stands behind it."""
+    async with open_ward(share_of={"email": 0.25}.get) as ward:
+        await ward.submit(*emails(60), SMS)
+        await ward.arrived.wait()
+        assert sum(job_id.startswith("e") for job_id in ward.started) == SLOTS // 4
+
+
 async def test_moved_copies_are_compared_with_the_ledger_and_carry_what_the_originals_did():
     async with open_ward() as ward:
         await ward.broker.publish([replace(job_message("main", job), headers={"traceparent": "t"}) for job in emails(60)])

@@ -557,7 +557,7 @@ class RequeueJobsRequest(_message.Message):
     tenant: _builtins.str
     """Only this tenant; empty does not filter."""
     even_if_waiting: _builtins.bool
-    """Requeue even while jobs.main or jobs.retry hold messages, which may include copies of these jobs. Such copies are dropped later.
+    """Requeue even while a lane or jobs.retry holds messages, which may include copies of these jobs. Such copies are dropped later.
     Requeued jobs are such messages, too: call with `validate_only` first, then name the jobs, page by page, with this set.
     """
     discard_without_payload: _builtins.bool
