@@ -47,7 +47,7 @@ class World:
         return self.heard.pop(0) if len(self.heard) > 1 else self.heard[0]
 
     async def consumers(self, queue):
-        return self.workers
+        return self.workers if queue is Queue.MAIN else 0
 
     async def publish(self, messages):
         (event,) = decode_events(messages[0].body)
