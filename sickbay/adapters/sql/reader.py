@@ -17,7 +17,7 @@ from sickbay.adapters.sql.history import history
 from sickbay.adapters.sql.paging import cursor as cursor_of
 from sickbay.adapters.sql.paging import parse_cursor
 from sickbay.adapters.sql.rows import LISTED, WHOLE, record_of
-from sickbay.adapters.sql.schema import OF_TENANTS, job_changes, jobs
+from sickbay.adapters.sql.schema import job_changes, jobs
 from sickbay.adapters.sql.subscribers import Watcher
 from sickbay.concurrency.tasks import cooperatively, detached
 from sickbay.domain.job import DEFAULT_TENANT, JobRecord, StateChange
@@ -26,6 +26,7 @@ from sickbay.domain.queries import JobQuery, Page
 
 ONE: Final = select(*WHOLE).where(jobs.c.job_id == bindparam("job"))
 _NORMAL: Final = literal_column(f"'{Priority.NORMAL.value}'", Text)
+_DEFAULT_TENANT: Final = literal_column(f"'{DEFAULT_TENANT}'", Text)
 _HISTORY_COLUMNS: Final = ("job_id", "state", "generation", "attempt", "submitted_at", "updated_at", "started_at", "run")
 HISTORY_ROWS: Final = select(*(jobs.c[name] for name in _HISTORY_COLUMNS)).where(jobs.c.job_id.in_(bindparam("jobs", expanding=True)))
 CHANGES: Final = select(job_changes).where(job_changes.c.job_id == bindparam("job"))
@@ -101,7 +102,7 @@ def _wanted(query: JobQuery) -> list[ColumnElement[bool]]:
     if query.tenant:
         wanted.append(jobs.c.tenant == query.tenant)
         if query.tenant != DEFAULT_TENANT:
-            wanted.append(OF_TENANTS)
+            wanted.append(jobs.c.tenant != _DEFAULT_TENANT)
     if query.states:
         wanted.append(jobs.c.state.in_(sorted(state.value for state in query.states)))
     if query.priority:

@@ -50,7 +50,8 @@ async def test_jobs_of_a_pool_wait_return_after_a_delay_and_are_counted(url):
             taken[2].nack()
             (again,) = await take(consumer, 1)
             assert again.redelivered
-        assert await broker.depth(REPORTS) == 1
+        async with broker.consume(REPORTS, 1) as consumer:
+            assert bodies(await take(consumer, 1)) == ["two"]
 
 
 async def test_a_worker_whose_queue_is_missing_says_what_to_do(url, caplog):

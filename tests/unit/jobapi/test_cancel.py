@@ -11,6 +11,7 @@ from sickbay.domain.errors import FailedPrecondition, Unavailable
 from sickbay.domain.job import Job, JobRecord, JobState
 from sickbay.domain.queries import HoldAnswer
 from sickbay.messages.codec import decode_events
+from sickbay.ports import Queue
 
 JOB = Job("j", "email")
 BEGUN = HoldAnswer(frozenset("j"), 1)
