@@ -128,13 +128,20 @@ async def serve(
         clock=clock,
         scope=backends.breaker_scope,
         at_rates=lambda: healer.rates.waiting,
+        pools=workers.pools,
     )
     live = WorkerMetrics(metrics.registry, fleet=workers, waiting=fleet.waiting_types)
     waiting = WaitingMetrics(metrics.registry, counts=backends.waiting, limit=backends.metrics_tenants)
     metrics.before_scrape = lambda: _in_order(fleet.refresh, live.refresh, waiting.refresh)
     releaser = Releaser(broker, backends.quarantine, by="people", observer=observer, fleet=workers)
     requeuer = Requeuer(
-        lost=backends.lost, holds=backends.holds, broker=broker, releaser=releaser, is_behind=lambda: ingester.is_busy, clock=clock
+        lost=backends.lost,
+        holds=backends.holds,
+        broker=broker,
+        releaser=releaser,
+        is_behind=lambda: ingester.is_busy,
+        clock=clock,
+        fleet=workers,
     )
     breaker_api = BreakerApi(
         backends.breakers,
@@ -146,6 +153,7 @@ async def serve(
         parked=backends.quarantine.parked,
         at_rates=lambda: healer.rates.waiting,
         fleet=lambda: workers.seen,
+        pools=workers.pools,
     )
     quarantine_api = QuarantineApi(
         quarantine=backends.quarantine, releaser=releaser, requeuer=requeuer, on_released=reconciler.wake, clock=clock

@@ -26,7 +26,8 @@ from sickbay.domain.breaker import Action, BreakerKey, BreakerRule, BreakerScope
 from sickbay.domain.errors import ErrorReason, FailedPrecondition, NotFound, Unavailable
 from sickbay.domain.explain_breaker import explain_breaker
 from sickbay.domain.workers import UNKNOWN, Fleet
-from sickbay.ports import CONSUMED, Breakers, Broker, Clock, LedgerWriter, Queue
+from sickbay.fleet import Pools, no_pools
+from sickbay.ports import CONSUMED, HOLDING, Breakers, Broker, Clock, LedgerWriter, PoolQueue
 
 BURST: Final = 250
 CHANGES_PER_S: Final = 500.0
@@ -59,6 +60,7 @@ class BreakerApi(BreakerServiceServicer):
         parked: Callable[[], Awaitable[Mapping[BreakerKey, int]]] = _none_parked,
         at_rates: Callable[[], Mapping[BreakerKey, int]] = dict,
         fleet: Callable[[], Fleet] = lambda: UNKNOWN,
+        pools: Pools = no_pools,
     ) -> None:
         """`broker` and `ledger` are used for metrics only. `scope` says which breaker decides about a tenant's jobs.
 
@@ -73,6 +75,7 @@ class BreakerApi(BreakerServiceServicer):
         self._at_rates = at_rates
         self._scope = scope
         self._fleet = fleet
+        self._pools = pools
         self._breakers = breakers
         self._held = HeldBreakers(breakers)
         self._names = BreakerNames()
@@ -174,7 +177,7 @@ class BreakerApi(BreakerServiceServicer):
         return responses.metrics(
             await self._snapshots(),
             jobs=await self._ledger.counts(),
-            depths={queue.value: await self._broker.depth(queue) for queue in Queue},
+            depths={queue.value: await self._broker.depth(queue) for queue in (*HOLDING, *map(PoolQueue, await self._pools()))},
             consumers={queue.value: await self._broker.consumers(queue) for queue in CONSUMED},
             duplicates=await self._ledger.duplicates(),
             now=self._clock(),

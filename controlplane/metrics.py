@@ -18,7 +18,8 @@ from sickbay.domain.breaker import BreakerKey, BreakerRule, BreakerScope, Breake
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import JobState
 from sickbay.domain.queries import OldestJob
-from sickbay.ports import CONSUMED, Breakers, Broker, Clock, LedgerWriter, QuarantineStore, Queue
+from sickbay.fleet import Pools, no_pools
+from sickbay.ports import CONSUMED, HOLDING, AnyQueue, Breakers, Broker, Clock, LedgerWriter, PoolQueue, QuarantineStore, Queue
 from sickbay.ports.incidents import IncidentStore
 from sickbay.ports.lost import Lost
 from sickbay.telemetry.metrics import OTHER
@@ -52,9 +53,13 @@ class FleetMetrics(Collector):
         clock: Clock,
         scope: BreakerRule = BreakerScope.TYPE,
         at_rates: Callable[[], Mapping[BreakerKey, int]] = dict,
+        pools: Pools = no_pools,
     ) -> None:
-        """Add itself to `registry`; `scope` says whose breaker a job asks, `at_rates` how many parked jobs wait for a rate."""
-        self._at_rates = at_rates
+        """Add itself to `registry`.
+
+        `scope` says whose breaker a job asks, `at_rates` how many parked jobs wait for a rate, `pools` which pools there are.
+        """
+        self._at_rates, self._pools = at_rates, pools
         self._scope = scope
         self._lost = lost
         self._incidents = incidents
@@ -66,8 +71,8 @@ class FleetMetrics(Collector):
         self._ledger = ledger
         self._quarantine = quarantine
         self._snapshots: Sequence[Snapshot] | None = None
-        self._depths: Mapping[Queue, int | None] = {}
-        self._consumers: Mapping[Queue, int | None] = {}
+        self._depths: Mapping[AnyQueue, int | None] = {}
+        self._consumers: Mapping[AnyQueue, int | None] = {}
         self._jobs: Mapping[JobState, int] | None = None
         self._alone = 0
         self._duplicates: int | None = None
@@ -76,8 +81,11 @@ class FleetMetrics(Collector):
 
     async def refresh(self) -> None:
         """Read from all backends concurrently."""
-        depths = [_read_or_none(self._broker.depth(queue)) for queue in Queue]
-        consumers = [_read_or_none(self._broker.consumers(queue)) for queue in CONSUMED]
+        pools = [PoolQueue(pool) for pool in await self._pools()]
+        holding: list[AnyQueue] = [*HOLDING, *pools]
+        consumed: list[AnyQueue] = [*CONSUMED, *pools]
+        depths = [_read_or_none(self._broker.depth(queue)) for queue in holding]
+        consumers = [_read_or_none(self._broker.consumers(queue)) for queue in consumed]
         self._snapshots, self._jobs, self._duplicates, backlog, depth, consumer = await asyncio.gather(
             _read_or_none(self._breakers.snapshots()),
             _read_or_none(self._counts()),
@@ -91,8 +99,8 @@ class FleetMetrics(Collector):
             asyncio.gather(*consumers),
         )
         self._parked, self._oldest, self._open_incidents = backlog
-        self._depths = dict(zip(Queue, depth, strict=True))
-        self._consumers = dict(zip(CONSUMED, consumer, strict=True))
+        self._depths = dict(zip(holding, depth, strict=True))
+        self._consumers = dict(zip(consumed, consumer, strict=True))
 
     async def _counts(self) -> Mapping[JobState, int]:
         counts = await self._ledger.counts()
@@ -214,7 +222,7 @@ async def _read_or_none(question: Awaitable[T]) -> T | None:
         return None
 
 
-def _named(numbers: Mapping[Queue, int | None]) -> Mapping[str, int]:
+def _named(numbers: Mapping[AnyQueue, int | None]) -> Mapping[str, int]:
     return {queue.value: number for queue, number in numbers.items() if number is not None}
 
 

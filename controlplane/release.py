@@ -13,12 +13,13 @@ from typing import Final
 from sickbay.domain.job import Job, JobRecord
 from sickbay.domain.lane import Lane, lane_of, lane_of_released
 from sickbay.domain.queries import ReleaseLease
+from sickbay.domain.workers import UNKNOWN, Fleet
 from sickbay.fleet import FleetView
 from sickbay.messages.codec import job_message
 from sickbay.messages.payment import with_payment
 from sickbay.messages.publisher import Publisher
 from sickbay.observer import NOBODY, Observer
-from sickbay.ports import Broker, QuarantineStore
+from sickbay.ports import Broker, PoolQueue, QuarantineStore
 
 UNPAID: Final[Mapping[str, int]] = MappingProxyType({})
 
@@ -27,7 +28,8 @@ class Releaser:
     """The only way out of quarantine, for the healer and for people.
 
     A probe waits in the high lane: the breaker waits for it. Others wait in the low lane, so that an outage's backlog never stands before
-    fresh work; HIGH ones in the main lane. While not every worker takes jobs from all lanes, all wait in the main lane.
+    fresh work; HIGH ones in the main lane. Those of a type that only a pool handles wait in the queue of that pool. While not every worker
+    takes jobs from all lanes, the others wait in the main lane.
     """
 
     def __init__(
@@ -54,12 +56,12 @@ class Releaser:
         self._observer.releasing(leases, self._by)
         error: BaseException | None = None
         try:
-            takes_lanes = await self.takes_lanes()
+            fleet = UNKNOWN if self._fleet is None else await self._fleet.look()
             messages = []
             for lease in leases:
                 paid_at = paid.get(lease.job.job_id, 0)
-                lane = _lane(lease.job, is_probe=is_probe, is_paid=paid_at > 0) if takes_lanes else Lane.MAIN
-                messages.append(with_payment(job_message(lane, lease.job), paid_at))
+                key = _key(lease.job, fleet, is_probe=is_probe, is_paid=paid_at > 0)
+                messages.append(with_payment(job_message(key, lease.job), paid_at))
             await self._publisher.publish(messages)
             return await self._store.mark_released(leases)
         except BaseException as caught:
@@ -69,8 +71,15 @@ class Releaser:
             self._observer.released(leases, self._by, error)
 
 
-def _lane(job: Job, *, is_probe: bool, is_paid: bool) -> Lane:
-    """A job whose run was paid for is no backlog: it comes at the rate of its type, and its payment is good for a while only."""
+def _key(job: Job, fleet: Fleet, *, is_probe: bool, is_paid: bool) -> str:
+    """Of the queue of its pool, or of a lane.
+
+    A job whose run was paid for is no backlog: it comes at the rate of its type, and its payment is good for a while only.
+    """
+    if pool := fleet.pool_of(job.job_type, job.job_id):
+        return PoolQueue(pool).key
+    if not fleet.takes_lanes:
+        return Lane.MAIN
     if is_probe:
         return Lane.HIGH
     return lane_of(job.priority) if is_paid else lane_of_released(job.priority)

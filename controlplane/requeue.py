@@ -17,7 +17,8 @@ from sickbay.domain.errors import NotFound
 from sickbay.domain.job import JobState
 from sickbay.domain.queries import HoldAnswer, LostCandidate, LostQuery, Page, Requeued, RequeueOrder, Verdict
 from sickbay.domain.storable import MAX_COUNT
-from sickbay.ports import LANES, Broker, Clock, Queue
+from sickbay.fleet import FleetView, count_workers
+from sickbay.ports import LANES, AnyQueue, Broker, Clock, PoolQueue, Queue
 from sickbay.ports.lost import Holds, Lost
 
 UNFINISHED: Final = frozenset(state for state in JobState if not (state.is_final or state.in_quarantine))
@@ -38,9 +39,18 @@ class Requeuer:
     """Finds and requeues lost jobs."""
 
     def __init__(
-        self, *, lost: Lost, holds: Holds, broker: Broker, releaser: Releaser, is_behind: Callable[[], bool], clock: Clock
+        self,
+        *,
+        lost: Lost,
+        holds: Holds,
+        broker: Broker,
+        releaser: Releaser,
+        is_behind: Callable[[], bool],
+        clock: Clock,
+        fleet: FleetView | None = None,
     ) -> None:
-        """`is_behind` returns whether this control plane still holds unwritten events."""
+        """`is_behind` returns whether this control plane still holds unwritten events; `fleet` knows the pools."""
+        self._fleet = fleet
         self._lost = lost
         self._holds = holds
         self._broker = broker
@@ -54,7 +64,7 @@ class Requeuer:
         _check_known(query, page.items)
         ids = [found.record.job.job_id for found in page.items]
         async with self._holds.hold(ids) as hold:
-            workers = await self._broker.consumers(Queue.MAIN)
+            workers = await count_workers(self._broker)
             heard = await hold.ask(workers) if ids else HoldAnswer(frozenset(), workers)
             conditions = _Conditions(await self._waiting(), await self._lagging(), workers, heard)
             judged = {found.record.job.job_id: _judge(found, query, order, conditions) for found in page.items}
@@ -78,7 +88,9 @@ class Requeuer:
             judged |= {job_id: done.get(job_id, _changed(one)) for job_id, one in wanted.items()}
 
     async def _waiting(self) -> str:
-        depths = {queue: await self._broker.depth(queue) for queue in (*LANES.values(), Queue.RETRY)}
+        pools = (await self._fleet.look()).pools if self._fleet is not None else ()
+        queues: list[AnyQueue] = [*LANES.values(), *map(PoolQueue, pools), Queue.RETRY]
+        depths = {queue: await self._broker.depth(queue) for queue in queues}
         return " and ".join(f"{queue.value} holds {depth:,} messages" for queue, depth in depths.items() if depth)
 
     async def _lagging(self) -> str:

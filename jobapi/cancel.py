@@ -15,10 +15,11 @@ from typing import Final
 
 from sickbay.domain.errors import FailedPrecondition, Unavailable
 from sickbay.domain.job import JobEvent, JobRecord, JobState
+from sickbay.fleet import count_workers
 from sickbay.messages.codec import encode_event
 from sickbay.messages.publisher import Publisher
 from sickbay.observer import NOBODY, Observer
-from sickbay.ports import Broker, Clock, JobReader, Message, Queue
+from sickbay.ports import Broker, Clock, JobReader, Message
 from sickbay.ports.lost import Hold, Holds
 
 PATIENCE_S: Final = 3.0
@@ -70,7 +71,7 @@ class Canceller:
         raise Unavailable("the ledger lags behind, or the job is being released right now; look at the job again in a moment")
 
     async def _started_runs(self, hold: Hold) -> frozenset[str]:
-        workers = await self._broker.consumers(Queue.MAIN)
+        workers = await count_workers(self._broker)
         answer = await hold.ask(workers)
         if answer.workers < workers and not answer.begun:
             raise Unavailable(

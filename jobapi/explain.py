@@ -8,6 +8,7 @@ from jobapi.circuits import Circuits
 from sickbay.domain.explain_job import Case, explain_job
 from sickbay.domain.explanation import JobExplanation
 from sickbay.domain.job import JobRecord, JobState
+from sickbay.domain.workers import UNKNOWN
 from sickbay.fleet import FleetView
 from sickbay.ports import Clock, JobReader
 from sickbay.runtime.policies import Policies
@@ -40,6 +41,7 @@ class Explainer:
         job = record.job
         key = self._circuits.key_of(job.job_type, job.tenant)
         rate = self._policies.run_rate(job.job_type) if record.state is JobState.PARKED else None
+        fleet = UNKNOWN if self._fleet is None else await self._fleet.look()
         case = Case(
             record,
             await self._reader.history(job_id),
@@ -49,8 +51,9 @@ class Explainer:
             round(1000 * self._policies.timeout_s(job.job_type, None)),
             self._clock(),
             self._circuits.job_types(key),
-            self._fleet is not None and (await self._fleet.look()).lacks(job.job_type),
+            fleet.lacks(job.job_type),
             rate,
             await self._reader.parked_before(job_id) if rate is not None else 0,
+            fleet.pool_of(job.job_type, job.job_id),
         )
         return case, explain_job(case)

@@ -14,7 +14,9 @@ from typing import Final
 from sickbay.concurrency.tasks import DetachedTasks
 from sickbay.domain.job import Job
 from sickbay.domain.lane import DEMOTABLE, Flow, Lane, flow_of
+from sickbay.domain.workers import Fleet
 from sickbay.fleet import FleetView
+from sickbay.ports import PoolQueue
 
 BURST: Final = 500
 """Jobs of one flow per second that wait in the lane of their priority."""
@@ -33,20 +35,28 @@ class LaneChoice:
         self.demoted: Counter[str] = Counter()
         """How many jobs of each type were sent to the lane of the demoted."""
 
-    def lanes(self, jobs: Sequence[Job]) -> Sequence[Lane]:
-        """The lane of each job: the main one while not every worker certainly takes jobs from all lanes."""
+    def keys(self, jobs: Sequence[Job]) -> Sequence[str]:
+        """The routing key of each job: of the queue of a pool if that alone handles its type, else of its lane.
+
+        That is the main lane while not every worker certainly takes jobs from all lanes.
+        """
         if self._fleet is None:
             return [Lane.MAIN] * len(jobs)
         fleet = self._fleet.seen
         if not self._fleet.is_new:
             self.detached.start(self._fleet.look())
+        return [self._key(job, fleet) for job in jobs]
+
+    def _key(self, job: Job, fleet: Fleet) -> str:
+        if pool := fleet.pool_of(job.job_type, job.job_id):
+            return PoolQueue(pool).key
         if not fleet.takes_lanes:
-            return [Lane.MAIN] * len(jobs)
+            return Lane.MAIN
         second = int(self._seconds())
         if second != self._second:
             self._second = second
             self._counts.clear()
-        return [self._lane(flow_of(job), fleet.floods) for job in jobs]
+        return self._lane(flow_of(job), fleet.floods)
 
     def _lane(self, flow: Flow, floods: frozenset[tuple[str, str, str]]) -> Lane:
         if flow.lane not in DEMOTABLE:

@@ -86,8 +86,8 @@ class JobSubmitter:
         fresh = [result.job for result in results if isinstance(result, Accepted) and not result.duplicate]
         try:
             if fresh:
-                lanes = zip(self._lanes.lanes(fresh), fresh, strict=True)
-                messages = [job_message(lane.value, job) async for lane, job in cooperatively(lanes)]
+                routed = zip(self._lanes.keys(fresh), fresh, strict=True)
+                messages = [job_message(key, job) async for key, job in cooperatively(routed)]
                 messages += [message async for message in cooperatively(_ledger_messages(fresh, self._kept_bytes))]
                 await self._publisher.publish(messages)
         except (Refused, ValueError) as error:

@@ -7,7 +7,7 @@ consume than have announced themselves, nobody may conclude that a job type has 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from time import monotonic
 from typing import Final
@@ -21,6 +21,20 @@ MAX_AGE_S: Final = 1.0
 """How old the answer of `look` may be, so that many jobs cost one call."""
 OLD_S: Final = 10.0
 """How old may be what was `seen`."""
+
+
+Pools = Callable[[], Awaitable[Sequence[str]]]
+"""Finds out which pools there are."""
+
+
+async def no_pools() -> Sequence[str]:
+    """There are none."""
+    return ()
+
+
+async def count_workers(broker: Broker) -> int:
+    """How many processes take jobs, as the broker counts them: from the common lanes, or from the queue of a pool. Unavailable."""
+    return await broker.consumers(Queue.MAIN) + await broker.consumers(Queue.POOLS)
 
 
 class FleetView:
@@ -41,6 +55,10 @@ class FleetView:
                 self._seen = await self._read(), self._seconds()
             return self._seen[0]
 
+    async def pools(self) -> Sequence[str]:
+        """The pools that have live workers, as far as is known."""
+        return (await self.look()).pools
+
     @property
     def is_new(self) -> bool:
         """Whether `look` would answer from memory."""
@@ -59,7 +77,7 @@ class FleetView:
         except Unavailable:
             return UNKNOWN
         try:
-            consumers = await self._broker.consumers(Queue.MAIN)
+            consumers = await count_workers(self._broker)
         except Unavailable:
             return fleet
         return replace(fleet, unannounced=max(0, consumers - fleet.takers))

@@ -43,19 +43,27 @@ def jobapi(config: Path | None, **address: str | int | None) -> None:
     start(jobapi_main.run, sickbay_config=_path(config), **address)
 
 
-@click.command("worker", epilog=examples("sickbay worker --handlers my_handlers", "JOB_HANDLERS=my_handlers CONCURRENCY=20 sickbay worker"))
+_WORKER_EXAMPLES = examples(
+    "sickbay worker --handlers my_handlers",
+    "JOB_HANDLERS=my_handlers CONCURRENCY=20 sickbay worker",
+    "sickbay worker --handlers my_reports --pool reports",
+)
+
+
+@click.command("worker", epilog=_WORKER_EXAMPLES)
 @click.option(
     "--handlers", metavar="MODULES", help="Modules with @handler functions, comma separated (JOB_HANDLERS); worker.demo: the demo."
 )
+@click.option("--pool", metavar="NAME", help="Take jobs of this pool alone (POOL); `sickbay topology apply --pool NAME` makes its queue.")
 @_address_options(WORKER)
 @settings_file
-def worker(handlers: str | None, config: Path | None, **address: str | int | None) -> None:
+def worker(handlers: str | None, pool: str | None, config: Path | None, **address: str | int | None) -> None:
     """Run a worker as a process of its own.
 
     It needs handlers, RABBITMQ_URL and REDIS_URL, and DATABASE_URL to recognise outdated copies; start as many as you like. The same
     as `python -m worker`.
     """
-    start(worker_main.run, job_handlers=handlers, sickbay_config=_path(config), **address)
+    start(worker_main.run, job_handlers=handlers, pool=pool, sickbay_config=_path(config), **address)
 
 
 @click.command("controlplane", epilog=examples("sickbay controlplane", "sickbay controlplane --config sickbay.toml --port 4002"))

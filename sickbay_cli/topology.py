@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from sickbay.domain.errors import SickbayError, Unavailable
+from sickbay.domain.job import NAME_PATTERN, is_name
 from sickbay.runtime.backends import RABBITMQ_URL, apply_topology, check_topology
 from sickbay.runtime.settings import Settings
 from sickbay_cli import options
@@ -17,6 +18,13 @@ from sickbay_cli.options import examples
 from sickbay_cli.output import Column, count, document, table
 
 Answer = TypeVar("Answer")
+
+
+def _names(_: click.Context, __: click.Parameter, pools: tuple[str, ...]) -> tuple[str, ...]:
+    for pool in pools:
+        if not is_name(pool):
+            raise click.BadParameter(f"{pool!r} is no name of a pool; it must match {NAME_PATTERN}")
+    return pools
 
 
 @click.group()
@@ -28,14 +36,18 @@ def topology() -> None:
     """
 
 
+_pools = click.option("--pool", "pools", metavar="NAME", multiple=True, callback=_names, help="Also the queue of this pool; repeatable.")
+
+
 @topology.command(epilog=examples("sickbay topology check", "RABBITMQ_URL=amqps://admin:secret@rabbit/ sickbay topology check"))
+@_pools
 @options.as_json
-def check(*, as_json: bool) -> None:
+def check(*, pools: tuple[str, ...], as_json: bool) -> None:
     """Compare the server's exchanges and queues with ours, changing nothing.
 
     Exits with 1 if something is missing or different. Bindings and policies cannot be compared; `apply` creates the bindings again.
     """
-    drifts = _run(check_topology(_url()))
+    drifts = _run(check_topology(_url(), pools))
     if as_json:
         document({"status": "drift" if drifts else "ok", "drift": [{"name": drift.name, "problem": drift.problem} for drift in drifts]})
     elif drifts:
@@ -47,11 +59,12 @@ def check(*, as_json: bool) -> None:
         raise Refused(f"{count(len(drifts), 'difference')}: {remedy}")
 
 
-@topology.command(epilog=examples("sickbay topology apply"))
+@topology.command(epilog=examples("sickbay topology apply", "sickbay topology apply --pool reports"))
+@_pools
 @options.as_json
-def apply(*, as_json: bool) -> None:
+def apply(*, pools: tuple[str, ...], as_json: bool) -> None:
     """Create what is missing, and every binding; nothing that exists is changed or deleted."""
-    created = _run(apply_topology(_url()))
+    created = _run(apply_topology(_url(), pools))
     if as_json:
         document({"created": list(created)})
     else:

@@ -21,6 +21,7 @@ from sickbay_cli.output import Cell, Column, document, more, pages, remark, tabl
 _WORKERS: Final = (
     Column("NAME"),
     Column("STATE"),
+    Column("POOL", least=66),
     Column("SLOTS", right=True),
     Column("TENANTS", least=60),
     Column("STARTED", least=60, right=True),
@@ -29,6 +30,8 @@ _WORKERS: Final = (
     Column("VERSION", least=90),
     Column("JOB TYPES", loose=True),
 )
+_OPTIONAL: Final = {"POOL", "TENANTS"}
+"""Columns that are left out if they are empty."""
 _TENANTS: Final = 3
 """So many tenants of a worker are shown in the table."""
 
@@ -79,7 +82,7 @@ def _nothing(job_type: str, tenant: str) -> str:
 
 def _show(found: Sequence[Worker], now: int) -> None:
     rows = [_row(worker, now) for worker in found]
-    used = [index for index, column in enumerate(_WORKERS) if column.title != "TENANTS" or any(row[index] for row in rows)]
+    used = [index for index, column in enumerate(_WORKERS) if column.title not in _OPTIONAL or any(row[index] for row in rows)]
     table([_WORKERS[index] for index in used], [[row[index] for index in used] for row in rows])
 
 
@@ -88,6 +91,7 @@ def _row(worker: Worker, now: int) -> list[Cell]:
     return [
         worker.name,
         state,
+        worker.pool,
         f"{worker.slots_in_use}/{worker.slots}",
         _tenants(worker),
         relative(ms(worker, "start_time"), now),

@@ -27,7 +27,7 @@ async def run(settings: Settings) -> bool:
         open_worker(settings) as backends,
         serve(backends, settings, handlers, address(settings, WORKER), traces, redact=redact, observers=observers) as worker,
     ):
-        report(handlers, settings.concurrency)
+        report(handlers, settings.concurrency, settings.pool)
         warn_if_demo(settings.job_handlers)
         await signals.serve(backends.ready(), worker.endpoints)
         log.info("stopping: running jobs may finish (%g s at most, a second signal cancels them)", worker.grace_s)

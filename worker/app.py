@@ -147,6 +147,7 @@ async def serve(
             grace_ms=0 if backends.is_alone else round(1000 * settings.unknown_type_grace),
             observer=observer,
             redact=redact,
+            pool=settings.pool,
             share_of=policies.share,
         )
         announced = _announced(settings, handlers, backends.clock())
@@ -176,11 +177,12 @@ async def serve(
                 runner.close()
 
 
-def report(handlers: Mapping[str, HandlerSpec], concurrency: int) -> None:
+def report(handlers: Mapping[str, HandlerSpec], concurrency: int, pool: str = "") -> None:
     """Log what this worker handles."""
     names = sorted(handlers)
     more = f" and {len(names) - MAX_SHOWN:,} more job types" if len(names) > MAX_SHOWN else ""
-    log.info("this worker handles %s%s, %d jobs at a time", ", ".join(names[:MAX_SHOWN]), more, concurrency)
+    where = f", for the pool {pool}" if pool else ""
+    log.info("this worker handles %s%s, %d jobs at a time%s", ", ".join(names[:MAX_SHOWN]), more, concurrency, where)
 
 
 def _announced(settings: Settings, handlers: Mapping[str, HandlerSpec], now: int) -> LiveWorker:
@@ -193,5 +195,6 @@ def _announced(settings: Settings, handlers: Mapping[str, HandlerSpec], now: int
         host=socket.gethostname(),
         slots=settings.concurrency,
         since=now,
-        lanes=True,
+        lanes=not settings.pool,
+        pool=settings.pool,
     )

@@ -6,6 +6,7 @@ If processing fails, the delivery is requeued, so that it is delivered again, or
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -14,7 +15,7 @@ from typing import Final
 from sickbay.domain.breaker import BreakerRule, BreakerScope
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import JobEvent
-from sickbay.domain.lane import Flow
+from sickbay.domain.lane import Flow, Lane
 from sickbay.domain.raised import Redact, unchanged
 from sickbay.domain.retry import PolicyOf, RetryPolicy, same_for_all
 from sickbay.fleet import FleetView
@@ -22,11 +23,12 @@ from sickbay.handlers.registry import HandlerSpec
 from sickbay.messages.outbox import EventOutbox
 from sickbay.messages.publisher import Publisher
 from sickbay.observer import NOBODY, Observer
-from sickbay.ports import PREFETCH_BYTES, Breakers, Broker, Clock, Delivery, DuplicateGuard
+from sickbay.ports import LANES, PREFETCH_BYTES, Breakers, Broker, Clock, Delivery, DuplicateGuard, PoolQueue
 from worker.crash_isolation import CrashIsolation
 from worker.demotion import Demotion
 from worker.intake import Intake
 from worker.pipeline import Pipeline
+from worker.pool_roll import PoolRoll
 from worker.rate_gate import RateGate
 from worker.received import Received
 from worker.runner import Runner
@@ -74,6 +76,7 @@ class Engine:
         observer: Observer = NOBODY,
         redact: Redact = unchanged,
         share_of: Callable[[str], float | None] = _unset,
+        pool: str = "",
     ) -> None:
         """Run at most `concurrency` handlers at a time; `name` is the name of this worker in a job's history.
 
@@ -81,6 +84,7 @@ class Engine:
         CATCH_UP_S. The observer is called for each message in the task that processes it, so that task's context is the job's. `redact`
         removes secrets from the texts of faults. `fleet` and `grace_ms` decide about jobs without a handler here (`unhandled.py`), `rates`
         limits the runs of types. `share_of` is which part of the slots a job type may hold, None if that is not set (`shares.py`).
+        With a `pool` it takes jobs from the queue of that alone.
         """
         policy_of = same_for_all(policy) if isinstance(policy, RetryPolicy) else policy
         self._last_s = last_s
@@ -103,6 +107,7 @@ class Engine:
             name=name,
             pause_s=pause_s,
             redact=redact,
+            home=PoolQueue(pool).key if pool else "",
         )
         self._pipeline = Pipeline(
             guard=guard,
@@ -112,7 +117,7 @@ class Engine:
             scope=scope,
             runner=runner,
             settler=self._settler,
-            unhandled=UnhandledJobs(fleet, self._settler, grace_ms),
+            unhandled=UnhandledJobs(fleet, self._settler, grace_ms, pool),
             events=events,
             observer=observer,
             handlers=handlers,
@@ -134,7 +139,9 @@ class Engine:
             clock=clock,
             start=self._start,
             pause=self._settler.pause,
+            queues={Lane.MAIN: PoolQueue(pool)} if pool else LANES,
         )
+        self._roll = PoolRoll(broker) if pool else None
         self._drained = asyncio.Event()
 
     @property
@@ -160,7 +167,8 @@ class Engine:
     async def run(self) -> None:
         """Work until `drain` is called."""
         await self._catch_up()
-        await self.intake.run(lambda: self._guard.register_worker(self._events.is_unreported, takes_jobs=True), self._ending)
+        async with self._roll or contextlib.nullcontext():
+            await self.intake.run(lambda: self._guard.register_worker(self._events.is_unreported, takes_jobs=True), self._ending)
 
     async def drain(self, grace_s: float) -> None:
         """Consume no more jobs, let running ones finish for `grace_s` seconds, then cancel them; unfinished ones are requeued."""
@@ -171,6 +179,8 @@ class Engine:
         self._isolation.close()
         try:
             await self.intake.stop()
+            if self._roll is not None:
+                await self._roll.leave()
             await self._wait_for_tasks(grace_s)
             self._runner.cancel_all()
             await self._wait_for_tasks(self._last_s)

@@ -18,9 +18,10 @@ from typing import Final
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import Job
 from sickbay.domain.lane import DEMOTABLE, Flow, Lane
+from sickbay.domain.workers import Fleet
 from sickbay.fleet import FleetView
 from sickbay.messages.codec import decode_job
-from sickbay.ports import LANES, Broker, Clock, Consumer, Delivery
+from sickbay.ports import LANES, AnyQueue, Broker, Clock, Consumer, Delivery
 from worker.demotion import Demotion
 from worker.lanes import Hand, Rotation
 from worker.received import Received
@@ -53,8 +54,13 @@ class Intake:
         clock: Clock,
         start: Callable[[Received], None],
         pause: Callable[[], Awaitable[None]],
+        queues: Mapping[Lane, AnyQueue] = LANES,
     ) -> None:
-        """`start` begins to process one that has a slot; `pause` waits while the broker is unavailable."""
+        """`start` begins to process one that has a slot; `pause` waits while the broker is unavailable.
+
+        `queues` are those to take from, if not those of the lanes; then floods are not moved, for there is nowhere to move them to.
+        """
+        self._queues = queues
         self._broker, self._slots, self._shares, self._demotion, self._fleet = broker, slots, shares, demotion, fleet
         self._prefetch, self._clock, self._start, self._pause = prefetch, clock, start, pause
         self._in_hand = max(LEAST_IN_HAND, min(concurrency, MOST_IN_HAND))
@@ -80,7 +86,7 @@ class Intake:
         """Subscribe to all lanes, call `ready`, and receive until `stop`; what is unsettled is given back after `ending`."""
         self._now = asyncio.get_running_loop().time
         async with AsyncExitStack() as stack:
-            for lane, queue in LANES.items():
+            for lane, queue in self._queues.items():
                 self._consumers[lane] = await stack.enter_async_context(self._broker.consume(queue, self._prefetch))
             if not self._stopped.is_set():
                 ready()
@@ -238,13 +244,16 @@ class Intake:
             self._judging = None
         if self._stopped.is_set():
             return
-        crowd = [flow for lane in DEMOTABLE if self._waits_long(lane) for flow in self._crowd(lane)] if fleet.takes_lanes else []
+        crowd = [flow for lane in DEMOTABLE if self._waits_long(lane) for flow in self._crowd(lane)] if self._can_demote(fleet) else []
         for flow in crowd:
             self._found(flow)
         if crowd:
             self._turn()
         else:
             self._judge_in(AGAIN_S)
+
+    def _can_demote(self, fleet: Fleet) -> bool:
+        return fleet.takes_lanes and Lane.DEMOTED in self._queues
 
     def _crowd(self, lane: Lane) -> Sequence[Flow]:
         """The flows that fill this hand and the slots: each has at least half of what would be its equal part of either."""

@@ -54,11 +54,14 @@ class Settler:
         name: str,
         pause_s: float,
         redact: Redact,
+        home: str = "",
     ) -> None:
         """Publish the events of jobs through `events`, as the worker `name`.
 
         `pause_s` is how long a job that could not be settled is held at first; `redact` removes secrets from the texts of faults.
+        `home` is the key of the queue that retries return to; empty for the lane of each job.
         """
+        self._home = home
         self._publisher = publisher
         self._guard = guard
         self._events = events
@@ -129,16 +132,17 @@ class Settler:
 
     async def defer(self, delivery: Delivery, job: Job) -> None:
         """Defer a job of which too many wait or hang here, or that waited too long: it is redelivered later, and no attempt is counted."""
-        await self._defer(delivery, job, delivery.body, self._defer_ms(deferrals(delivery)), {})
+        await self._defer(delivery, delivery.body, self._defer_ms(deferrals(delivery)), {}, self._home or lane_of(job.priority))
 
-    async def hand_on(self, delivery: Delivery, job: Job, delay_ms: int, lacking_since: int | None) -> None:
-        """The same with a job that another worker may handle, by the copy `job`; see LACKING_SINCE."""
-        await self._defer(delivery, job, encode_job(job), delay_ms, {LACKING_SINCE: str(lacking_since)} if lacking_since else {})
+    async def hand_on(self, delivery: Delivery, job: Job, delay_ms: int, lacking_since: int | None, to: str = "") -> None:
+        """The same with a job that another worker may handle, by the copy `job`; see LACKING_SINCE. `to` is the key of its queue."""
+        headers = {LACKING_SINCE: str(lacking_since)} if lacking_since else {}
+        await self._defer(delivery, encode_job(job), delay_ms, headers, to or self._home or lane_of(job.priority))
 
-    async def _defer(self, delivery: Delivery, job: Job, body: bytes, delay_ms: int, headers: Mapping[str, str]) -> None:
+    async def _defer(self, delivery: Delivery, body: bytes, delay_ms: int, headers: Mapping[str, str], to: str) -> None:
         kept = {name: value for name, value in delivery.headers.items() if name != LACKING_SINCE}
         counted = {**kept, **headers, DEFERRALS: str(min(deferrals(delivery) + 1, MAX_DEFERRALS))}
-        await self._publisher.publish([Message(TO_RETRY, body, delay_ms, lane_of(job.priority), headers=counted)])
+        await self._publisher.publish([Message(TO_RETRY, body, delay_ms, to, headers=counted)])
         delivery.ack()
 
     def _defer_ms(self, times: int) -> int:
@@ -158,7 +162,7 @@ class Settler:
             case Retry(job, delay_ms, beyond_limit):
                 # Before the delay begins, so that the history never shows a shorter one.
                 event = replace(self._with_outcome(running_event, job, JobState.RETRYING), beyond_limit=beyond_limit)
-                await self._publisher.publish([job_message(TO_RETRY, job, delay_ms)])
+                await self._publisher.publish([job_message(TO_RETRY, job, delay_ms, self._home)])
                 self._events.add(event, delivery)
             case SetAside(job, reason):
                 await self._events.set_aside(replace(self._with_outcome(running_event, job, route.state, reason), reason=reason))

@@ -35,6 +35,7 @@ def worker(live: Worker) -> worker_pb2.Worker:
         start_time=timestamp(live.since),
         last_seen_time=timestamp(live.last_seen),
         draining=live.draining,
+        pool=text(live.pool),
         tenants=[worker_pb2.TenantSlots(tenant=text(name), slots_in_use=slots) for name, slots in live.tenants],
     )
 

@@ -45,6 +45,8 @@ class Case:
     """Of the runs of its type."""
     before: int = 0
     """How many jobs of its type were parked before it."""
+    pool: str = ""
+    """The pool whose workers alone handle it; empty if there is none."""
 
     @property
     def actor(self) -> str:
@@ -91,7 +93,7 @@ def _without_worker(case: Case, explained: JobExplanation) -> JobExplanation:
 
 
 def _queued(case: Case) -> JobExplanation:
-    record, waits = case.record, f"{_when(case)} and waits for a worker"
+    record, waits = case.record, f"{_when(case)} and waits for a worker{f' of the pool {case.pool}' if case.pool else ''}"
     brought = f"The job was brought back{case.by} {waits}." if record.job.generation else f"The job was accepted {waits}."
     if case.shut is not None:
         reason, step, next_at = _held(case.shut)
@@ -102,7 +104,7 @@ def _queued(case: Case) -> JobExplanation:
     if case.recovering is not None:
         told = [brought, *case.circuit(case.recovering)]
         return Explanation(JobReason.CIRCUIT_RECOVERING, _since(record), JobStep.RUN, None, tuple(told))
-    told, commands = [brought, _TURN[record.job.priority]], tuple[str, ...]()
+    told, commands = [brought, _POOL if case.pool else _TURN[record.job.priority]], tuple[str, ...]()
     if case.now - record.updated_at >= LONG_MS:
         told.append(f"It has waited for long: check that workers run, have a handler for {record.job.job_type}, and keep up.")
         commands = ("sickbay health", "sickbay metrics")
@@ -205,6 +207,7 @@ def _ended(case: Case, reason: JobReason, what: str) -> JobExplanation:
     return Explanation(reason, _since(case.record), JobStep.NONE, None, (f"The job {what}.",))
 
 
+_POOL: Final = "Nothing holds it back: it runs as soon as such a worker is free. Jobs of a pool run in order, whatever their priority."
 _TURN: Final[Mapping[Priority, str]] = {
     Priority.HIGH: "Nothing holds it back: it runs as soon as a worker is free, most of the time before jobs of lower priority.",
     Priority.NORMAL: "Nothing holds it back: it runs as soon as a worker is free.",

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
+from zlib import crc32
 
 HEARTBEAT_MS: Final = 5_000
 """How often a worker announces itself."""
@@ -25,8 +26,8 @@ class Worker:
     `slots` is how many jobs it runs at a time, of which `slots_in_use` are taken. `since` is when it started (ms, by its own clock).
     `tenants` are the tenants whose jobs run, with their slots, most first (`busiest`).
     `last_seen` is when it last announced itself (ms, by the registry's clock), 0 if it has not yet. One that is `draining` finishes its
-    running jobs and takes no more. `lanes`: it takes jobs from all lanes, not only from `jobs.main`. `floods` are the flows that flood it:
-    lane, job type and tenant (`Flow`).
+    running jobs and takes no more. `pool` is the pool whose queue it takes jobs from, instead of the common lanes. `lanes`: it takes jobs
+    from all lanes, not only from `jobs.main`. `floods` are the flows that flood it: lane, job type and tenant (`Flow`).
     """
 
     worker_id: str
@@ -42,6 +43,7 @@ class Worker:
     tenants: tuple[tuple[str, int], ...] = ()
     lanes: bool = False
     floods: tuple[tuple[str, str, str], ...] = ()
+    pool: str = ""
 
 
 def busiest(running: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
@@ -68,7 +70,35 @@ class Fleet:
     @cached_property
     def takes_lanes(self) -> bool:
         """Whether certainly every worker takes jobs from all lanes, and there is one; otherwise jobs wait in the main lane."""
-        return self.unannounced == 0 and self.takers > 0 and all(worker.lanes for worker in self.workers if not worker.draining)
+        common = [worker for worker in self.workers if not worker.draining and not worker.pool]
+        return self.unannounced == 0 and bool(common) and all(worker.lanes for worker in common)
+
+    @cached_property
+    def common(self) -> frozenset[str]:
+        """The job types that workers take from the common lanes."""
+        return frozenset(kind for worker in self.workers if not worker.draining and not worker.pool for kind in worker.job_types)
+
+    @cached_property
+    def pools(self) -> Sequence[str]:
+        """The pools that have live workers, also draining ones, in order."""
+        return sorted({worker.pool for worker in self.workers if worker.pool})
+
+    @cached_property
+    def _pools_of(self) -> Mapping[str, Sequence[str]]:
+        found: dict[str, set[str]] = {}
+        for worker in self.workers:
+            if worker.pool and not worker.draining:
+                for job_type in worker.job_types:
+                    found.setdefault(job_type, set()).add(worker.pool)
+        return {job_type: sorted(pools) for job_type, pools in found.items()}
+
+    def pool_of(self, job_type: str, job_id: str) -> str:
+        """The pool in whose queue a job waits; empty if a worker takes its type from the common lanes, or nobody is known to take it.
+
+        Of several pools always the same for one job, and each for as many.
+        """
+        pools = () if job_type in self.common else self._pools_of.get(job_type, ())
+        return pools[crc32(job_id.encode()) % len(pools)] if pools else ""
 
     @cached_property
     def floods(self) -> frozenset[tuple[str, str, str]]:

@@ -103,9 +103,11 @@ _batch_decoder: Final = msgspec.json.Decoder(_Batch)
 _shape_decoder: Final = msgspec.json.Decoder(_Shape)
 
 
-def job_message(key: str, job: Job, delay_ms: int = 0) -> Message:
-    """The message with a job for a worker; one to `TO_RETRY` returns to the lane of its priority."""
-    return Message(key, encode_job(job), delay_ms, lane_of(job.priority), headers=trace_headers(job.trace) if job.trace else _NO_HEADERS)
+def job_message(key: str, job: Job, delay_ms: int = 0, lane: str = "") -> Message:
+    """The message with a job for a worker; one to `TO_RETRY` returns to `lane`, or to that of its priority."""
+    return Message(
+        key, encode_job(job), delay_ms, lane or lane_of(job.priority), headers=trace_headers(job.trace) if job.trace else _NO_HEADERS
+    )
 
 
 def encode_job(job: Job) -> bytes:

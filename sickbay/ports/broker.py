@@ -21,7 +21,33 @@ class Queue(StrEnum):
     RETRY = "jobs.retry"
     QUARANTINE = "jobs.quarantine"
     LEDGER = "jobs.ledger"
+    POOLS = "jobs.pools"
+    """Nothing is ever in it. Every worker of a pool subscribes to it, so that they can be counted without knowing the pools."""
 
+
+@dataclass(frozen=True, slots=True)
+class PoolQueue:
+    """The queue of the jobs of one pool; `key` is its routing key in exchange `jobs`. Made by `sickbay topology apply --pool NAME`."""
+
+    pool: str
+
+    @property
+    def key(self) -> str:
+        """`pool.NAME`."""
+        return f"{POOL_PREFIX}{self.pool}"
+
+    @property
+    def value(self) -> str:
+        """Its name, as that of a `Queue`."""
+        return f"jobs.pool.{self.pool}"
+
+
+HOLDING: Final = tuple(queue for queue in Queue if queue is not Queue.POOLS)
+"""The queues that messages may be in, without those of pools."""
+
+POOL_PREFIX: Final = "pool."
+"""Prefix of the routing keys of the queues of pools."""
+AnyQueue = Queue | PoolQueue
 
 LANES: Final = {Lane.HIGH: Queue.HIGH, Lane.MAIN: Queue.MAIN, Lane.DEMOTED: Queue.DEMOTED, Lane.LOW: Queue.LOW}
 """The queue of each lane; the lane's value is its routing key."""
@@ -49,13 +75,13 @@ EVENT_PREFIX = "job."
 class Message:
     """A message to publish. `message_id` is unique per publish; if it is empty, the adapter sets one.
 
-    `delay_ms` and `lane` are those of a message to RETRY: how long it waits, and where it goes then.
+    `delay_ms` and `lane` are those of a message to RETRY: how long it waits, and the key of the lane or pool where it goes then.
     """
 
     key: str
     body: bytes
     delay_ms: int = 0
-    lane: Lane = Lane.MAIN
+    lane: str = Lane.MAIN
     message_id: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
 
@@ -132,11 +158,11 @@ class Broker(Protocol):
         Unavailable if that is not certain (some may have been stored), ValueError if a key reaches no queue.
         """
 
-    def consume(self, queue: Queue, prefetch: int) -> AbstractAsyncContextManager[Consumer]:
+    def consume(self, queue: AnyQueue, prefetch: int) -> AbstractAsyncContextManager[Consumer]:
         """Subscribe; leaving the context stops the consumer and returns unsettled messages to the queue."""
 
-    async def depth(self, queue: Queue) -> int:
+    async def depth(self, queue: AnyQueue) -> int:
         """How many messages are ready in the queue, without unsettled ones."""
 
-    async def consumers(self, queue: Queue) -> int:
+    async def consumers(self, queue: AnyQueue) -> int:
         """How many consumers the queue has, of all processes."""

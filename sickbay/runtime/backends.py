@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from random import SystemRandom
@@ -64,7 +64,9 @@ async def open_up(settings: Settings, folder: Path | None) -> AsyncIterator[Back
             data = stack.enter_context(open_data_folder(folder))
             queues, file = data.queue_db, data.ledger_db
         ledger = await _own_ledger(stack, settings, database or file or "sqlite://")
-        broker = await _broker(stack, settings, rabbitmq, queues)
+        if settings.pool and rabbitmq is None:
+            raise SettingsError("POOL needs RABBITMQ_URL: with embedded queues there is one worker, which handles everything")
+        broker = await _broker(stack, settings, rabbitmq, queues, pools=_pools(settings))
         policies = await _policies(stack, settings)
         breakers = await _breakers(stack, settings, policies, redis, data.breakers_db if data is not None else None)
         workers = await _workers(stack, redis)
@@ -145,7 +147,7 @@ async def open_worker(settings: Settings) -> AsyncIterator[WorkerParts]:
     redis = settings.url("redis_url") or REDIS_URL
     async with AsyncExitStack() as stack:
         ledger = await _shared_ledger(stack, settings)
-        broker = await _broker(stack, settings, settings.url("rabbitmq_url") or RABBITMQ_URL)
+        broker = await _broker(stack, settings, settings.url("rabbitmq_url") or RABBITMQ_URL, pools=_pools(settings))
         duplicate_guard: DuplicateGuard = ledger.duplicate_guard if ledger else await stack.enter_async_context(RedisDuplicateGuard(redis))
         policies = await _policies(stack, settings)
         breakers = await _breakers(stack, settings, policies, redis)
@@ -209,11 +211,16 @@ async def open_control_plane(settings: Settings) -> AsyncIterator[ControlPlanePa
 
 
 async def _broker(
-    stack: AsyncExitStack, settings: Settings, url: str | None, queues: Path | str = ":memory:"
+    stack: AsyncExitStack, settings: Settings, url: str | None, queues: Path | str = ":memory:", *, pools: Sequence[str] = ()
 ) -> SqliteBroker | RabbitBroker:
     if url is None:
         return await stack.enter_async_context(SqliteBroker(queues, SteadyClock(), settings.sqlite_synchronous, settings.prefetch_bytes))
-    return await stack.enter_async_context(RabbitBroker(url, wall_clock, name=settings.worker_name, prefetch_bytes=settings.prefetch_bytes))
+    broker = RabbitBroker(url, wall_clock, name=settings.worker_name, prefetch_bytes=settings.prefetch_bytes, pools=pools)
+    return await stack.enter_async_context(broker)
+
+
+def _pools(settings: Settings) -> Sequence[str]:
+    return (settings.pool,) if settings.pool else ()
 
 
 async def _policies(stack: AsyncExitStack, settings: Settings) -> Policies:

@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from sickbay.domain.breaker import BreakerScope
-from sickbay.domain.job import MAX_PAYLOAD_BYTES
+from sickbay.domain.job import MAX_PAYLOAD_BYTES, NAME_PATTERN
 from sickbay.handlers.registry import MAX_TIMEOUT_S
 from sickbay.ports import PREFETCH_BYTES
 from sickbay.system.hostnames import allowed_hosts
@@ -107,6 +107,11 @@ class Variables(BaseSettings):
     max_watches: int = Field(5_000, ge=1, le=50_000, description="Watches of a service at a time, over REST and gRPC together")
     max_watches_per_peer: int | None = Field(None, ge=1, le=50_000, description="The same for one address; not set: half of them")
     job_handlers: str = Field("", description="Modules with @handler functions, comma separated; not set: `sickbay up` runs the demo")
+    pool: str = Field(
+        "",
+        pattern=f"^({NAME_PATTERN})?$",
+        description="The worker takes jobs from the queue of this pool alone; not set: from the common lanes",
+    )
     concurrency: int = Field(100, ge=1, le=10_000, description="Jobs that one worker runs at a time")
     prefetch_bytes: int = Field(
         PREFETCH_BYTES,

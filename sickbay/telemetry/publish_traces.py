@@ -22,7 +22,7 @@ from sickbay.domain.job import Job
 from sickbay.domain.trace import trace_of
 from sickbay.messages.codec import Undecodable, decode_job
 from sickbay.observer import Observer
-from sickbay.ports import LANES, TO_RETRY, Message, Queue
+from sickbay.ports import LANES, POOL_PREFIX, TO_RETRY, Message, PoolQueue, Queue
 from sickbay.telemetry import spans
 from sickbay.telemetry.spans import continuing, mark_failed
 from sickbay.telemetry.trace_links import TraceLinks
@@ -32,6 +32,12 @@ RUN: Final[ContextVar[SpanContext | None]] = ContextVar("run", default=None)
 
 _SENDING: Final[ContextVar[Span | None]] = ContextVar("sending", default=None)
 _QUEUES: Final = {lane.value: queue.value for lane, queue in LANES.items()} | {TO_RETRY: Queue.RETRY.value}
+
+
+def _queue(message: Message) -> str:
+    """The queue of a message with a job; empty for others."""
+    pool = message.key.removeprefix(POOL_PREFIX)
+    return PoolQueue(pool).value if pool != message.key else _QUEUES.get(message.key, "")
 
 
 class PublishTraces(Observer):
@@ -44,7 +50,7 @@ class PublishTraces(Observer):
 
     def publishing(self, messages: Sequence[Message]) -> Sequence[Message]:
         """The messages with their trace contexts; the span of the publish lasts until `published`."""
-        jobs = [message for message in messages if message.key in _QUEUES]
+        jobs = [message for message in messages if _queue(message)]
         if not jobs:
             return messages
         if len(jobs) == 1:
@@ -54,7 +60,7 @@ class PublishTraces(Observer):
             sent, span = self._begin_batch(jobs)
             fresh = iter(sent)
         _SENDING.set(span)
-        return [next(fresh) if message.key in _QUEUES else message for message in messages]
+        return [next(fresh) if _queue(message) else message for message in messages]
 
     def published(self, messages: Sequence[Message], seconds: float, error: BaseException | None) -> None:  # noqa: ARG002 - the hook's
         """End the span."""
@@ -70,7 +76,7 @@ class PublishTraces(Observer):
         created = [self._begin("create", message) for message in jobs]
         for span, _ in created:
             span.end()
-        queue = _QUEUES[jobs[0].key]
+        queue = _queue(jobs[0])
         facts = self._facts("send", queue) | {spans.BATCH: len(jobs)}
         links = [Link(span.get_span_context()) for span, _ in created]
         return [stamped for _, stamped in created], self._tracer.start_span(f"send {queue}", None, SpanKind.CLIENT, facts, links)
@@ -79,7 +85,7 @@ class PublishTraces(Observer):
         """The span that creates this message, and the message with its trace context."""
         carried = TraceLinks.read(trace_of(message.headers))
         parent, links = _parent_and_links(carried)
-        queue = _QUEUES[message.key]
+        queue = _queue(message)
         message_id = message.message_id or token_hex(16)
         facts = self._facts(operation, queue) | {spans.MESSAGE_ID: message_id} | _job_in(message)
         span = self._tracer.start_span(f"{operation} {queue}", parent, SpanKind.PRODUCER, facts, links)

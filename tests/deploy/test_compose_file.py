@@ -28,13 +28,12 @@ def services() -> dict[str, Any]:
     return understood(ROOT / "docker-compose.yml")
 
 
-def understood(file: Path) -> dict[str, Any]:
-    """The services of a file."""
+def understood(*files: Path) -> dict[str, Any]:
+    """The services of files, one on top of the other."""
     bare = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
     command = [
         str(COMPOSE),
-        "-f",
-        str(file),
+        *(word for file in files for word in ("-f", str(file))),
         "--env-file",
         "/dev/null",
         "--profile",
@@ -47,6 +46,17 @@ def understood(file: Path) -> dict[str, Any]:
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout)["services"]
     return found
+
+
+def test_the_example_of_a_pool_makes_its_queue_first_and_is_confined_as_the_worker(services: dict[str, Any]):
+    found = understood(ROOT / "docker-compose.yml", ROOT / "deploy" / "compose" / "pool.yml")
+    queue, worker = found["pool-queue"], found["worker-reports"]
+    assert (worker["command"], worker["environment"]["POOL"]) == (["worker"], "reports")
+    assert queue["command"] == ["topology", "apply", "--pool", worker["environment"]["POOL"]]
+    assert worker["depends_on"]["pool-queue"]["condition"] == "service_completed_successfully"
+    assert worker["environment"].items() >= (services["worker"]["environment"] | {"POOL": "reports"}).items()
+    for service in (queue, worker):
+        assert (service["read_only"], service["cap_drop"], service["security_opt"]) == (True, ["ALL"], ["no-new-privileges:true"])
 
 
 def test_every_service_of_ours_is_confined_and_waits_for_its_servers(services: dict[str, Any]):

@@ -15,7 +15,7 @@ from sickbay.handlers.registry import HandlerSpec
 from sickbay.messages.codec import decode_events, decode_job, encode_job
 from sickbay.messages.outbox import EventOutbox
 from sickbay.observer import Observers
-from sickbay.ports import Queue
+from sickbay.ports import PoolQueue, Queue
 from sickbay.telemetry.joblog import JobLog
 from sickbay.telemetry.metrics import MetricsRegistry
 from tests.support.known_fleet import KnownFleet
@@ -74,7 +74,7 @@ class StubBroker:
 
     @asynccontextmanager
     async def consume(self, queue, prefetch):
-        yield self if queue is Queue.MAIN else IdleConsumer(self.stopped)
+        yield self if queue is Queue.MAIN or isinstance(queue, PoolQueue) else IdleConsumer(self.stopped)
 
     def put_back(self, deliveries):
         for delivery in deliveries:

@@ -13,7 +13,7 @@ from functools import cache
 import aiormq
 from yarl import URL
 
-from sickbay.adapters.rabbitmq.topology import EXCHANGES, QUEUES
+from sickbay.adapters.rabbitmq.topology import EXCHANGES, QUEUES, pool_queue
 
 SERVER = URL(os.environ.get("SICKBAY_TEST_RABBITMQ_URL") or "amqp://guest:guest@localhost:5672")
 RABBITMQCTL = shlex.split(os.environ.get("SICKBAY_TEST_RABBITMQCTL") or "rabbitmqctl")
@@ -41,11 +41,15 @@ def vhost():
     return make_vhost(f"sickbay-test-{os.getpid()}")
 
 
+POOL = "reports"
+"""The only pool of which tests make a queue."""
+
+
 async def empty(url):
     """Delete every queue and exchange of ours."""
     async with aiormq.connect(url) as connection:
         channel = await connection.channel()
-        for queue in QUEUES:
+        for queue in (*QUEUES, pool_queue(POOL)[0]):
             await channel.queue_delete(queue.name)
         for exchange in EXCHANGES:
             await channel.exchange_delete(exchange.name)

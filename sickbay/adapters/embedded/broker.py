@@ -24,7 +24,7 @@ from sickbay.adapters.embedded.topology import Copier, returned
 from sickbay.adapters.files import opening
 from sickbay.concurrency.pauses import Backoff
 from sickbay.domain.errors import Refused, Unavailable
-from sickbay.ports import PREFETCH_BYTES, Clock, Consumer, Message, Queue
+from sickbay.ports import PREFETCH_BYTES, AnyQueue, Clock, Consumer, Message, PoolQueue, Queue
 
 _MOVES_PER_BATCH: Final = 512
 """Retries moved in one transaction; after a long outage they are moved in several batches, so that the loop stays responsive."""
@@ -109,13 +109,13 @@ class SqliteBroker:
         await confirm
 
     @asynccontextmanager
-    async def consume(self, queue: Queue, prefetch: int) -> AsyncIterator[Consumer]:
+    async def consume(self, queue: AnyQueue, prefetch: int) -> AsyncIterator[Consumer]:
         """Subscribe; leaving the context stops the consumer and returns unsettled messages to the queue."""
         if queue is Queue.RETRY or prefetch < 1:
             raise ValueError(f"cannot consume {queue.value} with prefetch {prefetch}")
         if self._is_closing or self._store is None:
             raise Unavailable("the broker is closed")
-        consumer = SqliteConsumer(self._queues[queue], prefetch, self._prefetch_bytes, self._wake)
+        consumer = SqliteConsumer(self._state(queue), prefetch, self._prefetch_bytes, self._wake)
         self._consumers.add(consumer)
         try:
             yield consumer
@@ -123,17 +123,23 @@ class SqliteBroker:
             await consumer.release()
             self._consumers.discard(consumer)
 
-    async def depth(self, queue: Queue) -> int:
+    async def depth(self, queue: AnyQueue) -> int:
         """How many messages are ready in the queue; answers from memory."""
         if self._store is None:
             raise Unavailable("the broker is closed")
-        return self._queues[queue].waiting
+        return self._state(queue).waiting
 
-    async def consumers(self, queue: Queue) -> int:
+    async def consumers(self, queue: AnyQueue) -> int:
         """How many consumers the queue has, all in this process; answers from memory."""
         if self._store is None:
             raise Unavailable("the broker is closed")
         return sum(consumer.queue is queue for consumer in self._consumers)
+
+    def _state(self, queue: AnyQueue) -> QueueState:
+        """ValueError for the queue of a pool: there is one worker here."""
+        if isinstance(queue, PoolQueue):
+            raise ValueError(f"embedded queues have no {queue.value}")  # noqa: TRY004 - as for every other queue that cannot be used
+        return self._queues[queue]
 
     @property
     def is_open(self) -> bool:

@@ -69,7 +69,7 @@ class Copier:
         if len(message.body) > MAX_BODY_BYTES or not 0 <= message.delay_ms <= MAX_DELAY_MS:
             raise ValueError("a body has at most 128 MiB and a delay is 0 to 366 days")
         due = self._clock() + message.delay_ms if queues[0] is Queue.RETRY else 0
-        marks = {LANE_HEADER: message.lane.value} if queues[0] is Queue.RETRY and message.lane is not Lane.MAIN else {}
+        marks = {LANE_HEADER: str(message.lane)} if queues[0] is Queue.RETRY and message.lane != Lane.MAIN else {}
         headers = json.dumps({**message.headers, **marks}) if message.headers or marks else ""
         message_id = message.message_id or f"{self._session}-{self.last_id + 1}"
         message_id.encode()

@@ -28,7 +28,7 @@ from sickbay.adapters.rabbitmq.topology import queue_names, route
 from sickbay.adapters.rabbitmq.topology_sync import ensure
 from sickbay.concurrency.tasks import DetachedTasks, detached
 from sickbay.domain.errors import Refused, Unavailable
-from sickbay.ports import PREFETCH_BYTES, Clock, Consumer, Message, Queue
+from sickbay.ports import PREFETCH_BYTES, AnyQueue, Clock, Consumer, Message, Queue
 
 TIMEOUT_S: Final = 10.0
 MAX_BODY_BYTES: Final = 16 * 1024 * 1024
@@ -51,13 +51,15 @@ class RabbitBroker:
         timeout_s: float = TIMEOUT_S,
         heartbeat_s: int = HEARTBEAT_S,
         prefetch_bytes: int = PREFETCH_BYTES,
+        pools: Sequence[str] = (),
     ) -> None:
         """`name` is how the RabbitMQ page calls us; `timeout_s` bounds each publish, `prefetch_bytes` what each consumer holds.
 
-        SettingsError if the URL cannot be meant.
+        The queues of `pools` must be there, too. SettingsError if the URL cannot be meant.
         """
         address = self._address = Address.parse(url)
         self._clock = clock
+        self._pools = pools
         self._prefetch_bytes = prefetch_bytes
         self._timeout_s = timeout_s
         self._consuming = ConnectionSupervisor(address, "consuming", self._ensure, heartbeat_s=heartbeat_s, confirms=False, name=name)
@@ -133,7 +135,7 @@ class RabbitBroker:
             await self._publisher.publish(parcels)
 
     @asynccontextmanager
-    async def consume(self, queue: Queue, prefetch: int) -> AsyncIterator[Consumer]:
+    async def consume(self, queue: AnyQueue, prefetch: int) -> AsyncIterator[Consumer]:
         """Subscribe, as soon as there is a session; leaving the context stops the consumer and gives back what is still unsettled."""
         if queue is Queue.RETRY or not 1 <= prefetch <= 65_535:  # noqa: PLR2004 - 16 bits in AMQP
             raise ValueError(f"cannot consume {queue.value} with prefetch {prefetch}")
@@ -147,17 +149,17 @@ class RabbitBroker:
             await consumer.release()
             self._consumers.discard(consumer)
 
-    async def depth(self, queue: Queue) -> int:
+    async def depth(self, queue: AnyQueue) -> int:
         """How many messages wait in the queue; in all of its classes of delays for RETRY."""
         stored, _ = await self._counts(queue)
-        return stored + sum(consumer.waiting for consumer in self._consumers if consumer.queue is queue)
+        return stored + sum(consumer.waiting for consumer in self._consumers if consumer.queue == queue)
 
-    async def consumers(self, queue: Queue) -> int:
+    async def consumers(self, queue: AnyQueue) -> int:
         """How many consumers the queue has, of all processes."""
         _, consumers = await self._counts(queue)
         return consumers
 
-    async def _counts(self, queue: Queue) -> tuple[int, int]:
+    async def _counts(self, queue: AnyQueue) -> tuple[int, int]:
         """Messages and consumers, as RabbitMQ knows them."""
         self._check_open()
         # A task of its own: the driver closes the channel, and we the session, when a question is broken off before its answer.
@@ -169,7 +171,7 @@ class RabbitBroker:
         except TimeoutError:
             raise Unavailable("RabbitMQ timed out") from None
 
-    async def _ask(self, queue: Queue) -> tuple[int, int]:
+    async def _ask(self, queue: AnyQueue) -> tuple[int, int]:
         with translated():
             session = self._consuming.current or await self._consuming.session()
             declared = [await session.channel.queue_declare(name, passive=True) for name in queue_names(queue)]
@@ -188,7 +190,7 @@ class RabbitBroker:
 
     async def _ensure(self, connection: aiormq.Connection) -> None:
         async with self._creating:  # one link creates, the other finds it there
-            await ensure(self._address, connection)
+            await ensure(self._address, connection, self._pools)
 
 
 def _retrieve(asking: asyncio.Task[tuple[int, int]]) -> None:

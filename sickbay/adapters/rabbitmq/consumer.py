@@ -27,10 +27,10 @@ from sickbay.adapters.rabbitmq.publisher import Parcel, Publisher
 from sickbay.adapters.rabbitmq.session import Session
 from sickbay.adapters.rabbitmq.subscription import Subscription
 from sickbay.adapters.rabbitmq.supervisor import ConnectionSupervisor
-from sickbay.adapters.rabbitmq.topology import LANE_ROUTES
+from sickbay.adapters.rabbitmq.topology import tail_route
 from sickbay.concurrency.waiting import wait_for_event
 from sickbay.domain.errors import Unavailable
-from sickbay.ports import Delivery, Queue
+from sickbay.ports import AnyQueue, Delivery
 
 _PAUSE_S: Final = 1.0
 _COPIED_BYTES: Final = 4 * 1024 * 1024
@@ -42,9 +42,10 @@ log = logging.getLogger(__name__)
 class RabbitConsumer:
     """See `sickbay.ports.Consumer`. After a lost session it subscribes again by itself: `get` just goes on waiting."""
 
-    def __init__(self, link: ConnectionSupervisor, publisher: Publisher, queue: Queue, budget: Budget) -> None:
+    def __init__(self, link: ConnectionSupervisor, publisher: Publisher, queue: AnyQueue, budget: Budget) -> None:
         """`enter` makes it work."""
         self.queue = queue
+        self._tail = tail_route(queue)
         self._link = link
         self._publisher = publisher
         self._budget = budget
@@ -153,7 +154,7 @@ class RabbitConsumer:
         if not self._stopped.is_set():
             if delivery.message_id:
                 return False
-            if self.queue not in LANE_ROUTES:
+            if self._tail is None:
                 # Events and copies of jobs have their ids inside; this one is only for the log.
                 delivery.message_id = hashlib.blake2b(delivery.body, digest_size=16).hexdigest()
                 return False
@@ -190,12 +191,12 @@ class RabbitConsumer:
         return self._strays[: max(1, sum(size <= _COPIED_BYTES for size in sizes))]
 
     def _is_movable(self, delivery: RabbitDelivery) -> bool:
-        return self.queue in LANE_ROUTES and not (delivery.redelivered and delivery.message_id)
+        return self._tail is not None and not (delivery.redelivered and delivery.message_id)
 
     async def _publish_copies(self, deliveries: Sequence[RabbitDelivery]) -> None:
-        if not deliveries:
+        tail = self._tail
+        if not deliveries or tail is None:
             return
-        tail = LANE_ROUTES[self.queue]
         parcels = [
             Parcel(tail, copied(delivery.properties, delivery.message_id or secrets.token_hex(16)), delivery.body)
             for delivery in deliveries

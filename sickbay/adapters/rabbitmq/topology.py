@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
+from sickbay.domain.job import is_name
 from sickbay.domain.lane import Lane
-from sickbay.ports import EVENT_PREFIX, LANES, TO_MAIN, TO_QUARANTINE, TO_RETRY, Queue
+from sickbay.ports import EVENT_PREFIX, LANES, POOL_PREFIX, TO_MAIN, TO_QUARANTINE, TO_RETRY, AnyQueue, PoolQueue, Queue
 
 JOBS: Final = "jobs"
 EVENTS: Final = "jobs.events"
@@ -112,6 +113,7 @@ QUEUES: Final = (
     *(QueueSpec(name, MappingProxyType(_QUORUM | _dead_letters(JOBS))) for name in DELAY_QUEUES),
     QueueSpec(Queue.QUARANTINE.value),
     QueueSpec(Queue.LEDGER.value),
+    QueueSpec(Queue.POOLS.value),
 )
 BINDINGS: Final = (
     *(Binding(JOBS, lane.value, queue.value) for lane, queue in LANES.items()),
@@ -125,12 +127,20 @@ BINDINGS: Final = (
     Binding(EVENTS, f"{EVENT_PREFIX}quarantined.#", Queue.QUARANTINE.value),
 )
 
+
+def pool_queue(pool: str) -> tuple[QueueSpec, Binding]:
+    """The queue of a pool, and what reaches it: as that of a lane."""
+    queue = PoolQueue(pool)
+    arguments = _QUORUM | _dead_letters(EVENTS, f"{EVENT_PREFIX}quarantined.broker")
+    return QueueSpec(queue.value, MappingProxyType(arguments)), Binding(JOBS, queue.key, queue.value)
+
+
 LANE_ROUTES: Final = {queue: Route(JOBS, lane.value) for lane, queue in LANES.items()}
 _BY_KEY: Final = {one.key: one for one in LANE_ROUTES.values()}
 _QUARANTINE_ROUTE: Final = Route(JOBS, TO_QUARANTINE)
 
 
-def route(key: str, delay_ms: int, lane: Lane = Lane.MAIN) -> Route:
+def route(key: str, delay_ms: int, lane: str = Lane.MAIN) -> Route:
     """Where a message with this key goes, with a delay if it is TO_RETRY; ValueError if that is nowhere."""
     if (direct := _BY_KEY.get(key)) is not None:
         return direct
@@ -138,23 +148,30 @@ def route(key: str, delay_ms: int, lane: Lane = Lane.MAIN) -> Route:
         return _retry_route(delay_ms, lane)
     if key == TO_QUARANTINE:
         return _QUARANTINE_ROUTE
+    if key.startswith(POOL_PREFIX) and is_name(key.removeprefix(POOL_PREFIX)):
+        return Route(JOBS, key)
     # The queue of the ledger is bound to `job.#`, which takes every further word; 255 bytes are AMQP's limit.
     if key.startswith(EVENT_PREFIX) and len(key.encode()) <= 255:  # noqa: PLR2004 - said above
         return Route(EVENTS, key)
     raise ValueError(f"no queue is bound to the routing key {key!r}")
 
 
-def queue_names(queue: Queue) -> tuple[str, ...]:
+def tail_route(queue: AnyQueue) -> Route | None:
+    """Where a job that came from this queue is published again; None if it does not hold jobs for workers."""
+    return Route(JOBS, queue.key) if isinstance(queue, PoolQueue) else LANE_ROUTES.get(queue)
+
+
+def queue_names(queue: AnyQueue) -> tuple[str, ...]:
     """The queues that together are this one."""
     return (*RETRY_QUEUES, *DELAY_QUEUES) if queue is Queue.RETRY else (queue.value,)
 
 
-def _retry_route(delay_ms: int, lane: Lane) -> Route:
+def _retry_route(delay_ms: int, lane: str) -> Route:
     if delay_ms == 0:
-        return _BY_KEY[lane]
+        return route(lane, 0)
     if not 0 < delay_ms <= MAX_DELAY_MS:
         raise ValueError(f"a delay must be 0 to {MAX_DELAY_MS} ms, not {delay_ms}")
     suffix = next(suffix for longest_ms, suffix in _LADDER if delay_ms <= longest_ms)
-    if lane is Lane.MAIN:
+    if lane == Lane.MAIN:
         return Route(JOBS, f"{TO_RETRY}{suffix}")
-    return Route(DELAYS, lane.value, _class(suffix))
+    return Route(DELAYS, route(lane, 0).key, _class(suffix))

@@ -22,7 +22,7 @@ from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, Chann
 from sickbay.adapters.rabbitmq.address import HEARTBEAT_S, Address
 from sickbay.adapters.rabbitmq.errors import connecting, translated
 from sickbay.adapters.rabbitmq.session import CLOSE_TIMEOUT_S
-from sickbay.adapters.rabbitmq.topology import BINDINGS, EXCHANGES, QUEUES, ExchangeSpec, QueueSpec
+from sickbay.adapters.rabbitmq.topology import BINDINGS, EXCHANGES, QUEUES, Binding, ExchangeSpec, QueueSpec, pool_queue
 from sickbay.domain.errors import FailedPrecondition, Unavailable
 
 TIMEOUT_S: Final = 10.0
@@ -47,43 +47,48 @@ class Drift:
     """A sentence without its subject: "is missing", "has x-delivery-limit 20 instead of 1000000"."""
 
 
-async def ensure(address: Address, session: DriverConnection) -> None:
-    """Create what is missing; nothing is declared, and no permission needed, if nothing is. Unavailable if the user may not.
+async def ensure(address: Address, session: DriverConnection, pools: Sequence[str] = ()) -> None:
+    """Create what is missing, with the queues of these pools; nothing is declared, and no permission needed, if nothing is.
+
+    Unavailable if the user may not.
 
     Bindings cannot be read over AMQP: they are made when anything was missing.
     """
-    missing = await _missing(session)
+    missing = await _missing(session, pools)
     if not missing:
         return
     log.info("creating %s in RabbitMQ", ", ".join(spec.name for spec in missing))
     async with _connection(address) as connection:
         try:
-            await _create(connection, missing)
+            await _create(connection, missing, pools)
         except ChannelAccessRefused:
             problem = f"{missing[0].name} is missing, and the user of RABBITMQ_URL has no permission to create it"
-            raise Unavailable(f"{problem}; run `sickbay topology apply` as an administrator") from None
+            command = " ".join(["sickbay topology apply", *(f"--pool {pool}" for pool in pools)])
+            raise Unavailable(f"{problem}; run `{command}` as an administrator") from None
 
 
-async def check(url: str) -> Sequence[Drift]:
-    """What is missing or has other arguments than ours. The user needs the permission to configure.
+async def check(url: str, pools: Sequence[str] = ()) -> Sequence[Drift]:
+    """What is missing or has other arguments than ours, with the queues of these pools. The user needs the permission to configure.
 
     SettingsError or Unavailable if the server cannot be used. Bindings cannot be compared over AMQP; `apply` makes them anew.
     """
     async with _connection(Address.parse(url)) as connection:
-        missing = await _missing(_driver(connection))
-        problems = [(spec, "is missing" if spec in missing else await _difference(connection, spec)) for spec in _SPECS]
+        missing = await _missing(_driver(connection), pools)
+        problems = [(spec, "is missing" if spec in missing else await _difference(connection, spec)) for spec in _specs(pools)]
         return [Drift(spec.name, problem) for spec, problem in problems if problem]
 
 
-async def apply(url: str) -> Sequence[str]:
-    """Create what is missing and bind everything; the names of what was created. Nothing existing is changed or deleted.
+async def apply(url: str, pools: Sequence[str] = ()) -> Sequence[str]:
+    """Create what is missing, with the queues of these pools, and bind everything; the names of what was created.
+
+    Nothing existing is changed or deleted.
 
     FailedPrecondition if something exists with other arguments, or the user must not configure.
     """
     async with _connection(Address.parse(url)) as connection:
-        missing = await _missing(_driver(connection))
+        missing = await _missing(_driver(connection), pools)
         try:
-            await _create(connection, _SPECS)
+            await _create(connection, _specs(pools), pools)
         except ChannelAccessRefused:
             raise FailedPrecondition(_NEEDS_CONFIGURE) from None
         except ChannelPreconditionFailed:
@@ -113,8 +118,16 @@ def _driver(connection: AbstractConnection) -> DriverConnection:
     return connection.transport.connection
 
 
-async def _missing(connection: DriverConnection) -> Sequence[Spec]:
-    return [spec for spec in _SPECS if not await _exists(connection, spec)]
+def _specs(pools: Sequence[str]) -> Sequence[Spec]:
+    return [*_SPECS, *(pool_queue(pool)[0] for pool in pools)]
+
+
+def _bindings(pools: Sequence[str]) -> Sequence[Binding]:
+    return [*BINDINGS, *(pool_queue(pool)[1] for pool in pools)]
+
+
+async def _missing(connection: DriverConnection, pools: Sequence[str]) -> Sequence[Spec]:
+    return [spec for spec in _specs(pools) if not await _exists(connection, spec)]
 
 
 async def _exists(connection: DriverConnection, spec: Spec) -> bool:
@@ -154,11 +167,11 @@ def _plain(words: str) -> str:
     return found.group(1) if found else words
 
 
-async def _create(connection: AbstractConnection, specs: Sequence[Spec]) -> None:
+async def _create(connection: AbstractConnection, specs: Sequence[Spec], pools: Sequence[str]) -> None:
     channel = await connection.channel(publisher_confirms=False)
     for spec in specs:
         await _declare(channel, spec)
-    for binding in BINDINGS:
+    for binding in _bindings(pools):
         queue = await channel.get_queue(binding.queue, ensure=False)
         await queue.bind(binding.exchange, binding.key, arguments=dict(binding.arguments))
     await channel.close()

@@ -33,6 +33,7 @@ class _Document(msgspec.Struct, frozen=True, rename="camel"):
     draining: bool = False
     lanes: bool = False
     floods: tuple[tuple[str, str, str], ...] = ()
+    pool: str = ""
     tenants: tuple[tuple[str, int], ...] = ()
 
 

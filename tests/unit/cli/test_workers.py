@@ -28,6 +28,14 @@ def worker(**fields: Any) -> Worker:
     return made
 
 
+def test_pools_are_shown_if_there_are_any(fleet: Fleet):
+    fleet.answers["ListWorkers"] = pb.ListWorkersResponse(workers=[worker(), worker(name="berta", pool="reports")])
+    header, anna, berta = fleet.run("workers").stdout.splitlines()
+    assert header.split()[:4] == ["NAME", "STATE", "POOL", "SLOTS"]
+    assert ("reports" in anna, berta.split()[:3]) == (False, ["berta", "LIVE", "reports"])
+    assert [one["pool"] for one in fleet.json("workers")["workers"]] == ["", "reports"]
+
+
 def test_a_table_and_the_same_as_json(fleet: Fleet):
     fleet.answers["ListWorkers"] = pb.ListWorkersResponse(workers=[worker(slots_in_use=3), worker(name="berta\x1b[2J", draining=True)])
     lines = fleet.run("workers", "--type", "email").stdout.splitlines()

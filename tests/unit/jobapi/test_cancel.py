@@ -11,6 +11,7 @@ from sickbay.domain.errors import FailedPrecondition, Unavailable
 from sickbay.domain.job import Job, JobRecord, JobState
 from sickbay.domain.queries import HoldAnswer
 from sickbay.messages.codec import decode_events
+from sickbay.ports import Queue
 
 JOB = Job("j", "email")
 BEGUN = HoldAnswer(frozenset("j"), 1)
@@ -47,7 +48,7 @@ class World:
         return self.heard.pop(0) if len(self.heard) > 1 else self.heard[0]
 
     async def consumers(self, queue):
-        return self.workers
+        return self.workers if queue is Queue.MAIN else 0
 
     async def publish(self, messages):
         (event,) = decode_events(messages[0].body)

@@ -39,7 +39,7 @@ def jobs(count=1, job_type="email", priority=Priority.NORMAL, tenant="default"):
 
 @pytest.mark.parametrize(("priority", "lane"), [(Priority.HIGH, Lane.HIGH), (Priority.NORMAL, Lane.MAIN), (Priority.LOW, Lane.LOW)])
 def test_the_priority_names_the_lane(priority, lane):
-    assert LaneChoice(Seen(LANED)).lanes(jobs(priority=priority)) == [lane]
+    assert LaneChoice(Seen(LANED)).keys(jobs(priority=priority)) == [lane]
 
 
 @pytest.mark.parametrize(
@@ -56,20 +56,20 @@ def test_the_priority_names_the_lane(priority, lane):
 @pytest.mark.parametrize("priority", Priority)
 def test_all_jobs_wait_in_the_main_lane_unless_every_worker_certainly_takes_from_all(fleet, priority):
     choice = LaneChoice(Seen(fleet))
-    assert choice.lanes(jobs(2 * BURST, priority=priority)) == [Lane.MAIN] * 2 * BURST
-    assert LaneChoice(None).lanes(jobs(priority=priority)) == [Lane.MAIN]
+    assert choice.keys(jobs(2 * BURST, priority=priority)) == [Lane.MAIN] * 2 * BURST
+    assert LaneChoice(None).keys(jobs(priority=priority)) == [Lane.MAIN]
 
 
 def test_an_old_worker_that_is_leaving_takes_nothing_and_holds_up_nothing():
     leaving = Worker("old", "old", ("email",), draining=True)
-    assert LaneChoice(Seen(Fleet(5_000, [NEW, leaving], unannounced=0))).lanes(jobs(priority=Priority.LOW)) == [Lane.LOW]
+    assert LaneChoice(Seen(Fleet(5_000, [NEW, leaving], unannounced=0))).keys(jobs(priority=Priority.LOW)) == [Lane.LOW]
 
 
 def test_flows_that_flood_a_worker_wait_behind_others():
     flooded = Worker("w", "w", ("email",), lanes=True, floods=(("main", "email", "default"),))
     choice = LaneChoice(Seen(Fleet(5_000, [NEW, flooded], unannounced=0)))
-    assert choice.lanes([*jobs(), *jobs(tenant="other"), *jobs(job_type="sms")]) == [Lane.DEMOTED, Lane.MAIN, Lane.MAIN]
-    assert choice.lanes([*jobs(priority=Priority.HIGH), *jobs(priority=Priority.LOW)]) == [Lane.HIGH, Lane.LOW]
+    assert choice.keys([*jobs(), *jobs(tenant="other"), *jobs(job_type="sms")]) == [Lane.DEMOTED, Lane.MAIN, Lane.MAIN]
+    assert choice.keys([*jobs(priority=Priority.HIGH), *jobs(priority=Priority.LOW)]) == [Lane.HIGH, Lane.LOW]
     assert choice.demoted == {"email": 1}
 
 
@@ -78,15 +78,15 @@ def test_a_burst_waits_behind_others_until_the_second_is_over(priority, lane):
     seconds = Seconds()
     choice = LaneChoice(Seen(LANED), seconds)
     beyond = Lane.LOW if lane is Lane.LOW else Lane.DEMOTED
-    assert choice.lanes(jobs(BURST + 2, priority=priority)) == [lane] * BURST + [beyond] * 2
-    assert choice.lanes(jobs(tenant="other")) == [Lane.MAIN], "each flow for itself"
+    assert choice.keys(jobs(BURST + 2, priority=priority)) == [lane] * BURST + [beyond] * 2
+    assert choice.keys(jobs(tenant="other")) == [Lane.MAIN], "each flow for itself"
     seconds.now += 0.5
-    assert choice.lanes(jobs(priority=priority)) == [lane]
+    assert choice.keys(jobs(priority=priority)) == [lane]
 
 
 async def test_the_registry_is_asked_in_the_background_when_the_answer_is_old():
     seen = Seen(LANED, is_new=False)
     choice = LaneChoice(seen)
     async with choice.detached:
-        assert choice.lanes(jobs()) == [Lane.MAIN]
+        assert choice.keys(jobs()) == [Lane.MAIN]
     assert seen.asked == 1

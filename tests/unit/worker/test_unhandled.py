@@ -7,7 +7,7 @@ import pytest
 from sickbay.domain.job import JobState, Reason
 from sickbay.domain.workers import UNKNOWN, Fleet, Worker
 from sickbay.messages.codec import decode_job
-from tests.support.engine_bench import TRACE, does, fine, job, open_bench
+from tests.support.engine_bench import TRACE, does, fails, fine, job, open_bench
 from worker.settler import DEFERRALS, LACKING_SINCE
 
 FAX = b'{"jobType": "fax", "jobId": "f", "payload": {"a": 1}, "submittedAt": 7, "attempt": 2}'
@@ -98,3 +98,45 @@ async def test_a_worker_that_has_the_handler_ends_the_lack_even_if_it_cannot_run
         assert await bench.run_one(job(), held_s=10_000, headers={LACKING_SINCE: "5"}) == "ack"
         assert bench.log == ["published retry", "ack"]
         assert bench.broker.published[0].headers == {DEFERRALS: "1"}
+
+
+POOL = Fleet(NOW, [Worker("w2", "berta", ("fax",), pool="office")], unannounced=0)
+COMMON = Fleet(NOW, [Worker("w2", "berta", ("fax",)), Worker("w3", "carla", ("email",), pool="mail")], unannounced=0)
+
+
+async def test_it_is_handed_on_to_the_pool_that_handles_it_at_once_and_not_for_ever_without_pauses():
+    """Published before it is acknowledged; after three hops that were in vain, in growing pauses."""
+    async with open_bench(does(fine), grace_ms=GRACE) as bench:
+        bench.fleet.fleet = POOL
+        headers, pauses = TRACE, []
+        for _ in range(6):
+            message = await treat(bench, **headers)
+            assert message.lane == "pool.office"
+            headers = dict(message.headers)
+            pauses.append(message.delay_ms)
+        assert pauses[:3] == [0, 0, 0]
+        assert all(pause >= 800 for pause in pauses[3:])
+        assert decode_job(message.body, "other", 0).maybe_duplicate
+
+
+async def test_a_worker_of_a_pool_hands_on_to_the_common_lanes_and_its_retries_stay_in_the_pool():
+    async with open_bench(does(fine), grace_ms=GRACE, pool="mail") as bench:
+        bench.fleet.fleet = COMMON
+        assert (await treat(bench)).lane == "main"
+        bench.fleet.fleet = UNKNOWN
+        assert (await treat(bench)).lane == "pool.mail"
+
+
+async def test_a_worker_of_the_pool_without_the_handler_waits_for_one_that_has_it():
+    """As in a rolling deployment of the pool."""
+    async with open_bench(does(fine), grace_ms=GRACE, pool="office") as bench:
+        bench.fleet.fleet = POOL
+        message = await treat(bench)
+        assert (message.lane, message.delay_ms >= 800) == ("pool.office", True)
+
+
+async def test_a_failed_run_of_a_pool_is_retried_in_the_pool():
+    async with open_bench(does(fails("API_TIMEOUT")), pool="mail") as bench:
+        assert await bench.run_one(job()) == "ack"
+        (retry,) = [message for message in bench.broker.published if message.key == "retry"]
+        assert retry.lane == "pool.mail"

@@ -35,6 +35,7 @@ class Worker(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     LAST_SEEN_TIME_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
+    POOL_FIELD_NUMBER: _builtins.int
     TENANTS_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     """Unique for each start of a worker."""
@@ -50,6 +51,8 @@ class Worker(_message.Message):
     """How many of its slots were taken when it announced itself."""
     draining: _builtins.bool
     """Whether it is stopping: it finishes its running jobs and takes no more."""
+    pool: _builtins.str
+    """The pool whose queue it takes jobs from (POOL); empty if it takes them from the common lanes."""
     @_builtins.property
     def job_types(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """The job types it has handlers for, in order."""
@@ -79,11 +82,12 @@ class Worker(_message.Message):
         start_time: _timestamp_pb2.Timestamp | None = ...,
         last_seen_time: _timestamp_pb2.Timestamp | None = ...,
         draining: _builtins.bool = ...,
+        pool: _builtins.str = ...,
         tenants: _abc.Iterable[Global___TenantSlots] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_seen_time", b"last_seen_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining", "host", b"host", "job_types", b"job_types", "last_seen_time", b"last_seen_time", "name", b"name", "slots", b"slots", "slots_in_use", b"slots_in_use", "start_time", b"start_time", "tenants", b"tenants", "version", b"version", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining", "host", b"host", "job_types", b"job_types", "last_seen_time", b"last_seen_time", "name", b"name", "pool", b"pool", "slots", b"slots", "slots_in_use", b"slots_in_use", "start_time", b"start_time", "tenants", b"tenants", "version", b"version", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
