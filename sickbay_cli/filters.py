@@ -86,7 +86,8 @@ _FILTERS = (
     click.option(
         "--reason",
         type=click.Choice([one.value for one in Reason], case_sensitive=False),
-        help="Only those parked or quarantined for this reason.",
+        metavar="REASON",
+        help=f"Only those parked or quarantined for this reason: {', '.join(one.value for one in Reason)}.",
     ),
     click.option("--code", default="", help="Only those whose last error has this code."),
     click.option("--fingerprint", default="", help="Only those of this group (see `sickbay quarantine groups`)."),
