@@ -16,15 +16,13 @@ from contextlib import AsyncExitStack
 from typing import Final
 
 from sickbay.domain.errors import Unavailable
-from sickbay.domain.job import Job
 from sickbay.domain.lane import DEMOTABLE, Flow, Lane
 from sickbay.domain.workers import Fleet
 from sickbay.fleet import FleetView
-from sickbay.messages.codec import decode_job
 from sickbay.ports import LANES, AnyQueue, Broker, Clock, Consumer, Delivery
 from worker.demotion import Demotion
 from worker.lanes import Hand, Rotation
-from worker.received import Received
+from worker.received import Received, decoded
 from worker.shares import Shares
 from worker.slots import Slots
 
@@ -159,7 +157,7 @@ class Intake:
     def _receive(self, lane: Lane, batch: Sequence[Delivery]) -> None:
         now, hand = self._now(), self._hands[lane]
         for delivery in batch:
-            one = Received(self, delivery, lane, self._decoded(delivery), now)
+            one = Received(self, delivery, lane, decoded(delivery, self._clock()), now)
             self._shares.saw(one.flow, now)
             if not self._waiting and self._slots.left > 0 and self._shares.may_start(one.flow, now):
                 self._begin(one, now)
@@ -172,13 +170,6 @@ class Intake:
         one.at = now
         self.take(one.flow)
         self._start(one)
-
-    def _decoded(self, delivery: Delivery) -> Job | None:
-        """None if it is no job: that is found again, and settled, where it is processed."""
-        try:
-            return decode_job(delivery.body, delivery.message_id, self._clock(), delivery.headers)
-        except Exception:  # noqa: BLE001 - said above
-            return None
 
     def _turn(self) -> None:
         """Start what can start, then make room."""
@@ -244,7 +235,8 @@ class Intake:
             self._judging = None
         if self._stopped.is_set():
             return
-        crowd = [flow for lane in DEMOTABLE if self._waits_long(lane) for flow in self._crowd(lane)] if self._can_demote(fleet) else []
+        hands = [self._hands[lane] for lane in DEMOTABLE if self._waits_long(lane)] if self._can_demote(fleet) else []
+        crowd = [flow for hand in hands for flow in self._shares.crowd(hand.counts, self._in_hand, self._now())]
         for flow in crowd:
             self._found(flow)
         if crowd:
@@ -254,13 +246,6 @@ class Intake:
 
     def _can_demote(self, fleet: Fleet) -> bool:
         return fleet.takes_lanes and Lane.DEMOTED in self._queues
-
-    def _crowd(self, lane: Lane) -> Sequence[Flow]:
-        """The flows that fill this hand and the slots: each has at least half of what would be its equal part of either."""
-        counts, now = self._hands[lane].counts, self._now()
-        parts = 2 * len(counts)
-        crowd = [flow for flow, count in counts.items() if flow.job_type and count > max(2, self._in_hand / parts)]
-        return [flow for flow in crowd if self._shares.holds_part(flow, parts, now)]
 
     def _found(self, flow: Flow) -> None:
         now = self._now()

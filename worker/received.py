@@ -6,6 +6,7 @@ from typing import Final, Protocol
 
 from sickbay.domain.job import Job
 from sickbay.domain.lane import Flow, Lane, flow_of
+from sickbay.messages.codec import decode_job
 from sickbay.ports import Delivery
 
 _NOBODY: Final = Flow(Lane.MAIN, "", "")
@@ -50,3 +51,11 @@ class Received:
     def end(self, _: object = None) -> None:
         """It has ended."""
         self._seats.end(self)
+
+
+def decoded(delivery: Delivery, now: int) -> Job | None:
+    """The job in it. None if there is none: that is found again, and settled, where it is processed."""
+    try:
+        return decode_job(delivery.body, delivery.message_id, now, delivery.headers)
+    except Exception:  # noqa: BLE001 - said above
+        return None

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -73,6 +73,12 @@ class Shares:
         """Whether it holds at least one of so many parts of the slots that it may hold."""
         state = self._flows.get(flow)
         return state is not None and state.running * parts >= self._limit(flow, state, now)
+
+    def crowd(self, counts: Mapping[Flow, int], room: int, now: float) -> Sequence[Flow]:
+        """The flows that fill both the slots and a hand with so many of each: at least half of what would be its equal part of either."""
+        parts = 2 * len(counts)
+        many = [flow for flow, count in counts.items() if flow.job_type and count > max(2, room / parts)]
+        return [flow for flow in many if self.holds_part(flow, parts, now)]
 
     def may_start(self, flow: Flow, now: float) -> bool:
         """Whether one more of the flow may take a slot; the caller knows that one is free."""

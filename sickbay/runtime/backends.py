@@ -1,8 +1,8 @@
-"""Opens the backends that the settings name. With `rate_backends.py` the only module that imports adapters."""
+"""Opens the backends that the settings name. With `backend_health.py` and `rate_backends.py` the only modules that import adapters."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from random import SystemRandom
@@ -22,12 +22,11 @@ from sickbay.adapters.redis.duplicate_guard import RedisDuplicateGuard
 from sickbay.adapters.redis.keys import RedisIdempotencyKeys
 from sickbay.adapters.redis.workers import RedisWorkerRegistry
 from sickbay.adapters.sql.ledger import Ledger, open_ledger
-from sickbay.adapters.sql.listener import AlwaysUp
 from sickbay.adapters.unconfigured import UnconfiguredHolds, UnconfiguredJobReader, UnconfiguredKeys
 from sickbay.adapters.webhook.http import HttpWebhook
-from sickbay.domain.backend_status import BackendStatus
 from sickbay.domain.errors import SettingsError
 from sickbay.ports import DuplicateGuard, IdempotencyKeys, JobReader
+from sickbay.runtime.backend_health import all_ready, backend_status, system_of
 from sickbay.runtime.parts import Backends, ControlPlaneParts, JobApiParts, WorkerParts
 from sickbay.runtime.policies import Policies
 from sickbay.runtime.rate_backends import open_rate_limiter, open_run_rates
@@ -72,7 +71,7 @@ async def open_up(settings: Settings, folder: Path | None) -> AsyncIterator[Back
         workers = await _workers(stack, redis)
         yield Backends(
             broker=broker,
-            system=_system(broker),
+            system=system_of(broker),
             breakers=breakers,
             workers=workers,
             registry=workers,
@@ -94,8 +93,8 @@ async def open_up(settings: Settings, folder: Path | None) -> AsyncIterator[Back
             run_rates=await open_run_rates(stack, redis),
             waiting=ledger.waiting,
             clock=wall_clock,
-            ready=_all_ready(broker, ledger),
-            status=_backend_status(broker, ledger, breakers, folder=data),
+            ready=all_ready(broker, ledger),
+            status=backend_status(broker, ledger, breakers, folder=data),
             breaker_scope=policies.rule,
             health_grace=settings.health_grace,
             settings_file=lambda: policies.status,
@@ -121,10 +120,10 @@ async def open_jobapi(settings: Settings) -> AsyncIterator[JobApiParts]:
         circuits = await stack.enter_async_context(RedisBreakerReader(redis, policies.breaker)) if redis is not None else None
         yield JobApiParts(
             broker=broker,
-            system=_system(broker),
+            system=system_of(broker),
             clock=wall_clock,
-            ready=_all_ready(broker, ledger),
-            status=_backend_status(broker, ledger, keys=redis_keys),
+            ready=all_ready(broker, ledger),
+            status=backend_status(broker, ledger, keys=redis_keys),
             breaker_scope=policies.rule,
             health_grace=settings.health_grace,
             settings_file=lambda: policies.status,
@@ -153,10 +152,10 @@ async def open_worker(settings: Settings) -> AsyncIterator[WorkerParts]:
         breakers = await _breakers(stack, settings, policies, redis)
         yield WorkerParts(
             broker=broker,
-            system=_system(broker),
+            system=system_of(broker),
             clock=wall_clock,
-            ready=_all_ready(broker, ledger),
-            status=_backend_status(broker, ledger, breakers),
+            ready=all_ready(broker, ledger),
+            status=backend_status(broker, ledger, breakers),
             breaker_scope=policies.rule,
             health_grace=settings.health_grace,
             settings_file=lambda: policies.status,
@@ -186,10 +185,10 @@ async def open_control_plane(settings: Settings) -> AsyncIterator[ControlPlanePa
         breakers = await _breakers(stack, settings, policies, redis)
         yield ControlPlaneParts(
             broker=broker,
-            system=_system(broker),
+            system=system_of(broker),
             clock=wall_clock,
-            ready=_all_ready(broker, ledger),
-            status=_backend_status(broker, ledger, breakers, folder=data),
+            ready=all_ready(broker, ledger),
+            status=backend_status(broker, ledger, breakers, folder=data),
             breaker_scope=policies.rule,
             health_grace=settings.health_grace,
             settings_file=lambda: policies.status,
@@ -266,51 +265,3 @@ async def _shared_ledger(stack: AsyncExitStack, settings: Settings) -> Ledger | 
     if url.startswith("sqlite"):
         raise SettingsError("DATABASE_URL must name a PostgreSQL database here: processes cannot share a SQLite ledger")
     return await stack.enter_async_context(open_ledger(url, wall_clock, migrates=False, patient=True, own_time=True))
-
-
-def _system(broker: SqliteBroker | RabbitBroker) -> str:
-    return "rabbitmq" if isinstance(broker, RabbitBroker) else "sickbay"
-
-
-def _all_ready(broker: SqliteBroker | RabbitBroker, ledger: Ledger | None) -> Callable[[], Awaitable[None]]:
-    async def ready() -> None:
-        if isinstance(broker, RabbitBroker):
-            await broker.ready()
-        if ledger is not None:
-            await ledger.link.wait_up()
-
-    return ready
-
-
-def _backend_status(
-    broker: SqliteBroker | RabbitBroker,
-    ledger: Ledger | None,
-    breakers: EmbeddedBreakers | RedisBreakers | None = None,
-    *,
-    keys: RedisIdempotencyKeys | None = None,
-    folder: DataFolder | None = None,
-) -> BackendStatus:
-    """The status of the backends in use; `folder` is that of embedded ones."""
-    up: dict[str, Callable[[], bool]] = {"broker": lambda: broker.is_ready if isinstance(broker, RabbitBroker) else broker.is_open}
-    troubles: dict[str, Callable[[], str]] = {"broker": lambda: _disk(broker, SqliteBroker, folder) or broker.trouble}
-    if breakers is not None:
-        up["breakers"] = lambda: not (isinstance(breakers, RedisBreakers) and breakers.is_degraded)
-        troubles["breakers"] = lambda: breakers.trouble if isinstance(breakers, RedisBreakers) else ""
-    if ledger is not None:
-        up["ledger"] = lambda: ledger.link.is_up and not ledger.write_check.trouble
-        troubles["ledger"] = lambda: _disk(ledger.link, AlwaysUp, folder) or ledger.trouble
-    if keys is not None:
-        up["keys"] = lambda: not keys.trouble
-        troubles["keys"] = lambda: keys.trouble
-    return BackendStatus(
-        up=up,
-        troubles=troubles,
-        is_blocked=lambda: isinstance(broker, RabbitBroker) and broker.is_blocked,
-        stale=lambda: breakers.stale if breakers is not None else 0,
-        shut_here=lambda: {key.job_type for key in breakers.shut_here} if isinstance(breakers, RedisBreakers) else (),
-    )
-
-
-def _disk(part: object, embedded: type, folder: DataFolder | None) -> str:
-    """The disk problem of an embedded backend, empty if there is none."""
-    return folder.trouble if folder is not None and isinstance(part, embedded) else ""
