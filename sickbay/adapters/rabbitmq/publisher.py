@@ -1,19 +1,22 @@
-"""Publishes with confirms: many in flight on one channel, all under a hard timeout, none believed before its confirm."""
+"""Publishes with confirms: many in flight, all under a hard timeout, none believed before its confirm; small calls pass large ones."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from random import SystemRandom
 from typing import Final, NamedTuple
 
+import aiormq
 from pamqp.commands import Basic
 
 from sickbay.adapters.rabbitmq.errors import translated
 from sickbay.adapters.rabbitmq.session import Session
 from sickbay.adapters.rabbitmq.supervisor import ConnectionSupervisor
 from sickbay.adapters.rabbitmq.topology import JOBS, Route
+from sickbay.adapters.rabbitmq.turns import Turns, is_small
 from sickbay.domain.errors import Refused, Unavailable
 from sickbay.domain.health import Streak
 
@@ -26,7 +29,6 @@ TO_NOBODY: Final = "nobody"
 """A key that no queue is bound with: the message is confirmed and gone."""
 _LARGE_BYTES: Final = 16 * 1024
 """A larger body waits until the socket has taken it, so that a slow server does not fill our memory."""
-_IN_FLIGHT: Final = 2_000
 _LOOK_S: Final = 0.25
 
 
@@ -39,13 +41,13 @@ class Parcel(NamedTuple):
 
 
 class Publisher:
-    """The only user of its link's channel."""
+    """The only user of its link's channels."""
 
     def __init__(self, link: ConnectionSupervisor, timeout_s: float) -> None:
         """`timeout_s` bounds each publish, from the wait for a session to the last confirm."""
         self._link = link
         self._timeout_s = timeout_s
-        self._room = asyncio.Semaphore(_IN_FLIGHT)
+        self._turns = Turns()
         self._limits: set[asyncio.Timeout] = set()
         self._look: asyncio.TimerHandle | None = None
         self._is_idle = True
@@ -72,7 +74,8 @@ class Publisher:
                     if session.is_blocked:
                         raise Refused(BLOCKED, retry_after=BLOCKED_RETRY_S)
                     with self._watched(limit):
-                        await self._send(session, parcels)
+                        channel = session.express if is_small(parcels) else session.channel
+                        await self._turns.send(parcels, partial(_send, channel))
         except Unavailable as error:
             self._heard(session, str(error))
             await asyncio.sleep(0)  # whoever tries again at once must not keep the link from noticing
@@ -122,26 +125,6 @@ class Publisher:
             self._look.cancel()
             self._look = None
 
-    async def _send(self, session: Session, parcels: Sequence[Parcel]) -> None:
-        if len(parcels) == 1:
-            await self._send_one(session, parcels[0])
-            return
-        # All of them, also when one fails: none may go on in the background after we returned.
-        for outcome in await asyncio.gather(*(self._send_one(session, parcel) for parcel in parcels), return_exceptions=True):
-            if outcome is not None:
-                raise outcome
-
-    async def _send_one(self, session: Session, parcel: Parcel) -> None:
-        async with self._room:
-            await session.channel.basic_publish(
-                parcel.body,
-                exchange=parcel.route.exchange,
-                routing_key=parcel.route.key,
-                properties=parcel.properties,
-                mandatory=True,
-                wait=len(parcel.body) > _LARGE_BYTES,
-            )
-
     @contextmanager
     def _watched(self, limit: asyncio.Timeout) -> Iterator[None]:
         """The server says that it is blocked only after a message came: those in flight then are told so without waiting for their end."""
@@ -164,6 +147,17 @@ class Publisher:
                 if not limit.expired():
                     limit.reschedule(loop.time())
         self._look = loop.call_later(_LOOK_S, self._look_now)
+
+
+async def _send(channel: aiormq.Channel, parcel: Parcel) -> None:
+    await channel.basic_publish(
+        parcel.body,
+        exchange=parcel.route.exchange,
+        routing_key=parcel.route.key,
+        properties=parcel.properties,
+        mandatory=True,
+        wait=len(parcel.body) > _LARGE_BYTES,
+    )
 
 
 def _blocked() -> Unavailable:

@@ -1,4 +1,4 @@
-"""One session with RabbitMQ: a connection with its channel, from the handshake to its loss."""
+"""One session with RabbitMQ: a connection with its channels, from the handshake to its loss."""
 
 from __future__ import annotations
 
@@ -18,21 +18,24 @@ _FRAMES: Final = 1_000
 
 
 class Session:
-    """One connection with its own channel, until either of them is lost."""
+    """One connection with its own channels, until one of them is lost."""
 
-    def __init__(self, connection: aiormq.Connection, channel: aiormq.Channel, transport: Transport) -> None:
-        """The connection and the channel are open."""
+    def __init__(
+        self, connection: aiormq.Connection, channel: aiormq.Channel, transport: Transport, express: aiormq.Channel | None = None
+    ) -> None:
+        """All are open. `express` is a second channel, for what must not wait behind much on the first; without it there is one for all."""
         self.connection = connection
         self.channel = channel
+        self.express = express or channel
         self.lost = asyncio.Event()
         self.transport = transport
-        for closing in (connection.closing, channel.closing):
+        for closing in (connection.closing, self.channel.closing, self.express.closing):
             closing.add_done_callback(lambda _: self.lost.set())
 
     @property
     def is_lost(self) -> bool:
         """Whether it is over; known here before `lost` wakes those who wait for it."""
-        return self.lost.is_set() or self.channel.is_closed or self.connection.is_closed
+        return self.lost.is_set() or self.channel.is_closed or self.express.is_closed or self.connection.is_closed
 
     @property
     def is_blocked(self) -> bool:

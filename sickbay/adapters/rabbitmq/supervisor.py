@@ -45,7 +45,7 @@ class ConnectionSupervisor:
     """Supervises one connection. `role` names it in the log and on the RabbitMQ page."""
 
     def __init__(self, address: Address, role: str, prepare: Prepare, *, heartbeat_s: int, confirms: bool, name: str) -> None:
-        """`prepare` is awaited on each new connection before anybody uses it; `confirms` is for a channel to publish on."""
+        """`prepare` is awaited on each new connection before anybody uses it; `confirms` is for publishing: then there are two channels."""
         self._address = address
         self._role = role
         self._prepare = prepare
@@ -169,11 +169,12 @@ class ConnectionSupervisor:
                 async with asyncio.timeout(CONNECT_TIMEOUT_S):
                     await self._prepare(connection)
                     channel = await open_channel(connection, confirms=self._confirms)
+                    express = await open_channel(connection, confirms=True) if self._confirms else None
         except BaseException:
             transport.abort()
             await goodbye(connection, transport)
             raise
-        return Session(connection, channel, transport)
+        return Session(connection, channel, transport, express)
 
     async def _begin(self, session: Session) -> None:
         self._session = session
