@@ -31,8 +31,11 @@ from sickbay.ports import Breakers, Broker, Clock, QuarantineStore, Queue
 
 LOOK_EVERY_S: Final = 30.0
 PACE_S: Final = 0.1
+"""A check begins so long after the last one began, or later: permits are saved up for as long (`ramp.py`), and the rest would be lost."""
+REST_PART: Final = 4
+"""After a check that took longer it rests for a fourth of that time, so that others get their turns; PACE_S at most."""
 WINDOW: Final = 500
-"""Jobs of one breaker released per check, with one check per PACE_S at most; fewer while the breaker lets jobs in gradually."""
+"""Jobs of one breaker released per check; fewer while the breaker lets jobs in gradually."""
 MAX_MAIN_DEPTH: Final = 500
 """No releases while this many jobs wait: new ones must not queue behind them."""
 DEGRADED_S: Final = 1.0
@@ -42,6 +45,8 @@ FAILED_S: Final = 1.0
 LONGEST_FAILED_S: Final = 10.0
 PROBE_TAKEN_MS: Final = 10_000
 """A released probe that no worker has taken by then is released again."""
+EXPIRED_EVERY_MS: Final = 1_000
+"""How often it looks for leases that have expired, after 30 s."""
 WORKERS_EVERY_S: Final = 1.0
 """How often it looks which job types have live workers."""
 
@@ -79,6 +84,7 @@ class Healer:
         self._releaser = releaser
         self._clock = clock
         self._look = asyncio.Event()
+        self._expired_at = 0
         self._probes: dict[BreakerKey, tuple[int, int]] = {}
         self._failed = Backoff(FAILED_S, LONGEST_FAILED_S)
         self._degraded = Backoff(DEGRADED_S, LONGEST_DEGRADED_S)
@@ -106,13 +112,22 @@ class Healer:
             workers = asyncio.create_task(self._watch_workers(), name="healer's watch of workers")
             try:
                 while True:
-                    self._look.clear()
-                    wait_s = await self._look_once()
-                    await wait_for_event(self._look, min(wait_s, LOOK_EVERY_S))
-                    await asyncio.sleep(PACE_S)
+                    await self._look_and_rest()
             finally:
                 listener.cancel()
                 workers.cancel()
+
+    async def _look_and_rest(self) -> None:
+        """One check, and the time until the next."""
+        now = asyncio.get_running_loop().time
+        self._look.clear()
+        began = now()
+        wait_s = await self._look_once()
+        took_s = now() - began
+        if wait_s > PACE_S:
+            await wait_for_event(self._look, min(wait_s, LOOK_EVERY_S))
+        rest_s = max(began + PACE_S - now(), min(took_s / REST_PART, PACE_S))
+        await asyncio.sleep(rest_s)
 
     async def _listen(self, changes: AsyncIterator[Snapshot]) -> None:
         logged: dict[BreakerKey, str] = {}
@@ -161,6 +176,9 @@ class Healer:
         return dict(Counter(parked) + Counter(self._unhandled))
 
     async def _finish_expired(self) -> None:
+        if 0 <= self._clock() - self._expired_at < EXPIRED_EVERY_MS:
+            return
+        self._expired_at = self._clock()
         while leases := await self._quarantine.lease_expired():
             log.warning("%d releases were interrupted and are finished now", len(leases))
             await self._bring_back(leases)
