@@ -12,6 +12,7 @@ from controlplane.flow_metrics import (
     HeldBackCollector,
     IncidentMetrics,
     LedgerIngestMetrics,
+    RateCollector,
     ReconcileMetrics,
     ReleaseMetrics,
     TransitionMetrics,
@@ -26,6 +27,7 @@ from controlplane.reconcile import QuarantineReconciler
 from controlplane.release import Releaser
 from controlplane.requeue import Requeuer
 from controlplane.rest.app import create_gateway
+from controlplane.tenant_metrics import WaitingMetrics
 from controlplane.webhook_sender import WebhookSender
 from controlplane.worker_metrics import WorkerMetrics
 from controlplane.worker_service import WorkerApi
@@ -77,11 +79,13 @@ async def serve(
         breakers=backends.breakers,
         quarantine=backends.quarantine,
         broker=broker,
-        releaser=Releaser(broker, backends.quarantine, by="healer", observer=observer),
+        releaser=Releaser(broker, backends.quarantine, by="healer", observer=observer, fleet=workers),
         on_released=reconciler.wake,
         clock=clock,
         scope=backends.breaker_scope,
         fleet=workers,
+        rates=backends.run_rates,
+        rate_of=backends.policies.run_rate if backends.policies is not None else lambda _: None,
     )
 
     backends.on_settings_change(healer.wake)  # types may ask other breakers now, which release their parked jobs
@@ -112,6 +116,7 @@ async def serve(
     HealthCollector(health, metrics.registry)
     SettingsFileCollector(backends.settings_file, metrics.registry)
     HeldBackCollector(healer.release_backoff.held_back, metrics.registry)
+    RateCollector(lambda: healer.rates.waiting, metrics.registry)
     fleet = FleetMetrics(
         metrics.registry,
         breakers=backends.breakers,
@@ -122,10 +127,12 @@ async def serve(
         incidents=backends.incidents,
         clock=clock,
         scope=backends.breaker_scope,
+        at_rates=lambda: healer.rates.waiting,
     )
     live = WorkerMetrics(metrics.registry, fleet=workers, waiting=fleet.waiting_types)
-    metrics.before_scrape = lambda: _in_order(fleet.refresh, live.refresh)
-    releaser = Releaser(broker, backends.quarantine, by="people", observer=observer)
+    waiting = WaitingMetrics(metrics.registry, counts=backends.waiting, limit=backends.metrics_tenants)
+    metrics.before_scrape = lambda: _in_order(fleet.refresh, live.refresh, waiting.refresh)
+    releaser = Releaser(broker, backends.quarantine, by="people", observer=observer, fleet=workers)
     requeuer = Requeuer(
         lost=backends.lost, holds=backends.holds, broker=broker, releaser=releaser, is_behind=lambda: ingester.is_busy, clock=clock
     )
@@ -137,6 +144,7 @@ async def serve(
         healer.release_backoff.held_back,
         scope=backends.breaker_scope,
         parked=backends.quarantine.parked,
+        at_rates=lambda: healer.rates.waiting,
         fleet=lambda: workers.seen,
     )
     quarantine_api = QuarantineApi(

@@ -57,17 +57,20 @@ class BreakerApi(BreakerServiceServicer):
         *,
         scope: BreakerRule = BreakerScope.TYPE,
         parked: Callable[[], Awaitable[Mapping[BreakerKey, int]]] = _none_parked,
+        at_rates: Callable[[], Mapping[BreakerKey, int]] = dict,
         fleet: Callable[[], Fleet] = lambda: UNKNOWN,
     ) -> None:
         """`broker` and `ledger` are used for metrics only. `scope` says which breaker decides about a tenant's jobs.
 
-        `parked` counts the parked jobs, by type and tenant; `fleet` returns the live workers, without waiting.
+        `parked` counts the parked jobs, by type and tenant, `at_rates` those of them that wait for a rate.
+        `fleet` returns the live workers, without waiting.
 
         `held_back` returns breakers whose releases are held back, because a worker uses its own breaker: they are shown as degraded, even
         if the shared store has no such breaker.
         """
         self._held_back = held_back
         self._parked = parked
+        self._at_rates = at_rates
         self._scope = scope
         self._fleet = fleet
         self._breakers = breakers
@@ -223,7 +226,8 @@ class BreakerApi(BreakerServiceServicer):
             parked = await self._parked()
         except Unavailable:
             return None
-        return sum(count for key, count in parked.items() if self._scope.key_of(*key) == breaker)
+        at_rates = self._at_rates()
+        return sum(max(0, count - at_rates.get(key, 0)) for key, count in parked.items() if self._scope.key_of(*key) == breaker)
 
     def _decides(self, key: BreakerKey, tenant: str) -> bool:
         """Whether this breaker decides about jobs of `tenant`; every one passes if that is empty."""

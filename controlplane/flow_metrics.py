@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter as Counts
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
@@ -89,6 +89,27 @@ class HeldBackCollector(Collector):
         family = GaugeMetricFamily("sickbay_releases_held_back", text, labels=("job_type",))
         held_back = Counts(map(self._type, sorted({key.job_type for key in self._held_back()})))
         for job_type, number in sorted(held_back.items()):
+            family.add_metric((job_type,), number)
+        yield family
+
+
+class RateCollector(Collector):
+    """Reports at each scrape how many jobs wait for the rate of their type."""
+
+    def __init__(self, waiting: Callable[[], Mapping[BreakerKey, int]], registry: CollectorRegistry) -> None:
+        """Add itself to `registry`; `waiting` counts them by type and tenant."""
+        self._waiting = waiting
+        self._type = BoundedLabels(MAX_TYPES)
+        registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        """Called by Prometheus."""
+        text = "Parked jobs that wait for the rate of runs of their type."
+        family = GaugeMetricFamily("sickbay_rate_waiting_jobs", text, labels=("job_type",))
+        counts = Counts[str]()
+        for owner, count in self._waiting().items():
+            counts[self._type(owner.job_type)] += count
+        for job_type, number in sorted(counts.items()):
             family.add_metric((job_type,), number)
         yield family
 

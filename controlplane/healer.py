@@ -16,28 +16,37 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Final
 
 from controlplane.arrivals import Arrivals
+from controlplane.leasing import Leaser
 from controlplane.leftover_breakers import LeftoverBreakers
+from controlplane.rate_release import RateReleaser
 from controlplane.release import Releaser
 from controlplane.release_backoff import ReleaseBackoff
-from controlplane.tenant_turns import TenantTurns
 from sickbay.concurrency.pauses import Backoff
+from sickbay.concurrency.tasks import run_with_restarts
 from sickbay.concurrency.waiting import wait_for_event
 from sickbay.domain.breaker import BreakerKey, BreakerRule, BreakerScope, BreakerState, Snapshot
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import JobEvent, JobState, Reason
 from sickbay.domain.queries import ReleaseLease
+from sickbay.domain.rate_limit import Rate
 from sickbay.fleet import FleetView
 from sickbay.ports import Breakers, Broker, Clock, QuarantineStore, Queue
+from sickbay.ports.run_rates import RunRates
 
 LOOK_EVERY_S: Final = 30.0
+RECOUNT_S: Final = 10.0
+"""The same while jobs wait for the rate of their type."""
 PACE_S: Final = 0.1
 """A check begins so long after the last one began, or later: permits are saved up for as long (`ramp.py`), and the rest would be lost."""
 REST_PART: Final = 4
 """After a check that took longer it rests for a fourth of that time, so that others get their turns; PACE_S at most."""
 WINDOW: Final = 500
 """Jobs of one breaker released per check; fewer while the breaker lets jobs in gradually."""
-MAX_MAIN_DEPTH: Final = 500
-"""No releases while this many jobs wait: new ones must not queue behind them."""
+MAX_DEPTH: Final = 500
+"""While this many jobs wait in the lane of released ones, no more are released than ROOM."""
+ROOM: Final = 10
+"""Jobs of one breaker released per check however many wait in their lane: the backlog of another type holds up nobody. (None if they would
+wait in the main lane, before fresh ones.)"""
 DEGRADED_S: Final = 1.0
 LONGEST_DEGRADED_S: Final = 5.0
 """No releases while the shared breakers are unavailable: no worker would probe, and a breaker closed here may be open there."""
@@ -68,15 +77,20 @@ class Healer:
         scope: BreakerRule = BreakerScope.TYPE,
         fleet: FleetView,
         release_backoff: ReleaseBackoff | None = None,
+        rates: RunRates | None = None,
+        rate_of: Callable[[str], Rate | None] = lambda _: None,
     ) -> None:
-        """Does nothing before `run`; `on_released` is called when jobs have left the quarantine, `scope` says whose breaker a job asks."""
+        """Does nothing before `run`; `on_released` is called when jobs have left the quarantine, `scope` says whose breaker a job asks.
+
+        `rate_of` is the rate of runs of a type, kept in `rates`.
+        """
         self._fleet = fleet
         self._unhandled: Mapping[BreakerKey, int] = {}
         self._on_released = on_released
         self.release_backoff = release_backoff or ReleaseBackoff(scope=scope)
         self._scope = scope
         self._leftovers = LeftoverBreakers(breakers, scope)
-        self._turns = TenantTurns()
+        self._leaser = Leaser(quarantine)
         self._arrivals = Arrivals()
         self._breakers = breakers
         self._quarantine = quarantine
@@ -85,6 +99,18 @@ class Healer:
         self._clock = clock
         self._look = asyncio.Event()
         self._expired_at = 0
+        self.rates = RateReleaser(
+            rates=rates,
+            rate_of=rate_of,
+            breakers=breakers,
+            broker=broker,
+            leaser=Leaser(quarantine),
+            releaser=releaser,
+            backoff=self.release_backoff,
+            on_released=on_released,
+            recount=self.wake,
+        )
+        self._at_rates: dict[BreakerKey, Mapping[BreakerKey, int]] = {}
         self._probes: dict[BreakerKey, tuple[int, int]] = {}
         self._failed = Backoff(FAILED_S, LONGEST_FAILED_S)
         self._degraded = Backoff(DEGRADED_S, LONGEST_DEGRADED_S)
@@ -95,14 +121,18 @@ class Healer:
 
     def observe_events(self, events: Sequence[JobEvent]) -> None:
         """Events that were written to the ledger: outcomes of released jobs, and newly parked jobs."""
-        for key in self.release_backoff.observe_events(events):
+        blamed = [event for event in events if event.reason is not Reason.RATE_LIMITED or not self.rates.limits(event.job.job_type)]
+        for key in self.release_backoff.observe_events(blamed):
             log.warning(
                 "released jobs of %s are parked again although their breaker is closed: a worker uses its own breaker, because it "
-                "cannot connect to Redis, Redis rejects its writes, or its settings file names another dependency; "
+                "cannot connect to Redis, Redis rejects its writes, or its settings file names another dependency or a rate that is not "
+                "set here; "
                 "the next one is released in %.0f s",
                 key.name, self.release_backoff.wait_s(key),
             )  # fmt: skip
-        if any(event.state is JobState.PARKED or event.reason is Reason.UNKNOWN_TYPE for event in events):
+        parked = [event for event in events if event.state is JobState.PARKED or event.reason is Reason.UNKNOWN_TYPE]
+        known = [self.rates.count_parked(self._scope.key_of(event.job.job_type, event.job.tenant), event) for event in parked]
+        if not all(known):
             self.wake()
 
     async def run(self) -> None:
@@ -110,12 +140,14 @@ class Healer:
         async with self._breakers.watch() as changes:
             listener = asyncio.create_task(self._listen(changes), name="healer's breaker watch")
             workers = asyncio.create_task(self._watch_workers(), name="healer's watch of workers")
+            at_rates = asyncio.create_task(run_with_restarts(self.rates.run), name="releases at rates")
             try:
                 while True:
                     await self._look_and_rest()
             finally:
                 listener.cancel()
                 workers.cancel()
+                at_rates.cancel()
 
     async def _look_and_rest(self) -> None:
         """One check, and the time until the next."""
@@ -158,9 +190,11 @@ class Healer:
             self._degraded.reset()
             await self._leftovers.retire(list(breakers.values()))
             parked = self._by_breaker(await self._waiting())
-            self._turns.retain(parked)
+            self._leaser.retain(parked)
             self._arrivals.retain(parked)
-            waits = [await self._heal(key, breakers.get(key), waiting) for key, waiting in parked.items()]
+            self._at_rates = {}
+            waits = [await self._heal(key, breakers.get(key), waiting) for key, waiting in sorted(parked.items(), key=_size)]
+            self.rates.update(self._at_rates, self._unhandled)
         except Unavailable as error:
             wait_s = self._failed.next_s()
             log.warning("releasing jobs is suspended, retrying in %.1f s: %s", wait_s, error)
@@ -183,8 +217,8 @@ class Healer:
             log.warning("%d releases were interrupted and are finished now", len(leases))
             await self._bring_back(leases)
 
-    async def _bring_back(self, leases: Sequence[ReleaseLease]) -> None:
-        await self._releaser.release(leases)
+    async def _bring_back(self, leases: Sequence[ReleaseLease], *, is_probe: bool = False) -> None:
+        await self._releaser.release(leases, await self.rates.pay(leases), is_probe=is_probe)
         self._on_released()
 
     def _by_breaker(self, parked: Mapping[BreakerKey, int]) -> Mapping[BreakerKey, Mapping[BreakerKey, int]]:
@@ -198,7 +232,10 @@ class Healer:
         self.release_backoff.observe_breaker(key, breaker)
         if breaker is None or not breaker.state.refuses:
             self._probes.pop(key, None)
-            return await self._release(key, breaker, parked, WINDOW)
+            others = {owner: count for owner, count in parked.items() if not self.rates.limits(owner.job_type)}
+            if len(others) < len(parked):
+                self._at_rates[key] = {owner: count for owner, count in parked.items() if owner not in others}
+            return await self._release(key, breaker, others, WINDOW) if others else RECOUNT_S
         now = breaker.now or self._clock()
         self._arrivals.observe(key, sum(parked.values()), now)
         if breaker.state is BreakerState.OPEN and breaker.probe_at is not None:
@@ -224,7 +261,7 @@ class Healer:
             if leases:
                 why = f"the probe of {key.name} hangs" if breaker.hanging_probes else f"the cooldown of {key.name} is over"
                 log.info("%s: job %s is sent as the probe", why, leases[0].job.job_id)
-                await self._bring_back(leases)
+                await self._bring_back(leases, is_probe=True)
         return PROBE_TAKEN_MS / 1000
 
     async def _release(self, key: BreakerKey, breaker: Snapshot | None, parked: Mapping[BreakerKey, int], limit: int) -> float:
@@ -232,8 +269,7 @@ class Healer:
             return wait_s
         if self.release_backoff.is_held(key):
             limit = 1
-        room = MAX_MAIN_DEPTH - await self._broker.depth(Queue.MAIN)
-        wanted = min(limit, room, sum(parked.values()))
+        wanted = min(limit, await self._room(), sum(parked.values()))
         if wanted > 0 and (number := await self._breakers.reserve(key, wanted, self._arrivals.rate(key))) > 0:
             leases = await self._lease(key, parked, number)
             if leases:
@@ -242,19 +278,18 @@ class Healer:
                 await self._bring_back(leases)
         return max(PACE_S, self.release_backoff.wait_s(key))
 
+    async def _room(self) -> int:
+        if await self._releaser.takes_lanes():
+            return max(ROOM, MAX_DEPTH - await self._broker.depth(Queue.LOW))
+        return MAX_DEPTH - await self._broker.depth(Queue.MAIN)
+
     async def _lease(self, key: BreakerKey, parked: Mapping[BreakerKey, int], limit: int) -> Sequence[ReleaseLease]:
-        """Lease parked jobs of a breaker: the oldest of each tenant, whose turn it is."""
-        leases: list[ReleaseLease] = []
-        try:
-            for owner, share in self._turns.share(key, parked, limit):
-                found = list(await self._quarantine.lease_parked(owner, share))
-                if len(found) < share and owner in self._unhandled:
-                    found += await self._quarantine.lease_unhandled(owner, share - len(found))
-                leases += found
-        except Unavailable:
-            if not leases:
-                raise  # else publish those: the next check meets the same trouble
-        return leases
+        return await self._leaser.lease(key, parked, limit, self._unhandled)
+
+
+def _size(parked: tuple[BreakerKey, Mapping[BreakerKey, int]]) -> int:
+    """A breaker with few parked jobs comes before one with many: all share the room for released jobs, and it leaves most of it."""
+    return sum(parked[1].values())
 
 
 def _describe(breaker: Snapshot) -> str:

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from sickbay.domain.errors import Unavailable, Unstorable
 from sickbay.domain.job import Job, JobEvent, JobState, Reason
 from sickbay.domain.storable import digest
-from sickbay.messages.codec import encode_event, undecodable_job
+from sickbay.messages.codec import encode_event
+from sickbay.messages.undecodable import undecodable_job
 from sickbay.ports import LedgerWriter
 
 log = logging.getLogger(__name__)

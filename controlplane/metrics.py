@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Final, TypeVar
 
 from prometheus_client import CollectorRegistry, Metric
@@ -51,8 +51,10 @@ class FleetMetrics(Collector):
         incidents: IncidentStore,
         clock: Clock,
         scope: BreakerRule = BreakerScope.TYPE,
+        at_rates: Callable[[], Mapping[BreakerKey, int]] = dict,
     ) -> None:
-        """Add itself to `registry`; `scope` says whose breaker a job asks."""
+        """Add itself to `registry`; `scope` says whose breaker a job asks, `at_rates` how many parked jobs wait for a rate."""
+        self._at_rates = at_rates
         self._scope = scope
         self._lost = lost
         self._incidents = incidents
@@ -67,6 +69,7 @@ class FleetMetrics(Collector):
         self._depths: Mapping[Queue, int | None] = {}
         self._consumers: Mapping[Queue, int | None] = {}
         self._jobs: Mapping[JobState, int] | None = None
+        self._alone = 0
         self._duplicates: int | None = None
         self._parked: Mapping[BreakerKey, int] | None = None
         registry.register(self)
@@ -77,7 +80,7 @@ class FleetMetrics(Collector):
         consumers = [_read_or_none(self._broker.consumers(queue)) for queue in CONSUMED]
         self._snapshots, self._jobs, self._duplicates, backlog, depth, consumer = await asyncio.gather(
             _read_or_none(self._breakers.snapshots()),
-            _read_or_none(self._ledger.counts()),
+            _read_or_none(self._counts()),
             _read_or_none(self._ledger.duplicates()),
             asyncio.gather(
                 _read_or_none(self._quarantine.parked()),
@@ -90,6 +93,11 @@ class FleetMetrics(Collector):
         self._parked, self._oldest, self._open_incidents = backlog
         self._depths = dict(zip(Queue, depth, strict=True))
         self._consumers = dict(zip(CONSUMED, consumer, strict=True))
+
+    async def _counts(self) -> Mapping[JobState, int]:
+        counts = await self._ledger.counts()
+        self._alone = await self._ledger.in_ledger_alone() if counts.get(JobState.PARKED) else 0
+        return counts
 
     def waiting_types(self) -> set[str]:
         """The job types of which jobs are parked or wait in a queue."""
@@ -152,8 +160,10 @@ class FleetMetrics(Collector):
     def _of_ledger(self) -> Iterable[Metric]:
         jobs = {state.value: count for state, count in (self._jobs or {}).items()}
         yield _family("sickbay_ledger_jobs", "Jobs in the ledger, by state.", "state", jobs)
-        parked = GaugeMetricFamily("sickbay_parked_jobs", "Jobs that are still parked.", labels=("job_type", "tenant"))
-        counts = self._parked or {}
+        text = "Jobs that are still parked, without those that wait for a rate."
+        parked = GaugeMetricFamily("sickbay_parked_jobs", text, labels=("job_type", "tenant"))
+        at_rates = self._at_rates()
+        counts = {key: max(0, count - at_rates.get(key, 0)) for key, count in (self._parked or {}).items()}
         own, rest = _bounded(sorted(counts, key=lambda key: (-counts[key], key)))
         for key in own:
             parked.add_metric(key, counts[key])
@@ -163,7 +173,7 @@ class FleetMetrics(Collector):
         yield self._of_oldest()
         copies = self._depths.get(Queue.QUARANTINE)
         if self._jobs is not None and copies is not None:
-            rows = self._jobs.get(JobState.PARKED, 0) + self._jobs.get(JobState.QUARANTINED, 0)
+            rows = self._jobs.get(JobState.PARKED, 0) + self._jobs.get(JobState.QUARANTINED, 0) - self._alone
             text = "Copies in jobs.quarantine minus parked and quarantined jobs: ghosts if positive, missing copies if negative."
             yield GaugeMetricFamily("sickbay_quarantine_surplus", text, copies - rows)
         if self._duplicates is not None:

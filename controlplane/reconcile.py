@@ -169,4 +169,6 @@ class QuarantineReconciler:
     async def _surplus(self) -> int:
         counts = await self._ledger.counts()
         rows = counts.get(JobState.PARKED, 0) + counts.get(JobState.QUARANTINED, 0)
+        if counts.get(JobState.PARKED):
+            rows -= await self._ledger.in_ledger_alone()
         return await self._broker.depth(Queue.QUARANTINE) - rows

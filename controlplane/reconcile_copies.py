@@ -14,6 +14,7 @@ from controlplane.isolation import apply_events, undecodable_event
 from controlplane.queue_copy import MARK, QueueCopy, mark_of
 from sickbay.domain.errors import Unavailable, Unstorable
 from sickbay.domain.queries import ReconcileResult
+from sickbay.domain.run_rate import in_ledger_alone
 from sickbay.domain.storable import digest
 from sickbay.messages.publisher import Publisher
 from sickbay.ports import TO_QUARANTINE, Clock, Delivery, LedgerWriter, Message, Queue
@@ -96,6 +97,7 @@ class CopyReconciler:
         seen = set[tuple[str, int, int]]()
         for copy in copies:
             is_ghost = copy.is_live is False or copy.identity in result.seen or copy.identity in seen
+            is_ghost |= in_ledger_alone(copy.event)  # a control plane that does not know of rates made it; the ledger has the job
             (ghosts if is_ghost else kept).append(copy)
             seen.add(copy.identity)
         await self._move_to_tail(kept, result)

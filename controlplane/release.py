@@ -6,35 +6,71 @@ If this process dies before `mark_released`, another control plane publishes the
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Final
 
-from sickbay.domain.job import JobRecord
+from sickbay.domain.job import Job, JobRecord
+from sickbay.domain.lane import Lane, lane_of, lane_of_released
 from sickbay.domain.queries import ReleaseLease
+from sickbay.fleet import FleetView
 from sickbay.messages.codec import job_message
+from sickbay.messages.payment import with_payment
 from sickbay.messages.publisher import Publisher
 from sickbay.observer import NOBODY, Observer
-from sickbay.ports import TO_MAIN, Broker, QuarantineStore
+from sickbay.ports import Broker, QuarantineStore
+
+UNPAID: Final[Mapping[str, int]] = MappingProxyType({})
 
 
 class Releaser:
-    """The only way out of quarantine, for the healer and for people."""
+    """The only way out of quarantine, for the healer and for people.
 
-    def __init__(self, broker: Broker, store: QuarantineStore, *, by: str = "people", observer: Observer = NOBODY) -> None:
+    A probe waits in the high lane: the breaker waits for it. Others wait in the low lane, so that an outage's backlog never stands before
+    fresh work; HIGH ones in the main lane. While not every worker takes jobs from all lanes, all wait in the main lane.
+    """
+
+    def __init__(
+        self, broker: Broker, store: QuarantineStore, *, by: str = "people", observer: Observer = NOBODY, fleet: FleetView | None = None
+    ) -> None:
         """Publish what `store` leased; `by` tells the observer who requested it, `healer` or `people`."""
+        self._fleet = fleet
         self._publisher = Publisher(broker, observer)
         self._store = store
         self._by = by
         self._observer = observer
 
-    async def release(self, leases: Sequence[ReleaseLease]) -> Sequence[JobRecord]:
-        """Publish leased jobs and finalise in the ledger; after Unavailable they are released again when their lease expires."""
+    async def takes_lanes(self) -> bool:
+        """Whether released jobs wait in other lanes than the main one."""
+        return self._fleet is not None and (await self._fleet.look()).takes_lanes
+
+    async def release(
+        self, leases: Sequence[ReleaseLease], paid: Mapping[str, int] = UNPAID, *, is_probe: bool = False
+    ) -> Sequence[JobRecord]:
+        """Publish leased jobs and finalise in the ledger; after Unavailable they are released again when their lease expires.
+
+        `paid`: when the run of a job was paid for, by its id (`payment.py`).
+        """
         self._observer.releasing(leases, self._by)
         error: BaseException | None = None
         try:
-            await self._publisher.publish([job_message(TO_MAIN, lease.job) for lease in leases])
+            takes_lanes = await self.takes_lanes()
+            messages = []
+            for lease in leases:
+                paid_at = paid.get(lease.job.job_id, 0)
+                lane = _lane(lease.job, is_probe=is_probe, is_paid=paid_at > 0) if takes_lanes else Lane.MAIN
+                messages.append(with_payment(job_message(lane, lease.job), paid_at))
+            await self._publisher.publish(messages)
             return await self._store.mark_released(leases)
         except BaseException as caught:
             error = caught
             raise
         finally:
             self._observer.released(leases, self._by, error)
+
+
+def _lane(job: Job, *, is_probe: bool, is_paid: bool) -> Lane:
+    """A job whose run was paid for is no backlog: it comes at the rate of its type, and its payment is good for a while only."""
+    if is_probe:
+        return Lane.HIGH
+    return lane_of(job.priority) if is_paid else lane_of_released(job.priority)

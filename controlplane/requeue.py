@@ -17,7 +17,7 @@ from sickbay.domain.errors import NotFound
 from sickbay.domain.job import JobState
 from sickbay.domain.queries import HoldAnswer, LostCandidate, LostQuery, Page, Requeued, RequeueOrder, Verdict
 from sickbay.domain.storable import MAX_COUNT
-from sickbay.ports import Broker, Clock, Queue
+from sickbay.ports import LANES, Broker, Clock, Queue
 from sickbay.ports.lost import Holds, Lost
 
 UNFINISHED: Final = frozenset(state for state in JobState if not (state.is_final or state.in_quarantine))
@@ -78,7 +78,7 @@ class Requeuer:
             judged |= {job_id: done.get(job_id, _changed(one)) for job_id, one in wanted.items()}
 
     async def _waiting(self) -> str:
-        depths = {queue: await self._broker.depth(queue) for queue in (Queue.MAIN, Queue.RETRY)}
+        depths = {queue: await self._broker.depth(queue) for queue in (*LANES.values(), Queue.RETRY)}
         return " and ".join(f"{queue.value} holds {depth:,} messages" for queue, depth in depths.items() if depth)
 
     async def _lagging(self) -> str:

@@ -22,6 +22,7 @@ class WorkerApi(WorkerServiceServicer):
     async def ListWorkers(self, request: pb.ListWorkersRequest, context: Any) -> pb.ListWorkersResponse:
         """See the contract."""
         paging, job_type = parse_paging(request), parse.job_type_filter(request.job_type)
+        tenant = parse.tenant_filter(request.tenant)
         fleet = await self._workers.fleet()
-        page, cursor = contract.page(fleet.workers, job_type, paging.cursor, paging.limit)
+        page, cursor = contract.page(fleet.workers, job_type, paging.cursor, paging.limit, tenant=tenant)
         return pb.ListWorkersResponse(workers=map(contract.worker, page), next_page_token=next_page_token(request, cursor))

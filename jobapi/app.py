@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from jobapi.circuits import Circuits
 from jobapi.door import Door
-from jobapi.metrics import DoorCollector, NamesCollector, SubmissionMetrics
+from jobapi.lanes import LaneChoice
+from jobapi.metrics import DemotionCollector, DoorCollector, NamesCollector, SubmissionMetrics, TenantSubmissionMetrics
 from jobapi.names import NameLimits, Names
 from jobapi.recent import RecentJobs
 from jobapi.rest import create_gateway
@@ -58,6 +59,7 @@ async def serve(
         [
             PublishMetrics(metrics.registry),
             SubmissionMetrics(metrics.registry),
+            TenantSubmissionMetrics(metrics.registry, backends.metrics_tenants),
             *trace_observers(tracing, backends.system),
             *observers,
         ]
@@ -69,6 +71,9 @@ async def serve(
     door = Door(rules, backends.rate_limiter, waiting)
     DoorCollector(door, waiting, metrics.registry)
     circuits = Circuits(backends.circuits, backends.breaker_scope)
+    fleet = FleetView(backends.registry, backends.broker) if backends.registry is not None else None
+    lanes = LaneChoice(fleet)
+    DemotionCollector(lanes, metrics.registry)
     submitter = JobSubmitter(
         backends.broker,
         backends.keys,
@@ -77,6 +82,7 @@ async def serve(
         names=known,
         circuits=circuits,
         door=door,
+        lanes=lanes,
         kept_bytes=backends.kept_bytes,
         observer=observer,
     )
@@ -89,10 +95,11 @@ async def serve(
         clock=backends.clock,
         policies=policies,
         circuits=circuits,
-        fleet=FleetView(backends.registry, backends.broker) if backends.registry is not None else None,
+        fleet=fleet,
         observer=observer,
     )
     async with (
+        lanes.detached,
         submitter.detached,
         api.detached,
         waiting.watched(),

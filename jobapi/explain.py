@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from jobapi.circuits import Circuits
 from sickbay.domain.explain_job import Case, explain_job
 from sickbay.domain.explanation import JobExplanation
-from sickbay.domain.job import JobRecord
+from sickbay.domain.job import JobRecord, JobState
 from sickbay.fleet import FleetView
 from sickbay.ports import Clock, JobReader
 from sickbay.runtime.policies import Policies
@@ -39,6 +39,7 @@ class Explainer:
         record = await self._find(job_id)
         job = record.job
         key = self._circuits.key_of(job.job_type, job.tenant)
+        rate = self._policies.run_rate(job.job_type) if record.state is JobState.PARKED else None
         case = Case(
             record,
             await self._reader.history(job_id),
@@ -49,5 +50,7 @@ class Explainer:
             self._clock(),
             self._circuits.job_types(key),
             self._fleet is not None and (await self._fleet.look()).lacks(job.job_type),
+            rate,
+            await self._reader.parked_before(job_id) if rate is not None else 0,
         )
         return case, explain_job(case)

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter as Counts
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from jobapi.door import OTHER, Door
+from jobapi.door import Door
+from jobapi.lanes import LaneChoice
 from jobapi.names import Names
 from jobapi.waiting import WaitingJobs
 from sickbay.domain.errors import ErrorReason, SickbayError
+from sickbay.domain.priority import Priority
 from sickbay.domain.queries import Accepted
 from sickbay.observer import Observer
 from sickbay.telemetry.metrics import BoundedLabels
+from sickbay.telemetry.tenants import TenantTable, largest
 
 MAX_TENANTS: Final = 20
+"""Tenants whose waiting jobs are shown while they are limited."""
 MAX_TYPES: Final = 100
 """Clients choose job types; those beyond this limit are `other`."""
 
@@ -35,6 +39,12 @@ class SubmissionMetrics(Observer):
             ("job_type", "result"),
             registry=registry,
         )
+        self._prioritized = Counter(
+            "sickbay_prioritized_jobs",
+            "Jobs accepted with another priority than NORMAL.",
+            ("job_type", "priority"),
+            registry=registry,
+        )
         self._type = BoundedLabels(MAX_TYPES)
 
     def submitted(self, job_types: Sequence[str], results: Sequence[Accepted | SickbayError]) -> None:
@@ -42,6 +52,33 @@ class SubmissionMetrics(Observer):
         counts = Counts((job_type, _result_label(result)) for job_type, result in zip(job_types, results, strict=True))
         for (job_type, label), count in counts.items():
             self._submissions.labels(self._type(job_type), label).inc(count)
+        for job_type, priority in map(_priority_of, results):
+            if priority is not Priority.NORMAL:
+                self._prioritized.labels(self._type(job_type), priority.value).inc()
+
+
+class TenantSubmissionMetrics(Observer, Collector):
+    """Counts accepted jobs by tenant."""
+
+    def __init__(self, registry: CollectorRegistry, limit: int) -> None:
+        """Add itself to `registry`; at most `limit` tenants have series of their own."""
+        self._tenants: TenantTable[Counts[str]] = TenantTable(limit, Counts)
+        registry.register(self)
+
+    def submitted(self, job_types: Sequence[str], results: Sequence[Accepted | SickbayError]) -> None:  # noqa: ARG002 - by tenant alone
+        """Count one call."""
+        for result in results:
+            if not isinstance(result, SickbayError):
+                self._tenants.of(result.job.tenant)[_result_label(result)] += 1
+
+    def collect(self) -> Iterable[Metric]:
+        """Called by Prometheus."""
+        text = "Jobs submitted by tenant: accepted (durable), duplicate (a repeat of a key)."
+        family = CounterMetricFamily("sickbay_tenant_submissions", text, labels=("tenant", "result"))
+        for tenant, counts in self._tenants.values():
+            for result, count in counts.items():
+                family.add_metric((tenant, result), count)
+        yield family
 
 
 class NamesCollector(Collector):
@@ -60,6 +97,27 @@ class NamesCollector(Collector):
         yield known
         text = "Submissions rejected because their job type or tenant was new and exceeded a limit."
         yield CounterMetricFamily("sickbay_names_refused", text, self._names.refused)
+
+
+class DemotionCollector(Collector):
+    """Reports at each scrape how many jobs of floods were sent to the lane of the demoted."""
+
+    def __init__(self, lanes: LaneChoice, registry: CollectorRegistry) -> None:
+        """Add itself to `registry`."""
+        self._lanes = lanes
+        self._type = BoundedLabels(MAX_TYPES)
+        registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        """Called by Prometheus."""
+        text = "Jobs accepted that wait in the lane of the demoted, because their type and tenant flooded theirs."
+        family = CounterMetricFamily("sickbay_submissions_demoted", text, labels=("job_type",))
+        counts: Counts[str] = Counts()
+        for job_type, count in list(self._lanes.demoted.items()):
+            counts[self._type(job_type)] += count
+        for label, count in counts.items():
+            family.add_metric((label,), count)
+        yield family
 
 
 class DoorCollector(Collector):
@@ -82,7 +140,7 @@ class DoorCollector(Collector):
         yield CounterMetricFamily("sickbay_limits_skipped", text, self._door.unlimited)
         text = "Jobs that wait (queued, retrying or parked) by the ledger, of the tenants with the most; only while a limit on them is set."
         tenants = GaugeMetricFamily("sickbay_waiting_jobs", text, labels=("tenant",))
-        for tenant, count in _largest(self._waiting.counted).items():
+        for tenant, count in largest(self._waiting.counted, MAX_TENANTS).items():
             tenants.add_metric((tenant,), count)
         yield tenants
         text = "Whether waiting jobs are limited and counted (1), or limited and not counted (0): then all are accepted."
@@ -92,18 +150,18 @@ class DoorCollector(Collector):
         yield known
 
 
-def _largest(counted: Mapping[str, int]) -> Mapping[str, int]:
-    """The tenants with the most waiting jobs; all others are added up."""
-    by_size = sorted(counted.items(), key=lambda each: -each[1])
-    shown, rest = dict(by_size[:MAX_TENANTS]), sum(count for _, count in by_size[MAX_TENANTS:])
-    return shown | ({OTHER: shown.get(OTHER, 0) + rest} if rest else {})
-
-
 _REJECTIONS: Final = {
     ErrorReason.CIRCUIT_OPEN: "circuit_open",
     ErrorReason.SUBMISSION_RATE_EXCEEDED: "rate_limited",
     ErrorReason.TOO_MANY_QUEUED: "queue_full",
 }
+
+
+def _priority_of(result: Accepted | SickbayError) -> tuple[str, Priority]:
+    """The type and the priority of a new job; NORMAL for what is none."""
+    if isinstance(result, SickbayError) or result.duplicate:
+        return "", Priority.NORMAL
+    return result.job.job_type, result.job.priority
 
 
 def _result_label(result: Accepted | SickbayError) -> str:

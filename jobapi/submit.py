@@ -10,6 +10,7 @@ from typing import Final
 
 from jobapi.circuits import Circuits
 from jobapi.door import Door
+from jobapi.lanes import LaneChoice
 from jobapi.names import NameLimits, Names
 from jobapi.recent import RecentJobs
 from sickbay.concurrency.tasks import DetachedTasks, cooperatively
@@ -20,7 +21,7 @@ from sickbay.domain.queries import Accepted
 from sickbay.messages.codec import encode_events, job_message
 from sickbay.messages.publisher import Publisher
 from sickbay.observer import NOBODY, Observer
-from sickbay.ports import TO_MAIN, Broker, Clock, IdempotencyKeys, Message
+from sickbay.ports import Broker, Clock, IdempotencyKeys, Message
 
 CONFIRM_AGAIN_S: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
 """Delays between attempts to confirm a key whose store is unavailable; they end before its lease does."""
@@ -43,13 +44,16 @@ class JobSubmitter:
         names: Names | None = None,
         circuits: Circuits | None = None,
         door: Door | None = None,
+        lanes: LaneChoice | None = None,
         kept_bytes: int = 0,
         observer: Observer = NOBODY,
     ) -> None:
         """Accepted jobs are remembered in `recent` until they are in the ledger, which also gets payloads of up to `kept_bytes`.
 
-        `names` limits job types and tenants, `circuits` says which jobs would be parked, `door` limits rates and waiting jobs.
+        `names` limits job types and tenants, `circuits` says which jobs would be parked, `door` limits rates and waiting jobs,
+        `lanes` says in which lane a job waits.
         """
+        self._lanes = lanes or LaneChoice(None)
         self._circuits = circuits or Circuits()
         self._door = door
         self._names = names or Names(NameLimits())
@@ -82,7 +86,8 @@ class JobSubmitter:
         fresh = [result.job for result in results if isinstance(result, Accepted) and not result.duplicate]
         try:
             if fresh:
-                messages = [job_message(TO_MAIN, job) async for job in cooperatively(fresh)]
+                lanes = zip(self._lanes.lanes(fresh), fresh, strict=True)
+                messages = [job_message(lane.value, job) async for lane, job in cooperatively(lanes)]
                 messages += [message async for message in cooperatively(_ledger_messages(fresh, self._kept_bytes))]
                 await self._publisher.publish(messages)
         except (Refused, ValueError) as error:

@@ -37,9 +37,14 @@ class FleetView:
     async def look(self) -> Fleet:
         """The live workers, at most a second old; `UNKNOWN` if the registry cannot be read. Never raises Unavailable."""
         async with self._lock:
-            if self._seen is None or self._seconds() - self._seen[1] >= MAX_AGE_S:
+            if self._seen is None or not self.is_new:
                 self._seen = await self._read(), self._seconds()
             return self._seen[0]
+
+    @property
+    def is_new(self) -> bool:
+        """Whether `look` would answer from memory."""
+        return self._seen is not None and self._seconds() - self._seen[1] < MAX_AGE_S
 
     @property
     def seen(self) -> Fleet:

@@ -13,6 +13,7 @@ import click
 import msgspec
 
 from sickbay.domain.errors import SickbayError
+from sickbay.jobs.v1.job_pb2 import Priority
 from sickbay.jobs.v1.job_service_pb2 import BatchSubmitJobsRequest, BatchSubmitResult, OnOpen, SubmitJobRequest
 from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
 from sickbay.server import enums
@@ -38,6 +39,7 @@ class Line(Body, frozen=True):
     tenant: str = ""
     idempotency_key: str = ""
     on_open: str = ""
+    priority: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +74,11 @@ class Tally:
         return {number: result for number, result in self.results.items() if isinstance(result, Fault)}
 
 
-def submit_file(endpoint: Endpoint, source: BinaryIO, on_open: OnOpen.ValueType, retries: Retries, *, as_json: bool) -> None:
-    """Submit every line; Refused if any was rejected. `on_open` is for lines that do not say it."""
+def submit_file(endpoint: Endpoint, source: BinaryIO, usual: SubmitJobRequest, retries: Retries, *, as_json: bool) -> None:
+    """Submit every line; Refused if any was rejected. `usual` has `on_open` and `priority` for lines that do not say them."""
     tally = Tally()
     with progress(_size(source), "submitting") as advance:
-        _send(endpoint, _items(source, on_open), tally, advance, retries)
+        _send(endpoint, _items(source, usual), tally, advance, retries)
     _report(tally, as_json=as_json)
     for number, fault in tally.refused.items():
         remark(f"line {number}: {fault.message}")
@@ -174,20 +176,23 @@ def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
         yield batch
 
 
-def _items(source: BinaryIO, on_open: OnOpen.ValueType) -> Iterator[Item]:
+def _items(source: BinaryIO, usual: SubmitJobRequest) -> Iterator[Item]:
     for number, data in enumerate(source, start=1):
         if data.strip():
-            yield Item(number, _read(data.removeprefix(b"\xef\xbb\xbf"), on_open), len(data))
+            yield Item(number, _read(data.removeprefix(b"\xef\xbb\xbf"), usual), len(data))
 
 
-def _read(data: bytes, on_open: OnOpen.ValueType) -> SubmitJobRequest | Fault:
+def _read(data: bytes, usual: SubmitJobRequest) -> SubmitJobRequest | Fault:
     try:
         line = decode(data, Line)
         payload = text(line.payload)
-        on_open = enums.number(OnOpen, "ON_OPEN", line.on_open) or on_open
+        on_open = enums.number(OnOpen, "ON_OPEN", line.on_open) or usual.on_open
+        priority = enums.number(Priority, "PRIORITY", line.priority) or usual.priority
     except SickbayError as error:
         return fault_of(error)
-    request = SubmitJobRequest(job_type=line.job_type, tenant=line.tenant, request_id=line.idempotency_key, on_open=on_open)
+    request = SubmitJobRequest(
+        job_type=line.job_type, tenant=line.tenant, request_id=line.idempotency_key, on_open=on_open, priority=priority
+    )
     if payload:
         request.payload_json = payload
     return request

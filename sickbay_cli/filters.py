@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from sickbay.domain.job import JobState, Reason
-from sickbay.jobs.v1.job_pb2 import Job
+from sickbay.jobs.v1.job_pb2 import PRIORITY_UNSPECIFIED, Job, Priority
 from sickbay.jobs.v1.quarantine_service_pb2 import ListQuarantinedJobsRequest, QuarantinedJob
 from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub
 from sickbay_cli import options
@@ -28,10 +28,11 @@ class Selection:
     code: str
     fingerprint: str
     min_age: int | None
+    priority: Priority.ValueType = PRIORITY_UNSPECIFIED
 
     def __bool__(self) -> bool:
         """Whether any filter is set."""
-        return any(getattr(self, one.name) not in {"", None} for one in fields(self))
+        return any(getattr(self, one.name) not in {"", None, PRIORITY_UNSPECIFIED} for one in fields(self))
 
     def request(self, size: int, token: str) -> ListQuarantinedJobsRequest:
         """A request for a page of so many matches, from the token on."""
@@ -42,6 +43,7 @@ class Selection:
             reason=QuarantinedJob.Reason.Value(f"REASON_{self.reason}") if self.reason else QuarantinedJob.REASON_UNSPECIFIED,
             error_code=self.code,
             fingerprint=self.fingerprint,
+            priority=self.priority,
             page_size=size,
             page_token=token,
         )
@@ -95,12 +97,12 @@ _FILTERS = (
 
 
 def filters(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the filter options; the command gets them as one `selection`."""
+    """Add the filter options; the command gets them as one `selection`, with `priority` if it has that option."""
     names = [one.name for one in fields(Selection)]
 
     @wraps(function)
     def command(*args: Any, **given: Any) -> Any:
-        return function(*args, selection=Selection(**{name: given.pop(name) for name in names}), **given)
+        return function(*args, selection=Selection(**{name: given.pop(name) for name in names if name in given}), **given)
 
     decorated: Callable[..., Any] = command
     for option in reversed(_FILTERS):

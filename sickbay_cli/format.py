@@ -7,7 +7,7 @@ from typing import Any, Final
 from sickbay.breakers.v1.breaker_pb2 import Breaker
 from sickbay.breakers.v1.incident_pb2 import IncidentEntry
 from sickbay.domain.job import DEFAULT_TENANT
-from sickbay.jobs.v1.job_pb2 import Job
+from sickbay.jobs.v1.job_pb2 import Job, Priority
 from sickbay.jobs.v1.quarantine_service_pb2 import QuarantinedJob
 from sickbay.server.rest.views import millis
 from sickbay_cli.durations import moment, relative
@@ -59,6 +59,11 @@ def ms(message: Any, field: str) -> int:
 def when(time: int, now: int) -> str:
     """`3 m ago (2024-01-01 00:00:00)`; empty for 0."""
     return f"{relative(time, now)} ({moment(time)})" if time else ""
+
+
+def priority(number: int) -> str:
+    """The name of a priority; empty if a service of an earlier version does not say it."""
+    return name(Priority, number, "PRIORITY_") if number else ""
 
 
 def other_tenant(tenant: str) -> str:

@@ -7,7 +7,7 @@ import time
 import click
 
 from sickbay.domain.job import JobState
-from sickbay.jobs.v1.job_pb2 import Job
+from sickbay.jobs.v1.job_pb2 import Job, Priority
 from sickbay.jobs.v1.job_service_pb2 import CancelJobRequest, GetJobRequest, ListJobsRequest
 from sickbay.server.rest.views import job_view
 from sickbay_cli import client, options
@@ -54,9 +54,15 @@ def watch(*, job_id: str, patience: int | None, even_if_quarantined: bool, jobap
         follow(stub, [job_id], WaitLimit.of(patience, even_if_quarantined=even_if_quarantined), as_json=as_json)
 
 
-@click.command(
-    epilog=examples("sickbay jobs", "sickbay jobs --type email --state parked --state quarantined", "sickbay jobs --json --limit 1000")
+_LIST_EXAMPLES = examples(
+    "sickbay jobs",
+    "sickbay jobs --type email --state parked --state quarantined",
+    "sickbay jobs --priority high",
+    "sickbay jobs --json --limit 1000",
 )
+
+
+@click.command(epilog=_LIST_EXAMPLES)
 @options.job_type
 @click.option(
     "--state",
@@ -66,17 +72,28 @@ def watch(*, job_id: str, patience: int | None, even_if_quarantined: bool, jobap
     help="Only jobs in this state; may be given several times.",
 )
 @options.tenant
+@options.priority
 @options.limit
 @options.page_token
 @options.endpoints("jobapi")
 @options.as_json
-def jobs(*, job_type: str, states: tuple[str, ...], tenant: str, limit: int, page_token: str, jobapi: Endpoint, as_json: bool) -> None:
+def jobs(
+    *,
+    job_type: str,
+    states: tuple[str, ...],
+    tenant: str,
+    priority: Priority.ValueType,
+    limit: int,
+    page_token: str,
+    jobapi: Endpoint,
+    as_json: bool,
+) -> None:
     """List jobs, newest first."""
     wanted = [Job.State.Value(f"STATE_{state}") for state in states]
     with client.jobs(jobapi) as stub:
 
         def fetch(size: int, token: str) -> tuple[list[Job], str]:
-            query = ListJobsRequest(job_type=job_type, tenant=tenant, states=wanted, page_size=size, page_token=token)
+            query = ListJobsRequest(job_type=job_type, tenant=tenant, states=wanted, priority=priority, page_size=size, page_token=token)
             page = stub.ListJobs(query, timeout=jobapi.timeout)
             return list(page.jobs), page.next_page_token
 

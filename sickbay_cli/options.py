@@ -12,7 +12,9 @@ from typing import Any, Final, TypeVar
 
 import click
 
+from sickbay.domain.priority import Priority
 from sickbay.domain.service_ports import DEFAULT_PORTS, JOB_API
+from sickbay.jobs.v1 import job_pb2
 from sickbay_cli.durations import parse_span
 from sickbay_cli.streams import is_text
 
@@ -58,6 +60,16 @@ class _Span(click.ParamType[int]):
             self.fail(str(error), param, ctx)
 
 
+class _Priority(click.Choice):  # type: ignore[type-arg]  # generic only since click 8.2
+    """The name of a priority, as people write it; the command gets the contract's number."""
+
+    def __init__(self) -> None:
+        super().__init__([priority.value for priority in Priority], case_sensitive=False)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return value if isinstance(value, int) else job_pb2.Priority.Value(f"PRIORITY_{super().convert(value, param, ctx)}")
+
+
 class _Folder(click.ParamType[Path]):
     name = "folder"
 
@@ -81,6 +93,7 @@ class _SettingsFile(click.ParamType[Path]):
 ADDRESS: Final = _Address()
 FOLDER: Final = _Folder()
 SETTINGS_FILE: Final = _SettingsFile()
+PRIORITY: Final = _Priority()
 SPAN: Final = _Span()
 """A duration such as 10m; the command gets milliseconds."""
 
@@ -132,6 +145,7 @@ tenant = click.option("--tenant", default="", help="Only this tenant.")
 tenant_name = click.option("--tenant", default="", help="The tenant; `default` unless tenants are used.")
 breaker_tenant = click.option("--tenant", default="", help="The tenant, if each has breakers of its own (BREAKER_SCOPE=tenant).")
 job_type = click.option("--type", "job_type", default="", help="Only this job type.")
+priority = click.option("--priority", type=PRIORITY, default=job_pb2.PRIORITY_UNSPECIFIED, help="Only jobs of this priority.")
 limit = click.option("--limit", type=click.IntRange(min=1), default=50, show_default=True, help="Show at most this many.")
 page_token = click.option("--page-token", default="", help="Continue where an earlier list ended (its nextPageToken).")
 settings_file = click.option(

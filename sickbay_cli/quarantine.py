@@ -38,6 +38,7 @@ quarantine.add_command(discard)
     ),
 )
 @filters
+@options.priority
 @options.limit
 @options.page_token
 @options.endpoints("control-plane")

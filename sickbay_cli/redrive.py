@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import click
 
-from sickbay.jobs.v1.job_pb2 import Job
+from sickbay.jobs.v1.job_pb2 import PRIORITY_UNSPECIFIED, Job, Priority
 from sickbay.jobs.v1.quarantine_service_pb2 import DiscardJobRequest, GetQuarantinedJobRequest, ResubmitJobRequest
 from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub
 from sickbay.server.rest.views import job_view
@@ -15,6 +15,7 @@ from sickbay_cli import client, options
 from sickbay_cli.bulk_calls import BulkCalls
 from sickbay_cli.editor import edit_payload, save_draft
 from sickbay_cli.filters import Selection, filters, find
+from sickbay_cli.format import name
 from sickbay_cli.options import Endpoint, examples
 from sickbay_cli.output import confirm, count, document, remark
 from sickbay_cli.payload import PAYLOAD
@@ -26,6 +27,7 @@ _RESUBMIT_EXAMPLES = examples(
     "sickbay quarantine resubmit JOB_ID",
     "sickbay quarantine resubmit JOB_ID --edit",
     "sickbay quarantine resubmit JOB_ID --payload @fixed.json",
+    "sickbay quarantine resubmit JOB_ID --priority high",
     "sickbay quarantine resubmit --type email --code VALIDATION_ERROR --all",
 )
 
@@ -37,6 +39,7 @@ _RESUBMIT_EXAMPLES = examples(
 @click.option("--payload", type=PAYLOAD, help="A corrected payload: JSON text, @FILE, or - for stdin. One JOB_ID only.")
 @click.option("--edit", is_flag=True, help="Correct the payload in $EDITOR. One JOB_ID only.")
 @click.option("--job-type", "new_type", default="", help="A corrected job type.")
+@click.option("--priority", "new_priority", type=options.PRIORITY, default=PRIORITY_UNSPECIFIED, help="Give them this priority.")
 @options.yes
 @options.actor
 @options.endpoints("control-plane")
@@ -47,6 +50,7 @@ def resubmit(
     selection: Selection,
     payload: str | None,
     new_type: str,
+    new_priority: Priority.ValueType,
     actor: str,
     control_plane: Endpoint,
     everything: bool,
@@ -63,7 +67,7 @@ def resubmit(
         raise click.UsageError("--payload and --edit need exactly one JOB_ID")
     if payload is not None and edit:
         raise click.UsageError("use either --payload or --edit, not both")
-    request = ResubmitJobRequest(job_type=new_type, actor=actor)
+    request = ResubmitJobRequest(job_type=new_type, priority=new_priority, actor=actor)
     if payload is not None:
         request.payload_json = payload
     if edit:
@@ -72,7 +76,8 @@ def resubmit(
     with client.quarantine(control_plane) as stub:
         etags = _select(stub, job_ids, selection, control_plane)
         if everything and etags:
-            confirm(f"Resubmit {count(len(etags), 'job')}?", yes=yes, as_json=as_json)
+            anew = f" with priority {name(Priority, new_priority, 'PRIORITY_')}" if new_priority else ""
+            confirm(f"Resubmit {count(len(etags), 'job')}{anew}?", yes=yes, as_json=as_json)
 
         def call(job_id: str) -> Job:
             one = ResubmitJobRequest(job_id=job_id, etag=etags[job_id])

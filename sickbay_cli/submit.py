@@ -7,6 +7,7 @@ from typing import BinaryIO
 import click
 import grpc
 
+from sickbay.jobs.v1.job_pb2 import PRIORITY_UNSPECIFIED, Priority
 from sickbay.jobs.v1.job_service_pb2 import ON_OPEN_REJECT, ON_OPEN_UNSPECIFIED, SubmitJobRequest, SubmitJobResponse
 from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
 from sickbay.server.rest.views import accepted_view
@@ -26,6 +27,7 @@ _EXAMPLES = examples(
     "sickbay submit email --count 20",
     "sickbay submit --from jobs.jsonl",
     "sickbay submit --from jobs.jsonl --retry-for 10m",
+    "sickbay submit sms --priority high",
     "sickbay submit sms --reject-if-open || echo try another way",
 )
 
@@ -36,6 +38,7 @@ _EXAMPLES = examples(
 @click.option("--key", default="", help="Idempotency key: a repeat within 24 hours is the same job, not another one.")
 @options.tenant_name
 @click.option("--reject-if-open", is_flag=True, help="Reject the job (exit code 4) instead of parking it while its circuit is open.")
+@click.option("--priority", type=options.PRIORITY, default=PRIORITY_UNSPECIFIED, help="How urgent it is; the default is normal.")
 @options.retry_for
 @click.option("--wait", is_flag=True, help="Follow the job until it has ended; the exit code says how.")
 @options.patience
@@ -51,6 +54,7 @@ def submit(
     key: str,
     tenant: str,
     reject_if_open: bool,
+    priority: Priority.ValueType,
     retry_for: int | None,
     copies: int,
     source: BinaryIO | None,
@@ -64,8 +68,8 @@ def submit(
 
     PAYLOAD is a JSON object: as text, as @FILE, or - for stdin; default {}.
 
-    A line of FILE.jsonl is {"jobType": ..., "payload": {...}}, optionally with "tenant", "idempotencyKey" and "onOpen". Rejected lines
-    are reported by number; the others are accepted anyway. Lines with a key can be submitted again safely.
+    A line of FILE.jsonl is {"jobType": ..., "payload": {...}}, optionally with "tenant", "priority", "idempotencyKey" and "onOpen".
+    Rejected lines are reported by number; the others are accepted anyway. Lines with a key can be submitted again safely.
 
     Jobs that a limit rejects (429) were not accepted; with --retry-for they are submitted again when there is room.
     """
@@ -75,13 +79,16 @@ def submit(
     if source is not None:
         if job_type or key or tenant or wait or copies > 1:
             raise click.UsageError("--from reads everything from the file; omit JOB_TYPE, PAYLOAD, --key, --tenant, --wait and --count")
-        bulk.submit_file(jobapi, source, on_open, retries, as_json=as_json)
+        usual = SubmitJobRequest(on_open=on_open, priority=priority)
+        bulk.submit_file(jobapi, source, usual, retries, as_json=as_json)
         return
     if not job_type:
         raise click.UsageError("name the JOB_TYPE, or a file of jobs with --from")
     if key and copies > 1:
         raise click.UsageError("--key is for one job; omit --count, or give every line of a --from file its own key")
-    request = SubmitJobRequest(job_type=job_type, payload_json=payload or "{}", tenant=tenant, request_id=key, on_open=on_open)
+    request = SubmitJobRequest(
+        job_type=job_type, payload_json=payload or "{}", tenant=tenant, request_id=key, on_open=on_open, priority=priority
+    )
     if copies > 1:
         ids = bulk.submit_copies(jobapi, request, copies, retries, quiet=wait, as_json=as_json)
         with client.jobs(jobapi) as stub:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from sickbay.jobs.v1.job_pb2 import AttemptError, Job, StateChange
+from sickbay.jobs.v1.job_pb2 import PRIORITY_NORMAL, PRIORITY_UNSPECIFIED, AttemptError, Job, StateChange
 from sickbay.jobs.v1.quarantine_service_pb2 import FailureGroup, QuarantinedJob
 from sickbay_cli.durations import clock, moment, relative
-from sickbay_cli.format import job_state, join_nonempty, ms, other_tenant, reason, when
+from sickbay_cli.format import job_state, join_nonempty, ms, other_tenant, priority, reason, when
 from sickbay_cli.output import Cell, Column, details, line, plain, table
 
 _JOBS: Final = (
@@ -19,6 +19,7 @@ _JOBS: Final = (
     Column("ATTEMPT", least=90, right=True),
     Column("LAST ERROR", least=100, loose=True),
 )
+_PRIORITY: Final = Column("PRIORITY", least=82)
 _QUARANTINED: Final = (
     Column("JOB ID"),
     Column("TYPE", least=62),
@@ -39,12 +40,21 @@ _GROUPS: Final = (
 
 def show_jobs(jobs: Sequence[Job], now: int) -> None:
     """Print a table of jobs."""
-    table(_JOBS, [_row(job, ms(job, "submit_time"), str(job.attempt), now) for job in jobs])
+    _table(_JOBS, jobs, [_row(job, ms(job, "submit_time"), str(job.attempt), now) for job in jobs])
 
 
 def show_quarantined_jobs(cases: Sequence[QuarantinedJob], now: int) -> None:
     """Print a table of jobs in quarantine."""
-    table(_QUARANTINED, [_row(case.job, ms(case, "quarantine_time"), reason(case), now) for case in cases])
+    jobs = [case.job for case in cases]
+    _table(_QUARANTINED, jobs, [_row(case.job, ms(case, "quarantine_time"), reason(case), now) for case in cases])
+
+
+def _table(columns: Sequence[Column], jobs: Sequence[Job], rows: Sequence[list[Cell]]) -> None:
+    """Print a table; priorities are a column of it where they differ from the default."""
+    if any(job.priority not in {PRIORITY_UNSPECIFIED, PRIORITY_NORMAL} for job in jobs):
+        columns = (*columns[:3], _PRIORITY, *columns[3:])
+        rows = [[*row[:3], priority(job.priority), *row[3:]] for job, row in zip(jobs, rows, strict=True)]
+    table(columns, rows)
 
 
 def _row(job: Job, time: int, fifth: str, now: int) -> list[Cell]:
@@ -70,6 +80,7 @@ def show_job(job: Job, now: int, more: Sequence[tuple[str, Cell]] = ()) -> None:
             ("type", job.job_type),
             ("tenant", other_tenant(job.tenant)),
             ("state", job_state(job.state)),
+            ("priority", priority(job.priority)),
             ("attempt", f"{job.attempt}" + (f", generation {job.generation}" if job.generation else "")),
             ("submitted", when(ms(job, "submit_time"), now)),
             ("updated", when(ms(job, "update_time"), now)),

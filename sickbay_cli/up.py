@@ -23,7 +23,7 @@ from sickbay.observer import Observer
 from sickbay.runtime.backends import open_up
 from sickbay.runtime.ending import whole_process
 from sickbay.runtime.observers import load_observers
-from sickbay.runtime.process import Signals, open_redaction, run
+from sickbay.runtime.process import Signals, keep_what_was_loaded, open_redaction, run
 from sickbay.runtime.settings import Settings
 from sickbay.server.endpoints import Address, Endpoints
 from sickbay.system.files import raise_file_limit
@@ -150,6 +150,7 @@ async def _run(settings: Settings, folder: Path | None, chosen: _Chosen, address
         for endpoints in (control_plane, working.endpoints, api):
             await endpoints.serving()
         click.echo(_banner(addresses["jobapi"].host, folder, chosen, services))
+        keep_what_was_loaded()
         await signals.first.wait()
         log.info("stopping: running jobs may finish (%g s at most, or press Ctrl-C again)", working.grace_s)
         await api.not_serving()

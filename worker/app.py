@@ -32,10 +32,12 @@ from sickbay.telemetry.settings_file import SettingsFileCollector
 from sickbay.telemetry.tracing import trace_observers
 from sickbay.version import VERSION
 from worker.engine import Engine
-from worker.metrics import JobMetrics, WorkerMetrics
+from worker.metrics import DemotionCollector, JobMetrics, WorkerMetrics
 from worker.presence import Presence
+from worker.rate_gate import RateGate
 from worker.rest import create_gateway
 from worker.runner import Runner
+from worker.tenant_metrics import TenantMetrics
 
 if TYPE_CHECKING:
     from sickbay.telemetry.spans import Traces
@@ -113,16 +115,19 @@ async def serve(
     HealthCollector(health, metrics.registry)
     SettingsFileCollector(backends.settings_file, metrics.registry)
     WorkerMetrics(metrics.registry, runner=runner, job_types=handlers, concurrency=settings.concurrency, stale=backends.status.stale)
+    tenants = TenantMetrics(metrics.registry, settings.metrics_tenants, time.time)
     tracing = traces.of("worker", for_handlers=True) if traces else None
     observer = Observers(
         [
             *trace_observers(tracing, backends.system),
             PublishMetrics(metrics.registry),
             JobMetrics(metrics.registry, handlers, time.time),
+            tenants,
             JobLog(),
             *observers,
         ]
     )
+    fleet = FleetView(backends.workers, backends.broker)
     async with EventOutbox(backends.broker, observer=observer) as events:
         engine = Engine(
             broker=backends.broker,
@@ -137,12 +142,17 @@ async def serve(
             prefetch_bytes=settings.prefetch_bytes,
             clock=backends.clock,
             name=settings.worker_name,
-            fleet=FleetView(backends.workers, backends.broker),
+            fleet=fleet,
+            rates=RateGate(backends.run_rates, policies.run_rate, circuits=backends.circuits, fleet=fleet),
             grace_ms=0 if backends.is_alone else round(1000 * settings.unknown_type_grace),
             observer=observer,
             redact=redact,
+            share_of=policies.share,
         )
-        presence = Presence(backends.workers, _announced(settings, handlers, backends.clock()), lambda: engine.slots_in_use)
+        announced = _announced(settings, handlers, backends.clock())
+        presence = Presence(backends.workers, announced, lambda: engine.slots_in_use, lambda: engine.floods, running=tenants.running)
+        engine.intake.on_flood = presence.tell
+        DemotionCollector(metrics.registry, lambda: engine.demoted)
         async with serve_endpoints(
             [],
             lambda _, health: create_gateway(health, metrics, VERSION),
@@ -183,4 +193,5 @@ def _announced(settings: Settings, handlers: Mapping[str, HandlerSpec], now: int
         host=socket.gethostname(),
         slots=settings.concurrency,
         since=now,
+        lanes=True,
     )

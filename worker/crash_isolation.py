@@ -14,7 +14,7 @@ from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import Job
 from sickbay.domain.queries import DuplicateCheck
 from sickbay.ports import Delivery, DuplicateGuard
-from worker.slots import Gates, Slots
+from worker.slots import Gates, Seat
 
 MAX_CRASHES: Final = 3
 """Workers a job may kill before it is quarantined as WORKER_LOST."""
@@ -24,10 +24,9 @@ _ALONE: Final = "poison candidate"
 class CrashIsolation:
     """One per worker. While the ledger is unavailable, jobs continue to run."""
 
-    def __init__(self, guard: DuplicateGuard, slots: Slots, prefetch: int) -> None:
+    def __init__(self, guard: DuplicateGuard, prefetch: int) -> None:
         """Jobs that wait for their turn lend their slots to others."""
         self._guard = guard
-        self._slots = slots
         self._gates = Gates({_ALONE: 1}, prefetch)
 
     def close(self) -> None:
@@ -35,14 +34,14 @@ class CrashIsolation:
         self._gates.close()
 
     @asynccontextmanager
-    async def turn(self, job: Job) -> AsyncIterator[bool]:
+    async def turn(self, job: Job, seat: Seat) -> AsyncIterator[bool]:
         """Wait for the turn of a redelivered job: none, or exclusive if a second worker may have died of it. False if it does not come."""
         try:
             is_alone = await self._guard.crashes(job) > 0
         except Unavailable:
             is_alone = True
         if is_alone:
-            async with self._gates.turn(_ALONE, self._slots) as has_come:
+            async with self._gates.turn(_ALONE, seat) as has_come:
                 yield has_come
         else:
             yield True

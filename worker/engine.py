@@ -1,4 +1,4 @@
-"""Consumes as many jobs as there are free slots, processes each (`pipeline.py`), and drains at the end.
+"""Processes each job that `intake.py` starts (`pipeline.py`), and drains at the end.
 
 If processing fails, the delivery is requeued, so that it is delivered again, or the error counts as an attempt of its job.
 """
@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from sickbay.domain.breaker import BreakerRule, BreakerScope
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import JobEvent
+from sickbay.domain.lane import Flow
 from sickbay.domain.raised import Redact, unchanged
 from sickbay.domain.retry import PolicyOf, RetryPolicy, same_for_all
 from sickbay.fleet import FleetView
@@ -20,11 +22,16 @@ from sickbay.handlers.registry import HandlerSpec
 from sickbay.messages.outbox import EventOutbox
 from sickbay.messages.publisher import Publisher
 from sickbay.observer import NOBODY, Observer
-from sickbay.ports import PREFETCH_BYTES, Breakers, Broker, Clock, Consumer, Delivery, DuplicateGuard, Queue
+from sickbay.ports import PREFETCH_BYTES, Breakers, Broker, Clock, Delivery, DuplicateGuard
 from worker.crash_isolation import CrashIsolation
+from worker.demotion import Demotion
+from worker.intake import Intake
 from worker.pipeline import Pipeline
+from worker.rate_gate import RateGate
+from worker.received import Received
 from worker.runner import Runner
 from worker.settler import Settler
+from worker.shares import Shares
 from worker.slots import Gates, Slots
 from worker.unhandled import UnhandledJobs
 
@@ -36,8 +43,12 @@ CATCH_UP_S: Final = 10.0
 log = logging.getLogger(__name__)
 
 
+def _unset(_: str) -> None:
+    """No share is set."""
+
+
 class Engine:
-    """Consumes `jobs.main` until it is drained. One per worker process."""
+    """Consumes the queues of all lanes until it is drained. One per worker process."""
 
     def __init__(
         self,
@@ -55,33 +66,36 @@ class Engine:
         clock: Clock,
         name: str,
         fleet: FleetView,
+        rates: RateGate | None = None,
         grace_ms: int = 0,
         pause_s: float = 1.0,
         last_s: float = LAST_S,
         catch_up_s: float = CATCH_UP_S,
         observer: Observer = NOBODY,
         redact: Redact = unchanged,
+        share_of: Callable[[str], float | None] = _unset,
     ) -> None:
         """Run at most `concurrency` handlers at a time; `name` is the name of this worker in a job's history.
 
         `pause_s` is how long a job that could not be settled is held before it is requeued; `last_s` is LAST_S, `catch_up_s` is
         CATCH_UP_S. The observer is called for each message in the task that processes it, so that task's context is the job's. `redact`
-        removes secrets from the texts of faults. `fleet` and `grace_ms` decide about jobs without a handler here (`unhandled.py`).
+        removes secrets from the texts of faults. `fleet` and `grace_ms` decide about jobs without a handler here (`unhandled.py`), `rates`
+        limits the runs of types. `share_of` is which part of the slots a job type may hold, None if that is not set (`shares.py`).
         """
         policy_of = same_for_all(policy) if isinstance(policy, RetryPolicy) else policy
         self._last_s = last_s
         self._catch_up_s = catch_up_s
-        self._broker = broker
         self._guard = guard
         self._events = events
         self._runner = runner
-        self._prefetch = min(2_000, max(10, 2 * concurrency))
+        prefetch = min(2_000, max(10, 2 * concurrency))
         self._slots = Slots(concurrency)
         limits = {spec.job_type: spec.concurrency for spec in handlers.values() if spec.concurrency}
-        self._gates = Gates(limits, self._prefetch // 4, prefetch_bytes // 4)
-        self._isolation = CrashIsolation(guard, self._slots, self._prefetch)
+        self._gates = Gates(limits, prefetch // 4, prefetch_bytes // 4)
+        self._isolation = CrashIsolation(guard, prefetch)
+        publisher = Publisher(broker, observer)
         self._settler = Settler(
-            publisher=Publisher(broker, observer),
+            publisher=publisher,
             guard=guard,
             events=events,
             policy=policy_of,
@@ -93,7 +107,6 @@ class Engine:
         self._pipeline = Pipeline(
             guard=guard,
             isolation=self._isolation,
-            slots=self._slots,
             gates=self._gates,
             breakers=breakers,
             scope=scope,
@@ -104,12 +117,24 @@ class Engine:
             observer=observer,
             handlers=handlers,
             policy=policy_of,
+            rates=rates or RateGate(),
             clock=clock,
         )
         events.on_rejected = self._on_refused
         self._tasks: set[asyncio.Task[None]] = set()
-        self._consumer: Consumer | None = None
-        self._draining = False
+        self._demotion: Demotion[Received] = Demotion(publisher)
+        self.intake = Intake(
+            broker=broker,
+            slots=self._slots,
+            shares=Shares(concurrency, share_of),
+            demotion=self._demotion,
+            fleet=fleet,
+            concurrency=concurrency,
+            prefetch=prefetch,
+            clock=clock,
+            start=self._start,
+            pause=self._settler.pause,
+        )
         self._drained = asyncio.Event()
 
     @property
@@ -122,35 +147,35 @@ class Engine:
         """How many of its slots are taken."""
         return self._slots.in_use
 
+    @property
+    def floods(self) -> frozenset[Flow]:
+        """The flows that flood this worker now."""
+        return self.intake.floods
+
+    @property
+    def demoted(self) -> Counter[str]:
+        """How many jobs of each type it has moved to the lane of the demoted."""
+        return self._demotion.moved
+
     async def run(self) -> None:
         """Work until `drain` is called."""
         await self._catch_up()
-        async with self._broker.consume(Queue.MAIN, self._prefetch) as consumer:
-            self._consumer = consumer
-            self._guard.register_worker(self._events.is_unreported, takes_jobs=True)
-            while not self._draining and (batch := await self._next(consumer)) is not None:
-                for delivery in batch:
-                    self._start(delivery)
-            await self._drained.wait()
-            await self._events.flush(self._last_s)
+        await self.intake.run(lambda: self._guard.register_worker(self._events.is_unreported, takes_jobs=True), self._ending)
 
     async def drain(self, grace_s: float) -> None:
         """Consume no more jobs, let running ones finish for `grace_s` seconds, then cancel them; unfinished ones are requeued."""
         if self._drained.is_set():
             return
-        self._draining = True
         self._guard.register_worker(self._events.is_unreported, takes_jobs=False)
         self._gates.close()
         self._isolation.close()
         try:
-            if self._consumer:
-                await self._consumer.stop()
+            await self.intake.stop()
             await self._wait_for_tasks(grace_s)
             self._runner.cancel_all()
             await self._wait_for_tasks(self._last_s)
         finally:
             self._drained.set()
-            self._slots.close()
 
     async def _catch_up(self) -> None:
         """Wait until the cancellations of before are known; if the ledger is unavailable for long, jobs run without it."""
@@ -167,29 +192,22 @@ class Engine:
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=within_s)
 
-    async def _next(self, consumer: Consumer) -> Sequence[Delivery] | None:
-        """As many jobs as there are free slots; None once draining."""
-        free = await self._slots.free()
-        if self._draining:
-            return None
-        try:
-            return await consumer.get(free) or None
-        except Unavailable as error:
-            log.warning("cannot consume jobs, retrying: %s", error)
-            await self._settler.pause()
-            return ()
+    async def _ending(self) -> None:
+        """Wait for the drain, and for the events of what has run."""
+        await self._drained.wait()
+        await self._events.flush(self._last_s)
 
-    def _start(self, delivery: Delivery) -> None:
-        self._slots.take()
-        task = asyncio.create_task(self._process_safely(delivery))
+    def _start(self, one: Received) -> None:
+        task = asyncio.create_task(self._process_safely(one))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        task.add_done_callback(self._slots.give)
+        task.add_done_callback(one.end)
 
-    async def _process_safely(self, delivery: Delivery) -> None:
+    async def _process_safely(self, one: Received) -> None:
         """Process one delivery and settle it in any case."""
+        delivery = one.delivery
         try:
-            await self._pipeline.process(delivery)
+            await self._pipeline.process(delivery, one.job, one)
         except Unavailable as error:
             log.warning("a job goes back to the queue: %s", error)
             await self._settler.give_back(delivery)

@@ -6,7 +6,8 @@ which does not count the first value of a series as an increase, sees the first 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections import Counter as TypeCounts
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Final
 
@@ -21,6 +22,8 @@ from sickbay.observer import Observer
 from sickbay.telemetry.metrics import LONG_SECONDS, OTHER, BoundedLabels
 from worker.runner import Runner
 
+MAX_TYPES: Final = 100
+"""Job types with demoted jobs; those beyond this limit are `other`."""
 MAX_CODES: Final = 50
 """Handlers choose error codes; those beyond this limit are `other`."""
 
@@ -82,11 +85,16 @@ class JobMetrics(Observer):
     def settled(self, event: JobEvent) -> None:
         """Count a delivery by its outcome."""
         of_type = self._types.get(event.job.job_type, self._other)
-        of_type.jobs[_DROPPED if event.duplicate else _OUTCOMES[event.state]].inc()
+        of_type.jobs[outcome_label(event)].inc()
         if event.reason is not None:
             of_type.quarantined[event.reason].inc()
         if event.beyond_limit:
             of_type.beyond.inc()
+
+
+def outcome_label(event: JobEvent) -> str:
+    """What became of a delivery."""
+    return _DROPPED if event.duplicate else _OUTCOMES[event.state]
 
 
 class _TypeMetrics:
@@ -147,6 +155,27 @@ class WorkerMetrics(Collector):
         yield blocked
         text = "Seconds in which this process was suspended while handlers were running."
         yield CounterMetricFamily("sickbay_worker_standstill_seconds", text, self._runner.standstill_s)
+
+
+class DemotionCollector(Collector):
+    """Reports at each scrape how many jobs were moved to the lane of the demoted."""
+
+    def __init__(self, registry: CollectorRegistry, demoted: Callable[[], Mapping[str, int]]) -> None:
+        """Add itself to `registry`; `demoted` returns how many jobs of each type were moved."""
+        self._demoted = demoted
+        self._type = BoundedLabels(MAX_TYPES)
+        registry.register(self)
+
+    def collect(self) -> Iterable[Metric]:
+        """Called by Prometheus."""
+        text = "Jobs that this worker moved to the lane of the demoted, because their type and tenant flooded theirs."
+        family = CounterMetricFamily("sickbay_jobs_demoted", text, labels=["job_type"])
+        counts: TypeCounts[str] = TypeCounts()
+        for job_type, count in list(self._demoted().items()):
+            counts[self._type(job_type)] += count
+        for label, count in counts.items():
+            family.add_metric([label], count)
+        yield family
 
 
 def _probe_result(kind: OutcomeKind) -> str:

@@ -19,13 +19,16 @@ from sickbay.domain.retry import SPREAD, PolicyOf, after_run
 from sickbay.handlers.registry import HandlerSpec
 from sickbay.messages.codec import Undecodable, decode_job
 from sickbay.messages.outbox import EventOutbox
+from sickbay.messages.payment import paid_at
 from sickbay.observer import Observer
 from sickbay.ports import Breakers, Clock, Delivery, DuplicateGuard
 from worker.crash_isolation import MAX_CRASHES, CrashIsolation
+from worker.demotion import DEMOTED
+from worker.rate_gate import Passage, RateGate
 from worker.run import CANCELLED
 from worker.runner import Runner
 from worker.settler import Settler
-from worker.slots import MAX_HELD_S, Gates, Slots
+from worker.slots import MAX_HELD_S, Gates, Seat
 from worker.unhandled import UnhandledJobs
 
 SURE_MS: Final = 20 * 3_600_000
@@ -40,7 +43,6 @@ class Pipeline:
         *,
         guard: DuplicateGuard,
         isolation: CrashIsolation,
-        slots: Slots,
         gates: Gates,
         breakers: Breakers,
         scope: BreakerRule,
@@ -51,32 +53,37 @@ class Pipeline:
         observer: Observer,
         handlers: Mapping[str, HandlerSpec],
         policy: PolicyOf,
+        rates: RateGate,
         clock: Clock,
     ) -> None:
         """Take the worker's parts; `scope` says whose breaker a job asks, `policy` is asked after each failed run."""
-        self._guard, self._isolation, self._slots, self._gates = guard, isolation, slots, gates
+        self._rates = rates
+        self._guard, self._isolation, self._gates = guard, isolation, gates
         self._breakers, self._scope, self._runner, self._settler, self._events = breakers, scope, runner, settler, events
         self._observer, self._handlers, self._clock = observer, handlers, clock
         self._policy, self._unhandled = policy, unhandled
 
-    async def process(self, delivery: Delivery) -> None:
-        """Process and settle one delivery. Raises Unavailable if a server is unavailable and the delivery should come again."""
+    async def process(self, delivery: Delivery, decoded: Job | None, seat: Seat) -> None:
+        """Process and settle one delivery. Raises Unavailable if a server is unavailable and the delivery should come again.
+
+        `decoded` is the job in it, None if that could not be read; `seat` is lent to others while the job waits for a turn.
+        """
         self._observer.received(delivery)
         try:
-            job = decode_job(delivery.body, delivery.message_id, self._clock(), delivery.headers)
+            job = decoded or decode_job(delivery.body, delivery.message_id, self._clock(), delivery.headers)
         except Undecodable as error:
             return await self._settler.quarantine_undecodable(delivery, explain(str(error), delivery.body, delivery.encoding))
         if self._guard.is_cancelled(job):
             return delivery.ack()
         if not delivery.redelivered:
-            is_only_copy = job.is_fresh and self._clock() - job.submitted_at < SURE_MS
-            return await (self._check_limits(delivery, job) if is_only_copy else self._check_duplicates(delivery, job))
-        async with self._isolation.turn(job) as has_come:
+            is_only_copy = job.is_fresh and DEMOTED not in delivery.headers and self._clock() - job.submitted_at < SURE_MS
+            return await (self._check_limits(delivery, job, seat) if is_only_copy else self._check_duplicates(delivery, job, seat))
+        async with self._isolation.turn(job, seat) as has_come:
             if has_come:
-                return await self._check_duplicates(delivery, job)
+                return await self._check_duplicates(delivery, job, seat)
             return delivery.nack()  # still a poison candidate when it comes again
 
-    async def _check_duplicates(self, delivery: Delivery, job: Job) -> None:
+    async def _check_duplicates(self, delivery: Delivery, job: Job, seat: Seat) -> None:
         """Check a copy that may not be the only one: it is dropped if superseded, and quarantined if it killed too many workers."""
         found = await self._isolation.check(delivery, job)
         if found.superseded:
@@ -85,25 +92,25 @@ class Pipeline:
             if found.crashes + 1 >= MAX_CRASHES:
                 await self._settler.quarantine(delivery, job, Reason.WORKER_LOST, f"{MAX_CRASHES} workers crashed while running this job")
             else:
-                await self._check_limits(delivery, job)
+                await self._check_limits(delivery, job, seat)
         except Exception:
             await self._isolation.record_survival(delivery, job)
             raise
         return await self._isolation.record_survival(delivery, job)  # not if the process dies in between: it may have died of this job
 
-    async def _check_limits(self, delivery: Delivery, job: Job) -> None:
+    async def _check_limits(self, delivery: Delivery, job: Job, seat: Seat) -> None:
         """Find the handler, and wait for a turn if its job type allows only a few at a time."""
         spec = self._handlers.get(job.job_type)
         if spec is None:
             return await self._unhandled.settle(delivery, job)
         if self._gates.is_crowded(job.job_type) or self._runner.is_exhausted(spec):
-            return await self._settler.defer(delivery)
-        async with self._gates.turn(job.job_type, self._slots, len(delivery.body)) as has_come:
+            return await self._settler.defer(delivery, job)
+        async with self._gates.turn(job.job_type, seat, len(delivery.body)) as has_come:
             if has_come and delivery.held_s + self._runner.timeout_of(spec) <= MAX_HELD_S:
                 return await self._check_cancelled(delivery, job, spec)
             if has_come and delivery.redelivered:
                 return delivery.nack()  # still a poison candidate when it comes again
-            return await self._settler.defer(delivery)
+            return await self._settler.defer(delivery, job)
 
     async def _check_cancelled(self, delivery: Delivery, job: Job, spec: HandlerSpec) -> None:
         """Run it, unless it is being cancelled: from here on a cancellation sees the run."""
@@ -117,9 +124,15 @@ class Pipeline:
     async def _run(self, delivery: Delivery, job: Job, spec: HandlerSpec) -> None:
         """Get a permit, run, and settle by the outcome."""
         key, longest_ms = self._scope.key_of(job.job_type, job.tenant), round(1000 * self._runner.timeout_of(spec))
+        passage = await self._rates.ask(job.job_type, key, paid_at(delivery.headers)) if self._rates.limits(job.job_type) else Passage.FREE
+        if passage is Passage.REFUSED:
+            return await self._settler.park(delivery, job, Reason.RATE_LIMITED)
         permit = await self._breakers.admit(key, job.job_id, longest_ms, released=job.generation > 0)
         if isinstance(permit, Refusal):
             return await self._settler.park(delivery, job)
+        if passage is Passage.OF_BREAKER and not await self._rates.ask_after(job.job_type, permit, paid_at(delivery.headers)):
+            await self._breakers.settle(permit, CANCELLED)  # it has closed meanwhile: the job asks for nothing but its turn
+            return await self._settler.park(delivery, job, Reason.RATE_LIMITED)
         started = self._settler.running_event(job)
         self._events.report_start(started)
         began = perf_counter()

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Final
 
 from sickbay.concurrency.waiting import wait_for_event
 from sickbay.domain.errors import Unavailable
-from sickbay.domain.workers import HEARTBEAT_MS, Worker
+from sickbay.domain.lane import Flow
+from sickbay.domain.workers import HEARTBEAT_MS, Worker, busiest
 from sickbay.ports.workers import WorkerRegistry
 
 HEARTBEAT_S: Final = HEARTBEAT_MS / 1000
+MAX_FLOODS: Final = 1_000
 TOLD_AFTER: Final = 2
 """A single failure is nothing: the registry keeps a worker for three heartbeats."""
 
@@ -23,11 +25,22 @@ log = logging.getLogger(__name__)
 class Presence:
     """One per worker: `announce` before it takes jobs, `run` while it does, `leave` once it has stopped."""
 
-    def __init__(self, registry: WorkerRegistry, worker: Worker, slots_in_use: Callable[[], int], *, every_s: float = HEARTBEAT_S) -> None:
-        """`worker` is what does not change; `every_s` is how often it is announced."""
+    def __init__(
+        self,
+        registry: WorkerRegistry,
+        worker: Worker,
+        slots_in_use: Callable[[], int],
+        floods: Callable[[], Collection[Flow]] = tuple,
+        *,
+        running: Callable[[], Mapping[str, int]] = dict,
+        every_s: float = HEARTBEAT_S,
+    ) -> None:
+        """`worker` is what does not change; `running` says how many jobs of each tenant run, `every_s` is how often it is announced."""
+        self._floods = floods
         self._registry = registry
         self._worker = worker
         self._slots_in_use = slots_in_use
+        self._running = running
         self._every_s = every_s
         self._draining = False
         self._changed = asyncio.Event()
@@ -36,7 +49,14 @@ class Presence:
     async def announce(self) -> None:
         """Announce the worker as it is now. Nothing else depends on that here; if it fails twice in a row, that is logged once."""
         try:
-            await self._registry.announce(replace(self._worker, slots_in_use=self._slots_in_use(), draining=self._draining))
+            now = replace(
+                self._worker,
+                slots_in_use=self._slots_in_use(),
+                draining=self._draining,
+                floods=tuple(sorted(self._floods()))[:MAX_FLOODS],
+                tenants=busiest(self._running()),
+            )
+            await self._registry.announce(now)
         except Unavailable as error:
             self._failures += 1
             if self._failures == TOLD_AFTER:
@@ -52,6 +72,10 @@ class Presence:
             await wait_for_event(self._changed, self._every_s)
             self._changed.clear()
             await self.announce()
+
+    def tell(self) -> None:
+        """A flow begins to flood: announced soon, so that the Job API keeps the rest of it out of the way."""
+        self._changed.set()
 
     def drain(self) -> None:
         """It takes no more jobs: announced soon."""

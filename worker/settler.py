@@ -15,12 +15,15 @@ from typing import Final
 from sickbay.concurrency.pauses import backoff_delay, jitter
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import MAX_TRACEBACK_BYTES, Failure, Job, JobEvent, JobState, Reason, last_bytes
+from sickbay.domain.lane import lane_of
 from sickbay.domain.raised import Redact
 from sickbay.domain.retry import NO_OPTIONS, Done, GiveBack, PolicyOf, Retry, Route, SetAside, after_fault
+from sickbay.domain.run_rate import OVER_RATE
 from sickbay.handlers.traceback_text import traceback_of
-from sickbay.messages.codec import decode_job, encode_job, job_message, undecodable_job
+from sickbay.messages.codec import decode_job, encode_job, job_message
 from sickbay.messages.outbox import EventOutbox
 from sickbay.messages.publisher import Publisher
+from sickbay.messages.undecodable import undecodable_job
 from sickbay.ports import TO_RETRY, Clock, Delivery, DuplicateGuard, Message
 from worker.call import error_text
 
@@ -72,9 +75,9 @@ class Settler:
         """The event of a run that starts now."""
         return self.event(job, JobState.RUNNING, run=self._run())
 
-    async def park(self, delivery: Delivery, job: Job) -> None:
-        """Park a job that its breaker refuses: it is not at fault, and waits in quarantine."""
-        await self.settle(delivery, SetAside(job, Reason.CIRCUIT_OPEN), self.event(job, JobState.PARKED))
+    async def park(self, delivery: Delivery, job: Job, reason: Reason = Reason.CIRCUIT_OPEN) -> None:
+        """Park a job that its breaker refuses, or that is over the rate of its type: it is not at fault, and waits in quarantine."""
+        await self.settle(delivery, SetAside(job, reason), self.event(job, JobState.PARKED))
 
     async def quarantine_undecodable(self, delivery: Delivery, why: str) -> None:
         """Put a message that cannot be decoded into quarantine, with its bytes."""
@@ -124,18 +127,18 @@ class Settler:
             quarantined = undecodable_job(delivery.body, delivery.message_id, text, now, traceback)
             await self.settle(delivery, SetAside(quarantined, Reason.WORKER_FAULT), self.event(quarantined, JobState.QUARANTINED))
 
-    async def defer(self, delivery: Delivery) -> None:
+    async def defer(self, delivery: Delivery, job: Job) -> None:
         """Defer a job of which too many wait or hang here, or that waited too long: it is redelivered later, and no attempt is counted."""
-        await self._defer(delivery, delivery.body, self._defer_ms(deferrals(delivery)), {})
+        await self._defer(delivery, job, delivery.body, self._defer_ms(deferrals(delivery)), {})
 
     async def hand_on(self, delivery: Delivery, job: Job, delay_ms: int, lacking_since: int | None) -> None:
         """The same with a job that another worker may handle, by the copy `job`; see LACKING_SINCE."""
-        await self._defer(delivery, encode_job(job), delay_ms, {LACKING_SINCE: str(lacking_since)} if lacking_since else {})
+        await self._defer(delivery, job, encode_job(job), delay_ms, {LACKING_SINCE: str(lacking_since)} if lacking_since else {})
 
-    async def _defer(self, delivery: Delivery, body: bytes, delay_ms: int, headers: Mapping[str, str]) -> None:
+    async def _defer(self, delivery: Delivery, job: Job, body: bytes, delay_ms: int, headers: Mapping[str, str]) -> None:
         kept = {name: value for name, value in delivery.headers.items() if name != LACKING_SINCE}
         counted = {**kept, **headers, DEFERRALS: str(min(deferrals(delivery) + 1, MAX_DEFERRALS))}
-        await self._publisher.publish([Message(TO_RETRY, body, delay_ms, headers=counted)])
+        await self._publisher.publish([Message(TO_RETRY, body, delay_ms, lane_of(job.priority), headers=counted)])
         delivery.ack()
 
     def _defer_ms(self, times: int) -> int:
@@ -158,7 +161,7 @@ class Settler:
                 await self._publisher.publish([job_message(TO_RETRY, job, delay_ms)])
                 self._events.add(event, delivery)
             case SetAside(job, reason):
-                await self._events.set_aside(replace(self._with_outcome(running_event, job, route.state), reason=reason))
+                await self._events.set_aside(replace(self._with_outcome(running_event, job, route.state, reason), reason=reason))
                 delivery.ack()
             case GiveBack():
                 self._events.forget(running_event.job.job_id)
@@ -179,10 +182,11 @@ class Settler:
         now = self._clock()
         return JobEvent(job, state, now, started_at=now if run else None, run=run, actor=self._name)
 
-    def _with_outcome(self, running_event: JobEvent, job: Job, state: JobState) -> JobEvent:
+    def _with_outcome(self, running_event: JobEvent, job: Job, state: JobState, reason: Reason | None = None) -> JobEvent:
         last = job.failures[-1] if job.failures else None
         parked = state is JobState.PARKED and running_event.started_at is None
-        code, message = ("CIRCUIT_OPEN", "") if parked or last is None else (last.code, last.message)
+        code = OVER_RATE if reason is Reason.RATE_LIMITED else Reason.CIRCUIT_OPEN.value
+        code, message = (code, "") if parked or last is None else (last.code, last.message)
         return replace(running_event, job=job, state=state, at=self._clock(), code=code, message=message)
 
     def _run(self) -> str:

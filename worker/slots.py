@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Final
+from typing import Final, Protocol
 
 from sickbay.ports import PREFETCH_BYTES
 
@@ -22,35 +22,31 @@ class Slots:
     def __init__(self, size: int) -> None:
         """Offer `size` slots."""
         self._size = size
-        self._left = size
-        self._some = asyncio.Event()
-        self._some.set()
+        self.left = size
+        """How many are free; below 0 if jobs that return from a gate exceed the limit for a moment."""
 
     @property
     def in_use(self) -> int:
         """How many are taken."""
-        return min(self._size, self._size - self._left)
-
-    def close(self) -> None:
-        """End all waiting."""
-        self._some.set()
-
-    async def free(self) -> int:
-        """Wait until at least one slot is free, or `close` was called; returns how many are free."""
-        await self._some.wait()
-        return self._left
+        return min(self._size, self._size - self.left)
 
     def take(self) -> None:
-        """Use one; the caller knows that one is free, or returns from a gate and may exceed the limit for a moment."""
-        self._left -= 1
-        if self._left <= 0:
-            self._some.clear()
+        """Use one; the caller knows that one is free, or returns from a gate."""
+        self.left -= 1
 
-    def give(self, _: object = None) -> None:
+    def give(self) -> None:
         """Return one."""
-        self._left += 1
-        if self._left > 0:
-            self._some.set()
+        self.left += 1
+
+
+class Seat(Protocol):
+    """The slot of one job."""
+
+    def give(self) -> None:
+        """Lend it to others."""
+
+    def take(self) -> None:
+        """Take it again."""
 
 
 class Gates:
@@ -77,14 +73,14 @@ class Gates:
             wait.reschedule(0)
 
     @asynccontextmanager
-    async def turn(self, job_type: str, slots: Slots, size: int = 0) -> AsyncIterator[bool]:
+    async def turn(self, job_type: str, seat: Seat, size: int = 0) -> AsyncIterator[bool]:
         """Wait for a turn, lending the slot to others meanwhile; False if none came within MAX_WAIT_S. `size` is that of the message."""
         gate = self._gates.get(job_type)
         if gate is None:
             yield True
             return
         if gate.locked():
-            if not await self._wait(job_type, gate, slots, size):
+            if not await self._wait(job_type, gate, seat, size):
                 yield False
                 return
         else:
@@ -94,10 +90,10 @@ class Gates:
         finally:
             gate.release()
 
-    async def _wait(self, job_type: str, gate: asyncio.Semaphore, slots: Slots, size: int) -> bool:
+    async def _wait(self, job_type: str, gate: asyncio.Semaphore, seat: Seat, size: int) -> bool:
         self._waiting[job_type] += 1
         self._waiting_bytes[job_type] += size
-        slots.give()
+        seat.give()
         limit = asyncio.timeout(self._patience_s)
         try:
             async with limit:
@@ -109,6 +105,6 @@ class Gates:
             return True
         finally:
             self._waits.discard(limit)
-            slots.take()
+            seat.take()
             self._waiting[job_type] -= 1
             self._waiting_bytes[job_type] -= size

@@ -27,6 +27,11 @@ class Child:
         """See `child`."""
         self._process, self._log = process, log
 
+    @property
+    def pid(self) -> int:
+        """Of the process."""
+        return self._process.pid
+
     async def said(self, pattern: re.Pattern[str], times: int = 1) -> list[tuple[str, ...]]:
         """Wait until it has written lines like that; their groups. Nobody tells when a file grows, so this looks again and again."""
         deadline = time.monotonic() + READY_S

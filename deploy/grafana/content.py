@@ -1,4 +1,4 @@
-"""What the dashboard shows, row by row: an overview, circuits, jobs, quarantine, servers, calls, processes."""
+"""What the dashboard shows, row by row: an overview, circuits, jobs, tenants, quarantine, servers, calls, processes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,22 @@ from collections.abc import Iterator
 from typing import Final
 
 from deploy.grafana.panels import Codes, Panel, buckets, lines, number, rows, states
-from deploy.grafana.promql import OURS, RATE, TENANT, TYPE, a_second, added, breaker_codes, fact, facts, news, only, quantile, spread
+from deploy.grafana.promql import (
+    OURS,
+    RATE,
+    TENANT,
+    TYPE,
+    a_second,
+    added,
+    breaker_codes,
+    fact,
+    facts,
+    news,
+    only,
+    quantile,
+    spread,
+    spread_by,
+)
 from sickbay.domain.breaker import BreakerState
 
 COLORS: Final = {
@@ -28,12 +43,12 @@ def overview() -> Iterator[Panel]:
     done = only("sickbay_jobs_total", 'outcome="succeeded"')
     unwell = only("sickbay_breakers", 'state=~"OPEN|HALF_OPEN|FORCED_OPEN"')
     parked, quarantined = (only("sickbay_ledger_jobs", f'state="{state}"') for state in ("PARKED", "QUARANTINED"))
-    main, retry = (only("sickbay_queue_messages", f'queue=~"{queue}"') for queue in ("jobs[.]main", "jobs[.]retry.*"))
+    lanes, retry = (only("sickbay_queue_messages", f'queue=~"{queue}"') for queue in ("jobs[.](high|main|demoted|low)", "jobs[.]retry.*"))
     yield number("Jobs done", "Jobs that succeeded, a second.", a_second(done), unit="cps")
     yield number("Open breakers", "Job types that do not run now.", added(fact(unwell, "state")), alarm=((1, "orange"),))
     yield number("Parked", "Jobs that are not at fault and come back by themselves.", facts(parked), alarm=((1, "yellow"),))
     yield number("Quarantined", "Jobs that wait for a person.", facts(quarantined), alarm=((1, "orange"),))
-    yield number("Waiting", "Jobs in jobs.main.", facts(main))
+    yield number("Waiting", "Jobs in all lanes.", added(fact(lanes, "queue")))
     yield number("Waiting to retry", "Jobs in jobs.retry and the queues for longer waits.", added(fact(retry, "queue")))
     lag = "max(sickbay_keeper_lag_seconds)"
     yield number("Lag of states", "Age of the oldest event in the ledger's last batch.", lag, unit="s", alarm=((5, "yellow"), (60, "red")))
@@ -41,6 +56,10 @@ def overview() -> Iterator[Panel]:
     ends = (a_second(only("sickbay_jobs_total", TYPE), "outcome"), "{{outcome}}")
     yield lines("Deliveries by outcome", "Results of jobs that were delivered to workers.", ends, unit="cps", stacked=True)
     yield lines("Queues", "Waiting messages.", (facts("sickbay_queue_messages", "queue"), "{{queue}}"))
+    moved = a_second(only("sickbay_jobs_demoted_total", TYPE), "job_type")
+    sent = a_second(only("sickbay_submissions_demoted_total", TYPE), "job_type")
+    text = "Jobs of floods that wait behind others: sent there by the Job API, or moved there by workers."
+    yield lines("Demoted", text, (f"{sent} > 0", "{{job_type}} sent"), (f"{moved} > 0", "{{job_type}} moved"), unit="cps")
     yield rows("Firing alerts", "docs/monitoring.md says what to do about each.", FIRING, hidden=("__name__", "alertstate"))
 
 
@@ -97,6 +116,23 @@ def jobs() -> Iterator[Panel]:
     unheard = fact(only("sickbay_oldest_unfinished_job_seconds", TYPE), "job_type", "state")
     text = "Time since the last event of the unfinished job whose last event is the oldest."
     yield lines("Oldest unfinished job", text, (unheard, "{{job_type}} {{state}}"), unit="s")
+
+
+def tenants() -> Iterator[Panel]:
+    """Who submits, how it goes for each, and who waits."""
+    taken = a_second(only("sickbay_tenant_submissions_total", TENANT, 'result="accepted"'), "tenant")
+    text = "Accepted jobs of each tenant; those without metrics of their own are `other`."
+    yield lines("Submissions by tenant", text, (taken, "{{tenant}}"), unit="cps", stacked=True)
+    ends = a_second(only("sickbay_tenant_jobs_total", TENANT), "tenant", "outcome")
+    yield lines("Deliveries by tenant", "Results of jobs of each tenant.", (ends, "{{tenant}} {{outcome}}"), unit="cps")
+    waiting = facts(only("sickbay_tenant_waiting_jobs", TENANT), "tenant")
+    text = "Queued, retrying and parked jobs by the ledger, of the tenants with the most."
+    yield lines("Waiting by tenant", text, (waiting, "{{tenant}}"), stacked=True)
+    slow = spread_by("sickbay_tenant_job_wait_seconds", "tenant", TENANT)
+    text = "From submission to the start of the first run: the slowest in a hundred of each tenant."
+    yield lines("Waiting time by tenant", text, slow, unit="s")
+    running = added(only("sickbay_tenant_jobs_running", TENANT), "tenant")
+    yield lines("Slots by tenant", "Handlers that are running, by tenant.", (running, "{{tenant}}"), stacked=True)
 
 
 def healing() -> Iterator[Panel]:
@@ -178,6 +214,7 @@ ROWS: Final = {
     "": overview,
     "Breakers": breakers,
     "Jobs": jobs,
+    "Tenants": tenants,
     "Quarantine and healing": healing,
     "Servers, and the way of events": servers,
     "Calls": calls,

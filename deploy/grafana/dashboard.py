@@ -18,7 +18,10 @@ FILE: Final = Path(__file__).with_name("dashboards") / "sickbay.json"
 NARROWED: Final = {
     "namespace": ("Namespace", "label_values(sickbay_build_info, namespace)"),
     "job_type": ("Job type", 'label_values(sickbay_jobs_total{namespace=~"$namespace"}, job_type)'),
-    "tenant": ("Tenant", 'label_values({__name__=~"sickbay_breaker_state|sickbay_parked_jobs", namespace=~"$namespace"}, tenant)'),
+    "tenant": (
+        "Tenant",
+        'label_values({__name__=~"sickbay_breaker_state|sickbay_parked_jobs|sickbay_tenant_jobs_total", namespace=~"$namespace"}, tenant)',
+    ),
 }
 """What the page can be narrowed to: a label, how it is called, and where its values are."""
 

@@ -71,6 +71,11 @@ def spread(histogram: str, *labels: str) -> list[tuple[str, str]]:
     return [(quantile(share, only(f"{histogram}_bucket", *labels)), name) for share, name in QUANTILES]
 
 
+def spread_by(histogram: str, label: str, *labels: str) -> tuple[str, str]:
+    """The slowest in a hundred of each value of a label, with its name."""
+    return quantile(0.99, only(f"{histogram}_bucket", *labels), label), f"{{{{{label}}}}}"
+
+
 def breaker_codes(states: tuple[BreakerState, ...]) -> str:
     """Each circuit's state as its place in `states`."""
     one_hot = (only("sickbay_breaker_state", TYPE, TENANT, NAMED, f'state="{state}"') for state in states)

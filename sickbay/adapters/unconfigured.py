@@ -31,6 +31,10 @@ class UnconfiguredJobReader:
         """FailedPrecondition."""
         _raise_not_configured("reading jobs", "DATABASE_URL")
 
+    async def parked_before(self, job_id: str) -> int:
+        """FailedPrecondition."""
+        _raise_not_configured("reading jobs", "DATABASE_URL")
+
     async def find(self, query: JobQuery, limit: int, cursor: str) -> Page[JobRecord]:
         """FailedPrecondition."""
         _raise_not_configured("listing jobs", "DATABASE_URL")

@@ -18,6 +18,7 @@ from sickbay.contract.payload import checked_text, struct_text
 from sickbay.domain.breaker import DEPENDENCY, Action, BreakerKey, Command
 from sickbay.domain.errors import ErrorReason, InvalidArgument
 from sickbay.domain.job import CODE_PATTERN, DEFAULT_TENANT, NAME_PATTERN, Job, JobState, Reason, is_code, is_name
+from sickbay.domain.priority import Priority
 from sickbay.domain.queries import JobEdit, JobQuery, QuarantineQuery
 from sickbay.jobs.v1 import job_pb2, job_service_pb2
 from sickbay.jobs.v1 import quarantine_service_pb2 as quarantine
@@ -39,6 +40,9 @@ _REQUEST_ID: Final = re.compile(rf"[ -~]{{1,{MAX_REQUEST_ID_CHARS}}}")
 _STATES: Final[dict[int, JobState]] = {
     number: JobState(name.removeprefix("STATE_")) for name, number in job_pb2.Job.State.items() if number
 }
+_PRIORITIES: Final[dict[int, Priority]] = {
+    number: Priority(name.removeprefix("PRIORITY_")) for name, number in job_pb2.Priority.items() if number
+}
 _REASONS: Final[dict[int, Reason]] = {
     number: Reason(name.removeprefix("REASON_")) for name, number in quarantine.QuarantinedJob.Reason.items() if number
 }
@@ -53,16 +57,28 @@ class Submission:
     payload_json: bytes
     request_id: str = ""
     rejects: bool = False
+    priority: Priority = Priority.NORMAL
 
     @property
     def digest(self) -> bytes:
-        """Equal for equal requests: distinguishes a repeat from a reused idempotency key."""
-        head = f"{self.tenant}\n{self.job_type}\n".encode()
+        """Equal for equal requests: distinguishes a repeat from a reused idempotency key.
+
+        The default priority adds nothing, so keys that an earlier version has reserved stay valid; a payload begins with a brace.
+        """
+        urgency = "" if self.priority is Priority.NORMAL else f"{self.priority}\n"
+        head = f"{self.tenant}\n{self.job_type}\n{urgency}".encode()
         return hashlib.blake2b(head + self.payload_json, digest_size=16).digest()
 
     def job(self, job_id: str, now: int) -> Job:
         """The job to create; `now` in ms."""
-        return Job(job_id=job_id, job_type=self.job_type, payload_json=self.payload_json, tenant=self.tenant, submitted_at=now)
+        return Job(
+            job_id=job_id,
+            job_type=self.job_type,
+            payload_json=self.payload_json,
+            tenant=self.tenant,
+            submitted_at=now,
+            priority=self.priority,
+        )
 
 
 def submission(request: job_service_pb2.SubmitJobRequest) -> Submission:
@@ -79,7 +95,8 @@ def submission(request: job_service_pb2.SubmitJobRequest) -> Submission:
         )
     if request.on_open not in job_service_pb2.OnOpen.values():
         raise InvalidArgument(f"on_open {request.on_open} is unknown; use ON_OPEN_PARK or ON_OPEN_REJECT")
-    return Submission(kind, owner, payload, key, request.on_open == job_service_pb2.ON_OPEN_REJECT)
+    rejects = request.on_open == job_service_pb2.ON_OPEN_REJECT
+    return Submission(kind, owner, payload, key, rejects, priority(request.priority) or Priority.NORMAL)
 
 
 def batch(request: job_service_pb2.BatchSubmitJobsRequest) -> list[job_service_pb2.SubmitJobRequest]:
@@ -96,7 +113,7 @@ def job_query(request: job_service_pb2.ListJobsRequest) -> JobQuery:
     states = frozenset(_known(_STATES, number, "state") for number in numbers)
     if len(numbers) != len(set(request.states)):  # "any state" among them
         states = frozenset()
-    return JobQuery(job_type_filter(request.job_type), tenant_filter(request.tenant), states)
+    return JobQuery(job_type_filter(request.job_type), tenant_filter(request.tenant), states, priority(request.priority))
 
 
 def quarantine_query(request: quarantine.ListQuarantinedJobsRequest, now: int) -> QuarantineQuery:
@@ -112,12 +129,14 @@ def quarantine_query(request: quarantine.ListQuarantinedJobsRequest, now: int) -
         error_code=code,
         fingerprint=line(request.fingerprint, "fingerprint", MAX_ID_CHARS),
         set_aside_before=now - span_ms(request.min_age, "minimal age", 0, now) if request.HasField("min_age") else None,
+        priority=priority(request.priority),
     )
 
 
 def edit(request: quarantine.ResubmitJobRequest) -> JobEdit:
     """The changes of a resubmitted job."""
-    return JobEdit(payload_json=content(request), job_type=job_type(request.job_type) if request.job_type else None)
+    kind = job_type(request.job_type) if request.job_type else None
+    return JobEdit(payload_json=content(request), job_type=kind, priority=priority(request.priority))
 
 
 _ACTIONS: Final[dict[type, Action]] = {
@@ -207,6 +226,14 @@ def tenant_filter(text: str) -> str:
     if text and not is_name(text):
         raise InvalidArgument(f"the tenant {_shown(text)} is invalid; it must match {NAME_PATTERN}")
     return text
+
+
+def priority(number: int) -> Priority | None:
+    """A priority; None if the request does not say one."""
+    found = _PRIORITIES.get(number)
+    if found is None and number:
+        raise InvalidArgument(f"the priority {number} is unknown; use PRIORITY_HIGH, PRIORITY_NORMAL or PRIORITY_LOW")
+    return found
 
 
 def job_id(text: str) -> str:

@@ -17,6 +17,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from sickbay.breakers.v1 import breaker_pb2, breaker_service_pb2
 from sickbay.domain.breaker import BreakerState, Snapshot
 from sickbay.domain.job import Failure, JobRecord, JobState, Reason, StateChange
+from sickbay.domain.priority import Priority
 from sickbay.domain.queries import FailureGroup, PayloadRevision, QuarantinedJob
 from sickbay.jobs.v1 import job_pb2, quarantine_service_pb2
 
@@ -25,6 +26,7 @@ _MAX_MS: Final = 253_402_300_799_999
 _MAX_UINT32: Final = 2**32 - 1
 
 _STATES: Final = {state: job_pb2.Job.State.Value(f"STATE_{state.value}") for state in JobState}
+_PRIORITIES: Final = {priority: job_pb2.Priority.Value(f"PRIORITY_{priority.value}") for priority in Priority}
 _REASONS: Final = {reason: quarantine_service_pb2.QuarantinedJob.Reason.Value(f"REASON_{reason.value}") for reason in Reason}
 _BREAKER_STATES: Final = {state: breaker_pb2.Breaker.State.Value(f"STATE_{state.value}") for state in BreakerState}
 
@@ -62,6 +64,7 @@ def job(record: JobRecord, history: Sequence[StateChange] = ()) -> job_pb2.Job:
         duplicates=uint32(record.duplicates),
         history=[change(one, known.failures) for one in history],
         next_attempt_time=timestamp(record.next_attempt_at),
+        priority=_PRIORITIES[known.priority],
     )
 
 

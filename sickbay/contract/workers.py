@@ -9,12 +9,15 @@ from sickbay.domain.workers import Worker
 from sickbay.jobs.v1 import worker_pb2
 
 
-def page(workers: Sequence[Worker], job_type: str, after: str, limit: int) -> tuple[Sequence[Worker], str]:
+def page(workers: Sequence[Worker], job_type: str, after: str, limit: int, *, tenant: str = "") -> tuple[Sequence[Worker], str]:
     """The first `limit` workers after the cursor `after`, in order, and the cursor of the next page, empty on the last.
 
-    Only those that handle `job_type`, if that is not empty. Workers come and go between pages; none is returned twice.
+    Only those that handle `job_type`, and those that run jobs of `tenant`, if these are not empty. Workers come and go between
+    pages; none is returned twice.
     """
-    found = sorted(((_cursor(one), one) for one in workers if not job_type or job_type in one.job_types), key=lambda pair: pair[0])
+    wanted = (one for one in workers if not job_type or job_type in one.job_types)
+    busy = (one for one in wanted if not tenant or tenant in dict(one.tenants))
+    found = sorted(((_cursor(one), one) for one in busy), key=lambda pair: pair[0])
     rest = [pair for pair in found if pair[0] > after]
     return [one for _, one in rest[:limit]], rest[limit - 1][0] if len(rest) > limit else ""
 
@@ -32,6 +35,7 @@ def worker(live: Worker) -> worker_pb2.Worker:
         start_time=timestamp(live.since),
         last_seen_time=timestamp(live.last_seen),
         draining=live.draining,
+        tenants=[worker_pb2.TenantSlots(tenant=text(name), slots_in_use=slots) for name, slots in live.tenants],
     )
 
 

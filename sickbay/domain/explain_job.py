@@ -13,8 +13,10 @@ from sickbay.domain.breaker import BreakerKey, BreakerState, Snapshot
 from sickbay.domain.explain_breaker import sentences_of
 from sickbay.domain.explain_quarantine import explain_quarantined
 from sickbay.domain.explanation import Explanation, JobExplanation, JobReason, JobStep, command, owner, quoted, sharers
-from sickbay.domain.job import JobRecord, JobState, StateChange
+from sickbay.domain.job import JobRecord, JobState, Reason, StateChange
 from sickbay.domain.outcome import Outcome, kind_of
+from sickbay.domain.priority import Priority
+from sickbay.domain.rate_limit import Rate
 from sickbay.domain.retry import RetryPolicy
 from sickbay.domain.spans import ago, ahead, span, utc
 
@@ -39,6 +41,10 @@ class Case:
     """Those that share the breaker, if it is that of a dependency."""
     lacks_worker: bool = False
     """Whether certainly no live worker handles its type."""
+    rate: Rate | None = None
+    """Of the runs of its type."""
+    before: int = 0
+    """How many jobs of its type were parked before it."""
 
     @property
     def actor(self) -> str:
@@ -96,7 +102,7 @@ def _queued(case: Case) -> JobExplanation:
     if case.recovering is not None:
         told = [brought, *case.circuit(case.recovering)]
         return Explanation(JobReason.CIRCUIT_RECOVERING, _since(record), JobStep.RUN, None, tuple(told))
-    told, commands = [brought, "Nothing holds it back: it runs as soon as a worker is free."], tuple[str, ...]()
+    told, commands = [brought, _TURN[record.job.priority]], tuple[str, ...]()
     if case.now - record.updated_at >= LONG_MS:
         told.append(f"It has waited for long: check that workers run, have a handler for {record.job.job_type}, and keep up.")
         commands = ("sickbay health", "sickbay metrics")
@@ -144,9 +150,11 @@ def _retrying(case: Case) -> JobExplanation:
 
 def _parked(case: Case) -> JobExplanation:
     record, breaker = case.record, case.breaker
-    told = [f"The job was parked {_when(case)}, because the circuit of {owner(case.key)} was open; it is kept and runs by itself later."]
+    told = [f"The job was parked {_when(case)}, because {_why_parked(case)}; it is kept and runs by itself later."]
     if record.job.failures:
         told.append(f"Its last run failed{_last_error(record)}.")
+    if case.rate is not None and case.shut is None:
+        return _in_line(case, case.rate, told)
     if breaker is None:
         told.append("It is released when the circuit closes; this service does not know the circuit's present state.")
         return Explanation(JobReason.CIRCUIT_OPEN, _since(record), JobStep.RELEASE, None, tuple(told), (_look(case.key),))
@@ -159,6 +167,22 @@ def _parked(case: Case) -> JobExplanation:
         return Explanation(JobReason.CIRCUIT_RECOVERING, _since(record), JobStep.RELEASE, None, tuple(told))
     told.append("The job is about to be released; if it is not, check that the control plane runs.")
     return Explanation(JobReason.RELEASE_DUE, _since(record), JobStep.RELEASE, None, tuple(told), ("sickbay health",))
+
+
+def _in_line(case: Case, rate: Rate, told: list[str]) -> JobExplanation:
+    """It waits for the rate of its type, whatever it was parked for."""
+    due = case.now + -(-(case.before + 1) * rate.frequency.period_ms // rate.frequency.count)
+    others = f"about {case.before:,} {'job is' if case.before == 1 else 'jobs are'} before it" if case.before else "it is the next"
+    told.append(f"It waits for the rate of {rate.frequency} of its type: {others}, so it runs {ahead(due, case.now)} or later.")
+    if case.recovering is not None:
+        told += case.circuit(case.recovering)
+    return Explanation(JobReason.RATE_LIMITED, _since(case.record), JobStep.RELEASE, due, tuple(told))
+
+
+def _why_parked(case: Case) -> str:
+    if case.record.reason is Reason.RATE_LIMITED:
+        return f"{case.record.job.job_type} jobs came faster than their rate allows"
+    return f"the circuit of {owner(case.key)} was open"
 
 
 def _quarantined(case: Case) -> JobExplanation:
@@ -181,6 +205,11 @@ def _ended(case: Case, reason: JobReason, what: str) -> JobExplanation:
     return Explanation(reason, _since(case.record), JobStep.NONE, None, (f"The job {what}.",))
 
 
+_TURN: Final[Mapping[Priority, str]] = {
+    Priority.HIGH: "Nothing holds it back: it runs as soon as a worker is free, most of the time before jobs of lower priority.",
+    Priority.NORMAL: "Nothing holds it back: it runs as soon as a worker is free.",
+    Priority.LOW: "Nothing holds it back, but its priority is LOW: while jobs of higher priority wait, workers take few of these.",
+}
 ASKED: Final = "the failure asked for a longer wait"
 _EARLIER: Final = {JobState.QUEUED, JobState.RETRYING, JobState.PARKED}
 """What the ledger may still say of a job whose run has begun."""

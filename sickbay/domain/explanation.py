@@ -37,6 +37,7 @@ class JobReason(StrEnum):
     SUCCEEDED = "SUCCEEDED"
     DISCARDED = "DISCARDED"
     CANCELLED = "CANCELLED"
+    RATE_LIMITED = "RATE_LIMITED"
 
 
 class JobStep(StrEnum):

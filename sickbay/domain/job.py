@@ -69,8 +69,7 @@ class JobState(StrEnum):
 _SET_ASIDE: Final = 5
 _FINAL: Final = 9
 _RANKS: Final = {
-    JobState.QUEUED: 0,
-    JobState.RETRYING: 0,
+    **dict.fromkeys((JobState.QUEUED, JobState.RETRYING), 0),
     JobState.RUNNING: 1,
     JobState.PARKED: _SET_ASIDE,
     JobState.QUARANTINED: _SET_ASIDE,
@@ -90,6 +89,7 @@ class Reason(StrEnum):
     WORKER_LOST = "WORKER_LOST"
     BROKER = "BROKER"
     WORKER_FAULT = "WORKER_FAULT"
+    RATE_LIMITED = "RATE_LIMITED"
 
 
 @dataclass(frozen=True, slots=True)

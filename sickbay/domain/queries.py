@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Generic, TypeVar
 
 from sickbay.domain.job import Job, JobRecord, JobState, Reason, StateChange
+from sickbay.domain.priority import Priority
 
 T = TypeVar("T")
 
@@ -22,6 +23,7 @@ class JobQuery:
     job_type: str = ""
     tenant: str = ""
     states: frozenset[JobState] = frozenset()
+    priority: Priority | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class QuarantineQuery:
     error_code: str = ""
     fingerprint: str = ""
     set_aside_before: int | None = None
+    priority: Priority | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +84,14 @@ class QuarantinedJob:
 
 @dataclass(frozen=True, slots=True)
 class ReleaseLease:
-    """A job leased from quarantine, to be published. `job` already has its payload and the next generation."""
+    """A job leased from quarantine, to be published. `job` already has its payload and the next generation.
+
+    `message` is for its history: what `actor` changed.
+    """
 
     job: Job
     actor: str = ""
+    message: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +100,7 @@ class JobEdit:
 
     payload_json: bytes | None = None
     job_type: str | None = None
+    priority: Priority | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -132,6 +132,10 @@ class Retry:
         return JobState.RETRYING
 
 
+PARKING: Final = frozenset({Reason.CIRCUIT_OPEN, Reason.RATE_LIMITED})
+"""Reasons of which the job is not to blame: it comes back by itself."""
+
+
 @dataclass(frozen=True, slots=True)
 class SetAside:
     """The copy for the quarantine, and why it goes there."""
@@ -142,7 +146,7 @@ class SetAside:
     @property
     def state(self) -> JobState:
         """PARKED if the job is not at fault, else QUARANTINED."""
-        return JobState.PARKED if self.reason is Reason.CIRCUIT_OPEN else JobState.QUARANTINED
+        return JobState.PARKED if self.reason in PARKING else JobState.QUARANTINED
 
 
 Route = Done | GiveBack | Retry | SetAside

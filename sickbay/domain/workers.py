@@ -14,13 +14,19 @@ TTL_MS: Final = 15_000
 """A worker that has not announced itself for so long is no longer live: it was killed, or cannot reach the registry."""
 
 
+MAX_TENANTS: Final = 100
+"""So many tenants a worker announces with their slots."""
+
+
 @dataclass(frozen=True, slots=True)
 class Worker:
     """A worker process. `worker_id` is unique for each start; `name` is that in a job's history.
 
     `slots` is how many jobs it runs at a time, of which `slots_in_use` are taken. `since` is when it started (ms, by its own clock).
+    `tenants` are the tenants whose jobs run, with their slots, most first (`busiest`).
     `last_seen` is when it last announced itself (ms, by the registry's clock), 0 if it has not yet. One that is `draining` finishes its
-    running jobs and takes no more.
+    running jobs and takes no more. `lanes`: it takes jobs from all lanes, not only from `jobs.main`. `floods` are the flows that flood it:
+    lane, job type and tenant (`Flow`).
     """
 
     worker_id: str
@@ -33,6 +39,14 @@ class Worker:
     since: int = 0
     last_seen: int = 0
     draining: bool = False
+    lanes: bool = False
+    floods: tuple[tuple[str, str, str], ...] = ()
+    tenants: tuple[tuple[str, int], ...] = ()
+
+
+def busiest(running: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
+    """The tenants with most running jobs, as a worker announces them."""
+    return tuple(sorted(running.items(), key=lambda item: (-item[1], item[0]))[:MAX_TENANTS])
 
 
 @dataclass(frozen=True)
@@ -50,6 +64,16 @@ class Fleet:
     def live(self) -> Mapping[str, int]:
         """How many workers take jobs of each type; types that none takes are left out."""
         return Counter(job_type for worker in self.workers if not worker.draining for job_type in worker.job_types)
+
+    @cached_property
+    def takes_lanes(self) -> bool:
+        """Whether certainly every worker takes jobs from all lanes, and there is one; otherwise jobs wait in the main lane."""
+        return self.unannounced == 0 and self.takers > 0 and all(worker.lanes for worker in self.workers if not worker.draining)
+
+    @cached_property
+    def floods(self) -> frozenset[tuple[str, str, str]]:
+        """The flows that flood a worker, as `Flow` has them."""
+        return frozenset(flow for worker in self.workers for flow in worker.floods)
 
     @property
     def takers(self) -> int:

@@ -10,7 +10,6 @@ there it is part of the job, kept in the ledger and in `jobs.quarantine` until t
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
@@ -32,17 +31,15 @@ from sickbay.domain.job import (
     is_name,
     last_bytes,
 )
-from sickbay.domain.storable import LAST_MS, MAX_COUNT, UNREACHABLE, digest, id_of, is_storable, not_ahead, storable
+from sickbay.domain.lane import lane_of
+from sickbay.domain.priority import Priority
+from sickbay.domain.storable import LAST_MS, MAX_COUNT, UNREACHABLE, id_of, is_storable, not_ahead, storable
 from sickbay.domain.trace import trace_headers, trace_of, valid_trace
 from sickbay.ports import Message
 
 MAX_ID_CHARS: Final = 64
 MAX_BODY_BYTES: Final = 14 * 1024 * 1024
 """A larger message is rejected: its next copy, with its errors, might exceed RabbitMQ's limit (16 MiB)."""
-MAX_KEPT_BYTES: Final = 10 * 1024 * 1024
-"""How much of an undecodable message is kept; as base64 this, too, is less than 16 MiB."""
-UNDECODABLE_TYPE: Final = "undecodable"
-"""The job type under which an undecodable message is kept."""
 _NO_HEADERS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
@@ -56,7 +53,6 @@ _MAX_NAME_CHARS: Final = 200
 """The limit for a run, an actor, an error code; longer ones are cut."""
 _MAX_TEXT_CHARS: Final = 20_000
 """The limit for a message in an event or an error."""
-_MAX_WHY_CHARS: Final = 1_000
 
 
 class _Failure(msgspec.Struct, frozen=True):
@@ -80,6 +76,7 @@ class _Body(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     errors: tuple[_Failure, ...] = ()
     submitted_at: _Millis = 0
     maybe_duplicate: bool = False
+    priority: Priority = Priority.NORMAL
     state: JobState | msgspec.UnsetType = msgspec.UNSET
     at: _Millis = 0
     started_at: _Millis | None = None
@@ -107,8 +104,8 @@ _shape_decoder: Final = msgspec.json.Decoder(_Shape)
 
 
 def job_message(key: str, job: Job, delay_ms: int = 0) -> Message:
-    """The message with a job for a worker."""
-    return Message(key, encode_job(job), delay_ms, headers=trace_headers(job.trace) if job.trace else _NO_HEADERS)
+    """The message with a job for a worker; one to `TO_RETRY` returns to the lane of its priority."""
+    return Message(key, encode_job(job), delay_ms, lane_of(job.priority), headers=trace_headers(job.trace) if job.trace else _NO_HEADERS)
 
 
 def encode_job(job: Job) -> bytes:
@@ -155,16 +152,6 @@ def decode_events(body: bytes, now: int | None = None) -> Sequence[JobEvent]:
         raise Undecodable(f"the message is not an event: {error}") from error
 
 
-def undecodable_job(body: bytes, message_id: str, why: str, now: int, traceback: str = "") -> Job:
-    """A job with the bytes of an undecodable message, at most the first 10 MiB, for a person to read."""
-    why = storable(why, _MAX_WHY_CHARS)  # a decoder's message may quote what it could not read
-    payload: dict[str, object] = {"contentBase64": base64.b64encode(body[:MAX_KEPT_BYTES]).decode("ascii"), "problem": why}
-    if len(body) > MAX_KEPT_BYTES:
-        payload |= {"bytes": len(body), "keptBytes": MAX_KEPT_BYTES}
-    failure = Failure(now, 0, 0, "UNDECODABLE", why, traceback)
-    return Job(id_of(message_id) or digest(body), UNDECODABLE_TYPE, msgspec.json.encode(payload), failures=(failure,), submitted_at=now)
-
-
 def _check_names(body: _Body, *, may_lack: bool = False) -> None:
     """`may_lack`: type and tenant may be empty, because the ledger has them."""
     if not (is_name(body.job_type) or (may_lack and not body.job_type)):
@@ -197,6 +184,7 @@ def _body(job: Job) -> _Body:
         errors=tuple(map(_error, job.failures)),
         submitted_at=job.submitted_at,
         maybe_duplicate=job.maybe_duplicate,
+        priority=job.priority,
     )
 
 
@@ -216,6 +204,7 @@ def _job(body: _Body, job_id: str, now: int, trace: str = "") -> Job:
         submitted_at=body.submitted_at or now,
         maybe_duplicate=body.maybe_duplicate,
         trace=trace or (valid_trace(body.trace) if body.trace else ""),
+        priority=body.priority,
     )
 
 
@@ -263,6 +252,7 @@ def _event_body(event: JobEvent) -> _Body:
         generation=job.generation,
         errors=tuple(map(_error, job.failures)),
         submitted_at=job.submitted_at,
+        priority=job.priority,
         state=event.state,
         at=event.at,
         started_at=event.started_at,

@@ -16,6 +16,7 @@ from sickbay.concurrency.pauses import Backoff
 from sickbay.concurrency.waiting import wait_for_event
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import JobEvent, JobState
+from sickbay.domain.run_rate import in_ledger_alone
 from sickbay.messages.codec import encode_event, encode_events
 from sickbay.messages.publisher import Publisher
 from sickbay.observer import NOBODY, Observer
@@ -118,9 +119,13 @@ class EventOutbox:
         self._observer.settled(event)
 
     async def set_aside(self, event: JobEvent) -> None:
-        """Publish at once, to the ledger and with the complete job to the quarantine; durable on return."""
+        """Publish the complete job at once, to the ledger and to the quarantine; durable on return.
+
+        Of jobs that wait for the rate of their type the ledger has the only copy: 100,000 of them are no load for the broker.
+        """
         self.forget(event.job.job_id)
-        await self._publisher.publish([Message(f"job.quarantined.{event.state.lower()}", encode_event(event))])
+        key = f"job.waiting.{event.state.lower()}" if in_ledger_alone(event) else f"job.quarantined.{event.state.lower()}"
+        await self._publisher.publish([Message(key, encode_event(event))])
         self._observer.settled(event)
 
     def report_start(self, event: JobEvent) -> None:

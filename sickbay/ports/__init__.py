@@ -34,6 +34,7 @@ from sickbay.domain.queries import (
 from sickbay.ports.broker import (
     CONSUMED,
     EVENT_PREFIX,
+    LANES,
     PREFETCH_BYTES,
     TO_MAIN,
     TO_QUARANTINE,
@@ -48,6 +49,7 @@ from sickbay.ports.broker import (
 __all__ = [
     "CONSUMED",
     "EVENT_PREFIX",
+    "LANES",
     "PREFETCH_BYTES",
     "TO_MAIN",
     "TO_QUARANTINE",
@@ -138,6 +140,9 @@ class JobReader(Protocol):
     async def histories(self, job_ids: Sequence[str]) -> Mapping[str, Sequence[StateChange]]:
         """The same of many jobs at once; unknown ones are left out."""
 
+    async def parked_before(self, job_id: str) -> int:
+        """How many jobs of its type, of all tenants, were parked before this one; 0 if it is not parked."""
+
     async def find(self, query: JobQuery, limit: int, cursor: str) -> Page[JobRecord]:
         """Newest submission first; InvalidArgument(INVALID_PAGE_TOKEN) if the cursor is not from this list."""
 
@@ -158,7 +163,13 @@ class LedgerWriter(Protocol):
         """By job id: True if this very copy (generation, attempt) is set aside, False if it no longer is, None if the job is unknown."""
 
     async def list_set_aside(self, after: str, limit: int, before: int) -> Sequence[JobEvent]:
-        """Jobs set aside before `before` (ms), by job id, starting after `after`, each as the event in its copy."""
+        """Jobs set aside before `before` (ms), by job id, starting after `after`, each as the event in its copy.
+
+        Without those that are in the ledger alone.
+        """
+
+    async def in_ledger_alone(self) -> int:
+        """How many jobs are set aside without a copy in `jobs.quarantine`: those that wait for the rate of their type."""
 
     def sweep_lock(self) -> AbstractAsyncContextManager[bool]:
         """True for one process at a time, until the context ends; False for the others, which may try again."""
@@ -201,7 +212,7 @@ class QuarantineStore(Protocol):
         """Take over leases whose holder died before `mark_released`; the jobs may have been published: marked `maybe_duplicate`."""
 
     async def mark_released(self, leases: Sequence[ReleaseLease]) -> Sequence[JobRecord]:
-        """The jobs are durable in `jobs.main`: their rows become QUEUED in the new generation, unless a later event came already."""
+        """The jobs are durable in a lane: their rows become QUEUED in the new generation, unless a later event came already."""
 
     async def discard(self, job_id: str, etag: str, actor: str) -> JobRecord:
         """Discard a job. The errors of `lease_job`; discarding a discarded job returns it."""

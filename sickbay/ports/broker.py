@@ -8,39 +8,54 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Protocol
 
+from sickbay.domain.lane import Lane
+
 
 class Queue(StrEnum):
-    """The four durable queues. RETRY has no consumers: its messages move to MAIN when their delay is over."""
+    """The durable queues. Those of the lanes hold jobs for workers; RETRY has no consumers: its messages move on after their delay."""
 
+    HIGH = "jobs.high"
     MAIN = "jobs.main"
+    DEMOTED = "jobs.demoted"
+    LOW = "jobs.low"
     RETRY = "jobs.retry"
     QUARANTINE = "jobs.quarantine"
     LEDGER = "jobs.ledger"
 
 
-CONSUMED: Final = (Queue.MAIN, Queue.LEDGER)
+LANES: Final = {Lane.HIGH: Queue.HIGH, Lane.MAIN: Queue.MAIN, Lane.DEMOTED: Queue.DEMOTED, Lane.LOW: Queue.LOW}
+"""The queue of each lane; the lane's value is its routing key."""
+
+CONSUMED: Final = (*LANES.values(), Queue.LEDGER)
 """The queues that always have consumers."""
 
 PREFETCH_BYTES: Final = 32 * 1024 * 1024
 """The default limit for the bytes of messages that a consumer holds; a running job takes several times its size."""
 
-TO_MAIN = "main"
-"""Routing key of exchange `jobs` to `jobs.main`."""
+TO_MAIN = Lane.MAIN.value
+"""Routing key of exchange `jobs` to `jobs.main`, as every lane has one."""
 TO_RETRY = "retry"
-"""Routing key of exchange `jobs` to `jobs.retry`; the message moves on to `jobs.main` after its `delay_ms`."""
+"""Key to `jobs.retry`; the message moves on to the queue of its `lane` after its `delay_ms`."""
 TO_QUARANTINE = "quarantine"
 """Routing key of exchange `jobs` to the tail of `jobs.quarantine` alone; only the reconciler uses it."""
 EVENT_PREFIX = "job."
-"""Prefix of the keys of exchange `jobs.events`: `job.#` reaches `jobs.ledger`, `job.quarantined.#` also `jobs.quarantine`."""
+"""Prefix of the keys of exchange `jobs.events`: `job.#` reaches `jobs.ledger`, `job.quarantined.#` also `jobs.quarantine`.
+
+`job.waiting.parked` is the key of jobs that wait for the rate of their type: the ledger alone has them.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """A message to publish. `message_id` is unique per publish; if it is empty, the adapter sets one."""
+    """A message to publish. `message_id` is unique per publish; if it is empty, the adapter sets one.
+
+    `delay_ms` and `lane` are those of a message to RETRY: how long it waits, and where it goes then.
+    """
 
     key: str
     body: bytes
     delay_ms: int = 0
+    lane: Lane = Lane.MAIN
     message_id: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
 
@@ -93,6 +108,12 @@ class Consumer(Protocol):
         """Wait for at least one message and return up to `limit`, oldest first; empty once the consumer was stopped.
 
         While the broker is unavailable it waits, or raises Unavailable without taking anything: call again after a pause.
+        """
+
+    def put_back(self, deliveries: Sequence[Delivery]) -> None:
+        """Return what `get` returned and nobody has looked at, in its order: it is as if `get` had not returned it.
+
+        Those that are lost or settled are ignored.
         """
 
     async def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""Opens the backends that the settings name. The only module that imports adapters."""
+"""Opens the backends that the settings name. With `rate_backends.py` the only module that imports adapters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from sickbay.adapters.embedded.breaker_file import BreakerFile
 from sickbay.adapters.embedded.breakers import EmbeddedBreakers
 from sickbay.adapters.embedded.broker import SqliteBroker
 from sickbay.adapters.embedded.datafolder import DataFolder, open_data_folder
-from sickbay.adapters.embedded.rate_limiter import EmbeddedRateLimiter
 from sickbay.adapters.embedded.workers import EmbeddedWorkerRegistry
 from sickbay.adapters.rabbitmq.broker import RabbitBroker
 from sickbay.adapters.rabbitmq.topology_sync import apply as apply_topology
@@ -21,7 +20,6 @@ from sickbay.adapters.redis.breaker_reader import RedisBreakerReader
 from sickbay.adapters.redis.breakers import RedisBreakers
 from sickbay.adapters.redis.duplicate_guard import RedisDuplicateGuard
 from sickbay.adapters.redis.keys import RedisIdempotencyKeys
-from sickbay.adapters.redis.rate_limiter import RedisRateLimiter
 from sickbay.adapters.redis.workers import RedisWorkerRegistry
 from sickbay.adapters.sql.ledger import Ledger, open_ledger
 from sickbay.adapters.sql.listener import AlwaysUp
@@ -32,6 +30,7 @@ from sickbay.domain.errors import SettingsError
 from sickbay.ports import DuplicateGuard, IdempotencyKeys, JobReader
 from sickbay.runtime.parts import Backends, ControlPlaneParts, JobApiParts, WorkerParts
 from sickbay.runtime.policies import Policies
+from sickbay.runtime.rate_backends import open_rate_limiter, open_run_rates
 from sickbay.runtime.settings import Settings
 from sickbay.system.clock import SteadyClock, uptime, wall_clock
 
@@ -89,7 +88,8 @@ async def open_up(settings: Settings, folder: Path | None) -> AsyncIterator[Back
             keys=ledger.keys,
             kept_bytes=settings.ledger_payload_bytes,
             circuits=breakers.view(),
-            rate_limiter=await _rate_limiter(stack, redis),
+            rate_limiter=await open_rate_limiter(stack, redis),
+            run_rates=await open_run_rates(stack, redis),
             waiting=ledger.waiting,
             clock=wall_clock,
             ready=_all_ready(broker, ledger),
@@ -97,6 +97,7 @@ async def open_up(settings: Settings, folder: Path | None) -> AsyncIterator[Back
             breaker_scope=policies.rule,
             health_grace=settings.health_grace,
             settings_file=lambda: policies.status,
+            metrics_tenants=settings.metrics_tenants,
             on_settings_change=policies.on_change,
         )
 
@@ -125,6 +126,7 @@ async def open_jobapi(settings: Settings) -> AsyncIterator[JobApiParts]:
             breaker_scope=policies.rule,
             health_grace=settings.health_grace,
             settings_file=lambda: policies.status,
+            metrics_tenants=settings.metrics_tenants,
             reader=reader,
             keys=keys,
             kept_bytes=settings.ledger_payload_bytes,
@@ -132,7 +134,7 @@ async def open_jobapi(settings: Settings) -> AsyncIterator[JobApiParts]:
             circuits=circuits.view() if circuits is not None else None,
             registry=await _workers(stack, redis) if redis is not None else None,
             policies=policies,
-            rate_limiter=await _rate_limiter(stack, redis),
+            rate_limiter=await open_rate_limiter(stack, redis),
             waiting=ledger.waiting if ledger else None,
         )
 
@@ -156,7 +158,10 @@ async def open_worker(settings: Settings) -> AsyncIterator[WorkerParts]:
             breaker_scope=policies.rule,
             health_grace=settings.health_grace,
             settings_file=lambda: policies.status,
+            metrics_tenants=settings.metrics_tenants,
             breakers=breakers,
+            circuits=breakers.view(),
+            run_rates=await open_run_rates(stack, redis),
             workers=await _workers(stack, redis),
             duplicate_guard=duplicate_guard,
             policies=policies,
@@ -186,7 +191,10 @@ async def open_control_plane(settings: Settings) -> AsyncIterator[ControlPlanePa
             breaker_scope=policies.rule,
             health_grace=settings.health_grace,
             settings_file=lambda: policies.status,
+            metrics_tenants=settings.metrics_tenants,
             on_settings_change=policies.on_change,
+            policies=policies,
+            run_rates=await open_run_rates(stack, redis),
             breakers=breakers,
             workers=await _workers(stack, redis),
             writer=ledger.writer,
@@ -196,6 +204,7 @@ async def open_control_plane(settings: Settings) -> AsyncIterator[ControlPlanePa
             incidents=ledger.incidents,
             notices=ledger.notices,
             webhook=_webhook(settings),
+            waiting=ledger.waiting,
         )
 
 
@@ -223,13 +232,6 @@ async def _breakers(
         stack.callback(breakers.close)
         return breakers
     return await stack.enter_async_context(RedisBreakers(url, policies.breaker, worker=settings.worker_name))
-
-
-async def _rate_limiter(stack: AsyncExitStack, url: str | None) -> EmbeddedRateLimiter | RedisRateLimiter:
-    """It connects at the first question, so nobody does while no rate is limited."""
-    if url is None:
-        return EmbeddedRateLimiter(lambda: uptime() * 1_000)
-    return await stack.enter_async_context(RedisRateLimiter(url))
 
 
 async def _workers(stack: AsyncExitStack, url: str | None) -> EmbeddedWorkerRegistry | RedisWorkerRegistry:

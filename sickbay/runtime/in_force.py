@@ -21,6 +21,7 @@ from sickbay.runtime.settings_limits import TenantTable
 OTHERWISE: Final = "unless the handler says otherwise"
 NO_LIMIT: Final = "no limit"
 ONE_PERIOD: Final = "as many as submit has"
+HALF_A_SECOND: Final = "half a second's worth"
 
 _VARIABLES: Final = MappingProxyType(
     {
@@ -42,6 +43,9 @@ _DEFAULTS: Final = MappingProxyType(
         "breaker.calls": shown("breaker.calls", BreakerConfig().calls),
         "breaker.window": shown("breaker.window", BreakerConfig().window_ms),
         "breaker.slow": shown("breaker.slow", BreakerConfig().slow_ms),
+        "share": "0.75 beside others",
+        "rate": NO_LIMIT,
+        "burst": HALF_A_SECOND,
         "submit": NO_LIMIT,
         "submit_burst": ONE_PERIOD,
     }
@@ -147,6 +151,6 @@ def _quoted(name: str) -> str:
 
 def _unless(key: str, *, is_of_type: bool = False) -> str:
     """What a handler may decide: its options stand behind the table of its type, its retries of single error codes before `max`."""
-    if not is_of_type and not key.startswith(("breaker.", "submit")):
+    if not is_of_type and key not in ("rate", "burst") and not key.startswith(("breaker.", "share", "submit")):
         return OTHERWISE
     return "unless the handler says otherwise for an error code" if key == "retry.max" else ""

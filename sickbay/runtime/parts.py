@@ -13,6 +13,7 @@ from sickbay.ports import Breakers, BreakerView, Broker, Clock, DuplicateGuard, 
 from sickbay.ports.incidents import IncidentNotices, IncidentStore, Webhook
 from sickbay.ports.limits import RateLimiter, WaitingCounts
 from sickbay.ports.lost import Holds, Lost
+from sickbay.ports.run_rates import RunRates
 from sickbay.ports.workers import WorkerRegistry
 from sickbay.runtime.policies import Policies
 
@@ -30,7 +31,8 @@ class Common:
     """What every service needs. `ready` returns once all servers have answered; `system` is the name of the broker in traces.
 
     `breaker_scope` says which jobs share a breaker. `health_grace` is how many seconds a server may be unavailable before the health of the
-    service reports it. `settings_file` returns how the settings file fares, None if the service reads none.
+    service reports it. `settings_file` returns how the settings file fares, None if the service reads none. `metrics_tenants` bounds the
+    tenants with metrics of their own.
     """
 
     broker: Broker
@@ -41,6 +43,7 @@ class Common:
     breaker_scope: BreakerRule = BreakerScope.TYPE
     health_grace: float = GRACE_S
     settings_file: Callable[[], SettingsFileStatus | None] = _no_file
+    metrics_tenants: int = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,9 +67,14 @@ class JobApiParts(Common):
 
 @dataclass(frozen=True, kw_only=True)
 class WorkerParts(Common):
-    """What a worker needs. `is_alone`: no other process can consume jobs from its queue."""
+    """What a worker needs. `is_alone`: no other process can consume jobs from its queue.
+
+    `run_rates` has the rates of runs that `policies` set, `circuits` is a view of the breakers.
+    """
 
     breakers: Breakers
+    circuits: BreakerView | None = None
+    run_rates: RunRates | None = None
     workers: WorkerRegistry
     duplicate_guard: DuplicateGuard
     policies: Policies | None = None
@@ -75,12 +83,15 @@ class WorkerParts(Common):
 
 @dataclass(frozen=True, kw_only=True)
 class ControlPlaneParts(Common):
-    """What the control plane needs; `webhook` is told of incidents if there is one.
+    """What the control plane needs; `webhook` is told of incidents if there is one, `waiting` counts waiting jobs for its metrics.
 
-    A function given to `on_settings_change` is called whenever other settings are in force.
+    A function given to `on_settings_change` is called whenever other settings are in force; `run_rates` has the rates of runs that
+    `policies` set.
     """
 
     breakers: Breakers
+    policies: Policies | None = None
+    run_rates: RunRates | None = None
     workers: WorkerRegistry
     writer: LedgerWriter
     quarantine: QuarantineStore
@@ -89,6 +100,7 @@ class ControlPlaneParts(Common):
     incidents: IncidentStore
     notices: IncidentNotices
     webhook: Webhook | None = None
+    waiting: WaitingCounts | None = None
     on_settings_change: Callable[[Callable[[], None]], None] = _never
 
 

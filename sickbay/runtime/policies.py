@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Final
 
 from sickbay.domain.breaker import BreakerConfig, BreakerKey, BreakerRule, DependencyRule
+from sickbay.domain.rate_limit import Rate
 from sickbay.domain.retry import NO_OPTIONS, RetryOptions, RetryPolicy
+from sickbay.domain.run_rate import default_burst
 from sickbay.domain.settings_status import SettingsFileStatus
 from sickbay.runtime.settings import Settings
 from sickbay.runtime.settings_file import BreakerTable, PolicyTable, SettingsFile, SettingsFileError, load_file
@@ -90,11 +92,26 @@ class Policies:
             return own
         return self._settings.handler_timeout if defaults.timeout is None else float(defaults.timeout / 1000)
 
+    def share(self, job_type: str) -> float | None:
+        """Which part of a worker's slots the jobs of this type may hold; None if the file does not say."""
+        table, defaults = self._file.policies(job_type)
+        return defaults.share if table.share is None else table.share
+
     def retry(self, job_type: str = "", own: RetryOptions = NO_OPTIONS) -> RetryPolicy:
         """How often and when a failed job runs again; `own` is what its handler says."""
         defaults, table = self._tables(job_type)
         policy = defaults.retry.options.over(self._settings.retry_policy)
         return table.retry.options.over(own.over(policy))
+
+    def run_rate(self, job_type: str) -> Rate | None:
+        """At which rate jobs of this type may start to run, on all workers together; None without one. Asked at each job."""
+        table, defaults = self._file.types.get(job_type), self._file.defaults
+        own = table.rate if table is not None else None
+        frequency = defaults.rate if own is None else own
+        if frequency is None:
+            return None
+        bursts = (table.burst if table is not None else None, defaults.burst)
+        return Rate(frequency, next((burst for burst in bursts if burst is not None), default_burst(frequency)))
 
     def breaker(self, key: BreakerKey) -> BreakerConfig:
         """The parameters of this breaker; asked for each of thousands, so they are computed once."""

@@ -21,7 +21,7 @@ from sickbay.domain.job import CODE_PATTERN, NAME_PATTERN
 from sickbay.domain.retry import RetryOptions
 from sickbay.handlers.checks import MAX_RETRIES, MAX_TIMEOUT_S
 from sickbay.handlers.retries import MAX_TYPE_RETRIES
-from sickbay.runtime.settings_limits import Burst, LimitsTable, Submit, Table, TenantTable
+from sickbay.runtime.settings_limits import Burst, Frequent, LimitsTable, Table, TenantTable
 from sickbay.runtime.settings_mistakes import dotted, mistakes_of
 
 CODES: Final = "retry.codes"
@@ -93,7 +93,16 @@ class PolicyTable(Table):
     timeout: _duration(least=1, most=int(MAX_TIMEOUT_S * 1000)) | None = Field(None, description="How long a run may take")  # type: ignore[valid-type]
     retry: RetryTable = RetryTable()
     breaker: BreakerTable = BreakerTable()
-    submit: Submit | None = Field(None, description="Jobs of a type that may be submitted per second, minute or hour, by all together")
+    share: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="The part of a worker's slots that the jobs of a type and tenant may hold, at least one",
+    )
+    rate: Frequent | None = Field(None, description="Runs of a type per second, minute or hour, on all workers together")
+    burst: Burst | None = Field(None, description="Runs that may start at once after a pause; not set: half a second's worth of `rate`")
+    submit: Frequent | None = Field(None, description="Jobs of a type that may be submitted per second, minute or hour, by all together")
     submit_burst: Burst | None = Field(
         None, description="Jobs that may be submitted at once after a pause; not set: as many as `submit` has in its period"
     )

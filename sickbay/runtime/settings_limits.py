@@ -20,7 +20,7 @@ def _parse(value: object) -> Frequency:
     return Frequency(int(match[1]), PERIODS_MS[match[2]])
 
 
-Submit = Annotated[
+Frequent = Annotated[
     Any,
     BeforeValidator(_parse),
     WithJsonSchema({"type": "string", "pattern": f"^{_FREQUENCY}$"}),
@@ -39,7 +39,9 @@ class Table(BaseModel):
 class TenantTable(Table):
     """`[tenants.NAME]`, or `[defaults.tenant]`. None means "not set here"."""
 
-    submit: Submit | None = Field(None, description="Jobs that the tenant may submit per second, minute or hour, in all Job APIs together")
+    submit: Frequent | None = Field(
+        None, description="Jobs that the tenant may submit per second, minute or hour, in all Job APIs together"
+    )
     submit_burst: Burst | None = Field(
         None, description="Jobs that it may submit at once after a pause; not set: as many as `submit` has in its period"
     )

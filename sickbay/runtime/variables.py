@@ -60,6 +60,9 @@ class Variables(BaseSettings):
     )
     max_job_types: int = Field(1_000, ge=1, le=1_000_000, description="Job types that a Job API knows; new ones beyond are rejected (429)")
     max_tenants: int = Field(10_000, ge=1, le=10_000_000, description="Tenants that a Job API knows; new ones beyond are rejected (429)")
+    metrics_tenants: int = Field(
+        20, ge=0, le=1_000, description="Tenants with metrics of their own in each service; the jobs of all others are `other`"
+    )
     max_new_names_per_minute: int = Field(
         1_000, ge=1, le=1_000_000, description="New job types and tenants that a Job API accepts per minute, once it knows those in use"
     )

@@ -22,7 +22,7 @@ from sickbay.domain.job import Job
 from sickbay.domain.trace import trace_of
 from sickbay.messages.codec import Undecodable, decode_job
 from sickbay.observer import Observer
-from sickbay.ports import TO_MAIN, TO_RETRY, Message, Queue
+from sickbay.ports import LANES, TO_RETRY, Message, Queue
 from sickbay.telemetry import spans
 from sickbay.telemetry.spans import continuing, mark_failed
 from sickbay.telemetry.trace_links import TraceLinks
@@ -31,7 +31,7 @@ RUN: Final[ContextVar[SpanContext | None]] = ContextVar("run", default=None)
 """The span of the run that this context belongs to; it may have ended, and later spans of its job are its children."""
 
 _SENDING: Final[ContextVar[Span | None]] = ContextVar("sending", default=None)
-_QUEUES: Final = {TO_MAIN: Queue.MAIN.value, TO_RETRY: Queue.RETRY.value}
+_QUEUES: Final = {lane.value: queue.value for lane, queue in LANES.items()} | {TO_RETRY: Queue.RETRY.value}
 
 
 class PublishTraces(Observer):

@@ -32,6 +32,7 @@ def document_view(frame: Frame) -> Mapping[str, Any]:
                 _named(row.breaker, waiting=row.waiting, perSecond=_round(row.released), limit=_round(row.limit) or None)
                 for row in frame.releases
             ],
+            "tenants": [{"tenant": tenant, "slotsInUse": slots} for tenant, slots in frame.tenants] or None,
             "incidents": list(map(incident_view, frame.incidents)),
             "changes": [
                 _named(one.breaker, time=one.time, state=name(Breaker.State, one.breaker.state, "STATE_")) for one in frame.changes

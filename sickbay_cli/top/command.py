@@ -27,12 +27,14 @@ _MOST_MS: Final = 3_600_000
 @click.option("--every", "every_ms", type=SPAN, metavar="SPAN", default="1s", show_default=True, help="Time between two readings.")
 @click.option("--once", is_flag=True, help="Print one frame and exit; so it is also if the output is no terminal.")
 @click.option("--json", "as_json", is_flag=True, help="With --once: print the frame as JSON.")
+@click.option("--tenant", default="", help="Only breakers, parked jobs, incidents and slots of this tenant's jobs.")
 @options.endpoints("jobapi", "worker", "control-plane")
-def top(*, every_ms: int, once: bool, as_json: bool, jobapi: Endpoint, worker: Endpoint, control_plane: Endpoint) -> None:
+def top(*, every_ms: int, once: bool, as_json: bool, tenant: str, jobapi: Endpoint, worker: Endpoint, control_plane: Endpoint) -> None:
     """Watch breakers, jobs, queues, releases and incidents live.
 
     Breakers that are not CLOSED, or that throttle, come first. Rates are means of the last five seconds, those of retrying, parked and
-    quarantined jobs how many more there are. A service that is unavailable is shown as such, until it is back. q or Ctrl-C quits.
+    quarantined jobs how many more there are. With tenants, those whose jobs run are listed with the slots they take; with --tenant, rates
+    and queues are still those of all. A service that is unavailable is shown as such, until it is back. q or Ctrl-C quits.
 
     --once compares two readings, so it takes the time of --every. It exits with 4 if a service is unavailable.
     """
@@ -46,8 +48,8 @@ def top(*, every_ms: int, once: bool, as_json: bool, jobapi: Endpoint, worker: E
     if is_live:
         from sickbay_cli.top.screen import run  # noqa: PLC0415 - needs a terminal
 
-        click.get_current_context().exit(run(endpoints, every_ms / 1000))
-    reading, shown = _read_twice(endpoints, every_ms)
+        click.get_current_context().exit(run(endpoints, every_ms / 1000, tenant))
+    reading, shown = _read_twice(endpoints, every_ms, tenant)
     if as_json:
         document(document_view(shown))
     else:
@@ -58,9 +60,9 @@ def top(*, every_ms: int, once: bool, as_json: bool, jobapi: Endpoint, worker: E
         raise Unreachable(f"control plane: {reading.problem}")
 
 
-def _read_twice(endpoints: Mapping[str, Endpoint], every_ms: int) -> tuple[Reading, Frame]:
+def _read_twice(endpoints: Mapping[str, Endpoint], every_ms: int, tenant: str) -> tuple[Reading, Frame]:
     history, log = History(), ChangeLog()
-    with source(endpoints) as asked:
+    with source(endpoints, tenant) as asked:
         began = time.monotonic()
         readings = [asked.read()]
         time.sleep(max(0.0, every_ms / 1000 - (time.monotonic() - began)))

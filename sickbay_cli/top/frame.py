@@ -9,6 +9,7 @@ from typing import Final
 from sickbay.breakers.v1.breaker_pb2 import Breaker
 from sickbay.breakers.v1.breaker_service_pb2 import GetMetricsResponse
 from sickbay.breakers.v1.incident_pb2 import Incident
+from sickbay.domain.job import DEFAULT_TENANT
 from sickbay_cli.breaker_tables import name_of
 from sickbay_cli.format import ms
 from sickbay_cli.status import ServiceHealth
@@ -34,13 +35,17 @@ class Parked:
 
 @dataclass(frozen=True, slots=True)
 class PlaneReading:
-    """What the control plane told at `time`: without `metrics` if a server behind it is away; `parked` has the breakers asked about."""
+    """What the control plane told at `time`: without `metrics` if a server behind it is away; `parked` has the breakers asked about.
+
+    `tenants` is how many slots the jobs of each take.
+    """
 
     time: int
     breakers: Sequence[Breaker]
     metrics: GetMetricsResponse | None = None
     parked: Mapping[BreakerName, Parked] = field(default_factory=dict)
     incidents: Sequence[Incident] = ()
+    tenants: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +124,8 @@ class Frame:
     releases: Sequence[ReleaseRow]
     incidents: Sequence[Incident]
     changes: Sequence[Change]
+    tenants: Sequence[tuple[str, int]] = ()
+    """Whose jobs run, with their slots, most first; empty if there are no tenants."""
 
 
 def key_of(breaker: Breaker) -> BreakerName:
@@ -140,6 +147,7 @@ def frame(reading: Reading, before: PlaneReading | None, last: PlaneReading | No
         queues=_queues(before, last),
         releases=_releases(before, last),
         incidents=_incidents(last, now),
+        tenants=_tenants(last),
         **shared,  # type: ignore[arg-type]  # as declared
     )
 
@@ -233,6 +241,12 @@ def _incidents(last: PlaneReading, now: int) -> Sequence[Incident]:
     """The open ones, then those that closed recently; of each the latest first, and each once."""
     shown = {one.incident_id: one for one in last.incidents if one.open or now - ms(one, "close_time") < RECENT_MS}
     return sorted(shown.values(), key=lambda one: (not one.open, -ms(one, "open_time")))
+
+
+def _tenants(last: PlaneReading) -> Sequence[tuple[str, int]]:
+    if not set(last.tenants) - {DEFAULT_TENANT}:
+        return ()
+    return sorted(last.tenants.items(), key=lambda one: (-one[1], one[0]))
 
 
 def _seconds(before: PlaneReading | None, last: PlaneReading) -> float:

@@ -37,9 +37,9 @@ _SLOW_S: Final = 2.0
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGTSTP, signal.SIGWINCH)
 
 
-def run(endpoints: Mapping[str, Endpoint], every_s: float) -> int:
+def run(endpoints: Mapping[str, Endpoint], every_s: float, tenant: str = "") -> int:
     """Show frames until told to end; the exit code: 0 after `q`, 130 after Ctrl-C. SIGTERM ends the process as if it were not handled."""
-    with ThreadPoolExecutor(1, "top-reader") as reader, source(endpoints) as asked:
+    with ThreadPoolExecutor(1, "top-reader") as reader, source(endpoints, tenant) as asked:
         code = _Screen(console(), asked, reader, every_s).run()
     if code == -signal.SIGTERM:
         signal.raise_signal(signal.SIGTERM)

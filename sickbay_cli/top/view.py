@@ -43,6 +43,7 @@ _RELEASES: Final = (
     Column("LIMIT", least=50, right=True),
     Column("ENDS", least=60, right=True),
 )
+_TENANTS: Final = (Column("TENANT"), Column("RUNNING", right=True))
 _INCIDENTS: Final = (Column("INCIDENT", right=True), *INCIDENTS[1:])
 _CHANGES: Final = (Column("CHANGED"), Column("BREAKER"), Column("STATE"), Column("WHY", least=50, loose=True))
 _NAME_PART: Final = 4
@@ -161,6 +162,7 @@ def _panels(frame: Frame, size: Size) -> Sequence[_Panel]:
         _Panel(_BREAKERS, [_breaker(row, frame.time, size) for row in frame.breakers], max(_FEW, min(unusual, _SEVERAL))),
         _Panel(_QUEUES, [_queue(row) for row in frame.queues], len(frame.queues)),
         _Panel(_RELEASES, [_release(row, size) for row in frame.releases], _FEW),
+        _Panel(_TENANTS, [[_short(tenant, size), f"{slots:,}"] for tenant, slots in frame.tenants], _FEW),
         _Panel(_INCIDENTS, [_incident(one, frame.time, size) for one in frame.incidents], _FEW),
         _Panel(_CHANGES, [_change(change, size) for change in frame.changes], _FEW),
     )

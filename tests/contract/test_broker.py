@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from sickbay.domain.errors import Unavailable
-from sickbay.ports import TO_MAIN, TO_QUARANTINE, TO_RETRY, Message, Queue
+from sickbay.domain.lane import Lane
+from sickbay.ports import LANES, TO_MAIN, TO_QUARANTINE, TO_RETRY, Message, Queue
 from tests.support.broker_backends import BACKENDS, now
 from tests.support.broker_messages import bodies, jobs, take
 
@@ -164,7 +165,10 @@ async def test_a_retry_without_delay_is_due_at_once(broker):
 @pytest.mark.parametrize(
     ("key", "queues"),
     [
+        ("high", {Queue.HIGH}),
         (TO_MAIN, {Queue.MAIN}),
+        ("demoted", {Queue.DEMOTED}),
+        ("low", {Queue.LOW}),
         (TO_QUARANTINE, {Queue.QUARANTINE}),
         ("job.succeeded", {Queue.LEDGER}),
         ("job.quarantinedish", {Queue.LEDGER}),
@@ -176,6 +180,56 @@ async def test_keys_reach_their_queues(backend, broker, key, queues):
     await broker.publish(jobs("a", key=key))
     for queue in Queue:
         await depth_is(backend, broker, queue, int(queue in queues))
+
+
+@pytest.mark.parametrize("delay_ms", [0, 1])
+@pytest.mark.parametrize("lane", Lane)
+async def test_a_retry_returns_to_its_lane(broker, lane, delay_ms):
+    await broker.publish([Message(TO_RETRY, b"a", delay_ms, lane, "id", {"n": "1"})])
+    async with broker.consume(LANES[lane], 1) as consumer:
+        (delivery,) = await take(consumer, 1)
+        assert (delivery.body, delivery.message_id, dict(delivery.headers)) == (b"a", "id", {"n": "1"})
+
+
+@pytest.mark.parametrize("delay_ms", [60_000, 6_000_000])
+@pytest.mark.parametrize("lane", Lane)
+async def test_the_retries_of_all_lanes_are_counted_together(backend, broker, lane, delay_ms):
+    await broker.publish([Message(TO_RETRY, b"a", delay_ms, lane)])
+    for queue in Queue:
+        await depth_is(backend, broker, queue, int(queue is Queue.RETRY))
+
+
+async def test_what_was_put_back_comes_again_unmarked_in_its_place(backend, broker):
+    await broker.publish(jobs(*"abc"))
+    async with broker.consume(Queue.MAIN, 10) as consumer:
+        taken = await take(consumer, 3)
+        consumer.put_back(taken[1:])
+        await depth_is(backend, broker, Queue.MAIN, 2)
+        assert marks(await take(consumer, 2)) == {"b": False, "c": False}
+        taken[0].ack()
+
+
+async def test_what_was_put_back_before_the_end_was_never_seen(backend, broker):
+    await broker.publish(jobs(*"abc"))
+    async with broker.consume(Queue.MAIN, 10) as consumer:
+        taken = await take(consumer, 3)
+        consumer.put_back(taken[1:])
+        await consumer.stop()
+        taken[0].ack()
+    async with broker.consume(Queue.MAIN, 10) as consumer:
+        assert marks(await take(consumer, 2)) == {"b": False, "c": False}
+        await depth_is(backend, broker, Queue.MAIN, 0)
+
+
+async def test_what_is_settled_or_given_back_cannot_be_put_back(backend, broker):
+    await broker.publish(jobs("a", "b"))
+    async with broker.consume(Queue.MAIN, 10) as consumer:
+        done, returned = await take(consumer, 2)
+        done.ack()
+        returned.nack()
+        consumer.put_back([done, returned])
+        assert marks(await take(consumer, 1)) == {"b": True}
+        await depth_is(backend, broker, Queue.MAIN, 0)
 
 
 async def test_both_copies_of_an_event_are_settled_on_their_own(backend, broker):

@@ -12,6 +12,8 @@ from sickbay.adapters.sql.retention import INCIDENT_RETENTION_MS
 from sickbay.domain.breaker import BreakerKey, BreakerScope
 from sickbay.domain.errors import ErrorReason, InvalidArgument, NotFound
 from sickbay.domain.incident import REOPEN_WINDOW_MS, Change, IncidentQuery, IncidentRules, JobCounts
+from sickbay.domain.job import Reason
+from sickbay.domain.run_rate import OVER_RATE
 from sickbay.ports.incidents import Step
 from tests.support.clock import START
 from tests.support.incident_snapshots import TIMEOUT, Patient
@@ -143,6 +145,7 @@ async def test_its_jobs_are_counted_in_the_ledger(ledger, store, clock):
     meanwhile = [
         *(retrying(f"f{number}", at=at - 30 + 10 * number) for number in range(3)),
         *(parked(f"p{number}", at=at + 100 + number) for number in range(3)),
+        replace(parked("line", at=at + 300), reason=Reason.RATE_LIMITED, code=OVER_RATE),
         parked("sms", at=at + 100, job_type="sms"),
         quarantined("q", at=at + 200, code="VALIDATION_ERROR"),
         quarantined("before", at=at - 1_000, code="VALIDATION_ERROR"),

@@ -8,6 +8,7 @@ from sickbay.adapters.sql.chunks import MAX_VALUES
 from sickbay.adapters.sql.ledger import open_ledger
 from sickbay.domain.errors import ErrorReason, InvalidArgument
 from sickbay.domain.job import JobEvent, JobState, Reason
+from sickbay.domain.priority import Priority
 from sickbay.domain.queries import JobQuery, QuarantineQuery
 from tests.support.ledger_events import DAY, START, TIMEOUT, cancelled, job, parked, quarantined, queued, retrying, running, succeeded
 
@@ -99,11 +100,12 @@ async def test_an_event_that_changes_nothing_changes_nothing_at_all(ledger):
 @pytest.mark.parametrize("together", [True, False])
 async def test_what_one_event_does_not_say_another_may(ledger, together):
     bare = succeeded(submitted_at=0, job_type="", tenant="")
-    events = [queued(tenant="acme"), bare]
+    events = [queued(tenant="acme", priority=Priority.HIGH), bare]
     for batch in [events] if together else [[event] for event in events]:
         await ledger.writer.apply(batch)
     record = await ledger.reader.get("j1")
     assert (record.job.job_type, record.job.tenant, record.job.submitted_at, record.state) == ("email", "acme", START, JobState.SUCCEEDED)
+    assert record.job.priority is Priority.HIGH
 
 
 @pytest.mark.parametrize("batches", [[0, 1, 2, 1, 0], [2, 2, 1, 0, 0], [1, 0, 2]])
@@ -229,6 +231,10 @@ async def test_find_filters(ledger):
     assert await found(JobQuery(tenant="acme")) == {"c"}
     assert await found(JobQuery(states=frozenset({JobState.SUCCEEDED, JobState.PARKED}))) == {"d", "e"}
     assert await found(JobQuery(job_type="sms", tenant="acme")) == set()
+    await ledger.writer.apply([queued("f", priority=Priority.HIGH), parked("g", priority=Priority.LOW)])
+    assert await found(JobQuery(priority=Priority.HIGH)) == {"f"}
+    assert await found(JobQuery(priority=Priority.NORMAL, job_type="email")) == {"a", "c", "d", "e"}
+    assert await found(JobQuery(priority=Priority.LOW, states=frozenset({JobState.QUEUED}))) == set()
     assert all(record.job.payload_json == b"" for record in (await ledger.reader.find(JobQuery(), 10, "")).items)
 
 

@@ -6,6 +6,7 @@ from sqlalchemy import event
 
 from sickbay.adapters.sql.ledger import open_ledger
 from sickbay.domain.breaker import BreakerKey, BreakerScope
+from sickbay.domain.priority import Priority
 from sickbay.domain.queries import JobEdit, JobQuery, QuarantineQuery
 from tests.support.incident_snapshots import Patient
 from tests.support.ledger_events import START, job, parked, quarantined, retrying, succeeded
@@ -22,6 +23,7 @@ async def ask_everything(ledger):
     await ledger.reader.histories(["s", "q"])
     await ledger.reader.find(JobQuery(), 5, f"{START}:s")
     await ledger.reader.find(JobQuery(job_type="email"), 5, "")
+    await ledger.reader.find(JobQuery(priority=Priority.HIGH), 5, f"{START}:s")
     await ledger.quarantine.list_quarantined(QuarantineQuery(), 5, f"{START}:p")
     await ledger.quarantine.get_quarantined("q")
     await ledger.quarantine.parked()
@@ -43,6 +45,35 @@ async def ask_everything(ledger):
     await ledger.waiting.count()
 
 
+async def test_the_jobs_of_a_tenant_are_found_by_an_index_of_tenants(ledger):
+    """Another tenant's millions are not read; asked as the services do, on both databases."""
+    await ledger.writer.apply([succeeded(f"big{number}", at=START + number, tenant="big") for number in range(2_000)])
+    await ledger.writer.apply([parked(f"aside{number}", at=START + number, tenant="big") for number in range(500)])
+    await ledger.writer.apply([succeeded("small", tenant="small"), parked("small-parked", tenant="small"), succeeded("nobody's")])
+    asked = []
+    for engine in (ledger.reader._store._writer, ledger.reader._store._reader):
+        event.listen(engine.sync_engine, "before_cursor_execute", lambda *told: asked.append((told[2], told[3])))
+    found = await ledger.reader.find(JobQuery(tenant="small"), 5, "")
+    assert {record.job.job_id for record in found.items} == {"small", "small-parked"}
+    aside = await ledger.quarantine.list_quarantined(QuarantineQuery(tenant="small"), 5, "")
+    assert [one.job.job_id for one in aside.items] == ["small-parked"]
+    (of_jobs, of_aside) = (
+        next(one for one in asked if part in one[0]) for part in ("ORDER BY jobs.submitted_at", "ORDER BY jobs.set_aside_at")
+    )
+    assert "jobs_tenant_submitted" in await plan(ledger, *of_jobs)
+    assert "jobs_aside_tenant" in await plan(ledger, *of_aside)
+
+
+async def plan(ledger, sql, parameters):
+    """How the database would answer."""
+    engine = ledger.reader._store._reader
+    explain = "EXPLAIN QUERY PLAN" if engine.dialect.name == "sqlite" else "EXPLAIN"
+    async with engine.connect() as connection:
+        if engine.dialect.name == "postgresql":
+            await connection.exec_driver_sql("ANALYZE jobs")
+        return str((await connection.exec_driver_sql(f"{explain} {sql}", tuple(parameters))).all())
+
+
 async def test_every_question_uses_an_index(tmp_path, clock):
     asked = []
 
@@ -59,5 +90,6 @@ async def test_every_question_uses_an_index(tmp_path, clock):
     connection.close()
     assert len(asked) > 20
     assert [step for step in steps if step[0].startswith("SCAN job")] == []
+    assert any("jobs_prioritized" in step for step, _ in steps)
     counting = {step for step, sql in steps if "count(DISTINCT" in sql and "JOIN" not in sql}
     assert any("job_changes_at" in step for step in counting), "not by the type, which would read all healthy jobs of it"

@@ -9,9 +9,11 @@ from sqlalchemy import insert, text
 
 from sickbay.adapters.sql.engines import migrating_engine, parse_url
 from sickbay.adapters.sql.ledger import open_ledger
-from sickbay.adapters.sql.schema import HEAD, job_changes
+from sickbay.adapters.sql.schema import HEAD, job_changes, jobs
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import JobState
+from sickbay.domain.priority import Priority
+from sickbay.domain.queries import JobQuery
 from tests.support.ledger_events import queued
 
 pytest_plugins = ["tests.support.ledger_fixtures"]
@@ -32,6 +34,11 @@ def upgrade_to(connection, revision):
 
 def change(job_id):
     return insert(job_changes).values(CHANGE | {"job_id": job_id})
+
+
+def old_job(job_id):
+    values = {"job_id": job_id, "job_type": "email", "tenant": "default", "state": "QUEUED", "generation": 0, "attempt": 0, "rank": 0}
+    return insert(jobs).values(values | {"submitted_at": 1, "updated_at": 1, "run": "", "code": ""})
 
 
 class Before:
@@ -115,3 +122,31 @@ async def test_an_upgrade_that_was_interrupted_after_the_index_goes_on_from_ther
         await connection.execute(text("CREATE INDEX job_changes_at ON job_changes (at)"))
     assert await opened(empty_postgres_url, clock) == 1
     assert await before.ask(text("SELECT version_num FROM alembic_version")) == HEAD
+
+
+async def test_jobs_of_before_are_normal_and_their_table_is_not_written_anew(before, empty_postgres_url, clock, postgres):
+    """Not by the column, and the index is built while a control plane of before goes on writing, also after an interruption."""
+    table = text("SELECT relfilenode FROM pg_class WHERE oid = 'jobs'::regclass")
+    async with before.engine.connect() as connection:
+        await connection.run_sync(upgrade_to, "0005")
+        await connection.execute(old_job("old"))
+        await connection.commit()
+    written = await before.ask(table)
+    async with before.engine.connect() as open_transaction:
+        await open_transaction.execute(text("SELECT pg_current_xact_id()"))
+        upgrading = asyncio.create_task(opened(empty_postgres_url, clock))
+        pid = await before.building()
+        async with before.engine.begin() as connection:
+            await connection.execute(old_job("meanwhile"))
+        await before.kill(pid)
+        with pytest.raises(Unavailable):
+            await upgrading
+    assert await before.ask(text("SELECT version_num FROM alembic_version")) == "0005"
+    async with open_ledger(empty_postgres_url, clock) as ledger:
+        found = await ledger.reader.find(JobQuery(priority=Priority.NORMAL), 9, "")
+        assert {record.job.job_id for record in found.items} == {"old", "meanwhile"}
+        await ledger.writer.apply([queued("urgent", priority=Priority.HIGH)])
+        (urgent,) = (await ledger.reader.find(JobQuery(priority=Priority.HIGH), 9, "")).items
+        assert urgent.job.job_id == "urgent"
+    assert await before.ask(text("SELECT indisvalid FROM pg_index WHERE indexrelid = 'jobs_prioritized'::regclass"))
+    assert await before.ask(table) == written

@@ -8,6 +8,7 @@ import pytest
 from sickbay.domain.breaker import BreakerKey
 from sickbay.domain.errors import Aborted, ErrorReason, FailedPrecondition, InvalidArgument, NotFound
 from sickbay.domain.job import JobState, Reason
+from sickbay.domain.priority import Priority
 from sickbay.domain.queries import JobEdit, PayloadRevision, QuarantineQuery
 from tests.support.ledger_events import DAY, START, TIMEOUT, job, parked, quarantined, queued, succeeded
 
@@ -47,6 +48,9 @@ async def test_find_cases_filters(ledger):
     assert await found(error_code="HTTP_500") == "b"
     assert await found(fingerprint=shape) == "b"
     assert await found(set_aside_before=START + 900) == "ab"
+    await ledger.writer.apply([parked("d", priority=Priority.HIGH)])
+    assert await found(priority=Priority.HIGH) == "d"
+    assert await found(priority=Priority.NORMAL) == "abc"
 
 
 def unhandled(job_id, at=START + 400, **fields):
@@ -249,6 +253,28 @@ async def test_discard_ends_the_job_and_can_be_repeated(ledger, clock):
     await ledger.writer.apply([quarantined(), parked()])
     assert await ledger.reader.get("j1") == record
     assert (await ledger.reader.history("j1"))[-1].actor == "ann"
+
+
+async def test_a_set_aside_job_keeps_its_priority_and_a_resubmit_may_change_it(ledger, clock):
+    """Released, leased again after its holder died, and requeued; the change is in the history, and survives the one who made it."""
+    await ledger.writer.apply([parked("p", priority=Priority.LOW), quarantined("q", priority=Priority.HIGH), quarantined("kept")])
+    assert [event.job.priority for event in await ledger.writer.list_set_aside("", 9, START + DAY)] == ["NORMAL", "LOW", "HIGH"]
+    (parked_lease,) = await ledger.quarantine.lease_parked(EMAIL, 9)
+    changed = await ledger.quarantine.lease_job("q", JobEdit(priority=Priority.LOW), "", "ann")
+    kept = await ledger.quarantine.lease_job("kept", JobEdit(b"{}"), "", "ann")
+    assert [lease.job.priority for lease in (parked_lease, changed, kept)] == ["LOW", "LOW", "NORMAL"]
+    clock.now += LEASE
+    assert {lease.job.job_id: lease.job.priority for lease in await ledger.quarantine.lease_expired()} == {
+        "p": "LOW",
+        "q": "LOW",
+        "kept": "NORMAL",
+    }
+    records = await ledger.quarantine.mark_released([parked_lease, changed, kept])
+    assert [record.job.priority for record in records] == ["LOW", "LOW", "NORMAL"]
+    told = {job_id: (await ledger.reader.history(job_id))[-1].message for job_id in ("p", "q", "kept")}
+    assert told == {"p": "", "q": "priority LOW, was HIGH", "kept": ""}
+    page = await ledger.quarantine.list_quarantined(QuarantineQuery(priority=Priority.LOW), 9, "")
+    assert (page.total, page.items) == (0, [])
 
 
 TRACE = f"00-{'ab' * 16}-{'cd' * 8}-01 acme=1"

@@ -9,11 +9,14 @@ from scripts.servers import free_port
 from sickbay.adapters.embedded.workers import EmbeddedWorkerRegistry
 from sickbay.adapters.redis.workers import KEY, RedisWorkerRegistry
 from sickbay.domain.errors import Unavailable
+from sickbay.domain.lane import Flow, Lane
 from sickbay.domain.workers import HEARTBEAT_MS, TTL_MS, Worker
 from tests.support.clock import ManualClock
 from tests.support.redis_servers import fake, own_database
 
-EMAIL = Worker("w1", "anna", ("email", "sms"), version="1.2", host="a", slots=4, slots_in_use=1, since=5)
+EMAIL = Worker(
+    "w1", "anna", ("email", "sms"), version="1.2", host="a", slots=4, slots_in_use=1, since=5, lanes=True, tenants=(("acme", 1),)
+)
 FAX = Worker("w2", "berta", ("fax",), since=7)
 
 
@@ -43,6 +46,17 @@ async def test_an_announced_worker_is_live_with_all_it_says(registry, clock):
     fleet = await registry.fleet()
     assert (fleet.now, list(fleet.workers)) == (clock.now, [replace(EMAIL, last_seen=clock.now)])
     assert [fleet.handles(job_type) for job_type in ("email", "sms", "fax")] == [True, True, False]
+
+
+async def test_the_floods_of_all_workers_are_known(registry):
+    """As the flows that a Job API compares them with; a worker of before the lanes has none and takes from the main lane alone."""
+    await registry.announce(replace(EMAIL, floods=(Flow(Lane.MAIN, "email", "acme"),)))
+    await registry.announce(replace(FAX, lanes=True, floods=(Flow(Lane.HIGH, "fax", "default"), Flow(Lane.MAIN, "email", "acme"))))
+    fleet = replace(await registry.fleet(), unannounced=0)
+    assert fleet.floods == {Flow(Lane.MAIN, "email", "acme"), Flow(Lane.HIGH, "fax", "default")}
+    assert fleet.takes_lanes
+    await registry.announce(FAX)
+    assert not replace(await registry.fleet(), unannounced=0).takes_lanes
 
 
 async def test_a_heartbeat_replaces_what_is_known(registry, clock):

@@ -6,6 +6,7 @@ from functools import cache
 import pytest
 
 from scripts import manifests
+from sickbay.ports import LANES
 from sickbay.runtime.settings_file import parse_file
 from tests.deploy import rules
 from tests.deploy.network import matches, may
@@ -174,7 +175,7 @@ def test_keda_replaces_the_worker_scaler(name):
     everything = resources(f"{name}+keda")
     assert set(of(everything, "HorizontalPodAutoscaler")) == {"job-api"}
     scaled = of(everything, "ScaledObject")["worker"]["spec"]
-    assert scaled["triggers"][0]["metadata"]["queueName"] == "jobs.main"
+    assert {trigger["metadata"]["queueName"] for trigger in scaled["triggers"]} == {queue.value for queue in LANES.values()}
     authentication = of(everything, "TriggerAuthentication")[scaled["triggers"][0]["authenticationRef"]["name"]]
     wanted = authentication["spec"]["secretTargetRef"][0]
     assert wanted["key"] in of(everything, "Secret")[wanted["name"]]["stringData"]

@@ -73,9 +73,9 @@ class Clients:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def submit(self, job_type: str, payload: Mapping[str, Any] | None = None) -> str:
-        """Hand in one job over REST; its id."""
-        answer = self.api.post("/jobs", json={"jobType": job_type, "payload": payload or {}})
+    def submit(self, job_type: str, payload: Mapping[str, Any] | None = None, **more: Any) -> str:
+        """Hand in one job over REST, with `more` fields of the request; its id."""
+        answer = self.api.post("/jobs", json={"jobType": job_type, "payload": payload or {}, **more})
         assert answer.status_code == 202, answer.text
         return str(answer.json()["jobId"])
 

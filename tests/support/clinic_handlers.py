@@ -22,6 +22,7 @@ LATENCY_S: Final = 0.02
 TYPES: Final = (
     *("email", "sms", "webhook", "ok", "retry", "bad", "down", "outage", "silent", "held"),
     *("on-top",),
+    *("urgent",),
     *("edit", "groups", "blip", "forced", "expiring", "switch", "shadow", "watched", "waited", "right", "shared"),
     *("cancel", "cancel-parked", "listed", "paged", "depth", "documented", "healthy", "counted"),
     *("hanging", "hung"),
@@ -32,7 +33,7 @@ TYPES: Final = (
 def note(job: Job, what: str) -> None:
     """One line, written at once, so that not even a kill loses it."""
     line = {"at": time.time_ns() // 1_000_000, "pid": os.getpid(), "job": job.job_id, "type": job.job_type}
-    line |= {"generation": job.generation, "attempt": job.attempt, "what": what}
+    line |= {"generation": job.generation, "attempt": job.attempt, "priority": job.priority, "what": what}
     log = os.open(HERE / "runs.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     os.write(log, json.dumps(line).encode() + b"\n")
     os.close(log)

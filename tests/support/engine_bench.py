@@ -15,6 +15,7 @@ from sickbay.handlers.registry import HandlerSpec
 from sickbay.messages.codec import decode_events, decode_job, encode_job
 from sickbay.messages.outbox import EventOutbox
 from sickbay.observer import Observers
+from sickbay.ports import Queue
 from sickbay.telemetry.joblog import JobLog
 from sickbay.telemetry.metrics import MetricsRegistry
 from tests.support.known_fleet import KnownFleet
@@ -73,7 +74,12 @@ class StubBroker:
 
     @asynccontextmanager
     async def consume(self, queue, prefetch):
-        yield self
+        yield self if queue is Queue.MAIN else IdleConsumer(self.stopped)
+
+    def put_back(self, deliveries):
+        for delivery in deliveries:
+            delivery.log.append("put back")
+            delivery.verdict = "put back"
 
     async def get(self, limit):
         if self.stopped.is_set():
@@ -99,6 +105,23 @@ class StubBroker:
 
     def copies(self):
         return [decode_job(message.body, "", 0) for message in self.published if message.key in {"retry", "main"}]
+
+
+class IdleConsumer:
+    """Of a lane without jobs."""
+
+    def __init__(self, stopped):
+        self.stopped = stopped
+
+    async def get(self, limit):
+        await self.stopped.wait()
+        return []
+
+    def put_back(self, deliveries):
+        assert not deliveries
+
+    async def stop(self):
+        self.stopped.set()
 
 
 class StubBreakers:
@@ -184,10 +207,12 @@ class PromptEvents(EventOutbox):
 class Bench:
     """An engine with everything around it, started by `open_bench`."""
 
-    def __init__(self, handlers, concurrency=10, timeout_s=5.0, linger_s=5.0, observers=(), *, scope=BreakerScope.TYPE, **options):
+    def __init__(
+        self, handlers, concurrency=10, timeout_s=5.0, linger_s=5.0, observers=(), *, scope=BreakerScope.TYPE, broker=None, **options
+    ):
         self.log = []
         self.working = None
-        self.broker = StubBroker(self.log)
+        self.broker = broker or StubBroker(self.log)
         self.breakers = StubBreakers(self.log)
         self.fence = StubFence()
         self.fleet = KnownFleet(Fleet(5_000, unannounced=0))

@@ -22,6 +22,7 @@ class Run:
     type: str
     generation: int
     attempt: int
+    priority: str
     what: str
 
 

@@ -8,6 +8,8 @@ class KnownFleet:
 
     def __init__(self, fleet=UNKNOWN):
         self.fleet = fleet
+        self.asked = 0
 
     async def look(self):
+        self.asked += 1
         return self.fleet

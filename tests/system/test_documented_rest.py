@@ -6,6 +6,8 @@ from sickbay.domain.storable import UNREACHABLE
 from tests.support.clients import Clients
 from tests.support.fake_dependency import Clinic
 
+QUEUES = ("high", "main", "demoted", "low", "retry", "quarantine", "ledger")
+
 
 def test_a_job_is_accepted(sickbay: Clients):
     """The documented body, with `jobId` and `Location` added."""
@@ -67,7 +69,7 @@ def test_metrics_have_the_documented_keys(sickbay: Clients):
     assert metrics["circuitBreakers"].keys() == {"total", "open", "closed"}
     assert metrics["circuitBreakers"]["total"] == metrics["circuitBreakers"]["open"] + metrics["circuitBreakers"]["closed"]
     assert metrics["failures"]["byJobType"]["documented"] >= 1
-    assert metrics["queues"].keys() == {"jobs.main", "jobs.retry", "jobs.quarantine", "jobs.ledger"}
+    assert metrics["queues"].keys() == {f"jobs.{name}" for name in QUEUES}
     assert metrics["jobs"]["byState"]["SUCCEEDED"] >= 1
     assert metrics["duplicates"] == 0
 

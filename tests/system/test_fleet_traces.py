@@ -44,5 +44,5 @@ def test_services_without_traces_hand_them_on(fleet: Fleet, corner: Corner):
             sickbay.wait(case["jobId"], "SUCCEEDED")
         (sent,) = receiver.wait(trace=caller.trace)
         fleet.stop()
-    assert (sent.name, sent.service, sent.parent) == ("send jobs.main", PLANE, caller.id)
+    assert (sent.name, sent.service, sent.parent) == ("send jobs.low", PLANE, caller.id)
     assert {span.service for span in receiver.spans} == {PLANE}

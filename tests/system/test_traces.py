@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sickbay.domain.lane import Lane
 from sickbay.jobs.v1.job_service_pb2 import BatchSubmitJobsRequest, SubmitJobRequest
 from tests.support.clients import Clients
 from tests.support.otlp_sink import Receiver, Span
@@ -15,6 +16,7 @@ from tests.support.tracing_env import API, ENV, PLANE, WORKER, Caller, Scene, tr
 from tests.system.conftest import Start
 
 pytest_plugins = ["tests.support.tracing_fixtures"]
+SENDS = {f"{verb} jobs.{lane.value}" for verb in ("send", "create") for lane in Lane}
 
 
 def submit_over_grpc(clients: Clients, caller: Caller, job_type: str, **payload) -> str:
@@ -142,15 +144,13 @@ def test_parked_jobs_go_on_in_their_traces_when_they_are_released(scene: Scene):
     probes = receiver.wait(run__probe=True, job__type="traced-outage")
     assert all(probe.trace in {span.trace for span in receiver.wait(job__id=probe.facts["sickbay.job.id"])} for probe in probes)
     assert probes[-1].facts["sickbay.run.outcome"] == "success"
-    ran = [span for span in receiver.spans if span.facts.get("sickbay.job.id") == failed[0] and span.name != "send jobs.main"]
+    ran = [span for span in receiver.spans if span.facts.get("sickbay.job.id") == failed[0] and span.name not in SENDS]
     assert len({span.trace for span in ran}) == 1
 
 
 def _sends(receiver: Receiver, job_id: str) -> list[Span]:
     """What carried the job to its queue: the submission and the release, alone or in a batch."""
-    return receiver.wait_for(
-        lambda span: span.facts.get("sickbay.job.id") == job_id and span.name in {"send jobs.main", "create jobs.main"}, 2
-    )
+    return receiver.wait_for(lambda span: span.facts.get("sickbay.job.id") == job_id and span.name in SENDS, 2)
 
 
 def test_a_resubmitted_job_goes_on_in_its_trace_linked_to_the_persons_call(scene: Scene):

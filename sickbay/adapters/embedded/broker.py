@@ -17,10 +17,10 @@ from types import TracebackType
 from typing import Final, Self, TypeVar
 
 from sickbay.adapters.embedded.consumer import SqliteConsumer
-from sickbay.adapters.embedded.queue_file import QueueFile, Synchronous
+from sickbay.adapters.embedded.queue_file import QueueFile, Row, Synchronous
 from sickbay.adapters.embedded.queue_state import Fulfilled, QueueState
 from sickbay.adapters.embedded.retry_timer import RetryTimer
-from sickbay.adapters.embedded.topology import Copier
+from sickbay.adapters.embedded.topology import Copier, returned
 from sickbay.adapters.files import opening
 from sickbay.concurrency.pauses import Backoff
 from sickbay.domain.errors import Refused, Unavailable
@@ -213,10 +213,15 @@ class SqliteBroker:
         return fulfilled
 
     def _move_due(self, store: QueueFile, now: int) -> int | None:
-        """Move retries whose delay is over to the tail of the main queue; returns when the next one is due."""
+        """Move retries whose delay is over to the tails of their lanes; returns when the next one is due."""
         rows = store.due(Queue.RETRY, now, _MOVES_PER_BATCH, _MOVED_BYTES_PER_BATCH)
         self._queues[Queue.RETRY].remove([row.id for row in rows])
-        self._queues[Queue.MAIN].append([row._replace(id=self._copier.new_id(), due=0) for row in rows])
+        moved: dict[Queue, list[Row]] = {}
+        for row in rows:
+            queue, headers = returned(row)
+            moved.setdefault(queue, []).append(row._replace(id=self._copier.new_id(), due=0, headers=headers))
+        for queue, arrived in moved.items():
+            self._queues[queue].append(arrived)
         return store.next_due(Queue.RETRY)
 
     def _resolve_all(self, confirms: list[Confirm], fulfilled: list[Fulfilled], error: Unavailable | None) -> None:

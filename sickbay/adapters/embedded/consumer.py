@@ -100,6 +100,12 @@ class SqliteConsumer:
     def _is_full(self) -> bool:
         return len(self._unsettled) >= self._prefetch or self._bytes >= self._prefetch_bytes
 
+    def put_back(self, deliveries: Sequence[Delivery]) -> None:
+        """Return what nobody has looked at, with the marks they had."""
+        for delivery in deliveries:
+            if isinstance(delivery, SqliteDelivery) and self._remove(delivery):
+                self._state.put_back(delivery.number, redelivered=delivery.redelivered)
+
     async def stop(self) -> None:
         """Stop consuming; a waiting `get` returns empty."""
         self._stopped.set()

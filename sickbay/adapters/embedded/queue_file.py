@@ -31,7 +31,8 @@ from sickbay.ports import Queue
 Synchronous = Literal["FULL", "NORMAL"]
 """FULL: confirmed messages survive a power failure. NORMAL: they survive the end of the process; a power failure may lose the latest."""
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
+"""A Sickbay that knows only format 1 would leave the jobs in the lanes that it does not know."""
 
 _LARGEST_INSERT: Final = 128
 """Rows per INSERT. Batches are split into powers of two up to this, so that a few prepared statements are enough."""
@@ -69,6 +70,7 @@ class QueueFile:
         self._connection = open_own_file(self.path, SCHEMA_VERSION, _create)
         self._connection.execute("PRAGMA wal_autocheckpoint = 0")
         self._connection.execute("CREATE TABLE IF NOT EXISTS clock (seen INTEGER NOT NULL)")  # files of older versions have none
+        _add_lanes(self._connection)
         if self.path != MEMORY:
             with opening(self.path):
                 self._log = os.open(f"{self.path}-wal", os.O_RDONLY)
@@ -232,12 +234,27 @@ def _translated(path: Path) -> Iterator[None]:
 
 
 def _create(connection: sqlite3.Connection) -> None:
+    connection.execute("CREATE TABLE positions (queue TEXT PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID")
+    _create_queues(connection)
+    connection.execute(f'CREATE INDEX due ON "{Queue.RETRY}" (due, id)')
+
+
+def _add_lanes(connection: sqlite3.Connection) -> None:
+    """Files of format 1 have one lane."""
+    if connection.execute("PRAGMA user_version").fetchone()[0] >= SCHEMA_VERSION:
+        return
+    connection.execute("BEGIN IMMEDIATE")
+    _create_queues(connection)
+    connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+    connection.execute("COMMIT")
+
+
+def _create_queues(connection: sqlite3.Connection) -> None:
+    """Those that are not there yet."""
     columns = "id INTEGER PRIMARY KEY, due INTEGER NOT NULL, message_id TEXT NOT NULL, headers TEXT NOT NULL, body BLOB NOT NULL"
     for queue in Queue:
-        connection.execute(f'CREATE TABLE "{queue}" ({columns})')
-    connection.execute(f'CREATE INDEX due ON "{Queue.RETRY}" (due, id)')
-    connection.execute("CREATE TABLE positions (queue TEXT PRIMARY KEY, position INTEGER NOT NULL) WITHOUT ROWID")
-    connection.executemany("INSERT INTO positions VALUES (?, 0)", [(queue.value,) for queue in Queue])
+        connection.execute(f'CREATE TABLE IF NOT EXISTS "{queue}" ({columns})')
+    connection.executemany("INSERT OR IGNORE INTO positions VALUES (?, 0)", [(queue.value,) for queue in Queue])
 
 
 def _array(ids: Iterable[int]) -> str:

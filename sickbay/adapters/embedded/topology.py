@@ -7,12 +7,19 @@ import secrets
 from typing import Final
 
 from sickbay.adapters.embedded.queue_file import Row
-from sickbay.ports import EVENT_PREFIX, TO_MAIN, TO_QUARANTINE, TO_RETRY, Clock, Message, Queue
+from sickbay.domain.lane import Lane
+from sickbay.ports import EVENT_PREFIX, LANES, TO_QUARANTINE, TO_RETRY, Clock, Message, Queue
 
 MAX_BODY_BYTES: Final = 128 * 1024 * 1024
 MAX_DELAY_MS: Final = 366 * 24 * 60 * 60 * 1000
 
-_DIRECT: Final = {TO_MAIN: (Queue.MAIN,), TO_RETRY: (Queue.RETRY,), TO_QUARANTINE: (Queue.QUARANTINE,)}
+LANE_HEADER: Final = "retry-lane"
+"""The header of a delayed row that goes to another lane than the main one; a program that does not know it moves the row there."""
+
+_DIRECT: Final = {lane.value: (queue,) for lane, queue in LANES.items()} | {
+    TO_RETRY: (Queue.RETRY,),
+    TO_QUARANTINE: (Queue.QUARANTINE,),
+}
 _EVENT: Final = (Queue.LEDGER,)
 _QUARANTINED: Final = (Queue.LEDGER, Queue.QUARANTINE)
 _QUARANTINED_KEY: Final = f"{EVENT_PREFIX}quarantined"
@@ -28,6 +35,18 @@ def queues_of(key: str) -> tuple[Queue, ...]:
     if key.startswith(EVENT_PREFIX):
         return _EVENT
     raise ValueError(f"no queue is bound to the routing key {key!r}")
+
+
+def returned(row: Row) -> tuple[Queue, str]:
+    """The queue that a delayed row goes to, and its headers there."""
+    if LANE_HEADER not in row.headers:
+        return Queue.MAIN, row.headers
+    try:
+        headers = json.loads(row.headers, strict=False)
+        lane = Lane(headers.pop(LANE_HEADER))
+    except (ValueError, RecursionError, AttributeError, KeyError, TypeError):  # another program's
+        return Queue.MAIN, row.headers
+    return LANES[lane], json.dumps(headers) if headers else ""
 
 
 class Copier:
@@ -50,7 +69,8 @@ class Copier:
         if len(message.body) > MAX_BODY_BYTES or not 0 <= message.delay_ms <= MAX_DELAY_MS:
             raise ValueError("a body has at most 128 MiB and a delay is 0 to 366 days")
         due = self._clock() + message.delay_ms if queues[0] is Queue.RETRY else 0
-        headers = json.dumps(dict(message.headers)) if message.headers else ""
+        marks = {LANE_HEADER: message.lane.value} if queues[0] is Queue.RETRY and message.lane is not Lane.MAIN else {}
+        headers = json.dumps({**message.headers, **marks}) if message.headers or marks else ""
         message_id = message.message_id or f"{self._session}-{self.last_id + 1}"
         message_id.encode()
         return [(queue, Row(self.new_id(), due, message_id, headers, bytes(message.body))) for queue in queues]

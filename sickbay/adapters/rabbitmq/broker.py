@@ -179,7 +179,8 @@ class RabbitBroker:
         if len(message.body) > MAX_BODY_BYTES:
             raise ValueError("a message has at most 16 MiB")
         message_id = message.message_id or f"{self._prefix}-{next(self._numbers)}"
-        return Parcel(route(message.key, message.delay_ms), outgoing(message, message_id, self._clock()), message.body)
+        where = route(message.key, message.delay_ms, message.lane)
+        return Parcel(where, outgoing(message, message_id, self._clock(), where.delay_class), message.body)
 
     def _check_open(self) -> None:
         if not self._is_open:

@@ -62,6 +62,10 @@ class Budget:
         """A message that is held is in somebody's hands now."""
         self._out += size
 
+    def took_back(self, size: int) -> None:
+        """A message that was handed out is in nobody's hands again."""
+        self._out -= size
+
     def fitting(self, held: int | None = None) -> int:
         """How many more messages of the typical size fit beside what is held."""
         room = self._most * 3 // 4 - (self.held if held is None else held)

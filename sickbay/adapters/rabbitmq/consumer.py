@@ -1,6 +1,6 @@
 """A consumer that outlives sessions, and what it does with messages that must not simply be handed out or given back.
 
-Two kinds of messages in `jobs.main` are replaced by a copy at its tail (publish, confirm, then ack the original):
+Two kinds of messages in the queues of lanes are replaced by a copy at the tail (publish, confirm, then ack the original):
 
 - those of foreign programs without a `message_id`, because only an id that stays tells a job from its redelivery;
 - those RabbitMQ sent us that nobody has seen when we stop: given back they would be marked as redelivered, and a fleet that is
@@ -27,7 +27,7 @@ from sickbay.adapters.rabbitmq.publisher import Parcel, Publisher
 from sickbay.adapters.rabbitmq.session import Session
 from sickbay.adapters.rabbitmq.subscription import Subscription
 from sickbay.adapters.rabbitmq.supervisor import ConnectionSupervisor
-from sickbay.adapters.rabbitmq.topology import MAIN_ROUTE
+from sickbay.adapters.rabbitmq.topology import LANE_ROUTES
 from sickbay.concurrency.waiting import wait_for_event
 from sickbay.domain.errors import Unavailable
 from sickbay.ports import Delivery, Queue
@@ -76,6 +76,13 @@ class RabbitConsumer:
             self._arrived.clear()
             await self._arrived.wait()
         return ()
+
+    def put_back(self, deliveries: Sequence[Delivery]) -> None:
+        """Return what nobody has looked at, to be handed out first."""
+        for delivery in reversed(deliveries):
+            if isinstance(delivery, RabbitDelivery) and delivery.subscription is self._subscription:
+                self._subscription.untake(delivery)
+        self._arrived.set()
 
     async def stop(self) -> None:
         """Take no more; what nobody has seen goes back at once, what is in our hands can still be settled."""
@@ -146,7 +153,7 @@ class RabbitConsumer:
         if not self._stopped.is_set():
             if delivery.message_id:
                 return False
-            if self.queue is not Queue.MAIN:
+            if self.queue not in LANE_ROUTES:
                 # Events and copies of jobs have their ids inside; this one is only for the log.
                 delivery.message_id = hashlib.blake2b(delivery.body, digest_size=16).hexdigest()
                 return False
@@ -183,15 +190,17 @@ class RabbitConsumer:
         return self._strays[: max(1, sum(size <= _COPIED_BYTES for size in sizes))]
 
     def _is_movable(self, delivery: RabbitDelivery) -> bool:
-        return self.queue is Queue.MAIN and not (delivery.redelivered and delivery.message_id)
+        return self.queue in LANE_ROUTES and not (delivery.redelivered and delivery.message_id)
 
     async def _publish_copies(self, deliveries: Sequence[RabbitDelivery]) -> None:
+        if not deliveries:
+            return
+        tail = LANE_ROUTES[self.queue]
         parcels = [
-            Parcel(MAIN_ROUTE, copied(delivery.properties, delivery.message_id or secrets.token_hex(16)), delivery.body)
+            Parcel(tail, copied(delivery.properties, delivery.message_id or secrets.token_hex(16)), delivery.body)
             for delivery in deliveries
         ]
-        if parcels:
-            await self._publisher.publish(parcels)
+        await self._publisher.publish(parcels)
 
     async def _pause(self, seconds: float) -> None:
         await wait_for_event(self._stopped, seconds * SystemRandom().uniform(0.8, 1.2))

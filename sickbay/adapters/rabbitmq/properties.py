@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from pamqp.commands import Basic
 
+from sickbay.adapters.rabbitmq.topology import DELAY_HEADER
 from sickbay.ports import Message
 
 PERSISTENT: Final = 2
@@ -20,15 +21,18 @@ _BROKERS_OWN: Final = ("x-death", "x-first-death-", "x-last-death-", "x-delivery
 _ROUTING: Final = {"CC", "BCC"}
 
 
-def outgoing(message: Message, message_id: str, now: int) -> Basic.Properties:
+def outgoing(message: Message, message_id: str, now: int, delay_class: str | None = None) -> Basic.Properties:
     """The properties of a message of ours; ValueError if AMQP cannot carry its id or headers. `now` in ms."""
+    headers = _checked(message.headers) if message.headers else {}
+    if delay_class is not None:
+        headers[DELAY_HEADER] = delay_class
     return Basic.Properties(
         content_type="application/json",
         delivery_mode=PERSISTENT,
         expiration=str(message.delay_ms) if message.delay_ms else None,
         message_id=_short(message_id),
         timestamp=datetime.fromtimestamp(now // 1000, UTC),
-        headers=_checked(message.headers) if message.headers else None,
+        headers=headers or None,
     )
 
 
@@ -59,7 +63,7 @@ def received(headers: Mapping[str, Any] | None) -> Mapping[str, str]:
 
 
 def _is_foreign(name: str) -> bool:
-    return name.startswith(_BROKERS_OWN)
+    return name == DELAY_HEADER or name.startswith(_BROKERS_OWN)
 
 
 def _checked(headers: Mapping[str, str]) -> dict[str, Any]:

@@ -133,6 +133,11 @@ class Subscription:
         self._lent.put_back(again)
         self._wake()
 
+    def untake(self, delivery: RabbitDelivery) -> None:
+        """Nobody has looked at it: it is handed out next, as if it had not been taken."""
+        if self._lent.let_go(delivery):
+            self._lent.untake(delivery)
+
     def settle(self, delivery: RabbitDelivery, *, is_done: bool) -> None:
         """Tell RabbitMQ that this one is done or goes back, soon and together with what else is settled in this turn of the loop."""
         if is_done:

@@ -3,7 +3,11 @@
 Delays are an `expiration` on each message, and RabbitMQ looks only at the head of a queue: a message never leaves before the one
 in front of it. So there is one retry queue for each class of delays, and a message is late by less than the longest delay of its
 class minus its own: not at all when all delays of a class are equal (as RETRY_DELAY_MS makes them), and at worst 10 s in
-`jobs.retry`, 26 s in `jobs.retry.30s`, 108 s in `jobs.retry.2m`, and so on. A delay of 0 goes straight to `jobs.main`.
+`jobs.retry`, 26 s in `jobs.retry.30s`, 108 s in `jobs.retry.2m`, and so on. A delay of 0 goes straight to its lane.
+
+Those queues lead back to `jobs.main`, and the arguments of a queue can never change. What returns to another lane waits in a second set
+(`jobs.delay`, `jobs.delay.30s`, ...) whose messages keep their routing key: it names the lane, so one set serves all lanes, also
+later ones. Hence the exchange `jobs.delays` looks at a header instead, which names the class of the delay.
 """
 
 from __future__ import annotations
@@ -13,10 +17,14 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, NamedTuple
 
-from sickbay.ports import EVENT_PREFIX, TO_MAIN, TO_QUARANTINE, TO_RETRY, Queue
+from sickbay.domain.lane import Lane
+from sickbay.ports import EVENT_PREFIX, LANES, TO_MAIN, TO_QUARANTINE, TO_RETRY, Queue
 
 JOBS: Final = "jobs"
 EVENTS: Final = "jobs.events"
+DELAYS: Final = "jobs.delays"
+DELAY_HEADER: Final = "delay-class"
+"""The header by which `jobs.delays` chooses. (Names that begin with `x-` are not looked at.)"""
 MAX_DELAY_MS: Final = 2**32 - 1
 """About 49 days; more does not fit RabbitMQ's `expiration`."""
 
@@ -43,10 +51,11 @@ _QUORUM: Final[dict[str, str | int]] = {
 }
 
 
-def _dead_letters(exchange: str, key: str) -> dict[str, str | int]:
+def _dead_letters(exchange: str, key: str = "") -> dict[str, str | int]:
+    """Without a key, messages keep theirs."""
     return {
         "x-dead-letter-exchange": exchange,
-        "x-dead-letter-routing-key": key,
+        **({"x-dead-letter-routing-key": key} if key else {}),
         "x-dead-letter-strategy": "at-least-once",
         "x-overflow": "reject-publish",
     }
@@ -69,46 +78,64 @@ class QueueSpec:
 
 
 class Binding(NamedTuple):
-    """What of an exchange reaches a queue."""
+    """What of an exchange reaches a queue: by the key, or by a header."""
 
     exchange: str
     key: str
     queue: str
+    arguments: Mapping[str, str] = MappingProxyType({})
 
 
 class Route(NamedTuple):
-    """Where a message is published."""
+    """Where a message is published; `delay_class` is the value of its DELAY_HEADER, None without one."""
 
     exchange: str
     key: str
+    delay_class: str | None = None
+
+
+def _class(suffix: str) -> str:
+    return suffix.removeprefix(".") or "10s"
 
 
 RETRY_QUEUES: Final = tuple(f"{Queue.RETRY.value}{suffix}" for _, suffix in _LADDER)
-EXCHANGES: Final = (ExchangeSpec(JOBS, "direct"), ExchangeSpec(EVENTS, "topic"))
+"""Those that lead back to `jobs.main`."""
+DELAY_QUEUES: Final = tuple(f"jobs.delay{suffix}" for _, suffix in _LADDER)
+"""Those that lead back to the lane that the routing key names."""
+EXCHANGES: Final = (ExchangeSpec(JOBS, "direct"), ExchangeSpec(EVENTS, "topic"), ExchangeSpec(DELAYS, "headers"))
 QUEUES: Final = (
-    QueueSpec(Queue.MAIN.value, MappingProxyType(_QUORUM | _dead_letters(EVENTS, f"{EVENT_PREFIX}quarantined.broker"))),
+    *(
+        QueueSpec(queue.value, MappingProxyType(_QUORUM | _dead_letters(EVENTS, f"{EVENT_PREFIX}quarantined.broker")))
+        for queue in LANES.values()
+    ),
     *(QueueSpec(name, MappingProxyType(_QUORUM | _dead_letters(JOBS, TO_MAIN))) for name in RETRY_QUEUES),
+    *(QueueSpec(name, MappingProxyType(_QUORUM | _dead_letters(JOBS))) for name in DELAY_QUEUES),
     QueueSpec(Queue.QUARANTINE.value),
     QueueSpec(Queue.LEDGER.value),
 )
 BINDINGS: Final = (
-    Binding(JOBS, TO_MAIN, Queue.MAIN.value),
+    *(Binding(JOBS, lane.value, queue.value) for lane, queue in LANES.items()),
     *(Binding(JOBS, f"{TO_RETRY}{suffix}", f"{Queue.RETRY.value}{suffix}") for _, suffix in _LADDER),
+    *(
+        Binding(DELAYS, "", f"jobs.delay{suffix}", MappingProxyType({"x-match": "all", DELAY_HEADER: _class(suffix)}))
+        for _, suffix in _LADDER
+    ),
     Binding(JOBS, TO_QUARANTINE, Queue.QUARANTINE.value),
     Binding(EVENTS, f"{EVENT_PREFIX}#", Queue.LEDGER.value),
     Binding(EVENTS, f"{EVENT_PREFIX}quarantined.#", Queue.QUARANTINE.value),
 )
 
-MAIN_ROUTE: Final = Route(JOBS, TO_MAIN)
+LANE_ROUTES: Final = {queue: Route(JOBS, lane.value) for lane, queue in LANES.items()}
+_BY_KEY: Final = {one.key: one for one in LANE_ROUTES.values()}
 _QUARANTINE_ROUTE: Final = Route(JOBS, TO_QUARANTINE)
 
 
-def route(key: str, delay_ms: int) -> Route:
-    """Where a message with this key and delay goes; ValueError if that is nowhere."""
-    if key == TO_MAIN:
-        return MAIN_ROUTE
+def route(key: str, delay_ms: int, lane: Lane = Lane.MAIN) -> Route:
+    """Where a message with this key goes, with a delay if it is TO_RETRY; ValueError if that is nowhere."""
+    if (direct := _BY_KEY.get(key)) is not None:
+        return direct
     if key == TO_RETRY:
-        return _retry_route(delay_ms)
+        return _retry_route(delay_ms, lane)
     if key == TO_QUARANTINE:
         return _QUARANTINE_ROUTE
     # The queue of the ledger is bound to `job.#`, which takes every further word; 255 bytes are AMQP's limit.
@@ -119,13 +146,15 @@ def route(key: str, delay_ms: int) -> Route:
 
 def queue_names(queue: Queue) -> tuple[str, ...]:
     """The queues that together are this one."""
-    return RETRY_QUEUES if queue is Queue.RETRY else (queue.value,)
+    return (*RETRY_QUEUES, *DELAY_QUEUES) if queue is Queue.RETRY else (queue.value,)
 
 
-def _retry_route(delay_ms: int) -> Route:
+def _retry_route(delay_ms: int, lane: Lane) -> Route:
     if delay_ms == 0:
-        return MAIN_ROUTE
+        return _BY_KEY[lane]
     if not 0 < delay_ms <= MAX_DELAY_MS:
         raise ValueError(f"a delay must be 0 to {MAX_DELAY_MS} ms, not {delay_ms}")
     suffix = next(suffix for longest_ms, suffix in _LADDER if delay_ms <= longest_ms)
-    return Route(JOBS, f"{TO_RETRY}{suffix}")
+    if lane is Lane.MAIN:
+        return Route(JOBS, f"{TO_RETRY}{suffix}")
+    return Route(DELAYS, lane.value, _class(suffix))

@@ -160,7 +160,7 @@ async def _create(connection: AbstractConnection, specs: Sequence[Spec]) -> None
         await _declare(channel, spec)
     for binding in BINDINGS:
         queue = await channel.get_queue(binding.queue, ensure=False)
-        await queue.bind(binding.exchange, binding.key)
+        await queue.bind(binding.exchange, binding.key, arguments=dict(binding.arguments))
     await channel.close()
 
 

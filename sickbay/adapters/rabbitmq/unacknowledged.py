@@ -46,6 +46,15 @@ class Unacknowledged:
         """One that was in our hands is handed out before all others, as RabbitMQ would send it."""
         heapq.heappush(self._back, delivery)
 
+    def untake(self, delivery: RabbitDelivery) -> None:
+        """One that nobody has looked at is handed out next, and counts as not handed out."""
+        delivery.is_out = False
+        self._budget.took_back(len(delivery.body))
+        if delivery.came_back:
+            heapq.heappush(self._back, delivery)
+        else:
+            self._ready.appendleft(delivery)
+
     def take(self, limit: int) -> Sequence[RabbitDelivery]:
         """Up to `limit` of them and as many bytes as fit, those that came back first."""
         taken: list[RabbitDelivery] = []

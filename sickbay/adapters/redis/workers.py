@@ -31,6 +31,9 @@ class _Document(msgspec.Struct, frozen=True, rename="camel"):
     slots_in_use: int = 0
     since: int = 0
     draining: bool = False
+    lanes: bool = False
+    floods: tuple[tuple[str, str, str], ...] = ()
+    tenants: tuple[tuple[str, int], ...] = ()
 
 
 _encoder: Final = msgspec.json.Encoder()

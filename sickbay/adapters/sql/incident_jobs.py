@@ -9,13 +9,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, case, distinct, func, select
+from sqlalchemy import ColumnElement, and_, case, distinct, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sickbay.adapters.sql.schema import job_changes, jobs
 from sickbay.domain.breaker import BreakerKey, BreakerRule
 from sickbay.domain.incident import MAX_FAILED_JOBS, FailedJob, Incident, JobCounts
 from sickbay.domain.job import JobState
+from sickbay.domain.run_rate import OVER_RATE
 
 BEFORE_MS: Final = 600_000
 """How long before the opening its failures may have happened: BREAKER_FAILURE_WINDOW, as it is by default."""
@@ -38,7 +39,8 @@ class Tally:
 
 async def tally(connection: AsyncConnection, incident: Incident, scope: BreakerRule) -> Tally:
     """Count the jobs that were set aside between opening and closing. Jobs past their retention stay counted."""
-    is_parked, is_quarantined = _change.state == JobState.PARKED.value, _change.state == JobState.QUARANTINED.value
+    is_parked = and_(_change.state == JobState.PARKED.value, _change.code != OVER_RATE)  # those wait for the rate of their type
+    is_quarantined = _change.state == JobState.QUARANTINED.value
     until = [] if incident.closed_at is None else [_change.at <= incident.closed_at]
     row = (
         await connection.execute(

@@ -73,7 +73,7 @@ def _completed(event: JobEvent, other: Job) -> JobEvent:
 
 
 def completed(job: Job, other: Job) -> Job:
-    """The job, with missing type, tenant and time of submission taken from `other`."""
+    """The job, with missing type, tenant and time of submission taken from `other`; without a type, its priority is missing too."""
     if job.submitted_at and job.job_type and job.tenant:
         return job
     return replace(
@@ -81,6 +81,7 @@ def completed(job: Job, other: Job) -> Job:
         submitted_at=job.submitted_at or other.submitted_at,
         job_type=job.job_type or other.job_type,
         tenant=job.tenant or other.tenant,
+        priority=job.priority if job.job_type else other.priority,
     )
 
 

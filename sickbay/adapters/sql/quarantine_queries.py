@@ -108,6 +108,7 @@ def _wanted(query: QuarantineQuery) -> list[ColumnElement[bool]]:
         jobs.c.reason: query.reason.value if query.reason else "",
         jobs.c.code: query.error_code,
         jobs.c.fingerprint: query.fingerprint,
+        jobs.c.priority: query.priority.value if query.priority else "",
     }
     wanted = [_ASIDE, *(column == value for column, value in asked.items() if value)]
     if query.set_aside_before is not None:

@@ -103,13 +103,13 @@ class SqlQuarantineStore(QuarantineQueries):
                 values |= await _revise(connection, row, edit, now, actor)
             await _change(connection, row, values)
         payload = record.job.payload_json if edit.payload_json is None else edit.payload_json
-        kind = edit.job_type or record.job.job_type
-        job = replace(record.job, job_type=kind, payload_json=payload, generation=record.job.generation + 1, attempt=0)
-        return ReleaseLease(job, actor)
+        kind, priority = edit.job_type or record.job.job_type, edit.priority or record.job.priority
+        job = replace(record.job, job_type=kind, priority=priority, payload_json=payload, generation=record.job.generation + 1, attempt=0)
+        return ReleaseLease(job, actor, f"priority {priority}, was {record.job.priority}" if priority is not record.job.priority else "")
 
     @detached
     async def mark_released(self, leases: Sequence[ReleaseLease]) -> Sequence[JobRecord]:
-        """The jobs are durable in `jobs.main`: their rows become QUEUED in the new generation, unless a later event came already.
+        """The jobs are durable in a lane: their rows become QUEUED in the new generation, unless a later event came already.
 
         Returns the current record of each leased job, in the order of the leases.
         """
@@ -123,8 +123,8 @@ class SqlQuarantineStore(QuarantineQueries):
         async with self._feed.write(of_job) as write:
             await self._store.lock(write.connection, of_job)
             known = {row.job_id: record_of(row) for row in await _requeue(write.connection, leases, now)}
-            write.record(_job_change(record, of_job[job_id].actor) for job_id, record in known.items())
-            events = [JobEvent(lease.job, JobState.QUEUED, now, actor=lease.actor) for lease in leases]
+            write.record(_job_change(record, of_job[job_id].actor, of_job[job_id].message) for job_id, record in known.items())
+            events = [JobEvent(lease.job, JobState.QUEUED, now, actor=lease.actor, message=lease.message) for lease in leases]
             await self._add_changes.run(write.connection, [change_values(event) for event in events])
             if overtaken := of_job.keys() - known.keys():
                 rows = await write.connection.execute(select(*WHOLE).where(_c.job_id.in_(overtaken)))
@@ -211,7 +211,8 @@ async def _revise(connection: AsyncConnection, row: AnyRow, edit: JobEdit, now: 
     number = row.revision + 1
     kept = {"job_id": row.job_id, "revision": number, "at": now, "actor": actor, "before": row.payload, "after": after}
     await connection.execute(insert(job_revisions).values(kept))
-    return {"revision": number, "payload": after, "job_type": edit.job_type or row.job_type}
+    priority = edit.priority.value if edit.priority else row.priority
+    return {"revision": number, "payload": after, "job_type": edit.job_type or row.job_type, "priority": priority}
 
 
 async def _change(connection: AsyncConnection, row: AnyRow, values: dict[str, Any]) -> None:
@@ -223,6 +224,6 @@ async def _change(connection: AsyncConnection, row: AnyRow, values: dict[str, An
         raise Aborted("the job has changed since you read it")
 
 
-def _job_change(record: JobRecord, actor: str) -> JobChange:
+def _job_change(record: JobRecord, actor: str, message: str = "") -> JobChange:
     job = record.job
-    return record, StateChange(record.updated_at, record.state, job.generation, job.attempt, actor=actor)
+    return record, StateChange(record.updated_at, record.state, job.generation, job.attempt, message=message, actor=actor)

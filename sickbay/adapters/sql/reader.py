@@ -8,7 +8,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import Final
 
-from sqlalchemy import ColumnElement, bindparam, select, tuple_
+from sqlalchemy import ColumnElement, Text, bindparam, func, literal_column, select, tuple_
 
 from sickbay.adapters.sql.change_feed import ChangeFeed
 from sickbay.adapters.sql.chunks import chunks
@@ -20,15 +20,30 @@ from sickbay.adapters.sql.rows import LISTED, WHOLE, record_of
 from sickbay.adapters.sql.schema import job_changes, jobs
 from sickbay.adapters.sql.subscribers import Watcher
 from sickbay.concurrency.tasks import cooperatively, detached
-from sickbay.domain.job import JobRecord, StateChange
+from sickbay.domain.job import DEFAULT_TENANT, JobRecord, JobState, StateChange
+from sickbay.domain.priority import Priority
 from sickbay.domain.queries import JobQuery, Page
 
 ONE: Final = select(*WHOLE).where(jobs.c.job_id == bindparam("job"))
+_NORMAL: Final = literal_column(f"'{Priority.NORMAL.value}'", Text)
+_DEFAULT: Final = literal_column(f"'{DEFAULT_TENANT}'", Text)
 _HISTORY_COLUMNS: Final = ("job_id", "state", "generation", "attempt", "submitted_at", "updated_at", "started_at", "run")
 HISTORY_ROWS: Final = select(*(jobs.c[name] for name in _HISTORY_COLUMNS)).where(jobs.c.job_id.in_(bindparam("jobs", expanding=True)))
 CHANGES: Final = select(job_changes).where(job_changes.c.job_id == bindparam("job"))
 CHANGES_OF_MANY: Final = (
     select(job_changes).where(job_changes.c.job_id.in_(bindparam("jobs", expanding=True))).order_by(job_changes.c.job_id)
+)
+_parked: Final = jobs.alias("parked")
+_PARKED_BEFORE: Final = (
+    select(func.count())
+    .select_from(jobs.join(_parked, jobs.c.job_type == _parked.c.job_type))
+    .where(
+        jobs.c.job_id == bindparam("job"),
+        jobs.c.state == JobState.PARKED.value,
+        _parked.c.set_aside_at.is_not(None),  # for the index of parked jobs
+        _parked.c.state == JobState.PARKED.value,
+        tuple_(_parked.c.set_aside_at, _parked.c.job_id) < tuple_(jobs.c.set_aside_at, jobs.c.job_id),
+    )
 )
 
 
@@ -65,6 +80,12 @@ class SqlReader:
         return found
 
     @detached
+    async def parked_before(self, job_id: str) -> int:
+        """How many jobs of its type, of all tenants, were parked before this one; 0 if it is not parked."""
+        async with self._store.read() as connection:
+            return int((await connection.execute(_PARKED_BEFORE, {"job": job_id})).scalar_one())
+
+    @detached
     async def find(self, query: JobQuery, limit: int, cursor: str) -> Page[JobRecord]:
         """Newest submission first; InvalidArgument(INVALID_PAGE_TOKEN) if the cursor is not from this list."""
         wanted = _wanted(query)
@@ -86,12 +107,22 @@ class SqlReader:
         return self._feed.watch(job_id)
 
 
+def _of_priority(priority: Priority) -> list[ColumnElement[bool]]:
+    """Jobs of this priority; what the index has is said once more, as a literal, so that it is used."""
+    same = [jobs.c.priority == priority.value]
+    return same if priority is Priority.NORMAL else [*same, jobs.c.priority != _NORMAL]
+
+
 def _wanted(query: JobQuery) -> list[ColumnElement[bool]]:
     wanted: list[ColumnElement[bool]] = []
     if query.job_type:
         wanted.append(jobs.c.job_type == query.job_type)
     if query.tenant:
         wanted.append(jobs.c.tenant == query.tenant)
+        if query.tenant != DEFAULT_TENANT:
+            wanted.append(jobs.c.tenant != _DEFAULT)  # said as the index has it, so that it is used
     if query.states:
         wanted.append(jobs.c.state.in_(sorted(state.value for state in query.states)))
+    if query.priority:
+        wanted += _of_priority(query.priority)
     return wanted

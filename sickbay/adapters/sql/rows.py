@@ -12,6 +12,7 @@ from sqlalchemy import Row, func, select
 from sickbay.adapters.sql.fingerprint import fingerprint
 from sickbay.adapters.sql.schema import job_duplicates, jobs
 from sickbay.domain.job import Failure, Job, JobEvent, JobRecord, JobState, Reason
+from sickbay.domain.priority import Priority
 
 AnyRow = Row[*tuple[Any, ...]]
 
@@ -29,7 +30,7 @@ LISTED: Final = (*(column for column in jobs.c if column.name not in {"payload",
 WHOLE: Final = (*LISTED, jobs.c.payload, jobs.c.trace)
 """The columns for one record with its payload and its trace."""
 
-JOB_VALUES: Final = (*jobs.c.keys()[: jobs.c.keys().index("payload") + 1], "trace")
+JOB_VALUES: Final = (*jobs.c.keys()[: jobs.c.keys().index("payload") + 1], "trace", "priority")
 """The columns of `jobs` that an event sets."""
 
 
@@ -56,6 +57,7 @@ def job_of(row: AnyRow) -> Job:
         failures=failures_of(row.errors),
         submitted_at=row.submitted_at,
         trace=getattr(row, "trace", None) or "",
+        priority=Priority(row.priority),
     )
 
 
@@ -83,9 +85,10 @@ def values_of(event: JobEvent) -> tuple[object, ...]:
     run = (job.submitted_at, event.at, event.started_at, event.run, _encode(job.failures) if last else None, code)
     if not state.in_quarantine:
         payload = job.payload_json or None if not state.is_final else None
-        return (*place, *run, None, None, None, None, payload, None)
+        return (*place, *run, None, None, None, None, payload, None, job.priority.value)
     reason = event.reason.value if event.reason else None
-    return (*place, *run, event.at, reason, plain(message), fingerprint(message), job.payload_json, job.trace or None)
+    aside = (event.at, reason, plain(message), fingerprint(message), job.payload_json, job.trace or None)
+    return (*place, *run, *aside, job.priority.value)
 
 
 def event_of(row: AnyRow) -> JobEvent:

@@ -14,7 +14,7 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, SmallInteger, Table, Text, text
 
-HEAD: Final = "0005"
+HEAD: Final = "0007"
 """The revision this code works with: the newest file in `migrations/versions`."""
 
 metadata = MetaData()
@@ -50,15 +50,20 @@ jobs = Table(
     Column("trace", Text),
     # Only after a lost job was requeued: the generation up to which its copies are revoked.
     Column("called_off", BigInteger),
+    Column("priority", Text, nullable=False, server_default=text("'NORMAL'")),
 )
 
 _ASIDE: Final = text("set_aside_at IS NOT NULL")
+_OF_TENANTS: Final = text("tenant <> 'default'")
 _LEASED: Final = text("lease_until IS NOT NULL")
 _CALLED_OFF: Final = text("called_off IS NOT NULL")
+_PRIORITIZED: Final = text("priority <> 'NORMAL'")
 
 Index("jobs_submitted", jobs.c.submitted_at, jobs.c.job_id)
 Index("jobs_type_submitted", jobs.c.job_type, jobs.c.submitted_at, jobs.c.job_id)
 Index("jobs_state_updated", jobs.c.state, jobs.c.updated_at)
+# Without tenants it is empty, and costs nothing.
+Index("jobs_tenant_submitted", jobs.c.tenant, jobs.c.submitted_at, jobs.c.job_id, sqlite_where=_OF_TENANTS, postgresql_where=_OF_TENANTS)
 # The partial indexes contain only set-aside jobs, so healthy jobs never touch them.
 Index("jobs_aside", jobs.c.set_aside_at, jobs.c.job_id, sqlite_where=_ASIDE, postgresql_where=_ASIDE)
 Index(
@@ -71,7 +76,17 @@ Index(
     sqlite_where=_ASIDE,
     postgresql_where=_ASIDE,
 )
+Index("jobs_aside_tenant", jobs.c.tenant, jobs.c.set_aside_at, jobs.c.job_id, sqlite_where=_ASIDE, postgresql_where=_ASIDE)
 Index("jobs_aside_group", jobs.c.job_type, jobs.c.code, jobs.c.fingerprint, sqlite_where=_ASIDE, postgresql_where=_ASIDE)
+# Jobs of the default priority, most of all, do not touch this one.
+Index(
+    "jobs_prioritized",
+    jobs.c.priority,
+    jobs.c.submitted_at,
+    jobs.c.job_id,
+    sqlite_where=_PRIORITIZED,
+    postgresql_where=_PRIORITIZED,
+)
 Index("jobs_called_off", jobs.c.updated_at, sqlite_where=_CALLED_OFF, postgresql_where=_CALLED_OFF)
 Index("jobs_leased", jobs.c.lease_until, sqlite_where=_LEASED, postgresql_where=_LEASED)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, ColumnElement, Text, and_, bindparam, case, exists, func, literal_column, null, or_, select, update
+from sqlalchemy import BigInteger, ColumnElement, Text, and_, bindparam, case, exists, func, literal_column, not_, null, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
@@ -21,7 +21,8 @@ from sickbay.adapters.sql.rows import JOB_VALUES, change_values, event_of, value
 from sickbay.adapters.sql.schema import job_changes, job_duplicates, jobs
 from sickbay.adapters.sql.starts import Starts
 from sickbay.concurrency.tasks import detached
-from sickbay.domain.job import Job, JobEvent, JobState
+from sickbay.domain.job import Job, JobEvent, JobState, Reason
+from sickbay.domain.run_rate import OVER_RATE
 from sickbay.domain.truth import CANCELLED_OR_DISCARDED, truth
 
 _REPLACED: Final = (
@@ -43,6 +44,11 @@ _KEEP_PAYLOAD: Final = (
         jobs.c.payload.is_(None),
     )
     .values(payload=bindparam("kept"))
+)
+_IN_LEDGER_ALONE: Final = (
+    jobs.c.code == OVER_RATE,  # for the index of groups; a handler may use the same word
+    func.coalesce(jobs.c.reason, "") == Reason.RATE_LIMITED.value,
+    jobs.c.state == JobState.PARKED.value,
 )
 _RELEASED: Final = {"lease_until": null(), "claim_attempt": null(), "claim_actor": null()}
 
@@ -122,11 +128,18 @@ class SqlWriter:
 
     @detached
     async def list_set_aside(self, after: str, limit: int, before: int) -> Sequence[JobEvent]:
-        """Jobs set aside before `before` (ms), by job id, starting after `after`, each as the event in its copy."""
-        wanted = (jobs.c.set_aside_at.is_not(None), jobs.c.set_aside_at < before, jobs.c.job_id > after)
+        """Jobs set aside before `before` (ms), by job id, starting after `after`, each as the event in its copy, if they have one."""
+        wanted = (jobs.c.set_aside_at.is_not(None), jobs.c.set_aside_at < before, jobs.c.job_id > after, not_(and_(*_IN_LEDGER_ALONE)))
         query = select(jobs).where(*wanted).order_by(jobs.c.job_id).limit(limit)
         async with self._store.read() as connection:
             return [event_of(row) for row in await connection.execute(query)]
+
+    @detached
+    async def in_ledger_alone(self) -> int:
+        """How many jobs are set aside without a copy in `jobs.quarantine`: those that wait for the rate of their type."""
+        query = select(func.count()).select_from(jobs).where(jobs.c.set_aside_at.is_not(None), *_IN_LEDGER_ALONE)
+        async with self._store.read() as connection:
+            return int((await connection.execute(query)).scalar_one())
 
     def sweep_lock(self) -> AbstractAsyncContextManager[bool]:
         """True for one process at a time, until the context ends; False for the others, which may try again."""
@@ -166,6 +179,7 @@ def _merge_statement(insert: Insert) -> Insert:
     kept: dict[str, ColumnElement[Any]] = {
         "job_type": case((new.job_type == _NOTHING, jobs.c.job_type), else_=new.job_type),
         "tenant": case((new.tenant == _NOTHING, jobs.c.tenant), else_=new.tenant),
+        "priority": case((new.job_type == _NOTHING, jobs.c.priority), else_=new.priority),
         "submitted_at": case((jobs.c.submitted_at > _ZERO, jobs.c.submitted_at), else_=new.submitted_at),
         "payload": case((and_(new.payload.is_(None), new.rank < _FINAL), jobs.c.payload), else_=new.payload),
     }

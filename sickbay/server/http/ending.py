@@ -61,7 +61,13 @@ class EndingConnection(HttpToolsProtocol, ABC):
     def connection_lost(self, exc: Exception | None) -> None:
         """Release everything."""
         self._leave()
+        if not self._request.is_large or self.cycle.response_complete:
+            super().connection_lost(exc)
+            return
+        cycle, self.cycle = self.cycle, None  # type: ignore[assignment] # uvicorn would wake the applications of all at once
         super().connection_lost(exc)
+        self.cycle = cycle
+        self._give_up()
 
     def close_gently(self) -> None:
         """Close after the last response. More data of the client is read: closing now would reset the connection and lose the response."""
@@ -94,13 +100,21 @@ class EndingConnection(HttpToolsProtocol, ABC):
             self.transport.abort()  # another response has begun, or was sent
             return
         if self._request.in_body:
-            self.cycle.disconnected = True
-            self.cycle.message_event.set()
+            self._give_up()
         self.transport.write(refusal(status, message, self.server_state.default_headers))
         if lingers:
             self._linger()
         else:
             self.transport.close()
+
+    def _give_up(self) -> None:
+        """Tell the application that there is no client any more; in its turn, if it then frees a large body."""
+        self.cycle.disconnected = True
+        if self._request.is_large:
+            self._port.turns.giving_up.owe(self._request.got / bounds.GIVE_UP_RATE)
+            self._port.turns.giving_up.wait(self.cycle.message_event.set)
+        else:
+            self.cycle.message_event.set()
 
     def _linger(self) -> None:
         """Half-close the connection, and continue to read for a while until the client has seen that."""

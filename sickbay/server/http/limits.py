@@ -36,11 +36,13 @@ TURN_PIECES: Final = 2
 """Pieces that are parsed as soon as data arrives, a head and the beginning of its body; all else takes turns."""
 PARSE_RESTS: Final = 3
 """Parsing in turns is followed by a rest of so many times as long: whatever clients send, it takes a quarter of the event loop at most."""
-READERS_A_TURN: Final = 2
+READERS_A_TURN: Final = 1
 """Connections that read a piece of a large body before other work gets a turn."""
-READ_RATE: Final = 512 * MIB
+READ_RATE: Final = 128 * MIB
 """Bytes a second at which large bodies are read from all connections together."""
 HAND_OVER_BYTES: Final = 16 * 1024
 """So much of a body, or its end, is given to the application at a time."""
+GIVE_UP_RATE: Final = 4096 * MIB
+"""Bytes a second of unfinished bodies that applications free, which takes about a quarter of that time: many may end at once."""
 DISCARD_RATE: Final = 64 * MIB
 """Bytes a second that are read from all rejected connections together, and discarded."""

@@ -38,6 +38,11 @@ class Incoming:
         return self._size is None and self._wire >= bounds.CHUNK_PIECE
 
     @property
+    def is_large(self) -> bool:
+        """Whether much of an unfinished body was received."""
+        return self.in_body and self.got > bounds.SMALL_BODY
+
+    @property
     def excess(self) -> int:
         """Bytes of a chunked body that are neither data nor chunk frames."""
         return self._wire - self.got - bounds.CHUNK_BYTES * self.chunks

@@ -62,3 +62,5 @@ class PortTurns:
     """Parsing what is left of received data."""
     discarding: Turns = field(default_factory=Turns)
     """Reading what is discarded."""
+    giving_up: Turns = field(default_factory=Turns)
+    """Telling the application that a client whose body it was reading is gone; it frees what it has of it."""

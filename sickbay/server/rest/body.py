@@ -100,11 +100,14 @@ async def _bytes(request: Request, limit: int) -> bytes:
     if announced.isdecimal() and int(announced[:20]) > limit:
         raise _too_large(limit)
     data = bytearray()
-    async for chunk in request.stream():
-        data += chunk
-        if len(data) > limit:
-            raise _too_large(limit)
-    return bytes(data)
+    try:
+        async for chunk in request.stream():
+            data += chunk
+            if len(data) > limit:
+                raise _too_large(limit)
+        return bytes(data)
+    finally:
+        data.clear()  # an error keeps this frame in a cycle: the garbage collector would free large bodies later, many at once
 
 
 def _too_large(limit: int) -> InvalidArgument:

@@ -8,7 +8,8 @@ import pytest
 from sickbay.adapters.embedded import queue_file as store_module
 from sickbay.adapters.embedded.broker import SqliteBroker
 from sickbay.domain.errors import SettingsError
-from sickbay.ports import TO_MAIN, Message, Queue
+from sickbay.domain.lane import Lane
+from sickbay.ports import LANES, TO_MAIN, TO_RETRY, Message, Queue
 from tests.support.broker_messages import jobs, take
 from tests.support.queue_files import PATIENCE, drain
 
@@ -77,11 +78,29 @@ async def test_another_programs_database_is_refused(path, clock):
     assert "is a database of another program" in await refusal(path, clock)
 
 
+async def test_a_file_with_one_lane_gets_the_others_and_keeps_its_jobs(path, clock):
+    """Format 1 had no lanes."""
+    async with SqliteBroker(path, clock) as broker:
+        await broker.publish([*jobs("a"), Message(TO_RETRY, b"b", 1)])
+    for queue in (Queue.HIGH, Queue.DEMOTED, Queue.LOW):
+        write_sqlite(path, f'DROP TABLE "{queue}"')
+    write_sqlite(path, "DELETE FROM positions WHERE queue NOT IN ('jobs.main', 'jobs.retry', 'jobs.quarantine', 'jobs.ledger')")
+    write_sqlite(path, "PRAGMA user_version = 1")
+    async with asyncio.timeout(PATIENCE), SqliteBroker(path, clock) as broker:
+        clock.now += 1
+        await broker.publish([Message(lane, lane.encode()) for lane in LANES])
+        async with broker.consume(Queue.MAIN, 10) as consumer:
+            assert {delivery.body for delivery in await take(consumer, 3)} == {b"a", b"b", b"main"}
+        for lane in {*LANES} - {Lane.MAIN}:
+            async with broker.consume(LANES[lane], 10) as consumer:
+                assert [delivery.body.decode() for delivery in await take(consumer, 1)] == [lane]
+
+
 async def test_a_newer_format_is_refused(path, clock):
     async with SqliteBroker(path, clock):
         pass
-    write_sqlite(path, "PRAGMA user_version = 2")
-    assert "written by a newer Sickbay (format 2, this one knows 1)" in await refusal(path, clock)
+    write_sqlite(path, "PRAGMA user_version = 3")
+    assert "written by a newer Sickbay (format 3, this one knows 2)" in await refusal(path, clock)
 
 
 async def test_a_folder_in_its_place_is_refused(path, clock):

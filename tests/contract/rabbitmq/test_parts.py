@@ -11,9 +11,10 @@ from pamqp.commands import Basic
 from sickbay.adapters.rabbitmq.ack_batch import AckBatch
 from sickbay.adapters.rabbitmq.address import Address
 from sickbay.adapters.rabbitmq.properties import copied, outgoing, received
-from sickbay.adapters.rabbitmq.topology import BINDINGS, EXCHANGES, QUEUES, RETRY_QUEUES, route
+from sickbay.adapters.rabbitmq.topology import BINDINGS, DELAY_HEADER, DELAY_QUEUES, DELAYS, EXCHANGES, QUEUES, RETRY_QUEUES, route
 from sickbay.domain.errors import SettingsError
-from sickbay.ports import TO_MAIN, TO_QUARANTINE, TO_RETRY, Message, Queue
+from sickbay.domain.lane import Lane
+from sickbay.ports import LANES, TO_MAIN, TO_QUARANTINE, TO_RETRY, Message
 
 DEFINITIONS = Path(__file__).parents[3] / "deploy" / "rabbitmq" / "definitions.json"
 
@@ -78,10 +79,20 @@ def test_a_run_is_one_frame():
         (TO_RETRY, 10_001, ("jobs", "retry.30s")),
         (TO_RETRY, 86_400_000, ("jobs", "retry.24h")),
         (TO_RETRY, 2**32 - 1, ("jobs", "retry.24h")),
+        ("high", 0, ("jobs", "high")),
+        ("demoted", 0, ("jobs", "demoted")),
+        ("low", 0, ("jobs", "low")),
     ],
 )
 def test_routes(key, delay_ms, expected):
-    assert tuple(route(key, delay_ms)) == expected
+    assert tuple(route(key, delay_ms)) == (*expected, None)
+
+
+@pytest.mark.parametrize(
+    ("delay_ms", "expected"), [(0, ("jobs", "low", None)), (1, ("jobs.delays", "low", "10s")), (10_001, ("jobs.delays", "low", "30s"))]
+)
+def test_routes_back_to_another_lane(delay_ms, expected):
+    assert tuple(route(TO_RETRY, delay_ms, Lane.LOW)) == expected
 
 
 @pytest.mark.parametrize(("key", "delay_ms"), [("", 0), ("jobs.main", 0), ("job", 0), ("retry.30s", 5), (TO_RETRY, -1), (TO_RETRY, 2**32)])
@@ -96,13 +107,18 @@ def test_every_route_is_bound_and_every_binding_exists():
     assert {binding.queue for binding in BINDINGS} == queues.keys()
     assert {binding.exchange for binding in BINDINGS} == {exchange.name for exchange in EXCHANGES}
     direct = {(binding.exchange, binding.key): binding.queue for binding in BINDINGS}
-    reached = {direct[route(TO_RETRY, delay)] for delay in (1, 20_000, 60_000, 300_000, 1_800_000, 7_200_000, 86_400_000)}
-    assert reached == set(RETRY_QUEUES)
+    delays = (1, 20_000, 60_000, 300_000, 1_800_000, 7_200_000, 86_400_000)
+    assert {direct[route(TO_RETRY, delay)[:2]] for delay in delays} == set(RETRY_QUEUES)
+    classes = {binding.arguments[DELAY_HEADER]: binding.queue for binding in BINDINGS if binding.exchange == DELAYS}
+    assert {classes[route(TO_RETRY, delay, Lane.LOW).delay_class] for delay in delays} == set(DELAY_QUEUES)
+    for name in DELAY_QUEUES:
+        assert queues[name]["x-dead-letter-exchange"] == "jobs"
+        assert "x-dead-letter-routing-key" not in queues[name], "the message keeps its own, which names the lane"
     for longest in (30_000, 120_000, 600_000, 3_600_000, 21_600_000):
         assert route(TO_RETRY, longest) == route(TO_RETRY, longest * 6 // 5), "a delay and its jitter"
     for name in RETRY_QUEUES:
         assert (queues[name]["x-dead-letter-exchange"], queues[name]["x-dead-letter-routing-key"]) == ("jobs", "main")
-    assert direct["jobs", "main"] == Queue.MAIN.value
+    assert {lane: direct["jobs", lane.value] for lane in Lane} == LANES
     assert all(arguments["x-delivery-limit"] == 1_000_000 and arguments["x-queue-type"] == "quorum" for arguments in queues.values())
 
 
@@ -168,4 +184,5 @@ def test_the_definitions_file_has_our_topology():
     assert [(one["name"], one["arguments"], one["durable"]) for one in definitions["queues"]] == [
         (queue.name, dict(queue.arguments), True) for queue in QUEUES
     ]
-    assert [(one["source"], one["routing_key"], one["destination"]) for one in definitions["bindings"]] == [tuple(b) for b in BINDINGS]
+    bindings = [(one["source"], one["routing_key"], one["destination"], one["arguments"]) for one in definitions["bindings"]]
+    assert bindings == [(*binding[:3], dict(binding.arguments)) for binding in BINDINGS]

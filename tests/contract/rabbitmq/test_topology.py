@@ -12,7 +12,9 @@ from click.testing import CliRunner
 from yarl import URL
 
 from sickbay.adapters.rabbitmq.broker import RabbitBroker
-from sickbay.ports import TO_MAIN, TO_RETRY, Message, Queue
+from sickbay.adapters.rabbitmq.topology import DELAY_QUEUES
+from sickbay.domain.lane import Lane
+from sickbay.ports import LANES, TO_MAIN, TO_RETRY, Message, Queue
 from sickbay_cli.topology import topology
 from tests.support.broker_backends import now
 from tests.support.broker_messages import jobs, take
@@ -33,7 +35,7 @@ async def in_thread(function, *arguments):
 
 async def test_topology_check_and_apply(url):
     """A missing queue and one with other arguments are told; apply makes what is missing and touches nothing else."""
-    assert (await in_thread(run_topology, url, "apply")).output.startswith("created jobs, jobs.events, jobs.main")
+    assert (await in_thread(run_topology, url, "apply")).output.startswith("created jobs, jobs.events, jobs.delays, jobs.high, jobs.main")
     assert (await in_thread(run_topology, url, "check")).output == "all exchanges and queues are as expected\n"
     async with aiormq.connect(url) as connection:
         channel = await connection.channel()
@@ -52,6 +54,30 @@ async def test_topology_check_and_apply(url):
     assert json.loads(applied.stdout) == {"created": ["jobs.quarantine", "jobs.ledger"]} or applied.exit_code == 0
     assert (await in_thread(run_topology, url, "check")).exit_code == 0
     assert (await in_thread(run_topology, url, "apply")).output == "nothing was missing\n"
+
+
+async def test_apply_upgrades_a_server_of_before_the_lanes_with_jobs_in_it(url):
+    """Only `jobs.main` and its retry queues are there, and hold jobs: the lanes are added, and nothing is touched."""
+    assert (await in_thread(run_topology, url, "apply")).exit_code == 0
+    new = [queue.value for lane, queue in LANES.items() if lane is not Lane.MAIN]
+    async with aiormq.connect(url) as connection:
+        channel = await connection.channel()
+        for name in (*new, *DELAY_QUEUES):
+            await channel.queue_delete(name)
+        await channel.exchange_delete("jobs.delays")
+        for key, body in (("main", b"waits"), ("retry", b"waits to retry")):
+            properties = aiormq.spec.Basic.Properties(message_id=key, delivery_mode=2, expiration="60000" if key == "retry" else None)
+            await channel.basic_publish(body, exchange="jobs", routing_key=key, properties=properties)
+    applied = await in_thread(run_topology, url, "apply")
+    assert applied.output == f"created {', '.join(['jobs.delays', *new, *DELAY_QUEUES])}\n"
+    async with RabbitBroker(url, now) as broker:
+        # In the main lane another one would wait behind the one of a minute.
+        await broker.publish([Message(TO_RETRY, b"returns", 1, lane=lane) for lane in LANES if lane is not Lane.MAIN])
+        for lane, queue in LANES.items():
+            async with broker.consume(queue, 5) as consumer:
+                (delivery,) = await take(consumer, 1)
+                assert delivery.body == (b"waits" if lane is Lane.MAIN else b"returns")
+        assert await broker.depth(Queue.RETRY) == 1
 
 
 async def test_apply_brings_a_lost_binding_back(url, broker):
@@ -101,19 +127,20 @@ async def test_the_definitions_leave_nothing_to_apply(defined):
 
 @pytest.mark.parametrize(
     ("who", "readable"),
-    [("jobapi", set()), ("worker", {Queue.MAIN}), ("keeper", {Queue.MAIN, Queue.QUARANTINE, Queue.LEDGER})],
+    [("jobapi", set()), ("worker", set(LANES.values())), ("keeper", {*LANES.values(), Queue.QUARANTINE, Queue.LEDGER})],
 )
 async def test_users_may_do_their_work_and_no_more(defined, who, readable):
     """All may publish and look, none may configure, each reads its own queues only."""
     async with RabbitBroker(defined[who], now) as broker:
         await broker.ready()
-        await broker.publish([Message(TO_MAIN, b"a"), Message("job.quarantined.parked", b"b"), Message(TO_RETRY, b"c", 60_000)])
+        lanes = [Message(lane, b"a") for lane in LANES]
+        await broker.publish([*lanes, Message("job.quarantined.parked", b"b"), Message(TO_RETRY, b"c", 60_000)])
         assert await broker.depth(Queue.RETRY) >= 1
         for queue in readable:
             async with broker.consume(queue, 1) as consumer:
                 await take(consumer, 1)
     async with aiormq.connect(defined[who]) as connection:
-        for queue in {Queue.MAIN, Queue.QUARANTINE, Queue.LEDGER} - readable:
+        for queue in {*LANES.values(), Queue.QUARANTINE, Queue.LEDGER} - readable:
             with pytest.raises(aiormq.ChannelAccessRefused):
                 await (await connection.channel()).basic_consume(queue.value, print)
     checked = await in_thread(run_topology, defined[who], "check")

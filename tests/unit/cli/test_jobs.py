@@ -7,7 +7,7 @@ import json
 import pytest
 
 from sickbay.jobs.v1 import job_service_pb2 as pb
-from sickbay.jobs.v1.job_pb2 import Job, StateChange
+from sickbay.jobs.v1.job_pb2 import PRIORITY_HIGH, PRIORITY_LOW, PRIORITY_NORMAL, Job, StateChange
 from sickbay_cli.bulk_calls import AT_ONCE
 from sickbay_cli.jobs import now
 from tests.support.cli_services import BUSY, JOB_ID, NOT_FOUND, REFUSED, Fleet, failed, job
@@ -36,6 +36,21 @@ def test_get_shows_errors_and_history(fleet: Fleet):
     view = fleet.json("get", JOB_ID)
     assert (view["jobId"], view["state"], len(view["history"])) == (JOB_ID, "RETRYING", 2)
     assert fleet.requests[0].job_id == JOB_ID
+
+
+def test_priorities_are_shown_where_they_differ_and_filter(fleet: Fleet):
+    fleet.answers["GetJob"] = pb.GetJobResponse(job=job(priority=PRIORITY_LOW))
+    (line,) = [line for line in fleet.run("get", JOB_ID).stdout.splitlines() if line.startswith("priority")]
+    assert line.endswith("LOW")
+    fleet.answers["ListJobs"] = pb.ListJobsResponse(jobs=[job("a", priority=PRIORITY_NORMAL)])
+    assert "PRIORITY" not in fleet.run("jobs").stdout
+    fleet.answers["ListJobs"] = pb.ListJobsResponse(jobs=[job("a", priority=PRIORITY_NORMAL), job("b", priority=PRIORITY_HIGH)])
+    header, first, second = fleet.run("jobs", "--priority", "High").stdout.splitlines()
+    assert ("PRIORITY" in header, "NORMAL" in first, "HIGH" in second) == (True, True, True)
+    assert fleet.requests[-1].priority == PRIORITY_HIGH
+    assert [one["priority"] for one in fleet.json("jobs")["jobs"]] == ["NORMAL", "HIGH"]
+    refused = fleet.run("jobs", "--priority", "urgent")
+    assert (refused.exit_code, "'urgent' is not one of" in refused.stderr) == (2, True)
 
 
 def test_get_shows_when_a_failed_job_runs_again(fleet: Fleet):

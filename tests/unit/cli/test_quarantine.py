@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from sickbay.jobs.v1 import quarantine_service_pb2 as pb
-from sickbay.jobs.v1.job_pb2 import Job
+from sickbay.jobs.v1.job_pb2 import PRIORITY_HIGH, PRIORITY_LOW, Job
 from sickbay.server.errors import Fault
 from tests.support.cli_services import BUSY, JOB_ID, NOT_FOUND, REFUSED, Fleet, case, job
 
@@ -43,6 +43,20 @@ def test_list_with_all_filters(fleet: Fleet):
     assert (request.job_type, request.tenant, request.error_code, request.fingerprint) == ("email", "acme", "X", "f00")
     assert (request.state, request.reason) == (Job.STATE_QUARANTINED, pb.QuarantinedJob.REASON_RETRIES_EXHAUSTED)
     assert request.min_age.ToSeconds() == 7200
+
+
+def test_priorities_are_filtered_shown_and_changed(fleet: Fleet):
+    """In `list` it is a filter; `resubmit` gives it to the jobs that are named."""
+    urgent = job("a", priority=PRIORITY_HIGH)
+    fleet.answers["ListQuarantinedJobs"] = pb.ListQuarantinedJobsResponse(jobs=[case("b"), pb.QuarantinedJob(job=urgent)], total_size=2)
+    listed = fleet.run("quarantine", "list", "--priority", "high").stdout
+    assert ["PRIORITY" in listed, listed.count("HIGH")] == [True, 1]
+    assert fleet.requests[0].priority == PRIORITY_HIGH
+    assert fleet.run("quarantine", "resubmit", "a", "b", "--priority", "LOW").exit_code == 0
+    assert [request.priority for request in sent(fleet, "ResubmitJob")] == [PRIORITY_LOW] * 2
+    assert fleet.run("quarantine", "resubmit", "--priority", "low").exit_code == 2
+    asked = fleet.run("quarantine", "resubmit", "--all", "--priority", "low")
+    assert "Resubmit 2 jobs with priority LOW?" in asked.stderr
 
 
 def test_list_as_rest_answers(fleet: Fleet):

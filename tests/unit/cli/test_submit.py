@@ -9,6 +9,7 @@ import pytest
 
 from sickbay.jobs.v1 import job_service_pb2 as pb
 from sickbay.jobs.v1.error_reason_pb2 import ERROR_REASON_INVALID_JOB_TYPE
+from sickbay.jobs.v1.job_pb2 import PRIORITY_HIGH, PRIORITY_LOW
 from sickbay_cli import bulk
 from tests.support.cli_services import BUSY, JOB_ID, Fleet, job
 
@@ -42,6 +43,18 @@ def test_one_job(fleet: Fleet):
     (request,) = fleet.requests
     assert (request.job_type, request.payload_json) == ("email", '{"id": 12345678901234567890}')
     assert (request.request_id, request.tenant) == ("k-1", "acme")
+
+
+def test_the_priority_is_that_of_the_option_or_of_the_line(fleet: Fleet):
+    assert fleet.run("submit", "email", "--priority", "high").exit_code == 0
+    fleet.run("submit", "email", "--priority", "HIGH", "--count", "2")
+    text = lines({"jobType": "a", "payload": {}}, {"jobType": "a", "payload": {}, "priority": "LOW"})
+    fleet.run("submit", "--from", "-", "--priority", "high", stdin=text)
+    alone, copies, file = fleet.requests
+    sent = [alone.priority, *(one.priority for batch in (copies, file) for one in batch.requests)]
+    assert sent == [PRIORITY_HIGH, PRIORITY_HIGH, PRIORITY_HIGH, PRIORITY_HIGH, PRIORITY_LOW]
+    refused = fleet.run("submit", "--from", "-", stdin=lines({"jobType": "a", "payload": {}, "priority": "urgent"}))
+    assert "line 1: priority: there is no 'urgent'; use one of HIGH, NORMAL, LOW" in refused.stderr
 
 
 def test_one_job_as_rest_answers(fleet: Fleet):

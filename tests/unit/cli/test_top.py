@@ -15,6 +15,8 @@ from sickbay.breakers.v1.breaker_pb2 import Breaker
 from sickbay.breakers.v1.incident_pb2 import Incident
 from sickbay.breakers.v1.incident_service_pb2 import ListIncidentsResponse
 from sickbay.jobs.v1.quarantine_service_pb2 import ListQuarantinedJobsRequest, ListQuarantinedJobsResponse, QuarantinedJob
+from sickbay.jobs.v1.worker_pb2 import TenantSlots, Worker
+from sickbay.jobs.v1.worker_service_pb2 import ListWorkersRequest, ListWorkersResponse
 from sickbay.server.errors import Fault
 from tests.support.canned_services import closed_port
 from tests.support.cli_services import Fleet
@@ -95,6 +97,27 @@ def test_incidents_are_shown_if_the_control_plane_has_them(fleet: Fleet):
     assert "INCIDENT" in fleet.run("top", *QUICK).stdout
     fleet.answers["ListIncidents"] = AWAY
     assert fleet.run("top", *QUICK).exit_code == 4
+
+
+def test_tenants_and_the_slots_that_their_jobs_take_are_shown_if_there_are_any(fleet: Fleet):
+    assert "TENANT" not in fleet.run("top", *QUICK).stdout, "it does not answer such a call"
+
+    def page(request: ListWorkersRequest) -> ListWorkersResponse:
+        shares = [TenantSlots(tenant=tenant, slots_in_use=slots) for tenant, slots in (("acme", 2), ("default", 1))]
+        return ListWorkersResponse(workers=[Worker(tenants=shares)], next_page_token="" if request.page_token else "2")
+
+    fleet.answers["ListWorkers"] = page
+    assert fleet.json("top", *QUICK)["tenants"] == [{"tenant": "acme", "slotsInUse": 4}, {"tenant": "default", "slotsInUse": 2}]
+    told = [line.split() for line in fleet.run("top", *QUICK).stdout.splitlines()]
+    assert told[told.index(["TENANT", "RUNNING"]) + 1 :][:2] == [["acme", "4"], ["default", "2"]]
+
+
+def test_everything_of_one_tenant_is_asked_for_by_its_name(fleet: Fleet):
+    fleet.answers["ListIncidents"] = ListIncidentsResponse()
+    fleet.answers["ListWorkers"] = ListWorkersResponse(workers=[Worker(tenants=[TenantSlots(tenant="acme", slots_in_use=2)])])
+    assert fleet.json("top", "--tenant", "acme", *QUICK)["tenants"] == [{"tenant": "acme", "slotsInUse": 2}]
+    asked = {name: request.tenant for name, request in fleet.calls if name.startswith("List")}
+    assert asked == dict.fromkeys(("ListBreakers", "ListIncidents", "ListQuarantinedJobs", "ListWorkers"), "acme")
 
 
 def test_the_parked_jobs_of_a_dependency_are_those_of_all_its_types(fleet: Fleet):

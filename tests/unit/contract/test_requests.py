@@ -1,5 +1,7 @@
 """Every rule about requests, one table row each."""
 
+import hashlib
+
 import pytest
 from google.protobuf.duration_pb2 import Duration
 
@@ -8,6 +10,7 @@ from sickbay.contract import requests
 from sickbay.domain.breaker import Action, BreakerKey, Command
 from sickbay.domain.errors import ErrorReason, InvalidArgument
 from sickbay.domain.job import Job, JobState, Reason
+from sickbay.domain.priority import Priority
 from sickbay.domain.queries import JobEdit, JobQuery, QuarantineQuery
 from sickbay.jobs.v1 import job_pb2
 from sickbay.jobs.v1 import job_service_pb2 as jobs
@@ -28,13 +31,48 @@ def test_a_submission_with_everything():
     assert requests.submission(request) == requests.Submission("a.b-c_9", "acme", b'{"n":3}', "k 1~")
 
 
+def with_priority(name):
+    return jobs.SubmitJobRequest(job_type="email", payload_json='{"a": 1}', priority=f"PRIORITY_{name}")
+
+
+def test_the_digest_of_the_default_priority_is_that_of_before():
+    """Keys that a Job API of before has reserved are known after an upgrade."""
+    assert requests.submission(JOB).digest == hashlib.blake2b(b'default\nemail\n{"a": 1}', digest_size=16).digest()
+    digests = {requests.submission(with_priority(name)).digest for name in Priority}
+    assert len(digests) == len(Priority)
+
+
+@pytest.mark.parametrize("name", list(Priority))
+def test_a_priority_is_read_everywhere(name):
+    number = job_pb2.Priority.Value(f"PRIORITY_{name}")
+    assert requests.submission(with_priority(name)).job("id", 5).priority is name
+    assert requests.job_query(jobs.ListJobsRequest(priority=number)) == JobQuery(priority=name)
+    assert requests.quarantine_query(wards.ListQuarantinedJobsRequest(priority=number), 5) == QuarantineQuery(priority=name)
+    assert requests.edit(wards.ResubmitJobRequest(priority=number)) == JobEdit(priority=name)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        lambda: requests.submission(jobs.SubmitJobRequest(job_type="email", payload_json="{}", priority=9)),
+        lambda: requests.job_query(jobs.ListJobsRequest(priority=9)),
+        lambda: requests.quarantine_query(wards.ListQuarantinedJobsRequest(priority=-1), 5),
+        lambda: requests.edit(wards.ResubmitJobRequest(priority=4)),
+    ],
+)
+def test_an_unknown_priority_is_refused_with_the_known_ones(read):
+    with pytest.raises(InvalidArgument, match="use PRIORITY_HIGH, PRIORITY_NORMAL or PRIORITY_LOW"):
+        read()
+
+
 def test_the_digest_tells_requests_apart():
     same = requests.submission(JOB).digest
     assert (
         same
         == requests.submission(jobs.SubmitJobRequest(job_type="email", tenant="default", payload_json='{"a": 1}', request_id="k")).digest
     )
-    for change in ({"job_type": "sms"}, {"tenant": "acme"}, {"payload_json": '{"a":1}'}):
+    assert requests.submission(with_priority("NORMAL")).digest == same
+    for change in ({"job_type": "sms"}, {"tenant": "acme"}, {"payload_json": '{"a":1}'}, {"priority": job_pb2.PRIORITY_HIGH}):
         other = jobs.SubmitJobRequest(**{"job_type": "email", "payload_json": '{"a": 1}'} | change)
         assert requests.submission(other).digest != same
 

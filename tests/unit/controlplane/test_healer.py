@@ -59,7 +59,7 @@ class Seconds:
 
 
 def healing(backends, release_backoff=None, clock=None, scope=BreakerScope.TYPE, fleet=None):
-    releaser = Releaser(backends.broker, backends.quarantine)
+    releaser = Releaser(backends.broker, backends.quarantine, fleet=fleet)
     return Healer(
         breakers=backends.breakers,
         quarantine=backends.quarantine,

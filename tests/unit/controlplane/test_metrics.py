@@ -44,7 +44,8 @@ async def test_the_fleet_is_asked_at_each_scrape_and_what_does_not_answer_is_lef
         assert (await numbers(told, "sickbay_breakers"))["FORCED_OPEN",] == 1
         assert await numbers(told, "sickbay_parked_jobs") == {("email", "default"): 2}
         assert await numbers(told, "sickbay_quarantine_surplus") == {(): -2}
-        assert (await numbers(told, "sickbay_queue_messages")).keys() == {(f"jobs.{q}",) for q in ("main", "retry", "quarantine", "ledger")}
+        queues = ("high", "main", "demoted", "low", "retry", "quarantine", "ledger")
+        assert (await numbers(told, "sickbay_queue_messages")).keys() == {(f"jobs.{queue}",) for queue in queues}
         assert await numbers(told, "sickbay_oldest_unfinished_job_seconds") == {}
         await backends.writer.apply([JobEvent(Job("c", "sms"), JobState.QUEUED, backends.clock.now - 7_000)])
         assert await numbers(told, "sickbay_oldest_unfinished_job_seconds") == {("sms", "QUEUED"): 7.0}

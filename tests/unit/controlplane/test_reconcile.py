@@ -7,7 +7,8 @@ import pytest
 from controlplane import reconcile as sweep_module
 from controlplane.reconcile import QuarantineReconciler
 from sickbay.domain.errors import Unavailable
-from sickbay.domain.job import Failure, JobState
+from sickbay.domain.job import Failure, JobState, Reason
+from sickbay.domain.run_rate import OVER_RATE
 from sickbay.messages.codec import encode_event
 from sickbay.ports import TO_QUARANTINE, Message, Queue
 from tests.support.embedded_backends import ends_though_nudged, open_backends
@@ -139,3 +140,19 @@ async def test_what_stays_wrong_is_looked_at_ever_more_seldom():
         for sweep._mismatches in (1, 3, 5, 7, 99):
             pauses.append(sweep._recheck_s())
         assert [low <= pause <= 1.5 * low for low, pause in zip((4, 4, 16, 48, 48), pauses, strict=True)] == [True] * 5
+
+
+async def test_jobs_that_wait_for_a_rate_have_no_copies_and_one_made_by_an_older_version_is_a_ghost():
+    async with open_backends() as backends:
+        limited = replace(parked("a"), reason=Reason.RATE_LIMITED, code=OVER_RATE)
+        await backends.broker.publish([Message("job.waiting.parked", encode_event(limited))])
+        await backends.writer.apply([limited])
+        await set_aside(backends, parked("b"))
+        reconciler = QuarantineReconciler(backends.broker, backends.writer, backends.clock)
+        assert await reconciler.look()
+        backends.clock.now += 60_000
+        assert await reconciler.recreate_missing() == 0
+        await backends.broker.publish([Message(TO_QUARANTINE, encode_event(limited))])
+        assert await reconciler.look()
+        assert [one.job_id for one in await take(backends, Queue.QUARANTINE, 1)] == ["b"]
+        assert (await backends.reader.get("a")).state is JobState.PARKED

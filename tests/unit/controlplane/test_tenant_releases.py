@@ -53,6 +53,18 @@ async def test_a_backlog_of_one_tenant_does_not_hold_up_the_others():
         assert (len(jobs), "late" in jobs) == (WINDOW, True)
 
 
+async def test_ten_thousand_parked_jobs_of_a_tenant_do_not_delay_five_of_another():
+    """Also if each tenant has a breaker of its own: the room for released jobs is then shared by breakers."""
+    for scope in BreakerScope:
+        async with open_backends() as backends:
+            await set_aside(backends, *(parked(f"big{n:05}", START, tenant="big") for n in range(10_000)))
+            await set_aside(backends, *(parked(f"small{n}", START + 9_000, tenant="small") for n in range(5)))
+            await healing(backends, scope=scope)._look_once()
+            jobs = await released(backends)
+            assert sum(job.startswith("small") for job in jobs) == 5
+            assert sum(job.startswith("big") for job in jobs) == WINDOW - 5
+
+
 async def test_what_was_leased_is_released_though_the_next_lease_fails():
     async with open_backends() as backends:
         await set_aside(backends, parked("a", tenant="a"), parked("b", tenant="b"))

@@ -9,7 +9,7 @@ from controlplane.metrics import FleetMetrics
 from controlplane.worker_metrics import WorkerMetrics
 from controlplane.worker_service import WorkerApi
 from sickbay.domain.errors import ErrorReason, InvalidArgument, Unavailable
-from sickbay.domain.workers import Worker
+from sickbay.domain.workers import MAX_TENANTS, Worker, busiest
 from sickbay.fleet import FleetView
 from sickbay.jobs.v1 import worker_service_pb2 as pb
 from sickbay.ports import Queue
@@ -49,6 +49,22 @@ async def test_pages_return_every_worker_once_and_filters_hold():
         with pytest.raises(InvalidArgument) as caught:
             await api.ListWorkers(request, None)
         assert caught.value.reason is ErrorReason.INVALID_PAGE_TOKEN
+
+
+async def test_workers_are_found_by_the_tenants_whose_jobs_run():
+    async with open_backends() as backends:
+        await backends.workers.announce(replace(EMAIL, tenants=(("acme", 2), ("beta", 1))))
+        await backends.workers.announce(FAX)
+        (worker,) = (await WorkerApi(backends.workers).ListWorkers(pb.ListWorkersRequest(tenant="beta"), None)).workers
+        assert [(one.tenant, one.slots_in_use) for one in worker.tenants] == [("acme", 2), ("beta", 1)]
+        assert not (await WorkerApi(backends.workers).ListWorkers(pb.ListWorkersRequest(tenant="gamma"), None)).workers
+
+
+def test_a_worker_announces_the_tenants_with_most_slots():
+    running = {f"t{number:03}": number for number in range(150)}
+    announced = busiest(running)
+    assert announced[:2] == (("t149", 149), ("t148", 148))
+    assert len(announced) == MAX_TENANTS
 
 
 async def test_an_unknown_fleet_is_no_empty_list():

@@ -10,6 +10,7 @@ from sickbay.domain.breaker import BreakerKey, BreakerState
 from sickbay.domain.explain_job import Case, explain_job
 from sickbay.domain.explanation import MAX_QUOTED_CHARS, JobReason, JobStep, quoted
 from sickbay.domain.job import Failure, Job, JobRecord, JobState, Reason, StateChange
+from sickbay.domain.rate_limit import Frequency, Rate
 from sickbay.domain.retry import RetryPolicy
 from tests.support.explained import OPEN, OPENED, RECOVERING, T0, THEN, VERDICT, breaker, snapshots
 
@@ -405,3 +406,26 @@ def test_an_open_circuit_is_named_for_every_job_that_waits_for_it(state):
     for waiting in ("QUEUED", "RETRYING", "PARKED"):
         explained = explain_job(case(waiting, breaker(state.value), **ONCE))
         assert any("email" in one for one in explained.sentences) or not state.refuses
+
+
+def in_line(before, rate="10/s", *, seen=CLOSED, reason=Reason.RATE_LIMITED):
+    count, unit = rate.split("/")
+    period_ms = {"s": 1_000, "m": 60_000, "h": 3_600_000}[unit]
+    return replace(case("PARKED", seen, reason=reason), rate=Rate(Frequency(int(count), period_ms), 1), before=before)
+
+
+def test_a_job_in_line_is_told_how_many_are_before_it_and_when_it_runs():
+    told = explain_job(in_line(1_199))
+    assert (told.reason, told.next_step, told.next_at) == (JobReason.RATE_LIMITED, JobStep.RELEASE, T0 + 120_000)
+    assert told.sentences == (
+        "The job was parked 3 s ago, because email jobs came faster than their rate allows; it is kept and runs by itself later.",
+        "It waits for the rate of 10/s of its type: about 1,199 jobs are before it, so it runs in 2 m or later.",
+    )
+    assert "it is the next" in explain_job(in_line(0, "1/h")).sentences[1]
+
+
+def test_whatever_it_was_parked_for_it_comes_back_at_the_rate_unless_the_circuit_is_open():
+    back = explain_job(in_line(1, reason=Reason.CIRCUIT_OPEN))
+    assert (back.reason, back.sentences[0]) == (JobReason.RATE_LIMITED, PARKED)
+    assert explain_job(in_line(1, seen=OPEN)).reason is JobReason.CIRCUIT_OPEN
+    assert explain_job(replace(in_line(1), rate=None)).reason is JobReason.RELEASE_DUE

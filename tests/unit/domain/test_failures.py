@@ -28,7 +28,8 @@ from sickbay.domain.job import (
 )
 from sickbay.domain.outcome import Outcome, OutcomeKind
 from sickbay.domain.retry import RetryPolicy, after_fault, after_run
-from sickbay.messages.codec import decode_events, decode_job, encode_event, encode_job, undecodable_job
+from sickbay.messages.codec import decode_events, decode_job, encode_event, encode_job
+from sickbay.messages.undecodable import undecodable_job
 from sickbay.server.rest.views import job_view
 
 TRACEBACK = "Traceback (most recent call last):\n  File \"my_handlers.py\", line 7, in send\nKeyError: 'emial'"

@@ -1,14 +1,17 @@
 """Messages keep a job whole, and bad ones say why they are bad."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sickbay.domain.job import Failure, Job, JobEvent, JobState, Reason, is_name
+from sickbay.domain.priority import Priority
 from sickbay.domain.storable import UNREACHABLE, id_of, is_storable
-from sickbay.messages.codec import Undecodable, decode_events, decode_job, encode_event, encode_events, encode_job, undecodable_job
+from sickbay.messages.codec import Undecodable, decode_events, decode_job, encode_event, encode_events, encode_job
+from sickbay.messages.undecodable import undecodable_job
 
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=40)
 names = st.from_regex(r"[a-z0-9][a-z0-9._-]{0,20}", fullmatch=True)
@@ -35,6 +38,7 @@ jobs = st.builds(
     failures=st.lists(failures, max_size=10).map(tuple),
     submitted_at=st.integers(1, 2**40),
     maybe_duplicate=st.booleans(),
+    priority=st.sampled_from(Priority),
 )
 
 
@@ -53,6 +57,15 @@ def test_a_foreign_message_needs_only_type_and_payload():
     assert (job.job_id, job.tenant, job.attempt, job.generation, job.submitted_at) == ("m-1", "default", 0, 0, 42)
     assert job.payload == {"to": "x"}
     assert job.is_fresh
+    assert job.priority is Priority.NORMAL
+
+
+def test_the_default_priority_costs_no_byte_and_others_are_said_by_name():
+    """So a worker of before, which ignores it, gets the message that it knows."""
+    job = Job("i", "email", submitted_at=1)
+    assert b"priority" not in encode_job(job) + encode_event(JobEvent(job, JobState.PARKED, 5))
+    urgent = json.loads(encode_job(replace(job, priority=Priority.HIGH)))
+    assert urgent == json.loads(encode_job(job)) | {"priority": "HIGH"}
 
 
 @pytest.mark.parametrize(
@@ -77,6 +90,8 @@ def test_a_foreign_message_needs_only_type_and_payload():
         b'{"jobType": "email", "payload": {}, "generation": 99999999999999999999}',
         b'{"jobType": "email", "payload": {}, "submittedAt": 9999999999999999}',
         b'{"jobType": "email", "payload": {}, "tenant": "-"}',
+        b'{"jobType": "email", "payload": {}, "priority": "high"}',
+        b'{"jobType": "email", "payload": {}, "priority": 1}',
         b'{"jobType": "email", "payload": {}, "jobId": "' + b"x" * 65 + b'"}',
         b'{"a":' * 100_000,
     ],
@@ -94,7 +109,7 @@ def test_an_event_survives_the_trip_and_carries_the_payload_only_when_set_aside_
     assert alone.job.payload_json == (job.payload_json if state.in_quarantine or (state is JobState.QUEUED and not duplicate) else b"")
     assert (alone.state, alone.run, alone.duplicate) == (state, "r", duplicate)
     assert (alone.job.generation, alone.job.attempt) == (job.generation, job.attempt)
-    assert alone.job.failures == job.failures
+    assert (alone.job.failures, alone.job.priority) == (job.failures, job.priority)
 
 
 @pytest.mark.parametrize("body", [b"", b"{}", b'{"events": 5}', b'{"events": [{}]}', b'{"jobType": "email", "payload": {}}'])

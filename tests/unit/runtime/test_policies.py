@@ -5,6 +5,7 @@ import logging
 import pytest
 
 from sickbay.domain.breaker import BreakerKey
+from sickbay.domain.rate_limit import Frequency, Rate
 from sickbay.domain.retry import RetryOptions, RetryPolicy
 from sickbay.domain.settings_status import SettingsFileStatus
 from sickbay.runtime.policies import Policies
@@ -26,6 +27,18 @@ def test_without_a_file_the_environment_and_the_handler_are_in_force():
     own = ours.retry("email", RetryOptions(delay_ms=70, retries_by_code={"X": 1}))
     assert (own.max_retries, own.delay_ms, own.retries_by_code) == (2, 70, {"X": 1})
     assert (ours.retry("email").max_retries, ours.breaker(EMAIL).cooldown_ms) == (2, 7_000)
+
+
+def test_a_share_is_that_of_the_type_or_the_default_one_or_none(tmp_path):
+    path = tmp_path / "sickbay.toml"
+    path.write_text("[types.email]\nshare = 0.25\n")
+    assert [policies(path).share(job_type) for job_type in ("email", "sms")] == [0.25, None]
+    path.write_text("[defaults]\nshare = 0.5\n[types.email]\nshare = 1\n")
+    assert [policies(path).share(job_type) for job_type in ("email", "sms")] == [1, 0.5]
+    for wrong in ("0", "1.1", "-0.5", "nan", '"half"'):
+        path.write_text(f"[types.email]\nshare = {wrong}\n")
+        with pytest.raises(SettingsFileError, match="share"):
+            policies(path)
 
 
 def test_the_file_wins_and_its_defaults_stand_for_the_environment(tmp_path):
@@ -190,3 +203,18 @@ breaker = { policy = "rate", rate = 0.25, slow = "0s" }
     path.write_text("[defaults]\nbreaker = { policy = 'rate' }\n[types.email]\nbreaker = { policy = 'consecutive' }\n")
     assert ours.poll()
     assert (ours.breaker(BreakerKey("fax")).rate, ours.breaker(EMAIL).rate) == (500, 0)
+
+
+def test_the_rate_of_runs_is_that_of_the_type_or_of_each(tmp_path):
+    """Each key for itself; without a burst it is half a second's worth."""
+    (tmp_path / "x.toml").write_text(
+        '[defaults]\nrate = "60/m"\n[types.email]\nrate = "10/s"\n[types.sms]\nburst = 7\n[types.slow]\nrate = "5/h"\n'
+    )
+    ours = policies(tmp_path / "x.toml")
+    assert {name: ours.run_rate(name) for name in ("email", "sms", "slow", "other")} == {
+        "email": Rate(Frequency(10, 1_000), 5),
+        "sms": Rate(Frequency(60, 60_000), 7),
+        "slow": Rate(Frequency(5, 3_600_000), 1),
+        "other": Rate(Frequency(60, 60_000), 1),
+    }
+    assert policies().run_rate("email") is None

@@ -1,5 +1,7 @@
 """What is counted of jobs: what the Job API accepted, and what became of them in a worker."""
 
+from dataclasses import replace
+
 import pytest
 
 from jobapi.metrics import SubmissionMetrics
@@ -7,6 +9,7 @@ from sickbay import JobError
 from sickbay.domain.breaker import BreakerKey, BreakerState, PermitKind, Refusal
 from sickbay.domain.errors import ErrorReason, InvalidArgument, Refused
 from sickbay.domain.job import Job, Reason
+from sickbay.domain.priority import Priority
 from sickbay.domain.queries import Accepted, DuplicateCheck
 from sickbay.telemetry.metrics import MetricsRegistry
 from tests.support.engine_bench import does, job, open_bench
@@ -29,6 +32,13 @@ async def test_submissions_are_counted_by_type_up_to_a_bound_and_by_result(told)
     assert counted["email", "duplicate"] == counted["email", "refused"] == counted["email", "circuit_open"] == 1
     assert counted["other", "accepted"] == 51
     assert len({job_type for job_type, _ in counted}) == 101
+
+
+async def test_jobs_of_another_priority_are_counted_once_accepted(told):
+    metrics = SubmissionMetrics(told.registry)
+    high, normal, low = (Accepted(Job("a", "email", priority=priority)) for priority in (Priority.HIGH, Priority.NORMAL, Priority.LOW))
+    metrics.submitted(["email"] * 5, [high, normal, low, high, replace(high, duplicate=True)])
+    assert await numbers(told, "sickbay_prioritized_jobs_total") == {("email", "HIGH"): 2, ("email", "LOW"): 1}
 
 
 async def fine(job):

@@ -49,6 +49,12 @@ async def test_it_is_announced_again_and_again_with_its_slots_until_it_leaves():
     assert await listed(registry) == []
 
 
+async def test_the_tenants_whose_jobs_run_are_announced_with_their_slots():
+    registry = Registry()
+    await Presence(registry, ME, lambda: 3, running=lambda: {"acme": 1, "beta": 2}).announce()
+    assert [worker.tenants for worker in await listed(registry)] == [(("beta", 2), ("acme", 1))]
+
+
 async def test_a_drain_is_announced_without_waiting_for_the_next_heartbeat():
     registry = Registry()
     presence = Presence(registry, ME, lambda: 0, every_s=3_600)

@@ -704,8 +704,8 @@ class GetMetricsResponse(_message.Message):
 
     @_builtins.property
     def queue_consumers(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
-        """The number of consumers, of all processes, of each queue that always has some: `jobs.main` (the workers) and `jobs.ledger` (the control
-        planes). Over REST it is only in the text for Prometheus (`sickbay_queue_consumers`).
+        """The number of consumers, of all processes, of each queue that always has some: the lanes, such as `jobs.main` (the workers), and
+        `jobs.ledger` (the control planes). Over REST it is only in the text for Prometheus (`sickbay_queue_consumers`).
         """
 
     def __init__(

@@ -72,6 +72,8 @@ class JobExplanation(_message.Message):
         """A person has discarded it."""
         REASON_CANCELLED: JobExplanation._Reason.ValueType  # 18
         """A client has cancelled it."""
+        REASON_RATE_LIMITED: JobExplanation._Reason.ValueType  # 19
+        """It waits for the rate of its type: others are before it, and it runs at about `next_time`."""
 
     class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
         """Why the job is not running, or that it runs or has ended."""
@@ -114,6 +116,8 @@ class JobExplanation(_message.Message):
     """A person has discarded it."""
     REASON_CANCELLED: JobExplanation.Reason.ValueType  # 18
     """A client has cancelled it."""
+    REASON_RATE_LIMITED: JobExplanation.Reason.ValueType  # 19
+    """It waits for the rate of its type: others are before it, and it runs at about `next_time`."""
 
     class _NextStep:
         ValueType = _typing.NewType("ValueType", _builtins.int)

@@ -20,6 +20,36 @@ else:
 
 DESCRIPTOR: _descriptor.FileDescriptor
 
+class _Priority:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PriorityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Priority.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PRIORITY_UNSPECIFIED: _Priority.ValueType  # 0
+    """In a request: NORMAL for a new job, no change for a resubmitted one, any priority in a filter. Never sent by the server."""
+    PRIORITY_HIGH: _Priority.ValueType  # 1
+    """Taken before the others, for example because a person waits for it."""
+    PRIORITY_NORMAL: _Priority.ValueType  # 2
+    """The default."""
+    PRIORITY_LOW: _Priority.ValueType  # 3
+    """Taken after the others, for example bulk work that may take hours."""
+
+class Priority(_Priority, metaclass=_PriorityEnumTypeWrapper):
+    """How urgent a job is: it chooses the lane in which the job waits. Workers take jobs of all lanes by weight, so LOW ones start as well
+    while others wait.
+    """
+
+PRIORITY_UNSPECIFIED: Priority.ValueType  # 0
+"""In a request: NORMAL for a new job, no change for a resubmitted one, any priority in a filter. Never sent by the server."""
+PRIORITY_HIGH: Priority.ValueType  # 1
+"""Taken before the others, for example because a person waits for it."""
+PRIORITY_NORMAL: Priority.ValueType  # 2
+"""The default."""
+PRIORITY_LOW: Priority.ValueType  # 3
+"""Taken after the others, for example bulk work that may take hours."""
+Global___Priority: _TypeAlias = Priority  # noqa: Y015
+
 class _JobView:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -114,6 +144,7 @@ class Job(_message.Message):
     DUPLICATES_FIELD_NUMBER: _builtins.int
     HISTORY_FIELD_NUMBER: _builtins.int
     NEXT_ATTEMPT_TIME_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """Unique id assigned by the server, a UUID of version 7 (RFC 9562), so ids sort by submission time. At most 64 characters."""
     job_type: _builtins.str
@@ -128,6 +159,8 @@ class Job(_message.Message):
     """How often the control plane brought the job back (release or resubmit); together with `attempt` it orders all copies of the job."""
     duplicates: _builtins.int
     """The number of extra executions and dropped copies, a consequence of at-least-once delivery. 0 for nearly every job."""
+    priority: Global___Priority.ValueType
+    """How urgent it is. Retries, parking, release and requeueing keep it; only a resubmit can change it."""
     @_builtins.property
     def errors(self) -> _containers.RepeatedCompositeFieldContainer[Global___AttemptError]:
         """Failures, oldest first, at most 10: the first three and the newest."""
@@ -170,10 +203,11 @@ class Job(_message.Message):
         duplicates: _builtins.int = ...,
         history: _abc.Iterable[Global___StateChange] | None = ...,
         next_attempt_time: _timestamp_pb2.Timestamp | None = ...,
+        priority: Global___Priority.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["next_attempt_time", b"next_attempt_time", "start_time", b"start_time", "submit_time", b"submit_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "duplicates", b"duplicates", "errors", b"errors", "generation", b"generation", "history", b"history", "job_id", b"job_id", "job_type", b"job_type", "next_attempt_time", b"next_attempt_time", "start_time", b"start_time", "state", b"state", "submit_time", b"submit_time", "tenant", b"tenant", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "duplicates", b"duplicates", "errors", b"errors", "generation", b"generation", "history", b"history", "job_id", b"job_id", "job_type", b"job_type", "next_attempt_time", b"next_attempt_time", "priority", b"priority", "start_time", b"start_time", "state", b"state", "submit_time", b"submit_time", "tenant", b"tenant", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -66,6 +66,7 @@ class SubmitJobRequest(_message.Message):
     TENANT_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     ON_OPEN_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     job_type: _builtins.str
     """Required. Names the handler; matches `[a-z0-9][a-z0-9._-]{0,63}`."""
     payload_json: _builtins.str
@@ -78,6 +79,8 @@ class SubmitJobRequest(_message.Message):
     """
     on_open: Global___OnOpen.ValueType
     """What becomes of the job if the circuit of its type is open now. Not part of what `request_id` compares."""
+    priority: _job_pb2.Priority.ValueType
+    """How urgent the job is; the default is NORMAL. Part of what `request_id` compares."""
     @_builtins.property
     def payload(self) -> _struct_pb2.Struct:
         """The payload as a Struct. Its numbers are doubles, so integers beyond 2^53 are rejected; send those as `payload_json`."""
@@ -91,10 +94,11 @@ class SubmitJobRequest(_message.Message):
         tenant: _builtins.str = ...,
         request_id: _builtins.str = ...,
         on_open: Global___OnOpen.ValueType = ...,
+        priority: _job_pb2.Priority.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "payload", b"payload", "payload_json", b"payload_json"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "job_type", b"job_type", "on_open", b"on_open", "payload", b"payload", "payload_json", b"payload_json", "request_id", b"request_id", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "job_type", b"job_type", "on_open", b"on_open", "payload", b"payload", "payload_json", b"payload_json", "priority", b"priority", "request_id", b"request_id", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["payload", "payload_json"]  # noqa: Y015
     _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
@@ -424,6 +428,7 @@ class ListJobsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     VIEW_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     job_type: _builtins.str
     """Only this job type."""
     tenant: _builtins.str
@@ -434,6 +439,8 @@ class ListJobsRequest(_message.Message):
     """`next_page_token` of the previous page of the same query; INVALID_ARGUMENT with any other."""
     view: _job_pb2.JobView.ValueType
     """How much of each job to return; the default is BASIC."""
+    priority: _job_pb2.Priority.ValueType
+    """Only jobs of this priority."""
     @_builtins.property
     def states(self) -> _containers.RepeatedScalarFieldContainer[_job_pb2.Job.State.ValueType]:
         """Only jobs in one of these states."""
@@ -447,10 +454,11 @@ class ListJobsRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         view: _job_pb2.JobView.ValueType = ...,
+        priority: _job_pb2.Priority.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_type", b"job_type", "page_size", b"page_size", "page_token", b"page_token", "states", b"states", "tenant", b"tenant", "view", b"view"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_type", b"job_type", "page_size", b"page_size", "page_token", b"page_token", "priority", b"priority", "states", b"states", "tenant", b"tenant", "view", b"view"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

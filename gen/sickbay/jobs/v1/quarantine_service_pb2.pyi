@@ -51,6 +51,8 @@ class QuarantinedJob(_message.Message):
         """The broker dead-lettered it."""
         REASON_WORKER_FAULT: QuarantinedJob._Reason.ValueType  # 7
         """The worker had an internal error while processing the job, several times; the job's errors say where."""
+        REASON_RATE_LIMITED: QuarantinedJob._Reason.ValueType  # 8
+        """As many jobs of its type run as its rate allows: the job is parked, not at fault, and runs when its turn comes."""
 
     class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
         """Why a job is in quarantine."""
@@ -71,6 +73,8 @@ class QuarantinedJob(_message.Message):
     """The broker dead-lettered it."""
     REASON_WORKER_FAULT: QuarantinedJob.Reason.ValueType  # 7
     """The worker had an internal error while processing the job, several times; the job's errors say where."""
+    REASON_RATE_LIMITED: QuarantinedJob.Reason.ValueType  # 8
+    """As many jobs of its type run as its rate allows: the job is parked, not at fault, and runs when its turn comes."""
 
     JOB_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
@@ -223,6 +227,7 @@ class ListQuarantinedJobsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     MIN_AGE_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     job_type: _builtins.str
     """Only this type."""
     tenant: _builtins.str
@@ -239,6 +244,8 @@ class ListQuarantinedJobsRequest(_message.Message):
     """At most this many, 1 to 1,000; 0 means 50."""
     page_token: _builtins.str
     """`next_page_token` of the previous page of the same query; INVALID_ARGUMENT with any other."""
+    priority: _job_pb2.Priority.ValueType
+    """Only jobs of this priority."""
     @_builtins.property
     def min_age(self) -> _duration_pb2.Duration:
         """Only jobs that have been in quarantine for at least this long."""
@@ -255,10 +262,11 @@ class ListQuarantinedJobsRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         min_age: _duration_pb2.Duration | None = ...,
+        priority: _job_pb2.Priority.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["min_age", b"min_age"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["error_code", b"error_code", "fingerprint", b"fingerprint", "job_type", b"job_type", "min_age", b"min_age", "page_size", b"page_size", "page_token", b"page_token", "reason", b"reason", "state", b"state", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error_code", b"error_code", "fingerprint", b"fingerprint", "job_type", b"job_type", "min_age", b"min_age", "page_size", b"page_size", "page_token", b"page_token", "priority", b"priority", "reason", b"reason", "state", b"state", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -416,6 +424,7 @@ class ResubmitJobRequest(_message.Message):
     JOB_TYPE_FIELD_NUMBER: _builtins.int
     ETAG_FIELD_NUMBER: _builtins.int
     ACTOR_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """Required."""
     payload_json: _builtins.str
@@ -426,6 +435,8 @@ class ResubmitJobRequest(_message.Message):
     """The etag of the job as it was read; empty skips the check."""
     actor: _builtins.str
     """Who makes the change, for the history; at most 128 characters."""
+    priority: _job_pb2.Priority.ValueType
+    """Another priority; unspecified keeps it. The change is in the job's history."""
     @_builtins.property
     def payload(self) -> _struct_pb2.Struct:
         """As a Struct; integers beyond 2^53 are rejected."""
@@ -439,10 +450,11 @@ class ResubmitJobRequest(_message.Message):
         job_type: _builtins.str = ...,
         etag: _builtins.str = ...,
         actor: _builtins.str = ...,
+        priority: _job_pb2.Priority.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "payload", b"payload", "payload_json", b"payload_json"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "content", b"content", "etag", b"etag", "job_id", b"job_id", "job_type", b"job_type", "payload", b"payload", "payload_json", b"payload_json"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "content", b"content", "etag", b"etag", "job_id", b"job_id", "job_type", b"job_type", "payload", b"payload", "payload_json", b"payload_json", "priority", b"priority"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["payload", "payload_json"]  # noqa: Y015
     _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
@@ -549,7 +561,7 @@ class RequeueJobsRequest(_message.Message):
     tenant: _builtins.str
     """Only this tenant; empty does not filter."""
     even_if_waiting: _builtins.bool
-    """Requeue even while jobs.main or jobs.retry hold messages, which may include copies of these jobs. Such copies are dropped later.
+    """Requeue even while a lane or jobs.retry holds messages, which may include copies of these jobs. Such copies are dropped later.
     Requeued jobs are such messages, too: call with `validate_only` first, then name the jobs, page by page, with this set.
     """
     discard_without_payload: _builtins.bool

@@ -96,7 +96,7 @@ class QuarantineServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ResubmitJob(self, request, context):
-        """Returns a job to the queue with all its retries, optionally with an edited payload or another job type.
+        """Returns a job to the queue with all its retries, optionally with an edited payload, another job type or priority.
         Every edit is recorded as a revision. ABORTED if `etag` is set and the job has changed since.
         NOT_FOUND if the job is not (or no longer) in quarantine.
         """

@@ -44,7 +44,7 @@ class QuarantineServiceStub:
     one group.
     """
     ResubmitJob: _grpc.UnaryUnaryMultiCallable[_quarantine_service_pb2.ResubmitJobRequest, _quarantine_service_pb2.ResubmitJobResponse]
-    """Returns a job to the queue with all its retries, optionally with an edited payload or another job type.
+    """Returns a job to the queue with all its retries, optionally with an edited payload, another job type or priority.
     Every edit is recorded as a revision. ABORTED if `etag` is set and the job has changed since.
     NOT_FOUND if the job is not (or no longer) in quarantine.
     """
@@ -75,7 +75,7 @@ class QuarantineServiceAsyncStub(QuarantineServiceStub):
     one group.
     """
     ResubmitJob: _aio.UnaryUnaryMultiCallable[_quarantine_service_pb2.ResubmitJobRequest, _quarantine_service_pb2.ResubmitJobResponse]  # type: ignore[assignment]
-    """Returns a job to the queue with all its retries, optionally with an edited payload or another job type.
+    """Returns a job to the queue with all its retries, optionally with an edited payload, another job type or priority.
     Every edit is recorded as a revision. ABORTED if `etag` is set and the job has changed since.
     NOT_FOUND if the job is not (or no longer) in quarantine.
     """
@@ -127,7 +127,7 @@ class QuarantineServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _quarantine_service_pb2.ResubmitJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_quarantine_service_pb2.ResubmitJobResponse, _abc.Awaitable[_quarantine_service_pb2.ResubmitJobResponse]]:
-        """Returns a job to the queue with all its retries, optionally with an edited payload or another job type.
+        """Returns a job to the queue with all its retries, optionally with an edited payload, another job type or priority.
         Every edit is recorded as a revision. ABORTED if `etag` is set and the job has changed since.
         NOT_FOUND if the job is not (or no longer) in quarantine.
         """

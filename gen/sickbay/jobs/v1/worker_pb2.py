@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1csickbay/jobs/v1/worker.proto\x12\x0fsickbay.jobs.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xf6\x01\n\x06Worker\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0c\n\x04host\x18\x04 \x01(\t\x12\x11\n\tjob_types\x18\x05 \x03(\t\x12\r\n\x05slots\x18\x06 \x01(\x05\x12\x14\n\x0cslots_in_use\x18\x07 \x01(\x05\x12.\n\nstart_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0elast_seen_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x64raining\x18\n \x01(\x08\x42=\n\x0fsickbay.jobs.v1P\x01Z\x16sickbay/jobs/v1;jobsv1\xaa\x02\x0fSickbay.Jobs.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1csickbay/jobs/v1/worker.proto\x12\x0fsickbay.jobs.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa5\x02\n\x06Worker\x12\x11\n\tworker_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\t\x12\x0c\n\x04host\x18\x04 \x01(\t\x12\x11\n\tjob_types\x18\x05 \x03(\t\x12\r\n\x05slots\x18\x06 \x01(\x05\x12\x14\n\x0cslots_in_use\x18\x07 \x01(\x05\x12.\n\nstart_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x32\n\x0elast_seen_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x10\n\x08\x64raining\x18\n \x01(\x08\x12-\n\x07tenants\x18\x0c \x03(\x0b\x32\x1c.sickbay.jobs.v1.TenantSlots\"3\n\x0bTenantSlots\x12\x0e\n\x06tenant\x18\x01 \x01(\t\x12\x14\n\x0cslots_in_use\x18\x02 \x01(\x05\x42=\n\x0fsickbay.jobs.v1P\x01Z\x16sickbay/jobs/v1;jobsv1\xaa\x02\x0fSickbay.Jobs.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,5 +34,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\017sickbay.jobs.v1P\001Z\026sickbay/jobs/v1;jobsv1\252\002\017Sickbay.Jobs.V1'
   _globals['_WORKER']._serialized_start=83
-  _globals['_WORKER']._serialized_end=329
+  _globals['_WORKER']._serialized_end=376
+  _globals['_TENANTSLOTS']._serialized_start=378
+  _globals['_TENANTSLOTS']._serialized_end=429
 # @@protoc_insertion_point(module_scope)

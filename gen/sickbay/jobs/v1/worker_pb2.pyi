@@ -35,6 +35,7 @@ class Worker(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     LAST_SEEN_TIME_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
+    TENANTS_FIELD_NUMBER: _builtins.int
     worker_id: _builtins.str
     """Unique for each start of a worker."""
     name: _builtins.str
@@ -61,6 +62,10 @@ class Worker(_message.Message):
     def last_seen_time(self) -> _timestamp_pb2.Timestamp:
         """When it announced itself last, by the clock of the registry."""
 
+    @_builtins.property
+    def tenants(self) -> _containers.RepeatedCompositeFieldContainer[Global___TenantSlots]:
+        """Whose jobs ran when it announced itself, those with most slots first; of many tenants only the first 100."""
+
     def __init__(
         self,
         *,
@@ -74,11 +79,38 @@ class Worker(_message.Message):
         start_time: _timestamp_pb2.Timestamp | None = ...,
         last_seen_time: _timestamp_pb2.Timestamp | None = ...,
         draining: _builtins.bool = ...,
+        tenants: _abc.Iterable[Global___TenantSlots] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["last_seen_time", b"last_seen_time", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining", "host", b"host", "job_types", b"job_types", "last_seen_time", b"last_seen_time", "name", b"name", "slots", b"slots", "slots_in_use", b"slots_in_use", "start_time", b"start_time", "version", b"version", "worker_id", b"worker_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["draining", b"draining", "host", b"host", "job_types", b"job_types", "last_seen_time", b"last_seen_time", "name", b"name", "slots", b"slots", "slots_in_use", b"slots_in_use", "start_time", b"start_time", "tenants", b"tenants", "version", b"version", "worker_id", b"worker_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Worker: _TypeAlias = Worker  # noqa: Y015
+
+@_typing.final
+class TenantSlots(_message.Message):
+    """The slots that jobs of a tenant take."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TENANT_FIELD_NUMBER: _builtins.int
+    SLOTS_IN_USE_FIELD_NUMBER: _builtins.int
+    tenant: _builtins.str
+    """The tenant."""
+    slots_in_use: _builtins.int
+    """How many slots."""
+    def __init__(
+        self,
+        *,
+        tenant: _builtins.str = ...,
+        slots_in_use: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["slots_in_use", b"slots_in_use", "tenant", b"tenant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TenantSlots: _TypeAlias = TenantSlots  # noqa: Y015

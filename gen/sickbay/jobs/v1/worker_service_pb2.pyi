@@ -28,22 +28,26 @@ class ListWorkersRequest(_message.Message):
     JOB_TYPE_FIELD_NUMBER: _builtins.int
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
+    TENANT_FIELD_NUMBER: _builtins.int
     job_type: _builtins.str
     """Only workers that have a handler for this type; empty means all."""
     page_size: _builtins.int
     """The maximum number of results, 1 to 1,000; 0 means 50."""
     page_token: _builtins.str
     """`next_page_token` of the previous page of the same query; INVALID_ARGUMENT with any other."""
+    tenant: _builtins.str
+    """Only workers that run jobs of this tenant now; empty means all."""
     def __init__(
         self,
         *,
         job_type: _builtins.str = ...,
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
+        tenant: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_type", b"job_type", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["job_type", b"job_type", "page_size", b"page_size", "page_token", b"page_token", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -549,3 +549,29 @@ async def test_of_many_rejected_connections_the_first_ones_are_aborted(port):
     connections[2].transport.abort()
     port.connect().data_received(b"no HTTP\r\n\r\n")
     assert not connections[3].transport.aborted
+
+
+async def test_applications_give_up_large_bodies_in_turns(port):
+    """Each frees many megabytes; told all at once, they would block the event loop together."""
+    connections = [port.connect() for _ in range(3)]
+    for connection in connections:
+        connection.data_received(request(POST, _length(MIB)) + b"x" * 100_000)
+    await settled()
+    port.port.turns.giving_up.owe(3600)
+    for connection in connections:
+        connection.connection_lost(None)
+    await settled()
+    assert [len(body) for _, _, body, _ in port.calls] == [100_000]
+    assert all(connection.cycle.disconnected for connection in connections)
+
+
+async def test_applications_give_up_small_bodies_at_once(port):
+    connections = [port.connect() for _ in range(3)]
+    for connection in connections:
+        connection.data_received(request(POST, _length(MIB)) + b"x" * 20_000)
+    await settled()
+    port.port.turns.giving_up.owe(3600)
+    for connection in connections:
+        connection.connection_lost(None)
+    await settled()
+    assert [len(body) for _, _, body, _ in port.calls] == [20_000] * 3

@@ -38,6 +38,7 @@ JOB_VIEW = {
     "updatedAt": "2024-01-01T00:00:02.500Z",
     "startedAt": "2024-01-01T00:00:00.001Z",
     "duplicates": 3,
+    "priority": "NORMAL",
 }
 CHANGE_VIEW = {
     "time": "2024-01-01T00:00:02.500Z",
@@ -69,6 +70,7 @@ def test_a_fresh_job():
         "submittedAt": "2024-01-01T00:00:00.000Z",
         "updatedAt": "2024-01-01T00:00:00.000Z",
         "duplicates": 0,
+        "priority": "NORMAL",
     }
 
 

@@ -1,0 +1,92 @@
+"""In which lane a submitted job waits."""
+
+import pytest
+
+from jobapi.lanes import BURST, LaneChoice
+from sickbay.domain.job import Job
+from sickbay.domain.lane import Lane
+from sickbay.domain.priority import Priority
+from sickbay.domain.workers import UNKNOWN, Fleet, Worker
+
+NEW = Worker("new", "new", ("email",), lanes=True)
+OLD = Worker("old", "old", ("email",))
+LANED = Fleet(5_000, [NEW], unannounced=0)
+
+
+class Seen:
+    """A view of the fleet that has looked."""
+
+    def __init__(self, fleet, *, is_new=True):
+        self.seen = fleet
+        self.is_new = is_new
+        self.asked = 0
+
+    async def look(self):
+        self.asked += 1
+
+
+class Seconds:
+    def __init__(self):
+        self.now = 100.5
+
+    def __call__(self):
+        return self.now
+
+
+def jobs(count=1, job_type="email", priority=Priority.NORMAL, tenant="default"):
+    return [Job(f"j{n}", job_type, tenant=tenant, priority=priority) for n in range(count)]
+
+
+@pytest.mark.parametrize(("priority", "lane"), [(Priority.HIGH, Lane.HIGH), (Priority.NORMAL, Lane.MAIN), (Priority.LOW, Lane.LOW)])
+def test_the_priority_names_the_lane(priority, lane):
+    assert LaneChoice(Seen(LANED)).lanes(jobs(priority=priority)) == [lane]
+
+
+@pytest.mark.parametrize(
+    "fleet",
+    [
+        UNKNOWN,
+        Fleet(5_000, [], unannounced=0),
+        Fleet(5_000, [NEW, OLD], unannounced=0),
+        Fleet(5_000, [NEW], unannounced=1),
+        Fleet(5_000, [NEW], unannounced=None),
+    ],
+    ids=["Redis away", "no worker", "an old worker", "an unknown worker", "RabbitMQ does not say"],
+)
+@pytest.mark.parametrize("priority", Priority)
+def test_all_jobs_wait_in_the_main_lane_unless_every_worker_certainly_takes_from_all(fleet, priority):
+    choice = LaneChoice(Seen(fleet))
+    assert choice.lanes(jobs(2 * BURST, priority=priority)) == [Lane.MAIN] * 2 * BURST
+    assert LaneChoice(None).lanes(jobs(priority=priority)) == [Lane.MAIN]
+
+
+def test_an_old_worker_that_is_leaving_takes_nothing_and_holds_up_nothing():
+    leaving = Worker("old", "old", ("email",), draining=True)
+    assert LaneChoice(Seen(Fleet(5_000, [NEW, leaving], unannounced=0))).lanes(jobs(priority=Priority.LOW)) == [Lane.LOW]
+
+
+def test_flows_that_flood_a_worker_wait_behind_others():
+    flooded = Worker("w", "w", ("email",), lanes=True, floods=(("main", "email", "default"),))
+    choice = LaneChoice(Seen(Fleet(5_000, [NEW, flooded], unannounced=0)))
+    assert choice.lanes([*jobs(), *jobs(tenant="other"), *jobs(job_type="sms")]) == [Lane.DEMOTED, Lane.MAIN, Lane.MAIN]
+    assert choice.lanes([*jobs(priority=Priority.HIGH), *jobs(priority=Priority.LOW)]) == [Lane.HIGH, Lane.LOW]
+    assert choice.demoted == {"email": 1}
+
+
+@pytest.mark.parametrize(("priority", "lane"), [(Priority.HIGH, Lane.HIGH), (Priority.NORMAL, Lane.MAIN), (Priority.LOW, Lane.LOW)])
+def test_a_burst_waits_behind_others_until_the_second_is_over(priority, lane):
+    seconds = Seconds()
+    choice = LaneChoice(Seen(LANED), seconds)
+    beyond = Lane.LOW if lane is Lane.LOW else Lane.DEMOTED
+    assert choice.lanes(jobs(BURST + 2, priority=priority)) == [lane] * BURST + [beyond] * 2
+    assert choice.lanes(jobs(tenant="other")) == [Lane.MAIN], "each flow for itself"
+    seconds.now += 0.5
+    assert choice.lanes(jobs(priority=priority)) == [lane]
+
+
+async def test_the_registry_is_asked_in_the_background_when_the_answer_is_old():
+    seen = Seen(LANED, is_new=False)
+    choice = LaneChoice(seen)
+    async with choice.detached:
+        assert choice.lanes(jobs()) == [Lane.MAIN]
+    assert seen.asked == 1
