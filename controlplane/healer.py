@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Final
 
 from controlplane.arrivals import Arrivals
+from controlplane.background_releases import BackgroundReleases
 from controlplane.leasing import Leaser
 from controlplane.leftover_breakers import LeftoverBreakers
 from controlplane.rate_release import RateReleaser
@@ -96,6 +97,7 @@ class Healer:
         self._quarantine = quarantine
         self._broker = broker
         self._releaser = releaser
+        self._releases = BackgroundReleases(releaser, on_released)
         self._clock = clock
         self._look = asyncio.Event()
         self._expired_at = 0
@@ -148,6 +150,7 @@ class Healer:
                 listener.cancel()
                 workers.cancel()
                 at_rates.cancel()
+                await self._releases.close()
 
     async def _look_and_rest(self) -> None:
         """One check, and the time until the next."""
@@ -269,13 +272,16 @@ class Healer:
             return wait_s
         if self.release_backoff.is_held(key):
             limit = 1
-        wanted = min(limit, await self._room(), sum(parked.values()))
+        await self._releases.has_room()
+        wanted = min(limit, await self._room(), waiting := sum(parked.values()))
         if wanted > 0 and (number := await self._breakers.reserve(key, wanted, self._arrivals.rate(key))) > 0:
             leases = await self._lease(key, parked, number)
             if leases:
                 log.info("releasing %d of the parked jobs of %s", len(leases), key.name)
                 self.release_backoff.record_release(key, breaker)
-                await self._bring_back(leases)
+                await self._releases.release(leases, await self.rates.pay(leases))
+            if len(leases) >= waiting:
+                await self._releases.finish()
         return max(PACE_S, self.release_backoff.wait_s(key))
 
     async def _room(self) -> int:

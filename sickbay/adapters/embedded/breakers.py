@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 
 RESET_MS: Final = 3_600_000
 """How long after a reset an unused breaker is kept, as in Redis."""
+CALM_S: Final = 0.05
+"""After so long watchers hear of a ramp that moves: that of thousands of runs per second would cost more than the runs."""
 _NO_FAILURES = frozenset({OutcomeKind.SUCCESS, OutcomeKind.CANCELLED})
 
 
@@ -79,6 +81,8 @@ class EmbeddedBreakers:
         self._failures: Counter[BreakerKey] = Counter()
         self._shown = ShownBreakers()
         self._watchers: set[BreakerWatcher] = set()
+        self._moved: set[BreakerKey] = set()
+        """Breakers whose ramp has moved and whose watchers do not know yet."""
         self._unused: set[BreakerKey] = set()
         """Breakers that got a command and have run no job since: the name may be wrong."""
         self._file: BreakerFile | None = None
@@ -276,9 +280,28 @@ class EmbeddedBreakers:
             if old is None or doc.epoch != old.epoch:
                 self._keep(doc)
         if self._watchers:
-            change = self._snapshot(doc, doc.updated_at)
-            for watcher in self._watchers:
-                watcher.offer(change)
+            self._announce(doc, old)
+
+    def _announce(self, doc: Document, old: Document | None) -> None:
+        """Tell the watchers: at once, but what only moves the ramp, at each start and end of a run, together after CALM_S."""
+        if old is None or doc.ramp is None or old.ramp is None or doc.epoch != old.epoch or doc.run != old.run:
+            self._moved.discard(doc.key)
+            self._offer(doc)
+            return
+        if not self._moved:
+            asyncio.get_running_loop().call_later(CALM_S, self._offer_moved)
+        self._moved.add(doc.key)
+
+    def _offer_moved(self) -> None:
+        moved, self._moved = self._moved, set()
+        for key in moved:
+            if (doc := self._documents.get(key)) is not None:
+                self._offer(doc)
+
+    def _offer(self, doc: Document) -> None:
+        change = self._snapshot(doc, doc.updated_at)
+        for watcher in self._watchers:
+            watcher.offer(change)
 
     def _snapshot(self, doc: Document, now: int) -> Snapshot:
         return breaker.snapshot(doc, self._config(doc.key), now, total_failures=self._failures[doc.key])
