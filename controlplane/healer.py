@@ -17,6 +17,7 @@ from typing import Final
 
 from controlplane.arrivals import Arrivals
 from controlplane.background_releases import BackgroundReleases
+from controlplane.breaker_log import BreakerLog
 from controlplane.leasing import Leaser
 from controlplane.leftover_breakers import LeftoverBreakers
 from controlplane.rate_release import RateReleaser
@@ -165,12 +166,9 @@ class Healer:
         await asyncio.sleep(rest_s)
 
     async def _listen(self, changes: AsyncIterator[Snapshot]) -> None:
-        logged: dict[BreakerKey, str] = {}
+        logged = BreakerLog(log)
         async for change in changes:
-            description = _describe(change)
-            if logged.get(change.key, BreakerState.CLOSED.value) != description:
-                logged[change.key] = description
-                log.info("breaker %s is %s", change.key.name, description)
+            logged.record(change)
             self.wake()
 
     async def _watch_workers(self) -> None:
@@ -296,10 +294,3 @@ class Healer:
 def _size(parked: tuple[BreakerKey, Mapping[BreakerKey, int]]) -> int:
     """A breaker with few parked jobs comes before one with many: all share the room for released jobs, and it leaves most of it."""
     return sum(parked[1].values())
-
-
-def _describe(breaker: Snapshot) -> str:
-    many = f"{breaker.reason_count} bad runs, the last" if breaker.by_rate else breaker.reason_count
-    row = "" if breaker.by_rate else " in a row"
-    cause = f" after {many} {breaker.reason_code}{row}" if breaker.reason_code and breaker.state.refuses else ""
-    return f"{breaker.state}{cause}{', letting jobs in gradually' if breaker.recovering else ''}"

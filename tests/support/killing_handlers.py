@@ -57,8 +57,8 @@ if STEP.exists():
     quarantine_store.LEASE_MS = LEASE_MS  # type: ignore[misc]
     match STEP.read_text():
         case "LEASED":
-            SqlQuarantineStore.lease_parked = killing(SqlQuarantineStore.lease_parked, before=False)  # type: ignore[method-assign]
+            SqlQuarantineStore.lease_parked = killing(SqlQuarantineStore.lease_parked, before=False)  # type: ignore[assignment,method-assign]
         case "PUBLISHED":
-            Finaliser.mark_released = killing(Finaliser.mark_released, before=True)  # type: ignore[method-assign]
+            Finaliser.mark_released = killing(Finaliser.mark_released, before=True)  # type: ignore[assignment,method-assign]
         case "FINALISED":
-            SqlQuarantineStore.mark_released = killing(SqlQuarantineStore.mark_released, before=False)  # type: ignore[method-assign]
+            SqlQuarantineStore.mark_released = killing(SqlQuarantineStore.mark_released, before=False)  # type: ignore[assignment,method-assign]

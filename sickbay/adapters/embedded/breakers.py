@@ -11,14 +11,14 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from functools import lru_cache
 from random import Random
 from typing import Final
 
 from sickbay.adapters.breaker_view import DocumentView
-from sickbay.adapters.breaker_watcher import BreakerWatcher
+from sickbay.adapters.embedded.announcements import Announcements
 from sickbay.adapters.embedded.breaker_file import BreakerFile, Kept
 from sickbay.breaker import machine as breaker
 from sickbay.breaker.cooldown import MAX_JITTER
@@ -40,8 +40,6 @@ log = logging.getLogger(__name__)
 
 RESET_MS: Final = 3_600_000
 """How long after a reset an unused breaker is kept, as in Redis."""
-CALM_S: Final = 0.05
-"""After so long watchers hear of a ramp that moves: that of thousands of runs per second would cost more than the runs."""
 _NO_FAILURES = frozenset({OutcomeKind.SUCCESS, OutcomeKind.CANCELLED})
 
 
@@ -80,9 +78,7 @@ class EmbeddedBreakers:
         self._tally = Tally(report_ms=0)
         self._failures: Counter[BreakerKey] = Counter()
         self._shown = ShownBreakers()
-        self._watchers: set[BreakerWatcher] = set()
-        self._moved: set[BreakerKey] = set()
-        """Breakers whose ramp has moved and whose watchers do not know yet."""
+        self._announcements = Announcements(self._documents.get, lambda doc: self._snapshot(doc, doc.updated_at))
         self._unused: set[BreakerKey] = set()
         """Breakers that got a command and have run no job since: the name may be wrong."""
         self._file: BreakerFile | None = None
@@ -189,16 +185,9 @@ class EmbeddedBreakers:
             await asyncio.to_thread(self._file.sync)
         return self._snapshot(doc, now)
 
-    @asynccontextmanager
-    async def watch(self) -> AsyncIterator[AsyncIterator[Snapshot]]:
-        """See `Breakers.watch`. For a slow reader at most one snapshot per breaker is kept."""
-        watcher = BreakerWatcher()
-        self._watchers.add(watcher)
-        try:
-            yield watcher
-        finally:
-            self._watchers.discard(watcher)
-            watcher.close()
+    def watch(self) -> AbstractAsyncContextManager[AsyncIterator[Snapshot]]:
+        """See `Breakers.watch`. A ramp that moves is told of now and then."""
+        return self._announcements.watch()
 
     def _now(self) -> int:
         now = self._clock()
@@ -279,29 +268,7 @@ class EmbeddedBreakers:
                 self._sorted_keys = None
             if old is None or doc.epoch != old.epoch:
                 self._keep(doc)
-        if self._watchers:
-            self._announce(doc, old)
-
-    def _announce(self, doc: Document, old: Document | None) -> None:
-        """Tell the watchers: at once, but what only moves the ramp, at each start and end of a run, together after CALM_S."""
-        if old is None or doc.ramp is None or old.ramp is None or doc.epoch != old.epoch or doc.run != old.run:
-            self._moved.discard(doc.key)
-            self._offer(doc)
-            return
-        if not self._moved:
-            asyncio.get_running_loop().call_later(CALM_S, self._offer_moved)
-        self._moved.add(doc.key)
-
-    def _offer_moved(self) -> None:
-        moved, self._moved = self._moved, set()
-        for key in moved:
-            if (doc := self._documents.get(key)) is not None:
-                self._offer(doc)
-
-    def _offer(self, doc: Document) -> None:
-        change = self._snapshot(doc, doc.updated_at)
-        for watcher in self._watchers:
-            watcher.offer(change)
+        self._announcements.record(doc, old)
 
     def _snapshot(self, doc: Document, now: int) -> Snapshot:
         return breaker.snapshot(doc, self._config(doc.key), now, total_failures=self._failures[doc.key])
