@@ -22,7 +22,7 @@ class Announcements:
         """`find` returns a breaker as it is now, `show` what watchers hear of it."""
         self._find = find
         self._show = show
-        self._watchers: set[BreakerWatcher] = set()
+        self.watchers: set[BreakerWatcher] = set()
         self._moved: set[BreakerKey] = set()
         """Breakers whose ramp has moved and whose watchers do not know yet."""
 
@@ -30,16 +30,16 @@ class Announcements:
     async def watch(self) -> AsyncIterator[AsyncIterator[Snapshot]]:
         """See `Breakers.watch`. For a slow reader at most one snapshot per breaker is kept."""
         watcher = BreakerWatcher()
-        self._watchers.add(watcher)
+        self.watchers.add(watcher)
         try:
             yield watcher
         finally:
-            self._watchers.discard(watcher)
+            self.watchers.discard(watcher)
             watcher.close()
 
     def record(self, doc: Document, old: Document | None) -> None:
         """The breaker was `old` and is `doc` now."""
-        if not self._watchers:
+        if not self.watchers:
             return
         if old is None or doc.ramp is None or old.ramp is None or doc.epoch != old.epoch or doc.run != old.run:
             self._moved.discard(doc.key)
@@ -57,5 +57,5 @@ class Announcements:
 
     def _offer(self, doc: Document) -> None:
         change = self._show(doc)
-        for watcher in self._watchers:
+        for watcher in self.watchers:
             watcher.offer(change)
