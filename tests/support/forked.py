@@ -14,7 +14,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final
 
@@ -104,6 +105,16 @@ def can_fork(env: Mapping[str, str]) -> bool:
     """Not with variables that are read while Python is loaded, not with signals ignored by inheritance, and not in tests of starts."""
     ignored = any(signal.getsignal(number) is signal.SIG_IGN for number in _SIGNALS)
     return FORK_SERVER.enabled and not ignored and _read_once(env) == _read_once(os.environ)
+
+
+@contextmanager
+def forked() -> Iterator[None]:
+    """In a test with the marker `executed`: what starts meanwhile is only company for what the test is about, and is forked."""
+    FORK_SERVER.enabled = True
+    try:
+        yield
+    finally:
+        FORK_SERVER.enabled = False
 
 
 def _read_once(env: Mapping[str, str]) -> dict[str, str]:
