@@ -1,7 +1,8 @@
 """Processes of the product that are forked from one that has imported it already: a start then takes a tenth of the time.
 
 A forked process runs `python -m WORDS...` in its own folder, with its own variables and streams, to the interpreter's own end. It differs
-from an executed one in that modules are loaded already. Tests of starts and exits bear the marker `executed`.
+from an executed one in that modules are loaded already. Tests of starts and exits bear the marker `executed`;
+`forked` is for what only keeps them company.
 """
 
 from __future__ import annotations
