@@ -16,6 +16,8 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Final
 
 from controlplane.arrivals import Arrivals
+from controlplane.background_releases import BackgroundReleases
+from controlplane.breaker_log import BreakerLog
 from controlplane.leasing import Leaser
 from controlplane.leftover_breakers import LeftoverBreakers
 from controlplane.rate_release import RateReleaser
@@ -37,8 +39,11 @@ LOOK_EVERY_S: Final = 30.0
 RECOUNT_S: Final = 10.0
 """The same while jobs wait for the rate of their type."""
 PACE_S: Final = 0.1
+"""A check begins so long after the last one began, or later: permits are saved up for as long (`ramp.py`), and the rest would be lost."""
+REST_PART: Final = 4
+"""After a check that took longer it rests for a fourth of that time, so that others get their turns; PACE_S at most."""
 WINDOW: Final = 500
-"""Jobs of one breaker released per check, with one check per PACE_S at most; fewer while the breaker lets jobs in gradually."""
+"""Jobs of one breaker released per check; fewer while the breaker lets jobs in gradually."""
 MAX_DEPTH: Final = 500
 """While this many jobs wait in the lane of released ones, no more are released than ROOM."""
 ROOM: Final = 10
@@ -51,6 +56,8 @@ FAILED_S: Final = 1.0
 LONGEST_FAILED_S: Final = 10.0
 PROBE_TAKEN_MS: Final = 10_000
 """A released probe that no worker has taken by then is released again."""
+EXPIRED_EVERY_MS: Final = 1_000
+"""How often it looks for leases that have expired, after 30 s."""
 WORKERS_EVERY_S: Final = 1.0
 """How often it looks which job types have live workers."""
 
@@ -91,8 +98,10 @@ class Healer:
         self._quarantine = quarantine
         self._broker = broker
         self._releaser = releaser
+        self._releases = BackgroundReleases(releaser, on_released)
         self._clock = clock
         self._look = asyncio.Event()
+        self._expired_at = 0
         self.rates = RateReleaser(
             rates=rates,
             rate_of=rate_of,
@@ -137,22 +146,29 @@ class Healer:
             at_rates = asyncio.create_task(run_with_restarts(self.rates.run), name="releases at rates")
             try:
                 while True:
-                    self._look.clear()
-                    wait_s = await self._look_once()
-                    await wait_for_event(self._look, min(wait_s, LOOK_EVERY_S))
-                    await asyncio.sleep(PACE_S)
+                    await self._look_and_rest()
             finally:
                 listener.cancel()
                 workers.cancel()
                 at_rates.cancel()
+                await self._releases.close()
+
+    async def _look_and_rest(self) -> None:
+        """One check, and the time until the next."""
+        now = asyncio.get_running_loop().time
+        self._look.clear()
+        began = now()
+        wait_s = await self._look_once()
+        took_s = now() - began
+        if wait_s > PACE_S:
+            await wait_for_event(self._look, min(wait_s, LOOK_EVERY_S))
+        rest_s = max(began + PACE_S - now(), min(took_s / REST_PART, PACE_S))
+        await asyncio.sleep(rest_s)
 
     async def _listen(self, changes: AsyncIterator[Snapshot]) -> None:
-        logged: dict[BreakerKey, str] = {}
+        logged = BreakerLog(log)
         async for change in changes:
-            description = _describe(change)
-            if logged.get(change.key, BreakerState.CLOSED.value) != description:
-                logged[change.key] = description
-                log.info("breaker %s is %s", change.key.name, description)
+            logged.record(change)
             self.wake()
 
     async def _watch_workers(self) -> None:
@@ -195,6 +211,9 @@ class Healer:
         return dict(Counter(parked) + Counter(self._unhandled))
 
     async def _finish_expired(self) -> None:
+        if 0 <= self._clock() - self._expired_at < EXPIRED_EVERY_MS:
+            return
+        self._expired_at = self._clock()
         while leases := await self._quarantine.lease_expired():
             log.warning("%d releases were interrupted and are finished now", len(leases))
             await self._bring_back(leases)
@@ -251,13 +270,16 @@ class Healer:
             return wait_s
         if self.release_backoff.is_held(key):
             limit = 1
-        wanted = min(limit, await self._room(), sum(parked.values()))
+        await self._releases.has_room()
+        wanted = min(limit, await self._room(), waiting := sum(parked.values()))
         if wanted > 0 and (number := await self._breakers.reserve(key, wanted, self._arrivals.rate(key))) > 0:
             leases = await self._lease(key, parked, number)
             if leases:
                 log.info("releasing %d of the parked jobs of %s", len(leases), key.name)
                 self.release_backoff.record_release(key, breaker)
-                await self._bring_back(leases)
+                await self._releases.release(leases, await self.rates.pay(leases))
+            if len(leases) >= waiting:
+                await self._releases.finish()
         return max(PACE_S, self.release_backoff.wait_s(key))
 
     async def _room(self) -> int:
@@ -272,10 +294,3 @@ class Healer:
 def _size(parked: tuple[BreakerKey, Mapping[BreakerKey, int]]) -> int:
     """A breaker with few parked jobs comes before one with many: all share the room for released jobs, and it leaves most of it."""
     return sum(parked[1].values())
-
-
-def _describe(breaker: Snapshot) -> str:
-    many = f"{breaker.reason_count} bad runs, the last" if breaker.by_rate else breaker.reason_count
-    row = "" if breaker.by_rate else " in a row"
-    cause = f" after {many} {breaker.reason_code}{row}" if breaker.reason_code and breaker.state.refuses else ""
-    return f"{breaker.state}{cause}{', letting jobs in gradually' if breaker.recovering else ''}"

@@ -34,6 +34,9 @@ PAGE: Final = 20
 PAUSE_S: Final = 0.02
 """Between batches, so that a large quarantine does not slow others down."""
 LINGER_S: Final = 0.5
+MOST_LINGERS: Final = 20
+"""A round begins when no more jobs leave for LINGER_S, or after so many times that: while thousands leave, a round for each few of them
+would move the other copies again and again."""
 RECHECK_S: Final = 5.0
 LONGEST_RECHECK_S: Final = 60.0
 LOOK_EVERY_S: Final = 60.0
@@ -77,8 +80,7 @@ class QuarantineReconciler:
         """Reconcile when woken, and check periodically, until depth and rows agree."""
         while True:
             await wait_for_event(self._due, LOOK_EVERY_S)
-            self._due.clear()
-            await asyncio.sleep(LINGER_S)
+            await self._linger()
             try:
                 agreed = await self.look()
             except Unavailable as error:
@@ -90,6 +92,13 @@ class QuarantineReconciler:
             self._mismatches = 0 if agreed else self._mismatches + 1
             if not agreed:
                 asyncio.get_running_loop().call_later(self._recheck_s(), self.wake)
+
+    async def _linger(self) -> None:
+        for _ in range(MOST_LINGERS):
+            self._due.clear()
+            await asyncio.sleep(LINGER_S)
+            if not self._due.is_set():
+                return
 
     def _recheck_s(self) -> float:
         """Copies in flight arrive within seconds; a lasting mismatch (another consumer holds them) is checked with increasing delays."""

@@ -6,10 +6,11 @@ If this process dies before `mark_released`, another control plane publishes the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
+from controlplane.finaliser import Finaliser
 from sickbay.domain.job import Job, JobRecord
 from sickbay.domain.lane import Lane, lane_of, lane_of_released
 from sickbay.domain.queries import ReleaseLease
@@ -38,7 +39,7 @@ class Releaser:
         """Publish what `store` leased; `by` tells the observer who requested it, `healer` or `people`."""
         self._fleet = fleet
         self._publisher = Publisher(broker, observer)
-        self._store = store
+        self._finaliser = Finaliser(store)
         self._by = by
         self._observer = observer
 
@@ -47,11 +48,16 @@ class Releaser:
         return self._fleet is not None and (await self._fleet.look()).takes_lanes
 
     async def release(
-        self, leases: Sequence[ReleaseLease], paid: Mapping[str, int] = UNPAID, *, is_probe: bool = False
+        self,
+        leases: Sequence[ReleaseLease],
+        paid: Mapping[str, int] = UNPAID,
+        *,
+        is_probe: bool = False,
+        on_published: Callable[[], None] = lambda: None,
     ) -> Sequence[JobRecord]:
         """Publish leased jobs and finalise in the ledger; after Unavailable they are released again when their lease expires.
 
-        `paid`: when the run of a job was paid for, by its id (`payment.py`).
+        `paid`: when the run of a job was paid for, by its id (`payment.py`). `on_published` is called when all are durable in their lanes.
         """
         self._observer.releasing(leases, self._by)
         error: BaseException | None = None
@@ -63,7 +69,8 @@ class Releaser:
                 key = _key(lease.job, fleet, is_probe=is_probe, is_paid=paid_at > 0)
                 messages.append(with_payment(job_message(key, lease.job), paid_at))
             await self._publisher.publish(messages)
-            return await self._store.mark_released(leases)
+            on_published()
+            return await self._finaliser.mark_released(leases)
         except BaseException as caught:
             error = caught
             raise

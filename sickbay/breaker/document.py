@@ -7,7 +7,8 @@ and must write the same bytes, so the document holds only integers and cleaned s
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from operator import attrgetter
 from typing import Final, TypedDict, Unpack
 
 from sickbay.breaker import ramp as ramps
@@ -98,6 +99,12 @@ class Document:
         return rests and self.key.tenant != DEFAULT_TENANT and all(now - failed.at > window_ms for failed in self.run)
 
 
+_INDEX: Final = {field.name: number for number, field in enumerate(fields(Document))}
+_REV, _UPDATED_AT = _INDEX["rev"], _INDEX["updated_at"]
+_VALUES: Final = attrgetter(*_INDEX)
+"""The fields in order. Copying them is faster than `dataclasses.replace`, and a ramp changes the document twice per run."""
+
+
 class OutageFields(TypedDict, total=False):
     """The fields that an outage keeps from state to state until the breaker closes: since when, why, and how far the cooldown has grown."""
 
@@ -164,7 +171,11 @@ def new_document(key: BreakerKey, now: int) -> Document:
 
 def with_changes(doc: Document, now: int, **changes: Unpack[Changes]) -> Document:
     """The document with changes within the same state; its rev grows, at least to `now`."""
-    return replace(doc, rev=max(doc.rev + 1, now), updated_at=now, **changes)
+    values = [*_VALUES(doc)]
+    values[_REV], values[_UPDATED_AT] = max(doc.rev + 1, now), now
+    for name, value in changes.items():
+        values[_INDEX[name]] = value
+    return Document(*values)
 
 
 def enter_state(doc: Document, state: BreakerState, now: int, **fields: Unpack[Fields]) -> Document:

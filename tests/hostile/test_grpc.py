@@ -19,6 +19,7 @@ import pytest
 
 from benchmarks.raw_http2 import ACK, CONTINUATION, HEADERS, PING, RST_STREAM, SETTINGS, RawHttp2, frame, headers
 from tests.support.grpc_victim import Victim, beside, submit
+from tests.support.plain_http import NO_TLS
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(180)
@@ -54,7 +55,7 @@ def test_silent_connections_beyond_the_files(tmp_path: Path):
                     silent.connect(("127.0.0.1", list(victim.ports.values())[number % 3][1]))
             until(lambda: victim.refused("peer_connections") > 0)
             for http, _ in victim.ports.values():
-                assert httpx.get(f"http://127.0.0.1:{http}/health", timeout=20).status_code == 200
+                assert httpx.get(f"http://127.0.0.1:{http}/health", timeout=20, verify=NO_TLS).status_code == 200
             submit(victim.grpc_port)
             assert psutil.Process(victim.process.pid).num_fds() < FILES // 2
     finally:
@@ -73,7 +74,7 @@ def test_no_file_is_left(tmp_path: Path):
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", victim.grpc_port), timeout=1):
             pass
         with contextlib.suppress(httpx.HTTPError):
-            httpx.get(f"http://127.0.0.1:{victim.ports['Job API'][0]}/health", timeout=1)
+            httpx.get(f"http://127.0.0.1:{victim.ports['Job API'][0]}/health", timeout=1, verify=NO_TLS)
         resource.prlimit(process.pid, resource.RLIMIT_NOFILE, before)
         until(lambda: _is_served(victim))
         assert victim.refused("files") > 0
@@ -88,7 +89,7 @@ def test_no_file_is_left(tmp_path: Path):
 def _is_served(victim: Victim) -> bool:
     with contextlib.suppress(grpc.RpcError, httpx.HTTPError):
         submit(victim.grpc_port)
-        return httpx.get(f"http://127.0.0.1:{victim.ports['Job API'][0]}/health", timeout=5).status_code == 200
+        return httpx.get(f"http://127.0.0.1:{victim.ports['Job API'][0]}/health", timeout=5, verify=NO_TLS).status_code == 200
     return False
 
 

@@ -16,6 +16,7 @@ import pytest
 from benchmarks import http_attacks as attacks
 from tests.hostile.conftest import StartPatient
 from tests.support.hostile_env import Patient
+from tests.support.plain_http import NO_TLS
 from tests.support.waiting import until
 
 MIB = 1024 * 1024
@@ -56,7 +57,7 @@ def test_withheld_bodies_make_room_for_an_honest_one(attacked: StartPatient) -> 
     lines = [attacks.Line(patient.ports["Job API"][0], one) for one in words]
     attacks.drive(lines, lambda: sum(line.closed for line in lines) >= 4, PATIENCE_S)
     batch = {"jobs": [{"jobType": "ok", "payload": {"text": "x" * 60_000}} for _ in range(200)]}
-    answer = httpx.post(patient.url("Job API", "/jobs:batch"), json=batch, timeout=PATIENCE_S, trust_env=False)
+    answer = httpx.post(patient.url("Job API", "/jobs:batch"), json=batch, timeout=PATIENCE_S, trust_env=False, verify=NO_TLS)
     assert answer.status_code == 202, answer.text
     assert patient.refused()["body_room"] >= 4
     assert patient.grown_mb < 400
@@ -88,20 +89,20 @@ def test_silent_connections_take_no_places_from_others(attacked: StartPatient) -
         for _ in range(300):
             stack.enter_context(socket.create_connection(("127.0.0.1", patient.ports["Job API"][0])))
         until(lambda: patient.refused().get("oldest", 0) >= 50)
-        assert httpx.get(patient.url("Job API", "/health"), trust_env=False).status_code == 200
+        assert httpx.get(patient.url("Job API", "/health"), trust_env=False, verify=NO_TLS).status_code == 200
 
 
 def test_a_peer_with_too_many_streams_is_told_and_health_is_answered(attacked: StartPatient) -> None:
     patient = attacked(HTTP_MAX_CONNECTIONS_PER_PEER="5")
     events = patient.url("Control plane", "/breakers/events")
     with ExitStack() as stack:
-        client = stack.enter_context(httpx.Client(trust_env=False, timeout=PATIENCE_S))
+        client = stack.enter_context(httpx.Client(trust_env=False, timeout=PATIENCE_S, verify=NO_TLS))
         for _ in range(5):
             assert stack.enter_context(client.stream("GET", events)).status_code == 200
         answer = client.get(patient.url("Control plane", "/breakers"))
         assert (answer.status_code, answer.json()["statusCode"], answer.headers["retry-after"]) == (503, 503, "1")
         assert client.get(patient.url("Control plane", "/health")).status_code == 200
-    until(lambda: httpx.get(patient.url("Control plane", "/breakers"), trust_env=False).status_code == 200)
+    until(lambda: httpx.get(patient.url("Control plane", "/breakers"), trust_env=False, verify=NO_TLS).status_code == 200)
     assert patient.refused("Control plane")["peer_connections"] >= 1
 
 

@@ -12,6 +12,7 @@ import pytest
 from scripts.servers import free_port
 from tests.support.fake_dependency import Clinic
 from tests.support.fleet import Fleet, Service
+from tests.support.plain_http import NO_TLS
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(120)
@@ -32,7 +33,7 @@ def away(tmp_path: Path) -> Iterator[Fleet]:
 def answers(service: Service, port: int) -> list[str]:
     """What it says of its health, of its metrics and of a request."""
     texts = [
-        httpx.get(f"http://127.0.0.1:{port}{path}", timeout=30, trust_env=False).text
+        httpx.get(f"http://127.0.0.1:{port}{path}", timeout=30, trust_env=False, verify=NO_TLS).text
         for path in ("/health", "/metrics", "/jobs", "/breakers")
     ]
     assert service.process.poll() is None
@@ -53,6 +54,6 @@ def test_servers_that_are_away(away: Fleet, module: str) -> None:
 
 def is_up(port: int) -> bool:
     try:
-        return bool(httpx.get(f"http://127.0.0.1:{port}/health", timeout=10, trust_env=False).status_code)
+        return bool(httpx.get(f"http://127.0.0.1:{port}/health", timeout=10, trust_env=False, verify=NO_TLS).status_code)
     except httpx.TransportError:
         return False

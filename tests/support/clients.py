@@ -20,6 +20,7 @@ from sickbay.jobs.v1.job_pb2 import Job
 from sickbay.jobs.v1.job_service_pb2 import WatchJobRequest
 from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
 from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub
+from tests.support.plain_http import NO_TLS
 
 PATIENCE_S: Final = 60.0
 NOT_FOUND: Final = 404
@@ -175,4 +176,4 @@ def refusal(error: grpc.RpcError) -> tuple[grpc.StatusCode, str, str]:
 
 
 def _http(port: int) -> httpx.Client:
-    return httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S, trust_env=False)
+    return httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S, trust_env=False, verify=NO_TLS)

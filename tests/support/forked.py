@@ -1,7 +1,8 @@
 """Processes of the product that are forked from one that has imported it already: a start then takes a tenth of the time.
 
 A forked process runs `python -m WORDS...` in its own folder, with its own variables and streams, to the interpreter's own end. It differs
-from an executed one in that modules are loaded already. Tests of starts and exits bear the marker `executed`.
+from an executed one in that modules are loaded already. Tests of starts and exits bear the marker `executed`;
+`forked` is for what only keeps them company.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Final
 
@@ -104,6 +106,16 @@ def can_fork(env: Mapping[str, str]) -> bool:
     """Not with variables that are read while Python is loaded, not with signals ignored by inheritance, and not in tests of starts."""
     ignored = any(signal.getsignal(number) is signal.SIG_IGN for number in _SIGNALS)
     return FORK_SERVER.enabled and not ignored and _read_once(env) == _read_once(os.environ)
+
+
+@contextmanager
+def forked() -> Iterator[None]:
+    """In a test with the marker `executed`: what starts meanwhile is only company for what the test is about, and is forked."""
+    FORK_SERVER.enabled = True
+    try:
+        yield
+    finally:
+        FORK_SERVER.enabled = False
 
 
 def _read_once(env: Mapping[str, str]) -> dict[str, str]:

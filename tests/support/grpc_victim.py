@@ -14,6 +14,7 @@ import psutil
 from sickbay.jobs.v1 import job_service_pb2 as pb
 from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
 from tests.support.hostile_env import Waits
+from tests.support.plain_http import NO_TLS
 from tests.support.system_under_test import Product
 from tests.support.waiting import until
 
@@ -33,7 +34,7 @@ class Victim(Product):
 
     def refused(self, reason: str) -> float:
         """How often, by this bound."""
-        text = httpx.get(f"http://127.0.0.1:{self.ports['Job API'][0]}/metrics", timeout=30).text
+        text = httpx.get(f"http://127.0.0.1:{self.ports['Job API'][0]}/metrics", timeout=30, verify=NO_TLS).text
         found = [line for line in text.splitlines() if line.startswith("sickbay_grpc_refused_total{") and f'"{reason}"' in line]
         return float(found[0].split()[-1])
 

@@ -12,6 +12,7 @@ from typing import Final
 
 import httpx
 
+from tests.support.plain_http import NO_TLS
 from tests.support.system_under_test import Product
 
 PACE_S: Final = 0.05
@@ -96,7 +97,7 @@ class Patient:
         return dict(Counter(self._counts(service)) - Counter(self._counted[service]))
 
     def _counts(self, service: str) -> dict[str, int]:
-        answer = httpx.get(self.url(service, "/metrics"), headers={"accept": "text/plain"}, trust_env=False)
+        answer = httpx.get(self.url(service, "/metrics"), headers={"accept": "text/plain"}, trust_env=False, verify=NO_TLS)
         rows = re.findall(r'^sickbay_http_refused_total\{reason="(\w+)"\} (\S+)', answer.text, re.MULTILINE)
         return {reason: int(float(count)) for reason, count in rows if float(count)}
 
@@ -132,7 +133,9 @@ class Patient:
             self._on_duty.wait()
             began = time.monotonic()
             try:
-                answer = httpx.post(self.url("Job API", "/jobs"), json={"jobType": "ok", "payload": {}}, timeout=60, trust_env=False)
+                answer = httpx.post(
+                    self.url("Job API", "/jobs"), json={"jobType": "ok", "payload": {}}, timeout=60, trust_env=False, verify=NO_TLS
+                )
                 if answer.status_code != httpx.codes.ACCEPTED:
                     self.failures.append(answer.text)
             except httpx.HTTPError as error:

@@ -13,6 +13,7 @@ import httpx
 import pytest
 import yaml
 
+from tests.support.plain_http import NO_TLS
 from tests.support.process import PATIENCE_S, Lines
 from tests.support.promtool import MISSING
 
@@ -50,7 +51,9 @@ class Prometheus:
         assert self._process.stderr
         self._log = Lines(self._process.stderr)
         try:
-            self._client = httpx.Client(base_url=f"http://127.0.0.1:{self._port()}/api/v1", timeout=PATIENCE_S, trust_env=False)
+            self._client = httpx.Client(
+                base_url=f"http://127.0.0.1:{self._port()}/api/v1", timeout=PATIENCE_S, trust_env=False, verify=NO_TLS
+            )
         except BaseException:
             self._end()
             raise

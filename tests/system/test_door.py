@@ -25,6 +25,7 @@ from tests.support.faults.proxied import proxied
 from tests.support.fleet import Fleet
 from tests.support.forms import BOTH, System, running
 from tests.support.isolated_servers import Corner
+from tests.support.plain_http import NO_TLS
 from tests.support.waiting import until
 
 ENV = {"LOG_FORMAT": "json", "JOB_HANDLERS": "clinic_handlers", "SICKBAY_CONFIG": "sickbay.toml"}
@@ -141,7 +142,7 @@ def test_waiting_jobs_are_bounded(system: System):
 
 
 def http(ports: tuple[int, int]) -> httpx.Client:
-    return httpx.Client(base_url=f"http://127.0.0.1:{ports[0]}", timeout=60, trust_env=False)
+    return httpx.Client(base_url=f"http://127.0.0.1:{ports[0]}", timeout=60, trust_env=False, verify=NO_TLS)
 
 
 def flood(ports: tuple[int, int], way: str) -> int:

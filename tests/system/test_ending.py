@@ -17,6 +17,7 @@ from scripts.servers import free_port
 from tests.support import SUPPORT
 from tests.support.clients import Clients
 from tests.support.fleet import Fleet
+from tests.support.forked import forked
 from tests.support.system_under_test import PORTS, Product
 
 pytestmark = pytest.mark.executed
@@ -72,7 +73,10 @@ def test_what_a_handler_leaves_behind_does_not_keep_the_process(folder: Path, st
 def test_nor_does_it_keep_a_worker_of_a_fleet(folder: Path, corner: Any, left: str):
     """The same for a process of its own."""
     with Fleet(folder, ENV | dict(corner.env)) as fleet:
-        fleet.launch_all(workers=1).ready()
+        with forked():
+            fleet.launch_all(workers=0)
+        fleet.launch("worker")
+        fleet.ready()
         run_job(fleet, left)
         assert ends_soon(fleet.workers[0]) == 0
         for pid in left_behind(folder):
@@ -140,7 +144,8 @@ def test_a_fork_that_outlives_a_kill_keeps_neither_ports_nor_the_folder(folder: 
     product.process.kill()
     product.process.wait(SOON_S)
     (left,) = left_behind(folder)
-    again = start(folder, ENV, options)
+    with forked():
+        again = start(folder, ENV, options)
     again.ready()
     os.kill(left, 0)  # it lives
     run_job(again, "ok")
@@ -158,7 +163,10 @@ def forget(product: Product) -> None:
 def test_a_fork_that_outlives_a_kill_holds_no_message(folder: Path, corner: Any):
     """RabbitMQ sees at once that the worker is gone, and not after two heartbeats: its connection is not open in the fork."""
     with Fleet(folder, ENV | dict(corner.env)) as fleet:
-        fleet.launch_all(workers=1).ready()
+        with forked():
+            fleet.launch_all(workers=0)
+        fleet.launch("worker")
+        fleet.ready()
         with Clients(fleet) as sickbay:
             job = sickbay.submit("held-fork")
             sickbay.wait(job, "RUNNING")
@@ -168,7 +176,8 @@ def test_a_fork_that_outlives_a_kill_holds_no_message(folder: Path, corner: Any)
             worker = fleet.workers[0]
             worker.process.kill()
             worker.process.wait(SOON_S)
-            fleet.launch("worker")
+            with forked():
+                fleet.launch("worker")
             began = time.monotonic()
             sickbay.wait(job, "SUCCEEDED")
             assert time.monotonic() - began < SOON_S

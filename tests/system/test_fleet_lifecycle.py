@@ -24,6 +24,7 @@ from tests.support.clients import Clients
 from tests.support.fake_dependency import Clinic
 from tests.support.fleet import Fleet, Service
 from tests.support.isolated_servers import Corner
+from tests.support.plain_http import NO_TLS
 from tests.support.waiting import until
 from tests.system.conftest import QUICK
 
@@ -60,7 +61,7 @@ def test_a_worker_that_stops_hands_on_what_it_has_not_begun(fleet: Fleet, own_cl
         http, rpc = first.ports
         first.terminate()
         not_serving(rpc)
-        assert httpx.get(f"http://127.0.0.1:{http}/health", trust_env=False).status_code == 503
+        assert httpx.get(f"http://127.0.0.1:{http}/health", trust_env=False, verify=NO_TLS).status_code == 503
         assert first.process.poll() is None, "its jobs still run"
         own_clinic.open_gate("drain")
         sickbay.wait_all([*held, *ids], "SUCCEEDED")

@@ -20,6 +20,7 @@ from tests.support.clients import Clients
 from tests.support.fake_dependency import Clinic
 from tests.support.fleet import Fleet
 from tests.support.isolated_servers import Corner
+from tests.support.plain_http import NO_TLS
 from tests.support.system_under_test import Product
 from tests.support.waiting import until
 from tests.system.conftest import QUICK
@@ -156,7 +157,7 @@ def test_health_says_no_while_the_servers_are_away(own_clinic: Clinic):
 
         def asked(port: int = port) -> bool:
             try:
-                return httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False).status_code == 503
+                return httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False, verify=NO_TLS).status_code == 503
             except httpx.TransportError:
                 return False
 

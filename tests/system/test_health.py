@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import resource
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -25,10 +23,12 @@ from tests.support.faults.proxied import proxied
 from tests.support.fleet import Fleet
 from tests.support.isolated_servers import Corner
 from tests.support.postgres_server import FULL_DISK, POSTGRES, ROOM_AGAIN
+from tests.support.process import Process
 from tests.support.system_under_test import Product
 from tests.support.waiting import until
 from tests.system.conftest import QUICK
 
+ROOT: Final = Path(__file__).parents[2]
 GRACE: Final = {"HEALTH_GRACE": "1"}
 IDLE_S: Final = 25.0
 """Within this an idle control plane knows that PostgreSQL accepts no writes: 15 s as documented, the grace, and a slow machine."""
@@ -58,8 +58,8 @@ def down(sickbay: Clients, name: str) -> dict[str, str]:
 def command(sickbay: Clients) -> tuple[int, Any]:
     """`sickbay health --json`: its exit code and what it prints."""
     words = [word for name, port in sickbay.grpc_ports.items() for word in (f"--{NAMES[name]}", f"127.0.0.1:{port}")]
-    done = subprocess.run([sys.executable, "-m", "sickbay_cli", "health", "--json", *words], capture_output=True, text=True, check=False)
-    return done.returncode, json.loads(done.stdout)
+    done = Process(["sickbay_cli", "health", "--json", *words], ROOT, {})
+    return done.wait(), json.loads(done.out.text)
 
 
 def assert_all_say(sickbay: Clients, wanted: Mapping[str, str]) -> None:

@@ -20,7 +20,10 @@ from scripts.servers import free_port
 from sickbay.runtime.settings import describe_settings
 from tests.support import SUPPORT
 from tests.support.clients import Clients
+from tests.support.fleet import Fleet
+from tests.support.forked import forked
 from tests.support.isolated_servers import Corner
+from tests.support.plain_http import NO_TLS
 from tests.support.system_under_test import PORTS
 from tests.support.waiting import until
 
@@ -94,7 +97,7 @@ def launched(words: list[str], folder: Path, broken: Callable[[], int] | None, e
 
 def is_healthy(port: int) -> bool:
     try:
-        return httpx.get(f"http://127.0.0.1:{port}/health", timeout=10).status_code == 200
+        return httpx.get(f"http://127.0.0.1:{port}/health", timeout=10, verify=NO_TLS).status_code == 200
     except httpx.TransportError:
         return False
 
@@ -123,10 +126,14 @@ def test_the_whole_system_lives_without_output(folder: Path, broken: str):
 @pytest.mark.parametrize("broken", ["full disk", "pipe that nobody reads"])
 def test_each_service_lives_without_output(folder: Path, corner: Corner, module: str, broken: str):
     """The same for a process of its own."""
-    rest, grpc, *others = [free_port() for _ in range(4)]
-    env = {"JOB_HANDLERS": "leaving_handlers", "LOG_FORMAT": "json", "PORT": str(rest), "GRPC_PORT": str(grpc), **corner.env}
-    plane = launched(["controlplane"], folder, full_disk, env | dict(zip(("PORT", "GRPC_PORT"), map(str, others), strict=True)))
-    with plane, launched([module], folder, BROKEN[broken], env) as process:
+    rest, grpc = free_port(), free_port()
+    env = {"JOB_HANDLERS": "leaving_handlers", "LOG_FORMAT": "json", **corner.env}
+    with (
+        Fleet(folder, env) as fleet,
+        launched([module], folder, BROKEN[broken], env | {"PORT": str(rest), "GRPC_PORT": str(grpc)}) as process,
+    ):
+        with forked():
+            fleet.launch("controlplane")
         until(lambda: is_healthy(rest))
         process.send_signal(signal.SIGTERM)
         assert process.wait(SOON_S) == 0

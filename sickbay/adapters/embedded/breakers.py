@@ -11,14 +11,14 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from functools import lru_cache
 from random import Random
 from typing import Final
 
 from sickbay.adapters.breaker_view import DocumentView
-from sickbay.adapters.breaker_watcher import BreakerWatcher
+from sickbay.adapters.embedded.announcements import Announcements
 from sickbay.adapters.embedded.breaker_file import BreakerFile, Kept
 from sickbay.breaker import machine as breaker
 from sickbay.breaker.cooldown import MAX_JITTER
@@ -78,7 +78,7 @@ class EmbeddedBreakers:
         self._tally = Tally(report_ms=0)
         self._failures: Counter[BreakerKey] = Counter()
         self._shown = ShownBreakers()
-        self._watchers: set[BreakerWatcher] = set()
+        self._announcements = Announcements(self._documents.get, lambda doc: self._snapshot(doc, doc.updated_at))
         self._unused: set[BreakerKey] = set()
         """Breakers that got a command and have run no job since: the name may be wrong."""
         self._file: BreakerFile | None = None
@@ -185,16 +185,9 @@ class EmbeddedBreakers:
             await asyncio.to_thread(self._file.sync)
         return self._snapshot(doc, now)
 
-    @asynccontextmanager
-    async def watch(self) -> AsyncIterator[AsyncIterator[Snapshot]]:
-        """See `Breakers.watch`. For a slow reader at most one snapshot per breaker is kept."""
-        watcher = BreakerWatcher()
-        self._watchers.add(watcher)
-        try:
-            yield watcher
-        finally:
-            self._watchers.discard(watcher)
-            watcher.close()
+    def watch(self) -> AbstractAsyncContextManager[AsyncIterator[Snapshot]]:
+        """See `Breakers.watch`. A ramp that moves is told of now and then."""
+        return self._announcements.watch()
 
     def _now(self) -> int:
         now = self._clock()
@@ -275,10 +268,7 @@ class EmbeddedBreakers:
                 self._sorted_keys = None
             if old is None or doc.epoch != old.epoch:
                 self._keep(doc)
-        if self._watchers:
-            change = self._snapshot(doc, doc.updated_at)
-            for watcher in self._watchers:
-                watcher.offer(change)
+        self._announcements.record(doc, old)
 
     def _snapshot(self, doc: Document, now: int) -> Snapshot:
         return breaker.snapshot(doc, self._config(doc.key), now, total_failures=self._failures[doc.key])

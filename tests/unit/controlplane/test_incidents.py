@@ -54,7 +54,7 @@ async def probe(backends, outcome=SUCCESS, key=EMAIL):
 async def recording(backends, observer):
     recorder = IncidentRecorder(backends.breakers, backends.incidents, observer=observer)
     task = asyncio.create_task(recorder.run())
-    while not backends.breakers._watchers:
+    while not backends.breakers._announcements.watchers:
         await asyncio.sleep(0)
     try:
         yield recorder

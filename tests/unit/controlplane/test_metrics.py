@@ -92,7 +92,7 @@ async def test_transitions_are_counted(told):
     async with open_backends() as backends:
         transitions = TransitionMetrics(backends.breakers, told.registry)
         following = asyncio.create_task(transitions.run())
-        while not backends.breakers._watchers:
+        while not backends.breakers._announcements.watchers:
             await asyncio.sleep(0)
         for action in (Action.FORCE_OPEN, Action.RESET):
             await backends.breakers.command(BreakerKey("email"), Command(action))

@@ -16,6 +16,7 @@ from sickbay.server.http.server import RestServer
 from sickbay.server.rest.app import create_app, json_response
 from sickbay.server.rest.sse import event_stream, relay, share_watches
 from sickbay.server.watches import Watches
+from tests.support.plain_http import NO_TLS
 
 HINT = "choose another with PORT or --jobapi-port"
 
@@ -56,7 +57,7 @@ def _server(app, port=0):
 
 
 def _client(server):
-    return httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", trust_env=False)
+    return httpx.AsyncClient(base_url=f"http://127.0.0.1:{server.port}", trust_env=False, verify=NO_TLS)
 
 
 async def _blocks(response):

@@ -1,0 +1,64 @@
+"""Handlers whose process kills itself at one step of a release: the one that the file `kill.at` beside this module names.
+
+LEASED: the jobs are leased, nothing is published. PUBLISHED: their copies are durable, and the ledger does not know. FINALISED: the ledger
+knows, and nobody else does. It dies when SO_MANY jobs have taken the step. Its leases are short, so that the next process need not wait.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Awaitable, Callable, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import Any, Final
+
+from controlplane.finaliser import Finaliser
+from sickbay import Job, handler
+from sickbay.adapters.sql import quarantine_store
+from sickbay.adapters.sql.quarantine_store import SqlQuarantineStore
+from sickbay.domain.queries import ReleaseLease
+
+SO_MANY: Final = 40
+LEASE_MS: Final = 3_000
+STEP: Final = Path(__file__).with_name("kill.at")
+
+Call = Callable[..., Awaitable[Sequence[Any]]]
+
+
+def killing(call: Call, *, before: bool) -> Call:
+    """The same, until SO_MANY jobs have come through."""
+    passed = 0
+
+    def count(leases: Sequence[ReleaseLease]) -> None:
+        nonlocal passed
+        passed += len(leases)
+        if passed >= SO_MANY:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    @wraps(call)
+    async def counted(self: object, *args: Any) -> Sequence[Any]:
+        if before:
+            count(args[0])
+        answer = await call(self, *args)
+        if not before:
+            count(answer)
+        return answer
+
+    return counted
+
+
+@handler("unused")
+async def unused(_: Job) -> None:
+    """A module of handlers has at least one."""
+
+
+if STEP.exists():
+    quarantine_store.LEASE_MS = LEASE_MS  # type: ignore[misc]
+    match STEP.read_text():
+        case "LEASED":
+            SqlQuarantineStore.lease_parked = killing(SqlQuarantineStore.lease_parked, before=False)  # type: ignore[assignment,method-assign]
+        case "PUBLISHED":
+            Finaliser.mark_released = killing(Finaliser.mark_released, before=True)  # type: ignore[assignment,method-assign]
+        case "FINALISED":
+            SqlQuarantineStore.mark_released = killing(SqlQuarantineStore.mark_released, before=False)  # type: ignore[assignment,method-assign]
