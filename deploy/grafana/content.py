@@ -59,7 +59,7 @@ def overview() -> Iterator[Panel]:
     moved = a_second(only("sickbay_jobs_demoted_total", TYPE), "job_type")
     sent = a_second(only("sickbay_submissions_demoted_total", TYPE), "job_type")
     text = "Jobs of floods that wait behind others: sent there by the Job API, or moved there by workers."
-    yield lines("Demoted", text, (f"{sent} > 0", "{{job_type}} sent"), (f"{moved} > 0", "{{job_type}} moved"), unit="cps")
+    yield lines("Demoted", text, (f"{sent} or vector(0)", "{{job_type}} sent"), (f"{moved} or vector(0)", "{{job_type}} moved"), unit="cps")
     yield rows("Firing alerts", "docs/monitoring.md says what to do about each.", FIRING, hidden=("__name__", "alertstate"))
 
 
