@@ -122,13 +122,13 @@ class SqlQuarantineStore(QuarantineQueries):
         of_job = {lease.job.job_id: lease for lease in leases}
         async with self._feed.write(of_job) as write:
             await self._store.lock(write.connection, of_job)
-            known = {row.job_id: record_of(row) for row in await _requeue(write.connection, leases, now)}
-            write.record(_job_change(record, of_job[job_id].actor, of_job[job_id].message) for job_id, record in known.items())
+            requeued = await _requeue(write.connection, leases, now)
             events = [JobEvent(lease.job, JobState.QUEUED, now, actor=lease.actor, message=lease.message) for lease in leases]
             await self._add_changes.run(write.connection, [change_values(event) for event in events])
-            if overtaken := of_job.keys() - known.keys():
-                rows = await write.connection.execute(select(*WHOLE).where(_c.job_id.in_(overtaken)))
-                known |= {row.job_id: record_of(row) for row in rows}
+            rows = await write.connection.execute(select(*WHOLE).where(_c.job_id.in_(of_job)))
+            known = {row.job_id: record_of(row) for row in rows}
+            changed = [(known[job_id], lease) for job_id, lease in of_job.items() if job_id in requeued]
+            write.record(_job_change(record, lease.actor, lease.message) for record, lease in changed)
         return [known[job_id] for job_id in of_job if job_id in known]
 
     @detached
@@ -175,12 +175,12 @@ async def _read_changeable(connection: AsyncConnection, job_id: str, etag: str) 
     return row, record
 
 
-async def _requeue(connection: AsyncConnection, leases: Sequence[ReleaseLease], now: int) -> Sequence[AnyRow]:
-    """Make the leased rows QUEUED, and return those that were still in their old generation, as they are now."""
+async def _requeue(connection: AsyncConnection, leases: Sequence[ReleaseLease], now: int) -> set[str]:
+    """Make the leased rows QUEUED, and return those that were still in their old generation."""
     places: dict[int, list[tuple[str, int]]] = {}
     for lease in leases:
         places.setdefault(lease.job.attempt, []).append((lease.job.job_id, lease.job.generation - 1))
-    requeued: list[AnyRow] = []
+    requeued: set[str] = set()
     for attempt, rows in places.items():
         values = {
             "state": JobState.QUEUED.value,
@@ -194,8 +194,8 @@ async def _requeue(connection: AsyncConnection, leases: Sequence[ReleaseLease], 
         requeue = update(jobs).where(
             _c.job_id.in_([job_id for job_id, _ in rows]), tuple_(_c.job_id, _c.generation).in_(rows), _c.lease_until.is_not(None)
         )
-        returned = await connection.execute(requeue.values(generation=_c.generation + 1, **values, **_QUEUED_AGAIN).returning(*WHOLE))
-        requeued += returned
+        returned = await connection.execute(requeue.values(generation=_c.generation + 1, **values, **_QUEUED_AGAIN).returning(_c.job_id))
+        requeued |= set(returned.scalars())
     return requeued
 
 
