@@ -21,7 +21,8 @@ class Consumers:
         self.number = number
 
     async def consumers(self, queue):
-        assert queue is Queue.MAIN
+        if queue is Queue.POOLS:
+            return 0
         if self.number is None:
             raise Unavailable("RabbitMQ is unavailable")
         return self.number
