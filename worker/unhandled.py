@@ -23,7 +23,7 @@ FIRST_PAUSE_MS: Final = 1_000
 LONGEST_PAUSE_MS: Final = 30_000
 MAX_HOPS: Final = 3
 """So often a job is handed on to the queue of others without a pause."""
-ELSEWHERE_PAUSE_MS: Final = 5_000
+ELSEWHERE_PAUSE_MS: Final = 2_000
 """The longest where another worker handles the type: which one gets the job next is chance."""
 
 
