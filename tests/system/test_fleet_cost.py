@@ -42,7 +42,8 @@ def test_healthy_jobs_ask_redis_nothing(corner: Corner, own_clinic: Clinic, tmp_
     with (
         Redis(tmp_path / "redis") as server,
         Client.from_url(server.url, decode_responses=True) as client,
-        Fleet(own_clinic.folder, QUICK | dict(corner.env) | {"REDIS_URL": server.url}) as fleet,
+        # So many slots that nothing floods: workers tell the registry of floods at once.
+        Fleet(own_clinic.folder, QUICK | dict(corner.env) | {"REDIS_URL": server.url, "CONCURRENCY": str(JOBS)}) as fleet,
     ):
         fleet.launch_all(workers=WORKERS).ready()
         with Clients(fleet) as sickbay:
