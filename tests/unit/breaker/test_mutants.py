@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.support import mutants
 
 
+@pytest.mark.timeout(400)
 def test_every_mutant_is_killed():
+    """A hundred runs of the laws: 40 s of a processor, minutes on a machine that others use."""
     survivors = {name: why for name, why in mutants.verdicts(mutants.MUTANTS).items() if why}
     assert survivors == {}
 
