@@ -20,6 +20,7 @@ from sickbay.domain.errors import Aborted, FailedPrecondition, NotFound, Unavail
 from sickbay.domain.job import Job, JobEvent, JobState, Reason
 from sickbay.domain.queries import JobEdit
 from sickbay.messages.codec import decode_events
+from sickbay.ports import Queue
 from tests.support.clock import ManualClock
 
 pytest_plugins = ["tests.support.ledger_fixtures"]
@@ -65,7 +66,7 @@ class World:
         return record
 
     async def consumers(self, queue):
-        return 1
+        return int(queue is Queue.MAIN)
 
     async def publish(self, messages):
         self.events += decode_events(messages[0].body)
