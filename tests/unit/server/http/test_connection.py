@@ -551,27 +551,16 @@ async def test_of_many_rejected_connections_the_first_ones_are_aborted(port):
     assert not connections[3].transport.aborted
 
 
-async def test_applications_give_up_large_bodies_in_turns(port):
+@pytest.mark.parametrize(("received", "told"), [(100_000, 1), (20_000, 3)], ids=["large", "small"])
+async def test_applications_give_up_large_bodies_in_turns_and_small_ones_at_once(port, received, told):
     """Each frees many megabytes; told all at once, they would block the event loop together."""
     connections = [port.connect() for _ in range(3)]
     for connection in connections:
-        connection.data_received(request(POST, _length(MIB)) + b"x" * 100_000)
+        connection.data_received(request(POST, _length(MIB)) + b"x" * received)
     await settled()
     port.port.turns.giving_up.owe(3600)
     for connection in connections:
         connection.connection_lost(None)
     await settled()
-    assert [len(body) for _, _, body, _ in port.calls] == [100_000]
+    assert [len(body) for _, _, body, _ in port.calls] == [received] * told
     assert all(connection.cycle.disconnected for connection in connections)
-
-
-async def test_applications_give_up_small_bodies_at_once(port):
-    connections = [port.connect() for _ in range(3)]
-    for connection in connections:
-        connection.data_received(request(POST, _length(MIB)) + b"x" * 20_000)
-    await settled()
-    port.port.turns.giving_up.owe(3600)
-    for connection in connections:
-        connection.connection_lost(None)
-    await settled()
-    assert [len(body) for _, _, body, _ in port.calls] == [20_000] * 3
