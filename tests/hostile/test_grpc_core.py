@@ -130,7 +130,7 @@ def test_too_large_messages(start: Start):
             client.begin(f"{SERVICE}/GetJob", MIB)
         with own_channel(victim) as another:
             assert call(another, 5 * MIB) is grpc.StatusCode.RESOURCE_EXHAUSTED
-        counted(victim, "oversize", "GRPC_MAX_MESSAGE_BYTES")
+            counted(victim, "oversize", "GRPC_MAX_MESSAGE_BYTES")  # while the connection is still there to be looked at
     assert victim.refused("message") == victim.refused("oversize") == 1
 
 

@@ -56,7 +56,7 @@ async def treat(job: Job) -> None:
     if down.exists():
         raise JobError(down.read_text(), f"the dependency of {job.job_type} is down")
     if wish != "ok":
-        raise JobError(wish, job.payload.get("says", "as the payload asked for"))
+        raise JobError(wish, job.payload.get("says", "as the payload asked for"), retry_after=job.payload.get("retryAfter"))
     note(job, "done")
 
 

@@ -38,7 +38,7 @@ def test_least_privilege_is_enough(corner: Corner, own_clinic: Clinic, tmp_path:
                 outage = stories.fall_ill(sickbay, own_clinic, "email", 12)
                 stories.recover(sickbay, own_clinic, "email", outage)
                 stories.cure(sickbay, stories.CLINIC, bad)
-                retrying = sickbay.submit("cancel", {"do": "BAD_REQUEST"})
+                retrying = sickbay.submit("cancel", {"do": "API_TIMEOUT", "retryAfter": 60})
                 sickbay.wait(retrying, "RETRYING")
                 assert sickbay.api.post(f"/jobs/{retrying}/cancel").json()["state"] == "CANCELLED"
                 keyed = {"jobType": "webhook", "payload": {}}
