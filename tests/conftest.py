@@ -3,6 +3,7 @@
 import signal
 import sys
 
+import pytest
 from hypothesis import settings
 
 from tests.support.forked import FORK_SERVER
@@ -15,6 +16,17 @@ settings.load_profile("sickbay")
 for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
     if signal.getsignal(number) is signal.SIG_IGN:  # a shell's job in the background: what the tests start would ignore it, too
         signal.signal(number, signal.SIG_DFL)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session):
+    """End what pytest-cov 7 begins in a process of xdist before its own measurement there.
+
+    It is never saved, and it goes on while the other one pauses: `no_cover` would have no effect.
+    """
+    plugin = session.config.pluginmanager.get_plugin("_cov")
+    if hasattr(session.config, "workerinput") and getattr(plugin, "cov_controller", None) is not None:
+        plugin.cov_controller.cov.stop()
 
 
 def pytest_runtest_setup(item):
