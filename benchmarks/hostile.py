@@ -117,7 +117,7 @@ def row(name: str, seconds: float, attackers: ProcessPoolExecutor) -> None:
             time.sleep(1)
         healthy.told()  # the first calls warm things up
         with healthy.calling():
-            time.sleep(3)
+            time.sleep(seconds)
         idle, before = healthy.told(), peak(process.pid)
         with healthy.calling():
             try:
@@ -132,7 +132,7 @@ def main() -> None:
     """All rows, or those with one of the words in their name."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("words", nargs="*", help="rows whose name has one of these words")
-    parser.add_argument("--seconds", type=float, default=8.0, help="how long each attack lasts at most")
+    parser.add_argument("--seconds", type=float, default=10.0, help="how long each attack lasts at most, and the time before it")
     options = parser.parse_args()
     print(
         "attack: idle p50 and p99 in ms, failed calls | the same under attack | peak memory before and after | lines logged | what it saw"

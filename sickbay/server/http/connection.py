@@ -54,7 +54,7 @@ class Connection(EndingConnection):
                 self._since = self.loop.time()
             self._inbox.put(data)
             if self._request.in_body:
-                self._port.turns.reading.owe(len(data) / bounds.READ_RATE)
+                self._port.turns.owe_for_reading(len(data))
             self._parse()
 
     def pause_writing(self) -> None:

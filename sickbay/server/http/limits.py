@@ -39,7 +39,9 @@ PARSE_RESTS: Final = 3
 READERS_A_TURN: Final = 1
 """Connections that read a piece of a large body before other work gets a turn."""
 READ_RATE: Final = 128 * MIB
-"""Bytes a second at which large bodies are read from all connections together."""
+"""Bytes a second at which a large body is read while no other is."""
+CROWDED_READ_RATE: Final = 32 * MIB
+"""... of all connections together, while many are read: received data is copied on the event loop, and what waits is freed there."""
 HAND_OVER_BYTES: Final = 16 * 1024
 """So much of a body, or its end, is given to the application at a time."""
 GIVE_UP_RATE: Final = 4096 * MIB

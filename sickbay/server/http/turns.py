@@ -10,7 +10,7 @@ from functools import partial
 from time import perf_counter
 from typing import Final
 
-from sickbay.server.http.limits import PARSE_RESTS, READERS_A_TURN
+from sickbay.server.http.limits import CROWDED_READ_RATE, PARSE_RESTS, READ_RATE, READERS_A_TURN
 
 _TICK_S: Final = 0.001
 """The finest timer of the event loop; shorter rests are saved up."""
@@ -32,6 +32,11 @@ class Turns:
         if not self._is_next_due:
             self._is_next_due = True
             asyncio.get_running_loop().call_soon(self._next)
+
+    @property
+    def waiting(self) -> int:
+        """How many steps wait for their turn."""
+        return len(self._waiting)
 
     def owe(self, seconds: float) -> None:
         """Make the next rest longer; time that passes without a step counts as rest, too."""
@@ -64,3 +69,7 @@ class PortTurns:
     """Reading what is discarded."""
     giving_up: Turns = field(default_factory=Turns)
     """Telling the application that a client whose body it was reading is gone; it frees what it has of it."""
+
+    def owe_for_reading(self, size: int) -> None:
+        """So many bytes of a large body were read: the next ones are read when it is their time."""
+        self.reading.owe(size / max(CROWDED_READ_RATE, READ_RATE / (1 + self.reading.waiting)))

@@ -125,3 +125,14 @@ def test_what_was_owed_long_ago_is_rested_already(loop, clock):
     while loop.ready:
         loop.turn()
     assert (done, loop.rests) == ([1, 2], [])
+
+
+@pytest.mark.parametrize(("others", "rate"), [(0, 128), (1, 64), (3, 32), (79, 32)])
+def test_large_bodies_are_read_more_slowly_the_more_of_them_wait(loop, clock, others, rate):
+    port = module.PortTurns()
+    for _ in range(others):
+        port.reading.wait(lambda: None)
+    port.owe_for_reading(rate * 1024**2)  # of one whose turn it was
+    port.reading.wait(lambda: None)
+    loop.turn()
+    assert loop.rests == [1.0]
