@@ -15,9 +15,10 @@ Waiting = tuple[Sequence[ReleaseLease], asyncio.Future[Sequence[JobRecord]]]
 class Finaliser:
     """`QuarantineStore.mark_released` for several callers at a time: one transaction for all that ask while another is under way."""
 
-    def __init__(self, store: QuarantineStore) -> None:
-        """Finalise in `store`."""
+    def __init__(self, store: QuarantineStore, *, records: bool = True) -> None:
+        """Finalise in `store`; without `records` callers get none."""
         self._store = store
+        self._records = records
         self._waiting: list[Waiting] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -39,7 +40,7 @@ class Finaliser:
 
     async def _finalise(self, batch: Sequence[Waiting]) -> None:
         try:
-            records = await self._store.mark_released([lease for leases, _ in batch for lease in leases])
+            records = await self._store.mark_released([lease for leases, _ in batch for lease in leases], records=self._records)
         except BaseException as error:
             for _, done in batch:
                 if not done.done():

@@ -16,7 +16,7 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Final
 
 from controlplane.arrivals import Arrivals
-from controlplane.background_releases import BackgroundReleases
+from controlplane.background_releases import BackgroundReleases, Leased
 from controlplane.breaker_log import BreakerLog
 from controlplane.leasing import Leaser
 from controlplane.leftover_breakers import LeftoverBreakers
@@ -268,19 +268,23 @@ class Healer:
     async def _release(self, key: BreakerKey, breaker: Snapshot | None, parked: Mapping[BreakerKey, int], limit: int) -> float:
         if (wait_s := self.release_backoff.wait_s(key)) > 0:
             return wait_s
-        if self.release_backoff.is_held(key):
+        is_held = self.release_backoff.is_held(key)
+        if is_held:
             limit = 1
         await self._releases.has_room()
         wanted = min(limit, await self._room(), waiting := sum(parked.values()))
         if wanted > 0 and (number := await self._breakers.reserve(key, wanted, self._arrivals.rate(key))) > 0:
-            leases = await self._lease(key, parked, number)
-            if leases:
-                log.info("releasing %d of the parked jobs of %s", len(leases), key.name)
-                self.release_backoff.record_release(key, breaker)
-                await self._releases.release(leases, await self.rates.pay(leases))
-            if len(leases) >= waiting:
+            self._releases.begin(self._leased(key, breaker, parked, number))
+            if is_held or number >= waiting:
                 await self._releases.finish()
         return max(PACE_S, self.release_backoff.wait_s(key))
+
+    async def _leased(self, key: BreakerKey, breaker: Snapshot | None, parked: Mapping[BreakerKey, int], number: int) -> Leased:
+        leases = await self._lease(key, parked, number)
+        if leases:
+            log.info("releasing %d of the parked jobs of %s", len(leases), key.name)
+            self.release_backoff.record_release(key, breaker)
+        return leases, await self.rates.pay(leases)
 
     async def _room(self) -> int:
         if await self._releaser.takes_lanes():

@@ -34,7 +34,7 @@ PAGE: Final = 20
 PAUSE_S: Final = 0.02
 """Between batches, so that a large quarantine does not slow others down."""
 LINGER_S: Final = 0.5
-MOST_LINGERS: Final = 20
+MOST_LINGERS: Final = 120
 """A round begins when no more jobs leave for LINGER_S, or after so many times that: while thousands leave, a round for each few of them
 would move the other copies again and again."""
 RECHECK_S: Final = 5.0

@@ -6,7 +6,7 @@ If this process dies before `mark_released`, another control plane publishes the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Final
 
@@ -22,6 +22,7 @@ from sickbay.messages.publisher import Publisher
 from sickbay.observer import NOBODY, Observer
 from sickbay.ports import Broker, PoolQueue, QuarantineStore
 
+PEOPLE: Final = "people"
 UNPAID: Final[Mapping[str, int]] = MappingProxyType({})
 
 
@@ -34,12 +35,12 @@ class Releaser:
     """
 
     def __init__(
-        self, broker: Broker, store: QuarantineStore, *, by: str = "people", observer: Observer = NOBODY, fleet: FleetView | None = None
+        self, broker: Broker, store: QuarantineStore, *, by: str = PEOPLE, observer: Observer = NOBODY, fleet: FleetView | None = None
     ) -> None:
-        """Publish what `store` leased; `by` tells the observer who requested it, `healer` or `people`."""
+        """Publish what `store` leased; `by` tells the observer who requested it, `healer` or `people`, who get the records."""
         self._fleet = fleet
         self._publisher = Publisher(broker, observer)
-        self._finaliser = Finaliser(store)
+        self._finaliser = Finaliser(store, records=by == PEOPLE)
         self._by = by
         self._observer = observer
 
@@ -53,11 +54,10 @@ class Releaser:
         paid: Mapping[str, int] = UNPAID,
         *,
         is_probe: bool = False,
-        on_published: Callable[[], None] = lambda: None,
     ) -> Sequence[JobRecord]:
         """Publish leased jobs and finalise in the ledger; after Unavailable they are released again when their lease expires.
 
-        `paid`: when the run of a job was paid for, by its id (`payment.py`). `on_published` is called when all are durable in their lanes.
+        `paid`: when the run of a job was paid for, by its id (`payment.py`).
         """
         self._observer.releasing(leases, self._by)
         error: BaseException | None = None
@@ -69,7 +69,6 @@ class Releaser:
                 key = _key(lease.job, fleet, is_probe=is_probe, is_paid=paid_at > 0)
                 messages.append(with_payment(job_message(key, lease.job), paid_at))
             await self._publisher.publish(messages)
-            on_published()
             return await self._finaliser.mark_released(leases)
         except BaseException as caught:
             error = caught

@@ -7,7 +7,7 @@ is acknowledged only after its successor (a success event, a retry copy, a quara
 from __future__ import annotations
 
 from collections.abc import Mapping
-from secrets import randbelow
+from random import Random
 from time import perf_counter
 from typing import Final
 
@@ -31,6 +31,7 @@ from worker.settler import Settler
 from worker.slots import MAX_HELD_S, Gates, Seat
 from worker.unhandled import UnhandledJobs
 
+_chance: Final = Random()  # noqa: S311 - spreads retries, and asks the kernel once instead of at each run
 SURE_MS: Final = 20 * 3_600_000
 """A copy that waited longer is compared with the ledger before it runs: cancellations are kept in memory for 24 hours."""
 
@@ -140,7 +141,7 @@ class Pipeline:
         took_ms = round(1000 * (perf_counter() - began))
         state = await self._breakers.settle(permit, CANCELLED if delivery.is_lost else outcome, took_ms)
         policy = self._policy(job.job_type, self._handlers[job.job_type].retry)
-        route = after_run(job, outcome, state, policy, self._clock(), spread=randbelow(SPREAD + 1))
+        route = after_run(job, outcome, state, policy, self._clock(), spread=_chance.randrange(SPREAD + 1))
         return await self._settler.settle(delivery, route, started)
 
     async def _run_observed(self, spec: HandlerSpec, job: Job, permit: Permit) -> Outcome:

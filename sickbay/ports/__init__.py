@@ -219,8 +219,11 @@ class QuarantineStore(Protocol):
     async def lease_expired(self) -> Sequence[ReleaseLease]:
         """Take over leases whose holder died before `mark_released`; the jobs may have been published: marked `maybe_duplicate`."""
 
-    async def mark_released(self, leases: Sequence[ReleaseLease]) -> Sequence[JobRecord]:
-        """The jobs are durable in a lane: their rows become QUEUED in the new generation, unless a later event came already."""
+    async def mark_released(self, leases: Sequence[ReleaseLease], *, records: bool = True) -> Sequence[JobRecord]:
+        """The jobs are durable in a lane: their rows become QUEUED in the new generation, unless a later event came already.
+
+        Returns their records as they are then, or nothing if the caller has no use for `records`, which costs half as much.
+        """
 
     async def discard(self, job_id: str, etag: str, actor: str) -> JobRecord:
         """Discard a job. The errors of `lease_job`; discarding a discarded job returns it."""

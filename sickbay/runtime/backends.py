@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from random import SystemRandom
+from random import Random
 from typing import Final
 
 from sickbay.adapters.embedded.breaker_file import BreakerFile
@@ -234,7 +234,8 @@ async def _breakers(
 ) -> EmbeddedBreakers | RedisBreakers:
     if url is None:
         file = BreakerFile(path) if path is not None else None
-        breakers = EmbeddedBreakers(policies.breaker, wall_clock, SystemRandom(), settings.worker_name, steady=uptime, file=file)
+        chance = Random()  # noqa: S311 - spreads waits and tells probes apart; asking the kernel each time costs more than the rest of a step
+        breakers = EmbeddedBreakers(policies.breaker, wall_clock, chance, settings.worker_name, steady=uptime, file=file)
         stack.callback(breakers.close)
         return breakers
     return await stack.enter_async_context(RedisBreakers(url, policies.breaker, worker=settings.worker_name))

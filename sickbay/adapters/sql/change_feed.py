@@ -36,6 +36,12 @@ class Write(Protocol):
     def record(self, changes: Iterable[JobChange]) -> None:
         """Record changes that were made."""
 
+    def watched(self, job_ids: Collection[str]) -> Collection[str]:
+        """Those of which a watcher of this process has to get the record of every change."""
+
+    def notify(self, events: Iterable[JobEvent]) -> None:
+        """Changes that were made to jobs that are not `watched` here: other processes hear of them."""
+
     def revoke(self, copies: Iterable[tuple[str, int]]) -> None:
         """Let no run of these jobs (job id, latest generation) begin any more."""
 
@@ -62,6 +68,12 @@ class _LocalWrite:
 
     def record(self, changes: Iterable[JobChange]) -> None:
         self.changes += changes
+
+    def watched(self, job_ids: Collection[str]) -> Collection[str]:
+        return self._subscribers.watched(job_ids)
+
+    def notify(self, events: Iterable[JobEvent]) -> None:
+        """Nothing to do: there are no other processes."""
 
     def revoke(self, copies: Iterable[tuple[str, int]]) -> None:
         """Nothing to do: there are no other processes."""

@@ -50,6 +50,13 @@ class _RemoteWrite:
     def record(self, changes: Iterable[JobChange]) -> None:
         self.events += (JobEvent(record.job, change.state, change.at) for record, change in changes)
 
+    def watched(self, job_ids: Collection[str]) -> Collection[str]:  # noqa: ARG002
+        """None: watchers hear of the change as other processes do."""
+        return ()
+
+    def notify(self, events: Iterable[JobEvent]) -> None:
+        self.events += events
+
     def revoke(self, copies: Iterable[tuple[str, int]]) -> None:
         self.revoked += copies
 

@@ -108,27 +108,29 @@ class SqlQuarantineStore(QuarantineQueries):
         return ReleaseLease(job, actor, f"priority {priority}, was {record.job.priority}" if priority is not record.job.priority else "")
 
     @detached
-    async def mark_released(self, leases: Sequence[ReleaseLease]) -> Sequence[JobRecord]:
+    async def mark_released(self, leases: Sequence[ReleaseLease], *, records: bool = True) -> Sequence[JobRecord]:
         """The jobs are durable in a lane: their rows become QUEUED in the new generation, unless a later event came already.
 
-        Returns the current record of each leased job, in the order of the leases.
+        Returns the current record of each leased job, in the order of the leases; nothing if the caller has no use for `records`.
         """
-        records: list[JobRecord] = []
+        found: list[JobRecord] = []
         for chunk in chunks(leases):
-            records += await self._released(chunk, self._clock())
-        return records
+            found += await self._released(chunk, self._clock(), records=records)
+        return found if records else ()
 
-    async def _released(self, leases: Sequence[ReleaseLease], now: int) -> Sequence[JobRecord]:
+    async def _released(self, leases: Sequence[ReleaseLease], now: int, *, records: bool) -> Sequence[JobRecord]:
         of_job = {lease.job.job_id: lease for lease in leases}
         async with self._feed.write(of_job) as write:
             await self._store.lock(write.connection, of_job)
             requeued = await _requeue(write.connection, leases, now)
             events = [JobEvent(lease.job, JobState.QUEUED, now, actor=lease.actor, message=lease.message) for lease in leases]
             await self._add_changes.run(write.connection, [change_values(event) for event in events])
-            rows = await write.connection.execute(select(*WHOLE).where(_c.job_id.in_(of_job)))
+            wanted = of_job if records else write.watched(of_job)
+            rows = await write.connection.execute(select(*WHOLE).where(_c.job_id.in_(wanted))) if wanted else ()
             known = {row.job_id: record_of(row) for row in rows}
-            changed = [(known[job_id], lease) for job_id, lease in of_job.items() if job_id in requeued]
+            changed = [(known[job_id], of_job[job_id]) for job_id in known if job_id in requeued]
             write.record(_job_change(record, lease.actor, lease.message) for record, lease in changed)
+            write.notify(event for event in events if event.job.job_id in requeued and event.job.job_id not in known)
         return [known[job_id] for job_id in of_job if job_id in known]
 
     @detached

@@ -24,10 +24,10 @@ class SlowStore:
         self.asked = []
         self.may_go = asyncio.Event()
 
-    async def mark_released(self, leases):
+    async def mark_released(self, leases, *, records=True):
         self.asked.append([lease.job.job_id for lease in leases])
         await self.may_go.wait()
-        return await self._inner.mark_released(leases)
+        return await self._inner.mark_released(leases, records=records)
 
     def __getattr__(self, name):
         return getattr(self._inner, name)
@@ -43,8 +43,13 @@ async def leased(backends, count):
     return [await backends.quarantine.lease_parked(EMAIL, 1) for _ in range(count)]
 
 
+async def known(leases):
+    """What is leased already."""
+    return leases, UNPAID
+
+
 async def released(releases, leases):
-    await releases.release(leases, UNPAID)
+    releases.begin(known(leases))
     await releases.finish()
 
 
@@ -78,13 +83,14 @@ async def test_all_that_are_finalised_together_hear_of_the_failure_and_the_next_
         assert [record.job.job_id for record in await finaliser.mark_released(third)] == ["p02"]
 
 
-async def test_a_release_waits_for_its_publish_alone_and_on_released_comes_at_its_end():
+async def test_several_are_released_at_a_time_and_on_released_comes_at_the_end_of_each():
     async with open_backends() as backends:
         store, heard = SlowStore(backends.quarantine), []
         releases = BackgroundReleases(Releaser(backends.broker, store), lambda: heard.append("released"))
         for leases in await leased(backends, 3):
-            await releases.release(leases, UNPAID)
-        assert (await backends.broker.depth(Queue.MAIN), heard) == (3, [])
+            releases.begin(known(leases))
+        await take(backends, Queue.MAIN, 3)
+        assert heard == []
         store.may_go.set()
         await releases.finish()
         assert heard == ["released"] * 3
@@ -97,7 +103,7 @@ async def test_a_ledger_that_does_not_answer_stops_the_releases():
         releases = BackgroundReleases(Releaser(backends.broker, store), lambda: None)
         for leases in await leased(backends, MOST):
             await releases.has_room()
-            await releases.release(leases, UNPAID)
+            releases.begin(known(leases))
         waiting = asyncio.create_task(releases.has_room())
         await turns()
         assert not waiting.done()
@@ -144,12 +150,12 @@ async def test_a_release_that_hangs_is_cut_off_at_the_end(monkeypatch, caplog):
     async with open_backends() as backends:
         releases = BackgroundReleases(Releaser(backends.broker, SlowStore(backends.quarantine)), lambda: None)
         (leases,) = await leased(backends, 1)
-        await releases.release(leases, UNPAID)
+        releases.begin(known(leases))
         await releases.close()
         await turns()
         assert not releases._tasks
         backends.quarantine.fail("mark_released")
         failing = BackgroundReleases(Releaser(backends.broker, backends.quarantine), lambda: None)
-        await failing.release(leases, UNPAID)
+        failing.begin(known(leases))
         await failing.close()
         assert "a release was interrupted" in caplog.text

@@ -17,7 +17,7 @@ from tests.support.clock import START
 from tests.support.embedded_backends import open_backends
 from tests.support.quarantine_events import EMAIL, parked, set_aside, take
 from tests.support.scraped_metrics import numbers
-from tests.unit.controlplane.test_healer import healing
+from tests.unit.controlplane.test_healer import healing, look
 
 SMTP = BreakerKey("dependency:smtp")
 DOWN = Outcome(kind_of("API_TIMEOUT"), "API_TIMEOUT", "slow")
@@ -52,16 +52,16 @@ async def test_one_probe_and_one_release_for_all_types_that_take_turns(file):
         await fail(backends, SMTP)
         await set_aside(backends, *(parked(f"{kind}{n}", START + n, job_type=kind) for kind in ("email", "sms") for n in range(2)))
         healer = healing(backends, scope=file.rule)
-        assert await healer._look_once() == pytest.approx(60)
+        assert await look(healer) == pytest.approx(60)
         assert await released(backends) == []
         for expected in ("email0", "sms0"):
             backends.clock.now += 60_000
-            await healer._look_once()
+            await look(healer)
             assert await released(backends) == [expected], "one job for both types, which take turns"
         permit = await backends.breakers.admit(SMTP, "sms0", released=True)
         await backends.breakers.settle(permit, SUCCESS)
         backends.clock.now += 1_000
-        await healer._look_once()
+        await look(healer)
         assert await released(backends) == ["email1", "sms1"]
 
 
@@ -72,19 +72,19 @@ async def test_jobs_that_a_types_own_breaker_parked_are_released_by_the_shared_o
         await fail(backends, EMAIL)
         await set_aside(backends, parked("a"))
         healer = healing(backends, scope=file.rule)
-        await healer._look_once()
+        await look(healer)
         assert await released(backends) == []
         file.dependencies = {"email": "smtp"}
-        await healer._look_once()
+        await look(healer)
         assert await released(backends) == ["a"]
         await fail(backends, SMTP)
         await set_aside(backends, parked("b"))
-        await healer._look_once()
+        await look(healer)
         assert await released(backends) == []
         file.dependencies = {}
         await backends.breakers.command(EMAIL, Command(Action.RESET))
         backends.clock.now += 10_000
-        await healer._look_once()
+        await look(healer)
         assert await released(backends) == ["b"]
 
 
@@ -95,9 +95,9 @@ async def test_a_leftover_hold_is_named_once_and_deleted_when_all_have_read_the_
         await backends.breakers.command(BreakerKey("dependency:old"), Command(Action.DISABLE))
         healer = healing(backends, scope=file.rule)
         with caplog.at_level(logging.WARNING):
-            await healer._look_once()
+            await look(healer)
             backends.clock.now += leftover_breakers.UNUSED_MS - 1
-            await healer._look_once()
+            await look(healer)
         named = sorted(record.getMessage() for record in caplog.records if record.name == leftover_breakers.__name__)
         assert named == [
             "DISABLED no longer holds for any job: no job type has the dependency old any more (settings file)",
@@ -108,7 +108,7 @@ async def test_a_leftover_hold_is_named_once_and_deleted_when_all_have_read_the_
             EMAIL: BreakerState.FORCED_OPEN,
         }
         backends.clock.now += 1
-        await healer._look_once()
+        await look(healer)
         assert {one.state for one in await backends.breakers.snapshots()} <= {BreakerState.CLOSED}
 
 
@@ -117,12 +117,12 @@ async def test_a_hold_that_is_in_use_again_is_kept(file):
     async with open_backends() as backends:
         await backends.breakers.command(EMAIL, Command(Action.FORCE_OPEN))
         healer = healing(backends, scope=file.rule)
-        await healer._look_once()
+        await look(healer)
         file.dependencies = {}
         backends.clock.now += leftover_breakers.UNUSED_MS
-        await healer._look_once()
+        await look(healer)
         file.dependencies = {"email": "smtp"}
-        await healer._look_once()
+        await look(healer)
         assert [one.state for one in await backends.breakers.snapshots()] == [BreakerState.FORCED_OPEN]
 
 

@@ -58,6 +58,13 @@ class Seconds:
         return self.now
 
 
+async def look(healer):
+    """One check, and the releases that it began; the seconds until the next."""
+    wait_s = await healer._look_once()
+    await healer._releases.finish()
+    return wait_s
+
+
 def healing(backends, release_backoff=None, clock=None, scope=BreakerScope.TYPE, fleet=None):
     releaser = Releaser(backends.broker, backends.quarantine, fleet=fleet)
     return Healer(
@@ -84,12 +91,12 @@ async def test_nothing_is_released_before_the_cooldown_and_exactly_one_job_after
         await open_breaker(backends)
         await set_aside(backends, parked("old"), parked("new", START + 1))
         healer = healing(backends)
-        wait_s = await healer._look_once()
+        wait_s = await look(healer)
         assert wait_s == pytest.approx(60)
         assert await backends.broker.depth(Queue.MAIN) == 0
         backends.clock.now += 60_000
         for _ in range(3):
-            await healer._look_once()
+            await look(healer)
         (one,) = await take(backends, Queue.MAIN, 1)
         assert (one.job_id, await backends.broker.depth(Queue.MAIN)) == ("old", 0)
 
@@ -100,9 +107,9 @@ async def test_a_probe_that_no_worker_took_is_sent_again_after_a_while():
         await set_aside(backends, parked("old"), parked("new", START + 1))
         healer = healing(backends)
         backends.clock.now += 60_000
-        await healer._look_once()
+        await look(healer)
         backends.clock.now += 10_001
-        await healer._look_once()
+        await look(healer)
         assert len(await take(backends, Queue.MAIN, 2)) == 2
 
 
@@ -112,14 +119,14 @@ async def test_parked_jobs_come_back_when_the_circuit_lets_them(action):
         await open_breaker(backends)
         await set_aside(backends, *(parked(f"p{n}") for n in range(5)))
         await backends.breakers.command(EMAIL, Command(action))
-        await healing(backends)._look_once()
+        await look(healing(backends))
         assert await backends.broker.depth(Queue.MAIN) == (2 if action is Action.RESET else 5), "a reset lets them in gradually"
 
 
 async def test_parked_jobs_of_a_type_whose_circuit_was_forgotten_come_back():
     async with open_backends() as backends:
         await set_aside(backends, parked("a"))
-        await healing(backends)._look_once()
+        await look(healing(backends))
         assert await backends.broker.depth(Queue.MAIN) == 1
 
 
@@ -127,7 +134,7 @@ async def test_a_forced_circuit_keeps_its_jobs():
     async with open_backends() as backends:
         await backends.breakers.command(EMAIL, Command(Action.FORCE_OPEN))
         await set_aside(backends, parked("a"))
-        await healing(backends)._look_once()
+        await look(healing(backends))
         assert await backends.broker.depth(Queue.MAIN) == 0
 
 
@@ -143,12 +150,12 @@ async def test_nobody_is_sent_out_while_circuits_are_degraded(monkeypatch):
             return [replace(breaker, degraded=True) for breaker in await ask()]
 
         monkeypatch.setattr(backends.breakers, "snapshots", last_known)
-        waits = [await healer._look_once() for _ in range(5)]
+        waits = [await look(healer) for _ in range(5)]
         assert [0.8 * s <= wait <= 1.2 * s for wait, s in zip(waits, (1, 2, 4, 5, 5), strict=True)] == [True] * 5
         assert len(set(waits)) == 5, "spread by chance"
         assert await backends.broker.depth(Queue.MAIN) == 0
         monkeypatch.undo()
-        await healer._look_once()
+        await look(healer)
         assert await backends.broker.depth(Queue.MAIN) == 2
 
 
@@ -172,7 +179,7 @@ async def test_a_half_open_circuit_releases_nothing_more():
         backends.clock.now += 60_000
         await backends.breakers.admit(EMAIL, "probe")
         await set_aside(backends, parked("a"))
-        await healing(backends)._look_once()
+        await look(healing(backends))
         (breaker,) = await backends.breakers.snapshots()
         assert (breaker.state, await backends.broker.depth(Queue.MAIN)) == (BreakerState.HALF_OPEN, 0)
 
@@ -199,20 +206,20 @@ async def test_released_jobs_that_only_come_back_are_released_ever_more_slowly()
         healer = healing(backends, ReleaseBackoff(seconds, lambda: 1.0))
         await backends.breakers.admit(EMAIL, "known")
         await set_aside(backends, *(parked(f"p{n:02}") for n in range(60)))
-        assert await healer._look_once() == healer_module.PACE_S
+        assert await look(healer) == healer_module.PACE_S
         assert await parked_again(backends, healer) == 60
         pauses = []
         for _ in range(9):
-            pauses.append(await healer._look_once())
+            pauses.append(await look(healer))
             assert await backends.broker.depth(Queue.MAIN) == 0
             seconds.now += pauses[-1]
-            await healer._look_once()
+            await look(healer)
             assert await parked_again(backends, healer) == 1
         assert pauses == [1, 2, 4, 8, 16, 32, 60, 60, 60]
         assert healer.release_backoff.held_back() == {EMAIL}
         healer.observe_events([replace(parked("p00"), state=JobState.SUCCEEDED)])
         assert healer.release_backoff.held_back() == frozenset()
-        await healer._look_once()
+        await look(healer)
         assert await backends.broker.depth(Queue.MAIN) == 60
 
 
@@ -244,12 +251,12 @@ async def test_a_circuit_that_opened_meanwhile_explains_why_jobs_come_back():
         healer = healing(backends, ReleaseBackoff(Seconds(), lambda: 1.0))
         await backends.breakers.admit(EMAIL, "known")
         await set_aside(backends, parked("a"), parked("b"))
-        await healer._look_once()
+        await look(healer)
         await open_breaker(backends)
-        await healer._look_once()
+        await look(healer)
         await parked_again(backends, healer)
         await backends.breakers.command(EMAIL, Command(Action.RESET))
-        await healer._look_once()
+        await look(healer)
         assert (healer.release_backoff.held_back(), await backends.broker.depth(Queue.MAIN)) == (frozenset(), 2)
 
 
@@ -270,9 +277,9 @@ async def test_a_probe_is_due_by_the_clock_of_the_circuits(ahead_ms):
         await open_breaker(backends)
         await set_aside(backends, parked("old"))
         healer = healing(backends, clock=lambda: backends.clock.now + ahead_ms)
-        assert await healer._look_once() == pytest.approx(60)
+        assert await look(healer) == pytest.approx(60)
         backends.clock.now += 60_000
-        await healer._look_once()
+        await look(healer)
         assert await backends.broker.depth(Queue.MAIN) == 1
 
 
@@ -280,17 +287,17 @@ async def test_a_hold_ends_by_the_clock_of_the_circuits():
     async with open_backends() as backends:
         await backends.breakers.command(EMAIL, Command(Action.FORCE_OPEN, 5_000))
         await set_aside(backends, parked("old"))
-        assert await healing(backends, clock=lambda: backends.clock.now - 120_000)._look_once() == pytest.approx(5)
+        assert await look(healing(backends, clock=lambda: backends.clock.now - 120_000)) == pytest.approx(5)
 
 
 async def test_a_ledger_that_stays_away_is_asked_ever_more_seldom():
     async with open_backends() as backends:
         healer = healing(backends)
         backends.quarantine.fail("parked", 10)
-        waits = [await healer._look_once() for _ in range(10)]
+        waits = [await look(healer) for _ in range(10)]
         assert waits[0] <= 1.2
         assert 8 <= waits[-1] <= 12
-        assert await healer._look_once() == healer_module.LOOK_EVERY_S
+        assert await look(healer) == healer_module.LOOK_EVERY_S
 
 
 async def test_a_circuit_that_a_worker_minds_by_itself_is_shown_as_degraded():
@@ -326,16 +333,16 @@ async def test_another_probe_is_sent_when_one_hangs_and_not_before():
         await set_aside(backends, *(parked(f"p{n}", START + n) for n in range(3)))
         healer = healing(backends)
         backends.clock.now += 60_000
-        await healer._look_once()
+        await look(healer)
         (first,) = await take(backends, Queue.MAIN, 1)
         await backends.breakers.admit(EMAIL, first.job_id, 30_000)
-        assert await healer._look_once() == pytest.approx(2), "four times the usual duration"
+        assert await look(healer) == pytest.approx(2), "four times the usual duration"
         backends.clock.now += 1_999
-        await healer._look_once()
+        await look(healer)
         assert await backends.broker.depth(Queue.MAIN) == 0
         backends.clock.now += 1
         for _ in range(3):
-            await healer._look_once()
+            await look(healer)
         (second,) = await take(backends, Queue.MAIN, 1)
         assert (first.job_id, second.job_id, await backends.broker.depth(Queue.MAIN)) == ("p0", "p1", 0)
 
@@ -345,10 +352,10 @@ async def test_an_ordered_probe_is_sent_at_once_and_once():
         await open_breaker(backends)
         await set_aside(backends, parked("old"), parked("new", START + 1))
         healer = healing(backends)
-        await healer._look_once()
+        await look(healer)
         await backends.breakers.command(EMAIL, Command(Action.PROBE))
         for _ in range(3):
-            await healer._look_once()
+            await look(healer)
         (one,) = await take(backends, Queue.MAIN, 1)
         assert (one.job_id, await backends.broker.depth(Queue.MAIN)) == ("old", 0)
 
@@ -370,14 +377,14 @@ async def test_nothing_is_sent_to_a_type_that_no_live_worker_handles():
         healer = healing(backends, fleet=fleet)
         for _ in range(6):
             backends.clock.now += 60_000
-            await healer._look_once()
+            await look(healer)
         (other,) = await take(backends, Queue.MAIN, 1)
         assert (other.job_id, await backends.broker.depth(Queue.MAIN)) == ("sms", 0)
         await backends.breakers.command(EMAIL, Command(Action.RESET))
-        await healer._look_once()
+        await look(healer)
         assert await backends.broker.depth(Queue.MAIN) == 0
         fleet.fleet = HANDLED
-        await healer._look_once()
+        await look(healer)
         (back,) = await take(backends, Queue.MAIN, 1)
         assert (back.job_id, back.generation) == ("old", 1)
 
@@ -394,15 +401,15 @@ async def test_jobs_of_an_unknown_type_come_back_oldest_first_when_a_worker_hand
         )
         fleet = KnownFleet(NOBODY_HANDLES_IT)
         healer = healing(backends, fleet=fleet)
-        await healer._look_once()
+        await look(healer)
         assert await backends.broker.depth(Queue.MAIN) == 0
         fleet.fleet = HANDLED
-        await healer._look_once()
+        await look(healer)
         first = await take(backends, Queue.MAIN, 2)
         assert [(copy.job_id, copy.generation, copy.attempt) for copy in first] == [("u0", 1, 1), ("u1", 1, 1)]
-        await healer._look_once()
+        await look(healer)
         assert [copy.job_id for copy in await take(backends, Queue.MAIN, 1)] == ["u2"]
-        await healer._look_once()
+        await look(healer)
         assert await backends.broker.depth(Queue.MAIN) == 0
         assert [(await backends.reader.get(job_id)).state.value for job_id in ("u0", "fax", "tired")] == [
             "QUEUED",
@@ -420,7 +427,7 @@ async def test_an_open_circuit_gets_one_of_them_as_its_probe_after_the_parked_on
         healer = healing(backends, fleet=KnownFleet(HANDLED))
         for expected in ("p", "u"):
             backends.clock.now += 60_000
-            await healer._look_once()
+            await look(healer)
             assert [copy.job_id for copy in await take(backends, Queue.MAIN, 1)] == [expected]
 
 

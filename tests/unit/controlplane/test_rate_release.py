@@ -22,7 +22,7 @@ from tests.support.clock import START
 from tests.support.embedded_backends import Flaky, open_backends
 from tests.support.known_fleet import KnownFleet
 from tests.support.quarantine_events import EMAIL, job, parked, set_aside
-from tests.unit.controlplane.test_healer import open_breaker
+from tests.unit.controlplane.test_healer import look, open_breaker
 
 TEN = Rate(Frequency(10, 1_000), 5)
 SMS = BreakerKey("sms")
@@ -56,7 +56,7 @@ class Scene:
 
     async def wait(self, *events):
         await set_aside(self.backends, *events)
-        await self.healer._look_once()
+        await look(self.healer)
 
     async def tick(self, ms=0, healer=None):
         """The ids of the jobs that go out after so long."""
@@ -104,7 +104,7 @@ def test_no_span_of_time_sees_more_than_rate_and_burst(steps, count):
         async with scene() as it:
             await it.wait(*(limited(f"j{n:02}", START + n) for n in range(count)))
             other = it.another()
-            await other._look_once()
+            await look(other)
             out = [(it.backends.clock(), await it.tick())]
             for turn, step in enumerate(steps):
                 names = await it.tick(step, other if turn % 2 else it.healer)
@@ -125,7 +125,7 @@ async def test_new_jobs_stand_behind_those_that_wait_until_none_does():
         it.backends.clock.now += 4_000
         assert (await it.rates.run("email", TEN)).granted == 0, "the line is held"
         assert await it.tick() == ["j5"]
-        await it.healer._look_once()
+        await look(it.healer)
         assert await it.healer.rates.release_once() is None
         assert (await it.rates.run("email", TEN)).granted == 1
         assert it.healer.rates.waiting == {}
@@ -154,7 +154,7 @@ async def test_while_the_breaker_is_open_they_stay_and_a_probe_is_paid_for():
         await it.wait(*(limited(f"j{n}", START + n) for n in range(3)))
         assert (await it.healer.rates.release_once(), await it.tick()) == (None, [])
         it.backends.clock.now += 60_000
-        await it.healer._look_once()
+        await look(it.healer)
         ((probe, paid),) = await it.taken()
         assert (probe.job_id, paid) == ("j0", it.backends.clock() * 1_000)
         (breaker,) = await it.backends.breakers.snapshots()
@@ -174,10 +174,10 @@ async def test_a_breaker_that_opens_stops_them():
         await it.wait(*(limited(f"j{n}", START + n) for n in range(9)))
         await it.backends.breakers.command(EMAIL, Command(Action.FORCE_OPEN))
         assert await it.tick() == []
-        await it.healer._look_once()
+        await look(it.healer)
         assert it.healer.rates.waiting == {}
         await it.backends.breakers.command(EMAIL, Command(Action.DISABLE))
-        await it.healer._look_once()
+        await look(it.healer)
         assert len(await it.tick(60_000)) == 5
 
 
@@ -186,7 +186,7 @@ async def test_without_the_rate_all_come_back_as_the_breaker_permits():
         await it.wait(*(limited(f"j{n:02}", START + n) for n in range(30)))
         assert len(await it.tick()) == 5
         it.rate = None
-        await it.healer._look_once()
+        await look(it.healer)
         out = await it.taken()
         assert (len(out), {paid for _, paid in out}) == (25, {0})
 
@@ -203,7 +203,7 @@ async def test_types_without_a_rate_do_not_wait_for_those_with_one():
     async with scene() as it:
         sms = JobEvent(job("s", "sms"), JobState.PARKED, START, reason=Reason.CIRCUIT_OPEN, code="CIRCUIT_OPEN")
         await set_aside(it.backends, sms, limited("e"))
-        assert await it.healer._look_once() <= RECOUNT_S
+        assert await look(it.healer) <= RECOUNT_S
         assert [(job.job_id, paid) for job, paid in await it.taken()] == [("s", 0)]
         assert it.healer.rates.waiting == {EMAIL: 1}
 
@@ -220,7 +220,7 @@ async def test_a_release_that_was_cut_is_finished_paid_and_each_job_runs_once(cu
         before = [job.generation for job, _ in await it.taken()]
         assert before == ([] if cut == "publish" else [1])
         it.backends.clock.now += 60_000
-        await it.healer._look_once()
+        await look(it.healer)
         ((again, paid),) = await it.taken()
         assert (again.generation, again.maybe_duplicate, paid) == (1, True, it.backends.clock() * 1_000)
         assert (await it.backends.reader.get("a")).state is JobState.QUEUED

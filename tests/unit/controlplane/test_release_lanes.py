@@ -13,7 +13,7 @@ from sickbay.ports import LANES, Message, Queue
 from tests.support.embedded_backends import open_backends
 from tests.support.known_fleet import KnownFleet
 from tests.support.quarantine_events import EMAIL, parked, set_aside, take
-from tests.unit.controlplane.test_healer import healing, open_breaker
+from tests.unit.controlplane.test_healer import healing, look, open_breaker
 
 LANED = Fleet(5_000, [Worker("w", "w", ("email",), lanes=True)], unannounced=0)
 OLD = Fleet(5_000, [*LANED.workers, Worker("old", "old", ("email",))], unannounced=0)
@@ -29,7 +29,7 @@ async def test_a_probe_waits_in_the_high_lane_if_every_worker_takes_from_it(flee
         await open_breaker(backends)
         await set_aside(backends, parked("a"), parked("b"))
         backends.clock.now += 1_000
-        await healing(backends, fleet=KnownFleet(fleet))._look_once()
+        await look(healing(backends, fleet=KnownFleet(fleet)))
         assert await depths(backends) == {queue.value: 1}
         (probe,) = await take(backends, queue, 1)
         assert (probe.job_id, probe.generation) == ("a", 1)
@@ -39,7 +39,7 @@ async def test_a_probe_waits_in_the_high_lane_if_every_worker_takes_from_it(flee
 async def test_others_wait_in_the_low_lane(fleet, queue):
     async with open_backends() as backends:
         await set_aside(backends, *(parked(f"p{n}") for n in range(30)))
-        await healing(backends, fleet=KnownFleet(fleet))._look_once()
+        await look(healing(backends, fleet=KnownFleet(fleet)))
         assert await depths(backends) == {queue.value: 30}
 
 
@@ -66,7 +66,7 @@ async def test_the_backlog_of_another_type_holds_up_no_release(key):
         await waiting(backends, key, 12_000)
         checks = 0
         while (await backends.writer.counts())[JobState.PARKED]:
-            assert await healer._look_once() == PACE_S
+            assert await look(healer) == PACE_S
             checks += 1
         assert checks == (1 if key == "main" else -(-38 // ROOM))
 
@@ -75,6 +75,6 @@ async def test_releases_do_not_heap_up_in_their_lane():
     async with open_backends() as backends:
         healer = healing(backends, fleet=KnownFleet(LANED))
         await set_aside(backends, *(parked(f"p{n}") for n in range(MAX_DEPTH + 2 * ROOM)))
-        await healer._look_once()
-        await healer._look_once()
+        await look(healer)
+        await look(healer)
         assert await depths(backends) == {"jobs.low": MAX_DEPTH + ROOM}
