@@ -11,11 +11,11 @@ from random import Random
 from time import perf_counter
 from typing import Final
 
-from sickbay.domain.breaker import BreakerRule, Permit, Refusal
+from sickbay.domain.breaker import BreakerRule, BreakerState, Permit, Refusal
 from sickbay.domain.encodings import explain
 from sickbay.domain.job import Job, Reason
-from sickbay.domain.outcome import Outcome
-from sickbay.domain.retry import SPREAD, PolicyOf, after_run
+from sickbay.domain.outcome import Outcome, OutcomeKind
+from sickbay.domain.retry import SPREAD, Done, PolicyOf, Route, after_run
 from sickbay.handlers.registry import HandlerSpec
 from sickbay.messages.codec import Undecodable, decode_job
 from sickbay.messages.outbox import EventOutbox
@@ -140,9 +140,14 @@ class Pipeline:
         outcome = await self._run_observed(spec, job, permit)
         took_ms = round(1000 * (perf_counter() - began))
         state = await self._breakers.settle(permit, CANCELLED if delivery.is_lost else outcome, took_ms)
+        return await self._settler.settle(delivery, self._route(job, outcome, state), started)
+
+    def _route(self, job: Job, outcome: Outcome, state: BreakerState) -> Route:
+        """Where the job goes; only after a failure somebody has to know the policy."""
+        if outcome.kind is OutcomeKind.SUCCESS:
+            return Done()
         policy = self._policy(job.job_type, self._handlers[job.job_type].retry)
-        route = after_run(job, outcome, state, policy, self._clock(), spread=_chance.randrange(SPREAD + 1))
-        return await self._settler.settle(delivery, route, started)
+        return after_run(job, outcome, state, policy, self._clock(), spread=_chance.randrange(SPREAD + 1))
 
     async def _run_observed(self, spec: HandlerSpec, job: Job, permit: Permit) -> Outcome:
         self._observer.run_started(job, permit)

@@ -14,7 +14,8 @@ a run per second, permits thousandths of a run, shares thousandths.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from operator import attrgetter
 from typing import Final
 
 FIRST_RATE: Final = 10_000
@@ -116,6 +117,18 @@ class Ramp:
     """How many of the good runs took much longer than usual."""
 
 
+_INDEX: Final = {field.name: number for number, field in enumerate(fields(Ramp))}
+_VALUES: Final = attrgetter(*_INDEX)
+
+
+def _with(ramp: Ramp, **changes: int) -> Ramp:
+    """What `dataclasses.replace` returns, in half the time: a ramp changes at the start and the end of each run."""
+    values = list(_VALUES(ramp))
+    for name, value in changes.items():
+        values[_INDEX[name]] = value
+    return Ramp(*values)
+
+
 def begin(now: int) -> Ramp:
     """The ramp of a breaker that closes now."""
     return Ramp(FIRST_RATE, LEAST_BURST, now, scarce_at=now, since=now)
@@ -162,7 +175,7 @@ def take(ramp: Ramp, now: int, *, released: bool = False) -> tuple[Ramp | None, 
     if ramp.borne == 0 and now - max(scarce_at, ramp.reserved_at) >= UNUSED_MS:
         return None, True
     reserved = max(0, ramp.reserved - 1) if released else ramp.reserved
-    return replace(ramp, permits=left - PERMIT, at=now, scarce_at=scarce_at, running=ramp.running + 1, reserved=reserved), True
+    return _with(ramp, permits=left - PERMIT, at=now, scarce_at=scarce_at, running=ramp.running + 1, reserved=reserved), True
 
 
 def has_ended(ramp: Ramp, now: int) -> bool:
@@ -173,18 +186,18 @@ def has_ended(ramp: Ramp, now: int) -> bool:
 def succeed(ramp: Ramp, now: int, *, slow: bool = False) -> Ramp | None:
     """A run succeeded. One that took much longer than usual is no reason to grow."""
     if is_measuring(ramp):
-        return _judged(replace(_ended(ramp, now), good=ramp.good + 1), now)
+        return _judged(_ended(ramp, now, good=ramp.good + 1), now)
     step = _doubling_step(ramp) if ramp.target == 0 or ramp.rate < ramp.target else _step(ramp, now)
     grows = not slow and now - ramp.scarce_at < USED_MS  # a rate that nobody uses has not been tried
     rate = ramp.rate + (step if grows else 0)
     if rate >= MOST_RATE:
         return None
-    return _judged(replace(_ended(ramp, now), rate=rate, good=ramp.good + 1, slow=ramp.slow + slow), now)
+    return _judged(_ended(ramp, now, rate=rate, good=ramp.good + 1, slow=ramp.slow + slow), now)
 
 
 def fail(ramp: Ramp, now: int) -> Ramp | None:
     """A run failed."""
-    return _judged(replace(_ended(ramp, now), bad=ramp.bad + 1), now)
+    return _judged(_ended(ramp, now, bad=ramp.bad + 1), now)
 
 
 def pass_over(ramp: Ramp, now: int) -> Ramp:
@@ -214,8 +227,9 @@ def _refused(ramp: Ramp, now: int, *, released: bool) -> Ramp:
     return replace(ramp, scarce_at=now if is_due else ramp.scarce_at, reserved=held) if is_due or held != ramp.reserved else ramp
 
 
-def _ended(ramp: Ramp, now: int) -> Ramp:
-    return replace(ramp, running=max(0, ramp.running - 1), permits=available(ramp, now), at=max(now, ramp.at))
+def _ended(ramp: Ramp, now: int, **changes: int) -> Ramp:
+    """A run has ended, and this changes by it; permits are counted at the rate until now."""
+    return _with(ramp, running=max(0, ramp.running - 1), permits=available(ramp, now), at=max(now, ramp.at), **changes)
 
 
 def _burst(ramp: Ramp) -> int:
