@@ -1,13 +1,13 @@
 """Chooses the lane of a submitted job: by its priority, or that of the demoted if its flow floods.
 
-A flow floods if a worker says so (in the registry), or if this Job API has accepted more than BURST of its jobs within the present second:
-so most of a burst never stands in the main lane, where others would wait behind it, and no worker has to move it.
+A flow floods if a worker says so (in the registry), or if this Job API has accepted more of its jobs within the present second than its
+part of BURSTS: so most of a burst never stands in the main lane, where others would wait behind it, and no worker has to move it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 from typing import Final
 
@@ -18,8 +18,11 @@ from sickbay.domain.workers import Fleet
 from sickbay.fleet import FleetView
 from sickbay.ports import PoolQueue
 
-BURST: Final = 500
-"""Jobs of one flow per second that wait in the lane of their priority."""
+BURSTS: Final[Mapping[Lane, int]] = {Lane.HIGH: 500, Lane.MAIN: 200}
+"""Jobs per second of all large flows that wait in the lane of their priority, in equal parts. That of HIGH ones is larger, because behind
+NORMAL ones they would miss their purpose."""
+SMALL: Final = 40
+"""A flow with at most so many jobs per second is not large, and waits there however many flows there are."""
 
 
 class LaneChoice:
@@ -31,6 +34,10 @@ class LaneChoice:
         self._seconds = seconds
         self._second = 0
         self._counts: Counter[Flow] = Counter()
+        self._large: Counter[Lane] = Counter()
+        """How many flows of a lane are large in this second,"""
+        self._large_before: Counter[Lane] = Counter()
+        """... and in the one before."""
         self.detached = DetachedTasks()
         self.demoted: Counter[str] = Counter()
         """How many jobs of each type were sent to the lane of the demoted."""
@@ -54,6 +61,8 @@ class LaneChoice:
             return Lane.MAIN
         second = int(self._seconds())
         if second != self._second:
+            self._large_before = self._large if second == self._second + 1 else Counter()
+            self._large = Counter()
             self._second = second
             self._counts.clear()
         return self._lane(flow_of(job), fleet.floods)
@@ -61,8 +70,12 @@ class LaneChoice:
     def _lane(self, flow: Flow, floods: frozenset[tuple[str, str, str]]) -> Lane:
         if flow.lane not in DEMOTABLE:
             return flow.lane
-        self._counts[flow] += 1
-        if self._counts[flow] <= BURST and flow not in floods:
-            return flow.lane
+        lane, count = flow.lane, self._counts[flow] + 1
+        self._counts[flow] = count
+        if count == SMALL + 1:
+            self._large[lane] += 1
+        part = BURSTS[lane] // max(1, self._large[lane], self._large_before[lane])
+        if count <= max(SMALL, part) and flow not in floods:
+            return lane
         self.demoted[flow.job_type] += 1
         return Lane.DEMOTED

@@ -2,7 +2,7 @@
 
 import pytest
 
-from jobapi.lanes import BURST, LaneChoice
+from jobapi.lanes import BURSTS, SMALL, LaneChoice
 from sickbay.domain.job import Job
 from sickbay.domain.lane import Lane
 from sickbay.domain.priority import Priority
@@ -56,7 +56,7 @@ def test_the_priority_names_the_lane(priority, lane):
 @pytest.mark.parametrize("priority", Priority)
 def test_all_jobs_wait_in_the_main_lane_unless_every_worker_certainly_takes_from_all(fleet, priority):
     choice = LaneChoice(Seen(fleet))
-    assert choice.keys(jobs(2 * BURST, priority=priority)) == [Lane.MAIN] * 2 * BURST
+    assert choice.keys(jobs(1_000, priority=priority)) == [Lane.MAIN] * 1_000
     assert LaneChoice(None).keys(jobs(priority=priority)) == [Lane.MAIN]
 
 
@@ -78,10 +78,30 @@ def test_a_burst_waits_behind_others_until_the_second_is_over(priority, lane):
     seconds = Seconds()
     choice = LaneChoice(Seen(LANED), seconds)
     beyond = Lane.LOW if lane is Lane.LOW else Lane.DEMOTED
-    assert choice.keys(jobs(BURST + 2, priority=priority)) == [lane] * BURST + [beyond] * 2
+    burst = BURSTS.get(lane, 1_000)
+    assert choice.keys(jobs(burst + 2, priority=priority)) == [lane] * burst + [beyond] * 2
     assert choice.keys(jobs(tenant="other")) == [Lane.MAIN], "each flow for itself"
     seconds.now += 0.5
     assert choice.keys(jobs(priority=priority)) == [lane]
+
+
+def test_large_flows_share_the_burst_and_small_ones_are_left_alone():
+    """Each has its equal part, also of the next second, as far as the last one tells."""
+    seconds = Seconds()
+    choice = LaneChoice(Seen(LANED), seconds)
+    types = ("a", "b", "c", "d", "e")
+    together = [job for _ in range(BURSTS[Lane.MAIN]) for name in types for job in jobs(job_type=name)]
+
+    def stayed():
+        lanes = choice.keys(together)
+        return {name: sum(lane is Lane.MAIN for lane, job in zip(lanes, together, strict=True) if job.job_type == name) for name in types}
+
+    assert set(stayed().values()) <= {BURSTS[Lane.MAIN] // 5, BURSTS[Lane.MAIN] // 5 + 1}, "one more until it is known that there are five"
+    assert choice.keys(jobs(SMALL, job_type="small")) == [Lane.MAIN] * SMALL
+    seconds.now += 1
+    assert choice.keys(jobs(BURSTS[Lane.MAIN], job_type="a")).count(Lane.MAIN) == BURSTS[Lane.MAIN] // 5
+    seconds.now += 2
+    assert choice.keys(jobs(BURSTS[Lane.MAIN], job_type="a")).count(Lane.MAIN) == BURSTS[Lane.MAIN]
 
 
 async def test_the_registry_is_asked_in_the_background_when_the_answer_is_old():
