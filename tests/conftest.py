@@ -1,5 +1,6 @@
 """What holds for every test, in whatever order they run."""
 
+import os
 import signal
 import sys
 
@@ -16,6 +17,21 @@ settings.load_profile("sickbay")
 for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
     if signal.getsignal(number) is signal.SIG_IGN:  # a shell's job in the background: what the tests start would ignore it, too
         signal.signal(number, signal.SIG_DFL)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items):
+    """Let tests that take half a minute and more begin first, spread over the processes of xdist: one of them at the end would run alone.
+
+    xdist gives each process an equal stretch of the tests at first; all others stay in their random order.
+    """
+    long = [item for item in items if item.get_closest_marker("long")]
+    rest = [item for item in items if not item.get_closest_marker("long")]
+    processes = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    stretch = len(items) // processes
+    for number, item in enumerate(long):
+        rest.insert((number % processes) * stretch + number // processes, item)
+    items[:] = rest
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -25,6 +25,7 @@ PATIENCE_S = 90
 pytestmark = [pytest.mark.servers, pytest.mark.chaos, pytest.mark.timeout(600 + 120 * WEATHER.rounds)]
 
 
+@pytest.mark.long
 async def test_nothing_is_lost_while_everything_breaks():
     """Resets, silence, slowness, refusals, hangs and kills of three servers and three services, and outages of a dependency."""
     async with open_arena() as arena, Clients(arena.targets("jobapi"), arena.targets("controlplane")) as clients:

@@ -67,6 +67,8 @@ async def due(breakers, key=KEY):
     await eventually(lambda: breakers._sync.time.now() > seen.probe_at)
 
 
+@pytest.mark.long
+@pytest.mark.no_cover  # many examples; shorter tests cover the same
 def test_the_script_and_the_machine_agree_on_a_real_redis(monkeypatch):
     """Event by event, byte for byte; `tests/unit/breaker/test_lua.py` does the same without a server."""
 

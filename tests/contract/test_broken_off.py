@@ -156,6 +156,7 @@ async def test_a_submission_is_whole_or_has_not_been(system):
     await at_every_suspension(attempt)
 
 
+@pytest.mark.no_cover  # many examples; shorter tests cover the same
 async def test_a_batch_is_whole_or_has_not_been(system):
     """All of its jobs arrive, each once."""
 

@@ -155,6 +155,7 @@ def own_rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Any:
         yield server
 
 
+@pytest.mark.long
 def test_a_memory_alarm_holds_submits_up_and_loses_nothing(own_rabbitmq: RabbitMQ, corner: Corner, own_clinic: Clinic):
     """Submits are told when to come again, running jobs are still settled or wait for it, and it all goes on by itself afterwards."""
     with Fleet(own_clinic.folder, QUICK | dict(corner.env) | {"RABBITMQ_URL": own_rabbitmq.url}) as fleet:

@@ -123,6 +123,7 @@ def test_two_job_apis(fleet: Fleet):
             assert (reused.status_code, reused.json()["reason"]) == (422, "IDEMPOTENCY_KEY_REUSED")
 
 
+@pytest.mark.long
 def test_services_may_start_before_their_servers(own_clinic: Clinic, tmp_path_factory: pytest.TempPathFactory):
     """They wait, say so, and are not healthy until then; a worker does without Redis, and joins when it is there."""
     rabbitmq, redis = RabbitMQ(_folder(tmp_path_factory)), Redis(_folder(tmp_path_factory))

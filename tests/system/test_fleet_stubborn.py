@@ -26,6 +26,7 @@ def knows_its_queues(server: RabbitMQ) -> bool:
     return any(b"jobs.ledger" in names.read_bytes() for names in server.folder.glob("data/*/quorum/*/names.dets"))
 
 
+@pytest.mark.long
 def test_a_worker_stops_although_rabbitmq_is_away(corner: Corner, own_clinic: Clinic, tmp_path_factory: pytest.TempPathFactory):
     """Its job is done and cannot be settled: it does not wait for that for ever, and the job comes again when RabbitMQ does."""
     env = QUICK | dict(corner.env) | {"HANDLER_TIMEOUT": "60"}

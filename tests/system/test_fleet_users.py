@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.servers, pytest.mark.timeout(180)]
 DEFINITIONS = Path(__file__).parents[2] / "deploy" / "rabbitmq" / "definitions.json"
 
 
+@pytest.mark.long
 def test_least_privilege_is_enough(corner: Corner, own_clinic: Clinic, tmp_path: Path):
     """Nobody may configure, the tables are the control plane's, and every scenario with its resubmit, release and requeue goes through."""
     own = tmp_path / "definitions.json"

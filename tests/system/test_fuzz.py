@@ -17,6 +17,7 @@ CHECKS = (
 )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("service", ["Job API", "Control plane"])
 def test_made_up_requests_are_answered_as_documented(start, service, tmp_path):
     port = start(tmp_path, {}).ready().ports[service][0]

@@ -130,6 +130,7 @@ def test_a_blink_is_nothing_to_be_told(own_clinic: Clinic, start: Callable[..., 
         until(lambda: sickbay.api.get("/health").json()["checks"]["broker"] == {"status": "up", "needed": True})
 
 
+@pytest.mark.long
 @pytest.mark.servers
 @pytest.mark.timeout(300)
 def test_health_follows_postgresql(own_clinic: Clinic, corner: Corner):
@@ -187,6 +188,7 @@ def read_only(corner: Corner, setting: str) -> None:
     whole.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", name)
 
 
+@pytest.mark.long
 @pytest.mark.servers
 @pytest.mark.timeout(300)
 def test_health_follows_redis_and_rabbitmq(own_clinic: Clinic, corner: Corner, tmp_path_factory: pytest.TempPathFactory):

@@ -7,6 +7,7 @@ import pytest
 from tests.support import mutants
 
 
+@pytest.mark.long
 @pytest.mark.timeout(400)
 def test_every_mutant_is_killed():
     """A hundred runs of the laws: 40 s of a processor, minutes on a machine that others use."""

@@ -135,6 +135,7 @@ async def test_a_batch_full_of_them_is_passed_at_the_next_round(monkeypatch):
         assert await names(backends, 3) == ["a", "touchy0", "touchy1"]
 
 
+@pytest.mark.no_cover  # many examples; shorter tests cover the same
 @settings(max_examples=30)
 @given(st.lists(st.sampled_from(["alive", "ghost", "touchy", "unknown", "twice"]), max_size=12), st.integers(1, 5))
 def test_whichever_copies_make_trouble_no_last_copy_is_destroyed_and_every_ghost_is(kinds, batch):

@@ -179,6 +179,7 @@ async def test_the_sweep_outlives_a_fault(monkeypatch, caplog):
         assert "internal error in the sweep" in caplog.text
 
 
+@pytest.mark.no_cover  # many examples; shorter tests cover the same
 @given(st.lists(BODIES, max_size=8))
 def test_whatever_lies_in_the_ledgers_queue_the_next_event_is_told(bodies):
     """Read, or kept in quarantine; the keeper takes the next one."""

@@ -95,6 +95,7 @@ async def test_the_oldest_first_at_the_rate_and_paid_for():
         assert it.healer.rates.waiting == {EMAIL: 4}
 
 
+@pytest.mark.no_cover  # many examples; shorter tests cover the same
 @settings(max_examples=30)
 @given(st.lists(st.integers(1, 3_000), min_size=1, max_size=25), st.integers(1, 40))
 def test_no_span_of_time_sees_more_than_rate_and_burst(steps, count):

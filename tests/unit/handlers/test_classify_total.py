@@ -37,6 +37,7 @@ def holds(outcome):
     return True
 
 
+@pytest.mark.no_cover  # many examples; shorter tests cover the same
 @settings(max_examples=500, suppress_health_check=list(HealthCheck), deadline=None)
 @given(nasty_exceptions(), st.sampled_from([PLAIN, MAPPED]))
 def test_whatever_is_raised_comes_to_an_outcome_that_can_be_written(make_it, spec):
