@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -115,9 +115,9 @@ def waiting() -> float:
     return sum(float(found) for found in re.findall(r"^sickbay_rate_waiting_jobs\{.*\} (\S+)$", text, re.MULTILINE))
 
 
-async def until_waiting(count: int) -> None:
-    """Until so many are parked, and no more come."""
-    while await asyncio.to_thread(waiting) < count:
+async def until_waiting(count: Callable[[], int]) -> None:
+    """Until so many are parked, and no more come; it gets smaller as jobs run."""
+    while await asyncio.to_thread(waiting) < count():
         await asyncio.sleep(0.5)
 
 
@@ -158,7 +158,7 @@ async def steps(jobs: JobServiceAsyncStub, file: Path, watch: Watch, count: int)
     await watch.report()
     print(f"{count:,} jobs submitted in {await submit(jobs, count):.1f} s")
     began, before = time.perf_counter(), len(starts(file))
-    await until_waiting(count - 1_000)
+    await until_waiting(lambda: count - 1_000 - len(starts(file)))
     print(f"all but those that ran wait {time.perf_counter() - began:.1f} s later")
     await asyncio.sleep(10)
     before = len(starts(file))
