@@ -26,8 +26,8 @@ STEP: Final = Path(__file__).with_name("kill.at")
 Call = Callable[..., Awaitable[Sequence[Any]]]
 
 
-def killing(call: Call, *, before: bool) -> Call:
-    """The same, until SO_MANY jobs have come through."""
+def killing(call: Call, *, before: bool = False, answers: bool = False) -> Call:
+    """The same, until SO_MANY jobs have come through: those that it `answers`, or else those that it is given."""
     passed = 0
 
     def count(leases: Sequence[ReleaseLease]) -> None:
@@ -37,12 +37,12 @@ def killing(call: Call, *, before: bool) -> Call:
             os.kill(os.getpid(), signal.SIGKILL)
 
     @wraps(call)
-    async def counted(self: object, *args: Any) -> Sequence[Any]:
+    async def counted(self: object, *args: Any, **options: Any) -> Sequence[Any]:
         if before:
             count(args[0])
-        answer = await call(self, *args)
+        answer = await call(self, *args, **options)
         if not before:
-            count(answer)
+            count(answer if answers else args[0])
         return answer
 
     return counted
@@ -57,8 +57,8 @@ if STEP.exists():
     quarantine_store.LEASE_MS = LEASE_MS  # type: ignore[misc]
     match STEP.read_text():
         case "LEASED":
-            SqlQuarantineStore.lease_parked = killing(SqlQuarantineStore.lease_parked, before=False)  # type: ignore[assignment,method-assign]
+            SqlQuarantineStore.lease_parked = killing(SqlQuarantineStore.lease_parked, answers=True)  # type: ignore[assignment,method-assign]
         case "PUBLISHED":
             Finaliser.mark_released = killing(Finaliser.mark_released, before=True)  # type: ignore[assignment,method-assign]
         case "FINALISED":
-            SqlQuarantineStore.mark_released = killing(SqlQuarantineStore.mark_released, before=False)  # type: ignore[assignment,method-assign]
+            SqlQuarantineStore.mark_released = killing(SqlQuarantineStore.mark_released)  # type: ignore[assignment,method-assign]
