@@ -7,13 +7,13 @@ and must write the same bytes, so the document holds only integers and cleaned s
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields, replace
-from operator import attrgetter
+from dataclasses import dataclass, replace
 from typing import Final, TypedDict, Unpack
 
 from sickbay.breaker import ramp as ramps
 from sickbay.breaker.packed_run import CountedFailure, Superseded
 from sickbay.breaker.ramp import Ramp
+from sickbay.breaker.replacing import replacer
 from sickbay.breaker.window import Calls, has_bad
 from sickbay.domain.breaker import BreakerKey, BreakerState
 from sickbay.domain.job import DEFAULT_TENANT, MAX_MESSAGE_CHARS
@@ -99,10 +99,7 @@ class Document:
         return rests and self.key.tenant != DEFAULT_TENANT and all(now - failed.at > window_ms for failed in self.run)
 
 
-_INDEX: Final = {field.name: number for number, field in enumerate(fields(Document))}
-_REV, _UPDATED_AT = _INDEX["rev"], _INDEX["updated_at"]
-_VALUES: Final = attrgetter(*_INDEX)
-"""The fields in order. Copying them is faster than `dataclasses.replace`, and a ramp changes the document twice per run."""
+_with: Final = replacer(Document)
 
 
 class OutageFields(TypedDict, total=False):
@@ -171,11 +168,7 @@ def new_document(key: BreakerKey, now: int) -> Document:
 
 def with_changes(doc: Document, now: int, **changes: Unpack[Changes]) -> Document:
     """The document with changes within the same state; its rev grows, at least to `now`."""
-    values = [*_VALUES(doc)]
-    values[_REV], values[_UPDATED_AT] = max(doc.rev + 1, now), now
-    for name, value in changes.items():
-        values[_INDEX[name]] = value
-    return Document(*values)
+    return _with(doc, rev=max(doc.rev + 1, now), updated_at=now, **changes)
 
 
 def enter_state(doc: Document, state: BreakerState, now: int, **fields: Unpack[Fields]) -> Document:
