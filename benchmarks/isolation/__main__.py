@@ -29,6 +29,7 @@ import uvloop
 from rich.console import Console
 
 from benchmarks.isolation import contenders
+from benchmarks.isolation.clients import KNOWN, installed
 from benchmarks.isolation.contenders import Form
 from benchmarks.isolation.cost import costs
 from benchmarks.isolation.figures import figures
@@ -47,7 +48,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("rows", nargs="*", metavar="ROW", help=f"default: all of {', '.join(rows())}; also: {COST}")
     parser.add_argument("--only", nargs="+", default=[], metavar="ROW", help="the same")
-    parser.add_argument("--who", nargs="+", choices=contenders.KNOWN, metavar="WHO", help=f"of {', '.join(map(repr, contenders.KNOWN))}")
+    parser.add_argument("--who", nargs="+", choices=KNOWN, metavar="WHO", help=f"of {', '.join(map(repr, KNOWN))}")
     parser.add_argument("--stack", choices=("embedded", "distributed"), default="embedded", help="Sickbay's form; default: %(default)s")
     parser.add_argument("--workers", type=int, choices=range(1, 5), default=1, help="processes (embedded: of Dramatiq only); default: 1")
     parser.add_argument("--scale", type=float, default=1.0, help="floods and watches multiplied; 1 takes minutes")
@@ -75,12 +76,12 @@ async def measure(options: argparse.Namespace) -> None:
     console, played = Console(width=None if sys.stdout.isatty() else WIDTH), list[Played]()
     names = [*options.rows, *options.only]
     form = Form(options.stack, options.workers, options.timeout, dict(pair.partition("=")[::2] for pair in options.set))
-    if missing := [name for name in options.who or contenders.KNOWN if not contenders.installed(name)]:
+    if missing := [name for name in options.who or KNOWN if not installed(name)]:
         console.print(f"not installed: {'; '.join(missing)}")
     try:
         for row in chosen(names, options.scale):
-            for who in options.who or contenders.KNOWN:
-                if contenders.installed(who):
+            for who in options.who or KNOWN:
+                if installed(who):
                     console.print(f"{row.about}: {who}", highlight=False)
                     played.extend(await _played(console, who, form, row))
     finally:

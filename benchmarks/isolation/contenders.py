@@ -1,4 +1,4 @@
-"""Who runs: Sickbay, and Dramatiq if it is installed. A contender is started anew for every row."""
+"""Runs the contenders: Sickbay, and Dramatiq if it is installed. One is started anew for every row."""
 
 from __future__ import annotations
 
@@ -6,21 +6,15 @@ import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
-from benchmarks.isolation import sickbay_system
-from benchmarks.isolation.dramatiq_system import dramatiq
+from benchmarks.isolation import dramatiq_system, sickbay_system
+from benchmarks.isolation.clients import BY_HAND, SICKBAY
 from benchmarks.isolation.drive import Run
 from benchmarks.isolation.rows import Row
 from benchmarks.isolation.system import Setting, System
 from benchmarks.isolation.trace import Trace
-
-SICKBAY: Final = "sickbay"
-ONE_QUEUE: Final = "dramatiq, one queue"
-BY_HAND: Final = "dramatiq, a queue per type"
-KNOWN: Final = (SICKBAY, ONE_QUEUE, BY_HAND)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +27,10 @@ class Form:
     settings: Mapping[str, str] = field(default_factory=dict)
 
 
-def installed(name: str) -> bool:
-    """Whether it can run here."""
-    return name == SICKBAY or find_spec("dramatiq") is not None
-
-
 async def play(name: str, form: Form, row: Row) -> Trace:
     """One row of one contender."""
     async with started(name, form) as (setting, system):
-        return await Run(row, setting, system).play()
+        return await Run(name, row, setting, system).play()
 
 
 @asynccontextmanager
@@ -51,7 +40,7 @@ async def started(name: str, form: Form) -> AsyncIterator[tuple[Setting, System]
         setting = Setting(Path(folder), form.timeout_s, form.settings)
         starting: AbstractAsyncContextManager[System]
         if name != SICKBAY:
-            starting = dramatiq(setting, form.workers, by_hand=name == BY_HAND)
+            starting = dramatiq_system.dramatiq(setting, form.workers, by_hand=name == BY_HAND)
         elif form.stack == "embedded":
             starting = sickbay_system.embedded(setting)
         else:

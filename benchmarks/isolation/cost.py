@@ -6,7 +6,8 @@ import asyncio
 import time
 from typing import Final, NamedTuple
 
-from benchmarks.isolation.contenders import SICKBAY, Form, started
+from benchmarks.isolation.clients import SICKBAY
+from benchmarks.isolation.contenders import Form, started
 from benchmarks.isolation.rows import Batch
 from benchmarks.isolation.system import System
 from benchmarks.isolation.trace import Starts

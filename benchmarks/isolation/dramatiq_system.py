@@ -21,7 +21,7 @@ _CHUNK: Final = 100
 
 
 class Dramatiq:
-    """Its client; a connection belongs to a thread, so the floods have a thread of their own.
+    """Its client; a connection belongs to a thread, so floods have a thread of their own.
 
     Floods are not confirmed: else one client sends less than the workers can do, and nothing would wait.
     """
@@ -30,6 +30,7 @@ class Dramatiq:
 
     def __init__(self, url: str, *, by_hand: bool) -> None:
         """Nothing is connected yet."""
+        self.address = url
         self._thread, self._floods = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
         self._brokers: Any = [broker(url), broker(url, confirm=False)]
         self._one, self._many = (actors(made, _elsewhere, by_hand=by_hand) for made in self._brokers)
@@ -77,6 +78,14 @@ async def dramatiq(setting: Setting, workers: int, *, by_hand: bool) -> AsyncIte
             command = ["benchmarks.isolation.dramatiq_worker", url, *(["--by-hand"] if by_hand else [])]
             worker = await stack.enter_async_context(child(command, setting.folder, setting.env, f"dramatiq-{number}"))
             await worker.said(_READY)
-        system = Dramatiq(url, by_hand=by_hand)
-        stack.push_async_callback(system.close)
-        yield system
+        yield await stack.enter_async_context(connected(url, by_hand=by_hand))
+
+
+@asynccontextmanager
+async def connected(url: str, *, by_hand: bool) -> AsyncIterator[Dramatiq]:
+    """A client."""
+    client = Dramatiq(url, by_hand=by_hand)
+    try:
+        yield client
+    finally:
+        await client.close()

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from typing import Final
 
+from benchmarks.isolation.flooding import flooding
 from benchmarks.isolation.rows import Row
 from benchmarks.isolation.system import Setting, System
 from benchmarks.isolation.trace import Starts, Submit, Trace
@@ -23,9 +24,9 @@ PATIENCE_S: Final = 60.0
 class Run:
     """`trace` grows meanwhile."""
 
-    def __init__(self, row: Row, setting: Setting, system: System) -> None:
+    def __init__(self, who: str, row: Row, setting: Setting, system: System) -> None:
         """Nothing happens before `play`."""
-        self._row, self._system, self.trace = row, system, Trace()
+        self._who, self._row, self._system, self.trace = who, row, system, Trace()
         self._starts = Starts(setting.starts)
         self._numbers = itertools.count()
         self._calls: set[asyncio.Task[None]] = set()
@@ -35,16 +36,18 @@ class Run:
         trace, row = self.trace, self._row
         if row.priorities and not self._system.has_priorities:
             trace.note = "has no priorities"
-        async with self._trickling():
+        floods = [(flood.batch, range(first := 1_000_000 * place, first + flood.count)) for place, flood in enumerate(row.floods, 1)]
+        trace.floods = [numbers for _, numbers in floods]
+        async with flooding(self._who, self._system.address, floods) as flood, self._trickling():
             await asyncio.sleep(WARM_S)
             trace.flooded = time.monotonic()
-            flooding = asyncio.gather(*(self._flood(place) for place in range(len(row.floods))))
+            running = asyncio.create_task(flood.run())
             try:
-                await self._watched(flooding)
+                await self._watched(running)
             finally:
-                flooding.cancel()
+                running.cancel()
                 with suppress(asyncio.CancelledError):
-                    await flooding
+                    await running
         trace.over = time.monotonic()
         await asyncio.gather(*self._calls)
         await self._all_started()
@@ -78,19 +81,13 @@ class Run:
         await self._system.submit(self._row.trickle, number)
         self.trace.accepted[number] = time.monotonic()
 
-    async def _flood(self, place: int) -> None:
-        flood = self._row.floods[place]
-        numbers = range(1_000_000 * (place + 1), 1_000_000 * (place + 1) + flood.count)
-        self.trace.floods.append(numbers)
-        await self._system.flood(flood.batch, numbers)
-
-    async def _watched(self, flooding: asyncio.Future[list[None]]) -> None:
+    async def _watched(self, flood: asyncio.Task[None]) -> None:
         """Return when the floods are through, or after so long."""
         deadline = self.trace.flooded + self._row.watch_s
         while time.monotonic() < deadline:
             await asyncio.sleep(LOOK_EVERY_S)
-            if flooding.done():
-                flooding.result()
+            if flood.done():
+                flood.result()
             self._starts.read()
             if self._row.floods and self._is_through():
                 self.trace.through = True
@@ -98,7 +95,7 @@ class Run:
 
     def _is_through(self) -> bool:
         """One flood of a share's row is enough: from then on there is no full load."""
-        started = [sum(number in self._starts.numbers for number in numbers) == len(numbers) for numbers in self.trace.floods]
+        started = [self._starts.numbers.issuperset(numbers) for numbers in self.trace.floods]
         return any(started) if self._row.share else all(started)
 
     async def _all_started(self) -> None:

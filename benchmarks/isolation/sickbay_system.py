@@ -36,10 +36,10 @@ class Sickbay:
 
     has_priorities = bool(_VALUES)
 
-    def __init__(self, jobs: grpc.aio.Channel, floods: grpc.aio.Channel, pids: Sequence[int]) -> None:
-        """Over these channels."""
-        self._jobs: Any = JobServiceStub(jobs)
-        self._floods: Any = JobServiceStub(floods)
+    def __init__(self, address: str, channel: grpc.aio.Channel, pids: Sequence[int]) -> None:
+        """Over this channel."""
+        self.address = address
+        self._jobs: Any = JobServiceStub(channel)
         self._processes = [psutil.Process(pid) for pid in pids]
 
     async def submit(self, batch: Batch, number: int) -> None:
@@ -53,7 +53,7 @@ class Sickbay:
         async def caller() -> None:
             for chunk in chunks:
                 asked = BatchSubmitJobsRequest(requests=[_request(batch, number) for number in chunk])
-                reply = await self._floods.BatchSubmitJobs(asked, timeout=CALL_S)
+                reply = await self._jobs.BatchSubmitJobs(asked, timeout=CALL_S)
                 if refused := [result.error.message for result in reply.results if not result.job_id]:
                     raise OSError(f"jobs are refused: {refused[0]}")
 
@@ -82,8 +82,8 @@ async def embedded(setting: Setting) -> AsyncIterator[Sickbay]:
     with tempfile.TemporaryDirectory(dir=setting.folder) as data:
         words = ["sickbay_cli", "up", "--data", data, *(f"--{name}=0" for name in PORTS)]
         async with child(words, setting.folder, settings(setting)) as process:
-            port = int((await process.said(_BANNER))[0][0])
-            async with connected(port, [process.pid]) as system:
+            port = (await process.said(_BANNER))[0][0]
+            async with connected(f"127.0.0.1:{port}", [process.pid]) as system:
                 yield system
 
 
@@ -100,15 +100,11 @@ async def distributed(setting: Setting, workers: int) -> AsyncIterator[Sickbay]:
             for name in names
         ]
         ready = await asyncio.gather(*(one.said(_READY) for one in children))
-        yield await stack.enter_async_context(connected(int(ready[0][0][0]), [one.pid for one in children]))
+        yield await stack.enter_async_context(connected(f"127.0.0.1:{ready[0][0][0]}", [one.pid for one in children]))
 
 
 @asynccontextmanager
-async def connected(port: int, pids: Sequence[int]) -> AsyncIterator[Sickbay]:
-    """A client with two connections."""
-    apart = [("grpc.use_local_subchannel_pool", 1)]
-    async with (
-        grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=apart) as jobs,
-        grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=apart) as floods,
-    ):
-        yield Sickbay(jobs, floods, pids)
+async def connected(address: str, pids: Sequence[int] = ()) -> AsyncIterator[Sickbay]:
+    """A client with a connection; `pids` are the system's processes, if anybody asks what they cost."""
+    async with grpc.aio.insecure_channel(address) as channel:
+        yield Sickbay(address, channel, pids)

@@ -29,16 +29,21 @@ class Setting:
         return {"ISOLATION_STARTS": str(self.starts), "ISOLATION_TIMEOUT": f"{self.timeout_s:g}"}
 
 
-class System(Protocol):
-    """A running system. The trickle and the floods have a connection each, so neither waits for the other in the client."""
-
-    has_priorities: bool
+class Client(Protocol):
+    """Hands jobs in."""
 
     async def submit(self, batch: Batch, number: int) -> None:
         """Hand in one job of the trickle; returns when it is durable."""
 
     async def flood(self, batch: Batch, numbers: Sequence[int]) -> None:
         """Hand in many; returns when all are durable."""
+
+
+class System(Client, Protocol):
+    """A running system. `address` is where another client finds it."""
+
+    has_priorities: bool
+    address: str
 
     def cpu_s(self) -> float:
         """CPU seconds of its processes so far; 0 if it does not tell."""
