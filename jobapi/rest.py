@@ -9,7 +9,7 @@ import msgspec
 from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse, Response
 
-from sickbay.concurrency.tasks import cooperatively
+from sickbay.concurrency.turns import Turns
 from sickbay.contract.requests import MAX_BATCH
 from sickbay.domain.errors import InvalidArgument, SickbayError
 from sickbay.jobs.v1 import job_service_pb2 as pb
@@ -43,9 +43,16 @@ _ITEM: Final = reader_of(pb.SubmitJobRequest.DESCRIPTOR, SHAPES)
 
 
 def create_gateway(
-    jobs: JobServiceAsyncStub, health: Health, metrics: MetricsRegistry, version: str, *, tracing: Tracing | None = None
+    jobs: JobServiceAsyncStub,
+    health: Health,
+    metrics: MetricsRegistry,
+    version: str,
+    *,
+    turns: Turns | None = None,
+    tracing: Tracing | None = None,
 ) -> FastAPI:
-    """The application; every route's operation id is the name of its RPC."""
+    """The application; every route's operation id is the name of its RPC. `turns` says when work on a batch goes on."""
+    turns = turns or Turns()
     app = create_app("Sickbay Job API", "Submit jobs, follow them, and cancel them.", version, tracing)
 
     @app.get("/", include_in_schema=False)
@@ -53,7 +60,7 @@ def create_gateway(
         return RedirectResponse("/docs")
 
     async def submit_batch(request: Request) -> Response:
-        return await _submit_batch(jobs, request)
+        return await _submit_batch(jobs, request, turns)
 
     add_health(app, health)
     add_scrape(app, metrics)
@@ -70,22 +77,22 @@ def _location(reply: pb.SubmitJobResponse) -> Mapping[str, str]:
     return {"location": f"/jobs/{reply.job.job_id}"}
 
 
-async def _submit_batch(jobs: Any, request: Request) -> Response:
+async def _submit_batch(jobs: Any, request: Request, turns: Turns) -> Response:
     """Each job is validated separately. If none is accepted, the response is the first one's error."""
     body = await read_body(request, BatchRequestBody, MAX_BATCH_BYTES)
     if len(body.jobs) > MAX_BATCH:
         raise InvalidArgument(f"a batch holds 1 to {MAX_BATCH:,} jobs, not {len(body.jobs):,}; split it")
-    read = [_read_item(raw) async for raw in cooperatively(body.jobs)]
+    read = [_read_item(raw) async for raw in turns.over(body.jobs)]
     requests = [item for item in read if not isinstance(item, Fault)]
     reply = (
         await jobs.BatchSubmitJobs(pb.BatchSubmitJobsRequest(requests=requests)) if requests or not read else pb.BatchSubmitJobsResponse()
     )
     answered = iter(reply.results)
-    results = [item if isinstance(item, Fault) else _fault_or_result(next(answered)) async for item in cooperatively(read)]
+    results = [item if isinstance(item, Fault) else _fault_or_result(next(answered)) async for item in turns.over(read)]
     faults = [result for result in results if isinstance(result, Fault)]
     if len(faults) == len(results):
         return fault_response(faults[0])
-    views = [_item_view(result) async for result in cooperatively(results)]
+    views = [_item_view(result) async for result in turns.over(results)]
     return json_response({"accepted": len(results) - len(faults), "refused": len(faults), "results": views}, 202)
 
 

@@ -11,7 +11,8 @@ from jobapi.circuits import Circuits
 from jobapi.explain import Explainer
 from jobapi.recent import RecentJobs
 from jobapi.submit import JobSubmitter
-from sickbay.concurrency.tasks import DetachedTasks, cooperatively, detached
+from sickbay.concurrency.tasks import DetachedTasks, detached
+from sickbay.concurrency.turns import Turns
 from sickbay.contract import explanations, responses, resume
 from sickbay.contract import requests as parse
 from sickbay.contract.paging import next_page_token, parse_paging
@@ -46,12 +47,15 @@ class JobApi(JobServiceServicer):
         policies: Policies | None = None,
         circuits: Circuits | None = None,
         fleet: FleetView | None = None,
+        turns: Turns | None = None,
         observer: Observer = NOBODY,
     ) -> None:
         """Read from `reader`, and from `recent` jobs that are not in the ledger yet.
 
         `policies`, `circuits` and `fleet` say what happens to jobs, for those who submit them or ask for an explanation.
+        `turns` says when work on a list of jobs goes on.
         """
+        self._turns = turns or Turns()
         self._submitter = submitter
         self._reader = reader
         self._recent = recent
@@ -63,6 +67,7 @@ class JobApi(JobServiceServicer):
     @detached
     async def SubmitJob(self, request: pb.SubmitJobRequest, context: Any) -> pb.SubmitJobResponse:
         """See the contract."""
+        self._turns.called()
         (result,) = await self._submitter.accept([parse.submission(request)])
         if isinstance(result, SickbayError):
             raise result
@@ -72,10 +77,10 @@ class JobApi(JobServiceServicer):
     @detached
     async def BatchSubmitJobs(self, request: pb.BatchSubmitJobsRequest, context: Any) -> pb.BatchSubmitJobsResponse:
         """See the contract."""
-        validated = [_validate(item) async for item in cooperatively(parse.batch(request))]
+        validated = [_validate(item) async for item in self._turns.over(parse.batch(request))]
         accepted = iter(await self._submitter.accept([item for item in validated if isinstance(item, Submission)]))
         results = [next(accepted) if isinstance(item, Submission) else item for item in validated]
-        return pb.BatchSubmitJobsResponse(results=[self._batch_result(result) async for result in cooperatively(results)])
+        return pb.BatchSubmitJobsResponse(results=[self._batch_result(result) async for result in self._turns.over(results)])
 
     async def GetJob(self, request: pb.GetJobRequest, context: Any) -> pb.GetJobResponse:
         """See the contract."""
@@ -95,7 +100,7 @@ class JobApi(JobServiceServicer):
         paging = parse_paging(request)
         page = await self._reader.find(parse.job_query(request), paging.limit, paging.cursor)
         histories = await self._reader.histories([record.job.job_id for record in page.items]) if full else {}
-        jobs = [responses.job(record, histories.get(record.job.job_id, ())) async for record in cooperatively(page.items)]
+        jobs = [responses.job(record, histories.get(record.job.job_id, ())) async for record in self._turns.over(page.items)]
         return pb.ListJobsResponse(jobs=jobs, next_page_token=next_page_token(request, page.cursor))
 
     async def WatchJob(self, request: pb.WatchJobRequest, context: Any) -> AsyncIterator[pb.WatchJobResponse]:

@@ -13,7 +13,8 @@ from jobapi.door import Door
 from jobapi.lanes import LaneChoice
 from jobapi.names import NameLimits, Names
 from jobapi.recent import RecentJobs
-from sickbay.concurrency.tasks import DetachedTasks, cooperatively
+from sickbay.concurrency.tasks import DetachedTasks
+from sickbay.concurrency.turns import Turns
 from sickbay.contract.requests import Submission
 from sickbay.domain.errors import Refused, SickbayError, Unavailable
 from sickbay.domain.job import Job, JobEvent, JobRecord, JobState, new_job_id
@@ -45,14 +46,16 @@ class JobSubmitter:
         circuits: Circuits | None = None,
         door: Door | None = None,
         lanes: LaneChoice | None = None,
+        turns: Turns | None = None,
         kept_bytes: int = 0,
         observer: Observer = NOBODY,
     ) -> None:
         """Accepted jobs are remembered in `recent` until they are in the ledger, which also gets payloads of up to `kept_bytes`.
 
         `names` limits job types and tenants, `circuits` says which jobs would be parked, `door` limits rates and waiting jobs,
-        `lanes` says in which lane a job waits.
+        `lanes` says in which lane a job waits, `turns` when work on a list of jobs goes on.
         """
+        self._turns = turns or Turns()
         self._lanes = lanes or LaneChoice(None)
         self._circuits = circuits or Circuits()
         self._door = door
@@ -80,15 +83,15 @@ class JobSubmitter:
 
     async def _accept(self, submissions: Sequence[Submission]) -> Sequence[Accepted | SickbayError]:
         """The same for submissions without repeats among them."""
-        results = [await self._reserve(submission) async for submission in cooperatively(submissions)]
+        results = [await self._reserve(submission) async for submission in self._turns.over(submissions)]
         if self._door is not None and self._door.has_limits:
             results = await self._limit(self._door, submissions, results)
         fresh = [result.job for result in results if isinstance(result, Accepted) and not result.duplicate]
         try:
             if fresh:
                 routed = zip(self._lanes.keys(fresh), fresh, strict=True)
-                messages = [job_message(key, job) async for key, job in cooperatively(routed)]
-                messages += [message async for message in cooperatively(_ledger_messages(fresh, self._kept_bytes))]
+                messages = [job_message(key, job) async for key, job in self._turns.over(routed)]
+                messages += [message async for message in self._turns.over(_ledger_messages(fresh, self._kept_bytes))]
                 await self._publisher.publish(messages)
         except (Refused, ValueError) as error:
             self._give_back(fresh)
@@ -136,7 +139,7 @@ class JobSubmitter:
         judged = list(results)
         new = {place: result.job for place, result in enumerate(results) if isinstance(result, Accepted) and _is_new(result)}
         verdicts = await door.judge(list(new.values()))
-        async for place, verdict in cooperatively(zip(new, verdicts, strict=True)):
+        async for place, verdict in self._turns.over(zip(new, verdicts, strict=True)):
             if verdict is not None:
                 judged[place] = verdict
                 if submissions[place].request_id:

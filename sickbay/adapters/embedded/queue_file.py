@@ -37,7 +37,7 @@ SCHEMA_VERSION: Final = 2
 _LARGEST_INSERT: Final = 128
 """Rows per INSERT. Batches are split into powers of two up to this, so that a few prepared statements are enough."""
 _LARGE_BYTES: Final = 64 * 1024
-"""Larger bodies are read one by one: a step each is cheaper than hexadecimal digits."""
+"""Larger bodies are read one by one, so that those which do not fit are not read."""
 _CHECKPOINT_BYTES: Final = 16 * 1024 * 1024
 _TRANSACTION_BYTES: Final = 16 * 1024
 _ROW_BYTES: Final = 256
@@ -203,17 +203,23 @@ class QueueFile:
         return int(self._connection.execute(sql, parameters).fetchone()[0])
 
     def _rows(self, queue: Queue, select: str, parameters: Sequence[object], most_bytes: int, *, is_first: bool) -> list[Row]:
-        """The rows of a SELECT, in its order, up to the first that does not fit; columns with unexpected types are converted."""
-        digits = f"iif(length(body) > {_LARGE_BYTES}, NULL, hex(body))"
+        """The rows of a SELECT, in its order, up to the first that does not fit; columns with unexpected types are converted.
+
+        The bodies come as one BLOB, one after the other: as hexadecimal digits in the JSON they would take 3 to 20 times as long.
+        """
         texts = "CAST(message_id AS TEXT), CAST(headers AS TEXT)"
-        columns = f"json_group_array(json_array(id, CAST(due AS INTEGER), {texts}, {digits}, length(CAST(body AS BLOB))))"
-        text = self._connection.execute(f"SELECT {columns} FROM ({select})", parameters).fetchone()[0]
+        columns = f"json_group_array(json_array(id, CAST(due AS INTEGER), {texts}, length(CAST(body AS BLOB))))"
+        bodies = f"CAST(group_concat(iif(length(CAST(body AS BLOB)) > {_LARGE_BYTES}, '', CAST(body AS TEXT)), '') AS BLOB)"
+        text, joined = self._connection.execute(f"SELECT {columns}, {bodies} FROM ({select})", parameters).fetchone()
         rows: list[Row] = []
-        for number, due, message_id, headers, body, size in json.loads(text, strict=False):
+        start = 0
+        for number, due, message_id, headers, size in json.loads(text, strict=False):
             most_bytes -= size
             if most_bytes < 0 and (rows or not is_first):
                 break
-            rows.append(Row(number, due, message_id, headers, self._body(queue, number) if body is None else bytes.fromhex(body)))
+            body = self._body(queue, number) if size > _LARGE_BYTES else joined[start : start + size]
+            rows.append(Row(number, due, message_id, headers, body))
+            start += size if size <= _LARGE_BYTES else 0
         return rows
 
     def _body(self, queue: Queue, number: int) -> bytes:
