@@ -81,8 +81,10 @@ class JobApi(JobServiceServicer):
         """See the contract."""
         full = parse.full_view(request.view, default=True)
         record = await self._find(parse.job_id(request.job_id))
-        history = await self._reader.history(record.job.job_id) if full else ()
-        return pb.GetJobResponse(job=responses.job(record, history or (_initial_change(record),) if full else ()))
+        if not full:
+            return pb.GetJobResponse(job=responses.job(replace(record, result=None)))
+        history = await self._reader.history(record.job.job_id) or (_initial_change(record),)
+        return pb.GetJobResponse(job=responses.job(record, history))
 
     async def ExplainJob(self, request: pb.ExplainJobRequest, context: Any) -> pb.ExplainJobResponse:
         """See the contract."""
@@ -164,5 +166,8 @@ def _change_response(record: JobRecord, change: StateChange) -> pb.WatchJobRespo
 
 
 def _as_of(record: JobRecord, change: StateChange) -> JobRecord:
-    """The job in the state of an earlier change."""
-    return replace(record, state=change.state, job=replace(record.job, generation=change.generation, attempt=change.attempt))
+    """The job in the state of a change, which is an earlier one unless the job is still in that state."""
+    if resume.position(change) == resume.position_of(record):
+        return record
+    job = replace(record.job, generation=change.generation, attempt=change.attempt)
+    return replace(record, state=change.state, job=job, result=None)

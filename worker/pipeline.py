@@ -145,7 +145,7 @@ class Pipeline:
     def _route(self, job: Job, outcome: Outcome, state: BreakerState) -> Route:
         """Where the job goes; only after a failure somebody has to know the policy."""
         if outcome.kind is OutcomeKind.SUCCESS:
-            return Done()
+            return Done(outcome.result)
         policy = self._policy(job.job_type, self._handlers[job.job_type].retry)
         return after_run(job, outcome, state, policy, self._clock(), spread=_chance.randrange(SPREAD + 1))
 

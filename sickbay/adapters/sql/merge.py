@@ -112,6 +112,7 @@ def record_after(prior: JobRecord | None, event: JobEvent, job: Job) -> JobRecor
         started_at=event.started_at,
         duplicates=prior.duplicates if prior else 0,
         reason=event.reason if aside else None,
+        result=event.result,
     )
 
 

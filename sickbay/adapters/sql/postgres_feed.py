@@ -20,11 +20,12 @@ from sickbay.adapters.sql import notices
 from sickbay.adapters.sql.change_feed import Write
 from sickbay.adapters.sql.chunks import chunks
 from sickbay.adapters.sql.database import Database
+from sickbay.adapters.sql.details import DETAILED
 from sickbay.adapters.sql.errors import UNAVAILABLE
 from sickbay.adapters.sql.holds import CHANNEL, NOTIFY, RemoteHolds
 from sickbay.adapters.sql.notices import Notice
 from sickbay.adapters.sql.replay import NOTHING, changes_since, truth_of, truth_of_notice
-from sickbay.adapters.sql.rows import WHOLE, AnyRow, record_of
+from sickbay.adapters.sql.rows import AnyRow, record_of
 from sickbay.adapters.sql.schema import job_changes, jobs
 from sickbay.adapters.sql.starts import Starts
 from sickbay.adapters.sql.subscribers import JobChange, Subscribers, Watcher
@@ -196,7 +197,7 @@ class PostgresChangeFeed:
 
     async def _rows(self, job_ids: Sequence[str]) -> tuple[Mapping[str, AnyRow], Mapping[str, list[AnyRow]]]:
         async with self._store.snapshot() as connection:
-            rows = {row.job_id: row for row in await connection.execute(select(*WHOLE).where(jobs.c.job_id.in_(job_ids)))}
+            rows = {row.job_id: row for row in await connection.execute(DETAILED.where(jobs.c.job_id.in_(job_ids)))}
             changes: dict[str, list[AnyRow]] = {}
             for change in await connection.execute(select(job_changes).where(job_changes.c.job_id.in_(job_ids))):
                 changes.setdefault(change.job_id, []).append(change)
