@@ -18,6 +18,7 @@ from sickbay.contract.paging import next_page_token, parse_paging
 from sickbay.contract.requests import Submission
 from sickbay.domain.errors import NotFound, SickbayError
 from sickbay.domain.job import JobRecord, JobState, StateChange
+from sickbay.domain.progress import is_later
 from sickbay.domain.queries import Accepted
 from sickbay.domain.truth import Truth
 from sickbay.fleet import FleetView
@@ -105,19 +106,25 @@ class JobApi(JobServiceServicer):
         job_id = parse.job_id(request.job_id)
         async with self._reader.watch(job_id) as changes:
             found = await self._find(job_id)
-            sent, is_final = resume.position_of(found), found.state.is_final
+            sent, is_final, progress = resume.position_of(found), found.state.is_final, found.progress
             since = resume.parse_token(request.resume_token)
             if since is None:
                 yield pb.WatchJobResponse(job=responses.job(found), resume_token=resume.token_of(found))
             else:
-                for change in await self._missed(job_id, since):
-                    sent, is_final = max(sent, resume.position(change)), is_final or change.state.is_final
-                    yield _change_response(_as_of(found, change), change)
+                for missed in await self._missed(job_id, since):
+                    sent, is_final = max(sent, resume.position(missed)), is_final or missed.state.is_final
+                    yield _change_response(_as_of(found, missed), missed)
             if is_final:
                 return
             async for record, change in changes:
+                if change is None:
+                    if resume.position_of(record) == sent and is_later(record.progress, progress):
+                        progress = record.progress
+                        yield pb.WatchJobResponse(job=responses.job(record), resume_token=resume.token_of(record))
+                    continue
                 if resume.position(change) <= sent:
                     continue
+                sent, progress = resume.position(change), record.progress
                 yield _change_response(replace(record, state=change.state), change)
                 if change.state.is_final:
                     return
@@ -170,4 +177,4 @@ def _as_of(record: JobRecord, change: StateChange) -> JobRecord:
     if resume.position(change) == resume.position_of(record):
         return record
     job = replace(record.job, generation=change.generation, attempt=change.attempt)
-    return replace(record, state=change.state, job=job, result=None)
+    return replace(record, state=change.state, job=job, result=None, progress=None)

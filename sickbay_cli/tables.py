@@ -88,6 +88,7 @@ def show_job(job: Job, now: int, more: Sequence[tuple[str, Cell]] = ()) -> None:
             ("last run", when(ms(job, "start_time"), now)),
             ("next run", when(ms(job, "next_attempt_time"), now)),
             ("duplicates", str(job.duplicates or "")),
+            ("progress", _progress(job)),
             *more,
             ("result", _result(job, pretty)),
             ("errors", "\n".join(_error_with_traceback(error) for error in job.errors)),
@@ -111,16 +112,22 @@ def show_quarantined_job(case: QuarantinedJob, payload: str, now: int) -> None:
 
 
 def show_change(job: Job, change: StateChange | None) -> None:
-    """Print one line of a watch, and one with the result if there is one; without a change, the current state."""
+    """Print one line of a watch, and one with the result if there is one; without a change, the current state and progress."""
     attempt = f"attempt {job.attempt}" if job.attempt else ""
     if change is None:
-        line((clock(ms(job, "update_time")), "dim"), job_state(job.state), attempt)
+        time = ms(job.progress, "update_time") if job.HasField("progress") else ms(job, "update_time")
+        line((clock(time), "dim"), job_state(job.state), attempt, _progress(job))
     else:
         line((clock(ms(change, "time")), "dim"), job_state(change.state), attempt, join_nonempty(" ", change.code, change.message))
         for one in _lines(change.traceback):
             line(one)
     if result := _result(job, str):
         line(("result", "dim"), result)
+
+
+def _progress(job: Job) -> str:
+    """How far its run is; empty if that is not known. It is untrusted."""
+    return f"{job.progress.fraction:.0%}  {plain(job.progress.message)}".rstrip() if job.HasField("progress") else ""
 
 
 def _result(job: Job, shown: Callable[[str], str]) -> str:

@@ -18,6 +18,7 @@ from sickbay.breakers.v1 import breaker_pb2, breaker_service_pb2
 from sickbay.domain.breaker import BreakerState, Snapshot
 from sickbay.domain.job import Failure, JobRecord, JobState, Reason, StateChange
 from sickbay.domain.priority import Priority
+from sickbay.domain.progress import Progress
 from sickbay.domain.queries import FailureGroup, PayloadRevision, QuarantinedJob
 from sickbay.domain.result import Result
 from sickbay.jobs.v1 import job_pb2, quarantine_service_pb2
@@ -69,7 +70,13 @@ def job(record: JobRecord, history: Sequence[StateChange] = ()) -> job_pb2.Job:
         priority=_PRIORITIES[known.priority],
         result_json=_json(result.json),
         result_note=text(result.note),
+        progress=progress(record.progress) if record.progress is not None else None,
     )
+
+
+def progress(known: Progress) -> job_pb2.Progress:
+    """How far a run is."""
+    return job_pb2.Progress(fraction=known.fraction, message=text(known.message), update_time=timestamp(known.at))
 
 
 def failure(failed: Failure, *, whole: bool = True) -> job_pb2.AttemptError:

@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 
 from sickbay.domain.payload import PayloadUnreadable, read_payload
 from sickbay.domain.priority import Priority
+from sickbay.domain.progress import Progress, TellsProgress
 from sickbay.domain.result import Result
 
 NAME_PATTERN: Final = r"[a-z0-9][a-z0-9._-]{0,63}"
@@ -108,7 +109,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class Job(TellsProgress):
     """One unit of work, as a handler receives it.
 
     Handlers run at least once: use `idempotency_key` when an effect must not happen twice. `trace` is the context of the trace that the
@@ -190,7 +191,7 @@ class JobEvent:
     both succeed are a duplicate; one run reported twice is a replay). `started_at` is the start of that run, None if there was none.
     `duplicate` marks a copy that was dropped because a later one exists: it is counted and changes nothing else. `beyond_limit` is for
     observers, not for the ledger: a job that is at fault would have been quarantined instead of retried. `result` is what a run that
-    SUCCEEDED returned.
+    SUCCEEDED returned, `progress` how far one is that is RUNNING.
     """
 
     job: Job
@@ -205,6 +206,7 @@ class JobEvent:
     duplicate: bool = False
     beyond_limit: bool = False
     result: Result | None = None
+    progress: Progress | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +226,8 @@ class StateChange:
 class JobRecord:
     """A job as stored in the ledger. `job.payload_json` is empty unless the job is set aside.
 
-    `result` is what the run returned with which the job SUCCEEDED; lists of records do not have it.
+    `result` is what the run returned with which the job SUCCEEDED, `progress` how far a run is that is RUNNING; lists of records have
+    neither.
     """
 
     job: Job
@@ -236,6 +239,7 @@ class JobRecord:
     etag: str = ""
     fingerprint: str = ""
     result: Result | None = None
+    progress: Progress | None = None
 
     @property
     def next_attempt_at(self) -> int:

@@ -31,6 +31,14 @@ class FailureBody(msgspec.Struct, frozen=True):
     blameless: _Count | msgspec.UnsetType = msgspec.UNSET
 
 
+class ProgressBody(msgspec.Struct, frozen=True, omit_defaults=True):
+    """How far a run is."""
+
+    fraction: float
+    at: _Millis
+    message: str = ""
+
+
 class Body(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """A job or an event. An older program ignores the fields that it does not know, so new ones must not change what the others mean."""
 
@@ -56,6 +64,7 @@ class Body(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     trace: str = ""
     result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     result_note: str = ""
+    progress: ProgressBody | msgspec.UnsetType = msgspec.UNSET
 
 
 class BatchBody(msgspec.Struct, frozen=True):

@@ -30,10 +30,11 @@ from sickbay.domain.job import (
     last_bytes,
 )
 from sickbay.domain.lane import lane_of
+from sickbay.domain.progress import MAX_PROGRESS_CHARS, Progress
 from sickbay.domain.result import MAX_NOTE_CHARS, Result, read_result
 from sickbay.domain.storable import LAST_MS, UNREACHABLE, id_of, is_storable, not_ahead, storable
 from sickbay.domain.trace import trace_headers, trace_of, valid_trace
-from sickbay.messages.bodies import MAX_NAME_CHARS, MAX_TEXT_CHARS, BatchBody, Body, FailureBody, ShapeOfBody
+from sickbay.messages.bodies import MAX_NAME_CHARS, MAX_TEXT_CHARS, BatchBody, Body, FailureBody, ProgressBody, ShapeOfBody
 from sickbay.ports import Message
 
 MAX_ID_CHARS: Final = 64
@@ -216,6 +217,7 @@ def _event_body(event: JobEvent) -> Body:
         trace=job.trace if event.state.in_quarantine else "",
         result=msgspec.UNSET if event.result is None or not event.result.json else msgspec.Raw(event.result.json),
         result_note="" if event.result is None else event.result.note,
+        progress=msgspec.UNSET if event.progress is None else _progress_body(event.progress),
     )
 
 
@@ -240,7 +242,16 @@ def _event(body: Body, now: int) -> JobEvent:
         message=storable(body.message, MAX_TEXT_CHARS),
         duplicate=body.duplicate,
         result=_result(body) if state is JobState.SUCCEEDED else None,
+        progress=_progress(body.progress, now) if state is JobState.RUNNING and not isinstance(body.progress, msgspec.UnsetType) else None,
     )
+
+
+def _progress_body(progress: Progress) -> ProgressBody:
+    return ProgressBody(progress.fraction, progress.at, progress.message)
+
+
+def _progress(body: ProgressBody, now: int) -> Progress:
+    return Progress(min(max(body.fraction, 0.0), 1.0), storable(body.message, MAX_PROGRESS_CHARS), not_ahead(body.at, now))
 
 
 def _result(body: Body) -> Result | None:

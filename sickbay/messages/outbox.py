@@ -139,7 +139,10 @@ class EventOutbox:
         self._observer.settled(event)
 
     def report_start(self, event: JobEvent) -> None:
-        """Report the start of a run, unless it is over before the next batch: then the event of its end has the start."""
+        """Report the start of a run, or how far it is, unless it is over before the next batch: then the event of its end has the start.
+
+        Of several reports in one batch the last one counts, and it has the start too.
+        """
         self._started[event.job.job_id] = event
         self._wake.set()
 

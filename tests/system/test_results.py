@@ -103,6 +103,7 @@ def test_after_a_kill_the_result_is_that_of_the_run_that_succeeded(tmp_path: Pat
     product = start(tmp_path, ENV).ready()
     with Clients(product) as sickbay:
         job_id = sickbay.submit("deadly")
+        (tmp_path / "release").touch()
     assert product.wait() == -9
     with Clients(start(tmp_path, ENV).ready()) as sickbay:
         sickbay.wait(job_id, "SUCCEEDED")

@@ -101,7 +101,7 @@ class SqlReader:
         return Page([record_of(row) for row in rows[:limit]], more)
 
     def watch(self, job_id: str) -> AbstractAsyncContextManager[Watcher]:
-        """Every change of the job that is applied after entering, in order.
+        """Every change of the job that is applied after entering, in order; None for one of its progress alone.
 
         Unavailable is raised on entering while there are no notifications, and by the iterator when its reader is more than 1,000
         changes behind, a change may have been missed, or the ledger closes.

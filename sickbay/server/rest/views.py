@@ -197,6 +197,7 @@ SHAPES: Final[Shapes] = MappingProxyType(
             sparse=frozenset({"history", "result_note"}),
             kinds={"result_json": JSON_VALUE},
         ),
+        "sickbay.jobs.v1.Progress": Shape(names={"update_time": "updatedAt"}, sparse=frozenset({"message"})),
         "sickbay.jobs.v1.AttemptError": Shape(sparse=frozenset({"traceback"})),
         "sickbay.jobs.v1.StateChange": Shape(sparse=frozenset({"code", "message", "actor", "traceback"})),
         "sickbay.jobs.v1.QuarantinedJob": Shape(

@@ -55,6 +55,20 @@ def test_get_and_watch_show_the_result_or_why_there_is_none(fleet: Fleet):
     assert "result" not in fleet.run("get", JOB_ID).stdout
 
 
+def test_get_and_watch_show_the_progress(fleet: Fleet):
+    going = job(state="RUNNING")
+    going.progress.fraction, going.progress.message = 0.405, "320 of\x1b 800"
+    fleet.answers["GetJob"] = pb.GetJobResponse(job=going)
+    (line,) = [line for line in fleet.run("get", JOB_ID).stdout.splitlines() if line.startswith("progress")]
+    assert line.split(maxsplit=1)[1] == "40%  320 of\N{REPLACEMENT CHARACTER} 800"
+    assert fleet.json("get", JOB_ID)["progress"]["fraction"] == 0.405
+    fleet.answers["WatchJob"] = [pb.WatchJobResponse(job=going), change("SUCCEEDED")]
+    running, succeeded = fleet.run("watch", JOB_ID).stdout.splitlines()
+    assert ("RUNNING  40%  320 of" in running, "%" in succeeded) == (True, False)
+    fleet.answers["GetJob"] = pb.GetJobResponse(job=job(state="RUNNING"))
+    assert "progress" not in fleet.run("get", JOB_ID).stdout
+
+
 def test_priorities_are_shown_where_they_differ_and_filter(fleet: Fleet):
     fleet.answers["GetJob"] = pb.GetJobResponse(job=job(priority=PRIORITY_LOW))
     (line,) = [line for line in fleet.run("get", JOB_ID).stdout.splitlines() if line.startswith("priority")]

@@ -1,12 +1,15 @@
-"""What a handler returned travels with the event of its success, and programs of before get along with it."""
+"""What a handler returned travels with the event of its success, and its progress with events of its run; programs of before read both."""
 
 import json
+from dataclasses import replace
 
 import msgspec
 import pytest
 
 from sickbay.domain.job import JobEvent, JobState
+from sickbay.domain.progress import Progress
 from sickbay.domain.result import MAX_RESULT_BYTES, Result
+from sickbay.domain.storable import AHEAD_MS
 from sickbay.messages import bodies
 from sickbay.messages.codec import decode_events, encode_event, encode_events
 from sickbay.messages.outbox import MAX_RESULT_BYTES as MAX_IN_MESSAGE
@@ -32,7 +35,8 @@ def test_no_result_costs_no_byte():
 
 def without_new_fields(struct):
     """The body as programs of before know it."""
-    old = [(field.name, field.type, field.default) for field in msgspec.structs.fields(struct) if not field.name.startswith("result")]
+    new = {"result", "result_note", "progress"}
+    old = [(field.name, field.type, field.default) for field in msgspec.structs.fields(struct) if field.name not in new]
     old = [(name, kind) if default is msgspec.NODEFAULT else (name, kind, default) for name, kind, default in old]
     return msgspec.defstruct("Before", old, rename="camel", omit_defaults=True)
 
@@ -66,6 +70,38 @@ def test_a_result_that_somebody_else_sends_is_bounded_too(result, note):
 def test_only_a_success_has_a_result():
     body = b'{"jobType":"email","jobId":"j","state":"RETRYING","result":1,"resultNote":"x"}'
     assert decode_events(body)[0].result is None
+
+
+HALF = Progress(0.5, "320 of 640", 7)
+
+
+@pytest.mark.parametrize("progress", [HALF, Progress(0.0, at=7), Progress(1.0, "\u00e9", 7), None])
+def test_progress_survives_the_trip(progress):
+    running = replace(event(state=JobState.RUNNING), started_at=3, progress=progress)
+    assert decode_events(encode_event(running)) == decode_events(encode_events([running]))
+    assert decode_events(encode_event(running))[0].progress == progress
+    assert (b"progress" in encode_event(running)) is (progress is not None)
+
+
+def test_a_program_of_before_reads_progress_as_the_start_of_the_run():
+    """Which it knows already, so it merges it into nothing."""
+    before = without_new_fields(bodies.Body)
+    running = replace(event(state=JobState.RUNNING), started_at=3)
+    told = encode_event(replace(running, progress=HALF))
+    assert msgspec.json.decode(told, type=before) == msgspec.json.decode(encode_event(running), type=before)
+
+
+@pytest.mark.parametrize(
+    ("body", "progress"),
+    [
+        ('"state":"RUNNING","progress":{"fraction":7,"at":5}', Progress(1.0, "", 5)),
+        ('"state":"RUNNING","progress":{"fraction":-7.5,"at":5,"message":"a\\u0000b"}', Progress(0.0, "ab", 5)),
+        (f'"state":"RUNNING","progress":{{"fraction":0.5,"at":{10**12},"message":"{"x" * 300}"}}', Progress(0.5, "x" * 200, AHEAD_MS + 9)),
+        ('"state":"SUCCEEDED","progress":{"fraction":0.5,"at":5}', None),
+    ],
+)
+def test_progress_that_somebody_else_sends_is_bounded(body, progress):
+    assert decode_events(f'{{"jobType":"email","jobId":"j",{body}}}'.encode(), 9)[0].progress == progress
 
 
 async def test_large_results_share_messages_that_a_broker_accepts():

@@ -13,6 +13,7 @@ from sickbay.domain.errors import Quota
 from sickbay.domain.explain_job import Case
 from sickbay.domain.explanation import BreakerReason, BreakerStep, Explanation, JobReason, JobStep
 from sickbay.domain.job import Failure, Job, JobRecord, JobState, Reason, StateChange
+from sickbay.domain.progress import Progress
 from sickbay.domain.queries import FailureGroup, PayloadRevision, QuarantinedJob
 from sickbay.domain.result import Result
 from sickbay.domain.retry import RetryPolicy
@@ -59,6 +60,19 @@ def test_a_result_is_the_json_value_itself_byte_for_byte(text):
     view = views.job_view(responses.job(done))
     assert f'"result":{text}'.encode() in views.encode(view)
     assert "resultNote" not in view
+
+
+def test_progress_is_omitted_until_the_handler_says_something():
+    going = JobRecord(Job("id", "email", submitted_at=T0), JobState.RUNNING, T0)
+    assert "progress" not in views.job_view(responses.job(going))
+    said = replace(going, progress=Progress(0.4, "320 of 800", T0 + 2_500))
+    assert views.job_view(responses.job(said))["progress"] == {
+        "fraction": 0.4,
+        "message": "320 of 800",
+        "updatedAt": "2024-01-01T00:00:02.500Z",
+    }
+    said = replace(going, progress=Progress(0.0, at=T0))
+    assert views.job_view(responses.job(said))["progress"] == {"fraction": 0.0, "updatedAt": "2024-01-01T00:00:00.000Z"}
 
 
 def test_without_a_result_its_field_is_omitted():
