@@ -111,22 +111,25 @@ class JobApi(JobServiceServicer):
             if since is None:
                 yield pb.WatchJobResponse(job=responses.job(found), resume_token=resume.token_of(found))
             else:
-                for missed in await self._missed(job_id, since):
-                    sent, is_final = max(sent, resume.position(missed)), is_final or missed.state.is_final
-                    yield _change_response(_as_of(found, missed), missed)
+                missed = await self._missed(job_id, since)
+                for change in missed:
+                    sent, is_final = max(sent, resume.position(change)), is_final or change.state.is_final
+                    yield _change_response(_as_of(found, change), change)
+                if progress is not None and not missed:
+                    yield pb.WatchJobResponse(job=responses.job(found), resume_token=resume.token_of(found))
             if is_final:
                 return
-            async for record, change in changes:
-                if change is None:
+            async for record, news in changes:
+                if news is None:
                     if resume.position_of(record) == sent and is_later(record.progress, progress):
                         progress = record.progress
                         yield pb.WatchJobResponse(job=responses.job(record), resume_token=resume.token_of(record))
                     continue
-                if resume.position(change) <= sent:
+                if resume.position(news) <= sent:
                     continue
-                sent, progress = resume.position(change), record.progress
-                yield _change_response(replace(record, state=change.state), change)
-                if change.state.is_final:
+                sent, progress = resume.position(news), record.progress
+                yield _change_response(replace(record, state=news.state), news)
+                if news.state.is_final:
                     return
 
     @detached

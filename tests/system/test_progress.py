@@ -44,6 +44,8 @@ def test_progress_is_streamed_and_shown_while_the_job_runs(system: System, kind:
     job_id = sickbay.submit(kind)
     replies = watch(sickbay, job_id)
     streamed = until_said(replies, "2 of 4")
+    resumed = next(iter(sickbay.jobs.WatchJob(WatchJobRequest(job_id=job_id, resume_token="0.0.RUNNING"), timeout=60)))
+    assert (resumed.job, resumed.HasField("change"), resumed.resume_token) == (streamed, False, "0.0.RUNNING")
     assert (streamed.state, streamed.progress.fraction) == (Job.STATE_RUNNING, 0.5)
     shown = sickbay.job(job_id)
     assert shown["state"] == "RUNNING"
