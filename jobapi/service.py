@@ -19,6 +19,7 @@ from sickbay.contract.paging import next_page_token, parse_paging
 from sickbay.contract.requests import Submission
 from sickbay.domain.errors import NotFound, SickbayError
 from sickbay.domain.job import JobRecord, JobState, StateChange
+from sickbay.domain.progress import is_later
 from sickbay.domain.queries import Accepted
 from sickbay.domain.truth import Truth
 from sickbay.fleet import FleetView
@@ -86,8 +87,10 @@ class JobApi(JobServiceServicer):
         """See the contract."""
         full = parse.full_view(request.view, default=True)
         record = await self._find(parse.job_id(request.job_id))
-        history = await self._reader.history(record.job.job_id) if full else ()
-        return pb.GetJobResponse(job=responses.job(record, history or (_initial_change(record),) if full else ()))
+        if not full:
+            return pb.GetJobResponse(job=responses.job(replace(record, result=None)))
+        history = await self._reader.history(record.job.job_id) or (_initial_change(record),)
+        return pb.GetJobResponse(job=responses.job(record, history))
 
     async def ExplainJob(self, request: pb.ExplainJobRequest, context: Any) -> pb.ExplainJobResponse:
         """See the contract."""
@@ -108,21 +111,30 @@ class JobApi(JobServiceServicer):
         job_id = parse.job_id(request.job_id)
         async with self._reader.watch(job_id) as changes:
             found = await self._find(job_id)
-            sent, is_final = resume.position_of(found), found.state.is_final
+            sent, is_final, progress = resume.position_of(found), found.state.is_final, found.progress
             since = resume.parse_token(request.resume_token)
             if since is None:
                 yield pb.WatchJobResponse(job=responses.job(found), resume_token=resume.token_of(found))
             else:
-                for change in await self._missed(job_id, since):
+                missed = await self._missed(job_id, since)
+                for change in missed:
                     sent, is_final = max(sent, resume.position(change)), is_final or change.state.is_final
                     yield _change_response(_as_of(found, change), change)
+                if progress is not None and not missed:
+                    yield pb.WatchJobResponse(job=responses.job(found), resume_token=resume.token_of(found))
             if is_final:
                 return
-            async for record, change in changes:
-                if resume.position(change) <= sent:
+            async for record, news in changes:
+                if news is None:
+                    if resume.position_of(record) == sent and is_later(record.progress, progress):
+                        progress = record.progress
+                        yield pb.WatchJobResponse(job=responses.job(record), resume_token=resume.token_of(record))
                     continue
-                yield _change_response(replace(record, state=change.state), change)
-                if change.state.is_final:
+                if resume.position(news) <= sent:
+                    continue
+                sent, progress = resume.position(news), record.progress
+                yield _change_response(replace(record, state=news.state), news)
+                if news.state.is_final:
                     return
 
     @detached
@@ -169,5 +181,8 @@ def _change_response(record: JobRecord, change: StateChange) -> pb.WatchJobRespo
 
 
 def _as_of(record: JobRecord, change: StateChange) -> JobRecord:
-    """The job in the state of an earlier change."""
-    return replace(record, state=change.state, job=replace(record.job, generation=change.generation, attempt=change.attempt))
+    """The job in the state of a change, which is an earlier one unless the job is still in that state."""
+    if resume.position(change) == resume.position_of(record):
+        return record
+    job = replace(record.job, generation=change.generation, attempt=change.attempt)
+    return replace(record, state=change.state, job=job, result=None, progress=None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from sickbay.jobs.v1.job_pb2 import PRIORITY_NORMAL, PRIORITY_UNSPECIFIED, AttemptError, Job, StateChange
@@ -10,6 +10,7 @@ from sickbay.jobs.v1.quarantine_service_pb2 import FailureGroup, QuarantinedJob
 from sickbay_cli.durations import clock, moment, relative
 from sickbay_cli.format import job_state, join_nonempty, ms, other_tenant, priority, reason, when
 from sickbay_cli.output import Cell, Column, details, line, plain, table
+from sickbay_cli.payload import pretty
 
 _JOBS: Final = (
     Column("JOB ID"),
@@ -87,7 +88,9 @@ def show_job(job: Job, now: int, more: Sequence[tuple[str, Cell]] = ()) -> None:
             ("last run", when(ms(job, "start_time"), now)),
             ("next run", when(ms(job, "next_attempt_time"), now)),
             ("duplicates", str(job.duplicates or "")),
+            ("progress", _progress(job)),
             *more,
+            ("result", _result(job, pretty)),
             ("errors", "\n".join(_error_with_traceback(error) for error in job.errors)),
             ("history", "\n".join(f"{moment(ms(step, 'time'))}  {_step(step)}" for step in job.history)),
         ]
@@ -109,14 +112,29 @@ def show_quarantined_job(case: QuarantinedJob, payload: str, now: int) -> None:
 
 
 def show_change(job: Job, change: StateChange | None) -> None:
-    """Print one line of a watch; without a change, the current state."""
+    """Print one line of a watch, and one with the result if there is one; without a change, the current state and progress."""
     attempt = f"attempt {job.attempt}" if job.attempt else ""
     if change is None:
-        line((clock(ms(job, "update_time")), "dim"), job_state(job.state), attempt)
+        time = ms(job.progress, "update_time") if job.HasField("progress") else ms(job, "update_time")
+        line((clock(time), "dim"), job_state(job.state), attempt, _progress(job))
     else:
         line((clock(ms(change, "time")), "dim"), job_state(change.state), attempt, join_nonempty(" ", change.code, change.message))
         for one in _lines(change.traceback):
             line(one)
+    if result := _result(job, str):
+        line(("result", "dim"), result)
+
+
+def _progress(job: Job) -> str:
+    """How far its run is; empty if that is not known. It is untrusted."""
+    return f"{job.progress.fraction:.0%}  {plain(job.progress.message)}".rstrip() if job.HasField("progress") else ""
+
+
+def _result(job: Job, shown: Callable[[str], str]) -> str:
+    """What the handler returned, or why that was not kept; it is untrusted."""
+    if job.result_note:
+        return f"({plain(job.result_note)})"
+    return "\n".join(map(plain, shown(job.result_json).split("\n")))
 
 
 def _error_with_traceback(error: AttemptError) -> str:

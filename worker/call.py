@@ -8,7 +8,7 @@ import inspect
 import logging
 import os
 import traceback
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import Future as ThreadFuture
 from dataclasses import replace
 from types import CoroutineType, FrameType
@@ -20,6 +20,7 @@ from sickbay.domain.raised import Redact, short, unchanged
 from sickbay.handlers.classify import classify
 from sickbay.handlers.registry import HandlerSpec
 from sickbay.handlers.traceback_text import CALLERS, MAX_STEPS, traceback_of
+from worker.result import result_of
 
 MAX_DEPTH: Final = 10
 """Awaitables that return awaitables, nested."""
@@ -40,17 +41,27 @@ def outcome_of_error(error: BaseException, spec: HandlerSpec, redact: Redact = u
         return Outcome(OutcomeKind.UNKNOWN, "UNREADABLE_ERROR", "the handler raised an exception that cannot be read")
 
 
-def call_handler(spec: HandlerSpec, job: Job, redact: Redact = unchanged) -> Outcome | Awaitable[Any]:
+OnReturned = Callable[[], None]
+"""Called when a handler has returned a result, before that is read: from then on the run has succeeded, whatever the result is."""
+
+
+def _nobody() -> None:
+    """Nobody wants to know."""
+
+
+def call_handler(spec: HandlerSpec, job: Job, redact: Redact = unchanged, on_returned: OnReturned = _nobody) -> Outcome | Awaitable[Any]:
     """Call the handler; returns an awaitable if it returned one, otherwise the outcome."""
     try:
         returned = spec.function(job)
     except BaseException as error:  # noqa: BLE001 - whatever a handler raises is an outcome
         return outcome_of_error(error, spec, redact)
     pending = _awaitable(returned)
-    return _outcome_of_result(returned) if pending is None else pending
+    return _outcome_of_result(returned, on_returned) if pending is None else pending
 
 
-async def await_result(awaitable: Awaitable[Any], spec: HandlerSpec, redact: Redact = unchanged) -> Outcome:
+async def await_result(
+    awaitable: Awaitable[Any], spec: HandlerSpec, redact: Redact = unchanged, on_returned: OnReturned = _nobody
+) -> Outcome:
     """Await what a handler returned, and what that returns, until it is not an awaitable; raises only CancelledError."""
     pending: Awaitable[Any] | None = awaitable
     try:
@@ -60,7 +71,7 @@ async def await_result(awaitable: Awaitable[Any], spec: HandlerSpec, redact: Red
             returned = await pending
             pending = _awaitable(returned)
             if pending is None:
-                return _outcome_of_result(returned)
+                return _outcome_of_result(returned, on_returned)
         discard(pending)
         return Outcome(OutcomeKind.UNKNOWN, NOT_RUN, f"the handler returned an awaitable in an awaitable, more than {MAX_DEPTH} deep")
     except asyncio.CancelledError:
@@ -125,7 +136,7 @@ def _awaitable(returned: object) -> Awaitable[Any] | None:
         if isinstance(returned, ThreadFuture):
             return _of_thread(returned)
         return returned if inspect.isawaitable(returned) else None
-    except BaseException:  # noqa: BLE001 - a result that cannot be inspected is ignored like any other
+    except BaseException:  # noqa: BLE001 - what cannot be inspected is a result like any other
         return None
 
 
@@ -133,17 +144,18 @@ async def _of_thread(future: ThreadFuture[Any]) -> Any:
     return await asyncio.wrap_future(future)
 
 
-def _outcome_of_result(returned: object) -> Outcome:
-    """A result is ignored; something that should have been run, and cannot be awaited, is a failure."""
+def _outcome_of_result(returned: object, on_returned: OnReturned) -> Outcome:
+    """A result is kept with the job; something that should have been run, and cannot be awaited, is a failure."""
     if returned is None:
         return SUCCESS
     try:
         kind = _not_run(returned)
     except BaseException:  # noqa: BLE001 - as above
-        return SUCCESS
-    if kind is None:
-        return SUCCESS
-    return Outcome(OutcomeKind.UNKNOWN, NOT_RUN, f"the handler returned {kind} instead of running it; the handler did not run")
+        kind = None
+    if kind is not None:
+        return Outcome(OutcomeKind.UNKNOWN, NOT_RUN, f"the handler returned {kind} instead of running it; the handler did not run")
+    on_returned()
+    return Outcome(OutcomeKind.SUCCESS, result=result_of(returned))
 
 
 def _not_run(returned: object) -> str | None:

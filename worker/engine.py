@@ -29,6 +29,7 @@ from worker.demotion import Demotion
 from worker.intake import Intake
 from worker.pipeline import Pipeline
 from worker.pool_roll import PoolRoll
+from worker.progress import ProgressReports
 from worker.rate_gate import RateGate
 from worker.received import Received
 from worker.runner import Runner
@@ -123,6 +124,7 @@ class Engine:
             handlers=handlers,
             policy=policy_of,
             rates=rates or RateGate(),
+            progress=ProgressReports(events, clock, redact),
             clock=clock,
         )
         events.on_rejected = self._on_refused

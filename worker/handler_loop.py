@@ -184,8 +184,8 @@ class HandlerLoop:
 
     async def _body(self, run: Run) -> None:
         try:
-            found = call_handler(run.spec, run.job, run.redact) if run.pending is None else run.pending
-            outcome = found if isinstance(found, Outcome) else await await_result(found, run.spec, run.redact)
+            found = call_handler(run.spec, run.job, run.redact, run.on_returned) if run.pending is None else run.pending
+            outcome = found if isinstance(found, Outcome) else await await_result(found, run.spec, run.redact, run.on_returned)
         except BaseException as error:  # noqa: BLE001 - a GeneratorExit closes the awaitable and is raised here
             asked = isinstance(error, asyncio.CancelledError) and (run.cancelled or run.expired)
             outcome = CANCELLED if asked else outcome_of_error(error, run.spec, run.redact)

@@ -108,7 +108,7 @@ class _Thread(threading.Thread):
     def _call(self, run: Run) -> None:
         run.thread_id = self.ident or 0
         process = os.getpid()
-        found = run.context.run(call_handler, run.spec, run.job, run.redact)
+        found = run.context.run(call_handler, run.spec, run.job, run.redact, run.on_returned)
         end_forked_child(process)
         run.thread_id = 0
         if isinstance(found, Outcome):

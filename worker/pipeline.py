@@ -24,6 +24,7 @@ from sickbay.observer import Observer
 from sickbay.ports import Breakers, Clock, Delivery, DuplicateGuard
 from worker.crash_isolation import MAX_CRASHES, CrashIsolation
 from worker.demotion import DEMOTED
+from worker.progress import ProgressReports
 from worker.rate_gate import Passage, RateGate
 from worker.run import CANCELLED
 from worker.runner import Runner
@@ -55,6 +56,7 @@ class Pipeline:
         handlers: Mapping[str, HandlerSpec],
         policy: PolicyOf,
         rates: RateGate,
+        progress: ProgressReports,
         clock: Clock,
     ) -> None:
         """Take the worker's parts; `scope` says whose breaker a job asks, `policy` is asked after each failed run."""
@@ -62,7 +64,7 @@ class Pipeline:
         self._guard, self._isolation, self._gates = guard, isolation, gates
         self._breakers, self._scope, self._runner, self._settler, self._events = breakers, scope, runner, settler, events
         self._observer, self._handlers, self._clock = observer, handlers, clock
-        self._policy, self._unhandled = policy, unhandled
+        self._policy, self._unhandled, self._progress = policy, unhandled, progress
 
     async def process(self, delivery: Delivery, decoded: Job | None, seat: Seat) -> None:
         """Process and settle one delivery. Raises Unavailable if a server is unavailable and the delivery should come again.
@@ -136,8 +138,12 @@ class Pipeline:
             return await self._settler.park(delivery, job, Reason.RATE_LIMITED)
         started = self._settler.running_event(job)
         self._events.report_start(started)
+        self._progress.begin(started)
         began = perf_counter()
-        outcome = await self._run_observed(spec, job, permit)
+        try:
+            outcome = await self._run_observed(spec, job, permit)
+        finally:
+            self._progress.end(started)
         took_ms = round(1000 * (perf_counter() - began))
         state = await self._breakers.settle(permit, CANCELLED if delivery.is_lost else outcome, took_ms)
         return await self._settler.settle(delivery, self._route(job, outcome, state), started)
@@ -145,7 +151,7 @@ class Pipeline:
     def _route(self, job: Job, outcome: Outcome, state: BreakerState) -> Route:
         """Where the job goes; only after a failure somebody has to know the policy."""
         if outcome.kind is OutcomeKind.SUCCESS:
-            return Done()
+            return Done(outcome.result)
         policy = self._policy(job.job_type, self._handlers[job.job_type].retry)
         return after_run(job, outcome, state, policy, self._clock(), spread=_chance.randrange(SPREAD + 1))
 

@@ -13,6 +13,7 @@ from sickbay.domain.outcome import Outcome, OutcomeKind
 from sickbay.domain.raised import Redact, unchanged
 from sickbay.handlers.classify import timed_out
 from sickbay.handlers.registry import HandlerSpec
+from worker.result import UNREAD_IN_TIME
 
 if TYPE_CHECKING:
     from worker.handler_loop import HandlerLoop
@@ -58,6 +59,15 @@ class Run:
     redact: Redact = unchanged
     """Removes secrets from the texts of its failure."""
 
+    returned: bool = False
+    """Whether the handler has returned something, which is being read: it cannot fail any more."""
+
+    def on_returned(self) -> None:
+        """The handler has returned something, in time unless its run is over."""
+        self.returned = not self.expired
+
     def timed_out(self, more: str = "") -> Outcome:
-        """The outcome of a run that timed out."""
+        """The outcome of a run that timed out; if it did so while its result was read, that result is lost and nothing else."""
+        if self.returned:
+            return Outcome(OutcomeKind.SUCCESS, result=UNREAD_IN_TIME)
         return replace(timed_out(self.seconds, self.spec, more), traceback=self.hung_at)

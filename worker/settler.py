@@ -157,8 +157,8 @@ class Settler:
             self._events.forget(running_event.job.job_id)
             return delivery.ack()
         match route:
-            case Done():
-                self._events.add(replace(running_event, state=JobState.SUCCEEDED, at=self._clock()), delivery)
+            case Done(result):
+                self._events.add(replace(running_event, state=JobState.SUCCEEDED, at=self._clock(), result=result), delivery)
             case Retry(job, delay_ms, beyond_limit):
                 # Before the delay begins, so that the history never shows a shorter one.
                 event = replace(self._with_outcome(running_event, job, JobState.RETRYING), beyond_limit=beyond_limit)

@@ -39,7 +39,7 @@ class UnconfiguredJobReader:
         """FailedPrecondition."""
         _raise_not_configured("listing jobs", "DATABASE_URL")
 
-    def watch(self, job_id: str) -> AbstractAsyncContextManager[AsyncIterator[tuple[JobRecord, StateChange]]]:
+    def watch(self, job_id: str) -> AbstractAsyncContextManager[AsyncIterator[tuple[JobRecord, StateChange | None]]]:
         """FailedPrecondition."""
         _raise_not_configured("watching a job", "DATABASE_URL")
 

@@ -18,12 +18,15 @@ from sickbay.breakers.v1 import breaker_pb2, breaker_service_pb2
 from sickbay.domain.breaker import BreakerState, Snapshot
 from sickbay.domain.job import Failure, JobRecord, JobState, Reason, StateChange
 from sickbay.domain.priority import Priority
+from sickbay.domain.progress import Progress
 from sickbay.domain.queries import FailureGroup, PayloadRevision, QuarantinedJob
+from sickbay.domain.result import Result
 from sickbay.jobs.v1 import job_pb2, quarantine_service_pb2
 
 _MAX_MS: Final = 253_402_300_799_999
 """The end of the year 9999, the maximum of Timestamp."""
 _MAX_UINT32: Final = 2**32 - 1
+_NO_RESULT: Final = Result()
 
 _STATES: Final = {state: job_pb2.Job.State.Value(f"STATE_{state.value}") for state in JobState}
 _PRIORITIES: Final = {priority: job_pb2.Priority.Value(f"PRIORITY_{priority.value}") for priority in Priority}
@@ -49,7 +52,7 @@ def duration(ms: int) -> Duration | None:
 
 def job(record: JobRecord, history: Sequence[StateChange] = ()) -> job_pb2.Job:
     """The job as recorded in the ledger; tracebacks are included if `history` is."""
-    known = record.job
+    known, result = record.job, record.result or _NO_RESULT
     return job_pb2.Job(
         job_id=text(known.job_id),
         job_type=text(known.job_type),
@@ -65,7 +68,15 @@ def job(record: JobRecord, history: Sequence[StateChange] = ()) -> job_pb2.Job:
         history=[change(one, known.failures) for one in history],
         next_attempt_time=timestamp(record.next_attempt_at),
         priority=_PRIORITIES[known.priority],
+        result_json=_json(result.json),
+        result_note=text(result.note),
+        progress=progress(record.progress) if record.progress is not None else None,
     )
+
+
+def progress(known: Progress) -> job_pb2.Progress:
+    """How far a run is."""
+    return job_pb2.Progress(fraction=known.fraction, message=text(known.message), update_time=timestamp(known.at))
 
 
 def failure(failed: Failure, *, whole: bool = True) -> job_pb2.AttemptError:

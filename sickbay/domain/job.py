@@ -5,7 +5,6 @@ Pure: frozen values and functions that take `now`. All times are integer millise
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -13,7 +12,10 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Final, TypeVar
 
+from sickbay.domain.payload import PayloadUnreadable, read_payload
 from sickbay.domain.priority import Priority
+from sickbay.domain.progress import Progress, TellsProgress
+from sickbay.domain.result import Result
 
 NAME_PATTERN: Final = r"[a-z0-9][a-z0-9._-]{0,63}"
 CODE_PATTERN: Final = r"[A-Z0-9_]{1,48}"
@@ -32,10 +34,6 @@ MAX_TRACEBACKS_BYTES: Final = 8_000
 T = TypeVar("T")
 _NAME: Final = re.compile(NAME_PATTERN)
 _CODE: Final = re.compile(CODE_PATTERN)
-
-
-class PayloadUnreadable(ValueError):
-    """The bytes of a payload cannot be read as a JSON object; the text says why."""
 
 
 class JobState(StrEnum):
@@ -111,7 +109,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class Job(TellsProgress):
     """One unit of work, as a handler receives it.
 
     Handlers run at least once: use `idempotency_key` when an effect must not happen twice. `trace` is the context of the trace that the
@@ -141,7 +139,7 @@ class Job:
         """
         if self._payload is None:
             try:
-                object.__setattr__(self, "_payload", _decode(self.payload_json))
+                object.__setattr__(self, "_payload", read_payload(self.payload_json))
             except PayloadUnreadable as error:
                 object.__setattr__(self, "_unreadable", str(error))
                 raise
@@ -192,7 +190,8 @@ class JobEvent:
     `job` has its payload when it is set aside, and may have it when it is accepted. `run` names one execution (two different runs that
     both succeed are a duplicate; one run reported twice is a replay). `started_at` is the start of that run, None if there was none.
     `duplicate` marks a copy that was dropped because a later one exists: it is counted and changes nothing else. `beyond_limit` is for
-    observers, not for the ledger: a job that is at fault would have been quarantined instead of retried.
+    observers, not for the ledger: a job that is at fault would have been quarantined instead of retried. `result` is what a run that
+    SUCCEEDED returned, `progress` how far one is that is RUNNING.
     """
 
     job: Job
@@ -206,6 +205,8 @@ class JobEvent:
     message: str = ""
     duplicate: bool = False
     beyond_limit: bool = False
+    result: Result | None = None
+    progress: Progress | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,7 +224,11 @@ class StateChange:
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """A job as stored in the ledger. `job.payload_json` is empty unless the job is set aside."""
+    """A job as stored in the ledger. `job.payload_json` is empty unless the job is set aside.
+
+    `result` is what the run returned with which the job SUCCEEDED, `progress` how far a run is that is RUNNING; lists of records have
+    neither.
+    """
 
     job: Job
     state: JobState
@@ -233,27 +238,13 @@ class JobRecord:
     reason: Reason | None = None
     etag: str = ""
     fingerprint: str = ""
+    result: Result | None = None
+    progress: Progress | None = None
 
     @property
     def next_attempt_at(self) -> int:
         """When a RETRYING job is to run again (ms); 0 in other states, and if that is not known."""
         return self.job.failures[-1].retry_at if self.state is JobState.RETRYING and self.job.failures else 0
-
-
-def _decode(text: bytes) -> dict[str, Any]:
-    try:
-        decoded = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise PayloadUnreadable(f"the payload is not JSON ({error.msg}, character {error.pos})") from None
-    except UnicodeDecodeError:
-        raise PayloadUnreadable("the payload is not UTF-8") from None
-    except ValueError:
-        raise PayloadUnreadable("the payload has a number of more digits than Python reads") from None
-    except RecursionError:
-        raise PayloadUnreadable("the payload is nested too deep") from None
-    if not isinstance(decoded, dict):
-        raise PayloadUnreadable("the payload is not a JSON object")
-    return decoded
 
 
 def first_and_newest(failures: Sequence[T]) -> Sequence[T]:

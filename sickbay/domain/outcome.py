@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Literal
 
+from sickbay.domain.result import Result
+
 
 class OutcomeKind(StrEnum):
     """The kinds of outcome, by what they say about the dependency behind a job type."""
@@ -63,13 +65,17 @@ HTTP_CLIENT_ERRORS: Final = range(400, 500)
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result of one run. `retry_after_ms` is the wait the dependency asked for, None if none; `traceback` says where it failed."""
+    """How one run ended. `retry_after_ms` is the wait the dependency asked for, None if none; `traceback` says where it failed.
+
+    `result` is what the handler returned; None if that was None, or if the run failed.
+    """
 
     kind: OutcomeKind
     code: str = ""
     message: str = ""
     retry_after_ms: int | None = None
     traceback: str = field(default="", compare=False)
+    result: Result | None = None
 
     @property
     def is_rate_limit(self) -> bool:

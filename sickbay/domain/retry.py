@@ -23,6 +23,7 @@ from typing import Final
 from sickbay.domain.breaker import BreakerState
 from sickbay.domain.job import Failure, Job, JobState, Reason
 from sickbay.domain.outcome import Outcome, OutcomeKind
+from sickbay.domain.result import Result
 
 MAX_DELAY_MS: Final = 600_000
 """The longest pause between two runs of a job, unless a setting or the dependency itself asks for a longer one."""
@@ -107,7 +108,9 @@ def same_for_all(policy: RetryPolicy) -> PolicyOf:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """The job succeeded."""
+    """The job succeeded; `result` is what its handler returned, None if that was None."""
+
+    result: Result | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +176,7 @@ def after_run(job: Job, outcome: Outcome, breaker: BreakerState, policy: RetryPo
     `spread` is a random number from 0 to SPREAD.
     """
     if outcome.kind is OutcomeKind.SUCCESS:
-        return Done()
+        return Done(outcome.result)
     if outcome.kind is OutcomeKind.CANCELLED:
         return GiveBack()
     failure = Failure(now, job.generation, job.attempt, outcome.code, outcome.message, outcome.traceback)

@@ -13,28 +13,28 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
-from typing import Annotated, Final
+from typing import Final
 
 import msgspec
 
 from sickbay.domain.job import (
-    DEFAULT_TENANT,
     MAX_TRACEBACK_BYTES,
     NAME_PATTERN,
     Failure,
     Job,
     JobEvent,
     JobState,
-    Reason,
     bounded_failures,
     first_and_newest,
     is_name,
     last_bytes,
 )
 from sickbay.domain.lane import lane_of
-from sickbay.domain.priority import Priority
-from sickbay.domain.storable import LAST_MS, MAX_COUNT, UNREACHABLE, id_of, is_storable, not_ahead, storable
+from sickbay.domain.progress import MAX_PROGRESS_CHARS, Progress
+from sickbay.domain.result import MAX_NOTE_CHARS, Result, read_result
+from sickbay.domain.storable import LAST_MS, UNREACHABLE, id_of, is_storable, not_ahead, storable
 from sickbay.domain.trace import trace_headers, trace_of, valid_trace
+from sickbay.messages.bodies import MAX_NAME_CHARS, MAX_TEXT_CHARS, BatchBody, Body, FailureBody, ProgressBody, ShapeOfBody
 from sickbay.ports import Message
 
 MAX_ID_CHARS: Final = 64
@@ -47,60 +47,10 @@ class Undecodable(ValueError):
     """The message is not a job; the text says why and is kept with it."""
 
 
-_Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
-_Millis = Annotated[int, msgspec.Meta(ge=0, le=LAST_MS)]
-_MAX_NAME_CHARS: Final = 200
-"""The limit for a run, an actor, an error code; longer ones are cut."""
-_MAX_TEXT_CHARS: Final = 20_000
-"""The limit for a message in an event or an error."""
-
-
-class _Failure(msgspec.Struct, frozen=True):
-    time: _Millis
-    attempt: _Count
-    code: str
-    message: str = ""
-    generation: _Count = 0
-    traceback: str | msgspec.UnsetType = msgspec.UNSET
-    retry_at: _Millis | msgspec.UnsetType = msgspec.field(default=msgspec.UNSET, name="retryAt")
-    blameless: _Count | msgspec.UnsetType = msgspec.UNSET
-
-
-class _Body(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    job_type: str
-    payload: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    job_id: str = ""
-    tenant: str = DEFAULT_TENANT
-    attempt: _Count = 0
-    generation: _Count = 0
-    errors: tuple[_Failure, ...] = ()
-    submitted_at: _Millis = 0
-    maybe_duplicate: bool = False
-    priority: Priority = Priority.NORMAL
-    state: JobState | msgspec.UnsetType = msgspec.UNSET
-    at: _Millis = 0
-    started_at: _Millis | None = None
-    run: str = ""
-    actor: str = ""
-    reason: Reason | None = None
-    code: str = ""
-    message: str = ""
-    duplicate: bool = False
-    trace: str = ""
-
-
-class _Batch(msgspec.Struct, frozen=True):
-    events: tuple[_Body, ...]
-
-
-class _Shape(msgspec.Struct, frozen=True):
-    events: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-
-
 _encoder: Final = msgspec.json.Encoder()
-_job_decoder: Final = msgspec.json.Decoder(_Body)
-_batch_decoder: Final = msgspec.json.Decoder(_Batch)
-_shape_decoder: Final = msgspec.json.Decoder(_Shape)
+_job_decoder: Final = msgspec.json.Decoder(Body)
+_batch_decoder: Final = msgspec.json.Decoder(BatchBody)
+_shape_decoder: Final = msgspec.json.Decoder(ShapeOfBody)
 
 
 def job_message(key: str, job: Job, delay_ms: int = 0, lane: str = "") -> Message:
@@ -141,7 +91,7 @@ def encode_event(event: JobEvent) -> bytes:
 
 def encode_events(events: Iterable[JobEvent]) -> bytes:
     """Several events in one message."""
-    return _encoder.encode(_Batch(tuple(map(_event_body, events))))
+    return _encoder.encode(BatchBody(tuple(map(_event_body, events))))
 
 
 def decode_events(body: bytes, now: int | None = None) -> Sequence[JobEvent]:
@@ -154,7 +104,7 @@ def decode_events(body: bytes, now: int | None = None) -> Sequence[JobEvent]:
         raise Undecodable(f"the message is not an event: {error}") from error
 
 
-def _check_names(body: _Body, *, may_lack: bool = False) -> None:
+def _check_names(body: Body, *, may_lack: bool = False) -> None:
     """`may_lack`: type and tenant may be empty, because the ledger has them."""
     if not (is_name(body.job_type) or (may_lack and not body.job_type)):
         raise Undecodable(f"jobType must match {NAME_PATTERN}")
@@ -175,8 +125,8 @@ def _payload(raw: msgspec.Raw) -> bytes:
     return payload
 
 
-def _body(job: Job) -> _Body:
-    return _Body(
+def _body(job: Job) -> Body:
+    return Body(
         job_type=job.job_type,
         payload=msgspec.Raw(job.payload_json),
         job_id=job.job_id,
@@ -190,7 +140,7 @@ def _body(job: Job) -> _Body:
     )
 
 
-def _job(body: _Body, job_id: str, now: int, trace: str = "") -> Job:
+def _job(body: Body, job_id: str, now: int, trace: str = "") -> Job:
     try:
         payload = b"" if isinstance(body.payload, msgspec.UnsetType) else _payload(body.payload)
     except UnicodeDecodeError as error:
@@ -210,8 +160,8 @@ def _job(body: _Body, job_id: str, now: int, trace: str = "") -> Job:
     )
 
 
-def _error(failure: Failure) -> _Failure:
-    return _Failure(
+def _error(failure: Failure) -> FailureBody:
+    return FailureBody(
         failure.at,
         failure.attempt,
         failure.code,
@@ -223,8 +173,8 @@ def _error(failure: Failure) -> _Failure:
     )
 
 
-def _failure(failure: _Failure) -> Failure:
-    code, message = storable(failure.code, _MAX_NAME_CHARS), storable(failure.message, _MAX_TEXT_CHARS)
+def _failure(failure: FailureBody) -> Failure:
+    code, message = storable(failure.code, MAX_NAME_CHARS), storable(failure.message, MAX_TEXT_CHARS)
     traceback = "" if isinstance(failure.traceback, msgspec.UnsetType) else storable(failure.traceback)
     return Failure(
         failure.time,
@@ -243,9 +193,9 @@ def _carries_payload(event: JobEvent) -> bool:
     return event.state.in_quarantine or (event.state is JobState.QUEUED and not event.duplicate and bool(event.job.payload_json))
 
 
-def _event_body(event: JobEvent) -> _Body:
+def _event_body(event: JobEvent) -> Body:
     job = event.job
-    return _Body(
+    return Body(
         job_type=job.job_type,
         payload=msgspec.Raw(job.payload_json) if _carries_payload(event) else msgspec.UNSET,
         job_id=job.job_id,
@@ -265,10 +215,13 @@ def _event_body(event: JobEvent) -> _Body:
         message=event.message,
         duplicate=event.duplicate,
         trace=job.trace if event.state.in_quarantine else "",
+        result=msgspec.UNSET if event.result is None or not event.result.json else msgspec.Raw(event.result.json),
+        result_note="" if event.result is None else event.result.note,
+        progress=msgspec.UNSET if event.progress is None else _progress_body(event.progress),
     )
 
 
-def _event(body: _Body, now: int) -> JobEvent:
+def _event(body: Body, now: int) -> JobEvent:
     state = body.state
     if isinstance(state, msgspec.UnsetType) or not body.job_id:
         raise Undecodable("an event needs jobId and state")
@@ -282,10 +235,26 @@ def _event(body: _Body, now: int) -> JobEvent:
         state=state,
         at=at,
         started_at=None if body.started_at is None else not_ahead(body.started_at, now),
-        run=storable(body.run, _MAX_NAME_CHARS),
-        actor=storable(body.actor, _MAX_NAME_CHARS),
+        run=storable(body.run, MAX_NAME_CHARS),
+        actor=storable(body.actor, MAX_NAME_CHARS),
         reason=body.reason,
-        code=storable(body.code, _MAX_NAME_CHARS),
-        message=storable(body.message, _MAX_TEXT_CHARS),
+        code=storable(body.code, MAX_NAME_CHARS),
+        message=storable(body.message, MAX_TEXT_CHARS),
         duplicate=body.duplicate,
+        result=_result(body) if state is JobState.SUCCEEDED else None,
+        progress=_progress(body.progress, now) if state is JobState.RUNNING and not isinstance(body.progress, msgspec.UnsetType) else None,
     )
+
+
+def _progress_body(progress: Progress) -> ProgressBody:
+    return ProgressBody(progress.fraction, progress.at, progress.message)
+
+
+def _progress(body: ProgressBody, now: int) -> Progress:
+    return Progress(min(max(body.fraction, 0.0), 1.0), storable(body.message, MAX_PROGRESS_CHARS), not_ahead(body.at, now))
+
+
+def _result(body: Body) -> Result | None:
+    if not isinstance(body.result, msgspec.UnsetType):
+        return read_result(bytes(body.result))
+    return Result(note=storable(body.result_note, MAX_NOTE_CHARS)) if body.result_note else None

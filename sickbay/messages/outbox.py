@@ -1,4 +1,4 @@
-"""Publishes events for the ledger in batches: at most 200 events or 50 ms per message.
+"""Publishes events for the ledger in batches: at most 200 events, a MiB of results, or 50 ms per message.
 
 A delivery added with its event is acknowledged only when the event is durable, so nothing is lost between the two.
 """
@@ -23,6 +23,8 @@ from sickbay.observer import NOBODY, Observer
 from sickbay.ports import Broker, Delivery, Message
 
 MAX_EVENTS: Final = 200
+MAX_RESULT_BYTES: Final = 1024 * 1024
+"""Of results in one message, unless a single one has more: 200 of 64 KiB would exceed what a broker accepts."""
 LINGER_S: Final = 0.05
 RETRY_S: Final = 0.1
 MAX_RETRY_S: Final = 2.0
@@ -83,6 +85,8 @@ class EventOutbox:
         self._publisher = Publisher(broker, observer)
         self._linger_s = linger_s
         self._buffer: list[tuple[JobEvent, Delivery | None]] = []
+        self._result_bytes = 0
+        """Of the results in the buffer."""
         self._started: dict[str, JobEvent] = {}
         self._in_flight: Sequence[tuple[JobEvent, Delivery | None]] = ()
         self._succeeded = _RecentIds()
@@ -114,9 +118,15 @@ class EventOutbox:
         self._buffer.append((event, delivery))
         self._wake.set()
         self._quiet.clear()
-        if len(self._buffer) >= MAX_EVENTS:
+        if event.result is not None:
+            self._result_bytes += len(event.result.json)
+        if self._is_full:
             self._full.set()
         self._observer.settled(event)
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._buffer) >= MAX_EVENTS or self._result_bytes >= MAX_RESULT_BYTES
 
     async def set_aside(self, event: JobEvent) -> None:
         """Publish the complete job at once, to the ledger and to the quarantine; durable on return.
@@ -129,7 +139,10 @@ class EventOutbox:
         self._observer.settled(event)
 
     def report_start(self, event: JobEvent) -> None:
-        """Report the start of a run, unless it is over before the next batch: then the event of its end has the start."""
+        """Report the start of a run, or how far it is, unless it is over before the next batch: then the event of its end has the start.
+
+        Of several reports in one batch the last one counts, and it has the start too.
+        """
         self._started[event.job.job_id] = event
         self._wake.set()
 
@@ -164,19 +177,32 @@ class EventOutbox:
                 self._quiet.set()
 
     async def _linger(self) -> None:
-        if len(self._buffer) < MAX_EVENTS:
+        if not self._is_full:
             await wait_for_event(self._full, self._linger_s)
 
     def _take(self) -> Sequence[tuple[JobEvent, Delivery | None]]:
         begun: list[tuple[JobEvent, Delivery | None]] = [(event, None) for event in self._started.values()]
         self._started.clear()
-        batch = begun + self._buffer[:MAX_EVENTS]
-        del self._buffer[:MAX_EVENTS]
-        if len(self._buffer) < MAX_EVENTS:
+        number = self._fitting() if self._result_bytes else MAX_EVENTS
+        batch = begun + self._buffer[:number]
+        del self._buffer[:number]
+        if not self._is_full:
             self._full.clear()
         if not self._buffer and not self._closing:
             self._wake.clear()
         return batch
+
+    def _fitting(self) -> int:
+        """How many events of the buffer go into the next message, at least one; their results no longer count."""
+        taken = 0
+        for number, (event, _) in enumerate(self._buffer[:MAX_EVENTS]):
+            size = 0 if event.result is None else len(event.result.json)
+            if number and taken + size > MAX_RESULT_BYTES:
+                self._result_bytes -= taken
+                return number
+            taken += size
+        self._result_bytes -= taken
+        return MAX_EVENTS
 
     async def _send(self, batch: Sequence[tuple[JobEvent, Delivery | None]]) -> None:
         try:

@@ -154,8 +154,8 @@ class JobReader(Protocol):
     async def find(self, query: JobQuery, limit: int, cursor: str) -> Page[JobRecord]:
         """Newest submission first; InvalidArgument(INVALID_PAGE_TOKEN) if the cursor is not from this list."""
 
-    def watch(self, job_id: str) -> AbstractAsyncContextManager[AsyncIterator[tuple[JobRecord, StateChange]]]:
-        """Every change of the job that is applied after entering, in order."""
+    def watch(self, job_id: str) -> AbstractAsyncContextManager[AsyncIterator[tuple[JobRecord, StateChange | None]]]:
+        """Every change of the job that is applied after entering, in order; None if only its progress is new (not each such is told)."""
 
 
 class LedgerWriter(Protocol):

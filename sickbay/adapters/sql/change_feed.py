@@ -11,13 +11,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from typing import Protocol
 
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sickbay.adapters.sql.database import Database
+from sickbay.adapters.sql.details import DETAILED, detailed_record_of
 from sickbay.adapters.sql.fingerprint import fingerprint
 from sickbay.adapters.sql.merge import changes_from
-from sickbay.adapters.sql.rows import WHOLE, etag, record_of
+from sickbay.adapters.sql.rows import etag
 from sickbay.adapters.sql.schema import jobs
 from sickbay.adapters.sql.subscribers import JobChange, Subscribers, Watcher
 from sickbay.domain.job import JobEvent
@@ -108,15 +108,15 @@ class LocalChangeFeed:
 
 async def _changes_of(connection: AsyncConnection, watched: Sequence[str], events: Sequence[JobEvent]) -> list[JobChange]:
     """What the events change for watched jobs, by their rows before the merge, in the same transaction."""
-    rows = {row.job_id: row for row in await connection.execute(select(*WHOLE).where(jobs.c.job_id.in_(watched)))}
+    rows = {row.job_id: row for row in await connection.execute(DETAILED.where(jobs.c.job_id.in_(watched)))}
     changes: list[JobChange] = []
     for job_id in watched:
         row = rows.get(job_id)
         of_job = [event for event in events if event.job.job_id == job_id]
         if row and row.lease_until is not None:  # it is being released into the next generation: nothing changes this one any more
             of_job = [event for event in of_job if event.job.generation > row.generation]
-        for record, change in changes_from(record_of(row) if row else None, of_job):
+        for record, change in changes_from(detailed_record_of(row) if row else None, of_job):
             tag = etag(job_id, record.job.generation, record.job.attempt, record.state, row.revision if row else 0)
-            shape = fingerprint(change.message) if record.state.in_quarantine else ""
+            shape = fingerprint(change.message) if change is not None and record.state.in_quarantine else ""
             changes.append((replace(record, etag=tag, fingerprint=shape), change))
     return changes

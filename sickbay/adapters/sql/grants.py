@@ -18,6 +18,8 @@ GRANTS: Final = {
         "jobs": _READ,
         "job_changes": _READ,
         "job_duplicates": _READ,
+        "job_results": _READ,
+        "job_progress": _READ,
         "idempotency_keys": _WRITE,
     },
     "sickbay_worker": {"alembic_version": _READ, "jobs": _READ, "suspects": _WRITE},

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from sickbay.domain.job import Job, JobEvent, JobRecord, JobState, StateChange
+from sickbay.domain.progress import is_later
 from sickbay.domain.truth import Truth, truth
 
 _QUIET: Final = {JobState.RUNNING, JobState.SUCCEEDED}
@@ -40,6 +41,8 @@ class Folded:
     losers: list[JobEvent] = field(default_factory=list)
     """Successes superseded by another event of the batch: perhaps second runs."""
     dropped: list[JobEvent] = field(default_factory=list)
+    progress: dict[str, JobEvent] = field(default_factory=dict)
+    """The latest report of each job that has one."""
 
 
 def fold(events: Iterable[JobEvent]) -> Folded:
@@ -53,6 +56,10 @@ def fold(events: Iterable[JobEvent]) -> Folded:
         if leaves_happy_path(event):
             folded.changes.append(event)
         job_id = event.job.job_id
+        if event.progress is not None:
+            said = folded.progress.get(job_id)
+            if said is None or _report_order(event) >= _report_order(said):
+                folded.progress[job_id] = event
         best = latest.get(job_id)
         if best is None:
             latest[job_id] = event
@@ -62,6 +69,11 @@ def fold(events: Iterable[JobEvent]) -> Folded:
             folded.losers.append(loser)
         latest[job_id] = _completed(winner, loser.job)
     return folded
+
+
+def _report_order(event: JobEvent) -> tuple[int, int, int, int]:
+    """Of two reports about one job the greater one is the later."""
+    return (event.job.generation, event.job.attempt, event.started_at or 0, event.progress.at if event.progress else 0)
 
 
 def _completed(event: JobEvent, other: Job) -> JobEvent:
@@ -85,13 +97,16 @@ def completed(job: Job, other: Job) -> Job:
     )
 
 
-def changes_from(prior: JobRecord | None, events: Sequence[JobEvent]) -> Iterator[tuple[JobRecord, StateChange]]:
-    """The changes that events of one job make to its record, one by one, as watchers get them.
+def changes_from(prior: JobRecord | None, events: Sequence[JobEvent]) -> Iterator[tuple[JobRecord, StateChange | None]]:
+    """The changes that events of one job make to its record, one by one, as watchers get them; None for progress.
 
     A run without an event of its start is reported at its end: RUNNING, then the final state. Etags are set by the caller.
     """
     for event in events:
         if event.duplicate or (prior and truth_of(event) <= truth(prior.state, prior.job.generation, prior.job.attempt)):
+            if prior is not None and _is_news(event, prior):
+                prior = replace(prior, progress=event.progress)
+                yield prior, None
             continue
         job = completed(event.job, prior.job) if prior else event.job
         if event.started_at is not None and event.state is not JobState.RUNNING and not (prior and prior.state is JobState.RUNNING):
@@ -100,6 +115,13 @@ def changes_from(prior: JobRecord | None, events: Sequence[JobEvent]) -> Iterato
             yield JobRecord(running, JobState.RUNNING, event.started_at, event.started_at, prior.duplicates if prior else 0), change
         prior = record_after(prior, event, job)
         yield prior, change_of(event)
+
+
+def _is_news(event: JobEvent, prior: JobRecord) -> bool:
+    """Whether an event that changes no state says how far the run is, and later than what is known."""
+    if prior.state is not JobState.RUNNING or (event.job.generation, event.job.attempt) != (prior.job.generation, prior.job.attempt):
+        return False
+    return is_later(event.progress, prior.progress)
 
 
 def record_after(prior: JobRecord | None, event: JobEvent, job: Job) -> JobRecord:
@@ -112,6 +134,8 @@ def record_after(prior: JobRecord | None, event: JobEvent, job: Job) -> JobRecor
         started_at=event.started_at,
         duplicates=prior.duplicates if prior else 0,
         reason=event.reason if aside else None,
+        result=event.result,
+        progress=event.progress,
     )
 
 

@@ -20,16 +20,18 @@ from sickbay.adapters.sql import notices
 from sickbay.adapters.sql.change_feed import Write
 from sickbay.adapters.sql.chunks import chunks
 from sickbay.adapters.sql.database import Database
+from sickbay.adapters.sql.details import DETAILED, detailed_record_of
 from sickbay.adapters.sql.errors import UNAVAILABLE
 from sickbay.adapters.sql.holds import CHANNEL, NOTIFY, RemoteHolds
 from sickbay.adapters.sql.notices import Notice
 from sickbay.adapters.sql.replay import NOTHING, changes_since, truth_of, truth_of_notice
-from sickbay.adapters.sql.rows import WHOLE, AnyRow, record_of
+from sickbay.adapters.sql.rows import AnyRow
 from sickbay.adapters.sql.schema import job_changes, jobs
 from sickbay.adapters.sql.starts import Starts
 from sickbay.adapters.sql.subscribers import JobChange, Subscribers, Watcher
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import JobEvent
+from sickbay.domain.progress import Progress
 from sickbay.domain.truth import Truth
 
 __all__ = ["CHANNEL", "PostgresChangeFeed"]
@@ -48,7 +50,7 @@ class _RemoteWrite:
         self.events += events
 
     def record(self, changes: Iterable[JobChange]) -> None:
-        self.events += (JobEvent(record.job, change.state, change.at) for record, change in changes)
+        self.events += (JobEvent(record.job, change.state, change.at) for record, change in changes if change is not None)
 
     def watched(self, job_ids: Collection[str]) -> Collection[str]:  # noqa: ARG002
         """None: watchers hear of the change as other processes do."""
@@ -62,11 +64,12 @@ class _RemoteWrite:
 
 
 class _WatchState:
-    """What was delivered to a watcher last (`known`, None until its start was read), and the notices since."""
+    """What was delivered to a watcher last (`known`, None until its start was read, and `progress`), and the notices since."""
 
     def __init__(self, watcher: Watcher) -> None:
         self.watcher = watcher
         self.known: Truth | None = None
+        self.progress: Progress | None = None
         self.notices: list[Notice] = []
         self.read_fully = False
         """Whether there may be changes without a notice."""
@@ -82,11 +85,16 @@ class _WatchState:
         if self.was_disconnected and row.generation > max(known[0], 0):
             # The history does not keep the successful end of a generation.
             self.watcher.cut(Unavailable("changes may have been missed while the database was away; watch again"))
-        now = truth_of(record_of(row))
+        current = detailed_record_of(row)
+        now = truth_of(current)
         limit = now if self.read_fully else max(map(truth_of_notice, self.notices), default=known)
         for change in changes_since(row, changes, self.notices, known, limit):
             self.watcher.put(change)
+            self.progress = change[0].progress
         self.known = known = max(known, min(now, limit))
+        if known == now and current.progress not in {None, self.progress}:
+            self.watcher.put((current, None))
+            self.progress = current.progress
         self.notices = [notice for notice in self.notices if truth_of_notice(notice) > known]
         self.read_fully = self.was_disconnected = False
 
@@ -124,7 +132,8 @@ class PostgresChangeFeed:
         try:
             # LISTEN came before this read: what the snapshot does not have yet will be notified.
             rows, _ = await self._store.detached.run(self._rows([job_id]))
-            watch.known = truth_of(record_of(rows[job_id])) if rows else NOTHING
+            first = detailed_record_of(rows[job_id]) if rows else None
+            watch.known, watch.progress = (truth_of(first), first.progress) if first else (NOTHING, None)
             self._mark_changed([job_id])
             yield watch.watcher
         finally:
@@ -196,7 +205,7 @@ class PostgresChangeFeed:
 
     async def _rows(self, job_ids: Sequence[str]) -> tuple[Mapping[str, AnyRow], Mapping[str, list[AnyRow]]]:
         async with self._store.snapshot() as connection:
-            rows = {row.job_id: row for row in await connection.execute(select(*WHOLE).where(jobs.c.job_id.in_(job_ids)))}
+            rows = {row.job_id: row for row in await connection.execute(DETAILED.where(jobs.c.job_id.in_(job_ids)))}
             changes: dict[str, list[AnyRow]] = {}
             for change in await connection.execute(select(job_changes).where(job_changes.c.job_id.in_(job_ids))):
                 changes.setdefault(change.job_id, []).append(change)

@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Text, bindparam, func, literal_column, sel
 from sickbay.adapters.sql.change_feed import ChangeFeed
 from sickbay.adapters.sql.chunks import chunks
 from sickbay.adapters.sql.database import Database
+from sickbay.adapters.sql.details import DETAILED, detailed_record_of
 from sickbay.adapters.sql.history import history
 from sickbay.adapters.sql.paging import cursor as cursor_of
 from sickbay.adapters.sql.paging import parse_cursor
@@ -25,6 +26,7 @@ from sickbay.domain.priority import Priority
 from sickbay.domain.queries import JobQuery, Page
 
 ONE: Final = select(*WHOLE).where(jobs.c.job_id == bindparam("job"))
+_ONE_WITH_DETAILS: Final = DETAILED.where(jobs.c.job_id == bindparam("job"))
 _NORMAL: Final = literal_column(f"'{Priority.NORMAL.value}'", Text)
 _DEFAULT: Final = literal_column(f"'{DEFAULT_TENANT}'", Text)
 _HISTORY_COLUMNS: Final = ("job_id", "state", "generation", "attempt", "submitted_at", "updated_at", "started_at", "run")
@@ -59,8 +61,8 @@ class SqlReader:
     async def get(self, job_id: str) -> JobRecord | None:
         """The job, or None if it is not in the ledger (yet)."""
         async with self._store.read() as connection:
-            row = (await connection.execute(ONE, {"job": job_id})).first()
-        return record_of(row) if row else None
+            row = (await connection.execute(_ONE_WITH_DETAILS, {"job": job_id})).first()
+        return detailed_record_of(row) if row else None
 
     @detached
     async def history(self, job_id: str) -> Sequence[StateChange]:
@@ -99,7 +101,7 @@ class SqlReader:
         return Page([record_of(row) for row in rows[:limit]], more)
 
     def watch(self, job_id: str) -> AbstractAsyncContextManager[Watcher]:
-        """Every change of the job that is applied after entering, in order.
+        """Every change of the job that is applied after entering, in order; None for one of its progress alone.
 
         Unavailable is raised on entering while there are no notifications, and by the iterator when its reader is more than 1,000
         changes behind, a change may have been missed, or the ledger closes.

@@ -6,10 +6,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
+from sickbay.adapters.sql.details import detailed_record_of
 from sickbay.adapters.sql.history import history
 from sickbay.adapters.sql.merge import began_at_attempt
 from sickbay.adapters.sql.notices import Notice
-from sickbay.adapters.sql.rows import AnyRow, etag, record_of
+from sickbay.adapters.sql.rows import AnyRow, etag
 from sickbay.adapters.sql.subscribers import JobChange
 from sickbay.domain.job import JobRecord, JobState, StateChange
 from sickbay.domain.truth import Truth, truth
@@ -20,7 +21,7 @@ NOTHING: Final[Truth] = (-1, 0, 0, 0)
 
 def changes_since(row: AnyRow, changes: Iterable[AnyRow], notices: Sequence[Notice], known: Truth, limit: Truth) -> Iterator[JobChange]:
     """The changes after `known` up to `limit`, each later in the order of truth than the one before."""
-    current = record_of(row)
+    current = detailed_record_of(row)
     now = truth_of(current)
     lines = [*history(row, changes), *_from_notices(notices)]
     began = {(line.generation, line.attempt): line.at for line in lines if line.state is JobState.RUNNING}

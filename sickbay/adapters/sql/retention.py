@@ -14,6 +14,8 @@ from sickbay.adapters.sql.schema import (
     incidents,
     job_changes,
     job_duplicates,
+    job_progress,
+    job_results,
     job_revisions,
     jobs,
     suspects,
@@ -31,7 +33,7 @@ INCIDENT_RETENTION_MS: Final = 30 * DAY_MS
 NOTICE_RETENTION_MS: Final = 2 * DAY_MS
 """How long a notice is kept that no control plane sends any more, because the webhook was removed."""
 
-_COMPANIONS: Final = (job_changes, job_revisions, job_duplicates, suspects)
+_COMPANIONS: Final = (job_changes, job_revisions, job_duplicates, job_results, job_progress, suspects)
 
 
 async def prune(store: Database, at: int) -> int:
@@ -47,8 +49,9 @@ async def prune(store: Database, at: int) -> int:
     closed = and_(incidents.c.closed_at <= now - INCIDENT_RETENTION_MS, incidents.c.unfinished == 0)
     await store.detached.run(_prune_rows(store, incidents, closed))
     await store.detached.run(_prune_rows(store, incident_notices, incident_notices.c.created_at <= now - NOTICE_RETENTION_MS))
-    # Rows of copies whose job is not known (any more): its event came too late, or never.
-    for table in (job_duplicates, suspects):
+    # Rows of copies whose job is not known (any more): its event came too late, or never. A control plane of before
+    # leaves results and progress.
+    for table in (job_duplicates, job_results, job_progress, suspects):
         unknown = table.c.job_id.not_in(select(jobs.c.job_id))
         await store.detached.run(_prune_rows(store, table, and_(table.c.at <= now - DAY_MS, unknown)))
     return forgotten

@@ -1,9 +1,9 @@
 """The tables of the ledger, the same on SQLite and PostgreSQL; all times are milliseconds since the epoch.
 
 A healthy job needs one row. Other jobs need more: `job_changes` has the state changes that the history cannot be reconstructed without,
-`job_revisions` the edits, `job_duplicates` one row per extra run or dropped copy (a set, so that counting is idempotent), `suspects` the
-starts of runs of copies that may have killed their worker. `incidents` has a row for each outage of a breaker, `incident_notices` those
-that a webhook has not been told yet.
+`job_revisions` the edits, `job_results` what handlers returned, `job_progress` how far runs are whose handlers say so, `job_duplicates`
+one row per extra run or dropped copy (a set, so that counting is idempotent), `suspects` the starts of runs of copies that may have killed
+their worker. `incidents` has a row for each outage of a breaker, `incident_notices` those that a webhook has not been told yet.
 
 Every change here needs a migration; a test compares the two.
 """
@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, SmallInteger, Table, Text, text
+from sqlalchemy import BigInteger, Column, Double, Index, Integer, LargeBinary, MetaData, SmallInteger, Table, Text, text
 
-HEAD: Final = "0007"
+HEAD: Final = "0008"
 """The revision this code works with: the newest file in `migrations/versions`."""
 
 metadata = MetaData()
@@ -122,6 +122,32 @@ job_duplicates = Table(
     Column("job_id", Text, primary_key=True),
     Column("run", Text, primary_key=True),
     Column("at", BigInteger, nullable=False),
+)
+
+job_results = Table(
+    "job_results",
+    metadata,
+    Column("job_id", Text, primary_key=True),
+    # The successful run that returned it: only if the job's row names the same run is it the job's result.
+    Column("generation", BigInteger, nullable=False),
+    Column("run", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    # JSON text; NULL if it was not kept, and then the note says why.
+    Column("result", LargeBinary),
+    Column("note", Text, nullable=False),
+)
+
+job_progress = Table(
+    "job_progress",
+    metadata,
+    Column("job_id", Text, primary_key=True),
+    # The run that reported it: only while the job's row is RUNNING in the same attempt is it the job's progress.
+    Column("generation", BigInteger, nullable=False),
+    Column("attempt", BigInteger, nullable=False),
+    Column("started_at", BigInteger, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("fraction", Double, nullable=False),
+    Column("message", Text, nullable=False),
 )
 
 suspects = Table(

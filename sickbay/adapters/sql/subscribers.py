@@ -11,7 +11,8 @@ from typing import Final
 from sickbay.domain.errors import ErrorReason, Unavailable
 from sickbay.domain.job import JobRecord, StateChange
 
-JobChange = tuple[JobRecord, StateChange]
+JobChange = tuple[JobRecord, StateChange | None]
+"""The job after a change, and the change; None if only its progress is another one."""
 
 MAX_WAITING: Final = 1_000
 """How many changes a watcher may be behind before it is cut off; a watcher never silently misses one."""

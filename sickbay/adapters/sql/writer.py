@@ -16,9 +16,11 @@ from sickbay.adapters.sql.database import Database
 from sickbay.adapters.sql.engines import Insert
 from sickbay.adapters.sql.long_history import shorten_histories
 from sickbay.adapters.sql.merge import Folded, fold
+from sickbay.adapters.sql.progress import ProgressWriter
+from sickbay.adapters.sql.results import ResultWriter
 from sickbay.adapters.sql.retention import prune
 from sickbay.adapters.sql.rows import JOB_VALUES, change_values, event_of, values_of
-from sickbay.adapters.sql.schema import job_changes, job_duplicates, jobs
+from sickbay.adapters.sql.schema import job_changes, job_duplicates, job_progress, job_results, jobs
 from sickbay.adapters.sql.starts import Starts
 from sickbay.concurrency.tasks import detached
 from sickbay.domain.job import Job, JobEvent, JobState, Reason
@@ -65,6 +67,8 @@ class SqlWriter:
         self._add_changes = store.bulk(store.insert(job_changes).on_conflict_do_nothing(), job_changes.c.keys())
         self._add_dropped = store.bulk(store.insert(job_duplicates).on_conflict_do_nothing(), job_duplicates.c.keys())
         self._add_second_run = _second_run_statement(store.insert(job_duplicates))
+        self._results = ResultWriter(store.insert(job_results))
+        self._progress = ProgressWriter(store.insert(job_progress))
 
     @detached
     async def apply(self, events: Sequence[JobEvent]) -> None:
@@ -90,6 +94,8 @@ class SqlWriter:
             # Some event changed nothing: a success among those may be a second run. Rare, so healthy batches skip this.
             second_runs = [*second_runs, *(event for event in folded.latest.values() if event.state is JobState.SUCCEEDED)]
             await _keep_payloads(connection, folded)
+        await self._results.write(connection, folded.latest.values())
+        await self._progress.write(connection, folded.progress)
         revoked = await self._revoked_by(connection, folded)
         applied = [event for event in folded.changes if event.state not in CANCELLED_OR_DISCARDED or _copy(event) in revoked]
         await self._add_changes.run(connection, [change_values(event) for event in applied])

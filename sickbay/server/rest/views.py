@@ -20,7 +20,7 @@ from sickbay.domain.job import DEFAULT_TENANT, NAME_PATTERN, JobState
 from sickbay.jobs.v1.job_pb2 import JOB_VIEW_BASIC, JOB_VIEW_FULL
 from sickbay.jobs.v1.job_service_pb2 import BatchSubmitResult, BreakerNotice, SubmitJobResponse
 from sickbay.server.rest.transcoding.fields import Shape, Shapes, View
-from sickbay.server.rest.transcoding.kinds import flag, whole_seconds
+from sickbay.server.rest.transcoding.kinds import JSON_VALUE, flag, whole_seconds
 from sickbay.server.rest.transcoding.render import Renderer
 from sickbay.server.rest.transcoding.times import millis, rfc3339
 
@@ -194,8 +194,10 @@ SHAPES: Final[Shapes] = MappingProxyType(
                 "start_time": "startedAt",
                 "next_attempt_time": "nextAttemptAt",
             },
-            sparse=frozenset({"history"}),
+            sparse=frozenset({"history", "result_note"}),
+            kinds={"result_json": JSON_VALUE},
         ),
+        "sickbay.jobs.v1.Progress": Shape(names={"update_time": "updatedAt"}, sparse=frozenset({"message"})),
         "sickbay.jobs.v1.AttemptError": Shape(sparse=frozenset({"traceback"})),
         "sickbay.jobs.v1.StateChange": Shape(sparse=frozenset({"code", "message", "actor", "traceback"})),
         "sickbay.jobs.v1.QuarantinedJob": Shape(

@@ -38,6 +38,37 @@ def test_get_shows_errors_and_history(fleet: Fleet):
     assert fleet.requests[0].job_id == JOB_ID
 
 
+def test_get_and_watch_show_the_result_or_why_there_is_none(fleet: Fleet):
+    """Indented, with every number as it is, and without what could move the cursor."""
+    done = job(state="SUCCEEDED", result_json='{"n":9007199254740993,"s":"\x9b2J"}')
+    fleet.answers["GetJob"] = pb.GetJobResponse(job=done)
+    shown = fleet.run("get", JOB_ID).stdout
+    assert '"n": 9007199254740993,\n' in shown
+    assert "\x9b" not in shown
+    assert fleet.json("get", JOB_ID)["result"] == {"n": 9007199254740993, "s": "\x9b2J"}
+    fleet.answers["WatchJob"] = [pb.WatchJobResponse(job=done, change=StateChange(state=done.state))]
+    state, result = fleet.run("watch", JOB_ID).stdout.splitlines()
+    assert ("SUCCEEDED" in state, result) == (True, 'result  {"n":9007199254740993,"s":"\N{REPLACEMENT CHARACTER}2J"}')
+    fleet.answers["GetJob"] = pb.GetJobResponse(job=job(state="SUCCEEDED", result_note="the result is not JSON"))
+    assert "(the result is not JSON)" in fleet.run("get", JOB_ID).stdout
+    fleet.answers["GetJob"] = pb.GetJobResponse(job=job(state="SUCCEEDED"))
+    assert "result" not in fleet.run("get", JOB_ID).stdout
+
+
+def test_get_and_watch_show_the_progress(fleet: Fleet):
+    going = job(state="RUNNING")
+    going.progress.fraction, going.progress.message = 0.405, "320 of\x1b 800"
+    fleet.answers["GetJob"] = pb.GetJobResponse(job=going)
+    (line,) = [line for line in fleet.run("get", JOB_ID).stdout.splitlines() if line.startswith("progress")]
+    assert line.split(maxsplit=1)[1] == "40%  320 of\N{REPLACEMENT CHARACTER} 800"
+    assert fleet.json("get", JOB_ID)["progress"]["fraction"] == 0.405
+    fleet.answers["WatchJob"] = [pb.WatchJobResponse(job=going), change("SUCCEEDED")]
+    running, succeeded = fleet.run("watch", JOB_ID).stdout.splitlines()
+    assert ("RUNNING  40%  320 of" in running, "%" in succeeded) == (True, False)
+    fleet.answers["GetJob"] = pb.GetJobResponse(job=job(state="RUNNING"))
+    assert "progress" not in fleet.run("get", JOB_ID).stdout
+
+
 def test_priorities_are_shown_where_they_differ_and_filter(fleet: Fleet):
     fleet.answers["GetJob"] = pb.GetJobResponse(job=job(priority=PRIORITY_LOW))
     (line,) = [line for line in fleet.run("get", JOB_ID).stdout.splitlines() if line.startswith("priority")]

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from sickbay.contract.payload import checked_text
 from sickbay.contract.requests import content
 from sickbay.domain.errors import ErrorReason, InvalidArgument
-from sickbay.domain.job import MAX_DIGITS, Job, PayloadUnreadable
+from sickbay.domain.job import MAX_DIGITS, Job
+from sickbay.domain.payload import PayloadUnreadable
 from sickbay.jobs.v1 import job_service_pb2, quarantine_service_pb2
 from sickbay.messages.codec import decode_job, encode_job
 from sickbay_cli.payload import check

@@ -9,6 +9,7 @@ from sickbay.contract import responses
 from sickbay.domain.breaker import BreakerKey, BreakerState, Snapshot
 from sickbay.domain.job import Failure, Job, JobRecord, JobState, Reason, StateChange
 from sickbay.domain.queries import FailureGroup, PayloadRevision, QuarantinedJob
+from sickbay.domain.result import Result
 from sickbay.jobs.v1 import quarantine_service_pb2
 from sickbay.jobs.v1.job_pb2 import Job as JobMessage
 
@@ -48,6 +49,14 @@ def test_a_job_that_waits_for_its_next_attempt_says_until_when():
     assert responses.job(JobRecord(waiting, JobState.RETRYING, 5)).next_attempt_time.ToMilliseconds() == 9_000
     assert not responses.job(JobRecord(waiting, JobState.PARKED, 5)).HasField("next_attempt_time")
     assert not responses.job(JobRecord(JOB, JobState.RETRYING, 5)).HasField("next_attempt_time")
+
+
+def test_a_result_is_json_text_or_a_note():
+    kept = responses.job(replace(RECORD, result=Result(b'{ "n": 9007199254740993 }')))
+    assert (kept.result_json, kept.result_note) == ('{ "n": 9007199254740993 }', "")
+    lost = responses.job(replace(RECORD, result=Result(note="too large")))
+    assert (lost.result_json, lost.result_note) == ("", "too large")
+    assert (responses.job(RECORD).result_json, responses.job(RECORD).result_note) == ("", "")
 
 
 def test_odd_values_are_bent_not_raised():

@@ -104,15 +104,57 @@ RESULTS = {"zero": lambda: 0, "text": lambda: "text", "object": object, "a liar"
 
 
 @pytest.mark.parametrize("name", RESULTS)
-async def test_a_result_is_dropped_whatever_it_is(name):
-    """A handler that returned has succeeded."""
+async def test_a_handler_that_returned_has_succeeded_whatever_it_returned(name):
+    """It has a result, or a sentence why not (`test_result.py`)."""
 
     async def on_loop(job):
         return RESULTS[name]()
 
     async with running() as runner:
-        assert await run(runner, on_loop) == SUCCESS
-        assert await run(runner, lambda job: RESULTS[name]()) == SUCCESS
+        for function in (on_loop, lambda job: RESULTS[name](), functools.partial(on_loop)):
+            outcome = await run(runner, function)
+            assert outcome.kind is OutcomeKind.SUCCESS
+            assert (outcome.result.json == b"") is (name not in {"zero", "text"})
+            assert (outcome.result.note == "") is (name in {"zero", "text"})
+
+
+async def test_none_and_a_failure_have_no_result():
+    async with running() as runner:
+        assert await run(runner, fine) == SUCCESS
+        assert SUCCESS.result is None
+        assert (await run(runner, lambda job: 1 / 0)).result is None
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+async def test_a_result_that_cannot_be_read_in_time_is_lost_and_the_run_is_not(is_async):
+    """Its effect has happened: running it again, or opening the circuit, would help nobody."""
+    released = Flag()
+
+    class Slow:
+        __dataclass_fields__ = Job.__dataclass_fields__
+
+        def __getattr__(self, name):
+            released.wait_in_thread()
+
+    async def on_loop(job):
+        return Slow()
+
+    async with running(timeout_s=0.1) as runner:
+        outcome = await run(runner, on_loop if is_async else lambda job: Slow())
+        released.set()
+    assert outcome.kind is OutcomeKind.SUCCESS
+    assert outcome.result.note == "the result could not be read within the handler's timeout"
+
+
+async def test_what_is_returned_after_the_timeout_is_too_late():
+    async def stubborn(job):
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return "late"
+
+    async with running(timeout_s=0.05) as runner:
+        outcome = await run(runner, stubborn)
+    assert (outcome.code, outcome.result) == ("HANDLER_TIMEOUT", None)
 
 
 async def test_what_a_sync_handler_returns_is_awaited():

@@ -59,7 +59,7 @@ class _JobViewEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_JobView.Value
     JOB_VIEW_UNSPECIFIED: _JobView.ValueType  # 0
     """The method's default: BASIC for lists, FULL for a single job."""
     JOB_VIEW_BASIC: _JobView.ValueType  # 1
-    """Without history and without tracebacks."""
+    """Without history, tracebacks and result."""
     JOB_VIEW_FULL: _JobView.ValueType  # 2
     """Everything."""
 
@@ -69,7 +69,7 @@ class JobView(_JobView, metaclass=_JobViewEnumTypeWrapper):
 JOB_VIEW_UNSPECIFIED: JobView.ValueType  # 0
 """The method's default: BASIC for lists, FULL for a single job."""
 JOB_VIEW_BASIC: JobView.ValueType  # 1
-"""Without history and without tracebacks."""
+"""Without history, tracebacks and result."""
 JOB_VIEW_FULL: JobView.ValueType  # 2
 """Everything."""
 Global___JobView: _TypeAlias = JobView  # noqa: Y015
@@ -145,6 +145,9 @@ class Job(_message.Message):
     HISTORY_FIELD_NUMBER: _builtins.int
     NEXT_ATTEMPT_TIME_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    RESULT_JSON_FIELD_NUMBER: _builtins.int
+    RESULT_NOTE_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """Unique id assigned by the server, a UUID of version 7 (RFC 9562), so ids sort by submission time. At most 64 characters."""
     job_type: _builtins.str
@@ -161,6 +164,12 @@ class Job(_message.Message):
     """The number of extra executions and dropped copies, a consequence of at-least-once delivery. 0 for nearly every job."""
     priority: Global___Priority.ValueType
     """How urgent it is. Retries, parking, release and requeueing keep it; only a resubmit can change it."""
+    result_json: _builtins.str
+    """What the handler returned in the run with which the job SUCCEEDED: JSON text of at most 64 KiB, any JSON value, kept byte for byte for
+    as long as the job. Empty if it returned None, and if the result was not kept. Only for a single job and in WatchJob.
+    """
+    result_note: _builtins.str
+    """Why what the handler returned was not kept: it is larger, or not JSON. A sentence; empty if it was kept. As in `result_json`."""
     @_builtins.property
     def errors(self) -> _containers.RepeatedCompositeFieldContainer[Global___AttemptError]:
         """Failures, oldest first, at most 10: the first three and the newest."""
@@ -187,6 +196,10 @@ class Job(_message.Message):
     def next_attempt_time(self) -> _timestamp_pb2.Timestamp:
         """When a RETRYING job is to run again; unset in other states, and for jobs that a worker of an earlier version retries."""
 
+    @_builtins.property
+    def progress(self) -> Global___Progress:
+        """How far the run is, if its handler says so; only while the job is RUNNING. Only for a single job and in WatchJob."""
+
     def __init__(
         self,
         *,
@@ -204,14 +217,49 @@ class Job(_message.Message):
         history: _abc.Iterable[Global___StateChange] | None = ...,
         next_attempt_time: _timestamp_pb2.Timestamp | None = ...,
         priority: Global___Priority.ValueType = ...,
+        result_json: _builtins.str = ...,
+        result_note: _builtins.str = ...,
+        progress: Global___Progress | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["next_attempt_time", b"next_attempt_time", "start_time", b"start_time", "submit_time", b"submit_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["next_attempt_time", b"next_attempt_time", "progress", b"progress", "start_time", b"start_time", "submit_time", b"submit_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "duplicates", b"duplicates", "errors", b"errors", "generation", b"generation", "history", b"history", "job_id", b"job_id", "job_type", b"job_type", "next_attempt_time", b"next_attempt_time", "priority", b"priority", "start_time", b"start_time", "state", b"state", "submit_time", b"submit_time", "tenant", b"tenant", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "duplicates", b"duplicates", "errors", b"errors", "generation", b"generation", "history", b"history", "job_id", b"job_id", "job_type", b"job_type", "next_attempt_time", b"next_attempt_time", "priority", b"priority", "progress", b"progress", "result_json", b"result_json", "result_note", b"result_note", "start_time", b"start_time", "state", b"state", "submit_time", b"submit_time", "tenant", b"tenant", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Job: _TypeAlias = Job  # noqa: Y015
+
+@_typing.final
+class Progress(_message.Message):
+    """How far a run of a job is, as its handler says."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FRACTION_FIELD_NUMBER: _builtins.int
+    MESSAGE_FIELD_NUMBER: _builtins.int
+    UPDATE_TIME_FIELD_NUMBER: _builtins.int
+    fraction: _builtins.float
+    """The part of the work that is done, from 0 to 1."""
+    message: _builtins.str
+    """The same in words, for example "320 of 800", at most 200 characters; may be empty."""
+    @_builtins.property
+    def update_time(self) -> _timestamp_pb2.Timestamp:
+        """When the handler said so. A handler may do so often: one report per second is passed on, the newest."""
+
+    def __init__(
+        self,
+        *,
+        fraction: _builtins.float = ...,
+        message: _builtins.str = ...,
+        update_time: _timestamp_pb2.Timestamp | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["update_time", b"update_time"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fraction", b"fraction", "message", b"message", "update_time", b"update_time"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Progress: _TypeAlias = Progress  # noqa: Y015
 
 @_typing.final
 class AttemptError(_message.Message):

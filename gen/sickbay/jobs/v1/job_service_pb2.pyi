@@ -503,8 +503,8 @@ class WatchJobRequest(_message.Message):
     job_id: _builtins.str
     """Required."""
     resume_token: _builtins.str
-    """The last `resume_token` of an earlier watch of this job: the stream has only the later changes, missed ones from the history, and is
-    empty if the job has ended and that was sent. If it is empty or unknown, the stream begins with the job in its current state.
+    """The last `resume_token` of an earlier watch of this job: the stream has only the later changes, missed ones from the history, and the
+    latest progress; it is empty if the job has ended and that was sent. If it is empty or unknown, the stream begins with the job in its current state.
     """
     def __init__(
         self,
@@ -537,7 +537,7 @@ class WatchJobResponse(_message.Message):
 
     @_builtins.property
     def change(self) -> _job_pb2.StateChange:
-        """The change that led to this state; unset in the first message, which has the current state."""
+        """The change that led to this state; unset in the first message, which has the current state, and if only the progress is new."""
 
     def __init__(
         self,

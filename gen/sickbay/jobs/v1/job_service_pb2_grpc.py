@@ -117,7 +117,7 @@ class JobServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchJob(self, request, context):
-        """Streams the job in its current state, then every state change until the job has ended (SUCCEEDED, DISCARDED, CANCELLED).
+        """Streams the job in its current state, then every state change, and what a run says about its progress, until the job has ended (SUCCEEDED, DISCARDED, CANCELLED).
         A parked or quarantined job has not ended, so the stream stays open. NOT_FOUND if the id is unknown.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -51,7 +51,7 @@ class JobServiceStub:
     ListJobs: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.ListJobsRequest, _job_service_pb2.ListJobsResponse]
     """Lists jobs, newest submission first, without payloads."""
     WatchJob: _grpc.UnaryStreamMultiCallable[_job_service_pb2.WatchJobRequest, _job_service_pb2.WatchJobResponse]
-    """Streams the job in its current state, then every state change until the job has ended (SUCCEEDED, DISCARDED, CANCELLED).
+    """Streams the job in its current state, then every state change, and what a run says about its progress, until the job has ended (SUCCEEDED, DISCARDED, CANCELLED).
     A parked or quarantined job has not ended, so the stream stays open. NOT_FOUND if the id is unknown.
     """
     CancelJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]
@@ -84,7 +84,7 @@ class JobServiceAsyncStub(JobServiceStub):
     ListJobs: _aio.UnaryUnaryMultiCallable[_job_service_pb2.ListJobsRequest, _job_service_pb2.ListJobsResponse]  # type: ignore[assignment]
     """Lists jobs, newest submission first, without payloads."""
     WatchJob: _aio.UnaryStreamMultiCallable[_job_service_pb2.WatchJobRequest, _job_service_pb2.WatchJobResponse]  # type: ignore[assignment]
-    """Streams the job in its current state, then every state change until the job has ended (SUCCEEDED, DISCARDED, CANCELLED).
+    """Streams the job in its current state, then every state change, and what a run says about its progress, until the job has ended (SUCCEEDED, DISCARDED, CANCELLED).
     A parked or quarantined job has not ended, so the stream stays open. NOT_FOUND if the id is unknown.
     """
     CancelJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]  # type: ignore[assignment]
@@ -150,7 +150,7 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_service_pb2.WatchJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_job_service_pb2.WatchJobResponse], _abc.AsyncIterator[_job_service_pb2.WatchJobResponse]]:
-        """Streams the job in its current state, then every state change until the job has ended (SUCCEEDED, DISCARDED, CANCELLED).
+        """Streams the job in its current state, then every state change, and what a run says about its progress, until the job has ended (SUCCEEDED, DISCARDED, CANCELLED).
         A parked or quarantined job has not ended, so the stream stays open. NOT_FOUND if the id is unknown.
         """
 

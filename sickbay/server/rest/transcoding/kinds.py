@@ -10,7 +10,7 @@ import base64
 import binascii
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -167,6 +167,8 @@ JSON_TEXT: Final = Kind(
     read=text,
     write=lambda words: msgspec.Raw(words.encode()) if words else None,
 )
+JSON_VALUE: Final = replace(JSON_TEXT, schema={})
+"""The same for text whose value need not be an object."""
 TIME: Final = Kind(str, {"type": "string", "format": "date-time"}, read=_time, write=lambda time: rfc3339(millis(time)))
 SECONDS: Final = Kind(float | None, {"type": ["number", "null"]}, read=_span, write=_seconds)
 _NUMBER: Final = Kind(float, {"type": "number"}, 0.0)

@@ -13,7 +13,9 @@ from sickbay.domain.errors import Quota
 from sickbay.domain.explain_job import Case
 from sickbay.domain.explanation import BreakerReason, BreakerStep, Explanation, JobReason, JobStep
 from sickbay.domain.job import Failure, Job, JobRecord, JobState, Reason, StateChange
+from sickbay.domain.progress import Progress
 from sickbay.domain.queries import FailureGroup, PayloadRevision, QuarantinedJob
+from sickbay.domain.result import Result
 from sickbay.domain.retry import RetryPolicy
 from sickbay.jobs.v1.job_service_pb2 import BatchSubmitResult, SubmitJobResponse
 from sickbay.server.errors import Fault
@@ -50,6 +52,34 @@ CHANGE_VIEW = {
     "actor": "worker-1",
 }
 WARD_VIEW = {"reason": "CIRCUIT_OPEN", "etag": "etag-1", "quarantinedAt": "2024-01-01T00:00:02.500Z", "fingerprint": "f00"}
+
+
+@pytest.mark.parametrize("text", ['{ "n": 9007199254740993 }', "[]", "null", '"text"', "0", "false"])
+def test_a_result_is_the_json_value_itself_byte_for_byte(text):
+    done = JobRecord(Job("id", "email", submitted_at=T0), JobState.SUCCEEDED, T0, result=Result(text.encode()))
+    view = views.job_view(responses.job(done))
+    assert f'"result":{text}'.encode() in views.encode(view)
+    assert "resultNote" not in view
+
+
+def test_progress_is_omitted_until_the_handler_says_something():
+    going = JobRecord(Job("id", "email", submitted_at=T0), JobState.RUNNING, T0)
+    assert "progress" not in views.job_view(responses.job(going))
+    said = replace(going, progress=Progress(0.4, "320 of 800", T0 + 2_500))
+    assert views.job_view(responses.job(said))["progress"] == {
+        "fraction": 0.4,
+        "message": "320 of 800",
+        "updatedAt": "2024-01-01T00:00:02.500Z",
+    }
+    said = replace(going, progress=Progress(0.0, at=T0))
+    assert views.job_view(responses.job(said))["progress"] == {"fraction": 0.0, "updatedAt": "2024-01-01T00:00:00.000Z"}
+
+
+def test_without_a_result_its_field_is_omitted():
+    done = JobRecord(Job("id", "email", submitted_at=T0), JobState.SUCCEEDED, T0)
+    assert not {"result", "resultNote"} & views.job_view(responses.job(done)).keys()
+    lost = views.job_view(responses.job(replace(done, result=Result(note="it is too large"))))
+    assert ("result" in lost, lost["resultNote"]) == (False, "it is too large")
 
 
 def test_a_job():
