@@ -12,12 +12,13 @@ from typing import BinaryIO, Final
 import click
 import msgspec
 
+from sickbay.contract.faults import Fault, batch_fault
 from sickbay.domain.errors import SickbayError
 from sickbay.jobs.v1.job_pb2 import Priority
 from sickbay.jobs.v1.job_service_pb2 import BatchSubmitJobsRequest, BatchSubmitResult, OnOpen, SubmitJobRequest
 from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
 from sickbay.server import enums
-from sickbay.server.errors import Fault, batch_fault, fault_of
+from sickbay.server.errors import fault_of
 from sickbay.server.rest.body import Body, decode, text
 from sickbay.server.rest.views import View, batch_result_view
 from sickbay_cli import client

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
-from typing import Final, cast
+from typing import Final
 
 import click
 import grpc
@@ -13,10 +13,10 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceStub
 from sickbay.breakers.v1.incident_service_pb2_grpc import IncidentServiceStub
+from sickbay.contract.faults import Fault, received
 from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
 from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub
 from sickbay.jobs.v1.worker_service_pb2_grpc import WorkerServiceStub
-from sickbay.server.errors import Fault, received
 from sickbay_cli.exit_codes import NotFound, Refused, Unreachable
 from sickbay_cli.options import Endpoint
 
@@ -94,7 +94,7 @@ def channel(endpoint: Endpoint, *, reconnect_ms: int = 0) -> grpc.Channel:
 
 def fault_of_call(error: grpc.RpcError) -> Fault:
     """What the service said, or gRPC itself."""
-    return received(cast("grpc.aio.AioRpcError", error))  # the error of a synchronous call has the same three methods
+    return received(error)
 
 
 def failure(error: grpc.RpcError, endpoint: Endpoint) -> click.ClickException:

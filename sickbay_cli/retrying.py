@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Collection
 from typing import Final
 
+from sickbay.contract.faults import Fault
 from sickbay.domain.errors import ErrorReason
-from sickbay.server.errors import Fault
 from sickbay_cli.output import remark
 
 LIMITS: Final = frozenset(

@@ -18,8 +18,8 @@ from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from scripts.servers import free_port
 from sickbay.breakers.v1 import breaker_service_pb2 as breakers_pb
+from sickbay.contract.faults import Fault
 from sickbay.jobs.v1 import job_service_pb2 as jobs_pb
-from sickbay.server.errors import Fault
 from sickbay.server.service import HEALTH_DETAILS
 from sickbay_cli.program import COMMANDS, cli
 from tests.support.cli_services import BUSY, JOB_ID, NOT_FOUND, REFUSED, Fleet, job
