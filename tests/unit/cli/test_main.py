@@ -232,3 +232,22 @@ def test_metrics(fleet: Fleet):
     view = fleet.json("metrics")
     assert view["circuitBreakers"] == {"total": 3, "open": 1, "closed": 2}
     assert view["failures"] == {"byJobType": {"email": 1500}}
+
+
+@pytest.mark.parametrize(("module", "arguments"), [("click", ["--help"]), ("msgspec", ["submit"]), ("uvicorn", ["up"])])
+def test_without_the_servers_packages_one_sentence_says_what_to_install(module, arguments):
+    """As after `pip install sickbay`, which has the client library alone."""
+    code = f"import sys; sys.modules[{module!r}] = None; sys.argv[1:] = {arguments!r}; from sickbay_cli.main import main; main()"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        f"Error: the `sickbay` command and the services need more than the client library ({module} is missing): "
+        "pip install 'sickbay[server]'\n"
+    )
+
+
+def test_a_module_of_our_own_that_is_missing_is_a_fault():
+    from sickbay_cli.main import what_to_install
+
+    with pytest.raises(ModuleNotFoundError):
+        what_to_install(ModuleNotFoundError("no module", name="sickbay.nowhere"))
