@@ -93,7 +93,8 @@ class Batch:
     def __init__(self, requests: Sequence[SubmitJobRequest], retries: Retries) -> None:
         """`retries` are those of the whole; it has the deadline."""
         self._requests, self._retries = requests, retries
-        self._results: dict[int, BatchSubmitResult | Fault] = {}
+        self.answers: dict[int, BatchSubmitResult | Fault] = {}
+        """What each request was answered last, by its index; those that are due will be answered again."""
         self._ready_at: dict[int, float] = {}
         self._open: dict[int, Fault] = {}
         self.due: Sequence[int] = range(len(requests))
@@ -126,10 +127,10 @@ class Batch:
     @property
     def results(self) -> Sequence[BatchSubmitResult | Fault]:
         """In the order of the requests, once nothing is due."""
-        return [self._results[index] for index in range(len(self._requests))]
+        return [self.answers[index] for index in range(len(self._requests))]
 
     def _record(self, index: int, result: BatchSubmitResult | Fault, now: float) -> None:
-        self._results[index] = result
+        self.answers[index] = result
         self._open.pop(index, None)
         if isinstance(result, Fault) and (is_limit(result) or is_passing(result)):
             self._open[index] = result

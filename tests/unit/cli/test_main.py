@@ -13,6 +13,7 @@ from threading import Event
 import click
 import grpc
 import pytest
+import trustme
 from click.testing import CliRunner
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
@@ -251,3 +252,25 @@ def test_a_module_of_our_own_that_is_missing_is_a_fault():
 
     with pytest.raises(ModuleNotFoundError):
         what_to_install(ModuleNotFoundError("no module", name="sickbay.nowhere"))
+
+
+def test_a_token_and_tls_are_those_of_the_environment(tmp_path):
+    """As for `Client.from_env()`: the command is a client, too."""
+    authority = trustme.CA()
+    server = authority.issue_cert("localhost")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    key_and_chain = (server.private_key_pem.bytes(), server.cert_chain_pems[0].bytes())
+    with Fleet(grpc.ssl_server_credentials([key_and_chain])) as fleet:
+        fleet.answers |= {"GetJob": jobs_pb.GetJobResponse(job=job()), "WatchJob": [jobs_pb.WatchJobResponse(job=job(state="SUCCEEDED"))]}
+        trusted = {"SICKBAY_TLS_CA_FILE": str(tmp_path / "ca.pem"), "SICKBAY_TOKEN": "secret"}
+        assert fleet.run("get", JOB_ID, **trusted).exit_code == 0
+        assert fleet.run("watch", JOB_ID, **trusted).exit_code == 0
+        assert [found["authorization"] for found in fleet.metadata] == ["Bearer secret"] * 2
+        assert fleet.run("get", JOB_ID).exit_code == 4
+
+
+def test_a_token_is_not_sent_unencrypted_to_another_machine():
+    result = CliRunner().invoke(cli, ["get", JOB_ID, "--jobapi", "jobs.example.com:50051"], env={"SICKBAY_TOKEN": "hunter2"})
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: cannot call the Job API: the token would be sent to jobs.example.com:50051 unencrypted;")
+    assert "hunter2" not in result.output
