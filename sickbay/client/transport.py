@@ -16,6 +16,10 @@ MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
 """Room for a page of 1,000 jobs with all their errors."""
 RECONNECT_MS: Final = {"initial": 100, "min": 100, "max": 5_000}
 """gRPC's own waits between connections grow to two minutes, in which every call fails without trying."""
+KEEPALIVE_MS: Final = 60_000
+"""After so long without anything from the service, as in a quiet watch, it is asked whether it is there. Services allow that every 10 s."""
+KEEPALIVE_TIMEOUT_MS: Final = 20_000
+"""How long the answer may take; then the connection is given up, and a watch continues on another one."""
 _LOOPBACK: Final = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\]):\d+|unix(-abstract)?:.*")
 
 Options = Sequence[tuple[str, int]]
@@ -28,7 +32,12 @@ def is_loopback(address: str) -> bool:
 
 def channel_options(address: str, *, reconnect_ms: int | None = None) -> Options:
     """The options of a channel to this address; it connects again that often if `reconnect_ms` is given."""
-    options = [("grpc.max_receive_message_length", MAX_ANSWER_BYTES)]
+    options = [
+        ("grpc.max_receive_message_length", MAX_ANSWER_BYTES),
+        ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+        ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_MS),
+        ("grpc.http2.ping_timeout_ms", KEEPALIVE_TIMEOUT_MS),  # core's own is a minute
+    ]
     options += [(f"grpc.{name}_reconnect_backoff_ms", reconnect_ms or ms) for name, ms in RECONNECT_MS.items()]
     if is_loopback(address):
         options.append(("grpc.enable_http_proxy", 0))  # a company's proxy cannot reach this machine's own ports

@@ -8,6 +8,7 @@ from sickbay.client import TLS, AsyncClient, Client, FailedPrecondition
 from sickbay.client.calls import Server
 from sickbay.client.options import from_environment, transport_from
 from sickbay.client.transport import Transport, channel_options
+from sickbay.runtime.variables import Variables
 
 
 def test_both_services_are_on_this_machine_by_default():
@@ -111,6 +112,13 @@ def test_a_program_with_addresses_of_its_own():
 def test_a_proxy_is_not_asked_for_this_machine():
     assert ("grpc.enable_http_proxy", 0) in channel_options("localhost:1")
     assert ("grpc.enable_http_proxy", 0) not in channel_options("jobs:1")
+
+
+def test_a_quiet_connection_is_asked_less_often_than_services_allow():
+    """Three pings that come too early end a connection."""
+    options = dict(channel_options("jobs:1"))
+    assert options["grpc.keepalive_time_ms"] > 2_000 * Variables().grpc_ping_interval
+    assert options["grpc.keepalive_timeout_ms"] == options["grpc.http2.ping_timeout_ms"] > 0
 
 
 @pytest.mark.parametrize("in_flight", [0, -1])
