@@ -81,13 +81,13 @@ class AsynchronousDriver:
             await self._sleep(state.pause(fault, self._now()))
 
     async def submit_many(
-        self, jobs: Iterable[NewJob] | AsyncIterable[NewJob], in_flight: int, timeout_s: float | None, room_s: float
+        self, jobs: Iterable[NewJob] | AsyncIterable[NewJob], in_flight: int, timeout_s: float | None, room_s: float, *, own_keys: bool
     ) -> AsyncGenerator[BatchResult, None]:
         """At most `in_flight` calls at once; their results are yielded before more of `jobs` is read."""
         window: deque[asyncio.Task[Sequence[BatchResult]]] = deque()
         failed: Exception | None = None
         try:
-            async with aclosing(_divide(jobs)) as batches:
+            async with aclosing(_divide(jobs, own_keys=own_keys)) as batches:
                 while True:
                     try:
                         items = await anext(batches, None)
@@ -116,7 +116,7 @@ class AsynchronousDriver:
 
     async def _send(self, items: Sequence[Item], timeout_s: float | None, room_s: float) -> Sequence[BatchResult]:
         """Submit a batch, and again what may succeed later, until the deadline."""
-        retries = Retries(self._now(), self._options.seconds(timeout_s), is_safe=True, room_s=room_s)
+        retries = Retries(self._now(), self._options.seconds(timeout_s), is_safe=all(item.is_safe for item in items), room_s=room_s)
         outgoing = Outgoing(items, retries)
         batch = outgoing.batch
         while batch.due:
@@ -152,12 +152,12 @@ class AsynchronousDriver:
         return in_words(fault, rpc.server.value, self._options.address(rpc.server), timeout)
 
 
-async def _divide(jobs: Iterable[NewJob] | AsyncIterable[NewJob]) -> AsyncGenerator[Sequence[Item], None]:
+async def _divide(jobs: Iterable[NewJob] | AsyncIterable[NewJob], *, own_keys: bool) -> AsyncGenerator[Sequence[Item], None]:
     """The jobs in batches; as `batches.divide`."""
     divider: Divider[Item] = Divider()
     try:
         async for job in _each(jobs):
-            item = Item.of(job)
+            item = Item.of(job, own_key=own_keys)
             if full := divider.add(item, item.size):
                 yield full
     except Exception:

@@ -52,13 +52,18 @@ class Item:
     request: SubmitJobRequest | SickbayError
 
     @classmethod
-    def of(cls, job: NewJob) -> Item:
-        """The job with its request, and with the key that this has."""
+    def of(cls, job: NewJob, *, own_key: bool = True) -> Item:
+        """The job with its request, and with the key that this has: the user's, or one of our own if `own_key`."""
         try:
-            request = submit_request(job)
+            request = submit_request(job, own_key=own_key)
         except SickbayError as error:
             return cls(job, error)
         return cls(replace(job, request_id=request.request_id), request)
+
+    @property
+    def is_safe(self) -> bool:
+        """Whether it may be sent again when it is unknown whether it was accepted."""
+        return isinstance(self.request, SickbayError) or bool(self.request.request_id)
 
     @property
     def size(self) -> int:
@@ -66,12 +71,12 @@ class Item:
         return self.request.ByteSize() if isinstance(self.request, SubmitJobRequest) else 0
 
 
-def divide(jobs: Iterable[NewJob]) -> Iterator[Sequence[Item]]:
+def divide(jobs: Iterable[NewJob], *, own_keys: bool = True) -> Iterator[Sequence[Item]]:
     """The jobs in batches. If reading them fails, what was read before is one more batch, and then the error is raised."""
     divider: Divider[Item] = Divider()
     try:
         for job in jobs:
-            item = Item.of(job)
+            item = Item.of(job, own_key=own_keys)
             if full := divider.add(item, item.size):
                 yield full
     except Exception:

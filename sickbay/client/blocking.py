@@ -78,13 +78,13 @@ class BlockingDriver:
             self._sleep(state.pause(fault, self._now()))
 
     def submit_many(
-        self, jobs: Iterable[NewJob], in_flight: int, timeout: float | None, room_s: float
+        self, jobs: Iterable[NewJob], in_flight: int, timeout: float | None, room_s: float, *, own_keys: bool
     ) -> Generator[BatchResult, None, None]:
         """At most `in_flight` calls at once; their results are yielded before more of `jobs` is read."""
         pool, stopped = ThreadPoolExecutor(in_flight, "sickbay-client"), threading.Event()
         window: deque[Future[Sequence[BatchResult]]] = deque()
         failed: Exception | None = None
-        batches = divide(jobs)
+        batches = divide(jobs, own_keys=own_keys)
         try:
             while True:
                 try:
@@ -113,7 +113,7 @@ class BlockingDriver:
 
     def _send(self, items: Sequence[Item], timeout: float | None, room_s: float, stopped: threading.Event) -> Sequence[BatchResult]:
         """Submit a batch, and again what may succeed later, until the deadline."""
-        retries = Retries(self._now(), self._options.seconds(timeout), is_safe=True, room_s=room_s)
+        retries = Retries(self._now(), self._options.seconds(timeout), is_safe=all(item.is_safe for item in items), room_s=room_s)
         outgoing = Outgoing(items, retries)
         batch = outgoing.batch
         while batch.due:

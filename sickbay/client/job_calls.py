@@ -101,14 +101,14 @@ def cancel(job_id: str, *, timeout: float | None = None) -> Call[Job]:
     return Call(Rpc.of_jobs("CancelJob"), pb.CancelJobRequest(job_id=job_id), lambda reply: read(reply.job, Job), timeout)
 
 
-def submit_request(job: NewJob) -> pb.SubmitJobRequest:
-    """The request for a new job, with a key of our own if it has none. InvalidRequest if it cannot even be written."""
+def submit_request(job: NewJob, *, own_key: bool = True) -> pb.SubmitJobRequest:
+    """The request for a new job, with a key of our own if it has none and `own_key`. InvalidRequest if it cannot even be written."""
     return pb.SubmitJobRequest(
         job_type=job.job_type,
         payload_json=payload_text(job.payload),
         tenant=job.tenant,
         priority=enum_number(job_pb2.Priority, job.priority, "priority"),
-        request_id=job.request_id or new_key(),
+        request_id=job.request_id or (new_key() if own_key else ""),
         on_open=enum_number(pb.OnOpen, job.on_open, "on_open"),
     )
 

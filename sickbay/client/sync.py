@@ -93,7 +93,13 @@ class Client(Blocking):
         self.quarantine = Quarantine(self._calls)
 
     def submit_many(
-        self, jobs: Iterable[NewJob], *, in_flight: int = 4, wait_for_limits: bool | float = False, timeout: float | None = None
+        self,
+        jobs: Iterable[NewJob],
+        *,
+        in_flight: int = 4,
+        wait_for_limits: bool | float = False,
+        own_keys: bool = True,
+        timeout: float | None = None,
     ) -> Generator[BatchResult, None, None]:
         """Submit any number of jobs in batches, and iterate over their results, in the order of the jobs.
 
@@ -101,11 +107,14 @@ class Client(Blocking):
         is sent when it is full or the input ends. What may succeed when it is sent again is, within `timeout` for each batch, and with
         `wait_for_limits` (as in `submit`) what a limit rejects. A failed call is the error of each of its jobs. If reading the input
         raises, so does this, after the results of what was read.
+
+        Without `own_keys` jobs have no idempotency keys but yours: the service accepts them many times faster, and nothing is sent again
+        that may have been accepted.
         """
         if in_flight < 1:
             msg = f"in_flight must be at least 1, not {in_flight!r}"
             raise ValueError(msg)
-        return self._calls.submit_many(jobs, in_flight, timeout, room(wait_for_limits))
+        return self._calls.submit_many(jobs, in_flight, timeout, room(wait_for_limits), own_keys=own_keys)
 
     def wait(self, job_id: str, *, timeout: float | None = None, even_if_quarantined: bool = False) -> Job:
         """Wait until a job has ended, and return it. Look at its `state`: it need not have succeeded.

@@ -13,11 +13,12 @@ from sickbay.client import (
     InvalidRequest,
     LimitReached,
     NewJob,
+    Unavailable,
 )
 from sickbay.contract.faults import Fault
 from sickbay.jobs.v1 import job_service_pb2 as pb
 from sickbay.server.errors import batch_error
-from tests.support.client_answers import FULL, OPEN, accepted, one_by_one
+from tests.support.client_answers import AWAY, FULL, OPEN, accepted, one_by_one
 
 
 def test_many_jobs_in_order(client, fleet):
@@ -94,6 +95,17 @@ def test_a_failed_call_is_the_error_of_each_of_its_jobs(client, fleet):
     results = client.call("submit_many", [NewJob("email", {})] * 3)
     assert [str(result.error) for result in results] == ["the token is wrong"] * 3
     assert len(fleet.calls) == 1
+
+
+def test_without_keys_nothing_is_sent_again_that_may_have_been_accepted(client, fleet):
+    """But what a limit has rejected is, if the user waits for it: it was certainly not accepted."""
+    soon = Fault(grpc.StatusCode.RESOURCE_EXHAUSTED, "full", "TOO_MANY_QUEUED", 0.01)
+    fleet.answers["BatchSubmitJobs"] = one_by_one(soon, AWAY)
+    results = client.call("submit_many", [NewJob("email", {}), NewJob("email", {})], own_keys=False, wait_for_limits=True)
+    assert [(type(result.error), result.job.request_id) for result in results] == [(Unavailable, "")] * 2
+    assert [one.request_id for request in fleet.requests for one in request.requests] == [""] * 4
+    fleet.answers["BatchSubmitJobs"] = one_by_one(AWAY, accepted(pb.BatchSubmitJobsRequest(requests=[pb.SubmitJobRequest()])))
+    assert client.call("submit_many", [NewJob("email", {}, request_id="mine")], own_keys=False)[0].accepted
 
 
 def test_an_input_that_fails_after_its_results(client, fleet):
