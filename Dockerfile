@@ -11,7 +11,8 @@ COPY requirements.lock pyproject.toml ./
 # Everything is downloaded by the hashes of the lock; what runs is the part of it that pyproject.toml names, so no build tool gets in.
 RUN --mount=type=secret,id=pip.conf,target=/etc/pip.conf --mount=type=secret,id=ca.pem \
     /tools/bin/pip download --quiet --no-deps --require-hashes --only-binary :all: --requirement requirements.lock --dest /wheels && \
-    /tools/bin/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" > wanted.txt && \
+    /tools/bin/python -c "import tomllib; project = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+      print(*project['dependencies'], *project['optional-dependencies']['server'], sep='\n')" > wanted.txt && \
     /tools/bin/pip --python /opt/sickbay/bin/python install --quiet --no-index --find-links /wheels --requirement wanted.txt && \
     python -m compileall -q -j 0 --invalidation-mode unchecked-hash /opt/sickbay/lib
 

@@ -10,10 +10,11 @@ from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse, Response
 
 from sickbay.concurrency.turns import Turns
+from sickbay.contract.faults import Fault, batch_fault
 from sickbay.contract.requests import MAX_BATCH
 from sickbay.domain.errors import InvalidArgument, SickbayError
 from sickbay.jobs.v1 import job_service_pb2 as pb
-from sickbay.server.errors import Fault, batch_fault, fault_of
+from sickbay.server.errors import fault_of
 from sickbay.server.health import Health, add_health
 from sickbay.server.rest.app import create_app, json_response
 from sickbay.server.rest.body import Body, read_body

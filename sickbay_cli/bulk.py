@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, cast
 
 import click
 import msgspec
 
+from sickbay.client.batches import Batch, Divider
+from sickbay.contract.faults import Fault
 from sickbay.domain.errors import SickbayError
 from sickbay.jobs.v1.job_pb2 import Priority
-from sickbay.jobs.v1.job_service_pb2 import BatchSubmitJobsRequest, BatchSubmitResult, OnOpen, SubmitJobRequest
-from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
+from sickbay.jobs.v1.job_service_pb2 import BatchSubmitResult, OnOpen, SubmitJobRequest
 from sickbay.server import enums
-from sickbay.server.errors import Fault, batch_fault, fault_of
+from sickbay.server.errors import fault_of
 from sickbay.server.rest.body import Body, decode, text
 from sickbay.server.rest.views import View, batch_result_view
 from sickbay_cli import client
@@ -106,39 +107,24 @@ def _send(endpoint: Endpoint, items: Iterable[Item], tally: Tally, advance: Adva
     try:
         with client.jobs(endpoint) as stub:
             for batch in _batches(items):
-                due: Sequence[Item] = batch
-                waits: dict[int, float] = {}
-                while due:
-                    in_flight = list(due)
-                    tally.results.update(_submit_batch(stub, due, endpoint.timeout))
+                faults = {item.number: item.request for item in batch if isinstance(item.request, Fault)}
+                sent = [item for item in batch if item.number not in faults]
+                sending = Batch([cast("SubmitJobRequest", item.request) for item in sent], retries.of_call())
+                while sending.due:
+                    in_flight = [sent[index] for index in sending.due]
+                    sending.receive(stub.BatchSubmitJobs(sending.request(), timeout=endpoint.timeout), retries.now())
+                    answers = {sent[index].number: answer for index, answer in sending.answers.items()}
+                    tally.results.update(sorted((faults | answers).items()))
                     in_flight = []
-                    waits |= _waits(due, tally, retries)
-                    numbers = _next(waits, retries)
-                    due = [item for item in batch if item.number in numbers]
+                    pause = sending.pause(retries.now())
+                    if sending.due:
+                        retries.pause(pause)
+                tally.results.update(faults)
                 advance(sum(item.size for item in batch))
     except BaseException as error:
         if tally.results or isinstance(error, KeyboardInterrupt):
             _report_interruption(tally, in_flight)
         raise
-
-
-def _waits(items: Iterable[Item], tally: Tally, retries: Retries) -> Mapping[int, float]:
-    """In how many seconds those of the items are to be submitted again that limits have rejected, by number."""
-    faults = {item.number: tally.results[item.number] for item in items}
-    return {number: fault.retry_after or 0.0 for number, fault in faults.items() if isinstance(fault, Fault) and retries.helps(fault)}
-
-
-def _next(waits: dict[int, float], retries: Retries) -> Collection[int]:
-    """Wait until the first of them are due, and take them out of `waits`; none if there are none, or not in time."""
-    slept = retries.pause(waits.values()) if waits else None
-    if slept is None:
-        return ()
-    due = {number for number, wait in waits.items() if wait <= slept}
-    for number in waits.copy():
-        waits[number] -= slept
-        if number in due:
-            del waits[number]
-    return due
 
 
 def _report_interruption(tally: Tally, in_flight: Sequence[Item]) -> None:
@@ -151,29 +137,13 @@ def _report_interruption(tally: Tally, in_flight: Sequence[Item]) -> None:
         remark(f"stopped: {count(len(tally.accepted), 'job')} accepted, {unsure}; continue with line {numbers[0]}")
 
 
-def _submit_batch(stub: JobServiceStub, batch: Sequence[Item], timeout: float) -> Iterator[tuple[int, BatchSubmitResult | Fault]]:
-    requests = [item.request for item in batch if isinstance(item.request, SubmitJobRequest)]
-    reply = stub.BatchSubmitJobs(BatchSubmitJobsRequest(requests=requests), timeout=timeout) if requests else None
-    answered = iter(reply.results if reply is not None else ())
-    for item in batch:
-        yield item.number, item.request if isinstance(item.request, Fault) else _result_or_fault(next(answered))
-
-
-def _result_or_fault(result: BatchSubmitResult) -> BatchSubmitResult | Fault:
-    return batch_fault(result.error) if result.HasField("error") else result
-
-
-def _batches(items: Iterable[Item]) -> Iterator[list[Item]]:
-    batch: list[Item] = []
-    size = 0
+def _batches(items: Iterable[Item]) -> Iterator[Sequence[Item]]:
+    divider: Divider[Item] = Divider(BATCH_JOBS, BATCH_BYTES)
     for item in items:
-        if batch and (len(batch) == BATCH_JOBS or size + item.size > BATCH_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append(item)
-        size += item.size
-    if batch:
-        yield batch
+        if full := divider.add(item, item.size):
+            yield full
+    if rest := divider.rest():
+        yield rest
 
 
 def _items(source: BinaryIO, usual: SubmitJobRequest) -> Iterator[Item]:

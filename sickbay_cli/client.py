@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import MappingProxyType
-from typing import Final, cast
+from typing import Any, Final
 
 import click
 import grpc
@@ -13,16 +14,15 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 
 from sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceStub
 from sickbay.breakers.v1.incident_service_pb2_grpc import IncidentServiceStub
+from sickbay.client.errors import fault_of_call
+from sickbay.client.options import transport_from
+from sickbay.client.transport import Transport
+from sickbay.contract.faults import Fault
 from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
 from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub
 from sickbay.jobs.v1.worker_service_pb2_grpc import WorkerServiceStub
-from sickbay.server.errors import Fault, received
 from sickbay_cli.exit_codes import NotFound, Refused, Unreachable
 from sickbay_cli.options import Endpoint
-
-_MAX_ANSWER_BYTES: Final = 64 * 1024 * 1024
-"""Room for a page of 1,000 jobs with all their errors."""
-_LOOPBACK: Final = ("localhost:", "127.", "[::1]:")
 
 
 @contextmanager
@@ -82,19 +82,35 @@ def _channel(endpoint: Endpoint) -> Iterator[grpc.Channel]:
         yield opened
 
 
-def channel(endpoint: Endpoint, *, reconnect_ms: int = 0) -> grpc.Channel:
-    """A channel to the endpoint, for stubs of more than one service; it tries again that often if `reconnect_ms` is not 0."""
-    options: list[tuple[str, int]] = [("grpc.max_receive_message_length", _MAX_ANSWER_BYTES)]
-    if reconnect_ms:
-        options.extend((f"grpc.{name}_reconnect_backoff_ms", reconnect_ms) for name in ("initial", "min", "max"))
-    if endpoint.address.startswith(_LOOPBACK):
-        options.append(("grpc.enable_http_proxy", 0))  # a company's proxy cannot reach this machine's own ports
-    return grpc.insecure_channel(endpoint.address, options=options)
+def channel(endpoint: Endpoint, *, reconnect_ms: int | None = None) -> grpc.Channel:
+    """A channel to the endpoint, for stubs of more than one service, with the TLS and the token of the environment (SICKBAY_TLS, ...).
+
+    It connects again that often if `reconnect_ms` is given.
+    """
+    try:
+        transport = transport_from(os.environ)
+        opened: grpc.Channel = transport.open(endpoint.address, reconnect_ms=reconnect_ms)
+        return grpc.intercept_channel(opened, _Token(transport)) if transport.metadata() else opened
+    except (ValueError, OSError) as error:
+        raise Refused(f"cannot call the {endpoint.title}: {error}") from None
 
 
-def fault_of_call(error: grpc.RpcError) -> Fault:
-    """What the service said, or gRPC itself."""
-    return received(cast("grpc.aio.AioRpcError", error))  # the error of a synchronous call has the same three methods
+class _Token(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
+    """Sends the token with each call."""
+
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        """One reply."""
+        return continuation(self._with_token(client_call_details), request)
+
+    def intercept_unary_stream(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        """A stream of them."""
+        return continuation(self._with_token(client_call_details), request)
+
+    def _with_token(self, details: Any) -> Any:
+        return details._replace(metadata=(*(details.metadata or ()), *self._transport.metadata()))
 
 
 def failure(error: grpc.RpcError, endpoint: Endpoint) -> click.ClickException:

@@ -7,6 +7,7 @@ from typing import BinaryIO
 import click
 import grpc
 
+from sickbay.client.errors import fault_of_call
 from sickbay.jobs.v1.job_pb2 import PRIORITY_UNSPECIFIED, Priority
 from sickbay.jobs.v1.job_service_pb2 import ON_OPEN_REJECT, ON_OPEN_UNSPECIFIED, SubmitJobRequest, SubmitJobResponse
 from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
@@ -114,10 +115,12 @@ def _submit(stub: JobServiceStub, request: SubmitJobRequest, timeout: float, ret
 
 
 def _call(stub: JobServiceStub, request: SubmitJobRequest, timeout: float, retries: Retries) -> SubmitJobResponse:
+    again = retries.of_call()
     while True:
         try:
             return stub.SubmitJob(request, timeout=timeout)
         except grpc.RpcError as error:
-            fault = client.fault_of_call(error)
-            if not retries.helps(fault) or retries.pause([fault.retry_after or 0.0]) is None:
+            pause = again.delay(fault_of_call(error), retries.now())
+            if pause is None:
                 raise
+            retries.pause(pause)

@@ -14,8 +14,9 @@ from click.testing import CliRunner, Result
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from sickbay.breakers.v1 import breaker_service_pb2_grpc, incident_service_pb2_grpc
+from sickbay.contract.faults import Fault
 from sickbay.jobs.v1 import job_pb2, job_service_pb2_grpc, quarantine_service_pb2, quarantine_service_pb2_grpc, worker_service_pb2_grpc
-from sickbay.server.errors import Fault, rich_status
+from sickbay.server.errors import rich_status
 from sickbay_cli.program import cli
 
 JOB_ID = "01a20bed-89cf-7e32-affc-ab0ca5ad0554"
@@ -32,10 +33,12 @@ _ADDED = (
 class Fleet:
     """`answers` maps a method to a message, a list of messages (a stream), a Fault, or a function of the request that returns one."""
 
-    def __init__(self) -> None:
+    def __init__(self, credentials: grpc.ServerCredentials | None = None) -> None:
+        self._credentials = credentials
         self.answers: dict[str, Any] = {"Check": health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING)}
         self.trailers: tuple[tuple[str, bytes], ...] = ()
         self.calls: list[tuple[str, Any]] = []
+        self.metadata: list[dict[str, str]] = []
         self._server = grpc.server(ThreadPoolExecutor(4))
 
     def __enter__(self) -> Self:
@@ -43,7 +46,12 @@ class Fleet:
             names = [name for name in vars(kind) if name[0].isupper()]
             servicer = type(kind.__name__, (kind,), {name: self._method(name) for name in names})
             add(servicer(), self._server)
-        self.address = f"localhost:{self._server.add_insecure_port('localhost:0')}"
+        port = (
+            self._server.add_secure_port("localhost:0", self._credentials)
+            if self._credentials
+            else self._server.add_insecure_port("localhost:0")
+        )
+        self.address = f"localhost:{port}"
         self._server.start()
         return self
 
@@ -93,6 +101,7 @@ class Fleet:
 
     def _answer(self, name: str, request: Any, context: grpc.ServicerContext) -> Any:
         self.calls.append((name, request))
+        self.metadata.append(dict(context.invocation_metadata()))
         if name not in self.answers:
             context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not implemented!")
         answer = self.answers[name]

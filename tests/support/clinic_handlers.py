@@ -26,6 +26,7 @@ TYPES: Final = (
     *("edit", "groups", "blip", "forced", "expiring", "switch", "shadow", "watched", "waited", "right", "shared"),
     *("cancel", "cancel-parked", "listed", "paged", "depth", "documented", "healthy", "counted"),
     *("hanging", "hung"),
+    *("client-held", "async-client-held"),
     *("browsed", "resumed", "resumed-circuit", "events", "incident", "flapping", "maintained"),
 )
 

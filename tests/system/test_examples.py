@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -15,7 +18,8 @@ from tests.support.system_under_test import Product
 
 EXAMPLES: Final = Path(__file__).parents[2] / "examples"
 QUICK: Final = {"RETRY_DELAY_MS": "300", "LOG_FORMAT": "json"}
-NAMES: Final = sorted(path.stem for path in EXAMPLES.glob("*.py"))
+NAMES: Final = sorted(path.stem for path in EXAMPLES.glob("*.py") if path.stem != "client")
+"""Those with handlers; the client is a program of its own."""
 
 Started = Callable[..., Product]
 
@@ -75,3 +79,19 @@ def test_own_observer(started: Started):
         sickbay.submit("report", {"breaks": True})
     assert product.out.wait_for(lambda line: line.startswith("slow: report took 1."))
     assert product.out.wait_for(lambda line: line == "report is RETRYING: NETWORK_ERROR\n")
+
+
+def test_client(started: Started):
+    """A program of its own, which finds the services by its environment."""
+    product = started("first_handler")
+    addresses = {"SICKBAY_JOBAPI": "Job API", "SICKBAY_CONTROL_PLANE": "Control plane"}
+    environment = os.environ | {name: f"localhost:{product.ports[service][1]}" for name, service in addresses.items()}
+    ran = subprocess.run([sys.executable, EXAMPLES / "client.py"], env=environment, capture_output=True, text=True, check=False)
+    assert ran.stderr == ""
+    assert ran.stdout.splitlines() == [
+        "one job: SUCCEEDED",
+        "many jobs: 2500 accepted",
+        "an error: JOB_NOT_FOUND",
+        "another: InvalidRequest, INVALID_JOB_TYPE",
+        "from an event loop: SUCCEEDED",
+    ]

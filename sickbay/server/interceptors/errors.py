@@ -13,8 +13,9 @@ from functools import partial
 
 import grpc
 
+from sickbay.contract.faults import Fault
 from sickbay.domain.errors import SickbayError
-from sickbay.server.errors import INTERNAL, Fault, fault_of, rich_status
+from sickbay.server.errors import INTERNAL, fault_of, rich_status
 from sickbay.server.interceptors.handlers import Context, Continuation, Handler, wrap_handler
 
 _log = logging.getLogger(__name__)

@@ -17,8 +17,9 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import Route
 
+from sickbay.contract.faults import Fault, received
 from sickbay.domain.errors import ErrorReason, Quota, SickbayError
-from sickbay.server.errors import INTERNAL, Fault, fault_of, received
+from sickbay.server.errors import INTERNAL, fault_of
 from sickbay.server.rest.guard import SECURITY_HEADERS
 from sickbay.server.rest.views import View, encode
 

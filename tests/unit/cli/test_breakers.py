@@ -9,7 +9,7 @@ import pytest
 
 from sickbay.breakers.v1 import breaker_service_pb2 as pb
 from sickbay.breakers.v1.breaker_pb2 import Breaker
-from sickbay.server.errors import Fault
+from sickbay.contract.faults import Fault
 from sickbay_cli.breaker_tables import situation
 from tests.support.cli_services import NOT_FOUND, Fleet
 

@@ -10,10 +10,10 @@ import pytest
 from sickbay.breakers.v1 import breaker_service_pb2 as breakers_pb
 from sickbay.breakers.v1.breaker_pb2 import Breaker
 from sickbay.breakers.v1.explanation_pb2 import BreakerExplanation
+from sickbay.contract.faults import Fault
 from sickbay.jobs.v1 import job_service_pb2 as jobs_pb
 from sickbay.jobs.v1.explanation_pb2 import JobExplanation
 from sickbay.jobs.v1.job_pb2 import Job
-from sickbay.server.errors import Fault
 from tests.support.cli_services import JOB_ID, NOT_FOUND, Fleet, job
 
 NOW = {"seconds": 1_700_000_000}

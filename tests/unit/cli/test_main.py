@@ -13,13 +13,14 @@ from threading import Event
 import click
 import grpc
 import pytest
+import trustme
 from click.testing import CliRunner
 from grpc_health.v1.health_pb2 import HealthCheckResponse
 
 from scripts.servers import free_port
 from sickbay.breakers.v1 import breaker_service_pb2 as breakers_pb
+from sickbay.contract.faults import Fault
 from sickbay.jobs.v1 import job_service_pb2 as jobs_pb
-from sickbay.server.errors import Fault
 from sickbay.server.service import HEALTH_DETAILS
 from sickbay_cli.program import COMMANDS, cli
 from tests.support.cli_services import BUSY, JOB_ID, NOT_FOUND, REFUSED, Fleet, job
@@ -232,3 +233,44 @@ def test_metrics(fleet: Fleet):
     view = fleet.json("metrics")
     assert view["circuitBreakers"] == {"total": 3, "open": 1, "closed": 2}
     assert view["failures"] == {"byJobType": {"email": 1500}}
+
+
+@pytest.mark.parametrize(("module", "arguments"), [("click", ["--help"]), ("msgspec", ["submit"]), ("uvicorn", ["up"])])
+def test_without_the_servers_packages_one_sentence_says_what_to_install(module, arguments):
+    """As after `pip install sickbay`, which has the client library alone."""
+    code = f"import sys; sys.modules[{module!r}] = None; sys.argv[1:] = {arguments!r}; from sickbay_cli.main import main; main()"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert ended.stderr == (
+        f"Error: the `sickbay` command and the services need more than the client library ({module} is missing): "
+        "pip install 'sickbay[server]'\n"
+    )
+
+
+def test_a_module_of_our_own_that_is_missing_is_a_fault():
+    from sickbay_cli.main import what_to_install
+
+    with pytest.raises(ModuleNotFoundError):
+        what_to_install(ModuleNotFoundError("no module", name="sickbay.nowhere"))
+
+
+def test_a_token_and_tls_are_those_of_the_environment(tmp_path):
+    """As for `Client.from_env()`: the command is a client, too."""
+    authority = trustme.CA()
+    server = authority.issue_cert("localhost")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    key_and_chain = (server.private_key_pem.bytes(), server.cert_chain_pems[0].bytes())
+    with Fleet(grpc.ssl_server_credentials([key_and_chain])) as fleet:
+        fleet.answers |= {"GetJob": jobs_pb.GetJobResponse(job=job()), "WatchJob": [jobs_pb.WatchJobResponse(job=job(state="SUCCEEDED"))]}
+        trusted = {"SICKBAY_TLS_CA_FILE": str(tmp_path / "ca.pem"), "SICKBAY_TOKEN": "secret"}
+        assert fleet.run("get", JOB_ID, **trusted).exit_code == 0
+        assert fleet.run("watch", JOB_ID, **trusted).exit_code == 0
+        assert [found["authorization"] for found in fleet.metadata] == ["Bearer secret"] * 2
+        assert fleet.run("get", JOB_ID).exit_code == 4
+
+
+def test_a_token_is_not_sent_unencrypted_to_another_machine():
+    result = CliRunner().invoke(cli, ["get", JOB_ID, "--jobapi", "jobs.example.com:50051"], env={"SICKBAY_TOKEN": "hunter2"})
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: cannot call the Job API: the token would be sent to jobs.example.com:50051 unencrypted;")
+    assert "hunter2" not in result.output

@@ -11,9 +11,9 @@ from typing import Any
 import grpc
 import pytest
 
+from sickbay.contract.faults import Fault
 from sickbay.jobs.v1 import quarantine_service_pb2 as pb
 from sickbay.jobs.v1.job_pb2 import PRIORITY_HIGH, PRIORITY_LOW, Job
-from sickbay.server.errors import Fault
 from tests.support.cli_services import BUSY, JOB_ID, NOT_FOUND, REFUSED, Fleet, case, job
 
 STALE = Fault(grpc.StatusCode.ABORTED, "the job has changed; read it again", "ETAG_MISMATCH")

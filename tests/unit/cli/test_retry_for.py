@@ -7,8 +7,9 @@ from collections.abc import Iterator
 import grpc
 import pytest
 
+from sickbay.contract.faults import Fault
 from sickbay.jobs.v1 import job_service_pb2 as pb
-from sickbay.server.errors import Fault, batch_error
+from sickbay.server.errors import batch_error
 from sickbay_cli import submit as command
 from sickbay_cli.retrying import Retries
 from tests.support.cli_services import BUSY, JOB_ID, Fleet, job

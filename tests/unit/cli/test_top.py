@@ -14,10 +14,10 @@ from sickbay.breakers.v1 import breaker_service_pb2 as pb
 from sickbay.breakers.v1.breaker_pb2 import Breaker
 from sickbay.breakers.v1.incident_pb2 import Incident
 from sickbay.breakers.v1.incident_service_pb2 import ListIncidentsResponse
+from sickbay.contract.faults import Fault
 from sickbay.jobs.v1.quarantine_service_pb2 import ListQuarantinedJobsRequest, ListQuarantinedJobsResponse, QuarantinedJob
 from sickbay.jobs.v1.worker_pb2 import TenantSlots, Worker
 from sickbay.jobs.v1.worker_service_pb2 import ListWorkersRequest, ListWorkersResponse
-from sickbay.server.errors import Fault
 from tests.support.canned_services import closed_port
 from tests.support.cli_services import Fleet
 from tests.support.terminal import Terminal

@@ -3,11 +3,12 @@
 import grpc
 import pytest
 
+from sickbay.contract.faults import Fault, batch_fault, quota_of, received
 from sickbay.domain import errors
 from sickbay.domain.errors import ErrorReason
 from sickbay.jobs.v1.error_reason_pb2 import ErrorReason as ReasonMessage
 from sickbay.jobs.v1.job_service_pb2 import BatchSubmitError
-from sickbay.server.errors import CODES, INTERNAL, Fault, batch_error, batch_fault, fault_of, quota_of, received, rich_status
+from sickbay.server.errors import CODES, INTERNAL, batch_error, fault_of, rich_status
 
 TOO_FAST = Fault(grpc.StatusCode.RESOURCE_EXHAUSTED, "m", "SUBMISSION_RATE_EXCEEDED", 0.5, errors.Quota("tenant", 100, 60, 7))
 

@@ -11,10 +11,10 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from benchmarks.raw_http2 import HEADERS, RST_STREAM, RawHttp2, frame
+from sickbay.contract.faults import received
 from sickbay.domain.limits import Limits
 from sickbay.jobs.v1 import job_service_pb2 as pb
 from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceServicer, JobServiceStub, add_JobServiceServicer_to_server
-from sickbay.server.errors import received
 from sickbay.server.grpc.meter import GrpcMeter
 from sickbay.server.grpc.server import GrpcServer
 from sickbay.server.service import Service

@@ -10,10 +10,10 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
+from sickbay.contract.faults import received
 from sickbay.domain.errors import SettingsError
 from sickbay.jobs.v1 import job_service_pb2 as pb
 from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceServicer, JobServiceStub, add_JobServiceServicer_to_server
-from sickbay.server.errors import received
 from sickbay.server.grpc.server import GrpcServer
 from sickbay.server.service import Service
 

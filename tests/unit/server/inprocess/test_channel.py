@@ -11,10 +11,10 @@ from types import SimpleNamespace
 import grpc
 import pytest
 
+from sickbay.contract.faults import received
 from sickbay.domain import errors
 from sickbay.jobs.v1 import job_service_pb2 as pb
 from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceServicer, JobServiceStub, add_JobServiceServicer_to_server
-from sickbay.server.errors import received
 from sickbay.server.grpc.server import GrpcServer
 from sickbay.server.inprocess.channel import InProcessChannel
 from sickbay.server.interceptors.errors import ErrorInterceptor

@@ -11,9 +11,10 @@ import pytest
 from fastapi import Query, Request
 from starlette.exceptions import HTTPException
 
+from sickbay.contract.faults import Fault
 from sickbay.domain import errors
 from sickbay.domain.errors import ErrorReason
-from sickbay.server.errors import Fault, rich_status
+from sickbay.server.errors import rich_status
 from sickbay.server.rest.app import create_app, json_response
 from sickbay.server.rest.body import MAX_BODY_BYTES, Body, read_body, text
 from sickbay.server.rest.errors import STATUSES, fault_response, http_status

@@ -8,6 +8,7 @@ import pytest
 
 from sickbay.breakers.v1.breaker_service_pb2 import GetMetricsResponse, ListBreakersResponse
 from sickbay.contract import explanations, responses
+from sickbay.contract.faults import Fault
 from sickbay.domain.breaker import BreakerKey, BreakerState, Snapshot
 from sickbay.domain.errors import Quota
 from sickbay.domain.explain_job import Case
@@ -18,7 +19,6 @@ from sickbay.domain.queries import FailureGroup, PayloadRevision, QuarantinedJob
 from sickbay.domain.result import Result
 from sickbay.domain.retry import RetryPolicy
 from sickbay.jobs.v1.job_service_pb2 import BatchSubmitResult, SubmitJobResponse
-from sickbay.server.errors import Fault
 from sickbay.server.rest import schemas, views
 from sickbay.server.rest.errors import fault_response, item_error_view
 

@@ -1,0 +1,75 @@
+"""The client library: `from sickbay.client import Client, AsyncClient`.
+
+It needs grpcio and protobuf alone: no web framework, no drivers, no telemetry. docs/clients.md explains it.
+"""
+
+from sickbay.client.aio import AsyncClient
+from sickbay.client.breakers import Breaker, BreakerExplanation
+from sickbay.client.errors import (
+    CircuitOpen,
+    Conflict,
+    DeadlineExceeded,
+    FailedPrecondition,
+    InvalidRequest,
+    LimitReached,
+    NotFound,
+    PermissionDenied,
+    ServerFault,
+    SickbayError,
+    Unauthenticated,
+    Unavailable,
+)
+from sickbay.client.jobs import (
+    AttemptError,
+    BatchResult,
+    BreakerNotice,
+    Job,
+    JobExplanation,
+    JobUpdate,
+    NewJob,
+    OnOpen,
+    StateChange,
+    SubmittedJob,
+)
+from sickbay.client.quarantine import FailureGroup, PayloadRevision, QuarantinedJob
+from sickbay.client.sync import Client
+from sickbay.client.transport import TLS
+from sickbay.domain.breaker import BreakerState
+from sickbay.domain.job import JobState
+from sickbay.domain.priority import Priority
+
+__all__ = [
+    "TLS",
+    "AsyncClient",
+    "AttemptError",
+    "BatchResult",
+    "Breaker",
+    "BreakerExplanation",
+    "BreakerNotice",
+    "BreakerState",
+    "CircuitOpen",
+    "Client",
+    "Conflict",
+    "DeadlineExceeded",
+    "FailedPrecondition",
+    "FailureGroup",
+    "InvalidRequest",
+    "Job",
+    "JobExplanation",
+    "JobState",
+    "JobUpdate",
+    "LimitReached",
+    "NewJob",
+    "NotFound",
+    "OnOpen",
+    "PayloadRevision",
+    "PermissionDenied",
+    "Priority",
+    "QuarantinedJob",
+    "ServerFault",
+    "SickbayError",
+    "StateChange",
+    "SubmittedJob",
+    "Unauthenticated",
+    "Unavailable",
+]

@@ -1,0 +1,123 @@
+"""The calls of the Job API, as `Client` and `AsyncClient` have them."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+
+from sickbay.client.calls import MAX_PAGE, RECONNECT_S, Call, Pages, Rpc, Watch, enum_number
+from sickbay.client.jobs import BreakerNotice, Job, JobExplanation, JobUpdate, NewJob, OnOpen, StateChange, SubmittedJob
+from sickbay.client.payload import payload_text
+from sickbay.client.reading import read
+from sickbay.client.retry import room
+from sickbay.domain.job import JobState
+from sickbay.domain.priority import Priority
+from sickbay.jobs.v1 import job_pb2
+from sickbay.jobs.v1 import job_service_pb2 as pb
+
+BATCH: Final = Rpc.of_jobs("BatchSubmitJobs")
+
+
+def submit(
+    job_type: str,
+    payload: Mapping[str, Any] | str | bytes,
+    *,
+    tenant: str = "",
+    priority: Priority | str | None = None,
+    request_id: str = "",
+    on_open: OnOpen | str | None = None,
+    wait_for_limits: bool | float = False,
+    timeout: float | None = None,
+) -> Call[SubmittedJob]:
+    """Submit a job; once this returns, it is durable.
+
+    `payload` is a mapping, or JSON text of an object. `request_id` is the idempotency key: a repeat within 24 hours returns the first job.
+    The client makes one if you give none, and keeps it when it sends the request again. With `on_open="REJECT"` CircuitOpen is raised while
+    the circuit is open. `wait_for_limits`: wait while a limit rejects the job, within the timeout (True), or for so many seconds more.
+    """
+    request = submit_request(NewJob(job_type, payload, tenant, priority, request_id, on_open))
+
+    def parse(reply: pb.SubmitJobResponse) -> SubmittedJob:
+        return SubmittedJob(read(reply.job, Job), reply.duplicate, notice(reply), request.request_id)
+
+    return Call(Rpc.of_jobs("SubmitJob"), request, parse, timeout, room_s=room(wait_for_limits))
+
+
+def get(job_id: str, *, timeout: float | None = None) -> Call[Job]:
+    """Get a job with its history. NotFound if the id is unknown."""
+    return Call(Rpc.of_jobs("GetJob"), pb.GetJobRequest(job_id=job_id), lambda reply: read(reply.job, Job), timeout)
+
+
+def explain(job_id: str, *, timeout: float | None = None) -> Call[JobExplanation]:
+    """Explain why a job is in its state, since when, and what happens next. NotFound if the id is unknown."""
+    request = pb.ExplainJobRequest(job_id=job_id)
+    return Call(Rpc.of_jobs("ExplainJob"), request, lambda reply: read(reply.explanation, JobExplanation), timeout)
+
+
+def list_jobs(
+    *,
+    job_type: str = "",
+    tenant: str = "",
+    states: Iterable[JobState | str] = (),
+    priority: Priority | str | None = None,
+    full: bool = False,
+    limit: int | None = None,
+    page_size: int = MAX_PAGE,
+    timeout: float | None = None,
+) -> Pages[Job]:
+    """Iterate over jobs, newest submission first; pages are fetched as they are needed, each within the timeout.
+
+    Empty filters do not filter. `full` adds histories and tracebacks.
+    """
+    request = pb.ListJobsRequest(
+        job_type=job_type,
+        tenant=tenant,
+        states=[enum_number(job_pb2.Job.State, state, "states") for state in states],
+        priority=enum_number(job_pb2.Priority, priority, "priority"),
+        view=job_pb2.JOB_VIEW_FULL if full else job_pb2.JOB_VIEW_BASIC,
+        page_size=page_size,
+    )
+    return Pages(Rpc.of_jobs("ListJobs"), request, lambda reply: (read(job, Job) for job in reply.jobs), timeout, limit)
+
+
+def watch(job_id: str, *, resume_token: str = "", timeout: float | None = None, reconnect_for: float = RECONNECT_S) -> Watch[JobUpdate]:
+    """Iterate over a job's state, now and after every change, until it has ended; a parked or quarantined job has not.
+
+    A broken connection is resumed after the last change that was received, none is missed or repeated, for at most `reconnect_for` seconds.
+    DeadlineExceeded after `timeout` seconds in all; None waits as long as it takes.
+    """
+    request = pb.WatchJobRequest(job_id=job_id, resume_token=resume_token)
+
+    def parse(reply: pb.WatchJobResponse) -> JobUpdate:
+        change = read(reply.change, StateChange) if reply.HasField("change") else None
+        return JobUpdate(read(reply.job, Job), change, reply.resume_token)
+
+    return Watch(Rpc.of_jobs("WatchJob"), request, parse, timeout, reconnect_for)
+
+
+def cancel(job_id: str, *, timeout: float | None = None) -> Call[Job]:
+    """Cancel a job that is waiting; once this returns it does not run again. FailedPrecondition if it is too late."""
+    return Call(Rpc.of_jobs("CancelJob"), pb.CancelJobRequest(job_id=job_id), lambda reply: read(reply.job, Job), timeout)
+
+
+def submit_request(job: NewJob, *, own_key: bool = True) -> pb.SubmitJobRequest:
+    """The request for a new job, with a key of our own if it has none and `own_key`. InvalidRequest if it cannot even be written."""
+    return pb.SubmitJobRequest(
+        job_type=job.job_type,
+        payload_json=payload_text(job.payload),
+        tenant=job.tenant,
+        priority=enum_number(job_pb2.Priority, job.priority, "priority"),
+        request_id=job.request_id or (new_key() if own_key else ""),
+        on_open=enum_number(pb.OnOpen, job.on_open, "on_open"),
+    )
+
+
+def new_key() -> str:
+    """An idempotency key that nobody else has."""
+    return str(uuid.uuid4())
+
+
+def notice(reply: pb.SubmitJobResponse | pb.BatchSubmitResult) -> BreakerNotice | None:
+    """What the reply says about the breaker; None if it is closed."""
+    return read(reply.breaker, BreakerNotice) if reply.HasField("breaker") else None

@@ -1,0 +1,173 @@
+"""What the Job API answers, as frozen dataclasses. All times are aware datetimes in UTC; what is unset is None."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from sickbay.client.breakers import Breaker
+from sickbay.client.errors import SickbayError
+from sickbay.domain.breaker import BreakerState
+from sickbay.domain.job import JobState
+from sickbay.domain.priority import Priority
+
+
+class OnOpen(StrEnum):
+    """What becomes of a job that is submitted while its circuit is open."""
+
+    PARK = "PARK"
+    """It is accepted, and runs when the circuit closes."""
+    REJECT = "REJECT"
+    """It is rejected: CircuitOpen is raised."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewJob:
+    """A job to submit. `payload` is a mapping, or JSON text of an object as str or bytes, which is kept byte for byte.
+
+    `request_id` is the idempotency key, 1 to 128 printable ASCII characters; the client makes one if it is empty.
+    """
+
+    job_type: str
+    payload: Mapping[str, Any] | str | bytes
+    tenant: str = ""
+    priority: Priority | str | None = None
+    request_id: str = ""
+    on_open: OnOpen | str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptError:
+    """A failed run. `code` is an error code, an open set; `traceback` may be empty."""
+
+    time: datetime
+    attempt: int
+    generation: int
+    code: str
+    message: str
+    traceback: str
+
+
+@dataclass(frozen=True, slots=True)
+class StateChange:
+    """A state change of a job. `code`, `message`, `actor` and `traceback` may be empty."""
+
+    time: datetime
+    state: JobState
+    attempt: int
+    generation: int
+    code: str
+    message: str
+    actor: str
+    traceback: str
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A job as recorded in the ledger. `errors` and `history` are oldest first; lists have no history."""
+
+    job_id: str
+    job_type: str
+    tenant: str
+    state: JobState
+    priority: Priority
+    attempt: int
+    generation: int
+    errors: tuple[AttemptError, ...]
+    submit_time: datetime
+    update_time: datetime
+    start_time: datetime | None
+    next_attempt_time: datetime | None
+    duplicates: int
+    history: tuple[StateChange, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerNotice:
+    """A breaker that is not CLOSED when a job is submitted: its state, when the next probe may run, and what happens to the job."""
+
+    state: BreakerState
+    probe_time: datetime | None
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class SubmittedJob:
+    """A durable job. `duplicate`: its `request_id` was accepted before, and `job` is that earlier one.
+
+    `request_id` is the key that was sent, also if the client made it.
+    """
+
+    job: Job
+    duplicate: bool
+    breaker: BreakerNotice | None
+    request_id: str
+
+    @property
+    def job_id(self) -> str:
+        """Its id."""
+        return self.job.job_id
+
+    @property
+    def state(self) -> JobState:
+        """Its state when it was accepted."""
+        return self.job.state
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """What became of one job of `submit_many`: accepted with a `job_id`, or rejected with an `error`.
+
+    `job` is the one that was given, with the `request_id` that was sent: it can be submitted again, also if the error says that no answer
+    came.
+    """
+
+    job: NewJob
+    job_id: str = ""
+    duplicate: bool = False
+    breaker: BreakerNotice | None = None
+    error: SickbayError | None = None
+
+    @property
+    def accepted(self) -> bool:
+        """Whether it is durable."""
+        return self.error is None
+
+    def failed(self, error: SickbayError) -> BatchResult:
+        """The same job with an error."""
+        return replace(self, job_id="", duplicate=False, breaker=None, error=error)
+
+
+@dataclass(frozen=True, slots=True)
+class JobUpdate:
+    """One message of a watch: the job, and the change that led to its state; None in the first message.
+
+    `resume_token` is where a later watch can continue.
+    """
+
+    job: Job
+    change: StateChange | None
+    resume_token: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobExplanation:
+    """Why a job is in its state, since when, and what happens next.
+
+    `reason` and `next_step` are names of the contract's enums of `JobExplanation`, open sets. `sentences` say it all to people.
+    """
+
+    job_id: str
+    job_type: str
+    tenant: str
+    state: JobState
+    reason: str
+    since_time: datetime | None
+    next_step: str
+    next_time: datetime | None
+    breaker: Breaker | None
+    sentences: tuple[str, ...]
+    commands: tuple[str, ...]

@@ -1,0 +1,110 @@
+"""Messages become dataclasses, field by field."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from sickbay.breakers.v1 import breaker_pb2, explanation_pb2
+from sickbay.client import (
+    AttemptError,
+    Breaker,
+    BreakerExplanation,
+    BreakerNotice,
+    BreakerState,
+    FailureGroup,
+    Job,
+    JobExplanation,
+    JobState,
+    OnOpen,
+    PayloadRevision,
+    Priority,
+    QuarantinedJob,
+    ServerFault,
+    StateChange,
+)
+from sickbay.client.reading import number, read
+from sickbay.jobs.v1 import explanation_pb2 as job_explanation_pb2
+from sickbay.jobs.v1 import job_pb2, job_service_pb2, quarantine_service_pb2
+from tests.support.cli_services import case, failed, job
+
+SHAPES = {
+    Job: job_pb2.Job,
+    AttemptError: job_pb2.AttemptError,
+    StateChange: job_pb2.StateChange,
+    BreakerNotice: job_service_pb2.BreakerNotice,
+    JobExplanation: job_explanation_pb2.JobExplanation,
+    Breaker: breaker_pb2.Breaker,
+    BreakerExplanation: explanation_pb2.BreakerExplanation,
+    QuarantinedJob: quarantine_service_pb2.QuarantinedJob,
+    PayloadRevision: quarantine_service_pb2.PayloadRevision,
+    FailureGroup: quarantine_service_pb2.FailureGroup,
+}
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_a_dataclass_has_all_fields_of_its_message(kind):
+    assert {one.name for one in fields(kind) if one.init} == set(SHAPES[kind].DESCRIPTOR.fields_by_name)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (JobState, job_pb2.Job.State),
+        (Priority, job_pb2.Priority),
+        (OnOpen, job_service_pb2.OnOpen),
+        (BreakerState, breaker_pb2.Breaker.State),
+    ],
+)
+def test_an_enum_has_all_values_of_its_message(ours, theirs):
+    assert {number(theirs.DESCRIPTOR, one) for one in ours} == {one.number for one in theirs.DESCRIPTOR.values} - {0}
+
+
+def test_a_job():
+    assert read(job(), Job).priority is Priority.NORMAL
+    message = job(state="RETRYING", errors=[failed("API_TIMEOUT", "slow")], priority=job_pb2.PRIORITY_LOW, attempt=1)
+    message.next_attempt_time.FromNanoseconds(1_700_000_000_123_456_789)
+    found = read(message, Job)
+    assert (found.state, found.priority, found.attempt) == (JobState.RETRYING, Priority.LOW, 1)
+    assert found.submit_time == datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC)
+    assert found.next_attempt_time == datetime(2023, 11, 14, 22, 13, 20, 123_456, tzinfo=UTC)
+    assert (found.start_time, found.history) == (None, ())
+    assert [(error.code, error.message) for error in found.errors] == [("API_TIMEOUT", "slow")]
+
+
+def test_a_breaker():
+    message = breaker_pb2.Breaker(job_type="email", state=breaker_pb2.Breaker.STATE_OPEN, job_types=["a", "b"])
+    message.cooldown.FromMilliseconds(1_500)
+    found = read(message, Breaker)
+    assert (found.state, found.cooldown, found.job_types) == (BreakerState.OPEN, timedelta(seconds=1.5), ("a", "b"))
+    assert found.probe_time is None
+
+
+def test_an_explanation_has_an_optional_number_and_open_sets():
+    message = explanation_pb2.BreakerExplanation(reason=explanation_pb2.BreakerExplanation.REASON_COOLDOWN, sentences=["It waits."])
+    message.breaker.state = breaker_pb2.Breaker.STATE_OPEN
+    found = read(message, BreakerExplanation)
+    assert (found.reason, found.next_step, found.parked_jobs, found.sentences) == ("COOLDOWN", "", None, ("It waits.",))
+    message.parked_jobs = 0
+    message.MergeFromString(bytes([2 << 3, 99]))
+    found = read(message, BreakerExplanation)
+    assert (found.parked_jobs, found.reason) == (0, "99")
+
+
+def test_a_state_that_is_too_new_is_told():
+    message = job()
+    message.MergeFromString(bytes([4 << 3, 99]))
+    with pytest.raises(ServerFault, match=r"does not know sickbay.jobs.v1.Job.State 99; update it"):
+        read(message, Job)
+
+
+def test_a_payload_is_decoded_when_it_is_read():
+    message = case(payload_json='{"to":  "ä"}')
+    found = read(message, QuarantinedJob)
+    assert found.payload_json == '{"to":  "ä"}'.encode()
+    assert found.payload is found.payload == {"to": "ä"}
+    assert (found.job_id, found.state, found.reason) == (message.job.job_id, JobState.QUARANTINED, "RETRIES_EXHAUSTED")
+    with pytest.raises(ValueError, match="not a JSON object but list"):
+        _ = read(case(payload_json="[]"), QuarantinedJob).payload
