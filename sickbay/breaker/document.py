@@ -12,7 +12,7 @@ from typing import Final, TypedDict, Unpack
 
 from sickbay.breaker import ramp as ramps
 from sickbay.breaker.packed_run import CountedFailure, Superseded
-from sickbay.breaker.ramp import Ramp
+from sickbay.breaker.ramp_state import Ramp
 from sickbay.breaker.replacing import replacer
 from sickbay.breaker.window import Calls, has_bad
 from sickbay.domain.breaker import BreakerKey, BreakerState

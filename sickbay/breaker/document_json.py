@@ -12,7 +12,7 @@ from typing import Any, Final
 from sickbay.breaker import ramp as ramps
 from sickbay.breaker.document import Document
 from sickbay.breaker.packed_run import Entries, packed, unpacked
-from sickbay.breaker.ramp import Ramp
+from sickbay.breaker.ramp_state import Ramp
 from sickbay.domain.breaker import BreakerKey, BreakerState
 from sickbay.domain.job import DEFAULT_TENANT
 

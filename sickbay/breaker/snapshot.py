@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from sickbay.breaker import probes, trip_rule, window
-from sickbay.breaker import ramp as ramps
 from sickbay.breaker.document import Document
+from sickbay.breaker.ramp_state import is_measuring
 from sickbay.domain.breaker import BreakerConfig, BreakerState, Snapshot
 
 
 def snapshot(doc: Document, config: BreakerConfig, now: int, *, total_failures: int = 0, degraded: bool = False) -> Snapshot:
     """The breaker as shown to people; call `machine.catch_up` first for its current state."""
     probe_at = _probe_at(doc)
-    limited = doc.ramp if doc.ramp is not None and not ramps.is_measuring(doc.ramp) else None
+    limited = doc.ramp if doc.ramp is not None and not is_measuring(doc.ramp) else None
     code, number = trip_rule.most_frequent(trip_rule.within_window(doc.run, config.failure_window_ms, now))
     runs, bad = window.totals(window.recent(doc.calls, config, now)) if config.rate else (0, 0)
     return Snapshot(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import heapq
 import random
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sickbay.breaker import ramp as ramps
 from sickbay.breaker.durations import WEIGHT, UsualDurations, is_slow
-from sickbay.breaker.ramp import Ramp
+from sickbay.breaker.ramp_state import Ramp
 from sickbay.domain.breaker import BreakerKey, Permit, PermitKind
 from sickbay.domain.outcome import SUCCESS
 
@@ -54,7 +55,7 @@ class Recovery:
 
     def __init__(
         self,
-        dependency: Dependency,
+        dependency: Dependency | Counted,
         *,
         load: float,
         backlog: int,
@@ -63,8 +64,12 @@ class Recovery:
         arrivals: int = 0,
         measures: bool = False,
         usual_s: float = 0.0,
+        begins: float = 0.0,
+        runs: bool = True,
     ) -> None:
         """Run it for so long; `load` is in jobs a second. `arrivals` is what a healer tells of it; a breaker that was closed `measures`.
+
+        The first job comes at `begins`; unless it `runs` by itself, `together` lets it.
 
         Before the outage runs took `usual_s`; 0 if nobody knows, and then how long they take is no sign.
         """
@@ -86,15 +91,24 @@ class Recovery:
         self._recent: deque[float] = deque()
         self._number = 0
         self._due: list[tuple[float, int, Any, tuple[Any, ...]]] = []
-        at = 0.0
+        at = begins
         while load and at < lasts_s:
             self._at(at, self._arrive, True)
             at += 1 / load
         for healer in range(healers):
             self._at(healer * 0.001, self._release)
-        while self._due and self._due[0][0] < lasts_s:
-            now, _, what, arguments = heapq.heappop(self._due)
-            what(now, *arguments)
+        if runs:
+            run_until(lasts_s, [self])
+
+    @property
+    def next_at(self) -> float:
+        """When something happens next."""
+        return self._due[0][0] if self._due else float("inf")
+
+    def step(self) -> None:
+        """Let it happen."""
+        now, _, what, arguments = heapq.heappop(self._due)
+        what(now, *arguments)
 
     @property
     def refused_share(self) -> float:
@@ -157,3 +171,42 @@ class Recovery:
     def _note_end(self, now: float) -> None:
         if self._ramp is None and self.ended_s is None:
             self.ended_s = now
+
+
+def run_until(lasts_s: float, recoveries: Sequence[Recovery]) -> None:
+    """Let everything happen in the order of time."""
+    while (first := min(recoveries, key=lambda one: one.next_at)).next_at < lasts_s:
+        first.step()
+
+
+@dataclass
+class Counted:
+    """A dependency that counts the calls of all."""
+
+    dependency: Dependency
+    peak: int = 0
+    """Most calls in a second."""
+    calls: int = 0
+    refused: int = 0
+    _recent: deque[float] = field(default_factory=deque)
+
+    def call(self, now: float) -> tuple[float, str]:
+        """When it answers what."""
+        self._recent.append(now)
+        while self._recent[0] <= now - 1:
+            self._recent.popleft()
+        self.peak = max(self.peak, len(self._recent))
+        answer = self.dependency.call(now)
+        self.calls += 1
+        self.refused += answer[1] == "refused"
+        return answer
+
+
+def together(dependency: Dependency, number: int, chance: random.Random, *, load: float, backlog: int, lasts_s: float) -> Counted:
+    """Several breakers with one dependency, each with its part of load and backlog, which begins at some moment."""
+    counted = Counted(dependency)
+    part = load / number
+    each: dict[str, Any] = {"load": part, "backlog": backlog // number, "lasts_s": lasts_s, "arrivals": round(1_000 * part)}
+    usual_s = max(0.02, dependency.run_s)
+    run_until(lasts_s, [Recovery(counted, **each, usual_s=usual_s, begins=chance.random() / part, runs=False) for _ in range(number)])
+    return counted

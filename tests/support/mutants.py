@@ -37,6 +37,8 @@ RAMP = ("tests/unit/breaker/test_ramp.py",)
 SLOWLY = (f"{RAMP[0]}::test_it_goes_on_while_jobs_are_released_slowly_and_its_rate_stays",)
 BORNE = (f"{RAMP[0]}::test_errors_that_do_not_come_from_the_load_limit_nothing_for_long",)
 NEVER_ASKED = (f"{RAMP[0]}::test_released_jobs_that_never_ask_for_their_permits_hold_up_no_others",)
+SEVERAL = (f"{RAMP[0]}::test_breakers_that_feel_for_one_capacity_do_not_mislead_each_other",)
+ALONE = (f"{RAMP[0]}::test_one_failure_alone_cuts_nothing",)
 LONG_RUNS = (f"{RAMP[0]}::test_slow_runs_are_waited_for",)
 WINDOW = tuple(f"tests/unit/breaker/test_{part}.py" for part in ("window", "tally"))
 RATE = (*WINDOW, "tests/unit/breaker/test_rate_laws.py")
@@ -152,23 +154,29 @@ MUTANTS = (
     Mutant("no growth", "cooldown", "context.config.cooldown_ms << min(doc.trips, MAX_DOUBLINGS)", "context.config.cooldown_ms"),
     Mutant("clock steps back unnoticed", "transitions", "if context.now < doc.updated_at:", "if False:"),
     Mutant("a bunch of refusals opens it again", "machine", "max(config.trip_confirm_ms, ramps.CONFIRM_MS)", "0", BOTH),
-    Mutant("the ramp is never cut", "ramp", "(1_000 - min(cut, 900)) * SUCCEEDED // 100_000", "100_000 // 100_000", RAMP),
+    Mutant("the ramp is never cut", "ramp_judging", "(1_000 - min(cut, 900)) * SUCCEEDED // 100_000", "100_000 // 100_000", RAMP),
     Mutant("the ramp only doubles", "ramp", "if ramp.target == 0 or ramp.rate < ramp.target else", "if True else", RAMP),
-    Mutant("nothing is borne", "ramp", "if ramp.share and 2 * share >= ramp.share:", "if False:", BORNE),
+    Mutant(
+        "nothing is borne", "ramp_judging", "if ramp.share and (share < FEW_BORNE or _has_not_helped(ramp, share)):", "if False:", BORNE
+    ),
     Mutant("the ramp never ends", "ramp", "now - max(scarce_at, ramp.reserved_at) >= UNUSED_MS", "False", RAMP),
     Mutant("the ramp ends while jobs are released", "ramp", "max(scarce_at, ramp.reserved_at)", "scarce_at", SLOWLY),
     Mutant(
         "reservations never lapse while jobs are released", "ramp", "ramp.reserved_at if held and not lapsed else now", "now", NEVER_ASKED
     ),
-    Mutant("a rate that nobody uses grows", "ramp", "not slow and now - ramp.scarce_at < USED_MS", "not slow", SLOWLY),
-    Mutant("a cut without a bound", "ramp", "min(MOST_CUT, max(share, LEAST_CUT))", "max(share, LEAST_CUT)", RAMP),
+    Mutant("a rate that nobody uses grows", "ramp", "not is_tested and now - ramp.scarce_at < USED_MS", "not is_tested", SLOWLY),
+    Mutant("a cut is judged at once", "ramp_judging", "return ramp.bad < TELLING_FAILURES or", "return False and", SEVERAL),
+    Mutant("what others send is borne", "ramp_judging", "(ramp.borne > 0 or share <= 2 * ramp.share)", "True", SEVERAL),
+    Mutant("a rate grows while its cut is judged", "ramp", "not slow and not is_tested and", "not slow and", SEVERAL),
+    Mutant("one failure is enough", "ramp_judging", "is_chance = ramp.share ==", "is_chance = False and ramp.share ==", ALONE),
+    Mutant("a cut without a bound", "ramp_judging", "min(MOST_CUT, max(share, LEAST_CUT))", "max(share, LEAST_CUT)", RAMP),
     Mutant("nothing is measured", "machine", "doc.ramp is None and share >= LIMITED_SHARE and", "False and", EXAMPLES),
     Mutant(
         "a row as short as ever opens it", "trip_rule", "< needed(config.failure_threshold, share):", "< config.failure_threshold:", BOTH
     ),
     Mutant("a ramp that bears failures ends", "ramp", "if ramp.borne == 0 and now - max(", "if now - max(", BORNE),
     Mutant("what came before is not known", "ramp", "if ramp.rate < known < MOST_RATE and", "if False and", RAMP),
-    Mutant("few runs are judged", "ramp", "MORE_RUNS if ramp.borne else INTERVAL_RUNS", "INTERVAL_RUNS", BORNE),
+    Mutant("few runs are judged", "ramp_judging", "number >= MORE_RUNS", "number >= INTERVAL_RUNS", BORNE),
     Mutant("long runs are not waited for", "ramp", "max(1, BURST_PARTS_PER_RUN * ramp.running)", "1", LONG_RUNS),
     Mutant(
         "outcomes of before a cut count", "machine", "replace(changed, epoch=max(doc.epoch + 1, now)) if is_cut", "changed if is_cut", BOTH
@@ -259,12 +267,14 @@ MUTANTS = (
         "            opened_at=doc.opened_at or now,\n            superseded=doc.superseded,\n",
         PROBES,
     ),
-    Mutant("slow runs are no sign", "ramp", "return enough and 2 * ramp.slow > number", "return False", CROWDED),
+    Mutant("slow runs are no sign", "ramp_judging", "return enough and 2 * ramp.slow > number", "return False", CROWDED),
     Mutant("a slow run makes it grow", "ramp", "grows = not slow and", "grows =", CROWDED),
-    Mutant("any number of slow runs", "ramp", "return enough and 2 * ramp.slow > number", "return enough and ramp.slow > 0", CROWDED),
-    Mutant("it drains without an end", "ramp", "max(target // 2, ramp.rate * STILL_CROWDED // 100)", "1", CROWDED),
-    Mutant("what drains is cut to nothing", "ramp", "rate = max(rate, ramp.rate // 2)", "pass", CROWDED),
-    Mutant("it never returns", "ramp", "target=max(rate, target), cut_at=now, since", "target=rate, cut_at=now, since", CROWDED),
+    Mutant(
+        "any number of slow runs", "ramp_judging", "return enough and 2 * ramp.slow > number", "return enough and ramp.slow > 0", CROWDED
+    ),
+    Mutant("it drains without an end", "ramp_judging", "max(target // 2, ramp.rate * STILL_CROWDED // 100)", "1", CROWDED),
+    Mutant("what drains is cut to nothing", "ramp_judging", "rate = max(rate, ramp.rate // 2)", "pass", CROWDED),
+    Mutant("it never returns", "ramp_judging", "target=max(rate, target), cut_at=now, since", "target=rate, cut_at=now, since", CROWDED),
     Mutant("every run is taken into account", "durations", "or not 0 <= now - average.at < SAMPLE_MS", "or True", DURATIONS),
     Mutant("a run that is a little slower is slow", "durations", "usual_ms + LEAST_SLOWER_MS)", "usual_ms)", DURATIONS),
     Mutant("slow runs are not stored", "document_json", "doc.ramp.slow if doc.ramp else 0", "0", CROWDED),

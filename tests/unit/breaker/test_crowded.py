@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from sickbay.breaker import machine
 from sickbay.breaker import ramp as ramps
+from sickbay.breaker.ramp_judging import LEAST_RATE
 from sickbay.domain.breaker import Action
 from sickbay.domain.outcome import SUCCESS
 from tests.support.breaker_driver import START, Circuit
@@ -76,7 +77,7 @@ def test_refusals_while_it_drains_take_half_at_most():
 def test_it_never_falls_below_the_least_rate():
     ramp = replace(DOUBLING, rate=1_000, target=1_000, cut_at=START - 1_000)
     after = settle(ramp, *["slow"] * 20)
-    assert after.rate == after.target == ramps.LEAST_RATE
+    assert after.rate == after.target == LEAST_RATE
 
 
 def test_runs_from_before_the_cut_do_not_count_for_what_comes_after():

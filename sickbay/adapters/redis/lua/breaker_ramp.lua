@@ -1,4 +1,4 @@
--- The ramp: `sickbay/breaker/ramp.py`, line by line.
+-- The ramp: `sickbay/breaker/ramp.py` and `ramp_judging.py`, line by line.
 
 local FIRST_RATE = 10000
 local KNOWN_PARTS = 75
@@ -10,8 +10,6 @@ local BURST_PARTS = 10
 local LONGEST_FILL_MS = 10000
 local DOUBLING_STEP = 1000
 local BURST_PARTS_PER_RUN = 4
-local CAREFUL_STEP = 400
-local FEW_BORNE = 80
 local STEP = 20
 local STEP_GROWS_AFTER_MS = 8000
 local STEP_GROWS_EVERY_MS = 2000
@@ -161,6 +159,7 @@ local function ramp_drain(ramp, lasted)
 end
 
 local function ramp_judge(ramp)
+  local TELLING_FAILURES, PATIENT_MS, OBVIOUS_SHARE, FEW_BORNE = 6, 2000, 400, 150
   if ramp.rate >= MOST_RATE then return ramp_measured(ramp) end
   local number, lasted = ramp.good + ramp.bad, now - ramp.since
   local judges_slow = (number >= INTERVAL_RUNS and lasted >= INTERVAL_MS) or (ramp.target == 0 and ramp.slow >= FIRST_SLOW)
@@ -172,13 +171,21 @@ local function ramp_judge(ramp)
   local overdue = ramp.borne == 0 and lasted >= LONGEST_INTERVAL_MS
   local few = number < (ramp.borne > 0 and MORE_RUNS or INTERVAL_RUNS)
   if not doubling and not overdue and (lasted < INTERVAL_MS or few) then return end
+  local is_chance = ramp.share == 0 and ramp.borne == 0 and ramp.bad < FIRST_FAILURES
+  if share > bound and ramp.borne == 0 then
+    local is_early = lasted < PATIENT_MS and share <= math.min(2 * ramp.share, OBVIOUS_SHARE)
+    if ramp.share > 0 and (ramp.bad < TELLING_FAILURES or is_early) then return end
+    if is_chance and number < MORE_RUNS and not overdue then return end
+  end
+  local similar = 2 * share >= ramp.share and (ramp.borne > 0 or share <= 2 * ramp.share)
   ramp.since, ramp.good, ramp.bad, ramp.slow = now, 0, 0, 0
-  if share <= bound then
+  if share <= bound or is_chance then
     ramp.share = 0
     if share <= SMALL_SHARE then ramp.borne = 0 end
-  elseif ramp.share > 0 and 2 * share >= ramp.share then
+  elseif ramp.share > 0 and (share < FEW_BORNE or similar) then
     ramp.rate = math.min(MOST_RATE - 1, div(ramp.rate * 100000, (1000 - math.min(ramp.share, 900)) * SUCCEEDED))
     ramp.target, ramp.share, ramp.borne = 0, 0, math.min(MOST_BORNE, div(share * 3, 2) + MARGIN)
+    if share < FEW_BORNE then ramp.target, ramp.borne = ramp.rate, 2 * share end
   else
     local cut = doubling and math.min(MOST_CUT, math.max(share, LEAST_CUT)) or share
     local rate = math.max(LEAST_RATE, div(ramp.rate * (1000 - math.min(cut, 900)) * SUCCEEDED, 100000))
@@ -205,10 +212,10 @@ local function ramp_succeed(slow)
   end
   local step = STEP * (1 + div(math.max(0, now - ramp.cut_at - STEP_GROWS_AFTER_MS), STEP_GROWS_EVERY_MS))
   if ramp.target == 0 or ramp.rate < ramp.target then
-    local most = ramp.borne > 0 and ramp.borne < FEW_BORNE and CAREFUL_STEP or DOUBLING_STEP
-    step = math.max(STEP, math.min(most, div(ramp.rate, math.max(1, BURST_PARTS_PER_RUN * ramp.running))))
+    step = math.max(STEP, math.min(DOUBLING_STEP, div(ramp.rate, math.max(1, BURST_PARTS_PER_RUN * ramp.running))))
   end
-  local rate = ramp.rate + (not slow and now - ramp.scarce_at < USED_MS and step or 0)
+  local is_tested = ramp.share > 0 and ramp.borne == 0
+  local rate = ramp.rate + (not slow and not is_tested and now - ramp.scarce_at < USED_MS and step or 0)
   if rate >= MOST_RATE then
     doc.ramp = nil
     return
