@@ -19,7 +19,7 @@ _FIRST_CHUNK: Final = 16
 _CHUNK: Final = 256
 _SMALL_BYTES: Final = 64 * 1024
 _ENOUGH_BYTES: Final = 1024 * 1024
-"""The most that one `get` returns, however many messages it asked for; a larger message comes alone. Reading it takes the loop about 1 ms."""
+"""The most that one `get` returns, however many messages it asked for; a larger message comes alone. Reading it takes about 1 ms."""
 
 
 class Dequeued(NamedTuple):
