@@ -109,7 +109,7 @@ class AsyncClient(Asynchronous):
         raises, so does this, after the results of what was read. `jobs` may be an
         asynchronous iterable; another one is read in the event loop, so it must not block.
 
-        Without `own_keys` jobs have no idempotency keys but yours: the service accepts them many times faster, and nothing is sent again
+        Without `own_keys` jobs have no idempotency keys but yours: the service accepts them two to four times as fast, and nothing is sent
         that may have been accepted.
         """
         if in_flight < 1:

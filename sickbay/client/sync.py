@@ -108,7 +108,7 @@ class Client(Blocking):
         `wait_for_limits` (as in `submit`) what a limit rejects. A failed call is the error of each of its jobs. If reading the input
         raises, so does this, after the results of what was read.
 
-        Without `own_keys` jobs have no idempotency keys but yours: the service accepts them many times faster, and nothing is sent again
+        Without `own_keys` jobs have no idempotency keys but yours: the service accepts them two to four times as fast, and nothing is sent
         that may have been accepted.
         """
         if in_flight < 1:
