@@ -17,6 +17,12 @@ def one_job(client: Client) -> None:
     print(f"one job: {job.state}")
 
 
+def a_result(client: Client) -> None:
+    """Submit a job, and wait for what its handler returns."""
+    submitted = client.submit("count", {"text": "to be or not to be"})
+    print(f"a result: {client.result(submitted.job_id, timeout=60)}")
+
+
 def many_jobs(client: Client) -> None:
     """Submit many; the input may be a generator over any number, and is read as the results are consumed."""
     jobs = (NewJob("greet", {"name": f"guest {number}"}) for number in range(2_500))
@@ -54,6 +60,7 @@ def main() -> None:
     """Call the services that SICKBAY_JOBAPI and SICKBAY_CONTROL_PLANE name, by default those of this machine."""
     with Client.from_env() as client:
         one_job(client)
+        a_result(client)
         many_jobs(client)
         errors(client)
     asyncio.run(from_an_event_loop())

@@ -13,3 +13,9 @@ from sickbay import Job, handler
 async def greet(job: Job) -> None:
     """Async handlers run on an event loop, plain functions in a thread of their own."""
     print(f"Hello, {job.payload['name']}!", flush=True)
+
+
+@handler("count")
+def count_words(job: Job) -> dict[str, int]:
+    """What a handler returns is kept with its job, as JSON: the job's result."""
+    return {"words": len(job.payload["text"].split())}

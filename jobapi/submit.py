@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
 from jobapi.circuits import Circuits
 from jobapi.door import Door
+from jobapi.keys import SubmissionKeys
 from jobapi.lanes import LaneChoice
 from jobapi.names import NameLimits, Names
 from jobapi.recent import RecentJobs
@@ -18,14 +17,11 @@ from sickbay.concurrency.turns import Turns
 from sickbay.contract.requests import Submission
 from sickbay.domain.errors import Refused, SickbayError, Unavailable
 from sickbay.domain.job import Job, JobEvent, JobRecord, JobState, new_job_id
-from sickbay.domain.queries import Accepted
+from sickbay.domain.queries import Accepted, KeyClaim, Reservation
 from sickbay.messages.codec import encode_events, job_message
 from sickbay.messages.publisher import Publisher
 from sickbay.observer import NOBODY, Observer
 from sickbay.ports import Broker, Clock, IdempotencyKeys, Message
-
-CONFIRM_AGAIN_S: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
-"""Delays between attempts to confirm a key whose store is unavailable; they end before its lease does."""
 
 MAX_EVENT_BYTES: Final = 256 * 1024
 MAX_EVENT_JOBS: Final = 100
@@ -63,10 +59,10 @@ class JobSubmitter:
         self._kept_bytes = kept_bytes
         self._publisher = Publisher(broker, observer)
         self._observer = observer
-        self._keys = keys
         self._recent = recent
         self._clock = clock
         self.detached = DetachedTasks()
+        self._keys = SubmissionKeys(keys, self.detached)
 
     async def accept(self, submissions: Sequence[Submission]) -> Sequence[Accepted | SickbayError]:
         """One result for each submission, in order; valid ones are published together, with their events for the ledger.
@@ -83,7 +79,7 @@ class JobSubmitter:
 
     async def _accept(self, submissions: Sequence[Submission]) -> Sequence[Accepted | SickbayError]:
         """The same for submissions without repeats among them."""
-        results = [await self._reserve(submission) async for submission in self._turns.over(submissions)]
+        results = await self._reserve(submissions)
         if self._door is not None and self._door.has_limits:
             results = await self._limit(self._door, submissions, results)
         fresh = [result.job for result in results if isinstance(result, Accepted) and not result.duplicate]
@@ -95,9 +91,8 @@ class JobSubmitter:
                 await self._publisher.publish(messages)
         except (Refused, ValueError) as error:
             self._give_back(fresh)
-            for submission, job in _keyed(submissions, results):
-                if not job.maybe_duplicate:  # otherwise the earlier request may have been published
-                    self.detached.start(self._release_key(submission, job.job_id))
+            # The key of one that may be a duplicate stays: the earlier request may have been published.
+            self._keys.forget([_claim(submission, job) for submission, job in _keyed(submissions, results) if not job.maybe_duplicate])
             if isinstance(error, ValueError):
                 raise
             return _none_accepted(results, error)
@@ -106,31 +101,44 @@ class JobSubmitter:
             return _none_accepted(results, error)
         for job in fresh:
             self._recent.add(JobRecord(replace(job, payload_json=b""), JobState.QUEUED, job.submitted_at))
-        for submission, _ in _keyed(submissions, results):
-            await self._confirm(submission)
+        await self._keys.confirm([_claim(submission, job) async for submission, job in self._turns.over(_keyed(submissions, results))])
         return results
 
-    async def _reserve(self, submission: Submission) -> Accepted | SickbayError:
+    async def _reserve(self, submissions: Sequence[Submission]) -> list[Accepted | SickbayError]:
+        """The results after the keys, the limits of names and open circuits."""
+        results = [self._new(submission) async for submission in self._turns.over(submissions)]
+        claims = {
+            place: _claim(submissions[place], result.job)
+            async for place, result in self._turns.over(enumerate(results))
+            if submissions[place].request_id and isinstance(result, Accepted)
+        }
+        reserved = await self._keys.reserve(list(claims.values()))
+        rejected = []
+        async for place, held in self._turns.over(zip(claims, reserved, strict=True)):
+            results[place] = result = self._joined(submissions[place], results[place], held)
+            if isinstance(held, Reservation) and isinstance(result, SickbayError):
+                rejected.append(claims[place])
+        await self._keys.release(rejected)
+        return results
+
+    def _new(self, submission: Submission) -> Accepted | SickbayError:
         refusal = self._names.use(submission.job_type, submission.tenant) or self._circuits.blindness(submission)
-        if refusal is not None:
-            return refusal
+        if refusal is None and not submission.request_id:
+            refusal = self._circuits.rejection(submission)
         now = self._clock()
-        job = submission.job(new_job_id(now), now)
-        if not submission.request_id:
-            return self._circuits.rejection(submission) or Accepted(job)
-        try:
-            held = await self._keys.reserve(submission.tenant, submission.request_id, submission.digest, job.job_id)
-        except Unavailable as error:
-            self.detached.start(self._release_key(submission, job.job_id))  # it may have been reserved
-            return error
-        except SickbayError as error:
-            return error
-        # A repeat gets its first answer, and if the first request has died half-way its job may be in the queue already.
+        return refusal or Accepted(submission.job(new_job_id(now), now))
+
+    def _joined(self, submission: Submission, new: Accepted | SickbayError, held: Reservation | SickbayError) -> Accepted | SickbayError:
+        """The result after the key was looked up; a new job may be rejected because its circuit is open.
+
+        Not so a repeat, which gets its first answer; and if the first request has died half-way, its job may be in the queue already.
+        """
+        if isinstance(held, SickbayError) or isinstance(new, SickbayError):
+            return held if isinstance(held, SickbayError) else new
         if not held.duplicate and not held.retaken and (rejected := self._circuits.rejection(submission)):
-            await self._release_surely(submission, held.job_id)
             return rejected
-        kept = replace(job, job_id=held.job_id, submitted_at=held.submitted_at, maybe_duplicate=held.retaken)
-        return Accepted(kept, held.duplicate)
+        job = replace(new.job, job_id=held.job_id, submitted_at=held.submitted_at, maybe_duplicate=held.retaken)
+        return Accepted(job, held.duplicate)
 
     async def _limit(
         self, door: Door, submissions: Sequence[Submission], results: Sequence[Accepted | SickbayError]
@@ -139,49 +147,18 @@ class JobSubmitter:
         judged = list(results)
         new = {place: result.job for place, result in enumerate(results) if isinstance(result, Accepted) and _is_new(result)}
         verdicts = await door.judge(list(new.values()))
+        rejected = []
         async for place, verdict in self._turns.over(zip(new, verdicts, strict=True)):
             if verdict is not None:
                 judged[place] = verdict
                 if submissions[place].request_id:
-                    await self._release_surely(submissions[place], new[place].job_id)
+                    rejected.append(_claim(submissions[place], new[place]))
+        await self._keys.release(rejected)
         return judged
 
     def _give_back(self, jobs: Sequence[Job]) -> None:
         if self._door is not None:
             self._door.give_back(jobs)
-
-    async def _confirm(self, submission: Submission) -> None:
-        """The job is accepted even if this fails; then a repeat has to wait for the lease to expire, and runs the job again."""
-        try:
-            await self._keys.confirm(submission.tenant, submission.request_id)
-        except Unavailable:
-            self.detached.start(self._confirm_later(submission))
-
-    async def _confirm_later(self, submission: Submission) -> None:
-        for pause_s in CONFIRM_AGAIN_S:
-            await asyncio.sleep(pause_s)
-            with contextlib.suppress(Unavailable):
-                await self._keys.confirm(submission.tenant, submission.request_id)
-                break
-
-    async def _release_surely(self, submission: Submission, job_id: str) -> None:
-        """Release the key of a rejected job before the answer, so that a repeat is a new request; if the store is away, soon after it."""
-        try:
-            await self._keys.release(submission.tenant, submission.request_id, job_id)
-        except Unavailable:
-            self.detached.start(self._release_later(submission, job_id))
-
-    async def _release_later(self, submission: Submission, job_id: str) -> None:
-        for pause_s in CONFIRM_AGAIN_S:
-            await asyncio.sleep(pause_s)
-            with contextlib.suppress(Unavailable):
-                await self._keys.release(submission.tenant, submission.request_id, job_id)
-                break
-
-    async def _release_key(self, submission: Submission, job_id: str) -> None:
-        """Release the key of a job that was certainly not accepted; if this fails, a repeat has to wait for the lease to expire."""
-        with contextlib.suppress(Unavailable):
-            await self._keys.release(submission.tenant, submission.request_id, job_id)
 
 
 def _first_of_key(submissions: Sequence[Submission]) -> list[int]:
@@ -208,6 +185,10 @@ def _keyed(submissions: Sequence[Submission], results: Sequence[Accepted | Sickb
     for submission, result in zip(submissions, results, strict=True):
         if submission.request_id and isinstance(result, Accepted) and not result.duplicate:
             yield submission, result.job
+
+
+def _claim(submission: Submission, job: Job) -> KeyClaim:
+    return KeyClaim(submission.tenant, submission.request_id, submission.digest, job.job_id)
 
 
 def _none_accepted(results: Sequence[Accepted | SickbayError], error: Unavailable) -> Sequence[Accepted | SickbayError]:

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import NoReturn
 
-from sickbay.domain.errors import ErrorReason, FailedPrecondition
+from sickbay.domain.errors import ErrorReason, FailedPrecondition, SickbayError
 from sickbay.domain.job import JobRecord, StateChange
-from sickbay.domain.queries import JobQuery, Page, Reservation
+from sickbay.domain.queries import JobQuery, KeyClaim, Page, Reservation
 from sickbay.ports.lost import Hold
 
 
@@ -55,12 +55,12 @@ class UnconfiguredHolds:
 class UnconfiguredKeys:
     """IdempotencyKeys without a store: requests without a key work, those with one are refused rather than trusted."""
 
-    async def reserve(self, tenant: str, key: str, digest: bytes, job_id: str) -> Reservation:
+    async def reserve(self, claims: Sequence[KeyClaim]) -> Sequence[Reservation | SickbayError]:
         """FailedPrecondition."""
         _raise_not_configured("an idempotency key", "REDIS_URL or DATABASE_URL")
 
-    async def confirm(self, tenant: str, key: str) -> None:
+    async def confirm(self, claims: Sequence[KeyClaim]) -> None:
         """Nothing was reserved."""
 
-    async def release(self, tenant: str, key: str, job_id: str) -> None:
+    async def release(self, claims: Sequence[KeyClaim]) -> None:
         """Nothing was reserved."""

@@ -11,6 +11,9 @@
     |-- DeadlineExceeded     no answer within the timeout: a change may have happened, or not
     |-- Unauthenticated      the token is missing or wrong
     |-- PermissionDenied     the token does not allow it
+    |-- NoResult             `result` has waited for a job that has none to return; `job` is that job
+    |   |-- JobNotSucceeded  it was cancelled or discarded, or is in quarantine
+    |   `-- ResultNotKept    it succeeded, but what its handler returned was not kept; the message says why
     `-- ServerFault          an error within the service, or an answer that this version cannot read
 
 All can be pickled. The message is written for people: branch on the class and on `reason`.
@@ -20,12 +23,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import grpc
 
 from sickbay.contract.faults import Fault, received
 from sickbay.domain.errors import ErrorReason, Quota
+
+if TYPE_CHECKING:
+    from sickbay.client.jobs import Job
 
 
 class SickbayError(Exception):
@@ -109,6 +115,29 @@ class Unauthenticated(SickbayError):
 
 class PermissionDenied(SickbayError):
     """The token does not allow this call."""
+
+    __module__ = "sickbay.client"
+
+
+class NoResult(SickbayError):
+    """The job whose result was waited for has none to return: `job`, as it was last seen. Base of the two below."""
+
+    __module__ = "sickbay.client"
+
+    def __init__(self, message: str, job: Job) -> None:
+        """No answer of the service's, so without its reason."""
+        super().__init__(message, code=grpc.StatusCode.FAILED_PRECONDITION.name)
+        self.job = job
+
+
+class JobNotSucceeded(NoResult):
+    """The job whose result was waited for has ended without success, or is in quarantine: `job.state` says which, `job.errors` why."""
+
+    __module__ = "sickbay.client"
+
+
+class ResultNotKept(NoResult):
+    """`job` has succeeded, but what its handler returned was too large or no JSON; the message is `job.result_note`."""
 
     __module__ = "sickbay.client"
 

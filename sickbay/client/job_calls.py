@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from sickbay.client.calls import MAX_PAGE, RECONNECT_S, Call, Pages, Rpc, Watch, enum_number
+from sickbay.client.errors import JobNotSucceeded, ResultNotKept
 from sickbay.client.jobs import BreakerNotice, Job, JobExplanation, JobUpdate, NewJob, OnOpen, StateChange, SubmittedJob
 from sickbay.client.payload import payload_text
 from sickbay.client.reading import read
@@ -84,7 +85,9 @@ def list_jobs(
 def watch(job_id: str, *, resume_token: str = "", timeout: float | None = None, reconnect_for: float = RECONNECT_S) -> Watch[JobUpdate]:
     """Iterate over a job's state, now and after every change, until it has ended; a parked or quarantined job has not.
 
-    A broken connection is resumed after the last change that was received, none is missed or repeated, for at most `reconnect_for` seconds.
+    While it is RUNNING its progress comes, too, in updates without a `change`, if its handler reports any. The last update of a job that
+    has SUCCEEDED has its result. A broken connection is resumed after the last change that was received, no change is missed or repeated,
+    for at most `reconnect_for` seconds.
     DeadlineExceeded after `timeout` seconds in all; None waits as long as it takes.
     """
     request = pb.WatchJobRequest(job_id=job_id, resume_token=resume_token)
@@ -99,6 +102,16 @@ def watch(job_id: str, *, resume_token: str = "", timeout: float | None = None, 
 def cancel(job_id: str, *, timeout: float | None = None) -> Call[Job]:
     """Cancel a job that is waiting; once this returns it does not run again. FailedPrecondition if it is too late."""
     return Call(Rpc.of_jobs("CancelJob"), pb.CancelJobRequest(job_id=job_id), lambda reply: read(reply.job, Job), timeout)
+
+
+def result_of(job: Job) -> Any:
+    """The decoded result of a job that was waited for. JobNotSucceeded or ResultNotKept if it has none."""
+    if job.state is not JobState.SUCCEEDED:
+        cause = f": {job.errors[-1].code}: {job.errors[-1].message}" if job.errors and job.state is JobState.QUARANTINED else ""
+        raise JobNotSucceeded(f"job {job.job_id} is {job.state}, not SUCCEEDED{cause}", job)
+    if job.result_note:
+        raise ResultNotKept(job.result_note, job)
+    return job.result
 
 
 def submit_request(job: NewJob, *, own_key: bool = True) -> pb.SubmitJobRequest:

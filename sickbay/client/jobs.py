@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -66,8 +67,22 @@ class StateChange:
 
 
 @dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is, as its handler says: `fraction` from 0 to 1; `message` may be empty."""
+
+    fraction: float
+    message: str
+    update_time: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
-    """A job as recorded in the ledger. `errors` and `history` are oldest first; lists have no history."""
+    """A job as recorded in the ledger. `errors` and `history` are oldest first; lists have no history.
+
+    `result_json` is what the handler of a SUCCEEDED job returned, as JSON text; empty if it returned None. It is empty, too, if the result
+    was not kept, and then `result_note` says why. `progress` is set while the job is RUNNING if its handler reports any. Lists have none of
+    the three.
+    """
 
     job_id: str
     job_type: str
@@ -83,6 +98,17 @@ class Job:
     next_attempt_time: datetime | None
     duplicates: int
     history: tuple[StateChange, ...]
+    result_json: str = ""
+    result_note: str = ""
+    progress: Progress | None = None
+    _result: Any = field(default=None, init=False, repr=False, compare=False)
+
+    @property
+    def result(self) -> Any:
+        """What the handler returned, decoded from `result_json` at first use; None if there is none."""
+        if self._result is None and self.result_json:
+            object.__setattr__(self, "_result", json.loads(self.result_json))
+        return self._result
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +169,7 @@ class BatchResult:
 
 @dataclass(frozen=True, slots=True)
 class JobUpdate:
-    """One message of a watch: the job, and the change that led to its state; None in the first message.
+    """One message of a watch: the job, and the change that led to its state; None in the first message, and if only `job.progress` is new.
 
     `resume_token` is where a later watch can continue.
     """

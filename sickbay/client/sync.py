@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from sickbay.client import breaker_calls, job_calls, quarantine_calls
 from sickbay.client.blocking import BlockingDriver
@@ -108,7 +108,7 @@ class Client(Blocking):
         `wait_for_limits` (as in `submit`) what a limit rejects. A failed call is the error of each of its jobs. If reading the input
         raises, so does this, after the results of what was read.
 
-        Without `own_keys` jobs have no idempotency keys but yours: the service accepts them many times faster, and nothing is sent again
+        Without `own_keys` jobs have no idempotency keys but yours: the service accepts them two to four times as fast, and nothing is sent
         that may have been accepted.
         """
         if in_flight < 1:
@@ -117,7 +117,7 @@ class Client(Blocking):
         return self._calls.submit_many(jobs, in_flight, timeout, room(wait_for_limits), own_keys=own_keys)
 
     def wait(self, job_id: str, *, timeout: float | None = None, even_if_quarantined: bool = False) -> Job:
-        """Wait until a job has ended, and return it. Look at its `state`: it need not have succeeded.
+        """Wait until a job has ended, and return it, with its result. Look at its `state`: it need not have succeeded.
 
         A QUARANTINED job needs a person, so it is returned, too, unless `even_if_quarantined` is set; a PARKED one comes back by itself.
         DeadlineExceeded after `timeout` seconds; None waits as long as it takes.
@@ -127,6 +127,14 @@ class Client(Blocking):
                 if update.job.state.is_final or (update.job.state is JobState.QUARANTINED and not even_if_quarantined):
                     return update.job
         raise ServerFault(f"the service ended the watch of {job_id} before the job had ended")
+
+    def result(self, job_id: str, *, timeout: float | None = None, even_if_quarantined: bool = False) -> Any:
+        """Wait until a job has ended, as `wait`, and return what its handler returned, decoded; None if it returned None.
+
+        JobNotSucceeded if the job was cancelled or discarded, or is in quarantine; with `even_if_quarantined` a quarantined one is waited
+        for. ResultNotKept if what it returned was too large or no JSON. DeadlineExceeded after `timeout` seconds.
+        """
+        return job_calls.result_of(self.wait(job_id, timeout=timeout, even_if_quarantined=even_if_quarantined))
 
     def close(self) -> None:
         """Close the connections."""

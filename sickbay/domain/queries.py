@@ -190,6 +190,16 @@ class HoldAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyClaim:
+    """The claim of a job to an idempotency key of its tenant. `digest` is of the request: another one under the same key is rejected."""
+
+    tenant: str
+    key: str
+    digest: bytes
+    job_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Reservation:
     """The owner of an idempotency key. `job_id` and `submitted_at` are those of the first request."""
 

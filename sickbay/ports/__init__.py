@@ -18,6 +18,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from sickbay.domain.breaker import BreakerKey, BreakerState, Command, Permit, Refusal, Snapshot
+from sickbay.domain.errors import SickbayError
 from sickbay.domain.job import Job, JobEvent, JobRecord, JobState, StateChange
 from sickbay.domain.outcome import Outcome
 from sickbay.domain.queries import (
@@ -25,6 +26,7 @@ from sickbay.domain.queries import (
     FailureGroup,
     JobEdit,
     JobQuery,
+    KeyClaim,
     Page,
     QuarantinedJob,
     QuarantineQuery,
@@ -264,18 +266,22 @@ class DuplicateGuard(Protocol):
 
 
 class IdempotencyKeys(Protocol):
-    """Keeps idempotency keys for 24 hours."""
+    """Keeps idempotency keys for 24 hours.
 
-    async def reserve(self, tenant: str, key: str, digest: bytes, job_id: str) -> Reservation:
-        """Reserve the key for `job_id`, or return its owner.
+    Each method takes any number of claims, costs about as much as for one, and does the same as if each came alone, in this order: also if
+    two have the same key. Unavailable if it is unknown what was done: for some of them it may have been.
+    """
+
+    async def reserve(self, claims: Sequence[KeyClaim]) -> Sequence[Reservation | SickbayError]:
+        """Reserve each key for its job, or return its owner; one result for each claim, in order.
 
         `duplicate` if an accepted request has it. A first request that dies half-way leaves a lease (30 s); after it the next caller
         continues with the same job id (`retaken`). AlreadyExists if the digest differs, Aborted(REQUEST_IN_PROGRESS) while the first
-        is in progress.
+        is in progress, Unavailable if the store has something wrong with this one key.
         """
 
-    async def confirm(self, tenant: str, key: str) -> None:
-        """The job is durable: repeats are duplicates from now on."""
+    async def confirm(self, claims: Sequence[KeyClaim]) -> None:
+        """The jobs are durable: repeats are duplicates from now on, whichever job reserved the key."""
 
-    async def release(self, tenant: str, key: str, job_id: str) -> None:
-        """The job was certainly not accepted: the key is free again, unless it is confirmed or another job has it."""
+    async def release(self, claims: Sequence[KeyClaim]) -> None:
+        """The jobs were certainly not accepted: each key is free again, unless it is confirmed or another job has it."""

@@ -8,6 +8,7 @@ from sickbay.adapters.sql.ledger import open_ledger
 from sickbay.domain.breaker import BreakerKey, BreakerScope
 from sickbay.domain.priority import Priority
 from sickbay.domain.queries import JobEdit, JobQuery, QuarantineQuery
+from tests.support import one_key
 from tests.support.incident_snapshots import Patient
 from tests.support.ledger_events import START, job, parked, quarantined, retrying, succeeded
 
@@ -40,8 +41,8 @@ async def ask_everything(ledger):
     await ledger.incidents.observe(patient.trip())
     (incident,) = await ledger.incidents.unfinished()
     await ledger.incidents.count_jobs(incident, BreakerScope.TYPE, {})
-    await ledger.keys.reserve("default", "k", b"d", "j")
-    await ledger.keys.confirm("default", "k")
+    await one_key.reserve(ledger.keys, "default", "k", b"d", "j")
+    await one_key.confirm(ledger.keys, "default", "k")
     await ledger.waiting.count()
 
 

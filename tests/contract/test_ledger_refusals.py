@@ -13,6 +13,7 @@ from sickbay.domain.errors import FailedPrecondition, Unavailable, Unstorable
 from sickbay.domain.job import JobState
 from sickbay.domain.queries import JobEdit
 from sickbay.domain.storable import MAX_COUNT
+from tests.support import one_key
 from tests.support.ledger_events import START, job, parked, queued, retrying
 from tests.support.postgres_server import FULL_DISK, ROOM_AGAIN
 
@@ -100,12 +101,12 @@ async def test_a_full_disk_is_trouble_although_what_needs_no_room_works(postgres
         try:
             for _ in range(2):
                 with pytest.raises(Unavailable):
-                    await ledger.keys.reserve("default", "k", b"", "j1")
-                await ledger.keys.release("default", "k", "j1")
+                    await one_key.reserve(ledger.keys, "default", "k", b"", "j1")
+                await one_key.release(ledger.keys, "default", "k", "j1")
             assert ledger.trouble == "the ledger cannot be written: disk full"
         finally:
             postgres.sql(ROOM_AGAIN)
-        await ledger.keys.reserve("default", "k", b"", "j1")
+        await one_key.reserve(ledger.keys, "default", "k", b"", "j1")
         assert not ledger.trouble
 
 

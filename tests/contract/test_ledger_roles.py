@@ -9,6 +9,7 @@ from sickbay.adapters.sql.schema import metadata
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import JobState
 from sickbay.domain.queries import JobQuery
+from tests.support import one_key
 from tests.support.ledger_events import cancelled, job, queued, retrying
 from tests.support.roles import ROLES, guarded
 
@@ -43,9 +44,9 @@ async def test_jobapi_reads_jobs_and_writes_its_keys(login, keeper, clock):
         assert (await ledger.reader.get("j1")).state is JobState.RETRYING
         assert len(await ledger.reader.history("j1")) == 3
         assert len((await ledger.reader.find(JobQuery(), 5, "")).items) == 1
-        assert (await ledger.keys.reserve("default", "k", b"d", "j2")).job_id == "j2"
-        await ledger.keys.confirm("default", "k")
-        await ledger.keys.release("default", "k", "j1")
+        assert (await one_key.reserve(ledger.keys, "default", "k", b"d", "j2")).job_id == "j2"
+        await one_key.confirm(ledger.keys, "default", "k")
+        await one_key.release(ledger.keys, "default", "k", "j1")
         async with ledger.holds.hold(["j1"]) as hold:
             assert (await hold.ask(0)).begun == frozenset()
         with pytest.raises(Unavailable):
@@ -67,7 +68,7 @@ async def test_a_worker_reads_jobs_and_counts_its_suspects(login, keeper, clock)
         with pytest.raises(Unavailable):
             await ledger.writer.apply([queued()])
         with pytest.raises(Unavailable):
-            await ledger.keys.reserve("default", "k", b"d", "j2")
+            await one_key.reserve(ledger.keys, "default", "k", b"d", "j2")
 
 
 @pytest.mark.parametrize("service", ["jobapi", "worker"])
@@ -88,10 +89,10 @@ async def test_the_control_plane_grants_what_a_newer_version_needs(server, clock
     server.psql("-c", "REVOKE ALL ON idempotency_keys, jobs FROM sickbay_jobapi")
     with pytest.raises(Unavailable):
         async with open_ledger(server.login("jobapi"), clock, migrates=False) as ledger:
-            await ledger.keys.reserve("default", "k", b"d", "j2")
+            await one_key.reserve(ledger.keys, "default", "k", b"d", "j2")
     async with open_ledger(server.login("controlplane"), clock), open_ledger(server.login("jobapi"), clock, migrates=False) as ledger:
-        assert (await ledger.keys.reserve("default", "k", b"d", "j2")).job_id == "j2"
-        await ledger.keys.release("default", "k", "j2")
+        assert (await one_key.reserve(ledger.keys, "default", "k", b"d", "j2")).job_id == "j2"
+        await one_key.release(ledger.keys, "default", "k", "j2")
 
 
 async def test_a_ledger_of_one_shared_user_is_taken_over(clock):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import grpc
 
 from sickbay.contract.faults import Fault
@@ -18,8 +20,8 @@ def accepted(request: pb.BatchSubmitJobsRequest) -> pb.BatchSubmitJobsResponse:
     return pb.BatchSubmitJobsResponse(results=[pb.BatchSubmitResult(job_id=f"id-{one.payload_json}") for one in request.requests])
 
 
-def update(state: str, token: str) -> pb.WatchJobResponse:
-    return pb.WatchJobResponse(job=job(state=state), resume_token=token)
+def update(state: str, token: str, **fields: Any) -> pb.WatchJobResponse:
+    return pb.WatchJobResponse(job=job(state=state, **fields), resume_token=token)
 
 
 def one_by_one(*answers: object) -> object:

@@ -90,6 +90,7 @@ def test_client(started: Started):
     assert ran.stderr == ""
     assert ran.stdout.splitlines() == [
         "one job: SUCCEEDED",
+        "a result: {'words': 6}",
         "many jobs: 2500 accepted",
         "an error: JOB_NOT_FOUND",
         "another: InvalidRequest, INVALID_JOB_TYPE",

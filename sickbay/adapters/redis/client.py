@@ -84,6 +84,14 @@ def translated() -> Iterator[None]:
         raise RedisUnavailable(f"{type(error).__name__}: {error}") from error
 
 
+def rejection_of(error: Exception) -> KeyRejected:
+    """One error among the answers of a pipeline, if it is about its key alone; any other one is raised."""
+    kind = _translation(error)
+    if not issubclass(kind, KeyRejected):
+        raise error
+    return kind(_detail(error))
+
+
 def _translation(error: Exception) -> type[RedisUnavailable]:
     if isinstance(error, (OutOfMemoryError, ReadOnlyError, NoPermissionError, ClusterDownError)):
         return Refused

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any, Final
 
-from redis.exceptions import NoScriptError
+from redis.exceptions import NoScriptError, ResponseError
 
 from sickbay.adapters.redis.client import Client
 from sickbay.breaker.commands import MAX_ACTOR_CHARS
@@ -48,6 +48,29 @@ class Script:
             return await client.evalsha(self._sha, len(keys), *keys, *words)
         except NoScriptError:
             return await client.eval(self.text, len(keys), *keys, *words)
+
+    async def run_each(self, client: Client, calls: Sequence[tuple[str, Sequence[Word]]]) -> list[Any]:
+        """Run it on one key after the other, in one round trip; where Redis answers with an error, that is the answer."""
+        answers = await self._pipelined(client, calls)
+        unknown = [place for place, answer in enumerate(answers) if isinstance(answer, NoScriptError)]
+        if unknown:
+            first, *others = unknown
+            try:
+                answers[first] = await self.run(client, *calls[first])  # sends the text
+            except ResponseError as error:
+                answers[first] = error
+            again = await self._pipelined(client, [calls[place] for place in others])
+            for place, answer in zip(others, again, strict=True):
+                answers[place] = answer
+        return answers
+
+    async def _pipelined(self, client: Client, calls: Sequence[tuple[str, Sequence[Word]]]) -> list[Any]:
+        if not calls:
+            return []
+        async with client.pipeline(transaction=False) as pipeline:
+            for key, words in calls:
+                pipeline.evalsha(self._sha, 1, key, *words)
+            return list(await pipeline.execute(raise_on_error=False))
 
 
 @dataclass(frozen=True, slots=True)

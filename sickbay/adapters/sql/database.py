@@ -168,6 +168,11 @@ class Database:
         if not self._location.is_sqlite:
             await connection.execute(select(jobs.c.job_id).where(jobs.c.job_id.in_(job_ids)).order_by(jobs.c.job_id).with_for_update())
 
+    @property
+    def is_sqlite(self) -> bool:
+        """Whether it is SQLite."""
+        return self._location.is_sqlite
+
     def insert(self, table: Table) -> Insert:
         """An INSERT with ON CONFLICT for this database."""
         return upsert(self._location, table)

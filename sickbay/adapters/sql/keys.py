@@ -1,23 +1,42 @@
-"""Idempotency keys: exactly one of many equal requests is accepted, and one that died half-way is continued by the next."""
+"""Idempotency keys: exactly one of many equal requests is accepted, and one that died half-way is continued by the next.
+
+All claims of a call are decided in one transaction: it reads the rows of their keys (PostgreSQL locks them, in the order of the keys, so
+that there are no deadlocks), decides in `key_decisions.py`, and writes what is new.
+"""
 
 from __future__ import annotations
 
-from typing import Final
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, and_, bindparam, delete, select, update
+from sqlalchemy import TextClause, and_, bindparam, delete, select, text, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sickbay.adapters.sql.database import Database
+from sickbay.adapters.sql.key_decisions import LEASE_MS, Kept, Place, decide, in_progress, place_of
 from sickbay.adapters.sql.retention import KEY_RETENTION_MS
-from sickbay.adapters.sql.rows import AnyRow
 from sickbay.adapters.sql.schema import idempotency_keys
 from sickbay.concurrency.tasks import detached
-from sickbay.domain.errors import Aborted, AlreadyExists, ErrorReason
-from sickbay.domain.queries import Reservation
-
-LEASE_MS: Final = 30_000
+from sickbay.domain.errors import SickbayError
+from sickbay.domain.queries import KeyClaim, Reservation
 
 _c: Final = idempotency_keys.c
+_COLUMNS: Final = "k.tenant, k.key, k.digest, k.job_id, k.submitted_at, k.lease_until"
+_FIND_SQLITE: Final = text(
+    f"SELECT {_COLUMNS} FROM json_each(:wanted) AS wanted CROSS JOIN idempotency_keys AS k "  # noqa: S608 - no input
+    "ON k.tenant = json_extract(wanted.value, '$[0]') AND k.key = json_extract(wanted.value, '$[1]')"
+)
+_FIND_POSTGRES: Final = text(
+    f"SELECT {_COLUMNS} FROM unnest(CAST(:tenants AS text[]), CAST(:keys AS text[])) AS wanted (tenant, key) "  # noqa: S608 - no input
+    "JOIN idempotency_keys AS k ON k.tenant = wanted.tenant AND k.key = wanted.key "
+    'ORDER BY k.tenant COLLATE "C", k.key COLLATE "C" FOR UPDATE OF k'
+)
+_IS: Final = and_(_c.tenant == bindparam("of_tenant"), _c.key == bindparam("named"))
+_FORGET: Final = delete(idempotency_keys).where(_IS)
+_RETAKE: Final = update(idempotency_keys).where(_IS).values(lease_until=bindparam("until"))
+_CONFIRM: Final = update(idempotency_keys).where(_IS).values(lease_until=None)
+_RELEASE: Final = delete(idempotency_keys).where(_IS, _c.job_id == bindparam("of_job"), _c.lease_until.is_not(None))
 
 
 class SqlIdempotencyKeys:
@@ -26,49 +45,69 @@ class SqlIdempotencyKeys:
     def __init__(self, store: Database) -> None:
         self._store = store
         self.detached = store.detached
-        taken = {"submitted_at": store.time, "lease_until": store.time + LEASE_MS}
-        taken |= {name: bindparam(name) for name in ("tenant", "key", "digest", "job_id")}
-        self._take = store.insert(idempotency_keys).values(taken).on_conflict_do_nothing().returning(_c.submitted_at)
+        self._now = select(store.time)
+        self._insert = store.bulk(store.insert(idempotency_keys).on_conflict_do_nothing(), _c.keys())
 
     @detached
-    async def reserve(self, tenant: str, key: str, digest: bytes, job_id: str) -> Reservation:
-        """Reserve the key for `job_id`, or return its owner; see the port."""
-        now = self._store.time
-        taken = {"tenant": tenant, "key": key, "digest": digest, "job_id": job_id}
+    async def reserve(self, claims: Sequence[KeyClaim]) -> Sequence[Reservation | SickbayError]:
+        """Reserve each key for its job, or return its owner; see the port."""
+        if not claims:
+            return []
         async with self._store.write() as connection:
-            await connection.execute(delete(idempotency_keys).where(_is(tenant, key), _c.submitted_at <= now - KEY_RETENTION_MS))
-            if new := (await connection.execute(self._take, taken)).first():
-                return Reservation(job_id, new.submitted_at, duplicate=False)
-            row = (await connection.execute(select(idempotency_keys, now.label("now")).where(_is(tenant, key)))).first()
-            return await _join(connection, row, digest)
+            now = (await connection.execute(self._now)).scalar_one()
+            found = await self._find(connection, claims)
+            if forgotten := [place for place, kept in found.items() if kept.submitted_at <= now - KEY_RETENTION_MS]:
+                await connection.execute(_FORGET, _named(forgotten))
+            kept = {place: found[place] for place in found.keys() - set(forgotten)}
+            decisions = decide(claims, kept, now)
+            rows = [(*place_of(one), one.digest, one.job_id, now, now + LEASE_MS) for one in sorted(decisions.new, key=place_of)]
+            if not await self._insert.run(connection, rows):
+                # Another process has inserted some of them since they were looked for; its transaction has ended.
+                theirs = await self._taken_by_others(connection, decisions.new, now)
+                decisions = decide(claims, kept | theirs, now)
+            if decisions.retaken:
+                await connection.execute(_RETAKE, _named(decisions.retaken, until=now + LEASE_MS))
+            return decisions.results
 
     @detached
-    async def confirm(self, tenant: str, key: str) -> None:
-        """The job is durable: repeats are duplicates from now on."""
+    async def confirm(self, claims: Sequence[KeyClaim]) -> None:
+        """The jobs are durable: repeats are duplicates from now on."""
+        if not claims:
+            return
         async with self._store.write() as connection:
-            await connection.execute(update(idempotency_keys).where(_is(tenant, key)).values(lease_until=None))
+            await connection.execute(_CONFIRM, _named(map(place_of, claims)))
 
     @detached
-    async def release(self, tenant: str, key: str, job_id: str) -> None:
-        """The job was certainly not accepted: the key is free again. A confirmed key stays, and one that another job has."""
+    async def release(self, claims: Sequence[KeyClaim]) -> None:
+        """The jobs were certainly not accepted: the keys are free again. A confirmed key stays, and one that another job has."""
+        if not claims:
+            return
         async with self._store.write(grows=False) as connection:
-            await connection.execute(delete(idempotency_keys).where(_is(tenant, key), _c.job_id == job_id, _c.lease_until.is_not(None)))
+            released = [_name(place_of(claim)) | {"of_job": claim.job_id} for claim in sorted(claims, key=place_of)]
+            await connection.execute(_RELEASE, released)
+
+    async def _find(self, connection: AsyncConnection, claims: Iterable[KeyClaim]) -> dict[Place, Kept]:
+        """The rows of their keys."""
+        statement, parameters = self._wanted(sorted({place_of(claim) for claim in claims}))
+        return {(row.tenant, row.key): Kept(*row[2:]) for row in await connection.execute(statement, parameters)}
+
+    def _wanted(self, places: Sequence[Place]) -> tuple[TextClause, dict[str, Any]]:
+        if self._store.is_sqlite:
+            return _FIND_SQLITE, {"wanted": json.dumps(places)}
+        return _FIND_POSTGRES, {"tenants": [tenant for tenant, _ in places], "keys": [key for _, key in places]}
+
+    async def _taken_by_others(self, connection: AsyncConnection, claims: Sequence[KeyClaim], now: int) -> dict[Place, Kept]:
+        """Those of the keys that were not inserted for these claims. One that is free again was in progress a moment ago."""
+        found = await self._find(connection, claims)
+        taken = {place_of(claim): found.get(place_of(claim), in_progress(claim, now)) for claim in claims}
+        ours = {place_of(claim): in_progress(claim, now) for claim in claims if place_of(claim) in found}
+        return {place: kept for place, kept in taken.items() if kept != ours.get(place)}
 
 
-async def _join(connection: AsyncConnection, row: AnyRow | None, digest: bytes) -> Reservation:
-    """The result for a later request with the same key."""
-    if row is not None and row.digest != digest:
-        raise AlreadyExists("this idempotency key was used for a different request")
-    if row is not None and row.lease_until is None:
-        return Reservation(row.job_id, row.submitted_at, duplicate=True)
-    # A lease that ends later than possible was given before the clock was set back.
-    if row is not None and not row.now < row.lease_until <= row.now + 2 * LEASE_MS:
-        same = and_(_is(row.tenant, row.key), _c.lease_until == row.lease_until)
-        retaken = update(idempotency_keys).where(same).values(lease_until=row.now + LEASE_MS).returning(_c.job_id)
-        if (await connection.execute(retaken)).first():
-            return Reservation(row.job_id, row.submitted_at, duplicate=False, retaken=True)
-    raise Aborted("a request with this idempotency key is in progress; try again later", ErrorReason.REQUEST_IN_PROGRESS)
+def _name(place: Place) -> dict[str, Any]:
+    return {"of_tenant": place[0], "named": place[1]}
 
 
-def _is(tenant: str, key: str) -> ColumnElement[bool]:
-    return and_(_c.tenant == tenant, _c.key == key)
+def _named(places: Iterable[Place], **more: Any) -> list[dict[str, Any]]:
+    """The parameters for many rows, in the order in which all transactions lock them."""
+    return [_name(place) | more for place in sorted(places)]

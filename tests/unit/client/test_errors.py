@@ -8,11 +8,14 @@ import pickle
 import grpc
 import pytest
 
-from sickbay.client import errors
+from sickbay.client import Job, errors
 from sickbay.client.errors import CLASSES, SickbayError, error_of
+from sickbay.client.reading import read
 from sickbay.contract.faults import Fault
 from sickbay.domain.errors import Quota
+from tests.support.cli_services import job
 
+OF_JOBS = {errors.NoResult, errors.JobNotSucceeded, errors.ResultNotKept}
 QUOTA = Quota("tenant", 100, 60, 7)
 
 
@@ -24,7 +27,7 @@ def test_every_class_is_of_the_tree_and_is_exported():
     import sickbay.client
 
     kinds = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, SickbayError)}
-    assert kinds == {SickbayError, errors.CircuitOpen, *CLASSES.values()}
+    assert kinds == {SickbayError, errors.CircuitOpen, *OF_JOBS, *CLASSES.values()}
     assert {kind.__name__ for kind in kinds} <= set(sickbay.client.__all__)
 
 
@@ -56,3 +59,11 @@ def test_an_error_can_be_pickled(kind, copied):
     again = copied(error)
     assert type(again) is kind
     assert (again.args, vars(again)) == (error.args, vars(error))
+
+
+@pytest.mark.parametrize("kind", OF_JOBS)
+def test_an_error_of_a_job_can_be_pickled_with_it(kind):
+    error = kind("m", read(job(state="CANCELLED"), Job))
+    again = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+    assert type(again) is kind
+    assert (again.job, again.message, again.code) == (error.job, "m", "FAILED_PRECONDITION")

@@ -21,6 +21,7 @@ from sickbay.client import (
     OnOpen,
     PayloadRevision,
     Priority,
+    Progress,
     QuarantinedJob,
     ServerFault,
     StateChange,
@@ -34,6 +35,7 @@ SHAPES = {
     Job: job_pb2.Job,
     AttemptError: job_pb2.AttemptError,
     StateChange: job_pb2.StateChange,
+    Progress: job_pb2.Progress,
     BreakerNotice: job_service_pb2.BreakerNotice,
     JobExplanation: job_explanation_pb2.JobExplanation,
     Breaker: breaker_pb2.Breaker,
@@ -72,6 +74,25 @@ def test_a_job():
     assert found.next_attempt_time == datetime(2023, 11, 14, 22, 13, 20, 123_456, tzinfo=UTC)
     assert (found.start_time, found.history) == (None, ())
     assert [(error.code, error.message) for error in found.errors] == [("API_TIMEOUT", "slow")]
+
+
+def test_a_result_is_decoded_when_it_is_read():
+    message = job(state="SUCCEEDED", result_json='{"n":  9007199254740993}')
+    found = read(message, Job)
+    assert found.result_json == '{"n":  9007199254740993}'
+    assert found.result is found.result == {"n": 9007199254740993}
+    assert found == read(message, Job), "decoding changes no job"
+    assert read(job(result_json="false"), Job).result is False
+    assert read(job(result_note="the result is not UTF-8"), Job).result_note == "the result is not UTF-8"
+    assert read(job(), Job).result is None
+
+
+def test_the_progress_of_a_run():
+    message = job(state="RUNNING")
+    assert read(message, Job).progress is None
+    message.progress.fraction, message.progress.message = 0.4, "320 of 800"
+    message.progress.update_time.FromSeconds(1_700_000_000)
+    assert read(message, Job).progress == Progress(0.4, "320 of 800", datetime(2023, 11, 14, 22, 13, 20, tzinfo=UTC))
 
 
 def test_a_breaker():

@@ -4,7 +4,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from jobapi import submit as intake_module
+from jobapi import keys as keys_module
 from jobapi.circuits import Circuits
 from jobapi.recent import RecentJobs
 from jobapi.submit import JobSubmitter
@@ -52,7 +52,7 @@ async def test_a_rejected_job_leaves_no_key_behind():
 
 
 async def test_the_key_of_a_rejected_job_is_released_when_its_store_is_back(monkeypatch):
-    monkeypatch.setattr(intake_module, "CONFIRM_AGAIN_S", (0.0, 0.0))
+    monkeypatch.setattr(keys_module, "AGAIN_S", (0.0, 0.0))
     async with open_intake() as (intake, backends):
         await backends.breakers.command(EMAIL, HOLD)
         backends.keys.fail("release", times=2)

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from jobapi import submit as intake_module
+from jobapi import keys as keys_module
 from jobapi.recent import RecentJobs
 from jobapi.submit import Accepted, JobSubmitter
 from sickbay.contract.requests import Submission
@@ -176,7 +176,7 @@ async def test_a_key_that_may_have_been_reserved_is_freed(after):
 
 async def test_an_accepted_job_is_accepted_although_its_key_cannot_be_confirmed(monkeypatch):
     """It is confirmed later, before its lease runs out."""
-    monkeypatch.setattr(intake_module, "CONFIRM_AGAIN_S", (0, 0, 0))
+    monkeypatch.setattr(keys_module, "AGAIN_S", (0, 0, 0))
     async with open_intake() as (intake, backends):
         backends.keys.fail("confirm", 2)
         (first,) = await intake.accept([wish("k")])
@@ -184,3 +184,39 @@ async def test_an_accepted_job_is_accepted_although_its_key_cannot_be_confirmed(
         await freed(intake)
         (second,) = await intake.accept([wish("k")])
         assert (second.job.job_id, second.duplicate) == (first.job.job_id, True)
+
+
+async def test_keys_of_a_batch_go_to_their_store_together(monkeypatch):
+    """In slices; one that the store does not answer is the failure of its jobs alone, and their keys are free again."""
+    monkeypatch.setattr(keys_module, "MAX_CLAIMS", 3)
+    async with open_intake() as (intake, backends):
+        backends.keys.fail("reserve", after=True)
+        batch = [wish(f"k{number}") for number in range(8)]
+        results = await intake.accept(batch)
+        assert [isinstance(result, Accepted) for result in results] == [False] * 3 + [True] * 5
+        assert all(isinstance(result, Unavailable) for result in results[:3])
+        await freed(intake)
+        again = await intake.accept(batch)
+        assert [result.duplicate for result in again] == [False] * 3 + [True] * 5
+        assert await backends.broker.depth(Queue.MAIN) == 8
+
+
+async def test_a_store_that_is_away_fails_the_jobs_with_keys_alone():
+    async with open_intake() as (intake, backends):
+        backends.keys.fail("reserve")
+        keyed, plain = await intake.accept([wish("k"), wish()])
+        assert isinstance(keyed, Unavailable)
+        assert isinstance(plain, Accepted)
+
+
+async def test_keys_that_cannot_be_confirmed_are_confirmed_later(monkeypatch):
+    """Of a slice, while the others are confirmed at once."""
+    monkeypatch.setattr(keys_module, "AGAIN_S", (0, 0))
+    monkeypatch.setattr(keys_module, "MAX_CLAIMS", 2)
+    async with open_intake() as (intake, backends):
+        backends.keys.fail("confirm")
+        batch = [wish(f"k{number}") for number in range(4)]
+        first = await intake.accept(batch)
+        await freed(intake)
+        again = await intake.accept(batch)
+        assert [(one.job.job_id, one.duplicate) for one in again] == [(one.job.job_id, True) for one in first]
