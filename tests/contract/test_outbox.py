@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
 
 import psycopg
 import pytest
-from sqlalchemy import text
+from sqlalchemy import event, text
 from sqlalchemy.ext.asyncio import AsyncSession, async_scoped_session, async_sessionmaker
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
 
@@ -251,3 +252,46 @@ async def test_relays_share_the_rows_and_do_not_wait_for_each_other(postgres: Ou
         other.execute("SELECT id FROM sickbay_outbox ORDER BY id LIMIT 2 FOR UPDATE")
         assert [row.job.request_id for row in await OutboxStore(engine).claim("b", 9, now=0, until=10)] == ["key-3"]
     await engine.dispose()
+
+
+@pytest.mark.servers
+async def test_roles_with_the_least_rights(postgres: OutboxDatabase):
+    """As docs/outbox.md names them."""
+    program, relay = (f"sickbay_{name}_{uuid.uuid4().hex[:12]}" for name in ("program", "relay"))
+    for role in (program, relay):
+        postgres.sql(f"CREATE ROLE {role}")
+    try:
+        postgres.sql(f"GRANT INSERT ON sickbay_outbox TO {program}")
+        postgres.sql(f"GRANT USAGE ON SEQUENCE sickbay_outbox_id_seq TO {program}")
+        postgres.sql(f"GRANT SELECT, UPDATE, DELETE ON sickbay_outbox TO {relay}")
+        with psycopg.connect(postgres.url) as connection:
+            connection.execute(f"SET ROLE {program}".encode())
+            outbox.submit(connection, "email", {}, request_id="of psycopg")
+        engine = postgres.async_engine()
+        async with engine.begin() as connection:
+            await connection.execute(text(f"SET ROLE {program}"))
+            await outbox.submit_async(connection, "email", {}, request_id="of SQLAlchemy")
+        event.listen(engine.sync_engine, "begin", lambda one: one.exec_driver_sql(f"SET ROLE {relay}"))
+        store = OutboxStore(engine)
+        assert await store.exists()
+        first, second = (row.id for row in await store.claim("a", 9, now=0, until=10))
+        await store.settle("a", [first], {}, {second: "bad"}, now=1)
+        assert await store.backlog() == Backlog(0, None, 1)
+        assert await store.discard(None) == 1
+        await engine.dispose()
+    finally:
+        for role in (program, relay):
+            postgres.sql(f"DROP OWNED BY {role}")
+            postgres.sql(f"DROP ROLE {role}")
+
+
+@pytest.mark.servers
+def test_an_idle_look_reads_an_index_whatever_was_rejected(postgres: OutboxDatabase):
+    values = "'k' || n, 'email', '', '', '{}', '', 1, 5 FROM generate_series(1, 20000) AS n"
+    columns = "request_id, job_type, tenant, priority, payload, on_open, created_at, failed_at"
+    postgres.sql(f"INSERT INTO sickbay_outbox ({columns}) SELECT {values}")
+    postgres.sql("ANALYZE sickbay_outbox")
+    look = "SELECT id FROM sickbay_outbox WHERE failed_at = 0 AND due_at <= 9 ORDER BY id LIMIT 200 FOR UPDATE SKIP LOCKED"
+    plan = "\n".join(row[0] for row in postgres.sql(f"EXPLAIN {look}"))
+    assert "Index Scan using sickbay_outbox_waiting" in plan
+    assert "Sort" not in plan
