@@ -40,6 +40,10 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "incidents": ("sickbay_cli.incidents:incidents", "Show outages of breakers: what happened, and what it cost."),
         "quarantine": ("sickbay_cli.quarantine:quarantine", "Manage parked and quarantined jobs."),
         "requeue": ("sickbay_cli.requeue:requeue", "Requeue jobs that are in the ledger but in no queue."),
+        "outbox": (
+            "sickbay_cli.outbox:outbox",
+            "Manage the transactional outbox: jobs that programs submit within their database transactions.",
+        ),
         "workers": ("sickbay_cli.workers:workers", "List the live workers, their slots and the job types they handle."),
         "metrics": ("sickbay_cli.status:metrics", "Show metrics."),
         "top": ("sickbay_cli.top.command:top", "Watch breakers, jobs, queues, releases and incidents live."),

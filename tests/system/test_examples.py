@@ -18,8 +18,8 @@ from tests.support.system_under_test import Product
 
 EXAMPLES: Final = Path(__file__).parents[2] / "examples"
 QUICK: Final = {"RETRY_DELAY_MS": "300", "LOG_FORMAT": "json"}
-NAMES: Final = sorted(path.stem for path in EXAMPLES.glob("*.py") if path.stem != "client")
-"""Those with handlers; the client is a program of its own."""
+NAMES: Final = sorted(path.stem for path in EXAMPLES.glob("*.py") if path.stem not in {"client", "outbox"})
+"""Those with handlers; the others are programs of their own."""
 
 Started = Callable[..., Product]
 
@@ -83,12 +83,7 @@ def test_own_observer(started: Started):
 
 def test_client(started: Started):
     """A program of its own, which finds the services by its environment."""
-    product = started("first_handler")
-    addresses = {"SICKBAY_JOBAPI": "Job API", "SICKBAY_CONTROL_PLANE": "Control plane"}
-    environment = os.environ | {name: f"localhost:{product.ports[service][1]}" for name, service in addresses.items()}
-    ran = subprocess.run([sys.executable, EXAMPLES / "client.py"], env=environment, capture_output=True, text=True, check=False)
-    assert ran.stderr == ""
-    assert ran.stdout.splitlines() == [
+    assert _run("client", started("first_handler")) == [
         "one job: SUCCEEDED",
         "a result: {'words': 6}",
         "many jobs: 2500 accepted",
@@ -96,3 +91,24 @@ def test_client(started: Started):
         "another: InvalidRequest, INVALID_JOB_TYPE",
         "from an event loop: SUCCEEDED",
     ]
+
+
+def test_outbox(started: Started):
+    """One job of three orders: the others were rolled back."""
+    product = started("first_handler")
+    assert _run("outbox", product) == [
+        "rolled back: Bob has not paid",
+        "refused: INVALID_JOB_TYPE",
+        "relayed: 1",
+        "the job of the order: SUCCEEDED",
+    ]
+    assert product.out.wait_for(lambda line: line == "Hello, Ada!\n")
+
+
+def _run(name: str, product: Product) -> list[str]:
+    """What the program prints."""
+    addresses = {"SICKBAY_JOBAPI": "Job API", "SICKBAY_CONTROL_PLANE": "Control plane"}
+    environment = os.environ | {name: f"localhost:{product.ports[service][1]}" for name, service in addresses.items()}
+    ran = subprocess.run([sys.executable, EXAMPLES / f"{name}.py"], env=environment, capture_output=True, text=True, check=False)
+    assert ran.stderr == ""
+    return ran.stdout.splitlines()

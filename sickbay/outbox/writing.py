@@ -1,0 +1,137 @@
+"""`submit` and `submit_async`: one INSERT in the caller's transaction, through SQLAlchemy or psycopg.
+
+Which library it is, is recognised by the class of the connection: none is imported here but for what the caller has loaded already.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sickbay.client.jobs import NewJob, OnOpen
+from sickbay.domain.priority import Priority
+from sickbay.outbox.new_row import COLUMNS, new_row
+
+TABLE: Final = "sickbay_outbox"
+_SQLALCHEMY: Final = frozenset({"sqlalchemy.Connection", "sqlalchemy.Session", "sqlalchemy.scoped_session"})
+_SQLALCHEMY_ASYNC: Final = frozenset({"sqlalchemy.AsyncConnection", "sqlalchemy.AsyncSession", "sqlalchemy.async_scoped_session"})
+_PSYCOPG: Final = frozenset({"psycopg.Connection", "psycopg.Cursor"})
+_PSYCOPG_ASYNC: Final = frozenset({"psycopg.AsyncConnection", "psycopg.AsyncCursor"})
+_IDLE: Final = 0
+"""psycopg's `TransactionStatus.IDLE`: no transaction."""
+
+
+def submit(
+    transaction: Any,
+    job_type: str,
+    payload: Mapping[str, Any] | str | bytes,
+    *,
+    tenant: str = "",
+    priority: Priority | str | None = None,
+    request_id: str = "",
+    on_open: OnOpen | str | None = None,
+    schema: str | None = None,
+) -> str:
+    """Submit a job with the transaction: it exists if and only if that commits. Returns its idempotency key, `request_id`.
+
+    `transaction` is a Session, scoped_session or Connection of SQLAlchemy, or a Connection or Cursor of psycopg 3. The arguments are those
+    of `Client.submit`; `schema` is that of the table, by default where the connection looks for it. The relay submits the job soon after
+    the commit.
+
+    InvalidRequest if the Job API would never accept the job; nothing has been written then. TypeError for another kind of connection,
+    ValueError for one that commits each statement by itself.
+    """
+    kinds = _kinds(transaction)
+    if kinds & (_SQLALCHEMY_ASYNC | _PSYCOPG_ASYNC):
+        msg = f"{_name(transaction)} is asynchronous: await outbox.submit_async(...)"
+        raise TypeError(msg)
+    row = new_row(NewJob(job_type, payload, tenant, priority, request_id, on_open))
+    if kinds & _SQLALCHEMY:
+        _insert(transaction if "sqlalchemy.Connection" in kinds else transaction.connection(), row, schema)
+    elif kinds & _PSYCOPG:
+        connection = _of_psycopg(transaction)
+        with sys.modules["psycopg"].Cursor(connection) as cursor:  # not the caller's: its results stay, and its factory may be another
+            cursor.execute(_statement(schema), row)
+    else:
+        raise _unknown(transaction)
+    return str(row["request_id"])
+
+
+async def submit_async(
+    transaction: Any,
+    job_type: str,
+    payload: Mapping[str, Any] | str | bytes,
+    *,
+    tenant: str = "",
+    priority: Priority | str | None = None,
+    request_id: str = "",
+    on_open: OnOpen | str | None = None,
+    schema: str | None = None,
+) -> str:
+    """Submit a job with the transaction, as `submit` does, without blocking.
+
+    `transaction` is an AsyncSession, async_scoped_session or AsyncConnection of SQLAlchemy, or an AsyncConnection or AsyncCursor of
+    psycopg 3.
+    """
+    kinds = _kinds(transaction)
+    if kinds & (_SQLALCHEMY | _PSYCOPG):
+        msg = f"{_name(transaction)} is not asynchronous: outbox.submit(...)"
+        raise TypeError(msg)
+    row = new_row(NewJob(job_type, payload, tenant, priority, request_id, on_open))
+    if kinds & _SQLALCHEMY_ASYNC:
+        connection = transaction if "sqlalchemy.AsyncConnection" in kinds else await transaction.connection()
+        await connection.run_sync(_insert, row, schema)
+    elif kinds & _PSYCOPG_ASYNC:
+        connection = _of_psycopg(transaction)
+        async with sys.modules["psycopg"].AsyncCursor(connection) as cursor:
+            await cursor.execute(_statement(schema), row)
+    else:
+        raise _unknown(transaction)
+    return str(row["request_id"])
+
+
+def _insert(connection: Any, row: Mapping[str, Any], schema: str | None) -> None:
+    from sickbay.outbox.tables import outbox_table  # noqa: PLC0415 - the caller has SQLAlchemy, others need not
+
+    if connection.get_execution_options().get("isolation_level") == "AUTOCOMMIT":
+        raise _commits_by_itself()
+    connection.execute(outbox_table(schema).insert().inline(), row)  # inline: needs no right to read
+
+
+def _of_psycopg(transaction: Any) -> Any:
+    """The connection, also of a cursor; ValueError if it has no transaction and would begin none."""
+    connection = getattr(transaction, "connection", transaction)
+    if connection.autocommit and connection.info.transaction_status == _IDLE:
+        raise _commits_by_itself()
+    return connection
+
+
+def _statement(schema: str | None) -> str:
+    """With psycopg's named placeholders."""
+    name = TABLE if schema is None else f"{_quoted(schema)}.{TABLE}"
+    return f"INSERT INTO {name} ({', '.join(COLUMNS)}) VALUES ({', '.join(f'%({one})s' for one in COLUMNS)})"  # noqa: S608 - quoted
+
+
+def _quoted(name: str) -> str:
+    """As an identifier of SQL; a percent sign is psycopg's, so it is doubled."""
+    return '"{}"'.format(name.replace('"', '""').replace("%", "%%"))
+
+
+def _kinds(transaction: Any) -> frozenset[str]:
+    """The names of its classes, each with its package: subclasses, as of SQLModel, are what they are derived from."""
+    return frozenset(f"{one.__module__.partition('.')[0]}.{one.__name__}" for one in type(transaction).__mro__)
+
+
+def _name(transaction: Any) -> str:
+    return f"{type(transaction).__module__.partition('.')[0]}.{type(transaction).__name__}"
+
+
+def _unknown(transaction: Any) -> TypeError:
+    return TypeError(
+        f"the outbox needs a session or connection of SQLAlchemy, or a connection or cursor of psycopg 3, not {_name(transaction)}"
+    )
+
+
+def _commits_by_itself() -> ValueError:
+    return ValueError("the connection is in autocommit mode and in no transaction, so the job would exist whatever happens next: begin one")
