@@ -20,7 +20,7 @@ from typing import Final
 
 from sickbay.domain.errors import SettingsError
 from sickbay.domain.raised import class_name, text_of
-from sickbay.handlers.registry import MARK, HandlerMistake, HandlerSpec
+from sickbay.handlers.registry import MARK, HandlerMistake, HandlerSpec, marks_of
 
 HERE: Final = "handlers_here"
 """The package for modules of the current folder whose names are taken."""
@@ -57,22 +57,11 @@ def _specs(module: ModuleType, name: str) -> Sequence[HandlerSpec]:
     marked = [spec for spec in vars(module).get(MARK, ()) if isinstance(spec, HandlerSpec)]
     for spec in marked:
         _check_reachable(spec, module)
-    imported = [spec for value in vars(module).values() for spec in _marks_of(value)]
+    imported = [spec for value in vars(module).values() for spec in marks_of(value)]
     specs = [*marked, *(spec for spec in imported if all(spec is not one for one in marked))]
     if not specs:
         raise SettingsError(f"JOB_HANDLERS: module {name!r} has no function marked @handler(...)")
     return specs
-
-
-def _marks_of(value: object) -> Sequence[HandlerSpec]:
-    """The marks that `handler` set on a function, but not copies of its attributes as `functools.wraps` makes."""
-    if isinstance(value, ModuleType | type):
-        return ()
-    try:
-        marks = getattr(value, MARK, ())
-    except Exception:  # noqa: BLE001 - anything can be in a module
-        return ()
-    return [spec for spec in marks if isinstance(spec, HandlerSpec) and spec.function is value] if type(marks) is tuple else ()
 
 
 def _check_reachable(spec: HandlerSpec, module: ModuleType) -> None:
