@@ -33,12 +33,7 @@ def load_handlers(modules: str | Sequence[str], *, ours: Collection[str] = ()) -
     module cannot be imported, has no handler or a wrong one, or if two handle one type.
     """
     names = [name.strip() for name in modules.split(",")] if isinstance(modules, str) else list(modules)
-    try:
-        here = str(Path.cwd())
-    except OSError as error:
-        raise SettingsError("the current folder is gone: change to one that exists, and start again") from error
-    if here not in sys.path:
-        sys.path.append(here)
+    _add_current_folder()
     found: dict[str, HandlerSpec] = {}
     for name in filter(None, names):
         for spec in _specs(_import(name, ours), name):
@@ -50,6 +45,21 @@ def load_handlers(modules: str | Sequence[str], *, ours: Collection[str] = ()) -
     if not found:
         raise SettingsError("JOB_HANDLERS names no module with a function marked @handler(...)")
     return found
+
+
+def load_module(name: str) -> ModuleType:
+    """Import one module as `load_handlers` does, with the same errors; what is in it is not looked at."""
+    _add_current_folder()
+    return _import(name, ())
+
+
+def _add_current_folder() -> None:
+    try:
+        here = str(Path.cwd())
+    except OSError as error:
+        raise SettingsError("the current folder is gone: change to one that exists, and start again") from error
+    if here not in sys.path:
+        sys.path.append(here)
 
 
 def _specs(module: ModuleType, name: str) -> Sequence[HandlerSpec]:

@@ -47,14 +47,35 @@ class Options(TypedDict, total=False):
 
 
 @dataclass(frozen=True, slots=True)
-class _Call:
-    """What is to be run, and the settings for what comes after it."""
+class Call:
+    """What is to be run, for how many seconds at most, and the settings for what comes after it."""
 
     spec: HandlerSpec
     job: Job
     seconds: float
     policy: RetryPolicy
-    circuit_open: bool
+    circuit_open: bool = False
+
+    def perform(self) -> Result:
+        """Run it where no event loop runs."""
+        return self._result(Run(self.spec, self.job, self.seconds).perform())
+
+    async def perform_async(self) -> Result:
+        """Run it where an event loop runs."""
+        return self._result(await Run(self.spec, self.job, self.seconds).perform_async())
+
+    def _result(self, run: Run) -> Result:
+        outcome = blame_unreadable_payload(run.outcome, self.job, self.spec)
+        return Result(self.job, outcome, self._route(outcome), run.exception, tuple(run.progress), run.seconds)
+
+    def _route(self, outcome: Outcome) -> Route:
+        """By the product's own decision; earlier runs that the job does not tell of failed like this one."""
+        job, now = self.job, time.time_ns() // 1_000_000
+        if job.attempt and not job.failures:
+            blameless = job.attempt if self.policy.retries(outcome) is None else 0
+            before = Failure(now, job.generation, job.attempt - 1, outcome.code, outcome.message, blameless=blameless)
+            job = replace(job, failures=(before,))
+        return after_run(job, outcome, BreakerState.OPEN if self.circuit_open else BreakerState.CLOSED, self.policy, now)
 
 
 def run(function: Callable[[Job], Any], payload: Payload = None, **options: Unpack[Options]) -> Result:
@@ -65,14 +86,12 @@ def run(function: Callable[[Job], Any], payload: Payload = None, **options: Unpa
     """
     if _has_running_loop():
         raise RuntimeError("sickbay.testing.run cannot be called in a running event loop: use `await run_async(...)` there")
-    call = _call(function, payload, **options)
-    return _result(call, Run(call.spec, call.job, call.seconds).perform())
+    return _call(function, payload, **options).perform()
 
 
 async def run_async(function: Callable[[Job], Any], payload: Payload = None, **options: Unpack[Options]) -> Result:
     """The same in a running event loop, on which an async handler runs."""
-    call = _call(function, payload, **options)
-    return _result(call, await Run(call.spec, call.job, call.seconds).perform_async())
+    return await _call(function, payload, **options).perform_async()
 
 
 def _has_running_loop() -> bool:
@@ -93,7 +112,7 @@ def _call(
     retry_delay: float = 5.0,
     circuit_open: bool = False,
     **of_job: Any,
-) -> _Call:
+) -> Call:
     spec = spec_of(function, job_type)
     if isinstance(payload, Job):
         if of_job:
@@ -104,19 +123,4 @@ def _call(
     if timeout is not None and not timeout > 0:
         raise ValueError(f"the timeout must be more than 0 s, not {timeout:g}")
     policy = spec.retry.over(RetryPolicy(max_retries, round(1000 * retry_delay)))
-    return _Call(spec, job, timeout or spec.timeout or HANDLER_TIMEOUT_S, policy, circuit_open)
-
-
-def _result(call: _Call, run: Run) -> Result:
-    outcome = blame_unreadable_payload(run.outcome, call.job, call.spec)
-    return Result(call.job, outcome, _route(call, outcome), run.exception, tuple(run.progress), run.seconds)
-
-
-def _route(call: _Call, outcome: Outcome) -> Route:
-    """By the product's own decision; earlier runs that the job does not tell of failed like this one."""
-    job, now = call.job, time.time_ns() // 1_000_000
-    if job.attempt and not job.failures:
-        blameless = job.attempt if call.policy.retries(outcome) is None else 0
-        before = Failure(now, job.generation, job.attempt - 1, outcome.code, outcome.message, blameless=blameless)
-        job = replace(job, failures=(before,))
-    return after_run(job, outcome, BreakerState.OPEN if call.circuit_open else BreakerState.CLOSED, call.policy, now)
+    return Call(spec, job, timeout or spec.timeout or HANDLER_TIMEOUT_S, policy, circuit_open)
