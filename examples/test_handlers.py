@@ -2,7 +2,8 @@
 
     ../.venv/bin/python -m pytest test_handlers.py
 
-`run` calls a handler once, with the parts that a worker has, and says how that ended and where the job would go. No service is running.
+`run` calls a handler once, with the parts that a worker has, and says how that ended and where the job would go. The last test has the
+whole product in memory, with a clock that it moves. No service is running.
 """
 
 import first_handler
@@ -10,7 +11,9 @@ import idempotent_effect
 import pytest
 import retries_and_errors
 
-from sickbay.testing import make_job, run
+from sickbay.testing import System, make_job, run
+
+pytest_plugins = ["sickbay.testing.pytest_plugin"]
 
 
 def test_greet(capsys: pytest.CaptureFixture[str]) -> None:
@@ -43,3 +46,18 @@ def test_what_is_not_the_fault_of_the_job(to: str, code: str, seconds: float) ->
     ended = run(retries_and_errors.deliver, {"to": to})
     assert (ended.code, ended.retry_in, ended.breaker_counts) == (code, seconds, True)
     assert run(retries_and_errors.deliver, {"to": to}, attempt=2).succeeded
+
+
+@pytest.fixture
+def sickbay_handlers() -> list[object]:
+    """Those of the system in memory."""
+    return [retries_and_errors.deliver]
+
+
+def test_a_depot_that_is_closed_for_a_moment(sickbay_system: System) -> None:
+    """The job waits for 5 s, which take no time, and is delivered at its second attempt."""
+    job = sickbay_system.submit("deliver", {"to": "closed"})
+    sickbay_system.drain()
+    assert sickbay_system.job(job).state == "RETRYING"
+    sickbay_system.advance(6)
+    assert sickbay_system.job(job).state == "SUCCEEDED"
