@@ -19,6 +19,8 @@ from sickbay_cli.main import what_to_install
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {
         "up": ("sickbay_cli.up:up", "Start all three services in one process."),
+        "new": ("sickbay_cli.new:new", "Write a new project: a handler, its tests, a compose file."),
+        "run": ("sickbay_cli.run_handler:run", "Run one handler once, in the foreground, without any service."),
         "jobapi": ("sickbay_cli.services:jobapi", "Run the Job API as a process of its own."),
         "worker": ("sickbay_cli.services:worker", "Run a worker as a process of its own."),
         "controlplane": ("sickbay_cli.services:controlplane", "Run the control plane as a process of its own."),

@@ -21,11 +21,11 @@ from typing import Any, Final, cast
 import uvloop
 
 from sickbay.domain.outcome import Outcome
+from sickbay.handlers.call import HUNG, await_result, call_handler, discard, end_forked_child, outcome_of_error
 from sickbay.handlers.traceback_text import waiting_of
 from worker.alive import AliveClock, machine_seconds
-from worker.call import await_result, call_handler, discard, end_forked_child, outcome_of_error
 from worker.handler_pools import PoolsByType
-from worker.run import CANCELLED, HUNG, Run
+from worker.run import CANCELLED, Run
 
 CLEANUP_S: Final = 1.0
 """How long a cancelled handler may clean up before its run ends without it."""

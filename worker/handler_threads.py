@@ -17,7 +17,7 @@ from typing import Final
 
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.outcome import Outcome
-from worker.call import call_handler, end_forked_child
+from sickbay.handlers.call import call_handler, end_forked_child
 from worker.run import Run
 
 IDLE_S: Final = 60.0

@@ -5,21 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Awaitable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from sickbay.domain.job import Job
 from sickbay.domain.outcome import Outcome, OutcomeKind
 from sickbay.domain.raised import Redact, unchanged
-from sickbay.handlers.classify import timed_out
+from sickbay.handlers.call import outcome_of_timeout
 from sickbay.handlers.registry import HandlerSpec
-from worker.result import UNREAD_IN_TIME
 
 if TYPE_CHECKING:
     from worker.handler_loop import HandlerLoop
 
 CANCELLED: Final = Outcome(OutcomeKind.CANCELLED)
-HUNG: Final = "Where it was when it timed out (most recent call last):"
 
 
 @dataclass(slots=True, eq=False)
@@ -68,6 +66,4 @@ class Run:
 
     def timed_out(self, more: str = "") -> Outcome:
         """The outcome of a run that timed out; if it did so while its result was read, that result is lost and nothing else."""
-        if self.returned:
-            return Outcome(OutcomeKind.SUCCESS, result=UNREAD_IN_TIME)
-        return replace(timed_out(self.seconds, self.spec, more), traceback=self.hung_at)
+        return outcome_of_timeout(self.spec, self.seconds, self.hung_at, has_returned=self.returned, more=more)

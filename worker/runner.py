@@ -21,18 +21,18 @@ from sickbay.domain.breaker import Permit, PermitKind
 from sickbay.domain.job import Job
 from sickbay.domain.outcome import Outcome
 from sickbay.domain.raised import Redact, unchanged
+from sickbay.handlers.call import HUNG, discard
 from sickbay.handlers.classify import blame_unreadable_payload
 from sickbay.handlers.registry import HandlerSpec
 from sickbay.handlers.traceback_text import stack_of
 from sickbay.ports import Breakers
 from sickbay.runtime.redaction import redacted_outcome
 from worker.alive import AliveClock
-from worker.call import discard
 from worker.excuses import Excuses
 from worker.handler_loop import HandlerLoop
 from worker.handler_threads import HandlerThreads
 from worker.probe_lease import renew_while_running
-from worker.run import CANCELLED, HUNG, Run
+from worker.run import CANCELLED, Run
 from worker.watchdog import Watchdog
 
 MIN_LOST: Final = 4

@@ -19,13 +19,13 @@ from sickbay.domain.lane import lane_of
 from sickbay.domain.raised import Redact
 from sickbay.domain.retry import NO_OPTIONS, Done, GiveBack, PolicyOf, Retry, Route, SetAside, after_fault
 from sickbay.domain.run_rate import OVER_RATE
+from sickbay.handlers.call import error_text
 from sickbay.handlers.traceback_text import traceback_of
 from sickbay.messages.codec import decode_job, encode_job, job_message
 from sickbay.messages.outbox import EventOutbox
 from sickbay.messages.publisher import Publisher
 from sickbay.messages.undecodable import undecodable_job
 from sickbay.ports import TO_RETRY, Clock, Delivery, DuplicateGuard, Message
-from worker.call import error_text
 
 MAX_PAUSES: Final = 30
 DEFERRALS: Final = "put-off"

@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
+from sickbay.handlers.call import describe_position
 from worker.alive import BEAT_S, MAX_GAP_S, machine_seconds
-from worker.call import describe_position
 from worker.handler_loop import HandlerLoop
 from worker.run import Run
 

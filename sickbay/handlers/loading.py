@@ -20,7 +20,7 @@ from typing import Final
 
 from sickbay.domain.errors import SettingsError
 from sickbay.domain.raised import class_name, text_of
-from sickbay.handlers.registry import MARK, HandlerMistake, HandlerSpec
+from sickbay.handlers.registry import MARK, HandlerMistake, HandlerSpec, marks_of
 
 HERE: Final = "handlers_here"
 """The package for modules of the current folder whose names are taken."""
@@ -33,12 +33,7 @@ def load_handlers(modules: str | Sequence[str], *, ours: Collection[str] = ()) -
     module cannot be imported, has no handler or a wrong one, or if two handle one type.
     """
     names = [name.strip() for name in modules.split(",")] if isinstance(modules, str) else list(modules)
-    try:
-        here = str(Path.cwd())
-    except OSError as error:
-        raise SettingsError("the current folder is gone: change to one that exists, and start again") from error
-    if here not in sys.path:
-        sys.path.append(here)
+    _add_current_folder()
     found: dict[str, HandlerSpec] = {}
     for name in filter(None, names):
         for spec in _specs(_import(name, ours), name):
@@ -52,27 +47,31 @@ def load_handlers(modules: str | Sequence[str], *, ours: Collection[str] = ()) -
     return found
 
 
+def load_module(name: str) -> ModuleType:
+    """Import one module as `load_handlers` does, with the same errors; what is in it is not looked at."""
+    _add_current_folder()
+    return _import(name, ())
+
+
+def _add_current_folder() -> None:
+    try:
+        here = str(Path.cwd())
+    except OSError as error:
+        raise SettingsError("the current folder is gone: change to one that exists, and start again") from error
+    if here not in sys.path:
+        sys.path.append(here)
+
+
 def _specs(module: ModuleType, name: str) -> Sequence[HandlerSpec]:
     """The handlers marked in the module, and those imported from others."""
     marked = [spec for spec in vars(module).get(MARK, ()) if isinstance(spec, HandlerSpec)]
     for spec in marked:
         _check_reachable(spec, module)
-    imported = [spec for value in vars(module).values() for spec in _marks_of(value)]
+    imported = [spec for value in vars(module).values() for spec in marks_of(value)]
     specs = [*marked, *(spec for spec in imported if all(spec is not one for one in marked))]
     if not specs:
         raise SettingsError(f"JOB_HANDLERS: module {name!r} has no function marked @handler(...)")
     return specs
-
-
-def _marks_of(value: object) -> Sequence[HandlerSpec]:
-    """The marks that `handler` set on a function, but not copies of its attributes as `functools.wraps` makes."""
-    if isinstance(value, ModuleType | type):
-        return ()
-    try:
-        marks = getattr(value, MARK, ())
-    except Exception:  # noqa: BLE001 - anything can be in a module
-        return ()
-    return [spec for spec in marks if isinstance(spec, HandlerSpec) and spec.function is value] if type(marks) is tuple else ()
 
 
 def _check_reachable(spec: HandlerSpec, module: ModuleType) -> None:

@@ -16,9 +16,9 @@ import contextlib
 import inspect
 import os
 import sys
-from collections.abc import Callable, ItemsView, Mapping
+from collections.abc import Callable, ItemsView, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import Any, Final, Protocol, TypeVar
 
 from sickbay.domain.job import Job
@@ -27,7 +27,7 @@ from sickbay.domain.retry import NO_OPTIONS, RetryOptions
 from sickbay.handlers.checks import MAX_TIMEOUT_S, HandlerMistake, check_function, check_options, classes_of, kinds_of
 from sickbay.handlers.retries import RetryOption, retry_options
 
-__all__ = ["MARK", "MAX_TIMEOUT_S", "HandlerMistake", "HandlerSpec", "handler"]
+__all__ = ["MARK", "MAX_TIMEOUT_S", "HandlerMistake", "HandlerSpec", "handler", "marks_of"]
 
 MARK: Final = "__sickbay_handlers__"
 """The attribute that holds the marks, in the module where a handler was marked and on the handler itself."""
@@ -112,6 +112,17 @@ def handler(
         return function
 
     return mark
+
+
+def marks_of(value: object) -> Sequence[HandlerSpec]:
+    """The marks that `handler` set on a function, but not copies of its attributes as `functools.wraps` makes."""
+    if isinstance(value, ModuleType | type):
+        return ()
+    try:
+        marks = getattr(value, MARK, ())
+    except Exception:  # noqa: BLE001 - anything can be in a module
+        return ()
+    return [spec for spec in marks if isinstance(spec, HandlerSpec) and spec.function is value] if type(marks) is tuple else ()
 
 
 def _start_own_module(caller: FrameType) -> None:

@@ -25,7 +25,7 @@ from sickbay.adapters.sql.ledger import Ledger, open_ledger
 from sickbay.adapters.unconfigured import UnconfiguredHolds, UnconfiguredJobReader, UnconfiguredKeys
 from sickbay.adapters.webhook.http import HttpWebhook
 from sickbay.domain.errors import SettingsError
-from sickbay.ports import DuplicateGuard, IdempotencyKeys, JobReader
+from sickbay.ports import Clock, DuplicateGuard, IdempotencyKeys, JobReader
 from sickbay.runtime.backend_health import all_ready, backend_status, system_of
 from sickbay.runtime.parts import Backends, ControlPlaneParts, JobApiParts, WorkerParts
 from sickbay.runtime.policies import Policies
@@ -49,10 +49,11 @@ REDIS_URL: Final = "redis://localhost:6379"
 
 
 @asynccontextmanager
-async def open_up(settings: Settings, folder: Path | None) -> AsyncIterator[Backends]:
+async def open_up(settings: Settings, folder: Path | None, *, clock: Clock = wall_clock, steady: Clock = uptime) -> AsyncIterator[Backends]:
     """The backends of `sickbay up`: the servers that RABBITMQ_URL, REDIS_URL and DATABASE_URL name, embedded ones for the others.
 
-    Embedded backends are durable in `folder`, or in memory if that is None. SettingsError if the folder cannot be used.
+    Embedded backends are durable in `folder`, or in memory if that is None. SettingsError if the folder cannot be used. They tell the
+    time by `clock`, and measure waits with `steady`, which is monotonic; both in ms.
     """
     rabbitmq, redis, database = settings.url("rabbitmq_url"), settings.url("redis_url"), settings.url("database_url")
     async with AsyncExitStack() as stack:
@@ -62,12 +63,13 @@ async def open_up(settings: Settings, folder: Path | None) -> AsyncIterator[Back
         if folder is not None and None in {rabbitmq, redis, database}:
             data = stack.enter_context(open_data_folder(folder))
             queues, file = data.queue_db, data.ledger_db
-        ledger = await _own_ledger(stack, settings, database or file or "sqlite://")
+        ledger = await _own_ledger(stack, settings, database or file or "sqlite://", clock)
         if settings.pool and rabbitmq is None:
             raise SettingsError("POOL needs RABBITMQ_URL: with embedded queues there is one worker, which handles everything")
-        broker = await _broker(stack, settings, rabbitmq, queues, pools=_pools(settings))
+        broker = await _broker(stack, settings, rabbitmq, queues, pools=_pools(settings), clock=SteadyClock(clock, steady))
         policies = await _policies(stack, settings)
-        breakers = await _breakers(stack, settings, policies, redis, data.breakers_db if data is not None else None)
+        breakers_db = data.breakers_db if data is not None else None
+        breakers = await _breakers(stack, settings, policies, redis, breakers_db, clock=clock, steady=steady)
         workers = await _workers(stack, redis)
         yield Backends(
             broker=broker,
@@ -92,7 +94,7 @@ async def open_up(settings: Settings, folder: Path | None) -> AsyncIterator[Back
             rate_limiter=await open_rate_limiter(stack, redis),
             run_rates=await open_run_rates(stack, redis),
             waiting=ledger.waiting,
-            clock=wall_clock,
+            clock=clock,
             ready=all_ready(broker, ledger),
             status=backend_status(broker, ledger, breakers, folder=data),
             breaker_scope=policies.rule,
@@ -210,10 +212,18 @@ async def open_control_plane(settings: Settings) -> AsyncIterator[ControlPlanePa
 
 
 async def _broker(
-    stack: AsyncExitStack, settings: Settings, url: str | None, queues: Path | str = ":memory:", *, pools: Sequence[str] = ()
+    stack: AsyncExitStack,
+    settings: Settings,
+    url: str | None,
+    queues: Path | str = ":memory:",
+    *,
+    pools: Sequence[str] = (),
+    clock: Clock | None = None,
 ) -> SqliteBroker | RabbitBroker:
     if url is None:
-        return await stack.enter_async_context(SqliteBroker(queues, SteadyClock(), settings.sqlite_synchronous, settings.prefetch_bytes))
+        return await stack.enter_async_context(
+            SqliteBroker(queues, clock or SteadyClock(), settings.sqlite_synchronous, settings.prefetch_bytes)
+        )
     broker = RabbitBroker(url, wall_clock, name=settings.worker_name, prefetch_bytes=settings.prefetch_bytes, pools=pools)
     return await stack.enter_async_context(broker)
 
@@ -230,12 +240,19 @@ async def _policies(stack: AsyncExitStack, settings: Settings) -> Policies:
 
 
 async def _breakers(
-    stack: AsyncExitStack, settings: Settings, policies: Policies, url: str | None, path: Path | None = None
+    stack: AsyncExitStack,
+    settings: Settings,
+    policies: Policies,
+    url: str | None,
+    path: Path | None = None,
+    *,
+    clock: Clock = wall_clock,
+    steady: Clock = uptime,
 ) -> EmbeddedBreakers | RedisBreakers:
     if url is None:
         file = BreakerFile(path) if path is not None else None
         chance = Random()  # noqa: S311 - spreads waits and tells probes apart; asking the kernel each time costs more than the rest of a step
-        breakers = EmbeddedBreakers(policies.breaker, wall_clock, chance, settings.worker_name, steady=uptime, file=file)
+        breakers = EmbeddedBreakers(policies.breaker, clock, chance, settings.worker_name, steady=steady, file=file)
         stack.callback(breakers.close)
         return breakers
     return await stack.enter_async_context(RedisBreakers(url, policies.breaker, worker=settings.worker_name))
@@ -247,9 +264,10 @@ async def _workers(stack: AsyncExitStack, url: str | None) -> EmbeddedWorkerRegi
     return await stack.enter_async_context(RedisWorkerRegistry(url))
 
 
-async def _own_ledger(stack: AsyncExitStack, settings: Settings, where: str | Path) -> Ledger:
-    """The ledger of the process that makes its tables and writes it."""
-    opening = open_ledger(where, wall_clock, patient=True, own_time=True, incident_rules=settings.incident_rules)
+async def _own_ledger(stack: AsyncExitStack, settings: Settings, where: str | Path, clock: Clock = wall_clock) -> Ledger:
+    """The ledger of the process that makes its tables and writes it; leases follow another clock than that of the machine, too."""
+    own_time = clock is wall_clock
+    opening = open_ledger(where, clock, patient=True, own_time=own_time, incident_rules=settings.incident_rules)
     return await stack.enter_async_context(opening)
 
 

@@ -18,8 +18,8 @@ from tests.support.system_under_test import Product
 
 EXAMPLES: Final = Path(__file__).parents[2] / "examples"
 QUICK: Final = {"RETRY_DELAY_MS": "300", "LOG_FORMAT": "json"}
-NAMES: Final = sorted(path.stem for path in EXAMPLES.glob("*.py") if path.stem not in {"client", "outbox"})
-"""Those with handlers; the others are programs of their own."""
+NAMES: Final = sorted(path.stem for path in EXAMPLES.glob("*.py") if path.stem not in {"client", "outbox", "test_handlers"})
+"""Those with handlers; the others are programs of their own, and tests."""
 
 Started = Callable[..., Product]
 
@@ -36,6 +36,14 @@ def test_each_begins_with_the_command_that_starts_it(name: str):
     command = f"sickbay up --ephemeral --handlers {name}"
     assert command in (EXAMPLES / f"{name}.py").read_text("utf-8").split('"""')[1]
     assert command in (EXAMPLES / "README.md").read_text("utf-8")
+
+
+def test_their_own_tests_pass(tmp_path: Path):
+    folder = shutil.copytree(EXAMPLES, tmp_path / "examples", ignore=shutil.ignore_patterns("__pycache__"))
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_handlers.py"]
+    ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert "6 passed" in ran.stdout
 
 
 def test_first_handler(started: Started):

@@ -18,6 +18,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from sickbay.domain.errors import JobError
 from sickbay.domain.job import MAX_MESSAGE_CHARS
 from sickbay.domain.raised import BORDER_CHARS, MAX_READ_CHARS, short
+from sickbay.handlers.call import error_text
 from sickbay.handlers.classify import classify
 from sickbay.handlers.registry import HandlerSpec
 from sickbay.handlers.traceback_text import traceback_of
@@ -25,7 +26,6 @@ from sickbay.runtime.redaction import safe
 from sickbay.telemetry.redacted_spans import RedactedExporter, unlimited_texts
 from sickbay.telemetry.spans import Traces
 from tests.unit.worker.test_runner import run, running
-from worker.call import error_text
 
 SECRET = "sk-" + "7" * 40
 SPEC = HandlerSpec("email", print)

@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from sickbay.domain.breaker import BreakerKey, Permit, PermitKind
 from sickbay.domain.job import Job
 from sickbay.domain.outcome import SUCCESS, OutcomeKind
+from sickbay.handlers.call import FORKED
 from sickbay.handlers.registry import HandlerSpec
 from tests.support.flag import Flag
 from tests.support.nasty_values import SAMPLES, Mystery, Panic, nasty_exceptions
 from worker import handler_loop
-from worker.call import FORKED
 from worker.handler_pools import THREADS
 from worker.runner import Runner
 

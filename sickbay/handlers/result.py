@@ -12,18 +12,15 @@ import sys
 from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
-from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from json import JSONEncoder
 from typing import Any, Final
-from uuid import UUID
-
-import msgspec
 
 from sickbay.domain.job import MAX_DIGITS
 from sickbay.domain.raised import class_name, is_a
 from sickbay.domain.result import MAX_RESULT_BYTES, Result, too_large
+from sickbay.handlers.scalars import SCALARS, text_of_scalar
 
 MAX_DEPTH: Final = 200
 """Levels of nesting; as many as a payload may have."""
@@ -119,7 +116,7 @@ class _Copy:
         return self._str(str(value))
 
     def _scalar(self, value: Any, _: int = 0) -> str:
-        return self._str(str(msgspec.to_builtins(value) if type(value) in _SCALARS else value.isoformat()))
+        return self._str(str(text_of_scalar(value)))
 
     def _list(self, value: list[Any], depth: int) -> list[Any]:
         return self._items(list.__iter__(value), depth)
@@ -156,7 +153,7 @@ class _Copy:
             return self._str(name)
         if is_a(name, int) and name is not True and name is not False:
             return str(self._int(name))
-        if is_a(name, _SCALARS):
+        if is_a(name, SCALARS):
             return self._scalar(name)
         raise _NotKept(f"the result is not JSON: it has a key of the class {class_name(type(name))}")
 
@@ -172,7 +169,6 @@ class _Copy:
         return self.of(model.model_dump(mode="json"), depth)
 
 
-_SCALARS: Final[Any] = (datetime, date, time, timedelta, UUID)
 _COPIES: Final[tuple[tuple[Any, Callable[[_Copy, Any, int], Any]], ...]] = (
     (str, _Copy._str),  # noqa: SLF001 - here and below: the table of its own methods
     (dict, _Copy._dict),  # noqa: SLF001
@@ -184,7 +180,7 @@ _COPIES: Final[tuple[tuple[Any, Callable[[_Copy, Any, int], Any]], ...]] = (
     (frozenset, _Copy._frozenset),  # noqa: SLF001
     ((bytes, bytearray), _Copy._bytes),  # noqa: SLF001
     (Decimal, _Copy._decimal),  # noqa: SLF001
-    (_SCALARS, _Copy._scalar),  # noqa: SLF001
+    (SCALARS, _Copy._scalar),  # noqa: SLF001
 )
 _EXACT: Final[dict[type, Callable[[_Copy, Any, int], Any]]] = {
     type(None): _Copy._constant,  # noqa: SLF001
@@ -196,7 +192,7 @@ _EXACT: Final[dict[type, Callable[[_Copy, Any, int], Any]]] = {
 
 def _content_of(value: Any) -> dict[str, Any]:
     """The fields of a dataclass or a msgspec.Struct."""
-    if is_a(value, msgspec.Struct):
+    if _is_of("msgspec", "Struct", value):
         tag = value.__struct_config__.tag
         names = zip(value.__struct_encode_fields__, value.__struct_fields__, strict=True)
         own = {shown: getattr(value, name) for shown, name in names}
@@ -207,6 +203,11 @@ def _content_of(value: Any) -> dict[str, Any]:
 
 
 def _is_model(value: object) -> bool:
-    """Whether it is a model of pydantic; if the handler's modules have not imported pydantic, it is none."""
-    base = getattr(sys.modules.get("pydantic"), "BaseModel", None)
+    """Whether it is a model of pydantic."""
+    return _is_of("pydantic", "BaseModel", value)
+
+
+def _is_of(library: str, name: str, value: object) -> bool:
+    """Whether it is of this class of a library; if nobody has imported that, it is not."""
+    base = getattr(sys.modules.get(library), name, None)
     return base is not None and is_a(value, base)

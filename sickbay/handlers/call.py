@@ -17,16 +17,18 @@ from typing import Any, Final
 from sickbay.domain.job import MAX_MESSAGE_CHARS, Job
 from sickbay.domain.outcome import SUCCESS, Outcome, OutcomeKind
 from sickbay.domain.raised import Redact, short, unchanged
-from sickbay.handlers.classify import classify
+from sickbay.handlers.classify import classify, timed_out
 from sickbay.handlers.registry import HandlerSpec
+from sickbay.handlers.result import UNREAD_IN_TIME, result_of
 from sickbay.handlers.traceback_text import CALLERS, MAX_STEPS, traceback_of
-from worker.result import result_of
 
 MAX_DEPTH: Final = 10
 """Awaitables that return awaitables, nested."""
 FORKED: Final = 70
 """Exit code of a child that a handler forked (EX_SOFTWARE of sysexits.h)."""
 _OURS: Final = CALLERS - {"threading"}
+HUNG: Final = "Where it was when it timed out (most recent call last):"
+"""The headline of the stack of a run that has timed out."""
 NOT_RUN: Final = "HANDLER_NOT_RUN"
 """The error code of a handler that returned something that should have been run."""
 
@@ -41,26 +43,42 @@ def outcome_of_error(error: BaseException, spec: HandlerSpec, redact: Redact = u
         return Outcome(OutcomeKind.UNKNOWN, "UNREADABLE_ERROR", "the handler raised an exception that cannot be read")
 
 
+def outcome_of_timeout(spec: HandlerSpec, seconds: float, hung_at: str, *, has_returned: bool, more: str = "") -> Outcome:
+    """The outcome of a run that timed out at `hung_at`; if it did so while its result was read, that result is lost and nothing else."""
+    if has_returned:
+        return Outcome(OutcomeKind.SUCCESS, result=UNREAD_IN_TIME)
+    return replace(timed_out(seconds, spec, more), traceback=hung_at)
+
+
 OnReturned = Callable[[], None]
 """Called when a handler has returned a result, before that is read: from then on the run has succeeded, whatever the result is."""
+OnRaised = Callable[[BaseException], None]
+"""Called with what a handler has raised, before that becomes an outcome; must not raise."""
 
 
-def _nobody() -> None:
+def _nobody(*_: object) -> None:
     """Nobody wants to know."""
 
 
-def call_handler(spec: HandlerSpec, job: Job, redact: Redact = unchanged, on_returned: OnReturned = _nobody) -> Outcome | Awaitable[Any]:
+def call_handler(
+    spec: HandlerSpec, job: Job, redact: Redact = unchanged, on_returned: OnReturned = _nobody, on_raised: OnRaised = _nobody
+) -> Outcome | Awaitable[Any]:
     """Call the handler; returns an awaitable if it returned one, otherwise the outcome."""
     try:
         returned = spec.function(job)
     except BaseException as error:  # noqa: BLE001 - whatever a handler raises is an outcome
+        on_raised(error)
         return outcome_of_error(error, spec, redact)
     pending = _awaitable(returned)
     return _outcome_of_result(returned, on_returned) if pending is None else pending
 
 
 async def await_result(
-    awaitable: Awaitable[Any], spec: HandlerSpec, redact: Redact = unchanged, on_returned: OnReturned = _nobody
+    awaitable: Awaitable[Any],
+    spec: HandlerSpec,
+    redact: Redact = unchanged,
+    on_returned: OnReturned = _nobody,
+    on_raised: OnRaised = _nobody,
 ) -> Outcome:
     """Await what a handler returned, and what that returns, until it is not an awaitable; raises only CancelledError."""
     pending: Awaitable[Any] | None = awaitable
@@ -77,6 +95,7 @@ async def await_result(
     except asyncio.CancelledError:
         raise
     except BaseException as error:  # noqa: BLE001 - as above
+        on_raised(error)
         return outcome_of_error(error, spec, redact)
 
 

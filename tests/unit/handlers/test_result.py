@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from sickbay.domain.job import MAX_DIGITS
 from sickbay.domain.result import MAX_RESULT_BYTES, Result
-from worker.result import MAX_DEPTH, result_of
+from sickbay.handlers.result import MAX_DEPTH, result_of
 
 
 class Colour(enum.Enum):

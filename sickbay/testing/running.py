@@ -1,0 +1,122 @@
+"""One run of a handler outside of a worker: on a loop of its own or of the test, in a thread, or in the calling thread."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import math
+import sys
+import threading
+import time
+from collections.abc import Awaitable
+from typing import Any, Final
+
+from sickbay.domain.job import Job
+from sickbay.domain.outcome import Outcome, OutcomeKind
+from sickbay.domain.progress import MAX_PROGRESS_CHARS, Progress, bind, unbind
+from sickbay.domain.raised import clean, plain
+from sickbay.handlers.call import HUNG, await_result, call_handler, outcome_of_error, outcome_of_timeout
+from sickbay.handlers.registry import HandlerSpec
+from sickbay.handlers.traceback_text import stack_of, waiting_of
+
+CLEANUP_S: Final = 5.0
+"""How long a handler that has timed out may take to end."""
+
+
+class Run:
+    """One run; `perform` or `perform_async` once, then read the rest."""
+
+    def __init__(self, spec: HandlerSpec, job: Job, timeout_s: float) -> None:
+        """`timeout_s` may be infinite: then a plain function is called in the thread of `perform`."""
+        self._spec, self._job, self._timeout_s = spec, job, timeout_s
+        self._has_returned = False
+        self._began = 0.0
+        self.outcome = Outcome(OutcomeKind.CANCELLED)
+        self.exception: BaseException | None = None
+        self.progress: list[Progress] = []
+        self.seconds = 0.0
+
+    def perform(self) -> Run:
+        """Run it where no event loop runs."""
+        self._begin()
+        try:
+            found = None if self._spec.is_async else self._call() if math.isinf(self._timeout_s) else self._call_in_thread()
+            self._end(found if isinstance(found, Outcome) else asyncio.run(self._on_loop(found)))
+        finally:
+            unbind(self._job)
+        return self
+
+    async def perform_async(self) -> Run:
+        """Run it where an event loop runs."""
+        self._begin()
+        try:
+            found = None if self._spec.is_async else await asyncio.to_thread(self._call_in_thread)
+            self._end(found if isinstance(found, Outcome) else await self._on_loop(found))
+        finally:
+            unbind(self._job)
+        return self
+
+    def _begin(self) -> None:
+        bind(self._job, lambda fraction, text: self.progress.append(Progress(fraction, clean(plain(text), MAX_PROGRESS_CHARS))))
+        self._began = time.monotonic()
+
+    def _end(self, outcome: Outcome) -> None:
+        self.seconds = time.monotonic() - self._began
+        self.outcome = outcome
+
+    @property
+    def _left_s(self) -> float:
+        return max(self._began + self._timeout_s - time.monotonic(), 0.0)
+
+    def _on_returned(self) -> None:
+        """The handler has returned something, in time unless its run is over."""
+        self._has_returned = self._left_s > 0
+
+    def _on_raised(self, error: BaseException) -> None:
+        """The handler has raised something, in time unless its run is over: then that was our cancellation."""
+        if self._left_s > 0:
+            self.exception = error
+
+    def _timed_out(self, hung_at: str, more: str = "") -> Outcome:
+        return outcome_of_timeout(self._spec, self._timeout_s, hung_at, has_returned=self._has_returned, more=more)
+
+    def _call(self) -> Outcome | Awaitable[Any]:
+        return call_handler(self._spec, self._job, on_returned=self._on_returned, on_raised=self._on_raised)
+
+    def _call_in_thread(self) -> Outcome | Awaitable[Any]:
+        """Call it in a thread, which is abandoned if it takes too long: nothing can stop it."""
+        found: list[Outcome | Awaitable[Any]] = []
+        context = contextvars.copy_context()
+        thread = threading.Thread(target=lambda: found.append(context.run(self._call)), name="handler", daemon=True)
+        thread.start()
+        thread.join(None if math.isinf(self._timeout_s) else self._left_s)
+        if thread.is_alive():
+            return self._timed_out(stack_of(sys._current_frames().get(thread.ident or 0), HUNG))  # noqa: SLF001 - documented for this
+        return found[0]
+
+    async def _on_loop(self, pending: Awaitable[Any] | None) -> Outcome:
+        """Run an async handler, or await what a plain function has returned."""
+        task = asyncio.ensure_future(self._body(pending))
+        try:
+            done, _ = await asyncio.wait({task}, timeout=None if math.isinf(self._timeout_s) else self._left_s)
+            if done:
+                if time.monotonic() - self._began > self._timeout_s:
+                    return self._timed_out("", "it blocked the event loop")
+                return task.result()
+            hung_at = waiting_of(task, HUNG)
+            task.cancel()
+            await asyncio.wait({task}, timeout=CLEANUP_S)
+            return self._timed_out(hung_at)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+
+    async def _body(self, pending: Awaitable[Any] | None) -> Outcome:
+        try:
+            found = self._call() if pending is None else pending
+            if isinstance(found, Outcome):
+                return found
+            return await await_result(found, self._spec, on_returned=self._on_returned, on_raised=self._on_raised)
+        except BaseException as error:  # noqa: BLE001 - as in a worker: a handler may raise these itself
+            self._on_raised(error)
+            return outcome_of_error(error, self._spec)
