@@ -16,7 +16,7 @@ from jobapi.rest import create_gateway
 from jobapi.service import JobApi
 from jobapi.submit import JobSubmitter
 from jobapi.waiting import WaitingJobs
-from sickbay.concurrency.turns import Turns
+from sickbay.concurrency.slices import Slices
 from sickbay.domain.health import Health, checks_of
 from sickbay.fleet import FleetView
 from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub, add_JobServiceServicer_to_server
@@ -74,7 +74,7 @@ async def serve(
     circuits = Circuits(backends.circuits, backends.breaker_scope)
     fleet = FleetView(backends.registry, backends.broker) if backends.registry is not None else None
     lanes = LaneChoice(fleet)
-    turns = Turns()
+    slices = Slices()
     DemotionCollector(lanes, metrics.registry)
     submitter = JobSubmitter(
         backends.broker,
@@ -85,7 +85,7 @@ async def serve(
         circuits=circuits,
         door=door,
         lanes=lanes,
-        turns=turns,
+        slices=slices,
         kept_bytes=backends.kept_bytes,
         observer=observer,
     )
@@ -99,7 +99,7 @@ async def serve(
         policies=policies,
         circuits=circuits,
         fleet=fleet,
-        turns=turns,
+        slices=slices,
         observer=observer,
     )
     async with (
@@ -109,7 +109,7 @@ async def serve(
         waiting.watched(),
         serve_endpoints(
             [Service("sickbay.jobs.v1.JobService", add_JobServiceServicer_to_server, api)],
-            lambda channel, health: create_gateway(JobServiceStub(channel), health, metrics, VERSION, turns=turns, tracing=tracing),
+            lambda channel, health: create_gateway(JobServiceStub(channel), health, metrics, VERSION, slices=slices, tracing=tracing),
             address,
             registry=metrics.registry,
             health=health,

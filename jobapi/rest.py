@@ -9,7 +9,7 @@ import msgspec
 from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse, Response
 
-from sickbay.concurrency.turns import Turns
+from sickbay.concurrency.slices import Slices
 from sickbay.contract.faults import Fault, batch_fault
 from sickbay.contract.requests import MAX_BATCH
 from sickbay.domain.errors import InvalidArgument, SickbayError
@@ -49,11 +49,11 @@ def create_gateway(
     metrics: MetricsRegistry,
     version: str,
     *,
-    turns: Turns | None = None,
+    slices: Slices | None = None,
     tracing: Tracing | None = None,
 ) -> FastAPI:
-    """The application; every route's operation id is the name of its RPC. `turns` says when work on a batch goes on."""
-    turns = turns or Turns()
+    """The application; every route's operation id is the name of its RPC. `slices` says when work on a batch goes on."""
+    slices = slices or Slices()
     app = create_app("Sickbay Job API", "Submit jobs, follow them, and cancel them.", version, tracing)
 
     @app.get("/", include_in_schema=False)
@@ -61,7 +61,7 @@ def create_gateway(
         return RedirectResponse("/docs")
 
     async def submit_batch(request: Request) -> Response:
-        return await _submit_batch(jobs, request, turns)
+        return await _submit_batch(jobs, request, slices)
 
     add_health(app, health)
     add_scrape(app, metrics)
@@ -78,22 +78,22 @@ def _location(reply: pb.SubmitJobResponse) -> Mapping[str, str]:
     return {"location": f"/jobs/{reply.job.job_id}"}
 
 
-async def _submit_batch(jobs: Any, request: Request, turns: Turns) -> Response:
+async def _submit_batch(jobs: Any, request: Request, slices: Slices) -> Response:
     """Each job is validated separately. If none is accepted, the response is the first one's error."""
     body = await read_body(request, BatchRequestBody, MAX_BATCH_BYTES)
     if len(body.jobs) > MAX_BATCH:
         raise InvalidArgument(f"a batch holds 1 to {MAX_BATCH:,} jobs, not {len(body.jobs):,}; split it")
-    read = [_read_item(raw) async for raw in turns.over(body.jobs)]
+    read = [_read_item(raw) async for raw in slices.over(body.jobs)]
     requests = [item for item in read if not isinstance(item, Fault)]
     reply = (
         await jobs.BatchSubmitJobs(pb.BatchSubmitJobsRequest(requests=requests)) if requests or not read else pb.BatchSubmitJobsResponse()
     )
     answered = iter(reply.results)
-    results = [item if isinstance(item, Fault) else _fault_or_result(next(answered)) async for item in turns.over(read)]
+    results = [item if isinstance(item, Fault) else _fault_or_result(next(answered)) async for item in slices.over(read)]
     faults = [result for result in results if isinstance(result, Fault)]
     if len(faults) == len(results):
         return fault_response(faults[0])
-    views = [_item_view(result) async for result in turns.over(results)]
+    views = [_item_view(result) async for result in slices.over(results)]
     return json_response({"accepted": len(results) - len(faults), "refused": len(faults), "results": views}, 202)
 
 

@@ -11,8 +11,8 @@ from jobapi.circuits import Circuits
 from jobapi.explain import Explainer
 from jobapi.recent import RecentJobs
 from jobapi.submit import JobSubmitter
+from sickbay.concurrency.slices import Slices
 from sickbay.concurrency.tasks import DetachedTasks, detached
-from sickbay.concurrency.turns import Turns
 from sickbay.contract import explanations, responses, resume
 from sickbay.contract import requests as parse
 from sickbay.contract.paging import next_page_token, parse_paging
@@ -48,15 +48,15 @@ class JobApi(JobServiceServicer):
         policies: Policies | None = None,
         circuits: Circuits | None = None,
         fleet: FleetView | None = None,
-        turns: Turns | None = None,
+        slices: Slices | None = None,
         observer: Observer = NOBODY,
     ) -> None:
         """Read from `reader`, and from `recent` jobs that are not in the ledger yet.
 
         `policies`, `circuits` and `fleet` say what happens to jobs, for those who submit them or ask for an explanation.
-        `turns` says when work on a list of jobs goes on.
+        `slices` says when work on a list of jobs goes on.
         """
-        self._turns = turns or Turns()
+        self._slices = slices or Slices()
         self._submitter = submitter
         self._reader = reader
         self._recent = recent
@@ -68,7 +68,7 @@ class JobApi(JobServiceServicer):
     @detached
     async def SubmitJob(self, request: pb.SubmitJobRequest, context: Any) -> pb.SubmitJobResponse:
         """See the contract."""
-        self._turns.called()
+        self._slices.called()
         (result,) = await self._submitter.accept([parse.submission(request)])
         if isinstance(result, SickbayError):
             raise result
@@ -78,10 +78,10 @@ class JobApi(JobServiceServicer):
     @detached
     async def BatchSubmitJobs(self, request: pb.BatchSubmitJobsRequest, context: Any) -> pb.BatchSubmitJobsResponse:
         """See the contract."""
-        validated = [_validate(item) async for item in self._turns.over(parse.batch(request))]
+        validated = [_validate(item) async for item in self._slices.over(parse.batch(request))]
         accepted = iter(await self._submitter.accept([item for item in validated if isinstance(item, Submission)]))
         results = [next(accepted) if isinstance(item, Submission) else item for item in validated]
-        return pb.BatchSubmitJobsResponse(results=[self._batch_result(result) async for result in self._turns.over(results)])
+        return pb.BatchSubmitJobsResponse(results=[self._batch_result(result) async for result in self._slices.over(results)])
 
     async def GetJob(self, request: pb.GetJobRequest, context: Any) -> pb.GetJobResponse:
         """See the contract."""
@@ -103,7 +103,7 @@ class JobApi(JobServiceServicer):
         paging = parse_paging(request)
         page = await self._reader.find(parse.job_query(request), paging.limit, paging.cursor)
         histories = await self._reader.histories([record.job.job_id for record in page.items]) if full else {}
-        jobs = [responses.job(record, histories.get(record.job.job_id, ())) async for record in self._turns.over(page.items)]
+        jobs = [responses.job(record, histories.get(record.job.job_id, ())) async for record in self._slices.over(page.items)]
         return pb.ListJobsResponse(jobs=jobs, next_page_token=next_page_token(request, page.cursor))
 
     async def WatchJob(self, request: pb.WatchJobRequest, context: Any) -> AsyncIterator[pb.WatchJobResponse]:

@@ -12,8 +12,8 @@ from jobapi.keys import SubmissionKeys
 from jobapi.lanes import LaneChoice
 from jobapi.names import NameLimits, Names
 from jobapi.recent import RecentJobs
+from sickbay.concurrency.slices import Slices
 from sickbay.concurrency.tasks import DetachedTasks
-from sickbay.concurrency.turns import Turns
 from sickbay.contract.requests import Submission
 from sickbay.domain.errors import Refused, SickbayError, Unavailable
 from sickbay.domain.job import Job, JobEvent, JobRecord, JobState, new_job_id
@@ -42,16 +42,16 @@ class JobSubmitter:
         circuits: Circuits | None = None,
         door: Door | None = None,
         lanes: LaneChoice | None = None,
-        turns: Turns | None = None,
+        slices: Slices | None = None,
         kept_bytes: int = 0,
         observer: Observer = NOBODY,
     ) -> None:
         """Accepted jobs are remembered in `recent` until they are in the ledger, which also gets payloads of up to `kept_bytes`.
 
         `names` limits job types and tenants, `circuits` says which jobs would be parked, `door` limits rates and waiting jobs,
-        `lanes` says in which lane a job waits, `turns` when work on a list of jobs goes on.
+        `lanes` says in which lane a job waits, `slices` when work on a list of jobs goes on.
         """
-        self._turns = turns or Turns()
+        self._slices = slices or Slices()
         self._lanes = lanes or LaneChoice(None)
         self._circuits = circuits or Circuits()
         self._door = door
@@ -86,8 +86,8 @@ class JobSubmitter:
         try:
             if fresh:
                 routed = zip(self._lanes.keys(fresh), fresh, strict=True)
-                messages = [job_message(key, job) async for key, job in self._turns.over(routed)]
-                messages += [message async for message in self._turns.over(_ledger_messages(fresh, self._kept_bytes))]
+                messages = [job_message(key, job) async for key, job in self._slices.over(routed)]
+                messages += [message async for message in self._slices.over(_ledger_messages(fresh, self._kept_bytes))]
                 await self._publisher.publish(messages)
         except (Refused, ValueError) as error:
             self._give_back(fresh)
@@ -101,20 +101,20 @@ class JobSubmitter:
             return _none_accepted(results, error)
         for job in fresh:
             self._recent.add(JobRecord(replace(job, payload_json=b""), JobState.QUEUED, job.submitted_at))
-        await self._keys.confirm([_claim(submission, job) async for submission, job in self._turns.over(_keyed(submissions, results))])
+        await self._keys.confirm([_claim(submission, job) async for submission, job in self._slices.over(_keyed(submissions, results))])
         return results
 
     async def _reserve(self, submissions: Sequence[Submission]) -> list[Accepted | SickbayError]:
         """The results after the keys, the limits of names and open circuits."""
-        results = [self._new(submission) async for submission in self._turns.over(submissions)]
+        results = [self._new(submission) async for submission in self._slices.over(submissions)]
         claims = {
             place: _claim(submissions[place], result.job)
-            async for place, result in self._turns.over(enumerate(results))
+            async for place, result in self._slices.over(enumerate(results))
             if submissions[place].request_id and isinstance(result, Accepted)
         }
         reserved = await self._keys.reserve(list(claims.values()))
         rejected = []
-        async for place, held in self._turns.over(zip(claims, reserved, strict=True)):
+        async for place, held in self._slices.over(zip(claims, reserved, strict=True)):
             results[place] = result = self._joined(submissions[place], results[place], held)
             if isinstance(held, Reservation) and isinstance(result, SickbayError):
                 rejected.append(claims[place])
@@ -148,7 +148,7 @@ class JobSubmitter:
         new = {place: result.job for place, result in enumerate(results) if isinstance(result, Accepted) and _is_new(result)}
         verdicts = await door.judge(list(new.values()))
         rejected = []
-        async for place, verdict in self._turns.over(zip(new, verdicts, strict=True)):
+        async for place, verdict in self._slices.over(zip(new, verdicts, strict=True)):
             if verdict is not None:
                 judged[place] = verdict
                 if submissions[place].request_id:

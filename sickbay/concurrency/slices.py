@@ -24,7 +24,7 @@ WATCHED_S: Final = 1.0
 T = TypeVar("T")
 
 
-class Turns:
+class Slices:
     """One per service."""
 
     def __init__(self, seconds: Callable[[], float] = monotonic, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
@@ -43,11 +43,11 @@ class Turns:
         self._lists += 1
         try:
             began = self._seconds()
-            for item in items:
-                yield item
-                if self._seconds() - began >= TURN_S:
+            for number, item in enumerate(items):
+                if number and self._seconds() - began >= TURN_S:  # not after the last: a single call never rests
                     await self._rest()
                     began = self._seconds()
+                yield item
         finally:
             self._lists -= 1
 

@@ -4,8 +4,8 @@ from itertools import pairwise
 
 import pytest
 
+from sickbay.concurrency.slices import FEW, REST_S, WATCHED_S, Slices
 from sickbay.concurrency.tasks import TURN_S
-from sickbay.concurrency.turns import FEW, REST_S, WATCHED_S, Turns
 
 SLICE_S = 1.01 * TURN_S
 """A little more, as floats go."""
@@ -32,46 +32,52 @@ def time():
 
 
 @pytest.fixture
-def turns(time):
-    return Turns(time, time.sleep)
+def slices(time):
+    return Slices(time, time.sleep)
 
 
-async def work(turns, time, number, each_s=SLICE_S):
+async def work(slices, time, number, each_s=SLICE_S):
     done = []
-    async for item in turns.over(range(number)):
+    async for item in slices.over(range(number)):
         done.append(item)
         time.now += each_s
     return done
 
 
-async def test_a_list_is_worked_on_in_order_and_lets_the_loop_run(turns, time):
-    assert await work(turns, time, 10, SLICE_S / 2) == list(range(10))
-    assert time.slept == [0] * 5
+async def test_a_list_is_worked_on_in_order_and_lets_the_loop_run(slices, time):
+    assert await work(slices, time, 10, SLICE_S / 2) == list(range(10))
+    assert time.slept == [0] * 4
 
 
-async def test_while_single_calls_come_it_rests_between_its_slices(turns, time):
-    turns.called()
-    await work(turns, time, 3)
+async def test_while_single_calls_come_it_rests_between_its_slices(slices, time):
+    slices.called()
+    await work(slices, time, 4)
     assert time.slept == [pytest.approx(REST_S)] * 3
 
 
-async def test_a_second_after_the_last_single_call_it_rests_no_more(turns, time):
-    turns.called()
+async def test_a_single_call_never_rests_however_long_its_job_takes(slices, time):
+    slices.called()
+    await work(slices, time, 1, 10 * SLICE_S)
+    assert time.slept == []
+
+
+async def test_a_second_after_the_last_single_call_it_rests_no_more(slices, time):
+    slices.called()
     time.now += WATCHED_S + 0.1
-    await work(turns, time, 2)
+    await work(slices, time, 3)
     assert time.slept == [0, 0]
 
 
-async def test_the_slices_of_all_lists_together_are_apart(turns, time):
+async def test_the_slices_of_all_lists_together_are_apart(slices, time):
     """Each waits for its own place in the line, whoever comes first."""
-    turns.called()
-    first, second = turns.over(range(9)), turns.over(range(9))
+    slices.called()
+    first, second = slices.over(range(9)), slices.over(range(9))
     starts = []
 
     async def at(seconds):
         starts.append(time.now + seconds)
 
-    turns._sleep = at
+    slices._sleep = at
     for one in (first, second, first, second):
         await anext(one)
         time.now += SLICE_S
@@ -83,18 +89,18 @@ async def test_the_slices_of_all_lists_together_are_apart(turns, time):
     await second.aclose()
 
 
-async def test_many_lists_are_not_many_times_slower(turns, time):
+async def test_many_lists_are_not_many_times_slower(slices, time):
     """A client's deadline must not pass because others send lists, too."""
-    turns.called()
-    others = [turns.over(range(2)) for _ in range(10 * FEW - 1)]
+    slices.called()
+    others = [slices.over(range(2)) for _ in range(10 * FEW - 1)]
     for one in others:
         await anext(one)
-    await work(turns, time, 1)
+    await work(slices, time, 2)
     assert time.slept == [pytest.approx(REST_S / 10)]
     for one in others:
         await one.aclose()
     time.slept.clear()
     time.now += 1
-    turns.called()
-    await work(turns, time, 1)
+    slices.called()
+    await work(slices, time, 2)
     assert time.slept == [pytest.approx(REST_S)]
