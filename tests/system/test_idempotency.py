@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from itertools import islice
+from typing import Any, Final
 
 import grpc
 import httpx
 import pytest
 
+from sickbay.client import Client, NewJob
 from sickbay.jobs.v1.job_service_pb2 import BatchSubmitJobsRequest, SubmitJobRequest
 from tests.support.clients import Clients, refusal
 from tests.support.fake_dependency import Clinic
 from tests.support.system_under_test import Product
 
 BODY = {"jobType": "ok", "payload": {"n": 1}}
+MANY: Final = 2_500
+LEASE_AND_MORE_S: Final = 100.0
+"""A key that was reserved by a process that died is free after 30 s."""
 
 
 def post(sickbay: Clients, key: str, body: dict[str, Any] = BODY) -> httpx.Response:
@@ -76,3 +81,28 @@ def test_keys_survive_a_kill(own_clinic: Clinic, start: Callable[..., Product]):
         assert (again.status_code, again.json()["jobId"], again.json()["duplicate"]) == (202, first, True)
         assert post(sickbay, "kept", BODY | {"payload": {}}).status_code == 422
         sickbay.wait(first, "SUCCEEDED")
+
+
+@pytest.mark.long
+def test_a_kill_among_batches_with_keys_loses_no_job_and_makes_none_twice(own_clinic: Clinic, start: Callable[..., Product]):
+    """The client sends everything again, also what had no answer: that waits until the keys of the dead process are free."""
+    env = {"JOB_HANDLERS": "clinic_handlers"}
+    jobs = [NewJob("ok", {"do": "ok", "n": number}, request_id=f"batch-{number}") for number in range(MANY)]
+    product = start(own_clinic.folder, env).ready()
+    with Client(f"127.0.0.1:{product.ports['Job API'][1]}") as client:
+        results = client.submit_many(jobs, timeout=2)
+        before = {one.job.request_id: one.job_id for one in islice(results, 1)}
+        product.kill()
+        before |= {one.job.request_id: one.job_id for one in results if one.accepted}
+    assert 0 < len(before) < MANY, "it was killed among them"
+    product = start(own_clinic.folder, env).ready()
+    with Client(f"127.0.0.1:{product.ports['Job API'][1]}") as client:
+        again = list(client.submit_many(jobs, timeout=LEASE_AND_MORE_S))
+        assert [one.error for one in again if not one.accepted] == []
+        after = {one.job.request_id: one.job_id for one in again}
+        assert {key: after[key] for key in before} == before
+        assert all(one.duplicate for one in again if one.job.request_id in before)
+        assert len(set(after.values())) == MANY
+        with Clients(product) as sickbay:
+            sickbay.wait_all(list(after.values()), "SUCCEEDED")
+        assert sum(1 for _ in client.list(job_type="ok")) == MANY
