@@ -8,8 +8,8 @@ DEV_STAMP := $(VENV)/.installed-dev
 DEPLOY_VENV := .venv-deploy
 DEPLOY_STAMP := $(DEPLOY_VENV)/.installed
 PACKAGES := sickbay jobapi worker controlplane sickbay_cli
-# Each process of the tests has its own corner of the servers, and waits a third of its time: two more than there are cores; with three, deadlines pass. Worksteal evens out long tests.
-PARALLEL ?= -n $(shell expr $$(nproc) + 2) --maxprocesses 6 --dist worksteal
+# Each process of the tests has its own corner of the servers, and waits half of its time: three more than there are cores. Worksteal evens out long tests.
+PARALLEL ?= -n $(shell expr $$(nproc) + 3) --maxprocesses 6 --dist worksteal
 # Of what runs inside the processes of the tests, not of the product's own. Measuring takes half as long again, so `make test` does not.
 MIN_COVERAGE ?= 93
 TESTS = $(BIN)/python scripts/promtool.py $(BIN)/python scripts/with_servers.py $(BIN)/python scripts/run_tests.py $(PARALLEL)
