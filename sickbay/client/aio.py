@@ -106,11 +106,11 @@ class AsyncClient(Asynchronous):
         The input is read as the results are consumed: at most `in_flight` batches (of up to 1,000 jobs, 1.5 MB) are on their way. A batch
         is sent when it is full or the input ends. What may succeed when it is sent again is, within `timeout` for each batch, and with
         `wait_for_limits` (as in `submit`) what a limit rejects. A failed call is the error of each of its jobs. If reading the input
-        raises, so does this, after the results of what was read. `jobs` may be an
-        asynchronous iterable; another one is read in the event loop, so it must not block.
+        raises, so does this, after the results of what was read. `jobs` may be an asynchronous iterable; another one is read in the event
+        loop, so it must not block.
 
-        Without `own_keys` jobs have no idempotency keys but yours: the service accepts them two to four times as fast, and nothing is sent
-        that may have been accepted.
+        Without `own_keys` jobs have no idempotency keys but yours: the service accepts them two to four times as fast, and nothing is
+        sent again that may have been accepted.
         """
         if in_flight < 1:
             msg = f"in_flight must be at least 1, not {in_flight!r}"

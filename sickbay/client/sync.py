@@ -108,8 +108,8 @@ class Client(Blocking):
         `wait_for_limits` (as in `submit`) what a limit rejects. A failed call is the error of each of its jobs. If reading the input
         raises, so does this, after the results of what was read.
 
-        Without `own_keys` jobs have no idempotency keys but yours: the service accepts them two to four times as fast, and nothing is sent
-        that may have been accepted.
+        Without `own_keys` jobs have no idempotency keys but yours: the service accepts them two to four times as fast, and nothing is
+        sent again that may have been accepted.
         """
         if in_flight < 1:
             msg = f"in_flight must be at least 1, not {in_flight!r}"
