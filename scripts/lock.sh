@@ -6,7 +6,8 @@ compile() {
   uv pip compile --quiet --generate-hashes --no-header --universal --python-version 3.11 --no-emit-index-url --no-annotate --no-strip-extras "$@"
 }
 # Building the project itself offline needs its build backend, so that is locked too.
-compile pyproject.toml --extra server --group build --output-file requirements.lock
-compile pyproject.toml --extra server --group dev --constraint requirements.lock --output-file requirements-dev.lock
+# The tools first: what they need in an older version (schemathesis does) must be the version that runs, too.
+compile pyproject.toml --extra server --group dev --output-file requirements-dev.lock
+compile pyproject.toml --extra server --group build --constraint requirements-dev.lock --output-file requirements.lock
 # These judge the deployment and share no environment with the rest.
 compile --group deploy --output-file requirements-deploy.lock
