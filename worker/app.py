@@ -110,6 +110,7 @@ async def serve(
         concurrency=settings.concurrency,
         redact=redact,
         timeout_of=policies.timeout_s,
+        grace_of=policies.cancel_grace_s,
     )
     BackendStatusCollector(backends.status, metrics.registry)
     HealthCollector(health, metrics.registry)

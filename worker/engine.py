@@ -128,6 +128,7 @@ class Engine:
             clock=clock,
         )
         events.on_rejected = self._on_refused
+        runner.is_to_end = guard.is_to_end
         self._tasks: set[asyncio.Task[None]] = set()
         self._demotion: Demotion[Received] = Demotion(publisher)
         self.intake = Intake(
@@ -170,13 +171,13 @@ class Engine:
         """Work until `drain` is called."""
         await self._catch_up()
         async with self._roll or contextlib.nullcontext():
-            await self.intake.run(lambda: self._guard.register_worker(self._events.is_unreported, takes_jobs=True), self._ending)
+            await self.intake.run(lambda: self._register(takes_jobs=True), self._ending)
 
     async def drain(self, grace_s: float) -> None:
         """Consume no more jobs, let running ones finish for `grace_s` seconds, then cancel them; unfinished ones are requeued."""
         if self._drained.is_set():
             return
-        self._guard.register_worker(self._events.is_unreported, takes_jobs=False)
+        self._register(takes_jobs=False)
         self._gates.close()
         self._isolation.close()
         try:
@@ -188,6 +189,9 @@ class Engine:
             await self._wait_for_tasks(self._last_s)
         finally:
             self._drained.set()
+
+    def _register(self, *, takes_jobs: bool) -> None:
+        self._guard.register_worker(self._events.is_unreported, self._runner.end_run, takes_jobs=takes_jobs)
 
     async def _catch_up(self) -> None:
         """Wait until the cancellations of before are known; if the ledger is unavailable for long, jobs run without it."""

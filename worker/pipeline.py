@@ -15,7 +15,8 @@ from sickbay.domain.breaker import BreakerRule, BreakerState, Permit, Refusal
 from sickbay.domain.encodings import explain
 from sickbay.domain.job import Job, Reason
 from sickbay.domain.outcome import Outcome, OutcomeKind
-from sickbay.domain.retry import SPREAD, Done, PolicyOf, Route, after_run
+from sickbay.domain.retry import SPREAD, Done, PolicyOf, Route, after_cancel_request, after_run
+from sickbay.domain.run_context import RunContext, bind, unbind
 from sickbay.handlers.registry import HandlerSpec
 from sickbay.messages.codec import Undecodable, decode_job
 from sickbay.messages.outbox import EventOutbox
@@ -78,6 +79,8 @@ class Pipeline:
             return await self._settler.quarantine_undecodable(delivery, explain(str(error), delivery.body, delivery.encoding))
         if self._guard.is_cancelled(job):
             return delivery.ack()
+        if self._guard.is_to_end(job):
+            return await self._settler.end(delivery, job)
         if not delivery.redelivered:
             is_only_copy = job.is_fresh and DEMOTED not in delivery.headers and self._clock() - job.submitted_at < SURE_MS
             return await (self._check_limits(delivery, job, seat) if is_only_copy else self._check_duplicates(delivery, job, seat))
@@ -91,6 +94,8 @@ class Pipeline:
         found = await self._isolation.check(delivery, job)
         if found.superseded:
             return self._settler.drop(delivery, job)
+        if found.is_to_end:
+            return await self._settler.end(delivery, job)
         try:
             if found.crashes + 1 >= MAX_CRASHES:
                 await self._settler.quarantine(delivery, job, Reason.WORKER_LOST, f"{MAX_CRASHES} workers crashed while running this job")
@@ -138,11 +143,12 @@ class Pipeline:
             return await self._settler.park(delivery, job, Reason.RATE_LIMITED)
         started = self._settler.running_event(job)
         self._events.report_start(started)
-        self._progress.begin(started)
+        bind(job, RunContext(self._progress.of_run(started), run=started.run, deadline_ms=started.at + longest_ms))
         began = perf_counter()
         try:
             outcome = await self._run_observed(spec, job, permit)
         finally:
+            unbind(job)
             self._progress.end(started)
         took_ms = round(1000 * (perf_counter() - began))
         state = await self._breakers.settle(permit, CANCELLED if delivery.is_lost else outcome, took_ms)
@@ -152,6 +158,8 @@ class Pipeline:
         """Where the job goes; only after a failure somebody has to know the policy."""
         if outcome.kind is OutcomeKind.SUCCESS:
             return Done(outcome.result)
+        if self._guard.is_to_end(job):
+            return after_cancel_request(outcome)
         policy = self._policy(job.job_type, self._handlers[job.job_type].retry)
         return after_run(job, outcome, state, policy, self._clock(), spread=_chance.randrange(SPREAD + 1))
 

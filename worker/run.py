@@ -38,6 +38,10 @@ class Run:
     ended: bool = False
     expired: bool = False
     cancelled: bool = False
+    is_to_end: bool = False
+    """Whether somebody asked to cancel its job before its outcome was known: then only a success counts."""
+    grace_over: bool = False
+    """Whether it has had its time to end by itself after that."""
     blocks: bool = False
     """Whether it blocked the handlers' loop."""
     began: float = 0.0

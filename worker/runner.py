@@ -15,12 +15,14 @@ import itertools
 import logging
 from collections import Counter, deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Final
 
 from sickbay.domain.breaker import Permit, PermitKind
 from sickbay.domain.job import Job
-from sickbay.domain.outcome import Outcome
+from sickbay.domain.outcome import Outcome, OutcomeKind
 from sickbay.domain.raised import Redact, unchanged
+from sickbay.domain.run_context import context_of
 from sickbay.handlers.call import HUNG, discard
 from sickbay.handlers.classify import blame_unreadable_payload
 from sickbay.handlers.registry import HandlerSpec
@@ -36,6 +38,7 @@ from worker.run import CANCELLED, Run
 from worker.watchdog import Watchdog
 
 MIN_LOST: Final = 4
+CANCEL_GRACE_S: Final = 5.0
 JOIN_S: Final = 1.5
 """How long `close` waits for the handlers' loop."""
 _EARLY_S: Final = 0.001
@@ -43,16 +46,25 @@ _EARLY_S: Final = 0.001
 log = logging.getLogger(__name__)
 
 TimeoutOf = Callable[[str, float | None], float]
-"""The timeout in force for a job type whose handler says this itself, in seconds."""
+"""The timeout, or the grace, in force for a job type whose handler says this itself, in seconds."""
 
 
 class Runner:
     """Created on the worker's loop. The first run starts threads and loops, `close` ends them."""
 
     def __init__(
-        self, breakers: Breakers, *, timeout_s: float, concurrency: int, redact: Redact = unchanged, timeout_of: TimeoutOf | None = None
+        self,
+        breakers: Breakers,
+        *,
+        timeout_s: float,
+        concurrency: int,
+        redact: Redact = unchanged,
+        timeout_of: TimeoutOf | None = None,
+        grace_of: TimeoutOf | None = None,
     ) -> None:
         """`timeout_s` applies to handlers without their own, unless `timeout_of` is asked at each run.
+
+        `grace_of` says how long an async handler may go on after somebody asked to cancel its job; CANCEL_GRACE_S if it is not given.
 
         If half of `concurrency` runs (at least 4) of a job type have outlived their timeout, no further one of that type begins.
         `redact` removes secrets from the texts of failures.
@@ -60,6 +72,7 @@ class Runner:
         self._redact = redact
         self._breakers = breakers
         self._timeout_of: TimeoutOf = timeout_of or (lambda _, own: own or timeout_s)
+        self._grace_of: TimeoutOf = grace_of or (lambda _, own: CANCEL_GRACE_S if own is None else own)
         self._max_lost = max(MIN_LOST, concurrency // 2)
         self._worker_loop = asyncio.get_running_loop()
         # Timers that serve all runs must not run in the context of the job that happens to create them.
@@ -77,6 +90,8 @@ class Runner:
         self._cancelled = False
         self._closed = False
         self._is_stuck = False
+        self.is_to_end: Callable[[Job], bool] = lambda _: False
+        """Whether somebody asked to cancel this job; of a job whose run has begun `end_run` is called besides."""
         self.standstill_s = 0.0
         """Seconds in which this process was suspended while handlers ran."""
 
@@ -113,6 +128,24 @@ class Runner:
                 return redacted_outcome(await self._run(spec, job), self._redact)
         return redacted_outcome(await self._run(spec, job), self._redact)
 
+    def end_run(self, job_id: str) -> None:
+        """Somebody asked to cancel this job: its handler is told at once, and an async one gets CancelledError after its grace.
+
+        If it does not succeed, its outcome is of the kind CANCELLED, unless it had timed out before.
+        """
+        for run in [run for run in self._running if run.job.job_id == job_id and not run.is_to_end]:
+            run.is_to_end = run.outcome is None and not run.expired
+            if (context := context_of(run.job)) is not None:
+                context.cancel()
+            self._worker_loop.call_later(
+                self._grace_of(run.spec.job_type, run.spec.cancel_grace), self._end_grace, run, context=contextvars.Context()
+            )
+
+    def _end_grace(self, run: Run) -> None:
+        run.grace_over = True
+        if run in self._running and run.on_loop is not None and run.outcome is None:
+            self._cancel_run(run)
+
     def cancel_all(self) -> None:
         """Cancel every running handler, and every later one at once."""
         self._cancelled = True
@@ -134,7 +167,7 @@ class Runner:
         return self._is_stuck or self.overdue > 0
 
     async def _run(self, spec: HandlerSpec, job: Job) -> Outcome:
-        if self._cancelled:
+        if self._cancelled or self.is_to_end(job):
             return CANCELLED
         run = Run(spec, job, self.timeout_of(spec), contextvars.copy_context(), self._worker_loop.create_future(), redact=self._redact)
         self._running.add(run)
@@ -151,7 +184,8 @@ class Runner:
         finally:
             self._running.discard(run)
             self._clock.release()
-        return self._excuses.judge(run, blame_unreadable_payload(outcome, job, spec))
+        judged = self._excuses.judge(run, blame_unreadable_payload(outcome, job, spec))
+        return replace(judged, kind=OutcomeKind.CANCELLED) if run.is_to_end and judged.kind is not OutcomeKind.SUCCESS else judged
 
     def _on_loop(self, run: Run) -> None:
         if self._handler_loop is None:

@@ -62,6 +62,8 @@ class HandlerSpec:
     retry: RetryOptions = NO_OPTIONS
     class_kinds: Mapping[type[BaseException], OutcomeKind] = field(default_factory=dict)
     place: str = ""
+    cancel_grace: float | None = None
+    """Seconds an async handler may go on after somebody asked to cancel its job; None for CANCEL_GRACE."""
 
     @property
     def is_async(self) -> bool:
@@ -79,16 +81,19 @@ def handler(
     kinds: Items[str | type[BaseException], OutcomeKind | KindName] | None = None,
     retries: Items[str, int] | None = None,
     retry: RetryOption | None = None,
+    cancel_grace: float | None = None,
 ) -> Callable[[F], F]:
     """Make the decorated function, or anything else that can be called with one Job, the handler of `job_type`.
 
     `timeout`: seconds a run may take, at most 1,500 (default HANDLER_TIMEOUT). `concurrency`: runs at a time in one worker.
     `codes`: exception class -> error code. `kinds`: error code or exception class -> kind (systemic, transient, data, unknown).
     `retries`: error code -> retries; beyond them the job is quarantined, whatever the kind. `retry`: `max`, where it differs from
-    MAX_RETRIES, `delay` and `max_delay` in seconds, `backoff` and `jitter`. Raises HandlerMistake, a ValueError, if something is invalid.
+    MAX_RETRIES, `delay` and `max_delay` in seconds, `backoff` and `jitter`. `cancel_grace`: seconds from the request to cancel a job whose
+    run has begun to CancelledError in an async handler (default CANCEL_GRACE). Raises HandlerMistake, a ValueError, for what is
+    invalid.
     """
     _start_own_module(sys._getframe(1))  # noqa: SLF001 - depends on the caller
-    check_options(job_type, timeout=timeout, concurrency=concurrency, codes=codes, kinds=kinds, retries=retries)
+    check_options(job_type, timeout=timeout, cancel_grace=cancel_grace, concurrency=concurrency, codes=codes, kinds=kinds, retries=retries)
     how = retry_options(retry, dict(retries.items() if retries else ()))
 
     def mark(function: F) -> F:
@@ -105,6 +110,7 @@ def handler(
             how,
             classes_of(kinds.items() if kinds else ()),
             f"{code.co_filename}:{code.co_firstlineno}" if code else f"{caller.f_code.co_filename}:{caller.f_lineno}",
+            cancel_grace,
         )
         caller.f_globals.setdefault(MARK, []).append(spec)
         with contextlib.suppress(AttributeError, TypeError):  # objects without attributes are marked in the module alone

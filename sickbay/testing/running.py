@@ -13,8 +13,9 @@ from typing import Any, Final
 
 from sickbay.domain.job import Job
 from sickbay.domain.outcome import Outcome, OutcomeKind
-from sickbay.domain.progress import MAX_PROGRESS_CHARS, Progress, bind, unbind
+from sickbay.domain.progress import MAX_PROGRESS_CHARS, Progress
 from sickbay.domain.raised import clean, plain
+from sickbay.domain.run_context import RunContext, bind, unbind
 from sickbay.handlers.call import HUNG, await_result, call_handler, outcome_of_error, outcome_of_timeout
 from sickbay.handlers.registry import HandlerSpec
 from sickbay.handlers.traceback_text import stack_of, waiting_of
@@ -57,8 +58,12 @@ class Run:
         return self
 
     def _begin(self) -> None:
-        bind(self._job, lambda fraction, text: self.progress.append(Progress(fraction, clean(plain(text), MAX_PROGRESS_CHARS))))
+        deadline_ms = 0 if math.isinf(self._timeout_s) else round(1000 * (time.time() + self._timeout_s))
+        bind(self._job, RunContext(self._report, deadline_ms=deadline_ms))
         self._began = time.monotonic()
+
+    def _report(self, fraction: float, text: str) -> None:
+        self.progress.append(Progress(fraction, clean(plain(text), MAX_PROGRESS_CHARS)))
 
     def _end(self, outcome: Outcome) -> None:
         self.seconds = time.monotonic() - self._began

@@ -154,6 +154,8 @@ class StubFence:
         self.entered = []
         self.left = []
         self.cancelled = set()
+        self.to_end = set()
+        self.cancel = None
         self.held = {}
         self.begun = []
         self.takes_jobs = False
@@ -181,6 +183,15 @@ class StubFence:
     def is_cancelled(self, job):
         return job.job_id in self.cancelled
 
+    def is_to_end(self, job):
+        return job.job_id in self.to_end
+
+    def ask_to_end(self, job_id):
+        """As the ledger's notice does."""
+        self.to_end.add(job_id)
+        if job_id in self.begun:
+            self.cancel(job_id)
+
     async def begin(self, job):
         if job.job_id in self.held:
             await self.held[job.job_id].wait()
@@ -192,7 +203,8 @@ class StubFence:
     def end(self, job):
         self.begun.remove(job.job_id)
 
-    def register_worker(self, is_unreported, *, takes_jobs):
+    def register_worker(self, is_unreported, cancel, *, takes_jobs):
+        self.cancel = cancel
         self.takes_jobs = takes_jobs
 
 
