@@ -20,13 +20,14 @@ import sys
 from collections.abc import Callable, ItemsView, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FrameType, ModuleType
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Literal, Protocol, TypeVar
 
 from sickbay.domain.job import Job
 from sickbay.domain.outcome import KindName, OutcomeKind
 from sickbay.domain.retry import NO_OPTIONS, RetryOptions
 from sickbay.handlers.arguments import PLAIN, Arguments, arguments_of
 from sickbay.handlers.checks import MAX_TIMEOUT_S, HandlerMistake, check_call, check_function, check_options, classes_of, kinds_of
+from sickbay.handlers.payloads import check_payload
 from sickbay.handlers.retries import RetryOption, at_once_if_mismatched, retry_options
 
 __all__ = ["MARK", "MAX_TIMEOUT_S", "HandlerMistake", "HandlerSpec", "handler", "marks_of"]
@@ -35,6 +36,8 @@ MARK: Final = "__sickbay_handlers__"
 """The attribute that holds the marks, in the module where a handler was marked and on the handler itself."""
 OWN_MODULES: Final = frozenset({"worker", "jobapi", "controlplane"})
 """The modules that `python -m` starts."""
+Validate = Literal["run", "submit"]
+"""When a typed payload is checked first: before the run, or when the job is submitted, too."""
 F = TypeVar("F", bound=Callable[[Any], Any] | Callable[[Any, Job], Any])
 K_co = TypeVar("K_co", covariant=True)
 V_co = TypeVar("V_co", covariant=True)
@@ -53,6 +56,7 @@ class HandlerSpec:
 
     `kinds` are by error code and `class_kinds` by exception class; `retry` is made of the options `retry` and `retries`; `place` is the
     file and line where it is defined. `arguments` are what the function is called with; `call` calls it with them, given the job.
+    `validate` is `submit` if the Job API is to reject payloads of another type, else `run`.
     """
 
     job_type: str
@@ -67,6 +71,7 @@ class HandlerSpec:
     cancel_grace: float | None = None
     """Seconds an async handler may go on after somebody asked to cancel its job; None for CANCEL_GRACE."""
     arguments: Arguments = PLAIN
+    validate: Validate = "run"
     call: Callable[[Job[Any]], Any] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -89,6 +94,7 @@ def handler(
     retries: Items[str, int] | None = None,
     retry: RetryOption | None = None,
     cancel_grace: float | None = None,
+    validate: Validate = "run",
 ) -> Callable[[F], F]:
     """Make the decorated function, or anything else that can be called with one Job or its payload, the handler of `job_type`.
 
@@ -96,8 +102,8 @@ def handler(
     `codes`: exception class -> error code. `kinds`: error code or exception class -> kind (systemic, transient, data, unknown).
     `retries`: error code -> retries; beyond them the job is quarantined, whatever the kind. `retry`: `max`, where it differs from
     MAX_RETRIES, `delay` and `max_delay` in seconds, `backoff` and `jitter`. `cancel_grace`: seconds from the request to cancel a job whose
-    run has begun to CancelledError in an async handler (default CANCEL_GRACE). Raises HandlerMistake, a ValueError, for what is
-    invalid.
+    run has begun to CancelledError in an async handler (default CANCEL_GRACE). `validate="submit"`: the Job API also rejects payloads
+    that do not fit the type of the handler's payload. Raises HandlerMistake, a ValueError, if something is invalid.
     """
     _start_own_module(sys._getframe(1))  # noqa: SLF001 - depends on the caller
     check_options(job_type, timeout=timeout, cancel_grace=cancel_grace, concurrency=concurrency, codes=codes, kinds=kinds, retries=retries)
@@ -107,6 +113,7 @@ def handler(
         caller = sys._getframe(1)  # noqa: SLF001 - the mark is kept in the caller's module, and its line is for messages
         check_function(function, job_type)
         arguments = arguments_of(function, f"the handler of {job_type!r}", caller.f_locals)
+        check_payload(job_type, arguments.payload, validate)
         check_call(function, job_type, "job" if arguments.takes_job else "payload", arguments.names)
         code = getattr(inspect.unwrap(function), "__code__", None) if inspect.isfunction(function) else None
         spec = HandlerSpec(
@@ -121,6 +128,7 @@ def handler(
             f"{code.co_filename}:{code.co_firstlineno}" if code else f"{caller.f_code.co_filename}:{caller.f_lineno}",
             cancel_grace,
             arguments,
+            validate,
         )
         caller.f_globals.setdefault(MARK, []).append(spec)
         with contextlib.suppress(AttributeError, TypeError):  # objects without attributes are marked in the module alone

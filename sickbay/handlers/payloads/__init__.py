@@ -4,9 +4,10 @@ A class is read and written by the library that it belongs to; dataclasses, attr
 before such a class is met, because handlers and clients also work where only the SDK is installed.
 """
 
-from sickbay.handlers.payloads.finding import PayloadType, Unsupported, is_typed, payload_type_of
+from sickbay.handlers.payloads.finding import PayloadType, Unsupported, check_payload, is_typed, payload_type_of
 from sickbay.handlers.payloads.mismatch import MAX_SHOWN, PayloadMismatch, Problem, path_of
-from sickbay.handlers.payloads.writing import is_payload_object, job_type, job_type_of, payload_of
+from sickbay.handlers.payloads.naming import job_type, job_type_of
+from sickbay.handlers.payloads.writing import is_payload_object, payload_of
 
 __all__ = [
     "MAX_SHOWN",
@@ -14,6 +15,7 @@ __all__ = [
     "PayloadType",
     "Problem",
     "Unsupported",
+    "check_payload",
     "is_payload_object",
     "is_typed",
     "job_type",

@@ -27,8 +27,7 @@ class Payload:
 
     def __init__(self, annotation: Any, name: str) -> None:
         """Raises whatever msgspec raises if it cannot read the type."""
-        self.name = name
-        self._type = annotation
+        self.name, self.cls = name, annotation
         self._decode = msgspec.json.Decoder(annotation).decode
         msgspec.json.schema(annotation)  # of what it does not know it would need a hook
 
@@ -42,7 +41,7 @@ class Payload:
 
     def schema(self) -> dict[str, Any]:
         """See the port."""
-        found: dict[str, Any] = msgspec.json.schema(self._type)
+        found: dict[str, Any] = msgspec.json.schema(self.cls)
         return found
 
 

@@ -22,7 +22,7 @@ class Payload:
 
     def __init__(self, annotation: Any, name: str) -> None:
         """Raises whatever pydantic raises if it cannot read the type."""
-        self.name = name
+        self.name, self.cls = name, annotation
         self._adapter = pydantic.TypeAdapter(annotation)
 
     def decode(self, text: bytes) -> Any:

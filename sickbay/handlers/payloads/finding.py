@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Protocol, Union, get_args, get_origin, get_type_hints
 
 from sickbay.domain.job import Job
+from sickbay.handlers.checks import HandlerMistake, show
+from sickbay.handlers.payloads.naming import job_type_of
 
 _UNIONS = (Union, types.UnionType)
 
@@ -19,6 +21,10 @@ class PayloadType(Protocol):
     @property
     def name(self) -> str:
         """What the type is called, for messages."""
+
+    @property
+    def cls(self) -> Any:
+        """The type itself."""
 
     def decode(self, text: bytes) -> Any:
         """The object in the JSON text. PayloadMismatch if it has none of this type; what a validator of the user raises otherwise."""
@@ -44,6 +50,22 @@ def payload_type_of(annotation: Any) -> PayloadType:
     except Exception as error:
         raise Unsupported(f"{library} cannot read it: {error}") from error
     return found
+
+
+def check_payload(handled: str, payload: PayloadType | None, validate: Any) -> None:
+    """Raise HandlerMistake if the type of the payload belongs to another job type, or if nothing can be validated."""
+    if validate not in {"run", "submit"}:
+        raise HandlerMistake(f'validate must be "run" or "submit", not {show(validate)}')
+    if validate == "submit" and payload is None:
+        raise HandlerMistake(
+            f'the handler of {handled!r} says validate="submit", but not what its payload is: annotate its parameter, for example '
+            "job: Job[Email]"
+        )
+    if payload is not None and (own := job_type_of(payload.cls)) and own != handled:
+        raise HandlerMistake(
+            f"the handler of {handled!r} takes {payload.name}, whose job type is {own!r}: make them the same, or give the handler a class "
+            "of its own"
+        )
 
 
 def is_typed(annotation: Any) -> bool:
