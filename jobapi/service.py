@@ -7,10 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from jobapi.cancel import Canceller
-from jobapi.circuits import Circuits
 from jobapi.explain import Explainer
-from jobapi.recent import RecentJobs
-from jobapi.submit import JobSubmitter
 from sickbay.concurrency.slices import Slices
 from sickbay.concurrency.tasks import DetachedTasks, detached
 from sickbay.contract import explanations, responses, resume
@@ -31,6 +28,9 @@ from sickbay.ports.lost import Holds
 from sickbay.runtime.policies import Policies
 from sickbay.runtime.settings import Settings
 from sickbay.server.errors import batch_error, fault_of
+from sickbay.submission.circuits import Circuits
+from sickbay.submission.recent import RecentJobs
+from sickbay.submission.submit import JobSubmitter
 
 
 class JobApi(JobServiceServicer):

@@ -40,6 +40,7 @@ from worker.presence import Presence
 from worker.rate_gate import RateGate
 from worker.rest import create_gateway
 from worker.runner import Runner
+from worker.submitting import open_submitter
 from worker.tenant_metrics import TenantMetrics
 
 if TYPE_CHECKING:
@@ -132,7 +133,10 @@ async def serve(
         ]
     )
     fleet = FleetView(backends.workers, backends.broker)
-    async with EventOutbox(backends.broker, observer=observer) as events:
+    async with (
+        EventOutbox(backends.broker, observer=observer) as events,
+        open_submitter(backends, settings, policies, fleet, observer) as submitter,
+    ):
         engine = Engine(
             broker=backends.broker,
             breakers=backends.breakers,
@@ -153,6 +157,7 @@ async def serve(
             redact=redact,
             pool=settings.pool,
             share_of=policies.share,
+            submitter=submitter,
         )
         types = AnnouncedTypes(backends.job_types, schemas_of(handlers.values()))
         announced = _announced(settings, handlers, backends.clock(), types.keys)

@@ -26,6 +26,7 @@ from sickbay.observer import NOBODY, Observer
 from sickbay.ports import LANES, PREFETCH_BYTES, Breakers, Broker, Clock, Delivery, DuplicateGuard, PoolQueue
 from worker.crash_isolation import CrashIsolation
 from worker.demotion import Demotion
+from worker.follow_ups import FollowUps, Submitter
 from worker.intake import Intake
 from worker.pipeline import Pipeline
 from worker.pool_roll import PoolRoll
@@ -78,6 +79,7 @@ class Engine:
         redact: Redact = unchanged,
         share_of: Callable[[str], float | None] = _unset,
         pool: str = "",
+        submitter: Submitter | None = None,
     ) -> None:
         """Run at most `concurrency` handlers at a time; `name` is the name of this worker in a job's history.
 
@@ -85,7 +87,7 @@ class Engine:
         CATCH_UP_S. The observer is called for each message in the task that processes it, so that task's context is the job's. `redact`
         removes secrets from the texts of faults. `fleet` and `grace_ms` decide about jobs without a handler here (`unhandled.py`), `rates`
         limits the runs of types. `share_of` is which part of the slots a job type may hold, None if that is not set (`shares.py`).
-        With a `pool` it takes jobs from the queue of that alone.
+        `submitter` submits what handlers ask for; without one they cannot. With a `pool` it takes jobs from the queue of that alone.
         """
         policy_of = same_for_all(policy) if isinstance(policy, RetryPolicy) else policy
         self._last_s = last_s
@@ -125,6 +127,7 @@ class Engine:
             policy=policy_of,
             rates=rates or RateGate(),
             progress=ProgressReports(events, clock, redact),
+            follow_ups=FollowUps(submitter),
             clock=clock,
         )
         events.on_rejected = self._on_refused

@@ -25,6 +25,7 @@ from sickbay.observer import Observer
 from sickbay.ports import Breakers, Clock, Delivery, DuplicateGuard
 from worker.crash_isolation import MAX_CRASHES, CrashIsolation
 from worker.demotion import DEMOTED
+from worker.follow_ups import FollowUps
 from worker.progress import ProgressReports
 from worker.rate_gate import Passage, RateGate
 from worker.run import CANCELLED
@@ -58,6 +59,7 @@ class Pipeline:
         policy: PolicyOf,
         rates: RateGate,
         progress: ProgressReports,
+        follow_ups: FollowUps,
         clock: Clock,
     ) -> None:
         """Take the worker's parts; `scope` says whose breaker a job asks, `policy` is asked after each failed run."""
@@ -65,7 +67,7 @@ class Pipeline:
         self._guard, self._isolation, self._gates = guard, isolation, gates
         self._breakers, self._scope, self._runner, self._settler, self._events = breakers, scope, runner, settler, events
         self._observer, self._handlers, self._clock = observer, handlers, clock
-        self._policy, self._unhandled, self._progress = policy, unhandled, progress
+        self._policy, self._unhandled, self._progress, self._follow_ups = policy, unhandled, progress, follow_ups
 
     async def process(self, delivery: Delivery, decoded: Job | None, seat: Seat) -> None:
         """Process and settle one delivery. Raises Unavailable if a server is unavailable and the delivery should come again.
@@ -143,10 +145,15 @@ class Pipeline:
             return await self._settler.park(delivery, job, Reason.RATE_LIMITED)
         started = self._settler.running_event(job)
         self._events.report_start(started)
-        bind(job, RunContext(self._progress.of_run(started), run=started.run, deadline_ms=started.at + longest_ms))
+        context = RunContext(
+            self._progress.of_run(started), run=started.run, deadline_ms=started.at + longest_ms, submit=self._follow_ups.submit
+        )
+        bind(job, context)
         began = perf_counter()
         try:
             outcome = await self._run_observed(spec, job, permit)
+            if context.follow_ups is not None and outcome.kind is OutcomeKind.SUCCESS:
+                outcome = await self._follow_ups.settled(context.follow_ups, outcome, spec)
         finally:
             unbind(job)
             self._progress.end(started)

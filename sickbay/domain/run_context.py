@@ -11,14 +11,17 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
+from sickbay.domain.follow_up import FollowUp, NewFollowUp, Submit, request_id_of
 from sickbay.domain.job_log import logger_of
 from sickbay.domain.progress import ReportProgress, checked
 
 if TYPE_CHECKING:
     from sickbay.domain.job import Job
+    from sickbay.domain.priority import Priority
 
 _lock: Final = threading.Lock()
 """For what is made only when somebody waits, so one for all runs is enough."""
@@ -31,16 +34,40 @@ def _nobody(_: float, __: str) -> None:
 class RunContext:
     """One run of a job, as its handler sees it. Usable in any thread."""
 
-    __slots__ = ("_event", "_wakers", "cancelled", "deadline_ms", "report", "run")
+    __slots__ = ("_event", "_wakers", "cancelled", "deadline_ms", "follow_ups", "report", "run", "submit")
 
-    def __init__(self, report: ReportProgress = _nobody, *, run: str = "", deadline_ms: int = 0) -> None:
-        """`report` gets what the handler says about its progress; `run` names the run; `deadline_ms` is when it times out, 0 if never."""
+    def __init__(self, report: ReportProgress = _nobody, *, run: str = "", deadline_ms: int = 0, submit: Submit | None = None) -> None:
+        """`report` gets what the handler says about its progress; `run` names the run; `deadline_ms` is when it times out, 0 if never.
+
+        `submit` begins to submit follow-up jobs.
+        """
         self.report = report
+        self.submit = submit
+        self.follow_ups: list[FollowUp] | None = None
+        """Those that the handler has submitted, None before the first one."""
         self.run = run
         self.deadline_ms = deadline_ms
         self.cancelled = False
         self._event: threading.Event | None = None
         self._wakers: list[Callable[[], None]] | None = None
+
+    def begin_submit(self, asked: NewFollowUp, idempotency_key: str, key: str) -> FollowUp:
+        """Begin to submit a follow-up of the job with this idempotency key; without a `key` its place among those of its type is one."""
+        if self.submit is None:
+            raise RuntimeError("the run is over")
+        kind = asked.job_type if isinstance(asked.job_type, str) else type(asked.job_type).__name__
+        with _lock:
+            known = self.follow_ups = self.follow_ups if self.follow_ups is not None else []
+            name = key or f"{kind}.{sum(one.job_type == kind and not one.has_key for one in known) + 1}"
+            follow_up = FollowUp(kind, request_id_of(idempotency_key, name), has_key=bool(key))
+            known.append(follow_up)
+        try:
+            follow_up.begin(self.submit(replace(asked, request_id=follow_up.request_id)))
+        except BaseException:
+            with _lock:
+                known.remove(follow_up)
+            raise
+        return follow_up
 
     def cancel(self) -> None:
         """The handler should end; twice is harmless."""
@@ -135,11 +162,27 @@ class InRun:
         run = context_of(self)
         return datetime.fromtimestamp(run.deadline_ms / 1000, UTC) if run is not None and run.deadline_ms else None
 
+    def submit(
+        self, job_type: Any, payload: Any = None, *, key: str = "", priority: Priority | str | None = None, tenant: str = ""
+    ) -> FollowUp:
+        """Submit a follow-up job: `await job.submit(...)`, or `job.submit(...).result()` in a plain handler; both return its id.
+
+        Takes what `submit` of the client takes. It is submitted once for all runs of this job in this generation: the n-th one of its type,
+        or that with this `key`, is the same job again when a run is repeated. Tenant and priority are those of this job unless given. The
+        run succeeds only when all are durable, awaited or not. Raises SubmitError if it is rejected, RuntimeError outside of a run.
+        """
+        job, run = cast("Job[Any]", self), context_of(self)
+        if run is None or run.submit is None:
+            raise RuntimeError("job.submit needs a run of the job: in a worker, or in sickbay.testing.run; elsewhere use sickbay.client")
+        content = {} if payload is None and isinstance(job_type, str) else payload
+        asked = NewFollowUp(job_type, content, tenant=tenant or job.tenant, priority=str(priority or job.priority).upper())
+        return run.begin_submit(asked, job.idempotency_key, key)
+
     @property
     def log(self) -> logging.LoggerAdapter[logging.Logger]:
         """A logger named `job.<job type>` whose lines have the job: job_id, job_type, tenant, attempt, generation, run and trace_id."""
         run = context_of(self)
-        return logger_of(cast("Job", self), "" if run is None else run.run)
+        return logger_of(cast("Job[Any]", self), "" if run is None else run.run)
 
 
 def bind(job: InRun, run: RunContext) -> None:

@@ -67,7 +67,7 @@ class Call:
 
     def _result(self, run: Run) -> Result:
         outcome = blame_unreadable_payload(run.outcome, self.job, self.spec)
-        return Result(self.job, outcome, self._route(outcome), run.exception, tuple(run.progress), run.seconds)
+        return Result(self.job, outcome, self._route(outcome), run.exception, tuple(run.progress), run.seconds, tuple(run.submitted))
 
     def _route(self, outcome: Outcome) -> Route:
         """By the product's own decision; earlier runs that the job does not tell of failed like this one."""

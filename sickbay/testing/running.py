@@ -9,8 +9,12 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable
+from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any, Final
 
+from sickbay.domain.errors import SubmitError
+from sickbay.domain.follow_up import NewFollowUp
 from sickbay.domain.job import Job
 from sickbay.domain.outcome import Outcome, OutcomeKind
 from sickbay.domain.progress import MAX_PROGRESS_CHARS, Progress
@@ -19,6 +23,7 @@ from sickbay.domain.run_context import RunContext, bind, unbind
 from sickbay.handlers.call import HUNG, await_result, call_handler, outcome_of_error, outcome_of_timeout
 from sickbay.handlers.registry import HandlerSpec
 from sickbay.handlers.traceback_text import stack_of, waiting_of
+from sickbay.testing.follow_ups import Submitted, submitted
 
 CLEANUP_S: Final = 5.0
 """How long a handler that has timed out may take to end."""
@@ -35,6 +40,7 @@ class Run:
         self.outcome = Outcome(OutcomeKind.CANCELLED)
         self.exception: BaseException | None = None
         self.progress: list[Progress] = []
+        self.submitted: list[Submitted] = []
         self.seconds = 0.0
 
     def perform(self) -> Run:
@@ -59,8 +65,19 @@ class Run:
 
     def _begin(self) -> None:
         deadline_ms = 0 if math.isinf(self._timeout_s) else round(1000 * (time.time() + self._timeout_s))
-        bind(self._job, RunContext(self._report, deadline_ms=deadline_ms))
+        bind(self._job, RunContext(self._report, deadline_ms=deadline_ms, submit=self._submit))
         self._began = time.monotonic()
+
+    def _submit(self, asked: NewFollowUp) -> Future[str]:
+        follow_up = submitted(asked)
+        known = next((one for one in self.submitted if one.key == follow_up.key), None)
+        if known is not None and known != replace(follow_up, job_id=known.job_id):
+            raise SubmitError("IDEMPOTENCY_KEY_REUSED", "this idempotency key was used for a different request", kind=OutcomeKind.DATA)
+        if known is None:
+            self.submitted.append(follow_up)
+        future: Future[str] = Future()
+        future.set_result((known or follow_up).job_id)
+        return future
 
     def _report(self, fraction: float, text: str) -> None:
         self.progress.append(Progress(fraction, clean(plain(text), MAX_PROGRESS_CHARS)))

@@ -8,7 +8,7 @@ from sickbay import JobError
 from sickbay.domain.breaker import BreakerScope, BreakerState, Permit, PermitKind
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import Job
-from sickbay.domain.queries import DuplicateCheck
+from sickbay.domain.queries import Accepted, DuplicateCheck
 from sickbay.domain.retry import RetryPolicy
 from sickbay.domain.workers import Fleet
 from sickbay.handlers.registry import HandlerSpec
@@ -208,6 +208,28 @@ class StubFence:
         self.takes_jobs = takes_jobs
 
 
+class StubSubmitter:
+    """Accepts what it is given, by idempotency key, or rejects it with the error of its job type."""
+
+    def __init__(self):
+        self.jobs = {}
+        self.rejects = {}
+        self.contexts = []
+        self.go_on = None
+
+    async def accept(self, submissions):
+        if self.go_on is not None:
+            await self.go_on.wait()
+        return [self._accept(one) for one in submissions]
+
+    def _accept(self, one):
+        if one.job_type in self.rejects:
+            return self.rejects[one.job_type]
+        duplicate = one.request_id in self.jobs
+        known = self.jobs.setdefault(one.request_id, one)
+        return Accepted(known.job(f"{one.job_type}-{list(self.jobs).index(one.request_id)}", 0), duplicate)
+
+
 class PromptEvents(EventOutbox):
     """Tells the end of a run at once, and its begin after the linger: a busy machine tells no begin that the test does not wait for."""
 
@@ -234,7 +256,9 @@ class Bench:
         self.metrics = JobMetrics(self.told.registry, [spec.job_type for spec in handlers], lambda: self.now / 1000)
         observer = Observers([self.metrics, JobLog(), *observers])
         self.events = PromptEvents(self.broker, linger_s=linger_s, observer=observer)
+        self.submitter = StubSubmitter()
         self.engine = Engine(
+            submitter=self.submitter,
             broker=self.broker,
             breakers=self.breakers,
             scope=scope,

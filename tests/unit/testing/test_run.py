@@ -6,6 +6,7 @@ import dataclasses
 import math
 import threading
 import time
+from datetime import UTC, datetime
 
 import pytest
 
@@ -326,3 +327,37 @@ def test_it_is_quick():
     for _ in range(20):
         run(send_email, {"to": "ada"})
     assert time.monotonic() - began < 5
+
+
+def test_follow_up_jobs_are_noted_and_go_nowhere():
+    @handler("order")
+    async def order(job):
+        first = await job.submit("invoice", {"n": 1})
+        assert await job.submit("invoice", {"n": 1}, key="k") == await job.submit("invoice", {"n": 1}, key="k")
+        return first
+
+    ended = run(order, tenant="acme", priority="LOW", job_id="j1")
+    assert [(one.job_type, one.payload, one.tenant, one.priority, one.key) for one in ended.submitted] == [
+        ("invoice", {"n": 1}, "acme", "LOW", "follow-up.j1.0.invoice.1"),
+        ("invoice", {"n": 1}, "acme", "LOW", "follow-up.j1.0.k"),
+    ]
+    assert ended.result == ended.submitted[0].job_id
+
+
+def test_a_follow_up_that_would_be_rejected_fails_the_run():
+    @handler("order")
+    def order(job):
+        job.submit("invoice", {"n": 1}, key="same").result()
+        job.submit("invoice", {"n": job.payload["n"]}, key="same").result()
+
+    assert run(order, {"n": 1}).succeeded
+    ended = run(order, {"n": 2})
+    assert (ended.code, ended.kind, len(ended.submitted)) == ("IDEMPOTENCY_KEY_REUSED", "data", 1)
+
+
+def test_a_deadline_is_that_of_the_run():
+    @handler("hurry", timeout=60)
+    def hurry(job):
+        return (job.deadline - datetime.now(UTC)).total_seconds()
+
+    assert 59 < run(hurry).result <= 60
