@@ -175,6 +175,12 @@ async def serve(
             tracing=tracing,
         ) as endpoints:
             await types.announce()  # before the worker, so that what its heartbeats name is known
+            try:
+                await runner.enter_lifespans(list(handlers.values()))
+            except BaseException:
+                await runner.leave_lifespans()
+                runner.close()
+                raise
             await presence.announce()  # before it consumes, so that the registry never knows fewer workers than the broker
             working = asyncio.create_task(run_with_restarts(engine.run), name="engine")
             try:
@@ -185,6 +191,7 @@ async def serve(
                     await engine.drain(0)
                 await working
                 await presence.leave()
+                await runner.leave_lifespans()
                 runner.close()
 
 

@@ -14,7 +14,7 @@ import functools
 import itertools
 import logging
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Final
 
@@ -25,7 +25,9 @@ from sickbay.domain.raised import Redact, unchanged
 from sickbay.domain.run_context import context_of
 from sickbay.handlers.call import HUNG, discard
 from sickbay.handlers.classify import blame_unreadable_payload
+from sickbay.handlers.lifespan import lifespans_of
 from sickbay.handlers.registry import HandlerSpec
+from sickbay.handlers.resources import Resources
 from sickbay.handlers.traceback_text import stack_of
 from sickbay.ports import Breakers
 from sickbay.runtime.redaction import redacted_outcome
@@ -33,6 +35,7 @@ from worker.alive import AliveClock
 from worker.excuses import Excuses
 from worker.handler_loop import HandlerLoop
 from worker.handler_threads import HandlerThreads
+from worker.lifespans import enter, leave
 from worker.probe_lease import renew_while_running
 from worker.run import CANCELLED, Run
 from worker.watchdog import Watchdog
@@ -82,6 +85,7 @@ class Runner:
         self._watchdog = Watchdog(later, self._abandon_loop, timeout_s=timeout_s, is_needed=lambda: bool(self._running))
         self._loops = itertools.count(1)
         self._handler_loop: HandlerLoop | None = None
+        self._resources = Resources()
         self._running: set[Run] = set()
         self._lost: Counter[str] = Counter()
         self._excuses = Excuses()
@@ -152,6 +156,16 @@ class Runner:
         for run in self._running:
             self._cancel_run(run)
 
+    async def enter_lifespans(self, specs: Collection[HandlerSpec]) -> None:
+        """Enter those of the handlers' modules, before the first run. SettingsError if that fails."""
+        if any(lifespans_of(spec.scope) for spec in specs):
+            self._have_loop()
+            await enter(self._resources, specs)
+
+    async def leave_lifespans(self) -> None:
+        """Leave them, after the last run and before `close`."""
+        await leave(self._resources)
+
     def close(self) -> None:
         """End idle threads and the loop; overdue handlers are abandoned."""
         self._closed = True
@@ -188,18 +202,26 @@ class Runner:
         return replace(judged, kind=OutcomeKind.CANCELLED) if run.is_to_end and judged.kind is not OutcomeKind.SUCCESS else judged
 
     def _on_loop(self, run: Run) -> None:
+        run.on_loop = self._have_loop()
+        run.on_loop.start(run)
+        self._watchdog.start()
+
+    def _have_loop(self) -> HandlerLoop:
         if self._handler_loop is None:
             self._handler_loop = self._new_loop()
-        run.on_loop = self._handler_loop
-        self._handler_loop.start(run)
-        self._watchdog.start()
+        return self._handler_loop
 
     def _new_loop(self) -> HandlerLoop:
         loop = HandlerLoop(next(self._loops), self._report)
+        self._resources.use(loop.loop)
+        loop.bind = self._resources.bound_async
         self._watchdog.watch(loop)
         return loop
 
     def _in_thread(self, run: Run) -> None:
+        if run.spec.wanted:
+            self._have_loop()
+            run.bind = functools.partial(self._resources.bound, run.spec)
         self._threads.start(run)
         run.began, run.lost_before = self._clock.alive(), self._clock.lost()
         run.timer = self._worker_loop.call_later(run.seconds, self._expire, run)

@@ -78,7 +78,7 @@ def check_call(function: Any, job_type: str, first: str = "job", names: Collecti
         what = " and ".join((first, *names)) if names else f"{first} and nothing else"
         raise HandlerMistake(
             f"the handler of {job_type!r} is called with the {what}, but takes ({_parameters(signature)}); "
-            f"write def {_name(function)}({', '.join((first, *names))})"
+            f"write def {_name(function)}({', '.join((first, *names))}), or let a @lifespan or @startup above it give the others"
         ) from None
 
 

@@ -27,6 +27,7 @@ from sickbay.domain.outcome import KindName, OutcomeKind
 from sickbay.domain.retry import NO_OPTIONS, RetryOptions
 from sickbay.handlers.arguments import PLAIN, Arguments, arguments_of
 from sickbay.handlers.checks import MAX_TIMEOUT_S, HandlerMistake, check_call, check_function, check_options, classes_of, kinds_of
+from sickbay.handlers.lifespan import lifespans_of, parameters_of
 from sickbay.handlers.payloads import check_payload
 from sickbay.handlers.retries import RetryOption, at_once_if_mismatched, retry_options
 
@@ -72,6 +73,10 @@ class HandlerSpec:
     """Seconds an async handler may go on after somebody asked to cancel its job; None for CANCEL_GRACE."""
     arguments: Arguments = PLAIN
     validate: Validate = "run"
+    wanted: Mapping[str, bool] = field(default_factory=dict)
+    """The parameters that lifespans give, and whether they must."""
+    scope: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    """The globals of its module."""
     call: Callable[[Job[Any]], Any] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -114,7 +119,9 @@ def handler(
         check_function(function, job_type)
         arguments = arguments_of(function, f"the handler of {job_type!r}", caller.f_locals)
         check_payload(job_type, arguments.payload, validate)
-        check_call(function, job_type, "job" if arguments.takes_job else "payload", arguments.names)
+        wanted = _wanted(function, arguments, caller.f_globals)
+        needed = [name for name, is_needed in wanted.items() if is_needed]
+        check_call(function, job_type, "job" if arguments.takes_job else "payload", (*arguments.names, *needed))
         code = getattr(inspect.unwrap(function), "__code__", None) if inspect.isfunction(function) else None
         spec = HandlerSpec(
             job_type,
@@ -129,6 +136,8 @@ def handler(
             cancel_grace,
             arguments,
             validate,
+            wanted,
+            caller.f_globals,
         )
         caller.f_globals.setdefault(MARK, []).append(spec)
         with contextlib.suppress(AttributeError, TypeError):  # objects without attributes are marked in the module alone
@@ -136,6 +145,14 @@ def handler(
         return function
 
     return mark
+
+
+def _wanted(function: Callable[..., Any], arguments: Arguments, scope: Mapping[str, Any]) -> Mapping[str, bool]:
+    """The parameters besides the first and the job, if the module has something that gives them."""
+    if not lifespans_of(scope):
+        return {}
+    _, *others = [*parameters_of(function).items()] or [("", False)]
+    return {name: is_needed for name, is_needed in others if name not in arguments.names}
 
 
 def marks_of(value: object) -> Sequence[HandlerSpec]:

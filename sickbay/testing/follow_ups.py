@@ -7,8 +7,6 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from sickbay.client.errors import SickbayError
-from sickbay.client.payload import named, payload_text
 from sickbay.domain.errors import SubmitError
 from sickbay.domain.follow_up import NewFollowUp
 from sickbay.domain.job import NAME_PATTERN, is_name, new_job_id
@@ -30,6 +28,9 @@ class Submitted:
 
 def submitted(asked: NewFollowUp) -> Submitted:
     """What a worker would submit. Raises SubmitError for what could never be."""
+    from sickbay.client.errors import SickbayError  # noqa: PLC0415 - tests without follow-up jobs do not load the client and gRPC
+    from sickbay.client.payload import named, payload_text  # noqa: PLC0415 - as above
+
     try:
         job_type, content = named(asked.job_type, asked.payload)
         payload = json.loads(payload_text(content))

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from sickbay import Job, JobError, handler
+from sickbay import Job, JobError, handler, lifespan
 from sickbay.domain.outcome import OutcomeKind
 from sickbay.domain.retry import RetryOptions, RetryPolicy
 from sickbay.runtime.settings import Settings
@@ -361,3 +361,43 @@ def test_a_deadline_is_that_of_the_run():
         return (job.deadline - datetime.now(UTC)).total_seconds()
 
     assert 59 < run(hurry).result <= 60
+
+
+@lifespan
+async def mailer():
+    EVENTS.append("open")
+    yield asyncio.get_running_loop()
+    EVENTS.append("close")
+
+
+@handler("mail")
+async def send_by(job, mailer):
+    return mailer is asyncio.get_running_loop()
+
+
+@handler("mail-sync")
+def send_in_a_thread(job, mailer):
+    return mailer.is_running()
+
+
+EVENTS = []
+
+
+@pytest.mark.parametrize("function", [send_by, send_in_a_thread])
+@pytest.mark.parametrize("timeout", [5, math.inf])
+def test_lifespans_are_entered_for_a_run(function, timeout):
+    EVENTS.clear()
+    assert run(function, timeout=timeout).result is True
+    assert EVENTS == ["open", "close"]
+
+
+async def test_lifespans_are_entered_on_the_loop_of_the_test():
+    EVENTS.clear()
+    assert (await run_async(send_by)).result is True
+    assert EVENTS == ["open", "close"]
+
+
+def test_a_test_can_give_something_else():
+    EVENTS.clear()
+    assert run(send_by, given={"mailer": None}).result is False
+    assert EVENTS == []
