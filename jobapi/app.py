@@ -6,17 +6,10 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from jobapi.circuits import Circuits
-from jobapi.door import Door
-from jobapi.lanes import LaneChoice
 from jobapi.metrics import DemotionCollector, DoorCollector, NamesCollector, SubmissionMetrics, TenantSubmissionMetrics
-from jobapi.names import NameLimits, Names
-from jobapi.recent import RecentJobs
 from jobapi.rest import create_gateway
 from jobapi.service import JobApi
-from jobapi.submit import JobSubmitter
 from jobapi.type_service import JobTypeApi
-from jobapi.waiting import WaitingJobs
 from sickbay.concurrency.slices import Slices
 from sickbay.domain.health import Health, checks_of
 from sickbay.fleet import FleetView
@@ -31,6 +24,13 @@ from sickbay.runtime.settings import Settings
 from sickbay.server.endpoints import Address, Endpoints, serve_endpoints
 from sickbay.server.interceptors.metrics import CallMeter
 from sickbay.server.service import Service
+from sickbay.submission.circuits import Circuits
+from sickbay.submission.door import Door
+from sickbay.submission.lanes import LaneChoice
+from sickbay.submission.names import NameLimits, Names
+from sickbay.submission.recent import RecentJobs
+from sickbay.submission.submit import JobSubmitter
+from sickbay.submission.waiting import WaitingJobs
 from sickbay.telemetry.backends import BackendStatusCollector, HealthCollector, PublishMetrics
 from sickbay.telemetry.metrics import MetricsRegistry
 from sickbay.telemetry.settings_file import SettingsFileCollector

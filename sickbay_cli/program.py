@@ -31,7 +31,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "explain": ("sickbay_cli.explain:explain", "Explain why a job or a job type does not run."),
         "watch": ("sickbay_cli.jobs:watch", "Follow a job until it has ended."),
         "jobs": ("sickbay_cli.jobs:jobs", "List jobs, newest first."),
-        "cancel": ("sickbay_cli.jobs:cancel", "Cancel queued jobs."),
+        "cancel": ("sickbay_cli.jobs:cancel", "Cancel jobs."),
         "breakers": ("sickbay_cli.breakers:breakers", "Show the breakers, or one of them."),
         "reset": ("sickbay_cli.breaker_commands:reset", "Close a breaker at once and clear its failures."),
         "force-open": ("sickbay_cli.breaker_commands:force_open", "Hold a breaker open: its jobs are parked."),

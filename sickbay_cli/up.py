@@ -14,7 +14,6 @@ import click
 import controlplane.app
 import jobapi.app
 import worker.app
-from jobapi.names import NameLimits
 from sickbay.domain.errors import MissingSetting, SickbayError
 from sickbay.domain.raised import Redact
 from sickbay.domain.service_ports import DEFAULT_PORTS
@@ -26,6 +25,7 @@ from sickbay.runtime.observers import load_observers
 from sickbay.runtime.process import Signals, keep_what_was_loaded, open_redaction, run
 from sickbay.runtime.settings import Settings
 from sickbay.server.endpoints import Address, Endpoints
+from sickbay.submission.names import NameLimits
 from sickbay.system.files import raise_file_limit
 from sickbay.system.hostnames import allowed_hosts
 from sickbay.telemetry.logs import configure_logging

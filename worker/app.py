@@ -41,6 +41,7 @@ from worker.presence import Presence
 from worker.rate_gate import RateGate
 from worker.rest import create_gateway
 from worker.runner import Runner
+from worker.submitting import open_submitter
 from worker.tenant_metrics import TenantMetrics
 
 if TYPE_CHECKING:
@@ -125,6 +126,7 @@ async def serve(
         concurrency=settings.concurrency,
         redact=redact,
         timeout_of=policies.timeout_s,
+        grace_of=policies.cancel_grace_s,
     )
     BackendStatusCollector(backends.status, metrics.registry)
     HealthCollector(health, metrics.registry)
@@ -144,7 +146,10 @@ async def serve(
         ]
     )
     fleet = FleetView(backends.workers, backends.broker)
-    async with EventOutbox(backends.broker, observer=observer) as events:
+    async with (
+        EventOutbox(backends.broker, observer=observer) as events,
+        open_submitter(backends, settings, policies, fleet, observer) as submitter,
+    ):
         engine = Engine(
             broker=backends.broker,
             breakers=backends.breakers,
@@ -165,6 +170,7 @@ async def serve(
             redact=redact,
             pool=settings.pool,
             share_of=policies.share,
+            submitter=submitter,
         )
         types = AnnouncedTypes(backends.job_types, schemas_of(live.values()))
         announced = _announced(settings, live, backends.clock(), types.keys)
@@ -193,6 +199,12 @@ async def serve(
             tracing=tracing,
         ) as endpoints:
             await types.announce()  # before the worker, so that what its heartbeats name is known
+            try:
+                await runner.enter_lifespans(list(handlers.values()))
+            except BaseException:
+                await runner.leave_lifespans()
+                runner.close()
+                raise
             await presence.announce()  # before it consumes, so that the registry never knows fewer workers than the broker
             working = asyncio.create_task(run_with_restarts(engine.run), name="engine")
             try:
@@ -210,6 +222,7 @@ async def serve(
                     await engine.drain(0)
                 await working
                 await presence.leave()
+                await runner.leave_lifespans()
                 runner.close()
 
 

@@ -26,6 +26,7 @@ from sickbay.observer import NOBODY, Observer
 from sickbay.ports import LANES, PREFETCH_BYTES, Breakers, Broker, Clock, Delivery, DuplicateGuard, PoolQueue
 from worker.crash_isolation import CrashIsolation
 from worker.demotion import Demotion
+from worker.follow_ups import FollowUps, Submitter
 from worker.intake import Intake
 from worker.pipeline import Pipeline
 from worker.pool_roll import PoolRoll
@@ -83,6 +84,7 @@ class Engine:
         redact: Redact = unchanged,
         share_of: Callable[[str], float | None] = _unset,
         pool: str = "",
+        submitter: Submitter | None = None,
     ) -> None:
         """Run at most `concurrency` handlers at a time; `name` is the name of this worker in a job's history.
 
@@ -90,7 +92,7 @@ class Engine:
         CATCH_UP_S. The observer is called for each message in the task that processes it, so that task's context is the job's. `redact`
         removes secrets from the texts of faults. `fleet` and `grace_ms` decide about jobs without a handler here (`unhandled.py`), `rates`
         limits the runs of types. `share_of` is which part of the slots a job type may hold, None if that is not set (`shares.py`).
-        With a `pool` it takes jobs from the queue of that alone.
+        `submitter` submits what handlers ask for; without one they cannot. With a `pool` it takes jobs from the queue of that alone.
         """
         policy_of = same_for_all(policy) if isinstance(policy, RetryPolicy) else policy
         self._last_s = last_s
@@ -130,9 +132,11 @@ class Engine:
             policy=policy_of,
             rates=rates or RateGate(),
             progress=ProgressReports(events, clock, redact),
+            follow_ups=FollowUps(submitter),
             clock=clock,
         )
         events.on_rejected = self._on_refused
+        runner.is_to_end = guard.is_to_end
         self._tasks: set[asyncio.Task[None]] = set()
         self._demotion: Demotion[Received] = Demotion(publisher)
         self.intake = Intake(
@@ -179,13 +183,13 @@ class Engine:
         """Work until `drain` is called."""
         await self._catch_up()
         async with self._roll or contextlib.nullcontext():
-            await self.intake.run(lambda: self._guard.register_worker(self._events.is_unreported, takes_jobs=True), self._ending)
+            await self.intake.run(lambda: self._register(takes_jobs=True), self._ending)
 
     async def drain(self, grace_s: float) -> None:
         """Consume no more jobs, let running ones finish for `grace_s` seconds, then cancel them; unfinished ones are requeued."""
         if self._drained.is_set():
             return
-        self._guard.register_worker(self._events.is_unreported, takes_jobs=False)
+        self._register(takes_jobs=False)
         self._gates.close()
         self._isolation.close()
         try:
@@ -197,6 +201,9 @@ class Engine:
             await self._wait_for_tasks(self._last_s)
         finally:
             self._drained.set()
+
+    def _register(self, *, takes_jobs: bool) -> None:
+        self._guard.register_worker(self._events.is_unreported, self._runner.end_run, takes_jobs=takes_jobs)
 
     async def _catch_up(self) -> None:
         """Wait until the cancellations of before are known; if the ledger is unavailable for long, jobs run without it."""

@@ -104,7 +104,11 @@ def watch(job_id: str, *, resume_token: str = "", timeout: float | None = None, 
 
 
 def cancel(job_id: str, *, timeout: float | None = None) -> Call[Job]:
-    """Cancel a job that is waiting; once this returns it does not run again. FailedPrecondition if it is too late."""
+    """Cancel a job and return it; once this returns no further run of it begins.
+
+    It is CANCELLED, or it still runs and has a `cancel_request_time`: then it ends CANCELLED, or SUCCEEDED if its handler completes
+    successfully all the same. FailedPrecondition if it has ended, or runs on a worker of an earlier version.
+    """
     return Call(Rpc.of_jobs("CancelJob"), pb.CancelJobRequest(job_id=job_id), lambda reply: read(reply.job, Job), timeout)
 
 

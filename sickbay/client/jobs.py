@@ -84,7 +84,7 @@ class Job:
 
     `result_json` is what the handler of a SUCCEEDED job returned, as JSON text; empty if it returned None. It is empty, too, if the result
     was not kept, and then `result_note` says why. `progress` is set while the job is RUNNING if its handler reports any. Lists have none of
-    the three.
+    the three. `cancel_request_time` is when somebody first asked to cancel it after a run had begun.
     """
 
     job_id: str
@@ -104,6 +104,7 @@ class Job:
     result_json: str = ""
     result_note: str = ""
     progress: Progress | None = None
+    cancel_request_time: datetime | None = None
     _result: Any = field(default=None, init=False, repr=False, compare=False)
 
     @property
@@ -172,7 +173,9 @@ class BatchResult:
 
 @dataclass(frozen=True, slots=True)
 class JobUpdate:
-    """One message of a watch: the job, and the change that led to its state; None in the first message, and if only `job.progress` is new.
+    """One message of a watch: the job, and the change that led to its state.
+
+    That is None in the first message, and if only `job.progress` or `job.cancel_request_time` is new.
 
     `resume_token` is where a later watch can continue.
     """

@@ -14,6 +14,7 @@
         `-- MissingSetting   a variable that has no default is not set
 
     JobError                 raised by a handler to say how its run failed (not a SickbayError: it is an outcome)
+    `-- SubmitError          raised by `job.submit`: a follow-up job was not accepted
 
 Messages are written for the client and never contain the text of a driver's or Python's exception.
 """
@@ -216,6 +217,16 @@ class JobError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _job_error, (type(self), self.args, dict(vars(self)))
+
+
+class SubmitError(JobError):
+    """A follow-up job was not accepted. Uncaught it is the outcome of the run: `code` is the reason, `kind` says whether that is retried.
+
+    Of kind data for what will be rejected again: an invalid payload, or the same key with another payload. Transient for limits, with the
+    wait that they ask for, and while a server is unavailable.
+    """
+
+    __module__ = "sickbay"
 
 
 def _job_error(cls: type[JobError], args: tuple[object, ...], state: dict[str, object]) -> JobError:

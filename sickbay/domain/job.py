@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeVar
 
 from sickbay.domain.payload import PayloadUnreadable, read_payload
 from sickbay.domain.priority import Priority
-from sickbay.domain.progress import Progress, TellsProgress
+from sickbay.domain.progress import Progress
 from sickbay.domain.result import Result
+from sickbay.domain.run_context import InRun
 
 NAME_PATTERN: Final = r"[a-z0-9][a-z0-9._-]{0,63}"
 CODE_PATTERN: Final = r"[A-Z0-9_]{1,48}"
@@ -116,7 +117,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Job(TellsProgress, Generic[P_co]):
+class Job(InRun, Generic[P_co]):
     """One unit of work, as a handler receives it; a handler of `Job[Email]` gets the payload as an `Email`.
 
     Handlers run at least once: use `idempotency_key` when an effect must not happen twice. `trace` is the context of the trace that the
@@ -206,7 +207,8 @@ class JobEvent:
     both succeed are a duplicate; one run reported twice is a replay). `started_at` is the start of that run, None if there was none.
     `duplicate` marks a copy that was dropped because a later one exists: it is counted and changes nothing else. `beyond_limit` is for
     observers, not for the ledger: a job that is at fault would have been quarantined instead of retried. `result` is what a run that
-    SUCCEEDED returned, `progress` how far one is that is RUNNING.
+    SUCCEEDED returned, `progress` how far one is that is RUNNING. `cancel_requested` marks the request to cancel a job whose run has begun:
+    it changes no state, and `job` and `state` are what is known of the job.
     """
 
     job: Job
@@ -222,6 +224,7 @@ class JobEvent:
     beyond_limit: bool = False
     result: Result | None = None
     progress: Progress | None = None
+    cancel_requested: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,7 +245,7 @@ class JobRecord:
     """A job as stored in the ledger. `job.payload_json` is empty unless the job is set aside.
 
     `result` is what the run returned with which the job SUCCEEDED, `progress` how far a run is that is RUNNING; lists of records have
-    neither.
+    neither. `cancel_requested_at` is when somebody asked to cancel it after a run had begun (ms), 0 if nobody did.
     """
 
     job: Job
@@ -255,6 +258,7 @@ class JobRecord:
     fingerprint: str = ""
     result: Result | None = None
     progress: Progress | None = None
+    cancel_requested_at: int = 0
 
     @property
     def next_attempt_at(self) -> int:

@@ -148,7 +148,10 @@ async def open_jobapi(settings: Settings) -> AsyncIterator[JobApiParts]:
 
 @asynccontextmanager
 async def open_worker(settings: Settings) -> AsyncIterator[WorkerParts]:
-    """RabbitMQ and Redis; with DATABASE_URL also the ledger, to recognise superseded copies."""
+    """RabbitMQ and Redis; with DATABASE_URL also the ledger, to recognise superseded copies.
+
+    Idempotency keys of what handlers submit are in Redis, too.
+    """
     redis = settings.url("redis_url") or REDIS_URL
     async with AsyncExitStack() as stack:
         ledger = await _shared_ledger(stack, settings)
@@ -171,6 +174,10 @@ async def open_worker(settings: Settings) -> AsyncIterator[WorkerParts]:
             run_rates=await open_run_rates(stack, redis),
             workers=await _workers(stack, redis),
             job_types=await _job_types(stack, redis),
+            keys=await stack.enter_async_context(RedisIdempotencyKeys(redis)),
+            rate_limiter=await open_rate_limiter(stack, redis),
+            waiting=ledger.waiting if ledger else None,
+            kept_bytes=settings.ledger_payload_bytes,
             duplicate_guard=duplicate_guard,
             policies=policies,
         )

@@ -71,13 +71,18 @@ class JobApiParts(Common):
 class WorkerParts(Common):
     """What a worker needs. `is_alone`: no other process can consume jobs from its queue.
 
-    `run_rates` has the rates of runs that `policies` set, `circuits` is a view of the breakers.
+    `run_rates` has the rates of runs that `policies` set, `circuits` is a view of the breakers. What handlers submit needs what a Job API
+    needs for that: `keys` (without them nothing can be submitted), `rate_limiter`, `waiting` and `kept_bytes`.
     """
 
     breakers: Breakers
     circuits: BreakerView | None = None
     run_rates: RunRates | None = None
     workers: WorkerRegistry
+    keys: IdempotencyKeys | None = None
+    rate_limiter: RateLimiter | None = None
+    waiting: WaitingCounts | None = None
+    kept_bytes: int = 0
     duplicate_guard: DuplicateGuard
     policies: Policies | None = None
     is_alone: bool = False

@@ -93,6 +93,9 @@ class PolicyTable(Table):
     timeout: _duration(least=1, most=int(MAX_TIMEOUT_S * 1000)) | None = Field(None, description="How long a run may take")  # type: ignore[valid-type]
     retry: RetryTable = RetryTable()
     breaker: BreakerTable = BreakerTable()
+    cancel_grace: _duration(least=0, most=int(MAX_TIMEOUT_S * 1000)) | None = Field(  # type: ignore[valid-type]
+        None, description="How long an async handler may go on after a request to cancel its job"
+    )
     share: float | None = Field(
         None,
         gt=0,

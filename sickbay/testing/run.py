@@ -16,6 +16,7 @@ from sickbay.domain.retry import RetryPolicy, Route, after_run
 from sickbay.handlers.classify import blame_unreadable_payload
 from sickbay.handlers.payloads.typing import PayloadObject
 from sickbay.handlers.registry import HandlerSpec
+from sickbay.handlers.resources import bind
 from sickbay.testing.jobs import make_job, spec_of
 from sickbay.testing.result import Result
 from sickbay.testing.running import Run
@@ -45,6 +46,8 @@ class Options(TypedDict, total=False):
     """RETRY_DELAY_MS, in seconds (5)."""
     circuit_open: bool
     """Whether the breaker has opened by this run (False), so that the job is parked if the breaker counts the failure."""
+    given: Mapping[str, Any]
+    """What the handler gets, by name, in place of what the lifespans of its module give: these are not entered then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +70,7 @@ class Call:
 
     def _result(self, run: Run) -> Result:
         outcome = blame_unreadable_payload(run.outcome, self.job, self.spec)
-        return Result(self.job, outcome, self._route(outcome), run.exception, tuple(run.progress), run.seconds)
+        return Result(self.job, outcome, self._route(outcome), run.exception, tuple(run.progress), run.seconds, tuple(run.submitted))
 
     def _route(self, outcome: Outcome) -> Route:
         """By the product's own decision; earlier runs that the job does not tell of failed like this one."""
@@ -114,9 +117,12 @@ def _call(
     max_retries: int = 3,
     retry_delay: float = 5.0,
     circuit_open: bool = False,
+    given: Mapping[str, Any] | None = None,
     **of_job: Any,
 ) -> Call:
     spec = spec_of(function, job_type)
+    if given is not None:
+        spec = replace(bind(spec, given), scope={})
     if isinstance(payload, Job):
         if of_job:
             raise TypeError(f"the job has its own {', '.join(of_job)}: give them to make_job")

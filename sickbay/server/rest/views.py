@@ -193,6 +193,7 @@ SHAPES: Final[Shapes] = MappingProxyType(
                 "update_time": "updatedAt",
                 "start_time": "startedAt",
                 "next_attempt_time": "nextAttemptAt",
+                "cancel_request_time": "cancelRequestedAt",
             },
             sparse=frozenset({"history", "result_note"}),
             kinds={"result_json": JSON_VALUE},

@@ -46,7 +46,14 @@ def sickbay_handlers(service):
     def wrong(job: Job):
         raise JobError("NO_NAME", "no name", kind="data")
 
-    return [email, wrong]
+    @handler("order")
+    async def order(job: Job):
+        deeper = job.payload.get("deeper", 0)
+        if deeper:
+            return await job.submit("order", {"deeper": deeper - 1})
+        return await job.submit("email")
+
+    return [email, wrong, order]
 
 
 def test_a_job_runs_and_its_result_is_there(sickbay_system: System, sickbay_handlers):
@@ -55,6 +62,15 @@ def test_a_job_runs_and_its_result_is_there(sickbay_system: System, sickbay_hand
     assert sickbay_system.job(by_type).state is JobState.SUCCEEDED
     done = sickbay_system.job(by_handler)
     assert (done.state, done.tenant, sickbay_system.result(by_handler)) == (JobState.SUCCEEDED, "acme", {"attempt": 0})
+
+
+def test_follow_up_jobs_are_drained_too(sickbay_system: System, service: Service):
+    job_id = sickbay_system.submit("order", {"deeper": 5})
+    sickbay_system.drain()
+    assert service.calls == 1
+    for _ in range(6):
+        job_id = sickbay_system.result(job_id)
+    assert sickbay_system.job(job_id).job_type == "email"
 
 
 def test_a_retry_comes_at_its_time(sickbay_system: System, service: Service):

@@ -569,7 +569,7 @@ class WatchJobResponse(_message.Message):
 
     @_builtins.property
     def change(self) -> _job_pb2.StateChange:
-        """The change that led to this state; unset in the first message, which has the current state, and if only the progress is new."""
+        """The change that led to this state; unset in the first message, which has the current state, and if only the progress or `cancel_request_time` is new."""
 
     def __init__(
         self,

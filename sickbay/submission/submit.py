@@ -6,12 +6,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
-from jobapi.circuits import Circuits
-from jobapi.door import Door
-from jobapi.keys import SubmissionKeys
-from jobapi.lanes import LaneChoice
-from jobapi.names import NameLimits, Names
-from jobapi.recent import RecentJobs
 from sickbay.concurrency.slices import Slices
 from sickbay.concurrency.tasks import DetachedTasks
 from sickbay.contract.requests import Submission
@@ -23,6 +17,12 @@ from sickbay.messages.codec import encode_events, job_message
 from sickbay.messages.publisher import Publisher
 from sickbay.observer import NOBODY, Observer
 from sickbay.ports import Broker, Clock, IdempotencyKeys, Message
+from sickbay.submission.circuits import Circuits
+from sickbay.submission.door import Door
+from sickbay.submission.keys import SubmissionKeys
+from sickbay.submission.lanes import LaneChoice
+from sickbay.submission.names import NameLimits, Names
+from sickbay.submission.recent import RecentJobs
 
 MAX_EVENT_BYTES: Final = 256 * 1024
 MAX_EVENT_JOBS: Final = 100
