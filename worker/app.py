@@ -20,6 +20,7 @@ from sickbay.fleet import FleetView
 from sickbay.handlers.registry import HandlerSpec
 from sickbay.messages.outbox import EventOutbox
 from sickbay.observer import Observer, Observers
+from sickbay.runtime.http_handlers import HttpHandlers
 from sickbay.runtime.parts import WorkerParts
 from sickbay.runtime.policies import Policies
 from sickbay.runtime.settings import Settings
@@ -29,10 +30,10 @@ from sickbay.telemetry.backends import BackendStatusCollector, HealthCollector, 
 from sickbay.telemetry.joblog import JobLog
 from sickbay.telemetry.metrics import MetricsRegistry
 from sickbay.telemetry.settings_file import SettingsFileCollector
-from sickbay.telemetry.tracing import trace_observers
+from sickbay.telemetry.tracing import request_spans, trace_observers
 from sickbay.version import VERSION
 from worker.engine import Engine
-from worker.handlers import Handlers
+from worker.handlers import Handlers, Source
 from worker.metrics import DemotionCollector, JobMetrics, WorkerMetrics
 from worker.presence import Presence
 from worker.rate_gate import RateGate
@@ -115,6 +116,9 @@ async def serve(
     metrics = MetricsRegistry("worker")
     health = Health(checks_of(backends.status, "broker"), grace_s=backends.health_grace)
     policies = backends.policies or Policies(settings)
+    tracing = traces.of("worker", for_handlers=True) if traces else None
+    http = HttpHandlers(policies, backends.clock, request_spans(tracing))
+    live.replace(Source.SETTINGS_FILE, http.specs)
     policies.report_unhandled(live)
     runner = Runner(
         backends.breakers,
@@ -128,7 +132,6 @@ async def serve(
     SettingsFileCollector(backends.settings_file, metrics.registry)
     WorkerMetrics(metrics.registry, runner=runner, job_types=live, concurrency=settings.concurrency, stale=backends.status.stale)
     tenants = TenantMetrics(metrics.registry, settings.metrics_tenants, time.time)
-    tracing = traces.of("worker", for_handlers=True) if traces else None
     jobs = JobMetrics(metrics.registry, live, time.time)
     observer = Observers(
         [
@@ -162,6 +165,7 @@ async def serve(
             redact=redact,
             pool=settings.pool,
             share_of=policies.share,
+            concurrency_of=policies.concurrency,
         )
         announced = _announced(settings, live, backends.clock())
         presence = Presence(
@@ -174,6 +178,8 @@ async def serve(
         )
         for listener in (engine.handlers_changed, presence.tell, lambda: jobs.add(live)):
             live.on_change(listener)
+        http.on_change(lambda specs: live.replace(Source.SETTINGS_FILE, specs))
+        policies.on_change(engine.handlers_changed)
         engine.intake.on_flood = presence.tell
         DemotionCollector(metrics.registry, lambda: engine.demoted)
         async with serve_endpoints(

@@ -51,24 +51,26 @@ def result_of(returned: object) -> Result | None:
 
 
 def result_of_text(text: bytes) -> Result | None:
-    """What is kept of a result that is JSON already: the text as it is, if a value that a handler returns would be kept; None for null."""
+    """What is kept of a result that is JSON already: the text as it is, if such a value could be returned; None for null."""
     try:
         value = json.loads(text.decode())
         _Copy().of(value, 0)
         _encode(value).encode()
     except _NotKept as why:
         return Result(note=str(why))
-    except UnicodeEncodeError:
-        return Result(note=_SURROGATE)
-    except UnicodeDecodeError:
-        return Result(note="the result is not JSON: it is not UTF-8")
     except RecursionError:
         return Result(note=_TOO_DEEP)
-    except json.JSONDecodeError as error:
-        return Result(note=f"the result is not JSON: {error}")
-    except ValueError:
-        return Result(note=_TOO_MANY_DIGITS)
+    except ValueError as error:
+        return Result(note=_why_not(error))
     return None if value is None else read_result(text.strip())
+
+
+def _why_not(error: ValueError) -> str:
+    if isinstance(error, UnicodeEncodeError):
+        return _SURROGATE
+    if isinstance(error, UnicodeDecodeError):
+        return "the result is not JSON: it is not UTF-8"
+    return f"the result is not JSON: {error}" if isinstance(error, json.JSONDecodeError) else _TOO_MANY_DIGITS
 
 
 class _NotKept(Exception):

@@ -50,7 +50,7 @@ class HttpHandlers:
         """The handlers of the file that is in force."""
         return [one.spec for one in self._made.values()]
 
-    def on_change(self, listener: Callable[[Sequence[HandlerSpec]], None]) -> None:
+    def on_change(self, listener: Callable[[Sequence[HandlerSpec]], object]) -> None:
         """Call it with the handlers of each changed file, once that is in force."""
 
         def take() -> None:

@@ -73,7 +73,7 @@ class Policies:
         self._listeners.append(listener)
 
     def check_with(self, check: Callable[[SettingsFile], None]) -> None:
-        """Let a part of this process look at the file in force, and at each changed one before it is; it raises SettingsError against it."""
+        """Let a part of this process look at the file in force, and at each changed one before; it raises SettingsError against it."""
         self._check(self._file, [check])
         self._checks.append(check)
 

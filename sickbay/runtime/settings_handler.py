@@ -17,7 +17,8 @@ from sickbay.runtime.settings_durations import duration, shown_duration
 from sickbay.runtime.settings_limits import Table
 
 MAX_HEADERS: Final = 50
-_VARIABLE: Final = "^[A-Za-z_][A-Za-z0-9_]{0,254}$"
+_Variable = Annotated[str, Field(pattern="^[A-Za-z_][A-Za-z0-9_]{0,254}$")]
+_Path = Annotated[str, Field(min_length=1, max_length=4_096)]
 _NAMED: Final = 'name a variable, { env = "NAME" }, or a file, { file = "/path" }'
 
 
@@ -39,8 +40,8 @@ def _checked_url(url: str) -> str:
 class SecretTable(Table):
     """`{ env = "NAME" }` or `{ file = "/path" }`: where a worker reads a secret."""
 
-    env: Annotated[str, Field(pattern=_VARIABLE)] | None = Field(None, description="The environment variable of the worker that has it")
-    file: Annotated[str, Field(min_length=1, max_length=4_096)] | None = Field(None, description="The file that has it; read again when it changes")
+    env: _Variable | None = Field(None, description="The environment variable of the worker that has it")
+    file: _Path | None = Field(None, description="The file that has it; read again when it changes")
 
     @model_validator(mode="before")
     @classmethod
@@ -67,8 +68,8 @@ class HeaderTable(Table):
     model_config = ConfigDict(json_schema_extra=_or_text)
 
     value: str | None = Field(None, description="The value itself, if it is no secret")
-    env: Annotated[str, Field(pattern=_VARIABLE)] | None = Field(None, description="The environment variable of the worker that has it")
-    file: Annotated[str, Field(min_length=1, max_length=4_096)] | None = Field(None, description="The file that has it; read again when it changes")
+    env: _Variable | None = Field(None, description="The environment variable of the worker that has it")
+    file: _Path | None = Field(None, description="The file that has it; read again when it changes")
 
     @model_validator(mode="before")
     @classmethod
@@ -96,13 +97,15 @@ class HandlerTable(Table):
 
     model_config = ConfigDict(json_schema_extra=_or_text)
 
-    url: Annotated[str, AfterValidator(_checked_url)] = Field(description="Where jobs are posted: https://host/path or http://host:port/path")
+    url: Annotated[str, AfterValidator(_checked_url)] = Field(
+        description="Where jobs are posted: https://host/path or http://host:port/path"
+    )
     secret: SecretTable | None = Field(None, description="Signs the requests (Standard Webhooks); not set: unsigned")
     headers: Mapping[str, HeaderTable] = Field(default_factory=dict, max_length=MAX_HEADERS, description="Further headers of each request")
     connect_timeout: duration(least=1, most=60_000) = Field(5_000, description="How long name, connection and TLS may take")  # type: ignore[valid-type]
-    ca_file: str | None = Field(None, min_length=1, description="Certificates of the authorities to trust (PEM); not set: those of the system")
-    cert_file: str | None = Field(None, min_length=1, description="The worker's own certificate (PEM), with its key or with key_file")
-    key_file: str | None = Field(None, min_length=1, description="The key of cert_file (PEM), without a password")
+    ca_file: _Path | None = Field(None, description="Certificates of the authorities to trust (PEM); not set: those of the system")
+    cert_file: _Path | None = Field(None, description="The worker's own certificate (PEM), with its key or with key_file")
+    key_file: _Path | None = Field(None, description="The key of cert_file (PEM), without a password")
     allow_private: bool = Field(default=True, description="Whether its address may be private: a private network, or this machine")
     allow_link_local: bool = Field(default=False, description="Whether its address may be link-local, or that of a cloud's metadata")
     kinds: Mapping[Annotated[str, Field(pattern=f"^{CODE_PATTERN}$")], Literal["systemic", "transient", "data", "unknown"]] = Field(

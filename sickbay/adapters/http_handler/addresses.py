@@ -17,8 +17,8 @@ _METADATA: Final = frozenset(
     map(ipaddress.ip_address, ("169.254.169.254", "168.63.129.16", "100.100.100.200", "fd00:ec2::254", "fd20:ce::254"))
 )
 """Where clouds serve metadata and credentials; some are in ranges that are private or even public."""
-_NAT64: Final = (ipaddress.IPv6Network("64:ff9b::/96"), ipaddress.IPv6Network("64:ff9b:1::/48"))
-_COMPATIBLE: Final = ipaddress.IPv6Network("::/96")
+_TRANSLATED: Final = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48", "::/96")))
+"""NAT64, and the old IPv4-compatible addresses: the last four bytes are an IPv4 address."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class AddressRule:
 
 
 def _is_reserved(address: Address) -> bool:
-    """IPv4 from 240.0.0.0 on, with the broadcast address; 0.0.0.0/8. (IPv6 calls much reserved that is in use.)"""
+    """Whether it is IPv4 from 240.0.0.0 on, the broadcast address included, or in 0.0.0.0/8. IPv6 calls much reserved that is in use."""
     return address.version == 4 and (address.is_reserved or address.packed[0] == 0)  # noqa: PLR2004 - IPv4
 
 
@@ -61,7 +61,6 @@ def _meant(address: Address) -> Iterator[Address]:
         yield address.sixtofour
     if address.teredo is not None:
         yield from address.teredo
-    if any(address in network for network in _NAT64):
-        yield ipaddress.IPv4Address(address.packed[-4:])
-    elif address in _COMPATIBLE and not address.is_loopback and not address.is_unspecified:
+    is_plain = address.is_loopback or address.is_unspecified
+    if any(address in network for network in _TRANSLATED) and not is_plain:
         yield ipaddress.IPv4Address(address.packed[-4:])

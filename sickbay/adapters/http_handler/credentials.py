@@ -53,7 +53,7 @@ class Place:
     def version(self) -> tuple[int, int, int] | None:
         """Changes when the file does; None if it cannot be found."""
         try:
-            found = os.stat(self.file) if self.file else None
+            found = Path(self.file).stat() if self.file else None
         except OSError:
             return None
         return (found.st_ino, found.st_size, found.st_mtime_ns) if found else (0, 0, 0)

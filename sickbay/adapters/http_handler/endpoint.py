@@ -14,6 +14,6 @@ class Endpoint:
     """`tls` verifies its certificate, None for http; `connect_s` are the seconds for name, connection and TLS together."""
 
     address: WebhookAddress
-    rule: AddressRule = AddressRule()
+    rule: AddressRule = field(default_factory=AddressRule)
     connect_s: float = 5.0
     tls: ssl.SSLContext | None = field(default=None, repr=False)

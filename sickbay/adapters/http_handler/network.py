@@ -40,7 +40,7 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Connect to the first allowed address that answers. AddressNotAllowed, socket.gaierror, or httpcore's ConnectError and -Timeout."""
+        """Connect to the first allowed address that answers. AddressNotAllowed, socket.gaierror, or httpcore's ConnectError or -Timeout."""
         OPENED.set(True)
         loop = asyncio.get_running_loop()
         end = loop.time() + (timeout or 0)

@@ -22,8 +22,25 @@ MAX_HEADER_CHARS: Final = 8_192
 _TOKEN: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}")
 _VALUE: Final = re.compile(r"[!-~]([ -~]*[!-~])?")
 _OURS: Final = frozenset(
-    "accept accept-encoding connection content-encoding content-length content-type expect host idempotency-key keep-alive te "
-    "traceparent tracestate trailer transfer-encoding upgrade user-agent".split()
+    [
+        "accept",
+        "accept-encoding",
+        "connection",
+        "content-encoding",
+        "content-length",
+        "content-type",
+        "expect",
+        "host",
+        "idempotency-key",
+        "keep-alive",
+        "te",
+        "traceparent",
+        "tracestate",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+        "user-agent",
+    ]
 )
 _OUR_PREFIXES: Final = ("ce-", "webhook-", "sickbay-")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)

@@ -7,7 +7,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-from sickbay.adapters.webhook.address import WebhookAddress
 from sickbay.domain.job import Job
 from sickbay.domain.trace import trace_headers
 
@@ -26,7 +25,7 @@ class RequestSpan(Protocol):
 class RequestSpans(Protocol):
     """Of one worker."""
 
-    def request(self, job: Job, address: WebhookAddress) -> AbstractContextManager[RequestSpan]:
+    def request(self, job: Job, host: str, port: int) -> AbstractContextManager[RequestSpan]:
         """Around one request; an exception that leaves the context is its failure."""
 
 
@@ -39,7 +38,7 @@ class _NoSpan:
 
 
 class _Untraced:
-    def request(self, job: Job, address: WebhookAddress) -> AbstractContextManager[RequestSpan]:  # noqa: ARG002 - the protocol's
+    def request(self, job: Job, host: str, port: int) -> AbstractContextManager[RequestSpan]:  # noqa: ARG002 - the protocol's
         """The trace of the job."""
         return nullcontext(_NoSpan(trace_headers(job.trace)))
 
