@@ -31,6 +31,8 @@ def failure_of_error(error: BaseException, endpoint: Endpoint) -> RemoteFailure:
 
 def _words(error: BaseException, endpoint: Endpoint) -> str:
     host = endpoint.address.header
+    if isinstance(error, httpcore.ConnectTimeout):
+        return f"{host} could not be reached within {endpoint.connect_s:g} s"
     for one in _chain(error):
         if isinstance(one, AddressNotAllowed):
             return str(one)
@@ -40,12 +42,10 @@ def _words(error: BaseException, endpoint: Endpoint) -> str:
             return f"{host} does not speak TLS as this worker does: {one.reason or 'the handshake failed'}"
         if isinstance(one, socket.gaierror):
             return f"the name {endpoint.address.host} is not known: {one.strerror}"
-    return _words_by_class(error, host, endpoint.connect_s)
+    return _words_by_class(error, host)
 
 
-def _words_by_class(error: BaseException, host: str, connect_s: float) -> str:
-    if isinstance(error, httpcore.ConnectTimeout):
-        return f"{host} could not be reached within {connect_s:g} s"
+def _words_by_class(error: BaseException, host: str) -> str:
     if isinstance(error, httpcore.ConnectError):
         numbers = (one.errno for one in _chain(error) if isinstance(one, OSError) and one.errno)
         number = next(numbers, None)

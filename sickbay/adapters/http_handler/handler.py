@@ -58,6 +58,12 @@ class HttpHandler:
                 raise failure_of_error(error, self._endpoint) from None
             raise failure_of_answer(answer.head, body, where.header, secrets.withheld)
 
+    async def close(self) -> None:
+        """Close the connections of the running loop now. Otherwise they end with the loop, or soon after the last reference to this."""
+        if self._kept is not None and self._kept.loop is asyncio.get_running_loop():
+            await self._kept.closing.aclose()
+            self._kept = None
+
     async def _connections(self) -> _Kept:
         """Those of the running loop. A run on a loop that was abandoned holds its own, which are closed after it."""
         loop = asyncio.get_running_loop()
@@ -95,6 +101,8 @@ async def _result(answer: Answer) -> Result | None:
 
 async def _rest(answer: Answer) -> bytes | None:
     """The body if it comes soon and is not too large: then the connection can be used again."""
+    if (answer.head.size or 0) > MAX_RESULT_BYTES:
+        return None
     with suppress(*ERRORS):  # a TimeoutError is an OSError
         async with asyncio.timeout(REST_S):
             return await answer.read(MAX_RESULT_BYTES)

@@ -57,6 +57,7 @@ def test_each_value_says_where_it_comes_from(monkeypatch):
         ("breaker.calls", "20", "default"),
         ("breaker.window", "1m", "default"),
         ("breaker.slow", "0s", "default"),
+        ("concurrency", "no limit", "default, unless the handler says otherwise"),
         ("share", "0.75 beside others", "default"),
         ("rate", "no limit", "default"),
         ("burst", "half a second's worth", "default"),
