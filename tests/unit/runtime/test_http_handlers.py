@@ -111,7 +111,7 @@ def test_whether_a_worker_needs_modules(file, text, found):
 
 
 def test_a_worker_without_one_loads_no_client(file):
-    """httpcore is imported when there is the first handler behind HTTP."""
+    """The client is imported when there is the first handler behind HTTP."""
     program = (
         "import sys; import worker.app; from sickbay.runtime.policies import Policies; from sickbay.runtime.settings import Settings;"
         "from sickbay.runtime.http_handlers import HttpHandlers; loaded = lambda: {'httpx', 'httpcore'} & set(sys.modules);"
