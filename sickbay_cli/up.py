@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -21,6 +21,7 @@ from sickbay.handlers.registry import HandlerSpec
 from sickbay.observer import Observer
 from sickbay.runtime.backends import open_up
 from sickbay.runtime.ending import whole_process
+from sickbay.runtime.http_handlers import has_http_handlers
 from sickbay.runtime.observers import load_observers
 from sickbay.runtime.process import Signals, keep_what_was_loaded, open_redaction, run
 from sickbay.runtime.settings import Settings
@@ -85,11 +86,13 @@ def up(data: Path, *, ephemeral: bool, host: str, handlers: str | None, config: 
             settings = Settings.read(job_handlers=handlers, sickbay_config=None if config is None else str(config))
             configure_logging(settings.log_level, settings.log_format)
             folder = None if ephemeral else data
-            modules = choose_handlers(settings)
-            handlers_by_type = load_chosen(modules, has_own_queue=settings.rabbitmq_url is None)
+            has_others = has_http_handlers(settings)
+            modules = choose_handlers(settings, has_others=has_others)
+            handlers_by_type = load_chosen(modules, has_own_queue=settings.rabbitmq_url is None, has_others=has_others)
             redact = open_redaction(settings)
             addresses = _addresses(host, ports, settings)
-            run(_run(settings, folder, _Chosen(modules, handlers_by_type, redact, load_observers(settings.observers)), addresses))
+            chosen = _Chosen(modules, handlers_by_type, redact, load_observers(settings.observers), has_others)
+            run(_run(settings, folder, chosen, addresses))
         except MissingSetting as error:
             raise MissingOption(str(error)) from None
         except SickbayError as error:
@@ -122,6 +125,8 @@ class _Chosen(NamedTuple):
     handlers: Mapping[str, HandlerSpec]
     redact: Redact | None
     observers: Sequence[Observer]
+    has_others: bool
+    """Whether the settings file has handlers."""
 
 
 async def _run(settings: Settings, folder: Path | None, chosen: _Chosen, addresses: Mapping[str, Address]) -> bool:
@@ -130,7 +135,7 @@ async def _run(settings: Settings, folder: Path | None, chosen: _Chosen, address
     async with AsyncExitStack() as stack:
         traces = await stack.enter_async_context(open_traces(settings.traces_endpoint, settings.worker_name, chosen.redact))
         backends = await stack.enter_async_context(open_up(settings, folder))
-        record_handlers(settings, folder)
+        record_handlers(settings, folder, has_others=chosen.has_others)
         control_plane = await stack.enter_async_context(
             controlplane.app.serve(backends, addresses["control-plane"], traces, observers=chosen.observers)
         )
@@ -149,7 +154,7 @@ async def _run(settings: Settings, folder: Path | None, chosen: _Chosen, address
         services = {"jobapi": api, "worker": working.endpoints, "control-plane": control_plane}
         for endpoints in (control_plane, working.endpoints, api):
             await endpoints.serving()
-        click.echo(_banner(addresses["jobapi"].host, folder, chosen, services))
+        click.echo(_banner(addresses["jobapi"].host, folder, services, working.handlers, is_demo=is_demo(chosen.modules)))
         keep_what_was_loaded()
         await signals.first.wait()
         log.info("stopping: running jobs may finish (%g s at most, or press Ctrl-C again)", working.grace_s)
@@ -159,13 +164,13 @@ async def _run(settings: Settings, folder: Path | None, chosen: _Chosen, address
     return working.is_stuck
 
 
-def _banner(host: str, folder: Path | None, chosen: _Chosen, endpoints: Mapping[str, Endpoints]) -> str:
+def _banner(host: str, folder: Path | None, endpoints: Mapping[str, Endpoints], handlers: Iterable[str], *, is_demo: bool) -> str:
     shown = "localhost" if host in {"127.0.0.1", "0.0.0.0", "::"} else host  # noqa: S104 - only shown
     where = f"data in {folder.resolve()}" if folder else "in memory, nothing is kept after the exit"
     web = {service: f"http://{shown}:{door.rest_port}" for service, door in endpoints.items()}
     rows = [
         ("Job API", f"{web['jobapi']}", f"gRPC {shown}:{endpoints['jobapi'].grpc_port}", f"docs {web['jobapi']}/docs"),
-        ("Worker", f"{web['worker']}", f"gRPC {shown}:{endpoints['worker'].grpc_port}", f"runs {', '.join(sorted(chosen.handlers))}"),
+        ("Worker", f"{web['worker']}", f"gRPC {shown}:{endpoints['worker'].grpc_port}", f"runs {', '.join(sorted(handlers))}"),
         (
             "Control plane",
             f"{web['control-plane']}",
@@ -173,7 +178,7 @@ def _banner(host: str, folder: Path | None, chosen: _Chosen, endpoints: Mapping[
             f"docs {web['control-plane']}/docs",
         ),
     ]
-    demo = DEMO_BANNER if is_demo(chosen.modules) else ""
+    demo = DEMO_BANNER if is_demo else ""
     table = "\n".join(f"  {name:<14} {url:<22} {grpc:<22} {more}" for name, url, grpc, more in rows)
     body = '{"jobType": "email", "payload": {"to": "user@example.com"}}'
     return (

@@ -6,6 +6,7 @@ import logging
 
 from sickbay.domain.service_ports import WORKER
 from sickbay.runtime.backends import open_worker
+from sickbay.runtime.http_handlers import has_http_handlers
 from sickbay.runtime.observers import load_observers
 from sickbay.runtime.process import Signals, address, open_redaction, start
 from sickbay.runtime.settings import Settings
@@ -18,7 +19,7 @@ log = logging.getLogger("sickbay")
 
 async def run(settings: Settings) -> bool:
     """Work until a signal, then drain; returns whether a handler is still running that cannot be stopped."""
-    handlers = load_chosen(settings.job_handlers)
+    handlers = load_chosen(settings.job_handlers, has_others=has_http_handlers(settings))
     redact = open_redaction(settings)
     observers = load_observers(settings.observers)
     signals = Signals()
@@ -27,7 +28,7 @@ async def run(settings: Settings) -> bool:
         open_worker(settings) as backends,
         serve(backends, settings, handlers, address(settings, WORKER), traces, redact=redact, observers=observers) as worker,
     ):
-        report(handlers, settings.concurrency, settings.pool)
+        report(worker.handlers, settings.concurrency, settings.pool)
         warn_if_demo(settings.job_handlers)
         await signals.serve(backends.ready(), worker.endpoints)
         log.info("stopping: running jobs may finish (%g s at most, a second signal cancels them)", worker.grace_s)

@@ -22,6 +22,7 @@ from sickbay.handlers.registry import HandlerSpec
 from sickbay.handlers.type_schemas import schemas_of
 from sickbay.messages.outbox import EventOutbox
 from sickbay.observer import Observer, Observers
+from sickbay.runtime.http_handlers import HttpHandlers
 from sickbay.runtime.parts import WorkerParts
 from sickbay.runtime.policies import Policies
 from sickbay.runtime.settings import Settings
@@ -31,11 +32,11 @@ from sickbay.telemetry.backends import BackendStatusCollector, HealthCollector, 
 from sickbay.telemetry.joblog import JobLog
 from sickbay.telemetry.metrics import MetricsRegistry
 from sickbay.telemetry.settings_file import SettingsFileCollector
-from sickbay.telemetry.tracing import trace_observers
+from sickbay.telemetry.tracing import request_spans, trace_observers
 from sickbay.version import VERSION
 from worker.announced_types import AnnouncedTypes
 from worker.engine import Engine
-from worker.handlers import Handlers
+from worker.handlers import Handlers, Source
 from worker.metrics import DemotionCollector, JobMetrics, WorkerMetrics
 from worker.presence import Presence
 from worker.rate_gate import RateGate
@@ -119,6 +120,9 @@ async def serve(
     metrics = MetricsRegistry("worker")
     health = Health(checks_of(backends.status, "broker"), grace_s=backends.health_grace)
     policies = backends.policies or Policies(settings)
+    tracing = traces.of("worker", for_handlers=True) if traces else None
+    http = HttpHandlers(policies, backends.clock, request_spans(tracing))
+    live.replace(Source.SETTINGS_FILE, http.specs)
     policies.report_unhandled(live)
     runner = Runner(
         backends.breakers,
@@ -133,7 +137,6 @@ async def serve(
     SettingsFileCollector(backends.settings_file, metrics.registry)
     WorkerMetrics(metrics.registry, runner=runner, job_types=live, concurrency=settings.concurrency, stale=backends.status.stale)
     tenants = TenantMetrics(metrics.registry, settings.metrics_tenants, time.time)
-    tracing = traces.of("worker", for_handlers=True) if traces else None
     jobs = JobMetrics(metrics.registry, live, time.time)
     observer = Observers(
         [
@@ -171,6 +174,7 @@ async def serve(
             pool=settings.pool,
             share_of=policies.share,
             submitter=submitter,
+            concurrency_of=policies.concurrency,
         )
         types = AnnouncedTypes(backends.job_types, schemas_of(live.values()))
         announced = _announced(settings, live, backends.clock(), types.keys)
@@ -186,6 +190,8 @@ async def serve(
         adopt = (engine.handlers_changed, lambda: types.replace(schemas_of(live.values())), presence.tell, lambda: jobs.add(live))
         for listener in adopt:
             live.on_change(listener)
+        http.on_change(lambda specs: live.replace(Source.SETTINGS_FILE, specs))
+        policies.on_change(engine.handlers_changed)
         engine.intake.on_flood = presence.tell
         DemotionCollector(metrics.registry, lambda: engine.demoted)
         async with serve_endpoints(

@@ -20,7 +20,8 @@ log = logging.getLogger("sickbay")
 def missing(why: str = "JOB_HANDLERS is not set", demo: str = f"JOB_HANDLERS={DEMO}") -> MissingSetting:
     """The error for a start without handlers; `demo` is how to request the demo."""
     return MissingSetting(
-        f"{why}: name the modules with your @handler functions, for example JOB_HANDLERS=my_handlers; "
+        f"{why}: name the modules with your @handler functions, for example JOB_HANDLERS=my_handlers, "
+        "or an endpoint as the handler of a type in the settings file; "
         f"for the demo, which only simulates email, sms and webhook, use {demo}"
     )
 
@@ -35,16 +36,19 @@ def is_demo_alone(modules: str) -> bool:
     return _names(modules) == {DEMO}
 
 
-def load_chosen(modules: str, *, has_own_queue: bool = False) -> Mapping[str, HandlerSpec]:
+def load_chosen(modules: str, *, has_own_queue: bool = False, has_others: bool = False) -> Mapping[str, HandlerSpec]:
     """The handlers by job type; raises MissingSetting if no module is named, otherwise like `load_handlers`.
 
+    `has_others`: there are handlers in the settings file, so none need be named.
     `has_own_queue`: no other process consumes jobs from this one's queue. Only then, and without other handlers, the demo's `crash` is
     enabled: elsewhere a payload would kill workers with real jobs.
     """
     if not _names(modules):
+        if has_others:
+            return {}
         raise missing()
     handlers = load_handlers(modules, ours={DEMO})
-    if has_own_queue and is_demo_alone(modules):
+    if has_own_queue and not has_others and is_demo_alone(modules):
         allow_crash()
     return handlers
 

@@ -51,9 +51,9 @@ def _unset(_: str) -> None:
     """No share is set."""
 
 
-def _limits(handlers: Mapping[str, HandlerSpec]) -> Mapping[str, int]:
-    """How many jobs of a type may run at a time, where its handler says so."""
-    return {spec.job_type: spec.concurrency for spec in handlers.values() if spec.concurrency}
+def _own(_: str, own: int | None) -> int | None:
+    """What the handler itself says."""
+    return own
 
 
 class Engine:
@@ -83,6 +83,7 @@ class Engine:
         observer: Observer = NOBODY,
         redact: Redact = unchanged,
         share_of: Callable[[str], float | None] = _unset,
+        concurrency_of: Callable[[str, int | None], int | None] = _own,
         pool: str = "",
         submitter: Submitter | None = None,
     ) -> None:
@@ -92,6 +93,7 @@ class Engine:
         CATCH_UP_S. The observer is called for each message in the task that processes it, so that task's context is the job's. `redact`
         removes secrets from the texts of faults. `fleet` and `grace_ms` decide about jobs without a handler here (`unhandled.py`), `rates`
         limits the runs of types. `share_of` is which part of the slots a job type may hold, None if that is not set (`shares.py`).
+        `concurrency_of` is how many jobs of a type may run at a time, asked with what its handler says, and again at `handlers_changed`.
         `submitter` submits what handlers ask for; without one they cannot. With a `pool` it takes jobs from the queue of that alone.
         """
         policy_of = same_for_all(policy) if isinstance(policy, RetryPolicy) else policy
@@ -103,7 +105,8 @@ class Engine:
         prefetch = min(2_000, max(10, 2 * concurrency))
         self._slots = Slots(concurrency)
         self._handlers = handlers
-        self._gates = Gates(_limits(handlers), prefetch // 4, prefetch_bytes // 4)
+        self._concurrency_of = concurrency_of
+        self._gates = Gates(self._limits(), prefetch // 4, prefetch_bytes // 4)
         self._isolation = CrashIsolation(guard, prefetch)
         publisher = Publisher(broker, observer)
         self._settler = Settler(
@@ -176,8 +179,13 @@ class Engine:
         return self._demotion.moved
 
     def handlers_changed(self) -> None:
-        """The mapping of handlers has other contents: jobs that have not begun run by these."""
-        self._gates.limit(_limits(self._handlers))
+        """The mapping of handlers has other contents, or other limits hold: jobs that have not begun run by these."""
+        self._gates.limit(self._limits())
+
+    def _limits(self) -> Mapping[str, int]:
+        """How many jobs of a type may run at a time, where that is limited."""
+        asked = {spec.job_type: self._concurrency_of(spec.job_type, spec.concurrency) for spec in self._handlers.values()}
+        return {job_type: limit for job_type, limit in asked.items() if limit}
 
     async def run(self) -> None:
         """Work until `drain` is called."""

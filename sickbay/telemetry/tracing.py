@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 from sickbay.observer import Observer
 
 if TYPE_CHECKING:
+    from sickbay.telemetry.http_traces import HttpTraces
     from sickbay.telemetry.spans import Traces, Tracing
 
 FLUSH_S: Final = 2.0
@@ -52,6 +53,15 @@ def trace_observers(tracing: Tracing | None, system: str) -> Sequence[Observer]:
     from sickbay.telemetry.run_traces import RunTraces  # noqa: PLC0415
 
     return PublishTraces(tracing.tracer, system), RunTraces(tracing.tracer, system), ReleaseTraces(tracing.tracer)
+
+
+def request_spans(tracing: Tracing | None) -> HttpTraces | None:
+    """Creates spans of the requests of handlers behind HTTP; None without `tracing`."""
+    if tracing is None:
+        return None
+    from sickbay.telemetry.http_traces import HttpTraces  # noqa: PLC0415 - see the module's docstring
+
+    return HttpTraces(tracing.tracer)
 
 
 async def _within(seconds: float, work: Callable[[], None]) -> None:
