@@ -16,6 +16,7 @@ import jobapi.app
 import worker.app
 from jobapi.names import NameLimits
 from sickbay.domain.errors import MissingSetting, SickbayError
+from sickbay.domain.program import WorkStream
 from sickbay.domain.raised import Redact
 from sickbay.domain.service_ports import DEFAULT_PORTS
 from sickbay.handlers.registry import HandlerSpec
@@ -72,9 +73,14 @@ _EPILOG: Final = (
 @click.option(
     "--handlers", metavar="MODULES", help="Modules with @handler functions, comma separated (JOB_HANDLERS); default: worker.demo."
 )
+@click.option(
+    "--programs",
+    is_flag=True,
+    help="Let programs in any language connect from this machine and run jobs (WORK_STREAM=local); --handlers may be left out.",
+)
 @options.settings_file
 @_port_options
-def up(data: Path, *, ephemeral: bool, host: str, handlers: str | None, config: Path | None, **ports: int) -> None:
+def up(data: Path, *, ephemeral: bool, host: str, handlers: str | None, programs: bool, config: Path | None, **ports: int) -> None:
     """Run Job API, worker and control plane in this process until Ctrl-C or SIGTERM (or SIGHUP, SIGQUIT).
 
     Jobs are durable in the data folder: a kill or a power cut loses none. On the first signal no more jobs start and running
@@ -82,11 +88,13 @@ def up(data: Path, *, ephemeral: bool, host: str, handlers: str | None, config: 
     """
     with whole_process():
         try:
-            settings = Settings.read(job_handlers=handlers, sickbay_config=None if config is None else str(config))
+            stream = WorkStream.LOCAL if programs else None
+            settings = Settings.read(job_handlers=handlers, sickbay_config=None if config is None else str(config), work_stream=stream)
             configure_logging(settings.log_level, settings.log_format)
             folder = None if ephemeral else data
             modules = choose_handlers(settings)
-            handlers_by_type = load_chosen(modules, has_own_queue=settings.rabbitmq_url is None)
+            takes_programs = settings.work_stream is not WorkStream.OFF
+            handlers_by_type = load_chosen(modules, has_own_queue=settings.rabbitmq_url is None, takes_programs=takes_programs)
             redact = open_redaction(settings)
             addresses = _addresses(host, ports, settings)
             run(_run(settings, folder, _Chosen(modules, handlers_by_type, redact, load_observers(settings.observers)), addresses))
@@ -159,13 +167,17 @@ async def _run(settings: Settings, folder: Path | None, chosen: _Chosen, address
     return working.is_stuck
 
 
+def _types(chosen: _Chosen) -> str:
+    return ", ".join(sorted(chosen.handlers)) or "the jobs of programs that connect"
+
+
 def _banner(host: str, folder: Path | None, chosen: _Chosen, endpoints: Mapping[str, Endpoints]) -> str:
     shown = "localhost" if host in {"127.0.0.1", "0.0.0.0", "::"} else host  # noqa: S104 - only shown
     where = f"data in {folder.resolve()}" if folder else "in memory, nothing is kept after the exit"
     web = {service: f"http://{shown}:{door.rest_port}" for service, door in endpoints.items()}
     rows = [
         ("Job API", f"{web['jobapi']}", f"gRPC {shown}:{endpoints['jobapi'].grpc_port}", f"docs {web['jobapi']}/docs"),
-        ("Worker", f"{web['worker']}", f"gRPC {shown}:{endpoints['worker'].grpc_port}", f"runs {', '.join(sorted(chosen.handlers))}"),
+        ("Worker", f"{web['worker']}", f"gRPC {shown}:{endpoints['worker'].grpc_port}", f"runs {_types(chosen)}"),
         (
             "Control plane",
             f"{web['control-plane']}",

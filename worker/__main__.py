@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from sickbay.domain.program import WorkStream
 from sickbay.domain.service_ports import WORKER
 from sickbay.runtime.backends import open_worker
 from sickbay.runtime.observers import load_observers
@@ -18,7 +19,7 @@ log = logging.getLogger("sickbay")
 
 async def run(settings: Settings) -> bool:
     """Work until a signal, then drain; returns whether a handler is still running that cannot be stopped."""
-    handlers = load_chosen(settings.job_handlers)
+    handlers = load_chosen(settings.job_handlers, takes_programs=settings.work_stream is not WorkStream.OFF)
     redact = open_redaction(settings)
     observers = load_observers(settings.observers)
     signals = Signals()

@@ -35,13 +35,17 @@ def is_demo_alone(modules: str) -> bool:
     return _names(modules) == {DEMO}
 
 
-def load_chosen(modules: str, *, has_own_queue: bool = False) -> Mapping[str, HandlerSpec]:
+def load_chosen(modules: str, *, has_own_queue: bool = False, takes_programs: bool = False) -> Mapping[str, HandlerSpec]:
     """The handlers by job type; raises MissingSetting if no module is named, otherwise like `load_handlers`.
+
+    `takes_programs`: none need be named, for programs may bring theirs.
 
     `has_own_queue`: no other process consumes jobs from this one's queue. Only then, and without other handlers, the demo's `crash` is
     enabled: elsewhere a payload would kill workers with real jobs.
     """
     if not _names(modules):
+        if takes_programs:
+            return {}
         raise missing()
     handlers = load_handlers(modules, ours={DEMO})
     if has_own_queue and is_demo_alone(modules):

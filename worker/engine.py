@@ -26,6 +26,7 @@ from sickbay.observer import NOBODY, Observer
 from sickbay.ports import LANES, PREFETCH_BYTES, Breakers, Broker, Clock, Delivery, DuplicateGuard, PoolQueue
 from worker.crash_isolation import CrashIsolation
 from worker.demotion import Demotion
+from worker.elsewhere import ElsewhereSpec
 from worker.intake import Intake
 from worker.pipeline import Pipeline
 from worker.pool_roll import PoolRoll
@@ -35,7 +36,7 @@ from worker.received import Received
 from worker.runner import Runner
 from worker.settler import Settler
 from worker.shares import Shares
-from worker.slots import Gates, Slots
+from worker.slots import Gate, Gates, Slots
 from worker.unhandled import UnhandledJobs
 
 LAST_S: Final = 2.0
@@ -50,9 +51,10 @@ def _unset(_: str) -> None:
     """No share is set."""
 
 
-def _limits(handlers: Mapping[str, HandlerSpec]) -> Mapping[str, int]:
+def _limits(handlers: Mapping[str, HandlerSpec]) -> Mapping[str, int | Gate]:
     """How many jobs of a type may run at a time, where its handler says so."""
-    return {spec.job_type: spec.concurrency for spec in handlers.values() if spec.concurrency}
+    limits = ((spec.job_type, spec.gate if isinstance(spec, ElsewhereSpec) else spec.concurrency) for spec in handlers.values())
+    return {job_type: limit for job_type, limit in limits if limit}
 
 
 class Engine:

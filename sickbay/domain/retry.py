@@ -7,6 +7,7 @@
 | unknown | Retry, attempt charged; after the last one SetAside RETRIES_EXHAUSTED | SetAside CIRCUIT_OPEN, uncharged |
 | data | Retry, attempt charged; after the last one SetAside RETRIES_EXHAUSTED | the same |
 | cancelled | GiveBack, nothing charged | the same |
+| lost (cancelled with the code PROGRAM_LOST) | HandBack, nothing charged | the same |
 
 A systemic or transient failure is blameless: the job is not at fault, so it never uses up the retries, and no person is needed. Only a code
 whose number of retries somebody has set (`retries_by_code`) ends like the others. A fault of the worker itself is not an outcome of a
@@ -22,7 +23,7 @@ from typing import Final
 
 from sickbay.domain.breaker import BreakerState
 from sickbay.domain.job import Failure, Job, JobState, Reason
-from sickbay.domain.outcome import Outcome, OutcomeKind
+from sickbay.domain.outcome import LOST, Outcome, OutcomeKind
 from sickbay.domain.result import Result
 
 MAX_DELAY_MS: Final = 600_000
@@ -119,6 +120,13 @@ class GiveBack:
 
 
 @dataclass(frozen=True, slots=True)
+class HandBack:
+    """The program that ran the job is gone: another one runs it, unless it has lost too many."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
 class Retry:
     """The copy for the next attempt, and after which delay (ms) it runs.
 
@@ -152,7 +160,7 @@ class SetAside:
         return JobState.PARKED if self.reason in PARKING else JobState.QUARANTINED
 
 
-Route = Done | GiveBack | Retry | SetAside
+Route = Done | GiveBack | HandBack | Retry | SetAside
 
 
 MAX_FAULTS: Final = 3
@@ -178,7 +186,7 @@ def after_run(job: Job, outcome: Outcome, breaker: BreakerState, policy: RetryPo
     if outcome.kind is OutcomeKind.SUCCESS:
         return Done(outcome.result)
     if outcome.kind is OutcomeKind.CANCELLED:
-        return GiveBack()
+        return HandBack(job) if outcome.code == LOST.code else GiveBack()
     failure = Failure(now, job.generation, job.attempt, outcome.code, outcome.message, outcome.traceback)
     if outcome.kind.is_breaker_failure and breaker.refuses:
         return SetAside(job.failed(failure), Reason.CIRCUIT_OPEN)
