@@ -113,13 +113,13 @@ def registered(version: str, heartbeat_s: float) -> pb.WorkResponse:
 
 
 def run(run_id: str, known: Job, *, timeout_s: float, now: int, trace_context: Mapping[str, str]) -> pb.WorkResponse:
-    """A job to run, `now` in ms. UnicodeDecodeError if its payload is no text."""
+    """A job to run, `now` in ms."""
     record = JobRecord(known, JobState.RUNNING, 0, started_at=now)
     return pb.WorkResponse(
         run=pb.WorkResponse.Run(
             run_id=run_id,
             job=job(record),
-            payload_json=known.payload_json.decode(),
+            payload_json=known.payload_json.decode("utf-8", "replace"),
             timeout=duration(max(1, round(1000 * timeout_s))),
             idempotency_key=text(known.idempotency_key),
             trace_context=trace_context,

@@ -12,7 +12,6 @@ from typing import Final
 from sickbay.contract import work as contract
 from sickbay.domain.errors import ErrorReason, FailedPrecondition, ResourceExhausted, Unavailable
 from sickbay.domain.job import Job
-from sickbay.domain.outcome import Outcome, kind_of
 from sickbay.domain.program import HEARTBEAT_S, Registration
 from sickbay.domain.trace import trace_headers
 from sickbay.ports import Clock
@@ -27,7 +26,6 @@ from worker.run import CANCELLED, Run
 MAX_PROGRAMS: Final = 250
 MAX_ALL_TYPES: Final = 1_000
 """Job types of all programs together."""
-_UNREADABLE: Final = "PAYLOAD_UNREADABLE"
 _OWNERS: Final = {Source.MODULES: "its JOB_HANDLERS", Source.SETTINGS_FILE: "its settings file"}
 _STOPPING: Final = "the worker is stopping; connect to another one, or again in a moment"
 
@@ -121,15 +119,13 @@ class Connected:
         place.began = True
         call = ProgramCall(place.program, place, str(next(self._runs)), run, on_end)
         if place.program.is_over:
-            _give_up_soon(call, CANCELLED)
+            loop = asyncio.get_running_loop()
+            loop.call_soon(call.end, CANCELLED)
+            loop.call_soon(place.free)
             return call
         context = self._trace_context(run.job)
-        try:
-            message = contract.run(call.run_id, run.job, timeout_s=run.seconds, now=self._clock(), trace_context=context)
-        except UnicodeDecodeError:
-            _give_up_soon(call, Outcome(kind_of(_UNREADABLE), _UNREADABLE, "the payload is not UTF-8"))
-        else:
-            place.program.begin(call, message)
+        message = contract.run(call.run_id, run.job, timeout_s=run.seconds, now=self._clock(), trace_context=context)
+        place.program.begin(call, message)
         return call
 
     def on_free(self, program: Program) -> None:
@@ -168,13 +164,6 @@ class Connected:
         gate.programs.extend(program for program, _ in offers)
         longest = max((timeout for _, timeout in offers if timeout is not None), default=None)
         return ElsewhereSpec(job_type, _not_here, longest, place="a connected program", begin=self.begin, gate=gate)
-
-
-def _give_up_soon(call: ProgramCall, outcome: Outcome) -> None:
-    """A run that its program does not get."""
-    loop = asyncio.get_running_loop()
-    loop.call_soon(call.end, outcome)
-    loop.call_soon(call.place.free)
 
 
 def _not_here(_: Job) -> None:

@@ -250,7 +250,9 @@ class Program:
 
 
 def _runs(lost: int) -> str:
-    return f"; {lost} jobs that it was running go back to the queue" if lost else ""
+    if not lost:
+        return ""
+    return f"; {lost} jobs that it was running go back to the queue" if lost > 1 else "; the job that it was running goes back to the queue"
 
 
 def _why(error: SickbayError | None) -> str:

@@ -56,6 +56,7 @@ class WorkApi(WorkerServiceServicer):
         host, port = endpoint_of(context.peer())
         self._check_access(host)
         program = self._connected.connect(f"{host}:{port}")
+        context.add_done_callback(lambda _: self._connected.end(program))  # should writing fail, nobody closes this generator at once
         reading = asyncio.create_task(self._read_safely(program, request_iterator), name=f"program at {host}:{port}")
         try:
             async for said in program.outgoing():
