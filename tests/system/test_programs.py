@@ -14,6 +14,7 @@ from typing import Any, Final
 import pytest
 
 from tests.support.clients import Clients
+from tests.support.fleet import Fleet
 from tests.support.process import Lines
 from tests.support.system_under_test import Product
 
@@ -152,3 +153,41 @@ def test_a_killed_worker_loses_nothing_and_the_program_connects_to_the_next_one(
         sickbay.wait(job_id, "SUCCEEDED")
         assert result(sickbay, job_id)["process"] == mine.process.pid
         assert sickbay.job(job_id)["attempt"] == 0
+
+
+KILLER: Final = '''
+import os, signal
+from sickbay.observer import Observer
+
+class Killer(Observer):
+    """Dies by kill -9 between the confirm of the copy of a lost program's job and the acknowledgement of the job."""
+    def published(self, messages, seconds, error):
+        if error is None and any("runs-lost" in message.headers for message in messages):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+killer = Killer()
+'''
+
+
+@pytest.mark.servers
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("dies_too", [False, True], ids=["its worker lives", "its worker dies in the middle"])
+def test_the_job_of_a_lost_program_runs_in_a_program_of_another_worker(fleet: Fleet, program: Callable[[int], Program], dies_too: bool):
+    (fleet.folder / "killer.py").write_text(KILLER)
+    fleet.launch_all(workers=0)
+    mine = {"JOB_HANDLERS": "", "WORK_STREAM": "local", "UNKNOWN_TYPE_GRACE": "60"}
+    (first,) = fleet.launch("worker", **mine, **({"OBSERVERS": "killer:killer"} if dies_too else {}))
+    fleet.ready()
+    victim = program(first.ports[1]).connected()
+    with Clients(fleet) as sickbay:
+        job_id = sickbay.submit("thumbnail", {"image": "cat.png", "seconds": 1})
+        victim.running(job_id)
+        (second,) = fleet.launch("worker", **mine)
+        other = program(second.ready().ports[1]).connected()
+        victim.stop()
+        if dies_too:
+            assert first.wait() == -signal.SIGKILL
+        sickbay.wait(job_id, "SUCCEEDED")
+        found = sickbay.job(job_id)
+        assert (found["attempt"], found["result"]["process"]) == (0, other.process.pid)
+        other.stop(signal.SIGTERM)

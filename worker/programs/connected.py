@@ -18,6 +18,7 @@ from sickbay.ports import Clock
 from sickbay.version import VERSION
 from worker.elsewhere import ElsewhereSpec, OnEnd
 from worker.handlers import Handlers, Source
+from worker.programs.allowance import PER_S
 from worker.programs.call import Ignored, ProgramCall
 from worker.programs.places import PLACE, ProgramGate, admit_next
 from worker.programs.program import Program
@@ -57,6 +58,8 @@ class Connected:
         self.programs: set[Program] = set()
         self.ignored: Counter[Ignored] = Counter()
         """Messages that changed nothing."""
+        self.delayed = 0
+        """Messages after which a program that sends too many had to wait."""
         self.lost = 0
         """Runs whose program was lost."""
 
@@ -151,6 +154,13 @@ class Connected:
     def on_ignored(self, why: Ignored) -> None:
         """See `Owner`."""
         self.ignored[why] += 1
+
+    def on_flood(self, program: Program) -> None:
+        """It sends more than it may: what is beyond that waits, also its answers, so somebody has to know."""
+        self.delayed += 1
+        if not program.has_flooded:
+            program.has_flooded = True
+            log.warning("program %s sends too many messages; it may send %d per second beside answers, and others wait", program, PER_S)
 
     def on_lost(self) -> None:
         """See `Owner`."""

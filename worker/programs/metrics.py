@@ -35,6 +35,8 @@ class ProgramMetrics(Collector):
         slots.add_metric(["overdue"], sum(one.overdue for one in programs))
         yield slots
         yield CounterMetricFamily("sickbay_program_runs_lost", "Runs whose program was lost.", self._connected.lost)
+        text = "Messages of programs that send too many, after which their next ones waited."
+        yield CounterMetricFamily("sickbay_program_messages_delayed", text, self._connected.delayed)
         ignored = CounterMetricFamily("sickbay_program_messages_ignored", "Messages of programs that change nothing.", labels=["reason"])
         for why in Ignored:
             ignored.add_metric([why], self._connected.ignored[why])

@@ -49,7 +49,7 @@ class Program:
         """It has not registered yet; it must be heard of every `heartbeat_s` seconds."""
         self.registration: Registration | None = None
         self.address = address
-        self.is_draining = self.is_over = False
+        self.is_draining = self.is_over = self.has_flooded = False
         self._owner, self._heartbeat_s = owner, heartbeat_s
         self._calls: dict[str, ProgramCall] = {}
         self._taken: Counter[str] = Counter()
@@ -180,7 +180,8 @@ class Program:
         calls, self._calls = list(self._calls.values()), {}
         lost = sum(call.is_sent and call.on_end is not None for call in calls)
         if self.registration is not None:
-            log.log(logging.WARNING if lost or error else logging.INFO, "program %s has left%s%s", self, _runs(lost), _why(error))
+            is_odd = lost or not (error is None or error.reason is ErrorReason.SHUTTING_DOWN)
+            log.log(logging.WARNING if is_odd else logging.INFO, "program %s has left%s%s", self, _runs(lost), _why(error))
         for call in calls:
             if call.is_sent and call.on_end is not None:
                 self._owner.on_lost()

@@ -98,6 +98,7 @@ class WorkApi(WorkerServiceServicer):
                 raise ResourceExhausted(why, ErrorReason.INVALID_MESSAGES)
             pause = allowance.take(self._take_in(program, said), size)
             if pause:
+                self._connected.on_flood(program)
                 await asyncio.sleep(pause)
 
     def _take_in(self, program: Program, said: pb.WorkRequest) -> int:
