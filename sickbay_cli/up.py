@@ -15,6 +15,7 @@ import controlplane.app
 import jobapi.app
 import worker.app
 from sickbay.domain.errors import MissingSetting, SickbayError
+from sickbay.domain.program import WorkStream
 from sickbay.domain.raised import Redact
 from sickbay.domain.service_ports import DEFAULT_PORTS
 from sickbay.handlers.registry import HandlerSpec
@@ -73,9 +74,14 @@ _EPILOG: Final = (
 @click.option(
     "--handlers", metavar="MODULES", help="Modules with @handler functions, comma separated (JOB_HANDLERS); default: worker.demo."
 )
+@click.option(
+    "--programs",
+    is_flag=True,
+    help="Let programs in any language connect from this machine and run jobs (WORK_STREAM=local); --handlers may be left out.",
+)
 @options.settings_file
 @_port_options
-def up(data: Path, *, ephemeral: bool, host: str, handlers: str | None, config: Path | None, **ports: int) -> None:
+def up(data: Path, *, ephemeral: bool, host: str, handlers: str | None, programs: bool, config: Path | None, **ports: int) -> None:
     """Run Job API, worker and control plane in this process until Ctrl-C or SIGTERM (or SIGHUP, SIGQUIT).
 
     Jobs are durable in the data folder: a kill or a power cut loses none. On the first signal no more jobs start and running
@@ -83,15 +89,17 @@ def up(data: Path, *, ephemeral: bool, host: str, handlers: str | None, config: 
     """
     with whole_process():
         try:
-            settings = Settings.read(job_handlers=handlers, sickbay_config=None if config is None else str(config))
+            stream = WorkStream.LOCAL if programs else None
+            settings = Settings.read(job_handlers=handlers, sickbay_config=None if config is None else str(config), work_stream=stream)
             configure_logging(settings.log_level, settings.log_format)
             folder = None if ephemeral else data
-            has_others = has_http_handlers(settings)
+            has_http = has_http_handlers(settings)
+            has_others = has_http or settings.work_stream is not WorkStream.OFF
             modules = choose_handlers(settings, has_others=has_others)
             handlers_by_type = load_chosen(modules, has_own_queue=settings.rabbitmq_url is None, has_others=has_others)
             redact = open_redaction(settings)
             addresses = _addresses(host, ports, settings)
-            chosen = _Chosen(modules, handlers_by_type, redact, load_observers(settings.observers), has_others)
+            chosen = _Chosen(modules, handlers_by_type, redact, load_observers(settings.observers), has_http)
             run(_run(settings, folder, chosen, addresses))
         except MissingSetting as error:
             raise MissingOption(str(error)) from None
@@ -125,7 +133,7 @@ class _Chosen(NamedTuple):
     handlers: Mapping[str, HandlerSpec]
     redact: Redact | None
     observers: Sequence[Observer]
-    has_others: bool
+    has_http: bool
     """Whether the settings file has handlers."""
 
 
@@ -135,7 +143,7 @@ async def _run(settings: Settings, folder: Path | None, chosen: _Chosen, address
     async with AsyncExitStack() as stack:
         traces = await stack.enter_async_context(open_traces(settings.traces_endpoint, settings.worker_name, chosen.redact))
         backends = await stack.enter_async_context(open_up(settings, folder))
-        record_handlers(settings, folder, has_others=chosen.has_others)
+        record_handlers(settings, folder, has_others=chosen.has_http)
         control_plane = await stack.enter_async_context(
             controlplane.app.serve(backends, addresses["control-plane"], traces, observers=chosen.observers)
         )
@@ -164,13 +172,17 @@ async def _run(settings: Settings, folder: Path | None, chosen: _Chosen, address
     return working.is_stuck
 
 
+def _types(handlers: Iterable[str]) -> str:
+    return ", ".join(sorted(handlers)) or "the jobs of programs that connect"
+
+
 def _banner(host: str, folder: Path | None, endpoints: Mapping[str, Endpoints], handlers: Iterable[str], *, is_demo: bool) -> str:
     shown = "localhost" if host in {"127.0.0.1", "0.0.0.0", "::"} else host  # noqa: S104 - only shown
     where = f"data in {folder.resolve()}" if folder else "in memory, nothing is kept after the exit"
     web = {service: f"http://{shown}:{door.rest_port}" for service, door in endpoints.items()}
     rows = [
         ("Job API", f"{web['jobapi']}", f"gRPC {shown}:{endpoints['jobapi'].grpc_port}", f"docs {web['jobapi']}/docs"),
-        ("Worker", f"{web['worker']}", f"gRPC {shown}:{endpoints['worker'].grpc_port}", f"runs {', '.join(sorted(handlers))}"),
+        ("Worker", f"{web['worker']}", f"gRPC {shown}:{endpoints['worker'].grpc_port}", f"runs {_types(handlers)}"),
         (
             "Control plane",
             f"{web['control-plane']}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 
+from sickbay.domain.program import WorkStream
 from sickbay.domain.service_ports import WORKER
 from sickbay.runtime.backends import open_worker
 from sickbay.runtime.http_handlers import has_http_handlers
@@ -19,7 +20,8 @@ log = logging.getLogger("sickbay")
 
 async def run(settings: Settings) -> bool:
     """Work until a signal, then drain; returns whether a handler is still running that cannot be stopped."""
-    handlers = load_chosen(settings.job_handlers, has_others=has_http_handlers(settings))
+    has_others = has_http_handlers(settings) or settings.work_stream is not WorkStream.OFF
+    handlers = load_chosen(settings.job_handlers, has_others=has_others)
     redact = open_redaction(settings)
     observers = load_observers(settings.observers)
     signals = Signals()

@@ -10,16 +10,19 @@ import socket
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from sickbay.concurrency.tasks import background, run_with_restarts
 from sickbay.domain.health import Health, checks_of
 from sickbay.domain.job_type import SchemaKey
+from sickbay.domain.program import WorkStream
 from sickbay.domain.raised import Redact, unchanged
 from sickbay.domain.workers import Worker as LiveWorker
 from sickbay.fleet import FleetView
 from sickbay.handlers.registry import HandlerSpec
 from sickbay.handlers.type_schemas import schemas_of
+from sickbay.jobs.v1.worker_service_pb2_grpc import add_WorkerServiceServicer_to_server
 from sickbay.messages.outbox import EventOutbox
 from sickbay.observer import Observer, Observers
 from sickbay.runtime.http_handlers import HttpHandlers
@@ -28,17 +31,21 @@ from sickbay.runtime.policies import Policies
 from sickbay.runtime.settings import Settings
 from sickbay.server.endpoints import Address, Endpoints, serve_endpoints
 from sickbay.server.interceptors.metrics import CallMeter
+from sickbay.server.service import Service
 from sickbay.telemetry.backends import BackendStatusCollector, HealthCollector, PublishMetrics
 from sickbay.telemetry.joblog import JobLog
 from sickbay.telemetry.metrics import MetricsRegistry
 from sickbay.telemetry.settings_file import SettingsFileCollector
-from sickbay.telemetry.tracing import request_spans, trace_observers
+from sickbay.telemetry.tracing import request_spans, trace_context, trace_observers
 from sickbay.version import VERSION
 from worker.announced_types import AnnouncedTypes
 from worker.engine import Engine
 from worker.handlers import Handlers, Source
 from worker.metrics import DemotionCollector, JobMetrics, WorkerMetrics
 from worker.presence import Presence
+from worker.programs.connected import Connected
+from worker.programs.metrics import ProgramMetrics
+from worker.programs.service import WorkApi
 from worker.rate_gate import RateGate
 from worker.rest import create_gateway
 from worker.runner import Runner
@@ -71,6 +78,7 @@ class Worker:
         runner: Runner,
         *,
         handlers: Handlers,
+        programs: Connected,
         presence: Presence,
         endpoints: Endpoints,
         grace_s: Callable[[], float],
@@ -78,6 +86,7 @@ class Worker:
         """The engine is running; `grace_s` returns the time that a drain gives to running jobs, in seconds."""
         self._engine = engine
         self.handlers = handlers
+        self._programs = programs
         self._presence = presence
         self._runner = runner
         self.endpoints = endpoints
@@ -91,6 +100,7 @@ class Worker:
     async def drain(self, grace_s: float) -> None:
         """Report NOT_SERVING, consume no more jobs, let running ones finish for `grace_s` seconds, and requeue the rest."""
         self._presence.drain()
+        self._programs.drain()
         await self.endpoints.not_serving()
         await self._engine.drain(grace_s)
 
@@ -117,6 +127,7 @@ async def serve(
     """
     redact = redact or unchanged
     live = Handlers(handlers)
+    takes_programs = settings.work_stream is not WorkStream.OFF
     metrics = MetricsRegistry("worker")
     health = Health(checks_of(backends.status, "broker"), grace_s=backends.health_grace)
     policies = backends.policies or Policies(settings)
@@ -168,7 +179,7 @@ async def serve(
             name=settings.worker_name,
             fleet=fleet,
             rates=RateGate(backends.run_rates, policies.run_rate, circuits=backends.circuits, fleet=fleet),
-            grace_ms=0 if backends.is_alone else round(1000 * settings.unknown_type_grace),
+            grace_ms=0 if backends.is_alone and not takes_programs else round(1000 * settings.unknown_type_grace),
             observer=observer,
             redact=redact,
             pool=settings.pool,
@@ -194,8 +205,11 @@ async def serve(
         policies.on_change(engine.handlers_changed)
         engine.intake.on_flood = presence.tell
         DemotionCollector(metrics.registry, lambda: engine.demoted)
+        programs = Connected(live, backends.clock, trace_context=partial(trace_context, tracing))
+        if takes_programs:
+            ProgramMetrics(metrics.registry, programs)
         async with serve_endpoints(
-            [],
+            [Service("sickbay.jobs.v1.WorkerService", add_WorkerServiceServicer_to_server, WorkApi(programs, settings.work_stream))],
             lambda _, health: create_gateway(health, metrics, VERSION),
             address,
             registry=metrics.registry,
@@ -219,6 +233,7 @@ async def serve(
                         engine,
                         runner,
                         handlers=live,
+                        programs=programs,
                         presence=presence,
                         endpoints=endpoints,
                         grace_s=lambda: grace(settings, live, policies),
@@ -226,6 +241,7 @@ async def serve(
             finally:
                 with contextlib.suppress(asyncio.CancelledError):
                     await engine.drain(0)
+                programs.close()
                 await working
                 await presence.leave()
                 await runner.leave_lifespans()
@@ -234,6 +250,9 @@ async def serve(
 
 def report(handlers: Mapping[str, HandlerSpec], concurrency: int, pool: str = "") -> None:
     """Log what this worker handles."""
+    if not handlers:
+        log.info("this worker runs the jobs of programs that connect to it (WORK_STREAM), %d at a time", concurrency)
+        return
     names = sorted(handlers)
     more = f" and {len(names) - MAX_SHOWN:,} more job types" if len(names) > MAX_SHOWN else ""
     where = f", for the pool {pool}" if pool else ""

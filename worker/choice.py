@@ -39,7 +39,7 @@ def is_demo_alone(modules: str) -> bool:
 def load_chosen(modules: str, *, has_own_queue: bool = False, has_others: bool = False) -> Mapping[str, HandlerSpec]:
     """The handlers by job type; raises MissingSetting if no module is named, otherwise like `load_handlers`.
 
-    `has_others`: there are handlers in the settings file, so none need be named.
+    `has_others`: there are handlers in the settings file, or programs may bring theirs, so none need be named.
     `has_own_queue`: no other process consumes jobs from this one's queue. Only then, and without other handlers, the demo's `crash` is
     enabled: elsewhere a payload would kill workers with real jobs.
     """

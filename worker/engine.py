@@ -26,6 +26,7 @@ from sickbay.observer import NOBODY, Observer
 from sickbay.ports import LANES, PREFETCH_BYTES, Breakers, Broker, Clock, Delivery, DuplicateGuard, PoolQueue
 from worker.crash_isolation import CrashIsolation
 from worker.demotion import Demotion
+from worker.elsewhere import ElsewhereSpec
 from worker.follow_ups import FollowUps, Submitter
 from worker.intake import Intake
 from worker.pipeline import Pipeline
@@ -36,7 +37,7 @@ from worker.received import Received
 from worker.runner import Runner
 from worker.settler import Settler
 from worker.shares import Shares
-from worker.slots import Gates, Slots
+from worker.slots import Gate, Gates, Slots
 from worker.unhandled import UnhandledJobs
 
 LAST_S: Final = 2.0
@@ -182,10 +183,14 @@ class Engine:
         """The mapping of handlers has other contents, or other limits hold: jobs that have not begun run by these."""
         self._gates.limit(self._limits())
 
-    def _limits(self) -> Mapping[str, int]:
-        """How many jobs of a type may run at a time, where that is limited."""
-        asked = {spec.job_type: self._concurrency_of(spec.job_type, spec.concurrency) for spec in self._handlers.values()}
-        return {job_type: limit for job_type, limit in asked.items() if limit}
+    def _limits(self) -> Mapping[str, int | Gate]:
+        """How many jobs of a type may run at a time, where that is limited; those that run elsewhere have a gate of their own."""
+        found: dict[str, int | Gate] = {}
+        for spec in self._handlers.values():
+            limit = spec.gate if isinstance(spec, ElsewhereSpec) else self._concurrency_of(spec.job_type, spec.concurrency)
+            if limit is not None:
+                found[spec.job_type] = limit
+        return found
 
     async def run(self) -> None:
         """Work until `drain` is called."""

@@ -1,8 +1,9 @@
 """Runs one handler once, with its timeout, and turns whatever happens into an outcome.
 
 Handlers run apart from the worker: async ones on a loop in a separate thread (`handler_loop.py`), sync ones in threads
-(`handler_threads.py`). So one that blocks, hangs or tries to exit the process affects neither settling and health nor, as far as possible,
-other handlers. Only the time in which the process was alive counts (`alive.py`).
+(`handler_threads.py`), those of connected programs elsewhere (`elsewhere.py`). So one that blocks, hangs or tries to exit the process
+affects neither settling and health nor, as far as possible, other handlers. Only the time in which the process was alive counts
+(`alive.py`).
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from sickbay.handlers.traceback_text import stack_of
 from sickbay.ports import Breakers
 from sickbay.runtime.redaction import redacted_outcome
 from worker.alive import AliveClock
+from worker.elsewhere import Call, ElsewhereSpec, Stop
 from worker.excuses import Excuses
 from worker.handler_loop import HandlerLoop
 from worker.handler_threads import HandlerThreads
@@ -187,7 +189,9 @@ class Runner:
         self._running.add(run)
         self._clock.use()
         try:
-            if spec.is_async:
+            if isinstance(spec, ElsewhereSpec):
+                self._elsewhere(run, spec)
+            elif spec.is_async:
                 self._on_loop(run)
             else:
                 self._in_thread(run)
@@ -218,19 +222,33 @@ class Runner:
         self._watchdog.watch(loop)
         return loop
 
+    def _elsewhere(self, run: Run, spec: ElsewhereSpec) -> None:
+        run.call = spec.begin(run, self._on_end_elsewhere)
+        self._start_timeout(run)
+
+    def _on_end_elsewhere(self, run: Run, outcome: Outcome) -> None:
+        run.lost += self._clock.lost() - run.lost_before
+        run.outcome, run.ended = outcome, True
+        self._finish(run)
+
     def _in_thread(self, run: Run) -> None:
         if run.spec.wanted:
             self._have_loop()
             run.bind = functools.partial(self._resources.bound, run.spec)
         self._threads.start(run)
+        self._start_timeout(run)
+
+    def _start_timeout(self, run: Run) -> None:
         run.began, run.lost_before = self._clock.alive(), self._clock.lost()
         run.timer = self._worker_loop.call_later(run.seconds, self._expire, run)
 
     def _expire(self, run: Run) -> None:
-        """A sync handler has timed out: abandon its thread."""
+        """A handler has timed out that is not on the loop: abandon its thread, or what it runs elsewhere."""
         left = run.seconds - (self._clock.alive() - run.began)
         if left > 0:
             run.timer = self._worker_loop.call_later(left, self._expire, run)
+        elif run.call is not None:
+            self._stop_elsewhere(run, run.call, Stop.TIMEOUT)
         else:
             run.hung_at = stack_of(self._threads.frame(run), HUNG, run.redact)
             self._abandon(run, run.timed_out())
@@ -239,8 +257,17 @@ class Runner:
         run.cancelled = True
         if run.on_loop is not None:
             run.on_loop.cancel(run)
+        elif run.call is not None:
+            self._stop_elsewhere(run, run.call, Stop.STOPPING)
         else:
             self._abandon(run, CANCELLED)
+
+    def _stop_elsewhere(self, run: Run, call: Call, why: Stop) -> None:
+        if run.outcome is None:
+            run.lost += self._clock.lost() - run.lost_before
+            run.outcome = run.timed_out() if why is Stop.TIMEOUT else CANCELLED
+            call.stop(why)
+        self._finish(run)
 
     def _abandon(self, run: Run, outcome: Outcome) -> None:
         """End the run although its handler continues: a thread cannot be stopped."""
