@@ -32,6 +32,7 @@ from sickbay.telemetry.settings_file import SettingsFileCollector
 from sickbay.telemetry.tracing import trace_observers
 from sickbay.version import VERSION
 from worker.engine import Engine
+from worker.handlers import Handlers
 from worker.metrics import DemotionCollector, JobMetrics, WorkerMetrics
 from worker.presence import Presence
 from worker.rate_gate import RateGate
@@ -59,9 +60,19 @@ def grace(settings: Settings, handlers: Mapping[str, HandlerSpec], policies: Pol
 class Worker:
     """A running worker."""
 
-    def __init__(self, engine: Engine, runner: Runner, presence: Presence, endpoints: Endpoints, grace_s: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        runner: Runner,
+        *,
+        handlers: Handlers,
+        presence: Presence,
+        endpoints: Endpoints,
+        grace_s: Callable[[], float],
+    ) -> None:
         """The engine is running; `grace_s` returns the time that a drain gives to running jobs, in seconds."""
         self._engine = engine
+        self.handlers = handlers
         self._presence = presence
         self._runner = runner
         self.endpoints = endpoints
@@ -100,10 +111,11 @@ async def serve(
     `redact` removes secrets from the texts of failed runs; `observers` are the user's.
     """
     redact = redact or unchanged
+    live = Handlers(handlers)
     metrics = MetricsRegistry("worker")
     health = Health(checks_of(backends.status, "broker"), grace_s=backends.health_grace)
     policies = backends.policies or Policies(settings)
-    policies.report_unhandled(handlers)
+    policies.report_unhandled(live)
     runner = Runner(
         backends.breakers,
         timeout_s=settings.handler_timeout,
@@ -114,14 +126,15 @@ async def serve(
     BackendStatusCollector(backends.status, metrics.registry)
     HealthCollector(health, metrics.registry)
     SettingsFileCollector(backends.settings_file, metrics.registry)
-    WorkerMetrics(metrics.registry, runner=runner, job_types=handlers, concurrency=settings.concurrency, stale=backends.status.stale)
+    WorkerMetrics(metrics.registry, runner=runner, job_types=live, concurrency=settings.concurrency, stale=backends.status.stale)
     tenants = TenantMetrics(metrics.registry, settings.metrics_tenants, time.time)
     tracing = traces.of("worker", for_handlers=True) if traces else None
+    jobs = JobMetrics(metrics.registry, live, time.time)
     observer = Observers(
         [
             *trace_observers(tracing, backends.system),
             PublishMetrics(metrics.registry),
-            JobMetrics(metrics.registry, handlers, time.time),
+            jobs,
             tenants,
             JobLog(),
             *observers,
@@ -136,7 +149,7 @@ async def serve(
             guard=backends.duplicate_guard,
             events=events,
             runner=runner,
-            handlers=handlers,
+            handlers=live,
             policy=policies.retry,
             concurrency=settings.concurrency,
             prefetch_bytes=settings.prefetch_bytes,
@@ -150,8 +163,17 @@ async def serve(
             pool=settings.pool,
             share_of=policies.share,
         )
-        announced = _announced(settings, handlers, backends.clock())
-        presence = Presence(backends.workers, announced, lambda: engine.slots_in_use, lambda: engine.floods, running=tenants.running)
+        announced = _announced(settings, live, backends.clock())
+        presence = Presence(
+            backends.workers,
+            announced,
+            lambda: engine.slots_in_use,
+            lambda: engine.floods,
+            job_types=lambda: live,
+            running=tenants.running,
+        )
+        for listener in (engine.handlers_changed, presence.tell, lambda: jobs.add(live)):
+            live.on_change(listener)
         engine.intake.on_flood = presence.tell
         DemotionCollector(metrics.registry, lambda: engine.demoted)
         async with serve_endpoints(
@@ -168,7 +190,14 @@ async def serve(
             working = asyncio.create_task(run_with_restarts(engine.run), name="engine")
             try:
                 async with background(presence.run):
-                    yield Worker(engine, runner, presence, endpoints, lambda: grace(settings, handlers, policies))
+                    yield Worker(
+                        engine,
+                        runner,
+                        handlers=live,
+                        presence=presence,
+                        endpoints=endpoints,
+                        grace_s=lambda: grace(settings, live, policies),
+                    )
             finally:
                 with contextlib.suppress(asyncio.CancelledError):
                     await engine.drain(0)

@@ -50,6 +50,11 @@ def _unset(_: str) -> None:
     """No share is set."""
 
 
+def _limits(handlers: Mapping[str, HandlerSpec]) -> Mapping[str, int]:
+    """How many jobs of a type may run at a time, where its handler says so."""
+    return {spec.job_type: spec.concurrency for spec in handlers.values() if spec.concurrency}
+
+
 class Engine:
     """Consumes the queues of all lanes until it is drained. One per worker process."""
 
@@ -95,8 +100,8 @@ class Engine:
         self._runner = runner
         prefetch = min(2_000, max(10, 2 * concurrency))
         self._slots = Slots(concurrency)
-        limits = {spec.job_type: spec.concurrency for spec in handlers.values() if spec.concurrency}
-        self._gates = Gates(limits, prefetch // 4, prefetch_bytes // 4)
+        self._handlers = handlers
+        self._gates = Gates(_limits(handlers), prefetch // 4, prefetch_bytes // 4)
         self._isolation = CrashIsolation(guard, prefetch)
         publisher = Publisher(broker, observer)
         self._settler = Settler(
@@ -165,6 +170,10 @@ class Engine:
     def demoted(self) -> Counter[str]:
         """How many jobs of each type it has moved to the lane of the demoted."""
         return self._demotion.moved
+
+    def handlers_changed(self) -> None:
+        """The mapping of handlers has other contents: jobs that have not begun run by these."""
+        self._gates.limit(_limits(self._handlers))
 
     async def run(self) -> None:
         """Work until `drain` is called."""

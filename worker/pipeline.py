@@ -146,13 +146,13 @@ class Pipeline:
             self._progress.end(started)
         took_ms = round(1000 * (perf_counter() - began))
         state = await self._breakers.settle(permit, CANCELLED if delivery.is_lost else outcome, took_ms)
-        return await self._settler.settle(delivery, self._route(job, outcome, state), started)
+        return await self._settler.settle(delivery, self._route(job, spec, outcome, state), started)
 
-    def _route(self, job: Job, outcome: Outcome, state: BreakerState) -> Route:
+    def _route(self, job: Job, spec: HandlerSpec, outcome: Outcome, state: BreakerState) -> Route:
         """Where the job goes; only after a failure somebody has to know the policy."""
         if outcome.kind is OutcomeKind.SUCCESS:
             return Done(outcome.result)
-        policy = self._policy(job.job_type, self._handlers[job.job_type].retry)
+        policy = self._policy(job.job_type, spec.retry)
         return after_run(job, outcome, state, policy, self._clock(), spread=_chance.randrange(SPREAD + 1))
 
     async def _run_observed(self, spec: HandlerSpec, job: Job, permit: Permit) -> Outcome:

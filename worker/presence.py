@@ -32,10 +32,15 @@ class Presence:
         slots_in_use: Callable[[], int],
         floods: Callable[[], Collection[Flow]] = tuple,
         *,
+        job_types: Callable[[], Collection[str]] | None = None,
         running: Callable[[], Mapping[str, int]] = dict,
         every_s: float = HEARTBEAT_S,
     ) -> None:
-        """`worker` is what does not change; `running` says how many jobs of each tenant run, `every_s` is how often it is announced."""
+        """`worker` is what does not change; `every_s` is how often it is announced.
+
+        `job_types` says what it handles, if that may differ from what `worker` says, and `running` how many jobs of each tenant run.
+        """
+        self._job_types = job_types or (lambda: worker.job_types)
         self._floods = floods
         self._registry = registry
         self._worker = worker
@@ -50,7 +55,8 @@ class Presence:
         """Announce the worker as it is now. Nothing else depends on that here; if it fails twice in a row, that is logged once."""
         try:
             floods = tuple(sorted(self._floods()))[:MAX_FLOODS]
-            now = replace(self._worker, slots_in_use=self._slots_in_use(), draining=self._draining, floods=floods)
+            types = tuple(sorted(self._job_types()))
+            now = replace(self._worker, job_types=types, slots_in_use=self._slots_in_use(), draining=self._draining, floods=floods)
             await self._registry.announce(replace(now, tenants=busiest(self._running())))
         except Unavailable as error:
             self._failures += 1
@@ -69,7 +75,7 @@ class Presence:
             await self.announce()
 
     def tell(self) -> None:
-        """A flow begins to flood: announced soon, so that the Job API keeps the rest of it out of the way."""
+        """A flow begins to flood, or it handles other types: announced soon, so that the Job API routes by that."""
         self._changed.set()
 
     def drain(self) -> None:

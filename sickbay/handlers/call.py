@@ -35,8 +35,14 @@ NOT_RUN: Final = "HANDLER_NOT_RUN"
 log = logging.getLogger(__name__)
 
 
+class RunLost(Exception):
+    """Raised by our own handlers: who was to run the job is gone, so it goes back to the queue, uncharged. Not for users."""
+
+
 def outcome_of_error(error: BaseException, spec: HandlerSpec, redact: Redact = unchanged) -> Outcome:
     """The outcome of an exception, even of one that cannot be inspected; here and below, `redact` removes secrets from its texts."""
+    if type(error) is RunLost:
+        return Outcome(OutcomeKind.CANCELLED)
     try:
         return replace(classify(error, spec, redact), traceback=traceback_of(error, redact))
     except BaseException:  # noqa: BLE001 - the exception's own code runs in there
