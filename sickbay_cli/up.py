@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -15,6 +16,7 @@ import controlplane.app
 import jobapi.app
 import worker.app
 from jobapi.names import NameLimits
+from sickbay.concurrency.tasks import background
 from sickbay.domain.errors import MissingSetting, SickbayError
 from sickbay.domain.raised import Redact
 from sickbay.domain.service_ports import DEFAULT_PORTS
@@ -60,7 +62,7 @@ def _port_options(command: Any) -> Any:
 
 
 _EPILOG: Final = (
-    options.examples("sickbay up", "sickbay up --handlers my_handlers", "sickbay up --ephemeral --jobapi-port 4000")
+    options.examples("sickbay up", "sickbay up --handlers my_handlers --reload", "sickbay up --ephemeral --jobapi-port 4000")
     + "\n\nEvery variable of docs/configuration.md works here, except PORT and GRPC_PORT: three services need three ports."
 )
 
@@ -72,9 +74,10 @@ _EPILOG: Final = (
 @click.option(
     "--handlers", metavar="MODULES", help="Modules with @handler functions, comma separated (JOB_HANDLERS); default: worker.demo."
 )
+@options.reload
 @options.settings_file
 @_port_options
-def up(data: Path, *, ephemeral: bool, host: str, handlers: str | None, config: Path | None, **ports: int) -> None:
+def up(data: Path, *, ephemeral: bool, host: str, handlers: str | None, reload: bool, config: Path | None, **ports: int) -> None:
     """Run Job API, worker and control plane in this process until Ctrl-C or SIGTERM (or SIGHUP, SIGQUIT).
 
     Jobs are durable in the data folder: a kill or a power cut loses none. On the first signal no more jobs start and running
@@ -85,11 +88,15 @@ def up(data: Path, *, ephemeral: bool, host: str, handlers: str | None, config: 
             settings = Settings.read(job_handlers=handlers, sickbay_config=None if config is None else str(config))
             configure_logging(settings.log_level, settings.log_format)
             folder = None if ephemeral else data
+            if reload and not settings.job_handlers:
+                raise MissingOption("--reload needs handlers of yours: add --handlers my_handlers")
             modules = choose_handlers(settings)
+            since = time.time()
             handlers_by_type = load_chosen(modules, has_own_queue=settings.rabbitmq_url is None)
             redact = open_redaction(settings)
             addresses = _addresses(host, ports, settings)
-            run(_run(settings, folder, _Chosen(modules, handlers_by_type, redact, load_observers(settings.observers)), addresses))
+            chosen = _Chosen(modules, handlers_by_type, redact, load_observers(settings.observers), since if reload else None)
+            run(_run(settings, folder, chosen, addresses))
         except MissingSetting as error:
             raise MissingOption(str(error)) from None
         except SickbayError as error:
@@ -116,12 +123,16 @@ def _addresses(host: str, ports: Mapping[str, int], settings: Settings) -> Mappi
 
 
 class _Chosen(NamedTuple):
-    """The modules of handlers as they were named, the handlers by job type, the redaction of texts, and the user's observers."""
+    """The modules of handlers as they were named, the handlers by job type, the redaction of texts, and the user's observers.
+
+    `reload`: handlers are loaded anew when their source changes after this time, in seconds since the epoch; None: not.
+    """
 
     modules: str
     handlers: Mapping[str, HandlerSpec]
     redact: Redact | None
     observers: Sequence[Observer]
+    reload: float | None
 
 
 async def _run(settings: Settings, folder: Path | None, chosen: _Chosen, addresses: Mapping[str, Address]) -> bool:
@@ -151,12 +162,19 @@ async def _run(settings: Settings, folder: Path | None, chosen: _Chosen, address
             await endpoints.serving()
         click.echo(_banner(addresses["jobapi"].host, folder, chosen, services))
         keep_what_was_loaded()
-        await signals.first.wait()
+        async with background(*_reloading(working, chosen, folder)):
+            await signals.first.wait()
         log.info("stopping: running jobs may finish (%g s at most, or press Ctrl-C again)", working.grace_s)
         await api.not_serving()
         await control_plane.not_serving()
         await signals.drain_with_grace(working.drain, working.grace_s)
     return working.is_stuck
+
+
+def _reloading(working: worker.app.Worker, chosen: _Chosen, folder: Path | None) -> Sequence[Callable[[], Coroutine[Any, Any, None]]]:
+    if chosen.reload is None:
+        return []
+    return [working.reload(chosen.modules, chosen.reload, [folder] if folder else []).run]
 
 
 def _banner(host: str, folder: Path | None, chosen: _Chosen, endpoints: Mapping[str, Endpoints]) -> str:

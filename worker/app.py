@@ -8,8 +8,9 @@ import logging
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from sickbay.concurrency.tasks import background, run_with_restarts
@@ -36,6 +37,7 @@ from worker.handlers import Handlers
 from worker.metrics import DemotionCollector, JobMetrics, WorkerMetrics
 from worker.presence import Presence
 from worker.rate_gate import RateGate
+from worker.reload import Reload
 from worker.rest import create_gateway
 from worker.runner import Runner
 from worker.tenant_metrics import TenantMetrics
@@ -82,6 +84,10 @@ class Worker:
     def grace_s(self) -> float:
         """The time that a drain gives to running jobs, in seconds."""
         return self._grace_s()
+
+    def reload(self, modules: str, since: float, skip: Collection[Path] = ()) -> Reload:
+        """What replaces the handlers of these modules, loaded after `since`, when their files change; it has to be run."""
+        return Reload(modules, since, handlers=self.handlers, outdated=lambda: self._runner.outdated(self.handlers), skip=skip)
 
     async def drain(self, grace_s: float) -> None:
         """Report NOT_SERVING, consume no more jobs, let running ones finish for `grace_s` seconds, and requeue the rest."""

@@ -33,7 +33,9 @@ async def test_and_the_other_way():
 
 @pytest.mark.parametrize("other", [None, "postgresql://", object(), sqlite3.connect])
 async def test_anything_else_is_refused(other):
-    with pytest.raises(TypeError, match=r"needs a session or connection of SQLAlchemy, a connection or cursor of psycopg 3, or .* of Django, not \w+"):
+    with pytest.raises(
+        TypeError, match=r"needs a session or connection of SQLAlchemy, a connection or cursor of psycopg 3, or .* of Django, not \w+"
+    ):
         outbox.submit(other, "email", {})
     with pytest.raises(TypeError, match="needs a session or connection"):
         await outbox.submit_async(other, "email", {})
