@@ -88,6 +88,8 @@ class Pipeline:
 
     async def _check_duplicates(self, delivery: Delivery, job: Job, seat: Seat) -> None:
         """Check a copy that may not be the only one: it is dropped if superseded, and quarantined if it killed too many workers."""
+        if (job.maybe_duplicate or delivery.redelivered) and await self._events.has_succeeded(job.job_id):
+            return self._settler.drop(delivery, job)  # the ledger may be late with it
         found = await self._isolation.check(delivery, job)
         if found.superseded:
             return self._settler.drop(delivery, job)

@@ -1,6 +1,7 @@
 """What clients of databases and caches raise: constraints and statements are data, a full or absent server is not."""
 
 import sqlite3
+from contextlib import closing
 
 import asyncpg
 import django.db
@@ -47,7 +48,7 @@ async def test_a_database_that_cannot_be_reached_counts():
 
 def test_what_a_database_file_says():
     """sqlite3 alone, and under SQLAlchemy: broken constraints and statements are data, a locked or missing file is not."""
-    with sqlite3.connect(":memory:") as db:
+    with closing(sqlite3.connect(":memory:")) as db, db:
         db.execute("CREATE TABLE t (a INTEGER PRIMARY KEY)")
         db.execute("INSERT INTO t VALUES (1)")
         for statement in ("INSERT INTO t VALUES (1)", "SELECT nothing FROM t", "INSERT INTO t VALUES ('x')"):

@@ -6,6 +6,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from importlib.metadata import requires
 from pathlib import Path
 
@@ -88,7 +89,7 @@ def test_ddl(dialect: str):
 
 
 def test_ddl_makes_what_the_table_says():
-    with sqlite3.connect(":memory:") as connection:
+    with closing(sqlite3.connect(":memory:")) as connection, connection:
         connection.executescript(ddl("sqlite"))
         made = {row[1] for row in connection.execute("PRAGMA table_info(sickbay_outbox)")}
     connection.close()
