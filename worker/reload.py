@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sickbay.domain.errors import SettingsError
+from sickbay.domain.raised import class_name
 from sickbay.handlers.registry import HandlerSpec
 from sickbay.handlers.reloading import Sources, reload_handlers
 from worker.choice import load_chosen, names_of
@@ -50,7 +51,7 @@ class Reload:
         """Watch until it is cancelled."""
         try:
             await self._watch(polling=None)
-        except OSError as error:  # too many watches or instances of inotify, or a file system without
+        except (OSError, RuntimeError) as error:  # too many watches or instances of inotify, or a file system without
             log.warning("the system does not report changes of files (%s): --reload looks for them itself", error)
             await self._watch(polling=True)
 
@@ -69,7 +70,12 @@ class Reload:
         return True
 
     def _load(self) -> Mapping[str, HandlerSpec]:
-        return load_chosen(self._modules)
+        try:
+            return load_chosen(self._modules)
+        except Exception:
+            raise
+        except BaseException as error:  # a module that is being imported can raise KeyboardInterrupt or CancelledError, too
+            raise SettingsError(f"JOB_HANDLERS: {self._modules} failed while it was imported: {class_name(type(error))}") from error
 
     async def _watch(self, *, polling: bool | None) -> None:
         from watchfiles import awatch  # noqa: PLC0415 - only who develops needs it
@@ -84,6 +90,7 @@ class Reload:
             rust_timeout=FIRST_LOOK_MS,
             yield_on_timeout=True,
             force_polling=polling,
+            ignore_permission_denied=True,
         )
         async for batch in changes:
             changed = {Path(path) for _, path in batch}

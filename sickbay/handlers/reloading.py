@@ -10,7 +10,7 @@ import contextlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Final
@@ -66,9 +66,9 @@ def reload_handlers(sources: Sources, changed: Collection[Path], load: Load) -> 
 
     `changed` are the files that have changed. Meanwhile other threads that import one of these modules get the new one.
     """
-    for path in changed:
-        _forget_bytecode(path)
     before = sources.modules()
+    for path in {*changed, *_through_links(before.values(), changed)}:
+        _forget_bytecode(path)
     _forget(before)
     importlib.invalidate_caches()  # of folders: a file that was made in this second may be missing there
     try:
@@ -101,8 +101,8 @@ def _elsewhere(modules: Sequence[str], here: Path) -> Iterator[Path]:
     """The folders of modules outside of the current one, but not of what is installed."""
     for name in modules:
         top = name.partition(".")[0]
-        module = sys.modules.get(top)
-        if f"{HERE}.{name}" in sys.modules or top in OURS or module is None:
+        module = sys.modules.get(f"{HERE}.{top}") or (None if top in OURS else sys.modules.get(top))
+        if module is None:
             continue
         for place in _places(module):
             folder = place if place.is_dir() else place.parent
@@ -111,8 +111,16 @@ def _elsewhere(modules: Sequence[str], here: Path) -> Iterator[Path]:
 
 
 def _places(module: ModuleType) -> Iterator[Path]:
-    """Its file, or the folders of a package without one."""
+    """Its file, or the folders of a package without one; of a symbolic link also what it leads to."""
     with contextlib.suppress(Exception):  # anything can be in sys.modules
         file = getattr(module, "__file__", None)
-        found = [file] if isinstance(file, str) else [str(one) for one in getattr(module, "__path__", ())]
-        yield from [Path(one).resolve() for one in found]
+        found = [Path(one).absolute() for one in ([file] if isinstance(file, str) else map(str, getattr(module, "__path__", ())))]
+        yield from dict.fromkeys([*found, *(one.resolve() for one in found)])
+
+
+def _through_links(modules: Iterable[ModuleType], changed: Collection[Path]) -> Iterator[Path]:
+    """The files of modules that lead to one that has changed: their bytecode is beside the link."""
+    for module in modules:
+        places = list(_places(module))
+        if any(place in changed for place in places):
+            yield from places

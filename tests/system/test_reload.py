@@ -79,8 +79,9 @@ def test_a_mistake_leaves_the_handlers_of_before_until_it_is_mended(folder: Path
         (folder / "util.py").write_text("WORD = (\n")
         assert product.logged("not reloaded, the handlers of before go on: JOB_HANDLERS: util.py:1: module 'mine' failed while")
         assert result(sickbay, "word") == "one"
-        word(folder, "two")
-        assert product.logged("reloaded mine, since util.py changed")
+        (folder / "new.py").write_text("WORD = 'two'\n")
+        (folder / "new.py").rename(folder / "util.py")  # as editors do
+        assert product.logged("reloaded mine, since")
         assert result(sickbay, "word") == "two"
 
 

@@ -168,3 +168,15 @@ def test_files_that_were_written_since(folder):
     assert sources.changed_since(1_000_000_004.0) == {folder / "rl_util.py"}
     (folder / "rl_util.py").unlink()
     assert sources.changed_since(1_000_000_004.0) == set()
+
+
+def test_a_file_that_is_a_link(folder, tmp_path_factory):
+    """Where it leads is watched, too; it has its bytecode here."""
+    other = tmp_path_factory.mktemp("other")
+    write(other / "shared.py", HANDLER.format(value=1))
+    (folder / "rl_mine.py").symlink_to(other / "shared.py")
+    load_handlers("rl_mine")
+    sources = Sources(["rl_mine"])
+    assert sources.folders == [folder, other]
+    write(other / "shared.py", HANDLER.format(value=2))
+    assert reload("rl_mine", other / "shared.py")["mine"].function(None) == 2

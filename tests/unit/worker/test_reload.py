@@ -75,6 +75,14 @@ async def test_a_module_without_handlers_replaces_none(folder, caplog):
     assert handlers["a"] is before
 
 
+async def test_a_module_that_raises_what_is_no_exception(folder, caplog):
+    reload, _ = opened(folder, "a")
+    for name in ("KeyboardInterrupt", "asyncio.CancelledError"):
+        (folder / "rl_handlers.py").write_text(f"import asyncio\nraise {name}\n")
+        assert not await reload.reload([folder / "rl_handlers.py"])
+        assert f"rl_handlers failed while it was imported: {name.rpartition('.')[2]}" in caplog.text
+
+
 async def until_reloaded(reload, caplog):
     running = asyncio.create_task(reload.run())
     while not any(message.startswith("reloaded") for message in caplog.messages):
@@ -95,13 +103,14 @@ async def test_a_file_that_was_written_after_the_start_and_before_the_first_look
     assert list(handlers) == ["b"]
 
 
-async def test_a_system_without_notices_of_changes_is_looked_at(folder, caplog, monkeypatch):
+@pytest.mark.parametrize("error", [OSError(28, "no space left on device"), RuntimeError("no space left on device")])
+async def test_a_system_without_notices_of_changes_is_looked_at(folder, caplog, monkeypatch, error):
     """As when all watches of inotify are taken, or on some network file systems."""
     original = watchfiles.awatch
 
     async def awatch(*folders, force_polling, **options):
         if not force_polling:
-            raise OSError(28, "no space left on device about [...]")
+            raise error
         async for changes in original(*folders, force_polling=True, poll_delay_ms=10, **options):
             yield changes
 
