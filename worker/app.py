@@ -82,8 +82,8 @@ class Worker:
 
     @property
     def grace_s(self) -> float:
-        """The time that a drain gives to running jobs, in seconds."""
-        return self._grace_s()
+        """The time that a drain gives to running jobs, in seconds; also to those of handlers that have been replaced."""
+        return max(self._grace_s(), self._runner.longest_s + SETTLE_S)
 
     def reload(self, modules: str, since: float, skip: Collection[Path] = ()) -> Reload:
         """What replaces the handlers of these modules, loaded after `since`, when their files change; it has to be run."""

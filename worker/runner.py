@@ -92,6 +92,11 @@ class Runner:
         """The number of handlers that still run after their outcome was set, because they cannot be stopped."""
         return self._lost.total()
 
+    @property
+    def longest_s(self) -> float:
+        """The longest timeout of the running handlers, in seconds; 0 if none runs."""
+        return max((run.seconds for run in self._running), default=0.0)
+
     def lost(self, job_type: str) -> int:
         """The same for one job type."""
         return self._lost[job_type]

@@ -63,6 +63,28 @@ def test_importing_it_loads_no_database():
     assert loaded & {"sqlalchemy", "psycopg", "asyncpg", "aiosqlite", "msgspec", "sickbay.adapters", "sickbay.server"} == set()
 
 
+def test_with_django_no_sqlalchemy_is_needed(tmp_path):
+    script = f"""
+import sys
+sys.modules["sqlalchemy"] = sys.modules["psycopg"] = None  # not installed
+import django
+from django.conf import settings
+database = {{"ENGINE": "django.db.backends.sqlite3", "NAME": {str(tmp_path / "app.db")!r}}}
+settings.configure(INSTALLED_APPS=["sickbay.outbox.django"], DATABASES={{"default": database}}, USE_TZ=True)
+django.setup()
+from django.core.management import call_command
+from django.db import connection, transaction
+from sickbay import outbox
+from sickbay.outbox.django.models import OutboxRow
+call_command("migrate", verbosity=0)
+with transaction.atomic():
+    outbox.submit(connection, "email", {{}}, request_id="key")
+print(OutboxRow.objects.get(), OutboxRow.objects.get().failed_at)
+"""
+    ran = subprocess.run([sys.executable, "-W", "error", "-c", script], check=False, capture_output=True, text=True)
+    assert (ran.stdout, ran.stderr) == ("email key 0\n", "")
+
+
 def test_the_extra_brings_msgspec_alone():
     extra = [re.split(r"[<>=;\[ ]", need)[0] for need in requires("sickbay") or () if "extra == 'outbox'" in need.replace('"', "'")]
     assert extra == ["msgspec"]

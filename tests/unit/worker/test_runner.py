@@ -301,6 +301,21 @@ async def test_a_type_that_lost_too_many_threads_begins_no_more():
             await asyncio.sleep(0.001)
 
 
+async def test_the_longest_timeout_is_of_what_runs():
+    """Also if its handler has been replaced: a drain gives it that time."""
+    release = threading.Event()
+    async with running() as runner:
+        assert runner.longest_s == 0
+        tasks = [asyncio.create_task(run(runner, lambda job: release.wait(), f"j{n}", timeout=n)) for n in (90.0, 60.0)]
+        while runner.running < 2:
+            await asyncio.sleep(0)
+        assert runner.longest_s == 90
+        assert runner.outdated({}) == 2
+        release.set()
+        await asyncio.gather(*tasks)
+        assert runner.longest_s == 0
+
+
 async def test_a_mended_handler_begins_although_the_one_of_before_hangs():
     """As after `--reload`: the type is the same, the function another."""
     release = threading.Event()
