@@ -2,6 +2,7 @@
 
 from sickbay.domain.errors import JobError
 from sickbay.domain.job import Job
+from sickbay.handlers.payloads.naming import job_type
 from sickbay.handlers.registry import handler
 
-__all__ = ["Job", "JobError", "handler"]
+__all__ = ["Job", "JobError", "handler", "job_type"]

@@ -46,6 +46,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
             "sickbay_cli.outbox:outbox",
             "Manage the transactional outbox: jobs that programs submit within their database transactions.",
         ),
+        "types": ("sickbay_cli.types:types", "List the job types, or show one with the JSON Schema of its payloads."),
         "workers": ("sickbay_cli.workers:workers", "List the live workers, their slots and the job types they handle."),
         "metrics": ("sickbay_cli.status:metrics", "Show metrics."),
         "top": ("sickbay_cli.top.command:top", "Watch breakers, jobs, queues, releases and incidents live."),

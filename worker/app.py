@@ -15,10 +15,12 @@ from typing import TYPE_CHECKING, Final
 
 from sickbay.concurrency.tasks import background, run_with_restarts
 from sickbay.domain.health import Health, checks_of
+from sickbay.domain.job_type import SchemaKey
 from sickbay.domain.raised import Redact, unchanged
 from sickbay.domain.workers import Worker as LiveWorker
 from sickbay.fleet import FleetView
 from sickbay.handlers.registry import HandlerSpec
+from sickbay.handlers.type_schemas import schemas_of
 from sickbay.messages.outbox import EventOutbox
 from sickbay.observer import Observer, Observers
 from sickbay.runtime.parts import WorkerParts
@@ -32,6 +34,7 @@ from sickbay.telemetry.metrics import MetricsRegistry
 from sickbay.telemetry.settings_file import SettingsFileCollector
 from sickbay.telemetry.tracing import trace_observers
 from sickbay.version import VERSION
+from worker.announced_types import AnnouncedTypes
 from worker.engine import Engine
 from worker.handlers import Handlers
 from worker.metrics import DemotionCollector, JobMetrics, WorkerMetrics
@@ -169,16 +172,19 @@ async def serve(
             pool=settings.pool,
             share_of=policies.share,
         )
-        announced = _announced(settings, live, backends.clock())
+        types = AnnouncedTypes(backends.job_types, schemas_of(live.values()))
+        announced = _announced(settings, live, backends.clock(), types.keys)
         presence = Presence(
             backends.workers,
             announced,
             lambda: engine.slots_in_use,
             lambda: engine.floods,
             job_types=lambda: live,
+            schemas=lambda: types.keys,
             running=tenants.running,
         )
-        for listener in (engine.handlers_changed, presence.tell, lambda: jobs.add(live)):
+        adopt = (engine.handlers_changed, lambda: types.replace(schemas_of(live.values())), presence.tell, lambda: jobs.add(live))
+        for listener in adopt:
             live.on_change(listener)
         engine.intake.on_flood = presence.tell
         DemotionCollector(metrics.registry, lambda: engine.demoted)
@@ -192,10 +198,11 @@ async def serve(
             call_observers=[CallMeter(metrics.registry)],
             tracing=tracing,
         ) as endpoints:
+            await types.announce()  # before the worker, so that what its heartbeats name is known
             await presence.announce()  # before it consumes, so that the registry never knows fewer workers than the broker
             working = asyncio.create_task(run_with_restarts(engine.run), name="engine")
             try:
-                async with background(presence.run):
+                async with background(presence.run, types.run):
                     yield Worker(
                         engine,
                         runner,
@@ -220,7 +227,7 @@ def report(handlers: Mapping[str, HandlerSpec], concurrency: int, pool: str = ""
     log.info("this worker handles %s%s, %d jobs at a time%s", ", ".join(names[:MAX_SHOWN]), more, concurrency, where)
 
 
-def _announced(settings: Settings, handlers: Mapping[str, HandlerSpec], now: int) -> LiveWorker:
+def _announced(settings: Settings, handlers: Mapping[str, HandlerSpec], now: int, schemas: Sequence[SchemaKey]) -> LiveWorker:
     """What the registry is told of this worker. Its id is new at each start: another process may have the same name."""
     return LiveWorker(
         worker_id=f"{settings.worker_name}-{secrets.token_hex(4)}",
@@ -232,4 +239,5 @@ def _announced(settings: Settings, handlers: Mapping[str, HandlerSpec], now: int
         since=now,
         lanes=not settings.pool,
         pool=settings.pool,
+        schemas=tuple(sorted(schemas)),
     )

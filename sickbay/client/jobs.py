@@ -14,6 +14,7 @@ from sickbay.client.errors import SickbayError
 from sickbay.domain.breaker import BreakerState
 from sickbay.domain.job import JobState
 from sickbay.domain.priority import Priority
+from sickbay.handlers.payloads.typing import PayloadObject
 
 
 class OnOpen(StrEnum):
@@ -27,13 +28,15 @@ class OnOpen(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """A job to submit. `payload` is a mapping, or JSON text of an object as str or bytes, which is kept byte for byte.
+    """A job to submit. `payload` is a mapping, JSON text of an object as str or bytes, which is kept byte for byte, or an object.
+
+    `job_type` and `payload` may also be one object alone, as in `submit`.
 
     `request_id` is the idempotency key, 1 to 128 printable ASCII characters; the client makes one if it is empty.
     """
 
-    job_type: str
-    payload: Mapping[str, Any] | str | bytes
+    job_type: str | PayloadObject
+    payload: Mapping[str, Any] | str | bytes | PayloadObject | None = None
     tenant: str = ""
     priority: Priority | str | None = None
     request_id: str = ""

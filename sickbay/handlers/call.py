@@ -16,8 +16,9 @@ from typing import Any, Final
 
 from sickbay.domain.job import MAX_MESSAGE_CHARS, Job
 from sickbay.domain.outcome import SUCCESS, Outcome, OutcomeKind
-from sickbay.domain.raised import Redact, short, unchanged
+from sickbay.domain.raised import Redact, is_a, short, unchanged
 from sickbay.handlers.classify import classify, timed_out
+from sickbay.handlers.payloads import PayloadMismatch
 from sickbay.handlers.registry import HandlerSpec
 from sickbay.handlers.result import UNREAD_IN_TIME, result_of
 from sickbay.handlers.traceback_text import CALLERS, MAX_STEPS, traceback_of
@@ -44,7 +45,8 @@ def outcome_of_error(error: BaseException, spec: HandlerSpec, redact: Redact = u
     if type(error) is RunLost:
         return Outcome(OutcomeKind.CANCELLED)
     try:
-        return replace(classify(error, spec, redact), traceback=traceback_of(error, redact))
+        where = "" if is_a(error, PayloadMismatch) else traceback_of(error, redact)  # of that the handler has not a line
+        return replace(classify(error, spec, redact), traceback=where)
     except BaseException:  # noqa: BLE001 - the exception's own code runs in there
         return Outcome(OutcomeKind.UNKNOWN, "UNREADABLE_ERROR", "the handler raised an exception that cannot be read")
 
@@ -71,7 +73,7 @@ def call_handler(
 ) -> Outcome | Awaitable[Any]:
     """Call the handler; returns an awaitable if it returned one, otherwise the outcome."""
     try:
-        returned = spec.function(job)
+        returned = spec.call(job)
     except BaseException as error:  # noqa: BLE001 - whatever a handler raises is an outcome
         on_raised(error)
         return outcome_of_error(error, spec, redact)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final
 
 from sickbay.domain.job import NAME_PATTERN, is_code, is_name
@@ -45,7 +45,7 @@ def check_options(job_type: Any, *, timeout: Any, concurrency: Any, codes: Any, 
 
 
 def check_function(function: Any, job_type: str) -> None:
-    """Raise HandlerMistake if the function cannot be called with one Job, or would not run when called."""
+    """Raise HandlerMistake if it is no function, or would not run when called."""
     whose = f"the handler of {job_type!r}"
     if isinstance(function, staticmethod | classmethod) or _is_method(function):
         raise HandlerMistake(f"{whose} is a method; make it a function of the module")
@@ -58,15 +58,21 @@ def check_function(function: Any, job_type: str) -> None:
     for one in (function, call):
         if inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one):
             raise HandlerMistake(f"{whose} is a generator, which would not run; take the `yield` out of it")
+
+
+def check_call(function: Any, job_type: str, first: str = "job", names: Collection[str] = ()) -> None:
+    """Raise HandlerMistake if the function cannot be called with one argument, called `first` in messages, and those of these names."""
     try:
         signature = inspect.signature(function, follow_wrapped=False)
     except (TypeError, ValueError):  # some functions written in C have none
         return
     try:
-        signature.bind(None)
+        signature.bind(None, **dict.fromkeys(names))
     except TypeError:
+        what = " and ".join((first, *names)) if names else f"{first} and nothing else"
         raise HandlerMistake(
-            f"{whose} is called with the job and nothing else, but takes ({_parameters(signature)}); write def {_name(function)}(job)"
+            f"the handler of {job_type!r} is called with the {what}, but takes ({_parameters(signature)}); "
+            f"write def {_name(function)}({', '.join((first, *names))})"
         ) from None
 
 

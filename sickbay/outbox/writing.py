@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from sickbay.client.jobs import NewJob, OnOpen
+from sickbay.client.payload import Payload
 from sickbay.domain.priority import Priority
+from sickbay.handlers.payloads.typing import PayloadObject
 from sickbay.outbox.new_row import COLUMNS, new_row
 
 TABLE: Final = "sickbay_outbox"
@@ -25,8 +27,8 @@ _IDLE: Final = 0
 
 def submit(
     transaction: Any,
-    job_type: str,
-    payload: Mapping[str, Any] | str | bytes,
+    job_type: str | PayloadObject,
+    payload: Payload | None = None,
     *,
     tenant: str = "",
     priority: Priority | str | None = None,
@@ -35,6 +37,8 @@ def submit(
     schema: str | None = None,
 ) -> str:
     """Submit a job with the transaction: it exists if and only if that commits. Returns its idempotency key, `request_id`.
+
+    `outbox.submit(session, Email(...))` is enough if `@job_type` says the job type of the class.
 
     `transaction` is a Session, scoped_session or Connection of SQLAlchemy, a Connection or Cursor of psycopg 3, or a connection of Django
     (`django.db.connection`). The arguments are those of `Client.submit`; `schema` is that of the table, by default where the connection
@@ -63,8 +67,8 @@ def submit(
 
 async def submit_async(
     transaction: Any,
-    job_type: str,
-    payload: Mapping[str, Any] | str | bytes,
+    job_type: str | PayloadObject,
+    payload: Payload | None = None,
     *,
     tenant: str = "",
     priority: Priority | str | None = None,

@@ -14,6 +14,7 @@ from sickbay.domain.outcome import Outcome
 from sickbay.domain.priority import Priority
 from sickbay.domain.retry import RetryPolicy, Route, after_run
 from sickbay.handlers.classify import blame_unreadable_payload
+from sickbay.handlers.payloads.typing import PayloadObject
 from sickbay.handlers.registry import HandlerSpec
 from sickbay.testing.jobs import make_job, spec_of
 from sickbay.testing.result import Result
@@ -21,7 +22,7 @@ from sickbay.testing.running import Run
 
 HANDLER_TIMEOUT_S: Final = 30.0
 """The product's default for handlers without a timeout of their own."""
-Payload = Mapping[str, Any] | bytes | Job | None
+Payload = Mapping[str, Any] | bytes | Job[Any] | PayloadObject | None
 
 
 class Options(TypedDict, total=False):
@@ -78,8 +79,10 @@ class Call:
         return after_run(job, outcome, BreakerState.OPEN if self.circuit_open else BreakerState.CLOSED, self.policy, now)
 
 
-def run(function: Callable[[Job], Any], payload: Payload = None, **options: Unpack[Options]) -> Result:
-    """Run a handler once and say how that ended, whatever happens in it; `payload` may also be bytes in place of JSON, or a Job.
+def run(function: Callable[..., Any], payload: Payload = None, **options: Unpack[Options]) -> Result:
+    """Run a handler once and say how that ended, whatever happens in it.
+
+    `payload` may also be an object (`Email(...)`), bytes in place of JSON, or a Job.
 
     As in a worker, an async handler runs on an event loop and a plain function in a thread. Raises TypeError if the function is no
     handler or an option is unknown, ValueError if the value of one is invalid, RuntimeError in a running event loop.
@@ -89,7 +92,7 @@ def run(function: Callable[[Job], Any], payload: Payload = None, **options: Unpa
     return _call(function, payload, **options).perform()
 
 
-async def run_async(function: Callable[[Job], Any], payload: Payload = None, **options: Unpack[Options]) -> Result:
+async def run_async(function: Callable[..., Any], payload: Payload = None, **options: Unpack[Options]) -> Result:
     """The same in a running event loop, on which an async handler runs."""
     return await _call(function, payload, **options).perform_async()
 
@@ -103,7 +106,7 @@ def _has_running_loop() -> bool:
 
 
 def _call(
-    function: Callable[[Job], Any],
+    function: Callable[..., Any],
     payload: Payload,
     *,
     job_type: str | None = None,

@@ -73,6 +73,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_TOO_MANY_QUEUED: _ErrorReason.ValueType  # 41
     """As many jobs wait as may, of this tenant or in all; try again when some have run. RESOURCE_EXHAUSTED."""
+    ERROR_REASON_JOB_TYPE_NOT_FOUND: _ErrorReason.ValueType  # 50
+    """No live worker takes this job type, and none has described it within the last 24 hours. NOT_FOUND."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Machine-readable reasons, sent without their prefix as google.rpc.ErrorInfo.reason with domain `sickbay`.
@@ -130,4 +132,6 @@ RESOURCE_EXHAUSTED.
 """
 ERROR_REASON_TOO_MANY_QUEUED: ErrorReason.ValueType  # 41
 """As many jobs wait as may, of this tenant or in all; try again when some have run. RESOURCE_EXHAUSTED."""
+ERROR_REASON_JOB_TYPE_NOT_FOUND: ErrorReason.ValueType  # 50
+"""No live worker takes this job type, and none has described it within the last 24 hours. NOT_FOUND."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015
