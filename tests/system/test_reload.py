@@ -36,6 +36,19 @@ async def more(job: Job) -> str:
     return "more"
 """
 
+TYPED = """
+from dataclasses import dataclass
+from sickbay import handler
+
+@dataclass
+class Mail:
+    {field}: str
+
+@handler("mail", validate="submit")
+def mail(mail: Mail) -> str:
+    return mail.{field}
+"""
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -101,6 +114,20 @@ def test_types_come_and_go(folder: Path, start: Callable[..., Product]):
         late = sickbay.submit("word")
         sickbay.wait(late, "QUARANTINED")
         assert sickbay.case(late)["reason"] == "UNKNOWN_TYPE"
+
+
+def test_a_class_of_payloads_changes_with_its_handler(folder: Path, start: Callable[..., Product]):
+    """Also for the Job API, which checks them."""
+    (folder / "mine.py").write_text(TYPED.format(field="to"))
+    product = start(folder, ENV, OPTIONS).ready()
+    with Clients(product) as sickbay:
+        sickbay.wait(sickbay.submit("mail", {"to": "Ada"}), "SUCCEEDED")
+        (folder / "mine.py").write_text(TYPED.format(field="address"))
+        assert product.logged("since mine.py changed: 1 handler")
+        until(lambda: sickbay.api.post("/jobs", json={"jobType": "mail", "payload": {"to": "Ada"}}).status_code == 400)
+        job_id = sickbay.submit("mail", {"address": "Ada"})
+        sickbay.wait(job_id, "SUCCEEDED")
+        assert sickbay.job(job_id)["result"] == "Ada"
 
 
 def test_a_kill_in_the_middle_of_a_reload_loses_nothing(folder: Path, start: Callable[..., Product]):

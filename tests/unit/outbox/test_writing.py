@@ -80,6 +80,7 @@ call_command("migrate", verbosity=0)
 with transaction.atomic():
     outbox.submit(connection, "email", {{}}, request_id="key")
 print(OutboxRow.objects.get(), OutboxRow.objects.get().failed_at)
+connection.close()
 """
     ran = subprocess.run([sys.executable, "-W", "error", "-c", script], check=False, capture_output=True, text=True)
     assert (ran.stdout, ran.stderr) == ("email key 0\n", "")
