@@ -8,9 +8,10 @@ import logging
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from sickbay.concurrency.tasks import background, run_with_restarts
@@ -47,6 +48,7 @@ from worker.programs.connected import Connected
 from worker.programs.metrics import ProgramMetrics
 from worker.programs.service import WorkApi
 from worker.rate_gate import RateGate
+from worker.reload import Reload
 from worker.rest import create_gateway
 from worker.runner import Runner
 from worker.submitting import open_submitter
@@ -94,8 +96,12 @@ class Worker:
 
     @property
     def grace_s(self) -> float:
-        """The time that a drain gives to running jobs, in seconds."""
-        return self._grace_s()
+        """The time that a drain gives to running jobs, in seconds; also to those of handlers that have been replaced."""
+        return max(self._grace_s(), self._runner.longest_s + SETTLE_S)
+
+    def reload(self, modules: str, since: float, skip: Collection[Path] = ()) -> Reload:
+        """What replaces the handlers of these modules, loaded after `since`, when their files change; it has to be run."""
+        return Reload(modules, since, handlers=self.handlers, outdated=lambda: self._runner.outdated(self.handlers), skip=skip)
 
     async def drain(self, grace_s: float) -> None:
         """Report NOT_SERVING, consume no more jobs, let running ones finish for `grace_s` seconds, and requeue the rest."""

@@ -118,6 +118,9 @@ class Pipeline:
         if self._gates.is_crowded(job.job_type) or self._runner.is_exhausted(spec):
             return await self._settler.defer(delivery, job)
         async with self._gates.turn(job.job_type, seat, len(delivery.body)) as has_come:
+            spec = self._handlers.get(job.job_type)  # after the wait it may be another one
+            if spec is None:
+                return await self._unhandled.settle(delivery, job)
             if has_come and delivery.held_s + self._runner.timeout_of(spec) <= MAX_HELD_S:
                 return await self._check_cancelled(delivery, job, spec)
             if has_come and delivery.redelivered:

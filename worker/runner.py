@@ -15,7 +15,7 @@ import functools
 import itertools
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -90,6 +90,8 @@ class Runner:
         self._resources = Resources()
         self._running: set[Run] = set()
         self._lost: Counter[str] = Counter()
+        self._hanging: Counter[int] = Counter()
+        """The same by function: one that has replaced it, mended perhaps, starts."""
         self._excuses = Excuses()
         self._reports: deque[Run] = deque()
         self._waking = False
@@ -111,6 +113,11 @@ class Runner:
         """The number of handlers that still run after their outcome was set, because they cannot be stopped."""
         return self._lost.total()
 
+    @property
+    def longest_s(self) -> float:
+        """The longest timeout of the running handlers, in seconds; 0 if none runs."""
+        return max((run.seconds for run in self._running), default=0.0)
+
     def lost(self, job_type: str) -> int:
         """The same for one job type."""
         return self._lost[job_type]
@@ -124,8 +131,12 @@ class Runner:
         return self._timeout_of(spec.job_type, spec.timeout)
 
     def is_exhausted(self, spec: HandlerSpec) -> bool:
-        """Whether so many runs of this job type have outlived their timeout here that no further one may begin."""
-        return self._lost[spec.job_type] >= self._max_lost
+        """Whether so many runs of this handler have outlived their timeout here that no further one may begin."""
+        return self._hanging[id(spec.function)] >= self._max_lost
+
+    def outdated(self, handlers: Mapping[str, HandlerSpec]) -> int:
+        """How many handlers are running that are not, or no longer, among these."""
+        return sum(1 for run in self._running if handlers.get(run.spec.job_type) is not run.spec)
 
     async def run(self, spec: HandlerSpec, job: Job, permit: Permit) -> Outcome:
         """Run it once. The outcome of a handler that `cancel_all` cancels is CANCELLED."""
@@ -281,9 +292,10 @@ class Runner:
             return
         run.overdue = True
         self._lost[run.spec.job_type] += 1
+        self._hanging[id(run.spec.function)] += 1  # of which there is no other meanwhile: the run has it
         if not run.cancelled:
             kind = "on the handlers' loop" if run.on_loop else "in its thread"
-            number = self._lost[run.spec.job_type]
+            number = self._hanging[id(run.spec.function)]
             log.warning(
                 "the handler of %s still runs %s after its timeout of %g s; %d of this type do, and with %d no more start in this worker",
                 run.spec.job_type, kind, run.seconds, number, self._max_lost,
@@ -336,6 +348,7 @@ class Runner:
         if run.overdue:
             run.overdue = False
             self._lost[run.spec.job_type] -= 1
+            self._hanging[id(run.spec.function)] -= 1
 
     def _abandon_loop(self, blocked: HandlerLoop, culprit: Run | None, place: str) -> None:
         """A handler has blocked the loop beyond its timeout: abandon both and continue with another loop."""
