@@ -5,9 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import secrets
-import socket
-import time
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -16,16 +13,13 @@ from typing import TYPE_CHECKING, Final
 
 from sickbay.concurrency.tasks import background, run_with_restarts
 from sickbay.domain.health import Health, checks_of
-from sickbay.domain.job_type import SchemaKey
 from sickbay.domain.program import WorkStream
 from sickbay.domain.raised import Redact, unchanged
-from sickbay.domain.workers import Worker as LiveWorker
 from sickbay.fleet import FleetView
 from sickbay.handlers.registry import HandlerSpec
-from sickbay.handlers.type_schemas import schemas_of
 from sickbay.jobs.v1.worker_service_pb2_grpc import add_WorkerServiceServicer_to_server
 from sickbay.messages.outbox import EventOutbox
-from sickbay.observer import Observer, Observers
+from sickbay.observer import Observer
 from sickbay.runtime.http_handlers import HttpHandlers
 from sickbay.runtime.parts import WorkerParts
 from sickbay.runtime.policies import Policies
@@ -33,16 +27,13 @@ from sickbay.runtime.settings import Settings
 from sickbay.server.endpoints import Address, Endpoints, serve_endpoints
 from sickbay.server.interceptors.metrics import CallMeter
 from sickbay.server.service import Service
-from sickbay.telemetry.backends import BackendStatusCollector, HealthCollector, PublishMetrics
-from sickbay.telemetry.joblog import JobLog
-from sickbay.telemetry.metrics import MetricsRegistry
-from sickbay.telemetry.settings_file import SettingsFileCollector
-from sickbay.telemetry.tracing import request_spans, trace_context, trace_observers
+from sickbay.telemetry.tracing import request_spans, trace_context
 from sickbay.version import VERSION
-from worker.announced_types import AnnouncedTypes
+from worker.announcing import Announcing
 from worker.engine import Engine
 from worker.handlers import Handlers, Source
-from worker.metrics import DemotionCollector, JobMetrics, WorkerMetrics
+from worker.instruments import instruments
+from worker.metrics import DemotionCollector
 from worker.presence import Presence
 from worker.programs.connected import Connected
 from worker.programs.metrics import ProgramMetrics
@@ -52,7 +43,6 @@ from worker.reload import Reload
 from worker.rest import create_gateway
 from worker.runner import Runner
 from worker.submitting import open_submitter
-from worker.tenant_metrics import TenantMetrics
 
 if TYPE_CHECKING:
     from sickbay.telemetry.spans import Traces
@@ -101,7 +91,7 @@ class Worker:
 
     def reload(self, modules: str, since: float, skip: Collection[Path] = ()) -> Reload:
         """What replaces the handlers of these modules, loaded after `since`, when their files change; it has to be run."""
-        return Reload(modules, since, handlers=self.handlers, outdated=lambda: self._runner.outdated(self.handlers), skip=skip)
+        return Reload(modules, since, handlers=self.handlers, runner=self._runner, skip=skip)
 
     async def drain(self, grace_s: float) -> None:
         """Report NOT_SERVING, consume no more jobs, let running ones finish for `grace_s` seconds, and requeue the rest."""
@@ -132,13 +122,10 @@ async def serve(
     `redact` removes secrets from the texts of failed runs; `observers` are the user's.
     """
     redact = redact or unchanged
-    live = Handlers(handlers)
-    takes_programs = settings.work_stream is not WorkStream.OFF
-    metrics = MetricsRegistry("worker")
-    health = Health(checks_of(backends.status, "broker"), grace_s=backends.health_grace)
     policies = backends.policies or Policies(settings)
     tracing = traces.of("worker", for_handlers=True) if traces else None
     http = HttpHandlers(policies, backends.clock, request_spans(tracing))
+    live = Handlers(handlers)
     live.replace(Source.SETTINGS_FILE, http.specs)
     policies.report_unhandled(live)
     runner = Runner(
@@ -149,23 +136,12 @@ async def serve(
         timeout_of=policies.timeout_s,
         grace_of=policies.cancel_grace_s,
     )
-    BackendStatusCollector(backends.status, metrics.registry)
-    HealthCollector(health, metrics.registry)
-    SettingsFileCollector(backends.settings_file, metrics.registry)
-    WorkerMetrics(metrics.registry, runner=runner, job_types=live, concurrency=settings.concurrency, stale=backends.status.stale)
-    tenants = TenantMetrics(metrics.registry, settings.metrics_tenants, time.time)
-    jobs = JobMetrics(metrics.registry, live, time.time)
-    observer = Observers(
-        [
-            *trace_observers(tracing, backends.system),
-            PublishMetrics(metrics.registry),
-            jobs,
-            tenants,
-            JobLog(),
-            *observers,
-        ]
+    health = Health(checks_of(backends.status, "broker"), grace_s=backends.health_grace)
+    metrics, jobs, tenants, observer = instruments(
+        backends, settings, health=health, runner=runner, handlers=live, tracing=tracing, observers=observers
     )
     fleet = FleetView(backends.workers, backends.broker)
+    takes_programs = settings.work_stream is not WorkStream.OFF
     async with (
         EventOutbox(backends.broker, observer=observer) as events,
         open_submitter(backends, settings, policies, fleet, observer) as submitter,
@@ -193,54 +169,38 @@ async def serve(
             submitter=submitter,
             concurrency_of=policies.concurrency,
         )
-        types = AnnouncedTypes(backends.job_types, schemas_of(live.values()))
-        announced = _announced(settings, live, backends.clock(), types.keys)
-        presence = Presence(
-            backends.workers,
-            announced,
-            lambda: engine.slots_in_use,
-            lambda: engine.floods,
-            job_types=lambda: live,
-            schemas=lambda: types.keys,
-            running=tenants.running,
-        )
-        adopt = (engine.handlers_changed, lambda: types.replace(schemas_of(live.values())), presence.tell, lambda: jobs.add(live))
-        for listener in adopt:
-            live.on_change(listener)
-        http.on_change(lambda specs: live.replace(Source.SETTINGS_FILE, specs))
+        live.on_change(lambda: jobs.add(live))
+        live.on_change(engine.handlers_changed)
         policies.on_change(engine.handlers_changed)
-        engine.intake.on_flood = presence.tell
+        announcing = Announcing(backends, settings, live, engine, tenants.running)
+        http.on_change(lambda specs: live.replace(Source.SETTINGS_FILE, specs))
         DemotionCollector(metrics.registry, lambda: engine.demoted)
         programs = Connected(live, backends.clock, trace_context=partial(trace_context, tracing))
         if takes_programs:
             ProgramMetrics(metrics.registry, programs)
-        async with serve_endpoints(
-            [Service("sickbay.jobs.v1.WorkerService", add_WorkerServiceServicer_to_server, WorkApi(programs, settings.work_stream))],
-            lambda _, health: create_gateway(health, metrics, VERSION),
-            address,
-            registry=metrics.registry,
-            health=health,
-            name="worker",
-            call_observers=[CallMeter(metrics.registry)],
-            tracing=tracing,
-        ) as endpoints:
-            await types.announce()  # before the worker, so that what its heartbeats name is known
-            try:
-                await runner.enter_lifespans(list(handlers.values()))
-            except BaseException:
-                await runner.leave_lifespans()
-                runner.close()
-                raise
-            await presence.announce()  # before it consumes, so that the registry never knows fewer workers than the broker
+        async with (
+            serve_endpoints(
+                [Service("sickbay.jobs.v1.WorkerService", add_WorkerServiceServicer_to_server, WorkApi(programs, settings.work_stream))],
+                lambda _, health: create_gateway(health, metrics, VERSION),
+                address,
+                registry=metrics.registry,
+                health=health,
+                name="worker",
+                call_observers=[CallMeter(metrics.registry)],
+                tracing=tracing,
+            ) as endpoints,
+            _lifespans(runner, handlers.values()),
+        ):
+            await announcing.announce()  # before it consumes, so that the registry never knows fewer workers than the broker
             working = asyncio.create_task(run_with_restarts(engine.run), name="engine")
             try:
-                async with background(presence.run, types.run):
+                async with background(announcing.presence.run, announcing.types.run):
                     yield Worker(
                         engine,
                         runner,
                         handlers=live,
                         programs=programs,
-                        presence=presence,
+                        presence=announcing.presence,
                         endpoints=endpoints,
                         grace_s=lambda: grace(settings, live, policies),
                     )
@@ -249,9 +209,18 @@ async def serve(
                     await engine.drain(0)
                 programs.close()
                 await working
-                await presence.leave()
-                await runner.leave_lifespans()
-                runner.close()
+                await announcing.presence.leave()
+
+
+@asynccontextmanager
+async def _lifespans(runner: Runner, specs: Collection[HandlerSpec]) -> AsyncIterator[None]:
+    """Those of the handlers' modules; after the last run they are left, and the runner is closed."""
+    try:
+        await runner.enter_lifespans(specs)
+        yield
+    finally:
+        await runner.leave_lifespans()
+        runner.close()
 
 
 def report(handlers: Mapping[str, HandlerSpec], concurrency: int, pool: str = "") -> None:
@@ -263,19 +232,3 @@ def report(handlers: Mapping[str, HandlerSpec], concurrency: int, pool: str = ""
     more = f" and {len(names) - MAX_SHOWN:,} more job types" if len(names) > MAX_SHOWN else ""
     where = f", for the pool {pool}" if pool else ""
     log.info("this worker handles %s%s, %d jobs at a time%s", ", ".join(names[:MAX_SHOWN]), more, concurrency, where)
-
-
-def _announced(settings: Settings, handlers: Mapping[str, HandlerSpec], now: int, schemas: Sequence[SchemaKey]) -> LiveWorker:
-    """What the registry is told of this worker. Its id is new at each start: another process may have the same name."""
-    return LiveWorker(
-        worker_id=f"{settings.worker_name}-{secrets.token_hex(4)}",
-        name=settings.worker_name,
-        job_types=tuple(sorted(handlers)),
-        version=VERSION,
-        host=socket.gethostname(),
-        slots=settings.concurrency,
-        since=now,
-        lanes=not settings.pool,
-        pool=settings.pool,
-        schemas=tuple(sorted(schemas)),
-    )

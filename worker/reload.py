@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,6 +20,7 @@ from sickbay.handlers.registry import HandlerSpec
 from sickbay.handlers.reloading import Sources, reload_handlers
 from worker.choice import load_chosen, names_of
 from worker.handlers import Handlers, Source
+from worker.runner import Runner
 
 SETTLED_MS: Final = 100
 """So long nothing else must change: editors and `git checkout` write several files."""
@@ -36,15 +37,15 @@ log = logging.getLogger("sickbay")
 class Reload:
     """Watches the source of the handlers of modules, and replaces them in a running worker. Belongs to the worker's loop."""
 
-    def __init__(self, modules: str, since: float, *, handlers: Handlers, outdated: Callable[[], int], skip: Collection[Path] = ()) -> None:
+    def __init__(self, modules: str, since: float, *, handlers: Handlers, runner: Runner, skip: Collection[Path] = ()) -> None:
         """`modules` as in JOB_HANDLERS have been loaded after `since`, in seconds since the epoch.
 
-        `outdated` says how many runs have begun with handlers of before. Nothing in the folders `skip` is watched.
+        `runner` runs the handlers, and has what the lifespans of their modules give. Nothing in the folders `skip` is watched.
         """
         self._modules = modules
         self._since: float | None = since
         self._handlers = handlers
-        self._outdated = outdated
+        self._runner = runner
         self._sources = Sources(sorted(names_of(modules)), skip)
 
     async def run(self) -> None:
@@ -56,16 +57,26 @@ class Reload:
             await self._watch(polling=True)
 
     async def reload(self, changed: Collection[Path]) -> bool:
-        """Load the handlers anew and replace them; False if they cannot be loaded: then those of before go on, and the log says why."""
+        """Load the handlers anew and replace them; False if they cannot be loaded: then those of before go on, and the log says why.
+
+        The lifespans of their modules are entered before, and those of the modules of before left once no run needs them.
+        """
         try:
             found = await asyncio.to_thread(reload_handlers, self._sources, changed, self._load)
+            await self._runner.enter_lifespans(found.values())
         except SettingsError as error:
             log.warning("not reloaded, the handlers of before go on: %s", error)
+            self._runner.leave_unused(self._handlers)
             return False
         before = self._handlers.of(Source.MODULES)
         self._handlers.replace(Source.MODULES, found.values())
+        self._runner.leave_unused(self._handlers)
         log.info(
-            "reloaded %s, since %s changed: %s%s", self._modules, _named(changed), _difference(before, found), _still(self._outdated())
+            "reloaded %s, since %s changed: %s%s",
+            self._modules,
+            _named(changed),
+            _difference(before, found),
+            _still(self._runner.outdated(self._handlers)),
         )
         return True
 

@@ -88,6 +88,8 @@ class Runner:
         self._loops = itertools.count(1)
         self._handler_loop: HandlerLoop | None = None
         self._resources = Resources()
+        self._in_force: Mapping[str, HandlerSpec] | None = None
+        """After a reload, while runs need lifespans of before."""
         self._running: set[Run] = set()
         self._lost: Counter[str] = Counter()
         self._hanging: Counter[int] = Counter()
@@ -154,13 +156,19 @@ class Runner:
             run.is_to_end = run.outcome is None and not run.expired
             if (context := context_of(run.job)) is not None:
                 context.cancel()
+            if run.call is not None and run.is_to_end:
+                run.call.ask_to_end()
             self._worker_loop.call_later(
                 self._grace_of(run.spec.job_type, run.spec.cancel_grace), self._end_grace, run, context=contextvars.Context()
             )
 
     def _end_grace(self, run: Run) -> None:
         run.grace_over = True
-        if run in self._running and run.on_loop is not None and run.outcome is None:
+        if run not in self._running or run.outcome is not None:
+            return
+        if run.call is not None:
+            self._stop_elsewhere(run, run.call, Stop.CANCELLED)
+        elif run.on_loop is not None:
             self._cancel_run(run)
 
     def cancel_all(self) -> None:
@@ -174,6 +182,13 @@ class Runner:
         if any(lifespans_of(spec.scope) for spec in specs):
             self._have_loop()
             await enter(self._resources, specs)
+
+    def leave_unused(self, handlers: Mapping[str, HandlerSpec]) -> None:
+        """Leave those of modules that none of these handlers is in, once the last run of one of before has ended."""
+        self._in_force = handlers
+        if self.outdated(handlers) == 0:
+            self._in_force = None
+            self._resources.keep(handlers.values())
 
     async def leave_lifespans(self) -> None:
         """Leave them, after the last run and before `close`."""
@@ -213,6 +228,8 @@ class Runner:
         finally:
             self._running.discard(run)
             self._clock.release()
+            if self._in_force is not None:
+                self.leave_unused(self._in_force)
         judged = self._excuses.judge(run, blame_unreadable_payload(outcome, job, spec))
         return replace(judged, kind=OutcomeKind.CANCELLED) if run.is_to_end and judged.kind is not OutcomeKind.SUCCESS else judged
 

@@ -11,7 +11,7 @@ import contextlib
 import functools
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import replace
@@ -37,6 +37,7 @@ class PlainLife:
 
     def __init__(self, home: Mapping[str, Any]) -> None:
         """Begin it."""
+        self.home = home
         self.entered: Future[Values] = _future()
         self.ended: Future[None] = _future()
         self._stop = threading.Event()
@@ -70,6 +71,7 @@ class AsyncLife:
 
     def __init__(self, home: Mapping[str, Any], plain: Values, loop: asyncio.AbstractEventLoop) -> None:
         """Begin it, in any thread; `plain` is what the module's plain ones give."""
+        self.home = home
         self.entered: Future[Values] = _future()
         self.ended: Future[None] = _future()
         self._plain = plain
@@ -161,6 +163,24 @@ class Resources:
             values.update(entered)
         return _keep(kept, spec, bind(spec, values))
 
+    def keep(self, specs: Iterable[HandlerSpec]) -> None:
+        """Leave those that none of these handlers has; plain ones after the async ones of the same module, which may use what they made."""
+        specs = list(specs)
+        homes = {id(home) for spec in specs for home in homes_of(spec.scope)}
+        handlers = {id(spec) for spec in specs}
+        with self._lock:
+            plain = [self._plain.pop(key) for key in self._plain.keys() - homes]
+            gone = [self._async.pop(key) for key in self._async.keys() - homes]
+            for key in self._bound.keys() - handlers:
+                del self._bound[key]
+        leaving = {id(life.home): _ended(life) for life in gone}
+        for life in plain:
+            before = leaving.get(id(life.home))
+            if before is None:
+                life.end()
+            else:
+                before.add_done_callback(functools.partial(_then_end, life))
+
     def end(self) -> Sequence[Future[None]]:
         """Leave the async ones on the present loop, and say what to wait for; after that call `end_plain`."""
         return [_ended(life) for life in self._async.values()]
@@ -210,3 +230,7 @@ def _has_failed(life: PlainLife | AsyncLife) -> bool:
 def _ended(life: PlainLife | AsyncLife) -> Future[None]:
     life.end()
     return life.ended
+
+
+def _then_end(life: PlainLife, _: Future[None]) -> None:
+    life.end()

@@ -11,6 +11,7 @@ import watchfiles
 
 from sickbay.handlers.loading import load_handlers
 from sickbay.handlers.registry import HandlerSpec
+from tests.support.engine_bench import job, open_bench
 from worker.handlers import Handlers, Source
 from worker.reload import Reload
 
@@ -33,11 +34,27 @@ def write(folder, *names):
     return folder / "rl_handlers.py"
 
 
+class StubRunner:
+    """One that runs so many handlers of before."""
+
+    def __init__(self, outdated):
+        self._outdated = outdated
+
+    def outdated(self, handlers):
+        return self._outdated
+
+    async def enter_lifespans(self, specs):
+        pass
+
+    def leave_unused(self, handlers):
+        pass
+
+
 def opened(folder, *names, since=0.0, outdated=0):
     """One that has loaded handlers of these types."""
     write(folder, *names)
     handlers = Handlers(load_handlers("rl_handlers"))
-    return Reload("rl_handlers", since, handlers=handlers, outdated=lambda: outdated), handlers
+    return Reload("rl_handlers", since, handlers=handlers, runner=StubRunner(outdated)), handlers
 
 
 @pytest.mark.parametrize(
@@ -126,3 +143,85 @@ async def test_of_all_files_only_sources_are_looked_at(folder):
     names = ["new.py", "deep/new.py", "notes.txt", "new.pyc", ".venv/new.py", "deep/__pycache__/new.py", ".git/hook.py"]
     assert [name for name in names if reload._is_source(None, str(folder / name))] == ["new.py", "deep/new.py"]
     assert not reload._is_source(None, "/elsewhere/new.py")
+
+
+LIFESPAN = """
+import asyncio
+import threading
+from sickbay import handler, lifespan
+
+EVENTS = []
+LATE = threading.Event()
+
+@lifespan
+def pool():
+    EVENTS.append("open {number}")
+    yield "pool {number}"
+    EVENTS.append("close {number}")
+
+@lifespan
+async def session(pool):
+    yield "session of " + pool
+    EVENTS.append("close session {number}")
+
+@handler("email")
+async def send(job, session):
+    if job.job_id == "slow":
+        await asyncio.to_thread(LATE.wait)
+    return session
+"""
+
+
+async def test_lifespans_of_before_are_left_when_the_last_run_that_needs_them_has_ended(folder, caplog):
+    def written(number):
+        (folder / "rl_handlers.py").write_text(LIFESPAN.format(number=number))
+        return [folder / "rl_handlers.py"]
+
+    written(1)
+    handlers = Handlers(load_handlers("rl_handlers"))
+    old = sys.modules["rl_handlers"]
+    async with open_bench(table=handlers) as bench:
+        handlers.on_change(bench.engine.handlers_changed)
+        await bench.runner.enter_lifespans(handlers.values())
+        reload = Reload("rl_handlers", 0.0, handlers=handlers, runner=bench.runner)
+        slow = bench.deliver(job("slow"))
+        while not bench.runner.running:
+            await asyncio.sleep(0.001)
+        assert await reload.reload(written(2))
+        new = sys.modules["rl_handlers"]
+        assert new.EVENTS == ["open 2"], "before its first job"
+        assert "1 job still runs with the code of before" in caplog.text
+        await bench.run_one(job("next"))
+        assert bench.broker.events()[-1].result.json == b'"session of pool 2"'
+        assert old.EVENTS == ["open 1"]
+        old.LATE.set()
+        await slow.settled.wait()
+        assert bench.broker.events()[-1].result.json == b'"session of pool 1"'
+        while old.EVENTS != ["open 1", "close session 1", "close 1"]:
+            await asyncio.sleep(0.001)
+        await bench.runner.leave_lifespans()
+        assert new.EVENTS == ["open 2", "close session 2", "close 2"]
+
+
+async def test_a_lifespan_that_fails_leaves_everything_as_it_was(folder, caplog):
+    path = folder / "rl_handlers.py"
+    path.write_text(LIFESPAN.format(number=1))
+    handlers = Handlers(load_handlers("rl_handlers"))
+    before = handlers["email"]
+    async with open_bench(table=handlers) as bench:
+        await bench.runner.enter_lifespans(handlers.values())
+        reload = Reload("rl_handlers", 0.0, handlers=handlers, runner=bench.runner)
+        path.write_text(LIFESPAN.format(number=2).replace('EVENTS.append("open 2")', 'raise OSError("no route")'))
+        assert not await reload.reload([path])
+        assert (
+            "not reloaded, the handlers of before go on: JOB_HANDLERS: a lifespan of module 'rl_handlers' failed at the start"
+            in caplog.text
+        )
+        assert handlers["email"] is before
+        await bench.run_one(job("next"))
+        assert bench.broker.events()[-1].result.json == b'"session of pool 1"'
+        path.write_text(LIFESPAN.format(number=3))
+        assert await reload.reload([path])
+        await bench.run_one(job("last"))
+        assert bench.broker.events()[-1].result.json == b'"session of pool 3"'
+        await bench.runner.leave_lifespans()
