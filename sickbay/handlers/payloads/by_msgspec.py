@@ -9,7 +9,7 @@ from typing import Any, Final
 from sickbay.handlers.payloads.mismatch import MISSING, UNKNOWN, PayloadMismatch, Problem, path_of
 
 msgspec: Final[Any] = importlib.import_module("msgspec")
-_PLACE: Final = re.compile(r" - at `((?:key in )?)([^`]*)`$")
+_PLACE: Final = re.compile(r" - at ((?:`key` in )?)`([^`]*)`$")
 _FIELD: Final = re.compile(r"^Object (?:missing required|contains unknown) field `(.*)`$")
 _WORDS: Final = {
     "str": "a string",
@@ -53,7 +53,7 @@ def _problem(message: str) -> Problem:
     if field := _FIELD.match(text):
         return Problem(path_of([field[1]], path), MISSING if text.startswith("Object missing") else UNKNOWN)
     words = re.sub(r"`([^`]*)`", _word, text)
-    return Problem(path_of((), path), ("a key of it: " if place and place[1] else "") + words[:1].lower() + words[1:])
+    return Problem(path_of((), path), ("a name in it: " if place and place[1] else "") + words[:1].lower() + words[1:])
 
 
 def _word(found: re.Match[str]) -> str:

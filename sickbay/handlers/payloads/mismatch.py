@@ -36,8 +36,6 @@ class Problem:
 class PayloadMismatch(JobError):
     """A payload is not what the handler's type says: VALIDATION_ERROR, of kind data."""
 
-    __module__ = "sickbay"
-
     def __init__(self, problems: Sequence[Problem]) -> None:
         """The message has the first MAX_SHOWN problems."""
         super().__init__(CODE, message_of(problems), kind=OutcomeKind.DATA)
