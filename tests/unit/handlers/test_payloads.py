@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum, IntEnum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import attrs
@@ -261,6 +261,60 @@ def test_mistakes_are_told_with_their_paths(cls, payload, told):
     with pytest.raises(PayloadMismatch) as caught:
         payload_type_of(cls).decode(json.dumps(payload).encode())
     assert [str(one) for one in caught.value.problems] == told
+
+
+class Tagged(msgspec.Struct, tag="x"):
+    a: int
+
+
+class Other(msgspec.Struct, tag="y"):
+    a: int
+
+
+class Strict(msgspec.Struct):
+    colour: Colour = Colour.RED
+    size: Size = Size.S
+    mode: Literal["a"] = "a"
+    either: Tagged | Other | None = None
+    at: datetime | None = None
+    key: UUID | None = None
+    amount: Decimal | None = None
+    data: bytes = b""
+
+
+class Cat(pydantic.BaseModel):
+    kind: Literal["cat"]
+
+
+class Dog(pydantic.BaseModel):
+    kind: Literal["dog"]
+
+
+class StrictModel(pydantic.BaseModel):
+    colour: Colour = Colour.RED
+    mode: Literal["a"] = "a"
+    either: Annotated[Cat | Dog, pydantic.Field(discriminator="kind")] | None = None
+    at: datetime | None = None
+    key: UUID | None = None
+    amount: Decimal | None = None
+    url: pydantic.HttpUrl | None = None
+    size: int = pydantic.Field(default=1, lt=5)
+    data: bytes = pydantic.Field(default=b"", max_length=3)
+
+
+@pytest.mark.parametrize("cls", [Strict, StrictModel])
+@pytest.mark.parametrize("name", ["colour", "size", "mode", "either", "at", "key", "amount", "data", "url"])
+@pytest.mark.parametrize("value", ["hunter2", {"type": "hunter2", "kind": "hunter2"}, ["hunter2"], 4711])
+def test_values_of_the_payload_are_not_told(cls, name, value):
+    """They can be secret, and messages go into logs and lists."""
+    try:
+        payload_type_of(cls).decode(json.dumps({name: value}).encode())
+    except PayloadMismatch as error:
+        told = error.message
+    else:
+        return
+    assert "hunter2" not in told
+    assert "4711" not in told
 
 
 def test_a_mismatch_can_be_pickled():
