@@ -1,6 +1,6 @@
 """What a typed payload costs per run, and per submit at a Job API that checks it; a plain handler is what it is compared with.
 
-python benchmarks/payloads.py [RUNS]
+python -m benchmarks.payloads [RUNS]
 """
 
 from __future__ import annotations

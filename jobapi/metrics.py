@@ -35,7 +35,7 @@ class SubmissionMetrics(Observer):
         self._submissions = Counter(
             "sickbay_submissions",
             "Jobs submitted: accepted (durable), duplicate (a repeat of a key), circuit_open (rejected as asked), rate_limited and "
-            "queue_full (rejected by a limit), refused (rejected).",
+            "queue_full (rejected by a limit), invalid_payload (does not fit its type), refused (rejected).",
             ("job_type", "result"),
             registry=registry,
         )
@@ -154,6 +154,7 @@ _REJECTIONS: Final = {
     ErrorReason.CIRCUIT_OPEN: "circuit_open",
     ErrorReason.SUBMISSION_RATE_EXCEEDED: "rate_limited",
     ErrorReason.TOO_MANY_QUEUED: "queue_full",
+    ErrorReason.INVALID_PAYLOAD: "invalid_payload",
 }
 
 

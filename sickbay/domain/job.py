@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import GenericAlias
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, TypeVar
+from typing import Any, ClassVar, Final, Generic, TypeVar
 
-from sickbay.domain.payload import PayloadUnreadable, read_payload
+from sickbay.domain.payload import P_co, PayloadUnreadable, read_payload
 from sickbay.domain.priority import Priority
 from sickbay.domain.progress import Progress
 from sickbay.domain.result import Result
@@ -34,12 +34,6 @@ MAX_TRACEBACKS_BYTES: Final = 8_000
 """The limit for all failures of a job together: its messages stay small, and so do the ledger's rows."""
 
 T = TypeVar("T")
-if TYPE_CHECKING:
-    import typing_extensions
-
-    P_co = typing_extensions.TypeVar("P_co", covariant=True, default=dict[str, Any])
-else:
-    P_co = TypeVar("P_co", covariant=True)
 _NAME: Final = re.compile(NAME_PATTERN)
 _CODE: Final = re.compile(CODE_PATTERN)
 

@@ -22,7 +22,7 @@ from typing import Any, Final, TypeVar, get_args, get_origin, get_type_hints
 
 from sickbay.domain.job import Job, set_payload
 from sickbay.handlers.checks import HandlerMistake
-from sickbay.handlers.payloads import PayloadMismatch, PayloadType, Unsupported, is_typed, payload_type_of
+from sickbay.handlers.payloads import UNIONS, PayloadMismatch, PayloadType, Unsupported, is_typed, payload_type_of
 
 _TYPED_JOB: Final = re.compile(r"(?:\w+\.)*Job\s*\[(.*)\]", re.DOTALL)
 _ANY_JOB: Final = re.compile(r"(?:\w+\.)*\w*Job(?:\[.*\])?", re.DOTALL)
@@ -182,6 +182,8 @@ def _says_something(content: Any) -> bool:
 
 
 def _takes_job(found: Any) -> bool:
+    if get_origin(found) in UNIONS:
+        return any(map(_takes_job, get_args(found)))
     cls = get_origin(found) or found
     return isinstance(cls, type) and issubclass(cls, Job)
 

@@ -1,7 +1,9 @@
 """Checks payloads by a JSON Schema.
 
-Schemas come from workers, so they are not trusted with the process: nothing is fetched, patterns cannot backtrack for long, and size, depth
-and the number of subschemas that apply to one value are bounded. Formats are not checked: libraries read more dates than RFC 3339 has.
+Schemas come from workers and payloads from anybody, so neither is trusted with the process: nothing is fetched; size, depth and the number
+of subschemas that apply to one value are bounded; of a large payload only the first mistake is looked for. Patterns are matched in linear
+time, and those that cannot be (with lookaround or references back) are not checked here. Neither are formats: libraries read more dates
+than RFC 3339 has.
 """
 
 from __future__ import annotations
@@ -19,14 +21,13 @@ from sickbay.handlers.payloads.mismatch import MISSING, UNKNOWN, Problem, kind_o
 ROOT: Final = "payload"
 MAX_PROBLEMS: Final = 20
 """So many mistakes of a payload are looked for."""
+MAX_SEARCHED_BYTES: Final = 8 * 1024
+"""Of a larger payload the first mistake alone is told: looking for all takes 3 us for each byte, however many are wanted."""
 MAX_DEPTH: Final = 100
 """Levels of a schema."""
 MAX_APPLIED: Final = 10_000
 """So many subschemas may apply to one value, those of references included: each reference twice would double the work with each level."""
-BACKTRACKS: Final = 10_000
-PATTERN_BYTES: Final = 1024 * 1024
-_UNDECIDED: Final = frozenset({"BacktrackLimitExceeded", "RegexEngineFailure", "FromUtf8", "Referencing"})
-"""The kinds of errors that say nothing about the payload."""
+_PATTERNS: Final = jsonschema_rs.RegexOptions(size_limit=1024 * 1024, dfa_size_limit=1024 * 1024)
 _LISTS: Final = ("allOf", "anyOf", "oneOf")
 _SINGLE: Final = ("not", "if", "then", "else")
 _NOUNS: Final = {
@@ -51,12 +52,12 @@ class PayloadSchema:
         """UnusableSchema if it is not one, or needs too much."""
         if len(schema_json) > MAX_SCHEMA_BYTES:
             raise UnusableSchema(f"it has {len(schema_json):,} bytes, at most {MAX_SCHEMA_BYTES:,} are read")
-        patterns = jsonschema_rs.FancyRegexOptions(backtrack_limit=BACKTRACKS, size_limit=PATTERN_BYTES, dfa_size_limit=PATTERN_BYTES)
         try:
             schema = msgspec.json.decode(schema_json)
             _check(schema)
+            _drop_slow_patterns(schema)
             self._validator = jsonschema_rs.Draft202012Validator(
-                schema, validate_formats=False, mask="it", pattern_options=patterns, offline=True
+                schema, validate_formats=False, mask="it", pattern_options=_PATTERNS, offline=True
             )
         except jsonschema_rs.ValidationError as error:
             raise UnusableSchema(f"{path_of(error.instance_path)}: {error.message[:200]}") from None
@@ -68,17 +69,24 @@ class PayloadSchema:
         payload = msgspec.json.decode(payload_json)
         if self._validator.is_valid(payload):
             return []
-        found = [_problem(error) for error in islice(self._validator.iter_errors(payload), MAX_PROBLEMS)]
-        return list(dict.fromkeys(one for one in found if one is not None))
+        if len(payload_json) > MAX_SEARCHED_BYTES:
+            return [_first(self._validator, payload)]
+        return list(dict.fromkeys(map(_problem, islice(self._validator.iter_errors(payload), MAX_PROBLEMS))))
 
 
-def _problem(error: Any) -> Problem | None:
-    """The mistake in an error of the validator; None if the error says nothing about the payload."""
+def _first(validator: Any, payload: Any) -> Problem:
+    try:
+        validator.validate(payload)
+    except jsonschema_rs.ValidationError as error:
+        return _problem(error)
+    raise AssertionError("a payload is valid, and is not")
+
+
+def _problem(error: Any) -> Problem:
+    """The mistake in an error of the validator."""
     error = _nearest(error)
     kind, steps = error.kind, list(error.instance_path)
     name = kind.name
-    if type(kind).__name__.rpartition(".")[2] in _UNDECIDED:
-        return None
     if name == "required":
         return Problem(path_of([*steps, kind.property], ROOT), MISSING)
     if name in {"additionalProperties", "unevaluatedProperties"} and kind.unexpected:
@@ -114,6 +122,24 @@ def _check(schema: Any) -> None:
     applied: dict[int, int] = {}
     for part in _parts(schema):
         _applied(part, schema, applied, frozenset())
+
+
+def _drop_slow_patterns(schema: Any) -> None:
+    for part in _parts(schema):
+        pattern = part.get("pattern")
+        if isinstance(pattern, str) and not _is_linear(pattern):
+            del part["pattern"]
+
+
+def _is_linear(pattern: str) -> bool:
+    """Whether it can be matched in linear time; also of what is no pattern at all, which the schema is then rejected for."""
+    for options in (_PATTERNS, jsonschema_rs.FancyRegexOptions(backtrack_limit=1)):
+        try:
+            jsonschema_rs.Draft202012Validator({"pattern": pattern}, pattern_options=options)
+        except ValueError:
+            continue
+        return options is _PATTERNS
+    return True
 
 
 def _check_depth(value: Any, left: int) -> None:

@@ -90,7 +90,7 @@ class JobTypeView:
     async def _watch(self) -> None:
         while self._registry is not None:
             await self.refresh()
-            await asyncio.sleep(self._refresh_s)
+            await self._registry.changed(self._refresh_s)
 
     def _keep(self, announced: Sequence[Announced], fleet: Fleet) -> Mapping[str, JobType]:
         self._seen = {one.schema.key: one.schema for one in announced}

@@ -19,3 +19,6 @@ class JobTypes(Protocol):
 
     async def announced(self, seen: Mapping[SchemaKey, TypeSchema]) -> Sequence[Announced]:
         """All that are known. Those in `seen`, which never change, are not read again. Unavailable if they are unknown."""
+
+    async def changed(self, seconds: float) -> None:
+        """Wait for so many seconds, or until something is announced, if the registry hears of that at once."""

@@ -89,6 +89,14 @@ async def test_what_is_unknown_is_to_be_announced_again(registry, clock):
     assert set(await registry.renew([EMAIL.key, SMS.key])) == {EMAIL.key, SMS.key}
 
 
+async def test_what_is_announced_is_heard_of_in_time(registry):
+    """At once or after the wait, which no registry makes longer."""
+    await registry.changed(0.001)
+    await registry.announce([EMAIL])
+    await registry.changed(0.001)
+    assert [one.schema for one in await known(registry)] == [EMAIL]
+
+
 async def test_a_clock_that_was_set_back_keeps_nothing_for_ever(registry, clock):
     await registry.announce([EMAIL])
     clock.now -= RETENTION_MS

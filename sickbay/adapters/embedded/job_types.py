@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from sickbay.concurrency.waiting import wait_for_event
 from sickbay.domain.job_type import RETENTION_MS, Announced, SchemaKey, TypeSchema
 from sickbay.ports import Clock
 
@@ -17,11 +19,13 @@ class EmbeddedJobTypes:
         self._clock = clock
         self._known: dict[SchemaKey, tuple[Announced, int]] = {}
         """Each with the time at which it was renewed."""
+        self._news = asyncio.Event()
 
     async def announce(self, schemas: Sequence[TypeSchema]) -> None:
         """Enter schemas, now the newest of their job types."""
         now = self._clock()
         self._known |= {one.key: (Announced(one, now), now) for one in schemas}
+        self._news.set()
 
     async def renew(self, keys: Sequence[SchemaKey]) -> Sequence[SchemaKey]:
         """Keep schemas that are in use; returns those that are unknown."""
@@ -34,6 +38,11 @@ class EmbeddedJobTypes:
         """All that are known."""
         self._forget()
         return [replace(found, schema=seen.get(key, found.schema)) for key, (found, _) in self._known.items()]
+
+    async def changed(self, seconds: float) -> None:
+        """Wait for so many seconds, or until something is announced."""
+        await wait_for_event(self._news, seconds)
+        self._news.clear()
 
     def _forget(self) -> None:
         now = self._clock()

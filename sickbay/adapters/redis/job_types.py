@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
@@ -68,6 +69,10 @@ class RedisJobTypes:
         _, *rest = await self._run("list", *map(_field, seen))
         found = (_announced(seen, *rest[at : at + 3]) for at in range(0, len(rest), 3))
         return [one for one in found if one is not None]
+
+    async def changed(self, seconds: float) -> None:
+        """Wait; nobody tells what is announced."""
+        await asyncio.sleep(seconds)
 
     async def _run(self, operation: str, *more: Word) -> list[bytes]:
         words: list[Word] = [operation, "" if self._clock is None else self._clock(), RETENTION_MS, *more]

@@ -4,13 +4,14 @@ A class is read and written by the library that it belongs to; dataclasses, attr
 before such a class is met, because handlers and clients also work where only the SDK is installed.
 """
 
-from sickbay.handlers.payloads.finding import PayloadType, Unsupported, check_payload, is_typed, payload_type_of
+from sickbay.handlers.payloads.finding import UNIONS, PayloadType, Unsupported, check_payload, is_typed, payload_type_of
 from sickbay.handlers.payloads.mismatch import MAX_SHOWN, PayloadMismatch, Problem, path_of
 from sickbay.handlers.payloads.naming import job_type, job_type_of
 from sickbay.handlers.payloads.writing import is_payload_object, payload_of
 
 __all__ = [
     "MAX_SHOWN",
+    "UNIONS",
     "PayloadMismatch",
     "PayloadType",
     "Problem",

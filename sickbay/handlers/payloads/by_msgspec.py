@@ -6,11 +6,13 @@ import importlib
 import re
 from typing import Any, Final
 
-from sickbay.handlers.payloads.mismatch import MISSING, UNKNOWN, PayloadMismatch, Problem, path_of
+from sickbay.handlers.payloads.mismatch import MISSING, NOT_ALLOWED, UNKNOWN, PayloadMismatch, Problem, path_of
 
 msgspec: Final[Any] = importlib.import_module("msgspec")
-_PLACE: Final = re.compile(r" - at `((?:key in )?)([^`]*)`$")
+_PLACE: Final = re.compile(r" - at ((?:`key` in )?)`([^`]*)`$")
 _FIELD: Final = re.compile(r"^Object (?:missing required|contains unknown) field `(.*)`$")
+_QUOTING: Final = re.compile(r"^Invalid (?:enum )?value .*", re.DOTALL)
+"""What msgspec says of values that are none of those allowed, with the value."""
 _WORDS: Final = {
     "str": "a string",
     "int": "an integer",
@@ -52,8 +54,8 @@ def _problem(message: str) -> Problem:
     text = message[: place.start()] if place else message
     if field := _FIELD.match(text):
         return Problem(path_of([field[1]], path), MISSING if text.startswith("Object missing") else UNKNOWN)
-    words = re.sub(r"`([^`]*)`", _word, text)
-    return Problem(path_of((), path), ("a key of it: " if place and place[1] else "") + words[:1].lower() + words[1:])
+    words = NOT_ALLOWED if _QUOTING.match(text) else re.sub(r"`([^`]*)`", _word, text)
+    return Problem(path_of((), path), ("a name in it: " if place and place[1] else "") + words[:1].lower() + words[1:])
 
 
 def _word(found: re.Match[str]) -> str:

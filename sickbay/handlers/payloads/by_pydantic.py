@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from sickbay.handlers.payloads.mismatch import MISSING, UNKNOWN, PayloadMismatch, Problem, kind_of_value, path_of
+from sickbay.handlers.payloads.mismatch import MISSING, NOT_ALLOWED, UNKNOWN, PayloadMismatch, Problem, kind_of_value, path_of
 
 pydantic: Final[Any] = importlib.import_module("pydantic")
 _FIELDS: Final = {"missing": MISSING, "missing_argument": MISSING, "extra_forbidden": UNKNOWN, "unexpected_keyword_argument": UNKNOWN}
@@ -45,6 +45,8 @@ def _problems(errors: Sequence[Any], payload: Any) -> Iterator[Problem]:
         steps, value = _follow(error["loc"], payload, is_missing=kind in _FIELDS)
         if kind in _FIELDS:
             text = _FIELDS[kind]
+        elif kind == "union_tag_invalid":  # quotes the tag
+            text = NOT_ALLOWED
         elif text.startswith(_EXPECTED):
             wanted = _VALID.sub(_article, text.removeprefix(_EXPECTED).partition(", ")[0])
             text = f"expected {wanted}, got {kind_of_value(value)}"

@@ -6,13 +6,13 @@ import dataclasses
 import importlib
 import types
 from collections.abc import Iterator
-from typing import Annotated, Any, Protocol, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Final, Protocol, Union, get_args, get_origin, get_type_hints
 
 from sickbay.domain.job import Job
 from sickbay.handlers.checks import HandlerMistake, show
 from sickbay.handlers.payloads.naming import job_type_of
 
-_UNIONS = (Union, types.UnionType)
+UNIONS: Final = (Union, types.UnionType)
 
 
 class PayloadType(Protocol):
@@ -71,7 +71,7 @@ def check_payload(handled: str, payload: PayloadType | None, validate: Any) -> N
 def is_typed(annotation: Any) -> bool:
     """Whether this is the type of a payload: a class with fields, or a union of such."""
     plain = _plain(annotation)
-    if get_origin(plain) in _UNIONS:
+    if get_origin(plain) in UNIONS:
         return all(map(is_typed, get_args(plain)))
     return _has_fields(get_origin(plain) or plain)
 

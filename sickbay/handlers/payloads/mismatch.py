@@ -18,6 +18,7 @@ MAX_SHOWN: Final = 3
 MAX_PATH_CHARS: Final = 200
 MISSING: Final = "it is missing"
 UNKNOWN: Final = "there is no such field"
+NOT_ALLOWED: Final = "it is none of the allowed values"
 CODE: Final = "VALIDATION_ERROR"
 _PLAIN: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -35,8 +36,6 @@ class Problem:
 
 class PayloadMismatch(JobError):
     """A payload is not what the handler's type says: VALIDATION_ERROR, of kind data."""
-
-    __module__ = "sickbay"
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         """The message has the first MAX_SHOWN problems."""

@@ -107,7 +107,10 @@ def test_both_the_payload_and_the_job():
     def send_by_name(payload: Email, /, *, job: Job[Any]) -> object:
         return payload, job.job_type
 
-    assert got(send) == got(send_by_name) == (Email("x"), "email")
+    def send_optionally(payload: Email, job: Job | None = None) -> object:
+        return payload, job.job_type
+
+    assert got(send) == got(send_by_name) == got(send_optionally) == (Email("x"), "email")
 
 
 def plain(job: Job) -> object:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
+import pickle
 import string
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum, IntEnum
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 import attrs
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 
 from sickbay.handlers.payloads import (
     PayloadMismatch,
+    Problem,
     Unsupported,
     is_payload_object,
     job_type,
@@ -208,6 +210,11 @@ class Order:
     by_name: dict[str, Line] = field(default_factory=dict)
 
 
+@dataclass
+class Keyed:
+    by_number: dict[int, int]
+
+
 class LineModel(pydantic.BaseModel):
     price: float
 
@@ -227,6 +234,7 @@ MISTAKES = [
     (Order, {"to": "x", "lines": [{"price": 1}, {"price": "x"}]}, ["$.lines[1].price: expected a number, got a string"]),
     (Order, {"to": "x", "lines": [{}]}, ["$.lines[0].price: it is missing"]),
     (Order, {"to": "x", "by_name": {"a": {"price": None}}}, ["$.by_name[...].price: expected a number, got null"]),
+    (Keyed, {"by_number": {"a": 1}}, ["$.by_number: a name in it: expected an integer, got a string"]),
     (OrderModel, {"to": 1}, ["$.to: expected a string, got a number"]),
     (OrderModel, {}, ["$.to: it is missing"]),
     (OrderModel, {"to": "x", "more": 1}, ["$.more: there is no such field"]),
@@ -253,6 +261,66 @@ def test_mistakes_are_told_with_their_paths(cls, payload, told):
     with pytest.raises(PayloadMismatch) as caught:
         payload_type_of(cls).decode(json.dumps(payload).encode())
     assert [str(one) for one in caught.value.problems] == told
+
+
+class Tagged(msgspec.Struct, tag="x"):
+    a: int
+
+
+class Other(msgspec.Struct, tag="y"):
+    a: int
+
+
+class Strict(msgspec.Struct):
+    colour: Colour = Colour.RED
+    size: Size = Size.S
+    mode: Literal["a"] = "a"
+    either: Tagged | Other | None = None
+    at: datetime | None = None
+    key: UUID | None = None
+    amount: Decimal | None = None
+    data: bytes = b""
+
+
+class Cat(pydantic.BaseModel):
+    kind: Literal["cat"]
+
+
+class Dog(pydantic.BaseModel):
+    kind: Literal["dog"]
+
+
+class StrictModel(pydantic.BaseModel):
+    colour: Colour = Colour.RED
+    mode: Literal["a"] = "a"
+    either: Annotated[Cat | Dog, pydantic.Field(discriminator="kind")] | None = None
+    at: datetime | None = None
+    key: UUID | None = None
+    amount: Decimal | None = None
+    url: pydantic.HttpUrl | None = None
+    size: int = pydantic.Field(default=1, lt=5)
+    data: bytes = pydantic.Field(default=b"", max_length=3)
+
+
+@pytest.mark.parametrize("cls", [Strict, StrictModel])
+@pytest.mark.parametrize("name", ["colour", "size", "mode", "either", "at", "key", "amount", "data", "url"])
+@pytest.mark.parametrize("value", ["hunter2", {"type": "hunter2", "kind": "hunter2"}, ["hunter2"], 4711])
+def test_values_of_the_payload_are_not_told(cls, name, value):
+    """They can be secret, and messages go into logs and lists."""
+    try:
+        payload_type_of(cls).decode(json.dumps({name: value}).encode())
+    except PayloadMismatch as error:
+        told = error.message
+    else:
+        return
+    assert "hunter2" not in told
+    assert "4711" not in told
+
+
+def test_a_mismatch_can_be_pickled():
+    error = PayloadMismatch([Problem("$.to", "it is missing")])
+    restored = pickle.loads(pickle.dumps(error))  # noqa: S301 - our own
+    assert (restored.code, restored.message, restored.problems) == ("VALIDATION_ERROR", "$.to: it is missing", error.problems)
 
 
 def test_of_many_mistakes_the_first_are_in_the_message():

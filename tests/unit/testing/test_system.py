@@ -226,9 +226,9 @@ def take(payload: Order) -> str:
 
 def test_an_object_as_payload():
     with start_system([take]) as system:
+        with pytest.raises(InvalidRequest, match=r"payload\.to: it is missing"):  # from the start
+            system.submit("typed", {})
         ids = [system.submit(Order("a")), system.submit(take, Order("b")), system.submit("typed", {"to": "c"})]
         system.drain()
         assert [system.result(job_id) for job_id in ids] == ["a", "b", "c"]
         assert system.client.type("typed").validated_on_submit
-        with pytest.raises(InvalidRequest, match=r"payload\.to: it is missing"):
-            system.submit("typed", {})
