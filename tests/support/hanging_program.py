@@ -23,7 +23,8 @@ def main(port: str) -> None:
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         for said in WorkerServiceStub(channel).Work(say()):
             if said.HasField("run"):
-                pass
+                sys.stdout.write(f"{said.run.job.job_id}\n")
+                sys.stdout.flush()
 
 
 if __name__ == "__main__":

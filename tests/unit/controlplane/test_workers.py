@@ -1,7 +1,9 @@
 """WorkerService and the metrics of live workers."""
 
+from contextlib import AsyncExitStack
 from dataclasses import replace
 
+import grpc
 import pytest
 
 from controlplane import worker_metrics
@@ -12,7 +14,10 @@ from sickbay.domain.errors import ErrorReason, InvalidArgument, Unavailable
 from sickbay.domain.workers import MAX_TENANTS, Worker, busiest
 from sickbay.fleet import FleetView
 from sickbay.jobs.v1 import worker_service_pb2 as pb
+from sickbay.jobs.v1.worker_service_pb2_grpc import WorkerServiceStub, add_WorkerServiceServicer_to_server
 from sickbay.ports import Queue
+from sickbay.server.grpc.server import GrpcServer
+from sickbay.server.service import Service
 from sickbay.telemetry.metrics import MetricsRegistry
 from tests.support.embedded_backends import open_backends
 from tests.support.ledger_events import parked, queued, running
@@ -30,6 +35,16 @@ async def test_workers_are_listed_with_all_they_say():
         assert (list(worker.job_types), worker.slots, worker.slots_in_use, worker.draining) == (["email", "sms"], 4, 1, True)
         assert worker.start_time.ToMilliseconds() == 5_000
         assert worker.last_seen_time.ToMilliseconds() == backends.clock.now
+
+
+async def test_the_control_plane_says_where_programs_connect():
+    service = Service("sickbay.jobs.v1.WorkerService", add_WorkerServiceServicer_to_server, WorkerApi(None))
+    async with AsyncExitStack() as stack:
+        server = await stack.enter_async_context(GrpcServer([service], host="127.0.0.1", port=0, hint=""))
+        channel = await stack.enter_async_context(grpc.aio.insecure_channel(f"127.0.0.1:{server.port}"))
+        call = WorkerServiceStub(channel).Work()
+        assert await call.code() is grpc.StatusCode.UNIMPLEMENTED
+        assert "call Work on a worker (gRPC port 50052)" in await call.details()
 
 
 async def test_pages_return_every_worker_once_and_filters_hold():
