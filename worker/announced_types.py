@@ -1,4 +1,4 @@
-"""Announces the schemas of a worker's job types: once at its start, and again when the registry has lost them."""
+"""Announces the schemas of a worker's job types: at its start, when its handlers change, and when the registry has lost them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 from typing import Final
 
+from sickbay.concurrency.waiting import wait_for_event
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job_type import RENEW_MS, SchemaKey, TypeSchema
 from sickbay.domain.workers import HEARTBEAT_MS
@@ -32,11 +33,20 @@ class AnnouncedTypes:
         self._again_s = again_s
         self._is_announced = False
         self._told = False
+        self._changed = asyncio.Event()
 
     @property
     def keys(self) -> Sequence[SchemaKey]:
         """What the heartbeats of the worker say of them."""
         return list(self._schemas)
+
+    def replace(self, schemas: Sequence[TypeSchema]) -> None:
+        """From now on it has these: those that are new are announced soon."""
+        replaced = {one.key: one for one in schemas}
+        if not replaced.keys() <= self._schemas.keys():
+            self._is_announced = False
+            self._changed.set()
+        self._schemas = replaced
 
     async def announce(self) -> None:
         """Announce them all. Nothing else depends on that here; the first of several failures is logged."""
@@ -45,7 +55,8 @@ class AnnouncedTypes:
     async def run(self) -> None:
         """Renew them again and again, until cancelled."""
         while True:
-            await asyncio.sleep(self._every_s if self._is_announced else self._again_s)
+            await wait_for_event(self._changed, self._every_s if self._is_announced else self._again_s)
+            self._changed.clear()
             await self.renew()
 
     async def renew(self) -> None:

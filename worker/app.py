@@ -8,36 +8,47 @@ import logging
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from sickbay.concurrency.tasks import background, run_with_restarts
 from sickbay.domain.health import Health, checks_of
 from sickbay.domain.job_type import SchemaKey
+from sickbay.domain.program import WorkStream
 from sickbay.domain.raised import Redact, unchanged
 from sickbay.domain.workers import Worker as LiveWorker
 from sickbay.fleet import FleetView
 from sickbay.handlers.registry import HandlerSpec
 from sickbay.handlers.type_schemas import schemas_of
+from sickbay.jobs.v1.worker_service_pb2_grpc import add_WorkerServiceServicer_to_server
 from sickbay.messages.outbox import EventOutbox
 from sickbay.observer import Observer, Observers
+from sickbay.runtime.http_handlers import HttpHandlers
 from sickbay.runtime.parts import WorkerParts
 from sickbay.runtime.policies import Policies
 from sickbay.runtime.settings import Settings
 from sickbay.server.endpoints import Address, Endpoints, serve_endpoints
 from sickbay.server.interceptors.metrics import CallMeter
+from sickbay.server.service import Service
 from sickbay.telemetry.backends import BackendStatusCollector, HealthCollector, PublishMetrics
 from sickbay.telemetry.joblog import JobLog
 from sickbay.telemetry.metrics import MetricsRegistry
 from sickbay.telemetry.settings_file import SettingsFileCollector
-from sickbay.telemetry.tracing import trace_observers
+from sickbay.telemetry.tracing import request_spans, trace_context, trace_observers
 from sickbay.version import VERSION
 from worker.announced_types import AnnouncedTypes
 from worker.engine import Engine
+from worker.handlers import Handlers, Source
 from worker.metrics import DemotionCollector, JobMetrics, WorkerMetrics
 from worker.presence import Presence
+from worker.programs.connected import Connected
+from worker.programs.metrics import ProgramMetrics
+from worker.programs.service import WorkApi
 from worker.rate_gate import RateGate
+from worker.reload import Reload
 from worker.rest import create_gateway
 from worker.runner import Runner
 from worker.submitting import open_submitter
@@ -63,9 +74,21 @@ def grace(settings: Settings, handlers: Mapping[str, HandlerSpec], policies: Pol
 class Worker:
     """A running worker."""
 
-    def __init__(self, engine: Engine, runner: Runner, presence: Presence, endpoints: Endpoints, grace_s: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        runner: Runner,
+        *,
+        handlers: Handlers,
+        programs: Connected,
+        presence: Presence,
+        endpoints: Endpoints,
+        grace_s: Callable[[], float],
+    ) -> None:
         """The engine is running; `grace_s` returns the time that a drain gives to running jobs, in seconds."""
         self._engine = engine
+        self.handlers = handlers
+        self._programs = programs
         self._presence = presence
         self._runner = runner
         self.endpoints = endpoints
@@ -73,12 +96,17 @@ class Worker:
 
     @property
     def grace_s(self) -> float:
-        """The time that a drain gives to running jobs, in seconds."""
-        return self._grace_s()
+        """The time that a drain gives to running jobs, in seconds; also to those of handlers that have been replaced."""
+        return max(self._grace_s(), self._runner.longest_s + SETTLE_S)
+
+    def reload(self, modules: str, since: float, skip: Collection[Path] = ()) -> Reload:
+        """What replaces the handlers of these modules, loaded after `since`, when their files change; it has to be run."""
+        return Reload(modules, since, handlers=self.handlers, outdated=lambda: self._runner.outdated(self.handlers), skip=skip)
 
     async def drain(self, grace_s: float) -> None:
         """Report NOT_SERVING, consume no more jobs, let running ones finish for `grace_s` seconds, and requeue the rest."""
         self._presence.drain()
+        self._programs.drain()
         await self.endpoints.not_serving()
         await self._engine.drain(grace_s)
 
@@ -104,10 +132,15 @@ async def serve(
     `redact` removes secrets from the texts of failed runs; `observers` are the user's.
     """
     redact = redact or unchanged
+    live = Handlers(handlers)
+    takes_programs = settings.work_stream is not WorkStream.OFF
     metrics = MetricsRegistry("worker")
     health = Health(checks_of(backends.status, "broker"), grace_s=backends.health_grace)
     policies = backends.policies or Policies(settings)
-    policies.report_unhandled(handlers)
+    tracing = traces.of("worker", for_handlers=True) if traces else None
+    http = HttpHandlers(policies, backends.clock, request_spans(tracing))
+    live.replace(Source.SETTINGS_FILE, http.specs)
+    policies.report_unhandled(live)
     runner = Runner(
         backends.breakers,
         timeout_s=settings.handler_timeout,
@@ -119,14 +152,14 @@ async def serve(
     BackendStatusCollector(backends.status, metrics.registry)
     HealthCollector(health, metrics.registry)
     SettingsFileCollector(backends.settings_file, metrics.registry)
-    WorkerMetrics(metrics.registry, runner=runner, job_types=handlers, concurrency=settings.concurrency, stale=backends.status.stale)
+    WorkerMetrics(metrics.registry, runner=runner, job_types=live, concurrency=settings.concurrency, stale=backends.status.stale)
     tenants = TenantMetrics(metrics.registry, settings.metrics_tenants, time.time)
-    tracing = traces.of("worker", for_handlers=True) if traces else None
+    jobs = JobMetrics(metrics.registry, live, time.time)
     observer = Observers(
         [
             *trace_observers(tracing, backends.system),
             PublishMetrics(metrics.registry),
-            JobMetrics(metrics.registry, handlers, time.time),
+            jobs,
             tenants,
             JobLog(),
             *observers,
@@ -144,7 +177,7 @@ async def serve(
             guard=backends.duplicate_guard,
             events=events,
             runner=runner,
-            handlers=handlers,
+            handlers=live,
             policy=policies.retry,
             concurrency=settings.concurrency,
             prefetch_bytes=settings.prefetch_bytes,
@@ -152,20 +185,37 @@ async def serve(
             name=settings.worker_name,
             fleet=fleet,
             rates=RateGate(backends.run_rates, policies.run_rate, circuits=backends.circuits, fleet=fleet),
-            grace_ms=0 if backends.is_alone else round(1000 * settings.unknown_type_grace),
+            grace_ms=0 if backends.is_alone and not takes_programs else round(1000 * settings.unknown_type_grace),
             observer=observer,
             redact=redact,
             pool=settings.pool,
             share_of=policies.share,
             submitter=submitter,
+            concurrency_of=policies.concurrency,
         )
-        types = AnnouncedTypes(backends.job_types, schemas_of(handlers.values()))
-        announced = _announced(settings, handlers, backends.clock(), types.keys)
-        presence = Presence(backends.workers, announced, lambda: engine.slots_in_use, lambda: engine.floods, running=tenants.running)
+        types = AnnouncedTypes(backends.job_types, schemas_of(live.values()))
+        announced = _announced(settings, live, backends.clock(), types.keys)
+        presence = Presence(
+            backends.workers,
+            announced,
+            lambda: engine.slots_in_use,
+            lambda: engine.floods,
+            job_types=lambda: live,
+            schemas=lambda: types.keys,
+            running=tenants.running,
+        )
+        adopt = (engine.handlers_changed, lambda: types.replace(schemas_of(live.values())), presence.tell, lambda: jobs.add(live))
+        for listener in adopt:
+            live.on_change(listener)
+        http.on_change(lambda specs: live.replace(Source.SETTINGS_FILE, specs))
+        policies.on_change(engine.handlers_changed)
         engine.intake.on_flood = presence.tell
         DemotionCollector(metrics.registry, lambda: engine.demoted)
+        programs = Connected(live, backends.clock, trace_context=partial(trace_context, tracing))
+        if takes_programs:
+            ProgramMetrics(metrics.registry, programs)
         async with serve_endpoints(
-            [],
+            [Service("sickbay.jobs.v1.WorkerService", add_WorkerServiceServicer_to_server, WorkApi(programs, settings.work_stream))],
             lambda _, health: create_gateway(health, metrics, VERSION),
             address,
             registry=metrics.registry,
@@ -185,10 +235,19 @@ async def serve(
             working = asyncio.create_task(run_with_restarts(engine.run), name="engine")
             try:
                 async with background(presence.run, types.run):
-                    yield Worker(engine, runner, presence, endpoints, lambda: grace(settings, handlers, policies))
+                    yield Worker(
+                        engine,
+                        runner,
+                        handlers=live,
+                        programs=programs,
+                        presence=presence,
+                        endpoints=endpoints,
+                        grace_s=lambda: grace(settings, live, policies),
+                    )
             finally:
                 with contextlib.suppress(asyncio.CancelledError):
                     await engine.drain(0)
+                programs.close()
                 await working
                 await presence.leave()
                 await runner.leave_lifespans()
@@ -197,6 +256,9 @@ async def serve(
 
 def report(handlers: Mapping[str, HandlerSpec], concurrency: int, pool: str = "") -> None:
     """Log what this worker handles."""
+    if not handlers:
+        log.info("this worker runs the jobs of programs that connect to it (WORK_STREAM), %d at a time", concurrency)
+        return
     names = sorted(handlers)
     more = f" and {len(names) - MAX_SHOWN:,} more job types" if len(names) > MAX_SHOWN else ""
     where = f", for the pool {pool}" if pool else ""

@@ -26,6 +26,7 @@ from sickbay.observer import NOBODY, Observer
 from sickbay.ports import LANES, PREFETCH_BYTES, Breakers, Broker, Clock, Delivery, DuplicateGuard, PoolQueue
 from worker.crash_isolation import CrashIsolation
 from worker.demotion import Demotion
+from worker.elsewhere import ElsewhereSpec
 from worker.follow_ups import FollowUps, Submitter
 from worker.intake import Intake
 from worker.pipeline import Pipeline
@@ -36,7 +37,7 @@ from worker.received import Received
 from worker.runner import Runner
 from worker.settler import Settler
 from worker.shares import Shares
-from worker.slots import Gates, Slots
+from worker.slots import Gate, Gates, Slots
 from worker.unhandled import UnhandledJobs
 
 LAST_S: Final = 2.0
@@ -49,6 +50,11 @@ log = logging.getLogger(__name__)
 
 def _unset(_: str) -> None:
     """No share is set."""
+
+
+def _own(_: str, own: int | None) -> int | None:
+    """What the handler itself says."""
+    return own
 
 
 class Engine:
@@ -78,6 +84,7 @@ class Engine:
         observer: Observer = NOBODY,
         redact: Redact = unchanged,
         share_of: Callable[[str], float | None] = _unset,
+        concurrency_of: Callable[[str, int | None], int | None] = _own,
         pool: str = "",
         submitter: Submitter | None = None,
     ) -> None:
@@ -87,6 +94,7 @@ class Engine:
         CATCH_UP_S. The observer is called for each message in the task that processes it, so that task's context is the job's. `redact`
         removes secrets from the texts of faults. `fleet` and `grace_ms` decide about jobs without a handler here (`unhandled.py`), `rates`
         limits the runs of types. `share_of` is which part of the slots a job type may hold, None if that is not set (`shares.py`).
+        `concurrency_of` is how many jobs of a type may run at a time, asked with what its handler says, and again at `handlers_changed`.
         `submitter` submits what handlers ask for; without one they cannot. With a `pool` it takes jobs from the queue of that alone.
         """
         policy_of = same_for_all(policy) if isinstance(policy, RetryPolicy) else policy
@@ -97,8 +105,9 @@ class Engine:
         self._runner = runner
         prefetch = min(2_000, max(10, 2 * concurrency))
         self._slots = Slots(concurrency)
-        limits = {spec.job_type: spec.concurrency for spec in handlers.values() if spec.concurrency}
-        self._gates = Gates(limits, prefetch // 4, prefetch_bytes // 4)
+        self._handlers = handlers
+        self._concurrency_of = concurrency_of
+        self._gates = Gates(self._limits(), prefetch // 4, prefetch_bytes // 4)
         self._isolation = CrashIsolation(guard, prefetch)
         publisher = Publisher(broker, observer)
         self._settler = Settler(
@@ -169,6 +178,19 @@ class Engine:
     def demoted(self) -> Counter[str]:
         """How many jobs of each type it has moved to the lane of the demoted."""
         return self._demotion.moved
+
+    def handlers_changed(self) -> None:
+        """The mapping of handlers has other contents, or other limits hold: jobs that have not begun run by these."""
+        self._gates.limit(self._limits())
+
+    def _limits(self) -> Mapping[str, int | Gate]:
+        """How many jobs of a type may run at a time, where that is limited; those that run elsewhere have a gate of their own."""
+        found: dict[str, int | Gate] = {}
+        for spec in self._handlers.values():
+            limit = spec.gate if isinstance(spec, ElsewhereSpec) else self._concurrency_of(spec.job_type, spec.concurrency)
+            if limit is not None:
+                found[spec.job_type] = limit
+        return found
 
     async def run(self) -> None:
         """Work until `drain` is called."""

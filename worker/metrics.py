@@ -1,6 +1,6 @@
 """Metrics of the worker: outcomes of jobs, how long they waited and ran, results of probes.
 
-All children are created at the start, for the job types that have handlers: at a job's end only its type is looked up, and Prometheus,
+All children are created as soon as a job type has a handler: at a job's end only its type is looked up, and Prometheus,
 which does not count the first value of a series as an increase, sees the first job that kills its workers.
 """
 
@@ -24,6 +24,8 @@ from worker.runner import Runner
 
 MAX_TYPES: Final = 100
 """Job types with demoted jobs; those beyond this limit are `other`."""
+MAX_HANDLED: Final = 10_000
+"""Job types that have had a handler here; those beyond this limit are `other`."""
 MAX_CODES: Final = 50
 """Handlers choose error codes; those beyond this limit are `other`."""
 
@@ -63,11 +65,18 @@ class JobMetrics(Observer):
             registry=registry,
         )
         self._code = BoundedLabels(MAX_CODES)
-        create = partial(
+        self._create = partial(
             _TypeMetrics, jobs=jobs, runs=runs, quarantined=quarantined, beyond=beyond, probes=probes, seconds=seconds, waits=waits
         )
-        self._types = {name: create(name) for name in job_types}
-        self._other = create(OTHER)
+        self._types: dict[str, _TypeMetrics] = {}
+        self._other = self._create(OTHER)
+        self.add(job_types)
+
+    def add(self, job_types: Iterable[str]) -> None:
+        """These have a handler, too, from now on; beyond MAX_HANDLED types they are `other`."""
+        for name in job_types:
+            if name not in self._types and len(self._types) < MAX_HANDLED:
+                self._types[name] = self._create(name)
 
     def run_ended(self, job: Job, permit: Permit, outcome: Outcome | None, seconds: float) -> None:
         """Count a run by its outcome, and time it."""
@@ -135,7 +144,7 @@ class WorkerMetrics(Collector):
         Gauge("sickbay_jobs_running", "Handlers that are running.", registry=registry).set_function(lambda: runner.running)
         Gauge("sickbay_worker_concurrency", "Handlers that can run at a time.", registry=registry).set(concurrency)
         self._runner = runner
-        self._job_types = sorted(job_types)
+        self._job_types = job_types
         self._stale = stale
         registry.register(self)
 
@@ -148,7 +157,7 @@ class WorkerMetrics(Collector):
         blocked = CounterMetricFamily(
             "sickbay_handler_loop_blocked", "Times a handler blocked the event loop of the handlers.", labels=["job_type"]
         )
-        for job_type in self._job_types:
+        for job_type in sorted(self._job_types):
             overdue.add_metric([job_type], self._runner.lost(job_type))
             blocked.add_metric([job_type], self._runner.blocked(job_type))
         blocked.add_metric([UNKNOWN_TYPE], self._runner.blocked(""))

@@ -93,6 +93,8 @@ class Pipeline:
 
     async def _check_duplicates(self, delivery: Delivery, job: Job, seat: Seat) -> None:
         """Check a copy that may not be the only one: it is dropped if superseded, and quarantined if it killed too many workers."""
+        if (job.maybe_duplicate or delivery.redelivered) and await self._events.has_succeeded(job.job_id):
+            return self._settler.drop(delivery, job)  # the ledger may be late with it
         found = await self._isolation.check(delivery, job)
         if found.superseded:
             return self._settler.drop(delivery, job)
@@ -116,6 +118,9 @@ class Pipeline:
         if self._gates.is_crowded(job.job_type) or self._runner.is_exhausted(spec):
             return await self._settler.defer(delivery, job)
         async with self._gates.turn(job.job_type, seat, len(delivery.body)) as has_come:
+            spec = self._handlers.get(job.job_type)  # after the wait it may be another one
+            if spec is None:
+                return await self._unhandled.settle(delivery, job)
             if has_come and delivery.held_s + self._runner.timeout_of(spec) <= MAX_HELD_S:
                 return await self._check_cancelled(delivery, job, spec)
             if has_come and delivery.redelivered:
@@ -159,15 +164,15 @@ class Pipeline:
             self._progress.end(started)
         took_ms = round(1000 * (perf_counter() - began))
         state = await self._breakers.settle(permit, CANCELLED if delivery.is_lost else outcome, took_ms)
-        return await self._settler.settle(delivery, self._route(job, outcome, state), started)
+        return await self._settler.settle(delivery, self._route(job, spec, outcome, state), started)
 
-    def _route(self, job: Job, outcome: Outcome, state: BreakerState) -> Route:
+    def _route(self, job: Job, spec: HandlerSpec, outcome: Outcome, state: BreakerState) -> Route:
         """Where the job goes; only after a failure somebody has to know the policy."""
         if outcome.kind is OutcomeKind.SUCCESS:
             return Done(outcome.result)
         if self._guard.is_to_end(job):
             return after_cancel_request(outcome)
-        policy = self._policy(job.job_type, self._handlers[job.job_type].retry)
+        policy = self._policy(job.job_type, spec.retry)
         return after_run(job, outcome, state, policy, self._clock(), spread=_chance.randrange(SPREAD + 1))
 
     async def _run_observed(self, spec: HandlerSpec, job: Job, permit: Permit) -> Outcome:

@@ -32,10 +32,18 @@ class Presence:
         slots_in_use: Callable[[], int],
         floods: Callable[[], Collection[Flow]] = tuple,
         *,
+        job_types: Callable[[], Collection[str]] | None = None,
+        schemas: Callable[[], Collection[tuple[str, str]]] | None = None,
         running: Callable[[], Mapping[str, int]] = dict,
         every_s: float = HEARTBEAT_S,
     ) -> None:
-        """`worker` is what does not change; `running` says how many jobs of each tenant run, `every_s` is how often it is announced."""
+        """`worker` is what does not change; `every_s` is how often it is announced.
+
+        `job_types` and `schemas` say what it handles, if that may differ from what `worker` says, and `running` how many jobs of each
+        tenant run.
+        """
+        self._job_types = job_types or (lambda: worker.job_types)
+        self._schemas = schemas or (lambda: worker.schemas)
         self._floods = floods
         self._registry = registry
         self._worker = worker
@@ -50,8 +58,10 @@ class Presence:
         """Announce the worker as it is now. Nothing else depends on that here; if it fails twice in a row, that is logged once."""
         try:
             floods = tuple(sorted(self._floods()))[:MAX_FLOODS]
-            now = replace(self._worker, slots_in_use=self._slots_in_use(), draining=self._draining, floods=floods)
-            await self._registry.announce(replace(now, tenants=busiest(self._running())))
+            types, schemas = tuple(sorted(self._job_types())), tuple(sorted(self._schemas()))
+            now = replace(self._worker, job_types=types, schemas=schemas, draining=self._draining, floods=floods)
+            now = replace(now, slots_in_use=self._slots_in_use(), tenants=busiest(self._running()))
+            await self._registry.announce(now)
         except Unavailable as error:
             self._failures += 1
             if self._failures == TOLD_AFTER:
@@ -69,7 +79,7 @@ class Presence:
             await self.announce()
 
     def tell(self) -> None:
-        """A flow begins to flood: announced soon, so that the Job API keeps the rest of it out of the way."""
+        """A flow begins to flood, or it handles other types: announced soon, so that the Job API routes by that."""
         self._changed.set()
 
     def drain(self) -> None:

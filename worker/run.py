@@ -15,6 +15,7 @@ from sickbay.handlers.call import outcome_of_timeout
 from sickbay.handlers.registry import HandlerSpec
 
 if TYPE_CHECKING:
+    from worker.elsewhere import Call
     from worker.handler_loop import HandlerLoop
 
 CANCELLED: Final = Outcome(OutcomeKind.CANCELLED)
@@ -52,6 +53,8 @@ class Run:
     """Seconds of standstill during the run."""
     on_loop: HandlerLoop | None = None
     """The loop it runs on; None while it runs in a thread."""
+    call: Call | None = None
+    """Set if it runs elsewhere."""
     task: asyncio.Task[None] | None = None
     timer: asyncio.TimerHandle | None = None
     thread_id: int = 0

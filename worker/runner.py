@@ -1,8 +1,9 @@
 """Runs one handler once, with its timeout, and turns whatever happens into an outcome.
 
 Handlers run apart from the worker: async ones on a loop in a separate thread (`handler_loop.py`), sync ones in threads
-(`handler_threads.py`). So one that blocks, hangs or tries to exit the process affects neither settling and health nor, as far as possible,
-other handlers. Only the time in which the process was alive counts (`alive.py`).
+(`handler_threads.py`), those of connected programs elsewhere (`elsewhere.py`). So one that blocks, hangs or tries to exit the process
+affects neither settling and health nor, as far as possible, other handlers. Only the time in which the process was alive counts
+(`alive.py`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import functools
 import itertools
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -32,6 +33,7 @@ from sickbay.handlers.traceback_text import stack_of
 from sickbay.ports import Breakers
 from sickbay.runtime.redaction import redacted_outcome
 from worker.alive import AliveClock
+from worker.elsewhere import Call, ElsewhereSpec, Stop
 from worker.excuses import Excuses
 from worker.handler_loop import HandlerLoop
 from worker.handler_threads import HandlerThreads
@@ -88,6 +90,8 @@ class Runner:
         self._resources = Resources()
         self._running: set[Run] = set()
         self._lost: Counter[str] = Counter()
+        self._hanging: Counter[int] = Counter()
+        """The same by function: one that has replaced it, mended perhaps, starts."""
         self._excuses = Excuses()
         self._reports: deque[Run] = deque()
         self._waking = False
@@ -109,6 +113,11 @@ class Runner:
         """The number of handlers that still run after their outcome was set, because they cannot be stopped."""
         return self._lost.total()
 
+    @property
+    def longest_s(self) -> float:
+        """The longest timeout of the running handlers, in seconds; 0 if none runs."""
+        return max((run.seconds for run in self._running), default=0.0)
+
     def lost(self, job_type: str) -> int:
         """The same for one job type."""
         return self._lost[job_type]
@@ -122,8 +131,12 @@ class Runner:
         return self._timeout_of(spec.job_type, spec.timeout)
 
     def is_exhausted(self, spec: HandlerSpec) -> bool:
-        """Whether so many runs of this job type have outlived their timeout here that no further one may begin."""
-        return self._lost[spec.job_type] >= self._max_lost
+        """Whether so many runs of this handler have outlived their timeout here that no further one may begin."""
+        return self._hanging[id(spec.function)] >= self._max_lost
+
+    def outdated(self, handlers: Mapping[str, HandlerSpec]) -> int:
+        """How many handlers are running that are not, or no longer, among these."""
+        return sum(1 for run in self._running if handlers.get(run.spec.job_type) is not run.spec)
 
     async def run(self, spec: HandlerSpec, job: Job, permit: Permit) -> Outcome:
         """Run it once. The outcome of a handler that `cancel_all` cancels is CANCELLED."""
@@ -187,7 +200,9 @@ class Runner:
         self._running.add(run)
         self._clock.use()
         try:
-            if spec.is_async:
+            if isinstance(spec, ElsewhereSpec):
+                self._elsewhere(run, spec)
+            elif spec.is_async:
                 self._on_loop(run)
             else:
                 self._in_thread(run)
@@ -218,19 +233,33 @@ class Runner:
         self._watchdog.watch(loop)
         return loop
 
+    def _elsewhere(self, run: Run, spec: ElsewhereSpec) -> None:
+        run.call = spec.begin(run, self._on_end_elsewhere)
+        self._start_timeout(run)
+
+    def _on_end_elsewhere(self, run: Run, outcome: Outcome) -> None:
+        run.lost += self._clock.lost() - run.lost_before
+        run.outcome, run.ended = outcome, True
+        self._finish(run)
+
     def _in_thread(self, run: Run) -> None:
         if run.spec.wanted:
             self._have_loop()
             run.bind = functools.partial(self._resources.bound, run.spec)
         self._threads.start(run)
+        self._start_timeout(run)
+
+    def _start_timeout(self, run: Run) -> None:
         run.began, run.lost_before = self._clock.alive(), self._clock.lost()
         run.timer = self._worker_loop.call_later(run.seconds, self._expire, run)
 
     def _expire(self, run: Run) -> None:
-        """A sync handler has timed out: abandon its thread."""
+        """A handler has timed out that is not on the loop: abandon its thread, or what it runs elsewhere."""
         left = run.seconds - (self._clock.alive() - run.began)
         if left > 0:
             run.timer = self._worker_loop.call_later(left, self._expire, run)
+        elif run.call is not None:
+            self._stop_elsewhere(run, run.call, Stop.TIMEOUT)
         else:
             run.hung_at = stack_of(self._threads.frame(run), HUNG, run.redact)
             self._abandon(run, run.timed_out())
@@ -239,8 +268,17 @@ class Runner:
         run.cancelled = True
         if run.on_loop is not None:
             run.on_loop.cancel(run)
+        elif run.call is not None:
+            self._stop_elsewhere(run, run.call, Stop.STOPPING)
         else:
             self._abandon(run, CANCELLED)
+
+    def _stop_elsewhere(self, run: Run, call: Call, why: Stop) -> None:
+        if run.outcome is None:
+            run.lost += self._clock.lost() - run.lost_before
+            run.outcome = run.timed_out() if why is Stop.TIMEOUT else CANCELLED
+            call.stop(why)
+        self._finish(run)
 
     def _abandon(self, run: Run, outcome: Outcome) -> None:
         """End the run although its handler continues: a thread cannot be stopped."""
@@ -254,9 +292,10 @@ class Runner:
             return
         run.overdue = True
         self._lost[run.spec.job_type] += 1
+        self._hanging[id(run.spec.function)] += 1  # of which there is no other meanwhile: the run has it
         if not run.cancelled:
             kind = "on the handlers' loop" if run.on_loop else "in its thread"
-            number = self._lost[run.spec.job_type]
+            number = self._hanging[id(run.spec.function)]
             log.warning(
                 "the handler of %s still runs %s after its timeout of %g s; %d of this type do, and with %d no more start in this worker",
                 run.spec.job_type, kind, run.seconds, number, self._max_lost,
@@ -309,6 +348,7 @@ class Runner:
         if run.overdue:
             run.overdue = False
             self._lost[run.spec.job_type] -= 1
+            self._hanging[id(run.spec.function)] -= 1
 
     def _abandon_loop(self, blocked: HandlerLoop, culprit: Run | None, place: str) -> None:
         """A handler has blocked the loop beyond its timeout: abandon both and continue with another loop."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Final, Protocol
@@ -49,22 +51,113 @@ class Seat(Protocol):
         """Take it again."""
 
 
+class Gate(Protocol):
+    """Says when the next job of a type may begin. `waiting` jobs wait for that, in messages of `waiting_bytes`."""
+
+    waiting: int
+    waiting_bytes: int
+
+    def enter(self) -> bool:
+        """Go through at once; False if it is not free, or others wait."""
+
+    async def wait(self) -> None:
+        """Wait until it is free, and go through. TimeoutError if it is taken away meanwhile."""
+
+    def leave(self) -> None:
+        """Somebody who went through has finished; called by the task that did."""
+
+    def remove(self) -> None:
+        """The type has another gate from now on, or none: nobody comes any more, and those that wait need not do so."""
+
+
+class _Limit:
+    """Lets `limit` jobs through at a time, in the order in which they came; the limit may change."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit: float = limit
+        self._through = 0
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self.waiting = 0
+        self.waiting_bytes = 0
+
+    def enter(self) -> bool:
+        """Go through at once; False if it is not free, or others wait."""
+        if self._through >= self._limit or self._waiting:
+            return False
+        self._through += 1
+        return True
+
+    async def wait(self) -> None:
+        """Wait until it is free, and go through."""
+        turn = asyncio.get_running_loop().create_future()
+        self._waiting.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self.leave()
+            else:
+                self._waiting.remove(turn)
+            raise
+
+    def leave(self) -> None:
+        """Somebody who went through has finished."""
+        self._through -= 1
+        self._let_through()
+
+    def resize(self, limit: float) -> None:
+        """From now on so many."""
+        self._limit = limit
+        self._let_through()
+
+    def remove(self) -> None:
+        """See `Gate`: all may go through."""
+        self.resize(math.inf)
+
+    def _let_through(self) -> None:
+        while self._waiting and self._through < self._limit:
+            turn = self._waiting.popleft()
+            if not turn.done():
+                self._through += 1
+                turn.set_result(None)
+
+
 class Gates:
     """Limits how many jobs of a type run at a time; those that wait do not occupy slots."""
 
-    def __init__(self, limits: Mapping[str, int], crowd: int, crowd_bytes: int = PREFETCH_BYTES) -> None:
-        """Limit each job type in `limits`; it is crowded if more than `crowd` of its jobs wait, or more than `crowd_bytes` of messages."""
-        self._waiting_bytes = dict.fromkeys(limits, 0)
+    def __init__(self, limits: Mapping[str, int | Gate], crowd: int, crowd_bytes: int = PREFETCH_BYTES) -> None:
+        """Limit each job type in `limits`, which are numbers, or gates of the caller's.
+
+        A type is crowded if more than `crowd` of its jobs wait, or more than `crowd_bytes` of messages.
+        """
         self._crowd_bytes = crowd_bytes
-        self._gates = {job_type: asyncio.Semaphore(limit) for job_type, limit in limits.items()}
-        self._waiting = dict.fromkeys(limits, 0)
+        self._gates: dict[str, Gate] = {job_type: _gate(limit) for job_type, limit in limits.items()}
         self._crowd = crowd
         self._patience_s = MAX_WAIT_S
         self._waits: set[asyncio.Timeout] = set()
 
+    def limit(self, limits: Mapping[str, int | Gate]) -> None:
+        """From now on limit these job types and no others."""
+        for job_type in self._gates.keys() - limits.keys():
+            self._gates.pop(job_type).remove()
+        for job_type, limit in limits.items():
+            gate = self._gates.get(job_type)
+            if isinstance(limit, int) and isinstance(gate, _Limit):
+                gate.resize(limit)
+            elif gate is not limit:
+                self._gates[job_type] = _gate(limit)
+                if gate is not None:
+                    gate.remove()
+
+    def waiting(self, job_type: str) -> int:
+        """How many jobs of this type wait for a turn."""
+        gate = self._gates.get(job_type)
+        return gate.waiting if gate is not None else 0
+
     def is_crowded(self, job_type: str) -> bool:
         """Whether so many wait that another one should be deferred: waiting jobs must not use up the prefetch of other job types."""
-        return self._waiting.get(job_type, 0) > self._crowd or self._waiting_bytes.get(job_type, 0) > self._crowd_bytes
+        gate = self._gates.get(job_type)
+        return gate is not None and (gate.waiting > self._crowd or gate.waiting_bytes > self._crowd_bytes)
 
     def close(self) -> None:
         """End all waiting, now and later: jobs that cannot begin at once begin elsewhere."""
@@ -79,26 +172,23 @@ class Gates:
         if gate is None:
             yield True
             return
-        if gate.locked():
-            if not await self._wait(job_type, gate, seat, size):
-                yield False
-                return
-        else:
-            await gate.acquire()
+        if not gate.enter() and not await self._wait(gate, seat, size):
+            yield False
+            return
         try:
             yield True
         finally:
-            gate.release()
+            gate.leave()
 
-    async def _wait(self, job_type: str, gate: asyncio.Semaphore, seat: Seat, size: int) -> bool:
-        self._waiting[job_type] += 1
-        self._waiting_bytes[job_type] += size
+    async def _wait(self, gate: Gate, seat: Seat, size: int) -> bool:
+        gate.waiting += 1
+        gate.waiting_bytes += size
         seat.give()
         limit = asyncio.timeout(self._patience_s)
         try:
             async with limit:
                 self._waits.add(limit)
-                await gate.acquire()
+                await gate.wait()
         except TimeoutError:
             return False
         else:
@@ -106,5 +196,9 @@ class Gates:
         finally:
             self._waits.discard(limit)
             seat.take()
-            self._waiting[job_type] -= 1
-            self._waiting_bytes[job_type] -= size
+            gate.waiting -= 1
+            gate.waiting_bytes -= size
+
+
+def _gate(limit: int | Gate) -> Gate:
+    return _Limit(limit) if isinstance(limit, int) else limit

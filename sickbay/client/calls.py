@@ -6,7 +6,7 @@ The modules `*_calls.py` have one function for each method of the clients, which
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, Generic, TypeVar
@@ -153,6 +153,11 @@ def enum_number(enum: Any, name: str | None, field: str) -> Any:
         return number(enum.DESCRIPTOR, name)
     except ValueError as error:
         raise invalid(f"{field}: {error}") from None
+
+
+def enum_numbers(enum: Any, names: Iterable[str] | str, field: str) -> list[Any]:
+    """The same for several names, or a single one."""
+    return [enum_number(enum, name, field) for name in ([names] if isinstance(names, str) else names)]
 
 
 def duration(seconds: float | None, field: str) -> Duration | None:

@@ -199,6 +199,11 @@ def invalid(message: str, reason: ErrorReason = ErrorReason.INVALID_FIELD) -> In
     return InvalidRequest(message, reason=reason.value, code=grpc.StatusCode.INVALID_ARGUMENT.name)
 
 
+def unsendable(error: UnicodeEncodeError) -> InvalidRequest:
+    """The error of a text that is no valid Unicode, such as a lone surrogate; protobuf raises its own."""
+    return invalid(f"a text cannot be sent as UTF-8: {error.reason} at position {error.start}")
+
+
 def out_of_time(message: str) -> DeadlineExceeded:
     """The error of a wait that is over."""
     return DeadlineExceeded(message, code=grpc.StatusCode.DEADLINE_EXCEEDED.name)

@@ -6,8 +6,8 @@ import uuid
 from collections.abc import Iterable
 from typing import Any, Final
 
-from sickbay.client.calls import MAX_PAGE, RECONNECT_S, Call, Pages, Rpc, Watch, enum_number
-from sickbay.client.errors import JobNotSucceeded, ResultNotKept
+from sickbay.client.calls import MAX_PAGE, RECONNECT_S, Call, Pages, Rpc, Watch, enum_number, enum_numbers
+from sickbay.client.errors import DeadlineExceeded, JobNotSucceeded, ResultNotKept, out_of_time
 from sickbay.client.jobs import BreakerNotice, Job, JobExplanation, JobUpdate, NewJob, OnOpen, StateChange, SubmittedJob
 from sickbay.client.payload import Payload, named, payload_text
 from sickbay.client.reading import read
@@ -64,7 +64,7 @@ def list_jobs(
     *,
     job_type: str = "",
     tenant: str = "",
-    states: Iterable[JobState | str] = (),
+    states: Iterable[JobState | str] | JobState | str = (),
     priority: Priority | str | None = None,
     full: bool = False,
     limit: int | None = None,
@@ -78,7 +78,7 @@ def list_jobs(
     request = pb.ListJobsRequest(
         job_type=job_type,
         tenant=tenant,
-        states=[enum_number(job_pb2.Job.State, state, "states") for state in states],
+        states=enum_numbers(job_pb2.Job.State, states, "states"),
         priority=enum_number(job_pb2.Priority, priority, "priority"),
         view=job_pb2.JOB_VIEW_FULL if full else job_pb2.JOB_VIEW_BASIC,
         page_size=page_size,
@@ -110,6 +110,12 @@ def cancel(job_id: str, *, timeout: float | None = None) -> Call[Job]:
     successfully all the same. FailedPrecondition if it has ended, or runs on a worker of an earlier version.
     """
     return Call(Rpc.of_jobs("CancelJob"), pb.CancelJobRequest(job_id=job_id), lambda reply: read(reply.job, Job), timeout)
+
+
+def not_ended(job_id: str, last: Job | None, timeout: float | None) -> DeadlineExceeded:
+    """The error of a wait that is over before the job; `last` is what is known of it."""
+    state = f"; it is {last.state}" if last is not None else ""
+    return out_of_time(f"job {job_id} has not ended within {timeout:g} s{state}")
 
 
 def result_of(job: Job) -> Any:

@@ -7,6 +7,7 @@
 | unknown | Retry, attempt charged; after the last one SetAside RETRIES_EXHAUSTED | SetAside CIRCUIT_OPEN, uncharged |
 | data | Retry, attempt charged; after the last one SetAside RETRIES_EXHAUSTED | the same |
 | cancelled | GiveBack, nothing charged | the same |
+| lost (cancelled with the code PROGRAM_LOST) | HandBack, nothing charged | the same |
 
 If somebody asked to cancel the job meanwhile, every outcome but a success leads to Cancelled (`after_cancel_request`).
 
@@ -24,7 +25,7 @@ from typing import Final
 
 from sickbay.domain.breaker import BreakerState
 from sickbay.domain.job import Failure, Job, JobState, Reason
-from sickbay.domain.outcome import Outcome, OutcomeKind
+from sickbay.domain.outcome import LOST, Outcome, OutcomeKind
 from sickbay.domain.result import Result
 
 MAX_DELAY_MS: Final = 600_000
@@ -128,6 +129,13 @@ class GiveBack:
 
 
 @dataclass(frozen=True, slots=True)
+class HandBack:
+    """The program that ran the job is gone: another one runs it, unless it has lost too many."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
 class Retry:
     """The copy for the next attempt, and after which delay (ms) it runs.
 
@@ -161,7 +169,7 @@ class SetAside:
         return JobState.PARKED if self.reason in PARKING else JobState.QUARANTINED
 
 
-Route = Done | Cancelled | GiveBack | Retry | SetAside
+Route = Done | Cancelled | GiveBack | HandBack | Retry | SetAside
 
 
 MAX_FAULTS: Final = 3
@@ -196,7 +204,7 @@ def after_run(job: Job, outcome: Outcome, breaker: BreakerState, policy: RetryPo
     if outcome.kind is OutcomeKind.SUCCESS:
         return Done(outcome.result)
     if outcome.kind is OutcomeKind.CANCELLED:
-        return GiveBack()
+        return HandBack(job) if outcome.code == LOST.code else GiveBack()
     failure = Failure(now, job.generation, job.attempt, outcome.code, outcome.message, outcome.traceback)
     if outcome.kind.is_breaker_failure and breaker.refuses:
         return SetAside(job.failed(failure), Reason.CIRCUIT_OPEN)

@@ -14,12 +14,14 @@ from dataclasses import replace
 from types import CoroutineType, FrameType
 from typing import Any, Final
 
-from sickbay.domain.job import MAX_MESSAGE_CHARS, Job
+from sickbay.domain.job import MAX_MESSAGE_CHARS, MAX_TRACEBACK_BYTES, Job, last_bytes
 from sickbay.domain.outcome import SUCCESS, Outcome, OutcomeKind
-from sickbay.domain.raised import Redact, is_a, short, unchanged
+from sickbay.domain.raised import Redact, attribute, is_a, short, unchanged
+from sickbay.domain.result import Result
 from sickbay.handlers.classify import classify, timed_out
 from sickbay.handlers.payloads import PayloadMismatch
 from sickbay.handlers.registry import HandlerSpec
+from sickbay.handlers.remote import RemoteFailure
 from sickbay.handlers.result import UNREAD_IN_TIME, result_of
 from sickbay.handlers.traceback_text import CALLERS, MAX_STEPS, traceback_of
 
@@ -36,11 +38,21 @@ NOT_RUN: Final = "HANDLER_NOT_RUN"
 log = logging.getLogger(__name__)
 
 
+class RunLost(Exception):
+    """Raised by our own handlers: who was to run the job is gone, so it goes back to the queue, uncharged. Not for users."""
+
+
 def outcome_of_error(error: BaseException, spec: HandlerSpec, redact: Redact = unchanged) -> Outcome:
     """The outcome of an exception, even of one that cannot be inspected; here and below, `redact` removes secrets from its texts."""
+    if type(error) is RunLost:
+        return Outcome(OutcomeKind.CANCELLED)
     try:
-        where = "" if is_a(error, PayloadMismatch) else traceback_of(error, redact)  # of that the handler has not a line
-        return replace(classify(error, spec, redact), traceback=where)
+        failed = classify(error, spec, redact)
+        if is_a(error, RemoteFailure):
+            return replace(failed, traceback=last_bytes(redact(attribute(error, "traceback")), MAX_TRACEBACK_BYTES))
+        if is_a(error, PayloadMismatch):
+            return failed  # of that the handler has not a line
+        return replace(failed, traceback=traceback_of(error, redact))
     except BaseException:  # noqa: BLE001 - the exception's own code runs in there
         return Outcome(OutcomeKind.UNKNOWN, "UNREADABLE_ERROR", "the handler raised an exception that cannot be read")
 
@@ -176,7 +188,7 @@ def _outcome_of_result(returned: object, on_returned: OnReturned) -> Outcome:
     if kind is not None:
         return Outcome(OutcomeKind.UNKNOWN, NOT_RUN, f"the handler returned {kind} instead of running it; the handler did not run")
     on_returned()
-    return Outcome(OutcomeKind.SUCCESS, result=result_of(returned))
+    return Outcome(OutcomeKind.SUCCESS, result=returned if type(returned) is Result else result_of(returned))
 
 
 def _not_run(returned: object) -> str | None:

@@ -25,7 +25,7 @@ MAX_APPLIED: Final = 10_000
 """So many subschemas may apply to one value, those of references included: each reference twice would double the work with each level."""
 BACKTRACKS: Final = 10_000
 PATTERN_BYTES: Final = 1024 * 1024
-_UNDECIDED: Final = frozenset({"backtrackLimitExceeded", "regexEngineFailure", "fromUtf8", "referencing"})
+_UNDECIDED: Final = frozenset({"BacktrackLimitExceeded", "RegexEngineFailure", "FromUtf8", "Referencing"})
 """The kinds of errors that say nothing about the payload."""
 _LISTS: Final = ("allOf", "anyOf", "oneOf")
 _SINGLE: Final = ("not", "if", "then", "else")
@@ -58,6 +58,8 @@ class PayloadSchema:
             self._validator = jsonschema_rs.Draft202012Validator(
                 schema, validate_formats=False, mask="it", pattern_options=patterns, offline=True
             )
+        except jsonschema_rs.ValidationError as error:
+            raise UnusableSchema(f"{path_of(error.instance_path)}: {error.message[:200]}") from None
         except (ValueError, RecursionError) as error:
             raise UnusableSchema(str(error).partition("\n")[0]) from None
 
@@ -75,14 +77,14 @@ def _problem(error: Any) -> Problem | None:
     error = _nearest(error)
     kind, steps = error.kind, list(error.instance_path)
     name = kind.name
-    if name in _UNDECIDED or type(kind).__name__[:1].lower() + type(kind).__name__[1:] in _UNDECIDED:
+    if type(kind).__name__.rpartition(".")[2] in _UNDECIDED:
         return None
     if name == "required":
         return Problem(path_of([*steps, kind.property], ROOT), MISSING)
     if name in {"additionalProperties", "unevaluatedProperties"} and kind.unexpected:
         return Problem(path_of([*steps, kind.unexpected[0]], ROOT), UNKNOWN)
     if name == "type":
-        wanted = " or ".join(_NOUNS.get(one, one) for one in kind.types)
+        wanted = " or ".join(_NOUNS.get(one, one) for one in sorted(kind.types, key="null".__eq__))
         return Problem(path_of(steps, ROOT), f"expected {wanted}, got {kind_of_value(error.instance)}")
     if name in {"anyOf", "oneOf"}:
         return Problem(path_of(steps, ROOT), "it fits none of the allowed types")

@@ -25,6 +25,8 @@ class System(Protocol):
 
     client: Client
     """For everything else: a client of this system (docs/clients.md)."""
+    address: str
+    """The gRPC address of its Job API, for clients that a program under test makes (SICKBAY_JOBAPI)."""
 
     @property
     def now(self) -> datetime:

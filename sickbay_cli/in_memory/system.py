@@ -49,6 +49,7 @@ class InMemorySystem(System):
         started = self._started.result(_START_S)
         self._backends = started.backends
         self._settled = Settled(started.backends)
+        self.address = started.jobapi
         self.client = Client(started.jobapi, control_plane=started.control_plane)
 
     @property

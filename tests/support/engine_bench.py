@@ -242,7 +242,17 @@ class Bench:
     """An engine with everything around it, started by `open_bench`."""
 
     def __init__(
-        self, handlers, concurrency=10, timeout_s=5.0, linger_s=5.0, observers=(), *, scope=BreakerScope.TYPE, broker=None, **options
+        self,
+        handlers,
+        concurrency=10,
+        timeout_s=5.0,
+        linger_s=5.0,
+        observers=(),
+        *,
+        scope=BreakerScope.TYPE,
+        broker=None,
+        table=None,
+        **options,
     ):
         self.log = []
         self.working = None
@@ -265,7 +275,7 @@ class Bench:
             guard=self.fence,
             events=self.events,
             runner=self.runner,
-            handlers={spec.job_type: spec for spec in handlers},
+            handlers={spec.job_type: spec for spec in handlers} if table is None else table,
             policy=RetryPolicy(3, 5_000),
             concurrency=concurrency,
             clock=lambda: self.now,

@@ -54,7 +54,7 @@ def payload_type_of(annotation: Any) -> PayloadType:
 
 def check_payload(handled: str, payload: PayloadType | None, validate: Any) -> None:
     """Raise HandlerMistake if the type of the payload belongs to another job type, or if nothing can be validated."""
-    if validate not in {"run", "submit"}:
+    if validate not in ("run", "submit"):
         raise HandlerMistake(f'validate must be "run" or "submit", not {show(validate)}')
     if validate == "submit" and payload is None:
         raise HandlerMistake(

@@ -58,6 +58,7 @@ def test_each_value_says_where_it_comes_from(monkeypatch):
         ("breaker.window", "1m", "default"),
         ("breaker.slow", "0s", "default"),
         ("cancel_grace", "5s", "default, unless the handler says otherwise"),
+        ("concurrency", "no limit", "default, unless the handler says otherwise"),
         ("share", "0.75 beside others", "default"),
         ("rate", "no limit", "default"),
         ("burst", "half a second's worth", "default"),

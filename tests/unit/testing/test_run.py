@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from sickbay import Job, JobError, handler, lifespan
+from sickbay import Job, JobError, handler, job_type, lifespan
 from sickbay.domain.outcome import OutcomeKind
 from sickbay.domain.retry import RetryOptions, RetryPolicy
 from sickbay.runtime.settings import Settings
@@ -327,6 +327,25 @@ def test_it_is_quick():
     for _ in range(20):
         run(send_email, {"to": "ada"})
     assert time.monotonic() - began < 5
+
+
+@job_type("typed")
+@dataclasses.dataclass
+class Order:
+    to: str
+    count: int = 1
+
+
+@handler("typed")
+def take(payload: Order, job: Job) -> list[object]:
+    return [payload.to, payload.count, job.job_type]
+
+
+def test_an_object_as_payload():
+    assert run(take, Order("x", 2)).result == ["x", 2, "typed"]
+    assert run(take, make_job("typed", Order("y"))).result == ["y", 1, "typed"]
+    assert make_job("typed", Order("y")).payload == {"to": "y", "count": 1}
+    assert run(take, {"to": 1}).will_be_quarantined
 
 
 def test_follow_up_jobs_are_noted_and_go_nowhere():

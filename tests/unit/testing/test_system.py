@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from sickbay import Job, JobError, handler
-from sickbay.client import NotFound
+from sickbay import Job, JobError, handler, job_type
+from sickbay.client import InvalidRequest, NotFound
 from sickbay.domain.breaker import BreakerState
 from sickbay.domain.errors import SettingsError
 from sickbay.domain.job import JobState
@@ -210,3 +211,24 @@ def test_without_the_services_one_sentence_says_what_to_install(monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "sickbay_cli.in_memory.system", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'sickbay\[server\]'"):
         start_system([one])
+
+
+@job_type("typed")
+@dataclass
+class Order:
+    to: str
+
+
+@handler("typed", validate="submit")
+def take(payload: Order) -> str:
+    return payload.to
+
+
+def test_an_object_as_payload():
+    with start_system([take]) as system:
+        ids = [system.submit(Order("a")), system.submit(take, Order("b")), system.submit("typed", {"to": "c"})]
+        system.drain()
+        assert [system.result(job_id) for job_id in ids] == ["a", "b", "c"]
+        assert system.client.type("typed").validated_on_submit
+        with pytest.raises(InvalidRequest, match=r"payload\.to: it is missing"):
+            system.submit("typed", {})

@@ -87,7 +87,7 @@ async def test_a_drain_hands_on_what_waits_for_its_types_turn():
     async with open_bench(does(slow, concurrency=1)) as bench:
         first, second = bench.deliver(job("first")), bench.deliver(job("second"))
         await begun.wait()
-        while not bench.engine._gates._waiting["email"]:
+        while not bench.engine._gates.waiting("email"):
             await asyncio.sleep(0)
         draining = asyncio.create_task(bench.engine.drain(60))
         await second.settled.wait()

@@ -23,8 +23,8 @@ from sickbay.server.rest.transcoding.kinds import of_enum
 from sickbay.telemetry.metrics import MetricsRegistry
 from worker import rest as worker_rest
 
-GRPC_ONLY: frozenset[str] = frozenset()
-"""RPCs without a route, each with its reason. None today."""
+GRPC_ONLY = frozenset({"Work"})
+"""RPCs without a route, each with its reason: Work is a stream in both directions."""
 
 
 def apps():
