@@ -101,7 +101,8 @@ class Worker:
 
     def reload(self, modules: str, since: float, skip: Collection[Path] = ()) -> Reload:
         """What replaces the handlers of these modules, loaded after `since`, when their files change; it has to be run."""
-        return Reload(modules, since, handlers=self.handlers, outdated=lambda: self._runner.outdated(self.handlers), skip=skip)
+        outdated = partial(self._runner.outdated, self.handlers)
+        return Reload(modules, since, handlers=self.handlers, outdated=outdated, prepare=self._runner.enter_lifespans, skip=skip)
 
     async def drain(self, grace_s: float) -> None:
         """Report NOT_SERVING, consume no more jobs, let running ones finish for `grace_s` seconds, and requeue the rest."""
@@ -214,23 +215,20 @@ async def serve(
         programs = Connected(live, backends.clock, trace_context=partial(trace_context, tracing))
         if takes_programs:
             ProgramMetrics(metrics.registry, programs)
-        async with serve_endpoints(
-            [Service("sickbay.jobs.v1.WorkerService", add_WorkerServiceServicer_to_server, WorkApi(programs, settings.work_stream))],
-            lambda _, health: create_gateway(health, metrics, VERSION),
-            address,
-            registry=metrics.registry,
-            health=health,
-            name="worker",
-            call_observers=[CallMeter(metrics.registry)],
-            tracing=tracing,
-        ) as endpoints:
+        async with (
+            serve_endpoints(
+                [Service("sickbay.jobs.v1.WorkerService", add_WorkerServiceServicer_to_server, WorkApi(programs, settings.work_stream))],
+                lambda _, health: create_gateway(health, metrics, VERSION),
+                address,
+                registry=metrics.registry,
+                health=health,
+                name="worker",
+                call_observers=[CallMeter(metrics.registry)],
+                tracing=tracing,
+            ) as endpoints,
+            runner.lifespans(list(handlers.values())),
+        ):
             await types.announce()  # before the worker, so that what its heartbeats name is known
-            try:
-                await runner.enter_lifespans(list(handlers.values()))
-            except BaseException:
-                await runner.leave_lifespans()
-                runner.close()
-                raise
             await presence.announce()  # before it consumes, so that the registry never knows fewer workers than the broker
             working = asyncio.create_task(run_with_restarts(engine.run), name="engine")
             try:
@@ -250,8 +248,6 @@ async def serve(
                 programs.close()
                 await working
                 await presence.leave()
-                await runner.leave_lifespans()
-                runner.close()
 
 
 def report(handlers: Mapping[str, HandlerSpec], concurrency: int, pool: str = "") -> None:

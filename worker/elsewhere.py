@@ -20,6 +20,7 @@ class Stop(StrEnum):
 
     TIMEOUT = "TIMEOUT"
     STOPPING = "STOPPING"
+    CANCELLED = "CANCELLED"
 
 
 class Call(Protocol):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,18 +33,37 @@ MAX_SHOWN: Final = 5
 log = logging.getLogger("sickbay")
 
 
+Prepare = Callable[[Collection[HandlerSpec]], Awaitable[None]]
+"""Raises SettingsError if these handlers cannot be used."""
+
+
+async def _nothing(_: Collection[HandlerSpec]) -> None:
+    """They need nothing."""
+
+
 class Reload:
     """Watches the source of the handlers of modules, and replaces them in a running worker. Belongs to the worker's loop."""
 
-    def __init__(self, modules: str, since: float, *, handlers: Handlers, outdated: Callable[[], int], skip: Collection[Path] = ()) -> None:
+    def __init__(
+        self,
+        modules: str,
+        since: float,
+        *,
+        handlers: Handlers,
+        outdated: Callable[[], int],
+        prepare: Prepare = _nothing,
+        skip: Collection[Path] = (),
+    ) -> None:
         """`modules` as in JOB_HANDLERS have been loaded after `since`, in seconds since the epoch.
 
-        `outdated` says how many runs have begun with handlers of before. Nothing in the folders `skip` is watched.
+        `outdated` says how many runs have begun with handlers of before. `prepare` is called with new handlers, and enters their lifespans.
+        Nothing in the folders `skip` is watched.
         """
         self._modules = modules
         self._since: float | None = since
         self._handlers = handlers
         self._outdated = outdated
+        self._prepare = prepare
         self._sources = Sources(sorted(names_of(modules)), skip)
 
     async def run(self) -> None:
@@ -59,6 +78,7 @@ class Reload:
         """Load the handlers anew and replace them; False if they cannot be loaded: then those of before go on, and the log says why."""
         try:
             found = await asyncio.to_thread(reload_handlers, self._sources, changed, self._load)
+            await self._prepare(list(found.values()))
         except SettingsError as error:
             log.warning("not reloaded, the handlers of before go on: %s", error)
             return False

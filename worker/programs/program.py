@@ -19,7 +19,7 @@ from worker.run import CANCELLED
 
 MAX_INVALID: Final = 100
 """Invalid messages within a heartbeat interval; more end the stream."""
-_REASONS: Final = {Stop.TIMEOUT: pb.WorkResponse.Cancel.REASON_TIMEOUT, Stop.STOPPING: pb.WorkResponse.Cancel.REASON_STOPPING}
+_REASONS: Final = {why: pb.WorkResponse.Cancel.Reason.Value(f"REASON_{why.value}") for why in Stop}
 _HEARTBEAT: Final = pb.WorkResponse(heartbeat=pb.WorkResponse.Heartbeat())
 _DRAINING: Final = pb.WorkResponse(draining=pb.WorkResponse.Draining())
 

@@ -434,6 +434,8 @@ class WorkResponse(_message.Message):
             """The run took longer than its timeout."""
             REASON_STOPPING: WorkResponse.Cancel._Reason.ValueType  # 2
             """The worker stops and cannot wait any longer; the job runs again elsewhere."""
+            REASON_CANCELLED: WorkResponse.Cancel._Reason.ValueType  # 3
+            """Somebody cancelled the job, and its grace (CANCEL_GRACE) is over; it does not run again."""
 
         class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
             """Why."""
@@ -444,6 +446,8 @@ class WorkResponse(_message.Message):
         """The run took longer than its timeout."""
         REASON_STOPPING: WorkResponse.Cancel.Reason.ValueType  # 2
         """The worker stops and cannot wait any longer; the job runs again elsewhere."""
+        REASON_CANCELLED: WorkResponse.Cancel.Reason.ValueType  # 3
+        """Somebody cancelled the job, and its grace (CANCEL_GRACE) is over; it does not run again."""
 
         RUN_ID_FIELD_NUMBER: _builtins.int
         REASON_FIELD_NUMBER: _builtins.int
