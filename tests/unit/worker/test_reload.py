@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,9 @@ import watchfiles
 
 from sickbay.handlers.loading import load_handlers
 from sickbay.handlers.registry import HandlerSpec
+from sickbay.handlers.resources import Resources
 from worker.handlers import Handlers, Source
+from worker.lifespans import enter, leave
 from worker.reload import Reload
 
 HANDLER = "from sickbay import handler\n@handler({name!r})\ndef run_{name}(job): ...\n"
@@ -126,3 +129,26 @@ async def test_of_all_files_only_sources_are_looked_at(folder):
     names = ["new.py", "deep/new.py", "notes.txt", "new.pyc", ".venv/new.py", "deep/__pycache__/new.py", ".git/hook.py"]
     assert [name for name in names if reload._is_source(None, str(folder / name))] == ["new.py", "deep/new.py"]
     assert not reload._is_source(None, "/elsewhere/new.py")
+
+
+LIFESPAN = "from sickbay import startup\n@startup\ndef pool():\n    {body}\n"
+
+
+async def test_lifespans_of_new_handlers_are_entered_before_these_begin(folder, caplog):
+    """One that fails replaces none, as a module that does."""
+    _, handlers = opened(folder, "a")
+    before, resources = handlers["a"], Resources()
+    resources.use(asyncio.get_running_loop())
+    prepare = partial(enter, resources)
+    reload = Reload("rl_handlers", 0.0, handlers=handlers, outdated=lambda: 0, prepare=prepare)
+    file = folder / "rl_handlers.py"
+    file.write_text(LIFESPAN.format(body="raise OSError('no disk')") + HANDLER.format(name="a"))
+    assert not await reload.reload([file])
+    assert "a lifespan of module 'rl_handlers' failed at the start: OSError: no disk" in caplog.messages[-1]
+    assert handlers["a"] is before
+    file.write_text(
+        LIFESPAN.format(body="return 7") + HANDLER.format(name="a").replace("(job)", "(job, pool)").replace("...", "return pool")
+    )
+    assert await reload.reload([file])
+    assert (await resources.bound_async(handlers["a"])).call(None) == 7
+    await leave(resources, 5)
