@@ -189,7 +189,7 @@ async def serve(
                 call_observers=[CallMeter(metrics.registry)],
                 tracing=tracing,
             ) as endpoints,
-            _lifespans(runner, handlers.values()),
+            runner.lifespans(handlers.values()),
         ):
             await announcing.announce()  # before it consumes, so that the registry never knows fewer workers than the broker
             working = asyncio.create_task(run_with_restarts(engine.run), name="engine")
@@ -210,17 +210,6 @@ async def serve(
                 programs.close()
                 await working
                 await announcing.presence.leave()
-
-
-@asynccontextmanager
-async def _lifespans(runner: Runner, specs: Collection[HandlerSpec]) -> AsyncIterator[None]:
-    """Those of the handlers' modules; after the last run they are left, and the runner is closed."""
-    try:
-        await runner.enter_lifespans(specs)
-        yield
-    finally:
-        await runner.leave_lifespans()
-        runner.close()
 
 
 def report(handlers: Mapping[str, HandlerSpec], concurrency: int, pool: str = "") -> None:

@@ -121,6 +121,7 @@ class Engine:
             redact=redact,
             home=PoolQueue(pool).key if pool else "",
         )
+        self._follow_ups = FollowUps(submitter)
         self._pipeline = Pipeline(
             guard=guard,
             isolation=self._isolation,
@@ -136,7 +137,7 @@ class Engine:
             policy=policy_of,
             rates=rates or RateGate(),
             progress=ProgressReports(events, clock, redact),
-            follow_ups=FollowUps(submitter),
+            follow_ups=self._follow_ups,
             clock=clock,
         )
         events.on_rejected = self._on_refused
@@ -212,6 +213,7 @@ class Engine:
             await self._wait_for_tasks(grace_s)
             self._runner.cancel_all()
             await self._wait_for_tasks(self._last_s)
+            await self._follow_ups.close(self._last_s)
         finally:
             self._drained.set()
 

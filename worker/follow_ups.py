@@ -64,6 +64,13 @@ class FollowUps:
                 return outcome_of_error(error, spec)
         return outcome
 
+    async def close(self, within_s: float) -> None:
+        """Wait so long for those of runs that did not wait for them, because they failed; then give them up: their runs are repeated."""
+        if self._submitting:
+            _, late = await asyncio.wait(self._submitting, timeout=within_s)
+            for task in late:
+                task.cancel()
+
     def _begin(self, submission: Submission, future: Future[str]) -> None:
         task = self._loop.create_task(self._submit(submission))
         self._submitting.add(task)

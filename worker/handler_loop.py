@@ -187,9 +187,8 @@ class HandlerLoop:
 
     async def _body(self, run: Run) -> None:
         try:
-            if run.spec.wanted and run.pending is None and self.bind is not None:
-                run.spec = await self.bind(run.spec)
-            found = call_handler(run.spec, run.job, run.redact, run.on_returned) if run.pending is None else run.pending
+            spec = await self.bind(run.spec) if run.spec.wanted and run.pending is None and self.bind is not None else run.spec
+            found = call_handler(spec, run.job, run.redact, run.on_returned) if run.pending is None else run.pending
             outcome = found if isinstance(found, Outcome) else await await_result(found, run.spec, run.redact, run.on_returned)
         except BaseException as error:  # noqa: BLE001 - a GeneratorExit closes the awaitable and is raised here
             asked = isinstance(error, asyncio.CancelledError) and (run.cancelled or run.expired or run.is_to_end)

@@ -109,12 +109,11 @@ class _Thread(threading.Thread):
         run.thread_id = self.ident or 0
         process = os.getpid()
         try:
-            if run.bind is not None:
-                run.spec = run.bind()
+            spec = run.spec if run.bind is None else run.bind()
         except BaseException as error:  # noqa: BLE001 - a lifespan that is entered anew may raise anything
             found: Outcome | Awaitable[Any] = outcome_of_error(error, run.spec, run.redact)
         else:
-            found = run.context.run(call_handler, run.spec, run.job, run.redact, run.on_returned)
+            found = run.context.run(call_handler, spec, run.job, run.redact, run.on_returned)
         end_forked_child(process)
         run.thread_id = 0
         if isinstance(found, Outcome):

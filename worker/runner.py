@@ -15,7 +15,7 @@ import functools
 import itertools
 import logging
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -166,10 +166,10 @@ class Runner:
         run.grace_over = True
         if run not in self._running or run.outcome is not None:
             return
-        if run.call is not None:
-            self._stop_elsewhere(run, run.call, Stop.CANCELLED)
-        elif run.on_loop is not None:
+        if run.on_loop is not None:
             self._cancel_run(run)
+        elif run.call is not None:
+            self._stop_elsewhere(run, run.call, Stop.CANCELLED)
 
     def cancel_all(self) -> None:
         """Cancel every running handler, and every later one at once."""
@@ -177,8 +177,18 @@ class Runner:
         for run in self._running:
             self._cancel_run(run)
 
+    @contextlib.asynccontextmanager
+    async def lifespans(self, specs: Collection[HandlerSpec]) -> AsyncIterator[None]:
+        """While the context lasts, the handlers' lifespans are entered; then everything is closed. SettingsError if one fails."""
+        try:
+            await self.enter_lifespans(specs)
+            yield
+        finally:
+            await leave(self._resources)
+            self.close()
+
     async def enter_lifespans(self, specs: Collection[HandlerSpec]) -> None:
-        """Enter those of the handlers' modules, before the first run. SettingsError if that fails."""
+        """Enter those of the handlers' modules that have not been, before the first run. SettingsError if that fails."""
         if any(lifespans_of(spec.scope) for spec in specs):
             self._have_loop()
             await enter(self._resources, specs)
@@ -189,10 +199,6 @@ class Runner:
         if self.outdated(handlers) == 0:
             self._in_force = None
             self._resources.keep(handlers.values())
-
-    async def leave_lifespans(self) -> None:
-        """Leave them, after the last run and before `close`."""
-        await leave(self._resources)
 
     def close(self) -> None:
         """End idle threads and the loop; overdue handlers are abandoned."""

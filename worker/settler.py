@@ -165,7 +165,7 @@ class Settler:
         if isinstance(route, Retry | SetAside | HandBack) and self._guard.is_cancelled(running_event.job):
             self._events.forget(running_event.job.job_id)
             return delivery.ack()
-        if isinstance(route, Retry | SetAside | GiveBack) and self._guard.is_to_end(running_event.job):
+        if isinstance(route, Retry | SetAside | GiveBack | HandBack) and self._guard.is_to_end(running_event.job):
             route = Cancelled()
         match route:
             case Cancelled(message):

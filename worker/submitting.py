@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from time import monotonic
 
+from sickbay.contract.requests import Submission
+from sickbay.domain.errors import SickbayError
+from sickbay.domain.queries import Accepted
 from sickbay.fleet import FleetView
-from sickbay.job_types.view import JobTypeView
+from sickbay.job_types.view import REFRESH_S, JobTypeView
 from sickbay.observer import Observer
 from sickbay.runtime.door_rules import DoorRules
 from sickbay.runtime.parts import WorkerParts
@@ -21,10 +25,28 @@ from sickbay.submission.submit import JobSubmitter
 from sickbay.submission.waiting import WaitingJobs
 
 
+class FreshTypes:
+    """Looks at the job types before a submission, at most once in a while: a worker whose handlers submit nothing asks for nothing."""
+
+    def __init__(self, submitter: JobSubmitter, types: JobTypeView) -> None:
+        """`types` are those that `submitter` checks payloads with."""
+        self._submitter = submitter
+        self._types = types
+        self._looked_at = -REFRESH_S
+
+    async def accept(self, submissions: Sequence[Submission]) -> Sequence[Accepted | SickbayError]:
+        """See `JobSubmitter.accept`."""
+        now = monotonic()
+        if now - self._looked_at >= REFRESH_S:
+            self._looked_at = now
+            await self._types.refresh()
+        return await self._submitter.accept(submissions)
+
+
 @asynccontextmanager
 async def open_submitter(
     backends: WorkerParts, settings: Settings, policies: Policies, fleet: FleetView, observer: Observer
-) -> AsyncIterator[JobSubmitter | None]:
+) -> AsyncIterator[FreshTypes | None]:
     """Until the context ends; None if there is nowhere to keep idempotency keys."""
     if backends.keys is None:
         yield None
@@ -46,5 +68,5 @@ async def open_submitter(
         kept_bytes=backends.kept_bytes,
         observer=observer,
     )
-    async with lanes.detached, submitter.detached, waiting.watched(), types.watched():
-        yield submitter
+    async with lanes.detached, submitter.detached, waiting.watched():
+        yield FreshTypes(submitter, types)

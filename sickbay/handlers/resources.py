@@ -41,6 +41,7 @@ class PlainLife:
         self.entered: Future[Values] = _future()
         self.ended: Future[None] = _future()
         self._stop = threading.Event()
+        self._home = home  # by whose id it is found
         self._lifespans = own_lifespans(home, is_async=False)
         if not self._lifespans:
             self.entered.set_result({})
@@ -78,6 +79,7 @@ class AsyncLife:
         self._loop = loop
         self._stop = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._home = home  # by whose id it is found
         self._lifespans = own_lifespans(home, is_async=True)
         if not self._lifespans:
             self.entered.set_result({})

@@ -101,7 +101,7 @@ class Run:
         return self
 
     def _begin(self) -> None:
-        deadline_ms = 0 if math.isinf(self._timeout_s) else round(1000 * (time.time() + self._timeout_s))
+        deadline_ms = 0 if math.isinf(self._timeout_s) else int(1000 * (time.time() + self._timeout_s))
         bind(self._job, RunContext(self._report, deadline_ms=deadline_ms, submit=self._submit))
         self._began = time.monotonic()
 

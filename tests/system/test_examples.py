@@ -46,7 +46,7 @@ def test_their_own_tests_pass(tmp_path: Path):
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_handlers.py"]
     ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "6 passed" in ran.stdout
+    assert "8 passed" in ran.stdout
 
 
 def test_first_handler(started: Started):
@@ -80,6 +80,23 @@ def test_retries_and_errors(started: Started):
         busy: ["COURIER_BUSY"],
         closed: ["CONNECTION_REFUSED"],
     }
+
+
+def test_shared_client(started: Started):
+    """The invoice is made by a follow-up job; the export ends when it is cancelled; the shop is closed at the end."""
+    product = started("shared_client")
+    with Clients(product) as sickbay:
+        order, export = sickbay.submit("order", {"id": 7, "customer": "ada"}), sickbay.submit("export", {"pages": 10_000})
+        sickbay.wait(order, "SUCCEEDED")
+        invoice = sickbay.job(order)["result"]["invoice"]
+        sickbay.wait(invoice, "SUCCEEDED")
+        assert sickbay.job(invoice)["result"] == "invoice of order 7 for ada"
+        sickbay.wait(export, "RUNNING")
+        sickbay.api.post(f"/jobs/{export}/cancel").raise_for_status()
+        sickbay.wait(export, "CANCELLED")
+        assert "STOPPED: after" in sickbay.job(export)["history"][-1]["message"]
+    product.terminate()
+    assert product.out.wait_for(lambda line: line == "the shop is closed\n")
 
 
 def test_own_observer(started: Started):

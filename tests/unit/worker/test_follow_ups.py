@@ -187,3 +187,17 @@ async def test_what_is_left_of_a_run_submits_nothing():
 def test_outside_of_a_run_it_says_what_to_do():
     with pytest.raises(RuntimeError, match=r"sickbay\.client"):
         job().submit("a")
+
+
+async def test_what_a_failed_run_has_left_is_given_up_at_the_end():
+    """Its run is repeated, and submits it then."""
+
+    async def run(job):
+        job.submit("late")
+        raise JobError("BAD")
+
+    async with open_bench(does(run)) as bench:
+        bench.submitter.go_on = asyncio.Event()
+        assert await bench.run_one(job()) == "ack"
+        await bench.engine.drain(0)
+        assert bench.submitter.jobs == {}

@@ -53,6 +53,10 @@ async def open_lifespans(bench, spec):
     await bench.runner.enter_lifespans([spec])
 
 
+async def leave(bench):
+    await lifespans.leave(bench.runner._resources)
+
+
 async def test_values_are_given_and_ended(scope):
     async def send(job, pool):
         return pool.loop is asyncio.get_running_loop()
@@ -67,7 +71,7 @@ async def test_values_are_given_and_ended(scope):
         assert len(scope["made"]) == 1
         await bench.engine.drain(1)
         assert scope["made"][0].is_open
-        await bench.runner.leave_lifespans()
+        await leave(bench)
         assert not scope["made"][0].is_open
 
 
@@ -78,7 +82,7 @@ async def test_a_plain_handler_gets_the_value_of_an_async_one(scope):
     async with open_bench(takes(send, scope)) as bench:
         await bench.run_one(job())
         assert bench.broker.events()[-1].result.json == b"true"
-        await bench.runner.leave_lifespans()
+        await leave(bench)
 
 
 async def test_a_loop_that_is_abandoned_gives_nothing_to_the_next(scope):
@@ -97,7 +101,7 @@ async def test_a_loop_that_is_abandoned_gives_nothing_to_the_next(scope):
         await bench.run_one(job("next"))
         last = bench.broker.events()[-1]
         assert (last.state, last.result.json, len(scope["made"])) == (JobState.SUCCEEDED, b"true", 2)
-        await bench.runner.leave_lifespans()
+        await leave(bench)
         assert not scope["made"][1].is_open
 
 

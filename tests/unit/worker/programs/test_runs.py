@@ -14,6 +14,7 @@ from sickbay.jobs.v1 import work_pb2 as pb
 from sickbay.messages.codec import decode_job
 from tests.support.engine_bench import TRACE, does, fine
 from tests.support.program_bench import DRAIN, HEARTBEAT, a_job, failed, open_programs, progress, register, succeeded
+from worker import runner
 from worker.handlers import Source
 from worker.settler import LOST_RUNS
 
@@ -386,6 +387,20 @@ async def test_runs_that_outlast_the_drain_are_cancelled_and_requeued_as_they_ar
         await bench.engine.drain(0)
         assert (await program.next("cancel")).reason == 2
         assert delivery.verdict == "nack"
+
+
+async def test_a_run_of_a_cancelled_job_is_stopped_after_its_grace(monkeypatch):
+    """It may end by itself before: a program is not told at once, for what it is told is that its answer counts no more."""
+    monkeypatch.setattr(runner, "CANCEL_GRACE_S", 0.01)
+    async with open_programs() as bench:
+        program = bench.program("email")
+        delivery = bench.deliver(a_job())
+        await program.next()
+        bench.fence.ask_to_end("j")
+        assert (await program.next("cancel")).reason == 3
+        assert await settle(bench, delivery) == "ack"
+        assert bench.broker.events()[-1].state is JobState.CANCELLED
+        assert bench.broker.copies() == []
 
 
 async def test_silence_is_the_end_and_any_word_is_a_sign_of_life():
