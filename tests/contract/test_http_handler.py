@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import gc
 import json
 import logging
@@ -76,6 +77,19 @@ async def test_a_job_is_posted_and_its_answer_is_the_result(posting, monkeypatch
     assert (posted.headers["host"], posted.headers["x-team"]) == (f"127.0.0.1:{server.port}", "billing")
     assert (posted.headers["authorization"], posted.headers["idempotency-key"]) == ("Bearer t", JOB.idempotency_key)
     verify(Received(posted.target, dict(posted.headers), posted.body), now=NOW / 1000)
+
+
+async def test_the_trace_of_a_job_is_passed_on_by_a_worker_without_tracing(posting):
+    """As any service passes it on, so that the trace continues after it."""
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    async with endpoint(OK) as server:
+        post = posting(server.url)
+        await post(dataclasses.replace(JOB, trace=f"{parent} acme=1"))
+        await post(JOB)
+    assert [(one.headers.get("traceparent"), one.headers.get("tracestate")) for one in server.received] == [
+        (parent, "acme=1"),
+        (None, None),
+    ]
 
 
 async def test_connections_are_kept_and_used_again(posting):
