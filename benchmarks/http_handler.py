@@ -2,7 +2,7 @@
 
     python -m benchmarks.http_handler
 
-Beside them the same jobs with a handler in Python that does nothing, and the same requests by httpx and by its pool, httpcore, alone. The
+Beside them the same jobs with a handler in Python that does nothing, and the same requests by httpx alone, 10 and 100 at a time. The
 endpoint is a process of its own, whose CPU is not counted. About half a minute.
 """
 
@@ -17,11 +17,11 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 import grpc
-import httpcore
 import httpx
 import psutil
 import uvloop
@@ -31,8 +31,8 @@ from sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceStub
 from sickbay.jobs.v1.job_service_pb2 import BatchSubmitJobsRequest, SubmitJobRequest
 from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
 
-AT_A_TIME: Final = 10
-"""As many as a worker runs by default."""
+AT_A_TIME: Final = (10, 100)
+"""The second is what a worker runs by default."""
 HEADERS: Final = {"Content-Type": "application/json", "Content-Length": str(len(PAYLOAD)), "Idempotency-Key": "0190f2a0-1111.0"}
 ANSWER: Final = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 8\r\n\r\n{"n": 1}'
 
@@ -64,18 +64,17 @@ def endpoint() -> Iterator[str]:
             process.terminate()
 
 
-async def alone(name: str, post: Callable[[], Awaitable[object]], count: int) -> None:
-    """So many requests, as many at a time as a worker has jobs."""
+async def alone(name: str, post: Callable[[], Awaitable[object]], count: int, at_a_time: int) -> None:
+    """So many requests."""
     calls = iter(range(count))
 
     async def client() -> None:
         for _ in calls:
             await post()
 
-    for _ in range(AT_A_TIME):
-        await post()
+    await post()
     cpu, began = time.process_time(), time.perf_counter()
-    await asyncio.gather(*(client() for _ in range(AT_A_TIME)))
+    await asyncio.gather(*(client() for _ in range(at_a_time)))
     show(name, count, time.perf_counter() - began, time.process_time() - cpu)
 
 
@@ -97,10 +96,11 @@ def show(name: str, count: int, seconds: float, cpu: float) -> None:
 async def measure(folder: Path, count: int) -> None:
     """Everything, printed as it comes."""
     with endpoint() as url:
-        async with httpx.AsyncClient(trust_env=False) as client:
-            await alone("httpx alone", lambda: client.post(url, headers=HEADERS, content=PAYLOAD), count)
-        async with httpcore.AsyncConnectionPool(max_connections=None) as pool:
-            await alone("httpcore alone", lambda: pool.request("POST", url, headers=HEADERS, content=PAYLOAD.encode()), count)
+        for at_a_time in AT_A_TIME:
+            limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
+            async with httpx.AsyncClient(trust_env=False, limits=limits) as client:
+                post = partial(client.post, url, headers=HEADERS, content=PAYLOAD)
+                await alone(f"httpx alone, {at_a_time} at a time", post, count // at_a_time * 10, at_a_time)
         settings = folder / "sickbay.toml"
         settings.write_text(f'[types.posted]\nhandler = "{url}"\n')
         os.environ["SICKBAY_CONFIG"] = str(settings)

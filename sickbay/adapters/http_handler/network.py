@@ -9,15 +9,11 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Iterable, Sequence
-from contextvars import ContextVar
-from typing import Any, Final
+from typing import Any
 
 import httpcore
 
 from sickbay.adapters.http_handler.addresses import AddressRule
-
-OPENED: Final[ContextVar[bool]] = ContextVar("opened", default=False)
-"""Whether the current request has opened a connection; if not, it goes over one that was kept."""
 
 
 class AddressNotAllowed(OSError):
@@ -41,7 +37,6 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         """Connect to the first allowed address that answers. AddressNotAllowed, socket.gaierror, or httpcore's ConnectError or -Timeout."""
-        OPENED.set(True)
         loop = asyncio.get_running_loop()
         end = loop.time() + (timeout or 0)
         try:
