@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import grpc
+
 from sickbay.contract import requests as parse
 from sickbay.contract import workers as contract
 from sickbay.contract.paging import next_page_token, parse_paging
@@ -13,7 +15,7 @@ from sickbay.ports.workers import WorkerRegistry
 
 
 class WorkerApi(WorkerServiceServicer):
-    """Serves WorkerService."""
+    """Serves the control plane's part of WorkerService."""
 
     def __init__(self, workers: WorkerRegistry) -> None:
         """It reads the registry at each call."""
@@ -26,3 +28,9 @@ class WorkerApi(WorkerServiceServicer):
         fleet = await self._workers.fleet()
         page, cursor = contract.page(fleet.workers, job_type, paging.cursor, paging.limit, tenant=tenant)
         return pb.ListWorkersResponse(workers=map(contract.worker, page), next_page_token=next_page_token(request, cursor))
+
+    async def Work(self, request_iterator: Any, context: Any) -> Any:
+        """See the contract."""
+        why = "the control plane has no jobs to run: call Work on a worker (gRPC port 50052) whose WORK_STREAM allows it"
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, why)
+        yield  # never reached; it makes this a stream

@@ -10,14 +10,14 @@ from prometheus_client import CollectorRegistry, Counter, Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from jobapi.door import Door
-from jobapi.lanes import LaneChoice
-from jobapi.names import Names
-from jobapi.waiting import WaitingJobs
 from sickbay.domain.errors import ErrorReason, SickbayError
 from sickbay.domain.priority import Priority
 from sickbay.domain.queries import Accepted
 from sickbay.observer import Observer
+from sickbay.submission.door import Door
+from sickbay.submission.lanes import LaneChoice
+from sickbay.submission.names import Names
+from sickbay.submission.waiting import WaitingJobs
 from sickbay.telemetry.metrics import BoundedLabels
 from sickbay.telemetry.tenants import TenantTable, largest
 

@@ -6,6 +6,7 @@ import contextlib
 from pathlib import Path
 from typing import Final
 
+from sickbay.domain.program import WorkStream
 from sickbay.runtime.settings import Settings
 from worker.choice import DEMO, is_demo_alone, missing
 
@@ -17,7 +18,7 @@ _CONFIG: Final = "--config "
 def choose_handlers(settings: Settings, *, has_others: bool = False) -> str:
     """The modules to load; MissingSetting if the demo would simulate the jobs of a RabbitMQ that others may use, too.
 
-    `has_others`: the settings file has handlers, so there is no demo unless it is named.
+    `has_others`: the settings file has handlers, or programs bring theirs, so there is no demo unless it is named.
     """
     if has_others:
         return settings.job_handlers
@@ -34,7 +35,7 @@ def record_handlers(settings: Settings, folder: Path | None, *, has_others: bool
     if folder is None:
         return
     known = _known(folder)
-    if not settings.job_handlers and not has_others and known:
+    if not settings.job_handlers and not has_others and known and settings.work_stream is WorkStream.OFF:
         whose = f"of the settings file ({known})" if known.startswith(_CONFIG) else f"{known} (--handlers {known})"
         raise missing(f"the jobs in {folder} belong to the handlers {whose}, and JOB_HANDLERS is not set", ASK)
     named = settings.job_handlers if not is_demo_alone(settings.job_handlers) else ""

@@ -8,16 +8,22 @@ import logging
 import secrets
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from sickbay.concurrency.tasks import background, run_with_restarts
 from sickbay.domain.health import Health, checks_of
+from sickbay.domain.job_type import SchemaKey
+from sickbay.domain.program import WorkStream
 from sickbay.domain.raised import Redact, unchanged
 from sickbay.domain.workers import Worker as LiveWorker
 from sickbay.fleet import FleetView
 from sickbay.handlers.registry import HandlerSpec
+from sickbay.handlers.type_schemas import schemas_of
+from sickbay.jobs.v1.worker_service_pb2_grpc import add_WorkerServiceServicer_to_server
 from sickbay.messages.outbox import EventOutbox
 from sickbay.observer import Observer, Observers
 from sickbay.runtime.http_handlers import HttpHandlers
@@ -26,19 +32,26 @@ from sickbay.runtime.policies import Policies
 from sickbay.runtime.settings import Settings
 from sickbay.server.endpoints import Address, Endpoints, serve_endpoints
 from sickbay.server.interceptors.metrics import CallMeter
+from sickbay.server.service import Service
 from sickbay.telemetry.backends import BackendStatusCollector, HealthCollector, PublishMetrics
 from sickbay.telemetry.joblog import JobLog
 from sickbay.telemetry.metrics import MetricsRegistry
 from sickbay.telemetry.settings_file import SettingsFileCollector
-from sickbay.telemetry.tracing import request_spans, trace_observers
+from sickbay.telemetry.tracing import request_spans, trace_context, trace_observers
 from sickbay.version import VERSION
+from worker.announced_types import AnnouncedTypes
 from worker.engine import Engine
 from worker.handlers import Handlers, Source
 from worker.metrics import DemotionCollector, JobMetrics, WorkerMetrics
 from worker.presence import Presence
+from worker.programs.connected import Connected
+from worker.programs.metrics import ProgramMetrics
+from worker.programs.service import WorkApi
 from worker.rate_gate import RateGate
+from worker.reload import Reload
 from worker.rest import create_gateway
 from worker.runner import Runner
+from worker.submitting import open_submitter
 from worker.tenant_metrics import TenantMetrics
 
 if TYPE_CHECKING:
@@ -67,6 +80,7 @@ class Worker:
         runner: Runner,
         *,
         handlers: Handlers,
+        programs: Connected,
         presence: Presence,
         endpoints: Endpoints,
         grace_s: Callable[[], float],
@@ -74,6 +88,7 @@ class Worker:
         """The engine is running; `grace_s` returns the time that a drain gives to running jobs, in seconds."""
         self._engine = engine
         self.handlers = handlers
+        self._programs = programs
         self._presence = presence
         self._runner = runner
         self.endpoints = endpoints
@@ -81,12 +96,17 @@ class Worker:
 
     @property
     def grace_s(self) -> float:
-        """The time that a drain gives to running jobs, in seconds."""
-        return self._grace_s()
+        """The time that a drain gives to running jobs, in seconds; also to those of handlers that have been replaced."""
+        return max(self._grace_s(), self._runner.longest_s + SETTLE_S)
+
+    def reload(self, modules: str, since: float, skip: Collection[Path] = ()) -> Reload:
+        """What replaces the handlers of these modules, loaded after `since`, when their files change; it has to be run."""
+        return Reload(modules, since, handlers=self.handlers, outdated=lambda: self._runner.outdated(self.handlers), skip=skip)
 
     async def drain(self, grace_s: float) -> None:
         """Report NOT_SERVING, consume no more jobs, let running ones finish for `grace_s` seconds, and requeue the rest."""
         self._presence.drain()
+        self._programs.drain()
         await self.endpoints.not_serving()
         await self._engine.drain(grace_s)
 
@@ -113,6 +133,7 @@ async def serve(
     """
     redact = redact or unchanged
     live = Handlers(handlers)
+    takes_programs = settings.work_stream is not WorkStream.OFF
     metrics = MetricsRegistry("worker")
     health = Health(checks_of(backends.status, "broker"), grace_s=backends.health_grace)
     policies = backends.policies or Policies(settings)
@@ -126,6 +147,7 @@ async def serve(
         concurrency=settings.concurrency,
         redact=redact,
         timeout_of=policies.timeout_s,
+        grace_of=policies.cancel_grace_s,
     )
     BackendStatusCollector(backends.status, metrics.registry)
     HealthCollector(health, metrics.registry)
@@ -144,7 +166,10 @@ async def serve(
         ]
     )
     fleet = FleetView(backends.workers, backends.broker)
-    async with EventOutbox(backends.broker, observer=observer) as events:
+    async with (
+        EventOutbox(backends.broker, observer=observer) as events,
+        open_submitter(backends, settings, policies, fleet, observer) as submitter,
+    ):
         engine = Engine(
             broker=backends.broker,
             breakers=backends.breakers,
@@ -160,30 +185,37 @@ async def serve(
             name=settings.worker_name,
             fleet=fleet,
             rates=RateGate(backends.run_rates, policies.run_rate, circuits=backends.circuits, fleet=fleet),
-            grace_ms=0 if backends.is_alone else round(1000 * settings.unknown_type_grace),
+            grace_ms=0 if backends.is_alone and not takes_programs else round(1000 * settings.unknown_type_grace),
             observer=observer,
             redact=redact,
             pool=settings.pool,
             share_of=policies.share,
+            submitter=submitter,
             concurrency_of=policies.concurrency,
         )
-        announced = _announced(settings, live, backends.clock())
+        types = AnnouncedTypes(backends.job_types, schemas_of(live.values()))
+        announced = _announced(settings, live, backends.clock(), types.keys)
         presence = Presence(
             backends.workers,
             announced,
             lambda: engine.slots_in_use,
             lambda: engine.floods,
             job_types=lambda: live,
+            schemas=lambda: types.keys,
             running=tenants.running,
         )
-        for listener in (engine.handlers_changed, presence.tell, lambda: jobs.add(live)):
+        adopt = (engine.handlers_changed, lambda: types.replace(schemas_of(live.values())), presence.tell, lambda: jobs.add(live))
+        for listener in adopt:
             live.on_change(listener)
         http.on_change(lambda specs: live.replace(Source.SETTINGS_FILE, specs))
         policies.on_change(engine.handlers_changed)
         engine.intake.on_flood = presence.tell
         DemotionCollector(metrics.registry, lambda: engine.demoted)
+        programs = Connected(live, backends.clock, trace_context=partial(trace_context, tracing))
+        if takes_programs:
+            ProgramMetrics(metrics.registry, programs)
         async with serve_endpoints(
-            [],
+            [Service("sickbay.jobs.v1.WorkerService", add_WorkerServiceServicer_to_server, WorkApi(programs, settings.work_stream))],
             lambda _, health: create_gateway(health, metrics, VERSION),
             address,
             registry=metrics.registry,
@@ -192,14 +224,22 @@ async def serve(
             call_observers=[CallMeter(metrics.registry)],
             tracing=tracing,
         ) as endpoints:
+            await types.announce()  # before the worker, so that what its heartbeats name is known
+            try:
+                await runner.enter_lifespans(list(handlers.values()))
+            except BaseException:
+                await runner.leave_lifespans()
+                runner.close()
+                raise
             await presence.announce()  # before it consumes, so that the registry never knows fewer workers than the broker
             working = asyncio.create_task(run_with_restarts(engine.run), name="engine")
             try:
-                async with background(presence.run):
+                async with background(presence.run, types.run):
                     yield Worker(
                         engine,
                         runner,
                         handlers=live,
+                        programs=programs,
                         presence=presence,
                         endpoints=endpoints,
                         grace_s=lambda: grace(settings, live, policies),
@@ -207,20 +247,25 @@ async def serve(
             finally:
                 with contextlib.suppress(asyncio.CancelledError):
                     await engine.drain(0)
+                programs.close()
                 await working
                 await presence.leave()
+                await runner.leave_lifespans()
                 runner.close()
 
 
 def report(handlers: Mapping[str, HandlerSpec], concurrency: int, pool: str = "") -> None:
     """Log what this worker handles."""
+    if not handlers:
+        log.info("this worker runs the jobs of programs that connect to it (WORK_STREAM), %d at a time", concurrency)
+        return
     names = sorted(handlers)
     more = f" and {len(names) - MAX_SHOWN:,} more job types" if len(names) > MAX_SHOWN else ""
     where = f", for the pool {pool}" if pool else ""
     log.info("this worker handles %s%s, %d jobs at a time%s", ", ".join(names[:MAX_SHOWN]), more, concurrency, where)
 
 
-def _announced(settings: Settings, handlers: Mapping[str, HandlerSpec], now: int) -> LiveWorker:
+def _announced(settings: Settings, handlers: Mapping[str, HandlerSpec], now: int, schemas: Sequence[SchemaKey]) -> LiveWorker:
     """What the registry is told of this worker. Its id is new at each start: another process may have the same name."""
     return LiveWorker(
         worker_id=f"{settings.worker_name}-{secrets.token_hex(4)}",
@@ -232,4 +277,5 @@ def _announced(settings: Settings, handlers: Mapping[str, HandlerSpec], now: int
         since=now,
         lanes=not settings.pool,
         pool=settings.pool,
+        schemas=tuple(sorted(schemas)),
     )

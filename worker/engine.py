@@ -26,6 +26,8 @@ from sickbay.observer import NOBODY, Observer
 from sickbay.ports import LANES, PREFETCH_BYTES, Breakers, Broker, Clock, Delivery, DuplicateGuard, PoolQueue
 from worker.crash_isolation import CrashIsolation
 from worker.demotion import Demotion
+from worker.elsewhere import ElsewhereSpec
+from worker.follow_ups import FollowUps, Submitter
 from worker.intake import Intake
 from worker.pipeline import Pipeline
 from worker.pool_roll import PoolRoll
@@ -35,7 +37,7 @@ from worker.received import Received
 from worker.runner import Runner
 from worker.settler import Settler
 from worker.shares import Shares
-from worker.slots import Gates, Slots
+from worker.slots import Gate, Gates, Slots
 from worker.unhandled import UnhandledJobs
 
 LAST_S: Final = 2.0
@@ -84,6 +86,7 @@ class Engine:
         share_of: Callable[[str], float | None] = _unset,
         concurrency_of: Callable[[str, int | None], int | None] = _own,
         pool: str = "",
+        submitter: Submitter | None = None,
     ) -> None:
         """Run at most `concurrency` handlers at a time; `name` is the name of this worker in a job's history.
 
@@ -92,7 +95,7 @@ class Engine:
         removes secrets from the texts of faults. `fleet` and `grace_ms` decide about jobs without a handler here (`unhandled.py`), `rates`
         limits the runs of types. `share_of` is which part of the slots a job type may hold, None if that is not set (`shares.py`).
         `concurrency_of` is how many jobs of a type may run at a time, asked with what its handler says, and again at `handlers_changed`.
-        With a `pool` it takes jobs from the queue of that alone.
+        `submitter` submits what handlers ask for; without one they cannot. With a `pool` it takes jobs from the queue of that alone.
         """
         policy_of = same_for_all(policy) if isinstance(policy, RetryPolicy) else policy
         self._last_s = last_s
@@ -133,9 +136,11 @@ class Engine:
             policy=policy_of,
             rates=rates or RateGate(),
             progress=ProgressReports(events, clock, redact),
+            follow_ups=FollowUps(submitter),
             clock=clock,
         )
         events.on_rejected = self._on_refused
+        runner.is_to_end = guard.is_to_end
         self._tasks: set[asyncio.Task[None]] = set()
         self._demotion: Demotion[Received] = Demotion(publisher)
         self.intake = Intake(
@@ -178,22 +183,26 @@ class Engine:
         """The mapping of handlers has other contents, or other limits hold: jobs that have not begun run by these."""
         self._gates.limit(self._limits())
 
-    def _limits(self) -> Mapping[str, int]:
-        """How many jobs of a type may run at a time, where that is limited."""
-        asked = {spec.job_type: self._concurrency_of(spec.job_type, spec.concurrency) for spec in self._handlers.values()}
-        return {job_type: limit for job_type, limit in asked.items() if limit}
+    def _limits(self) -> Mapping[str, int | Gate]:
+        """How many jobs of a type may run at a time, where that is limited; those that run elsewhere have a gate of their own."""
+        found: dict[str, int | Gate] = {}
+        for spec in self._handlers.values():
+            limit = spec.gate if isinstance(spec, ElsewhereSpec) else self._concurrency_of(spec.job_type, spec.concurrency)
+            if limit is not None:
+                found[spec.job_type] = limit
+        return found
 
     async def run(self) -> None:
         """Work until `drain` is called."""
         await self._catch_up()
         async with self._roll or contextlib.nullcontext():
-            await self.intake.run(lambda: self._guard.register_worker(self._events.is_unreported, takes_jobs=True), self._ending)
+            await self.intake.run(lambda: self._register(takes_jobs=True), self._ending)
 
     async def drain(self, grace_s: float) -> None:
         """Consume no more jobs, let running ones finish for `grace_s` seconds, then cancel them; unfinished ones are requeued."""
         if self._drained.is_set():
             return
-        self._guard.register_worker(self._events.is_unreported, takes_jobs=False)
+        self._register(takes_jobs=False)
         self._gates.close()
         self._isolation.close()
         try:
@@ -205,6 +214,9 @@ class Engine:
             await self._wait_for_tasks(self._last_s)
         finally:
             self._drained.set()
+
+    def _register(self, *, takes_jobs: bool) -> None:
+        self._guard.register_worker(self._events.is_unreported, self._runner.end_run, takes_jobs=takes_jobs)
 
     async def _catch_up(self) -> None:
         """Wait until the cancellations of before are known; if the ledger is unavailable for long, jobs run without it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,6 +15,7 @@ from sickbay.handlers.call import outcome_of_timeout
 from sickbay.handlers.registry import HandlerSpec
 
 if TYPE_CHECKING:
+    from worker.elsewhere import Call
     from worker.handler_loop import HandlerLoop
 
 CANCELLED: Final = Outcome(OutcomeKind.CANCELLED)
@@ -38,6 +39,12 @@ class Run:
     ended: bool = False
     expired: bool = False
     cancelled: bool = False
+    is_to_end: bool = False
+    """Whether somebody asked to cancel its job before its outcome was known: then only a success counts."""
+    grace_over: bool = False
+    """Whether it has had its time to end by itself after that."""
+    bind: Callable[[], HandlerSpec] | None = None
+    """Returns its handler with what lifespans give it, in the thread of a sync one."""
     blocks: bool = False
     """Whether it blocked the handlers' loop."""
     began: float = 0.0
@@ -46,6 +53,8 @@ class Run:
     """Seconds of standstill during the run."""
     on_loop: HandlerLoop | None = None
     """The loop it runs on; None while it runs in a thread."""
+    call: Call | None = None
+    """Set if it runs elsewhere."""
     task: asyncio.Task[None] | None = None
     timer: asyncio.TimerHandle | None = None
     thread_id: int = 0

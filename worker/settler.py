@@ -16,8 +16,9 @@ from sickbay.concurrency.pauses import backoff_delay, jitter
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import MAX_TRACEBACK_BYTES, Failure, Job, JobEvent, JobState, Reason, last_bytes
 from sickbay.domain.lane import lane_of
+from sickbay.domain.program import MAX_LOST_RUNS
 from sickbay.domain.raised import Redact
-from sickbay.domain.retry import NO_OPTIONS, Done, GiveBack, PolicyOf, Retry, Route, SetAside, after_fault
+from sickbay.domain.retry import NO_OPTIONS, Cancelled, Done, GiveBack, HandBack, PolicyOf, Retry, Route, SetAside, after_fault
 from sickbay.domain.run_rate import OVER_RATE
 from sickbay.handlers.call import error_text
 from sickbay.handlers.traceback_text import traceback_of
@@ -32,6 +33,10 @@ DEFERRALS: Final = "put-off"
 """The header that counts how often a message has been deferred; a run, or any other outcome of the job, resets it."""
 LACKING_SINCE: Final = "no-worker-since"
 """The header that says since when no worker has handled the job's type, in ms by the registry's clock; absent once one may."""
+LOST_RUNS: Final = "runs-lost"
+"""The header that counts how often in a row the program that ran the job was lost; a run that ends otherwise resets it."""
+LOST_PAUSE_MS: Final = 1_000
+"""Before a job runs again whose program was lost for the second time."""
 MAX_DEFERRALS: Final = 99
 MIN_DEFER_MS: Final = 100
 MAX_DEFER_MS: Final = 30_000
@@ -81,6 +86,10 @@ class Settler:
     async def park(self, delivery: Delivery, job: Job, reason: Reason = Reason.CIRCUIT_OPEN) -> None:
         """Park a job that its breaker refuses, or that is over the rate of its type: it is not at fault, and waits in quarantine."""
         await self.settle(delivery, SetAside(job, reason), self.event(job, JobState.PARKED))
+
+    async def end(self, delivery: Delivery, job: Job) -> None:
+        """End a job of which somebody asked to cancel a run, in place of running it again."""
+        await self.settle(delivery, Cancelled(), self.event(job, JobState.CANCELLED))
 
     async def quarantine_undecodable(self, delivery: Delivery, why: str) -> None:
         """Put a message that cannot be decoded into quarantine, with its bytes."""
@@ -153,10 +162,16 @@ class Settler:
 
     async def settle(self, delivery: Delivery, route: Route, running_event: JobEvent) -> None:
         """Make the successor durable, then acknowledge; the only place where that happens. A cancelled job does not run again."""
-        if isinstance(route, Retry | SetAside) and self._guard.is_cancelled(running_event.job):
+        if isinstance(route, Retry | SetAside | HandBack) and self._guard.is_cancelled(running_event.job):
             self._events.forget(running_event.job.job_id)
             return delivery.ack()
+        if isinstance(route, Retry | SetAside | GiveBack) and self._guard.is_to_end(running_event.job):
+            route = Cancelled()
         match route:
+            case Cancelled(message):
+                code, now = JobState.CANCELLED.value, self._clock()
+                ended = replace(running_event, state=JobState.CANCELLED, at=now, code=code, message=message)
+                self._events.add(ended, delivery)
             case Done(result):
                 self._events.add(replace(running_event, state=JobState.SUCCEEDED, at=self._clock(), result=result), delivery)
             case Retry(job, delay_ms, beyond_limit):
@@ -170,7 +185,25 @@ class Settler:
             case GiveBack():
                 self._events.forget(running_event.job.job_id)
                 delivery.nack()
+            case HandBack(job):
+                await self._hand_back(delivery, job, running_event)
         return None
+
+    async def _hand_back(self, delivery: Delivery, job: Job, running_event: JobEvent) -> None:
+        """Let another program run it: the first time at once. One that may be the cause of it is quarantined after a few times.
+
+        It is not requeued as it is: RabbitMQ would deliver it again at once, for ever, and nobody would count.
+        """
+        lost = _number(delivery, LOST_RUNS) + 1
+        if lost >= MAX_LOST_RUNS:
+            why = f"{lost} programs were lost while running this job: their streams broke, or nothing was heard of them"
+            failure = Failure(self._clock(), job.generation, job.attempt, Reason.WORKER_LOST.value, why)
+            return await self.settle(delivery, SetAside(job.failed(failure), Reason.WORKER_LOST), running_event)
+        self._events.forget(job.job_id)
+        delay_ms = 0 if lost == 1 else round(LOST_PAUSE_MS * jitter())
+        # If this process dies before the acknowledgement, there are two copies.
+        copy = replace(job, maybe_duplicate=True)
+        return await self._defer(delivery, encode_job(copy), delay_ms, {LOST_RUNS: str(lost)}, self._home or lane_of(job.priority))
 
     async def quarantine(self, delivery: Delivery, job: Job, reason: Reason, message: str) -> None:
         """Quarantine a job that needs a person."""
@@ -199,5 +232,9 @@ class Settler:
 
 def deferrals(delivery: Delivery) -> int:
     """How often the message has been deferred, at most MAX_DEFERRALS; 0 if the header is invalid."""
-    text = delivery.headers.get(DEFERRALS, "")
+    return _number(delivery, DEFERRALS)
+
+
+def _number(delivery: Delivery, header: str) -> int:
+    text = delivery.headers.get(header, "")
     return int(text) if text.isascii() and text.isdecimal() and len(text) <= 2 else 0  # noqa: PLR2004 - digits

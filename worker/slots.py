@@ -51,7 +51,26 @@ class Seat(Protocol):
         """Take it again."""
 
 
-class _Gate:
+class Gate(Protocol):
+    """Says when the next job of a type may begin. `waiting` jobs wait for that, in messages of `waiting_bytes`."""
+
+    waiting: int
+    waiting_bytes: int
+
+    def enter(self) -> bool:
+        """Go through at once; False if it is not free, or others wait."""
+
+    async def wait(self) -> None:
+        """Wait until it is free, and go through. TimeoutError if it is taken away meanwhile."""
+
+    def leave(self) -> None:
+        """Somebody who went through has finished; called by the task that did."""
+
+    def remove(self) -> None:
+        """The type has another gate from now on, or none: nobody comes any more, and those that wait need not do so."""
+
+
+class _Limit:
     """Lets `limit` jobs through at a time, in the order in which they came; the limit may change."""
 
     def __init__(self, limit: int) -> None:
@@ -91,6 +110,10 @@ class _Gate:
         self._limit = limit
         self._let_through()
 
+    def remove(self) -> None:
+        """See `Gate`: all may go through."""
+        self.resize(math.inf)
+
     def _let_through(self) -> None:
         while self._waiting and self._through < self._limit:
             turn = self._waiting.popleft()
@@ -102,24 +125,29 @@ class _Gate:
 class Gates:
     """Limits how many jobs of a type run at a time; those that wait do not occupy slots."""
 
-    def __init__(self, limits: Mapping[str, int], crowd: int, crowd_bytes: int = PREFETCH_BYTES) -> None:
-        """Limit each job type in `limits`; it is crowded if more than `crowd` of its jobs wait, or more than `crowd_bytes` of messages."""
+    def __init__(self, limits: Mapping[str, int | Gate], crowd: int, crowd_bytes: int = PREFETCH_BYTES) -> None:
+        """Limit each job type in `limits`, which are numbers, or gates of the caller's.
+
+        A type is crowded if more than `crowd` of its jobs wait, or more than `crowd_bytes` of messages.
+        """
         self._crowd_bytes = crowd_bytes
-        self._gates = {job_type: _Gate(limit) for job_type, limit in limits.items()}
+        self._gates: dict[str, Gate] = {job_type: _gate(limit) for job_type, limit in limits.items()}
         self._crowd = crowd
         self._patience_s = MAX_WAIT_S
         self._waits: set[asyncio.Timeout] = set()
 
-    def limit(self, limits: Mapping[str, int]) -> None:
+    def limit(self, limits: Mapping[str, int | Gate]) -> None:
         """From now on limit these job types and no others."""
         for job_type in self._gates.keys() - limits.keys():
-            self._gates.pop(job_type).resize(math.inf)
+            self._gates.pop(job_type).remove()
         for job_type, limit in limits.items():
             gate = self._gates.get(job_type)
-            if gate is None:
-                self._gates[job_type] = _Gate(limit)
-            else:
+            if isinstance(limit, int) and isinstance(gate, _Limit):
                 gate.resize(limit)
+            elif gate is not limit:
+                self._gates[job_type] = _gate(limit)
+                if gate is not None:
+                    gate.remove()
 
     def waiting(self, job_type: str) -> int:
         """How many jobs of this type wait for a turn."""
@@ -152,7 +180,7 @@ class Gates:
         finally:
             gate.leave()
 
-    async def _wait(self, gate: _Gate, seat: Seat, size: int) -> bool:
+    async def _wait(self, gate: Gate, seat: Seat, size: int) -> bool:
         gate.waiting += 1
         gate.waiting_bytes += size
         seat.give()
@@ -170,3 +198,7 @@ class Gates:
             seat.take()
             gate.waiting -= 1
             gate.waiting_bytes -= size
+
+
+def _gate(limit: int | Gate) -> Gate:
+    return _Limit(limit) if isinstance(limit, int) else limit

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Self
 
-from sickbay.client import breaker_calls, job_calls, quarantine_calls
+from sickbay.client import breaker_calls, job_calls, quarantine_calls, type_calls
 from sickbay.client.asynchronous import AsynchronousDriver
 from sickbay.client.errors import DeadlineExceeded, ServerFault
 from sickbay.client.jobs import BatchResult, Job, NewJob
@@ -59,6 +59,8 @@ class AsyncClient(Asynchronous):
     list = awaited_pages(job_calls.list_jobs)
     watch = awaited_watch(job_calls.watch)
     cancel = awaited(job_calls.cancel)
+    types = awaited_pages(type_calls.list_types)
+    type = awaited(type_calls.get)
 
     def __init__(
         self,

@@ -21,6 +21,7 @@ from sickbay.client.reading import number
 from sickbay.client.retry import Retries
 from sickbay.contract.faults import Fault
 from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
+from sickbay.jobs.v1.job_type_service_pb2_grpc import JobTypeServiceStub
 from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub
 
 T = TypeVar("T")
@@ -49,6 +50,11 @@ class Rpc:
     def of_jobs(cls, method: str) -> Rpc:
         """A method of JobService."""
         return cls(Server.JOB_API, JobServiceStub, method)
+
+    @classmethod
+    def of_types(cls, method: str) -> Rpc:
+        """A method of JobTypeService."""
+        return cls(Server.JOB_API, JobTypeServiceStub, method)
 
     @classmethod
     def of_breakers(cls, method: str) -> Rpc:

@@ -7,7 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Self
 
-from sickbay.client import breaker_calls, job_calls, quarantine_calls
+from sickbay.client import breaker_calls, job_calls, quarantine_calls, type_calls
 from sickbay.client.blocking import BlockingDriver
 from sickbay.client.errors import DeadlineExceeded, ServerFault
 from sickbay.client.jobs import BatchResult, Job, NewJob
@@ -59,6 +59,8 @@ class Client(Blocking):
     list = blocking_pages(job_calls.list_jobs)
     watch = blocking_watch(job_calls.watch)
     cancel = blocking(job_calls.cancel)
+    types = blocking_pages(type_calls.list_types)
+    type = blocking(type_calls.get)
 
     def __init__(
         self,

@@ -84,6 +84,8 @@ class Outcome:
 
 
 SUCCESS: Final = Outcome(OutcomeKind.SUCCESS)
+LOST: Final = Outcome(OutcomeKind.CANCELLED, "PROGRAM_LOST")
+"""The program that ran the job is gone: nothing is proved, but a job whose programs are lost again and again may be the cause."""
 
 
 def kind_of(code: str) -> OutcomeKind:

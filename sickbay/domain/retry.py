@@ -7,6 +7,9 @@
 | unknown | Retry, attempt charged; after the last one SetAside RETRIES_EXHAUSTED | SetAside CIRCUIT_OPEN, uncharged |
 | data | Retry, attempt charged; after the last one SetAside RETRIES_EXHAUSTED | the same |
 | cancelled | GiveBack, nothing charged | the same |
+| lost (cancelled with the code PROGRAM_LOST) | HandBack, nothing charged | the same |
+
+If somebody asked to cancel the job meanwhile, every outcome but a success leads to Cancelled (`after_cancel_request`).
 
 A systemic or transient failure is blameless: the job is not at fault, so it never uses up the retries, and no person is needed. Only a code
 whose number of retries somebody has set (`retries_by_code`) ends like the others. A fault of the worker itself is not an outcome of a
@@ -22,7 +25,7 @@ from typing import Final
 
 from sickbay.domain.breaker import BreakerState
 from sickbay.domain.job import Failure, Job, JobState, Reason
-from sickbay.domain.outcome import Outcome, OutcomeKind
+from sickbay.domain.outcome import LOST, Outcome, OutcomeKind
 from sickbay.domain.result import Result
 
 MAX_DELAY_MS: Final = 600_000
@@ -114,8 +117,22 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The job has ended, because somebody asked for it; `message` says how its run ended, if there was one."""
+
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class GiveBack:
     """The run proved nothing: the same copy goes back to the queue."""
+
+
+@dataclass(frozen=True, slots=True)
+class HandBack:
+    """The program that ran the job is gone: another one runs it, unless it has lost too many."""
+
+    job: Job
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +169,7 @@ class SetAside:
         return JobState.PARKED if self.reason in PARKING else JobState.QUARANTINED
 
 
-Route = Done | GiveBack | Retry | SetAside
+Route = Done | Cancelled | GiveBack | HandBack | Retry | SetAside
 
 
 MAX_FAULTS: Final = 3
@@ -170,6 +187,15 @@ def after_fault(job: Job, message: str, policy: RetryPolicy, now: int, traceback
     return SetAside(job.failed(failure), Reason.WORKER_FAULT)
 
 
+def after_cancel_request(outcome: Outcome) -> Done | Cancelled:
+    """Where a job goes whose run ended after somebody had asked to cancel it: only a success makes that void."""
+    if outcome.kind is OutcomeKind.SUCCESS:
+        return Done(outcome.result)
+    if not outcome.code:
+        return Cancelled("its run was cancelled")
+    return Cancelled(f"its run ended with {outcome.code}{f': {outcome.message}' if outcome.message else ''}")
+
+
 def after_run(job: Job, outcome: Outcome, breaker: BreakerState, policy: RetryPolicy, now: int, *, spread: int = 0) -> Route:
     """Decide where the job goes after one run; `breaker` is the breaker's state after the outcome was settled, `now` in ms.
 
@@ -178,7 +204,7 @@ def after_run(job: Job, outcome: Outcome, breaker: BreakerState, policy: RetryPo
     if outcome.kind is OutcomeKind.SUCCESS:
         return Done(outcome.result)
     if outcome.kind is OutcomeKind.CANCELLED:
-        return GiveBack()
+        return HandBack(job) if outcome.code == LOST.code else GiveBack()
     failure = Failure(now, job.generation, job.attempt, outcome.code, outcome.message, outcome.traceback)
     if outcome.kind.is_breaker_failure and breaker.refuses:
         return SetAside(job.failed(failure), Reason.CIRCUIT_OPEN)

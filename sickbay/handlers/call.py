@@ -19,6 +19,7 @@ from sickbay.domain.outcome import SUCCESS, Outcome, OutcomeKind
 from sickbay.domain.raised import Redact, attribute, is_a, short, unchanged
 from sickbay.domain.result import Result
 from sickbay.handlers.classify import classify, timed_out
+from sickbay.handlers.payloads import PayloadMismatch
 from sickbay.handlers.registry import HandlerSpec
 from sickbay.handlers.remote import RemoteFailure
 from sickbay.handlers.result import UNREAD_IN_TIME, result_of
@@ -49,6 +50,8 @@ def outcome_of_error(error: BaseException, spec: HandlerSpec, redact: Redact = u
         failed = classify(error, spec, redact)
         if is_a(error, RemoteFailure):
             return replace(failed, traceback=last_bytes(redact(attribute(error, "traceback")), MAX_TRACEBACK_BYTES))
+        if is_a(error, PayloadMismatch):
+            return failed  # of that the handler has not a line
         return replace(failed, traceback=traceback_of(error, redact))
     except BaseException:  # noqa: BLE001 - the exception's own code runs in there
         return Outcome(OutcomeKind.UNKNOWN, "UNREADABLE_ERROR", "the handler raised an exception that cannot be read")
@@ -76,7 +79,7 @@ def call_handler(
 ) -> Outcome | Awaitable[Any]:
     """Call the handler; returns an awaitable if it returned one, otherwise the outcome."""
     try:
-        returned = spec.function(job)
+        returned = spec.call(job)
     except BaseException as error:  # noqa: BLE001 - whatever a handler raises is an outcome
         on_raised(error)
         return outcome_of_error(error, spec, redact)

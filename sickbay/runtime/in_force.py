@@ -27,6 +27,7 @@ HALF_A_SECOND: Final = "half a second's worth"
 _VARIABLES: Final = MappingProxyType(
     {
         "timeout": ("handler_timeout", 1_000),
+        "cancel_grace": ("cancel_grace", 1_000),
         "retry.max": ("max_retries", 1),
         "retry.delay": ("retry_delay_ms", 1),
         "breaker.threshold": ("failure_threshold", 1),

@@ -99,6 +99,15 @@ class Policies:
             return own
         return self._settings.handler_timeout if defaults.timeout is None else float(defaults.timeout / 1000)
 
+    def cancel_grace_s(self, job_type: str, own: float | None) -> float:
+        """Seconds an async handler may go on after a request to cancel its job; `own` is what it says itself."""
+        table, defaults = self._file.policies(job_type)
+        if table.cancel_grace is not None:
+            return float(table.cancel_grace / 1000)
+        if own is not None:
+            return own
+        return self._settings.cancel_grace if defaults.cancel_grace is None else float(defaults.cancel_grace / 1000)
+
     def concurrency(self, job_type: str, own: int | None) -> int | None:
         """How many jobs of this type a worker may run at a time, None for any number; `own` is what its handler says."""
         table, defaults = self._file.policies(job_type)

@@ -78,6 +78,9 @@ class PolicyTable(Table):
     timeout: duration(least=1, most=int(MAX_TIMEOUT_S * 1000)) | None = Field(None, description="How long a run may take")  # type: ignore[valid-type]
     retry: RetryTable = RetryTable()
     breaker: BreakerTable = BreakerTable()
+    cancel_grace: duration(least=0, most=int(MAX_TIMEOUT_S * 1000)) | None = Field(  # type: ignore[valid-type]
+        None, description="How long an async handler may go on after a request to cancel its job"
+    )
     concurrency: int | None = Field(None, ge=1, le=10_000, description="Jobs of a type that one worker runs at a time")
     share: float | None = Field(
         None,

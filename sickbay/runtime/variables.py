@@ -11,6 +11,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from sickbay.domain.breaker import BreakerScope
 from sickbay.domain.job import MAX_PAYLOAD_BYTES, NAME_PATTERN
+from sickbay.domain.program import WorkStream
 from sickbay.handlers.registry import MAX_TIMEOUT_S
 from sickbay.ports import PREFETCH_BYTES
 from sickbay.system.hostnames import allowed_hosts
@@ -107,6 +108,10 @@ class Variables(BaseSettings):
     max_watches: int = Field(5_000, ge=1, le=50_000, description="Watches of a service at a time, over REST and gRPC together")
     max_watches_per_peer: int | None = Field(None, ge=1, le=50_000, description="The same for one address; not set: half of them")
     job_handlers: str = Field("", description="Modules with @handler functions, comma separated; not set: `sickbay up` runs the demo")
+    work_stream: WorkStream = Field(
+        WorkStream.OFF,
+        description="From where programs in any language may connect to run the worker's jobs: off, local (its loopback address) or any",
+    )
     pool: str = Field(
         "",
         pattern=f"^({NAME_PATTERN})?$",
@@ -120,6 +125,12 @@ class Variables(BaseSettings):
         description="Bytes of messages that a process holds of one queue; a larger message is held alone",
     )
     handler_timeout: float = Field(30, gt=0, le=MAX_TIMEOUT_S, description="Seconds a run may take unless its handler says otherwise")
+    cancel_grace: float = Field(
+        5,
+        ge=0,
+        le=MAX_TIMEOUT_S,
+        description="Seconds an async handler may go on after a request to cancel its job, unless it says otherwise",
+    )
     unknown_type_grace: float = Field(
         60,
         ge=0,

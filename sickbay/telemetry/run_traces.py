@@ -12,6 +12,7 @@ from typing import Any, Final
 from opentelemetry import trace
 from opentelemetry.context import Context, attach, get_current
 from opentelemetry.trace import Span, SpanKind, Tracer
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from sickbay.domain.breaker import Permit, PermitKind
 from sickbay.domain.job import Job, JobEvent, JobState
@@ -29,9 +30,17 @@ OUTCOME: Final = "sickbay.run.outcome"
 REASON: Final = "sickbay.job.reason"
 CODE: Final = "sickbay.job.error_code"
 
+_propagator: Final = TraceContextTextMapPropagator()
 _SPAN: Final[ContextVar[Span | None]] = ContextVar("span", default=None)
 _MESSAGE_ID: Final[ContextVar[str]] = ContextVar("message_id", default="")
 _SETTLED: Final = {JobState.PARKED: "park", JobState.QUARANTINED: "quarantine"}
+
+
+def current_headers() -> dict[str, str]:
+    """The context of the run that the current task has begun, for whoever runs it elsewhere."""
+    carrier: dict[str, str] = {}
+    _propagator.inject(carrier)
+    return carrier
 
 
 class RunTraces(Observer):

@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
+from sickbay.domain.job import Job
+from sickbay.domain.trace import trace_headers
 from sickbay.observer import Observer
 
 if TYPE_CHECKING:
@@ -62,6 +64,15 @@ def request_spans(tracing: Tracing | None) -> HttpTraces | None:
     from sickbay.telemetry.http_traces import HttpTraces  # noqa: PLC0415 - see the module's docstring
 
     return HttpTraces(tracing.tracer)
+
+
+def trace_context(tracing: Tracing | None, job: Job) -> Mapping[str, str]:
+    """The headers of the trace of a run that has begun: below its span, without `tracing` those that came with the job."""
+    if tracing is None:
+        return trace_headers(job.trace)
+    from sickbay.telemetry.run_traces import current_headers  # noqa: PLC0415 - see the module's docstring
+
+    return current_headers()
 
 
 async def _within(seconds: float, work: Callable[[], None]) -> None:

@@ -92,6 +92,18 @@ def test_own_observer(started: Started):
     assert product.out.wait_for(lambda line: line == "report is RETRYING: NETWORK_ERROR\n")
 
 
+def test_typed_payload(started: Started):
+    """The same file is the handler and its client."""
+    product = started("typed_payload")
+    with Clients(product) as sickbay:
+        assert sickbay.api.get("/types/invoice").json()["validatedOnSubmit"] is True
+    assert _run("typed_payload", product) == [
+        "the total: 6.50",
+        "rejected: ('payload.lines[0].price', 'it is missing')",
+    ]
+    assert product.out.wait_for(lambda line: line == "ada owes 6.50 (invoice)\n")
+
+
 def test_client(started: Started):
     """A program of its own, which finds the services by its environment."""
     assert _run("client", started("first_handler")) == [

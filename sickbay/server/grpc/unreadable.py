@@ -45,7 +45,7 @@ class ReadableInterceptor(grpc.aio.ServerInterceptor):
 
 
 def _guarded(handler: Handler) -> tuple[Callable[..., Handler], Behaviour]:
-    if handler.request_streaming:  # only reflection
+    if handler.request_streaming:
         return grpc.stream_stream_rpc_method_handler, _many(behaviour_of(handler.stream_stream))
     if handler.response_streaming:
         return grpc.unary_stream_rpc_method_handler, _one(behaviour_of(handler.unary_stream))
@@ -63,17 +63,17 @@ def _one(inner: Behaviour) -> Behaviour:
 
 def _many(inner: Behaviour) -> Behaviour:
     async def stream(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
-        async with aclosing(inner(_readable(requests, context), context)) as replies:
+        async with aclosing(inner(_readable(requests), context)) as replies:
             async for reply in replies:
                 yield reply
 
     return stream
 
 
-async def _readable(requests: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
+async def _readable(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
     async for request in requests:
         if isinstance(request, _Unreadable):
-            await context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(request.error))
+            raise request.error
         yield request
 
 

@@ -14,7 +14,7 @@ from sickbay.server.interceptors.handlers import Context, Continuation, Handler,
 
 
 class ClosingInterceptor(grpc.aio.ServerInterceptor):
-    """Races every server stream against `closing`; unary calls are short and finish by themselves."""
+    """Races every server stream against `closing`; unary calls are short, and streams of requests are ended by their servicers."""
 
     def __init__(self, closing: asyncio.Event) -> None:
         """`closing` is set when the server is about to stop."""

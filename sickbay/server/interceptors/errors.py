@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 class ErrorInterceptor(grpc.aio.ServerInterceptor):
-    """Translates errors of unary and server-streaming handlers. An abort by the handler itself and a cancellation pass through."""
+    """Translates errors of handlers, of those with streams too. An abort by the handler itself and a cancellation pass through."""
 
     async def intercept_service(self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
         """Wrap the handler."""

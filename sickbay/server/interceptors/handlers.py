@@ -19,10 +19,13 @@ Wrapper = Callable[[Context], AbstractAsyncContextManager[object]]
 def wrap_handler(handler: Handler | None, wrapper: Wrapper) -> Handler | None:
     """The handler, with each call inside a context of `wrapper`, a stream from its first step to its last.
 
-    A handler of request streams (only reflection has some) is returned unchanged, and so is None.
+    None is returned unchanged.
     """
-    if handler is None or handler.request_streaming:
-        return handler
+    if handler is None:
+        return None
+    if handler.request_streaming:
+        behaviour = _streaming(behaviour_of(handler.stream_stream), wrapper)
+        return _rebuilt(handler, grpc.stream_stream_rpc_method_handler, behaviour)
     if handler.response_streaming:
         return with_stream(handler, _streaming(behaviour_of(handler.unary_stream), wrapper))
     return _rebuilt(handler, grpc.unary_unary_rpc_method_handler, _unary(behaviour_of(handler.unary_unary), wrapper))

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager
 from functools import partial
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import grpc
 
 from sickbay.server.interceptors.handlers import Context, Continuation, Handler, wrap_handler
+
+_REFLECTION: Final = "/grpc.reflection."
 
 
 class Call(NamedTuple):
@@ -32,10 +34,10 @@ class ObserveInterceptor(grpc.aio.ServerInterceptor):
         self._observer = observer
 
     async def intercept_service(self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
-        """Wrap handlers with one request; reflection, which has request streams, and unknown methods are not observed."""
+        """Wrap handlers; reflection and unknown methods are not observed."""
         handler = await continuation(handler_call_details)
-        if handler is None:
-            return None
+        if handler is None or handler_call_details.method.startswith(_REFLECTION):
+            return handler
         return wrap_handler(handler, partial(self._observed, handler_call_details.method, handler.response_streaming))
 
     @asynccontextmanager

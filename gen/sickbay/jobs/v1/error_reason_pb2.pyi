@@ -73,6 +73,14 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_TOO_MANY_QUEUED: _ErrorReason.ValueType  # 41
     """As many jobs wait as may, of this tenant or in all; try again when some have run. RESOURCE_EXHAUSTED."""
+    ERROR_REASON_JOB_TYPE_NOT_FOUND: _ErrorReason.ValueType  # 50
+    """No live worker takes this job type, and none has described it within the last 24 hours. NOT_FOUND."""
+    ERROR_REASON_PROGRAM_SILENT: _ErrorReason.ValueType  # 60
+    """Nothing was heard of a program for three heartbeat intervals: its stream is ended, and its jobs run elsewhere. ABORTED."""
+    ERROR_REASON_TOO_MANY_PROGRAMS: _ErrorReason.ValueType  # 61
+    """As many programs are connected to this worker as may be, or they handle as many job types. RESOURCE_EXHAUSTED."""
+    ERROR_REASON_INVALID_MESSAGES: _ErrorReason.ValueType  # 62
+    """A message of a program is too large, or too many of its messages are invalid. RESOURCE_EXHAUSTED or INVALID_ARGUMENT."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Machine-readable reasons, sent without their prefix as google.rpc.ErrorInfo.reason with domain `sickbay`.
@@ -130,4 +138,12 @@ RESOURCE_EXHAUSTED.
 """
 ERROR_REASON_TOO_MANY_QUEUED: ErrorReason.ValueType  # 41
 """As many jobs wait as may, of this tenant or in all; try again when some have run. RESOURCE_EXHAUSTED."""
+ERROR_REASON_JOB_TYPE_NOT_FOUND: ErrorReason.ValueType  # 50
+"""No live worker takes this job type, and none has described it within the last 24 hours. NOT_FOUND."""
+ERROR_REASON_PROGRAM_SILENT: ErrorReason.ValueType  # 60
+"""Nothing was heard of a program for three heartbeat intervals: its stream is ended, and its jobs run elsewhere. ABORTED."""
+ERROR_REASON_TOO_MANY_PROGRAMS: ErrorReason.ValueType  # 61
+"""As many programs are connected to this worker as may be, or they handle as many job types. RESOURCE_EXHAUSTED."""
+ERROR_REASON_INVALID_MESSAGES: ErrorReason.ValueType  # 62
+"""A message of a program is too large, or too many of its messages are invalid. RESOURCE_EXHAUSTED or INVALID_ARGUMENT."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -23,10 +23,11 @@ _sym_db = _symbol_database.Default()
 
 
 from google.api import annotations_pb2 as google_dot_api_dot_annotations__pb2
+from sickbay.jobs.v1 import work_pb2 as sickbay_dot_jobs_dot_v1_dot_work__pb2
 from sickbay.jobs.v1 import worker_pb2 as sickbay_dot_jobs_dot_v1_dot_worker__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$sickbay/jobs/v1/worker_service.proto\x12\x0fsickbay.jobs.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1csickbay/jobs/v1/worker.proto\"]\n\x12ListWorkersRequest\x12\x10\n\x08job_type\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x0e\n\x06tenant\x18\x04 \x01(\t\"X\n\x13ListWorkersResponse\x12(\n\x07workers\x18\x01 \x03(\x0b\x32\x17.sickbay.jobs.v1.Worker\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2~\n\rWorkerService\x12m\n\x0bListWorkers\x12#.sickbay.jobs.v1.ListWorkersRequest\x1a$.sickbay.jobs.v1.ListWorkersResponse\"\x13\x90\x02\x01\x82\xd3\xe4\x93\x02\n\x12\x08/workersB=\n\x0fsickbay.jobs.v1P\x01Z\x16sickbay/jobs/v1;jobsv1\xaa\x02\x0fSickbay.Jobs.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n$sickbay/jobs/v1/worker_service.proto\x12\x0fsickbay.jobs.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1asickbay/jobs/v1/work.proto\x1a\x1csickbay/jobs/v1/worker.proto\"]\n\x12ListWorkersRequest\x12\x10\n\x08job_type\x18\x01 \x01(\t\x12\x11\n\tpage_size\x18\x02 \x01(\x05\x12\x12\n\npage_token\x18\x03 \x01(\t\x12\x0e\n\x06tenant\x18\x04 \x01(\t\"X\n\x13ListWorkersResponse\x12(\n\x07workers\x18\x01 \x03(\x0b\x32\x17.sickbay.jobs.v1.Worker\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t2\xc7\x01\n\rWorkerService\x12m\n\x0bListWorkers\x12#.sickbay.jobs.v1.ListWorkersRequest\x1a$.sickbay.jobs.v1.ListWorkersResponse\"\x13\x90\x02\x01\x82\xd3\xe4\x93\x02\n\x12\x08/workers\x12G\n\x04Work\x12\x1c.sickbay.jobs.v1.WorkRequest\x1a\x1d.sickbay.jobs.v1.WorkResponse(\x01\x30\x01\x42=\n\x0fsickbay.jobs.v1P\x01Z\x16sickbay/jobs/v1;jobsv1\xaa\x02\x0fSickbay.Jobs.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -36,10 +37,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._serialized_options = b'\n\017sickbay.jobs.v1P\001Z\026sickbay/jobs/v1;jobsv1\252\002\017Sickbay.Jobs.V1'
   _globals['_WORKERSERVICE'].methods_by_name['ListWorkers']._loaded_options = None
   _globals['_WORKERSERVICE'].methods_by_name['ListWorkers']._serialized_options = b'\220\002\001\202\323\344\223\002\n\022\010/workers'
-  _globals['_LISTWORKERSREQUEST']._serialized_start=117
-  _globals['_LISTWORKERSREQUEST']._serialized_end=210
-  _globals['_LISTWORKERSRESPONSE']._serialized_start=212
-  _globals['_LISTWORKERSRESPONSE']._serialized_end=300
-  _globals['_WORKERSERVICE']._serialized_start=302
-  _globals['_WORKERSERVICE']._serialized_end=428
+  _globals['_LISTWORKERSREQUEST']._serialized_start=145
+  _globals['_LISTWORKERSREQUEST']._serialized_end=238
+  _globals['_LISTWORKERSRESPONSE']._serialized_start=240
+  _globals['_LISTWORKERSRESPONSE']._serialized_end=328
+  _globals['_WORKERSERVICE']._serialized_start=331
+  _globals['_WORKERSERVICE']._serialized_end=530
 # @@protoc_insertion_point(module_scope)

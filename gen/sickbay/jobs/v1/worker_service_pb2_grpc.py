@@ -3,6 +3,7 @@
 import grpc
 import warnings
 
+from sickbay.jobs.v1 import work_pb2 as sickbay_dot_jobs_dot_v1_dot_work__pb2
 from sickbay.jobs.v1 import worker_service_pb2 as sickbay_dot_jobs_dot_v1_dot_worker__service__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
@@ -26,7 +27,7 @@ if _version_not_supported:
 
 
 class WorkerServiceStub:
-    """Reads the registry of workers. Served by the control plane (gRPC 50053, REST 3002).
+    """The workers. The control plane (gRPC 50053, REST 3002) lists them; each worker (gRPC 50052) lets programs in any language run its jobs.
     """
 
     def __init__(self, channel):
@@ -40,15 +41,35 @@ class WorkerServiceStub:
                 request_serializer=sickbay_dot_jobs_dot_v1_dot_worker__service__pb2.ListWorkersRequest.SerializeToString,
                 response_deserializer=sickbay_dot_jobs_dot_v1_dot_worker__service__pb2.ListWorkersResponse.FromString,
                 _registered_method=True)
+        self.Work = channel.stream_stream(
+                '/sickbay.jobs.v1.WorkerService/Work',
+                request_serializer=sickbay_dot_jobs_dot_v1_dot_work__pb2.WorkRequest.SerializeToString,
+                response_deserializer=sickbay_dot_jobs_dot_v1_dot_work__pb2.WorkResponse.FromString,
+                _registered_method=True)
 
 
 class WorkerServiceServicer:
-    """Reads the registry of workers. Served by the control plane (gRPC 50053, REST 3002).
+    """The workers. The control plane (gRPC 50053, REST 3002) lists them; each worker (gRPC 50052) lets programs in any language run its jobs.
     """
 
     def ListWorkers(self, request, context):
         """Lists the live workers by name. One that stops is removed at once, one that was killed after 15 seconds.
-        UNAVAILABLE if the registry cannot be read: then nobody knows which workers are live.
+        UNAVAILABLE if the registry cannot be read: then nobody knows which workers are live. Served by the control plane; a worker answers
+        UNIMPLEMENTED.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Work(self, request_iterator, context):
+        """Lets a program in any language run jobs: it registers the types it handles and its slots, gets jobs, and answers each with a result or
+        a failure (docs/any-language.md). Breakers, retries and settling stay with the worker. If the stream ends, or nothing is heard of the
+        program for three heartbeat intervals, the jobs that it runs go back to the queue, and no attempt is counted. A job whose programs are
+        lost three times in a row is quarantined as WORKER_LOST.
+
+        Served by workers; the control plane answers UNIMPLEMENTED. FAILED_PRECONDITION if the worker's WORK_STREAM does not allow it, or it
+        runs one of the types by itself; INVALID_ARGUMENT for an invalid registration; RESOURCE_EXHAUSTED if too many programs are connected,
+        or a message is too large; ABORTED if nothing was heard of the program; UNAVAILABLE if the worker stops. Not served over REST.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -62,6 +83,11 @@ def add_WorkerServiceServicer_to_server(servicer, server):
                     request_deserializer=sickbay_dot_jobs_dot_v1_dot_worker__service__pb2.ListWorkersRequest.FromString,
                     response_serializer=sickbay_dot_jobs_dot_v1_dot_worker__service__pb2.ListWorkersResponse.SerializeToString,
             ),
+            'Work': grpc.stream_stream_rpc_method_handler(
+                    servicer.Work,
+                    request_deserializer=sickbay_dot_jobs_dot_v1_dot_work__pb2.WorkRequest.FromString,
+                    response_serializer=sickbay_dot_jobs_dot_v1_dot_work__pb2.WorkResponse.SerializeToString,
+            ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
             'sickbay.jobs.v1.WorkerService', rpc_method_handlers)
@@ -71,7 +97,7 @@ def add_WorkerServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class WorkerService:
-    """Reads the registry of workers. Served by the control plane (gRPC 50053, REST 3002).
+    """The workers. The control plane (gRPC 50053, REST 3002) lists them; each worker (gRPC 50052) lets programs in any language run its jobs.
     """
 
     @staticmethod
@@ -91,6 +117,33 @@ class WorkerService:
             '/sickbay.jobs.v1.WorkerService/ListWorkers',
             sickbay_dot_jobs_dot_v1_dot_worker__service__pb2.ListWorkersRequest.SerializeToString,
             sickbay_dot_jobs_dot_v1_dot_worker__service__pb2.ListWorkersResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Work(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/sickbay.jobs.v1.WorkerService/Work',
+            sickbay_dot_jobs_dot_v1_dot_work__pb2.WorkRequest.SerializeToString,
+            sickbay_dot_jobs_dot_v1_dot_work__pb2.WorkResponse.FromString,
             options,
             channel_credentials,
             insecure,

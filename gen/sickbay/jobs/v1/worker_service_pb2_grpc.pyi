@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from grpc import aio as _aio
+from sickbay.jobs.v1 import work_pb2 as _work_pb2
 from sickbay.jobs.v1 import worker_service_pb2 as _worker_service_pb2
 import abc as _abc_1
 import grpc as _grpc
@@ -27,7 +28,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class WorkerServiceStub:
-    """Reads the registry of workers. Served by the control plane (gRPC 50053, REST 3002)."""
+    """The workers. The control plane (gRPC 50053, REST 3002) lists them; each worker (gRPC 50052) lets programs in any language run its jobs."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -35,21 +36,43 @@ class WorkerServiceStub:
     def __new__(cls, channel: _aio.Channel) -> WorkerServiceAsyncStub: ...
     ListWorkers: _grpc.UnaryUnaryMultiCallable[_worker_service_pb2.ListWorkersRequest, _worker_service_pb2.ListWorkersResponse]
     """Lists the live workers by name. One that stops is removed at once, one that was killed after 15 seconds.
-    UNAVAILABLE if the registry cannot be read: then nobody knows which workers are live.
+    UNAVAILABLE if the registry cannot be read: then nobody knows which workers are live. Served by the control plane; a worker answers
+    UNIMPLEMENTED.
+    """
+    Work: _grpc.StreamStreamMultiCallable[_work_pb2.WorkRequest, _work_pb2.WorkResponse]
+    """Lets a program in any language run jobs: it registers the types it handles and its slots, gets jobs, and answers each with a result or
+    a failure (docs/any-language.md). Breakers, retries and settling stay with the worker. If the stream ends, or nothing is heard of the
+    program for three heartbeat intervals, the jobs that it runs go back to the queue, and no attempt is counted. A job whose programs are
+    lost three times in a row is quarantined as WORKER_LOST.
+
+    Served by workers; the control plane answers UNIMPLEMENTED. FAILED_PRECONDITION if the worker's WORK_STREAM does not allow it, or it
+    runs one of the types by itself; INVALID_ARGUMENT for an invalid registration; RESOURCE_EXHAUSTED if too many programs are connected,
+    or a message is too large; ABORTED if nothing was heard of the program; UNAVAILABLE if the worker stops. Not served over REST.
     """
 
 @_typing.type_check_only
 class WorkerServiceAsyncStub(WorkerServiceStub):
-    """Reads the registry of workers. Served by the control plane (gRPC 50053, REST 3002)."""
+    """The workers. The control plane (gRPC 50053, REST 3002) lists them; each worker (gRPC 50052) lets programs in any language run its jobs."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListWorkers: _aio.UnaryUnaryMultiCallable[_worker_service_pb2.ListWorkersRequest, _worker_service_pb2.ListWorkersResponse]  # type: ignore[assignment]
     """Lists the live workers by name. One that stops is removed at once, one that was killed after 15 seconds.
-    UNAVAILABLE if the registry cannot be read: then nobody knows which workers are live.
+    UNAVAILABLE if the registry cannot be read: then nobody knows which workers are live. Served by the control plane; a worker answers
+    UNIMPLEMENTED.
+    """
+    Work: _aio.StreamStreamMultiCallable[_work_pb2.WorkRequest, _work_pb2.WorkResponse]  # type: ignore[assignment]
+    """Lets a program in any language run jobs: it registers the types it handles and its slots, gets jobs, and answers each with a result or
+    a failure (docs/any-language.md). Breakers, retries and settling stay with the worker. If the stream ends, or nothing is heard of the
+    program for three heartbeat intervals, the jobs that it runs go back to the queue, and no attempt is counted. A job whose programs are
+    lost three times in a row is quarantined as WORKER_LOST.
+
+    Served by workers; the control plane answers UNIMPLEMENTED. FAILED_PRECONDITION if the worker's WORK_STREAM does not allow it, or it
+    runs one of the types by itself; INVALID_ARGUMENT for an invalid registration; RESOURCE_EXHAUSTED if too many programs are connected,
+    or a message is too large; ABORTED if nothing was heard of the program; UNAVAILABLE if the worker stops. Not served over REST.
     """
 
 class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Reads the registry of workers. Served by the control plane (gRPC 50053, REST 3002)."""
+    """The workers. The control plane (gRPC 50053, REST 3002) lists them; each worker (gRPC 50052) lets programs in any language run its jobs."""
 
     @_abc_1.abstractmethod
     def ListWorkers(
@@ -58,7 +81,24 @@ class WorkerServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_worker_service_pb2.ListWorkersResponse, _abc.Awaitable[_worker_service_pb2.ListWorkersResponse]]:
         """Lists the live workers by name. One that stops is removed at once, one that was killed after 15 seconds.
-        UNAVAILABLE if the registry cannot be read: then nobody knows which workers are live.
+        UNAVAILABLE if the registry cannot be read: then nobody knows which workers are live. Served by the control plane; a worker answers
+        UNIMPLEMENTED.
+        """
+
+    @_abc_1.abstractmethod
+    def Work(
+        self,
+        request_iterator: _MaybeAsyncIterator[_work_pb2.WorkRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_work_pb2.WorkResponse], _abc.AsyncIterator[_work_pb2.WorkResponse]]:
+        """Lets a program in any language run jobs: it registers the types it handles and its slots, gets jobs, and answers each with a result or
+        a failure (docs/any-language.md). Breakers, retries and settling stay with the worker. If the stream ends, or nothing is heard of the
+        program for three heartbeat intervals, the jobs that it runs go back to the queue, and no attempt is counted. A job whose programs are
+        lost three times in a row is quarantined as WORKER_LOST.
+
+        Served by workers; the control plane answers UNIMPLEMENTED. FAILED_PRECONDITION if the worker's WORK_STREAM does not allow it, or it
+        runs one of the types by itself; INVALID_ARGUMENT for an invalid registration; RESOURCE_EXHAUSTED if too many programs are connected,
+        or a message is too large; ABORTED if nothing was heard of the program; UNAVAILABLE if the worker stops. Not served over REST.
         """
 
 def add_WorkerServiceServicer_to_server(servicer: WorkerServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
