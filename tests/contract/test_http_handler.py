@@ -373,6 +373,29 @@ async def test_certificates_are_verified(posting, failure, authority, stranger):
         assert found.message == f"localhost:{port} {words}"
 
 
+async def test_a_run_that_is_cancelled_during_the_handshake_leaves_no_connection(posting, authority):
+    """The server sees its end at once, without a garbage collection."""
+    ended = asyncio.Event()
+
+    async def wait_for_the_end(reader, writer):
+        await reader.readexactly(1)
+        begun.set()
+        await reader.read()
+        writer.transport.abort()
+        ended.set()
+
+    begun = asyncio.Event()
+    async with await asyncio.start_server(wait_for_the_end, "127.0.0.1", 0) as silent:
+        url = f"https://localhost:{silent.sockets[0].getsockname()[1]}/"
+        run = asyncio.create_task(posting(url, tls=ssl.create_default_context(cafile=authority.ca))(JOB))
+        async with asyncio.timeout(10):
+            await begun.wait()
+            run.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await run
+            await ended.wait()
+
+
 @contextlib.asynccontextmanager
 async def plain_server(answer):
     """Says this at once, without TLS, and keeps the connection."""

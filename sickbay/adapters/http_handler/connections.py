@@ -35,7 +35,7 @@ class Connections:
         self._host = where.header
         self._timeout = {"timeout": {"connect": endpoint.connect_s}}
         self._tls = endpoint.tls
-        self._network = CheckedNetwork(endpoint.rule)
+        self._network = CheckedNetwork(endpoint.rule, is_tls=where.is_tls)
         self._idle: deque[httpcore.AsyncHTTPConnection] = deque()
         self._busy: set[httpcore.AsyncHTTPConnection] = set()
 

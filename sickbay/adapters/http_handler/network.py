@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+import ssl
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -23,8 +24,9 @@ class AddressNotAllowed(OSError):
 class CheckedNetwork(httpcore.AsyncNetworkBackend):
     """What httpcore opens connections with."""
 
-    def __init__(self, rule: AddressRule, network: httpcore.AsyncNetworkBackend | None = None) -> None:
-        """`network` opens connections to addresses."""
+    def __init__(self, rule: AddressRule, network: httpcore.AsyncNetworkBackend | None = None, *, is_tls: bool = False) -> None:
+        """`network` opens connections to addresses; `is_tls`: a handshake follows on each."""
+        self._is_tls = is_tls
         self._rule = rule
         self._network = network or httpcore.AnyIOBackend()
 
@@ -45,7 +47,8 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
                 for left in range(len(addresses), 0, -1):
                     share = (end - loop.time()) / left if timeout else None
                     try:
-                        return await self._network.connect_tcp(addresses[-left], port, share, local_address, socket_options)
+                        opened = await self._network.connect_tcp(addresses[-left], port, share, local_address, socket_options)
+                        return _Handshaking(opened) if self._is_tls else opened
                     except (httpcore.ConnectError, httpcore.ConnectTimeout):
                         if left == 1:
                             raise
@@ -66,3 +69,31 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
             where = address if address == host else f"{host} has the address {address}, which"
             raise AddressNotAllowed(f"{where} is not allowed: {objection}")
         return allowed
+
+
+class _Handshaking(httpcore.AsyncNetworkStream):
+    """A connection until TLS is agreed on; it is closed if the handshake is cancelled, which httpcore does not do."""
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+        self._stream = stream
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - the interface is httpcore's
+    ) -> httpcore.AsyncNetworkStream:
+        """The stream that is encrypted."""
+        try:
+            return await self._stream.start_tls(ssl_context, server_hostname, timeout)
+        except BaseException:
+            await self._stream.aclose()
+            raise
+
+    async def aclose(self) -> None:
+        """See httpcore."""
+        await self._stream.aclose()
+
+    def get_extra_info(self, info: str) -> Any:
+        """See httpcore."""
+        return self._stream.get_extra_info(info)
