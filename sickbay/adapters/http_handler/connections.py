@@ -24,7 +24,7 @@ class Connections:
     """Those of one event loop. As many as there are requests at a time: how many jobs run is limited elsewhere (`concurrency`).
 
     A pool of its own, because that of httpcore and httpx looks at each connection for each of them at every request: with 100 of them
-    a request took 20 times as long (`benchmarks/http_handler.py`).
+    a job cost five times as much (docs/performance.md).
     """
 
     def __init__(self, endpoint: Endpoint) -> None:
