@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import gc
 import json
 import logging
@@ -76,6 +77,19 @@ async def test_a_job_is_posted_and_its_answer_is_the_result(posting, monkeypatch
     assert (posted.headers["host"], posted.headers["x-team"]) == (f"127.0.0.1:{server.port}", "billing")
     assert (posted.headers["authorization"], posted.headers["idempotency-key"]) == ("Bearer t", JOB.idempotency_key)
     verify(Received(posted.target, dict(posted.headers), posted.body), now=NOW / 1000)
+
+
+async def test_the_trace_of_a_job_is_passed_on_by_a_worker_without_tracing(posting):
+    """As any service passes it on, so that the trace continues after it."""
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    async with endpoint(OK) as server:
+        post = posting(server.url)
+        await post(dataclasses.replace(JOB, trace=f"{parent} acme=1"))
+        await post(JOB)
+    assert [(one.headers.get("traceparent"), one.headers.get("tracestate")) for one in server.received] == [
+        (parent, "acme=1"),
+        (None, None),
+    ]
 
 
 async def test_connections_are_kept_and_used_again(posting):
@@ -357,6 +371,29 @@ async def test_certificates_are_verified(posting, failure, authority, stranger):
         async with plain_server(answer) as port:
             found = await failure(f"https://localhost:{port}/", tls=trusting, connect_s=0.1 if not answer else 5)
         assert found.message == f"localhost:{port} {words}"
+
+
+async def test_a_run_that_is_cancelled_during_the_handshake_leaves_no_connection(posting, authority):
+    """The server sees its end at once, without a garbage collection."""
+    ended = asyncio.Event()
+
+    async def wait_for_the_end(reader, writer):
+        await reader.readexactly(1)
+        begun.set()
+        await reader.read()
+        writer.transport.abort()
+        ended.set()
+
+    begun = asyncio.Event()
+    async with await asyncio.start_server(wait_for_the_end, "127.0.0.1", 0) as silent:
+        url = f"https://localhost:{silent.sockets[0].getsockname()[1]}/"
+        run = asyncio.create_task(posting(url, tls=ssl.create_default_context(cafile=authority.ca))(JOB))
+        async with asyncio.timeout(10):
+            await begun.wait()
+            run.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await run
+            await ended.wait()
 
 
 @contextlib.asynccontextmanager

@@ -11,7 +11,7 @@ from sickbay.adapters.webhook.address import WebhookAddress
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """`tls` verifies its certificate, None for http; `connect_s` are the seconds for name, connection and TLS together."""
+    """`tls` verifies its certificate, None for http; `connect_s` are the seconds for name and connection, and as many again for TLS."""
 
     address: WebhookAddress
     rule: AddressRule = field(default_factory=AddressRule)

@@ -8,16 +8,13 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+import ssl
 from collections.abc import Iterable, Sequence
-from contextvars import ContextVar
-from typing import Any, Final
+from typing import Any
 
 import httpcore
 
 from sickbay.adapters.http_handler.addresses import AddressRule
-
-OPENED: Final[ContextVar[bool]] = ContextVar("opened", default=False)
-"""Whether the current request has opened a connection; if not, it goes over one that was kept."""
 
 
 class AddressNotAllowed(OSError):
@@ -27,8 +24,9 @@ class AddressNotAllowed(OSError):
 class CheckedNetwork(httpcore.AsyncNetworkBackend):
     """What httpcore opens connections with."""
 
-    def __init__(self, rule: AddressRule, network: httpcore.AsyncNetworkBackend | None = None) -> None:
-        """`network` opens connections to addresses."""
+    def __init__(self, rule: AddressRule, network: httpcore.AsyncNetworkBackend | None = None, *, is_tls: bool = False) -> None:
+        """`network` opens connections to addresses; `is_tls`: a handshake follows on each."""
+        self._is_tls = is_tls
         self._rule = rule
         self._network = network or httpcore.AnyIOBackend()
 
@@ -41,7 +39,6 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         """Connect to the first allowed address that answers. AddressNotAllowed, socket.gaierror, or httpcore's ConnectError or -Timeout."""
-        OPENED.set(True)
         loop = asyncio.get_running_loop()
         end = loop.time() + (timeout or 0)
         try:
@@ -50,7 +47,8 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
                 for left in range(len(addresses), 0, -1):
                     share = (end - loop.time()) / left if timeout else None
                     try:
-                        return await self._network.connect_tcp(addresses[-left], port, share, local_address, socket_options)
+                        opened = await self._network.connect_tcp(addresses[-left], port, share, local_address, socket_options)
+                        return _Handshaking(opened) if self._is_tls else opened
                     except (httpcore.ConnectError, httpcore.ConnectTimeout):
                         if left == 1:
                             raise
@@ -71,3 +69,31 @@ class CheckedNetwork(httpcore.AsyncNetworkBackend):
             where = address if address == host else f"{host} has the address {address}, which"
             raise AddressNotAllowed(f"{where} is not allowed: {objection}")
         return allowed
+
+
+class _Handshaking(httpcore.AsyncNetworkStream):
+    """A connection until TLS is agreed on; it is closed if the handshake is cancelled, which httpcore does not do."""
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+        self._stream = stream
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109 - the interface is httpcore's
+    ) -> httpcore.AsyncNetworkStream:
+        """The stream that is encrypted."""
+        try:
+            return await self._stream.start_tls(ssl_context, server_hostname, timeout)
+        except BaseException:
+            await self._stream.aclose()
+            raise
+
+    async def aclose(self) -> None:
+        """See httpcore."""
+        await self._stream.aclose()
+
+    def get_extra_info(self, info: str) -> Any:
+        """See httpcore."""
+        return self._stream.get_extra_info(info)

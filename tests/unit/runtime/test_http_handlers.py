@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from sickbay.domain.outcome import OutcomeKind
+from sickbay.handlers.registry import HandlerSpec
 from sickbay.runtime.http_handlers import HttpHandlers, has_http_handlers
 from sickbay.runtime.policies import Policies
 from sickbay.runtime.settings import Settings
@@ -64,6 +65,18 @@ def test_a_change_replaces_what_it_changes_and_nothing_else(file):
     assert live["receipt"].function is not receipt.function
     assert change(policies, file, "")
     assert set(live) == set()
+
+
+def test_a_type_that_is_taken_out_of_the_file_goes_back_to_the_modules_handler(file):
+    """Operators change the file at night, and put it back in the morning."""
+    policies = policies_of(file)
+    own = HandlerSpec("invoice", print)
+    http, live = HttpHandlers(policies, lambda: 0), Handlers({"invoice": own})
+    live.replace(Source.SETTINGS_FILE, http.specs)
+    http.on_change(lambda specs: live.replace(Source.SETTINGS_FILE, specs))
+    assert live["invoice"] is not own
+    assert change(policies, file, "")
+    assert live["invoice"] is own
 
 
 def test_a_change_that_takes_a_secret_that_is_not_there_is_rejected_as_a_whole(file, caplog):
