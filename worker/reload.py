@@ -62,8 +62,7 @@ class Reload:
         The lifespans of their modules are entered before, and those of the modules of before left once no run needs them.
         """
         try:
-            found = await asyncio.to_thread(reload_handlers, self._sources, changed, self._load)
-            await self._runner.enter_lifespans(found.values())
+            found = await self._load_and_enter(changed)
         except SettingsError as error:
             log.warning("not reloaded, the handlers of before go on: %s", error)
             self._runner.leave_unused(self._handlers)
@@ -79,6 +78,15 @@ class Reload:
             _still(self._runner.outdated(self._handlers)),
         )
         return True
+
+    async def _load_and_enter(self, changed: Collection[Path]) -> Mapping[str, HandlerSpec]:
+        loaded = await asyncio.to_thread(reload_handlers, self._sources, changed, self._load)
+        try:
+            await self._runner.enter_lifespans(loaded.handlers.values())
+        except SettingsError:
+            loaded.undo()
+            raise
+        return loaded.handlers
 
     def _load(self) -> Mapping[str, HandlerSpec]:
         try:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Final
+from typing import Final, NamedTuple
 
 from sickbay.handlers.loading import HERE
 from sickbay.handlers.registry import HandlerSpec
@@ -61,7 +61,14 @@ class Sources:
         return any(self.have(place) for place in _places(module))
 
 
-def reload_handlers(sources: Sources, changed: Collection[Path], load: Load) -> Mapping[str, HandlerSpec]:
+class Loaded(NamedTuple):
+    """New handlers by job type; `undo` makes the modules of before those that an import finds."""
+
+    handlers: Mapping[str, HandlerSpec]
+    undo: Callable[[], None]
+
+
+def reload_handlers(sources: Sources, changed: Collection[Path], load: Load) -> Loaded:
     """The handlers of the modules as they are written now, by `load`. If it raises, everything is as before.
 
     `changed` are the files that have changed. Meanwhile other threads that import one of these modules get the new one.
@@ -71,11 +78,15 @@ def reload_handlers(sources: Sources, changed: Collection[Path], load: Load) -> 
         _forget_bytecode(path)
     _forget(before)
     importlib.invalidate_caches()  # of folders: a file that was made in this second may be missing there
-    try:
-        return load()
-    except BaseException:
+
+    def undo() -> None:
         _forget(sources.modules())
         sys.modules.update(before)
+
+    try:
+        return Loaded(load(), undo)
+    except BaseException:
+        undo()
         raise
 
 

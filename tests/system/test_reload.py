@@ -49,6 +49,29 @@ def mail(mail: Mail) -> str:
     return mail.{field}
 """
 
+LIVED = """
+import pathlib, time
+import util
+from sickbay import Job, handler, lifespan
+
+def say(text):
+    with open("said", "a") as file:
+        file.write(text + "\\n")
+
+@lifespan
+async def pool():
+    word = util.WORD
+    say("+" + word)
+    yield word
+    say("-" + word)
+
+@handler("word")
+def word(job: Job, pool) -> str:
+    while "until" in job.payload and not pathlib.Path(job.payload["until"]).exists():
+        time.sleep(0.01)
+    return pool
+"""
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
@@ -128,6 +151,28 @@ def test_a_class_of_payloads_changes_with_its_handler(folder: Path, start: Calla
         job_id = sickbay.submit("mail", {"address": "Ada"})
         sickbay.wait(job_id, "SUCCEEDED")
         assert sickbay.job(job_id)["result"] == "Ada"
+
+
+def test_lifespans_begin_before_the_new_handlers_and_end_after_the_last_run_of_the_old_ones(folder: Path, start: Callable[..., Product]):
+    (folder / "mine.py").write_text(LIVED)
+    said = folder / "said"
+    product = start(folder, ENV, OPTIONS).ready()
+    with Clients(product) as sickbay:
+        slow = sickbay.submit("word", {"until": "go"})
+        sickbay.wait(slow, "RUNNING")
+        word(folder, "two")
+        assert product.logged("1 job still runs with the code of before")
+        assert result(sickbay, "word") == "two"
+        assert said.read_text().split() == ["+one", "+two"]
+        (folder / "go").touch()
+        sickbay.wait(slow, "SUCCEEDED")
+        assert sickbay.job(slow)["result"] == "one"
+        until(lambda: said.read_text().split() == ["+one", "+two", "-one"])
+        (folder / "util.py").write_text("WORD = 5\n")
+        assert product.logged("not reloaded, the handlers of before go on: JOB_HANDLERS: a lifespan of module 'mine' failed")
+        assert result(sickbay, "word") == "two"
+    product.stop()
+    assert said.read_text().split() == ["+one", "+two", "-one", "-two"]
 
 
 def test_a_kill_in_the_middle_of_a_reload_loses_nothing(folder: Path, start: Callable[..., Product]):

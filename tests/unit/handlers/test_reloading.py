@@ -35,7 +35,7 @@ def write(path, text):
 def reload(modules, *changed, skip=()):
     """The handlers, loaded anew."""
     sources = Sources(modules.split(","), skip)
-    return reload_handlers(sources, changed, lambda: load_handlers(modules))
+    return reload_handlers(sources, changed, lambda: load_handlers(modules)).handlers
 
 
 def test_a_function_that_one_has_already_goes_on_as_it_was(folder):
@@ -180,3 +180,13 @@ def test_a_file_that_is_a_link(folder, tmp_path_factory):
     assert sources.folders == [folder, other]
     write(other / "shared.py", HANDLER.format(value=2))
     assert reload("rl_mine", other / "shared.py")["mine"].function(None) == 2
+
+
+def test_a_load_can_be_undone(folder):
+    write(folder / "rl_mine.py", HANDLER.format(value=1))
+    load_handlers("rl_mine")
+    before = sys.modules["rl_mine"]
+    loaded = reload_handlers(Sources(["rl_mine"]), [], lambda: load_handlers("rl_mine"))
+    assert sys.modules["rl_mine"] is not before
+    loaded.undo()
+    assert sys.modules["rl_mine"] is before
