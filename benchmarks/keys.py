@@ -19,13 +19,13 @@ from uuid import uuid4
 
 import uvloop
 
-from jobapi.recent import RecentJobs
-from jobapi.submit import JobSubmitter
 from sickbay.adapters.redis.keys import RedisIdempotencyKeys
 from sickbay.contract.requests import Submission
 from sickbay.domain.queries import Accepted
 from sickbay.runtime.backends import open_up
 from sickbay.runtime.settings import Settings
+from sickbay.submission.recent import RecentJobs
+from sickbay.submission.submit import JobSubmitter
 
 PAYLOAD = b'{"to": "user@example.com", "subject": "Hello", "body": "Message content"}'
 IN_FLIGHT = 4

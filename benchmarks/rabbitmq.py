@@ -158,6 +158,10 @@ class NothingKnown:
         """Nothing is known."""
         return False
 
+    def is_to_end(self, job: Job) -> bool:
+        """Nothing is known."""
+        return False
+
     async def begin(self, job: Job) -> bool:
         """Nothing is known."""
         return True
@@ -165,7 +169,7 @@ class NothingKnown:
     def end(self, job: Job) -> None:
         """Nobody wants to know."""
 
-    def register_worker(self, is_unreported: Callable[[str], bool], *, takes_jobs: bool) -> None:
+    def register_worker(self, is_unreported: Callable[[str], bool], cancel: Callable[[str], object] = str, *, takes_jobs: bool) -> None:
         """Nobody asks."""
 
 

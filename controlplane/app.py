@@ -37,6 +37,7 @@ from sickbay.concurrency.tasks import background, run_with_restarts
 from sickbay.domain.health import Check, Health, checks_of
 from sickbay.domain.job import JobEvent, JobState
 from sickbay.fleet import FleetView
+from sickbay.job_types.view import JobTypeView
 from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub, add_QuarantineServiceServicer_to_server
 from sickbay.jobs.v1.worker_service_pb2_grpc import WorkerServiceStub, add_WorkerServiceServicer_to_server
 from sickbay.observer import Observer, Observers
@@ -156,7 +157,12 @@ async def serve(
         pools=workers.pools,
     )
     quarantine_api = QuarantineApi(
-        quarantine=backends.quarantine, releaser=releaser, requeuer=requeuer, on_released=reconciler.wake, clock=clock
+        quarantine=backends.quarantine,
+        releaser=releaser,
+        requeuer=requeuer,
+        on_released=reconciler.wake,
+        clock=clock,
+        types=JobTypeView(backends.job_types, backends.workers),
     )
     incident_api = IncidentApi(backends.incidents, backends.breaker_scope)
     services = [

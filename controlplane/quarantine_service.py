@@ -12,6 +12,8 @@ from sickbay.contract import lost, responses
 from sickbay.contract import requests as parse
 from sickbay.contract.paging import next_page_token, parse_paging
 from sickbay.domain.errors import NotFound
+from sickbay.domain.queries import JobEdit
+from sickbay.job_types.view import JobTypeView
 from sickbay.jobs.v1 import quarantine_service_pb2 as pb
 from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceServicer
 from sickbay.ports import Clock, QuarantineStore
@@ -21,9 +23,17 @@ class QuarantineApi(QuarantineServiceServicer):
     """Serves QuarantineService."""
 
     def __init__(
-        self, *, quarantine: QuarantineStore, releaser: Releaser, requeuer: Requeuer, on_released: Callable[[], None], clock: Clock
+        self,
+        *,
+        quarantine: QuarantineStore,
+        releaser: Releaser,
+        requeuer: Requeuer,
+        on_released: Callable[[], None],
+        clock: Clock,
+        types: JobTypeView | None = None,
     ) -> None:
-        """`on_released` is called when a job has left the quarantine."""
+        """`on_released` is called when a job has left the quarantine; `types` say what an edited payload must be."""
+        self._types = types or JobTypeView(None, None)
         self._quarantine = quarantine
         self._requeuer = requeuer
         self._releaser = releaser
@@ -60,7 +70,10 @@ class QuarantineApi(QuarantineServiceServicer):
     async def ResubmitJob(self, request: pb.ResubmitJobRequest, context: Any) -> pb.ResubmitJobResponse:
         """See the contract."""
         job_id, etag, actor = parse.job_id(request.job_id), parse.etag(request.etag), parse.actor(request.actor)
-        lease = await self._quarantine.lease_job(job_id, parse.edit(request), etag, actor)
+        edit = parse.edit(request)
+        if not request.skip_validation:
+            await self._check(job_id, edit)
+        lease = await self._quarantine.lease_job(job_id, edit, etag, actor)
         (record,) = await self._releaser.release([lease])
         self._on_released()
         return pb.ResubmitJobResponse(job=responses.job(record))
@@ -80,3 +93,12 @@ class QuarantineApi(QuarantineServiceServicer):
         query, order = lost.lost_query(request, self._clock()), lost.requeue_order(request)
         page = await self._requeuer.requeue(query, order, min(paging.limit, lost.MAX_REQUEUED), paging.cursor)
         return pb.RequeueJobsResponse(jobs=map(lost.requeued, page.items), next_page_token=next_page_token(request, page.cursor))
+
+    async def _check(self, job_id: str, edit: JobEdit) -> None:
+        """Raise InvalidArgument if an edited payload does not fit the job's type; that the job is there is checked when it is leased."""
+        if edit.payload_json is None:
+            return
+        found = None if edit.job_type else await self._quarantine.get_quarantined(job_id)
+        job_type = edit.job_type or (found.record.job.job_type if found is not None else "")
+        if job_type and (mistake := await self._types.mistake(job_type, edit.payload_json)):
+            raise mistake.advised("correct it, or set skip_validation (skipValidation, --skip-validation) to take it as it is")

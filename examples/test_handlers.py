@@ -10,7 +10,9 @@ import first_handler
 import idempotent_effect
 import pytest
 import retries_and_errors
+import shared_client
 
+from sickbay import JobError
 from sickbay.testing import System, make_job, run
 
 pytest_plugins = ["sickbay.testing.pytest_plugin"]
@@ -46,6 +48,28 @@ def test_what_is_not_the_fault_of_the_job(to: str, code: str, seconds: float) ->
     ended = run(retries_and_errors.deliver, {"to": to})
     assert (ended.code, ended.retry_in, ended.breaker_counts) == (code, seconds, True)
     assert run(retries_and_errors.deliver, {"to": to}, attempt=2).succeeded
+
+
+class FullShop(shared_client.Shop):
+    """Stands in for the real one."""
+
+    async def reserve(self, order: int) -> str:
+        """There is nothing left."""
+        raise JobError("SOLD_OUT", f"order {order}", kind="data")
+
+
+def test_an_order_has_its_invoice_made(capsys: pytest.CaptureFixture[str]) -> None:
+    """The shop is opened for the run, and the follow-up job is noted."""
+    ended = run(shared_client.take_order, {"id": 7, "customer": "ada"})
+    assert ended.result["reservation"] == "R-7"
+    assert [(one.job_type, one.payload) for one in ended.submitted] == [("invoice", {"order": 7, "to": "ada"})]
+    assert capsys.readouterr().out == "the shop is open\nthe shop is closed\n"
+
+
+def test_an_order_that_cannot_be_reserved() -> None:
+    """The test gives the handler another shop."""
+    ended = run(shared_client.take_order, {"id": 7, "customer": "ada"}, given={"shop": FullShop()})
+    assert (ended.code, ended.submitted) == ("SOLD_OUT", ())
 
 
 @pytest.fixture

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from jobapi.app import serve
-from jobapi.names import NameLimits
 from sickbay.domain.service_ports import JOB_API
 from sickbay.runtime.backends import open_jobapi
 from sickbay.runtime.observers import load_observers
 from sickbay.runtime.process import Signals, address, start
 from sickbay.runtime.settings import Settings
+from sickbay.submission.names import NameLimits
 from sickbay.telemetry.tracing import open_traces
 
 

@@ -6,20 +6,16 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
-from jobapi.circuits import Circuits
-from jobapi.door import Door
-from jobapi.lanes import LaneChoice
 from jobapi.metrics import DemotionCollector, DoorCollector, NamesCollector, SubmissionMetrics, TenantSubmissionMetrics
-from jobapi.names import NameLimits, Names
-from jobapi.recent import RecentJobs
 from jobapi.rest import create_gateway
 from jobapi.service import JobApi
-from jobapi.submit import JobSubmitter
-from jobapi.waiting import WaitingJobs
+from jobapi.type_service import JobTypeApi
 from sickbay.concurrency.slices import Slices
 from sickbay.domain.health import Health, checks_of
 from sickbay.fleet import FleetView
+from sickbay.job_types.view import JobTypeView
 from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub, add_JobServiceServicer_to_server
+from sickbay.jobs.v1.job_type_service_pb2_grpc import JobTypeServiceStub, add_JobTypeServiceServicer_to_server
 from sickbay.observer import Observer, Observers
 from sickbay.runtime.door_rules import DoorRules
 from sickbay.runtime.parts import JobApiParts
@@ -28,6 +24,13 @@ from sickbay.runtime.settings import Settings
 from sickbay.server.endpoints import Address, Endpoints, serve_endpoints
 from sickbay.server.interceptors.metrics import CallMeter
 from sickbay.server.service import Service
+from sickbay.submission.circuits import Circuits
+from sickbay.submission.door import Door
+from sickbay.submission.lanes import LaneChoice
+from sickbay.submission.names import NameLimits, Names
+from sickbay.submission.recent import RecentJobs
+from sickbay.submission.submit import JobSubmitter
+from sickbay.submission.waiting import WaitingJobs
 from sickbay.telemetry.backends import BackendStatusCollector, HealthCollector, PublishMetrics
 from sickbay.telemetry.metrics import MetricsRegistry
 from sickbay.telemetry.settings_file import SettingsFileCollector
@@ -47,7 +50,10 @@ async def serve(
     names: NameLimits | None = None,
     observers: Sequence[Observer] = (),
 ) -> AsyncIterator[Endpoints]:
-    """Serve JobService until the context ends; `names` limits the job types and tenants of clients, `observers` are the user's."""
+    """Serve JobService and JobTypeService until the context ends.
+
+    `names` limits the job types and tenants of clients, `observers` are the user's.
+    """
     metrics = MetricsRegistry("jobapi")
     health = Health(checks_of(backends.status, "broker"), grace_s=backends.health_grace)
     known = Names(names or NameLimits())
@@ -74,6 +80,7 @@ async def serve(
     circuits = Circuits(backends.circuits, backends.breaker_scope)
     fleet = FleetView(backends.registry, backends.broker) if backends.registry is not None else None
     lanes = LaneChoice(fleet)
+    types = JobTypeView(backends.job_types, backends.registry)
     slices = Slices()
     DemotionCollector(lanes, metrics.registry)
     submitter = JobSubmitter(
@@ -85,6 +92,7 @@ async def serve(
         circuits=circuits,
         door=door,
         lanes=lanes,
+        types=types,
         slices=slices,
         kept_bytes=backends.kept_bytes,
         observer=observer,
@@ -107,9 +115,15 @@ async def serve(
         submitter.detached,
         api.detached,
         waiting.watched(),
+        types.watched(),
         serve_endpoints(
-            [Service("sickbay.jobs.v1.JobService", add_JobServiceServicer_to_server, api)],
-            lambda channel, health: create_gateway(JobServiceStub(channel), health, metrics, VERSION, slices=slices, tracing=tracing),
+            [
+                Service("sickbay.jobs.v1.JobService", add_JobServiceServicer_to_server, api),
+                Service("sickbay.jobs.v1.JobTypeService", add_JobTypeServiceServicer_to_server, JobTypeApi(types)),
+            ],
+            lambda channel, health: create_gateway(
+                JobServiceStub(channel), health, metrics, VERSION, types=JobTypeServiceStub(channel), slices=slices, tracing=tracing
+            ),
             address,
             registry=metrics.registry,
             health=health,

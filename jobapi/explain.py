@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
-from jobapi.circuits import Circuits
 from sickbay.domain.explain_job import Case, explain_job
 from sickbay.domain.explanation import JobExplanation
 from sickbay.domain.job import JobRecord, JobState
@@ -12,6 +11,7 @@ from sickbay.domain.workers import UNKNOWN
 from sickbay.fleet import FleetView
 from sickbay.ports import Clock, JobReader
 from sickbay.runtime.policies import Policies
+from sickbay.submission.circuits import Circuits
 
 
 class Explainer:

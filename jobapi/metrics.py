@@ -10,14 +10,14 @@ from prometheus_client import CollectorRegistry, Counter, Metric
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from jobapi.door import Door
-from jobapi.lanes import LaneChoice
-from jobapi.names import Names
-from jobapi.waiting import WaitingJobs
 from sickbay.domain.errors import ErrorReason, SickbayError
 from sickbay.domain.priority import Priority
 from sickbay.domain.queries import Accepted
 from sickbay.observer import Observer
+from sickbay.submission.door import Door
+from sickbay.submission.lanes import LaneChoice
+from sickbay.submission.names import Names
+from sickbay.submission.waiting import WaitingJobs
 from sickbay.telemetry.metrics import BoundedLabels
 from sickbay.telemetry.tenants import TenantTable, largest
 
@@ -35,7 +35,7 @@ class SubmissionMetrics(Observer):
         self._submissions = Counter(
             "sickbay_submissions",
             "Jobs submitted: accepted (durable), duplicate (a repeat of a key), circuit_open (rejected as asked), rate_limited and "
-            "queue_full (rejected by a limit), refused (rejected).",
+            "queue_full (rejected by a limit), invalid_payload (does not fit its type), refused (rejected).",
             ("job_type", "result"),
             registry=registry,
         )
@@ -154,6 +154,7 @@ _REJECTIONS: Final = {
     ErrorReason.CIRCUIT_OPEN: "circuit_open",
     ErrorReason.SUBMISSION_RATE_EXCEEDED: "rate_limited",
     ErrorReason.TOO_MANY_QUEUED: "queue_full",
+    ErrorReason.INVALID_PAYLOAD: "invalid_payload",
 }
 
 

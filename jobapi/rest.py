@@ -1,4 +1,4 @@
-"""The REST gateway of the Job API: the routes of JobService, generated from its contract, and a handler for batches."""
+"""The REST gateway of the Job API: the routes of its services, generated from their contracts, and a handler for batches."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from sickbay.contract.faults import Fault, batch_fault
 from sickbay.contract.requests import MAX_BATCH
 from sickbay.domain.errors import InvalidArgument, SickbayError
 from sickbay.jobs.v1 import job_service_pb2 as pb
+from sickbay.jobs.v1 import job_type_service_pb2 as types_pb
 from sickbay.server.errors import fault_of
 from sickbay.server.health import Health, add_health
 from sickbay.server.rest.app import create_app, json_response
@@ -31,6 +32,7 @@ EXAMPLE = {"jobType": "email", "payload": {"to": "user@example.com", "subject": 
 
 if TYPE_CHECKING:  # stubs for asyncio exist for type checkers only
     from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceAsyncStub
+    from sickbay.jobs.v1.job_type_service_pb2_grpc import JobTypeServiceAsyncStub
     from sickbay.telemetry.spans import Tracing
 
 
@@ -49,12 +51,13 @@ def create_gateway(
     metrics: MetricsRegistry,
     version: str,
     *,
+    types: JobTypeServiceAsyncStub,
     slices: Slices | None = None,
     tracing: Tracing | None = None,
 ) -> FastAPI:
     """The application; every route's operation id is the name of its RPC. `slices` says when work on a batch goes on."""
     slices = slices or Slices()
-    app = create_app("Sickbay Job API", "Submit jobs, follow them, and cancel them.", version, tracing)
+    app = create_app("Sickbay Job API", "Submit jobs, follow them, cancel them, and read what job types there are.", version, tracing)
 
     @app.get("/", include_in_schema=False)
     async def root() -> Response:
@@ -70,7 +73,9 @@ def create_gateway(
         "BatchSubmitJobs": RouteOptions(status=202, handle=submit_batch, example={"jobs": [EXAMPLE]}),
         "WatchJob": RouteOptions(responses=ENDED),
     }
-    Gateway(app).add(pb.DESCRIPTOR.services_by_name["JobService"], jobs, options)
+    gateway = Gateway(app)
+    gateway.add(pb.DESCRIPTOR.services_by_name["JobService"], jobs, options)
+    gateway.add(types_pb.DESCRIPTOR.services_by_name["JobTypeService"], types)
     return app
 
 

@@ -7,10 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from jobapi.cancel import Canceller
-from jobapi.circuits import Circuits
 from jobapi.explain import Explainer
-from jobapi.recent import RecentJobs
-from jobapi.submit import JobSubmitter
 from sickbay.concurrency.slices import Slices
 from sickbay.concurrency.tasks import DetachedTasks, detached
 from sickbay.contract import explanations, responses, resume
@@ -31,6 +28,9 @@ from sickbay.ports.lost import Holds
 from sickbay.runtime.policies import Policies
 from sickbay.runtime.settings import Settings
 from sickbay.server.errors import batch_error, fault_of
+from sickbay.submission.circuits import Circuits
+from sickbay.submission.recent import RecentJobs
+from sickbay.submission.submit import JobSubmitter
 
 
 class JobApi(JobServiceServicer):
@@ -111,7 +111,7 @@ class JobApi(JobServiceServicer):
         job_id = parse.job_id(request.job_id)
         async with self._reader.watch(job_id) as changes:
             found = await self._find(job_id)
-            sent, is_final, progress = resume.position_of(found), found.state.is_final, found.progress
+            sent, is_final, known = resume.position_of(found), found.state.is_final, found
             since = resume.parse_token(request.resume_token)
             if since is None:
                 yield pb.WatchJobResponse(job=responses.job(found), resume_token=resume.token_of(found))
@@ -120,19 +120,19 @@ class JobApi(JobServiceServicer):
                 for change in missed:
                     sent, is_final = max(sent, resume.position(change)), is_final or change.state.is_final
                     yield _change_response(_as_of(found, change), change)
-                if progress is not None and not missed:
+                if (found.progress is not None or found.cancel_requested_at) and not missed:
                     yield pb.WatchJobResponse(job=responses.job(found), resume_token=resume.token_of(found))
             if is_final:
                 return
             async for record, news in changes:
                 if news is None:
-                    if resume.position_of(record) == sent and is_later(record.progress, progress):
-                        progress = record.progress
+                    if resume.position_of(record) == sent and _says_more(record, known):
+                        known = record
                         yield pb.WatchJobResponse(job=responses.job(record), resume_token=resume.token_of(record))
                     continue
                 if resume.position(news) <= sent:
                     continue
-                sent, progress = resume.position(news), record.progress
+                sent, known = resume.position(news), record
                 yield _change_response(replace(record, state=news.state), news)
                 if news.state.is_final:
                     return
@@ -180,9 +180,15 @@ def _change_response(record: JobRecord, change: StateChange) -> pb.WatchJobRespo
     return pb.WatchJobResponse(job=responses.job(record), change=sent, resume_token=resume.token(change))
 
 
+def _says_more(record: JobRecord, known: JobRecord) -> bool:
+    """Whether a record says more than another one of the same state: how far the run is, or that somebody asked to cancel it."""
+    return is_later(record.progress, known.progress) or record.cancel_requested_at != known.cancel_requested_at
+
+
 def _as_of(record: JobRecord, change: StateChange) -> JobRecord:
     """The job in the state of a change, which is an earlier one unless the job is still in that state."""
     if resume.position(change) == resume.position_of(record):
         return record
     job = replace(record.job, generation=change.generation, attempt=change.attempt)
-    return replace(record, state=change.state, job=job, result=None, progress=None)
+    asked_at = record.cancel_requested_at if record.cancel_requested_at <= change.at else 0
+    return replace(record, state=change.state, job=job, result=None, progress=None, cancel_requested_at=asked_at)

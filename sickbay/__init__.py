@@ -1,7 +1,9 @@
 """Sickbay's kernel and handler SDK: `from sickbay import Job, JobError, handler`."""
 
-from sickbay.domain.errors import JobError
+from sickbay.domain.errors import JobError, SubmitError
 from sickbay.domain.job import Job
+from sickbay.handlers.lifespan import lifespan, shutdown, startup
+from sickbay.handlers.payloads.naming import job_type
 from sickbay.handlers.registry import handler
 
-__all__ = ["Job", "JobError", "handler"]
+__all__ = ["Job", "JobError", "SubmitError", "handler", "job_type", "lifespan", "shutdown", "startup"]

@@ -100,9 +100,10 @@ class _Tally:
 class BulkCalls:
     """Runs a call for each job id. `verb` is used in messages, for example "resubmitted"."""
 
-    def __init__(self, verb: str, endpoint: Endpoint, *, as_json: bool) -> None:
-        """`endpoint` and `as_json` are options of the command."""
+    def __init__(self, verb: str, endpoint: Endpoint, *, as_json: bool, verb_of: Callable[[Job], str] | None = None) -> None:
+        """`endpoint` and `as_json` are options of the command; `verb_of` says what was done with a single job, if not always `verb`."""
         self._verb = verb
+        self._verb_of = verb_of or (lambda _: verb)
         self._endpoint = endpoint
         self._as_json = as_json
 
@@ -170,7 +171,7 @@ class BulkCalls:
         if self._as_json:
             document(job_view(job))
         else:
-            click.echo(f"{self._verb} {job.job_id}")
+            click.echo(f"{self._verb_of(job)} {job.job_id}")
 
     def _report(self, done: Sequence[Job], failed: dict[str, click.ClickException], total: int) -> None:
         for job_id, error in failed.items():

@@ -19,6 +19,7 @@ from sickbay.client.options import transport_from
 from sickbay.client.transport import Transport
 from sickbay.contract.faults import Fault
 from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
+from sickbay.jobs.v1.job_type_service_pb2_grpc import JobTypeServiceStub
 from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub
 from sickbay.jobs.v1.worker_service_pb2_grpc import WorkerServiceStub
 from sickbay_cli.exit_codes import NotFound, Refused, Unreachable
@@ -51,6 +52,13 @@ def quarantine(endpoint: Endpoint) -> Iterator[QuarantineServiceStub]:
     """QuarantineService, likewise."""
     with _channel(endpoint) as opened:
         yield QuarantineServiceStub(opened)
+
+
+@contextmanager
+def types(endpoint: Endpoint) -> Iterator[JobTypeServiceStub]:
+    """JobTypeService, likewise."""
+    with _channel(endpoint) as opened:
+        yield JobTypeServiceStub(opened)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from sickbay_cli.exit_codes import WAITING_CODES
 from sickbay_cli.following import WaitLimit, follow
 from sickbay_cli.options import Endpoint, examples
 from sickbay_cli.output import document, more, pages, remark
-from sickbay_cli.tables import show_job, show_jobs
+from sickbay_cli.tables import is_to_end, show_job, show_jobs
 
 
 @click.command(epilog=examples("sickbay get 0197c5e0-7d3a-7c3e-9f5b-2f1e6a4b8c9d", "sickbay get JOB_ID --json"))
@@ -112,15 +112,31 @@ def jobs(
 @options.endpoints("jobapi")
 @options.as_json
 def cancel(*, job_ids: tuple[str, ...], jobapi: Endpoint, as_json: bool) -> None:
-    """Cancel queued jobs.
+    """Cancel jobs.
 
-    A job that is running or has ended can no longer be cancelled.
+    The handler of a job that is running is asked to end; unless it completes successfully all the same, the job is then CANCELLED and
+    does not run again. A job that has ended can no longer be cancelled.
     """
+    going_on: list[str] = []
+
+    def call(job_id: str) -> Job:
+        job = stub.CancelJob(CancelJobRequest(job_id=job_id), timeout=jobapi.timeout).job
+        if is_to_end(job):
+            going_on.append(job_id)
+        return job
+
     with client.jobs(jobapi) as stub:
-        work = BulkCalls("cancelled", jobapi, as_json=as_json)
-        work.run(
-            job_ids, lambda job_id: stub.CancelJob(CancelJobRequest(job_id=job_id), timeout=jobapi.timeout).job, alone=len(job_ids) == 1
-        )
+        work = BulkCalls("cancelled", jobapi, as_json=as_json, verb_of=lambda job: _ASKED if job.job_id in going_on else "cancelled")
+        try:
+            work.run(job_ids, call, alone=len(job_ids) == 1)
+        finally:
+            if going_on and len(job_ids) > 1:
+                remark(f"{len(going_on):,} of them still run, and were asked to end: {', '.join(going_on[:_NAMED])}")
+
+
+_ASKED = "asked to end, and still running:"
+_NAMED = 5
+"""How many jobs that still run are named."""
 
 
 def now() -> int:

@@ -24,7 +24,7 @@ FILES: Final[Mapping[str, str]] = {
 }
 """The files of a new project, and the names of their templates."""
 _TEMPLATES: Final = Path(__file__).parent / "project"
-_EPILOG: Final = "\b\nExamples:\n  sickbay new my_project\n  cd my_project && sickbay up --handlers handlers"
+_EPILOG: Final = "\b\nExamples:\n  sickbay new my_project\n  cd my_project && sickbay up --handlers handlers --reload"
 
 
 @click.command(epilog=_EPILOG)
@@ -44,7 +44,7 @@ def new(folder: Path) -> None:
         target.write_text(text.replace("NAME_OF_PROJECT", name).replace("VERSION_OF_SICKBAY", VERSION), "utf-8")
         click.echo(f"wrote {target}")
     change = "" if folder.resolve() == Path.cwd().resolve() else f"cd {folder} && "
-    click.echo(f"\nNext:\n\n  {change}sickbay up --handlers handlers")
+    click.echo(f"\nNext:\n\n  {change}sickbay up --handlers handlers --reload")
     click.echo('  sickbay submit greet \'{"name": "Ada"}\' --wait     # in another terminal')
 
 

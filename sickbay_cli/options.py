@@ -154,6 +154,11 @@ settings_file = click.option(
     metavar="FILE",
     help="Settings file (SICKBAY_CONFIG), re-read when it changes; `sickbay config check FILE` checks it.",
 )
+reload = click.option(
+    "--reload",
+    is_flag=True,
+    help="For development: load the handlers anew whenever their source changes; running jobs finish as they began.",
+)
 yes = click.option("--yes", "-y", is_flag=True, help="Do not ask for confirmation.")
 
 

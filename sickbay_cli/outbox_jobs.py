@@ -126,7 +126,7 @@ def _with_store(url: str, schema: str | None, work: Callable[[OutboxStore], Awai
 def _cells(row: OutboxRow, at: int) -> list[Cell]:
     rejected = (relative(row.failed_at, at), "red") if row.failed_at else ""
     written = relative(row.created_at, at)
-    return [str(row.id), row.job.job_type, row.job.tenant, written, str(row.attempts), rejected, row.last_error]
+    return [str(row.id), str(row.job.job_type), row.job.tenant, written, str(row.attempts), rejected, row.last_error]
 
 
 def _view(row: OutboxRow) -> dict[str, Any]:

@@ -38,6 +38,7 @@ _RESUBMIT_EXAMPLES = examples(
 @_everything
 @click.option("--payload", type=PAYLOAD, help="A corrected payload: JSON text, @FILE, or - for stdin. One JOB_ID only.")
 @click.option("--edit", is_flag=True, help="Correct the payload in $EDITOR. One JOB_ID only.")
+@click.option("--skip-validation", is_flag=True, help="Take a corrected payload that does not fit the schema of its job type.")
 @click.option("--job-type", "new_type", default="", help="A corrected job type.")
 @click.option("--priority", "new_priority", type=options.PRIORITY, default=PRIORITY_UNSPECIFIED, help="Give them this priority.")
 @options.yes
@@ -55,19 +56,23 @@ def resubmit(
     control_plane: Endpoint,
     everything: bool,
     edit: bool,
+    skip_validation: bool,
     yes: bool,
     as_json: bool,
 ) -> None:
     """Put jobs back into the queue, with all their retries.
 
-    Name them, or choose them by filters and --all. Every edit of a payload is kept: who, when, before and after.
+    Name them, or choose them by filters and --all. Every edit of a payload is kept: who, when, before and after. It must fit the schema
+    of its job type if a worker has announced one (`sickbay types`), unless you --skip-validation.
     """
     _check(job_ids, selection, everything=everything)
     if (payload is not None or edit) and len(job_ids) != 1:
         raise click.UsageError("--payload and --edit need exactly one JOB_ID")
     if payload is not None and edit:
         raise click.UsageError("use either --payload or --edit, not both")
-    request = ResubmitJobRequest(job_type=new_type, priority=new_priority, actor=actor)
+    if skip_validation and payload is None and not edit:
+        raise click.UsageError("--skip-validation is for a corrected payload: give --payload or --edit with it")
+    request = ResubmitJobRequest(job_type=new_type, priority=new_priority, actor=actor, skip_validation=skip_validation)
     if payload is not None:
         request.payload_json = payload
     if edit:

@@ -116,6 +116,8 @@ def _find(target: str, job_type: str | None) -> HandlerSpec:
 def _show(ended: Result) -> None:
     for report in ended.progress:
         remark(f"progress {report.fraction:.0%}  {report.message}".rstrip())
+    for follow_up in ended.submitted:
+        remark(f"would submit {follow_up.job_type}  {json.dumps(follow_up.payload, ensure_ascii=False)}")
     if ended.succeeded:
         click.echo(f"SUCCEEDED after {ended.seconds:.3g} s")
         if ended.outcome.result is not None:
@@ -143,5 +145,6 @@ def _view(ended: Result) -> dict[str, Any]:
         "retryInSeconds": ended.retry_in,
         "breakerCounts": ended.breaker_counts,
         "progress": [{"fraction": one.fraction, "message": one.message} for one in ended.progress],
+        "submitted": [{"jobType": one.job_type, "payload": one.payload} for one in ended.submitted],
         "seconds": ended.seconds,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,16 +55,17 @@ _WORKER_EXAMPLES = examples(
 @click.option(
     "--handlers", metavar="MODULES", help="Modules with @handler functions, comma separated (JOB_HANDLERS); worker.demo: the demo."
 )
+@options.reload
 @click.option("--pool", metavar="NAME", help="Take jobs of this pool alone (POOL); `sickbay topology apply --pool NAME` makes its queue.")
 @_address_options(WORKER)
 @settings_file
-def worker(handlers: str | None, pool: str | None, config: Path | None, **address: str | int | None) -> None:
+def worker(handlers: str | None, *, reload: bool, pool: str | None, config: Path | None, **address: str | int | None) -> None:
     """Run a worker as a process of its own.
 
     It needs handlers, RABBITMQ_URL and REDIS_URL, and DATABASE_URL to recognise outdated copies; start as many as you like. The same
     as `python -m worker`.
     """
-    start(worker_main.run, job_handlers=handlers, pool=pool, sickbay_config=_path(config), **address)
+    start(partial(worker_main.run, reload=reload), job_handlers=handlers, pool=pool, sickbay_config=_path(config), **address)
 
 
 @click.command("controlplane", epilog=examples("sickbay controlplane", "sickbay controlplane --config sickbay.toml --port 4002"))

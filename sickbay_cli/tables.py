@@ -21,6 +21,7 @@ _JOBS: Final = (
     Column("LAST ERROR", least=100, loose=True),
 )
 _PRIORITY: Final = Column("PRIORITY", least=82)
+_ENDED: Final = frozenset({Job.STATE_SUCCEEDED, Job.STATE_DISCARDED, Job.STATE_CANCELLED})
 _QUARANTINED: Final = (
     Column("JOB ID"),
     Column("TYPE", least=62),
@@ -60,7 +61,19 @@ def _table(columns: Sequence[Column], jobs: Sequence[Job], rows: Sequence[list[C
 
 def _row(job: Job, time: int, fifth: str, now: int) -> list[Cell]:
     last = _error(job.errors[-1]) if job.errors else ""
-    return [job.job_id, job.job_type, job_state(job.state), relative(time, now), fifth, last]
+    return [job.job_id, job.job_type, _state(job), relative(time, now), fifth, last]
+
+
+def is_to_end(job: Job) -> bool:
+    """Whether somebody asked to cancel a run of it, and it has not ended."""
+    return job.HasField("cancel_request_time") and job.state not in _ENDED
+
+
+def _state(job: Job) -> Cell:
+    """Its state, and whether it is to end."""
+    cell = job_state(job.state)
+    text, style = cell if isinstance(cell, tuple) else (cell, "")
+    return (f"{text} (cancel requested)", style) if is_to_end(job) else cell
 
 
 def show_groups(groups: Sequence[FailureGroup], now: int) -> None:
@@ -80,7 +93,8 @@ def show_job(job: Job, now: int, more: Sequence[tuple[str, Cell]] = ()) -> None:
             ("job", job.job_id),
             ("type", job.job_type),
             ("tenant", other_tenant(job.tenant)),
-            ("state", job_state(job.state)),
+            ("state", _state(job)),
+            ("cancel requested", when(ms(job, "cancel_request_time"), now)),
             ("priority", priority(job.priority)),
             ("attempt", f"{job.attempt}" + (f", generation {job.generation}" if job.generation else "")),
             ("submitted", when(ms(job, "submit_time"), now)),
@@ -116,7 +130,7 @@ def show_change(job: Job, change: StateChange | None) -> None:
     attempt = f"attempt {job.attempt}" if job.attempt else ""
     if change is None:
         time = ms(job.progress, "update_time") if job.HasField("progress") else ms(job, "update_time")
-        line((clock(time), "dim"), job_state(job.state), attempt, _progress(job))
+        line((clock(time), "dim"), _state(job), attempt, _progress(job))
     else:
         line((clock(ms(change, "time")), "dim"), job_state(change.state), attempt, join_nonempty(" ", change.code, change.message))
         for one in _lines(change.traceback):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -14,7 +15,7 @@ import click
 import controlplane.app
 import jobapi.app
 import worker.app
-from jobapi.names import NameLimits
+from sickbay.concurrency.tasks import background
 from sickbay.domain.errors import MissingSetting, SickbayError
 from sickbay.domain.program import WorkStream
 from sickbay.domain.raised import Redact
@@ -23,10 +24,12 @@ from sickbay.handlers.registry import HandlerSpec
 from sickbay.observer import Observer
 from sickbay.runtime.backends import open_up
 from sickbay.runtime.ending import whole_process
+from sickbay.runtime.http_handlers import has_http_handlers
 from sickbay.runtime.observers import load_observers
 from sickbay.runtime.process import Signals, keep_what_was_loaded, open_redaction, run
 from sickbay.runtime.settings import Settings
 from sickbay.server.endpoints import Address, Endpoints
+from sickbay.submission.names import NameLimits
 from sickbay.system.files import raise_file_limit
 from sickbay.system.hostnames import allowed_hosts
 from sickbay.telemetry.logs import configure_logging
@@ -61,7 +64,7 @@ def _port_options(command: Any) -> Any:
 
 
 _EPILOG: Final = (
-    options.examples("sickbay up", "sickbay up --handlers my_handlers", "sickbay up --ephemeral --jobapi-port 4000")
+    options.examples("sickbay up", "sickbay up --handlers my_handlers --reload", "sickbay up --ephemeral --jobapi-port 4000")
     + "\n\nEvery variable of docs/configuration.md works here, except PORT and GRPC_PORT: three services need three ports."
 )
 
@@ -78,9 +81,12 @@ _EPILOG: Final = (
     is_flag=True,
     help="Let programs in any language connect from this machine and run jobs (WORK_STREAM=local); --handlers may be left out.",
 )
+@options.reload
 @options.settings_file
 @_port_options
-def up(data: Path, *, ephemeral: bool, host: str, handlers: str | None, programs: bool, config: Path | None, **ports: int) -> None:
+def up(
+    data: Path, *, ephemeral: bool, host: str, handlers: str | None, programs: bool, reload: bool, config: Path | None, **ports: int
+) -> None:
     """Run Job API, worker and control plane in this process until Ctrl-C or SIGTERM (or SIGHUP, SIGQUIT).
 
     Jobs are durable in the data folder: a kill or a power cut loses none. On the first signal no more jobs start and running
@@ -92,12 +98,17 @@ def up(data: Path, *, ephemeral: bool, host: str, handlers: str | None, programs
             settings = Settings.read(job_handlers=handlers, sickbay_config=None if config is None else str(config), work_stream=stream)
             configure_logging(settings.log_level, settings.log_format)
             folder = None if ephemeral else data
-            modules = choose_handlers(settings)
-            takes_programs = settings.work_stream is not WorkStream.OFF
-            handlers_by_type = load_chosen(modules, has_own_queue=settings.rabbitmq_url is None, takes_programs=takes_programs)
+            has_http = has_http_handlers(settings)
+            has_others = has_http or settings.work_stream is not WorkStream.OFF
+            if reload and not settings.job_handlers:
+                raise MissingOption("--reload needs handlers of yours: add --handlers my_handlers")
+            modules = choose_handlers(settings, has_others=has_others)
+            since = time.time()
+            handlers_by_type = load_chosen(modules, has_own_queue=settings.rabbitmq_url is None, has_others=has_others)
             redact = open_redaction(settings)
             addresses = _addresses(host, ports, settings)
-            run(_run(settings, folder, _Chosen(modules, handlers_by_type, redact, load_observers(settings.observers)), addresses))
+            chosen = _Chosen(modules, handlers_by_type, redact, load_observers(settings.observers), has_http, since if reload else None)
+            run(_run(settings, folder, chosen, addresses))
         except MissingSetting as error:
             raise MissingOption(str(error)) from None
         except SickbayError as error:
@@ -124,12 +135,18 @@ def _addresses(host: str, ports: Mapping[str, int], settings: Settings) -> Mappi
 
 
 class _Chosen(NamedTuple):
-    """The modules of handlers as they were named, the handlers by job type, the redaction of texts, and the user's observers."""
+    """The modules of handlers as they were named, the handlers by job type, the redaction of texts, and the user's observers.
+
+    `reload`: handlers are loaded anew when their source changes after this time, in seconds since the epoch; None: not.
+    """
 
     modules: str
     handlers: Mapping[str, HandlerSpec]
     redact: Redact | None
     observers: Sequence[Observer]
+    has_http: bool
+    """Whether the settings file has handlers."""
+    reload: float | None
 
 
 async def _run(settings: Settings, folder: Path | None, chosen: _Chosen, addresses: Mapping[str, Address]) -> bool:
@@ -138,7 +155,7 @@ async def _run(settings: Settings, folder: Path | None, chosen: _Chosen, address
     async with AsyncExitStack() as stack:
         traces = await stack.enter_async_context(open_traces(settings.traces_endpoint, settings.worker_name, chosen.redact))
         backends = await stack.enter_async_context(open_up(settings, folder))
-        record_handlers(settings, folder)
+        record_handlers(settings, folder, has_others=chosen.has_http)
         control_plane = await stack.enter_async_context(
             controlplane.app.serve(backends, addresses["control-plane"], traces, observers=chosen.observers)
         )
@@ -157,9 +174,10 @@ async def _run(settings: Settings, folder: Path | None, chosen: _Chosen, address
         services = {"jobapi": api, "worker": working.endpoints, "control-plane": control_plane}
         for endpoints in (control_plane, working.endpoints, api):
             await endpoints.serving()
-        click.echo(_banner(addresses["jobapi"].host, folder, chosen, services))
+        click.echo(_banner(addresses["jobapi"].host, folder, services, working.handlers, is_demo=is_demo(chosen.modules)))
         keep_what_was_loaded()
-        await signals.first.wait()
+        async with background(*_reloading(working, chosen, folder)):
+            await signals.first.wait()
         log.info("stopping: running jobs may finish (%g s at most, or press Ctrl-C again)", working.grace_s)
         await api.not_serving()
         await control_plane.not_serving()
@@ -167,17 +185,23 @@ async def _run(settings: Settings, folder: Path | None, chosen: _Chosen, address
     return working.is_stuck
 
 
-def _types(chosen: _Chosen) -> str:
-    return ", ".join(sorted(chosen.handlers)) or "the jobs of programs that connect"
+def _reloading(working: worker.app.Worker, chosen: _Chosen, folder: Path | None) -> Sequence[Callable[[], Coroutine[Any, Any, None]]]:
+    if chosen.reload is None:
+        return []
+    return [working.reload(chosen.modules, chosen.reload, [folder] if folder else []).run]
 
 
-def _banner(host: str, folder: Path | None, chosen: _Chosen, endpoints: Mapping[str, Endpoints]) -> str:
+def _types(handlers: Iterable[str]) -> str:
+    return ", ".join(sorted(handlers)) or "the jobs of programs that connect"
+
+
+def _banner(host: str, folder: Path | None, endpoints: Mapping[str, Endpoints], handlers: Iterable[str], *, is_demo: bool) -> str:
     shown = "localhost" if host in {"127.0.0.1", "0.0.0.0", "::"} else host  # noqa: S104 - only shown
     where = f"data in {folder.resolve()}" if folder else "in memory, nothing is kept after the exit"
     web = {service: f"http://{shown}:{door.rest_port}" for service, door in endpoints.items()}
     rows = [
         ("Job API", f"{web['jobapi']}", f"gRPC {shown}:{endpoints['jobapi'].grpc_port}", f"docs {web['jobapi']}/docs"),
-        ("Worker", f"{web['worker']}", f"gRPC {shown}:{endpoints['worker'].grpc_port}", f"runs {_types(chosen)}"),
+        ("Worker", f"{web['worker']}", f"gRPC {shown}:{endpoints['worker'].grpc_port}", f"runs {_types(handlers)}"),
         (
             "Control plane",
             f"{web['control-plane']}",
@@ -185,7 +209,7 @@ def _banner(host: str, folder: Path | None, chosen: _Chosen, endpoints: Mapping[
             f"docs {web['control-plane']}/docs",
         ),
     ]
-    demo = DEMO_BANNER if is_demo(chosen.modules) else ""
+    demo = DEMO_BANNER if is_demo else ""
     table = "\n".join(f"  {name:<14} {url:<22} {grpc:<22} {more}" for name, url, grpc, more in rows)
     body = '{"jobType": "email", "payload": {"to": "user@example.com"}}'
     return (

@@ -11,21 +11,23 @@ from sickbay.runtime.settings import Settings
 from worker.choice import DEMO, is_demo_alone, missing
 
 ASK: Final = f"--handlers {DEMO}"
+_CONFIG: Final = "--config "
+"""How the note begins in a folder whose handlers are those of a settings file."""
 
 
-def choose_handlers(settings: Settings) -> str:
-    """The modules to load, none if programs bring the handlers.
+def choose_handlers(settings: Settings, *, has_others: bool = False) -> str:
+    """The modules to load; MissingSetting if the demo would simulate the jobs of a RabbitMQ that others may use, too.
 
-    MissingSetting if the demo would simulate the jobs of a RabbitMQ that others may use, too.
+    `has_others`: the settings file has handlers, or programs bring theirs, so there is no demo unless it is named.
     """
-    if settings.work_stream is not WorkStream.OFF:
+    if has_others:
         return settings.job_handlers
     if not settings.job_handlers and settings.rabbitmq_url is not None:
         raise missing("with RABBITMQ_URL, jobs may be real ones, and JOB_HANDLERS is not set", ASK)
     return settings.job_handlers or DEMO
 
 
-def record_handlers(settings: Settings, folder: Path | None) -> None:
+def record_handlers(settings: Settings, folder: Path | None, *, has_others: bool = False) -> None:
     """Record in the data folder, which this process has locked, which handlers its jobs are for; nothing is recorded for the demo.
 
     Raises MissingSetting if no handlers are named and others than the demo's have run there: those jobs are real.
@@ -33,11 +35,13 @@ def record_handlers(settings: Settings, folder: Path | None) -> None:
     if folder is None:
         return
     known = _known(folder)
-    if not settings.job_handlers and known and settings.work_stream is WorkStream.OFF:
-        raise missing(f"the jobs in {folder} belong to the handlers {known} (--handlers {known}), and JOB_HANDLERS is not set", ASK)
-    if settings.job_handlers and not is_demo_alone(settings.job_handlers):
+    if not settings.job_handlers and not has_others and known and settings.work_stream is WorkStream.OFF:
+        whose = f"of the settings file ({known})" if known.startswith(_CONFIG) else f"{known} (--handlers {known})"
+        raise missing(f"the jobs in {folder} belong to the handlers {whose}, and JOB_HANDLERS is not set", ASK)
+    named = settings.job_handlers if not is_demo_alone(settings.job_handlers) else ""
+    if named or has_others:
         with contextlib.suppress(OSError):  # the queue reports a disk that is full or read-only
-            _note(folder).write_text(f"{settings.job_handlers}\n")
+            _note(folder).write_text(f"{named or f'{_CONFIG}{settings.sickbay_config}'}\n")
             _note(folder).chmod(0o600)
 
 

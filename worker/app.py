@@ -5,47 +5,44 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import secrets
-import socket
-import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from sickbay.concurrency.tasks import background, run_with_restarts
 from sickbay.domain.health import Health, checks_of
 from sickbay.domain.program import WorkStream
 from sickbay.domain.raised import Redact, unchanged
-from sickbay.domain.workers import Worker as LiveWorker
 from sickbay.fleet import FleetView
 from sickbay.handlers.registry import HandlerSpec
 from sickbay.jobs.v1.worker_service_pb2_grpc import add_WorkerServiceServicer_to_server
 from sickbay.messages.outbox import EventOutbox
-from sickbay.observer import Observer, Observers
+from sickbay.observer import Observer
+from sickbay.runtime.http_handlers import HttpHandlers
 from sickbay.runtime.parts import WorkerParts
 from sickbay.runtime.policies import Policies
 from sickbay.runtime.settings import Settings
 from sickbay.server.endpoints import Address, Endpoints, serve_endpoints
 from sickbay.server.interceptors.metrics import CallMeter
 from sickbay.server.service import Service
-from sickbay.telemetry.backends import BackendStatusCollector, HealthCollector, PublishMetrics
-from sickbay.telemetry.joblog import JobLog
-from sickbay.telemetry.metrics import MetricsRegistry
-from sickbay.telemetry.settings_file import SettingsFileCollector
-from sickbay.telemetry.tracing import trace_context, trace_observers
+from sickbay.telemetry.tracing import request_spans, trace_context
 from sickbay.version import VERSION
+from worker.announcing import Announcing
 from worker.engine import Engine
-from worker.handlers import Handlers
-from worker.metrics import DemotionCollector, JobMetrics, WorkerMetrics
+from worker.handlers import Handlers, Source
+from worker.instruments import instruments
+from worker.metrics import DemotionCollector
 from worker.presence import Presence
 from worker.programs.connected import Connected
 from worker.programs.metrics import ProgramMetrics
 from worker.programs.service import WorkApi
 from worker.rate_gate import RateGate
+from worker.reload import Reload
 from worker.rest import create_gateway
 from worker.runner import Runner
-from worker.tenant_metrics import TenantMetrics
+from worker.submitting import open_submitter
 
 if TYPE_CHECKING:
     from sickbay.telemetry.spans import Traces
@@ -89,8 +86,12 @@ class Worker:
 
     @property
     def grace_s(self) -> float:
-        """The time that a drain gives to running jobs, in seconds."""
-        return self._grace_s()
+        """The time that a drain gives to running jobs, in seconds; also to those of handlers that have been replaced."""
+        return max(self._grace_s(), self._runner.longest_s + SETTLE_S)
+
+    def reload(self, modules: str, since: float, skip: Collection[Path] = ()) -> Reload:
+        """What replaces the handlers of these modules, loaded after `since`, when their files change; it has to be run."""
+        return Reload(modules, since, handlers=self.handlers, runner=self._runner, skip=skip)
 
     async def drain(self, grace_s: float) -> None:
         """Report NOT_SERVING, consume no more jobs, let running ones finish for `grace_s` seconds, and requeue the rest."""
@@ -121,38 +122,31 @@ async def serve(
     `redact` removes secrets from the texts of failed runs; `observers` are the user's.
     """
     redact = redact or unchanged
-    live = Handlers(handlers)
-    takes_programs = settings.work_stream is not WorkStream.OFF
-    metrics = MetricsRegistry("worker")
-    health = Health(checks_of(backends.status, "broker"), grace_s=backends.health_grace)
     policies = backends.policies or Policies(settings)
-    policies.report_unhandled(live)
+    tracing = traces.of("worker", for_handlers=True) if traces else None
+    http = HttpHandlers(policies, backends.clock, request_spans(tracing))
+    live = Handlers(handlers)
+    live.replace(Source.SETTINGS_FILE, http.specs)
+    if settings.work_stream is WorkStream.OFF:  # else programs may bring handlers of any type of the file
+        policies.report_unhandled(live)
     runner = Runner(
         backends.breakers,
         timeout_s=settings.handler_timeout,
         concurrency=settings.concurrency,
         redact=redact,
         timeout_of=policies.timeout_s,
+        grace_of=policies.cancel_grace_s,
     )
-    BackendStatusCollector(backends.status, metrics.registry)
-    HealthCollector(health, metrics.registry)
-    SettingsFileCollector(backends.settings_file, metrics.registry)
-    WorkerMetrics(metrics.registry, runner=runner, job_types=live, concurrency=settings.concurrency, stale=backends.status.stale)
-    tenants = TenantMetrics(metrics.registry, settings.metrics_tenants, time.time)
-    tracing = traces.of("worker", for_handlers=True) if traces else None
-    jobs = JobMetrics(metrics.registry, live, time.time)
-    observer = Observers(
-        [
-            *trace_observers(tracing, backends.system),
-            PublishMetrics(metrics.registry),
-            jobs,
-            tenants,
-            JobLog(),
-            *observers,
-        ]
+    health = Health(checks_of(backends.status, "broker"), grace_s=backends.health_grace)
+    metrics, jobs, tenants, observer = instruments(
+        backends, settings, health=health, runner=runner, handlers=live, tracing=tracing, observers=observers
     )
     fleet = FleetView(backends.workers, backends.broker)
-    async with EventOutbox(backends.broker, observer=observer) as events:
+    takes_programs = settings.work_stream is not WorkStream.OFF
+    async with (
+        EventOutbox(backends.broker, observer=observer) as events,
+        open_submitter(backends, settings, policies, fleet, observer) as submitter,
+    ):
         engine = Engine(
             broker=backends.broker,
             breakers=backends.breakers,
@@ -173,43 +167,41 @@ async def serve(
             redact=redact,
             pool=settings.pool,
             share_of=policies.share,
+            submitter=submitter,
+            concurrency_of=policies.concurrency,
         )
-        announced = _announced(settings, live, backends.clock())
-        presence = Presence(
-            backends.workers,
-            announced,
-            lambda: engine.slots_in_use,
-            lambda: engine.floods,
-            job_types=lambda: live,
-            running=tenants.running,
-        )
-        for listener in (engine.handlers_changed, presence.tell, lambda: jobs.add(live)):
-            live.on_change(listener)
-        engine.intake.on_flood = presence.tell
+        live.on_change(lambda: jobs.add(live))
+        live.on_change(engine.handlers_changed)
+        policies.on_change(engine.handlers_changed)
+        announcing = Announcing(backends, settings, live, engine, tenants.running)
+        http.on_change(lambda specs: live.replace(Source.SETTINGS_FILE, specs))
         DemotionCollector(metrics.registry, lambda: engine.demoted)
         programs = Connected(live, backends.clock, trace_context=partial(trace_context, tracing))
         if takes_programs:
             ProgramMetrics(metrics.registry, programs)
-        async with serve_endpoints(
-            [Service("sickbay.jobs.v1.WorkerService", add_WorkerServiceServicer_to_server, WorkApi(programs, settings.work_stream))],
-            lambda _, health: create_gateway(health, metrics, VERSION),
-            address,
-            registry=metrics.registry,
-            health=health,
-            name="worker",
-            call_observers=[CallMeter(metrics.registry)],
-            tracing=tracing,
-        ) as endpoints:
-            await presence.announce()  # before it consumes, so that the registry never knows fewer workers than the broker
+        async with (
+            serve_endpoints(
+                [Service("sickbay.jobs.v1.WorkerService", add_WorkerServiceServicer_to_server, WorkApi(programs, settings.work_stream))],
+                lambda _, health: create_gateway(health, metrics, VERSION),
+                address,
+                registry=metrics.registry,
+                health=health,
+                name="worker",
+                call_observers=[CallMeter(metrics.registry)],
+                tracing=tracing,
+            ) as endpoints,
+            runner.lifespans(handlers.values()),
+        ):
+            await announcing.announce()  # before it consumes, so that the registry never knows fewer workers than the broker
             working = asyncio.create_task(run_with_restarts(engine.run), name="engine")
             try:
-                async with background(presence.run):
+                async with background(announcing.presence.run, announcing.types.run):
                     yield Worker(
                         engine,
                         runner,
                         handlers=live,
                         programs=programs,
-                        presence=presence,
+                        presence=announcing.presence,
                         endpoints=endpoints,
                         grace_s=lambda: grace(settings, live, policies),
                     )
@@ -218,8 +210,7 @@ async def serve(
                     await engine.drain(0)
                 programs.close()
                 await working
-                await presence.leave()
-                runner.close()
+                await announcing.presence.leave()
 
 
 def report(handlers: Mapping[str, HandlerSpec], concurrency: int, pool: str = "") -> None:
@@ -231,18 +222,3 @@ def report(handlers: Mapping[str, HandlerSpec], concurrency: int, pool: str = ""
     more = f" and {len(names) - MAX_SHOWN:,} more job types" if len(names) > MAX_SHOWN else ""
     where = f", for the pool {pool}" if pool else ""
     log.info("this worker handles %s%s, %d jobs at a time%s", ", ".join(names[:MAX_SHOWN]), more, concurrency, where)
-
-
-def _announced(settings: Settings, handlers: Mapping[str, HandlerSpec], now: int) -> LiveWorker:
-    """What the registry is told of this worker. Its id is new at each start: another process may have the same name."""
-    return LiveWorker(
-        worker_id=f"{settings.worker_name}-{secrets.token_hex(4)}",
-        name=settings.worker_name,
-        job_types=tuple(sorted(handlers)),
-        version=VERSION,
-        host=socket.gethostname(),
-        slots=settings.concurrency,
-        since=now,
-        lanes=not settings.pool,
-        pool=settings.pool,
-    )

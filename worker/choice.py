@@ -20,35 +20,35 @@ log = logging.getLogger("sickbay")
 def missing(why: str = "JOB_HANDLERS is not set", demo: str = f"JOB_HANDLERS={DEMO}") -> MissingSetting:
     """The error for a start without handlers; `demo` is how to request the demo."""
     return MissingSetting(
-        f"{why}: name the modules with your @handler functions, for example JOB_HANDLERS=my_handlers; "
+        f"{why}: name the modules with your @handler functions, for example JOB_HANDLERS=my_handlers, "
+        "or an endpoint as the handler of a type in the settings file; "
         f"for the demo, which only simulates email, sms and webhook, use {demo}"
     )
 
 
 def is_demo(modules: str) -> bool:
     """Whether the demo is among the modules, comma separated."""
-    return DEMO in _names(modules)
+    return DEMO in names_of(modules)
 
 
 def is_demo_alone(modules: str) -> bool:
     """Whether only the demo is named."""
-    return _names(modules) == {DEMO}
+    return names_of(modules) == {DEMO}
 
 
-def load_chosen(modules: str, *, has_own_queue: bool = False, takes_programs: bool = False) -> Mapping[str, HandlerSpec]:
+def load_chosen(modules: str, *, has_own_queue: bool = False, has_others: bool = False) -> Mapping[str, HandlerSpec]:
     """The handlers by job type; raises MissingSetting if no module is named, otherwise like `load_handlers`.
 
-    `takes_programs`: none need be named, for programs may bring theirs.
-
+    `has_others`: there are handlers in the settings file, or programs may bring theirs, so none need be named.
     `has_own_queue`: no other process consumes jobs from this one's queue. Only then, and without other handlers, the demo's `crash` is
     enabled: elsewhere a payload would kill workers with real jobs.
     """
-    if not _names(modules):
-        if takes_programs:
+    if not names_of(modules):
+        if has_others:
             return {}
         raise missing()
     handlers = load_handlers(modules, ours={DEMO})
-    if has_own_queue and is_demo_alone(modules):
+    if has_own_queue and not has_others and is_demo_alone(modules):
         allow_crash()
     return handlers
 
@@ -59,5 +59,6 @@ def warn_if_demo(modules: str) -> None:
         log.warning("the handlers of the demo are running (%s): jobs of email, sms and webhook are only simulated, nothing is sent", DEMO)
 
 
-def _names(modules: str) -> set[str]:
+def names_of(modules: str) -> set[str]:
+    """The names of modules in JOB_HANDLERS."""
     return {name.strip() for name in modules.split(",")} - {""}

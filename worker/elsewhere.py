@@ -20,10 +20,15 @@ class Stop(StrEnum):
 
     TIMEOUT = "TIMEOUT"
     STOPPING = "STOPPING"
+    CANCELLED = "CANCELLED"
+    """Somebody asked to cancel the job, and its grace is over."""
 
 
 class Call(Protocol):
     """A run that goes on elsewhere."""
+
+    def ask_to_end(self) -> None:
+        """Somebody asked to cancel the job. Its outcome still counts."""
 
     def stop(self, why: Stop) -> None:
         """Its outcome does not count any more. It may go on there for a while."""

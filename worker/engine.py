@@ -27,6 +27,7 @@ from sickbay.ports import LANES, PREFETCH_BYTES, Breakers, Broker, Clock, Delive
 from worker.crash_isolation import CrashIsolation
 from worker.demotion import Demotion
 from worker.elsewhere import ElsewhereSpec
+from worker.follow_ups import FollowUps, Submitter
 from worker.intake import Intake
 from worker.pipeline import Pipeline
 from worker.pool_roll import PoolRoll
@@ -51,10 +52,9 @@ def _unset(_: str) -> None:
     """No share is set."""
 
 
-def _limits(handlers: Mapping[str, HandlerSpec]) -> Mapping[str, int | Gate]:
-    """How many jobs of a type may run at a time, where its handler says so."""
-    limits = ((spec.job_type, spec.gate if isinstance(spec, ElsewhereSpec) else spec.concurrency) for spec in handlers.values())
-    return {job_type: limit for job_type, limit in limits if limit}
+def _own(_: str, own: int | None) -> int | None:
+    """What the handler itself says."""
+    return own
 
 
 class Engine:
@@ -84,7 +84,9 @@ class Engine:
         observer: Observer = NOBODY,
         redact: Redact = unchanged,
         share_of: Callable[[str], float | None] = _unset,
+        concurrency_of: Callable[[str, int | None], int | None] = _own,
         pool: str = "",
+        submitter: Submitter | None = None,
     ) -> None:
         """Run at most `concurrency` handlers at a time; `name` is the name of this worker in a job's history.
 
@@ -92,7 +94,8 @@ class Engine:
         CATCH_UP_S. The observer is called for each message in the task that processes it, so that task's context is the job's. `redact`
         removes secrets from the texts of faults. `fleet` and `grace_ms` decide about jobs without a handler here (`unhandled.py`), `rates`
         limits the runs of types. `share_of` is which part of the slots a job type may hold, None if that is not set (`shares.py`).
-        With a `pool` it takes jobs from the queue of that alone.
+        `concurrency_of` is how many jobs of a type may run at a time, asked with what its handler says, and again at `handlers_changed`.
+        `submitter` submits what handlers ask for; without one they cannot. With a `pool` it takes jobs from the queue of that alone.
         """
         policy_of = same_for_all(policy) if isinstance(policy, RetryPolicy) else policy
         self._last_s = last_s
@@ -103,7 +106,8 @@ class Engine:
         prefetch = min(2_000, max(10, 2 * concurrency))
         self._slots = Slots(concurrency)
         self._handlers = handlers
-        self._gates = Gates(_limits(handlers), prefetch // 4, prefetch_bytes // 4)
+        self._concurrency_of = concurrency_of
+        self._gates = Gates(self._limits(), prefetch // 4, prefetch_bytes // 4)
         self._isolation = CrashIsolation(guard, prefetch)
         publisher = Publisher(broker, observer)
         self._settler = Settler(
@@ -117,6 +121,7 @@ class Engine:
             redact=redact,
             home=PoolQueue(pool).key if pool else "",
         )
+        self._follow_ups = FollowUps(submitter)
         self._pipeline = Pipeline(
             guard=guard,
             isolation=self._isolation,
@@ -132,9 +137,11 @@ class Engine:
             policy=policy_of,
             rates=rates or RateGate(),
             progress=ProgressReports(events, clock, redact),
+            follow_ups=self._follow_ups,
             clock=clock,
         )
         events.on_rejected = self._on_refused
+        runner.is_to_end = guard.is_to_end
         self._tasks: set[asyncio.Task[None]] = set()
         self._demotion: Demotion[Received] = Demotion(publisher)
         self.intake = Intake(
@@ -174,20 +181,29 @@ class Engine:
         return self._demotion.moved
 
     def handlers_changed(self) -> None:
-        """The mapping of handlers has other contents: jobs that have not begun run by these."""
-        self._gates.limit(_limits(self._handlers))
+        """The mapping of handlers has other contents, or other limits hold: jobs that have not begun run by these."""
+        self._gates.limit(self._limits())
+
+    def _limits(self) -> Mapping[str, int | Gate]:
+        """How many jobs of a type may run at a time, where that is limited; those that run elsewhere have a gate of their own."""
+        found: dict[str, int | Gate] = {}
+        for spec in self._handlers.values():
+            limit = spec.gate if isinstance(spec, ElsewhereSpec) else self._concurrency_of(spec.job_type, spec.concurrency)
+            if limit is not None:
+                found[spec.job_type] = limit
+        return found
 
     async def run(self) -> None:
         """Work until `drain` is called."""
         await self._catch_up()
         async with self._roll or contextlib.nullcontext():
-            await self.intake.run(lambda: self._guard.register_worker(self._events.is_unreported, takes_jobs=True), self._ending)
+            await self.intake.run(lambda: self._register(takes_jobs=True), self._ending)
 
     async def drain(self, grace_s: float) -> None:
         """Consume no more jobs, let running ones finish for `grace_s` seconds, then cancel them; unfinished ones are requeued."""
         if self._drained.is_set():
             return
-        self._guard.register_worker(self._events.is_unreported, takes_jobs=False)
+        self._register(takes_jobs=False)
         self._gates.close()
         self._isolation.close()
         try:
@@ -197,8 +213,12 @@ class Engine:
             await self._wait_for_tasks(grace_s)
             self._runner.cancel_all()
             await self._wait_for_tasks(self._last_s)
+            await self._follow_ups.close(self._last_s)
         finally:
             self._drained.set()
+
+    def _register(self, *, takes_jobs: bool) -> None:
+        self._guard.register_worker(self._events.is_unreported, self._runner.end_run, takes_jobs=takes_jobs)
 
     async def _catch_up(self) -> None:
         """Wait until the cancellations of before are known; if the ledger is unavailable for long, jobs run without it."""

@@ -14,14 +14,15 @@ import os
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import FrameType
 from typing import Any, Final, cast
 
 import uvloop
 
-from sickbay.domain.outcome import Outcome
+from sickbay.domain.outcome import Outcome, OutcomeKind
 from sickbay.handlers.call import HUNG, await_result, call_handler, discard, end_forked_child, outcome_of_error
+from sickbay.handlers.registry import HandlerSpec
 from sickbay.handlers.traceback_text import waiting_of
 from worker.alive import AliveClock, machine_seconds
 from worker.handler_pools import PoolsByType
@@ -49,6 +50,8 @@ class HandlerLoop:
         self._closing = False
         self._started = threading.Event()
         self._process = os.getpid()
+        self.bind: Callable[[HandlerSpec], Awaitable[HandlerSpec]] | None = None
+        """Gives handlers what lifespans on this loop give."""
         self.loop = uvloop.new_event_loop()
         self.clock = AliveClock(cast("Any", self.loop.call_later), on_standstill=on_standstill)
         self.runs: set[Run] = set()
@@ -168,7 +171,7 @@ class HandlerLoop:
         self._settle(run, outcome_of_error(error, run.spec))
 
     def _begin(self, run: Run) -> None:
-        if run.cancelled or self._closing:
+        if run.cancelled or run.grace_over or self._closing:
             discard(run.pending)
             run.ended = True
             self._settle(run, CANCELLED)
@@ -184,10 +187,11 @@ class HandlerLoop:
 
     async def _body(self, run: Run) -> None:
         try:
-            found = call_handler(run.spec, run.job, run.redact, run.on_returned) if run.pending is None else run.pending
+            spec = await self.bind(run.spec) if run.spec.wanted and run.pending is None and self.bind is not None else run.spec
+            found = call_handler(spec, run.job, run.redact, run.on_returned) if run.pending is None else run.pending
             outcome = found if isinstance(found, Outcome) else await await_result(found, run.spec, run.redact, run.on_returned)
         except BaseException as error:  # noqa: BLE001 - a GeneratorExit closes the awaitable and is raised here
-            asked = isinstance(error, asyncio.CancelledError) and (run.cancelled or run.expired)
+            asked = isinstance(error, asyncio.CancelledError) and (run.cancelled or run.expired or run.is_to_end)
             outcome = CANCELLED if asked else outcome_of_error(error, run.spec, run.redact)
         end_forked_child(self._process)
         self._end_run(run, outcome)
@@ -204,7 +208,7 @@ class HandlerLoop:
         run.ended = True
         if run.expired:
             outcome = run.timed_out()
-        elif run.cancelled:
+        elif run.cancelled and not (run.is_to_end and outcome.kind is OutcomeKind.SUCCESS):
             outcome = CANCELLED
         self._settle(run, outcome)
 

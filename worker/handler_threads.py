@@ -11,13 +11,13 @@ import os
 import queue
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.outcome import Outcome
-from sickbay.handlers.call import call_handler, end_forked_child
+from sickbay.handlers.call import call_handler, end_forked_child, outcome_of_error
 from worker.run import Run
 
 IDLE_S: Final = 60.0
@@ -108,7 +108,12 @@ class _Thread(threading.Thread):
     def _call(self, run: Run) -> None:
         run.thread_id = self.ident or 0
         process = os.getpid()
-        found = run.context.run(call_handler, run.spec, run.job, run.redact, run.on_returned)
+        try:
+            spec = run.spec if run.bind is None else run.bind()
+        except BaseException as error:  # noqa: BLE001 - a lifespan that is entered anew may raise anything
+            found: Outcome | Awaitable[Any] = outcome_of_error(error, run.spec, run.redact)
+        else:
+            found = run.context.run(call_handler, spec, run.job, run.redact, run.on_returned)
         end_forked_child(process)
         run.thread_id = 0
         if isinstance(found, Outcome):

@@ -34,6 +34,7 @@ _OUTCOMES: Final = {
     JobState.RETRYING: "retried",
     JobState.PARKED: "parked",
     JobState.QUARANTINED: "quarantined",
+    JobState.CANCELLED: "cancelled",
 }
 _DROPPED: Final = "dropped"
 UNKNOWN_TYPE: Final = "unknown"

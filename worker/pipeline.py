@@ -15,7 +15,8 @@ from sickbay.domain.breaker import BreakerRule, BreakerState, Permit, Refusal
 from sickbay.domain.encodings import explain
 from sickbay.domain.job import Job, Reason
 from sickbay.domain.outcome import Outcome, OutcomeKind
-from sickbay.domain.retry import SPREAD, Done, PolicyOf, Route, after_run
+from sickbay.domain.retry import SPREAD, Done, PolicyOf, Route, after_cancel_request, after_run
+from sickbay.domain.run_context import RunContext, bind, unbind
 from sickbay.handlers.registry import HandlerSpec
 from sickbay.messages.codec import Undecodable, decode_job
 from sickbay.messages.outbox import EventOutbox
@@ -24,6 +25,7 @@ from sickbay.observer import Observer
 from sickbay.ports import Breakers, Clock, Delivery, DuplicateGuard
 from worker.crash_isolation import MAX_CRASHES, CrashIsolation
 from worker.demotion import DEMOTED
+from worker.follow_ups import FollowUps
 from worker.progress import ProgressReports
 from worker.rate_gate import Passage, RateGate
 from worker.run import CANCELLED
@@ -57,6 +59,7 @@ class Pipeline:
         policy: PolicyOf,
         rates: RateGate,
         progress: ProgressReports,
+        follow_ups: FollowUps,
         clock: Clock,
     ) -> None:
         """Take the worker's parts; `scope` says whose breaker a job asks, `policy` is asked after each failed run."""
@@ -64,7 +67,7 @@ class Pipeline:
         self._guard, self._isolation, self._gates = guard, isolation, gates
         self._breakers, self._scope, self._runner, self._settler, self._events = breakers, scope, runner, settler, events
         self._observer, self._handlers, self._clock = observer, handlers, clock
-        self._policy, self._unhandled, self._progress = policy, unhandled, progress
+        self._policy, self._unhandled, self._progress, self._follow_ups = policy, unhandled, progress, follow_ups
 
     async def process(self, delivery: Delivery, decoded: Job | None, seat: Seat) -> None:
         """Process and settle one delivery. Raises Unavailable if a server is unavailable and the delivery should come again.
@@ -78,6 +81,8 @@ class Pipeline:
             return await self._settler.quarantine_undecodable(delivery, explain(str(error), delivery.body, delivery.encoding))
         if self._guard.is_cancelled(job):
             return delivery.ack()
+        if self._guard.is_to_end(job):
+            return await self._settler.end(delivery, job)
         if not delivery.redelivered:
             is_only_copy = job.is_fresh and DEMOTED not in delivery.headers and self._clock() - job.submitted_at < SURE_MS
             return await (self._check_limits(delivery, job, seat) if is_only_copy else self._check_duplicates(delivery, job, seat))
@@ -88,9 +93,13 @@ class Pipeline:
 
     async def _check_duplicates(self, delivery: Delivery, job: Job, seat: Seat) -> None:
         """Check a copy that may not be the only one: it is dropped if superseded, and quarantined if it killed too many workers."""
+        if (job.maybe_duplicate or delivery.redelivered) and await self._events.has_succeeded(job.job_id):
+            return self._settler.drop(delivery, job)  # the ledger may be late with it
         found = await self._isolation.check(delivery, job)
         if found.superseded:
             return self._settler.drop(delivery, job)
+        if found.is_to_end:
+            return await self._settler.end(delivery, job)
         try:
             if found.crashes + 1 >= MAX_CRASHES:
                 await self._settler.quarantine(delivery, job, Reason.WORKER_LOST, f"{MAX_CRASHES} workers crashed while running this job")
@@ -109,6 +118,9 @@ class Pipeline:
         if self._gates.is_crowded(job.job_type) or self._runner.is_exhausted(spec):
             return await self._settler.defer(delivery, job)
         async with self._gates.turn(job.job_type, seat, len(delivery.body)) as has_come:
+            spec = self._handlers.get(job.job_type)  # after the wait it may be another one
+            if spec is None:
+                return await self._unhandled.settle(delivery, job)
             if has_come and delivery.held_s + self._runner.timeout_of(spec) <= MAX_HELD_S:
                 return await self._check_cancelled(delivery, job, spec)
             if has_come and delivery.redelivered:
@@ -138,11 +150,17 @@ class Pipeline:
             return await self._settler.park(delivery, job, Reason.RATE_LIMITED)
         started = self._settler.running_event(job)
         self._events.report_start(started)
-        self._progress.begin(started)
+        context = RunContext(
+            self._progress.of_run(started), run=started.run, deadline_ms=started.at + longest_ms, submit=self._follow_ups.submit
+        )
+        bind(job, context)
         began = perf_counter()
         try:
             outcome = await self._run_observed(spec, job, permit)
+            if context.follow_ups is not None and outcome.kind is OutcomeKind.SUCCESS:
+                outcome = await self._follow_ups.settled(context.follow_ups, outcome, spec)
         finally:
+            unbind(job)
             self._progress.end(started)
         took_ms = round(1000 * (perf_counter() - began))
         state = await self._breakers.settle(permit, CANCELLED if delivery.is_lost else outcome, took_ms)
@@ -152,6 +170,8 @@ class Pipeline:
         """Where the job goes; only after a failure somebody has to know the policy."""
         if outcome.kind is OutcomeKind.SUCCESS:
             return Done(outcome.result)
+        if self._guard.is_to_end(job):
+            return after_cancel_request(outcome)
         policy = self._policy(job.job_type, spec.retry)
         return after_run(job, outcome, state, policy, self._clock(), spread=_chance.randrange(SPREAD + 1))
 

@@ -33,14 +33,17 @@ class Presence:
         floods: Callable[[], Collection[Flow]] = tuple,
         *,
         job_types: Callable[[], Collection[str]] | None = None,
+        schemas: Callable[[], Collection[tuple[str, str]]] | None = None,
         running: Callable[[], Mapping[str, int]] = dict,
         every_s: float = HEARTBEAT_S,
     ) -> None:
         """`worker` is what does not change; `every_s` is how often it is announced.
 
-        `job_types` says what it handles, if that may differ from what `worker` says, and `running` how many jobs of each tenant run.
+        `job_types` and `schemas` say what it handles, if that may differ from what `worker` says, and `running` how many jobs of each
+        tenant run.
         """
         self._job_types = job_types or (lambda: worker.job_types)
+        self._schemas = schemas or (lambda: worker.schemas)
         self._floods = floods
         self._registry = registry
         self._worker = worker
@@ -55,9 +58,10 @@ class Presence:
         """Announce the worker as it is now. Nothing else depends on that here; if it fails twice in a row, that is logged once."""
         try:
             floods = tuple(sorted(self._floods()))[:MAX_FLOODS]
-            types = tuple(sorted(self._job_types()))
-            now = replace(self._worker, job_types=types, slots_in_use=self._slots_in_use(), draining=self._draining, floods=floods)
-            await self._registry.announce(replace(now, tenants=busiest(self._running())))
+            types, schemas = tuple(sorted(self._job_types())), tuple(sorted(self._schemas()))
+            now = replace(self._worker, job_types=types, schemas=schemas, draining=self._draining, floods=floods)
+            now = replace(now, slots_in_use=self._slots_in_use(), tenants=busiest(self._running()))
+            await self._registry.announce(now)
         except Unavailable as error:
             self._failures += 1
             if self._failures == TOLD_AFTER:

@@ -1,7 +1,7 @@
 """Passes on what handlers say about their progress: at most once per second and run, the newest, and nothing after the run.
 
 A handler may report from any thread and as often as it likes. Its report replaces the one that waits, so nothing piles up, and a run that
-reports nothing costs the worker two assignments. A report is an event RUNNING of its run that says more than the first one did: a
+reports nothing costs the worker next to nothing. A report is an event RUNNING of its run that says more than the first one did: a
 control plane of before merges it into nothing. While the broker is unavailable one event per run waits in the outbox, the newest.
 """
 
@@ -16,8 +16,9 @@ from threading import Lock
 from typing import Any, Final
 
 from sickbay.domain.job import JobEvent
-from sickbay.domain.progress import MAX_PROGRESS_CHARS, Progress, bind, is_bound, unbind
+from sickbay.domain.progress import MAX_PROGRESS_CHARS, Progress, ReportProgress
 from sickbay.domain.raised import Redact, clean, plain
+from sickbay.domain.run_context import is_bound
 from sickbay.messages.outbox import EventOutbox
 from sickbay.ports import Clock
 
@@ -49,13 +50,12 @@ class ProgressReports:
         self._waiting: dict[str, _Waiting] = {}
         self._lock = Lock()
 
-    def begin(self, started: JobEvent) -> None:
-        """A run begins; `started` is the event of that."""
-        bind(started.job, partial(self._report, started))
+    def of_run(self, started: JobEvent) -> ReportProgress:
+        """What the handler of a run reports with; `started` is the event of its begin."""
+        return partial(self._report, started)
 
     def end(self, started: JobEvent) -> None:
-        """It is over: what its handler said last and has not been passed on is dropped."""
-        unbind(started.job)
+        """The run is over: what its handler said last and has not been passed on is dropped."""
         if self._waiting:
             with self._lock:
                 waiting = self._waiting.pop(started.run, None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -39,6 +39,12 @@ class Run:
     ended: bool = False
     expired: bool = False
     cancelled: bool = False
+    is_to_end: bool = False
+    """Whether somebody asked to cancel its job before its outcome was known: then only a success counts."""
+    grace_over: bool = False
+    """Whether it has had its time to end by itself after that."""
+    bind: Callable[[], HandlerSpec] | None = None
+    """Returns its handler with what lifespans give it, in the thread of a sync one."""
     blocks: bool = False
     """Whether it blocked the handlers' loop."""
     began: float = 0.0

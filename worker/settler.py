@@ -18,7 +18,7 @@ from sickbay.domain.job import MAX_TRACEBACK_BYTES, Failure, Job, JobEvent, JobS
 from sickbay.domain.lane import lane_of
 from sickbay.domain.program import MAX_LOST_RUNS
 from sickbay.domain.raised import Redact
-from sickbay.domain.retry import NO_OPTIONS, Done, GiveBack, HandBack, PolicyOf, Retry, Route, SetAside, after_fault
+from sickbay.domain.retry import NO_OPTIONS, Cancelled, Done, GiveBack, HandBack, PolicyOf, Retry, Route, SetAside, after_fault
 from sickbay.domain.run_rate import OVER_RATE
 from sickbay.handlers.call import error_text
 from sickbay.handlers.traceback_text import traceback_of
@@ -86,6 +86,10 @@ class Settler:
     async def park(self, delivery: Delivery, job: Job, reason: Reason = Reason.CIRCUIT_OPEN) -> None:
         """Park a job that its breaker refuses, or that is over the rate of its type: it is not at fault, and waits in quarantine."""
         await self.settle(delivery, SetAside(job, reason), self.event(job, JobState.PARKED))
+
+    async def end(self, delivery: Delivery, job: Job) -> None:
+        """End a job of which somebody asked to cancel a run, in place of running it again."""
+        await self.settle(delivery, Cancelled(), self.event(job, JobState.CANCELLED))
 
     async def quarantine_undecodable(self, delivery: Delivery, why: str) -> None:
         """Put a message that cannot be decoded into quarantine, with its bytes."""
@@ -161,7 +165,13 @@ class Settler:
         if isinstance(route, Retry | SetAside | HandBack) and self._guard.is_cancelled(running_event.job):
             self._events.forget(running_event.job.job_id)
             return delivery.ack()
+        if isinstance(route, Retry | SetAside | GiveBack | HandBack) and self._guard.is_to_end(running_event.job):
+            route = Cancelled()
         match route:
+            case Cancelled(message):
+                code, now = JobState.CANCELLED.value, self._clock()
+                ended = replace(running_event, state=JobState.CANCELLED, at=now, code=code, message=message)
+                self._events.add(ended, delivery)
             case Done(result):
                 self._events.add(replace(running_event, state=JobState.SUCCEEDED, at=self._clock(), result=result), delivery)
             case Retry(job, delay_ms, beyond_limit):

@@ -38,6 +38,7 @@ from sickbay.client.jobs import (
 from sickbay.client.quarantine import FailureGroup, PayloadRevision, QuarantinedJob
 from sickbay.client.sync import Client
 from sickbay.client.transport import TLS
+from sickbay.client.types import JobType
 from sickbay.domain.breaker import BreakerState
 from sickbay.domain.job import JobState
 from sickbay.domain.priority import Priority
@@ -62,6 +63,7 @@ __all__ = [
     "JobExplanation",
     "JobNotSucceeded",
     "JobState",
+    "JobType",
     "JobUpdate",
     "LimitReached",
     "NewJob",

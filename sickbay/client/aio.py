@@ -7,9 +7,9 @@ from contextlib import aclosing
 from pathlib import Path
 from typing import Any, Self
 
-from sickbay.client import breaker_calls, job_calls, quarantine_calls
+from sickbay.client import breaker_calls, job_calls, quarantine_calls, type_calls
 from sickbay.client.asynchronous import AsynchronousDriver
-from sickbay.client.errors import ServerFault
+from sickbay.client.errors import DeadlineExceeded, ServerFault
 from sickbay.client.jobs import BatchResult, Job, NewJob
 from sickbay.client.methods import Asynchronous, awaited, awaited_pages, awaited_watch, names
 from sickbay.client.options import JOB_API_ADDRESS, TIMEOUT_S, ClientOptions, from_environment
@@ -59,6 +59,8 @@ class AsyncClient(Asynchronous):
     list = awaited_pages(job_calls.list_jobs)
     watch = awaited_watch(job_calls.watch)
     cancel = awaited(job_calls.cancel)
+    types = awaited_pages(type_calls.list_types)
+    type = awaited(type_calls.get)
 
     def __init__(
         self,
@@ -129,10 +131,15 @@ class AsyncClient(Asynchronous):
         A QUARANTINED job needs a person, so it is returned, too, unless `even_if_quarantined` is set; a PARKED one comes back by itself.
         DeadlineExceeded after `timeout` seconds; None waits as long as it takes.
         """
-        async with aclosing(self.watch(job_id, timeout=timeout)) as updates:
-            async for update in updates:
-                if update.job.state.is_final or (update.job.state is JobState.QUARANTINED and not even_if_quarantined):
-                    return update.job
+        last: Job | None = None
+        try:
+            async with aclosing(self.watch(job_id, timeout=timeout)) as updates:
+                async for update in updates:
+                    last = update.job
+                    if last.state.is_final or (last.state is JobState.QUARANTINED and not even_if_quarantined):
+                        return last
+        except DeadlineExceeded as error:
+            raise job_calls.not_ended(job_id, last, timeout) from error
         raise ServerFault(f"the service ended the watch of {job_id} before the job had ended")
 
     async def result(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, TypeVar
 
-from sickbay.client.errors import SickbayError, error_of
+from sickbay.client.errors import SickbayError, error_of, unsendable
 from sickbay.client.job_calls import notice, submit_request
 from sickbay.client.jobs import BatchResult, NewJob
 from sickbay.client.retry import LEAST_PAUSE_S, Retries, is_limit, is_passing
@@ -53,9 +53,15 @@ class Item:
 
     @classmethod
     def of(cls, job: NewJob, *, own_key: bool = True) -> Item:
-        """The job with its request, and with the key that this has: the user's, or one of our own if `own_key`."""
+        """The job with its request, and with the key that this has: the user's, or one of our own if `own_key`. TypeError for no job."""
+        given: object = job  # of programs without a type checker
+        if not isinstance(given, NewJob):
+            msg = f'submit_many takes jobs such as NewJob("email", {{"to": "ada@example.com"}}), not {type(job).__name__}'
+            raise TypeError(msg)
         try:
             request = submit_request(job, own_key=own_key)
+        except UnicodeEncodeError as error:
+            return cls(job, unsendable(error))
         except SickbayError as error:
             return cls(job, error)
         return cls(replace(job, request_id=request.request_id), request)

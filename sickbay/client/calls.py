@@ -6,7 +6,7 @@ The modules `*_calls.py` have one function for each method of the clients, which
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final, Generic, TypeVar
@@ -21,6 +21,7 @@ from sickbay.client.reading import number
 from sickbay.client.retry import Retries
 from sickbay.contract.faults import Fault
 from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
+from sickbay.jobs.v1.job_type_service_pb2_grpc import JobTypeServiceStub
 from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub
 
 T = TypeVar("T")
@@ -49,6 +50,11 @@ class Rpc:
     def of_jobs(cls, method: str) -> Rpc:
         """A method of JobService."""
         return cls(Server.JOB_API, JobServiceStub, method)
+
+    @classmethod
+    def of_types(cls, method: str) -> Rpc:
+        """A method of JobTypeService."""
+        return cls(Server.JOB_API, JobTypeServiceStub, method)
 
     @classmethod
     def of_breakers(cls, method: str) -> Rpc:
@@ -147,6 +153,11 @@ def enum_number(enum: Any, name: str | None, field: str) -> Any:
         return number(enum.DESCRIPTOR, name)
     except ValueError as error:
         raise invalid(f"{field}: {error}") from None
+
+
+def enum_numbers(enum: Any, names: Iterable[str] | str, field: str) -> list[Any]:
+    """The same for several names, or a single one."""
+    return [enum_number(enum, name, field) for name in ([names] if isinstance(names, str) else names)]
 
 
 def duration(seconds: float | None, field: str) -> Duration | None:

@@ -21,7 +21,7 @@ All can be pickled. The message is written for people: branch on the class and o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
@@ -39,13 +39,20 @@ class SickbayError(Exception):
 
     `reason` is a name of the contract's `ErrorReason`, an open set; empty if the error is not the service's, for example without a
     connection. `code` is the gRPC status code's name. `retry_after` is in seconds, None if waiting does not help. `quota` is set if a rate
-    is exceeded.
+    is exceeded. `violations` are the single mistakes of a payload, each with the path of its field, if the service has listed them.
     """
 
     __module__ = "sickbay.client"  # where users import it from, so what tracebacks call it
 
     def __init__(
-        self, message: str, *, reason: str = "", code: str = "UNKNOWN", retry_after: float | None = None, quota: Quota | None = None
+        self,
+        message: str,
+        *,
+        reason: str = "",
+        code: str = "UNKNOWN",
+        retry_after: float | None = None,
+        quota: Quota | None = None,
+        violations: Sequence[tuple[str, str]] = (),
     ) -> None:
         """Set what `sickbay.client` has read from the failed call."""
         super().__init__(message)
@@ -54,6 +61,7 @@ class SickbayError(Exception):
         self.code = code
         self.retry_after = retry_after
         self.quota = quota
+        self.violations = tuple(violations)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (type(self), self.message, dict(vars(self)))
@@ -176,7 +184,9 @@ def error_of(fault: Fault) -> SickbayError:
     """The exception of a fault."""
     kind = CircuitOpen if fault.reason == ErrorReason.CIRCUIT_OPEN else CLASSES[fault.code]
     message = fault.message or f"the call failed with {fault.code.name}, without a message"
-    return kind(message, reason=fault.reason, code=fault.code.name, retry_after=fault.retry_after, quota=fault.quota)
+    return kind(
+        message, reason=fault.reason, code=fault.code.name, retry_after=fault.retry_after, quota=fault.quota, violations=fault.violations
+    )
 
 
 def fault_of_call(error: grpc.RpcError) -> Fault:
@@ -187,6 +197,11 @@ def fault_of_call(error: grpc.RpcError) -> Fault:
 def invalid(message: str, reason: ErrorReason = ErrorReason.INVALID_FIELD) -> InvalidRequest:
     """The error of an argument that is not even sent."""
     return InvalidRequest(message, reason=reason.value, code=grpc.StatusCode.INVALID_ARGUMENT.name)
+
+
+def unsendable(error: UnicodeEncodeError) -> InvalidRequest:
+    """The error of a text that is no valid Unicode, such as a lone surrogate; protobuf raises its own."""
+    return invalid(f"a text cannot be sent as UTF-8: {error.reason} at position {error.start}")
 
 
 def out_of_time(message: str) -> DeadlineExceeded:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any, Final
 
-from sickbay.client.calls import MAX_PAGE, RECONNECT_S, Call, Pages, Rpc, Watch, enum_number
-from sickbay.client.errors import JobNotSucceeded, ResultNotKept
+from sickbay.client.calls import MAX_PAGE, RECONNECT_S, Call, Pages, Rpc, Watch, enum_number, enum_numbers
+from sickbay.client.errors import DeadlineExceeded, JobNotSucceeded, ResultNotKept, out_of_time
 from sickbay.client.jobs import BreakerNotice, Job, JobExplanation, JobUpdate, NewJob, OnOpen, StateChange, SubmittedJob
-from sickbay.client.payload import payload_text
+from sickbay.client.payload import Payload, named, payload_text
 from sickbay.client.reading import read
 from sickbay.client.retry import room
 from sickbay.domain.job import JobState
 from sickbay.domain.priority import Priority
+from sickbay.handlers.payloads.typing import PayloadObject
 from sickbay.jobs.v1 import job_pb2
 from sickbay.jobs.v1 import job_service_pb2 as pb
 
@@ -21,8 +22,8 @@ BATCH: Final = Rpc.of_jobs("BatchSubmitJobs")
 
 
 def submit(
-    job_type: str,
-    payload: Mapping[str, Any] | str | bytes,
+    job_type: str | PayloadObject,
+    payload: Payload | None = None,
     *,
     tenant: str = "",
     priority: Priority | str | None = None,
@@ -33,9 +34,12 @@ def submit(
 ) -> Call[SubmittedJob]:
     """Submit a job; once this returns, it is durable.
 
-    `payload` is a mapping, or JSON text of an object. `request_id` is the idempotency key: a repeat within 24 hours returns the first job.
-    The client makes one if you give none, and keeps it when it sends the request again. With `on_open="REJECT"` CircuitOpen is raised while
-    the circuit is open. `wait_for_limits`: wait while a limit rejects the job, within the timeout (True), or for so many seconds more.
+    `payload` is a mapping, JSON text of an object, or an object of a class with fields: a model of pydantic, a msgspec Struct, a dataclass.
+    Such an object alone is enough if `@job_type` of `sickbay` says the job type of its class: `submit(Email(...))`.
+
+    `request_id` is the idempotency key: a repeat within 24 hours returns the first job. The client makes one if you give none, and keeps it
+    when it sends the request again. With `on_open="REJECT"` CircuitOpen is raised while the circuit is open. `wait_for_limits`: wait while
+    a limit rejects the job, within the timeout (True), or for so many seconds more.
     """
     request = submit_request(NewJob(job_type, payload, tenant, priority, request_id, on_open))
 
@@ -60,7 +64,7 @@ def list_jobs(
     *,
     job_type: str = "",
     tenant: str = "",
-    states: Iterable[JobState | str] = (),
+    states: Iterable[JobState | str] | JobState | str = (),
     priority: Priority | str | None = None,
     full: bool = False,
     limit: int | None = None,
@@ -74,7 +78,7 @@ def list_jobs(
     request = pb.ListJobsRequest(
         job_type=job_type,
         tenant=tenant,
-        states=[enum_number(job_pb2.Job.State, state, "states") for state in states],
+        states=enum_numbers(job_pb2.Job.State, states, "states"),
         priority=enum_number(job_pb2.Priority, priority, "priority"),
         view=job_pb2.JOB_VIEW_FULL if full else job_pb2.JOB_VIEW_BASIC,
         page_size=page_size,
@@ -100,8 +104,18 @@ def watch(job_id: str, *, resume_token: str = "", timeout: float | None = None, 
 
 
 def cancel(job_id: str, *, timeout: float | None = None) -> Call[Job]:
-    """Cancel a job that is waiting; once this returns it does not run again. FailedPrecondition if it is too late."""
+    """Cancel a job and return it; once this returns no further run of it begins.
+
+    It is CANCELLED, or it still runs and has a `cancel_request_time`: then it ends CANCELLED, or SUCCEEDED if its handler completes
+    successfully all the same. FailedPrecondition if it has ended, or runs on a worker of an earlier version.
+    """
     return Call(Rpc.of_jobs("CancelJob"), pb.CancelJobRequest(job_id=job_id), lambda reply: read(reply.job, Job), timeout)
+
+
+def not_ended(job_id: str, last: Job | None, timeout: float | None) -> DeadlineExceeded:
+    """The error of a wait that is over before the job; `last` is what is known of it."""
+    state = f"; it is {last.state}" if last is not None else ""
+    return out_of_time(f"job {job_id} has not ended within {timeout:g} s{state}")
 
 
 def result_of(job: Job) -> Any:
@@ -116,9 +130,10 @@ def result_of(job: Job) -> Any:
 
 def submit_request(job: NewJob, *, own_key: bool = True) -> pb.SubmitJobRequest:
     """The request for a new job, with a key of our own if it has none and `own_key`. InvalidRequest if it cannot even be written."""
+    job_type, payload = named(job.job_type, job.payload)
     return pb.SubmitJobRequest(
-        job_type=job.job_type,
-        payload_json=payload_text(job.payload),
+        job_type=job_type,
+        payload_json=payload_text(payload),
         tenant=job.tenant,
         priority=enum_number(job_pb2.Priority, job.priority, "priority"),
         request_id=job.request_id or (new_key() if own_key else ""),

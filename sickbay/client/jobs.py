@@ -14,6 +14,7 @@ from sickbay.client.errors import SickbayError
 from sickbay.domain.breaker import BreakerState
 from sickbay.domain.job import JobState
 from sickbay.domain.priority import Priority
+from sickbay.handlers.payloads.typing import PayloadObject
 
 
 class OnOpen(StrEnum):
@@ -27,13 +28,15 @@ class OnOpen(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NewJob:
-    """A job to submit. `payload` is a mapping, or JSON text of an object as str or bytes, which is kept byte for byte.
+    """A job to submit. `payload` is a mapping, JSON text of an object as str or bytes, which is kept byte for byte, or an object.
+
+    `job_type` and `payload` may also be one object alone, as in `submit`.
 
     `request_id` is the idempotency key, 1 to 128 printable ASCII characters; the client makes one if it is empty.
     """
 
-    job_type: str
-    payload: Mapping[str, Any] | str | bytes
+    job_type: str | PayloadObject
+    payload: Mapping[str, Any] | str | bytes | PayloadObject | None = None
     tenant: str = ""
     priority: Priority | str | None = None
     request_id: str = ""
@@ -81,7 +84,7 @@ class Job:
 
     `result_json` is what the handler of a SUCCEEDED job returned, as JSON text; empty if it returned None. It is empty, too, if the result
     was not kept, and then `result_note` says why. `progress` is set while the job is RUNNING if its handler reports any. Lists have none of
-    the three.
+    the three. `cancel_request_time` is when somebody first asked to cancel it after a run had begun.
     """
 
     job_id: str
@@ -101,6 +104,7 @@ class Job:
     result_json: str = ""
     result_note: str = ""
     progress: Progress | None = None
+    cancel_request_time: datetime | None = None
     _result: Any = field(default=None, init=False, repr=False, compare=False)
 
     @property
@@ -169,7 +173,9 @@ class BatchResult:
 
 @dataclass(frozen=True, slots=True)
 class JobUpdate:
-    """One message of a watch: the job, and the change that led to its state; None in the first message, and if only `job.progress` is new.
+    """One message of a watch: the job, and the change that led to its state.
+
+    That is None in the first message, and if only `job.progress` or `job.cancel_request_time` is new.
 
     `resume_token` is where a later watch can continue.
     """

@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from sickbay.client.calls import Call, Pages, Watch
+from sickbay.client.errors import unsendable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -58,7 +59,7 @@ def blocking(describe: Callable[P, Call[T]]) -> Callable[Concatenate[Blocking, P
     """A method that returns the answer."""
 
     def method(self: Blocking, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        return self._driver.run(describe(*args, **kwargs))
+        return self._driver.run(_described(describe, *args, **kwargs))
 
     return _like(describe, method)
 
@@ -67,7 +68,7 @@ def blocking_pages(describe: Callable[P, Pages[T]]) -> Callable[Concatenate[Bloc
     """A method that returns an iterator over a list."""
 
     def method(self: Blocking, /, *args: P.args, **kwargs: P.kwargs) -> Generator[T, None, None]:
-        return self._driver.pages(describe(*args, **kwargs))
+        return self._driver.pages(_described(describe, *args, **kwargs))
 
     return _like(describe, method)
 
@@ -76,7 +77,7 @@ def blocking_watch(describe: Callable[P, Watch[T]]) -> Callable[Concatenate[Bloc
     """A method that returns an iterator over a stream."""
 
     def method(self: Blocking, /, *args: P.args, **kwargs: P.kwargs) -> Generator[T, None, None]:
-        return self._driver.watch(describe(*args, **kwargs))
+        return self._driver.watch(_described(describe, *args, **kwargs))
 
     return _like(describe, method)
 
@@ -85,7 +86,7 @@ def awaited(describe: Callable[P, Call[T]]) -> Callable[Concatenate[Asynchronous
     """A method whose answer is awaited."""
 
     def method(self: Asynchronous, /, *args: P.args, **kwargs: P.kwargs) -> Awaitable[T]:
-        return self._driver.run(describe(*args, **kwargs))
+        return self._driver.run(_described(describe, *args, **kwargs))
 
     return _like(describe, method)
 
@@ -94,7 +95,7 @@ def awaited_pages(describe: Callable[P, Pages[T]]) -> Callable[Concatenate[Async
     """A method that returns an asynchronous iterator over a list."""
 
     def method(self: Asynchronous, /, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[T, None]:
-        return self._driver.pages(describe(*args, **kwargs))
+        return self._driver.pages(_described(describe, *args, **kwargs))
 
     return _like(describe, method)
 
@@ -103,9 +104,16 @@ def awaited_watch(describe: Callable[P, Watch[T]]) -> Callable[Concatenate[Async
     """A method that returns an asynchronous iterator over a stream."""
 
     def method(self: Asynchronous, /, *args: P.args, **kwargs: P.kwargs) -> AsyncGenerator[T, None]:
-        return self._driver.watch(describe(*args, **kwargs))
+        return self._driver.watch(_described(describe, *args, **kwargs))
 
     return _like(describe, method)
+
+
+def _described(describe: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    try:
+        return describe(*args, **kwargs)
+    except UnicodeEncodeError as error:
+        raise unsendable(error) from error
 
 
 Method = TypeVar("Method", bound=Callable[..., Any])

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from sickbay.client.calls import MAX_PAGE, Call, Pages, Rpc, duration, enum_number
 from sickbay.client.jobs import Job
-from sickbay.client.payload import payload_text
+from sickbay.client.payload import Payload, payload_text
 from sickbay.client.quarantine import FailureGroup, QuarantinedJob
 from sickbay.client.reading import read
 from sickbay.domain.job import JobState, Reason
@@ -64,20 +63,28 @@ def groups(
 def resubmit(
     job_id: str,
     *,
-    payload: Mapping[str, Any] | str | bytes | None = None,
+    payload: Payload | None = None,
     job_type: str = "",
     priority: Priority | str | None = None,
     etag: str = "",
     actor: str = "",
+    skip_validation: bool = False,
     timeout: float | None = None,
 ) -> Call[Job]:
     """Return a job to the queue with all its retries, if you like with another payload, type or priority.
+
+    InvalidRequest if the payload does not fit the schema of its job type, and one is known, unless `skip_validation` is set.
 
     Conflict if `etag` is given and the job has changed since; NotFound if it is not in quarantine. It is not sent again by itself, because
     a repeat would be NotFound although the first one took effect: get the job if no answer came.
     """
     request = pb.ResubmitJobRequest(
-        job_id=job_id, job_type=job_type, etag=etag, actor=actor, priority=enum_number(job_pb2.Priority, priority, "priority")
+        job_id=job_id,
+        job_type=job_type,
+        etag=etag,
+        actor=actor,
+        priority=enum_number(job_pb2.Priority, priority, "priority"),
+        skip_validation=skip_validation,
     )
     if payload is not None:
         request.payload_json = payload_text(payload)

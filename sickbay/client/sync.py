@@ -7,9 +7,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Self
 
-from sickbay.client import breaker_calls, job_calls, quarantine_calls
+from sickbay.client import breaker_calls, job_calls, quarantine_calls, type_calls
 from sickbay.client.blocking import BlockingDriver
-from sickbay.client.errors import ServerFault
+from sickbay.client.errors import DeadlineExceeded, ServerFault
 from sickbay.client.jobs import BatchResult, Job, NewJob
 from sickbay.client.methods import Blocking, blocking, blocking_pages, blocking_watch, names
 from sickbay.client.options import JOB_API_ADDRESS, TIMEOUT_S, ClientOptions, from_environment
@@ -59,6 +59,8 @@ class Client(Blocking):
     list = blocking_pages(job_calls.list_jobs)
     watch = blocking_watch(job_calls.watch)
     cancel = blocking(job_calls.cancel)
+    types = blocking_pages(type_calls.list_types)
+    type = blocking(type_calls.get)
 
     def __init__(
         self,
@@ -122,10 +124,15 @@ class Client(Blocking):
         A QUARANTINED job needs a person, so it is returned, too, unless `even_if_quarantined` is set; a PARKED one comes back by itself.
         DeadlineExceeded after `timeout` seconds; None waits as long as it takes.
         """
-        with closing(self.watch(job_id, timeout=timeout)) as updates:
-            for update in updates:
-                if update.job.state.is_final or (update.job.state is JobState.QUARANTINED and not even_if_quarantined):
-                    return update.job
+        last: Job | None = None
+        try:
+            with closing(self.watch(job_id, timeout=timeout)) as updates:
+                for update in updates:
+                    last = update.job
+                    if last.state.is_final or (last.state is JobState.QUARANTINED and not even_if_quarantined):
+                        return last
+        except DeadlineExceeded as error:
+            raise job_calls.not_ended(job_id, last, timeout) from error
         raise ServerFault(f"the service ended the watch of {job_id} before the job had ended")
 
     def result(self, job_id: str, *, timeout: float | None = None, even_if_quarantined: bool = False) -> Any:

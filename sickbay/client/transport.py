@@ -21,6 +21,9 @@ KEEPALIVE_MS: Final = 60_000
 KEEPALIVE_TIMEOUT_MS: Final = 20_000
 """How long the answer may take; then the connection is given up, and a watch continues on another one."""
 _LOOPBACK: Final = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\]):\d+|unix(-abstract)?:.*")
+_URL: Final = re.compile(r"(https?|grpcs?)://(?P<rest>[^/]*)", re.IGNORECASE)
+_SCHEME: Final = re.compile(r"(dns|unix|unix-abstract|vsock|ipv4|ipv6|xds):", re.IGNORECASE)
+_PORT: Final = re.compile(r":\d{1,5}$")
 
 Options = Sequence[tuple[str, int]]
 
@@ -79,7 +82,14 @@ class Transport:
     """Whether the token may be sent unencrypted to another machine."""
 
     def check(self, address: str) -> None:
-        """ValueError if the token would be sent over the network unencrypted."""
+        """ValueError if that is no address of gRPC's, or the token would be sent over the network unencrypted."""
+        if found := _URL.match(address):
+            host = found["rest"].rstrip("/")
+            msg = f"{address!r} is a URL; gRPC addresses are HOST:PORT, such as {host if _PORT.search(host) else f'{host}:50051'}"
+            raise ValueError(msg)
+        if not _SCHEME.match(address) and not _PORT.search(address):
+            msg = f"{address!r} has no port; gRPC addresses are HOST:PORT, such as {address or 'localhost'}:50051"
+            raise ValueError(msg)
         if self._has_token and self.tls is None and not self.plaintext_token and not is_loopback(address):
             msg = (
                 f"the token would be sent to {address} unencrypted; use tls=True or TLS(...), or allow it with allow_plaintext_token=True "

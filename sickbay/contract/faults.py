@@ -1,7 +1,8 @@
 """`Fault`: an error as clients see it, read from a failed call or from one result of a batch.
 
 The services send the status code, the message, google.rpc.ErrorInfo{reason, domain "sickbay"} and, if retrying later helps, RetryInfo. If a
-rate is exceeded, the metadata of ErrorInfo say which. `sickbay.server.errors` writes what this module reads.
+rate is exceeded, the metadata of ErrorInfo say which. If several fields can be wrong, BadRequest has each.
+`sickbay.server.errors` writes what this module reads.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ _BY_NUMBER: Final = {code.value[0]: code for code in grpc.StatusCode}
 class Fault:
     """An error as clients see it. `reason` is empty if the server sent none; `retry_after` is in seconds, None if unset.
 
-    `quota` is that of a rate that is exceeded.
+    `quota` is that of a rate that is exceeded; `violations` are the single mistakes of a request, each with the path of its field.
     """
 
     code: grpc.StatusCode
@@ -34,6 +35,7 @@ class Fault:
     reason: str = ""
     retry_after: float | None = None
     quota: Quota | None = None
+    violations: tuple[tuple[str, str], ...] = ()
 
     @property
     def number(self) -> int:
@@ -56,7 +58,9 @@ def batch_fault(error: job_service_pb2.BatchSubmitError) -> Fault:
     """The fault of one item of a batch."""
     reason = _reason_name(error.reason)
     wait = error.retry_delay.ToMilliseconds() / 1000 if error.HasField("retry_delay") else None
-    return Fault(_BY_NUMBER.get(error.code, grpc.StatusCode.UNKNOWN), error.message, reason, wait, quota_of(error.metadata))
+    violations = tuple((one.field, one.description) for one in error.violations)
+    code = _BY_NUMBER.get(error.code, grpc.StatusCode.UNKNOWN)
+    return Fault(code, error.message, reason, wait, quota_of(error.metadata), violations)
 
 
 def quota_of(metadata: Mapping[str, str]) -> Quota | None:
@@ -69,7 +73,8 @@ def quota_of(metadata: Mapping[str, str]) -> Quota | None:
 
 def _with_details(fault: Fault, data: bytes) -> Fault:
     reason, wait, quota = "", None, None
-    info, retry = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo()
+    violations: tuple[tuple[str, str], ...] = ()
+    info, retry, bad = error_details_pb2.ErrorInfo(), error_details_pb2.RetryInfo(), error_details_pb2.BadRequest()
     try:
         details = status_pb2.Status.FromString(data).details
         for detail in details:
@@ -77,9 +82,11 @@ def _with_details(fault: Fault, data: bytes) -> Fault:
                 reason, quota = info.reason, quota_of(info.metadata)
             elif detail.Unpack(retry):
                 wait = retry.retry_delay.seconds + retry.retry_delay.nanos / 1e9
+            elif detail.Unpack(bad):
+                violations = tuple((one.field, one.description) for one in bad.field_violations)
     except DecodeError:
         return fault
-    return Fault(fault.code, fault.message, reason, wait, quota)
+    return Fault(fault.code, fault.message, reason, wait, quota, violations)
 
 
 def _reason_name(number: int) -> str:

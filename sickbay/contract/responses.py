@@ -71,6 +71,7 @@ def job(record: JobRecord, history: Sequence[StateChange] = ()) -> job_pb2.Job:
         result_json=_json(result.json),
         result_note=text(result.note),
         progress=progress(record.progress) if record.progress is not None else None,
+        cancel_request_time=timestamp(record.cancel_requested_at),
     )
 
 

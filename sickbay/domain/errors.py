@@ -14,15 +14,17 @@
         `-- MissingSetting   a variable that has no default is not set
 
     JobError                 raised by a handler to say how its run failed (not a SickbayError: it is an outcome)
+    `-- SubmitError          raised by `job.submit`: a follow-up job was not accepted
 
 Messages are written for the client and never contain the text of a driver's or Python's exception.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar, Final, Protocol
 
 from sickbay.domain.job import is_code
 from sickbay.domain.outcome import KindName, OutcomeKind, kind_of
@@ -44,6 +46,7 @@ class ErrorReason(StrEnum):
     JOB_NOT_FOUND = "JOB_NOT_FOUND"
     BREAKER_NOT_FOUND = "BREAKER_NOT_FOUND"
     INCIDENT_NOT_FOUND = "INCIDENT_NOT_FOUND"
+    JOB_TYPE_NOT_FOUND = "JOB_TYPE_NOT_FOUND"
     IDEMPOTENCY_KEY_REUSED = "IDEMPOTENCY_KEY_REUSED"
     REQUEST_IN_PROGRESS = "REQUEST_IN_PROGRESS"
     ETAG_MISMATCH = "ETAG_MISMATCH"
@@ -76,10 +79,32 @@ class SickbayError(Exception):
         self.reason = reason or self.default_reason
 
 
+class Violation(Protocol):
+    """What is wrong in one field: its path, and a sentence."""
+
+    @property
+    def path(self) -> str:
+        """Such as `payload.items[2].price`."""
+
+    @property
+    def text(self) -> str:
+        """Such as `expected a number, got a string`."""
+
+
 class InvalidArgument(SickbayError):
-    """The request is wrong; the message says what to correct."""
+    """The request is wrong; the message says what to correct. `violations` are all single mistakes, where there can be several."""
 
     default_reason = ErrorReason.INVALID_FIELD
+
+    def __init__(self, message: str, reason: ErrorReason | None = None, *, violations: Sequence[Violation] = ()) -> None:
+        """Set the message, the reason and the single mistakes."""
+        super().__init__(message, reason)
+        self.violations = tuple((one.path, one.text) for one in violations)
+        self._listed = violations
+
+    def advised(self, advice: str) -> InvalidArgument:
+        """The same with an advice at the end of its message."""
+        return InvalidArgument(f"{self}; {advice}", self.reason, violations=self._listed)
 
 
 class Unstorable(InvalidArgument):
@@ -195,6 +220,16 @@ class JobError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _job_error, (type(self), self.args, dict(vars(self)))
+
+
+class SubmitError(JobError):
+    """A follow-up job was not accepted. Uncaught it is the outcome of the run: `code` is the reason, `kind` says whether that is retried.
+
+    Of kind data for what will be rejected again: an invalid payload, or the same key with another payload. Transient for limits, with the
+    wait that they ask for, and while a server is unavailable.
+    """
+
+    __module__ = "sickbay"
 
 
 def _job_error(cls: type[JobError], args: tuple[object, ...], state: dict[str, object]) -> JobError:

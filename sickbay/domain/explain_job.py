@@ -118,6 +118,11 @@ def _running(case: Case) -> JobExplanation:
     told = [f"{_run(case, record.job.attempt + 1)} began {ago(began, case.now)}{f' on {case.actor}' if case.actor else ''}."]
     if case.breaker is not None and case.breaker.probe_job_id == record.job.job_id:
         told.append("It is the probe of its circuit: if it succeeds, the circuit closes and parked jobs come back.")
+    if record.cancel_requested_at:
+        told.append(
+            f"Somebody asked to cancel it {ago(record.cancel_requested_at, case.now)}: unless this run succeeds, the job is then CANCELLED "
+            "and does not run again. A plain function ends only by itself, or by its timeout."
+        )
     if case.now <= ends:
         told.append(
             f"It may take {span(case.timeout_ms)}, unless its handler has a timeout of its own; then it fails with HANDLER_TIMEOUT."

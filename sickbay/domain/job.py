@@ -10,12 +10,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Final, TypeVar
+from types import GenericAlias
+from typing import Any, ClassVar, Final, Generic, TypeVar
 
-from sickbay.domain.payload import PayloadUnreadable, read_payload
+from sickbay.domain.payload import P_co, PayloadUnreadable, read_payload
 from sickbay.domain.priority import Priority
-from sickbay.domain.progress import Progress, TellsProgress
+from sickbay.domain.progress import Progress
 from sickbay.domain.result import Result
+from sickbay.domain.run_context import InRun
 
 NAME_PATTERN: Final = r"[a-z0-9][a-z0-9._-]{0,63}"
 CODE_PATTERN: Final = r"[A-Z0-9_]{1,48}"
@@ -109,8 +111,8 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Job(TellsProgress):
-    """One unit of work, as a handler receives it.
+class Job(InRun, Generic[P_co]):
+    """One unit of work, as a handler receives it; a handler of `Job[Email]` gets the payload as an `Email`.
 
     Handlers run at least once: use `idempotency_key` when an effect must not happen twice. `trace` is the context of the trace that the
     job belongs to (see `trace.py`), empty without tracing.
@@ -127,12 +129,15 @@ class Job(TellsProgress):
     maybe_duplicate: bool = False
     trace: str = ""
     priority: Priority = Priority.NORMAL
-    _payload: dict[str, Any] | None = field(default=None, init=False, repr=False, compare=False)
+    _payload: Any = field(default=None, init=False, repr=False, compare=False)
     _unreadable: str = field(default="", init=False, repr=False, compare=False)
 
+    # `typing`'s alias would set an attribute on each job that `Job[Email](...)` makes, which a frozen class refuses.
+    __class_getitem__: ClassVar[Any] = classmethod(GenericAlias)
+
     @property
-    def payload(self) -> dict[str, Any]:
-        """The content as a dictionary, decoded at first use.
+    def payload(self) -> P_co:
+        """The content: a dictionary, decoded at first use, or for a handler of `Job[Email]` an `Email`, decoded before its run.
 
         Raises PayloadUnreadable if the bytes are not a JSON object, which the Job API does not accept. A run that fails after that has
         the code PAYLOAD_UNREADABLE, whatever the handler raises.
@@ -143,7 +148,7 @@ class Job(TellsProgress):
             except PayloadUnreadable as error:
                 object.__setattr__(self, "_unreadable", str(error))
                 raise
-        return self._payload  # type: ignore[return-value]  # set just above
+        return self._payload  # type: ignore[no-any-return]  # set just above, or by `set_payload`
 
     @property
     def unreadable(self) -> str:
@@ -173,14 +178,19 @@ class Job(TellsProgress):
         before = min(self.failures[-1].attempt, self.failures[-2].blameless) if len(self.failures) > 1 else 0
         return self.failures[-1].blameless > before
 
-    def failed(self, failure: Failure, *, blameless: bool = False) -> Job:
+    def failed(self, failure: Failure, *, blameless: bool = False) -> Job[P_co]:
         """The job with one more failure, beyond ten the first three and the newest; the attempt stays the same."""
         counted = replace(failure, blameless=self.blameless + blameless)
         return replace(self, failures=bounded_failures((*self.failures, counted)))
 
-    def charged(self) -> Job:
+    def charged(self) -> Job[P_co]:
         """The copy for the next attempt."""
         return replace(self, attempt=self.attempt + 1)
+
+
+def set_payload(job: Job[Any], payload: object) -> None:
+    """From now on `job.payload` is this object, which was decoded from its JSON text."""
+    object.__setattr__(job, "_payload", payload)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +201,8 @@ class JobEvent:
     both succeed are a duplicate; one run reported twice is a replay). `started_at` is the start of that run, None if there was none.
     `duplicate` marks a copy that was dropped because a later one exists: it is counted and changes nothing else. `beyond_limit` is for
     observers, not for the ledger: a job that is at fault would have been quarantined instead of retried. `result` is what a run that
-    SUCCEEDED returned, `progress` how far one is that is RUNNING.
+    SUCCEEDED returned, `progress` how far one is that is RUNNING. `cancel_requested` marks the request to cancel a job whose run has begun:
+    it changes no state, and `job` and `state` are what is known of the job.
     """
 
     job: Job
@@ -207,6 +218,7 @@ class JobEvent:
     beyond_limit: bool = False
     result: Result | None = None
     progress: Progress | None = None
+    cancel_requested: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +239,7 @@ class JobRecord:
     """A job as stored in the ledger. `job.payload_json` is empty unless the job is set aside.
 
     `result` is what the run returned with which the job SUCCEEDED, `progress` how far a run is that is RUNNING; lists of records have
-    neither.
+    neither. `cancel_requested_at` is when somebody asked to cancel it after a run had begun (ms), 0 if nobody did.
     """
 
     job: Job
@@ -240,6 +252,7 @@ class JobRecord:
     fingerprint: str = ""
     result: Result | None = None
     progress: Progress | None = None
+    cancel_requested_at: int = 0
 
     @property
     def next_attempt_at(self) -> int:

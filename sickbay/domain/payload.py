@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    import typing_extensions
+
+    P_co = typing_extensions.TypeVar("P_co", covariant=True, default=dict[str, Any])
+else:
+    P_co = TypeVar("P_co", covariant=True)
+"""What `job.payload` is: for type checkers a dictionary, unless the handler says otherwise."""
 
 
 class PayloadUnreadable(ValueError):

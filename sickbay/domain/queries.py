@@ -108,10 +108,12 @@ class DuplicateCheck:
     """What the ledger knows about a copy that may not be the only one.
 
     `superseded`: a later copy exists, drop this one. `crashes`: how many workers died while they ran this copy as a suspect.
+    `is_to_end`: somebody asked to cancel the job after a run of it had begun, so this copy must not run.
     """
 
     superseded: bool
     crashes: int = 0
+    is_to_end: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,10 +185,14 @@ class Requeued:
 
 @dataclass(frozen=True, slots=True)
 class HoldAnswer:
-    """What workers answered about held jobs: those of which a run has `begun`, and how many consumers of jobs have answered."""
+    """What workers answered about held jobs: those of which a run has `begun`, and how many consumers of jobs have answered.
+
+    `can_cancel`: whether all that answered can cancel a run that has begun; workers of before cannot.
+    """
 
     begun: frozenset[str]
     workers: int
+    can_cancel: bool = True
 
 
 @dataclass(frozen=True, slots=True)

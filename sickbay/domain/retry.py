@@ -9,6 +9,8 @@
 | cancelled | GiveBack, nothing charged | the same |
 | lost (cancelled with the code PROGRAM_LOST) | HandBack, nothing charged | the same |
 
+If somebody asked to cancel the job meanwhile, every outcome but a success leads to Cancelled (`after_cancel_request`).
+
 A systemic or transient failure is blameless: the job is not at fault, so it never uses up the retries, and no person is needed. Only a code
 whose number of retries somebody has set (`retries_by_code`) ends like the others. A fault of the worker itself is not an outcome of a
 run: see `after_fault`.
@@ -115,6 +117,13 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
+class Cancelled:
+    """The job has ended, because somebody asked for it; `message` says how its run ended, if there was one."""
+
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class GiveBack:
     """The run proved nothing: the same copy goes back to the queue."""
 
@@ -160,7 +169,7 @@ class SetAside:
         return JobState.PARKED if self.reason in PARKING else JobState.QUARANTINED
 
 
-Route = Done | GiveBack | HandBack | Retry | SetAside
+Route = Done | Cancelled | GiveBack | HandBack | Retry | SetAside
 
 
 MAX_FAULTS: Final = 3
@@ -176,6 +185,15 @@ def after_fault(job: Job, message: str, policy: RetryPolicy, now: int, traceback
         delay_ms = policy.delay_ms << (faults - 1)
         return Retry(job.failed(replace(failure, retry_at=now + delay_ms)).charged(), delay_ms)
     return SetAside(job.failed(failure), Reason.WORKER_FAULT)
+
+
+def after_cancel_request(outcome: Outcome) -> Done | Cancelled:
+    """Where a job goes whose run ended after somebody had asked to cancel it: only a success makes that void."""
+    if outcome.kind is OutcomeKind.SUCCESS:
+        return Done(outcome.result)
+    if not outcome.code:
+        return Cancelled("its run was cancelled")
+    return Cancelled(f"its run ended with {outcome.code}{f': {outcome.message}' if outcome.message else ''}")
 
 
 def after_run(job: Job, outcome: Outcome, breaker: BreakerState, policy: RetryPolicy, now: int, *, spread: int = 0) -> Route:

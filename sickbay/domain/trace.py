@@ -33,6 +33,11 @@ def trace_headers(trace: str) -> dict[str, str]:
     return {TRACEPARENT: parent, TRACESTATE: state} if state else {TRACEPARENT: parent}
 
 
+def trace_id_of(trace: str) -> str:
+    """The id of the trace, 32 hexadecimal digits; empty without one."""
+    return trace.split("-", 2)[1] if trace else ""
+
+
 def valid_trace(trace: str) -> str:
     """The text if it is a valid context, else empty: arbitrary input is not stored."""
     return trace if _TRACE.fullmatch(trace) else ""

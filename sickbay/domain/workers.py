@@ -28,6 +28,7 @@ class Worker:
     `last_seen` is when it last announced itself (ms, by the registry's clock), 0 if it has not yet. One that is `draining` finishes its
     running jobs and takes no more. `pool` is the pool whose queue it takes jobs from, instead of the common lanes. `lanes`: it takes jobs
     from all lanes, not only from `jobs.main`. `floods` are the flows that flood it: lane, job type and tenant (`Flow`).
+    `schemas` are the digests of the payloads' schemas by job type (`SchemaKey`), for those that have one.
     """
 
     worker_id: str
@@ -44,6 +45,7 @@ class Worker:
     lanes: bool = False
     floods: tuple[tuple[str, str, str], ...] = ()
     pool: str = ""
+    schemas: tuple[tuple[str, str], ...] = ()
 
 
 def busiest(running: Mapping[str, int]) -> tuple[tuple[str, int], ...]:

@@ -14,11 +14,14 @@ from dataclasses import replace
 from types import CoroutineType, FrameType
 from typing import Any, Final
 
-from sickbay.domain.job import MAX_MESSAGE_CHARS, Job
+from sickbay.domain.job import MAX_MESSAGE_CHARS, MAX_TRACEBACK_BYTES, Job, last_bytes
 from sickbay.domain.outcome import SUCCESS, Outcome, OutcomeKind
-from sickbay.domain.raised import Redact, short, unchanged
+from sickbay.domain.raised import Redact, attribute, is_a, short, unchanged
+from sickbay.domain.result import Result
 from sickbay.handlers.classify import classify, timed_out
+from sickbay.handlers.payloads import PayloadMismatch
 from sickbay.handlers.registry import HandlerSpec
+from sickbay.handlers.remote import RemoteFailure
 from sickbay.handlers.result import UNREAD_IN_TIME, result_of
 from sickbay.handlers.traceback_text import CALLERS, MAX_STEPS, traceback_of
 
@@ -44,7 +47,12 @@ def outcome_of_error(error: BaseException, spec: HandlerSpec, redact: Redact = u
     if type(error) is RunLost:
         return Outcome(OutcomeKind.CANCELLED)
     try:
-        return replace(classify(error, spec, redact), traceback=traceback_of(error, redact))
+        failed = classify(error, spec, redact)
+        if is_a(error, RemoteFailure):
+            return replace(failed, traceback=last_bytes(redact(attribute(error, "traceback")), MAX_TRACEBACK_BYTES))
+        if is_a(error, PayloadMismatch):
+            return failed  # of that the handler has not a line
+        return replace(failed, traceback=traceback_of(error, redact))
     except BaseException:  # noqa: BLE001 - the exception's own code runs in there
         return Outcome(OutcomeKind.UNKNOWN, "UNREADABLE_ERROR", "the handler raised an exception that cannot be read")
 
@@ -71,7 +79,7 @@ def call_handler(
 ) -> Outcome | Awaitable[Any]:
     """Call the handler; returns an awaitable if it returned one, otherwise the outcome."""
     try:
-        returned = spec.function(job)
+        returned = spec.call(job)
     except BaseException as error:  # noqa: BLE001 - whatever a handler raises is an outcome
         on_raised(error)
         return outcome_of_error(error, spec, redact)
@@ -180,7 +188,7 @@ def _outcome_of_result(returned: object, on_returned: OnReturned) -> Outcome:
     if kind is not None:
         return Outcome(OutcomeKind.UNKNOWN, NOT_RUN, f"the handler returned {kind} instead of running it; the handler did not run")
     on_returned()
-    return Outcome(OutcomeKind.SUCCESS, result=result_of(returned))
+    return Outcome(OutcomeKind.SUCCESS, result=returned if type(returned) is Result else result_of(returned))
 
 
 def _not_run(returned: object) -> str | None:

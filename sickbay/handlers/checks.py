@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Final
 
 from sickbay.domain.job import NAME_PATTERN, is_code, is_name
@@ -21,14 +21,13 @@ class HandlerMistake(ValueError):
     """A function that cannot be a handler, or an invalid option; the message says what to write."""
 
 
-def check_options(job_type: Any, *, timeout: Any, concurrency: Any, codes: Any, kinds: Any, retries: Any) -> None:
+def check_options(job_type: Any, *, timeout: Any, concurrency: Any, codes: Any, kinds: Any, retries: Any, cancel_grace: Any = None) -> None:
     """Raise HandlerMistake for an invalid option."""
     if callable(job_type) or isinstance(job_type, staticmethod | classmethod):
         raise HandlerMistake('@handler needs the job type: write @handler("email")')
     if not isinstance(job_type, str) or not is_name(job_type):
         raise HandlerMistake(f"a job type must match {NAME_PATTERN}, not {show(job_type)}")
-    if timeout is not None and not (_is_number(timeout) and math.isfinite(timeout) and 0 < timeout <= MAX_TIMEOUT_S):
-        raise HandlerMistake(f"timeout must be more than 0 and at most {MAX_TIMEOUT_S} seconds, not {show(timeout)}")
+    _check_seconds(timeout, cancel_grace)
     if concurrency is not None and not (_is_whole(concurrency) and concurrency >= 1):
         raise HandlerMistake(f"concurrency must be a whole number and at least 1, not {show(concurrency)}")
     for cls, code in _items(codes, "codes", "{SMTPException: 'SMTP_DOWN'}"):
@@ -44,8 +43,15 @@ def check_options(job_type: Any, *, timeout: Any, concurrency: Any, codes: Any, 
             raise HandlerMistake(f"retries of {code} must be a whole number from 0 to {MAX_RETRIES:,}, not {show(number)}")
 
 
+def _check_seconds(timeout: Any, cancel_grace: Any) -> None:
+    if timeout is not None and not (_is_number(timeout) and math.isfinite(timeout) and 0 < timeout <= MAX_TIMEOUT_S):
+        raise HandlerMistake(f"timeout must be more than 0 and at most {MAX_TIMEOUT_S} seconds, not {show(timeout)}")
+    if cancel_grace is not None and not (_is_number(cancel_grace) and math.isfinite(cancel_grace) and 0 <= cancel_grace <= MAX_TIMEOUT_S):
+        raise HandlerMistake(f"cancel_grace must be from 0 to {MAX_TIMEOUT_S} seconds, not {show(cancel_grace)}")
+
+
 def check_function(function: Any, job_type: str) -> None:
-    """Raise HandlerMistake if the function cannot be called with one Job, or would not run when called."""
+    """Raise HandlerMistake if it is no function, or would not run when called."""
     whose = f"the handler of {job_type!r}"
     if isinstance(function, staticmethod | classmethod) or _is_method(function):
         raise HandlerMistake(f"{whose} is a method; make it a function of the module")
@@ -58,15 +64,21 @@ def check_function(function: Any, job_type: str) -> None:
     for one in (function, call):
         if inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one):
             raise HandlerMistake(f"{whose} is a generator, which would not run; take the `yield` out of it")
+
+
+def check_call(function: Any, job_type: str, first: str = "job", names: Collection[str] = ()) -> None:
+    """Raise HandlerMistake if the function cannot be called with one argument, called `first` in messages, and those of these names."""
     try:
         signature = inspect.signature(function, follow_wrapped=False)
     except (TypeError, ValueError):  # some functions written in C have none
         return
     try:
-        signature.bind(None)
+        signature.bind(None, **dict.fromkeys(names))
     except TypeError:
+        what = " and ".join((first, *names)) if names else f"{first} and nothing else"
         raise HandlerMistake(
-            f"{whose} is called with the job and nothing else, but takes ({_parameters(signature)}); write def {_name(function)}(job)"
+            f"the handler of {job_type!r} is called with the {what}, but takes ({_parameters(signature)}); "
+            f"write def {_name(function)}({', '.join((first, *names))}), or let a @lifespan or @startup above it give the others"
         ) from None
 
 

@@ -6,6 +6,7 @@
     async def send_email(job: Job) -> None:
         ...
 
+With `job: Job[Email]` or `payload: Email` the payload is decoded before the run (`sickbay.handlers.arguments`).
 Sync functions run in a thread. A function that returns has succeeded; an exception becomes an outcome (`sickbay.handlers.classify`).
 Invalid handlers are rejected at once (`sickbay.handlers.checks`); `sickbay.handlers.loading` finds the handlers of modules.
 """
@@ -19,13 +20,16 @@ import sys
 from collections.abc import Callable, ItemsView, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import FrameType, ModuleType
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Literal, Protocol, TypeVar
 
 from sickbay.domain.job import Job
 from sickbay.domain.outcome import KindName, OutcomeKind
 from sickbay.domain.retry import NO_OPTIONS, RetryOptions
-from sickbay.handlers.checks import MAX_TIMEOUT_S, HandlerMistake, check_function, check_options, classes_of, kinds_of
-from sickbay.handlers.retries import RetryOption, retry_options
+from sickbay.handlers.arguments import PLAIN, Arguments, arguments_of
+from sickbay.handlers.checks import MAX_TIMEOUT_S, HandlerMistake, check_call, check_function, check_options, classes_of, kinds_of
+from sickbay.handlers.lifespan import lifespans_of, parameters_of
+from sickbay.handlers.payloads import check_payload
+from sickbay.handlers.retries import RetryOption, at_once_if_mismatched, retry_options
 
 __all__ = ["MARK", "MAX_TIMEOUT_S", "HandlerMistake", "HandlerSpec", "handler", "marks_of"]
 
@@ -33,7 +37,9 @@ MARK: Final = "__sickbay_handlers__"
 """The attribute that holds the marks, in the module where a handler was marked and on the handler itself."""
 OWN_MODULES: Final = frozenset({"worker", "jobapi", "controlplane"})
 """The modules that `python -m` starts."""
-F = TypeVar("F", bound=Callable[[Job], Any])
+Validate = Literal["run", "submit"]
+"""When a typed payload is checked first: before the run, or when the job is submitted, too."""
+F = TypeVar("F", bound=Callable[[Any], Any] | Callable[[Any, Job], Any])
 K_co = TypeVar("K_co", covariant=True)
 V_co = TypeVar("V_co", covariant=True)
 
@@ -50,11 +56,12 @@ class HandlerSpec:
     """A handler and how to run it. `timeout` in seconds, None for the worker's HANDLER_TIMEOUT; `concurrency` per worker process.
 
     `kinds` are by error code and `class_kinds` by exception class; `retry` is made of the options `retry` and `retries`; `place` is the
-    file and line where it is defined.
+    file and line where it is defined. `arguments` are what the function is called with; `call` calls it with them, given the job.
+    `validate` is `submit` if the Job API is to reject payloads of another type, else `run`.
     """
 
     job_type: str
-    function: Callable[[Job], Any]
+    function: Callable[..., Any]
     timeout: float | None = None
     concurrency: int | None = None
     codes: Mapping[type[BaseException], str] = field(default_factory=dict)
@@ -62,6 +69,18 @@ class HandlerSpec:
     retry: RetryOptions = NO_OPTIONS
     class_kinds: Mapping[type[BaseException], OutcomeKind] = field(default_factory=dict)
     place: str = ""
+    cancel_grace: float | None = None
+    """Seconds an async handler may go on after somebody asked to cancel its job; None for CANCEL_GRACE."""
+    arguments: Arguments = PLAIN
+    validate: Validate = "run"
+    wanted: Mapping[str, bool] = field(default_factory=dict)
+    """The parameters that lifespans give, and whether they must."""
+    scope: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    """The globals of its module."""
+    call: Callable[[Job[Any]], Any] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "call", self.arguments.call_of(self.function))
 
     @property
     def is_async(self) -> bool:
@@ -79,21 +98,30 @@ def handler(
     kinds: Items[str | type[BaseException], OutcomeKind | KindName] | None = None,
     retries: Items[str, int] | None = None,
     retry: RetryOption | None = None,
+    cancel_grace: float | None = None,
+    validate: Validate = "run",
 ) -> Callable[[F], F]:
-    """Make the decorated function, or anything else that can be called with one Job, the handler of `job_type`.
+    """Make the decorated function, or anything else that can be called with one Job or its payload, the handler of `job_type`.
 
     `timeout`: seconds a run may take, at most 1,500 (default HANDLER_TIMEOUT). `concurrency`: runs at a time in one worker.
     `codes`: exception class -> error code. `kinds`: error code or exception class -> kind (systemic, transient, data, unknown).
     `retries`: error code -> retries; beyond them the job is quarantined, whatever the kind. `retry`: `max`, where it differs from
-    MAX_RETRIES, `delay` and `max_delay` in seconds, `backoff` and `jitter`. Raises HandlerMistake, a ValueError, if something is invalid.
+    MAX_RETRIES, `delay` and `max_delay` in seconds, `backoff` and `jitter`. `cancel_grace`: seconds from the request to cancel a job whose
+    run has begun to CancelledError in an async handler (default CANCEL_GRACE). `validate="submit"`: the Job API also rejects payloads
+    that do not fit the type of the handler's payload. Raises HandlerMistake, a ValueError, if something is invalid.
     """
     _start_own_module(sys._getframe(1))  # noqa: SLF001 - depends on the caller
-    check_options(job_type, timeout=timeout, concurrency=concurrency, codes=codes, kinds=kinds, retries=retries)
+    check_options(job_type, timeout=timeout, cancel_grace=cancel_grace, concurrency=concurrency, codes=codes, kinds=kinds, retries=retries)
     how = retry_options(retry, dict(retries.items() if retries else ()))
 
     def mark(function: F) -> F:
-        check_function(function, job_type)
         caller = sys._getframe(1)  # noqa: SLF001 - the mark is kept in the caller's module, and its line is for messages
+        check_function(function, job_type)
+        arguments = arguments_of(function, f"the handler of {job_type!r}", caller.f_locals)
+        check_payload(job_type, arguments.payload, validate)
+        wanted = _wanted(function, arguments, caller.f_globals)
+        needed = [name for name, is_needed in wanted.items() if is_needed]
+        check_call(function, job_type, "job" if arguments.takes_job else "payload", (*arguments.names, *needed))
         code = getattr(inspect.unwrap(function), "__code__", None) if inspect.isfunction(function) else None
         spec = HandlerSpec(
             job_type,
@@ -102,9 +130,14 @@ def handler(
             concurrency,
             dict(codes.items() if codes else ()),
             kinds_of(kinds.items() if kinds else ()),
-            how,
+            how if arguments.payload is None else at_once_if_mismatched(how),
             classes_of(kinds.items() if kinds else ()),
             f"{code.co_filename}:{code.co_firstlineno}" if code else f"{caller.f_code.co_filename}:{caller.f_lineno}",
+            cancel_grace,
+            arguments,
+            validate,
+            wanted,
+            caller.f_globals,
         )
         caller.f_globals.setdefault(MARK, []).append(spec)
         with contextlib.suppress(AttributeError, TypeError):  # objects without attributes are marked in the module alone
@@ -112,6 +145,14 @@ def handler(
         return function
 
     return mark
+
+
+def _wanted(function: Callable[..., Any], arguments: Arguments, scope: Mapping[str, Any]) -> Mapping[str, bool]:
+    """The parameters besides the first and the job, if the module has something that gives them."""
+    if not lifespans_of(scope):
+        return {}
+    _, *others = [*parameters_of(function).items()] or [("", False)]
+    return {name: is_needed for name, is_needed in others if name not in arguments.names}
 
 
 def marks_of(value: object) -> Sequence[HandlerSpec]:

@@ -7,6 +7,7 @@ Foreign code (properties, pydantic's serializers) runs in here, so call it where
 
 from __future__ import annotations
 
+import json
 import math
 import sys
 from base64 import b64encode
@@ -14,22 +15,24 @@ from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from decimal import Decimal
 from enum import Enum
-from json import JSONEncoder
 from typing import Any, Final
 
 from sickbay.domain.job import MAX_DIGITS
 from sickbay.domain.raised import class_name, is_a
-from sickbay.domain.result import MAX_RESULT_BYTES, Result, too_large
+from sickbay.domain.result import MAX_RESULT_BYTES, Result, read_result, too_large
 from sickbay.handlers.scalars import SCALARS, text_of_scalar
 
 MAX_DEPTH: Final = 200
 """Levels of nesting; as many as a payload may have."""
 UNREAD_IN_TIME: Final = Result(note="the result could not be read within the handler's timeout")
-_TOO_LARGE: Final = f"the result has more than {MAX_RESULT_BYTES:,} bytes of JSON, the most that is kept"
+TOO_LARGE: Final = f"the result has more than {MAX_RESULT_BYTES:,} bytes of JSON, the most that is kept"
+"""What is said of a result whose size is not known."""
 _TOO_DEEP: Final = f"the result is not JSON: it is nested more than {MAX_DEPTH} levels deep, or contains itself"
+_SURROGATE: Final = "the result is not JSON: it has a character that UTF-8 does not have (a lone surrogate)"
+_TOO_MANY_DIGITS: Final = f"the result is not JSON: it has an integer of more than {MAX_DIGITS:,} digits"
 _MAX_BITS: Final = math.ceil(MAX_DIGITS * math.log2(10))
 
-_encode: Final = JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+_encode: Final = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
 
 
 def result_of(returned: object) -> Result | None:
@@ -41,10 +44,33 @@ def result_of(returned: object) -> Result | None:
     except _NotKept as why:
         return Result(note=str(why))
     except UnicodeEncodeError:
-        return Result(note="the result is not JSON: it has a character that UTF-8 does not have (a lone surrogate)")
+        return Result(note=_SURROGATE)
     except BaseException as error:  # noqa: BLE001 - the code of the returned object runs in there
         return Result(note=f"the result is not JSON: reading it raised {class_name(type(error))}")
     return Result(text) if len(text) <= MAX_RESULT_BYTES else too_large(len(text))
+
+
+def result_of_text(text: bytes) -> Result | None:
+    """What is kept of a result that is JSON already: the text as it is, if such a value could be returned; None for null."""
+    try:
+        value = json.loads(text.decode())
+        _Copy().of(value, 0)
+        _encode(value).encode()
+    except _NotKept as why:
+        return Result(note=str(why))
+    except RecursionError:
+        return Result(note=_TOO_DEEP)
+    except ValueError as error:
+        return Result(note=_why_not(error))
+    return None if value is None else read_result(text.strip())
+
+
+def _why_not(error: ValueError) -> str:
+    if isinstance(error, UnicodeEncodeError):
+        return _SURROGATE
+    if isinstance(error, UnicodeDecodeError):
+        return "the result is not JSON: it is not UTF-8"
+    return f"the result is not JSON: {error}" if isinstance(error, json.JSONDecodeError) else _TOO_MANY_DIGITS
 
 
 class _NotKept(Exception):
@@ -82,7 +108,7 @@ class _Copy:
         """Count the bytes that something will have at least."""
         self._left -= size
         if self._left < 0:
-            raise _NotKept(_TOO_LARGE)
+            raise _NotKept(TOO_LARGE)
 
     def _constant(self, value: Any, _: int) -> Any:
         self._take(4)
@@ -94,7 +120,7 @@ class _Copy:
 
     def _int(self, value: int, _: int = 0) -> int:
         if int.bit_length(value) > _MAX_BITS:
-            raise _NotKept(f"the result is not JSON: it has an integer of more than {MAX_DIGITS:,} digits")
+            raise _NotKept(_TOO_MANY_DIGITS)
         self._take(1)
         return int.__int__(value)
 
@@ -107,12 +133,12 @@ class _Copy:
 
     def _bytes(self, value: bytes | bytearray, _: int) -> str:
         if len(value) > MAX_RESULT_BYTES:
-            raise _NotKept(_TOO_LARGE)
+            raise _NotKept(TOO_LARGE)
         return self._str(b64encode(value).decode())
 
     def _decimal(self, value: Decimal, _: int) -> str:
         if Decimal.__sizeof__(value) > MAX_RESULT_BYTES:  # more than a hundred thousand digits
-            raise _NotKept(_TOO_LARGE)
+            raise _NotKept(TOO_LARGE)
         return self._str(str(value))
 
     def _scalar(self, value: Any, _: int = 0) -> str:
@@ -163,7 +189,7 @@ class _Copy:
         try:
             self.of(dict(vars(model)), depth)
         except _NotKept as why:
-            if str(why) == _TOO_LARGE:
+            if str(why) == TOO_LARGE:
                 raise
         self._left = before
         return self.of(model.model_dump(mode="json"), depth)

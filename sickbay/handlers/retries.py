@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final, TypedDict
 
 from sickbay.domain.retry import LONGEST_WAIT_MS, RetryOptions
 from sickbay.handlers.checks import HandlerMistake, show
+from sickbay.handlers.payloads.mismatch import CODE as MISMATCH
 
 MAX_TYPE_RETRIES: Final = 100
 """As MAX_RETRIES and the settings file allow."""
@@ -48,6 +50,14 @@ def retry_options(retry: Any, by_code: Mapping[str, int]) -> RetryOptions:
         jitter=retry.get("jitter"),
         retries_by_code=by_code,
     )
+
+
+def at_once_if_mismatched(options: RetryOptions) -> RetryOptions:
+    """The options of a handler with a typed payload: a job with a payload of another type is quarantined at once, unless they differ.
+
+    Another run of the same code would find the same mistake.
+    """
+    return replace(options, retries_by_code={MISMATCH: 0, **options.retries_by_code})
 
 
 def _check(key: Any, value: Any) -> None:

@@ -35,7 +35,14 @@ UNREADABLE: Final = "the traceback cannot be read"
 _FROM: Final = "The above exception was the direct cause of the following exception:"
 _DURING: Final = "During handling of the above exception, another exception occurred:"
 CALLERS: Final = frozenset(
-    {"threading", "sickbay.handlers.call", "sickbay.testing.running", "worker.handler_loop", "worker.handler_threads"}
+    {
+        "threading",
+        "sickbay.handlers.call",
+        "sickbay.handlers.arguments",
+        "sickbay.testing.running",
+        "worker.handler_loop",
+        "worker.handler_threads",
+    }
 )
 """The modules that call handlers; their frames, the outermost of every failure, are left out."""
 

@@ -65,6 +65,7 @@ class Body(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     result: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
     result_note: str = ""
     progress: ProgressBody | msgspec.UnsetType = msgspec.UNSET
+    cancel_requested: bool = False
 
 
 class BatchBody(msgspec.Struct, frozen=True):

@@ -218,6 +218,7 @@ def _event_body(event: JobEvent) -> Body:
         result=msgspec.UNSET if event.result is None or not event.result.json else msgspec.Raw(event.result.json),
         result_note="" if event.result is None else event.result.note,
         progress=msgspec.UNSET if event.progress is None else _progress_body(event.progress),
+        cancel_requested=event.cancel_requested,
     )
 
 
@@ -243,6 +244,7 @@ def _event(body: Body, now: int) -> JobEvent:
         duplicate=body.duplicate,
         result=_result(body) if state is JobState.SUCCEEDED else None,
         progress=_progress(body.progress, now) if state is JobState.RUNNING and not isinstance(body.progress, msgspec.UnsetType) else None,
+        cancel_requested=body.cancel_requested and state is JobState.RUNNING,
     )
 
 

@@ -32,6 +32,8 @@ MAX_RETRY_S: Final = 2.0
 MAX_CLOSING_RETRIES: Final = 5
 CLOSE_S: Final = 2.0
 """How long closing waits until the last events are published."""
+FLUSH_S: Final = 5.0
+"""How long another copy of a job waits until the success of the first one is durable."""
 REMEMBERED_S: Final = 30.0
 MAX_REMEMBERED: Final = 50_000
 """A success is remembered for at least REMEMBERED_S, unless MAX_REMEMBERED come meanwhile, and at most twice that."""
@@ -158,6 +160,15 @@ class EventOutbox:
         """
         waiting = chain(self._buffer, self._in_flight)
         return job_id in self._succeeded or any(event.job.job_id == job_id and not event.duplicate for event, _ in waiting)
+
+    async def has_succeeded(self, job_id: str) -> bool:
+        """Whether a run of this job has succeeded here within the last half a minute, and its event is durable.
+
+        One writer of the ledger may be late with it. If it is not durable yet, that is waited for: until then its delivery may come again.
+        """
+        if any(event.job.job_id == job_id and event.state is JobState.SUCCEEDED for event, _ in chain(self._buffer, self._in_flight)):
+            await self.flush(FLUSH_S)
+        return job_id in self._succeeded
 
     async def flush(self, within_s: float | None = None) -> None:
         """Return when everything added so far is durable and acknowledged, or after `within_s`."""

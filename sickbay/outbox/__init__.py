@@ -3,7 +3,7 @@
 `submit(session, ...)` writes a row into the table `sickbay_outbox` in your transaction; a relay (`sickbay outbox relay`, or `Relay`) reads
 committed rows, submits them with the keys that are stored in them, and deletes what was accepted.
 
-SQLAlchemy and psycopg are yours: importing this loads neither. `pip install 'sickbay[outbox]'` brings what checking a job needs.
+SQLAlchemy, psycopg and Django are yours: importing this loads neither. `pip install 'sickbay[outbox]'` brings what checking a job needs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""`submit` and `submit_async`: one INSERT in the caller's transaction, through SQLAlchemy or psycopg.
+"""`submit` and `submit_async`: one INSERT in the caller's transaction, through SQLAlchemy, psycopg or Django.
 
 Which library it is, is recognised by the class of the connection: none is imported here but for what the caller has loaded already.
 """
@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from sickbay.client.jobs import NewJob, OnOpen
+from sickbay.client.payload import Payload
 from sickbay.domain.priority import Priority
+from sickbay.handlers.payloads.typing import PayloadObject
 from sickbay.outbox.new_row import COLUMNS, new_row
 
 TABLE: Final = "sickbay_outbox"
@@ -18,14 +20,15 @@ _SQLALCHEMY: Final = frozenset({"sqlalchemy.Connection", "sqlalchemy.Session", "
 _SQLALCHEMY_ASYNC: Final = frozenset({"sqlalchemy.AsyncConnection", "sqlalchemy.AsyncSession", "sqlalchemy.async_scoped_session"})
 _PSYCOPG: Final = frozenset({"psycopg.Connection", "psycopg.Cursor"})
 _PSYCOPG_ASYNC: Final = frozenset({"psycopg.AsyncConnection", "psycopg.AsyncCursor"})
+_DJANGO: Final = frozenset({"django.BaseDatabaseWrapper", "django.ConnectionProxy"})
 _IDLE: Final = 0
 """psycopg's `TransactionStatus.IDLE`: no transaction."""
 
 
 def submit(
     transaction: Any,
-    job_type: str,
-    payload: Mapping[str, Any] | str | bytes,
+    job_type: str | PayloadObject,
+    payload: Payload | None = None,
     *,
     tenant: str = "",
     priority: Priority | str | None = None,
@@ -35,9 +38,11 @@ def submit(
 ) -> str:
     """Submit a job with the transaction: it exists if and only if that commits. Returns its idempotency key, `request_id`.
 
-    `transaction` is a Session, scoped_session or Connection of SQLAlchemy, or a Connection or Cursor of psycopg 3. The arguments are those
-    of `Client.submit`; `schema` is that of the table, by default where the connection looks for it. The relay submits the job soon after
-    the commit.
+    `outbox.submit(session, Email(...))` is enough if `@job_type` says the job type of the class.
+
+    `transaction` is a Session, scoped_session or Connection of SQLAlchemy, a Connection or Cursor of psycopg 3, or a connection of Django
+    (`django.db.connection`). The arguments are those of `Client.submit`; `schema` is that of the table, by default where the connection
+    looks for it. The relay submits the job soon after the commit.
 
     InvalidRequest if the Job API would never accept the job; nothing has been written then. TypeError for another kind of connection,
     ValueError for one that commits each statement by itself.
@@ -53,6 +58,8 @@ def submit(
         connection = _of_psycopg(transaction)
         with sys.modules["psycopg"].Cursor(connection) as cursor:  # not the caller's: its results stay, and its factory may be another
             cursor.execute(_statement(schema), row)
+    elif kinds & _DJANGO:
+        _insert_with_django(transaction, row, schema)
     else:
         raise _unknown(transaction)
     return str(row["request_id"])
@@ -60,8 +67,8 @@ def submit(
 
 async def submit_async(
     transaction: Any,
-    job_type: str,
-    payload: Mapping[str, Any] | str | bytes,
+    job_type: str | PayloadObject,
+    payload: Payload | None = None,
     *,
     tenant: str = "",
     priority: Priority | str | None = None,
@@ -75,7 +82,7 @@ async def submit_async(
     psycopg 3.
     """
     kinds = _kinds(transaction)
-    if kinds & (_SQLALCHEMY | _PSYCOPG):
+    if kinds & (_SQLALCHEMY | _PSYCOPG | _DJANGO):
         msg = f"{_name(transaction)} is not asynchronous: outbox.submit(...)"
         raise TypeError(msg)
     row = new_row(NewJob(job_type, payload, tenant, priority, request_id, on_open))
@@ -107,15 +114,23 @@ def _of_psycopg(transaction: Any) -> Any:
     return connection
 
 
-def _statement(schema: str | None) -> str:
-    """With psycopg's named placeholders."""
-    name = TABLE if schema is None else f"{_quoted(schema)}.{TABLE}"
+def _insert_with_django(connection: Any, row: Mapping[str, Any], schema: str | None) -> None:
+    """Through Django's own cursor, which has one style of placeholders for all its databases, and knows of broken transactions."""
+    if connection.get_autocommit():  # `atomic` turns it off for as long as it lasts
+        raise _commits_by_itself()
+    with connection.cursor() as cursor:
+        cursor.execute(_statement(schema, "`" if connection.vendor == "mysql" else '"'), row)
+
+
+def _statement(schema: str | None, quote: str = '"') -> str:
+    """With named placeholders, as psycopg and Django have them."""
+    name = TABLE if schema is None else f"{_quoted(schema, quote)}.{TABLE}"
     return f"INSERT INTO {name} ({', '.join(COLUMNS)}) VALUES ({', '.join(f'%({one})s' for one in COLUMNS)})"  # noqa: S608 - quoted
 
 
-def _quoted(name: str) -> str:
-    """As an identifier of SQL; a percent sign is psycopg's, so it is doubled."""
-    return '"{}"'.format(name.replace('"', '""').replace("%", "%%"))
+def _quoted(name: str, quote: str) -> str:
+    """As an identifier of SQL; a percent sign begins a placeholder, so it is doubled."""
+    return f"{quote}{name.replace(quote, 2 * quote).replace('%', '%%')}{quote}"
 
 
 def _kinds(transaction: Any) -> frozenset[str]:
@@ -129,7 +144,8 @@ def _name(transaction: Any) -> str:
 
 def _unknown(transaction: Any) -> TypeError:
     return TypeError(
-        f"the outbox needs a session or connection of SQLAlchemy, or a connection or cursor of psycopg 3, not {_name(transaction)}"
+        "the outbox needs a session or connection of SQLAlchemy, a connection or cursor of psycopg 3, or a connection of Django, "
+        f"not {_name(transaction)}"
     )
 
 

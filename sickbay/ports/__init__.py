@@ -255,14 +255,20 @@ class DuplicateGuard(Protocol):
     def is_cancelled(self, job: Job) -> bool:
         """Whether no further run of this copy may begin, because its job was cancelled or discarded; answers from memory."""
 
+    def is_to_end(self, job: Job) -> bool:
+        """Whether somebody asked to cancel the job after a run of it had begun; answers from memory, `check` from the ledger."""
+
     async def begin(self, job: Job) -> bool:
         """A run is about to begin: False if it must not. No I/O; waits only while the job is held (`Holds`). Call `end` after the run."""
 
     def end(self, job: Job) -> None:
         """The run is over; from now on `is_unreported` says whether its end still has to be published."""
 
-    def register_worker(self, is_unreported: Callable[[str], bool], *, takes_jobs: bool) -> None:
-        """This process runs jobs; `takes_jobs`: whether it consumes them now. `is_unreported`, by job id, as in `end`."""
+    def register_worker(self, is_unreported: Callable[[str], bool], cancel: Callable[[str], None] = ..., *, takes_jobs: bool) -> None:
+        """This process runs jobs; `takes_jobs`: whether it consumes them now. `is_unreported`, by job id, as in `end`.
+
+        `cancel` is called, by job id, when somebody asked to cancel a job of which a run has begun here.
+        """
 
 
 class IdempotencyKeys(Protocol):

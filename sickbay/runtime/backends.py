@@ -12,6 +12,7 @@ from sickbay.adapters.embedded.breaker_file import BreakerFile
 from sickbay.adapters.embedded.breakers import EmbeddedBreakers
 from sickbay.adapters.embedded.broker import SqliteBroker
 from sickbay.adapters.embedded.datafolder import DataFolder, open_data_folder
+from sickbay.adapters.embedded.job_types import EmbeddedJobTypes
 from sickbay.adapters.embedded.workers import EmbeddedWorkerRegistry
 from sickbay.adapters.rabbitmq.broker import RabbitBroker
 from sickbay.adapters.rabbitmq.topology_sync import apply as apply_topology
@@ -19,6 +20,7 @@ from sickbay.adapters.rabbitmq.topology_sync import check as check_topology
 from sickbay.adapters.redis.breaker_reader import RedisBreakerReader
 from sickbay.adapters.redis.breakers import RedisBreakers
 from sickbay.adapters.redis.duplicate_guard import RedisDuplicateGuard
+from sickbay.adapters.redis.job_types import RedisJobTypes
 from sickbay.adapters.redis.keys import RedisIdempotencyKeys
 from sickbay.adapters.redis.workers import RedisWorkerRegistry
 from sickbay.adapters.sql.ledger import Ledger, open_ledger
@@ -77,6 +79,7 @@ async def open_up(settings: Settings, folder: Path | None, *, clock: Clock = wal
             breakers=breakers,
             workers=workers,
             registry=workers,
+            job_types=await _job_types(stack, redis),
             reader=ledger.reader,
             writer=ledger.writer,
             quarantine=ledger.quarantine,
@@ -136,6 +139,7 @@ async def open_jobapi(settings: Settings) -> AsyncIterator[JobApiParts]:
             holds=ledger.holds if ledger else UnconfiguredHolds(),
             circuits=circuits.view() if circuits is not None else None,
             registry=await _workers(stack, redis) if redis is not None else None,
+            job_types=await _job_types(stack, redis) if redis is not None else None,
             policies=policies,
             rate_limiter=await open_rate_limiter(stack, redis),
             waiting=ledger.waiting if ledger else None,
@@ -144,7 +148,10 @@ async def open_jobapi(settings: Settings) -> AsyncIterator[JobApiParts]:
 
 @asynccontextmanager
 async def open_worker(settings: Settings) -> AsyncIterator[WorkerParts]:
-    """RabbitMQ and Redis; with DATABASE_URL also the ledger, to recognise superseded copies."""
+    """RabbitMQ and Redis; with DATABASE_URL also the ledger, to recognise superseded copies.
+
+    Idempotency keys of what handlers submit are in Redis, too.
+    """
     redis = settings.url("redis_url") or REDIS_URL
     async with AsyncExitStack() as stack:
         ledger = await _shared_ledger(stack, settings)
@@ -166,6 +173,11 @@ async def open_worker(settings: Settings) -> AsyncIterator[WorkerParts]:
             circuits=breakers.view(),
             run_rates=await open_run_rates(stack, redis),
             workers=await _workers(stack, redis),
+            job_types=await _job_types(stack, redis),
+            keys=await stack.enter_async_context(RedisIdempotencyKeys(redis)),
+            rate_limiter=await open_rate_limiter(stack, redis),
+            waiting=ledger.waiting if ledger else None,
+            kept_bytes=settings.ledger_payload_bytes,
             duplicate_guard=duplicate_guard,
             policies=policies,
         )
@@ -200,6 +212,7 @@ async def open_control_plane(settings: Settings) -> AsyncIterator[ControlPlanePa
             run_rates=await open_run_rates(stack, redis),
             breakers=breakers,
             workers=await _workers(stack, redis),
+            job_types=await _job_types(stack, redis),
             writer=ledger.writer,
             quarantine=ledger.quarantine,
             lost=ledger.lost,
@@ -262,6 +275,12 @@ async def _workers(stack: AsyncExitStack, url: str | None) -> EmbeddedWorkerRegi
     if url is None:
         return EmbeddedWorkerRegistry(SteadyClock())
     return await stack.enter_async_context(RedisWorkerRegistry(url))
+
+
+async def _job_types(stack: AsyncExitStack, url: str | None) -> EmbeddedJobTypes | RedisJobTypes:
+    if url is None:
+        return EmbeddedJobTypes(SteadyClock())
+    return await stack.enter_async_context(RedisJobTypes(url))
 
 
 async def _own_ledger(stack: AsyncExitStack, settings: Settings, where: str | Path, clock: Clock = wall_clock) -> Ledger:

@@ -16,6 +16,7 @@ from sickbay.domain.retry import JITTER, RetryPolicy
 from sickbay.runtime.policies import DEFAULT_RATE
 from sickbay.runtime.settings import Settings
 from sickbay.runtime.settings_file import CODES, SettingsFile, key_paths, shown, value_at
+from sickbay.runtime.settings_handler import HandlerTable
 from sickbay.runtime.settings_limits import TenantTable
 
 OTHERWISE: Final = "unless the handler says otherwise"
@@ -26,6 +27,7 @@ HALF_A_SECOND: Final = "half a second's worth"
 _VARIABLES: Final = MappingProxyType(
     {
         "timeout": ("handler_timeout", 1_000),
+        "cancel_grace": ("cancel_grace", 1_000),
         "retry.max": ("max_retries", 1),
         "retry.delay": ("retry_delay_ms", 1),
         "breaker.threshold": ("failure_threshold", 1),
@@ -43,6 +45,7 @@ _DEFAULTS: Final = MappingProxyType(
         "breaker.calls": shown("breaker.calls", BreakerConfig().calls),
         "breaker.window": shown("breaker.window", BreakerConfig().window_ms),
         "breaker.slow": shown("breaker.slow", BreakerConfig().slow_ms),
+        "concurrency": NO_LIMIT,
         "share": "0.75 beside others",
         "rate": NO_LIMIT,
         "burst": HALF_A_SECOND,
@@ -90,6 +93,8 @@ def explain(settings: Settings, file: SettingsFile, job_type: str | None) -> Seq
 def _explain(settings: Settings, file: SettingsFile, job_type: str | None) -> Iterator[InForce]:
     if job_type is not None and (dependency := file.dependencies.get(job_type)) is not None:
         yield InForce("dependency", dependency, Source.FILE, f"types.{_quoted(job_type)}.dependency")
+    if job_type is not None and (handler := file.handlers.get(job_type)) is not None:
+        yield from _of_handler(handler, f"types.{_quoted(job_type)}.handler")
     for key in key_paths():
         said = {one: value for one in _asked(file, job_type, key) if (value := value_at(file.types[one], key)) is not None}
         if said:
@@ -106,6 +111,12 @@ def _explain(settings: Settings, file: SettingsFile, job_type: str | None) -> It
         else:
             yield InForce(key, _DEFAULTS[key], Source.DEFAULT, unless=_unless(key))
     yield from _of_codes(file, job_type)
+
+
+def _of_handler(handler: HandlerTable, where: str) -> Iterator[InForce]:
+    for key, value in handler.shown().items():
+        is_set = key.partition(".")[0] in handler.model_fields_set
+        yield InForce(f"handler.{key}", value, Source.FILE if is_set else Source.DEFAULT, f"{where}.{key}" if is_set else "")
 
 
 def explain_tenant(file: SettingsFile, tenant: str | None) -> Sequence[InForce]:

@@ -11,6 +11,7 @@ from sickbay.domain.health import GRACE_S
 from sickbay.domain.settings_status import SettingsFileStatus
 from sickbay.ports import Breakers, BreakerView, Broker, Clock, DuplicateGuard, IdempotencyKeys, JobReader, LedgerWriter, QuarantineStore
 from sickbay.ports.incidents import IncidentNotices, IncidentStore, Webhook
+from sickbay.ports.job_types import JobTypes
 from sickbay.ports.limits import RateLimiter, WaitingCounts
 from sickbay.ports.lost import Holds, Lost
 from sickbay.ports.run_rates import RunRates
@@ -32,7 +33,7 @@ class Common:
 
     `breaker_scope` says which jobs share a breaker. `health_grace` is how many seconds a server may be unavailable before the health of the
     service reports it. `settings_file` returns how the settings file fares, None if the service reads none. `metrics_tenants` bounds the
-    tenants with metrics of their own.
+    tenants with metrics of their own. `job_types` are the schemas of payloads, None without REDIS_URL.
     """
 
     broker: Broker
@@ -43,6 +44,7 @@ class Common:
     breaker_scope: BreakerRule = BreakerScope.TYPE
     health_grace: float = GRACE_S
     settings_file: Callable[[], SettingsFileStatus | None] = _no_file
+    job_types: JobTypes | None = None
     metrics_tenants: int = 20
 
 
@@ -69,13 +71,18 @@ class JobApiParts(Common):
 class WorkerParts(Common):
     """What a worker needs. `is_alone`: no other process can consume jobs from its queue.
 
-    `run_rates` has the rates of runs that `policies` set, `circuits` is a view of the breakers.
+    `run_rates` has the rates of runs that `policies` set, `circuits` is a view of the breakers. What handlers submit needs what a Job API
+    needs for that: `keys` (without them nothing can be submitted), `rate_limiter`, `waiting` and `kept_bytes`.
     """
 
     breakers: Breakers
     circuits: BreakerView | None = None
     run_rates: RunRates | None = None
     workers: WorkerRegistry
+    keys: IdempotencyKeys | None = None
+    rate_limiter: RateLimiter | None = None
+    waiting: WaitingCounts | None = None
+    kept_bytes: int = 0
     duplicate_guard: DuplicateGuard
     policies: Policies | None = None
     is_alone: bool = False

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from sickbay.domain.breaker import BreakerConfig, BreakerKey, BreakerRule, DependencyRule
+from sickbay.domain.errors import SettingsError
 from sickbay.domain.rate_limit import Rate
 from sickbay.domain.retry import NO_OPTIONS, RetryOptions, RetryPolicy
 from sickbay.domain.run_rate import default_burst
@@ -48,6 +49,7 @@ class Policies:
         self._status = SettingsFileStatus(valid=True, loaded_at_s=now())
         self._handled: Collection[str] | None = None
         self._listeners: list[Callable[[], None]] = []
+        self._checks: list[Callable[[SettingsFile], None]] = []
         self._breakers: dict[str, BreakerConfig] = {}
         """Those of the types and dependencies that the file names, and under "" that of all others, until the file changes."""
 
@@ -70,6 +72,11 @@ class Policies:
         """Call it whenever other settings are in force."""
         self._listeners.append(listener)
 
+    def check_with(self, check: Callable[[SettingsFile], None]) -> None:
+        """Let a part of this process look at the file in force, and at each changed one before; it raises SettingsError against it."""
+        self._check(self._file, [check])
+        self._checks.append(check)
+
     def report(self) -> None:
         """Log what of the file is in force; nothing without one."""
         if self._path is not None:
@@ -91,6 +98,20 @@ class Policies:
         if own:
             return own
         return self._settings.handler_timeout if defaults.timeout is None else float(defaults.timeout / 1000)
+
+    def cancel_grace_s(self, job_type: str, own: float | None) -> float:
+        """Seconds an async handler may go on after a request to cancel its job; `own` is what it says itself."""
+        table, defaults = self._file.policies(job_type)
+        if table.cancel_grace is not None:
+            return float(table.cancel_grace / 1000)
+        if own is not None:
+            return own
+        return self._settings.cancel_grace if defaults.cancel_grace is None else float(defaults.cancel_grace / 1000)
+
+    def concurrency(self, job_type: str, own: int | None) -> int | None:
+        """How many jobs of this type a worker may run at a time, None for any number; `own` is what its handler says."""
+        table, defaults = self._file.policies(job_type)
+        return next((one for one in (table.concurrency, own, defaults.concurrency) if one is not None), None)
 
     def share(self, job_type: str) -> float | None:
         """Which part of a worker's slots the jobs of this type may hold; None if the file does not say."""
@@ -128,6 +149,7 @@ class Policies:
         self._version = version
         try:
             file = load_file(self._path)
+            self._check(file, self._checks)
         except SettingsFileError as error:
             self._status = replace(self._status, valid=False, rejected=self._status.rejected + 1)
             log.warning("the settings of before stay in force, because the changed file is invalid: %s", error)
@@ -136,11 +158,18 @@ class Policies:
         self._breakers.clear()
         self._status = replace(self._status, valid=True, loaded_at_s=self._now(), applied=self._status.applied + 1)
         log.info("the settings file has changed and is in force: %s (%s)", self._path, self._file.extent)
-        if self._handled is not None:
-            self.report_unhandled(self._handled)
         for listener in self._listeners:
             listener()
+        if self._handled is not None:
+            self.report_unhandled(self._handled)
         return True
+
+    def _check(self, file: SettingsFile, checks: Sequence[Callable[[SettingsFile], None]]) -> None:
+        try:
+            for check in checks:
+                check(file)
+        except SettingsError as error:
+            raise SettingsFileError(str(self._path), [str(error)]) from error
 
     @contextlib.asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:

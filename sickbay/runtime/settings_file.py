@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError, WithJsonSchema, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
 from sickbay.domain.breaker import DEPENDENCY, BreakerKey
@@ -21,38 +20,24 @@ from sickbay.domain.job import CODE_PATTERN, NAME_PATTERN
 from sickbay.domain.retry import RetryOptions
 from sickbay.handlers.checks import MAX_RETRIES, MAX_TIMEOUT_S
 from sickbay.handlers.retries import MAX_TYPE_RETRIES
+from sickbay.runtime.settings_durations import DAY_MS, duration, milliseconds, shown_duration
+from sickbay.runtime.settings_handler import HandlerTable, HeaderTable, SecretTable
 from sickbay.runtime.settings_limits import Burst, Frequent, LimitsTable, Table, TenantTable
 from sickbay.runtime.settings_mistakes import dotted, mistakes_of
 
 CODES: Final = "retry.codes"
 """The key of a table with a value for each error code."""
-DAY_MS: Final = 86_400_000
 MAX_FILE_BYTES: Final = 1_048_576
-_UNITS_MS: Final = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000}
 _NAME: Final = f"^{NAME_PATTERN}$"
-_DURATION: Final = r"[0-9]{1,9}(\.[0-9]{1,3})?(ms|s|m|h)"
-
-
-def _milliseconds(value: object) -> int:
-    match = re.fullmatch(_DURATION, value) if isinstance(value, str) else None
-    if match is None:
-        raise ValueError('write a duration like "500ms", "30s", "10m" or "1h"')
-    unit = match[2]
-    return round(float(match[0].removesuffix(unit)) * _UNITS_MS[unit])
-
-
-def _duration(*, least: int, most: int) -> Any:
-    schema = {"type": "string", "pattern": f"^{_DURATION}$"}
-    return Annotated[int, BeforeValidator(_milliseconds), Field(ge=least, le=most), WithJsonSchema(schema)]
 
 
 class RetryTable(Table):
     """`retry = { max, delay, backoff, max_delay, jitter, codes }`."""
 
     max: int | None = Field(None, ge=0, le=MAX_TYPE_RETRIES, description="Retries after a job's first run, before it is quarantined")
-    delay: _duration(least=0, most=DAY_MS) | None = Field(None, description="How long a failed job waits before it runs again")  # type: ignore[valid-type]
+    delay: duration(least=0, most=DAY_MS) | None = Field(None, description="How long a failed job waits before it runs again")  # type: ignore[valid-type]
     backoff: float | None = Field(None, ge=1, le=10, allow_inf_nan=False, description="By which each further delay is multiplied")
-    max_delay: _duration(least=0, most=DAY_MS) | None = Field(None, description="The longest delay")  # type: ignore[valid-type]
+    max_delay: duration(least=0, most=DAY_MS) | None = Field(None, description="The longest delay")  # type: ignore[valid-type]
     jitter: float | None = Field(None, ge=0, le=1, allow_inf_nan=False, description="The part of a delay by which it is extended at random")
     codes: Mapping[Annotated[str, Field(pattern=f"^{CODE_PATTERN}$")], Annotated[int, Field(ge=0, le=MAX_RETRIES)]] = Field(
         default_factory=dict, description="Retries by error code; beyond them a job is quarantined, whatever the kind of failure"
@@ -68,14 +53,14 @@ class BreakerTable(Table):
     """`breaker = { threshold, cooldown, policy, rate, calls, window, slow }`."""
 
     threshold: int | None = Field(None, ge=1, le=1_000, description="Failures of one error code in a row that open the breaker")
-    cooldown: _duration(least=1, most=DAY_MS) | None = Field(None, description="How long an open breaker waits before its first probe")  # type: ignore[valid-type]
+    cooldown: duration(least=1, most=DAY_MS) | None = Field(None, description="How long an open breaker waits before its first probe")  # type: ignore[valid-type]
     policy: Literal["consecutive", "rate"] | None = Field(
         None, description="What opens the breaker: failures in a row, or a share of the recent runs"
     )
     rate: float | None = Field(None, ge=0.01, le=1, allow_inf_nan=False, description="Policy rate: the share of bad runs that opens it")
     calls: int | None = Field(None, ge=1, le=100_000, description="Policy rate: with fewer runs in the window it does not open")
-    window: _duration(least=1_000, most=3_600_000) | None = Field(None, description="Policy rate: how long a run counts")  # type: ignore[valid-type]
-    slow: _duration(least=0, most=DAY_MS) | None = Field(  # type: ignore[valid-type]
+    window: duration(least=1_000, most=3_600_000) | None = Field(None, description="Policy rate: how long a run counts")  # type: ignore[valid-type]
+    slow: duration(least=0, most=DAY_MS) | None = Field(  # type: ignore[valid-type]
         None, description="Policy rate: a run that takes so long is bad, too; 0s: however long it takes"
     )
 
@@ -90,9 +75,13 @@ class BreakerTable(Table):
 class PolicyTable(Table):
     """`[types.NAME]`, and most of `[defaults]`. None means "not set here"."""
 
-    timeout: _duration(least=1, most=int(MAX_TIMEOUT_S * 1000)) | None = Field(None, description="How long a run may take")  # type: ignore[valid-type]
+    timeout: duration(least=1, most=int(MAX_TIMEOUT_S * 1000)) | None = Field(None, description="How long a run may take")  # type: ignore[valid-type]
     retry: RetryTable = RetryTable()
     breaker: BreakerTable = BreakerTable()
+    cancel_grace: duration(least=0, most=int(MAX_TIMEOUT_S * 1000)) | None = Field(  # type: ignore[valid-type]
+        None, description="How long an async handler may go on after a request to cancel its job"
+    )
+    concurrency: int | None = Field(None, ge=1, le=10_000, description="Jobs of a type that one worker runs at a time")
     share: float | None = Field(
         None,
         gt=0,
@@ -120,6 +109,7 @@ class TypeTable(PolicyTable):
     dependency: Annotated[str, Field(pattern=_NAME)] | None = Field(
         None, description="What the jobs need, for example a server; job types that name the same share one breaker"
     )
+    handler: HandlerTable | None = Field(None, description="The endpoint to which workers post the jobs, in place of a handler in Python")
 
 
 class SettingsFile(Table):
@@ -140,6 +130,11 @@ class SettingsFile(Table):
     def policies(self, job_type: str) -> tuple[PolicyTable, PolicyTable]:
         """What the file says of this type itself, and of all types."""
         return self.types.get(job_type, _NOTHING), self.defaults
+
+    @property
+    def handlers(self) -> Mapping[str, HandlerTable]:
+        """The endpoint of each type that has one."""
+        return {job_type: table.handler for job_type, table in self.types.items() if table.handler is not None}
 
     @cached_property
     def dependencies(self) -> Mapping[str, str]:
@@ -232,9 +227,8 @@ def value_at(table: PolicyTable, path: str) -> Any:
 
 def shown(path: str, value: Any) -> str:
     """The value of a key as the file writes it, without quotes: durations with the largest unit that divides them."""
-    if any(getattr(mark, "func", None) is _milliseconds for mark in _marks(_fields(PolicyTable)[path])):
-        unit = next(unit for unit, size in reversed(_UNITS_MS.items()) if value % size == 0 and (value or unit == "s"))
-        return f"{value // _UNITS_MS[unit]}{unit}"
+    if any(getattr(mark, "func", None) is milliseconds for mark in _marks(_fields(PolicyTable)[path])):
+        return shown_duration(value)
     return str(value).lower() if isinstance(value, bool) else f"{value}"
 
 
@@ -282,8 +276,12 @@ def _known_keys(table: Sequence[str]) -> Sequence[str]:
         "limits": LimitsTable,
         "retry": RetryTable,
         "breaker": BreakerTable,
+        "handler": HandlerTable,
+        "secret": SecretTable,
     }
     at = [table[0], *table[2:]] if table[:1] in (["types"], ["tenants"]) else table
+    if "headers" in at:
+        return list(HeaderTable.model_fields)
     for part in at:
         model = tables[part]
     return list(model.model_fields)

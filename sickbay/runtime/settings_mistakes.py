@@ -32,12 +32,18 @@ def mistakes_of(error: ValidationError, known_keys: KnownKeys) -> Iterator[str]:
             yield f"{dotted(where)}: a dependency {_NAME_IN_WORDS} (it is {one['input'][:80]!r})"
         else:
             what = one["msg"].removeprefix("Value error, ")
-            yield f"{dotted(where)}: {what[0].lower()}{what[1:]} (it is {str(one['input'])[:80]!r})"
+            shown = "" if _may_be_secret(where) else f" (it is {str(one['input'])[:80]!r})"
+            yield f"{dotted(where)}: {what[0].lower()}{what[1:]}{shown}"
 
 
 def dotted(where: Sequence[str]) -> str:
     """A path of keys as TOML would write it."""
     return ".".join(part if re.fullmatch(r"[A-Za-z0-9_-]+", part) else repr(part) for part in where)
+
+
+def _may_be_secret(where: Sequence[str]) -> bool:
+    """Whether the value must not be shown: URLs and headers of handlers may have passwords in them."""
+    return where[2:3] == ["handler"]
 
 
 def _hint(where: Sequence[str], value: object, known: Sequence[str]) -> str:
@@ -51,7 +57,7 @@ def _hint(where: Sequence[str], value: object, known: Sequence[str]) -> str:
 
 
 def _of_key(where: Sequence[str]) -> str:
-    if where[-2:-1] == ["codes"]:
+    if where[-2:-1] in (["codes"], ["kinds"]):
         return _of_code(where[-1])
     return _of_name("tenant" if where[0] == "tenants" else "job type", where[-1])
 

@@ -125,6 +125,12 @@ class Variables(BaseSettings):
         description="Bytes of messages that a process holds of one queue; a larger message is held alone",
     )
     handler_timeout: float = Field(30, gt=0, le=MAX_TIMEOUT_S, description="Seconds a run may take unless its handler says otherwise")
+    cancel_grace: float = Field(
+        5,
+        ge=0,
+        le=MAX_TIMEOUT_S,
+        description="Seconds an async handler may go on after a request to cancel its job, unless it says otherwise",
+    )
     unknown_type_grace: float = Field(
         60,
         ge=0,

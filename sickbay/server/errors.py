@@ -1,7 +1,7 @@
 """The mapping from errors to gRPC status codes, and to the `Fault` in which an error travels between domain, gRPC and REST.
 
 Clients get the status code, the message, google.rpc.ErrorInfo{reason, domain "sickbay"} and, if retrying later helps, RetryInfo. If a rate
-is exceeded, the metadata of ErrorInfo say which.
+is exceeded, the metadata of ErrorInfo say which. If several fields can be wrong, BadRequest has each.
 """
 
 from __future__ import annotations
@@ -66,7 +66,9 @@ def fault_of(error: BaseException) -> Fault:
     if code is grpc.StatusCode.INTERNAL:
         return INTERNAL
     retry_after = error.retry_after if isinstance(error, Unavailable | ResourceExhausted) else None
-    return Fault(code, str(error), error.reason.value, retry_after, error.quota if isinstance(error, ResourceExhausted) else None)
+    quota = error.quota if isinstance(error, ResourceExhausted) else None
+    violations = error.violations if isinstance(error, InvalidArgument) else ()
+    return Fault(code, str(error), error.reason.value, retry_after, quota, violations)
 
 
 def rich_status(fault: Fault) -> grpc.Status:
@@ -76,6 +78,9 @@ def rich_status(fault: Fault) -> grpc.Status:
         status.details.add().Pack(error_details_pb2.ErrorInfo(reason=fault.reason, domain=DOMAIN, metadata=metadata_of(fault.quota)))
     if fault.retry_after is not None:
         status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=_delay(fault)))
+    if fault.violations:
+        found = [error_details_pb2.BadRequest.FieldViolation(field=field, description=text) for field, text in fault.violations]
+        status.details.add().Pack(error_details_pb2.BadRequest(field_violations=found))
     return rpc_status.to_status(status)  # type: ignore[no-any-return]  # the library has no types
 
 
@@ -83,7 +88,12 @@ def batch_error(fault: Fault) -> job_service_pb2.BatchSubmitError:
     """The fault of one item of a batch."""
     reason = error_reason_pb2.ErrorReason.Value(f"ERROR_REASON_{fault.reason or 'UNSPECIFIED'}")
     return job_service_pb2.BatchSubmitError(
-        code=fault.number, reason=reason, message=fault.message, retry_delay=_delay(fault), metadata=metadata_of(fault.quota)
+        code=fault.number,
+        reason=reason,
+        message=fault.message,
+        retry_delay=_delay(fault),
+        metadata=metadata_of(fault.quota),
+        violations=[job_service_pb2.FieldViolation(field=field, description=text) for field, text in fault.violations],
     )
 
 

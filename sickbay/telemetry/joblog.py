@@ -20,6 +20,7 @@ _LINES: Final = {
     JobState.RETRYING: (logging.INFO, "job failed and will run again"),
     JobState.PARKED: (logging.INFO, "job parked"),
     JobState.QUARANTINED: (logging.INFO, "job quarantined"),
+    JobState.CANCELLED: (logging.INFO, "job cancelled"),
 }
 _DROPPED: Final = (logging.INFO, "outdated copy of a job dropped")
 

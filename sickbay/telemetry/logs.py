@@ -23,7 +23,21 @@ RUNNING: Final[ContextVar[Job | None]] = ContextVar("running", default=None)
 """The job whose run this context belongs to."""
 
 _FIXED: Final = frozenset(
-    {"level", "logger", "timestamp", "job_id", "job_type", "attempt", "generation", "code", "reason", "run_ms", "retry_in_ms"}
+    {
+        "level",
+        "logger",
+        "timestamp",
+        "job_id",
+        "job_type",
+        "tenant",
+        "attempt",
+        "generation",
+        "run",
+        "code",
+        "reason",
+        "run_ms",
+        "retry_in_ms",
+    }
     | {"trace_id", "span_id"}
 )
 """Fields without free text."""

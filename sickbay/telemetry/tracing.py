@@ -19,6 +19,7 @@ from sickbay.domain.trace import trace_headers
 from sickbay.observer import Observer
 
 if TYPE_CHECKING:
+    from sickbay.telemetry.http_traces import HttpTraces
     from sickbay.telemetry.spans import Traces, Tracing
 
 FLUSH_S: Final = 2.0
@@ -54,6 +55,15 @@ def trace_observers(tracing: Tracing | None, system: str) -> Sequence[Observer]:
     from sickbay.telemetry.run_traces import RunTraces  # noqa: PLC0415
 
     return PublishTraces(tracing.tracer, system), RunTraces(tracing.tracer, system), ReleaseTraces(tracing.tracer)
+
+
+def request_spans(tracing: Tracing | None) -> HttpTraces | None:
+    """Creates spans of the requests of handlers behind HTTP; None without `tracing`."""
+    if tracing is None:
+        return None
+    from sickbay.telemetry.http_traces import HttpTraces  # noqa: PLC0415 - see the module's docstring
+
+    return HttpTraces(tracing.tracer)
 
 
 def trace_context(tracing: Tracing | None, job: Job) -> Mapping[str, str]:

@@ -9,9 +9,10 @@ whole product in memory with a clock that the test moves; that needs `sickbay[se
 """
 
 from sickbay.domain.progress import Progress
+from sickbay.testing.follow_ups import Submitted
 from sickbay.testing.jobs import make_job
 from sickbay.testing.result import Result
 from sickbay.testing.run import run, run_async
 from sickbay.testing.system import System, start_system
 
-__all__ = ["Progress", "Result", "System", "make_job", "run", "run_async", "start_system"]
+__all__ = ["Progress", "Result", "Submitted", "System", "make_job", "run", "run_async", "start_system"]

@@ -10,12 +10,14 @@ from typing import Any
 
 from sickbay.domain.job import DEFAULT_TENANT, Job, is_name, new_job_id
 from sickbay.domain.priority import Priority
+from sickbay.handlers.payloads.typing import PayloadObject
+from sickbay.handlers.payloads.writing import is_payload_object, payload_of
 from sickbay.handlers.registry import MARK, HandlerSpec, marks_of
 
 
 def make_job(
     job_type: str,
-    payload: Mapping[str, Any] | bytes | None = None,
+    payload: Mapping[str, Any] | bytes | PayloadObject | None = None,
     *,
     attempt: int = 1,
     tenant: str = DEFAULT_TENANT,
@@ -23,7 +25,7 @@ def make_job(
     job_id: str = "",
     generation: int = 0,
 ) -> Job:
-    """A job as a handler gets it; `payload` is its content, or any bytes in place of JSON text.
+    """A job as a handler gets it; `payload` is its content, also as an object (`Email(...)`), or any bytes in place of JSON text.
 
     `attempt` counts from 1 (`job.attempt` from 0); `generation` says how often the job was released from the quarantine. Without
     `job_id` the job gets a new one. Raises ValueError if something is invalid, TypeError if the payload is not JSON.
@@ -37,7 +39,7 @@ def make_job(
     return Job(
         job_id or new_job_id(now),
         job_type,
-        payload if isinstance(payload, bytes) else _json_text(payload or {}),
+        payload if isinstance(payload, bytes) else _json_text({} if payload is None else payload),
         tenant,
         attempt - 1,
         generation,
@@ -46,7 +48,7 @@ def make_job(
     )
 
 
-def spec_of(function: Callable[[Job], Any], job_type: str | None = None) -> HandlerSpec:
+def spec_of(function: Callable[..., Any], job_type: str | None = None) -> HandlerSpec:
     """What `@handler` says about a function; `job_type` chooses, if it handles several.
 
     Raises TypeError if the function is no handler (of this type), or if it handles several types and none is chosen.
@@ -72,11 +74,12 @@ def _marked_in_modules(function: object) -> list[HandlerSpec]:
     return [mark for mark in marks if isinstance(mark, HandlerSpec) and mark.function is function]
 
 
-def _json_text(payload: Mapping[str, Any]) -> bytes:
-    if not isinstance(payload, Mapping):
+def _json_text(payload: Mapping[str, Any] | PayloadObject) -> bytes:
+    if not isinstance(payload, Mapping) and not is_payload_object(payload):
         raise TypeError(f"a payload must be a dictionary, not {type(payload).__name__}")
     try:
-        return json.dumps(dict(payload), separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
+        content = dict(payload) if isinstance(payload, Mapping) else payload_of(payload)
+        return json.dumps(content, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
         raise TypeError(f"the payload cannot be written as JSON: {error}") from error
 

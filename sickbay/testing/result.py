@@ -10,6 +10,7 @@ from sickbay.domain.job import Job
 from sickbay.domain.outcome import Outcome, OutcomeKind
 from sickbay.domain.progress import Progress
 from sickbay.domain.retry import Done, Retry, Route, SetAside
+from sickbay.testing.follow_ups import Submitted
 
 Destination = Literal["succeeded", "retry", "parked", "quarantine"]
 """What becomes of a job: it has ended, it runs again by itself, it waits for its circuit to close, or a person decides."""
@@ -28,6 +29,8 @@ class Result:
     exception: BaseException | None = None
     progress: tuple[Progress, ...] = ()
     seconds: float = 0.0
+    submitted: tuple[Submitted, ...] = ()
+    """The follow-up jobs that the handler submitted."""
 
     @property
     def succeeded(self) -> bool:

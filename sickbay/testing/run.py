@@ -14,14 +14,16 @@ from sickbay.domain.outcome import Outcome
 from sickbay.domain.priority import Priority
 from sickbay.domain.retry import RetryPolicy, Route, after_run
 from sickbay.handlers.classify import blame_unreadable_payload
+from sickbay.handlers.payloads.typing import PayloadObject
 from sickbay.handlers.registry import HandlerSpec
+from sickbay.handlers.resources import bind
 from sickbay.testing.jobs import make_job, spec_of
 from sickbay.testing.result import Result
 from sickbay.testing.running import Run
 
 HANDLER_TIMEOUT_S: Final = 30.0
 """The product's default for handlers without a timeout of their own."""
-Payload = Mapping[str, Any] | bytes | Job | None
+Payload = Mapping[str, Any] | bytes | Job[Any] | PayloadObject | None
 
 
 class Options(TypedDict, total=False):
@@ -44,6 +46,8 @@ class Options(TypedDict, total=False):
     """RETRY_DELAY_MS, in seconds (5)."""
     circuit_open: bool
     """Whether the breaker has opened by this run (False), so that the job is parked if the breaker counts the failure."""
+    given: Mapping[str, Any]
+    """What the handler gets, by name, in place of what the lifespans of its module give: these are not entered then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,7 @@ class Call:
 
     def _result(self, run: Run) -> Result:
         outcome = blame_unreadable_payload(run.outcome, self.job, self.spec)
-        return Result(self.job, outcome, self._route(outcome), run.exception, tuple(run.progress), run.seconds)
+        return Result(self.job, outcome, self._route(outcome), run.exception, tuple(run.progress), run.seconds, tuple(run.submitted))
 
     def _route(self, outcome: Outcome) -> Route:
         """By the product's own decision; earlier runs that the job does not tell of failed like this one."""
@@ -78,8 +82,10 @@ class Call:
         return after_run(job, outcome, BreakerState.OPEN if self.circuit_open else BreakerState.CLOSED, self.policy, now)
 
 
-def run(function: Callable[[Job], Any], payload: Payload = None, **options: Unpack[Options]) -> Result:
-    """Run a handler once and say how that ended, whatever happens in it; `payload` may also be bytes in place of JSON, or a Job.
+def run(function: Callable[..., Any], payload: Payload = None, **options: Unpack[Options]) -> Result:
+    """Run a handler once and say how that ended, whatever happens in it.
+
+    `payload` may also be an object (`Email(...)`), bytes in place of JSON, or a Job.
 
     As in a worker, an async handler runs on an event loop and a plain function in a thread. Raises TypeError if the function is no
     handler or an option is unknown, ValueError if the value of one is invalid, RuntimeError in a running event loop.
@@ -89,7 +95,7 @@ def run(function: Callable[[Job], Any], payload: Payload = None, **options: Unpa
     return _call(function, payload, **options).perform()
 
 
-async def run_async(function: Callable[[Job], Any], payload: Payload = None, **options: Unpack[Options]) -> Result:
+async def run_async(function: Callable[..., Any], payload: Payload = None, **options: Unpack[Options]) -> Result:
     """The same in a running event loop, on which an async handler runs."""
     return await _call(function, payload, **options).perform_async()
 
@@ -103,7 +109,7 @@ def _has_running_loop() -> bool:
 
 
 def _call(
-    function: Callable[[Job], Any],
+    function: Callable[..., Any],
     payload: Payload,
     *,
     job_type: str | None = None,
@@ -111,9 +117,12 @@ def _call(
     max_retries: int = 3,
     retry_delay: float = 5.0,
     circuit_open: bool = False,
+    given: Mapping[str, Any] | None = None,
     **of_job: Any,
 ) -> Call:
     spec = spec_of(function, job_type)
+    if given is not None:
+        spec = replace(bind(spec, given), scope={})
     if isinstance(payload, Job):
         if of_job:
             raise TypeError(f"the job has its own {', '.join(of_job)}: give them to make_job")

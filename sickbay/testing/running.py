@@ -9,15 +9,23 @@ import sys
 import threading
 import time
 from collections.abc import Awaitable
+from concurrent.futures import Future, wait
+from dataclasses import replace
 from typing import Any, Final
 
+from sickbay.domain.errors import SubmitError
+from sickbay.domain.follow_up import NewFollowUp
 from sickbay.domain.job import Job
 from sickbay.domain.outcome import Outcome, OutcomeKind
-from sickbay.domain.progress import MAX_PROGRESS_CHARS, Progress, bind, unbind
+from sickbay.domain.progress import MAX_PROGRESS_CHARS, Progress
 from sickbay.domain.raised import clean, plain
+from sickbay.domain.run_context import RunContext, bind, unbind
 from sickbay.handlers.call import HUNG, await_result, call_handler, outcome_of_error, outcome_of_timeout
+from sickbay.handlers.lifespan import lifespans_of
 from sickbay.handlers.registry import HandlerSpec
+from sickbay.handlers.resources import Resources
 from sickbay.handlers.traceback_text import stack_of, waiting_of
+from sickbay.testing.follow_ups import Submitted, submitted
 
 CLEANUP_S: Final = 5.0
 """How long a handler that has timed out may take to end."""
@@ -34,10 +42,33 @@ class Run:
         self.outcome = Outcome(OutcomeKind.CANCELLED)
         self.exception: BaseException | None = None
         self.progress: list[Progress] = []
+        self.submitted: list[Submitted] = []
         self.seconds = 0.0
 
     def perform(self) -> Run:
         """Run it where no event loop runs."""
+        if lifespans_of(self._spec.scope):
+            return asyncio.run(self.perform_async()) if self._spec.is_async else self._perform_with_loop()
+        return self._perform()
+
+    def _perform_with_loop(self) -> Run:
+        """Run a plain function, whose async lifespans live on a loop in another thread."""
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=loop.run_forever, name="lifespans-loop", daemon=True)
+        thread.start()
+        resources = Resources()
+        try:
+            resources.use(loop)
+            self._spec = resources.bound(self._spec)
+            return self._perform()
+        finally:
+            wait(resources.end(), CLEANUP_S)
+            wait(resources.end_plain(), CLEANUP_S)
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.close()
+
+    def _perform(self) -> Run:
         self._begin()
         try:
             found = None if self._spec.is_async else self._call() if math.isinf(self._timeout_s) else self._call_in_thread()
@@ -48,6 +79,19 @@ class Run:
 
     async def perform_async(self) -> Run:
         """Run it where an event loop runs."""
+        if not lifespans_of(self._spec.scope):
+            return await self._perform_async()
+        resources = Resources()
+        resources.use(asyncio.get_running_loop())
+        try:
+            self._spec = await resources.bound_async(self._spec)
+            return await self._perform_async()
+        finally:
+            for end in (resources.end, resources.end_plain):
+                if ended := [asyncio.wrap_future(one) for one in end()]:
+                    await asyncio.wait(ended, timeout=CLEANUP_S)
+
+    async def _perform_async(self) -> Run:
         self._begin()
         try:
             found = None if self._spec.is_async else await asyncio.to_thread(self._call_in_thread)
@@ -57,8 +101,23 @@ class Run:
         return self
 
     def _begin(self) -> None:
-        bind(self._job, lambda fraction, text: self.progress.append(Progress(fraction, clean(plain(text), MAX_PROGRESS_CHARS))))
+        deadline_ms = 0 if math.isinf(self._timeout_s) else int(1000 * (time.time() + self._timeout_s))
+        bind(self._job, RunContext(self._report, deadline_ms=deadline_ms, submit=self._submit))
         self._began = time.monotonic()
+
+    def _submit(self, asked: NewFollowUp) -> Future[str]:
+        follow_up = submitted(asked)
+        known = next((one for one in self.submitted if one.key == follow_up.key), None)
+        if known is not None and known != replace(follow_up, job_id=known.job_id):
+            raise SubmitError("IDEMPOTENCY_KEY_REUSED", "this idempotency key was used for a different request", kind=OutcomeKind.DATA)
+        if known is None:
+            self.submitted.append(follow_up)
+        future: Future[str] = Future()
+        future.set_result((known or follow_up).job_id)
+        return future
+
+    def _report(self, fraction: float, text: str) -> None:
+        self.progress.append(Progress(fraction, clean(plain(text), MAX_PROGRESS_CHARS)))
 
     def _end(self, outcome: Outcome) -> None:
         self.seconds = time.monotonic() - self._began

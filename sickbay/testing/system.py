@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol, Self, cast
 
-from sickbay.domain.job import Job as HandledJob
+from sickbay.handlers.payloads.typing import PayloadObject
 
 if TYPE_CHECKING:
     from sickbay.client import Breaker, Client, Job
 
 _GROUP: Final = "sickbay.testing"
-Handler = Callable[[HandledJob], Any]
+Handler = Callable[..., Any]
 Handlers = str | Sequence[Handler]
 """Modules, comma separated as in JOB_HANDLERS, or functions marked `@handler`."""
 
@@ -25,13 +25,18 @@ class System(Protocol):
 
     client: Client
     """For everything else: a client of this system (docs/clients.md)."""
+    address: str
+    """The gRPC address of its Job API, for clients that a program under test makes (SICKBAY_JOBAPI)."""
 
     @property
     def now(self) -> datetime:
         """The time by the clock of this system."""
 
-    def submit(self, job: str | Handler, payload: Mapping[str, Any] | None = None, **options: Any) -> str:
-        """Submit a job of this type, or of this handler's type, and return its id; options are those of the client's `submit`."""
+    def submit(self, job: str | Handler | PayloadObject, payload: Mapping[str, Any] | PayloadObject | None = None, **options: Any) -> str:
+        """Submit a job of this type, of this handler's type, or of this payload's type (`Email(...)`), and return its id.
+
+        Options are those of the client's `submit`.
+        """
 
     def drain(self, *, patience: float = 30.0) -> None:
         """Wait until nothing runs and nothing is due now. TimeoutError after `patience` real seconds."""

@@ -11,11 +11,13 @@ from collections.abc import Coroutine, Mapping
 from concurrent.futures import Future
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar, cast
 
-from sickbay.client import Breaker, Client, Job
+from sickbay.client import Breaker, Client, Job, NewJob
 from sickbay.domain.errors import SettingsError
 from sickbay.handlers.loading import load_handlers
+from sickbay.handlers.payloads import is_payload_object
+from sickbay.handlers.payloads.typing import PayloadObject
 from sickbay.handlers.registry import HandlerSpec
 from sickbay.testing.jobs import spec_of
 from sickbay.testing.system import Handler, Handlers, System
@@ -47,6 +49,7 @@ class InMemorySystem(System):
         started = self._started.result(_START_S)
         self._backends = started.backends
         self._settled = Settled(started.backends)
+        self.address = started.jobapi
         self.client = Client(started.jobapi, control_plane=started.control_plane)
 
     @property
@@ -54,10 +57,14 @@ class InMemorySystem(System):
         """The time by the clock of this system."""
         return datetime.fromtimestamp(self._clock.wall() / 1000, UTC)
 
-    def submit(self, job: str | Handler, payload: Mapping[str, Any] | None = None, **options: Any) -> str:
-        """Submit a job of this type, or of this handler's type; returns its id."""
-        job_type = job if isinstance(job, str) else spec_of(job).job_type
-        job_id = self.client.submit(job_type, payload or {}, **options).job_id
+    def submit(self, job: str | Handler | PayloadObject, payload: Mapping[str, Any] | PayloadObject | None = None, **options: Any) -> str:
+        """Submit a job of this type, of this handler's type, or of this payload's type; returns its id."""
+        if payload is None and not callable(job) and is_payload_object(job):
+            new = NewJob(cast("PayloadObject", job))
+        else:
+            job_type = job if isinstance(job, str) else spec_of(cast("Handler", job)).job_type
+            new = NewJob(job_type, {} if payload is None else payload)
+        job_id = self.client.submit(new.job_type, new.payload, **options).job_id
         self._submitted.append(job_id)
         return job_id
 

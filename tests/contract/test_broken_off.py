@@ -15,9 +15,7 @@ import pytest
 from controlplane.breaker_service import BreakerApi
 from controlplane.quarantine_service import QuarantineApi
 from controlplane.release import Releaser
-from jobapi.recent import RecentJobs
 from jobapi.service import JobApi
-from jobapi.submit import JobSubmitter
 from sickbay.breakers.v1 import breaker_service_pb2 as breakers_pb
 from sickbay.domain.errors import Aborted
 from sickbay.domain.job import JobState
@@ -27,6 +25,8 @@ from sickbay.messages.codec import decode_events, decode_job
 from sickbay.ports import Queue
 from sickbay.runtime.backends import open_control_plane, open_jobapi, open_up
 from sickbay.runtime.settings import Settings
+from sickbay.submission.recent import RecentJobs
+from sickbay.submission.submit import JobSubmitter
 from tests.support.isolated_servers import own_corner
 from tests.support.ledger_events import parked, queued
 from tests.support.stepping import broken_off_at

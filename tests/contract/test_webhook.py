@@ -39,7 +39,7 @@ async def test_a_notice_is_posted_and_signed():
 def test_the_example_of_the_specification():
     """`whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw` with these values has this signature in every library of Standard Webhooks."""
     key = parse_secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
-    headers = signed_headers(key, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}')
+    headers = signed_headers([key], "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, b'{"test": 2432232314}')
     assert headers["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 

@@ -15,7 +15,17 @@ from tests.support.clock import ManualClock
 from tests.support.redis_servers import fake, own_database
 
 EMAIL = Worker(
-    "w1", "anna", ("email", "sms"), version="1.2", host="a", slots=4, slots_in_use=1, since=5, lanes=True, tenants=(("acme", 1),)
+    "w1",
+    "anna",
+    ("email", "sms"),
+    version="1.2",
+    host="a",
+    slots=4,
+    slots_in_use=1,
+    since=5,
+    lanes=True,
+    tenants=(("acme", 1),),
+    schemas=(("email", "0f"),),
 )
 FAX = Worker("w2", "berta", ("fax",), since=7)
 

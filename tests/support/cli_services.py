@@ -15,7 +15,14 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from sickbay.breakers.v1 import breaker_service_pb2_grpc, incident_service_pb2_grpc
 from sickbay.contract.faults import Fault
-from sickbay.jobs.v1 import job_pb2, job_service_pb2_grpc, quarantine_service_pb2, quarantine_service_pb2_grpc, worker_service_pb2_grpc
+from sickbay.jobs.v1 import (
+    job_pb2,
+    job_service_pb2_grpc,
+    job_type_service_pb2_grpc,
+    quarantine_service_pb2,
+    quarantine_service_pb2_grpc,
+    worker_service_pb2_grpc,
+)
 from sickbay.server.errors import rich_status
 from sickbay_cli.program import cli
 
@@ -25,6 +32,7 @@ _ADDED = (
     (quarantine_service_pb2_grpc.QuarantineServiceServicer, quarantine_service_pb2_grpc.add_QuarantineServiceServicer_to_server),
     (breaker_service_pb2_grpc.BreakerServiceServicer, breaker_service_pb2_grpc.add_BreakerServiceServicer_to_server),
     (incident_service_pb2_grpc.IncidentServiceServicer, incident_service_pb2_grpc.add_IncidentServiceServicer_to_server),
+    (job_type_service_pb2_grpc.JobTypeServiceServicer, job_type_service_pb2_grpc.add_JobTypeServiceServicer_to_server),
     (worker_service_pb2_grpc.WorkerServiceServicer, worker_service_pb2_grpc.add_WorkerServiceServicer_to_server),
     (health_pb2_grpc.HealthServicer, health_pb2_grpc.add_HealthServicer_to_server),
 )

@@ -8,7 +8,7 @@ from sickbay import JobError
 from sickbay.domain.breaker import BreakerScope, BreakerState, Permit, PermitKind
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import Job
-from sickbay.domain.queries import DuplicateCheck
+from sickbay.domain.queries import Accepted, DuplicateCheck
 from sickbay.domain.retry import RetryPolicy
 from sickbay.domain.workers import Fleet
 from sickbay.handlers.registry import HandlerSpec
@@ -154,6 +154,8 @@ class StubFence:
         self.entered = []
         self.left = []
         self.cancelled = set()
+        self.to_end = set()
+        self.cancel = None
         self.held = {}
         self.begun = []
         self.takes_jobs = False
@@ -181,6 +183,15 @@ class StubFence:
     def is_cancelled(self, job):
         return job.job_id in self.cancelled
 
+    def is_to_end(self, job):
+        return job.job_id in self.to_end
+
+    def ask_to_end(self, job_id):
+        """As the ledger's notice does."""
+        self.to_end.add(job_id)
+        if job_id in self.begun:
+            self.cancel(job_id)
+
     async def begin(self, job):
         if job.job_id in self.held:
             await self.held[job.job_id].wait()
@@ -192,8 +203,31 @@ class StubFence:
     def end(self, job):
         self.begun.remove(job.job_id)
 
-    def register_worker(self, is_unreported, *, takes_jobs):
+    def register_worker(self, is_unreported, cancel, *, takes_jobs):
+        self.cancel = cancel
         self.takes_jobs = takes_jobs
+
+
+class StubSubmitter:
+    """Accepts what it is given, by idempotency key, or rejects it with the error of its job type."""
+
+    def __init__(self):
+        self.jobs = {}
+        self.rejects = {}
+        self.contexts = []
+        self.go_on = None
+
+    async def accept(self, submissions):
+        if self.go_on is not None:
+            await self.go_on.wait()
+        return [self._accept(one) for one in submissions]
+
+    def _accept(self, one):
+        if one.job_type in self.rejects:
+            return self.rejects[one.job_type]
+        duplicate = one.request_id in self.jobs
+        known = self.jobs.setdefault(one.request_id, one)
+        return Accepted(known.job(f"{one.job_type}-{list(self.jobs).index(one.request_id)}", 0), duplicate)
 
 
 class PromptEvents(EventOutbox):
@@ -232,7 +266,9 @@ class Bench:
         self.metrics = JobMetrics(self.told.registry, [spec.job_type for spec in handlers], lambda: self.now / 1000)
         observer = Observers([self.metrics, JobLog(), *observers])
         self.events = PromptEvents(self.broker, linger_s=linger_s, observer=observer)
+        self.submitter = StubSubmitter()
         self.engine = Engine(
+            submitter=self.submitter,
             broker=self.broker,
             breakers=self.breakers,
             scope=scope,

@@ -22,11 +22,12 @@ BOTH: Final = ["embedded", pytest.param("fleet", marks=pytest.mark.servers)]
 
 
 class System(NamedTuple):
-    """A running system, the process in which its handlers run, and their folder."""
+    """A running system, the process in which its handlers run, their folder, and its processes if they are several."""
 
     clients: Clients
     worker: Process
     folder: Path
+    fleet: Fleet | None = None
 
     def release(self) -> None:
         """Let every handler go on that waits for the file `release`."""
@@ -54,5 +55,5 @@ def running(form: str, handlers: str, folder: Path, env: Mapping[str, str]) -> I
     with own_corner() as corner, Fleet(folder, dict(env) | dict(corner.env)) as fleet:
         fleet.launch_all(workers=1).ready()
         with Clients(fleet) as clients:
-            yield System(clients, fleet.workers[0], folder)
+            yield System(clients, fleet.workers[0], folder, fleet)
         (folder / "release").touch()

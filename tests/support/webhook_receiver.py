@@ -45,7 +45,7 @@ def verify(received: Received, secret: str = SECRET, now: float | None = None) -
 
 
 class Receiver:
-    """Listens on a free port of this machine, or on `port`; `answer` is called with each request and returns status and headers."""
+    """Listens on a free port of this machine, or on `port`; `answer` is called with each request and returns status, headers and body."""
 
     def __init__(self, answer: Callable[[Received], Any] = lambda _: 204, *, port: int = 0, tls: ssl.SSLContext | None = None) -> None:
         self.received: list[Received] = []
@@ -57,12 +57,13 @@ class Receiver:
                 request = Received(self.path, {name.lower(): value for name, value in self.headers.items()}, body)
                 receiver.received.append(request)
                 answer_ = answer(request)
-                status, headers = answer_ if isinstance(answer_, tuple) else (answer_, {})
+                status, headers, body = (*answer_, b"")[:3] if isinstance(answer_, tuple) else (answer_, {}, b"")
                 self.send_response(status)
                 for name, value in headers.items():
                     self.send_header(name, value)
-                self.send_header("Content-Length", "0")
+                self.send_header("Content-Length", str(len(body)))
                 self.end_headers()
+                self.wfile.write(body)
 
             def log_message(self, *_: Any) -> None:
                 pass

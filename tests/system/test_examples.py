@@ -7,19 +7,22 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
+import httpx
 import pytest
 
 from tests.support.clients import Clients
 from tests.support.system_under_test import Product
+from tests.support.webhook_receiver import SECRET
 
 EXAMPLES: Final = Path(__file__).parents[2] / "examples"
 QUICK: Final = {"RETRY_DELAY_MS": "300", "LOG_FORMAT": "json"}
 NAMES: Final = sorted(path.stem for path in EXAMPLES.glob("*.py") if path.stem not in {"client", "outbox", "test_handlers"})
 """Those with handlers; the others are programs of their own, and tests."""
+
 
 Started = Callable[..., Product]
 
@@ -43,7 +46,7 @@ def test_their_own_tests_pass(tmp_path: Path):
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_handlers.py"]
     ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
-    assert "6 passed" in ran.stdout
+    assert "8 passed" in ran.stdout
 
 
 def test_first_handler(started: Started):
@@ -79,6 +82,23 @@ def test_retries_and_errors(started: Started):
     }
 
 
+def test_shared_client(started: Started):
+    """The invoice is made by a follow-up job; the export ends when it is cancelled; the shop is closed at the end."""
+    product = started("shared_client")
+    with Clients(product) as sickbay:
+        order, export = sickbay.submit("order", {"id": 7, "customer": "ada"}), sickbay.submit("export", {"pages": 10_000})
+        sickbay.wait(order, "SUCCEEDED")
+        invoice = sickbay.job(order)["result"]["invoice"]
+        sickbay.wait(invoice, "SUCCEEDED")
+        assert sickbay.job(invoice)["result"] == "invoice of order 7 for ada"
+        sickbay.wait(export, "RUNNING")
+        sickbay.api.post(f"/jobs/{export}/cancel").raise_for_status()
+        sickbay.wait(export, "CANCELLED")
+        assert "STOPPED: after" in sickbay.job(export)["history"][-1]["message"]
+    product.terminate()
+    assert product.out.wait_for(lambda line: line == "the shop is closed\n")
+
+
 def test_own_observer(started: Started):
     """It hears of a slow run and of a failure, in the process that it observes."""
     product = started("own_observer", OBSERVERS="own_observer:SlowJobs")
@@ -87,6 +107,18 @@ def test_own_observer(started: Started):
         sickbay.submit("report", {"breaks": True})
     assert product.out.wait_for(lambda line: line.startswith("slow: report took 1."))
     assert product.out.wait_for(lambda line: line == "report is RETRYING: NETWORK_ERROR\n")
+
+
+def test_typed_payload(started: Started):
+    """The same file is the handler and its client."""
+    product = started("typed_payload")
+    with Clients(product) as sickbay:
+        assert sickbay.api.get("/types/invoice").json()["validatedOnSubmit"] is True
+    assert _run("typed_payload", product) == [
+        "the total: 6.50",
+        "rejected: ('payload.lines[0].price', 'it is missing')",
+    ]
+    assert product.out.wait_for(lambda line: line == "ada owes 6.50 (invoice)\n")
 
 
 def test_client(started: Started):
@@ -120,3 +152,38 @@ def _run(name: str, product: Product) -> list[str]:
     ran = subprocess.run([sys.executable, EXAMPLES / f"{name}.py"], env=environment, capture_output=True, text=True, check=False)
     assert ran.stderr == ""
     return ran.stdout.splitlines()
+
+
+@pytest.fixture(params=["endpoint.py", "endpoint.mjs"])
+def endpoint(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Path, str, subprocess.Popen[str]]]:
+    """The endpoint of the example on a free port, and a folder with the settings file for it."""
+    program = "node" if request.param.endswith(".mjs") else sys.executable
+    if shutil.which(program) is None:
+        pytest.skip("there is no Node here")
+    command, env = [program, str(EXAMPLES / "http_handler" / request.param)], os.environ | {"BILLING_SECRET": SECRET, "PORT": "0"}
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            port = process.stdout.readline().removeprefix("listening on port ").strip()
+            settings = (EXAMPLES / "http_handler" / "sickbay.toml").read_text("utf-8")
+            (tmp_path / "sickbay.toml").write_text(settings.replace(":8000", f":{port}"))
+            yield tmp_path, f"http://127.0.0.1:{port}/", process
+        finally:
+            process.terminate()
+
+
+def test_http_handler(endpoint: tuple[Path, str, subprocess.Popen[str]], start: Callable[..., Product]):
+    """The answer is the result; what the endpoint calls the job's own fault is; who does not know the secret is not believed."""
+    folder, url, process = endpoint
+    with Clients(
+        start(folder, QUICK | {"BILLING_SECRET": SECRET, "SICKBAY_CONFIG": "sickbay.toml", "MAX_RETRIES": "0"}).ready()
+    ) as sickbay:
+        paid, free = sickbay.submit("invoice", {"customer": "ada", "cents": 500}), sickbay.submit("invoice", {"customer": "bob"})
+        sickbay.wait(paid, "SUCCEEDED")
+        assert sickbay.job(paid)["result"] == {"number": 1}
+        sickbay.wait(free, "QUARANTINED")
+        assert [error["code"] for error in sickbay.job(free)["errors"]] == ["NO_AMOUNT"]
+    assert process.stdout is not None
+    assert process.stdout.readline() == "invoice 1 for ada, run 1\n"
+    forged = httpx.post(url, content=b'{"customer": "eve", "cents": 1}', headers={"webhook-signature": "v1,AAAA", "webhook-timestamp": "1"})
+    assert (forged.status_code, forged.json()["title"]) == (401, "not signed with BILLING_SECRET")

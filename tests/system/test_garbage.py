@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
@@ -88,7 +89,7 @@ def test_garbage_in_the_embedded_queues(tmp_path: Path, own_clinic: Clinic, star
         (0, "n\0", '{"traceparent": 5}', b'{"jobType": "ok", "payload": {}, "jobId": "a\\u0000"}'),
         ("soon", "x", b"\xff", 5),
     ]
-    with sqlite3.connect(file) as connection:
+    with closing(sqlite3.connect(file)) as connection, connection:
         for queue in QUEUES:
             for number, row in enumerate(rows, 1_000):
                 connection.execute(f'INSERT INTO "{queue}" VALUES (?, ?, ?, ?, ?)', (number, *row))  # noqa: S608 - our own names

@@ -25,6 +25,9 @@ class Ignored(StrEnum):
 class Stops(Protocol):
     """Who is told that a run is to stop."""
 
+    def ask_to_end(self, call: ProgramCall) -> None:
+        """Somebody asked to cancel the job of this run."""
+
     def stop(self, call: ProgramCall, why: Stop) -> None:
         """The outcome of this run does not count any more."""
 
@@ -41,6 +44,10 @@ class ProgramCall:
         self.is_sent = False
         self.message = _NOTHING
         """What the program gets."""
+
+    def ask_to_end(self) -> None:
+        """See `Call`: the program is told."""
+        self._program.ask_to_end(self)
 
     def stop(self, why: Stop) -> None:
         """See `Call`: the program is told, and keeps the slot until it answers."""

@@ -20,6 +20,7 @@ from worker.run import CANCELLED
 MAX_INVALID: Final = 100
 """Invalid messages within a heartbeat interval; more end the stream."""
 _REASONS: Final = {Stop.TIMEOUT: pb.WorkResponse.Cancel.REASON_TIMEOUT, Stop.STOPPING: pb.WorkResponse.Cancel.REASON_STOPPING}
+"""At the end of a grace the program has been told before."""
 _HEARTBEAT: Final = pb.WorkResponse(heartbeat=pb.WorkResponse.Heartbeat())
 _DRAINING: Final = pb.WorkResponse(draining=pb.WorkResponse.Draining())
 
@@ -106,14 +107,19 @@ class Program:
         self._calls[call.run_id] = call
         self._say(call)
 
+    def ask_to_end(self, call: ProgramCall) -> None:
+        """Somebody asked to cancel the job of this run; its outcome still counts."""
+        if not self.is_over and call.run_id in self._calls:
+            self._say(contract.cancel(call.run_id, pb.WorkResponse.Cancel.REASON_CANCELLED))  # after the run, if that is not sent yet
+
     def stop(self, call: ProgramCall, why: Stop) -> None:
         """The outcome of this run does not count any more."""
         if self.is_over or call.run_id not in self._calls:
             return
-        if call.is_sent:
-            self._say(contract.cancel(call.run_id, _REASONS[why]))
-        else:
+        if not call.is_sent:
             self._forget(call)
+        elif why in _REASONS:
+            self._say(contract.cancel(call.run_id, _REASONS[why]))
 
     def tell_registered(self, version: str) -> None:
         """The registration is in force."""

@@ -60,6 +60,10 @@ class RedisDuplicateGuard:
         """Not known without a ledger; nobody can cancel without one."""
         return False
 
+    def is_to_end(self, job: Job) -> bool:  # noqa: ARG002 - the port's signature
+        """Not known without a ledger, either."""
+        return False
+
     async def begin(self, job: Job) -> bool:  # noqa: ARG002 - the port's signature
         """Always True: jobs cannot be cancelled without a ledger."""
         return True
@@ -67,7 +71,9 @@ class RedisDuplicateGuard:
     def end(self, job: Job) -> None:
         """Nothing to do."""
 
-    def register_worker(self, is_unreported: Callable[[str], bool], *, takes_jobs: bool) -> None:
+    def register_worker(
+        self, is_unreported: Callable[[str], bool], cancel: Callable[[str], None] = lambda _: None, *, takes_jobs: bool
+    ) -> None:
         """Nothing to do."""
 
 

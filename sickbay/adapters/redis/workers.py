@@ -35,6 +35,7 @@ class _Document(msgspec.Struct, frozen=True, rename="camel"):
     floods: tuple[tuple[str, str, str], ...] = ()
     pool: str = ""
     tenants: tuple[tuple[str, int], ...] = ()
+    schemas: tuple[tuple[str, str], ...] = ()
 
 
 _encoder: Final = msgspec.json.Encoder()

@@ -45,6 +45,9 @@ class Write(Protocol):
     def revoke(self, copies: Iterable[tuple[str, int]]) -> None:
         """Let no run of these jobs (job id, latest generation) begin any more."""
 
+    def request_cancel(self, job_ids: Collection[str]) -> None:
+        """Let runs of these jobs be cancelled."""
+
 
 class ChangeFeed(Protocol):
     """Between the writers of a ledger and its watchers."""
@@ -76,6 +79,9 @@ class _LocalWrite:
         """Nothing to do: there are no other processes."""
 
     def revoke(self, copies: Iterable[tuple[str, int]]) -> None:
+        """Nothing to do: there are no other processes."""
+
+    def request_cancel(self, job_ids: Collection[str]) -> None:
         """Nothing to do: there are no other processes."""
 
 

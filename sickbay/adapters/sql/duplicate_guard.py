@@ -8,7 +8,7 @@ from typing import Final
 from sqlalchemy import bindparam, delete, select
 
 from sickbay.adapters.sql.database import Database
-from sickbay.adapters.sql.places import place_reader
+from sickbay.adapters.sql.places import Place, place_reader
 from sickbay.adapters.sql.schema import suspects
 from sickbay.adapters.sql.starts import Starts
 from sickbay.concurrency.tasks import detached
@@ -43,8 +43,11 @@ class SqlDuplicateGuard:
     @detached
     async def check(self, job: Job, *, suspect: bool) -> DuplicateCheck:
         """Compare with the ledger; for a suspect that is not superseded also count the start of its run, durably."""
-        if await self._is_superseded(job):
+        place = await self._places.find(job.job_id)
+        if _is_superseded(job, place):
             return DuplicateCheck(superseded=True)
+        if place is not None and place.is_to_end:
+            return DuplicateCheck(superseded=False, is_to_end=True)
         if not suspect:
             return DuplicateCheck(superseded=False)
         values = {"job_id": job.job_id, "generation": job.generation, "attempt": job.attempt, "starts": 1, "at": self._clock()}
@@ -72,6 +75,10 @@ class SqlDuplicateGuard:
         """Whether no further run of this copy may begin; answers from memory."""
         return self._starts.is_revoked(job)
 
+    def is_to_end(self, job: Job) -> bool:
+        """Whether somebody asked to cancel the job after a run of it had begun; answers from memory."""
+        return self._starts.is_to_end(job)
+
     async def begin(self, job: Job) -> bool:
         """A run is about to begin: False if it must not."""
         return await self._starts.begin(job)
@@ -80,15 +87,17 @@ class SqlDuplicateGuard:
         """The run is over."""
         self._starts.end(job)
 
-    def register_worker(self, is_unreported: Callable[[str], bool], *, takes_jobs: bool) -> None:
-        """This process runs jobs; `takes_jobs`: whether it consumes them now."""
-        self._starts.register_worker(is_unreported, takes_jobs=takes_jobs)
+    def register_worker(
+        self, is_unreported: Callable[[str], bool], cancel: Callable[[str], None] = lambda _: None, *, takes_jobs: bool
+    ) -> None:
+        """This process runs jobs; `takes_jobs`: whether it consumes them now, `cancel` cancels the run of a job."""
+        self._starts.register_worker(is_unreported, cancel, takes_jobs=takes_jobs)
 
-    async def _is_superseded(self, job: Job) -> bool:
-        """Whether there is a later copy, or this one has ended; a running one does not count, because its worker may be dead."""
-        place = await self._places.find(job.job_id)
-        if place is None or place.generation < job.generation:
-            return False
-        if place.generation > job.generation:
-            return True
-        return place.attempt > job.attempt or place.rank >= JobState.PARKED.rank
+
+def _is_superseded(job: Job, place: Place | None) -> bool:
+    """Whether there is a later copy, or this one has ended; a running one does not count, because its worker may be dead."""
+    if place is None or place.generation < job.generation:
+        return False
+    if place.generation > job.generation:
+        return True
+    return place.attempt > job.attempt or place.rank >= JobState.PARKED.rank

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from sickbay.adapters.sql.merge import began_at_attempt
 from sickbay.adapters.sql.rows import AnyRow
 from sickbay.domain.job import JobState, StateChange
-from sickbay.domain.truth import truth
+from sickbay.domain.truth import CANCELLED_OR_DISCARDED, truth
 
 
 def history(job: AnyRow, changes: Iterable[AnyRow]) -> list[StateChange]:
@@ -19,6 +19,8 @@ def history(job: AnyRow, changes: Iterable[AnyRow]) -> list[StateChange]:
     lines: dict[tuple[JobState, int, int], StateChange] = {}
     for row in changes:
         state = JobState(row.state)
+        if _is_repeated(state, row, job):
+            continue
         _add_run(lines, row, state, row.actor)
         lines[(state, row.generation, row.attempt)] = StateChange(
             row.at, state, row.generation, row.attempt, row.code, row.message, row.actor
@@ -31,6 +33,13 @@ def history(job: AnyRow, changes: Iterable[AnyRow]) -> list[StateChange]:
     actor = worker if state in {JobState.RUNNING, JobState.SUCCEEDED} else ""
     lines.setdefault((state, job.generation, job.attempt), StateChange(job.updated_at, state, job.generation, job.attempt, actor=actor))
     return sorted(lines.values(), key=lambda line: (truth(line.state, line.generation, line.attempt), line.at))
+
+
+def _is_repeated(state: JobState, change: AnyRow, job: AnyRow) -> bool:
+    """Whether it is another end of a job that has ended so: two that cancel it may know of different attempts."""
+    if state not in CANCELLED_OR_DISCARDED or JobState(job.state) not in CANCELLED_OR_DISCARDED:
+        return False
+    return bool(change.generation == job.generation) and (change.state, change.attempt) != (job.state, job.attempt)
 
 
 def _add_run(lines: dict[tuple[JobState, int, int], StateChange], row: AnyRow, state: JobState, worker: str) -> None:

@@ -6,8 +6,8 @@ the broker has consumers, no other can begin one. The processes use PostgreSQL's
 arrive in the order of the commits: a worker receives a cancellation before the end of the hold.
 
 The texts are lines like those of `notices.py`, but their last field is never a job id alone, so programs that do not know them ignore them:
-`H <round> 0 0 - <token> <job id>` holds, `U 0 0 0 - <token>` ends the hold, `N <round> <takes jobs> 0 - <token> <process>` answers, and
-`B <round> 0 0 - <token> <job id>` names a run that has begun.
+`H <round> 0 0 - <token> <job id>` holds, `U 0 0 0 - <token>` ends the hold, `N <round> <takes jobs> <can cancel runs> - <token> <process>`
+answers, and `B <round> 0 0 - <token> <job id>` names a run that has begun.
 """
 
 from __future__ import annotations
@@ -73,6 +73,8 @@ class _Round:
 
     begun: set[str] = field(default_factory=set)
     workers: set[str] = field(default_factory=set)
+    can_cancel: bool = True
+    """Whether all who answered can cancel a run."""
 
 
 class RemoteHolds:
@@ -117,26 +119,28 @@ class RemoteHolds:
                     self._answered.clear()
                     await self._answered.wait()
         begun = frozenset[str]().union(*(one.begun for one in asked.values()))
-        return HoldAnswer(begun, min((len(one.workers) for one in rounds), default=0))
+        workers = min((len(one.workers) for one in rounds), default=0)
+        return HoldAnswer(begun, workers, can_cancel=all(one.can_cancel for one in asked.values()))
 
     def on_notification(self, text: str) -> bool:
         """Handle the text of a notification; False if it is not about holds."""
         if not text.startswith(_COMMANDS):
             return False
         lines = [line.split(" ", 5) for line in text.split("\n")]
-        command, number, what, *_, tail = lines[0]
+        command, number, what, more, _, tail = lines[0]
         token, _, rest = tail.partition(" ")
         if command == "U":
             self._starts.release(token)
         elif command == "H" and self._starts.runs_jobs:
             begun = self._starts.hold(token, [line[5].partition(" ")[2] for line in lines])
             answers = [f"B {number} 0 0 - {token} {job_id}" for job_id in begun]
-            self._send([*notices.texts(answers), f"N {number} {int(self._starts.takes_jobs)} 0 - {token} {self._name}"])
+            self._send([*notices.texts(answers), f"N {number} {int(self._starts.takes_jobs)} 1 - {token} {self._name}"])
         elif command in {"B", "N"} and (asked := self._rounds.get(token, {}).get(int(number))):
             if command == "B":
                 asked.begun.update(line[5].partition(" ")[2] for line in lines)
-            elif what == "1":
-                asked.workers.add(rest)
+            else:
+                asked.can_cancel &= more == "1"
+                asked.workers |= {rest} if what == "1" else set()
             self._answered.set()
         return True
 

@@ -103,6 +103,11 @@ def changes_from(prior: JobRecord | None, events: Sequence[JobEvent]) -> Iterato
     A run without an event of its start is reported at its end: RUNNING, then the final state. Etags are set by the caller.
     """
     for event in events:
+        if event.cancel_requested:
+            if prior is not None and prior.state.rank < JobState.PARKED.rank and not prior.cancel_requested_at:
+                prior = replace(prior, cancel_requested_at=event.at)
+                yield prior, None
+            continue
         if event.duplicate or (prior and truth_of(event) <= truth(prior.state, prior.job.generation, prior.job.attempt)):
             if prior is not None and _is_news(event, prior):
                 prior = replace(prior, progress=event.progress)
@@ -112,7 +117,8 @@ def changes_from(prior: JobRecord | None, events: Sequence[JobEvent]) -> Iterato
         if event.started_at is not None and event.state is not JobState.RUNNING and not (prior and prior.state is JobState.RUNNING):
             running = replace(job, attempt=began_at_attempt(event.state, job.attempt), payload_json=b"")
             change = StateChange(event.started_at, JobState.RUNNING, running.generation, running.attempt, actor=event.actor)
-            yield JobRecord(running, JobState.RUNNING, event.started_at, event.started_at, prior.duplicates if prior else 0), change
+            began = JobRecord(running, JobState.RUNNING, event.started_at, event.started_at, prior.duplicates if prior else 0)
+            yield replace(began, cancel_requested_at=prior.cancel_requested_at if prior else 0), change
         prior = record_after(prior, event, job)
         yield prior, change_of(event)
 
@@ -136,6 +142,7 @@ def record_after(prior: JobRecord | None, event: JobEvent, job: Job) -> JobRecor
         reason=event.reason if aside else None,
         result=event.result,
         progress=event.progress,
+        cancel_requested_at=prior.cancel_requested_at if prior else 0,
     )
 
 

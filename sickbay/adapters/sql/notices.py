@@ -2,8 +2,9 @@
 
 One line per event: `<state> <generation> <attempt> <at> <started_at or -> <job id>`. That is enough to reconstruct the change even if the
 row is read only after the next write; all else is read from the tables. A line of state X revokes a copy and those of earlier
-generations; a text with such lines begins with `!`, so that processes without watchers need not parse the others. A text `*` means: read
-everything. The messages of `holds.py` use the same channel.
+generations; a text with such lines begins with `!`, so that processes without watchers need not parse the others. A line `K 0 0 0 - * <job
+id>` asks workers to cancel a run of that job; a text has no other lines beside these. A text `*` means: read everything. The messages of
+`holds.py` use the same channel. Programs ignore lines that they do not know, because their last field is no job id alone.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ MAX_BYTES: Final = 7_900
 """PostgreSQL accepts less than 8,000."""
 EVERYTHING: Final = "*"
 REVOKED: Final = "!"
+CANCEL_REQUESTED: Final = "K "
 ANY_ATTEMPT: Final = 2**31 - 1
 """The attempt in a line that revokes a copy: programs before 1.1 compare it."""
 
@@ -46,11 +48,12 @@ class Notice:
     started_at: int | None
 
 
-def encode(events: Iterable[JobEvent], revoked: Iterable[tuple[str, int]] = ()) -> list[str]:
+def encode(events: Iterable[JobEvent], revoked: Iterable[tuple[str, int]] = (), to_cancel: Iterable[str] = ()) -> list[str]:
     """The texts to send, each within PostgreSQL's limit, in the order of the events."""
     copies = [f"X {generation} {ANY_ATTEMPT} 0 - {job_id}" for job_id, generation in revoked]
+    requests = [f"{CANCEL_REQUESTED}0 0 0 - * {job_id}" for job_id in to_cancel]
     lines = [_line(event) for event in events if not event.duplicate]
-    return [*texts(copies, REVOKED), *texts(lines)]
+    return [*texts(copies, REVOKED), *texts(requests), *texts(lines)]
 
 
 def decode(text: str, wanted: Container[str]) -> Iterator[Notice]:
@@ -68,6 +71,13 @@ def revoked_copies(text: str) -> list[tuple[str, int]]:
         return []
     fields = [line.split(" ", 5) for line in text[1:].split("\n")]
     return [(job_id, int(generation)) for _, generation, _, _, _, job_id in fields]
+
+
+def jobs_to_cancel(text: str) -> list[str]:
+    """The jobs of which a text asks to cancel a run."""
+    if not text.startswith(CANCEL_REQUESTED):
+        return []
+    return [line.split(" ", 6)[6] for line in text.split("\n")]
 
 
 def _line(event: JobEvent) -> str:

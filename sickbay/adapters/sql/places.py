@@ -17,17 +17,17 @@ from sickbay.adapters.sql.schema import jobs
 from sickbay.concurrency.tasks import DetachedTasks
 from sickbay.domain.errors import ErrorReason, Refused, Unavailable
 
-_PLACES: Final = select(jobs.c.job_id, jobs.c.generation, jobs.c.attempt, jobs.c.rank).where(
-    jobs.c.job_id.in_(bindparam("jobs", expanding=True))
-)
+_COLUMNS: Final = (jobs.c.job_id, jobs.c.generation, jobs.c.attempt, jobs.c.rank, jobs.c.cancel_requested_at)
+_PLACES: Final = select(*_COLUMNS).where(jobs.c.job_id.in_(bindparam("jobs", expanding=True)))
 
 
 class Place(NamedTuple):
-    """What the order of truth compares."""
+    """What the order of truth compares, and whether somebody asked to cancel the job after a run had begun."""
 
     generation: int
     attempt: int
     rank: int
+    is_to_end: bool = False
 
 
 Places = Mapping[str, Place]
@@ -112,6 +112,6 @@ def place_reader(store: Database) -> PlaceReader:
     async def read(job_ids: Collection[str]) -> Places:
         async with store.read() as connection:
             rows = await connection.execute(_PLACES, {"jobs": list(job_ids)})
-            return {row.job_id: Place(row.generation, row.attempt, row.rank) for row in rows}
+            return {row.job_id: Place(row.generation, row.attempt, row.rank, row.cancel_requested_at is not None) for row in rows}
 
     return PlaceReader(read, store.detached)

@@ -30,7 +30,7 @@ from sickbay.adapters.sql.schema import job_changes, jobs
 from sickbay.adapters.sql.starts import Starts
 from sickbay.adapters.sql.subscribers import JobChange, Subscribers, Watcher
 from sickbay.domain.errors import Unavailable
-from sickbay.domain.job import JobEvent
+from sickbay.domain.job import JobEvent, JobRecord
 from sickbay.domain.progress import Progress
 from sickbay.domain.truth import Truth
 
@@ -45,6 +45,7 @@ class _RemoteWrite:
         self.connection = connection
         self.events: list[JobEvent] = []
         self.revoked: list[tuple[str, int]] = []
+        self.to_cancel: list[str] = []
 
     async def announce(self, events: Sequence[JobEvent]) -> None:
         self.events += events
@@ -62,14 +63,18 @@ class _RemoteWrite:
     def revoke(self, copies: Iterable[tuple[str, int]]) -> None:
         self.revoked += copies
 
+    def request_cancel(self, job_ids: Collection[str]) -> None:
+        self.to_cancel += job_ids
+
 
 class _WatchState:
-    """What was delivered to a watcher last (`known`, None until its start was read, and `progress`), and the notices since."""
+    """What was delivered to a watcher last (`known`, None until its start was read, and what is no state), and the notices since."""
 
     def __init__(self, watcher: Watcher) -> None:
         self.watcher = watcher
         self.known: Truth | None = None
         self.progress: Progress | None = None
+        self.cancel_requested_at = 0
         self.notices: list[Notice] = []
         self.read_fully = False
         """Whether there may be changes without a notice."""
@@ -90,13 +95,26 @@ class _WatchState:
         limit = now if self.read_fully else max(map(truth_of_notice, self.notices), default=known)
         for change in changes_since(row, changes, self.notices, known, limit):
             self.watcher.put(change)
-            self.progress = change[0].progress
+            self._tell(change[0])
         self.known = known = max(known, min(now, limit))
-        if known == now and current.progress not in {None, self.progress}:
+        if known == now and self._is_news(current):
             self.watcher.put((current, None))
-            self.progress = current.progress
+            self._tell(current)
         self.notices = [notice for notice in self.notices if truth_of_notice(notice) > known]
         self.read_fully = self.was_disconnected = False
+
+    def start(self, record: JobRecord | None) -> None:
+        """The watcher knows this record, None if there is none yet."""
+        self.known = truth_of(record) if record else NOTHING
+        if record is not None:
+            self._tell(record)
+
+    def _tell(self, record: JobRecord) -> None:
+        self.progress, self.cancel_requested_at = record.progress, record.cancel_requested_at
+
+    def _is_news(self, record: JobRecord) -> bool:
+        """Whether it says more than what was delivered of the same state."""
+        return record.progress not in {None, self.progress} or record.cancel_requested_at != self.cancel_requested_at
 
 
 class PostgresChangeFeed:
@@ -119,7 +137,7 @@ class PostgresChangeFeed:
         async with self._store.write() as connection:
             write = _RemoteWrite(connection)
             yield write
-            if texts := notices.encode(write.events, write.revoked):
+            if texts := notices.encode(write.events, write.revoked, write.to_cancel):
                 await connection.exec_driver_sql(NOTIFY, (texts,))
 
     @asynccontextmanager
@@ -132,8 +150,7 @@ class PostgresChangeFeed:
         try:
             # LISTEN came before this read: what the snapshot does not have yet will be notified.
             rows, _ = await self._store.detached.run(self._rows([job_id]))
-            first = detailed_record_of(rows[job_id]) if rows else None
-            watch.known, watch.progress = (truth_of(first), first.progress) if first else (NOTHING, None)
+            watch.start(detailed_record_of(rows[job_id]) if rows else None)
             self._mark_changed([job_id])
             yield watch.watcher
         finally:
@@ -148,6 +165,9 @@ class PostgresChangeFeed:
             return
         if text.startswith(notices.REVOKED):
             self._starts.revoke(notices.revoked_copies(text))
+            return
+        if text.startswith(notices.CANCEL_REQUESTED):
+            self._starts.request_cancel(notices.jobs_to_cancel(text))
             return
         if self._holds.on_notification(text):
             return

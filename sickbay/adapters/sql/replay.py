@@ -68,4 +68,5 @@ def _as_of(record: JobRecord, revision: int, line: StateChange, began: dict[tupl
         started_at=None if line.state is JobState.QUEUED else began.get(run),
         duplicates=record.duplicates,
         etag=etag(job.job_id, line.generation, line.attempt, line.state, revision),
+        cancel_requested_at=record.cancel_requested_at if record.cancel_requested_at <= line.at else 0,
     )

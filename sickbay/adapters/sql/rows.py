@@ -73,6 +73,7 @@ def record_of(row: AnyRow) -> JobRecord:
         reason=Reason(row.reason) if row.reason else None,
         etag=etag(row.job_id, row.generation, row.attempt, row.state, row.revision),
         fingerprint=row.fingerprint or "",
+        cancel_requested_at=row.cancel_requested_at or 0,
     )
 
 

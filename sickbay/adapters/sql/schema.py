@@ -14,7 +14,7 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Column, Double, Index, Integer, LargeBinary, MetaData, SmallInteger, Table, Text, text
 
-HEAD: Final = "0008"
+HEAD: Final = "0009"
 """The revision this code works with: the newest file in `migrations/versions`."""
 
 metadata = MetaData()
@@ -51,6 +51,8 @@ jobs = Table(
     # Only after a lost job was requeued: the generation up to which its copies are revoked.
     Column("called_off", BigInteger),
     Column("priority", Text, nullable=False, server_default=text("'NORMAL'")),
+    # Only if somebody asked to cancel the job after a run had begun.
+    Column("cancel_requested_at", BigInteger),
 )
 
 _ASIDE: Final = text("set_aside_at IS NOT NULL")
@@ -58,6 +60,7 @@ _OF_TENANTS: Final = text("tenant <> 'default'")
 _LEASED: Final = text("lease_until IS NOT NULL")
 _CALLED_OFF: Final = text("called_off IS NOT NULL")
 _PRIORITIZED: Final = text("priority <> 'NORMAL'")
+_CANCEL_REQUESTED: Final = text("cancel_requested_at IS NOT NULL")
 
 Index("jobs_submitted", jobs.c.submitted_at, jobs.c.job_id)
 Index("jobs_type_submitted", jobs.c.job_type, jobs.c.submitted_at, jobs.c.job_id)
@@ -88,6 +91,7 @@ Index(
     postgresql_where=_PRIORITIZED,
 )
 Index("jobs_called_off", jobs.c.updated_at, sqlite_where=_CALLED_OFF, postgresql_where=_CALLED_OFF)
+Index("jobs_cancel_requested", jobs.c.cancel_requested_at, sqlite_where=_CANCEL_REQUESTED, postgresql_where=_CANCEL_REQUESTED)
 Index("jobs_leased", jobs.c.lease_until, sqlite_where=_LEASED, postgresql_where=_LEASED)
 
 job_changes = Table(

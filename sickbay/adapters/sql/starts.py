@@ -1,6 +1,8 @@
 """Which runs must not begin in this process: those of revoked copies, and those of jobs that are held while a decision is made.
 
-All of it is in memory and synchronous, so a healthy job costs two dictionary look-ups. `holds.py` distributes it to other processes.
+And which are to be cancelled, because somebody asked for it after they had begun.
+
+All of it is in memory and synchronous, so a healthy job costs three dictionary look-ups. `holds.py` distributes it to other processes.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from typing import Final
 
 from sqlalchemy import or_, select
 
+from sickbay.adapters.sql.cancel_requests import UNFINISHED
 from sickbay.adapters.sql.database import Database
 from sickbay.adapters.sql.schema import jobs
 from sickbay.domain.job import Job, JobState
@@ -26,6 +29,10 @@ _ENDED: Final = (jobs.c.job_id, jobs.c.generation)
 _REQUEUED: Final = (jobs.c.job_id, jobs.c.called_off)
 
 
+def _nothing(_: str) -> None:
+    """No run is here that could be cancelled."""
+
+
 class Starts:
     """One per process. For each revoked job it keeps the latest generation of which no further run may begin."""
 
@@ -36,6 +43,9 @@ class Starts:
         self._timers: dict[str, asyncio.TimerHandle] = {}
         self._held: dict[str, asyncio.Event] = {}
         self._begun: dict[str, int] = {}
+        self._to_cancel: dict[str, int] = {}
+        """The jobs that are to end, and since when (ms), oldest first."""
+        self._cancel: Callable[[str], None] = _nothing
         self._is_unreported: Callable[[str], bool] | None = None
         self.takes_jobs = False
         """Whether this process consumes jobs now."""
@@ -51,6 +61,7 @@ class Starts:
             left = or_(recent, jobs.c.lease_until.is_not(None))
             requeued = select(*_REQUEUED).where(jobs.c.called_off.is_not(None), left)
             self.revoke((row.job_id, row.called_off) for row in await connection.execute(requeued))
+            self.request_cancel((await connection.execute(UNFINISHED)).scalars())
         self.loaded.set()
 
     def revoke(self, copies: Iterable[tuple[str, int]]) -> None:
@@ -66,6 +77,21 @@ class Starts:
         past = now - REMEMBERED_MS
         for job_id in list(takewhile(lambda job_id: self._revoked[job_id][1] <= past, self._revoked)):
             del self._revoked[job_id]
+        for job_id in list(takewhile(lambda job_id: self._to_cancel[job_id] <= past, self._to_cancel)):
+            del self._to_cancel[job_id]
+
+    def request_cancel(self, job_ids: Iterable[str]) -> None:
+        """Let these jobs end: their runs here are cancelled now."""
+        now = self._clock()
+        for job_id in job_ids:
+            self._to_cancel.pop(job_id, None)
+            self._to_cancel[job_id] = now
+            if job_id in self._begun:
+                self._cancel(job_id)
+
+    def is_to_end(self, job: Job) -> bool:
+        """Whether somebody asked to cancel the job after a run of it had begun."""
+        return job.job_id in self._to_cancel
 
     def is_revoked(self, job: Job) -> bool:
         """Whether this copy was revoked."""
@@ -89,9 +115,13 @@ class Starts:
         else:
             self._begun.pop(job.job_id, None)
 
-    def register_worker(self, is_unreported: Callable[[str], bool], *, takes_jobs: bool) -> None:
-        """This process runs jobs; `is_unreported`: whether the end of a run of this job still has to be published."""
+    def register_worker(self, is_unreported: Callable[[str], bool], cancel: Callable[[str], None] = _nothing, *, takes_jobs: bool) -> None:
+        """This process runs jobs; `is_unreported`: whether the end of a run of this job still has to be published.
+
+        `cancel` is called with a job whose run here is to be cancelled.
+        """
         self._is_unreported = is_unreported
+        self._cancel = cancel
         self.takes_jobs = takes_jobs
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
@@ -10,6 +10,7 @@ from sqlalchemy import BigInteger, ColumnElement, Text, and_, bindparam, case, e
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.sql.base import ReadOnlyColumnCollection
 
+from sickbay.adapters.sql.cancel_requests import mark, without_further_runs
 from sickbay.adapters.sql.change_feed import ChangeFeed
 from sickbay.adapters.sql.chunks import chunks
 from sickbay.adapters.sql.database import Database
@@ -76,14 +77,32 @@ class SqlWriter:
 
         Nothing is added to the generation of a job that is being released, so a cancellation that comes then changes nothing.
         """
+        requests = [event for event in events if event.cancel_requested]
+        # A transaction of their own, so that no two writers wait for each other's rows.
+        new = await self._apply_requests(requests)
+        await self._apply([event for event in events if not event.cancel_requested] if requests else events)
+        await self._apply_requests([event for event in requests if event.job.job_id not in new])  # the rest of the batch may have its job
+
+    async def _apply(self, events: Sequence[JobEvent]) -> None:
         if not events:
             return
-        folded = fold(events)
-        async with self._feed.write(folded.latest) as write:
+        async with self._feed.write({event.job.job_id for event in events if not event.duplicate}) as write:
+            events = await without_further_runs(write.connection, events)
             await write.announce(events)
-            revoked = await self._write(write.connection, folded)
+            revoked = await self._write(write.connection, fold(events))
             write.revoke(revoked)
         self._starts.revoke(revoked)
+
+    async def _apply_requests(self, requests: Sequence[JobEvent]) -> Collection[str]:
+        """Store requests to cancel running jobs; returns the jobs of which one is new."""
+        if not requests:
+            return ()
+        async with self._feed.write([event.job.job_id for event in requests]) as write:
+            await write.announce(requests)
+            new = await mark(write.connection, requests)
+            write.request_cancel(new)
+        self._starts.request_cancel(new)
+        return new
 
     async def _write(self, connection: AsyncConnection, folded: Folded) -> Sequence[tuple[str, int]]:
         """Write a batch; returns the revoked copies: job id and generation."""

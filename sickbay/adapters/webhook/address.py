@@ -1,4 +1,4 @@
-"""Where the webhook is: WEBHOOK_URL in its parts. Its path may be a secret (Slack's is), so errors and logs never show it."""
+"""Where requests are sent: a URL in its parts. Its path may be a secret (Slack's is), so errors and logs never show it."""
 
 from __future__ import annotations
 
@@ -27,19 +27,22 @@ class WebhookAddress:
         return host if self.port == (443 if self.is_tls else 80) else f"{host}:{self.port}"
 
 
-def parse_address(url: str) -> WebhookAddress:
-    """The parts of WEBHOOK_URL; SettingsError, which does not show it, if it cannot be used."""
+def parse_address(url: str, name: str = "WEBHOOK_URL", instead: str = "WEBHOOK_SECRET signs the requests") -> WebhookAddress:
+    """The parts of a URL; SettingsError, which does not show it, if it cannot be used.
+
+    `name` is that of the setting, and `instead` says what to do in place of a password in the URL.
+    """
     if not _VISIBLE.fullmatch(url):
-        raise SettingsError("WEBHOOK_URL has a blank, or a character that is not ASCII; encode it as %20 and so on")
+        raise SettingsError(f"{name} has a blank, or a character that is not ASCII; encode it as %20 and so on")
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise SettingsError("WEBHOOK_URL is not a URL; it must be https://host/path or http://host:port/path") from None
+        raise SettingsError(f"{name} is not a URL; it must be https://host/path or http://host:port/path") from None
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise SettingsError("WEBHOOK_URL must be https://host/path or http://host:port/path")
+        raise SettingsError(f"{name} must be https://host/path or http://host:port/path")
     if parts.username is not None or parts.password is not None:
-        raise SettingsError("WEBHOOK_URL must not contain a user or a password; WEBHOOK_SECRET signs the requests")
+        raise SettingsError(f"{name} must not contain a user or a password; {instead}")
     is_tls = parts.scheme == "https"
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     return WebhookAddress(parts.hostname, port or (443 if is_tls else 80), is_tls, path)

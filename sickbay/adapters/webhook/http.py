@@ -70,7 +70,7 @@ class HttpWebhook:
         if self._key is None:
             headers["webhook-id"] = notice.notice_id
         else:
-            headers |= signed_headers(self._key, notice.notice_id, self._clock() // 1000, notice.body)
+            headers |= signed_headers([self._key], notice.notice_id, self._clock() // 1000, notice.body)
         lines = [f"POST {self._address.path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
         return "\r\n".join(lines).encode("ascii") + _HEAD_END + notice.body
 

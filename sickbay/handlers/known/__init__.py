@@ -48,10 +48,15 @@ def asked_wait_ms(error: BaseException) -> int | None:
         return wait
     for path in ("response.headers", "headers"):
         headers = at(error, path)
-        after = _header(headers, "Retry-After")
-        if after:
-            return wait_ms(after) if _is_number(after) else _until(after, _header(headers, "Date"))
+        if _header(headers, "Retry-After"):
+            return wait_of_headers(headers)
     return None
+
+
+def wait_of_headers(headers: object) -> int | None:
+    """The wait in ms that the header `Retry-After` asks for, at most a day; None without one. `headers` has a method `get`."""
+    after = _header(headers, "Retry-After")
+    return wait_ms(after) if not after or _is_number(after) else _until(after, _header(headers, "Date"))
 
 
 def _header(headers: object, name: str) -> str:

@@ -107,6 +107,16 @@ def _sqlalchemy(error: BaseException) -> Known | None:
     return _postgres(orig) or known_of(orig)
 
 
+def _django(error: BaseException) -> Known | None:
+    """By the driver's own exception, which is the cause of Django's."""
+    from sickbay.handlers.known import known_of  # noqa: PLC0415 - this table is a part of that
+
+    cause = attribute(error, "__cause__")
+    if not is_a(cause, BaseException) or cause is error:
+        return None
+    return _postgres(cause) or known_of(cause)
+
+
 def _mongo(error: BaseException) -> Known | None:
     number = whole(attribute(error, "code"))
     return None if number is None else _MONGO.get(number, known(f"MONGO_{number}" if 0 <= number < 10**9 else "MONGO_ERROR", DATA))
@@ -152,6 +162,10 @@ RULES: Final[tuple[Rule, ...]] = (
     rule("sqlalchemy", "DisconnectionError", "NETWORK_ERROR"),
     read_rule("sqlalchemy", "DBAPIError", _pep_249(_sqlalchemy), f"what the driver's exception in it is, {_BY_CLASS}"),
     read_rule("sqlalchemy", "StatementError", _sqlalchemy, "what the exception in it is"),
+    rule("django.core", "ObjectDoesNotExist", "NOT_FOUND"),
+    rule("django.core", "MultipleObjectsReturned", "", DATA),
+    rule("django.core", "ValidationError", "VALIDATION_ERROR"),
+    read_rule("django.db", "Error", _pep_249(_django), f"what the driver's exception in it is, {_BY_CLASS}"),
     read_rule("asyncpg", "PostgresError InterfaceError", _pep_249(_postgres), _BY_STATE),
     rule("psycopg", "ConnectionTimeout", "API_TIMEOUT"),
     read_rule("psycopg", "Error", _pep_249(_postgres), _BY_STATE),

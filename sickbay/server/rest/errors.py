@@ -1,4 +1,7 @@
-"""The mapping from gRPC status codes to HTTP, and the body of all REST errors: `{"statusCode", "message", "reason"}`."""
+"""The mapping from gRPC status codes to HTTP, and the body of all REST errors: `{"statusCode", "message", "reason"}`.
+
+If several fields of a payload can be wrong, `violations` has each: `{"field", "message"}`.
+"""
 
 from __future__ import annotations
 
@@ -65,7 +68,12 @@ def fault_view(fault: Fault) -> View:
     """The body for a fault; without details for internal errors (500)."""
     status = http_status(fault)
     visible = INTERNAL if status == HTTPStatus.INTERNAL_SERVER_ERROR else fault
-    return error_view(status, visible.message, visible.reason or visible.code.name)
+    return error_view(status, visible.message, visible.reason or visible.code.name) | _violations(visible)
+
+
+def _violations(fault: Fault) -> View:
+    """The single mistakes of a request, where there can be several."""
+    return {"violations": [{"field": field, "message": text} for field, text in fault.violations]} if fault.violations else {}
 
 
 def fault_response(fault: Fault) -> Response:
@@ -91,7 +99,7 @@ def retry_after(fault: Fault) -> int | None:
 def item_error_view(fault: Fault) -> View:
     """The error of one item of a batch, which has no headers."""
     status = http_status(fault)
-    view = error_view(status, fault.message, fault.reason or HTTPStatus(status).name)
+    view = error_view(status, fault.message, fault.reason or HTTPStatus(status).name) | _violations(fault)
     return view if (wait := retry_after(fault)) is None else view | {"retryAfterSeconds": wait}
 
 

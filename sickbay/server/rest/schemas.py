@@ -16,12 +16,23 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+class ViolationBody(Strict):
+    """A mistake in one field of a request."""
+
+    field: str
+    message: str
+
+
 class ErrorBody(Strict):
-    """An error: the HTTP status, a sentence that says what to do, and a stable reason to branch on."""
+    """An error: the HTTP status, a sentence that says what to do, and a stable reason to branch on.
+
+    If several fields of a payload can be wrong, `violations` has each.
+    """
 
     statusCode: int
     message: str
     reason: str
+    violations: list[ViolationBody] | None = None
 
 
 class NoticeBody(Strict):

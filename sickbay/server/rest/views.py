@@ -193,6 +193,7 @@ SHAPES: Final[Shapes] = MappingProxyType(
                 "update_time": "updatedAt",
                 "start_time": "startedAt",
                 "next_attempt_time": "nextAttemptAt",
+                "cancel_request_time": "cancelRequestedAt",
             },
             sparse=frozenset({"history", "result_note"}),
             kinds={"result_json": JSON_VALUE},
@@ -206,6 +207,7 @@ SHAPES: Final[Shapes] = MappingProxyType(
         "sickbay.jobs.v1.PayloadRevision": Shape(sparse=frozenset({"actor"})),
         "sickbay.jobs.v1.FailureGroup": Shape(names={"first_time": "firstAt", "last_time": "lastAt"}),
         "sickbay.jobs.v1.Worker": Shape(names={"start_time": "since", "last_seen_time": "lastSeen"}),
+        "sickbay.jobs.v1.JobType": Shape(names={"announce_time": "announcedAt"}),
         "sickbay.jobs.v1.RequeuedJob": Shape(inline="job", sparse=frozenset({"message"})),
         "sickbay.jobs.v1.ListQuarantinedJobsResponse": Shape(names={"total_size": "count"}),
         "sickbay.jobs.v1.SubmitJobResponse": Shape(view=accepted_view, body="AcceptedBody"),
@@ -255,3 +257,4 @@ requeued_view: Final = render
 failure_group_view: Final = render
 incident_view: Final = render
 worker_view: Final = render
+job_type_view: Final = render

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from random import Random
 
 import pytest
@@ -172,7 +172,7 @@ def refusing(file):
 
 def test_a_document_that_cannot_be_read_starts_closed(process, caplog):
     process.breakers.close()
-    with sqlite3.connect(process.path) as database:
+    with closing(sqlite3.connect(process.path)) as database, database:
         database.execute("INSERT INTO breakers VALUES ('email', '{', 3)")
     database.close()
     process.start()
@@ -190,7 +190,7 @@ def test_a_file_that_is_no_database_is_an_error_that_says_what_to_do(tmp_path, d
 def test_a_file_of_a_newer_version_is_left_alone(tmp_path):
     path = tmp_path / "breakers.db"
     BreakerFile(path).close()
-    with sqlite3.connect(path) as database:
+    with closing(sqlite3.connect(path)) as database, database:
         database.execute("PRAGMA user_version = 2")
     database.close()
     with pytest.raises(SettingsError, match="newer Sickbay"):

@@ -214,6 +214,19 @@ def test_cancel_one_that_runs(fleet: Fleet):
     assert "can no longer be cancelled" in result.stderr
 
 
+def test_cancel_one_whose_handler_goes_on(fleet: Fleet):
+    going_on = job(state="RUNNING")
+    going_on.cancel_request_time.FromSeconds(1_700_000_000)
+    fleet.answers["CancelJob"] = pb.CancelJobResponse(job=going_on)
+    assert fleet.run("cancel", JOB_ID).stdout == f"asked to end, and still running: {JOB_ID}\n"
+    assert fleet.json("cancel", JOB_ID)["cancelRequestedAt"] == "2023-11-14T22:13:20.000Z"
+    many = fleet.run("cancel", JOB_ID, "b")
+    assert many.exit_code == 0
+    assert "of them still run, and were asked to end" in many.stderr
+    fleet.answers["GetJob"] = pb.GetJobResponse(job=going_on)
+    assert "RUNNING (cancel requested)" in fleet.run("get", JOB_ID).stdout
+
+
 def test_cancel_goes_on_after_a_failure(fleet: Fleet):
     fleet.answers["CancelJob"] = lambda request: REFUSED if request.job_id == "b" else pb.CancelJobResponse(job=job(request.job_id))
     result = fleet.run("cancel", "a", "b", "c", "a", "--json")

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from sqlalchemy import create_engine
 
 from sickbay import outbox
 from sickbay.outbox.tables import ddl
@@ -114,7 +113,6 @@ def test_a_database_that_cannot_be_used(url: str, code: int, words: str):
 
 def test_a_database_without_the_table(tmp_path: Path):
     url = f"sqlite:///{tmp_path}/empty.db"
-    create_engine(url).connect().close()
     (tmp_path / "empty.db").touch()
     result = run(url, "list")
     assert result.exit_code == 2

@@ -109,6 +109,7 @@ def test_json_is_all_that_is_on_stdout(folder: Path):
         "retryInSeconds": 9,
         "breakerCounts": True,
         "progress": [],
+        "submitted": [],
     }
     done = ran("handlers_to_run.send_email", '{"to": "ada"}', "--json")
     assert json.loads(done.stdout)["progress"] == [{"fraction": 0.5, "message": "half"}]

@@ -8,12 +8,13 @@ import pytest
 from google.protobuf.descriptor_pb2 import MethodOptions
 
 from sickbay.breakers.v1 import breaker_service_pb2
-from sickbay.client import AsyncClient, Client, breaker_calls, job_calls, quarantine_calls
+from sickbay.client import AsyncClient, Client, breaker_calls, job_calls, quarantine_calls, type_calls
 from sickbay.client.calls import Call, Pages, Server, Watch
-from sickbay.jobs.v1 import job_service_pb2, quarantine_service_pb2
+from sickbay.jobs.v1 import job_service_pb2, job_type_service_pb2, quarantine_service_pb2
 
 SERVICES = {
     "JobServiceStub": job_service_pb2.DESCRIPTOR.services_by_name["JobService"],
+    "JobTypeServiceStub": job_type_service_pb2.DESCRIPTOR.services_by_name["JobTypeService"],
     "BreakerServiceStub": breaker_service_pb2.DESCRIPTOR.services_by_name["BreakerService"],
     "QuarantineServiceStub": quarantine_service_pb2.DESCRIPTOR.services_by_name["QuarantineService"],
 }
@@ -22,11 +23,12 @@ SAFE = (MethodOptions.NO_SIDE_EFFECTS, MethodOptions.IDEMPOTENT)
 
 def described():
     """Every call of the clients, with the arguments that it needs."""
-    for module in (job_calls, breaker_calls, quarantine_calls):
+    for module in (job_calls, breaker_calls, quarantine_calls, type_calls):
         for name, function in inspect.getmembers(module, inspect.isfunction):
             answer = str(function.__annotations__["return"])
             if answer.startswith(("Call[", "Pages[", "Watch[")) and not name.startswith("_"):
-                needed = [one for one in inspect.signature(function).parameters.values() if one.default is inspect.Parameter.empty]
+                taken = inspect.signature(function).parameters.values()
+                needed = [one for one in taken if one.default is one.empty or (one.name == "payload" and one.kind is not one.KEYWORD_ONLY)]
                 yield pytest.param(function(*("{}" for _ in needed)), id=f"{module.__name__.rpartition('.')[2]}.{name}")
 
 

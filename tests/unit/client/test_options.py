@@ -126,3 +126,23 @@ def test_a_quiet_connection_is_asked_less_often_than_services_allow():
 def test_at_least_one_batch_must_be_on_its_way(kind, in_flight):
     with pytest.raises(ValueError, match="in_flight"):
         kind().submit_many([], in_flight=in_flight)
+
+
+@pytest.mark.parametrize(
+    ("address", "instead"),
+    [
+        ("http://localhost:50051", "such as localhost:50051"),
+        ("https://jobs.example.com/", "such as jobs.example.com:50051"),
+        ("GRPC://10.0.0.1:7", "such as 10.0.0.1:7"),
+        ("jobs.example.com", "such as jobs.example.com:50051"),
+        ("[::1]", r"such as \[::1\]:50051"),
+    ],
+)
+def test_what_is_no_address_of_grpcs_is_refused_with_one_that_is(address, instead):
+    with pytest.raises(ValueError, match=instead):
+        Client(address)
+
+
+@pytest.mark.parametrize("address", ["localhost:1", "[::1]:1", "dns:///jobs.example.com:1", "unix:/run/jobs.sock", "ipv4:10.0.0.1:1"])
+def test_every_form_of_an_address_of_grpcs_is_accepted(address):
+    Client(address, control_plane="localhost:2").close()

@@ -18,6 +18,7 @@ from sickbay.client import (
     Job,
     JobExplanation,
     JobState,
+    JobType,
     OnOpen,
     PayloadRevision,
     Priority,
@@ -28,7 +29,7 @@ from sickbay.client import (
 )
 from sickbay.client.reading import number, read
 from sickbay.jobs.v1 import explanation_pb2 as job_explanation_pb2
-from sickbay.jobs.v1 import job_pb2, job_service_pb2, quarantine_service_pb2
+from sickbay.jobs.v1 import job_pb2, job_service_pb2, job_type_pb2, quarantine_service_pb2
 from tests.support.cli_services import case, failed, job
 
 SHAPES = {
@@ -43,6 +44,7 @@ SHAPES = {
     QuarantinedJob: quarantine_service_pb2.QuarantinedJob,
     PayloadRevision: quarantine_service_pb2.PayloadRevision,
     FailureGroup: quarantine_service_pb2.FailureGroup,
+    JobType: job_type_pb2.JobType,
 }
 
 

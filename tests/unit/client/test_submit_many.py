@@ -134,3 +134,17 @@ async def test_many_jobs_of_an_asynchronous_input(fleet):
         assert [(await anext(results)).job_id for _ in range(3)] == ['id-{"n":0}', 'id-{"n":1}', 'id-{"n":2}']
         with pytest.raises(LookupError, match="the queue is broken"):
             await anext(results)
+
+
+def test_a_job_that_cannot_be_sent_as_utf8_does_not_hold_up_the_others(client, fleet):
+    fleet.answers["BatchSubmitJobs"] = accepted
+    jobs = [NewJob("email", {"n": 0}), NewJob("email", {"n": "\ud800"}), NewJob("email", {}, tenant="\udfff"), NewJob("email", {"n": 3})]
+    results = client.call("submit_many", jobs)
+    assert [isinstance(result.error, InvalidRequest) for result in results] == [False, True, True, False]
+    with pytest.raises(InvalidRequest, match="UTF-8"):
+        client.call("submit", "email", {"n": "\ud800"})
+
+
+def test_what_is_no_job_is_refused_with_what_is_one(client):
+    with pytest.raises(TypeError, match=r'NewJob\("email", .*not tuple'):
+        client.call("submit_many", [("email", {})])

@@ -51,8 +51,10 @@ def test_a_watch_has_a_deadline_if_the_caller_wants_one(kind, fleet):
 
     fleet.answers["WatchJob"] = answer
     with kind(fleet.address) as client:
-        with pytest.raises(DeadlineExceeded, match=r"the watch did not end within 0.3 s"):
+        with pytest.raises(DeadlineExceeded, match=rf"job {JOB_ID} has not ended within 0.3 s; it is PARKED"):
             client.call("wait", JOB_ID, timeout=0.3)
+        with pytest.raises(DeadlineExceeded, match=r"the watch did not end within 0.3 s"):
+            client.call("watch", JOB_ID, timeout=0.3)
         released.set()
 
 

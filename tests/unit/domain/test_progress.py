@@ -7,7 +7,8 @@ from dataclasses import fields, replace
 import pytest
 
 from sickbay import Job
-from sickbay.domain.progress import Progress, bind, is_bound, is_later, unbind
+from sickbay.domain.progress import Progress, is_later
+from sickbay.domain.run_context import RunContext, bind, is_bound, unbind
 
 
 @pytest.fixture
@@ -18,7 +19,7 @@ def said():
 @pytest.fixture
 def job(said):
     one = Job("j", "email", b'{"a": 1}')
-    bind(one, lambda *what: said.append(what))
+    bind(one, RunContext(lambda *what: said.append(what)))
     return one
 
 
@@ -54,9 +55,9 @@ def test_outside_of_a_run_it_does_nothing(job, said):
 
 def test_it_is_bound_to_the_object_that_the_handler_got_and_no_part_of_the_job(job, said):
     """So a job can be compared, copied and sent to another process as before."""
-    assert "_report_progress" not in {field.name for field in fields(job)}
+    assert "_run" not in {field.name for field in fields(job)}
     assert job == Job("j", "email", b'{"a": 1}')
-    assert "report" not in repr(job)
+    assert "_run" not in repr(job)
     for other in (replace(job, attempt=1), copy.copy(job), copy.deepcopy(job), pickle.loads(pickle.dumps(job))):  # noqa: S301 - our own
         assert other.payload == {"a": 1}
         other.progress(0.5)

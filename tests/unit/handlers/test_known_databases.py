@@ -1,12 +1,16 @@
 """What clients of databases and caches raise: constraints and statements are data, a full or absent server is not."""
 
 import sqlite3
+from contextlib import closing
 
 import asyncpg
+import django.db
+import psycopg
 import pytest
 import redis
 import sqlalchemy
 import sqlalchemy.exc
+from django.core.exceptions import ObjectDoesNotExist, ValidationError
 from sqlalchemy.dialects.postgresql.asyncpg import AsyncAdapt_asyncpg_dbapi
 from sqlalchemy.ext.asyncio import create_async_engine
 
@@ -44,7 +48,7 @@ async def test_a_database_that_cannot_be_reached_counts():
 
 def test_what_a_database_file_says():
     """sqlite3 alone, and under SQLAlchemy: broken constraints and statements are data, a locked or missing file is not."""
-    with sqlite3.connect(":memory:") as db:
+    with closing(sqlite3.connect(":memory:")) as db, db:
         db.execute("CREATE TABLE t (a INTEGER PRIMARY KEY)")
         db.execute("INSERT INTO t VALUES (1)")
         for statement in ("INSERT INTO t VALUES (1)", "SELECT nothing FROM t", "INSERT INTO t VALUES ('x')"):
@@ -61,6 +65,31 @@ def test_what_a_database_file_says():
             connection.execute(sqlalchemy.text("SELECT 1 FROM nothing"))
         assert (classify(caught.value, PLAIN).code, classify(caught.value, PLAIN).kind) == ("SQLITE_ERROR", DATA)
     engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("raised", "cause", "code", "kind"),
+    [
+        (django.db.OperationalError, psycopg.errors.AdminShutdown(), "SERVICE_UNAVAILABLE", SYSTEMIC),
+        (django.db.OperationalError, psycopg.errors.DeadlockDetected(), "SQL_40P01", TRANSIENT),
+        (django.db.OperationalError, psycopg.OperationalError("connection refused"), "SERVICE_UNAVAILABLE", SYSTEMIC),
+        (django.db.IntegrityError, psycopg.errors.UniqueViolation(), "SQL_23505", DATA),
+        (django.db.IntegrityError, None, "INTEGRITY_ERROR", DATA),
+        (django.db.InterfaceError, None, "NETWORK_ERROR", TRANSIENT),
+        (ObjectDoesNotExist, None, "NOT_FOUND", DATA),
+        (ValidationError, KeyError("cause"), "VALIDATION_ERROR", DATA),
+    ],
+)
+def test_what_django_wraps_is_what_the_driver_says(raised, cause, code, kind):
+    error = raised("because")
+    error.__cause__ = cause
+    assert (classify(error, PLAIN).code, classify(error, PLAIN).kind) == (code, kind)
+
+
+def test_a_model_that_does_not_exist_is_django_s():
+    """Each model has exceptions of its own, derived from Django's."""
+    own = type("DoesNotExist", (ObjectDoesNotExist,), {"__module__": "shop.models"})
+    assert (classify(own(), PLAIN).code, classify(own(), PLAIN).kind) == ("NOT_FOUND", DATA)
 
 
 @pytest.mark.parametrize(

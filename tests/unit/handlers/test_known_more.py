@@ -25,6 +25,7 @@ HOMES = {
     "grpclib": "grpclib.exceptions",
     "mysql.connector": "mysql.connector.errors", "cattrs": "cattrs.errors", "pymysql": "pymysql.err", "jsonschema": "jsonschema.exceptions",
     "paramiko": "paramiko.ssh_exception", "_csv": "csv", "_lzma": "lzma", "_pickle": "pickle", "ssl": "ssl",
+    "django.core": "django.core.exceptions",
 }  # fmt: skip
 GONE = {
     "re": {"PatternError", "error"},  # one of them, by the version of Python

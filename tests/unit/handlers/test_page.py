@@ -1,5 +1,7 @@
 """docs/handlers.md tells what the code does."""
 
+import re
+
 import pytest
 
 from scripts.handlers_table import DOCS, rendered
@@ -12,6 +14,12 @@ def test_the_pages_table_is_the_codes():
     """`python -m scripts.handlers_table` writes it."""
     text = DOCS.read_text()
     assert rendered(text) == text
+
+
+def test_the_verification_of_a_signature_is_that_of_the_example():
+    """The example is run by a test."""
+    (snippet,) = re.findall(r"```python\n(def is_signed\(.*?)```", DOCS.read_text(), re.DOTALL)
+    assert snippet in (DOCS.parents[1] / "examples" / "http_handler" / "endpoint.py").read_text()
 
 
 @pytest.mark.parametrize(

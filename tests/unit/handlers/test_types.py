@@ -6,8 +6,10 @@ from mypy import api
 
 ROOT = Path(__file__).parents[3]
 FINE = """
+from dataclasses import dataclass
 from functools import partial
 from sickbay import Job, JobError, handler
+from sickbay.client import Client
 
 class Gone(Exception): ...
 
@@ -20,13 +22,33 @@ async def a(job: Job) -> None: ...
 @handler("c", kinds={Gone: "systemic", "GONE": "data"}, codes={Gone: "GONE", KeyError: "KEY"})
 def b(job: Job) -> int: return 1
 
+@dataclass
+class Email:
+    to: str
+
+@handler("d", validate="submit")
+def d(payload: Email) -> None: ...
+
+@handler("e")
+async def e(job: Job[Email]) -> str: return job.payload.to
+
+@handler("f")
+def f(payload: Email, job: Job) -> str: return str(job.payload["to"]) + payload.to
+
+Client().submit(Email("x"))
+Client().submit("email", Email("x"), tenant="acme")
+Client().submit("email", {"to": "x"})
+
 raise JobError("GONE", ValueError("no"), kind="data")
 """
 WRONG = """
 from sickbay import Job, JobError, handler
 
+from dataclasses import dataclass; from sickbay.client import Client
 def two(job: Job, db: int) -> None: ...
 def fine(job: Job) -> None: ...
+@dataclass
+class Email: to: str
 
 handler("a", kinds={"X": "nonsense"})
 handler("a", kinds={5: "data"})
@@ -39,6 +61,10 @@ handler("a", retry={"maximum": 3})
 handler("a")(two)
 handler(fine)
 JobError("X", kind="success")
+handler("a", validate="always")
+Client().submit("email", 5)
+Client().submit(5)
+async def e(job: Job[Email]) -> int: return job.payload.to
 """
 
 
@@ -55,4 +81,4 @@ def test_mypy_sees_what_cannot_be_meant(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
     assert checked(tmp_path, FINE) == []
     lines = [int(line.split(":")[1]) for line in checked(tmp_path, WRONG)]
-    assert sorted(set(lines)) == list(range(7, 18))
+    assert sorted(set(lines)) == list(range(10, 25))

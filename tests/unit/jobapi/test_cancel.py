@@ -18,6 +18,15 @@ BEGUN = HoldAnswer(frozenset("j"), 1)
 NONE = HoldAnswer(frozenset(), 1)
 
 
+def asked(state=JobState.RUNNING):
+    """A job that somebody has asked to cancel."""
+    return JobRecord(JOB, state, 5, cancel_requested_at=6)
+
+
+def record_of(found):
+    return found if isinstance(found, JobRecord) else JobRecord(JOB, found, 5)
+
+
 class World:
     """A ledger, a broker and workers that say what a test wants."""
 
@@ -31,8 +40,7 @@ class World:
         self.canceller = Canceller(self, self, self, lambda: 7, self.find)
 
     async def find(self, job_id):
-        state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
-        return JobRecord(JOB, state, 5)
+        return record_of(self.states.pop(0) if len(self.states) > 1 else self.states[0])
 
     @asynccontextmanager
     async def hold(self, job_ids):
@@ -52,13 +60,15 @@ class World:
 
     async def publish(self, messages):
         (event,) = decode_events(messages[0].body)
-        self.steps.append(f"told {event.state}")
+        self.steps.append("told to end" if event.cancel_requested else f"told {event.state}")
 
     @asynccontextmanager
     async def watch(self, job_id):
         async def changes():
-            await self.news.wait()
-            yield None
+            while True:
+                await self.news.wait()
+                yield record_of(self.states[0]), None
+                await asyncio.sleep(0)
 
         yield changes()
 
@@ -69,19 +79,69 @@ async def test_the_workers_hold_the_job_before_the_ledger_is_told_and_are_asked_
     assert world.steps == ["asked", "told CANCELLED", "asked", "let go"]
 
 
-@pytest.mark.parametrize("state", [JobState.RUNNING, JobState.SUCCEEDED, JobState.DISCARDED])
-async def test_nobody_is_asked_about_a_job_that_runs_or_has_ended(state):
+@pytest.mark.parametrize("state", [JobState.SUCCEEDED, JobState.DISCARDED])
+async def test_nobody_is_asked_about_a_job_that_has_ended(state):
     world = World(state)
     with pytest.raises(FailedPrecondition):
         await world.canceller.cancel("j")
     assert world.steps == []
 
 
-async def test_it_is_too_late_once_a_run_has_begun_though_the_ledger_does_not_know_it_yet():
-    world = World(JobState.QUEUED, heard=[BEGUN])
+@pytest.mark.parametrize("state", [JobState.QUEUED, JobState.RUNNING, JobState.RETRYING])
+async def test_a_run_that_has_begun_is_asked_to_end_whatever_the_ledger_knows_of_it(state, monkeypatch):
+    monkeypatch.setattr(cancel, "END_S", 0.01)
+    world = World(state, state, asked(), heard=[BEGUN])
+    record = await world.canceller.cancel("j")
+    assert (record.state, record.cancel_requested_at) == (JobState.RUNNING, 6)
+    assert world.steps == ["asked", "told to end", "let go"], "its worker may settle it while its end is waited for"
+
+
+async def test_a_run_that_ends_at_once_is_told_as_cancelled():
+    world = World(JobState.RUNNING, JobState.RUNNING, asked(), asked(), asked(), asked(JobState.CANCELLED), heard=[BEGUN])
+    assert (await world.canceller.cancel("j")).state is JobState.CANCELLED
+
+
+@pytest.mark.parametrize("heard", [BEGUN, NONE], ids=["its worker lives", "its worker is gone"])
+async def test_a_job_is_asked_for_once(heard, monkeypatch):
+    monkeypatch.setattr(cancel, "END_S", 0.01)
+    world = World(asked(), heard=[heard])
+    assert (await world.canceller.cancel("j")).cancel_requested_at == 6
+    assert world.steps == ["asked", "let go"]
+
+
+async def test_a_run_of_a_worker_that_is_gone_is_not_repeated():
+    """Its copy comes to another worker, which ends the job: it may as well have succeeded, with that in flight."""
+    world = World(JobState.RUNNING, JobState.RUNNING, asked(), asked(), asked(JobState.CANCELLED))
+    assert (await world.canceller.cancel("j")).state is JobState.CANCELLED
+    assert "told to end" in world.steps
+
+
+async def test_a_success_that_was_faster_counts():
+    world = World(JobState.RUNNING, JobState.RUNNING, asked(), asked(), asked(JobState.SUCCEEDED), heard=[BEGUN])
+    with pytest.raises(FailedPrecondition, match="the job is SUCCEEDED"):
+        await world.canceller.cancel("j")
+
+
+async def test_a_run_that_was_faster_to_fail_leaves_a_waiting_job():
+    world = World(JobState.RUNNING, JobState.RUNNING, JobState.PARKED, JobState.PARKED, JobState.CANCELLED, heard=[BEGUN, NONE])
+    assert (await world.canceller.cancel("j")).state is JobState.CANCELLED
+    assert world.steps == ["asked", "told to end", "asked", "told CANCELLED", "asked", "let go"]
+
+
+async def test_workers_of_an_earlier_version_cannot_cancel_a_run():
+    world = World(JobState.QUEUED, heard=[HoldAnswer(frozenset("j"), 1, can_cancel=False)])
     with pytest.raises(FailedPrecondition, match="has begun"):
         await world.canceller.cancel("j")
     assert world.steps == ["asked", "let go"], "and nothing has changed"
+
+
+async def test_a_request_that_the_ledger_does_not_take_is_no_promise(monkeypatch):
+    monkeypatch.setattr(cancel, "PATIENCE_S", 0.01)
+    world = World(JobState.RUNNING, heard=[BEGUN])
+    world.news.clear()
+    with pytest.raises(Unavailable, match="lags"):
+        await world.canceller.cancel("j")
+    assert world.steps == ["asked", "told to end"] * 3 + ["let go"]
 
 
 async def test_a_run_that_began_beside_the_cancellation_is_not_hidden():

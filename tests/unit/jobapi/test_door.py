@@ -5,11 +5,7 @@ from contextlib import asynccontextmanager
 import pytest
 from prometheus_client import CollectorRegistry
 
-from jobapi.door import MAX_NAMES, Door
 from jobapi.metrics import MAX_TENANTS, DoorCollector
-from jobapi.recent import RecentJobs
-from jobapi.submit import JobSubmitter
-from jobapi.waiting import WaitingJobs
 from sickbay.adapters.embedded.rate_limiter import EmbeddedRateLimiter
 from sickbay.contract.requests import Submission
 from sickbay.domain.errors import ErrorReason, Quota, Refused, ResourceExhausted, Unavailable
@@ -19,6 +15,10 @@ from sickbay.ports.limits import Waiting
 from sickbay.runtime.door_rules import DoorRules
 from sickbay.runtime.policies import Policies
 from sickbay.runtime.settings import Settings
+from sickbay.submission.door import MAX_NAMES, Door
+from sickbay.submission.recent import RecentJobs
+from sickbay.submission.submit import JobSubmitter
+from sickbay.submission.waiting import WaitingJobs
 from tests.support.embedded_backends import Flaky, open_backends
 
 RATE = "[tenants.acme]\nsubmit = '2/s'\n"

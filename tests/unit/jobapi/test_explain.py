@@ -2,10 +2,7 @@
 
 import pytest
 
-from jobapi.circuits import Circuits
-from jobapi.recent import RecentJobs
 from jobapi.service import JobApi
-from jobapi.submit import JobSubmitter
 from sickbay.domain.breaker import Action, BreakerKey, BreakerScope, Command, DependencyRule
 from sickbay.domain.errors import NotFound
 from sickbay.domain.job import Job, JobEvent, JobState, Reason
@@ -13,6 +10,9 @@ from sickbay.jobs.v1.explanation_pb2 import JobExplanation
 from sickbay.jobs.v1.job_service_pb2 import ExplainJobRequest, SubmitJobRequest
 from sickbay.runtime.policies import Policies
 from sickbay.runtime.settings import Settings
+from sickbay.submission.circuits import Circuits
+from sickbay.submission.recent import RecentJobs
+from sickbay.submission.submit import JobSubmitter
 from tests.support.embedded_backends import open_backends
 
 JOB = Job("job-1", "email", tenant="acme", submitted_at=1)

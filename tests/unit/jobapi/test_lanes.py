@@ -2,11 +2,11 @@
 
 import pytest
 
-from jobapi.lanes import BURSTS, SMALL, LaneChoice
 from sickbay.domain.job import Job
 from sickbay.domain.lane import Lane
 from sickbay.domain.priority import Priority
 from sickbay.domain.workers import UNKNOWN, Fleet, Worker
+from sickbay.submission.lanes import BURSTS, SMALL, LaneChoice
 
 NEW = Worker("new", "new", ("email",), lanes=True)
 OLD = Worker("old", "old", ("email",))

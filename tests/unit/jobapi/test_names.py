@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobapi.names import PROBATION_S, UNUSED_S, NameLimits, Names
+from sickbay.submission.names import PROBATION_S, UNUSED_S, NameLimits, Names
 
 LIMITS = NameLimits(job_types=3, tenants=4, new_per_minute=2)
 

@@ -4,15 +4,15 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from jobapi import keys as keys_module
-from jobapi.circuits import Circuits
-from jobapi.recent import RecentJobs
-from jobapi.submit import JobSubmitter
 from sickbay.contract.requests import Submission
 from sickbay.domain.breaker import Action, BreakerKey, BreakerScope, Command
 from sickbay.domain.errors import ErrorReason, FailedPrecondition, Refused, Unavailable
 from sickbay.domain.queries import Accepted
 from sickbay.ports import Queue
+from sickbay.submission import keys as keys_module
+from sickbay.submission.circuits import Circuits
+from sickbay.submission.recent import RecentJobs
+from sickbay.submission.submit import JobSubmitter
 from tests.support.embedded_backends import open_backends
 
 EMAIL = BreakerKey("email")

@@ -5,14 +5,14 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from jobapi import keys as keys_module
-from jobapi.recent import RecentJobs
-from jobapi.submit import Accepted, JobSubmitter
 from sickbay.contract.requests import Submission
 from sickbay.domain.errors import Aborted, AlreadyExists, Refused, Unavailable
 from sickbay.domain.job import Job, JobRecord, JobState
 from sickbay.messages.codec import decode_job
 from sickbay.ports import Queue
+from sickbay.submission import keys as keys_module
+from sickbay.submission.recent import RecentJobs
+from sickbay.submission.submit import Accepted, JobSubmitter
 from tests.support.embedded_backends import open_backends
 
 

@@ -1,10 +1,10 @@
 """What tells the ledger of accepted jobs: with payloads that are not too large, in messages that are not too large."""
 
-from jobapi.recent import RecentJobs
-from jobapi.submit import MAX_EVENT_BYTES, JobSubmitter
 from sickbay.contract.requests import Submission
 from sickbay.messages.codec import decode_events
 from sickbay.ports import Queue
+from sickbay.submission.recent import RecentJobs
+from sickbay.submission.submit import MAX_EVENT_BYTES, JobSubmitter
 from tests.support.embedded_backends import open_backends
 
 

@@ -5,10 +5,10 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobapi.waiting import MAX_SLOTS, SLOT_MS, STALE_S, WaitingJobs
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import Job
 from sickbay.ports.limits import Waiting
+from sickbay.submission.waiting import MAX_SLOTS, SLOT_MS, STALE_S, WaitingJobs
 from tests.support.clock import START, ManualClock
 
 

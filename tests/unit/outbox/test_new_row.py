@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sickbay import job_type
 from sickbay.client import InvalidRequest, NewJob, OnOpen, Priority
 from sickbay.client.job_calls import submit_request
 from sickbay.contract.requests import submission
@@ -80,3 +82,16 @@ def test_without_msgspec_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'sickbay\[outbox\]'"):
         new_row(NewJob("email", {}))
+
+
+@job_type("email")
+@dataclass
+class Email:
+    to: str
+
+
+def test_an_object_says_its_job_type():
+    row = new_row(NewJob(Email("ü")))
+    assert (row["job_type"], row["payload"]) == ("email", '{"to":"ü"}')
+    with pytest.raises(InvalidRequest, match="not of 'sms'"):
+        new_row(NewJob("sms", Email("ü")))

@@ -6,6 +6,7 @@ import re
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from importlib.metadata import requires
 from pathlib import Path
 
@@ -33,7 +34,9 @@ async def test_and_the_other_way():
 
 @pytest.mark.parametrize("other", [None, "postgresql://", object(), sqlite3.connect])
 async def test_anything_else_is_refused(other):
-    with pytest.raises(TypeError, match=r"needs a session or connection of SQLAlchemy, or a connection or cursor of psycopg 3, not \w+"):
+    with pytest.raises(
+        TypeError, match=r"needs a session or connection of SQLAlchemy, a connection or cursor of psycopg 3, or .* of Django, not \w+"
+    ):
         outbox.submit(other, "email", {})
     with pytest.raises(TypeError, match="needs a session or connection"):
         await outbox.submit_async(other, "email", {})
@@ -58,6 +61,29 @@ def test_importing_it_loads_no_database():
     loaded = set(subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True).stdout.split())
     assert {"grpc", "sickbay.outbox.writing"} <= loaded
     assert loaded & {"sqlalchemy", "psycopg", "asyncpg", "aiosqlite", "msgspec", "sickbay.adapters", "sickbay.server"} == set()
+
+
+def test_with_django_no_sqlalchemy_is_needed(tmp_path):
+    script = f"""
+import sys
+sys.modules["sqlalchemy"] = sys.modules["psycopg"] = None  # not installed
+import django
+from django.conf import settings
+database = {{"ENGINE": "django.db.backends.sqlite3", "NAME": {str(tmp_path / "app.db")!r}}}
+settings.configure(INSTALLED_APPS=["sickbay.outbox.django"], DATABASES={{"default": database}}, USE_TZ=True)
+django.setup()
+from django.core.management import call_command
+from django.db import connection, transaction
+from sickbay import outbox
+from sickbay.outbox.django.models import OutboxRow
+call_command("migrate", verbosity=0)
+with transaction.atomic():
+    outbox.submit(connection, "email", {{}}, request_id="key")
+print(OutboxRow.objects.get(), OutboxRow.objects.get().failed_at)
+connection.close()
+"""
+    ran = subprocess.run([sys.executable, "-W", "error", "-c", script], check=False, capture_output=True, text=True)
+    assert (ran.stdout, ran.stderr) == ("email key 0\n", "")
 
 
 def test_the_extra_brings_msgspec_alone():
@@ -86,7 +112,7 @@ def test_ddl(dialect: str):
 
 
 def test_ddl_makes_what_the_table_says():
-    with sqlite3.connect(":memory:") as connection:
+    with closing(sqlite3.connect(":memory:")) as connection, connection:
         connection.executescript(ddl("sqlite"))
         made = {row[1] for row in connection.execute("PRAGMA table_info(sickbay_outbox)")}
     connection.close()

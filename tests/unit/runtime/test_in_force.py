@@ -57,6 +57,8 @@ def test_each_value_says_where_it_comes_from(monkeypatch):
         ("breaker.calls", "20", "default"),
         ("breaker.window", "1m", "default"),
         ("breaker.slow", "0s", "default"),
+        ("cancel_grace", "5s", "default, unless the handler says otherwise"),
+        ("concurrency", "no limit", "default, unless the handler says otherwise"),
         ("share", "0.75 beside others", "default"),
         ("rate", "no limit", "default"),
         ("burst", "half a second's worth", "default"),
@@ -100,6 +102,7 @@ _TABLES = st.fixed_dictionaries(
     {},
     optional={
         "timeout": st.sampled_from(["1ms", "30s", "10m"]),
+        "cancel_grace": st.sampled_from(["0s", "1500ms", "10m"]),
         "submit": st.sampled_from(["1/s", "20/m", "1000000/h"]),
         "submit_burst": st.integers(1, 1_000_000),
         "retry": st.fixed_dictionaries(
@@ -132,6 +135,7 @@ _VARIABLES = st.fixed_dictionaries(
     {},
     optional={
         "handler_timeout": st.integers(1, 1_500),
+        "cancel_grace": st.integers(0, 1_500),
         "max_retries": st.integers(0, 100),
         "retry_delay_ms": st.integers(0, 10_000),
         "failure_threshold": st.integers(1, 9),
@@ -146,7 +150,8 @@ def _in_force(settings, folder, tables):
     path.write_text("".join(f"[{name}]\n{_toml(table)}\n" for name, table in tables.items()))
     ours = Policies(settings.model_copy(update={"sickbay_config": str(path)}))
     buckets = DoorRules(ours).buckets("email", "default")
-    return ours.timeout_s("email", None), ours.retry("email"), ours.breaker(BreakerKey("email")), buckets
+    times = (ours.timeout_s("email", None), ours.cancel_grace_s("email", None))
+    return times, ours.retry("email"), ours.breaker(BreakerKey("email")), buckets
 
 
 def _toml(table):
@@ -174,6 +179,6 @@ def test_what_is_said_is_what_decides(defaults, own, variables):
         breaker |= {key: said[f"breaker.{key}"] for key in ("window", "slow")}
     limits = {key: said["submit"] for key in ("submit",) if said[key] != "no limit"}
     limits |= {key: int(said[key]) for key in ("submit_burst",) if said[key].isdigit()}
-    again = {"types.email": {"timeout": said["timeout"], "retry": retry, "breaker": breaker} | limits}
+    again = {"types.email": {"timeout": said["timeout"], "cancel_grace": said["cancel_grace"], "retry": retry, "breaker": breaker} | limits}
     with tempfile.TemporaryDirectory() as folder:
         assert _in_force(settings, folder, {"defaults": defaults, "types.email": own}) == _in_force(settings, folder, again)

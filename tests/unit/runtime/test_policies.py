@@ -47,15 +47,18 @@ def test_the_file_wins_and_its_defaults_stand_for_the_environment(tmp_path):
     path.write_text("""
 [defaults]
 timeout = "3s"
+cancel_grace = "4s"
 retry = { max = 4, delay = "1s" }
 breaker = { threshold = 8 }
 [types.email]
 timeout = "2s"
+cancel_grace = "0s"
 retry = { max = 1 }
 breaker = { cooldown = "90s" }
 """)
     ours = policies(path, handler_timeout=20)
     assert [ours.timeout_s(*who) for who in (("email", 9.0), ("sms", 9.0), ("sms", None))] == [2, 9, 3]
+    assert [ours.cancel_grace_s(*who) for who in (("email", 9.0), ("sms", 0.0), ("sms", None))] == [0, 0, 4]
     assert (ours.retry("email").max_retries, ours.retry("email").delay_ms, ours.retry("sms").max_retries) == (1, 1_000, 4)
     email, sms = ours.breaker(EMAIL), ours.breaker(BreakerKey("sms"))
     assert (email.failure_threshold, email.cooldown_ms, email.max_cooldown_ms) == (8, 90_000, 90_000)

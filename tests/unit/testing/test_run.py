@@ -6,10 +6,11 @@ import dataclasses
 import math
 import threading
 import time
+from datetime import UTC, datetime
 
 import pytest
 
-from sickbay import Job, JobError, handler
+from sickbay import Job, JobError, handler, job_type, lifespan
 from sickbay.domain.outcome import OutcomeKind
 from sickbay.domain.retry import RetryOptions, RetryPolicy
 from sickbay.runtime.settings import Settings
@@ -326,3 +327,96 @@ def test_it_is_quick():
     for _ in range(20):
         run(send_email, {"to": "ada"})
     assert time.monotonic() - began < 5
+
+
+@job_type("typed")
+@dataclasses.dataclass
+class Order:
+    to: str
+    count: int = 1
+
+
+@handler("typed")
+def take(payload: Order, job: Job) -> list[object]:
+    return [payload.to, payload.count, job.job_type]
+
+
+def test_an_object_as_payload():
+    assert run(take, Order("x", 2)).result == ["x", 2, "typed"]
+    assert run(take, make_job("typed", Order("y"))).result == ["y", 1, "typed"]
+    assert make_job("typed", Order("y")).payload == {"to": "y", "count": 1}
+    assert run(take, {"to": 1}).will_be_quarantined
+
+
+def test_follow_up_jobs_are_noted_and_go_nowhere():
+    @handler("order")
+    async def order(job):
+        first = await job.submit("invoice", {"n": 1})
+        assert await job.submit("invoice", {"n": 1}, key="k") == await job.submit("invoice", {"n": 1}, key="k")
+        return first
+
+    ended = run(order, tenant="acme", priority="LOW", job_id="j1")
+    assert [(one.job_type, one.payload, one.tenant, one.priority, one.key) for one in ended.submitted] == [
+        ("invoice", {"n": 1}, "acme", "LOW", "follow-up.j1.0.invoice.1"),
+        ("invoice", {"n": 1}, "acme", "LOW", "follow-up.j1.0.k"),
+    ]
+    assert ended.result == ended.submitted[0].job_id
+
+
+def test_a_follow_up_that_would_be_rejected_fails_the_run():
+    @handler("order")
+    def order(job):
+        job.submit("invoice", {"n": 1}, key="same").result()
+        job.submit("invoice", {"n": job.payload["n"]}, key="same").result()
+
+    assert run(order, {"n": 1}).succeeded
+    ended = run(order, {"n": 2})
+    assert (ended.code, ended.kind, len(ended.submitted)) == ("IDEMPOTENCY_KEY_REUSED", "data", 1)
+
+
+def test_a_deadline_is_that_of_the_run():
+    @handler("hurry", timeout=60)
+    def hurry(job):
+        return (job.deadline - datetime.now(UTC)).total_seconds()
+
+    assert 59 < run(hurry).result <= 60
+
+
+@lifespan
+async def mailer():
+    EVENTS.append("open")
+    yield asyncio.get_running_loop()
+    EVENTS.append("close")
+
+
+@handler("mail")
+async def send_by(job, mailer):
+    return mailer is asyncio.get_running_loop()
+
+
+@handler("mail-sync")
+def send_in_a_thread(job, mailer):
+    return mailer.is_running()
+
+
+EVENTS = []
+
+
+@pytest.mark.parametrize("function", [send_by, send_in_a_thread])
+@pytest.mark.parametrize("timeout", [5, math.inf])
+def test_lifespans_are_entered_for_a_run(function, timeout):
+    EVENTS.clear()
+    assert run(function, timeout=timeout).result is True
+    assert EVENTS == ["open", "close"]
+
+
+async def test_lifespans_are_entered_on_the_loop_of_the_test():
+    EVENTS.clear()
+    assert (await run_async(send_by)).result is True
+    assert EVENTS == ["open", "close"]
+
+
+def test_a_test_can_give_something_else():
+    EVENTS.clear()
+    assert run(send_by, given={"mailer": None}).result is False
+    assert EVENTS == []

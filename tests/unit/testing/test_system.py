@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from sickbay import Job, JobError, handler
-from sickbay.client import NotFound
+from sickbay import Job, JobError, handler, job_type
+from sickbay.client import InvalidRequest, NotFound
 from sickbay.domain.breaker import BreakerState
 from sickbay.domain.errors import SettingsError
 from sickbay.domain.job import JobState
@@ -45,7 +46,14 @@ def sickbay_handlers(service):
     def wrong(job: Job):
         raise JobError("NO_NAME", "no name", kind="data")
 
-    return [email, wrong]
+    @handler("order")
+    async def order(job: Job):
+        deeper = job.payload.get("deeper", 0)
+        if deeper:
+            return await job.submit("order", {"deeper": deeper - 1})
+        return await job.submit("email")
+
+    return [email, wrong, order]
 
 
 def test_a_job_runs_and_its_result_is_there(sickbay_system: System, sickbay_handlers):
@@ -54,6 +62,15 @@ def test_a_job_runs_and_its_result_is_there(sickbay_system: System, sickbay_hand
     assert sickbay_system.job(by_type).state is JobState.SUCCEEDED
     done = sickbay_system.job(by_handler)
     assert (done.state, done.tenant, sickbay_system.result(by_handler)) == (JobState.SUCCEEDED, "acme", {"attempt": 0})
+
+
+def test_follow_up_jobs_are_drained_too(sickbay_system: System, service: Service):
+    job_id = sickbay_system.submit("order", {"deeper": 5})
+    sickbay_system.drain()
+    assert service.calls == 1
+    for _ in range(6):
+        job_id = sickbay_system.result(job_id)
+    assert sickbay_system.job(job_id).job_type == "email"
 
 
 def test_a_retry_comes_at_its_time(sickbay_system: System, service: Service):
@@ -194,3 +211,24 @@ def test_without_the_services_one_sentence_says_what_to_install(monkeypatch: pyt
     monkeypatch.setitem(sys.modules, "sickbay_cli.in_memory.system", None)
     with pytest.raises(ModuleNotFoundError, match=r"pip install 'sickbay\[server\]'"):
         start_system([one])
+
+
+@job_type("typed")
+@dataclass
+class Order:
+    to: str
+
+
+@handler("typed", validate="submit")
+def take(payload: Order) -> str:
+    return payload.to
+
+
+def test_an_object_as_payload():
+    with start_system([take]) as system:
+        with pytest.raises(InvalidRequest, match=r"payload\.to: it is missing"):  # from the start
+            system.submit("typed", {})
+        ids = [system.submit(Order("a")), system.submit(take, Order("b")), system.submit("typed", {"to": "c"})]
+        system.drain()
+        assert [system.result(job_id) for job_id in ids] == ["a", "b", "c"]
+        assert system.client.type("typed").validated_on_submit

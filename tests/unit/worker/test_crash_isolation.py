@@ -39,7 +39,7 @@ async def test_a_job_that_killed_three_workers_is_quarantined():
         await bench.run_one(job(), redelivered=True)
         assert bench.broker.events()[-1].state is JobState.SUCCEEDED
         bench.fence.entry = DuplicateCheck(superseded=False, crashes=2)
-        await bench.run_one(job(), redelivered=True)
+        await bench.run_one(job("another"), redelivered=True)
         assert bench.broker.events()[-1].reason is Reason.WORKER_LOST
 
 

@@ -77,6 +77,53 @@ async def test_a_run_ends_as_its_handler_says_although_that_is_gone_by_then():
         assert bench.broker.events()[-1].reason == "UNKNOWN_TYPE"
 
 
+async def test_a_job_that_waits_for_its_turn_runs_with_the_handler_of_then():
+    go, ran = Flag(), []
+
+    async def slow(job):
+        await go.wait()
+        ran.append("before")
+
+    async def new(job):
+        ran.append("now")
+
+    handlers = Handlers({"email": spec("email", slow, concurrency=1)})
+    async with open_bench(table=handlers) as bench:
+        first = bench.deliver(job("first"))
+        while not bench.runner.running:
+            await asyncio.sleep(0)
+        second = bench.deliver(job("second"))
+        while not bench.engine._gates.waiting("email"):
+            await asyncio.sleep(0)
+        handlers.replace(Source.MODULES, [spec("email", new, concurrency=1)])
+        assert bench.runner.outdated(handlers) == 1
+        go.set()
+        await first.settled.wait()
+        await second.settled.wait()
+        assert ran == ["before", "now"]
+
+
+async def test_a_job_that_waits_for_its_turn_while_its_handler_goes_is_of_an_unknown_type():
+    go = Flag()
+
+    async def slow(job):
+        await go.wait()
+
+    handlers = Handlers({"email": spec("email", slow, concurrency=1)})
+    async with open_bench(table=handlers) as bench:
+        first = bench.deliver(job("first"))
+        while not bench.runner.running:
+            await asyncio.sleep(0)
+        second = bench.deliver(job("second"))
+        while not bench.engine._gates.waiting("email"):
+            await asyncio.sleep(0)
+        handlers.replace(Source.MODULES, [])
+        go.set()
+        await first.settled.wait()
+        await second.settled.wait()
+        assert [event.reason for event in bench.broker.events() if event.reason] == ["UNKNOWN_TYPE"]
+
+
 async def test_a_job_whose_runner_is_lost_goes_back_uncharged():
     async def lost(job):
         raise RunLost

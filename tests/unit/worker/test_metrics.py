@@ -25,11 +25,13 @@ async def test_submissions_are_counted_by_type_up_to_a_bound_and_by_result(told)
     metrics = SubmissionMetrics(told.registry)
     accepted = Accepted(Job("a", "email"))
     repeated, circuit_open = Accepted(Job("b", "email"), duplicate=True), Refused("no", ErrorReason.CIRCUIT_OPEN)
-    metrics.submitted(["email"] * 5, [accepted, accepted, repeated, InvalidArgument("no"), circuit_open])
+    misfit = InvalidArgument("no", ErrorReason.INVALID_PAYLOAD)
+    metrics.submitted(["email"] * 6, [accepted, accepted, repeated, InvalidArgument("no"), circuit_open, misfit])
     metrics.submitted([f"type-{number}" for number in range(150)], [accepted] * 150)
     counted = await numbers(told, "sickbay_submissions_total")
     assert counted["email", "accepted"] == 2
     assert counted["email", "duplicate"] == counted["email", "refused"] == counted["email", "circuit_open"] == 1
+    assert counted["email", "invalid_payload"] == 1
     assert counted["other", "accepted"] == 51
     assert len({job_type for job_type, _ in counted}) == 101
 

@@ -133,6 +133,37 @@ async def test_a_copy_that_has_a_later_one_is_dropped_and_counted(copy):
         assert bench.breakers.outcomes == []
 
 
+@pytest.mark.parametrize("redelivered", [False, True])
+async def test_a_second_copy_of_what_has_just_succeeded_here_is_dropped_although_the_ledger_is_late(redelivered):
+    """Even if the event of the success is not durable yet; a job that failed runs again."""
+    async with open_bench(does(fine), concurrency=1) as bench:
+        bench.broker.failing = 2
+        first, second = bench.deliver(job()), bench.deliver(job(maybe_duplicate=not redelivered), redelivered=redelivered)
+        await first.settled.wait()
+        await second.settled.wait()
+        assert [event.duplicate for event in bench.broker.events()] == [False, True]
+        assert len(bench.breakers.outcomes) == 1
+        assert await bench.run_one(job("other", maybe_duplicate=True)) == "ack"
+        assert len(bench.breakers.outcomes) == 2
+
+
+async def test_a_second_copy_runs_if_the_success_of_the_first_never_became_durable():
+    async with open_bench(does(fine)) as bench:
+        publish, refused = bench.broker.publish, []
+
+        async def refuses(messages):
+            if messages[0].key == "job.events" and not refused:
+                refused.append(messages)
+                raise ValueError("the event cannot be published")
+            await publish(messages)
+
+        bench.broker.publish = refuses
+        assert await bench.run_one(job()) == "ack"
+        assert len(refused) == 1
+        assert await bench.run_one(job(maybe_duplicate=True)) == "ack"
+        assert len(bench.breakers.outcomes) == 2
+
+
 async def test_a_cancelled_job_is_dropped():
     async with open_bench(does(fine)) as bench:
         bench.fence.cancelled.add("j")

@@ -7,6 +7,7 @@ import pytest
 
 from sickbay.domain.job import Job, JobEvent, JobState
 from sickbay.domain.progress import Progress
+from sickbay.domain.run_context import RunContext, bind, unbind
 from sickbay.messages.outbox import EventOutbox
 from tests.support.clock import START, ManualClock
 from tests.support.engine_bench import StubBroker
@@ -65,7 +66,7 @@ class Bench:
     def begin(self, name="j"):
         job = Job(name, "email")
         started = JobEvent(job, JobState.RUNNING, START, started_at=START, run=f"w.{name}", actor="w")
-        self.reports.begin(started)
+        bind(job, RunContext(self.reports.of_run(started)))
         return started
 
 
@@ -121,6 +122,7 @@ async def test_nothing_is_passed_on_after_the_run(bench):
     started.job.progress(0.1)
     await turn()
     started.job.progress(0.2)
+    unbind(started.job)
     bench.reports.end(started)
     assert len(bench.timers) == 0
     started.job.progress(0.3)
@@ -132,6 +134,7 @@ async def test_nothing_is_passed_on_after_the_run(bench):
 async def test_a_report_that_is_on_its_way_when_the_run_ends_is_dropped(bench):
     started = bench.begin()
     started.job.progress(0.1)
+    unbind(started.job)
     bench.reports.end(started)
     await turn()
     assert bench.events.said == []
@@ -144,6 +147,7 @@ async def test_each_run_has_its_own_second(bench):
     second.job.progress(0.2)
     await turn()
     assert bench.events.said == [(0.1, ""), (0.2, "")]
+    unbind(first.job)
     bench.reports.end(first)
     second.job.progress(0.3)
     bench.timers.pass_a_second()
@@ -185,12 +189,13 @@ async def test_while_the_broker_is_away_one_event_waits_for_each_run():
         runs = [JobEvent(Job(name, "email"), JobState.RUNNING, START, started_at=START, run=f"w.{name}") for name in ("a", "b")]
         for run in runs:
             outbox.report_start(run)
-            reports.begin(run)
+            bind(run.job, RunContext(reports.of_run(run)))
         for number in range(1, 10):
             for run in runs:
                 run.job.progress(number / 10)
             await turn()
             timers.pass_a_second()
+        unbind(runs[1].job)
         reports.end(runs[1])
         outbox.add(JobEvent(runs[1].job, JobState.SUCCEEDED, START, started_at=START, run="w.b"))
         await outbox.flush()

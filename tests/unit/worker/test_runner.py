@@ -301,6 +301,36 @@ async def test_a_type_that_lost_too_many_threads_begins_no_more():
             await asyncio.sleep(0.001)
 
 
+async def test_the_longest_timeout_is_of_what_runs():
+    """Also if its handler has been replaced: a drain gives it that time."""
+    release = threading.Event()
+    async with running() as runner:
+        assert runner.longest_s == 0
+        tasks = [asyncio.create_task(run(runner, lambda job: release.wait(), f"j{n}", timeout=n)) for n in (90.0, 60.0)]
+        while runner.running < 2:
+            await asyncio.sleep(0)
+        assert runner.longest_s == 90
+        assert runner.outdated({}) == 2
+        release.set()
+        await asyncio.gather(*tasks)
+        assert runner.longest_s == 0
+
+
+async def test_a_mended_handler_begins_although_the_one_of_before_hangs():
+    """As after `--reload`: the type is the same, the function another."""
+    release = threading.Event()
+    async with running(concurrency=2) as runner:
+        hanging, mended = spec(lambda job: release.wait(), "hung"), spec(lambda job: None, "hung")
+        while not runner.is_exhausted(hanging):
+            await run(runner, hanging.function, job_type="hung", timeout=0.01)
+        assert not runner.is_exhausted(mended)
+        assert (runner.lost("hung"), runner.overdue) == (4, 4)
+        release.set()
+        while runner.overdue:
+            await asyncio.sleep(0.001)
+        assert not runner.is_exhausted(hanging)
+
+
 @pytest.mark.parametrize("is_async", [True, False])
 async def test_a_handler_that_outlives_its_timeout_is_counted_and_told(is_async, caplog, monkeypatch):
     """One that swallows its cancellation, and a thread; its slot is free, its outcome stands, whatever it comes to later."""

@@ -73,6 +73,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """
     ERROR_REASON_TOO_MANY_QUEUED: _ErrorReason.ValueType  # 41
     """As many jobs wait as may, of this tenant or in all; try again when some have run. RESOURCE_EXHAUSTED."""
+    ERROR_REASON_JOB_TYPE_NOT_FOUND: _ErrorReason.ValueType  # 50
+    """No live worker takes this job type, and none has described it within the last 24 hours. NOT_FOUND."""
     ERROR_REASON_PROGRAM_SILENT: _ErrorReason.ValueType  # 60
     """Nothing was heard of a program for three heartbeat intervals: its stream is ended, and its jobs run elsewhere. ABORTED."""
     ERROR_REASON_TOO_MANY_PROGRAMS: _ErrorReason.ValueType  # 61
@@ -136,6 +138,8 @@ RESOURCE_EXHAUSTED.
 """
 ERROR_REASON_TOO_MANY_QUEUED: ErrorReason.ValueType  # 41
 """As many jobs wait as may, of this tenant or in all; try again when some have run. RESOURCE_EXHAUSTED."""
+ERROR_REASON_JOB_TYPE_NOT_FOUND: ErrorReason.ValueType  # 50
+"""No live worker takes this job type, and none has described it within the last 24 hours. NOT_FOUND."""
 ERROR_REASON_PROGRAM_SILENT: ErrorReason.ValueType  # 60
 """Nothing was heard of a program for three heartbeat intervals: its stream is ended, and its jobs run elsewhere. ABORTED."""
 ERROR_REASON_TOO_MANY_PROGRAMS: ErrorReason.ValueType  # 61

@@ -289,6 +289,7 @@ class BatchSubmitError(_message.Message):
     MESSAGE_FIELD_NUMBER: _builtins.int
     RETRY_DELAY_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
+    VIOLATIONS_FIELD_NUMBER: _builtins.int
     code: _builtins.int
     """The gRPC status code that SubmitJob would have returned, for example 3 for INVALID_ARGUMENT."""
     reason: _error_reason_pb2.ErrorReason.ValueType
@@ -303,6 +304,10 @@ class BatchSubmitError(_message.Message):
     def metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """What google.rpc.ErrorInfo.metadata of SubmitJob's error would have had."""
 
+    @_builtins.property
+    def violations(self) -> _containers.RepeatedCompositeFieldContainer[Global___FieldViolation]:
+        """What is wrong with the payload, if it does not fit the schema of its job type: each mistake, as in google.rpc.BadRequest."""
+
     def __init__(
         self,
         *,
@@ -311,14 +316,41 @@ class BatchSubmitError(_message.Message):
         message: _builtins.str = ...,
         retry_delay: _duration_pb2.Duration | None = ...,
         metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        violations: _abc.Iterable[Global___FieldViolation] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["retry_delay", b"retry_delay"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "message", b"message", "metadata", b"metadata", "reason", b"reason", "retry_delay", b"retry_delay"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["code", b"code", "message", b"message", "metadata", b"metadata", "reason", b"reason", "retry_delay", b"retry_delay", "violations", b"violations"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___BatchSubmitError: _TypeAlias = BatchSubmitError  # noqa: Y015
+
+@_typing.final
+class FieldViolation(_message.Message):
+    """A mistake in one field of a request."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FIELD_FIELD_NUMBER: _builtins.int
+    DESCRIPTION_FIELD_NUMBER: _builtins.int
+    field: _builtins.str
+    """Its path, such as `payload.items[2].price`."""
+    description: _builtins.str
+    """What is wrong, such as "expected a number, got a string"."""
+    def __init__(
+        self,
+        *,
+        field: _builtins.str = ...,
+        description: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["description", b"description", "field", b"field"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___FieldViolation: _TypeAlias = FieldViolation  # noqa: Y015
 
 @_typing.final
 class GetJobRequest(_message.Message):
@@ -537,7 +569,7 @@ class WatchJobResponse(_message.Message):
 
     @_builtins.property
     def change(self) -> _job_pb2.StateChange:
-        """The change that led to this state; unset in the first message, which has the current state, and if only the progress is new."""
+        """The change that led to this state; unset in the first message, which has the current state, and if only the progress or `cancel_request_time` is new."""
 
     def __init__(
         self,

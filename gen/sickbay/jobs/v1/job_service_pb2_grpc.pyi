@@ -55,8 +55,12 @@ class JobServiceStub:
     A parked or quarantined job has not ended, so the stream stays open. NOT_FOUND if the id is unknown.
     """
     CancelJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]
-    """Cancels a job that is waiting (QUEUED, RETRYING, PARKED or QUARANTINED). Once the call has succeeded, the job does not run again.
-    FAILED_PRECONDITION if it is too late: a run has begun, even if GetJob does not show it yet, or the job has ended.
+    """Cancels a job. One that is waiting (QUEUED, RETRYING, PARKED or QUARANTINED) is CANCELLED at once. If a run has begun, even if GetJob
+    does not show it yet, its worker is asked to cancel it, and the answer is the job about a second later: CANCELLED if the run has ended,
+    else as it is with `cancel_request_time`. Then the handler sees the request, and an async one gets CancelledError after a grace
+    (CANCEL_GRACE). Once the call has succeeded, no further run begins, whatever becomes of the worker; the job becomes CANCELLED, or
+    SUCCEEDED if the handler completes successfully all the same.
+    FAILED_PRECONDITION if it is too late, because the job has ended; and if a run has begun while workers of an earlier version run.
     UNAVAILABLE if the ledger lags or a worker does not answer, so that a run may still begin: get the job and try again.
     Cancelling a cancelled job succeeds. NOT_FOUND if the id is unknown.
     """
@@ -88,8 +92,12 @@ class JobServiceAsyncStub(JobServiceStub):
     A parked or quarantined job has not ended, so the stream stays open. NOT_FOUND if the id is unknown.
     """
     CancelJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]  # type: ignore[assignment]
-    """Cancels a job that is waiting (QUEUED, RETRYING, PARKED or QUARANTINED). Once the call has succeeded, the job does not run again.
-    FAILED_PRECONDITION if it is too late: a run has begun, even if GetJob does not show it yet, or the job has ended.
+    """Cancels a job. One that is waiting (QUEUED, RETRYING, PARKED or QUARANTINED) is CANCELLED at once. If a run has begun, even if GetJob
+    does not show it yet, its worker is asked to cancel it, and the answer is the job about a second later: CANCELLED if the run has ended,
+    else as it is with `cancel_request_time`. Then the handler sees the request, and an async one gets CancelledError after a grace
+    (CANCEL_GRACE). Once the call has succeeded, no further run begins, whatever becomes of the worker; the job becomes CANCELLED, or
+    SUCCEEDED if the handler completes successfully all the same.
+    FAILED_PRECONDITION if it is too late, because the job has ended; and if a run has begun while workers of an earlier version run.
     UNAVAILABLE if the ledger lags or a worker does not answer, so that a run may still begin: get the job and try again.
     Cancelling a cancelled job succeeds. NOT_FOUND if the id is unknown.
     """
@@ -160,8 +168,12 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_service_pb2.CancelJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.CancelJobResponse, _abc.Awaitable[_job_service_pb2.CancelJobResponse]]:
-        """Cancels a job that is waiting (QUEUED, RETRYING, PARKED or QUARANTINED). Once the call has succeeded, the job does not run again.
-        FAILED_PRECONDITION if it is too late: a run has begun, even if GetJob does not show it yet, or the job has ended.
+        """Cancels a job. One that is waiting (QUEUED, RETRYING, PARKED or QUARANTINED) is CANCELLED at once. If a run has begun, even if GetJob
+        does not show it yet, its worker is asked to cancel it, and the answer is the job about a second later: CANCELLED if the run has ended,
+        else as it is with `cancel_request_time`. Then the handler sees the request, and an async one gets CancelledError after a grace
+        (CANCEL_GRACE). Once the call has succeeded, no further run begins, whatever becomes of the worker; the job becomes CANCELLED, or
+        SUCCEEDED if the handler completes successfully all the same.
+        FAILED_PRECONDITION if it is too late, because the job has ended; and if a run has begun while workers of an earlier version run.
         UNAVAILABLE if the ledger lags or a worker does not answer, so that a run may still begin: get the job and try again.
         Cancelling a cancelled job succeeds. NOT_FOUND if the id is unknown.
         """

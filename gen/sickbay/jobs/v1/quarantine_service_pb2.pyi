@@ -425,6 +425,7 @@ class ResubmitJobRequest(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     ACTOR_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    SKIP_VALIDATION_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """Required."""
     payload_json: _builtins.str
@@ -437,6 +438,10 @@ class ResubmitJobRequest(_message.Message):
     """Who makes the change, for the history; at most 128 characters."""
     priority: _job_pb2.Priority.ValueType
     """Another priority; unspecified keeps it. The change is in the job's history."""
+    skip_validation: _builtins.bool
+    """Take an edited payload although it does not fit the schema of its job type (JobTypeService). Without this, such an edit is
+    INVALID_ARGUMENT, with a field violation for each mistake, if a schema is known.
+    """
     @_builtins.property
     def payload(self) -> _struct_pb2.Struct:
         """As a Struct; integers beyond 2^53 are rejected."""
@@ -451,10 +456,11 @@ class ResubmitJobRequest(_message.Message):
         etag: _builtins.str = ...,
         actor: _builtins.str = ...,
         priority: _job_pb2.Priority.ValueType = ...,
+        skip_validation: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "payload", b"payload", "payload_json", b"payload_json"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "content", b"content", "etag", b"etag", "job_id", b"job_id", "job_type", b"job_type", "payload", b"payload", "payload_json", b"payload_json", "priority", b"priority"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["actor", b"actor", "content", b"content", "etag", b"etag", "job_id", b"job_id", "job_type", b"job_type", "payload", b"payload", "payload_json", b"payload_json", "priority", b"priority", "skip_validation", b"skip_validation"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["payload", "payload_json"]  # noqa: Y015
     _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015

@@ -416,8 +416,8 @@ class WorkResponse(_message.Message):
 
     @_typing.final
     class Cancel(_message.Message):
-        """Stop this run: its outcome does not count any more. The slot stays taken until the program has answered all the same, with Succeeded
-        or Failed.
+        """Stop this run: its outcome does not count any more, unless the reason is REASON_CANCELLED. The slot stays taken until the program has
+        answered all the same, with Succeeded or Failed.
         """
 
         DESCRIPTOR: _descriptor.Descriptor
@@ -434,6 +434,10 @@ class WorkResponse(_message.Message):
             """The run took longer than its timeout."""
             REASON_STOPPING: WorkResponse.Cancel._Reason.ValueType  # 2
             """The worker stops and cannot wait any longer; the job runs again elsewhere."""
+            REASON_CANCELLED: WorkResponse.Cancel._Reason.ValueType  # 3
+            """Somebody asked to cancel the job. The program may end the run as it sees fit: if it answers within the grace of the job type
+            (CANCEL_GRACE), a success still counts, and after any other answer the job is CANCELLED. Nothing else is sent when the grace is over.
+            """
 
         class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
             """Why."""
@@ -444,6 +448,10 @@ class WorkResponse(_message.Message):
         """The run took longer than its timeout."""
         REASON_STOPPING: WorkResponse.Cancel.Reason.ValueType  # 2
         """The worker stops and cannot wait any longer; the job runs again elsewhere."""
+        REASON_CANCELLED: WorkResponse.Cancel.Reason.ValueType  # 3
+        """Somebody asked to cancel the job. The program may end the run as it sees fit: if it answers within the grace of the job type
+        (CANCEL_GRACE), a success still counts, and after any other answer the job is CANCELLED. Nothing else is sent when the grace is over.
+        """
 
         RUN_ID_FIELD_NUMBER: _builtins.int
         REASON_FIELD_NUMBER: _builtins.int

@@ -10,9 +10,11 @@ from sickbay.domain.errors import FailedPrecondition, ResourceExhausted, Unavail
 from sickbay.domain.job import JobState, Reason
 from sickbay.domain.outcome import OutcomeKind
 from sickbay.domain.workers import Fleet, Worker
+from sickbay.jobs.v1 import work_pb2 as pb
 from sickbay.messages.codec import decode_job
 from tests.support.engine_bench import TRACE, does, fine
 from tests.support.program_bench import DRAIN, HEARTBEAT, a_job, failed, open_programs, progress, register, succeeded
+from worker import runner
 from worker.handlers import Source
 from worker.settler import LOST_RUNS
 
@@ -387,6 +389,20 @@ async def test_runs_that_outlast_the_drain_are_cancelled_and_requeued_as_they_ar
         assert delivery.verdict == "nack"
 
 
+async def test_a_run_of_a_cancelled_job_is_stopped_after_its_grace(monkeypatch):
+    """It may end by itself before: a program is not told at once, for what it is told is that its answer counts no more."""
+    monkeypatch.setattr(runner, "CANCEL_GRACE_S", 0.01)
+    async with open_programs() as bench:
+        program = bench.program("email")
+        delivery = bench.deliver(a_job())
+        await program.next()
+        bench.fence.ask_to_end("j")
+        assert (await program.next("cancel")).reason == 3
+        assert await settle(bench, delivery) == "ack"
+        assert bench.broker.events()[-1].state is JobState.CANCELLED
+        assert bench.broker.copies() == []
+
+
 async def test_silence_is_the_end_and_any_word_is_a_sign_of_life():
     async with open_programs(heartbeat_s=0.02) as bench:
         program = bench.program("email")
@@ -431,3 +447,59 @@ async def test_a_probe_of_a_program_renews_its_lease_and_its_loss_proves_nothing
         program.break_off()
         assert await settle(bench, delivery) == "ack"
         assert bench.breakers.outcomes[-1][1].kind is OutcomeKind.CANCELLED
+
+
+async def cancel_asked(bench, program, **deliver):
+    """A run of which somebody asks to cancel the job; the program has been told."""
+    delivery = bench.deliver(a_job(), **deliver)
+    run = await program.next()
+    bench.fence.ask_to_end("j")
+    told = await program.next("cancel")
+    assert (told.run_id, told.reason) == (run.run_id, pb.WorkResponse.Cancel.REASON_CANCELLED)
+    return delivery, run
+
+
+@pytest.mark.parametrize("answer", [failed, lambda run_id: failed(run_id, "VALIDATION_ERROR")])
+async def test_a_job_that_somebody_asked_to_cancel_is_cancelled_if_the_program_answers_with_a_failure(answer):
+    async with open_programs() as bench:
+        program = bench.program("email")
+        delivery, run = await cancel_asked(bench, program)
+        program.say(answer(run.run_id))
+        assert await settle(bench, delivery) == "ack"
+        assert bench.broker.events()[-1].state is JobState.CANCELLED
+        assert not bench.broker.copies()
+        assert bench.breakers.outcomes[-1][1].kind is OutcomeKind.CANCELLED
+        assert program.program.slots_in_use == 0
+
+
+async def test_a_success_counts_although_somebody_asked_to_cancel():
+    async with open_programs() as bench:
+        program = bench.program("email")
+        delivery, run = await cancel_asked(bench, program)
+        program.say(succeeded(run.run_id, "1"))
+        assert await settle(bench, delivery) == "ack"
+        assert bench.broker.events()[-1].state is JobState.SUCCEEDED
+
+
+async def test_after_the_grace_the_answer_of_the_program_does_not_count():
+    async with open_programs() as bench:
+        bench.runner._grace_of = lambda job_type, own: 0.001
+        program = bench.program("email")
+        delivery, run = await cancel_asked(bench, program)
+        assert await settle(bench, delivery) == "ack"
+        assert bench.broker.events()[-1].state is JobState.CANCELLED
+        assert program.program.slots_in_use == 1, "until it answers"
+        program.say(succeeded(run.run_id))
+        assert program.program.slots_in_use == 0
+        assert bench.connected.ignored == {"late": 1}
+        assert [one.WhichOneof("message") for one in program.said] == [], "it is told once"
+
+
+async def test_a_program_that_breaks_off_after_the_request_leaves_the_job_cancelled():
+    async with open_programs() as bench:
+        program = bench.program("email")
+        delivery, _ = await cancel_asked(bench, program)
+        program.break_off()
+        assert await settle(bench, delivery) == "ack"
+        assert bench.broker.events()[-1].state is JobState.CANCELLED
+        assert not bench.broker.copies()

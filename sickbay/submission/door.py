@@ -13,13 +13,13 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import Final
 
-from jobapi.waiting import WaitingJobs
 from sickbay.domain.errors import ErrorReason, Quota, ResourceExhausted, Unavailable
 from sickbay.domain.job import Job
 from sickbay.domain.rate_limit import Bucket, Claim, Grant
 from sickbay.domain.spans import span
 from sickbay.ports.limits import RateLimiter
 from sickbay.runtime.door_rules import DoorRules, LimitKind
+from sickbay.submission.waiting import WaitingJobs
 
 LOG_AGAIN_S: Final = 60.0
 QUEUED_WAIT_S: Final = 2.0

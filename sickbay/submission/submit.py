@@ -6,22 +6,23 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
 
-from jobapi.circuits import Circuits
-from jobapi.door import Door
-from jobapi.keys import SubmissionKeys
-from jobapi.lanes import LaneChoice
-from jobapi.names import NameLimits, Names
-from jobapi.recent import RecentJobs
 from sickbay.concurrency.slices import Slices
 from sickbay.concurrency.tasks import DetachedTasks
 from sickbay.contract.requests import Submission
 from sickbay.domain.errors import Refused, SickbayError, Unavailable
 from sickbay.domain.job import Job, JobEvent, JobRecord, JobState, new_job_id
 from sickbay.domain.queries import Accepted, KeyClaim, Reservation
+from sickbay.job_types.view import JobTypeView
 from sickbay.messages.codec import encode_events, job_message
 from sickbay.messages.publisher import Publisher
 from sickbay.observer import NOBODY, Observer
 from sickbay.ports import Broker, Clock, IdempotencyKeys, Message
+from sickbay.submission.circuits import Circuits
+from sickbay.submission.door import Door
+from sickbay.submission.keys import SubmissionKeys
+from sickbay.submission.lanes import LaneChoice
+from sickbay.submission.names import NameLimits, Names
+from sickbay.submission.recent import RecentJobs
 
 MAX_EVENT_BYTES: Final = 256 * 1024
 MAX_EVENT_JOBS: Final = 100
@@ -42,6 +43,7 @@ class JobSubmitter:
         circuits: Circuits | None = None,
         door: Door | None = None,
         lanes: LaneChoice | None = None,
+        types: JobTypeView | None = None,
         slices: Slices | None = None,
         kept_bytes: int = 0,
         observer: Observer = NOBODY,
@@ -49,11 +51,12 @@ class JobSubmitter:
         """Accepted jobs are remembered in `recent` until they are in the ledger, which also gets payloads of up to `kept_bytes`.
 
         `names` limits job types and tenants, `circuits` says which jobs would be parked, `door` limits rates and waiting jobs,
-        `lanes` says in which lane a job waits, `slices` when work on a list of jobs goes on.
+        `lanes` says in which lane a job waits, `types` what a payload must be, `slices` when work on a list of jobs goes on.
         """
         self._slices = slices or Slices()
         self._lanes = lanes or LaneChoice(None)
         self._circuits = circuits or Circuits()
+        self._types = types or JobTypeView(None, None)
         self._door = door
         self._names = names or Names(NameLimits())
         self._kept_bytes = kept_bytes
@@ -124,18 +127,22 @@ class JobSubmitter:
     def _new(self, submission: Submission) -> Accepted | SickbayError:
         refusal = self._names.use(submission.job_type, submission.tenant) or self._circuits.blindness(submission)
         if refusal is None and not submission.request_id:
-            refusal = self._circuits.rejection(submission)
+            refusal = self._rejection(submission)
         now = self._clock()
         return refusal or Accepted(submission.job(new_job_id(now), now))
 
+    def _rejection(self, submission: Submission) -> SickbayError | None:
+        """Why a new job is not accepted: its payload does not fit its type, or its circuit is open."""
+        return self._types.rejection(submission.job_type, submission.payload_json) or self._circuits.rejection(submission)
+
     def _joined(self, submission: Submission, new: Accepted | SickbayError, held: Reservation | SickbayError) -> Accepted | SickbayError:
-        """The result after the key was looked up; a new job may be rejected because its circuit is open.
+        """The result after the key was looked up; a new job may be rejected because of its payload, or because its circuit is open.
 
         Not so a repeat, which gets its first answer; and if the first request has died half-way, its job may be in the queue already.
         """
         if isinstance(held, SickbayError) or isinstance(new, SickbayError):
             return held if isinstance(held, SickbayError) else new
-        if not held.duplicate and not held.retaken and (rejected := self._circuits.rejection(submission)):
+        if not held.duplicate and not held.retaken and (rejected := self._rejection(submission)):
             return rejected
         job = replace(new.job, job_id=held.job_id, submitted_at=held.submitted_at, maybe_duplicate=held.retaken)
         return Accepted(job, held.duplicate)
