@@ -127,7 +127,8 @@ async def serve(
     http = HttpHandlers(policies, backends.clock, request_spans(tracing))
     live = Handlers(handlers)
     live.replace(Source.SETTINGS_FILE, http.specs)
-    policies.report_unhandled(live)
+    if settings.work_stream is WorkStream.OFF:  # else programs may bring handlers of any type of the file
+        policies.report_unhandled(live)
     runner = Runner(
         backends.breakers,
         timeout_s=settings.handler_timeout,

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from sickbay.domain.breaker import BreakerState
 from sickbay.domain.job import Job, JobState, Reason
-from sickbay.domain.outcome import SUCCESS, Outcome, OutcomeKind
+from sickbay.domain.outcome import LOST, SUCCESS, Outcome, OutcomeKind
 from sickbay.domain.retry import (
     JITTER,
     LONGEST_WAIT_MS,
@@ -16,6 +16,7 @@ from sickbay.domain.retry import (
     SPREAD,
     Done,
     GiveBack,
+    HandBack,
     Retry,
     RetryOptions,
     RetryPolicy,
@@ -42,6 +43,11 @@ def test_success_is_done_whatever_the_circuit_says(breaker):
 @pytest.mark.parametrize("breaker", list(BreakerState))
 def test_a_broken_off_run_goes_back_uncharged(breaker):
     assert after_run(job(), Outcome(OutcomeKind.CANCELLED), breaker, POLICY, 7) == GiveBack()
+
+
+@pytest.mark.parametrize("breaker", list(BreakerState))
+def test_the_job_of_a_lost_program_is_handed_back_uncharged(breaker):
+    assert after_run(job(2), LOST, breaker, POLICY, 7) == HandBack(job(2))
 
 
 @pytest.mark.parametrize("kind", FAILING)
