@@ -30,10 +30,11 @@ def system(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def begun(system: System, kind: str) -> tuple[str, int]:
-    """A job whose handler has begun, and its number."""
+    """A job whose handler has begun, which the ledger knows, and its number."""
     number = next(_numbers)
     job_id = system.clients.submit(kind, {"number": number})
     system.wait_for_note(f"began {number}")
+    system.clients.wait(job_id, "RUNNING")
     return job_id, number
 
 
@@ -117,17 +118,3 @@ def test_embedded_a_process_that_dies_after_the_request_does_not_run_the_job_aga
     with Clients(again) as sickbay:
         sickbay.wait(job_id, "CANCELLED")
         assert (tmp_path / "notes.txt").read_text().splitlines().count(f"began {number}") == 1
-
-
-@pytest.mark.servers
-def test_a_worker_that_dies_after_the_request_does_not_have_the_job_run_again(tmp_path: Path):
-    with running("fleet", "cancelled_handlers", tmp_path, ENV) as system:
-        job_id, number = begun(system, "completing")
-        assert cancel(system.clients, job_id)["state"] == "RUNNING"
-        assert system.fleet is not None
-        system.fleet.retire(system.fleet.workers[0])
-        system.fleet.launch("worker")
-        system.clients.wait(job_id, "CANCELLED")
-        system.fleet.ready()
-        assert (tmp_path / "notes.txt").read_text().splitlines().count(f"began {number}") == 1
-        assert [change["state"] for change in system.clients.job(job_id)["history"]][-1] == "CANCELLED"

@@ -70,19 +70,6 @@ def test_embedded_a_kill_between_two_of_them(tmp_path: Path, start: Callable[...
         check(sickbay, job_id, first)
 
 
-@pytest.mark.servers
-def test_a_worker_that_dies_between_two_of_them(tmp_path: Path):
-    with running("fleet", "following_handlers", tmp_path, ENV) as system:
-        job_id = system.clients.submit("dying")
-        first = until_submitted(system)
-        assert system.fleet is not None
-        system.fleet.retire(system.fleet.workers[0])
-        system.release()
-        system.fleet.launch("worker")
-        check(system.clients, job_id, first)
-        system.fleet.ready()
-
-
 def until_submitted(system: System) -> str:
     """The first one, once its handler has its id."""
     notes = system.folder / "notes.txt"
