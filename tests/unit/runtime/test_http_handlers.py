@@ -135,6 +135,13 @@ def test_a_worker_without_one_loads_no_client(file):
     assert printed.split() == ["set()", "{'httpcore'}"]
 
 
+@pytest.mark.parametrize(("written", "ms"), [("", 5_000), ('connect_timeout = "1.5s"', 1_500)])
+def test_how_long_connecting_may_take(file, written, ms):
+    """A duration, as everywhere in the file; 5 s if nothing is said."""
+    file.write_text(f'[types.a.handler]\nurl = "http://x/"\n{written}')
+    assert policies_of(file).file.handlers["a"].connect_timeout == ms
+
+
 def test_the_secret_is_read(file, monkeypatch):
     monkeypatch.setenv("BILLING_SECRET", SECRET)
     file.write_text(SIGNED)
