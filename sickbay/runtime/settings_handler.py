@@ -102,9 +102,9 @@ class HandlerTable(Table):
     )
     secret: SecretTable | None = Field(None, description="Signs the requests (Standard Webhooks); not set: unsigned")
     headers: Mapping[str, HeaderTable] = Field(default_factory=dict, max_length=MAX_HEADERS, description="Further headers of each request")
-    connect_timeout: duration(least=1, most=60_000) = Field(
+    connect_timeout: duration(least=1, most=60_000) = Field(  # type: ignore[valid-type]
         5_000, description="How long name and connection may take, and as long again TLS"
-    )  # type: ignore[valid-type]
+    )
     ca_file: _Path | None = Field(None, description="Certificates of the authorities to trust (PEM); not set: those of the system")
     cert_file: _Path | None = Field(None, description="The worker's own certificate (PEM), with its key or with key_file")
     key_file: _Path | None = Field(None, description="The key of cert_file (PEM), without a password")

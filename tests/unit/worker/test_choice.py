@@ -39,15 +39,15 @@ def test_without_handlers_a_worker_says_what_to_set(modules):
         load_chosen(modules)
     assert all(part in str(caught.value) for part in ("JOB_HANDLERS=my_handlers", "JOB_HANDLERS=worker.demo"))
     assert caught.value.exit_code == 2
-    assert load_chosen(modules, takes_programs=True) == {}
+    assert load_chosen(modules, has_others=True) == {}
 
 
 def test_where_programs_bring_the_handlers_nobody_asks_for_modules_and_no_demo_runs(tmp_path):
     settings = Settings.read(work_stream="local", rabbitmq_url=URL)
-    assert choose_handlers(settings) == ""
+    assert choose_handlers(settings, has_others=True) == ""
     (tmp_path / "handlers").write_text("own_handlers\n")
     record_handlers(Settings.read(work_stream="local"), tmp_path)
-    assert choose_handlers(Settings.read(work_stream="local", job_handlers="own_handlers")) == "own_handlers"
+    assert choose_handlers(Settings.read(work_stream="local", job_handlers="own_handlers"), has_others=True) == "own_handlers"
 
 
 @pytest.mark.parametrize(("modules", "lines"), [("worker.demo", 1), ("my_handlers, worker.demo", 1), ("my_handlers", 0)])
