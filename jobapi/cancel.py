@@ -31,6 +31,8 @@ PATIENCE_S: Final = 3.0
 END_S: Final = 1.0
 """For a run to end that has been asked to: one that looks at `job.cancelled` often has ended by then."""
 TRIES: Final = 3
+LOOKS: Final = 5
+LOOK_S: Final = 0.1
 
 
 class Canceller:
@@ -61,20 +63,27 @@ class Canceller:
         worker does not answer.
         """
         _check(await self._find(job_id))
-        async with self._holds.hold([job_id]) as hold:
-            record = await self._decide(job_id, hold)
+        record = None
+        for _ in range(LOOKS):
+            async with self._holds.hold([job_id]) as hold:  # anew, because a hold remembers each run of which it has heard
+                record = await self._decide(job_id, hold)
+            if record is not None:
+                break
+            await asyncio.sleep(LOOK_S)
+        if record is None:
+            raise _lagging()
         return record if record.state is JobState.CANCELLED else await self._end_of(record)
 
-    async def _decide(self, job_id: str, hold: Hold) -> JobRecord:
-        """Cancel it, or ask for it, and return the job as the ledger has it then."""
+    async def _decide(self, job_id: str, hold: Hold) -> JobRecord | None:
+        """Cancel it, or ask for it, and return the job as the ledger has it then; None if its run is being settled just now."""
         for attempt in range(TRIES):
             answer = await self._ask(hold)
             record = await self._find(job_id)
+            if job_id in answer.begun and record.state.in_quarantine:
+                return None
             # After the cancellation was published, a run in the ledger is one that the workers reported as over: its end is in flight.
             if job_id in answer.begun or (record.state is JobState.RUNNING and not attempt):
-                if await self._is_requested(record, answer):
-                    return await self._find(job_id)
-                continue
+                return await self._find(job_id) if await self._is_requested(record, answer) else None
             if record.state is not JobState.CANCELLED:
                 _check(record)
                 await self._publish(JobEvent(record.job, JobState.CANCELLED, self._clock(), code=JobState.CANCELLED.value))
@@ -83,7 +92,7 @@ class Canceller:
                 if job_id in (await self._ask(hold)).begun:
                     raise FailedPrecondition("a run of the job had just begun; if it fails, the job is CANCELLED and does not run again")
                 return record
-        raise Unavailable("the ledger lags behind, or the job is being released right now; look at the job again in a moment")
+        raise _lagging()
 
     async def _ask(self, hold: Hold) -> HoldAnswer:
         """Which runs have begun. Unavailable if none is known and not every worker has answered."""
@@ -132,6 +141,10 @@ async def _effect(changes: AsyncIterator[tuple[JobRecord, StateChange | None]], 
     async for record, _ in changes:
         if not event.cancel_requested or record.cancel_requested_at or record.state.is_final or record.state.in_quarantine:
             return
+
+
+def _lagging() -> Unavailable:
+    return Unavailable("the ledger lags behind, or the job is being released right now; look at the job again in a moment")
 
 
 def _check(record: JobRecord) -> None:

@@ -125,7 +125,14 @@ async def test_a_success_that_was_faster_counts():
 async def test_a_run_that_was_faster_to_fail_leaves_a_waiting_job():
     world = World(JobState.RUNNING, JobState.RUNNING, JobState.PARKED, JobState.PARKED, JobState.CANCELLED, heard=[BEGUN, NONE])
     assert (await world.canceller.cancel("j")).state is JobState.CANCELLED
-    assert world.steps == ["asked", "told to end", "asked", "told CANCELLED", "asked", "let go"]
+    assert world.steps == ["asked", "told to end", "let go", "asked", "told CANCELLED", "asked", "let go"]
+
+
+async def test_a_run_whose_end_is_known_but_not_settled_is_waited_for(monkeypatch):
+    monkeypatch.setattr(cancel, "LOOK_S", 0.0)
+    world = World(JobState.QUARANTINED, JobState.QUARANTINED, JobState.QUARANTINED, JobState.CANCELLED, heard=[BEGUN, NONE])
+    assert (await world.canceller.cancel("j")).state is JobState.CANCELLED
+    assert world.steps == ["asked", "let go", "asked", "told CANCELLED", "asked", "let go"]
 
 
 async def test_workers_of_an_earlier_version_cannot_cancel_a_run():
@@ -141,7 +148,7 @@ async def test_a_request_that_the_ledger_does_not_take_is_no_promise(monkeypatch
     world.news.clear()
     with pytest.raises(Unavailable, match="lags"):
         await world.canceller.cancel("j")
-    assert world.steps == ["asked", "told to end"] * 3 + ["let go"]
+    assert world.steps == ["asked", "told to end", "let go"] * cancel.LOOKS
 
 
 async def test_a_run_that_began_beside_the_cancellation_is_not_hidden():
