@@ -70,7 +70,11 @@ class Transport:
 
 
 class HttpPort:
-    """`connect()` as often as you like; the application answers when `go` is set, after it has read the body."""
+    """`connect()` as often as you like; the application answers when `go` is set, after it has read the body.
+
+    Close it with `aclose`: a task that is still pending when nothing refers to it any more is closed by the garbage collector, at any
+    time, in any test.
+    """
 
     def __init__(self, **limits):
         limits = HttpLimits(**limits)
@@ -83,8 +87,9 @@ class HttpPort:
             self._app, http=partial(Connection, self.port), interface="asgi3", lifespan="off", ws="none", log_config=None, access_log=False
         )
         config.load()
-        self._make = partial(config.http_protocol_class, config=config, server_state=ServerState(), app_state={}, _loop=self.loop)
-        self.connections = []
+        state = ServerState()
+        self._make = partial(config.http_protocol_class, config=config, server_state=state, app_state={}, _loop=self.loop)
+        self.connections, self.tasks = [], state.tasks
 
     def connect(self, peer="192.0.2.1"):
         """A new connection."""
@@ -92,6 +97,16 @@ class HttpPort:
         connection.connection_made(Transport((peer, 1000)))
         self.connections.append(connection)
         return connection
+
+    async def aclose(self):
+        """Lose every connection, and wait until the application has ended for each request."""
+        self.go.set()
+        for connection in self.connections:
+            connection.connection_lost(None)
+            if connection.cycle:
+                connection.cycle.message_event.set()  # a test may have put off its turn by an hour
+        while self.tasks:
+            await asyncio.wait(self.tasks)
 
     async def pass_time(self, seconds):
         """Let so much time pass, second by second, and everybody act."""

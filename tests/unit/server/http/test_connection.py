@@ -1,6 +1,7 @@
 """Connections of an HTTP port within their bounds: what is parsed when, what is refused how, and when patience ends."""
 
 import asyncio
+from contextlib import aclosing
 
 import pytest
 from hypothesis import given
@@ -23,8 +24,22 @@ def _length(size):
 
 
 @pytest.fixture
-async def port():
-    return HttpPort()
+async def open_port():
+    """Opens ports with limits, for the time of the test."""
+    ports = []
+
+    def open_port(**limits):
+        ports.append(HttpPort(**limits))
+        return ports[-1]
+
+    yield open_port
+    for port in ports:
+        await port.aclose()
+
+
+@pytest.fixture
+async def port(open_port):
+    return open_port()
 
 
 async def test_uvicorn_still_has_what_a_connection_uses_of_it(port):
@@ -76,8 +91,8 @@ async def test_nothing_is_parsed_while_the_client_does_not_read_its_answers(port
     assert (len(port.calls), connection.transport.paused) == (3, False)
 
 
-async def test_bytes_that_wait_behind_answers_are_bounded_in_all():
-    port = HttpPort(body_buffer_bytes=MIB)
+async def test_bytes_that_wait_behind_answers_are_bounded_in_all(open_port):
+    port = open_port(body_buffer_bytes=MIB)
     port.go.clear()
     crowd = [port.connect() for _ in range(6)]
     for connection in crowd:
@@ -96,15 +111,14 @@ async def test_requests_are_the_same_however_their_bytes_are_cut(data):
     ]
     whole = b"".join(sent)
     cuts = sorted(data.draw(st.sets(st.integers(1, len(whole) - 1), max_size=12)))
-    port = HttpPort()
-    connection = port.connect()
-    for begin, end in zip([0, *cuts], [*cuts, len(whole)], strict=True):
-        connection.data_received(whole[begin:end])
-        if data.draw(st.booleans()):
+    async with aclosing(HttpPort()) as port:  # also if a draw ends the example in the middle of a request
+        connection = port.connect()
+        for begin, end in zip([0, *cuts], [*cuts, len(whole)], strict=True):
+            connection.data_received(whole[begin:end])
+            if data.draw(st.booleans()):
+                await settled()
+        while len(answers(connection)) < len(sent) and not connection.transport.closed:
             await settled()
-    while len(answers(connection)) < len(sent) and not connection.transport.closed:
-        await settled()
-    await settled()  # what wrote the last answer ends, too: else its task would be left to the garbage collector
     host = [(b"host", b"a")]
     assert [call[:3] for call in port.calls] == [
         ("GET", "/x", b""),
@@ -332,8 +346,8 @@ async def test_it_is_thrown_away_up_to_a_bound(port, headers):
 # places and room
 
 
-async def test_the_one_that_kept_us_waiting_longest_makes_room():
-    port = HttpPort(max_connections=3)
+async def test_the_one_that_kept_us_waiting_longest_makes_room(open_port):
+    port = open_port(max_connections=3)
     first, second, third = port.connect(), port.connect("192.0.2.2"), port.connect("192.0.2.3")
     first.data_received(request())
     await settled()
@@ -353,8 +367,8 @@ async def test_the_one_that_kept_us_waiting_longest_makes_room():
     assert port.refused() == {"oldest": 1}
 
 
-async def test_when_nobody_can_make_room_health_is_answered_and_others_are_told_to_come_again():
-    port = HttpPort(max_connections=2)
+async def test_when_nobody_can_make_room_health_is_answered_and_others_are_told_to_come_again(open_port):
+    port = open_port(max_connections=2)
     port.go.clear()
     for connection in (port.connect(), port.connect()):
         connection.data_received(request())
@@ -368,8 +382,8 @@ async def test_when_nobody_can_make_room_health_is_answered_and_others_are_told_
     assert port.refused() == {"connections": 1}
 
 
-async def test_silent_newcomers_take_the_spare_places_of_each_other():
-    port = HttpPort(max_connections=2)
+async def test_silent_newcomers_take_the_spare_places_of_each_other(open_port):
+    port = open_port(max_connections=2)
     port.go.clear()
     for connection in (port.connect(), port.connect()):
         connection.data_received(request())
@@ -381,8 +395,8 @@ async def test_silent_newcomers_take_the_spare_places_of_each_other():
     assert len(port.port.limiter) == 0
 
 
-async def test_one_peer_cannot_take_all_places():
-    port = HttpPort(max_connections_per_peer=2)
+async def test_one_peer_cannot_take_all_places(open_port):
+    port = open_port(max_connections_per_peer=2)
     port.go.clear()
     crowd = []
     for peer in ("2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8:0:1::1"):
@@ -394,8 +408,8 @@ async def test_one_peer_cannot_take_all_places():
     assert port.refused() == {"peer_connections": 1}
 
 
-async def test_large_bodies_wait_for_room_in_order_and_small_ones_do_not():
-    port = HttpPort(body_buffer_bytes=4 * MIB)
+async def test_large_bodies_wait_for_room_in_order_and_small_ones_do_not(open_port):
+    port = open_port(body_buffer_bytes=4 * MIB)
     port.go.clear()
     first, second, small = port.connect(), port.connect(), port.connect()
     for connection in (first, second):
@@ -416,8 +430,8 @@ async def test_large_bodies_wait_for_room_in_order_and_small_ones_do_not():
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-async def test_a_body_that_stalls_loses_its_room_to_one_that_waits(chunked):
-    port = HttpPort(body_buffer_bytes=bounds.LARGEST_BODY)
+async def test_a_body_that_stalls_loses_its_room_to_one_that_waits(open_port, chunked):
+    port = open_port(body_buffer_bytes=bounds.LARGEST_BODY)
     piece = b"x" * 100_000
     stalled, waiting = port.connect(), port.connect()
     for connection in (stalled, waiting):
@@ -430,8 +444,8 @@ async def test_a_body_that_stalls_loses_its_room_to_one_that_waits(chunked):
     assert port.refused() == {"body_room": 1}
 
 
-async def test_a_body_that_finds_no_room_in_time_is_refused():
-    port = HttpPort(body_buffer_bytes=4 * MIB)
+async def test_a_body_that_finds_no_room_in_time_is_refused(open_port):
+    port = open_port(body_buffer_bytes=4 * MIB)
     port.go.clear()
     busy, waiting = port.connect(), port.connect()
     busy.data_received(request(POST, _length(3 * MIB), b"x" * 3 * MIB))
@@ -441,23 +455,47 @@ async def test_a_body_that_finds_no_room_in_time_is_refused():
     assert (answers(busy), answers(waiting), port.refused()) == ([], [503], {"body_room": 1})
 
 
-async def test_a_body_larger_than_all_room_comes_alone():
-    port = HttpPort(body_buffer_bytes=0)
+async def test_a_body_larger_than_all_room_comes_alone(open_port):
+    port = open_port(body_buffer_bytes=0)
     connection = port.connect()
     connection.data_received(request(POST, _length(MIB), b"x" * MIB))
     await settled()
     assert answers(connection) == [200]
 
 
-async def test_who_leaves_gives_everything_back():
-    port = HttpPort()
+async def test_who_leaves_gives_everything_back(port):
     connection = port.connect()
     connection.data_received(request(POST, _length(9 * MIB), b"x"))
     await settled()
     assert (port.port.bodies.taken, len(port.port.limiter)) == (9 * MIB, 1)
     connection.connection_lost(None)
     assert (port.port.bodies.taken, len(port.port.limiter)) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("headers", "begin"),
+    [(_length(9 * MIB), b"x" * 100_000), (_length(9), b"x"), (CHUNKED, b"1\r\nx\r\n")],
+    ids=["large", "small", "chunked"],
+)
+async def test_an_application_that_waits_for_a_body_ends_when_its_client_leaves(port, headers, begin):
+    connection = port.connect()
+    connection.data_received(request(POST, headers, begin))
     await settled()
+    assert len(port.tasks) == 1
+    connection.connection_lost(None)
+    await settled()
+    assert not port.tasks
+
+
+async def test_an_application_whose_answer_is_not_read_ends_when_its_client_leaves(port):
+    connection = port.connect()
+    connection.data_received(request())
+    connection.pause_writing()
+    await settled()
+    assert (len(port.tasks), answers(connection)) == (1, [])
+    connection.connection_lost(None)
+    await settled()
+    assert not port.tasks
 
 
 def test_ports_plan_with_no_more_connections_than_leave_files_for_the_rest():
