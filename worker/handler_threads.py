@@ -1,7 +1,7 @@
 """Threads for sync handlers. A thread cannot be stopped from outside: one that outlives its handler's timeout is abandoned and replaced.
 
 There is no fixed pool: a run takes an idle thread or a new one, so no handler ever waits for a thread that another one holds. The number
-of threads is limited by the worker's slots, and by the limit on overdue threads of a job type (`runner.py`).
+of threads is limited by the worker's slots, and by the limit on overdue threads of a job type (`overdue.py`).
 """
 
 from __future__ import annotations

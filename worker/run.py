@@ -76,3 +76,11 @@ class Run:
     def timed_out(self, more: str = "") -> Outcome:
         """The outcome of a run that timed out; if it did so while its result was read, that result is lost and nothing else."""
         return outcome_of_timeout(self.spec, self.seconds, self.hung_at, has_returned=self.returned, more=more)
+
+    def finish(self) -> None:
+        """Wake up whoever waits for its outcome, CANCELLED if it has none. On the worker's loop; its handler may go on."""
+        if self.timer is not None and self.on_loop is None:
+            self.timer.cancel()
+            self.timer = None
+        if not self.done.done():
+            self.done.set_result(self.outcome or CANCELLED)

@@ -14,7 +14,8 @@ from typing import Final
 
 from sickbay.concurrency.pauses import backoff_delay, jitter
 from sickbay.domain.errors import Unavailable
-from sickbay.domain.job import MAX_TRACEBACK_BYTES, Failure, Job, JobEvent, JobState, Reason, last_bytes
+from sickbay.domain.failure import MAX_TRACEBACK_BYTES, Failure, last_bytes
+from sickbay.domain.job import Job, JobEvent, JobState, Reason
 from sickbay.domain.lane import lane_of
 from sickbay.domain.program import MAX_LOST_RUNS
 from sickbay.domain.raised import Redact

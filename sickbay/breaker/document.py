@@ -16,7 +16,8 @@ from sickbay.breaker.ramp_state import Ramp
 from sickbay.breaker.replacing import replacer
 from sickbay.breaker.window import Calls, has_bad
 from sickbay.domain.breaker import BreakerKey, BreakerState
-from sickbay.domain.job import DEFAULT_TENANT, MAX_MESSAGE_CHARS
+from sickbay.domain.failure import MAX_MESSAGE_CHARS
+from sickbay.domain.job import DEFAULT_TENANT
 
 MAX_WORD_CHARS: Final = 64
 FIRST_EPOCH: Final = 1

@@ -16,7 +16,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from sickbay.breakers.v1 import breaker_pb2, breaker_service_pb2
 from sickbay.domain.breaker import BreakerState, Snapshot
-from sickbay.domain.job import Failure, JobRecord, JobState, Reason, StateChange
+from sickbay.domain.failure import Failure
+from sickbay.domain.job import JobRecord, JobState, Reason, StateChange
 from sickbay.domain.priority import Priority
 from sickbay.domain.progress import Progress
 from sickbay.domain.queries import FailureGroup, PayloadRevision, QuarantinedJob

@@ -10,7 +10,8 @@ import msgspec
 from sickbay.contract.requests import job_type, line, span_ms
 from sickbay.contract.responses import duration, job, text
 from sickbay.domain.errors import MAX_RETRY_AFTER, InvalidArgument
-from sickbay.domain.job import CODE_PATTERN, MAX_TRACEBACK_BYTES, Job, JobRecord, JobState, is_code, last_bytes
+from sickbay.domain.failure import MAX_TRACEBACK_BYTES, last_bytes
+from sickbay.domain.job import CODE_PATTERN, Job, JobRecord, JobState, is_code
 from sickbay.domain.outcome import SUCCESS, Outcome, OutcomeKind, kind_of
 from sickbay.domain.program import MAX_NAME_CHARS, MAX_SLOTS, MAX_TYPES, Offer, Registration
 from sickbay.domain.raised import clean

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any, Final, cast
 
-from sickbay.domain.job import MAX_MESSAGE_CHARS
+from sickbay.domain.failure import MAX_MESSAGE_CHARS
 
 MAX_WAIT_MS: Final = 86_400_000
 """A day: the longest wait a handler or its dependency can ask for."""

@@ -24,7 +24,8 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from sickbay.domain.breaker import BreakerState
-from sickbay.domain.job import Failure, Job, JobState, Reason
+from sickbay.domain.failure import Failure
+from sickbay.domain.job import Job, JobState, Reason
 from sickbay.domain.outcome import LOST, Outcome, OutcomeKind
 from sickbay.domain.result import Result
 

@@ -14,7 +14,8 @@ from dataclasses import replace
 from types import CoroutineType, FrameType
 from typing import Any, Final
 
-from sickbay.domain.job import MAX_MESSAGE_CHARS, MAX_TRACEBACK_BYTES, Job, last_bytes
+from sickbay.domain.failure import MAX_MESSAGE_CHARS, MAX_TRACEBACK_BYTES, last_bytes
+from sickbay.domain.job import Job
 from sickbay.domain.outcome import SUCCESS, Outcome, OutcomeKind
 from sickbay.domain.raised import Redact, attribute, is_a, short, unchanged
 from sickbay.domain.result import Result

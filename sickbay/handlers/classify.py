@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from sickbay.domain.errors import JobError
-from sickbay.domain.job import MAX_MESSAGE_CHARS, Job, is_code
+from sickbay.domain.failure import MAX_MESSAGE_CHARS
+from sickbay.domain.job import Job, is_code
 from sickbay.domain.outcome import Outcome, OutcomeKind, kind_of
 from sickbay.domain.raised import (
     Redact,

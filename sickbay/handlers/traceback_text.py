@@ -16,7 +16,7 @@ from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, Final, NamedTuple, cast
 
-from sickbay.domain.job import MAX_TRACEBACK_BYTES, last_bytes
+from sickbay.domain.failure import MAX_TRACEBACK_BYTES, last_bytes
 from sickbay.domain.raised import Redact, attribute, clean, full_name, is_a, message_of, parts, plain, short, unchanged
 from sickbay.handlers.suspended import awaited_by, frames_of
 

@@ -17,18 +17,14 @@ from typing import Final
 
 import msgspec
 
-from sickbay.domain.job import (
+from sickbay.domain.failure import (
     MAX_TRACEBACK_BYTES,
-    NAME_PATTERN,
     Failure,
-    Job,
-    JobEvent,
-    JobState,
     bounded_failures,
     first_and_newest,
-    is_name,
     last_bytes,
 )
+from sickbay.domain.job import NAME_PATTERN, Job, JobEvent, JobState, is_name
 from sickbay.domain.lane import lane_of
 from sickbay.domain.progress import MAX_PROGRESS_CHARS, Progress
 from sickbay.domain.result import MAX_NOTE_CHARS, Result, read_result

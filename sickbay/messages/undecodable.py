@@ -7,7 +7,8 @@ from typing import Final
 
 import msgspec
 
-from sickbay.domain.job import Failure, Job
+from sickbay.domain.failure import Failure
+from sickbay.domain.job import Job
 from sickbay.domain.storable import digest, id_of, storable
 
 MAX_KEPT_BYTES: Final = 10 * 1024 * 1024

@@ -1,38 +1,36 @@
-"""Opens the backends that the settings name. With `backend_health.py` and `rate_backends.py` the only modules that import adapters."""
+"""Opens the backends that the settings name. With `single_backends.py` and `backend_health.py` the only modules that import adapters."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from random import Random
 from typing import Final
 
-from sickbay.adapters.embedded.breaker_file import BreakerFile
-from sickbay.adapters.embedded.breakers import EmbeddedBreakers
-from sickbay.adapters.embedded.broker import SqliteBroker
 from sickbay.adapters.embedded.datafolder import DataFolder, open_data_folder
-from sickbay.adapters.embedded.job_types import EmbeddedJobTypes
-from sickbay.adapters.embedded.workers import EmbeddedWorkerRegistry
-from sickbay.adapters.rabbitmq.broker import RabbitBroker
 from sickbay.adapters.rabbitmq.topology_sync import apply as apply_topology
 from sickbay.adapters.rabbitmq.topology_sync import check as check_topology
 from sickbay.adapters.redis.breaker_reader import RedisBreakerReader
-from sickbay.adapters.redis.breakers import RedisBreakers
 from sickbay.adapters.redis.duplicate_guard import RedisDuplicateGuard
-from sickbay.adapters.redis.job_types import RedisJobTypes
 from sickbay.adapters.redis.keys import RedisIdempotencyKeys
-from sickbay.adapters.redis.workers import RedisWorkerRegistry
-from sickbay.adapters.sql.ledger import Ledger, open_ledger
 from sickbay.adapters.unconfigured import UnconfiguredHolds, UnconfiguredJobReader, UnconfiguredKeys
-from sickbay.adapters.webhook.http import HttpWebhook
 from sickbay.domain.errors import SettingsError
 from sickbay.ports import Clock, DuplicateGuard, IdempotencyKeys, JobReader
 from sickbay.runtime.backend_health import all_ready, backend_status, system_of
 from sickbay.runtime.parts import Backends, ControlPlaneParts, JobApiParts, WorkerParts
 from sickbay.runtime.policies import Policies
-from sickbay.runtime.rate_backends import open_rate_limiter, open_run_rates
 from sickbay.runtime.settings import Settings
+from sickbay.runtime.single_backends import (
+    open_breakers,
+    open_broker,
+    open_job_types,
+    open_own_ledger,
+    open_rate_limiter,
+    open_run_rates,
+    open_shared_ledger,
+    open_workers,
+    webhook_of,
+)
 from sickbay.system.clock import SteadyClock, uptime, wall_clock
 
 __all__ = [
@@ -65,21 +63,21 @@ async def open_up(settings: Settings, folder: Path | None, *, clock: Clock = wal
         if folder is not None and None in {rabbitmq, redis, database}:
             data = stack.enter_context(open_data_folder(folder))
             queues, file = data.queue_db, data.ledger_db
-        ledger = await _own_ledger(stack, settings, database or file or "sqlite://", clock)
+        ledger = await open_own_ledger(stack, settings, database or file or "sqlite://", clock)
         if settings.pool and rabbitmq is None:
             raise SettingsError("POOL needs RABBITMQ_URL: with embedded queues there is one worker, which handles everything")
-        broker = await _broker(stack, settings, rabbitmq, queues, pools=_pools(settings), clock=SteadyClock(clock, steady))
+        broker = await open_broker(stack, settings, rabbitmq, queues, pools=_pools(settings), clock=SteadyClock(clock, steady))
         policies = await _policies(stack, settings)
         breakers_db = data.breakers_db if data is not None else None
-        breakers = await _breakers(stack, settings, policies, redis, breakers_db, clock=clock, steady=steady)
-        workers = await _workers(stack, redis)
+        breakers = await open_breakers(stack, settings, policies, redis, breakers_db, clock=clock, steady=steady)
+        workers = await open_workers(stack, redis)
         yield Backends(
             broker=broker,
             system=system_of(broker),
             breakers=breakers,
             workers=workers,
             registry=workers,
-            job_types=await _job_types(stack, redis),
+            job_types=await open_job_types(stack, redis),
             reader=ledger.reader,
             writer=ledger.writer,
             quarantine=ledger.quarantine,
@@ -87,7 +85,7 @@ async def open_up(settings: Settings, folder: Path | None, *, clock: Clock = wal
             holds=ledger.holds,
             incidents=ledger.incidents,
             notices=ledger.notices,
-            webhook=_webhook(settings),
+            webhook=webhook_of(settings),
             duplicate_guard=ledger.duplicate_guard,
             is_alone=rabbitmq is None,
             policies=policies,
@@ -116,8 +114,8 @@ async def open_jobapi(settings: Settings) -> AsyncIterator[JobApiParts]:
     """
     redis = settings.url("redis_url")
     async with AsyncExitStack() as stack:
-        ledger = await _shared_ledger(stack, settings)
-        broker = await _broker(stack, settings, settings.url("rabbitmq_url") or RABBITMQ_URL)
+        ledger = await open_shared_ledger(stack, settings)
+        broker = await open_broker(stack, settings, settings.url("rabbitmq_url") or RABBITMQ_URL)
         redis_keys = await stack.enter_async_context(RedisIdempotencyKeys(redis)) if redis is not None else None
         keys: IdempotencyKeys = redis_keys or (ledger.keys if ledger else UnconfiguredKeys())
         reader: JobReader = ledger.reader if ledger else UnconfiguredJobReader()
@@ -138,8 +136,8 @@ async def open_jobapi(settings: Settings) -> AsyncIterator[JobApiParts]:
             kept_bytes=settings.ledger_payload_bytes,
             holds=ledger.holds if ledger else UnconfiguredHolds(),
             circuits=circuits.view() if circuits is not None else None,
-            registry=await _workers(stack, redis) if redis is not None else None,
-            job_types=await _job_types(stack, redis) if redis is not None else None,
+            registry=await open_workers(stack, redis) if redis is not None else None,
+            job_types=await open_job_types(stack, redis) if redis is not None else None,
             policies=policies,
             rate_limiter=await open_rate_limiter(stack, redis),
             waiting=ledger.waiting if ledger else None,
@@ -154,11 +152,11 @@ async def open_worker(settings: Settings) -> AsyncIterator[WorkerParts]:
     """
     redis = settings.url("redis_url") or REDIS_URL
     async with AsyncExitStack() as stack:
-        ledger = await _shared_ledger(stack, settings)
-        broker = await _broker(stack, settings, settings.url("rabbitmq_url") or RABBITMQ_URL, pools=_pools(settings))
+        ledger = await open_shared_ledger(stack, settings)
+        broker = await open_broker(stack, settings, settings.url("rabbitmq_url") or RABBITMQ_URL, pools=_pools(settings))
         duplicate_guard: DuplicateGuard = ledger.duplicate_guard if ledger else await stack.enter_async_context(RedisDuplicateGuard(redis))
         policies = await _policies(stack, settings)
-        breakers = await _breakers(stack, settings, policies, redis)
+        breakers = await open_breakers(stack, settings, policies, redis)
         yield WorkerParts(
             broker=broker,
             system=system_of(broker),
@@ -172,8 +170,8 @@ async def open_worker(settings: Settings) -> AsyncIterator[WorkerParts]:
             breakers=breakers,
             circuits=breakers.view(),
             run_rates=await open_run_rates(stack, redis),
-            workers=await _workers(stack, redis),
-            job_types=await _job_types(stack, redis),
+            workers=await open_workers(stack, redis),
+            job_types=await open_job_types(stack, redis),
             keys=await stack.enter_async_context(RedisIdempotencyKeys(redis)),
             rate_limiter=await open_rate_limiter(stack, redis),
             waiting=ledger.waiting if ledger else None,
@@ -192,11 +190,11 @@ async def open_control_plane(settings: Settings) -> AsyncIterator[ControlPlanePa
         if database is None:
             data = stack.enter_context(open_data_folder(settings.data_dir))
             database = data.ledger_db
-        ledger = await _own_ledger(stack, settings, database)
-        broker = await _broker(stack, settings, settings.url("rabbitmq_url") or RABBITMQ_URL)
+        ledger = await open_own_ledger(stack, settings, database)
+        broker = await open_broker(stack, settings, settings.url("rabbitmq_url") or RABBITMQ_URL)
         policies = await _policies(stack, settings)
         redis = settings.url("redis_url") or REDIS_URL
-        breakers = await _breakers(stack, settings, policies, redis)
+        breakers = await open_breakers(stack, settings, policies, redis)
         yield ControlPlaneParts(
             broker=broker,
             system=system_of(broker),
@@ -211,38 +209,17 @@ async def open_control_plane(settings: Settings) -> AsyncIterator[ControlPlanePa
             policies=policies,
             run_rates=await open_run_rates(stack, redis),
             breakers=breakers,
-            workers=await _workers(stack, redis),
-            job_types=await _job_types(stack, redis),
+            workers=await open_workers(stack, redis),
+            job_types=await open_job_types(stack, redis),
             writer=ledger.writer,
             quarantine=ledger.quarantine,
             lost=ledger.lost,
             holds=ledger.holds,
             incidents=ledger.incidents,
             notices=ledger.notices,
-            webhook=_webhook(settings),
+            webhook=webhook_of(settings),
             waiting=ledger.waiting,
         )
-
-
-async def _broker(
-    stack: AsyncExitStack,
-    settings: Settings,
-    url: str | None,
-    queues: Path | str = ":memory:",
-    *,
-    pools: Sequence[str] = (),
-    clock: Clock | None = None,
-) -> SqliteBroker | RabbitBroker:
-    if url is None:
-        return await stack.enter_async_context(
-            SqliteBroker(queues, clock or SteadyClock(), settings.sqlite_synchronous, settings.prefetch_bytes)
-        )
-    broker = RabbitBroker(url, wall_clock, name=settings.worker_name, prefetch_bytes=settings.prefetch_bytes, pools=pools)
-    return await stack.enter_async_context(broker)
-
-
-def _pools(settings: Settings) -> Sequence[str]:
-    return (settings.pool,) if settings.pool else ()
 
 
 async def _policies(stack: AsyncExitStack, settings: Settings) -> Policies:
@@ -252,54 +229,5 @@ async def _policies(stack: AsyncExitStack, settings: Settings) -> Policies:
     return policies
 
 
-async def _breakers(
-    stack: AsyncExitStack,
-    settings: Settings,
-    policies: Policies,
-    url: str | None,
-    path: Path | None = None,
-    *,
-    clock: Clock = wall_clock,
-    steady: Clock = uptime,
-) -> EmbeddedBreakers | RedisBreakers:
-    if url is None:
-        file = BreakerFile(path) if path is not None else None
-        chance = Random()  # noqa: S311 - spreads waits and tells probes apart; asking the kernel each time costs more than the rest of a step
-        breakers = EmbeddedBreakers(policies.breaker, clock, chance, settings.worker_name, steady=steady, file=file)
-        stack.callback(breakers.close)
-        return breakers
-    return await stack.enter_async_context(RedisBreakers(url, policies.breaker, worker=settings.worker_name))
-
-
-async def _workers(stack: AsyncExitStack, url: str | None) -> EmbeddedWorkerRegistry | RedisWorkerRegistry:
-    if url is None:
-        return EmbeddedWorkerRegistry(SteadyClock())
-    return await stack.enter_async_context(RedisWorkerRegistry(url))
-
-
-async def _job_types(stack: AsyncExitStack, url: str | None) -> EmbeddedJobTypes | RedisJobTypes:
-    if url is None:
-        return EmbeddedJobTypes(SteadyClock())
-    return await stack.enter_async_context(RedisJobTypes(url))
-
-
-async def _own_ledger(stack: AsyncExitStack, settings: Settings, where: str | Path, clock: Clock = wall_clock) -> Ledger:
-    """The ledger of the process that makes its tables and writes it; leases follow another clock than that of the machine, too."""
-    own_time = clock is wall_clock
-    opening = open_ledger(where, clock, patient=True, own_time=own_time, incident_rules=settings.incident_rules)
-    return await stack.enter_async_context(opening)
-
-
-def _webhook(settings: Settings) -> HttpWebhook | None:
-    url = settings.url("webhook_url")
-    return HttpWebhook(url, settings.url("webhook_secret"), wall_clock) if url is not None else None
-
-
-async def _shared_ledger(stack: AsyncExitStack, settings: Settings) -> Ledger | None:
-    """The ledger that the control plane writes, for a process that reads it; None without DATABASE_URL."""
-    url = settings.url("database_url")
-    if url is None:
-        return None
-    if url.startswith("sqlite"):
-        raise SettingsError("DATABASE_URL must name a PostgreSQL database here: processes cannot share a SQLite ledger")
-    return await stack.enter_async_context(open_ledger(url, wall_clock, migrates=False, patient=True, own_time=True))
+def _pools(settings: Settings) -> Sequence[str]:
+    return (settings.pool,) if settings.pool else ()

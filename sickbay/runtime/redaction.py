@@ -16,7 +16,7 @@ from types import CoroutineType
 from typing import Any, Final
 
 from sickbay.domain.errors import SettingsError
-from sickbay.domain.job import MAX_MESSAGE_CHARS, MAX_TRACEBACK_BYTES, last_bytes
+from sickbay.domain.failure import MAX_MESSAGE_CHARS, MAX_TRACEBACK_BYTES, last_bytes
 from sickbay.domain.outcome import Outcome
 from sickbay.domain.raised import Redact, class_name, clean, is_a, plain
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, TypedDict, Unpack
 
 from sickbay.domain.breaker import BreakerState
-from sickbay.domain.job import Failure, Job
+from sickbay.domain.failure import Failure
+from sickbay.domain.job import Job
 from sickbay.domain.outcome import Outcome
 from sickbay.domain.priority import Priority
 from sickbay.domain.retry import RetryPolicy, Route, after_run

@@ -1,6 +1,7 @@
 """Short ways to write the events of a job's life, as workers tell them to the ledger."""
 
-from sickbay.domain.job import Failure, Job, JobEvent, JobState, Reason
+from sickbay.domain.failure import Failure
+from sickbay.domain.job import Job, JobEvent, JobState, Reason
 from tests.support.clock import START
 
 DAY = 86_400_000

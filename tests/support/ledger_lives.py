@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from hypothesis import strategies as st
 
-from sickbay.domain.job import Failure, Job, JobEvent, JobState, Reason
+from sickbay.domain.failure import Failure
+from sickbay.domain.job import Job, JobEvent, JobState, Reason
 from tests.support.ledger_events import START
 
 

@@ -11,7 +11,8 @@ from sqlalchemy import Row, func, select
 
 from sickbay.adapters.sql.fingerprint import fingerprint
 from sickbay.adapters.sql.schema import job_duplicates, jobs
-from sickbay.domain.job import Failure, Job, JobEvent, JobRecord, JobState, Reason
+from sickbay.domain.failure import Failure
+from sickbay.domain.job import Job, JobEvent, JobRecord, JobState, Reason
 from sickbay.domain.priority import Priority
 
 AnyRow = Row[*tuple[Any, ...]]

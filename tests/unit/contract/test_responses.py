@@ -7,7 +7,8 @@ import pytest
 from sickbay.breakers.v1.breaker_pb2 import Breaker
 from sickbay.contract import responses
 from sickbay.domain.breaker import BreakerKey, BreakerState, Snapshot
-from sickbay.domain.job import Failure, Job, JobRecord, JobState, Reason, StateChange
+from sickbay.domain.failure import Failure
+from sickbay.domain.job import Job, JobRecord, JobState, Reason, StateChange
 from sickbay.domain.queries import FailureGroup, PayloadRevision, QuarantinedJob
 from sickbay.domain.result import Result
 from sickbay.jobs.v1 import quarantine_service_pb2

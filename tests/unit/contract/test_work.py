@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from sickbay.contract.work import failed, registration, succeeded
 from sickbay.domain.errors import InvalidArgument
-from sickbay.domain.job import MAX_MESSAGE_CHARS, MAX_TRACEBACK_BYTES, is_code
+from sickbay.domain.failure import MAX_MESSAGE_CHARS, MAX_TRACEBACK_BYTES
+from sickbay.domain.job import is_code
 from sickbay.domain.outcome import FAILURE_KINDS, SUCCESS, OutcomeKind, kind_of
 from sickbay.domain.program import Offer
 from sickbay.domain.result import MAX_RESULT_BYTES

@@ -7,7 +7,8 @@ import pytest
 from controlplane import reconcile as sweep_module
 from controlplane.reconcile import QuarantineReconciler
 from sickbay.domain.errors import Unavailable
-from sickbay.domain.job import Failure, JobState, Reason
+from sickbay.domain.failure import Failure
+from sickbay.domain.job import JobState, Reason
 from sickbay.domain.run_rate import OVER_RATE
 from sickbay.messages.codec import encode_event
 from sickbay.ports import TO_QUARANTINE, Message, Queue

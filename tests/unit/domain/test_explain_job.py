@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from sickbay.domain.breaker import BreakerKey, BreakerState
 from sickbay.domain.explain_job import Case, explain_job
 from sickbay.domain.explanation import MAX_QUOTED_CHARS, JobReason, JobStep, quoted
-from sickbay.domain.job import Failure, Job, JobRecord, JobState, Reason, StateChange
+from sickbay.domain.failure import Failure
+from sickbay.domain.job import Job, JobRecord, JobState, Reason, StateChange
 from sickbay.domain.rate_limit import Frequency, Rate
 from sickbay.domain.retry import RetryPolicy
 from tests.support.explained import OPEN, OPENED, RECOVERING, T0, THEN, VERDICT, breaker, snapshots

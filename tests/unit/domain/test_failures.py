@@ -13,19 +13,15 @@ from hypothesis import strategies as st
 from sickbay.adapters.sql.rows import failures_of
 from sickbay.contract import responses
 from sickbay.domain.breaker import BreakerState
-from sickbay.domain.job import (
+from sickbay.domain.failure import (
     MAX_FAILURES,
     MAX_TRACEBACK_BYTES,
     MAX_TRACEBACKS_BYTES,
     Failure,
-    Job,
-    JobEvent,
-    JobRecord,
-    JobState,
-    StateChange,
     first_and_newest,
     last_bytes,
 )
+from sickbay.domain.job import Job, JobEvent, JobRecord, JobState, StateChange
 from sickbay.domain.outcome import Outcome, OutcomeKind
 from sickbay.domain.retry import RetryPolicy, after_fault, after_run
 from sickbay.messages.codec import decode_events, decode_job, encode_event, encode_job

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from sickbay import JobError
 from sickbay.domain.errors import MAX_RETRY_AFTER
-from sickbay.domain.job import CODE_PATTERN, MAX_MESSAGE_CHARS
+from sickbay.domain.failure import MAX_MESSAGE_CHARS
+from sickbay.domain.job import CODE_PATTERN
 from sickbay.domain.outcome import OutcomeKind
 from sickbay.handlers.classify import classify
 from sickbay.handlers.registry import HandlerSpec

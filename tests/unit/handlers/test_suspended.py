@@ -9,7 +9,7 @@ import anyio
 import pytest
 import uvloop
 
-from sickbay.domain.job import MAX_TRACEBACK_BYTES
+from sickbay.domain.failure import MAX_TRACEBACK_BYTES
 from sickbay.handlers.suspended import awaited_by, frames_of
 from sickbay.handlers.traceback_text import waiting_of
 from tests.unit.worker.test_runner import run, running

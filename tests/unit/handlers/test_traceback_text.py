@@ -9,7 +9,7 @@ import threading
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from sickbay.domain.job import MAX_TRACEBACK_BYTES
+from sickbay.domain.failure import MAX_TRACEBACK_BYTES
 from sickbay.handlers.traceback_text import UNREADABLE, short_path, stack_of, traceback_of, waiting_of
 from tests.support.nasty_values import SAMPLES, chain, deep_group, nasty_exceptions, ring
 

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sickbay.domain.job import Failure, Job, JobEvent, JobState, Reason, is_name
+from sickbay.domain.failure import Failure
+from sickbay.domain.job import Job, JobEvent, JobState, Reason, is_name
 from sickbay.domain.priority import Priority
 from sickbay.domain.storable import UNREACHABLE, id_of, is_storable
 from sickbay.messages.codec import Undecodable, decode_events, decode_job, encode_event, encode_events, encode_job

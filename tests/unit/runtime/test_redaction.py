@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from sickbay.domain.errors import JobError
-from sickbay.domain.job import MAX_MESSAGE_CHARS
+from sickbay.domain.failure import MAX_MESSAGE_CHARS
 from sickbay.domain.raised import BORDER_CHARS, MAX_READ_CHARS, short
 from sickbay.handlers.call import error_text
 from sickbay.handlers.classify import classify

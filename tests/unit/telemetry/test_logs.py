@@ -8,7 +8,8 @@ import pytest
 import structlog
 from grpc._cython.cygrpc import ExecuteBatchError
 
-from sickbay.domain.job import Failure, Job, JobEvent, JobState, Reason
+from sickbay.domain.failure import Failure
+from sickbay.domain.job import Job, JobEvent, JobState, Reason
 from sickbay.handlers.registry import HandlerSpec
 from sickbay.telemetry.joblog import JobLog
 from sickbay.telemetry.logs import configure_logging

@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from sickbay.domain.errors import Unavailable
-from sickbay.domain.job import Failure, JobState, Reason
+from sickbay.domain.failure import Failure
+from sickbay.domain.job import JobState, Reason
 from sickbay.domain.retry import MAX_FAULTS, RetryPolicy, SetAside, after_fault
 from tests.support.engine_bench import does, fine, job, open_bench
 

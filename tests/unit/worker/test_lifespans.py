@@ -10,9 +10,8 @@ from sickbay.domain.errors import SettingsError
 from sickbay.domain.job import JobState
 from sickbay.handlers.lifespan import lifespan, shutdown, startup
 from sickbay.handlers.registry import HandlerSpec
-from sickbay.handlers.resources import Resources
 from tests.support.engine_bench import job, open_bench
-from worker import lifespans
+from worker.lifespans import Lifespans
 
 
 class Pool:
@@ -49,12 +48,19 @@ def takes(function, scope, **options):
     return HandlerSpec("email", function, wanted={"pool": True}, scope=scope, place="shop.py:7", **options)
 
 
+def opened_lifespans():
+    """On this loop, without a worker."""
+    lifespans = Lifespans(lambda handlers: 0)
+    lifespans.resources.use(asyncio.get_running_loop())
+    return lifespans
+
+
 async def open_lifespans(bench, spec):
     await bench.runner.enter_lifespans([spec])
 
 
 async def leave(bench):
-    await lifespans.leave(bench.runner._resources)
+    await bench.runner._lifespans.leave()
 
 
 async def test_values_are_given_and_ended(scope):
@@ -143,20 +149,18 @@ def blocks():
 async def test_a_worker_does_not_start_without_them(function, words):
     home = {"__name__": "shop"}
     home["pool"] = _at_home(startup(function), home)
-    resources = Resources()
-    resources.use(asyncio.get_running_loop())
+    lifespans = opened_lifespans()
     with pytest.raises(SettingsError, match=words):
-        await lifespans.enter(resources, [takes(lambda job, pool: None, home)], 0.1)
-    await lifespans.leave(resources, 2)
+        await lifespans.enter([takes(lambda job, pool: None, home)], 0.1)
+    await lifespans.leave(2)
 
 
 async def test_one_that_does_not_end_is_left_behind(caplog):
     home, forever = {"__name__": "shop"}, threading.Event()
     home["end"] = _at_home(shutdown(lambda: forever.wait(5)), home)
-    resources = Resources()
-    resources.use(asyncio.get_running_loop())
-    await lifespans.enter(resources, [HandlerSpec("email", lambda job: None, scope=home)])
-    await lifespans.leave(resources, 0.01)
+    lifespans = opened_lifespans()
+    await lifespans.enter([HandlerSpec("email", lambda job: None, scope=home)])
+    await lifespans.leave(0.01)
     assert "1 lifespans did not end within 0.01 s" in caplog.text
     forever.set()
-    await lifespans.leave(resources, 2)
+    await lifespans.leave(2)

@@ -14,7 +14,8 @@ from opentelemetry.trace import StatusCode
 
 from sickbay.domain.breaker import BreakerKey, Permit, PermitKind
 from sickbay.domain.errors import SettingsError
-from sickbay.domain.job import MAX_MESSAGE_CHARS, MAX_TRACEBACK_BYTES, Job
+from sickbay.domain.failure import MAX_MESSAGE_CHARS, MAX_TRACEBACK_BYTES
+from sickbay.domain.job import Job
 from sickbay.domain.outcome import Outcome, OutcomeKind
 from sickbay.handlers.registry import HandlerSpec
 from sickbay.runtime.redaction import load_redaction, redacted_outcome, safe

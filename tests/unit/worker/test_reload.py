@@ -13,7 +13,6 @@ from sickbay.handlers.loading import load_handlers
 from sickbay.handlers.registry import HandlerSpec
 from tests.support.engine_bench import job, open_bench
 from worker.handlers import Handlers, Source
-from worker.lifespans import leave
 from worker.reload import Reload
 
 HANDLER = "from sickbay import handler\n@handler({name!r})\ndef run_{name}(job): ...\n"
@@ -200,7 +199,7 @@ async def test_lifespans_of_before_are_left_when_the_last_run_that_needs_them_ha
         assert bench.broker.events()[-1].result.json == b'"session of pool 1"'
         while old.EVENTS != ["open 1", "close session 1", "close 1"]:
             await asyncio.sleep(0.001)
-        await leave(bench.runner._resources)
+        await bench.runner._lifespans.leave()
         assert new.EVENTS == ["open 2", "close session 2", "close 2"]
 
 
@@ -225,4 +224,4 @@ async def test_a_lifespan_that_fails_leaves_everything_as_it_was(folder, caplog)
         assert await reload.reload([path])
         await bench.run_one(job("last"))
         assert bench.broker.events()[-1].result.json == b'"session of pool 3"'
-        await leave(bench.runner._resources)
+        await bench.runner._lifespans.leave()

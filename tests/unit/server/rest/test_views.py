@@ -13,7 +13,8 @@ from sickbay.domain.breaker import BreakerKey, BreakerState, Snapshot
 from sickbay.domain.errors import Quota
 from sickbay.domain.explain_job import Case
 from sickbay.domain.explanation import BreakerReason, BreakerStep, Explanation, JobReason, JobStep
-from sickbay.domain.job import Failure, Job, JobRecord, JobState, Reason, StateChange
+from sickbay.domain.failure import Failure
+from sickbay.domain.job import Job, JobRecord, JobState, Reason, StateChange
 from sickbay.domain.progress import Progress
 from sickbay.domain.queries import FailureGroup, PayloadRevision, QuarantinedJob
 from sickbay.domain.result import Result

@@ -14,7 +14,7 @@ from sickbay.jobs.v1 import work_pb2 as pb
 from sickbay.messages.codec import decode_job
 from tests.support.engine_bench import TRACE, does, fine
 from tests.support.program_bench import DRAIN, HEARTBEAT, a_job, failed, open_programs, progress, register, succeeded
-from worker import runner
+from worker import run_cancel
 from worker.handlers import Source
 from worker.settler import LOST_RUNS
 
@@ -391,7 +391,7 @@ async def test_runs_that_outlast_the_drain_are_cancelled_and_requeued_as_they_ar
 
 async def test_a_run_of_a_cancelled_job_is_stopped_after_its_grace(monkeypatch):
     """It may end by itself before: a program is not told at once, for what it is told is that its answer counts no more."""
-    monkeypatch.setattr(runner, "CANCEL_GRACE_S", 0.01)
+    monkeypatch.setattr(run_cancel, "CANCEL_GRACE_S", 0.01)
     async with open_programs() as bench:
         program = bench.program("email")
         delivery = bench.deliver(a_job())
@@ -483,7 +483,7 @@ async def test_a_success_counts_although_somebody_asked_to_cancel():
 
 async def test_after_the_grace_the_answer_of_the_program_does_not_count():
     async with open_programs() as bench:
-        bench.runner._grace_of = lambda job_type, own: 0.001
+        bench.runner._cancel._grace_of = lambda job_type, own: 0.001
         program = bench.program("email")
         delivery, run = await cancel_asked(bench, program)
         assert await settle(bench, delivery) == "ack"
