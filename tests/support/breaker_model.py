@@ -62,6 +62,8 @@ class Model(RuleBasedStateMachine):
         self.lease_since = self.lease_end = self.earliest_probe = self.patience = self.renewal_at = self.hung = 0
         self.hanging: list[Hanging] = []
         self.losses = self.quick_probes = 0
+        self.seen_at = 0
+        """The latest time up to which we know which leases have run out."""
         self.closed_at = self.share = 0
         self.failed: list[tuple[int, int, str, str]] = []
         self.tally = Tally()
@@ -298,6 +300,7 @@ class Model(RuleBasedStateMachine):
 
     def lose_expired(self) -> None:
         """A probe whose time is over (23), or whose lease ran out: another at once after two in a row, the third is a failed probe."""
+        self.seen_at = max(self.seen_at, self.now)
         self.forget_hanging(until=self.now)
         if self.now >= self.lease_end:
             self.beside = None

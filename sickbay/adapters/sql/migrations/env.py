@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from alembic import context
 
+from sickbay.adapters.sql.grants import grant
 from sickbay.adapters.sql.schema import metadata
 
-context.configure(connection=context.config.attributes["connection"], target_metadata=metadata, render_as_batch=True)
+connection = context.config.attributes["connection"]
+context.configure(connection=connection, target_metadata=metadata, render_as_batch=True)
 with context.begin_transaction():
     context.run_migrations()
+    grant(connection)  # so that nobody ever sees tables that he may not read yet
