@@ -55,9 +55,9 @@ class Fleet:
             servicer = type(kind.__name__, (kind,), {name: self._method(name) for name in names})
             add(servicer(), self._server)
         port = (
-            self._server.add_secure_port("localhost:0", self._credentials)
+            self._server.add_secure_port("127.0.0.1:0", self._credentials)
             if self._credentials
-            else self._server.add_insecure_port("localhost:0")
+            else self._server.add_insecure_port("127.0.0.1:0")
         )
         self.address = f"localhost:{port}"
         self._server.start()

@@ -180,8 +180,9 @@ def test_the_job_of_a_lost_program_runs_in_a_program_of_another_worker(fleet: Fl
     fleet.ready()
     victim = program(first.ports[1]).connected()
     with Clients(fleet) as sickbay:
-        job_id = sickbay.submit("thumbnail", {"image": "cat.png", "seconds": 1})
+        job_id = sickbay.submit("thumbnail", {"image": "cat.png", "seconds": 2})
         victim.running(job_id)
+        victim.process.send_signal(signal.SIGSTOP)  # or it may have ended by the time that another one is there
         (second,) = fleet.launch("worker", **mine)
         other = program(second.ready().ports[1]).connected()
         victim.stop()
