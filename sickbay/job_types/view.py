@@ -7,13 +7,13 @@ check again.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from time import monotonic
 from typing import Final
 
+from sickbay.concurrency.tasks import background
 from sickbay.domain.errors import ErrorReason, FailedPrecondition, InvalidArgument, Unavailable
 from sickbay.domain.job_type import Announced, JobType, SchemaKey, TypeSchema, job_types
 from sickbay.domain.workers import Fleet
@@ -67,13 +67,8 @@ class JobTypeView:
     @contextlib.asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
         """Look again and again while the context lasts."""
-        task = asyncio.create_task(self._watch(), name="job types")
-        try:
+        async with background(self._watch):
             yield
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
 
     async def refresh(self) -> None:
         """Look once; while the registry is away, what was known holds for a while."""

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from time import monotonic
 from typing import Final
 
+from sickbay.concurrency.tasks import background
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import Job
 from sickbay.ports import Clock
@@ -100,13 +101,8 @@ class WaitingJobs:
     @contextlib.asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
         """Count again and again while the context lasts and a bound is set."""
-        task = asyncio.create_task(self._watch(), name="waiting jobs")
-        try:
+        async with background(self._watch):
             yield
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
 
     @property
     def is_known(self) -> bool:
