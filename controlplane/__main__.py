@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from controlplane.app import serve
 from sickbay.domain.service_ports import CONTROL_PLANE
+from sickbay.runtime.access import open_access
 from sickbay.runtime.backends import open_control_plane
 from sickbay.runtime.observers import load_observers
 from sickbay.runtime.process import Signals, address, start
@@ -17,8 +18,9 @@ async def run(settings: Settings) -> bool:
     signals = Signals()
     async with (
         open_traces(settings.traces_endpoint, settings.worker_name) as traces,
+        open_access(settings) as access,
         open_control_plane(settings) as backends,
-        serve(backends, address(settings, CONTROL_PLANE), traces, observers=observers) as endpoints,
+        serve(backends, address(settings, CONTROL_PLANE, access), traces, observers=observers) as endpoints,
     ):
         await signals.serve(backends.ready(), endpoints)
     return False

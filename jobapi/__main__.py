@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jobapi.app import serve
 from sickbay.domain.service_ports import JOB_API
+from sickbay.runtime.access import open_access
 from sickbay.runtime.backends import open_jobapi
 from sickbay.runtime.observers import load_observers
 from sickbay.runtime.process import Signals, address, start
@@ -18,8 +19,9 @@ async def run(settings: Settings) -> bool:
     signals = Signals()
     async with (
         open_traces(settings.traces_endpoint, settings.worker_name) as traces,
+        open_access(settings) as access,
         open_jobapi(settings) as backends,
-        serve(backends, address(settings, JOB_API), traces, names=NameLimits.of(settings), observers=observers) as endpoints,
+        serve(backends, address(settings, JOB_API, access), traces, names=NameLimits.of(settings), observers=observers) as endpoints,
     ):
         await signals.serve(backends.ready(), endpoints)
     return False

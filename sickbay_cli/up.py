@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -22,6 +23,7 @@ from sickbay.domain.raised import Redact
 from sickbay.domain.service_ports import DEFAULT_PORTS
 from sickbay.handlers.registry import HandlerSpec
 from sickbay.observer import Observer
+from sickbay.runtime.access import open_access
 from sickbay.runtime.backends import open_up
 from sickbay.runtime.ending import whole_process
 from sickbay.runtime.http_handlers import has_http_handlers
@@ -155,6 +157,8 @@ async def _run(settings: Settings, folder: Path | None, chosen: _Chosen, address
     async with AsyncExitStack() as stack:
         traces = await stack.enter_async_context(open_traces(settings.traces_endpoint, settings.worker_name, chosen.redact))
         backends = await stack.enter_async_context(open_up(settings, folder))
+        access = await stack.enter_async_context(open_access(settings))
+        addresses = {service: replace(one, access=access) for service, one in addresses.items()}
         record_handlers(settings, folder, has_others=chosen.has_http)
         control_plane = await stack.enter_async_context(
             controlplane.app.serve(backends, addresses["control-plane"], traces, observers=chosen.observers)

@@ -8,6 +8,7 @@ import time
 from sickbay.concurrency.tasks import background
 from sickbay.domain.program import WorkStream
 from sickbay.domain.service_ports import WORKER
+from sickbay.runtime.access import open_access
 from sickbay.runtime.backends import open_worker
 from sickbay.runtime.http_handlers import has_http_handlers
 from sickbay.runtime.observers import load_observers
@@ -33,8 +34,9 @@ async def run(settings: Settings, *, reload: bool = False) -> bool:
     signals = Signals()
     async with (
         open_traces(settings.traces_endpoint, settings.worker_name, redact) as traces,
+        open_access(settings) as access,
         open_worker(settings) as backends,
-        serve(backends, settings, handlers, address(settings, WORKER), traces, redact=redact, observers=observers) as worker,
+        serve(backends, settings, handlers, address(settings, WORKER, access), traces, redact=redact, observers=observers) as worker,
     ):
         report(worker.handlers, settings.concurrency, settings.pool)
         warn_if_demo(settings.job_handlers)

@@ -3,6 +3,8 @@
     SickbayError
     |-- InvalidArgument      the request is wrong; the message says what to correct
     |   `-- Unstorable       a database rejects a value, and always will: do not retry
+    |-- Unauthenticated      the caller has not proven who it is, or no longer
+    |-- PermissionDenied     the caller may not do that
     |-- NotFound             no such job, breaker or incident
     |-- AlreadyExists        the idempotency key belongs to another request
     |-- Aborted              another client was first: read again, then repeat
@@ -63,6 +65,9 @@ class ErrorReason(StrEnum):
     PROGRAM_SILENT = "PROGRAM_SILENT"
     TOO_MANY_PROGRAMS = "TOO_MANY_PROGRAMS"
     INVALID_MESSAGES = "INVALID_MESSAGES"
+    UNAUTHENTICATED = "UNAUTHENTICATED"
+    CREDENTIAL_EXPIRED = "CREDENTIAL_EXPIRED"
+    PERMISSION_DENIED = "PERMISSION_DENIED"
     INTERNAL = "INTERNAL"
 
 
@@ -109,6 +114,18 @@ class InvalidArgument(SickbayError):
 
 class Unstorable(InvalidArgument):
     """A database rejects a value (a NUL in a text, a number too large), and always will: nothing was written; do not retry."""
+
+
+class Unauthenticated(SickbayError):
+    """The caller has not proven who it is, or its credential counts no longer; the message never says anything about a secret."""
+
+    default_reason = ErrorReason.UNAUTHENTICATED
+
+
+class PermissionDenied(SickbayError):
+    """The caller may not do that; the message says what it lacks."""
+
+    default_reason = ErrorReason.PERMISSION_DENIED
 
 
 class NotFound(SickbayError):

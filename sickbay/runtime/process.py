@@ -20,6 +20,7 @@ from sickbay.domain.service_ports import ServicePorts
 from sickbay.runtime.ending import CLOSE_S, LEFT_BEHIND_S, exit_within, whole_process
 from sickbay.runtime.redaction import load_redaction
 from sickbay.runtime.settings import Settings
+from sickbay.server.access.control import Access
 from sickbay.server.endpoints import Address, Endpoints
 from sickbay.system import forks
 from sickbay.system.files import raise_file_limit
@@ -141,10 +142,10 @@ def open_redaction(settings: Settings) -> Redact | None:
     return redact
 
 
-def address(settings: Settings, defaults: ServicePorts) -> Address:
-    """Where a single service listens, and its limits; PORT and GRPC_PORT override `defaults`."""
+def address(settings: Settings, defaults: ServicePorts, access: Access | None = None) -> Address:
+    """Where a single service listens, its limits, and who may call; PORT and GRPC_PORT override `defaults`."""
     http = defaults.http if settings.port is None else settings.port
     rpc = defaults.grpc if settings.grpc_port is None else settings.grpc_port
     files, names = raise_file_limit(), allowed_hosts(settings.allowed_hosts)
     limits, http_limits = settings.limits.within(files, ports=2), settings.http_limits.within(files, ports=2)
-    return Address(settings.bind_host, http, rpc, limits=limits, http_limits=http_limits, allowed_hosts=names)
+    return Address(settings.bind_host, http, rpc, limits=limits, http_limits=http_limits, allowed_hosts=names, access=access)

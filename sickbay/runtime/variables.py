@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from enum import StrEnum
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, SecretStr
@@ -14,6 +15,7 @@ from sickbay.domain.job import MAX_PAYLOAD_BYTES, NAME_PATTERN
 from sickbay.domain.program import WorkStream
 from sickbay.handlers.registry import MAX_TIMEOUT_S
 from sickbay.ports import PREFETCH_BYTES
+from sickbay.server.access.control import exempt
 from sickbay.system.hostnames import allowed_hosts
 from sickbay.telemetry.levels import parse
 
@@ -30,6 +32,18 @@ def _hosts(value: str) -> str:
     return value
 
 
+class AuthMode(StrEnum):
+    """Whether callers must prove who they are."""
+
+    OFF = "off"
+    REQUIRED = "required"
+
+
+def _exempt(value: str) -> str:
+    exempt(value)
+    return value
+
+
 class Variables(BaseSettings):
     """The variables one by one; a default of None means "not set". `Settings` checks those that depend on each other."""
 
@@ -42,6 +56,13 @@ class Variables(BaseSettings):
         "",
         description="Additional allowed host names over HTTP, comma separated, .example.com for a domain; not set: any, except on loopback",
     )
+    auth: AuthMode | None = Field(
+        None, description="required: nothing but health answers without a credential; off: everybody may do everything"
+    )
+    auth_exempt: Annotated[str, AfterValidator(_exempt)] = Field(
+        "", description="What needs no credential even so, comma separated: metrics, docs (with the OpenAPI document), reflection"
+    )
+    api_keys_file: str | None = Field(None, description="File of API keys, made by `sickbay keys`; re-read when it changes; not set: none")
     rabbitmq_url: SecretStr | None = Field(None, description="RabbitMQ; services of their own default to amqp://guest:guest@localhost:5672")
     redis_url: SecretStr | None = Field(None, description="Redis; services of their own default to redis://localhost:6379")
     database_url: SecretStr | None = Field(None, description="The ledger's database, for example postgresql://user:password@host/db")

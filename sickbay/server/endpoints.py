@@ -9,12 +9,16 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
+import grpc
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from sickbay.concurrency.tasks import background
 from sickbay.domain.health import HealthState
 from sickbay.domain.limits import HttpLimits, Limits
+from sickbay.server.access.control import Access
+from sickbay.server.access.interceptor import AccessInterceptor
+from sickbay.server.access.rest import control_access
 from sickbay.server.grpc.meter import GrpcMeter, Reason
 from sickbay.server.grpc.server import GrpcServer
 from sickbay.server.health import Health, HealthWatch, details
@@ -36,7 +40,7 @@ log = logging.getLogger("sickbay")
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a service listens, and its limits; port 0 uses a free one.
+    """Where a service listens, its limits, and who may call; port 0 uses a free one.
 
     `rest_hint` and `grpc_hint` say how to choose another port, `host_hint` how to listen on this machine only.
     """
@@ -51,6 +55,8 @@ class Address:
     allowed_hosts: Sequence[str] = ()
     """Additional host names that are accepted over HTTP (`hostnames.allowed_hosts`)."""
     http_limits: HttpLimits = field(default_factory=HttpLimits)
+    access: Access | None = None
+    """Who may call; None: everybody."""
 
 
 class Endpoints:
@@ -105,10 +111,14 @@ async def serve_endpoints(
     `call_observers` wrap every call over gRPC or REST, the first outermost; with `tracing` every call has a span, too. Rejected requests
     are counted in `registry`.
     """
-    interceptors = [ObserveInterceptor(one) for one in (*_tracers(tracing), *call_observers)]
+    interceptors: list[grpc.aio.ServerInterceptor] = [ObserveInterceptor(one) for one in (*_tracers(tracing), *call_observers)]
+    if address.access is not None:
+        interceptors.insert(0, AccessInterceptor(address.access))
     channel = InProcessChannel(services, interceptors)
     app = gateway(channel, health)
     allow_hosts(app, hosts_for(address.host, address.allowed_hosts, on_loopback=is_loopback(address.host)))
+    if address.access is not None:
+        control_access(app, address.access)
     meter = GrpcMeter(registry)
     watches = Watches(address.limits.watches, address.limits.watches_per_peer, lambda: meter.count_refusal(Reason.WATCHES))
     share_watches(app, watches)
@@ -141,10 +151,10 @@ async def _show(grpc: GrpcServer, state: HealthState) -> None:
 
 
 def _warn_if_exposed(address: Address, rest_port: int, grpc_port: int) -> None:
-    if not is_loopback(address.host):
+    if address.access is None and not is_loopback(address.host):
         log.warning(
-            "no authentication: anyone who can reach port %d (HTTP) or %d (gRPC) on %s can control this service; restrict access to these"
-            " ports, or listen on this machine alone (%s)",
+            "no access control: anyone who can reach port %d (HTTP) or %d (gRPC) on %s can control this service; set AUTH=required"
+            " (docs/security.md), or listen on this machine alone (%s)",
             rest_port,
             grpc_port,
             address.host,

@@ -9,6 +9,8 @@ from typing import Any, Final, NamedTuple, NoReturn
 
 import grpc
 
+from sickbay.server.access.caller import REST_CALLER
+
 PEER: Final = "in-process"
 
 
@@ -42,11 +44,15 @@ class Status:
 
 
 class Context(grpc.aio.ServicerContext[Any, Any]):
-    """The context of one call; `deadline` is a time of the event loop, None if the caller set no timeout."""
+    """The context of one call; `deadline` is a time of the event loop, None if the caller set no timeout.
+
+    `caller` is that of the HTTP request in whose task the call was made, None without access control.
+    """
 
     def __init__(self, sent: Metadata, deadline: float | None, write: Callable[[Any], Awaitable[None]] | None = None) -> None:
         """`sent` is the metadata of the caller; `write` receives the replies of a stream."""
         self._sent, self.deadline, self._write = sent, deadline, write
+        self.caller = REST_CALLER.get()
         self._code: grpc.StatusCode | None = None
         self._details = ""
         self._trailing: Metadata = ()

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fastapi import Depends, FastAPI
 from starlette.responses import Response
 
+from sickbay.server.access.rest import AccessGuard
 from sickbay.server.rest import errors as http_errors
 from sickbay.server.rest.docs import add_docs
 from sickbay.server.rest.guard import Guard
@@ -53,7 +54,8 @@ def create_app(title: str, description: str, version: str, tracing: Tracing | No
         telemetry=_telemetry(tracing),
         dependencies=[Depends(check_parameters)],
     )
-    app.add_middleware(Guard)
+    app.add_middleware(AccessGuard)
+    app.add_middleware(Guard)  # the outer one
     add_docs(app)
     setattr(app.state, _CLOSING, asyncio.Event())
     http_errors.install_handlers(app)

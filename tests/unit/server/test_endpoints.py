@@ -62,7 +62,7 @@ async def test_a_service_that_others_can_reach_says_so(caplog, host, lines):
     async with serve_endpoints(
         [], lambda *_: create_app("a", "b", "1"), address, health=Health(), name="a", registry=CollectorRegistry()
     ) as doors:
-        said = [record.getMessage() for record in caplog.records if "no authentication" in record.getMessage()]
+        said = [record.getMessage() for record in caplog.records if "no access control" in record.getMessage()]
         assert len(said) == lines
         for line in said:
             assert str(doors.rest_port) in line

@@ -81,6 +81,12 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """As many programs are connected to this worker as may be, or they handle as many job types. RESOURCE_EXHAUSTED."""
     ERROR_REASON_INVALID_MESSAGES: _ErrorReason.ValueType  # 62
     """A message of a program is too large, or too many of its messages are invalid. RESOURCE_EXHAUSTED or INVALID_ARGUMENT."""
+    ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 80
+    """The call has no credential, or none that is known here: send `authorization: Bearer ...`. UNAUTHENTICATED."""
+    ERROR_REASON_CREDENTIAL_EXPIRED: _ErrorReason.ValueType  # 81
+    """The credential has expired or was revoked, also in the middle of a stream. UNAUTHENTICATED."""
+    ERROR_REASON_PERMISSION_DENIED: _ErrorReason.ValueType  # 82
+    """The caller is known and may not do this; the message says which role or tenant it lacks. PERMISSION_DENIED."""
 
 class ErrorReason(_ErrorReason, metaclass=_ErrorReasonEnumTypeWrapper):
     """Machine-readable reasons, sent without their prefix as google.rpc.ErrorInfo.reason with domain `sickbay`.
@@ -146,4 +152,10 @@ ERROR_REASON_TOO_MANY_PROGRAMS: ErrorReason.ValueType  # 61
 """As many programs are connected to this worker as may be, or they handle as many job types. RESOURCE_EXHAUSTED."""
 ERROR_REASON_INVALID_MESSAGES: ErrorReason.ValueType  # 62
 """A message of a program is too large, or too many of its messages are invalid. RESOURCE_EXHAUSTED or INVALID_ARGUMENT."""
+ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 80
+"""The call has no credential, or none that is known here: send `authorization: Bearer ...`. UNAUTHENTICATED."""
+ERROR_REASON_CREDENTIAL_EXPIRED: ErrorReason.ValueType  # 81
+"""The credential has expired or was revoked, also in the middle of a stream. UNAUTHENTICATED."""
+ERROR_REASON_PERMISSION_DENIED: ErrorReason.ValueType  # 82
+"""The caller is known and may not do this; the message says which role or tenant it lacks. PERMISSION_DENIED."""
 Global___ErrorReason: _TypeAlias = ErrorReason  # noqa: Y015

@@ -1,0 +1,1 @@
+"""Access control of both doors: who calls, and whether that principal may."""
