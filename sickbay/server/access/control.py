@@ -47,7 +47,11 @@ class Access:
         """The first authenticator that knows the credentials decides."""
         self._authenticators = tuple(authenticators)
         self.exempt = frozenset(exempt)
-        self.on_refused: OnRefused | None = None
+        self._listeners: list[OnRefused] = []
+
+    def listen(self, listener: OnRefused) -> None:
+        """Have `listener` called for each refused call, after those before it."""
+        self._listeners.append(listener)
 
     async def identify(self, credentials: Credentials) -> Principal:
         """The principal. Unauthenticated, or Unavailable if that cannot be known now."""
@@ -69,9 +73,9 @@ class Access:
             raise PermissionDenied(f"{principal.name} may not do that: it needs {_roles_with(rule.right)}, and has {_named(principal)}")
 
     def refused(self, method: str, credentials: Credentials, principal: Principal | None, error: SickbayError) -> None:
-        """Report a refused call."""
-        if self.on_refused is not None:
-            self.on_refused(method, credentials, principal, error)
+        """Report a refused call to all listeners."""
+        for listener in self._listeners:
+            listener(method, credentials, principal, error)
 
 
 def _roles_with(right: Right) -> str:
