@@ -49,8 +49,8 @@ class CallContext:
 
 
 def caller_of(context: Any) -> Caller:
-    """Who makes this call."""
-    return getattr(context, "caller", NOBODY)
+    """Who makes this call; `NOBODY` without access control, in process as well."""
+    return getattr(context, "caller", None) or NOBODY
 
 
 def principal_of(context: Any) -> Principal:
