@@ -37,6 +37,7 @@ from sickbay.server.listen import is_loopback
 from sickbay.submission.names import NameLimits
 from sickbay.system.files import raise_file_limit
 from sickbay.system.hostnames import allowed_hosts
+from sickbay.system.origins import cors_origins
 from sickbay.telemetry.logs import configure_logging
 from sickbay.telemetry.tracing import open_traces
 from sickbay.version import VERSION
@@ -136,6 +137,7 @@ def _addresses(host: str, ports: Mapping[str, int], settings: Settings) -> Mappi
             limits,
             names,
             http_limits,
+            cors_origins=cors_origins(settings.cors_origins),
         )
         for service in DEFAULT_PORTS
     }

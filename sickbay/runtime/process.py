@@ -25,6 +25,7 @@ from sickbay.server.endpoints import Address, Endpoints
 from sickbay.system import forks
 from sickbay.system.files import raise_file_limit
 from sickbay.system.hostnames import allowed_hosts
+from sickbay.system.origins import cors_origins
 from sickbay.system.output import flush_output, is_guarded
 from sickbay.telemetry.logs import configure_logging
 
@@ -148,4 +149,14 @@ def address(settings: Settings, defaults: ServicePorts, access: Access | None = 
     rpc = defaults.grpc if settings.grpc_port is None else settings.grpc_port
     files, names = raise_file_limit(), allowed_hosts(settings.allowed_hosts)
     limits, http_limits = settings.limits.within(files, ports=2), settings.http_limits.within(files, ports=2)
-    return Address(settings.bind_host, http, rpc, limits=limits, http_limits=http_limits, allowed_hosts=names, access=access)
+    origins = cors_origins(settings.cors_origins)
+    return Address(
+        settings.bind_host,
+        http,
+        rpc,
+        limits=limits,
+        http_limits=http_limits,
+        allowed_hosts=names,
+        cors_origins=origins,
+        access=access,
+    )

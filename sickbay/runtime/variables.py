@@ -18,6 +18,7 @@ from sickbay.handlers.registry import MAX_TIMEOUT_S
 from sickbay.ports import PREFETCH_BYTES
 from sickbay.server.access.control import exempt
 from sickbay.system.hostnames import allowed_hosts
+from sickbay.system.origins import cors_origins
 from sickbay.telemetry.levels import parse
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
@@ -30,6 +31,11 @@ def _log_level(value: str) -> str:
 
 def _hosts(value: str) -> str:
     allowed_hosts(value)
+    return value
+
+
+def _origins(value: str) -> str:
+    cors_origins(value)
     return value
 
 
@@ -61,6 +67,9 @@ class Variables(BaseSettings):
     allowed_hosts: Annotated[str, AfterValidator(_hosts)] = Field(
         "",
         description="Additional allowed host names over HTTP, comma separated, .example.com for a domain; not set: any, except on loopback",
+    )
+    cors_origins: Annotated[str, AfterValidator(_origins)] = Field(
+        "", description="Origins whose web pages may call over HTTP, comma separated, such as https://app.example.com; not set: none"
     )
     auth: AuthMode | None = Field(
         None, description="required: nothing but health answers without a credential; off: everybody may do everything"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,14 +18,17 @@ from sickbay.domain.health import HealthState
 from sickbay.domain.limits import HttpLimits, Limits
 from sickbay.server.access.control import Access
 from sickbay.server.access.interceptor import AccessInterceptor
+from sickbay.server.access.refusals import Refusals, RefusedCalls
 from sickbay.server.access.rest import control_access
 from sickbay.server.grpc.meter import GrpcMeter, Reason
 from sickbay.server.grpc.server import GrpcServer
 from sickbay.server.health import Health, HealthWatch, details
 from sickbay.server.http.server import RestServer
 from sickbay.server.inprocess.channel import InProcessChannel
+from sickbay.server.interceptors.metrics import CallMeter
 from sickbay.server.interceptors.observe import CallObserver, ObserveInterceptor
 from sickbay.server.listen import is_loopback
+from sickbay.server.rest.cors import allow_origins
 from sickbay.server.rest.guard import allow_hosts
 from sickbay.server.rest.sse import share_watches
 from sickbay.server.service import Service
@@ -55,6 +58,8 @@ class Address:
     allowed_hosts: Sequence[str] = ()
     """Additional host names that are accepted over HTTP (`hostnames.allowed_hosts`)."""
     http_limits: HttpLimits = field(default_factory=HttpLimits)
+    cors_origins: Collection[str] = ()
+    """Origins whose web pages may call over HTTP (`origins.cors_origins`)."""
     access: Access | None = None
     """Who may call; None: everybody."""
 
@@ -112,13 +117,16 @@ async def serve_endpoints(
     are counted in `registry`.
     """
     interceptors: list[grpc.aio.ServerInterceptor] = [ObserveInterceptor(one) for one in (*_tracers(tracing), *call_observers)]
-    if address.access is not None:
-        interceptors.insert(0, AccessInterceptor(address.access))
+    access = None if address.access is None else address.access.at_port(Refusals(registry), *_meters(call_observers, services))
+    guard = None if access is None else AccessInterceptor(access)
+    if guard is not None:
+        interceptors.insert(0, guard)
     channel = InProcessChannel(services, interceptors)
     app = gateway(channel, health)
     allow_hosts(app, hosts_for(address.host, address.allowed_hosts, on_loopback=is_loopback(address.host)))
-    if address.access is not None:
-        control_access(app, address.access)
+    allow_origins(app, address.cors_origins)
+    if access is not None:
+        control_access(app, access)
     meter = GrpcMeter(registry)
     watches = Watches(address.limits.watches, address.limits.watches_per_peer, lambda: meter.count_refusal(Reason.WATCHES))
     share_watches(app, watches)
@@ -132,6 +140,7 @@ async def serve_endpoints(
             watches=watches,
             meter=meter,
             interceptors=interceptors,
+            admit=None if guard is None else guard.admit,
             serving=False,
             details=lambda: details(health.state),
         ) as grpc,
@@ -140,6 +149,7 @@ async def serve_endpoints(
         ) as rest,
     ):
         _warn_if_exposed(address, rest.port, grpc.port)
+        _warn_of_pages(address)
         watch = HealthWatch(health, name, partial(_show, grpc))
         async with background(watch.run):
             yield Endpoints(grpc, rest, health, watch)
@@ -160,6 +170,19 @@ def _warn_if_exposed(address: Address, rest_port: int, grpc_port: int) -> None:
             address.host,
             address.host_hint,
         )
+
+
+def _warn_of_pages(address: Address) -> None:
+    if address.access is None and address.cors_origins:
+        log.warning(
+            "no access control, and CORS_ORIGINS is set: every browser that shows a page of %s can control this service; set AUTH=required",
+            ", ".join(sorted(address.cors_origins)),
+        )
+
+
+def _meters(observers: Sequence[CallObserver], services: Sequence[Service]) -> Sequence[RefusedCalls]:
+    names = {service.name for service in services}
+    return [RefusedCalls(one, names) for one in observers if isinstance(one, CallMeter)]
 
 
 def _tracers(tracing: Tracing | None) -> Sequence[CallObserver]:

@@ -26,6 +26,15 @@ NOBODY: Final = Caller(ANYBODY, Credentials())
 REST_CALLER: Final[ContextVar[Caller | None]] = ContextVar("rest_caller", default=None)
 """The caller of the HTTP request that this task serves; set by the middleware alone."""
 
+ADMITTED: Final[ContextVar[Caller | None]] = ContextVar("admitted", default=None)
+"""The caller of the gRPC call that this task serves, once its metadata alone were enough; set by the interceptor alone."""
+
+
+def watcher() -> str:
+    """The name of the known principal whose call or request this task serves; empty without one."""
+    caller = ADMITTED.get() or REST_CALLER.get()
+    return caller.principal.name if caller is not None and caller.principal.is_known else ""
+
 
 class CallContext:
     """A context of grpc with the caller; everything else is the context's."""
@@ -40,8 +49,8 @@ class CallContext:
 
 
 def caller_of(context: Any) -> Caller:
-    """Who makes this call."""
-    return getattr(context, "caller", NOBODY)
+    """Who makes this call; `NOBODY` without access control, in process as well."""
+    return getattr(context, "caller", None) or NOBODY
 
 
 def principal_of(context: Any) -> Principal:

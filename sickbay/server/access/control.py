@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import traceback
 from collections.abc import Collection, Sequence
 from enum import StrEnum
 from typing import Final, Protocol
 
 from sickbay.contract.access import RULES, Rule
 from sickbay.domain.access import RIGHTS, Principal, Right
-from sickbay.domain.errors import PermissionDenied, SickbayError, Unauthenticated
+from sickbay.domain.errors import PermissionDenied, SickbayError, Unauthenticated, Unavailable
 from sickbay.ports.access import Authenticator, Credentials
+from sickbay.server.access.attempts import FailedAttempts
 
+log = logging.getLogger(__name__)
+
+TIMEOUT_S: Final = 2.0
+"""How long all authenticators together may take."""
 _MISSING: Final = "this call needs a credential: send `authorization: Bearer ...` with an API key or a token"
+_LATER: Final = "who calls cannot be checked now; try again in a moment"
 _UNKNOWN: Final = "the credential is not known here; check that the key or token is of this system, and complete"
 
 
@@ -41,20 +50,58 @@ class OnRefused(Protocol):
 
 
 class Access:
-    """One per process."""
+    """One per process, with one `at_port` for each service."""
 
     def __init__(self, authenticators: Sequence[Authenticator], exempt: Collection[Exempt] = ()) -> None:
         """The first authenticator that knows the credentials decides."""
         self._authenticators = tuple(authenticators)
         self.exempt = frozenset(exempt)
-        self.on_refused: OnRefused | None = None
+        self._listeners: list[OnRefused] = []
+        self._attempts = FailedAttempts()
+        self._whole: Access | None = None
+
+    def at_port(self, *listeners: OnRefused) -> Access:
+        """The same decisions, with listeners that hear only of the calls of one service, before the others."""
+        one = Access(self._authenticators, self.exempt)
+        one._listeners, one._attempts, one._whole = [*listeners], self._attempts, self
+        return one
+
+    def listen(self, listener: OnRefused) -> None:
+        """Have `listener` called for each refused call, after those before it."""
+        self._listeners.append(listener)
 
     async def identify(self, credentials: Credentials) -> Principal:
         """The principal. Unauthenticated, or Unavailable if that cannot be known now."""
-        for one in self._authenticators:
-            if (found := await one.authenticate(credentials)) is not None:
-                return found
-        raise Unauthenticated(_UNKNOWN if credentials.bearer or credentials.certificate else _MISSING)
+        if not credentials.bearer and not credentials.certificate:
+            raise Unauthenticated(_MISSING)
+        try:
+            async with asyncio.timeout(TIMEOUT_S):
+                for one in self._authenticators:
+                    if (found := await one.authenticate(credentials)) is not None:
+                        return found
+        except SickbayError:
+            raise
+        except TimeoutError:
+            log.warning("who calls is not known: that was not found out within %.0f s", TIMEOUT_S)
+            raise Unavailable(_LATER) from None
+        except Exception as error:  # noqa: BLE001 - logged without its text
+            frames = "".join(traceback.format_tb(error.__traceback__))
+            log.error("internal error while finding out who calls: %s\n%s", type(error).__name__, frames)  # noqa: TRY400 - its text may have the credential
+            raise Unavailable(_LATER) from None
+        raise Unauthenticated(_UNKNOWN)
+
+    async def admit(self, method: str, credentials: Credentials) -> Principal:
+        """The principal of a call that begins, as `identify`. A failure is reported, and counts against its address."""
+        try:
+            return await self.identify(credentials)
+        except SickbayError as error:
+            raise self.failed(method, credentials, error) from None
+
+    def failed(self, method: str, credentials: Credentials, error: SickbayError) -> SickbayError:
+        """Report a call whose principal is not known; the error for its caller."""
+        told = self._attempts.fail(credentials.peer, error) if isinstance(error, Unauthenticated) else error
+        self.refused(method, credentials, None, told)
+        return told
 
     def authorize(self, principal: Principal, method: str) -> None:
         """PermissionDenied unless the principal may call the RPC of this full name."""
@@ -69,9 +116,11 @@ class Access:
             raise PermissionDenied(f"{principal.name} may not do that: it needs {_roles_with(rule.right)}, and has {_named(principal)}")
 
     def refused(self, method: str, credentials: Credentials, principal: Principal | None, error: SickbayError) -> None:
-        """Report a refused call."""
-        if self.on_refused is not None:
-            self.on_refused(method, credentials, principal, error)
+        """Report a refused call to all listeners."""
+        for listener in self._listeners:
+            listener(method, credentials, principal, error)
+        if self._whole is not None:
+            self._whole.refused(method, credentials, principal, error)
 
 
 def _roles_with(right: Right) -> str:

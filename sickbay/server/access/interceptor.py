@@ -6,6 +6,7 @@ It runs inside the interceptor that translates errors, outside everything that c
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from inspect import isasyncgen, isawaitable
 from typing import Any, Final
@@ -14,7 +15,7 @@ import grpc
 
 from sickbay.domain.errors import SickbayError, Unauthenticated
 from sickbay.ports.access import Credentials
-from sickbay.server.access.caller import CallContext, Caller
+from sickbay.server.access.caller import ADMITTED, CallContext, Caller
 from sickbay.server.access.control import Access, Exempt
 from sickbay.server.access.streams import OpenStreams
 from sickbay.server.inprocess.context import Context as InProcessContext
@@ -23,7 +24,8 @@ from sickbay.server.peers import endpoint_of
 
 _HEALTH: Final = "/grpc.health.v1.Health/"
 _REFLECTION: Final = "/grpc.reflection."
-_SCHEME: Final = "bearer"
+_BEARER: Final = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*)", re.IGNORECASE)
+"""RFC 6750, section 2.1."""
 
 
 class AccessInterceptor(grpc.aio.ServerInterceptor):
@@ -34,18 +36,40 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
         self._access = access
         self._streams = OpenStreams(access)
 
+    async def admit(self, method: str, metadata: Any, context: Any) -> SickbayError | None:
+        """Decide about a call over gRPC by its metadata and connection, before its message is received: why it is refused, or None.
+
+        `context` is None if the connection is not known yet. Then a call without a token is decided about by the handler, since it may have
+        a certificate.
+        """
+        if self._is_open(method):
+            return None
+        try:
+            credentials = _credentials(metadata, context)
+        except Unauthenticated as error:
+            return self._access.failed(method, Credentials(peer=_address(context)), error)
+        if context is None and not credentials.bearer:
+            return None
+        try:
+            principal = await self._access.admit(method, credentials)
+            ADMITTED.set(self._authorized(method, Caller(principal, credentials)))
+        except SickbayError as error:
+            return error
+        return None
+
     async def intercept_service(self, continuation: Continuation, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
-        """Wrap every handler; a method that does not exist is not told to strangers either."""
+        """Wrap every handler."""
         method = handler_call_details.method
         handler = await continuation(handler_call_details)
-        if method.startswith(_HEALTH) or (method.startswith(_REFLECTION) and Exempt.REFLECTION in self._access.exempt):
+        if handler is None or self._is_open(method):
             return handler
-        if handler is None:
-            return grpc.stream_stream_rpc_method_handler(self._unknown(method))
         if handler.response_streaming:
             return self._streaming(method, handler)
         behaviour = self._unary(method, behaviour_of(handler.unary_unary))
         return grpc.unary_unary_rpc_method_handler(behaviour, handler.request_deserializer, handler.response_serializer)
+
+    def _is_open(self, method: str) -> bool:
+        return method.startswith(_HEALTH) or (method.startswith(_REFLECTION) and Exempt.REFLECTION in self._access.exempt)
 
     def _unary(self, method: str, inner: Behaviour) -> Behaviour:
         async def call(request: Any, context: Any) -> Any:
@@ -85,17 +109,22 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
                 writing.result()
             finally:
                 writing.cancel()
-
-    def _unknown(self, method: str) -> Behaviour:
-        async def reject(_: Any, context: Any) -> AsyncIterator[Any]:
-            await self._identify(method, context)
-            await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
-            yield
-
-        return reject
+                await asyncio.wait([writing])
 
     async def _admit(self, method: str, context: Any) -> Caller:
-        caller = await self._identify(method, context)
+        if isinstance(context, InProcessContext):
+            if context.caller is None:
+                raise Unauthenticated("this call has no caller")
+            return self._authorized(method, context.caller)
+        if (admitted := ADMITTED.get()) is not None:
+            return admitted
+        try:
+            credentials = credentials_of(context)
+        except Unauthenticated as error:
+            raise self._access.failed(method, Credentials(peer=_address(context)), error) from None
+        return self._authorized(method, Caller(await self._access.admit(method, credentials), credentials))
+
+    def _authorized(self, method: str, caller: Caller) -> Caller:
         if not method.startswith(_REFLECTION):
             try:
                 self._access.authorize(caller.principal, method)
@@ -103,18 +132,6 @@ class AccessInterceptor(grpc.aio.ServerInterceptor):
                 self._access.refused(method, caller.credentials, caller.principal, error)
                 raise
         return caller
-
-    async def _identify(self, method: str, context: Any) -> Caller:
-        if isinstance(context, InProcessContext):
-            if context.caller is None:
-                raise Unauthenticated("this call has no caller")
-            return context.caller
-        credentials = credentials_of(context)
-        try:
-            return Caller(await self._access.identify(credentials), credentials)
-        except SickbayError as error:
-            self._access.refused(method, credentials, None, error)
-            raise
 
 
 async def _until(ended: asyncio.Future[None], replies: Any) -> AsyncIterator[Any]:
@@ -124,7 +141,7 @@ async def _until(ended: asyncio.Future[None], replies: Any) -> AsyncIterator[Any
         while True:
             following = asyncio.ensure_future(anext(replies, grpc.aio.EOF))
             await asyncio.wait({following, ended}, return_when=asyncio.FIRST_COMPLETED)
-            if not following.done():
+            if ended.done():  # also if there always is a reply
                 ended.result()
             reply = following.result()
             if reply is grpc.aio.EOF:
@@ -134,11 +151,23 @@ async def _until(ended: asyncio.Future[None], replies: Any) -> AsyncIterator[Any
         if following is not None and not following.done():
             following.cancel()
             await asyncio.wait([following])
+        if following is not None and not following.cancelled():
+            following.exception()  # seen, though it is not sent
 
 
 def credentials_of(context: Any) -> Credentials:
     """What the client of a gRPC call has sent."""
-    return Credentials(bearer_of(context.invocation_metadata()), certificate_of(context), endpoint_of(context.peer())[0])
+    return _credentials(context.invocation_metadata(), context)
+
+
+def _credentials(metadata: Any, context: Any) -> Credentials:
+    """A token that was sent decides; a certificate counts without one."""
+    bearer = bearer_of(metadata)
+    return Credentials(bearer, () if bearer or context is None else certificate_of(context), _address(context))
+
+
+def _address(context: Any) -> str:
+    return "" if context is None else endpoint_of(context.peer())[0]
 
 
 def bearer_of(metadata: Any) -> str:
@@ -151,10 +180,10 @@ def parse_authorization(values: list[str | bytes]) -> str:
     """The bearer token of the values of `authorization`, as in RFC 6750; empty without one."""
     if not values:
         return ""
-    scheme, _, token = str(values[0]).strip().partition(" ")
-    if len(values) > 1 or scheme.lower() != _SCHEME or not token.strip():
+    found = _BEARER.fullmatch(values[0].strip()) if len(values) == 1 and isinstance(values[0], str) else None
+    if found is None:
         raise Unauthenticated("send one `authorization: Bearer ...` with an API key or a token; no other scheme is known here")
-    return token.strip()
+    return found[1]
 
 
 def certificate_of(context: Any) -> tuple[str, ...]:

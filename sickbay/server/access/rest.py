@@ -22,12 +22,15 @@ from sickbay.server.rest.docs import ASSETS
 from sickbay.server.rest.errors import fault_response
 
 _ACCESS: Final = "access"
+_POLICY_VIOLATION: Final = 1008
 _DOCS: Final = ("/", "/docs", "/openapi.json")
 CERTIFICATE: Final = "sickbay.certificate"
 """The extension of the scope with the names in the client certificate that the server has verified."""
 
-STRANGER: Final = Caller(Principal("", frozenset({Role.VIEW}), frozenset(), Kind.NOBODY), Credentials())
-"""Who reads what is open to everybody; the metrics of the control plane in JSON are an RPC."""
+STRANGER: Final = Caller(Principal("", frozenset(), frozenset(), Kind.NOBODY), Credentials())
+"""Who reads what is open to everybody."""
+SCRAPER: Final = Caller(Principal("", frozenset({Role.VIEW}), None, Kind.NOBODY), Credentials())
+"""Who reads metrics while they are open to everybody: those of the control plane in JSON are an RPC, and concern all tenants."""
 
 
 def control_access(app: Any, access: Access) -> None:
@@ -44,16 +47,19 @@ class AccessGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse the request, or pass it on with its caller."""
-        access: Access | None = getattr(scope["app"].state, _ACCESS, None) if scope["type"] == "http" else None
+        access: Access | None = None if scope["type"] == "lifespan" else access_of(scope["app"])
         if access is None:
             await self._app(scope, receive, send)
             return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": _POLICY_VIOLATION})
+            return
         try:
-            caller = STRANGER if _is_open(access, scope["path"]) else await _caller(access, scope)
+            caller = _stranger(scope["path"]) if _is_open(access, scope["path"]) else await _caller(access, scope)
         except SickbayError as error:
             response = fault_response(fault_of(error))
-            if isinstance(error, Unauthenticated):
-                response.headers["www-authenticate"] = "Bearer"
+            if isinstance(error, Unauthenticated) and all(name != b"authorization" for name, _ in scope["headers"]):
+                response.headers["www-authenticate"] = "Bearer"  # RFC 6750, section 3.1: no error if nothing was sent
             await response(scope, receive, send)
             return
         mine = REST_CALLER.set(caller)
@@ -61,6 +67,16 @@ class AccessGuard:
             await self._app(scope, receive, send)
         finally:
             REST_CALLER.reset(mine)
+
+
+def access_of(app: Any) -> Access | None:
+    """What decides about the requests to this application; None if nothing does."""
+    found: Access | None = getattr(app.state, _ACCESS, None)
+    return found
+
+
+def _stranger(path: str) -> Caller:
+    return SCRAPER if path == METRICS_PATH else STRANGER
 
 
 def _is_open(access: Access, path: str) -> bool:
@@ -73,16 +89,20 @@ def _is_open(access: Access, path: str) -> bool:
 
 async def _caller(access: Access, scope: Scope) -> Caller:
     """Unauthenticated, or PermissionDenied for metrics: RPCs are decided about by the interceptor."""
-    method, credentials, principal = f"{scope['method']} {scope['path']}", Credentials(peer=_peer(scope)), None
+    method, peer = f"{scope['method']} {scope['path']}", _peer(scope)
     try:
         bearer = parse_authorization([value.decode("latin-1") for name, value in scope["headers"] if name == b"authorization"])
-        credentials = Credentials(bearer, tuple(scope.get("extensions", {}).get(CERTIFICATE, ())), credentials.peer)
-        principal = await access.identify(credentials)
-        if scope["path"] == METRICS_PATH:
-            access.check(principal, METRICS)
     except SickbayError as error:
-        access.refused(method, credentials, principal, error)
-        raise
+        raise access.failed(method, Credentials(peer=peer), error) from None
+    certificate = () if bearer else tuple((scope.get("extensions") or {}).get(CERTIFICATE, ()))
+    credentials = Credentials(bearer, certificate, peer)
+    principal = await access.admit(method, credentials)
+    if scope["path"] == METRICS_PATH:
+        try:
+            access.check(principal, METRICS)
+        except SickbayError as error:
+            access.refused(method, credentials, principal, error)
+            raise
     return Caller(principal, credentials)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Final
 
@@ -14,6 +14,8 @@ from sickbay.server.access.caller import Caller
 from sickbay.server.access.control import Access
 
 LOOK_S: Final = 1.0
+AT_ONCE: Final = 32
+"""Credentials that are looked at at the same time, so that one that takes its time does not keep the others."""
 
 log = logging.getLogger(__name__)
 
@@ -40,22 +42,30 @@ class OpenStreams:
         try:
             yield ended
         finally:
-            ended.cancel()
+            if not ended.cancel() and not ended.cancelled():
+                ended.exception()  # seen, though the stream has ended by itself
             streams = self._open[caller]
             streams.discard(ended)
             if not streams:
                 del self._open[caller]
             if not self._open and self._looking is not None:
                 self._looking.cancel()
+                self._looking = None  # a stream that begins now needs another one
 
     async def _look(self) -> None:
         while True:
             await asyncio.sleep(self._look_s)
-            for caller in list(self._open):
-                error = await self._error(caller)
-                for stream in [*self._open.get(caller, ())] if error is not None else ():
-                    if not stream.done():
-                        stream.set_exception(error)
+            callers = iter(list(self._open))
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(AT_ONCE, len(self._open))):
+                    group.create_task(self._look_at(callers))
+
+    async def _look_at(self, callers: Iterator[Caller]) -> None:
+        for caller in callers:
+            error = await self._error(caller)
+            for stream in [*self._open.get(caller, ())] if error is not None else ():
+                if not stream.done():
+                    stream.set_exception(error)
 
     async def _error(self, caller: Caller) -> SickbayError | None:
         """Why this caller's streams are to end; None if they go on, as while it cannot be known."""

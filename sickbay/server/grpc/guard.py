@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from inspect import isasyncgen, isawaitable
@@ -16,12 +16,21 @@ from typing import Any, Final
 
 import grpc
 
-from sickbay.domain.errors import ResourceExhausted
+from sickbay.domain.errors import ResourceExhausted, SickbayError
 from sickbay.domain.limits import Limits
+from sickbay.server.access.caller import watcher
 from sickbay.server.errors import fault_of, rich_status
 from sickbay.server.grpc.meter import GrpcMeter, Reason
-from sickbay.server.grpc.reach import peer_of_call
-from sickbay.server.grpc.rejections import TOO_LARGE, abort_call, calls_handler, metadata_bytes, metadata_handler, reject_message
+from sickbay.server.grpc.reach import context_of_call
+from sickbay.server.grpc.rejections import (
+    TOO_LARGE,
+    abort_call,
+    calls_handler,
+    metadata_bytes,
+    metadata_handler,
+    refusal_handler,
+    reject_message,
+)
 from sickbay.server.interceptors.handlers import Behaviour, Context, Continuation, Handler, behaviour_of
 from sickbay.server.peers import Endpoint, endpoint_of, peer_of
 from sickbay.server.watches import Watches
@@ -31,6 +40,8 @@ STALLED_S: Final = 0.1
 
 _size: ContextVar[int] = ContextVar("size", default=0)
 Task = asyncio.Task[Any]
+Admit = Callable[[str, Any, Any], Awaitable[SickbayError | None]]
+"""Decides about a call by its method, metadata and connection (a context, None if not known), before its message: why it is refused."""
 
 
 class CallGuard(grpc.aio.ServerInterceptor):
@@ -40,9 +51,9 @@ class CallGuard(grpc.aio.ServerInterceptor):
     once without one, `cut` to end a connection. `open` has the calls and watches of each connection whose messages have arrived.
     """
 
-    def __init__(self, limits: Limits, watches: Watches, meter: GrpcMeter) -> None:
-        """Start without calls."""
-        self._limits, self._watches, self._meter = limits, watches, meter
+    def __init__(self, limits: Limits, watches: Watches, meter: GrpcMeter, admit: Admit | None = None) -> None:
+        """Start without calls; without `admit` every caller is admitted."""
+        self._limits, self._watches, self._meter, self._admitted = limits, watches, meter, admit
         self._stalled: dict[Task, Reason] = {}
         self._timers: dict[Task, asyncio.TimerHandle] = {}
         self._unreceived: dict[Task, str] = {}
@@ -64,11 +75,20 @@ class CallGuard(grpc.aio.ServerInterceptor):
         """Admit or reject the call; from here on its message is awaited."""
         handler = await continuation(handler_call_details)
         task = asyncio.current_task()
-        if handler is None or task is None:
+        if task is None or (handler is None and self._admitted is None):
             return handler
         if metadata_bytes(handler_call_details.invocation_metadata) > self._limits.metadata_bytes:
             self._meter.count_refusal(Reason.METADATA)
             return metadata_handler(self._limits.metadata_bytes)
+        if self._admitted is None:
+            return self._guarded(handler, task, None)
+        context = context_of_call(task)
+        refusal = await self._admitted(handler_call_details.method, handler_call_details.invocation_metadata, context)
+        return self._guarded(handler, task, context) if refusal is None else refusal_handler(refusal)
+
+    def _guarded(self, handler: Handler | None, task: Task, context: Any) -> Handler | None:
+        if handler is None:
+            return None
         if handler.request_streaming:
             return grpc.stream_stream_rpc_method_handler(
                 self._stream_stream(handler), handler.request_deserializer, handler.response_serializer
@@ -76,9 +96,9 @@ class CallGuard(grpc.aio.ServerInterceptor):
         if not handler.response_streaming and not self._admit(task):
             return calls_handler(self._limits.calls)
         self._wait(task, Reason.BODY_TIMEOUT)
-        peer = peer_of_call(task)
-        if peer is not None:
-            self._unreceived[task] = peer
+        context = context_of_call(task) if context is None else context
+        if context is not None:
+            self._unreceived[task] = str(context.peer())
         task.add_done_callback(self._forget)
         receive = self._deserializer(handler.request_deserializer, task)
         if handler.response_streaming:
@@ -204,7 +224,7 @@ class CallGuard(grpc.aio.ServerInterceptor):
     async def _watch(self, replies: Any, endpoint: Endpoint, context: Context) -> AsyncIterator[Any]:
         self._begin(endpoint)
         try:
-            with self._watches.hold(peer_of(endpoint[0])):
+            with self._watches.hold(peer_of(endpoint[0]), watcher()):
                 if isasyncgen(replies):
                     async for reply in replies:
                         with self._being_read(endpoint):

@@ -21,15 +21,14 @@ def context_of(task: asyncio.Task[Any]) -> Any:
     return _context(_state(task.get_coro()), task)
 
 
-def peer_of_call(task: asyncio.Task[Any]) -> str | None:
-    """`context.peer()` of the call that this task begins to serve; None if it cannot be found. Fast, since every call pays for it.
+def context_of_call(task: asyncio.Task[Any]) -> Any:
+    """A context for the call that this task begins to serve; None if it cannot be found. Fast, since every call pays for it.
 
     Not for a task that has ended: core has freed its call then.
     """
     for one in gc.get_referents(*gc.get_referents(task.get_coro())):
         if type(one).__name__ == "RPCState":
-            context = _context(one, task)
-            return None if context is None else str(context.peer())
+            return _context(one, task)
     return None
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import grpc
 
-from sickbay.domain.errors import ErrorReason, ResourceExhausted
+from sickbay.domain.errors import ErrorReason, ResourceExhausted, SickbayError
 from sickbay.server.errors import fault_of, rich_status
 from sickbay.server.grpc.meter import Reason
 from sickbay.server.grpc.reach import context_of
@@ -48,9 +48,12 @@ def metadata_handler(most: int) -> Handler:
 
 def calls_handler(most: int) -> Handler:
     """A handler that rejects one call too many, without waiting for its message, which a handler of one request would do."""
-    error = ResourceExhausted(
-        f"too many calls: {most:,} are in progress (GRPC_MAX_CALLS); try again in a moment", ErrorReason.TOO_MANY_CALLS
-    )
+    text = f"too many calls: {most:,} are in progress (GRPC_MAX_CALLS); try again in a moment"
+    return refusal_handler(ResourceExhausted(text, ErrorReason.TOO_MANY_CALLS))
+
+
+def refusal_handler(error: SickbayError) -> Handler:
+    """A handler that rejects a call with this error, without waiting for its message."""
 
     async def reject(_: Any, context: Context) -> None:
         await context.abort_with_status(rich_status(fault_of(error)))

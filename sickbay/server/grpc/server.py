@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry
 from sickbay.domain.errors import SettingsError
 from sickbay.domain.limits import Limits
 from sickbay.server.grpc.connection_limiter import ConnectionLimiter
-from sickbay.server.grpc.guard import CallGuard
+from sickbay.server.grpc.guard import Admit, CallGuard
 from sickbay.server.grpc.meter import GrpcMeter
 from sickbay.server.grpc.rejections import CORE_FACTOR
 from sickbay.server.grpc.unreadable import ReadableInterceptor
@@ -85,7 +85,7 @@ class _Health(health.aio.HealthServicer):  # type: ignore[misc]  # it ships no t
 class GrpcServer:
     """Serves `services` inside `async with`; with `port` 0 it uses a free one, and sets `port` to it.
 
-    `watches` are limited together with those of REST, `meter` counts rejections.
+    `watches` are limited together with those of REST, `meter` counts rejections, `admit` decides about calls before their message.
     Interceptors run in the order given, inside the one that translates errors. Health (for every service, and for "" as the whole)
     and `READINESS` are SERVING from the start unless `serving` is False; `LIVENESS` always is. `hint` ends the error about a port in
     use; `details` is sent with every health response.
@@ -102,6 +102,7 @@ class GrpcServer:
         watches: Watches | None = None,
         meter: GrpcMeter | None = None,
         interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+        admit: Admit | None = None,
         serving: bool = True,
         details: Callable[[], bytes] = bytes,
     ) -> None:
@@ -110,7 +111,7 @@ class GrpcServer:
         self._services, self._serving = tuple(services), serving
         self._limits, meter = limits, meter or GrpcMeter(CollectorRegistry())
         watches = Watches(limits.watches, limits.watches_per_peer) if watches is None else watches
-        guard = CallGuard(limits, watches, meter)
+        guard = CallGuard(limits, watches, meter, admit)
         self._limiter = ConnectionLimiter(limits, guard, meter)
         meter.observe(connections=lambda: len(self._limiter), calls=lambda: guard.calls, watches=lambda: len(watches))
         self._closing = asyncio.Event()

@@ -40,6 +40,10 @@ class CallMeter:
             self._handled.labels(call.service, call.method, code.name).inc()
             self._seconds.labels(call.service, call.method).observe(perf_counter() - began)
 
+    def count_refused(self, service: str, method: str, code: grpc.StatusCode) -> None:
+        """Count a call that was refused before it began; the caller bounds the labels."""
+        self._handled.labels(service, method, code.name).inc()
+
 
 def code_of(error: BaseException, context: Any) -> grpc.StatusCode:
     """The status of a call whose servicer raised this."""

@@ -80,7 +80,9 @@ def fault_response(fault: Fault) -> Response:
     """The response for a fault, with Retry-After if retrying later helps, and the RateLimit fields if a rate is exceeded."""
     view = fault_view(fault)
     wait = retry_after(fault)
-    fields = {} if fault.quota is None else rate_limit_fields(fault.quota)
+    fields = {} if fault.quota is None else dict(rate_limit_fields(fault.quota))
+    if fault.code is grpc.StatusCode.UNAUTHENTICATED:
+        fields["www-authenticate"] = 'Bearer error="invalid_token"'
     return _response(view, fields if wait is None else {"retry-after": str(wait), **fields})
 
 

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from sickbay.domain.errors import ErrorReason
+from sickbay.server.rest.cors import add_cors, is_preflight, origins_of, preflight_headers
 from sickbay.server.rest.request_policy import Refusal, RequestHeaders, find_refusal
 from sickbay.server.rest.views import encode
 from sickbay.system.hostnames import EVERY_HOST, Hosts
@@ -51,14 +52,18 @@ class Guard:
             return
         hosts: Hosts = getattr(scope["app"].state, _HOSTS, EVERY_HOST)
         path = _path(scope)
-        headers = RequestHeaders(scope["headers"])
-        refusal = find_refusal(scope["method"], scope.get("http_version", "1.1"), headers, hosts) or _check_path(path)
+        headers, origins = RequestHeaders(scope["headers"]), origins_of(scope["app"])
+        origin = headers.one("origin") if origins else None
+        secured = _with_security_headers(send, origin, origins)
+        refusal = find_refusal(scope["method"], scope.get("http_version", "1.1"), headers, hosts, origins) or _check_path(path)
         if refusal:
-            await _response(refusal)(scope, receive, _with_security_headers(send))
+            await _response(refusal)(scope, receive, secured)
+        elif origin in origins and is_preflight(scope["method"], headers):
+            await Response(status_code=HTTPStatus.NO_CONTENT, headers=preflight_headers(str(origin)))(scope, receive, secured)
         elif scope["method"] == "HEAD":
-            await self._app({**scope, "method": "GET", "path": path}, receive, _headers_only(_with_security_headers(send)))
+            await self._app({**scope, "method": "GET", "path": path}, receive, _headers_only(secured))
         else:
-            await self._app({**scope, "path": path}, receive, _with_security_headers(send))
+            await self._app({**scope, "path": path}, receive, secured)
 
 
 def _decode_name(text: str) -> str:
@@ -94,12 +99,13 @@ def _response(refusal: Refusal) -> Response:
     return Response(encode(view), status, refusal.headers, media_type="application/json")
 
 
-def _with_security_headers(send: Send) -> Send:
+def _with_security_headers(send: Send, origin: str | None, origins: frozenset[str]) -> Send:
     async def send_secured(message: Message) -> None:
         if message["type"] == "http.response.start":
             headers = MutableHeaders(raw=list(message.get("headers", ())))
             for name, value in SECURITY_HEADERS.items():
                 headers.setdefault(name, value)
+            add_cors(headers, origin, origins)
             message["headers"] = headers.raw
         await send(message)
 

@@ -2,7 +2,7 @@
 
 A browser adds `Sec-Fetch-Site` (Fetch Metadata) or at least `Origin` (RFC 6454) to requests of a page; programs send neither. Without a
 preflight a page can send bodies to another origin only as a form, as text or without a type: so a JSON body must be declared as such.
-No response has a CORS header, so a page of another origin cannot read any.
+Pages of the origins in CORS_ORIGINS may send what programs may, and read the responses (`cors.py`); others get no CORS header.
 """
 
 from __future__ import annotations
@@ -51,9 +51,13 @@ class RequestHeaders:
         return ", ".join(values) if values else None
 
 
-def find_refusal(method: str, http_version: str, headers: RequestHeaders, hosts: Hosts) -> Refusal | None:
-    """Why this request is rejected; None if it is accepted."""
-    return _check_host(http_version, headers, hosts) or (None if method in SAFE else _check_origin(headers) or _check_content_type(headers))
+def find_refusal(
+    method: str, http_version: str, headers: RequestHeaders, hosts: Hosts, origins: frozenset[str] = frozenset()
+) -> Refusal | None:
+    """Why this request is rejected; None if it is accepted. Pages of `origins` are as pages of our own."""
+    if (refusal := _check_host(http_version, headers, hosts)) is not None or method in SAFE:
+        return refusal
+    return (None if headers.one("origin") in origins else _check_origin(headers)) or _check_content_type(headers)
 
 
 def _check_host(http_version: str, headers: RequestHeaders, hosts: Hosts) -> Refusal | None:

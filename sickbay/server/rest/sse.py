@@ -22,6 +22,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from sickbay.domain.limits import Limits
+from sickbay.server.access.caller import watcher
 from sickbay.server.peers import peer_of
 from sickbay.server.rest.app import closing
 from sickbay.server.rest.errors import fault_of_any, fault_view
@@ -64,11 +65,11 @@ async def event_stream(
 
     If the source ends without any event, the stream is finished for good: 204, after which a browser does not reconnect.
     The stream also ends when the application is closing (`rest.closing`). In any case `source` is closed. It counts as a watch of the
-    client's address: ResourceExhausted if that has too many.
+    principal, or of the client's address without one: ResourceExhausted if that has too many.
     """
     watch = ExitStack()
     try:
-        watch.enter_context(_watches(request.app).hold(peer_of(request.client.host if request.client else "")))
+        watch.enter_context(_watches(request.app).hold(peer_of(request.client.host if request.client else ""), watcher()))
     except BaseException:
         await source.aclose()
         raise

@@ -22,8 +22,9 @@ from fastapi.routing import APIRoute
 from google.protobuf.descriptor import ServiceDescriptor
 from starlette.routing import BaseRoute
 
+from sickbay.server.access.rest import access_of
 from sickbay.server.rest.app import json_response
-from sickbay.server.rest.openapi import streams
+from sickbay.server.rest.openapi import protect, streams
 from sickbay.server.rest.sse import Event, event_stream, relay
 from sickbay.server.rest.transcoding.comments import comment
 from sickbay.server.rest.transcoding.documents import Documents, statuses
@@ -129,7 +130,7 @@ class Gateway:
             )
             known = document.setdefault("components", {}).setdefault("schemas", {})
             known.update({name: schema for name, schema in self._documents.components.items() if name not in known})
-            app.openapi_schema = document
+            app.openapi_schema = protect(document, required=access_of(app) is not None)
         return app.openapi_schema
 
     def _with_documentation(self, route: BaseRoute) -> BaseRoute:

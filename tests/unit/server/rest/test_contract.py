@@ -184,7 +184,7 @@ def test_the_document_says_it_all(app):
         ("query", "tenant"),
         ("header", "idempotency-key"),
     ]
-    assert feed["responses"].keys() == {"200", "400", "403", "404", "409", "413", "415", "421", "422", "500", "503"}
+    assert feed["responses"].keys() == {"200", "400", "401", "403", "404", "409", "413", "415", "421", "422", "500", "503"}
     body = feed["requestBody"]["content"]["application/json"]["schema"]
     assert (feed["requestBody"]["required"], body["required"]) == (True, ["food"])
     assert body["properties"]["food"] == {"type": "string", "description": "Required. What it eats."}
