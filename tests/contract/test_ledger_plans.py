@@ -54,9 +54,9 @@ async def test_the_jobs_of_a_tenant_are_found_by_an_index_of_tenants(ledger):
     asked = []
     for engine in (ledger.reader._store._writer, ledger.reader._store._reader):
         event.listen(engine.sync_engine, "before_cursor_execute", lambda *told: asked.append((told[2], told[3])))
-    found = await ledger.reader.find(JobQuery(tenant="small"), 5, "")
+    found = await ledger.reader.find(JobQuery(tenants=frozenset({"small"})), 5, "")
     assert {record.job.job_id for record in found.items} == {"small", "small-parked"}
-    aside = await ledger.quarantine.list_quarantined(QuarantineQuery(tenant="small"), 5, "")
+    aside = await ledger.quarantine.list_quarantined(QuarantineQuery(tenants=frozenset({"small"})), 5, "")
     assert [one.job.job_id for one in aside.items] == ["small-parked"]
     (of_jobs, of_aside) = (
         next(one for one in asked if part in one[0]) for part in ("ORDER BY jobs.submitted_at", "ORDER BY jobs.set_aside_at")

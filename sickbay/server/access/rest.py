@@ -26,7 +26,7 @@ _DOCS: Final = ("/", "/docs", "/openapi.json")
 CERTIFICATE: Final = "sickbay.certificate"
 """The extension of the scope with the names in the client certificate that the server has verified."""
 
-STRANGER: Final = Caller(Principal("", frozenset({Role.VIEW}), frozenset(), Kind.NOBODY), Credentials())
+STRANGER: Final = Caller(Principal("", frozenset({Role.VIEW}), None, Kind.NOBODY), Credentials())
 """Who reads what is open to everybody; the metrics of the control plane in JSON are an RPC."""
 
 
@@ -79,7 +79,7 @@ async def _caller(access: Access, scope: Scope) -> Caller:
         credentials = Credentials(bearer, tuple(scope.get("extensions", {}).get(CERTIFICATE, ())), credentials.peer)
         principal = await access.identify(credentials)
         if scope["path"] == METRICS_PATH:
-            access.check(principal, METRICS)
+            access.check(principal, METRICS, METRICS_PATH)
     except SickbayError as error:
         access.refused(method, credentials, principal, error)
         raise
