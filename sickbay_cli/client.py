@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ from grpc_health.v1.health_pb2_grpc import HealthStub
 from sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceStub
 from sickbay.breakers.v1.incident_service_pb2_grpc import IncidentServiceStub
 from sickbay.client.errors import fault_of_call
-from sickbay.client.options import transport_from
+from sickbay.client.options import LOCAL_FOLDER, local_token_file, transport_from
 from sickbay.client.transport import Transport
 from sickbay.contract.faults import Fault
 from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceStub
@@ -96,11 +97,18 @@ def channel(endpoint: Endpoint, *, reconnect_ms: int | None = None) -> grpc.Chan
     It connects again that often if `reconnect_ms` is given.
     """
     try:
-        transport = transport_from(os.environ)
+        transport = _transport(endpoint.address)
         opened: grpc.Channel = transport.open(endpoint.address, reconnect_ms=reconnect_ms)
         return grpc.intercept_channel(opened, _Token(transport)) if transport.metadata() else opened
     except (ValueError, OSError) as error:
         raise Refused(f"cannot call the {endpoint.title}: {error}") from None
+
+
+def _transport(address: str) -> Transport:
+    """TLS and token of the environment, else the token of `sickbay up` in this folder, for a service on this machine."""
+    transport = transport_from(os.environ)
+    own = None if transport.metadata() else local_token_file(address)
+    return transport if own is None else replace(transport, token_file=own)
 
 
 class _Token(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):
@@ -128,11 +136,24 @@ def failure(error: grpc.RpcError, endpoint: Endpoint) -> click.ClickException:
         return NotFound(_message(fault))
     if fault.code in _TRANSPORT_ERRORS and not fault.reason:
         return Unreachable(_TRANSPORT_ERRORS[fault.code](fault, endpoint))
+    if fault.code is grpc.StatusCode.UNAUTHENTICATED:
+        return Refused(f"{_message(fault)} ({_where_from(endpoint.address)})")
     if fault.code is grpc.StatusCode.UNAVAILABLE:
         return Unreachable(f"{_message(fault)}{_retry_hint(fault)}")
     if fault.code in {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}:
         return Refused(f"the {endpoint.title} at {endpoint.address} failed: {_message(fault)}")
     return Refused(_message(fault))
+
+
+def _where_from(address: str) -> str:
+    """Where the token of a call was looked for."""
+    if os.environ.get("SICKBAY_TOKEN_FILE"):
+        return f"the token was that of SICKBAY_TOKEN_FILE, {os.environ['SICKBAY_TOKEN_FILE']}"
+    if os.environ.get("SICKBAY_TOKEN", "").strip():
+        return "the token was that of SICKBAY_TOKEN"
+    if (own := local_token_file(address)) is not None:
+        return f"the token was that of {own}; set SICKBAY_TOKEN_FILE or SICKBAY_TOKEN for another"
+    return f"no token was sent: set SICKBAY_TOKEN_FILE or SICKBAY_TOKEN, or run this where {LOCAL_FOLDER}/token of `sickbay up` is"
 
 
 def _no_connection(fault: Fault, endpoint: Endpoint) -> str:

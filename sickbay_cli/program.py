@@ -26,6 +26,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "controlplane": ("sickbay_cli.services:controlplane", "Run the control plane as a process of its own."),
         "topology": ("sickbay_cli.topology:topology", "Check or create the queues in RabbitMQ (RABBITMQ_URL)."),
         "config": ("sickbay_cli.config:config", "Check or explain the settings file (SICKBAY_CONFIG), or print its JSON Schema."),
+        "keys": ("sickbay_cli.keys:keys", "Make, list, revoke and check API keys."),
         "submit": ("sickbay_cli.submit:submit", "Submit a job, copies of it, or a file of jobs."),
         "get": ("sickbay_cli.jobs:get", "Show one job with its history."),
         "explain": ("sickbay_cli.explain:explain", "Explain why a job or a job type does not run."),
@@ -56,7 +57,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
 """The location of each command and its line in `sickbay --help`, which therefore imports none of them."""
 _OUTPUT_ERRORS: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF, errno.EPIPE, errno.EAGAIN}
 """Errors of writing to the output; any other error without a file name is a fault."""
-_PATHS: Final = ("--config", "--data", "--from")
+_PATHS: Final = ("--config", "--data", "--file", "--from")
 """Options that take a path."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shlex
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
@@ -23,14 +24,16 @@ from sickbay.domain.raised import Redact
 from sickbay.domain.service_ports import DEFAULT_PORTS
 from sickbay.handlers.registry import HandlerSpec
 from sickbay.observer import Observer
-from sickbay.runtime.access import open_access
+from sickbay.runtime.access import TOKEN_FILE, open_access
 from sickbay.runtime.backends import open_up
 from sickbay.runtime.ending import whole_process
 from sickbay.runtime.http_handlers import has_http_handlers
 from sickbay.runtime.observers import load_observers
 from sickbay.runtime.process import Signals, keep_what_was_loaded, open_redaction, run
 from sickbay.runtime.settings import Settings
+from sickbay.runtime.variables import AuthMode
 from sickbay.server.endpoints import Address, Endpoints
+from sickbay.server.listen import is_loopback
 from sickbay.submission.names import NameLimits
 from sickbay.system.files import raise_file_limit
 from sickbay.system.hostnames import allowed_hosts
@@ -99,6 +102,8 @@ def up(
             stream = WorkStream.LOCAL if programs else None
             settings = Settings.read(job_handlers=handlers, sickbay_config=None if config is None else str(config), work_stream=stream)
             configure_logging(settings.log_level, settings.log_format)
+            if settings.auth is None and not is_loopback(host):
+                settings = settings.model_copy(update={"auth": AuthMode.REQUIRED})  # others can reach it, and nobody has said that they may
             folder = None if ephemeral else data
             has_http = has_http_handlers(settings)
             has_others = has_http or settings.work_stream is not WorkStream.OFF
@@ -157,7 +162,7 @@ async def _run(settings: Settings, folder: Path | None, chosen: _Chosen, address
     async with AsyncExitStack() as stack:
         traces = await stack.enter_async_context(open_traces(settings.traces_endpoint, settings.worker_name, chosen.redact))
         backends = await stack.enter_async_context(open_up(settings, folder))
-        access = await stack.enter_async_context(open_access(settings))
+        access = await stack.enter_async_context(open_access(settings, folder))
         addresses = {service: replace(one, access=access) for service, one in addresses.items()}
         record_handlers(settings, folder, has_others=chosen.has_http)
         control_plane = await stack.enter_async_context(
@@ -178,7 +183,8 @@ async def _run(settings: Settings, folder: Path | None, chosen: _Chosen, address
         services = {"jobapi": api, "worker": working.endpoints, "control-plane": control_plane}
         for endpoints in (control_plane, working.endpoints, api):
             await endpoints.serving()
-        click.echo(_banner(addresses["jobapi"].host, folder, services, working.handlers, is_demo=is_demo(chosen.modules)))
+        shown = _Shown(addresses["jobapi"].host, folder, is_demo(chosen.modules), needs_token=access is not None)
+        click.echo(_banner(shown, services, working.handlers))
         keep_what_was_loaded()
         async with background(*_reloading(working, chosen, folder)):
             await signals.first.wait()
@@ -199,9 +205,18 @@ def _types(handlers: Iterable[str]) -> str:
     return ", ".join(sorted(handlers)) or "the jobs of programs that connect"
 
 
-def _banner(host: str, folder: Path | None, endpoints: Mapping[str, Endpoints], handlers: Iterable[str], *, is_demo: bool) -> str:
-    shown = "localhost" if host in {"127.0.0.1", "0.0.0.0", "::"} else host  # noqa: S104 - only shown
-    where = f"data in {folder.resolve()}" if folder else "in memory, nothing is kept after the exit"
+class _Shown(NamedTuple):
+    """What the banner is about: where it listens, its data folder, whether it runs the demo, and whether calls need a token."""
+
+    host: str
+    folder: Path | None
+    is_demo: bool
+    needs_token: bool
+
+
+def _banner(system: _Shown, endpoints: Mapping[str, Endpoints], handlers: Iterable[str]) -> str:
+    shown = "localhost" if system.host in {"127.0.0.1", "0.0.0.0", "::"} else system.host  # noqa: S104 - only shown
+    where = f"data in {system.folder.resolve()}" if system.folder else "in memory, nothing is kept after the exit"
     web = {service: f"http://{shown}:{door.rest_port}" for service, door in endpoints.items()}
     rows = [
         ("Job API", f"{web['jobapi']}", f"gRPC {shown}:{endpoints['jobapi'].grpc_port}", f"docs {web['jobapi']}/docs"),
@@ -213,11 +228,17 @@ def _banner(host: str, folder: Path | None, endpoints: Mapping[str, Endpoints], 
             f"docs {web['control-plane']}/docs",
         ),
     ]
-    demo = DEMO_BANNER if is_demo else ""
+    demo = DEMO_BANNER if system.is_demo else ""
     table = "\n".join(f"  {name:<14} {url:<22} {grpc:<22} {more}" for name, url, grpc, more in rows)
     body = '{"jobType": "email", "payload": {"to": "user@example.com"}}'
+    token = f' -H "Authorization: Bearer {_token(system.folder)}"' if system.needs_token else ""
     return (
         f"Sickbay {VERSION} is up ({where})\n\n{table}\n\n{demo}Try it in another terminal:\n\n"
-        f"  curl -X POST {web['jobapi']}/jobs -H 'Content-Type: application/json' \\\n    -d '{body}'\n"
-        f"  curl {web['control-plane']}/breakers\n\nStop with Ctrl-C."
+        f"  curl -X POST {web['jobapi']}/jobs{token} -H 'Content-Type: application/json' \\\n    -d '{body}'\n"
+        f"  curl {web['control-plane']}/breakers{token}\n\nStop with Ctrl-C."
     )
+
+
+def _token(folder: Path | None) -> str:
+    """How a shell reads the token; without a folder it is one of the user's own."""
+    return "$SICKBAY_TOKEN" if folder is None else f"$(cat {shlex.quote(str(folder / TOKEN_FILE))})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,8 @@ from sickbay.domain.service_ports import CONTROL_PLANE, JOB_API
 JOB_API_ADDRESS: Final = f"localhost:{JOB_API.grpc}"
 CONTROL_PLANE_ADDRESS: Final = f"localhost:{CONTROL_PLANE.grpc}"
 TIMEOUT_S: Final = 10.0
+LOCAL_FOLDER: Final = Path(".sickbay")
+"""The data folder of `sickbay up`, unless --data says otherwise."""
 _TRUE: Final = ("1", "true", "yes", "on")
 _FALSE: Final = ("", "0", "false", "no", "off")
 
@@ -83,11 +86,13 @@ def from_environment(environment: Mapping[str, str] | None = None) -> ClientOpti
     def get(name: str) -> str | None:
         return found.get(f"SICKBAY_{name}") or None
 
+    job_api, control_plane, token, token_file = get("JOBAPI") or JOB_API_ADDRESS, get("CONTROL_PLANE"), get("TOKEN"), get("TOKEN_FILE")
+    own = None if token or token_file or not is_loopback(control_plane or CONTROL_PLANE_ADDRESS) else local_token_file(job_api)
     return ClientOptions.of(
-        get("JOBAPI") or JOB_API_ADDRESS,
-        get("CONTROL_PLANE"),
-        get("TOKEN"),
-        get("TOKEN_FILE"),
+        job_api,
+        control_plane,
+        token,
+        token_file or own,
         tls=_tls(found) or False,
         timeout=_seconds(get("TIMEOUT")),
         allow_plaintext_token=_flag("SICKBAY_ALLOW_PLAINTEXT_TOKEN", found),
@@ -102,6 +107,22 @@ def transport_from(environment: Mapping[str, str]) -> Transport:
         msg = "set either SICKBAY_TOKEN or SICKBAY_TOKEN_FILE"
         raise ValueError(msg)
     return Transport(_tls(environment), token, token_file, _flag("SICKBAY_ALLOW_PLAINTEXT_TOKEN", environment))
+
+
+def local_token_file(address: str, folder: Path = LOCAL_FOLDER) -> Path | None:
+    """The token that `sickbay up` has made in its data folder here, for a service on this machine; None if there is none.
+
+    It counts only if it is this user's own, and nobody else can read it: a folder of others must not decide what is sent.
+    """
+    path = folder / "token"
+    if not is_loopback(address):
+        return None
+    try:
+        found = path.lstat()
+    except OSError:
+        return None
+    is_ours = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
+    return path if is_ours else None
 
 
 def _tls(environment: Mapping[str, str]) -> TLS | None:
