@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from sickbay.concurrency.tasks import background, run_with_restarts
+from sickbay.domain.foreign import foreign_tenants
 from sickbay.domain.health import Health, checks_of
 from sickbay.domain.program import WorkStream
 from sickbay.domain.raised import Redact, unchanged
@@ -169,6 +170,7 @@ async def serve(
             share_of=policies.share,
             submitter=submitter,
             concurrency_of=policies.concurrency,
+            foreign=foreign_tenants(settings.foreign_tenants),
         )
         live.on_change(lambda: jobs.add(live))
         live.on_change(engine.handlers_changed)

@@ -96,7 +96,7 @@ def _copy(one: Movable) -> Message:
     delivery, job = one.delivery, one.job
     has_own_id = job is None or job.job_id != id_of(delivery.message_id)
     body = delivery.body if has_own_id or job is None else encode_job(job)
-    return Message(Lane.DEMOTED.value, body, headers={**delivery.headers, DEMOTED: "1"})
+    return Message(Lane.DEMOTED.value, body, headers={**delivery.headers, DEMOTED: "1"}, is_foreign=delivery.is_foreign)
 
 
 def _ignore(_: object) -> None:

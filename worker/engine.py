@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from sickbay.domain.access import Tenants
 from sickbay.domain.breaker import BreakerRule, BreakerScope
 from sickbay.domain.errors import Unavailable
 from sickbay.domain.job import JobEvent
@@ -87,6 +88,7 @@ class Engine:
         concurrency_of: Callable[[str, int | None], int | None] = _own,
         pool: str = "",
         submitter: Submitter | None = None,
+        foreign: Tenants = None,
     ) -> None:
         """Run at most `concurrency` handlers at a time; `name` is the name of this worker in a job's history.
 
@@ -96,6 +98,7 @@ class Engine:
         limits the runs of types. `share_of` is which part of the slots a job type may hold, None if that is not set (`shares.py`).
         `concurrency_of` is how many jobs of a type may run at a time, asked with what its handler says, and again at `handlers_changed`.
         `submitter` submits what handlers ask for; without one they cannot. With a `pool` it takes jobs from the queue of that alone.
+        Messages that none of our services has published run for the tenants of `foreign` alone.
         """
         policy_of = same_for_all(policy) if isinstance(policy, RetryPolicy) else policy
         self._last_s = last_s
@@ -139,6 +142,7 @@ class Engine:
             progress=ProgressReports(events, clock, redact),
             follow_ups=self._follow_ups,
             clock=clock,
+            foreign=foreign,
         )
         events.on_rejected = self._on_refused
         runner.is_to_end = guard.is_to_end

@@ -11,6 +11,7 @@ from random import Random
 from time import perf_counter
 from typing import Final
 
+from sickbay.domain.access import Tenants
 from sickbay.domain.breaker import BreakerRule, BreakerState, Permit, Refusal
 from sickbay.domain.encodings import explain
 from sickbay.domain.job import Job, Reason
@@ -61,9 +62,13 @@ class Pipeline:
         progress: ProgressReports,
         follow_ups: FollowUps,
         clock: Clock,
+        foreign: Tenants = None,
     ) -> None:
-        """Take the worker's parts; `scope` says whose breaker a job asks, `policy` is asked after each failed run."""
-        self._rates = rates
+        """Take the worker's parts; `scope` says whose breaker a job asks, `policy` is asked after each failed run.
+
+        Messages that none of our services has published run for the tenants of `foreign` alone.
+        """
+        self._rates, self._foreign = rates, foreign
         self._guard, self._isolation, self._gates = guard, isolation, gates
         self._breakers, self._scope, self._runner, self._settler, self._events = breakers, scope, runner, settler, events
         self._observer, self._handlers, self._clock = observer, handlers, clock
@@ -79,6 +84,11 @@ class Pipeline:
             job = decoded or decode_job(delivery.body, delivery.message_id, self._clock(), delivery.headers)
         except Undecodable as error:
             return await self._settler.quarantine_undecodable(delivery, explain(str(error), delivery.body, delivery.encoding))
+        if self._foreign is not None and delivery.is_foreign and job.tenant not in self._foreign:
+            return await self._settler.quarantine_foreign(delivery, job.tenant)
+        return await self._process(delivery, job, seat)
+
+    async def _process(self, delivery: Delivery, job: Job, seat: Seat) -> None:
         if self._guard.is_cancelled(job):
             return delivery.ack()
         if self._guard.is_to_end(job):

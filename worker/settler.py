@@ -97,6 +97,15 @@ class Settler:
         quarantined = undecodable_job(delivery.body, delivery.message_id, why, self._clock())
         await self.settle(delivery, SetAside(quarantined, Reason.UNDECODABLE), self.event(quarantined, JobState.QUARANTINED))
 
+    async def quarantine_foreign(self, delivery: Delivery, tenant: str) -> None:
+        """Put a foreign message for a tenant that takes none into quarantine, with its bytes.
+
+        Under an id of its own: the one that it claims may be that of a job of somebody else.
+        """
+        why = f"published by a RabbitMQ user that is none of TRUSTED_USERS, for the tenant {tenant}, which is none of FOREIGN_TENANTS"
+        quarantined = undecodable_job(delivery.body, "", why, self._clock())
+        await self.settle(delivery, SetAside(quarantined, Reason.UNDECODABLE), self.event(quarantined, JobState.QUARANTINED))
+
     async def give_back(self, delivery: Delivery) -> None:
         """Requeue it after a pause, because it is redelivered at once."""
         try:

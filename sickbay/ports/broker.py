@@ -76,6 +76,7 @@ class Message:
     """A message to publish. `message_id` is unique per publish; if it is empty, the adapter sets one.
 
     `delay_ms` and `lane` are those of a message to RETRY: how long it waits, and the key of the lane or pool where it goes then.
+    `is_foreign`: it is a copy of a message of somebody else, and must not look like one of ours (`Delivery.is_foreign`).
     """
 
     key: str
@@ -84,6 +85,7 @@ class Message:
     lane: str = Lane.MAIN
     message_id: str = ""
     headers: Mapping[str, str] = field(default_factory=dict)
+    is_foreign: bool = False
 
 
 class Delivery(Protocol):
@@ -104,6 +106,10 @@ class Delivery(Protocol):
     @property
     def encoding(self) -> str:
         """The content encoding that the publisher declared (AMQP's `content_encoding`); empty if none."""
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether the broker cannot say that one of our own services has published it: nobody has checked what it claims."""
 
     @property
     def redelivered(self) -> bool:

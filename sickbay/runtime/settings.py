@@ -11,6 +11,7 @@ from pydantic import SecretStr, ValidationError, model_validator
 
 from sickbay.domain.breaker import BreakerConfig
 from sickbay.domain.errors import MissingSetting, SettingsError
+from sickbay.domain.foreign import foreign_tenants
 from sickbay.domain.incident import IncidentRules
 from sickbay.domain.limits import HttpLimits, Limits
 from sickbay.domain.retry import RetryPolicy
@@ -56,6 +57,20 @@ class Settings(Variables):
         if self.webhook_secret is not None and self.webhook_url is None:
             raise ValueError("WEBHOOK_SECRET signs what is sent to WEBHOOK_URL, which is not set; set both, or neither")
         return self
+
+    @model_validator(mode="after")
+    def _check_foreign(self) -> Self:
+        if foreign_tenants(self.foreign_tenants) is not None and not self.broker_users:
+            raise ValueError(
+                "FOREIGN_TENANTS needs TRUSTED_USERS, the RabbitMQ users of Job API, workers and control plane; else theirs would be"
+                " foreign, too"
+            )
+        return self
+
+    @property
+    def broker_users(self) -> frozenset[str]:
+        """The RabbitMQ users of our services."""
+        return frozenset(name.strip() for name in self.trusted_users.split(",") if name.strip())
 
     @model_validator(mode="after")
     def _check_traces(self) -> Self:

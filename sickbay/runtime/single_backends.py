@@ -43,7 +43,9 @@ async def open_broker(
         return await stack.enter_async_context(
             SqliteBroker(queues, clock or SteadyClock(), settings.sqlite_synchronous, settings.prefetch_bytes)
         )
-    broker = RabbitBroker(url, wall_clock, name=settings.worker_name, prefetch_bytes=settings.prefetch_bytes, pools=pools)
+    broker = RabbitBroker(
+        url, wall_clock, name=settings.worker_name, prefetch_bytes=settings.prefetch_bytes, pools=pools, trusted_users=settings.broker_users
+    )
     return await stack.enter_async_context(broker)
 
 

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from sickbay.domain.breaker import BreakerScope
+from sickbay.domain.foreign import foreign_tenants
 from sickbay.domain.job import MAX_PAYLOAD_BYTES, NAME_PATTERN
 from sickbay.domain.program import WorkStream
 from sickbay.handlers.registry import MAX_TIMEOUT_S
@@ -44,6 +45,11 @@ def _exempt(value: str) -> str:
     return value
 
 
+def _tenants(value: str) -> str:
+    foreign_tenants(value)
+    return value
+
+
 class Variables(BaseSettings):
     """The variables one by one; a default of None means "not set". `Settings` checks those that depend on each other."""
 
@@ -64,6 +70,13 @@ class Variables(BaseSettings):
     )
     api_keys_file: str | None = Field(None, description="File of API keys, made by `sickbay keys`; re-read when it changes; not set: none")
     rabbitmq_url: SecretStr | None = Field(None, description="RabbitMQ; services of their own default to amqp://guest:guest@localhost:5672")
+    trusted_users: str = Field(
+        "", description="RabbitMQ users of our services, comma separated, by whose messages are told from foreign ones; see FOREIGN_TENANTS"
+    )
+    foreign_tenants: Annotated[str, AfterValidator(_tenants)] = Field(
+        "*",
+        description="Tenants for which messages of other RabbitMQ users run: names, comma separated, none, or *; others are quarantined",
+    )
     redis_url: SecretStr | None = Field(None, description="Redis; services of their own default to redis://localhost:6379")
     database_url: SecretStr | None = Field(None, description="The ledger's database, for example postgresql://user:password@host/db")
     data_dir: str = Field(".sickbay", description="Folder of the control plane's ledger when DATABASE_URL is not set")

@@ -36,6 +36,7 @@ class StubDelivery:
     headers: dict = field(default_factory=dict)
     held_s: float = 0.0
     is_lost: bool = False
+    is_foreign: bool = False
     settled: asyncio.Event = field(default_factory=asyncio.Event)
     verdict: str = ""
 
@@ -287,9 +288,11 @@ class Bench:
             **options,
         )
 
-    def deliver(self, job=None, *, body=None, redelivered=False, held_s=0.0, headers=None, encoding=""):
+    def deliver(self, job=None, *, body=None, redelivered=False, held_s=0.0, headers=None, encoding="", is_foreign=False):
         content = body if body is not None else encode_job(job)
-        delivery = StubDelivery(content, self.log, redelivered, headers=headers or {}, held_s=held_s, encoding=encoding)
+        delivery = StubDelivery(
+            content, self.log, redelivered, headers=headers or {}, held_s=held_s, encoding=encoding, is_foreign=is_foreign
+        )
         self.broker.queue.put_nowait(delivery)
         return delivery
 

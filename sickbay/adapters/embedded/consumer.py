@@ -42,6 +42,11 @@ class SqliteDelivery:
         return ""
 
     @property
+    def is_foreign(self) -> bool:
+        """Never: nobody else publishes here."""
+        return False
+
+    @property
     def held_s(self) -> float:
         """Always 0: there is no limit."""
         return 0.0

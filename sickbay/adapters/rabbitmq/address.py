@@ -49,6 +49,11 @@ class Address:
         """Who we are there."""
         return self.url.user or ""
 
+    @property
+    def identity(self) -> str:
+        """The name by which the server knows us; empty if it takes that from a certificate instead of the URL."""
+        return self.user if self.url.query.get("auth", "plain").lower() == "plain" else ""
+
     def connecting(self, heartbeat_s: int) -> URL:
         """The URL as the driver wants it; a heartbeat in the URL itself (seconds) wins over `heartbeat_s`."""
         return self.url if "heartbeat" in self.url.query else self.url.update_query(heartbeat=heartbeat_s)

@@ -10,7 +10,7 @@ import asyncio
 import itertools
 import logging
 import secrets
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Final, Self
@@ -21,7 +21,7 @@ from sickbay.adapters.rabbitmq.address import HEARTBEAT_S, Address
 from sickbay.adapters.rabbitmq.budget import Budget
 from sickbay.adapters.rabbitmq.consumer import RabbitConsumer
 from sickbay.adapters.rabbitmq.errors import translated
-from sickbay.adapters.rabbitmq.properties import outgoing
+from sickbay.adapters.rabbitmq.properties import Users, outgoing
 from sickbay.adapters.rabbitmq.publisher import BLOCKED, Parcel, Publisher
 from sickbay.adapters.rabbitmq.supervisor import ConnectionSupervisor
 from sickbay.adapters.rabbitmq.topology import queue_names, route
@@ -52,12 +52,15 @@ class RabbitBroker:
         heartbeat_s: int = HEARTBEAT_S,
         prefetch_bytes: int = PREFETCH_BYTES,
         pools: Sequence[str] = (),
+        trusted_users: Collection[str] = (),
     ) -> None:
         """`name` is how the RabbitMQ page calls us; `timeout_s` bounds each publish, `prefetch_bytes` what each consumer holds.
 
-        The queues of `pools` must be there, too. SettingsError if the URL cannot be meant.
+        The queues of `pools` must be there, too. `trusted_users` are the RabbitMQ users of our services, beside that of the URL.
+        SettingsError if the URL cannot be meant.
         """
         address = self._address = Address.parse(url)
+        self._users = Users(address.identity, frozenset(trusted_users))
         self._clock = clock
         self._pools = pools
         self._prefetch_bytes = prefetch_bytes
@@ -140,7 +143,7 @@ class RabbitBroker:
         if queue is Queue.RETRY or not 1 <= prefetch <= 65_535:  # noqa: PLR2004 - 16 bits in AMQP
             raise ValueError(f"cannot consume {queue.value} with prefetch {prefetch}")
         self._check_open()
-        consumer = RabbitConsumer(self._consuming, self._publisher, queue, Budget(prefetch, self._prefetch_bytes))
+        consumer = RabbitConsumer(self._consuming, self._publisher, queue, Budget(prefetch, self._prefetch_bytes), self._users)
         self._consumers.add(consumer)
         try:
             await consumer.enter()
@@ -182,7 +185,7 @@ class RabbitBroker:
             raise ValueError("a message has at most 16 MiB")
         message_id = message.message_id or f"{self._prefix}-{next(self._numbers)}"
         where = route(message.key, message.delay_ms, message.lane)
-        return Parcel(where, outgoing(message, message_id, self._clock(), where.delay_class), message.body)
+        return Parcel(where, outgoing(message, message_id, self._clock(), where.delay_class, self._users.own), message.body)
 
     def _check_open(self) -> None:
         if not self._is_open:

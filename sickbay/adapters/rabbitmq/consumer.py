@@ -22,7 +22,7 @@ from typing import Final
 
 from sickbay.adapters.rabbitmq.budget import Budget
 from sickbay.adapters.rabbitmq.delivery import RabbitDelivery
-from sickbay.adapters.rabbitmq.properties import copied
+from sickbay.adapters.rabbitmq.properties import Users, copied
 from sickbay.adapters.rabbitmq.publisher import Parcel, Publisher
 from sickbay.adapters.rabbitmq.session import Session
 from sickbay.adapters.rabbitmq.subscription import Subscription
@@ -42,8 +42,9 @@ log = logging.getLogger(__name__)
 class RabbitConsumer:
     """See `sickbay.ports.Consumer`. After a lost session it subscribes again by itself: `get` just goes on waiting."""
 
-    def __init__(self, link: ConnectionSupervisor, publisher: Publisher, queue: AnyQueue, budget: Budget) -> None:
-        """`enter` makes it work."""
+    def __init__(self, link: ConnectionSupervisor, publisher: Publisher, queue: AnyQueue, budget: Budget, users: Users) -> None:
+        """`enter` makes it work; `users` tell our messages from those of others."""
+        self.users = users
         self.queue = queue
         self._tail = tail_route(queue)
         self._link = link
@@ -119,7 +120,7 @@ class RabbitConsumer:
         async with self._one_at_a_time:
             if self._stopped.is_set() or self._subscription is not None:
                 return
-            subscription = await Subscription.open(session, self.queue.value, self._budget, self._wake, self._is_stray)
+            subscription = await Subscription.open(session, self.queue.value, self._budget, self._wake, self._is_stray, users=self.users)
             if session.is_lost:
                 # `left` was or will be called for a session that we were not yet seen in.
                 subscription.void()
@@ -198,7 +199,7 @@ class RabbitConsumer:
         if not deliveries or tail is None:
             return
         parcels = [
-            Parcel(tail, copied(delivery.properties, delivery.message_id or secrets.token_hex(16)), delivery.body)
+            Parcel(tail, copied(delivery.properties, delivery.message_id or secrets.token_hex(16), self.users), delivery.body)
             for delivery in deliveries
         ]
         await self._publisher.publish(parcels)

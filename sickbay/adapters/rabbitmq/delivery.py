@@ -48,6 +48,11 @@ class RabbitDelivery:
         return self.properties.content_encoding or ""
 
     @property
+    def is_foreign(self) -> bool:
+        """Whether it was published by another user than those of our services; RabbitMQ has compared the name with the connection's."""
+        return not self.subscription.users.are_ours(self.properties)
+
+    @property
     def held_s(self) -> float:
         """For how long RabbitMQ has waited for a word about it."""
         return monotonic() - self.arrived

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any, Final
@@ -21,8 +22,24 @@ _BROKERS_OWN: Final = ("x-death", "x-first-death-", "x-last-death-", "x-delivery
 _ROUTING: Final = {"CC", "BCC"}
 
 
-def outgoing(message: Message, message_id: str, now: int, delay_class: str | None = None) -> Basic.Properties:
-    """The properties of a message of ours; ValueError if AMQP cannot carry its id or headers. `now` in ms."""
+@dataclass(frozen=True, slots=True)
+class Users:
+    """The RabbitMQ user of our connections (empty if only the server knows it), and the users of all our services.
+
+    RabbitMQ takes a message only if its `user-id`, where it has one, is the name of the connection's user: so nobody else can use ours.
+    """
+
+    own: str = ""
+    ours: frozenset[str] = frozenset()
+
+    def are_ours(self, properties: Basic.Properties) -> bool:
+        """Whether one of our services has published the message with these properties."""
+        user = properties.user_id
+        return bool(user) and (user == self.own or user in self.ours)
+
+
+def outgoing(message: Message, message_id: str, now: int, delay_class: str | None = None, user: str = "") -> Basic.Properties:
+    """The properties of a message of ours; ValueError if AMQP cannot carry its id or headers. `now` in ms, `user` is who publishes it."""
     headers = _checked(message.headers) if message.headers else {}
     if delay_class is not None:
         headers[DELAY_HEADER] = delay_class
@@ -33,18 +50,21 @@ def outgoing(message: Message, message_id: str, now: int, delay_class: str | Non
         message_id=_short(message_id),
         timestamp=datetime.fromtimestamp(now // 1000, UTC),
         headers=headers or None,
+        user_id=user or None if not message.is_foreign else None,
     )
 
 
-def copied(properties: Basic.Properties, message_id: str) -> Basic.Properties:
+def copied(properties: Basic.Properties, message_id: str, users: Users) -> Basic.Properties:
     """The properties for another copy of a message we received, without what the broker or its routing added.
+
+    The copy of a message of ours is ours, that of a foreign one stays foreign.
 
     Of the headers those of plain types: the driver cannot write all that it can read.
     """
     again = copy.copy(properties)
     again.delivery_mode = PERSISTENT
     again.expiration = None
-    again.user_id = None
+    again.user_id = (users.own or None) if users.are_ours(properties) else None
     again.timestamp = None
     again.message_id = message_id
     again.headers = {

@@ -16,6 +16,7 @@ from sickbay.adapters.rabbitmq.budget import Budget
 from sickbay.adapters.rabbitmq.delivery import RabbitDelivery
 from sickbay.adapters.rabbitmq.errors import translated
 from sickbay.adapters.rabbitmq.intake import Intake
+from sickbay.adapters.rabbitmq.properties import Users
 from sickbay.adapters.rabbitmq.session import Session, open_channel
 from sickbay.adapters.rabbitmq.unacknowledged import Unacknowledged
 from sickbay.domain.errors import Unavailable
@@ -35,9 +36,13 @@ class Subscription:
     """Lives as long as its session; afterwards settling does nothing, and RabbitMQ delivers again what was not settled."""
 
     def __init__(
-        self, session: Session, channel: Channel, *, queue: str, budget: Budget, wake: Callable[[], None], is_stray: Stray
+        self, session: Session, channel: Channel, *, queue: str, budget: Budget, wake: Callable[[], None], is_stray: Stray, users: Users
     ) -> None:
-        """`wake` is called when there is something to hand out, or `is_unfit` may have become true."""
+        """`wake` is called when there is something to hand out, or `is_unfit` may have become true.
+
+        `users` tell our messages from those of others.
+        """
+        self.users = users
         self._budget = budget
         self._session = session
         self._channel = channel
@@ -56,12 +61,14 @@ class Subscription:
         channel.on_consumer_cancel_callbacks.add(self._channel_closed)
 
     @classmethod
-    async def open(cls, session: Session, queue: str, budget: Budget, wake: Callable[[], None], is_stray: Stray) -> Subscription:
+    async def open(
+        cls, session: Session, queue: str, budget: Budget, wake: Callable[[], None], is_stray: Stray, *, users: Users
+    ) -> Subscription:
         """Subscribe on a channel of its own; Unavailable if the session cannot."""
         with translated():
             async with asyncio.timeout(RPC_TIMEOUT_S):
                 channel = await open_channel(session.connection)
-                subscription = cls(session, channel, queue=queue, budget=budget, wake=wake, is_stray=is_stray)
+                subscription = cls(session, channel, queue=queue, budget=budget, wake=wake, is_stray=is_stray, users=users)
                 try:
                     await subscription._intake.begin(budget.fitting())
                 except BaseException:

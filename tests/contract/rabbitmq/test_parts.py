@@ -10,7 +10,7 @@ from pamqp.commands import Basic
 
 from sickbay.adapters.rabbitmq.ack_batch import AckBatch
 from sickbay.adapters.rabbitmq.address import Address
-from sickbay.adapters.rabbitmq.properties import copied, outgoing, received
+from sickbay.adapters.rabbitmq.properties import Users, copied, outgoing, received
 from sickbay.adapters.rabbitmq.topology import BINDINGS, DELAY_HEADER, DELAY_QUEUES, DELAYS, EXCHANGES, QUEUES, RETRY_QUEUES, route
 from sickbay.domain.errors import SettingsError
 from sickbay.domain.lane import Lane
@@ -139,7 +139,7 @@ def test_a_copy_keeps_what_its_publisher_said_and_nothing_that_would_route_or_bi
         user_id="guest",
         headers={"a": 1, "CC": ["jobs.ledger"], "BCC": ["x"], "x-death": [], "x-delivery-count": 3},
     )
-    copy = copied(theirs, "id")
+    copy = copied(theirs, "id", Users("us"))
     assert (copy.content_type, copy.correlation_id, copy.message_id, copy.delivery_mode) == ("text/plain", "c", "id", 2)
     assert (copy.expiration, copy.user_id, copy.headers) == (None, None, {"a": 1})
     assert theirs.headers["CC"] == ["jobs.ledger"]

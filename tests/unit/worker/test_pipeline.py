@@ -110,6 +110,26 @@ async def test_a_message_nobody_can_read_is_kept_with_its_bytes():
         assert (event.reason, event.job.job_id, event.job.payload["contentBase64"]) == (Reason.UNDECODABLE, "m-1", "ACBubyBqc29u")
 
 
+@pytest.mark.parametrize(
+    ("foreign", "runs"), [(None, True), (frozenset({"acme"}), True), (frozenset({"other"}), False), (frozenset(), False)]
+)
+async def test_a_foreign_message_runs_only_for_the_tenants_that_take_such(foreign, runs):
+    ran = []
+
+    async def handler(job):
+        ran.append(job.job_id)
+
+    async with open_bench(does(handler), foreign=foreign) as bench:
+        assert await bench.run_one(job("j-1", tenant="acme"), is_foreign=True) == "ack"
+        assert await bench.run_one(job("j-2", tenant="acme")) == "ack"
+        assert ran == (["j-1", "j-2"] if runs else ["j-2"])
+        if not runs:
+            event = bench.broker.events()[0]
+            assert (event.reason, event.job.tenant, event.job.job_type) == (Reason.UNDECODABLE, "default", "undecodable")
+            assert event.job.job_id not in {"j-1", "m-1"}, "the id that it claims may be another job's"
+            assert "FOREIGN_TENANTS" in event.job.failures[-1].message
+
+
 async def test_a_type_without_a_handler_is_quarantined():
     async with open_bench(does(fine)) as bench:
         assert await bench.run_one(body=b'{"jobType": "fax", "payload": {}}') == "ack"
