@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from operator import attrgetter
 from typing import Any, Final
 
+from controlplane.breaker_access import BreakerAccess, not_found
 from controlplane.breaker_messages import BreakerMessages
 from controlplane.breaker_names import BreakerNames
 from controlplane.held_breakers import HeldBreakers
@@ -22,12 +22,15 @@ from sickbay.contract import requests as parse
 from sickbay.contract.paging import next_page_token, parse_paging
 from sickbay.contract.requests import CommandRequest
 from sickbay.contract.resume import SentBreakers
+from sickbay.domain.access import Principal
 from sickbay.domain.breaker import Action, BreakerKey, BreakerRule, BreakerScope, BreakerState, Snapshot
-from sickbay.domain.errors import ErrorReason, FailedPrecondition, NotFound, Unavailable
+from sickbay.domain.breaker_sharing import shown_to
+from sickbay.domain.errors import FailedPrecondition, Unavailable
 from sickbay.domain.explain_breaker import explain_breaker
 from sickbay.domain.workers import UNKNOWN, Fleet
 from sickbay.fleet import Pools, no_pools
 from sickbay.ports import CONSUMED, HOLDING, Breakers, Broker, Clock, LedgerWriter, PoolQueue
+from sickbay.server.access.caller import principal_of
 
 BURST: Final = 250
 CHANGES_PER_S: Final = 500.0
@@ -74,12 +77,14 @@ class BreakerApi(BreakerServiceServicer):
         self._parked = parked
         self._at_rates = at_rates
         self._scope = scope
+        self._access = BreakerAccess(scope)
         self._fleet = fleet
         self._pools = pools
         self._breakers = breakers
         self._held = HeldBreakers(breakers)
         self._names = BreakerNames()
         self._messages = BreakerMessages(scope, self._waiting_for)
+        self._redacted_messages = BreakerMessages(scope, self._waiting_for)
         self._rate_limit = TokenBucket(BURST, CHANGES_PER_S)
         self._broker = broker
         self._ledger = ledger
@@ -88,23 +93,29 @@ class BreakerApi(BreakerServiceServicer):
 
     async def ListBreakers(self, request: pb.ListBreakersRequest, context: Any) -> pb.ListBreakersResponse:
         """See the contract."""
-        paging, tenant = parse_paging(request), parse.tenant_filter(request.tenant)
+        principal, tenant = principal_of(context), parse.tenant_filter(request.tenant)
+        paging = parse_paging(request, principal.name)
         known = await self._breakers.keys()
         if held_back := self._held_back():
             known = sorted({*known, *held_back})
-        page, cursor = self._names.page(known, paging.cursor, paging.limit, partial(self._decides, tenant=tenant) if tenant else None)
+        page, cursor = self._names.page(known, paging.cursor, paging.limit, self._access.filter(tenant, principal))
         breakers = filter(self._is_shown, await self._snapshots(page))
-        return pb.ListBreakersResponse(breakers=self._messages.of(breakers), next_page_token=next_page_token(request, cursor))
+        if principal.tenants is None:
+            listed = self._messages.of(breakers)
+        else:
+            listed = self._redacted_messages.of(shown_to(self._scope, one, principal.tenants) for one in breakers)
+        return pb.ListBreakersResponse(breakers=listed, next_page_token=next_page_token(request, cursor, principal.name))
 
     async def GetBreaker(self, request: pb.GetBreakerRequest, context: Any) -> pb.GetBreakerResponse:
         """See the contract."""
-        asked, breaker = await self._find(request)
+        asked, breaker = await self._find(request, principal_of(context))
         return pb.GetBreakerResponse(breaker=self._reply(breaker, asked.job_type))
 
     async def ExplainBreaker(self, request: pb.ExplainBreakerRequest, context: Any) -> pb.ExplainBreakerResponse:
         """See the contract."""
-        asked, breaker = await self._find(request)
-        parked = await self._count_parked(breaker.key)
+        principal = principal_of(context)
+        asked, breaker = await self._find(request, principal)
+        parked = await self._count_parked(breaker.key, principal)
         explained = explain_breaker(
             breaker, parked, self._scope.job_types(breaker.key), lacks_worker=self._lacks_worker(breaker.key, asked.job_type)
         )
@@ -113,43 +124,46 @@ class BreakerApi(BreakerServiceServicer):
     @detached
     async def ResetBreaker(self, request: pb.ResetBreakerRequest, context: Any) -> pb.ResetBreakerResponse:
         """See the contract."""
-        return pb.ResetBreakerResponse(breaker=await self._command(request))
+        return pb.ResetBreakerResponse(breaker=await self._command(request, principal_of(context)))
 
     @detached
     async def ForceOpenBreaker(self, request: pb.ForceOpenBreakerRequest, context: Any) -> pb.ForceOpenBreakerResponse:
         """See the contract."""
-        return pb.ForceOpenBreakerResponse(breaker=await self._command(request))
+        return pb.ForceOpenBreakerResponse(breaker=await self._command(request, principal_of(context)))
 
     @detached
     async def DisableBreaker(self, request: pb.DisableBreakerRequest, context: Any) -> pb.DisableBreakerResponse:
         """See the contract."""
-        return pb.DisableBreakerResponse(breaker=await self._command(request))
+        return pb.DisableBreakerResponse(breaker=await self._command(request, principal_of(context)))
 
     @detached
     async def SetBreakerMetricsOnly(self, request: pb.SetBreakerMetricsOnlyRequest, context: Any) -> pb.SetBreakerMetricsOnlyResponse:
         """See the contract."""
-        return pb.SetBreakerMetricsOnlyResponse(breaker=await self._command(request))
+        return pb.SetBreakerMetricsOnlyResponse(breaker=await self._command(request, principal_of(context)))
 
     @detached
     async def SetBreakerAuto(self, request: pb.SetBreakerAutoRequest, context: Any) -> pb.SetBreakerAutoResponse:
         """See the contract."""
-        return pb.SetBreakerAutoResponse(breaker=await self._command(request))
+        return pb.SetBreakerAutoResponse(breaker=await self._command(request, principal_of(context)))
 
     @detached
     async def ProbeBreaker(self, request: pb.ProbeBreakerRequest, context: Any) -> pb.ProbeBreakerResponse:
         """See the contract."""
-        return pb.ProbeBreakerResponse(breaker=await self._command(request))
+        return pb.ProbeBreakerResponse(breaker=await self._command(request, principal_of(context)))
 
     async def WatchBreakers(self, request: pb.WatchBreakersRequest, context: Any) -> AsyncIterator[pb.WatchBreakersResponse]:
         """See the contract."""
         kind, tenant = parse.breaker_filter(request.job_type), parse.tenant_filter(request.tenant)
+        principal = principal_of(context)
+        is_theirs = self._access.filter(tenant, principal)
 
         def matches(breaker: Snapshot) -> bool:
             is_asked = not kind or breaker.key == self._scope.key_of(kind, breaker.key.tenant)
-            return is_asked and self._decides(breaker.key, tenant)
+            return is_asked and (is_theirs is None or is_theirs(breaker.key))
 
         def reply(breaker: Snapshot) -> pb.WatchBreakersResponse:
             sent.add(breaker)
+            breaker = shown_to(self._scope, breaker, principal.tenants)
             return pb.WatchBreakersResponse(breaker=self._reply(breaker, kind), resume_token=sent.token)
 
         async with self._breakers.watch() as changes:
@@ -183,15 +197,17 @@ class BreakerApi(BreakerServiceServicer):
             now=self._clock(),
         )
 
-    async def _command(self, request: CommandRequest) -> Breaker:
-        asked, command = parse.command(request)
+    async def _command(self, request: CommandRequest, principal: Principal) -> Breaker:
+        named, command = parse.command(request, principal)
+        asked = self._access.asked(named, request.tenant, principal)
         key = self._scope.key_of(*asked)
+        self._access.check_change(key, principal)
         if key.tenant != asked.tenant:
             raise FailedPrecondition(
                 f"all tenants share the breaker of {asked.job_type} (BREAKER_SCOPE is type): leave out the tenant to change it for all"
             )
         if not self._scope.is_in_use(key):
-            raise _not_found(key)
+            raise not_found(key)
         await self._held.check(key, command.action)
         after = await self._breakers.command(key, command)
         if command.action is Action.PROBE:
@@ -216,25 +232,25 @@ class BreakerApi(BreakerServiceServicer):
         """Whether it belongs into a list: not if it is closed and no job asks it any more."""
         return breaker.state is not BreakerState.CLOSED or self._scope.is_in_use(breaker.key)
 
-    async def _find(self, request: pb.GetBreakerRequest | pb.ExplainBreakerRequest) -> tuple[BreakerKey, Snapshot]:
-        """The type and tenant that were asked for, and the breaker that decides about them."""
-        asked = parse.breaker_key(request.job_type, request.tenant)
+    async def _find(self, request: pb.GetBreakerRequest | pb.ExplainBreakerRequest, principal: Principal) -> tuple[BreakerKey, Snapshot]:
+        """The type and tenant that were asked for, and the breaker that decides about them, as the principal may see it."""
+        asked = self._access.asked(parse.breaker_key(request.job_type, request.tenant), request.tenant, principal)
         for breaker in await self._snapshots([self._scope.key_of(*asked)]):
-            return asked, breaker
-        raise _not_found(asked)
+            return asked, shown_to(self._scope, breaker, principal.tenants)
+        raise not_found(asked)
 
-    async def _count_parked(self, breaker: BreakerKey) -> int | None:
-        """How many parked jobs wait for a breaker; None if the ledger is unavailable, which is no reason to explain nothing."""
+    async def _count_parked(self, breaker: BreakerKey, principal: Principal) -> int | None:
+        """How many parked jobs that the principal sees wait for a breaker.
+
+        None if the ledger is unavailable, which is no reason to explain nothing.
+        """
         try:
             parked = await self._parked()
         except Unavailable:
             return None
         at_rates = self._at_rates()
-        return sum(max(0, count - at_rates.get(key, 0)) for key, count in parked.items() if self._scope.key_of(*key) == breaker)
-
-    def _decides(self, key: BreakerKey, tenant: str) -> bool:
-        """Whether this breaker decides about jobs of `tenant`; every one passes if that is empty."""
-        return not tenant or key == self._scope.key_of(key.job_type, tenant)
+        theirs = ((key, count) for key, count in parked.items() if principal.sees(key.tenant))
+        return sum(max(0, count - at_rates.get(key, 0)) for key, count in theirs if self._scope.key_of(*key) == breaker)
 
     async def _existing_keys(self, revs: Collection[BreakerKey]) -> Collection[BreakerKey]:
         """Those that still exist; all of them while the store is unavailable."""
@@ -270,9 +286,3 @@ def _report_probe(breaker: Snapshot) -> None:
     else:
         hint = "; end the hold first (auto)" if breaker.state is BreakerState.FORCED_OPEN else ""
         raise FailedPrecondition(f"the breaker of {name} is {breaker.state}, and only an OPEN one can be probed{hint}")
-
-
-def _not_found(key: BreakerKey) -> NotFound:
-    if key.dependency:
-        return NotFound(f"Circuit breaker of the dependency '{key.dependency}' not found", ErrorReason.BREAKER_NOT_FOUND)
-    return NotFound(f"Circuit breaker for jobType '{key.job_type}' not found", ErrorReason.BREAKER_NOT_FOUND)

@@ -11,10 +11,14 @@ from sickbay.concurrency.tasks import DetachedTasks, detached
 from sickbay.contract import incidents as contract
 from sickbay.contract import requests as parse
 from sickbay.contract.paging import next_page_token, parse_paging
+from sickbay.domain.access import Tenants
 from sickbay.domain.breaker import BreakerRule, BreakerScope
 from sickbay.domain.errors import ErrorReason, NotFound
+from sickbay.domain.incident import Incident
+from sickbay.domain.incident_sharing import incident_for, tenants_of_incidents
 from sickbay.domain.job import DEFAULT_TENANT
 from sickbay.ports.incidents import IncidentStore
+from sickbay.server.access.caller import principal_of
 
 
 class IncidentApi(IncidentServiceServicer):
@@ -28,27 +32,42 @@ class IncidentApi(IncidentServiceServicer):
 
     async def ListIncidents(self, request: pb.ListIncidentsRequest, context: Any) -> pb.ListIncidentsResponse:
         """See the contract."""
-        paging = parse_paging(request)
-        query = contract.incident_query(request)
+        principal = principal_of(context)
+        paging = parse_paging(request, principal.name)
+        query = contract.incident_query(request, principal)
         if query.job_type:
-            query = replace(query, job_type=self._scope.key_of(query.job_type, query.tenant or DEFAULT_TENANT).job_type)
+            query = replace(query, job_type=self._scope.key_of(query.job_type, request.tenant or DEFAULT_TENANT).job_type)
+        query = replace(query, tenants=tenants_of_incidents(self._scope, principal, request.tenant, query.job_type))
         page = await self._incidents.find_incidents(query, paging.limit, paging.cursor)
+        seen = [incident_for(self._scope, one, principal.tenants) for one in page.items]
         return pb.ListIncidentsResponse(
-            incidents=[contract.incident(one, whole=False) for one in page.items], next_page_token=next_page_token(request, page.cursor)
+            incidents=[contract.incident(one[0], whole=False, redacted=one[1]) for one in seen if one is not None],
+            next_page_token=next_page_token(request, page.cursor, principal.name),
         )
 
     async def GetIncident(self, request: pb.GetIncidentRequest, context: Any) -> pb.GetIncidentResponse:
         """See the contract."""
-        found = await self._incidents.get_incident(_number(request.incident_id))
-        if found is None:
-            raise _not_found(request.incident_id)
-        return pb.GetIncidentResponse(incident=contract.incident(found))
+        found, redacted = await self._find(request.incident_id, principal_of(context).tenants)
+        return pb.GetIncidentResponse(incident=contract.incident(found, redacted=redacted))
 
     @detached
     async def AcknowledgeIncident(self, request: pb.AcknowledgeIncidentRequest, context: Any) -> pb.AcknowledgeIncidentResponse:
         """See the contract."""
-        number, actor, note = _number(request.incident_id), parse.actor(request.actor), contract.note(request.note)
+        principal = principal_of(context)
+        number, actor, note = _number(request.incident_id), parse.actor(request.actor, principal), contract.note(request.note)
+        if principal.tenants is not None:  # before it is changed; the breaker of an incident never changes
+            _, redacted = await self._find(request.incident_id, principal.tenants)
+            if redacted:
+                principal.check_all_tenants("the incident of a breaker that tenants share")
         return pb.AcknowledgeIncidentResponse(incident=contract.incident(await self._incidents.acknowledge(number, actor, note)))
+
+    async def _find(self, incident_id: str, tenants: Tenants) -> tuple[Incident, bool]:
+        """The incident as those see it who have these tenants, and whether something was left out; NotFound."""
+        found = await self._incidents.get_incident(_number(incident_id))
+        seen = incident_for(self._scope, found, tenants) if found is not None else None
+        if seen is None:
+            raise _not_found(incident_id)
+        return seen
 
 
 def _number(incident_id: str) -> int:

@@ -11,12 +11,14 @@ from sickbay.concurrency.tasks import DetachedTasks, detached
 from sickbay.contract import lost, responses
 from sickbay.contract import requests as parse
 from sickbay.contract.paging import next_page_token, parse_paging
+from sickbay.domain.access import Principal, Right
 from sickbay.domain.errors import NotFound
 from sickbay.domain.queries import JobEdit
 from sickbay.job_types.view import JobTypeView
 from sickbay.jobs.v1 import quarantine_service_pb2 as pb
 from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceServicer
 from sickbay.ports import Clock, QuarantineStore
+from sickbay.server.access.caller import principal_of
 
 
 class QuarantineApi(QuarantineServiceServicer):
@@ -43,37 +45,39 @@ class QuarantineApi(QuarantineServiceServicer):
 
     async def ListQuarantinedJobs(self, request: pb.ListQuarantinedJobsRequest, context: Any) -> pb.ListQuarantinedJobsResponse:
         """See the contract."""
-        paging = parse_paging(request)
-        page = await self._quarantine.list_quarantined(parse.quarantine_query(request, self._clock()), paging.limit, paging.cursor)
-        return pb.ListQuarantinedJobsResponse(
-            jobs=map(responses.quarantined, page.items), next_page_token=next_page_token(request, page.cursor), total_size=page.total
-        )
+        principal = principal_of(context)
+        paging = parse_paging(request, principal.name)
+        query = parse.quarantine_query(request, self._clock(), principal)
+        page = await self._quarantine.list_quarantined(query, paging.limit, paging.cursor)
+        token = next_page_token(request, page.cursor, principal.name)
+        return pb.ListQuarantinedJobsResponse(jobs=map(responses.quarantined, page.items), next_page_token=token, total_size=page.total)
 
     async def GetQuarantinedJob(self, request: pb.GetQuarantinedJobRequest, context: Any) -> pb.GetQuarantinedJobResponse:
         """See the contract."""
-        job_id = parse.job_id(request.job_id)
+        job_id, principal = parse.job_id(request.job_id), principal_of(context)
         found = await self._quarantine.get_quarantined(job_id)
-        if found is None:
+        if found is None or not principal.sees(found.record.job.tenant):
             raise NotFound(f"job {job_id!r} is not in quarantine; it may have left; GetJob shows where it is")
-        return pb.GetQuarantinedJobResponse(job=responses.quarantined_details(found))
+        return pb.GetQuarantinedJobResponse(job=responses.quarantined_details(found, hides_payload=not principal.may(Right.PAYLOADS)))
 
     async def ListFailureGroups(self, request: pb.ListFailureGroupsRequest, context: Any) -> pb.ListFailureGroupsResponse:
         """See the contract."""
-        paging = parse_paging(request)
-        kind, tenant = parse.job_type_filter(request.job_type), parse.tenant_filter(request.tenant)
-        page = await self._quarantine.groups(kind, tenant, paging.limit, paging.cursor)
-        return pb.ListFailureGroupsResponse(
-            groups=map(responses.failure_group, page.items), next_page_token=next_page_token(request, page.cursor)
-        )
+        principal = principal_of(context)
+        paging = parse_paging(request, principal.name)
+        kind, tenants = parse.job_type_filter(request.job_type), parse.tenants(request.tenant, principal)
+        page = await self._quarantine.groups(kind, tenants, paging.limit, paging.cursor)
+        token = next_page_token(request, page.cursor, principal.name)
+        return pb.ListFailureGroupsResponse(groups=map(responses.failure_group, page.items), next_page_token=token)
 
     @detached
     async def ResubmitJob(self, request: pb.ResubmitJobRequest, context: Any) -> pb.ResubmitJobResponse:
         """See the contract."""
-        job_id, etag, actor = parse.job_id(request.job_id), parse.etag(request.etag), parse.actor(request.actor)
+        principal = principal_of(context)
+        job_id, etag, actor = parse.job_id(request.job_id), parse.etag(request.etag), parse.actor(request.actor, principal)
         edit = parse.edit(request)
         if not request.skip_validation:
-            await self._check(job_id, edit)
-        lease = await self._quarantine.lease_job(job_id, edit, etag, actor)
+            await self._check(job_id, edit, principal)
+        lease = await self._quarantine.lease_job(job_id, edit, etag, actor, principal.tenants)
         (record,) = await self._releaser.release([lease])
         self._on_released()
         return pb.ResubmitJobResponse(job=responses.job(record))
@@ -81,24 +85,28 @@ class QuarantineApi(QuarantineServiceServicer):
     @detached
     async def DiscardJob(self, request: pb.DiscardJobRequest, context: Any) -> pb.DiscardJobResponse:
         """See the contract."""
-        job_id, etag, actor = parse.job_id(request.job_id), parse.etag(request.etag), parse.actor(request.actor)
-        record = await self._quarantine.discard(job_id, etag, actor)
+        principal = principal_of(context)
+        job_id, etag, actor = parse.job_id(request.job_id), parse.etag(request.etag), parse.actor(request.actor, principal)
+        record = await self._quarantine.discard(job_id, etag, actor, principal.tenants)
         self._on_released()
         return pb.DiscardJobResponse(job=responses.job(record))
 
     @detached
     async def RequeueJobs(self, request: pb.RequeueJobsRequest, context: Any) -> pb.RequeueJobsResponse:
         """See the contract."""
-        paging = parse_paging(request)
-        query, order = lost.lost_query(request, self._clock()), lost.requeue_order(request)
+        principal = principal_of(context)
+        paging = parse_paging(request, principal.name)
+        query, order = lost.lost_query(request, self._clock(), principal), lost.requeue_order(request, principal)
         page = await self._requeuer.requeue(query, order, min(paging.limit, lost.MAX_REQUEUED), paging.cursor)
-        return pb.RequeueJobsResponse(jobs=map(lost.requeued, page.items), next_page_token=next_page_token(request, page.cursor))
+        token = next_page_token(request, page.cursor, principal.name)
+        return pb.RequeueJobsResponse(jobs=map(lost.requeued, page.items), next_page_token=token)
 
-    async def _check(self, job_id: str, edit: JobEdit) -> None:
+    async def _check(self, job_id: str, edit: JobEdit, principal: Principal) -> None:
         """Raise InvalidArgument if an edited payload does not fit the job's type; that the job is there is checked when it is leased."""
         if edit.payload_json is None:
             return
         found = None if edit.job_type else await self._quarantine.get_quarantined(job_id)
-        job_type = edit.job_type or (found.record.job.job_type if found is not None else "")
+        known = found.record.job if found is not None and principal.sees(found.record.job.tenant) else None
+        job_type = edit.job_type or (known.job_type if known is not None else "")
         if job_type and (mistake := await self._types.mistake(job_type, edit.payload_json)):
             raise mistake.advised("correct it, or set skip_validation (skipValidation, --skip-validation) to take it as it is")

@@ -12,6 +12,7 @@ from sickbay.contract.paging import next_page_token, parse_paging
 from sickbay.jobs.v1 import worker_service_pb2 as pb
 from sickbay.jobs.v1.worker_service_pb2_grpc import WorkerServiceServicer
 from sickbay.ports.workers import WorkerRegistry
+from sickbay.server.access.caller import principal_of
 
 
 class WorkerApi(WorkerServiceServicer):
@@ -23,11 +24,13 @@ class WorkerApi(WorkerServiceServicer):
 
     async def ListWorkers(self, request: pb.ListWorkersRequest, context: Any) -> pb.ListWorkersResponse:
         """See the contract."""
-        paging, job_type = parse_paging(request), parse.job_type_filter(request.job_type)
-        tenant = parse.tenant_filter(request.tenant)
+        principal = principal_of(context)
+        paging, job_type = parse_paging(request, principal.name), parse.job_type_filter(request.job_type)
+        asked = parse.tenants(request.tenant, principal) if request.tenant else None
         fleet = await self._workers.fleet()
-        page, cursor = contract.page(fleet.workers, job_type, paging.cursor, paging.limit, tenant=tenant)
-        return pb.ListWorkersResponse(workers=map(contract.worker, page), next_page_token=next_page_token(request, cursor))
+        page, cursor = contract.page(fleet.workers, job_type, paging.cursor, paging.limit, tenants=asked)
+        workers = [contract.worker(one, principal.tenants) for one in page]
+        return pb.ListWorkersResponse(workers=workers, next_page_token=next_page_token(request, cursor, principal.name))
 
     async def Work(self, request_iterator: Any, context: Any) -> Any:
         """See the contract."""

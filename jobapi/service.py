@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from jobapi.cancel import Canceller
@@ -14,6 +15,7 @@ from sickbay.contract import explanations, responses, resume
 from sickbay.contract import requests as parse
 from sickbay.contract.paging import next_page_token, parse_paging
 from sickbay.contract.requests import Submission
+from sickbay.domain.access import Principal, Right, Tenants
 from sickbay.domain.errors import NotFound, SickbayError
 from sickbay.domain.job import JobRecord, JobState, StateChange
 from sickbay.domain.progress import is_later
@@ -21,12 +23,14 @@ from sickbay.domain.queries import Accepted
 from sickbay.domain.truth import Truth
 from sickbay.fleet import FleetView
 from sickbay.jobs.v1 import job_service_pb2 as pb
+from sickbay.jobs.v1.job_pb2 import Job
 from sickbay.jobs.v1.job_service_pb2_grpc import JobServiceServicer
 from sickbay.observer import NOBODY, Observer
 from sickbay.ports import Broker, Clock, JobReader
 from sickbay.ports.lost import Holds
 from sickbay.runtime.policies import Policies
 from sickbay.runtime.settings import Settings
+from sickbay.server.access.caller import principal_of
 from sickbay.server.errors import batch_error, fault_of
 from sickbay.submission.circuits import Circuits
 from sickbay.submission.recent import RecentJobs
@@ -69,7 +73,8 @@ class JobApi(JobServiceServicer):
     async def SubmitJob(self, request: pb.SubmitJobRequest, context: Any) -> pb.SubmitJobResponse:
         """See the contract."""
         self._slices.called()
-        (result,) = await self._submitter.accept([parse.submission(request)])
+        principal = principal_of(context)
+        (result,) = await self._submitter.accept([parse.submission(request, principal)])
         if isinstance(result, SickbayError):
             raise result
         queued = JobRecord(result.job, JobState.QUEUED, result.job.submitted_at)
@@ -78,7 +83,8 @@ class JobApi(JobServiceServicer):
     @detached
     async def BatchSubmitJobs(self, request: pb.BatchSubmitJobsRequest, context: Any) -> pb.BatchSubmitJobsResponse:
         """See the contract."""
-        validated = [_validate(item) async for item in self._slices.over(parse.batch(request))]
+        principal = principal_of(context)
+        validated = [_validate(item, principal) async for item in self._slices.over(parse.batch(request))]
         accepted = iter(await self._submitter.accept([item for item in validated if isinstance(item, Submission)]))
         results = [next(accepted) if isinstance(item, Submission) else item for item in validated]
         return pb.BatchSubmitJobsResponse(results=[self._batch_result(result) async for result in self._slices.over(results)])
@@ -86,61 +92,72 @@ class JobApi(JobServiceServicer):
     async def GetJob(self, request: pb.GetJobRequest, context: Any) -> pb.GetJobResponse:
         """See the contract."""
         full = parse.full_view(request.view, default=True)
-        record = await self._find(parse.job_id(request.job_id))
+        principal = principal_of(context)
+        record = await self._find(parse.job_id(request.job_id), principal.tenants)
         if not full:
             return pb.GetJobResponse(job=responses.job(replace(record, result=None)))
         history = await self._reader.history(record.job.job_id) or (_initial_change(record),)
-        return pb.GetJobResponse(job=responses.job(record, history))
+        return pb.GetJobResponse(job=responses.job(record, history, hides_result=not principal.may(Right.PAYLOADS)))
 
     async def ExplainJob(self, request: pb.ExplainJobRequest, context: Any) -> pb.ExplainJobResponse:
         """See the contract."""
-        case, explained = await self._explainer.explain(parse.job_id(request.job_id))
+        case, explained = await self._explainer.explain(parse.job_id(request.job_id), principal_of(context).tenants)
         return pb.ExplainJobResponse(explanation=explanations.job(case, explained))
 
     async def ListJobs(self, request: pb.ListJobsRequest, context: Any) -> pb.ListJobsResponse:
         """See the contract."""
         full = parse.full_view(request.view, default=False)
-        paging = parse_paging(request)
-        page = await self._reader.find(parse.job_query(request), paging.limit, paging.cursor)
+        principal = principal_of(context)
+        paging = parse_paging(request, principal.name)
+        page = await self._reader.find(parse.job_query(request, principal), paging.limit, paging.cursor)
         histories = await self._reader.histories([record.job.job_id for record in page.items]) if full else {}
-        jobs = [responses.job(record, histories.get(record.job.job_id, ())) async for record in self._slices.over(page.items)]
-        return pb.ListJobsResponse(jobs=jobs, next_page_token=next_page_token(request, page.cursor))
+        hides = not principal.may(Right.PAYLOADS)
+        jobs = [
+            responses.job(record, histories.get(record.job.job_id, ()), hides_result=hides)
+            async for record in self._slices.over(page.items)
+        ]
+        return pb.ListJobsResponse(jobs=jobs, next_page_token=next_page_token(request, page.cursor, principal.name))
 
     async def WatchJob(self, request: pb.WatchJobRequest, context: Any) -> AsyncIterator[pb.WatchJobResponse]:
         """See the contract."""
-        job_id = parse.job_id(request.job_id)
+        job_id, principal = parse.job_id(request.job_id), principal_of(context)
+        told = partial(responses.job, hides_result=not principal.may(Right.PAYLOADS))
         async with self._reader.watch(job_id) as changes:
-            found = await self._find(job_id)
+            found = await self._find(job_id, principal.tenants)
             sent, is_final, known = resume.position_of(found), found.state.is_final, found
             since = resume.parse_token(request.resume_token)
             if since is None:
-                yield pb.WatchJobResponse(job=responses.job(found), resume_token=resume.token_of(found))
+                yield pb.WatchJobResponse(job=told(found), resume_token=resume.token_of(found))
             else:
                 missed = await self._missed(job_id, since)
                 for change in missed:
                     sent, is_final = max(sent, resume.position(change)), is_final or change.state.is_final
-                    yield _change_response(_as_of(found, change), change)
+                    yield _change_response(told(_as_of(found, change)), found, change)
                 if (found.progress is not None or found.cancel_requested_at) and not missed:
-                    yield pb.WatchJobResponse(job=responses.job(found), resume_token=resume.token_of(found))
+                    yield pb.WatchJobResponse(job=told(found), resume_token=resume.token_of(found))
             if is_final:
                 return
             async for record, news in changes:
                 if news is None:
                     if resume.position_of(record) == sent and _says_more(record, known):
                         known = record
-                        yield pb.WatchJobResponse(job=responses.job(record), resume_token=resume.token_of(record))
+                        yield pb.WatchJobResponse(job=told(record), resume_token=resume.token_of(record))
                     continue
                 if resume.position(news) <= sent:
                     continue
                 sent, known = resume.position(news), record
-                yield _change_response(replace(record, state=news.state), news)
+                yield _change_response(told(replace(record, state=news.state)), record, news)
                 if news.state.is_final:
                     return
 
     @detached
     async def CancelJob(self, request: pb.CancelJobRequest, context: Any) -> pb.CancelJobResponse:
         """See the contract."""
-        return pb.CancelJobResponse(job=responses.job(await self._canceller.cancel(parse.job_id(request.job_id))))
+        job_id, principal = parse.job_id(request.job_id), principal_of(context)
+        if principal.tenants is not None:  # before anything is done; a job's tenant never changes
+            await self._find(job_id, principal.tenants)
+        cancelled = await self._canceller.cancel(job_id)
+        return pb.CancelJobResponse(job=responses.job(cancelled, hides_result=not principal.may(Right.PAYLOADS)))
 
     def _batch_result(self, result: Accepted | SickbayError) -> pb.BatchSubmitResult:
         if isinstance(result, Accepted):
@@ -157,16 +174,17 @@ class JobApi(JobServiceServicer):
         """The changes of the job after `since`, in the order of truth."""
         return [change for change in await self._reader.history(job_id) if resume.position(change) > since]
 
-    async def _find(self, job_id: str) -> JobRecord:
+    async def _find(self, job_id: str, tenants: Tenants = None) -> JobRecord:
+        """The job; NotFound, also if it is of none of these tenants."""
         record = await self._reader.get(job_id) or self._recent.get(job_id)
-        if record is None:
+        if record is None or not (tenants is None or record.job.tenant in tenants):
             raise NotFound(f"there is no job {job_id!r}; use an id that SubmitJob returned; ended jobs are deleted after their retention")
         return record
 
 
-def _validate(request: pb.SubmitJobRequest) -> Submission | SickbayError:
+def _validate(request: pb.SubmitJobRequest, principal: Principal) -> Submission | SickbayError:
     try:
-        return parse.submission(request)
+        return parse.submission(request, principal)
     except SickbayError as error:
         return error
 
@@ -175,9 +193,9 @@ def _initial_change(record: JobRecord) -> StateChange:
     return StateChange(record.job.submitted_at, JobState.QUEUED, 0, 0)
 
 
-def _change_response(record: JobRecord, change: StateChange) -> pb.WatchJobResponse:
+def _change_response(job: Job, record: JobRecord, change: StateChange) -> pb.WatchJobResponse:
     sent = responses.change(change, record.job.failures)
-    return pb.WatchJobResponse(job=responses.job(record), change=sent, resume_token=resume.token(change))
+    return pb.WatchJobResponse(job=job, change=sent, resume_token=resume.token(change))
 
 
 def _says_more(record: JobRecord, known: JobRecord) -> bool:

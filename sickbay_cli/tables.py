@@ -6,12 +6,13 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from sickbay.jobs.v1.job_pb2 import PRIORITY_NORMAL, PRIORITY_UNSPECIFIED, AttemptError, Job, StateChange
-from sickbay.jobs.v1.quarantine_service_pb2 import FailureGroup, QuarantinedJob
+from sickbay.jobs.v1.quarantine_service_pb2 import FailureGroup, PayloadRevision, QuarantinedJob
 from sickbay_cli.durations import clock, moment, relative
 from sickbay_cli.format import job_state, join_nonempty, ms, other_tenant, priority, reason, when
 from sickbay_cli.output import Cell, Column, details, line, plain, table
 from sickbay_cli.payload import pretty
 
+HIDDEN: Final = "hidden (needs the right to read payloads)"
 _JOBS: Final = (
     Column("JOB ID"),
     Column("TYPE", least=62),
@@ -113,16 +114,21 @@ def show_job(job: Job, now: int, more: Sequence[tuple[str, Cell]] = ()) -> None:
 
 def show_quarantined_job(case: QuarantinedJob, payload: str, now: int) -> None:
     """Print the details of a job in quarantine; `payload` is printed as it is."""
-    edits = [f"{moment(ms(edit, 'time'))}  {plain(edit.actor)}\n- {edit.before_json}\n+ {edit.after_json}" for edit in case.revisions]
+    edits = [_edit(edit, hidden=case.payload_hidden) for edit in case.revisions]
     more: list[tuple[str, Cell]] = [
         ("set aside", when(ms(case, "quarantine_time"), now)),
         ("reason", reason(case)),
         ("group", case.fingerprint),
         ("etag", case.etag),
-        ("payload", payload),
+        ("payload", HIDDEN if case.payload_hidden else payload),
         ("edits", "\n".join(edits)),
     ]
     show_job(case.job, now, more)
+
+
+def _edit(edit: PayloadRevision, *, hidden: bool) -> str:
+    who = f"{moment(ms(edit, 'time'))}  {plain(edit.actor)}"
+    return f"{who}\n{HIDDEN}" if hidden else f"{who}\n- {edit.before_json}\n+ {edit.after_json}"
 
 
 def show_change(job: Job, change: StateChange | None) -> None:
@@ -146,6 +152,8 @@ def _progress(job: Job) -> str:
 
 def _result(job: Job, shown: Callable[[str], str]) -> str:
     """What the handler returned, or why that was not kept; it is untrusted."""
+    if job.result_hidden:
+        return HIDDEN
     if job.result_note:
         return f"({plain(job.result_note)})"
     return "\n".join(map(plain, shown(job.result_json).split("\n")))

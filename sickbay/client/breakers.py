@@ -43,6 +43,7 @@ class Breaker:
     recent_failure_rate: float
     hanging_probes: int
     waiting_for: str
+    redacted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

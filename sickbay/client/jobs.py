@@ -84,7 +84,8 @@ class Job:
 
     `result_json` is what the handler of a SUCCEEDED job returned, as JSON text; empty if it returned None. It is empty, too, if the result
     was not kept, and then `result_note` says why. `progress` is set while the job is RUNNING if its handler reports any. Lists have none of
-    the three. `cancel_request_time` is when somebody first asked to cancel it after a run had begun.
+    the three. `cancel_request_time` is when somebody first asked to cancel it after a run had begun. `result_hidden`: there is a
+    result, which this principal may not read.
     """
 
     job_id: str
@@ -105,6 +106,7 @@ class Job:
     result_note: str = ""
     progress: Progress | None = None
     cancel_request_time: datetime | None = None
+    result_hidden: bool = False
     _result: Any = field(default=None, init=False, repr=False, compare=False)
 
     @property

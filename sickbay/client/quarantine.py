@@ -25,6 +25,8 @@ class PayloadRevision:
 class QuarantinedJob:
     """A parked or quarantined job. `payload_json` and `revisions` are empty in lists; send `etag` with an edit.
 
+    `payload_hidden`: this principal may not read payloads, so that they are left out here and in the revisions.
+
     `reason` is a name of the contract's `QuarantinedJob.Reason`, an open set.
     """
 
@@ -35,6 +37,7 @@ class QuarantinedJob:
     etag: str
     fingerprint: str
     revisions: tuple[PayloadRevision, ...]
+    payload_hidden: bool = False
     _payload: dict[str, Any] | None = field(default=None, init=False, repr=False, compare=False)
 
     @property

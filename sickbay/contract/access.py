@@ -22,10 +22,14 @@ _INCIDENTS: Final = "/sickbay.breakers.v1.IncidentService/"
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Which right a call needs (None: any principal will do), and whether it is an action for the audit log."""
+    """Which right a call needs (None: any principal will do), and whether it is an action for the audit log.
+
+    `all_tenants`: what it does or shows concerns all tenants, so that a principal with some of them may not.
+    """
 
     right: Right | None
     is_action: bool = False
+    all_tenants: bool = False
 
 
 RULES: Final[Mapping[str, Rule]] = MappingProxyType(
@@ -46,12 +50,12 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType(
         f"{_QUARANTINE}DiscardJob": Rule(Right.OPERATE, is_action=True),
         f"{_QUARANTINE}RequeueJobs": Rule(Right.OPERATE, is_action=True),
         f"{_WORKERS}ListWorkers": Rule(Right.VIEW),
-        f"{_WORKERS}Work": Rule(Right.WORK, is_action=True),
+        f"{_WORKERS}Work": Rule(Right.WORK, is_action=True, all_tenants=True),
         f"{_BREAKERS}ListBreakers": Rule(Right.VIEW),
         f"{_BREAKERS}GetBreaker": Rule(Right.VIEW),
         f"{_BREAKERS}ExplainBreaker": Rule(Right.VIEW),
         f"{_BREAKERS}WatchBreakers": Rule(Right.VIEW),
-        f"{_BREAKERS}GetMetrics": Rule(Right.VIEW),
+        f"{_BREAKERS}GetMetrics": Rule(Right.VIEW, all_tenants=True),
         f"{_BREAKERS}ResetBreaker": Rule(Right.OPERATE, is_action=True),
         f"{_BREAKERS}ForceOpenBreaker": Rule(Right.OPERATE, is_action=True),
         f"{_BREAKERS}DisableBreaker": Rule(Right.OPERATE, is_action=True),
@@ -68,5 +72,5 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType(
 HEALTH_PATHS: Final = frozenset({"/health", "/health/ready", "/health/live"})
 """These need no principal, over gRPC neither (grpc.health.v1)."""
 METRICS_PATH: Final = "/metrics"
-METRICS: Final = Rule(Right.VIEW)
+METRICS: Final = Rule(Right.VIEW, all_tenants=True)
 """The rule of `GET /metrics`. Every other path that is not an RPC, such as /docs, is for any principal."""

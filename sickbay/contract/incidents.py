@@ -9,6 +9,7 @@ from sickbay.breakers.v1 import incident_pb2
 from sickbay.breakers.v1 import incident_service_pb2 as pb
 from sickbay.contract import requests as parse
 from sickbay.contract.responses import duration, text, timestamp, uint32
+from sickbay.domain.access import ANYBODY, Principal
 from sickbay.domain.errors import InvalidArgument
 from sickbay.domain.incident import Entry, EntryKind, Incident, IncidentQuery
 
@@ -18,10 +19,10 @@ _NUMBER: Final = re.compile(r"[0-9]{1,19}")
 _KINDS: Final = {kind: incident_pb2.IncidentEntry.Kind.Value(f"KIND_{kind.value}") for kind in EntryKind}
 
 
-def incident_query(request: pb.ListIncidentsRequest) -> IncidentQuery:
-    """Which incidents to list."""
+def incident_query(request: pb.ListIncidentsRequest, principal: Principal = ANYBODY) -> IncidentQuery:
+    """Which incidents to list, of the principal's tenants."""
     is_open = request.open if request.HasField("open") else None
-    return IncidentQuery(parse.job_type_filter(request.job_type), parse.tenant_filter(request.tenant), is_open)
+    return IncidentQuery(parse.job_type_filter(request.job_type), parse.tenants(request.tenant, principal), is_open)
 
 
 def incident_number(incident_id: str) -> int | None:
@@ -37,8 +38,8 @@ def note(words: str) -> str:
     return parse.line(words, "note", MAX_NOTE_CHARS)
 
 
-def incident(found: Incident, *, whole: bool = True) -> incident_pb2.Incident:
-    """An incident; lists leave out its timeline."""
+def incident(found: Incident, *, whole: bool = True, redacted: bool = False) -> incident_pb2.Incident:
+    """An incident; lists leave out its timeline. `redacted`: something was left out (`redact`)."""
     cause, noted = found.cause, found.acknowledged
     return incident_pb2.Incident(
         incident_id=str(found.number),
@@ -64,6 +65,7 @@ def incident(found: Incident, *, whole: bool = True) -> incident_pb2.Incident:
         acknowledgement=incident_pb2.IncidentAcknowledgement(time=timestamp(noted.at), actor=text(noted.actor), note=text(noted.note))
         if noted
         else None,
+        redacted=redacted,
     )
 
 

@@ -6,6 +6,7 @@ from typing import Final
 
 from sickbay.contract import requests as parse
 from sickbay.contract import responses
+from sickbay.domain.access import ANYBODY, Principal
 from sickbay.domain.errors import InvalidArgument
 from sickbay.domain.queries import LostQuery, Requeued, RequeueOrder, Verdict
 from sickbay.jobs.v1 import quarantine_service_pb2 as pb
@@ -17,19 +18,19 @@ DEFAULT_MIN_AGE_MS: Final = 60_000
 _OUTCOMES: Final = {verdict: pb.RequeuedJob.Outcome.Value(f"OUTCOME_{verdict.value}") for verdict in Verdict}
 
 
-def lost_query(request: pb.RequeueJobsRequest, now: int) -> LostQuery:
-    """Which jobs may be lost; `now` in ms."""
+def lost_query(request: pb.RequeueJobsRequest, now: int, principal: Principal = ANYBODY) -> LostQuery:
+    """Which jobs may be lost, of those that the principal sees; `now` in ms."""
     if len(request.job_ids) > MAX_REQUEUED:
         raise InvalidArgument(f"at most {MAX_REQUEUED} jobs can be named, not {len(request.job_ids):,}; split them")
     quiet = parse.span_ms(request.min_age, "minimal age", 1_000, now) if request.HasField("min_age") else DEFAULT_MIN_AGE_MS
     ids = tuple(dict.fromkeys(map(parse.job_id, request.job_ids)))
-    return LostQuery(now - quiet, parse.job_type_filter(request.job_type), parse.tenant_filter(request.tenant), ids)
+    return LostQuery(now - quiet, parse.job_type_filter(request.job_type), parse.tenants(request.tenant, principal), ids)
 
 
-def requeue_order(request: pb.RequeueJobsRequest) -> RequeueOrder:
+def requeue_order(request: pb.RequeueJobsRequest, principal: Principal = ANYBODY) -> RequeueOrder:
     """What to do with them."""
     return RequeueOrder(
-        actor=parse.actor(request.actor),
+        actor=parse.actor(request.actor, principal),
         validate_only=request.validate_only,
         even_if_waiting=request.even_if_waiting,
         discard_without_payload=request.discard_without_payload,

@@ -15,6 +15,7 @@ from google.protobuf.duration_pb2 import Duration
 
 from sickbay.breakers.v1 import breaker_service_pb2 as breakers
 from sickbay.contract.payload import checked_text, struct_text
+from sickbay.domain.access import ANYBODY, Principal, Tenants
 from sickbay.domain.breaker import DEPENDENCY, Action, BreakerKey, Command
 from sickbay.domain.errors import ErrorReason, InvalidArgument
 from sickbay.domain.job import CODE_PATTERN, DEFAULT_TENANT, NAME_PATTERN, Job, JobState, Reason, is_code, is_name
@@ -50,7 +51,10 @@ _REASONS: Final[dict[int, Reason]] = {
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A job to accept; `request_id` is the idempotency key, empty if there is none. `rejects`: not to be parked, but rejected."""
+    """A job to accept; `request_id` is the idempotency key, empty if there is none. `rejects`: not to be parked, but rejected.
+
+    `principal` is the name of who submits it, empty while access control is off. `tenants` are those of which the principal may know.
+    """
 
     job_type: str
     tenant: str
@@ -58,6 +62,8 @@ class Submission:
     request_id: str = ""
     rejects: bool = False
     priority: Priority = Priority.NORMAL
+    principal: str = ""
+    tenants: Tenants = None
 
     @property
     def digest(self) -> bytes:
@@ -81,10 +87,10 @@ class Submission:
         )
 
 
-def submission(request: job_service_pb2.SubmitJobRequest) -> Submission:
-    """A job to submit."""
+def submission(request: job_service_pb2.SubmitJobRequest, principal: Principal = ANYBODY) -> Submission:
+    """A job to submit; PermissionDenied if it is to have a tenant that is not the principal's."""
     kind = job_type(request.job_type)
-    owner = tenant(request.tenant)
+    owner = principal.tenant(tenant_filter(request.tenant))
     payload = content(request)
     if payload is None:
         raise InvalidArgument("the payload is missing; send a JSON object, {} for an empty one", ErrorReason.INVALID_PAYLOAD)
@@ -96,7 +102,8 @@ def submission(request: job_service_pb2.SubmitJobRequest) -> Submission:
     if request.on_open not in job_service_pb2.OnOpen.values():
         raise InvalidArgument(f"on_open {request.on_open} is unknown; use ON_OPEN_PARK or ON_OPEN_REJECT")
     rejects = request.on_open == job_service_pb2.ON_OPEN_REJECT
-    return Submission(kind, owner, payload, key, rejects, priority(request.priority) or Priority.NORMAL)
+    urgency = priority(request.priority) or Priority.NORMAL
+    return Submission(kind, owner, payload, key, rejects, urgency, principal.name, principal.tenants)
 
 
 def batch(request: job_service_pb2.BatchSubmitJobsRequest) -> list[job_service_pb2.SubmitJobRequest]:
@@ -107,23 +114,23 @@ def batch(request: job_service_pb2.BatchSubmitJobsRequest) -> list[job_service_p
     return list(request.requests)
 
 
-def job_query(request: job_service_pb2.ListJobsRequest) -> JobQuery:
-    """Which jobs to list."""
+def job_query(request: job_service_pb2.ListJobsRequest, principal: Principal = ANYBODY) -> JobQuery:
+    """Which jobs to list, of those that the principal sees."""
     numbers = {number for number in request.states if number}
     states = frozenset(_known(_STATES, number, "state") for number in numbers)
     if len(numbers) != len(set(request.states)):  # "any state" among them
         states = frozenset()
-    return JobQuery(job_type_filter(request.job_type), tenant_filter(request.tenant), states, priority(request.priority))
+    return JobQuery(job_type_filter(request.job_type), tenants(request.tenant, principal), states, priority(request.priority))
 
 
-def quarantine_query(request: quarantine.ListQuarantinedJobsRequest, now: int) -> QuarantineQuery:
-    """Which jobs in quarantine to list; `now` in ms."""
+def quarantine_query(request: quarantine.ListQuarantinedJobsRequest, now: int, principal: Principal = ANYBODY) -> QuarantineQuery:
+    """Which jobs in quarantine to list, of those that the principal sees; `now` in ms."""
     code = request.error_code
     if code and not is_code(code):
         raise InvalidArgument(f"the error code {_shown(code)} is invalid; it must match {CODE_PATTERN}")
     return QuarantineQuery(
         job_type=job_type_filter(request.job_type),
-        tenant=tenant_filter(request.tenant),
+        tenants=tenants(request.tenant, principal),
         state=_known(_STATES, request.state, "state") if request.state else None,
         reason=_known(_REASONS, request.reason, "reason") if request.reason else None,
         error_code=code,
@@ -159,7 +166,7 @@ CommandRequest = (
 """The requests that change a breaker."""
 
 
-def command(request: CommandRequest) -> tuple[BreakerKey, Command]:
+def command(request: CommandRequest, principal: Principal = ANYBODY) -> tuple[BreakerKey, Command]:
     """Which breaker, and what to do with it."""
     key = breaker_key(request.job_type, request.tenant)
     action = _ACTIONS[type(request)]
@@ -168,7 +175,7 @@ def command(request: CommandRequest) -> tuple[BreakerKey, Command]:
     hold = None
     if isinstance(request, breakers.ForceOpenBreakerRequest) and request.HasField("duration"):
         hold = span_ms(request.duration, "duration", 1, MAX_HOLD_MS)
-    return key, Command(action, hold, actor(request.actor), line(request.why, "reason (why)", MAX_WHY_CHARS))
+    return key, Command(action, hold, actor(request.actor, principal), line(request.why, "reason (why)", MAX_WHY_CHARS))
 
 
 def breaker_key(kind: str, owner: str) -> BreakerKey:
@@ -228,6 +235,11 @@ def tenant_filter(text: str) -> str:
     return text
 
 
+def tenants(text: str, principal: Principal) -> Tenants:
+    """The tenants whose objects a list may have: those of the principal, or one of them; none of them for a foreign one."""
+    return principal.filter(tenant_filter(text))
+
+
 def priority(number: int) -> Priority | None:
     """A priority; None if the request does not say one."""
     found = _PRIORITIES.get(number)
@@ -248,9 +260,9 @@ def etag(text: str) -> str:
     return line(text, "etag", MAX_ETAG_CHARS)
 
 
-def actor(text: str) -> str:
-    """Who makes the change; may be empty."""
-    return line(text, "actor", MAX_ACTOR_CHARS)
+def actor(text: str, principal: Principal = ANYBODY) -> str:
+    """Who makes the change: the principal, and what the request says only while nobody is known; may be empty then."""
+    return principal.actor(line(text, "actor", MAX_ACTOR_CHARS))
 
 
 def line(text: str, what: str, limit: int) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from operator import attrgetter
 from typing import Any, Final
 
@@ -51,8 +52,8 @@ def duration(ms: int) -> Duration | None:
     return Duration(seconds=seconds, nanos=rest * 1_000_000)
 
 
-def job(record: JobRecord, history: Sequence[StateChange] = ()) -> job_pb2.Job:
-    """The job as recorded in the ledger; tracebacks are included if `history` is."""
+def job(record: JobRecord, history: Sequence[StateChange] = (), *, hides_result: bool = False) -> job_pb2.Job:
+    """The job as recorded in the ledger; tracebacks are included if `history` is. `hides_result`: only say that there is a result."""
     known, result = record.job, record.result or _NO_RESULT
     return job_pb2.Job(
         job_id=text(known.job_id),
@@ -69,10 +70,11 @@ def job(record: JobRecord, history: Sequence[StateChange] = ()) -> job_pb2.Job:
         history=[change(one, known.failures) for one in history],
         next_attempt_time=timestamp(record.next_attempt_at),
         priority=_PRIORITIES[known.priority],
-        result_json=_json(result.json),
+        result_json="" if hides_result else _json(result.json),
         result_note=text(result.note),
         progress=progress(record.progress) if record.progress is not None else None,
         cancel_request_time=timestamp(record.cancel_requested_at),
+        result_hidden=hides_result and bool(result.json),
     )
 
 
@@ -118,11 +120,12 @@ def quarantined(record: JobRecord) -> quarantine_service_pb2.QuarantinedJob:
     return _quarantined(record, job(record))
 
 
-def quarantined_details(found: QuarantinedJob) -> quarantine_service_pb2.QuarantinedJob:
-    """A job in quarantine with payload, revisions and history."""
+def quarantined_details(found: QuarantinedJob, *, hides_payload: bool = False) -> quarantine_service_pb2.QuarantinedJob:
+    """A job in quarantine with payload, revisions and history; `hides_payload`: without payloads, and it says so."""
     message = _quarantined(found.record, job(found.record, found.history))
-    message.payload_json = _json(found.record.job.payload_json)
-    message.revisions.extend(revision(one) for one in found.revisions)
+    message.payload_hidden = hides_payload
+    message.payload_json = "" if hides_payload else _json(found.record.job.payload_json)
+    message.revisions.extend(revision(replace(one, before=b"", after=b"") if hides_payload else one) for one in found.revisions)
     return message
 
 
@@ -244,6 +247,7 @@ _SPARSE: Final[Mapping[str, tuple[str, Callable[[Any], object] | None]]] = {
     "rev": ("rev", None),
     "updated_at": ("update_time", timestamp),
     "degraded": ("degraded", None),
+    "redacted": ("redacted", None),
 }
 """Of each field of a Snapshot the field of a Breaker, and what converts it; 0, "", False and None are left unset."""
 _BREAKER_FIELDS: Final = tuple(_SPARSE.values())

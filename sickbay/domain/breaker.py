@@ -181,6 +181,8 @@ class Snapshot:
     forced_why: str = ""
     would_have_tripped: int = 0
     degraded: bool = False
+    redacted: bool = False
+    """Whether something of it was left out for a principal that does not see all tenants (`breaker_sharing.py`)."""
     now: int = field(default=0, compare=False)
     """When the snapshot was taken, by the clock of all other times in it: compute remaining times from it, not from a local clock."""
 

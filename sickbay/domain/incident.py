@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Final
 
+from sickbay.domain.access import Tenants
 from sickbay.domain.breaker import BreakerKey, BreakerState, Snapshot
 
 REOPEN_WINDOW_MS: Final = 300_000
@@ -143,10 +144,10 @@ class Change(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class IncidentQuery:
-    """Which incidents to list; empty fields do not filter. `is_open` None: both."""
+    """Which incidents to list; empty fields do not filter. `is_open` None: both; `tenants` None: all (shared ones are of `default`)."""
 
     job_type: str = ""
-    tenant: str = ""
+    tenants: Tenants = None
     is_open: bool | None = None
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Generic, TypeVar
 
+from sickbay.domain.access import Tenants
 from sickbay.domain.job import Job, JobRecord, JobState, Reason, StateChange
 from sickbay.domain.priority import Priority
 
@@ -18,20 +19,20 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class JobQuery:
-    """Which jobs to list; empty fields do not filter."""
+    """Which jobs to list; empty fields do not filter. `tenants` None: of all."""
 
     job_type: str = ""
-    tenant: str = ""
+    tenants: Tenants = None
     states: frozenset[JobState] = frozenset()
     priority: Priority | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class QuarantineQuery:
-    """Which set-aside jobs to list; empty fields do not filter. `set_aside_before` is in ms."""
+    """Which set-aside jobs to list; empty fields do not filter. `tenants` None: of all. `set_aside_before` is in ms."""
 
     job_type: str = ""
-    tenant: str = ""
+    tenants: Tenants = None
     state: JobState | None = None
     reason: Reason | None = None
     error_code: str = ""
@@ -120,12 +121,12 @@ class DuplicateCheck:
 class LostQuery:
     """Which unfinished jobs to look at: those without an event since `before` (ms), or those named, whatever their state.
 
-    Other empty fields do not filter.
+    Other empty fields do not filter. `tenants` (None: all) holds for named jobs, too: one of another tenant is not found.
     """
 
     before: int = 0
     job_type: str = ""
-    tenant: str = ""
+    tenants: Tenants = None
     job_ids: tuple[str, ...] = ()
 
 
@@ -197,7 +198,10 @@ class HoldAnswer:
 
 @dataclass(frozen=True, slots=True)
 class KeyClaim:
-    """The claim of a job to an idempotency key of its tenant. `digest` is of the request: another one under the same key is rejected."""
+    """The claim of a job to an idempotency key of its tenant. `digest` is of the request: another one under the same key is rejected.
+
+    Known principals have keys of their own: then `key` has more in it than the client's (`submit.py`).
+    """
 
     tenant: str
     key: str

@@ -17,6 +17,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequen
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from sickbay.domain.access import Tenants
 from sickbay.domain.breaker import BreakerKey, BreakerState, Command, Permit, Refusal, Snapshot
 from sickbay.domain.errors import SickbayError
 from sickbay.domain.job import Job, JobEvent, JobRecord, JobState, StateChange
@@ -203,8 +204,8 @@ class QuarantineStore(Protocol):
     async def get_quarantined(self, job_id: str) -> QuarantinedJob | None:
         """A job with its payload, revisions and history; None if it is not set aside."""
 
-    async def groups(self, job_type: str, tenant: str, limit: int, cursor: str) -> Page[FailureGroup]:
-        """Largest group first."""
+    async def groups(self, job_type: str, tenants: Tenants, limit: int, cursor: str) -> Page[FailureGroup]:
+        """Of these tenants alone: counts, times and samples, too. Largest group first."""
 
     async def lease_parked(self, key: BreakerKey, limit: int) -> Sequence[ReleaseLease]:
         """Lease the longest parked jobs of a type and tenant; nobody else gets them until the lease expires."""
@@ -212,10 +213,11 @@ class QuarantineStore(Protocol):
     async def lease_unhandled(self, key: BreakerKey, limit: int) -> Sequence[ReleaseLease]:
         """The same of jobs that are quarantined as UNKNOWN_TYPE, whose type a worker handles now."""
 
-    async def lease_job(self, job_id: str, edit: JobEdit, etag: str, actor: str) -> ReleaseLease:
+    async def lease_job(self, job_id: str, edit: JobEdit, etag: str, actor: str, tenants: Tenants = None) -> ReleaseLease:
         """Lease one job for a resubmit, its attempt back at 0, and keep the edit as a revision.
 
-        NotFound, Aborted(ETAG_MISMATCH), or FailedPrecondition if it is not set aside or is already being released.
+        NotFound, also if it is of none of these tenants, Aborted(ETAG_MISMATCH), or FailedPrecondition if it is not set aside or is
+        already being released.
         """
 
     async def lease_expired(self) -> Sequence[ReleaseLease]:
@@ -227,7 +229,7 @@ class QuarantineStore(Protocol):
         Returns their records as they are then, or nothing if the caller has no use for `records`, which costs half as much.
         """
 
-    async def discard(self, job_id: str, etag: str, actor: str) -> JobRecord:
+    async def discard(self, job_id: str, etag: str, actor: str, tenants: Tenants = None) -> JobRecord:
         """Discard a job. The errors of `lease_job`; discarding a discarded job returns it."""
 
     async def parked(self) -> Mapping[BreakerKey, int]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sickbay.contract.requests import Submission
+from sickbay.domain.access import Tenants
 from sickbay.domain.breaker import BreakerKey, BreakerRule, BreakerScope, Snapshot
+from sickbay.domain.breaker_sharing import shown_to
 from sickbay.domain.errors import ErrorReason, FailedPrecondition, SickbayError
 from sickbay.domain.on_open import rejection_of
 from sickbay.ports import BreakerView
@@ -35,12 +37,16 @@ class Circuits:
         """The same; None also if it is CLOSED."""
         return self._view.unless_closed(self.key_of(job_type, tenant)) if self._view is not None else None
 
+    def shown(self, breaker: Snapshot, tenants: Tenants, own_job: str = "") -> Snapshot:
+        """The breaker as those see it who have only these tenants (`shown_to`)."""
+        return shown_to(self._scope, breaker, tenants, own_job)
+
     def rejection(self, submission: Submission) -> SickbayError | None:
         """The error if the job is to be rejected rather than parked, and would be parked."""
         if not submission.rejects:
             return None
         breaker = self.unless_closed(submission.job_type, submission.tenant)
-        return rejection_of(breaker) if breaker is not None else None
+        return rejection_of(self.shown(breaker, submission.tenants)) if breaker is not None else None
 
     def blindness(self, submission: Submission) -> SickbayError | None:
         """The error if the job is to be rejected rather than parked, and this Job API could not tell."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
@@ -170,9 +171,9 @@ class JobSubmitter:
 
 def _first_of_key(submissions: Sequence[Submission]) -> list[int]:
     """For each submission the index of the first one with the same idempotency key and request: its own if there is none."""
-    places: dict[tuple[str, str, bytes], int] = {}
+    places: dict[tuple[str, str, str, bytes], int] = {}
     return [
-        places.setdefault((one.tenant, one.request_id, one.digest), place) if one.request_id else place
+        places.setdefault((one.principal, one.tenant, one.request_id, one.digest), place) if one.request_id else place
         for place, one in enumerate(submissions)
     ]
 
@@ -195,7 +196,17 @@ def _keyed(submissions: Sequence[Submission], results: Sequence[Accepted | Sickb
 
 
 def _claim(submission: Submission, job: Job) -> KeyClaim:
-    return KeyClaim(submission.tenant, submission.request_id, submission.digest, job.job_id)
+    return KeyClaim(submission.tenant, _key_of(submission), submission.digest, job.job_id)
+
+
+def _key_of(submission: Submission) -> str:
+    """The idempotency key in the namespace of its principal; the client's as it is while access control is off.
+
+    A client's key has printable characters only, so that none can look like one of a namespace.
+    """
+    if not submission.principal:
+        return submission.request_id
+    return f"{hashlib.blake2b(submission.principal.encode('utf-8', 'replace'), digest_size=16).hexdigest()}\x1f{submission.request_id}"
 
 
 def _none_accepted(results: Sequence[Accepted | SickbayError], error: Unavailable) -> Sequence[Accepted | SickbayError]:

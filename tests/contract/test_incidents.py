@@ -116,7 +116,7 @@ async def test_lists_are_paged_and_filtered(store):
     assert types([await everything(store, is_open=True)]) == ["type-4", "type-3", "type-2"]
     assert types([await everything(store, is_open=False)]) == ["type-1", "type-0"]
     assert types([await everything(store, job_type="type-1")]) == ["type-1"]
-    assert [one.key for one in await everything(store, tenant="acme")] == [BreakerKey("type-3", "acme")]
+    assert [one.key for one in await everything(store, tenants=frozenset({"acme"}))] == [BreakerKey("type-3", "acme")]
     assert await store.open_counts() == {"type-2": 1, "type-3": 1, "type-4": 1}
     with pytest.raises(InvalidArgument) as caught:
         await store.find_incidents(IncidentQuery(), 2, "7:other")

@@ -199,7 +199,7 @@ async def test_a_job_that_came_back_is_nobodys(ledger):
 async def test_texts_that_no_database_takes_are_stored_nevertheless(ledger):
     """One odd message must not stop the keeper."""
     await ledger.writer.apply([quarantined(message="nul \0 and half a pair \ud800")])
-    assert (await ledger.quarantine.groups("", "", 10, "")).items[0].sample_message == "nul  and half a pair ?"
+    assert (await ledger.quarantine.groups("", None, 10, "")).items[0].sample_message == "nul  and half a pair ?"
 
 
 async def test_find_lists_newest_first_and_pages(ledger):
@@ -218,7 +218,7 @@ async def test_a_full_last_page_is_the_last(ledger):
     await ledger.writer.apply([quarantined("a"), quarantined("b")])
     assert (await ledger.reader.find(JobQuery(), 2, "")).cursor == ""
     assert (await ledger.quarantine.list_quarantined(QuarantineQuery(), 2, "")).cursor == ""
-    assert (await ledger.quarantine.groups("", "", 1, "")).cursor == ""
+    assert (await ledger.quarantine.groups("", None, 1, "")).cursor == ""
 
 
 async def test_find_filters(ledger):
@@ -228,9 +228,9 @@ async def test_find_filters(ledger):
         return {record.job.job_id for record in (await ledger.reader.find(query, 10, "")).items}
 
     assert await found(JobQuery(job_type="sms")) == {"b"}
-    assert await found(JobQuery(tenant="acme")) == {"c"}
+    assert await found(JobQuery(tenants=frozenset({"acme"}))) == {"c"}
     assert await found(JobQuery(states=frozenset({JobState.SUCCEEDED, JobState.PARKED}))) == {"d", "e"}
-    assert await found(JobQuery(job_type="sms", tenant="acme")) == set()
+    assert await found(JobQuery(job_type="sms", tenants=frozenset({"acme"}))) == set()
     await ledger.writer.apply([queued("f", priority=Priority.HIGH), parked("g", priority=Priority.LOW)])
     assert await found(JobQuery(priority=Priority.HIGH)) == {"f"}
     assert await found(JobQuery(priority=Priority.NORMAL, job_type="email")) == {"a", "c", "d", "e"}

@@ -54,15 +54,40 @@ async def test_the_jobs_of_a_tenant_are_found_by_an_index_of_tenants(ledger):
     asked = []
     for engine in (ledger.reader._store._writer, ledger.reader._store._reader):
         event.listen(engine.sync_engine, "before_cursor_execute", lambda *told: asked.append((told[2], told[3])))
-    found = await ledger.reader.find(JobQuery(tenant="small"), 5, "")
+    found = await ledger.reader.find(JobQuery(tenants=frozenset({"small"})), 5, "")
     assert {record.job.job_id for record in found.items} == {"small", "small-parked"}
-    aside = await ledger.quarantine.list_quarantined(QuarantineQuery(tenant="small"), 5, "")
+    aside = await ledger.quarantine.list_quarantined(QuarantineQuery(tenants=frozenset({"small"})), 5, "")
     assert [one.job.job_id for one in aside.items] == ["small-parked"]
     (of_jobs, of_aside) = (
         next(one for one in asked if part in one[0]) for part in ("ORDER BY jobs.submitted_at", "ORDER BY jobs.set_aside_at")
     )
     assert "jobs_tenant_submitted" in await plan(ledger, *of_jobs)
     assert "jobs_aside_tenant" in await plan(ledger, *of_aside)
+
+
+async def test_the_jobs_of_several_tenants_are_found_by_the_same_index(ledger):
+    """The first of each, so that a page costs the same however many they have."""
+    await ledger.writer.apply([succeeded(f"big{number}", at=START + number, tenant="big") for number in range(2_000)])
+    await ledger.writer.apply([parked(f"aside{number}", at=START + number, tenant="big") for number in range(500)])
+    few = [succeeded(f"{tenant}-done", tenant=tenant) for tenant in ("one", "two")]
+    await ledger.writer.apply([*few, parked("one-parked", tenant="one"), parked("two-parked", tenant="two"), succeeded("nobody's")])
+    asked = []
+    for engine in (ledger.reader._store._writer, ledger.reader._store._reader):
+        event.listen(engine.sync_engine, "before_cursor_execute", lambda *told: asked.append((told[2], told[3])))
+    both = frozenset({"one", "two"})
+    found = await ledger.reader.find(JobQuery(tenants=both), 5, "")
+    assert {record.job.job_id for record in found.items} == {"one-done", "two-done", "one-parked", "two-parked"}
+    aside = await ledger.quarantine.list_quarantined(QuarantineQuery(tenants=both), 5, "")
+    assert ([one.job.job_id for one in aside.items], aside.total) == (["one-parked", "two-parked"], 2)
+    groups = await ledger.quarantine.groups("", both, 5, "")
+    assert [(one.count, one.sample_job_id) for one in groups.items] == [(2, "one-parked")]
+    for part, index in (("ORDER BY jobs.submitted_at", "jobs_tenant_submitted"), ("ORDER BY jobs.set_aside_at", "jobs_aside_tenant")):
+        planned = await plan(ledger, *next(one for one in asked if part in one[0]))
+        assert index in planned
+        assert "SCAN jobs" not in planned
+        assert "Seq Scan on jobs" not in planned
+    many = frozenset(f"t{number}" for number in range(200)) | both
+    assert len((await ledger.reader.find(JobQuery(tenants=many), 9, "")).items) == 4
 
 
 async def plan(ledger, sql, parameters):

@@ -42,7 +42,7 @@ async def test_find_cases_filters(ledger):
         return "".join(sorted(record.job.job_id for record in page.items))
 
     assert await found(job_type="email") == "ac"
-    assert await found(tenant="acme") == "c"
+    assert await found(tenants=frozenset({"acme"})) == "c"
     assert await found(state=JobState.QUARANTINED) == "b"
     assert await found(reason=Reason.CIRCUIT_OPEN) == "ac"
     assert await found(error_code="HTTP_500") == "b"
@@ -82,19 +82,19 @@ async def test_groups_gather_failures_of_one_shape_largest_first(ledger):
     small = [quarantined(f"s{number}", code="HTTP_500", message="oops") for number in range(2)]
     large = [quarantined(f"l{number}", message=f"user {number} not found", at=START + number) for number in range(3)]
     await ledger.writer.apply([*small, *large, quarantined("t", tenant="acme", code="X", message="x"), queued("healthy")])
-    groups = (await ledger.quarantine.groups("", "", 10, "")).items
+    groups = (await ledger.quarantine.groups("", None, 10, "")).items
     assert [(group.error_code, group.count) for group in groups] == [("API_TIMEOUT", 3), ("HTTP_500", 2), ("X", 1)]
     assert (groups[0].sample_job_id, groups[0].sample_message) == ("l0", "user 0 not found")
     assert (groups[0].first_at, groups[0].last_at) == (START, START + 2)
-    assert [group.error_code for group in (await ledger.quarantine.groups("email", "acme", 10, "")).items] == ["X"]
-    assert (await ledger.quarantine.groups("sms", "", 10, "")).items == []
+    assert [group.error_code for group in (await ledger.quarantine.groups("email", frozenset({"acme"}), 10, "")).items] == ["X"]
+    assert (await ledger.quarantine.groups("sms", None, 10, "")).items == []
 
 
 async def test_groups_page(ledger):
     await ledger.writer.apply([quarantined(f"j{number}", code=f"C{number % 3}", message="m") for number in range(7)])
     seen, cursor = [], ""
     for _ in range(3):
-        page = await ledger.quarantine.groups("", "", 1, cursor)
+        page = await ledger.quarantine.groups("", None, 1, cursor)
         seen += [(group.error_code, group.count) for group in page.items]
         cursor = page.cursor
     assert seen == [("C0", 3), ("C1", 2), ("C2", 2)]
@@ -104,7 +104,7 @@ async def test_groups_page(ledger):
 @pytest.mark.parametrize("cursor", ["x", "1:a:b", "x:a:b:c"])
 async def test_a_cursor_of_another_kind_is_refused(ledger, cursor):
     with pytest.raises(InvalidArgument) as caught:
-        await ledger.quarantine.groups("", "", 10, cursor)
+        await ledger.quarantine.groups("", None, 10, cursor)
     assert caught.value.reason is ErrorReason.INVALID_PAGE_TOKEN
 
 

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sickbay.adapters.sql.schema import job_changes, jobs
 from sickbay.domain.breaker import BreakerKey, BreakerRule
+from sickbay.domain.breaker_sharing import is_shared
 from sickbay.domain.incident import MAX_FAILED_JOBS, FailedJob, Incident, JobCounts
 from sickbay.domain.job import JobState
 from sickbay.domain.run_rate import OVER_RATE
@@ -78,16 +79,12 @@ def trace_id(trace: str) -> str:
     return parts[1] if len(parts) > 1 else ""
 
 
-ANYBODY: Final = "anybody"
-"""A tenant of which it is asked whether it has breakers of its own."""
-
-
 def _of(key: BreakerKey, scope: BreakerRule) -> list[ColumnElement[bool]]:
     """The changes of jobs that asked this breaker."""
     # Found by the time of the change. The index of jobs by type would find all jobs of this type, healthy ones, too: hence `coalesce`.
     job_types = scope.job_types(key) or [key.job_type]
     wanted: list[ColumnElement[bool]] = [_change.job_id == _job.job_id, func.coalesce(_job.job_type, "").in_(job_types)]
-    return [*wanted, _job.tenant == key.tenant] if scope.key_of(key.job_type, ANYBODY).tenant == ANYBODY else wanted
+    return wanted if is_shared(scope, key.job_type) else [*wanted, _job.tenant == key.tenant]
 
 
 def _count(which: ColumnElement[Any]) -> ColumnElement[int]:

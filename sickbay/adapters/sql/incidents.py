@@ -19,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sickbay.adapters.sql.database import Database
 from sickbay.adapters.sql.incident_jobs import Tally, name_failed_jobs, tally
 from sickbay.adapters.sql.incident_notices import announce
+from sickbay.adapters.sql.of_tenants import of_tenants
 from sickbay.adapters.sql.paging import cursor as cursor_of
 from sickbay.adapters.sql.paging import parse_cursor
 from sickbay.adapters.sql.rows import AnyRow
@@ -208,11 +209,9 @@ def _incident(row: AnyRow) -> Incident:
 
 
 def _wanted(query: IncidentQuery) -> list[ColumnElement[bool]]:
-    wanted: list[ColumnElement[bool]] = []
+    wanted = of_tenants(_c.tenant, query.tenants)
     if query.job_type:
         wanted.append(_c.job_type == query.job_type)
-    if query.tenant:
-        wanted.append(_c.tenant == query.tenant)
     if query.is_open is not None:
         wanted.append(_c.closed_at.is_(None) if query.is_open else _c.closed_at.is_not(None))
     return wanted

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sickbay.adapters.sql.change_feed import ChangeFeed
 from sickbay.adapters.sql.chunks import chunks
 from sickbay.adapters.sql.database import Database
+from sickbay.adapters.sql.of_tenants import of_tenants
 from sickbay.adapters.sql.paging import cursor as cursor_of
 from sickbay.adapters.sql.paging import parse_cursor
 from sickbay.adapters.sql.quarantine_store import LEASE_MS, NO_LONGER_ASIDE, lease_of
@@ -116,13 +117,12 @@ async def _read(connection: AsyncConnection, ids: Sequence[str]) -> Sequence[Job
 
 
 def _wanted(query: LostQuery) -> list[ColumnElement[bool]]:
+    theirs = of_tenants(_c.tenant, query.tenants)
     if query.job_ids:
-        return [_c.job_id.in_(query.job_ids)]
-    wanted: list[ColumnElement[bool]] = [_UNFINISHED, _c.updated_at <= query.before]
+        return [_c.job_id.in_(query.job_ids), *theirs]
+    wanted: list[ColumnElement[bool]] = [_UNFINISHED, _c.updated_at <= query.before, *theirs]
     if query.job_type:
         wanted.append(_c.job_type == query.job_type)
-    if query.tenant:
-        wanted.append(_c.tenant == query.tenant)
     return wanted
 
 

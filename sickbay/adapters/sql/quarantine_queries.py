@@ -9,12 +9,14 @@ from sqlalchemy import ColumnElement, Select, bindparam, func, or_, select, tupl
 
 from sickbay.adapters.sql.database import Database
 from sickbay.adapters.sql.history import history
+from sickbay.adapters.sql.of_tenants import first_jobs, of_tenants
 from sickbay.adapters.sql.paging import cursor as cursor_of
 from sickbay.adapters.sql.paging import parse_cursor
 from sickbay.adapters.sql.reader import CHANGES, ONE
 from sickbay.adapters.sql.rows import LISTED, AnyRow, record_of
 from sickbay.adapters.sql.schema import job_revisions, jobs
 from sickbay.concurrency.tasks import detached
+from sickbay.domain.access import Tenants
 from sickbay.domain.breaker import BreakerKey
 from sickbay.domain.job import JobRecord, JobState, Reason
 from sickbay.domain.queries import FailureGroup, Page, PayloadRevision, QuarantinedJob, QuarantineQuery
@@ -50,10 +52,11 @@ class QuarantineQueries:
         if cursor:
             at, (job_id,) = parse_cursor(cursor, 1)
             after.append(tuple_(jobs.c.set_aside_at, jobs.c.job_id) > (at, job_id))
-        listed = select(*LISTED).where(*wanted, *after).order_by(jobs.c.set_aside_at, jobs.c.job_id).limit(limit + 1)
+        listed = first_jobs(LISTED, [*wanted, *after], query.tenants, (jobs.c.set_aside_at, jobs.c.job_id), limit + 1)
+        counted = select(func.count()).select_from(jobs).where(*wanted, *of_tenants(jobs.c.tenant, query.tenants))
         async with self._store.read() as connection:
             rows = (await connection.execute(listed)).all()
-            total = (await connection.execute(select(func.count()).select_from(jobs).where(*wanted))).scalar_one()
+            total = (await connection.execute(counted)).scalar_one()
         more = cursor_of(rows[limit - 1].set_aside_at, rows[limit - 1].job_id) if len(rows) > limit else ""
         return Page([record_of(row) for row in rows[:limit]], more, total)
 
@@ -70,10 +73,10 @@ class QuarantineQueries:
         return QuarantinedJob(record_of(row), edits, history(row, changes))
 
     @detached
-    async def groups(self, job_type: str, tenant: str, limit: int, cursor: str) -> Page[FailureGroup]:
-        """Largest group first."""
+    async def groups(self, job_type: str, tenants: Tenants, limit: int, cursor: str) -> Page[FailureGroup]:
+        """Of these tenants alone: counts, times and samples, too. Largest group first."""
         async with self._store.read() as connection:
-            rows = (await connection.execute(_groups(job_type, tenant, cursor).limit(limit + 1))).all()
+            rows = (await connection.execute(_groups(job_type, tenants, cursor).limit(limit + 1))).all()
             shown = rows[:limit]
             samples = select(jobs.c.job_id, jobs.c.message).where(jobs.c.job_id.in_([row.sample for row in shown]))
             messages = {row.job_id: row.message or "" for row in await connection.execute(samples)} if shown else {}
@@ -103,7 +106,6 @@ class QuarantineQueries:
 def _wanted(query: QuarantineQuery) -> list[ColumnElement[bool]]:
     asked: dict[ColumnElement[Any], object] = {
         jobs.c.job_type: query.job_type,
-        jobs.c.tenant: query.tenant,
         jobs.c.state: query.state.value if query.state else "",
         jobs.c.reason: query.reason.value if query.reason else "",
         jobs.c.code: query.error_code,
@@ -116,14 +118,13 @@ def _wanted(query: QuarantineQuery) -> list[ColumnElement[bool]]:
     return wanted
 
 
-def _groups(job_type: str, tenant: str, cursor: str) -> Select[*tuple[Any, ...]]:
+def _groups(job_type: str, tenants: Tenants, cursor: str) -> Select[*tuple[Any, ...]]:
     names = (jobs.c.job_type, jobs.c.code, jobs.c.fingerprint)
     first, last, sample = func.min(jobs.c.set_aside_at), func.max(jobs.c.set_aside_at), func.min(jobs.c.job_id)
     query = select(*names, _COUNT, first.label("first_at"), last.label("last_at"), sample.label("sample")).where(_ASIDE).group_by(*names)
     if job_type:
         query = query.where(jobs.c.job_type == job_type)
-    if tenant:
-        query = query.where(jobs.c.tenant == tenant)
+    query = query.where(*of_tenants(jobs.c.tenant, tenants))
     if cursor:
         size, shown = parse_cursor(cursor, 3)
         query = query.having(or_(func.count() < size, (func.count() == size) & (tuple_(*names) > shown)))

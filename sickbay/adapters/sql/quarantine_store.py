@@ -25,6 +25,7 @@ from sickbay.adapters.sql.schema import job_changes, job_revisions, jobs
 from sickbay.adapters.sql.starts import Starts
 from sickbay.adapters.sql.subscribers import JobChange
 from sickbay.concurrency.tasks import detached
+from sickbay.domain.access import Tenants
 from sickbay.domain.breaker import BreakerKey
 from sickbay.domain.errors import Aborted, FailedPrecondition, NotFound
 from sickbay.domain.job import JobEvent, JobRecord, JobState, StateChange
@@ -86,14 +87,15 @@ class SqlQuarantineStore(QuarantineQueries):
         return [lease_of(row, maybe_duplicate=True) for row in rows]
 
     @detached
-    async def lease_job(self, job_id: str, edit: JobEdit, etag: str, actor: str) -> ReleaseLease:
+    async def lease_job(self, job_id: str, edit: JobEdit, etag: str, actor: str, tenants: Tenants = None) -> ReleaseLease:
         """Lease one job for a resubmit, its attempt back at 0, and keep the edit as a revision.
 
-        NotFound, Aborted(ETAG_MISMATCH), or FailedPrecondition if it is not set aside or is already being released.
+        NotFound, also if it is of none of these tenants, Aborted(ETAG_MISMATCH), or FailedPrecondition if it is not set aside or is
+        already being released.
         """
         now = self._clock()
         async with self._store.write() as connection:
-            row, record = await _read_changeable(connection, job_id, etag)
+            row, record = await _read_changeable(connection, job_id, etag, tenants)
             if row.generation >= MAX_COUNT:
                 raise FailedPrecondition(
                     f"the job is in generation {row.generation}, after which there is none: discard it, and submit it again"
@@ -134,15 +136,15 @@ class SqlQuarantineStore(QuarantineQueries):
         return [known[job_id] for job_id in of_job if job_id in known]
 
     @detached
-    async def discard(self, job_id: str, etag: str, actor: str) -> JobRecord:
+    async def discard(self, job_id: str, etag: str, actor: str, tenants: Tenants = None) -> JobRecord:
         """Discard a job. The errors of `lease_job`; discarding a discarded job returns it."""
         now = self._clock()
         async with self._feed.write([job_id]) as write:
             connection = write.connection
             found = (await connection.execute(ONE, {"job": job_id})).first()
-            if found and found.state == JobState.DISCARDED.value:
+            if found and found.state == JobState.DISCARDED.value and _is_of(found, tenants):
                 return record_of(found)
-            row, record = await _read_changeable(connection, job_id, etag)
+            row, record = await _read_changeable(connection, job_id, etag, tenants)
             values = {"state": JobState.DISCARDED.value, "rank": JobState.DISCARDED.rank, "updated_at": now}
             await _change(connection, row, {**values, **NO_LONGER_ASIDE})
             await self._add_changes.run(connection, [change_values(JobEvent(record.job, JobState.DISCARDED, now, actor=actor))])
@@ -162,10 +164,14 @@ class SqlQuarantineStore(QuarantineQueries):
         return sorted(rows, key=lambda row: (row.set_aside_at or 0, row.job_id))
 
 
-async def _read_changeable(connection: AsyncConnection, job_id: str, etag: str) -> tuple[AnyRow, JobRecord]:
-    """The row, if a client that saw `etag` may change it; else an error."""
+def _is_of(row: AnyRow, tenants: Tenants) -> bool:
+    return tenants is None or row.tenant in tenants
+
+
+async def _read_changeable(connection: AsyncConnection, job_id: str, etag: str, tenants: Tenants) -> tuple[AnyRow, JobRecord]:
+    """The row, if a client that saw `etag` may change it; else an error: one of another tenant is as one that does not exist."""
     row = (await connection.execute(ONE, {"job": job_id})).first()
-    if row is None:
+    if row is None or not _is_of(row, tenants):
         raise NotFound(f"no job {job_id!r}")
     record = record_of(row)
     if not record.state.in_quarantine:

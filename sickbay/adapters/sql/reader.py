@@ -15,20 +15,20 @@ from sickbay.adapters.sql.chunks import chunks
 from sickbay.adapters.sql.database import Database
 from sickbay.adapters.sql.details import DETAILED, detailed_record_of
 from sickbay.adapters.sql.history import history
+from sickbay.adapters.sql.of_tenants import first_jobs
 from sickbay.adapters.sql.paging import cursor as cursor_of
 from sickbay.adapters.sql.paging import parse_cursor
 from sickbay.adapters.sql.rows import LISTED, WHOLE, record_of
 from sickbay.adapters.sql.schema import job_changes, jobs
 from sickbay.adapters.sql.subscribers import Watcher
 from sickbay.concurrency.tasks import cooperatively, detached
-from sickbay.domain.job import DEFAULT_TENANT, JobRecord, JobState, StateChange
+from sickbay.domain.job import JobRecord, JobState, StateChange
 from sickbay.domain.priority import Priority
 from sickbay.domain.queries import JobQuery, Page
 
 ONE: Final = select(*WHOLE).where(jobs.c.job_id == bindparam("job"))
 _ONE_WITH_DETAILS: Final = DETAILED.where(jobs.c.job_id == bindparam("job"))
 _NORMAL: Final = literal_column(f"'{Priority.NORMAL.value}'", Text)
-_DEFAULT: Final = literal_column(f"'{DEFAULT_TENANT}'", Text)
 _HISTORY_COLUMNS: Final = ("job_id", "state", "generation", "attempt", "submitted_at", "updated_at", "started_at", "run")
 HISTORY_ROWS: Final = select(*(jobs.c[name] for name in _HISTORY_COLUMNS)).where(jobs.c.job_id.in_(bindparam("jobs", expanding=True)))
 CHANGES: Final = select(job_changes).where(job_changes.c.job_id == bindparam("job"))
@@ -94,7 +94,7 @@ class SqlReader:
         if cursor:
             at, (job_id,) = parse_cursor(cursor, 1)
             wanted.append(tuple_(jobs.c.submitted_at, jobs.c.job_id) < (at, job_id))
-        rows_wanted = select(*LISTED).where(*wanted).order_by(jobs.c.submitted_at.desc(), jobs.c.job_id.desc()).limit(limit + 1)
+        rows_wanted = first_jobs(LISTED, wanted, query.tenants, (jobs.c.submitted_at.desc(), jobs.c.job_id.desc()), limit + 1)
         async with self._store.read() as connection:
             rows = (await connection.execute(rows_wanted)).all()
         more = cursor_of(rows[limit - 1].submitted_at, rows[limit - 1].job_id) if len(rows) > limit else ""
@@ -119,10 +119,6 @@ def _wanted(query: JobQuery) -> list[ColumnElement[bool]]:
     wanted: list[ColumnElement[bool]] = []
     if query.job_type:
         wanted.append(jobs.c.job_type == query.job_type)
-    if query.tenant:
-        wanted.append(jobs.c.tenant == query.tenant)
-        if query.tenant != DEFAULT_TENANT:
-            wanted.append(jobs.c.tenant != _DEFAULT)  # said as the index has it, so that it is used
     if query.states:
         wanted.append(jobs.c.state.in_(sorted(state.value for state in query.states)))
     if query.priority:

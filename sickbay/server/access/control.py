@@ -108,12 +108,14 @@ class Access:
         rule = RULES.get(method)
         if rule is None:
             raise PermissionDenied(f"nobody may call {method}: it has no rule")
-        self.check(principal, rule)
+        self.check(principal, rule, method.rpartition("/")[2])
 
-    def check(self, principal: Principal, rule: Rule) -> None:
-        """PermissionDenied unless the principal has the right of the rule."""
+    def check(self, principal: Principal, rule: Rule, what: str) -> None:
+        """PermissionDenied unless the principal has the right of the rule, and all tenants if it needs them; `what` names the call."""
         if rule.right is not None and not principal.may(rule.right):
             raise PermissionDenied(f"{principal.name} may not do that: it needs {_roles_with(rule.right)}, and has {_named(principal)}")
+        if rule.all_tenants:
+            principal.check_all_tenants(what)
 
     def refused(self, method: str, credentials: Credentials, principal: Principal | None, error: SickbayError) -> None:
         """Report a refused call to all listeners."""

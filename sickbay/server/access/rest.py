@@ -99,7 +99,7 @@ async def _caller(access: Access, scope: Scope) -> Caller:
     principal = await access.admit(method, credentials)
     if scope["path"] == METRICS_PATH:
         try:
-            access.check(principal, METRICS)
+            access.check(principal, METRICS, METRICS_PATH)
         except SickbayError as error:
             access.refused(method, credentials, principal, error)
             raise

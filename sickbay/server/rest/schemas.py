@@ -125,6 +125,7 @@ class BreakerBody(Strict):
     forced: ForcedBody | None = None
     wouldHaveTripped: int | None = None
     degraded: bool | None = None
+    redacted: bool | None = None
 
 
 class BreakersBody(Strict):

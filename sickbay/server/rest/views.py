@@ -154,6 +154,8 @@ def _add_control(view: View, breaker: Breaker) -> None:
         view["wouldHaveTripped"] = missed
     if breaker.degraded:
         view["degraded"] = True
+    if breaker.redacted:
+        view["redacted"] = True
 
 
 def _forced_view(breaker: Breaker) -> View:
@@ -195,14 +197,17 @@ SHAPES: Final[Shapes] = MappingProxyType(
                 "next_attempt_time": "nextAttemptAt",
                 "cancel_request_time": "cancelRequestedAt",
             },
-            sparse=frozenset({"history", "result_note"}),
+            sparse=frozenset({"history", "result_note", "result_hidden"}),
             kinds={"result_json": JSON_VALUE},
         ),
         "sickbay.jobs.v1.Progress": Shape(names={"update_time": "updatedAt"}, sparse=frozenset({"message"})),
         "sickbay.jobs.v1.AttemptError": Shape(sparse=frozenset({"traceback"})),
         "sickbay.jobs.v1.StateChange": Shape(sparse=frozenset({"code", "message", "actor", "traceback"})),
         "sickbay.jobs.v1.QuarantinedJob": Shape(
-            inline="job", names={"quarantine_time": "quarantinedAt"}, sparse=frozenset({"fingerprint"}), along={"revisions": "payload_json"}
+            inline="job",
+            names={"quarantine_time": "quarantinedAt"},
+            sparse=frozenset({"fingerprint", "payload_hidden"}),
+            along={"revisions": "payload_json"},
         ),
         "sickbay.jobs.v1.PayloadRevision": Shape(sparse=frozenset({"actor"})),
         "sickbay.jobs.v1.FailureGroup": Shape(names={"first_time": "firstAt", "last_time": "lastAt"}),
@@ -221,7 +226,7 @@ SHAPES: Final[Shapes] = MappingProxyType(
         "sickbay.breakers.v1.ResetBreakerResponse": Shape(view=_reset, body="ResetBody"),
         "sickbay.breakers.v1.GetMetricsResponse": Shape(view=metrics_view, body="MetricsBody"),
         "sickbay.breakers.v1.Incident": Shape(
-            names={"open_time": "openedAt", "close_time": "closedAt"}, sparse=frozenset({"timeline", "omitted_entries"})
+            names={"open_time": "openedAt", "close_time": "closedAt"}, sparse=frozenset({"timeline", "omitted_entries", "redacted"})
         ),
         "sickbay.breakers.v1.FailedJob": Shape(sparse=frozenset({"trace_id"})),
         "sickbay.breakers.v1.IncidentEntry": Shape(sparse=frozenset({"code", "message", "actor", "job_id"})),

@@ -211,3 +211,11 @@ def test_an_edit_that_cannot_be_sent_is_kept(fleet: Fleet, tmp_path: Path, monke
     assert result.exit_code == code
     kept = Path(result.stderr.partition("--payload @")[2].split()[0])
     assert json.loads(kept.read_text()) == {"n": 95678901234567890}
+
+
+def test_a_payload_that_may_not_be_read_is_not_taken_for_an_empty_one(fleet: Fleet):
+    edits = [pb.PayloadRevision(actor="ann")]
+    fleet.answers["GetQuarantinedJob"] = pb.GetQuarantinedJobResponse(job=case(payload_hidden=True, revisions=edits))
+    result = fleet.run("quarantine", "show", JOB_ID)
+    assert result.stdout.count("hidden (needs the right to read payloads)") == 2
+    assert json.loads(fleet.run("quarantine", "show", JOB_ID, "--json").stdout)["payloadHidden"] is True

@@ -63,3 +63,20 @@ def test_a_token_of_another_query_is_refused(request_):
     with pytest.raises(InvalidArgument) as caught:
         parse_paging(request_)
     assert caught.value.reason is ErrorReason.INVALID_PAGE_TOKEN
+
+
+GIVEN_BEFORE = "PFRVRWQbEjNj"
+"""A token that the release without principals gave."""
+
+
+@pytest.mark.parametrize("other", ["", "bob", "an", "anna"])
+def test_a_token_belongs_to_its_principal(other: str):
+    token = next_page_token(ListJobsRequest(job_type="email"), "cursor", "ann")
+    assert parse_paging(ListJobsRequest(job_type="email", page_token=token), "ann").cursor == "cursor"
+    with pytest.raises(InvalidArgument) as error:
+        parse_paging(ListJobsRequest(job_type="email", page_token=token), other)
+    assert error.value.reason is ErrorReason.INVALID_PAGE_TOKEN
+
+
+def test_tokens_of_before_access_control_are_as_they_were():
+    assert next_page_token(ListJobsRequest(), "c", "") == GIVEN_BEFORE

@@ -126,7 +126,7 @@ def test_job_queries():
     assert requests.job_query(jobs.ListJobsRequest()) == JobQuery()
     states = [job_pb2.Job.STATE_PARKED, job_pb2.Job.STATE_QUEUED, job_pb2.Job.STATE_PARKED]
     query = requests.job_query(jobs.ListJobsRequest(job_type="email", tenant="acme", states=states))
-    assert query == JobQuery("email", "acme", frozenset({JobState.PARKED, JobState.QUEUED}))
+    assert query == JobQuery("email", frozenset({"acme"}), frozenset({JobState.PARKED, JobState.QUEUED}))
 
 
 def test_any_state_among_the_states_is_any_state():
@@ -145,7 +145,7 @@ def test_quarantine_queries():
         fingerprint="f00",
         min_age=Duration(seconds=2, nanos=500_000_000),
     )
-    expected = QuarantineQuery("email", "acme", JobState.PARKED, Reason.CIRCUIT_OPEN, "API_TIMEOUT", "f00", 7500)
+    expected = QuarantineQuery("email", frozenset({"acme"}), JobState.PARKED, Reason.CIRCUIT_OPEN, "API_TIMEOUT", "f00", 7500)
     assert requests.quarantine_query(request, 10_000) == expected
 
 

@@ -119,7 +119,7 @@ def test_a_breaker_has_every_field_of_the_snapshot():
     """Numbers differ from field to field, so that a mix-up shows."""
     values = {field.name: number for number, field in enumerate(fields(Snapshot), start=1)}
     text = {"reason_code", "reason_message", "failures_in_row_code", "probe_job_id", "forced_by", "forced_why"}
-    flags = {"cooldown_elapsed", "recovering", "degraded"}
+    flags = {"cooldown_elapsed", "recovering", "degraded", "redacted"}
     content = {name: name if name in text else True if name in flags else value for name, value in values.items()}
     key = BreakerKey("dependency:smtp", "acme")
     snapshot = Snapshot(**content | {"key": key, "state": BreakerState.HALF_OPEN})

@@ -2,12 +2,14 @@
 
 import asyncio
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
 from sickbay.contract.requests import Submission
 from sickbay.domain.errors import Aborted, AlreadyExists, Refused, Unavailable
 from sickbay.domain.job import Job, JobRecord, JobState
+from sickbay.domain.queries import KeyClaim
 from sickbay.messages.codec import decode_job
 from sickbay.ports import Queue
 from sickbay.submission import keys as keys_module
@@ -53,6 +55,26 @@ async def test_the_same_key_with_another_body_is_refused():
         await intake.accept([wish("k")])
         (result,) = await intake.accept([wish("k", b'{"a": 2}')])
         assert isinstance(result, AlreadyExists)
+
+
+async def test_a_key_is_one_of_its_principal():
+    """Of the client's one before access control was on, too; and handlers see what the client sent."""
+    async with open_intake() as (intake, _):
+        callers = [wish("k"), *(replace(wish("k"), principal=name) for name in ("ann", "bob", "ann\x1fk"))]
+        first = await intake.accept(callers)
+        assert len({one.job.job_id for one in first}) == len(callers)
+        assert not any(one.duplicate for one in first)
+        repeated = [(await intake.accept([one]))[0] for one in callers]
+        assert [(one.job.job_id, one.duplicate) for one in repeated] == [(one.job.job_id, True) for one in first]
+
+
+async def test_a_key_of_before_stays_valid_while_access_control_is_off():
+    async with open_intake() as (intake, backends):
+        claim = KeyClaim("default", "k", wish("k").digest, "earlier")
+        await backends.keys.reserve([claim])
+        await backends.keys.confirm([claim])
+        (result,) = await intake.accept([wish("k")])
+        assert (result.job.job_id, result.duplicate) == ("earlier", True)
 
 
 async def test_a_repeat_in_the_same_call_gets_the_first_answer():

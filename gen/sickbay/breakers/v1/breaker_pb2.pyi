@@ -97,6 +97,7 @@ class Breaker(_message.Message):
     RECENT_FAILURE_RATE_FIELD_NUMBER: _builtins.int
     HANGING_PROBES_FIELD_NUMBER: _builtins.int
     WAITING_FOR_FIELD_NUMBER: _builtins.int
+    REDACTED_FIELD_NUMBER: _builtins.int
     job_type: _builtins.str
     """The job type. That of a dependency has the job type that the request named, and `dependency:<name>` in lists and watches of all."""
     tenant: _builtins.str
@@ -153,6 +154,8 @@ class Breaker(_message.Message):
     """`worker` while no live worker handles any of its job types and it is not simply CLOSED: until one does, nothing is probed or released.
     Empty otherwise, and in the answers of other services. An open set.
     """
+    redacted: _builtins.bool
+    """Tenants share this breaker and the principal does not see all of them: messages, job ids, names of people, and counts are left out."""
     @_builtins.property
     def open_time(self) -> _timestamp_pb2.Timestamp:
         """When it opened; set while OPEN, HALF_OPEN or FORCED_OPEN."""
@@ -211,10 +214,11 @@ class Breaker(_message.Message):
         recent_failure_rate: _builtins.float = ...,
         hanging_probes: _builtins.int = ...,
         waiting_for: _builtins.str = ...,
+        redacted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cooldown", b"cooldown", "forced_until_time", b"forced_until_time", "open_time", b"open_time", "probe_time", b"probe_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["admitted_per_second", b"admitted_per_second", "cooldown", b"cooldown", "cooldown_elapsed", b"cooldown_elapsed", "degraded", b"degraded", "dependency", b"dependency", "epoch", b"epoch", "failures_in_row", b"failures_in_row", "failures_in_row_code", b"failures_in_row_code", "forced_by", b"forced_by", "forced_until_time", b"forced_until_time", "forced_why", b"forced_why", "hanging_probes", b"hanging_probes", "job_type", b"job_type", "job_types", b"job_types", "open_time", b"open_time", "probe_job_id", b"probe_job_id", "probe_time", b"probe_time", "reason_code", b"reason_code", "reason_count", b"reason_count", "reason_message", b"reason_message", "recent_failure_rate", b"recent_failure_rate", "recent_runs", b"recent_runs", "recovering", b"recovering", "rev", b"rev", "state", b"state", "tenant", b"tenant", "total_failures", b"total_failures", "trips", b"trips", "update_time", b"update_time", "waiting_for", b"waiting_for", "would_have_tripped", b"would_have_tripped"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["admitted_per_second", b"admitted_per_second", "cooldown", b"cooldown", "cooldown_elapsed", b"cooldown_elapsed", "degraded", b"degraded", "dependency", b"dependency", "epoch", b"epoch", "failures_in_row", b"failures_in_row", "failures_in_row_code", b"failures_in_row_code", "forced_by", b"forced_by", "forced_until_time", b"forced_until_time", "forced_why", b"forced_why", "hanging_probes", b"hanging_probes", "job_type", b"job_type", "job_types", b"job_types", "open_time", b"open_time", "probe_job_id", b"probe_job_id", "probe_time", b"probe_time", "reason_code", b"reason_code", "reason_count", b"reason_count", "reason_message", b"reason_message", "recent_failure_rate", b"recent_failure_rate", "recent_runs", b"recent_runs", "recovering", b"recovering", "redacted", b"redacted", "rev", b"rev", "state", b"state", "tenant", b"tenant", "total_failures", b"total_failures", "trips", b"trips", "update_time", b"update_time", "waiting_for", b"waiting_for", "would_have_tripped", b"would_have_tripped"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -26,7 +26,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"sickbay/breakers/v1/incident.proto\x12\x13sickbay.breakers.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x93\x04\n\x08Incident\x12\x13\n\x0bincident_id\x18\x01 \x01(\t\x12\x10\n\x08job_type\x18\x02 \x01(\t\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12\x0c\n\x04open\x18\x04 \x01(\x08\x12-\n\topen_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nclose_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08recovery\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x05\x63\x61use\x18\x08 \x01(\x0b\x32\".sickbay.breakers.v1.IncidentCause\x12\x12\n\nreopenings\x18\t \x01(\r\x12\x13\n\x0bwasted_runs\x18\n \x01(\r\x12\x13\n\x0bparked_jobs\x18\x0b \x01(\x05\x12\x15\n\rreleased_jobs\x18\x0c \x01(\x05\x12\x18\n\x10quarantined_jobs\x18\r \x01(\x05\x12\x34\n\x08timeline\x18\x0e \x03(\x0b\x32\".sickbay.breakers.v1.IncidentEntry\x12\x17\n\x0fomitted_entries\x18\x0f \x01(\r\x12\x45\n\x0f\x61\x63knowledgement\x18\x10 \x01(\x0b\x32,.sickbay.breakers.v1.IncidentAcknowledgement\"k\n\rIncidentCause\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\r\x12,\n\x04jobs\x18\x04 \x03(\x0b\x32\x1e.sickbay.breakers.v1.FailedJob\"-\n\tFailedJob\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x10\n\x08trace_id\x18\x02 \x01(\t\"\x82\x03\n\rIncidentEntry\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x04kind\x18\x02 \x01(\x0e\x32\'.sickbay.breakers.v1.IncidentEntry.Kind\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x05 \x01(\t\x12\x0e\n\x06job_id\x18\x06 \x01(\t\"\xd1\x01\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n\x0bKIND_OPENED\x10\x01\x12\x15\n\x11KIND_PROBE_FAILED\x10\x02\x12\x0f\n\x0bKIND_CLOSED\x10\x03\x12\x11\n\rKIND_REOPENED\x10\x04\x12\x14\n\x10KIND_FORCED_OPEN\x10\x05\x12\x13\n\x0fKIND_HOLD_ENDED\x10\x06\x12\x0e\n\nKIND_RESET\x10\x07\x12\x15\n\x11KIND_SWITCHED_OFF\x10\x08\x12\x15\n\x11KIND_ACKNOWLEDGED\x10\t\"`\n\x17IncidentAcknowledgement\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\x02 \x01(\t\x12\x0c\n\x04note\x18\x03 \x01(\tBM\n\x13sickbay.breakers.v1P\x01Z\x1esickbay/breakers/v1;breakersv1\xaa\x02\x13Sickbay.Breakers.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\"sickbay/breakers/v1/incident.proto\x12\x13sickbay.breakers.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xa5\x04\n\x08Incident\x12\x13\n\x0bincident_id\x18\x01 \x01(\t\x12\x10\n\x08job_type\x18\x02 \x01(\t\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12\x0c\n\x04open\x18\x04 \x01(\x08\x12-\n\topen_time\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nclose_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08recovery\x18\x07 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x05\x63\x61use\x18\x08 \x01(\x0b\x32\".sickbay.breakers.v1.IncidentCause\x12\x12\n\nreopenings\x18\t \x01(\r\x12\x13\n\x0bwasted_runs\x18\n \x01(\r\x12\x13\n\x0bparked_jobs\x18\x0b \x01(\x05\x12\x15\n\rreleased_jobs\x18\x0c \x01(\x05\x12\x18\n\x10quarantined_jobs\x18\r \x01(\x05\x12\x34\n\x08timeline\x18\x0e \x03(\x0b\x32\".sickbay.breakers.v1.IncidentEntry\x12\x17\n\x0fomitted_entries\x18\x0f \x01(\r\x12\x45\n\x0f\x61\x63knowledgement\x18\x10 \x01(\x0b\x32,.sickbay.breakers.v1.IncidentAcknowledgement\x12\x10\n\x08redacted\x18\x11 \x01(\x08\"k\n\rIncidentCause\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\r\n\x05\x63ount\x18\x03 \x01(\r\x12,\n\x04jobs\x18\x04 \x03(\x0b\x32\x1e.sickbay.breakers.v1.FailedJob\"-\n\tFailedJob\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x10\n\x08trace_id\x18\x02 \x01(\t\"\x82\x03\n\rIncidentEntry\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x35\n\x04kind\x18\x02 \x01(\x0e\x32\'.sickbay.breakers.v1.IncidentEntry.Kind\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x05 \x01(\t\x12\x0e\n\x06job_id\x18\x06 \x01(\t\"\xd1\x01\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0f\n\x0bKIND_OPENED\x10\x01\x12\x15\n\x11KIND_PROBE_FAILED\x10\x02\x12\x0f\n\x0bKIND_CLOSED\x10\x03\x12\x11\n\rKIND_REOPENED\x10\x04\x12\x14\n\x10KIND_FORCED_OPEN\x10\x05\x12\x13\n\x0fKIND_HOLD_ENDED\x10\x06\x12\x0e\n\nKIND_RESET\x10\x07\x12\x15\n\x11KIND_SWITCHED_OFF\x10\x08\x12\x15\n\x11KIND_ACKNOWLEDGED\x10\t\"`\n\x17IncidentAcknowledgement\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\x02 \x01(\t\x12\x0c\n\x04note\x18\x03 \x01(\tBM\n\x13sickbay.breakers.v1P\x01Z\x1esickbay/breakers/v1;breakersv1\xaa\x02\x13Sickbay.Breakers.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,15 +35,15 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\023sickbay.breakers.v1P\001Z\036sickbay/breakers/v1;breakersv1\252\002\023Sickbay.Breakers.V1'
   _globals['_INCIDENT']._serialized_start=125
-  _globals['_INCIDENT']._serialized_end=656
-  _globals['_INCIDENTCAUSE']._serialized_start=658
-  _globals['_INCIDENTCAUSE']._serialized_end=765
-  _globals['_FAILEDJOB']._serialized_start=767
-  _globals['_FAILEDJOB']._serialized_end=812
-  _globals['_INCIDENTENTRY']._serialized_start=815
-  _globals['_INCIDENTENTRY']._serialized_end=1201
-  _globals['_INCIDENTENTRY_KIND']._serialized_start=992
-  _globals['_INCIDENTENTRY_KIND']._serialized_end=1201
-  _globals['_INCIDENTACKNOWLEDGEMENT']._serialized_start=1203
-  _globals['_INCIDENTACKNOWLEDGEMENT']._serialized_end=1299
+  _globals['_INCIDENT']._serialized_end=674
+  _globals['_INCIDENTCAUSE']._serialized_start=676
+  _globals['_INCIDENTCAUSE']._serialized_end=783
+  _globals['_FAILEDJOB']._serialized_start=785
+  _globals['_FAILEDJOB']._serialized_end=830
+  _globals['_INCIDENTENTRY']._serialized_start=833
+  _globals['_INCIDENTENTRY']._serialized_end=1219
+  _globals['_INCIDENTENTRY_KIND']._serialized_start=1010
+  _globals['_INCIDENTENTRY_KIND']._serialized_end=1219
+  _globals['_INCIDENTACKNOWLEDGEMENT']._serialized_start=1221
+  _globals['_INCIDENTACKNOWLEDGEMENT']._serialized_end=1317
 # @@protoc_insertion_point(module_scope)

@@ -43,6 +43,7 @@ class Incident(_message.Message):
     TIMELINE_FIELD_NUMBER: _builtins.int
     OMITTED_ENTRIES_FIELD_NUMBER: _builtins.int
     ACKNOWLEDGEMENT_FIELD_NUMBER: _builtins.int
+    REDACTED_FIELD_NUMBER: _builtins.int
     incident_id: _builtins.str
     """The id, a number as text; later incidents have greater ones."""
     job_type: _builtins.str
@@ -63,6 +64,8 @@ class Incident(_message.Message):
     """Jobs of this type that were quarantined between opening and closing."""
     omitted_entries: _builtins.int
     """How many entries of a very long timeline were dropped; they were after the first 20."""
+    redacted: _builtins.bool
+    """Tenants share the breaker and the principal does not see all of them: messages, jobs, counts and what people wrote are left out."""
     @_builtins.property
     def open_time(self) -> _timestamp_pb2.Timestamp:
         """When the breaker opened for the first time."""
@@ -106,10 +109,11 @@ class Incident(_message.Message):
         timeline: _abc.Iterable[Global___IncidentEntry] | None = ...,
         omitted_entries: _builtins.int = ...,
         acknowledgement: Global___IncidentAcknowledgement | None = ...,
+        redacted: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["acknowledgement", b"acknowledgement", "cause", b"cause", "close_time", b"close_time", "open_time", b"open_time", "recovery", b"recovery"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledgement", b"acknowledgement", "cause", b"cause", "close_time", b"close_time", "incident_id", b"incident_id", "job_type", b"job_type", "omitted_entries", b"omitted_entries", "open", b"open", "open_time", b"open_time", "parked_jobs", b"parked_jobs", "quarantined_jobs", b"quarantined_jobs", "recovery", b"recovery", "released_jobs", b"released_jobs", "reopenings", b"reopenings", "tenant", b"tenant", "timeline", b"timeline", "wasted_runs", b"wasted_runs"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["acknowledgement", b"acknowledgement", "cause", b"cause", "close_time", b"close_time", "incident_id", b"incident_id", "job_type", b"job_type", "omitted_entries", b"omitted_entries", "open", b"open", "open_time", b"open_time", "parked_jobs", b"parked_jobs", "quarantined_jobs", b"quarantined_jobs", "recovery", b"recovery", "redacted", b"redacted", "released_jobs", b"released_jobs", "reopenings", b"reopenings", "tenant", b"tenant", "timeline", b"timeline", "wasted_runs", b"wasted_runs"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

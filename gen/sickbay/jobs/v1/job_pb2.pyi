@@ -149,6 +149,7 @@ class Job(_message.Message):
     RESULT_NOTE_FIELD_NUMBER: _builtins.int
     PROGRESS_FIELD_NUMBER: _builtins.int
     CANCEL_REQUEST_TIME_FIELD_NUMBER: _builtins.int
+    RESULT_HIDDEN_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """Unique id assigned by the server, a UUID of version 7 (RFC 9562), so ids sort by submission time. At most 64 characters."""
     job_type: _builtins.str
@@ -171,6 +172,8 @@ class Job(_message.Message):
     """
     result_note: _builtins.str
     """Why what the handler returned was not kept: it is larger, or not JSON. A sentence; empty if it was kept. As in `result_json`."""
+    result_hidden: _builtins.bool
+    """There is a result, and it is left out of `result_json`: the principal may not read payloads and results."""
     @_builtins.property
     def errors(self) -> _containers.RepeatedCompositeFieldContainer[Global___AttemptError]:
         """Failures, oldest first, at most 10: the first three and the newest."""
@@ -226,10 +229,11 @@ class Job(_message.Message):
         result_note: _builtins.str = ...,
         progress: Global___Progress | None = ...,
         cancel_request_time: _timestamp_pb2.Timestamp | None = ...,
+        result_hidden: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["cancel_request_time", b"cancel_request_time", "next_attempt_time", b"next_attempt_time", "progress", b"progress", "start_time", b"start_time", "submit_time", b"submit_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cancel_request_time", b"cancel_request_time", "duplicates", b"duplicates", "errors", b"errors", "generation", b"generation", "history", b"history", "job_id", b"job_id", "job_type", b"job_type", "next_attempt_time", b"next_attempt_time", "priority", b"priority", "progress", b"progress", "result_json", b"result_json", "result_note", b"result_note", "start_time", b"start_time", "state", b"state", "submit_time", b"submit_time", "tenant", b"tenant", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cancel_request_time", b"cancel_request_time", "duplicates", b"duplicates", "errors", b"errors", "generation", b"generation", "history", b"history", "job_id", b"job_id", "job_type", b"job_type", "next_attempt_time", b"next_attempt_time", "priority", b"priority", "progress", b"progress", "result_hidden", b"result_hidden", "result_json", b"result_json", "result_note", b"result_note", "start_time", b"start_time", "state", b"state", "submit_time", b"submit_time", "tenant", b"tenant", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

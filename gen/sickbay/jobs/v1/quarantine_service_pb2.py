@@ -29,7 +29,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from sickbay.jobs.v1 import job_pb2 as sickbay_dot_jobs_dot_v1_dot_job__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(sickbay/jobs/v1/quarantine_service.proto\x12\x0fsickbay.jobs.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sickbay/jobs/v1/job.proto\"\xf6\x03\n\x0eQuarantinedJob\x12!\n\x03job\x18\x01 \x01(\x0b\x32\x14.sickbay.jobs.v1.Job\x12\x36\n\x06reason\x18\x02 \x01(\x0e\x32&.sickbay.jobs.v1.QuarantinedJob.Reason\x12\x33\n\x0fquarantine_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cpayload_json\x18\x04 \x01(\t\x12\x0c\n\x04\x65tag\x18\x05 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x06 \x01(\t\x12\x33\n\trevisions\x18\x07 \x03(\x0b\x32 .sickbay.jobs.v1.PayloadRevision\"\xe5\x01\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x17\n\x13REASON_CIRCUIT_OPEN\x10\x01\x12\x1c\n\x18REASON_RETRIES_EXHAUSTED\x10\x02\x12\x17\n\x13REASON_UNKNOWN_TYPE\x10\x03\x12\x16\n\x12REASON_UNDECODABLE\x10\x04\x12\x16\n\x12REASON_WORKER_LOST\x10\x05\x12\x11\n\rREASON_BROKER\x10\x06\x12\x17\n\x13REASON_WORKER_FAULT\x10\x07\x12\x17\n\x13REASON_RATE_LIMITED\x10\x08\"s\n\x0fPayloadRevision\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\x02 \x01(\t\x12\x13\n\x0b\x62\x65\x66ore_json\x18\x03 \x01(\t\x12\x12\n\nafter_json\x18\x04 \x01(\t\"\xe6\x01\n\x0c\x46\x61ilureGroup\x12\x10\n\x08job_type\x18\x01 \x01(\t\x12\x12\n\nerror_code\x18\x02 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12\x16\n\x0esample_message\x18\x04 \x01(\t\x12\x15\n\rsample_job_id\x18\x05 \x01(\t\x12\r\n\x05\x63ount\x18\x06 \x01(\x03\x12.\n\nfirst_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tlast_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xca\x02\n\x1aListQuarantinedJobsRequest\x12\x10\n\x08job_type\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12)\n\x05state\x18\x03 \x01(\x0e\x32\x1a.sickbay.jobs.v1.Job.State\x12\x36\n\x06reason\x18\x04 \x01(\x0e\x32&.sickbay.jobs.v1.QuarantinedJob.Reason\x12\x12\n\nerror_code\x18\x05 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x06 \x01(\t\x12\x11\n\tpage_size\x18\x07 \x01(\x05\x12\x12\n\npage_token\x18\x08 \x01(\t\x12*\n\x07min_age\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08priority\x18\n \x01(\x0e\x32\x19.sickbay.jobs.v1.Priority\"y\n\x1bListQuarantinedJobsResponse\x12-\n\x04jobs\x18\x01 \x03(\x0b\x32\x1f.sickbay.jobs.v1.QuarantinedJob\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x03\"*\n\x18GetQuarantinedJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"I\n\x19GetQuarantinedJobResponse\x12,\n\x03job\x18\x01 \x01(\x0b\x32\x1f.sickbay.jobs.v1.QuarantinedJob\"c\n\x18ListFailureGroupsRequest\x12\x10\n\x08job_type\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"c\n\x19ListFailureGroupsResponse\x12-\n\x06groups\x18\x01 \x03(\x0b\x32\x1d.sickbay.jobs.v1.FailureGroup\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xe8\x01\n\x12ResubmitJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12*\n\x07payload\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructH\x00\x12\x16\n\x0cpayload_json\x18\x03 \x01(\tH\x00\x12\x10\n\x08job_type\x18\x04 \x01(\t\x12\x0c\n\x04\x65tag\x18\x05 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x06 \x01(\t\x12+\n\x08priority\x18\x07 \x01(\x0e\x32\x19.sickbay.jobs.v1.Priority\x12\x17\n\x0fskip_validation\x18\x08 \x01(\x08\x42\t\n\x07\x63ontent\"8\n\x13ResubmitJobResponse\x12!\n\x03job\x18\x01 \x01(\x0b\x32\x14.sickbay.jobs.v1.Job\"@\n\x11\x44iscardJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\"7\n\x12\x44iscardJobResponse\x12!\n\x03job\x18\x01 \x01(\x0b\x32\x14.sickbay.jobs.v1.Job\"\xfa\x01\n\x12RequeueJobsRequest\x12\x0f\n\x07job_ids\x18\x01 \x03(\t\x12\x10\n\x08job_type\x18\x02 \x01(\t\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12*\n\x07min_age\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0f\x65ven_if_waiting\x18\x05 \x01(\x08\x12\x1f\n\x17\x64iscard_without_payload\x18\x06 \x01(\x08\x12\x15\n\rvalidate_only\x18\x07 \x01(\x08\x12\r\n\x05\x61\x63tor\x18\x08 \x01(\t\x12\x11\n\tpage_size\x18\t \x01(\x05\x12\x12\n\npage_token\x18\n \x01(\t\"Z\n\x13RequeueJobsResponse\x12*\n\x04jobs\x18\x01 \x03(\x0b\x32\x1c.sickbay.jobs.v1.RequeuedJob\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xd3\x02\n\x0bRequeuedJob\x12!\n\x03job\x18\x01 \x01(\x0b\x32\x14.sickbay.jobs.v1.Job\x12\x35\n\x07outcome\x18\x02 \x01(\x0e\x32$.sickbay.jobs.v1.RequeuedJob.Outcome\x12\x0f\n\x07message\x18\x03 \x01(\t\"\xd8\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x14\n\x10OUTCOME_REQUEUED\x10\x01\x12\x15\n\x11OUTCOME_DISCARDED\x10\x02\x12\x17\n\x13OUTCOME_REQUEUEABLE\x10\x03\x12\x16\n\x12OUTCOME_TOO_RECENT\x10\x04\x12\x14\n\x10OUTCOME_MAY_WAIT\x10\x05\x12\x13\n\x0fOUTCOME_MAY_RUN\x10\x06\x12\x16\n\x12OUTCOME_NO_PAYLOAD\x10\x07\x12\x13\n\x0fOUTCOME_CHANGED\x10\x08\x32\xca\x06\n\x11QuarantineService\x12\x88\x01\n\x13ListQuarantinedJobs\x12+.sickbay.jobs.v1.ListQuarantinedJobsRequest\x1a,.sickbay.jobs.v1.ListQuarantinedJobsResponse\"\x16\x90\x02\x01\x82\xd3\xe4\x93\x02\r\x12\x0b/quarantine\x12\x90\x01\n\x11GetQuarantinedJob\x12).sickbay.jobs.v1.GetQuarantinedJobRequest\x1a*.sickbay.jobs.v1.GetQuarantinedJobResponse\"$\x90\x02\x01\x82\xd3\xe4\x93\x02\x1b\x12\x14/quarantine/{job_id}b\x03job\x12\x89\x01\n\x11ListFailureGroups\x12).sickbay.jobs.v1.ListFailureGroupsRequest\x1a*.sickbay.jobs.v1.ListFailureGroupsResponse\"\x1d\x90\x02\x01\x82\xd3\xe4\x93\x02\x14\x12\x12/quarantine/groups\x12\x8a\x01\n\x0bResubmitJob\x12#.sickbay.jobs.v1.ResubmitJobRequest\x1a$.sickbay.jobs.v1.ResubmitJobResponse\"0\x90\x02\x00\x82\xd3\xe4\x93\x02\'\"\x1d/quarantine/{job_id}/resubmit:\x01*b\x03job\x12\x86\x01\n\nDiscardJob\x12\".sickbay.jobs.v1.DiscardJobRequest\x1a#.sickbay.jobs.v1.DiscardJobResponse\"/\x90\x02\x02\x82\xd3\xe4\x93\x02&\"\x1c/quarantine/{job_id}/discard:\x01*b\x03job\x12u\n\x0bRequeueJobs\x12#.sickbay.jobs.v1.RequeueJobsRequest\x1a$.sickbay.jobs.v1.RequeueJobsResponse\"\x1b\x90\x02\x00\x82\xd3\xe4\x93\x02\x12\"\r/jobs:requeue:\x01*B=\n\x0fsickbay.jobs.v1P\x01Z\x16sickbay/jobs/v1;jobsv1\xaa\x02\x0fSickbay.Jobs.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n(sickbay/jobs/v1/quarantine_service.proto\x12\x0fsickbay.jobs.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x19sickbay/jobs/v1/job.proto\"\x8e\x04\n\x0eQuarantinedJob\x12!\n\x03job\x18\x01 \x01(\x0b\x32\x14.sickbay.jobs.v1.Job\x12\x36\n\x06reason\x18\x02 \x01(\x0e\x32&.sickbay.jobs.v1.QuarantinedJob.Reason\x12\x33\n\x0fquarantine_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x14\n\x0cpayload_json\x18\x04 \x01(\t\x12\x0c\n\x04\x65tag\x18\x05 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x06 \x01(\t\x12\x33\n\trevisions\x18\x07 \x03(\x0b\x32 .sickbay.jobs.v1.PayloadRevision\x12\x16\n\x0epayload_hidden\x18\x08 \x01(\x08\"\xe5\x01\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x17\n\x13REASON_CIRCUIT_OPEN\x10\x01\x12\x1c\n\x18REASON_RETRIES_EXHAUSTED\x10\x02\x12\x17\n\x13REASON_UNKNOWN_TYPE\x10\x03\x12\x16\n\x12REASON_UNDECODABLE\x10\x04\x12\x16\n\x12REASON_WORKER_LOST\x10\x05\x12\x11\n\rREASON_BROKER\x10\x06\x12\x17\n\x13REASON_WORKER_FAULT\x10\x07\x12\x17\n\x13REASON_RATE_LIMITED\x10\x08\"s\n\x0fPayloadRevision\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\r\n\x05\x61\x63tor\x18\x02 \x01(\t\x12\x13\n\x0b\x62\x65\x66ore_json\x18\x03 \x01(\t\x12\x12\n\nafter_json\x18\x04 \x01(\t\"\xe6\x01\n\x0c\x46\x61ilureGroup\x12\x10\n\x08job_type\x18\x01 \x01(\t\x12\x12\n\nerror_code\x18\x02 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x03 \x01(\t\x12\x16\n\x0esample_message\x18\x04 \x01(\t\x12\x15\n\rsample_job_id\x18\x05 \x01(\t\x12\r\n\x05\x63ount\x18\x06 \x01(\x03\x12.\n\nfirst_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tlast_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xca\x02\n\x1aListQuarantinedJobsRequest\x12\x10\n\x08job_type\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12)\n\x05state\x18\x03 \x01(\x0e\x32\x1a.sickbay.jobs.v1.Job.State\x12\x36\n\x06reason\x18\x04 \x01(\x0e\x32&.sickbay.jobs.v1.QuarantinedJob.Reason\x12\x12\n\nerror_code\x18\x05 \x01(\t\x12\x13\n\x0b\x66ingerprint\x18\x06 \x01(\t\x12\x11\n\tpage_size\x18\x07 \x01(\x05\x12\x12\n\npage_token\x18\x08 \x01(\t\x12*\n\x07min_age\x18\t \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x08priority\x18\n \x01(\x0e\x32\x19.sickbay.jobs.v1.Priority\"y\n\x1bListQuarantinedJobsResponse\x12-\n\x04jobs\x18\x01 \x03(\x0b\x32\x1f.sickbay.jobs.v1.QuarantinedJob\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x12\n\ntotal_size\x18\x03 \x01(\x03\"*\n\x18GetQuarantinedJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"I\n\x19GetQuarantinedJobResponse\x12,\n\x03job\x18\x01 \x01(\x0b\x32\x1f.sickbay.jobs.v1.QuarantinedJob\"c\n\x18ListFailureGroupsRequest\x12\x10\n\x08job_type\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\x05\x12\x12\n\npage_token\x18\x04 \x01(\t\"c\n\x19ListFailureGroupsResponse\x12-\n\x06groups\x18\x01 \x03(\x0b\x32\x1d.sickbay.jobs.v1.FailureGroup\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xe8\x01\n\x12ResubmitJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12*\n\x07payload\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructH\x00\x12\x16\n\x0cpayload_json\x18\x03 \x01(\tH\x00\x12\x10\n\x08job_type\x18\x04 \x01(\t\x12\x0c\n\x04\x65tag\x18\x05 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x06 \x01(\t\x12+\n\x08priority\x18\x07 \x01(\x0e\x32\x19.sickbay.jobs.v1.Priority\x12\x17\n\x0fskip_validation\x18\x08 \x01(\x08\x42\t\n\x07\x63ontent\"8\n\x13ResubmitJobResponse\x12!\n\x03job\x18\x01 \x01(\x0b\x32\x14.sickbay.jobs.v1.Job\"@\n\x11\x44iscardJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x0c\n\x04\x65tag\x18\x02 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x03 \x01(\t\"7\n\x12\x44iscardJobResponse\x12!\n\x03job\x18\x01 \x01(\x0b\x32\x14.sickbay.jobs.v1.Job\"\xfa\x01\n\x12RequeueJobsRequest\x12\x0f\n\x07job_ids\x18\x01 \x03(\t\x12\x10\n\x08job_type\x18\x02 \x01(\t\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12*\n\x07min_age\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x17\n\x0f\x65ven_if_waiting\x18\x05 \x01(\x08\x12\x1f\n\x17\x64iscard_without_payload\x18\x06 \x01(\x08\x12\x15\n\rvalidate_only\x18\x07 \x01(\x08\x12\r\n\x05\x61\x63tor\x18\x08 \x01(\t\x12\x11\n\tpage_size\x18\t \x01(\x05\x12\x12\n\npage_token\x18\n \x01(\t\"Z\n\x13RequeueJobsResponse\x12*\n\x04jobs\x18\x01 \x03(\x0b\x32\x1c.sickbay.jobs.v1.RequeuedJob\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xd3\x02\n\x0bRequeuedJob\x12!\n\x03job\x18\x01 \x01(\x0b\x32\x14.sickbay.jobs.v1.Job\x12\x35\n\x07outcome\x18\x02 \x01(\x0e\x32$.sickbay.jobs.v1.RequeuedJob.Outcome\x12\x0f\n\x07message\x18\x03 \x01(\t\"\xd8\x01\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\x14\n\x10OUTCOME_REQUEUED\x10\x01\x12\x15\n\x11OUTCOME_DISCARDED\x10\x02\x12\x17\n\x13OUTCOME_REQUEUEABLE\x10\x03\x12\x16\n\x12OUTCOME_TOO_RECENT\x10\x04\x12\x14\n\x10OUTCOME_MAY_WAIT\x10\x05\x12\x13\n\x0fOUTCOME_MAY_RUN\x10\x06\x12\x16\n\x12OUTCOME_NO_PAYLOAD\x10\x07\x12\x13\n\x0fOUTCOME_CHANGED\x10\x08\x32\xca\x06\n\x11QuarantineService\x12\x88\x01\n\x13ListQuarantinedJobs\x12+.sickbay.jobs.v1.ListQuarantinedJobsRequest\x1a,.sickbay.jobs.v1.ListQuarantinedJobsResponse\"\x16\x90\x02\x01\x82\xd3\xe4\x93\x02\r\x12\x0b/quarantine\x12\x90\x01\n\x11GetQuarantinedJob\x12).sickbay.jobs.v1.GetQuarantinedJobRequest\x1a*.sickbay.jobs.v1.GetQuarantinedJobResponse\"$\x90\x02\x01\x82\xd3\xe4\x93\x02\x1b\x12\x14/quarantine/{job_id}b\x03job\x12\x89\x01\n\x11ListFailureGroups\x12).sickbay.jobs.v1.ListFailureGroupsRequest\x1a*.sickbay.jobs.v1.ListFailureGroupsResponse\"\x1d\x90\x02\x01\x82\xd3\xe4\x93\x02\x14\x12\x12/quarantine/groups\x12\x8a\x01\n\x0bResubmitJob\x12#.sickbay.jobs.v1.ResubmitJobRequest\x1a$.sickbay.jobs.v1.ResubmitJobResponse\"0\x90\x02\x00\x82\xd3\xe4\x93\x02\'\"\x1d/quarantine/{job_id}/resubmit:\x01*b\x03job\x12\x86\x01\n\nDiscardJob\x12\".sickbay.jobs.v1.DiscardJobRequest\x1a#.sickbay.jobs.v1.DiscardJobResponse\"/\x90\x02\x02\x82\xd3\xe4\x93\x02&\"\x1c/quarantine/{job_id}/discard:\x01*b\x03job\x12u\n\x0bRequeueJobs\x12#.sickbay.jobs.v1.RequeueJobsRequest\x1a$.sickbay.jobs.v1.RequeueJobsResponse\"\x1b\x90\x02\x00\x82\xd3\xe4\x93\x02\x12\"\r/jobs:requeue:\x01*B=\n\x0fsickbay.jobs.v1P\x01Z\x16sickbay/jobs/v1;jobsv1\xaa\x02\x0fSickbay.Jobs.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,41 +50,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_QUARANTINESERVICE'].methods_by_name['RequeueJobs']._loaded_options = None
   _globals['_QUARANTINESERVICE'].methods_by_name['RequeueJobs']._serialized_options = b'\220\002\000\202\323\344\223\002\022\"\r/jobs:requeue:\001*'
   _globals['_QUARANTINEDJOB']._serialized_start=214
-  _globals['_QUARANTINEDJOB']._serialized_end=716
-  _globals['_QUARANTINEDJOB_REASON']._serialized_start=487
-  _globals['_QUARANTINEDJOB_REASON']._serialized_end=716
-  _globals['_PAYLOADREVISION']._serialized_start=718
-  _globals['_PAYLOADREVISION']._serialized_end=833
-  _globals['_FAILUREGROUP']._serialized_start=836
-  _globals['_FAILUREGROUP']._serialized_end=1066
-  _globals['_LISTQUARANTINEDJOBSREQUEST']._serialized_start=1069
-  _globals['_LISTQUARANTINEDJOBSREQUEST']._serialized_end=1399
-  _globals['_LISTQUARANTINEDJOBSRESPONSE']._serialized_start=1401
-  _globals['_LISTQUARANTINEDJOBSRESPONSE']._serialized_end=1522
-  _globals['_GETQUARANTINEDJOBREQUEST']._serialized_start=1524
-  _globals['_GETQUARANTINEDJOBREQUEST']._serialized_end=1566
-  _globals['_GETQUARANTINEDJOBRESPONSE']._serialized_start=1568
-  _globals['_GETQUARANTINEDJOBRESPONSE']._serialized_end=1641
-  _globals['_LISTFAILUREGROUPSREQUEST']._serialized_start=1643
-  _globals['_LISTFAILUREGROUPSREQUEST']._serialized_end=1742
-  _globals['_LISTFAILUREGROUPSRESPONSE']._serialized_start=1744
-  _globals['_LISTFAILUREGROUPSRESPONSE']._serialized_end=1843
-  _globals['_RESUBMITJOBREQUEST']._serialized_start=1846
-  _globals['_RESUBMITJOBREQUEST']._serialized_end=2078
-  _globals['_RESUBMITJOBRESPONSE']._serialized_start=2080
-  _globals['_RESUBMITJOBRESPONSE']._serialized_end=2136
-  _globals['_DISCARDJOBREQUEST']._serialized_start=2138
-  _globals['_DISCARDJOBREQUEST']._serialized_end=2202
-  _globals['_DISCARDJOBRESPONSE']._serialized_start=2204
-  _globals['_DISCARDJOBRESPONSE']._serialized_end=2259
-  _globals['_REQUEUEJOBSREQUEST']._serialized_start=2262
-  _globals['_REQUEUEJOBSREQUEST']._serialized_end=2512
-  _globals['_REQUEUEJOBSRESPONSE']._serialized_start=2514
-  _globals['_REQUEUEJOBSRESPONSE']._serialized_end=2604
-  _globals['_REQUEUEDJOB']._serialized_start=2607
-  _globals['_REQUEUEDJOB']._serialized_end=2946
-  _globals['_REQUEUEDJOB_OUTCOME']._serialized_start=2730
-  _globals['_REQUEUEDJOB_OUTCOME']._serialized_end=2946
-  _globals['_QUARANTINESERVICE']._serialized_start=2949
-  _globals['_QUARANTINESERVICE']._serialized_end=3791
+  _globals['_QUARANTINEDJOB']._serialized_end=740
+  _globals['_QUARANTINEDJOB_REASON']._serialized_start=511
+  _globals['_QUARANTINEDJOB_REASON']._serialized_end=740
+  _globals['_PAYLOADREVISION']._serialized_start=742
+  _globals['_PAYLOADREVISION']._serialized_end=857
+  _globals['_FAILUREGROUP']._serialized_start=860
+  _globals['_FAILUREGROUP']._serialized_end=1090
+  _globals['_LISTQUARANTINEDJOBSREQUEST']._serialized_start=1093
+  _globals['_LISTQUARANTINEDJOBSREQUEST']._serialized_end=1423
+  _globals['_LISTQUARANTINEDJOBSRESPONSE']._serialized_start=1425
+  _globals['_LISTQUARANTINEDJOBSRESPONSE']._serialized_end=1546
+  _globals['_GETQUARANTINEDJOBREQUEST']._serialized_start=1548
+  _globals['_GETQUARANTINEDJOBREQUEST']._serialized_end=1590
+  _globals['_GETQUARANTINEDJOBRESPONSE']._serialized_start=1592
+  _globals['_GETQUARANTINEDJOBRESPONSE']._serialized_end=1665
+  _globals['_LISTFAILUREGROUPSREQUEST']._serialized_start=1667
+  _globals['_LISTFAILUREGROUPSREQUEST']._serialized_end=1766
+  _globals['_LISTFAILUREGROUPSRESPONSE']._serialized_start=1768
+  _globals['_LISTFAILUREGROUPSRESPONSE']._serialized_end=1867
+  _globals['_RESUBMITJOBREQUEST']._serialized_start=1870
+  _globals['_RESUBMITJOBREQUEST']._serialized_end=2102
+  _globals['_RESUBMITJOBRESPONSE']._serialized_start=2104
+  _globals['_RESUBMITJOBRESPONSE']._serialized_end=2160
+  _globals['_DISCARDJOBREQUEST']._serialized_start=2162
+  _globals['_DISCARDJOBREQUEST']._serialized_end=2226
+  _globals['_DISCARDJOBRESPONSE']._serialized_start=2228
+  _globals['_DISCARDJOBRESPONSE']._serialized_end=2283
+  _globals['_REQUEUEJOBSREQUEST']._serialized_start=2286
+  _globals['_REQUEUEJOBSREQUEST']._serialized_end=2536
+  _globals['_REQUEUEJOBSRESPONSE']._serialized_start=2538
+  _globals['_REQUEUEJOBSRESPONSE']._serialized_end=2628
+  _globals['_REQUEUEDJOB']._serialized_start=2631
+  _globals['_REQUEUEDJOB']._serialized_end=2970
+  _globals['_REQUEUEDJOB_OUTCOME']._serialized_start=2754
+  _globals['_REQUEUEDJOB_OUTCOME']._serialized_end=2970
+  _globals['_QUARANTINESERVICE']._serialized_start=2973
+  _globals['_QUARANTINESERVICE']._serialized_end=3815
 # @@protoc_insertion_point(module_scope)

@@ -83,6 +83,7 @@ class QuarantinedJob(_message.Message):
     ETAG_FIELD_NUMBER: _builtins.int
     FINGERPRINT_FIELD_NUMBER: _builtins.int
     REVISIONS_FIELD_NUMBER: _builtins.int
+    PAYLOAD_HIDDEN_FIELD_NUMBER: _builtins.int
     reason: Global___QuarantinedJob.Reason.ValueType
     """Why it is in quarantine."""
     payload_json: _builtins.str
@@ -91,6 +92,8 @@ class QuarantinedJob(_message.Message):
     """Changes with every change of the job; send it with an edit."""
     fingerprint: _builtins.str
     """Its group; see FailureGroup.fingerprint."""
+    payload_hidden: _builtins.bool
+    """The payload is left out, and so are those of the revisions: the principal may not read payloads. Not set in lists."""
     @_builtins.property
     def job(self) -> _job_pb2.Job:
         """The job."""
@@ -113,10 +116,11 @@ class QuarantinedJob(_message.Message):
         etag: _builtins.str = ...,
         fingerprint: _builtins.str = ...,
         revisions: _abc.Iterable[Global___PayloadRevision] | None = ...,
+        payload_hidden: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["job", b"job", "quarantine_time", b"quarantine_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "fingerprint", b"fingerprint", "job", b"job", "payload_json", b"payload_json", "quarantine_time", b"quarantine_time", "reason", b"reason", "revisions", b"revisions"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["etag", b"etag", "fingerprint", b"fingerprint", "job", b"job", "payload_hidden", b"payload_hidden", "payload_json", b"payload_json", "quarantine_time", b"quarantine_time", "reason", b"reason", "revisions", b"revisions"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

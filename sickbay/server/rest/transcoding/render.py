@@ -73,7 +73,7 @@ class Renderer:
             return lambda message: get(message) or None
         if name in shape.along:
             other = attrgetter(shape.along[name])
-            return lambda message: get(message) if other(message) else None
+            return lambda message: get(message) if other(message) else get(message) or None
         return get
 
     def _value(self, one: JsonField) -> Get:

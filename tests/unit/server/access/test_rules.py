@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
-from sickbay.contract.access import RULES
+from sickbay.contract.access import METRICS, RULES, Rule
 from sickbay.domain.access import RIGHTS, Kind, Principal, Right, Role
 from sickbay.domain.errors import PermissionDenied
 from sickbay.server.access.control import Access
@@ -43,3 +44,32 @@ def test_the_admin_has_every_right_and_nobody_else_has() -> None:
     assert RIGHTS[Role.ADMIN] == set(Right)
     assert all(RIGHTS[role] < set(Right) for role in set(Role) - {Role.ADMIN})
     assert RIGHTS.keys() == set(Role)
+
+
+@pytest.mark.parametrize("method", sorted(RULES))
+def test_what_concerns_all_tenants_is_for_those_who_have_all(method: str) -> None:
+    some = Principal("shop", frozenset({Role.ADMIN}), frozenset({"acme", "beta"}))
+    if RULES[method].all_tenants:
+        with pytest.raises(PermissionDenied, match="concerns all tenants, and shop has only acme, beta"):
+            Access([]).authorize(some, method)
+    else:
+        Access([]).authorize(some, method)
+
+
+def test_what_concerns_all_tenants_is_little() -> None:
+    assert {name.rpartition("/")[2] for name, rule in RULES.items() if rule.all_tenants} == {"GetMetrics", "Work"}
+    assert METRICS.all_tenants
+
+
+def test_the_documented_table_is_this_one() -> None:
+    page = (Path(__file__).parents[4] / "docs" / "access.md").read_text("utf-8")
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in page.splitlines() if line.startswith("| `")]
+    documented = {row[0].strip("`"): row[1:] for row in rows if len(row) == 3 and row[0].strip("`")[0].isupper()}
+    expected = {name.rpartition("/")[2]: _documented(rule) for name, rule in RULES.items()}
+    assert documented == expected
+
+
+def _documented(rule: Rule) -> list[str]:
+    assert rule.right is not None
+    roles = ", ".join(f"`{role}`" for role in Role if rule.right in RIGHTS[role])
+    return [roles, "all" if rule.all_tenants else ""]
