@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -12,9 +13,11 @@ from sickbay.contract import incidents as contract
 from sickbay.contract import requests as parse
 from sickbay.contract.paging import next_page_token, parse_paging
 from sickbay.domain.breaker import BreakerRule, BreakerScope
-from sickbay.domain.errors import ErrorReason, NotFound
+from sickbay.domain.errors import ErrorReason, NotFound, Unavailable
 from sickbay.domain.job import DEFAULT_TENANT
 from sickbay.ports.incidents import IncidentStore
+from sickbay.server.access.caller import principal_of
+from sickbay.server.audit.notes import notes_of
 
 
 class IncidentApi(IncidentServiceServicer):
@@ -47,8 +50,18 @@ class IncidentApi(IncidentServiceServicer):
     @detached
     async def AcknowledgeIncident(self, request: pb.AcknowledgeIncidentRequest, context: Any) -> pb.AcknowledgeIncidentResponse:
         """See the contract."""
-        number, actor, note = _number(request.incident_id), parse.actor(request.actor), contract.note(request.note)
+        number, note = _number(request.incident_id), contract.note(request.note)
+        actor = principal_of(context).actor(parse.actor(request.actor))
+        await self._note_before(number, context)
         return pb.AcknowledgeIncidentResponse(incident=contract.incident(await self._incidents.acknowledge(number, actor, note)))
+
+    async def _note_before(self, number: int, context: Any) -> None:
+        """Note for the audit log whether it is acknowledged, and the tenant of its breaker."""
+        with suppress(Unavailable):
+            if (found := await self._incidents.get_incident(number)) is not None:
+                notes = notes_of(context)
+                notes.before = "acknowledged" if found.acknowledged is not None else "not acknowledged"
+                notes.tenant = found.key.tenant if self._scope.key_of(found.key.job_type, found.key.tenant).tenant != DEFAULT_TENANT else ""
 
 
 def _number(incident_id: str) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from typing import Any
 
 from controlplane.release import Releaser
@@ -11,12 +13,14 @@ from sickbay.concurrency.tasks import DetachedTasks, detached
 from sickbay.contract import lost, responses
 from sickbay.contract import requests as parse
 from sickbay.contract.paging import next_page_token, parse_paging
-from sickbay.domain.errors import NotFound
+from sickbay.domain.errors import NotFound, Unavailable
 from sickbay.domain.queries import JobEdit
 from sickbay.job_types.view import JobTypeView
 from sickbay.jobs.v1 import quarantine_service_pb2 as pb
 from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceServicer
 from sickbay.ports import Clock, QuarantineStore
+from sickbay.server.access.caller import principal_of
+from sickbay.server.audit.notes import notes_of
 
 
 class QuarantineApi(QuarantineServiceServicer):
@@ -69,8 +73,10 @@ class QuarantineApi(QuarantineServiceServicer):
     @detached
     async def ResubmitJob(self, request: pb.ResubmitJobRequest, context: Any) -> pb.ResubmitJobResponse:
         """See the contract."""
-        job_id, etag, actor = parse.job_id(request.job_id), parse.etag(request.etag), parse.actor(request.actor)
+        job_id, etag = parse.job_id(request.job_id), parse.etag(request.etag)
+        actor = principal_of(context).actor(parse.actor(request.actor))
         edit = parse.edit(request)
+        await self._note_before(job_id, context)
         if not request.skip_validation:
             await self._check(job_id, edit)
         lease = await self._quarantine.lease_job(job_id, edit, etag, actor)
@@ -81,7 +87,9 @@ class QuarantineApi(QuarantineServiceServicer):
     @detached
     async def DiscardJob(self, request: pb.DiscardJobRequest, context: Any) -> pb.DiscardJobResponse:
         """See the contract."""
-        job_id, etag, actor = parse.job_id(request.job_id), parse.etag(request.etag), parse.actor(request.actor)
+        job_id, etag = parse.job_id(request.job_id), parse.etag(request.etag)
+        actor = principal_of(context).actor(parse.actor(request.actor))
+        await self._note_before(job_id, context)
         record = await self._quarantine.discard(job_id, etag, actor)
         self._on_released()
         return pb.DiscardJobResponse(job=responses.job(record))
@@ -91,8 +99,16 @@ class QuarantineApi(QuarantineServiceServicer):
         """See the contract."""
         paging = parse_paging(request)
         query, order = lost.lost_query(request, self._clock()), lost.requeue_order(request)
+        order = replace(order, actor=principal_of(context).actor(order.actor))
         page = await self._requeuer.requeue(query, order, min(paging.limit, lost.MAX_REQUEUED), paging.cursor)
         return pb.RequeueJobsResponse(jobs=map(lost.requeued, page.items), next_page_token=next_page_token(request, page.cursor))
+
+    async def _note_before(self, job_id: str, context: Any) -> None:
+        """Note its state and tenant for the audit log; that it is not there is for the action to say."""
+        with suppress(Unavailable):
+            if (found := await self._quarantine.get_quarantined(job_id)) is not None:
+                job, notes = found.record.job, notes_of(context)
+                notes.before, notes.tenant = f"{found.record.state}, generation {job.generation}", job.tenant
 
     async def _check(self, job_id: str, edit: JobEdit) -> None:
         """Raise InvalidArgument if an edited payload does not fit the job's type; that the job is there is checked when it is leased."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -19,6 +19,8 @@ from sickbay.domain.limits import HttpLimits, Limits
 from sickbay.server.access.control import Access
 from sickbay.server.access.interceptor import AccessInterceptor
 from sickbay.server.access.rest import control_access
+from sickbay.server.audit.auditor import Auditor
+from sickbay.server.audit.interceptor import AuditInterceptor
 from sickbay.server.grpc.meter import GrpcMeter, Reason
 from sickbay.server.grpc.server import GrpcServer
 from sickbay.server.health import Health, HealthWatch, details
@@ -103,15 +105,18 @@ async def serve_endpoints(
     name: str,
     call_observers: Sequence[CallObserver] = (),
     tracing: Tracing | None = None,
+    auditor: Auditor | None = None,
 ) -> AsyncIterator[Endpoints]:
     """Serve until the context ends, at first with health NOT_SERVING; `gateway` creates the REST application from a channel.
 
     `health` is checked from now on; `name` is the name of the service in the log.
 
     `call_observers` wrap every call over gRPC or REST, the first outermost; with `tracing` every call has a span, too. Rejected requests
-    are counted in `registry`.
+    are counted in `registry`. `auditor` writes down actions and refused calls.
     """
     interceptors: list[grpc.aio.ServerInterceptor] = [ObserveInterceptor(one) for one in (*_tracers(tracing), *call_observers)]
+    if auditor is not None:
+        interceptors.insert(0, AuditInterceptor(auditor, has_access=address.access is not None))
     if address.access is not None:
         interceptors.insert(0, AccessInterceptor(address.access))
     channel = InProcessChannel(services, interceptors)
@@ -123,6 +128,7 @@ async def serve_endpoints(
     watches = Watches(address.limits.watches, address.limits.watches_per_peer, lambda: meter.count_refusal(Reason.WATCHES))
     share_watches(app, watches)
     async with (
+        auditor.open(address.access) if auditor is not None else nullcontext(),
         GrpcServer(
             services,
             host=address.host,

@@ -25,6 +25,8 @@ class Caller:
 NOBODY: Final = Caller(ANYBODY, Credentials())
 REST_CALLER: Final[ContextVar[Caller | None]] = ContextVar("rest_caller", default=None)
 """The caller of the HTTP request that this task serves; set by the middleware alone."""
+REST_PEER: Final[ContextVar[str]] = ContextVar("rest_peer", default="")
+"""The address of the client of that request, while there is no access control; otherwise it is in the credentials."""
 
 
 class CallContext:
@@ -41,7 +43,7 @@ class CallContext:
 
 def caller_of(context: Any) -> Caller:
     """Who makes this call."""
-    return getattr(context, "caller", NOBODY)
+    return getattr(context, "caller", None) or NOBODY
 
 
 def principal_of(context: Any) -> Principal:
