@@ -44,7 +44,7 @@ class Auditor:
         self._clock = clock
         self._metrics = AuditMetrics(registry)
         self._journal = Journal(broker, self._metrics)
-        self._refusals = RefusalLimit()
+        self._refusals = RefusalLimit(monotonic())
         self.detached = DetachedTasks()
 
     @asynccontextmanager

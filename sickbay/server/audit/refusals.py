@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from time import monotonic
 from typing import Final
 
 from sickbay.domain.audit import AuditEntry
@@ -53,14 +52,14 @@ class _Source:
 class RefusalLimit:
     """Which refused calls get an entry."""
 
-    def __init__(self) -> None:
-        """Everything is allowed at first."""
+    def __init__(self, now: float) -> None:
+        """Everything is allowed at first; `now` is in seconds of a monotonic clock."""
         self._sources: OrderedDict[str, _Source] = OrderedDict()
-        self._all = _Bucket(TOTAL_BURST, TOTAL_PER_S, monotonic())
+        self._all = _Bucket(TOTAL_BURST, TOTAL_PER_S, now)
         self._rest: _Source = _Source(_Bucket(0, 0, 0))
 
     def admits(self, entry: AuditEntry, now: float) -> bool:
-        """Whether this refused call gets an entry; `now` is in seconds of a monotonic clock. Otherwise it is counted for `summaries`."""
+        """Whether this refused call gets an entry. Otherwise it is counted for `summaries`."""
         name = peer_of(entry.source)
         source = self._sources.pop(name, None) or _Source(_Bucket(BURST, PER_S, now))
         self._sources[name] = source
