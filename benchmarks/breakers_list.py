@@ -94,6 +94,7 @@ async def serve_breakers(url: str, number: int) -> None:
             lost=ledger.lost,
             holds=ledger.holds,
             incidents=ledger.incidents,
+            audit=ledger.audit,
             notices=ledger.notices,
         )
         endpoints = await stack.enter_async_context(serve(parts, Address("127.0.0.1", 0, 0)))

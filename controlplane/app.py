@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
+from controlplane.audit_ingest import AuditRetention
+from controlplane.audit_service import AuditApi
 from controlplane.breaker_service import BreakerApi
 from controlplane.flow_metrics import (
     HeldBackCollector,
@@ -31,6 +33,7 @@ from controlplane.tenant_metrics import WaitingMetrics
 from controlplane.webhook_sender import WebhookSender
 from controlplane.worker_metrics import WorkerMetrics
 from controlplane.worker_service import WorkerApi
+from sickbay.audit.v1.audit_service_pb2_grpc import AuditServiceStub, add_AuditServiceServicer_to_server
 from sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceStub, add_BreakerServiceServicer_to_server
 from sickbay.breakers.v1.incident_service_pb2_grpc import IncidentServiceStub, add_IncidentServiceServicer_to_server
 from sickbay.concurrency.tasks import background, run_with_restarts
@@ -42,6 +45,7 @@ from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub, a
 from sickbay.jobs.v1.worker_service_pb2_grpc import WorkerServiceStub, add_WorkerServiceServicer_to_server
 from sickbay.observer import Observer, Observers
 from sickbay.runtime.parts import ControlPlaneParts
+from sickbay.server.audit.auditor import Auditor
 from sickbay.server.endpoints import Address, Endpoints, serve_endpoints
 from sickbay.server.interceptors.metrics import CallMeter
 from sickbay.server.service import Service
@@ -105,7 +109,8 @@ async def serve(
         if any(event.state is JobState.CANCELLED for event in events):
             reconciler.wake()
 
-    ingester = LedgerIngester(broker, writer, clock, on_ingested, observer)
+    ingester = LedgerIngester(broker, writer, clock, on_ingested, observer, audit=backends.audit)
+    retention = AuditRetention(backends.audit, clock, backends.audit_retention_days)
     transitions = TransitionMetrics(backends.breakers, metrics.registry)
     checks = [
         *checks_of(backends.status, "broker", "ledger"),
@@ -169,11 +174,12 @@ async def serve(
         Service("sickbay.breakers.v1.BreakerService", add_BreakerServiceServicer_to_server, breaker_api),
         Service("sickbay.breakers.v1.IncidentService", add_IncidentServiceServicer_to_server, incident_api),
         Service("sickbay.jobs.v1.QuarantineService", add_QuarantineServiceServicer_to_server, quarantine_api),
+        Service("sickbay.audit.v1.AuditService", add_AuditServiceServicer_to_server, AuditApi(backends.audit)),
         Service("sickbay.jobs.v1.WorkerService", add_WorkerServiceServicer_to_server, WorkerApi(backends.workers)),
     ]
     async with (
         _ingesting(ingester),
-        background(ingester.prune, healer.run, reconciler.run, transitions.run, recorder.run, *senders),
+        background(ingester.prune, healer.run, reconciler.run, transitions.run, recorder.run, retention.run, *senders),
         breaker_api.detached,
         incident_api.detached,
         quarantine_api.detached,
@@ -187,6 +193,7 @@ async def serve(
                 VERSION,
                 incidents=IncidentServiceStub(channel),
                 workers=WorkerServiceStub(channel),
+                audit=AuditServiceStub(channel),
                 tracing=tracing,
             ),
             address,
@@ -194,6 +201,7 @@ async def serve(
             health=health,
             name="control plane",
             call_observers=[CallMeter(metrics.registry)],
+            auditor=Auditor(backends.broker, backends.clock, metrics.registry),
             tracing=tracing,
         ) as endpoints,
     ):

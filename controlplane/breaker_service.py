@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from operator import attrgetter
 from typing import Any, Final
@@ -31,6 +32,7 @@ from sickbay.domain.workers import UNKNOWN, Fleet
 from sickbay.fleet import Pools, no_pools
 from sickbay.ports import CONSUMED, HOLDING, Breakers, Broker, Clock, LedgerWriter, PoolQueue
 from sickbay.server.access.caller import principal_of
+from sickbay.server.audit.notes import notes_of
 
 BURST: Final = 250
 CHANGES_PER_S: Final = 500.0
@@ -124,32 +126,32 @@ class BreakerApi(BreakerServiceServicer):
     @detached
     async def ResetBreaker(self, request: pb.ResetBreakerRequest, context: Any) -> pb.ResetBreakerResponse:
         """See the contract."""
-        return pb.ResetBreakerResponse(breaker=await self._command(request, principal_of(context)))
+        return pb.ResetBreakerResponse(breaker=await self._command(request, context))
 
     @detached
     async def ForceOpenBreaker(self, request: pb.ForceOpenBreakerRequest, context: Any) -> pb.ForceOpenBreakerResponse:
         """See the contract."""
-        return pb.ForceOpenBreakerResponse(breaker=await self._command(request, principal_of(context)))
+        return pb.ForceOpenBreakerResponse(breaker=await self._command(request, context))
 
     @detached
     async def DisableBreaker(self, request: pb.DisableBreakerRequest, context: Any) -> pb.DisableBreakerResponse:
         """See the contract."""
-        return pb.DisableBreakerResponse(breaker=await self._command(request, principal_of(context)))
+        return pb.DisableBreakerResponse(breaker=await self._command(request, context))
 
     @detached
     async def SetBreakerMetricsOnly(self, request: pb.SetBreakerMetricsOnlyRequest, context: Any) -> pb.SetBreakerMetricsOnlyResponse:
         """See the contract."""
-        return pb.SetBreakerMetricsOnlyResponse(breaker=await self._command(request, principal_of(context)))
+        return pb.SetBreakerMetricsOnlyResponse(breaker=await self._command(request, context))
 
     @detached
     async def SetBreakerAuto(self, request: pb.SetBreakerAutoRequest, context: Any) -> pb.SetBreakerAutoResponse:
         """See the contract."""
-        return pb.SetBreakerAutoResponse(breaker=await self._command(request, principal_of(context)))
+        return pb.SetBreakerAutoResponse(breaker=await self._command(request, context))
 
     @detached
     async def ProbeBreaker(self, request: pb.ProbeBreakerRequest, context: Any) -> pb.ProbeBreakerResponse:
         """See the contract."""
-        return pb.ProbeBreakerResponse(breaker=await self._command(request, principal_of(context)))
+        return pb.ProbeBreakerResponse(breaker=await self._command(request, context))
 
     async def WatchBreakers(self, request: pb.WatchBreakersRequest, context: Any) -> AsyncIterator[pb.WatchBreakersResponse]:
         """See the contract."""
@@ -197,7 +199,8 @@ class BreakerApi(BreakerServiceServicer):
             now=self._clock(),
         )
 
-    async def _command(self, request: CommandRequest, principal: Principal) -> Breaker:
+    async def _command(self, request: CommandRequest, context: Any) -> Breaker:
+        principal = principal_of(context)
         named, command = parse.command(request, principal)
         asked = self._access.asked(named, request.tenant, principal)
         key = self._scope.key_of(*asked)
@@ -209,11 +212,18 @@ class BreakerApi(BreakerServiceServicer):
         if not self._scope.is_in_use(key):
             raise not_found(key)
         await self._held.check(key, command.action)
+        await self._note_before(key, context)
         after = await self._breakers.command(key, command)
         if command.action is Action.PROBE:
             _report_probe(after)
         self._held.record(key, command.action)
         return self._reply(after, asked.job_type)
+
+    async def _note_before(self, key: BreakerKey, context: Any) -> None:
+        """Note its state for the audit log; that it cannot be read is for the command to say."""
+        with suppress(Unavailable):
+            for breaker in await self._breakers.snapshots([key]):
+                notes_of(context).before = breaker.state.value
 
     def _reply(self, breaker: Snapshot, asked: str = "") -> Breaker:
         """The breaker under the name by which it was asked for: that of a dependency has those of its job types, too."""

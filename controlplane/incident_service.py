@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -13,12 +14,13 @@ from sickbay.contract import requests as parse
 from sickbay.contract.paging import next_page_token, parse_paging
 from sickbay.domain.access import Tenants
 from sickbay.domain.breaker import BreakerRule, BreakerScope
-from sickbay.domain.errors import ErrorReason, NotFound
+from sickbay.domain.errors import ErrorReason, NotFound, Unavailable
 from sickbay.domain.incident import Incident
 from sickbay.domain.incident_sharing import incident_for, tenants_of_incidents
 from sickbay.domain.job import DEFAULT_TENANT
 from sickbay.ports.incidents import IncidentStore
 from sickbay.server.access.caller import principal_of
+from sickbay.server.audit.notes import notes_of
 
 
 class IncidentApi(IncidentServiceServicer):
@@ -55,6 +57,7 @@ class IncidentApi(IncidentServiceServicer):
         """See the contract."""
         principal = principal_of(context)
         number, actor, note = _number(request.incident_id), parse.actor(request.actor, principal), contract.note(request.note)
+        await self._note_before(number, context)
         if principal.tenants is not None:  # before it is changed; the breaker of an incident never changes
             _, redacted = await self._find(request.incident_id, principal.tenants)
             if redacted:
@@ -68,6 +71,14 @@ class IncidentApi(IncidentServiceServicer):
         if seen is None:
             raise _not_found(incident_id)
         return seen
+
+    async def _note_before(self, number: int, context: Any) -> None:
+        """Note for the audit log whether it is acknowledged, and the tenant of its breaker."""
+        with suppress(Unavailable):
+            if (found := await self._incidents.get_incident(number)) is not None:
+                notes = notes_of(context)
+                notes.before = "acknowledged" if found.acknowledged is not None else "not acknowledged"
+                notes.tenant = found.key.tenant if self._scope.key_of(found.key.job_type, found.key.tenant).tenant != DEFAULT_TENANT else ""
 
 
 def _number(incident_id: str) -> int:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic, perf_counter
 from typing import Final
 
+from controlplane.audit_ingest import record_audit
 from controlplane.isolation import apply_events, undecodable_event
 from sickbay.concurrency.pauses import Backoff, jitter
 from sickbay.concurrency.tasks import cooperatively
@@ -18,6 +19,7 @@ from sickbay.domain.job import JobEvent, JobState, Reason
 from sickbay.messages.codec import Undecodable, decode_events, decode_job
 from sickbay.observer import NOBODY, Observer
 from sickbay.ports import Broker, Clock, Consumer, Delivery, LedgerWriter, Queue
+from sickbay.ports.audit import AuditStore
 
 MAX_MESSAGES: Final = 50
 MAX_EVENTS: Final = 250
@@ -51,8 +53,11 @@ class LedgerIngester:
         clock: Clock,
         on_ingested: Callable[[Sequence[JobEvent]], None],
         observer: Observer = NOBODY,
+        *,
+        audit: AuditStore | None = None,
     ) -> None:
-        """`on_ingested` is called with the events that were just written."""
+        """`on_ingested` is called with the events that were just written; `audit` gets the entries of the audit log."""
+        self._audit = audit
         self._observer = observer
         self._broker = broker
         self._ledger = ledger
@@ -101,7 +106,11 @@ class LedgerIngester:
             while (batch := await self._next(consumer)) is not None:
                 self.is_busy = bool(batch)
                 self._busy_at = monotonic()
-                events = [event async for delivery in cooperatively(batch) for event in self._read(delivery)]
+                split = await self._record_audit(batch)
+                if split is None:
+                    return
+                others, kept = split
+                events = [*kept, *[event async for delivery in cooperatively(others) for event in self._read(delivery)]]
                 for begin in range(0, len(events), MAX_EVENTS):
                     applied = await self._apply(events[begin : begin + MAX_EVENTS])
                     if applied is None:
@@ -169,6 +178,28 @@ class LedgerIngester:
             log.warning("the ledger lags behind, retrying in %g s: %s", wait_s, self._last_error)
             await self._sleep(wait_s)
             attempts += 1
+
+    async def _record_audit(self, batch: Sequence[Delivery]) -> tuple[Sequence[Delivery], Sequence[JobEvent]] | None:
+        """Write the entries of the audit log, with retries; None once stopping. Returns the other messages, as `record_audit` does."""
+        attempts, backoff = 0, Backoff(WRITE_RETRY_S, MAX_WRITE_RETRY_S)
+        while self._audit is not None:
+            try:
+                split = await record_audit(self._audit, batch, self._clock(), isolate_faults=attempts >= MAX_FAULTS)
+            except Unavailable as error:
+                self._last_error = str(error)
+            except Exception:
+                self._last_error = "internal error, see the log"
+                log.exception("internal error of the control plane or the ledger")
+            else:
+                self._last_error = ""
+                return split
+            if self._stopping.is_set():
+                return None
+            wait_s = round(backoff.next_s(), 2)
+            log.warning("the ledger lags behind, retrying in %g s: %s", wait_s, self._last_error)
+            await self._sleep(wait_s)
+            attempts += 1
+        return batch, ()
 
     async def _sleep(self, seconds: float) -> None:
         """Wait, unless stopping."""

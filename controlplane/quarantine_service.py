@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 from controlplane.release import Releaser
@@ -12,13 +13,14 @@ from sickbay.contract import lost, responses
 from sickbay.contract import requests as parse
 from sickbay.contract.paging import next_page_token, parse_paging
 from sickbay.domain.access import Principal, Right
-from sickbay.domain.errors import NotFound
+from sickbay.domain.errors import NotFound, Unavailable
 from sickbay.domain.queries import JobEdit
 from sickbay.job_types.view import JobTypeView
 from sickbay.jobs.v1 import quarantine_service_pb2 as pb
 from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceServicer
 from sickbay.ports import Clock, QuarantineStore
 from sickbay.server.access.caller import principal_of
+from sickbay.server.audit.notes import notes_of
 
 
 class QuarantineApi(QuarantineServiceServicer):
@@ -75,6 +77,7 @@ class QuarantineApi(QuarantineServiceServicer):
         principal = principal_of(context)
         job_id, etag, actor = parse.job_id(request.job_id), parse.etag(request.etag), parse.actor(request.actor, principal)
         edit = parse.edit(request)
+        await self._note_before(job_id, context)
         if not request.skip_validation:
             await self._check(job_id, edit, principal)
         lease = await self._quarantine.lease_job(job_id, edit, etag, actor, principal.tenants)
@@ -87,6 +90,7 @@ class QuarantineApi(QuarantineServiceServicer):
         """See the contract."""
         principal = principal_of(context)
         job_id, etag, actor = parse.job_id(request.job_id), parse.etag(request.etag), parse.actor(request.actor, principal)
+        await self._note_before(job_id, context)
         record = await self._quarantine.discard(job_id, etag, actor, principal.tenants)
         self._on_released()
         return pb.DiscardJobResponse(job=responses.job(record))
@@ -100,6 +104,13 @@ class QuarantineApi(QuarantineServiceServicer):
         page = await self._requeuer.requeue(query, order, min(paging.limit, lost.MAX_REQUEUED), paging.cursor)
         token = next_page_token(request, page.cursor, principal.name)
         return pb.RequeueJobsResponse(jobs=map(lost.requeued, page.items), next_page_token=token)
+
+    async def _note_before(self, job_id: str, context: Any) -> None:
+        """Note its state and tenant for the audit log; that it is not there is for the action to say."""
+        with suppress(Unavailable):
+            if (found := await self._quarantine.get_quarantined(job_id)) is not None:
+                job, notes = found.record.job, notes_of(context)
+                notes.before, notes.tenant = f"{found.record.state}, generation {job.generation}", job.tenant
 
     async def _check(self, job_id: str, edit: JobEdit, principal: Principal) -> None:
         """Raise InvalidArgument if an edited payload does not fit the job's type; that the job is there is checked when it is leased."""

@@ -21,6 +21,7 @@ from sickbay.runtime.door_rules import DoorRules
 from sickbay.runtime.parts import JobApiParts
 from sickbay.runtime.policies import Policies
 from sickbay.runtime.settings import Settings
+from sickbay.server.audit.auditor import Auditor
 from sickbay.server.endpoints import Address, Endpoints, serve_endpoints
 from sickbay.server.interceptors.metrics import CallMeter
 from sickbay.server.service import Service
@@ -129,6 +130,7 @@ async def serve(
             health=health,
             name="Job API",
             call_observers=[CallMeter(metrics.registry)],
+            auditor=Auditor(backends.broker, backends.clock, metrics.registry),
             tracing=tracing,
         ) as endpoints,
     ):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -31,6 +32,7 @@ from sickbay.ports.lost import Holds
 from sickbay.runtime.policies import Policies
 from sickbay.runtime.settings import Settings
 from sickbay.server.access.caller import principal_of
+from sickbay.server.audit.notes import notes_of
 from sickbay.server.errors import batch_error, fault_of
 from sickbay.submission.circuits import Circuits
 from sickbay.submission.recent import RecentJobs
@@ -154,10 +156,17 @@ class JobApi(JobServiceServicer):
     async def CancelJob(self, request: pb.CancelJobRequest, context: Any) -> pb.CancelJobResponse:
         """See the contract."""
         job_id, principal = parse.job_id(request.job_id), principal_of(context)
+        await self._note_before(job_id, context)
         if principal.tenants is not None:  # before anything is done; a job's tenant never changes
             await self._find(job_id, principal.tenants)
         cancelled = await self._canceller.cancel(job_id)
         return pb.CancelJobResponse(job=responses.job(cancelled, hides_result=not principal.may(Right.PAYLOADS)))
+
+    async def _note_before(self, job_id: str, context: Any) -> None:
+        """Note its state and tenant for the audit log; that it cannot be read is for the action to say."""
+        with suppress(SickbayError):
+            record, notes = await self._find(job_id), notes_of(context)
+            notes.before, notes.tenant = f"{record.state}, generation {record.job.generation}", record.job.tenant
 
     def _batch_result(self, result: Accepted | SickbayError) -> pb.BatchSubmitResult:
         if isinstance(result, Accepted):

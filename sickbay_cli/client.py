@@ -13,6 +13,7 @@ import click
 import grpc
 from grpc_health.v1.health_pb2_grpc import HealthStub
 
+from sickbay.audit.v1.audit_service_pb2_grpc import AuditServiceStub
 from sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceStub
 from sickbay.breakers.v1.incident_service_pb2_grpc import IncidentServiceStub
 from sickbay.client.errors import fault_of_call
@@ -46,6 +47,13 @@ def incidents(endpoint: Endpoint) -> Iterator[IncidentServiceStub]:
     """IncidentService, likewise."""
     with _channel(endpoint) as channel:
         yield IncidentServiceStub(channel)
+
+
+@contextmanager
+def audit(endpoint: Endpoint) -> Iterator[AuditServiceStub]:
+    """AuditService, likewise."""
+    with _channel(endpoint) as opened:
+        yield AuditServiceStub(opened)
 
 
 @contextmanager

@@ -41,6 +41,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
         "auto": ("sickbay_cli.breaker_commands:auto", "Let a breaker decide by itself again."),
         "probe": ("sickbay_cli.breaker_commands:probe", "Probe an open breaker now instead of after its cooldown."),
         "incidents": ("sickbay_cli.incidents:incidents", "Show outages of breakers: what happened, and what it cost."),
+        "audit": ("sickbay_cli.audit:audit", "Show who did what, and what was refused."),
         "quarantine": ("sickbay_cli.quarantine:quarantine", "Manage parked and quarantined jobs."),
         "requeue": ("sickbay_cli.requeue:requeue", "Requeue jobs that are in the ledger but in no queue."),
         "outbox": (

@@ -25,6 +25,7 @@ from sickbay.runtime.http_handlers import HttpHandlers
 from sickbay.runtime.parts import WorkerParts
 from sickbay.runtime.policies import Policies
 from sickbay.runtime.settings import Settings
+from sickbay.server.audit.auditor import Auditor
 from sickbay.server.endpoints import Address, Endpoints, serve_endpoints
 from sickbay.server.interceptors.metrics import CallMeter
 from sickbay.server.service import Service
@@ -190,6 +191,7 @@ async def serve(
                 health=health,
                 name="worker",
                 call_observers=[CallMeter(metrics.registry)],
+                auditor=Auditor(backends.broker, backends.clock, metrics.registry),
                 tracing=tracing,
             ) as endpoints,
             runner.lifespans(handlers.values()),

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Final
 from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse, Response
 
+from controlplane.rest.audit_export import LINES, export
+from sickbay.audit.v1 import audit_service_pb2 as audit_pb
 from sickbay.breakers.v1 import breaker_service_pb2 as breakers_pb
 from sickbay.breakers.v1 import incident_service_pb2 as incidents_pb
 from sickbay.contract.paging import MAX_PAGE_SIZE
@@ -24,12 +26,14 @@ from sickbay.server.rest.views import breaker_view
 from sickbay.telemetry.metrics import MetricsRegistry
 
 if TYPE_CHECKING:  # stubs for asyncio exist for type checkers only
+    from sickbay.audit.v1.audit_service_pb2_grpc import AuditServiceAsyncStub
     from sickbay.breakers.v1.breaker_service_pb2_grpc import BreakerServiceAsyncStub
     from sickbay.breakers.v1.incident_service_pb2_grpc import IncidentServiceAsyncStub
     from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceAsyncStub
     from sickbay.jobs.v1.worker_service_pb2_grpc import WorkerServiceAsyncStub
     from sickbay.telemetry.spans import Tracing
 
+_AUDIT: Final = audit_pb.DESCRIPTOR.services_by_name["AuditService"]
 _BREAKERS: Final = breakers_pb.DESCRIPTOR.services_by_name["BreakerService"]
 _INCIDENTS: Final = incidents_pb.DESCRIPTOR.services_by_name["IncidentService"]
 _QUARANTINE: Final = quarantine_pb.DESCRIPTOR.services_by_name["QuarantineService"]
@@ -45,10 +49,11 @@ def create_gateway(
     *,
     incidents: IncidentServiceAsyncStub,
     workers: WorkerServiceAsyncStub,
+    audit: AuditServiceAsyncStub,
     tracing: Tracing | None = None,
 ) -> FastAPI:
     """The application; every route's operation id is the name of its RPC."""
-    about = "Read and control circuit breakers, read their incidents, manage jobs in quarantine, and list workers."
+    about = "Read and control circuit breakers, read their incidents, manage jobs in quarantine, list workers, and read the audit log."
     app = create_app("Sickbay Control Plane", about, version, tracing)
 
     @app.get("/", include_in_schema=False)
@@ -66,6 +71,10 @@ def create_gateway(
         reply = await breakers.GetBreaker(breakers_pb.GetBreakerRequest(job_type="events", tenant=asked.tenant))
         return json_response(breaker_view(reply.breaker))
 
+    async def audit_lines(request: Request, asked: audit_pb.ListAuditEntriesRequest) -> Response | None:
+        """If `Accept` names JSON lines (`application/jsonl`), the response has all entries that match, one per line."""
+        return await export(audit, asked) if prefers(request.headers.get("accept", ""), LINES, JSON) else None
+
     add_health(app, health)
     gateway = Gateway(app)
     options = {
@@ -75,6 +84,7 @@ def create_gateway(
     }
     gateway.add(_BREAKERS, breakers, options)
     gateway.add(_INCIDENTS, incidents)
+    gateway.add(_AUDIT, audit, {"ListAuditEntries": RouteOptions(alternative=audit_lines)})
     gateway.add(_QUARANTINE, quarantine)
     gateway.add(_WORKERS, workers)
     return app

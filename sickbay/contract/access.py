@@ -18,6 +18,7 @@ _QUARANTINE: Final = "/sickbay.jobs.v1.QuarantineService/"
 _WORKERS: Final = "/sickbay.jobs.v1.WorkerService/"
 _BREAKERS: Final = "/sickbay.breakers.v1.BreakerService/"
 _INCIDENTS: Final = "/sickbay.breakers.v1.IncidentService/"
+_AUDIT: Final = "/sickbay.audit.v1.AuditService/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType(
         f"{_INCIDENTS}ListIncidents": Rule(Right.VIEW),
         f"{_INCIDENTS}GetIncident": Rule(Right.VIEW),
         f"{_INCIDENTS}AcknowledgeIncident": Rule(Right.OPERATE, is_action=True),
+        f"{_AUDIT}ListAuditEntries": Rule(Right.AUDIT),
     }
 )
 """By full name, as in a call's `:path`."""

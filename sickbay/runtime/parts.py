@@ -10,6 +10,7 @@ from sickbay.domain.breaker import BreakerRule, BreakerScope
 from sickbay.domain.health import GRACE_S
 from sickbay.domain.settings_status import SettingsFileStatus
 from sickbay.ports import Breakers, BreakerView, Broker, Clock, DuplicateGuard, IdempotencyKeys, JobReader, LedgerWriter, QuarantineStore
+from sickbay.ports.audit import AuditStore
 from sickbay.ports.incidents import IncidentNotices, IncidentStore, Webhook
 from sickbay.ports.job_types import JobTypes
 from sickbay.ports.limits import RateLimiter, WaitingCounts
@@ -92,6 +93,7 @@ class WorkerParts(Common):
 class ControlPlaneParts(Common):
     """What the control plane needs; `webhook` is told of incidents if there is one, `waiting` counts waiting jobs for its metrics.
 
+    Entries of `audit` are kept for `audit_retention_days` (0: for ever).
     A function given to `on_settings_change` is called whenever other settings are in force; `run_rates` has the rates of runs that
     `policies` set.
     """
@@ -105,6 +107,8 @@ class ControlPlaneParts(Common):
     lost: Lost
     holds: Holds
     incidents: IncidentStore
+    audit: AuditStore
+    audit_retention_days: int = 365
     notices: IncidentNotices
     webhook: Webhook | None = None
     waiting: WaitingCounts | None = None

@@ -78,6 +78,7 @@ class Variables(BaseSettings):
         "", description="What needs no credential even so, comma separated: metrics, docs (with the OpenAPI document), reflection"
     )
     api_keys_file: str | None = Field(None, description="File of API keys, made by `sickbay keys`; re-read when it changes; not set: none")
+    audit_retention_days: int = Field(365, ge=0, le=36_500, description="Days after which entries of the audit log are deleted; 0: never")
     rabbitmq_url: SecretStr | None = Field(None, description="RabbitMQ; services of their own default to amqp://guest:guest@localhost:5672")
     trusted_users: str = Field(
         "", description="RabbitMQ users of our services, comma separated, by whose messages are told from foreign ones; see FOREIGN_TENANTS"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -16,10 +16,12 @@ from prometheus_client import CollectorRegistry
 from sickbay.concurrency.tasks import background
 from sickbay.domain.health import HealthState
 from sickbay.domain.limits import HttpLimits, Limits
-from sickbay.server.access.control import Access
+from sickbay.server.access.control import Access, OnRefused
 from sickbay.server.access.interceptor import AccessInterceptor
 from sickbay.server.access.refusals import Refusals, RefusedCalls
 from sickbay.server.access.rest import control_access
+from sickbay.server.audit.auditor import Auditor
+from sickbay.server.audit.interceptor import AuditInterceptor
 from sickbay.server.grpc.meter import GrpcMeter, Reason
 from sickbay.server.grpc.server import GrpcServer
 from sickbay.server.health import Health, HealthWatch, details
@@ -108,16 +110,20 @@ async def serve_endpoints(
     name: str,
     call_observers: Sequence[CallObserver] = (),
     tracing: Tracing | None = None,
+    auditor: Auditor | None = None,
 ) -> AsyncIterator[Endpoints]:
     """Serve until the context ends, at first with health NOT_SERVING; `gateway` creates the REST application from a channel.
 
     `health` is checked from now on; `name` is the name of the service in the log.
 
     `call_observers` wrap every call over gRPC or REST, the first outermost; with `tracing` every call has a span, too. Rejected requests
-    are counted in `registry`.
+    are counted in `registry`. `auditor` writes down actions and refused calls.
     """
     interceptors: list[grpc.aio.ServerInterceptor] = [ObserveInterceptor(one) for one in (*_tracers(tracing), *call_observers)]
-    access = None if address.access is None else address.access.at_port(Refusals(registry), *_meters(call_observers, services))
+    if auditor is not None:
+        interceptors.insert(0, AuditInterceptor(auditor, has_access=address.access is not None))
+    listeners: list[OnRefused] = [Refusals(registry), *_meters(call_observers, services), *([auditor.refused] if auditor is not None else [])]
+    access = None if address.access is None else address.access.at_port(*listeners)
     guard = None if access is None else AccessInterceptor(access)
     if guard is not None:
         interceptors.insert(0, guard)
@@ -131,6 +137,7 @@ async def serve_endpoints(
     watches = Watches(address.limits.watches, address.limits.watches_per_peer, lambda: meter.count_refusal(Reason.WATCHES))
     share_watches(app, watches)
     async with (
+        auditor.open() if auditor is not None else nullcontext(),
         GrpcServer(
             services,
             host=address.host,

@@ -13,6 +13,7 @@ import grpc
 from click.testing import CliRunner, Result
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from sickbay.audit.v1 import audit_service_pb2_grpc
 from sickbay.breakers.v1 import breaker_service_pb2_grpc, incident_service_pb2_grpc
 from sickbay.contract.faults import Fault
 from sickbay.jobs.v1 import (
@@ -31,6 +32,7 @@ _ADDED = (
     (job_service_pb2_grpc.JobServiceServicer, job_service_pb2_grpc.add_JobServiceServicer_to_server),
     (quarantine_service_pb2_grpc.QuarantineServiceServicer, quarantine_service_pb2_grpc.add_QuarantineServiceServicer_to_server),
     (breaker_service_pb2_grpc.BreakerServiceServicer, breaker_service_pb2_grpc.add_BreakerServiceServicer_to_server),
+    (audit_service_pb2_grpc.AuditServiceServicer, audit_service_pb2_grpc.add_AuditServiceServicer_to_server),
     (incident_service_pb2_grpc.IncidentServiceServicer, incident_service_pb2_grpc.add_IncidentServiceServicer_to_server),
     (job_type_service_pb2_grpc.JobTypeServiceServicer, job_type_service_pb2_grpc.add_JobTypeServiceServicer_to_server),
     (worker_service_pb2_grpc.WorkerServiceServicer, worker_service_pb2_grpc.add_WorkerServiceServicer_to_server),

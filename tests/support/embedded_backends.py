@@ -75,6 +75,7 @@ async def open_backends(clock=None, **config):
             waiting=ledger.waiting,
             holds=ledger.holds,
             incidents=Flaky(ledger.incidents),
+            audit=Flaky(ledger.audit),
             notices=Flaky(ledger.notices),
             clock=clock,
             ready=ledger.link.wait_up,

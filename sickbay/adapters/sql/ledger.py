@@ -1,4 +1,4 @@
-"""The ledger: all ten of its ports on one database. `async with open_ledger(url, clock) as ledger`.
+"""The ledger: all eleven of its ports on one database. `async with open_ledger(url, clock) as ledger`.
 
 On PostgreSQL any number of processes share one ledger. Their access (`grants.py` grants just that): jobapi reads jobs and writes
 `idempotency_keys`; a worker reads jobs and writes `suspects`; the control plane owns the tables, creates them, and writes them all.
@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from sickbay.adapters.files import make_private, opening
+from sickbay.adapters.sql.audit import SqlAudit
 from sickbay.adapters.sql.change_feed import ChangeFeed, LocalChangeFeed
 from sickbay.adapters.sql.database import Database, open_store
 from sickbay.adapters.sql.duplicate_guard import SqlDuplicateGuard
@@ -43,7 +44,7 @@ from sickbay.ports.lost import Holds
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """One database by its ports: `sickbay.ports` has those of jobs, `ports.lost`, `incidents` and `limits` the others; and its link."""
+    """One database by its ports: `sickbay.ports` has those of jobs, modules of it such as `ports.lost` the others; and its link."""
 
     reader: SqlReader
     writer: SqlWriter
@@ -55,6 +56,7 @@ class Ledger:
     incidents: SqlIncidents
     notices: SqlIncidentNotices
     waiting: SqlWaitingCounts
+    audit: SqlAudit
     link: SessionSource
     store: Database
     write_check: WriteCheck
@@ -141,6 +143,7 @@ def _ledger(  # noqa: PLR0917 - all parts
         incidents=SqlIncidents(store, clock, rules),
         notices=SqlIncidentNotices(store),
         waiting=SqlWaitingCounts(store),
+        audit=SqlAudit(store),
         link=link,
         store=store,
         write_check=WriteCheck(store, lambda: link.is_up),

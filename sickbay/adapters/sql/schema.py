@@ -4,6 +4,7 @@ A healthy job needs one row. Other jobs need more: `job_changes` has the state c
 `job_revisions` the edits, `job_results` what handlers returned, `job_progress` how far runs are whose handlers say so, `job_duplicates`
 one row per extra run or dropped copy (a set, so that counting is idempotent), `suspects` the starts of runs of copies that may have killed
 their worker. `incidents` has a row for each outage of a breaker, `incident_notices` those that a webhook has not been told yet.
+`audit_entries` has one row per action and per refused call.
 
 Every change here needs a migration; a test compares the two.
 """
@@ -14,7 +15,7 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Column, Double, Index, Integer, LargeBinary, MetaData, SmallInteger, Table, Text, text
 
-HEAD: Final = "0009"
+HEAD: Final = "0010"
 """The revision this code works with: the newest file in `migrations/versions`."""
 
 metadata = MetaData()
@@ -218,3 +219,33 @@ incident_notices = Table(
     Column("attempts", BigInteger, nullable=False),
     Column("body", LargeBinary, nullable=False),
 )
+
+audit_entries = Table(
+    "audit_entries",
+    metadata,
+    Column("entry_id", Text, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("result", Text, nullable=False),
+    Column("principal", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("credential", Text, nullable=False),
+    Column("claimed_actor", Text, nullable=False),
+    Column("note", Text, nullable=False),
+    Column("target_kind", Text, nullable=False),
+    Column("target", Text, nullable=False),
+    Column("tenant", Text, nullable=False),
+    Column("source", Text, nullable=False),
+    Column("door", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("before", Text, nullable=False),
+    Column("after", Text, nullable=False),
+    Column("request", Text, nullable=False),
+    Column("count", BigInteger, nullable=False),
+)
+"""A trigger refuses to update a row that has a result (migration 0010)."""
+Index("audit_entries_at", audit_entries.c.at, audit_entries.c.entry_id)
+for _name in ("principal", "action", "target", "tenant", "result"):
+    Index(f"audit_entries_{_name}", audit_entries.c[_name], audit_entries.c.at, audit_entries.c.entry_id)

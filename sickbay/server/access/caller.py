@@ -25,6 +25,8 @@ class Caller:
 NOBODY: Final = Caller(ANYBODY, Credentials())
 REST_CALLER: Final[ContextVar[Caller | None]] = ContextVar("rest_caller", default=None)
 """The caller of the HTTP request that this task serves; set by the middleware alone."""
+REST_PEER: Final[ContextVar[str]] = ContextVar("rest_peer", default="")
+"""The address of the client of that request, while there is no access control; otherwise it is in the credentials."""
 
 ADMITTED: Final[ContextVar[Caller | None]] = ContextVar("admitted", default=None)
 """The caller of the gRPC call that this task serves, once its metadata alone were enough; set by the interceptor alone."""

@@ -13,7 +13,7 @@ from sickbay.contract.access import HEALTH_PATHS, METRICS, METRICS_PATH
 from sickbay.domain.access import Kind, Principal, Role
 from sickbay.domain.errors import SickbayError, Unauthenticated
 from sickbay.ports.access import Credentials
-from sickbay.server.access.caller import REST_CALLER, Caller
+from sickbay.server.access.caller import REST_CALLER, REST_PEER, Caller
 from sickbay.server.access.control import Access, Exempt
 from sickbay.server.access.interceptor import parse_authorization
 from sickbay.server.errors import fault_of
@@ -49,7 +49,12 @@ class AccessGuard:
         """Refuse the request, or pass it on with its caller."""
         access: Access | None = None if scope["type"] == "lifespan" else access_of(scope["app"])
         if access is None:
-            await self._app(scope, receive, send)
+            client = scope.get("client")
+            peer = REST_PEER.set(client[0] if client else "")
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                REST_PEER.reset(peer)
             return
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": _POLICY_VIOLATION})

@@ -231,6 +231,15 @@ SHAPES: Final[Shapes] = MappingProxyType(
         "sickbay.breakers.v1.FailedJob": Shape(sparse=frozenset({"trace_id"})),
         "sickbay.breakers.v1.IncidentEntry": Shape(sparse=frozenset({"code", "message", "actor", "job_id"})),
         "sickbay.breakers.v1.IncidentAcknowledgement": Shape(sparse=frozenset({"actor", "note"})),
+        "sickbay.audit.v1.AuditEntry": Shape(
+            names={"time": "time", "end_time": "endedAt"},
+            sparse=frozenset(
+                {
+                    *("principal", "principal_kind", "credential", "target_kind", "target", "tenant", "reason", "message"),
+                    *("before", "after", "claimed_actor", "note", "request", "source"),
+                }
+            ),
+        ),
         # Requests.
         "sickbay.jobs.v1.SubmitJobRequest": Shape(documented={"job_type": _NAME, "tenant": _NAME_OR_NONE}),
         "sickbay.jobs.v1.BatchSubmitJobsRequest": Shape(
@@ -261,5 +270,6 @@ quarantined_view: Final = render
 requeued_view: Final = render
 failure_group_view: Final = render
 incident_view: Final = render
+audit_view: Final = render
 worker_view: Final = render
 job_type_view: Final = render

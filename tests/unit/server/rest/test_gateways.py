@@ -8,6 +8,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from controlplane.rest import app as plane_rest
 from jobapi import rest as jobs_rest
+from sickbay.audit.v1 import audit_service_pb2
 from sickbay.breakers.v1 import breaker_pb2, breaker_service_pb2, incident_service_pb2
 from sickbay.breakers.v1.explanation_pb2 import BreakerExplanation
 from sickbay.domain.breaker import BreakerState
@@ -31,7 +32,7 @@ def apps():
     health = Health()
     return [
         jobs_rest.create_gateway(None, health, MetricsRegistry("jobapi"), "1", types=None),
-        plane_rest.create_gateway(None, None, health, MetricsRegistry("controlplane"), "1", incidents=None, workers=None),
+        plane_rest.create_gateway(None, None, health, MetricsRegistry("controlplane"), "1", incidents=None, workers=None, audit=None),
         worker_rest.create_gateway(health, MetricsRegistry("worker"), "1"),
     ]
 
@@ -41,7 +42,10 @@ def operations():
 
 
 def rpcs():
-    files = (job_service_pb2, job_type_service_pb2, quarantine_service_pb2, breaker_service_pb2, incident_service_pb2, worker_service_pb2)
+    files = (
+        *(job_service_pb2, job_type_service_pb2, quarantine_service_pb2, worker_service_pb2),
+        *(breaker_service_pb2, incident_service_pb2, audit_service_pb2),
+    )
     return {method.name for file in files for service in file.DESCRIPTOR.services_by_name.values() for method in service.methods}
 
 

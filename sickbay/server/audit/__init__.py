@@ -1,0 +1,1 @@
+"""The audit log of both doors: every action, and every refused call."""
