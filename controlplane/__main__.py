@@ -19,8 +19,9 @@ async def run(settings: Settings) -> bool:
     async with (
         open_traces(settings.traces_endpoint, settings.worker_name) as traces,
         open_access(settings) as access,
+        open_tls(settings) as tls,
         open_control_plane(settings) as backends,
-        serve(backends, address(settings, CONTROL_PLANE, access), traces, observers=observers) as endpoints,
+        serve(backends, address(settings, CONTROL_PLANE, access, tls), traces, observers=observers) as endpoints,
     ):
         await signals.serve(backends.ready(), endpoints)
     return False

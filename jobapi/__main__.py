@@ -20,8 +20,9 @@ async def run(settings: Settings) -> bool:
     async with (
         open_traces(settings.traces_endpoint, settings.worker_name) as traces,
         open_access(settings) as access,
+        open_tls(settings) as tls,
         open_jobapi(settings) as backends,
-        serve(backends, address(settings, JOB_API, access), traces, names=NameLimits.of(settings), observers=observers) as endpoints,
+        serve(backends, address(settings, JOB_API, access, tls), traces, names=NameLimits.of(settings), observers=observers) as endpoints,
     ):
         await signals.serve(backends.ready(), endpoints)
     return False

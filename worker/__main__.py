@@ -35,8 +35,9 @@ async def run(settings: Settings, *, reload: bool = False) -> bool:
     async with (
         open_traces(settings.traces_endpoint, settings.worker_name, redact) as traces,
         open_access(settings) as access,
+        open_tls(settings) as tls,
         open_worker(settings) as backends,
-        serve(backends, settings, handlers, address(settings, WORKER, access), traces, redact=redact, observers=observers) as worker,
+        serve(backends, settings, handlers, address(settings, WORKER, access, tls), traces, redact=redact, observers=observers) as worker,
     ):
         report(worker.handlers, settings.concurrency, settings.pool)
         warn_if_demo(settings.job_handlers)

@@ -17,6 +17,7 @@ import uvloop
 from sickbay.domain.errors import SickbayError
 from sickbay.domain.raised import Redact
 from sickbay.domain.service_ports import ServicePorts
+from sickbay.ports.tls import Certificates
 from sickbay.runtime.ending import CLOSE_S, LEFT_BEHIND_S, exit_within, whole_process
 from sickbay.runtime.redaction import load_redaction
 from sickbay.runtime.settings import Settings
@@ -142,10 +143,22 @@ def open_redaction(settings: Settings) -> Redact | None:
     return redact
 
 
-def address(settings: Settings, defaults: ServicePorts, access: Access | None = None) -> Address:
+def address(
+    settings: Settings, defaults: ServicePorts, access: Access | None = None, tls: Certificates | None = None
+) -> Address:
     """Where a single service listens, its limits, and who may call; PORT and GRPC_PORT override `defaults`."""
     http = defaults.http if settings.port is None else settings.port
     rpc = defaults.grpc if settings.grpc_port is None else settings.grpc_port
     files, names = raise_file_limit(), allowed_hosts(settings.allowed_hosts)
     limits, http_limits = settings.limits.within(files, ports=2), settings.http_limits.within(files, ports=2)
-    return Address(settings.bind_host, http, rpc, limits=limits, http_limits=http_limits, allowed_hosts=names, access=access)
+    return Address(
+        settings.bind_host,
+        http,
+        rpc,
+        limits=limits,
+        http_limits=http_limits,
+        allowed_hosts=names,
+        access=access,
+        tls=tls,
+        health_port=settings.health_port,
+    )

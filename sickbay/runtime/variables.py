@@ -63,6 +63,16 @@ class Variables(BaseSettings):
         "", description="What needs no credential even so, comma separated: metrics, docs (with the OpenAPI document), reflection"
     )
     api_keys_file: str | None = Field(None, description="File of API keys, made by `sickbay keys`; re-read when it changes; not set: none")
+    tls_cert_file: str | None = Field(
+        None, description="Certificate (PEM, with its chain) of all ports of the service; read again when it changes; not set: no TLS"
+    )
+    tls_key_file: str | None = Field(None, description="The private key of TLS_CERT_FILE, without a password")
+    tls_client_ca_file: str | None = Field(
+        None, description="Authority (PEM) whose certificate each client must then have, over gRPC and REST; not set: none is asked for"
+    )
+    health_port: Port | None = Field(
+        None, description="Port with gRPC's health alone and never TLS, for probes of Kubernetes; not set: none; not for `sickbay up`"
+    )
     rabbitmq_url: SecretStr | None = Field(None, description="RabbitMQ; services of their own default to amqp://guest:guest@localhost:5672")
     redis_url: SecretStr | None = Field(None, description="Redis; services of their own default to redis://localhost:6379")
     database_url: SecretStr | None = Field(None, description="The ledger's database, for example postgresql://user:password@host/db")

@@ -20,6 +20,7 @@ from sickbay.server.access.streams import OpenStreams
 from sickbay.server.inprocess.context import Context as InProcessContext
 from sickbay.server.interceptors.handlers import Behaviour, Continuation, Handler, behaviour_of
 from sickbay.server.peers import endpoint_of
+from sickbay.server.tls import names_over_grpc
 
 _HEALTH: Final = "/grpc.health.v1.Health/"
 _REFLECTION: Final = "/grpc.reflection."
@@ -138,7 +139,7 @@ async def _until(ended: asyncio.Future[None], replies: Any) -> AsyncIterator[Any
 
 def credentials_of(context: Any) -> Credentials:
     """What the client of a gRPC call has sent."""
-    return Credentials(bearer_of(context.invocation_metadata()), certificate_of(context), endpoint_of(context.peer())[0])
+    return Credentials(bearer_of(context.invocation_metadata()), names_over_grpc(context.auth_context()), endpoint_of(context.peer())[0])
 
 
 def bearer_of(metadata: Any) -> str:
@@ -155,10 +156,3 @@ def parse_authorization(values: list[str | bytes]) -> str:
     if len(values) > 1 or scheme.lower() != _SCHEME or not token.strip():
         raise Unauthenticated("send one `authorization: Bearer ...` with an API key or a token; no other scheme is known here")
     return token.strip()
-
-
-def certificate_of(context: Any) -> tuple[str, ...]:
-    """The names in the client certificate that was verified: alternative names, then the common name; none without one."""
-    found = context.auth_context()
-    names = [*found.get("x509_subject_alternative_name", ()), *found.get("x509_common_name", ())]
-    return tuple(dict.fromkeys(name.decode("utf-8", "replace") for name in names))

@@ -20,11 +20,10 @@ from sickbay.server.errors import fault_of
 from sickbay.server.peers import normalize
 from sickbay.server.rest.docs import ASSETS
 from sickbay.server.rest.errors import fault_response
+from sickbay.server.tls import CERTIFICATE
 
 _ACCESS: Final = "access"
 _DOCS: Final = ("/", "/docs", "/openapi.json")
-CERTIFICATE: Final = "sickbay.certificate"
-"""The extension of the scope with the names in the client certificate that the server has verified."""
 
 STRANGER: Final = Caller(Principal("", frozenset({Role.VIEW}), frozenset(), Kind.NOBODY), Credentials())
 """Who reads what is open to everybody; the metrics of the control plane in JSON are an RPC."""

@@ -19,6 +19,7 @@ from sickbay.server.http.head import BadRequest, body_size
 from sickbay.server.http.meter import Reason
 from sickbay.server.http.request import Incoming
 from sickbay.server.peers import peer_of
+from sickbay.server.tls import CERTIFICATE, names_over_http
 
 
 class Connection(EndingConnection):
@@ -28,6 +29,7 @@ class Connection(EndingConnection):
         """`options` are uvicorn's."""
         super().__init__(port, **options)
         self._entry = Entry.ACCEPTED
+        self._certificate: tuple[str, ...] = ()
         self._refusal = (400, Reason.MALFORMED, words.MALFORMED)
         self._has_asked = False
         self._chunks: list[bytes] = []
@@ -41,6 +43,7 @@ class Connection(EndingConnection):
         """Register, if necessary in place of another connection."""
         super().connection_made(transport)
         self.peer = peer_of(self.client[0]) if self.client else ""
+        self._certificate = names_over_http(transport.get_extra_info("peercert"))
         self._entry = self._port.limiter.enter(self)
 
     def data_received(self, data: bytes) -> None:
@@ -94,6 +97,8 @@ class Connection(EndingConnection):
         except BadRequest as bad:
             self._abort_parsing(bad.status, Reason.MALFORMED, bad.message)
         self._check_limits()
+        if self._certificate:
+            self.scope["extensions"] = {CERTIFICATE: self._certificate}
         super().on_headers_complete()
         self._has_asked = True
         self.cycle.keep_alive = self.cycle.keep_alive and self._entry is Entry.ACCEPTED
