@@ -9,6 +9,7 @@ from sickbay.runtime.backends import open_control_plane
 from sickbay.runtime.observers import load_observers
 from sickbay.runtime.process import Signals, address, start
 from sickbay.runtime.settings import Settings
+from sickbay.runtime.tls import open_tls
 from sickbay.telemetry.tracing import open_traces
 
 

@@ -31,8 +31,8 @@ from sickbay.runtime.http_handlers import has_http_handlers
 from sickbay.runtime.observers import load_observers
 from sickbay.runtime.process import Signals, keep_what_was_loaded, open_redaction, run
 from sickbay.runtime.settings import Settings
-from sickbay.runtime.variables import AuthMode
 from sickbay.runtime.tls import open_tls
+from sickbay.runtime.variables import AuthMode
 from sickbay.server.endpoints import Address, Endpoints
 from sickbay.server.listen import is_loopback
 from sickbay.submission.names import NameLimits

@@ -14,6 +14,7 @@ from sickbay.runtime.http_handlers import has_http_handlers
 from sickbay.runtime.observers import load_observers
 from sickbay.runtime.process import Signals, address, open_redaction, start
 from sickbay.runtime.settings import Settings
+from sickbay.runtime.tls import open_tls
 from sickbay.telemetry.tracing import open_traces
 from worker.app import report, serve
 from worker.choice import load_chosen, warn_if_demo

@@ -125,15 +125,14 @@ _ABOUT_TLS: Final = (
     ),
     (
         "Hostname Verification Check failed",
-        "its certificate is for another name; call it by a name in its certificate, or name that: SICKBAY_TLS_SERVER_NAME or"
-        " TLS(server_name=...)",
+        "its certificate is for another name; call it by a name in its certificate, or name that with SICKBAY_TLS_SERVER_NAME",
     ),
     ("WRONG_VERSION_NUMBER", "it does not speak TLS; leave SICKBAY_TLS and SICKBAY_TLS_... unset (tls=False), or set TLS_CERT_FILE there"),
 )
 _CLOSED: Final = re.compile(r"failed to connect to all addresses.*(Socket closed|Connection reset|Broken pipe)", re.DOTALL)
 _ENDED: Final = (
-    "it accepted the connection and closed it. If it speaks TLS, set SICKBAY_TLS_CA_FILE or TLS(ca_file=...); if it asks for certificates of"
-    " clients, set SICKBAY_TLS_CERT_FILE and SICKBAY_TLS_KEY_FILE, too, to one that is valid and of the authority it trusts"
+    "it accepted the connection and closed it. If it speaks TLS, set SICKBAY_TLS_CA_FILE or TLS(ca_file=...); if it asks for"
+    " certificates of clients, set SICKBAY_TLS_CERT_FILE and SICKBAY_TLS_KEY_FILE, too, to one that is valid and of the authority it trusts"
 )
 
 

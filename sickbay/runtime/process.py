@@ -143,9 +143,7 @@ def open_redaction(settings: Settings) -> Redact | None:
     return redact
 
 
-def address(
-    settings: Settings, defaults: ServicePorts, access: Access | None = None, tls: Certificates | None = None
-) -> Address:
+def address(settings: Settings, defaults: ServicePorts, access: Access | None = None, tls: Certificates | None = None) -> Address:
     """Where a single service listens, its limits, and who may call; PORT and GRPC_PORT override `defaults`."""
     http = defaults.http if settings.port is None else settings.port
     rpc = defaults.grpc if settings.grpc_port is None else settings.grpc_port

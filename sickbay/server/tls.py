@@ -27,9 +27,7 @@ def server_credentials(certificates: Certificates) -> grpc.ServerCredentials:
         shown[0] = now
         return _configuration(now)
 
-    return grpc.dynamic_ssl_server_credentials(
-        _configuration(first), fetch, require_client_authentication=first.client_ca is not None
-    )
+    return grpc.dynamic_ssl_server_credentials(_configuration(first), fetch, require_client_authentication=first.client_ca is not None)
 
 
 def names_over_grpc(context: Mapping[str, Any]) -> tuple[str, ...]:

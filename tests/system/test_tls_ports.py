@@ -95,7 +95,9 @@ def test_a_job_goes_all_the_way_by_the_client(secure):
 def test_the_command(secure):
     def sickbay(*words):
         done = [sys.executable, "-m", "sickbay_cli", *words]
-        return subprocess.run(done, env=secure.environment(secure.badge) | {"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=False)
+        return subprocess.run(
+            done, env=secure.environment(secure.badge) | {"PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=False
+        )
 
     assert sickbay("health").returncode == 0, sickbay("health").stdout + sickbay("health").stderr
 

@@ -63,6 +63,39 @@ class Renewed:
         )
 
 
+class Load:
+    """Submits jobs over REST all the time, on one connection or on a new one each time."""
+
+    def __init__(self, port: int, papers: Papers, *, is_kept: bool) -> None:
+        self._url, self._papers, self._is_kept = f"https://localhost:{port}/jobs", papers, is_kept
+        self._stop, self._thread = threading.Event(), threading.Thread(target=self._call)
+        self.failures: list[str] = []
+        self.count = 0
+
+    def __enter__(self) -> None:
+        self._thread.start()
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _call(self) -> None:
+        while not self._stop.is_set():
+            with httpx.Client(verify=self._papers.context(), trust_env=False, timeout=30) as client:
+                self._submit(client)
+                while self._is_kept and not self._stop.is_set():
+                    self._submit(client)
+
+    def _submit(self, client: httpx.Client) -> None:
+        try:
+            answer = client.post(self._url, json={"jobType": "ok", "payload": {}})
+            if answer.status_code != httpx.codes.ACCEPTED:
+                self.failures.append(answer.text)
+        except httpx.HTTPError as error:
+            self.failures.append(repr(error))
+        self.count += 1
+
+
 @pytest.fixture
 def renewed(tmp_path):
     """It stops at the end."""
@@ -72,24 +105,8 @@ def renewed(tmp_path):
 
 
 def test_nothing_is_lost_while_certificates_are_replaced(renewed):
-    failures, counts, stop = [], {"rest": 0, "fresh": 0}, threading.Event()
     rest, rpc = renewed.product.ports["Job API"]
-
-    def call(kind: str) -> None:
-        kept = httpx.Client(verify=renewed.papers.context(), trust_env=False, timeout=30)
-        try:
-            while not stop.is_set():
-                client = kept if kind == "rest" else httpx.Client(verify=renewed.papers.context(), trust_env=False, timeout=30)
-                answer = client.post(f"https://localhost:{rest}/jobs", json={"jobType": "ok", "payload": {}})
-                if answer.status_code != httpx.codes.ACCEPTED:
-                    failures.append(answer.text)
-                counts[kind] += 1
-                if client is not kept:
-                    client.close()
-        except httpx.HTTPError as error:
-            failures.append(repr(error))
-        finally:
-            kept.close()
+    kept, fresh = Load(rest, renewed.papers, is_kept=True), Load(rest, renewed.papers, is_kept=False)
 
     async def streams() -> None:
         async with AsyncClient(f"localhost:{rpc}", control_plane="", tls=renewed.papers.tls()) as client:
@@ -100,18 +117,12 @@ def test_nothing_is_lost_while_certificates_are_replaced(renewed):
                     job = await client.submit("ok", {})
                     assert (await client.wait(job.job_id, timeout=30)).state == "SUCCEEDED"
 
-    threads = [threading.Thread(target=call, args=(kind,)) for kind in counts]
-    for thread in threads:
-        thread.start()
-    try:
-        until(lambda: all(counts.values()) or failures)
+    with kept, fresh:
+        until(lambda: kept.count and fresh.count)
         asyncio.run(streams())
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join()
-    assert failures == []
-    assert min(counts.values()) > TIMES
+    for load in (kept, fresh):
+        assert load.failures == []
+        assert load.count > TIMES
 
 
 def test_an_open_stream_goes_on(renewed):
@@ -150,7 +161,7 @@ def test_half_a_replacement_changes_nothing(tmp_path):
 
 def test_what_is_wrong_ends_the_start_with_one_sentence(tmp_path):
     papers = Papers(tmp_path / "papers")
-    certificate, key = papers.sign("server")
+    certificate, _ = papers.sign("server")
     _, other = papers.sign("other")
     for settings, words in (
         ({"TLS_CERT_FILE": str(certificate)}, "Error: TLS needs both TLS_CERT_FILE and TLS_KEY_FILE; set both, or neither"),

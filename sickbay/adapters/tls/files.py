@@ -105,7 +105,9 @@ class CertificateFiles:
         except ssl.SSLError as error:
             if error.reason == "KEY_VALUES_MISMATCH":
                 raise SettingsError(f"TLS_KEY_FILE: the key in {key} does not belong to the certificate in {certificate}") from None
-            raise SettingsError(f"TLS_CERT_FILE, TLS_KEY_FILE: {certificate} and {key} are no certificate and key ({error.reason})") from None
+            raise SettingsError(
+                f"TLS_CERT_FILE, TLS_KEY_FILE: {certificate} and {key} are no certificate and key ({error.reason})"
+            ) from None
         except OSError as error:
             raise SettingsError(f"TLS_CERT_FILE, TLS_KEY_FILE: {certificate} or {key}: {error.strerror}") from None
         if contents[2] is not None:

@@ -39,7 +39,9 @@ class Witnesses(Protocol):
 class Departures:
     """The connections of one port, and why those that are gone have been closed."""
 
-    def __init__(self, limits: Limits, meter: GrpcMeter, clock: Callable[[], float], witnesses: Witnesses = sockets, *, is_encrypted: bool = False) -> None:
+    def __init__(
+        self, limits: Limits, meter: GrpcMeter, clock: Callable[[], float], witnesses: Witnesses = sockets, *, is_encrypted: bool = False
+    ) -> None:
         """Start without connections; `clock` in seconds, never steps. `is_encrypted`: see `History`."""
         self._is_encrypted = is_encrypted
         self._limits, self._meter, self._clock, self._sockets = limits, meter, clock, witnesses

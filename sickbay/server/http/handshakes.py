@@ -62,7 +62,7 @@ class Handshakes:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
-                log.error("no connection can be accepted: %s", error.strerror)
+                log.warning("no connection can be accepted: %s", error.strerror)
                 self._loop.remove_reader(self._listening.fileno())
                 self._loop.call_later(REST_S, self._go_on)
                 return

@@ -101,7 +101,7 @@ def test_a_file_that_is_gone_leaves_the_former_in_force_and_is_logged_once(paper
 
 def test_never_a_certificate_with_the_key_of_another(papers, tmp_path):
     """While another thread replaces both files as fast as it can, in two steps, what is in force always fits."""
-    pairs = {certificate: key for certificate, key in (papers.pair() for _ in range(4))}
+    pairs = dict(papers.pair() for _ in range(4))
     certificate, key = papers.sign("server")
     first = certificate.read_bytes(), key.read_bytes()
     pairs[first[0]] = first[1]
