@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import grpc
 
@@ -27,7 +27,9 @@ def server_credentials(certificates: Certificates) -> grpc.ServerCredentials:
         shown[0] = now
         return _configuration(now)
 
-    return grpc.dynamic_ssl_server_credentials(_configuration(first), fetch, require_client_authentication=first.client_ca is not None)
+    return grpc.dynamic_ssl_server_credentials(
+        _configuration(first), cast("Any", fetch), require_client_authentication=first.client_ca is not None
+    )
 
 
 def names_over_grpc(context: Mapping[str, Any]) -> tuple[str, ...]:

@@ -120,7 +120,7 @@ class GrpcServer:
         self._closing = asyncio.Event()
         self._interceptors = (guard, ErrorInterceptor(), ClosingInterceptor(self._closing), *interceptors, ReadableInterceptor())
         self._tls, self._is_alone = tls, health_of is None
-        self._health = _Health(details) if health_of is None else health_of._health  # noqa: SLF001 - one of its own kind
+        self._health: _Health = _Health(details) if health_of is None else health_of._health  # noqa: SLF001 - one of its own kind
         self._server: grpc.aio.Server | None = None
         self._looking: asyncio.Task[None] | None = None
 

@@ -102,7 +102,7 @@ class Connection(EndingConnection):
             self._abort_parsing(bad.status, Reason.MALFORMED, bad.message)
         self._check_limits()
         if self._certificate:
-            self.scope["extensions"] = {CERTIFICATE: self._certificate}
+            cast("Any", self.scope)["extensions"] = {CERTIFICATE: self._certificate}
         super().on_headers_complete()
         self._has_asked = True
         self.cycle.keep_alive = self.cycle.keep_alive and self._entry is Entry.ACCEPTED
