@@ -9,6 +9,7 @@ from sickbay.runtime.backends import open_control_plane
 from sickbay.runtime.observers import load_observers
 from sickbay.runtime.process import Signals, address, start
 from sickbay.runtime.settings import Settings
+from sickbay.runtime.tls import open_tls
 from sickbay.telemetry.tracing import open_traces
 
 
@@ -19,8 +20,9 @@ async def run(settings: Settings) -> bool:
     async with (
         open_traces(settings.traces_endpoint, settings.worker_name) as traces,
         open_access(settings) as access,
+        open_tls(settings) as tls,
         open_control_plane(settings) as backends,
-        serve(backends, address(settings, CONTROL_PLANE, access), traces, observers=observers) as endpoints,
+        serve(backends, address(settings, CONTROL_PLANE, access, tls), traces, observers=observers) as endpoints,
     ):
         await signals.serve(backends.ready(), endpoints)
     return False

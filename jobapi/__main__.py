@@ -9,6 +9,7 @@ from sickbay.runtime.backends import open_jobapi
 from sickbay.runtime.observers import load_observers
 from sickbay.runtime.process import Signals, address, start
 from sickbay.runtime.settings import Settings
+from sickbay.runtime.tls import open_tls
 from sickbay.submission.names import NameLimits
 from sickbay.telemetry.tracing import open_traces
 
@@ -20,8 +21,9 @@ async def run(settings: Settings) -> bool:
     async with (
         open_traces(settings.traces_endpoint, settings.worker_name) as traces,
         open_access(settings) as access,
+        open_tls(settings) as tls,
         open_jobapi(settings) as backends,
-        serve(backends, address(settings, JOB_API, access), traces, names=NameLimits.of(settings), observers=observers) as endpoints,
+        serve(backends, address(settings, JOB_API, access, tls), traces, names=NameLimits.of(settings), observers=observers) as endpoints,
     ):
         await signals.serve(backends.ready(), endpoints)
     return False

@@ -13,7 +13,7 @@ FILES = ROOT / "k8s"
 OVERLAYS = ROOT / "deploy" / "kubernetes"
 NAMES = ("local", "production", "external")
 """The overlays; each is looked at as it is, and with each of the components."""
-COMPONENTS = ("keda", "monitoring", "pool", "settings-file")
+COMPONENTS = ("keda", "monitoring", "monitoring-with-key", "pool", "settings-file", "tls")
 
 
 def files() -> dict[str, str]:

@@ -31,6 +31,7 @@ from sickbay.runtime.http_handlers import has_http_handlers
 from sickbay.runtime.observers import load_observers
 from sickbay.runtime.process import Signals, keep_what_was_loaded, open_redaction, run
 from sickbay.runtime.settings import Settings
+from sickbay.runtime.tls import open_tls
 from sickbay.runtime.variables import AuthMode
 from sickbay.server.endpoints import Address, Endpoints
 from sickbay.server.listen import is_loopback
@@ -71,7 +72,7 @@ def _port_options(command: Any) -> Any:
 
 _EPILOG: Final = (
     options.examples("sickbay up", "sickbay up --handlers my_handlers --reload", "sickbay up --ephemeral --jobapi-port 4000")
-    + "\n\nEvery variable of docs/configuration.md works here, except PORT and GRPC_PORT: three services need three ports."
+    + "\n\nEvery variable of docs/configuration.md works here, except PORT, GRPC_PORT and HEALTH_PORT: three services need three ports."
 )
 
 
@@ -165,7 +166,8 @@ async def _run(settings: Settings, folder: Path | None, chosen: _Chosen, address
         traces = await stack.enter_async_context(open_traces(settings.traces_endpoint, settings.worker_name, chosen.redact))
         backends = await stack.enter_async_context(open_up(settings, folder))
         access = await stack.enter_async_context(open_access(settings, folder))
-        addresses = {service: replace(one, access=access) for service, one in addresses.items()}
+        tls = await stack.enter_async_context(open_tls(settings))
+        addresses = {service: replace(one, access=access, tls=tls) for service, one in addresses.items()}
         record_handlers(settings, folder, has_others=chosen.has_http)
         control_plane = await stack.enter_async_context(
             controlplane.app.serve(backends, addresses["control-plane"], traces, observers=chosen.observers)
@@ -185,7 +187,7 @@ async def _run(settings: Settings, folder: Path | None, chosen: _Chosen, address
         services = {"jobapi": api, "worker": working.endpoints, "control-plane": control_plane}
         for endpoints in (control_plane, working.endpoints, api):
             await endpoints.serving()
-        shown = _Shown(addresses["jobapi"].host, folder, is_demo(chosen.modules), needs_token=access is not None)
+        shown = _Shown(addresses["jobapi"].host, folder, is_demo(chosen.modules), access is not None, "http" if tls is None else "https")
         click.echo(_banner(shown, services, working.handlers))
         keep_what_was_loaded()
         async with background(*_reloading(working, chosen, folder)):
@@ -214,12 +216,14 @@ class _Shown(NamedTuple):
     folder: Path | None
     is_demo: bool
     needs_token: bool
+    scheme: str
+    """https with TLS."""
 
 
 def _banner(system: _Shown, endpoints: Mapping[str, Endpoints], handlers: Iterable[str]) -> str:
     shown = "localhost" if system.host in {"127.0.0.1", "0.0.0.0", "::"} else system.host  # noqa: S104 - only shown
     where = f"data in {system.folder.resolve()}" if system.folder else "in memory, nothing is kept after the exit"
-    web = {service: f"http://{shown}:{door.rest_port}" for service, door in endpoints.items()}
+    web = {service: f"{system.scheme}://{shown}:{door.rest_port}" for service, door in endpoints.items()}
     rows = [
         ("Job API", f"{web['jobapi']}", f"gRPC {shown}:{endpoints['jobapi'].grpc_port}", f"docs {web['jobapi']}/docs"),
         ("Worker", f"{web['worker']}", f"gRPC {shown}:{endpoints['worker'].grpc_port}", f"runs {_types(handlers)}"),

@@ -14,6 +14,7 @@ from sickbay.runtime.http_handlers import has_http_handlers
 from sickbay.runtime.observers import load_observers
 from sickbay.runtime.process import Signals, address, open_redaction, start
 from sickbay.runtime.settings import Settings
+from sickbay.runtime.tls import open_tls
 from sickbay.telemetry.tracing import open_traces
 from worker.app import report, serve
 from worker.choice import load_chosen, warn_if_demo
@@ -35,8 +36,9 @@ async def run(settings: Settings, *, reload: bool = False) -> bool:
     async with (
         open_traces(settings.traces_endpoint, settings.worker_name, redact) as traces,
         open_access(settings) as access,
+        open_tls(settings) as tls,
         open_worker(settings) as backends,
-        serve(backends, settings, handlers, address(settings, WORKER, access), traces, redact=redact, observers=observers) as worker,
+        serve(backends, settings, handlers, address(settings, WORKER, access, tls), traces, redact=redact, observers=observers) as worker,
     ):
         report(worker.handlers, settings.concurrency, settings.pool)
         warn_if_demo(settings.job_handlers)

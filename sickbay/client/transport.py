@@ -116,13 +116,41 @@ class Transport:
         return bool(self.token) or self.token_file is not None
 
 
+_ABOUT_TLS: Final = (
+    ("certificate has expired", "its certificate has expired; renew the file that TLS_CERT_FILE names at the service"),
+    ("certificate is not yet valid", "its certificate is not valid yet; check the clocks of both machines"),
+    (
+        "CERTIFICATE_VERIFY_FAILED",
+        "its certificate is of an authority that is not trusted here; name the authority's file, SICKBAY_TLS_CA_FILE or TLS(ca_file=...)",
+    ),
+    (
+        "Hostname Verification Check failed",
+        "its certificate is for another name; call it by a name in its certificate, or name that with SICKBAY_TLS_SERVER_NAME",
+    ),
+    ("WRONG_VERSION_NUMBER", "it does not speak TLS; leave SICKBAY_TLS and SICKBAY_TLS_... unset (tls=False), or set TLS_CERT_FILE there"),
+)
+_CLOSED: Final = re.compile(r"failed to connect to all addresses.*(Socket closed|Connection reset|Broken pipe)", re.DOTALL)
+_ENDED: Final = (
+    "it accepted the connection and closed it. If it speaks TLS, set SICKBAY_TLS_CA_FILE or TLS(ca_file=...); if it asks for"
+    " certificates of clients, set SICKBAY_TLS_CERT_FILE and SICKBAY_TLS_KEY_FILE, too, to one that is valid and of the authority it trusts"
+)
+
+
+def _about_tls(message: str) -> str:
+    """What to do about core's error of a handshake; empty if it is about something else."""
+    for words, advice in _ABOUT_TLS:
+        if words in message:
+            return advice
+    return _ENDED if _CLOSED.search(message) else ""
+
+
 def in_words(fault: Fault, title: str, address: str, timeout: float | None) -> Fault:
     """A fault of gRPC's own, which has no reason, in words that say what was called; those of the service stay as they are."""
     if fault.reason:
         return fault
     match fault.code:
         case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
-            message = f"no connection to the {title} at {address}: {fault.message}"
+            message = f"no connection to the {title} at {address}: {_about_tls(fault.message) or fault.message}"
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             within = "in time" if timeout is None else f"within {timeout:g} s"
             message = f"the {title} at {address} did not answer {within}"

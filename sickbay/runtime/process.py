@@ -17,6 +17,7 @@ import uvloop
 from sickbay.domain.errors import SickbayError
 from sickbay.domain.raised import Redact
 from sickbay.domain.service_ports import ServicePorts
+from sickbay.ports.tls import Certificates
 from sickbay.runtime.ending import CLOSE_S, LEFT_BEHIND_S, exit_within, whole_process
 from sickbay.runtime.redaction import load_redaction
 from sickbay.runtime.settings import Settings
@@ -143,7 +144,7 @@ def open_redaction(settings: Settings) -> Redact | None:
     return redact
 
 
-def address(settings: Settings, defaults: ServicePorts, access: Access | None = None) -> Address:
+def address(settings: Settings, defaults: ServicePorts, access: Access | None = None, tls: Certificates | None = None) -> Address:
     """Where a single service listens, its limits, and who may call; PORT and GRPC_PORT override `defaults`."""
     http = defaults.http if settings.port is None else settings.port
     rpc = defaults.grpc if settings.grpc_port is None else settings.grpc_port
@@ -159,4 +160,6 @@ def address(settings: Settings, defaults: ServicePorts, access: Access | None = 
         allowed_hosts=names,
         cors_origins=origins,
         access=access,
+        tls=tls,
+        health_port=settings.health_port,
     )

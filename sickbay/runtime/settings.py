@@ -59,6 +59,14 @@ class Settings(Variables):
         return self
 
     @model_validator(mode="after")
+    def _check_tls(self) -> Self:
+        if (self.tls_cert_file is None) != (self.tls_key_file is None):
+            raise ValueError("TLS needs both TLS_CERT_FILE and TLS_KEY_FILE; set both, or neither")
+        if self.tls_client_ca_file is not None and self.tls_cert_file is None:
+            raise ValueError("TLS_CLIENT_CA_FILE needs TLS: set TLS_CERT_FILE and TLS_KEY_FILE, too")
+        return self
+
+    @model_validator(mode="after")
     def _check_foreign(self) -> Self:
         if foreign_tenants(self.foreign_tenants) is not None and not self.broker_users:
             raise ValueError(

@@ -79,6 +79,16 @@ class Variables(BaseSettings):
     )
     api_keys_file: str | None = Field(None, description="File of API keys, made by `sickbay keys`; re-read when it changes; not set: none")
     audit_retention_days: int = Field(365, ge=0, le=36_500, description="Days after which entries of the audit log are deleted; 0: never")
+    tls_cert_file: str | None = Field(
+        None, description="Certificate (PEM, with its chain) of all ports of the service; read again when it changes; not set: no TLS"
+    )
+    tls_key_file: str | None = Field(None, description="The private key of TLS_CERT_FILE, without a password")
+    tls_client_ca_file: str | None = Field(
+        None, description="Authority (PEM) whose certificate each client must then have, over gRPC and REST; not set: none is asked for"
+    )
+    health_port: Port | None = Field(
+        None, description="Port with gRPC's health alone and never TLS, for probes of Kubernetes; not set: none; not for `sickbay up`"
+    )
     rabbitmq_url: SecretStr | None = Field(None, description="RabbitMQ; services of their own default to amqp://guest:guest@localhost:5672")
     trusted_users: str = Field(
         "", description="RabbitMQ users of our services, comma separated, by whose messages are told from foreign ones; see FOREIGN_TENANTS"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import grpc
 from fastapi import FastAPI
@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry
 from sickbay.concurrency.tasks import background
 from sickbay.domain.health import HealthState
 from sickbay.domain.limits import HttpLimits, Limits
+from sickbay.ports.tls import Certificates
 from sickbay.server.access.control import Access, OnRefused
 from sickbay.server.access.interceptor import AccessInterceptor
 from sickbay.server.access.refusals import Refusals, RefusedCalls
@@ -39,6 +40,9 @@ from sickbay.system.hostnames import hosts_for
 
 if TYPE_CHECKING:
     from sickbay.telemetry.spans import Tracing
+
+HEALTH_CONNECTIONS: Final = 64
+"""Connections of the port for probes."""
 
 log = logging.getLogger("sickbay")
 
@@ -64,6 +68,10 @@ class Address:
     """Origins whose web pages may call over HTTP (`origins.cors_origins`)."""
     access: Access | None = None
     """Who may call; None: everybody."""
+    tls: Certificates | None = None
+    """The certificate of both ports; None: no TLS."""
+    health_port: int | None = None
+    """Where gRPC's health alone answers, never with TLS; None: nowhere else."""
 
 
 class Endpoints:
@@ -122,7 +130,11 @@ async def serve_endpoints(
     interceptors: list[grpc.aio.ServerInterceptor] = [ObserveInterceptor(one) for one in (*_tracers(tracing), *call_observers)]
     if auditor is not None:
         interceptors.insert(0, AuditInterceptor(auditor, has_access=address.access is not None))
-    listeners: list[OnRefused] = [Refusals(registry), *_meters(call_observers, services), *([auditor.refused] if auditor is not None else [])]
+    listeners: list[OnRefused] = [
+        Refusals(registry),
+        *_meters(call_observers, services),
+        *([auditor.refused] if auditor is not None else []),
+    ]
     access = None if address.access is None else address.access.at_port(*listeners)
     guard = None if access is None else AccessInterceptor(access)
     if guard is not None:
@@ -150,16 +162,37 @@ async def serve_endpoints(
             admit=None if guard is None else guard.admit,
             serving=False,
             details=lambda: details(health.state),
+            tls=address.tls,
         ) as grpc,
         RestServer(
-            app, host=address.host, port=address.rest_port, hint=address.rest_hint, limits=address.http_limits, registry=registry
+            app,
+            host=address.host,
+            port=address.rest_port,
+            hint=address.rest_hint,
+            limits=address.http_limits,
+            registry=registry,
+            tls=address.tls,
         ) as rest,
+        _health_port(grpc, address),
     ):
         _warn_if_exposed(address, rest.port, grpc.port)
         _warn_of_pages(address)
         watch = HealthWatch(health, name, partial(_show, grpc))
         async with background(watch.run):
             yield Endpoints(grpc, rest, health, watch)
+
+
+@asynccontextmanager
+async def _health_port(grpc: GrpcServer, address: Address) -> AsyncIterator[None]:
+    if address.health_port is None:
+        yield
+        return
+    few = min(HEALTH_CONNECTIONS, address.limits.connections)
+    limits = replace(address.limits, connections=few, connections_per_peer=few, watches=few, watches_per_peer=few)
+    hint = "choose another with HEALTH_PORT"
+    async with GrpcServer([], host=address.host, port=address.health_port, hint=hint, limits=limits, health_of=grpc) as alone:
+        log.info("health alone, without TLS: gRPC on port %d", alone.port)
+        yield
 
 
 async def _show(grpc: GrpcServer, state: HealthState) -> None:
@@ -170,8 +203,9 @@ async def _show(grpc: GrpcServer, state: HealthState) -> None:
 def _warn_if_exposed(address: Address, rest_port: int, grpc_port: int) -> None:
     if address.access is None and not is_loopback(address.host):
         log.warning(
-            "no access control: anyone who can reach port %d (HTTP) or %d (gRPC) on %s can control this service; set AUTH=required"
+            "no access control: anyone %s port %d (HTTP) or %d (gRPC) on %s can control this service; set AUTH=required"
             " (docs/security.md), or listen on this machine alone (%s)",
+            "who can reach" if address.tls is None or address.tls.current.client_ca is None else "with a client certificate who can reach",
             rest_port,
             grpc_port,
             address.host,

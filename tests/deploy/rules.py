@@ -19,6 +19,17 @@ ROOT = Path(__file__).parents[2]
 PORTS = {"job-api": (3000, 50051), "worker": (3001, 50052), "control-plane": (3002, 50053)}
 MODULES = {"job-api": "jobapi", "worker": "worker", "control-plane": "controlplane"}
 USERS = {"job-api": "jobapi", "worker": "worker", "control-plane": "keeper"}
+SET = {
+    ("JOB_HANDLERS", DEMO),
+    ("AUTH", "required"),
+    ("API_KEYS_FILE", "/etc/sickbay/access/keys.json"),
+    ("TLS_CERT_FILE", "/etc/sickbay/tls/tls.crt"),
+    ("TLS_KEY_FILE", "/etc/sickbay/tls/tls.key"),
+    ("HEALTH_PORT", "50060"),
+}
+"""What may differ from the defaults."""
+CLIENT = {"SICKBAY_TLS_CA_FILE"}
+"""For the command in a pod."""
 CLOSING_S = 10
 """What a worker may take after its drain."""
 
@@ -48,10 +59,32 @@ def labels(workload: Resource) -> dict[str, str]:
 def settings(resources: list[Resource]) -> Iterator[str]:
     """Every variable is one of ours, with the documented default; the handlers are the demo's, or still to be named."""
     for name, value in of(resources, "ConfigMap")["sickbay-config"]["data"].items():
+        if name in CLIENT:
+            continue
         if name not in describe_settings():
             yield f"{name} is no setting"
-        elif value != describe_settings()[name][0] and (name, value) != ("JOB_HANDLERS", DEMO):
+        elif value != describe_settings()[name][0] and (name, value) not in SET:
             yield f"{name} is {value}, its default is {describe_settings()[name][0]}"
+
+
+def health_port(resources: list[Resource]) -> int:
+    """Where health alone answers; 0: nowhere."""
+    return int(of(resources, "ConfigMap")["sickbay-config"]["data"].get("HEALTH_PORT", 0))
+
+
+def tls(resources: list[Resource]) -> Iterator[str]:
+    """The kubelet cannot ask by TLS, so that there must be another port; every file of the settings is mounted, as a whole folder."""
+    data = of(resources, "ConfigMap")["sickbay-config"]["data"]
+    if "TLS_CERT_FILE" in data and not health_port(resources):
+        yield "TLS without a port for probes"
+    folders = {value.rpartition("/")[0] for name, value in data.items() if name in {"API_KEYS_FILE", "TLS_CERT_FILE", "TLS_KEY_FILE"}}
+    for name, workload in workloads(resources).items():
+        container = pod(workload)["containers"][0]
+        if {"configMapRef": {"name": "sickbay-config"}} not in container.get("envFrom", []):
+            continue
+        mounted = {one["mountPath"] for one in container["volumeMounts"] if "subPath" not in one and one.get("readOnly")}
+        for folder in sorted(folders - mounted):
+            yield f"{name}: nothing is mounted at {folder}"
 
 
 def probes(resources: list[Resource]) -> Iterator[str]:
@@ -60,8 +93,9 @@ def probes(resources: list[Resource]) -> Iterator[str]:
         container = pod(workloads(resources)[name])["containers"][0]
         wanted = {"startupProbe": LIVENESS, "livenessProbe": LIVENESS, "readinessProbe": READINESS}
         for probe, health in wanted.items():
-            if container.get(probe, {}).get("grpc") != {"port": PORTS[name][1], "service": health}:
-                yield f"{name}: {probe} does not ask {health!r} on {PORTS[name][1]}"
+            port = health_port(resources) or PORTS[name][1]
+            if container.get(probe, {}).get("grpc") != {"port": port, "service": health}:
+                yield f"{name}: {probe} does not ask {health!r} on {port}"
 
 
 def ports(resources: list[Resource]) -> Iterator[str]:
@@ -69,7 +103,8 @@ def ports(resources: list[Resource]) -> Iterator[str]:
     for name, (http, grpc) in PORTS.items():
         container = pod(workloads(resources)[name])["containers"][0]
         opened = {port["name"]: port["containerPort"] for port in container["ports"]}
-        if opened != {"http": http, "grpc": grpc}:
+        probed = health_port(resources)
+        if opened != {"http": http, "grpc": grpc} | ({"health": probed} if probed else {}):
             yield f"{name} opens {opened}"
         if container["command"] != ["python", "-m", MODULES[name]]:
             yield f"{name} runs {container['command']}"
@@ -177,4 +212,4 @@ def urls(resources: list[Resource]) -> Iterator[str]:
                     yield f"{secret} {name}: no service {host}"
 
 
-RULES = [settings, probes, ports, graces, rollouts, security, references, definitions, urls]
+RULES = [settings, tls, probes, ports, graces, rollouts, security, references, definitions, urls]

@@ -149,3 +149,15 @@ def test_the_lines_for_a_settings_file_work_when_they_are_enabled(tmp_path: Path
 @pytest.mark.promtool
 def test_prometheus_understands_its_configuration():
     promtool("check", "config", str(ROOT / "deploy" / "prometheus" / "prometheus.yml"))
+
+
+def test_the_example_of_access_asks_everybody_for_a_key_and_mounts_the_folder_of_the_keys(services: dict[str, Any]):
+    found = understood(ROOT / "docker-compose.yml", ROOT / "deploy" / "compose" / "access.yml")
+    for name in OURS:
+        environment = found[name]["environment"]
+        assert environment.items() >= (services[name]["environment"] | {"AUTH": "required"}).items()
+        assert "AUTH" not in services[name]["environment"]
+        [mount] = [one for one in found[name]["volumes"] if one["target"] == "/etc/sickbay/access"]
+        assert mount["read_only"]
+        assert environment["API_KEYS_FILE"].startswith(mount["target"] + "/")
+        Settings.read(auth="required", api_keys_file=environment["API_KEYS_FILE"])

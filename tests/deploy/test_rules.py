@@ -38,6 +38,15 @@ def _container(all_of_it, name):
 
 
 BREAKS = {
+    "TLS without a port for probes": (
+        rules.tls,
+        lambda r: of(r, "ConfigMap")["sickbay-config"]["data"].update(TLS_CERT_FILE="/tls/tls.crt"),
+    ),
+    "keys that nobody mounts": (rules.tls, lambda r: of(r, "ConfigMap")["sickbay-config"]["data"].update(API_KEYS_FILE="/keys/keys.json")),
+    "a probe beside the port for probes": (
+        rules.probes,
+        lambda r: of(r, "ConfigMap")["sickbay-config"]["data"].update(HEALTH_PORT="50060"),
+    ),
     "another default": (rules.settings, lambda r: of(r, "ConfigMap")["sickbay-config"]["data"].update(MAX_RETRIES="4")),
     "an unknown variable": (rules.settings, lambda r: of(r, "ConfigMap")["sickbay-config"]["data"].update(MAX_RETRY="3")),
     "liveness asks readiness": (rules.probes, lambda r: _container(r, "worker")["livenessProbe"]["grpc"].update(service="")),
@@ -198,3 +207,36 @@ def test_the_settings_file_reaches_those_that_read_it(name):
             {"name": one["name"], "configMap": {"name": one.get("configMap", {}).get("name")}}
             for one in pod(workloads(everything)[service])["volumes"]
         ]
+
+
+@pytest.mark.parametrize("name", ["production", "external"])
+def test_production_answers_nobody_without_a_key(name):
+    data = of(resources(name), "ConfigMap")["sickbay-config"]["data"]
+    assert (data["AUTH"], data["API_KEYS_FILE"]) == ("required", "/etc/sickbay/access/keys.json")
+    assert "AUTH_EXEMPT" not in data
+
+
+def test_the_access_component_goes_with_an_overlay_of_ones_own():
+    everything = parsed(manifests.with_component("local", "access"))
+    assert [complaint for rule in rules.RULES for complaint in rule(everything)] == []
+    assert of(everything, "ConfigMap")["sickbay-config"]["data"]["AUTH"] == "required"
+
+
+@pytest.mark.parametrize("name", manifests.NAMES)
+def test_with_tls_the_kubelet_has_a_port_of_its_own_that_nobody_else_reaches(name):
+    everything = resources(f"{name}+tls")
+    for service in rules.PORTS:
+        assert _container(everything, service)["readinessProbe"]["grpc"]["port"] == 50060
+        for other in ("outsider", *rules.PORTS):
+            assert not may(everything, other, service, 50060)
+    certificate = of(everything, "Certificate")["sickbay-tls"]["spec"]
+    assert {*rules.PORTS, "localhost"} <= set(certificate["dnsNames"])
+    assert pod(workloads(everything)["job-api"])["volumes"][-1]["secret"]["secretName"] == certificate["secretName"]
+    for ingress in of(everything, "Ingress").values():
+        assert ingress["metadata"]["annotations"]["nginx.ingress.kubernetes.io/backend-protocol"].endswith("S")
+
+
+def test_prometheus_sends_a_key_where_one_is_needed():
+    assert "authorization" not in of(resources("local+monitoring"), "PodMonitor")["sickbay"]["spec"]["podMetricsEndpoints"][0]
+    [endpoint] = of(resources("production+monitoring-with-key"), "PodMonitor")["sickbay"]["spec"]["podMetricsEndpoints"]
+    assert endpoint["authorization"] == {"type": "Bearer", "credentials": {"name": "sickbay-metrics-key", "key": "token"}}

@@ -17,7 +17,7 @@ PORTS: Final = (
     "--control-plane-port",
     "--control-plane-grpc-port",
 )
-_ROW: Final = re.compile(r"^ {2}(Job API|Worker|Control plane) +http://localhost:(\d+) +gRPC localhost:(\d+) ")
+_ROW: Final = re.compile(r"^ {2}(Job API|Worker|Control plane) +https?://localhost:(\d+) +gRPC localhost:(\d+) ")
 
 
 class Product(Process):

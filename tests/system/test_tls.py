@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import grpc
+import httpx
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from tests.support.clients import Clients
 from tests.support.fake_dependency import Clinic
 from tests.support.fleet import Fleet
+from tests.support.tls_ports import Papers
 from tests.support.tls_servers import Authority, TlsPostgreSQL, TlsRabbitMQ, TlsRedis, public_authority
 from tests.system.conftest import QUICK
 
@@ -73,3 +78,22 @@ def test_a_worker_does_without_such_a_redis_and_says_why(fleet, tmp_path):
     [worker] = fleet.launch("worker", REDIS_URL=patient)
     assert worker.logged("certificate verification failed; name the CA file in REDIS_URL with ?ssl_ca_certs=/path/to/ca.pem")
     worker.ready()
+
+
+def test_the_ports_of_the_three_services_with_client_certificates_and_a_port_for_probes(fleet, tmp_path):
+    papers = Papers(tmp_path / "papers")
+    badge = papers.sign("shop", "shop.internal")
+    fleet.launch_all(workers=1, HEALTH_PORT="0", **papers.for_server(papers.ca)).ready()
+    for service in (one for many in fleet.services.values() for one in many):
+        rest, rpc = service.ports
+        answer = httpx.get(f"https://localhost:{rest}/health/ready", verify=papers.context(badge), trust_env=False, timeout=20)
+        assert answer.status_code == 200
+        found = re.search(r"health alone, without TLS: gRPC on port (\d+)", service.err.text)
+        assert found
+        for channel in (
+            grpc.secure_channel(f"localhost:{rpc}", papers.credentials(badge)),
+            grpc.insecure_channel(f"127.0.0.1:{found[1]}"),
+        ):
+            with channel:
+                answered = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(service="readiness"), timeout=20)
+                assert answered.status == health_pb2.HealthCheckResponse.SERVING

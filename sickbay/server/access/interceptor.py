@@ -21,6 +21,7 @@ from sickbay.server.access.streams import OpenStreams
 from sickbay.server.inprocess.context import Context as InProcessContext
 from sickbay.server.interceptors.handlers import Behaviour, Continuation, Handler, behaviour_of
 from sickbay.server.peers import endpoint_of
+from sickbay.server.tls import names_over_grpc
 
 _HEALTH: Final = "/grpc.health.v1.Health/"
 _REFLECTION: Final = "/grpc.reflection."
@@ -163,7 +164,8 @@ def credentials_of(context: Any) -> Credentials:
 def _credentials(metadata: Any, context: Any) -> Credentials:
     """A token that was sent decides; a certificate counts without one."""
     bearer = bearer_of(metadata)
-    return Credentials(bearer, () if bearer or context is None else certificate_of(context), _address(context))
+    names = () if bearer or context is None else names_over_grpc(context.auth_context())
+    return Credentials(bearer, names, _address(context))
 
 
 def _address(context: Any) -> str:
@@ -184,10 +186,3 @@ def parse_authorization(values: list[str | bytes]) -> str:
     if found is None:
         raise Unauthenticated("send one `authorization: Bearer ...` with an API key or a token; no other scheme is known here")
     return found[1]
-
-
-def certificate_of(context: Any) -> tuple[str, ...]:
-    """The names in the client certificate that was verified: alternative names, then the common name; none without one."""
-    found = context.auth_context()
-    names = [*found.get("x509_subject_alternative_name", ()), *found.get("x509_common_name", ())]
-    return tuple(dict.fromkeys(name.decode("utf-8", "replace") for name in names))

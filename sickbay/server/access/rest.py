@@ -20,12 +20,11 @@ from sickbay.server.errors import fault_of
 from sickbay.server.peers import normalize
 from sickbay.server.rest.docs import ASSETS
 from sickbay.server.rest.errors import fault_response
+from sickbay.server.tls import CERTIFICATE
 
 _ACCESS: Final = "access"
 _POLICY_VIOLATION: Final = 1008
 _DOCS: Final = ("/", "/docs", "/openapi.json")
-CERTIFICATE: Final = "sickbay.certificate"
-"""The extension of the scope with the names in the client certificate that the server has verified."""
 
 STRANGER: Final = Caller(Principal("", frozenset(), frozenset(), Kind.NOBODY), Credentials())
 """Who reads what is open to everybody."""

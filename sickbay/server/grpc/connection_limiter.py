@@ -37,6 +37,9 @@ PREFACE_BYTES: Final = 33
 HEADER_BYTES: Final = 1_024
 """An upper bound of the bytes that a call sends beside its message."""
 
+TLS_SHARE: Final = 32
+"""TLS adds at most a byte to so many: 29 to each record, which has 1,400 or more of a large message."""
+
 
 @dataclass(slots=True)
 class _Member:
@@ -64,15 +67,17 @@ class ConnectionLimiter:
         cut: Callable[[Connection], None] = sockets.cut,
         witnesses: Witnesses = sockets,
         clock: Callable[[], float] = monotonic,
+        is_encrypted: bool = False,
     ) -> None:
         """`look` lists the connections of a port among Nones, `cut` shuts one down, `witnesses` show how one ended.
 
-        `clock` is in seconds and never steps.
+        `clock` is in seconds and never steps. Bytes of a port with TLS, `is_encrypted`, are more than those of its messages.
         """
         self._limits, self._guard, self._meter = limits, guard, meter
         self._look, self._cut, self._clock = look, cut, clock
         self._members: dict[Endpoint, _Member] = {}
-        self._departures = Departures(limits, meter, clock, witnesses)
+        self._departures = Departures(limits, meter, clock, witnesses, is_encrypted=is_encrypted)
+        self._is_encrypted = is_encrypted
         self._found: dict[Endpoint, tuple[Connection, int]] = {}
         self._completed: Counter[Endpoint] = Counter()
         self._arrivals = 0
@@ -136,7 +141,7 @@ class ConnectionLimiter:
             self._stalled.set()
 
     def _on_message(self, endpoint: Endpoint, size: int) -> None:
-        self._completed[endpoint] += size + HEADER_BYTES
+        self._completed[endpoint] += size + HEADER_BYTES + (size // TLS_SHARE + HEADER_BYTES if self._is_encrypted else 0)
 
     def _cut_endpoint(self, endpoint: Endpoint) -> None:
         self._found.pop(endpoint, None)

@@ -39,8 +39,11 @@ class Witnesses(Protocol):
 class Departures:
     """The connections of one port, and why those that are gone have been closed."""
 
-    def __init__(self, limits: Limits, meter: GrpcMeter, clock: Callable[[], float], witnesses: Witnesses = sockets) -> None:
-        """Start without connections; `clock` in seconds, never steps."""
+    def __init__(
+        self, limits: Limits, meter: GrpcMeter, clock: Callable[[], float], witnesses: Witnesses = sockets, *, is_encrypted: bool = False
+    ) -> None:
+        """Start without connections; `clock` in seconds, never steps. `is_encrypted`: see `History`."""
+        self._is_encrypted = is_encrypted
         self._limits, self._meter, self._clock, self._sockets = limits, meter, clock, witnesses
         self._histories: dict[Endpoint, History] = {}
         self._held: dict[Endpoint, int] = {}
@@ -84,7 +87,7 @@ class Departures:
         history = self._histories.get(endpoint)
         if history is None or seen.received < history.last.received:  # a new one, perhaps from the same port as a former
             self._release(endpoint)
-            history = self._histories[endpoint] = History(seen, now)
+            history = self._histories[endpoint] = History(seen, now, self._is_encrypted)
         if self._unreceived or history.is_doubtful:
             calls = self._count_rejected(history, seen, now, is_busy=calls or is_open) or calls
         history.update(seen, now, calls=calls, is_open=is_open, ping_interval_s=self._limits.ping_interval_s)

@@ -34,10 +34,14 @@ class History:
 
     It is quiet while no call or watch of it is in progress or begins; `base` is the first check of that time, which began at `quiet_since`.
     `stuck_since` is when the client's machine stopped confirming what it is sent, `hasty_at` when the client sent pings too fast.
+
+    With TLS, `is_encrypted`, the sizes of pings and answers cannot be told from others: too many pings and rejections for their size, which
+    core goes on to enforce, are not recognized.
     """
 
     last: Connection
     seen_at: float
+    is_encrypted: bool = False
     base: Connection = field(init=False)
     quiet_since: float = field(init=False)
     stuck_since: float | None = None
@@ -60,7 +64,7 @@ class History:
             self.quiet_since = now
         if is_busy or self._was_busy:
             self.base = seen
-        if not calls and not self._had_calls:
+        if not calls and not self._had_calls and not self.is_encrypted:
             self._count_pings(seen.received - self.last.received, now, ping_interval_s)
         if not seen.unacked:
             self.stuck_since = None
@@ -74,6 +78,8 @@ class History:
 
         To be called before `update`. Core's answer is recognized by the bytes that were sent, unless other calls were answered, too.
         """
+        if self.is_encrypted:
+            return 0
         if fresh and not self._unreceived:
             self._unreceived_since = now
             if self.last is not seen:
@@ -116,7 +122,7 @@ class History:
     def _shown(self, end: Connection, silent_s: float, now: float, limits: Limits, *, is_idle: bool) -> Reason | None:
         """The limit that the last bytes show."""
         sent, received = end.sent - self.base.sent, end.received - self.base.received
-        if _are_pings(received) and sent >= GOAWAY_BYTES and not is_idle and self._is_goaway(sent, now, limits):
+        if not self.is_encrypted and _are_pings(received) and sent >= GOAWAY_BYTES and not is_idle and self._is_goaway(sent, now, limits):
             return Reason.PINGS
         if self._was_busy or sent - received < GOAWAY_BYTES:
             return None

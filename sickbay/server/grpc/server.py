@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from sickbay.domain.errors import SettingsError
 from sickbay.domain.limits import Limits
+from sickbay.ports.tls import Certificates
 from sickbay.server.grpc.connection_limiter import ConnectionLimiter
 from sickbay.server.grpc.guard import Admit, CallGuard
 from sickbay.server.grpc.meter import GrpcMeter
@@ -23,6 +24,7 @@ from sickbay.server.interceptors.closing import ClosingInterceptor
 from sickbay.server.interceptors.errors import ErrorInterceptor
 from sickbay.server.listen import bracketed, check
 from sickbay.server.service import HEALTH_DETAILS, Service
+from sickbay.server.tls import server_credentials
 from sickbay.server.watches import Watches
 from sickbay.system.forks import keep_port
 
@@ -88,7 +90,7 @@ class GrpcServer:
     `watches` are limited together with those of REST, `meter` counts rejections, `admit` decides about calls before their message.
     Interceptors run in the order given, inside the one that translates errors. Health (for every service, and for "" as the whole)
     and `READINESS` are SERVING from the start unless `serving` is False; `LIVENESS` always is. `hint` ends the error about a port in
-    use; `details` is sent with every health response.
+    use; `details` is sent with every health response. With `health_of` this port answers the health of that server and nothing else.
     """
 
     def __init__(
@@ -105,6 +107,8 @@ class GrpcServer:
         admit: Admit | None = None,
         serving: bool = True,
         details: Callable[[], bytes] = bytes,
+        tls: Certificates | None = None,
+        health_of: GrpcServer | None = None,
     ) -> None:
         """Opens nothing yet."""
         self.host, self.port, self._hint = host, port, hint
@@ -112,11 +116,12 @@ class GrpcServer:
         self._limits, meter = limits, meter or GrpcMeter(CollectorRegistry())
         watches = Watches(limits.watches, limits.watches_per_peer) if watches is None else watches
         guard = CallGuard(limits, watches, meter, admit)
-        self._limiter = ConnectionLimiter(limits, guard, meter)
+        self._limiter = ConnectionLimiter(limits, guard, meter, is_encrypted=tls is not None)
         meter.observe(connections=lambda: len(self._limiter), calls=lambda: guard.calls, watches=lambda: len(watches))
         self._closing = asyncio.Event()
         self._interceptors = (guard, ErrorInterceptor(), ClosingInterceptor(self._closing), *interceptors, ReadableInterceptor())
-        self._health = _Health(details)
+        self._tls, self._is_alone = tls, health_of is None
+        self._health: _Health = _Health(details) if health_of is None else health_of._health  # noqa: SLF001 - one of its own kind
         self._server: grpc.aio.Server | None = None
         self._looking: asyncio.Task[None] | None = None
 
@@ -127,13 +132,17 @@ class GrpcServer:
         server = grpc.aio.server(interceptors=self._interceptors, options=(*_OPTIONS, *_bounds(self._limits)))
         self._register(server)
         try:
-            self.port = server.add_insecure_port(f"{bracketed(self.host)}:{self.port}")
+            where = f"{bracketed(self.host)}:{self.port}"
+            self.port = (
+                server.add_insecure_port(where) if self._tls is None else server.add_secure_port(where, server_credentials(self._tls))
+            )
         except RuntimeError:
             raise SettingsError(f"port {self.port} is already in use on {self.host}; {self._hint}") from None
         keep_port(self.port)
-        await self.set_serving(self._serving)
-        await self.set_ready(self._serving)
-        await self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
+        if self._is_alone:
+            await self.set_serving(self._serving)
+            await self.set_ready(self._serving)
+            await self._health.set(LIVENESS, health_pb2.HealthCheckResponse.SERVING)
         await server.start()
         self._server = server
         self._looking = asyncio.create_task(self._limiter.run(self.port), name=f"connection limiter :{self.port}")
@@ -159,7 +168,8 @@ class GrpcServer:
             return
         self._closing.set()
         self._limiter.end()
-        await self._health.enter_graceful_shutdown()
+        if self._is_alone:
+            await self._health.enter_graceful_shutdown()
         await server.stop(grace)
         if self._looking is not None:
             self._looking.cancel()
@@ -168,6 +178,8 @@ class GrpcServer:
         for service in self._services:
             service.add(service.servicer, server)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        if not self._is_alone:
+            return
         names = [service.name for service in self._services]
         reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
 

@@ -18,7 +18,9 @@ from sickbay.server.http.flow import GentleTransport
 from sickbay.server.http.head import BadRequest, body_size
 from sickbay.server.http.meter import Reason
 from sickbay.server.http.request import Incoming
+from sickbay.server.http.unread import Unread
 from sickbay.server.peers import peer_of
+from sickbay.server.tls import CERTIFICATE, names_over_http
 
 
 class Connection(EndingConnection):
@@ -28,6 +30,8 @@ class Connection(EndingConnection):
         """`options` are uvicorn's."""
         super().__init__(port, **options)
         self._entry = Entry.ACCEPTED
+        self._certificate: tuple[str, ...] = ()
+        self._unread: Unread | None = None  # with TLS
         self._refusal = (400, Reason.MALFORMED, words.MALFORMED)
         self._has_asked = False
         self._chunks: list[bytes] = []
@@ -41,6 +45,9 @@ class Connection(EndingConnection):
         """Register, if necessary in place of another connection."""
         super().connection_made(transport)
         self.peer = peer_of(self.client[0]) if self.client else ""
+        self._certificate = names_over_http(transport.get_extra_info("peercert"))
+        if transport.get_extra_info("ssl_object") is not None:
+            self._unread = Unread(transport.get_extra_info("socket"))
         self._entry = self._port.limiter.enter(self)
 
     def data_received(self, data: bytes) -> None:
@@ -94,6 +101,8 @@ class Connection(EndingConnection):
         except BadRequest as bad:
             self._abort_parsing(bad.status, Reason.MALFORMED, bad.message)
         self._check_limits()
+        if self._certificate:
+            cast("Any", self.scope)["extensions"] = {CERTIFICATE: self._certificate}
         super().on_headers_complete()
         self._has_asked = True
         self.cycle.keep_alive = self.cycle.keep_alive and self._entry is Entry.ACCEPTED
@@ -146,7 +155,10 @@ class Connection(EndingConnection):
     def sweep(self, now: float) -> None:
         """Enforce the timeouts; called every second."""
         waited = now - self._since
-        if self.transport.is_closing() or self._unsent:
+        if self._unread is not None and self._unread.stuck_s(now) > self._port.limits.write_timeout:
+            self._port.meter.count_refusal(Reason.UNREAD)
+            self.transport.abort()
+        elif self.transport.is_closing() or self._unsent:
             self._sweep_unsent(now)
         elif self._lingers or (self._request.in_body and self.cycle.response_complete):
             if waited > bounds.LINGER_S:

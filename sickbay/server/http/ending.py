@@ -102,7 +102,7 @@ class EndingConnection(HttpToolsProtocol, ABC):
         if self._request.in_body:
             self._give_up()
         self.transport.write(refusal(status, message, self.server_state.default_headers))
-        if lingers:
+        if lingers and (self._request.in_body or self.transport.can_write_eof()):  # TLS cannot half-close: where no body comes, it ends
             self._linger()
         else:
             self.transport.close()

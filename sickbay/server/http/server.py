@@ -16,10 +16,12 @@ from prometheus_client import CollectorRegistry
 
 from sickbay.concurrency.waiting import wait_for_event
 from sickbay.domain.limits import HttpLimits
+from sickbay.ports.tls import Certificates
 from sickbay.server.http.bodies import BodyBudget
 from sickbay.server.http.connection import Connection
 from sickbay.server.http.connection_limiter import ConnectionLimiter
 from sickbay.server.http.ending import Port
+from sickbay.server.http.handshakes import Handshakes
 from sickbay.server.http.limits import SEND_BUFFER_BYTES
 from sickbay.server.http.meter import HttpMeter
 from sickbay.server.listen import listen
@@ -49,10 +51,11 @@ class RestServer:
         grace: int = GRACE,
         limits: HttpLimits | None = None,
         registry: CollectorRegistry | None = None,
+        tls: Certificates | None = None,
     ) -> None:
         """Opens nothing yet."""
         self.host, self.port = host, port
-        self._app, self._hint, self._grace = app, hint, grace
+        self._app, self._hint, self._grace, self._tls = app, hint, grace, tls
         self._limits, self._meter = limits or HttpLimits(), HttpMeter(registry or CollectorRegistry())
         self._server: _Server | None = None
         self._serving: asyncio.Task[None] | None = None
@@ -63,7 +66,7 @@ class RestServer:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
         self.port = opened.getsockname()[1]
         keep_port(self.port)
-        self._server = _Server(self._app, self._grace, self._bounds(), self.port)
+        self._server = _Server(self._app, self._grace, self._bounds(), self.port, self._tls)
         self._serving = asyncio.create_task(self._server.serve([opened]), name=f"http :{self.port}")
         await self._server.ready(self._serving)
         return self
@@ -91,7 +94,7 @@ class RestServer:
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, app: Any, grace: int, bounds: Port, port: int) -> None:
+    def __init__(self, app: Any, grace: int, bounds: Port, port: int, tls: Certificates | None) -> None:
         config = uvicorn.Config(
             app,
             loop="none",
@@ -106,7 +109,7 @@ class _Server(uvicorn.Server):
             timeout_graceful_shutdown=grace,
         )
         super().__init__(config)
-        self._bounds, self._port = bounds, port
+        self._bounds, self._port, self._tls = bounds, port, tls
         self._swept = 0.0
         self._ready = asyncio.Event()
         self._stopping = asyncio.Event()
@@ -125,8 +128,16 @@ class _Server(uvicorn.Server):
             serving.result()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
+        if self._tls is None:
+            await super().startup(sockets)
+        else:
+            self.servers = [cast("asyncio.Server", Handshakes(one, self._tls, self._bounds, self._protocol)) for one in sockets or []]
+            self.started = True
         self._ready.set()
+
+    def _protocol(self) -> asyncio.Protocol:
+        make = cast("Any", self.config.http_protocol_class)
+        return cast("asyncio.Protocol", make(config=self.config, server_state=self.server_state, app_state=self.lifespan.state))
 
     async def main_loop(self) -> None:
         """Tick ten times a second, as uvicorn does, until `stop`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -12,6 +13,7 @@ import pytest
 from scripts.servers import free_port
 from sickbay.domain.service_ports import DEFAULT_PORTS
 from sickbay_cli import healthcheck
+from tests.support.tls_ports import Papers
 
 
 @pytest.fixture
@@ -19,7 +21,7 @@ def serve() -> Iterator[Callable[..., int]]:
     """Starts servers that answer GET /health with a code; their ports."""
     servers: list[HTTPServer] = []
 
-    def start(code: int, body: bytes = b"") -> int:
+    def start(code: int, body: bytes = b"", tls: ssl.SSLContext | None = None) -> int:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
                 self.send_response(code if self.path == "/health/ready" else 404)
@@ -30,6 +32,8 @@ def serve() -> Iterator[Callable[..., int]]:
                 pass
 
         server = HTTPServer(("127.0.0.1", 0), Handler)
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
         servers.append(server)
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         return int(server.server_address[1])
@@ -95,3 +99,23 @@ def test_whoever_hangs_or_speaks_no_http_is_not_well(monkeypatch, capsys):
 def test_the_ports_are_those_of_the_services():
     """They are written there once more, so that the image's health check need not import the product."""
     assert {name.replace("-", ""): ports.http for name, ports in DEFAULT_PORTS.items()} == healthcheck.PORTS
+
+
+@pytest.mark.parametrize("is_mutual", [False, True])
+def test_with_tls_it_asks_by_tls(serve, capsys, tmp_path, is_mutual):
+    papers = Papers(tmp_path)
+    certificate, key = papers.sign("server", "jobs.example.com")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    variables = {"TLS_CERT_FILE": str(certificate), "TLS_KEY_FILE": str(key)}
+    if is_mutual:
+        context.load_verify_locations(papers.ca)
+        context.verify_mode = ssl.CERT_REQUIRED
+        variables["TLS_CLIENT_CA_FILE"] = str(papers.ca)
+    port = serve(200, tls=context)
+    assert healthcheck.main([], {"PORT": str(port)} | variables) == 0
+    badge, secret = papers.sign("badge", "probe")
+    own = {"SICKBAY_TLS_CERT_FILE": str(badge), "SICKBAY_TLS_KEY_FILE": str(secret)}
+    assert healthcheck.main([], {"PORT": str(port)} | variables | own) == 0
+    assert healthcheck.main([], {"PORT": str(port)} | variables | {"TLS_CLIENT_CA_FILE": "x", "TLS_CERT_FILE": "nowhere"}) == 1
+    assert capsys.readouterr().out.count(f"port {port}: 200\n") == 2

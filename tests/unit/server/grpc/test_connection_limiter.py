@@ -27,11 +27,19 @@ class Stub(CallGuard):
 class Port:
     """A port whose connections are said, and of which those that were cut are known."""
 
-    def __init__(self, **limits):
+    def __init__(self, *, is_encrypted=False, **limits):
         self.registry, self.now, self.cut, self.time = CollectorRegistry(), {}, [], 0.0
         bounds, meter = Limits(**limits), GrpcMeter(self.registry)
         self.guard = Stub(bounds, Watches(9, 9), meter)
-        self.limiter = ConnectionLimiter(bounds, self.guard, meter, look=lambda _: self.found(), cut=self.ends, clock=lambda: self.time)
+        self.limiter = ConnectionLimiter(
+            bounds,
+            self.guard,
+            meter,
+            look=lambda _: self.found(),
+            cut=self.ends,
+            clock=lambda: self.time,
+            is_encrypted=is_encrypted,
+        )
 
     def found(self):
         return [Connection(number, endpoint, received) for number, (endpoint, received) in enumerate(self.now.items())]
@@ -231,3 +239,18 @@ async def test_sockets_of_somebody_else_are_found_and_cut():
             await left.wait()
     server.close()
     await server.wait_closed()
+
+
+def test_what_tls_adds_to_many_large_messages_is_not_unfinished():
+    port = Port(is_encrypted=True, body_buffer_bytes=16 * MIB)
+    endpoint = ("10.0.0.1", 1)
+    port.now = {endpoint: 0}
+    port.look()
+    for _ in range(200):
+        port.guard.on_message(endpoint, 15 * MIB)
+        port.now[endpoint] += 15 * MIB + 15 * MIB // 1_400 * 29 + 1_000
+        port.look()
+    assert port.cut == []
+    port.now[endpoint] += 17 * MIB
+    port.look()
+    assert port.cut == [endpoint]

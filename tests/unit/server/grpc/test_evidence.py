@@ -198,3 +198,21 @@ def test_a_new_connection_whose_first_call_is_too_large():
     assert history.rejected(history.last, 1, 1.0, is_busy=False) == 1
     history = History(Connection(3, ("10.0.0.1", 1), 237, 46 + 9 + 2 * 17), 1.0)
     assert history.rejected(history.last, 1, 1.0, is_busy=False) == 0
+
+
+def test_with_tls_no_size_is_taken_for_pings_or_an_answer():
+    def encrypted(received, sent):
+        return Connection(3, ("10.0.0.1", 1), received, sent, sent, 0, 0.5)
+
+    history = History(encrypted(1_000, 3_000), 0.0, is_encrypted=True)
+    for second in range(1, 4):
+        history.update(encrypted(1_000 + 34 * second, 3_000), float(second), calls=False, is_open=False, ping_interval_s=10)
+    assert history.hasty_at is None
+    assert history.reason(encrypted(1_000 + 6 * PING, 3_000 + TOO_MANY), 3.5, LIMITS, calls=False) is None
+    assert history.rejected(encrypted(1_200, 9_000), 1, 4.0, is_busy=False) == 0
+
+
+def test_with_tls_an_idle_connection_is_still_one():
+    history = History(Connection(3, ("10.0.0.1", 1), 1_000, 3_000, 3_000), 0.0, is_encrypted=True)
+    end = Connection(3, ("10.0.0.1", 1), 1_024, 3_000 + IDLE + 22, 3_054)
+    assert history.reason(end, 300.0, LIMITS, calls=False) is Reason.IDLE

@@ -1,0 +1,1 @@
+"""Certificates of our own ports, from files."""
