@@ -59,7 +59,7 @@ class Jobs(JobServiceServicer):
 
     async def SubmitJob(self, request: Any, _: Any) -> Any:  # noqa: N802 - the contract's name
         """Nothing is stored."""
-        return pb.SubmitJobResponse(job=job_pb2.Job(job_id="a", job_type=request.job.job_type, tenant="default"))
+        return pb.SubmitJobResponse(job=job_pb2.Job(job_id="a", job_type=request.job_type, tenant="default"))
 
     async def GetJob(self, request: Any, _: Any) -> Any:  # noqa: N802 - the contract's name
         """A job that is always there."""
