@@ -20,13 +20,15 @@ import msgspec
 
 from sickbay.adapters.files import FILE_MODE, opening
 from sickbay.domain.access import MAX_PRINCIPAL_CHARS, Role, Tenants
-from sickbay.domain.api_key import AccessFile, AccessKey, Certificate
+from sickbay.domain.api_key import PREFIX, AccessFile, AccessKey, Certificate
 from sickbay.domain.errors import SettingsError
 from sickbay.domain.job import is_name
 
 _HASH: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _ID: Final = re.compile(r"[0-9A-Za-z]{1,64}", re.ASCII)
 _OTHERS: Final = 0o077
+_PASTED: Final = re.compile(rf"{PREFIX}\w+")
+"""Somebody may have pasted a key in the place of something else: no message shows it."""
 
 
 class _Key(msgspec.Struct, forbid_unknown_fields=True):
@@ -81,7 +83,9 @@ def parse_access_file(data: bytes, path: Path) -> AccessFile:
         _check_unique("id", [key.id for key in keys])
         _check_unique("certificate", [one.certificate for one in certificates])
     except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
-        raise SettingsError(f"{path} is not a valid access file: {error}; `sickbay keys` writes one") from None
+        raise SettingsError(
+            f"{path} is not a valid access file: {_PASTED.sub(f'{PREFIX}...', str(error))}; `sickbay keys` writes one"
+        ) from None
     return AccessFile(keys, certificates)
 
 
