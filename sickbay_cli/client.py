@@ -115,7 +115,7 @@ def channel(endpoint: Endpoint, *, reconnect_ms: int | None = None) -> grpc.Chan
 def _transport(address: str) -> Transport:
     """TLS and token of the environment, else the token of `sickbay up` in this folder, for a service on this machine."""
     transport = transport_from(os.environ)
-    own = None if transport.metadata() else local_token_file(address)
+    own = None if transport.token or transport.token_file is not None else local_token_file(address)
     return transport if own is None else replace(transport, token_file=own)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -86,6 +88,8 @@ def new(*, name: str, roles: Sequence[str], tenants: Sequence[str], expires: int
     made_at = now()
     entry = AccessKey(key_id, name, hash_key(key), mine, whose, made_at, made_at + expires if expires else 0, note=note)
     _change(file, lambda old: replace(old, keys=[*old.keys, entry]))
+    if not os.environ.get("API_KEYS_FILE"):
+        remark(f"services read this file with API_KEYS_FILE={file}")
     remark(f"the key {key_id} of {name}, {_words(mine, whose)}, is in {file} as a hash; this is the only time it is shown:")
     click.echo(key)
 
@@ -115,16 +119,21 @@ def list_(*, as_json: bool, file: Path) -> None:
 @options.yes
 @_FILE
 def revoke(*, which: str, yes: bool, file: Path) -> None:
-    """Revoke a key by its id, or all keys of a name: within two seconds they are refused, and their streams end."""
-    found = [key for key in _read(file).named(which) if not key.revoked]
-    if not found:
+    """Revoke a key by its id, or all keys and certificates of a name: within two seconds they are refused, and their streams end."""
+    before = _read(file)
+    found = [key for key in before.named(which) if not key.revoked]
+    certificates = [] if any(key.id == which for key in found) else before.certificates_of(which)
+    if not found and not certificates:
         raise NotFound(f"{file} has no key with the id or name {which!r} that is not revoked; `sickbay keys list` shows all")
-    if len(found) > 1:
-        confirm(f"Revoke {count(len(found), 'key')} of {which}?", yes=yes, as_json=False)
+    if len(found) + len(certificates) > 1:
+        what = " and ".join(count(len(some), noun) for some, noun in ((found, "key"), (certificates, "certificate")) if some)
+        confirm(f"Revoke {what} of {which}?", yes=yes, as_json=False)
     ids, at = frozenset(key.id for key in found), now()
-    _change(file, lambda old: old.revoking(ids, at))
+    _change(file, lambda old: replace(old, certificates=[one for one in old.certificates if one not in certificates]).revoking(ids, at))
     for key in found:
         remark(f"revoked the key {key.id} of {key.name}")
+    for one in certificates:
+        remark(f"removed the certificate {one.certificate} of {one.name}")
 
 
 @keys.command(epilog=options.examples("sickbay keys check < shop.key"))
@@ -132,9 +141,7 @@ def revoke(*, which: str, yes: bool, file: Path) -> None:
 @_FILE
 def check(*, as_json: bool, file: Path) -> None:
     """Say whose key it is that stdin has, and whether it counts. It is no argument: other users of the machine can read those."""
-    if sys.stdin.isatty():
-        remark("paste the key, then Enter")
-    key = sys.stdin.readline().strip()
+    key = (getpass.getpass("key (not shown): ") if sys.stdin.isatty() else sys.stdin.readline()).strip()
     found, at = _read(file), now()
     try:
         key_id = id_of(key)

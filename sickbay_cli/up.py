@@ -52,6 +52,11 @@ DEMO_BANNER: Final = (
     "Your own handlers: sickbay up --handlers my_handlers\n\n"
 )
 
+_NO_CREDENTIAL: Final = (
+    "other machines can reach --host {}, so callers need a credential, and with --ephemeral there is no folder for a token: "
+    "set API_KEYS_FILE (`sickbay keys new` writes one), or AUTH=off if everybody there may control it"
+)
+
 log = logging.getLogger("sickbay")
 
 
@@ -106,6 +111,8 @@ def up(
             configure_logging(settings.log_level, settings.log_format)
             if settings.auth is None and not is_loopback(host):
                 settings = settings.model_copy(update={"auth": AuthMode.REQUIRED})  # others can reach it, and nobody has said that they may
+                if ephemeral and settings.api_keys_file is None:
+                    raise MissingOption(_NO_CREDENTIAL.format(host))
             folder = None if ephemeral else data
             has_http = has_http_handlers(settings)
             has_others = has_http or settings.work_stream is not WorkStream.OFF

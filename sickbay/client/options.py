@@ -122,7 +122,7 @@ def local_token_file(address: str, folder: Path = LOCAL_FOLDER) -> Path | None:
     except OSError:
         return None
     is_ours = stat.S_ISREG(found.st_mode) and found.st_uid == os.geteuid() and not found.st_mode & 0o077
-    return path if is_ours else None
+    return path.absolute() if is_ours else None
 
 
 def _tls(environment: Mapping[str, str]) -> TLS | None:

@@ -51,8 +51,8 @@ class AccessKey:
         return Principal(self.name, self.roles, self.tenants, Kind.KEY, self.id)
 
     def state(self, now: int) -> str:
-        """`valid`, `expired` or `revoked`."""
-        if self.revoked and self.revoked <= now:
+        """`valid`, `expired` or `revoked`. Revoked is at once: the clock of the machine where that was done may be ahead of this one."""
+        if self.revoked:
             return "revoked"
         return "expired" if self.expires and self.expires <= now else "valid"
 
@@ -82,6 +82,11 @@ class AccessFile:
     def named(self, which: str) -> Sequence[AccessKey]:
         """The keys with this id, else those of this name."""
         return [key for key in self.keys if key.id == which] or [key for key in self.keys if key.name == which]
+
+    def certificates_of(self, which: str) -> Sequence[Certificate]:
+        """The certificates with this name in them, else those of this principal."""
+        found = [one for one in self.certificates if one.certificate == which]
+        return found or [one for one in self.certificates if one.name == which]
 
     def revoking(self, ids: frozenset[str], now: int) -> AccessFile:
         """The same with these keys revoked; those that are already stay as they are."""

@@ -129,13 +129,17 @@ def test_up_keeps_its_data_in_the_volume(start):
     options = [word for name, (rest, grpc) in numbered.items() for word in (f"--{name}-port", str(rest), f"--{name}-grpc-port", str(grpc))]
     volume = f"sickbay-test-{free_port()}"
     url = f"http://127.0.0.1:{numbered['jobapi'][0]}"
-    job = ""
+    job = token = ""
     try:
         for _ in range(2):
             up = start("up", *options, env={"PORT": str(numbered["control-plane"][0])}, options=("--volume", f"{volume}:/var/lib/sickbay"))
             up.healthy()
-            job = job or httpx.post(f"{url}/jobs", json={"jobType": "sms", "payload": {"simulate": "VALIDATION_ERROR"}}).json()["jobId"]
-            assert httpx.get(f"{url}/jobs/{job}").json()["jobType"] == "sms"
+            token = token or engine.run("exec", up.name, "cat", "/var/lib/sickbay/token").stdout.strip()
+            headers = {"authorization": f"Bearer {token}"}
+            assert httpx.get(f"{url}/jobs").status_code == 401, "it listens on all addresses"
+            new = {"jobType": "sms", "payload": {"simulate": "VALIDATION_ERROR"}}
+            job = job or httpx.post(f"{url}/jobs", headers=headers, json=new).json()["jobId"]
+            assert httpx.get(f"{url}/jobs/{job}", headers=headers).json()["jobType"] == "sms", "job and token are kept"
             assert up.stop() == 0, up.logs
             up.remove()
     finally:

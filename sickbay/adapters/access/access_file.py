@@ -20,13 +20,15 @@ import msgspec
 
 from sickbay.adapters.files import FILE_MODE, opening
 from sickbay.domain.access import MAX_PRINCIPAL_CHARS, Role, Tenants
-from sickbay.domain.api_key import AccessFile, AccessKey, Certificate
+from sickbay.domain.api_key import PREFIX, AccessFile, AccessKey, Certificate
 from sickbay.domain.errors import SettingsError
 from sickbay.domain.job import is_name
 
 _HASH: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _ID: Final = re.compile(r"[0-9A-Za-z]{1,64}", re.ASCII)
 _OTHERS: Final = 0o077
+_PASTED: Final = re.compile(rf"{PREFIX}\w+")
+"""Somebody may have pasted a key in the place of something else: no message shows it."""
 
 
 class _Key(msgspec.Struct, forbid_unknown_fields=True):
@@ -34,7 +36,7 @@ class _Key(msgspec.Struct, forbid_unknown_fields=True):
     name: str
     sha256: str
     roles: list[str]
-    tenants: list[str] | None = None
+    tenants: list[str] | None  # no default: a field that was forgotten must not mean all tenants
     created: str | None = None
     expires: str | None = None
     revoked: str | None = None
@@ -45,7 +47,7 @@ class _Certificate(msgspec.Struct, forbid_unknown_fields=True):
     name: str
     certificate: str
     roles: list[str]
-    tenants: list[str] | None = None
+    tenants: list[str] | None
 
 
 class _File(msgspec.Struct, forbid_unknown_fields=True):
@@ -58,12 +60,18 @@ _DECODER: Final = msgspec.json.Decoder(_File)
 
 def read_access_file(path: Path) -> AccessFile:
     """What the file says. SettingsError names the entry and the field that is wrong."""
-    with opening(path):
-        try:
-            data = path.read_bytes()
-        except FileNotFoundError:
-            raise SettingsError(f"there is no access file {path} (API_KEYS_FILE); `sickbay keys new` makes one") from None
-    return parse_access_file(data, path)
+    return parse_access_file(read_bytes(path), path)
+
+
+def read_bytes(path: Path) -> bytes:
+    """The file as it is. SettingsError if it cannot be read."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        raise SettingsError(f"there is no access file {path} (API_KEYS_FILE); `sickbay keys new` makes one") from None
+    except OSError as error:
+        why = error.strerror or "an error of the system"
+        raise SettingsError(f"the access file {path} (API_KEYS_FILE) cannot be read: {why}; this user needs to read it") from error
 
 
 def parse_access_file(data: bytes, path: Path) -> AccessFile:
@@ -75,7 +83,9 @@ def parse_access_file(data: bytes, path: Path) -> AccessFile:
         _check_unique("id", [key.id for key in keys])
         _check_unique("certificate", [one.certificate for one in certificates])
     except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
-        raise SettingsError(f"{path} is not a valid access file: {error}; `sickbay keys` writes one") from None
+        raise SettingsError(
+            f"{path} is not a valid access file: {_PASTED.sub(f'{PREFIX}...', str(error))}; `sickbay keys` writes one"
+        ) from None
     return AccessFile(keys, certificates)
 
 
@@ -98,8 +108,10 @@ def change_access_file(path: Path, change: Callable[[AccessFile], AccessFile]) -
     with locked(path):
         before = read_access_file(path) if path.exists() else AccessFile()
         after = change(before)
+        data = encode_access_file(after)
+        parse_access_file(data, path)  # what services would refuse is not written
         with opening(path):
-            _replace(path, encode_access_file(after))
+            _replace(path, data)
     return after
 
 
@@ -129,13 +141,17 @@ def is_private(path: Path) -> bool:
 
 
 def _replace(path: Path, data: bytes) -> None:
-    mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else FILE_MODE
+    """With the mode and the owner of before: a service that runs as another user must go on seeing changes."""
+    old = path.stat() if path.exists() else None
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()
-            os.fchmod(file.fileno(), mode)
+            made = os.fstat(file.fileno())
+            if old is not None and (old.st_uid, old.st_gid) != (made.st_uid, made.st_gid):
+                os.fchown(file.fileno(), old.st_uid, old.st_gid)
+            os.fchmod(file.fileno(), FILE_MODE if old is None else stat.S_IMODE(old.st_mode))
             os.fsync(file.fileno())
         os.replace(name, path)  # noqa: PTH105 - names from mkstemp
     except BaseException:
@@ -149,9 +165,9 @@ def _replace(path: Path, data: bytes) -> None:
 
 
 def _key(one: _Key) -> AccessKey:
-    where = f"the key {one.id!r}"
     if not _ID.fullmatch(one.id):
-        raise ValueError(f"{where}: the id must be letters and digits")
+        raise ValueError("the id of a key must be letters and digits")  # not shown: it may be a whole key, pasted
+    where = f"the key {one.id!r}"
     if not _HASH.fullmatch(one.sha256):
         raise ValueError(f"{where}: sha256 must be 64 hexadecimal digits in lower case")
     created, expires, revoked = (_time(where, name, getattr(one, name)) for name in ("created", "expires", "revoked"))

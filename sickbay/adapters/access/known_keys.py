@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from sickbay.adapters.access.access_file import is_private, read_access_file
+from sickbay.adapters.access.access_file import is_private, parse_access_file, read_bytes
 from sickbay.domain.access import Principal
 from sickbay.domain.api_key import PREFIX, AccessFile, AccessKey, check_key, id_of
 from sickbay.domain.errors import SettingsError
@@ -17,7 +18,9 @@ from sickbay.ports import Clock
 from sickbay.ports.access import Credentials
 
 LOOK_S: Final = 0.5
-_Version = tuple[int, int, int, int]
+_SETTLED_NS: Final = 2_000_000_000
+"""A file that has changed so recently may change again without another version: clocks of file systems tick slowly."""
+_Version = tuple[int, int, int, int, int]
 
 log = logging.getLogger("sickbay")
 
@@ -32,7 +35,8 @@ class KnownKeys:
         self._certificates: Mapping[str, Principal] = {}
         self._version: _Version | None = _version(path)
         self._mistake = ""
-        self._take(read_access_file(path))
+        self._data = read_bytes(path)
+        self._take(parse_access_file(self._data, path))
         if not is_private(path):
             log.warning("%s can be read by other users of this machine, who learn from it who may do what; chmod 600 it", path)
 
@@ -53,10 +57,15 @@ class KnownKeys:
     def look(self) -> None:
         """Read the file if it has changed."""
         version = _version(self._path)
-        if version == self._version:
+        if version is not None and version == self._version:
             return
         try:
-            file = read_access_file(self._path)
+            data = read_bytes(self._path)
+            if data != self._data:
+                self._take(parse_access_file(data, self._path))
+                log.info("%s has changed: %d keys and %d certificates", self._path, len(self._keys), len(self._certificates))
+            elif self._mistake:
+                log.info("%s is as it was again", self._path)
         except SettingsError as error:
             # A file that is just being written: its version may stay, so it is looked at again.
             reason = str(error)
@@ -64,9 +73,7 @@ class KnownKeys:
                 log.error("%s; the keys of before stay in force", reason)  # noqa: TRY400 - the sentence says it all
             self._mistake, self._version = reason, None
             return
-        self._version, self._mistake = version, ""
-        self._take(file)
-        log.info("%s has changed: %d keys and %d certificates", self._path, len(self._keys), len(self._certificates))
+        self._version, self._mistake, self._data = version, "", data
 
     def _take(self, file: AccessFile) -> None:
         self._keys = {key.id: key for key in file.keys}
@@ -74,9 +81,11 @@ class KnownKeys:
 
 
 def _version(path: Path) -> _Version | None:
-    """Which content the file has, also behind links that are exchanged; None if there is no file."""
+    """Which content the file has, also behind links that are exchanged; None if there is no file, or it has only just changed."""
     try:
         found = os.stat(path)  # noqa: PTH116 - follows links
     except OSError:
         return None
-    return found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
+    if abs(time.time_ns() - found.st_ctime_ns) < _SETTLED_NS:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size

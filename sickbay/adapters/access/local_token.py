@@ -2,33 +2,40 @@
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import hmac
+import logging
 import os
 import secrets
+import stat
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
-from sickbay.adapters.files import FILE_MODE, opening, tighten
-from sickbay.domain.access import Kind, Principal, Role
+from sickbay.adapters.files import FILE_MODE, opening
+from sickbay.domain.access import MAX_PRINCIPAL_CHARS, Kind, Principal, Role
 from sickbay.domain.errors import SettingsError
 from sickbay.ports.access import Credentials
 
 FILE: Final = "token"
 _PREFIX: Final = "sl_"
 _LEAST_CHARS: Final = 32
+_MOST_CHARS: Final = 1_024
+_OTHERS: Final = 0o077
+
+log = logging.getLogger("sickbay")
 
 
 class LocalToken:
     """Implements `Authenticator`: who can read the file may do everything."""
 
     def __init__(self, folder: Path) -> None:
-        """Read the token of the folder, or make one. SettingsError if other users can read it."""
+        """Read the token of the folder, or make one. SettingsError if something else is in its place."""
         self.path = folder / FILE
         token = _token(self.path)
         self._digest = hashlib.sha256(token.encode()).digest()
-        self._principal = Principal("local", frozenset({Role.ADMIN}), None, Kind.LOCAL, FILE)
+        self._principal = Principal(_user(), frozenset({Role.ADMIN}), None, Kind.LOCAL, FILE)
 
     async def authenticate(self, credentials: Credentials) -> Principal | None:
         """See the port."""
@@ -56,9 +63,25 @@ def _token(path: Path) -> str:
 
 
 def _read(path: Path) -> str:
-    token = path.read_text().strip()
+    """FileNotFoundError also for a token that other users could read: it is deleted, and another one is to be made."""
+    with os.fdopen(os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK), encoding="ascii", errors="replace") as file:
+        found = os.fstat(file.fileno())
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid():
+            raise SettingsError(f"{path} is not a regular file of this user, who else may know the token in it; move it away")
+        token = file.read(_MOST_CHARS).strip()
     if len(token) < _LEAST_CHARS:
         raise SettingsError(f"{path} has no token of {_LEAST_CHARS} characters or more; delete it, and the next start makes one")
-    if not tighten(path, FILE_MODE):
-        raise SettingsError(f"{path} can be read by other users: chmod 600 it, or delete it")
+    if found.st_mode & _OTHERS:
+        log.warning("%s could be read by other users (mode %04o): another token replaces it", path, stat.S_IMODE(found.st_mode))
+        path.unlink()
+        raise FileNotFoundError(path)
     return token
+
+
+def _user() -> str:
+    """The login name; `local` if there is none, as in some containers."""
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        return "local"
+    return name if 0 < len(name) <= MAX_PRINCIPAL_CHARS and name.isprintable() else "local"

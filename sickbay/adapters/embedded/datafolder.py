@@ -22,7 +22,16 @@ LEAST_BYTES: Final = 256 * 1024
 _PID_BYTES: Final = 32
 _LOCK: Final = "lock"
 _SUFFIXES: Final = ("", "-wal", "-shm", "-journal")
-_OURS: Final = frozenset({_LOCK, "handlers", *(f"{name}.db{suffix}" for name in ("queue", "ledger", "breakers") for suffix in _SUFFIXES)})
+_OURS: Final = frozenset(
+    {
+        _LOCK,
+        "handlers",
+        "token",
+        "keys.json",
+        ".keys.json.lock",
+        *(f"{name}.db{suffix}" for name in ("queue", "ledger", "breakers") for suffix in _SUFFIXES),
+    }
+)
 """All names that Sickbay uses in the folder."""
 
 log = logging.getLogger(__name__)

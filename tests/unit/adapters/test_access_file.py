@@ -6,12 +6,14 @@ import json
 import logging
 import multiprocessing
 import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sickbay.adapters.access import known_keys
 from sickbay.adapters.access.access_file import change_access_file, encode_access_file, parse_access_file, read_access_file
 from sickbay.adapters.access.known_keys import KnownKeys
 from sickbay.adapters.access.local_token import LocalToken
@@ -19,6 +21,7 @@ from sickbay.domain.access import Kind, Role
 from sickbay.domain.api_key import AccessFile, AccessKey, Certificate, hash_key, make_key
 from sickbay.domain.errors import SettingsError, Unauthenticated
 from sickbay.ports.access import Credentials
+from sickbay.server.access import streams
 
 NOW = 1_800_000_000_000
 KEY, KEY_ID = make_key()
@@ -215,4 +218,113 @@ def test_a_local_token_that_others_could_read_is_made_private(tmp_path: Path) ->
 def test_a_local_token_that_can_be_guessed_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "token").write_text(text)
     with pytest.raises(SettingsError, match="no token"):
+        LocalToken(tmp_path)
+
+
+def test_tenants_that_were_forgotten_are_not_all_of_them() -> None:
+    for kind in ("keys", "certificates"):
+        view = json.loads(encode_access_file(FILE))
+        del view[kind][0]["tenants"]
+        with pytest.raises(SettingsError, match="tenants"):
+            parse_access_file(json.dumps(view).encode(), Path("keys.json"))
+
+
+@pytest.mark.parametrize("field", ["id", "sha256", "name", "created", "roles", "tenants", "note", KEY])
+def test_no_message_shows_a_key_that_was_pasted(field: str) -> None:
+    view = json.loads(encode_access_file(FILE))
+    pasted = {"roles": [KEY], "tenants": [KEY], "name": f"{KEY}\n", "note": [KEY]}
+    view["keys"][0][field] = pasted.get(field, KEY)
+    with pytest.raises(SettingsError) as refused:
+        parse_access_file(json.dumps(view).encode(), Path("keys.json"))
+    assert KEY not in str(refused.value)
+
+
+def test_what_services_would_refuse_is_not_written(path: Path) -> None:
+    for wrong in (replace(SHOP, id="b", name="a\nb"), SHOP):
+        with pytest.raises(SettingsError):
+            change_access_file(path, lambda old, wrong=wrong: replace(old, keys=[*old.keys, wrong]))
+    assert read_access_file(path) == FILE
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_rewrite_keeps_the_owner(path: Path) -> None:
+    os.chown(path, 12_345, 23_456)
+    change_access_file(path, lambda old: old.revoking(frozenset({KEY_ID}), NOW))
+    found = path.stat()
+    assert (found.st_uid, found.st_gid, found.st_mode & 0o777) == (12_345, 23_456, 0o600)
+
+
+def _killed_at(path: Path, call: str) -> None:
+    def die(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    setattr(os, call, die)
+    change_access_file(path, lambda old: old.revoking(frozenset({KEY_ID}), NOW))
+
+
+@pytest.mark.parametrize("call", ["fchmod", "fsync", "replace"])
+def test_a_writer_that_is_killed_leaves_the_file_of_before_and_no_lock(path: Path, call: str) -> None:
+    killed = multiprocessing.get_context("spawn").Process(target=_killed_at, args=(path, call))
+    killed.start()
+    killed.join()
+    assert killed.exitcode == -signal.SIGKILL
+    assert read_access_file(path) == FILE
+    change_access_file(path, lambda old: old.revoking(frozenset({KEY_ID}), NOW))
+    assert read_access_file(path).keys[0].revoked == NOW
+
+
+async def test_a_change_in_place_counts_though_size_and_times_are_the_same(path: Path) -> None:
+    """Clocks of file systems tick slowly: two writes may have one time."""
+    known = KnownKeys(path, Clock())
+    known.look()
+    other = path.read_bytes().replace(hash_key(KEY).encode(), b"0" * 64)
+    times = path.stat()
+    with path.open("r+b") as file:
+        file.write(other)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    known.look()
+    with pytest.raises(Unauthenticated, match="not known"):
+        await known.authenticate(Credentials(KEY))
+
+
+async def test_a_file_that_is_mended_is_told(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    known = KnownKeys(path, Clock())
+    content = path.read_bytes()
+    path.write_bytes(content[:40])  # half-written
+    known.look()
+    path.write_bytes(content)
+    known.look()
+    assert "is as it was again" in caplog.text
+    path.write_bytes(content[:40])
+    known.look()
+    assert caplog.text.count("the keys of before stay in force") == 2, "the same mistake, later, is told again"
+
+
+def test_a_revoked_key_is_refused_within_two_seconds_also_for_streams() -> None:
+    assert known_keys.LOOK_S + streams.LOOK_S < 2
+
+
+async def test_a_local_token_that_others_could_read_is_replaced(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = LocalToken(tmp_path).path
+    old = path.read_text().strip()
+    path.chmod(0o604)
+    again = LocalToken(tmp_path)
+    assert await again.authenticate(Credentials(old)) is None
+    assert await again.authenticate(Credentials(path.read_text().strip())) is not None
+    assert "another token replaces it" in caplog.text
+    assert old not in caplog.text
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_local_token_of_another_user_is_refused(tmp_path: Path) -> None:
+    os.chown(LocalToken(tmp_path).path, 12_345, 12_345)
+    with pytest.raises(SettingsError, match="of this user"):
+        LocalToken(tmp_path)
+
+
+def test_a_local_token_behind_a_link_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "planted").write_text("x" * 40)
+    (tmp_path / "token").symlink_to("planted")
+    with pytest.raises(SettingsError, match="links"):
         LocalToken(tmp_path)

@@ -53,10 +53,10 @@ def test_another_key_with_this_id_is_not_known() -> None:
 
 
 @pytest.mark.parametrize(
-    ("more", "word"), [({"expires": NOW}, "has expired"), ({"revoked": NOW}, "was revoked"), ({"revoked": 1}, "was revoked")]
+    ("more", "word"), [({"expires": NOW}, "has expired"), ({"revoked": NOW + 60_000}, "was revoked"), ({"revoked": 1}, "was revoked")]
 )
 def test_a_key_counts_until_its_end(more: dict[str, int], word: str) -> None:
-    if more != {"revoked": 1}:
+    if "revoked" not in more:  # that is at once, whatever the clock of another machine says
         assert check_key(KEY, entry(**more), NOW - 1).name == "shop"
     with pytest.raises(Unauthenticated, match=word) as refused:
         check_key(KEY, entry(**more), NOW)
