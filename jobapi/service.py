@@ -27,6 +27,7 @@ from sickbay.ports import Broker, Clock, JobReader
 from sickbay.ports.lost import Holds
 from sickbay.runtime.policies import Policies
 from sickbay.runtime.settings import Settings
+from sickbay.server.access.caller import principal_of
 from sickbay.server.errors import batch_error, fault_of
 from sickbay.submission.circuits import Circuits
 from sickbay.submission.recent import RecentJobs
@@ -69,7 +70,7 @@ class JobApi(JobServiceServicer):
     async def SubmitJob(self, request: pb.SubmitJobRequest, context: Any) -> pb.SubmitJobResponse:
         """See the contract."""
         self._slices.called()
-        (result,) = await self._submitter.accept([parse.submission(request)])
+        (result,) = await self._submitter.accept([parse.submission(request, principal_of(context).name)])
         if isinstance(result, SickbayError):
             raise result
         queued = JobRecord(result.job, JobState.QUEUED, result.job.submitted_at)
@@ -78,7 +79,8 @@ class JobApi(JobServiceServicer):
     @detached
     async def BatchSubmitJobs(self, request: pb.BatchSubmitJobsRequest, context: Any) -> pb.BatchSubmitJobsResponse:
         """See the contract."""
-        validated = [_validate(item) async for item in self._slices.over(parse.batch(request))]
+        principal = principal_of(context).name
+        validated = [_validate(item, principal) async for item in self._slices.over(parse.batch(request))]
         accepted = iter(await self._submitter.accept([item for item in validated if isinstance(item, Submission)]))
         results = [next(accepted) if isinstance(item, Submission) else item for item in validated]
         return pb.BatchSubmitJobsResponse(results=[self._batch_result(result) async for result in self._slices.over(results)])
@@ -164,9 +166,9 @@ class JobApi(JobServiceServicer):
         return record
 
 
-def _validate(request: pb.SubmitJobRequest) -> Submission | SickbayError:
+def _validate(request: pb.SubmitJobRequest, principal: str) -> Submission | SickbayError:
     try:
-        return parse.submission(request)
+        return parse.submission(request, principal)
     except SickbayError as error:
         return error
 

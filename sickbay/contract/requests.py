@@ -50,7 +50,10 @@ _REASONS: Final[dict[int, Reason]] = {
 
 @dataclass(frozen=True, slots=True)
 class Submission:
-    """A job to accept; `request_id` is the idempotency key, empty if there is none. `rejects`: not to be parked, but rejected."""
+    """A job to accept; `request_id` is the idempotency key, empty if there is none. `rejects`: not to be parked, but rejected.
+
+    `principal` is the name of who submits it; empty while access control is off, and for jobs that handlers submit.
+    """
 
     job_type: str
     tenant: str
@@ -58,6 +61,7 @@ class Submission:
     request_id: str = ""
     rejects: bool = False
     priority: Priority = Priority.NORMAL
+    principal: str = ""
 
     @property
     def digest(self) -> bytes:
@@ -81,8 +85,8 @@ class Submission:
         )
 
 
-def submission(request: job_service_pb2.SubmitJobRequest) -> Submission:
-    """A job to submit."""
+def submission(request: job_service_pb2.SubmitJobRequest, principal: str = "") -> Submission:
+    """A job to submit; `principal` is the name of who does."""
     kind = job_type(request.job_type)
     owner = tenant(request.tenant)
     payload = content(request)
@@ -96,7 +100,7 @@ def submission(request: job_service_pb2.SubmitJobRequest) -> Submission:
     if request.on_open not in job_service_pb2.OnOpen.values():
         raise InvalidArgument(f"on_open {request.on_open} is unknown; use ON_OPEN_PARK or ON_OPEN_REJECT")
     rejects = request.on_open == job_service_pb2.ON_OPEN_REJECT
-    return Submission(kind, owner, payload, key, rejects, priority(request.priority) or Priority.NORMAL)
+    return Submission(kind, owner, payload, key, rejects, priority(request.priority) or Priority.NORMAL, principal)
 
 
 def batch(request: job_service_pb2.BatchSubmitJobsRequest) -> list[job_service_pb2.SubmitJobRequest]:
