@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from sickbay.domain.errors import MissingSetting
 from sickbay.ports.access import Authenticator
 from sickbay.runtime.settings import Settings
+from sickbay.runtime.tokens import open_tokens
 from sickbay.runtime.variables import AuthMode
 from sickbay.server.access.control import Access, exempt
 
@@ -21,7 +22,8 @@ async def open_access(settings: Settings, own: Sequence[Authenticator] = ()) -> 
     if settings.auth is not AuthMode.REQUIRED:
         yield None
         return
-    authenticators = [*own]
-    if not authenticators:
-        raise MissingSetting("AUTH=required needs to know who may call: set API_KEYS_FILE (sickbay keys new), or JWT_ISSUER")
-    yield Access(authenticators, exempt(settings.auth_exempt))
+    async with open_tokens(settings) as tokens:
+        authenticators = [*own, *([] if tokens is None else [tokens])]
+        if not authenticators:
+            raise MissingSetting("AUTH=required needs to know who may call: set API_KEYS_FILE (sickbay keys new), or JWT_ISSUER")
+        yield Access(authenticators, exempt(settings.auth_exempt))
