@@ -110,7 +110,7 @@ async def _calls(stack: AsyncExitStack, *, is_guarded: bool) -> dict[str, Callab
     more: dict[str, Any] = {"access": Access([Keys()])} if is_guarded else {}
     endpoints = await stack.enter_async_context(
         serve_endpoints(
-            [Service("sickbay.jobs.v1.JobService", add_JobServiceServicer_to_server, Jobs())],
+            [Service("sickbay.jobs.v1.JobService", add_JobServiceServicer_to_server, Jobs())],  # type: ignore[abstract]  # it serves two
             lambda channel, health: create_gateway(JobServiceStub(channel), health, metrics, "1", types=JobTypeServiceStub(channel)),
             Address("127.0.0.1", 0, 0, **more),
             registry=metrics.registry,

@@ -11,10 +11,10 @@ import click
 
 from sickbay.domain.errors import SettingsError
 from sickbay.domain.job import NAME_PATTERN, is_name
-from sickbay.runtime.in_force import InForce, explain, explain_limits, explain_tenant
+from sickbay.runtime.in_force import InForce, explain, explain_limits, explain_principal, explain_tenant
 from sickbay.runtime.settings import Settings
 from sickbay.runtime.settings_file import SettingsFile, SettingsFileError, json_schema, load_file
-from sickbay.runtime.settings_limits import LimitsTable, TenantTable
+from sickbay.runtime.settings_limits import LimitsTable, PrincipalTable, TenantTable
 from sickbay_cli.exit_codes import Refused
 from sickbay_cli.options import SETTINGS_FILE, as_json, examples
 from sickbay_cli.output import Column, document, table
@@ -43,9 +43,10 @@ def check(file: Path) -> None:
 @click.option("--type", "job_type", help="Only this job type, whether FILE names it or not.")
 @as_json
 def show(file: Path | None, job_type: str | None, *, as_json: bool) -> None:
-    """Show what is in force for all job types and for each that FILE names, and where each value comes from; limits of tenants, too.
+    """Show what is in force for all job types and for each that FILE names, and where each value comes from.
 
-    FILE is SICKBAY_CONFIG unless it is named here. The environment is that of this command: run it where the service runs. It does not
+    Limits of tenants and principals, too. FILE is SICKBAY_CONFIG unless it is named here. The environment is that of this command:
+    run it where the service runs. It does not
     know handlers, and says where their options decide.
     """
     if job_type is not None and not is_name(job_type):
@@ -60,14 +61,16 @@ def show(file: Path | None, job_type: str | None, *, as_json: bool) -> None:
     asked = [job_type] if job_type is not None else [None, *sorted(content.types)]
     found = [(name, explain(settings, content, name)) for name in asked]
     limited = _limits(content) if job_type is None else []
+    principals = _principals(content) if job_type is None else []
     if as_json:
-        document({**_view(file, found), **_limits_view(limited)})
+        document({**_view(file, found), **_limits_view(limited), **_principals_view(principals)})
         return
     if file is None:
         click.echo("no settings file: SICKBAY_CONFIG is not set, and none is named", err=True)
     rows = [(name or ALL_TYPES, values) for name, values in found]
     rows += [(f"tenant {name or ALL_TYPES}", values) for name, values in limited if name != ALL_TENANTS]
     rows += [(ALL_TENANTS, values) for name, values in limited if name == ALL_TENANTS]
+    rows += [(f"principal {name or ALL_TYPES}", values) for name, values in principals]
     table(_COLUMNS, [(name, one.key, one.value, one.origin) for name, values in rows for one in values])
 
 
@@ -90,6 +93,20 @@ def _limits(content: SettingsFile) -> Sequence[tuple[str | None, Sequence[InForc
         return []
     tenants = [(name, explain_tenant(content, name)) for name in [None, *sorted(content.tenants)]]
     return [*tenants, (ALL_TENANTS, explain_limits(content))]
+
+
+def _principals(content: SettingsFile) -> Sequence[tuple[str | None, Sequence[InForce]]]:
+    """What the file says of principals; nothing if it says nothing of them."""
+    if not content.principals and content.defaults.principal == PrincipalTable():
+        return []
+    return [(name, explain_principal(content, name)) for name in [None, *sorted(content.principals)]]
+
+
+def _principals_view(limited: Sequence[tuple[str | None, Sequence[InForce]]]) -> Mapping[str, Any]:
+    """`defaultPrincipal` is what holds for all principals that the file does not name."""
+    views = {name: {one.key: _value_view(one) for one in values} for name, values in limited}
+    named = {name: view for name, view in views.items() if name is not None}
+    return {"defaultPrincipal": views[None], "principals": named} if views else {}
 
 
 def _limits_view(limited: Sequence[tuple[str | None, Sequence[InForce]]]) -> Mapping[str, Any]:

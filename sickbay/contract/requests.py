@@ -53,7 +53,8 @@ _REASONS: Final[dict[int, Reason]] = {
 class Submission:
     """A job to accept; `request_id` is the idempotency key, empty if there is none. `rejects`: not to be parked, but rejected.
 
-    `principal` is the name of who submits it, empty while access control is off. `tenants` are those of which the principal may know.
+    `principal` is the name of who submits it, empty while access control is off and for jobs that handlers submit. `tenants` are those of
+    which the principal may know.
     """
 
     job_type: str

@@ -169,7 +169,7 @@ class Refused(Unavailable):
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """A rate that is used up: `limit` is whose (tenant or type), `quota` how many per `window_s`; `reset_s` is until all are back."""
+    """A rate that is used up: `limit` is whose (principal, tenant, type), `quota` how many per `window_s`, `reset_s` until all are back."""
 
     limit: str
     quota: int

@@ -13,6 +13,7 @@ from sickbay.concurrency.tasks import background
 from sickbay.domain.errors import MissingSetting
 from sickbay.ports.access import Authenticator
 from sickbay.runtime.settings import Settings
+from sickbay.runtime.tokens import open_tokens
 from sickbay.runtime.variables import AuthMode
 from sickbay.server.access.control import Access, exempt
 from sickbay.system.clock import wall_clock
@@ -37,6 +38,10 @@ async def open_access(settings: Settings, folder: Path | None = None) -> AsyncIt
             keys = KnownKeys(Path(settings.api_keys_file), wall_clock)
             await stack.enter_async_context(background(keys.run))
             authenticators.append(keys)
+        if (tokens := await stack.enter_async_context(open_tokens(settings))) is not None:
+            authenticators.append(tokens)
         if not authenticators:
-            raise MissingSetting("AUTH=required needs to know who may call: set API_KEYS_FILE (`sickbay keys new` writes one)")
+            raise MissingSetting(
+                "AUTH=required needs to know who may call: set API_KEYS_FILE (`sickbay keys new` writes one), or JWT_ISSUER"
+            )
         yield Access(authenticators, exempt(settings.auth_exempt))

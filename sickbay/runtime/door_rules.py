@@ -10,10 +10,12 @@ from sickbay.runtime.settings_file import SettingsFile
 
 
 class LimitKind(StrEnum):
-    """Whose submissions a limit is about. With access control there will be a third: the principal who calls."""
+    """Whose submissions a limit is about."""
 
     TENANT = "tenant"
     TYPE = "type"
+    PRINCIPAL = "principal"
+    """Who calls; a bucket of its own, asked before anything else is done for the call."""
 
 
 class DoorRules:
@@ -24,6 +26,8 @@ class DoorRules:
         self._policies = policies
         self.limits_rates = False
         """Whether any rate of submissions is limited: if not, a submit asks for no buckets."""
+        self.limits_principals = False
+        """Whether the submissions of any principal are limited."""
         self.limits_waiting = False
         """Whether the waiting jobs of any tenant, or of all, are limited."""
         policies.on_change(self._refresh)
@@ -38,6 +42,13 @@ class DoorRules:
         of_type = _rate(table.submit or defaults.submit, table.submit_burst or defaults.submit_burst)
         named = ((LimitKind.TENANT, tenant, of_tenant), (LimitKind.TYPE, job_type, of_type))
         return tuple(Bucket(f"{kind}:{name}", rate) for kind, name, rate in named if rate is not None)
+
+    def bucket_of(self, principal: str) -> Bucket | None:
+        """The bucket from which everything takes that this principal submits; None without a limit, and for nobody."""
+        file = self._policies.file
+        own, every = file.principals.get(principal, file.defaults.principal), file.defaults.principal
+        rate = _rate(own.submit or every.submit, own.submit_burst or every.submit_burst) if principal else None
+        return None if rate is None else Bucket(f"{LimitKind.PRINCIPAL}:{principal}", rate)
 
     def queued(self, tenant: str) -> int | None:
         """How many jobs of this tenant may wait; None without a limit."""
@@ -54,6 +65,7 @@ class DoorRules:
         of_tenants = any(table.submit is not None for table in (file.defaults.tenant, *file.tenants.values()))
         of_types = any(table.submit is not None for table in (file.defaults, *file.types.values()))
         self.limits_rates = of_tenants or of_types
+        self.limits_principals = any(table.submit is not None for table in (file.defaults.principal, *file.principals.values()))
         self.limits_waiting = _limits_waiting(file)
 
 

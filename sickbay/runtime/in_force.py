@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
@@ -17,7 +18,7 @@ from sickbay.runtime.policies import DEFAULT_RATE
 from sickbay.runtime.settings import Settings
 from sickbay.runtime.settings_file import CODES, SettingsFile, key_paths, shown, value_at
 from sickbay.runtime.settings_handler import HandlerTable
-from sickbay.runtime.settings_limits import TenantTable
+from sickbay.runtime.settings_limits import Table
 
 OTHERWISE: Final = "unless the handler says otherwise"
 NO_LIMIT: Final = "no limit"
@@ -121,12 +122,21 @@ def _of_handler(handler: HandlerTable, where: str) -> Iterator[InForce]:
 
 def explain_tenant(file: SettingsFile, tenant: str | None) -> Sequence[InForce]:
     """Every key for this tenant; for all that the file does not name, if that is None."""
+    return _explain_named("tenant", file.tenants, file.defaults.tenant, tenant)
+
+
+def explain_principal(file: SettingsFile, principal: str | None) -> Sequence[InForce]:
+    """The same for a principal."""
+    return _explain_named("principal", file.principals, file.defaults.principal, principal)
+
+
+def _explain_named(noun: str, tables: Mapping[str, Table], defaults: Table, name: str | None) -> Sequence[InForce]:
     found = []
-    for key in TenantTable.model_fields:
+    for key in type(defaults).model_fields:
         default = ONE_PERIOD if key == "submit_burst" else NO_LIMIT
-        own = getattr(file.tenants[tenant], key) if tenant is not None and tenant in file.tenants else None
-        every = getattr(file.defaults.tenant, key)
-        where = f"tenants.{_quoted(tenant or '')}.{key}" if own is not None else f"defaults.tenant.{key}"
+        own = getattr(tables[name], key) if name is not None and name in tables else None
+        every = getattr(defaults, key)
+        where = f"{noun}s.{_quoted(name or '')}.{key}" if own is not None else f"defaults.{noun}.{key}"
         value = every if own is None else own
         found.append(InForce(key, default, Source.DEFAULT) if value is None else InForce(key, f"{value}", Source.FILE, where))
     return found
@@ -157,7 +167,7 @@ def _asked(file: SettingsFile, job_type: str | None, key: str) -> Sequence[str]:
 
 
 def _quoted(name: str) -> str:
-    return f'"{name}"' if "." in name else name
+    return name if re.fullmatch(r"[A-Za-z0-9_-]*", name) else f'"{name}"'
 
 
 def _unless(key: str, *, is_of_type: bool = False) -> str:

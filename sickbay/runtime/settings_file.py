@@ -14,6 +14,7 @@ from typing import Annotated, Any, Final, Literal, Self, get_args
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 
+from sickbay.domain.access import MAX_PRINCIPAL_CHARS
 from sickbay.domain.breaker import DEPENDENCY, BreakerKey
 from sickbay.domain.errors import SettingsError
 from sickbay.domain.job import CODE_PATTERN, NAME_PATTERN
@@ -22,7 +23,7 @@ from sickbay.handlers.checks import MAX_RETRIES, MAX_TIMEOUT_S
 from sickbay.handlers.retries import MAX_TYPE_RETRIES
 from sickbay.runtime.settings_durations import DAY_MS, duration, milliseconds, shown_duration
 from sickbay.runtime.settings_handler import HandlerTable, HeaderTable, SecretTable
-from sickbay.runtime.settings_limits import Burst, Frequent, LimitsTable, Table, TenantTable
+from sickbay.runtime.settings_limits import Burst, Frequent, LimitsTable, PrincipalTable, Table, TenantTable
 from sickbay.runtime.settings_mistakes import dotted, mistakes_of
 
 CODES: Final = "retry.codes"
@@ -98,9 +99,10 @@ class PolicyTable(Table):
 
 
 class DefaultsTable(PolicyTable):
-    """`[defaults]`: what holds for each job type and, in `[defaults.tenant]`, for each tenant that does not say otherwise."""
+    """`[defaults]`: what holds for each job type, tenant (`[defaults.tenant]`) and principal that does not say otherwise."""
 
     tenant: TenantTable = TenantTable()
+    principal: PrincipalTable = PrincipalTable()
 
 
 class TypeTable(PolicyTable):
@@ -118,12 +120,14 @@ class SettingsFile(Table):
     defaults: DefaultsTable = DefaultsTable()
     types: Mapping[Annotated[str, Field(pattern=_NAME)], TypeTable] = Field(default_factory=dict)
     tenants: Mapping[Annotated[str, Field(pattern=_NAME)], TenantTable] = Field(default_factory=dict)
+    principals: Mapping[Annotated[str, Field(min_length=1, max_length=MAX_PRINCIPAL_CHARS)], PrincipalTable] = Field(default_factory=dict)
     limits: LimitsTable = LimitsTable()
 
     @property
     def extent(self) -> str:
-        """How much it says, in words: `defaults and 2 job types`, `1 job type, 3 tenants`."""
+        """How much it says, in words: `defaults and 2 job types`, `1 job type, 3 tenants, 1 principal`."""
         tenants = f", {_counted(len(self.tenants), 'tenant')}" if self.tenants else ""
+        tenants += f", {_counted(len(self.principals), 'principal')}" if self.principals else ""
         defaults = "" if self.defaults == _NO_DEFAULTS and self.limits == LimitsTable() else "defaults and "
         return f"{defaults}{_counted(len(self.types), 'job type')}{tenants}"
 
@@ -273,13 +277,15 @@ def _known_keys(table: Sequence[str]) -> Sequence[str]:
         "types": TypeTable,
         "tenants": TenantTable,
         "tenant": TenantTable,
+        "principals": PrincipalTable,
+        "principal": PrincipalTable,
         "limits": LimitsTable,
         "retry": RetryTable,
         "breaker": BreakerTable,
         "handler": HandlerTable,
         "secret": SecretTable,
     }
-    at = [table[0], *table[2:]] if table[:1] in (["types"], ["tenants"]) else table
+    at = [table[0], *table[2:]] if table[:1] in (["types"], ["tenants"], ["principals"]) else table
     if "headers" in at:
         return list(HeaderTable.model_fields)
     for part in at:

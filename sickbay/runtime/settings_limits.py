@@ -48,6 +48,17 @@ class TenantTable(Table):
     queued: Queued | None = Field(None, description="Jobs of the tenant that may wait: those that are queued, retrying or parked")
 
 
+class PrincipalTable(Table):
+    """`[principals.NAME]`, or `[defaults.principal]`. None means "not set here"."""
+
+    submit: Frequent | None = Field(
+        None, description="Jobs that the principal may submit per second, minute or hour, in all Job APIs together, whatever their tenants"
+    )
+    submit_burst: Burst | None = Field(
+        None, description="Jobs that it may submit at once after a pause; not set: as many as `submit` has in its period"
+    )
+
+
 class LimitsTable(Table):
     """`[limits]`."""
 

@@ -89,6 +89,35 @@ class Variables(BaseSettings):
     health_port: Port | None = Field(
         None, description="Port with gRPC's health alone and never TLS, for probes of Kubernetes; not set: none; not for `sickbay up`"
     )
+    jwt_issuer: str | None = Field(
+        None, description="Issuer of tokens (JWT) that count as credentials, as in their claim `iss`; not set: none do"
+    )
+    jwt_audience: str | None = Field(
+        None, description="What the claim `aud` of a token must have, for example sickbay; needed with JWT_ISSUER"
+    )
+    jwt_jwks_url: str | None = Field(
+        None, description="Where the issuer's public keys are (JWK set), by https; not set: where the issuer's OpenID document says"
+    )
+    jwt_jwks_file: str | None = Field(None, description="File of these keys in place of an address; re-read when it changes")
+    jwt_algorithms: str = Field(
+        "RS256,ES256,EdDSA", description="Algorithms of signatures that count, comma separated; asymmetric ones alone"
+    )
+    jwt_leeway: float = Field(30, ge=0, le=300, description="Seconds that the clocks of the issuer and of this service may differ")
+    jwt_name_claim: str = Field("sub", min_length=1, description="Claim with the principal's name")
+    jwt_roles_claim: str = Field(
+        "roles",
+        min_length=1,
+        description="Claim with its roles: a list, or a text with blanks between them; dots lead into it (realm_access.roles)",
+    )
+    jwt_roles: str = Field(
+        "",
+        description="Values of that claim and their roles, comma separated: sickbay-admins=admin, shop=submit; not set: names of roles",
+    )
+    jwt_tenants_claim: str = Field(
+        "tenants",
+        min_length=1,
+        description="Claim with its tenants, likewise; the value * gives all of them, a token without the claim has none",
+    )
     rabbitmq_url: SecretStr | None = Field(None, description="RabbitMQ; services of their own default to amqp://guest:guest@localhost:5672")
     trusted_users: str = Field(
         "", description="RabbitMQ users of our services, comma separated, by whose messages are told from foreign ones; see FOREIGN_TENANTS"

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from time import monotonic
-from typing import Final
+from typing import Final, TypeVar
 
 from sickbay.domain.errors import ErrorReason, Quota, ResourceExhausted, Unavailable
 from sickbay.domain.job import Job
@@ -27,10 +27,11 @@ QUEUED_WAIT_S: Final = 2.0
 MAX_NAMES: Final = 200
 OTHER: Final = "other"
 _US: Final = 1_000_000
-_WORDS: Final = {LimitKind.TENANT: "tenant", LimitKind.TYPE: "job type"}
+_WORDS: Final = {LimitKind.TENANT: "tenant", LimitKind.TYPE: "job type", LimitKind.PRINCIPAL: "principal"}
 
 log = logging.getLogger(__name__)
 
+K = TypeVar("K", bound=Hashable)
 Verdict = ResourceExhausted | None
 """None: the job is accepted."""
 
@@ -46,7 +47,7 @@ class Door:
         self._now = now
         self._logged_at: dict[str, float] = {}
         self.rejected: Counter[tuple[str, str]] = Counter()
-        """Rejected jobs by limit (tenant, type, tenant_queued, queued) and name; later names than the first MAX_NAMES are `other`."""
+        """Rejected jobs by limit (a LimitKind, tenant_queued, queued) and name; later names than the first MAX_NAMES are `other`."""
         self.unlimited = 0
         """Jobs accepted although a rate is set, because the store did not answer."""
 
@@ -54,6 +55,19 @@ class Door:
     def has_limits(self) -> bool:
         """Whether any limit is in force."""
         return self._rules.limits_rates or self._rules.limits_waiting
+
+    @property
+    def limits_principals(self) -> bool:
+        """Whether `admit` has anything to say."""
+        return self._rules.limits_principals
+
+    async def admit(self, principals: Sequence[str]) -> Sequence[Verdict]:
+        """One verdict for each submission, by the name of who makes it, before any work is done for it: no key, no name, no place.
+
+        So a repeat, and one that is rejected later, count too. Never raises Unavailable.
+        """
+        buckets = {name: self._rules.bucket_of(name) for name in dict.fromkeys(principals)}
+        return await self._take(principals, {name: (bucket,) for name, bucket in buckets.items() if bucket is not None})
 
     async def judge(self, jobs: Sequence[Job]) -> Sequence[Verdict]:
         """One verdict for each job, in order: each takes its place, or is rejected, for itself. Never raises Unavailable."""
@@ -88,20 +102,24 @@ class Door:
         return None
 
     async def _rated(self, jobs: Sequence[Job]) -> Sequence[Verdict]:
-        places: dict[tuple[str, str], list[int]] = {}
-        for place, job in enumerate(jobs):
-            places.setdefault((job.job_type, job.tenant), []).append(place)
-        buckets = {key: self._rules.buckets(*key) for key in places}
-        asked = [key for key in places if buckets[key]]
+        keys = [(job.job_type, job.tenant) for job in jobs]
+        return await self._take(keys, {key: self._rules.buckets(*key) for key in dict.fromkeys(keys)})
+
+    async def _take(self, keys: Sequence[K], buckets: Mapping[K, tuple[Bucket, ...]]) -> Sequence[Verdict]:
+        """A verdict for each key, in order: each takes one from all of the buckets of its key."""
+        places: dict[K, list[int]] = {}
+        for place, key in enumerate(keys):
+            places.setdefault(key, []).append(place)
+        asked = [key for key in places if buckets.get(key)]
         if not asked:
-            return [None] * len(jobs)
+            return [None] * len(keys)
         try:
             grants = await self._limiter.take([Claim(buckets[key], len(places[key])) for key in asked])
         except Unavailable:
             self.unlimited += sum(len(places[key]) for key in asked)
             self._log("store", "jobs are accepted without limits on rates, because their store is unavailable")
-            return [None] * len(jobs)
-        verdicts: list[Verdict] = [None] * len(jobs)
+            return [None] * len(keys)
+        verdicts: list[Verdict] = [None] * len(keys)
         for key, grant in zip(asked, grants, strict=True):
             if grant.limited_by is not None:
                 for late, place in enumerate(places[key][grant.granted :]):

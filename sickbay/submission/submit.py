@@ -82,7 +82,16 @@ class JobSubmitter:
         return answers
 
     async def _accept(self, submissions: Sequence[Submission]) -> Sequence[Accepted | SickbayError]:
-        """The same for submissions without repeats among them."""
+        """The same for submissions without repeats among them: first those over the rates of principals are rejected."""
+        if self._door is None or not self._door.limits_principals:
+            return await self._accept_admitted(submissions)
+        verdicts = await self._door.admit([one.principal for one in submissions])
+        admitted = [one for one, verdict in zip(submissions, verdicts, strict=True) if verdict is None]
+        results = iter(await self._accept_admitted(admitted) if admitted else ())
+        return [next(results) if verdict is None else verdict for verdict in verdicts]
+
+    async def _accept_admitted(self, submissions: Sequence[Submission]) -> Sequence[Accepted | SickbayError]:
+        """The same for those that may go on."""
         results = await self._reserve(submissions)
         if self._door is not None and self._door.has_limits:
             results = await self._limit(self._door, submissions, results)

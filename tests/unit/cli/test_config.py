@@ -29,8 +29,8 @@ def test_every_mistake_is_listed(tmp_path):
 
 
 def test_the_schema_is_json():
-    """Of the file's four tables."""
-    tables = {"defaults", "types", "tenants", "limits"}
+    """Of the file's five tables."""
+    tables = {"defaults", "types", "tenants", "principals", "limits"}
     assert set(json.loads(CliRunner().invoke(cli, ["config", "schema"]).output)["properties"]) == tables
 
 
@@ -145,3 +145,29 @@ def test_limits_of_tenants_are_shown_as_json(tmp_path):
     assert view["tenants"]["acme"]["submit"] == {"value": "5/s", "source": "file", "name": "tenants.acme.submit"}
     assert view["defaultTenant"]["submit"] == {"value": "no limit", "source": "default"}
     assert view["limits"] == {"queued": {"value": "no limit", "source": "default"}}
+
+
+@pytest.mark.usefixtures("environment")
+def test_rates_of_principals_are_shown(tmp_path):
+    """In the table and as JSON, each key with the place it comes from; with `--type` there is nothing of them."""
+    path = str(tmp_path / "sickbay.toml")
+    (tmp_path / "sickbay.toml").write_text("[defaults.principal]\nsubmit = '9/s'\n[principals.'auth0|7']\nsubmit_burst = 5\n")
+    table = CliRunner().invoke(cli, ["config", "show", path]).output
+    assert [line.split() for line in table.splitlines() if line.startswith("principal")] == [
+        ["principal", "(all)", "submit", "9/s", "defaults.principal.submit"],
+        ["principal", "(all)", "submit_burst", "as", "many", "as", "submit", "has", "default"],
+        ["principal", "auth0|7", "submit", "9/s", "defaults.principal.submit"],
+        ["principal", "auth0|7", "submit_burst", "5", 'principals."auth0|7".submit_burst'],
+    ]
+    assert "principal" not in CliRunner().invoke(cli, ["config", "show", path, "--type", "email"]).output
+    view = json.loads(CliRunner().invoke(cli, ["config", "show", "--json", path]).output)
+    assert view["principals"]["auth0|7"]["submit"] == {"value": "9/s", "source": "file", "name": "defaults.principal.submit"}
+    assert view["defaultPrincipal"]["submit_burst"] == {"value": "as many as submit has", "source": "default"}
+
+
+@pytest.mark.usefixtures("environment")
+def test_mistakes_about_principals_are_named(tmp_path):
+    (tmp_path / "sickbay.toml").write_text("[principals.shop]\nqueued = 5\nsubmitt = '1/s'\n")
+    said = CliRunner().invoke(cli, ["config", "check", str(tmp_path / "sickbay.toml")]).output
+    assert "principals.shop.queued" in said
+    assert "submit" in said.split("principals.shop.submitt")[1]

@@ -191,3 +191,64 @@ async def test_the_metrics_show_the_tenants_with_the_most_waiting_jobs(tmp_path)
         path.write_text("")
         assert policies.poll()
         assert registry.get_sample_value("sickbay_waiting_jobs_known") is None
+
+
+PRINCIPALS = "[principals.shop]\nsubmit = '2/s'\n[principals.'auth0|7:x']\nsubmit = '1/s'\n"
+
+
+def by(principal, key="", tenant="acme", payload=b"{}"):
+    return Submission("email", tenant, payload, key, principal=principal)
+
+
+async def test_a_principal_has_one_rate_for_all_its_tenants(tmp_path):
+    """Others, and calls without one, have none; names may hold what separates kinds of limits from names."""
+    async with open_door(tmp_path, PRINCIPALS) as (intake, backends):
+        *_, rejected = await intake.accept([by("shop"), by("shop", tenant="other"), by("shop", tenant="third")])
+        assert rejected.quota == Quota("principal", 2, 1, 1)
+        assert str(rejected) == "the limit of principal shop is 2/s, with 2 at once; the job was not accepted, try again in 1 s"
+        assert reasons(await intake.accept([by("office"), by("")] * 3)) == [None] * 6
+        assert reasons(await intake.accept([by("auth0|7:x")] * 2)) == [None, "SUBMISSION_RATE_EXCEEDED"]
+        door, *_ = intake.parts
+        assert door.rejected == {("principal", "shop"): 1, ("principal", "auth0|7:x"): 1}
+        backends.clock.now += 500
+        assert reasons(await intake.accept([by("shop"), by("shop")])) == [None, "SUBMISSION_RATE_EXCEEDED"]
+
+
+async def test_what_is_over_the_rate_of_its_principal_costs_nothing_else(tmp_path):
+    """No key, no name, no place among the waiting, nothing of the tenant's rate; results stay in the order of the call."""
+    text = f"{PRINCIPALS}[tenants.acme]\nsubmit = '3/h'\nqueued = 100\n"
+    async with open_door(tmp_path, text) as (intake, backends):
+        results = await intake.accept([by("shop"), by("office"), by("shop"), by("shop", "k"), by("shop", "k2", "new")])
+        assert reasons(results) == [None, None, None, "SUBMISSION_RATE_EXCEEDED", "SUBMISSION_RATE_EXCEEDED"]
+        _, waiting, *_ = intake.parts
+        assert waiting.count("acme") == 3
+        assert intake._names.tenants == 1
+        backends.clock.now += 1_000
+        (other,) = await intake.accept([by("shop", "k", "new", b'{"other": 1}')])
+        assert (other.duplicate, other.job.maybe_duplicate) == (False, False)
+        assert reasons(await intake.accept([by("office")])) == ["SUBMISSION_RATE_EXCEEDED"]
+
+
+async def test_a_repeat_counts_for_its_principal(tmp_path):
+    """It is asked before the keys: they would cost a round trip."""
+    async with open_door(tmp_path, PRINCIPALS) as (intake, _):
+        assert reasons(await intake.accept([by("shop", "k")])) == [None]
+        (repeat,) = await intake.accept([by("shop", "k")])
+        assert repeat.duplicate
+        assert reasons(await intake.accept([by("shop", "k")])) == ["SUBMISSION_RATE_EXCEEDED"]
+
+
+async def test_principals_are_not_limited_while_the_store_is_away(tmp_path):
+    async with open_door(tmp_path, PRINCIPALS) as (intake, _):
+        door, _, limiter, *_ = intake.parts
+        limiter.fail("take", times=1)
+        assert reasons(await intake.accept([by("shop")] * 5)) == [None] * 5
+        assert door.unlimited == 5
+
+
+async def test_the_rate_of_every_principal(tmp_path):
+    """Each key is looked up for itself, and nobody is not everybody."""
+    async with open_door(tmp_path, "[defaults.principal]\nsubmit = '1/s'\n[principals.shop]\nsubmit_burst = 3\n") as (intake, _):
+        assert reasons(await intake.accept([by("shop")] * 4))[2:] == [None, "SUBMISSION_RATE_EXCEEDED"]
+        assert reasons(await intake.accept([by("office")] * 2)) == [None, "SUBMISSION_RATE_EXCEEDED"]
+        assert reasons(await intake.accept([by("")] * 4)) == [None] * 4

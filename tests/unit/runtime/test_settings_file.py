@@ -254,7 +254,7 @@ def test_the_schema_has_every_key_and_no_other():
     schema = json_schema()
     assert schema["additionalProperties"] is False
     of_types = {"timeout", "retry", "breaker", "cancel_grace", "concurrency", "share", "rate", "burst", "submit", "submit_burst"}
-    assert set(schema["$defs"]["DefaultsTable"]["properties"]) == of_types | {"tenant"}
+    assert set(schema["$defs"]["DefaultsTable"]["properties"]) == of_types | {"tenant", "principal"}
     assert set(schema["$defs"]["TypeTable"]["properties"]) == of_types | {"dependency", "handler"}
     assert set(schema["$defs"]["TenantTable"]["properties"]) == {"submit", "submit_burst", "queued"}
     assert set(schema["$defs"]["LimitsTable"]["properties"]) == {"queued"}

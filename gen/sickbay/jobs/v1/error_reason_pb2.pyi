@@ -67,8 +67,8 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     ERROR_REASON_INCIDENT_NOT_FOUND: _ErrorReason.ValueType  # 21
     """No incident has this id, or it is past its retention. NOT_FOUND."""
     ERROR_REASON_SUBMISSION_RATE_EXCEEDED: _ErrorReason.ValueType  # 40
-    """The limit on the rate of submissions of this tenant or job type is reached; RetryInfo says when to try again, and
-    google.rpc.ErrorInfo.metadata has `limit` (tenant or type), `quota` per `windowSeconds`, and `resetSeconds`.
+    """The limit on the rate of submissions of this principal, tenant or job type is reached; RetryInfo says when to try again, and
+    google.rpc.ErrorInfo.metadata has `limit` (principal, tenant or type), `quota` per `windowSeconds`, and `resetSeconds`.
     RESOURCE_EXHAUSTED.
     """
     ERROR_REASON_TOO_MANY_QUEUED: _ErrorReason.ValueType  # 41
@@ -138,8 +138,8 @@ ERROR_REASON_CIRCUIT_OPEN: ErrorReason.ValueType  # 20
 ERROR_REASON_INCIDENT_NOT_FOUND: ErrorReason.ValueType  # 21
 """No incident has this id, or it is past its retention. NOT_FOUND."""
 ERROR_REASON_SUBMISSION_RATE_EXCEEDED: ErrorReason.ValueType  # 40
-"""The limit on the rate of submissions of this tenant or job type is reached; RetryInfo says when to try again, and
-google.rpc.ErrorInfo.metadata has `limit` (tenant or type), `quota` per `windowSeconds`, and `resetSeconds`.
+"""The limit on the rate of submissions of this principal, tenant or job type is reached; RetryInfo says when to try again, and
+google.rpc.ErrorInfo.metadata has `limit` (principal, tenant or type), `quota` per `windowSeconds`, and `resetSeconds`.
 RESOURCE_EXHAUSTED.
 """
 ERROR_REASON_TOO_MANY_QUEUED: ErrorReason.ValueType  # 41
