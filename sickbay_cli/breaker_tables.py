@@ -8,7 +8,7 @@ from typing import Final
 from sickbay.breakers.v1.breaker_pb2 import Breaker
 from sickbay.domain.breaker import DEPENDENCY
 from sickbay_cli.durations import clock, relative, span
-from sickbay_cli.format import breaker_state, join_nonempty, ms, other_tenant, when
+from sickbay_cli.format import REDACTED, breaker_state, join_nonempty, ms, other_tenant, when
 from sickbay_cli.output import Cell, Column, details, line, table
 
 _BREAKERS: Final = (
@@ -46,6 +46,7 @@ def show_breaker(breaker: Breaker, now: int) -> None:
             ("cooldown", span(breaker.cooldown.ToMilliseconds()) if breaker.HasField("cooldown") else ""),
             ("trips", str(breaker.trips or "")),
             ("failures", f"{breaker.total_failures:,}"),
+            ("left out", REDACTED if breaker.redacted else ""),
             ("changed", when(ms(breaker, "update_time"), now)),
         ]
     )

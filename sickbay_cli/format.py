@@ -66,6 +66,9 @@ def priority(number: int) -> str:
     return name(Priority, number, "PRIORITY_") if number else ""
 
 
+REDACTED: Final = "what may be from other tenants, since they share this breaker (needs all tenants)"
+
+
 def other_tenant(tenant: str) -> str:
     """The tenant; empty for the default one."""
     return "" if tenant == DEFAULT_TENANT else tenant

@@ -7,7 +7,7 @@ from typing import Final
 
 from sickbay.breakers.v1.incident_pb2 import Incident, IncidentCause, IncidentEntry
 from sickbay_cli.durations import moment, relative, span
-from sickbay_cli.format import incident_kind, join_nonempty, ms, other_tenant, when
+from sickbay_cli.format import REDACTED, incident_kind, join_nonempty, ms, other_tenant, when
 from sickbay_cli.output import Cell, Column, details, table
 
 INCIDENTS: Final = (
@@ -62,6 +62,7 @@ def show_incident(incident: Incident, now: int) -> None:
             ("wasted runs", str(incident.wasted_runs or "")),
             ("re-opened", f"{incident.reopenings} x" if incident.reopenings else ""),
             ("acknowledged", join_nonempty(", ", when(ms(noted, "time"), now), noted.actor, noted.note) if noted else ""),
+            ("left out", REDACTED if incident.redacted else ""),
             ("timeline", "\n".join([*(f"{moment(ms(entry, 'time'))}  {_entry(entry)}" for entry in incident.timeline), *omitted])),
         ]
     )
