@@ -58,13 +58,13 @@ def test_without_access_control_actions_are_entries_with_what_their_caller_claim
     assert (forced["claimedActor"], forced["note"], forced["before"], forced["after"]) == ("ceo", "a test", "DISABLED", "FORCED_OPEN")
     assert (forced["result"], forced["door"], forced["source"]) == ("OK", "rest", "127.0.0.1")
     assert "principal" not in forced
-    assert by_action["SetBreakerAuto"]["after"] == "CLOSED"
+    assert by_action["SetBreakerAuto"]["after"] == "OPEN"
 
 
 def test_a_cancelled_job_is_an_entry_of_the_job_api(sickbay: Clients):
     job_id = sickbay.submit("healthy")
     sickbay.wait(job_id, "SUCCEEDED")
-    assert sickbay.api.post(f"/jobs/{job_id}/cancel").status_code == 400
+    assert sickbay.api.post(f"/jobs/{job_id}/cancel").status_code == 409
     (found,) = ended(sickbay, f"target={job_id}")
     assert (found["action"], found["result"], found["tenant"], found["targetKind"]) == (
         "CancelJob",
