@@ -32,6 +32,8 @@ def act(sickbay: Clients, name: str) -> None:
 
 
 def test_every_answered_action_is_in_the_audit_log_although_the_control_plane_is_killed_while_it_writes(fleet: Fleet):
+    fleet.launch("jobapi")
+    fleet.launch("worker")
     for number in range(3):
         (plane,) = fleet.launch("controlplane")
         with Clients(fleet.ready()) as sickbay:
@@ -49,6 +51,8 @@ def test_every_answered_action_is_in_the_audit_log_although_the_control_plane_is
 def test_a_ledger_that_is_away_loses_no_entry(fleet: Fleet, corner: Corner):
     with proxied(corner.postgres) as (url, call):
         fleet.launch("controlplane", DATABASE_URL=url)
+        fleet.launch("jobapi")
+        fleet.launch("worker")
         with Clients(fleet.ready()) as sickbay:
             act(sickbay, "before")
             until(lambda: len(listed(sickbay, "result=OK")) == 1)
