@@ -18,6 +18,7 @@ from tests.support.waiting import until
 
 DYING: Final = """
 import os, signal
+from sickbay import handler
 from sickbay.adapters.embedded.breakers import EmbeddedBreakers
 
 _command = EmbeddedBreakers.command
@@ -29,6 +30,10 @@ async def command(self, *args):
     os.kill(os.getpid(), signal.SIGKILL)
 
 EmbeddedBreakers.command = command
+
+@handler("dying")
+async def dying(job):
+    pass
 """
 
 
@@ -45,21 +50,21 @@ def ended(sickbay: Clients, query: str, count: int = 1) -> list[dict[str, Any]]:
 
 
 def test_without_access_control_actions_are_entries_with_what_their_caller_claims(sickbay: Clients):
-    sickbay.wait(sickbay.submit("audited"), "SUCCEEDED")
+    assert sickbay.plane.post("/breakers/audited/disable").status_code == 200
     assert sickbay.plane.post("/breakers/audited/force-open", json={"by": "ceo", "why": "a test"}).status_code == 200
     assert sickbay.plane.post("/breakers/audited/auto").status_code == 200
-    by_action = {one["action"]: one for one in ended(sickbay, "target=audited", 2)}
+    by_action = {one["action"]: one for one in ended(sickbay, "target=audited", 3)}
     forced = by_action["ForceOpenBreaker"]
-    assert (forced["claimedActor"], forced["note"], forced["before"], forced["after"]) == ("ceo", "a test", "CLOSED", "FORCED_OPEN")
+    assert (forced["claimedActor"], forced["note"], forced["before"], forced["after"]) == ("ceo", "a test", "DISABLED", "FORCED_OPEN")
     assert (forced["result"], forced["door"], forced["source"]) == ("OK", "rest", "127.0.0.1")
     assert "principal" not in forced
-    assert by_action["SetBreakerAuto"]["after"] == "CLOSED"
+    assert by_action["SetBreakerAuto"]["after"] == "OPEN"
 
 
 def test_a_cancelled_job_is_an_entry_of_the_job_api(sickbay: Clients):
-    job_id = sickbay.submit("audited-cancel")
+    job_id = sickbay.submit("healthy")
     sickbay.wait(job_id, "SUCCEEDED")
-    assert sickbay.api.post(f"/jobs/{job_id}/cancel").status_code == 400
+    assert sickbay.api.post(f"/jobs/{job_id}/cancel").status_code == 409
     (found,) = ended(sickbay, f"target={job_id}")
     assert (found["action"], found["result"], found["tenant"], found["targetKind"]) == (
         "CancelJob",
