@@ -32,7 +32,7 @@ async def record_audit(
 
     Such an event keeps the message in quarantine, so it holds up nothing and is not lost. `isolate_faults`: also after a fault.
     """
-    with_entries = [one for one in deliveries if has_entries(one.body)]
+    with_entries = [one for one in deliveries if has_entries(one.body) and not one.is_foreign]
     if not with_entries:
         return deliveries, ()
     rejected: list[JobEvent] = []
@@ -57,7 +57,7 @@ async def record_audit(
             except Exception:
                 log.exception("entries of the audit log cannot be stored; their message is put into quarantine")
                 rejected.append(_kept(delivery, "entries of the audit log could not be stored, see the log of the control plane", now))
-    others = [one for one in deliveries if not has_entries(one.body)]
+    others = [one for one in deliveries if one not in with_entries]
     return others, rejected
 
 

@@ -50,6 +50,11 @@ async def _replace(ledger: LedgerWriter, event: JobEvent, error: Exception, now:
     return replacement
 
 
+def foreign_event(body: bytes, now: int) -> JobEvent:
+    """The event that keeps what another RabbitMQ user has published for the ledger or the quarantine; its own id counts for nothing."""
+    return undecodable_event(body, "", "published for the ledger by a RabbitMQ user that is none of TRUSTED_USERS", now)
+
+
 def undecodable_event(body: bytes, message_id: str, why: str, now: int) -> JobEvent:
     """The event that puts an undecodable message, or an event that the ledger rejects, into quarantine."""
     job: Job = undecodable_job(body, message_id, why, now)

@@ -9,7 +9,7 @@ from time import monotonic, perf_counter
 from typing import Final
 
 from controlplane.audit_ingest import record_audit
-from controlplane.isolation import apply_events, undecodable_event
+from controlplane.isolation import apply_events, foreign_event, undecodable_event
 from sickbay.concurrency.pauses import Backoff, jitter
 from sickbay.concurrency.tasks import cooperatively
 from sickbay.concurrency.waiting import wait_for_event
@@ -215,6 +215,9 @@ class LedgerIngester:
     def _read(self, delivery: Delivery) -> Sequence[JobEvent]:
         """The events of a message. A bare job was dead-lettered by the broker; anything else is kept as undecodable."""
         now = self._clock()
+        if delivery.is_foreign:
+            log.warning("a message for the ledger was put into quarantine: another RabbitMQ user has published it (TRUSTED_USERS)")
+            return [foreign_event(delivery.body, now)]
         try:
             return decode_events(delivery.body, now)
         except Undecodable as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from controlplane.isolation import undecodable_event
+from controlplane.isolation import foreign_event, undecodable_event
 from sickbay.domain.encodings import explain
 from sickbay.domain.job import JobEvent
 from sickbay.domain.storable import AHEAD_MS
@@ -29,6 +29,9 @@ class QueueCopy:
     @classmethod
     def read(cls, delivery: Delivery, now: int) -> QueueCopy:
         """Decode a message; an undecodable one is replaced by a readable event, always under the same id."""
+        if delivery.is_foreign:
+            event = foreign_event(delivery.body, now)
+            return cls(delivery, event, encode_event(event))
         try:
             return cls(delivery, decode_events(delivery.body, now)[0], delivery.body)
         except (Undecodable, IndexError) as error:

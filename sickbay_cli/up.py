@@ -111,7 +111,7 @@ def up(
             configure_logging(settings.log_level, settings.log_format)
             if settings.auth is None and not is_loopback(host):
                 settings = settings.model_copy(update={"auth": AuthMode.REQUIRED})  # others can reach it, and nobody has said that they may
-                if ephemeral and settings.api_keys_file is None:
+                if ephemeral and settings.api_keys_file is None and settings.jwt_issuer is None:
                     raise MissingOption(_NO_CREDENTIAL.format(host))
             folder = None if ephemeral else data
             has_http = has_http_handlers(settings)

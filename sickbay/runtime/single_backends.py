@@ -23,6 +23,7 @@ from sickbay.adapters.redis.workers import RedisWorkerRegistry
 from sickbay.adapters.sql.ledger import Ledger, open_ledger
 from sickbay.adapters.webhook.http import HttpWebhook
 from sickbay.domain.errors import SettingsError
+from sickbay.domain.foreign import foreign_tenants
 from sickbay.ports import Clock
 from sickbay.runtime.policies import Policies
 from sickbay.runtime.settings import Settings
@@ -44,7 +45,13 @@ async def open_broker(
             SqliteBroker(queues, clock or SteadyClock(), settings.sqlite_synchronous, settings.prefetch_bytes)
         )
     broker = RabbitBroker(
-        url, wall_clock, name=settings.worker_name, prefetch_bytes=settings.prefetch_bytes, pools=pools, trusted_users=settings.broker_users
+        url,
+        wall_clock,
+        name=settings.worker_name,
+        prefetch_bytes=settings.prefetch_bytes,
+        pools=pools,
+        trusted_users=settings.broker_users,
+        checks_users=foreign_tenants(settings.foreign_tenants) is not None,
     )
     return await stack.enter_async_context(broker)
 

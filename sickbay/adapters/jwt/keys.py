@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from time import monotonic
@@ -46,7 +47,7 @@ class IssuerKeys:
         self._trouble = "it was not asked yet"
         self._logged = ""
         self._looking: asyncio.Task[None] | None = None
-        self._extra_at = -EXTRA_S
+        self._extra_at = self._first_at = -math.inf
         self._next_s = REFRESH_S
         self._pauses = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
         self.on_change: Callable[[], None] = _nothing
@@ -59,8 +60,11 @@ class IssuerKeys:
 
     async def current(self) -> KeySet:
         """The set; without one it is looked for. Unavailable if it is not to be had now."""
-        if self._set is None:
-            await self._look_again()
+        if self._set is None and self._is_looking:
+            await self.refresh()
+        elif self._set is None and self._now() - self._first_at >= EXTRA_S:
+            self._first_at = self._now()
+            await self.refresh()
         return self._known()
 
     async def after_look(self) -> KeySet:
@@ -68,14 +72,18 @@ class IssuerKeys:
 
         Unavailable if the look failed, so that nobody knows whether the issuer has such a key.
         """
-        await self._look_again()
+        if self._is_looking:
+            await self.refresh()
+        elif self._now() - self._extra_at >= EXTRA_S:
+            self._extra_at = self._now()
+            await self.refresh()
         if self._trouble:
             raise self._away()
         return self._known()
 
     async def refresh(self) -> None:
         """Look now; all who want that at the same time share one look. Never raises: what fails is logged once."""
-        if self._looking is None or self._looking.done():
+        if self._looking is None or self._looking.done():  # not while one is under way
             self._looking = asyncio.create_task(self._look(), name="keys of the issuer")
         await asyncio.shield(self._looking)
 
@@ -95,13 +103,10 @@ class IssuerKeys:
             self._looking.cancel()
             await asyncio.wait([self._looking])
 
-    async def _look_again(self) -> None:
-        """Join a look that is under way; begin one unless a token caused one just now."""
-        if self._looking is not None and not self._looking.done():
-            await asyncio.shield(self._looking)
-        elif self._now() - self._extra_at >= EXTRA_S:
-            self._extra_at = self._now()
-            await self.refresh()
+    @property
+    def _is_looking(self) -> bool:
+        """Whether a look is under way, which whoever wants one joins."""
+        return self._looking is not None and not self._looking.done()
 
     async def _look(self) -> None:
         try:

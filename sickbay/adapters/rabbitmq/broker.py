@@ -53,14 +53,16 @@ class RabbitBroker:
         prefetch_bytes: int = PREFETCH_BYTES,
         pools: Sequence[str] = (),
         trusted_users: Collection[str] = (),
+        checks_users: bool = False,
     ) -> None:
         """`name` is how the RabbitMQ page calls us; `timeout_s` bounds each publish, `prefetch_bytes` what each consumer holds.
 
-        The queues of `pools` must be there, too. `trusted_users` are the RabbitMQ users of our services, beside that of the URL.
+        The queues of `pools` must be there, too. `trusted_users` are the RabbitMQ users of our services, beside that of the URL; messages
+        of others are foreign if `checks_users`.
         SettingsError if the URL cannot be meant.
         """
         address = self._address = Address.parse(url)
-        self._users = Users(address.identity, frozenset(trusted_users))
+        self._users = Users(address.identity, frozenset(trusted_users), checks_users)
         self._clock = clock
         self._pools = pools
         self._prefetch_bytes = prefetch_bytes

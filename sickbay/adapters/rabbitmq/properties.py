@@ -26,16 +26,19 @@ _ROUTING: Final = {"CC", "BCC"}
 class Users:
     """The RabbitMQ user of our connections (empty if only the server knows it), and the users of all our services.
 
+    Unless `checks`, every message counts as ours.
+
     RabbitMQ takes a message only if its `user-id`, where it has one, is the name of the connection's user: so nobody else can use ours.
     """
 
     own: str = ""
     ours: frozenset[str] = frozenset()
+    checks: bool = True
 
     def are_ours(self, properties: Basic.Properties) -> bool:
         """Whether one of our services has published the message with these properties."""
         user = properties.user_id
-        return bool(user) and (user == self.own or user in self.ours)
+        return not self.checks or (bool(user) and (user == self.own or user in self.ours))
 
 
 def outgoing(message: Message, message_id: str, now: int, delay_class: str | None = None, user: str = "") -> Basic.Properties:
@@ -50,7 +53,7 @@ def outgoing(message: Message, message_id: str, now: int, delay_class: str | Non
         message_id=_short(message_id),
         timestamp=datetime.fromtimestamp(now // 1000, UTC),
         headers=headers or None,
-        user_id=user or None if not message.is_foreign else None,
+        user_id=None if message.is_foreign else user or None,
     )
 
 

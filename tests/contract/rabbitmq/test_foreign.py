@@ -28,6 +28,13 @@ def other(url):
     rabbitmqctl("delete_user", name)
 
 
+@pytest.fixture
+async def broker(url):
+    async with RabbitBroker(url, now, checks_users=True) as opened:
+        await opened.ready()
+        yield opened
+
+
 async def publish(url, *, user=None):
     async with aiormq.connect(url) as connection:
         channel = await connection.channel()
@@ -56,6 +63,12 @@ async def test_what_others_publish_is_foreign_with_their_name_or_without(url, br
     assert await received(broker) == {b"theirs": True}
 
 
+async def test_unless_it_is_asked_for_nobody_is_foreign(url, other):
+    async with RabbitBroker(url, now) as broker:
+        await publish(other)
+        assert await received(broker) == {b"theirs": False}
+
+
 async def test_nobody_else_can_use_our_name(url, broker, other):
     with pytest.raises(AMQPError, match="user_id"):
         await publish(other, user=URL(url).user)
@@ -63,7 +76,7 @@ async def test_nobody_else_can_use_our_name(url, broker, other):
 
 
 async def test_another_service_of_ours_is_trusted_by_its_name(url, broker, other):
-    async with RabbitBroker(other, now) as service, RabbitBroker(url, now, trusted_users=[URL(other).user]) as worker:
+    async with RabbitBroker(other, now) as service, RabbitBroker(url, now, trusted_users=[URL(other).user], checks_users=True) as worker:
         await service.publish([Message(TO_MAIN, b"a")])
         assert await received(worker) == {b"a": False}
         await service.publish([Message(TO_MAIN, b"a")])

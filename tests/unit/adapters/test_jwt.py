@@ -347,7 +347,7 @@ async def test_a_set_that_is_none_replaces_nothing(document):
 
 
 _SMALL = jwt.get_algorithm_by_name("RS256").to_jwk(
-    rsa.generate_private_key(public_exponent=65537, key_size=1024).public_key(),  # noqa: S505 - it is to be refused
+    rsa.generate_private_key(public_exponent=65537, key_size=1024).public_key(),  # noqa: S505 - that is the point
     as_dict=True,
 )
 _SECP256K1 = jwt.get_algorithm_by_name("ES256K").to_jwk(ec.generate_private_key(ec.SECP256K1()).public_key(), as_dict=True)

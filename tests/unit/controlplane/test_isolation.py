@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from controlplane import ledger_ingest as keeper_module
-from controlplane.isolation import apply_events
+from controlplane.isolation import apply_events, foreign_event
 from controlplane.ledger_ingest import LedgerIngester
 from controlplane.reconcile import QuarantineReconciler
 from sickbay.domain.errors import Unavailable, Unstorable
@@ -203,3 +203,16 @@ def test_whatever_lies_in_the_ledgers_queue_the_next_event_is_told(bodies):
             assert await backends.broker.depth(Queue.LEDGER) == 0
 
     asyncio.run(story())
+
+
+def test_what_others_publish_for_the_ledger_is_kept_under_an_id_of_its_own() -> None:
+    body = encode_event(JobEvent(job("victim"), JobState.DISCARDED, 1))
+    event = foreign_event(body, 5)
+    assert (event.state, event.reason, event.job.job_type, event.job.tenant) == (
+        JobState.QUARANTINED,
+        Reason.UNDECODABLE,
+        "undecodable",
+        "default",
+    )
+    assert event.job.job_id != "victim"
+    assert base64.b64decode(event.job.payload["contentBase64"]) == body
