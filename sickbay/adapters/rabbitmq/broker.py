@@ -187,7 +187,7 @@ class RabbitBroker:
             raise ValueError("a message has at most 16 MiB")
         message_id = message.message_id or f"{self._prefix}-{next(self._numbers)}"
         where = route(message.key, message.delay_ms, message.lane)
-        return Parcel(where, outgoing(message, message_id, self._clock(), where.delay_class, self._users.own), message.body)
+        return Parcel(where, outgoing(message, message_id, self._clock(), where.delay_class, self._users.mark), message.body)
 
     def _check_open(self) -> None:
         if not self._is_open:

@@ -35,6 +35,11 @@ class Users:
     ours: frozenset[str] = frozenset()
     checks: bool = True
 
+    @property
+    def mark(self) -> str:
+        """The `user-id` of what we publish; empty unless somebody tells messages by it: a server may know us by a name of its own."""
+        return self.own if self.checks or self.ours else ""
+
     def are_ours(self, properties: Basic.Properties) -> bool:
         """Whether one of our services has published the message with these properties."""
         user = properties.user_id
@@ -67,7 +72,7 @@ def copied(properties: Basic.Properties, message_id: str, users: Users) -> Basic
     again = copy.copy(properties)
     again.delivery_mode = PERSISTENT
     again.expiration = None
-    again.user_id = (users.own or None) if users.are_ours(properties) else None
+    again.user_id = (users.mark or None) if users.are_ours(properties) else None
     again.timestamp = None
     again.message_id = message_id
     again.headers = {

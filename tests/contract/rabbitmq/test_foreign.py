@@ -65,8 +65,16 @@ async def test_what_others_publish_is_foreign_with_their_name_or_without(url, br
 
 async def test_unless_it_is_asked_for_nobody_is_foreign(url, other):
     async with RabbitBroker(url, now) as broker:
+        await broker.ready()
         await publish(other)
         assert await received(broker) == {b"theirs": False}
+
+
+async def test_unless_somebody_asks_for_it_messages_do_not_say_who_has_published_them(url, other):
+    """A server may know us by another name than the URL (OAuth 2, certificates), and would refuse each message."""
+    async with RabbitBroker(other, now) as service, RabbitBroker(url, now, trusted_users=[URL(other).user], checks_users=True) as worker:
+        await service.publish([Message(TO_MAIN, b"a")])
+        assert await received(worker) == {b"a": True}
 
 
 async def test_nobody_else_can_use_our_name(url, broker, other):
@@ -76,7 +84,10 @@ async def test_nobody_else_can_use_our_name(url, broker, other):
 
 
 async def test_another_service_of_ours_is_trusted_by_its_name(url, broker, other):
-    async with RabbitBroker(other, now) as service, RabbitBroker(url, now, trusted_users=[URL(other).user], checks_users=True) as worker:
+    async with (
+        RabbitBroker(other, now, trusted_users=[URL(url).user]) as service,
+        RabbitBroker(url, now, trusted_users=[URL(other).user], checks_users=True) as worker,
+    ):
         await service.publish([Message(TO_MAIN, b"a")])
         assert await received(worker) == {b"a": False}
         await service.publish([Message(TO_MAIN, b"a")])

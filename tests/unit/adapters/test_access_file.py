@@ -229,7 +229,7 @@ def test_tenants_that_were_forgotten_are_not_all_of_them() -> None:
             parse_access_file(json.dumps(view).encode(), Path("keys.json"))
 
 
-@pytest.mark.parametrize("field", ["id", "sha256", "name", "created", "roles", "tenants", "note", KEY])
+@pytest.mark.parametrize("field", ["id", "sha256", "name", "created", "roles", "tenants", "note", pytest.param(KEY, id="its name")])
 def test_no_message_shows_a_key_that_was_pasted(field: str) -> None:
     view = json.loads(encode_access_file(FILE))
     pasted = {"roles": [KEY], "tenants": [KEY], "name": f"{KEY}\n", "note": [KEY]}

@@ -145,7 +145,6 @@ async def call_both(papers: Papers, own: tuple[Path, Path] | None, rpc: GrpcServ
             (SPIFFE, "b.internal", "a.internal", "shop"),
         ),
         ([x509.DNSName("shop.internal")], "shop.internal", ("shop.internal",)),
-        ([x509.RFC822Name("root@acme.example")], None, ()),
     ],
 )
 async def test_the_names_are_the_same_over_both_doors(papers, alternative, common_name, wanted):
@@ -155,11 +154,28 @@ async def test_the_names_are_the_same_over_both_doors(papers, alternative, commo
     assert [one.certificate for one in seen.credentials] == [wanted, wanted]
 
 
+async def refused_by_both(papers: Papers, own: tuple[Path, Path], rpc: GrpcServer, rest: RestServer) -> None:
+    """Whoever has no name is nobody."""
+    async with grpc.aio.secure_channel(f"localhost:{rpc.port}", papers.credentials(own)) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as refusal:
+            await JobServiceStub(channel).GetJob(pb.GetJobRequest(), timeout=20)
+        assert refusal.value.code() is grpc.StatusCode.UNAUTHENTICATED
+    async with httpx.AsyncClient(verify=papers.context(own), trust_env=False) as client:
+        assert (await client.get(f"https://localhost:{rest.port}/jobs")).status_code == 401
+
+
+async def test_a_certificate_whose_names_are_of_no_use_is_nobodys(papers):
+    seen = Seen()
+    async with doors(certificates(papers), seen) as (rpc, rest):
+        await refused_by_both(papers, badge(papers, [x509.RFC822Name("root@acme.example")], None), rpc, rest)
+    assert seen.credentials == []
+
+
 async def test_where_no_certificate_is_asked_for_none_counts(papers):
     seen = Seen()
     async with doors(certificates(papers, mutual=False), seen) as (rpc, rest):
-        await call_both(papers, papers.sign("shop", "shop.internal"), rpc, rest)
-    assert [one.certificate for one in seen.credentials] == [(), ()]
+        await refused_by_both(papers, papers.sign("shop", "shop.internal"), rpc, rest)
+    assert seen.credentials == []
 
 
 def test_no_certificate_has_no_names():
@@ -258,7 +274,7 @@ async def test_half_read_responses_end(papers):
         small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)  # the kernel of this machine might take all of it
         small.connect(("127.0.0.1", rest.port))
         reader, writer = await asyncio.open_connection(sock=small, ssl=papers.context(), server_hostname="localhost", limit=1024)
-        writer.write(b"GET /large HTTP/1.1\r\nhost: localhost\r\n\r\n")
+        writer.write(b"GET /large HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer any\r\n\r\n")
         await reader.readline()
         writer.transport.pause_reading()
         await asyncio.to_thread(until, lambda: refused(rest) == {"unread": 1})

@@ -60,7 +60,7 @@ async def test_a_stream_is_started_before_its_first_step_and_ends_with_it():
         yield 1
         yield 2
 
-    async with auditor.open(None):
+    async with auditor.open():
         handler = await wrapped(auditor, WORK, grpc.stream_stream_rpc_method_handler(work))
         assert [reply async for reply in handler.stream_stream(requests(), context())] == [2, 4]
     assert seen == [["STARTED"]]
@@ -83,7 +83,7 @@ async def test_a_stream_that_is_broken_off_has_its_result_too(how):
             raise FailedPrecondition("it is off")
         await asyncio.Event().wait()
 
-    async with auditor.open(None):
+    async with auditor.open():
         handler = await wrapped(auditor, WORK, grpc.stream_stream_rpc_method_handler(work))
         replies = handler.stream_stream(None, context())
         assert await anext(replies) == 1
@@ -108,7 +108,7 @@ async def test_what_a_servicer_itself_refuses_is_an_entry_with_its_principal():
     async def get(request, called):
         raise PermissionDenied("not of your tenants")
 
-    async with auditor.open(None):
+    async with auditor.open():
         handler = await wrapped(auditor, GET, grpc.unary_unary_rpc_method_handler(get))
         with pytest.raises(PermissionDenied):
             await handler.unary_unary(None, context())
