@@ -9,15 +9,19 @@ from contextlib import asynccontextmanager, suppress
 import grpc
 import pytest
 
+from sickbay.domain.access import Principal, Role
 from sickbay.domain.limits import Limits
 from sickbay.domain.program import WorkStream
 from sickbay.jobs.v1 import work_pb2 as pb
 from sickbay.jobs.v1.worker_service_pb2 import ListWorkersRequest
 from sickbay.jobs.v1.worker_service_pb2_grpc import WorkerServiceStub, add_WorkerServiceServicer_to_server
+from sickbay.server.access.control import Access
+from sickbay.server.access.interceptor import AccessInterceptor
 from sickbay.server.grpc.server import GrpcServer
 from sickbay.server.service import Service
 from tests.support import hanging_program
 from tests.support.engine_bench import does, fine
+from tests.support.known_callers import KnownCallers
 from tests.support.program_bench import DRAIN, HEARTBEAT, LONG_S, a_job, open_programs, progress, register, succeeded
 from worker.programs.service import MAX_MESSAGE_BYTES, WorkApi, _is_loopback
 
@@ -28,8 +32,8 @@ WORK = "/sickbay.jobs.v1.WorkerService/Work"
 class Client:
     """A program over a socket."""
 
-    def __init__(self, channel):
-        self.call = WorkerServiceStub(channel).Work()
+    def __init__(self, channel, token=""):
+        self.call = WorkerServiceStub(channel).Work(metadata=(("authorization", f"Bearer {token}"),) if token else None)
 
     async def say(self, *messages):
         for one in messages:
@@ -76,10 +80,11 @@ class Door:
 
 
 @asynccontextmanager
-async def open_door(*specs, access=WorkStream.LOCAL, limits=Limits(), **options):  # noqa: B008 - frozen
+async def open_door(*specs, access=WorkStream.LOCAL, limits=Limits(), control=None, **options):  # noqa: B008 - frozen
     async with open_programs(*specs, **options) as bench:
         service = Service("sickbay.jobs.v1.WorkerService", add_WorkerServiceServicer_to_server, WorkApi(bench.connected, access))
-        async with GrpcServer([service], host="127.0.0.1", port=0, hint="", limits=limits) as server:
+        guards = [] if control is None else [AccessInterceptor(control)]
+        async with GrpcServer([service], host="127.0.0.1", port=0, hint="", limits=limits, interceptors=guards) as server:
             async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
                 yield Door(bench, server.port, channel)
             bench.connected.close()
@@ -97,6 +102,28 @@ async def test_a_job_goes_out_and_its_answer_comes_back():
         await client.say(DRAIN)
         await client.call.done_writing()
         assert (await client.end())[0] is Code.OK
+        assert not door.bench.handlers
+
+
+async def test_the_jobs_of_a_program_whose_key_is_revoked_run_elsewhere_uncharged():
+    known = KnownCallers(good=Principal("billing", frozenset({Role.WORK})), other=Principal("shop", frozenset({Role.SUBMIT})))
+    async with open_door(control=Access([known])) as door:
+        for token, code in (("", Code.UNAUTHENTICATED), ("other", Code.PERMISSION_DENIED)):
+            stranger = WorkerServiceStub(door.channel).Work(metadata=(("authorization", f"Bearer {token}"),) if token else None)
+            with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                await stranger.write(register("email"))
+                await stranger.read()
+            assert await stranger.code() is code
+        client = Client(door.channel, "good")
+        await client.say(register("email"))
+        await client.next("registered")
+        delivery = door.bench.deliver(a_job())
+        await client.next()
+        known.revoked.add("good")
+        assert (await client.end())[0] is Code.UNAUTHENTICATED
+        assert await door.bench.verdict(delivery) == "ack"
+        (copy,) = door.bench.broker.copies()
+        assert (copy.job_id, copy.attempt) == (a_job().job_id, 0)
         assert not door.bench.handlers
 
 
