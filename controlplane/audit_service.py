@@ -21,8 +21,9 @@ class AuditApi(AuditServiceServicer):
 
     async def ListAuditEntries(self, request: pb.ListAuditEntriesRequest, context: Any) -> pb.ListAuditEntriesResponse:
         """See the contract."""
-        paging, query = parse_paging(request), contract.audit_query(request, principal_of(context))
+        principal = principal_of(context)
+        paging, query = parse_paging(request, principal.name), contract.audit_query(request, principal)
         page = await self._audit.find_entries(query, paging.limit, paging.cursor)
         return pb.ListAuditEntriesResponse(
-            entries=map(contract.audit_entry, page.items), next_page_token=next_page_token(request, page.cursor)
+            entries=map(contract.audit_entry, page.items), next_page_token=next_page_token(request, page.cursor, principal.name)
         )

@@ -37,7 +37,8 @@ LISTS = ("ListJobs", "ListQuarantinedJobs", "ListFailureGroups", "RequeueJobs", 
 FOR_ALL = ("GetMetrics", "Work")
 OF_NO_TENANT = ("ListJobTypes", "GetJobType")
 SUBMITS = ("SubmitJob", "BatchSubmitJobs")
-WALKED = {*BY_JOB, *BY_INCIDENT, *READ_BREAKER, *CHANGE_BREAKER, *LISTS, *FOR_ALL, *OF_NO_TENANT, *SUBMITS, "WatchBreakers"}
+FOR_ADMINS = ("ListAuditEntries",)
+WALKED = {*FOR_ADMINS, *BY_JOB, *BY_INCIDENT, *READ_BREAKER, *CHANGE_BREAKER, *LISTS, *FOR_ALL, *OF_NO_TENANT, *SUBMITS, "WatchBreakers"}
 
 FILES = [import_module(name.replace("/", ".").replace(".proto", "_pb2")).DESCRIPTOR for name in contract_files()]
 SERVICES = [service for file in FILES for service in file.services_by_name.values()]
@@ -225,6 +226,23 @@ async def test_lists_have_only_what_is_of_its_tenants(walk, name):
         status, body = await walk.rest("ann", route)
         assert status == 200
         assert not leaks(body)
+
+
+async def test_the_audit_log_has_only_what_is_of_its_tenants(walk):
+    assert (await walk.call("ann", "ListAuditEntries"))[0] is grpc.StatusCode.PERMISSION_DENIED
+    mine, theirs, whole = [await walk.call(who, "ListAuditEntries") for who in ("chief", "otherchief", "root")]
+    assert [{one.tenant for one in reply.entries} for reply in (mine, theirs)] == [{OURS}, {THEIRS}]
+    assert not leaks(mine)
+    assert {one.tenant for one in whole.entries} == {OURS, THEIRS, ""}
+    foreign, absent = [await walk.call("chief", "ListAuditEntries", tenant=tenant) for tenant in (THEIRS, NOBODYS)]
+    assert foreign == absent == type(mine)()
+    first = await walk.call("chief", "ListAuditEntries", page_size=1)
+    assert len((await walk.call("chief", "ListAuditEntries", page_size=1, page_token=first.next_page_token)).entries) == 1
+    stolen = await walk.call("root", "ListAuditEntries", page_size=1, page_token=first.next_page_token)
+    assert stolen[0] is grpc.StatusCode.INVALID_ARGUMENT
+    (route,) = (one for one in ROUTES if one.rpc.name == "ListAuditEntries")
+    status, body = await walk.rest("chief", route)
+    assert (status, leaks(body), OURS in body) == (200, False, True)
 
 
 async def test_counts_are_of_its_tenants_alone(walk):

@@ -13,6 +13,7 @@ from typing import Any, Final
 import controlplane.app
 import jobapi.app
 from sickbay.domain.access import Principal, Role
+from sickbay.domain.audit import AuditEntry
 from sickbay.domain.breaker import Action, BreakerKey, Command
 from sickbay.domain.job import JobEvent, JobState
 from sickbay.domain.result import Result
@@ -36,6 +37,8 @@ PRINCIPALS: Final = {
     "bob": Principal("bbb-bob", _BOTH, frozenset({THEIRS})),
     "both": Principal("both", _BOTH, frozenset({OURS, THEIRS})),
     "program": Principal("program", frozenset({Role.WORK}), frozenset({OURS})),
+    "chief": Principal("chief", frozenset({Role.ADMIN}), frozenset({OURS})),
+    "otherchief": Principal("bbb-chief", frozenset({Role.ADMIN}), frozenset({THEIRS})),
     "root": Principal("root", frozenset({Role.ADMIN})),
 }
 """By their token."""
@@ -96,6 +99,12 @@ async def serve_both(api: JobApiParts, plane: ControlPlaneParts) -> AsyncIterato
         )
         assert step.incident is not None
         incidents[tenant] = step.incident.number
+    await plane.audit.record(
+        [
+            AuditEntry(f"{index}", plane.clock() + index, "ResetBreaker", tenant=tenant, principal=f"{tenant}-ada", result="OK")
+            for index, tenant in enumerate([OURS, THEIRS, OURS, "", THEIRS])
+        ]
+    )
     await plane.incidents.acknowledge(incidents["default"], "bbb-ada", "bbb knows")
     async with jobapi.app.serve(api, address) as jobs, controlplane.app.serve(plane, address) as control:
         yield System(jobs, control, api, plane, incidents)

@@ -14,9 +14,9 @@ from typing import Final
 from sickbay.domain.errors import ErrorReason, ResourceExhausted, SickbayError
 from sickbay.server.peers import peer_of
 
-PER_S: Final = 5.0
+PER_S: Final = 100.0
 """Failures in a second that are answered with their reason."""
-BURST: Final = 50
+BURST: Final = 1_000
 MOST_ADDRESSES: Final = 10_000
 """Of more, those whose failures are the longest ago are forgotten."""
 

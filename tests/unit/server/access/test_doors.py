@@ -174,8 +174,10 @@ async def test_refusals_are_counted_and_logged_without_the_credential(door, capl
     assert all("s3cret" not in record.getMessage() for record in caplog.records if record.name.startswith("sickbay"))
 
 
-async def test_failing_credentials_slow_down_only_those_that_fail(door):
+async def test_failing_credentials_slow_down_only_those_that_fail(door, monkeypatch):
     """Behind one address: the rest of a flood is told to wait, and a good client is served in the middle of it."""
+    monkeypatch.setattr(attempts, "BURST", 50)
+    monkeypatch.setattr(attempts, "PER_S", 5.0)
     codes = [(await refusal(door.stub.GetJob(pb.GetJobRequest(), metadata=sent("nobody")))).code for _ in range(attempts.BURST + 20)]
     assert codes[: attempts.BURST] == [grpc.StatusCode.UNAUTHENTICATED] * attempts.BURST
     assert grpc.StatusCode.RESOURCE_EXHAUSTED in codes
@@ -186,6 +188,8 @@ async def test_failing_credentials_slow_down_only_those_that_fail(door):
 
 
 def test_attempts_come_back_with_time_and_are_bounded_in_number(monkeypatch):
+    monkeypatch.setattr(attempts, "BURST", 50)
+    monkeypatch.setattr(attempts, "PER_S", 5.0)
     now, error = [0.0], Unauthenticated("no")
     one = FailedAttempts(lambda: now[0])
     assert [one.fail("10.0.0.1", error) is error for _ in range(attempts.BURST + 1)] == [True] * attempts.BURST + [False]
