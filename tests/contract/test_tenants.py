@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib import import_module
 from typing import Any
@@ -122,7 +123,12 @@ class Walk:
         url = f"http://127.0.0.1:{where.rest_port}{path}"
         async with self._http.stream(route.verb, url, params=query, headers=headers, **body) as response:
             if response.headers["content-type"].startswith("text/event-stream"):
-                return response.status_code, await anext(response.aiter_text())
+                text = ""
+                async for part in response.aiter_text():
+                    text += part
+                    if "data:" in text:
+                        break
+                return response.status_code, text
             return response.status_code, (await response.aread()).decode()
 
 
@@ -163,7 +169,7 @@ async def test_what_another_tenant_has_is_not_there(walk):
     before = [await walk.system.parts.reader.get(job_id) for job_id in ids]
     assert None not in before
     incident = str(walk.system.incidents[THEIRS])
-    breakers = await planes.breakers.snapshots()
+    breakers = await _revisions(planes)
     cases = [(name, {"job_id": job_id}, {"job_id": NO_JOB}, (job_id, NO_JOB)) for name in BY_JOB for job_id in ids]
     cases += [(name, {"incident_id": incident}, {"incident_id": NO_INCIDENT}, (incident, NO_INCIDENT)) for name in BY_INCIDENT]
     cases += [
@@ -176,6 +182,9 @@ async def test_what_another_tenant_has_is_not_there(walk):
         assert without(answer, *words) == without(expected, *words), name
         for route in (one for one in ROUTES if one.rpc.name == name):
             seen, wanted = await walk.rest("ann", route, **foreign), await walk.rest("ann", route, **absent)
+            if route.rpc.server_streaming:  # a slow machine begins the stream before its error
+                assert _message(seen, *words) == _message(wanted, *words), route.path
+                continue
             assert seen[0] == 404, (route.path, foreign)
             assert without(seen, *words) == without(wanted, *words), route.path
     for job_id in ids:
@@ -184,7 +193,18 @@ async def test_what_another_tenant_has_is_not_there(walk):
         assert answer[0] is grpc.StatusCode.NOT_FOUND
     assert [await walk.system.parts.reader.get(job_id) for job_id in ids] == before
     assert (await planes.incidents.get_incident(int(incident))).acknowledged is None
-    assert [one.rev for one in await planes.breakers.snapshots()] == [one.rev for one in breakers]
+    assert await _revisions(planes) == breakers
+
+
+def _message(answer, *words):
+    """What the error of a stream says, whether it is the answer or an event of it."""
+    (message,) = re.findall(r'"statusCode":404,"message":"([^"]*)"', answer[1])
+    return without(message, *words)
+
+
+async def _revisions(planes):
+    """Of the breakers that jobs ask; a control plane removes others now and then."""
+    return {one.key: one.rev for one in await planes.breakers.snapshots() if planes.breaker_scope.is_in_use(one.key)}
 
 
 async def test_the_owner_does_find_it(walk):
@@ -216,7 +236,8 @@ async def test_lists_have_only_what_is_of_its_tenants(walk, name):
     mine, theirs = await walk.call("ann", name, **fields), await walk.call("bob", name, **fields)
     assert not leaks(mine)
     assert OURS not in str(theirs)
-    if name not in {"ListWorkers", "RequeueJobs"}:  # there are none, and nobody's job is old enough to be lost
+    is_shared = name == "ListBreakers" and walk.system.is_shared  # it names no tenant
+    if not is_shared and name not in {"ListWorkers", "RequeueJobs"}:  # there are none, and nobody's job is old enough to be lost
         assert OURS in str(mine), "the own is there"
         assert leaks(theirs)
     foreign, absent = [await walk.call("ann", name, tenant=tenant, **fields) for tenant in (THEIRS, NOBODYS)]
