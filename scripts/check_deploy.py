@@ -19,7 +19,7 @@ from checkov.main import Checkov
 from manifests import COMPONENTS, FILES, NAMES, OVERLAYS, ROOT, files, rendered
 
 VERSIONS = [f"1.{minor}" for minor in range(27, 38)]
-OPERATORS = {"RabbitmqCluster", "ScaledObject", "TriggerAuthentication", "PrometheusRule", "PodMonitor"}
+OPERATORS = {"Certificate", "RabbitmqCluster", "ScaledObject", "TriggerAuthentication", "PrometheusRule", "PodMonitor"}
 """Kinds that Kubernetes does not know by itself; tests/deploy looks at these."""
 SKIPPED = {
     "CKV_K8S_35": "the documented variables are how the services are told, and the servers' images know no other way",
