@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic, perf_counter
-from typing import Final
+from typing import Final, TypeVar
 
 from controlplane.audit_ingest import record_audit
 from controlplane.isolation import apply_events, foreign_event, undecodable_event
@@ -39,6 +39,8 @@ LAG_MS: Final = 60_000
 PRUNE_EVERY_S: Final = 3_600.0
 PRUNE_RETRY_S: Final = 60.0
 """When the ledger is unavailable, doubled up to PRUNE_EVERY_S; the ingester logs that."""
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -157,34 +159,31 @@ class LedgerIngester:
 
     async def _apply(self, events: Sequence[JobEvent]) -> Sequence[JobEvent] | None:
         """Write them, with retries; None once stopping. Returns what was written: rejected events are replaced by jobs in quarantine."""
-        attempts, backoff = 0, Backoff(WRITE_RETRY_S, MAX_WRITE_RETRY_S)
-        while True:
+
+        async def write(isolate_faults: bool) -> Sequence[JobEvent]:  # noqa: FBT001 - as `_surely` calls it
             began = perf_counter()
             try:
-                applied = await apply_events(self._ledger, events, self._clock(), isolate_faults=attempts >= MAX_FAULTS)
+                applied = await apply_events(self._ledger, events, self._clock(), isolate_faults=isolate_faults)
             except Unavailable as error:
-                self._last_error = str(error)
                 self._observer.ingested(events, perf_counter() - began, error)
-            except Exception:
-                self._last_error = "internal error, see the log"
-                log.exception("internal error of the control plane or the ledger")
-            else:
-                self._last_error = ""
-                self._observer.ingested(applied, perf_counter() - began, None)
-                return applied
-            if self._stopping.is_set():
-                return None
-            wait_s = round(backoff.next_s(), 2)
-            log.warning("the ledger lags behind, retrying in %g s: %s", wait_s, self._last_error)
-            await self._sleep(wait_s)
-            attempts += 1
+                raise
+            self._observer.ingested(applied, perf_counter() - began, None)
+            return applied
+
+        return await self._surely(write)
 
     async def _record_audit(self, batch: Sequence[Delivery]) -> tuple[Sequence[Delivery], Sequence[JobEvent]] | None:
         """Write the entries of the audit log, with retries; None once stopping. Returns the other messages, as `record_audit` does."""
+        if (audit := self._audit) is None:
+            return batch, ()
+        return await self._surely(lambda isolate_faults: record_audit(audit, batch, self._clock(), isolate_faults=isolate_faults))
+
+    async def _surely(self, write: Callable[[bool], Awaitable[T]]) -> T | None:
+        """What `write` returns, tried until it does; None once stopping. Its argument: whether faults are to be isolated by now."""
         attempts, backoff = 0, Backoff(WRITE_RETRY_S, MAX_WRITE_RETRY_S)
-        while self._audit is not None:
+        while True:
             try:
-                split = await record_audit(self._audit, batch, self._clock(), isolate_faults=attempts >= MAX_FAULTS)
+                written = await write(attempts >= MAX_FAULTS)
             except Unavailable as error:
                 self._last_error = str(error)
             except Exception:
@@ -192,14 +191,13 @@ class LedgerIngester:
                 log.exception("internal error of the control plane or the ledger")
             else:
                 self._last_error = ""
-                return split
+                return written
             if self._stopping.is_set():
                 return None
             wait_s = round(backoff.next_s(), 2)
             log.warning("the ledger lags behind, retrying in %g s: %s", wait_s, self._last_error)
             await self._sleep(wait_s)
             attempts += 1
-        return batch, ()
 
     async def _sleep(self, seconds: float) -> None:
         """Wait, unless stopping."""
