@@ -79,7 +79,7 @@ lint: $(DEV_STAMP) ## Check style, imports, the contract, scripts, the image and
 typecheck: $(DEV_STAMP) ## Check types (mypy strict)
 	$(BIN)/mypy
 
-gen: $(DEV_STAMP) ## Generate gen/ from proto/ (imported as sickbay.jobs, sickbay.breakers and sickbay.audit, by the links in sickbay/)
+gen: $(DEV_STAMP) ## Generate gen/ from proto/ (imported as sickbay.jobs and so on, by the links in sickbay/)
 	rm -rf gen && mkdir gen
 	$(BIN)/python -m grpc_tools.protoc -Iproto --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy \
 	  --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc --python_out=gen --grpc_python_out=gen \

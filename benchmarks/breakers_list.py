@@ -91,6 +91,7 @@ async def serve_breakers(url: str, number: int) -> None:
             workers=EmbeddedWorkerRegistry(wall_clock),
             writer=ledger.writer,
             quarantine=ledger.quarantine,
+            scheduled_jobs=ledger.scheduled_jobs,
             lost=ledger.lost,
             holds=ledger.holds,
             incidents=ledger.incidents,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from controlplane.audit_ingest import AuditRetention
 from controlplane.audit_service import AuditApi
 from controlplane.breaker_service import BreakerApi
+from controlplane.dispatcher import BY, Dispatcher
 from controlplane.flow_metrics import (
     HeldBackCollector,
     IncidentMetrics,
@@ -49,6 +50,7 @@ from sickbay.server.audit.auditor import Auditor
 from sickbay.server.endpoints import Address, Endpoints, serve_endpoints
 from sickbay.server.interceptors.metrics import CallMeter
 from sickbay.server.service import Service
+from sickbay.submission.lanes import LaneChoice
 from sickbay.telemetry.backends import BackendStatusCollector, HealthCollector, PublishMetrics
 from sickbay.telemetry.metrics import MetricsRegistry
 from sickbay.telemetry.settings_file import SettingsFileCollector
@@ -96,6 +98,13 @@ async def serve(
     backends.on_settings_change(healer.wake)  # types may ask other breakers now, which release their parked jobs
     sender = WebhookSender(backends.notices, backends.webhook, observer) if backends.webhook is not None else None
     senders = [sender.run] if sender is not None else []
+    lanes = LaneChoice(workers)
+    dispatcher = Dispatcher(
+        backends.scheduled_jobs,
+        broker,
+        Releaser(broker, backends.quarantine, by=BY, observer=observer, fleet=workers),
+        lanes,
+    )
     recorder = IncidentRecorder(
         backends.breakers,
         backends.incidents,
@@ -105,6 +114,7 @@ async def serve(
 
     def on_ingested(events: Sequence[JobEvent]) -> None:
         healer.observe_events(events)
+        dispatcher.observe_events(events)
         recorder.observe_events(events)
         if any(event.state is JobState.CANCELLED for event in events):
             reconciler.wake()
@@ -179,7 +189,8 @@ async def serve(
     ]
     async with (
         _ingesting(ingester),
-        background(ingester.prune, healer.run, reconciler.run, transitions.run, recorder.run, retention.run, *senders),
+        background(ingester.prune, healer.run, dispatcher.run, reconciler.run, transitions.run, recorder.run, retention.run, *senders),
+        lanes.detached,
         breaker_api.detached,
         incident_api.detached,
         quarantine_api.detached,

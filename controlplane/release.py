@@ -1,4 +1,4 @@
-"""Releases jobs from quarantine: lease in the ledger, publish, confirm, finalise. A crash between two steps loses nothing.
+"""Releases jobs that the ledger holds: lease in the ledger, publish, confirm, finalise. A crash between two steps loses nothing.
 
 If this process dies before `mark_released`, another control plane publishes the same generation again once the lease has expired, marked
 `maybe_duplicate`, and the workers' duplicate guard drops the second copy.
@@ -27,7 +27,7 @@ UNPAID: Final[Mapping[str, int]] = MappingProxyType({})
 
 
 class Releaser:
-    """The only way out of quarantine, for the healer and for people.
+    """The only way out of quarantine, for the healer and for people; and that of SCHEDULED jobs when they are due.
 
     A probe waits in the high lane: the breaker waits for it. Others wait in the low lane, so that an outage's backlog never stands before
     fresh work; HIGH ones in the main lane. Those of a type that only a pool handles wait in the queue of that pool. While not every worker
@@ -54,21 +54,22 @@ class Releaser:
         paid: Mapping[str, int] = UNPAID,
         *,
         is_probe: bool = False,
+        keys: Sequence[str] | None = None,
     ) -> Sequence[JobRecord]:
         """Publish leased jobs and finalise in the ledger; after Unavailable they are released again when their lease expires.
 
-        `paid`: when the run of a job was paid for, by its id (`payment.py`).
+        `paid`: when the run of a job was paid for, by its id (`payment.py`). `keys`: where each job is to wait, if it is no backlog.
         """
         self._observer.releasing(leases, self._by)
         error: BaseException | None = None
         try:
-            fleet = UNKNOWN if self._fleet is None else await self._fleet.look()
-            messages = []
-            for lease in leases:
-                paid_at = paid.get(lease.job.job_id, 0)
-                key = _key(lease.job, fleet, is_probe=is_probe, is_paid=paid_at > 0)
-                messages.append(with_payment(job_message(key, lease.job), paid_at))
-            await self._publisher.publish(messages)
+            if keys is None:
+                fleet = UNKNOWN if self._fleet is None else await self._fleet.look()
+                keys = [_key(lease.job, fleet, is_probe=is_probe, is_paid=paid.get(lease.job.job_id, 0) > 0) for lease in leases]
+            routed = zip(keys, leases, strict=True)
+            await self._publisher.publish(
+                [with_payment(job_message(key, lease.job), paid.get(lease.job.job_id, 0)) for key, lease in routed]
+            )
             return await self._finaliser.mark_released(leases)
         except BaseException as caught:
             error = caught

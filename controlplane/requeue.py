@@ -21,7 +21,7 @@ from sickbay.fleet import FleetView, count_workers
 from sickbay.ports import LANES, AnyQueue, Broker, Clock, PoolQueue, Queue
 from sickbay.ports.lost import Holds, Lost
 
-UNFINISHED: Final = frozenset(state for state in JobState if not (state.is_final or state.in_quarantine))
+UNFINISHED: Final = frozenset(state for state in JobState if not (state.is_final or state.is_in_ledger_alone))
 LOST: Final = "no queue held it, and the ledger has no payload of it"
 
 

@@ -79,8 +79,8 @@ class JobApi(JobServiceServicer):
         (result,) = await self._submitter.accept([parse.submission(request, principal)])
         if isinstance(result, SickbayError):
             raise result
-        queued = JobRecord(result.job, JobState.QUEUED, result.job.submitted_at)
-        return pb.SubmitJobResponse(job=responses.job(queued), duplicate=result.duplicate, breaker=self._notice(result))
+        accepted = JobRecord(result.job, result.job.first_state, result.job.submitted_at)
+        return pb.SubmitJobResponse(job=responses.job(accepted), duplicate=result.duplicate, breaker=self._notice(result))
 
     @detached
     async def BatchSubmitJobs(self, request: pb.BatchSubmitJobsRequest, context: Any) -> pb.BatchSubmitJobsResponse:
@@ -174,8 +174,8 @@ class JobApi(JobServiceServicer):
         return pb.BatchSubmitResult(error=batch_error(fault_of(result)))
 
     def _notice(self, accepted: Accepted) -> pb.BreakerNotice | None:
-        """What its producer is told about the breaker; nothing about a duplicate, which may have run long ago."""
-        if accepted.duplicate:
+        """What its producer is told about the breaker; nothing about a duplicate, which may have run long ago, and about a later job."""
+        if accepted.duplicate or accepted.job.first_state is JobState.SCHEDULED:
             return None
         return explanations.notice(self._circuits.unless_closed(accepted.job.job_type, accepted.job.tenant))
 
@@ -199,7 +199,7 @@ def _validate(request: pb.SubmitJobRequest, principal: Principal) -> Submission 
 
 
 def _initial_change(record: JobRecord) -> StateChange:
-    return StateChange(record.job.submitted_at, JobState.QUEUED, 0, 0)
+    return StateChange(record.job.submitted_at, record.job.first_state, 0, 0)
 
 
 def _change_response(job: Job, record: JobRecord, change: StateChange) -> pb.WatchJobResponse:
@@ -208,8 +208,10 @@ def _change_response(job: Job, record: JobRecord, change: StateChange) -> pb.Wat
 
 
 def _says_more(record: JobRecord, known: JobRecord) -> bool:
-    """Whether a record says more than another one of the same state: how far the run is, or that somebody asked to cancel it."""
-    return is_later(record.progress, known.progress) or record.cancel_requested_at != known.cancel_requested_at
+    """Whether a record says more than another one of the same state: of its progress, a request to cancel it, or when it is to run."""
+    if record.cancel_requested_at != known.cancel_requested_at or record.job.run_at != known.job.run_at:
+        return True
+    return is_later(record.progress, known.progress)
 
 
 def _as_of(record: JobRecord, change: StateChange) -> JobRecord:

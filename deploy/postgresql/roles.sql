@@ -39,6 +39,6 @@ SELECT format('ALTER TABLE public.%I OWNER TO keeper', tablename)
 FROM pg_tables
 WHERE schemaname = 'public' AND tableowner <> 'keeper' AND tablename IN (
     'alembic_version', 'jobs', 'job_changes', 'job_revisions', 'job_duplicates', 'suspects', 'idempotency_keys',
-    'write_check', 'incidents', 'incident_notices', 'audit_entries', 'job_results', 'job_progress'
+    'write_check', 'incidents', 'incident_notices', 'audit_entries', 'job_results', 'job_progress', 'schedules', 'schedule_runs'
 )
 \gexec

@@ -85,7 +85,8 @@ class Job:
     `result_json` is what the handler of a SUCCEEDED job returned, as JSON text; empty if it returned None. It is empty, too, if the result
     was not kept, and then `result_note` says why. `progress` is set while the job is RUNNING if its handler reports any. Lists have none of
     the three. `cancel_request_time` is when somebody first asked to cancel it after a run had begun. `result_hidden`: there is a
-    result, which this principal may not read.
+    result, which this principal may not read. `run_time` is when it was to run, if that was not at once; a job of a schedule has its
+    `schedule_id`, and in `tick_time` the time of the schedule for which it is.
     """
 
     job_id: str
@@ -107,6 +108,9 @@ class Job:
     progress: Progress | None = None
     cancel_request_time: datetime | None = None
     result_hidden: bool = False
+    run_time: datetime | None = None
+    schedule_id: str = ""
+    tick_time: datetime | None = None
     _result: Any = field(default=None, init=False, repr=False, compare=False)
 
     @property

@@ -15,9 +15,11 @@ from sickbay.domain.access import Right
 _JOBS: Final = "/sickbay.jobs.v1.JobService/"
 _TYPES: Final = "/sickbay.jobs.v1.JobTypeService/"
 _QUARANTINE: Final = "/sickbay.jobs.v1.QuarantineService/"
+_SCHEDULED: Final = "/sickbay.jobs.v1.ScheduledJobService/"
 _WORKERS: Final = "/sickbay.jobs.v1.WorkerService/"
 _BREAKERS: Final = "/sickbay.breakers.v1.BreakerService/"
 _INCIDENTS: Final = "/sickbay.breakers.v1.IncidentService/"
+_SCHEDULES: Final = "/sickbay.schedules.v1.ScheduleService/"
 _AUDIT: Final = "/sickbay.audit.v1.AuditService/"
 
 
@@ -50,6 +52,11 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType(
         f"{_QUARANTINE}ResubmitJob": Rule(Right.OPERATE, is_action=True),
         f"{_QUARANTINE}DiscardJob": Rule(Right.OPERATE, is_action=True),
         f"{_QUARANTINE}RequeueJobs": Rule(Right.OPERATE, is_action=True),
+        f"{_SCHEDULED}ListScheduledJobs": Rule(Right.FOLLOW),
+        f"{_SCHEDULED}GetScheduledJob": Rule(Right.FOLLOW),
+        f"{_SCHEDULED}UpdateScheduledJob": Rule(Right.CANCEL, is_action=True),
+        f"{_SCHEDULED}RunScheduledJob": Rule(Right.CANCEL, is_action=True),
+        f"{_SCHEDULED}CancelScheduledJob": Rule(Right.CANCEL, is_action=True),
         f"{_WORKERS}ListWorkers": Rule(Right.VIEW),
         f"{_WORKERS}Work": Rule(Right.WORK, is_action=True, all_tenants=True),
         f"{_BREAKERS}ListBreakers": Rule(Right.VIEW),
@@ -66,6 +73,16 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType(
         f"{_INCIDENTS}ListIncidents": Rule(Right.VIEW),
         f"{_INCIDENTS}GetIncident": Rule(Right.VIEW),
         f"{_INCIDENTS}AcknowledgeIncident": Rule(Right.OPERATE, is_action=True),
+        f"{_SCHEDULES}ListSchedules": Rule(Right.VIEW),
+        f"{_SCHEDULES}GetSchedule": Rule(Right.VIEW),
+        f"{_SCHEDULES}ListScheduleRuns": Rule(Right.VIEW),
+        f"{_SCHEDULES}CreateSchedule": Rule(Right.OPERATE, is_action=True),
+        f"{_SCHEDULES}UpdateSchedule": Rule(Right.OPERATE, is_action=True),
+        f"{_SCHEDULES}DeleteSchedule": Rule(Right.OPERATE, is_action=True),
+        f"{_SCHEDULES}PauseSchedule": Rule(Right.OPERATE, is_action=True),
+        f"{_SCHEDULES}ResumeSchedule": Rule(Right.OPERATE, is_action=True),
+        f"{_SCHEDULES}TriggerSchedule": Rule(Right.OPERATE, is_action=True),
+        f"{_SCHEDULES}BackfillSchedule": Rule(Right.OPERATE, is_action=True),
         f"{_AUDIT}ListAuditEntries": Rule(Right.AUDIT),
     }
 )

@@ -6,6 +6,7 @@ from typing import Final
 
 from sickbay.contract import requests as parse
 from sickbay.contract import responses
+from sickbay.contract.times import span_ms
 from sickbay.domain.access import ANYBODY, Principal
 from sickbay.domain.errors import InvalidArgument
 from sickbay.domain.queries import LostQuery, Requeued, RequeueOrder, Verdict
@@ -22,7 +23,7 @@ def lost_query(request: pb.RequeueJobsRequest, now: int, principal: Principal = 
     """Which jobs may be lost, of those that the principal sees; `now` in ms."""
     if len(request.job_ids) > MAX_REQUEUED:
         raise InvalidArgument(f"at most {MAX_REQUEUED} jobs can be named, not {len(request.job_ids):,}; split them")
-    quiet = parse.span_ms(request.min_age, "minimal age", 1_000, now) if request.HasField("min_age") else DEFAULT_MIN_AGE_MS
+    quiet = span_ms(request.min_age, "minimal age", 1_000, now) if request.HasField("min_age") else DEFAULT_MIN_AGE_MS
     ids = tuple(dict.fromkeys(map(parse.job_id, request.job_ids)))
     return LostQuery(now - quiet, parse.job_type_filter(request.job_type), parse.tenants(request.tenant, principal), ids)
 

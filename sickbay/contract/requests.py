@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from google.protobuf.duration_pb2 import Duration
-
 from sickbay.breakers.v1 import breaker_service_pb2 as breakers
 from sickbay.contract.payload import checked_text, struct_text
+from sickbay.contract.times import run_time, span_ms
 from sickbay.domain.access import ANYBODY, Principal, Tenants
 from sickbay.domain.breaker import DEPENDENCY, Action, BreakerKey, Command
 from sickbay.domain.errors import ErrorReason, InvalidArgument
@@ -34,8 +33,6 @@ MAX_ACTOR_CHARS: Final = 128
 MAX_WHY_CHARS: Final = 500
 MAX_HOLD_MS: Final = 30 * 86_400_000
 _SHOWN_CHARS: Final = 80
-_MAX_SECONDS: Final = 315_576_000_000
-"""The range of Duration: 10,000 years."""
 
 _REQUEST_ID: Final = re.compile(rf"[ -~]{{1,{MAX_REQUEST_ID_CHARS}}}")
 _STATES: Final[dict[int, JobState]] = {
@@ -54,7 +51,7 @@ class Submission:
     """A job to accept; `request_id` is the idempotency key, empty if there is none. `rejects`: not to be parked, but rejected.
 
     `principal` is the name of who submits it, empty while access control is off and for jobs that handlers submit. `tenants` are those of
-    which the principal may know.
+    which the principal may know. It is to run `delay_ms` later or at `run_at` (ms), at once if both are 0.
     """
 
     job_type: str
@@ -65,15 +62,18 @@ class Submission:
     priority: Priority = Priority.NORMAL
     principal: str = ""
     tenants: Tenants = None
+    delay_ms: int = 0
+    run_at: int = 0
 
     @property
     def digest(self) -> bytes:
         """Equal for equal requests: distinguishes a repeat from a reused idempotency key.
 
-        The default priority adds nothing, so keys that an earlier version has reserved stay valid; a payload begins with a brace.
+        The defaults add nothing, so keys that an earlier version has reserved stay valid; a payload begins with a brace.
         """
         urgency = "" if self.priority is Priority.NORMAL else f"{self.priority}\n"
-        head = f"{self.tenant}\n{self.job_type}\n{urgency}".encode()
+        later = f"{self.delay_ms}\n{self.run_at}\n" if self.delay_ms or self.run_at else ""
+        head = f"{self.tenant}\n{self.job_type}\n{urgency}{later}".encode()
         return hashlib.blake2b(head + self.payload_json, digest_size=16).digest()
 
     def job(self, job_id: str, now: int) -> Job:
@@ -85,6 +85,7 @@ class Submission:
             tenant=self.tenant,
             submitted_at=now,
             priority=self.priority,
+            run_at=now + self.delay_ms if self.delay_ms else self.run_at,
         )
 
 
@@ -104,7 +105,10 @@ def submission(request: job_service_pb2.SubmitJobRequest, principal: Principal =
         raise InvalidArgument(f"on_open {request.on_open} is unknown; use ON_OPEN_PARK or ON_OPEN_REJECT")
     rejects = request.on_open == job_service_pb2.ON_OPEN_REJECT
     urgency = priority(request.priority) or Priority.NORMAL
-    return Submission(kind, owner, payload, key, rejects, urgency, principal.name, principal.tenants)
+    delay_ms, run_at = run_time(request)
+    if rejects and (delay_ms or run_at):
+        raise InvalidArgument("on_open REJECT is for a job that is to run now; a later one is parked if its circuit is open when it is due")
+    return Submission(kind, owner, payload, key, rejects, urgency, principal.name, principal.tenants, delay_ms or 0, run_at or 0)
 
 
 def batch(request: job_service_pb2.BatchSubmitJobsRequest) -> list[job_service_pb2.SubmitJobRequest]:
@@ -273,16 +277,6 @@ def line(text: str, what: str, limit: int) -> str:
     if not text.isprintable():
         raise InvalidArgument(f"the {what} has an unprintable character; send one line of plain text")
     return text
-
-
-def span_ms(span: Duration, what: str, least: int, most: int) -> int:
-    """A duration in milliseconds, within its bounds."""
-    if abs(span.seconds) > _MAX_SECONDS or abs(span.nanos) >= 10**9 or span.seconds * span.nanos < 0:
-        raise InvalidArgument(f"the {what} is not a valid google.protobuf.Duration")
-    ms = span.seconds * 1000 + span.nanos // 1_000_000
-    if not least <= ms <= most:
-        raise InvalidArgument(f"the {what} must be {least / 1000:g} to {most // 1000} seconds, not {ms / 1000:g}")
-    return ms
 
 
 def _known(table: Mapping[int, T], number: int, what: str) -> T:

@@ -75,6 +75,9 @@ def job(record: JobRecord, history: Sequence[StateChange] = (), *, hides_result:
         progress=progress(record.progress) if record.progress is not None else None,
         cancel_request_time=timestamp(record.cancel_requested_at),
         result_hidden=hides_result and bool(result.json),
+        run_time=timestamp(known.run_at),
+        schedule_id=text(known.schedule_id),
+        tick_time=timestamp(known.tick_at),
     )
 
 

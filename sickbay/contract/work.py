@@ -7,8 +7,9 @@ from typing import Final
 
 import msgspec
 
-from sickbay.contract.requests import job_type, line, span_ms
+from sickbay.contract.requests import job_type, line
 from sickbay.contract.responses import duration, job, text
+from sickbay.contract.times import span_ms
 from sickbay.domain.errors import MAX_RETRY_AFTER, InvalidArgument
 from sickbay.domain.failure import MAX_TRACEBACK_BYTES, last_bytes
 from sickbay.domain.job import CODE_PATTERN, Job, JobRecord, JobState, is_code

@@ -5,8 +5,8 @@
     |   `-- Unstorable       a database rejects a value, and always will: do not retry
     |-- Unauthenticated      the caller has not proven who it is, or no longer
     |-- PermissionDenied     the caller may not do that
-    |-- NotFound             no such job, breaker or incident
-    |-- AlreadyExists        the idempotency key belongs to another request
+    |-- NotFound             no such job, breaker, incident or schedule
+    |-- AlreadyExists        the idempotency key belongs to another request, or the name is taken
     |-- Aborted              another client was first: read again, then repeat
     |-- FailedPrecondition   not allowed in this state, or a setting is missing
     |-- Unavailable          a backend does not answer; nothing is lost, retry later
@@ -65,6 +65,11 @@ class ErrorReason(StrEnum):
     PROGRAM_SILENT = "PROGRAM_SILENT"
     TOO_MANY_PROGRAMS = "TOO_MANY_PROGRAMS"
     INVALID_MESSAGES = "INVALID_MESSAGES"
+    SCHEDULE_NOT_FOUND = "SCHEDULE_NOT_FOUND"
+    SCHEDULE_EXISTS = "SCHEDULE_EXISTS"
+    INVALID_SCHEDULE = "INVALID_SCHEDULE"
+    SCHEDULE_IN_CODE = "SCHEDULE_IN_CODE"
+    TOO_MANY_SCHEDULES = "TOO_MANY_SCHEDULES"
     UNAUTHENTICATED = "UNAUTHENTICATED"
     CREDENTIAL_EXPIRED = "CREDENTIAL_EXPIRED"
     PERMISSION_DENIED = "PERMISSION_DENIED"

@@ -38,6 +38,7 @@ class JobReason(StrEnum):
     DISCARDED = "DISCARDED"
     CANCELLED = "CANCELLED"
     RATE_LIMITED = "RATE_LIMITED"
+    SCHEDULED = "SCHEDULED"
 
 
 class JobStep(StrEnum):
@@ -54,6 +55,7 @@ class JobStep(StrEnum):
     RELEASE = "RELEASE"
     PERSON_DECIDES = "PERSON_DECIDES"
     WORKER_COMES = "WORKER_COMES"
+    DUE = "DUE"
 
 
 class BreakerReason(StrEnum):

@@ -41,6 +41,7 @@ class JobState(StrEnum):
     SUCCEEDED = "SUCCEEDED"
     DISCARDED = "DISCARDED"
     CANCELLED = "CANCELLED"
+    SCHEDULED = "SCHEDULED"
 
     @property
     def rank(self) -> int:
@@ -57,11 +58,16 @@ class JobState(StrEnum):
         """Whether the job is in quarantine, parked or quarantined."""
         return self.rank == _SET_ASIDE
 
+    @property
+    def is_in_ledger_alone(self) -> bool:
+        """Whether no queue for workers holds the job: the ledger has its payload, and whoever publishes it takes it from there."""
+        return self.rank == _SET_ASIDE or self is JobState.SCHEDULED
+
 
 _SET_ASIDE: Final = 5
 _FINAL: Final = 9
 _RANKS: Final = {
-    **dict.fromkeys((JobState.QUEUED, JobState.RETRYING), 0),
+    **dict.fromkeys((JobState.SCHEDULED, JobState.QUEUED, JobState.RETRYING), 0),
     JobState.RUNNING: 1,
     JobState.PARKED: _SET_ASIDE,
     JobState.QUARANTINED: _SET_ASIDE,
@@ -90,6 +96,9 @@ class Job(InRun, Generic[P_co]):
 
     Handlers run at least once: use `idempotency_key` when an effect must not happen twice. `trace` is the context of the trace that the
     job belongs to (see `trace.py`), empty without tracing.
+
+    `run_at` is when it was to run (ms), 0 if that was at once. A job of a schedule has its `schedule_id`, and in `tick_at` the time of the
+    schedule (ms) for which it is, without jitter: a report of a night is of this one, however late it runs.
     """
 
     job_id: str
@@ -103,6 +112,9 @@ class Job(InRun, Generic[P_co]):
     maybe_duplicate: bool = False
     trace: str = ""
     priority: Priority = Priority.NORMAL
+    run_at: int = 0
+    schedule_id: str = ""
+    tick_at: int = 0
     _payload: Any = field(default=None, init=False, repr=False, compare=False)
     _unreadable: str = field(default="", init=False, repr=False, compare=False)
 
@@ -140,6 +152,11 @@ class Job(InRun, Generic[P_co]):
         return self.attempt == 0 and self.generation == 0 and not self.maybe_duplicate
 
     @property
+    def first_state(self) -> JobState:
+        """The state in which it is accepted: SCHEDULED if it is to run later."""
+        return JobState.SCHEDULED if self.run_at > self.submitted_at else JobState.QUEUED
+
+    @property
     def blameless(self) -> int:
         """How many of its attempts do not count against the job: failures of what it depends on."""
         return min(self.attempt, self.failures[-1].blameless) if self.failures else 0
@@ -171,12 +188,12 @@ def set_payload(job: Job[Any], payload: object) -> None:
 class JobEvent:
     """An event for the ledger: since `at` the job is in `state`.
 
-    `job` has its payload when it is set aside, and may have it when it is accepted. `run` names one execution (two different runs that
-    both succeed are a duplicate; one run reported twice is a replay). `started_at` is the start of that run, None if there was none.
-    `duplicate` marks a copy that was dropped because a later one exists: it is counted and changes nothing else. `beyond_limit` is for
-    observers, not for the ledger: a job that is at fault would have been quarantined instead of retried. `result` is what a run that
-    SUCCEEDED returned, `progress` how far one is that is RUNNING. `cancel_requested` marks the request to cancel a job whose run has begun:
-    it changes no state, and `job` and `state` are what is known of the job.
+    `job` has its payload when it is set aside or SCHEDULED, and may have it when it is accepted. `run` names one execution (two
+    different runs that both succeed are a duplicate; one run reported twice is a replay). `started_at` is the start of that run, None
+    if there was none. `duplicate` marks a copy that was dropped because a later one exists: it is counted and changes nothing else.
+    `beyond_limit` is for observers, not for the ledger: a job that is at fault would have been quarantined instead of retried. `result`
+    is what a run that SUCCEEDED returned, `progress` how far one is that is RUNNING. `cancel_requested` marks the request to cancel a
+    job whose run has begun: it changes no state, and `job` and `state` are what is known of the job.
     """
 
     job: Job
@@ -210,7 +227,7 @@ class StateChange:
 
 @dataclass(frozen=True, slots=True)
 class JobRecord:
-    """A job as stored in the ledger. `job.payload_json` is empty unless the job is set aside.
+    """A job as stored in the ledger. `job.payload_json` is empty unless the job is set aside or SCHEDULED.
 
     `result` is what the run returned with which the job SUCCEEDED, `progress` how far a run is that is RUNNING; lists of records have
     neither. `cancel_requested_at` is when somebody asked to cancel it after a run had begun (ms), 0 if nobody did.

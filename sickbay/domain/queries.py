@@ -105,6 +105,26 @@ class JobEdit:
 
 
 @dataclass(frozen=True, slots=True)
+class ScheduledJobQuery:
+    """Which SCHEDULED jobs to list; empty fields do not filter. `tenants` None: of all. `before` is in ms: only jobs due before it."""
+
+    job_type: str = ""
+    tenants: Tenants = None
+    schedule_id: str = ""
+    before: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduledJobEdit:
+    """Changes to a SCHEDULED job; None keeps the value. It is to run at `run_at` (ms), or `delay_ms` from now."""
+
+    run_at: int | None = None
+    delay_ms: int | None = None
+    payload_json: bytes | None = None
+    priority: Priority | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class DuplicateCheck:
     """What the ledger knows about a copy that may not be the only one.
 

@@ -66,6 +66,9 @@ class Body(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     result_note: str = ""
     progress: ProgressBody | msgspec.UnsetType = msgspec.UNSET
     cancel_requested: bool = False
+    run_at: _Millis = 0
+    schedule_id: str = ""
+    tick_at: _Millis = 0
 
 
 class BatchBody(msgspec.Struct, frozen=True):

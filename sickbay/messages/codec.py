@@ -133,6 +133,9 @@ def _body(job: Job) -> Body:
         submitted_at=job.submitted_at,
         maybe_duplicate=job.maybe_duplicate,
         priority=job.priority,
+        run_at=job.run_at,
+        schedule_id=job.schedule_id,
+        tick_at=job.tick_at,
     )
 
 
@@ -153,6 +156,9 @@ def _job(body: Body, job_id: str, now: int, trace: str = "") -> Job:
         maybe_duplicate=body.maybe_duplicate,
         trace=trace or (valid_trace(body.trace) if body.trace else ""),
         priority=body.priority,
+        run_at=body.run_at,
+        schedule_id=body.schedule_id if is_name(body.schedule_id) else "",
+        tick_at=body.tick_at,
     )
 
 
@@ -185,8 +191,8 @@ def _failure(failure: FailureBody) -> Failure:
 
 
 def _carries_payload(event: JobEvent) -> bool:
-    """Whether the event has the payload: always for a set-aside job, for an accepted one if it was left in."""
-    return event.state.in_quarantine or (event.state is JobState.QUEUED and not event.duplicate and bool(event.job.payload_json))
+    """Whether the event has the payload: always if the ledger alone has the job, for an accepted one if it was left in."""
+    return event.state.is_in_ledger_alone or (event.state is JobState.QUEUED and not event.duplicate and bool(event.job.payload_json))
 
 
 def _event_body(event: JobEvent) -> Body:
@@ -210,11 +216,14 @@ def _event_body(event: JobEvent) -> Body:
         code=event.code,
         message=event.message,
         duplicate=event.duplicate,
-        trace=job.trace if event.state.in_quarantine else "",
+        trace=job.trace if event.state.is_in_ledger_alone else "",
         result=msgspec.UNSET if event.result is None or not event.result.json else msgspec.Raw(event.result.json),
         result_note="" if event.result is None else event.result.note,
         progress=msgspec.UNSET if event.progress is None else _progress_body(event.progress),
         cancel_requested=event.cancel_requested,
+        run_at=job.run_at if event.state is JobState.SCHEDULED else 0,
+        schedule_id=job.schedule_id if event.state is JobState.SCHEDULED else "",
+        tick_at=job.tick_at if event.state is JobState.SCHEDULED else 0,
     )
 
 
@@ -222,9 +231,9 @@ def _event(body: Body, now: int) -> JobEvent:
     state = body.state
     if isinstance(state, msgspec.UnsetType) or not body.job_id:
         raise Undecodable("an event needs jobId and state")
-    if state.in_quarantine and isinstance(body.payload, msgspec.UnsetType):
-        raise Undecodable("an event that sets a job aside needs its payload")
-    _check_names(body, may_lack=not state.in_quarantine)
+    if state.is_in_ledger_alone and isinstance(body.payload, msgspec.UnsetType):
+        raise Undecodable("an event that sets a job aside, or schedules one, needs its payload")
+    _check_names(body, may_lack=not state.is_in_ledger_alone)
     at = not_ahead(body.at, now)
     job = _job(body, body.job_id, at)
     return JobEvent(

@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Final, TypeVar
 
 from sickbay.domain.errors import ErrorReason, Quota, ResourceExhausted, Unavailable
-from sickbay.domain.job import Job
+from sickbay.domain.job import Job, JobState
 from sickbay.domain.rate_limit import Bucket, Claim, Grant
 from sickbay.domain.spans import span
 from sickbay.ports.limits import RateLimiter
@@ -70,7 +70,10 @@ class Door:
         return await self._take(principals, {name: (bucket,) for name, bucket in buckets.items() if bucket is not None})
 
     async def judge(self, jobs: Sequence[Job]) -> Sequence[Verdict]:
-        """One verdict for each job, in order: each takes its place, or is rejected, for itself. Never raises Unavailable."""
+        """One verdict for each job, in order: each takes its place, or is rejected, for itself. Never raises Unavailable.
+
+        A job that is to run later takes no place now.
+        """
         verdicts: list[Verdict] = [None] * len(jobs)
         if self._rules.limits_waiting:
             verdicts = [self._place(job) for job in jobs]
@@ -85,9 +88,12 @@ class Door:
     def give_back(self, jobs: Sequence[Job]) -> None:
         """These were not accepted after all, so they do not wait; what they took of a rate is spent."""
         for job in jobs:
-            self._waiting.remove(job)
+            if job.first_state is JobState.QUEUED:
+                self._waiting.remove(job)
 
     def _place(self, job: Job) -> Verdict:
+        if job.first_state is JobState.SCHEDULED:
+            return None
         for limit, name, bound in (
             ("tenant_queued", job.tenant, self._rules.queued(job.tenant)),
             ("queued", "", self._rules.queued_in_all),

@@ -98,7 +98,8 @@ class JobSubmitter:
         fresh = [result.job for result in results if isinstance(result, Accepted) and not result.duplicate]
         try:
             if fresh:
-                routed = zip(self._lanes.keys(fresh), fresh, strict=True)
+                now = [job for job in fresh if job.first_state is JobState.QUEUED]
+                routed = zip(self._lanes.keys(now), now, strict=True)
                 messages = [job_message(key, job) async for key, job in self._slices.over(routed)]
                 messages += [message async for message in self._slices.over(_ledger_messages(fresh, self._kept_bytes))]
                 await self._publisher.publish(messages)
@@ -113,7 +114,7 @@ class JobSubmitter:
             self._give_back(fresh)
             return _none_accepted(results, error)
         for job in fresh:
-            self._recent.add(JobRecord(replace(job, payload_json=b""), JobState.QUEUED, job.submitted_at))
+            self._recent.add(JobRecord(replace(job, payload_json=b""), job.first_state, job.submitted_at))
         await self._keys.confirm([_claim(submission, job) async for submission, job in self._slices.over(_keyed(submissions, results))])
         return results
 
@@ -154,8 +155,8 @@ class JobSubmitter:
             return held if isinstance(held, SickbayError) else new
         if not held.duplicate and not held.retaken and (rejected := self._rejection(submission)):
             return rejected
-        job = replace(new.job, job_id=held.job_id, submitted_at=held.submitted_at, maybe_duplicate=held.retaken)
-        return Accepted(job, held.duplicate)
+        job = submission.job(held.job_id, held.submitted_at)
+        return Accepted(replace(job, maybe_duplicate=True) if held.retaken else job, held.duplicate)
 
     async def _limit(
         self, door: Door, submissions: Sequence[Submission], results: Sequence[Accepted | SickbayError]
@@ -223,16 +224,19 @@ def _none_accepted(results: Sequence[Accepted | SickbayError], error: Unavailabl
 
 
 def _ledger_messages(jobs: Sequence[Job], kept_bytes: int) -> Iterator[Message]:
-    """Messages for the ledger, each with at most MAX_EVENT_JOBS jobs and MAX_EVENT_BYTES of payloads, except a single larger one."""
+    """Messages for the ledger, each with at most MAX_EVENT_JOBS jobs and MAX_EVENT_BYTES of payloads, except a single larger one.
+
+    A SCHEDULED job is in no other message, so it always has its payload.
+    """
     events: list[JobEvent] = []
     size = 0
     for job in jobs:
         length = len(job.payload_json)
-        if length > kept_bytes:
+        if length > kept_bytes and job.first_state is not JobState.SCHEDULED:
             job, length = replace(job, payload_json=b""), 0  # noqa: PLW2901 - the same job without its payload
         if len(events) == MAX_EVENT_JOBS or (events and size + length > MAX_EVENT_BYTES):
             yield Message("job.accepted", encode_events(events))
             events, size = [], 0
-        events.append(JobEvent(job, JobState.QUEUED, job.submitted_at))
+        events.append(JobEvent(job, job.first_state, job.submitted_at))
         size += length
     yield Message("job.accepted", encode_events(events))

@@ -68,6 +68,7 @@ async def open_backends(clock=None, **config):
             reader=Flaky(ledger.reader),
             writer=Flaky(ledger.writer),
             quarantine=Flaky(ledger.quarantine),
+            scheduled_jobs=Flaky(ledger.scheduled_jobs),
             lost=Flaky(ledger.lost),
             duplicate_guard=Flaky(ledger.duplicate_guard),
             keys=Flaky(ledger.keys),

@@ -55,6 +55,8 @@ class Database:
         self.own_time = own_time
         self.time = _time_of(where, clock, own_time=own_time)
         """The clock of all leases, in SQL."""
+        self.wall_time = server_time() if own_time and where.server else clock_time(clock)
+        """The clock of what is to happen at a time of day, in SQL: it follows a clock that is set."""
         self.pool = Pool(where.server) if where.server else None
         self._writer = writing_engine(where, self.pool)
         self._reader = reading_engine(where, self._writer)

@@ -26,7 +26,7 @@ def history(job: AnyRow, changes: Iterable[AnyRow]) -> list[StateChange]:
             row.at, state, row.generation, row.attempt, row.code, row.message, row.actor
         )
     state = JobState(job.state)
-    if job.submitted_at:
+    if job.submitted_at and (JobState.SCHEDULED, 0, 0) not in lines:
         lines.setdefault((JobState.QUEUED, 0, 0), StateChange(job.submitted_at, JobState.QUEUED, 0, 0))
     worker = job.run.rpartition(".")[0]  # a run is named `<worker>.<number>`
     _add_run(lines, job, state, worker)

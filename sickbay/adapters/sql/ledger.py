@@ -1,4 +1,4 @@
-"""The ledger: all eleven of its ports on one database. `async with open_ledger(url, clock) as ledger`.
+"""The ledger: all of its ports on one database. `async with open_ledger(url, clock) as ledger`.
 
 On PostgreSQL any number of processes share one ledger. Their access (`grants.py` grants just that): jobapi reads jobs and writes
 `idempotency_keys`; a worker reads jobs and writes `suspects`; the control plane owns the tables, creates them, and writes them all.
@@ -30,6 +30,8 @@ from sickbay.adapters.sql.postgres import Server
 from sickbay.adapters.sql.postgres_feed import PostgresChangeFeed
 from sickbay.adapters.sql.quarantine_store import SqlQuarantineStore
 from sickbay.adapters.sql.reader import SqlReader
+from sickbay.adapters.sql.scheduled_jobs import SqlScheduledJobs
+from sickbay.adapters.sql.schedules import SqlSchedules
 from sickbay.adapters.sql.starts import Starts
 from sickbay.adapters.sql.subscribers import Subscribers
 from sickbay.adapters.sql.waiting import SqlWaitingCounts
@@ -49,6 +51,8 @@ class Ledger:
     reader: SqlReader
     writer: SqlWriter
     quarantine: SqlQuarantineStore
+    scheduled_jobs: SqlScheduledJobs
+    schedules: SqlSchedules
     lost: SqlLost
     duplicate_guard: SqlDuplicateGuard
     holds: Holds
@@ -136,6 +140,8 @@ def _ledger(  # noqa: PLR0917 - all parts
         reader=SqlReader(store, feed),
         writer=SqlWriter(store, feed, starts),
         quarantine=SqlQuarantineStore(store, feed, starts, clock),
+        scheduled_jobs=SqlScheduledJobs(store, feed, starts, clock),
+        schedules=SqlSchedules(store, feed),
         lost=SqlLost(store, feed, starts, clock),
         duplicate_guard=SqlDuplicateGuard(store, starts, clock),
         holds=holds,

@@ -134,7 +134,7 @@ def record_after(prior: JobRecord | None, event: JobEvent, job: Job) -> JobRecor
     """The record once the event has been applied."""
     aside = event.state.in_quarantine
     return JobRecord(
-        job=job if aside else replace(job, payload_json=b""),
+        job=job if event.state.is_in_ledger_alone else replace(job, payload_json=b""),
         state=event.state,
         updated_at=event.at,
         started_at=event.started_at,

@@ -32,6 +32,7 @@ _LETTERS: Final = {
     JobState.SUCCEEDED: "S",
     JobState.DISCARDED: "D",
     JobState.CANCELLED: "C",
+    JobState.SCHEDULED: "L",
 }
 _STATES: Final = {letter: state for state, letter in _LETTERS.items()}
 

@@ -59,6 +59,9 @@ def job_of(row: AnyRow) -> Job:
         submitted_at=row.submitted_at,
         trace=getattr(row, "trace", None) or "",
         priority=Priority(row.priority),
+        run_at=row.run_at or 0,
+        schedule_id=row.schedule_id or "",
+        tick_at=row.tick_at or 0,
     )
 
 
@@ -66,7 +69,7 @@ def record_of(row: AnyRow) -> JobRecord:
     """A record from a row of LISTED or WHOLE."""
     state, job = JobState(row.state), job_of(row)
     return JobRecord(
-        job=job if state.in_quarantine or not job.payload_json else replace(job, payload_json=b""),
+        job=job if state.is_in_ledger_alone or not job.payload_json else replace(job, payload_json=b""),
         state=state,
         updated_at=row.updated_at,
         started_at=row.started_at,
@@ -87,7 +90,8 @@ def values_of(event: JobEvent) -> tuple[object, ...]:
     run = (job.submitted_at, event.at, event.started_at, event.run, _encode(job.failures) if last else None, code)
     if not state.in_quarantine:
         payload = job.payload_json or None if not state.is_final else None
-        return (*place, *run, None, None, None, None, payload, None, job.priority.value)
+        trace = job.trace or None if state is JobState.SCHEDULED else None
+        return (*place, *run, None, None, None, None, payload, trace, job.priority.value)
     reason = event.reason.value if event.reason else None
     aside = (event.at, reason, plain(message), fingerprint(message), job.payload_json, job.trace or None)
     return (*place, *run, *aside, job.priority.value)

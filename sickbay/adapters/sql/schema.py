@@ -4,7 +4,8 @@ A healthy job needs one row. Other jobs need more: `job_changes` has the state c
 `job_revisions` the edits, `job_results` what handlers returned, `job_progress` how far runs are whose handlers say so, `job_duplicates`
 one row per extra run or dropped copy (a set, so that counting is idempotent), `suspects` the starts of runs of copies that may have killed
 their worker. `incidents` has a row for each outage of a breaker, `incident_notices` those that a webhook has not been told yet.
-`audit_entries` has one row per action and per refused call.
+`audit_entries` has one row per action and per refused call. `schedules` has a row for each schedule, `schedule_runs` what became of each
+of its times.
 
 Every change here needs a migration; a test compares the two.
 """
@@ -15,7 +16,7 @@ from typing import Final
 
 from sqlalchemy import BigInteger, Column, Double, Index, Integer, LargeBinary, MetaData, SmallInteger, Table, Text, text
 
-HEAD: Final = "0010"
+HEAD: Final = "0011"
 """The revision this code works with: the newest file in `migrations/versions`."""
 
 metadata = MetaData()
@@ -54,6 +55,10 @@ jobs = Table(
     Column("priority", Text, nullable=False, server_default=text("'NORMAL'")),
     # Only if somebody asked to cancel the job after a run had begun.
     Column("cancel_requested_at", BigInteger),
+    # Only of a job that was to run later: when, and the schedule and its time that it is of.
+    Column("run_at", BigInteger),
+    Column("schedule_id", Text),
+    Column("tick_at", BigInteger),
 )
 
 _ASIDE: Final = text("set_aside_at IS NOT NULL")
@@ -62,6 +67,7 @@ _LEASED: Final = text("lease_until IS NOT NULL")
 _CALLED_OFF: Final = text("called_off IS NOT NULL")
 _PRIORITIZED: Final = text("priority <> 'NORMAL'")
 _CANCEL_REQUESTED: Final = text("cancel_requested_at IS NOT NULL")
+_SCHEDULED: Final = text("state = 'SCHEDULED'")
 
 Index("jobs_submitted", jobs.c.submitted_at, jobs.c.job_id)
 Index("jobs_type_submitted", jobs.c.job_type, jobs.c.submitted_at, jobs.c.job_id)
@@ -93,6 +99,8 @@ Index(
 )
 Index("jobs_called_off", jobs.c.updated_at, sqlite_where=_CALLED_OFF, postgresql_where=_CALLED_OFF)
 Index("jobs_cancel_requested", jobs.c.cancel_requested_at, sqlite_where=_CANCEL_REQUESTED, postgresql_where=_CANCEL_REQUESTED)
+# Only SCHEDULED jobs are in it, so the scheduler's look at what is due is one descent, however many jobs there are.
+Index("jobs_scheduled", jobs.c.run_at, jobs.c.job_id, sqlite_where=_SCHEDULED, postgresql_where=_SCHEDULED)
 Index("jobs_leased", jobs.c.lease_until, sqlite_where=_LEASED, postgresql_where=_LEASED)
 
 job_changes = Table(
@@ -249,3 +257,52 @@ audit_entries = Table(
 Index("audit_entries_at", audit_entries.c.at, audit_entries.c.entry_id)
 for _name in ("principal", "action", "target", "tenant", "result"):
     Index(f"audit_entries_{_name}", audit_entries.c[_name], audit_entries.c.at, audit_entries.c.entry_id)
+
+_DUE: Final = text("next_at IS NOT NULL")
+_BUFFERED: Final = text("buffered_at IS NOT NULL")
+_UNSETTLED: Final = text("settled = 0")
+
+schedules = Table(
+    "schedules",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("schedule_id", Text, primary_key=True),
+    Column("job_type", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("origin", Text, nullable=False),
+    # Its next time; NULL unless it is ACTIVE.
+    Column("next_at", BigInteger),
+    # The clock when `next_at` was found: a later one shows that the clock was set back.
+    Column("looked_at", BigInteger, nullable=False),
+    Column("buffered_at", BigInteger),
+    # The latest job that it has submitted.
+    Column("last_job_id", Text, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    # The whole schedule as JSON; the columns above are for queries, and count where both have a value.
+    Column("body", LargeBinary, nullable=False),
+)
+Index("schedules_due", schedules.c.next_at, sqlite_where=_DUE, postgresql_where=_DUE)
+Index("schedules_buffered", schedules.c.buffered_at, sqlite_where=_BUFFERED, postgresql_where=_BUFFERED)
+
+schedule_runs = Table(
+    "schedule_runs",
+    metadata,
+    Column("tenant", Text, primary_key=True),
+    Column("schedule_id", Text, primary_key=True),
+    Column("tick_at", BigInteger, primary_key=True, autoincrement=False),
+    # TICK and BACKFILL are one kind: a time of the schedule has one job, however it came about. MANUAL ones have a kind each.
+    Column("kind", Text, primary_key=True),
+    Column("trigger", Text, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("job_id", Text, nullable=False),
+    # As far as the schedule has heard; empty if there is no job.
+    Column("job_state", Text, nullable=False),
+    # 0 while the job has not ended for good.
+    Column("settled", SmallInteger, nullable=False),
+    Column("handled_at", BigInteger, nullable=False),
+    Column("ended_at", BigInteger, nullable=False),
+    Column("times", BigInteger, nullable=False),
+    Column("actor", Text, nullable=False),
+)
+Index("schedule_runs_unsettled", schedule_runs.c.job_id, sqlite_where=_UNSETTLED, postgresql_where=_UNSETTLED)
+Index("schedule_runs_handled", schedule_runs.c.handled_at)

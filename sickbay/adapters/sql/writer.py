@@ -48,6 +48,11 @@ _KEEP_PAYLOAD: Final = (
     )
     .values(payload=bindparam("kept"))
 )
+_RUN_LATER: Final = (
+    update(jobs)
+    .where(jobs.c.job_id == bindparam("job"), jobs.c.state == JobState.SCHEDULED.value, jobs.c.run_at.is_(None))
+    .values(run_at=bindparam("due_at"), schedule_id=bindparam("of_schedule"), tick_at=bindparam("of_tick"))
+)
 _IN_LEDGER_ALONE: Final = (
     jobs.c.code == OVER_RATE,  # for the index of groups; a handler may use the same word
     func.coalesce(jobs.c.reason, "") == Reason.RATE_LIMITED.value,
@@ -113,6 +118,7 @@ class SqlWriter:
             # Some event changed nothing: a success among those may be a second run. Rare, so healthy batches skip this.
             second_runs = [*second_runs, *(event for event in folded.latest.values() if event.state is JobState.SUCCEEDED)]
             await _keep_payloads(connection, folded)
+        await _schedule(connection, folded)
         await self._results.write(connection, folded.latest.values())
         await self._progress.write(connection, folded.progress)
         revoked = await self._revoked_by(connection, folded)
@@ -196,6 +202,17 @@ async def _keep_payloads(connection: AsyncConnection, folded: Folded) -> None:
     if late:
         values = [{"job": job.job_id, "kept": job.payload_json, "in_generation": job.generation} for job in late]
         await connection.execute(_KEEP_PAYLOAD, values)
+
+
+async def _schedule(connection: AsyncConnection, folded: Folded) -> None:
+    """Store when SCHEDULED jobs are to run: columns of their own, so that healthy jobs do not pay for them."""
+    later = [event.job for event in folded.latest.values() if event.state is JobState.SCHEDULED]
+    if later:
+        values = [
+            {"job": job.job_id, "due_at": job.run_at, "of_schedule": job.schedule_id or None, "of_tick": job.tick_at or None}
+            for job in later
+        ]
+        await connection.execute(_RUN_LATER, values)
 
 
 def _merge_statement(insert: Insert) -> Insert:

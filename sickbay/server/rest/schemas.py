@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-_StateName = Literal["QUEUED", "RUNNING", "RETRYING", "PARKED", "QUARANTINED", "SUCCEEDED", "DISCARDED", "CANCELLED"]
+_StateName = Literal["QUEUED", "RUNNING", "RETRYING", "PARKED", "QUARANTINED", "SUCCEEDED", "DISCARDED", "CANCELLED", "SCHEDULED"]
 _BreakerName = Literal["CLOSED", "OPEN", "HALF_OPEN", "FORCED_OPEN", "DISABLED", "METRICS_ONLY"]
 
 

@@ -17,7 +17,7 @@ import msgspec
 from sickbay.breakers.v1.breaker_pb2 import Breaker
 from sickbay.breakers.v1.breaker_service_pb2 import GetMetricsResponse, ListBreakersResponse, ResetBreakerResponse
 from sickbay.domain.job import DEFAULT_TENANT, NAME_PATTERN, JobState
-from sickbay.jobs.v1.job_pb2 import JOB_VIEW_BASIC, JOB_VIEW_FULL
+from sickbay.jobs.v1.job_pb2 import JOB_VIEW_BASIC, JOB_VIEW_FULL, Job
 from sickbay.jobs.v1.job_service_pb2 import BatchSubmitResult, BreakerNotice, SubmitJobResponse
 from sickbay.server.rest.transcoding.fields import Shape, Shapes, View
 from sickbay.server.rest.transcoding.kinds import JSON_VALUE, flag, whole_seconds
@@ -40,8 +40,10 @@ def encode(view: Any) -> bytes:
 
 def accepted_view(reply: SubmitJobResponse) -> View:
     """The documented response to an accepted job."""
-    view = {"status": "accepted", "message": "Job queued for processing", "jobType": reply.job.job_type, "jobId": reply.job.job_id}
-    return view | _beside(reply)
+    is_later = reply.job.state == Job.STATE_SCHEDULED
+    message = "Job scheduled" if is_later else "Job queued for processing"
+    view = {"status": "accepted", "message": message, "jobType": reply.job.job_type, "jobId": reply.job.job_id}
+    return view | ({"runAt": rfc3339(reply.job.run_time.ToMilliseconds())} if is_later else {}) | _beside(reply)
 
 
 def batch_result_view(result: BatchSubmitResult) -> View:
@@ -196,8 +198,10 @@ SHAPES: Final[Shapes] = MappingProxyType(
                 "start_time": "startedAt",
                 "next_attempt_time": "nextAttemptAt",
                 "cancel_request_time": "cancelRequestedAt",
+                "run_time": "runAt",
+                "tick_time": "tickAt",
             },
-            sparse=frozenset({"history", "result_note", "result_hidden"}),
+            sparse=frozenset({"history", "result_note", "result_hidden", "schedule_id"}),
             kinds={"result_json": JSON_VALUE},
         ),
         "sickbay.jobs.v1.Progress": Shape(names={"update_time": "updatedAt"}, sparse=frozenset({"message"})),
@@ -241,7 +245,7 @@ SHAPES: Final[Shapes] = MappingProxyType(
             ),
         ),
         # Requests.
-        "sickbay.jobs.v1.SubmitJobRequest": Shape(documented={"job_type": _NAME, "tenant": _NAME_OR_NONE}),
+        "sickbay.jobs.v1.SubmitJobRequest": Shape(names={"run_time": "runAt"}, documented={"job_type": _NAME, "tenant": _NAME_OR_NONE}),
         "sickbay.jobs.v1.BatchSubmitJobsRequest": Shape(
             names={"requests": "jobs"}, documented={"requests": {"minItems": 1, "maxItems": 1000, "items": _LOOSE}}
         ),

@@ -42,7 +42,7 @@ def test_the_message_of_a_job_says_its_trace_in_its_headers():
 def test_an_event_says_the_trace_of_a_job_that_it_sets_aside(state):
     event = JobEvent(Job("j", "email", submitted_at=1, trace=PARENT), state, 2)
     (told,) = decode_events(encode_event(event))
-    assert told.job.trace == (PARENT if state.in_quarantine else "")
+    assert told.job.trace == (PARENT if state.is_in_ledger_alone else "")
 
 
 def test_what_a_stranger_says_in_an_event_is_checked():

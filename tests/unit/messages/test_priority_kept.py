@@ -21,7 +21,9 @@ FAILED = Outcome(OutcomeKind.SYSTEMIC, "API_TIMEOUT", "no answer")
 
 
 def row(event):
-    return SimpleNamespace(**dict(zip(JOB_VALUES, values_of(event), strict=True)), claim_attempt=0, claim_actor="")
+    return SimpleNamespace(
+        **dict(zip(JOB_VALUES, values_of(event), strict=True)), claim_attempt=0, claim_actor="", run_at=None, schedule_id=None, tick_at=None
+    )
 
 
 def parked(job):

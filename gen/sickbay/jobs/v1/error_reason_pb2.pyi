@@ -81,6 +81,16 @@ class _ErrorReasonEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ErrorReas
     """As many programs are connected to this worker as may be, or they handle as many job types. RESOURCE_EXHAUSTED."""
     ERROR_REASON_INVALID_MESSAGES: _ErrorReason.ValueType  # 62
     """A message of a program is too large, or too many of its messages are invalid. RESOURCE_EXHAUSTED or INVALID_ARGUMENT."""
+    ERROR_REASON_SCHEDULE_NOT_FOUND: _ErrorReason.ValueType  # 70
+    """No schedule has this id in this tenant. NOT_FOUND."""
+    ERROR_REASON_SCHEDULE_EXISTS: _ErrorReason.ValueType  # 71
+    """A schedule with this id exists already in this tenant. ALREADY_EXISTS."""
+    ERROR_REASON_INVALID_SCHEDULE: _ErrorReason.ValueType  # 72
+    """A cron expression, a time zone or another part of a schedule is invalid; the message says what is. INVALID_ARGUMENT."""
+    ERROR_REASON_SCHEDULE_IN_CODE: _ErrorReason.ValueType  # 73
+    """The schedule is announced by workers, from `@handler(schedule=...)`: it is changed in their code. FAILED_PRECONDITION."""
+    ERROR_REASON_TOO_MANY_SCHEDULES: _ErrorReason.ValueType  # 74
+    """As many schedules exist as may be, of this tenant or in all. RESOURCE_EXHAUSTED."""
     ERROR_REASON_UNAUTHENTICATED: _ErrorReason.ValueType  # 80
     """The call has no credential, or none that is known here: send `authorization: Bearer ...`. UNAUTHENTICATED."""
     ERROR_REASON_CREDENTIAL_EXPIRED: _ErrorReason.ValueType  # 81
@@ -152,6 +162,16 @@ ERROR_REASON_TOO_MANY_PROGRAMS: ErrorReason.ValueType  # 61
 """As many programs are connected to this worker as may be, or they handle as many job types. RESOURCE_EXHAUSTED."""
 ERROR_REASON_INVALID_MESSAGES: ErrorReason.ValueType  # 62
 """A message of a program is too large, or too many of its messages are invalid. RESOURCE_EXHAUSTED or INVALID_ARGUMENT."""
+ERROR_REASON_SCHEDULE_NOT_FOUND: ErrorReason.ValueType  # 70
+"""No schedule has this id in this tenant. NOT_FOUND."""
+ERROR_REASON_SCHEDULE_EXISTS: ErrorReason.ValueType  # 71
+"""A schedule with this id exists already in this tenant. ALREADY_EXISTS."""
+ERROR_REASON_INVALID_SCHEDULE: ErrorReason.ValueType  # 72
+"""A cron expression, a time zone or another part of a schedule is invalid; the message says what is. INVALID_ARGUMENT."""
+ERROR_REASON_SCHEDULE_IN_CODE: ErrorReason.ValueType  # 73
+"""The schedule is announced by workers, from `@handler(schedule=...)`: it is changed in their code. FAILED_PRECONDITION."""
+ERROR_REASON_TOO_MANY_SCHEDULES: ErrorReason.ValueType  # 74
+"""As many schedules exist as may be, of this tenant or in all. RESOURCE_EXHAUSTED."""
 ERROR_REASON_UNAUTHENTICATED: ErrorReason.ValueType  # 80
 """The call has no credential, or none that is known here: send `authorization: Bearer ...`. UNAUTHENTICATED."""
 ERROR_REASON_CREDENTIAL_EXPIRED: ErrorReason.ValueType  # 81

@@ -74,6 +74,8 @@ class JobExplanation(_message.Message):
         """A client has cancelled it."""
         REASON_RATE_LIMITED: JobExplanation._Reason.ValueType  # 19
         """It waits for the rate of its type: others are before it, and it runs at about `next_time`."""
+        REASON_SCHEDULED: JobExplanation._Reason.ValueType  # 20
+        """It is to run later, at `next_time`."""
 
     class Reason(_Reason, metaclass=_ReasonEnumTypeWrapper):
         """Why the job is not running, or that it runs or has ended."""
@@ -118,6 +120,8 @@ class JobExplanation(_message.Message):
     """A client has cancelled it."""
     REASON_RATE_LIMITED: JobExplanation.Reason.ValueType  # 19
     """It waits for the rate of its type: others are before it, and it runs at about `next_time`."""
+    REASON_SCHEDULED: JobExplanation.Reason.ValueType  # 20
+    """It is to run later, at `next_time`."""
 
     class _NextStep:
         ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -149,6 +153,8 @@ class JobExplanation(_message.Message):
         """Nothing, until a person has decided; see `commands`."""
         NEXT_STEP_WORKER_COMES: JobExplanation._NextStep.ValueType  # 11
         """It waits for a live worker that handles its type, and comes back by itself if it is in quarantine."""
+        NEXT_STEP_DUE: JobExplanation._NextStep.ValueType  # 12
+        """It becomes due, at `next_time`, and waits for a worker from then on."""
 
     class NextStep(_NextStep, metaclass=_NextStepEnumTypeWrapper):
         """What happens next."""
@@ -177,6 +183,8 @@ class JobExplanation(_message.Message):
     """Nothing, until a person has decided; see `commands`."""
     NEXT_STEP_WORKER_COMES: JobExplanation.NextStep.ValueType  # 11
     """It waits for a live worker that handles its type, and comes back by itself if it is in quarantine."""
+    NEXT_STEP_DUE: JobExplanation.NextStep.ValueType  # 12
+    """It becomes due, at `next_time`, and waits for a worker from then on."""
 
     JOB_ID_FIELD_NUMBER: _builtins.int
     JOB_TYPE_FIELD_NUMBER: _builtins.int

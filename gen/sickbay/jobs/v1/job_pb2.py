@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19sickbay/jobs/v1/job.proto\x12\x0fsickbay.jobs.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xd8\x06\n\x03Job\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x10\n\x08job_type\x18\x02 \x01(\t\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12)\n\x05state\x18\x04 \x01(\x0e\x32\x1a.sickbay.jobs.v1.Job.State\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\r\x12\x12\n\ngeneration\x18\x06 \x01(\r\x12-\n\x06\x65rrors\x18\x07 \x03(\x0b\x32\x1d.sickbay.jobs.v1.AttemptError\x12/\n\x0bsubmit_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nduplicates\x18\x0b \x01(\r\x12-\n\x07history\x18\x0c \x03(\x0b\x32\x1c.sickbay.jobs.v1.StateChange\x12\x35\n\x11next_attempt_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08priority\x18\x0e \x01(\x0e\x32\x19.sickbay.jobs.v1.Priority\x12\x13\n\x0bresult_json\x18\x0f \x01(\t\x12\x13\n\x0bresult_note\x18\x10 \x01(\t\x12+\n\x08progress\x18\x11 \x01(\x0b\x32\x19.sickbay.jobs.v1.Progress\x12\x37\n\x13\x63\x61ncel_request_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rresult_hidden\x18\x13 \x01(\x08\"\xbf\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_QUEUED\x10\x01\x12\x11\n\rSTATE_RUNNING\x10\x02\x12\x12\n\x0eSTATE_RETRYING\x10\x03\x12\x10\n\x0cSTATE_PARKED\x10\x04\x12\x15\n\x11STATE_QUARANTINED\x10\x05\x12\x13\n\x0fSTATE_SUCCEEDED\x10\x06\x12\x13\n\x0fSTATE_DISCARDED\x10\x07\x12\x13\n\x0fSTATE_CANCELLED\x10\x08\"^\n\x08Progress\x12\x10\n\x08\x66raction\x18\x01 \x01(\x01\x12\x0f\n\x07message\x18\x02 \x01(\t\x12/\n\x0bupdate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8f\x01\n\x0c\x41ttemptError\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x12\n\ngeneration\x18\x05 \x01(\r\x12\x11\n\ttraceback\x18\x06 \x01(\t\"\xc8\x01\n\x0bStateChange\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05state\x18\x02 \x01(\x0e\x32\x1a.sickbay.jobs.v1.Job.State\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\r\x12\x12\n\ngeneration\x18\x04 \x01(\r\x12\x0c\n\x04\x63ode\x18\x05 \x01(\t\x12\x0f\n\x07message\x18\x06 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x07 \x01(\t\x12\x11\n\ttraceback\x18\x08 \x01(\t*^\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x11\n\rPRIORITY_HIGH\x10\x01\x12\x13\n\x0fPRIORITY_NORMAL\x10\x02\x12\x10\n\x0cPRIORITY_LOW\x10\x03*J\n\x07JobView\x12\x18\n\x14JOB_VIEW_UNSPECIFIED\x10\x00\x12\x12\n\x0eJOB_VIEW_BASIC\x10\x01\x12\x11\n\rJOB_VIEW_FULL\x10\x02\x42=\n\x0fsickbay.jobs.v1P\x01Z\x16sickbay/jobs/v1;jobsv1\xaa\x02\x0fSickbay.Jobs.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19sickbay/jobs/v1/job.proto\x12\x0fsickbay.jobs.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\xdf\x07\n\x03Job\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x10\n\x08job_type\x18\x02 \x01(\t\x12\x0e\n\x06tenant\x18\x03 \x01(\t\x12)\n\x05state\x18\x04 \x01(\x0e\x32\x1a.sickbay.jobs.v1.Job.State\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\r\x12\x12\n\ngeneration\x18\x06 \x01(\r\x12-\n\x06\x65rrors\x18\x07 \x03(\x0b\x32\x1d.sickbay.jobs.v1.AttemptError\x12/\n\x0bsubmit_time\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0bupdate_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstart_time\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x12\n\nduplicates\x18\x0b \x01(\r\x12-\n\x07history\x18\x0c \x03(\x0b\x32\x1c.sickbay.jobs.v1.StateChange\x12\x35\n\x11next_attempt_time\x18\r \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12+\n\x08priority\x18\x0e \x01(\x0e\x32\x19.sickbay.jobs.v1.Priority\x12\x13\n\x0bresult_json\x18\x0f \x01(\t\x12\x13\n\x0bresult_note\x18\x10 \x01(\t\x12+\n\x08progress\x18\x11 \x01(\x0b\x32\x19.sickbay.jobs.v1.Progress\x12\x37\n\x13\x63\x61ncel_request_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x15\n\rresult_hidden\x18\x13 \x01(\x08\x12,\n\x08run_time\x18\x14 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bschedule_id\x18\x15 \x01(\t\x12-\n\ttick_time\x18\x16 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xd4\x01\n\x05State\x12\x15\n\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n\x0cSTATE_QUEUED\x10\x01\x12\x11\n\rSTATE_RUNNING\x10\x02\x12\x12\n\x0eSTATE_RETRYING\x10\x03\x12\x10\n\x0cSTATE_PARKED\x10\x04\x12\x15\n\x11STATE_QUARANTINED\x10\x05\x12\x13\n\x0fSTATE_SUCCEEDED\x10\x06\x12\x13\n\x0fSTATE_DISCARDED\x10\x07\x12\x13\n\x0fSTATE_CANCELLED\x10\x08\x12\x13\n\x0fSTATE_SCHEDULED\x10\t\"^\n\x08Progress\x12\x10\n\x08\x66raction\x18\x01 \x01(\x01\x12\x0f\n\x07message\x18\x02 \x01(\t\x12/\n\x0bupdate_time\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x8f\x01\n\x0c\x41ttemptError\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\r\x12\x0c\n\x04\x63ode\x18\x03 \x01(\t\x12\x0f\n\x07message\x18\x04 \x01(\t\x12\x12\n\ngeneration\x18\x05 \x01(\r\x12\x11\n\ttraceback\x18\x06 \x01(\t\"\xc8\x01\n\x0bStateChange\x12(\n\x04time\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12)\n\x05state\x18\x02 \x01(\x0e\x32\x1a.sickbay.jobs.v1.Job.State\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\r\x12\x12\n\ngeneration\x18\x04 \x01(\r\x12\x0c\n\x04\x63ode\x18\x05 \x01(\t\x12\x0f\n\x07message\x18\x06 \x01(\t\x12\r\n\x05\x61\x63tor\x18\x07 \x01(\t\x12\x11\n\ttraceback\x18\x08 \x01(\t*^\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x11\n\rPRIORITY_HIGH\x10\x01\x12\x13\n\x0fPRIORITY_NORMAL\x10\x02\x12\x10\n\x0cPRIORITY_LOW\x10\x03*J\n\x07JobView\x12\x18\n\x14JOB_VIEW_UNSPECIFIED\x10\x00\x12\x12\n\x0eJOB_VIEW_BASIC\x10\x01\x12\x11\n\rJOB_VIEW_FULL\x10\x02\x42=\n\x0fsickbay.jobs.v1P\x01Z\x16sickbay/jobs/v1;jobsv1\xaa\x02\x0fSickbay.Jobs.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,18 +33,18 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sickbay.jobs.v1.job_pb2', _
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'\n\017sickbay.jobs.v1P\001Z\026sickbay/jobs/v1;jobsv1\252\002\017Sickbay.Jobs.V1'
-  _globals['_PRIORITY']._serialized_start=1383
-  _globals['_PRIORITY']._serialized_end=1477
-  _globals['_JOBVIEW']._serialized_start=1479
-  _globals['_JOBVIEW']._serialized_end=1553
+  _globals['_PRIORITY']._serialized_start=1518
+  _globals['_PRIORITY']._serialized_end=1612
+  _globals['_JOBVIEW']._serialized_start=1614
+  _globals['_JOBVIEW']._serialized_end=1688
   _globals['_JOB']._serialized_start=80
-  _globals['_JOB']._serialized_end=936
-  _globals['_JOB_STATE']._serialized_start=745
-  _globals['_JOB_STATE']._serialized_end=936
-  _globals['_PROGRESS']._serialized_start=938
-  _globals['_PROGRESS']._serialized_end=1032
-  _globals['_ATTEMPTERROR']._serialized_start=1035
-  _globals['_ATTEMPTERROR']._serialized_end=1178
-  _globals['_STATECHANGE']._serialized_start=1181
-  _globals['_STATECHANGE']._serialized_end=1381
+  _globals['_JOB']._serialized_end=1071
+  _globals['_JOB_STATE']._serialized_start=859
+  _globals['_JOB_STATE']._serialized_end=1071
+  _globals['_PROGRESS']._serialized_start=1073
+  _globals['_PROGRESS']._serialized_end=1167
+  _globals['_ATTEMPTERROR']._serialized_start=1170
+  _globals['_ATTEMPTERROR']._serialized_end=1313
+  _globals['_STATECHANGE']._serialized_start=1316
+  _globals['_STATECHANGE']._serialized_end=1516
 # @@protoc_insertion_point(module_scope)

@@ -106,6 +106,8 @@ class Job(_message.Message):
         """A person discarded it from quarantine. Final."""
         STATE_CANCELLED: Job._State.ValueType  # 8
         """A client cancelled it before it completed. Final."""
+        STATE_SCHEDULED: Job._State.ValueType  # 9
+        """Accepted and durable, to run later: it becomes QUEUED at `run_time`."""
 
     class State(_State, metaclass=_StateEnumTypeWrapper):
         """The state of a job. States that end in -ING are transient."""
@@ -130,6 +132,8 @@ class Job(_message.Message):
     """A person discarded it from quarantine. Final."""
     STATE_CANCELLED: Job.State.ValueType  # 8
     """A client cancelled it before it completed. Final."""
+    STATE_SCHEDULED: Job.State.ValueType  # 9
+    """Accepted and durable, to run later: it becomes QUEUED at `run_time`."""
 
     JOB_ID_FIELD_NUMBER: _builtins.int
     JOB_TYPE_FIELD_NUMBER: _builtins.int
@@ -150,6 +154,9 @@ class Job(_message.Message):
     PROGRESS_FIELD_NUMBER: _builtins.int
     CANCEL_REQUEST_TIME_FIELD_NUMBER: _builtins.int
     RESULT_HIDDEN_FIELD_NUMBER: _builtins.int
+    RUN_TIME_FIELD_NUMBER: _builtins.int
+    SCHEDULE_ID_FIELD_NUMBER: _builtins.int
+    TICK_TIME_FIELD_NUMBER: _builtins.int
     job_id: _builtins.str
     """Unique id assigned by the server, a UUID of version 7 (RFC 9562), so ids sort by submission time. At most 64 characters."""
     job_type: _builtins.str
@@ -161,7 +168,9 @@ class Job(_message.Message):
     attempt: _builtins.int
     """The number of failed runs of this generation that count as attempts; 0 on the first run."""
     generation: _builtins.int
-    """How often the control plane brought the job back (release or resubmit); together with `attempt` it orders all copies of the job."""
+    """How often the control plane sent the job to the workers (when a SCHEDULED one is due, release or resubmit); together with `attempt` it
+    orders all copies of the job.
+    """
     duplicates: _builtins.int
     """The number of extra executions and dropped copies, a consequence of at-least-once delivery. 0 for nearly every job."""
     priority: Global___Priority.ValueType
@@ -174,6 +183,8 @@ class Job(_message.Message):
     """Why what the handler returned was not kept: it is larger, or not JSON. A sentence; empty if it was kept. As in `result_json`."""
     result_hidden: _builtins.bool
     """There is a result, and it is left out of `result_json`: the principal may not read payloads and results."""
+    schedule_id: _builtins.str
+    """The schedule that the job is of; empty if there is none."""
     @_builtins.property
     def errors(self) -> _containers.RepeatedCompositeFieldContainer[Global___AttemptError]:
         """Failures, oldest first, at most 10: the first three and the newest."""
@@ -208,6 +219,14 @@ class Job(_message.Message):
     def cancel_request_time(self) -> _timestamp_pb2.Timestamp:
         """When somebody first asked to cancel the job after a run of it had begun; unset if nobody did. It stays when the job has ended."""
 
+    @_builtins.property
+    def run_time(self) -> _timestamp_pb2.Timestamp:
+        """When the job was to run: of one that was submitted with `delay` or `run_time`, and of one of a schedule. Unset if it was to run at once."""
+
+    @_builtins.property
+    def tick_time(self) -> _timestamp_pb2.Timestamp:
+        """The time of the schedule for which this job is, without jitter: a report of a night is of this one, however late it runs."""
+
     def __init__(
         self,
         *,
@@ -230,10 +249,13 @@ class Job(_message.Message):
         progress: Global___Progress | None = ...,
         cancel_request_time: _timestamp_pb2.Timestamp | None = ...,
         result_hidden: _builtins.bool = ...,
+        run_time: _timestamp_pb2.Timestamp | None = ...,
+        schedule_id: _builtins.str = ...,
+        tick_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel_request_time", b"cancel_request_time", "next_attempt_time", b"next_attempt_time", "progress", b"progress", "start_time", b"start_time", "submit_time", b"submit_time", "update_time", b"update_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cancel_request_time", b"cancel_request_time", "next_attempt_time", b"next_attempt_time", "progress", b"progress", "run_time", b"run_time", "start_time", b"start_time", "submit_time", b"submit_time", "tick_time", b"tick_time", "update_time", b"update_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cancel_request_time", b"cancel_request_time", "duplicates", b"duplicates", "errors", b"errors", "generation", b"generation", "history", b"history", "job_id", b"job_id", "job_type", b"job_type", "next_attempt_time", b"next_attempt_time", "priority", b"priority", "progress", b"progress", "result_hidden", b"result_hidden", "result_json", b"result_json", "result_note", b"result_note", "start_time", b"start_time", "state", b"state", "submit_time", b"submit_time", "tenant", b"tenant", "update_time", b"update_time"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cancel_request_time", b"cancel_request_time", "duplicates", b"duplicates", "errors", b"errors", "generation", b"generation", "history", b"history", "job_id", b"job_id", "job_type", b"job_type", "next_attempt_time", b"next_attempt_time", "priority", b"priority", "progress", b"progress", "result_hidden", b"result_hidden", "result_json", b"result_json", "result_note", b"result_note", "run_time", b"run_time", "schedule_id", b"schedule_id", "start_time", b"start_time", "state", b"state", "submit_time", b"submit_time", "tenant", b"tenant", "tick_time", b"tick_time", "update_time", b"update_time"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -32,7 +32,7 @@ from sickbay.jobs.v1 import explanation_pb2 as sickbay_dot_jobs_dot_v1_dot_expla
 from sickbay.jobs.v1 import job_pb2 as sickbay_dot_jobs_dot_v1_dot_job__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sickbay/jobs/v1/job_service.proto\x12\x0fsickbay.jobs.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!sickbay/breakers/v1/breaker.proto\x1a\"sickbay/jobs/v1/error_reason.proto\x1a!sickbay/jobs/v1/explanation.proto\x1a\x19sickbay/jobs/v1/job.proto\"\xee\x01\n\x10SubmitJobRequest\x12\x10\n\x08job_type\x18\x01 \x01(\t\x12*\n\x07payload\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructH\x00\x12\x16\n\x0cpayload_json\x18\x03 \x01(\tH\x00\x12\x0e\n\x06tenant\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12(\n\x07on_open\x18\x06 \x01(\x0e\x32\x17.sickbay.jobs.v1.OnOpen\x12+\n\x08priority\x18\x07 \x01(\x0e\x32\x19.sickbay.jobs.v1.PriorityB\t\n\x07\x63ontent\"z\n\x11SubmitJobResponse\x12!\n\x03job\x18\x01 \x01(\x0b\x32\x14.sickbay.jobs.v1.Job\x12\x11\n\tduplicate\x18\x02 \x01(\x08\x12/\n\x07\x62reaker\x18\x03 \x01(\x0b\x32\x1e.sickbay.jobs.v1.BreakerNotice\"\x80\x01\n\rBreakerNotice\x12\x31\n\x05state\x18\x01 \x01(\x0e\x32\".sickbay.breakers.v1.Breaker.State\x12.\n\nprobe_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04note\x18\x03 \x01(\t\"M\n\x16\x42\x61tchSubmitJobsRequest\x12\x33\n\x08requests\x18\x01 \x03(\x0b\x32!.sickbay.jobs.v1.SubmitJobRequest\"N\n\x17\x42\x61tchSubmitJobsResponse\x12\x33\n\x07results\x18\x01 \x03(\x0b\x32\".sickbay.jobs.v1.BatchSubmitResult\"\x99\x01\n\x11\x42\x61tchSubmitResult\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\tduplicate\x18\x02 \x01(\x08\x12\x30\n\x05\x65rror\x18\x03 \x01(\x0b\x32!.sickbay.jobs.v1.BatchSubmitError\x12/\n\x07\x62reaker\x18\x04 \x01(\x0b\x32\x1e.sickbay.jobs.v1.BreakerNotice\"\xb8\x02\n\x10\x42\x61tchSubmitError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12,\n\x06reason\x18\x02 \x01(\x0e\x32\x1c.sickbay.jobs.v1.ErrorReason\x12\x0f\n\x07message\x18\x03 \x01(\t\x12.\n\x0bretry_delay\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x41\n\x08metadata\x18\x05 \x03(\x0b\x32/.sickbay.jobs.v1.BatchSubmitError.MetadataEntry\x12\x33\n\nviolations\x18\x14 \x03(\x0b\x32\x1f.sickbay.jobs.v1.FieldViolation\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"4\n\x0e\x46ieldViolation\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\"G\n\rGetJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12&\n\x04view\x18\x02 \x01(\x0e\x32\x18.sickbay.jobs.v1.JobView\"3\n\x0eGetJobResponse\x12!\n\x03job\x18\x01 \x01(\x0b\x32\x14.sickbay.jobs.v1.Job\"#\n\x11\x45xplainJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"J\n\x12\x45xplainJobResponse\x12\x34\n\x0b\x65xplanation\x18\x01 \x01(\x0b\x32\x1f.sickbay.jobs.v1.JobExplanation\"\xdb\x01\n\x0fListJobsRequest\x12\x10\n\x08job_type\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12*\n\x06states\x18\x03 \x03(\x0e\x32\x1a.sickbay.jobs.v1.Job.State\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\x12&\n\x04view\x18\x06 \x01(\x0e\x32\x18.sickbay.jobs.v1.JobView\x12+\n\x08priority\x18\x07 \x01(\x0e\x32\x19.sickbay.jobs.v1.Priority\"O\n\x10ListJobsResponse\x12\"\n\x04jobs\x18\x01 \x03(\x0b\x32\x14.sickbay.jobs.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"7\n\x0fWatchJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"y\n\x10WatchJobResponse\x12!\n\x03job\x18\x01 \x01(\x0b\x32\x14.sickbay.jobs.v1.Job\x12,\n\x06\x63hange\x18\x02 \x01(\x0b\x32\x1c.sickbay.jobs.v1.StateChange\x12\x14\n\x0cresume_token\x18\x03 \x01(\t\"\"\n\x10\x43\x61ncelJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"6\n\x11\x43\x61ncelJobResponse\x12!\n\x03job\x18\x01 \x01(\x0b\x32\x14.sickbay.jobs.v1.Job*G\n\x06OnOpen\x12\x17\n\x13ON_OPEN_UNSPECIFIED\x10\x00\x12\x10\n\x0cON_OPEN_PARK\x10\x01\x12\x12\n\x0eON_OPEN_REJECT\x10\x02\x32\xbc\x06\n\nJobService\x12g\n\tSubmitJob\x12!.sickbay.jobs.v1.SubmitJobRequest\x1a\".sickbay.jobs.v1.SubmitJobResponse\"\x13\x90\x02\x00\x82\xd3\xe4\x93\x02\n\"\x05/jobs:\x01*\x12\x7f\n\x0f\x42\x61tchSubmitJobs\x12\'.sickbay.jobs.v1.BatchSubmitJobsRequest\x1a(.sickbay.jobs.v1.BatchSubmitJobsResponse\"\x19\x90\x02\x00\x82\xd3\xe4\x93\x02\x10\"\x0b/jobs:batch:\x01*\x12i\n\x06GetJob\x12\x1e.sickbay.jobs.v1.GetJobRequest\x1a\x1f.sickbay.jobs.v1.GetJobResponse\"\x1e\x90\x02\x01\x82\xd3\xe4\x93\x02\x15\x12\x0e/jobs/{job_id}b\x03job\x12\x85\x01\n\nExplainJob\x12\".sickbay.jobs.v1.ExplainJobRequest\x1a#.sickbay.jobs.v1.ExplainJobResponse\".\x90\x02\x01\x82\xd3\xe4\x93\x02%\x12\x16/jobs/{job_id}/explainb\x0b\x65xplanation\x12\x61\n\x08ListJobs\x12 .sickbay.jobs.v1.ListJobsRequest\x1a!.sickbay.jobs.v1.ListJobsResponse\"\x10\x90\x02\x01\x82\xd3\xe4\x93\x02\x07\x12\x05/jobs\x12s\n\x08WatchJob\x12 .sickbay.jobs.v1.WatchJobRequest\x1a!.sickbay.jobs.v1.WatchJobResponse\" \x90\x02\x01\x82\xd3\xe4\x93\x02\x17\x12\x15/jobs/{job_id}/events0\x01\x12y\n\tCancelJob\x12!.sickbay.jobs.v1.CancelJobRequest\x1a\".sickbay.jobs.v1.CancelJobResponse\"%\x90\x02\x02\x82\xd3\xe4\x93\x02\x1c\"\x15/jobs/{job_id}/cancelb\x03jobB=\n\x0fsickbay.jobs.v1P\x01Z\x16sickbay/jobs/v1;jobsv1\xaa\x02\x0fSickbay.Jobs.V1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n!sickbay/jobs/v1/job_service.proto\x12\x0fsickbay.jobs.v1\x1a\x1cgoogle/api/annotations.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a!sickbay/breakers/v1/breaker.proto\x1a\"sickbay/jobs/v1/error_reason.proto\x1a!sickbay/jobs/v1/explanation.proto\x1a\x19sickbay/jobs/v1/job.proto\"\xc6\x02\n\x10SubmitJobRequest\x12\x10\n\x08job_type\x18\x01 \x01(\t\x12*\n\x07payload\x18\x02 \x01(\x0b\x32\x17.google.protobuf.StructH\x00\x12\x16\n\x0cpayload_json\x18\x03 \x01(\tH\x00\x12\x0e\n\x06tenant\x18\x04 \x01(\t\x12\x12\n\nrequest_id\x18\x05 \x01(\t\x12(\n\x07on_open\x18\x06 \x01(\x0e\x32\x17.sickbay.jobs.v1.OnOpen\x12+\n\x08priority\x18\x07 \x01(\x0e\x32\x19.sickbay.jobs.v1.Priority\x12(\n\x05\x64\x65lay\x18\x08 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\x08run_time\x18\t \x01(\x0b\x32\x1a.google.protobuf.TimestampB\t\n\x07\x63ontent\"z\n\x11SubmitJobResponse\x12!\n\x03job\x18\x01 \x01(\x0b\x32\x14.sickbay.jobs.v1.Job\x12\x11\n\tduplicate\x18\x02 \x01(\x08\x12/\n\x07\x62reaker\x18\x03 \x01(\x0b\x32\x1e.sickbay.jobs.v1.BreakerNotice\"\x80\x01\n\rBreakerNotice\x12\x31\n\x05state\x18\x01 \x01(\x0e\x32\".sickbay.breakers.v1.Breaker.State\x12.\n\nprobe_time\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0c\n\x04note\x18\x03 \x01(\t\"M\n\x16\x42\x61tchSubmitJobsRequest\x12\x33\n\x08requests\x18\x01 \x03(\x0b\x32!.sickbay.jobs.v1.SubmitJobRequest\"N\n\x17\x42\x61tchSubmitJobsResponse\x12\x33\n\x07results\x18\x01 \x03(\x0b\x32\".sickbay.jobs.v1.BatchSubmitResult\"\x99\x01\n\x11\x42\x61tchSubmitResult\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x11\n\tduplicate\x18\x02 \x01(\x08\x12\x30\n\x05\x65rror\x18\x03 \x01(\x0b\x32!.sickbay.jobs.v1.BatchSubmitError\x12/\n\x07\x62reaker\x18\x04 \x01(\x0b\x32\x1e.sickbay.jobs.v1.BreakerNotice\"\xb8\x02\n\x10\x42\x61tchSubmitError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12,\n\x06reason\x18\x02 \x01(\x0e\x32\x1c.sickbay.jobs.v1.ErrorReason\x12\x0f\n\x07message\x18\x03 \x01(\t\x12.\n\x0bretry_delay\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x41\n\x08metadata\x18\x05 \x03(\x0b\x32/.sickbay.jobs.v1.BatchSubmitError.MetadataEntry\x12\x33\n\nviolations\x18\x14 \x03(\x0b\x32\x1f.sickbay.jobs.v1.FieldViolation\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"4\n\x0e\x46ieldViolation\x12\r\n\x05\x66ield\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65scription\x18\x02 \x01(\t\"G\n\rGetJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12&\n\x04view\x18\x02 \x01(\x0e\x32\x18.sickbay.jobs.v1.JobView\"3\n\x0eGetJobResponse\x12!\n\x03job\x18\x01 \x01(\x0b\x32\x14.sickbay.jobs.v1.Job\"#\n\x11\x45xplainJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"J\n\x12\x45xplainJobResponse\x12\x34\n\x0b\x65xplanation\x18\x01 \x01(\x0b\x32\x1f.sickbay.jobs.v1.JobExplanation\"\xdb\x01\n\x0fListJobsRequest\x12\x10\n\x08job_type\x18\x01 \x01(\t\x12\x0e\n\x06tenant\x18\x02 \x01(\t\x12*\n\x06states\x18\x03 \x03(\x0e\x32\x1a.sickbay.jobs.v1.Job.State\x12\x11\n\tpage_size\x18\x04 \x01(\x05\x12\x12\n\npage_token\x18\x05 \x01(\t\x12&\n\x04view\x18\x06 \x01(\x0e\x32\x18.sickbay.jobs.v1.JobView\x12+\n\x08priority\x18\x07 \x01(\x0e\x32\x19.sickbay.jobs.v1.Priority\"O\n\x10ListJobsResponse\x12\"\n\x04jobs\x18\x01 \x03(\x0b\x32\x14.sickbay.jobs.v1.Job\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"7\n\x0fWatchJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"y\n\x10WatchJobResponse\x12!\n\x03job\x18\x01 \x01(\x0b\x32\x14.sickbay.jobs.v1.Job\x12,\n\x06\x63hange\x18\x02 \x01(\x0b\x32\x1c.sickbay.jobs.v1.StateChange\x12\x14\n\x0cresume_token\x18\x03 \x01(\t\"\"\n\x10\x43\x61ncelJobRequest\x12\x0e\n\x06job_id\x18\x01 \x01(\t\"6\n\x11\x43\x61ncelJobResponse\x12!\n\x03job\x18\x01 \x01(\x0b\x32\x14.sickbay.jobs.v1.Job*G\n\x06OnOpen\x12\x17\n\x13ON_OPEN_UNSPECIFIED\x10\x00\x12\x10\n\x0cON_OPEN_PARK\x10\x01\x12\x12\n\x0eON_OPEN_REJECT\x10\x02\x32\xbc\x06\n\nJobService\x12g\n\tSubmitJob\x12!.sickbay.jobs.v1.SubmitJobRequest\x1a\".sickbay.jobs.v1.SubmitJobResponse\"\x13\x90\x02\x00\x82\xd3\xe4\x93\x02\n\"\x05/jobs:\x01*\x12\x7f\n\x0f\x42\x61tchSubmitJobs\x12\'.sickbay.jobs.v1.BatchSubmitJobsRequest\x1a(.sickbay.jobs.v1.BatchSubmitJobsResponse\"\x19\x90\x02\x00\x82\xd3\xe4\x93\x02\x10\"\x0b/jobs:batch:\x01*\x12i\n\x06GetJob\x12\x1e.sickbay.jobs.v1.GetJobRequest\x1a\x1f.sickbay.jobs.v1.GetJobResponse\"\x1e\x90\x02\x01\x82\xd3\xe4\x93\x02\x15\x12\x0e/jobs/{job_id}b\x03job\x12\x85\x01\n\nExplainJob\x12\".sickbay.jobs.v1.ExplainJobRequest\x1a#.sickbay.jobs.v1.ExplainJobResponse\".\x90\x02\x01\x82\xd3\xe4\x93\x02%\x12\x16/jobs/{job_id}/explainb\x0b\x65xplanation\x12\x61\n\x08ListJobs\x12 .sickbay.jobs.v1.ListJobsRequest\x1a!.sickbay.jobs.v1.ListJobsResponse\"\x10\x90\x02\x01\x82\xd3\xe4\x93\x02\x07\x12\x05/jobs\x12s\n\x08WatchJob\x12 .sickbay.jobs.v1.WatchJobRequest\x1a!.sickbay.jobs.v1.WatchJobResponse\" \x90\x02\x01\x82\xd3\xe4\x93\x02\x17\x12\x15/jobs/{job_id}/events0\x01\x12y\n\tCancelJob\x12!.sickbay.jobs.v1.CancelJobRequest\x1a\".sickbay.jobs.v1.CancelJobResponse\"%\x90\x02\x02\x82\xd3\xe4\x93\x02\x1c\"\x15/jobs/{job_id}/cancelb\x03jobB=\n\x0fsickbay.jobs.v1P\x01Z\x16sickbay/jobs/v1;jobsv1\xaa\x02\x0fSickbay.Jobs.V1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -56,46 +56,46 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_JOBSERVICE'].methods_by_name['WatchJob']._serialized_options = b'\220\002\001\202\323\344\223\002\027\022\025/jobs/{job_id}/events'
   _globals['_JOBSERVICE'].methods_by_name['CancelJob']._loaded_options = None
   _globals['_JOBSERVICE'].methods_by_name['CancelJob']._serialized_options = b'\220\002\002\202\323\344\223\002\034\"\025/jobs/{job_id}/cancelb\003job'
-  _globals['_ONOPEN']._serialized_start=2306
-  _globals['_ONOPEN']._serialized_end=2377
+  _globals['_ONOPEN']._serialized_start=2394
+  _globals['_ONOPEN']._serialized_end=2465
   _globals['_SUBMITJOBREQUEST']._serialized_start=313
-  _globals['_SUBMITJOBREQUEST']._serialized_end=551
-  _globals['_SUBMITJOBRESPONSE']._serialized_start=553
-  _globals['_SUBMITJOBRESPONSE']._serialized_end=675
-  _globals['_BREAKERNOTICE']._serialized_start=678
-  _globals['_BREAKERNOTICE']._serialized_end=806
-  _globals['_BATCHSUBMITJOBSREQUEST']._serialized_start=808
-  _globals['_BATCHSUBMITJOBSREQUEST']._serialized_end=885
-  _globals['_BATCHSUBMITJOBSRESPONSE']._serialized_start=887
-  _globals['_BATCHSUBMITJOBSRESPONSE']._serialized_end=965
-  _globals['_BATCHSUBMITRESULT']._serialized_start=968
-  _globals['_BATCHSUBMITRESULT']._serialized_end=1121
-  _globals['_BATCHSUBMITERROR']._serialized_start=1124
-  _globals['_BATCHSUBMITERROR']._serialized_end=1436
-  _globals['_BATCHSUBMITERROR_METADATAENTRY']._serialized_start=1389
-  _globals['_BATCHSUBMITERROR_METADATAENTRY']._serialized_end=1436
-  _globals['_FIELDVIOLATION']._serialized_start=1438
-  _globals['_FIELDVIOLATION']._serialized_end=1490
-  _globals['_GETJOBREQUEST']._serialized_start=1492
-  _globals['_GETJOBREQUEST']._serialized_end=1563
-  _globals['_GETJOBRESPONSE']._serialized_start=1565
-  _globals['_GETJOBRESPONSE']._serialized_end=1616
-  _globals['_EXPLAINJOBREQUEST']._serialized_start=1618
-  _globals['_EXPLAINJOBREQUEST']._serialized_end=1653
-  _globals['_EXPLAINJOBRESPONSE']._serialized_start=1655
-  _globals['_EXPLAINJOBRESPONSE']._serialized_end=1729
-  _globals['_LISTJOBSREQUEST']._serialized_start=1732
-  _globals['_LISTJOBSREQUEST']._serialized_end=1951
-  _globals['_LISTJOBSRESPONSE']._serialized_start=1953
-  _globals['_LISTJOBSRESPONSE']._serialized_end=2032
-  _globals['_WATCHJOBREQUEST']._serialized_start=2034
-  _globals['_WATCHJOBREQUEST']._serialized_end=2089
-  _globals['_WATCHJOBRESPONSE']._serialized_start=2091
-  _globals['_WATCHJOBRESPONSE']._serialized_end=2212
-  _globals['_CANCELJOBREQUEST']._serialized_start=2214
-  _globals['_CANCELJOBREQUEST']._serialized_end=2248
-  _globals['_CANCELJOBRESPONSE']._serialized_start=2250
-  _globals['_CANCELJOBRESPONSE']._serialized_end=2304
-  _globals['_JOBSERVICE']._serialized_start=2380
-  _globals['_JOBSERVICE']._serialized_end=3208
+  _globals['_SUBMITJOBREQUEST']._serialized_end=639
+  _globals['_SUBMITJOBRESPONSE']._serialized_start=641
+  _globals['_SUBMITJOBRESPONSE']._serialized_end=763
+  _globals['_BREAKERNOTICE']._serialized_start=766
+  _globals['_BREAKERNOTICE']._serialized_end=894
+  _globals['_BATCHSUBMITJOBSREQUEST']._serialized_start=896
+  _globals['_BATCHSUBMITJOBSREQUEST']._serialized_end=973
+  _globals['_BATCHSUBMITJOBSRESPONSE']._serialized_start=975
+  _globals['_BATCHSUBMITJOBSRESPONSE']._serialized_end=1053
+  _globals['_BATCHSUBMITRESULT']._serialized_start=1056
+  _globals['_BATCHSUBMITRESULT']._serialized_end=1209
+  _globals['_BATCHSUBMITERROR']._serialized_start=1212
+  _globals['_BATCHSUBMITERROR']._serialized_end=1524
+  _globals['_BATCHSUBMITERROR_METADATAENTRY']._serialized_start=1477
+  _globals['_BATCHSUBMITERROR_METADATAENTRY']._serialized_end=1524
+  _globals['_FIELDVIOLATION']._serialized_start=1526
+  _globals['_FIELDVIOLATION']._serialized_end=1578
+  _globals['_GETJOBREQUEST']._serialized_start=1580
+  _globals['_GETJOBREQUEST']._serialized_end=1651
+  _globals['_GETJOBRESPONSE']._serialized_start=1653
+  _globals['_GETJOBRESPONSE']._serialized_end=1704
+  _globals['_EXPLAINJOBREQUEST']._serialized_start=1706
+  _globals['_EXPLAINJOBREQUEST']._serialized_end=1741
+  _globals['_EXPLAINJOBRESPONSE']._serialized_start=1743
+  _globals['_EXPLAINJOBRESPONSE']._serialized_end=1817
+  _globals['_LISTJOBSREQUEST']._serialized_start=1820
+  _globals['_LISTJOBSREQUEST']._serialized_end=2039
+  _globals['_LISTJOBSRESPONSE']._serialized_start=2041
+  _globals['_LISTJOBSRESPONSE']._serialized_end=2120
+  _globals['_WATCHJOBREQUEST']._serialized_start=2122
+  _globals['_WATCHJOBREQUEST']._serialized_end=2177
+  _globals['_WATCHJOBRESPONSE']._serialized_start=2179
+  _globals['_WATCHJOBRESPONSE']._serialized_end=2300
+  _globals['_CANCELJOBREQUEST']._serialized_start=2302
+  _globals['_CANCELJOBREQUEST']._serialized_end=2336
+  _globals['_CANCELJOBRESPONSE']._serialized_start=2338
+  _globals['_CANCELJOBRESPONSE']._serialized_end=2392
+  _globals['_JOBSERVICE']._serialized_start=2468
+  _globals['_JOBSERVICE']._serialized_end=3296
 # @@protoc_insertion_point(module_scope)

@@ -67,6 +67,8 @@ class SubmitJobRequest(_message.Message):
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     ON_OPEN_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    DELAY_FIELD_NUMBER: _builtins.int
+    RUN_TIME_FIELD_NUMBER: _builtins.int
     job_type: _builtins.str
     """Required. Names the handler; matches `[a-z0-9][a-z0-9._-]{0,63}`."""
     payload_json: _builtins.str
@@ -85,6 +87,16 @@ class SubmitJobRequest(_message.Message):
     def payload(self) -> _struct_pb2.Struct:
         """The payload as a Struct. Its numbers are doubles, so integers beyond 2^53 are rejected; send those as `payload_json`."""
 
+    @_builtins.property
+    def delay(self) -> _duration_pb2.Duration:
+        """Run the job so long from now: until then it is SCHEDULED. At most ten years. Not together with `run_time` or with `on_open` REJECT,
+        since the circuit is not asked now. Part of what `request_id` compares.
+        """
+
+    @_builtins.property
+    def run_time(self) -> _timestamp_pb2.Timestamp:
+        """The same at a time; one that has passed means at once."""
+
     def __init__(
         self,
         *,
@@ -95,10 +107,12 @@ class SubmitJobRequest(_message.Message):
         request_id: _builtins.str = ...,
         on_open: Global___OnOpen.ValueType = ...,
         priority: _job_pb2.Priority.ValueType = ...,
+        delay: _duration_pb2.Duration | None = ...,
+        run_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "payload", b"payload", "payload_json", b"payload_json"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "delay", b"delay", "payload", b"payload", "payload_json", b"payload_json", "run_time", b"run_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "job_type", b"job_type", "on_open", b"on_open", "payload", b"payload", "payload_json", b"payload_json", "priority", b"priority", "request_id", b"request_id", "tenant", b"tenant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["content", b"content", "delay", b"delay", "job_type", b"job_type", "on_open", b"on_open", "payload", b"payload", "payload_json", b"payload_json", "priority", b"priority", "request_id", b"request_id", "run_time", b"run_time", "tenant", b"tenant"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_content: _TypeAlias = _typing.Literal["payload", "payload_json"]  # noqa: Y015
     _WhichOneofArgType_content: _TypeAlias = _typing.Literal["content", b"content"]  # noqa: Y015
@@ -123,7 +137,7 @@ class SubmitJobResponse(_message.Message):
 
     @_builtins.property
     def breaker(self) -> Global___BreakerNotice:
-        """The breaker of the job, if it is not CLOSED. Unset for a duplicate, and if this Job API has no REDIS_URL."""
+        """The breaker of the job, if it is not CLOSED. Unset for a duplicate, for a SCHEDULED job, and if this Job API has no REDIS_URL."""
 
     def __init__(
         self,

@@ -125,7 +125,7 @@ class JobServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def CancelJob(self, request, context):
-        """Cancels a job. One that is waiting (QUEUED, RETRYING, PARKED or QUARANTINED) is CANCELLED at once. If a run has begun, even if GetJob
+        """Cancels a job. One that is waiting (SCHEDULED, QUEUED, RETRYING, PARKED or QUARANTINED) is CANCELLED at once. If a run has begun, even if GetJob
         does not show it yet, its worker is asked to cancel it, and the answer is the job about a second later: CANCELLED if the run has ended,
         else as it is with `cancel_request_time`. Then the handler sees the request, and an async one gets CancelledError after a grace
         (CANCEL_GRACE). Once the call has succeeded, no further run begins, whatever becomes of the worker; the job becomes CANCELLED, or

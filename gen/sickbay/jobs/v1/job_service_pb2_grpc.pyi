@@ -55,7 +55,7 @@ class JobServiceStub:
     A parked or quarantined job has not ended, so the stream stays open. NOT_FOUND if the id is unknown.
     """
     CancelJob: _grpc.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]
-    """Cancels a job. One that is waiting (QUEUED, RETRYING, PARKED or QUARANTINED) is CANCELLED at once. If a run has begun, even if GetJob
+    """Cancels a job. One that is waiting (SCHEDULED, QUEUED, RETRYING, PARKED or QUARANTINED) is CANCELLED at once. If a run has begun, even if GetJob
     does not show it yet, its worker is asked to cancel it, and the answer is the job about a second later: CANCELLED if the run has ended,
     else as it is with `cancel_request_time`. Then the handler sees the request, and an async one gets CancelledError after a grace
     (CANCEL_GRACE). Once the call has succeeded, no further run begins, whatever becomes of the worker; the job becomes CANCELLED, or
@@ -92,7 +92,7 @@ class JobServiceAsyncStub(JobServiceStub):
     A parked or quarantined job has not ended, so the stream stays open. NOT_FOUND if the id is unknown.
     """
     CancelJob: _aio.UnaryUnaryMultiCallable[_job_service_pb2.CancelJobRequest, _job_service_pb2.CancelJobResponse]  # type: ignore[assignment]
-    """Cancels a job. One that is waiting (QUEUED, RETRYING, PARKED or QUARANTINED) is CANCELLED at once. If a run has begun, even if GetJob
+    """Cancels a job. One that is waiting (SCHEDULED, QUEUED, RETRYING, PARKED or QUARANTINED) is CANCELLED at once. If a run has begun, even if GetJob
     does not show it yet, its worker is asked to cancel it, and the answer is the job about a second later: CANCELLED if the run has ended,
     else as it is with `cancel_request_time`. Then the handler sees the request, and an async one gets CancelledError after a grace
     (CANCEL_GRACE). Once the call has succeeded, no further run begins, whatever becomes of the worker; the job becomes CANCELLED, or
@@ -168,7 +168,7 @@ class JobServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _job_service_pb2.CancelJobRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_job_service_pb2.CancelJobResponse, _abc.Awaitable[_job_service_pb2.CancelJobResponse]]:
-        """Cancels a job. One that is waiting (QUEUED, RETRYING, PARKED or QUARANTINED) is CANCELLED at once. If a run has begun, even if GetJob
+        """Cancels a job. One that is waiting (SCHEDULED, QUEUED, RETRYING, PARKED or QUARANTINED) is CANCELLED at once. If a run has begun, even if GetJob
         does not show it yet, its worker is asked to cancel it, and the answer is the job about a second later: CANCELLED if the run has ended,
         else as it is with `cancel_request_time`. Then the handler sees the request, and an async one gets CancelledError after a grace
         (CANCEL_GRACE). Once the call has succeeded, no further run begins, whatever becomes of the worker; the job becomes CANCELLED, or
