@@ -30,6 +30,7 @@ from controlplane.reconcile import QuarantineReconciler
 from controlplane.release import Releaser
 from controlplane.requeue import Requeuer
 from controlplane.rest.app import create_gateway
+from controlplane.schedule_metrics import ScheduleCollector, ScheduledJobMetrics
 from controlplane.tenant_metrics import WaitingMetrics
 from controlplane.webhook_sender import WebhookSender
 from controlplane.worker_metrics import WorkerMetrics
@@ -75,6 +76,7 @@ async def serve(
             PublishMetrics(metrics.registry),
             LedgerIngestMetrics(metrics.registry, clock),
             ReleaseMetrics(metrics.registry),
+            ScheduledJobMetrics(metrics.registry, clock),
             ReconcileMetrics(metrics.registry),
             IncidentMetrics(metrics.registry),
             *observers,
@@ -148,7 +150,8 @@ async def serve(
     )
     live = WorkerMetrics(metrics.registry, fleet=workers, waiting=fleet.waiting_types)
     waiting = WaitingMetrics(metrics.registry, counts=backends.waiting, limit=backends.metrics_tenants)
-    metrics.before_scrape = lambda: _in_order(fleet.refresh, live.refresh, waiting.refresh)
+    later = ScheduleCollector(metrics.registry, jobs=backends.scheduled_jobs, schedules=backends.schedule_statistics)
+    metrics.before_scrape = lambda: _in_order(fleet.refresh, live.refresh, waiting.refresh, later.refresh)
     releaser = Releaser(broker, backends.quarantine, by="people", observer=observer, fleet=workers)
     requeuer = Requeuer(
         lost=backends.lost,
