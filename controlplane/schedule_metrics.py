@@ -16,11 +16,14 @@ from prometheus_client.registry import Collector
 
 from controlplane.dispatcher import BY
 from sickbay.domain.errors import Unavailable
+from sickbay.domain.job import JobState
 from sickbay.domain.queries import ReleaseLease
+from sickbay.domain.schedule import FAILED, RunOutcome, Schedule, ScheduleRun, ScheduleState
 from sickbay.observer import Observer
 from sickbay.ports import Clock
 from sickbay.ports.schedule_counts import ScheduleCounts, ScheduleStatistics
 from sickbay.ports.scheduled_jobs import ScheduledJobs
+from sickbay.ports.schedules import Fired
 from sickbay.telemetry.metrics import OTHER, BoundedLabels
 
 MAX_TYPES: Final = 100
@@ -55,6 +58,37 @@ class ScheduledJobMetrics(Observer):
         for lease in leases:
             self._sent.labels(self._type(lease.job.job_type)).inc()
             self._late.observe(max(0, now - lease.job.run_at) / 1000)
+
+
+class ScheduleRunMetrics(Observer):
+    """Counts what this control plane made of the times of schedules, and what it saw their jobs end as."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        """Add the metrics to `registry`."""
+        runs = Counter("sickbay_schedule_runs", "Times of schedules that have come, by what became of them.", ("outcome",), registry=registry)
+        self._runs = {outcome: runs.labels(outcome.value) for outcome in RunOutcome}
+        text = "From the time of a schedule until its job was in the ledger."
+        self._late = Histogram("sickbay_schedule_late_seconds", text, buckets=LATE_SECONDS, registry=registry)
+        text = "Jobs of schedules that have ended or were quarantined, by their state."
+        ended = Counter("sickbay_schedule_jobs_ended", text, ("state",), registry=registry)
+        self._ended = {state: ended.labels(state.value) for state in JobState if state.is_final or state in FAILED}
+        self._pauses = Counter("sickbay_schedule_pauses", "Schedules that were paused because a job failed.", registry=registry)
+
+    def schedules_fired(self, fired: Sequence[Fired]) -> None:
+        """Count the times; an entry may stand for several."""
+        for one in fired:
+            for run in one.runs:
+                self._runs[run.outcome].inc(run.count)
+            if any(run.outcome is RunOutcome.SUBMITTED for run in one.runs):
+                self._late.observe(one.late_ms / 1000)
+
+    def schedule_jobs_changed(self, news: Sequence[tuple[Schedule, ScheduleRun]]) -> None:
+        """Count jobs that have ended, and schedules that were paused for it."""
+        for schedule, run in news:
+            if run.job_state in self._ended:
+                self._ended[run.job_state].inc()
+            if run.job_state in FAILED and schedule.spec.pause_on_failure and schedule.state is ScheduleState.PAUSED:
+                self._pauses.inc()
 
 
 class ScheduleCollector(Collector):
