@@ -31,6 +31,7 @@ from controlplane.release import Releaser
 from controlplane.requeue import Requeuer
 from controlplane.rest.app import create_gateway
 from controlplane.schedule_metrics import ScheduleCollector, ScheduledJobMetrics
+from controlplane.scheduled_job_service import ScheduledJobApi
 from controlplane.tenant_metrics import WaitingMetrics
 from controlplane.webhook_sender import WebhookSender
 from controlplane.worker_metrics import WorkerMetrics
@@ -44,6 +45,7 @@ from sickbay.domain.job import JobEvent, JobState
 from sickbay.fleet import FleetView
 from sickbay.job_types.view import JobTypeView
 from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub, add_QuarantineServiceServicer_to_server
+from sickbay.jobs.v1.scheduled_job_service_pb2_grpc import ScheduledJobServiceStub, add_ScheduledJobServiceServicer_to_server
 from sickbay.jobs.v1.worker_service_pb2_grpc import WorkerServiceStub, add_WorkerServiceServicer_to_server
 from sickbay.observer import Observer, Observers
 from sickbay.runtime.parts import ControlPlaneParts
@@ -174,19 +176,24 @@ async def serve(
         fleet=lambda: workers.seen,
         pools=workers.pools,
     )
+    types = JobTypeView(backends.job_types, backends.workers)
     quarantine_api = QuarantineApi(
         quarantine=backends.quarantine,
         releaser=releaser,
         requeuer=requeuer,
         on_released=reconciler.wake,
         clock=clock,
-        types=JobTypeView(backends.job_types, backends.workers),
+        types=types,
+    )
+    scheduled_job_api = ScheduledJobApi(
+        jobs=backends.scheduled_jobs, releaser=releaser, lanes=lanes, on_changed=dispatcher.wake, clock=clock, types=types
     )
     incident_api = IncidentApi(backends.incidents, backends.breaker_scope)
     services = [
         Service("sickbay.breakers.v1.BreakerService", add_BreakerServiceServicer_to_server, breaker_api),
         Service("sickbay.breakers.v1.IncidentService", add_IncidentServiceServicer_to_server, incident_api),
         Service("sickbay.jobs.v1.QuarantineService", add_QuarantineServiceServicer_to_server, quarantine_api),
+        Service("sickbay.jobs.v1.ScheduledJobService", add_ScheduledJobServiceServicer_to_server, scheduled_job_api),
         Service("sickbay.audit.v1.AuditService", add_AuditServiceServicer_to_server, AuditApi(backends.audit)),
         Service("sickbay.jobs.v1.WorkerService", add_WorkerServiceServicer_to_server, WorkerApi(backends.workers)),
     ]
@@ -197,6 +204,7 @@ async def serve(
         breaker_api.detached,
         incident_api.detached,
         quarantine_api.detached,
+        scheduled_job_api.detached,
         serve_endpoints(
             services,
             lambda channel, health: create_gateway(
@@ -206,6 +214,7 @@ async def serve(
                 metrics,
                 VERSION,
                 incidents=IncidentServiceStub(channel),
+                scheduled_jobs=ScheduledJobServiceStub(channel),
                 workers=WorkerServiceStub(channel),
                 audit=AuditServiceStub(channel),
                 tracing=tracing,
