@@ -18,6 +18,7 @@ from sickbay.ports.lost import Holds, Lost
 from sickbay.ports.run_rates import RunRates
 from sickbay.ports.schedule_counts import ScheduleStatistics
 from sickbay.ports.scheduled_jobs import ScheduledJobs
+from sickbay.ports.schedules import Schedules
 from sickbay.ports.workers import WorkerRegistry
 from sickbay.runtime.policies import Policies
 
@@ -108,6 +109,7 @@ class ControlPlaneParts(Common):
     quarantine: QuarantineStore
     scheduled_jobs: ScheduledJobs
     schedule_statistics: ScheduleStatistics
+    schedules: Schedules
     lost: Lost
     holds: Holds
     incidents: IncidentStore

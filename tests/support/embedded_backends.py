@@ -70,6 +70,7 @@ async def open_backends(clock=None, **config):
             quarantine=Flaky(ledger.quarantine),
             scheduled_jobs=Flaky(ledger.scheduled_jobs),
             schedule_statistics=Flaky(ledger.schedule_statistics),
+            schedules=Flaky(ledger.schedules),
             lost=Flaky(ledger.lost),
             duplicate_guard=Flaky(ledger.duplicate_guard),
             keys=Flaky(ledger.keys),
