@@ -212,7 +212,7 @@ def test_the_other_calls_of_schedules(client, fleet):
     assert len(fleet.requests[-1].request_id) == 36
     filled = client.call("schedules.backfill", "nightly", AT, AT + timedelta(days=1), validate_only=True)
     assert (len(filled.runs), filled.existing, fleet.requests[-1].validate_only) == (1, 2, True)
-    with pytest.raises(InvalidRequest, match="start_time: .* has no time zone"):
+    with pytest.raises(InvalidRequest, match=r"start_time: .* has no time zone"):
         client.call("schedules.backfill", "nightly", datetime(2024, 1, 1), AT)  # noqa: DTZ001
     _, second = client.call("schedules.runs", "nightly", outcome="missed")
     assert (second.outcome, second.count, second.job_id, second.job_state) == (RunOutcome.MISSED, 3, "", None)
