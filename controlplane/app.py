@@ -31,8 +31,8 @@ from controlplane.release import Releaser
 from controlplane.requeue import Requeuer
 from controlplane.rest.app import create_gateway
 from controlplane.schedule_metrics import ScheduleCollector, ScheduledJobMetrics
-from controlplane.scheduled_job_service import ScheduledJobApi
 from controlplane.schedule_service import ScheduleApi
+from controlplane.scheduled_job_service import ScheduledJobApi
 from controlplane.tenant_metrics import WaitingMetrics
 from controlplane.webhook_sender import WebhookSender
 from controlplane.worker_metrics import WorkerMetrics

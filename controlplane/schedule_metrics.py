@@ -65,7 +65,8 @@ class ScheduleRunMetrics(Observer):
 
     def __init__(self, registry: CollectorRegistry) -> None:
         """Add the metrics to `registry`."""
-        runs = Counter("sickbay_schedule_runs", "Times of schedules that have come, by what became of them.", ("outcome",), registry=registry)
+        text = "Times of schedules that have come, by what became of them."
+        runs = Counter("sickbay_schedule_runs", text, ("outcome",), registry=registry)
         self._runs = {outcome: runs.labels(outcome.value) for outcome in RunOutcome}
         text = "From the time of a schedule until its job was in the ledger."
         self._late = Histogram("sickbay_schedule_late_seconds", text, buckets=LATE_SECONDS, registry=registry)
