@@ -30,6 +30,7 @@ from controlplane.reconcile import QuarantineReconciler
 from controlplane.release import Releaser
 from controlplane.requeue import Requeuer
 from controlplane.rest.app import create_gateway
+from controlplane.scheduler import Scheduler
 from controlplane.tenant_metrics import WaitingMetrics
 from controlplane.webhook_sender import WebhookSender
 from controlplane.worker_metrics import WorkerMetrics
@@ -105,6 +106,7 @@ async def serve(
         Releaser(broker, backends.quarantine, by=BY, observer=observer, fleet=workers),
         lanes,
     )
+    scheduler = Scheduler(backends.schedules, backends.breakers, backends.breaker_scope, on_fired=dispatcher.wake, observer=observer)
     recorder = IncidentRecorder(
         backends.breakers,
         backends.incidents,
@@ -189,7 +191,8 @@ async def serve(
     ]
     async with (
         _ingesting(ingester),
-        background(ingester.prune, healer.run, dispatcher.run, reconciler.run, transitions.run, recorder.run, retention.run, *senders),
+        background(ingester.prune, healer.run, reconciler.run, transitions.run, recorder.run, retention.run, *senders),
+        background(dispatcher.run, scheduler.run, scheduler.prune),
         lanes.detached,
         breaker_api.detached,
         incident_api.detached,
