@@ -17,6 +17,7 @@ from sickbay.domain.explanation import BreakerReason, BreakerStep, JobReason, Jo
 from sickbay.domain.job import JobState, Reason
 from sickbay.jobs.v1 import error_reason_pb2, job_pb2, job_service_pb2, job_type_service_pb2, quarantine_service_pb2, worker_service_pb2
 from sickbay.jobs.v1.explanation_pb2 import JobExplanation
+from sickbay.schedules.v1 import schedule_pb2, schedule_service_pb2
 from sickbay.server.enums import number
 from sickbay.server.health import Health
 from sickbay.server.rest import schemas
@@ -32,7 +33,9 @@ def apps():
     health = Health()
     return [
         jobs_rest.create_gateway(None, health, MetricsRegistry("jobapi"), "1", types=None),
-        plane_rest.create_gateway(None, None, health, MetricsRegistry("controlplane"), "1", incidents=None, workers=None, audit=None, schedules=None),
+        plane_rest.create_gateway(
+            None, None, health, MetricsRegistry("controlplane"), "1", incidents=None, workers=None, audit=None, schedules=None
+        ),
         worker_rest.create_gateway(health, MetricsRegistry("worker"), "1"),
     ]
 
@@ -44,7 +47,7 @@ def operations():
 def rpcs():
     files = (
         *(job_service_pb2, job_type_service_pb2, quarantine_service_pb2, worker_service_pb2),
-        *(breaker_service_pb2, incident_service_pb2, audit_service_pb2),
+        *(breaker_service_pb2, incident_service_pb2, audit_service_pb2, schedule_service_pb2),
     )
     return {method.name for file in files for service in file.DESCRIPTOR.services_by_name.values() for method in service.methods}
 
