@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from controlplane.audit_ingest import AuditRetention
 from controlplane.audit_service import AuditApi
 from controlplane.breaker_service import BreakerApi
+from controlplane.code_schedules import CodeScheduleReconciler
 from controlplane.dispatcher import BY, Dispatcher
 from controlplane.flow_metrics import (
     HeldBackCollector,
@@ -31,6 +32,7 @@ from controlplane.release import Releaser
 from controlplane.requeue import Requeuer
 from controlplane.rest.app import create_gateway
 from controlplane.schedule_service import ScheduleApi
+from controlplane.scheduler import Scheduler
 from controlplane.tenant_metrics import WaitingMetrics
 from controlplane.webhook_sender import WebhookSender
 from controlplane.worker_metrics import WorkerMetrics
@@ -107,6 +109,8 @@ async def serve(
         Releaser(broker, backends.quarantine, by=BY, observer=observer, fleet=workers),
         lanes,
     )
+    scheduler = Scheduler(backends.schedules, backends.breakers, backends.breaker_scope, on_fired=dispatcher.wake, observer=observer)
+    in_code = CodeScheduleReconciler(backends.schedules, backends.code_schedules, workers, on_change=scheduler.wake)
     recorder = IncidentRecorder(
         backends.breakers,
         backends.incidents,
@@ -183,7 +187,14 @@ async def serve(
         types=types,
     )
     incident_api = IncidentApi(backends.incidents, backends.breaker_scope)
-    schedule_api = ScheduleApi(backends.schedules, on_submitted=dispatcher.wake, types=types)
+    schedule_api = ScheduleApi(
+        backends.schedules,
+        is_orphaned=in_code.is_orphaned,
+        may_be_in_code=in_code.may_be_in_code,
+        on_change=scheduler.wake,
+        on_submitted=dispatcher.wake,
+        types=types,
+    )
     services = [
         Service("sickbay.breakers.v1.BreakerService", add_BreakerServiceServicer_to_server, breaker_api),
         Service("sickbay.breakers.v1.IncidentService", add_IncidentServiceServicer_to_server, incident_api),
@@ -194,7 +205,8 @@ async def serve(
     ]
     async with (
         _ingesting(ingester),
-        background(ingester.prune, healer.run, dispatcher.run, reconciler.run, transitions.run, recorder.run, retention.run, *senders),
+        background(ingester.prune, healer.run, reconciler.run, transitions.run, recorder.run, retention.run, *senders),
+        background(dispatcher.run, scheduler.run, scheduler.prune, in_code.run),
         lanes.detached,
         breaker_api.detached,
         incident_api.detached,

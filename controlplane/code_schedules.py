@@ -19,11 +19,11 @@ from typing import Final
 from sickbay.concurrency.pauses import Backoff
 from sickbay.contract.payload import checked_text
 from sickbay.domain.code_schedule import NOTHING_KNOWN, Announced, CodeScheduleSet, InForce, announced
+from sickbay.domain.code_schedule_checks import check_code_spec
 from sickbay.domain.errors import AlreadyExists, InvalidArgument, NotFound, ResourceExhausted, Unavailable
 from sickbay.domain.job import DEFAULT_TENANT
 from sickbay.domain.schedule import Origin, Schedule, ScheduleKey, ScheduleQuery
 from sickbay.domain.schedule_changes import new_schedule, with_spec
-from sickbay.domain.schedule_checks import check_spec
 from sickbay.fleet import FleetView
 from sickbay.ports.code_schedules import CodeSchedules
 from sickbay.ports.schedules import Schedules
@@ -148,9 +148,9 @@ class CodeScheduleReconciler:
 
     async def _create(self, new: InForce, began: float) -> None:
         code = new.schedule
-        if not self._is_valid(new):
-            return
         now = await self._schedules.now()
+        if not self._is_valid(new, now):
+            return
         if self._seconds() - began > STALE_S:
             self._is_behind = True
             return
@@ -171,7 +171,7 @@ class CodeScheduleReconciler:
         if is_same and (stored.code_since >= new.since or not new.is_disputed):
             self._older_since.pop(stored.key, None)
             return
-        if not self._may_replace(stored, new) or not self._is_valid(new):
+        if not self._may_replace(stored, new) or not self._is_valid(new, await self._schedules.now()):
             return
 
         def change(before: Schedule, now: int) -> Schedule:
@@ -201,12 +201,12 @@ class CodeScheduleReconciler:
         self._older_since[stored.key] = stored.code_since, since
         return now - since >= GONE_S
 
-    def _is_valid(self, new: InForce) -> bool:
+    def _is_valid(self, new: InForce, now: int) -> bool:
         """Another version may have other rules; so does who writes into Redis."""
         code = new.schedule
         try:
             checked_text(code.spec.payload_json.decode())
-            check_spec(code.spec, 0)
+            check_code_spec(code.spec, now)
         except (InvalidArgument, UnicodeDecodeError) as error:
             self._tell(code.key, f"invalid {code.spec}", "the schedule %r of %s is ignored: %s", _shown(code.key), code.handler, error)
             return False

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import math
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -18,6 +19,7 @@ from enum import StrEnum
 from typing import Any, Final, TypeVar
 
 from sickbay.domain.code_schedule import CodeSchedule
+from sickbay.domain.errors import InvalidArgument
 from sickbay.domain.job import DEFAULT_TENANT, MAX_PAYLOAD_BYTES, NAME_PATTERN, is_name
 from sickbay.domain.priority import Priority
 from sickbay.domain.raised import text_of
@@ -155,11 +157,10 @@ def _timing(asked: Schedule, whose: str) -> Timing:
 
 def _check(spec: ScheduleSpec, whose: str) -> None:
     """By the rules of the service. They are imported here: a program that has no schedule needs neither them nor cronsim."""
-    from sickbay.domain.errors import InvalidArgument  # noqa: PLC0415 - see above
-    from sickbay.domain.schedule_checks import check_spec  # noqa: PLC0415
+    from sickbay.domain.code_schedule_checks import check_code_spec  # noqa: PLC0415 - see above
 
     try:
-        check_spec(spec, 0)  # not from now on: what has ended must not hinder a worker that starts
+        check_code_spec(spec, time.time_ns() // 1_000_000)
     except InvalidArgument as error:
         raise HandlerMistake(f"{whose}: {error}") from None
 
