@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from controlplane.audit_ingest import AuditRetention
 from controlplane.audit_service import AuditApi
 from controlplane.breaker_service import BreakerApi
+from controlplane.code_schedules import CodeScheduleReconciler
 from controlplane.dispatcher import BY, Dispatcher
 from controlplane.flow_metrics import (
     HeldBackCollector,
@@ -114,6 +115,7 @@ async def serve(
         lanes,
     )
     scheduler = Scheduler(backends.schedules, backends.breakers, backends.breaker_scope, on_fired=dispatcher.wake, observer=observer)
+    in_code = CodeScheduleReconciler(backends.schedules, backends.code_schedules, workers, on_change=scheduler.wake)
     recorder = IncidentRecorder(
         backends.breakers,
         backends.incidents,
@@ -194,7 +196,14 @@ async def serve(
         jobs=backends.scheduled_jobs, releaser=releaser, lanes=lanes, on_changed=dispatcher.wake, clock=clock, types=types
     )
     incident_api = IncidentApi(backends.incidents, backends.breaker_scope)
-    schedule_api = ScheduleApi(backends.schedules, on_change=scheduler.wake, on_submitted=dispatcher.wake, types=types)
+    schedule_api = ScheduleApi(
+        backends.schedules,
+        is_orphaned=in_code.is_orphaned,
+        may_be_in_code=in_code.may_be_in_code,
+        on_change=scheduler.wake,
+        on_submitted=dispatcher.wake,
+        types=types,
+    )
     services = [
         Service("sickbay.breakers.v1.BreakerService", add_BreakerServiceServicer_to_server, breaker_api),
         Service("sickbay.breakers.v1.IncidentService", add_IncidentServiceServicer_to_server, incident_api),
@@ -207,7 +216,7 @@ async def serve(
     async with (
         _ingesting(ingester),
         background(ingester.prune, healer.run, reconciler.run, transitions.run, recorder.run, retention.run, *senders),
-        background(dispatcher.run, scheduler.run, scheduler.prune),
+        background(dispatcher.run, scheduler.run, scheduler.prune, in_code.run),
         lanes.detached,
         breaker_api.detached,
         incident_api.detached,
