@@ -147,5 +147,8 @@ def _value(field: FieldDescriptor, value: Any) -> str:
 
 
 def _short(value: Any) -> str:
-    shown = value.ToJsonString() if hasattr(value, "ToJsonString") else str(value)
+    try:
+        shown = value.ToJsonString() if hasattr(value, "ToJsonString") else str(value)
+    except ValueError:  # a time or a duration that is none, which the action will say
+        shown = " ".join(str(value).split())
     return shown[:_SHOWN_CHARS]
