@@ -21,7 +21,7 @@ from sickbay.domain.job import DEFAULT_TENANT
 from sickbay.jobs.v1.job_pb2 import Job
 from sickbay.jobs.v1.scheduled_job_service_pb2 import ScheduledJob
 
-_TARGETS: Final = {"job_id": "job", "incident_id": "incident", "job_type": "breaker"}
+_TARGETS: Final = {"job_id": "job", "incident_id": "incident", "schedule_id": "schedule", "job_type": "breaker"}
 """By field of the request; the first that it has."""
 _SAID: Final = frozenset({"actor", "why", "note", "tenant", "etag", "page_token", "page_size"})
 """Fields that have their own place in an entry, or say nothing about what was done."""
@@ -129,10 +129,14 @@ def _name(enum: Any, number: int, prefix: str) -> str:
     return enum.Name(number).removeprefix(prefix) if number in enum.values() else str(number)
 
 
-def _summary(request: Message, without: set[str]) -> str:
+def _summary(message: Message, without: set[str]) -> str:
     """The fields that are set, such as `priority=PRIORITY_HIGH, payload_json=(120 characters)`."""
-    parts = [f"{field.name}={_value(field, value)}" for field, value in request.ListFields() if field.name not in without]
-    return ", ".join(parts)[:MAX_TEXT_CHARS]
+    return ", ".join(f"{name}={words}" for name, words in words_of(message).items() if name not in without)[:MAX_TEXT_CHARS]
+
+
+def words_of(message: Message) -> dict[str, str]:
+    """The fields that are set, in words, without payloads and other secrets."""
+    return {field.name: _value(field, value) for field, value in message.ListFields()}
 
 
 def _value(field: FieldDescriptor, value: Any) -> str:
@@ -147,8 +151,10 @@ def _value(field: FieldDescriptor, value: Any) -> str:
 
 
 def _short(value: Any) -> str:
+    if isinstance(value, Message) and not hasattr(value, "ToJsonString"):  # it may have secrets of its own
+        return f"({_summary(value, set())})"
     try:
-        shown = value.ToJsonString() if hasattr(value, "ToJsonString") else str(value)
+        shown = value.ToJsonString() if isinstance(value, Message) else str(value)
     except ValueError:  # a time or a duration that is none, which the action will say
         shown = " ".join(str(value).split())
     return shown[:_SHOWN_CHARS]
