@@ -159,7 +159,9 @@ async def serve(
     )
     live = WorkerMetrics(metrics.registry, fleet=workers, waiting=fleet.waiting_types)
     waiting = WaitingMetrics(metrics.registry, counts=backends.waiting, limit=backends.metrics_tenants)
-    later = ScheduleCollector(metrics.registry, jobs=backends.scheduled_jobs, schedules=backends.schedule_statistics)
+    later = ScheduleCollector(
+        metrics.registry, jobs=backends.scheduled_jobs, schedules=backends.schedule_statistics, orphans=lambda: in_code.orphans
+    )
     metrics.before_scrape = lambda: _in_order(fleet.refresh, live.refresh, waiting.refresh, later.refresh)
     releaser = Releaser(broker, backends.quarantine, by="people", observer=observer, fleet=workers)
     requeuer = Requeuer(
