@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import datetime, tzinfo
+from contextlib import suppress
+from datetime import UTC, datetime, tzinfo
 from typing import Any, Final
 
 import click
@@ -48,7 +49,9 @@ def at(ms: int, zone: tzinfo | None = None) -> str:
     """`2027-01-01 08:00:00 CET`, in the zone or in this machine's; empty for 0 (unknown)."""
     if not ms:
         return ""
-    found = datetime.fromtimestamp(ms / 1000, zone) if zone is not None else datetime.fromtimestamp(ms / 1000).astimezone()
+    found = datetime.fromtimestamp(ms // 1000, UTC)
+    with suppress(OverflowError, ValueError, OSError):  # at the end of the year 9999
+        found = found.astimezone(zone)
     return found.strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
