@@ -151,8 +151,10 @@ def _value(field: FieldDescriptor, value: Any) -> str:
 
 
 def _short(value: Any) -> str:
-    if hasattr(value, "ToJsonString"):
-        return str(value.ToJsonString())[:_SHOWN_CHARS]
-    if isinstance(value, Message):  # it may have secrets of its own
+    if isinstance(value, Message) and not hasattr(value, "ToJsonString"):  # it may have secrets of its own
         return f"({_summary(value, set())})"
-    return str(value)[:_SHOWN_CHARS]
+    try:
+        shown = value.ToJsonString() if isinstance(value, Message) else str(value)
+    except ValueError:  # a time or a duration that is none, which the action will say
+        shown = " ".join(str(value).split())
+    return shown[:_SHOWN_CHARS]

@@ -204,7 +204,7 @@ def test_the_same_idempotency_key_gets_the_first_time(sickbay: Clients):
     again = sickbay.api.post("/jobs", json=body, headers=headers).json()
     assert again == first | {"duplicate": True}
     other = sickbay.api.post("/jobs", json=body | {"delaySeconds": 60}, headers=headers)
-    assert (other.status_code, other.json()["reason"]) == (409, "IDEMPOTENCY_KEY_REUSED")
+    assert (other.status_code, other.json()["reason"]) == (422, "IDEMPOTENCY_KEY_REUSED")
 
 
 def test_a_payload_is_kept_byte_for_byte(sickbay: Clients):
