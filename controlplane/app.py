@@ -30,6 +30,9 @@ from controlplane.reconcile import QuarantineReconciler
 from controlplane.release import Releaser
 from controlplane.requeue import Requeuer
 from controlplane.rest.app import create_gateway
+from controlplane.schedule_metrics import ScheduleCollector, ScheduledJobMetrics
+from controlplane.schedule_service import ScheduleApi
+from controlplane.scheduled_job_service import ScheduledJobApi
 from controlplane.tenant_metrics import WaitingMetrics
 from controlplane.webhook_sender import WebhookSender
 from controlplane.worker_metrics import WorkerMetrics
@@ -43,9 +46,11 @@ from sickbay.domain.job import JobEvent, JobState
 from sickbay.fleet import FleetView
 from sickbay.job_types.view import JobTypeView
 from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub, add_QuarantineServiceServicer_to_server
+from sickbay.jobs.v1.scheduled_job_service_pb2_grpc import ScheduledJobServiceStub, add_ScheduledJobServiceServicer_to_server
 from sickbay.jobs.v1.worker_service_pb2_grpc import WorkerServiceStub, add_WorkerServiceServicer_to_server
 from sickbay.observer import Observer, Observers
 from sickbay.runtime.parts import ControlPlaneParts
+from sickbay.schedules.v1.schedule_service_pb2_grpc import ScheduleServiceStub, add_ScheduleServiceServicer_to_server
 from sickbay.server.audit.auditor import Auditor
 from sickbay.server.endpoints import Address, Endpoints, serve_endpoints
 from sickbay.server.interceptors.metrics import CallMeter
@@ -75,6 +80,7 @@ async def serve(
             PublishMetrics(metrics.registry),
             LedgerIngestMetrics(metrics.registry, clock),
             ReleaseMetrics(metrics.registry),
+            ScheduledJobMetrics(metrics.registry, clock),
             ReconcileMetrics(metrics.registry),
             IncidentMetrics(metrics.registry),
             *observers,
@@ -148,7 +154,8 @@ async def serve(
     )
     live = WorkerMetrics(metrics.registry, fleet=workers, waiting=fleet.waiting_types)
     waiting = WaitingMetrics(metrics.registry, counts=backends.waiting, limit=backends.metrics_tenants)
-    metrics.before_scrape = lambda: _in_order(fleet.refresh, live.refresh, waiting.refresh)
+    later = ScheduleCollector(metrics.registry, jobs=backends.scheduled_jobs, schedules=backends.schedule_statistics)
+    metrics.before_scrape = lambda: _in_order(fleet.refresh, live.refresh, waiting.refresh, later.refresh)
     releaser = Releaser(broker, backends.quarantine, by="people", observer=observer, fleet=workers)
     requeuer = Requeuer(
         lost=backends.lost,
@@ -171,21 +178,28 @@ async def serve(
         fleet=lambda: workers.seen,
         pools=workers.pools,
     )
+    types = JobTypeView(backends.job_types, backends.workers)
     quarantine_api = QuarantineApi(
         quarantine=backends.quarantine,
         releaser=releaser,
         requeuer=requeuer,
         on_released=reconciler.wake,
         clock=clock,
-        types=JobTypeView(backends.job_types, backends.workers),
+        types=types,
+    )
+    scheduled_job_api = ScheduledJobApi(
+        jobs=backends.scheduled_jobs, releaser=releaser, lanes=lanes, on_changed=dispatcher.wake, clock=clock, types=types
     )
     incident_api = IncidentApi(backends.incidents, backends.breaker_scope)
+    schedule_api = ScheduleApi(backends.schedules, on_submitted=dispatcher.wake, types=types)
     services = [
         Service("sickbay.breakers.v1.BreakerService", add_BreakerServiceServicer_to_server, breaker_api),
         Service("sickbay.breakers.v1.IncidentService", add_IncidentServiceServicer_to_server, incident_api),
         Service("sickbay.jobs.v1.QuarantineService", add_QuarantineServiceServicer_to_server, quarantine_api),
+        Service("sickbay.jobs.v1.ScheduledJobService", add_ScheduledJobServiceServicer_to_server, scheduled_job_api),
         Service("sickbay.audit.v1.AuditService", add_AuditServiceServicer_to_server, AuditApi(backends.audit)),
         Service("sickbay.jobs.v1.WorkerService", add_WorkerServiceServicer_to_server, WorkerApi(backends.workers)),
+        Service("sickbay.schedules.v1.ScheduleService", add_ScheduleServiceServicer_to_server, schedule_api),
     ]
     async with (
         _ingesting(ingester),
@@ -194,6 +208,8 @@ async def serve(
         breaker_api.detached,
         incident_api.detached,
         quarantine_api.detached,
+        scheduled_job_api.detached,
+        schedule_api.detached,
         serve_endpoints(
             services,
             lambda channel, health: create_gateway(
@@ -203,8 +219,10 @@ async def serve(
                 metrics,
                 VERSION,
                 incidents=IncidentServiceStub(channel),
+                scheduled_jobs=ScheduledJobServiceStub(channel),
                 workers=WorkerServiceStub(channel),
                 audit=AuditServiceStub(channel),
+                schedules=ScheduleServiceStub(channel),
                 tracing=tracing,
             ),
             address,

@@ -19,8 +19,9 @@ from sickbay.domain.audit import MAX_NAME_CHARS, MAX_TEXT_CHARS, AuditEntry, Aud
 from sickbay.domain.errors import InvalidArgument
 from sickbay.domain.job import DEFAULT_TENANT
 from sickbay.jobs.v1.job_pb2 import Job
+from sickbay.jobs.v1.scheduled_job_service_pb2 import ScheduledJob
 
-_TARGETS: Final = {"job_id": "job", "incident_id": "incident", "job_type": "breaker"}
+_TARGETS: Final = {"job_id": "job", "incident_id": "incident", "schedule_id": "schedule", "job_type": "breaker"}
 """By field of the request; the first that it has."""
 _SAID: Final = frozenset({"actor", "why", "note", "tenant", "etag", "page_token", "page_size"})
 """Fields that have their own place in an entry, or say nothing about what was done."""
@@ -97,8 +98,9 @@ def with_request(entry: AuditEntry, request: Any) -> AuditEntry:
 def with_reply(entry: AuditEntry, reply: Any) -> AuditEntry:
     """The entry with the state of its target after the action, as the reply has it."""
     fields = reply.DESCRIPTOR.fields_by_name if isinstance(reply, Message) else {}
-    if isinstance(job := getattr(reply, "job", None), Job):
-        return replace(entry, after=_of_job(job), tenant=job.tenant or entry.tenant)
+    job = getattr(reply, "job", None)
+    if isinstance(job := job.job if isinstance(job, ScheduledJob) else job, Job):
+        return replace(entry, after=job_words(job), tenant=job.tenant or entry.tenant)
     if isinstance(breaker := getattr(reply, "breaker", None), Breaker):
         shared = breaker.tenant in {"", DEFAULT_TENANT}
         return replace(entry, after=_name(Breaker.State, breaker.state, "STATE_"), tenant=entry.tenant if shared else breaker.tenant)
@@ -109,8 +111,10 @@ def with_reply(entry: AuditEntry, reply: Any) -> AuditEntry:
     return entry
 
 
-def _of_job(job: Job) -> str:
-    return f"{_name(Job.State, job.state, 'STATE_')}, generation {job.generation}"
+def job_words(job: Job) -> str:
+    """The state of a job before or after an action; of a SCHEDULED one with when it is due."""
+    due = f", due {job.run_time.ToJsonString()}" if job.state == Job.STATE_SCHEDULED else ""
+    return f"{_name(Job.State, job.state, 'STATE_')}, generation {job.generation}{due}"
 
 
 def _counted(jobs: Iterable[Any]) -> str:
@@ -125,10 +129,14 @@ def _name(enum: Any, number: int, prefix: str) -> str:
     return enum.Name(number).removeprefix(prefix) if number in enum.values() else str(number)
 
 
-def _summary(request: Message, without: set[str]) -> str:
+def _summary(message: Message, without: set[str]) -> str:
     """The fields that are set, such as `priority=PRIORITY_HIGH, payload_json=(120 characters)`."""
-    parts = [f"{field.name}={_value(field, value)}" for field, value in request.ListFields() if field.name not in without]
-    return ", ".join(parts)[:MAX_TEXT_CHARS]
+    return ", ".join(f"{name}={words}" for name, words in words_of(message).items() if name not in without)[:MAX_TEXT_CHARS]
+
+
+def words_of(message: Message) -> dict[str, str]:
+    """The fields that are set, in words, without payloads and other secrets."""
+    return {field.name: _value(field, value) for field, value in message.ListFields()}
 
 
 def _value(field: FieldDescriptor, value: Any) -> str:
@@ -143,5 +151,10 @@ def _value(field: FieldDescriptor, value: Any) -> str:
 
 
 def _short(value: Any) -> str:
-    shown = value.ToJsonString() if hasattr(value, "ToJsonString") else str(value)
+    if isinstance(value, Message) and not hasattr(value, "ToJsonString"):  # it may have secrets of its own
+        return f"({_summary(value, set())})"
+    try:
+        shown = value.ToJsonString() if isinstance(value, Message) else str(value)
+    except ValueError:  # a time or a duration that is none, which the action will say
+        shown = " ".join(str(value).split())
     return shown[:_SHOWN_CHARS]

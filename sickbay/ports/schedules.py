@@ -67,6 +67,9 @@ class Schedules(Protocol):
         A MANUAL one that was submitted before with the same `request_id` is returned as it is. NotFound(SCHEDULE_NOT_FOUND).
         """
 
+    async def times_with_jobs(self, key: ScheduleKey, start: int, end: int) -> frozenset[int]:
+        """The times from `start` to before `end` (ms) for which `submit_runs` would submit no job, because there was one."""
+
     async def settle_runs(self, limit: int) -> Sequence[tuple[Schedule, ScheduleRun]]:
         """Look what has become of the jobs of runs, keep it with them, and return those that are news.
 

@@ -115,6 +115,14 @@ class SqlSchedules:
         return Page([run_of(row) for row in rows[:limit]], more)
 
     @detached
+    async def times_with_jobs(self, key: ScheduleKey, start: int, end: int) -> frozenset[int]:
+        """The times from `start` to before `end` that have a job."""
+        of_key = [_r.tenant == key.tenant, _r.schedule_id == key.schedule_id]
+        wanted = select(_r.tick_at).where(*of_key, _r.tick_at >= start, _r.tick_at < end, _r.kind == "", _r.job_id != "")
+        async with self._store.read() as connection:
+            return frozenset((await connection.execute(wanted)).scalars())
+
+    @detached
     async def prune_runs(self) -> int:
         """Delete runs past their retention, except the latest of each schedule, which its row has as well; return how many."""
         past = _r.handled_at < self._store.wall_time - RUN_RETENTION_MS

@@ -19,6 +19,7 @@ from sickbay.breakers.v1.breaker_service_pb2 import GetMetricsResponse, ListBrea
 from sickbay.domain.job import DEFAULT_TENANT, NAME_PATTERN, JobState
 from sickbay.jobs.v1.job_pb2 import JOB_VIEW_BASIC, JOB_VIEW_FULL, Job
 from sickbay.jobs.v1.job_service_pb2 import BatchSubmitResult, BreakerNotice, SubmitJobResponse
+from sickbay.server.rest.schedule_shapes import SCHEDULES
 from sickbay.server.rest.transcoding.fields import Shape, Shapes, View
 from sickbay.server.rest.transcoding.kinds import JSON_VALUE, flag, whole_seconds
 from sickbay.server.rest.transcoding.render import Renderer
@@ -190,6 +191,7 @@ _LOOSE: Final = {"additionalProperties": True, "required": []}
 
 SHAPES: Final[Shapes] = MappingProxyType(
     {
+        **SCHEDULES,
         # Responses.
         "sickbay.jobs.v1.Job": Shape(
             names={
@@ -213,6 +215,7 @@ SHAPES: Final[Shapes] = MappingProxyType(
             sparse=frozenset({"fingerprint", "payload_hidden"}),
             along={"revisions": "payload_json"},
         ),
+        "sickbay.jobs.v1.ScheduledJob": Shape(inline="job", sparse=frozenset({"payload_hidden", "revisions"})),
         "sickbay.jobs.v1.PayloadRevision": Shape(sparse=frozenset({"actor"})),
         "sickbay.jobs.v1.FailureGroup": Shape(names={"first_time": "firstAt", "last_time": "lastAt"}),
         "sickbay.jobs.v1.Worker": Shape(names={"start_time": "since", "last_seen_time": "lastSeen"}),
@@ -258,6 +261,8 @@ SHAPES: Final[Shapes] = MappingProxyType(
             documented={"state": {"enum": [state.value for state in JobState if state.in_quarantine]}},
         ),
         "sickbay.jobs.v1.ResubmitJobRequest": Shape(documented={"job_type": _NAME}),
+        "sickbay.jobs.v1.ListScheduledJobsRequest": Shape(names={"before_time": "before"}),
+        "sickbay.jobs.v1.UpdateScheduledJobRequest": Shape(names={"run_time": "runAt"}),
         "sickbay.jobs.v1.RequeueJobsRequest": Shape(kinds={"min_age": whole_seconds(1, _AGE)}, documented={"job_ids": {"maxItems": 500}}),
         "sickbay.breakers.v1.ListBreakersRequest": Shape(
             documented={"page_size": {"description": "The maximum number of results, 1 to 1,000; 0 means 1,000."}}
@@ -271,6 +276,7 @@ render: Final = Renderer(SHAPES)
 job_view: Final = render
 change_view: Final = render
 quarantined_view: Final = render
+scheduled_view: Final = render
 requeued_view: Final = render
 failure_group_view: Final = render
 incident_view: Final = render
