@@ -33,6 +33,7 @@ from controlplane.rest.app import create_gateway
 from controlplane.schedule_metrics import ScheduleCollector, ScheduledJobMetrics
 from controlplane.schedule_service import ScheduleApi
 from controlplane.scheduled_job_service import ScheduledJobApi
+from controlplane.scheduler import Scheduler
 from controlplane.tenant_metrics import WaitingMetrics
 from controlplane.webhook_sender import WebhookSender
 from controlplane.worker_metrics import WorkerMetrics
@@ -111,6 +112,7 @@ async def serve(
         Releaser(broker, backends.quarantine, by=BY, observer=observer, fleet=workers),
         lanes,
     )
+    scheduler = Scheduler(backends.schedules, backends.breakers, backends.breaker_scope, on_fired=dispatcher.wake, observer=observer)
     recorder = IncidentRecorder(
         backends.breakers,
         backends.incidents,
@@ -191,7 +193,7 @@ async def serve(
         jobs=backends.scheduled_jobs, releaser=releaser, lanes=lanes, on_changed=dispatcher.wake, clock=clock, types=types
     )
     incident_api = IncidentApi(backends.incidents, backends.breaker_scope)
-    schedule_api = ScheduleApi(backends.schedules, on_submitted=dispatcher.wake, types=types)
+    schedule_api = ScheduleApi(backends.schedules, on_change=scheduler.wake, on_submitted=dispatcher.wake, types=types)
     services = [
         Service("sickbay.breakers.v1.BreakerService", add_BreakerServiceServicer_to_server, breaker_api),
         Service("sickbay.breakers.v1.IncidentService", add_IncidentServiceServicer_to_server, incident_api),
@@ -203,7 +205,8 @@ async def serve(
     ]
     async with (
         _ingesting(ingester),
-        background(ingester.prune, healer.run, dispatcher.run, reconciler.run, transitions.run, recorder.run, retention.run, *senders),
+        background(ingester.prune, healer.run, reconciler.run, transitions.run, recorder.run, retention.run, *senders),
+        background(dispatcher.run, scheduler.run, scheduler.prune),
         lanes.detached,
         breaker_api.detached,
         incident_api.detached,

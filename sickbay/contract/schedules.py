@@ -39,6 +39,7 @@ from sickbay.domain.schedule import (
     WhileOpen,
 )
 from sickbay.domain.schedule_checks import MAX_EVERY_MS
+from sickbay.jobs.v1.job_pb2 import Job
 from sickbay.schedules.v1 import schedule_pb2
 from sickbay.schedules.v1 import schedule_service_pb2 as pb
 
@@ -194,9 +195,8 @@ def schedule(found: Schedule, beside: Shown, *, has_payload: bool = True, hides_
 def spec_message(known: ScheduleSpec, *, has_payload: bool = True) -> schedule_pb2.ScheduleSpec:
     """What a schedule does; every field with a default is set."""
     timing = known.timing
-    return schedule_pb2.ScheduleSpec(
+    message = schedule_pb2.ScheduleSpec(
         job_type=text(known.job_type),
-        payload_json=known.payload_json.decode("utf-8", "replace") if has_payload else None,
         priority=priority(known.priority),
         cron=text(timing.cron),
         interval=duration(timing.every_ms),
@@ -210,6 +210,9 @@ def spec_message(known: ScheduleSpec, *, has_payload: bool = True) -> schedule_p
         while_open=_WHILE_OPEN[known.while_open],
         description=text(known.description),
     )
+    if has_payload:
+        message.payload_json = known.payload_json.decode("utf-8", "replace")
+    return message
 
 
 def run(found: ScheduleRun) -> schedule_pb2.ScheduleRun:
@@ -219,7 +222,7 @@ def run(found: ScheduleRun) -> schedule_pb2.ScheduleRun:
         trigger=_TRIGGERS[found.trigger],
         outcome=_OUTCOMES[found.outcome],
         job_id=text(found.job_id),
-        job_state=job_state(found.job_state) if found.job_state is not None else None,
+        job_state=job_state(found.job_state) if found.job_state is not None else Job.STATE_UNSPECIFIED,
         handle_time=timestamp(found.handled_at),
         end_time=timestamp(found.ended_at),
         count=found.count,
