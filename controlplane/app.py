@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from controlplane.audit_ingest import AuditRetention
 from controlplane.audit_service import AuditApi
 from controlplane.breaker_service import BreakerApi
+from controlplane.code_schedules import CodeScheduleReconciler
 from controlplane.dispatcher import BY, Dispatcher
 from controlplane.flow_metrics import (
     HeldBackCollector,
@@ -30,7 +31,7 @@ from controlplane.reconcile import QuarantineReconciler
 from controlplane.release import Releaser
 from controlplane.requeue import Requeuer
 from controlplane.rest.app import create_gateway
-from controlplane.schedule_metrics import ScheduleCollector, ScheduledJobMetrics
+from controlplane.schedule_metrics import ScheduleCollector, ScheduledJobMetrics, ScheduleRunMetrics
 from controlplane.schedule_service import ScheduleApi
 from controlplane.scheduled_job_service import ScheduledJobApi
 from controlplane.scheduler import Scheduler
@@ -82,6 +83,7 @@ async def serve(
             LedgerIngestMetrics(metrics.registry, clock),
             ReleaseMetrics(metrics.registry),
             ScheduledJobMetrics(metrics.registry, clock),
+            ScheduleRunMetrics(metrics.registry),
             ReconcileMetrics(metrics.registry),
             IncidentMetrics(metrics.registry),
             *observers,
@@ -113,6 +115,7 @@ async def serve(
         lanes,
     )
     scheduler = Scheduler(backends.schedules, backends.breakers, backends.breaker_scope, on_fired=dispatcher.wake, observer=observer)
+    in_code = CodeScheduleReconciler(backends.schedules, backends.code_schedules, workers, on_change=scheduler.wake)
     recorder = IncidentRecorder(
         backends.breakers,
         backends.incidents,
@@ -156,7 +159,9 @@ async def serve(
     )
     live = WorkerMetrics(metrics.registry, fleet=workers, waiting=fleet.waiting_types)
     waiting = WaitingMetrics(metrics.registry, counts=backends.waiting, limit=backends.metrics_tenants)
-    later = ScheduleCollector(metrics.registry, jobs=backends.scheduled_jobs, schedules=backends.schedule_statistics)
+    later = ScheduleCollector(
+        metrics.registry, jobs=backends.scheduled_jobs, schedules=backends.schedule_statistics, orphans=lambda: in_code.orphans
+    )
     metrics.before_scrape = lambda: _in_order(fleet.refresh, live.refresh, waiting.refresh, later.refresh)
     releaser = Releaser(broker, backends.quarantine, by="people", observer=observer, fleet=workers)
     requeuer = Requeuer(
@@ -193,7 +198,14 @@ async def serve(
         jobs=backends.scheduled_jobs, releaser=releaser, lanes=lanes, on_changed=dispatcher.wake, clock=clock, types=types
     )
     incident_api = IncidentApi(backends.incidents, backends.breaker_scope)
-    schedule_api = ScheduleApi(backends.schedules, on_change=scheduler.wake, on_submitted=dispatcher.wake, types=types)
+    schedule_api = ScheduleApi(
+        backends.schedules,
+        is_orphaned=in_code.is_orphaned,
+        may_be_in_code=in_code.may_be_in_code,
+        on_change=scheduler.wake,
+        on_submitted=dispatcher.wake,
+        types=types,
+    )
     services = [
         Service("sickbay.breakers.v1.BreakerService", add_BreakerServiceServicer_to_server, breaker_api),
         Service("sickbay.breakers.v1.IncidentService", add_IncidentServiceServicer_to_server, incident_api),
@@ -206,7 +218,7 @@ async def serve(
     async with (
         _ingesting(ingester),
         background(ingester.prune, healer.run, reconciler.run, transitions.run, recorder.run, retention.run, *senders),
-        background(dispatcher.run, scheduler.run, scheduler.prune),
+        background(dispatcher.run, scheduler.run, scheduler.prune, in_code.run),
         lanes.detached,
         breaker_api.detached,
         incident_api.detached,
