@@ -38,16 +38,18 @@ class ScheduleApi(ScheduleServiceServicer):
         schedules: Schedules,
         *,
         is_orphaned: Callable[[Schedule], bool] = lambda _: False,
+        may_be_in_code: Callable[[Schedule], bool] = lambda schedule: schedule.origin is Origin.CODE,
         on_change: Callable[[], None] = _nothing,
         on_submitted: Callable[[], None] = _nothing,
         types: JobTypeView | None = None,
     ) -> None:
-        """`is_orphaned`: whether no live worker announces a schedule of origin CODE. `types` say what the payloads of a type must be.
+        """`is_orphaned`: whether certainly no live worker announces a schedule of origin CODE; `may_be_in_code`: whether one does, or may.
 
+        `types` say what the payloads of a type must be.
         `on_change` is called when a schedule may be due earlier, `on_submitted` when jobs were submitted.
         """
         self._schedules = schedules
-        self._is_orphaned = is_orphaned
+        self._may_be_in_code = may_be_in_code
         self._on_change = on_change
         self._on_submitted = on_submitted
         self._types = types or JobTypeView(None, None)
@@ -117,7 +119,7 @@ class ScheduleApi(ScheduleServiceServicer):
         key, etag = contract.key_of(request, principal_of(context)), parse.etag(request.etag)
         before = await self._schedules.get_schedule(key)
         self._note(context, before, None)
-        if before.origin is Origin.CODE and not self._is_orphaned(before):
+        if self._may_be_in_code(before):
             raise _in_code(before, "remove it there and deploy that first, or pause it")
         await self._schedules.delete_schedule(key, etag)
         notes_of(context).after = "deleted"
