@@ -30,6 +30,8 @@ from controlplane.reconcile import QuarantineReconciler
 from controlplane.release import Releaser
 from controlplane.requeue import Requeuer
 from controlplane.rest.app import create_gateway
+from controlplane.schedule_service import ScheduleApi
+from controlplane.scheduler import Scheduler
 from controlplane.tenant_metrics import WaitingMetrics
 from controlplane.webhook_sender import WebhookSender
 from controlplane.worker_metrics import WorkerMetrics
@@ -46,6 +48,7 @@ from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceStub, a
 from sickbay.jobs.v1.worker_service_pb2_grpc import WorkerServiceStub, add_WorkerServiceServicer_to_server
 from sickbay.observer import Observer, Observers
 from sickbay.runtime.parts import ControlPlaneParts
+from sickbay.schedules.v1.schedule_service_pb2_grpc import ScheduleServiceStub, add_ScheduleServiceServicer_to_server
 from sickbay.server.audit.auditor import Auditor
 from sickbay.server.endpoints import Address, Endpoints, serve_endpoints
 from sickbay.server.interceptors.metrics import CallMeter
@@ -105,6 +108,7 @@ async def serve(
         Releaser(broker, backends.quarantine, by=BY, observer=observer, fleet=workers),
         lanes,
     )
+    scheduler = Scheduler(backends.schedules, backends.breakers, backends.breaker_scope, on_fired=dispatcher.wake, observer=observer)
     recorder = IncidentRecorder(
         backends.breakers,
         backends.incidents,
@@ -171,29 +175,34 @@ async def serve(
         fleet=lambda: workers.seen,
         pools=workers.pools,
     )
+    types = JobTypeView(backends.job_types, backends.workers)
     quarantine_api = QuarantineApi(
         quarantine=backends.quarantine,
         releaser=releaser,
         requeuer=requeuer,
         on_released=reconciler.wake,
         clock=clock,
-        types=JobTypeView(backends.job_types, backends.workers),
+        types=types,
     )
     incident_api = IncidentApi(backends.incidents, backends.breaker_scope)
+    schedule_api = ScheduleApi(backends.schedules, on_change=scheduler.wake, on_submitted=dispatcher.wake, types=types)
     services = [
         Service("sickbay.breakers.v1.BreakerService", add_BreakerServiceServicer_to_server, breaker_api),
         Service("sickbay.breakers.v1.IncidentService", add_IncidentServiceServicer_to_server, incident_api),
         Service("sickbay.jobs.v1.QuarantineService", add_QuarantineServiceServicer_to_server, quarantine_api),
         Service("sickbay.audit.v1.AuditService", add_AuditServiceServicer_to_server, AuditApi(backends.audit)),
         Service("sickbay.jobs.v1.WorkerService", add_WorkerServiceServicer_to_server, WorkerApi(backends.workers)),
+        Service("sickbay.schedules.v1.ScheduleService", add_ScheduleServiceServicer_to_server, schedule_api),
     ]
     async with (
         _ingesting(ingester),
-        background(ingester.prune, healer.run, dispatcher.run, reconciler.run, transitions.run, recorder.run, retention.run, *senders),
+        background(ingester.prune, healer.run, reconciler.run, transitions.run, recorder.run, retention.run, *senders),
+        background(dispatcher.run, scheduler.run, scheduler.prune),
         lanes.detached,
         breaker_api.detached,
         incident_api.detached,
         quarantine_api.detached,
+        schedule_api.detached,
         serve_endpoints(
             services,
             lambda channel, health: create_gateway(
@@ -205,6 +214,7 @@ async def serve(
                 incidents=IncidentServiceStub(channel),
                 workers=WorkerServiceStub(channel),
                 audit=AuditServiceStub(channel),
+                schedules=ScheduleServiceStub(channel),
                 tracing=tracing,
             ),
             address,

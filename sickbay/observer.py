@@ -17,8 +17,10 @@ from sickbay.domain.incident import Change, Incident
 from sickbay.domain.job import Job, JobEvent
 from sickbay.domain.outcome import Outcome
 from sickbay.domain.queries import Accepted, ReconcileResult, ReleaseLease
+from sickbay.domain.schedule import Schedule, ScheduleRun
 from sickbay.ports import Delivery, Message
 from sickbay.ports.incidents import Notice, Undelivered
+from sickbay.ports.schedules import Fired
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +68,12 @@ class Observer:
     def notified(self, notice: Notice, error: Undelivered | None) -> None:
         """Control plane: the webhook has taken a notice of an incident, or not, and then it is tried again."""
 
+    def schedules_fired(self, fired: Sequence[Fired]) -> None:
+        """Control plane: the times of schedules have come, and this became of them, also those without a job; each is told once."""
+
+    def schedule_jobs_changed(self, news: Sequence[tuple[Schedule, ScheduleRun]]) -> None:
+        """Control plane: jobs of schedules have other states, as the runs say; the schedule is as it is now, perhaps paused by that."""
+
 
 class Observers(Observer):
     """Several as one. A hook that nobody overrides costs one look at an empty list."""
@@ -85,6 +93,8 @@ class Observers(Observer):
         self._reconciled = _overriding(observers, "reconciled")
         self._incident_changed = _overriding(observers, "incident_changed")
         self._notified = _overriding(observers, "notified")
+        self._schedules_fired = _overriding(observers, "schedules_fired")
+        self._schedule_jobs_changed = _overriding(observers, "schedule_jobs_changed")
 
     def submitted(self, job_types: Sequence[str], results: Sequence[Accepted | SickbayError]) -> None:
         _call(self._submitted, job_types, results)
@@ -129,6 +139,12 @@ class Observers(Observer):
 
     def notified(self, notice: Notice, error: Undelivered | None) -> None:
         _call(self._notified, notice, error)
+
+    def schedules_fired(self, fired: Sequence[Fired]) -> None:
+        _call(self._schedules_fired, fired)
+
+    def schedule_jobs_changed(self, news: Sequence[tuple[Schedule, ScheduleRun]]) -> None:
+        _call(self._schedule_jobs_changed, news)
 
 
 NOBODY: Final = Observer()

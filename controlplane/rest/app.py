@@ -14,6 +14,7 @@ from sickbay.breakers.v1 import incident_service_pb2 as incidents_pb
 from sickbay.contract.paging import MAX_PAGE_SIZE
 from sickbay.jobs.v1 import quarantine_service_pb2 as quarantine_pb
 from sickbay.jobs.v1 import worker_service_pb2 as workers_pb
+from sickbay.schedules.v1 import schedule_service_pb2 as schedules_pb
 from sickbay.server.health import Health, add_health
 from sickbay.server.rest.accept import JSON, prefers
 from sickbay.server.rest.app import create_app, json_response
@@ -31,12 +32,14 @@ if TYPE_CHECKING:  # stubs for asyncio exist for type checkers only
     from sickbay.breakers.v1.incident_service_pb2_grpc import IncidentServiceAsyncStub
     from sickbay.jobs.v1.quarantine_service_pb2_grpc import QuarantineServiceAsyncStub
     from sickbay.jobs.v1.worker_service_pb2_grpc import WorkerServiceAsyncStub
+    from sickbay.schedules.v1.schedule_service_pb2_grpc import ScheduleServiceAsyncStub
     from sickbay.telemetry.spans import Tracing
 
 _AUDIT: Final = audit_pb.DESCRIPTOR.services_by_name["AuditService"]
 _BREAKERS: Final = breakers_pb.DESCRIPTOR.services_by_name["BreakerService"]
 _INCIDENTS: Final = incidents_pb.DESCRIPTOR.services_by_name["IncidentService"]
 _QUARANTINE: Final = quarantine_pb.DESCRIPTOR.services_by_name["QuarantineService"]
+_SCHEDULES: Final = schedules_pb.DESCRIPTOR.services_by_name["ScheduleService"]
 _WORKERS: Final = workers_pb.DESCRIPTOR.services_by_name["WorkerService"]
 
 
@@ -50,10 +53,14 @@ def create_gateway(
     incidents: IncidentServiceAsyncStub,
     workers: WorkerServiceAsyncStub,
     audit: AuditServiceAsyncStub,
+    schedules: ScheduleServiceAsyncStub,
     tracing: Tracing | None = None,
 ) -> FastAPI:
     """The application; every route's operation id is the name of its RPC."""
-    about = "Read and control circuit breakers, read their incidents, manage jobs in quarantine, list workers, and read the audit log."
+    about = (
+        "Read and control circuit breakers, read their incidents, manage jobs in quarantine and schedules, list workers, "
+        "and read the audit log."
+    )
     app = create_app("Sickbay Control Plane", about, version, tracing)
 
     @app.get("/", include_in_schema=False)
@@ -87,4 +94,5 @@ def create_gateway(
     gateway.add(_AUDIT, audit, {"ListAuditEntries": RouteOptions(alternative=audit_lines)})
     gateway.add(_QUARANTINE, quarantine)
     gateway.add(_WORKERS, workers)
+    gateway.add(_SCHEDULES, schedules)
     return app

@@ -20,7 +20,7 @@ from sickbay.domain.errors import InvalidArgument
 from sickbay.domain.job import DEFAULT_TENANT
 from sickbay.jobs.v1.job_pb2 import Job
 
-_TARGETS: Final = {"job_id": "job", "incident_id": "incident", "job_type": "breaker"}
+_TARGETS: Final = {"job_id": "job", "incident_id": "incident", "schedule_id": "schedule", "job_type": "breaker"}
 """By field of the request; the first that it has."""
 _SAID: Final = frozenset({"actor", "why", "note", "tenant", "etag", "page_token", "page_size"})
 """Fields that have their own place in an entry, or say nothing about what was done."""
@@ -125,10 +125,14 @@ def _name(enum: Any, number: int, prefix: str) -> str:
     return enum.Name(number).removeprefix(prefix) if number in enum.values() else str(number)
 
 
-def _summary(request: Message, without: set[str]) -> str:
+def _summary(message: Message, without: set[str]) -> str:
     """The fields that are set, such as `priority=PRIORITY_HIGH, payload_json=(120 characters)`."""
-    parts = [f"{field.name}={_value(field, value)}" for field, value in request.ListFields() if field.name not in without]
-    return ", ".join(parts)[:MAX_TEXT_CHARS]
+    return ", ".join(f"{name}={words}" for name, words in words_of(message).items() if name not in without)[:MAX_TEXT_CHARS]
+
+
+def words_of(message: Message) -> dict[str, str]:
+    """The fields that are set, in words, without payloads and other secrets."""
+    return {field.name: _value(field, value) for field, value in message.ListFields()}
 
 
 def _value(field: FieldDescriptor, value: Any) -> str:
@@ -143,5 +147,8 @@ def _value(field: FieldDescriptor, value: Any) -> str:
 
 
 def _short(value: Any) -> str:
-    shown = value.ToJsonString() if hasattr(value, "ToJsonString") else str(value)
-    return shown[:_SHOWN_CHARS]
+    if hasattr(value, "ToJsonString"):
+        return str(value.ToJsonString())[:_SHOWN_CHARS]
+    if isinstance(value, Message):  # it may have secrets of its own
+        return f"({_summary(value, set())})"
+    return str(value)[:_SHOWN_CHARS]

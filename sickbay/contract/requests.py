@@ -96,11 +96,7 @@ def submission(request: job_service_pb2.SubmitJobRequest, principal: Principal =
     payload = content(request)
     if payload is None:
         raise InvalidArgument("the payload is missing; send a JSON object, {} for an empty one", ErrorReason.INVALID_PAYLOAD)
-    key = request.request_id
-    if key and _REQUEST_ID.fullmatch(key) is None:
-        raise InvalidArgument(
-            f"the request id (idempotency key) must be 1 to {MAX_REQUEST_ID_CHARS} printable ASCII characters, for example a UUID"
-        )
+    key = request_id(request.request_id)
     if request.on_open not in job_service_pb2.OnOpen.values():
         raise InvalidArgument(f"on_open {request.on_open} is unknown; use ON_OPEN_PARK or ON_OPEN_REJECT")
     rejects = request.on_open == job_service_pb2.ON_OPEN_REJECT
@@ -132,7 +128,7 @@ def quarantine_query(request: quarantine.ListQuarantinedJobsRequest, now: int, p
     """Which jobs in quarantine to list, of those that the principal sees; `now` in ms."""
     code = request.error_code
     if code and not is_code(code):
-        raise InvalidArgument(f"the error code {_shown(code)} is invalid; it must match {CODE_PATTERN}")
+        raise InvalidArgument(f"the error code {shown(code)} is invalid; it must match {CODE_PATTERN}")
     return QuarantineQuery(
         job_type=job_type_filter(request.job_type),
         tenants=tenants(request.tenant, principal),
@@ -219,7 +215,7 @@ def job_type(text: str) -> str:
         raise InvalidArgument("the job type is missing; name the handler that should run the job", ErrorReason.INVALID_JOB_TYPE)
     if not is_name(text):
         rule = f"it must match {NAME_PATTERN} (lower-case letters, digits, '.', '_' and '-', at most 64)"
-        raise InvalidArgument(f"the job type {_shown(text)} is invalid; {rule}", ErrorReason.INVALID_JOB_TYPE)
+        raise InvalidArgument(f"the job type {shown(text)} is invalid; {rule}", ErrorReason.INVALID_JOB_TYPE)
     return text
 
 
@@ -236,7 +232,7 @@ def tenant(text: str) -> str:
 def tenant_filter(text: str) -> str:
     """A tenant to filter by; empty does not filter."""
     if text and not is_name(text):
-        raise InvalidArgument(f"the tenant {_shown(text)} is invalid; it must match {NAME_PATTERN}")
+        raise InvalidArgument(f"the tenant {shown(text)} is invalid; it must match {NAME_PATTERN}")
     return text
 
 
@@ -258,6 +254,15 @@ def job_id(text: str) -> str:
     if not text:
         raise InvalidArgument("the job id is missing")
     return line(text, "job id", MAX_ID_CHARS)
+
+
+def request_id(text: str) -> str:
+    """An idempotency key; empty means none."""
+    if text and _REQUEST_ID.fullmatch(text) is None:
+        raise InvalidArgument(
+            f"the request id (idempotency key) must be 1 to {MAX_REQUEST_ID_CHARS} printable ASCII characters, for example a UUID"
+        )
+    return text
 
 
 def etag(text: str) -> str:
@@ -286,5 +291,6 @@ def _known(table: Mapping[int, T], number: int, what: str) -> T:
     return found
 
 
-def _shown(text: str) -> str:
+def shown(text: str) -> str:
+    """A text in an error, not at any length."""
     return repr(text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "...")

@@ -163,6 +163,16 @@ def failure_group(group: FailureGroup) -> quarantine_service_pb2.FailureGroup:
     )
 
 
+def job_state(state: JobState) -> job_pb2.Job.State.ValueType:
+    """The state of a job."""
+    return _STATES[state]
+
+
+def priority(known: Priority) -> job_pb2.Priority.ValueType:
+    """A priority."""
+    return _PRIORITIES[known]
+
+
 def breaker_state(state: BreakerState) -> breaker_pb2.Breaker.State.ValueType:
     """The state of a breaker."""
     return _BREAKER_STATES[state]

@@ -56,6 +56,14 @@ class JobTypeView:
         found = self._enforced.get(job_type)
         return None if found is None else self._error(found, payload_json)
 
+    async def rejection_now(self, job_type: str, payload_json: bytes) -> InvalidArgument | None:
+        """The error that a submit would get, as of now. None if the job types are unknown."""
+        try:
+            await self.look()
+        except (Unavailable, FailedPrecondition):
+            return None
+        return self.rejection(job_type, payload_json)
+
     async def mistake(self, job_type: str, payload_json: bytes) -> InvalidArgument | None:
         """The same for any payload, as of now, whatever the schemas say. None if the job types are unknown."""
         try:

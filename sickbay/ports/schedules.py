@@ -6,16 +6,17 @@ time, however many control planes there are, wherever one of them dies. What sen
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from sickbay.domain.breaker import BreakerKey
 from sickbay.domain.queries import Page
 from sickbay.domain.schedule import Decision, NewRun, RunOutcome, Schedule, ScheduleKey, ScheduleQuery, ScheduleRun, Situation
 
 Decide = Callable[[Schedule, Situation], Decision]
 """What a schedule does now: pure, since it is called in a transaction."""
+IsOpen = Callable[[str, str], bool]
+"""Whether the circuit that decides about the jobs of a type and a tenant is open; of what is known already, as it is called there, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,11 +55,11 @@ class Schedules(Protocol):
     async def next_due_ms(self) -> int | None:
         """In how many ms the next schedule is due; 0 or less if one is due, or waits for a job that has ended; None if there is none."""
 
-    async def fire_due(self, decide: Decide, open_circuits: Collection[BreakerKey], limit: int) -> Sequence[Fired]:
-        """Let schedules that are due do what `decide` says, each in one transaction with its jobs and its next time; at most `limit`.
+    async def fire_due(self, decide: Decide, is_open: IsOpen, limit: int) -> Sequence[Fired]:
+        """Let schedules that are due do what `decide` says, in one transaction with their jobs and their next times; at most `limit`.
 
-        `open_circuits`: the types and tenants whose circuits are open. A schedule that another control plane is about to fire is left
-        to it. A time that has a job already, because a clock was set back, gets no other one. After that next times are found anew.
+        A schedule that another control plane is about to fire is left to it. A time that has a job already, because a clock was set
+        back, gets no other one. After that next times are found anew. A schedule whose decision fails is paused.
         """
 
     async def submit_runs(self, key: ScheduleKey, runs: Sequence[NewRun]) -> Sequence[ScheduleRun | None]:
@@ -67,10 +68,14 @@ class Schedules(Protocol):
         A MANUAL one that was submitted before with the same `request_id` is returned as it is. NotFound(SCHEDULE_NOT_FOUND).
         """
 
-    async def settle_runs(self, limit: int) -> Sequence[tuple[Schedule, ScheduleRun]]:
-        """Look what has become of the jobs of runs, keep it with them, and return those that are news.
+    async def times_with_jobs(self, key: ScheduleKey, start: int, end: int) -> frozenset[int]:
+        """The times from `start` to before `end` (ms) for which `submit_runs` would submit no job, because there was one."""
 
-        A schedule with `pause_on_failure` is paused in the same transaction if its job was quarantined or discarded.
+    async def settle_runs(self, limit: int) -> Sequence[tuple[Schedule, ScheduleRun]]:
+        """Look what has become of the jobs of runs, keep it with them, and return those that are news, with their schedules.
+
+        At most `limit` runs are looked at; the next call goes on after them. A job that the ledger has deleted has ended. A schedule with
+        `pause_on_failure` is paused in the same transaction if its job was quarantined or discarded.
         """
 
     async def list_runs(self, key: ScheduleKey, outcome: RunOutcome | None, limit: int, cursor: str) -> Page[ScheduleRun]:

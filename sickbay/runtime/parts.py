@@ -17,6 +17,7 @@ from sickbay.ports.limits import RateLimiter, WaitingCounts
 from sickbay.ports.lost import Holds, Lost
 from sickbay.ports.run_rates import RunRates
 from sickbay.ports.scheduled_jobs import ScheduledJobs
+from sickbay.ports.schedules import Schedules
 from sickbay.ports.workers import WorkerRegistry
 from sickbay.runtime.policies import Policies
 
@@ -106,6 +107,7 @@ class ControlPlaneParts(Common):
     writer: LedgerWriter
     quarantine: QuarantineStore
     scheduled_jobs: ScheduledJobs
+    schedules: Schedules
     lost: Lost
     holds: Holds
     incidents: IncidentStore

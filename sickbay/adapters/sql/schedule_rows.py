@@ -15,8 +15,12 @@ from sickbay.adapters.sql.rows import AnyRow
 from sickbay.domain.job import JobState
 from sickbay.domain.schedule import Origin, RunOutcome, Schedule, ScheduleKey, ScheduleRun, ScheduleState, Trigger
 
+WITH_JOB: Final = ""
+"""The kind of the run of a time that has a job."""
+
 _encode: Final = msgspec.json.Encoder().encode
 _decoder: Final = msgspec.json.Decoder(Schedule)
+_run_decoder: Final = msgspec.json.Decoder(ScheduleRun)
 
 
 def schedule_of(row: AnyRow) -> Schedule:
@@ -28,6 +32,7 @@ def schedule_of(row: AnyRow) -> Schedule:
         origin=Origin(row.origin),
         next_at=row.next_at or 0,
         buffered_at=row.buffered_at or 0,
+        last_run=_run_decoder.decode(row.last_run) if row.last_run is not None else None,
         revision=row.revision,
     )
 
@@ -40,12 +45,19 @@ def schedule_values(schedule: Schedule, looked_at: int) -> dict[str, Any]:
         "job_type": schedule.spec.job_type,
         "state": schedule.state.value,
         "origin": schedule.origin.value,
+        "revision": schedule.revision,
+        "body": _encode(replace(schedule, last_run=None)),
+        **progress_values(schedule, looked_at),
+    }
+
+
+def progress_values(schedule: Schedule, looked_at: int) -> dict[str, Any]:
+    """The columns that change at each of its times."""
+    return {
         "next_at": schedule.next_at or None,
         "looked_at": looked_at,
         "buffered_at": schedule.buffered_at or None,
-        "last_job_id": schedule.last_run.job_id if schedule.last_run is not None else "",
-        "revision": schedule.revision,
-        "body": _encode(schedule),
+        "last_run": _encode(schedule.last_run) if schedule.last_run is not None else None,
     }
 
 
@@ -64,20 +76,16 @@ def run_of(row: AnyRow) -> ScheduleRun:
     )
 
 
-def run_values(key: ScheduleKey, run: ScheduleRun, kind: str = "") -> dict[str, Any]:
-    """The row of a run; `kind` distinguishes MANUAL ones of one time, and is empty for all others."""
-    return {
-        "tenant": key.tenant,
-        "schedule_id": key.schedule_id,
-        "tick_at": run.tick_at,
-        "kind": kind,
-        "trigger": run.trigger.value,
-        "outcome": run.outcome.value,
-        "job_id": run.job_id,
-        "job_state": run.job_state.value if run.job_state is not None else "",
-        "settled": int(not run.job_id or (run.job_state is not None and run.job_state.is_final)),
-        "handled_at": run.handled_at,
-        "ended_at": run.ended_at,
-        "times": run.count,
-        "actor": run.actor,
-    }
+def run_values(key: ScheduleKey, run: ScheduleRun, kind: str) -> tuple[object, ...]:
+    """The row of a run, in the order of the table."""
+    state = run.job_state.value if run.job_state is not None else ""
+    settled = int(not run.job_id or (run.job_state is not None and run.job_state.is_final))
+    place = (*key, run.tick_at, kind, run.trigger.value, run.outcome.value)
+    return (*place, run.job_id, state, settled, run.handled_at, run.ended_at, run.count, run.actor)
+
+
+def kind_of(run: ScheduleRun, request: str = "") -> str:
+    """What else a run is distinguished by than its time; of a MANUAL one it is its request."""
+    if run.trigger is Trigger.MANUAL:
+        return f"{Trigger.MANUAL.value}:{request}"
+    return WITH_JOB if run.job_id else run.outcome.value

@@ -1,24 +1,27 @@
-"""Schedules on SQLite and PostgreSQL: kept, changed, listed; `schedule_firing.py` lets them fire."""
+"""Schedules on SQLite and PostgreSQL: kept, changed, listed.
+
+`schedule_firing.py` lets them fire, `schedule_settling.py` follows their jobs.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import ColumnElement, and_, delete, func, or_, select, text, tuple_, update
-from sqlalchemy.ext.asyncio import AsyncConnection
 
 from sickbay.adapters.sql.change_feed import ChangeFeed
 from sickbay.adapters.sql.database import Database
 from sickbay.adapters.sql.of_tenants import of_tenants
 from sickbay.adapters.sql.paging import cursor as cursor_of
 from sickbay.adapters.sql.paging import parse_cursor
-from sickbay.adapters.sql.rows import AnyRow
-from sickbay.adapters.sql.schedule_rows import run_of, schedule_of, schedule_values
+from sickbay.adapters.sql.schedule_firing import ScheduleFiring, find, is_of
+from sickbay.adapters.sql.schedule_rows import WITH_JOB, run_of, schedule_of, schedule_values
+from sickbay.adapters.sql.schedule_settling import RunSettling
 from sickbay.adapters.sql.schema import schedule_runs, schedules
 from sickbay.concurrency.tasks import detached
-from sickbay.domain.errors import Aborted, AlreadyExists, ErrorReason, NotFound, ResourceExhausted
+from sickbay.domain.errors import Aborted, AlreadyExists, ErrorReason, ResourceExhausted
 from sickbay.domain.queries import Page
 from sickbay.domain.schedule import RUN_RETENTION_MS, RunOutcome, Schedule, ScheduleKey, ScheduleQuery, ScheduleRun
 
@@ -30,13 +33,12 @@ _s: Final = schedules.c
 _r: Final = schedule_runs.c
 
 
-class SqlSchedules:
+class SqlSchedules(ScheduleFiring, RunSettling):
     """Implements `Schedules`."""
 
     def __init__(self, store: Database, feed: ChangeFeed) -> None:
-        self._store = store
-        self.detached = store.detached
-        self._feed = feed
+        ScheduleFiring.__init__(self, store, feed)
+        RunSettling.__init__(self, store)
 
     @detached
     async def now(self) -> int:
@@ -62,7 +64,7 @@ class SqlSchedules:
     async def get_schedule(self, key: ScheduleKey) -> Schedule:
         """A schedule with its payload."""
         async with self._store.read() as connection:
-            return schedule_of(await _row(connection, key))
+            return schedule_of(await find(connection, key))
 
     @detached
     async def list_schedules(self, query: ScheduleQuery, limit: int, cursor: str) -> Page[Schedule]:
@@ -81,21 +83,23 @@ class SqlSchedules:
     async def change_schedule(self, key: ScheduleKey, change: Callable[[Schedule, int], Schedule], etag: str = "") -> Schedule:
         """Replace a schedule by what `change` makes of it and of the time; its revision grows unless it is the same."""
         async with self._store.write() as connection:
-            before = _unchanged(schedule_of(await _row(connection, key, for_update=True)), etag)
+            row = await find(connection, key, for_update=True)
+            before = _unchanged(schedule_of(row), etag)
             now = int((await connection.execute(select(self._store.wall_time))).scalar_one())
             after = change(before, now)
             if after == before:
                 return before
             after = replace(after, key=key, revision=before.revision + 1, updated_at=now)
-            await connection.execute(update(schedules).where(*_is(key)).values(schedule_values(after, now)))
+            looked_at = now if after.next_at != before.next_at else row.looked_at
+            await connection.execute(update(schedules).where(*is_of(key)).values(schedule_values(after, looked_at)))
         return after
 
     @detached
     async def delete_schedule(self, key: ScheduleKey, etag: str = "") -> None:
         """Delete a schedule and its runs; its jobs stay."""
         async with self._store.write(grows=False) as connection:
-            _unchanged(schedule_of(await _row(connection, key, for_update=True)), etag)
-            await connection.execute(delete(schedules).where(*_is(key)))
+            _unchanged(schedule_of(await find(connection, key, for_update=True)), etag)
+            await connection.execute(delete(schedules).where(*is_of(key)))
             await connection.execute(delete(schedule_runs).where(_r.tenant == key.tenant, _r.schedule_id == key.schedule_id))
 
     @detached
@@ -109,10 +113,18 @@ class SqlSchedules:
             wanted.append(or_(_r.tick_at < tick_at, and_(_r.tick_at == tick_at, _r.kind < kind)))
         listed = select(schedule_runs).where(*wanted).order_by(_r.tick_at.desc(), _r.kind.desc()).limit(limit + 1)
         async with self._store.read() as connection:
-            await _row(connection, key)
+            await find(connection, key)
             rows = (await connection.execute(listed)).all()
         more = cursor_of(rows[limit - 1].tick_at, rows[limit - 1].kind) if len(rows) > limit else ""
         return Page([run_of(row) for row in rows[:limit]], more)
+
+    @detached
+    async def times_with_jobs(self, key: ScheduleKey, start: int, end: int) -> frozenset[int]:
+        """The times from `start` to before `end` that have a job."""
+        of_key = [_r.tenant == key.tenant, _r.schedule_id == key.schedule_id]
+        wanted = select(_r.tick_at).where(*of_key, _r.tick_at >= start, _r.tick_at < end, _r.kind == WITH_JOB)
+        async with self._store.read() as connection:
+            return frozenset((await connection.execute(wanted)).scalars())
 
     @detached
     async def prune_runs(self) -> int:
@@ -121,19 +133,6 @@ class SqlSchedules:
         async with self._store.write(grows=False) as connection:
             gone = await connection.execute(delete(schedule_runs).where(past, _r.settled == 1).returning(_r.tick_at))
             return len(gone.all())
-
-
-def _is(key: ScheduleKey) -> list[ColumnElement[bool]]:
-    return [_s.tenant == key.tenant, _s.schedule_id == key.schedule_id]
-
-
-async def _row(connection: AsyncConnection, key: ScheduleKey, *, for_update: bool = False) -> AnyRow:
-    query: Any = select(schedules).where(*_is(key))
-    row = (await connection.execute(query.with_for_update() if for_update else query)).first()
-    if row is None:
-        raise NotFound(f"there is no schedule {key.schedule_id!r}", ErrorReason.SCHEDULE_NOT_FOUND)
-    found: AnyRow = row
-    return found
 
 
 def _unchanged(schedule: Schedule, etag: str) -> Schedule:

@@ -261,6 +261,7 @@ for _name in ("principal", "action", "target", "tenant", "result"):
 _DUE: Final = text("next_at IS NOT NULL")
 _BUFFERED: Final = text("buffered_at IS NOT NULL")
 _UNSETTLED: Final = text("settled = 0")
+_MANUAL: Final = text("\"trigger\" = 'MANUAL'")
 
 schedules = Table(
     "schedules",
@@ -275,13 +276,14 @@ schedules = Table(
     # The clock when `next_at` was found: a later one shows that the clock was set back.
     Column("looked_at", BigInteger, nullable=False),
     Column("buffered_at", BigInteger),
-    # The latest job that it has submitted.
-    Column("last_job_id", Text, nullable=False),
     Column("revision", BigInteger, nullable=False),
+    # Its latest run that has a job, as JSON: apart from the body, which may be a megabyte and is not written at each of its times.
+    Column("last_run", LargeBinary),
     # The whole schedule as JSON; the columns above are for queries, and count where both have a value.
     Column("body", LargeBinary, nullable=False),
 )
 Index("schedules_due", schedules.c.next_at, sqlite_where=_DUE, postgresql_where=_DUE)
+Index("schedules_looked", schedules.c.looked_at, sqlite_where=_DUE, postgresql_where=_DUE)
 Index("schedules_buffered", schedules.c.buffered_at, sqlite_where=_BUFFERED, postgresql_where=_BUFFERED)
 
 schedule_runs = Table(
@@ -290,7 +292,8 @@ schedule_runs = Table(
     Column("tenant", Text, primary_key=True),
     Column("schedule_id", Text, primary_key=True),
     Column("tick_at", BigInteger, primary_key=True, autoincrement=False),
-    # TICK and BACKFILL are one kind: a time of the schedule has one job, however it came about. MANUAL ones have a kind each.
+    # TICK and BACKFILL with a job are one kind: a time has one job, however it came about. MANUAL ones have a kind each, and so has each
+    # outcome without a job, which may stand for several times.
     Column("kind", Text, primary_key=True),
     Column("trigger", Text, nullable=False),
     Column("outcome", Text, nullable=False),
@@ -304,5 +307,22 @@ schedule_runs = Table(
     Column("times", BigInteger, nullable=False),
     Column("actor", Text, nullable=False),
 )
-Index("schedule_runs_unsettled", schedule_runs.c.job_id, sqlite_where=_UNSETTLED, postgresql_where=_UNSETTLED)
+# By state, so that jobs which wait in quarantine cost nothing when a schedule asks whether one of its jobs has not ended.
+Index(
+    "schedule_runs_unsettled",
+    schedule_runs.c.tenant,
+    schedule_runs.c.schedule_id,
+    schedule_runs.c.job_state,
+    schedule_runs.c.job_id,
+    sqlite_where=_UNSETTLED,
+    postgresql_where=_UNSETTLED,
+)
+Index(
+    "schedule_runs_manual",
+    schedule_runs.c.tenant,
+    schedule_runs.c.schedule_id,
+    schedule_runs.c.kind,
+    sqlite_where=_MANUAL,
+    postgresql_where=_MANUAL,
+)
 Index("schedule_runs_handled", schedule_runs.c.handled_at)

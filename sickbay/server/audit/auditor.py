@@ -92,7 +92,7 @@ class Auditor:
     def _ended(self, entry: AuditEntry, notes: Notes, reply: Any, error: BaseException | None, context: Any) -> AuditEntry:
         entry = replace(entry, before=notes.before, tenant=notes.tenant or entry.tenant, ended_at=self._clock())
         if error is None:
-            entry = with_reply(replace(entry, result=OK), reply)
+            entry = with_reply(replace(entry, result=OK, after=notes.after), reply)
         else:
             message = str(error) if isinstance(error, SickbayError) else ""
             reason = error.reason.value if isinstance(error, SickbayError) else ""

@@ -10,9 +10,10 @@ from sickbay.server.access.caller import CallContext, Caller
 
 @dataclass(slots=True)
 class Notes:
-    """The state of the target before the action, and its tenant; empty if that is not known."""
+    """The state of the target before the action, its tenant, and its state after it if the reply does not say it; empty if not known."""
 
     before: str = ""
+    after: str = ""
     tenant: str = ""
 
 

@@ -19,6 +19,7 @@ from sickbay.breakers.v1.breaker_service_pb2 import GetMetricsResponse, ListBrea
 from sickbay.domain.job import DEFAULT_TENANT, NAME_PATTERN, JobState
 from sickbay.jobs.v1.job_pb2 import JOB_VIEW_BASIC, JOB_VIEW_FULL, Job
 from sickbay.jobs.v1.job_service_pb2 import BatchSubmitResult, BreakerNotice, SubmitJobResponse
+from sickbay.server.rest.schedule_shapes import SCHEDULES
 from sickbay.server.rest.transcoding.fields import Shape, Shapes, View
 from sickbay.server.rest.transcoding.kinds import JSON_VALUE, flag, whole_seconds
 from sickbay.server.rest.transcoding.render import Renderer
@@ -190,6 +191,7 @@ _LOOSE: Final = {"additionalProperties": True, "required": []}
 
 SHAPES: Final[Shapes] = MappingProxyType(
     {
+        **SCHEDULES,
         # Responses.
         "sickbay.jobs.v1.Job": Shape(
             names={

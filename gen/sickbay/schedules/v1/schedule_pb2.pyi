@@ -260,7 +260,7 @@ class Schedule(_message.Message):
     paused_by: _builtins.str
     """Who paused it; empty if it was paused after a failure, or if that is not known."""
     description_of_times: _builtins.str
-    """When it runs, in words, with the next five times in its time zone."""
+    """When it runs, in words, with the next five times in its time zone. Left out of lists."""
     etag: _builtins.str
     """Changes with every change of its spec and its state, not with its runs; send it with an update."""
     payload_hidden: _builtins.bool
@@ -279,7 +279,7 @@ class Schedule(_message.Message):
 
     @_builtins.property
     def next_times(self) -> _containers.RepeatedCompositeFieldContainer[_timestamp_pb2.Timestamp]:
-        """The next times at which it runs, without jitter, at most five. Empty unless it is ACTIVE."""
+        """The next times at which it runs, without jitter: five, or as many as there are; in lists the first of them. Empty unless it is ACTIVE."""
 
     @_builtins.property
     def last_run(self) -> Global___ScheduleRun:
@@ -357,7 +357,7 @@ class ScheduleRun(_message.Message):
     class _OutcomeEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[ScheduleRun._Outcome.ValueType], _builtins.type):
         DESCRIPTOR: _descriptor.EnumDescriptor
         OUTCOME_UNSPECIFIED: ScheduleRun._Outcome.ValueType  # 0
-        """In a filter it means "any outcome". Never sent by the server."""
+        """In a filter it means "any outcome". Sent by BackfillSchedule alone, with `validate_only`: nothing has become of it."""
         OUTCOME_SUBMITTED: ScheduleRun._Outcome.ValueType  # 1
         """A job was submitted."""
         OUTCOME_SKIPPED_OVERLAP: ScheduleRun._Outcome.ValueType  # 2
@@ -371,7 +371,7 @@ class ScheduleRun(_message.Message):
         """What became of it."""
 
     OUTCOME_UNSPECIFIED: ScheduleRun.Outcome.ValueType  # 0
-    """In a filter it means "any outcome". Never sent by the server."""
+    """In a filter it means "any outcome". Sent by BackfillSchedule alone, with `validate_only`: nothing has become of it."""
     OUTCOME_SUBMITTED: ScheduleRun.Outcome.ValueType  # 1
     """A job was submitted."""
     OUTCOME_SKIPPED_OVERLAP: ScheduleRun.Outcome.ValueType  # 2

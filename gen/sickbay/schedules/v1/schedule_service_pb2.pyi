@@ -458,7 +458,9 @@ class TriggerScheduleRequest(_message.Message):
     tenant: _builtins.str
     """Its tenant; empty means `default`."""
     request_id: _builtins.str
-    """Idempotency key, 1 to 128 printable ASCII characters; empty means none. A repeat gets the run of the first request."""
+    """Idempotency key, 1 to 128 printable ASCII characters; empty means none. A repeat by the same principal gets the run of the first
+    request, as long as that run is kept.
+    """
     actor: _builtins.str
     """Who asks for it, at most 128 characters."""
     def __init__(
@@ -518,7 +520,7 @@ class BackfillScheduleRequest(_message.Message):
     tenant: _builtins.str
     """Its tenant; empty means `default`."""
     validate_only: _builtins.bool
-    """Only say which times there are."""
+    """Only say for which times there would be a job."""
     actor: _builtins.str
     """Who asks for it, at most 128 characters."""
     @_builtins.property
@@ -559,7 +561,7 @@ class BackfillScheduleResponse(_message.Message):
     """How many of the times had a job already."""
     @_builtins.property
     def runs(self) -> _containers.RepeatedCompositeFieldContainer[_schedule_pb2.ScheduleRun]:
-        """The runs that are new, oldest first."""
+        """The runs that are new, oldest first; with `validate_only` those that would be, with their times alone."""
 
     def __init__(
         self,

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class ScheduleServiceStub:
-    """Manages schedules. A schedule belongs to a tenant; all requests that name one have `tenant`, empty for `default`.
+    """Manages schedules. A schedule belongs to a tenant; all requests that name one have `tenant`, empty for `default`, or for the only one of
+    the principal.
     Served by the control plane (gRPC 50053, REST 3002).
     """
 
@@ -89,12 +90,14 @@ class ScheduleServiceStub:
 
 
 class ScheduleServiceServicer:
-    """Manages schedules. A schedule belongs to a tenant; all requests that name one have `tenant`, empty for `default`.
+    """Manages schedules. A schedule belongs to a tenant; all requests that name one have `tenant`, empty for `default`, or for the only one of
+    the principal.
     Served by the control plane (gRPC 50053, REST 3002).
     """
 
     def CreateSchedule(self, request, context):
-        """Creates a schedule. INVALID_ARGUMENT says what is wrong, ALREADY_EXISTS if the tenant has one with this id.
+        """Creates a schedule. INVALID_ARGUMENT says what is wrong, also if SubmitJob would reject the payload; ALREADY_EXISTS if the tenant has
+        one with this id, RESOURCE_EXHAUSTED if there are 100,000 of all tenants.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -115,8 +118,9 @@ class ScheduleServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def UpdateSchedule(self, request, context):
-        """Replaces what a schedule does by another spec, as a whole. ABORTED if `etag` is set and the schedule has changed since,
-        FAILED_PRECONDITION if it comes from code. NOT_FOUND if the tenant has none with this id.
+        """Replaces what a schedule does by another spec, as a whole. A paused one stays paused, one that has ended runs again if there are times;
+        the same spec changes nothing. ABORTED if `etag` is set and the schedule has changed since, FAILED_PRECONDITION if it comes from code.
+        NOT_FOUND if the tenant has none with this id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -131,15 +135,16 @@ class ScheduleServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def PauseSchedule(self, request, context):
-        """Pauses a schedule: it submits no job until it is resumed. Pausing a paused one only changes the note.
-        NOT_FOUND if the tenant has none with this id.
+        """Pauses a schedule: it submits no job until it is resumed. Of a paused one only the note changes, if the request has one.
+        ABORTED if `etag` is set and the schedule has changed since. NOT_FOUND if the tenant has none with this id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def ResumeSchedule(self, request, context):
-        """Resumes a paused schedule, from now on. NOT_FOUND if the tenant has none with this id.
+        """Resumes a paused schedule, from now on; one that is not paused goes on as it is. ABORTED if `etag` is set and the schedule has changed
+        since. NOT_FOUND if the tenant has none with this id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -154,7 +159,7 @@ class ScheduleServiceServicer:
 
     def BackfillSchedule(self, request, context):
         """Submits a job for each time of a schedule from `start_time` to before `end_time`, both in the past, except those for which there was one
-        already. At most 1,000 in a call: INVALID_ARGUMENT says how many there are. All of them are submitted at once, whatever the overlap
+        already. At most 1,000 in a call: INVALID_ARGUMENT says how many there are, and how to split them. All of them are submitted at once, whatever the overlap
         policy and the state. Repeating it is harmless. NOT_FOUND if the tenant has none with this id.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
@@ -230,7 +235,8 @@ def add_ScheduleServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ScheduleService:
-    """Manages schedules. A schedule belongs to a tenant; all requests that name one have `tenant`, empty for `default`.
+    """Manages schedules. A schedule belongs to a tenant; all requests that name one have `tenant`, empty for `default`, or for the only one of
+    the principal.
     Served by the control plane (gRPC 50053, REST 3002).
     """
 

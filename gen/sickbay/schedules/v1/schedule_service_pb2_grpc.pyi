@@ -27,7 +27,8 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ScheduleServiceStub:
-    """Manages schedules. A schedule belongs to a tenant; all requests that name one have `tenant`, empty for `default`.
+    """Manages schedules. A schedule belongs to a tenant; all requests that name one have `tenant`, empty for `default`, or for the only one of
+    the principal.
     Served by the control plane (gRPC 50053, REST 3002).
     """
 
@@ -36,30 +37,35 @@ class ScheduleServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ScheduleServiceAsyncStub: ...
     CreateSchedule: _grpc.UnaryUnaryMultiCallable[_schedule_service_pb2.CreateScheduleRequest, _schedule_service_pb2.CreateScheduleResponse]
-    """Creates a schedule. INVALID_ARGUMENT says what is wrong, ALREADY_EXISTS if the tenant has one with this id."""
+    """Creates a schedule. INVALID_ARGUMENT says what is wrong, also if SubmitJob would reject the payload; ALREADY_EXISTS if the tenant has
+    one with this id, RESOURCE_EXHAUSTED if there are 100,000 of all tenants.
+    """
     GetSchedule: _grpc.UnaryUnaryMultiCallable[_schedule_service_pb2.GetScheduleRequest, _schedule_service_pb2.GetScheduleResponse]
     """Gets a schedule with its payload. NOT_FOUND if the tenant has none with this id."""
     ListSchedules: _grpc.UnaryUnaryMultiCallable[_schedule_service_pb2.ListSchedulesRequest, _schedule_service_pb2.ListSchedulesResponse]
     """Lists schedules by tenant and id, without payloads."""
     UpdateSchedule: _grpc.UnaryUnaryMultiCallable[_schedule_service_pb2.UpdateScheduleRequest, _schedule_service_pb2.UpdateScheduleResponse]
-    """Replaces what a schedule does by another spec, as a whole. ABORTED if `etag` is set and the schedule has changed since,
-    FAILED_PRECONDITION if it comes from code. NOT_FOUND if the tenant has none with this id.
+    """Replaces what a schedule does by another spec, as a whole. A paused one stays paused, one that has ended runs again if there are times;
+    the same spec changes nothing. ABORTED if `etag` is set and the schedule has changed since, FAILED_PRECONDITION if it comes from code.
+    NOT_FOUND if the tenant has none with this id.
     """
     DeleteSchedule: _grpc.UnaryUnaryMultiCallable[_schedule_service_pb2.DeleteScheduleRequest, _schedule_service_pb2.DeleteScheduleResponse]
     """Deletes a schedule and its runs; jobs that it has submitted stay. FAILED_PRECONDITION if live workers announce it: remove it from their
     code first. ABORTED if `etag` is set and the schedule has changed since. NOT_FOUND if the tenant has none with this id.
     """
     PauseSchedule: _grpc.UnaryUnaryMultiCallable[_schedule_service_pb2.PauseScheduleRequest, _schedule_service_pb2.PauseScheduleResponse]
-    """Pauses a schedule: it submits no job until it is resumed. Pausing a paused one only changes the note.
-    NOT_FOUND if the tenant has none with this id.
+    """Pauses a schedule: it submits no job until it is resumed. Of a paused one only the note changes, if the request has one.
+    ABORTED if `etag` is set and the schedule has changed since. NOT_FOUND if the tenant has none with this id.
     """
     ResumeSchedule: _grpc.UnaryUnaryMultiCallable[_schedule_service_pb2.ResumeScheduleRequest, _schedule_service_pb2.ResumeScheduleResponse]
-    """Resumes a paused schedule, from now on. NOT_FOUND if the tenant has none with this id."""
+    """Resumes a paused schedule, from now on; one that is not paused goes on as it is. ABORTED if `etag` is set and the schedule has changed
+    since. NOT_FOUND if the tenant has none with this id.
+    """
     TriggerSchedule: _grpc.UnaryUnaryMultiCallable[_schedule_service_pb2.TriggerScheduleRequest, _schedule_service_pb2.TriggerScheduleResponse]
     """Submits a job of a schedule now, whatever its times, its state and its overlap policy. NOT_FOUND if the tenant has none with this id."""
     BackfillSchedule: _grpc.UnaryUnaryMultiCallable[_schedule_service_pb2.BackfillScheduleRequest, _schedule_service_pb2.BackfillScheduleResponse]
     """Submits a job for each time of a schedule from `start_time` to before `end_time`, both in the past, except those for which there was one
-    already. At most 1,000 in a call: INVALID_ARGUMENT says how many there are. All of them are submitted at once, whatever the overlap
+    already. At most 1,000 in a call: INVALID_ARGUMENT says how many there are, and how to split them. All of them are submitted at once, whatever the overlap
     policy and the state. Repeating it is harmless. NOT_FOUND if the tenant has none with this id.
     """
     ListScheduleRuns: _grpc.UnaryUnaryMultiCallable[_schedule_service_pb2.ListScheduleRunsRequest, _schedule_service_pb2.ListScheduleRunsResponse]
@@ -67,43 +73,50 @@ class ScheduleServiceStub:
 
 @_typing.type_check_only
 class ScheduleServiceAsyncStub(ScheduleServiceStub):
-    """Manages schedules. A schedule belongs to a tenant; all requests that name one have `tenant`, empty for `default`.
+    """Manages schedules. A schedule belongs to a tenant; all requests that name one have `tenant`, empty for `default`, or for the only one of
+    the principal.
     Served by the control plane (gRPC 50053, REST 3002).
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateSchedule: _aio.UnaryUnaryMultiCallable[_schedule_service_pb2.CreateScheduleRequest, _schedule_service_pb2.CreateScheduleResponse]  # type: ignore[assignment]
-    """Creates a schedule. INVALID_ARGUMENT says what is wrong, ALREADY_EXISTS if the tenant has one with this id."""
+    """Creates a schedule. INVALID_ARGUMENT says what is wrong, also if SubmitJob would reject the payload; ALREADY_EXISTS if the tenant has
+    one with this id, RESOURCE_EXHAUSTED if there are 100,000 of all tenants.
+    """
     GetSchedule: _aio.UnaryUnaryMultiCallable[_schedule_service_pb2.GetScheduleRequest, _schedule_service_pb2.GetScheduleResponse]  # type: ignore[assignment]
     """Gets a schedule with its payload. NOT_FOUND if the tenant has none with this id."""
     ListSchedules: _aio.UnaryUnaryMultiCallable[_schedule_service_pb2.ListSchedulesRequest, _schedule_service_pb2.ListSchedulesResponse]  # type: ignore[assignment]
     """Lists schedules by tenant and id, without payloads."""
     UpdateSchedule: _aio.UnaryUnaryMultiCallable[_schedule_service_pb2.UpdateScheduleRequest, _schedule_service_pb2.UpdateScheduleResponse]  # type: ignore[assignment]
-    """Replaces what a schedule does by another spec, as a whole. ABORTED if `etag` is set and the schedule has changed since,
-    FAILED_PRECONDITION if it comes from code. NOT_FOUND if the tenant has none with this id.
+    """Replaces what a schedule does by another spec, as a whole. A paused one stays paused, one that has ended runs again if there are times;
+    the same spec changes nothing. ABORTED if `etag` is set and the schedule has changed since, FAILED_PRECONDITION if it comes from code.
+    NOT_FOUND if the tenant has none with this id.
     """
     DeleteSchedule: _aio.UnaryUnaryMultiCallable[_schedule_service_pb2.DeleteScheduleRequest, _schedule_service_pb2.DeleteScheduleResponse]  # type: ignore[assignment]
     """Deletes a schedule and its runs; jobs that it has submitted stay. FAILED_PRECONDITION if live workers announce it: remove it from their
     code first. ABORTED if `etag` is set and the schedule has changed since. NOT_FOUND if the tenant has none with this id.
     """
     PauseSchedule: _aio.UnaryUnaryMultiCallable[_schedule_service_pb2.PauseScheduleRequest, _schedule_service_pb2.PauseScheduleResponse]  # type: ignore[assignment]
-    """Pauses a schedule: it submits no job until it is resumed. Pausing a paused one only changes the note.
-    NOT_FOUND if the tenant has none with this id.
+    """Pauses a schedule: it submits no job until it is resumed. Of a paused one only the note changes, if the request has one.
+    ABORTED if `etag` is set and the schedule has changed since. NOT_FOUND if the tenant has none with this id.
     """
     ResumeSchedule: _aio.UnaryUnaryMultiCallable[_schedule_service_pb2.ResumeScheduleRequest, _schedule_service_pb2.ResumeScheduleResponse]  # type: ignore[assignment]
-    """Resumes a paused schedule, from now on. NOT_FOUND if the tenant has none with this id."""
+    """Resumes a paused schedule, from now on; one that is not paused goes on as it is. ABORTED if `etag` is set and the schedule has changed
+    since. NOT_FOUND if the tenant has none with this id.
+    """
     TriggerSchedule: _aio.UnaryUnaryMultiCallable[_schedule_service_pb2.TriggerScheduleRequest, _schedule_service_pb2.TriggerScheduleResponse]  # type: ignore[assignment]
     """Submits a job of a schedule now, whatever its times, its state and its overlap policy. NOT_FOUND if the tenant has none with this id."""
     BackfillSchedule: _aio.UnaryUnaryMultiCallable[_schedule_service_pb2.BackfillScheduleRequest, _schedule_service_pb2.BackfillScheduleResponse]  # type: ignore[assignment]
     """Submits a job for each time of a schedule from `start_time` to before `end_time`, both in the past, except those for which there was one
-    already. At most 1,000 in a call: INVALID_ARGUMENT says how many there are. All of them are submitted at once, whatever the overlap
+    already. At most 1,000 in a call: INVALID_ARGUMENT says how many there are, and how to split them. All of them are submitted at once, whatever the overlap
     policy and the state. Repeating it is harmless. NOT_FOUND if the tenant has none with this id.
     """
     ListScheduleRuns: _aio.UnaryUnaryMultiCallable[_schedule_service_pb2.ListScheduleRunsRequest, _schedule_service_pb2.ListScheduleRunsResponse]  # type: ignore[assignment]
     """Lists the runs of a schedule, newest first. They are kept for 30 days. NOT_FOUND if the tenant has none with this id."""
 
 class ScheduleServiceServicer(metaclass=_abc_1.ABCMeta):
-    """Manages schedules. A schedule belongs to a tenant; all requests that name one have `tenant`, empty for `default`.
+    """Manages schedules. A schedule belongs to a tenant; all requests that name one have `tenant`, empty for `default`, or for the only one of
+    the principal.
     Served by the control plane (gRPC 50053, REST 3002).
     """
 
@@ -113,7 +126,9 @@ class ScheduleServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _schedule_service_pb2.CreateScheduleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_schedule_service_pb2.CreateScheduleResponse, _abc.Awaitable[_schedule_service_pb2.CreateScheduleResponse]]:
-        """Creates a schedule. INVALID_ARGUMENT says what is wrong, ALREADY_EXISTS if the tenant has one with this id."""
+        """Creates a schedule. INVALID_ARGUMENT says what is wrong, also if SubmitJob would reject the payload; ALREADY_EXISTS if the tenant has
+        one with this id, RESOURCE_EXHAUSTED if there are 100,000 of all tenants.
+        """
 
     @_abc_1.abstractmethod
     def GetSchedule(
@@ -137,8 +152,9 @@ class ScheduleServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _schedule_service_pb2.UpdateScheduleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_schedule_service_pb2.UpdateScheduleResponse, _abc.Awaitable[_schedule_service_pb2.UpdateScheduleResponse]]:
-        """Replaces what a schedule does by another spec, as a whole. ABORTED if `etag` is set and the schedule has changed since,
-        FAILED_PRECONDITION if it comes from code. NOT_FOUND if the tenant has none with this id.
+        """Replaces what a schedule does by another spec, as a whole. A paused one stays paused, one that has ended runs again if there are times;
+        the same spec changes nothing. ABORTED if `etag` is set and the schedule has changed since, FAILED_PRECONDITION if it comes from code.
+        NOT_FOUND if the tenant has none with this id.
         """
 
     @_abc_1.abstractmethod
@@ -157,8 +173,8 @@ class ScheduleServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _schedule_service_pb2.PauseScheduleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_schedule_service_pb2.PauseScheduleResponse, _abc.Awaitable[_schedule_service_pb2.PauseScheduleResponse]]:
-        """Pauses a schedule: it submits no job until it is resumed. Pausing a paused one only changes the note.
-        NOT_FOUND if the tenant has none with this id.
+        """Pauses a schedule: it submits no job until it is resumed. Of a paused one only the note changes, if the request has one.
+        ABORTED if `etag` is set and the schedule has changed since. NOT_FOUND if the tenant has none with this id.
         """
 
     @_abc_1.abstractmethod
@@ -167,7 +183,9 @@ class ScheduleServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _schedule_service_pb2.ResumeScheduleRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_schedule_service_pb2.ResumeScheduleResponse, _abc.Awaitable[_schedule_service_pb2.ResumeScheduleResponse]]:
-        """Resumes a paused schedule, from now on. NOT_FOUND if the tenant has none with this id."""
+        """Resumes a paused schedule, from now on; one that is not paused goes on as it is. ABORTED if `etag` is set and the schedule has changed
+        since. NOT_FOUND if the tenant has none with this id.
+        """
 
     @_abc_1.abstractmethod
     def TriggerSchedule(
@@ -184,7 +202,7 @@ class ScheduleServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_schedule_service_pb2.BackfillScheduleResponse, _abc.Awaitable[_schedule_service_pb2.BackfillScheduleResponse]]:
         """Submits a job for each time of a schedule from `start_time` to before `end_time`, both in the past, except those for which there was one
-        already. At most 1,000 in a call: INVALID_ARGUMENT says how many there are. All of them are submitted at once, whatever the overlap
+        already. At most 1,000 in a call: INVALID_ARGUMENT says how many there are, and how to split them. All of them are submitted at once, whatever the overlap
         policy and the state. Repeating it is harmless. NOT_FOUND if the tenant has none with this id.
         """
 

@@ -77,6 +77,12 @@ def of_enum(enum: EnumDescriptor) -> Kind:
     )
 
 
+def known_value(enum: EnumDescriptor) -> Kind:
+    """An enum of which the zero value is omitted from responses: it says that there is nothing to say."""
+    kind = of_enum(enum)
+    return replace(kind, write=lambda value: kind.write(value) if value and kind.write is not None else None)
+
+
 def of_any(descriptor: Descriptor) -> Kind:
     """A message in protobuf's JSON format: for Struct and similar types, and for recursive messages."""
     kind: Any = GetMessageClass(descriptor)

@@ -15,8 +15,10 @@ from sickbay.domain.breaker import BreakerState
 from sickbay.domain.errors import ErrorReason, InvalidArgument
 from sickbay.domain.explanation import BreakerReason, BreakerStep, JobReason, JobStep
 from sickbay.domain.job import JobState, Reason
+from sickbay.domain.schedule import Origin, Overlap, RunOutcome, ScheduleState, Trigger, WhileOpen
 from sickbay.jobs.v1 import error_reason_pb2, job_pb2, job_service_pb2, job_type_service_pb2, quarantine_service_pb2, worker_service_pb2
 from sickbay.jobs.v1.explanation_pb2 import JobExplanation
+from sickbay.schedules.v1 import schedule_pb2, schedule_service_pb2
 from sickbay.server.enums import number
 from sickbay.server.health import Health
 from sickbay.server.rest import schemas
@@ -32,7 +34,9 @@ def apps():
     health = Health()
     return [
         jobs_rest.create_gateway(None, health, MetricsRegistry("jobapi"), "1", types=None),
-        plane_rest.create_gateway(None, None, health, MetricsRegistry("controlplane"), "1", incidents=None, workers=None, audit=None),
+        plane_rest.create_gateway(
+            None, None, health, MetricsRegistry("controlplane"), "1", incidents=None, workers=None, audit=None, schedules=None
+        ),
         worker_rest.create_gateway(health, MetricsRegistry("worker"), "1"),
     ]
 
@@ -44,7 +48,7 @@ def operations():
 def rpcs():
     files = (
         *(job_service_pb2, job_type_service_pb2, quarantine_service_pb2, worker_service_pb2),
-        *(breaker_service_pb2, incident_service_pb2, audit_service_pb2),
+        *(breaker_service_pb2, incident_service_pb2, audit_service_pb2, schedule_service_pb2),
     )
     return {method.name for file in files for service in file.DESCRIPTOR.services_by_name.values() for method in service.methods}
 
@@ -79,10 +83,16 @@ def test_documented_names_are_the_domains(names, enum):
         (JobExplanation.NextStep, JobStep),
         (BreakerExplanation.Reason, BreakerReason),
         (BreakerExplanation.NextStep, BreakerStep),
+        (schedule_pb2.Schedule.State, ScheduleState),
+        (schedule_pb2.Schedule.Origin, Origin),
+        (schedule_pb2.ScheduleRun.Trigger, Trigger),
+        (schedule_pb2.ScheduleRun.Outcome, RunOutcome),
+        (schedule_pb2.DESCRIPTOR.enum_types_by_name["Overlap"], Overlap),
+        (schedule_pb2.DESCRIPTOR.enum_types_by_name["WhileOpen"], WhileOpen),
     ],
 )
 def test_the_contracts_names_are_the_domains(names, enum):
-    assert of_enum(names.DESCRIPTOR).schema["enum"] == [one.value for one in enum]
+    assert of_enum(getattr(names, "DESCRIPTOR", names)).schema["enum"] == [one.value for one in enum]
 
 
 def test_every_schema_says_what_it_is():

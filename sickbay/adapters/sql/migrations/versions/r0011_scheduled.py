@@ -50,13 +50,14 @@ def _create_tables() -> None:
         sa.Column("next_at", sa.BigInteger),
         sa.Column("looked_at", sa.BigInteger, nullable=False),
         sa.Column("buffered_at", sa.BigInteger),
-        sa.Column("last_job_id", sa.Text, nullable=False),
         sa.Column("revision", sa.BigInteger, nullable=False),
+        sa.Column("last_run", sa.LargeBinary),
         sa.Column("body", sa.LargeBinary, nullable=False),
         if_not_exists=True,
     )
-    _index("schedules_due", "schedules", "next_at", "next_at IS NOT NULL")
-    _index("schedules_buffered", "schedules", "buffered_at", "buffered_at IS NOT NULL")
+    _index("schedules_due", "schedules", ["next_at"], "next_at IS NOT NULL")
+    _index("schedules_looked", "schedules", ["looked_at"], "next_at IS NOT NULL")
+    _index("schedules_buffered", "schedules", ["buffered_at"], "buffered_at IS NOT NULL")
     op.create_table(
         "schedule_runs",
         sa.Column("tenant", sa.Text, primary_key=True),
@@ -69,13 +70,14 @@ def _create_tables() -> None:
         sa.Column("actor", sa.Text, nullable=False),
         if_not_exists=True,
     )
-    _index("schedule_runs_unsettled", "schedule_runs", "job_id", "settled = 0")
+    _index("schedule_runs_unsettled", "schedule_runs", ["tenant", "schedule_id", "job_state", "job_id"], "settled = 0")
+    _index("schedule_runs_manual", "schedule_runs", ["tenant", "schedule_id", "kind"], "\"trigger\" = 'MANUAL'")
     op.create_index("schedule_runs_handled", "schedule_runs", ["handled_at"], if_not_exists=True)
 
 
-def _index(name: str, table: str, column: str, where: str) -> None:
+def _index(name: str, table: str, columns: list[str], where: str) -> None:
     condition = sa.text(where)
-    op.create_index(name, table, [column], sqlite_where=condition, postgresql_where=condition, if_not_exists=True)
+    op.create_index(name, table, columns, sqlite_where=condition, postgresql_where=condition, if_not_exists=True)
 
 
 def downgrade() -> None:
