@@ -18,7 +18,7 @@ def ahead(by: str) -> Mapping[str, str]:
 
 
 class SteppedClock:
-    """A clock that a test sets while the process runs."""
+    """A clock that a test sets while the process runs, which sees it within a second."""
 
     def __init__(self, file: Path) -> None:
         """It is right."""
@@ -28,7 +28,7 @@ class SteppedClock:
     @property
     def env(self) -> Mapping[str, str]:
         """The variables of the process."""
-        return {**_COMMON, "FAKETIME_TIMESTAMP_FILE": str(self._file), "FAKETIME_NO_CACHE": "1"}
+        return {**_COMMON, "FAKETIME_TIMESTAMP_FILE": str(self._file), "FAKETIME_CACHE_DURATION": "1"}
 
     def step(self, to: str) -> None:
         """Set it to this difference from the right time: `+1d`, `-30m`, `+0d`."""
