@@ -148,7 +148,10 @@ def _value(field: FieldDescriptor, value: Any) -> str:
 
 def _short(value: Any) -> str:
     if hasattr(value, "ToJsonString"):
-        return str(value.ToJsonString())[:_SHOWN_CHARS]
+        try:
+            return str(value.ToJsonString())[:_SHOWN_CHARS]
+        except ValueError:  # the action will say what is wrong with it
+            return "(not valid)"
     if isinstance(value, Message):  # it may have secrets of its own
         return f"({_summary(value, set())})"
     return str(value)[:_SHOWN_CHARS]
